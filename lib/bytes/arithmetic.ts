@@ -1,0 +1,25 @@
+/**
+ * Whole-number helpers that say which way they round.
+ *
+ * @module
+ */
+
+/** a / b rounded up. Both non-negative, b positive. */
+export function divCeil(a: number, b: number): number {
+  return Math.ceil(a / b);
+}
+
+/** The smallest multiple of `alignment` that is at least `value`. */
+export function alignUp(value: number, alignment: number): number {
+  return Math.ceil(value / alignment) * alignment;
+}
+
+/** The largest multiple of `alignment` that is at most `value`. */
+export function alignDown(value: number, alignment: number): number {
+  return Math.floor(value / alignment) * alignment;
+}
+
+/** Whether `value` is a positive power of two. */
+export function isPowerOfTwo(value: number): boolean {
+  return value > 0 && Number.isInteger(Math.log2(value));
+}

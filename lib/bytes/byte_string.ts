@@ -1,0 +1,71 @@
+/**
+ * Names in images are bytes, not text. They are kept as byte strings: strings in which every character is one byte
+ * (0x00 to 0xff). Such strings are compact, work as map keys, and compare in byte order with `<`.
+ *
+ * @module
+ */
+
+/** A string in which each character code is one byte. */
+export type ByteString = string;
+
+const utf8 = new TextEncoder();
+const strictUtf8 = new TextDecoder("utf-8", { fatal: true });
+
+/** The bytes `[start, end)` as a byte string. */
+export function byteStringFromBytes(bytes: Uint8Array, start = 0, end = bytes.length): ByteString {
+  let text = "";
+  for (let at = start; at < end; at += 4096) {
+    text += String.fromCharCode(...bytes.subarray(at, Math.min(at + 4096, end)));
+  }
+  return text;
+}
+
+/** The bytes of a byte string. */
+export function bytesFromByteString(text: ByteString): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
+}
+
+/** The UTF-8 bytes of ordinary text as a byte string. */
+export function byteStringFromText(text: string): ByteString {
+  return byteStringFromBytes(utf8.encode(text));
+}
+
+/** Ordinary text when the bytes are UTF-8; undefined otherwise. */
+export function textFromByteString(text: ByteString): string | undefined {
+  try {
+    return strictUtf8.decode(bytesFromByteString(text));
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * A byte string made safe for a terminal or a log: UTF-8 is shown as it is, every other byte and every control
+ * character as `\xNN` (C0, DEL) or `\u{N}` (C1 and the characters that turn text around).
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { displayName } from "./byte_string.ts";
+ * assertEquals(displayName("a\x1b[2J"), "a\\x1b[2J");
+ * ```
+ */
+export function displayName(name: ByteString): string {
+  const text = textFromByteString(name);
+  if (text === undefined) {
+    return name.replace(/[^\x20-\x7e]/g, (c) => `\\x${hexByte(c.charCodeAt(0))}`);
+  }
+  return text
+    // deno-lint-ignore no-control-regex
+    .replace(/[\x00-\x1f\x7f]/g, (c) => `\\x${hexByte(c.charCodeAt(0))}`)
+    .replace(
+      /[\u0080-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+      (c) => `\\u{${c.charCodeAt(0).toString(16)}}`,
+    );
+}
+
+function hexByte(value: number): string {
+  return value.toString(16).padStart(2, "0");
+}

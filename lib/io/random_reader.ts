@@ -1,0 +1,73 @@
+/**
+ * Reading at a position: what payloads, archives and images are read through.
+ *
+ * @module
+ */
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { InputError, IoError } from "../errors.ts";
+
+/** Bytes that can be read at any position. */
+export interface RandomReader {
+  readonly sizeBytes: number;
+  /** What to call it in messages. */
+  readonly name: string;
+  /** Fills `target` from `position`; returns the bytes read, fewer only at the end. */
+  readAt(target: Uint8Array, position: number): number;
+  close(): void;
+}
+
+/** Fills the whole of `target` or throws an InputError that names the position. */
+export function readExactly(reader: RandomReader, target: Uint8Array, position: number): void {
+  const count = reader.readAt(target, position);
+  if (count !== target.length) {
+    throw new InputError(reader.name, `ends at offset ${position + count}: wanted ${target.length} bytes at ${position}`);
+  }
+}
+
+/** A reader over bytes in memory. */
+export function memoryReader(bytes: Uint8Array, name = "memory"): RandomReader {
+  return {
+    sizeBytes: bytes.length,
+    name,
+    readAt(target, position) {
+      const part = bytes.subarray(position, position + target.length);
+      target.set(part);
+      return part.length;
+    },
+    close() {},
+  };
+}
+
+/** A reader over an open file descriptor. Closing the reader closes the descriptor. */
+export function descriptorReader(descriptor: number, name: string, sizeBytes: number): RandomReader {
+  return {
+    sizeBytes,
+    name,
+    readAt(target, position) {
+      let done = 0;
+      while (done < target.length) {
+        let count: number;
+        try {
+          count = readSync(descriptor, target, done, target.length - done, position + done);
+        } catch (cause) {
+          throw new IoError(name, `cannot read at offset ${position + done}: ${(cause as Error).message}`, { cause });
+        }
+        if (count === 0) break;
+        done += count;
+      }
+      return done;
+    },
+    close: () => closeSync(descriptor),
+  };
+}
+
+/** Opens a regular file or a block device for reading. */
+export function openFileReader(path: string): RandomReader {
+  let descriptor: number;
+  try {
+    descriptor = openSync(path, "r");
+  } catch (cause) {
+    throw new IoError(path, `cannot be opened: ${(cause as Error).message}`, { cause });
+  }
+  return descriptorReader(descriptor, path, fstatSync(descriptor).size);
+}

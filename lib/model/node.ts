@@ -1,0 +1,93 @@
+/**
+ * A file tree in memory: what all layers together say. Hard links are one node object under several names.
+ *
+ * @module
+ */
+import type { ByteString } from "../bytes/byte_string.ts";
+import type { Payload } from "./payload.ts";
+
+/** One extended attribute. The name is whole (`user.x`, `security.capability`); ACLs are in the system call's format. */
+export interface Xattr {
+  readonly name: ByteString;
+  readonly value: Uint8Array;
+}
+
+/** What every kind of node has. */
+export interface NodeAttributes {
+  /** Permission bits with setuid, setgid and sticky: 0 to 0o7777. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Whole seconds, rounded down; negative before 1970. */
+  readonly mtimeSeconds: number;
+  /** 0 to 999,999,999, always counted forward from mtimeSeconds. */
+  readonly mtimeNanoseconds: number;
+  /** In byte order of the names, each name once. */
+  readonly xattrs: readonly Xattr[];
+}
+
+/** Where a node came from, for orders that follow the layers. */
+export interface NodeOrigin {
+  readonly layerIndex: number;
+  readonly entryIndex: number;
+}
+
+interface NodeBase {
+  attributes: NodeAttributes;
+  origin: NodeOrigin;
+}
+
+/** A directory and its children by name. */
+export interface DirectoryNode extends NodeBase {
+  readonly kind: "directory";
+  readonly children: Map<ByteString, TreeNode>;
+}
+
+/** A regular file. */
+export interface FileNode extends NodeBase {
+  readonly kind: "file";
+  readonly payload: Payload;
+}
+
+/** A symbolic link. */
+export interface SymlinkNode extends NodeBase {
+  readonly kind: "symlink";
+  readonly target: ByteString;
+}
+
+/** A device, fifo or socket; the numbers are 0 for the last two. */
+export interface SpecialNode extends NodeBase {
+  readonly kind: "characterDevice" | "blockDevice" | "fifo" | "socket";
+  readonly deviceMajor: number;
+  readonly deviceMinor: number;
+}
+
+/** Anything that has an inode. */
+export type TreeNode = DirectoryNode | FileNode | SymlinkNode | SpecialNode;
+
+/** A whole tree. */
+export interface FileTree {
+  readonly root: DirectoryNode;
+}
+
+/** Names of a directory in byte order. */
+export function sortedChildren(directory: DirectoryNode): [ByteString, TreeNode][] {
+  return [...directory.children].sort((a, b) => (a[0] < b[0] ? -1 : 1));
+}
+
+/**
+ * Visits every name of a tree once: a directory before its children, children in byte order of their names.
+ * A hard-linked node is visited once for each of its names. Recursion-free, so depth is bounded only by memory.
+ */
+export function* walkTree(tree: FileTree): Generator<{ path: ByteString; node: TreeNode }> {
+  const pending: { path: ByteString; node: TreeNode }[] = [{ path: "", node: tree.root }];
+  for (let item = pending.pop(); item; item = pending.pop()) {
+    yield item;
+    if (item.node.kind !== "directory") continue;
+    const children = sortedChildren(item.node);
+    for (let i = children.length - 1; i >= 0; i--) {
+      const [name, node] = children[i]!;
+      pending.push({ path: `${item.path}/${name}`, node });
+    }
+  }
+}

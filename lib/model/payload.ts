@@ -1,0 +1,81 @@
+/**
+ * The content of a regular file: where its bytes lie, and which of its blocks hold anything at all.
+ *
+ * @module
+ */
+import type { RandomReader } from "../io/random_reader.ts";
+import { readExactly } from "../io/random_reader.ts";
+
+/** Payload is looked at in blocks of this size; it is also the block size of every image written. */
+export const BLOCK_SIZE_BYTES = 4096;
+
+/** Bytes of a file that are stored somewhere. What lies between segments is zeros. */
+export interface DataSegment {
+  readonly fileOffset: number;
+  readonly storeOffset: number;
+  readonly lengthBytes: number;
+}
+
+/** A run of blocks of a file, counted from its start. */
+export interface BlockRun {
+  readonly startBlock: number;
+  readonly blockCount: number;
+}
+
+/** What a file holds, without the bytes themselves. */
+export interface PayloadIndex {
+  /** The file's length, holes included. */
+  readonly sizeBytes: number;
+  /** Ascending, disjoint. */
+  readonly segments: readonly DataSegment[];
+  /** The blocks with a byte that is not zero: ascending, disjoint, never touching. All other blocks are holes. */
+  readonly dataRuns: readonly BlockRun[];
+  /** CRC-32 (the zip one) of the bytes of the data runs, padded to whole blocks: a cheap fingerprint for the layout. */
+  readonly contentHash: number;
+}
+
+/** A payload index and the store that its segments point into. */
+export interface Payload extends PayloadIndex {
+  readonly store: RandomReader;
+}
+
+/** The payload of an empty file. */
+export const EMPTY_PAYLOAD_INDEX: PayloadIndex = {
+  sizeBytes: 0,
+  segments: [],
+  dataRuns: [],
+  contentHash: 0,
+};
+
+/** Fills `target` with the file's bytes from `fileOffset`; zeros in holes and past the end. */
+export function readPayload(payload: Payload, target: Uint8Array, fileOffset: number): void {
+  const end = fileOffset + target.length;
+  let filled = fileOffset;
+  for (let i = firstSegmentAfter(payload.segments, fileOffset); i < payload.segments.length; i++) {
+    const segment = payload.segments[i]!;
+    if (segment.fileOffset >= end) break;
+    const from = Math.max(segment.fileOffset, fileOffset);
+    const to = Math.min(segment.fileOffset + segment.lengthBytes, end);
+    if (from > filled) target.fill(0, filled - fileOffset, from - fileOffset);
+    readExactly(
+      payload.store,
+      target.subarray(from - fileOffset, to - fileOffset),
+      segment.storeOffset + (from - segment.fileOffset),
+    );
+    filled = to;
+  }
+  if (filled < end) target.fill(0, filled - fileOffset);
+}
+
+/** Index of the first segment that ends after `fileOffset`. */
+function firstSegmentAfter(segments: readonly DataSegment[], fileOffset: number): number {
+  let low = 0;
+  let high = segments.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const segment = segments[middle]!;
+    if (segment.fileOffset + segment.lengthBytes > fileOffset) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}

@@ -1,0 +1,42 @@
+/**
+ * Whatever is dropped or changed between the input and the image is counted here, once a kind, with a first example.
+ *
+ * @module
+ */
+import { InputError } from "./errors.ts";
+
+/** One kind of warning: how often it came up and where first. */
+export interface WarningSummary {
+  /** A stable camelCase name for scripts, such as `clampedTime`. */
+  readonly kind: string;
+  /** A sentence for people, about the first case. */
+  readonly message: string;
+  readonly count: number;
+}
+
+/** Collects warnings by kind; under `strict` the first one is an error instead. */
+export class Warnings {
+  readonly strict: boolean;
+  readonly #byKind = new Map<string, { message: string; count: number }>();
+
+  constructor(strict = false) {
+    this.strict = strict;
+  }
+
+  /** Counts one case. `what` names the path (already safe to print), `why` says what was done with it. */
+  add(kind: string, what: string, why: string, count = 1): void {
+    if (this.strict) {
+      throw new InputError(what, why, { hint: "leave out --strict to accept this", data: { kind } });
+    }
+    const known = this.#byKind.get(kind);
+    if (known) known.count += count;
+    else this.#byKind.set(kind, { message: `${what}: ${why}`, count });
+  }
+
+  /** The kinds seen so far, in order of their names. */
+  list(): WarningSummary[] {
+    return [...this.#byKind]
+      .map(([kind, { message, count }]) => ({ kind, message, count }))
+      .sort((a, b) => (a.kind < b.kind ? -1 : 1));
+  }
+}
