@@ -1,0 +1,257 @@
+/**
+ * Writes tar entries in the POSIX PAX format: a plain ustar header when everything fits one, with an extended header
+ * before it when not. Pure functions, and the same entry always gives the same bytes.
+ *
+ * Kept where the format has room for it: names as bytes (with `hdrcharset=BINARY` when they are not UTF-8), times to the
+ * nanosecond and before 1970, any uid and gid, xattrs as `SCHILY.xattr.*` (ACLs too, in the system call's format), and
+ * sparse files as GNU.sparse 1.0.
+ *
+ * @module
+ */
+import type { ByteString } from "../bytes/byte_string.ts";
+import { textFromByteString } from "../bytes/byte_string.ts";
+import { alignDown } from "../bytes/arithmetic.ts";
+import { invariant } from "../errors.ts";
+import type { PayloadIndex } from "../model/payload.ts";
+import type { TarEntry, TarEntryKind } from "./entry.ts";
+import {
+  HEADER_FIELDS,
+  paddedSizeBytes,
+  TAR_BLOCK_SIZE_BYTES,
+  TYPE_FLAG,
+  USTAR_PREFIX,
+} from "./format.ts";
+import { PaxRecordWriter } from "./writer_pax.ts";
+import { fitsOctal, putName, putNumber, sealHeader } from "./writer_fields.ts";
+
+/** A range of a file that is stored in the tar. */
+export interface StoredRange {
+  readonly fileOffset: number;
+  readonly lengthBytes: number;
+}
+
+/** What to write for one entry: the head, then the ranges back to back, then zeros. */
+export interface EncodedTarEntry {
+  /** All header blocks, and the sparse map when there is one: whole tar blocks. */
+  readonly head: Uint8Array<ArrayBuffer>;
+  /** The parts of the file to store, ascending. A part may lie partly in a hole; zeros are stored for that. */
+  readonly storedRanges: readonly StoredRange[];
+  /** The sum of the ranges. */
+  readonly storedSizeBytes: number;
+  /** Zeros that fill the last block, 0 to 511. */
+  readonly paddingSizeBytes: number;
+}
+
+/** The two zero blocks that end a tar. */
+export const END_OF_ARCHIVE_SIZE_BYTES = 2 * TAR_BLOCK_SIZE_BYTES;
+
+const FLAG_OF_KIND: Readonly<Record<TarEntryKind, number>> = {
+  file: TYPE_FLAG.regular,
+  directory: TYPE_FLAG.directory,
+  symlink: TYPE_FLAG.symlink,
+  hardlink: TYPE_FLAG.hardLink,
+  characterDevice: TYPE_FLAG.characterDevice,
+  blockDevice: TYPE_FLAG.blockDevice,
+  fifo: TYPE_FLAG.fifo,
+};
+
+/**
+ * The bytes of an entry up to its payload, and what payload has to follow. Of the payload index only `sizeBytes` and
+ * `segments` matter: a file whose segments leave holes is written sparse.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { encodeTarEntry } from "./writer.ts";
+ * const encoded = encodeTarEntry({
+ *   kind: "symlink", path: "bin", linkTarget: "usr/bin", mode: 0o777, uid: 0, gid: 0, mtimeSeconds: 0,
+ *   mtimeNanoseconds: 0, deviceMajor: 0, deviceMinor: 0, xattrs: [], payload: undefined, headerOffset: 0,
+ * });
+ * assertEquals(encoded.head.length, 512);
+ * ```
+ */
+export function encodeTarEntry(entry: Omit<TarEntry, "headerOffset">): EncodedTarEntry {
+  invariant(entry.path !== "", "a tar entry has a path");
+  const payload = entry.kind === "file" ? entry.payload : undefined;
+  const stored = payload ? storedRangesOf(payload) : [];
+  const storedSizeBytes = stored.reduce((sum, range) => sum + range.lengthBytes, 0);
+  const sizeBytes = payload?.sizeBytes ?? 0;
+  const map = storedSizeBytes < sizeBytes ? sparseMap(stored, sizeBytes) : undefined;
+  const dataSizeBytes = (map?.length ?? 0) + storedSizeBytes;
+
+  const split = splitName(entry.path);
+  const records = recordsOf(entry, map ? sizeBytes : undefined, split === undefined, dataSizeBytes);
+  const extended = records.length === 0 ? undefined : extendedHeader(entry.path, records);
+
+  const mapOffset = (extended?.length ?? 0) + TAR_BLOCK_SIZE_BYTES;
+  const head = new Uint8Array(mapOffset + (map?.length ?? 0));
+  if (extended) head.set(extended);
+  if (map) head.set(map, mapOffset);
+  const block = head.subarray(mapOffset - TAR_BLOCK_SIZE_BYTES, mapOffset);
+  const name = map ? { prefix: "", name: sparseFileName(entry.path) } : split;
+  putName(block, HEADER_FIELDS.name, name?.name ?? asciiOnly(entry.path));
+  putName(block, USTAR_PREFIX, name?.prefix ?? "");
+  putName(block, HEADER_FIELDS.linkName, asciiOnly(entry.linkTarget));
+  putNumber(block, HEADER_FIELDS.mode, entry.mode & 0o7777);
+  putNumber(block, HEADER_FIELDS.uid, entry.uid);
+  putNumber(block, HEADER_FIELDS.gid, entry.gid);
+  putNumber(block, HEADER_FIELDS.size, dataSizeBytes);
+  putNumber(block, HEADER_FIELDS.mtime, entry.mtimeSeconds);
+  putNumber(block, HEADER_FIELDS.deviceMajor, isDevice(entry.kind) ? entry.deviceMajor : 0);
+  putNumber(block, HEADER_FIELDS.deviceMinor, isDevice(entry.kind) ? entry.deviceMinor : 0);
+  block[HEADER_FIELDS.typeFlag.offset] = FLAG_OF_KIND[entry.kind];
+  sealHeader(block);
+  return {
+    head,
+    storedRanges: stored,
+    storedSizeBytes,
+    paddingSizeBytes: paddedSizeBytes(storedSizeBytes) - storedSizeBytes,
+  };
+}
+
+/** The extended records of an entry, in a fixed order. */
+function recordsOf(
+  entry: Omit<TarEntry, "headerOffset">,
+  sparseSizeBytes: number | undefined,
+  pathNeedsRecord: boolean,
+  dataSizeBytes: number,
+): Uint8Array {
+  const records = new PaxRecordWriter();
+  const linkNeedsRecord = entry.linkTarget.length > HEADER_FIELDS.linkName.lengthBytes ||
+    !isAscii(entry.linkTarget);
+  if (isRawBytes(entry.path) || isRawBytes(entry.linkTarget)) records.add("hdrcharset", "BINARY");
+  if (sparseSizeBytes !== undefined) {
+    records.add("GNU.sparse.major", "1");
+    records.add("GNU.sparse.minor", "0");
+    records.add("GNU.sparse.name", entry.path);
+    records.add("GNU.sparse.realsize", `${sparseSizeBytes}`);
+  } else if (pathNeedsRecord) {
+    records.add("path", entry.path);
+  }
+  if (linkNeedsRecord) records.add("linkpath", entry.linkTarget);
+  if (!fitsOctal(dataSizeBytes, HEADER_FIELDS.size)) records.add("size", `${dataSizeBytes}`);
+  if (!fitsOctal(entry.uid, HEADER_FIELDS.uid)) records.add("uid", `${entry.uid}`);
+  if (!fitsOctal(entry.gid, HEADER_FIELDS.gid)) records.add("gid", `${entry.gid}`);
+  if (entry.mtimeNanoseconds !== 0 || !fitsOctal(entry.mtimeSeconds, HEADER_FIELDS.mtime)) {
+    records.add("mtime", paxTime(entry.mtimeSeconds, entry.mtimeNanoseconds));
+  }
+  if (isDevice(entry.kind)) {
+    if (!fitsOctal(entry.deviceMajor, HEADER_FIELDS.deviceMajor)) {
+      records.add("SCHILY.devmajor", `${entry.deviceMajor}`);
+    }
+    if (!fitsOctal(entry.deviceMinor, HEADER_FIELDS.deviceMinor)) {
+      records.add("SCHILY.devminor", `${entry.deviceMinor}`);
+    }
+  }
+  for (const xattr of entry.xattrs) {
+    records.add(`SCHILY.xattr.${escapeXattrName(xattr.name)}`, xattr.value);
+  }
+  return records.bytes();
+}
+
+/** The `x` header and its records, padded. */
+function extendedHeader(path: ByteString, records: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(TAR_BLOCK_SIZE_BYTES + paddedSizeBytes(records.length));
+  const block = bytes.subarray(0, TAR_BLOCK_SIZE_BYTES);
+  putName(block, HEADER_FIELDS.name, `PaxHeaders.0/${asciiOnly(lastName(path))}`);
+  putNumber(block, HEADER_FIELDS.mode, 0o644);
+  putNumber(block, HEADER_FIELDS.uid, 0);
+  putNumber(block, HEADER_FIELDS.gid, 0);
+  putNumber(block, HEADER_FIELDS.size, records.length);
+  putNumber(block, HEADER_FIELDS.mtime, 0);
+  putNumber(block, HEADER_FIELDS.deviceMajor, 0);
+  putNumber(block, HEADER_FIELDS.deviceMinor, 0);
+  block[HEADER_FIELDS.typeFlag.offset] = TYPE_FLAG.paxEntry;
+  sealHeader(block);
+  bytes.set(records, TAR_BLOCK_SIZE_BYTES);
+  return bytes;
+}
+
+/**
+ * What of a file to store. Segments are widened to whole tar blocks of the file, since GNU tar starts every segment of
+ * a sparse file on a block of its own; where they meet they become one.
+ */
+function storedRangesOf(payload: PayloadIndex): StoredRange[] {
+  const ranges: { fileOffset: number; lengthBytes: number }[] = [];
+  let last: { fileOffset: number; lengthBytes: number } | undefined;
+  for (const segment of payload.segments) {
+    if (segment.lengthBytes === 0) continue;
+    const start = alignDown(segment.fileOffset, TAR_BLOCK_SIZE_BYTES);
+    const end = Math.min(
+      paddedSizeBytes(segment.fileOffset + segment.lengthBytes),
+      payload.sizeBytes,
+    );
+    if (last && start <= last.fileOffset + last.lengthBytes) {
+      last.lengthBytes = end - last.fileOffset;
+    } else {
+      last = { fileOffset: start, lengthBytes: end - start };
+      ranges.push(last);
+    }
+  }
+  return ranges;
+}
+
+/** The map of GNU.sparse 1.0: decimal lines, the count and then offset and length of each range, padded. */
+function sparseMap(ranges: readonly StoredRange[], sizeBytes: number): Uint8Array {
+  const numbers = ranges.flatMap((range) => [range.fileOffset, range.lengthBytes]);
+  // As GNU tar: an empty range marks the end of a file that ends in a hole.
+  const last = ranges.at(-1);
+  if (!last || last.fileOffset + last.lengthBytes < sizeBytes) numbers.push(sizeBytes, 0);
+  const text = `${[numbers.length / 2, ...numbers].join("\n")}\n`;
+  const bytes = new Uint8Array(paddedSizeBytes(text.length));
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
+}
+
+/** A time as PAX writes it: the real value, so half a second before 1970 is `-0.5`. */
+function paxTime(seconds: number, nanoseconds: number): string {
+  const backwards = seconds < 0 && nanoseconds > 0;
+  const whole = backwards ? -(seconds + 1) : Math.abs(seconds);
+  const fraction = backwards ? 1_000_000_000 - nanoseconds : nanoseconds;
+  const digits = fraction.toString().padStart(9, "0").replace(/0+$/, "");
+  return `${seconds < 0 ? "-" : ""}${whole}${digits === "" ? "" : `.${digits}`}`;
+}
+
+/** How a path fits the name and prefix fields; undefined when it does not. */
+function splitName(path: ByteString): { prefix: ByteString; name: ByteString } | undefined {
+  if (!isAscii(path)) return undefined;
+  if (path.length <= HEADER_FIELDS.name.lengthBytes) return { prefix: "", name: path };
+  // The first slash that leaves a name short enough. Prefix and name must both be non-empty.
+  const from = Math.max(1, path.length - HEADER_FIELDS.name.lengthBytes - 1);
+  const slash = path.indexOf("/", from);
+  if (slash < 0 || slash > USTAR_PREFIX.lengthBytes || slash === path.length - 1) return undefined;
+  return { prefix: path.slice(0, slash), name: path.slice(slash + 1) };
+}
+
+/** The name of a sparse file for readers that know nothing of them: as GNU tar, with 0 for the process id. */
+function sparseFileName(path: ByteString): ByteString {
+  return asciiOnly(`GNUSparseFile.0/${lastName(path)}`);
+}
+
+function lastName(path: ByteString): ByteString {
+  const trimmed = path.replace(/\/+$/, "");
+  return trimmed.slice(trimmed.lastIndexOf("/") + 1);
+}
+
+/** GNU tar's escapes for the two characters of an xattr's name that would be misread in a PAX key. */
+function escapeXattrName(name: ByteString): ByteString {
+  return name.replaceAll("%", "%25").replaceAll("=", "%3D");
+}
+
+function isDevice(kind: TarEntryKind): boolean {
+  return kind === "characterDevice" || kind === "blockDevice";
+}
+
+function isRawBytes(name: ByteString): boolean {
+  return !isAscii(name) && textFromByteString(name) === undefined;
+}
+
+function isAscii(name: ByteString): boolean {
+  // deno-lint-ignore no-control-regex
+  return !/[^\x00-\x7f]/.test(name);
+}
+
+function asciiOnly(name: ByteString): ByteString {
+  // deno-lint-ignore no-control-regex
+  return name.replace(/[^\x00-\x7f]/g, "_");
+}
