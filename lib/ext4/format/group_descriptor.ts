@@ -1,0 +1,108 @@
+/**
+ * The block group descriptor (kernel documentation, "Block Group Descriptors"): where a group's bitmaps and inode table
+ * are and how much of it is free. 32 bytes, or 64 with INCOMPAT_64BIT.
+ *
+ * @module
+ */
+import { crc32c } from "../../bytes/crc32c.ts";
+import { invariant } from "../../errors.ts";
+import type { FieldTable } from "./fields.ts";
+import { readFields, u16, u16WithHigh, u32WithHigh, viewOf, writeFields } from "./fields.ts";
+
+/** One group's descriptor. Block numbers are absolute. */
+export interface GroupDescriptor {
+  readonly blockBitmapBlock: number;
+  readonly inodeBitmapBlock: number;
+  readonly inodeTableBlock: number;
+  /** Free clusters, which are blocks without bigalloc. */
+  readonly freeBlocksCount: number;
+  readonly freeInodesCount: number;
+  readonly usedDirectoriesCount: number;
+  /** GROUP_FLAG bits. */
+  readonly flags: number;
+  readonly blockBitmapChecksum: number;
+  readonly inodeBitmapChecksum: number;
+  /** Inodes at the end of the table that have never been used. */
+  readonly itableUnusedCount: number;
+}
+
+/** How a descriptor lies on disk. */
+export interface GroupDescriptorOptions {
+  readonly groupIndex: number;
+  readonly sizeBytes: 32 | 64;
+  /** The file system's checksum seed; undefined without METADATA_CSUM. */
+  readonly seed: number | undefined;
+}
+
+/** bg_checksum; the same place in both sizes. */
+export const GROUP_DESCRIPTOR_CHECKSUM_OFFSET = 0x1e;
+
+const FIELDS: FieldTable<GroupDescriptor> = {
+  blockBitmapBlock: u32WithHigh(0x00, 0x20, 4), // bg_block_bitmap_lo, bg_block_bitmap_hi
+  inodeBitmapBlock: u32WithHigh(0x04, 0x24, 4), // bg_inode_bitmap_lo, bg_inode_bitmap_hi
+  inodeTableBlock: u32WithHigh(0x08, 0x28, 4), // bg_inode_table_lo, bg_inode_table_hi
+  freeBlocksCount: u16WithHigh(0x0c, 0x2c), // bg_free_blocks_count_lo, bg_free_blocks_count_hi
+  freeInodesCount: u16WithHigh(0x0e, 0x2e), // bg_free_inodes_count_lo, bg_free_inodes_count_hi
+  usedDirectoriesCount: u16WithHigh(0x10, 0x30), // bg_used_dirs_count_lo, bg_used_dirs_count_hi
+  flags: u16(0x12), // bg_flags
+  // bg_exclude_bitmap_lo (0x14) and _hi (0x34) belong to snapshots, which never entered the kernel.
+  blockBitmapChecksum: u16WithHigh(0x18, 0x38), // bg_block_bitmap_csum_lo, bg_block_bitmap_csum_hi
+  inodeBitmapChecksum: u16WithHigh(0x1a, 0x3a), // bg_inode_bitmap_csum_lo, bg_inode_bitmap_csum_hi
+  itableUnusedCount: u16WithHigh(0x1c, 0x32), // bg_itable_unused_lo, bg_itable_unused_hi
+};
+
+/**
+ * The bytes of a descriptor. Without a seed its checksum is 0; with one, bitmap checksums are cut to the 16 bits that
+ * a 32-byte descriptor has for them.
+ */
+export function encodeGroupDescriptor(
+  descriptor: GroupDescriptor,
+  options: GroupDescriptorOptions,
+): Uint8Array<ArrayBuffer> {
+  const { groupIndex, sizeBytes, seed } = options;
+  const encoded = new Uint8Array(sizeBytes);
+  const mask = sizeBytes === 64 ? 0xffffffff : 0xffff;
+  writeFields(FIELDS, encoded, {
+    ...descriptor,
+    blockBitmapChecksum: (descriptor.blockBitmapChecksum & mask) >>> 0,
+    inodeBitmapChecksum: (descriptor.inodeBitmapChecksum & mask) >>> 0,
+  });
+  if (seed !== undefined) {
+    const checksum = groupDescriptorChecksum(encoded, { groupIndex, seed });
+    viewOf(encoded).setUint16(GROUP_DESCRIPTOR_CHECKSUM_OFFSET, checksum, true);
+  }
+  return encoded;
+}
+
+/** Reads a descriptor of 32 or 64 bytes. Its checksum is not compared: see storedGroupDescriptorChecksum(). */
+export function decodeGroupDescriptor(encoded: Uint8Array): GroupDescriptor {
+  checkSize(encoded);
+  return readFields(FIELDS, encoded);
+}
+
+/** bg_checksum as it should be: 16 bits over the group's number and the descriptor with that field zero. */
+export function groupDescriptorChecksum(
+  encoded: Uint8Array,
+  options: { readonly groupIndex: number; readonly seed: number },
+): number {
+  checkSize(encoded);
+  const covered = new Uint8Array(4 + encoded.length);
+  const view = viewOf(covered);
+  view.setUint32(0, options.groupIndex, true);
+  covered.set(encoded, 4);
+  view.setUint16(4 + GROUP_DESCRIPTOR_CHECKSUM_OFFSET, 0, true);
+  return crc32c(options.seed, covered) & 0xffff;
+}
+
+/** bg_checksum as it is stored. */
+export function storedGroupDescriptorChecksum(encoded: Uint8Array): number {
+  checkSize(encoded);
+  return viewOf(encoded).getUint16(GROUP_DESCRIPTOR_CHECKSUM_OFFSET, true);
+}
+
+function checkSize(encoded: Uint8Array): void {
+  invariant(
+    encoded.length === 32 || encoded.length === 64,
+    `a group descriptor of ${encoded.length} bytes`,
+  );
+}

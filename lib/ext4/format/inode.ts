@@ -1,0 +1,306 @@
+/**
+ * The inode (kernel documentation, "Index Nodes"; fs/ext4/ext4.h, struct ext4_inode): 128 bytes, then, in larger slots,
+ * i_extra_isize more bytes of fields and after them the in-inode extended attributes.
+ *
+ * @module
+ */
+import { crc32c } from "../../bytes/crc32c.ts";
+import { InputError, invariant } from "../../errors.ts";
+import { inodeSeedKey } from "./checksum.ts";
+import { viewOf } from "./fields.ts";
+import type { Timestamp } from "./timestamp.ts";
+import { TIMESTAMP_ZERO, timestampExtra, timestampFromWords } from "./timestamp.ts";
+
+export type { Timestamp } from "./timestamp.ts";
+export { TIMESTAMP_SECONDS_MAX, TIMESTAMP_SECONDS_MIN } from "./timestamp.ts";
+
+/** One inode, without its number and its checksum. */
+export interface InodeRecord {
+  /** Type and permission bits. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly sizeBytes: number;
+  readonly linkCount: number;
+  /** Units of 512 bytes, or file system blocks when the flags have HUGE_FILE. */
+  readonly sectorCount: number;
+  /** INODE_FLAG bits. */
+  readonly flags: number;
+  readonly atime: Timestamp;
+  readonly ctime: Timestamp;
+  readonly mtime: Timestamp;
+  readonly crtime: Timestamp;
+  /** Seconds when it was deleted, or the next orphan. */
+  readonly dtime: number;
+  readonly generation: number;
+  /** The block of its extended attributes, or 0. */
+  readonly xattrBlock: number;
+  /** i_block, 60 bytes: the extent root, a device number, or a short symlink's target. */
+  readonly blockField: Uint8Array;
+  /** How many bytes of fields follow the first 128. */
+  readonly extraSizeBytes: number;
+  /** The bytes after those fields; may be shorter than the room there. */
+  readonly xattrArea: Uint8Array;
+  readonly versionLow: number;
+  readonly versionHigh: number;
+  readonly projectId: number;
+}
+
+/** What goes into an inode's checksum beside its bytes. */
+export interface InodeEncodeOptions {
+  readonly inodeNumber: number;
+  /** The file system's checksum seed; undefined without METADATA_CSUM. */
+  readonly seed: number | undefined;
+}
+
+/** The part of an inode that every slot has. */
+export const INODE_BASE_SIZE_BYTES = 128;
+/** i_extra_isize with all fields of today. */
+export const INODE_EXTRA_SIZE_BYTES = 32;
+/** The bytes of i_block. */
+export const INODE_BLOCK_FIELD_SIZE_BYTES = 60;
+
+const AT = {
+  mode: 0x00, // i_mode
+  uidLow: 0x02, // i_uid
+  sizeLow: 0x04, // i_size_lo
+  atime: 0x08, // i_atime
+  ctime: 0x0c, // i_ctime
+  mtime: 0x10, // i_mtime
+  dtime: 0x14, // i_dtime
+  gidLow: 0x18, // i_gid
+  linkCount: 0x1a, // i_links_count
+  blocksLow: 0x1c, // i_blocks_lo
+  flags: 0x20, // i_flags
+  versionLow: 0x24, // l_i_version
+  blockField: 0x28, // i_block
+  generation: 0x64, // i_generation
+  xattrBlockLow: 0x68, // i_file_acl_lo
+  sizeHigh: 0x6c, // i_size_high
+  blocksHigh: 0x74, // l_i_blocks_high
+  xattrBlockHigh: 0x76, // l_i_file_acl_high
+  uidHigh: 0x78, // l_i_uid_high
+  gidHigh: 0x7a, // l_i_gid_high
+  checksumLow: 0x7c, // l_i_checksum_lo
+  extraSize: 0x80, // i_extra_isize
+  checksumHigh: 0x82, // i_checksum_hi
+  ctimeExtra: 0x84, // i_ctime_extra
+  mtimeExtra: 0x88, // i_mtime_extra
+  atimeExtra: 0x8c, // i_atime_extra
+  crtime: 0x90, // i_crtime
+  crtimeExtra: 0x94, // i_crtime_extra
+  versionHigh: 0x98, // i_version_hi
+  projectId: 0x9c, // i_projid
+} as const;
+
+const TWO_32 = 2 ** 32;
+const TWO_48 = 2 ** 48;
+
+/** An inode in which everything is zero, but for the extra size that every field of today needs. */
+export function defaultInode(): InodeRecord {
+  return {
+    mode: 0,
+    uid: 0,
+    gid: 0,
+    sizeBytes: 0,
+    linkCount: 0,
+    sectorCount: 0,
+    flags: 0,
+    atime: TIMESTAMP_ZERO,
+    ctime: TIMESTAMP_ZERO,
+    mtime: TIMESTAMP_ZERO,
+    crtime: TIMESTAMP_ZERO,
+    dtime: 0,
+    generation: 0,
+    xattrBlock: 0,
+    blockField: new Uint8Array(INODE_BLOCK_FIELD_SIZE_BYTES),
+    extraSizeBytes: INODE_EXTRA_SIZE_BYTES,
+    xattrArea: new Uint8Array(0),
+    versionLow: 0,
+    versionHigh: 0,
+    projectId: 0,
+  };
+}
+
+/**
+ * Writes an inode into its slot, which is as long as s_inode_size and is zeroed first. Fields that the extra size does
+ * not reach must be zero.
+ */
+export function encodeInode(
+  inode: InodeRecord,
+  target: Uint8Array,
+  options: InodeEncodeOptions,
+): void {
+  checkFits(inode, target);
+  target.fill(0);
+  const view = viewOf(target);
+  writeBase(view, inode);
+  target.set(inode.blockField, AT.blockField);
+  if (target.length > INODE_BASE_SIZE_BYTES) {
+    writeExtra(view, inode);
+    target.set(inode.xattrArea, INODE_BASE_SIZE_BYTES + inode.extraSizeBytes);
+  }
+  if (options.seed !== undefined) {
+    const key = inodeSeedKey(options.inodeNumber, inode.generation);
+    const checksum = crc32c(options.seed, key, target);
+    view.setUint16(AT.checksumLow, checksum & 0xffff, true);
+    if (inode.extraSizeBytes >= 4) view.setUint16(AT.checksumHigh, checksum >>> 16, true);
+  }
+}
+
+function writeBase(view: DataView<ArrayBufferLike>, inode: InodeRecord): void {
+  view.setUint16(AT.mode, inode.mode, true);
+  view.setUint16(AT.uidLow, inode.uid & 0xffff, true);
+  view.setUint32(AT.sizeLow, inode.sizeBytes % TWO_32, true);
+  view.setInt32(AT.atime, inode.atime.seconds | 0, true);
+  view.setInt32(AT.ctime, inode.ctime.seconds | 0, true);
+  view.setInt32(AT.mtime, inode.mtime.seconds | 0, true);
+  view.setUint32(AT.dtime, inode.dtime, true);
+  view.setUint16(AT.gidLow, inode.gid & 0xffff, true);
+  view.setUint16(AT.linkCount, inode.linkCount, true);
+  view.setUint32(AT.blocksLow, inode.sectorCount % TWO_32, true);
+  view.setUint32(AT.flags, inode.flags, true);
+  view.setUint32(AT.versionLow, inode.versionLow, true);
+  view.setUint32(AT.generation, inode.generation, true);
+  view.setUint32(AT.xattrBlockLow, inode.xattrBlock % TWO_32, true);
+  view.setUint32(AT.sizeHigh, Math.floor(inode.sizeBytes / TWO_32), true);
+  view.setUint16(AT.blocksHigh, Math.floor(inode.sectorCount / TWO_32), true);
+  view.setUint16(AT.xattrBlockHigh, Math.floor(inode.xattrBlock / TWO_32), true);
+  view.setUint16(AT.uidHigh, inode.uid >>> 16, true);
+  view.setUint16(AT.gidHigh, inode.gid >>> 16, true);
+}
+
+function writeExtra(view: DataView<ArrayBufferLike>, inode: InodeRecord): void {
+  const end = INODE_BASE_SIZE_BYTES + inode.extraSizeBytes;
+  view.setUint16(AT.extraSize, inode.extraSizeBytes, true);
+  writeExtraWord(view, AT.ctimeExtra, end, timestampExtra(inode.ctime));
+  writeExtraWord(view, AT.mtimeExtra, end, timestampExtra(inode.mtime));
+  writeExtraWord(view, AT.atimeExtra, end, timestampExtra(inode.atime));
+  writeExtraWord(view, AT.crtime, end, inode.crtime.seconds >>> 0);
+  writeExtraWord(view, AT.crtimeExtra, end, timestampExtra(inode.crtime));
+  writeExtraWord(view, AT.versionHigh, end, inode.versionHigh);
+  writeExtraWord(view, AT.projectId, end, inode.projectId);
+}
+
+function writeExtraWord(
+  view: DataView<ArrayBufferLike>,
+  offset: number,
+  end: number,
+  value: number,
+): void {
+  if (offset + 4 <= end) view.setUint32(offset, value, true);
+  else invariant(value === 0, `inode field at 0x${offset.toString(16)} is past i_extra_isize`);
+}
+
+/** Ranges that DataView would cut silently. One condition, so that it costs little. */
+function checkFits(inode: InodeRecord, target: Uint8Array): void {
+  const isLarge = target.length > INODE_BASE_SIZE_BYTES;
+  invariant(
+    target.length >= INODE_BASE_SIZE_BYTES &&
+      inode.blockField.length === INODE_BLOCK_FIELD_SIZE_BYTES &&
+      (isLarge
+        ? INODE_BASE_SIZE_BYTES + inode.extraSizeBytes + inode.xattrArea.length <= target.length
+        : inode.extraSizeBytes === 0 && inode.xattrArea.length === 0) &&
+      inode.mode >= 0 && inode.mode <= 0xffff &&
+      inode.uid >= 0 && inode.uid < TWO_32 && inode.gid >= 0 && inode.gid < TWO_32 &&
+      inode.sizeBytes >= 0 && Number.isSafeInteger(inode.sizeBytes) &&
+      inode.linkCount >= 0 && inode.linkCount <= 0xffff &&
+      inode.sectorCount >= 0 && inode.sectorCount < TWO_48 &&
+      inode.xattrBlock >= 0 && inode.xattrBlock < TWO_48,
+    `inode does not fit a slot of ${target.length} bytes`,
+  );
+}
+
+/**
+ * Reads an inode's slot. Throws InputError when i_extra_isize reaches past it or the size is over 2^53 bytes. The
+ * checksum is for the caller to compare (inodeChecksum(), storedInodeChecksum()).
+ */
+export function decodeInode(slot: Uint8Array): InodeRecord {
+  invariant(slot.length >= INODE_BASE_SIZE_BYTES, `an inode slot of ${slot.length} bytes`);
+  const view = viewOf(slot);
+  const extraSizeBytes = decodeExtraSize(view);
+  const end = INODE_BASE_SIZE_BYTES + extraSizeBytes;
+  const sizeBytes = view.getUint32(AT.sizeHigh, true) * TWO_32 + view.getUint32(AT.sizeLow, true);
+  if (!Number.isSafeInteger(sizeBytes)) {
+    throw new InputError("inode", `its size of ${sizeBytes} bytes is over 2^53 - 1`);
+  }
+  return {
+    mode: view.getUint16(AT.mode, true),
+    uid: view.getUint16(AT.uidHigh, true) * 0x10000 + view.getUint16(AT.uidLow, true),
+    gid: view.getUint16(AT.gidHigh, true) * 0x10000 + view.getUint16(AT.gidLow, true),
+    sizeBytes,
+    linkCount: view.getUint16(AT.linkCount, true),
+    sectorCount: view.getUint16(AT.blocksHigh, true) * TWO_32 + view.getUint32(AT.blocksLow, true),
+    flags: view.getUint32(AT.flags, true),
+    atime: readTime(view, AT.atime, AT.atimeExtra, end),
+    ctime: readTime(view, AT.ctime, AT.ctimeExtra, end),
+    mtime: readTime(view, AT.mtime, AT.mtimeExtra, end),
+    crtime: timestampFromWords(
+      readExtraWord(view, AT.crtime, end),
+      readExtraWord(view, AT.crtimeExtra, end),
+    ),
+    dtime: view.getUint32(AT.dtime, true),
+    generation: view.getUint32(AT.generation, true),
+    xattrBlock: view.getUint16(AT.xattrBlockHigh, true) * TWO_32 +
+      view.getUint32(AT.xattrBlockLow, true),
+    blockField: slot.slice(AT.blockField, AT.blockField + INODE_BLOCK_FIELD_SIZE_BYTES),
+    extraSizeBytes,
+    xattrArea: slot.slice(end),
+    versionLow: view.getUint32(AT.versionLow, true),
+    versionHigh: readExtraWord(view, AT.versionHigh, end),
+    projectId: readExtraWord(view, AT.projectId, end),
+  };
+}
+
+function decodeExtraSize(view: DataView<ArrayBufferLike>): number {
+  if (view.byteLength === INODE_BASE_SIZE_BYTES) return 0;
+  const extraSizeBytes = view.getUint16(AT.extraSize, true);
+  const room = view.byteLength - INODE_BASE_SIZE_BYTES;
+  if (extraSizeBytes > room || extraSizeBytes % 4 !== 0) {
+    throw new InputError(
+      "inode",
+      `its i_extra_isize is ${extraSizeBytes}, not a multiple of 4 up to ${room}`,
+      { data: { offset: AT.extraSize, actual: extraSizeBytes } },
+    );
+  }
+  return extraSizeBytes;
+}
+
+function readTime(
+  view: DataView<ArrayBufferLike>,
+  low: number,
+  extra: number,
+  end: number,
+): Timestamp {
+  return timestampFromWords(view.getInt32(low, true), readExtraWord(view, extra, end));
+}
+
+function readExtraWord(view: DataView<ArrayBufferLike>, offset: number, end: number): number {
+  return offset + 4 <= end ? view.getUint32(offset, true) : 0;
+}
+
+/** The checksum that a slot should carry: 32 bits, of which a slot without i_checksum_hi stores the low 16. */
+export function inodeChecksum(
+  slot: Uint8Array,
+  options: { readonly inodeNumber: number; readonly seed: number },
+): number {
+  const covered = slot.slice();
+  const view = viewOf(covered);
+  view.setUint16(AT.checksumLow, 0, true);
+  const isWide = hasChecksumHigh(view);
+  if (isWide) view.setUint16(AT.checksumHigh, 0, true);
+  const key = inodeSeedKey(options.inodeNumber, view.getUint32(AT.generation, true));
+  const checksum = crc32c(options.seed, key, covered);
+  return isWide ? checksum : checksum & 0xffff;
+}
+
+/** The checksum that a slot carries: 32 bits, or 16 in a slot without i_checksum_hi. */
+export function storedInodeChecksum(slot: Uint8Array): number {
+  const view = viewOf(slot);
+  const low = view.getUint16(AT.checksumLow, true);
+  return hasChecksumHigh(view) ? view.getUint16(AT.checksumHigh, true) * 0x10000 + low : low;
+}
+
+function hasChecksumHigh(view: DataView<ArrayBufferLike>): boolean {
+  return view.byteLength > INODE_BASE_SIZE_BYTES && view.getUint16(AT.extraSize, true) >= 4;
+}

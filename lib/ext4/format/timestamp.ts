@@ -1,0 +1,46 @@
+/**
+ * Inode times (kernel documentation, "Inode Timestamps"): a signed 32-bit number of seconds, and in the extra word two
+ * more bits of seconds (the epoch) below 30 bits of nanoseconds.
+ *
+ * @module
+ */
+import { invariant } from "../../errors.ts";
+
+/** A point in time: seconds since 1970, which may be negative, and nanoseconds that count forward from there. */
+export interface Timestamp {
+  readonly seconds: number;
+  readonly nanoseconds: number;
+}
+
+/** 1901-12-13, the first second that fits. */
+export const TIMESTAMP_SECONDS_MIN = -(2 ** 31);
+/** 2446-05-10, the last second that fits with the epoch bits. */
+export const TIMESTAMP_SECONDS_MAX = 2 ** 34 - 2 ** 31 - 1;
+/** 2038-01-19, the last second that fits without them. */
+export const TIMESTAMP_SECONDS_MAX_CLASSIC = 2 ** 31 - 1;
+/** The start of 1970. */
+export const TIMESTAMP_ZERO: Timestamp = Object.freeze({ seconds: 0, nanoseconds: 0 });
+
+/** The extra word (i_ctime_extra and so on): epoch bits below nanoseconds. */
+export function timestampExtra(time: Timestamp): number {
+  const { seconds, nanoseconds } = time;
+  invariant(
+    seconds >= TIMESTAMP_SECONDS_MIN && seconds <= TIMESTAMP_SECONDS_MAX &&
+      Number.isInteger(seconds),
+    `a time of ${seconds} seconds`,
+  );
+  invariant(
+    nanoseconds >= 0 && nanoseconds < 1e9 && Number.isInteger(nanoseconds),
+    `a time of ${nanoseconds} nanoseconds`,
+  );
+  const epoch = (seconds - (seconds | 0)) / 2 ** 32;
+  return nanoseconds * 4 + epoch;
+}
+
+/**
+ * The time of a signed low word and its extra word (0 where the inode has none). A stored nanosecond count can be
+ * 10^9 or more in a damaged image; it is handed on as it is, for the caller to judge.
+ */
+export function timestampFromWords(low: number, extra: number): Timestamp {
+  return { seconds: (low | 0) + (extra & 3) * 2 ** 32, nanoseconds: extra >>> 2 };
+}
