@@ -1,0 +1,56 @@
+/**
+ * The few calls on files that an output needs, behind an interface so that faults can be put between.
+ *
+ * @module
+ */
+import {
+  closeSync,
+  fsync,
+  fsyncSync,
+  ftruncateSync,
+  linkSync,
+  openSync,
+  renameSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
+
+/** What an output does to the file system. Every call throws the runtime's own error. */
+export interface FileOperations {
+  /** Creates a file for writing; fails when the name is taken (O_EXCL). */
+  openExclusive(path: string): number;
+  /** Writes at a position; returns the bytes written, which may be fewer than given. */
+  write(descriptor: number, bytes: Uint8Array, position: number): number;
+  truncate(descriptor: number, sizeBytes: number): void;
+  /** Does not block the thread, so that signals are served meanwhile. */
+  sync(descriptor: number): Promise<void>;
+  close(descriptor: number): void;
+  /** Fails when `to` exists, which `rename` does not. */
+  link(from: string, to: string): void;
+  rename(from: string, to: string): void;
+  unlink(path: string): void;
+  syncDirectory(path: string): void;
+}
+
+/** The file system of this machine. */
+export const NODE_FILE_OPERATIONS: FileOperations = {
+  openExclusive: (path) => openSync(path, "wx"),
+  write: (descriptor, bytes, position) => writeSync(descriptor, bytes, 0, bytes.length, position),
+  truncate: ftruncateSync,
+  sync: (descriptor) =>
+    new Promise((resolve, reject) =>
+      fsync(descriptor, (error) => error ? reject(error) : resolve())
+    ),
+  close: closeSync,
+  link: linkSync,
+  rename: renameSync,
+  unlink: unlinkSync,
+  syncDirectory(path) {
+    const descriptor = openSync(path, "r");
+    try {
+      fsyncSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+  },
+};

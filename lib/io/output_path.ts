@@ -1,0 +1,105 @@
+/**
+ * Whether a name can be an output, checked before any work is done.
+ *
+ * @module
+ */
+import { lstatSync, realpathSync, statSync } from "node:fs";
+import type { Stats } from "node:fs";
+import { basename, dirname, resolve } from "node:path";
+import { IoError, UsageError } from "../errors.ts";
+import { displayPath, ioErrorFrom, systemErrorFacts } from "./system_error.ts";
+
+/** What is allowed for an output. */
+export interface OutputOptions {
+  /** Replace a file that is there. */
+  readonly force?: boolean;
+  /** Files that are read and so must not be the output. Those that do not exist are passed over. */
+  readonly sourcePaths?: readonly string[];
+}
+
+/**
+ * Checks that `path` can be written as a new regular file and returns the real path to write to.
+ * A symbolic link to a file stands for that file: the link stays and the file it names is replaced.
+ *
+ * @throws UsageError when it can never be an output: a directory, a device or pipe, or one of the sources
+ * @throws IoError when it exists and `force` is not set, or when its directory is missing
+ */
+export function checkOutput(path: string, options: OutputOptions = {}): string {
+  const shown = displayPath(path);
+  if (path === "") throw new UsageError("output", "the name is empty");
+  if (path.endsWith("/")) throw directoryError(shown);
+  const found = statOrUndefined(path, lstatSync);
+  if (found === undefined) return resolve(checkedParent(path), basename(path));
+  if (!found.isSymbolicLink()) {
+    checkExisting(shown, found, options);
+    return resolve(path);
+  }
+  const target = statOrUndefined(path, statSync);
+  if (target === undefined) {
+    throw new IoError(shown, "is a symbolic link to nothing", {
+      hint: "remove the link, or name its target",
+    });
+  }
+  checkExisting(shown, target, options);
+  return realpathSync(path);
+}
+
+/** The error of an output that is already there and may not be replaced. */
+export function outputExistsError(shownPath: string): IoError {
+  return new IoError(shownPath, "already exists", {
+    hint: "use --force to replace it",
+    data: { path: shownPath, code: "EEXIST" },
+  });
+}
+
+function checkExisting(shown: string, found: Stats, options: OutputOptions): void {
+  if (found.isDirectory()) throw directoryError(shown);
+  if (!found.isFile()) {
+    throw new UsageError(shown, `is ${kindOf(found)}: wanted the name of a regular file`, {
+      hint: "stream the image with `-o -` and direct that where you want it",
+    });
+  }
+  for (const source of options.sourcePaths ?? []) {
+    const other = statOrUndefined(source, statSync);
+    if (other !== undefined && other.dev === found.dev && other.ino === found.ino) {
+      throw new UsageError(shown, "is the source too: the output must be another file");
+    }
+  }
+  if (options.force !== true) throw outputExistsError(shown);
+}
+
+function directoryError(shown: string): UsageError {
+  return new UsageError(shown, "is a directory: wanted the name of a file", {
+    hint: `name a file in it, such as ${shown.replace(/\/*$/, "/")}image.ext4`,
+  });
+}
+
+function kindOf(found: Stats): string {
+  if (found.isBlockDevice()) return "a block device";
+  if (found.isCharacterDevice()) return "a character device";
+  if (found.isFIFO()) return "a pipe";
+  return "a socket";
+}
+
+function checkedParent(path: string): string {
+  const parent = dirname(path);
+  const found = statOrUndefined(parent, statSync);
+  if (found === undefined) {
+    throw new IoError(displayPath(path), `the directory ${displayPath(parent)} does not exist`, {
+      hint: "create it first",
+    });
+  }
+  if (!found.isDirectory()) {
+    throw new IoError(displayPath(path), `${displayPath(parent)} is not a directory`);
+  }
+  return realpathSync(parent);
+}
+
+function statOrUndefined(path: string, stat: (path: string) => Stats): Stats | undefined {
+  try {
+    return stat(path);
+  } catch (cause) {
+    if (systemErrorFacts(cause)?.code === "ENOENT") return undefined;
+    throw ioErrorFrom(path, undefined, cause);
+  }
+}
