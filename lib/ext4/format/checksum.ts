@@ -5,7 +5,7 @@
  * @module
  */
 import { crc32c } from "../../bytes/crc32c.ts";
-import { invariant } from "../../errors.ts";
+import { InputError, invariant } from "../../errors.ts";
 
 /** The start value where a structure is not seeded. */
 export const CRC32C_START = 0xffffffff;
@@ -44,4 +44,16 @@ export function inodeSeedKey(inodeNumber: number, generation: number): Uint8Arra
   inodeKeyView.setUint32(0, inodeNumber, true);
   inodeKeyView.setUint32(4, generation, true);
   return inodeKey;
+}
+
+/** Throws InputError when a stored checksum is not the computed one. `what` names the structure. */
+export function checkChecksum(what: string, stored: number, computed: number): void {
+  if (stored === computed) return;
+  throw new InputError(what, `its checksum is ${hex(stored)}, not ${hex(computed)}`, {
+    data: { actual: stored, expected: computed },
+  });
+}
+
+function hex(value: number): string {
+  return `0x${value.toString(16).padStart(4, "0")}`;
 }

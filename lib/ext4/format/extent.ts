@@ -5,7 +5,8 @@
  * @module
  */
 import { crc32c } from "../../bytes/crc32c.ts";
-import { invariant } from "../../errors.ts";
+import { InputError, invariant } from "../../errors.ts";
+import { checkChecksum } from "./checksum.ts";
 import { EXTENT_BLOCKS_MAX } from "./constants.ts";
 import { viewOf } from "./fields.ts";
 
@@ -42,7 +43,7 @@ export const EXTENT_MAGIC = 0xf30a;
 export const EXTENT_ENTRY_SIZE_BYTES = 12;
 
 /** Offsets in struct ext4_extent_header. */
-export const HEADER_AT = {
+const HEADER_AT = {
   magic: 0, // eh_magic
   entryCount: 2, // eh_entries
   entriesMax: 4, // eh_max
@@ -51,7 +52,7 @@ export const HEADER_AT = {
 } as const;
 
 /** Offsets in struct ext4_extent. */
-export const LEAF_AT = {
+const LEAF_AT = {
   logicalBlock: 0, // ee_block
   length: 4, // ee_len
   startHigh: 6, // ee_start_hi
@@ -59,7 +60,7 @@ export const LEAF_AT = {
 } as const;
 
 /** Offsets in struct ext4_extent_idx. */
-export const INDEX_AT = {
+const INDEX_AT = {
   logicalBlock: 0, // ei_block
   childLow: 4, // ei_leaf_lo
   childHigh: 8, // ei_leaf_hi
@@ -75,6 +76,16 @@ export function extentEntriesMax(blockSizeBytes: number): number {
 /**
  * Writes a node's header and entries; the rest of `target` (i_block, or a whole block) becomes zero. A block still
  * needs sealExtentBlock() when the file system has metadata checksums.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { decodeExtentNode, encodeExtentNode } from "./extent.ts";
+ * const root = new Uint8Array(60);
+ * const leaves = [{ logicalBlock: 0, blockCount: 3, startBlock: 1000, unwritten: false }];
+ * encodeExtentNode(root, { depth: 0, entriesMax: 4, leaves });
+ * assertEquals(decodeExtentNode(root, "root of inode 12").leaves, leaves);
+ * ```
  */
 export function encodeExtentNode(target: Uint8Array, node: ExtentNode): void {
   const leaves = node.leaves ?? [];
@@ -134,14 +145,118 @@ function writeIndex(view: DataView<ArrayBufferLike>, at: number, index: ExtentIn
 
 /** Writes the checksum (et_checksum) behind the room for entries. `inodeSeed` is that of the inode that owns it. */
 export function sealExtentBlock(block: Uint8Array, inodeSeed: number): void {
-  const tail = extentTailOffset(block);
+  const tail = extentTailOffset(block, "extent block");
   viewOf(block).setUint32(tail, crc32c(inodeSeed, block.subarray(0, tail)), true);
 }
 
+/** Throws InputError, with `what` in it, when the checksum of an extent block is wrong. */
+export function verifyExtentBlock(block: Uint8Array, inodeSeed: number, what: string): void {
+  const tail = extentTailOffset(block, what);
+  const stored = viewOf(block).getUint32(tail, true);
+  checkChecksum(what, stored, crc32c(inodeSeed, block.subarray(0, tail)));
+}
+
 /** Where a block's checksum is: eh_max says how much room the entries have. */
-export function extentTailOffset(block: Uint8Array): number {
+function extentTailOffset(block: Uint8Array, what: string): number {
   const entriesMax = viewOf(block).getUint16(HEADER_AT.entriesMax, true);
   const tail = EXTENT_ENTRY_SIZE_BYTES * (1 + entriesMax);
-  invariant(tail + 4 <= block.length, `an extent block with eh_max ${entriesMax}`);
-  return tail;
+  if (tail + 4 <= block.length) return tail;
+  throw new InputError(what, `room for ${entriesMax} entries leaves none for its checksum`);
+}
+
+/** A node as it was read. */
+export interface DecodedExtentNode {
+  readonly depth: number;
+  readonly entriesMax: number;
+  readonly generation: number;
+  /** Empty above depth 0. */
+  readonly leaves: readonly Required<ExtentLeaf>[];
+  /** Empty at depth 0. */
+  readonly indexes: readonly ExtentIndex[];
+}
+
+/**
+ * Reads a node: i_block (60 bytes) or a whole block. Entries must be in order and apart, counts within their limits.
+ * Throws InputError, with `what` in it, for anything else. Whether the node fits its parent is for the caller to check,
+ * and so is the checksum (verifyExtentBlock()).
+ */
+export function decodeExtentNode(node: Uint8Array, what: string): DecodedExtentNode {
+  const view = viewOf(node);
+  const { entryCount, ...header } = readHeader(view, what);
+  const leaves: Required<ExtentLeaf>[] = [];
+  const indexes: ExtentIndex[] = [];
+  let nextLogicalBlock = 0;
+  for (let i = 0; i < entryCount; i++) {
+    const at = EXTENT_ENTRY_SIZE_BYTES * (1 + i);
+    const logicalBlock = view.getUint32(at, true);
+    if (logicalBlock < nextLogicalBlock) {
+      throw new InputError(
+        what,
+        `entry ${i} begins at logical block ${logicalBlock}, before ${nextLogicalBlock}`,
+      );
+    }
+    if (header.depth > 0) {
+      indexes.push(readIndex(view, at, what));
+      nextLogicalBlock = logicalBlock + 1;
+    } else {
+      const leaf = readLeaf(view, at, what);
+      leaves.push(leaf);
+      nextLogicalBlock = logicalBlock + leaf.blockCount;
+    }
+  }
+  return { ...header, leaves, indexes };
+}
+
+function readHeader(
+  view: DataView<ArrayBufferLike>,
+  what: string,
+): { depth: number; entriesMax: number; generation: number; entryCount: number } {
+  const magic = view.getUint16(HEADER_AT.magic, true);
+  if (magic !== EXTENT_MAGIC) {
+    throw new InputError(what, `its magic number is 0x${magic.toString(16)}, not 0xf30a`);
+  }
+  const entryCount = view.getUint16(HEADER_AT.entryCount, true);
+  const entriesMax = view.getUint16(HEADER_AT.entriesMax, true);
+  const depth = view.getUint16(HEADER_AT.depth, true);
+  const room = Math.floor(view.byteLength / EXTENT_ENTRY_SIZE_BYTES) - 1;
+  if (depth > EXTENT_DEPTH_MAX) {
+    throw new InputError(what, `its depth is ${depth}, over ${EXTENT_DEPTH_MAX}`);
+  }
+  if (entriesMax === 0 || entriesMax > room) {
+    throw new InputError(what, `it says it has room for ${entriesMax} entries, not 1 to ${room}`);
+  }
+  if (entryCount > entriesMax || (entryCount === 0 && depth > 0)) {
+    throw new InputError(what, `it has ${entryCount} entries at depth ${depth}, of ${entriesMax}`);
+  }
+  return { depth, entriesMax, entryCount, generation: view.getUint32(HEADER_AT.generation, true) };
+}
+
+function readLeaf(
+  view: DataView<ArrayBufferLike>,
+  at: number,
+  what: string,
+): Required<ExtentLeaf> {
+  const length = view.getUint16(at + LEAF_AT.length, true);
+  const unwritten = length > EXTENT_BLOCKS_MAX;
+  const leaf = {
+    logicalBlock: view.getUint32(at + LEAF_AT.logicalBlock, true),
+    blockCount: unwritten ? length - EXTENT_BLOCKS_MAX : length,
+    startBlock: view.getUint16(at + LEAF_AT.startHigh, true) * TWO_32 +
+      view.getUint32(at + LEAF_AT.startLow, true),
+    unwritten,
+  };
+  if (leaf.blockCount === 0 || leaf.logicalBlock + leaf.blockCount > TWO_32) {
+    throw new InputError(
+      what,
+      `it maps ${leaf.blockCount} blocks from logical block ${leaf.logicalBlock}`,
+    );
+  }
+  return leaf;
+}
+
+function readIndex(view: DataView<ArrayBufferLike>, at: number, what: string): ExtentIndex {
+  const childBlock = view.getUint16(at + INDEX_AT.childHigh, true) * TWO_32 +
+    view.getUint32(at + INDEX_AT.childLow, true);
+  if (childBlock === 0) throw new InputError(what, "it points to block 0");
+  return { logicalBlock: view.getUint32(at + INDEX_AT.logicalBlock, true), childBlock };
 }

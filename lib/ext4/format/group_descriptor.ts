@@ -35,7 +35,9 @@ export interface GroupDescriptorOptions {
 }
 
 /** bg_checksum; the same place in both sizes. */
-export const GROUP_DESCRIPTOR_CHECKSUM_OFFSET = 0x1e;
+const CHECKSUM_OFFSET = 0x1e;
+
+const CRC16_POLYNOMIAL_REFLECTED = 0xa001;
 
 const FIELDS: FieldTable<GroupDescriptor> = {
   blockBitmapBlock: u32WithHigh(0x00, 0x20, 4), // bg_block_bitmap_lo, bg_block_bitmap_hi
@@ -69,7 +71,7 @@ export function encodeGroupDescriptor(
   });
   if (seed !== undefined) {
     const checksum = groupDescriptorChecksum(encoded, { groupIndex, seed });
-    viewOf(encoded).setUint16(GROUP_DESCRIPTOR_CHECKSUM_OFFSET, checksum, true);
+    viewOf(encoded).setUint16(CHECKSUM_OFFSET, checksum, true);
   }
   return encoded;
 }
@@ -90,14 +92,42 @@ export function groupDescriptorChecksum(
   const view = viewOf(covered);
   view.setUint32(0, options.groupIndex, true);
   covered.set(encoded, 4);
-  view.setUint16(4 + GROUP_DESCRIPTOR_CHECKSUM_OFFSET, 0, true);
+  view.setUint16(4 + CHECKSUM_OFFSET, 0, true);
   return crc32c(options.seed, covered) & 0xffff;
+}
+
+/**
+ * bg_checksum as RO_COMPAT.GDT_CSUM wants it, which older file systems have in place of METADATA_CSUM: CRC-16 over the
+ * UUID, the group's number and the descriptor without that field.
+ */
+export function groupDescriptorCrc16(
+  encoded: Uint8Array,
+  options: { readonly groupIndex: number; readonly uuid: Uint8Array },
+): number {
+  checkSize(encoded);
+  const group = new Uint8Array(4);
+  viewOf(group).setUint32(0, options.groupIndex, true);
+  const before = encoded.subarray(0, CHECKSUM_OFFSET);
+  const after = encoded.subarray(CHECKSUM_OFFSET + 2);
+  return [options.uuid, group, before, after].reduce(crc16, 0xffff);
+}
+
+/** CRC-16 of the polynomial 0x8005, reflected; bit by bit, since descriptors are short. */
+function crc16(start: number, bytes: Uint8Array): number {
+  let register = start;
+  for (const byte of bytes) {
+    register ^= byte;
+    for (let bit = 0; bit < 8; bit++) {
+      register = (register >> 1) ^ ((register & 1) === 0 ? 0 : CRC16_POLYNOMIAL_REFLECTED);
+    }
+  }
+  return register;
 }
 
 /** bg_checksum as it is stored. */
 export function storedGroupDescriptorChecksum(encoded: Uint8Array): number {
   checkSize(encoded);
-  return viewOf(encoded).getUint16(GROUP_DESCRIPTOR_CHECKSUM_OFFSET, true);
+  return viewOf(encoded).getUint16(CHECKSUM_OFFSET, true);
 }
 
 function checkSize(encoded: Uint8Array): void {

@@ -5,9 +5,10 @@
  * @module
  */
 import { crc32c } from "../../bytes/crc32c.ts";
-import { invariant } from "../../errors.ts";
-import { DIRENT_TYPE } from "./constants.ts";
-import { encodeDirectoryEntry, encodeRecordLength } from "./directory.ts";
+import { InputError, invariant } from "../../errors.ts";
+import { checkChecksum } from "./checksum.ts";
+import { DIRENT_TYPE, HASH_VERSION } from "./constants.ts";
+import { decodeDirectoryEntries, encodeDirectoryEntry, encodeRecordLength } from "./directory.ts";
 import { viewOf } from "./fields.ts";
 
 /** A pointer to a block of the directory. */
@@ -47,7 +48,7 @@ export const DX_ENTRY_SIZE_BYTES = 8;
 export const DX_INDIRECT_LEVELS_MAX = 1;
 
 /** Offsets of the root's struct dx_root_info. */
-export const DX_ROOT_INFO_AT = {
+const DX_ROOT_INFO_AT = {
   reserved: 0x18, // reserved_zero
   hashVersion: 0x1c, // hash_version
   infoLength: 0x1d, // info_length
@@ -116,26 +117,126 @@ function writeEntries(block: Uint8Array, countOffset: number, node: DxNode): voi
 
 /** Writes the checksum (dt_checksum) of an index block. `inodeSeed` is that of the directory. */
 export function sealDxBlock(block: Uint8Array, countOffset: number, inodeSeed: number): void {
-  const tail = dxTailOffset(block, countOffset);
-  viewOf(block).setUint32(tail + 4, dxChecksum(block, countOffset, inodeSeed), true);
+  const what = "directory index block";
+  const tail = dxTailOffset(block, countOffset, what);
+  viewOf(block).setUint32(tail + 4, dxChecksum(block, { countOffset, inodeSeed, what }), true);
+}
+
+/** Throws InputError, with `what` in it, when the checksum of an index block is wrong. */
+export function verifyDxBlock(
+  block: Uint8Array,
+  options: { readonly countOffset: number; readonly inodeSeed: number; readonly what: string },
+): void {
+  const tail = dxTailOffset(block, options.countOffset, options.what);
+  checkChecksum(
+    options.what,
+    viewOf(block).getUint32(tail + 4, true),
+    dxChecksum(block, options),
+  );
 }
 
 /** dt_checksum as it should be: over the entries in use, dt_reserved, and zeros in its own place. */
-export function dxChecksum(block: Uint8Array, countOffset: number, inodeSeed: number): number {
-  const view = viewOf(block);
-  const tail = dxTailOffset(block, countOffset);
-  const end = countOffset + view.getUint16(countOffset + 2, true) * DX_ENTRY_SIZE_BYTES;
-  invariant(end <= tail, "an index block with more entries than its limit");
+function dxChecksum(
+  block: Uint8Array,
+  options: { readonly countOffset: number; readonly inodeSeed: number; readonly what: string },
+): number {
+  const { countOffset, inodeSeed, what } = options;
+  const tail = dxTailOffset(block, countOffset, what);
+  const count = viewOf(block).getUint16(countOffset + 2, true);
+  const end = countOffset + count * DX_ENTRY_SIZE_BYTES;
+  if (end > tail) throw new InputError(what, `its ${count} entries are more than its limit`);
   const reserved = block.subarray(tail, tail + 4);
   return crc32c(inodeSeed, block.subarray(0, end), reserved, FOUR_ZEROS);
 }
 
 /** Where an index block's struct dx_tail is: behind the room for entries. */
-export function dxTailOffset(block: Uint8Array, countOffset: number): number {
+function dxTailOffset(block: Uint8Array, countOffset: number, what: string): number {
   const limit = viewOf(block).getUint16(countOffset, true);
   const tail = countOffset + limit * DX_ENTRY_SIZE_BYTES;
-  invariant(tail + DX_ENTRY_SIZE_BYTES <= block.length, `an index block with limit ${limit}`);
-  return tail;
+  if (tail + DX_ENTRY_SIZE_BYTES <= block.length) return tail;
+  throw new InputError(what, `its limit of ${limit} entries leaves no room for its checksum`);
 }
 
 const FOUR_ZEROS = new Uint8Array(4);
+
+/** How an index block is to be read. */
+export interface DxDecodeOptions {
+  /** Whether the file system has metadata checksums: the limit must leave room for one. */
+  readonly checksummed: boolean;
+  /** Names the block in errors. */
+  readonly what: string;
+}
+
+/**
+ * Reads a root. Throws InputError, with `what` in it, when it is not just as the format wants it: entries "." and "..",
+ * a known hash, the exact limit, hashes in order. The checksum is for the caller to check (verifyDxBlock()).
+ */
+export function decodeDxRoot(block: Uint8Array, options: DxDecodeOptions): DxRoot {
+  const { what } = options;
+  const [dot, dotDot] = decodeDirectoryEntries(block, { start: 0, end: block.length, what });
+  if (dot?.name !== "." || dot.recordLength !== DOT_RECORD_LENGTH || dotDot?.name !== "..") {
+    throw new InputError(what, 'it does not begin with "." and ".."');
+  }
+  if (dotDot.recordLength !== block.length - DOT_RECORD_LENGTH) {
+    throw new InputError(what, 'its entry ".." does not reach to the end of the block');
+  }
+  const view = viewOf(block);
+  const hashVersion = view.getUint8(DX_ROOT_INFO_AT.hashVersion);
+  const infoLength = view.getUint8(DX_ROOT_INFO_AT.infoLength);
+  const indirectLevels = view.getUint8(DX_ROOT_INFO_AT.indirectLevels);
+  if (
+    view.getUint32(DX_ROOT_INFO_AT.reserved, true) !== 0 || infoLength !== DX_ROOT_INFO_LENGTH ||
+    view.getUint8(DX_ROOT_INFO_AT.unusedFlags) !== 0
+  ) {
+    throw new InputError(what, "its reserved fields are in use");
+  }
+  if (hashVersion > HASH_VERSION.TEA) {
+    throw new InputError(what, `its hash version ${hashVersion} is not supported`);
+  }
+  if (indirectLevels > DX_INDIRECT_LEVELS_MAX + 1) {
+    throw new InputError(what, `it has ${indirectLevels} levels of nodes below it`);
+  }
+  return {
+    inodeNumber: dot.inodeNumber,
+    parentInodeNumber: dotDot.inodeNumber,
+    hashVersion,
+    indirectLevels,
+    entries: readEntries(view, DX_ROOT_COUNT_OFFSET, options),
+    checksummed: options.checksummed,
+  };
+}
+
+/** Reads a node below the root; throws InputError as decodeDxRoot() does. */
+export function decodeDxNode(block: Uint8Array, options: DxDecodeOptions): DxNode {
+  const { what, checksummed } = options;
+  const [unused] = decodeDirectoryEntries(block, { start: 0, end: block.length, what });
+  if (unused?.inodeNumber !== 0 || unused.recordLength !== block.length) {
+    throw new InputError(what, "it does not begin with one unused entry over the whole block");
+  }
+  return { entries: readEntries(viewOf(block), DX_NODE_COUNT_OFFSET, options), checksummed };
+}
+
+function readEntries(
+  view: DataView<ArrayBufferLike>,
+  countOffset: number,
+  options: DxDecodeOptions,
+): DxEntry[] {
+  const { checksummed, what } = options;
+  const limit = view.getUint16(countOffset, true);
+  const count = view.getUint16(countOffset + 2, true);
+  const wanted = dxEntriesMax(view.byteLength, { countOffset, checksummed });
+  if (limit !== wanted) throw new InputError(what, `its limit is ${limit} entries, not ${wanted}`);
+  if (count < 1 || count > limit) {
+    throw new InputError(what, `it has ${count} entries, not 1 to ${limit}`);
+  }
+  const entries: DxEntry[] = [];
+  let previousHash = 0;
+  for (let i = 0; i < count; i++) {
+    const at = countOffset + i * DX_ENTRY_SIZE_BYTES;
+    const hash = i === 0 ? 0 : view.getUint32(at, true);
+    if (hash < previousHash) throw new InputError(what, `entry ${i} is not in the order of hashes`);
+    previousHash = hash;
+    entries.push({ hash, block: view.getUint32(at + 4, true) });
+  }
+  return entries;
+}

@@ -1,0 +1,63 @@
+/**
+ * The multiple mount protection block (kernel documentation, "Multiple Mount Protection"; INCOMPAT.MMP): 1024 bytes that
+ * a machine which has the file system mounted keeps changing. Only read here.
+ *
+ * @module
+ */
+import { crc32c } from "../../bytes/crc32c.ts";
+import { InputError, invariant } from "../../errors.ts";
+import { checkChecksum } from "./checksum.ts";
+import type { FieldTable } from "./fields.ts";
+import { paddedBytes, readFields, u16, u32, u64, viewOf } from "./fields.ts";
+
+/** The fields of an MMP block. */
+export interface MmpBlock {
+  /** MMP_SEQUENCE_CLEAN when nobody uses the file system. */
+  readonly sequence: number;
+  /** Seconds since 1970 of the last change. */
+  readonly time: number;
+  /** At most 64 bytes. */
+  readonly nodeName: Uint8Array;
+  /** At most 32 bytes. */
+  readonly deviceName: Uint8Array;
+  readonly checkIntervalSeconds: number;
+}
+
+/** mmp_magic, "MMP" in it. */
+export const MMP_MAGIC = 0x004d4d50;
+/** mmp_seq of a file system that is not in use (EXT4_MMP_SEQ_CLEAN). */
+export const MMP_SEQUENCE_CLEAN = 0xff4d4d50;
+/** The bytes of the structure; the rest of its block is zero. */
+export const MMP_SIZE_BYTES = 1024;
+
+const MAGIC_OFFSET = 0x00; // mmp_magic
+const CHECKSUM_OFFSET = 0x3fc; // mmp_checksum
+
+const FIELDS: FieldTable<MmpBlock> = {
+  sequence: u32(0x04), // mmp_seq
+  time: u64(0x08), // mmp_time
+  nodeName: paddedBytes(0x10, 64), // mmp_nodename
+  deviceName: paddedBytes(0x50, 32), // mmp_bdevname
+  checkIntervalSeconds: u16(0x70), // mmp_check_interval
+};
+
+/** Reads the 1024 bytes. Throws InputError, with `what` in it, when the magic number is missing. */
+export function decodeMmpBlock(encoded: Uint8Array, what: string): MmpBlock {
+  checkSize(encoded);
+  const magic = viewOf(encoded).getUint32(MAGIC_OFFSET, true);
+  if (magic !== MMP_MAGIC) {
+    throw new InputError(what, `its magic number is 0x${magic.toString(16)}, not 0x4d4d50`);
+  }
+  return readFields(FIELDS, encoded);
+}
+
+/** Throws InputError, with `what` in it, when the checksum is wrong. `seed` is the file system's. */
+export function verifyMmpBlock(encoded: Uint8Array, seed: number, what: string): void {
+  checkSize(encoded);
+  const stored = viewOf(encoded).getUint32(CHECKSUM_OFFSET, true);
+  checkChecksum(what, stored, crc32c(seed, encoded.subarray(0, CHECKSUM_OFFSET)));
+}
+
+function checkSize(encoded: Uint8Array): void {
+  invariant(encoded.length === MMP_SIZE_BYTES, `an MMP block of ${encoded.length} bytes`);
+}
