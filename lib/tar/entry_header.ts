@@ -1,0 +1,256 @@
+/**
+ * Puts an entry together from its header block and the extended headers before it, all but the payload.
+ *
+ * @module
+ */
+import type { ByteString } from "../bytes/byte_string.ts";
+import type { TarEntry, TarEntryKind } from "./entry.ts";
+import type { TarPlace } from "./fault.ts";
+import { describePlace, limitFault, quoted, tarFault } from "./fault.ts";
+import type { HeaderField } from "./format.ts";
+import { HEADER_FIELDS, TYPE_FLAG } from "./format.ts";
+import { headerFormat, headerPath, nameField } from "./header.ts";
+import type { TarLimits } from "./limits.ts";
+import type { TarTime } from "./numbers.ts";
+import { readNumberField } from "./numbers.ts";
+import type { PaxRecords } from "./pax.ts";
+import type { WarnCallback } from "./pax_xattrs.ts";
+import { xattrsOf } from "./pax_xattrs.ts";
+import type { PaxSparseForm } from "./sparse.ts";
+import { paxSparseForm } from "./sparse.ts";
+
+/** What stands before an entry's own header. */
+export interface EntryExtensions {
+  readonly pax: PaxRecords | undefined;
+  /** GNU `L`; empty when there is none. */
+  readonly longPath: ByteString;
+  /** GNU `K`. */
+  readonly longLinkTarget: ByteString;
+}
+
+/** What all steps of reading need. */
+export interface ReaderContext {
+  readonly limits: TarLimits;
+  readonly warn: WarnCallback;
+}
+
+/** An entry without its payload, and where that comes from. */
+export interface EntryHeader {
+  readonly entry: Omit<TarEntry, "payload">;
+  /** Bytes that follow the header, without padding: all that belongs to the entry. */
+  readonly storedSizeBytes: number;
+  readonly sparse: PaxSparseForm | { readonly kind: "oldMap" } | undefined;
+}
+
+const MODE_BITS = 0o7777;
+const MAX_ID = 0xffffffff;
+const EPOCH: TarTime = { seconds: 0, nanoseconds: 0 };
+
+/** The kind that a type flag stands for; undefined when it is none that can become a file. */
+function kindOfFlag(flag: number, path: ByteString): TarEntryKind | undefined {
+  switch (flag) {
+    case TYPE_FLAG.oldRegular:
+      // Before POSIX a slash at the end was the only mark of a directory.
+      return path.endsWith("/") ? "directory" : "file";
+    case TYPE_FLAG.regular:
+    case TYPE_FLAG.contiguous:
+    case TYPE_FLAG.gnuSparse:
+      return "file";
+    case TYPE_FLAG.hardLink:
+      return "hardlink";
+    case TYPE_FLAG.symlink:
+      return "symlink";
+    case TYPE_FLAG.characterDevice:
+      return "characterDevice";
+    case TYPE_FLAG.blockDevice:
+      return "blockDevice";
+    case TYPE_FLAG.directory:
+    case TYPE_FLAG.gnuDumpDirectory:
+      return "directory";
+    case TYPE_FLAG.fifo:
+      return "fifo";
+    default:
+      return undefined;
+  }
+}
+
+/**
+ * Reads the header block at `base`, whose checksum has been checked. Extended headers win over the block; GNU long names
+ * win over PAX paths, as in GNU tar and Go. Errors: InputError.
+ */
+export function readEntryHeader(
+  bytes: Uint8Array,
+  base: number,
+  extensions: EntryExtensions,
+  headerPlace: TarPlace,
+  context: ReaderContext,
+): EntryHeader {
+  const { pax } = extensions;
+  const format = headerFormat(bytes, base);
+  const flag = bytes[base + HEADER_FIELDS.typeFlag.offset]!;
+  const path = pax?.sparse?.name || extensions.longPath || pax?.path ||
+    headerPath(bytes, base, format);
+  const { tarName, headerOffset } = headerPlace;
+  const place = { tarName, headerOffset, path };
+  if (path === "") throw tarFault(place, "its path is empty");
+  const kind = kindOfFlag(flag, path);
+  if (kind === undefined) throw flagFault(flag, place);
+  if (pax?.unsupported !== undefined) {
+    throw tarFault(place, `its PAX record ${quoted(pax.unsupported)} is not supported`);
+  }
+  checkPath(path, place, context.limits);
+  const isLink = kind === "symlink" || kind === "hardlink";
+  const linkTarget = isLink
+    ? extensions.longLinkTarget || pax?.linkPath || nameField(bytes, base, HEADER_FIELDS.linkName)
+    : "";
+  if (isLink) checkLinkTarget(linkTarget, kind, place, context.limits);
+  if (flag === TYPE_FLAG.gnuSparse && format !== "gnu") {
+    throw tarFault(place, `it is sparse in the ${format} format; only GNU's is known`);
+  }
+  const sparse = flag === TYPE_FLAG.gnuSparse
+    ? { kind: "oldMap" } as const
+    : pax?.sparse && paxSparseForm(pax.sparse, place, context.limits);
+  if (sparse && kind !== "file") throw tarFault(place, `it is a sparse ${kind}`);
+
+  const time = pax?.mtime ?? blockTime(bytes, base, place);
+  const isDevice = (kind === "characterDevice" || kind === "blockDevice") && format !== "v7";
+  for (const key of pax?.dropped ?? []) {
+    context.warn("paxRecord", describePlace(place), `its PAX record ${quoted(key)} is dropped`);
+  }
+  return {
+    entry: {
+      kind,
+      path,
+      linkTarget,
+      mode: blockNumber(bytes, base, "mode", place) & MODE_BITS,
+      uid: idOf("uid", pax?.uid ?? blockNumber(bytes, base, "uid", place), place, context),
+      gid: idOf("gid", pax?.gid ?? blockNumber(bytes, base, "gid", place), place, context),
+      mtimeSeconds: time.seconds,
+      mtimeNanoseconds: time.nanoseconds,
+      deviceMajor: isDevice ? deviceNumber(bytes, base, "deviceMajor", pax, place) : 0,
+      deviceMinor: isDevice ? deviceNumber(bytes, base, "deviceMinor", pax, place) : 0,
+      xattrs: xattrsOf(pax, place, context.warn),
+      headerOffset,
+    },
+    storedSizeBytes: hasData(flag, kind) ? storedSize(bytes, base, pax, place) : 0,
+    sparse,
+  };
+}
+
+/** The size in the header block at `base`; of a meta header there is no other. Errors: InputError. */
+export function blockSize(bytes: Uint8Array, base: number, place: TarPlace): number {
+  return checkedSize(blockNumber(bytes, base, "size", place), place);
+}
+
+/**
+ * Whether anything follows the header. A size in the header of a link, directory, device or fifo says nothing of data, as
+ * in Go's archive/tar; only GNU's dump directories have some.
+ */
+function hasData(flag: number, kind: TarEntryKind): boolean {
+  return kind === "file" || flag === TYPE_FLAG.gnuDumpDirectory;
+}
+
+function storedSize(
+  bytes: Uint8Array,
+  base: number,
+  pax: PaxRecords | undefined,
+  place: TarPlace,
+): number {
+  return pax?.sizeBytes === undefined
+    ? blockSize(bytes, base, place)
+    : checkedSize(pax.sizeBytes, place);
+}
+
+function checkedSize(size: number, place: TarPlace): number {
+  if (size < 0) throw tarFault(place, `its size is ${size}; wanted a number from 0`);
+  return size;
+}
+
+function blockNumber(
+  bytes: Uint8Array,
+  base: number,
+  name: keyof typeof HEADER_FIELDS,
+  place: TarPlace,
+): number {
+  const field: HeaderField = HEADER_FIELDS[name];
+  const value = readNumberField(bytes, base, field);
+  if (Number.isFinite(value)) return value;
+  const why = Number.isNaN(value) ? "is not a number" : "is too large";
+  throw tarFault(place, `its header field ${name} ${why}: ${quoted(rawField(bytes, base, field))}`);
+}
+
+function rawField(bytes: Uint8Array, base: number, field: HeaderField): ByteString {
+  const start = base + field.offset;
+  return String.fromCharCode(...bytes.subarray(start, start + field.lengthBytes));
+}
+
+function blockTime(bytes: Uint8Array, base: number, place: TarPlace): TarTime {
+  const seconds = blockNumber(bytes, base, "mtime", place);
+  return seconds === 0 ? EPOCH : { seconds, nanoseconds: 0 };
+}
+
+function idOf(name: "uid" | "gid", id: number, place: TarPlace, context: ReaderContext): number {
+  if (id < 0 || id > MAX_ID) {
+    throw tarFault(place, `its ${name} is ${id}; wanted 0 to ${MAX_ID}`, {
+      actual: id,
+      expected: MAX_ID,
+    });
+  }
+  if (id === MAX_ID) {
+    const why = `its ${name} is ${id}, which the kernel takes for none at all; it is kept`;
+    context.warn("ownerNone", describePlace(place), why);
+  }
+  return id;
+}
+
+function deviceNumber(
+  bytes: Uint8Array,
+  base: number,
+  name: "deviceMajor" | "deviceMinor",
+  pax: PaxRecords | undefined,
+  place: TarPlace,
+): number {
+  const value = pax?.[name] ?? blockNumber(bytes, base, name, place);
+  if (value >= 0 && value <= MAX_ID) return value;
+  throw tarFault(place, `its ${name} is ${value}; wanted 0 to ${MAX_ID}`);
+}
+
+function checkPath(path: ByteString, place: TarPlace, limits: TarLimits): void {
+  if (path.length > limits.pathBytes) {
+    throw limitFault(place, "its path's length", "pathBytes", path.length, limits.pathBytes);
+  }
+  let depth = 0;
+  for (let start = 0; start < path.length;) {
+    const slash = path.indexOf("/", start);
+    const end = slash < 0 ? path.length : slash;
+    if (end > start) depth++;
+    if (end - start > limits.nameBytes) {
+      const what = "the length of a name in its path";
+      throw limitFault(place, what, "nameBytes", end - start, limits.nameBytes);
+    }
+    start = end + 1;
+  }
+  if (depth > limits.pathDepth) {
+    throw limitFault(place, "its path's depth", "pathDepth", depth, limits.pathDepth);
+  }
+}
+
+function checkLinkTarget(
+  target: ByteString,
+  kind: "symlink" | "hardlink",
+  place: TarPlace,
+  limits: TarLimits,
+): void {
+  if (target === "") throw tarFault(place, `it is a ${kind} to nowhere: its target is empty`);
+  const name = kind === "symlink" ? "symlinkTargetBytes" : "pathBytes";
+  if (target.length > limits[name]) {
+    throw limitFault(place, `its ${kind} target's length`, name, target.length, limits[name]);
+  }
+}
+
+function flagFault(flag: number, place: TarPlace): Error {
+  const shown = quoted(String.fromCharCode(flag));
+  return flag === TYPE_FLAG.gnuMultiVolume
+    ? tarFault(place, `type ${shown}: it goes on from another volume, and those are not supported`)
+    : tarFault(place, `type ${shown} is not known`, { typeFlag: flag });
+}

@@ -1,0 +1,358 @@
+/**
+ * Reads a tar as it passes by: tells of every entry and where its bytes lie, and holds none of them.
+ *
+ * Where tools read tars differently, this follows Go's archive/tar, which most container tools use. The differences: a
+ * global PAX header is passed over (as docker and containerd do); an unknown type, an empty path and an unknown sparse
+ * format are errors; GNU's dump directories are directories; xattrs and ACLs are read in all their forms.
+ *
+ * @module
+ */
+import type { ByteString } from "../bytes/byte_string.ts";
+import type { TarEntry } from "./entry.ts";
+import type { EntryHeader, ReaderContext } from "./entry_header.ts";
+import { blockSize, readEntryHeader } from "./entry_header.ts";
+import { ExtensionCollector, isExtension } from "./extensions.ts";
+import type { TarPlace } from "./fault.ts";
+import { describePlace, limitFault, tarFault } from "./fault.ts";
+import { HEADER_FIELDS, paddedSizeBytes, TAR_BLOCK_SIZE_BYTES, TYPE_FLAG } from "./format.ts";
+import { checkHeaderSum, isZeroBlock, nameField } from "./header.ts";
+import type { TarLimits } from "./limits.ts";
+import { DEFAULT_TAR_LIMITS } from "./limits.ts";
+import type { WarnCallback } from "./pax_xattrs.ts";
+import { PayloadCollector } from "./payload_collector.ts";
+import type { SparseRange } from "./sparse.ts";
+import { OldSparseMapReader, placeRanges, SparseMapReader } from "./sparse.ts";
+
+/** What a TarIndexer needs. */
+export interface TarIndexerOptions {
+  /** What to call the tar in messages. */
+  readonly name: string;
+  /** Gets every entry, in order, once all its bytes have passed. */
+  readonly emit: (entry: TarEntry) => void;
+  /** Is told of what was dropped or changed; `Warnings.add` fits. */
+  readonly warn: WarnCallback;
+  /** Instead of the defaults. */
+  readonly limits?: Partial<TarLimits>;
+}
+
+/** What the bytes at the current offset are, and how a message calls them. */
+const STATES = {
+  header: "a header",
+  extension: "the data of an extended header",
+  sparseMap: "a sparse map",
+  payload: "a payload",
+  skip: "padding or skipped data",
+  ended: "what follows the end",
+} as const;
+
+/** The limits that are checked here, and how a message calls what they limit. */
+const COUNTED = {
+  entries: "the number of entries",
+  headers: "the number of headers",
+  fileSizeBytes: "its size",
+  extraPayloadPieces: "the number of pieces of payloads so far",
+} as const satisfies Partial<Record<keyof TarLimits, string>>;
+
+/** What a sparse file's map is read with, and the bytes of it that come out of the entry's own data. */
+type MapReader =
+  | { readonly kind: "oldMap"; readonly reader: OldSparseMapReader }
+  | { readonly kind: "mapInData"; readonly reader: SparseMapReader; readonly sizeBytes: number };
+
+/**
+ * A push parser for an uncompressed tar, in chunks of any length. Chunks are only looked at during the call.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { TarIndexer } from "./indexer.ts";
+ * import { encodeTarEntry } from "./writer.ts";
+ * const { head } = encodeTarEntry({
+ *   kind: "directory", path: "etc/", linkTarget: "", mode: 0o755, uid: 0, gid: 0, mtimeSeconds: 0,
+ *   mtimeNanoseconds: 0, deviceMajor: 0, deviceMinor: 0, xattrs: [], payload: undefined,
+ * });
+ * const paths: string[] = [];
+ * const indexer = new TarIndexer({
+ *   name: "example.tar",
+ *   emit: (entry) => paths.push(entry.path),
+ *   warn: () => {},
+ * });
+ * indexer.push(head);
+ * indexer.push(new Uint8Array(1024));
+ * indexer.end();
+ * assertEquals(paths, ["etc/"]);
+ * ```
+ */
+export class TarIndexer {
+  readonly #options: TarIndexerOptions;
+  readonly #limits: TarLimits;
+  readonly #context: ReaderContext;
+
+  #state: keyof typeof STATES = "header";
+  /** Bytes taken so far: the offset in the tar of the next byte. */
+  #offset = 0;
+  #skipSizeBytes = 0;
+  #zeroBlocks = 0;
+  #headerCount = 0;
+  #entryCount = 0;
+  #extraPieces = 0;
+  #trailingSizeBytes = 0;
+
+  /** A block that arrives in pieces. */
+  readonly #block = new Uint8Array(TAR_BLOCK_SIZE_BYTES);
+  #blockLength = 0;
+
+  /** The header or entry that is being read. */
+  #place: TarPlace;
+  readonly #extensions: ExtensionCollector;
+  #current: EntryHeader | undefined;
+  #map: MapReader | undefined;
+  /** What is left of the entry's data once its sparse map has been read. */
+  #storedSizeBytes = 0;
+  readonly #payload = new PayloadCollector();
+
+  constructor(options: TarIndexerOptions) {
+    this.#options = options;
+    this.#limits = { ...DEFAULT_TAR_LIMITS, ...options.limits };
+    this.#context = { limits: this.#limits, warn: options.warn };
+    this.#extensions = new ExtensionCollector(this.#context);
+    this.#place = { tarName: options.name, headerOffset: 0, path: "" };
+  }
+
+  /** Entries so far. */
+  get entryCount(): number {
+    return this.#entryCount;
+  }
+
+  /** Bytes behind the end marker so far. They are not looked at. */
+  get trailingSizeBytes(): number {
+    return this.#trailingSizeBytes;
+  }
+
+  /** Takes the next bytes of the tar. Errors: InputError; after one, the indexer is of no more use. */
+  push(chunk: Uint8Array): void {
+    let at = 0;
+    while (at < chunk.length) {
+      const taken = this.#take(chunk, at);
+      at += taken;
+      this.#offset += taken;
+    }
+  }
+
+  /** Says that the tar ends here. Throws an InputError when it must not. */
+  end(): void {
+    if (this.#state === "ended") return;
+    const data = { offset: this.#offset };
+    if (this.#state !== "header" || this.#blockLength > 0) {
+      const part = STATES[this.#state];
+      const why = `the tar ends in the middle of ${part}, at offset ${this.#offset}`;
+      throw tarFault(this.#place, why, data);
+    }
+    if (this.#extensions.firstHeaderOffset !== undefined) {
+      const why = `the tar ends at offset ${this.#offset}, and the entry of this header is missing`;
+      throw tarFault(this.#place, why, data);
+    }
+    if (this.#zeroBlocks === 0) {
+      const why = `it has no end marker; it may have been cut short at offset ${this.#offset}`;
+      this.#options.warn("missingEndMarker", this.#options.name, why);
+    }
+    this.#state = "ended";
+  }
+
+  /** Takes some of the chunk from `at`, at least one byte, and returns how much. */
+  #take(chunk: Uint8Array, at: number): number {
+    switch (this.#state) {
+      case "payload":
+        return this.#takePayload(chunk, at);
+      case "header":
+      case "sparseMap":
+        return this.#takeBlock(chunk, at);
+      case "extension": {
+        const taken = this.#extensions.push(chunk, at);
+        if (this.#extensions.missing === 0) this.#skip(this.#skipSizeBytes);
+        return taken;
+      }
+      case "skip": {
+        const taken = Math.min(this.#skipSizeBytes, chunk.length - at);
+        this.#skip(this.#skipSizeBytes - taken);
+        return taken;
+      }
+      case "ended":
+        this.#trailingSizeBytes += chunk.length - at;
+        return chunk.length - at;
+    }
+  }
+
+  /** Passes over bytes, to the next header. */
+  #skip(sizeBytes: number): void {
+    this.#skipSizeBytes = sizeBytes;
+    this.#state = sizeBytes > 0 ? "skip" : "header";
+  }
+
+  /** Whole blocks are read where they lie; others are put together first. */
+  #takeBlock(chunk: Uint8Array, at: number): number {
+    if (this.#blockLength === 0 && chunk.length - at >= TAR_BLOCK_SIZE_BYTES) {
+      this.#readBlock(chunk, at, this.#offset);
+      return TAR_BLOCK_SIZE_BYTES;
+    }
+    const taken = Math.min(TAR_BLOCK_SIZE_BYTES - this.#blockLength, chunk.length - at);
+    this.#block.set(chunk.subarray(at, at + taken), this.#blockLength);
+    this.#blockLength += taken;
+    if (this.#blockLength === TAR_BLOCK_SIZE_BYTES) {
+      this.#blockLength = 0;
+      this.#readBlock(this.#block, 0, this.#offset + taken - TAR_BLOCK_SIZE_BYTES);
+    }
+    return taken;
+  }
+
+  #readBlock(bytes: Uint8Array, base: number, blockOffset: number): void {
+    if (this.#state === "header") this.#readHeader(bytes, base, blockOffset);
+    else this.#readMapBlock(bytes, base, blockOffset + TAR_BLOCK_SIZE_BYTES);
+  }
+
+  #readHeader(bytes: Uint8Array, base: number, blockOffset: number): void {
+    this.#moveTo(blockOffset, "");
+    if (bytes[base] === 0 && isZeroBlock(bytes, base)) {
+      this.#takeZeroBlock();
+      return;
+    }
+    if (this.#zeroBlocks > 0) {
+      throw tarFault(this.#place, "a block with something in it follows a single block of zeros");
+    }
+    checkHeaderSum(bytes, base, this.#place);
+    this.#headerCount = this.#counted("headers", this.#headerCount + 1);
+    const flag = bytes[base + HEADER_FIELDS.typeFlag.offset]!;
+    if (isExtension(flag)) this.#beginExtension(flag, bytes, base);
+    else if (isMetaEntry(flag)) this.#skipMetaEntry(flag, bytes, base);
+    else this.#beginEntry(bytes, base, blockOffset + TAR_BLOCK_SIZE_BYTES);
+  }
+
+  #takeZeroBlock(): void {
+    this.#zeroBlocks++;
+    if (this.#zeroBlocks < 2) return;
+    if (this.#extensions.firstHeaderOffset !== undefined) {
+      const why = "an extended header stands before the end, with no entry that it belongs to";
+      this.#options.warn("danglingHeader", describePlace(this.#place), why);
+    }
+    this.#state = "ended";
+  }
+
+  #beginExtension(flag: number, bytes: Uint8Array, base: number): void {
+    this.#nameMetaHeader(bytes, base);
+    const sizeBytes = blockSize(bytes, base, this.#place);
+    this.#extensions.begin(flag, sizeBytes, this.#place);
+    this.#skipSizeBytes = paddedSizeBytes(sizeBytes) - sizeBytes;
+    this.#state = sizeBytes > 0 ? "extension" : "header";
+  }
+
+  /** Volume labels say nothing of a tree. Solaris ACLs and old GNU names do, and are lost. */
+  #skipMetaEntry(flag: number, bytes: Uint8Array, base: number): void {
+    this.#nameMetaHeader(bytes, base);
+    if (flag !== TYPE_FLAG.gnuVolumeLabel) {
+      const why = `an entry of type "${String.fromCharCode(flag)}" is skipped`;
+      this.#options.warn("skippedEntry", describePlace(this.#place), why);
+    }
+    this.#skip(paddedSizeBytes(blockSize(bytes, base, this.#place)));
+  }
+
+  #moveTo(headerOffset: number, path: ByteString): void {
+    this.#place = { tarName: this.#options.name, headerOffset, path };
+  }
+
+  /** For messages: the name of a header that is no entry, as its block has it. */
+  #nameMetaHeader(bytes: Uint8Array, base: number): void {
+    this.#moveTo(this.#place.headerOffset, nameField(bytes, base, HEADER_FIELDS.name));
+  }
+
+  #beginEntry(bytes: Uint8Array, base: number, dataOffset: number): void {
+    const { firstHeaderOffset } = this.#extensions;
+    if (firstHeaderOffset !== undefined) this.#moveTo(firstHeaderOffset, "");
+    const extensions = this.#extensions.take();
+    const header = readEntryHeader(bytes, base, extensions, this.#place, this.#context);
+    this.#moveTo(this.#place.headerOffset, header.entry.path);
+    this.#entryCount = this.#counted("entries", this.#entryCount + 1);
+    this.#current = header;
+    this.#storedSizeBytes = header.storedSizeBytes;
+    const { entry, sparse } = header;
+    if (entry.kind !== "file") {
+      this.#options.emit({ ...entry, payload: undefined });
+      this.#skip(paddedSizeBytes(header.storedSizeBytes));
+    } else if (sparse === undefined) {
+      const sizeBytes = header.storedSizeBytes;
+      this.#beginPayload([{ fileOffset: 0, lengthBytes: sizeBytes }], sizeBytes, dataOffset);
+    } else if (sparse.kind === "mapped") {
+      this.#beginPayload(sparse.ranges, sparse.sizeBytes, dataOffset);
+    } else if (sparse.kind === "mapInData") {
+      const reader = new SparseMapReader(this.#place, this.#limits);
+      this.#map = { kind: sparse.kind, reader, sizeBytes: sparse.sizeBytes };
+      this.#awaitMapBlock();
+    } else {
+      const reader = new OldSparseMapReader(bytes, base, this.#place, this.#limits);
+      this.#map = { kind: sparse.kind, reader };
+      this.#continueOldMap(reader, dataOffset);
+    }
+  }
+
+  #readMapBlock(bytes: Uint8Array, base: number, dataOffset: number): void {
+    const map = this.#map!;
+    if (map.kind === "oldMap") {
+      map.reader.push(bytes, base);
+      this.#continueOldMap(map.reader, dataOffset);
+      return;
+    }
+    this.#storedSizeBytes -= TAR_BLOCK_SIZE_BYTES;
+    const ranges = map.reader.push(bytes, base);
+    if (ranges === undefined) this.#awaitMapBlock();
+    else this.#beginPayload(ranges, map.sizeBytes, dataOffset);
+  }
+
+  #continueOldMap(reader: OldSparseMapReader, dataOffset: number): void {
+    if (reader.expectsMore) this.#state = "sparseMap";
+    else this.#beginPayload(reader.ranges, reader.sizeBytes, dataOffset);
+  }
+
+  /** The map of GNU.sparse 1.0 must end within the entry's data. */
+  #awaitMapBlock(): void {
+    if (this.#storedSizeBytes < TAR_BLOCK_SIZE_BYTES) {
+      throw tarFault(this.#place, "its sparse map does not end within its data");
+    }
+    this.#state = "sparseMap";
+  }
+
+  #beginPayload(ranges: readonly SparseRange[], sizeBytes: number, dataOffset: number): void {
+    this.#counted("fileSizeBytes", sizeBytes);
+    const stored = this.#storedSizeBytes;
+    this.#map = undefined;
+    const segments = placeRanges(ranges, sizeBytes, stored, dataOffset, this.#place);
+    this.#payload.begin(segments, sizeBytes, stored);
+    this.#state = "payload";
+    if (stored === 0) this.#finishPayload();
+  }
+
+  #takePayload(chunk: Uint8Array, at: number): number {
+    const taken = this.#payload.push(chunk, at);
+    this.#counted("extraPayloadPieces", this.#extraPieces + this.#payload.extraPieces);
+    if (this.#payload.remaining === 0) this.#finishPayload();
+    return taken;
+  }
+
+  #finishPayload(): void {
+    this.#extraPieces += this.#payload.extraPieces;
+    const payload = this.#payload.finish();
+    this.#options.emit({ ...this.#current!.entry, payload });
+    this.#current = undefined;
+    this.#skip(paddedSizeBytes(this.#storedSizeBytes) - this.#storedSizeBytes);
+  }
+
+  /** Returns `found`, or throws when it is more than the limit. */
+  #counted(limitName: keyof typeof COUNTED, found: number): number {
+    const limit = this.#limits[limitName];
+    if (found <= limit) return found;
+    throw limitFault(this.#place, COUNTED[limitName], limitName, found, limit);
+  }
+}
+
+/** Entries that stand for no file. */
+function isMetaEntry(flag: number): boolean {
+  return flag === TYPE_FLAG.solarisAcl || flag === TYPE_FLAG.gnuOldNames ||
+    flag === TYPE_FLAG.gnuVolumeLabel;
+}

@@ -1,0 +1,50 @@
+/**
+ * What a tar may ask of this program. Nothing is allocated on the word of a length field; these bound what can add up.
+ *
+ * @module
+ */
+
+/** Limits of one tar. */
+export interface TarLimits {
+  /** Entries that reach the tree. */
+  readonly entries: number;
+  /** Headers of any kind, with those that only extend or are skipped. */
+  readonly headers: number;
+  /** Data of one extended header (PAX, GNU long name). */
+  readonly extendedHeaderBytes: number;
+  /** Data of all extended headers together. */
+  readonly extendedHeaderTotalBytes: number;
+  /** A path, or the target of a hard link. */
+  readonly pathBytes: number;
+  /** Components of a path. */
+  readonly pathDepth: number;
+  /** One component of a path. */
+  readonly nameBytes: number;
+  /** The target of a symbolic link. */
+  readonly symlinkTargetBytes: number;
+  /** The length of a file, holes included. */
+  readonly fileSizeBytes: number;
+  /** Segments of one sparse file. */
+  readonly sparseSegments: number;
+  /** Segments and data runs beyond the first of each file, of all files together: what memory they take. */
+  readonly extraPayloadPieces: number;
+}
+
+/** The limits used where none are given. */
+export const DEFAULT_TAR_LIMITS: TarLimits = {
+  entries: 2 ** 22,
+  headers: 2 ** 24,
+  // As Go's archive/tar.
+  extendedHeaderBytes: 2 ** 20,
+  extendedHeaderTotalBytes: 2 ** 29,
+  pathBytes: 2 ** 16,
+  pathDepth: 1024,
+  // ext4 has room for 255; a whiteout's name is 4 longer than the name it removes.
+  nameBytes: 259,
+  // PATH_MAX without its NUL.
+  symlinkTargetBytes: 4095,
+  // ext4 with blocks of 4096: block numbers of a file have 32 bits, and the last is not used.
+  fileSizeBytes: (2 ** 32 - 1) * 4096,
+  sparseSegments: 2 ** 18,
+  extraPayloadPieces: 2 ** 22,
+};

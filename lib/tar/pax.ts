@@ -1,0 +1,313 @@
+/**
+ * Reads the records of a PAX extended header (POSIX.1-2017 pax, "pax Extended Header"), with the keys that GNU tar, star,
+ * libarchive and Go add. Values are bytes, whatever `hdrcharset` says.
+ *
+ * @module
+ */
+import type { ByteString } from "../bytes/byte_string.ts";
+import { byteStringFromBytes } from "../bytes/byte_string.ts";
+import type { TarPlace } from "./fault.ts";
+import { quoted, tarFault } from "./fault.ts";
+import type { TarTime } from "./numbers.ts";
+import { parseDecimal, parsePaxTime } from "./numbers.ts";
+
+/** The GNU.sparse records, as they stand. */
+export interface PaxSparseRecords {
+  major: ByteString;
+  minor: ByteString;
+  name: ByteString;
+  /** GNU.sparse.size (0.x) or, where that is missing, GNU.sparse.realsize (1.0). */
+  size: ByteString;
+  realSize: ByteString;
+  numBlocks: ByteString;
+  map: ByteString;
+  /** Version 0.0: offsets and lengths by turns. */
+  readonly pairs: ByteString[];
+}
+
+/** What an extended header says of its entry. Undefined: nothing, or an empty value, which POSIX takes for nothing. */
+export interface PaxRecords {
+  path: ByteString | undefined;
+  linkPath: ByteString | undefined;
+  sizeBytes: number | undefined;
+  uid: number | undefined;
+  gid: number | undefined;
+  mtime: TarTime | undefined;
+  deviceMajor: number | undefined;
+  deviceMinor: number | undefined;
+  sparse: PaxSparseRecords | undefined;
+  /** `SCHILY.xattr.*`: names to bytes. An empty value is an xattr with an empty value. */
+  schilyXattrs: Map<ByteString, Uint8Array> | undefined;
+  /** `LIBARCHIVE.xattr.*`: names as written (percent-encoded) to values as written (base64). */
+  libarchiveXattrs: Map<ByteString, ByteString> | undefined;
+  /** `RHT.security.selinux`: a label without its closing NUL. */
+  selinuxLabel: ByteString | undefined;
+  aclAccess: ByteString | undefined;
+  aclDefault: ByteString | undefined;
+  /** Keys that were read and not used though they say something of the file. */
+  dropped: ByteString[] | undefined;
+  /** A key that says the entry's data is not a plain file's. */
+  unsupported: ByteString | undefined;
+}
+
+const SCHILY_XATTR = "SCHILY.xattr.";
+const LIBARCHIVE_XATTR = "LIBARCHIVE.xattr.";
+const NEWLINE = 0x0a;
+const SPACE = 0x20;
+const EQUALS = 0x3d;
+/** Longer length fields are refused; leading zeros are allowed. */
+const LENGTH_DIGITS = 20;
+
+/** No records at all. */
+export function emptyPaxRecords(): PaxRecords {
+  return {
+    path: undefined,
+    linkPath: undefined,
+    sizeBytes: undefined,
+    uid: undefined,
+    gid: undefined,
+    mtime: undefined,
+    deviceMajor: undefined,
+    deviceMinor: undefined,
+    sparse: undefined,
+    schilyXattrs: undefined,
+    libarchiveXattrs: undefined,
+    selinuxLabel: undefined,
+    aclAccess: undefined,
+    aclDefault: undefined,
+    dropped: undefined,
+    unsupported: undefined,
+  };
+}
+
+/** Reads the records of an `x` header. A key that comes again replaces what came before. Errors: InputError. */
+export function readPaxRecords(bytes: Uint8Array, place: TarPlace): PaxRecords {
+  const records = emptyPaxRecords();
+  forEachPaxRecord(bytes, place, (key, start, end) => {
+    takeRecord(records, key, bytes, start, end, place);
+  });
+  return records;
+}
+
+/** Calls `visit` with each key and where its value lies. Throws an InputError for a record that is not well formed. */
+export function forEachPaxRecord(
+  bytes: Uint8Array,
+  place: TarPlace,
+  visit: (key: ByteString, start: number, end: number) => void,
+): void {
+  let at = 0;
+  while (at < bytes.length) {
+    const start = at;
+    let lengthBytes = 0;
+    while (at < bytes.length && bytes[at]! >= 0x30 && bytes[at]! <= 0x39) {
+      lengthBytes = lengthBytes * 10 + bytes[at]! - 0x30;
+      at++;
+    }
+    const end = start + lengthBytes;
+    if (at === start || at - start > LENGTH_DIGITS || bytes[at] !== SPACE) {
+      throw recordFault(place, start, "does not start with its length and a space");
+    }
+    if (end > bytes.length || end <= at + 1) {
+      throw recordFault(
+        place,
+        start,
+        `says it is ${lengthBytes} bytes long, of ${bytes.length - start}`,
+      );
+    }
+    if (bytes[end - 1] !== NEWLINE) throw recordFault(place, start, "does not end in a newline");
+    const keyStart = at + 1;
+    const equals = bytes.subarray(0, end - 1).indexOf(EQUALS, keyStart);
+    if (equals <= keyStart) throw recordFault(place, start, "has no key before an equals sign");
+    const key = byteStringFromBytes(bytes, keyStart, equals);
+    if (key.includes("\0")) throw recordFault(place, start, "has a NUL in its key");
+    visit(key, equals + 1, end - 1);
+    at = end;
+  }
+}
+
+function takeRecord(
+  records: PaxRecords,
+  key: ByteString,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  place: TarPlace,
+): void {
+  switch (key) {
+    case "atime":
+    case "ctime":
+    case "comment":
+      return; // the commonest keys that are not needed
+    case "path":
+      records.path = textValue(key, bytes, start, end, place);
+      return;
+    case "linkpath":
+      records.linkPath = textValue(key, bytes, start, end, place);
+      return;
+    case "uname":
+    case "gname":
+      textValue(key, bytes, start, end, place);
+      return;
+    case "size":
+      records.sizeBytes = numberValue(key, bytes, start, end, place);
+      return;
+    case "uid":
+      records.uid = numberValue(key, bytes, start, end, place);
+      return;
+    case "gid":
+      records.gid = numberValue(key, bytes, start, end, place);
+      return;
+    case "mtime":
+      records.mtime = timeValue(key, bytes, start, end, place);
+      return;
+    case "SCHILY.devmajor":
+      records.deviceMajor = numberValue(key, bytes, start, end, place);
+      return;
+    case "SCHILY.devminor":
+      records.deviceMinor = numberValue(key, bytes, start, end, place);
+      return;
+    default:
+      takeExtension(records, key, bytes, start, end, place);
+  }
+}
+
+/** The keys that are not POSIX's own. Unknown ones are passed over, as POSIX wants it. */
+function takeExtension(
+  records: PaxRecords,
+  key: ByteString,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  place: TarPlace,
+): void {
+  if (key.startsWith(SCHILY_XATTR)) {
+    const name = unescapeXattrName(key.slice(SCHILY_XATTR.length));
+    (records.schilyXattrs ??= new Map()).set(name, bytes.slice(start, end));
+  } else if (key.startsWith(LIBARCHIVE_XATTR)) {
+    const name = key.slice(LIBARCHIVE_XATTR.length);
+    (records.libarchiveXattrs ??= new Map()).set(name, byteStringFromBytes(bytes, start, end));
+  } else if (key.startsWith("GNU.sparse.")) {
+    takeSparse(records, key, byteStringFromBytes(bytes, start, end), place);
+  } else if (key === "SCHILY.acl.access") {
+    records.aclAccess = byteStringFromBytes(bytes, start, end);
+  } else if (key === "SCHILY.acl.default") {
+    records.aclDefault = byteStringFromBytes(bytes, start, end);
+  } else if (key === "RHT.security.selinux") {
+    records.selinuxLabel = byteStringFromBytes(bytes, start, end);
+  } else if (key === "SCHILY.acl.ace" || key === "SCHILY.fflags") {
+    if (start < end) (records.dropped ??= []).push(key);
+  } else if (isUnsupportedKey(key)) {
+    if (start < end) records.unsupported = key;
+  }
+}
+
+/** Keys under which the data is not what it seems: a file over several volumes, star's sparse files. */
+export function isUnsupportedKey(key: ByteString): boolean {
+  return key === "GNU.volume.filename" || key === "GNU.volume.offset" ||
+    key === "SCHILY.realsize" || key === "SCHILY.offset";
+}
+
+function takeSparse(
+  records: PaxRecords,
+  key: ByteString,
+  value: ByteString,
+  place: TarPlace,
+): void {
+  const sparse = records.sparse ??= {
+    major: "",
+    minor: "",
+    name: "",
+    size: "",
+    realSize: "",
+    numBlocks: "",
+    map: "",
+    pairs: [],
+  };
+  switch (key) {
+    case "GNU.sparse.major":
+      sparse.major = value;
+      return;
+    case "GNU.sparse.minor":
+      sparse.minor = value;
+      return;
+    case "GNU.sparse.name":
+      if (value.includes("\0")) throw valueFault(place, key, value, "text without a NUL");
+      sparse.name = value;
+      return;
+    case "GNU.sparse.size":
+      sparse.size = value;
+      return;
+    case "GNU.sparse.realsize":
+      sparse.realSize = value;
+      return;
+    case "GNU.sparse.numblocks":
+      sparse.numBlocks = value;
+      return;
+    case "GNU.sparse.map":
+      sparse.map = value;
+      return;
+    case "GNU.sparse.offset":
+    case "GNU.sparse.numbytes": {
+      const wanted = sparse.pairs.length % 2 === 0 ? "GNU.sparse.offset" : "GNU.sparse.numbytes";
+      if (key !== wanted) throw tarFault(place, `a ${key} record stands where ${wanted} is wanted`);
+      sparse.pairs.push(value);
+    }
+  }
+}
+
+function textValue(
+  key: ByteString,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  place: TarPlace,
+): ByteString | undefined {
+  const value = byteStringFromBytes(bytes, start, end);
+  if (value.includes("\0")) throw valueFault(place, key, value, "text without a NUL");
+  return value === "" ? undefined : value;
+}
+
+function numberValue(
+  key: ByteString,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  place: TarPlace,
+): number | undefined {
+  if (start === end) return undefined;
+  const text = byteStringFromBytes(bytes, start, end);
+  const value = parseDecimal(text);
+  if (Number.isSafeInteger(value)) return value;
+  throw valueFault(place, key, text, "a decimal number below 2^53");
+}
+
+function timeValue(
+  key: ByteString,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  place: TarPlace,
+): TarTime | undefined {
+  if (start === end) return undefined;
+  const text = byteStringFromBytes(bytes, start, end);
+  const time = parsePaxTime(text);
+  if (time) return time;
+  throw valueFault(place, key, text, "decimal seconds below 2^53");
+}
+
+/** GNU tar's escapes in the keys of xattrs: `%3D` for an equals sign and `%25` for a percent sign, nothing else. */
+function unescapeXattrName(name: ByteString): ByteString {
+  return name.includes("%")
+    ? name.replace(/%(3D|25)/g, (_, code) => (code === "3D" ? "=" : "%"))
+    : name;
+}
+
+function recordFault(place: TarPlace, at: number, why: string): Error {
+  return tarFault(place, `the PAX record at byte ${at} of its extended header ${why}`, {
+    recordOffset: at,
+  });
+}
+
+function valueFault(place: TarPlace, key: ByteString, value: ByteString, wanted: string): Error {
+  return tarFault(place, `the PAX record ${quoted(key)} is ${quoted(value)}; wanted ${wanted}`);
+}

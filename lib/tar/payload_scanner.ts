@@ -1,0 +1,132 @@
+/**
+ * Looks at a file's bytes as they pass: which of its blocks hold anything, and what they add up to.
+ *
+ * @module
+ */
+import { crc32 } from "node:zlib";
+import type { BlockRun } from "../model/payload.ts";
+import { BLOCK_SIZE_BYTES } from "../model/payload.ts";
+
+/** What a scan finds out: see PayloadIndex. */
+export interface PayloadScan {
+  readonly dataRuns: readonly BlockRun[];
+  readonly contentHash: number;
+}
+
+const NO_RUNS: readonly BlockRun[] = [];
+
+/**
+ * Scans one file after the other. The bytes of a file come in pieces of any length at ascending offsets; what is left out
+ * is zeros. Whole blocks are looked at in place; only a block that is cut by the end of a piece is copied together.
+ */
+export class PayloadScanner {
+  readonly #partial = new Uint8Array(BLOCK_SIZE_BYTES);
+  /** Which block `#partial` is, and how much of it is filled; 0 when there is none. */
+  #partialBlock = 0;
+  #partialLength = 0;
+  #runs: { startBlock: number; blockCount: number }[] = [];
+  #hash = 0;
+
+  /** Runs of the current file so far. */
+  get runCount(): number {
+    return this.#runs.length;
+  }
+
+  /** Takes `bytes[start, end)`, which is at `fileOffset` in the file. */
+  push(fileOffset: number, bytes: Uint8Array, start: number, end: number): void {
+    let at = start;
+    let offset = fileOffset;
+    const inBlock = offset % BLOCK_SIZE_BYTES;
+    if (inBlock !== 0) {
+      const count = Math.min(BLOCK_SIZE_BYTES - inBlock, end - at);
+      this.#addPartial(offset, bytes, at, at + count);
+      at += count;
+      offset += count;
+    }
+    const wholeEnd = at + Math.floor((end - at) / BLOCK_SIZE_BYTES) * BLOCK_SIZE_BYTES;
+    if (wholeEnd > at) {
+      if (this.#partialLength > 0) this.#closePartial();
+      this.#addWhole(offset / BLOCK_SIZE_BYTES, bytes, at, wholeEnd);
+      offset += wholeEnd - at;
+    }
+    if (end > wholeEnd) this.#addPartial(offset, bytes, wholeEnd, end);
+  }
+
+  /** Closes the file, and is ready for the next. */
+  finish(): PayloadScan {
+    if (this.#partialLength > 0) this.#closePartial();
+    const scan = {
+      dataRuns: this.#runs.length === 0 ? NO_RUNS : this.#runs,
+      contentHash: this.#hash,
+    };
+    if (this.#runs.length > 0) this.#runs = [];
+    this.#hash = 0;
+    return scan;
+  }
+
+  /** Blocks that lie whole in `bytes`. Stretches of data are hashed at once. */
+  #addWhole(firstBlock: number, bytes: Uint8Array, start: number, end: number): void {
+    let block = firstBlock;
+    let dataStart = -1;
+    for (let at = start; at < end; at += BLOCK_SIZE_BYTES) {
+      if (!isZero(bytes, at, at + BLOCK_SIZE_BYTES)) {
+        if (dataStart < 0) dataStart = at;
+      } else if (dataStart >= 0) {
+        block = this.#addData(block, bytes, dataStart, at) + 1;
+        dataStart = -1;
+      } else {
+        block++;
+      }
+    }
+    if (dataStart >= 0) this.#addData(block, bytes, dataStart, end);
+  }
+
+  /** A stretch of data blocks; returns the block behind it. */
+  #addData(block: number, bytes: Uint8Array, start: number, end: number): number {
+    const count = (end - start) / BLOCK_SIZE_BYTES;
+    this.#hash = crc32(bytes.subarray(start, end), this.#hash);
+    const last = this.#runs.at(-1);
+    if (last && last.startBlock + last.blockCount === block) last.blockCount += count;
+    else this.#runs.push({ startBlock: block, blockCount: count });
+    return block + count;
+  }
+
+  /** A part of one block. Parts of a block come in ascending order; zeros between them. */
+  #addPartial(fileOffset: number, bytes: Uint8Array, start: number, end: number): void {
+    const block = Math.floor(fileOffset / BLOCK_SIZE_BYTES);
+    if (this.#partialLength > 0 && this.#partialBlock !== block) this.#closePartial();
+    const inBlock = fileOffset - block * BLOCK_SIZE_BYTES;
+    if (this.#partialLength < inBlock) this.#partial.fill(0, this.#partialLength, inBlock);
+    this.#partial.set(bytes.subarray(start, end), inBlock);
+    this.#partialBlock = block;
+    this.#partialLength = inBlock + (end - start);
+    if (this.#partialLength === BLOCK_SIZE_BYTES) this.#closePartial();
+  }
+
+  #closePartial(): void {
+    this.#partial.fill(0, this.#partialLength);
+    this.#partialLength = 0;
+    if (!isZero(this.#partial, 0, BLOCK_SIZE_BYTES)) {
+      this.#addData(this.#partialBlock, this.#partial, 0, BLOCK_SIZE_BYTES);
+    }
+  }
+}
+
+/** Whether `bytes[start, end)` are all zeros. Most data shows that it is not within its first bytes. */
+function isZero(bytes: Uint8Array, start: number, end: number): boolean {
+  const address = bytes.byteOffset + start;
+  if (address % 4 !== 0 || (end - start) % 4 !== 0) return isZeroByBytes(bytes, start, end);
+  if (bytes[start] !== 0 || bytes[start + 1] !== 0) return false;
+  const words = new Int32Array(bytes.buffer, address, (end - start) / 4);
+  for (let i = 0; i < words.length; i++) {
+    if (words[i] !== 0) return false;
+  }
+  return true;
+}
+
+function isZeroByBytes(bytes: Uint8Array, start: number, end: number): boolean {
+  for (let at = start; at < end; at++) {
+    if (bytes[at] !== 0) return false;
+  }
+  return true;
+}
