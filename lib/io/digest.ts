@@ -1,0 +1,88 @@
+/**
+ * Content digests as OCI writes them, `ALGORITHM:HEX`, and computing them piece by piece.
+ * OCI image specification, descriptor.md, "Digests".
+ *
+ * @module
+ */
+import { createHash, type Hash } from "node:crypto";
+import { InputError } from "../errors.ts";
+
+/** The algorithms that the specification registers. */
+export type DigestAlgorithm = "sha256" | "sha512";
+
+/** A digest that was checked, so that both parts are safe in a path. */
+export interface ParsedDigest {
+  readonly algorithm: DigestAlgorithm;
+  /** Lower-case hex of exactly the algorithm's length. */
+  readonly hex: string;
+}
+
+const HEX_LENGTHS: ReadonlyMap<string, number> = new Map([["sha256", 64], ["sha512", 128]]);
+const DIGEST_GRAMMAR = /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+$/;
+
+/** The digest of no bytes at all. */
+export const EMPTY_SHA256 =
+  "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/**
+ * Checks a digest before it is used in a path or compared.
+ *
+ * @param what the document that the digest stands in, for the error
+ * @throws {InputError} when it is no digest, or one of an algorithm that is not supported
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { parseDigest } from "./digest.ts";
+ * assertEquals(parseDigest("sha256:" + "0".repeat(64), "manifest").algorithm, "sha256");
+ * ```
+ */
+export function parseDigest(text: string, what: string): ParsedDigest {
+  const shown = JSON.stringify(text.slice(0, 160)).replace(/[^\x20-\x7e]/g, "?");
+  if (text.length > 1024 || !DIGEST_GRAMMAR.test(text)) {
+    throw new InputError(what, `${shown} is not a digest: wanted ALGORITHM:HEX`);
+  }
+  const colon = text.indexOf(":");
+  const algorithm = text.slice(0, colon);
+  const hex = text.slice(colon + 1);
+  const hexLength = HEX_LENGTHS.get(algorithm);
+  if (hexLength === undefined) {
+    throw new InputError(
+      what,
+      `the digest ${shown} is of an unknown kind: wanted sha256 or sha512`,
+    );
+  }
+  if (hex.length !== hexLength || !/^[0-9a-f]+$/.test(hex)) {
+    throw new InputError(
+      what,
+      `the digest ${shown} is malformed: wanted ${hexLength} lower-case hex digits after ${algorithm}`,
+    );
+  }
+  return { algorithm: algorithm as DigestAlgorithm, hex };
+}
+
+/** Computes the digest of bytes that come in pieces. */
+export class Digester {
+  readonly algorithm: DigestAlgorithm;
+  readonly #hash: Hash;
+
+  constructor(algorithm: DigestAlgorithm = "sha256") {
+    this.algorithm = algorithm;
+    this.#hash = createHash(algorithm);
+  }
+
+  update(bytes: Uint8Array): void {
+    this.#hash.update(bytes);
+  }
+
+  /** Ends the computation. */
+  digest(): string {
+    return `${this.algorithm}:${this.#hash.digest("hex")}`;
+  }
+}
+
+/** The digest of bytes at hand. */
+export function digestOf(bytes: Uint8Array, algorithm: DigestAlgorithm = "sha256"): string {
+  const digester = new Digester(algorithm);
+  digester.update(bytes);
+  return digester.digest();
+}

@@ -1,0 +1,144 @@
+/**
+ * Temporary files for inflated layers. A spool loses its name the moment it is made, so that no failure and no signal
+ * can leave it behind; it lives as long as a descriptor of it is open. Other threads open it through `/dev/fd`.
+ *
+ * @module
+ */
+import { closeSync, fstatSync, openSync, unlinkSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pid } from "node:process";
+import { IoError } from "../errors.ts";
+import { descriptorReader, type RandomReader } from "./random_reader.ts";
+
+const BUFFER_BYTES = 1 << 20;
+const MAX_NAME_TRIES = 10_000;
+let nameCounter = 0;
+
+/**
+ * Creates an empty file in `directory` with mode 0600, removes its name and returns its descriptor, open for reading
+ * and writing.
+ *
+ * @throws {IoError} when the directory is missing, full or not writable
+ */
+export function createUnlinkedFile(directory: string = tmpdir()): number {
+  for (let tries = 0; tries < MAX_NAME_TRIES; tries++) {
+    const path = join(directory, `blessfs-${pid}-${nameCounter++}.spool`);
+    let descriptor: number;
+    try {
+      // O_CREAT | O_EXCL never follows a link and never opens what somebody else put there.
+      descriptor = openSync(path, "wx+", 0o600);
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === "EEXIST") continue;
+      throw spoolError(directory, "a temporary file cannot be made", cause);
+    }
+    try {
+      unlinkSync(path);
+    } catch (cause) {
+      closeSync(descriptor);
+      throw spoolError(directory, "a temporary file cannot be unlinked", cause);
+    }
+    return descriptor;
+  }
+  throw new IoError(directory, `no free name for a temporary file after ${MAX_NAME_TRIES} tries`);
+}
+
+/**
+ * Opens a descriptor of this process once more, so that a thread has its own.
+ * Deno keeps descriptors by thread, and everywhere a thread that is stopped may lose those that it opened.
+ *
+ * @returns undefined where the system has no `/dev/fd` or does not allow it
+ */
+export function reopenDescriptor(descriptor: number, flags: "r" | "r+"): number | undefined {
+  try {
+    return openSync(`/dev/fd/${descriptor}`, flags);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Appends to a spool in writes of about 1 MiB. It does not own the descriptor.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { createUnlinkedFile, SpoolWriter, spoolReader } from "./spool.ts";
+ * const descriptor = createUnlinkedFile();
+ * const writer = new SpoolWriter(descriptor, "/tmp");
+ * writer.append(new Uint8Array([1, 2, 3]));
+ * writer.flush();
+ * const reader = spoolReader(descriptor, "spool");
+ * assertEquals(reader.sizeBytes, 3);
+ * reader.close();
+ * ```
+ */
+export class SpoolWriter {
+  readonly #descriptor: number;
+  readonly #directory: string;
+  #buffer: Uint8Array | undefined;
+  #buffered = 0;
+  #position = 0;
+
+  /** @param directory where the spool lies, for errors */
+  constructor(descriptor: number, directory: string) {
+    this.#descriptor = descriptor;
+    this.#directory = directory;
+  }
+
+  /** Bytes appended so far. */
+  get sizeBytes(): number {
+    return this.#position + this.#buffered;
+  }
+
+  /** @throws {IoError} when the disk is full or broken */
+  append(bytes: Uint8Array): void {
+    // Big pieces go out as they come: copying them first would only cost time.
+    if (this.#buffered === 0 && bytes.length >= BUFFER_BYTES / 2) return this.#writeOut(bytes);
+    this.#buffer ??= new Uint8Array(BUFFER_BYTES);
+    for (let at = 0; at < bytes.length;) {
+      const count = Math.min(bytes.length - at, BUFFER_BYTES - this.#buffered);
+      this.#buffer.set(bytes.subarray(at, at + count), this.#buffered);
+      this.#buffered += count;
+      at += count;
+      if (this.#buffered === BUFFER_BYTES) this.flush();
+    }
+  }
+
+  /** Writes out what is still buffered. */
+  flush(): void {
+    if (this.#buffer === undefined || this.#buffered === 0) return;
+    const pending = this.#buffer.subarray(0, this.#buffered);
+    this.#buffered = 0;
+    this.#writeOut(pending);
+  }
+
+  #writeOut(bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.length;) {
+      let count: number;
+      try {
+        count = writeSync(this.#descriptor, bytes, done, bytes.length - done, this.#position);
+      } catch (cause) {
+        throw spoolError(this.#directory, "inflated data cannot be written", cause);
+      }
+      done += count;
+      this.#position += count;
+    }
+  }
+}
+
+/** A reader over a whole spool; closing it frees the spool's space. */
+export function spoolReader(descriptor: number, name: string): RandomReader {
+  return descriptorReader(descriptor, name, fstatSync(descriptor).size);
+}
+
+function spoolError(directory: string, why: string, cause: unknown): IoError {
+  const code = (cause as NodeJS.ErrnoException).code;
+  const full = code === "ENOSPC" || code === "EDQUOT" || code === "EFBIG";
+  const reason = full ? `no space is left (${code})` : (cause as Error).message;
+  return new IoError(directory, `${why}: ${reason}`, {
+    hint: "name a directory with enough room with --tmpdir",
+    data: { path: directory, ...(code === undefined ? {} : { code }) },
+    cause,
+  });
+}

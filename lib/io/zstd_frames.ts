@@ -1,0 +1,229 @@
+/**
+ * Finds the ends of zstd frames without decoding them (RFC 8878, section 3.1). Decoders of some runtimes stop after the
+ * first frame of a write, choke on skippable frames, or take a truncated stream for a whole one; cutting at frame ends
+ * and knowing where the last one ends cures all three.
+ *
+ * @module
+ */
+import { InputError } from "../errors.ts";
+
+const FRAME_MAGIC = 0xfd2fb528;
+const SKIPPABLE_MAGIC = 0x184d2a50;
+/** A window of 128 MiB is what zstd(1) accepts without --long; a bigger one is a way to exhaust memory. */
+export const MAX_ZSTD_WINDOW_LOG = 27;
+
+const CONTENT_SIZE_FIELD_BYTES = [0, 2, 4, 8] as const;
+const DICTIONARY_ID_FIELD_BYTES = [0, 1, 2, 4] as const;
+const MAX_BLOCK_BYTES = 1 << 17;
+
+/** What the next bytes are. "field" states gather a few bytes; "content" and "skip" only count. */
+type State = "magic" | "descriptor" | "header" | "block" | "content" | "skipSize" | "skip";
+
+/** A part of the input, in order; skippable frames are left out. */
+export interface FramePart {
+  readonly bytes: Uint8Array;
+  /** Whether a frame ends with this part. */
+  readonly endsFrame: boolean;
+}
+
+/** Walks a zstd stream that comes in pieces of any size. */
+export class ZstdFrameWalker {
+  readonly #name: string;
+  #state: State = "magic";
+  readonly #field = new Uint8Array(16);
+  #fieldLength = 0;
+  #fieldWanted = 4;
+  /** Bytes of a block or of a skippable frame that are still to come. */
+  #remaining = 0;
+  #lastBlock = false;
+  #hasChecksum = false;
+  #position = 0;
+
+  /** @param name what the stream is called in errors */
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  /**
+   * Cuts a piece into parts; no part reaches over the end of a frame.
+   *
+   * @throws {InputError} at what is no frame, or one that wants too much memory or a dictionary
+   */
+  *walk(piece: Uint8Array): Generator<FramePart> {
+    let start = this.#insideDataFrame ? 0 : -1;
+    for (let at = 0; at < piece.length;) {
+      const before = this.#state;
+      const used = this.#take(piece, at);
+      at += used;
+      this.#position += used;
+      if (before === "magic" && this.#state === "descriptor") {
+        // The magic may have come in two pieces; then it goes out from where it was gathered.
+        if (at >= 4) start = at - 4;
+        else {
+          yield { bytes: this.#field.slice(0, 4), endsFrame: false };
+          start = at;
+        }
+      } else if (before !== "magic" && this.#state === "magic") {
+        if (start >= 0) yield { bytes: piece.subarray(start, at), endsFrame: true };
+        start = -1;
+      }
+    }
+    if (start >= 0 && start < piece.length) {
+      yield { bytes: piece.subarray(start), endsFrame: false };
+    }
+  }
+
+  /** @throws {InputError} when the stream ends inside a frame */
+  end(): void {
+    if (this.#state === "magic" && this.#fieldLength === 0) return;
+    throw new InputError(
+      this.#name,
+      `the zstd data ends too early: inside a frame at offset ${this.#position}`,
+    );
+  }
+
+  get #insideDataFrame(): boolean {
+    return this.#state !== "magic" && this.#state !== "skipSize" && this.#state !== "skip";
+  }
+
+  /** Takes bytes from `at` for the present state; returns how many. */
+  #take(piece: Uint8Array, at: number): number {
+    const available = piece.length - at;
+    if (this.#state === "content" || this.#state === "skip") {
+      const count = Math.min(available, this.#remaining);
+      this.#remaining -= count;
+      if (this.#remaining === 0) this.#endRun();
+      return count;
+    }
+    const count = Math.min(available, this.#fieldWanted - this.#fieldLength);
+    this.#field.set(piece.subarray(at, at + count), this.#fieldLength);
+    this.#fieldLength += count;
+    if (this.#fieldLength === this.#fieldWanted) this.#endField();
+    return count;
+  }
+
+  #endRun(): void {
+    if (this.#state === "skip") this.#want("magic", 4);
+    else if (!this.#lastBlock) this.#want("block", 3);
+    else if (this.#hasChecksum) {
+      this.#hasChecksum = false;
+      this.#run("content", 4);
+    } else this.#want("magic", 4);
+  }
+
+  #endField(): void {
+    switch (this.#state) {
+      case "magic":
+        return this.#readMagic();
+      case "descriptor":
+        return this.#readDescriptor();
+      case "header":
+        return this.#readHeader();
+      case "block":
+        return this.#readBlock();
+      default:
+        return this.#run("skip", this.#number(0, 4));
+    }
+  }
+
+  #readMagic(): void {
+    const magic = this.#number(0, 4);
+    this.#lastBlock = false;
+    if (magic === FRAME_MAGIC) return this.#want("descriptor", 1);
+    if ((magic & 0xfffffff0) >>> 0 === SKIPPABLE_MAGIC) return this.#want("skipSize", 4);
+    throw new InputError(
+      this.#name,
+      `no zstd frame at offset ${this.#position}: found 0x${magic.toString(16).padStart(8, "0")}`,
+    );
+  }
+
+  #readDescriptor(): void {
+    const descriptor = this.#field[0]!;
+    if ((descriptor & 8) !== 0) {
+      throw new InputError(
+        this.#name,
+        `a reserved bit is set in the zstd frame at ${this.#position}`,
+      );
+    }
+    const headerBytes = headerFieldBytes(descriptor);
+    // The descriptor stays in front of the fields that it describes.
+    this.#state = "header";
+    this.#fieldWanted = 1 + headerBytes;
+    this.#hasChecksum = (descriptor & 4) !== 0;
+  }
+
+  #readHeader(): void {
+    const descriptor = this.#field[0]!;
+    const singleSegment = (descriptor & 0x20) !== 0;
+    const dictionaryBytes = DICTIONARY_ID_FIELD_BYTES[(descriptor & 3) as 0 | 1 | 2 | 3];
+    const dictionaryAt = singleSegment ? 1 : 2;
+    if (this.#number(dictionaryAt, dictionaryBytes) !== 0) {
+      throw new InputError(this.#name, "the zstd data wants a dictionary, which is not there");
+    }
+    const contentAt = dictionaryAt + dictionaryBytes;
+    const windowBytes = singleSegment
+      ? this.#number(contentAt, this.#fieldWanted - contentAt)
+      : windowSize(this.#field[1]!);
+    if (windowBytes > 2 ** MAX_ZSTD_WINDOW_LOG) {
+      throw new InputError(
+        this.#name,
+        `the zstd data wants a window of ${windowBytes} bytes: ` +
+          `at most ${2 ** MAX_ZSTD_WINDOW_LOG} are allowed`,
+        { hint: "compress it again without --long or with --long=27" },
+      );
+    }
+    this.#want("block", 3);
+  }
+
+  #readBlock(): void {
+    const header = this.#number(0, 3);
+    const kind = (header >>> 1) & 3;
+    const sizeBytes = header >>> 3;
+    if (kind === 3 || sizeBytes > MAX_BLOCK_BYTES) {
+      throw new InputError(
+        this.#name,
+        `the zstd data is damaged: a bad block at ${this.#position}`,
+      );
+    }
+    this.#lastBlock = (header & 1) !== 0;
+    // A block of kind 1 repeats one stored byte.
+    this.#run("content", kind === 1 ? 1 : sizeBytes);
+  }
+
+  #want(state: State, fieldBytes: number): void {
+    this.#state = state;
+    this.#fieldLength = 0;
+    this.#fieldWanted = fieldBytes;
+  }
+
+  #run(state: "content" | "skip", lengthBytes: number): void {
+    this.#state = state;
+    this.#remaining = lengthBytes;
+    if (lengthBytes === 0) this.#endRun();
+  }
+
+  /** A little-endian number in the field. */
+  #number(offset: number, lengthBytes: number): number {
+    let value = 0;
+    for (let i = lengthBytes - 1; i >= 0; i--) value = value * 256 + this.#field[offset + i]!;
+    return value;
+  }
+}
+
+/** How many bytes follow a frame header descriptor (RFC 8878, section 3.1.1.1.1). */
+function headerFieldBytes(descriptor: number): number {
+  const singleSegment = (descriptor & 0x20) !== 0;
+  const contentFlag = (descriptor >>> 6) as 0 | 1 | 2 | 3;
+  // Without a flag, a single segment still states its size in one byte.
+  const contentBytes = contentFlag === 0 && singleSegment
+    ? 1
+    : CONTENT_SIZE_FIELD_BYTES[contentFlag];
+  const dictionaryBytes = DICTIONARY_ID_FIELD_BYTES[(descriptor & 3) as 0 | 1 | 2 | 3];
+  return (singleSegment ? 0 : 1) + dictionaryBytes + contentBytes;
+}
+
+/** The window that a window descriptor states (RFC 8878, section 3.1.1.1.2). */
+function windowSize(descriptor: number): number {
+  const base = 2 ** (10 + (descriptor >>> 3));
+  return base + (base / 8) * (descriptor & 7);
+}

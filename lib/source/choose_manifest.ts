@@ -1,0 +1,134 @@
+/**
+ * From an index to the one manifest that is meant: nested indexes are opened, attestations and artifacts are passed over,
+ * and the platform decides.
+ *
+ * @module
+ */
+import { InputError } from "../errors.ts";
+import { type BlobStore, readDocument } from "./blob_store.ts";
+import type { Descriptor } from "./descriptor.ts";
+import { readConfig, readIndex, readManifest } from "./documents.ts";
+import type { SourceLimits } from "./limits.ts";
+import { documentKind, isImageConfigType } from "./media_types.ts";
+import { choosePlatform, formatPlatform, hostPlatform, type Platform } from "./platform.ts";
+
+/** What is looked for, and how far. */
+export interface ChoiceRequest {
+  /** Undefined when nobody asked: then this machine's, or the only one there is. */
+  readonly platform: Platform | undefined;
+  readonly limits: SourceLimits;
+}
+
+interface Candidate {
+  readonly descriptor: Descriptor;
+  readonly platform: Platform | undefined;
+}
+
+const ATTESTATION_ANNOTATION = "vnd.docker.reference.type";
+
+/** Whether a descriptor of an index may point at an image, or at an index of images. */
+export function mayBeImage(descriptor: Descriptor): boolean {
+  const kind = documentKind(descriptor.mediaType);
+  if (kind !== "index" && kind !== "manifest") return false;
+  if (descriptor.annotations.get(ATTESTATION_ANNOTATION) === "attestation-manifest") return false;
+  if (descriptor.platform?.os === "unknown") return false;
+  const { artifactType } = descriptor;
+  return artifactType === undefined || isImageConfigType(artifactType);
+}
+
+/**
+ * Finds the manifest for the wanted platform.
+ *
+ * @param descriptors what the choice is among: manifests and indexes
+ * @param what the place that they were found in, for errors
+ * @throws {InputError} when there is none, naming what there is
+ */
+export async function chooseManifest(
+  store: BlobStore,
+  descriptors: readonly Descriptor[],
+  what: string,
+  request: ChoiceRequest,
+): Promise<Descriptor> {
+  const manifests = await expandIndexes(store, descriptors, what, request.limits);
+  if (manifests.length === 0) throw noImage(descriptors, what);
+  if (manifests.length === 1) return manifests[0]!;
+  const candidates: Candidate[] = [];
+  for (const descriptor of manifests) {
+    const platform = descriptor.platform ??
+      await platformByConfig(store, descriptor, request.limits);
+    // What has no platform even in its config is an artifact, or cannot be chosen by one.
+    if (platform) candidates.push({ descriptor, platform });
+  }
+  const wanted = request.platform ?? hostPlatform();
+  const chosen = choosePlatform(wanted, candidates, (candidate) => candidate.platform);
+  if (chosen) return chosen.descriptor;
+  const found = candidates.map(({ platform }) => formatPlatform(platform!));
+  throw new InputError(
+    what,
+    `has no image for ${formatPlatform(wanted)}: found ${[...new Set(found)].join(", ") || "none"}`,
+    found.length > 0 ? { hint: `choose one with --platform, such as --platform ${found[0]}` } : {},
+  );
+}
+
+/** Every manifest, in order; what an index holds takes the index's place. */
+async function expandIndexes(
+  store: BlobStore,
+  descriptors: readonly Descriptor[],
+  what: string,
+  limits: SourceLimits,
+): Promise<Descriptor[]> {
+  const manifests: Descriptor[] = [];
+  const seen = new Set<string>();
+  const pending = descriptors.map((descriptor) => ({ descriptor, depth: 0 })).reverse();
+  let entryCount = 0;
+  for (let item = pending.pop(); item; item = pending.pop()) {
+    const { descriptor, depth } = item;
+    if (++entryCount > limits.indexEntries) {
+      throw new InputError(what, `has more than ${limits.indexEntries} entries in its indexes`);
+    }
+    if (!mayBeImage(descriptor) || seen.has(descriptor.digest)) continue;
+    seen.add(descriptor.digest);
+    if (documentKind(descriptor.mediaType) === "manifest") {
+      manifests.push(descriptor);
+      continue;
+    }
+    const name = `${store.name}: index ${descriptor.digest}`;
+    if (depth >= limits.indexDepth) {
+      throw new InputError(name, `is nested more than ${limits.indexDepth} indexes deep`);
+    }
+    const bytes = await readDocument(store, descriptor, name, limits.manifestBytes);
+    const entries = readIndex(bytes, name, descriptor.mediaType);
+    for (let i = entries.length - 1; i >= 0; i--) {
+      pending.push({ descriptor: entries[i]!, depth: depth + 1 });
+    }
+  }
+  return manifests;
+}
+
+/** The platform that a manifest's config states; undefined when its config is not that of an image. */
+async function platformByConfig(
+  store: BlobStore,
+  descriptor: Descriptor,
+  limits: SourceLimits,
+): Promise<Platform | undefined> {
+  const name = `${store.name}: manifest ${descriptor.digest}`;
+  const bytes = await readDocument(store, descriptor, name, limits.manifestBytes);
+  let config: Descriptor;
+  try {
+    config = readManifest(bytes, name, descriptor.mediaType).config;
+  } catch (error) {
+    // A signature or another artifact beside the images; it is no fault that it is there.
+    if (error instanceof InputError) return undefined;
+    throw error;
+  }
+  const configName = `${store.name}: config ${config.digest}`;
+  const json = await readDocument(store, config, configName, limits.configBytes);
+  return readConfig(json, configName).platform;
+}
+
+function noImage(descriptors: readonly Descriptor[], what: string): InputError {
+  if (descriptors.some(({ mediaType }) => documentKind(mediaType) === "schema1")) {
+    return new InputError(what, "holds a manifest of schema version 1, which is not supported");
+  }
+  return new InputError(what, "holds no container image");
+}

@@ -1,0 +1,126 @@
+/**
+ * Reading JSON that somebody else wrote: every field is checked before it is used, and an error names the document, the
+ * field, what was found and what was wanted.
+ *
+ * @module
+ */
+import { byteStringFromText, displayName } from "../bytes/byte_string.ts";
+import { InputError } from "../errors.ts";
+
+/** A JSON object whose fields were not looked at yet. */
+export type JsonObject = Readonly<Record<string, unknown>>;
+
+/** Where a value stands, for errors. */
+export interface JsonPlace {
+  /** The document, safe to print. */
+  readonly what: string;
+  /** The way to the value, such as `manifests[2].platform`; empty for the document itself. */
+  readonly field: string;
+}
+
+const SHOWN_CHARACTERS = 80;
+
+/** Ordinary text made safe for a terminal. */
+export function displayText(text: string): string {
+  return displayName(byteStringFromText(text));
+}
+
+/**
+ * Parses a document that must be an object.
+ *
+ * @param what the document's name in errors
+ * @throws {InputError} when it is no JSON, or no object
+ */
+export function parseJsonObject(bytes: Uint8Array, what: string): JsonObject {
+  return asObject(parseJson(bytes, what), { what, field: "" });
+}
+
+/** @throws {InputError} when the bytes are no JSON in UTF-8 */
+export function parseJson(bytes: Uint8Array, what: string): unknown {
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch (cause) {
+    throw new InputError(what, `is no JSON: ${displayText((cause as Error).message)}`, { cause });
+  }
+}
+
+/** The place of a field inside an object or array. */
+export function inside(place: JsonPlace, key: string | number): JsonPlace {
+  const step = typeof key === "number" ? `[${key}]` : place.field === "" ? key : `.${key}`;
+  return { what: place.what, field: place.field + step };
+}
+
+/** The error for a value that is not what it should be. */
+export function jsonFault(place: JsonPlace, found: unknown, wanted: string): InputError {
+  const field = place.field === "" ? "the document" : displayText(place.field);
+  return new InputError(place.what, `${field} is ${showJson(found)}: wanted ${wanted}`);
+}
+
+/** A value for a message: cut short and safe to print. */
+export function showJson(value: unknown): string {
+  if (value === undefined) return "missing";
+  if (Array.isArray(value)) return "an array";
+  if (typeof value === "object" && value !== null) return "an object";
+  const text = JSON.stringify(value);
+  return displayText(
+    text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}...` : text,
+  );
+}
+
+export function asObject(value: unknown, place: JsonPlace): JsonObject {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw jsonFault(place, value, "an object");
+  }
+  return value as JsonObject;
+}
+
+export function asArray(value: unknown, place: JsonPlace): readonly unknown[] {
+  if (!Array.isArray(value)) throw jsonFault(place, value, "an array");
+  return value;
+}
+
+export function asString(value: unknown, place: JsonPlace): string {
+  if (typeof value !== "string") throw jsonFault(place, value, "a string");
+  return value;
+}
+
+/** A number of bytes: whole, not negative, exact. */
+export function asSizeBytes(value: unknown, place: JsonPlace): number {
+  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) {
+    throw jsonFault(place, value, "a whole number of bytes");
+  }
+  return value;
+}
+
+/** A field that may be absent or null, which is the same in image configs. */
+export function optional<T>(
+  object: JsonObject,
+  key: string,
+  place: JsonPlace,
+  read: (value: unknown, place: JsonPlace) => T,
+): T | undefined {
+  const value = field(object, key);
+  return value === undefined || value === null ? undefined : read(value, inside(place, key));
+}
+
+/** A field that must be there. */
+export function required<T>(
+  object: JsonObject,
+  key: string,
+  place: JsonPlace,
+  read: (value: unknown, place: JsonPlace) => T,
+): T {
+  return read(field(object, key), inside(place, key));
+}
+
+/** Each element of an array. */
+export function eachOf<T>(
+  read: (value: unknown, place: JsonPlace) => T,
+): (value: unknown, place: JsonPlace) => T[] {
+  return (value, place) => asArray(value, place).map((item, i) => read(item, inside(place, i)));
+}
+
+/** A field of the document itself, never of the prototype. */
+export function field(object: JsonObject, key: string): unknown {
+  return Object.hasOwn(object, key) ? object[key] : undefined;
+}

@@ -1,0 +1,37 @@
+/**
+ * What an image may ask of this program, beside what a tar may (lib/tar/limits.ts).
+ *
+ * @module
+ */
+
+/** Limits of one image. */
+export interface SourceLimits {
+  /** An index or a manifest, as other tools limit it. */
+  readonly manifestBytes: number;
+  /** An image's config. */
+  readonly configBytes: number;
+  /** Indexes inside indexes. */
+  readonly indexDepth: number;
+  /** Descriptors in all indexes of an image together. */
+  readonly indexEntries: number;
+  /** Layers of one image. Docker allows 127. */
+  readonly layers: number;
+  /** What all layers inflate to together. */
+  readonly unpackedBytes: number;
+  /** How many times bigger than stored a layer may be, above `unpackedRatioFloorBytes`. gzip reaches 1,032. */
+  readonly unpackedRatio: number;
+  /** Layers that inflate to no more than this may have any ratio. */
+  readonly unpackedRatioFloorBytes: number;
+}
+
+/** The limits used where none are given. */
+export const DEFAULT_SOURCE_LIMITS: SourceLimits = {
+  manifestBytes: 4 << 20,
+  configBytes: 4 << 20,
+  indexDepth: 4,
+  indexEntries: 4096,
+  layers: 1024,
+  unpackedBytes: 256 * 2 ** 30,
+  unpackedRatio: 2000,
+  unpackedRatioFloorBytes: 2 ** 30,
+};

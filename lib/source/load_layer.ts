@@ -1,0 +1,192 @@
+/**
+ * Loading one layer: its file is opened, a spool is made when it needs one, and the reading happens in a worker or here.
+ *
+ * @module
+ */
+import { tmpdir } from "node:os";
+import { setImmediate } from "node:timers/promises";
+import { InputError, throwIfAborted } from "../errors.ts";
+import { SNIFF_BYTES, sniffCompression } from "../io/inflate.ts";
+import { descriptorReader } from "../io/random_reader.ts";
+import { SharedDescriptor } from "../io/shared_descriptor.ts";
+import { createUnlinkedFile, reopenDescriptor, SpoolWriter } from "../io/spool.ts";
+import type { TarEntry } from "../tar/entry.ts";
+import {
+  bigPieces,
+  filePieces,
+  type LayerFacts,
+  type LayerJob,
+  type LayerListener,
+  readLayer,
+  type StoredPieces,
+} from "./layer_job.ts";
+import type { LayerWorker, SpoolTarget, WorkerInput } from "./layer_worker.ts";
+import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
+import type { LayerSource, SourceOptions, StoredFile, StoredStream } from "./types.ts";
+
+/** Starting a worker costs more than reading this much. */
+const DEFAULT_INLINE_LAYER_BYTES = 256 << 10;
+
+/** A layer that was read, and the file that its uncompressed tar lies in. */
+export interface ReadLayer {
+  readonly facts: LayerFacts;
+  readonly entries: readonly TarEntry[];
+  readonly file: SharedDescriptor;
+  readonly offsetBytes: number;
+}
+
+/** What reading a layer may use. */
+export interface LoadContext {
+  readonly options: SourceOptions;
+  readonly signal: AbortSignal;
+  /** A worker for this layer alone, started if there is none. */
+  readonly worker: () => LayerWorker;
+  /** Is told after each piece. */
+  readonly progress: LayerListener["progress"];
+}
+
+/**
+ * Reads a layer and checks it against what is known of it.
+ *
+ * @returns with a share of the file, which the caller releases
+ */
+export async function loadLayer(source: LayerSource, context: LoadContext): Promise<ReadLayer> {
+  const { stored } = source;
+  switch (stored.kind) {
+    case "file":
+      return await loadFile(source, stored, context);
+    case "stream":
+      return await loadStream(source, stored, context);
+    case "loaded":
+      throw new Error("Invariant broken: a loaded layer is not loaded again");
+  }
+}
+
+async function loadFile(
+  source: LayerSource,
+  stored: StoredFile,
+  context: LoadContext,
+): Promise<ReadLayer> {
+  const { offsetBytes, lengthBytes } = stored;
+  const file = stored.open();
+  let spool: Spool | undefined;
+  try {
+    const reader = descriptorReader(file.descriptor, source.name, offsetBytes + lengthBytes);
+    const head = new Uint8Array(Math.min(SNIFF_BYTES, lengthBytes));
+    reader.readAt(head, offsetBytes);
+    if (sniffCompression(head) !== "none") spool = makeSpool(context.options);
+    const input: WorkerInput = {
+      kind: "file",
+      descriptor: file.descriptor,
+      offsetBytes,
+      lengthBytes,
+    };
+    const pieces = () => filePieces(reader.readAt, offsetBytes, lengthBytes);
+    const read = await run(source, { input, pieces, sizeBytes: lengthBytes, spool }, context);
+    const keeper = spool ? spool.file : file;
+    return { ...read, file: keeper.share(), offsetBytes: spool ? 0 : offsetBytes };
+  } finally {
+    file.release();
+    spool?.file.release();
+  }
+}
+
+async function loadStream(
+  source: LayerSource,
+  stored: StoredStream,
+  context: LoadContext,
+): Promise<ReadLayer> {
+  const spool = makeSpool(context.options);
+  try {
+    const pieces = bigPieces(stored.open(context.signal));
+    const input: WorkerInput = { kind: "stream", pieces };
+    const feed = { input, pieces: () => pieces, sizeBytes: source.sizeBytes ?? Infinity, spool };
+    const read = await run(source, feed, context);
+    return { ...read, file: spool.file.share(), offsetBytes: 0 };
+  } finally {
+    spool.file.release();
+  }
+}
+
+interface Feed {
+  readonly input: WorkerInput;
+  readonly pieces: () => StoredPieces;
+  readonly sizeBytes: number;
+  readonly spool: Spool | undefined;
+}
+
+async function run(
+  source: LayerSource,
+  { input, pieces, sizeBytes, spool }: Feed,
+  context: LoadContext,
+): Promise<{ facts: LayerFacts; entries: TarEntry[] }> {
+  const entries: TarEntry[] = [];
+  const listener: LayerListener = {
+    entries: (batch) => {
+      for (const entry of batch) entries.push(entry);
+    },
+    progress: context.progress,
+  };
+  const job = layerJob(source, context.options);
+  const inline = sizeBytes <= (context.options.inlineLayerBytes ?? DEFAULT_INLINE_LAYER_BYTES);
+  if (inline || !canShare(input, spool)) {
+    const writer = spool && new SpoolWriter(spool.target.descriptor, spool.target.directory);
+    const stoppable = untilAborted(pieces(), context.signal);
+    return { facts: await readLayer(job, stoppable, writer, listener), entries };
+  }
+  const facts = await context.worker().run(job, input, spool?.target, listener);
+  return { facts, entries };
+}
+
+function layerJob(source: LayerSource, options: SourceOptions): LayerJob {
+  return {
+    name: source.name,
+    mediaType: source.mediaType,
+    sizeBytes: source.sizeBytes,
+    wantedDigest: source.digest,
+    wantedDiffId: source.diffId,
+    verifyDiffId: options.verifyDiffIds ?? true,
+    limits: { ...DEFAULT_SOURCE_LIMITS, ...options.limits },
+    tarLimits: options.tarLimits ?? {},
+  };
+}
+
+interface Spool {
+  readonly file: SharedDescriptor;
+  readonly target: SpoolTarget;
+}
+
+function makeSpool(options: SourceOptions): Spool {
+  const directory = options.tmpdir ?? tmpdir();
+  const descriptor = createUnlinkedFile(directory);
+  return { file: new SharedDescriptor(descriptor), target: { descriptor, directory } };
+}
+
+/** Whether a thread can open what this one has open. */
+function canShare(input: WorkerInput, spool: Spool | undefined): boolean {
+  const descriptor = input.kind === "file" ? input.descriptor : spool?.target.descriptor;
+  if (descriptor === undefined) return true;
+  const again = reopenDescriptor(descriptor, "r");
+  if (again === undefined) return false;
+  new SharedDescriptor(again).release();
+  return true;
+}
+
+/** Passes pieces on, and lets signals and timers in between them. */
+async function* untilAborted(
+  pieces: StoredPieces,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  for await (const piece of pieces) {
+    yield piece;
+    await setImmediate();
+    throwIfAborted(signal);
+  }
+}
+
+/** The error for two places of an image that call one blob by two diff ids. */
+export function diffIdConflict(source: LayerSource, found: string): InputError {
+  return new InputError(source.name, `its diff id is ${found}: wanted ${source.diffId}`, {
+    data: { expected: source.diffId ?? null, actual: found },
+  });
+}

@@ -1,0 +1,192 @@
+/**
+ * Loading all layers of an image: several at a time, each blob once, and the outcome never depends on which was faster.
+ *
+ * @module
+ */
+import { availableParallelism } from "node:os";
+import { InterruptedError, throwIfAborted } from "../errors.ts";
+import { unpackedFault } from "./layer_job.ts";
+import { LayerWorker } from "./layer_worker.ts";
+import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
+import { diffIdConflict, loadLayer, type ReadLayer } from "./load_layer.ts";
+import type { LayerSource, LoadedLayer, OpenedImage, SourceOptions } from "./types.ts";
+
+/**
+ * Reads every layer of an image once, checks size, digest and diff id, and indexes it.
+ *
+ * @returns the layers bottom to top; close them with {@link closeLayers}
+ * @throws {InputError} when a layer is damaged or not what the manifest and config say; of several, the lowest's error
+ * @throws {IoError} when reading or spooling fails, for example on a full disk
+ * @throws {InterruptedError} when the signal is aborted
+ */
+export async function loadLayers(
+  image: OpenedImage,
+  options: SourceOptions,
+): Promise<LoadedLayer[]> {
+  throwIfAborted(options.signal);
+  const loading = new Loading(image.layers, options);
+  return await loading.run();
+}
+
+/** Closes the stores of loaded layers, which frees their spools. */
+export function closeLayers(layers: readonly LoadedLayer[]): void {
+  for (const layer of layers) layer.store.close();
+}
+
+/** A blob to load, the place of its first use, and how that went. */
+interface Task {
+  readonly index: number;
+  readonly source: LayerSource;
+  readonly abort: AbortController;
+  result: ReadLayer | undefined;
+}
+
+class Loading {
+  readonly #sources: readonly LayerSource[];
+  readonly #options: SourceOptions;
+  readonly #tasks: readonly Task[];
+  /** The task that each layer is loaded by; none for layers that were loaded before. */
+  readonly #taskOfLayer: readonly (Task | undefined)[];
+  readonly #running = new Set<Task>();
+  #next = 0;
+  #failure: { readonly index: number; readonly reason: unknown } | undefined;
+  #uncompressedBytes = 0;
+
+  constructor(sources: readonly LayerSource[], options: SourceOptions) {
+    this.#sources = sources;
+    this.#options = options;
+    const byBlob = new Map<unknown, Task>();
+    this.#taskOfLayer = sources.map((source, index) => {
+      if (source.stored.kind === "loaded") return undefined;
+      const key = source.digest === undefined
+        ? source.stored
+        : `${source.digest} ${source.sizeBytes}`;
+      const known = byBlob.get(key);
+      if (known) return known;
+      const task = { index, source, abort: new AbortController(), result: undefined };
+      byBlob.set(key, task);
+      return task;
+    });
+    this.#tasks = [...byBlob.values()];
+  }
+
+  async run(): Promise<LoadedLayer[]> {
+    const { signal, jobs } = this.#options;
+    const onAbort = () => {
+      this.#fail(-1, new InterruptedError("interrupted", "the work was told to stop"));
+    };
+    signal?.addEventListener("abort", onAbort, { once: true });
+    try {
+      const laneCount = Math.max(1, Math.min(jobs ?? availableParallelism(), this.#tasks.length));
+      await Promise.all(Array.from({ length: laneCount }, () => this.#lane()));
+      if (this.#failure) throw this.#failure.reason;
+      return this.#finish();
+    } finally {
+      signal?.removeEventListener("abort", onAbort);
+      for (const task of this.#tasks) task.result?.file.release();
+    }
+  }
+
+  /** One layer after another, with one worker at most. */
+  async #lane(): Promise<void> {
+    let worker: LayerWorker | undefined;
+    const take = () => {
+      if (this.#failure) return undefined;
+      return this.#tasks[this.#next++];
+    };
+    try {
+      for (let task = take(); task; task = take()) {
+        const { signal } = task.abort;
+        const onAbort = () => worker?.stop(signal.reason);
+        signal.addEventListener("abort", onAbort, { once: true });
+        await this.#load(task, () => worker ??= new LayerWorker());
+        signal.removeEventListener("abort", onAbort);
+      }
+    } finally {
+      await worker?.stop(new InterruptedError("interrupted", "the layers are loaded"));
+    }
+  }
+
+  /** Never rejects. */
+  async #load(task: Task, worker: () => LayerWorker): Promise<void> {
+    const { source, abort } = task;
+    const bar = this.#options.progress.begin(source.name, source.sizeBytes);
+    this.#running.add(task);
+    try {
+      task.result = await loadLayer(source, {
+        options: this.#options,
+        signal: abort.signal,
+        worker,
+        progress: (storedBytes, uncompressedBytes) => {
+          bar.advance(storedBytes);
+          this.#countUncompressed(uncompressedBytes, task);
+        },
+      });
+    } catch (error) {
+      this.#fail(task.index, error);
+    } finally {
+      this.#running.delete(task);
+      bar.end();
+    }
+  }
+
+  /** Keeps the failure of the lowest layer. Those above it are stopped; those below may yet fail, and then count. */
+  #fail(index: number, reason: unknown): void {
+    if (this.#failure && this.#failure.index <= index) return;
+    this.#failure = { index, reason };
+    for (const task of this.#running) {
+      if (task.index > index) task.abort.abort(reason);
+    }
+  }
+
+  #countUncompressed(bytes: number, task: Task): void {
+    const { unpackedBytes } = { ...DEFAULT_SOURCE_LIMITS, ...this.#options.limits };
+    this.#uncompressedBytes += bytes;
+    if (this.#uncompressedBytes > unpackedBytes) {
+      throw unpackedFault(task.source.name, unpackedBytes);
+    }
+  }
+
+  #finish(): LoadedLayer[] {
+    const reported = new Set<Task>();
+    const layers: LoadedLayer[] = [];
+    try {
+      this.#sources.forEach((source, i) => {
+        const task = this.#taskOfLayer[i];
+        layers.push(task ? this.#loadedLayer(source, task, reported) : loadedBefore(source));
+      });
+    } catch (error) {
+      closeLayers(layers);
+      throw error;
+    }
+    return layers;
+  }
+
+  #loadedLayer(source: LayerSource, task: Task, reported: Set<Task>): LoadedLayer {
+    const { facts, entries, file, offsetBytes } = task.result!;
+    if (!reported.has(task)) {
+      reported.add(task);
+      for (const { kind, what, why, count } of facts.warnings) {
+        this.#options.warnings.add(kind, what, why, count);
+      }
+    } else if (source.diffId !== task.source.diffId) {
+      throw diffIdConflict(source, facts.diffId);
+    }
+    return {
+      name: source.name,
+      digest: facts.digest,
+      diffId: facts.diffId,
+      mediaType: source.mediaType,
+      sizeBytes: facts.storedBytes,
+      uncompressedBytes: facts.uncompressedBytes,
+      whiteouts: source.whiteouts,
+      entries,
+      store: file.share().reader(source.name, offsetBytes, facts.uncompressedBytes),
+    };
+  }
+}
+
+function loadedBefore(source: LayerSource): LoadedLayer {
+  if (source.stored.kind !== "loaded") throw new Error("Invariant broken: a layer has no task");
+  return source.stored.layer;
+}

@@ -1,0 +1,129 @@
+/**
+ * `oci:DIR[:REF]`: an OCI image layout in a directory. OCI image specification, image-layout.md.
+ *
+ * @module
+ */
+import { type Stats, statSync } from "node:fs";
+import { join } from "node:path";
+import { parseDigest } from "../io/digest.ts";
+import { InputError, IoError } from "../errors.ts";
+import { SharedDescriptor } from "../io/shared_descriptor.ts";
+import { type BlobStore, missingBlob } from "./blob_store.ts";
+import { checkSize, type Descriptor } from "./descriptor.ts";
+import { displayText } from "./json.ts";
+import { openLayout } from "./layout.ts";
+import type { OpenedImage, SourceOptions, StoredBytes } from "./types.ts";
+
+/** Opens a layout in a directory. */
+export async function openOciDirectory(
+  source: string,
+  directory: string,
+  reference: string | undefined,
+  options: SourceOptions,
+): Promise<OpenedImage> {
+  const name = displayText(directory);
+  const stats = statIfThere(directory);
+  if (!stats) throw new InputError(name, "does not exist: wanted an OCI image layout");
+  if (!stats.isDirectory()) {
+    throw new InputError(name, "is no directory: wanted an OCI image layout", {
+      hint: "a layout in a tar is written oci-archive:FILE",
+    });
+  }
+  const origin = { source, kind: "oci" as const };
+  return await openLayout(new DirectoryBlobs(directory), directoryFiles(directory), reference, {
+    origin,
+    options,
+  });
+}
+
+/** Reads the small files of a directory by their names; undefined when one is not there. */
+export function directoryFiles(
+  directory: string,
+): (file: string, limitBytes: number) => Uint8Array | undefined {
+  return (file, limitBytes) => {
+    const path = join(directory, file);
+    return statIfThere(path) && readSmallFile(path, limitBytes);
+  };
+}
+
+/** Blobs in `blobs/ALGORITHM/HEX`. */
+class DirectoryBlobs implements BlobStore {
+  readonly name: string;
+  readonly #directory: string;
+
+  constructor(directory: string) {
+    this.#directory = directory;
+    this.name = displayText(directory);
+  }
+
+  read(descriptor: Descriptor): Promise<Uint8Array> {
+    const path = this.#find(descriptor);
+    return Promise.resolve(readSmallFile(path, descriptor.sizeBytes));
+  }
+
+  locate(descriptor: Descriptor): StoredBytes {
+    return storedFile(this.#find(descriptor), descriptor.sizeBytes);
+  }
+
+  close(): void {}
+
+  /** The blob's path, once it is known to be a file of the right size. */
+  #find(descriptor: Descriptor): string {
+    const { algorithm, hex } = parseDigest(descriptor.digest, this.name);
+    const path = join(this.#directory, "blobs", algorithm, hex);
+    const stats = statIfThere(path);
+    if (!stats) throw missingBlob(descriptor, this.name);
+    if (!stats.isFile()) {
+      throw new InputError(displayText(path), "is no regular file: wanted a blob");
+    }
+    checkSize(stats.size, descriptor.sizeBytes, displayText(path));
+    return path;
+  }
+}
+
+/** A whole file as a layer's stored bytes; it is opened when it is read. */
+export function storedFile(path: string, lengthBytes: number): StoredBytes {
+  return {
+    kind: "file",
+    offsetBytes: 0,
+    lengthBytes,
+    open: () => SharedDescriptor.openFile(path),
+  };
+}
+
+/** What is at a path, links followed; undefined when nothing is. */
+export function statIfThere(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code;
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    throw new IoError(displayText(path), `cannot be looked at: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+}
+
+/**
+ * A regular file of at most `limitBytes`, whole.
+ *
+ * @throws {InputError} when it is longer, or no regular file
+ */
+export function readSmallFile(path: string, limitBytes: number): Uint8Array {
+  const name = displayText(path);
+  if (!statIfThere(path)?.isFile()) throw new InputError(name, "is no regular file");
+  const file = SharedDescriptor.openFile(path);
+  try {
+    const { sizeBytes } = file;
+    if (sizeBytes > limitBytes) {
+      throw new InputError(name, `is ${sizeBytes} bytes long: at most ${limitBytes} are read`);
+    }
+    const bytes = new Uint8Array(sizeBytes);
+    const reader = file.share().reader(name, 0, sizeBytes);
+    const count = reader.readAt(bytes, 0);
+    reader.close();
+    return bytes.subarray(0, count);
+  } finally {
+    file.release();
+  }
+}

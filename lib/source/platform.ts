@@ -1,0 +1,138 @@
+/**
+ * Platforms: how they are written, which names mean the same, and which entry of an index suits a request.
+ * OCI image specification, image-index.md; the aliases and the variant order are those that containerd uses.
+ *
+ * @module
+ */
+import { arch } from "node:process";
+import { UsageError } from "../errors.ts";
+import { displayText } from "./json.ts";
+
+/** What an image runs on. Without a variant, the architecture's base. */
+export interface Platform {
+  readonly os: string;
+  readonly architecture: string;
+  readonly variant?: string;
+}
+
+const ARCHITECTURE_ALIASES: ReadonlyMap<string, readonly [architecture: string, variant?: string]> =
+  new Map([
+    ["x86_64", ["amd64"]],
+    ["x86-64", ["amd64"]],
+    ["x64", ["amd64"]],
+    ["aarch64", ["arm64"]],
+    ["i386", ["386"]],
+    ["i486", ["386"]],
+    ["i586", ["386"]],
+    ["i686", ["386"]],
+    ["ia32", ["386"]],
+    ["armhf", ["arm", "v7"]],
+    ["armel", ["arm", "v6"]],
+    ["mipsel", ["mipsle"]],
+    ["ppc64el", ["ppc64le"]],
+  ]);
+
+/** Variants from the least to the most able; a machine runs what is at or below its own. */
+const VARIANT_ORDER: ReadonlyMap<string, readonly string[]> = new Map([
+  ["amd64", ["v1", "v2", "v3", "v4"]],
+  ["arm", ["v5", "v6", "v7", "v8"]],
+  ["arm64", ["v8", "v9"]],
+]);
+
+/** What no variant means where it means a certain one. */
+const BASE_VARIANTS: ReadonlyMap<string, string> = new Map([["amd64", "v1"], ["arm64", "v8"]]);
+
+/** What a machine without a stated variant is taken for. */
+const ASSUMED_VARIANTS: ReadonlyMap<string, string> = new Map([
+  ["amd64", "v1"],
+  ["arm", "v7"],
+  ["arm64", "v8"],
+]);
+
+const NAME = /^[A-Za-z0-9_.-]{1,64}$/;
+
+/**
+ * Reads `os/arch[/variant]`.
+ *
+ * @throws {UsageError} when it is not written so
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { parsePlatform } from "./platform.ts";
+ * assertEquals(parsePlatform("linux/aarch64"), { os: "linux", architecture: "arm64" });
+ * ```
+ */
+export function parsePlatform(text: string): Platform {
+  const parts = text.split("/");
+  if (parts.length < 2 || parts.length > 3 || !parts.every((part) => NAME.test(part))) {
+    throw new UsageError(
+      `platform "${displayText(text.slice(0, 200))}"`,
+      "is not written as OS/ARCH or OS/ARCH/VARIANT",
+      { hint: "for example --platform linux/arm64" },
+    );
+  }
+  const [os, architecture, variant] = parts as [string, string, string?];
+  return normalizePlatform({ os, architecture, ...(variant === undefined ? {} : { variant }) });
+}
+
+/** The same platform under the names that OCI images use, without a variant that goes without saying. */
+export function normalizePlatform(platform: Platform): Platform {
+  const os = platform.os.toLowerCase();
+  const written = platform.architecture.toLowerCase();
+  const [architecture, impliedVariant] = ARCHITECTURE_ALIASES.get(written) ?? [written];
+  let variant = platform.variant?.toLowerCase() || impliedVariant;
+  if (variant !== undefined && /^[0-9]+$/.test(variant)) variant = `v${variant}`;
+  if (variant === BASE_VARIANTS.get(architecture)) variant = undefined;
+  return { os: os === "macos" ? "darwin" : os, architecture, ...(variant ? { variant } : {}) };
+}
+
+/** Linux on this machine's architecture. */
+export function hostPlatform(): Platform {
+  return normalizePlatform({ os: "linux", architecture: arch });
+}
+
+/** A platform in words, `os/arch[/variant]`; safe to print. */
+export function formatPlatform(platform: Platform): string {
+  const { os, architecture, variant } = platform;
+  return displayText(`${os}/${architecture}${variant ? `/${variant}` : ""}`);
+}
+
+/**
+ * How well a candidate suits a request, both normalised: undefined when not at all, otherwise a rank, 0 being the very
+ * same. A lower variant that the wanted one can run comes after; one without a variant comes last.
+ */
+export function platformRank(wanted: Platform, candidate: Platform): number | undefined {
+  if (wanted.os !== candidate.os || wanted.architecture !== candidate.architecture) {
+    return undefined;
+  }
+  if (wanted.variant === candidate.variant) return 0;
+  const order = VARIANT_ORDER.get(wanted.architecture);
+  if (!order) {
+    return candidate.variant === undefined || wanted.variant === undefined ? 1 : undefined;
+  }
+  const assumed = ASSUMED_VARIANTS.get(wanted.architecture)!;
+  const wantedLevel = order.indexOf(wanted.variant ?? assumed);
+  if (candidate.variant === undefined) return order.length;
+  const candidateLevel = order.indexOf(candidate.variant);
+  if (wantedLevel < 0 || candidateLevel < 0 || candidateLevel > wantedLevel) return undefined;
+  return wantedLevel - candidateLevel;
+}
+
+/**
+ * The candidate that suits best; of equals the first. Undefined when none does.
+ *
+ * @param platformOf a candidate's platform, normalised
+ */
+export function choosePlatform<T>(
+  wanted: Platform,
+  candidates: readonly T[],
+  platformOf: (candidate: T) => Platform | undefined,
+): T | undefined {
+  let best: { candidate: T; rank: number } | undefined;
+  for (const candidate of candidates) {
+    const platform = platformOf(candidate);
+    const rank = platform && platformRank(wanted, platform);
+    if (rank !== undefined && (!best || rank < best.rank)) best = { candidate, rank };
+  }
+  return best?.candidate;
+}

@@ -1,0 +1,93 @@
+/**
+ * How sources are written: `KIND:PATH[:REF]`, `docker://REFERENCE`, `-`, or a bare path.
+ *
+ * @module
+ */
+import { UsageError } from "../errors.ts";
+import { displayText } from "./json.ts";
+import type { SourceKind } from "./types.ts";
+
+/** A source as it was written, taken apart. */
+export type SourceName =
+  | {
+    readonly kind: "oci" | "oci-archive" | "docker-archive";
+    readonly path: string;
+    readonly reference: string | undefined;
+  }
+  | { readonly kind: "dir" | "tar" | "rootfs" | "ext4"; readonly path: string }
+  | { readonly kind: "docker"; readonly reference: string }
+  | { readonly kind: "path"; readonly path: string }
+  | { readonly kind: "stdin" };
+
+const KINDS_WITH_REFERENCE = ["oci", "oci-archive", "docker-archive"] as const;
+const KINDS_WITH_PATH = ["dir", "tar", "rootfs", "ext4"] as const;
+
+/** The kinds of sources that may stand before a colon. */
+export const SOURCE_KINDS: readonly SourceKind[] = [
+  ...KINDS_WITH_REFERENCE,
+  "docker",
+  ...KINDS_WITH_PATH,
+];
+
+/**
+ * Takes a source apart. Nothing is read; `exists` only decides between the readings of a path with colons in it.
+ *
+ * @param exists whether something is at a path
+ * @throws {UsageError} when it cannot be meant
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { parseSourceName } from "./source_name.ts";
+ * assertEquals(parseSourceName("oci:images/base:latest", () => false), {
+ *   kind: "oci",
+ *   path: "images/base",
+ *   reference: "latest",
+ * });
+ * ```
+ */
+export function parseSourceName(source: string, exists: (path: string) => boolean): SourceName {
+  if (source === "-") return { kind: "stdin" };
+  if (source === "") throw new UsageError("source", "is empty");
+  if (source.includes("\0")) throw new UsageError("source", "has a NUL character in it");
+  if (source.startsWith("docker://")) {
+    return { kind: "docker", reference: nonEmpty(source.slice(9), source) };
+  }
+  const kind = source.slice(0, Math.max(0, source.indexOf(":")));
+  const rest = source.slice(kind.length + 1);
+  const withPath = KINDS_WITH_PATH.find((known) => known === kind);
+  if (withPath) return { kind: withPath, path: nonEmpty(rest, source) };
+  const withReference = KINDS_WITH_REFERENCE.find((known) => known === kind);
+  if (withReference) return { kind: withReference, ...splitReference(rest, source, exists) };
+  if (kind === "docker") {
+    throw new UsageError(`source "${displayText(source)}"`, "a registry is written docker://");
+  }
+  if (/^[a-z][a-z0-9+-]*$/.test(kind) && !exists(source)) {
+    throw new UsageError(
+      `source "${displayText(source)}"`,
+      `"${kind}:" is no known kind of source, and there is no such file`,
+      { hint: `the kinds are ${SOURCE_KINDS.join(", ")}; a path may be written as ./PATH` },
+    );
+  }
+  return { kind: "path", path: source };
+}
+
+/** The reference begins behind the first colon whose left side exists; if none does, behind the first. */
+function splitReference(
+  rest: string,
+  source: string,
+  exists: (path: string) => boolean,
+): { readonly path: string; readonly reference: string | undefined } {
+  const colons = [...rest.matchAll(/:/g)].map(({ index }) => index);
+  const split = colons.find((at) => at > 0 && exists(rest.slice(0, at)));
+  const at = split ?? (exists(rest) ? undefined : colons[0]);
+  if (at === undefined) return { path: nonEmpty(rest, source), reference: undefined };
+  return {
+    path: nonEmpty(rest.slice(0, at), source),
+    reference: nonEmpty(rest.slice(at + 1), source),
+  };
+}
+
+function nonEmpty(text: string, source: string): string {
+  if (text === "") throw new UsageError(`source "${displayText(source)}"`, "a part of it is empty");
+  return text;
+}

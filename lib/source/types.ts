@@ -1,0 +1,119 @@
+/**
+ * What sources give: an opened image whose layers were not touched yet, and layers that were read and checked.
+ *
+ * @module
+ */
+import type { RandomReader } from "../io/random_reader.ts";
+import type { SharedDescriptor } from "../io/shared_descriptor.ts";
+import type { Progress } from "../progress.ts";
+import type { TarEntry } from "../tar/entry.ts";
+import type { TarLimits } from "../tar/limits.ts";
+import type { Warnings } from "../warnings.ts";
+import type { SourceLimits } from "./limits.ts";
+import type { Platform } from "./platform.ts";
+
+/** How a source is written, without what comes after the colon; `tar` and `rootfs` are no images but single trees. */
+export type SourceKind =
+  | "oci"
+  | "oci-archive"
+  | "docker-archive"
+  | "dir"
+  | "docker"
+  | "tar"
+  | "rootfs"
+  | "ext4";
+
+/** What opening an image and loading its layers need. */
+export interface SourceOptions {
+  /** `os/arch[/variant]`; without it, linux on this machine's architecture, or the only image there is. */
+  readonly platform?: string;
+  /** Where inflated layers are kept; default: the system's directory for temporary files. */
+  readonly tmpdir?: string;
+  /** Layers read at the same time; default: the number of processors. */
+  readonly jobs?: number;
+  readonly signal?: AbortSignal;
+  readonly progress: Progress;
+  readonly warnings: Warnings;
+  /** False: a diff id that does not match is a warning, for images that were made wrong. Default true. */
+  readonly verifyDiffIds?: boolean;
+  readonly limits?: Partial<SourceLimits>;
+  readonly tarLimits?: Partial<TarLimits>;
+  /** Layers stored in no more bytes than this are read without a worker; default 256 KiB. */
+  readonly inlineLayerBytes?: number;
+}
+
+/** Stored bytes that lie in a file, whole. */
+export interface StoredFile {
+  readonly kind: "file";
+  /** A share in the open file; the caller releases it. */
+  open(): SharedDescriptor;
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
+/** Stored bytes that come in order, once, such as from a registry. */
+export interface StoredStream {
+  readonly kind: "stream";
+  /** Pieces of any size, which are the receiver's to keep. */
+  open(signal: AbortSignal | undefined): AsyncIterable<Uint8Array>;
+}
+
+/** A layer that had to be read to find out what it is. */
+export interface StoredLoaded {
+  readonly kind: "loaded";
+  readonly layer: LoadedLayer;
+}
+
+/** How a layer's stored bytes are had. */
+export type StoredBytes = StoredFile | StoredStream | StoredLoaded;
+
+/** A layer as the manifest and the config describe it. */
+export interface LayerSource {
+  /** What to call it in messages. */
+  readonly name: string;
+  /** Of the stored bytes; undefined where nothing states one. */
+  readonly digest: string | undefined;
+  /** Of the uncompressed tar, from the config. */
+  readonly diffId: string | undefined;
+  readonly mediaType: string | undefined;
+  /** Of the stored bytes; undefined when it is not known before they are read. */
+  readonly sizeBytes: number | undefined;
+  /** Whether `.wh.` names remove things of the layers below. */
+  readonly whiteouts: boolean;
+  readonly stored: StoredBytes;
+}
+
+/** An image whose manifest and config were read and checked; its layers were not. */
+export interface OpenedImage {
+  /** As the user wrote it. */
+  readonly source: string;
+  readonly kind: SourceKind;
+  readonly manifestDigest: string | undefined;
+  readonly configDigest: string | undefined;
+  /** The config document; undefined for a tar or a directory. */
+  readonly config: unknown;
+  /** From the config. */
+  readonly platform: Platform | undefined;
+  /** Bottom to top. */
+  readonly layers: readonly LayerSource[];
+  /** Closes what the image holds open. Loaded layers stay readable. */
+  close(): void;
+}
+
+/** A layer that was read once and found right. */
+export interface LoadedLayer {
+  readonly name: string;
+  /** Of the stored bytes, computed. */
+  readonly digest: string;
+  /** Of the uncompressed tar, computed. */
+  readonly diffId: string;
+  readonly mediaType: string | undefined;
+  /** Of the stored bytes. */
+  readonly sizeBytes: number;
+  readonly uncompressedBytes: number;
+  readonly whiteouts: boolean;
+  /** In the tar's order. */
+  readonly entries: readonly TarEntry[];
+  /** The uncompressed tar. */
+  readonly store: RandomReader;
+}

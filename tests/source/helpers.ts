@@ -1,0 +1,83 @@
+/**
+ * What tests of sources share: temporary directories, options, and looking at what was loaded.
+ *
+ * @module
+ */
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { NO_PROGRESS } from "../../lib/progress.ts";
+import { closeLayers, loadLayers, openImage } from "../../lib/source/source.ts";
+import type { LoadedLayer, OpenedImage, SourceOptions } from "../../lib/source/source.ts";
+import { Warnings } from "../../lib/warnings.ts";
+import { buildTar } from "../tar/build.ts";
+
+/** Runs a test with a directory of its own, which is removed afterwards. */
+export async function withDirectory<T>(test: (directory: string) => T | Promise<T>): Promise<T> {
+  const directory = mkdtempSync(join(tmpdir(), "blessfs-test-"));
+  try {
+    return await test(directory);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/** Options with collected warnings and no progress. */
+export function testOptions(more: Partial<SourceOptions> = {}): SourceOptions {
+  return { progress: NO_PROGRESS, warnings: new Warnings(), jobs: 2, ...more };
+}
+
+/** Every layer goes through a worker. */
+export const ALWAYS_WORKER: Partial<SourceOptions> = { inlineLayerBytes: -1 };
+
+/** A tar of a few files, bigger and smaller ones. */
+export function sampleTar(seed = 1): Uint8Array<ArrayBuffer> {
+  const big = new Uint8Array(20_000);
+  for (let i = 0; i < big.length; i++) big[i] = (i * 31 * seed + (i >> 7)) & 0xff;
+  return buildTar([
+    { path: "etc/" },
+    { path: "etc/name", data: `layer ${seed}\n`, xattrs: { "user.seed": String(seed) } },
+    { path: `big-${seed}`, data: big },
+    { path: "link", link: "etc/name" },
+  ]);
+}
+
+/** The bytes of a loaded layer's store. */
+export function storeBytes(layer: LoadedLayer): Uint8Array {
+  const bytes = new Uint8Array(layer.store.sizeBytes);
+  const count = layer.store.readAt(bytes, 0);
+  return bytes.subarray(0, count);
+}
+
+/** Opens and loads a source, hands it to a look, and closes it. */
+export async function withLoaded<T>(
+  source: string,
+  options: SourceOptions,
+  look: (layers: readonly LoadedLayer[], image: OpenedImage) => T | Promise<T>,
+): Promise<T> {
+  const image = await openImage(source, options);
+  try {
+    const layers = await loadLayers(image, options);
+    try {
+      return await look(layers, image);
+    } finally {
+      closeLayers(layers);
+    }
+  } finally {
+    image.close();
+  }
+}
+
+/** Opens and loads a source and lets go of it: for sources that must fail. */
+export async function openAndLoad(source: string, options: SourceOptions): Promise<void> {
+  await withLoaded(source, options, () => {});
+}
+
+/** Files that this process has open, by where they lie; undefined where the system does not tell. */
+export function openDescriptorCount(): number | undefined {
+  try {
+    return readdirSync("/proc/self/fd").length;
+  } catch {
+    return undefined;
+  }
+}
