@@ -9,6 +9,7 @@ import type { TarPlace } from "./fault.ts";
 import { describePlace, limitFault, quoted, tarFault } from "./fault.ts";
 import type { HeaderField } from "./format.ts";
 import { HEADER_FIELDS, TYPE_FLAG } from "./format.ts";
+import type { HeaderFormat } from "./header.ts";
 import { headerFormat, headerPath, nameField } from "./header.ts";
 import type { TarLimits } from "./limits.ts";
 import type { TarTime } from "./numbers.ts";
@@ -88,8 +89,9 @@ export function readEntryHeader(
   const { pax } = extensions;
   const format = headerFormat(bytes, base);
   const flag = bytes[base + HEADER_FIELDS.typeFlag.offset]!;
-  const path = pax?.sparse?.name || extensions.longPath || pax?.path ||
-    headerPath(bytes, base, format);
+  const plainPath = extensions.longPath || pax?.path || headerPath(bytes, base, format);
+  const sparse = sparseForm(flag, format, pax, { ...headerPlace, path: plainPath }, context.limits);
+  const path = (sparse?.kind !== "oldMap" && sparse?.path) || plainPath;
   const { tarName, headerOffset } = headerPlace;
   const place = { tarName, headerOffset, path };
   if (path === "") throw tarFault(place, "its path is empty");
@@ -104,12 +106,6 @@ export function readEntryHeader(
     ? extensions.longLinkTarget || pax?.linkPath || nameField(bytes, base, HEADER_FIELDS.linkName)
     : "";
   if (isLink) checkLinkTarget(linkTarget, kind, place, context.limits);
-  if (flag === TYPE_FLAG.gnuSparse && format !== "gnu") {
-    throw tarFault(place, `it is sparse in the ${format} format; only GNU's is known`);
-  }
-  const sparse = flag === TYPE_FLAG.gnuSparse
-    ? { kind: "oldMap" } as const
-    : pax?.sparse && paxSparseForm(pax.sparse, place, context.limits);
   if (sparse && kind !== "file") throw tarFault(place, `it is a sparse ${kind}`);
 
   const time = pax?.mtime ?? blockTime(bytes, base, place);
@@ -135,6 +131,19 @@ export function readEntryHeader(
     storedSizeBytes: hasData(flag, kind) ? storedSize(bytes, base, pax, place) : 0,
     sparse,
   };
+}
+
+/** How the entry is sparse, if it is. */
+function sparseForm(
+  flag: number,
+  format: HeaderFormat,
+  pax: PaxRecords | undefined,
+  place: TarPlace,
+  limits: TarLimits,
+): EntryHeader["sparse"] {
+  if (flag !== TYPE_FLAG.gnuSparse) return pax?.sparse && paxSparseForm(pax.sparse, place, limits);
+  if (format === "gnu") return { kind: "oldMap" };
+  throw tarFault(place, `it is sparse in the ${format} format; only GNU's is known`);
 }
 
 /** The size in the header block at `base`; of a meta header there is no other. Errors: InputError. */

@@ -251,6 +251,8 @@ export class TarIndexer {
       const why = `an entry of type "${String.fromCharCode(flag)}" is skipped`;
       this.#options.warn("skippedEntry", describePlace(this.#place), why);
     }
+    // An ACL stands between the extended headers and their entry; the others are entries of their own.
+    if (flag !== TYPE_FLAG.solarisAcl) this.#extensions.take();
     this.#skip(paddedSizeBytes(blockSize(bytes, base, this.#place)));
   }
 

@@ -21,10 +21,17 @@ export interface SparseRange {
 
 /** How an entry's PAX records say that it is sparse. */
 export type PaxSparseForm =
-  /** 0.0 and 0.1: the map is in the records. */
-  | { readonly kind: "mapped"; readonly sizeBytes: number; readonly ranges: readonly SparseRange[] }
-  /** 1.0: the map comes first in the entry's data. */
-  | { readonly kind: "mapInData"; readonly sizeBytes: number };
+  & {
+    /** The path, which the records before may not have; empty when it is not said. */
+    readonly path: ByteString;
+    readonly sizeBytes: number;
+  }
+  & (
+    /** 0.0 and 0.1: the map is in the records. */
+    | { readonly kind: "mapped"; readonly ranges: readonly SparseRange[] }
+    /** 1.0: the map comes first in the entry's data. */
+    | { readonly kind: "mapInData" }
+  );
 
 /** Reads the GNU.sparse records; undefined when they do not make the entry sparse. Errors: InputError. */
 export function paxSparseForm(
@@ -51,8 +58,9 @@ export function paxSparseForm(
   if (!(sizeBytes >= 0)) {
     throw tarFault(place, `its GNU.sparse size is ${quoted(sizeText)}; wanted a decimal number`);
   }
-  if (isMapInData) return { kind: "mapInData", sizeBytes };
-  return { kind: "mapped", sizeBytes, ranges: parseMapRecord(map, records, place, limits) };
+  const path = records.name;
+  if (isMapInData) return { kind: "mapInData", path, sizeBytes };
+  return { kind: "mapped", path, sizeBytes, ranges: parseMapRecord(map, records, place, limits) };
 }
 
 /** The map of 0.1, `OFFSET,LENGTH,...`, and the pairs of 0.0 put into the same form. */

@@ -40,8 +40,9 @@ export function readTar(tar: Uint8Array, options: ReadOptions = {}): ReadTar {
     ...(options.limits ? { limits: options.limits } : {}),
   });
   const sizes = options.chunkSizes ?? [Math.max(1, tar.length)];
-  for (let at = 0, i = 0; at < tar.length; i++) {
-    const end = Math.min(tar.length, at + sizes[i % sizes.length]!);
+  let turn = 0;
+  for (let at = 0; at < tar.length;) {
+    const end = Math.min(tar.length, at + sizes[turn++ % sizes.length]!);
     const chunk = tar.slice(at, end);
     indexer.push(chunk);
     chunk.fill(0xaa);

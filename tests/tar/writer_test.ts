@@ -1,0 +1,214 @@
+import { assertEquals } from "@std/assert";
+import fc from "fast-check";
+import { byteStringFromText } from "../../lib/bytes/byte_string.ts";
+import type { TarEntry } from "../../lib/tar/entry.ts";
+import { encodeTarEntry } from "../../lib/tar/writer.ts";
+import type { SimpleEntry, SparseData } from "./build.ts";
+import { buildTar, buildTarEntry, tarEntryOf } from "./build.ts";
+import { contentOf, readOne, readTar } from "./read.ts";
+
+/** What must come back of an entry. Where the payload lies in the tar is the tar's own affair. */
+function comparable(entry: TarEntry): Omit<TarEntry, "payload" | "headerOffset"> {
+  const { payload: _payload, headerOffset: _headerOffset, ...rest } = entry;
+  return rest;
+}
+
+function assertRoundTrip(entry: SimpleEntry): void {
+  const tar = buildTar([entry, { path: "next" }]);
+  const { entries, warningKinds } = readTar(tar);
+  assertEquals(entries.length, 2);
+  assertEquals(warningKinds, []);
+  assertEquals(comparable(entries[0]!), comparable(tarEntryOf(entry)));
+}
+
+/** How many blocks stand before the payload: 1 for a plain ustar header. */
+function headBlocks(entry: SimpleEntry): number {
+  return encodeTarEntry(tarEntryOf(entry)).head.length / 512;
+}
+
+Deno.test("encodeTarEntry writes a plain ustar header where everything fits one", () => {
+  const max = 8 ** 7 - 1;
+  assertEquals(headBlocks({ path: "a", data: "x", uid: max, gid: max, mtime: 8 ** 11 - 1 }), 1);
+  assertEquals(headBlocks({ path: "n".repeat(100) }), 1);
+  assertEquals(headBlocks({ path: `${"p".repeat(155)}/${"n".repeat(100)}` }), 1);
+  assertEquals(headBlocks({ path: "l", link: "t".repeat(100) }), 1);
+  assertEquals(headBlocks({ path: "c", kind: "characterDevice", major: max, minor: max }), 1);
+});
+
+Deno.test("encodeTarEntry writes an extended header where something does not fit", () => {
+  for (
+    const entry of [
+      { path: "a", uid: 8 ** 7 },
+      { path: "a", gid: 8 ** 7 },
+      { path: "a", mtime: 8 ** 11 },
+      { path: "a", mtime: -1 },
+      { path: "a", mtime: [0, 1] as const },
+      { path: "n".repeat(101) },
+      { path: `${"p".repeat(156)}/${"n".repeat(100)}` },
+      { path: `/${"n".repeat(100)}` },
+      { path: `${"n".repeat(100)}/` },
+      { path: "\xc3\xbc" },
+      { path: "l", link: "t".repeat(101) },
+      { path: "a", xattrs: { "user.a": "" } },
+    ]
+  ) {
+    assertEquals(headBlocks(entry), 3, JSON.stringify(entry));
+    assertRoundTrip(entry);
+  }
+});
+
+Deno.test("encodeTarEntry writes the same bytes for the same entry", () => {
+  const entry: SimpleEntry = {
+    path: "d/\xff",
+    data: { sizeBytes: 9000, parts: [[5, new Uint8Array(3).fill(1)]] },
+    mtime: [-5, 7],
+    xattrs: { "user.b": "1", "user.a": "2" },
+  };
+  assertEquals(buildTarEntry(entry), buildTarEntry(entry));
+});
+
+Deno.test("encodeTarEntry says that names are raw bytes when they are not UTF-8", () => {
+  const textOf = (entry: SimpleEntry) =>
+    String.fromCharCode(...encodeTarEntry(tarEntryOf(entry)).head);
+  assertEquals(textOf({ path: "\xff" }).includes("21 hdrcharset=BINARY\n9 path=\xff\n"), true);
+  assertEquals(textOf({ path: "l", link: "\xff" }).includes("hdrcharset=BINARY"), true);
+  assertEquals(textOf({ path: byteStringFromText("ü") }).includes("hdrcharset"), false);
+});
+
+Deno.test("encodeTarEntry keeps sizes beyond 8 GiB in step for readers with and without PAX", () => {
+  const entry = tarEntryOf({ path: "big" });
+  const sizeBytes = 20 * 2 ** 30;
+  const segments = [{ fileOffset: 0, storeOffset: 0, lengthBytes: sizeBytes }];
+  const { head, storedSizeBytes } = encodeTarEntry({
+    ...entry,
+    payload: { sizeBytes, segments, dataRuns: [], contentHash: 0 },
+  });
+  assertEquals(storedSizeBytes, sizeBytes);
+  assertEquals(String.fromCharCode(...head).includes(`20 size=${sizeBytes}\n`), true);
+  assertEquals([...head.subarray(1024 + 124, 1024 + 136)], [0x80, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0]);
+});
+
+Deno.test("encodeTarEntry stores whole tar blocks of a sparse file and joins those that meet", () => {
+  const part = (length: number) => new Uint8Array(length).fill(65);
+  const encoded = encodeTarEntry(tarEntryOf({
+    path: "s",
+    data: {
+      sizeBytes: 10000,
+      parts: [[700, part(100)], [1030, part(1)], [2048, part(0)], [4096, part(600)], [
+        9990,
+        part(3),
+      ]],
+    },
+  }));
+  assertEquals(encoded.storedRanges, [
+    { fileOffset: 512, lengthBytes: 1024 },
+    { fileOffset: 4096, lengthBytes: 1024 },
+    { fileOffset: 9728, lengthBytes: 272 },
+  ]);
+  assertEquals([encoded.storedSizeBytes, encoded.paddingSizeBytes], [2320, 240]);
+});
+
+Deno.test("encodeTarEntry writes a file as plain when widening its segments closes the holes", () => {
+  const encoded = encodeTarEntry(tarEntryOf({
+    path: "s",
+    data: { sizeBytes: 700, parts: [[10, new Uint8Array(10)], [600, new Uint8Array(10)]] },
+  }));
+  assertEquals(encoded.head.length, 512);
+  assertEquals(encoded.storedRanges, [{ fileOffset: 0, lengthBytes: 700 }]);
+});
+
+Deno.test("a sparse file comes back with its content and holes", () => {
+  const part = new TextEncoder().encode("some data");
+  for (
+    const data of [
+      { sizeBytes: 100000, parts: [] },
+      { sizeBytes: 100000, parts: [[0, part]] },
+      { sizeBytes: 100000, parts: [[100000 - part.length, part]] },
+      { sizeBytes: 100000, parts: [[5000, part], [50000, part], [50009, part]] },
+    ] satisfies SparseData[]
+  ) {
+    const tar = buildTar([{ path: "dir/sparse", data }]);
+    const entry = readOne(tar);
+    assertEquals(entry.path, "dir/sparse");
+    const content = new Uint8Array(data.sizeBytes);
+    for (const [offset, bytes] of data.parts) content.set(bytes, offset);
+    assertEquals(contentOf(entry, tar), content);
+    const plain = readOne(buildTar([{ path: "f", data: content }]));
+    assertEquals(entry.payload?.dataRuns, plain.payload?.dataRuns);
+    assertEquals(entry.payload?.contentHash, plain.payload?.contentHash);
+  }
+});
+
+const nameBytes = fc.array(
+  fc.oneof(fc.integer({ min: 1, max: 255 }), fc.integer({ min: 97, max: 122 })),
+  { minLength: 1, maxLength: 200 },
+).map((codes) => String.fromCharCode(...codes));
+const paths = fc.oneof(
+  nameBytes,
+  fc.array(nameBytes, { minLength: 1, maxLength: 4 }).map((names) => names.join("/")),
+);
+const values = fc.uint8Array({ maxLength: 300 });
+const ids = fc.oneof(fc.integer({ min: 0, max: 65535 }), fc.integer({ min: 0, max: 0xfffffffe }));
+
+const anyEntry: fc.Arbitrary<SimpleEntry> = fc.record({
+  path: paths,
+  kind: fc.constantFrom(
+    "file",
+    "directory",
+    "symlink",
+    "hardlink",
+    "characterDevice",
+    "blockDevice",
+    "fifo",
+  ),
+  data: fc.uint8Array({ maxLength: 3000 }),
+  mode: fc.integer({ min: 0, max: 0o7777 }),
+  uid: ids,
+  gid: ids,
+  mtime: fc.tuple(
+    fc.oneof(
+      fc.integer({ min: -(2 ** 31), max: 2 ** 34 }),
+      fc.integer({ min: -(2 ** 52), max: 2 ** 52 }),
+    ),
+    fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 999_999_999 })),
+  ),
+  link: paths,
+  xattrs: fc.dictionary(
+    nameBytes.map((name) => `user.${name.replaceAll("/", "_")}`),
+    values,
+    { maxKeys: 4 },
+  ),
+  major: ids,
+  minor: ids,
+}).map((entry): SimpleEntry => {
+  const isLink = entry.kind === "symlink" || entry.kind === "hardlink";
+  const isDevice = entry.kind.endsWith("Device");
+  const { link, major, minor, data, ...rest } = entry;
+  return {
+    ...rest,
+    ...(isLink ? { link } : {}),
+    ...(isDevice ? { major, minor } : {}),
+    ...(entry.kind === "file" ? { data } : {}),
+  } as SimpleEntry;
+});
+
+Deno.test("TarIndexer reads back exactly what encodeTarEntry wrote, for any entries in any chunks", () => {
+  fc.assert(
+    fc.property(
+      fc.array(anyEntry, { minLength: 1, maxLength: 5 }),
+      fc.array(fc.integer({ min: 1, max: 3000 }), { minLength: 1, maxLength: 4 }),
+      (simple, chunkSizes) => {
+        const tar = buildTar(simple);
+        const { entries, warningKinds } = readTar(tar, { chunkSizes });
+        assertEquals(warningKinds, []);
+        assertEquals(entries.map(comparable), simple.map(tarEntryOf).map(comparable));
+        entries.forEach((entry, i) => {
+          if (entry.kind === "file") {
+            assertEquals(contentOf(entry, tar), simple[i]!.data as Uint8Array);
+          }
+        });
+      },
+    ),
+    { numRuns: 300 },
+  );
+});
