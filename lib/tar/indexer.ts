@@ -129,7 +129,9 @@ export class TarIndexer {
   }
 
   /** Takes the next bytes of the tar. Errors: InputError; after one, the indexer is of no more use. */
-  push(chunk: Uint8Array): void {
+  push(bytes: Uint8Array): void {
+    // Plain views are faster to cut than node's Buffers, and cutting always means the same.
+    const chunk = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
     let at = 0;
     while (at < chunk.length) {
       const taken = this.#take(chunk, at);

@@ -182,7 +182,9 @@ function takeExtension(
 ): void {
   if (key.startsWith(SCHILY_XATTR)) {
     const name = unescapeXattrName(key.slice(SCHILY_XATTR.length));
-    (records.schilyXattrs ??= new Map()).set(name, bytes.slice(start, end));
+    // A copy in any case: slice of a Buffer would be a view of a chunk that is soon something else.
+    const value = new Uint8Array(bytes.subarray(start, end));
+    (records.schilyXattrs ??= new Map()).set(name, value);
   } else if (key.startsWith(LIBARCHIVE_XATTR)) {
     const name = key.slice(LIBARCHIVE_XATTR.length);
     (records.libarchiveXattrs ??= new Map()).set(name, byteStringFromBytes(bytes, start, end));

@@ -1,5 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
+import { Buffer } from "node:buffer";
+import type { TarEntry } from "../../lib/tar/entry.ts";
+import { TarIndexer } from "../../lib/tar/indexer.ts";
 import { buildTarEntry, joinBytes } from "./build.ts";
 import { longName, paxHeader, rawEntry, rawHeader } from "./raw.ts";
 import { readTar } from "./read.ts";
@@ -63,6 +66,21 @@ Deno.test("TarIndexer gives the same entries however the tar is cut into chunks"
     ),
     { numRuns: 100 },
   );
+});
+
+Deno.test("TarIndexer keeps nothing of a chunk, be it a Buffer or a Uint8Array", () => {
+  const tar = variedTar();
+  const entries: TarEntry[] = [];
+  const indexer = new TarIndexer({
+    name: "test.tar",
+    emit: (entry) => entries.push(entry),
+    warn: () => {},
+  });
+  const chunk = Buffer.from(tar);
+  indexer.push(chunk);
+  chunk.fill(0);
+  indexer.end();
+  assertEquals(entries, readTar(tar).entries);
 });
 
 Deno.test("TarIndexer takes empty chunks, and chunks that lie anywhere in a larger buffer", () => {

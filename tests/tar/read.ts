@@ -43,7 +43,7 @@ export function readTar(tar: Uint8Array, options: ReadOptions = {}): ReadTar {
   let turn = 0;
   for (let at = 0; at < tar.length;) {
     const end = Math.min(tar.length, at + sizes[turn++ % sizes.length]!);
-    const chunk = tar.slice(at, end);
+    const chunk = new Uint8Array(tar.subarray(at, end));
     indexer.push(chunk);
     chunk.fill(0xaa);
     at = end;
