@@ -136,10 +136,8 @@ export function encodeInode(
   const view = viewOf(target);
   writeBase(view, inode);
   target.set(inode.blockField, AT.blockField);
-  if (target.length > INODE_BASE_SIZE_BYTES) {
-    writeExtra(view, inode);
-    target.set(inode.xattrArea, INODE_BASE_SIZE_BYTES + inode.extraSizeBytes);
-  }
+  writeExtra(view, inode);
+  target.set(inode.xattrArea, INODE_BASE_SIZE_BYTES + inode.extraSizeBytes);
   if (options.seed !== undefined) {
     const key = inodeSeedKey(options.inodeNumber, inode.generation);
     const checksum = crc32c(options.seed, key, target);
@@ -172,7 +170,7 @@ function writeBase(view: DataView<ArrayBufferLike>, inode: InodeRecord): void {
 
 function writeExtra(view: DataView<ArrayBufferLike>, inode: InodeRecord): void {
   const end = INODE_BASE_SIZE_BYTES + inode.extraSizeBytes;
-  view.setUint16(AT.extraSize, inode.extraSizeBytes, true);
+  if (inode.extraSizeBytes > 0) view.setUint16(AT.extraSize, inode.extraSizeBytes, true);
   writeExtraWord(view, AT.ctimeExtra, end, timestampExtra(inode.ctime));
   writeExtraWord(view, AT.mtimeExtra, end, timestampExtra(inode.mtime));
   writeExtraWord(view, AT.atimeExtra, end, timestampExtra(inode.atime));
@@ -194,14 +192,11 @@ function writeExtraWord(
 
 /** Ranges that DataView would cut silently. One condition, so that it costs little. */
 function checkFits(inode: InodeRecord, target: Uint8Array): void {
-  const isLarge = target.length > INODE_BASE_SIZE_BYTES;
   invariant(
     target.length >= INODE_BASE_SIZE_BYTES &&
       inode.blockField.length === INODE_BLOCK_FIELD_SIZE_BYTES &&
-      (isLarge
-        ? INODE_BASE_SIZE_BYTES + inode.extraSizeBytes + inode.xattrArea.length <= target.length
-        : inode.extraSizeBytes === 0 && inode.xattrArea.length === 0) &&
-      inode.mode >= 0 && inode.mode <= 0xffff &&
+      INODE_BASE_SIZE_BYTES + inode.extraSizeBytes + inode.xattrArea.length <= target.length &&
+      inode.extraSizeBytes % 4 === 0 && inode.mode >= 0 && inode.mode <= 0xffff &&
       inode.uid >= 0 && inode.uid < TWO_32 && inode.gid >= 0 && inode.gid < TWO_32 &&
       inode.sizeBytes >= 0 && Number.isSafeInteger(inode.sizeBytes) &&
       inode.linkCount >= 0 && inode.linkCount <= 0xffff &&

@@ -1,0 +1,104 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { RO_COMPAT } from "../../../lib/ext4/format/constants.ts";
+import {
+  decodeGroupDescriptor,
+  encodeGroupDescriptor,
+  groupDescriptorChecksum,
+  groupDescriptorCrc16,
+  storedGroupDescriptorChecksum,
+} from "../../../lib/ext4/format/group_descriptor.ts";
+import { fixture, fixtures } from "./fixture_image.ts";
+
+const CHECKSUM_OFFSET = 0x1e;
+
+Deno.test("group descriptors and their backups come back byte for byte", () => {
+  let count = 0;
+  for (const image of fixtures()) {
+    const isCrc16 = (image.superblock.featureRoCompat & RO_COMPAT.GDT_CSUM) !== 0;
+    for (const copyGroup of [0, ...image.backupGroups()]) {
+      for (let groupIndex = 0; groupIndex < image.groupCount; groupIndex++) {
+        const bytes = image.descriptorBytes(groupIndex, copyGroup).slice();
+        const encoded = encodeGroupDescriptor(decodeGroupDescriptor(bytes), {
+          groupIndex,
+          sizeBytes: image.descriptorSizeBytes,
+          seed: image.seed,
+        });
+        if (isCrc16) {
+          encoded.set(bytes.subarray(CHECKSUM_OFFSET, CHECKSUM_OFFSET + 2), CHECKSUM_OFFSET);
+        }
+        assertEquals(encoded, bytes, `${image.name} group ${groupIndex} in ${copyGroup}`);
+        count++;
+      }
+    }
+  }
+  assert(count >= 25, `only ${count} descriptors`);
+});
+
+Deno.test("groupDescriptorCrc16 is what mke2fs stored under uninit_bg", () => {
+  const image = fixture("gdt-csum-1k");
+  assertEquals(image.groupCount, 3);
+  for (let groupIndex = 0; groupIndex < image.groupCount; groupIndex++) {
+    const bytes = image.descriptorBytes(groupIndex);
+    const computed = groupDescriptorCrc16(bytes, { groupIndex, uuid: image.superblock.uuid });
+    assertEquals(storedGroupDescriptorChecksum(bytes), computed);
+  }
+});
+
+Deno.test("groupDescriptorChecksum covers the group's number and leaves its own field out", () => {
+  const bytes = fixture("csum-4k").descriptorBytes(0).slice();
+  const checksum = groupDescriptorChecksum(bytes, { groupIndex: 0, seed: 0x94361cb2 });
+  assertEquals(checksum, storedGroupDescriptorChecksum(bytes));
+  assert(checksum !== groupDescriptorChecksum(bytes, { groupIndex: 1, seed: 0x94361cb2 }));
+  bytes.fill(0xff, CHECKSUM_OFFSET, CHECKSUM_OFFSET + 2);
+  assertEquals(groupDescriptorChecksum(bytes, { groupIndex: 0, seed: 0x94361cb2 }), checksum);
+});
+
+const DESCRIPTOR = {
+  blockBitmapBlock: fc.nat(2 ** 31 - 1),
+  inodeBitmapBlock: fc.nat(2 ** 31 - 1),
+  inodeTableBlock: fc.nat(2 ** 31 - 1),
+  freeBlocksCount: fc.nat(0xffff),
+  freeInodesCount: fc.nat(0xffff),
+  usedDirectoriesCount: fc.nat(0xffff),
+  flags: fc.nat(7),
+  blockBitmapChecksum: fc.nat(0xffff),
+  inodeBitmapChecksum: fc.nat(0xffff),
+  itableUnusedCount: fc.nat(0xffff),
+};
+
+Deno.test("group descriptors of both sizes survive a round trip", () => {
+  fc.assert(fc.property(fc.record(DESCRIPTOR), fc.boolean(), (descriptor, isLarge) => {
+    const sizeBytes = isLarge ? 64 : 32;
+    const wide = isLarge
+      ? {
+        ...descriptor,
+        inodeTableBlock: 2 ** 48,
+        freeBlocksCount: 0x12345,
+        blockBitmapChecksum: 0xfedcba98,
+      }
+      : descriptor;
+    const bytes = encodeGroupDescriptor(wide, { groupIndex: 3, sizeBytes, seed: 5 });
+    assertEquals(bytes.length, sizeBytes);
+    assertEquals(decodeGroupDescriptor(bytes), wide);
+  }));
+});
+
+Deno.test("encodeGroupDescriptor cuts bitmap checksums to 16 bits in 32 bytes, and nothing else", () => {
+  const descriptor = fixture("csum-4k").descriptor(0);
+  const options = { groupIndex: 0, sizeBytes: 32, seed: 1 } as const;
+  const bytes = encodeGroupDescriptor({ ...descriptor, blockBitmapChecksum: 0xfedc1234 }, options);
+  assertEquals(decodeGroupDescriptor(bytes).blockBitmapChecksum, 0x1234);
+  const high = { ...descriptor, inodeTableBlock: 2 ** 32 };
+  assertThrows(() => encodeGroupDescriptor(high, options), Error, "inodeTableBlock");
+});
+
+Deno.test("encodeGroupDescriptor without a seed stores no checksum", () => {
+  const descriptor = fixture("plain-4k").descriptor(0);
+  const bytes = encodeGroupDescriptor(descriptor, {
+    groupIndex: 0,
+    sizeBytes: 64,
+    seed: undefined,
+  });
+  assertEquals(storedGroupDescriptorChecksum(bytes), 0);
+});

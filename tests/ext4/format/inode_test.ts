@@ -1,0 +1,170 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { InputError } from "../../../lib/errors.ts";
+import { INODE_FLAG } from "../../../lib/ext4/format/constants.ts";
+import type { InodeRecord } from "../../../lib/ext4/format/inode.ts";
+import {
+  decodeInode,
+  defaultInode,
+  encodeInode,
+  inodeChecksum,
+  storedInodeChecksum,
+  TIMESTAMP_SECONDS_MAX,
+  TIMESTAMP_SECONDS_MIN,
+} from "../../../lib/ext4/format/inode.ts";
+import { fixture, fixtures } from "./fixture_image.ts";
+
+Deno.test("inodes in use come back byte for byte, checksum included", () => {
+  let count = 0;
+  for (const image of fixtures()) {
+    for (const { number, slot, inode } of image.usedInodes()) {
+      const isZero = slot.every((byte) => byte === 0);
+      const target = new Uint8Array(slot.length).fill(0xaa);
+      // Slots that mke2fs reserves but never writes are zeros, and so without a checksum.
+      const seed = isZero ? undefined : image.seed;
+      encodeInode(inode, target, { inodeNumber: number, seed });
+      assertEquals(target, slot.slice(), `${image.name} inode ${number}`);
+      count++;
+    }
+  }
+  assert(count > 200, `only ${count} inodes`);
+});
+
+Deno.test("inodeChecksum is what mke2fs and the kernel stored", () => {
+  for (const image of fixtures()) {
+    if (image.seed === undefined) continue;
+    for (const { number: inodeNumber, slot } of image.usedInodes()) {
+      if (slot.every((byte) => byte === 0)) continue;
+      const checksum = inodeChecksum(slot, { inodeNumber, seed: image.seed });
+      assertEquals(storedInodeChecksum(slot), checksum, `${image.name} inode ${inodeNumber}`);
+    }
+  }
+});
+
+Deno.test("decodeInode reads the times, ids and sizes that debugfs set", () => {
+  const inodes = fixture("csum-4k").usedInodes().map(({ inode }) => inode);
+  const times = inodes.find((inode) => inode.uid === 70000);
+  assertEquals(times?.gid, 4294967294);
+  assertEquals(times?.atime, { seconds: TIMESTAMP_SECONDS_MAX, nanoseconds: 249999997 });
+  assertEquals(times?.crtime, { seconds: TIMESTAMP_SECONDS_MIN, nanoseconds: 1 });
+  assertEquals(times?.mtime, { seconds: -1, nanoseconds: 999999999 });
+  assert(inodes.some((inode) => inode.sizeBytes === 5 * 2 ** 30));
+  assert(inodes.some((inode) => inode.generation === 0x89abcdef));
+});
+
+const timestamp = fc.record({
+  seconds: fc.integer({ min: TIMESTAMP_SECONDS_MIN, max: TIMESTAMP_SECONDS_MAX }),
+  nanoseconds: fc.nat(999_999_999),
+});
+const word = fc.integer({ min: 0, max: 0xffffffff });
+
+const anyInode: fc.Arbitrary<InodeRecord> = fc.record({
+  mode: fc.nat(0xffff),
+  uid: word,
+  gid: word,
+  sizeBytes: fc.maxSafeNat(),
+  linkCount: fc.nat(0xffff),
+  sectorCount: fc.integer({ min: 0, max: 2 ** 48 - 1 }),
+  flags: word,
+  atime: timestamp,
+  ctime: timestamp,
+  mtime: timestamp,
+  crtime: timestamp,
+  dtime: word,
+  generation: word,
+  xattrBlock: fc.integer({ min: 0, max: 2 ** 48 - 1 }),
+  blockField: fc.uint8Array({ minLength: 60, maxLength: 60 }),
+  extraSizeBytes: fc.constant(32),
+  xattrArea: fc.uint8Array({ minLength: 96, maxLength: 96 }),
+  versionLow: word,
+  versionHigh: word,
+  projectId: word,
+});
+
+Deno.test("inodes survive a round trip, and their checksum fits", () => {
+  fc.assert(fc.property(anyInode, word, word, (inode, inodeNumber, seed) => {
+    const slot = new Uint8Array(256);
+    encodeInode(inode, slot, { inodeNumber, seed });
+    assertEquals(decodeInode(slot), inode);
+    assertEquals(storedInodeChecksum(slot), inodeChecksum(slot, { inodeNumber, seed }));
+  }));
+});
+
+Deno.test("inodeChecksum changes with every byte but its own", () => {
+  const slot = new Uint8Array(256);
+  encodeInode(defaultInode(), slot, { inodeNumber: 12, seed: 7 });
+  const checksum = inodeChecksum(slot, { inodeNumber: 12, seed: 7 });
+  for (let at = 0; at < slot.length; at++) {
+    // Changing i_extra_isize also moves what is covered, so it is left out here.
+    if (at === 0x80 || at === 0x81) continue;
+    const changed = slot.slice();
+    changed[at] = (changed[at] ?? 0) ^ 1;
+    const isOwn = [0x7c, 0x7d, 0x82, 0x83].includes(at);
+    const after = inodeChecksum(changed, { inodeNumber: 12, seed: 7 });
+    assertEquals(after === checksum, isOwn, `byte ${at}`);
+  }
+});
+
+Deno.test("a slot of 128 bytes keeps the low half of the checksum and no extra fields", () => {
+  const inode = {
+    ...defaultInode(),
+    extraSizeBytes: 0,
+    mtime: { seconds: -5, nanoseconds: 0 },
+    flags: INODE_FLAG.EXTENTS,
+  };
+  const slot = new Uint8Array(128);
+  encodeInode(inode, slot, { inodeNumber: 3, seed: 9 });
+  assertEquals(decodeInode(slot), inode);
+  assert(storedInodeChecksum(slot) <= 0xffff);
+  assertEquals(storedInodeChecksum(slot), inodeChecksum(slot, { inodeNumber: 3, seed: 9 }));
+  const late = { ...inode, mtime: { seconds: 2 ** 31, nanoseconds: 0 } };
+  assertThrows(() => encodeInode(late, slot, { inodeNumber: 3, seed: 9 }), Error, "i_extra_isize");
+});
+
+Deno.test("fields past i_extra_isize are refused when set and read as zero", () => {
+  const slot = new Uint8Array(256);
+  const small = { ...defaultInode(), extraSizeBytes: 4 };
+  encodeInode(small, slot, { inodeNumber: 12, seed: 1 });
+  assertEquals(decodeInode(slot).projectId, 0);
+  const project = { ...small, projectId: 1 };
+  assertThrows(() => encodeInode(project, slot, { inodeNumber: 12, seed: 1 }), Error, "0x9c");
+});
+
+Deno.test("encodeInode refuses what does not fit", () => {
+  const refused: Partial<InodeRecord>[] = [
+    { mode: 0x10000 },
+    { uid: 2 ** 32 },
+    { gid: -1 },
+    { sizeBytes: 2 ** 53 },
+    { linkCount: 65536 },
+    { sectorCount: 2 ** 48 },
+    { xattrBlock: 2 ** 48 },
+    { blockField: new Uint8Array(59) },
+    { xattrArea: new Uint8Array(97) },
+    { extraSizeBytes: 30 },
+    { extraSizeBytes: 132 },
+    { mtime: { seconds: TIMESTAMP_SECONDS_MAX + 1, nanoseconds: 0 } },
+  ];
+  for (const fields of refused) {
+    assertThrows(
+      () =>
+        encodeInode({ ...defaultInode(), ...fields }, new Uint8Array(256), {
+          inodeNumber: 12,
+          seed: undefined,
+        }),
+      Error,
+      "Invariant",
+    );
+  }
+});
+
+Deno.test("decodeInode refuses an impossible extra size or file size", () => {
+  const slot = new Uint8Array(256);
+  for (const extraSize of [129, 132, 30, 0xffff]) {
+    new DataView(slot.buffer).setUint16(0x80, extraSize, true);
+    assertThrows(() => decodeInode(slot), InputError, `i_extra_isize is ${extraSize}`);
+  }
+  slot.fill(0);
+  slot.fill(0xff, 0x6c, 0x70);
+  assertThrows(() => decodeInode(slot), InputError, "over 2^53 - 1");
+});
