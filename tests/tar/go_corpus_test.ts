@@ -9,6 +9,7 @@ import { existsSync, globSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { byteStringFromText } from "../../lib/bytes/byte_string.ts";
 import { InputError } from "../../lib/errors.ts";
+import { notRun } from "../oracle/notice.ts";
 import type { ReadTar } from "./read.ts";
 import { contentOf, readTar } from "./read.ts";
 
@@ -264,7 +265,7 @@ function checkFile(name: string, tar: Uint8Array, expected: readonly Row[] | str
 Deno.test("TarIndexer agrees with Go's archive/tar on its test corpus, but for the exceptions named", () => {
   const corpus = findCorpus();
   if (corpus === undefined) {
-    console.log("not run: Go's archive/tar corpus is not here (Debian: golang-src)");
+    notRun("the corpus of Go's archive/tar", "it is not here (Debian: golang-src)");
     return;
   }
   const unknown: string[] = [];
@@ -273,21 +274,21 @@ Deno.test("TarIndexer agrees with Go's archive/tar on its test corpus, but for t
     if (!/\.tar(\.bz2)?$/.test(name)) continue;
     const tar = loadTar(join(corpus, name));
     const expected = EXPECTED[name] ?? EXCEPTIONS[name]?.expected;
-    if (tar === undefined) console.log(`not run: ${name} needs bzip2`);
+    if (tar === undefined) notRun(`Go's ${name}`, "bzip2 is missing");
     else if (expected === undefined) unknown.push(name);
     else {
       checkFile(name, tar, expected);
       checkedCount++;
     }
   }
-  if (unknown.length > 0) console.log(`not run: newer files of the corpus: ${unknown.join(", ")}`);
+  if (unknown.length > 0) notRun("newer files of Go's corpus", unknown.join(", "));
   assertEquals(checkedCount > 35, true, `only ${checkedCount} files of the corpus were checked`);
 });
 
 Deno.test("TarIndexer reads the xattrs of Go's corpus", () => {
   const corpus = findCorpus();
   if (corpus === undefined) {
-    console.log("not run: Go's archive/tar corpus is not here (Debian: golang-src)");
+    notRun("the corpus of Go's archive/tar", "it is not here (Debian: golang-src)");
     return;
   }
   const { entries } = readTar(readFileSync(join(corpus, "xattrs.tar")));

@@ -145,19 +145,3 @@ Deno.test("readPaxRecords wants the offsets and lengths of GNU.sparse 0.0 by tur
     "GNU.sparse.numbytes is wanted",
   );
 });
-
-Deno.test("PaxRecordWriter counts the digits of a record's length into the length", () => {
-  for (
-    const size of [0, 1, 3, 4, 5, 80, 89, 90, 91, 92, 93, 94, 95, 980, 989, 990, 991, 992, 99990]
-  ) {
-    const writer = new PaxRecordWriter();
-    writer.add("k", "v".repeat(size));
-    const bytes = writer.bytes();
-    assertEquals(parseInt(String.fromCharCode(...bytes.subarray(0, 6))), bytes.length, `${size}`);
-    forEachPaxRecord(
-      bytes,
-      place,
-      (key, start, end) => assertEquals([key, end - start], ["k", size]),
-    );
-  }
-});

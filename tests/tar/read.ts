@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { InputError } from "../../lib/errors.ts";
 import { readPayload } from "../../lib/model/payload.ts";
 import { memoryReader } from "../../lib/io/random_reader.ts";
 import type { TarEntry } from "../../lib/tar/entry.ts";
@@ -57,6 +58,17 @@ export function readOne(tar: Uint8Array, options: ReadOptions = {}): TarEntry {
   const { entries } = readTar(tar, options);
   if (entries.length !== 1) throw new Error(`the tar has ${entries.length} entries, not one`);
   return entries[0]!;
+}
+
+/** The error of a tar that must be refused. */
+export function faultOf(tar: Uint8Array, options: ReadOptions = {}): InputError {
+  try {
+    readTar(tar, options);
+  } catch (error) {
+    if (error instanceof InputError) return error;
+    throw error;
+  }
+  throw new Error("the tar was read, and should have been refused");
 }
 
 /** A file's bytes, holes and all, put together from the tar. */
