@@ -1,0 +1,72 @@
+import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import config from "../../deno.json" with { type: "json" };
+import { checkBinary, hostTarget, ROOT, TARGETS } from "../../tools/build_steps.ts";
+import { withTemporaryDirectory } from "../oracle/command.ts";
+
+/** Runs one of the tools. */
+function runTool(name: string, ...args: string[]) {
+  const { code, stdout, stderr } = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-check", `${ROOT}tools/${name}.ts`, ...args],
+    cwd: ROOT,
+    env: { NO_COLOR: "1" },
+  }).outputSync();
+  const text = new TextDecoder();
+  return { code, output: text.decode(stdout) + text.decode(stderr) };
+}
+
+Deno.test("bundle gives the same bytes each time, without a path of this machine", () => {
+  withTemporaryDirectory((scratch) => {
+    const bundles = ["one", "two"].map((name) => {
+      const path = `${scratch}/${name}.mjs`;
+      const { code, output } = runTool("bundle", "--output", path);
+      assertEquals(code, 0, output);
+      return Deno.readTextFileSync(path);
+    });
+    assertEquals(bundles[0], bundles[1]);
+    for (const local of [ROOT, ".cache/deno", scratch]) {
+      assertEquals(bundles[0]!.includes(local), false, local);
+    }
+  });
+});
+
+Deno.test("bundle runs by itself, under Node too", () => {
+  withTemporaryDirectory((scratch) => {
+    const path = `${scratch}/blessfs.mjs`;
+    assertEquals(runTool("bundle", "--output", path).code, 0);
+    const commands = [[Deno.execPath(), "run", "-A", "--no-config", path, "--version"], [
+      "node",
+      path,
+      "--version",
+    ]];
+    for (const [program, ...args] of commands) {
+      const { stdout } = new Deno.Command(program!, { args, cwd: scratch }).outputSync();
+      assertStringIncludes(new TextDecoder().decode(stdout), config.version, program);
+    }
+  });
+});
+
+Deno.test("bundle and build refuse arguments that they do not know", () => {
+  assertEquals(runTool("bundle", "--minify").code, 2);
+  for (const args of [["--runtime", "node"], ["--target", "vax"], ["--fast"], ["file"]]) {
+    const { code, output } = runTool("build", ...args);
+    assertEquals(code, 2, output);
+    assertMatch(output, /^build: unknown .*\nusage: /);
+  }
+});
+
+Deno.test("every target has a name for Bun, and this machine is one", () => {
+  for (const [name, target] of Object.entries(TARGETS)) {
+    const [system, processor, libc] = name.split("-");
+    const wanted = ["bun", system === "macos" ? "darwin" : system, processor, libc];
+    assertEquals(target.bun, wanted.filter((part) => part !== undefined).join("-"));
+  }
+  assertEquals(hostTarget() in TARGETS, true);
+});
+
+Deno.test("checkBinary refuses what starts but is another program", () => {
+  withTemporaryDirectory((scratch) => {
+    const path = `${scratch}/other`;
+    Deno.writeTextFileSync(path, "#!/bin/sh\necho deno 2.9.6\n", { mode: 0o755 });
+    assertThrows(() => checkBinary(path, config.version), Error, 'found "deno 2.9.6"');
+  });
+});

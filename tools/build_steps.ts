@@ -1,0 +1,111 @@
+/**
+ * The steps that make the bundle and the binaries.
+ *
+ * @module
+ */
+import { dirname, join } from "node:path";
+
+export const ROOT: string = new URL("../", import.meta.url).pathname;
+export const DEFAULT_BUNDLE: string = join(ROOT, "dist/blessfs.mjs");
+
+/** The version of Bun that binaries are made with; the one that `npx` fetches where it is not installed. */
+export const BUN_VERSION = "1.4.5";
+
+/** What a runtime calls a target; `undefined` where it has none. */
+export interface Target {
+  readonly deno: string | undefined;
+  readonly bun: string;
+}
+
+/** The targets by the names that archives of releases carry. */
+export const TARGETS: Readonly<Record<string, Target>> = {
+  "linux-x64": { deno: "x86_64-unknown-linux-gnu", bun: "bun-linux-x64" },
+  "linux-arm64": { deno: "aarch64-unknown-linux-gnu", bun: "bun-linux-arm64" },
+  "linux-x64-musl": { deno: undefined, bun: "bun-linux-x64-musl" },
+  "linux-arm64-musl": { deno: undefined, bun: "bun-linux-arm64-musl" },
+  "macos-x64": { deno: "x86_64-apple-darwin", bun: "bun-darwin-x64" },
+  "macos-arm64": { deno: "aarch64-apple-darwin", bun: "bun-darwin-arm64" },
+  "windows-x64": { deno: "x86_64-pc-windows-msvc", bun: "bun-windows-x64" },
+};
+
+/** The target that this process runs on. */
+export function hostTarget(): string {
+  const systems: Readonly<Record<string, string>> = { darwin: "macos", windows: "windows" };
+  const system = systems[Deno.build.os] ?? "linux";
+  return `${system}-${Deno.build.arch === "aarch64" ? "arm64" : "x64"}`;
+}
+
+/** Runs a command; throws with the end of what it said when it fails. */
+export function runStep(
+  program: string,
+  args: readonly string[],
+  options: { readonly env?: Record<string, string>; readonly clearEnv?: boolean } = {},
+): string {
+  let output: Deno.CommandOutput;
+  try {
+    output = new Deno.Command(program, { args: [...args], cwd: ROOT, stdin: "null", ...options })
+      .outputSync();
+  } catch (cause) {
+    throw new Error(`${program}: cannot be started: ${(cause as Error).message}`, { cause });
+  }
+  const text = new TextDecoder();
+  if (!output.success) {
+    const said = text.decode(output.stderr).split("\n")
+      .filter((line) => !/^(?:\s*|Stack backtrace:|\s+\d+: <unknown>)$/.test(line))
+      .slice(-4).join("\n");
+    throw new Error(`${program} ${args[0] ?? ""} failed with status ${output.code}: ${said}`);
+  }
+  return text.decode(output.stdout);
+}
+
+/** Writes the bundle of cli/main.ts and of everything that it imports. */
+export function bundleProgram(path: string): void {
+  Deno.mkdirSync(dirname(path), { recursive: true });
+  const options = ["--platform=deno", "--packages=bundle", "--format=esm", "--frozen-lockfile"];
+  // Paths in the bundle's comments are relative to the working directory, which runStep makes the root.
+  runStep(Deno.execPath(), ["bundle", ...options, `--output=${path}`, "cli/main.ts"], {
+    env: { NO_COLOR: "1" },
+  });
+}
+
+/** Makes a binary with `deno compile`, which downloads a runtime unless DENORT_BIN names one. */
+export function compileWithDeno(bundle: string, target: string, output: string): void {
+  const name = TARGETS[target]?.deno;
+  if (name === undefined) throw new Error(`deno compile has no target ${target}`);
+  const options = ["--no-check", "--no-config", "--no-lock", "-A", `--target=${name}`];
+  runStep(Deno.execPath(), ["compile", ...options, `--output=${output}`, bundle], {
+    env: { NO_COLOR: "1" },
+  });
+}
+
+/** Makes a binary with `bun build --compile`. It reads no file of the directory that it is started in. */
+export function compileWithBun(bundle: string, target: string, output: string): void {
+  const name = TARGETS[target]?.bun;
+  if (name === undefined) throw new Error(`bun has no target ${target}`);
+  const [program, ...prefix] = findBun();
+  const options = [
+    "--compile",
+    `--target=${name}`,
+    "--no-compile-autoload-dotenv",
+    "--no-compile-autoload-bunfig",
+  ];
+  runStep(program, [...prefix, "build", ...options, `--outfile=${output}`, bundle]);
+}
+
+/** The Bun of the right version that is installed, or npx to fetch it. */
+function findBun(): [string, ...string[]] {
+  try {
+    if (runStep("bun", ["--version"]).trim() === BUN_VERSION) return ["bun"];
+  } catch {
+    // Not installed: npx fetches it.
+  }
+  return ["npx", "-y", `bun@${BUN_VERSION}`];
+}
+
+/** Throws unless a binary starts with an empty environment and is this program in this version. */
+export function checkBinary(path: string, version: string): void {
+  const said = runStep(path, ["--version"], { clearEnv: true }).trim();
+  if (!said.includes(version) || !said.startsWith("blessfs")) {
+    throw new Error(`${path} --version: found ${JSON.stringify(said)}, wanted blessfs ${version}`);
+  }
+}
