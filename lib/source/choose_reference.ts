@@ -8,13 +8,17 @@ import { mayBeImage } from "./choose_manifest.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { displayText } from "./json.ts";
 import { formatPlatform } from "./platform.ts";
+import { sameReference } from "./reference.ts";
 
 const REFERENCE_ANNOTATION = "org.opencontainers.image.ref.name";
 /** containerd and docker write the whole name here, and only the tag above. */
 const FULL_NAME_ANNOTATION = "io.containerd.image.name";
 
+/** No entry has the name that was asked for. */
+export class UnknownReferenceError extends InputError {}
+
 /**
- * The entries that a reference names: by its name, by `@DIGEST`, or by `@N`, counted from 0. Without a reference, all of
+ * The entries that a reference names: by its name (in full or as docker would complete it), by `@DIGEST`, or by `@N`, counted from 0. Without a reference, all of
  * them when they are one image (for several platforms, perhaps).
  *
  * @param what the layout's name in errors
@@ -32,7 +36,12 @@ export function chooseReference(
     const named = images.filter(({ annotations }) => annotations.get(annotation) === reference);
     if (named.length > 0) return named;
   }
-  throw new InputError(what, `has no image named "${displayText(reference)}"`, {
+  const meant = images.filter(({ annotations }) => {
+    const name = annotations.get(FULL_NAME_ANNOTATION);
+    return name !== undefined && sameReference(name, reference);
+  });
+  if (meant.length > 0) return meant;
+  throw new UnknownReferenceError(what, `has no image named "${displayText(reference)}"`, {
     hint: images.length === 0 ? "the layout holds no image" : listHint(images),
   });
 }

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { parseDigest } from "../io/digest.ts";
+import { digestOf, parseDigest } from "../io/digest.ts";
 import { InputError } from "../errors.ts";
 import { type Descriptor, readDescriptor } from "./descriptor.ts";
 import {
@@ -21,7 +21,13 @@ import {
   parseJsonObject,
   required,
 } from "./json.ts";
-import { type DocumentKind, documentKind, isImageConfigType } from "./media_types.ts";
+import {
+  type DocumentKind,
+  documentKind,
+  isImageConfigType,
+  OCI_INDEX_TYPE,
+  OCI_MANIFEST_TYPE,
+} from "./media_types.ts";
 import { normalizePlatform, type Platform } from "./platform.ts";
 
 /** What a manifest says. */
@@ -101,6 +107,26 @@ export function readConfig(bytes: Uint8Array, what: string): ConfigDocument {
   const diffIds = optional(rootfs, "diff_ids", rootfsPlace, eachOf(asString)) ?? [];
   for (const diffId of diffIds) parseDigest(diffId, what);
   return { json, diffIds, platform: configPlatform(json, place) };
+}
+
+/**
+ * Describes an index or manifest that comes without a descriptor, such as the root of `dir:`. The type is what the
+ * document says, or what it looks like.
+ */
+export function describeDocument(bytes: Uint8Array, what: string): Descriptor {
+  const object = parseJsonObject(bytes, what);
+  const stated = optional(object, "mediaType", { what, field: "" }, asString);
+  const looksLike = field(object, "manifests") === undefined ? OCI_MANIFEST_TYPE : OCI_INDEX_TYPE;
+  return {
+    mediaType: stated || looksLike,
+    digest: digestOf(bytes),
+    sizeBytes: bytes.length,
+    data: bytes,
+    urls: [],
+    annotations: new Map(),
+    platform: undefined,
+    artifactType: undefined,
+  };
 }
 
 function configPlatform(json: JsonObject, place: JsonPlace): Platform | undefined {

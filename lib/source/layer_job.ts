@@ -279,21 +279,28 @@ export function* filePieces(
   }
 }
 
-/** Puts a stream's pieces together to big ones, each in a buffer of its own. */
-export async function* bigPieces(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  let buffer = new Uint8Array(PIECE_BYTES);
+/**
+ * Puts a stream's pieces together to big ones, each in a buffer of its own and all but the last one full.
+ *
+ * @param newBuffer where the next buffer comes from, of PIECE_BYTES
+ */
+export async function* bigPieces(
+  stream: AsyncIterable<Uint8Array>,
+  newBuffer: () => Uint8Array = () => new Uint8Array(PIECE_BYTES),
+): AsyncGenerator<Uint8Array> {
+  let buffer = newBuffer();
   let length = 0;
   for await (const piece of stream) {
     for (let at = 0; at < piece.length;) {
-      const count = Math.min(piece.length - at, buffer.length - length);
+      const count = Math.min(piece.length - at, PIECE_BYTES - length);
       buffer.set(piece.subarray(at, at + count), length);
       at += count;
       length += count;
-      if (length < buffer.length) continue;
+      if (length < PIECE_BYTES) continue;
       yield buffer;
-      buffer = new Uint8Array(PIECE_BYTES);
+      buffer = newBuffer();
       length = 0;
     }
   }
-  if (length > 0) yield buffer.slice(0, length);
+  if (length > 0) yield buffer.subarray(0, length);
 }

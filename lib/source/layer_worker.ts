@@ -18,10 +18,12 @@ import { descriptorReader } from "../io/random_reader.ts";
 import { reopenDescriptor, SpoolWriter } from "../io/spool.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import {
+  bigPieces,
   filePieces,
   type LayerFacts,
   type LayerJob,
   type LayerListener,
+  PIECE_BYTES,
   readLayer,
   type StoredPieces,
 } from "./layer_job.ts";
@@ -31,7 +33,7 @@ const ROLE = "blessfs-layer";
 /** A stream is read ahead of the worker by this many pieces. */
 const MAX_WAITING_PIECES = 4;
 
-/** The stored bytes as the worker gets at them: a part of a file that this process has open, or pieces sent to it. */
+/** The stored bytes as the worker gets at them: a part of a file that this process has open, or a stream sent to it. */
 export type WorkerInput =
   | {
     readonly kind: "file";
@@ -39,7 +41,7 @@ export type WorkerInput =
     readonly offsetBytes: number;
     readonly lengthBytes: number;
   }
-  | { readonly kind: "stream"; readonly pieces: AsyncIterable<Uint8Array> };
+  | { readonly kind: "stream"; readonly stream: AsyncIterable<Uint8Array> };
 
 /** An open, unlinked file for the uncompressed tar. */
 export interface SpoolTarget {
@@ -57,13 +59,14 @@ interface JobMessage {
 
 type ToWorker =
   | JobMessage
-  | { readonly type: "piece"; readonly bytes: Uint8Array }
+  // A buffer and not a view: Deno looks at every element of a view that is posted.
+  | { readonly type: "piece"; readonly buffer: ArrayBuffer; readonly lengthBytes: number }
   | { readonly type: "endOfPieces" };
 
 type FromWorker =
   | { readonly type: "entries"; readonly batch: readonly TarEntry[] }
   | { readonly type: "progress"; readonly storedBytes: number; readonly uncompressedBytes: number }
-  | { readonly type: "pieceTaken" }
+  | { readonly type: "pieceTaken"; readonly buffer: ArrayBuffer }
   | { readonly type: "done"; readonly facts: LayerFacts }
   | { readonly type: "failed"; readonly error: PlainError };
 
@@ -79,6 +82,8 @@ export class LayerWorker {
   readonly #worker: Worker;
   #pending: PendingJob | undefined;
   #waitingPieces = 0;
+  /** Buffers that came back, to be filled again. */
+  readonly #spareBuffers: ArrayBuffer[] = [];
   #pieceTaken: (() => void) | undefined;
   #dead: Error | undefined;
 
@@ -114,7 +119,7 @@ export class LayerWorker {
     if (input.kind === "file") this.#post({ type: "job", job, input, spool });
     else {
       this.#post({ type: "job", job, input: { kind: "stream" }, spool });
-      this.#feed(input.pieces).catch((error) => this.#settle((pending) => pending.reject(error)));
+      this.#feed(input.stream).catch((error) => this.#settle((pending) => pending.reject(error)));
     }
     return result;
   }
@@ -125,16 +130,19 @@ export class LayerWorker {
     await this.#worker.terminate();
   }
 
-  async #feed(pieces: AsyncIterable<Uint8Array>): Promise<void> {
+  async #feed(stream: AsyncIterable<Uint8Array>): Promise<void> {
     const job = this.#pending;
-    for await (const bytes of pieces) {
+    const newBuffer = () =>
+      new Uint8Array(this.#spareBuffers.pop() ?? new ArrayBuffer(PIECE_BYTES));
+    for await (const { buffer, length } of bigPieces(stream, newBuffer)) {
       while (this.#waitingPieces >= MAX_WAITING_PIECES && this.#pending === job) {
         await new Promise<void>((resolve) => this.#pieceTaken = resolve);
       }
       // The layer may have failed meanwhile: leaving the loop lets go of the stream.
       if (this.#pending !== job) return;
       this.#waitingPieces++;
-      this.#post({ type: "piece", bytes }, [bytes.buffer as ArrayBuffer]);
+      const whole = buffer as ArrayBuffer;
+      this.#post({ type: "piece", buffer: whole, lengthBytes: length }, [whole]);
     }
     if (this.#pending === job) this.#post({ type: "endOfPieces" });
   }
@@ -160,6 +168,7 @@ export class LayerWorker {
         return listener?.progress(message.storedBytes, message.uncompressedBytes);
       case "pieceTaken":
         this.#waitingPieces--;
+        this.#spareBuffers.push(message.buffer);
         return this.#pieceTaken?.();
       case "done":
         return this.#settle((pending) => pending.resolve(message.facts));
@@ -184,11 +193,11 @@ export class LayerWorker {
 /** The worker's end: pieces that were sent and not read yet. */
 class PieceQueue implements AsyncIterable<Uint8Array> {
   readonly #pieces: Uint8Array[] = [];
-  readonly #taken: () => void;
+  readonly #taken: (piece: Uint8Array) => void;
   #ended = false;
   #wake: (() => void) | undefined;
 
-  constructor(taken: () => void) {
+  constructor(taken: (piece: Uint8Array) => void) {
     this.#taken = taken;
   }
 
@@ -207,7 +216,7 @@ class PieceQueue implements AsyncIterable<Uint8Array> {
       const piece = this.#pieces.shift();
       if (piece) {
         yield piece;
-        this.#taken();
+        this.#taken(piece);
       } else if (this.#ended) return;
       else await new Promise<void>((resolve) => this.#wake = resolve);
     }
@@ -216,12 +225,17 @@ class PieceQueue implements AsyncIterable<Uint8Array> {
 
 function serve(port: MessagePort): void {
   let queue: PieceQueue | undefined;
-  const post = (message: FromWorker) => port.postMessage(message);
+  const post = (message: FromWorker, transfer: ArrayBuffer[] = []) =>
+    port.postMessage(message, transfer);
   port.on("message", (message: ToWorker) => {
-    if (message.type === "piece") queue?.add(message.bytes);
-    else if (message.type === "endOfPieces") queue?.end();
+    if (message.type === "piece") {
+      queue?.add(new Uint8Array(message.buffer, 0, message.lengthBytes));
+    } else if (message.type === "endOfPieces") queue?.end();
     else {
-      queue = new PieceQueue(() => post({ type: "pieceTaken" }));
+      queue = new PieceQueue(({ buffer }) => {
+        const whole = buffer as ArrayBuffer;
+        post({ type: "pieceTaken", buffer: whole }, [whole]);
+      });
       runJob(message, queue, post).then(
         (facts) => post({ type: "done", facts }),
         (error) => post({ type: "failed", error: plainError(error) }),

@@ -29,29 +29,21 @@ export const LAYOUT_MARKER = "oci-layout";
 const MARKER_LIMIT_BYTES = 1 << 16;
 const LAYOUT_VERSION = "1.0.0";
 
-/** Opens the image of a layout. The store is closed when that fails, and with the image when not. */
+/** Opens the image of a layout. The image closes the store; when opening fails, the caller does. */
 export async function openLayout(
   store: BlobStore,
   files: LayoutFiles,
   reference: string | undefined,
   { origin, options }: LayoutRequest,
 ): Promise<OpenedImage> {
-  try {
-    const request = choiceRequest(options);
-    checkMarker(files, store.name);
-    const indexName = `${store.name}: index.json`;
-    const bytes = files("index.json", request.limits.manifestBytes);
-    if (!bytes) throw new InputError(indexName, "is missing: wanted an OCI image layout");
-    const chosen = chooseReference(readIndex(bytes, indexName, undefined), reference, store.name);
-    const descriptor = await chooseManifest(store, chosen, store.name, request);
-    return await openManifest(store, descriptor, request, {
-      ...origin,
-      warnings: options.warnings,
-    });
-  } catch (error) {
-    store.close();
-    throw error;
-  }
+  const request = choiceRequest(options);
+  checkMarker(files, store.name);
+  const indexName = `${store.name}: index.json`;
+  const bytes = files("index.json", request.limits.manifestBytes);
+  if (!bytes) throw new InputError(indexName, "is missing: wanted an OCI image layout");
+  const chosen = chooseReference(readIndex(bytes, indexName, undefined), reference, store.name);
+  const descriptor = await chooseManifest(store, chosen, store.name, request);
+  return await openManifest(store, descriptor, request, { ...origin, warnings: options.warnings });
 }
 
 /** The options as a choice among manifests needs them. */

@@ -98,9 +98,10 @@ async function loadStream(
 ): Promise<ReadLayer> {
   const spool = makeSpool(context.options);
   try {
-    const pieces = bigPieces(stored.open(context.signal));
-    const input: WorkerInput = { kind: "stream", pieces };
-    const feed = { input, pieces: () => pieces, sizeBytes: source.sizeBytes ?? Infinity, spool };
+    const stream = stored.open(context.signal);
+    const input: WorkerInput = { kind: "stream", stream };
+    const pieces = () => bigPieces(stream);
+    const feed = { input, pieces, sizeBytes: source.sizeBytes ?? Infinity, spool };
     const read = await run(source, feed, context);
     return { ...read, file: spool.file.share(), offsetBytes: 0 };
   } finally {

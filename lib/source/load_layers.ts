@@ -9,6 +9,7 @@ import { unpackedFault } from "./layer_job.ts";
 import { LayerWorker } from "./layer_worker.ts";
 import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
 import { diffIdConflict, loadLayer, type ReadLayer } from "./load_layer.ts";
+import { loadedLayer, reportWarnings } from "./loaded_layer.ts";
 import type { LayerSource, LoadedLayer, OpenedImage, SourceOptions } from "./types.ts";
 
 /**
@@ -163,30 +164,18 @@ class Loading {
   }
 
   #loadedLayer(source: LayerSource, task: Task, reported: Set<Task>): LoadedLayer {
-    const { facts, entries, file, offsetBytes } = task.result!;
+    const read = task.result!;
     if (!reported.has(task)) {
       reported.add(task);
-      for (const { kind, what, why, count } of facts.warnings) {
-        this.#options.warnings.add(kind, what, why, count);
-      }
+      reportWarnings(read, this.#options.warnings);
     } else if (source.diffId !== task.source.diffId) {
-      throw diffIdConflict(source, facts.diffId);
+      throw diffIdConflict(source, read.facts.diffId);
     }
-    return {
-      name: source.name,
-      digest: facts.digest,
-      diffId: facts.diffId,
-      mediaType: source.mediaType,
-      sizeBytes: facts.storedBytes,
-      uncompressedBytes: facts.uncompressedBytes,
-      whiteouts: source.whiteouts,
-      entries,
-      store: file.share().reader(source.name, offsetBytes, facts.uncompressedBytes),
-    };
+    return loadedLayer(source, read);
   }
 }
 
 function loadedBefore(source: LayerSource): LoadedLayer {
   if (source.stored.kind !== "loaded") throw new Error("Invariant broken: a layer has no task");
-  return source.stored.layer;
+  return source.stored.take();
 }

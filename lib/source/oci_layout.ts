@@ -3,15 +3,15 @@
  *
  * @module
  */
-import { type Stats, statSync } from "node:fs";
 import { join } from "node:path";
 import { parseDigest } from "../io/digest.ts";
-import { InputError, IoError } from "../errors.ts";
+import { InputError } from "../errors.ts";
 import { SharedDescriptor } from "../io/shared_descriptor.ts";
 import { type BlobStore, missingBlob } from "./blob_store.ts";
 import { checkSize, type Descriptor } from "./descriptor.ts";
 import { displayText } from "./json.ts";
 import { openLayout } from "./layout.ts";
+import { readSmallFile, statIfThere } from "./source_file.ts";
 import type { OpenedImage, SourceOptions, StoredBytes } from "./types.ts";
 
 /** Opens a layout in a directory. */
@@ -89,41 +89,4 @@ export function storedFile(path: string, lengthBytes: number): StoredBytes {
     lengthBytes,
     open: () => SharedDescriptor.openFile(path),
   };
-}
-
-/** What is at a path, links followed; undefined when nothing is. */
-export function statIfThere(path: string): Stats | undefined {
-  try {
-    return statSync(path);
-  } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code;
-    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
-    throw new IoError(displayText(path), `cannot be looked at: ${(cause as Error).message}`, {
-      cause,
-    });
-  }
-}
-
-/**
- * A regular file of at most `limitBytes`, whole.
- *
- * @throws {InputError} when it is longer, or no regular file
- */
-export function readSmallFile(path: string, limitBytes: number): Uint8Array {
-  const name = displayText(path);
-  if (!statIfThere(path)?.isFile()) throw new InputError(name, "is no regular file");
-  const file = SharedDescriptor.openFile(path);
-  try {
-    const { sizeBytes } = file;
-    if (sizeBytes > limitBytes) {
-      throw new InputError(name, `is ${sizeBytes} bytes long: at most ${limitBytes} are read`);
-    }
-    const bytes = new Uint8Array(sizeBytes);
-    const reader = file.share().reader(name, 0, sizeBytes);
-    const count = reader.readAt(bytes, 0);
-    reader.close();
-    return bytes.subarray(0, count);
-  } finally {
-    file.release();
-  }
 }

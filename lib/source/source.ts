@@ -4,9 +4,18 @@
  * @module
  */
 import { existsSync } from "node:fs";
+import { stdin } from "node:process";
 import { InputError, throwIfAborted } from "../errors.ts";
+import { openArchive } from "./archive.ts";
+import { openDirTransport } from "./dir_transport.ts";
+import { openDockerArchive } from "./docker_archive.ts";
+import { displayText } from "./json.ts";
+import { openOciArchive } from "./oci_archive.ts";
 import { openOciDirectory } from "./oci_layout.ts";
-import { parseSourceName, type SourceName } from "./source_name.ts";
+import { isExt4Fault, openAnyDirectory, openAnyFile } from "./recognise.ts";
+import { openRootfsDirectory } from "./rootfs_directory.ts";
+import { openSourceFile, spoolStream, statIfThere } from "./source_file.ts";
+import { parseSourceName, type ReferencedName, type SourceName } from "./source_name.ts";
 import { openTarFile } from "./tar_file.ts";
 import type { OpenedImage, SourceOptions } from "./types.ts";
 
@@ -43,9 +52,51 @@ async function open(
   switch (name.kind) {
     case "oci":
       return await openOciDirectory(source, name.path, name.reference, options);
+    case "oci-archive":
+      return await openArchiveFile(source, name, options, openOciArchive);
+    case "docker-archive":
+      return await openArchiveFile(source, name, options, openDockerArchive);
+    case "dir":
+      return await openDirTransport(source, name.path, options);
     case "tar":
-      return openTarFile(source, name.path);
-    default:
-      throw new InputError(source, "this kind of source cannot be opened");
+      return openTarFile(source, await openSourceFile(name.path, "a tar", options));
+    case "rootfs":
+      return openRootfsDirectory(source, name.path, options);
+    case "path":
+      return await openPath(source, name.path, options);
+    case "stdin": {
+      const file = await spoolStream("standard input", options.stdin ?? stdin, options);
+      return await openAnyFile(source, file, options);
+    }
+    case "ext4":
+      throw isExt4Fault(displayText(name.path));
+    case "docker":
+      throw new InputError(displayText(source), "registries cannot be read");
   }
+}
+
+async function openArchiveFile(
+  source: string,
+  name: ReferencedName,
+  options: SourceOptions,
+  opener: typeof openOciArchive,
+): Promise<OpenedImage> {
+  const file = await openSourceFile(name.path, "an image archive", options);
+  const archive = await openArchive(file, options);
+  try {
+    return await opener(source, archive, name.reference, options);
+  } catch (error) {
+    archive.close();
+    throw error;
+  }
+}
+
+async function openPath(
+  source: string,
+  path: string,
+  options: SourceOptions,
+): Promise<OpenedImage> {
+  if (statIfThere(path)?.isDirectory()) return await openAnyDirectory(source, path, options);
+  const file = await openSourceFile(path, "an image, a tar or a directory", options);
+  return await openAnyFile(source, file, options);
 }

@@ -9,15 +9,18 @@ import type { SourceKind } from "./types.ts";
 
 /** A source as it was written, taken apart. */
 export type SourceName =
-  | {
-    readonly kind: "oci" | "oci-archive" | "docker-archive";
-    readonly path: string;
-    readonly reference: string | undefined;
-  }
+  | ReferencedName
   | { readonly kind: "dir" | "tar" | "rootfs" | "ext4"; readonly path: string }
   | { readonly kind: "docker"; readonly reference: string }
   | { readonly kind: "path"; readonly path: string }
   | { readonly kind: "stdin" };
+
+/** A source that may hold several images, and which of them is meant. */
+export interface ReferencedName {
+  readonly kind: "oci" | "oci-archive" | "docker-archive";
+  readonly path: string;
+  readonly reference: string | undefined;
+}
 
 const KINDS_WITH_REFERENCE = ["oci", "oci-archive", "docker-archive"] as const;
 const KINDS_WITH_PATH = ["dir", "tar", "rootfs", "ext4"] as const;

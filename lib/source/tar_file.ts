@@ -3,28 +3,18 @@
  *
  * @module
  */
-import { InputError } from "../errors.ts";
-import { displayText } from "./json.ts";
-import { statIfThere, storedFile } from "./oci_layout.ts";
+import { type SourceFile, storedPart } from "./source_file.ts";
 import type { LayerSource, OpenedImage, StoredBytes } from "./types.ts";
 
-/** Opens a tar as an image of one layer in which `.wh.` names are ordinary names. */
-export function openTarFile(source: string, path: string): OpenedImage {
-  const name = displayText(path);
-  const stats = statIfThere(path);
-  if (!stats) throw new InputError(name, "does not exist: wanted a tar");
-  if (!stats.isFile()) {
-    throw new InputError(name, "is no regular file: wanted a tar", {
-      hint: "a directory tree is written rootfs:DIR, a tar on stdin -",
-    });
-  }
+/** The tar as an image of one layer in which `.wh.` names are ordinary names. The image releases the file. */
+export function openTarFile(source: string, file: SourceFile): OpenedImage {
   return treeImage({
     source,
     kind: "tar",
-    name,
-    stored: storedFile(path, stats.size),
-    sizeBytes: stats.size,
-    close: () => {},
+    name: file.name,
+    stored: storedPart(file, 0, file.sizeBytes),
+    sizeBytes: file.sizeBytes,
+    close: () => file.file.release(),
   });
 }
 
@@ -37,7 +27,25 @@ export function treeImage(tree: {
   readonly sizeBytes: number | undefined;
   readonly close: () => void;
 }): OpenedImage {
-  const layer: LayerSource = {
+  return {
+    source: tree.source,
+    kind: tree.kind,
+    manifestDigest: undefined,
+    configDigest: undefined,
+    config: undefined,
+    platform: undefined,
+    layers: [treeLayer(tree)],
+    close: once(tree.close),
+  };
+}
+
+/** A layer of which nothing is known but its bytes. */
+export function treeLayer(tree: {
+  readonly name: string;
+  readonly stored: StoredBytes;
+  readonly sizeBytes: number | undefined;
+}): LayerSource {
+  return {
     name: tree.name,
     digest: undefined,
     diffId: undefined,
@@ -46,14 +54,13 @@ export function treeImage(tree: {
     whiteouts: false,
     stored: tree.stored,
   };
-  return {
-    source: tree.source,
-    kind: tree.kind,
-    manifestDigest: undefined,
-    configDigest: undefined,
-    config: undefined,
-    platform: undefined,
-    layers: [layer],
-    close: tree.close,
+}
+
+/** Does it the first time only. */
+export function once(action: () => void): () => void {
+  let done = false;
+  return () => {
+    if (!done) action();
+    done = true;
   };
 }

@@ -40,6 +40,8 @@ export interface SourceOptions {
   readonly tarLimits?: Partial<TarLimits>;
   /** Layers stored in no more bytes than this are read without a worker; default 256 KiB. */
   readonly inlineLayerBytes?: number;
+  /** What the source `-` is read from; default: the process's standard input. */
+  readonly stdin?: AsyncIterable<Uint8Array>;
 }
 
 /** Stored bytes that lie in a file, whole. */
@@ -61,7 +63,8 @@ export interface StoredStream {
 /** A layer that had to be read to find out what it is. */
 export interface StoredLoaded {
   readonly kind: "loaded";
-  readonly layer: LoadedLayer;
+  /** Hands the layer over; from then on its taker closes it. */
+  take(): LoadedLayer;
 }
 
 /** How a layer's stored bytes are had. */

@@ -1,0 +1,191 @@
+/**
+ * `docker-archive:FILE[:REF]`: what `docker save` writes, and tools after it. The old kind has a manifest.json that names
+ * the config and the layers by their paths; since Docker 25 there is an OCI layout beside it.
+ *
+ * @module
+ */
+import { InputError, UsageError } from "../errors.ts";
+import { digestOf } from "../io/digest.ts";
+import { type Archive, ArchiveBlobs } from "./archive.ts";
+import { archiveFiles } from "./oci_archive.ts";
+import { UnknownReferenceError } from "./choose_reference.ts";
+import { digestFault } from "./descriptor.ts";
+import { type ConfigDocument, readConfig } from "./documents.ts";
+import {
+  asArray,
+  asObject,
+  asString,
+  displayText,
+  eachOf,
+  inside,
+  type JsonPlace,
+  optional,
+  parseJson,
+  required,
+} from "./json.ts";
+import { choiceRequest, LAYOUT_MARKER, openLayout } from "./layout.ts";
+import { checkLayerCount, checkPlatform, layerName, MissingLayersError } from "./open_manifest.ts";
+import { sameReference } from "./reference.ts";
+import type { LayerSource, OpenedImage, SourceOptions } from "./types.ts";
+
+/** The file that marks an archive of docker's own kind. */
+export const DOCKER_MARKER = "manifest.json";
+
+/** One image of manifest.json. */
+interface SavedImage {
+  readonly configPath: string;
+  readonly tags: readonly string[];
+  readonly layerPaths: readonly string[];
+}
+
+/** Opens an image of a docker archive. The image closes the archive; when opening fails, the caller does. */
+export async function openDockerArchive(
+  source: string,
+  archive: Archive,
+  reference: string | undefined,
+  options: SourceOptions,
+): Promise<OpenedImage> {
+  if (archive.members.has(LAYOUT_MARKER) && archive.members.has("index.json")) {
+    try {
+      const origin = { source, kind: "docker-archive" as const };
+      const files = archiveFiles(archive);
+      return await openLayout(new ArchiveBlobs(archive), files, reference, { origin, options });
+    } catch (error) {
+      // Docker 25.0.0 wrote layouts whose manifests have no layers; and names may stand only in manifest.json.
+      const elsewhere = error instanceof MissingLayersError ||
+        error instanceof UnknownReferenceError;
+      if (!elsewhere || !archive.members.has(DOCKER_MARKER)) throw error;
+    }
+  }
+  return openSavedImage(source, archive, reference, options);
+}
+
+/** Whether a member `manifest.json` is docker's: other programs call theirs so, too. */
+export function isDockerManifest(bytes: Uint8Array, what: string): boolean {
+  try {
+    return readSavedImages(bytes, what).length > 0;
+  } catch (error) {
+    if (error instanceof InputError) return false;
+    throw error;
+  }
+}
+
+function openSavedImage(
+  source: string,
+  archive: Archive,
+  reference: string | undefined,
+  options: SourceOptions,
+): OpenedImage {
+  const request = choiceRequest(options);
+  const what = `${archive.name}: ${DOCKER_MARKER}`;
+  const bytes = archive.readSmall(DOCKER_MARKER, request.limits.manifestBytes);
+  if (!bytes) {
+    throw new InputError(
+      archive.name,
+      `is no docker archive: the file ${DOCKER_MARKER} is missing`,
+    );
+  }
+  const saved = chooseSaved(readSavedImages(bytes, what), reference, archive.name);
+  const configName = `${archive.name}: ${displayText(saved.configPath)}`;
+  const configBytes = archive.readSmall(saved.configPath, request.limits.configBytes);
+  if (!configBytes) throw new InputError(configName, "is missing: wanted the image's config");
+  const configDigest = digestOf(configBytes);
+  checkNamedAfterContent(saved.configPath, configDigest, configName);
+  const config = readConfig(configBytes, configName);
+  checkLayerCount(saved.layerPaths.length, config.diffIds.length, what, request.limits.layers);
+  checkPlatform(config.platform, undefined, request.platform, configName, options.warnings);
+  return {
+    source,
+    kind: "docker-archive",
+    manifestDigest: undefined,
+    configDigest,
+    config: config.json,
+    platform: config.platform,
+    layers: savedLayers(archive, saved, config),
+    close: archive.close,
+  };
+}
+
+function savedLayers(archive: Archive, saved: SavedImage, config: ConfigDocument): LayerSource[] {
+  return saved.layerPaths.map((path, i) => {
+    const stored = archive.stored(path);
+    const what = `${archive.name}: ${displayText(path)}`;
+    if (!stored) throw new InputError(what, "is missing: wanted a layer");
+    const diffId = config.diffIds[i]!;
+    const hex = hexOfBlobPath(path);
+    return {
+      name: layerName(i, saved.layerPaths.length, diffId),
+      digest: hex === undefined ? undefined : `sha256:${hex}`,
+      diffId,
+      mediaType: undefined,
+      sizeBytes: stored.lengthBytes,
+      whiteouts: true,
+      stored,
+    };
+  });
+}
+
+function readSavedImages(bytes: Uint8Array, what: string): readonly SavedImage[] {
+  const place: JsonPlace = { what, field: "" };
+  return asArray(parseJson(bytes, what), place).map((value, i) => {
+    const at = inside(place, i);
+    const object = asObject(value, at);
+    return {
+      configPath: required(object, "Config", at, asString),
+      tags: optional(object, "RepoTags", at, eachOf(asString)) ?? [],
+      // An image without layers has null here.
+      layerPaths: optional(object, "Layers", at, eachOf(asString)) ?? [],
+    };
+  });
+}
+
+function chooseSaved(
+  images: readonly SavedImage[],
+  reference: string | undefined,
+  what: string,
+): SavedImage {
+  const hint = images.length === 0 ? "the archive holds no image" : listHint(images);
+  if (reference === undefined) {
+    if (images.length === 1) return images[0]!;
+    throw new InputError(what, `holds ${images.length} images, and none is named`, { hint });
+  }
+  if (reference.startsWith("@")) {
+    const position = reference.slice(1);
+    if (!/^[0-9]{1,9}$/.test(position)) {
+      throw new UsageError(`reference "${displayText(reference)}"`, "is not @N");
+    }
+    const image = images[Number(position)];
+    if (image) return image;
+    throw new InputError(what, `has no image number ${position}: it holds ${images.length}`, {
+      hint,
+    });
+  }
+  const image = images.find(({ tags }) => tags.some((tag) => sameReference(tag, reference)));
+  if (image) return image;
+  throw new UnknownReferenceError(what, `has no image named "${displayText(reference)}"`, { hint });
+}
+
+/** At most this many are listed. */
+const LISTED_IMAGES = 20;
+
+function listHint(images: readonly SavedImage[]): string {
+  const names = images.flatMap(({ tags }, i) =>
+    tags.length > 0 ? tags.map(displayText) : [`@${i}`]
+  );
+  const more = names.length - LISTED_IMAGES;
+  return `name one of: ${names.slice(0, LISTED_IMAGES).join(", ")}${
+    more > 0 ? ` and ${more} more` : ""
+  }`;
+}
+
+/** A config's file is named after the image's id, which is the digest of its bytes (CVE-2014-9358). */
+function checkNamedAfterContent(path: string, digest: string, what: string): void {
+  const hex = /^([0-9a-f]{64})\.json$/.exec(path)?.[1] ?? hexOfBlobPath(path);
+  if (hex !== undefined && `sha256:${hex}` !== digest) {
+    throw digestFault(what, digest, `sha256:${hex}`);
+  }
+}
+
+function hexOfBlobPath(path: string): string | undefined {
+  return /^(?:\.?\/)*blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1];
+}

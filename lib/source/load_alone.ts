@@ -1,0 +1,39 @@
+/**
+ * Loading a single layer to find out what it is.
+ *
+ * @module
+ */
+import { InterruptedError, throwIfAborted } from "../errors.ts";
+import { LayerWorker } from "./layer_worker.ts";
+import { loadLayer, type ReadLayer } from "./load_layer.ts";
+import type { LayerSource, SourceOptions } from "./types.ts";
+
+/**
+ * Reads one layer, in a worker unless it is small.
+ *
+ * @returns with a share of the file that its uncompressed tar lies in, which the caller releases
+ */
+export async function loadAlone(source: LayerSource, options: SourceOptions): Promise<ReadLayer> {
+  throwIfAborted(options.signal);
+  const abort = new AbortController();
+  let worker: LayerWorker | undefined;
+  const onAbort = () => {
+    const reason = new InterruptedError("interrupted", "the work was told to stop");
+    abort.abort(reason);
+    worker?.stop(reason);
+  };
+  options.signal?.addEventListener("abort", onAbort, { once: true });
+  const bar = options.progress.begin(source.name, source.sizeBytes);
+  try {
+    return await loadLayer(source, {
+      options,
+      signal: abort.signal,
+      worker: () => worker ??= new LayerWorker(),
+      progress: (storedBytes) => bar.advance(storedBytes),
+    });
+  } finally {
+    bar.end();
+    options.signal?.removeEventListener("abort", onAbort);
+    await worker?.stop(new InterruptedError("interrupted", "the layer is loaded"));
+  }
+}

@@ -1,0 +1,139 @@
+/**
+ * The file behind a source: opened once, and from then on only its descriptor counts. What cannot be read at a position,
+ * such as a pipe, is copied to a spool first.
+ *
+ * @module
+ */
+import { createReadStream, type Stats, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { InputError, IoError, throwIfAborted } from "../errors.ts";
+import type { RandomReader } from "../io/random_reader.ts";
+import { SharedDescriptor } from "../io/shared_descriptor.ts";
+import { createUnlinkedFile, SpoolWriter } from "../io/spool.ts";
+import { displayText } from "./json.ts";
+import type { SourceOptions, StoredFile } from "./types.ts";
+
+/** An open file. Whoever has it releases `file`. */
+export interface SourceFile {
+  /** Safe to print. */
+  readonly name: string;
+  readonly file: SharedDescriptor;
+  readonly sizeBytes: number;
+}
+
+/** What is at a path, links followed; undefined when nothing is. */
+export function statIfThere(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code;
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    throw new IoError(displayText(path), `cannot be looked at: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+}
+
+/**
+ * Opens a file, or reads a pipe to its end.
+ *
+ * @param wanted what should be there, for errors, such as `a tar`
+ * @throws {InputError} when there is nothing, or a directory or device
+ */
+export async function openSourceFile(
+  path: string,
+  wanted: string,
+  options: SourceOptions,
+): Promise<SourceFile> {
+  const name = displayText(path);
+  const stats = statIfThere(path);
+  if (!stats) throw new InputError(name, `does not exist: wanted ${wanted}`);
+  if (stats.isFIFO()) return await spoolStream(name, createReadStream(path), options);
+  if (stats.isDirectory()) {
+    throw new InputError(name, `is a directory: wanted ${wanted}`, {
+      hint: "a directory is written oci:DIR, dir:DIR or rootfs:DIR, after what is in it",
+    });
+  }
+  if (!stats.isFile()) throw new InputError(name, `is no regular file: wanted ${wanted}`);
+  const file = SharedDescriptor.openFile(path);
+  return { name, file, sizeBytes: file.sizeBytes };
+}
+
+/** Reads a stream to its end into an unlinked file. */
+export async function spoolStream(
+  name: string,
+  stream: AsyncIterable<Uint8Array>,
+  options: SourceOptions,
+): Promise<SourceFile> {
+  const directory = options.tmpdir ?? tmpdir();
+  const file = new SharedDescriptor(createUnlinkedFile(directory));
+  try {
+    const writer = new SpoolWriter(file.descriptor, directory);
+    const task = options.progress.begin(name);
+    try {
+      for await (const piece of stream) {
+        throwIfAborted(options.signal);
+        writer.append(piece);
+        task.advance(piece.length);
+      }
+    } finally {
+      task.end();
+    }
+    writer.flush();
+    return { name, file, sizeBytes: writer.sizeBytes };
+  } catch (error) {
+    file.release();
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === undefined) throw error;
+    throw new IoError(name, `cannot be read: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** A reader over the whole file, with a share of its own. */
+export function fileReader({ name, file, sizeBytes }: SourceFile): RandomReader {
+  return file.share().reader(name, 0, sizeBytes);
+}
+
+/** A part of an open file as a layer's stored bytes. */
+export function storedPart(
+  { file }: SourceFile,
+  offsetBytes: number,
+  lengthBytes: number,
+): StoredFile {
+  return { kind: "file", offsetBytes, lengthBytes, open: () => file.share() };
+}
+
+/**
+ * A regular file of at most `limitBytes`, whole.
+ *
+ * @throws {InputError} when it is longer, or no regular file
+ */
+export function readSmallFile(path: string, limitBytes: number): Uint8Array {
+  const name = displayText(path);
+  if (!statIfThere(path)?.isFile()) throw new InputError(name, "is no regular file");
+  const file = SharedDescriptor.openFile(path);
+  try {
+    return readSmallPart({ name, file, sizeBytes: file.sizeBytes }, 0, file.sizeBytes, limitBytes);
+  } finally {
+    file.release();
+  }
+}
+
+/** A part of a file, whole, if it is no longer than `limitBytes`. */
+export function readSmallPart(
+  { name, file }: SourceFile,
+  offsetBytes: number,
+  lengthBytes: number,
+  limitBytes: number,
+): Uint8Array {
+  if (lengthBytes > limitBytes) {
+    throw new InputError(name, `is ${lengthBytes} bytes long: at most ${limitBytes} are read`);
+  }
+  const bytes = new Uint8Array(lengthBytes);
+  const reader = file.share().reader(name, offsetBytes, lengthBytes);
+  try {
+    return bytes.subarray(0, reader.readAt(bytes, 0));
+  } finally {
+    reader.close();
+  }
+}
