@@ -56,6 +56,6 @@ Deno.test("openImage refuses a tar that is missing, empty, a directory or no tar
     writeFileSync(path, "no tar at all".repeat(100));
     await assertRejects(load, InputError);
     const whole = () => openAndLoad(`tar:${directory}`, testOptions());
-    await assertRejects(whole, InputError, "is no regular file");
+    await assertRejects(whole, InputError, "is a directory");
   });
 });
