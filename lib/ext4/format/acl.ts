@@ -160,7 +160,8 @@ function checkEntries(entries: readonly AclEntry[]): void {
     if (id === NO_ID) throw new InputError("ACL", "a user or group has the id -1");
     const key = `${tag}:${id ?? ""}`;
     if (seen.has(key)) {
-      throw new InputError("ACL", `it names tag 0x${tag.toString(16)} ${id ?? ""} twice`.trim());
+      const name = id === undefined ? "" : ` with id ${id}`;
+      throw new InputError("ACL", `tag 0x${tag.toString(16)}${name} is there twice`);
     }
     seen.add(key);
     count.set(tag, before + 1);

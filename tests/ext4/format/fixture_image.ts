@@ -20,6 +20,7 @@ import {
 } from "../../../lib/ext4/format/group_descriptor.ts";
 import { testBit } from "../../../lib/ext4/format/bitmap.ts";
 import { decodeInode, type InodeRecord } from "../../../lib/ext4/format/inode.ts";
+import { decodeDxNode, decodeDxRoot } from "../../../lib/ext4/format/htree.ts";
 import {
   decodeSuperblock,
   metadataSeed,
@@ -51,6 +52,13 @@ export interface UsedInode {
 export interface PlacedBlock {
   readonly number: number;
   readonly bytes: Uint8Array;
+}
+
+/** The blocks of a directory by what they are. */
+export interface DirectoryBlocks {
+  readonly root: PlacedBlock | undefined;
+  readonly nodes: readonly PlacedBlock[];
+  readonly leaves: readonly PlacedBlock[];
 }
 
 /** An image in memory. */
@@ -183,6 +191,31 @@ export class FixtureImage {
       content.set(bytes.subarray(0, Math.max(0, content.length - start)), start);
     }
     return content;
+  }
+
+  /** The index of a directory, and its blocks with entries; without an index all are such blocks. */
+  directoryBlocks(used: UsedInode): DirectoryBlocks {
+    const blocks = this.fileBlocks(used);
+    const checksummed = this.seed !== undefined;
+    const what = `${this.name} directory ${used.number}`;
+    if ((used.inode.flags & INODE_FLAG.INDEX) === 0) {
+      return { root: undefined, nodes: [], leaves: [...blocks.values()] };
+    }
+    const at = (logical: number): PlacedBlock => {
+      const block = blocks.get(logical);
+      if (block === undefined) throw new Error(`${what} has no block ${logical}`);
+      return block;
+    };
+    const root = at(0);
+    const { entries, indirectLevels } = decodeDxRoot(root.bytes, { checksummed, what });
+    let level = entries;
+    const nodes: PlacedBlock[] = [];
+    for (let depth = 0; depth < indirectLevels; depth++) {
+      const here = level.map(({ block }) => at(block));
+      nodes.push(...here);
+      level = here.flatMap(({ bytes }) => [...decodeDxNode(bytes, { checksummed, what }).entries]);
+    }
+    return { root, nodes, leaves: level.map(({ block }) => at(block)) };
   }
 
   /** Directories whose entries are in blocks. */
