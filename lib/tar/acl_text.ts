@@ -34,8 +34,15 @@ interface AclEntry {
 
 /** What became of an ACL's text. */
 export type AclTextResult =
-  /** The xattr's value. `isMinimal`: only the three base entries, which a file's mode says as well. */
-  | { readonly kind: "acl"; readonly value: Uint8Array; readonly isMinimal: boolean }
+  | {
+    readonly kind: "acl";
+    /** The xattr's value. */
+    readonly value: Uint8Array;
+    /** The permissions, 0 to 0o777, that the kernel gives a file with this access ACL. */
+    readonly permissions: number;
+    /** Only the three base entries, which a file's mode says as well. */
+    readonly isMinimal: boolean;
+  }
   /** No entries at all. */
   | { readonly kind: "empty" }
   /** A user or group is given by a name alone; images have no table of names to look in. */
@@ -67,7 +74,19 @@ export function aclFromText(text: ByteString): AclTextResult {
   entries.sort((a, b) => a.tag - b.tag || a.id - b.id);
   const why = whyInvalid(entries);
   if (why !== undefined) return { kind: "invalid", why };
-  return { kind: "acl", value: encodeAcl(entries), isMinimal: entries.length === 3 };
+  return {
+    kind: "acl",
+    value: encodeAcl(entries),
+    permissions: permissionsOf(entries),
+    isMinimal: entries.length === 3,
+  };
+}
+
+/** As posix_acl_equiv_mode in fs/posix_acl.c: a mask stands for the group's bits. */
+function permissionsOf(entries: readonly AclEntry[]): number {
+  const bitsOf = (tag: number) => entries.find((entry) => entry.tag === tag)?.permissions;
+  const group = bitsOf(ACL_TAG.mask) ?? bitsOf(ACL_TAG.groupObject) ?? 0;
+  return ((bitsOf(ACL_TAG.userObject) ?? 0) << 6) | (group << 3) | (bitsOf(ACL_TAG.other) ?? 0);
 }
 
 const TAG_OF_WORD: Readonly<Record<string, "user" | "group" | "mask" | "other">> = {

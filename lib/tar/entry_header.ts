@@ -16,7 +16,7 @@ import type { TarTime } from "./numbers.ts";
 import { readNumberField } from "./numbers.ts";
 import type { PaxRecords } from "./pax.ts";
 import type { WarnCallback } from "./pax_xattrs.ts";
-import { xattrsOf } from "./pax_xattrs.ts";
+import { paxAttributes } from "./pax_xattrs.ts";
 import type { PaxSparseForm } from "./sparse.ts";
 import { paxSparseForm } from "./sparse.ts";
 
@@ -44,6 +44,7 @@ export interface EntryHeader {
 }
 
 const MODE_BITS = 0o7777;
+const PERMISSION_BITS = 0o777;
 const MAX_ID = 0xffffffff;
 const EPOCH: TarTime = { seconds: 0, nanoseconds: 0 };
 
@@ -108,6 +109,8 @@ export function readEntryHeader(
   if (isLink) checkLinkTarget(linkTarget, kind, place, context.limits);
   if (sparse && kind !== "file") throw tarFault(place, `it is a sparse ${kind}`);
 
+  const { xattrs, permissions } = paxAttributes(pax, place, context.warn);
+  const mode = blockNumber(bytes, base, "mode", place) & MODE_BITS;
   const time = pax?.mtime ?? blockTime(bytes, base, place);
   const isDevice = (kind === "characterDevice" || kind === "blockDevice") && format !== "v7";
   for (const key of pax?.dropped ?? []) {
@@ -118,14 +121,14 @@ export function readEntryHeader(
       kind,
       path,
       linkTarget,
-      mode: blockNumber(bytes, base, "mode", place) & MODE_BITS,
+      mode: permissions === undefined ? mode : (mode & ~PERMISSION_BITS) | permissions,
       uid: idOf("uid", pax?.uid ?? blockNumber(bytes, base, "uid", place), place, context),
       gid: idOf("gid", pax?.gid ?? blockNumber(bytes, base, "gid", place), place, context),
       mtimeSeconds: time.seconds,
       mtimeNanoseconds: time.nanoseconds,
       deviceMajor: isDevice ? deviceNumber(bytes, base, "deviceMajor", pax, place) : 0,
       deviceMinor: isDevice ? deviceNumber(bytes, base, "deviceMinor", pax, place) : 0,
-      xattrs: xattrsOf(pax, place, context.warn),
+      xattrs,
       headerOffset,
     },
     storedSizeBytes: hasData(flag, kind) ? storedSize(bytes, base, pax, place) : 0,

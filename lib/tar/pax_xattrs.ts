@@ -7,6 +7,7 @@ import { Buffer } from "node:buffer";
 import type { ByteString } from "../bytes/byte_string.ts";
 import { bytesFromByteString } from "../bytes/byte_string.ts";
 import type { Xattr } from "../model/node.ts";
+import type { AclTextResult } from "./acl_text.ts";
 import { aclFromText } from "./acl_text.ts";
 import type { TarPlace } from "./fault.ts";
 import { describePlace, quoted, tarFault } from "./fault.ts";
@@ -15,21 +16,32 @@ import type { PaxRecords } from "./pax.ts";
 /** How the reader tells of what it dropped or changed: `Warnings.add` fits. */
 export type WarnCallback = (kind: string, what: string, why: string) => void;
 
-const NO_XATTRS: readonly Xattr[] = [];
+/** What the records of an entry say beside its header. */
+export interface PaxAttributes {
+  /** In byte order of their names, each name once. */
+  readonly xattrs: readonly Xattr[];
+  /** Permissions of the entry's mode by an access ACL's text; undefined when there is none. */
+  readonly permissions: number | undefined;
+}
+
+const NONE: PaxAttributes = { xattrs: [], permissions: undefined };
+const ACCESS_ACL = "system.posix_acl_access";
+const DEFAULT_ACL = "system.posix_acl_default";
 
 /**
- * All xattrs, in byte order of their names, each name once. Where several records give the same xattr, SCHILY.xattr wins
- * over LIBARCHIVE.xattr, and both over SCHILY.acl and RHT.security.selinux. Errors: InputError.
+ * All xattrs. Where several records give the same one, SCHILY.xattr wins over LIBARCHIVE.xattr, and both over SCHILY.acl and
+ * RHT.security.selinux. The text of an access ACL also sets the permissions, as the kernel does when tar(1) applies it:
+ * bsdtar writes a mode whose group bits are not the ACL's mask. Errors: InputError.
  */
-export function xattrsOf(
+export function paxAttributes(
   records: PaxRecords | undefined,
   place: TarPlace,
   warn: WarnCallback,
-): readonly Xattr[] {
+): PaxAttributes {
   if (
     records === undefined || (!records.schilyXattrs && !records.libarchiveXattrs &&
       !records.aclAccess && !records.aclDefault && !records.selinuxLabel)
-  ) return NO_XATTRS;
+  ) return NONE;
   const values = new Map<ByteString, Uint8Array>(records.schilyXattrs);
   for (const [key, text] of records.libarchiveXattrs ?? []) {
     const name = decodePercent(key);
@@ -39,10 +51,17 @@ export function xattrsOf(
     // libselinux stores the label with its NUL.
     values.set("security.selinux", bytesFromByteString(`${records.selinuxLabel}\0`));
   }
-  addAcl(values, "system.posix_acl_access", records.aclAccess, place, warn);
-  addAcl(values, "system.posix_acl_default", records.aclDefault, place, warn);
-  if (values.has("")) throw tarFault(place, "an xattr has no name");
+  const access = values.has(ACCESS_ACL) ? undefined : readAcl(records.aclAccess, place, warn);
+  // An access ACL of the three base entries is the mode once more; the kernel keeps none either.
+  if (access && !access.isMinimal) values.set(ACCESS_ACL, access.value);
+  const fallback = values.has(DEFAULT_ACL) ? undefined : readAcl(records.aclDefault, place, warn);
+  if (fallback) values.set(DEFAULT_ACL, fallback.value);
+  return { xattrs: sortedXattrs(values, place), permissions: access?.permissions };
+}
+
+function sortedXattrs(values: ReadonlyMap<ByteString, Uint8Array>, place: TarPlace): Xattr[] {
   for (const name of values.keys()) {
+    if (name === "") throw tarFault(place, "an xattr has no name");
     if (name.includes("\0")) {
       throw tarFault(place, `the xattr ${quoted(name)} has a NUL in its name`);
     }
@@ -50,31 +69,28 @@ export function xattrsOf(
   return [...values].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, value]) => ({ name, value }));
 }
 
-function addAcl(
-  values: Map<ByteString, Uint8Array>,
-  name: ByteString,
+/** An ACL's text; undefined when there is none, or when it is dropped, which is told of. */
+function readAcl(
   text: ByteString | undefined,
   place: TarPlace,
   warn: WarnCallback,
-): void {
-  if (!text || values.has(name)) return;
-  const acl = aclFromText(text);
+): Extract<AclTextResult, { kind: "acl" }> | undefined {
+  const acl = aclFromText(text ?? "");
   switch (acl.kind) {
     case "acl":
-      // An access ACL of the three base entries is the mode once more; the kernel keeps none either.
-      if (!acl.isMinimal || name !== "system.posix_acl_access") values.set(name, acl.value);
-      return;
+      return acl;
     case "empty":
-      return;
+      return undefined;
     case "unknownName":
       warn(
         "aclName",
         describePlace(place),
         `its ACL is dropped: it gives ${quoted(acl.name)} by name, with no number`,
       );
-      return;
+      return undefined;
     case "invalid":
       warn("aclInvalid", describePlace(place), `its ACL is dropped: ${acl.why}`);
+      return undefined;
   }
 }
 

@@ -233,9 +233,12 @@ function lastName(path: ByteString): ByteString {
   return trimmed.slice(trimmed.lastIndexOf("/") + 1);
 }
 
-/** GNU tar's escapes for the two characters of an xattr's name that would be misread in a PAX key. */
+/**
+ * GNU tar's escapes for an xattr's name in a PAX key, as sparingly as can be, since other readers do not know them: `%3D`
+ * for an equals sign, which could not stand there, and `%25` for a percent sign that would be taken for an escape.
+ */
 function escapeXattrName(name: ByteString): ByteString {
-  return name.replaceAll("%", "%25").replaceAll("=", "%3D");
+  return name.replace(/%(?=25|3D)/g, "%25").replaceAll("=", "%3D");
 }
 
 function isDevice(kind: TarEntryKind): boolean {

@@ -60,6 +60,15 @@ Deno.test("aclFromText says when an ACL is empty, and when it holds the base ent
   assertEquals(masked.kind === "acl" && masked.isMinimal, false);
 });
 
+Deno.test("aclFromText says which permissions the ACL gives: a mask stands for the group's", () => {
+  const permissionsOf = (text: string) => {
+    const acl = aclFromText(text);
+    return acl.kind === "acl" ? acl.permissions : undefined;
+  };
+  assertEquals(permissionsOf("user::rw-,group::r-x,other::--x"), 0o651);
+  assertEquals(permissionsOf("user::rw-,group::r-x,mask::-w-,other::--x"), 0o621);
+});
+
 Deno.test("aclFromText refuses what the kernel would refuse", () => {
   const base = "user::rwx,group::r-x,other::r-x";
   const cases: [string, string][] = [

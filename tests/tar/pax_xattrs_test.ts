@@ -22,7 +22,7 @@ const ACL_TEXT = "user::rwx\nuser:1000:r-x\ngroup::r-x\nmask::rwx\nother::r--\n\
 const ACL_BYTES = "\x02\0\0\0" + "\x01\0\x07\0\xff\xff\xff\xff" + "\x02\0\x05\0\xe8\x03\0\0" +
   "\x04\0\x05\0\xff\xff\xff\xff" + "\x10\0\x07\0\xff\xff\xff\xff" + "\x20\0\x04\0\xff\xff\xff\xff";
 
-Deno.test("xattrsOf gives each xattr once, in byte order, as bytes", () => {
+Deno.test("paxAttributes gives each xattr once, in byte order, as bytes", () => {
   assertEquals(
     xattrsOf([
       ["SCHILY.xattr.user.b", "1"],
@@ -42,7 +42,7 @@ Deno.test("xattrsOf gives each xattr once, in byte order, as bytes", () => {
   );
 });
 
-Deno.test("xattrsOf reads bsdtar's records and lets SCHILY's win", () => {
+Deno.test("paxAttributes reads bsdtar's records and lets SCHILY's win", () => {
   assertEquals(
     xattrsOf([
       ["LIBARCHIVE.xattr.user.%3D%25%FFx", "AP8KPUE"],
@@ -62,7 +62,7 @@ Deno.test("xattrsOf reads bsdtar's records and lets SCHILY's win", () => {
   );
 });
 
-Deno.test("xattrsOf refuses what is not base64, and names that cannot be", () => {
+Deno.test("paxAttributes refuses what is not base64, and names that cannot be", () => {
   for (const value of ["A", "AB*D", "A B=", "QQ=A"]) {
     const error = assertThrows(() => read([["LIBARCHIVE.xattr.user.a", value]]), InputError);
     assertStringIncludes(error.message, "is not base64", value);
@@ -71,7 +71,7 @@ Deno.test("xattrsOf refuses what is not base64, and names that cannot be", () =>
   assertThrows(() => read([["LIBARCHIVE.xattr.user.%00", "QQ"]]), InputError, "NUL in its name");
 });
 
-Deno.test("xattrsOf turns ACL text into the system call's format", () => {
+Deno.test("paxAttributes turns ACL text into the system call's format", () => {
   assertEquals(
     xattrsOf([["SCHILY.acl.access", ACL_TEXT], [
       "SCHILY.acl.default",
@@ -87,7 +87,7 @@ Deno.test("xattrsOf turns ACL text into the system call's format", () => {
   );
 });
 
-Deno.test("xattrsOf lets the binary ACL win over the text, and never looks at that text", () => {
+Deno.test("paxAttributes lets the binary ACL win over the text, and never looks at that text", () => {
   const { entries, warningKinds } = read([
     ["SCHILY.acl.access", "user:anna:rwx"],
     ["SCHILY.xattr.system.posix_acl_access", ACL_BYTES],
@@ -96,12 +96,25 @@ Deno.test("xattrsOf lets the binary ACL win over the text, and never looks at th
   assertEquals(warningKinds, []);
 });
 
-Deno.test("xattrsOf drops an access ACL that only says the mode once more, and empty ones", () => {
+Deno.test("paxAttributes drops an access ACL that only says the mode once more, and empty ones", () => {
   assertEquals(xattrsOf([["SCHILY.acl.access", "user::rwx,group::r-x,other::r-x"]]), []);
   assertEquals(xattrsOf([["SCHILY.acl.access", "\n"], ["SCHILY.acl.default", ""]]), []);
 });
 
-Deno.test("xattrsOf drops an ACL that gives names or makes no sense, and speaks of it", () => {
+Deno.test("paxAttributes lets an access ACL's text set the permissions, its mask for the group's", () => {
+  const modeOf = (records: Records) => read(records, { mode: 0o4640 }).entries[0]!.mode;
+  assertEquals(modeOf([["SCHILY.acl.access", ACL_TEXT]]), 0o4774);
+  assertEquals(modeOf([["SCHILY.acl.access", "user::rwx,group::r-x,other::r-x"]]), 0o4755);
+  assertEquals(modeOf([["SCHILY.acl.access", "rubbish"]]), 0o4640);
+  assertEquals(modeOf([["SCHILY.acl.default", ACL_TEXT]]), 0o4640);
+  const both = [["SCHILY.acl.access", ACL_TEXT], [
+    "SCHILY.xattr.system.posix_acl_access",
+    ACL_BYTES,
+  ]] as const;
+  assertEquals(modeOf(both), 0o4640);
+});
+
+Deno.test("paxAttributes drops an ACL that gives names or makes no sense, and speaks of it", () => {
   const named = read([["SCHILY.acl.access", ACL_TEXT.replace("1000", "an\x1bna")]]);
   assertEquals(named.entries[0]!.xattrs, []);
   assertEquals(named.warningKinds, ["aclName"]);
@@ -111,7 +124,7 @@ Deno.test("xattrsOf drops an ACL that gives names or makes no sense, and speaks 
   assertEquals(bad.warningKinds, ["aclInvalid"]);
 });
 
-Deno.test("xattrsOf reads the SELinux label of tar --selinux, with the NUL that the kernel's value has", () => {
+Deno.test("paxAttributes reads the SELinux label of tar --selinux, with the NUL that the kernel's value has", () => {
   assertEquals(xattrsOf([["RHT.security.selinux", "u:r:t:s0"]]), [
     ["security.selinux", "u:r:t:s0\0"],
   ]);

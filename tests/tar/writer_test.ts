@@ -139,6 +139,20 @@ Deno.test("a sparse file comes back with its content and holes", () => {
   }
 });
 
+Deno.test("encodeTarEntry escapes in names of xattrs only what would be misread", () => {
+  const keyOf = (name: string) => {
+    const entry = { path: "f", xattrs: { [name]: "v" } };
+    assertEquals(readOne(buildTar([entry])).xattrs.map((xattr) => xattr.name), [name]);
+    const text = String.fromCharCode(...encodeTarEntry(tarEntryOf(entry)).head);
+    return /SCHILY\.xattr\.([^=]*)=/.exec(text)?.[1];
+  };
+  assertEquals(keyOf("user.100%"), "user.100%");
+  assertEquals(keyOf("user.%41%2%3"), "user.%41%2%3");
+  assertEquals(keyOf("user.a=b"), "user.a%3Db");
+  assertEquals(keyOf("user.%25%3D%%25"), "user.%2525%253D%%2525");
+  assertEquals(keyOf("user.%=25=%3"), "user.%%3D25%3D%3");
+});
+
 const nameBytes = fc.array(
   fc.oneof(fc.integer({ min: 1, max: 255 }), fc.integer({ min: 97, max: 122 })),
   { minLength: 1, maxLength: 200 },
@@ -174,7 +188,12 @@ const anyEntry: fc.Arbitrary<SimpleEntry> = fc.record({
   ),
   link: paths,
   xattrs: fc.dictionary(
-    nameBytes.map((name) => `user.${name.replaceAll("/", "_")}`),
+    fc.oneof(
+      nameBytes,
+      fc.array(fc.constantFrom("%", "=", "25", "3D", "a"), { minLength: 1 }).map((parts) =>
+        parts.join("")
+      ),
+    ).map((name) => `user.${name}`),
     values,
     { maxKeys: 4 },
   ),
