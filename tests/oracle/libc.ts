@@ -28,6 +28,10 @@ const SYMBOLS = {
   mkdirat: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   renameat: { parameters: ["i32", "buffer", "i32", "buffer"], result: "i32" },
   linkat: { parameters: ["i32", "buffer", "i32", "buffer", "i32"], result: "i32" },
+  mknodat: { parameters: ["i32", "buffer", "u32", "u64"], result: "i32" },
+  fchownat: { parameters: ["i32", "buffer", "u32", "u32", "i32"], result: "i32" },
+  fchmodat: { parameters: ["i32", "buffer", "u32", "i32"], result: "i32" },
+  utimensat: { parameters: ["i32", "buffer", "buffer", "i32"], result: "i32" },
   symlinkat: { parameters: ["buffer", "i32", "buffer"], result: "i32" },
   geteuid: { parameters: [], result: "u32" },
   setfsuid: { parameters: ["u32"], result: "i32" },
@@ -43,7 +47,15 @@ function libc(): Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] {
   return library.symbols;
 }
 
-export const ERRNO = { ENOENT: 2, EACCES: 13, EINVAL: 22, ENOSPC: 28, ERANGE: 34, ENODATA: 61 };
+export const ERRNO = {
+  ENOENT: 2,
+  EACCES: 13,
+  EINVAL: 22,
+  EFBIG: 27,
+  ENOSPC: 28,
+  ERANGE: 34,
+  ENODATA: 61,
+};
 
 const OPEN = { CREATE: 0o100, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 };
 // These two differ between processors.
@@ -268,6 +280,46 @@ export function truncateDescriptor(descriptor: number, sizeBytes: number): void 
   checked(libc().ftruncate(descriptor, BigInt(sizeBytes)), "ftruncate", "");
 }
 
+/** Makes a file of any type: `mode` with its type bits. */
+export function makeNodeAt(
+  directory: number,
+  name: ByteString,
+  mode: number,
+  device: readonly [major: number, minor: number] = [0, 0],
+): void {
+  const [major, minor] = device.map(BigInt) as [bigint, bigint];
+  // The C library's packing of device numbers (gnu_dev_makedev).
+  const number = (minor & 0xffn) | ((major & 0xfffn) << 8n) | ((minor & ~0xffn) << 12n);
+  checked(libc().mknodat(directory, cString(name), mode, number), "mknod", name);
+}
+
+export function changeOwnerAt(directory: number, name: ByteString, uid: number, gid: number): void {
+  checked(libc().fchownat(directory, cString(name), uid, gid, SYMLINK_NOFOLLOW), "chown", name);
+}
+
+/** Sets the permission bits of anything but a symlink. */
+export function changeModeAt(directory: number, name: ByteString, mode: number): void {
+  checked(libc().fchmodat(directory, cString(name), mode, 0), "chmod", name);
+}
+
+/** Sets both times of a name; symlinks are not followed. */
+export function changeTimeAt(
+  directory: number,
+  name: ByteString,
+  seconds: number,
+  nanoseconds: number,
+): void {
+  const one = [BigInt(seconds), BigInt(nanoseconds)];
+  const times = new BigInt64Array([...one, ...one]);
+  const call = libc().utimensat(
+    directory,
+    cString(name),
+    new Uint8Array(times.buffer),
+    SYMLINK_NOFOLLOW,
+  );
+  checked(call, "utimensat", name);
+}
+
 export function removeAt(directory: number, name: ByteString, isDirectory: boolean): void {
   const flags = isDirectory ? REMOVE_DIRECTORY : 0;
   checked(libc().unlinkat(directory, cString(name), flags), "unlink", name);
@@ -281,8 +333,15 @@ export function renameAt(directory: number, from: ByteString, to: ByteString): v
   checked(libc().renameat(directory, cString(from), directory, cString(to)), "rename", from);
 }
 
-export function linkAt(directory: number, from: ByteString, to: ByteString): void {
-  checked(libc().linkat(directory, cString(from), directory, cString(to), 0), "link", from);
+/** Gives a file that has a name in one directory a further name in another. */
+export function linkBetween(
+  fromDirectory: number,
+  from: ByteString,
+  toDirectory: number,
+  to: ByteString,
+): void {
+  const result = libc().linkat(fromDirectory, cString(from), toDirectory, cString(to), 0);
+  checked(result, "link", from);
 }
 
 export function symlinkAt(directory: number, name: ByteString, target: ByteString): void {
