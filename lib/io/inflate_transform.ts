@@ -31,7 +31,7 @@ export class TransformInflater implements Inflater {
     this.#stream = stream;
     this.#kind = kind;
     this.#name = options.name;
-    stream.on("error", (error) => this.#fail(error));
+    stream.on("error", (error) => this.#fail(this.#damage(error)));
     this.#ended = new Promise((resolve) =>
       stream.on("end", () => {
         this.#hasEnded = true;
@@ -86,22 +86,16 @@ export class TransformInflater implements Inflater {
 
   #fail(error: unknown): void {
     if (this.#failure) return;
-    this.#failure = { reason: this.#describe(error) };
+    this.#failure = { reason: error };
     this.#reject?.(this.#failure.reason);
     this.#stream.destroy();
   }
 
-  #describe(error: unknown): unknown {
+  /** What the decoder complains of; runtimes name only some of it the same way. */
+  #damage(error: unknown): unknown {
     if (error instanceof BlessfsError) return error;
-    const code = (error as NodeJS.ErrnoException).code ?? "";
-    if (code === "Z_BUF_ERROR") {
-      return new InputError(this.#name, `the ${this.#kind} data ends too early`, { cause: error });
-    }
-    if (!code.startsWith("Z_") && !code.startsWith("ZSTD_")) return error;
-    return new InputError(
-      this.#name,
-      `the ${this.#kind} data is damaged (${(error as Error).message})`,
-      { cause: error },
-    );
+    const { code, message } = error as NodeJS.ErrnoException;
+    const why = code === "Z_BUF_ERROR" ? "ends too early" : `is damaged (${message})`;
+    return new InputError(this.#name, `the ${this.#kind} data ${why}`, { cause: error });
   }
 }

@@ -37,6 +37,8 @@ class XzInflater implements Inflater {
   #ended = false;
   #decoderWaits: (() => void) | undefined;
   #pusher: { resolve: () => void; reject: (reason: unknown) => void } | undefined;
+  /** Whether the decoder has the pusher's piece. */
+  #supplied = false;
   #reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
   #running: Promise<void> | undefined;
   #failure: { readonly reason: unknown } | undefined;
@@ -98,8 +100,8 @@ class XzInflater implements Inflater {
   }
 
   async #supply(controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> {
-    this.#pusher?.resolve();
-    this.#pusher = undefined;
+    if (this.#supplied) this.#pusher?.resolve();
+    this.#supplied = false;
     if (!this.#piece && !this.#ended) {
       await new Promise<void>((resolve) => this.#decoderWaits = resolve);
       this.#decoderWaits = undefined;
@@ -107,6 +109,7 @@ class XzInflater implements Inflater {
     if (this.#piece) {
       const piece = this.#piece;
       this.#piece = undefined;
+      this.#supplied = true;
       controller.enqueue(piece);
     } else {
       controller.close();

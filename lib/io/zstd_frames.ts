@@ -33,6 +33,7 @@ export class ZstdFrameWalker {
   readonly #field = new Uint8Array(16);
   #fieldLength = 0;
   #fieldWanted = 4;
+  #fieldOffset = 0;
   /** Bytes of a block or of a skippable frame that are still to come. */
   #remaining = 0;
   #lastBlock = false;
@@ -95,6 +96,7 @@ export class ZstdFrameWalker {
       if (this.#remaining === 0) this.#endRun();
       return count;
     }
+    if (this.#fieldLength === 0) this.#fieldOffset = this.#position;
     const count = Math.min(available, this.#fieldWanted - this.#fieldLength);
     this.#field.set(piece.subarray(at, at + count), this.#fieldLength);
     this.#fieldLength += count;
@@ -133,7 +135,9 @@ export class ZstdFrameWalker {
     if ((magic & 0xfffffff0) >>> 0 === SKIPPABLE_MAGIC) return this.#want("skipSize", 4);
     throw new InputError(
       this.#name,
-      `no zstd frame at offset ${this.#position}: found 0x${magic.toString(16).padStart(8, "0")}`,
+      `no zstd frame at offset ${this.#fieldOffset}: found 0x${
+        magic.toString(16).padStart(8, "0")
+      }`,
     );
   }
 
@@ -142,7 +146,7 @@ export class ZstdFrameWalker {
     if ((descriptor & 8) !== 0) {
       throw new InputError(
         this.#name,
-        `a reserved bit is set in the zstd frame at ${this.#position}`,
+        `a reserved bit is set in the zstd frame at offset ${this.#fieldOffset}`,
       );
     }
     const headerBytes = headerFieldBytes(descriptor);
@@ -182,7 +186,7 @@ export class ZstdFrameWalker {
     if (kind === 3 || sizeBytes > MAX_BLOCK_BYTES) {
       throw new InputError(
         this.#name,
-        `the zstd data is damaged: a bad block at ${this.#position}`,
+        `the zstd data is damaged: a bad block at offset ${this.#fieldOffset}`,
       );
     }
     this.#lastBlock = (header & 1) !== 0;
