@@ -215,6 +215,77 @@ make_image plain-64k 8M ^metadata_csum,^64bit -b 65536 -N 32
 { populate_common holes-4k; } | edit_image plain-64k.img
 finish_image plain-64k
 
+# Every field that debugfs can name, set to a value of its own. The image is no good as a file system afterwards.
+set_fields() {
+  echo "write small file"
+  value=17
+  for field in mode uid gid size links_count dtime blocks flags version translator generation file_acl \
+    ctime_extra mtime_extra atime_extra crtime_extra projid; do
+    case $field in
+      mode | links_count) width=65535 ;;
+      size | blocks | version | file_acl) width=281474976710655 ;;
+      *) width=4294967295 ;;
+    esac
+    if [ $field = dtime ]; then echo "sif file dtime @$((1000000007 * value % 2147483647))"
+    elif [ $field != translator ]; then echo "sif file $field $((2654435761 * value % width))"; fi
+    value=$((value + 1))
+  done
+  for field in atime ctime mtime crtime; do
+    echo "sif file ${field}_lo $((1000000007 * value % 2147483647))"
+    value=$((value + 1))
+  done
+  for field in block_bitmap inode_bitmap inode_table free_blocks_count free_inodes_count used_dirs_count flags \
+    itable_unused; do
+    case $field in
+      *_bitmap | *_table) width=281474976710655 ;;
+      *) width=65535 ;;
+    esac
+    echo "set_bg 3 $field $((2654435761 * value % width))"
+    value=$((value + 1))
+  done
+  for field in free_inodes_count mnt_count errors minor_rev_level checkinterval creator_os def_resuid def_resgid \
+    first_ino algorithm_usage_bitmap prealloc_blocks prealloc_dir_blocks reserved_gdt_blocks journal_inum \
+    journal_dev last_orphan default_mount_opts first_meta_bg "jnl_blocks[0]" "jnl_blocks[16]" min_extra_isize \
+    want_extra_isize flags raid_stride mmp_interval mmp_block raid_stripe_width log_groups_per_flex kbytes_written \
+    snapshot_inum snapshot_id snapshot_r_blocks_count snapshot_list usr_quota_inum grp_quota_inum prj_quota_inum \
+    overhead_clusters "backup_bgs[0]" "backup_bgs[1]" encryption_level error_count first_error_ino \
+    first_error_block first_error_line last_error_ino last_error_block last_error_line "encrypt_algos[3]" lpf_ino \
+    checksum_seed orphan_file_inum free_blocks_count r_blocks_count; do
+    case $field in
+      prealloc* | log_groups* | encryption_level | encrypt_algos*) width=255 ;;
+      mnt_count | errors | minor_rev_level | def_res* | reserved_gdt* | *extra_isize | raid_stride | mmp_interval)
+        width=65535
+        ;;
+      mmp_block | kbytes* | snapshot_r* | *error_block | free_blocks* | r_blocks*) width=281474976710655 ;;
+      *) width=4294967295 ;;
+    esac
+    echo "ssv $field $((2654435761 * value % width))"
+    value=$((value + 1))
+  done
+  for field in mtime wtime lastcheck mkfs_time first_error_time last_error_time; do
+    echo "ssv $field @$((1000000007 * value % 2147483647))"
+    value=$((value + 1))
+  done
+  for field in volume_name last_mounted first_error_func last_error_func mount_opts; do
+    echo "ssv $field text-$value"
+    value=$((value + 1))
+  done
+  for field in journal_uuid hash_seed encrypt_pw_salt; do
+    echo "ssv $field 00010$value-0405-0607-0809-0a0b0c0d0e0f"
+    value=$((value + 1))
+  done
+  echo "ssv max_mnt_count -5"
+  echo "ssv def_hash_version tea"
+  echo "ssv jnl_backup_type 3"
+  echo "ssv state 6"
+}
+
+make_image fields 1M metadata_csum,64bit -b 1024 -g 256 -N 64
+set_fields > commands.txt
+cp commands.txt "$output/fields.txt"
+edit_image fields.img < commands.txt
+gzip -9 -n -c fields.img > "$output/fields.img.gz"
+
 # --- one with the name of a machine in it, which is "fixture" whatever machine this is
 make_mmp() {
   hostname fixture

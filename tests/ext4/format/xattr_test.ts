@@ -8,9 +8,7 @@ import {
   encodeInodeXattrs,
   encodeXattrBlock,
   inodeXattrsSizeBytes,
-  joinXattrName,
   sealXattrBlock,
-  splitXattrName,
   XATTR_BLOCK_AT,
   xattrBlockUsedBytes,
   xattrEntryHash,
@@ -104,48 +102,12 @@ Deno.test("xattr blocks come back byte for byte, hashes and checksum included", 
   assert(sharedCount >= 1 && hashedCount >= 3, `${sharedCount} shared, ${hashedCount} hashed`);
 });
 
-Deno.test("splitXattrName and joinXattrName know ext4's prefixes", () => {
-  const table: [string, number, string][] = [
-    ["user.a", 1, "a"],
-    ["user.system.posix_acl_access", 1, "system.posix_acl_access"],
-    ["system.posix_acl_access", 2, ""],
-    ["system.posix_acl_default", 3, ""],
-    ["trusted.overlay.opaque", 4, "overlay.opaque"],
-    ["security.capability", 6, "capability"],
-    ["system.data", 7, "data"],
-    ["system.posix_acl_access2", 7, "posix_acl_access2"],
-    ["system.richacl", 8, ""],
-    ["user.\xff", 1, "\xff"],
-  ];
-  for (const [name, nameIndex, suffix] of table) {
-    assertEquals(splitXattrName(name), { nameIndex, suffix });
-    assertEquals(joinXattrName(nameIndex, suffix), name);
-  }
-  for (const name of ["user.", "user", "", "btrfs.compression", "USER.a", "security."]) {
-    assertEquals(splitXattrName(name), undefined);
-  }
-  assertEquals(joinXattrName(0, "a"), undefined);
-  assertEquals(joinXattrName(5, "a"), undefined);
-  assertEquals(joinXattrName(1, ""), undefined);
-  assertEquals(joinXattrName(2, "a"), undefined);
-});
-
 Deno.test("compareDiskXattrs orders by index, then length, then bytes", () => {
   const value = new Uint8Array(0);
   const names: [number, string][] = [[1, "\xff"], [1, "aa"], [1, "ab"], [2, ""], [6, "a"]];
   const xattrs = names.map(([nameIndex, suffix]) => ({ nameIndex, suffix, value }));
   assertEquals([...xattrs].reverse().sort(compareDiskXattrs), xattrs);
   assertEquals(compareDiskXattrs(xattrs[0]!, { ...xattrs[0]! }), 0);
-});
-
-Deno.test("xattrEntryHash has a signed spelling for names over 0x7f", () => {
-  const value = new Uint8Array(0);
-  assertEquals(xattrEntryHash({ suffix: "\x80", value }), 0x80);
-  assertEquals(xattrEntryHash({ suffix: "\x80", value }, true), 0xffffff80);
-  assertEquals(
-    xattrEntryHash({ suffix: "abc", value }),
-    xattrEntryHash({ suffix: "abc", value }, true),
-  );
 });
 
 const nameBytes = fc.uint8Array({ minLength: 1, maxLength: 255 })
