@@ -23,6 +23,7 @@ const SYMBOLS = {
   pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "isize" },
   pwrite: { parameters: ["i32", "buffer", "usize", "i64"], result: "isize" },
   lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
+  ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
   ftruncate: { parameters: ["i32", "i64"], result: "i32" },
   unlinkat: { parameters: ["i32", "buffer", "i32"], result: "i32" },
   mkdirat: { parameters: ["i32", "buffer", "u32"], result: "i32" },
@@ -68,6 +69,12 @@ const REMOVE_DIRECTORY = 0x200;
 const STATX_BASIC_STATS = 0x7ff;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
+const FIEMAP_REQUEST = 0xc020660bn;
+const FIEMAP_HEADER_BYTES = 32;
+const FIEMAP_EXTENT_BYTES = 56;
+const FIEMAP_EXTENT_COUNT = 512;
+const FIEMAP_LAST = 0x1;
+const FIEMAP_INLINE = 0x200;
 /** Longest value and longest list of names that the kernel hands out. */
 const XATTR_BYTES_MAX = 65536;
 /** Longest symlink target: one page, less its NUL. */
@@ -274,6 +281,43 @@ export function dataRanges(descriptor: number, sizeBytes: number): [number, numb
     at = end;
   }
   return ranges;
+}
+
+/** A run of blocks of a file as the file system maps it. */
+export interface MappedExtent {
+  readonly fileOffset: number;
+  readonly diskOffset: number;
+  readonly lengthBytes: number;
+}
+
+/** Where the content of an open file lies on its disk (FIEMAP); content that lies in the inode is left out. */
+export function mappedExtents(descriptor: number): MappedExtent[] {
+  const extents: MappedExtent[] = [];
+  const buffer = new Uint8Array(FIEMAP_HEADER_BYTES + FIEMAP_EXTENT_BYTES * FIEMAP_EXTENT_COUNT);
+  const view = new DataView(buffer.buffer);
+  let start = 0n;
+  let isLast = false;
+  while (!isLast) {
+    buffer.fill(0);
+    view.setBigUint64(0, start, true);
+    view.setBigUint64(8, 2n ** 63n, true);
+    view.setUint32(24, FIEMAP_EXTENT_COUNT, true);
+    checked(libc().ioctl(descriptor, FIEMAP_REQUEST, buffer), "FIEMAP", "");
+    const count = view.getUint32(20, true);
+    isLast = count === 0;
+    for (let i = 0; i < count; i++) {
+      const at = FIEMAP_HEADER_BYTES + i * FIEMAP_EXTENT_BYTES;
+      const logical = view.getBigUint64(at, true);
+      const length = view.getBigUint64(at + 16, true);
+      const flags = view.getUint32(at + 40, true);
+      start = logical + length;
+      isLast = (flags & FIEMAP_LAST) !== 0;
+      if ((flags & FIEMAP_INLINE) !== 0) continue;
+      const diskOffset = Number(view.getBigUint64(at + 8, true));
+      extents.push({ fileOffset: Number(logical), diskOffset, lengthBytes: Number(length) });
+    }
+  }
+  return extents;
 }
 
 export function truncateDescriptor(descriptor: number, sizeBytes: number): void {
