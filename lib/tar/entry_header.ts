@@ -4,6 +4,7 @@
  * @module
  */
 import type { ByteString } from "../bytes/byte_string.ts";
+import type { PayloadIndex } from "../model/payload.ts";
 import type { TarEntry, TarEntryKind } from "./entry.ts";
 import type { TarPlace } from "./fault.ts";
 import { describePlace, limitFault, quoted, tarFault } from "./fault.ts";
@@ -35,9 +36,12 @@ export interface ReaderContext {
   readonly warn: WarnCallback;
 }
 
+/** An entry whose payload is filled in once it has passed. */
+export type UnfinishedEntry = Omit<TarEntry, "payload"> & { payload: PayloadIndex | undefined };
+
 /** An entry without its payload, and where that comes from. */
 export interface EntryHeader {
-  readonly entry: Omit<TarEntry, "payload">;
+  readonly entry: UnfinishedEntry;
   /** Bytes that follow the header, without padding: all that belongs to the entry. */
   readonly storedSizeBytes: number;
   readonly sparse: PaxSparseForm | { readonly kind: "oldMap" } | undefined;
@@ -129,6 +133,7 @@ export function readEntryHeader(
       deviceMajor: isDevice ? deviceNumber(bytes, base, "deviceMajor", pax, place) : 0,
       deviceMinor: isDevice ? deviceNumber(bytes, base, "deviceMinor", pax, place) : 0,
       xattrs,
+      payload: undefined,
       headerOffset,
     },
     storedSizeBytes: hasData(flag, kind) ? storedSize(bytes, base, pax, place) : 0,

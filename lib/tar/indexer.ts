@@ -8,6 +8,7 @@
  * @module
  */
 import type { ByteString } from "../bytes/byte_string.ts";
+import type { DataSegment } from "../model/payload.ts";
 import type { TarEntry } from "./entry.ts";
 import type { EntryHeader, ReaderContext } from "./entry_header.ts";
 import { blockSize, readEntryHeader } from "./entry_header.ts";
@@ -278,13 +279,14 @@ export class TarIndexer {
     this.#storedSizeBytes = header.storedSizeBytes;
     const { entry, sparse } = header;
     if (entry.kind !== "file") {
-      this.#options.emit({ ...entry, payload: undefined });
+      this.#options.emit(entry);
       this.#skip(paddedSizeBytes(header.storedSizeBytes));
     } else if (sparse === undefined) {
-      const sizeBytes = header.storedSizeBytes;
-      this.#beginPayload([{ fileOffset: 0, lengthBytes: sizeBytes }], sizeBytes, dataOffset);
+      const lengthBytes = header.storedSizeBytes;
+      const segment = { fileOffset: 0, storeOffset: dataOffset, lengthBytes };
+      this.#beginPayload(lengthBytes === 0 ? NO_SEGMENTS : [segment], lengthBytes);
     } else if (sparse.kind === "mapped") {
-      this.#beginPayload(sparse.ranges, sparse.sizeBytes, dataOffset);
+      this.#beginSparsePayload(sparse.ranges, sparse.sizeBytes, dataOffset);
     } else if (sparse.kind === "mapInData") {
       const reader = new SparseMapReader(this.#place, this.#limits);
       this.#map = { kind: sparse.kind, reader, sizeBytes: sparse.sizeBytes };
@@ -306,12 +308,12 @@ export class TarIndexer {
     this.#storedSizeBytes -= TAR_BLOCK_SIZE_BYTES;
     const ranges = map.reader.push(bytes, base);
     if (ranges === undefined) this.#awaitMapBlock();
-    else this.#beginPayload(ranges, map.sizeBytes, dataOffset);
+    else this.#beginSparsePayload(ranges, map.sizeBytes, dataOffset);
   }
 
   #continueOldMap(reader: OldSparseMapReader, dataOffset: number): void {
     if (reader.expectsMore) this.#state = "sparseMap";
-    else this.#beginPayload(reader.ranges, reader.sizeBytes, dataOffset);
+    else this.#beginSparsePayload(reader.ranges, reader.sizeBytes, dataOffset);
   }
 
   /** The map of GNU.sparse 1.0 must end within the entry's data. */
@@ -322,14 +324,17 @@ export class TarIndexer {
     this.#state = "sparseMap";
   }
 
-  #beginPayload(ranges: readonly SparseRange[], sizeBytes: number, dataOffset: number): void {
-    this.#counted("fileSizeBytes", sizeBytes);
-    const stored = this.#storedSizeBytes;
+  #beginSparsePayload(ranges: readonly SparseRange[], sizeBytes: number, dataOffset: number): void {
     this.#map = undefined;
-    const segments = placeRanges(ranges, sizeBytes, stored, dataOffset, this.#place);
-    this.#payload.begin(segments, sizeBytes, stored);
+    const stored = this.#storedSizeBytes;
+    this.#beginPayload(placeRanges(ranges, sizeBytes, stored, dataOffset, this.#place), sizeBytes);
+  }
+
+  #beginPayload(segments: readonly DataSegment[], sizeBytes: number): void {
+    this.#counted("fileSizeBytes", sizeBytes);
+    this.#payload.begin(segments, sizeBytes, this.#storedSizeBytes);
     this.#state = "payload";
-    if (stored === 0) this.#finishPayload();
+    if (this.#storedSizeBytes === 0) this.#finishPayload();
   }
 
   #takePayload(chunk: Uint8Array, at: number): number {
@@ -341,9 +346,10 @@ export class TarIndexer {
 
   #finishPayload(): void {
     this.#extraPieces += this.#payload.extraPieces;
-    const payload = this.#payload.finish();
-    this.#options.emit({ ...this.#current!.entry, payload });
+    const { entry } = this.#current!;
+    entry.payload = this.#payload.finish();
     this.#current = undefined;
+    this.#options.emit(entry);
     this.#skip(paddedSizeBytes(this.#storedSizeBytes) - this.#storedSizeBytes);
   }
 
@@ -354,6 +360,8 @@ export class TarIndexer {
     throw limitFault(this.#place, COUNTED[limitName], limitName, found, limit);
   }
 }
+
+const NO_SEGMENTS: readonly DataSegment[] = [];
 
 /** Entries that stand for no file. */
 function isMetaEntry(flag: number): boolean {

@@ -32,8 +32,9 @@ export interface TarLimits {
 
 /** The limits used where none are given. */
 export const DEFAULT_TAR_LIMITS: TarLimits = {
-  entries: 2 ** 22,
-  headers: 2 ** 24,
+  // An entry takes about half a kibibyte of memory while its tree is built.
+  entries: 2 ** 21,
+  headers: 2 ** 23,
   // As Go's archive/tar.
   extendedHeaderBytes: 2 ** 20,
   extendedHeaderTotalBytes: 2 ** 29,

@@ -101,8 +101,10 @@ function decodePercent(name: ByteString): ByteString {
 
 /** Base64 with or without padding. */
 function decodeBase64(key: ByteString, text: ByteString, place: TarPlace): Uint8Array {
-  const digits = text.replace(/=+$/, "");
-  if (!/^[A-Za-z0-9+/]*$/.test(digits) || digits.length % 4 === 1) {
+  const padding = text.endsWith("==") ? 2 : text.endsWith("=") ? 1 : 0;
+  const digits = text.slice(0, text.length - padding);
+  const isPadded = padding === 0 || text.length % 4 === 0;
+  if (!isPadded || digits.length % 4 === 1 || !/^[A-Za-z0-9+/]*$/.test(digits)) {
     throw tarFault(place, `the PAX record ${quoted(`LIBARCHIVE.xattr.${key}`)} is not base64`);
   }
   return Uint8Array.from(Buffer.from(digits, "base64"));

@@ -24,7 +24,7 @@ export class PayloadScanner {
   /** Which block `#partial` is, and how much of it is filled; 0 when there is none. */
   #partialBlock = 0;
   #partialLength = 0;
-  #runs: { startBlock: number; blockCount: number }[] = [];
+  readonly #runs: { startBlock: number; blockCount: number }[] = [];
   #hash = 0;
 
   /** Runs of the current file so far. */
@@ -55,11 +55,10 @@ export class PayloadScanner {
   /** Closes the file, and is ready for the next. */
   finish(): PayloadScan {
     if (this.#partialLength > 0) this.#closePartial();
-    const scan = {
-      dataRuns: this.#runs.length === 0 ? NO_RUNS : this.#runs,
-      contentHash: this.#hash,
-    };
-    if (this.#runs.length > 0) this.#runs = [];
+    // A slice holds no more room than it needs; an array that has grown does, and there may be millions.
+    const dataRuns = this.#runs.length === 0 ? NO_RUNS : this.#runs.slice();
+    const scan = { dataRuns, contentHash: this.#hash };
+    this.#runs.length = 0;
     this.#hash = 0;
     return scan;
   }

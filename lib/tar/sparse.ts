@@ -223,7 +223,7 @@ export function placeRanges(
       { expected: stored, actual: storedSizeBytes },
     );
   }
-  return segments;
+  return segments.slice(); // with no more room than it needs
 }
 
 /** No number of a map needs more: 2^53 has 16. */

@@ -229,8 +229,7 @@ function sparseFileName(path: ByteString): ByteString {
 }
 
 function lastName(path: ByteString): ByteString {
-  const trimmed = path.replace(/\/+$/, "");
-  return trimmed.slice(trimmed.lastIndexOf("/") + 1);
+  return path.split("/").findLast((name) => name !== "") ?? "";
 }
 
 /**

@@ -101,3 +101,42 @@ Deno.test("random bytes are refused at once", () => {
     assertStringIncludes(result.message, "offset 0");
   }
 });
+
+Deno.test("extended headers of a mebibyte are read or refused in time that grows with their length alone", () => {
+  const many = 1_000_000;
+  const blanks = " ".repeat(many);
+  const records: [string, string][] = [
+    ["LIBARCHIVE.xattr.user.a", `${"=".repeat(many)}A`],
+    [`LIBARCHIVE.xattr.${"%".repeat(many)}`, "QQ"],
+    [`SCHILY.xattr.${"%2".repeat(many / 2)}`, "v"],
+    ["SCHILY.acl.access", `user:${blanks}x${blanks.slice(100_000)}:rwx`.slice(0, many)],
+    ["SCHILY.acl.access", "user::rwx,".repeat(many / 10)],
+    ["SCHILY.acl.access", `${"#".repeat(many)}`],
+    ["mtime", `${"1".repeat(many)}.x`],
+    ["size", `${"0".repeat(many)}x`],
+    ["GNU.sparse.map", ",".repeat(many)],
+    ["path", "/".repeat(many)],
+    ["path", "a/".repeat(many / 2)],
+    ["path", `${"/".repeat(60_000)}a`],
+  ];
+  for (const record of records) {
+    const tar = joinBytes([paxHeader([record]), rawHeader({}), new Uint8Array(1024)]);
+    tryRead(tar, [tar.length]); // quadratic time would be minutes
+  }
+  // A hundred thousand records of one key, and of as many keys.
+  for (const key of ["SCHILY.xattr.a", "GNU.sparse.offset", "k"]) {
+    const same: [string, string][] = Array.from({ length: 50_000 }, () => [key, ""]);
+    tryRead(joinBytes([paxHeader(same), rawHeader({}), new Uint8Array(1024)]));
+  }
+  const names = Array.from(
+    { length: 40_000 },
+    (_, i): [string, string] => [`SCHILY.xattr.${i}`, ""],
+  );
+  const result = tryRead(joinBytes([paxHeader(names), rawHeader({}), new Uint8Array(1024)]));
+  assert(!(result instanceof InputError) && result.entries[0]!.xattrs.length === 40_000);
+});
+
+Deno.test("the writer takes time that grows with a path's length alone", () => {
+  const path = `${"/".repeat(60_000)}a`;
+  assertEquals(tryRead(buildTar([{ path }])) instanceof InputError, false);
+});
