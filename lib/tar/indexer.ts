@@ -1,9 +1,14 @@
 /**
  * Reads a tar as it passes by: tells of every entry and where its bytes lie, and holds none of them.
  *
- * Where tools read tars differently, this follows Go's archive/tar, which most container tools use. The differences: a
- * global PAX header is passed over (as docker and containerd do); an unknown type, an empty path and an unknown sparse
- * format are errors; GNU's dump directories are directories; xattrs and ACLs are read in all their forms.
+ * Where tools read tars differently, this follows Go's archive/tar, which most container tools use. The differences:
+ * - A global PAX header is passed over, as docker and containerd do, and does not end the extended headers before it.
+ * - Solaris's `X` headers are PAX headers; its ACLs, GNU's volume labels and old name lists are skipped; GNU's dump
+ *   directories are directories.
+ * - Unknown types, empty paths, links to nowhere, other volumes, unknown sparse formats, and ids beyond 32 bits are errors, as
+ *   is a tar that ends between an extended header and its entry.
+ * - A field that says nothing of the entry (a link's size, a file's device numbers) may hold anything.
+ * - xattrs and ACLs are read in all their forms, and GNU tar's escapes in the names of xattrs are undone.
  *
  * @module
  */

@@ -65,7 +65,7 @@ const FLAG_OF_KIND: Readonly<Record<TarEntryKind, number>> = {
  * import { encodeTarEntry } from "./writer.ts";
  * const encoded = encodeTarEntry({
  *   kind: "symlink", path: "bin", linkTarget: "usr/bin", mode: 0o777, uid: 0, gid: 0, mtimeSeconds: 0,
- *   mtimeNanoseconds: 0, deviceMajor: 0, deviceMinor: 0, xattrs: [], payload: undefined, headerOffset: 0,
+ *   mtimeNanoseconds: 0, deviceMajor: 0, deviceMinor: 0, xattrs: [], payload: undefined,
  * });
  * assertEquals(encoded.head.length, 512);
  * ```
