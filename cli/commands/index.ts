@@ -1,0 +1,16 @@
+/**
+ * The table of all commands, in the order of the help. cli/command.ts says how to add one.
+ *
+ * @module
+ */
+import type { Command } from "../command.ts";
+import { completionsCommand } from "./completions.ts";
+import { helpCommand } from "./help.ts";
+import { manCommand } from "./man.ts";
+
+/** All commands. */
+export const COMMANDS: readonly Command[] = [
+  completionsCommand(() => COMMANDS),
+  manCommand(() => COMMANDS),
+  helpCommand(() => COMMANDS),
+];

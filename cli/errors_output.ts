@@ -1,0 +1,82 @@
+/**
+ * How a failure is told: lines for people, or one JSON object.
+ *
+ * @module
+ */
+import { BlessfsError } from "../lib/errors.ts";
+import { byteStringFromText, displayName } from "../lib/bytes/byte_string.ts";
+import { systemErrorFacts } from "../lib/io/system_error.ts";
+import { categoryOf, exitCodeOf } from "./exit_codes.ts";
+import type { Style } from "./style.ts";
+import { VERSION } from "./version.ts";
+
+const REPORT_HINT =
+  `this is a fault of blessfs ${VERSION}, not of yours: please report it with the command line ` +
+  "and what BLESSFS_DEBUG=1 shows";
+
+/** A text that may hold anything, on one line and without control characters. */
+export function safeLine(text: string): string {
+  return displayName(byteStringFromText(text.replace(/\s*\n\s*/g, " ")));
+}
+
+interface Failure {
+  readonly message: string;
+  readonly hint: string | undefined;
+}
+
+function describe(error: unknown): Failure {
+  if (error instanceof BlessfsError) return { message: error.message, hint: error.hint };
+  const message = error instanceof Error ? error.message : String(error);
+  const facts = systemErrorFacts(error);
+  if (facts === undefined) return { message: `internal error: ${message}`, hint: REPORT_HINT };
+  const path = (error as { path?: unknown }).path;
+  return {
+    message: typeof path === "string" ? `${path}: ${facts.text}` : message,
+    hint: facts.hint,
+  };
+}
+
+/**
+ * `blessfs: WHAT: WHY`, then `hint: REMEDY` where there is one, and the stacks of the error and its causes when
+ * `withStack` is set.
+ */
+export function errorLines(error: unknown, style: Style, withStack: boolean): string {
+  const { message, hint } = describe(error);
+  const lines = [`${style.bold(style.red("blessfs:"))} ${safeLine(message)}`];
+  if (hint !== undefined) lines.push(`${style.cyan("hint:")} ${safeLine(hint)}`);
+  if (withStack) lines.push(...stackLines(error));
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+/**
+ * The same as one JSON object on one line:
+ * `{"error":{"category","exitCode","message","hint","data"}}`, with `stack` when `withStack` is set.
+ */
+export function errorJson(error: unknown, withStack: boolean): string {
+  const { message, hint } = describe(error);
+  const data = error instanceof BlessfsError ? error.data : {};
+  const document = {
+    error: {
+      category: categoryOf(error),
+      exitCode: exitCodeOf(error),
+      message,
+      hint: hint ?? null,
+      data,
+      ...(withStack ? { stack: stackLines(error) } : {}),
+    },
+  };
+  return `${JSON.stringify(document)}\n`;
+}
+
+const MAX_CAUSES = 8;
+
+function stackLines(error: unknown): string[] {
+  const lines: string[] = [];
+  let current = error;
+  for (let depth = 0; depth < MAX_CAUSES && current instanceof Error; depth++) {
+    const stack = (current.stack ?? current.message).split("\n").map(safeLine);
+    lines.push(...(depth === 0 ? stack : [`caused by ${stack[0]}`, ...stack.slice(1)]));
+    current = current.cause;
+  }
+  return lines;
+}

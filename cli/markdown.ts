@@ -1,0 +1,98 @@
+/**
+ * docs/CLI.md, from the tables.
+ *
+ * @module
+ */
+import type { Command } from "./command.ts";
+import { COMMON_OPTIONS } from "./command.ts";
+import { EXIT_MEANINGS } from "./exit_codes.ts";
+import {
+  ENVIRONMENT,
+  optionMeaning,
+  optionTerm,
+  positionalMeaning,
+  PURPOSE,
+  usageOf,
+} from "./help.ts";
+import { SOURCE_FORMS } from "./source_forms.ts";
+import { sentence } from "./text.ts";
+
+/** The text of docs/CLI.md. */
+export function renderCliMarkdown(commands: readonly Command[]): string {
+  const parts = [
+    "# The command line",
+    "<!-- Made from the tables in cli/: deno run -A cli/main.ts man --format markdown > docs/CLI.md -->",
+    `blessfs ${PURPOSE}.`,
+    table(
+      ["command", "does"],
+      commands.map(({ name, summary }) => [`[${code(name)}](#${anchor(name)})`, summary]),
+    ),
+    "Results go to standard output, everything else to standard error. `-` stands for standard input or output where " +
+    "a file is meant. Options may stand before or after the command; `--` ends them.",
+    "An output is written under another name beside its own, and gets its name when it is whole. When the work fails " +
+    "or is interrupted, nothing of it stays behind. A symbolic link as output stands for the file that it names.",
+    ...commands.flatMap(commandParts),
+    "## Options of every command",
+    optionTable(COMMON_OPTIONS),
+    "## Sources",
+    "A source is written as the container tools write it. A bare path is recognised by its content.",
+    table(
+      ["written as", "is"],
+      SOURCE_FORMS.map(({ prefix, rest, meaning }) => [code(prefix + rest), meaning]),
+    ),
+    "## Sizes",
+    "Sizes are bytes, or a number with `K`, `M`, `G`, `T` or `P` (also `KiB`, `MiB`, ...), in powers of 1024: " +
+    "`131072`, `128K`, `128KiB`, `4M`, `1.5G`. A bare number is bytes.",
+    "## Exit codes",
+    table(["code", "meaning"], Object.entries(EXIT_MEANINGS)),
+    "An error is one line, `blessfs: WHAT: WHY`, and where there is a remedy a line `hint: REMEDY`. With `--json` it " +
+    'is one JSON object on standard error: `{"error":{"category","exitCode","message","hint","data"}}`, where the ' +
+    "category is `usage`, `input`, `io`, `interrupted` or `internal`.",
+    "## Environment",
+    table(["variable", "meaning"], ENVIRONMENT.map(([name, meaning]) => [code(name), meaning])),
+  ];
+  return `${parts.join("\n\n")}\n`;
+}
+
+function commandParts(command: Command): string[] {
+  const operands = command.positionals.map((spec) => [code(spec.name), positionalMeaning(spec)]);
+  return [
+    `## blessfs ${command.name}`,
+    sentence(command.summary),
+    fenced(command.examples.map(({ purpose, line }) => `# ${purpose}\n${line}`).join("\n")),
+    fenced(usageOf(command).join("\n")),
+    ...command.description ?? [],
+    ...operands.length > 0 ? [table(["operand", "meaning"], operands)] : [],
+    ...command.options.length > 0 ? [optionTable(command.options)] : [],
+  ];
+}
+
+function optionTable(options: Command["options"]): string {
+  return table(
+    ["option", "meaning"],
+    options.map((option) => [code(optionTerm(option).trim()), optionMeaning(option)]),
+  );
+}
+
+/** A table whose columns are as wide as their widest cell, as `deno fmt` wants it. */
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const cells = [head, ...rows].map((row) => row.map((cell) => cell.replaceAll("|", "\\|")));
+  const widths = head.map((_, at) => Math.max(...cells.map((row) => row[at]!.length)));
+  const line = (row: readonly string[]) =>
+    `| ${row.map((cell, at) => cell.padEnd(widths[at]!)).join(" | ")} |`;
+  const [shownHead = [], ...shownRows] = cells;
+  return [line(shownHead), line(widths.map((width) => "-".repeat(width))), ...shownRows.map(line)]
+    .join("\n");
+}
+
+function code(text: string): string {
+  return `\`${text}\``;
+}
+
+function fenced(text: string): string {
+  return `\`\`\`sh\n${text}\n\`\`\``;
+}
+
+function anchor(name: string): string {
+  return `blessfs-${name.replaceAll(" ", "-")}`;
+}

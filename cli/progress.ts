@@ -1,0 +1,203 @@
+/**
+ * Progress on standard error: a line a task that is redrawn in place on a terminal, or now and then a plain line where
+ * lines cannot be redrawn. Work that takes less than a second shows nothing.
+ *
+ * It draws from `advance` as well as from a timer, because the timer is silent while the work loops without yielding.
+ * (The npm libraries looked at draw from timers only.)
+ *
+ * @module
+ */
+import type { Progress, ProgressTask } from "../lib/progress.ts";
+import type { NoticeStream } from "./io.ts";
+import { safeLine } from "./errors_output.ts";
+import { formatClock, formatSize } from "./sizes.ts";
+
+const QUIET_MS = 1000;
+const FRAME_MS = 100;
+const PLAIN_LINE_MS = 2000;
+const MAX_LINES = 8;
+const DEFAULT_COLUMNS = 80;
+const NAME_COLUMNS = 24;
+
+/** Progress that can be taken off the screen. */
+export interface ShownProgress extends Progress {
+  /** Removes the lines, for something else to be printed; the next frame brings them back. */
+  clear(): void;
+  /** Removes the lines for good and stops the timer. */
+  close(): void;
+}
+
+/** Shows nothing. */
+export const NO_SHOWN_PROGRESS: ShownProgress = {
+  begin: () => ({ advance: () => {}, end: () => {} }),
+  clear: () => {},
+  close: () => {},
+};
+
+/** What a renderer needs. */
+export interface ProgressOptions {
+  readonly stderr: NoticeStream;
+  /** Milliseconds. */
+  readonly now: () => number;
+  /** Whether lines can be redrawn; else they are printed one after the other, and rarely. */
+  readonly canRedraw: boolean;
+}
+
+/** Makes the renderer that fits. */
+export function createProgress(options: ProgressOptions): ShownProgress {
+  return new Renderer(options);
+}
+
+interface Task {
+  readonly name: string;
+  readonly totalBytes: number | undefined;
+  readonly startMs: number;
+  doneBytes: number;
+}
+
+class Renderer implements ShownProgress {
+  readonly #options: ProgressOptions;
+  readonly #tasks = new Set<Task>();
+  /** The tasks that overlap, taken together: all since there was last no task at all. */
+  #overall = { startMs: 0, doneBytes: 0, totalBytes: 0, begun: 0 };
+  #timer: ReturnType<typeof setInterval> | undefined;
+  #nextFrameMs = 0;
+  #drawnLines = 0;
+  #closed = false;
+
+  constructor(options: ProgressOptions) {
+    this.#options = options;
+    this.#nextFrameMs = options.now() + QUIET_MS;
+  }
+
+  begin(name: string, totalBytes?: number): ProgressTask {
+    const task: Task = {
+      name: safeLine(name),
+      totalBytes,
+      startMs: this.#options.now(),
+      doneBytes: 0,
+    };
+    if (this.#tasks.size === 0) {
+      this.#overall = { startMs: task.startMs, doneBytes: 0, totalBytes: 0, begun: 0 };
+    }
+    this.#tasks.add(task);
+    this.#overall.begun++;
+    // Once one total is not known, the overall one is not either.
+    this.#overall.totalBytes += totalBytes ?? NaN;
+    this.#startTimer();
+    return {
+      advance: (bytes) => {
+        task.doneBytes += bytes;
+        this.#overall.doneBytes += bytes;
+        this.#drawWhenDue();
+      },
+      end: () => {
+        this.#tasks.delete(task);
+        this.#drawWhenDue();
+        if (this.#tasks.size === 0) this.#rest();
+      },
+    };
+  }
+
+  clear(): void {
+    if (this.#drawnLines === 0) return;
+    this.#options.stderr.write(`${cursorToFirst(this.#drawnLines)}\x1b[J`);
+    this.#drawnLines = 0;
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#rest();
+  }
+
+  /** Nothing is going on: no lines, no timer. */
+  #rest(): void {
+    this.clear();
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #startTimer(): void {
+    if (this.#timer !== undefined || this.#closed) return;
+    this.#timer = setInterval(() => this.#drawWhenDue(), FRAME_MS);
+    this.#timer.unref?.();
+  }
+
+  #drawWhenDue(): void {
+    const now = this.#options.now();
+    if (now < this.#nextFrameMs || this.#closed || this.#tasks.size === 0) return;
+    this.#nextFrameMs = now + (this.#options.canRedraw ? FRAME_MS : PLAIN_LINE_MS);
+    if (this.#options.canRedraw) this.#redraw(now);
+    else this.#printPlain(now);
+  }
+
+  #redraw(now: number): void {
+    const columns = this.#options.stderr.columns() ?? DEFAULT_COLUMNS;
+    const lines = this.#lines(now, Math.max(columns - 1, 1));
+    // Each line is cleared behind its end, and what is left of a longer frame below the last.
+    const frame = lines.map((line) => `${line}\x1b[K`).join("\n");
+    this.#options.stderr.write(`${cursorToFirst(this.#drawnLines)}${frame}\x1b[J`);
+    this.#drawnLines = lines.length;
+  }
+
+  #printPlain(now: number): void {
+    const lines = this.#lines(now, Infinity).map((line) =>
+      `blessfs: ${line.replace(/\s+/g, " ").trim()}\n`
+    );
+    this.#options.stderr.write(lines.join(""));
+  }
+
+  #lines(now: number, columns: number): string[] {
+    const shown = [...this.#tasks].slice(0, MAX_LINES);
+    const lines = shown.map((task) => taskLine(task, now, columns));
+    const hidden = this.#tasks.size - shown.length;
+    if (hidden > 0) lines.push(fit(`... and ${hidden} more`, columns));
+    if (this.#overall.begun > 1) {
+      const { totalBytes } = this.#overall;
+      const known = Number.isNaN(totalBytes) ? undefined : totalBytes;
+      lines.push(taskLine({ ...this.#overall, name: "overall", totalBytes: known }, now, columns));
+    }
+    return lines;
+  }
+}
+
+function cursorToFirst(drawnLines: number): string {
+  return drawnLines > 1 ? `\r\x1b[${drawnLines - 1}A` : "\r";
+}
+
+/**
+ * One line: `name   42%  210.0 MiB / 500.0 MiB  95.1 MiB/s  0:03 left`. Fields that do not fit are left out from the
+ * right, and what remains is cut.
+ */
+export function taskLine(task: Task, nowMs: number, columns: number): string {
+  const { doneBytes, totalBytes } = task;
+  const seconds = Math.max(nowMs - task.startMs, 1) / 1000;
+  const rate = doneBytes / seconds;
+  const fields = [fit(task.name, NAME_COLUMNS).padEnd(columns < 60 ? 0 : NAME_COLUMNS)];
+  if (totalBytes !== undefined && totalBytes > 0) {
+    fields.push(`${Math.min(Math.floor(doneBytes / totalBytes * 100), 100)}%`.padStart(4));
+    fields.push(`${formatSize(doneBytes)} / ${formatSize(totalBytes)}`);
+  } else {
+    fields.push(formatSize(doneBytes));
+  }
+  if (doneBytes > 0) {
+    fields.push(`${formatSize(rate)}/s`);
+    if (totalBytes !== undefined && totalBytes > doneBytes) {
+      fields.push(`${formatClock((totalBytes - doneBytes) / rate)} left`);
+    }
+  }
+  while (fields.length > 2 && fields.join("  ").length > columns) fields.pop();
+  return fit(fields.join("  "), columns);
+}
+
+/** Cuts a text to a width. Characters beyond ASCII are taken for two columns, which is never too few. */
+function fit(text: string, columns: number): string {
+  let used = 0;
+  let kept = "";
+  for (const character of text) {
+    used += character > "~" ? 2 : 1;
+    if (used > columns) return kept;
+    kept += character;
+  }
+  return kept;
+}

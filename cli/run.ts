@@ -1,0 +1,185 @@
+/**
+ * One run of the program, from the words of the command line to the exit code, without touching the process.
+ *
+ * @module
+ */
+import { BlessfsError, InterruptedError } from "../lib/errors.ts";
+import type { WarningSummary } from "../lib/warnings.ts";
+import type { ParsedArguments, Request } from "./arguments.ts";
+import { readCommandLine } from "./arguments.ts";
+import type { Command } from "./command.ts";
+import { errorJson, errorLines, safeLine } from "./errors_output.ts";
+import type { ExitCode } from "./exit_codes.ts";
+import { EXIT, exitCodeOf } from "./exit_codes.ts";
+import { commandHelp, mainHelp, usageLines } from "./help.ts";
+import type { CommandIo, ProcessIo } from "./io.ts";
+import type { ShownProgress } from "./progress.ts";
+import { createProgress, NO_SHOWN_PROGRESS } from "./progress.ts";
+import { formatCount } from "./sizes.ts";
+import { ClosedPipeError } from "./standard_streams.ts";
+import type { ColourChoice } from "./style.ts";
+import { isColoured, styleOf } from "./style.ts";
+import { VERSION } from "./version.ts";
+
+/** Runs a command line. Every failure is told on `io.stderr` and becomes the exit code; nothing is thrown. */
+export async function runCommandLine(
+  words: readonly string[],
+  io: ProcessIo,
+  commands: readonly Command[],
+): Promise<ExitCode> {
+  const request = readCommandLine(words, commands);
+  const run = new Run(request, io);
+  try {
+    const code = await answer(words, request, run, commands);
+    await io.stdout.flush();
+    run.end();
+    return io.signal.aborted ? exitCodeOf(io.signal.reason) : code;
+  } catch (error) {
+    return run.fail(error);
+  }
+}
+
+async function answer(
+  words: readonly string[],
+  request: Request,
+  run: Run,
+  commands: readonly Command[],
+): Promise<ExitCode> {
+  const { io } = run;
+  if (words.length === 0) {
+    io.stderr.write(usageLines(commands));
+    return EXIT.usage;
+  }
+  if (request.wantsHelp) {
+    const unknown = request.command === undefined && request.operands.length > 0;
+    if (unknown) request.arguments();
+    await io.stdout.write(
+      request.command ? commandHelp(request.command, commands) : mainHelp(commands),
+    );
+    return EXIT.done;
+  }
+  if (request.wantsVersion) {
+    await io.stdout.write(`blessfs ${VERSION}\n`);
+    return EXIT.done;
+  }
+  const args = request.arguments();
+  run.apply(args);
+  return await request.command!.run(args, run.commandIo(args)) ?? EXIT.done;
+}
+
+/** What one run keeps while it goes on: the options that all commands share, and the progress on the screen. */
+class Run {
+  readonly io: ProcessIo;
+  readonly #json: boolean;
+  readonly #colour: ColourChoice;
+  #progress: ShownProgress = NO_SHOWN_PROGRESS;
+  readonly #onAbort = () => this.#tellInterruption();
+
+  constructor(request: Request, io: ProcessIo) {
+    this.io = io;
+    this.#json = request.wantsJson;
+    this.#colour = request.colour;
+    // First in line, so that it is said before the sinks clean up.
+    io.signal.addEventListener("abort", this.#onAbort);
+  }
+
+  /** Applies the options that all commands share. */
+  apply(args: ParsedArguments): void {
+    const { stderr, env } = this.io;
+    const when = args.value("progress") ?? "auto";
+    const wanted = when === "always" ||
+      when === "auto" && stderr.isTerminal && env["TERM"] !== "dumb" && !args.flag("quiet") &&
+        !this.#json;
+    if (!wanted) return;
+    const canRedraw = stderr.isTerminal && env["TERM"] !== "dumb";
+    this.#progress = createProgress({ stderr, now: this.io.now, canRedraw });
+  }
+
+  /** What the command gets. */
+  commandIo(args: ParsedArguments): CommandIo {
+    const quiet = args.flag("quiet");
+    const { io } = this;
+    return {
+      ...io,
+      quiet,
+      json: this.#json,
+      progress: this.#progress,
+      style: styleOf(isColoured(this.#colour, io.env, io.stdout.isTerminal)),
+      warn: (warnings) => {
+        if (!quiet && !this.#json) this.#warn(warnings);
+      },
+      writeJson: async (document) =>
+        await io.stdout.write(`${JSON.stringify(document, undefined, 2)}\n`),
+    };
+  }
+
+  /** Clears the progress and stops listening. */
+  end(): void {
+    this.#progress.close();
+    this.io.signal.removeEventListener("abort", this.#onAbort);
+  }
+
+  /** Tells a failure; the exit code that it has. */
+  async fail(thrown: unknown): Promise<ExitCode> {
+    this.end();
+    const { io } = this;
+    if (io.signal.aborted) return this.#failInterrupted(io.signal.reason);
+    if (isClosedPipe(thrown)) return EXIT.done;
+    let error = thrown;
+    try {
+      await io.stdout.flush();
+    } catch (flushError) {
+      // A reader that has gone hides no failure of the work itself.
+      if (!isClosedPipe(flushError) && !(thrown instanceof BlessfsError)) error = flushError;
+    }
+    this.#tell(error);
+    return exitCodeOf(error);
+  }
+
+  #failInterrupted(reason: unknown): ExitCode {
+    // For people it has been said already, at the moment of the signal.
+    if (this.#json) this.#tell(reason);
+    return exitCodeOf(reason);
+  }
+
+  #tell(error: unknown): void {
+    const withStack = Boolean(this.io.env["BLESSFS_DEBUG"]) && this.io.env["BLESSFS_DEBUG"] !== "0";
+    this.io.stderr.write(
+      this.#json ? errorJson(error, withStack) : errorLines(error, this.#stderrStyle(), withStack),
+    );
+  }
+
+  #tellInterruption(): void {
+    this.#progress.close();
+    if (this.#json) return;
+    const reason: unknown = this.io.signal.reason;
+    const by = reason instanceof InterruptedError ? "interrupted" : "stopped";
+    this.io.stderr.write(`${this.#stderrStyle().bold("blessfs:")} ${by}, cleaning up\n`);
+  }
+
+  #warn(warnings: readonly WarningSummary[]): void {
+    const style = this.#stderrStyle();
+    this.#progress.clear();
+    for (const { message, count } of warnings) {
+      const more = count > 1 ? ` (and ${formatCount(count - 1)} more like it)` : "";
+      const label = `${style.bold("blessfs:")} ${style.yellow("warning:")}`;
+      this.io.stderr.write(`${label} ${safeLine(message)}${more}\n`);
+    }
+  }
+
+  #stderrStyle() {
+    return styleOf(isColoured(this.#colour, this.io.env, this.io.stderr.isTerminal));
+  }
+}
+
+const MAX_CAUSES = 8;
+
+/** Whether an error is, or was made by, the reader of standard output going away. */
+function isClosedPipe(error: unknown): boolean {
+  let current = error;
+  for (let depth = 0; depth < MAX_CAUSES && current instanceof Error; depth++) {
+    if (current instanceof ClosedPipeError) return true;
+    current = current.cause;
+  }
+  return false;
+}

@@ -1,0 +1,156 @@
+/**
+ * The one owner of standard output, and the other two streams. A pipe that its reader has closed is reported as a
+ * ClosedPipeError, whatever the runtime makes of it, and a slow reader never blocks the thread, so that signals are
+ * served while it is waited for.
+ *
+ * @module
+ */
+import { writeSync } from "node:fs";
+import process from "node:process";
+import { isatty } from "node:tty";
+import { ioErrorFrom, systemErrorFacts } from "../lib/io/system_error.ts";
+import type { InputStream, NoticeStream, ResultStream } from "./io.ts";
+
+const STDIN = 0;
+const STDOUT = 1;
+const STDERR = 2;
+const BUFFER_BYTES = 64 << 10;
+const MAX_STDERR_TRIES = 200;
+
+/** The reader of standard output has gone away: the work may end, and it is no failure. */
+export class ClosedPipeError extends Error {
+  override readonly name = "ClosedPipeError";
+  constructor() {
+    super("the reader of standard output has closed it");
+  }
+}
+
+/** Writes some of the bytes and tells how many. */
+export type RawWrite = (bytes: Uint8Array) => Promise<number>;
+
+/**
+ * A result stream over a raw write. Text is held back up to 64 KiB; call `flush` at the end. A write that waits for
+ * its reader is given up, with the signal's reason, when the signal is aborted.
+ */
+export function resultStream(
+  rawWrite: RawWrite,
+  isTerminal: boolean,
+  signal?: AbortSignal,
+): ResultStream {
+  const encoder = new TextEncoder();
+  const buffer = new Uint8Array(BUFFER_BYTES);
+  let heldBytes = 0;
+
+  async function writeAll(bytes: Uint8Array): Promise<void> {
+    let done = 0;
+    let waitMs = 1;
+    while (done < bytes.length) {
+      try {
+        done += await untilAborted(rawWrite(bytes.subarray(done)), signal);
+        waitMs = 1;
+      } catch (cause) {
+        if (signal?.aborted) throw signal.reason;
+        const code = systemErrorFacts(cause)?.code;
+        if (code === "EPIPE" || code === "ECONNRESET") throw new ClosedPipeError();
+        if (code !== "EAGAIN") throw ioErrorFrom("standard output", "cannot be written", cause);
+        await new Promise((resolve) => setTimeout(resolve, waitMs));
+        waitMs = Math.min(waitMs * 2, 50);
+      }
+    }
+  }
+
+  async function flush(): Promise<void> {
+    const held = buffer.slice(0, heldBytes);
+    heldBytes = 0;
+    await writeAll(held);
+  }
+
+  function hold(bytes: Uint8Array): void {
+    buffer.set(bytes, heldBytes);
+    heldBytes += bytes.length;
+  }
+
+  async function writeThrough(bytes: Uint8Array): Promise<void> {
+    await flush();
+    await writeAll(bytes);
+  }
+
+  async function flushAndHold(bytes: Uint8Array): Promise<void> {
+    await flush();
+    hold(bytes);
+  }
+
+  return {
+    isTerminal,
+    flush,
+    writeThrough,
+    write(data) {
+      const bytes = typeof data === "string" ? encoder.encode(data) : data;
+      if (bytes.length > BUFFER_BYTES) return writeThrough(bytes);
+      if (bytes.length > BUFFER_BYTES - heldBytes) return flushAndHold(bytes);
+      return hold(bytes);
+    },
+  };
+}
+
+/** The outcome of the work, or a rejection as soon as the signal is aborted. */
+function untilAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work;
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason);
+    if (signal.aborted) onAbort();
+    signal.addEventListener("abort", onAbort);
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}
+
+/** Standard output of this process; its writes end when the signal is aborted. */
+export function standardOutput(signal: AbortSignal): ResultStream {
+  return resultStream(rawStandardOutput(), isatty(STDOUT), signal);
+}
+
+/**
+ * Deno's own call is the only one there that does not block the event loop while a pipe is full; in Bun and Node the
+ * stream's is.
+ */
+function rawStandardOutput(): RawWrite {
+  const runtime = (globalThis as { Deno?: { stdout: { write: RawWrite } } }).Deno;
+  if (runtime !== undefined) return (bytes) => runtime.stdout.write(bytes);
+  const stream = process.stdout;
+  // The callback has the error; without a listener the event would be thrown too.
+  stream.on("error", () => {});
+  return (bytes) =>
+    new Promise((resolve, reject) => {
+      stream.write(bytes, (error) => error ? reject(error) : resolve(bytes.length));
+    });
+}
+
+/** Standard error of this process. Written in the calling turn, so that nothing is lost when the process ends. */
+export function standardError(): NoticeStream {
+  return {
+    isTerminal: isatty(STDERR),
+    columns: () => process.stderr.columns || undefined,
+    write(text) {
+      const bytes = new TextEncoder().encode(text);
+      let done = 0;
+      for (let tries = 0; done < bytes.length && tries < MAX_STDERR_TRIES; tries++) {
+        try {
+          done += writeSync(STDERR, bytes, done);
+        } catch (error) {
+          if (systemErrorFacts(error)?.code !== "EAGAIN") return;
+          Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+        }
+      }
+    },
+  };
+}
+
+/** Standard input of this process; not touched before its bytes are asked for. */
+export function standardInput(): InputStream {
+  return {
+    isTerminal: isatty(STDIN),
+    async *chunks() {
+      for await (const chunk of process.stdin) yield chunk as Uint8Array;
+    },
+  };
+}

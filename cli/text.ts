@@ -1,0 +1,57 @@
+/**
+ * Laying out text in columns.
+ *
+ * @module
+ */
+
+/** Breaks text into lines of at most `columns`; a word that is longer stands alone. */
+export function wrap(text: string, columns: number): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(/\s+/)) {
+    if (line !== "" && line.length + 1 + word.length > columns) {
+      lines.push(line);
+      line = word;
+    } else {
+      line = line === "" ? word : `${line} ${word}`;
+    }
+  }
+  if (line !== "") lines.push(line);
+  return lines;
+}
+
+/** A paragraph, indented. */
+export function paragraph(text: string, columns: number, indent = 0): string[] {
+  return wrap(text, columns - indent).map((line) => " ".repeat(indent) + line);
+}
+
+/**
+ * Two columns: terms, and what they mean, wrapped. A term that is too wide stands on a line of its own.
+ *
+ * @param termColumns where the second column begins, counted from the indent
+ */
+export function definitions(
+  entries: readonly (readonly [term: string, meaning: string])[],
+  columns: number,
+  indent = 2,
+  termColumns = Math.min(Math.max(...entries.map(([term]) => term.length)) + 2, 28),
+): string[] {
+  const margin = " ".repeat(indent);
+  return entries.flatMap(([term, meaning]) => {
+    const lines = wrap(meaning, columns - indent - termColumns);
+    const rest = lines.map((line) => margin + " ".repeat(termColumns) + line);
+    if (term.length + 2 > termColumns) return [margin + term, ...rest];
+    return [(margin + term.padEnd(termColumns) + (lines[0] ?? "")).trimEnd(), ...rest.slice(1)];
+  });
+}
+
+/** Label and value lines with the values in one column. */
+export function aligned(entries: readonly (readonly [label: string, value: string])[]): string {
+  const columns = Math.max(...entries.map(([label]) => label.length)) + 2;
+  return entries.map(([label, value]) => `${label.padEnd(columns)}${value}\n`).join("");
+}
+
+/** A summary as a sentence. */
+export function sentence(summary: string): string {
+  return `${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`;
+}
