@@ -1,0 +1,68 @@
+/**
+ * Bounds on what layers may make of a tree, so that no input takes unbounded time or memory.
+ *
+ * @module
+ */
+import { InputError } from "../errors.ts";
+
+/** Bounds on one tree; each is the largest value that is still accepted. */
+export interface TreeLimits {
+  /** Entries of all layers together, plus the directories that they imply. */
+  readonly maxNodeCount: number;
+  /** Directories on the way from the root to a name, that name included. */
+  readonly maxPathDepth: number;
+  /** Symlinks followed while one path is resolved. */
+  readonly maxSymlinkHopCount: number;
+  /** Path components walked because of symlinks, for all layers together. */
+  readonly maxSymlinkStepCount: number;
+  /** Names in one directory. */
+  readonly maxChildCount: number;
+}
+
+/** The defaults. Real images stay far below every one of them. */
+export const DEFAULT_TREE_LIMITS: TreeLimits = {
+  maxNodeCount: 2_000_000,
+  maxPathDepth: 1024,
+  maxSymlinkHopCount: 255,
+  maxSymlinkStepCount: 50_000_000,
+  maxChildCount: 1_000_000,
+};
+
+/** The longest name that a directory entry of ext4 can hold. */
+export const MAX_NAME_SIZE_BYTES = 255;
+
+/** The longest symlink target: one block less the NUL that the kernel puts behind it. */
+export const MAX_SYMLINK_TARGET_SIZE_BYTES = 4095;
+
+/** Counts what is bounded for a tree as a whole. */
+export class TreeBudget {
+  readonly limits: TreeLimits;
+  #nodeCount = 0;
+  #symlinkStepCount = 0;
+
+  constructor(limits: Partial<TreeLimits> = {}) {
+    this.limits = { ...DEFAULT_TREE_LIMITS, ...limits };
+  }
+
+  /** Counts one entry or one implied directory; `what` is called for the message only. */
+  countNode(what: () => string): void {
+    if (++this.#nodeCount > this.limits.maxNodeCount) {
+      throw new InputError(
+        what(),
+        `the layers have more than ${this.limits.maxNodeCount} entries and implied directories`,
+      );
+    }
+  }
+
+  /** Counts path components that a symlink puts in front of the rest of a path. */
+  countSymlinkSteps(stepCount: number, what: () => string): void {
+    this.#symlinkStepCount += stepCount;
+    if (this.#symlinkStepCount > this.limits.maxSymlinkStepCount) {
+      throw new InputError(
+        what(),
+        `the layers' paths lead through symlinks for more than ` +
+          `${this.limits.maxSymlinkStepCount} components in all`,
+      );
+    }
+  }
+}

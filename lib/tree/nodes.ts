@@ -1,0 +1,168 @@
+/**
+ * Nodes of the tree as one layer entry describes them.
+ *
+ * @module
+ */
+import { displayName } from "../bytes/byte_string.ts";
+import { InputError, invariant } from "../errors.ts";
+import type { RandomReader } from "../io/random_reader.ts";
+import type {
+  DirectoryNode,
+  NodeAttributes,
+  NodeOrigin,
+  SpecialNode,
+  TreeNode,
+  Xattr,
+} from "../model/node.ts";
+import type { Payload, PayloadIndex } from "../model/payload.ts";
+import type { TarEntry } from "../tar/entry.ts";
+import type { Warnings } from "../warnings.ts";
+import { MAX_SYMLINK_TARGET_SIZE_BYTES } from "./limits.ts";
+
+/** A moment as ext4 stores it: whole seconds and the nanoseconds after them. */
+export interface NodeTime {
+  readonly seconds: number;
+  readonly nanoseconds: number;
+}
+
+/** Attributes of directories that no entry describes: 0755 0:0 and the given time. */
+export function impliedDirectoryAttributes(time: NodeTime): NodeAttributes {
+  return {
+    mode: 0o755,
+    uid: 0,
+    gid: 0,
+    mtimeSeconds: time.seconds,
+    mtimeNanoseconds: time.nanoseconds,
+    xattrs: [],
+  };
+}
+
+/** A directory without children. */
+export function emptyDirectory(attributes: NodeAttributes, origin: NodeOrigin): DirectoryNode {
+  return { kind: "directory", attributes, origin, children: new Map() };
+}
+
+/** True for the node by which overlayfs says that a name does not exist. */
+export function isWhiteoutDevice(node: TreeNode): node is SpecialNode {
+  return node.kind === "characterDevice" && node.deviceMajor === 0 && node.deviceMinor === 0;
+}
+
+/** What {@link attributesOf} needs to say of an entry that something of it was dropped. */
+export interface EntryContext {
+  readonly warnings: Warnings;
+  readonly describe: (entry: TarEntry) => string;
+}
+
+/**
+ * The attributes that an entry gives its inode: mode bits above 07777 cut off, xattrs in byte order (of a name
+ * that comes twice, the later value), and without those that the kernel allows on other kinds of files only.
+ */
+export function attributesOf(entry: TarEntry, context: EntryContext): NodeAttributes {
+  return {
+    mode: entry.mode & 0o7777,
+    uid: entry.uid,
+    gid: entry.gid,
+    mtimeSeconds: entry.mtimeSeconds,
+    mtimeNanoseconds: entry.mtimeNanoseconds,
+    xattrs: entry.xattrs.length === 0 ? NO_XATTRS : xattrsOf(entry, context),
+  };
+}
+
+/**
+ * The node that an entry describes; hard links describe none.
+ *
+ * @throws InputError for a symlink whose target is empty or longer than 4095 bytes
+ */
+export function nodeOf(
+  entry: TarEntry,
+  origin: NodeOrigin,
+  store: RandomReader,
+  context: EntryContext,
+): TreeNode {
+  invariant(entry.kind !== "hardlink", "a hard link is a name of a node, not a node");
+  const attributes = attributesOf(entry, context);
+  switch (entry.kind) {
+    case "directory":
+      return emptyDirectory(attributes, origin);
+    case "file":
+      invariant(entry.payload, "a file entry has a payload");
+      return { kind: "file", attributes, origin, payload: payloadOf(entry.payload, store) };
+    case "symlink":
+      checkSymlinkTarget(entry, context);
+      return {
+        kind: "symlink",
+        attributes: { ...attributes, mode: SYMLINK_MODE },
+        origin,
+        target: entry.linkTarget,
+      };
+    case "fifo":
+      return { kind: "fifo", attributes, origin, deviceMajor: 0, deviceMinor: 0 };
+    default: {
+      const { kind, deviceMajor, deviceMinor } = entry;
+      return { kind, attributes, origin, deviceMajor, deviceMinor };
+    }
+  }
+}
+
+/** On Linux all symlinks have this mode, whatever a tar says. */
+const SYMLINK_MODE = 0o777;
+
+const NO_XATTRS: readonly Xattr[] = [];
+
+function payloadOf(index: PayloadIndex, store: RandomReader): Payload {
+  const { sizeBytes, segments, dataRuns, contentHash } = index;
+  return { sizeBytes, segments, dataRuns, contentHash, store };
+}
+
+function checkSymlinkTarget(entry: TarEntry, context: EntryContext): void {
+  const target = entry.linkTarget;
+  if (target === "") throw new InputError(context.describe(entry), "the symlink has no target");
+  if (target.length > MAX_SYMLINK_TARGET_SIZE_BYTES) {
+    throw new InputError(
+      context.describe(entry),
+      `the symlink's target has ${target.length} bytes; ` +
+        `ext4 allows ${MAX_SYMLINK_TARGET_SIZE_BYTES}`,
+    );
+  }
+  if (target.includes("\0")) {
+    throw new InputError(context.describe(entry), "the symlink's target holds a NUL byte");
+  }
+}
+
+function xattrsOf(entry: TarEntry, context: EntryContext): readonly Xattr[] {
+  const kept: Xattr[] = [];
+  for (const xattr of entry.xattrs) {
+    const reason = refusalOf(xattr.name, entry.kind);
+    if (reason === undefined) kept.push(xattr);
+    else {
+      context.warnings.add(
+        "unsupportedXattr",
+        context.describe(entry),
+        `xattr ${displayName(xattr.name)} dropped: ${reason}`,
+      );
+    }
+  }
+  return sortXattrs(kept);
+}
+
+/** In byte order of the names; of equal names the last one stays. Sorted input is returned as it is. */
+export function sortXattrs(xattrs: readonly Xattr[]): readonly Xattr[] {
+  let sorted = true;
+  for (let i = 1; i < xattrs.length; i++) {
+    if (xattrs[i - 1]!.name >= xattrs[i]!.name) sorted = false;
+  }
+  if (sorted) return xattrs;
+  const byName = new Map(xattrs.map((xattr) => [xattr.name, xattr]));
+  return [...byName.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** Why the kernel would not let such a file have the xattr; undefined when it does (xattr(7), acl(5)). */
+function refusalOf(name: string, kind: TarEntry["kind"]): string | undefined {
+  if (kind === "directory") return undefined;
+  if (name === "system.posix_acl_default") return "only directories have a default ACL";
+  if (kind === "symlink" && name === "system.posix_acl_access") return "symlinks have no ACL";
+  if (kind !== "file" && name.startsWith("user.")) {
+    return "only files and directories have user.* attributes";
+  }
+  return undefined;
+}

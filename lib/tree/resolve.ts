@@ -1,0 +1,128 @@
+/**
+ * From a path to a directory of the tree, the way the kernel would walk it with the tree as its root.
+ *
+ * @module
+ */
+import { type ByteString, displayName } from "../bytes/byte_string.ts";
+import { InputError } from "../errors.ts";
+import type { DirectoryNode, SymlinkNode, TreeNode } from "../model/node.ts";
+import type { TreeBudget } from "./limits.ts";
+
+/** What a walk does where the tree has no directory to go on. */
+export interface WalkRules {
+  /**
+   * Called where `parent` has no directory or symlink of that name, but `found` or nothing.
+   * Returns the directory to go on in, or undefined to give the walk up.
+   */
+  readonly onGap: (
+    parent: DirectoryNode,
+    name: ByteString,
+    found: TreeNode | undefined,
+  ) => DirectoryNode | undefined;
+  /** Called before a symlink is followed; false gives the walk up. */
+  readonly onSymlink: (parent: DirectoryNode, name: ByteString, symlink: SymlinkNode) => boolean;
+  /** True when a path that breaks a limit is no error but leads nowhere. */
+  readonly isLenient?: boolean;
+}
+
+/** Walks paths of one tree. Symlinks are followed inside the tree: `/` is its root, and so is the `..` of its root. */
+export class PathWalker {
+  readonly #root: DirectoryNode;
+  readonly #budget: TreeBudget;
+
+  constructor(root: DirectoryNode, budget: TreeBudget) {
+    this.#root = root;
+    this.#budget = budget;
+  }
+
+  /**
+   * The directory that the first `count` names lead to; symlinks among them are followed, the last one too.
+   *
+   * @param what names the entry in messages; called only for those
+   * @returns undefined when one of the rules gave the walk up
+   * @throws InputError for more symlinks, steps or depth than the limits allow
+   */
+  walk(
+    names: readonly ByteString[],
+    count: number,
+    rules: WalkRules,
+    what: () => string,
+  ): DirectoryNode | undefined {
+    const trail = [this.#root];
+    for (let i = 0; i < count; i++) {
+      const child = trail[i]!.children.get(names[i]!);
+      if (child === undefined || child.kind !== "directory") {
+        return this.#walkSlowly(trail, names.slice(i, count), rules, what);
+      }
+      if (!this.#enter(trail, child, rules, what)) return undefined;
+    }
+    return trail[count];
+  }
+
+  /** Goes on from the end of the trail (the directories from the root on), with symlinks and gaps on the way. */
+  #walkSlowly(
+    trail: DirectoryNode[],
+    names: readonly ByteString[],
+    rules: WalkRules,
+    what: () => string,
+  ): DirectoryNode | undefined {
+    const pending = names.toReversed();
+    let hopCount = 0;
+    for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
+      if (name === "" || name === ".") continue;
+      if (name === "..") {
+        if (trail.length > 1) trail.pop();
+        continue;
+      }
+      const directory = trail.at(-1)!;
+      const child = directory.children.get(name);
+      if (child?.kind === "symlink") {
+        if (!this.#mayHop(++hopCount, name, rules, what)) return undefined;
+        if (!rules.onSymlink(directory, name, child)) return undefined;
+        this.#follow(child, trail, pending, what);
+        continue;
+      }
+      const next = child?.kind === "directory" ? child : rules.onGap(directory, name, child);
+      if (!next || !this.#enter(trail, next, rules, what)) return undefined;
+    }
+    return trail.at(-1);
+  }
+
+  /** Puts the symlink's target in front of the names that are still to walk. */
+  #follow(
+    symlink: SymlinkNode,
+    trail: DirectoryNode[],
+    pending: ByteString[],
+    what: () => string,
+  ): void {
+    const steps = symlink.target.split("/");
+    this.#budget.countSymlinkSteps(steps.length, what);
+    if (symlink.target.startsWith("/")) trail.length = 1;
+    for (let i = steps.length - 1; i >= 0; i--) pending.push(steps[i]!);
+  }
+
+  /** The trail is as long as the path of a name in its last directory. */
+  #enter(
+    trail: DirectoryNode[],
+    directory: DirectoryNode,
+    rules: WalkRules,
+    what: () => string,
+  ): boolean {
+    trail.push(directory);
+    const { maxPathDepth } = this.#budget.limits;
+    if (trail.length <= maxPathDepth) return true;
+    if (rules.isLenient) return false;
+    throw new InputError(what(), `the path is more than ${maxPathDepth} names deep`);
+  }
+
+  #mayHop(hopCount: number, name: ByteString, rules: WalkRules, what: () => string): boolean {
+    const { maxSymlinkHopCount } = this.#budget.limits;
+    if (hopCount <= maxSymlinkHopCount) return true;
+    if (rules.isLenient) return false;
+    throw new InputError(
+      what(),
+      `the path leads through more than ${maxSymlinkHopCount} symlinks, ` +
+        `the last one ${displayName(name)}: a loop?`,
+    );
+  }
+}

@@ -1,0 +1,107 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { InputError } from "../../lib/errors.ts";
+import { applyLayer } from "../../lib/tree/apply.ts";
+import { emptyTree } from "../../lib/tree/build.ts";
+import { LayerChanges, TreeIndex } from "../../lib/tree/changes.ts";
+import type { ApplyContext } from "../../lib/tree/layer.ts";
+import { TreeBudget } from "../../lib/tree/limits.ts";
+import { impliedDirectoryAttributes } from "../../lib/tree/nodes.ts";
+import { Warnings } from "../../lib/warnings.ts";
+import type { SimpleEntry } from "../tar/build.ts";
+import { describeTree } from "./describe.ts";
+import { DEFAULT_TIME, layerOf } from "./layers.ts";
+
+function contextOf(more: Partial<ApplyContext> = {}): ApplyContext {
+  return {
+    tree: emptyTree(DEFAULT_TIME),
+    layerIndex: 0,
+    budget: new TreeBudget(),
+    warnings: new Warnings(),
+    impliedAttributes: impliedDirectoryAttributes(DEFAULT_TIME),
+    ...more,
+  };
+}
+
+function pathsAfter(context: ApplyContext, entries: readonly SimpleEntry[]): string[] {
+  applyLayer(layerOf(entries), context);
+  return Object.keys(describeTree(context.tree));
+}
+
+Deno.test("applyLayer changes the tree in place, layer by layer", () => {
+  const context = contextOf();
+  assertEquals(pathsAfter(context, [{ path: "a" }, { path: "b" }]), ["/", "/a", "/b"]);
+  const next = { ...context, layerIndex: 1 };
+  assertEquals(pathsAfter(next, [{ path: ".wh.a" }, { path: "c" }]), ["/", "/b", "/c"]);
+});
+
+Deno.test("applyLayer tells the same tree with and without notes for layered mode", () => {
+  const layers: SimpleEntry[][] = [
+    [{ path: "d/x" }, { path: "s", link: "d" }, { path: "h", kind: "hardlink", link: "d/x" }],
+    [{ path: "s/y" }, { path: "s/.wh.x" }, { path: ".wh..wh..opq" }, { path: "d/z" }],
+  ];
+  const index = new TreeIndex();
+  const plain = contextOf();
+  const noted = contextOf();
+  layers.forEach((entries, layerIndex) => {
+    applyLayer(layerOf(entries), { ...plain, layerIndex });
+    const changes = new LayerChanges(index, layerIndex);
+    applyLayer(layerOf(entries), { ...noted, layerIndex, changes });
+  });
+  assertEquals(describeTree(noted.tree), describeTree(plain.tree));
+});
+
+Deno.test("applyLayer shares attributes of directories that no entry describes", () => {
+  const context = contextOf();
+  applyLayer(layerOf([{ path: "p/q/f" }]), context);
+  const parent = context.tree.root.children.get("p");
+  assert(parent?.attributes === context.impliedAttributes);
+});
+
+Deno.test("applyLayer places a forward link only when its layer ends", () => {
+  const context = contextOf();
+  applyLayer(layerOf([{ path: "a", data: "old" }, { path: "b", data: "old" }]), context);
+  const entries: SimpleEntry[] = [
+    { path: "b", kind: "hardlink", link: "n/a" },
+    { path: "c", kind: "hardlink", link: "b" },
+    { path: "n/a", data: "new" },
+  ];
+  applyLayer(layerOf(entries), { ...context, layerIndex: 1 });
+  const { "/b": b, "/c": c } = describeTree(context.tree);
+  assertEquals([b?.data, b?.firstName, b?.linkCount], ["new", "/b", 3]);
+  assertEquals(c?.firstName, "/b");
+});
+
+Deno.test("applyLayer lets a path lead through the name of a forward link, as a directory", () => {
+  const context = contextOf();
+  const entries: SimpleEntry[] = [
+    { path: "b", kind: "hardlink", link: "later" },
+    { path: "b/x" },
+    { path: "later" },
+  ];
+  assertEquals(pathsAfter(context, entries), ["/", "/b", "/b/x", "/later"]);
+  assertEquals(context.warnings.list().map(({ kind }) => kind), ["replacedParent"]);
+});
+
+Deno.test("applyLayer makes no directory with a whiteout's name, not even behind a symlink", () => {
+  const entries = [{ path: "s", link: "/.wh.d/e" }, { path: "s/f" }];
+  assertThrows(() => applyLayer(layerOf(entries), contextOf()), InputError, ".wh.d");
+  assertEquals(pathsAfter(contextOf(), [{ path: "s", link: "/.wh.d/e" }]), ["/", "/s"]);
+  applyLayer(layerOf(entries, "plain", false), contextOf());
+});
+
+Deno.test("applyLayer makes no directory with too long a name behind a symlink", () => {
+  const entries = [{ path: "s", link: "n".repeat(256) }, { path: "s/f" }];
+  assertThrows(() => applyLayer(layerOf(entries), contextOf()), InputError, "ext4 allows 255");
+});
+
+Deno.test("applyLayer under strict warnings stops at the first thing that is dropped or changed", () => {
+  const context = contextOf({ warnings: new Warnings(true) });
+  const error = assertThrows(
+    () => applyLayer(layerOf([{ path: "a" }, { path: "../b" }]), context),
+    InputError,
+  );
+  assertEquals(
+    error.message,
+    "../b in layer at offset 512: the path ../b was taken as b",
+  );
+});

@@ -1,0 +1,102 @@
+import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
+import { InputError } from "../../lib/errors.ts";
+import type { DirectoryNode } from "../../lib/model/node.ts";
+import { buildTree } from "../../lib/tree/build.ts";
+import { TreeBudget, type TreeLimits } from "../../lib/tree/limits.ts";
+import { PathWalker, type WalkRules } from "../../lib/tree/resolve.ts";
+import type { SimpleEntry } from "../tar/build.ts";
+import { layersOf, treeOptions } from "./layers.ts";
+
+const RULES: WalkRules = { onGap: () => undefined, onSymlink: () => true };
+const what = () => "entry";
+
+function rootOf(...entries: SimpleEntry[]): DirectoryNode {
+  return buildTree(layersOf([entries]), treeOptions()).root;
+}
+
+function walk(
+  root: DirectoryNode,
+  path: string,
+  rules = RULES,
+  limits: Partial<TreeLimits> = {},
+): DirectoryNode | undefined {
+  const names = path.split("/");
+  return new PathWalker(root, new TreeBudget(limits)).walk(names, names.length, rules, what);
+}
+
+Deno.test("PathWalker walks directories and symlinks, and stays in the root", () => {
+  const root = rootOf(
+    { path: "a/b/c/" },
+    { path: "relative", link: "a/b" },
+    { path: "a/absolute", link: "/a//./b/" },
+    { path: "a/b/up", link: "../../../../a/b/c" },
+    { path: "a/top", link: "/.." },
+    { path: "chain", link: "a/top/relative" },
+  );
+  const directory = walk(root, "a/b/c")!;
+  assertEquals(directory.kind, "directory");
+  for (const path of ["relative/c", "a/absolute/c", "a/b/up", "chain/c", "a/top/a/b/c"]) {
+    assertStrictEquals(walk(root, path), directory, path);
+  }
+  assertStrictEquals(walk(root, "a/top"), root);
+});
+
+Deno.test("PathWalker walks the first names only, as many as it is told", () => {
+  const root = rootOf({ path: "a/b/" });
+  const walker = new PathWalker(root, new TreeBudget());
+  assertStrictEquals(walker.walk(["a", "b"], 0, RULES, what), root);
+  assertStrictEquals(walker.walk(["a", "b"], 1, RULES, what), root.children.get("a"));
+});
+
+Deno.test("PathWalker asks what to do at a gap, with what is there instead of a directory", () => {
+  const root = rootOf({ path: "d/file" }, { path: "s", link: "d/new/file" });
+  const gaps: string[] = [];
+  const rules: WalkRules = {
+    ...RULES,
+    onGap: (parent, name, found) => {
+      gaps.push(`${name}: ${found?.kind}`);
+      return name === "new" ? parent : undefined;
+    },
+  };
+  assertEquals(walk(root, "s/x", rules), undefined);
+  assertEquals(gaps, ["new: undefined", "file: file"]);
+});
+
+Deno.test("PathWalker gives up where a rule does not follow a symlink", () => {
+  const root = rootOf({ path: "d/e/" }, { path: "d/s", link: "e" });
+  const seen: string[] = [];
+  const rules: WalkRules = {
+    ...RULES,
+    onSymlink: (parent, name, symlink) => {
+      assertStrictEquals(parent, root.children.get("d"));
+      seen.push(`${name} -> ${symlink.target}`);
+      return false;
+    },
+  };
+  assertEquals(walk(root, "d/s", rules), undefined);
+  assertEquals(seen, ["s -> e"]);
+});
+
+Deno.test("PathWalker refuses loops and depth, or leads nowhere when it is lenient", () => {
+  const root = rootOf(
+    { path: "a", link: "b" },
+    { path: "b", link: "./a" },
+    { path: "self", link: "self/self" },
+    { path: "d/d/d/" },
+    { path: "r", link: "." },
+  );
+  const lenient = { ...RULES, isLenient: true };
+  const cases: [string, Partial<TreeLimits>][] = [
+    ["a", {}],
+    ["self", {}],
+    ["d/d/d", { maxPathDepth: 3 }],
+    ["r/d/d/d", { maxPathDepth: 3 }],
+    ["r/r", { maxSymlinkHopCount: 1 }],
+  ];
+  for (const [path, limits] of cases) {
+    assertThrows(() => walk(root, path, RULES, limits), InputError, "entry: the path");
+    assertEquals(walk(root, path, lenient, limits), undefined, path);
+  }
+  assertEquals(walk(root, "d/d/d", RULES, { maxPathDepth: 4 })?.kind, "directory");
+  assertEquals(walk(root, "r", RULES, { maxSymlinkHopCount: 1 })?.kind, "directory");
+});
