@@ -49,6 +49,14 @@ Deno.test("setBits sets just the bits it is told to", () => {
   ));
 });
 
+Deno.test("setBits fills a whole bitmap, and nothing", () => {
+  const bitmap = new Uint8Array(3);
+  setBits(bitmap, 24, 0);
+  assertEquals(countBits(bitmap, 24), 0);
+  setBits(bitmap, 0, 24);
+  assertEquals(bitmap, Uint8Array.of(255, 255, 255));
+});
+
 Deno.test("countBits counts the bits before its end", () => {
   fc.assert(fc.property(fc.uint8Array({ maxLength: 40 }), fc.nat(320), (bitmap, end) => {
     const bitCount = Math.min(end, bitmap.length * 8);

@@ -168,6 +168,13 @@ Deno.test("encodeDirectoryEntry refuses what does not fit", () => {
   }
 });
 
+Deno.test("the longest name fits, in a record that it just fills", () => {
+  const block = new Uint8Array(1024);
+  const entry = { inodeNumber: 12, recordLength: 264, name: "\xff".repeat(255), fileType: 1 };
+  encodeDirectoryEntry(block, 0, entry);
+  assertEquals(decodeDirectoryEntries(block, { start: 0, end: 264, what: "block" }), [entry]);
+});
+
 /** A block of one file "abc" and free room, with a checksum. */
 function smallBlock(): Uint8Array<ArrayBuffer> {
   const block = new Uint8Array(1024);

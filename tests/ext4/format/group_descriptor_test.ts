@@ -54,6 +54,27 @@ Deno.test("groupDescriptorChecksum covers the group's number and leaves its own 
   assertEquals(groupDescriptorChecksum(bytes, { groupIndex: 0, seed: 0x94361cb2 }), checksum);
 });
 
+Deno.test("low and high halves of a descriptor are where struct ext4_group_desc has them", () => {
+  const bytes = encodeGroupDescriptor({
+    blockBitmapBlock: 0xa1a2_01020304,
+    inodeBitmapBlock: 0xb1b2_05060708,
+    inodeTableBlock: 0xc1c2_090a0b0c,
+    freeBlocksCount: 0xd1d2_0d0e,
+    freeInodesCount: 0xe1e2_0f10,
+    usedDirectoriesCount: 0xf1f2_1112,
+    flags: 0x1314,
+    blockBitmapChecksum: 0xa3a4_1516,
+    inodeBitmapChecksum: 0xb3b4_1718,
+    itableUnusedCount: 0xc3c4_191a,
+  }, { groupIndex: 0, sizeBytes: 64, seed: undefined });
+  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  assertEquals(
+    hex,
+    "04030201080706050c0b0a090e0d100f12111413" + "00000000" + "161518171a19" + "0000" +
+      "a2a10000b2b10000c2c10000d2d1e2e1f2f1c4c3" + "00000000" + "a4a3b4b3" + "00000000",
+  );
+});
+
 const DESCRIPTOR = {
   blockBitmapBlock: fc.nat(2 ** 31 - 1),
   inodeBitmapBlock: fc.nat(2 ** 31 - 1),

@@ -121,6 +121,21 @@ Deno.test("a slot of 128 bytes keeps the low half of the checksum and no extra f
   assertThrows(() => encodeInode(late, slot, { inodeNumber: 3, seed: 9 }), Error, "i_extra_isize");
 });
 
+Deno.test("a slot with just 4 extra bytes has the whole checksum", () => {
+  const slot = new Uint8Array(256);
+  encodeInode({ ...defaultInode(), extraSizeBytes: 4 }, slot, { inodeNumber: 12, seed: 1 });
+  assert(storedInodeChecksum(slot) > 0xffff);
+  assertEquals(storedInodeChecksum(slot), inodeChecksum(slot, { inodeNumber: 12, seed: 1 }));
+});
+
+Deno.test("defaultInode is zero but for its extra size", () => {
+  const slot = new Uint8Array(256).fill(0xaa);
+  encodeInode(defaultInode(), slot, { inodeNumber: 12, seed: undefined });
+  const expected = new Uint8Array(256);
+  expected[0x80] = 32;
+  assertEquals(slot, expected);
+});
+
 Deno.test("fields past i_extra_isize are refused when set and read as zero", () => {
   const slot = new Uint8Array(256);
   const small = { ...defaultInode(), extraSizeBytes: 4 };

@@ -74,6 +74,32 @@ Deno.test("encodeJournalSuperblock fills in the checksum exactly with CSUM_V2 or
   assertEquals(plain.subarray(0x50), new Uint8Array(1024 - 0x50));
 });
 
+Deno.test("fields of a journal superblock are where struct journal_superblock_s has them", () => {
+  const bytes = encodeJournalSuperblock({
+    blockSizeBytes: 1,
+    blockCount: 2,
+    firstBlock: 3,
+    sequence: 4,
+    startBlock: 5,
+    errorNumber: 6,
+    featureCompat: 7,
+    featureIncompat: 1,
+    featureRoCompat: 9,
+    uuid: new Uint8Array(16).fill(10),
+    userCount: 11,
+    dynamicSuperblock: 12,
+    transactionBlocksMax: 13,
+    transactionDataBlocksMax: 14,
+    checksumType: 15,
+    fastCommitBlocks: 16,
+    headBlock: 17,
+  });
+  const words = Array.from({ length: 24 }, (_, i) => new DataView(bytes.buffer).getUint32(4 * i));
+  const uuid = Array(4).fill(0x0a0a0a0a);
+  const head = [0xc03b3998, 4, 0, 1, 2, 3, 4, 5, 6, 7, 1, 9, ...uuid, 11, 12, 13, 14];
+  assertEquals(words, [...head, 15 * 2 ** 24, 16, 17, 0]);
+});
+
 Deno.test("every field of a journal superblock survives a round trip", () => {
   const numbers = {
     blockSizeBytes: 4096,

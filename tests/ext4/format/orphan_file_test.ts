@@ -35,6 +35,7 @@ Deno.test("decodeOrphanBlock gives the inodes and refuses blocks of another kind
   const block = new Uint8Array(1024);
   encodeOrphanBlock(block, [12, 0, 99]);
   assertEquals(decodeOrphanBlock(block, "block"), [12, 99]);
+  assertEquals(block.subarray(1016), Uint8Array.of(0x04, 0xca, 0x10, 0x0b, 0, 0, 0, 0));
   block[1016] = 0;
   assertThrows(() => decodeOrphanBlock(block, "block"), InputError, "magic number");
 });

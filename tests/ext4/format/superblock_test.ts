@@ -53,6 +53,32 @@ Deno.test("decodeSuperblock reads what dumpe2fs says", () => {
   assertEquals(superblock.journalBlocks[16], 1024 * 1024);
 });
 
+Deno.test("the high parts that debugfs cannot set are where struct ext4_super_block has them", () => {
+  const bytes = encodeSuperblock({
+    ...defaultSuperblock(),
+    reservedUid: 0x1_0002,
+    reservedGid: 0x3_0004,
+    writeTime: 5 * 2 ** 32,
+    mountTime: 6 * 2 ** 32,
+    mkfsTime: 7 * 2 ** 32,
+    lastCheckTime: 8 * 2 ** 32,
+    firstErrorTime: 9 * 2 ** 32,
+    lastErrorTime: 10 * 2 ** 32,
+    firstErrorCode: 11,
+    lastErrorCode: 12,
+    encoding: 0x0d0e,
+    encodingFlags: 0x0f10,
+    orphanFileInode: 17,
+    checksumType: 18,
+  });
+  assertEquals(
+    bytes.subarray(0x274, 0x288),
+    Uint8Array.of(5, 6, 7, 8, 9, 10, 11, 12, 0x0e, 0x0d, 0x10, 0x0f, 17, 0, 0, 0, 1, 0, 3, 0),
+  );
+  assertEquals(bytes.subarray(0x50, 0x54), Uint8Array.of(2, 0, 4, 0));
+  assertEquals(bytes[0x175], 18);
+});
+
 Deno.test("metadataSeed is derived from the UUID, stored, or absent", () => {
   assertEquals(metadataSeed(fixture("csum-4k").superblock), 0x94361cb2);
   assertEquals(fixture("bigalloc-4k").superblock.checksumSeed, 0x94361cb2);
@@ -85,6 +111,9 @@ Deno.test("encodeSuperblock refuses values that do not fit their field", () => {
   const refused: Partial<Superblock>[] = [
     { inodesCount: 2 ** 32 },
     { inodesCount: -1 },
+    { logGroupsPerFlex: 256 },
+    { raidStride: 65536 },
+    { maxMountCount: -0x8001 },
     { inodesCount: 0.5 },
     { blocksCount: Number.MAX_SAFE_INTEGER + 1 },
     { maxMountCount: 0x8000 },

@@ -182,6 +182,21 @@ Deno.test("a block can be filled to its last byte", () => {
   assertThrows(() => encodeXattrBlock([xattr], { ...options, referenceCount: 1025 }), Error, "Inv");
 });
 
+Deno.test("the widest name index and the longest suffix fit, and no more", () => {
+  const widest = { nameIndex: 255, suffix: "s".repeat(255), value: new Uint8Array(0) };
+  const area = encodeInodeXattrs([widest], 284);
+  assertEquals(decodeInodeXattrs(area, "inode").map(({ suffix }) => suffix), [widest.suffix]);
+  const refused: DiskXattr[] = [
+    { ...widest, nameIndex: 256 },
+    { ...widest, nameIndex: 0 },
+    { ...widest, suffix: "s".repeat(256) },
+    { ...widest, valueInode: 0, valueHash: 1 },
+  ];
+  for (const xattr of refused) {
+    assertThrows(() => encodeInodeXattrs([xattr], 1024), Error, "Invariant");
+  }
+});
+
 Deno.test("sizes are those of the format", () => {
   assertEquals(xattrEntrySizeBytes({ suffix: "" }), 16);
   assertEquals(xattrEntrySizeBytes({ suffix: "abcde" }), 24);
