@@ -1,5 +1,5 @@
 /**
- * Inflating zstd with node:zlib, frame by frame.
+ * Inflating zstd with node:zlib, block by block.
  *
  * @module
  */
@@ -9,6 +9,9 @@ import type { Inflater, InflaterOptions } from "./inflate.ts";
 import { TransformInflater } from "./inflate_transform.ts";
 import { MAX_ZSTD_WINDOW_LOG, ZstdFrameWalker } from "./zstd_frames.ts";
 
+/** Room for what a block inflates to, which is at most 128 KiB. */
+const CHUNK_BYTES = 256 << 10;
+
 /** @throws {InputError} on a runtime whose node:zlib has no zstd */
 export function createZstdInflater(options: InflaterOptions): Inflater {
   if (typeof zlib.createZstdDecompress !== "function") {
@@ -17,6 +20,7 @@ export function createZstdInflater(options: InflaterOptions): Inflater {
     });
   }
   const decoder = zlib.createZstdDecompress({
+    chunkSize: CHUNK_BYTES,
     params: { [zlib.constants.ZSTD_d_windowLogMax]: MAX_ZSTD_WINDOW_LOG },
   });
   return new ZstdInflater(new TransformInflater(decoder, "zstd", options), options.name);
@@ -35,7 +39,7 @@ class ZstdInflater implements Inflater {
   async push(piece: Uint8Array): Promise<void> {
     for (const part of this.#walker.walk(piece)) {
       this.#wrote = true;
-      await this.#decoder.push(part.bytes);
+      await this.#decoder.push(part);
     }
   }
 

@@ -1,7 +1,8 @@
 /**
- * Finds the ends of zstd frames without decoding them (RFC 8878, section 3.1). Decoders of some runtimes stop after the
- * first frame of a write, choke on skippable frames, or take a truncated stream for a whole one; cutting at frame ends
- * and knowing where the last one ends cures all three.
+ * Finds the blocks and ends of zstd frames without decoding them (RFC 8878, section 3.1). Decoders of some runtimes stop
+ * after the first frame of a write, choke on skippable frames, or take a truncated stream for a whole one; and Deno's
+ * throws where nobody can catch it when it meets damage after the first buffer of a write's output. Writes of one block
+ * at most, and knowing where the last frame ends, cure all four.
  *
  * @module
  */
@@ -17,14 +18,15 @@ const DICTIONARY_ID_FIELD_BYTES = [0, 1, 2, 4] as const;
 const MAX_BLOCK_BYTES = 1 << 17;
 
 /** What the next bytes are. "field" states gather a few bytes; "content" and "skip" only count. */
-type State = "magic" | "descriptor" | "header" | "block" | "content" | "skipSize" | "skip";
-
-/** A part of the input, in order; skippable frames are left out. */
-export interface FramePart {
-  readonly bytes: Uint8Array;
-  /** Whether a frame ends with this part. */
-  readonly endsFrame: boolean;
-}
+type State =
+  | "magic"
+  | "descriptor"
+  | "header"
+  | "block"
+  | "content"
+  | "checksum"
+  | "skipSize"
+  | "skip";
 
 /** Walks a zstd stream that comes in pieces of any size. */
 export class ZstdFrameWalker {
@@ -46,32 +48,33 @@ export class ZstdFrameWalker {
   }
 
   /**
-   * Cuts a piece into parts; no part reaches over the end of a frame.
+   * Cuts a piece into parts, in order and without skippable frames. No part reaches over the end of a block, nor over
+   * that of a frame.
    *
    * @throws {InputError} at what is no frame, or one that wants too much memory or a dictionary
    */
-  *walk(piece: Uint8Array): Generator<FramePart> {
+  *walk(piece: Uint8Array): Generator<Uint8Array> {
     let start = this.#insideDataFrame ? 0 : -1;
     for (let at = 0; at < piece.length;) {
       const before = this.#state;
       const used = this.#take(piece, at);
       at += used;
       this.#position += used;
-      if (before === "magic" && this.#state === "descriptor") {
+      const now = this.#state;
+      if (now === before) continue;
+      if (before === "magic" && now === "descriptor") {
         // The magic may have come in two pieces; then it goes out from where it was gathered.
         if (at >= 4) start = at - 4;
         else {
-          yield { bytes: this.#field.slice(0, 4), endsFrame: false };
+          yield this.#field.slice(0, 4);
           start = at;
         }
-      } else if (before !== "magic" && this.#state === "magic") {
-        if (start >= 0) yield { bytes: piece.subarray(start, at), endsFrame: true };
-        start = -1;
+      } else if (start >= 0 && isPartEnd(before, now)) {
+        yield piece.subarray(start, at);
+        start = now === "magic" ? -1 : at;
       }
     }
-    if (start >= 0 && start < piece.length) {
-      yield { bytes: piece.subarray(start), endsFrame: false };
-    }
+    if (start >= 0 && start < piece.length) yield piece.subarray(start);
   }
 
   /** @throws {InputError} when the stream ends inside a frame */
@@ -90,7 +93,7 @@ export class ZstdFrameWalker {
   /** Takes bytes from `at` for the present state; returns how many. */
   #take(piece: Uint8Array, at: number): number {
     const available = piece.length - at;
-    if (this.#state === "content" || this.#state === "skip") {
+    if (this.#state === "content" || this.#state === "checksum" || this.#state === "skip") {
       const count = Math.min(available, this.#remaining);
       this.#remaining -= count;
       if (this.#remaining === 0) this.#endRun();
@@ -105,12 +108,10 @@ export class ZstdFrameWalker {
   }
 
   #endRun(): void {
-    if (this.#state === "skip") this.#want("magic", 4);
+    if (this.#state !== "content") this.#want("magic", 4);
     else if (!this.#lastBlock) this.#want("block", 3);
-    else if (this.#hasChecksum) {
-      this.#hasChecksum = false;
-      this.#run("content", 4);
-    } else this.#want("magic", 4);
+    else if (this.#hasChecksum) this.#run("checksum", 4);
+    else this.#want("magic", 4);
   }
 
   #endField(): void {
@@ -200,7 +201,7 @@ export class ZstdFrameWalker {
     this.#fieldWanted = fieldBytes;
   }
 
-  #run(state: "content" | "skip", lengthBytes: number): void {
+  #run(state: "content" | "checksum" | "skip", lengthBytes: number): void {
     this.#state = state;
     this.#remaining = lengthBytes;
     if (lengthBytes === 0) this.#endRun();
@@ -212,6 +213,11 @@ export class ZstdFrameWalker {
     for (let i = lengthBytes - 1; i >= 0; i--) value = value * 256 + this.#field[offset + i]!;
     return value;
   }
+}
+
+/** Whether a block, if an empty one, or a checksum has just ended. */
+function isPartEnd(before: State, now: State): boolean {
+  return before === "content" || before === "checksum" || (before === "block" && now !== "content");
 }
 
 /** How many bytes follow a frame header descriptor (RFC 8878, section 3.1.1.1.1). */

@@ -13,11 +13,12 @@ import {
   sniffCompression,
 } from "../io/inflate.ts";
 import type { SpoolWriter } from "../io/spool.ts";
-import { InputError, invariant } from "../errors.ts";
+import { InputError, InterruptedError, invariant } from "../errors.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import { TarIndexer } from "../tar/indexer.ts";
 import type { TarLimits } from "../tar/limits.ts";
 import { checkSize, digestFault } from "./descriptor.ts";
+import { unpackedFault } from "./image_budget.ts";
 import type { SourceLimits } from "./limits.ts";
 import { layerCompression } from "./media_types.ts";
 
@@ -63,6 +64,8 @@ export interface LayerListener {
   entries(batch: readonly TarEntry[]): void;
   /** After each piece: how many stored and uncompressed bytes it was. */
   progress(storedBytes: number, uncompressedBytes: number): void;
+  /** Whether to give up; asked often. */
+  stopped(): boolean;
 }
 
 /** Stored bytes in order. A piece is done with when the next is asked for. The first has at least SNIFF_BYTES, if any. */
@@ -122,6 +125,7 @@ class LayerReader {
   }
 
   async push(piece: Uint8Array): Promise<void> {
+    this.#checkStopped();
     this.#storedBytes += piece.length;
     const { sizeBytes, name } = this.#job;
     if (sizeBytes !== undefined && this.#storedBytes > sizeBytes) {
@@ -134,6 +138,7 @@ class LayerReader {
   }
 
   async end(): Promise<LayerFacts> {
+    this.#checkStopped();
     const { name, sizeBytes, wantedDigest } = this.#job;
     await this.#inspect(() => this.#endContent());
     if (sizeBytes !== undefined) checkSize(this.#storedBytes, sizeBytes, name);
@@ -204,11 +209,18 @@ class LayerReader {
 
   /** Takes the next bytes of the uncompressed tar. */
   #take(bytes: Uint8Array): void {
+    this.#checkStopped();
     this.#uncompressedBytes += bytes.length;
     this.#checkUnpacked();
     this.#diffDigester.update(bytes);
     this.#indexer.push(bytes);
     this.#spool?.append(bytes);
+  }
+
+  #checkStopped(): void {
+    if (this.#listener.stopped()) {
+      throw new InterruptedError("interrupted", "the layer is given up");
+    }
   }
 
   #checkUnpacked(): void {
@@ -253,13 +265,6 @@ class LayerReader {
 /** What a digest is computed with when it shall be compared; otherwise the usual one. */
 function algorithmOf(digest: string | undefined, what: string): DigestAlgorithm {
   return digest === undefined ? "sha256" : parseDigest(digest, what).algorithm;
-}
-
-/** The error for layers that inflate to too much. */
-export function unpackedFault(name: string, limitBytes: number): InputError {
-  return new InputError(name, `inflates to more than ${limitBytes} bytes`, {
-    data: { limit: "unpackedBytes", expected: limitBytes },
-  });
 }
 
 /** Reads a part of an open file in pieces, all through one buffer. */

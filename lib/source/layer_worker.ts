@@ -13,7 +13,7 @@ import {
   Worker,
   workerData,
 } from "node:worker_threads";
-import { invariant, IoError } from "../errors.ts";
+import { InterruptedError, invariant, IoError } from "../errors.ts";
 import { descriptorReader } from "../io/random_reader.ts";
 import { reopenDescriptor, SpoolWriter } from "../io/spool.ts";
 import type { TarEntry } from "../tar/entry.ts";
@@ -27,11 +27,14 @@ import {
   readLayer,
   type StoredPieces,
 } from "./layer_job.ts";
+import { PieceQueue } from "./piece_queue.ts";
 import { type PlainError, plainError, rebuiltError } from "./thread_errors.ts";
 
 const ROLE = "blessfs-layer";
 /** A stream is read ahead of the worker by this many pieces. */
 const MAX_WAITING_PIECES = 4;
+/** How long a worker may take to let go of its job before its thread is cut off. */
+const GRACE_MILLISECONDS = 5000;
 
 /** The stored bytes as the worker gets at them: a part of a file that this process has open, or a stream sent to it. */
 export type WorkerInput =
@@ -48,6 +51,12 @@ export interface SpoolTarget {
   readonly descriptor: number;
   /** For errors. */
   readonly directory: string;
+}
+
+interface ThreadData {
+  readonly role: typeof ROLE;
+  /** Not 0: let go. */
+  readonly stopFlag: Int32Array;
 }
 
 interface JobMessage {
@@ -77,25 +86,31 @@ interface PendingJob {
   readonly reject: (reason: unknown) => void;
 }
 
-/** The calling thread's end: a worker that reads one layer after another. */
+/**
+ * The calling thread's end: a worker that reads one layer after another. A job ends here only once the worker is done
+ * with it, also when it fails: until then the worker may open the descriptors that it was given.
+ */
 export class LayerWorker {
   readonly #worker: Worker;
+  readonly #stopFlag = new Int32Array(new SharedArrayBuffer(4));
   #pending: PendingJob | undefined;
   #waitingPieces = 0;
   /** Buffers that came back, to be filled again. */
   readonly #spareBuffers: ArrayBuffer[] = [];
   #pieceTaken: (() => void) | undefined;
-  #dead: Error | undefined;
+  /** Why this worker is of no more use. */
+  #dead: { readonly reason: unknown } | undefined;
+  #idle: (() => void) | undefined;
+  #stopped: Promise<void> | undefined;
 
   constructor() {
-    this.#worker = new Worker(new URL(import.meta.url), { workerData: { role: ROLE } });
+    const data: ThreadData = { role: ROLE, stopFlag: this.#stopFlag };
+    this.#worker = new Worker(new URL(import.meta.url), { workerData: data });
     this.#worker.on("message", (message: FromWorker) => this.#receive(message));
     this.#worker.on("messageerror", (error: Error) => this.#die(error));
     this.#worker.on("error", (error: Error) => this.#die(error));
     this.#worker.on("exit", (code: number) => {
-      this.#die(
-        new IoError("layer worker", `the thread ended before its work did (exit code ${code})`),
-      );
+      this.#die(new Error(`The thread that reads layers ended early, with exit code ${code}`));
     });
   }
 
@@ -111,7 +126,7 @@ export class LayerWorker {
     listener: LayerListener,
   ): Promise<LayerFacts> {
     invariant(!this.#pending, "a worker reads one layer at a time");
-    if (this.#dead) return Promise.reject(this.#dead);
+    if (this.#dead) return Promise.reject(this.#dead.reason);
     const result = new Promise<LayerFacts>((resolve, reject) => {
       this.#pending = { listener, resolve, reject };
     });
@@ -119,32 +134,58 @@ export class LayerWorker {
     if (input.kind === "file") this.#post({ type: "job", job, input, spool });
     else {
       this.#post({ type: "job", job, input: { kind: "stream" }, spool });
-      this.#feed(input.stream).catch((error) => this.#settle((pending) => pending.reject(error)));
+      this.#feed(input.stream).catch((error) => this.#abandon(error));
     }
     return result;
   }
 
-  /** Stops the thread wherever it is. What it was reading fails with `reason`. */
-  async stop(reason: Error): Promise<void> {
-    this.#die(reason);
+  /** Ends the thread. What it was reading fails with `reason`. */
+  stop(reason: unknown): Promise<void> {
+    this.#stopped ??= this.#end(reason);
+    return this.#stopped;
+  }
+
+  async #end(reason: unknown): Promise<void> {
+    this.#abandon(reason);
+    // The worker itself closes what it has open: not every runtime does that for a thread that is cut off.
+    if (this.#pending) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, GRACE_MILLISECONDS);
+        this.#idle = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
     await this.#worker.terminate();
+    this.#die(reason);
+  }
+
+  /** Has the worker let go of its job, and not take another. */
+  #abandon(reason: unknown): void {
+    this.#dead ??= { reason };
+    Atomics.store(this.#stopFlag, 0, 1);
+    this.#pieceTaken?.();
+    // It may be waiting for a piece, and look at no flag.
+    if (this.#pending) this.#post({ type: "endOfPieces" });
   }
 
   async #feed(stream: AsyncIterable<Uint8Array>): Promise<void> {
     const job = this.#pending;
+    const isOver = () => this.#pending !== job || this.#dead !== undefined;
     const newBuffer = () =>
       new Uint8Array(this.#spareBuffers.pop() ?? new ArrayBuffer(PIECE_BYTES));
     for await (const { buffer, length } of bigPieces(stream, newBuffer)) {
-      while (this.#waitingPieces >= MAX_WAITING_PIECES && this.#pending === job) {
+      while (this.#waitingPieces >= MAX_WAITING_PIECES && !isOver()) {
         await new Promise<void>((resolve) => this.#pieceTaken = resolve);
       }
       // The layer may have failed meanwhile: leaving the loop lets go of the stream.
-      if (this.#pending !== job) return;
+      if (isOver()) return;
       this.#waitingPieces++;
       const whole = buffer as ArrayBuffer;
       this.#post({ type: "piece", buffer: whole, lengthBytes: length }, [whole]);
     }
-    if (this.#pending === job) this.#post({ type: "endOfPieces" });
+    if (!isOver()) this.#post({ type: "endOfPieces" });
   }
 
   #post(message: ToWorker, transfer: ArrayBuffer[] = []): void {
@@ -152,34 +193,38 @@ export class LayerWorker {
   }
 
   #receive(message: FromWorker): void {
-    try {
-      this.#dispatch(message);
-    } catch (error) {
-      this.#settle((pending) => pending.reject(error));
-    }
-  }
-
-  #dispatch(message: FromWorker): void {
-    const listener = this.#pending?.listener;
     switch (message.type) {
-      case "entries":
-        return listener?.entries(message.batch);
-      case "progress":
-        return listener?.progress(message.storedBytes, message.uncompressedBytes);
+      case "done":
+        return this.#settle((pending) =>
+          this.#dead ? pending.reject(this.#dead.reason) : pending.resolve(message.facts)
+        );
+      case "failed":
+        return this.#settle((pending) =>
+          pending.reject(this.#dead ? this.#dead.reason : rebuiltError(message.error))
+        );
       case "pieceTaken":
         this.#waitingPieces--;
         this.#spareBuffers.push(message.buffer);
         return this.#pieceTaken?.();
-      case "done":
-        return this.#settle((pending) => pending.resolve(message.facts));
-      case "failed":
-        return this.#settle((pending) => pending.reject(rebuiltError(message.error)));
+      default:
+        return this.#report(message);
     }
   }
 
-  #die(error: Error): void {
-    this.#dead ??= error;
-    this.#settle((pending) => pending.reject(this.#dead));
+  #report(message: FromWorker & { readonly type: "entries" | "progress" }): void {
+    if (!this.#pending || this.#dead) return;
+    const { listener } = this.#pending;
+    try {
+      if (message.type === "entries") listener.entries(message.batch);
+      else listener.progress(message.storedBytes, message.uncompressedBytes);
+    } catch (error) {
+      this.#abandon(error);
+    }
+  }
+
+  #die(reason: unknown): void {
+    this.#dead ??= { reason };
+    this.#settle((pending) => pending.reject(this.#dead!.reason));
   }
 
   #settle(how: (pending: PendingJob) => void): void {
@@ -187,43 +232,12 @@ export class LayerWorker {
     this.#pending = undefined;
     this.#pieceTaken?.();
     if (pending) how(pending);
+    this.#idle?.();
   }
 }
 
-/** The worker's end: pieces that were sent and not read yet. */
-class PieceQueue implements AsyncIterable<Uint8Array> {
-  readonly #pieces: Uint8Array[] = [];
-  readonly #taken: (piece: Uint8Array) => void;
-  #ended = false;
-  #wake: (() => void) | undefined;
-
-  constructor(taken: (piece: Uint8Array) => void) {
-    this.#taken = taken;
-  }
-
-  add(piece: Uint8Array): void {
-    this.#pieces.push(piece);
-    this.#wake?.();
-  }
-
-  end(): void {
-    this.#ended = true;
-    this.#wake?.();
-  }
-
-  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
-    for (;;) {
-      const piece = this.#pieces.shift();
-      if (piece) {
-        yield piece;
-        this.#taken(piece);
-      } else if (this.#ended) return;
-      else await new Promise<void>((resolve) => this.#wake = resolve);
-    }
-  }
-}
-
-function serve(port: MessagePort): void {
+function serve(port: MessagePort, { stopFlag }: ThreadData): void {
+  const stopped = () => Atomics.load(stopFlag, 0) !== 0;
   let queue: PieceQueue | undefined;
   const post = (message: FromWorker, transfer: ArrayBuffer[] = []) =>
     port.postMessage(message, transfer);
@@ -236,7 +250,7 @@ function serve(port: MessagePort): void {
         const whole = buffer as ArrayBuffer;
         post({ type: "pieceTaken", buffer: whole }, [whole]);
       });
-      runJob(message, queue, post).then(
+      runJob(message, queue, post, stopped).then(
         (facts) => post({ type: "done", facts }),
         (error) => post({ type: "failed", error: plainError(error) }),
       );
@@ -248,9 +262,12 @@ async function runJob(
   { job, input, spool }: JobMessage,
   queue: PieceQueue,
   post: (message: FromWorker) => void,
+  stopped: () => boolean,
 ): Promise<LayerFacts> {
   const opened: number[] = [];
   const open = (descriptor: number, flags: "r" | "r+") => {
+    // Once a job is given up, its descriptors may be those of other files.
+    if (stopped()) throw new InterruptedError("interrupted", "the layer is given up");
     const own = reopenDescriptor(descriptor, flags);
     if (own === undefined) throw new IoError("layer worker", "cannot open the file it was given");
     opened.push(own);
@@ -268,6 +285,7 @@ async function runJob(
       entries: (batch) => post({ type: "entries", batch: batch.map(withOwnBytes) }),
       progress: (storedBytes, uncompressedBytes) =>
         post({ type: "progress", storedBytes, uncompressedBytes }),
+      stopped,
     });
   } finally {
     for (const descriptor of opened) closeSync(descriptor);
@@ -282,4 +300,6 @@ function withOwnBytes(entry: TarEntry): TarEntry {
 }
 
 // `import.meta.main` is true in workers, too, and tells nothing here.
-if (!isMainThread && parentPort && workerData?.role === ROLE) serve(parentPort);
+if (!isMainThread && parentPort && workerData?.role === ROLE) {
+  serve(parentPort, workerData as ThreadData);
+}

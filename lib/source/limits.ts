@@ -16,6 +16,8 @@ export interface SourceLimits {
   readonly indexEntries: number;
   /** Layers of one image. Docker allows 127. */
   readonly layers: number;
+  /** Entries of all layers together. */
+  readonly entries: number;
   /** What all layers inflate to together. */
   readonly unpackedBytes: number;
   /** How many times bigger than stored a layer may be, above `unpackedRatioFloorBytes`. gzip reaches 1,032. */
@@ -31,6 +33,7 @@ export const DEFAULT_SOURCE_LIMITS: SourceLimits = {
   indexDepth: 4,
   indexEntries: 4096,
   layers: 1024,
+  entries: 2 ** 23,
   unpackedBytes: 256 * 2 ** 30,
   unpackedRatio: 2000,
   unpackedRatioFloorBytes: 2 ** 30,

@@ -4,7 +4,9 @@
  * @module
  */
 import { InterruptedError, throwIfAborted } from "../errors.ts";
+import { ImageBudget } from "./image_budget.ts";
 import { LayerWorker } from "./layer_worker.ts";
+import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
 import { loadLayer, type ReadLayer } from "./load_layer.ts";
 import type { LayerSource, SourceOptions } from "./types.ts";
 
@@ -29,7 +31,8 @@ export async function loadAlone(source: LayerSource, options: SourceOptions): Pr
       options,
       signal: abort.signal,
       worker: () => worker ??= new LayerWorker(),
-      progress: (storedBytes) => bar.advance(storedBytes),
+      budget: new ImageBudget({ ...DEFAULT_SOURCE_LIMITS, ...options.limits }),
+      progress: bar,
     });
   } finally {
     bar.end();

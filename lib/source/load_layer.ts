@@ -5,12 +5,14 @@
  */
 import { tmpdir } from "node:os";
 import { setImmediate } from "node:timers/promises";
-import { InputError, throwIfAborted } from "../errors.ts";
+import { InputError } from "../errors.ts";
 import { SNIFF_BYTES, sniffCompression } from "../io/inflate.ts";
 import { descriptorReader } from "../io/random_reader.ts";
 import { SharedDescriptor } from "../io/shared_descriptor.ts";
 import { createUnlinkedFile, reopenDescriptor, SpoolWriter } from "../io/spool.ts";
+import type { ProgressTask } from "../progress.ts";
 import type { TarEntry } from "../tar/entry.ts";
+import type { ImageBudget } from "./image_budget.ts";
 import {
   bigPieces,
   filePieces,
@@ -41,8 +43,9 @@ export interface LoadContext {
   readonly signal: AbortSignal;
   /** A worker for this layer alone, started if there is none. */
   readonly worker: () => LayerWorker;
-  /** Is told after each piece. */
-  readonly progress: LayerListener["progress"];
+  readonly budget: ImageBudget;
+  /** Counts stored bytes. */
+  readonly progress: ProgressTask;
 }
 
 /**
@@ -121,19 +124,25 @@ async function run(
   { input, pieces, sizeBytes, spool }: Feed,
   context: LoadContext,
 ): Promise<{ facts: LayerFacts; entries: TarEntry[] }> {
+  const { budget, progress } = context;
   const entries: TarEntry[] = [];
   const listener: LayerListener = {
     entries: (batch) => {
+      budget.takeEntries(batch.length, source.name);
       for (const entry of batch) entries.push(entry);
     },
-    progress: context.progress,
+    progress: (storedBytes, uncompressedBytes) => {
+      progress.advance(storedBytes);
+      budget.takeUnpacked(uncompressedBytes, source.name);
+    },
+    stopped: () => context.signal.aborted,
   };
   const job = layerJob(source, context.options);
   const inline = sizeBytes <= (context.options.inlineLayerBytes ?? DEFAULT_INLINE_LAYER_BYTES);
   if (inline || !canShare(input, spool)) {
     const writer = spool && new SpoolWriter(spool.target.descriptor, spool.target.directory);
-    const stoppable = untilAborted(pieces(), context.signal);
-    return { facts: await readLayer(job, stoppable, writer, listener), entries };
+    const facts = await readLayer(job, unhurried(pieces()), writer, listener);
+    return { facts, entries };
   }
   const facts = await context.worker().run(job, input, spool?.target, listener);
   return { facts, entries };
@@ -174,14 +183,10 @@ function canShare(input: WorkerInput, spool: Spool | undefined): boolean {
 }
 
 /** Passes pieces on, and lets signals and timers in between them. */
-async function* untilAborted(
-  pieces: StoredPieces,
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array> {
+async function* unhurried(pieces: StoredPieces): AsyncGenerator<Uint8Array> {
   for await (const piece of pieces) {
     yield piece;
     await setImmediate();
-    throwIfAborted(signal);
   }
 }
 

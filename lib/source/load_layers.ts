@@ -5,7 +5,7 @@
  */
 import { availableParallelism } from "node:os";
 import { InterruptedError, throwIfAborted } from "../errors.ts";
-import { unpackedFault } from "./layer_job.ts";
+import { ImageBudget } from "./image_budget.ts";
 import { LayerWorker } from "./layer_worker.ts";
 import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
 import { diffIdConflict, loadLayer, type ReadLayer } from "./load_layer.ts";
@@ -48,14 +48,15 @@ class Loading {
   readonly #tasks: readonly Task[];
   /** The task that each layer is loaded by; none for layers that were loaded before. */
   readonly #taskOfLayer: readonly (Task | undefined)[];
+  readonly #budget: ImageBudget;
   readonly #running = new Set<Task>();
   #next = 0;
   #failure: { readonly index: number; readonly reason: unknown } | undefined;
-  #uncompressedBytes = 0;
 
   constructor(sources: readonly LayerSource[], options: SourceOptions) {
     this.#sources = sources;
     this.#options = options;
+    this.#budget = new ImageBudget({ ...DEFAULT_SOURCE_LIMITS, ...options.limits });
     const byBlob = new Map<unknown, Task>();
     this.#taskOfLayer = sources.map((source, index) => {
       if (source.stored.kind === "loaded") return undefined;
@@ -78,7 +79,8 @@ class Loading {
     };
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
-      const laneCount = Math.max(1, Math.min(jobs ?? availableParallelism(), this.#tasks.length));
+      const wanted = Math.max(1, jobs ?? availableParallelism());
+      const laneCount = Math.min(wanted, this.#tasks.length);
       await Promise.all(Array.from({ length: laneCount }, () => this.#lane()));
       if (this.#failure) throw this.#failure.reason;
       return this.#finish();
@@ -118,13 +120,13 @@ class Loading {
         options: this.#options,
         signal: abort.signal,
         worker,
-        progress: (storedBytes, uncompressedBytes) => {
-          bar.advance(storedBytes);
-          this.#countUncompressed(uncompressedBytes, task);
-        },
+        budget: this.#budget,
+        progress: bar,
       });
     } catch (error) {
       this.#fail(task.index, error);
+      // A stream that waits for more shall wait no longer.
+      abort.abort(error);
     } finally {
       this.#running.delete(task);
       bar.end();
@@ -137,14 +139,6 @@ class Loading {
     this.#failure = { index, reason };
     for (const task of this.#running) {
       if (task.index > index) task.abort.abort(reason);
-    }
-  }
-
-  #countUncompressed(bytes: number, task: Task): void {
-    const { unpackedBytes } = { ...DEFAULT_SOURCE_LIMITS, ...this.#options.limits };
-    this.#uncompressedBytes += bytes;
-    if (this.#uncompressedBytes > unpackedBytes) {
-      throw unpackedFault(task.source.name, unpackedBytes);
     }
   }
 

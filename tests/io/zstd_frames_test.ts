@@ -21,20 +21,15 @@ function frame(descriptor: number, fields: readonly number[], content: readonly 
   ]);
 }
 
-function walk(bytes: Uint8Array, pieceBytes: number): number[] {
+/** The parts of a stream that comes in pieces of one size. */
+function walk(bytes: Uint8Array, pieceBytes: number): Uint8Array[] {
   const walker = new ZstdFrameWalker("sample");
-  const lengths: number[] = [];
-  let length = 0;
+  const parts: Uint8Array[] = [];
   for (let at = 0; at < bytes.length; at += pieceBytes) {
-    for (const part of walker.walk(bytes.subarray(at, at + pieceBytes))) {
-      length += part.bytes.length;
-      if (!part.endsFrame) continue;
-      lengths.push(length);
-      length = 0;
-    }
+    parts.push(...walker.walk(bytes.subarray(at, at + pieceBytes)));
   }
   walker.end();
-  return lengths;
+  return parts;
 }
 
 Deno.test("ZstdFrameWalker finds the ends of frames with every kind of header", () => {
@@ -48,10 +43,14 @@ Deno.test("ZstdFrameWalker finds the ends of frames with every kind of header", 
     frame(0x01, [0x50, 0], [9]), // a dictionary id of 0, which is none
     frame(0xc3, [0x50, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], [9]),
   ];
+  const all = joinBytes(frames.flatMap((bytes) => [bytes, skippableFrame(3)]));
   for (const pieceBytes of [1, 2, 3, 5, 1000]) {
-    const all = joinBytes(frames.flatMap((bytes) => [bytes, skippableFrame(3)]));
-    assertEquals(walk(all, pieceBytes), frames.map(({ length }) => length));
+    assertEquals(joinBytes(walk(all, pieceBytes)), joinBytes(frames));
   }
+  const lengths = frames.flatMap((bytes) =>
+    (bytes[4]! & 4) === 0 ? bytes.length : [bytes.length - 4, 4]
+  );
+  assertEquals(walk(all, 1000).map(({ length }) => length), lengths);
 });
 
 Deno.test("ZstdFrameWalker passes repeated and several blocks", () => {
@@ -63,7 +62,8 @@ Deno.test("ZstdFrameWalker passes repeated and several blocks", () => {
     ...[0x10, 0, 0, 7, 8], // raw, 2 bytes
     ...[0x01, 0, 0], // raw, empty, the last
   ]);
-  assertEquals(walk(bytes, 1), [bytes.length]);
+  assertEquals(joinBytes(walk(bytes, 1)), bytes);
+  assertEquals(walk(bytes, 100).map(({ length }) => length), [10, 5, 3]);
   assertThrows(() => walk(bytes.subarray(0, bytes.length - 1), 4), InputError, "too early");
 });
 

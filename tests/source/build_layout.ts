@@ -179,7 +179,10 @@ export function compressLayer(tar: Uint8Array, kind: LayerCompression): Uint8Arr
     case "gzip":
       return bytesOf(zlib.gzipSync(tar, { level: 6 }));
     case "zstd":
-      return bytesOf(zlib.zstdCompressSync(tar));
+      // As zstd(1) does, and unlike the function's default.
+      return bytesOf(
+        zlib.zstdCompressSync(tar, { params: { [zlib.constants.ZSTD_c_checksumFlag]: 1 } }),
+      );
   }
 }
 

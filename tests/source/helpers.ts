@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NO_PROGRESS } from "../../lib/progress.ts";
@@ -73,11 +73,20 @@ export async function openAndLoad(source: string, options: SourceOptions): Promi
   await withLoaded(source, options, () => {});
 }
 
-/** Files that this process has open, by where they lie; undefined where the system does not tell. */
-export function openDescriptorCount(): number | undefined {
+/** Files that this process has open below a directory, unlinked ones too; none where the system does not tell. */
+export function openFilesBelow(directory: string): string[] {
+  let descriptors: string[];
   try {
-    return readdirSync("/proc/self/fd").length;
+    descriptors = readdirSync("/proc/self/fd");
   } catch {
-    return undefined;
+    return [];
   }
+  return descriptors.flatMap((descriptor) => {
+    try {
+      const path = readlinkSync(`/proc/self/fd/${descriptor}`);
+      return path.startsWith(directory) ? [path] : [];
+    } catch {
+      return []; // the descriptor that listed the directory
+    }
+  });
 }
