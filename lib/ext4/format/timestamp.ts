@@ -21,6 +21,15 @@ export const TIMESTAMP_SECONDS_MAX_CLASSIC = 2 ** 31 - 1;
 /** The start of 1970. */
 export const TIMESTAMP_ZERO: Timestamp = Object.freeze({ seconds: 0, nanoseconds: 0 });
 
+/**
+ * Whether e2fsck takes this time for an old mistake: kernels before 3.14 wrote epoch bits 3 with times before 1970. Until
+ * the year 2242 e2fsck reports the last 2^31 seconds of that epoch (2310-04-04 to 2378-04-22), exits 0 under -n
+ * all the same, and moves them before 1970 under -p and -y.
+ */
+export function isMendedByFsck(seconds: number): boolean {
+  return seconds >= 0x280000000 && seconds < 0x300000000;
+}
+
 /** The extra word (i_ctime_extra and so on): epoch bits below nanoseconds. */
 export function timestampExtra(time: Timestamp): number {
   const { seconds, nanoseconds } = time;

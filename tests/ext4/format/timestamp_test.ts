@@ -1,6 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import {
+  isMendedByFsck,
   TIMESTAMP_SECONDS_MAX,
   TIMESTAMP_SECONDS_MAX_CLASSIC,
   TIMESTAMP_SECONDS_MIN,
@@ -30,6 +31,19 @@ Deno.test("timestamps match the table of the kernel's documentation", () => {
   }
   assertEquals(TIMESTAMP_SECONDS_MAX, 0x37fffffff);
   assertEquals(TIMESTAMP_SECONDS_MIN, -0x80000000);
+});
+
+Deno.test("isMendedByFsck tells the times that e2fsck takes for old mistakes", () => {
+  // fixtures/ext4/csum-4k: debugfs set epoch bits 3 with a low word of -1; e2fsck -y cleared them.
+  for (const [seconds, mended] of [[0x27fffffff, false], [0x280000000, true]] as const) {
+    assertEquals(isMendedByFsck(seconds), mended);
+  }
+  for (const [seconds, mended] of [[0x2ffffffff, true], [0x300000000, false]] as const) {
+    assertEquals(isMendedByFsck(seconds), mended);
+    const isEpoch3 = timestampExtra({ seconds, nanoseconds: 0 }) === 3;
+    assertEquals(isEpoch3 && (seconds | 0) < 0, mended);
+  }
+  assertEquals(isMendedByFsck(-1), false);
 });
 
 Deno.test("timestamps survive a round trip", () => {
