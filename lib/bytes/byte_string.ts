@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 
 /** A string in which each character code is one byte. */
 export type ByteString = string;
@@ -13,11 +14,8 @@ const strictUtf8 = new TextDecoder("utf-8", { fatal: true });
 
 /** The bytes `[start, end)` as a byte string. */
 export function byteStringFromBytes(bytes: Uint8Array, start = 0, end = bytes.length): ByteString {
-  let text = "";
-  for (let at = start; at < end; at += 4096) {
-    text += String.fromCharCode(...bytes.subarray(at, Math.min(at + 4096, end)));
-  }
-  return text;
+  const view = Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start);
+  return view.toString("latin1");
 }
 
 /** The bytes of a byte string. */

@@ -1,0 +1,90 @@
+/**
+ * Merged mode: all layers of a source in one ext4 image.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { resolveSettings } from "../ext4/plan/settings.ts";
+import { writeImage } from "../ext4/write/write_image.ts";
+import { throwIfAborted } from "../errors.ts";
+import type { ImageSink } from "../io/sink.ts";
+import type { LoadedLayer, OpenedImage, SourceOptions } from "../source/source.ts";
+import { closeLayers, loadLayers, openImage } from "../source/source.ts";
+import { formatPlatform } from "../source/platform.ts";
+import { buildTree } from "../tree/build.ts";
+import type { LayoutOptions } from "./options.ts";
+import { planImage } from "./plan_image.ts";
+import type { BlessReport } from "./report.ts";
+import { imageReport, layerReport, layoutReport } from "./report.ts";
+
+/** What to bless, how, and where to. */
+export interface BlessMergedOptions extends SourceOptions {
+  /** As on the command line: `oci:DIR:REF`, `tar:FILE` and so on. */
+  readonly source: string;
+  readonly layout: LayoutOptions;
+  /** Takes the image; finished when all went well, aborted otherwise. */
+  readonly sink: ImageSink;
+  /** Seconds that stand for every time that the source does not give; default 0. */
+  readonly timestamp?: number;
+}
+
+/**
+ * Blesses a source into one image. Options are checked before anything is read.
+ *
+ * Throws a UsageError for an option out of range, an InputError for a source that is damaged, not supported or cannot
+ * be stored, an IoError when reading or writing fails, an InterruptedError when the signal fires. The sink is aborted
+ * then.
+ */
+export async function blessMerged(options: BlessMergedOptions): Promise<BlessReport> {
+  try {
+    return await bless(options);
+  } catch (error) {
+    await options.sink.abort();
+    throw error;
+  }
+}
+
+async function bless(options: BlessMergedOptions): Promise<BlessReport> {
+  const { layout, sink, warnings, progress, signal, timestamp = 0 } = options;
+  resolveSettings(layout, { derivedUuid: new Uint8Array(16), timestamp });
+  const image = await openImage(options.source, options);
+  let layers: LoadedLayer[] = [];
+  try {
+    layers = await loadLayers(image, options);
+    throwIfAborted(signal);
+    const tree = buildTree(layers, {
+      warnings,
+      defaultTime: { seconds: timestamp, nanoseconds: 0 },
+    });
+    throwIfAborted(signal);
+    const plan = planImage(tree, {
+      layout,
+      contentDigest: contentDigest(image, layers),
+      timestamp,
+      warnings,
+    });
+    const written = await writeImage(plan, sink, { signal, progress });
+    return {
+      mode: "merged",
+      source: options.source,
+      manifestDigest: image.manifestDigest ?? null,
+      configDigest: image.configDigest ?? null,
+      platform: image.platform === undefined ? null : formatPlatform(image.platform),
+      ...imageReport(plan, written),
+      ...layoutReport(layout),
+      layers: layers.map(layerReport),
+      warnings: warnings.list(),
+    };
+  } finally {
+    closeLayers(layers);
+    image.close();
+  }
+}
+
+/** The digest that names a source: its manifest's, or what its layers hold where there is none. */
+export function contentDigest(image: OpenedImage, layers: readonly LoadedLayer[]): string {
+  if (image.manifestDigest !== undefined) return image.manifestDigest;
+  const hash = createHash("sha256");
+  for (const { diffId } of layers) hash.update(`${diffId}\n`);
+  return `sha256:${hash.digest("hex")}`;
+}

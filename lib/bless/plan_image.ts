@@ -1,0 +1,43 @@
+/**
+ * The one function that turns a tree and options into a plan. Every path that blesses, probes or tests goes through it.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import type { ImagePlan } from "../ext4/plan/image_plan.ts";
+import { planExt4 } from "../ext4/plan/plan_ext4.ts";
+import type { LayoutOptions } from "../ext4/plan/settings.ts";
+import { resolveSettings } from "../ext4/plan/settings.ts";
+import type { FileTree } from "../model/node.ts";
+import type { Warnings } from "../warnings.ts";
+
+/** What a plan is made from beside the tree. */
+export interface PlanImageOptions {
+  readonly layout: LayoutOptions;
+  /** A digest that names the content; the UUID is derived from it. */
+  readonly contentDigest: string;
+  /** Seconds that stand for every time that the tree does not give. */
+  readonly timestamp: number;
+  readonly warnings: Warnings;
+}
+
+/**
+ * Plans an image. Throws a UsageError for an option out of range and an InputError for a tree that ext4 cannot hold.
+ */
+export function planImage(tree: FileTree, options: PlanImageOptions): ImagePlan {
+  const settings = resolveSettings(options.layout, {
+    derivedUuid: deriveUuid(options.contentDigest),
+    timestamp: options.timestamp,
+  });
+  return planExt4(tree, settings, options.warnings);
+}
+
+/** A UUID of version 8 (RFC 9562, section 5.8) that equal content always gets. */
+export function deriveUuid(contentDigest: string): Uint8Array {
+  const uuid = new Uint8Array(
+    createHash("sha256").update(`blessfs ext4 uuid\n${contentDigest}`).digest().subarray(0, 16),
+  );
+  uuid[6] = (uuid[6]! & 0x0f) | 0x80;
+  uuid[8] = (uuid[8]! & 0x3f) | 0x80;
+  return uuid;
+}

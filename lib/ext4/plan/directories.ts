@@ -1,0 +1,232 @@
+/**
+ * Directories: one linear block while everything fits, a hash tree beyond.
+ *
+ * Kernel: Documentation/filesystems/ext4, "Directory Entries" and "Hash Tree Directories".
+ *
+ * @module
+ */
+import { divCeil } from "../../bytes/arithmetic.ts";
+import type { ByteString } from "../../bytes/byte_string.ts";
+import { displayName } from "../../bytes/byte_string.ts";
+import { InputError } from "../../errors.ts";
+import type { TreeNode } from "../../model/node.ts";
+import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+import { DIRENT_TYPE, HASH_VERSION } from "../format/constants.ts";
+import {
+  DIRECTORY_TAIL_SIZE_BYTES,
+  direntSizeBytes,
+  encodeDirectoryEntry,
+  sealDirectoryBlock,
+} from "../format/directory.ts";
+import { directoryHash } from "../format/directory_hash.ts";
+import type { DxEntry } from "../format/htree.ts";
+import {
+  DX_NODE_COUNT_OFFSET,
+  DX_ROOT_COUNT_OFFSET,
+  dxEntriesMax,
+  encodeDxNode,
+  encodeDxRoot,
+  sealDxBlock,
+} from "../format/htree.ts";
+
+/** s_hash_seed: any constant that is not zero. These are the first digits of pi. */
+export const HASH_SEED: readonly number[] = [0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344];
+/** Dot and dot-dot as they stand in a linear directory's first block. */
+const DOTS_SIZE_BYTES = direntSizeBytes(1) + direntSizeBytes(2);
+
+/** A name and what it names. */
+export interface DirectoryChild {
+  readonly name: ByteString;
+  readonly inodeNumber: number;
+  readonly fileType: number;
+}
+
+/** How a directory's entries are spread over its blocks. */
+export interface DirectoryShape {
+  readonly blockCount: number;
+  /** Undefined for a linear directory. */
+  readonly index: DirectoryIndex | undefined;
+}
+
+interface DirectoryIndex {
+  /** Every name, in hash order. */
+  readonly names: readonly ByteString[];
+  /** Where in `names` each leaf starts. */
+  readonly leafStarts: readonly number[];
+  /** The lowest hash of each leaf, bit 0 set when the leaf before ends with the same hash. */
+  readonly leafHashes: readonly number[];
+  /** Blocks between the root and the leaves. */
+  readonly nodeCount: number;
+}
+
+/** file_type of a node. */
+export function direntType(kind: TreeNode["kind"]): number {
+  switch (kind) {
+    case "file":
+      return DIRENT_TYPE.REGULAR;
+    case "directory":
+      return DIRENT_TYPE.DIRECTORY;
+    case "symlink":
+      return DIRENT_TYPE.SYMLINK;
+    case "characterDevice":
+      return DIRENT_TYPE.CHARACTER_DEVICE;
+    case "blockDevice":
+      return DIRENT_TYPE.BLOCK_DEVICE;
+    case "fifo":
+      return DIRENT_TYPE.FIFO;
+    case "socket":
+      return DIRENT_TYPE.SOCKET;
+  }
+}
+
+/** Decides the shape of a directory from its names alone. */
+export function shapeDirectory(
+  path: ByteString,
+  names: Iterable<ByteString>,
+  checksummed: boolean,
+): DirectoryShape {
+  let sizeBytes = DOTS_SIZE_BYTES;
+  const all: ByteString[] = [];
+  for (const name of names) {
+    sizeBytes += direntSizeBytes(name.length);
+    all.push(name);
+  }
+  if (sizeBytes <= leafRoomBytes(checksummed)) return { blockCount: 1, index: undefined };
+  const index = indexNames(path, all, checksummed);
+  return { blockCount: 1 + index.nodeCount + index.leafStarts.length, index };
+}
+
+/** Encodes all blocks of a directory. `childOf` finds what a name names; names are asked in the order written. */
+export function encodeDirectory(
+  shape: DirectoryShape,
+  directory: {
+    readonly inodeNumber: number;
+    readonly parentInodeNumber: number;
+    readonly names: readonly ByteString[];
+    readonly childOf: (name: ByteString) => DirectoryChild;
+    /** Checksum seed of the directory's inode; undefined without checksums. */
+    readonly inodeSeed: number | undefined;
+  },
+): Uint8Array {
+  const blocks = new Uint8Array(shape.blockCount * BLOCK_SIZE_BYTES);
+  if (shape.index === undefined) {
+    const dots = [
+      { name: ".", inodeNumber: directory.inodeNumber, fileType: DIRENT_TYPE.DIRECTORY },
+      { name: "..", inodeNumber: directory.parentInodeNumber, fileType: DIRENT_TYPE.DIRECTORY },
+    ];
+    const children = directory.names.map((name) => directory.childOf(name));
+    encodeLeaf(blocks, [...dots, ...children], directory.inodeSeed);
+    return blocks;
+  }
+  const { names, leafStarts, nodeCount } = shape.index;
+  encodeIndex(blocks, shape.index, directory);
+  for (let leaf = 0; leaf < leafStarts.length; leaf++) {
+    const at = (1 + nodeCount + leaf) * BLOCK_SIZE_BYTES;
+    const children = names
+      .slice(leafStarts[leaf], leafStarts[leaf + 1] ?? names.length)
+      .map((name) => directory.childOf(name));
+    encodeLeaf(blocks.subarray(at, at + BLOCK_SIZE_BYTES), children, directory.inodeSeed);
+  }
+  return blocks;
+}
+
+function leafRoomBytes(checksummed: boolean): number {
+  return checksummed ? BLOCK_SIZE_BYTES - DIRECTORY_TAIL_SIZE_BYTES : BLOCK_SIZE_BYTES;
+}
+
+function indexNames(
+  path: ByteString,
+  names: readonly ByteString[],
+  checksummed: boolean,
+): DirectoryIndex {
+  const options = { version: HASH_VERSION.HALF_MD4, seed: HASH_SEED, signed: false };
+  const hashed = names.map((name) => ({ name, ...directoryHash(name, options) }));
+  hashed.sort((a, b) => a.hash - b.hash || a.minor - b.minor || (a.name < b.name ? -1 : 1));
+  const room = leafRoomBytes(checksummed);
+  const leafStarts: number[] = [];
+  const leafHashes: number[] = [];
+  let leafBytes = Infinity;
+  hashed.forEach(({ name, hash }, i) => {
+    const sizeBytes = direntSizeBytes(name.length);
+    if (leafBytes + sizeBytes > room) {
+      const continues = i > 0 && hashed[i - 1]!.hash === hash;
+      leafStarts.push(i);
+      leafHashes.push(continues ? hash + 1 : hash);
+      leafBytes = 0;
+    }
+    leafBytes += sizeBytes;
+  });
+  const limits = indexLimits(checksummed);
+  const nodeCount = leafStarts.length <= limits.root ? 0 : divCeil(leafStarts.length, limits.node);
+  if (nodeCount > limits.root) {
+    throw new InputError(
+      displayName(path || "/"),
+      `has ${names.length} entries in ${leafStarts.length} blocks: a directory without large_dir ` +
+        `has at most ${limits.root * limits.node}`,
+    );
+  }
+  return { names: hashed.map(({ name }) => name), leafStarts, leafHashes, nodeCount };
+}
+
+function indexLimits(checksummed: boolean): { root: number; node: number } {
+  return {
+    root: dxEntriesMax(BLOCK_SIZE_BYTES, { countOffset: DX_ROOT_COUNT_OFFSET, checksummed }),
+    node: dxEntriesMax(BLOCK_SIZE_BYTES, { countOffset: DX_NODE_COUNT_OFFSET, checksummed }),
+  };
+}
+
+/** Writes the root into block 0 and the nodes into the blocks behind it. */
+function encodeIndex(
+  blocks: Uint8Array,
+  index: DirectoryIndex,
+  directory: {
+    readonly inodeNumber: number;
+    readonly parentInodeNumber: number;
+    readonly inodeSeed: number | undefined;
+  },
+): void {
+  const { nodeCount, leafHashes } = index;
+  const { inodeNumber, parentInodeNumber, inodeSeed } = directory;
+  const checksummed = inodeSeed !== undefined;
+  const leafEntries: DxEntry[] = leafHashes.map((hash, i) => ({ hash, block: 1 + nodeCount + i }));
+  let rootEntries = leafEntries;
+  if (nodeCount > 0) {
+    const perNode = divCeil(leafEntries.length, nodeCount);
+    rootEntries = [];
+    for (let node = 0; node < nodeCount; node++) {
+      const entries = leafEntries.slice(node * perNode, (node + 1) * perNode);
+      const at = (1 + node) * BLOCK_SIZE_BYTES;
+      const block = blocks.subarray(at, at + BLOCK_SIZE_BYTES);
+      encodeDxNode(block, { entries, checksummed });
+      if (checksummed) sealDxBlock(block, DX_NODE_COUNT_OFFSET, inodeSeed);
+      rootEntries.push({ hash: entries[0]!.hash, block: 1 + node });
+    }
+  }
+  const root = blocks.subarray(0, BLOCK_SIZE_BYTES);
+  encodeDxRoot(root, {
+    inodeNumber,
+    parentInodeNumber,
+    hashVersion: HASH_VERSION.HALF_MD4,
+    indirectLevels: nodeCount > 0 ? 1 : 0,
+    entries: rootEntries,
+    checksummed,
+  });
+  if (checksummed) sealDxBlock(root, DX_ROOT_COUNT_OFFSET, inodeSeed);
+}
+
+/** Packs entries into a block; the last one's record reaches to the end of the room. */
+function encodeLeaf(
+  block: Uint8Array,
+  children: readonly DirectoryChild[],
+  inodeSeed: number | undefined,
+): void {
+  const room = leafRoomBytes(inodeSeed !== undefined);
+  let at = 0;
+  children.forEach((child, i) => {
+    const isLast = i === children.length - 1;
+    const recordLength = isLast ? room - at : direntSizeBytes(child.name.length);
+    encodeDirectoryEntry(block, at, { ...child, recordLength });
+    at += recordLength;
+  });
+  if (inodeSeed !== undefined) sealDirectoryBlock(block, inodeSeed);
+}

@@ -1,0 +1,77 @@
+/**
+ * The fixed places of a file system: block groups, backups of the superblock and descriptors, inode table sizes.
+ *
+ * Kernel: Documentation/filesystems/ext4, "Layout" and "Block and Inode Allocation Policy"; which groups have backups
+ * is ext4_bg_has_super().
+ *
+ * @module
+ */
+import { divCeil } from "../../bytes/arithmetic.ts";
+import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+
+/** A run of blocks of the image. */
+export interface BlockRange {
+  readonly startBlock: number;
+  readonly blockCount: number;
+}
+
+/** As many blocks as one bitmap block has bits. */
+export const BLOCKS_PER_GROUP = BLOCK_SIZE_BYTES * 8;
+/** One inode bitmap block limits a group to as many inodes. */
+export const INODES_PER_GROUP_MAX = BLOCK_SIZE_BYTES * 8;
+/** Bytes of an inode slot. */
+export const INODE_SIZE_BYTES = 256;
+/** Inodes in one block of an inode table. */
+export const INODES_PER_BLOCK = BLOCK_SIZE_BYTES / INODE_SIZE_BYTES;
+
+/** The numbers that follow from how many groups and inodes there are. */
+export interface Geometry {
+  readonly groupCount: number;
+  readonly descriptorSizeBytes: 32 | 64;
+  readonly descriptorBlocks: number;
+  readonly inodesPerGroup: number;
+  readonly inodeTableBlocks: number;
+  /** Superblock and descriptors of group 0 and of every backup, ascending. Nothing else may lie in them. */
+  readonly reserved: readonly BlockRange[];
+}
+
+/** Works out the geometry of `groupCount` groups with room for at least `inodeCount` inodes. */
+export function makeGeometry(
+  options: {
+    readonly groupCount: number;
+    readonly inodeCount: number;
+    readonly wide: boolean;
+    readonly backups: "sparse" | "none";
+  },
+): Geometry {
+  const { groupCount, inodeCount } = options;
+  const descriptorSizeBytes = options.wide ? 64 : 32;
+  const descriptorBlocks = divCeil(groupCount * descriptorSizeBytes, BLOCK_SIZE_BYTES);
+  const inodeTableBlocks = divCeil(divCeil(inodeCount, groupCount), INODES_PER_BLOCK);
+  const reserved: BlockRange[] = [];
+  for (let group = 0; group < groupCount; group++) {
+    if (!groupHasSuperblock(group, options.backups)) continue;
+    reserved.push({ startBlock: group * BLOCKS_PER_GROUP, blockCount: 1 + descriptorBlocks });
+  }
+  return {
+    groupCount,
+    descriptorSizeBytes,
+    descriptorBlocks,
+    inodesPerGroup: inodeTableBlocks * INODES_PER_BLOCK,
+    inodeTableBlocks,
+    reserved,
+  };
+}
+
+/** Whether a group starts with a superblock and descriptors. */
+export function groupHasSuperblock(group: number, backups: "sparse" | "none"): boolean {
+  if (group === 0) return true;
+  if (backups === "none") return false;
+  return group === 1 || isPowerOf(group, 3) || isPowerOf(group, 5) || isPowerOf(group, 7);
+}
+
+function isPowerOf(value: number, base: number): boolean {
+  let power = base;
+  while (power < value) power *= base;
+  return power === value;
+}

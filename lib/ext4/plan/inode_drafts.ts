@@ -1,0 +1,207 @@
+/**
+ * Every inode that an image will have, before blocks are given out: nodes of the tree, the journal, attribute values.
+ *
+ * @module
+ */
+import type { ByteString } from "../../bytes/byte_string.ts";
+import { bytesFromByteString, displayName } from "../../bytes/byte_string.ts";
+import { divCeil } from "../../bytes/arithmetic.ts";
+import { InputError } from "../../errors.ts";
+import type { FileTree, TreeNode } from "../../model/node.ts";
+import type { Payload } from "../../model/payload.ts";
+import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+import type { Warnings } from "../../warnings.ts";
+import { inodeSeed } from "../format/checksum.ts";
+import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
+import { inodeXattrsSizeBytes, XATTR_INDEX } from "../format/xattr.ts";
+import type { DirectoryShape } from "./directories.ts";
+import { direntType, encodeDirectory, shapeDirectory } from "./directories.ts";
+import type { NumberedNode, NumberedTree } from "./numbering.ts";
+import { numberTree, storedLinkCount } from "./numbering.ts";
+import type { InodeXattrs, ValueInode } from "./xattrs.ts";
+import { INODE_XATTR_CAPACITY_BYTES, XattrPlanner } from "./xattrs.ts";
+
+/** Metadata content of an inode: directory blocks, a long symlink, an attribute value. */
+export interface MetadataContent {
+  readonly blockCount: number;
+  /** All the blocks, encoded. */
+  readonly encode: () => Uint8Array;
+}
+
+/** A node of the tree that will be an inode. */
+export interface NodeDraft {
+  readonly kind: "node";
+  readonly inodeNumber: number;
+  readonly node: TreeNode;
+  readonly path: ByteString;
+  readonly linkCount: number;
+  readonly xattrs: InodeXattrs;
+  readonly content: MetadataContent | undefined;
+  /** A hashed directory. */
+  readonly isIndexed: boolean;
+  /** A file whose bytes live in the inode. */
+  readonly isInline: boolean;
+}
+
+/** An attribute value that will be an inode. */
+export interface ValueDraft {
+  readonly kind: "value";
+  readonly inodeNumber: number;
+  readonly value: ValueInode;
+  readonly content: MetadataContent;
+}
+
+/** All the inodes, in the order of their numbers, the journal left out. */
+export interface InodeDrafts {
+  readonly drafts: readonly (NodeDraft | ValueDraft)[];
+  readonly planner: XattrPlanner;
+  /** Highest inode number used. */
+  readonly lastInodeNumber: number;
+}
+
+/** What drafting needs to know. */
+export interface DraftOptions {
+  /** Checksum seed of the file system, whether metadata is checksummed or not. */
+  readonly seed: number;
+  readonly metadataChecksums: boolean;
+  readonly inlineData: boolean;
+  readonly allowsValueInodes: boolean;
+  readonly warnings: Warnings;
+}
+
+/** Logical blocks are 32-bit, and the kernel keeps the last one for itself (ext4_max_size()). */
+const FILE_BLOCKS_MAX = 2 ** 32 - 1;
+/** A path of one block with its NUL is the longest the kernel follows. */
+const SYMLINK_BYTES_MAX = BLOCK_SIZE_BYTES - 1;
+
+/** Drafts every inode of a tree. */
+export function draftInodes(tree: FileTree, options: DraftOptions): InodeDrafts {
+  const numbered = numberTree(tree);
+  const planner = new XattrPlanner({
+    seed: options.seed,
+    warnings: options.warnings,
+    firstValueInode: numbered.nextInodeNumber,
+    allowsValueInodes: options.allowsValueInodes,
+  });
+  const drafts: (NodeDraft | ValueDraft)[] = numbered.nodes.map((item) =>
+    draftNode(item, numbered, planner, options)
+  );
+  for (const value of planner.valueInodes) {
+    drafts.push({
+      kind: "value",
+      inodeNumber: value.inodeNumber,
+      value,
+      content: wholeBlocks(value.value),
+    });
+  }
+  return { drafts, planner, lastInodeNumber: drafts.at(-1)!.inodeNumber };
+}
+
+/** The bytes of a small file beyond those in i_block go into this attribute (kernel documentation, "Inline Data"). */
+export function inlineDataXattr(
+  content: Uint8Array,
+): { nameIndex: number; suffix: ByteString; value: Uint8Array } {
+  return {
+    nameIndex: XATTR_INDEX.SYSTEM,
+    suffix: "data",
+    value: content.subarray(INODE_BLOCK_FIELD_SIZE_BYTES),
+  };
+}
+
+function draftNode(
+  item: NumberedNode,
+  numbered: NumberedTree,
+  planner: XattrPlanner,
+  options: DraftOptions,
+): NodeDraft {
+  const { node, path, inodeNumber } = item;
+  const xattrs = planner.plan(path, node);
+  let content: MetadataContent | undefined;
+  let isIndexed = false;
+  if (node.kind === "directory") {
+    const shape = shapeDirectory(path, node.children.keys(), options.metadataChecksums);
+    isIndexed = shape.index !== undefined;
+    content = directoryContent(item, shape, numbered, options);
+  } else if (node.kind === "symlink") {
+    content = symlinkContent(path, node.target);
+  } else if (node.kind === "file") {
+    checkFileSize(path, node.payload);
+  }
+  return {
+    kind: "node",
+    inodeNumber,
+    node,
+    path,
+    linkCount: storedLinkCount(item),
+    xattrs,
+    content,
+    isIndexed,
+    isInline: options.inlineData && node.kind === "file" && fitsInline(node.payload, xattrs),
+  };
+}
+
+function directoryContent(
+  item: NumberedNode,
+  shape: DirectoryShape,
+  numbered: NumberedTree,
+  options: DraftOptions,
+): MetadataContent {
+  const { node, inodeNumber, parentInodeNumber } = item;
+  if (node.kind !== "directory") throw new TypeError("directoryContent wants a directory");
+  return {
+    blockCount: shape.blockCount,
+    encode: () =>
+      encodeDirectory(shape, {
+        inodeNumber,
+        parentInodeNumber,
+        names: shape.index === undefined ? [...node.children.keys()].sort() : [],
+        childOf: (name) => {
+          const child = node.children.get(name)!;
+          const fileType = direntType(child.kind);
+          return { name, inodeNumber: numbered.inodeNumberOf.get(child)!, fileType };
+        },
+        inodeSeed: options.metadataChecksums ? inodeSeed(options.seed, inodeNumber, 0) : undefined,
+      }),
+  };
+}
+
+function symlinkContent(path: ByteString, target: ByteString): MetadataContent | undefined {
+  if (target.length === 0 || target.length > SYMLINK_BYTES_MAX || target.includes("\0")) {
+    throw new InputError(
+      displayName(path),
+      `its target has ${target.length} bytes: wanted 1 to ${SYMLINK_BYTES_MAX} and no NUL`,
+    );
+  }
+  // A target that leaves room for its NUL in i_block is kept there.
+  if (target.length < INODE_BLOCK_FIELD_SIZE_BYTES) return undefined;
+  return wholeBlocks(bytesFromByteString(target));
+}
+
+function wholeBlocks(bytes: Uint8Array): MetadataContent {
+  const blockCount = divCeil(bytes.length, BLOCK_SIZE_BYTES);
+  return {
+    blockCount,
+    encode: () => {
+      const blocks = new Uint8Array(blockCount * BLOCK_SIZE_BYTES);
+      blocks.set(bytes);
+      return blocks;
+    },
+  };
+}
+
+function checkFileSize(path: ByteString, payload: Payload): void {
+  if (divCeil(payload.sizeBytes, BLOCK_SIZE_BYTES) > FILE_BLOCKS_MAX) {
+    throw new InputError(
+      displayName(path),
+      `has ${payload.sizeBytes} bytes: ext4 files have at most ` +
+        `${FILE_BLOCKS_MAX * BLOCK_SIZE_BYTES}`,
+    );
+  }
+}
+
+function fitsInline(payload: Payload, xattrs: InodeXattrs): boolean {
+  if (payload.sizeBytes === 0) return false;
+  if (payload.sizeBytes > INODE_BLOCK_FIELD_SIZE_BYTES + INODE_XATTR_CAPACITY_BYTES) return false;
+  const data = inlineDataXattr(new Uint8Array(payload.sizeBytes));
+  return inodeXattrsSizeBytes([...xattrs.inInode, data]) <= INODE_XATTR_CAPACITY_BYTES;
+}

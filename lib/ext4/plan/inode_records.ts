@@ -1,0 +1,258 @@
+/**
+ * Inodes as they are stored: attributes clamped to what ext4 can say, block maps, sizes and block counts.
+ *
+ * Kernel: Documentation/filesystems/ext4, "Index Nodes".
+ *
+ * @module
+ */
+import { bytesFromByteString, displayName } from "../../bytes/byte_string.ts";
+import { InputError } from "../../errors.ts";
+import type { NodeAttributes, SpecialNode, TreeNode } from "../../model/node.ts";
+import type { Payload } from "../../model/payload.ts";
+import { BLOCK_SIZE_BYTES, readPayload } from "../../model/payload.ts";
+import type { Warnings } from "../../warnings.ts";
+import { inodeSeed } from "../format/checksum.ts";
+import { FILE_MODE, INODE_FLAG } from "../format/constants.ts";
+import type { InodeRecord, Timestamp } from "../format/inode.ts";
+import {
+  defaultInode,
+  INODE_BLOCK_FIELD_SIZE_BYTES,
+  INODE_EXTRA_SIZE_BYTES,
+  TIMESTAMP_SECONDS_MAX,
+  TIMESTAMP_SECONDS_MIN,
+} from "../format/inode.ts";
+import { encodeInodeXattrs } from "../format/xattr.ts";
+import { encodeExtentTree } from "./extent_tree.ts";
+import type { NodeDraft, ValueDraft } from "./inode_drafts.ts";
+import { inlineDataXattr } from "./inode_drafts.ts";
+import type { InodeBlocks } from "./layout.ts";
+import { INODE_XATTR_CAPACITY_BYTES } from "./xattrs.ts";
+
+const SECTORS_PER_BLOCK = BLOCK_SIZE_BYTES / 512;
+/** The kernel reads -1 as "no change" in chown(2); no file may be owned by it. */
+const OWNER_MAX = 2 ** 32 - 2;
+/** What the kernel's encoding of a device number holds (new_encode_dev()). */
+const DEVICE_MAJOR_MAX = 0xfff;
+const DEVICE_MINOR_MAX = 0xfffff;
+
+/** What the records need beside the draft. */
+export interface RecordContext {
+  /** Checksum seed; undefined without metadata checksums. */
+  readonly seed: number | undefined;
+  readonly blocks: InodeBlocks | undefined;
+  /** The block of its attributes; 0 for none. */
+  readonly xattrBlock: number;
+}
+
+const NO_BLOCKS: InodeBlocks = { leaves: [], treeBlocks: [] };
+
+/** The inode of a node. Reads the payload only when it lives in the inode. */
+export function nodeRecord(draft: NodeDraft, context: RecordContext): InodeRecord {
+  const { node, xattrs } = draft;
+  const { attributes } = node;
+  const time = clampTime(attributes);
+  const record: InodeRecord = {
+    ...defaultInode(),
+    mode: typeBits(node) | (xattrs.mode & 0o7777),
+    uid: attributes.uid,
+    gid: attributes.gid,
+    linkCount: draft.linkCount,
+    atime: time,
+    ctime: time,
+    mtime: time,
+    crtime: time,
+    xattrBlock: context.xattrBlock,
+    extraSizeBytes: INODE_EXTRA_SIZE_BYTES,
+    xattrArea: encodeInodeXattrs(xattrs.inInode, INODE_XATTR_CAPACITY_BYTES),
+    sectorCount: sectorCount(context),
+  };
+  switch (node.kind) {
+    case "directory":
+      return {
+        ...record,
+        ...mapped(draft.inodeNumber, context, draft.isIndexed ? INODE_FLAG.INDEX : 0),
+        sizeBytes: draft.content!.blockCount * BLOCK_SIZE_BYTES,
+      };
+    case "symlink":
+      if (draft.content === undefined) {
+        const blockField = new Uint8Array(INODE_BLOCK_FIELD_SIZE_BYTES);
+        blockField.set(bytesFromByteString(node.target));
+        return { ...record, blockField, sizeBytes: node.target.length };
+      }
+      return {
+        ...record,
+        ...mapped(draft.inodeNumber, context, 0),
+        sizeBytes: node.target.length,
+      };
+    case "file":
+      if (draft.isInline) return { ...record, ...inlineFields(draft, node.payload) };
+      return {
+        ...record,
+        ...mapped(draft.inodeNumber, context, 0),
+        sizeBytes: node.payload.sizeBytes,
+      };
+    default:
+      return { ...record, blockField: deviceField(node) };
+  }
+}
+
+/** The inode of an attribute value (fs/ext4/xattr.c: its hash is in i_atime, its references in i_ctime and version). */
+export function valueRecord(draft: ValueDraft, context: RecordContext): InodeRecord {
+  const { value } = draft;
+  return {
+    ...defaultInode(),
+    ...mapped(draft.inodeNumber, context, INODE_FLAG.EA_INODE),
+    mode: FILE_MODE.REGULAR | 0o600,
+    linkCount: 1,
+    sizeBytes: value.value.length,
+    extraSizeBytes: INODE_EXTRA_SIZE_BYTES,
+    sectorCount: sectorCount(context),
+    atime: { seconds: value.hash | 0, nanoseconds: 0 },
+    ctime: { seconds: 0, nanoseconds: 0 },
+    versionLow: value.referenceCount,
+  };
+}
+
+/** The journal's inode. */
+export function journalRecord(
+  inodeNumber: number,
+  journalBlocks: number,
+  options: RecordContext & { readonly timestamp: number },
+): InodeRecord {
+  const time: Timestamp = { seconds: options.timestamp, nanoseconds: 0 };
+  return {
+    ...defaultInode(),
+    ...mapped(inodeNumber, options, 0),
+    mode: FILE_MODE.REGULAR | 0o600,
+    linkCount: 1,
+    sizeBytes: journalBlocks * BLOCK_SIZE_BYTES,
+    extraSizeBytes: INODE_EXTRA_SIZE_BYTES,
+    sectorCount: sectorCount(options),
+    atime: time,
+    ctime: time,
+    mtime: time,
+    crtime: time,
+  };
+}
+
+/** Refuses owners and devices that ext4 cannot store; counts times that will be clamped. */
+export function checkAttributes(
+  drafts: readonly (NodeDraft | ValueDraft)[],
+  warnings: Warnings,
+): void {
+  for (const draft of drafts) {
+    if (draft.kind !== "node") continue;
+    const { attributes } = draft.node;
+    const what = () => displayName(draft.path || "/");
+    for (const id of [attributes.uid, attributes.gid]) {
+      if (!(Number.isInteger(id) && id >= 0 && id <= OWNER_MAX)) {
+        throw new InputError(what(), `has owner ${id}: wanted 0 to ${OWNER_MAX}`);
+      }
+    }
+    const clamped = clampTime(attributes);
+    if (clamped.seconds !== attributes.mtimeSeconds) {
+      warnings.add(
+        "clampedTime",
+        what(),
+        `its time, ${attributes.mtimeSeconds} seconds, is stored as ${clamped.seconds}`,
+      );
+    }
+    checkDevice(draft.node, what);
+  }
+}
+
+function checkDevice(node: TreeNode, what: () => string): void {
+  if (node.kind !== "characterDevice" && node.kind !== "blockDevice") return;
+  const { deviceMajor, deviceMinor } = node;
+  const fits = deviceMajor >= 0 && deviceMajor <= DEVICE_MAJOR_MAX && deviceMinor >= 0 &&
+    deviceMinor <= DEVICE_MINOR_MAX;
+  if (!fits) {
+    throw new InputError(
+      what(),
+      `is device ${deviceMajor}:${deviceMinor}: ext4 stores at most ` +
+        `${DEVICE_MAJOR_MAX}:${DEVICE_MINOR_MAX}`,
+    );
+  }
+}
+
+/** A time as ext4 can store it; one out of range becomes the nearest. */
+function clampTime(attributes: NodeAttributes): Timestamp {
+  const { mtimeSeconds, mtimeNanoseconds } = attributes;
+  if (mtimeSeconds < TIMESTAMP_SECONDS_MIN) {
+    return { seconds: TIMESTAMP_SECONDS_MIN, nanoseconds: 0 };
+  }
+  if (mtimeSeconds > TIMESTAMP_SECONDS_MAX) {
+    return { seconds: TIMESTAMP_SECONDS_MAX, nanoseconds: 999_999_999 };
+  }
+  return { seconds: mtimeSeconds, nanoseconds: mtimeNanoseconds };
+}
+
+function sectorCount(context: RecordContext): number {
+  const { leaves, treeBlocks } = context.blocks ?? NO_BLOCKS;
+  let blocks = treeBlocks.length + (context.xattrBlock === 0 ? 0 : 1);
+  for (const leaf of leaves) blocks += leaf.blockCount;
+  return blocks * SECTORS_PER_BLOCK;
+}
+
+function mapped(
+  inodeNumber: number,
+  context: RecordContext,
+  flags: number,
+): Pick<InodeRecord, "flags" | "blockField"> {
+  const { leaves, treeBlocks } = context.blocks ?? NO_BLOCKS;
+  const seed = context.seed === undefined ? undefined : inodeSeed(context.seed, inodeNumber, 0);
+  return {
+    flags: flags | INODE_FLAG.EXTENTS,
+    blockField: encodeExtentTree(leaves, treeBlocks, seed).root,
+  };
+}
+
+function inlineFields(
+  draft: NodeDraft,
+  payload: Payload,
+): Pick<InodeRecord, "flags" | "blockField" | "xattrArea" | "sizeBytes"> {
+  const content = new Uint8Array(payload.sizeBytes);
+  readPayload(payload, content, 0);
+  const blockField = new Uint8Array(INODE_BLOCK_FIELD_SIZE_BYTES);
+  blockField.set(content.subarray(0, INODE_BLOCK_FIELD_SIZE_BYTES));
+  const xattrs = [...draft.xattrs.inInode, inlineDataXattr(content)];
+  return {
+    flags: INODE_FLAG.INLINE_DATA,
+    blockField,
+    xattrArea: encodeInodeXattrs(xattrs, INODE_XATTR_CAPACITY_BYTES),
+    sizeBytes: content.length,
+  };
+}
+
+/** i_block of a device: small numbers in the first word, large ones in the second (old_ and new_encode_dev()). */
+function deviceField(node: SpecialNode): Uint8Array {
+  const field = new Uint8Array(INODE_BLOCK_FIELD_SIZE_BYTES);
+  const { deviceMajor, deviceMinor } = node;
+  const view = new DataView(field.buffer);
+  if (deviceMajor < 256 && deviceMinor < 256) {
+    view.setUint32(0, (deviceMajor << 8) | deviceMinor, true);
+  } else {
+    const word = (deviceMinor & 0xff) | (deviceMajor << 8) | ((deviceMinor & ~0xff) << 12);
+    view.setUint32(4, word >>> 0, true);
+  }
+  return field;
+}
+
+function typeBits(node: TreeNode): number {
+  switch (node.kind) {
+    case "file":
+      return FILE_MODE.REGULAR;
+    case "directory":
+      return FILE_MODE.DIRECTORY;
+    case "symlink":
+      return FILE_MODE.SYMLINK;
+    case "characterDevice":
+      return FILE_MODE.CHARACTER_DEVICE;
+    case "blockDevice":
+      return FILE_MODE.BLOCK_DEVICE;
+    case "fifo":
+      return FILE_MODE.FIFO;
+    case "socket":
+      return FILE_MODE.SOCKET;
+  }
+}

@@ -1,0 +1,279 @@
+/**
+ * Gives every structure its blocks. Metadata comes first and together, payload behind it on the grid.
+ *
+ * How many groups there are depends on where the last payload ends, and how many extent blocks are needed depends on
+ * where payload is cut; both only grow, so the layout is repeated until they hold.
+ *
+ * @module
+ */
+import { alignUp, divCeil } from "../../bytes/arithmetic.ts";
+import { InputError, invariant } from "../../errors.ts";
+import type { Payload } from "../../model/payload.ts";
+import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+import type { ExtentLeaf } from "../format/extent.ts";
+import { AscendingAllocator } from "./allocator.ts";
+import { appendExtents, extentTreeBlockCount } from "./extent_tree.ts";
+import type { BlockRange, Geometry } from "./geometry.ts";
+import {
+  BLOCKS_PER_GROUP,
+  groupHasSuperblock,
+  INODES_PER_GROUP_MAX,
+  makeGeometry,
+} from "./geometry.ts";
+import type { InodeDrafts, NodeDraft, ValueDraft } from "./inode_drafts.ts";
+import type { Placement } from "./placement.ts";
+import { placePayloads } from "./placement.ts";
+import { mergeRanges } from "./range_list.ts";
+import type { Settings } from "./settings.ts";
+
+/** What asks for blocks. */
+export interface LayoutDemand {
+  readonly inodes: InodeDrafts;
+  /** The files with payload, in the order they are placed. */
+  readonly files: readonly { readonly draft: NodeDraft; readonly payload: Payload }[];
+}
+
+/** Extents of an inode and the blocks of the tree over them. */
+export interface InodeBlocks {
+  readonly leaves: readonly ExtentLeaf[];
+  readonly treeBlocks: readonly number[];
+}
+
+/** Where everything lies. */
+export interface Layout {
+  readonly geometry: Geometry;
+  readonly totalBlocks: number;
+  /** By group. */
+  readonly blockBitmapBlocks: readonly number[];
+  readonly inodeBitmapBlocks: readonly number[];
+  readonly inodeTableBlocks: readonly number[];
+  readonly journal: InodeBlocks | undefined;
+  /** Metadata content and payload, by inode; nothing for inodes without blocks. */
+  readonly inodeBlocks: ReadonlyMap<NodeDraft | ValueDraft, InodeBlocks>;
+  /** In the order of the planner's blocks. */
+  readonly xattrBlocks: readonly number[];
+  readonly placement: Placement;
+  /** Every block in use, reserved ranges included; ascending, merged. */
+  readonly usedRanges: readonly BlockRange[];
+}
+
+/** A free inode for every so many free bytes, as mke2fs does. */
+const FREE_BYTES_PER_INODE = 16384;
+/** Rounds after which a layout that still grows is a fault. */
+const ROUNDS_MAX = 64;
+
+/** Lays out an image. */
+export function layOut(demand: LayoutDemand, settings: Settings): Layout {
+  let groupCount = settings.size.kind === "total"
+    ? Math.max(1, divCeil(totalSizeBlocks(settings.size.sizeBytes), BLOCKS_PER_GROUP))
+    : 1;
+  let payloadTreeBlocks = 0;
+  const inodeCount = wantedInodes(demand, settings);
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    const groupsForInodes = divCeil(inodeCount, INODES_PER_GROUP_MAX);
+    groupCount = Math.max(groupCount, groupsForInodes);
+    const geometry = makeGeometry({
+      groupCount,
+      inodeCount,
+      wide: settings.wide,
+      backups: settings.backups,
+    });
+    const attempt = layOutOnce(demand, settings, { geometry, payloadTreeBlocks });
+    const totalBlocks = imageBlocks(attempt, settings, geometry);
+    const groupsNeeded = divCeil(totalBlocks, BLOCKS_PER_GROUP);
+    if (groupsNeeded > groupCount) {
+      groupCount = groupsNeeded;
+    } else if (attempt.payloadTreeBlocksNeeded > payloadTreeBlocks) {
+      payloadTreeBlocks = attempt.payloadTreeBlocksNeeded;
+    } else {
+      return { ...attempt, geometry, totalBlocks };
+    }
+  }
+  throw new Error("Invariant broken: the layout does not settle");
+}
+
+interface Attempt extends Omit<Layout, "geometry" | "totalBlocks"> {
+  readonly payloadTreeBlocksNeeded: number;
+}
+
+function layOutOnce(
+  demand: LayoutDemand,
+  settings: Settings,
+  assumed: { readonly geometry: Geometry; readonly payloadTreeBlocks: number },
+): Attempt {
+  const { geometry } = assumed;
+  const metadata = new MetadataArea(geometry.reserved);
+  const { groupCount } = geometry;
+  const blockBitmapBlocks = metadata.takeBlocks(groupCount);
+  const inodeBitmapBlocks = metadata.takeBlocks(groupCount);
+  const inodeTableBlocks: number[] = [];
+  for (let group = 0; group < groupCount; group++) {
+    inodeTableBlocks.push(metadata.takeContiguous(geometry.inodeTableBlocks));
+  }
+  const journal = settings.journalBlocks === 0
+    ? undefined
+    : takeJournal(metadata, settings.journalBlocks, geometry);
+  const inodeBlocks = new Map<NodeDraft | ValueDraft, InodeBlocks>();
+  for (const draft of demand.inodes.drafts) {
+    if (draft.content === undefined) continue;
+    inodeBlocks.set(draft, metadata.takeMapped(metadata.take(draft.content.blockCount)));
+  }
+  const xattrBlocks = metadata.takeBlocks(demand.inodes.planner.blocks.length);
+  const treeBlocks = blockNumbers(metadata.peek(assumed.payloadTreeBlocks));
+  const placement = placePayloads(demand.files.map(({ payload }) => payload), settings, {
+    fromBlock: metadata.cursor,
+    reserved: geometry.reserved,
+  });
+  const payloadTreeBlocksNeeded = assignTrees(demand, placement, treeBlocks, inodeBlocks);
+  const usedTreeBlocks = treeBlocks.slice(0, payloadTreeBlocksNeeded)
+    .map((startBlock) => ({ startBlock, blockCount: 1 }));
+  const payloadRanges = placement.extents.flat();
+  const usedRanges = payloadTreeBlocksNeeded > assumed.payloadTreeBlocks ? [] : mergeRanges([
+    ...geometry.reserved,
+    ...metadata.used,
+    ...usedTreeBlocks,
+    ...payloadRanges,
+  ]);
+  return {
+    blockBitmapBlocks,
+    inodeBitmapBlocks,
+    inodeTableBlocks,
+    journal,
+    inodeBlocks,
+    xattrBlocks,
+    placement,
+    usedRanges,
+    payloadTreeBlocksNeeded,
+  };
+}
+
+/** Hands out blocks for metadata and remembers them. */
+class MetadataArea {
+  readonly #allocator: AscendingAllocator;
+  readonly used: BlockRange[] = [];
+
+  constructor(reserved: readonly BlockRange[]) {
+    this.#allocator = new AscendingAllocator(reserved);
+  }
+
+  get cursor(): number {
+    return this.#allocator.cursor;
+  }
+
+  take(blockCount: number): BlockRange[] {
+    const ranges = this.#allocator.take(blockCount);
+    for (const range of ranges) this.used.push(range);
+    return ranges;
+  }
+
+  /** Moves past blocks without marking them as used. */
+  peek(blockCount: number): BlockRange[] {
+    return this.#allocator.take(blockCount);
+  }
+
+  takeBlocks(blockCount: number): number[] {
+    return blockNumbers(this.take(blockCount));
+  }
+
+  takeContiguous(blockCount: number): number {
+    const startBlock = this.#allocator.takeContiguous(blockCount);
+    this.used.push({ startBlock, blockCount });
+    return startBlock;
+  }
+
+  /** Extents over `ranges`, and the blocks of the tree over them. */
+  takeMapped(ranges: readonly BlockRange[]): InodeBlocks {
+    const leaves: ExtentLeaf[] = [];
+    appendExtents(leaves, 0, ranges);
+    return { leaves, treeBlocks: this.takeBlocks(extentTreeBlockCount(leaves.length)) };
+  }
+}
+
+/** A journal lies in one piece where that is possible at all, else around the reserved ranges. */
+function takeJournal(area: MetadataArea, blockCount: number, geometry: Geometry): InodeBlocks {
+  const pieceMax = BLOCKS_PER_GROUP - 1 - geometry.descriptorBlocks;
+  if (blockCount > pieceMax) return area.takeMapped(area.take(blockCount));
+  return area.takeMapped([{ startBlock: area.takeContiguous(blockCount), blockCount }]);
+}
+
+/** Gives files their tree blocks, in order, as far as there are any; returns how many are needed. */
+function assignTrees(
+  demand: LayoutDemand,
+  placement: Placement,
+  treeBlocks: readonly number[],
+  inodeBlocks: Map<NodeDraft | ValueDraft, InodeBlocks>,
+): number {
+  let needed = 0;
+  demand.files.forEach(({ draft }, i) => {
+    const leaves = placement.extents[i]!;
+    if (leaves.length === 0) return;
+    const count = extentTreeBlockCount(leaves.length);
+    inodeBlocks.set(draft, { leaves, treeBlocks: treeBlocks.slice(needed, needed + count) });
+    needed += count;
+  });
+  return needed;
+}
+
+function blockNumbers(ranges: readonly BlockRange[]): number[] {
+  const numbers: number[] = [];
+  for (const { startBlock, blockCount } of ranges) {
+    for (let i = 0; i < blockCount; i++) numbers.push(startBlock + i);
+  }
+  return numbers;
+}
+
+function wantedInodes(demand: LayoutDemand, settings: Settings): number {
+  const used = demand.inodes.lastInodeNumber;
+  const spare = divCeil(freeSpaceBytes(demand, settings), FREE_BYTES_PER_INODE);
+  return Math.max(used + (settings.inodeCount === undefined ? spare : 0), settings.inodeCount ?? 0);
+}
+
+function freeSpaceBytes(demand: LayoutDemand, settings: Settings): number {
+  const { size } = settings;
+  if (size.kind === "exact") return 0;
+  if (size.kind === "free") return size.freeBytes;
+  let payloadBlocks = 0;
+  for (const { payload } of demand.files) {
+    for (const run of payload.dataRuns) payloadBlocks += run.blockCount;
+  }
+  return Math.max(0, size.sizeBytes - payloadBlocks * BLOCK_SIZE_BYTES);
+}
+
+function totalSizeBlocks(sizeBytes: number): number {
+  return Math.floor(sizeBytes / BLOCK_SIZE_BYTES);
+}
+
+/** The size of the file system in blocks. */
+function imageBlocks(attempt: Attempt, settings: Settings, geometry: Geometry): number {
+  const { size } = settings;
+  const lastUsed = attempt.usedRanges.at(-1);
+  const metadataEnd = lastUsed === undefined ? 0 : lastUsed.startBlock + lastUsed.blockCount;
+  // Groups that only inodes ask for must exist as well.
+  const groupsEnd = (geometry.groupCount - 1) * BLOCKS_PER_GROUP + 1;
+  const end = Math.max(attempt.placement.endBlock, metadataEnd, groupsEnd);
+  if (size.kind === "total") return checkedTotal(totalSizeBlocks(size.sizeBytes), end, geometry);
+  const free = size.kind === "free" ? divCeil(size.freeBytes, BLOCK_SIZE_BYTES) : 0;
+  const wanted = withoutStub(alignUp(end + free, settings.gridBlocks), geometry, settings);
+  return Math.max(wanted, alignUp(end, settings.gridBlocks));
+}
+
+/** A last group that could not even hold its backups is filled up until it can. */
+function withoutStub(totalBlocks: number, geometry: Geometry, settings: Settings): number {
+  const lastGroup = Math.floor((totalBlocks - 1) / BLOCKS_PER_GROUP);
+  if (!groupHasSuperblock(lastGroup, settings.backups)) return totalBlocks;
+  const needed = lastGroup * BLOCKS_PER_GROUP + 1 + geometry.descriptorBlocks;
+  return totalBlocks < needed ? alignUp(needed, settings.gridBlocks) : totalBlocks;
+}
+
+function checkedTotal(totalBlocks: number, end: number, geometry: Geometry): number {
+  if (totalBlocks < end) {
+    throw new InputError(
+      "--size",
+      `${totalBlocks * BLOCK_SIZE_BYTES} bytes are too small: the content needs ` +
+        `${end * BLOCK_SIZE_BYTES}`,
+      { hint: "leave out --size, or give at least that much" },
+    );
+  }
+  invariant(geometry.groupCount >= divCeil(totalBlocks, BLOCKS_PER_GROUP), "groups cover the size");
+  return totalBlocks;
+}

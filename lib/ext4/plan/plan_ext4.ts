@@ -1,0 +1,293 @@
+/**
+ * From a tree and settings to the plan of an image. Pure: nothing is read but what the tree already says, except the
+ * bytes of files that live in their inodes, when their turn to be written comes.
+ *
+ * @module
+ */
+import { divCeil } from "../../bytes/arithmetic.ts";
+import type { FileTree } from "../../model/node.ts";
+import type { Payload } from "../../model/payload.ts";
+import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+import type { Warnings } from "../../warnings.ts";
+import { filesystemSeed, inodeSeed } from "../format/checksum.ts";
+import { INODE_NUMBER, SUPERBLOCK_OFFSET_BYTES } from "../format/constants.ts";
+import type { InodeRecord } from "../format/inode.ts";
+import { encodeInode } from "../format/inode.ts";
+import { encodeJournalSuperblock } from "../format/journal.ts";
+import { encodeSuperblock } from "../format/superblock.ts";
+import { encodeXattrBlock, sealXattrBlock } from "../format/xattr.ts";
+import { encodeExtentTree } from "./extent_tree.ts";
+import { BLOCKS_PER_GROUP, INODE_SIZE_BYTES } from "./geometry.ts";
+import type { GroupTables } from "./group_tables.ts";
+import { buildGroupTables, encodeDescriptorTable } from "./group_tables.ts";
+import type { FileLayout, ImagePlan, MetadataWrite, PayloadWrite } from "./image_plan.ts";
+import type { InodeDrafts, NodeDraft, ValueDraft } from "./inode_drafts.ts";
+import { draftInodes } from "./inode_drafts.ts";
+import { checkAttributes, journalRecord, nodeRecord, valueRecord } from "./inode_records.ts";
+import type { InodeBlocks, Layout } from "./layout.ts";
+import { layOut } from "./layout.ts";
+import { isAligned } from "./placement.ts";
+import type { Settings } from "./settings.ts";
+import { summarize } from "./summary.ts";
+import { CHECKSUM_SEED, primarySuperblock } from "./superblocks.ts";
+
+/** Inodes of one table that are encoded at a time. */
+const INODES_PER_WRITE = 1024;
+
+/** Plans an image. */
+export function planExt4(tree: FileTree, settings: Settings, warnings: Warnings): ImagePlan {
+  const seed = settings.constantSeed ? CHECKSUM_SEED : filesystemSeed(settings.uuid);
+  const inodes = draftInodes(tree, {
+    seed,
+    metadataChecksums: settings.metadataChecksums,
+    inlineData: settings.inlineData,
+    allowsValueInodes: settings.wide,
+    warnings,
+  });
+  checkAttributes(inodes.drafts, warnings);
+  const files: { draft: NodeDraft; payload: Payload }[] = [];
+  for (const draft of inodes.drafts) {
+    if (draft.kind !== "node" || draft.isInline || draft.node.kind !== "file") continue;
+    files.push({ draft, payload: draft.node.payload });
+  }
+  const layout = layOut({ inodes, files }, settings);
+  const builder = new PlanBuilder(
+    layout,
+    inodes,
+    settings,
+    settings.metadataChecksums ? seed : undefined,
+  );
+  const layouts: FileLayout[] = files.map(({ draft, payload }, i) => ({
+    draft,
+    payload,
+    isAligned: isAligned(payload, settings),
+    extents: layout.placement.extents[i]!,
+  }));
+  return builder.build(layouts);
+}
+
+/** Turns a layout into writes. */
+class PlanBuilder {
+  readonly #layout: Layout;
+  readonly #inodes: InodeDrafts;
+  readonly #settings: Settings;
+  /** Undefined without checksums. */
+  readonly #seed: number | undefined;
+  readonly #writes: MetadataWrite[] = [];
+
+  constructor(layout: Layout, inodes: InodeDrafts, settings: Settings, seed: number | undefined) {
+    this.#layout = layout;
+    this.#inodes = inodes;
+    this.#settings = settings;
+    this.#seed = seed;
+  }
+
+  build(files: readonly FileLayout[]): ImagePlan {
+    const { totalBlocks, geometry, usedRanges } = this.#layout;
+    const tables = buildGroupTables(this.#layout, {
+      seed: this.#seed,
+      lastInodeNumber: Math.max(this.#inodes.lastInodeNumber, INODE_NUMBER.FIRST_USABLE - 1),
+      directoryInodes: this.#inodes.drafts
+        .filter((draft) => draft.kind === "node" && draft.node.kind === "directory")
+        .map((draft) => draft.inodeNumber),
+    });
+    this.#writes.push(...tables.bitmaps);
+    this.#addSuperblocks(tables);
+    this.#addInodeTables();
+    this.#addJournal();
+    this.#addContent();
+    this.#addXattrBlocks();
+    const metadata = this.#writes.sort((a, b) => a.offsetBytes - b.offsetBytes);
+    const payload = payloadWrites(files);
+    const { gridBlocks } = this.#settings;
+    const plan = { totalBlocks, geometry, metadata, payload, files, usedRanges, gridBlocks };
+    const summary = summarize(plan, {
+      layout: this.#layout,
+      inodes: this.#inodes,
+      freeInodes: tables.freeInodesCount,
+      uuid: this.#settings.uuid,
+    });
+    return { ...plan, summary };
+  }
+
+  #addSuperblocks(tables: GroupTables): void {
+    const { geometry } = this.#layout;
+    const journal = this.#layout.journal;
+    const superblock = primarySuperblock(this.#layout, tables, {
+      settings: this.#settings,
+      used: { valueInodes: this.#inodes.planner.valueInodes.length > 0 },
+      journalMap: journal && this.#tree(INODE_NUMBER.JOURNAL, journal).root,
+    });
+    const table = encodeDescriptorTable(this.#layout, tables, this.#seed);
+    for (const { startBlock } of geometry.reserved) {
+      const blockGroupNumber = startBlock / BLOCKS_PER_GROUP;
+      const encoded = encodeSuperblock({ ...superblock, blockGroupNumber });
+      const startBytes = startBlock * BLOCK_SIZE_BYTES;
+      // Only the primary one leaves room for a boot sector.
+      const inset = blockGroupNumber === 0 ? SUPERBLOCK_OFFSET_BYTES : 0;
+      this.#writes.push(
+        { offsetBytes: startBytes + inset, sizeBytes: encoded.length, encode: () => encoded },
+        {
+          offsetBytes: startBytes + BLOCK_SIZE_BYTES,
+          sizeBytes: table.length,
+          encode: () => table,
+        },
+      );
+    }
+  }
+
+  /** The parts of the tables that are in use; the rest stays a hole. */
+  #addInodeTables(): void {
+    const { geometry, inodeTableBlocks } = this.#layout;
+    const byNumber = this.#recordsByNumber();
+    const last = this.#inodes.lastInodeNumber;
+    for (let first = 1; first <= last;) {
+      const group = Math.floor((first - 1) / geometry.inodesPerGroup);
+      const groupEnd = (group + 1) * geometry.inodesPerGroup + 1;
+      const end = Math.min(first + INODES_PER_WRITE, groupEnd, last + 1);
+      const indexInGroup = first - 1 - group * geometry.inodesPerGroup;
+      const firstInode = first;
+      this.#writes.push({
+        offsetBytes: inodeTableBlocks[group]! * BLOCK_SIZE_BYTES + indexInGroup * INODE_SIZE_BYTES,
+        sizeBytes: (end - first) * INODE_SIZE_BYTES,
+        encode: () => this.#encodeInodes(byNumber, firstInode, end),
+      });
+      first = end;
+    }
+  }
+
+  #encodeInodes(
+    recordOf: (inodeNumber: number) => InodeRecord | undefined,
+    first: number,
+    end: number,
+  ): Uint8Array {
+    const slots = new Uint8Array((end - first) * INODE_SIZE_BYTES);
+    for (let inodeNumber = first; inodeNumber < end; inodeNumber++) {
+      const record = recordOf(inodeNumber);
+      if (record === undefined) continue;
+      const at = (inodeNumber - first) * INODE_SIZE_BYTES;
+      const slot = slots.subarray(at, at + INODE_SIZE_BYTES);
+      encodeInode(record, slot, { inodeNumber, seed: this.#seed });
+    }
+    return slots;
+  }
+
+  #recordsByNumber(): (inodeNumber: number) => InodeRecord | undefined {
+    const { drafts, planner } = this.#inodes;
+    const xattrBlockOf = new Map(planner.blocks.map((block, i) => [block, i]));
+    const record = (draft: NodeDraft | ValueDraft): InodeRecord => {
+      const blocks = this.#layout.inodeBlocks.get(draft);
+      const context = { seed: this.#seed, blocks, xattrBlock: 0 };
+      if (draft.kind === "value") return valueRecord(draft, context);
+      const { block } = draft.xattrs;
+      const xattrBlock = block === undefined
+        ? 0
+        : this.#layout.xattrBlocks[xattrBlockOf.get(block)!]!;
+      return nodeRecord(draft, { ...context, xattrBlock });
+    };
+    return (inodeNumber) => {
+      if (inodeNumber === INODE_NUMBER.JOURNAL) return this.#journalRecord();
+      if (inodeNumber === INODE_NUMBER.ROOT) return record(drafts[0]!);
+      const draft = drafts[inodeNumber - INODE_NUMBER.FIRST_USABLE + 1];
+      return inodeNumber < INODE_NUMBER.FIRST_USABLE || draft === undefined
+        ? undefined
+        : record(draft);
+    };
+  }
+
+  #journalRecord(): InodeRecord | undefined {
+    const { journal } = this.#layout;
+    if (journal === undefined) return undefined;
+    const { journalBlocks, timestamp } = this.#settings;
+    return journalRecord(INODE_NUMBER.JOURNAL, journalBlocks, {
+      seed: this.#seed,
+      blocks: journal,
+      xattrBlock: 0,
+      timestamp,
+    });
+  }
+
+  #addJournal(): void {
+    const { journal } = this.#layout;
+    if (journal === undefined) return;
+    this.#addTree(INODE_NUMBER.JOURNAL, journal);
+    const superblock = encodeJournalSuperblock({
+      blockSizeBytes: BLOCK_SIZE_BYTES,
+      blockCount: this.#settings.journalBlocks,
+      uuid: this.#settings.uuid,
+    });
+    this.#writes.push({
+      offsetBytes: journal.leaves[0]!.startBlock * BLOCK_SIZE_BYTES,
+      sizeBytes: superblock.length,
+      encode: () => superblock,
+    });
+  }
+
+  /** Directories, long symlinks, attribute values, and the extent blocks of everything. */
+  #addContent(): void {
+    for (const [draft, blocks] of this.#layout.inodeBlocks) {
+      this.#addTree(draft.inodeNumber, blocks);
+      const { content } = draft;
+      if (content === undefined) continue;
+      for (const leaf of blocks.leaves) {
+        const sizeBytes = leaf.blockCount * BLOCK_SIZE_BYTES;
+        const at = leaf.logicalBlock * BLOCK_SIZE_BYTES;
+        this.#writes.push({
+          offsetBytes: leaf.startBlock * BLOCK_SIZE_BYTES,
+          sizeBytes,
+          encode: () => content.encode().subarray(at, at + sizeBytes),
+        });
+      }
+    }
+  }
+
+  #addXattrBlocks(): void {
+    this.#inodes.planner.blocks.forEach((block, i) => {
+      const blockNumber = this.#layout.xattrBlocks[i]!;
+      this.#writes.push({
+        offsetBytes: blockNumber * BLOCK_SIZE_BYTES,
+        sizeBytes: BLOCK_SIZE_BYTES,
+        encode: () => {
+          const { xattrs, referenceCount } = block;
+          const options = { blockSizeBytes: BLOCK_SIZE_BYTES, referenceCount };
+          const encoded = encodeXattrBlock(xattrs, options);
+          if (this.#seed !== undefined) sealXattrBlock(encoded, { blockNumber, seed: this.#seed });
+          return encoded;
+        },
+      });
+    });
+  }
+
+  #addTree(inodeNumber: number, blocks: InodeBlocks): void {
+    if (blocks.treeBlocks.length === 0) return;
+    let encoded: Uint8Array | undefined;
+    blocks.treeBlocks.forEach((block, i) => {
+      this.#writes.push({
+        offsetBytes: block * BLOCK_SIZE_BYTES,
+        sizeBytes: BLOCK_SIZE_BYTES,
+        encode: () => {
+          encoded ??= this.#tree(inodeNumber, blocks).blocks;
+          return encoded.subarray(i * BLOCK_SIZE_BYTES, (i + 1) * BLOCK_SIZE_BYTES);
+        },
+      });
+    });
+  }
+
+  #tree(inodeNumber: number, blocks: InodeBlocks): { root: Uint8Array; blocks: Uint8Array } {
+    const seed = this.#seed === undefined ? undefined : inodeSeed(this.#seed, inodeNumber, 0);
+    return encodeExtentTree(blocks.leaves, blocks.treeBlocks, seed);
+  }
+}
+
+/** Runs of payload; the part of a last block behind a file's end is zeros. */
+function payloadWrites(files: readonly FileLayout[]): PayloadWrite[] {
+  const writes: PayloadWrite[] = [];
+  for (const { payload, extents } of files) {
+    const fileBlocks = divCeil(payload.sizeBytes, BLOCK_SIZE_BYTES);
+    for (const { startBlock, logicalBlock, blockCount } of extents) {
+      const inFile = Math.min(blockCount, fileBlocks - logicalBlock);
+      writes.push({ startBlock, blockCount: inFile, logicalBlock, payload });
+    }
+  }
+  return writes;
+}

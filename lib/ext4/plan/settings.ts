@@ -1,0 +1,207 @@
+/**
+ * What the user may choose about an image, and the checked numbers that the planner works with.
+ *
+ * @module
+ */
+import { isPowerOfTwo } from "../../bytes/arithmetic.ts";
+import { UsageError } from "../../errors.ts";
+import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+
+/** How files below the alignment threshold are packed. */
+export type Packing =
+  | { readonly kind: "resync"; readonly meanBytes: number; readonly lowBytes: number }
+  | { readonly kind: "tight" };
+
+/** How large the file system is. */
+export type ImageSize =
+  | { readonly kind: "exact" }
+  | { readonly kind: "total"; readonly sizeBytes: number }
+  | { readonly kind: "free"; readonly freeBytes: number };
+
+/** Blocks that only root may fill. */
+export type ReservedBlocks =
+  | { readonly kind: "bytes"; readonly bytes: number }
+  | { readonly kind: "percent"; readonly percent: number };
+
+/** Every choice that changes the bytes of an image, beside its tree. */
+export interface LayoutOptions {
+  /** The fixed block size of the store that the image is laid out for: a power of two, 4 KiB to 1 MiB. */
+  readonly gridBytes: number;
+  /** Files of at least this size start on the grid; `Infinity` turns alignment off. */
+  readonly alignThresholdBytes: number;
+  readonly packing: Packing;
+  readonly size: ImageSize;
+  /** Size of the internal journal; 0 for none. */
+  readonly journalBytes: number;
+  /** In its usual form; undefined derives it from the content. */
+  readonly uuid: string | undefined;
+  /** At most 16 bytes of UTF-8. */
+  readonly label: string | undefined;
+  /** `sparse`: backups in groups 1 and powers of 3, 5, 7 (sparse_super); `none`: no gaps at all (sparse_super2). */
+  readonly backups: "sparse" | "none";
+  /** Keep small files inside their inodes (inline_data). */
+  readonly inlineData: boolean;
+  readonly metadataChecksums: boolean;
+  /** `3.10`: only features that a kernel of that version mounts. */
+  readonly compat: "3.10" | undefined;
+  /** At least this many inodes, used ones included; undefined: what the content needs, and one for 16 KiB of free space. */
+  readonly inodeCount: number | undefined;
+  readonly reservedBlocks: ReservedBlocks;
+}
+
+/** The checked choices, in blocks. */
+export interface Settings {
+  readonly gridBlocks: number;
+  readonly alignThresholdBytes: number;
+  readonly packing: Packing;
+  readonly size: ImageSize;
+  readonly journalBlocks: number;
+  readonly uuid: Uint8Array;
+  readonly label: Uint8Array;
+  readonly backups: "sparse" | "none";
+  readonly inlineData: boolean;
+  readonly metadataChecksums: boolean;
+  readonly wide: boolean;
+  readonly constantSeed: boolean;
+  readonly inodeCount: number | undefined;
+  readonly reservedBlocks: ReservedBlocks;
+  /** Seconds that stand for every time that the tree does not give. */
+  readonly timestamp: number;
+}
+
+const GRID_BYTES_MAX = 1024 * 1024;
+/** The kernel refuses smaller journals (JBD2_MIN_JOURNAL_BLOCKS). */
+const JOURNAL_BLOCKS_MIN = 1024;
+/** e2fsprogs' own limit for journals (ext2fs_default_journal_size, mke2fs(8)). */
+const JOURNAL_BLOCKS_MAX = 10_240_000;
+const LABEL_BYTES_MAX = 16;
+/** 2^32 blocks of 4 KiB: what a file system without 64bit can address; groups past it are refused for all. */
+const IMAGE_BYTES_MAX = 2 ** 44;
+
+/** Checks the options and turns them into blocks. Throws a UsageError that names the option. */
+export function resolveSettings(
+  options: LayoutOptions,
+  identity: { readonly derivedUuid: Uint8Array; readonly timestamp: number },
+): Settings {
+  checkGrid(options.gridBytes);
+  checkThreshold(options.alignThresholdBytes);
+  checkPacking(options.packing);
+  checkSize(options.size);
+  checkReserved(options.reservedBlocks);
+  checkInodeCount(options.inodeCount);
+  const legacy = options.compat === "3.10";
+  if (legacy && options.inlineData) {
+    throw new UsageError("--inline-data", "is not possible together with --compat 3.10");
+  }
+  if (legacy && options.backups === "none") {
+    throw new UsageError("--backups none", "is sparse_super2, which a 3.10 kernel does not mount");
+  }
+  return {
+    gridBlocks: options.gridBytes / BLOCK_SIZE_BYTES,
+    alignThresholdBytes: options.alignThresholdBytes,
+    packing: options.packing,
+    size: options.size,
+    journalBlocks: journalBlocks(options.journalBytes),
+    uuid: options.uuid === undefined ? identity.derivedUuid : parseUuid(options.uuid),
+    label: labelBytes(options.label),
+    backups: options.backups,
+    inlineData: options.inlineData,
+    metadataChecksums: options.metadataChecksums,
+    wide: !legacy,
+    constantSeed: options.metadataChecksums && !legacy,
+    inodeCount: options.inodeCount,
+    reservedBlocks: options.reservedBlocks,
+    timestamp: identity.timestamp,
+  };
+}
+
+/** The 16 bytes of a UUID in its usual form. */
+export function parseUuid(text: string): Uint8Array {
+  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)) {
+    throw new UsageError("--uuid", `wanted 8-4-4-4-12 hex digits, found "${text}"`);
+  }
+  return Uint8Array.from(text.replaceAll("-", "").match(/../g)!, (pair) => parseInt(pair, 16));
+}
+
+/** A UUID in its usual form. */
+export function formatUuid(uuid: Uint8Array): string {
+  const hex = Array.from(uuid, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
+function checkGrid(gridBytes: number): void {
+  if (!isPowerOfTwo(gridBytes) || gridBytes < BLOCK_SIZE_BYTES || gridBytes > GRID_BYTES_MAX) {
+    throw new UsageError("--grid", `wanted a power of two from 4K to 1M, found ${gridBytes}`);
+  }
+}
+
+function checkThreshold(thresholdBytes: number): void {
+  if (thresholdBytes === Infinity) return;
+  if (!Number.isSafeInteger(thresholdBytes) || thresholdBytes < BLOCK_SIZE_BYTES) {
+    throw new UsageError(
+      "--align-threshold",
+      `wanted at least 4K, or none, found ${thresholdBytes}`,
+    );
+  }
+}
+
+function checkPacking(packing: Packing): void {
+  if (packing.kind === "tight") return;
+  const { meanBytes, lowBytes } = packing;
+  if (!Number.isSafeInteger(meanBytes) || !Number.isSafeInteger(lowBytes) || lowBytes < 0) {
+    throw new UsageError(
+      "--packing",
+      `wanted resync:MEAN:LO in whole bytes, found ${meanBytes}:${lowBytes}`,
+    );
+  }
+  if (meanBytes - lowBytes <= BLOCK_SIZE_BYTES) {
+    throw new UsageError(
+      "--packing",
+      `wanted MEAN at least 4K over LO, found ${meanBytes} and ${lowBytes}`,
+    );
+  }
+}
+
+function checkSize(size: ImageSize): void {
+  if (size.kind === "exact") return;
+  const bytes = size.kind === "total" ? size.sizeBytes : size.freeBytes;
+  if (!Number.isSafeInteger(bytes) || bytes < 0 || bytes > IMAGE_BYTES_MAX) {
+    throw new UsageError("--size", `wanted 0 to 16T, found ${bytes}`);
+  }
+}
+
+function checkReserved(reserved: ReservedBlocks): void {
+  if (reserved.kind === "percent" && !(reserved.percent >= 0 && reserved.percent <= 50)) {
+    throw new UsageError("--reserved", `wanted 0 to 50 percent, found ${reserved.percent}`);
+  }
+  if (reserved.kind === "bytes" && !(Number.isSafeInteger(reserved.bytes) && reserved.bytes >= 0)) {
+    throw new UsageError("--reserved", `wanted a size, found ${reserved.bytes}`);
+  }
+}
+
+function checkInodeCount(inodeCount: number | undefined): void {
+  if (inodeCount === undefined) return;
+  if (!Number.isSafeInteger(inodeCount) || inodeCount < 1 || inodeCount > 0xffffffff) {
+    throw new UsageError("--inodes", `wanted 1 to 4294967295, found ${inodeCount}`);
+  }
+}
+
+function journalBlocks(journalBytes: number): number {
+  if (journalBytes === 0) return 0;
+  const blocks = Math.floor(journalBytes / BLOCK_SIZE_BYTES);
+  if (!(blocks >= JOURNAL_BLOCKS_MIN && blocks <= JOURNAL_BLOCKS_MAX)) {
+    throw new UsageError("--journal", `wanted none or 4M to 39G, found ${journalBytes} bytes`);
+  }
+  return blocks;
+}
+
+function labelBytes(label: string | undefined): Uint8Array {
+  const bytes = new TextEncoder().encode(label ?? "");
+  if (bytes.length > LABEL_BYTES_MAX || bytes.includes(0)) {
+    throw new UsageError(
+      "--label",
+      `wanted at most 16 bytes and no NUL, found ${bytes.length} bytes`,
+    );
+  }
+  return bytes;
+}

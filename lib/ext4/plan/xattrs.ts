@@ -1,0 +1,239 @@
+/**
+ * Where extended attributes go: into the inode while they fit, then into a block that equal sets share, and values that
+ * fit neither into inodes of their own.
+ *
+ * Kernel: Documentation/filesystems/ext4, "Extended Attributes".
+ *
+ * @module
+ */
+import type { ByteString } from "../../bytes/byte_string.ts";
+import { byteStringFromBytes, displayName } from "../../bytes/byte_string.ts";
+import { InputError } from "../../errors.ts";
+import type { TreeNode, Xattr } from "../../model/node.ts";
+import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+import type { Warnings } from "../../warnings.ts";
+import { ACL_TAG, aclEntries, aclToDisk } from "../format/acl.ts";
+import { XATTR_REFCOUNT_MAX } from "../format/constants.ts";
+import { INODE_BASE_SIZE_BYTES, INODE_EXTRA_SIZE_BYTES } from "../format/inode.ts";
+import type { DiskXattr } from "../format/xattr.ts";
+import {
+  compareDiskXattrs,
+  encodeXattrBlock,
+  inodeXattrsSizeBytes,
+  splitXattrName,
+  XATTR_INDEX,
+  XATTR_SUFFIX_LENGTH_MAX,
+  XATTR_VALUE_SIZE_MAX,
+  xattrBlockUsedBytes,
+  xattrValueHash,
+} from "../format/xattr.ts";
+import { INODE_SIZE_BYTES } from "./geometry.ts";
+
+/** Room for attributes behind an inode's fields. */
+export const INODE_XATTR_CAPACITY_BYTES = INODE_SIZE_BYTES - INODE_BASE_SIZE_BYTES -
+  INODE_EXTRA_SIZE_BYTES;
+
+/** A block of attributes and how many inodes point to it. */
+export interface SharedXattrBlock {
+  readonly xattrs: readonly DiskXattr[];
+  referenceCount: number;
+}
+
+/** A value in an inode of its own and how many attributes point to it. */
+export interface ValueInode {
+  readonly inodeNumber: number;
+  readonly value: Uint8Array;
+  readonly hash: number;
+  referenceCount: number;
+}
+
+/** The attributes of one inode, spread. */
+export interface InodeXattrs {
+  readonly inInode: readonly DiskXattr[];
+  readonly block: SharedXattrBlock | undefined;
+  /** Permission bits after an access ACL had its say. */
+  readonly mode: number;
+}
+
+/** Spreads attributes inode by inode; remembers what can be shared. */
+export class XattrPlanner {
+  readonly blocks: SharedXattrBlock[] = [];
+  readonly valueInodes: ValueInode[] = [];
+  readonly #seed: number;
+  readonly #warnings: Warnings;
+  readonly #allowsValueInodes: boolean;
+  #nextInodeNumber: number;
+  readonly #blockByContent = new Map<ByteString, SharedXattrBlock>();
+  readonly #valueByContent = new Map<ByteString, ValueInode>();
+
+  constructor(
+    options: {
+      readonly seed: number;
+      readonly warnings: Warnings;
+      readonly firstValueInode: number;
+      readonly allowsValueInodes: boolean;
+    },
+  ) {
+    this.#seed = options.seed;
+    this.#warnings = options.warnings;
+    this.#nextInodeNumber = options.firstValueInode;
+    this.#allowsValueInodes = options.allowsValueInodes;
+  }
+
+  /** Spreads the attributes of one node. */
+  plan(path: ByteString, node: TreeNode): InodeXattrs {
+    const { mode, xattrs } = node.attributes;
+    if (xattrs.length === 0) return { inInode: [], block: undefined, mode };
+    const converted = convertXattrs(path, node, this.#warnings);
+    const disk = converted.xattrs;
+    if (disk.length === 0 || inodeXattrsSizeBytes(disk) <= INODE_XATTR_CAPACITY_BYTES) {
+      return { inInode: disk, block: undefined, mode: converted.mode };
+    }
+    const inInode: DiskXattr[] = [];
+    const rest: DiskXattr[] = [];
+    for (const xattr of disk) {
+      const fits = inodeXattrsSizeBytes([...inInode, xattr]) <= INODE_XATTR_CAPACITY_BYTES;
+      (fits ? inInode : rest).push(xattr);
+    }
+    const block = this.#shareBlock(this.#fitBlock(path, rest));
+    return { inInode, block, mode: converted.mode };
+  }
+
+  /** Moves the largest values into inodes of their own until the rest fits a block. */
+  #fitBlock(path: ByteString, xattrs: readonly DiskXattr[]): DiskXattr[] {
+    const fitted = [...xattrs];
+    while (xattrBlockUsedBytes(fitted) > BLOCK_SIZE_BYTES) {
+      let largest = -1;
+      fitted.forEach((xattr, i) => {
+        if (xattr.valueInode !== undefined || xattr.value.length === 0) return;
+        if (largest < 0 || xattr.value.length > fitted[largest]!.value.length) largest = i;
+      });
+      if (largest < 0 || !this.#allowsValueInodes) {
+        throw new InputError(
+          displayName(path),
+          `its extended attributes need ${xattrBlockUsedBytes(fitted)} bytes: a block holds ` +
+            `${BLOCK_SIZE_BYTES}`,
+        );
+      }
+      const xattr = fitted[largest]!;
+      const valueInode = this.#shareValue(xattr.value);
+      fitted[largest] = {
+        ...xattr,
+        valueInode: valueInode.inodeNumber,
+        valueHash: valueInode.hash,
+      };
+    }
+    return fitted;
+  }
+
+  #shareBlock(xattrs: readonly DiskXattr[]): SharedXattrBlock {
+    const content = encodeXattrBlock(xattrs, {
+      blockSizeBytes: BLOCK_SIZE_BYTES,
+      referenceCount: 1,
+    });
+    const key = byteStringFromBytes(content);
+    const known = this.#blockByContent.get(key);
+    if (known !== undefined && known.referenceCount < XATTR_REFCOUNT_MAX) {
+      known.referenceCount++;
+      return known;
+    }
+    const block: SharedXattrBlock = { xattrs, referenceCount: 1 };
+    this.#blockByContent.set(key, block);
+    this.blocks.push(block);
+    return block;
+  }
+
+  #shareValue(value: Uint8Array): ValueInode {
+    const key = byteStringFromBytes(value);
+    const known = this.#valueByContent.get(key);
+    if (known !== undefined) {
+      known.referenceCount++;
+      return known;
+    }
+    const inode: ValueInode = {
+      inodeNumber: this.#nextInodeNumber++,
+      value,
+      hash: xattrValueHash(this.#seed, value),
+      referenceCount: 1,
+    };
+    this.#valueByContent.set(key, inode);
+    this.valueInodes.push(inode);
+    return inode;
+  }
+}
+
+/** Attributes in ext4's terms and order; what cannot be stored is reported. */
+function convertXattrs(
+  path: ByteString,
+  node: TreeNode,
+  warnings: Warnings,
+): { xattrs: DiskXattr[]; mode: number } {
+  const xattrs: DiskXattr[] = [];
+  let { mode } = node.attributes;
+  for (const xattr of node.attributes.xattrs) {
+    const problem = unsupportedBecause(xattr, node);
+    const split = splitXattrName(xattr.name);
+    if (problem !== undefined || split === undefined) {
+      const what = `${displayName(path || "/")}, xattr ${displayName(xattr.name)}`;
+      warnings.add("unsupportedXattr", what, `left out: ${problem ?? "ext4 has no such name"}`);
+      continue;
+    }
+    if (split.nameIndex === XATTR_INDEX.POSIX_ACL_ACCESS) {
+      const access = applyAccessAcl(path, xattr, mode);
+      mode = access.mode;
+      if (access.isMinimal) continue;
+    }
+    const isAcl = split.nameIndex === XATTR_INDEX.POSIX_ACL_ACCESS ||
+      split.nameIndex === XATTR_INDEX.POSIX_ACL_DEFAULT;
+    xattrs.push({ ...split, value: isAcl ? diskAcl(path, xattr) : xattr.value });
+  }
+  return { xattrs: xattrs.sort(compareDiskXattrs), mode };
+}
+
+function unsupportedBecause(xattr: Xattr, node: TreeNode): string | undefined {
+  const split = splitXattrName(xattr.name);
+  if (split === undefined) return "ext4 has no such name";
+  if (split.suffix.length > XATTR_SUFFIX_LENGTH_MAX || split.suffix.includes("\0")) {
+    return "its name is too long or has a NUL";
+  }
+  if (xattr.value.length > XATTR_VALUE_SIZE_MAX) {
+    return `its value has ${xattr.value.length} bytes, the kernel reads ${XATTR_VALUE_SIZE_MAX}`;
+  }
+  // The kernel keeps system.* for itself; system.data is where inline data lives.
+  if (split.nameIndex === XATTR_INDEX.SYSTEM) return "the kernel keeps this name for itself";
+  if (split.nameIndex === XATTR_INDEX.POSIX_ACL_DEFAULT && node.kind !== "directory") {
+    return "only directories have default ACLs";
+  }
+  if (split.nameIndex === XATTR_INDEX.POSIX_ACL_ACCESS && node.kind === "symlink") {
+    return "symbolic links have no ACLs";
+  }
+  return undefined;
+}
+
+/** The mode that an access ACL stands for, and whether the mode alone says the same (acl(5), "Correspondence"). */
+function applyAccessAcl(
+  path: ByteString,
+  xattr: Xattr,
+  mode: number,
+): { mode: number; isMinimal: boolean } {
+  const entries = withAclErrors(path, xattr, () => aclEntries(xattr.value));
+  const bits = (tag: number) => entries.find((entry) => entry.tag === tag)?.permissions;
+  const group = bits(ACL_TAG.MASK) ?? bits(ACL_TAG.GROUP_OBJ) ?? 0;
+  const permissions = ((bits(ACL_TAG.USER_OBJ) ?? 0) << 6) | (group << 3) |
+    (bits(ACL_TAG.OTHER) ?? 0);
+  return { mode: (mode & ~0o777) | permissions, isMinimal: entries.length === 3 };
+}
+
+function diskAcl(path: ByteString, xattr: Xattr): Uint8Array {
+  return withAclErrors(path, xattr, () => aclToDisk(xattr.value));
+}
+
+function withAclErrors<T>(path: ByteString, xattr: Xattr, work: () => T): T {
+  try {
+    return work();
+  } catch (cause) {
+    if (!(cause instanceof InputError)) throw cause;
+    const what = `${displayName(path || "/")}, xattr ${displayName(xattr.name)}`;
+    throw new InputError(what, cause.message, { cause });
+  }
+}
