@@ -3,12 +3,14 @@
  * Answers "does the kernel see in IMAGE exactly the tree in DIR?": paths, types, modes, owners, link counts and which
  * names share an inode, mtimes to the nanosecond, symlink targets, device numbers, extended attributes, and bytes.
  *
- *     deno run -A tools/compare_image.ts IMAGE DIR [--unprivileged] [--ignore FIELD:PATH]...
+ *     deno run -A tools/compare_image.ts IMAGE DIR [--e2fsck] [--unprivileged]
+ *         [--ignore FIELD:PATH]...
  *
  * IMAGE is mounted read-only (as root); it may also be a directory where it is mounted already. An empty lost+found
  * in its root is left out when DIR has none. Prints the first difference and exits 1, or says what was compared and
- * exits 0; 2 is a wrong command line, 3 an image that could not be looked at.
+ * exits 0; 2 is a wrong command line, 3 an image that could not be looked at or that e2fsck objects to.
  *
+ *     --e2fsck             first see that e2fsck -fn exits 0 without a word of complaint
  *     --unprivileged       also open everything as user 65534, which must work exactly where modes and ACLs allow it
  *     --ignore FIELD:PATH  leave one field (as reports name it, such as mtime) of one path out; what was left out
  *                          is printed
@@ -21,15 +23,18 @@ import { byteStringFromText, displayName } from "../lib/bytes/byte_string.ts";
 import type { ComparedCounts, Difference } from "../tests/oracle/compare.ts";
 import { describeDifference, firstDifference } from "../tests/oracle/compare.ts";
 import { viewDirectory } from "../tests/oracle/directory_view.ts";
+import { assertE2fsckClean } from "../tests/oracle/e2fsck.ts";
 import { mountReadOnly } from "../tests/oracle/kernel.ts";
 import { viewImage } from "../tests/oracle/kernel_tree.ts";
 import { firstWrongAccess } from "../tests/oracle/unprivileged.ts";
 
-const USAGE = "usage: compare_image.ts IMAGE DIR [--unprivileged] [--ignore FIELD:PATH]...";
+const USAGE =
+  "usage: compare_image.ts IMAGE DIR [--e2fsck] [--unprivileged] [--ignore FIELD:PATH]...";
 
 interface Request {
   readonly image: string;
   readonly directory: string;
+  readonly e2fsck: boolean;
   readonly unprivileged: boolean;
   readonly ignored: ReadonlySet<string>;
 }
@@ -38,7 +43,7 @@ function parseRequest(args: readonly string[]): Request | string {
   const unknown: string[] = [];
   const parsed = parseArgs(args, {
     string: ["ignore", "_"],
-    boolean: ["unprivileged"],
+    boolean: ["e2fsck", "unprivileged"],
     collect: ["ignore"],
     unknown: (arg: string, key?: string) => {
       if (key !== undefined) unknown.push(arg);
@@ -56,10 +61,17 @@ function parseRequest(args: readonly string[]): Request | string {
     if (colon < 1) return `--ignore ${text}: wanted FIELD:/PATH`;
     ignored.add(`${text.slice(0, colon)}:${byteStringFromText(text.slice(colon + 1))}`);
   }
-  return { image, directory, unprivileged: parsed["unprivileged"] === true, ignored };
+  const { e2fsck, unprivileged } = parsed as unknown as Pick<Request, "e2fsck" | "unprivileged">;
+  return { image, directory, e2fsck, unprivileged, ignored };
 }
 
 function compare(request: Request): number {
+  if (request.e2fsck) {
+    const { usedInodes, usedBlocks, blockCount } = assertE2fsckClean(request.image);
+    console.log(
+      `e2fsck: clean, ${usedInodes} inodes and ${usedBlocks} of ${blockCount} blocks used`,
+    );
+  }
   const work = (mountPoint: string) => compareMounted(mountPoint, request);
   return Deno.statSync(request.image).isDirectory
     ? work(request.image)

@@ -1,6 +1,6 @@
 /**
- * Where the kernel says that payload lies: every extent of an aligned file has physical = logical (mod grid), and no
- * other file shares a grid cell with one.
+ * Where the kernel says that payload lies: every extent of an aligned file has physical = logical (mod grid), and,
+ * where the packing isolates them, no other file shares a grid cell with one.
  *
  * @module
  */
@@ -22,6 +22,8 @@ export interface AlignmentRule {
   readonly gridBytes: number;
   /** Files of at least this size are aligned. */
   readonly thresholdBytes: number;
+  /** Whether aligned files have their cells to themselves. */
+  readonly isolates: boolean;
 }
 
 /** A file and where its content lies. */
@@ -41,7 +43,7 @@ export function assertGridCongruent(mountPoint: string, rule: AlignmentRule): nu
 /** The first file that breaks the rule, in words; else the number of aligned files. */
 export function congruenceFault(
   files: readonly MappedFile[],
-  { gridBytes, thresholdBytes }: AlignmentRule,
+  { gridBytes, thresholdBytes, isolates }: AlignmentRule,
 ): string | number {
   const isAligned = (file: MappedFile) => file.sizeBytes >= thresholdBytes;
   const cellOwners = new Map<number, MappedFile>();
@@ -59,19 +61,26 @@ export function congruenceFault(
       for (const cell of cellsOf(extent, gridBytes)) cellOwners.set(cell, file);
     }
   }
+  return (isolates ? sharingFault(files, cellOwners, gridBytes) : undefined) ?? alignedCount;
+}
+
+function sharingFault(
+  files: readonly MappedFile[],
+  cellOwners: ReadonlyMap<number, MappedFile>,
+  gridBytes: number,
+): string | undefined {
   for (const file of files) {
     for (const extent of file.extents) {
       for (const cell of cellsOf(extent, gridBytes)) {
         const owner = cellOwners.get(cell);
-        if (owner !== undefined && owner !== file) {
-          return `${displayName(file.path)}: shares grid cell ${cell} with ${
-            displayName(owner.path)
-          }`;
-        }
+        if (owner === undefined || owner === file) continue;
+        return `${displayName(file.path)}: shares grid cell ${cell} with ${
+          displayName(owner.path)
+        }`;
       }
     }
   }
-  return alignedCount;
+  return undefined;
 }
 
 function* cellsOf({ diskOffset, lengthBytes }: MappedExtent, gridBytes: number): Generator<number> {

@@ -4,7 +4,7 @@ import type { MappedFile } from "./congruence.ts";
 import { congruenceFault, mapFiles } from "./congruence.ts";
 import { kernelOrNotice, mountReadOnly } from "./kernel.ts";
 
-const RULE = { gridBytes: 16384, thresholdBytes: 8192 };
+const RULE = { gridBytes: 16384, thresholdBytes: 8192, isolates: true };
 
 function mapped(
   path: string,
@@ -44,6 +44,7 @@ Deno.test("congruenceFault finds a file in the last cell of an aligned one, in e
   const small = mapped("/b", 100, [0, 36_864, 4096]);
   for (const files of [[aligned, small], [small, aligned]]) {
     assertEquals(congruenceFault(files, RULE), "/b: shares grid cell 2 with /a");
+    assertEquals(congruenceFault(files, { ...RULE, isolates: false }), 1);
   }
 });
 
