@@ -113,7 +113,6 @@ class LayerApplier {
     const existing = directory.children.get(place.name);
     if (entry.kind === "directory" && existing?.kind === "directory") {
       this.#noteDuplicate(place, existing);
-      this.#deferred.cancel(place);
       this.#implied.delete(existing);
       return this.#describeDirectory(existing, entry);
     }
@@ -150,10 +149,8 @@ class LayerApplier {
       return this.#placeAufsLink(place, names.at(-1)!);
     }
     const target = this.#findTarget(names, this.#what);
-    if (target?.node && !this.#deferred.has(target)) {
-      return this.#placeLink(place, target, target.node);
-    }
-    // The name is taken from now on, so what had it goes now: later paths must not lead through it.
+    if (target?.node) return this.#placeLink(place, target, target.node);
+    // The name is taken from now on, so what had it goes now: no path or link may lead to it any more.
     this.#noteReplacement(place, place.directory.children.get(place.name));
     this.#context.changes?.noteName(place.directory, place.name);
     place.directory.children.delete(place.name);
@@ -175,14 +172,14 @@ class LayerApplier {
       throw new InputError(this.#what(), "the hard link's target is a directory");
     }
     const existing = place.directory.children.get(place.name);
-    if (existing === node && place.directory === target.directory && place.name === target.name) {
+    if (existing === node) {
       this.#noteDuplicate(place, existing);
       this.#context.changes?.noteUse(node);
-      return;
+    } else {
+      this.#noteReplacement(place, existing);
+      this.#place(place, node);
+      this.#context.changes?.noteLink(node, target, place);
     }
-    this.#noteReplacement(place, existing);
-    this.#place(place, node);
-    this.#context.changes?.noteLink(node, target, place);
     const names = this.#linkNames.get(place.directory);
     if (names) names.add(place.name);
     else this.#linkNames.set(place.directory, new Set([place.name]));

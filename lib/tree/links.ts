@@ -28,7 +28,7 @@ export interface LinkPlacer {
   readonly place: (link: DeferredLink, target: LinkTarget, node: TreeNode) => void;
 }
 
-/** The hard links of one layer that had no target yet when they were met. */
+/** The hard links of one layer that had no target yet when they were met. Nothing lies under their names. */
 export class DeferredLinks {
   readonly #links = new PlaceMap<DeferredLink>();
 
@@ -37,7 +37,7 @@ export class DeferredLinks {
     this.#links.set(link, link);
   }
 
-  /** True when a link of that name waits: what lies there now is not what will. */
+  /** True when a link of that name waits. */
   has(place: NamePlace): boolean {
     return this.#links.get(place) !== undefined;
   }
@@ -59,7 +59,7 @@ export class DeferredLinks {
     for (const link of queue) {
       const target = placer.find(link);
       if (!target) continue;
-      if (target.node && !this.has(target)) {
+      if (target.node) {
         this.cancel(link);
         placer.place(link, target, target.node);
         for (const next of waiting.get(link) ?? []) queue.push(next);

@@ -241,6 +241,17 @@ export const LINK_CASES: readonly EdgeImage[] = [
     expected: [A1, { path: "b", data: "3" }, { path: "c", sameAs: "b" }],
   },
   {
+    name: "repeated-link-to-lower-files",
+    layers: [[A1, hardlink("c", "a")], [
+      hardlink("b", "a"),
+      { path: "b", data: "file" },
+      hardlink("c", "a"),
+      { path: "c", data: "file" },
+    ]],
+    warnings: { duplicatePath: 2 },
+    expected: [A1, { path: "b", data: "file" }, { path: "c", data: "file" }],
+  },
+  {
     name: "repeated-directory",
     layers: [[{ path: "d/", mode: 0o700 }, { path: "d/x" }, { path: "./d", kind: "directory" }]],
     warnings: { duplicatePath: 1 },

@@ -98,6 +98,12 @@ export const PATH_CASES: readonly EdgeImage[] = [
     expected: [{ path: "/", mode: 0o750, mtime: 4, xattrs: {} }, { path: "a" }],
   },
   {
+    name: "root-entry-twice",
+    layers: [[{ path: "./", mode: 0o711 }, { path: "a" }, { path: "/", mode: 0o750 }]],
+    warnings: { duplicatePath: 1 },
+    expected: [{ path: "/", mode: 0o750 }, { path: "a" }],
+  },
+  {
     name: "root-entry-as-a-symlink",
     layers: [[{ path: ".", link: "/etc" }]],
     refused: "the entry for the root is a symlink, not a directory",
@@ -138,6 +144,12 @@ export const PATH_CASES: readonly EdgeImage[] = [
     name: "implied-directories-described-later",
     layers: [[{ path: "p/q/f" }, { path: "p/q/", mode: 0o700 }, { path: "p/", uid: 8 }]],
     expected: [{ path: "p/", uid: 8 }, { path: "p/q/", mode: 0o700 }, { path: "p/q/f" }],
+  },
+  {
+    name: "implied-directory-described-twice",
+    layers: [[{ path: "p/f" }, { path: "p/", mode: 0o700 }, { path: "p/", mode: 0o710 }]],
+    warnings: { duplicatePath: 1 },
+    expected: [{ path: "p/", mode: 0o710 }, { path: "p/f" }],
   },
   {
     name: "file-on-the-path",

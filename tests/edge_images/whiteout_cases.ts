@@ -266,6 +266,21 @@ export const WHITEOUT_CASES: readonly EdgeImage[] = [
     umociDiffers: "an OCI layer always has whiteouts",
   },
   {
+    name: "aufs-names-in-a-plain-tar",
+    layers: [[
+      { path: ".wh..wh.plnk/" },
+      { path: ".wh..wh.plnk/12.34", data: "1" },
+      { path: "b", kind: "hardlink", link: ".wh..wh.plnk/12.34" },
+    ]],
+    whiteouts: false,
+    expected: [
+      { path: ".wh..wh.plnk/" },
+      { path: ".wh..wh.plnk/12.34", data: "1" },
+      { path: "b", sameAs: ".wh..wh.plnk/12.34" },
+    ],
+    umociDiffers: "an OCI layer always has whiteouts",
+  },
+  {
     name: "aufs-metadata",
     layers: [[
       { path: ".wh..wh.plnk/" },

@@ -82,6 +82,32 @@ Deno.test("applyLayer lets a path lead through the name of a forward link, as a 
   assertEquals(context.warnings.list().map(({ kind }) => kind), ["replacedParent"]);
 });
 
+Deno.test("applyLayer takes what was below a forward link's name away at once", () => {
+  const context = contextOf();
+  applyLayer(layerOf([{ path: "b/old" }]), context);
+  const entries: SimpleEntry[] = [
+    { path: "b", kind: "hardlink", link: "later" },
+    { path: "b/new" },
+    { path: "later" },
+  ];
+  assertEquals(pathsAfter({ ...context, layerIndex: 1 }, entries), [
+    "/",
+    "/b",
+    "/b/new",
+    "/later",
+  ]);
+});
+
+Deno.test("applyLayer names a forward link whose target turns out to be a directory", () => {
+  const entries: SimpleEntry[] = [
+    { path: "b", kind: "hardlink", link: "d" },
+    { path: "d/" },
+    { path: "c" },
+  ];
+  const error = assertThrows(() => applyLayer(layerOf(entries), contextOf()), InputError);
+  assertEquals(error.message, "b in layer at offset 0: the hard link's target is a directory");
+});
+
 Deno.test("applyLayer makes no directory with a whiteout's name, not even behind a symlink", () => {
   const entries = [{ path: "s", link: "/.wh.d/e" }, { path: "s/f" }];
   assertThrows(() => applyLayer(layerOf(entries), contextOf()), InputError, ".wh.d");
