@@ -12,6 +12,7 @@ import type { Payload } from "../../model/payload.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import type { Warnings } from "../../warnings.ts";
 import { inodeSeed } from "../format/checksum.ts";
+import { INODE_NUMBER } from "../format/constants.ts";
 import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
 import { inodeXattrsSizeBytes, XATTR_INDEX } from "../format/xattr.ts";
 import type { DirectoryShape } from "./directories.ts";
@@ -94,7 +95,9 @@ export function draftInodes(tree: FileTree, options: DraftOptions): InodeDrafts 
       content: wholeBlocks(value.value),
     });
   }
-  return { drafts, planner, lastInodeNumber: drafts.at(-1)!.inodeNumber };
+  // The reserved inodes are in use whatever the tree holds, the journal's among them.
+  const lastInodeNumber = Math.max(drafts.at(-1)!.inodeNumber, INODE_NUMBER.FIRST_USABLE - 1);
+  return { drafts, planner, lastInodeNumber };
 }
 
 /** The bytes of a small file beyond those in i_block go into this attribute (kernel documentation, "Inline Data"). */

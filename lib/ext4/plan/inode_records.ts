@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { divCeil } from "../../bytes/arithmetic.ts";
 import { bytesFromByteString, displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
 import type { NodeAttributes, SpecialNode, TreeNode } from "../../model/node.ts";
@@ -21,11 +22,13 @@ import {
   TIMESTAMP_SECONDS_MAX,
   TIMESTAMP_SECONDS_MIN,
 } from "../format/inode.ts";
+import { isMendedByFsck } from "../format/timestamp.ts";
 import { encodeInodeXattrs } from "../format/xattr.ts";
 import { encodeExtentTree } from "./extent_tree.ts";
 import type { NodeDraft, ValueDraft } from "./inode_drafts.ts";
 import { inlineDataXattr } from "./inode_drafts.ts";
 import type { InodeBlocks } from "./layout.ts";
+import type { InodeXattrs } from "./xattrs.ts";
 import { INODE_XATTR_CAPACITY_BYTES } from "./xattrs.ts";
 
 const SECTORS_PER_BLOCK = BLOCK_SIZE_BYTES / 512;
@@ -64,7 +67,7 @@ export function nodeRecord(draft: NodeDraft, context: RecordContext): InodeRecor
     xattrBlock: context.xattrBlock,
     extraSizeBytes: INODE_EXTRA_SIZE_BYTES,
     xattrArea: encodeInodeXattrs(xattrs.inInode, INODE_XATTR_CAPACITY_BYTES),
-    sectorCount: sectorCount(context),
+    sectorCount: sectorCount(context) + valueBlocks(xattrs) * SECTORS_PER_BLOCK,
   };
   switch (node.kind) {
     case "directory":
@@ -157,6 +160,9 @@ export function checkAttributes(
         `its time, ${attributes.mtimeSeconds} seconds, is stored as ${clamped.seconds}`,
       );
     }
+    if (isMendedByFsck(clamped.seconds)) {
+      warnings.add("suspectTime", what(), "e2fsck -p would take its time for one before 1970");
+    }
     checkDevice(draft.node, what);
   }
 }
@@ -192,6 +198,15 @@ function sectorCount(context: RecordContext): number {
   let blocks = treeBlocks.length + (context.xattrBlock === 0 ? 0 : 1);
   for (const leaf of leaves) blocks += leaf.blockCount;
   return blocks * SECTORS_PER_BLOCK;
+}
+
+/** An owner is charged for each attribute value in an inode of its own (ext4_xattr_inode_alloc_quota()). */
+function valueBlocks(xattrs: InodeXattrs): number {
+  let blocks = 0;
+  for (const xattr of xattrs.block?.xattrs ?? []) {
+    if (xattr.valueInode !== undefined) blocks += divCeil(xattr.value.length, BLOCK_SIZE_BYTES);
+  }
+  return blocks;
 }
 
 function mapped(

@@ -245,16 +245,23 @@ function totalSizeBlocks(sizeBytes: number): number {
 
 /** The size of the file system in blocks. */
 function imageBlocks(attempt: Attempt, settings: Settings, geometry: Geometry): number {
-  const { size } = settings;
-  const lastUsed = attempt.usedRanges.at(-1);
-  const metadataEnd = lastUsed === undefined ? 0 : lastUsed.startBlock + lastUsed.blockCount;
-  // Groups that only inodes ask for must exist as well.
-  const groupsEnd = (geometry.groupCount - 1) * BLOCKS_PER_GROUP + 1;
-  const end = Math.max(attempt.placement.endBlock, metadataEnd, groupsEnd);
-  if (size.kind === "total") return checkedTotal(totalSizeBlocks(size.sizeBytes), end, geometry);
+  const { size, gridBlocks } = settings;
+  // The payload area begins behind all metadata, so its end is the end of everything that was placed.
+  const contentEnd = attempt.placement.endBlock;
+  const needed = Math.max(contentEnd, groupsEnd(geometry));
+  if (size.kind === "total") return checkedTotal(totalSizeBlocks(size.sizeBytes), needed, geometry);
   const free = size.kind === "free" ? divCeil(size.freeBytes, BLOCK_SIZE_BYTES) : 0;
-  const wanted = withoutStub(alignUp(end + free, settings.gridBlocks), geometry, settings);
-  return Math.max(wanted, alignUp(end, settings.gridBlocks));
+  const wanted = withoutStub(alignUp(contentEnd + free, gridBlocks), geometry, settings);
+  return Math.max(wanted, alignUp(needed, gridBlocks));
+}
+
+/** Every group must exist, those that only inodes ask for as well, and the last one must hold its backups. */
+function groupsEnd(geometry: Geometry): number {
+  const lastBackup = geometry.reserved.at(-1)!;
+  return Math.max(
+    (geometry.groupCount - 1) * BLOCKS_PER_GROUP + 1,
+    lastBackup.startBlock + lastBackup.blockCount,
+  );
 }
 
 /** A last group that could not even hold its backups is filled up until it can. */

@@ -62,7 +62,7 @@ export function placePayloads(
     const aligned = isAligned(payload, rules);
     if (aligned) alignedCount++;
     if (payload.dataRuns.length === 0) return leaves;
-    if (!aligned && boundaries.takesBoundary()) allocator.alignTo(grid);
+    if (aligned || boundaries.takesBoundary()) allocator.alignTo(grid);
     for (const run of payload.dataRuns) {
       if (aligned) allocator.advanceToCongruent(run.startBlock % grid, grid);
       appendExtents(leaves, run.startBlock, allocator.take(run.blockCount));

@@ -86,7 +86,7 @@ class PlanBuilder {
     const { totalBlocks, geometry, usedRanges } = this.#layout;
     const tables = buildGroupTables(this.#layout, {
       seed: this.#seed,
-      lastInodeNumber: Math.max(this.#inodes.lastInodeNumber, INODE_NUMBER.FIRST_USABLE - 1),
+      lastInodeNumber: this.#inodes.lastInodeNumber,
       directoryInodes: this.#inodes.drafts
         .filter((draft) => draft.kind === "node" && draft.node.kind === "directory")
         .map((draft) => draft.inodeNumber),
