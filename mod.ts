@@ -1,0 +1,176 @@
+/**
+ * blessfs as a library: from a container image to an ext4 image that fixed-block stores deduplicate well.
+ *
+ * The whole way in one call is {@linkcode blessMerged}. Its parts can be had one by one: {@linkcode openImage} and
+ * {@linkcode loadLayers} read a source, {@linkcode buildTree} applies its layers, {@linkcode planImage} works out every
+ * byte of the image but its payload, {@linkcode writeImage} writes it to a sink.
+ *
+ * Everything here runs on node: modules alone, in Deno, Bun and Node. Nothing prints, reads the clock or asks for
+ * randomness. Names of files are byte strings ({@linkcode ByteString}), sizes are bytes. What a caller is expected to
+ * meet is thrown as a {@linkcode BlessfsError}; any other error is a fault of the library.
+ *
+ * @example Bless an OCI image layout
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { mkdtempSync, rmSync, statSync } from "node:fs";
+ * import { tmpdir } from "node:os";
+ * import { join } from "node:path";
+ * import { blessMerged, createFileSink, MERGED_DEFAULTS, NO_PROGRESS, Warnings } from "./mod.ts";
+ *
+ * const directory = mkdtempSync(join(tmpdir(), "blessfs-"));
+ * const image = join(directory, "tiny.ext4");
+ * const fixture = new URL("./fixtures/oci-tiny", import.meta.url).pathname;
+ * const report = await blessMerged({
+ *   source: `oci:${fixture}`,
+ *   layout: { ...MERGED_DEFAULTS, journalBytes: 0 },
+ *   sink: createFileSink(image),
+ *   warnings: new Warnings(),
+ *   progress: NO_PROGRESS,
+ * });
+ * assertEquals(report.sizeBytes, statSync(image).size);
+ * assertEquals(report.sizeBytes % report.grid, 0);
+ * rmSync(directory, { recursive: true });
+ * ```
+ *
+ * @example Plan without writing
+ * ```ts
+ * import { assert, assertEquals } from "@std/assert";
+ * import {
+ *   buildTree,
+ *   closeLayers,
+ *   contentDigest,
+ *   loadLayers,
+ *   MERGED_DEFAULTS,
+ *   NO_PROGRESS,
+ *   openImage,
+ *   planImage,
+ *   Warnings,
+ * } from "./mod.ts";
+ *
+ * const options = { warnings: new Warnings(), progress: NO_PROGRESS };
+ * const fixture = new URL("./fixtures/oci-tiny", import.meta.url).pathname;
+ * const image = await openImage(`oci:${fixture}`, options);
+ * const layers = await loadLayers(image, options);
+ * try {
+ *   const tree = buildTree(layers, { ...options, defaultTime: { seconds: 0, nanoseconds: 0 } });
+ *   for (const gridBytes of [64 * 1024, 128 * 1024]) {
+ *     const plan = planImage(tree, {
+ *       layout: { ...MERGED_DEFAULTS, gridBytes },
+ *       contentDigest: contentDigest(image, layers),
+ *       timestamp: 0,
+ *       warnings: options.warnings,
+ *     });
+ *     assertEquals(plan.summary.sizeBytes % gridBytes, 0);
+ *     for (const file of plan.files) {
+ *       if (!file.isAligned) continue;
+ *       for (const { logicalBlock, startBlock } of file.extents) {
+ *         assert((startBlock - logicalBlock) % plan.gridBlocks === 0);
+ *       }
+ *     }
+ *   }
+ * } finally {
+ *   closeLayers(layers);
+ *   image.close();
+ * }
+ * ```
+ *
+ * @module
+ */
+
+// Blessing.
+export { blessMerged, contentDigest } from "./lib/bless/merged.ts";
+export type { BlessMergedOptions } from "./lib/bless/merged.ts";
+export { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "./lib/bless/options.ts";
+export type { ImageSize, LayoutOptions, Packing, ReservedBlocks } from "./lib/bless/options.ts";
+export { deriveUuid, planImage } from "./lib/bless/plan_image.ts";
+export type { PlanImageOptions } from "./lib/bless/plan_image.ts";
+export type { BlessReport, ImageReport, LayerReport } from "./lib/bless/report.ts";
+
+// Sources: images and their layers.
+export { closeLayers, DEFAULT_SOURCE_LIMITS, loadLayers, openImage } from "./lib/source/source.ts";
+export type {
+  LayerSource,
+  LoadedLayer,
+  OpenedImage,
+  SourceKind,
+  SourceLimits,
+  SourceOptions,
+  StoredBytes,
+} from "./lib/source/source.ts";
+export type { StoredFile, StoredLoaded, StoredStream } from "./lib/source/types.ts";
+export type { Platform } from "./lib/source/platform.ts";
+
+// Trees.
+export { buildTree } from "./lib/tree/build.ts";
+export type { BuildTreeOptions, TreeLayer } from "./lib/tree/build.ts";
+export type { NodeTime } from "./lib/tree/nodes.ts";
+export type { TreeLimits } from "./lib/tree/limits.ts";
+export { sortedChildren, walkTree } from "./lib/model/node.ts";
+export type {
+  DirectoryNode,
+  FileNode,
+  FileTree,
+  NodeAttributes,
+  NodeOrigin,
+  SpecialNode,
+  SymlinkNode,
+  TreeNode,
+  Xattr,
+} from "./lib/model/node.ts";
+export { BLOCK_SIZE_BYTES, readPayload } from "./lib/model/payload.ts";
+export type { BlockRun, DataSegment, Payload, PayloadIndex } from "./lib/model/payload.ts";
+
+// Plans and how they are written.
+export type {
+  FileLayout,
+  ImagePlan,
+  MetadataWrite,
+  PayloadWrite,
+  PlanSummary,
+} from "./lib/ext4/plan/image_plan.ts";
+export type { BlockRange, Geometry } from "./lib/ext4/plan/geometry.ts";
+export type { MetadataContent, NodeDraft } from "./lib/ext4/plan/inode_drafts.ts";
+export type { InodeXattrs, SharedXattrBlock } from "./lib/ext4/plan/xattrs.ts";
+export type { DiskXattr } from "./lib/ext4/format/xattr.ts";
+export { formatUuid, parseUuid } from "./lib/ext4/plan/settings.ts";
+export { writeImage } from "./lib/ext4/write/write_image.ts";
+export type { WriteResult } from "./lib/ext4/write/write_image.ts";
+
+// Where an image goes to, and where payload comes from.
+export { createFileSink } from "./lib/io/file_sink.ts";
+export type { FileSinkOptions } from "./lib/io/file_sink.ts";
+export type { FileOperations } from "./lib/io/file_operations.ts";
+export type { OutputOptions } from "./lib/io/output_path.ts";
+export { createStdoutSink } from "./lib/io/stdout_sink.ts";
+export type { StreamWriter } from "./lib/io/stdout_sink.ts";
+export { nullSink, teeSink } from "./lib/io/tee_sink.ts";
+export type { ImageSink } from "./lib/io/sink.ts";
+export { descriptorReader, memoryReader, readExactly } from "./lib/io/random_reader.ts";
+export type { RandomReader } from "./lib/io/random_reader.ts";
+
+// Tar.
+export { TarIndexer } from "./lib/tar/indexer.ts";
+export type { TarIndexerOptions } from "./lib/tar/indexer.ts";
+export { encodeTarEntry, END_OF_ARCHIVE_SIZE_BYTES } from "./lib/tar/writer.ts";
+export type { EncodedTarEntry, StoredRange } from "./lib/tar/writer.ts";
+export type { TarEntry, TarEntryKind } from "./lib/tar/entry.ts";
+export type { TarLimits } from "./lib/tar/limits.ts";
+export type { WarnCallback } from "./lib/tar/pax_xattrs.ts";
+
+// Errors, warnings, progress.
+export { BlessfsError, InputError, InterruptedError, IoError, UsageError } from "./lib/errors.ts";
+export type { ErrorDetails } from "./lib/errors.ts";
+export { Warnings } from "./lib/warnings.ts";
+export type { WarningSummary } from "./lib/warnings.ts";
+export { NO_PROGRESS } from "./lib/progress.ts";
+export type { Progress, ProgressTask } from "./lib/progress.ts";
+
+// Names are bytes.
+export {
+  bytesFromByteString,
+  byteStringFromBytes,
+  byteStringFromText,
+  displayName,
+  textFromByteString,
+} from "./lib/bytes/byte_string.ts";
+export type { ByteString } from "./lib/bytes/byte_string.ts";
