@@ -56,15 +56,3 @@ export const SOURCE_FORMS: readonly SourceForm[] = [
     completion: "file",
   },
 ];
-
-/**
- * The paths of this machine that a source may name: the text after the prefix, with and without its last `:REF`.
- * Empty for a registry.
- */
-export function pathsOfSource(source: string): string[] {
-  const form = SOURCE_FORMS.find((known) => source.startsWith(known.prefix));
-  if (form?.completion === "none") return [];
-  const path = source.slice(form?.prefix.length ?? 0);
-  const colon = path.lastIndexOf(":");
-  return [path, ...colon > 0 ? [path.slice(0, colon)] : []].filter((candidate) => candidate !== "");
-}

@@ -4,12 +4,14 @@
  * @module
  */
 import type { Command } from "../command.ts";
+import { blessMergedCommand } from "./bless.ts";
 import { completionsCommand } from "./completions.ts";
 import { helpCommand } from "./help.ts";
 import { manCommand } from "./man.ts";
 
 /** All commands. */
 export const COMMANDS: readonly Command[] = [
+  blessMergedCommand,
   completionsCommand(() => COMMANDS),
   manCommand(() => COMMANDS),
   helpCommand(() => COMMANDS),

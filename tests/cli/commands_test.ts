@@ -6,7 +6,7 @@ import {
   assertMatch,
   assertStringIncludes,
 } from "@std/assert";
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import process from "node:process";
 import { spawnSync } from "node:child_process";
 import { optionsOf, spelling } from "../../cli/command.ts";
@@ -17,7 +17,8 @@ import { commandHelp, mainHelp, topicHelp, TOPICS } from "../../cli/help.ts";
 import { renderManPage } from "../../cli/man_page.ts";
 import { renderCliMarkdown } from "../../cli/markdown.ts";
 import { EXIT_MEANINGS } from "../../cli/exit_codes.ts";
-import { pathsOfSource } from "../../cli/source_forms.ts";
+import { SOURCE_FORMS } from "../../cli/source_forms.ts";
+import { SOURCE_KINDS } from "../../lib/source/source_name.ts";
 import { runFake } from "./fake_io.ts";
 import { SAMPLE_COMMANDS } from "./sample_commands.ts";
 
@@ -172,10 +173,7 @@ Deno.test("a page that begins with a dot or has backslashes is no request to rof
   assertStringIncludes(manual, "\\&.dotted\n");
 });
 
-Deno.test("pathsOfSource gives the paths that a source may name", () => {
-  assertEquals(pathsOfSource("oci:images/base:latest"), ["images/base:latest", "images/base"]);
-  assertEquals(pathsOfSource("tar:root.tar"), ["root.tar"]);
-  assertEquals(pathsOfSource("/tmp/root.tar"), ["/tmp/root.tar"]);
-  assertEquals(pathsOfSource("docker://reg/repo:tag"), []);
-  assertEquals(existsSync(pathsOfSource(`tar:${import.meta.filename}`)[0]!), true);
+Deno.test("SOURCE_FORMS are the kinds that the library reads", () => {
+  const kinds = SOURCE_FORMS.map(({ prefix }) => prefix.replace(/:.*/, ""));
+  assertEquals(kinds.toSorted(), [...SOURCE_KINDS].toSorted());
 });

@@ -70,3 +70,18 @@ Deno.test("a signal is served while the reader of the stream stalls", async () =
   const { code, stderr } = await running.ended;
   assertEquals([code, stderr], [130, "streaming\nblessfs: interrupted, cleaning up\n"]);
 });
+
+Deno.test("under nohup, SIGHUP changes nothing", async () => {
+  await inDirectory(async (directory) => {
+    const running = new RunningProgram("nohup", [
+      ...programWords(WORKING),
+      "endless",
+      `${directory}/image`,
+    ]);
+    await running.until("working");
+    running.signal("SIGHUP");
+    running.signal("SIGTERM");
+    const { code } = await running.ended;
+    assertEquals(code, 143);
+  });
+});

@@ -8,7 +8,6 @@ import {
 } from "@std/assert";
 import {
   existsSync,
-  linkSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -23,7 +22,7 @@ import { execFileSync } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { BlessfsError, InterruptedError, IoError, UsageError } from "../../lib/errors.ts";
+import { BlessfsError, InterruptedError, IoError } from "../../lib/errors.ts";
 import type { FileOperations } from "../../lib/io/file_operations.ts";
 import { NODE_FILE_OPERATIONS } from "../../lib/io/file_operations.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
@@ -374,39 +373,6 @@ Deno.test("createFileSink takes a name of 255 bytes", async () => {
     await sink.write(Uint8Array.of(1), 0);
     await sink.finish(1);
     assertEquals(readdirSync(directory), [name]);
-  });
-});
-
-Deno.test("checkOutput refuses what can never be an image", async () => {
-  await inDirectory((directory) => {
-    assertThrows(() => checkOutput(""), UsageError, "empty");
-    assertThrows(() => checkOutput(directory), UsageError, "is a directory");
-    assertThrows(() => checkOutput(join(directory, "new/")), UsageError, "is a directory");
-    assertThrows(
-      () => checkOutput("/dev/null", { force: true }),
-      UsageError,
-      "is a character device",
-    );
-    assertThrows(() => checkOutput(join(directory, "no/image")), IoError, "does not exist");
-    writeFileSync(join(directory, "file"), "");
-    assertThrows(() => checkOutput(join(directory, "file/image")), IoError, "not a directory");
-  });
-});
-
-Deno.test("checkOutput refuses the source under another name even with force", async () => {
-  await inDirectory((directory) => {
-    const source = join(directory, "root.tar");
-    writeFileSync(source, "x");
-    linkSync(source, join(directory, "hard"));
-    symlinkSync("root.tar", join(directory, "soft"));
-    for (const name of ["root.tar", "hard", "soft"]) {
-      assertThrows(
-        () =>
-          checkOutput(join(directory, name), { force: true, sourcePaths: ["/nowhere", source] }),
-        UsageError,
-        "is the source too",
-      );
-    }
   });
 });
 
