@@ -63,14 +63,17 @@ async function* tarOf(
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...env, LC_ALL: "C", TAR_OPTIONS: "" },
   });
+  const ended = new Promise<number | Error>((resolve) => {
+    child.on("error", resolve);
+    child.on("close", (code) => resolve(code ?? -1));
+  });
+  const spawned = new Promise<undefined>((resolve) => child.on("spawn", () => resolve(undefined)));
+  const failure = await Promise.race([spawned, ended]);
+  if (failure !== undefined) throw tarFailed(name, failure, "");
   let complaints = "";
   child.stderr.setEncoding("utf8");
   child.stderr.on("data", (text: string) => {
     complaints = (complaints + text).slice(0, KEPT_COMPLAINT_CHARACTERS);
-  });
-  const ended = new Promise<number | Error>((resolve) => {
-    child.on("error", resolve);
-    child.on("close", (code) => resolve(code ?? -1));
   });
   const onAbort = () => child.kill("SIGKILL");
   signal?.addEventListener("abort", onAbort, { once: true });
