@@ -1,0 +1,34 @@
+import { assertEquals } from "@std/assert";
+import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
+import { spawnSync } from "node:child_process";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { fastCdcGearTable, splitMixGearTable } from "../../../probe/fast_cdc/gear_table.ts";
+import { KERNEL_BASE64 } from "../../../probe/fast_cdc/kernel.ts";
+
+Deno.test("KERNEL_BASE64 is what wat2wasm makes of kernel.wat", () => {
+  const source = fileURLToPath(new URL("../../../probe/fast_cdc/kernel.wat", import.meta.url));
+  const run = spawnSync("wat2wasm", [source, "--output=-"]);
+  if (run.error !== undefined) {
+    process.stdout.write("not run: wat2wasm is not installed\n");
+    return;
+  }
+  assertEquals(Buffer.from(run.stdout).toString("base64"), KERNEL_BASE64);
+});
+
+Deno.test("fastCdcGearTable is the published table, and a seed changes every entry", () => {
+  const table = fastCdcGearTable();
+  assertEquals(
+    createHash("sha256").update(Buffer.from(table.buffer)).digest("hex"),
+    "91a3061015ae351cd3701852712bcd6aa4a1ce26c8a231d3969432b00f028f88",
+  );
+  assertEquals(fastCdcGearTable(666n).map((value) => value ^ 666n), table);
+});
+
+Deno.test("splitMixGearTable has splitmix64's numbers behind the first", () => {
+  // The generator's first outputs from the state 0 are known; ours begins one step on.
+  const table = splitMixGearTable();
+  assertEquals(table[0], 0x6e789e6aa1b965f4n);
+  assertEquals(table[1], 0x06c45d188009454fn);
+});
