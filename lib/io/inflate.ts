@@ -9,30 +9,13 @@ import { InputError } from "../errors.ts";
 import { TransformInflater } from "./inflate_transform.ts";
 import { createXzInflater } from "./inflate_xz.ts";
 import { createZstdInflater } from "./inflate_zstd.ts";
+import type { Inflater, InflaterOptions } from "./inflater.ts";
 
 /** How bytes are stored. */
 export type Compression = "none" | "gzip" | "zstd" | "xz" | "bzip2";
 
 /** How many bytes `sniffCompression` wants to see. */
 export const SNIFF_BYTES = 10;
-
-/** Takes compressed pieces and hands out what they inflate to. */
-export interface Inflater {
-  /** Resolves when everything that the piece inflates to has been emitted. The piece may be reused then. */
-  push(piece: Uint8Array): Promise<void>;
-  /** @throws {InputError} when the stream is not complete */
-  end(): Promise<void>;
-  /** Frees the decoder. Safe at any time, more than once. */
-  close(): void;
-}
-
-/** What an inflater is made from. */
-export interface InflaterOptions {
-  /** What the stream is called in errors. */
-  readonly name: string;
-  /** Receives inflated bytes in order; they are the receiver's to keep. What it throws comes out of `push`. */
-  readonly emit: (bytes: Uint8Array) => void;
-}
 
 /** A piece of this size goes through zlib at once; smaller ones cost a third of the speed. */
 const CHUNK_BYTES = 1 << 20;

@@ -5,7 +5,7 @@
  */
 import type { Transform } from "node:stream";
 import { BlessfsError, InputError } from "../errors.ts";
-import type { Inflater, InflaterOptions } from "./inflate.ts";
+import type { Inflater, InflaterOptions } from "./inflater.ts";
 
 /** A transform of node:zlib. `bytesWritten` counts the input that was used. */
 export interface ZlibTransform extends Transform {

@@ -5,7 +5,7 @@
  */
 import * as xzModule from "xz-decompress";
 import { InputError } from "../errors.ts";
-import type { Inflater, InflaterOptions } from "./inflate.ts";
+import type { Inflater, InflaterOptions } from "./inflater.ts";
 
 type XzStreamClass = typeof xzModule.XzReadableStream;
 

@@ -5,7 +5,7 @@
  */
 import * as zlib from "node:zlib";
 import { InputError } from "../errors.ts";
-import type { Inflater, InflaterOptions } from "./inflate.ts";
+import type { Inflater, InflaterOptions } from "./inflater.ts";
 import { TransformInflater } from "./inflate_transform.ts";
 import { MAX_ZSTD_WINDOW_LOG, ZstdFrameWalker } from "./zstd_frames.ts";
 

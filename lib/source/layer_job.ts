@@ -5,13 +5,8 @@
  * @module
  */
 import { type DigestAlgorithm, Digester, parseDigest } from "../io/digest.ts";
-import {
-  type Compression,
-  createInflater,
-  type Inflater,
-  SNIFF_BYTES,
-  sniffCompression,
-} from "../io/inflate.ts";
+import { type Compression, createInflater, SNIFF_BYTES, sniffCompression } from "../io/inflate.ts";
+import type { Inflater } from "../io/inflater.ts";
 import type { SpoolWriter } from "../io/spool.ts";
 import { InputError, InterruptedError, invariant } from "../errors.ts";
 import type { TarEntry } from "../tar/entry.ts";

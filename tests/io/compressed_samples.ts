@@ -6,6 +6,8 @@
  */
 import { Buffer } from "node:buffer";
 import * as zlib from "node:zlib";
+import { type Compression, createInflater } from "../../lib/io/inflate.ts";
+import { joinBytes } from "../tar/build.ts";
 
 /** What the samples inflate to: 9,090 bytes. */
 export const SAMPLE: Uint8Array<ArrayBuffer> = new TextEncoder().encode(
@@ -57,4 +59,39 @@ export function skippableFrame(lengthBytes: number, kind = 0): Uint8Array<ArrayB
 
 function fromBase64(text: string): Uint8Array<ArrayBuffer> {
   return new Uint8Array(Buffer.from(text, "base64"));
+}
+
+/** The compressions that can be inflated. */
+export type Known = Exclude<Compression, "none" | "bzip2">;
+
+/** Inflates bytes that come in pieces of one size, all through one buffer as files do. */
+export async function inflate(
+  kind: Known,
+  bytes: Uint8Array,
+  pieceBytes = 1 << 20,
+): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  const inflater = createInflater(kind, { name: "sample", emit: (part) => parts.push(part) });
+  const buffer = new Uint8Array(pieceBytes);
+  try {
+    for (let at = 0; at < bytes.length; at += pieceBytes) {
+      const piece = bytes.subarray(at, at + pieceBytes);
+      buffer.set(piece);
+      await inflater.push(buffer.subarray(0, piece.length));
+      buffer.fill(0xee);
+    }
+    await inflater.end();
+    return joinBytes(parts);
+  } finally {
+    inflater.close();
+  }
+}
+
+/** SAMPLE in every compression that this runtime knows. */
+export function samples(): [Known, Uint8Array][] {
+  return [
+    ["gzip", gzipOf(SAMPLE)],
+    ["xz", SAMPLE_XZ],
+    ...(HAS_ZSTD ? [["zstd", zstdOf(SAMPLE)] as [Known, Uint8Array]] : []),
+  ];
 }

@@ -1,0 +1,38 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { InputError, IoError } from "../../lib/errors.ts";
+import { createInflater } from "../../lib/io/inflate.ts";
+import { joinBytes } from "../tar/build.ts";
+import { gzipOf, inflate, SAMPLE, samples } from "./compressed_samples.ts";
+
+Deno.test("TransformInflater allows zeros after gzip data, and nothing else", async () => {
+  const stored = gzipOf(SAMPLE);
+  const zeros = new Uint8Array(1000);
+  const padded = joinBytes([stored, zeros]);
+  for (const pieceBytes of [1, 300, 1 << 20]) {
+    assertEquals(await inflate("gzip", padded, pieceBytes), SAMPLE);
+    for (const tail of [[1], [0, 1], [0x1f, 0x8b], [0, 0x1f, 0x8b, 8]]) {
+      const spoilt = joinBytes([stored, new Uint8Array(tail), zeros]);
+      await assertRejects(() => inflate("gzip", spoilt, pieceBytes), InputError);
+    }
+  }
+});
+
+Deno.test("TransformInflater stops at what its receiver throws, and says just that", async () => {
+  for (const [kind, stored] of samples()) {
+    const full = new IoError("disk", "is full");
+    const inflater = createInflater(kind, {
+      name: "sample",
+      emit: () => {
+        throw full;
+      },
+    });
+    const error = await assertRejects(async () => {
+      await inflater.push(stored);
+      await inflater.end();
+    });
+    assertEquals(error, full);
+    await assertRejects(() => inflater.push(stored));
+    inflater.close();
+    inflater.close();
+  }
+});
