@@ -25,7 +25,7 @@ export function watchSignals(): AbortSignal {
     const isIgnored = name === "SIGHUP" ? hangupIsIgnored() : false;
     if (isIgnored === undefined) continue;
     if (isIgnored) {
-      ignore(name);
+      ignore("SIGHUP");
       continue;
     }
     const handler = () => {

@@ -88,6 +88,11 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   const started = io.now();
   const source = args.positional("SOURCE");
   const image = args.value("output")!;
+  if (source === "-" && io.stdin.isTerminal) {
+    throw new UsageError("SOURCE", "`-` is standard input, and that is a terminal", {
+      hint: "direct a tar or an archive into it: `blessfs bless - -o IMAGE < root.tar`",
+    });
+  }
   const layout = parseLayout(args, MERGED_DEFAULTS);
   const sourceOptions = parseSourceOptions(args, io);
   const timestamp = sourceDateEpoch(io.env) ?? 0;

@@ -21,14 +21,19 @@ export interface FileOperations {
   openExclusive(path: string): number;
   /** Writes at a position; returns the bytes written, which may be fewer than given. */
   write(descriptor: number, bytes: Uint8Array, position: number): number;
+  /** Gives the file its size; what lies beyond the last write is a hole. */
   truncate(descriptor: number, sizeBytes: number): void;
   /** Does not block the thread, so that signals are served meanwhile. */
   sync(descriptor: number): Promise<void>;
+  /** Some file systems tell of failed writes only here. */
   close(descriptor: number): void;
   /** Fails when `to` exists, which `rename` does not. */
   link(from: string, to: string): void;
+  /** Replaces `to` when it exists. */
   rename(from: string, to: string): void;
+  /** Removes a name. */
   unlink(path: string): void;
+  /** Brings the names in a directory to the disk. */
   syncDirectory(path: string): void;
 }
 

@@ -10,6 +10,7 @@ export interface FakeOptions {
   readonly env?: Record<string, string>;
   readonly stdoutIsTerminal?: boolean;
   readonly stderrIsTerminal?: boolean;
+  readonly stdinIsTerminal?: boolean;
   readonly columns?: number;
   readonly stdin?: readonly Uint8Array[];
   /** Fails in the place of a write to standard output. */
@@ -45,7 +46,7 @@ export function fakeProcess(options: FakeOptions = {}): FakeProcess {
     stderr: () => notices,
     io: {
       stdin: {
-        isTerminal: false,
+        isTerminal: options.stdinIsTerminal ?? false,
         async *chunks() {
           yield* options.stdin ?? [];
         },

@@ -112,6 +112,14 @@ Deno.test("bless reads a source from standard input", async () => {
   });
 });
 
+Deno.test("bless does not wait for a source from a terminal", async () => {
+  const { code, stderr } = await runFake(["bless", "-", "-o", "/nowhere/x"], COMMANDS, {
+    stdinIsTerminal: true,
+  });
+  assertEquals(code, 2);
+  assertStringIncludes(stderr, "standard input, and that is a terminal");
+});
+
 Deno.test("bless honours SOURCE_DATE_EPOCH and refuses a wrong one", async () => {
   await inDirectory(async (directory) => {
     const blessAt = async (name: string, epoch: string) => {
