@@ -26,7 +26,10 @@ export class Warnings {
   /** Counts one case. `what` names the path (already safe to print), `why` says what was done with it. */
   add(kind: string, what: string, why: string, count = 1): void {
     if (this.strict) {
-      throw new InputError(what, why, { hint: "leave out --strict to accept this", data: { kind } });
+      throw new InputError(what, why, {
+        hint: "leave out --strict to accept this",
+        data: { kind },
+      });
     }
     const known = this.#byKind.get(kind);
     if (known) known.count += count;

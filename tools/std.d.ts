@@ -9,7 +9,11 @@ declare module "@std/assert" {
   export function assert(condition: unknown, message?: string): asserts condition;
   export function assertEquals<T>(actual: T, expected: T, message?: string): void;
   export function assertNotEquals<T>(actual: T, expected: T, message?: string): void;
-  export function assertStrictEquals<T>(actual: unknown, expected: T, message?: string): asserts actual is T;
+  export function assertStrictEquals<T>(
+    actual: unknown,
+    expected: T,
+    message?: string,
+  ): asserts actual is T;
   export function assertExists<T>(actual: T, message?: string): asserts actual is NonNullable<T>;
   export function assertMatch(actual: string, expected: RegExp, message?: string): void;
   export function assertNotMatch(actual: string, expected: RegExp, message?: string): void;
@@ -18,7 +22,12 @@ declare module "@std/assert" {
   export function assertGreaterOrEqual<T>(actual: T, expected: T, message?: string): void;
   export function assertLess<T>(actual: T, expected: T, message?: string): void;
   export function assertLessOrEqual<T>(actual: T, expected: T, message?: string): void;
-  export function assertAlmostEquals(actual: number, expected: number, tolerance?: number, message?: string): void;
+  export function assertAlmostEquals(
+    actual: number,
+    expected: number,
+    tolerance?: number,
+    message?: string,
+  ): void;
   export function assertThrows(fn: () => unknown, message?: string): unknown;
   export function assertThrows<E extends Error>(
     fn: () => unknown,

@@ -20,7 +20,10 @@ export interface RandomReader {
 export function readExactly(reader: RandomReader, target: Uint8Array, position: number): void {
   const count = reader.readAt(target, position);
   if (count !== target.length) {
-    throw new InputError(reader.name, `ends at offset ${position + count}: wanted ${target.length} bytes at ${position}`);
+    throw new InputError(
+      reader.name,
+      `ends at offset ${position + count}: wanted ${target.length} bytes at ${position}`,
+    );
   }
 }
 
@@ -39,7 +42,11 @@ export function memoryReader(bytes: Uint8Array, name = "memory"): RandomReader {
 }
 
 /** A reader over an open file descriptor. Closing the reader closes the descriptor. */
-export function descriptorReader(descriptor: number, name: string, sizeBytes: number): RandomReader {
+export function descriptorReader(
+  descriptor: number,
+  name: string,
+  sizeBytes: number,
+): RandomReader {
   return {
     sizeBytes,
     name,
@@ -50,7 +57,11 @@ export function descriptorReader(descriptor: number, name: string, sizeBytes: nu
         try {
           count = readSync(descriptor, target, done, target.length - done, position + done);
         } catch (cause) {
-          throw new IoError(name, `cannot read at offset ${position + done}: ${(cause as Error).message}`, { cause });
+          throw new IoError(
+            name,
+            `cannot read at offset ${position + done}: ${(cause as Error).message}`,
+            { cause },
+          );
         }
         if (count === 0) break;
         done += count;

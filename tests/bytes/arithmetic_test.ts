@@ -1,0 +1,25 @@
+import { assert, assertEquals } from "@std/assert";
+import fc from "fast-check";
+import { alignDown, alignUp, divCeil, isPowerOfTwo } from "../../lib/bytes/arithmetic.ts";
+
+Deno.test("divCeil, alignUp and alignDown round the way they say", () => {
+  assertEquals([divCeil(0, 4), divCeil(1, 4), divCeil(4, 4), divCeil(5, 4)], [0, 1, 1, 2]);
+  assertEquals([alignUp(0, 8), alignUp(1, 8), alignUp(8, 8)], [0, 8, 8]);
+  assertEquals([alignDown(0, 8), alignDown(7, 8), alignDown(8, 8)], [0, 0, 8]);
+});
+
+Deno.test("alignUp and alignDown enclose every value within one step", () => {
+  fc.assert(fc.property(fc.nat(), fc.integer({ min: 1, max: 1 << 20 }), (value, step) => {
+    const [low, high] = [alignDown(value, step), alignUp(value, step)];
+    assert(low <= value && value <= high && high - low <= step);
+    assertEquals([low % step, high % step], [0, 0]);
+  }));
+});
+
+Deno.test("isPowerOfTwo knows the powers and nothing else", () => {
+  for (let power = 0; power < 50; power++) {
+    assert(isPowerOfTwo(2 ** power));
+    if (power > 1) assert(!isPowerOfTwo(2 ** power - 1));
+  }
+  for (const value of [0, -1, -4, 3, 0.3, NaN]) assert(!isPowerOfTwo(value), `${value}`);
+});

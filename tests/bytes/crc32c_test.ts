@@ -1,0 +1,37 @@
+import { assertEquals } from "@std/assert";
+import fc from "fast-check";
+import { crc32c } from "../../lib/bytes/crc32c.ts";
+
+/** One bit at a time, straight from the definition. */
+function crc32cByBits(seed: number, bytes: Uint8Array): number {
+  let register = seed;
+  for (const byte of bytes) {
+    register ^= byte;
+    for (let bit = 0; bit < 8; bit++) {
+      register = (register >>> 1) ^ (register & 1 ? 0x82f63b78 : 0);
+    }
+  }
+  return register >>> 0;
+}
+
+Deno.test("crc32c gives the check value on the raw register", () => {
+  assertEquals(crc32c(0xffffffff, new TextEncoder().encode("123456789")), 0x1cf96d7c);
+});
+
+Deno.test("crc32c of nothing is its seed", () => {
+  for (const seed of [0, 1, 0x80000000, 0xffffffff]) {
+    assertEquals(crc32c(seed), seed);
+    assertEquals(crc32c(seed, new Uint8Array(0)), seed);
+  }
+});
+
+Deno.test("crc32c equals the definition for any seed and any cut", () => {
+  const seeds = fc.nat({ max: 0xffffffff });
+  fc.assert(fc.property(seeds, fc.uint8Array({ maxLength: 300 }), fc.nat(), (seed, bytes, cut) => {
+    const at = bytes.length === 0 ? 0 : cut % bytes.length;
+    const expected = crc32cByBits(seed, bytes);
+    assertEquals(crc32c(seed, bytes), expected);
+    assertEquals(crc32c(seed, bytes.subarray(0, at), bytes.subarray(at)), expected);
+    assertEquals(crc32c(crc32c(seed, bytes.subarray(0, at)), bytes.subarray(at)), expected);
+  }));
+});

@@ -1,0 +1,37 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { InputError, IoError } from "../../lib/errors.ts";
+import { memoryReader, openFileReader, readExactly } from "../../lib/io/random_reader.ts";
+
+Deno.test("openFileReader reads at any position and stops at the end", () => {
+  const scratch = mkdtempSync(`${tmpdir()}/blessfs-test-`);
+  try {
+    writeFileSync(`${scratch}/file`, "0123456789");
+    const reader = openFileReader(`${scratch}/file`);
+    const target = new Uint8Array(4);
+    assertEquals(reader.sizeBytes, 10);
+    assertEquals(reader.readAt(target, 5), 4);
+    assertEquals(new TextDecoder().decode(target), "5678");
+    assertEquals(reader.readAt(target, 8), 2);
+    assertEquals(reader.readAt(target, 20), 0);
+    reader.close();
+    assertThrows(() => reader.readAt(target, 0), IoError, "cannot read at offset 0");
+  } finally {
+    rmSync(scratch, { recursive: true });
+  }
+});
+
+Deno.test("openFileReader names a file that is not there", () => {
+  assertThrows(() => openFileReader("/nonexistent/file"), IoError, "/nonexistent/file");
+});
+
+Deno.test("readExactly says where the bytes end", () => {
+  const reader = memoryReader(new Uint8Array(10), "spool");
+  readExactly(reader, new Uint8Array(10), 0);
+  assertThrows(
+    () => readExactly(reader, new Uint8Array(8), 4),
+    InputError,
+    "spool: ends at offset 10: wanted 8 bytes at 4",
+  );
+});

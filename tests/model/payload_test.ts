@@ -1,0 +1,46 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { InputError } from "../../lib/errors.ts";
+import { memoryReader } from "../../lib/io/random_reader.ts";
+import type { DataSegment, Payload } from "../../lib/model/payload.ts";
+import { EMPTY_PAYLOAD_INDEX, readPayload } from "../../lib/model/payload.ts";
+
+function payloadOf(
+  segments: readonly DataSegment[],
+  store: Uint8Array,
+  sizeBytes: number,
+): Payload {
+  return { ...EMPTY_PAYLOAD_INDEX, sizeBytes, segments, store: memoryReader(store) };
+}
+
+Deno.test("readPayload equals the file for any segments and any window", () => {
+  const pieces = fc.array(fc.tuple(fc.nat({ max: 20 }), fc.uint8Array({ maxLength: 30 })), {
+    maxLength: 8,
+  });
+  fc.assert(fc.property(pieces, fc.nat({ max: 200 }), fc.nat({ max: 300 }), (list, at, length) => {
+    const segments: DataSegment[] = [];
+    const file: number[] = [];
+    const store: number[] = [];
+    for (const [gap, bytes] of list) {
+      for (let i = 0; i < gap; i++) file.push(0);
+      const segment = { fileOffset: file.length, storeOffset: store.length };
+      segments.push({ ...segment, lengthBytes: bytes.length });
+      file.push(...bytes);
+      store.push(...bytes);
+    }
+    const target = new Uint8Array(length).fill(0xee);
+    readPayload(payloadOf(segments, Uint8Array.from(store), file.length), target, at);
+    const expected = new Uint8Array(length);
+    expected.set(file.slice(at, at + length));
+    assertEquals(target, expected);
+  }));
+});
+
+Deno.test("readPayload refuses a store that ends too early", () => {
+  const payload = payloadOf(
+    [{ fileOffset: 0, storeOffset: 2, lengthBytes: 10 }],
+    new Uint8Array(8),
+    10,
+  );
+  assertThrows(() => readPayload(payload, new Uint8Array(10), 0), InputError, "ends at offset 8");
+});
