@@ -5,7 +5,8 @@
  */
 import { BlessfsError, InterruptedError } from "../lib/errors.ts";
 import type { WarningSummary } from "../lib/warnings.ts";
-import type { ParsedArguments, Request } from "./arguments.ts";
+import type { Request } from "./arguments.ts";
+import type { ParsedArguments } from "./parsed_arguments.ts";
 import { readCommandLine } from "./arguments.ts";
 import type { Command } from "./command.ts";
 import { errorJson, errorLines, safeLine } from "./errors_output.ts";

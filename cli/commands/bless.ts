@@ -13,7 +13,7 @@ import { createFileSink } from "../../lib/io/file_sink.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
 import { createStdoutSink } from "../../lib/io/stdout_sink.ts";
 import { parseSourceName } from "../../lib/source/source_name.ts";
-import type { ParsedArguments } from "../arguments.ts";
+import type { ParsedArguments } from "../parsed_arguments.ts";
 import type { Command } from "../command.ts";
 import { JSON_OPTION } from "../command.ts";
 import { safeLine } from "../errors_output.ts";

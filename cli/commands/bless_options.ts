@@ -6,7 +6,7 @@
 import type { LayoutOptions } from "../../lib/bless/options.ts";
 import type { SourceOptions } from "../../lib/source/source.ts";
 import { Warnings } from "../../lib/warnings.ts";
-import type { ParsedArguments } from "../arguments.ts";
+import type { ParsedArguments } from "../parsed_arguments.ts";
 import type { OptionSpec } from "../command.ts";
 import { safeLine } from "../errors_output.ts";
 import type { CommandIo } from "../io.ts";

@@ -1,5 +1,5 @@
 /** A table with every kind of option and operand, for tests of what is made from tables. */
-import type { ParsedArguments } from "../../cli/arguments.ts";
+import type { ParsedArguments } from "../../cli/parsed_arguments.ts";
 import type { Command } from "../../cli/command.ts";
 import { JSON_OPTION } from "../../cli/command.ts";
 import type { CommandIo } from "../../cli/io.ts";

@@ -6,7 +6,7 @@ import { isMainThread } from "node:worker_threads";
 import type { Command } from "../../cli/command.ts";
 import { JSON_OPTION } from "../../cli/command.ts";
 import type { CommandIo } from "../../cli/io.ts";
-import type { ParsedArguments } from "../../cli/arguments.ts";
+import type { ParsedArguments } from "../../cli/parsed_arguments.ts";
 import { runProgram } from "../../cli/program.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { createStdoutSink } from "../../lib/io/stdout_sink.ts";
