@@ -12,7 +12,10 @@ import type { Random } from "./noise.ts";
 const NAME_BYTES_MAX = 255;
 const ID_MAX = 2 ** 32 - 2;
 const IDS = [0, 1, 1000, 65_533, 65_534, 65_535, 65_536, 2 ** 31 - 1, 2 ** 31, ID_MAX];
-/** The first and the last second that ext4 can store, and those where its epoch bits change. */
+/**
+ * The first and the last second that ext4 can store, and those where its epoch bits change. Left out are those that
+ * e2fsck objects to, from 0x280000000 up to 0x300000000: it takes them for times before 1970 that an old kernel wrote.
+ */
 const SECONDS = [
   -(2 ** 31),
   -1,
