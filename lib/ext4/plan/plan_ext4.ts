@@ -50,6 +50,7 @@ export function planExt4(tree: FileTree, settings: Settings, warnings: Warnings)
     if (draft.kind !== "node" || draft.isInline || draft.node.kind !== "file") continue;
     files.push({ draft, payload: draft.node.payload });
   }
+  if (settings.payloadOrder === "layer") files.sort(byOrigin);
   const layout = layOut({ inodes, files }, settings);
   const builder = new PlanBuilder(
     layout,
@@ -64,6 +65,12 @@ export function planExt4(tree: FileTree, settings: Settings, warnings: Warnings)
     extents: layout.placement.extents[i]!,
   }));
   return builder.build(layouts);
+}
+
+/** By layer, then by place in the layer. */
+function byOrigin(a: { readonly draft: NodeDraft }, b: { readonly draft: NodeDraft }): number {
+  const [first, second] = [a.draft.node.origin, b.draft.node.origin];
+  return first.layerIndex - second.layerIndex || first.entryIndex - second.entryIndex;
 }
 
 /** Turns a layout into writes. */

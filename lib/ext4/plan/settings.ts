@@ -30,6 +30,8 @@ export interface LayoutOptions {
   /** Files of at least this size start on the grid; `Infinity` turns alignment off. */
   readonly alignThresholdBytes: number;
   readonly packing: Packing;
+  /** Which payload comes first: by path (the default), or by layer and by place in it, as a writer without a plan has it. */
+  readonly payloadOrder?: "path" | "layer";
   readonly size: ImageSize;
   /** Size of the internal journal; 0 for none. */
   readonly journalBytes: number;
@@ -54,6 +56,7 @@ export interface Settings {
   readonly gridBlocks: number;
   readonly alignThresholdBytes: number;
   readonly packing: Packing;
+  readonly payloadOrder: "path" | "layer";
   readonly size: ImageSize;
   readonly journalBlocks: number;
   readonly uuid: Uint8Array;
@@ -100,6 +103,7 @@ export function resolveSettings(
     gridBlocks: options.gridBytes / BLOCK_SIZE_BYTES,
     alignThresholdBytes: options.alignThresholdBytes,
     packing: options.packing,
+    payloadOrder: options.payloadOrder ?? "path",
     size: options.size,
     journalBlocks: journalBlocks(options.journalBytes),
     uuid: options.uuid === undefined ? identity.derivedUuid : parseUuid(options.uuid),

@@ -2,6 +2,9 @@ import { assertEquals } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { fastCdcGearTable, splitMixGearTable } from "../../../probe/fast_cdc/gear_table.ts";
@@ -9,12 +12,19 @@ import { KERNEL_BASE64 } from "../../../probe/fast_cdc/kernel.ts";
 
 Deno.test("KERNEL_BASE64 is what wat2wasm makes of kernel.wat", () => {
   const source = fileURLToPath(new URL("../../../probe/fast_cdc/kernel.wat", import.meta.url));
-  const run = spawnSync("wat2wasm", [source, "--output=-"]);
-  if (run.error !== undefined) {
-    process.stdout.write("not run: wat2wasm is not installed\n");
-    return;
+  const directory = mkdtempSync(join(tmpdir(), "blessfs-kernel-"));
+  try {
+    const target = join(directory, "kernel.wasm");
+    const run = spawnSync("wat2wasm", [source, "-o", target], { encoding: "utf8" });
+    if (run.error !== undefined) {
+      process.stdout.write("not run: wat2wasm is not installed\n");
+      return;
+    }
+    assertEquals(run.stderr, "");
+    assertEquals(readFileSync(target).toString("base64"), KERNEL_BASE64);
+  } finally {
+    rmSync(directory, { recursive: true });
   }
-  assertEquals(Buffer.from(run.stdout).toString("base64"), KERNEL_BASE64);
 });
 
 Deno.test("fastCdcGearTable is the published table, and a seed changes every entry", () => {
