@@ -90,3 +90,20 @@ export function openFilesBelow(directory: string): string[] {
     }
   });
 }
+
+/** Bytes that gzip cannot shrink. */
+export function noise(lengthBytes: number): Uint8Array {
+  const bytes = new Uint8Array(lengthBytes);
+  let state = 1;
+  for (let i = 0; i < lengthBytes; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    bytes[i] = state >>> 24;
+  }
+  return bytes;
+}
+
+/** Both ways that a layer is read, with the options that make it so. */
+export const WAYS: readonly [string, Partial<SourceOptions>][] = [
+  ["in workers", ALWAYS_WORKER],
+  ["in place", {}],
+];

@@ -1,0 +1,116 @@
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { InputError, IoError } from "../../lib/errors.ts";
+import { digestOf } from "../../lib/io/digest.ts";
+import { closeLayers, loadLayers, type OpenedImage } from "../../lib/source/source.ts";
+import { notRun } from "../oracle/notice.ts";
+import { buildTar } from "../tar/build.ts";
+import { writeOciLayout } from "./build_layout.ts";
+import { noise, openAndLoad, storeBytes, testOptions, WAYS, withDirectory } from "./helpers.ts";
+
+/** An image of one layer that comes as a stream. */
+function streamed(
+  tar: Uint8Array,
+  open: () => AsyncIterable<Uint8Array>,
+  sizeBytes: number | undefined,
+): OpenedImage {
+  const digest = digestOf(tar);
+  const layer = {
+    name: "streamed",
+    digest,
+    diffId: digest,
+    mediaType: undefined,
+    sizeBytes,
+    whiteouts: true,
+    stored: { kind: "stream" as const, open },
+  };
+  return {
+    source: "stream",
+    kind: "docker",
+    manifestDigest: undefined,
+    configDigest: undefined,
+    config: undefined,
+    platform: undefined,
+    layers: [layer],
+    close: () => {},
+  };
+}
+
+for (const [where, more] of WAYS) {
+  Deno.test(`loadLayers reads a stream in pieces of any size ${where}`, async () => {
+    const tar = buildTar([{ path: "big", data: noise(5_000_000) }]);
+    for (const pieceBytes of [999, 1 << 20, 3_000_000, tar.length]) {
+      const open = async function* () {
+        for (let at = 0; at < tar.length; at += pieceBytes) {
+          await Promise.resolve();
+          yield tar.slice(at, at + pieceBytes);
+        }
+      };
+      const options = testOptions({ inlineLayerBytes: 1 << 30, ...more });
+      const layers = await loadLayers(streamed(tar, open, tar.length), options);
+      assertEquals(digestOf(storeBytes(layers[0]!)), digestOf(tar));
+      closeLayers(layers);
+    }
+  });
+
+  Deno.test(`loadLayers passes on the error of a stream, and lets go of it ${where}`, async () => {
+    const tar = buildTar([{ path: "big", data: noise(5_000_000) }]);
+    const options = testOptions({ inlineLayerBytes: 1 << 30, ...more });
+    const broken = async function* () {
+      await Promise.resolve();
+      yield tar.slice(0, 2_000_000);
+      throw new IoError("registry", "closed the connection");
+    };
+    const load = () => loadLayers(streamed(tar, broken, tar.length), options);
+    await assertRejects(load, IoError, "registry: closed the connection");
+    let released = false;
+    const endless = async function* () {
+      try {
+        for (;;) {
+          await Promise.resolve();
+          yield new Uint8Array(1 << 20);
+        }
+      } finally {
+        released = true;
+      }
+    };
+    const tooLong = () => loadLayers(streamed(tar, endless, tar.length), options);
+    await assertRejects(tooLong, InputError, "is longer than");
+    for (let tick = 0; tick < 100 && !released; tick++) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    assert(released, "the stream was not let go of");
+  });
+}
+
+Deno.test("loadLayers calls a full tmpdir one and names --tmpdir", async () => {
+  await withDirectory(async (directory) => {
+    const scratch = join(directory, "scratch");
+    mkdirSync(scratch);
+    try {
+      execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", scratch], {
+        stdio: "ignore",
+      });
+    } catch {
+      return notRun("a full temporary directory", "it takes root to mount a small tmpfs");
+    }
+    try {
+      const layout = join(directory, "layout");
+      writeOciLayout(layout, { layers: [buildTar([{ path: "big", data: noise(5_000_000) }])] });
+      for (const [, more] of WAYS) {
+        const options = testOptions({ inlineLayerBytes: 1 << 30, ...more, tmpdir: scratch });
+        const error = await assertRejects(() => openAndLoad(`oci:${layout}`, options), IoError);
+        assertStringIncludes(
+          error.message,
+          `${scratch}: inflated data cannot be written: no space`,
+        );
+        assertStringIncludes((error as IoError).hint ?? "", "--tmpdir");
+        assertEquals(readdirSync(scratch), []);
+      }
+    } finally {
+      execFileSync("umount", [scratch]);
+    }
+  });
+});
