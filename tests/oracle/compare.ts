@@ -159,7 +159,7 @@ function compareGroups(
 function firstNameOf(name: ObservedName, groups: Map<unknown, ByteString>): ByteString {
   const first = groups.get(name.identity);
   if (first !== undefined) return first;
-  if (name.kind !== "directory" && name.linkCount > 1) groups.set(name.identity, name.path);
+  groups.set(name.identity, name.path);
   return name.path;
 }
 
