@@ -1,0 +1,87 @@
+/**
+ * The output directory, and small files in it.
+ *
+ * @module
+ */
+import { mkdirSync, readFileSync, rmdirSync, type Stats, statSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { IoError, UsageError } from "../errors.ts";
+import { createFileSink } from "../io/file_sink.ts";
+import { displayPath, ioErrorFrom, systemErrorFacts } from "../io/system_error.ts";
+
+/**
+ * Checks that a directory is there or can be made.
+ *
+ * @returns whether it is still to be made
+ * @throws {UsageError} when it can never be one
+ * @throws {IoError} when what is above it is missing
+ */
+export function checkDirectory(path: string): boolean {
+  if (path === "") throw new UsageError("output", "the name is empty");
+  const shown = displayPath(path);
+  const found = statIfThere(path);
+  if (found?.isDirectory()) return false;
+  if (found) throw new UsageError(shown, "is no directory: wanted one for the layers' images");
+  const parent = dirname(resolve(path));
+  if (statIfThere(parent)?.isDirectory()) return true;
+  throw new IoError(shown, `the directory ${displayPath(parent)} does not exist`, {
+    hint: "create it first",
+  });
+}
+
+/** @throws {IoError} when the directory cannot be made */
+export function makeDirectory(path: string): void {
+  try {
+    mkdirSync(path);
+  } catch (cause) {
+    throw ioErrorFrom(path, "cannot be created", cause);
+  }
+}
+
+/** Takes a directory away again unless something is in it. */
+export function removeIfEmpty(path: string): void {
+  try {
+    rmdirSync(path);
+  } catch {
+    // Whole images stay; and the error that led here is the one to tell.
+  }
+}
+
+/** What lies at a path, links followed; undefined for nothing. */
+export function statIfThere(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch (cause) {
+    if (systemErrorFacts(cause)?.code === "ENOENT") return undefined;
+    throw ioErrorFrom(path, undefined, cause);
+  }
+}
+
+/** @throws {IoError} when the file cannot be read */
+export function readFileWhole(path: string): Uint8Array {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    throw ioErrorFrom(path, "cannot be read", cause);
+  }
+}
+
+/**
+ * Writes a small file so that it has its name when it is whole, and replaces what is there.
+ *
+ * @throws {IoError} when it cannot be written
+ */
+export async function writeFileWhole(
+  path: string,
+  bytes: Uint8Array,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const sink = createFileSink(path, { force: true, ...signal === undefined ? {} : { signal } });
+  try {
+    await sink.write(bytes, 0);
+    await sink.finish(bytes.length);
+  } catch (error) {
+    await sink.abort();
+    throw error;
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * Warnings that are counted for the run and noted for the layer they are about, so that an image that is used again
+ * tells them again, and `strict` holds for it too.
+ *
+ * @module
+ */
+import { Warnings } from "../warnings.ts";
+import type { LayerWarning } from "./layered_record.ts";
+
+/** A warning as it was added. */
+export type NotedWarning = Omit<LayerWarning, "isNamed">;
+
+/** Stands in notes for the name of the layer, which says where in its image the layer is. */
+const NAME_MARK = "{layer}";
+/** What says something of the source, and nothing of the layer that was read. */
+const SOURCE_KINDS: ReadonlySet<string> = new Set(["diffIdMismatch"]);
+
+/** Passes warnings on and notes them. */
+export class NotingWarnings extends Warnings {
+  readonly #target: Warnings;
+  readonly #isByKind: boolean;
+  #notes = new Map<string, NotedWarning>();
+
+  /** @param grouping `kind`: one note a kind, with its first case, as reports have them; `case`: one each */
+  constructor(target: Warnings, grouping: "kind" | "case") {
+    super(target.strict);
+    this.#target = target;
+    this.#isByKind = grouping === "kind";
+  }
+
+  override add(kind: string, what: string, why: string, count = 1): void {
+    this.#target.add(kind, what, why, count);
+    const key = this.#isByKind ? kind : `${kind} ${what}`;
+    const known = this.#notes.get(key);
+    this.#notes.set(key, { kind, what, why, ...known, count: (known?.count ?? 0) + count });
+  }
+
+  /** What was noted since the last time. */
+  take(): NotedWarning[] {
+    const notes = [...this.#notes.values()];
+    this.#notes = new Map();
+    return notes;
+  }
+}
+
+/** The notes that name a layer; warnings about the source itself are left out. */
+export function notesAbout(notes: readonly NotedWarning[], layerName: string): NotedWarning[] {
+  return notes.filter(({ kind, what }) => what.includes(layerName) && !SOURCE_KINDS.has(kind));
+}
+
+/** Notes for a record, without the name that the layer has in this image only. */
+export function recordedWarnings(
+  notes: readonly NotedWarning[],
+  layerName: string,
+): LayerWarning[] {
+  return notes.map((note) => {
+    const isNamed = note.what.includes(layerName);
+    return {
+      ...note,
+      isNamed,
+      what: isNamed ? note.what.replace(layerName, () => NAME_MARK) : note.what,
+    };
+  });
+}
+
+/** Adds the warnings of a record, with the name that the layer has here. Under `strict` the first is thrown. */
+export function addRecorded(
+  recorded: readonly LayerWarning[],
+  layerName: string,
+  warnings: Warnings,
+): void {
+  for (const { kind, what, why, count, isNamed } of recorded) {
+    warnings.add(kind, isNamed ? what.replace(NAME_MARK, () => layerName) : what, why, count);
+  }
+}
