@@ -3,7 +3,6 @@
  * lines cannot be redrawn. Work that takes less than a second shows nothing.
  *
  * It draws from `advance` as well as from a timer, because the timer is silent while the work loops without yielding.
- * (The npm libraries looked at draw from timers only.)
  *
  * @module
  */

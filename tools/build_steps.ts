@@ -66,6 +66,15 @@ export function bundleProgram(path: string): void {
   runStep(Deno.execPath(), ["bundle", ...options, `--output=${path}`, "cli/main.ts"], {
     env: { NO_COLOR: "1" },
   });
+  Deno.writeTextFileSync(path, withoutCachePaths(Deno.readTextFileSync(path)));
+}
+
+/** Names packages as `npm:NAME/VERSION/FILE`, wherever this machine's cache keeps them. */
+export function withoutCachePaths(bundle: string): string {
+  return bundle.replace(
+    /(?<=^\/\/ |")[^"\s]*\/npm\/[^/"\s]+\/((?:@[^/"\s]+\/)?[^/"\s]+\/\d[^"\s]*)/gm,
+    "npm:$1",
+  );
 }
 
 /** Makes a binary with `deno compile`, which downloads a runtime unless DENORT_BIN names one. */

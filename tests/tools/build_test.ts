@@ -1,6 +1,12 @@
 import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import config from "../../deno.json" with { type: "json" };
-import { checkBinary, hostTarget, ROOT, TARGETS } from "../../tools/build_steps.ts";
+import {
+  checkBinary,
+  hostTarget,
+  ROOT,
+  TARGETS,
+  withoutCachePaths,
+} from "../../tools/build_steps.ts";
 import { withTemporaryDirectory } from "../oracle/command.ts";
 
 /** Runs one of the tools. */
@@ -27,6 +33,16 @@ Deno.test("bundle gives the same bytes each time, without a path of this machine
       assertEquals(bundles[0]!.includes(local), false, local);
     }
   });
+});
+
+Deno.test("withoutCachePaths names packages and leaves the code alone", () => {
+  const cache = "../../home/me/.cache/deno/npm/registry.example/";
+  const bundle =
+    `// ${cache}a/1.0.0/x.js\nvar x = {"${cache}@s/b/2.1.0/y.js"() {}};\nf("/npm/a/b");\n`;
+  assertEquals(
+    withoutCachePaths(bundle),
+    '// npm:a/1.0.0/x.js\nvar x = {"npm:@s/b/2.1.0/y.js"() {}};\nf("/npm/a/b");\n',
+  );
 });
 
 Deno.test("bundle runs by itself, under Node too", () => {
