@@ -98,6 +98,7 @@ export type {
   StoredBytes,
 } from "./lib/source/source.ts";
 export type { StoredFile, StoredLoaded, StoredStream } from "./lib/source/types.ts";
+export type { SharedDescriptor } from "./lib/io/shared_descriptor.ts";
 export type { Platform } from "./lib/source/platform.ts";
 
 // Trees.
