@@ -1,0 +1,134 @@
+/**
+ * `image.json`: what a container runtime needs to know of a layered image, how to stack it included.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { join } from "node:path";
+import { InputError } from "../errors.ts";
+import { outputExistsError } from "../io/output_path.ts";
+import { displayPath } from "../io/system_error.ts";
+import { asString, displayText, field, optional, parseJsonObject } from "../source/json.ts";
+import { formatPlatform } from "../source/platform.ts";
+import type { OpenedImage } from "../source/source.ts";
+import { readFileWhole, statIfThere, writeFileWhole } from "./layered_files.ts";
+
+/** The kernel's limit on lower directories (OVL_MAX_STACK in Linux, fs/overlayfs). */
+export const STACKED_LAYERS_MAX = 500;
+
+const KIND = "blessfs layered image";
+const FILE_NAME = "image.json";
+const DESCRIPTION_BYTES_MAX = 64 << 20;
+
+/** One layer, bottom to top. */
+export interface DescribedLayer {
+  /** The image, a name in the same directory. */
+  readonly file: string;
+  readonly diffId: string;
+  readonly digest: string;
+  readonly mediaType: string | null;
+  readonly uuid: string;
+  /** Of the image. */
+  readonly sizeBytes: number;
+}
+
+/** How to stack mounted layers. */
+export interface OverlayMount {
+  /** `mount -t overlay overlay -o OPTIONS TARGET`, in a directory where each layer is mounted at its number. */
+  readonly options: string;
+  /** Empty directories that must be there too: overlayfs wants two lower directories at least. */
+  readonly emptyDirectories: readonly string[];
+}
+
+/**
+ * The mount of so many layers. The mount points are named by the layers' numbers from 0 at the bottom, because all
+ * options together must fit into a page.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { overlayMount } from "./layered_description.ts";
+ * assertEquals(overlayMount(3), { options: "ro,lowerdir=2:1:0", emptyDirectories: [] });
+ * assertEquals(overlayMount(1), { options: "ro,lowerdir=0:empty", emptyDirectories: ["empty"] });
+ * ```
+ */
+export function overlayMount(layerCount: number): OverlayMount {
+  const layers = Array.from({ length: layerCount }, (_, i) => String(layerCount - 1 - i));
+  const emptyDirectories = ["empty", "empty2"].slice(0, Math.max(0, 2 - layerCount));
+  return { options: `ro,lowerdir=${[...layers, ...emptyDirectories].join(":")}`, emptyDirectories };
+}
+
+/** The bytes of image.json; the same image always gives the same. */
+export function encodeDescription(
+  image: OpenedImage,
+  contentDigest: string,
+  layers: readonly DescribedLayer[],
+): Uint8Array {
+  const description = {
+    kind: KIND,
+    contentDigest,
+    manifestDigest: image.manifestDigest ?? null,
+    configDigest: image.configDigest ?? null,
+    platform: image.platform === undefined ? null : formatPlatform(image.platform),
+    config: containerConfig(image.config),
+    layers: layers.map((layer, i) => ({ mountPoint: String(i), ...layer })),
+    overlay: overlayMount(layers.length),
+  };
+  return Buffer.from(`${JSON.stringify(description, undefined, 2)}\n`);
+}
+
+/**
+ * Refuses a directory whose image.json is something else than such a description; that of another image is no obstacle,
+ * because the images of layers are there to be shared.
+ *
+ * @throws {IoError} when it may not be replaced
+ */
+export function checkDescription(directory: string): void {
+  const path = join(directory, FILE_NAME);
+  const found = statIfThere(path);
+  if (found === undefined) return;
+  const shown = displayPath(path);
+  if (!found.isFile() || found.size > DESCRIPTION_BYTES_MAX) throw outputExistsError(shown);
+  try {
+    const document = parseJsonObject(readFileWhole(path), shown);
+    if (optional(document, "kind", { what: shown, field: "" }, asString) === KIND) return;
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+  }
+  throw outputExistsError(shown);
+}
+
+/**
+ * Writes image.json, and the same under the name of the image's digest, which stays when another image comes into the
+ * directory.
+ */
+export async function writeDescription(
+  directory: string,
+  contentDigest: string,
+  bytes: Uint8Array,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const hex = contentDigest.slice(contentDigest.indexOf(":") + 1);
+  for (const name of [`image-${hex}.json`, FILE_NAME]) {
+    const path = join(directory, name);
+    const found = statIfThere(path);
+    const isSame = found?.isFile() && found.size === bytes.length &&
+      Buffer.compare(readFileWhole(path), bytes) === 0;
+    if (!isSame) await writeFileWhole(path, bytes, signal);
+  }
+}
+
+/** `Entrypoint`, `Env` and so on; null where the source has none. */
+function containerConfig(config: unknown): unknown {
+  if (typeof config !== "object" || config === null) return null;
+  return field(config as Readonly<Record<string, unknown>>, "config") ?? null;
+}
+
+/** The error for more layers than overlayfs stacks. */
+export function stackFault(source: string, layerCount: number): InputError {
+  return new InputError(
+    displayText(source),
+    `has ${layerCount} layers: overlayfs stacks at most ${STACKED_LAYERS_MAX}`,
+    { hint: "bless it into one image, with `blessfs bless merged`" },
+  );
+}
