@@ -67,6 +67,7 @@ export function showJson(value: unknown): string {
   );
 }
 
+/** @throws {InputError} when the value is no object */
 export function asObject(value: unknown, place: JsonPlace): JsonObject {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw jsonFault(place, value, "an object");
@@ -74,17 +75,23 @@ export function asObject(value: unknown, place: JsonPlace): JsonObject {
   return value as JsonObject;
 }
 
+/** @throws {InputError} when the value is no array */
 export function asArray(value: unknown, place: JsonPlace): readonly unknown[] {
   if (!Array.isArray(value)) throw jsonFault(place, value, "an array");
   return value;
 }
 
+/** @throws {InputError} when the value is no string */
 export function asString(value: unknown, place: JsonPlace): string {
   if (typeof value !== "string") throw jsonFault(place, value, "a string");
   return value;
 }
 
-/** A number of bytes: whole, not negative, exact. */
+/**
+ * A number of bytes: whole, not negative, exact.
+ *
+ * @throws {InputError} when the value is none
+ */
 export function asSizeBytes(value: unknown, place: JsonPlace): number {
   if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) {
     throw jsonFault(place, value, "a whole number of bytes");

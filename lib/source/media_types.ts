@@ -11,12 +11,19 @@ export type DocumentKind = "index" | "manifest" | "schema1" | "unknown";
 const OCI = "application/vnd.oci.image.";
 const DOCKER = "application/vnd.docker.";
 
+/** An OCI index. */
 export const OCI_INDEX_TYPE = `${OCI}index.v1+json`;
+/** An OCI manifest. */
 export const OCI_MANIFEST_TYPE = `${OCI}manifest.v1+json`;
+/** The config of an image in an OCI manifest. */
 export const OCI_CONFIG_TYPE = `${OCI}config.v1+json`;
+/** An uncompressed layer; `+gzip` or `+zstd` behind it say more. */
 export const OCI_LAYER_TYPE = `${OCI}layer.v1.tar`;
+/** Docker's index, called a manifest list. */
 export const DOCKER_INDEX_TYPE = `${DOCKER}distribution.manifest.list.v2+json`;
+/** Docker's manifest of schema version 2. */
 export const DOCKER_MANIFEST_TYPE = `${DOCKER}distribution.manifest.v2+json`;
+/** The config of an image in Docker's manifest. */
 export const DOCKER_CONFIG_TYPE = `${DOCKER}container.image.v1+json`;
 
 const DOCUMENT_KINDS: ReadonlyMap<string, DocumentKind> = new Map([

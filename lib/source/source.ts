@@ -4,7 +4,7 @@
  * @module
  */
 import { existsSync } from "node:fs";
-import { stdin } from "node:process";
+import process from "node:process";
 import { InputError, throwIfAborted } from "../errors.ts";
 import { openArchive } from "./archive.ts";
 import { openDirTransport } from "./dir_transport.ts";
@@ -38,6 +38,22 @@ export { closeLayers, loadLayers } from "./load_layers.ts";
  * @throws {UsageError} when the source cannot be meant
  * @throws {InputError} when there is no such image, or it is damaged or unsupported
  * @throws {IoError} when it cannot be read
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { NO_PROGRESS } from "../progress.ts";
+ * import { Warnings } from "../warnings.ts";
+ * import { closeLayers, loadLayers, openImage } from "./source.ts";
+ * async function* emptyTar() {
+ *   yield new Uint8Array(1024);
+ * }
+ * const options = { progress: NO_PROGRESS, warnings: new Warnings(), stdin: emptyTar() };
+ * const image = await openImage("-", options);
+ * const layers = await loadLayers(image, options);
+ * assertEquals(layers.map((layer) => layer.entries), [[]]);
+ * closeLayers(layers);
+ * image.close();
+ * ```
  */
 export async function openImage(source: string, options: SourceOptions): Promise<OpenedImage> {
   throwIfAborted(options.signal);
@@ -65,7 +81,7 @@ async function open(
     case "path":
       return await openPath(source, name.path, options);
     case "stdin": {
-      const file = await spoolStream("standard input", options.stdin ?? stdin, options);
+      const file = await spoolStream("standard input", options.stdin ?? process.stdin, options);
       return await openAnyFile(source, file, options);
     }
     case "ext4":
