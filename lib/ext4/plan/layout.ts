@@ -59,6 +59,8 @@ export interface Layout {
 
 /** A free inode for every so many free bytes, as mke2fs does. */
 const FREE_BYTES_PER_INODE = 16384;
+/** A file system without 64bit addresses no more; one with it is refused past that as well. */
+const IMAGE_BLOCKS_MAX = 2 ** 32;
 /** Rounds after which a layout that still grows is a fault. */
 const ROUNDS_MAX = 64;
 
@@ -80,6 +82,7 @@ export function layOut(demand: LayoutDemand, settings: Settings): Layout {
     });
     const attempt = layOutOnce(demand, settings, { geometry, payloadTreeBlocks });
     const totalBlocks = imageBlocks(attempt, settings, geometry);
+    checkImageBlocks(totalBlocks);
     const groupsNeeded = divCeil(totalBlocks, BLOCKS_PER_GROUP);
     if (groupsNeeded > groupCount) {
       groupCount = groupsNeeded;
@@ -253,6 +256,15 @@ function imageBlocks(attempt: Attempt, settings: Settings, geometry: Geometry): 
   const free = size.kind === "free" ? divCeil(size.freeBytes, BLOCK_SIZE_BYTES) : 0;
   const wanted = withoutStub(alignUp(contentEnd + free, gridBlocks), geometry, settings);
   return Math.max(wanted, alignUp(needed, gridBlocks));
+}
+
+function checkImageBlocks(totalBlocks: number): void {
+  if (totalBlocks <= IMAGE_BLOCKS_MAX) return;
+  throw new InputError(
+    "the image",
+    `needs ${totalBlocks * BLOCK_SIZE_BYTES} bytes: blessfs makes at most ` +
+      `${IMAGE_BLOCKS_MAX * BLOCK_SIZE_BYTES}`,
+  );
 }
 
 /** Every group must exist, those that only inodes ask for as well, and the last one must hold its backups. */
