@@ -18,8 +18,8 @@ const FULL_NAME_ANNOTATION = "io.containerd.image.name";
 export class UnknownReferenceError extends InputError {}
 
 /**
- * The entries that a reference names: by its name (in full or as docker would complete it), by `@DIGEST`, or by `@N`, counted from 0. Without a reference, all of
- * them when they are one image (for several platforms, perhaps).
+ * The entries that a reference names: by its name (in full or as docker would complete it), by `@DIGEST`, or by `@N`,
+ * counted from 0. Without a reference, all of them when they are one image (for several platforms, perhaps).
  *
  * @param what the layout's name in errors
  * @throws {InputError} when there is no such entry, or when several could be meant

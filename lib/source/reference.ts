@@ -22,8 +22,9 @@ export interface ImageReference {
 const DEFAULT_REGISTRY = "docker.io";
 const DEFAULT_TAG = "latest";
 const MAX_NAME_CHARACTERS = 255;
-const REGISTRY =
-  /^(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?$/;
+const HOST_PART = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?";
+const IPV6 = "\\[[0-9a-fA-F:]+\\]";
+const REGISTRY = new RegExp(`^(?:${HOST_PART}(?:\\.${HOST_PART})*|${IPV6})(?::[0-9]{1,5})?$`);
 const REPOSITORY_PART = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
 const TAG = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
 
