@@ -1,7 +1,7 @@
 /**
  * blessfs as a library: from a container image to an ext4 image that fixed-block stores deduplicate well.
  *
- * The whole way in one call is {@linkcode blessMerged}. Its parts can be had one by one: {@linkcode openImage} and
+ * The whole way in one call is {@linkcode blessMerged}, or {@linkcode blessLayered} for one image a layer. Its parts can be had one by one: {@linkcode openImage} and
  * {@linkcode loadLayers} read a source, {@linkcode buildTree} applies its layers, {@linkcode planImage} works out every
  * byte of the image but its payload, {@linkcode writeImage} writes it to a sink.
  *
@@ -80,6 +80,12 @@
 // Blessing.
 export { blessMerged, contentDigest } from "./lib/bless/merged.ts";
 export type { BlessMergedOptions } from "./lib/bless/merged.ts";
+export { blessLayered } from "./lib/bless/layered.ts";
+export type {
+  BlessLayeredOptions,
+  LayeredLayerReport,
+  LayeredReport,
+} from "./lib/bless/layered.ts";
 export { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "./lib/bless/options.ts";
 export type { ImageSize, LayoutOptions, Packing, ReservedBlocks } from "./lib/bless/options.ts";
 export { deriveUuid, planImage } from "./lib/bless/plan_image.ts";
@@ -104,6 +110,8 @@ export type { Platform } from "./lib/source/platform.ts";
 // Trees.
 export { buildTree } from "./lib/tree/build.ts";
 export type { BuildTreeOptions, TreeLayer } from "./lib/tree/build.ts";
+export { overlayTrees } from "./lib/tree/overlay.ts";
+export type { OverlayTree } from "./lib/tree/overlay.ts";
 export type { NodeTime } from "./lib/tree/nodes.ts";
 export type { TreeLimits } from "./lib/tree/limits.ts";
 export { sortedChildren, walkTree } from "./lib/model/node.ts";
