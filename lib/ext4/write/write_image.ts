@@ -49,6 +49,8 @@ class PlanWriter {
   readonly #buffer = new Uint8Array(PIECE_BYTES);
   #payload: Payload | undefined;
   #payloadHash = 0;
+  /** Where in the payload the next run may start; two files can have the same payload, one behind the other. */
+  #payloadBlock = 0;
   #bytesSinceYield = 0;
   #writesSinceYield = 0;
   #endOffset = 0;
@@ -97,10 +99,11 @@ class PlanWriter {
   }
 
   async #writePayload(write: PayloadWrite): Promise<number> {
-    if (write.payload !== this.#payload) {
+    if (write.payload !== this.#payload || write.logicalBlock < this.#payloadBlock) {
       this.#endPayload();
       this.#payload = write.payload;
     }
+    this.#payloadBlock = write.logicalBlock + write.blockCount;
     const sizeBytes = write.blockCount * BLOCK_SIZE_BYTES;
     for (let done = 0; done < sizeBytes; done += PIECE_BYTES) {
       const piece = this.#buffer.subarray(0, Math.min(PIECE_BYTES, sizeBytes - done));
