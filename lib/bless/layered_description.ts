@@ -34,28 +34,39 @@ export interface DescribedLayer {
 
 /** How to stack mounted layers. */
 export interface OverlayMount {
-  /** `mount -t overlay overlay -o OPTIONS TARGET`, in a directory where each layer is mounted at its number. */
+  /** `mount -t overlay overlay -o OPTIONS TARGET`, in the directory of the mount points. */
   readonly options: string;
   /** Empty directories that must be there too: overlayfs wants two lower directories at least. */
   readonly emptyDirectories: readonly string[];
 }
 
 /**
- * The mount of so many layers. The mount points are named by the layers' numbers from 0 at the bottom, because all
- * options together must fit into a page.
+ * The mount points of layers, bottom to top: their numbers from 0, because all mount options together must fit into a
+ * page. Null for a layer whose image comes again higher up. The kernel refuses a file system that is in a stack twice
+ * (ovl_check_layer gives ELOOP), and the lower one does nothing: all names, whiteouts and opaque directories that it has
+ * are in the higher one.
+ */
+export function layerMountPoints(files: readonly string[]): (string | null)[] {
+  return files.map((file, i) => files.lastIndexOf(file) === i ? String(i) : null);
+}
+
+/**
+ * The mount of a stack.
  *
+ * @param mountPoints bottom to top
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { overlayMount } from "./layered_description.ts";
- * assertEquals(overlayMount(3), { options: "ro,lowerdir=2:1:0", emptyDirectories: [] });
- * assertEquals(overlayMount(1), { options: "ro,lowerdir=0:empty", emptyDirectories: ["empty"] });
+ * import { layerMountPoints, overlayMount } from "./layered_description.ts";
+ * const options = (...files: string[]) => overlayMount(layerMountPoints(files)).options;
+ * assertEquals(options("base.ext4", "app.ext4"), "ro,lowerdir=1:0");
+ * assertEquals(options("base.ext4"), "ro,lowerdir=0:empty");
  * ```
  */
-export function overlayMount(layerCount: number): OverlayMount {
-  const layers = Array.from({ length: layerCount }, (_, i) => String(layerCount - 1 - i));
-  const emptyDirectories = ["empty", "empty2"].slice(0, Math.max(0, 2 - layerCount));
-  return { options: `ro,lowerdir=${[...layers, ...emptyDirectories].join(":")}`, emptyDirectories };
+export function overlayMount(mountPoints: readonly (string | null)[]): OverlayMount {
+  const lower = mountPoints.filter((mountPoint) => mountPoint !== null).reverse();
+  const emptyDirectories = ["empty", "empty2"].slice(0, Math.max(0, 2 - lower.length));
+  return { options: `ro,lowerdir=${[...lower, ...emptyDirectories].join(":")}`, emptyDirectories };
 }
 
 /** The bytes of image.json; the same image always gives the same. */
@@ -64,6 +75,7 @@ export function encodeDescription(
   contentDigest: string,
   layers: readonly DescribedLayer[],
 ): Uint8Array {
+  const mountPoints = layerMountPoints(layers.map(({ file }) => file));
   const description = {
     kind: KIND,
     contentDigest,
@@ -71,8 +83,8 @@ export function encodeDescription(
     configDigest: image.configDigest ?? null,
     platform: image.platform === undefined ? null : formatPlatform(image.platform),
     config: containerConfig(image.config),
-    layers: layers.map((layer, i) => ({ mountPoint: String(i), ...layer })),
-    overlay: overlayMount(layers.length),
+    layers: layers.map((layer, i) => ({ mountPoint: mountPoints[i], ...layer })),
+    overlay: overlayMount(mountPoints),
   };
   return Buffer.from(`${JSON.stringify(description, undefined, 2)}\n`);
 }

@@ -3,6 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSy
 import {
   checkDescription,
   encodeDescription,
+  layerMountPoints,
   overlayMount,
   STACKED_LAYERS_MAX,
   stackFault,
@@ -16,12 +17,24 @@ import { writeLayers } from "./layered_helpers.ts";
 const CONFIG = { Entrypoint: ["/bin/sh", "-c"], Env: ["PATH=/bin", "LANG=\u00e9"], User: "1:1" };
 
 Deno.test("overlayMount gives the kernel at least two lower directories, and options that fit into a page", () => {
-  assertEquals(overlayMount(0), {
+  assertEquals(overlayMount([]), {
     options: "ro,lowerdir=empty:empty2",
     emptyDirectories: ["empty", "empty2"],
   });
-  assertEquals(overlayMount(2), { options: "ro,lowerdir=1:0", emptyDirectories: [] });
-  assertEquals(overlayMount(STACKED_LAYERS_MAX).options.length < 4096, true);
+  assertEquals(overlayMount(["0"]), {
+    options: "ro,lowerdir=0:empty",
+    emptyDirectories: ["empty"],
+  });
+  assertEquals(overlayMount(["0", "1"]), { options: "ro,lowerdir=1:0", emptyDirectories: [] });
+  const most = Array.from({ length: STACKED_LAYERS_MAX }, (_, i) => String(i));
+  assertEquals(overlayMount(most).options.length < 4096, true);
+});
+
+Deno.test("layerMountPoints leaves out an image below itself", () => {
+  const mountPoints = layerMountPoints(["a", "b", "a", "c", "a"]);
+  assertEquals(mountPoints, [null, "1", null, "3", "4"]);
+  assertEquals(overlayMount(mountPoints).options, "ro,lowerdir=4:3:1");
+  assertEquals(overlayMount(layerMountPoints(["a", "a"])).emptyDirectories, ["empty"]);
 });
 
 Deno.test("encodeDescription holds the config, the platform and the layers from the bottom up", async () => {
