@@ -45,7 +45,7 @@ export function randomOptions(
       4 * gridBytes,
     ]),
     packing: randomPacking(random),
-    size: randomSize(random, needs),
+    size: randomSize(random, needs, gridBytes),
     journalBytes: random.pick(JOURNALS),
     uuid: random.chance(0.3) ? randomUuid(random) : undefined,
     label: random.pick(["", "", "a label", "0123456789abcdef"]),
@@ -71,12 +71,17 @@ function randomPacking(random: Random): LayoutOptions["packing"] {
   };
 }
 
-function randomSize(random: Random, needs: TreeNeeds): LayoutOptions["size"] {
+function randomSize(
+  random: Random,
+  needs: TreeNeeds,
+  gridBytes: number,
+): LayoutOptions["size"] {
   if (random.chance(0.5)) return { kind: "exact" };
   const freeBytes = random.pick([0, 1, 1 * MIB, random.below(200 * MIB), 1 * GIB, 40 * GIB]);
   if (random.chance(0.5)) return { kind: "free", freeBytes };
   // Room for the content however it is aligned, for the inodes, and for the longest journal.
-  const enoughBytes = 8 * needs.contentBytes + 4096 * needs.nodeCount + 400 * MIB;
+  const alignedBytes = 2 * gridBytes * (needs.runCount + 1);
+  const enoughBytes = 2 * needs.contentBytes + alignedBytes + 4096 * needs.nodeCount + 400 * MIB;
   return { kind: "total", sizeBytes: Math.ceil(enoughBytes) + freeBytes };
 }
 

@@ -29,6 +29,8 @@ export interface TreeNeeds {
   readonly nodeCount: number;
   readonly xattrCount: number;
   readonly contentBytes: number;
+  /** Runs of data in all files: each may start in a grid cell of its own. */
+  readonly runCount: number;
 }
 
 const KIND_WEIGHTS: readonly TreeNode["kind"][] = [
@@ -226,6 +228,7 @@ export function needsOf(tree: FileTree): TreeNeeds {
   const pending: TreeNode[] = [tree.root];
   let xattrCount = 0;
   let contentBytes = 0;
+  let runCount = 0;
   for (let node = pending.pop(); node; node = pending.pop()) {
     if (node.kind === "directory") pending.push(...node.children.values());
     if (seen.has(node)) continue;
@@ -233,8 +236,9 @@ export function needsOf(tree: FileTree): TreeNeeds {
     xattrCount += node.attributes.xattrs.length;
     for (const { value } of node.attributes.xattrs) contentBytes += value.length + BLOCK_SIZE_BYTES;
     contentBytes += ownBytes(node);
+    if (node.kind === "file") runCount += node.payload.dataRuns.length;
   }
-  return { nodeCount: seen.size, xattrCount, contentBytes };
+  return { nodeCount: seen.size, xattrCount, contentBytes, runCount };
 }
 
 function ownBytes(node: TreeNode): number {
