@@ -39,7 +39,7 @@ export interface SharedXattrBlock {
   referenceCount: number;
 }
 
-/** A value in an inode of its own and how many attributes point to it. */
+/** A value in an inode of its own and how many attributes in blocks point to it. */
 export interface ValueInode {
   readonly inodeNumber: number;
   readonly value: Uint8Array;
@@ -65,6 +65,7 @@ export class XattrPlanner {
   #nextInodeNumber: number;
   readonly #blockByContent = new Map<ByteString, SharedXattrBlock>();
   readonly #valueByContent = new Map<ByteString, ValueInode>();
+  readonly #valueByNumber = new Map<number, ValueInode>();
 
   constructor(
     options: {
@@ -137,6 +138,10 @@ export class XattrPlanner {
       known.referenceCount++;
       return known;
     }
+    // A value is referred to by blocks, not by the inodes that share them.
+    for (const { valueInode } of xattrs) {
+      if (valueInode !== undefined) this.#valueByNumber.get(valueInode)!.referenceCount++;
+    }
     const block: SharedXattrBlock = { xattrs, referenceCount: 1 };
     this.#blockByContent.set(key, block);
     this.blocks.push(block);
@@ -146,17 +151,15 @@ export class XattrPlanner {
   #shareValue(value: Uint8Array): ValueInode {
     const key = byteStringFromBytes(value);
     const known = this.#valueByContent.get(key);
-    if (known !== undefined) {
-      known.referenceCount++;
-      return known;
-    }
+    if (known !== undefined) return known;
     const inode: ValueInode = {
       inodeNumber: this.#nextInodeNumber++,
       value,
       hash: xattrValueHash(this.#seed, value),
-      referenceCount: 1,
+      referenceCount: 0,
     };
     this.#valueByContent.set(key, inode);
+    this.#valueByNumber.set(inode.inodeNumber, inode);
     this.valueInodes.push(inode);
     return inode;
   }
