@@ -5,6 +5,7 @@
  */
 import type { Command } from "../command.ts";
 import { blessMergedCommand } from "./bless.ts";
+import { blessLayeredCommand } from "./bless_layered.ts";
 import { completionsCommand } from "./completions.ts";
 import { helpCommand } from "./help.ts";
 import { manCommand } from "./man.ts";
@@ -12,6 +13,7 @@ import { manCommand } from "./man.ts";
 /** All commands. */
 export const COMMANDS: readonly Command[] = [
   blessMergedCommand,
+  blessLayeredCommand,
   completionsCommand(() => COMMANDS),
   manCommand(() => COMMANDS),
   helpCommand(() => COMMANDS),

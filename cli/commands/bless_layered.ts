@@ -1,0 +1,143 @@
+/**
+ * `blessfs bless layered SOURCE -o DIR`.
+ *
+ * @module
+ */
+import { existsSync, realpathSync } from "node:fs";
+import { dirname, resolve, sep } from "node:path";
+import { blessLayered, type LayeredReport } from "../../lib/bless/layered.ts";
+import { LAYERED_DEFAULTS } from "../../lib/bless/options.ts";
+import { UsageError } from "../../lib/errors.ts";
+import { parseSourceName } from "../../lib/source/source_name.ts";
+import type { ParsedArguments } from "../parsed_arguments.ts";
+import type { Command } from "../command.ts";
+import { JSON_OPTION } from "../command.ts";
+import { safeLine } from "../errors_output.ts";
+import type { CommandIo } from "../io.ts";
+import { formatCount, formatDuration, formatSize } from "../sizes.ts";
+import { aligned } from "../text.ts";
+import { sourceDateEpoch } from "../values.ts";
+import {
+  layoutOptionSpecs,
+  parseLayout,
+  parseSourceOptions,
+  SOURCE_OPTION_SPECS,
+} from "./bless_options.ts";
+
+/** Digits of a diff id that tell layers apart for people. */
+const SHOWN_HEX_DIGITS = 12;
+
+/** The command. */
+export const blessLayeredCommand: Command = {
+  name: "bless layered",
+  summary: "make one ext4 image a layer, for overlayfs",
+  examples: [
+    {
+      purpose: "Bless every layer of an image that skopeo copied here",
+      line: "blessfs bless layered oci:images/python:latest -o layers",
+    },
+    {
+      purpose: "Add another image; layers that are there already are used again",
+      line: "blessfs bless layered oci:images/node:latest -o layers",
+    },
+    {
+      purpose: "Get the names and figures of the images for a script",
+      line: "blessfs bless layered oci:images/python -o layers --json",
+    },
+  ],
+  description: [
+    "Each layer becomes DIR/DIFFID.ext4, with a record DIR/DIFFID.json that proves it to be whole. Where a layer " +
+    "depends on those below it, and its name is taken by other bytes, its name goes on with a part of its chain id. An image " +
+    "that is there, whole and made with the same options is left alone; where that is so for all, no layer is read.",
+    "DIR/image.json holds the image's config, its layers from the bottom up and the options of the overlay mount. It is " +
+    "always that of the last image; DIR/image-DIGEST.json is the same and stays.",
+    "Mount each layer that has a mountPoint read-only at a directory of that name, make the directories listed under " +
+    "overlay.emptyDirectories beside them, and there run `mount -t overlay overlay -o OPTIONS TARGET`.",
+  ],
+  positionals: [{
+    name: "SOURCE",
+    summary: "the image to bless, or - for one on standard input",
+    completion: "source",
+  }],
+  options: [
+    {
+      name: "output",
+      short: "o",
+      value: "DIR",
+      required: true,
+      completion: "directory",
+      summary: "the directory of the images; made when it is missing",
+    },
+    {
+      name: "force",
+      short: "f",
+      summary: "replace images there that were made with other options, or are not whole",
+    },
+    {
+      name: "uuid",
+      value: "UUID",
+      defaultText: "from the layer's diff id",
+      summary: "UUID of the file system, for a source of one layer",
+    },
+    { name: "label", value: "TEXT", summary: "label of the file systems, at most 16 bytes" },
+    ...layoutOptionSpecs(LAYERED_DEFAULTS),
+    ...SOURCE_OPTION_SPECS,
+    JSON_OPTION,
+  ],
+  run,
+};
+
+async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
+  const started = io.now();
+  const outputDir = args.value("output")!;
+  const source = args.positional("SOURCE");
+  refuseInside(outputDir, source);
+  const report = await blessLayered({
+    ...parseSourceOptions(args, io),
+    source,
+    layout: parseLayout(args, LAYERED_DEFAULTS),
+    timestamp: sourceDateEpoch(io.env) ?? 0,
+    outputDir,
+    force: args.flag("force"),
+  });
+  const elapsedMs = Math.round(io.now() - started);
+  io.warn(report.warnings);
+  const { mode, source: _source, manifestDigest, ...rest } = report;
+  if (io.json) {
+    await io.writeJson({ mode, source, manifestDigest, directory: outputDir, ...rest, elapsedMs });
+  } else if (!io.quiet) await io.stdout.write(reportText(report, outputDir, elapsedMs));
+}
+
+/** Images inside the tree that they are made of would be a part of themselves. */
+function refuseInside(outputDir: string, source: string): void {
+  const name = parseSourceName(source, existsSync);
+  if (name.kind !== "rootfs" || !existsSync(name.path)) return;
+  const root = realpathSync(name.path);
+  const path = existsSync(outputDir) ? outputDir : dirname(resolve(outputDir));
+  if (!existsSync(path)) return;
+  const real = realpathSync(path);
+  if (real !== root && !real.startsWith(root.endsWith(sep) ? root : root + sep)) return;
+  throw new UsageError(safeLine(outputDir), `lies inside its source ${safeLine(name.path)}`, {
+    hint: "name a directory outside of the tree",
+  });
+}
+
+function reportText(report: LayeredReport, directory: string, elapsedMs: number): string {
+  const { layers, reusedLayers } = report;
+  return aligned([
+    ["directory", safeLine(directory)],
+    ["source", safeLine(report.source)],
+    ...report.manifestDigest === null ? [] : [["manifest", report.manifestDigest] as const],
+    ["layers", `${formatCount(layers.length)}, ${formatCount(reusedLayers)} of them used again`],
+    ...layers.map((layer, i) => [`layer ${i + 1}`, layerText(layer)] as const),
+    ["size", formatSize(report.sizeBytes)],
+    ["stored", `${formatSize(report.storedBytes)} in cells of ${formatSize(report.grid)}`],
+    ["time", formatDuration(elapsedMs)],
+  ]);
+}
+
+function layerText({ diffId, image, isReused }: LayeredReport["layers"][number]): string {
+  const hex = diffId.slice(diffId.indexOf(":") + 1).slice(0, SHOWN_HEX_DIGITS);
+  const how = isReused ? "used again" : "made";
+  return `${hex}, ${formatSize(image.sizeBytes)}, ${formatCount(image.files)} files, ${how}`;
+}
