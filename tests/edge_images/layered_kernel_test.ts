@@ -1,10 +1,12 @@
 import { assert, assertEquals } from "@std/assert";
 import { readFileSync, writeFileSync } from "node:fs";
 import process from "node:process";
+import fc from "fast-check";
 import { blessLayered } from "../../lib/bless/layered.ts";
 import { blessMerged } from "../../lib/bless/merged.ts";
 import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
+import { buildTree } from "../../lib/tree/build.ts";
 import { mustRun, withTemporaryDirectory } from "../oracle/command.ts";
 import type { ComparedCounts } from "../oracle/compare.ts";
 import { describeDifference, firstDifference } from "../oracle/compare.ts";
@@ -16,11 +18,14 @@ import type { ObservedName } from "../oracle/observed.ts";
 import { writeOciLayout } from "../source/build_layout.ts";
 import { testOptions } from "../source/helpers.ts";
 import { buildTar } from "../tar/build.ts";
+import { treeOptions } from "../tree/layers.ts";
+import { randomStacks, withoutRefusedEntries } from "../tree/random_layers.ts";
 import { EDGE_IMAGES } from "./cases.ts";
 import type { EdgeImage } from "./edge_image.ts";
 
 /** Sources besides the edge images, separated by spaces: `oci:DIR oci:OTHER`. */
 const MORE_SOURCES = (process.env["BLESSFS_LAYERED_SOURCES"] ?? "").split(" ").filter(Boolean);
+const RANDOM_STACK_COUNT = Number(process.env["BLESSFS_OVERLAYFS_STACKS"] ?? 10);
 const FIRST_UNESCAPING_KERNEL = [6, 7] as const;
 
 interface Description {
@@ -40,6 +45,24 @@ Deno.test("the layers of every edge image, mounted and stacked by the kernel, sh
     });
   }
   assertEquals(wrong, []);
+});
+
+Deno.test("random layers, repeated in a stack, show their merged image", async () => {
+  if (!stackingOrNotice("repeated layer images under overlayfs")) return;
+  await fc.assert(
+    fc.asyncProperty(randomStacks, async (random) => {
+      // A layer may be refused where it comes again, for example a hard link to what was removed since.
+      const stack = withoutRefusedEntries(
+        [...random, ...random, ...random.slice(0, 1)],
+        (layers) => buildTree(layers, treeOptions()),
+      );
+      const image = { name: "random", layers: stack, expected: [] };
+      await withTemporaryDirectory(async (directory) => {
+        assertEquals(await differenceOf(writeSource(image, directory), directory), undefined);
+      });
+    }),
+    { numRuns: RANDOM_STACK_COUNT },
+  );
 });
 
 Deno.test("the layers of the given sources, mounted and stacked by the kernel, show their merged images", async () => {
