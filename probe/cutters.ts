@@ -1,0 +1,49 @@
+/**
+ * The sinks that fill the stores.
+ *
+ * @module
+ */
+import type { ImageSink } from "../lib/io/sink.ts";
+import type { Scheme } from "./options.ts";
+import type { ProbeStores } from "./stores.ts";
+import { CellCutter } from "./units/cell_cutter.ts";
+import { ChunkCutter } from "./units/chunk_cutter.ts";
+import type { ImageCollector } from "./units/scheme_store.ts";
+
+/** Told which content each cell of the grid has. */
+export type CellListener = (cellIndex: number, content: number) => void;
+
+/** A sink that cuts as a scheme does. */
+export function cutterOf(
+  scheme: Scheme,
+  collector: ImageCollector,
+  stores: ProbeStores,
+  listener?: CellListener,
+): ImageSink {
+  const { table, storedSizeOf } = stores;
+  if (scheme.chunker !== undefined) {
+    return new ChunkCutter(scheme.chunker, (chunk, rawBytes) => {
+      collector.add(table.indexOfBytes(chunk, storedSizeOf), rawBytes);
+    });
+  }
+  return new CellCutter(scheme.gridBytes, (cell, cellIndex, rawBytes) => {
+    const content = table.indexOfBytes(cell, storedSizeOf);
+    collector.add(content, rawBytes);
+    listener?.(cellIndex, content);
+  });
+}
+
+/** Gives the same bytes to sinks that never wait, without a promise for every write. */
+export function cutTogether(sinks: readonly ImageSink[]): ImageSink {
+  return {
+    write: (bytes, offset) => {
+      for (const sink of sinks) sink.write(bytes, offset);
+    },
+    finish: (sizeBytes) => {
+      for (const sink of sinks) sink.finish(sizeBytes);
+    },
+    abort: () => {
+      for (const sink of sinks) sink.abort();
+    },
+  };
+}

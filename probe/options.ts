@@ -1,0 +1,119 @@
+/**
+ * What a probe measures.
+ *
+ * @module
+ */
+import { resolveSettings } from "../lib/ext4/plan/settings.ts";
+import type { LayoutOptions, Packing } from "../lib/bless/options.ts";
+import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../lib/bless/options.ts";
+import type { SourceOptions } from "../lib/source/source.ts";
+import { UsageError } from "../lib/errors.ts";
+import { isPowerOfTwo } from "../lib/bytes/arithmetic.ts";
+import type { ChunkerParameters } from "./fast_cdc/parameters.ts";
+import { fastCdcParameters } from "./fast_cdc/parameters.ts";
+import type { Compression } from "./units/compressor.ts";
+
+/** A probe. Sizes in bytes. */
+export interface ProbeOptions extends SourceOptions {
+  /** As on the command line, in the order that new bytes are counted in. */
+  readonly sources: readonly string[];
+  readonly mode: "merged" | "layered";
+  /** Cut the sources as they are: any files. */
+  readonly asIs: boolean;
+  /** `Infinity`s are dropped: the image without alignment is always measured. */
+  readonly thresholds: readonly number[];
+  readonly packings: readonly Packing[];
+  readonly grids: readonly number[];
+  /** Undefined: FastCDC around each grid's size. */
+  readonly chunker: ChunkerParameters | undefined;
+  readonly compression: Compression;
+  readonly selfShift: boolean;
+  readonly pairwise: boolean;
+  readonly explain: boolean;
+  /** Seconds that stand for every time that a source does not give. */
+  readonly timestamp: number;
+}
+
+/** One way to lay out and cut the images. */
+export interface Scheme {
+  readonly kind: "file" | "unaligned" | "fastcdc" | "aligned" | "as-is";
+  /** 0 where there is no grid. */
+  readonly gridBytes: number;
+  /** Of aligned ones only. */
+  readonly aligned: { readonly thresholdBytes: number; readonly packing: Packing } | undefined;
+  /** Of content-defined ones only. */
+  readonly chunker: ChunkerParameters | undefined;
+}
+
+const GRID_BYTES_LEAST = 4096;
+const GRID_BYTES_MOST = 1024 * 1024;
+
+/** The schemes of a probe in the order of the report, each once. Throws a UsageError for an option out of range. */
+export function schemesOf(options: ProbeOptions): Scheme[] {
+  const { asIs } = options;
+  const schemes: Scheme[] = [];
+  const add = (scheme: Scheme) => schemes.push(scheme);
+  if (!asIs) add({ kind: "file", gridBytes: 0, aligned: undefined, chunker: undefined });
+  for (const gridBytes of new Set(options.grids)) {
+    checkGrid(gridBytes);
+    const chunker = options.chunker ?? fastCdcParameters(gridBytes);
+    add({ kind: asIs ? "as-is" : "unaligned", gridBytes, aligned: undefined, chunker: undefined });
+    add({ kind: "fastcdc", gridBytes, aligned: undefined, chunker });
+    if (asIs) continue;
+    for (const aligned of alignedChoices(options)) {
+      const scheme: Scheme = { kind: "aligned", gridBytes, aligned, chunker: undefined };
+      checkLayout(layoutOf(scheme, options.mode));
+      add(scheme);
+    }
+  }
+  return schemes;
+}
+
+/** The layout of a scheme's images: what bless would make, or what a writer without alignment gives. */
+export function layoutOf(scheme: Scheme, mode: "merged" | "layered"): LayoutOptions {
+  const defaults = mode === "merged" ? MERGED_DEFAULTS : LAYERED_DEFAULTS;
+  const { gridBytes, aligned } = scheme;
+  if (aligned === undefined) {
+    return {
+      ...defaults,
+      gridBytes,
+      alignThresholdBytes: Infinity,
+      packing: { kind: "tight" },
+      payloadOrder: "layer",
+    };
+  }
+  const { thresholdBytes, packing } = aligned;
+  return { ...defaults, gridBytes, alignThresholdBytes: thresholdBytes, packing };
+}
+
+/** The scheme that details are told of: the first aligned one, else the fixed grid as it is. */
+export function mainScheme(schemes: readonly Scheme[]): Scheme | undefined {
+  return schemes.find(({ kind }) => kind === "aligned") ??
+    schemes.find(({ kind }) => kind === "as-is" || kind === "unaligned");
+}
+
+/** A packing as it is typed, in bytes. */
+export function packingName(packing: Packing): string {
+  return packing.kind === "tight" ? "tight" : `resync:${packing.meanBytes}:${packing.lowBytes}`;
+}
+
+function alignedChoices(options: ProbeOptions): NonNullable<Scheme["aligned"]>[] {
+  const choices = new Map<string, NonNullable<Scheme["aligned"]>>();
+  for (const packing of options.packings) {
+    for (const thresholdBytes of options.thresholds) {
+      if (thresholdBytes === Infinity) continue;
+      choices.set(`${packingName(packing)} ${thresholdBytes}`, { thresholdBytes, packing });
+    }
+  }
+  return [...choices.values()];
+}
+
+function checkGrid(gridBytes: number): void {
+  const isInRange = gridBytes >= GRID_BYTES_LEAST && gridBytes <= GRID_BYTES_MOST;
+  if (isPowerOfTwo(gridBytes) && isInRange) return;
+  throw new UsageError("--grid", `wanted a power of two from 4K to 1M, found ${gridBytes}`);
+}
+
+function checkLayout(layout: LayoutOptions): void {
+  resolveSettings(layout, { derivedUuid: new Uint8Array(16), timestamp: 0 });
+}

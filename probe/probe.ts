@@ -1,0 +1,127 @@
+/**
+ * What a fixed grid saves across images, measured on the bytes that bless would write.
+ *
+ * @module
+ */
+import { UsageError } from "../lib/errors.ts";
+import { measureFile } from "./as_is.ts";
+import { LostFileWatch } from "./explain.ts";
+import type { ImageFacts, ProbedImage } from "./image_parts.ts";
+import { withImage } from "./image_parts.ts";
+import { cutPlan, measureImage, planPart } from "./measure_image.ts";
+import type { ProbeOptions } from "./options.ts";
+import { mainScheme, schemesOf } from "./options.ts";
+import type { ProbeReport } from "./report.ts";
+import { probeReport } from "./report.ts";
+import type { SelfShift } from "./self_shift.ts";
+import { SelfShiftMeter } from "./self_shift.ts";
+import type { MeasuredScheme, ProbeStores } from "./stores.ts";
+import { createStores } from "./stores.ts";
+
+/**
+ * Measures images, one after the other; options are checked before anything is read.
+ *
+ * Throws a UsageError for an option out of range, an InputError for a source that is damaged or not supported, an
+ * IoError when reading fails, an InterruptedError when the signal fires.
+ */
+export async function probe(options: ProbeOptions): Promise<ProbeReport> {
+  if (options.sources.length === 0) throw new UsageError("SOURCE", "wanted at least one");
+  if (options.asIs) checkAsIs(options);
+  const schemes = schemesOf(options);
+  const stores = createStores(schemes, options.compression);
+  const main = stores.measured.find(({ scheme }) => scheme === mainScheme(schemes))!;
+  const run = options.asIs ? probeFiles : probeImages;
+  const details = await run(options, stores, main);
+  warnOfDoubtfulSets(details.images, options);
+  return probeReport(stores.measured, { ...details, main }, options);
+}
+
+interface Findings {
+  readonly images: readonly ImageFacts[];
+  readonly selfShift: readonly SelfShift[] | undefined;
+  readonly lostFiles: ReturnType<LostFileWatch["worst"]> | undefined;
+}
+
+async function probeImages(
+  options: ProbeOptions,
+  stores: ProbeStores,
+  main: MeasuredScheme,
+): Promise<Findings> {
+  const images: ImageFacts[] = [];
+  const watch = options.explain ? new LostFileWatch(main.scheme) : undefined;
+  let selfShift: readonly SelfShift[] | undefined;
+  for (const source of options.sources) {
+    await withImage(source, options, async (image) => {
+      const { parts: _parts, ...facts } = image;
+      images.push(facts);
+      watch?.beginImage();
+      await measureImage(image, options, stores, watch);
+      if (options.selfShift) selfShift ??= await measureShifts(image, options, { stores, main });
+    });
+  }
+  return { images, selfShift, lostFiles: watch?.worst(main.store.images) };
+}
+
+/** Shifts the first image; of a layered one, its lowest layer. */
+async function measureShifts(
+  image: ProbedImage,
+  options: ProbeOptions,
+  { stores, main }: { readonly stores: ProbeStores; readonly main: MeasuredScheme },
+): Promise<SelfShift[]> {
+  const { contents } = main.store.images[0]!;
+  const meter = new SelfShiftMeter(stores.table, contents, main.scheme.gridBytes);
+  const plan = planPart(image.parts[0]!, main.scheme, options);
+  await cutPlan(plan, meter.cutters(), image.source, options);
+  return meter.results();
+}
+
+async function probeFiles(
+  options: ProbeOptions,
+  stores: ProbeStores,
+  main: MeasuredScheme,
+): Promise<Findings> {
+  let selfShift: readonly SelfShift[] | undefined;
+  for (const source of options.sources) {
+    await measureFile(source, options, { stores });
+    if (!options.selfShift || selfShift !== undefined) continue;
+    const { contents } = main.store.images[0]!;
+    const meter = new SelfShiftMeter(stores.table, contents, main.scheme.gridBytes);
+    await measureFile(source, options, { cutters: meter.cutters() });
+    selfShift = meter.results();
+  }
+  const images = options.sources.map((source) => ({
+    source,
+    manifestDigest: null,
+    platform: null,
+  }));
+  return { images, selfShift, lostFiles: undefined };
+}
+
+function checkAsIs(options: ProbeOptions): void {
+  if (options.explain) {
+    throw new UsageError("--explain", "files cut as they are have no files inside", {
+      hint: "leave out --as-is, or --explain",
+    });
+  }
+  if (options.mode === "layered") {
+    throw new UsageError("--mode layered", "files cut as they are have no layers");
+  }
+}
+
+/** Sets that can be measured, but hardly are what was meant. */
+function warnOfDoubtfulSets(images: readonly ImageFacts[], options: ProbeOptions): void {
+  const { warnings } = options;
+  const names = new Set<string>();
+  for (const { source } of images) {
+    if (names.has(source)) warnings.add("repeatedSource", source, "is given more than once");
+    names.add(source);
+  }
+  if (images.length === 1) {
+    warnings.add("singleSource", images[0]!.source, "is the only image, so nothing can be shared");
+  }
+  const platforms = new Set(images.flatMap(({ platform }) => platform ?? []));
+  if (platforms.size > 1) {
+    const list = [...platforms].join(", ");
+    warnings.add("mixedPlatforms", list, "images of different platforms share few programs");
+  }
+}

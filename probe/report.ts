@@ -1,0 +1,123 @@
+/**
+ * The answer of a probe; the keys are the contract of `--json`.
+ *
+ * @module
+ */
+import { displayName } from "../lib/bytes/byte_string.ts";
+import type { WarningSummary } from "../lib/warnings.ts";
+import type { LostFile } from "./explain.ts";
+import { chunkerText } from "./fast_cdc/parameters.ts";
+import type { ImageFacts } from "./image_parts.ts";
+import type { Measures, Overlap, SchemeMetrics } from "./metrics.ts";
+import { overlapMatrix, schemeMetrics } from "./metrics.ts";
+import type { ProbeOptions, Scheme } from "./options.ts";
+import { packingName } from "./options.ts";
+import type { SelfShift } from "./self_shift.ts";
+import type { MeasuredScheme } from "./stores.ts";
+
+/** Shares of what FastCDC saves over the image without alignment; null where it saves nothing. */
+export interface CapturedShares {
+  readonly raw: number | null;
+  readonly stored: number | null;
+}
+
+/** One row. */
+export interface SchemeReport extends SchemeMetrics {
+  readonly scheme: Scheme["kind"];
+  /** Null for whole files. */
+  readonly grid: number | null;
+  /** Null where nothing is aligned. */
+  readonly threshold: number | null;
+  readonly packing: string | null;
+  /** `AVG:MIN:MAX` in bytes, or `gear`; null where nothing is chunked. */
+  readonly cdc: string | null;
+  readonly ceilingCaptured: CapturedShares;
+}
+
+/** The whole answer. */
+export interface ProbeReport {
+  readonly mode: "merged" | "layered" | "as-is";
+  /** The first grid. */
+  readonly grid: number;
+  readonly compress: string;
+  readonly images: readonly ImageFacts[];
+  readonly schemes: readonly SchemeReport[];
+  /** Of the scheme that `mainScheme` is the index of, as are the others below. */
+  readonly selfShift?: readonly SelfShift[];
+  readonly pairwise?: readonly (readonly Overlap[])[];
+  readonly explain?: readonly LostFile[];
+  /** Index in `schemes`. */
+  readonly mainScheme: number;
+  readonly warnings: readonly WarningSummary[];
+}
+
+/** What a probe found out beside the stores. */
+export interface ProbeDetails {
+  readonly images: readonly ImageFacts[];
+  readonly main: MeasuredScheme;
+  readonly selfShift: readonly SelfShift[] | undefined;
+  readonly lostFiles: readonly LostFile[] | undefined;
+}
+
+/** Puts the answer together. */
+export function probeReport(
+  measured: readonly MeasuredScheme[],
+  details: ProbeDetails,
+  options: ProbeOptions,
+): ProbeReport {
+  const rows = measured.map(({ scheme, store }) => ({ scheme, metrics: schemeMetrics(store) }));
+  const { compression } = options;
+  const { main, selfShift, lostFiles } = details;
+  return {
+    mode: options.asIs ? "as-is" : options.mode,
+    grid: main.scheme.gridBytes,
+    compress: compression.kind === "none" ? "none" : `zstd:${compression.level}`,
+    images: details.images,
+    schemes: rows.map((row) => ({
+      ...describe(row.scheme),
+      ...row.metrics,
+      ceilingCaptured: captured(row, rows),
+    })),
+    mainScheme: measured.indexOf(main),
+    ...selfShift === undefined ? {} : { selfShift },
+    ...options.pairwise ? { pairwise: overlapMatrix(main.store) } : {},
+    ...lostFiles === undefined ? {} : {
+      explain: lostFiles.map((file) => ({ ...file, path: displayName(file.path) })),
+    },
+    warnings: options.warnings.list(),
+  };
+}
+
+function describe(
+  scheme: Scheme,
+): Pick<SchemeReport, "scheme" | "grid" | "threshold" | "packing" | "cdc"> {
+  const { kind, gridBytes, aligned, chunker } = scheme;
+  return {
+    scheme: kind,
+    grid: gridBytes === 0 ? null : gridBytes,
+    threshold: aligned?.thresholdBytes ?? null,
+    packing: aligned === undefined ? null : packingName(aligned.packing),
+    cdc: chunker === undefined ? null : chunkerText(chunker),
+  };
+}
+
+interface Row {
+  readonly scheme: Scheme;
+  readonly metrics: SchemeMetrics;
+}
+
+/** Compared at the scheme's own grid; whole files have none, so at the first. */
+function captured(row: Row, rows: readonly Row[]): CapturedShares {
+  const find = (...kinds: Scheme["kind"][]) =>
+    rows.find(({ scheme }) =>
+      kinds.includes(scheme.kind) &&
+      (row.scheme.gridBytes === 0 || scheme.gridBytes === row.scheme.gridBytes)
+    )!.metrics.union;
+  const before = find("unaligned", "as-is");
+  const ceiling = find("fastcdc");
+  const share = (measure: keyof Measures) => {
+    const most = before[measure] - ceiling[measure];
+    return most <= 0 ? null : (before[measure] - row.metrics.union[measure]) / most;
+  };
+  return { raw: share("raw"), stored: share("stored") };
+}

@@ -1,0 +1,60 @@
+/**
+ * Every different unit that any scheme met, so that each is compressed once however many schemes and images have it.
+ *
+ * @module
+ */
+import { createHash, type Hash } from "node:crypto";
+import type { StoredSizeOf } from "./compressor.ts";
+
+/** Contents by number, in the order met. Memory grows with their count. */
+export class ContentTable {
+  readonly #indexOf = new Map<string, number>();
+  readonly #sizes: number[] = [];
+  readonly #stored: number[] = [];
+
+  /** How many contents there are. */
+  get count(): number {
+    return this.#sizes.length;
+  }
+
+  /** Size of a content. */
+  sizeBytes(index: number): number {
+    return this.#sizes[index]!;
+  }
+
+  /** Compressed size of a content; undefined where nothing compresses. */
+  storedBytes(index: number): number {
+    return this.#stored[index]!;
+  }
+
+  /** The number of the content of these bytes, which are only lent. */
+  indexOfBytes(bytes: Uint8Array, storedSizeOf: StoredSizeOf | undefined): number {
+    return this.indexOf(this.idOfBytes(bytes), bytes.length, () => storedSizeOf?.(bytes) ?? 0);
+  }
+
+  /** The number of a content by its id; `measure` is asked for its stored size when it is new. */
+  indexOf(id: string, sizeBytes: number, measure: () => number): number {
+    const known = this.#indexOf.get(id);
+    if (known !== undefined) return known;
+    const index = this.#sizes.length;
+    this.#stored.push(measure());
+    this.#sizes.push(sizeBytes);
+    this.#indexOf.set(id, index);
+    return index;
+  }
+
+  /** The id of the content of these bytes. */
+  idOfBytes(bytes: Uint8Array): string {
+    return contentId(createHash("sha256").update(bytes));
+  }
+
+  /** The number of a content by its id; undefined when it was not met. */
+  find(id: string): number | undefined {
+    return this.#indexOf.get(id);
+  }
+}
+
+/** The whole SHA-256 as a byte string, which is compact as a key. */
+export function contentId(hash: Hash): string {
+  return hash.digest().toString("latin1");
+}

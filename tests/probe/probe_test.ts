@@ -1,0 +1,213 @@
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { blessMerged } from "../../lib/bless/merged.ts";
+import { UsageError } from "../../lib/errors.ts";
+import { createFileSink } from "../../lib/io/file_sink.ts";
+import { NO_PROGRESS } from "../../lib/progress.ts";
+import { Warnings } from "../../lib/warnings.ts";
+import { reportChart } from "../../probe/chart.ts";
+import { reportCsv } from "../../probe/csv.ts";
+import { layoutOf, type ProbeOptions, schemesOf } from "../../probe/options.ts";
+import { probe } from "../../probe/probe.ts";
+import { Random } from "../oracle/noise.ts";
+import { buildTar } from "../tar/build.ts";
+
+const KIB = 1024;
+
+function optionsFor(sources: readonly string[], change: Partial<ProbeOptions> = {}): ProbeOptions {
+  return {
+    sources,
+    mode: "merged",
+    asIs: false,
+    thresholds: [64 * KIB],
+    packings: [{ kind: "resync", meanBytes: 256 * KIB, lowBytes: 64 * KIB }, { kind: "tight" }],
+    grids: [128 * KIB],
+    chunker: undefined,
+    compression: { kind: "none" },
+    selfShift: false,
+    pairwise: false,
+    explain: false,
+    timestamp: 0,
+    progress: NO_PROGRESS,
+    warnings: new Warnings(),
+    ...change,
+  };
+}
+
+function noise(seed: number, sizeBytes: number): Uint8Array {
+  const random = new Random(seed);
+  const words = Uint32Array.from({ length: Math.ceil(sizeBytes / 4) }, () => random.next());
+  return new Uint8Array(words.buffer).subarray(0, sizeBytes);
+}
+
+/** Two tars: large and small files that both have, and some that only one has. */
+async function withTars(use: (sources: string[], directory: string) => Promise<void>) {
+  const directory = mkdtempSync(join(tmpdir(), "blessfs-probe-"));
+  const shared = [
+    { path: "large", data: noise(1, 700 * KIB + 5) },
+    ...Array.from({ length: 40 }, (_, i) => ({ path: `m${i}`, data: noise(50 + i, 9000) })),
+    { path: "sparse", data: { sizeBytes: 2 ** 22, parts: [[2 ** 21, noise(2, 200 * KIB)]] } },
+  ] as const;
+  try {
+    const sources = ["a", "b"].map((name, i) => {
+      const own = [{ path: name, data: noise(7 + i, 20_000 + 9000 * i) }];
+      const path = join(directory, `${name}.tar`);
+      writeFileSync(path, buildTar([...own, ...shared]));
+      return `tar:${path}`;
+    });
+    await use(sources, directory);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+Deno.test("probe cuts the cells that a blessed file has, with and without compression", async () => {
+  await withTars(async (sources, directory) => {
+    for (const compression of [{ kind: "none" }, { kind: "zstd", level: 1 }] as const) {
+      const options = optionsFor(sources, { compression, grids: [64 * KIB, 128 * KIB] });
+      const report = await probe(options);
+      for (const [i, scheme] of schemesOf(options).entries()) {
+        if (scheme.kind === "file" || scheme.kind === "fastcdc") continue;
+        const images: string[] = [];
+        for (const source of sources) {
+          const image = join(directory, `image-${images.length}`);
+          images.push(image);
+          await blessMerged({
+            ...options,
+            source,
+            layout: layoutOf(scheme, "merged"),
+            sink: createFileSink(image, { force: true }),
+          });
+        }
+        const grids = [scheme.gridBytes];
+        const asIs = await probe(optionsFor(images, { asIs: true, compression, grids }));
+        const expected = report.schemes[i]!;
+        const found = asIs.schemes[0]!;
+        for (const key of ["each", "union", "newBytes", "crossImageDedup", "zeroBytes"] as const) {
+          assertEquals(found[key], expected[key], `${scheme.kind} ${key}`);
+        }
+        // FastCDC runs over the same bytes as the row without alignment.
+        if (scheme.kind === "unaligned") {
+          assertEquals(asIs.schemes[1]!.union, report.schemes[i + 1]!.union);
+        }
+      }
+    }
+  });
+});
+
+Deno.test("probe finds large shared files when they are aligned, and says which small ones it lost", async () => {
+  await withTars(async (sources) => {
+    const report = await probe(optionsFor(sources, { explain: true, pairwise: true }));
+    const [files, unaligned, , resync] = report.schemes;
+    const sharedBytes = 700 * KIB + 5 + 40 * 9000 + 200 * KIB;
+    assertEquals(files!.each.raw - files!.union.raw, sharedBytes);
+    assert(resync!.crossImageDedup.raw > unaligned!.crossImageDedup.raw + 0.2);
+    assertEquals(
+      report.pairwise![0]![1]!.shared.raw,
+      resync!.each.raw - resync!.union.raw,
+    );
+    for (const { path, images, lostBytes } of report.explain!) {
+      assertStringIncludes(path, "/m");
+      assertEquals(images, [0, 1]);
+      assertEquals(lostBytes % 4096, 0);
+    }
+  });
+});
+
+Deno.test("probe --self-shift finds all at whole cells and next to nothing between", async () => {
+  await withTars(async (sources) => {
+    const { selfShift } = await probe(optionsFor(sources.slice(0, 1), { selfShift: true }));
+    for (const { shiftBytes, shared } of selfShift!) {
+      if (shiftBytes % (128 * KIB) === 0) assertEquals(shared, 1);
+      else assert(shared < 0.05, `${shiftBytes}: ${shared}`);
+    }
+    assertEquals(selfShift!.length, 6);
+  });
+});
+
+Deno.test("probe in layered mode and with gear chunks gives a row for each scheme", async () => {
+  await withTars(async (sources) => {
+    const gear = { kind: "gear", minBytes: 16 * KIB, maxBytes: 1024 * KIB, maskBits: 17 } as const;
+    const report = await probe(optionsFor(sources, { mode: "layered", chunker: gear }));
+    assertEquals(report.mode, "layered");
+    assertEquals(report.schemes.map(({ scheme, cdc }) => [scheme, cdc]), [
+      ["file", null],
+      ["unaligned", null],
+      ["fastcdc", "gear"],
+      ["aligned", null],
+      ["aligned", null],
+    ]);
+  });
+});
+
+Deno.test("probe tells of a source given twice and of one alone", async () => {
+  await withTars(async ([source]) => {
+    const twice = await probe(optionsFor([source!, source!]));
+    assertEquals(twice.schemes.map(({ crossImageDedup }) => crossImageDedup.raw), [
+      0.5,
+      0.5,
+      0.5,
+      0.5,
+      0.5,
+    ]);
+    assertEquals(twice.warnings.map(({ kind }) => kind), ["repeatedSource"]);
+    const alone = await probe(optionsFor([source!]));
+    assertEquals(alone.warnings.map(({ kind }) => kind), ["singleSource"]);
+  });
+});
+
+Deno.test("probe refuses what cannot be meant before it reads anything", async () => {
+  const missing = ["tar:/nonexistent"];
+  const refused: [Partial<ProbeOptions>, string][] = [
+    [{ thresholds: [0] }, "--align-threshold"],
+    [{ thresholds: [3 * KIB] }, "--align-threshold"],
+    [{ grids: [3 * KIB] }, "--grid"],
+    [{ grids: [2 ** 21] }, "--grid"],
+    [{ compression: { kind: "zstd", level: 20 } }, "--compress"],
+    [{ asIs: true, explain: true }, "--explain"],
+    [{ asIs: true, mode: "layered" }, "--mode layered"],
+    [{ sources: [] }, "SOURCE"],
+  ];
+  for (const [change, what] of refused) {
+    await assertRejects(() => probe(optionsFor(missing, change)), UsageError, what);
+  }
+});
+
+Deno.test("probe --as-is takes any file, but neither an empty one nor a directory nor none", async () => {
+  await withTars(async (_sources, directory) => {
+    const odd = join(directory, "odd");
+    const empty = join(directory, "empty");
+    writeFileSync(odd, noise(3, 200_001));
+    writeFileSync(empty, "");
+    const { schemes } = await probe(optionsFor([odd], { asIs: true }));
+    assertEquals(schemes[0]!.union, {
+      raw: 200_001,
+      stored: 200_001,
+      units: 2,
+      unitBytes: 200_001,
+    });
+    const fails = (path: string, why: string) =>
+      assertRejects(() => probe(optionsFor([path], { asIs: true })), Error, why);
+    await fails(empty, "is empty");
+    await fails(directory, "is a directory");
+    await fails(join(directory, "none"), "there is no such file");
+  });
+});
+
+Deno.test("reportCsv and reportChart show every scheme", async () => {
+  await withTars(async (sources) => {
+    const report = await probe(optionsFor(sources, { thresholds: [16 * KIB, 64 * KIB] }));
+    const lines = reportCsv(report).trimEnd().split("\n");
+    assertEquals(lines.length, 1 + report.schemes.length);
+    assertEquals(new Set(lines.map((line) => line.split(",").length)).size, 1);
+    const chart = reportChart({
+      ...report,
+      images: [{ ...report.images[0]!, source: "<a&\x01>" }],
+    });
+    assertStringIncludes(chart, "&lt;a&amp;?&gt;");
+    assertStringIncludes(chart, "aligned 16K resync:256K:64K");
+    assertEquals(chart.match(/stroke-dasharray/g)!.length, 2);
+  });
+});
