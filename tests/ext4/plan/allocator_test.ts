@@ -1,0 +1,77 @@
+import { assertEquals } from "@std/assert";
+import fc from "fast-check";
+import { AscendingAllocator } from "../../../lib/ext4/plan/allocator.ts";
+import type { BlockRange } from "../../../lib/ext4/plan/geometry.ts";
+
+const RESERVED: readonly BlockRange[] = [
+  { startBlock: 0, blockCount: 2 },
+  { startBlock: 100, blockCount: 3 },
+  { startBlock: 200, blockCount: 1 },
+];
+
+Deno.test("AscendingAllocator hands out blocks in pieces around reserved ranges", () => {
+  const allocator = new AscendingAllocator(RESERVED);
+  assertEquals(allocator.cursor, 2);
+  assertEquals(allocator.contiguousBlocks, 98);
+  assertEquals(allocator.take(97), [{ startBlock: 2, blockCount: 97 }]);
+  assertEquals(allocator.take(99), [
+    { startBlock: 99, blockCount: 1 },
+    { startBlock: 103, blockCount: 97 },
+    { startBlock: 201, blockCount: 1 },
+  ]);
+  assertEquals(allocator.contiguousBlocks, Infinity);
+  assertEquals(allocator.take(0), []);
+});
+
+Deno.test("AscendingAllocator.takeContiguous leaves what is too short free", () => {
+  const allocator = new AscendingAllocator(RESERVED, 50);
+  assertEquals(allocator.takeContiguous(50), 50);
+  assertEquals(allocator.cursor, 103);
+  assertEquals(allocator.takeContiguous(98), 201);
+});
+
+Deno.test("AscendingAllocator.advanceToCongruent finds the next free block with the residue", () => {
+  const allocator = new AscendingAllocator(RESERVED);
+  allocator.advanceToCongruent(2, 4);
+  assertEquals(allocator.cursor, 2);
+  allocator.advanceToCongruent(1, 50);
+  assertEquals(allocator.cursor, 51);
+  allocator.advanceToCongruent(0, 50);
+  assertEquals(allocator.cursor, 150);
+  allocator.alignTo(64);
+  assertEquals(allocator.cursor, 192);
+});
+
+Deno.test("AscendingAllocator never hands out a block twice, or a reserved one", () => {
+  const step = fc.tuple(fc.constantFrom("take", "contiguous", "congruent"), fc.nat(70), fc.nat(7));
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 30 }), fc.nat(150), (steps, startBlock) => {
+      const allocator = new AscendingAllocator(RESERVED, startBlock);
+      const seen = new Set<number>(
+        RESERVED.flatMap((range) =>
+          Array.from({ length: range.blockCount }, (_, i) => range.startBlock + i)
+        ),
+      );
+      for (const [kind, blockCount, residue] of steps) {
+        if (kind === "congruent") {
+          allocator.advanceToCongruent(residue, 8);
+          assertEquals(allocator.cursor % 8, residue);
+          assertEquals(seen.has(allocator.cursor), false);
+          continue;
+        }
+        const ranges = kind === "take"
+          ? allocator.take(blockCount)
+          : [{ startBlock: allocator.takeContiguous(blockCount), blockCount }];
+        let total = 0;
+        for (const range of ranges) {
+          total += range.blockCount;
+          for (let i = 0; i < range.blockCount; i++) {
+            assertEquals(seen.has(range.startBlock + i), false);
+            seen.add(range.startBlock + i);
+          }
+        }
+        assertEquals(total, blockCount);
+      }
+    }),
+  );
+});
