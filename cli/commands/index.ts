@@ -9,11 +9,13 @@ import { blessLayeredCommand } from "./bless_layered.ts";
 import { completionsCommand } from "./completions.ts";
 import { helpCommand } from "./help.ts";
 import { manCommand } from "./man.ts";
+import { probeCommand } from "./probe.ts";
 
 /** All commands. */
 export const COMMANDS: readonly Command[] = [
   blessMergedCommand,
   blessLayeredCommand,
+  probeCommand,
   completionsCommand(() => COMMANDS),
   manCommand(() => COMMANDS),
   helpCommand(() => COMMANDS),

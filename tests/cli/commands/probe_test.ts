@@ -1,0 +1,114 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { COMMANDS } from "../../../cli/commands/index.ts";
+import { buildTar } from "../../tar/build.ts";
+import { runFake } from "../fake_io.ts";
+
+async function withTars(use: (directory: string, sources: string[]) => Promise<void>) {
+  const directory = mkdtempSync(join(tmpdir(), "blessfs-probe-cli-"));
+  try {
+    const sources = ["a", "b"].map((name, i) => {
+      const path = join(directory, `${name}.tar`);
+      writeFileSync(
+        path,
+        buildTar([
+          { path: "same", data: "same ".repeat(40_000) },
+          { path: name, data: name.repeat(5000 * (i + 1)) },
+        ]),
+      );
+      return `tar:${path}`;
+    });
+    await use(directory, sources);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+Deno.test("probe prints a table, one JSON document, or CSV", async () => {
+  await withTars(async (_directory, sources) => {
+    const table = await runFake(["probe", ...sources], COMMANDS);
+    assertEquals([table.code, table.stderr], [0, ""]);
+    assertStringIncludes(table.stdout, "aligned 64K resync:256K:64K");
+    const json = await runFake(["dedup-probe", ...sources, "--json", "--pairwise"], COMMANDS);
+    const report = JSON.parse(json.stdout);
+    assertEquals([report.grid, report.images.length, report.schemes.length], [131072, 2, 5]);
+    assertEquals(report.schemes[3].threshold, 65536);
+    assertEquals(report.schemes[3].newBytes.length, 2);
+    assertEquals(report.pairwise.length, 2);
+    const csv = await runFake(["probe", ...sources, "--format", "csv"], COMMANDS);
+    assertEquals(csv.stdout.trimEnd().split("\n").length, 6);
+  });
+});
+
+Deno.test("probe takes lists, and its threshold from DEDUP_ALIGN_THRESHOLD", async () => {
+  await withTars(async (_directory, sources) => {
+    const words = ["probe", ...sources, "--format", "csv"];
+    const rows = async (more: string[], env: Record<string, string>) =>
+      (await runFake([...words, ...more], COMMANDS, { env })).stdout.trimEnd().split("\n")
+        .slice(1).map((line) => line.split(",").slice(0, 4).join(" "));
+    const env = { DEDUP_ALIGN_THRESHOLD: "16K" };
+    assertEquals((await rows(["--packing", "tight"], env)).at(-1), "aligned 131072 16384 tight");
+    const swept = await rows([
+      "--align-threshold",
+      "64K,none,1T",
+      "--grid",
+      "64K,128K",
+      "--packing",
+      "tight",
+    ], env);
+    assertEquals(swept, [
+      "file   ",
+      "unaligned 65536  ",
+      "fastcdc 65536  ",
+      "aligned 65536 65536 tight",
+      "aligned 65536 1099511627776 tight",
+      "unaligned 131072  ",
+      "fastcdc 131072  ",
+      "aligned 131072 65536 tight",
+      "aligned 131072 1099511627776 tight",
+    ]);
+  });
+});
+
+Deno.test("probe --min-dedup is a gate", async () => {
+  await withTars(async (_directory, sources) => {
+    const run = (share: string) => runFake(["probe", ...sources, "--min-dedup", share], COMMANDS);
+    assertEquals((await run("0%")).code, 0);
+    const failed = await run("0.999");
+    assertEquals(failed.code, 1);
+    assertStringIncludes(failed.stderr, "wanted 99.90%");
+    assertEquals((await run("200%")).code, 2);
+  });
+});
+
+Deno.test("probe --plot writes an SVG, and nothing over a file that exists or after a failure", async () => {
+  await withTars(async (directory, sources) => {
+    const chart = join(directory, "chart.svg");
+    const words = ["probe", ...sources, "--plot", chart];
+    assertEquals((await runFake([...words, "--cdc", "7"], COMMANDS)).code, 2);
+    assertEquals(existsSync(chart), false);
+    assertEquals((await runFake(words, COMMANDS)).code, 0);
+    assertStringIncludes(readFileSync(chart, "utf8"), "</svg>");
+    assertEquals((await runFake(words, COMMANDS)).code, 4);
+    assertEquals((await runFake([...words, "--force"], COMMANDS)).code, 0);
+  });
+});
+
+Deno.test("probe refuses options that contradict or cannot be read", async () => {
+  for (
+    const words of [
+      ["--json", "--format", "csv"],
+      ["--compress", "lz4"],
+      ["--cdc", "1K:2K"],
+      ["--packing", "loose"],
+      ["--align-threshold", "0"],
+      ["--align-threshold", "3K"],
+      ["--min-dedup", "much"],
+    ]
+  ) {
+    const { code, stdout } = await runFake(["probe", "tar:/nonexistent", ...words], COMMANDS);
+    assertEquals([code, stdout], [2, ""], words.join(" "));
+  }
+});
