@@ -1,0 +1,89 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { InputError } from "../../../lib/errors.ts";
+import { draftInodes, inlineDataXattr } from "../../../lib/ext4/plan/inode_drafts.ts";
+import type { DraftOptions, NodeDraft } from "../../../lib/ext4/plan/inode_drafts.ts";
+import type { FileTree, TreeNode } from "../../../lib/model/node.ts";
+import { Warnings } from "../../../lib/warnings.ts";
+import { dir, file, symlink, treeOf } from "../../oracle/tree_builder.ts";
+
+function draft(tree: FileTree, choices: Partial<DraftOptions> = {}) {
+  return draftInodes(tree, {
+    seed: 5,
+    metadataChecksums: true,
+    inlineData: false,
+    allowsValueInodes: true,
+    warnings: new Warnings(),
+    ...choices,
+  });
+}
+
+function nodeDraft(tree: FileTree, path: string, choices: Partial<DraftOptions> = {}): NodeDraft {
+  const found = draft(tree, choices).drafts.find((d) => d.kind === "node" && d.path === path);
+  return found as NodeDraft;
+}
+
+Deno.test("draftInodes puts nodes first and attribute values behind them", () => {
+  const xattrs = { "user.large": new Uint8Array(5000) };
+  const tree = treeOf({ "a": file("x", { xattrs }), "d": dir({ "b": file("y", { xattrs }) }) });
+  const { drafts, lastInodeNumber } = draft(tree);
+  assertEquals(drafts.map(({ kind, inodeNumber }) => [kind, inodeNumber]), [
+    ["node", 2],
+    ["node", 11],
+    ["node", 12],
+    ["node", 13],
+    ["value", 14],
+  ]);
+  assertEquals(lastInodeNumber, 14);
+  assertEquals(draft(treeOf({})).lastInodeNumber, 10);
+});
+
+Deno.test("directories and long symlinks have content of their own, short symlinks have none", () => {
+  const many = Array.from({ length: 500 }, (_, i): [string, TreeNode] => [`entry-${i}`, file("")]);
+  const tree = treeOf({
+    "d": dir({ "f": file("") }),
+    "hashed": dir(many),
+    "fast": symlink("t".repeat(59)),
+    "slow": symlink("t".repeat(60)),
+    "f": file("content"),
+  });
+  assertEquals(nodeDraft(tree, "/d").content?.blockCount, 1);
+  assertEquals(nodeDraft(tree, "/d").isIndexed, false);
+  assertEquals(nodeDraft(tree, "/hashed").isIndexed, true);
+  assertEquals(nodeDraft(tree, "/fast").content, undefined);
+  const slow = nodeDraft(tree, "/slow").content!;
+  assertEquals(slow.encode().indexOf(0), 60);
+  assertEquals(slow.encode().length, 4096);
+  assertEquals(nodeDraft(tree, "/f").content, undefined);
+});
+
+Deno.test("only files that fit beside their attributes are inline, and only where asked for", () => {
+  const tree = treeOf({
+    "empty": file(""),
+    "small": file("x".repeat(60)),
+    "beside": file("x".repeat(100), { xattrs: { "user.a": "a".repeat(30) } }),
+    "large": file("x".repeat(200)),
+  });
+  const inline = (path: string, inlineData: boolean) =>
+    nodeDraft(tree, path, { inlineData }).isInline;
+  const paths = ["/empty", "/small", "/beside", "/large"];
+  assertEquals(paths.map((path) => inline(path, true)), [false, true, false, false]);
+  assertEquals(paths.map((path) => inline(path, false)), [false, false, false, false]);
+});
+
+Deno.test("inlineDataXattr holds what i_block does not", () => {
+  const { nameIndex, suffix, value } = inlineDataXattr(
+    Uint8Array.from({ length: 70 }, (_, i) => i),
+  );
+  assertEquals([nameIndex, suffix], [7, "data"]);
+  assertEquals([...value], [60, 61, 62, 63, 64, 65, 66, 67, 68, 69]);
+  assertEquals(inlineDataXattr(new Uint8Array(3)).value.length, 0);
+});
+
+Deno.test("draftInodes refuses targets and sizes that ext4 has no room for", () => {
+  assertThrows(() => draft(treeOf({ "l": symlink("") })), InputError, "/l: its target has 0 bytes");
+  const long = symlink("t".repeat(4096));
+  assertThrows(() => draft(treeOf({ "l": long })), InputError, "wanted 1 to 4095");
+  const huge = file({ sizeBytes: 2 ** 44 - 4095, parts: [] });
+  assertThrows(() => draft(treeOf({ "f": huge })), InputError, "ext4 files have at most");
+  draft(treeOf({ "f": file({ sizeBytes: 2 ** 44 - 4096, parts: [] }) }));
+});
