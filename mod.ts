@@ -5,6 +5,8 @@
  * {@linkcode loadLayers} read a source, {@linkcode buildTree} applies its layers, {@linkcode planImage} works out every
  * byte of the image but its payload, {@linkcode writeImage} writes it to a sink.
  *
+ * {@linkcode probe} measures what a store of fixed blocks saves across images, on the bytes that would be written.
+ *
  * Everything here runs on node: modules alone, in Deno, Bun and Node. Nothing prints, reads the clock or asks for
  * randomness. Names of files are byte strings ({@linkcode ByteString}), sizes are bytes. What a caller is expected to
  * meet is thrown as a {@linkcode BlessfsError}; any other error is a fault of the library.
@@ -91,6 +93,24 @@ export type { ImageSize, LayoutOptions, Packing, ReservedBlocks } from "./lib/bl
 export { deriveUuid, planImage } from "./lib/bless/plan_image.ts";
 export type { PlanImageOptions } from "./lib/bless/plan_image.ts";
 export type { BlessReport, ImageReport, LayerReport } from "./lib/bless/report.ts";
+
+// Measuring what a store of fixed blocks saves.
+export { probe } from "./probe/probe.ts";
+export type { ProbeOptions, Scheme } from "./probe/options.ts";
+export type { CapturedShares, ProbeReport, SchemeReport } from "./probe/report.ts";
+export type {
+  HistogramBin,
+  ImageMetrics,
+  Measures,
+  Overlap,
+  SchemeMetrics,
+} from "./probe/metrics.ts";
+export type { UnitTotals } from "./probe/units/scheme_store.ts";
+export type { ImageFacts } from "./probe/image_parts.ts";
+export type { SelfShift } from "./probe/self_shift.ts";
+export type { LostFile } from "./probe/explain.ts";
+export type { ChunkerParameters } from "./probe/fast_cdc/parameters.ts";
+export type { Compression } from "./probe/units/compressor.ts";
 
 // Sources: images and their layers.
 export { closeLayers, DEFAULT_SOURCE_LIMITS, loadLayers, openImage } from "./lib/source/source.ts";
