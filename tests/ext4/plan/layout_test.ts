@@ -1,0 +1,119 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import type { LayoutOptions } from "../../../lib/bless/options.ts";
+import { MERGED_DEFAULTS } from "../../../lib/bless/options.ts";
+import { InputError } from "../../../lib/errors.ts";
+import type { NodeDraft } from "../../../lib/ext4/plan/inode_drafts.ts";
+import { draftInodes } from "../../../lib/ext4/plan/inode_drafts.ts";
+import type { Layout } from "../../../lib/ext4/plan/layout.ts";
+import { layOut } from "../../../lib/ext4/plan/layout.ts";
+import { resolveSettings } from "../../../lib/ext4/plan/settings.ts";
+import type { FileTree, TreeNode } from "../../../lib/model/node.ts";
+import { Warnings } from "../../../lib/warnings.ts";
+import { file, symlink, treeOf } from "../../oracle/tree_builder.ts";
+import { GIB, MIB, unreadFile } from "../made_image.ts";
+
+const BLOCKS_PER_GROUP = 32_768;
+
+function lay(tree: FileTree, choices: Partial<LayoutOptions> = {}): Layout {
+  const inodes = draftInodes(tree, {
+    seed: 5,
+    metadataChecksums: true,
+    inlineData: false,
+    allowsValueInodes: true,
+    warnings: new Warnings(),
+  });
+  const files = inodes.drafts.flatMap((draft) =>
+    draft.kind === "node" && draft.node.kind === "file"
+      ? [{ draft: draft as NodeDraft, payload: draft.node.payload }]
+      : []
+  );
+  const identity = { derivedUuid: new Uint8Array(16), timestamp: 0 };
+  const settings = resolveSettings({ ...MERGED_DEFAULTS, ...choices }, identity);
+  return layOut({ inodes, files }, settings);
+}
+
+/** Every run of blocks that anything has, so that they can be held against each other. */
+function allRuns(layout: Layout): [number, number][] {
+  const { geometry } = layout;
+  return [
+    ...geometry.reserved.map((range) => [range.startBlock, range.blockCount] as [number, number]),
+    ...[...layout.blockBitmapBlocks, ...layout.inodeBitmapBlocks, ...layout.xattrBlocks].map(
+      (block) => [block, 1] as [number, number],
+    ),
+    ...layout.inodeTableBlocks.map(
+      (block) => [block, geometry.inodeTableBlocks] as [number, number],
+    ),
+    ...[...layout.inodeBlocks.values(), ...(layout.journal ? [layout.journal] : [])].flatMap(
+      ({ leaves, treeBlocks }) => [
+        ...leaves.map((leaf) => [leaf.startBlock, leaf.blockCount] as [number, number]),
+        ...treeBlocks.map((block) => [block, 1] as [number, number]),
+      ],
+    ),
+  ];
+}
+
+function richTree(fileMib: number): FileTree {
+  const children = Array.from({ length: 300 }, (_, i): [string, TreeNode] => {
+    const xattrs = { "user.v": new Uint8Array(800).fill(i) };
+    return [`f${i}`, file(`${i}`, { xattrs })];
+  });
+  return treeOf([...children, ["large", unreadFile(fileMib * MIB)], [
+    "l",
+    symlink("x".repeat(99)),
+  ]]);
+}
+
+Deno.test("layOut gives every block to one thing, and usedRanges are just those", () => {
+  for (const backups of ["sparse", "none"] as const) {
+    for (const journalBytes of [0, 4 * MIB, 125 * MIB, 140 * MIB]) {
+      for (const fileMib of [1, 128, 500]) {
+        const layout = lay(richTree(fileMib), { backups, journalBytes });
+        const runs = allRuns(layout).sort((a, b) => a[0] - b[0]);
+        let end = 0;
+        let blocks = 0;
+        for (const [startBlock, blockCount] of runs) {
+          assertEquals(startBlock >= end, true, `block ${startBlock} twice`);
+          end = startBlock + blockCount;
+          blocks += blockCount;
+        }
+        assertEquals(blocks, layout.usedRanges.reduce((sum, range) => sum + range.blockCount, 0));
+        assertEquals(end <= layout.totalBlocks, true);
+        const groups = Math.ceil(layout.totalBlocks / BLOCKS_PER_GROUP);
+        assertEquals(layout.geometry.groupCount, groups);
+      }
+    }
+  }
+});
+
+Deno.test("layOut makes an exact image end on the grid behind its content", () => {
+  const layout = lay(treeOf({ "f": file("x") }), { journalBytes: 0 });
+  assertEquals(layout.totalBlocks % 32, 0);
+  assertEquals(layout.totalBlocks - layout.placement.endBlock < 32, true);
+});
+
+Deno.test("layOut keeps to a size in blocks, and refuses one that is too small or too large", () => {
+  const size = (sizeBytes: number) => ({ size: { kind: "total", sizeBytes } as const });
+  const tree = treeOf({ "f": file("x") });
+  assertEquals(lay(tree, size(10 * GIB + 4095)).totalBlocks, (10 * GIB) / 4096);
+  assertThrows(() => lay(tree, size(1 * MIB)), InputError, "too small");
+  const long = treeOf({ "a": unreadFile(15 * 1024 * GIB), "b": unreadFile(2 * 1024 * GIB) });
+  assertThrows(() => lay(long), InputError, "at most 17592186044416");
+});
+
+Deno.test("layOut never ends in a last group without room for its backups", () => {
+  for (let freeMib = 100; freeMib < 160; freeMib++) {
+    const size = { kind: "free", freeBytes: freeMib * MIB } as const;
+    for (const gridBytes of [4096, 131_072]) {
+      const { totalBlocks, geometry } = lay(treeOf({}), { size, gridBytes });
+      const last = geometry.reserved.at(-1)!;
+      assertEquals(last.startBlock + last.blockCount <= totalBlocks, true);
+    }
+  }
+});
+
+Deno.test("layOut keeps a journal whole that fits between two backups", () => {
+  const pieces = (journalBytes: number) => lay(treeOf({}), { journalBytes }).journal!.leaves.length;
+  assertEquals(pieces(4 * MIB), 1);
+  assertEquals(pieces(128 * MIB - 8192), 1);
+  assertEquals(pieces(128 * MIB), 2);
+});
