@@ -47,14 +47,12 @@ function exists(path: string): boolean {
 /** What a run printed is shown from its failures on; of the lines before, only those that matter. */
 class OutputFilter {
   readonly notices = new Set<string>();
-  readonly #verbose: boolean;
   #showsAll: boolean;
   /** Modules that failed outside any test; they are in no report. */
   uncaughtCount = 0;
   lineCount = 0;
 
   constructor(verbose: boolean) {
-    this.#verbose = verbose;
     this.#showsAll = verbose;
   }
 
@@ -66,7 +64,8 @@ class OutputFilter {
     if (notice >= 0) this.notices.add(plain.slice(notice));
     if (plain.startsWith("Uncaught error from ")) this.uncaughtCount++;
     if (plain.trim() === "ERRORS" || plain.startsWith("error: ")) this.#showsAll = true;
-    if (this.#showsAll || (!this.#verbose && / \.\.\. FAILED\b/.test(plain))) console.log(line);
+    const isShown = this.#showsAll || / \.\.\. FAILED\b/.test(plain);
+    if (isShown) console.log(Deno.stdout.isTerminal() ? line : plain);
   }
 
   async drain(stream: ReadableStream<Uint8Array>): Promise<void> {
