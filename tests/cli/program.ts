@@ -25,9 +25,9 @@ export function programWords(program: string): [command: string, ...args: string
 
 /** The environment of a run: this one, without what changes how the program writes. */
 export function environment(more: Record<string, string> = {}): Record<string, string | undefined> {
-  const { NO_COLOR: _noColor, FORCE_COLOR: _forceColor, BLESSFS_DEBUG: _debug, ...rest } =
-    process.env;
-  return { ...rest, TERM: "xterm", ...more };
+  const { FORCE_COLOR: _forceColor, BLESSFS_DEBUG: _debug, ...rest } = process.env;
+  // Empty, which counts as unset, and not left out: Deno hands on its own value of a variable that is missing here.
+  return { ...rest, NO_COLOR: "", TERM: "xterm", ...more };
 }
 
 /** Runs a program to its end. */

@@ -61,28 +61,53 @@ export interface Layout {
 const FREE_BYTES_PER_INODE = 16384;
 /** A file system without 64bit addresses no more; one with it is refused past that as well. */
 const IMAGE_BLOCKS_MAX = 2 ** 32;
+/** s_inodes_count is 32-bit. */
+const INODES_MAX = 2 ** 32 - 1;
 /** Rounds after which a layout that still grows is a fault. */
 const ROUNDS_MAX = 64;
 
 /** Lays out an image. */
 export function layOut(demand: LayoutDemand, settings: Settings): Layout {
-  let groupCount = settings.size.kind === "total"
-    ? Math.max(1, divCeil(totalSizeBlocks(settings.size.sizeBytes), BLOCKS_PER_GROUP))
-    : 1;
+  const { size } = settings;
+  const used = demand.inodes.lastInodeNumber;
+  if (size.kind !== "total") {
+    const spare = size.kind === "free" ? spareInodes(size.freeBytes) : 0;
+    const layout = settle(demand, settings, wantedInodes(used, spare, settings));
+    invariant(layout !== undefined, "an image that may grow holds its content");
+    return layout;
+  }
+  const exact = settle(
+    demand,
+    { ...settings, size: { kind: "exact" } },
+    wantedInodes(used, 0, settings),
+  );
+  invariant(exact !== undefined, "an image that may grow holds its content");
+  const least = Math.max(exact.placement.endBlock, groupsEnd(exact.geometry));
+  const totalBlocks = totalSizeBlocks(size.sizeBytes);
+  if (totalBlocks < least) throw tooSmall(totalBlocks, least);
+  const spare = spareInodes((totalBlocks - least) * BLOCK_SIZE_BYTES);
+  const layout = settle(demand, settings, wantedInodes(used, spare, settings)) ??
+    settle(demand, settings, wantedInodes(used, 0, settings));
+  if (layout === undefined) throw stubGroup(totalBlocks);
+  return layout;
+}
+
+/** Repeats the layout until its assumptions hold; undefined when it does not fit a given size. */
+function settle(demand: LayoutDemand, settings: Settings, inodeCount: number): Layout | undefined {
+  const { size } = settings;
+  let groupCount = Math.max(
+    size.kind === "total" ? divCeil(totalSizeBlocks(size.sizeBytes), BLOCKS_PER_GROUP) : 1,
+    divCeil(inodeCount, INODES_PER_GROUP_MAX),
+  );
   let payloadTreeBlocks = 0;
-  const inodeCount = wantedInodes(demand, settings);
   for (let round = 0; round < ROUNDS_MAX; round++) {
-    const groupsForInodes = divCeil(inodeCount, INODES_PER_GROUP_MAX);
-    groupCount = Math.max(groupCount, groupsForInodes);
-    const geometry = makeGeometry({
-      groupCount,
-      inodeCount,
-      wide: settings.wide,
-      backups: settings.backups,
-    });
+    const { wide, backups } = settings;
+    const geometry = makeGeometry({ groupCount, inodeCount, wide, backups });
+    checkInodeTotal(geometry);
     const attempt = layOutOnce(demand, settings, { geometry, payloadTreeBlocks });
     const totalBlocks = imageBlocks(attempt, settings, geometry);
-    checkImageBlocks(totalBlocks);
+    if (totalBlocks === undefined) return undefined;
+    checkImageBlocks(totalBlocks, settings);
     const groupsNeeded = divCeil(totalBlocks, BLOCKS_PER_GROUP);
     if (groupsNeeded > groupCount) {
       groupCount = groupsNeeded;
@@ -225,45 +250,55 @@ function blockNumbers(ranges: readonly BlockRange[]): number[] {
   return numbers;
 }
 
-function wantedInodes(demand: LayoutDemand, settings: Settings): number {
-  const used = demand.inodes.lastInodeNumber;
-  const spare = divCeil(freeSpaceBytes(demand, settings), FREE_BYTES_PER_INODE);
-  return Math.max(used + (settings.inodeCount === undefined ? spare : 0), settings.inodeCount ?? 0);
+function wantedInodes(used: number, spare: number, settings: Settings): number {
+  const { inodeCount } = settings;
+  return inodeCount === undefined ? used + spare : Math.max(used, inodeCount);
 }
 
-function freeSpaceBytes(demand: LayoutDemand, settings: Settings): number {
-  const { size } = settings;
-  if (size.kind === "exact") return 0;
-  if (size.kind === "free") return size.freeBytes;
-  let payloadBlocks = 0;
-  for (const { payload } of demand.files) {
-    for (const run of payload.dataRuns) payloadBlocks += run.blockCount;
-  }
-  return Math.max(0, size.sizeBytes - payloadBlocks * BLOCK_SIZE_BYTES);
+function spareInodes(freeBytes: number): number {
+  return divCeil(freeBytes, FREE_BYTES_PER_INODE);
 }
 
 function totalSizeBlocks(sizeBytes: number): number {
-  return Math.floor(sizeBytes / BLOCK_SIZE_BYTES);
+  return divCeil(sizeBytes, BLOCK_SIZE_BYTES);
 }
 
-/** The size of the file system in blocks. */
-function imageBlocks(attempt: Attempt, settings: Settings, geometry: Geometry): number {
+/** The size of the file system in blocks; undefined when the content does not fit a given one. */
+function imageBlocks(
+  attempt: Attempt,
+  settings: Settings,
+  geometry: Geometry,
+): number | undefined {
   const { size, gridBlocks } = settings;
   // The payload area begins behind all metadata, so its end is the end of everything that was placed.
   const contentEnd = attempt.placement.endBlock;
   const needed = Math.max(contentEnd, groupsEnd(geometry));
-  if (size.kind === "total") return checkedTotal(totalSizeBlocks(size.sizeBytes), needed, geometry);
+  if (size.kind === "total") {
+    const totalBlocks = totalSizeBlocks(size.sizeBytes);
+    return totalBlocks < needed ? undefined : totalBlocks;
+  }
   const free = size.kind === "free" ? divCeil(size.freeBytes, BLOCK_SIZE_BYTES) : 0;
   const wanted = withoutStub(alignUp(contentEnd + free, gridBlocks), geometry, settings);
   return Math.max(wanted, alignUp(needed, gridBlocks));
 }
 
-function checkImageBlocks(totalBlocks: number): void {
-  if (totalBlocks <= IMAGE_BLOCKS_MAX) return;
+function checkImageBlocks(totalBlocks: number, settings: Settings): void {
+  // Without 64bit there is no word for 2^32 itself.
+  const blocksMax = settings.wide ? IMAGE_BLOCKS_MAX : IMAGE_BLOCKS_MAX - 1;
+  if (totalBlocks <= blocksMax) return;
   throw new InputError(
     "the image",
     `needs ${totalBlocks * BLOCK_SIZE_BYTES} bytes: blessfs makes at most ` +
-      `${IMAGE_BLOCKS_MAX * BLOCK_SIZE_BYTES}`,
+      `${blocksMax * BLOCK_SIZE_BYTES}`,
+  );
+}
+
+function checkInodeTotal({ groupCount, inodesPerGroup }: Geometry): void {
+  if (groupCount * inodesPerGroup <= INODES_MAX) return;
+  throw new InputError(
+    "the image",
+    `needs ${groupCount * inodesPerGroup} inodes in ${groupCount} groups: ext4 counts at most ` +
+      `${INODES_MAX}`,
   );
 }
 
@@ -284,15 +319,21 @@ function withoutStub(totalBlocks: number, geometry: Geometry, settings: Settings
   return totalBlocks < needed ? alignUp(needed, settings.gridBlocks) : totalBlocks;
 }
 
-function checkedTotal(totalBlocks: number, end: number, geometry: Geometry): number {
-  if (totalBlocks < end) {
-    throw new InputError(
-      "--size",
-      `${totalBlocks * BLOCK_SIZE_BYTES} bytes are too small: the content needs ` +
-        `${end * BLOCK_SIZE_BYTES}`,
-      { hint: "leave out --size, or give at least that much" },
-    );
-  }
-  invariant(geometry.groupCount >= divCeil(totalBlocks, BLOCKS_PER_GROUP), "groups cover the size");
-  return totalBlocks;
+function tooSmall(totalBlocks: number, leastBlocks: number): InputError {
+  return new InputError(
+    "--size",
+    `${totalBlocks * BLOCK_SIZE_BYTES} bytes are too small: the content needs ` +
+      `${leastBlocks * BLOCK_SIZE_BYTES}`,
+    { hint: "leave out --size, or give at least that much" },
+  );
+}
+
+function stubGroup(totalBlocks: number): InputError {
+  const groupStart = Math.floor((totalBlocks - 1) / BLOCKS_PER_GROUP) * BLOCKS_PER_GROUP;
+  return new InputError(
+    "--size",
+    `${totalBlocks * BLOCK_SIZE_BYTES} bytes end in a block group of ` +
+      `${(totalBlocks - groupStart) * BLOCK_SIZE_BYTES}, too few for what the group itself needs`,
+    { hint: `give ${groupStart * BLOCK_SIZE_BYTES}, or some megabytes more` },
+  );
 }

@@ -98,7 +98,7 @@ class PlanBuilder {
         .filter((draft) => draft.kind === "node" && draft.node.kind === "directory")
         .map((draft) => draft.inodeNumber),
     });
-    this.#writes.push(...tables.bitmaps);
+    for (const bitmap of tables.bitmaps) this.#writes.push(bitmap);
     this.#addSuperblocks(tables);
     this.#addInodeTables();
     this.#addJournal();
@@ -128,7 +128,9 @@ class PlanBuilder {
     const table = encodeDescriptorTable(this.#layout, tables, this.#seed);
     for (const { startBlock } of geometry.reserved) {
       const blockGroupNumber = startBlock / BLOCKS_PER_GROUP;
-      const encoded = encodeSuperblock({ ...superblock, blockGroupNumber });
+      // s_block_group_nr is 16-bit; the kernel does not read it, and e2fsck wants no more.
+      const stored = blockGroupNumber % 2 ** 16;
+      const encoded = encodeSuperblock({ ...superblock, blockGroupNumber: stored });
       const startBytes = startBlock * BLOCK_SIZE_BYTES;
       // Only the primary one leaves room for a boot sector.
       const inset = blockGroupNumber === 0 ? SUPERBLOCK_OFFSET_BYTES : 0;

@@ -3,16 +3,17 @@
  *
  * @module
  */
-import { isPowerOfTwo } from "../../bytes/arithmetic.ts";
+import { divCeil, isPowerOfTwo } from "../../bytes/arithmetic.ts";
 import { UsageError } from "../../errors.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+import { TIMESTAMP_SECONDS_MAX } from "../format/timestamp.ts";
 
 /** How files below the alignment threshold are packed. */
 export type Packing =
   | { readonly kind: "resync"; readonly meanBytes: number; readonly lowBytes: number }
   | { readonly kind: "tight" };
 
-/** How large the file system is. */
+/** How large the file system is, rounded up to whole blocks of 4 KiB. */
 export type ImageSize =
   | { readonly kind: "exact" }
   | { readonly kind: "total"; readonly sizeBytes: number }
@@ -33,7 +34,7 @@ export interface LayoutOptions {
   /** Which payload comes first: by path (the default), or by layer and by place in it, as a writer without a plan has it. */
   readonly payloadOrder?: "path" | "layer";
   readonly size: ImageSize;
-  /** Size of the internal journal; 0 for none. */
+  /** Size of the internal journal, rounded up to whole blocks of 4 KiB; 0 for none. */
   readonly journalBytes: number;
   /** In its usual form; undefined derives it from the content. */
   readonly uuid: string | undefined;
@@ -92,6 +93,7 @@ export function resolveSettings(
   checkSize(options.size);
   checkReserved(options.reservedBlocks);
   checkInodeCount(options.inodeCount);
+  checkTimestamp(identity.timestamp);
   const legacy = options.compat === "3.10";
   if (legacy && options.inlineData) {
     throw new UsageError("--inline-data", "is not possible together with --compat 3.10");
@@ -190,10 +192,21 @@ function checkInodeCount(inodeCount: number | undefined): void {
   }
 }
 
+function checkTimestamp(timestamp: number): void {
+  if (Number.isSafeInteger(timestamp) && timestamp >= 0 && timestamp <= TIMESTAMP_SECONDS_MAX) {
+    return;
+  }
+  throw new UsageError(
+    "SOURCE_DATE_EPOCH",
+    `wanted 0 to ${TIMESTAMP_SECONDS_MAX} seconds, found ${timestamp}`,
+  );
+}
+
 function journalBlocks(journalBytes: number): number {
   if (journalBytes === 0) return 0;
-  const blocks = Math.floor(journalBytes / BLOCK_SIZE_BYTES);
-  if (!(blocks >= JOURNAL_BLOCKS_MIN && blocks <= JOURNAL_BLOCKS_MAX)) {
+  const blocks = divCeil(journalBytes, BLOCK_SIZE_BYTES);
+  const isEnough = journalBytes >= JOURNAL_BLOCKS_MIN * BLOCK_SIZE_BYTES;
+  if (!(isEnough && blocks <= JOURNAL_BLOCKS_MAX)) {
     throw new UsageError("--journal", `wanted none or 4M to 39G, found ${journalBytes} bytes`);
   }
   return blocks;

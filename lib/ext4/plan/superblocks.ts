@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { UsageError } from "../../errors.ts";
 import {
   COMPAT,
   HASH_VERSION,
@@ -104,8 +105,15 @@ function reservedBlocks(settings: Settings, totalBlocks: number): number {
   const wanted = reserved.kind === "bytes"
     ? Math.floor(reserved.bytes / BLOCK_SIZE_BYTES)
     : Math.floor((totalBlocks * reserved.percent) / 100);
-  // e2fsck takes no more than half.
-  return Math.min(wanted, Math.floor(totalBlocks / 2));
+  const most = Math.floor(totalBlocks / 2);
+  if (wanted > most) {
+    throw new UsageError(
+      "--reserved",
+      `${wanted * BLOCK_SIZE_BYTES} bytes are more than half of the image, ` +
+        `${most * BLOCK_SIZE_BYTES}: e2fsck takes no more`,
+    );
+  }
+  return wanted;
 }
 
 function journalFields(

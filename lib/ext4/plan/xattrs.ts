@@ -12,6 +12,7 @@ import { InputError } from "../../errors.ts";
 import type { TreeNode, Xattr } from "../../model/node.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import type { Warnings } from "../../warnings.ts";
+import type { AclEntry } from "../format/acl.ts";
 import { ACL_TAG, aclEntries, aclToDisk } from "../format/acl.ts";
 import { XATTR_REFCOUNT_MAX } from "../format/constants.ts";
 import { INODE_BASE_SIZE_BYTES, INODE_EXTRA_SIZE_BYTES } from "../format/inode.ts";
@@ -32,6 +33,9 @@ import { INODE_SIZE_BYTES } from "./geometry.ts";
 /** Room for attributes behind an inode's fields. */
 export const INODE_XATTR_CAPACITY_BYTES = INODE_SIZE_BYTES - INODE_BASE_SIZE_BYTES -
   INODE_EXTRA_SIZE_BYTES;
+
+/** Owner, group and others: what the mode says as well. */
+const MINIMAL_ACL_ENTRIES = 3;
 
 /** A block of attributes and how many inodes point to it. */
 export interface SharedXattrBlock {
@@ -181,14 +185,17 @@ function convertXattrs(
       warnings.add("unsupportedXattr", what, `left out: ${problem ?? "ext4 has no such name"}`);
       continue;
     }
-    if (split.nameIndex === XATTR_INDEX.POSIX_ACL_ACCESS) {
-      const access = applyAccessAcl(path, xattr, mode);
-      mode = access.mode;
-      if (access.isMinimal) continue;
+    const isAccess = split.nameIndex === XATTR_INDEX.POSIX_ACL_ACCESS;
+    if (!isAccess && split.nameIndex !== XATTR_INDEX.POSIX_ACL_DEFAULT) {
+      xattrs.push({ ...split, value: xattr.value });
+      continue;
     }
-    const isAcl = split.nameIndex === XATTR_INDEX.POSIX_ACL_ACCESS ||
-      split.nameIndex === XATTR_INDEX.POSIX_ACL_DEFAULT;
-    xattrs.push({ ...split, value: isAcl ? diskAcl(path, xattr) : xattr.value });
+    const entries = withAclErrors(path, xattr, () => aclEntries(xattr.value));
+    // A header alone says that there is no ACL.
+    if (entries.length === 0) continue;
+    if (isAccess) mode = modeOfAcl(entries, mode);
+    if (isAccess && entries.length === MINIMAL_ACL_ENTRIES) continue;
+    xattrs.push({ ...split, value: aclToDisk(xattr.value) });
   }
   return { xattrs: xattrs.sort(compareDiskXattrs), mode };
 }
@@ -196,14 +203,17 @@ function convertXattrs(
 function unsupportedBecause(xattr: Xattr, node: TreeNode): string | undefined {
   const split = splitXattrName(xattr.name);
   if (split === undefined) return "ext4 has no such name";
-  if (split.suffix.length > XATTR_SUFFIX_LENGTH_MAX || split.suffix.includes("\0")) {
+  // The limit of system calls, XATTR_NAME_MAX, counts the prefix as well.
+  if (xattr.name.length > XATTR_SUFFIX_LENGTH_MAX || xattr.name.includes("\0")) {
     return "its name is too long or has a NUL";
   }
   if (xattr.value.length > XATTR_VALUE_SIZE_MAX) {
     return `its value has ${xattr.value.length} bytes, the kernel reads ${XATTR_VALUE_SIZE_MAX}`;
   }
   // The kernel keeps system.* for itself; system.data is where inline data lives.
-  if (split.nameIndex === XATTR_INDEX.SYSTEM) return "the kernel keeps this name for itself";
+  if (split.nameIndex === XATTR_INDEX.SYSTEM || split.nameIndex === XATTR_INDEX.RICHACL) {
+    return "the kernel keeps this name for itself";
+  }
   if (split.nameIndex === XATTR_INDEX.POSIX_ACL_DEFAULT && node.kind !== "directory") {
     return "only directories have default ACLs";
   }
@@ -213,22 +223,13 @@ function unsupportedBecause(xattr: Xattr, node: TreeNode): string | undefined {
   return undefined;
 }
 
-/** The mode that an access ACL stands for, and whether the mode alone says the same (acl(5), "Correspondence"). */
-function applyAccessAcl(
-  path: ByteString,
-  xattr: Xattr,
-  mode: number,
-): { mode: number; isMinimal: boolean } {
-  const entries = withAclErrors(path, xattr, () => aclEntries(xattr.value));
+/** The mode that an access ACL stands for (acl(5), "Correspondence"). */
+function modeOfAcl(entries: readonly AclEntry[], mode: number): number {
   const bits = (tag: number) => entries.find((entry) => entry.tag === tag)?.permissions;
   const group = bits(ACL_TAG.MASK) ?? bits(ACL_TAG.GROUP_OBJ) ?? 0;
   const permissions = ((bits(ACL_TAG.USER_OBJ) ?? 0) << 6) | (group << 3) |
     (bits(ACL_TAG.OTHER) ?? 0);
-  return { mode: (mode & ~0o777) | permissions, isMinimal: entries.length === 3 };
-}
-
-function diskAcl(path: ByteString, xattr: Xattr): Uint8Array {
-  return withAclErrors(path, xattr, () => aclToDisk(xattr.value));
+  return (mode & ~0o777) | permissions;
 }
 
 function withAclErrors<T>(path: ByteString, xattr: Xattr, work: () => T): T {

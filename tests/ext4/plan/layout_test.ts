@@ -94,10 +94,30 @@ Deno.test("layOut makes an exact image end on the grid behind its content", () =
 Deno.test("layOut keeps to a size in blocks, and refuses one that is too small or too large", () => {
   const size = (sizeBytes: number) => ({ size: { kind: "total", sizeBytes } as const });
   const tree = treeOf({ "f": file("x") });
-  assertEquals(lay(tree, size(10 * GIB + 4095)).totalBlocks, (10 * GIB) / 4096);
+  assertEquals(lay(tree, size(10 * GIB - 4095)).totalBlocks, (10 * GIB) / 4096);
   assertThrows(() => lay(tree, size(1 * MIB)), InputError, "too small");
   const long = treeOf({ "a": unreadFile(15 * 1024 * GIB), "b": unreadFile(2 * 1024 * GIB) });
   assertThrows(() => lay(long), InputError, "at most 17592186044416");
+});
+
+Deno.test("layOut says a least size that is enough, whatever size was asked for first", () => {
+  const tree = treeOf({ "f": unreadFile(300 * MIB) });
+  const size = (sizeBytes: number) => ({ size: { kind: "total", sizeBytes } as const });
+  const { message } = assertThrows(() => lay(tree, size(1 * MIB)), InputError, "too small");
+  const leastBytes = Number(/needs (\d+)$/.exec(message)![1]);
+  assertEquals(lay(tree, size(leastBytes)).totalBlocks * 4096, leastBytes);
+  assertThrows(() => lay(tree, size(leastBytes - 4096)), InputError, `needs ${leastBytes}`);
+});
+
+Deno.test("layOut refuses a size that ends in a group without room for its backup", () => {
+  const size = { kind: "total", sizeBytes: 128 * MIB + 4096 } as const;
+  assertThrows(() => lay(treeOf({}), { size }), InputError, "end in a block group of 4096");
+});
+
+Deno.test("layOut refuses more inodes and blocks than their words hold", () => {
+  assertThrows(() => lay(treeOf({}), { inodeCount: 2 ** 32 - 1 }), InputError, "4294967295");
+  const size = { kind: "total", sizeBytes: 2 ** 44 } as const;
+  assertThrows(() => lay(treeOf({}), { size, compat: "3.10" }), InputError, "at most");
 });
 
 Deno.test("layOut never ends in a last group without room for its backups", () => {

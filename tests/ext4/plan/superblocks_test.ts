@@ -1,4 +1,5 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
+import { UsageError } from "../../../lib/errors.ts";
 import { CHECKSUM_SEED } from "../../../lib/ext4/plan/superblocks.ts";
 import type { LayoutOptions } from "../../../lib/bless/options.ts";
 import { file, treeOf } from "../../oracle/tree_builder.ts";
@@ -46,7 +47,8 @@ Deno.test("reserved blocks are counted in bytes or in percent, and never more th
   };
   assertEquals(reserved({ kind: "percent", percent: 5 }), 1280);
   assertEquals(reserved({ kind: "bytes", bytes: 8191 }), 1);
-  assertEquals(reserved({ kind: "bytes", bytes: 99 * MIB }), 12_800);
+  assertEquals(reserved({ kind: "bytes", bytes: 50 * MIB }), 12_800);
+  assertThrows(() => reserved({ kind: "bytes", bytes: 51 * MIB }), UsageError, "--reserved");
 });
 
 Deno.test("the overhead is what the kernel would work out", () => {
