@@ -34,7 +34,7 @@ Deno.test("resolveSettings names the option that is out of range", () => {
     [{ packing: { kind: "resync", meanBytes: 8192.5, lowBytes: 0 } }, "--packing"],
     [{ size: { kind: "total", sizeBytes: 2 ** 44 + 1 } }, "--size"],
     [{ size: { kind: "free", freeBytes: -1 } }, "--size"],
-    [{ journalBytes: 4 * MIB - 1 }, "--journal"],
+    [{ journalBytes: 4 * MIB - 4096 }, "--journal"],
     [{ uuid: "12345678-1234-1234-1234-12345678901g" }, "--uuid"],
     [{ label: "a\0b" }, "--label"],
     [{ label: "ééééééééé" }, "--label"],
