@@ -12,7 +12,7 @@ const MIB = 1024 * KIB;
 const GIB = 1024 * MIB;
 const GRIDS = [4 * KIB, 8 * KIB, 16 * KIB, 64 * KIB, 128 * KIB, 128 * KIB, 256 * KIB, 1 * MIB];
 const JOURNALS = [0, 0, 4 * MIB, 4 * MIB, 5 * MIB, 16 * MIB, 64 * MIB, 130 * MIB];
-/** Inodes that a file system has beside those of its tree: reserved ones, lost+found. */
+/** Inodes that a file system has beside those of its tree, the reserved ones among them. */
 const OWN_INODE_COUNT = 16;
 
 /** The part of the options that the tree is made for. */
@@ -55,7 +55,7 @@ export function randomOptions(
     inodeCount: random.chance(0.2) ? inodeCount : undefined,
     reservedBlocks: random.pick([
       { kind: "bytes", bytes: 0 },
-      { kind: "bytes", bytes: random.below(1 * MIB) },
+      { kind: "bytes", bytes: random.below(32 * KIB) },
       { kind: "percent", percent: random.below(11) },
     ]),
   };

@@ -61,12 +61,16 @@ Deno.test("names without a place in ext4 are counted and left out", () => {
   const node = withXattrs({
     "other.name": "x",
     "system.data": "x",
+    "system.richacl": "x",
+    [`user.${"n".repeat(250)}`]: "k",
+    [`user.${"n".repeat(251)}`]: "x",
     "user.kept": "k",
     "user.large": new Uint8Array(65_537),
   });
-  const { inInode } = planner(true, warnings).plan("/f", node);
+  const { inInode, block } = planner(true, warnings).plan("/f", node);
   assertEquals(inInode.map(({ suffix }) => suffix), ["kept"]);
-  assertEquals(warnings.list().map(({ kind, count }) => [kind, count]), [["unsupportedXattr", 3]]);
+  assertEquals(block?.xattrs.map(({ suffix }) => suffix.length), [250]);
+  assertEquals(warnings.list().map(({ kind, count }) => [kind, count]), [["unsupportedXattr", 5]]);
   const strict = planner(true, new Warnings(true));
   assertThrows(() => strict.plan("/f", node), InputError);
 });
@@ -95,6 +99,9 @@ Deno.test("an access ACL decides the mode, and is dropped where the mode says it
   assertEquals([extended.mode, extended.inInode.length], [0o640, 1]);
   // Version 1, entries of 4 bytes, and of 8 where there is an id.
   assertEquals(extended.inInode[0]!.value.length, 4 + 4 * 4 + 8);
+  // A header without entries says that there is no ACL: the mode stays.
+  const empty = plan(file("", { mode: 0o644, xattrs: access(acl()) }));
+  assertEquals([empty.mode, empty.inInode.length], [0o644, 0]);
   const warnings = new Warnings();
   plan(symlink("t", { xattrs: access(named) }), warnings);
   plan(file("", { xattrs: { "system.posix_acl_default": named } }), warnings);
