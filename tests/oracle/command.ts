@@ -52,14 +52,28 @@ export function hasCommand(program: string): boolean {
 export function withTemporaryDirectory<T>(work: (path: string) => T): T {
   const path = Deno.makeTempDirSync({ prefix: "blessfs-test-" });
   const remove = () => Deno.removeSync(path, { recursive: true });
+  // What went wrong in the work matters more than that the directory could not be removed after it.
+  const removeAfter = (error: unknown): never => {
+    try {
+      remove();
+    } catch {
+      throw error;
+    }
+    throw error;
+  };
   let result: T;
   try {
     result = work(path);
   } catch (error) {
-    remove();
-    throw error;
+    return removeAfter(error);
   }
-  if (result instanceof Promise) return result.finally(remove) as T;
-  remove();
-  return result;
+  if (!(result instanceof Promise)) {
+    remove();
+    return result;
+  }
+  const removed = result.then((value: unknown) => {
+    remove();
+    return value;
+  }, removeAfter);
+  return removed as T;
 }

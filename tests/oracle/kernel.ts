@@ -76,8 +76,11 @@ function withMount<T>(image: string, options: string, work: (mountPoint: string)
   });
 }
 
-/** Something else on the machine may look into a new mount for a moment, so a busy one is tried again. */
-function unmount(mountPoint: string): void {
+/**
+ * Unmounts. A mount can be busy for a moment: something else on the machine looks into it, or another thread of this
+ * process is between fork and exec of a program, with copies of all open files. So it is tried again for a while.
+ */
+export function unmount(mountPoint: string): void {
   const pause = new Int32Array(new SharedArrayBuffer(4));
   let last = "";
   for (let i = 0; i < UNMOUNT_TRIES; i++) {

@@ -50,6 +50,7 @@ function libc(): Deno.DynamicLibrary<typeof SYMBOLS>["symbols"] {
 
 export const ERRNO = {
   ENOENT: 2,
+  ENXIO: 6,
   EACCES: 13,
   EINVAL: 22,
   EFBIG: 27,
@@ -97,10 +98,19 @@ function lastErrno(): number {
   return new Deno.UnsafePointerView(pointer).getInt32();
 }
 
-/** The result when it is not negative; else the errno as an error. */
-function checked(result: number | bigint, call: string, name: ByteString): number {
-  if (result >= 0) return Number(result);
-  throw new SystemCallError(call, name, lastErrno());
+/**
+ * The result of a call that did not fail; else its errno as an error. Between a call and the look at errno the runtime
+ * may make calls of its own (its garbage collector waits on futexes), so a failure counts when it is the same twice.
+ */
+function checked(call: () => number | bigint, what: string, name: ByteString): number {
+  let before: number | undefined;
+  for (;;) {
+    const result = call();
+    if (result >= 0) return Number(result);
+    const errno = lastErrno();
+    if (errno === before) throw new SystemCallError(what, name, errno);
+    before = errno;
+  }
 }
 
 function cString(text: ByteString): Uint8Array<ArrayBuffer> {
@@ -130,30 +140,38 @@ export interface FileStatus {
 /** Opens an absolute path as a directory. */
 export function openDirectory(path: ByteString): number {
   const flags = OPEN_DIRECTORY | OPEN.CLOEXEC;
-  return checked(libc().openat(CURRENT_DIRECTORY, cString(path), flags, 0), "open", path);
+  return checked(() => libc().openat(CURRENT_DIRECTORY, cString(path), flags, 0), "open", path);
 }
 
 /** Opens a name of an open directory for reading, without following it. */
 export function openNameAt(directory: number, name: ByteString, asDirectory = false): number {
   const flags = OPEN_NOFOLLOW | OPEN.NONBLOCK | OPEN.CLOEXEC | (asDirectory ? OPEN_DIRECTORY : 0);
-  return checked(libc().openat(directory, cString(name), flags, 0), "open", name);
+  return checked(() => libc().openat(directory, cString(name), flags, 0), "open", name);
 }
 
 /** Opens a name of an open directory for reading and writing; with `create`, makes it where it is missing. */
 export function openWritableAt(directory: number, name: ByteString, create = false): number {
   const flags = 2 | OPEN_NOFOLLOW | OPEN.CLOEXEC | (create ? OPEN.CREATE : 0);
-  return checked(libc().openat(directory, cString(name), flags, 0o644), "open for writing", name);
+  return checked(
+    () => libc().openat(directory, cString(name), flags, 0o644),
+    "open for writing",
+    name,
+  );
 }
 
 export function closeDescriptor(descriptor: number): void {
-  checked(libc().close(descriptor), "close", "");
+  checked(() => libc().close(descriptor), "close", "");
 }
 
 /** The status of a name in an open directory; symlinks are not followed. */
 export function statusAt(directory: number, name: ByteString): FileStatus {
   const raw = new Uint8Array(256);
   const flags = SYMLINK_NOFOLLOW | (name === "" ? 0x1000 : 0);
-  checked(libc().statx(directory, cString(name), flags, STATX_BASIC_STATS, raw), "statx", name);
+  checked(
+    () => libc().statx(directory, cString(name), flags, STATX_BASIC_STATS, raw),
+    "statx",
+    name,
+  );
   const view = new DataView(raw.buffer);
   return {
     linkCount: view.getUint32(16, true),
@@ -179,7 +197,7 @@ export function readNames(directory: number): ByteString[] {
   const names: ByteString[] = [];
   for (;;) {
     const length = checked(
-      libc().getdents64(directory, buffer, BigInt(buffer.length)),
+      () => libc().getdents64(directory, buffer, BigInt(buffer.length)),
       "getdents64",
       "",
     );
@@ -194,8 +212,8 @@ export function readNames(directory: number): ByteString[] {
 
 export function readLinkAt(directory: number, name: ByteString): ByteString {
   const buffer = new Uint8Array(TARGET_BYTES_MAX);
-  const length = libc().readlinkat(directory, cString(name), buffer, BigInt(buffer.length));
-  return byteStringFromBytes(buffer, 0, checked(length, "readlink", name));
+  const call = () => libc().readlinkat(directory, cString(name), buffer, BigInt(buffer.length));
+  return byteStringFromBytes(buffer, 0, checked(call, "readlink", name));
 }
 
 /** A short path to a name of an open directory, for calls that take no directory. */
@@ -212,11 +230,11 @@ export function xattrsAt(
   const path = cString(procPath(directory, name === "" ? "." : name));
   const buffer = new Uint8Array(XATTR_BYTES_MAX);
   const size = BigInt(buffer.length);
-  const listLength = checked(libc().llistxattr(path, buffer, size), "llistxattr", name);
+  const listLength = checked(() => libc().llistxattr(path, buffer, size), "llistxattr", name);
   const names = byteStringFromBytes(buffer, 0, listLength).split("\0").slice(0, -1).sort();
   return names.map((xattr) => {
-    const length = libc().lgetxattr(path, cString(xattr), buffer, size);
-    return { name: xattr, value: buffer.slice(0, checked(length, `lgetxattr ${xattr} of`, name)) };
+    const call = () => libc().lgetxattr(path, cString(xattr), buffer, size);
+    return { name: xattr, value: buffer.slice(0, checked(call, `lgetxattr ${xattr} of`, name)) };
   });
 }
 
@@ -229,7 +247,7 @@ export function setXattrAt(
 ): void {
   const path = cString(procPath(directory, name));
   checked(
-    libc().lsetxattr(path, cString(xattr), value, BigInt(value.length), 0),
+    () => libc().lsetxattr(path, cString(xattr), value, BigInt(value.length), 0),
     "lsetxattr",
     name,
   );
@@ -246,7 +264,7 @@ export function readAt(
     const part = target.subarray(done);
     const wanted = BigInt(part.length);
     const count = checked(
-      libc().pread(descriptor, part, wanted, BigInt(position + done)),
+      () => libc().pread(descriptor, part, wanted, BigInt(position + done)),
       "pread",
       "",
     );
@@ -265,7 +283,11 @@ export function writeAt(
   for (let done = 0; done < bytes.length;) {
     const part = bytes.subarray(done);
     const wanted = BigInt(part.length);
-    done += checked(libc().pwrite(descriptor, part, wanted, BigInt(position + done)), "pwrite", "");
+    done += checked(
+      () => libc().pwrite(descriptor, part, wanted, BigInt(position + done)),
+      "pwrite",
+      "",
+    );
   }
 }
 
@@ -273,14 +295,23 @@ export function writeAt(
 export function dataRanges(descriptor: number, sizeBytes: number): [number, number][] {
   const ranges: [number, number][] = [];
   for (let at = 0; at < sizeBytes;) {
-    // ENXIO: nothing but a hole up to the end.
-    const start = Number(libc().lseek(descriptor, BigInt(at), SEEK_DATA));
-    if (start < 0) break;
-    const end = checked(libc().lseek(descriptor, BigInt(start), SEEK_HOLE), "lseek", "");
+    const start = nextData(descriptor, at);
+    if (start === undefined) break;
+    const end = checked(() => libc().lseek(descriptor, BigInt(start), SEEK_HOLE), "lseek", "");
     ranges.push([start, end]);
     at = end;
   }
   return ranges;
+}
+
+/** Where the next data of an open file starts; undefined when there is nothing but a hole up to the end. */
+function nextData(descriptor: number, position: number): number | undefined {
+  try {
+    return checked(() => libc().lseek(descriptor, BigInt(position), SEEK_DATA), "lseek", "");
+  } catch (error) {
+    if (error instanceof SystemCallError && error.errno === ERRNO.ENXIO) return undefined;
+    throw error;
+  }
 }
 
 /** A run of blocks of a file as the file system maps it. */
@@ -302,7 +333,7 @@ export function mappedExtents(descriptor: number): MappedExtent[] {
     view.setBigUint64(0, start, true);
     view.setBigUint64(8, 2n ** 63n, true);
     view.setUint32(24, FIEMAP_EXTENT_COUNT, true);
-    checked(libc().ioctl(descriptor, FIEMAP_REQUEST, buffer), "FIEMAP", "");
+    checked(() => libc().ioctl(descriptor, FIEMAP_REQUEST, buffer), "FIEMAP", "");
     const count = view.getUint32(20, true);
     isLast = count === 0;
     for (let i = 0; i < count; i++) {
@@ -321,7 +352,7 @@ export function mappedExtents(descriptor: number): MappedExtent[] {
 }
 
 export function truncateDescriptor(descriptor: number, sizeBytes: number): void {
-  checked(libc().ftruncate(descriptor, BigInt(sizeBytes)), "ftruncate", "");
+  checked(() => libc().ftruncate(descriptor, BigInt(sizeBytes)), "ftruncate", "");
 }
 
 /** Makes a file of any type: `mode` with its type bits. */
@@ -334,16 +365,20 @@ export function makeNodeAt(
   const [major, minor] = device.map(BigInt) as [bigint, bigint];
   // The C library's packing of device numbers (gnu_dev_makedev).
   const number = (minor & 0xffn) | ((major & 0xfffn) << 8n) | ((minor & ~0xffn) << 12n);
-  checked(libc().mknodat(directory, cString(name), mode, number), "mknod", name);
+  checked(() => libc().mknodat(directory, cString(name), mode, number), "mknod", name);
 }
 
 export function changeOwnerAt(directory: number, name: ByteString, uid: number, gid: number): void {
-  checked(libc().fchownat(directory, cString(name), uid, gid, SYMLINK_NOFOLLOW), "chown", name);
+  checked(
+    () => libc().fchownat(directory, cString(name), uid, gid, SYMLINK_NOFOLLOW),
+    "chown",
+    name,
+  );
 }
 
 /** Sets the permission bits of anything but a symlink. */
 export function changeModeAt(directory: number, name: ByteString, mode: number): void {
-  checked(libc().fchmodat(directory, cString(name), mode, 0), "chmod", name);
+  checked(() => libc().fchmodat(directory, cString(name), mode, 0), "chmod", name);
 }
 
 /** Sets both times of a name; symlinks are not followed. */
@@ -355,26 +390,27 @@ export function changeTimeAt(
 ): void {
   const one = [BigInt(seconds), BigInt(nanoseconds)];
   const times = new BigInt64Array([...one, ...one]);
-  const call = libc().utimensat(
-    directory,
-    cString(name),
-    new Uint8Array(times.buffer),
-    SYMLINK_NOFOLLOW,
-  );
+  const call = () =>
+    libc().utimensat(
+      directory,
+      cString(name),
+      new Uint8Array(times.buffer),
+      SYMLINK_NOFOLLOW,
+    );
   checked(call, "utimensat", name);
 }
 
 export function removeAt(directory: number, name: ByteString, isDirectory: boolean): void {
   const flags = isDirectory ? REMOVE_DIRECTORY : 0;
-  checked(libc().unlinkat(directory, cString(name), flags), "unlink", name);
+  checked(() => libc().unlinkat(directory, cString(name), flags), "unlink", name);
 }
 
 export function makeDirectoryAt(directory: number, name: ByteString): void {
-  checked(libc().mkdirat(directory, cString(name), 0o755), "mkdir", name);
+  checked(() => libc().mkdirat(directory, cString(name), 0o755), "mkdir", name);
 }
 
 export function renameAt(directory: number, from: ByteString, to: ByteString): void {
-  checked(libc().renameat(directory, cString(from), directory, cString(to)), "rename", from);
+  checked(() => libc().renameat(directory, cString(from), directory, cString(to)), "rename", from);
 }
 
 /** Gives a file that has a name in one directory a further name in another. */
@@ -384,12 +420,12 @@ export function linkBetween(
   toDirectory: number,
   to: ByteString,
 ): void {
-  const result = libc().linkat(fromDirectory, cString(from), toDirectory, cString(to), 0);
-  checked(result, "link", from);
+  const call = () => libc().linkat(fromDirectory, cString(from), toDirectory, cString(to), 0);
+  checked(call, "link", from);
 }
 
 export function symlinkAt(directory: number, name: ByteString, target: ByteString): void {
-  checked(libc().symlinkat(cString(target), directory, cString(name)), "symlink", name);
+  checked(() => libc().symlinkat(cString(target), directory, cString(name)), "symlink", name);
 }
 
 /** Whether this process is root. */
@@ -404,10 +440,10 @@ export function isRoot(): boolean {
  */
 export function asUser<T>(uid: number, gid: number, work: () => T): T {
   const { getgroups, syscall, setfsuid, setfsgid } = libc();
-  const groups = new Uint32Array(checked(getgroups(0, null), "getgroups", ""));
-  checked(getgroups(groups.length, groups), "getgroups", "");
+  const groups = new Uint32Array(checked(() => getgroups(0, null), "getgroups", ""));
+  checked(() => getgroups(groups.length, groups), "getgroups", "");
   const setGroups = (list: Uint32Array<ArrayBuffer>) =>
-    checked(syscall(SETGROUPS_CALL, BigInt(list.length), list), "setgroups", "");
+    checked(() => syscall(SETGROUPS_CALL, BigInt(list.length), list), "setgroups", "");
   try {
     setGroups(new Uint32Array(0));
     setfsgid(gid);
