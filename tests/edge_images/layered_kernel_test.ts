@@ -12,7 +12,7 @@ import type { ComparedCounts } from "../oracle/compare.ts";
 import { describeDifference, firstDifference } from "../oracle/compare.ts";
 import { viewDirectory } from "../oracle/directory_view.ts";
 import { assertE2fsckClean } from "../oracle/e2fsck.ts";
-import { kernelOrNotice, mountReadOnly } from "../oracle/kernel.ts";
+import { kernelOrNotice, mountReadOnly, unmount } from "../oracle/kernel.ts";
 import { notRun } from "../oracle/notice.ts";
 import type { ObservedName } from "../oracle/observed.ts";
 import { writeOciLayout } from "../source/build_layout.ts";
@@ -168,7 +168,7 @@ function withStack<T>(
   try {
     return work(stack);
   } finally {
-    mustRun("umount", [stack]);
+    unmount(stack);
   }
 }
 

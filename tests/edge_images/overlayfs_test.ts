@@ -9,7 +9,7 @@ import { overlayTrees } from "../../lib/tree/overlay.ts";
 import { mustRun, withTemporaryDirectory } from "../oracle/command.ts";
 import { describeDifference, firstDifference } from "../oracle/compare.ts";
 import { viewDirectory } from "../oracle/directory_view.ts";
-import { kernelOrNotice, mountReadWrite } from "../oracle/kernel.ts";
+import { kernelOrNotice, mountReadWrite, unmount } from "../oracle/kernel.ts";
 import { notRun } from "../oracle/notice.ts";
 import { viewTree } from "../oracle/tree_view.ts";
 import { layersOf, treeOptions } from "../tree/layers.ts";
@@ -89,7 +89,7 @@ function differenceFromKernel(layers: readonly TreeLayer[], directory: string): 
     );
     return difference && describeDifference(difference);
   } finally {
-    mustRun("umount", [mountPoint]);
+    unmount(mountPoint);
     Deno.removeSync(directory, { recursive: true });
   }
 }
