@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { constants, zstdCompressSync } from "node:zlib";
+import * as zlib from "node:zlib";
 import { UsageError } from "../../lib/errors.ts";
 
 /** How a store compresses. */
@@ -29,19 +29,19 @@ export function storedSizeMeasure(compression: Compression): StoredSizeOf | unde
   if (!Number.isInteger(level) || level < 1 || level > LEVEL_MOST) {
     throw new UsageError("--compress", `wanted zstd:1 to zstd:${LEVEL_MOST}, found zstd:${level}`);
   }
-  if (typeof zstdCompressSync !== "function") {
+  if (typeof zlib.zstdCompressSync !== "function") {
     throw new UsageError("--compress zstd", "this runtime cannot compress with zstd", {
       hint: "use --compress none, Deno, Bun or Node 22",
     });
   }
-  const params = { [constants.ZSTD_c_compressionLevel]: level };
+  const params = { [zlib.constants.ZSTD_c_compressionLevel]: level };
   return (bytes) => {
     let sizeBytes = 0;
     for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
       const piece = bytes.subarray(at, at + PIECE_BYTES);
       // zstd chooses smaller tables for a size that it knows, and compresses a little better, as zstd(1) does.
       const options = { params, pledgedSrcSize: piece.length };
-      sizeBytes += zstdCompressSync(piece, options).length;
+      sizeBytes += zlib.zstdCompressSync(piece, options).length;
     }
     return sizeBytes;
   };
