@@ -72,15 +72,7 @@ export function formatSize(sizeBytes: number): string {
 }
 
 /** A size as it is typed, exact: `128K`, `4M`, `131073`. */
-export function sizeOption(sizeBytes: number): string {
-  let value = sizeBytes;
-  let unit = 0;
-  while (value > 0 && value % 1024 === 0 && unit < UNITS.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  return `${value}${UNITS[unit]}`;
-}
+export { shortSize as sizeOption } from "../probe/labels.ts";
 
 /** A time for people: `0.42 s`, `12.3 s`, `1:23`, `1:02:03`. */
 export function formatDuration(milliseconds: number): string {

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
 import { resolveSettings } from "../ext4/plan/settings.ts";
 import { writeImage } from "../ext4/write/write_image.ts";
 import { throwIfAborted } from "../errors.ts";
@@ -12,6 +11,7 @@ import type { LoadedLayer, OpenedImage, SourceOptions } from "../source/source.t
 import { closeLayers, loadLayers, openImage } from "../source/source.ts";
 import { formatPlatform } from "../source/platform.ts";
 import { buildTree } from "../tree/build.ts";
+import { contentDigestOf } from "./layered_chain.ts";
 import type { LayoutOptions } from "./options.ts";
 import { planImage } from "./plan_image.ts";
 import type { BlessReport } from "./report.ts";
@@ -83,8 +83,5 @@ async function bless(options: BlessMergedOptions): Promise<BlessReport> {
 
 /** The digest that names a source: its manifest's, or what its layers hold where there is none. */
 export function contentDigest(image: OpenedImage, layers: readonly LoadedLayer[]): string {
-  if (image.manifestDigest !== undefined) return image.manifestDigest;
-  const hash = createHash("sha256");
-  for (const { diffId } of layers) hash.update(`${diffId}\n`);
-  return `sha256:${hash.digest("hex")}`;
+  return image.manifestDigest ?? contentDigestOf(layers.map(({ diffId }) => diffId));
 }
