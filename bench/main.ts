@@ -1,116 +1,89 @@
 // deno-lint-ignore-file no-console -- what it prints is what it is for
 /**
- * Times `blessfs bless merged` against inflating the same layers with gzip, in turn, in the same run:
+ * Times blessfs beside other programs that do comparable work, in pairs, in the same run:
  *
- *     deno task bench                     a generated image
- *     deno task bench oci:DIR:REF ...     real ones
+ *     deno task bench                                all rows, on a generated image
+ *     deno task bench --source oci:DIR[:REF]         on a real one
+ *     deno task bench igzip zstd                     some rows
+ *     deno task bench --write                        keep the table in bench/results
+ *     BLESSFS_BINARY=dist/blessfs deno task bench    the built program
  *
- * Prints medians and their ratio. Absolute times are the machine's; ratios can be compared.
+ * Absolute times are the machine's; ratios can be compared.
  *
  * @module
  */
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, openSync, rmSync, statSync } from "node:fs";
-import { availableParallelism, tmpdir } from "node:os";
-import { NO_PROGRESS } from "../lib/progress.ts";
-import { openImage } from "../lib/source/source.ts";
-import { Warnings } from "../lib/warnings.ts";
+import { parseArgs } from "@std/cli/parse-args";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, cpus, release, tmpdir, totalmem } from "node:os";
+import { measureRow, type Row, type RowOutcome, ROWS } from "./rows.ts";
 import { writeSampleImage } from "./sample_image.ts";
 
-const RUN_COUNT = 5;
-const MAIN = new URL("../cli/main.ts", import.meta.url).pathname;
+const DEFAULT_RUN_COUNT = 5;
 
-interface Row {
-  readonly source: string;
-  readonly blessMs: number;
-  readonly gzipMs: number;
-  readonly storedBytes: number;
+function machine(): string {
+  const memoryGib = (totalmem() / 2 ** 30).toFixed(0);
+  const program = Deno.env.has("BLESSFS_BINARY")
+    ? "the built program"
+    : `Deno ${Deno.version.deno}`;
+  const model = cpus()[0]?.model.trim() ?? "processor";
+  return `${availableParallelism()} x ${model}, ${memoryGib} GiB, Linux ${release()}, ${program}`;
 }
 
-async function main(sources: readonly string[]): Promise<void> {
+function line(row: Row, outcome: RowOutcome): string {
+  const cells = [row.work, row.peer];
+  if (outcome.kind === "pair") {
+    const { oursMs, peerMs, ratio, peakBytes } = outcome.result;
+    const seconds = (milliseconds: number) => (milliseconds / 1000).toFixed(2);
+    const peak = peakBytes === undefined ? "" : (peakBytes / 2 ** 20).toFixed(0);
+    cells.push(seconds(oursMs), seconds(peerMs), ratio.toFixed(2), peak);
+  } else {
+    cells.push(outcome.kind === "figure" ? outcome.text : `not run: ${outcome.why}`, "", "", "");
+  }
+  return `| ${[...cells, row.goal].join(" | ")} |`;
+}
+
+async function main(): Promise<void> {
+  const options = parseArgs(Deno.args, { string: ["source", "runs", "_"], boolean: ["write"] });
+  const names = options._.map(String);
+  const unknown = names.find((name) => !ROWS.some((row) => row.name === name));
+  if (unknown !== undefined) {
+    throw new TypeError(`no row ${unknown}: there are ${ROWS.map(({ name }) => name).join(", ")}`);
+  }
   const scratch = mkdtempSync(`${tmpdir()}/blessfs-bench-`);
   try {
-    if (sources.length === 0) {
-      writeSampleImage(`${scratch}/sample`);
-      sources = [`oci:${scratch}/sample`];
+    const given = options.source as string | undefined;
+    if (given === undefined) writeSampleImage(`${scratch}/sample`);
+    const source = given ?? `oci:${scratch}/sample`;
+    const runCount = Number(options.runs ?? DEFAULT_RUN_COUNT);
+    const table = [
+      machine(),
+      "",
+      `Medians of ${runCount} pairs, after one that is not counted.`,
+      "",
+      "| work | beside | s | its s | ratio | peak MiB | goal |",
+      "| ---- | ------ | -: | ---: | ----: | -------: | ---- |",
+    ];
+    console.log(table.join("\n"));
+    for (const row of ROWS) {
+      if (names.length > 0 && !names.includes(row.name)) continue;
+      const outcome = await measureRow(row, { source, scratch, runCount });
+      table.push(line(row, outcome));
+      console.log(table.at(-1));
     }
-    console.log(`${availableParallelism()} processors, Deno ${Deno.version.deno}`);
-    console.log(`median of ${RUN_COUNT} runs each, in turn, after one that is not counted\n`);
-    console.log("source                          layers MiB   bless s   gzip -dc s   ratio");
-    for (const source of sources) printRow(await measure(source, scratch));
+    if (options.write) keep(table);
   } finally {
     rmSync(scratch, { recursive: true });
   }
 }
 
-async function measure(source: string, scratch: string): Promise<Row> {
-  const layers = await gzipLayers(source);
-  const bless: number[] = [];
-  const gzip: number[] = [];
-  for (let run = 0; run <= RUN_COUNT; run++) {
-    const blessMs = timed(() => {
-      const output = `${scratch}/image.ext4`;
-      runProgram(Deno.execPath(), [
-        "run",
-        "-A",
-        MAIN,
-        "bless",
-        source,
-        "-o",
-        output,
-        "--force",
-        "-q",
-      ]);
-    });
-    const gzipMs = timed(() => layers.forEach((path) => inflate(path, `${scratch}/layer.tar`)));
-    if (run === 0) continue;
-    bless.push(blessMs);
-    gzip.push(gzipMs);
-  }
-  const storedBytes = layers.reduce((sum, path) => sum + statSync(path).size, 0);
-  return { source, blessMs: median(bless), gzipMs: median(gzip), storedBytes };
+/** Writes bench/results/DATE.md. */
+function keep(table: readonly string[]): void {
+  const date = new Date().toISOString().slice(0, 10);
+  const path = new URL(`./results/${date}.md`, import.meta.url).pathname;
+  const revision = readFileSync(new URL("../deno.json", import.meta.url), "utf8");
+  const { version } = JSON.parse(revision) as { version: string };
+  writeFileSync(path, [`# ${date}, blessfs ${version}`, "", ...table, ""].join("\n"));
+  console.log(`\nwritten to ${path}`);
 }
 
-/** The files of a layout's layers. */
-async function gzipLayers(source: string): Promise<string[]> {
-  const directory = /^oci:([^:]+)/.exec(source)?.[1];
-  if (directory === undefined) throw new TypeError(`wanted oci:DIR[:REF], found ${source}`);
-  const image = await openImage(source, { progress: NO_PROGRESS, warnings: new Warnings() });
-  const paths = image.layers.map(({ digest }) => `${directory}/blobs/${digest!.replace(":", "/")}`);
-  image.close();
-  return paths;
-}
-
-function inflate(path: string, target: string): void {
-  const stdout = openSync(target, "w");
-  const { status } = spawnSync("gzip", ["-dc", path], { stdio: ["ignore", stdout, "inherit"] });
-  if (status !== 0) throw new Error(`gzip -dc ${path} ended with ${status}`);
-}
-
-function runProgram(program: string, args: readonly string[]): void {
-  const { status } = spawnSync(program, args, { stdio: ["ignore", "ignore", "inherit"] });
-  if (status !== 0) throw new Error(`${program} ${args.join(" ")} ended with ${status}`);
-}
-
-function timed(work: () => void): number {
-  const start = performance.now();
-  work();
-  return performance.now() - start;
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
-}
-
-function printRow({ source, blessMs, gzipMs, storedBytes }: Row): void {
-  const name = source.length > 31 ? `…${source.slice(-30)}` : source;
-  console.log([
-    name.padEnd(31),
-    (storedBytes / 2 ** 20).toFixed(1).padStart(10),
-    (blessMs / 1000).toFixed(2).padStart(9),
-    (gzipMs / 1000).toFixed(2).padStart(12),
-    (blessMs / gzipMs).toFixed(2).padStart(7),
-  ].join(" "));
-}
-
-await main(Deno.args);
+await main();
