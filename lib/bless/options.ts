@@ -10,8 +10,7 @@ export type { ImageSize, LayoutOptions, Packing, ReservedBlocks } from "../ext4/
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-/** A writable VM base: a journal, and backups so that it can be grown. */
-export const MERGED_DEFAULTS: LayoutOptions = {
+const SHARED_DEFAULTS: LayoutOptions = {
   gridBytes: 128 * KIB,
   alignThresholdBytes: 64 * KIB,
   packing: { kind: "resync", meanBytes: 256 * KIB, lowBytes: 64 * KIB },
@@ -27,9 +26,14 @@ export const MERGED_DEFAULTS: LayoutOptions = {
   reservedBlocks: { kind: "percent", percent: 0 },
 };
 
+/**
+ * A writable VM base: a journal, and backups so that it can be grown. Images on one base begin with the base's files.
+ */
+export const MERGED_DEFAULTS: LayoutOptions = { ...SHARED_DEFAULTS, payloadOrder: "first-layer" };
+
 /** A layer for overlayfs: never written, so neither journal nor backups. */
 export const LAYERED_DEFAULTS: LayoutOptions = {
-  ...MERGED_DEFAULTS,
+  ...SHARED_DEFAULTS,
   journalBytes: 0,
   backups: "none",
 };

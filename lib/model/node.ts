@@ -35,6 +35,11 @@ export interface NodeOrigin {
 interface NodeBase {
   attributes: NodeAttributes;
   origin: NodeOrigin;
+  /**
+   * Number of the lowest layer that had anything at its path, though another node; 0 when not set. It decides about
+   * the order of payload and about nothing else.
+   */
+  firstLayer?: number;
 }
 
 /** A directory and its children by name. */

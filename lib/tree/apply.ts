@@ -152,6 +152,7 @@ class LayerApplier {
     if (target?.node) return this.#placeLink(place, target, target.node);
     // The name is taken from now on, so what had it goes now: no path or link may lead to it any more.
     this.#noteReplacement(place, place.directory.children.get(place.name));
+    this.#context.firstLayers?.noteRemoval(place);
     this.#context.changes?.noteName(place.directory, place.name);
     place.directory.children.delete(place.name);
     this.#deferred.add({ ...place, target: names, what: this.#what });
@@ -210,6 +211,7 @@ class LayerApplier {
       throw new InputError(this.#what(), `its directory has more than ${maxChildCount} names`);
     }
     this.#deferred.cancel(place);
+    this.#context.firstLayers?.notePlacement(place, node, this.#context.layerIndex);
     this.#context.changes?.noteName(directory, name);
     directory.children.set(name, node);
   }

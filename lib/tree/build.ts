@@ -6,6 +6,7 @@
 import type { FileTree } from "../model/node.ts";
 import type { Warnings } from "../warnings.ts";
 import { applyLayer } from "./apply.ts";
+import { FirstLayers } from "./first_layers.ts";
 import type { TreeLayer } from "./layer.ts";
 import { TreeBudget, type TreeLimits } from "./limits.ts";
 import { emptyDirectory, impliedDirectoryAttributes, type NodeTime } from "./nodes.ts";
@@ -59,8 +60,9 @@ export function buildTree(layers: readonly TreeLayer[], options: BuildTreeOption
   const impliedAttributes = impliedDirectoryAttributes(defaultTime);
   const budget = new TreeBudget(limits);
   const tree = emptyTree(defaultTime);
+  const firstLayers = new FirstLayers();
   layers.forEach((layer, layerIndex) =>
-    applyLayer(layer, { tree, layerIndex, budget, warnings, impliedAttributes })
+    applyLayer(layer, { tree, layerIndex, budget, warnings, impliedAttributes, firstLayers })
   );
   return tree;
 }

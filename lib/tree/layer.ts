@@ -9,6 +9,7 @@ import type { FileTree, NodeAttributes } from "../model/node.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import type { Warnings } from "../warnings.ts";
 import type { LayerChanges } from "./changes.ts";
+import type { FirstLayers } from "./first_layers.ts";
 import type { TreeBudget } from "./limits.ts";
 
 /** One layer, decoded. */
@@ -30,6 +31,8 @@ export interface ApplyContext {
   readonly warnings: Warnings;
   /** For directories that entries need and no entry describes. */
   readonly impliedAttributes: NodeAttributes;
+  /** Where nodes get their first layer from; not needed for images of single layers. */
+  readonly firstLayers?: FirstLayers | undefined;
   /** Set in layered mode: where to write down what the layer did. */
   readonly changes?: LayerChanges | undefined;
 }

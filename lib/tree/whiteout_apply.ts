@@ -49,18 +49,22 @@ function hide(
   directory: DirectoryNode,
   { name }: Marker,
   root: DirectoryNode,
-  { changes }: ApplyContext,
+  { changes, firstLayers }: ApplyContext,
 ): boolean {
   if (name !== undefined) {
     const hidden = directory.children.get(name);
     if (!hidden) return false;
     const isVisible = !isWhiteoutDevice(hidden);
+    firstLayers?.noteRemoval({ directory, name });
     if (isVisible) changes?.noteName(directory, name);
     directory.children.delete(name);
     return isVisible;
   }
   if (changes && directory === root) {
     for (const child of directory.children.keys()) changes.noteName(directory, child);
+  }
+  for (const child of directory.children.keys()) {
+    firstLayers?.noteRemoval({ directory, name: child });
   }
   directory.children.clear();
   changes?.opaqueDirectories.add(directory);

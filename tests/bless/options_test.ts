@@ -11,8 +11,10 @@ Deno.test("the defaults are options that every check accepts", () => {
   assertEquals([layered.gridBlocks, layered.journalBlocks, layered.backups], [32, 0, "none"]);
 });
 
-Deno.test("a layer differs from a merged image in its journal and its backups alone", () => {
+Deno.test("a layer differs from a merged image in journal, backups and order of payload alone", () => {
   const { journalBytes, backups, ...layered } = LAYERED_DEFAULTS;
   assertEquals([journalBytes, backups], [0, "none"]);
-  assertEquals({ ...layered, journalBytes: 4 * 2 ** 20, backups: "sparse" }, MERGED_DEFAULTS);
+  const { payloadOrder, ...merged } = MERGED_DEFAULTS;
+  assertEquals(payloadOrder, "first-layer");
+  assertEquals({ ...layered, journalBytes: 4 * 2 ** 20, backups: "sparse" }, merged);
 });

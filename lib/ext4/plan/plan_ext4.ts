@@ -51,6 +51,7 @@ export function planExt4(tree: FileTree, settings: Settings, warnings: Warnings)
     files.push({ draft, payload: draft.node.payload });
   }
   if (settings.payloadOrder === "layer") files.sort(byOrigin);
+  if (settings.payloadOrder === "first-layer") files.sort(byFirstLayer);
   const layout = layOut({ inodes, files }, settings);
   const builder = new PlanBuilder(
     layout,
@@ -65,6 +66,11 @@ export function planExt4(tree: FileTree, settings: Settings, warnings: Warnings)
     extents: layout.placement.extents[i]!,
   }));
   return builder.build(layouts);
+}
+
+/** By first layer; those of one layer stay in path order. */
+function byFirstLayer(a: { readonly draft: NodeDraft }, b: { readonly draft: NodeDraft }): number {
+  return (a.draft.node.firstLayer ?? 0) - (b.draft.node.firstLayer ?? 0);
 }
 
 /** By layer, then by place in the layer. */

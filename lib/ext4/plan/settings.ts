@@ -24,6 +24,12 @@ export type ReservedBlocks =
   | { readonly kind: "bytes"; readonly bytes: number }
   | { readonly kind: "percent"; readonly percent: number };
 
+/**
+ * Which payload comes first: by path (the default); by the lowest layer that has anything at the path, then by path;
+ * or by layer and by place in it, as a writer without a plan has it.
+ */
+export type PayloadOrder = "path" | "first-layer" | "layer";
+
 /** Every choice that changes the bytes of an image, beside its tree. */
 export interface LayoutOptions {
   /** The fixed block size of the store that the image is laid out for: a power of two, 4 KiB to 1 MiB. */
@@ -31,8 +37,7 @@ export interface LayoutOptions {
   /** Files of at least this size start on the grid; `Infinity` turns alignment off. */
   readonly alignThresholdBytes: number;
   readonly packing: Packing;
-  /** Which payload comes first: by path (the default), or by layer and by place in it, as a writer without a plan has it. */
-  readonly payloadOrder?: "path" | "layer";
+  readonly payloadOrder?: PayloadOrder;
   readonly size: ImageSize;
   /** Size of the internal journal, rounded up to whole blocks of 4 KiB; 0 for none. */
   readonly journalBytes: number;
@@ -57,7 +62,7 @@ export interface Settings {
   readonly gridBlocks: number;
   readonly alignThresholdBytes: number;
   readonly packing: Packing;
-  readonly payloadOrder: "path" | "layer";
+  readonly payloadOrder: PayloadOrder;
   readonly size: ImageSize;
   readonly journalBlocks: number;
   readonly uuid: Uint8Array;

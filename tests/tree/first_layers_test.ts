@@ -1,0 +1,77 @@
+import { assertEquals } from "@std/assert";
+import { displayName } from "../../lib/bytes/byte_string.ts";
+import type { FileTree } from "../../lib/model/node.ts";
+import { walkTree } from "../../lib/model/node.ts";
+import { buildTree } from "../../lib/tree/build.ts";
+import type { SimpleEntry } from "../tar/build.ts";
+import { layersOf, treeOptions } from "./layers.ts";
+
+function firstLayers(...layers: (readonly SimpleEntry[])[]): Record<string, number | undefined> {
+  const tree: FileTree = buildTree(layersOf(layers), treeOptions());
+  return Object.fromEntries(
+    [...walkTree(tree)].slice(1).map(({ path, node }) => [displayName(path), node.firstLayer]),
+  );
+}
+
+Deno.test("FirstLayers tells the layer that a path came with, though another replaced its file", () => {
+  assertEquals(
+    firstLayers(
+      [{ path: "a" }, { path: "b" }],
+      [{ path: "b" }, { path: "c" }],
+      [{ path: "c" }, { path: "b" }, { path: "d" }],
+    ),
+    { "/a": 0, "/b": 0, "/c": 1, "/d": 2 },
+  );
+});
+
+Deno.test("FirstLayers remembers names that whiteouts took away, through layers without them", () => {
+  assertEquals(
+    firstLayers(
+      [{ path: "a" }, { path: "d/x" }, { path: "d/e/y" }, { path: "o/z" }],
+      [{ path: ".wh.a" }, { path: ".wh.d" }, { path: "o/.wh..wh..opq" }, { path: "o/new" }],
+      [{ path: "b" }],
+      [{ path: "a" }, { path: "d/x" }, { path: "d/e/y" }, { path: "d/new" }, { path: "o/z" }],
+    ),
+    {
+      "/a": 0,
+      "/b": 2,
+      "/d": 0,
+      "/d/e": 0,
+      "/d/e/y": 0,
+      "/d/new": 3,
+      "/d/x": 0,
+      "/o": 0,
+      "/o/new": 1,
+      "/o/z": 0,
+    },
+  );
+});
+
+Deno.test("FirstLayers remembers names of a directory that was taken away twice", () => {
+  const away = [{ path: ".wh.d" }];
+  assertEquals(
+    firstLayers([{ path: "d/x" }], away, [{ path: "d/y" }], away, [
+      { path: "d/x" },
+      { path: "d/y" },
+      { path: "d/z" },
+    ]),
+    { "/d": 0, "/d/x": 0, "/d/y": 2, "/d/z": 4 },
+  );
+});
+
+Deno.test("FirstLayers takes the lowest layer of all names of a node, whatever had the name", () => {
+  assertEquals(
+    firstLayers(
+      [{ path: "was-link", kind: "symlink", link: "x" }, { path: "was-directory/x" }],
+      [
+        { path: "f" },
+        { path: "was-link", kind: "hardlink", link: "f" },
+        { path: "was-directory" },
+        { path: "late", kind: "hardlink", link: "later" },
+        { path: "later" },
+      ],
+      [{ path: "late2", kind: "hardlink", link: "later" }],
+    ),
+    { "/f": 0, "/was-link": 0, "/was-directory": 0, "/late": 1, "/later": 1, "/late2": 1 },
+  );
+});
