@@ -148,7 +148,11 @@ function layOutOnce(
   }
   const xattrBlocks = metadata.takeBlocks(demand.inodes.planner.blocks.length);
   const treeBlocks = blockNumbers(metadata.peek(assumed.payloadTreeBlocks));
-  const placement = placePayloads(demand.files.map(({ payload }) => payload), settings, {
+  const files = demand.files.map(({ draft, payload }) => ({
+    payload,
+    directory: draft.path.slice(0, draft.path.lastIndexOf("/")),
+  }));
+  const placement = placePayloads(files, settings, {
     fromBlock: metadata.cursor,
     reserved: geometry.reserved,
   });

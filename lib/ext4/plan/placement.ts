@@ -4,12 +4,13 @@
  * A file of at least the threshold is grid-congruent: every extent of it has physical block = logical block modulo the
  * grid. Reserved ranges start on group boundaries, which are on every grid, so it is enough that payload resumes on the
  * grid behind each of them. Smaller files are packed; `resync` starts a run on the grid again behind every aligned
- * file, and where the content of the small file just placed says so. That choice looks at nothing that came before
- * the run, so images with partly different files fall into step again.
+ * file, where the content of the small file just placed says so, and where another directory begins. That choice looks
+ * at nothing that came before the run, so images with partly different files fall into step again.
  *
  * @module
  */
 import { alignUp } from "../../bytes/arithmetic.ts";
+import type { ByteString } from "../../bytes/byte_string.ts";
 import type { PayloadIndex } from "../../model/payload.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import type { ExtentLeaf } from "../format/extent.ts";
@@ -23,6 +24,13 @@ export interface PlacementRules {
   readonly gridBlocks: number;
   readonly alignThresholdBytes: number;
   readonly packing: Packing;
+}
+
+/** A file that asks for blocks. */
+export interface FileToPlace {
+  readonly payload: PayloadIndex;
+  /** Its directory's path; only whether two are equal counts. */
+  readonly directory: ByteString;
 }
 
 /** What placement made of the payloads. */
@@ -42,9 +50,9 @@ export function isAligned(payload: PayloadIndex, rules: PlacementRules): boolean
   return payload.sizeBytes >= rules.alignThresholdBytes;
 }
 
-/** Places payloads in the order given, from the first grid cell at or after `fromBlock`. */
+/** Places files in the order given, from the first grid cell at or after `fromBlock`. */
 export function placePayloads(
-  payloads: readonly PayloadIndex[],
+  files: readonly FileToPlace[],
   rules: PlacementRules,
   area: { readonly fromBlock: number; readonly reserved: readonly BlockRange[] },
 ): Placement {
@@ -57,12 +65,12 @@ export function placePayloads(
   const boundaries = new ResyncBoundaries(alignsAtAll ? rules.packing : { kind: "tight" });
   let endBlock = startBlock;
   let alignedCount = 0;
-  const extents = payloads.map((payload) => {
+  const extents = files.map(({ payload, directory }) => {
     const leaves: ExtentLeaf[] = [];
     const aligned = isAligned(payload, rules);
     if (aligned) alignedCount++;
     if (payload.dataRuns.length === 0) return leaves;
-    if (aligned || boundaries.takesBoundary()) allocator.alignTo(grid);
+    if (boundaries.takesBoundary(directory) || aligned) allocator.alignTo(grid);
     for (const run of payload.dataRuns) {
       if (aligned) allocator.advanceToCongruent(run.startBlock % grid, grid);
       appendExtents(leaves, run.startBlock, allocator.take(run.blockCount));
@@ -81,14 +89,16 @@ class ResyncBoundaries {
   readonly #packing: Packing;
   #runBlocks = 0;
   #atBoundary = false;
+  #directory: ByteString = "";
 
   constructor(packing: Packing) {
     this.#packing = packing;
   }
 
-  /** Whether the next small file starts on the grid; asking begins the run. */
-  takesBoundary(): boolean {
-    const atBoundary = this.#atBoundary;
+  /** Whether the next file starts on the grid if it is small; asking begins the run. */
+  takesBoundary(directory: ByteString): boolean {
+    const atBoundary = this.#atBoundary || this.#mayEnd() && directory !== this.#directory;
+    this.#directory = directory;
     if (atBoundary) this.#runBlocks = 0;
     this.#atBoundary = false;
     return atBoundary;
@@ -104,10 +114,15 @@ class ResyncBoundaries {
     if (packing.kind === "tight") return;
     const blocks = payload.dataRuns.reduce((sum, run) => sum + run.blockCount, 0);
     this.#runBlocks += blocks;
-    if (this.#runBlocks * BLOCK_SIZE_BYTES < packing.lowBytes) return;
+    if (!this.#mayEnd()) return;
     const perBlock = BLOCK_SIZE_BYTES / (packing.meanBytes - packing.lowBytes);
     const fraction = payload.contentHash / 2 ** 32;
     this.#atBoundary = fraction < 1 - (1 - perBlock) ** blocks;
+  }
+
+  #mayEnd(): boolean {
+    const packing = this.#packing;
+    return packing.kind === "resync" && this.#runBlocks * BLOCK_SIZE_BYTES >= packing.lowBytes;
   }
 }
 

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import type { BlockRange } from "../../../lib/ext4/plan/geometry.ts";
-import type { PlacementRules } from "../../../lib/ext4/plan/placement.ts";
+import type { FileToPlace, PlacementRules } from "../../../lib/ext4/plan/placement.ts";
 import { isAligned, placePayloads } from "../../../lib/ext4/plan/placement.ts";
 import type { PayloadIndex } from "../../../lib/model/payload.ts";
 
@@ -25,12 +25,16 @@ function payload(blockCount: number, contentHash = 0xffffffff): PayloadIndex {
   };
 }
 
+function inOneDirectory(payloads: readonly PayloadIndex[]): FileToPlace[] {
+  return payloads.map((payload) => ({ payload, directory: "/d" }));
+}
+
 function starts(
   payloads: readonly PayloadIndex[],
   rules: PlacementRules,
   reserved: readonly BlockRange[] = [],
 ): number[] {
-  const { extents } = placePayloads(payloads, rules, { fromBlock: 1, reserved });
+  const { extents } = placePayloads(inOneDirectory(payloads), rules, { fromBlock: 1, reserved });
   return extents.map((leaves) => leaves[0]?.startBlock ?? -1);
 }
 
@@ -63,6 +67,24 @@ Deno.test("resync packing ends a run only past the low mark, where content says 
   assertEquals(starts(never, RESYNC), [32, 37, 42, 47, 52, 57, 62, 67, 72, 77]);
 });
 
+Deno.test("resync packing ends a run where the directory changes, but only past the low mark", () => {
+  const files = (...places: string[]) =>
+    places.map((directory) => ({ payload: payload(8), directory }));
+  const startsOf = (list: readonly FileToPlace[], rules = RESYNC) =>
+    placePayloads(list, rules, { fromBlock: 1, reserved: [] }).extents.map(([leaf]) =>
+      leaf!.startBlock
+    );
+  assertEquals(startsOf(files("/a", "/b", "/b", "/c")), [32, 40, 48, 64]);
+  assertEquals(startsOf(files("/a", "/a", "/b", "/a", "/a", "/c")), [32, 40, 64, 72, 80, 96]);
+  assertEquals(startsOf(files("/a", "/a", "/b"), TIGHT), [32, 40, 48]);
+  const unaligned = { ...RESYNC, alignThresholdBytes: Infinity };
+  assertEquals(startsOf(files("/a", "/a", "/b"), unaligned), [32, 40, 48]);
+  // What lies behind an aligned file is a new run, whatever its directory.
+  const aligned = { payload: payload(16), directory: "/x" };
+  const [a, b] = files("/a", "/b");
+  assertEquals(startsOf([a!, a!, aligned, a!, b!]), [32, 40, 64, 96, 104]);
+});
+
 Deno.test("no alignment packs everything", () => {
   const rules = { ...RESYNC, alignThresholdBytes: Infinity };
   assertEquals(starts([payload(3, 0), payload(100, 0), payload(2, 0)], rules), [32, 35, 135]);
@@ -70,7 +92,10 @@ Deno.test("no alignment packs everything", () => {
 
 Deno.test("a large file resumes congruent behind a reserved range", () => {
   const reserved = [{ startBlock: 96, blockCount: 3 }];
-  const { extents } = placePayloads([payload(80)], TIGHT, { fromBlock: 1, reserved });
+  const { extents } = placePayloads(inOneDirectory([payload(80)]), TIGHT, {
+    fromBlock: 1,
+    reserved,
+  });
   assertEquals(extents[0], [
     { logicalBlock: 0, blockCount: 64, startBlock: 32 },
     { logicalBlock: 64, blockCount: 16, startBlock: 128 },
@@ -96,7 +121,7 @@ Deno.test("files stay in order and apart, aligned ones congruent and alone, unde
       fc.array(index, { maxLength: 12 }),
       fc.constantFrom(TIGHT, RESYNC, { ...RESYNC, alignThresholdBytes: Infinity }),
       (payloads, rules) => {
-        const placed = placePayloads(payloads, rules, { fromBlock: 3, reserved });
+        const placed = placePayloads(inOneDirectory(payloads), rules, { fromBlock: 3, reserved });
         let next = placed.startBlock;
         const owners = new Map<number, number>();
         placed.extents.forEach((leaves, i) => {
