@@ -145,6 +145,7 @@ export function parseLayout(args: ParsedArguments, defaults: LayoutOptions): Lay
     return text === undefined ? fallback : parse(text, `--${name}`);
   };
   return {
+    ...defaults,
     gridBytes: read("grid", parseSize, defaults.gridBytes),
     alignThresholdBytes: read("align-threshold", parseThreshold, defaults.alignThresholdBytes),
     packing: read("packing", parsePacking, defaults.packing),

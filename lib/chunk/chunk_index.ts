@@ -1,0 +1,202 @@
+/**
+ * Chunk indexes, `FILE.caibx`: which chunks a file is made of, in order. The format of casync, here with chunks of one
+ * size. All numbers are 64 bits, little-endian (casync, src/caformat.h):
+ *
+ * | offset    | bytes | is                                                             |
+ * | --------- | ----- | -------------------------------------------------------------- |
+ * | 0         | 8     | 48, the size of the header                                     |
+ * | 8         | 8     | CA_FORMAT_INDEX                                                |
+ * | 16        | 8     | feature flags                                                  |
+ * | 24        | 8     | the least size of a chunk                                      |
+ * | 32        | 8     | the average                                                    |
+ * | 40        | 8     | the largest                                                    |
+ * | 48        | 8     | 2^64 - 1: the table has no size of its own                     |
+ * | 56        | 8     | CA_FORMAT_TABLE                                                |
+ * | 64        | 40 n  | each chunk: where it ends in the file, and its id of 32 bytes  |
+ * | 64 + 40 n | 16    | zeros                                                          |
+ * | + 16      | 8     | 48, the size of the header again                               |
+ * | + 24      | 8     | the size of the table: 16 + 40 n + 40                          |
+ * | + 32      | 8     | CA_FORMAT_TABLE_TAIL_MARKER                                    |
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { InputError, invariant } from "../errors.ts";
+import { CHUNK_BYTES_MAX, CHUNK_ID_BYTES, type ChunkDigest } from "./chunk_id.ts";
+
+const INDEX_MAGIC = 0x96824d9c7b129ff9n;
+const TABLE_MAGIC = 0xe75b9e112f17417dn;
+const TAIL_MAGIC = 0x4b4f050e5549ecd1n;
+const UNKNOWN_SIZE = 0xffffffffffffffffn;
+
+/** Ids are SHA-512/256; without this bit they are SHA-256. */
+const FLAG_SHA512_256 = 0x2000000000000000n;
+/** EXCLUDE_FILE and EXCLUDE_NODUMP: what casync sets by itself for a blob. */
+const FLAGS_OF_CASYNC = 0x9000000000000000n;
+
+const HEADER_BYTES = 48;
+const TABLE_OFFSET = 64;
+const TABLE_HEADER_BYTES = 16;
+const ITEM_BYTES = 8 + CHUNK_ID_BYTES;
+const TAIL_BYTES = 40;
+
+/** What a file is made of. */
+export interface ChunkIndex {
+  readonly digest: ChunkDigest;
+  /** Of each chunk but the last, which may be shorter. */
+  readonly chunkBytes: number;
+  /** Of the file. */
+  readonly sizeBytes: number;
+  /** The ids one behind the other, 32 bytes each. */
+  readonly ids: Uint8Array;
+}
+
+/**
+ * The bytes of an index: the same that `casync make --chunk-size=N:N:N` writes for the file.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { decodeChunkIndex, encodeChunkIndex } from "./chunk_index.ts";
+ * const index = {
+ *   digest: "sha512-256" as const,
+ *   chunkBytes: 131072,
+ *   sizeBytes: 131073,
+ *   ids: new Uint8Array(64).fill(7),
+ * };
+ * const bytes = encodeChunkIndex(index);
+ * assertEquals(bytes.length, 64 + 2 * 40 + 40);
+ * assertEquals(decodeChunkIndex(bytes, "test").sizeBytes, 131073);
+ * ```
+ */
+export function encodeChunkIndex(index: ChunkIndex): Uint8Array {
+  const { chunkBytes, sizeBytes, ids } = index;
+  const count = chunkCount(index);
+  invariant(
+    ids.length === count * CHUNK_ID_BYTES,
+    `${ids.length} bytes of ids for ${count} chunks`,
+  );
+  const bytes = new Uint8Array(TABLE_OFFSET + count * ITEM_BYTES + TAIL_BYTES);
+  const view = new DataView(bytes.buffer);
+  const put = (offset: number, value: bigint) => view.setBigUint64(offset, value, true);
+  put(0, BigInt(HEADER_BYTES));
+  put(8, INDEX_MAGIC);
+  put(16, FLAGS_OF_CASYNC | (index.digest === "sha512-256" ? FLAG_SHA512_256 : 0n));
+  for (const offset of [24, 32, 40]) put(offset, BigInt(chunkBytes));
+  put(48, UNKNOWN_SIZE);
+  put(56, TABLE_MAGIC);
+  for (let i = 0; i < count; i++) {
+    const offset = TABLE_OFFSET + i * ITEM_BYTES;
+    put(offset, BigInt(Math.min((i + 1) * chunkBytes, sizeBytes)));
+    bytes.set(ids.subarray(i * CHUNK_ID_BYTES, (i + 1) * CHUNK_ID_BYTES), offset + 8);
+  }
+  const tail = TABLE_OFFSET + count * ITEM_BYTES;
+  put(tail + 16, BigInt(HEADER_BYTES));
+  put(tail + 24, BigInt(TABLE_HEADER_BYTES + count * ITEM_BYTES + TAIL_BYTES));
+  put(tail + 32, TAIL_MAGIC);
+  return bytes;
+}
+
+/**
+ * Reads an index whose chunks are all of one size.
+ *
+ * @param what the index, safe to print
+ * @throws {InputError} when it is damaged, or its chunks are of several sizes
+ */
+export function decodeChunkIndex(bytes: Uint8Array, what: string): ChunkIndex {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const itemBytes = bytes.length - TABLE_OFFSET - TAIL_BYTES;
+  if (itemBytes < 0 || itemBytes % ITEM_BYTES !== 0) {
+    const wanted = `${TABLE_OFFSET + TAIL_BYTES} and ${ITEM_BYTES} more for each chunk`;
+    throw new InputError(what, `has ${bytes.length} bytes: an index has ${wanted}`);
+  }
+  const count = itemBytes / ITEM_BYTES;
+  const tail = TABLE_OFFSET + itemBytes;
+  const wanted: [offset: number, value: bigint, field: string][] = [
+    [0, BigInt(HEADER_BYTES), "header size"],
+    [8, INDEX_MAGIC, "magic of an index"],
+    [48, UNKNOWN_SIZE, "table size"],
+    [56, TABLE_MAGIC, "magic of the table"],
+    [tail, 0n, "zeros"],
+    [tail + 8, 0n, "zeros"],
+    [tail + 16, BigInt(HEADER_BYTES), "header size"],
+    [tail + 24, BigInt(TABLE_HEADER_BYTES + itemBytes + TAIL_BYTES), "size of the table"],
+    [tail + 32, TAIL_MAGIC, "magic of the end"],
+  ];
+  for (const [offset, value, field] of wanted) {
+    const found = view.getBigUint64(offset, true);
+    if (found !== value) throw fieldFault(what, offset, field, found, value);
+  }
+  const chunkBytes = readChunkSize(view, what);
+  const index = {
+    digest: (view.getBigUint64(16, true) & FLAG_SHA512_256) === 0n
+      ? "sha256" as const
+      : "sha512-256" as const,
+    chunkBytes,
+    sizeBytes: readEnds(view, count, chunkBytes, what),
+    ids: new Uint8Array(count * CHUNK_ID_BYTES),
+  };
+  for (let i = 0; i < count; i++) {
+    const offset = TABLE_OFFSET + i * ITEM_BYTES + 8;
+    index.ids.set(bytes.subarray(offset, offset + CHUNK_ID_BYTES), i * CHUNK_ID_BYTES);
+  }
+  return index;
+}
+
+/** How many chunks a file has. */
+export function chunkCount({ chunkBytes, sizeBytes }: Omit<ChunkIndex, "ids">): number {
+  return Math.ceil(sizeBytes / chunkBytes);
+}
+
+/** The id of a chunk in hex. */
+export function idAt({ ids }: Pick<ChunkIndex, "ids">, i: number): string {
+  const id = ids.subarray(i * CHUNK_ID_BYTES, (i + 1) * CHUNK_ID_BYTES);
+  return Buffer.from(id.buffer, id.byteOffset, id.length).toString("hex");
+}
+
+function readChunkSize(view: DataView, what: string): number {
+  const [least, average, largest] = [24, 32, 40].map((offset) => view.getBigUint64(offset, true));
+  if (least !== largest || average !== largest) {
+    throw new InputError(
+      what,
+      `has chunks of ${least} to ${largest} bytes: wanted chunks of one size`,
+    );
+  }
+  if (largest === 0n || largest! > BigInt(CHUNK_BYTES_MAX)) {
+    throw new InputError(
+      what,
+      `has chunks of ${largest} bytes: wanted at most ${CHUNK_BYTES_MAX}`,
+    );
+  }
+  return Number(largest);
+}
+
+/** Checks where the chunks end; the size of the file. */
+function readEnds(view: DataView, count: number, chunkBytes: number, what: string): number {
+  let start = 0n;
+  for (let i = 0; i < count; i++) {
+    const offset = TABLE_OFFSET + i * ITEM_BYTES;
+    const end = view.getBigUint64(offset, true);
+    const whole = start + BigInt(chunkBytes);
+    const isRight = end === whole || i === count - 1 && end > start && end < whole;
+    if (!isRight) throw fieldFault(what, offset, `end of chunk ${i}`, end, whole);
+    start = end;
+  }
+  if (start > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw new InputError(what, `is of a file of ${start} bytes: wanted less than 2^53`);
+  }
+  return Number(start);
+}
+
+function fieldFault(
+  what: string,
+  offset: number,
+  field: string,
+  found: bigint,
+  wanted: bigint,
+): InputError {
+  return new InputError(
+    what,
+    `offset ${offset}: the ${field} is 0x${found.toString(16)}, wanted 0x${wanted.toString(16)}`,
+  );
+}

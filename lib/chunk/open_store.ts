@@ -1,0 +1,42 @@
+/**
+ * From what is written behind `--store` to a store.
+ *
+ * @module
+ */
+import { UsageError } from "../errors.ts";
+import { type Environment, readAwsSettings } from "./aws_settings.ts";
+import type { ChunkStore } from "./chunk_store.ts";
+import { DirectoryStore } from "./directory_store.ts";
+import { isS3Address } from "./s3_address.ts";
+import { S3Store } from "./s3_store.ts";
+
+/** What opening a store needs. */
+export interface OpenStoreOptions {
+  /** Where the keys for S3 are looked for first. */
+  readonly env: Environment;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Opens a directory or `s3+https://HOST/BUCKET/PREFIX`, and looks whether it can be used.
+ *
+ * @throws {UsageError} when it is written wrong, or there are no keys for it
+ * @throws {IoError} when it cannot be used
+ */
+export async function openChunkStore(
+  text: string,
+  { env, signal }: OpenStoreOptions,
+): Promise<ChunkStore> {
+  const store = newStore(text, env, signal);
+  await store.open();
+  return store;
+}
+
+function newStore(text: string, env: Environment, signal: AbortSignal | undefined): ChunkStore {
+  if (isS3Address(text)) return new S3Store(text, { settings: readAwsSettings(env), signal });
+  const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):\/\//.exec(text)?.[1];
+  if (scheme === undefined) return new DirectoryStore(text, { signal });
+  throw new UsageError("--store", `${scheme}:// is no store that can be written to`, {
+    hint: "name a directory, or s3+https://HOST/BUCKET/PREFIX",
+  });
+}

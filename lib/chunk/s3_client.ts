@@ -1,0 +1,170 @@
+/**
+ * Requests to S3: signed, tried again where that may help, and bounded in time and in what they read.
+ * Signature version 4 by aws4fetch; the rest follows the API reference of Amazon S3, "Error responses".
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { AwsV4Signer } from "aws4fetch";
+import { throwIfAborted } from "../errors.ts";
+import type { AwsSettings } from "./aws_settings.ts";
+import { objectPath, type S3Address } from "./s3_address.ts";
+import { isPassing, networkError, type S3Failure, s3Failure } from "./s3_errors.ts";
+import type { S3Answer, S3Request } from "./s3_request.ts";
+
+/** What a client needs beside the address. */
+export interface S3ClientOptions {
+  readonly settings: AwsSettings;
+  readonly signal?: AbortSignal | undefined;
+  /** Waits between tries; for tests. */
+  readonly pause?: (milliseconds: number, signal: AbortSignal | undefined) => Promise<void>;
+  readonly tries?: number;
+  /** For one try. */
+  readonly timeoutMs?: number;
+}
+
+const DEFAULT_TRIES = 8;
+const DEFAULT_TIMEOUT_MS = 60_000;
+const FIRST_PAUSE_MS = 200;
+const LONGEST_PAUSE_MS = 20_000;
+const ERROR_BYTES_MAX = 64 * 1024;
+/** 0: no answer at all. */
+const UNSURE_STATUSES: readonly number[] = [0, 408, 500, 502, 504];
+const EMPTY = new Uint8Array(0);
+
+/** Talks to one bucket. */
+export class S3Client {
+  readonly #address: S3Address;
+  readonly #options: S3ClientOptions;
+  /** Keys derived for the day, by aws4fetch. */
+  readonly #signingKeys = new Map<string, ArrayBuffer>();
+
+  constructor(address: S3Address, options: S3ClientOptions) {
+    this.#address = address;
+    this.#options = options;
+  }
+
+  /**
+   * Sends a request until it is answered with one of the statuses, or with a failure that will not pass.
+   *
+   * @throws {IoError} that failure, or the last one
+   */
+  async send(request: S3Request, statuses: readonly number[]): Promise<S3Answer> {
+    const { tries = DEFAULT_TRIES, settings } = this.#options;
+    let mayBeRepeated = false;
+    for (let n = 1;; n++) {
+      throwIfAborted(this.#options.signal);
+      let failure: S3Failure;
+      try {
+        const answer = await this.#try(request, statuses);
+        if (statuses.includes(answer.status)) return { ...answer, mayBeRepeated };
+        failure = s3Failure(answer, { request, address: this.#address, settings });
+        if (!isPassing(failure)) throw failure.error;
+      } catch (cause) {
+        throwIfAborted(this.#options.signal);
+        if (!isNetworkFault(cause)) throw cause;
+        failure = { error: networkError(this.#address, cause), status: 0, code: "", pauseMs: 0 };
+      }
+      // SlowDown means that nothing was done; where there was no answer, or one of a gateway, nobody knows.
+      if (UNSURE_STATUSES.includes(failure.status)) mayBeRepeated = true;
+      if (n >= tries) throw failure.error;
+      await this.#pause(n, failure.pauseMs, request.key ?? "");
+    }
+  }
+
+  async #try(
+    request: S3Request,
+    statuses: readonly number[],
+  ): Promise<Omit<S3Answer, "mayBeRepeated">> {
+    const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = this.#options;
+    const { method, body } = request;
+    const { url, headers } = await this.#sign(request);
+    const timeout = AbortSignal.timeout(timeoutMs);
+    const response = await fetch(url, {
+      method,
+      headers,
+      redirect: "manual",
+      signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]),
+      ...body === undefined ? {} : { body: body as Uint8Array<ArrayBuffer> },
+    });
+    const isAsked = statuses.includes(response.status);
+    const mostBytes = isAsked ? request.mostBytes ?? ERROR_BYTES_MAX : ERROR_BYTES_MAX;
+    const bytes = method === "HEAD" ? EMPTY : await readBounded(response, mostBytes, isAsked);
+    return { status: response.status, headers: response.headers, body: bytes };
+  }
+
+  async #sign({ method, key, query = {}, headers = {}, body }: S3Request) {
+    const { accessKeyId, secretAccessKey, sessionToken, region } = this.#options.settings;
+    const path = key === undefined ? `/${this.#address.bucket}` : objectPath(this.#address, key);
+    const url = new URL(this.#address.origin + path);
+    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
+    const signer = new AwsV4Signer({
+      method,
+      url: url.href,
+      headers: {
+        ...headers,
+        // The server compares it with what arrives, so an object is never stored other than it was meant.
+        "x-amz-content-sha256": createHash("sha256").update(body ?? EMPTY).digest("hex"),
+      },
+      accessKeyId,
+      secretAccessKey,
+      ...sessionToken === undefined ? {} : { sessionToken },
+      service: "s3",
+      region,
+      cache: this.#signingKeys,
+    });
+    return await signer.sign();
+  }
+
+  /** Twice as long each time. Requests that fail together come again apart: the key decides by how much. */
+  async #pause(n: number, leastMs: number, key: string): Promise<void> {
+    const longestMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (n - 1));
+    const share = createHash("sha256").update(`${n} ${key}`).digest()[0]! / 256;
+    const milliseconds = Math.max(leastMs, longestMs * (0.5 + share / 2));
+    const { pause = pauseFor, signal } = this.#options;
+    await pause(Math.min(milliseconds, LONGEST_PAUSE_MS), signal);
+  }
+}
+
+async function pauseFor(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+  try {
+    await sleep(milliseconds, undefined, signal === undefined ? {} : { signal });
+  } catch (error) {
+    throwIfAborted(signal);
+    throw error;
+  }
+}
+
+class TooLongError extends Error {}
+
+async function readBounded(
+  response: Response,
+  mostBytes: number,
+  isWhole: boolean,
+): Promise<Uint8Array> {
+  if (response.body === null) return EMPTY;
+  const pieces: Uint8Array[] = [];
+  let sizeBytes = 0;
+  for await (const piece of response.body as unknown as AsyncIterable<Uint8Array>) {
+    pieces.push(piece);
+    sizeBytes += piece.length;
+    if (sizeBytes <= mostBytes) continue;
+    if (isWhole) throw new TooLongError(`the answer has more than ${mostBytes} bytes`);
+    break;
+  }
+  const whole = new Uint8Array(sizeBytes);
+  let at = 0;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.length;
+  }
+  return whole;
+}
+
+/** What fetch throws when there is no answer, or half of one: a TypeError, or something of the runtime's own. */
+function isNetworkFault(error: unknown): boolean {
+  if (!(error instanceof Error) || error instanceof TooLongError) return false;
+  return error.name === "TypeError" || error.name === "TimeoutError" || error.name === "Error" ||
+    typeof (error as { code?: unknown }).code === "string";
+}
