@@ -46,9 +46,10 @@ export const blessLayeredCommand: Command = {
     },
   ],
   description: [
-    "Each layer becomes DIR/DIFFID.ext4, with a record DIR/DIFFID.json that proves it to be whole. Where a layer " +
-    "depends on those below it, and its name is taken by other bytes, its name goes on with a part of its chain id. An image " +
-    "that is there, whole and made with the same options is left alone; where that is so for all, no layer is read.",
+    "Each layer becomes DIR/DIFFID.ext4, with a record DIR/DIFFID.json that proves it to be whole. What a layer " +
+    "shows can depend on those below it; where its name has an image that shows something else, its name goes on with a part " +
+    "of its tree's digest. An image that is there, whole and made with the same options is left alone; where that is so " +
+    "for all, no layer is read.",
     "DIR/image.json holds the image's config, its layers from the bottom up and the options of the overlay mount. It is " +
     "always that of the last image; DIR/image-DIGEST.json is the same and stays.",
     "Mount each layer that has a mountPoint read-only at a directory of that name, make the directories listed under " +
@@ -76,7 +77,7 @@ export const blessLayeredCommand: Command = {
     {
       name: "uuid",
       value: "UUID",
-      defaultText: "from the layer's diff id",
+      defaultText: "from the layer and what it shows",
       summary: "UUID of the file system, for a source of one layer",
     },
     { name: "label", value: "TEXT", summary: "label of the file systems, at most 16 bytes" },

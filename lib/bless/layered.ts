@@ -87,8 +87,7 @@ export async function blessLayered(options: BlessLayeredOptions): Promise<Layere
         hint: "leave it out: each image gets a UUID of its own, derived from its layer",
       });
     }
-    if (isMissing) makeDirectory(outputDir);
-    isMade = isMissing;
+    isMade = isMissing && makeDirectory(outputDir);
     return await bless(image, options);
   } catch (error) {
     if (isMade) removeIfEmpty(outputDir);

@@ -43,12 +43,12 @@ export function layerFileName(diffId: string): string {
   return parseDigest(diffId, "diff id").hex;
 }
 
-const CHAIN_HEX_DIGITS = 16;
+const TREE_HEX_DIGITS = 16;
 
-/** The name for an image whose usual name is taken by the same layer on other layers, where it has other bytes. */
-export function chainFileName(diffId: string, chainKey: string): string {
-  const { hex } = parseDigest(chainKey, "chain id");
-  return `${layerFileName(diffId)}-${hex.slice(0, CHAIN_HEX_DIGITS)}`;
+/** The name for an image whose usual name is taken by an image of the same layer that shows another tree. */
+export function treeFileName(diffId: string, treeDigest: string): string {
+  const { hex } = parseDigest(treeDigest, "tree digest");
+  return `${layerFileName(diffId)}-${hex.slice(0, TREE_HEX_DIGITS)}`;
 }
 
 /** The digest that names a source which has no manifest: that of its diff ids, as for a merged image. */

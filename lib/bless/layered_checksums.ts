@@ -79,12 +79,6 @@ export class ChecksumSink implements ImageSink {
   }
 }
 
-/** Whether two files are the same by their checksums. */
-export function equalChecksums(a: FileChecksums, b: FileChecksums): boolean {
-  return a.sizeBytes === b.sizeBytes && a.crc32s.length === b.crc32s.length &&
-    a.crc32s.every((crc32, i) => crc32 === b.crc32s[i]);
-}
-
 /**
  * Reads a file and says how it differs from what it was when it was whole; undefined when it does not.
  *

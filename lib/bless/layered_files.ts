@@ -29,11 +29,20 @@ export function checkDirectory(path: string): boolean {
   });
 }
 
-/** @throws {IoError} when the directory cannot be made */
-export function makeDirectory(path: string): void {
+/**
+ * Makes a directory, unless another process has just done so.
+ *
+ * @returns whether it was made here
+ * @throws {IoError} when it cannot be made
+ */
+export function makeDirectory(path: string): boolean {
   try {
     mkdirSync(path);
+    return true;
   } catch (cause) {
+    if (systemErrorFacts(cause)?.code === "EEXIST" && statIfThere(path)?.isDirectory()) {
+      return false;
+    }
     throw ioErrorFrom(path, "cannot be created", cause);
   }
 }

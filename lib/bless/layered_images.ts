@@ -4,27 +4,29 @@
  * @module
  */
 import { IoError, throwIfAborted } from "../errors.ts";
-import { NO_PROGRESS } from "../progress.ts";
-import { writeImage, type WriteResult } from "../ext4/write/write_image.ts";
+import type { ImagePlan } from "../ext4/plan/image_plan.ts";
+import { writeImage } from "../ext4/write/write_image.ts";
 import type { FileTree } from "../model/node.ts";
+import { NO_PROGRESS } from "../progress.ts";
 import type { LayerSource, LoadedLayer, OpenedImage, SourceOptions } from "../source/source.ts";
 import { closeLayers, loadLayers } from "../source/source.ts";
 import { overlayTrees } from "../tree/overlay.ts";
 import { Warnings } from "../warnings.ts";
-import { chainFileName, chainKeys, layerFileName } from "./layered_chain.ts";
-import { ChecksumSink, equalChecksums } from "./layered_checksums.ts";
-import type { LayerFacts, LayerRecord } from "./layered_record.ts";
-import type { LayerStore } from "./layered_store.ts";
+import { chainKeys, layerFileName, treeFileName } from "./layered_chain.ts";
+import { ChecksumSink } from "./layered_checksums.ts";
+import { treeDigest } from "./layered_digest.ts";
 import {
-  addRecorded,
-  type NotedWarning,
-  notesAbout,
-  NotingWarnings,
-  recordedWarnings,
-} from "./layered_warnings.ts";
+  type LayerFacts,
+  type LayerPlace,
+  type LayerPlacement,
+  placeKey,
+} from "./layered_placement.ts";
+import type { LayerRecord } from "./layered_record.ts";
+import type { LayerStore, RecordBody } from "./layered_store.ts";
+import { addRecorded, notesAbout, NotingWarnings, recordedWarnings } from "./layered_warnings.ts";
 import type { LayoutOptions } from "./options.ts";
 import { planImage } from "./plan_image.ts";
-import { imageReport, type LayerReport, layerReport } from "./report.ts";
+import { type ImageReport, imageReport, type LayerReport, layerReport } from "./report.ts";
 
 /** What making images needs beside the store. */
 export interface LayerImagesOptions extends SourceOptions {
@@ -45,13 +47,17 @@ export interface UsedImage {
 /** An image in the store, and under which name. */
 type FoundImage = Pick<UsedImage, "name" | "record">;
 
+/** The same of a layer that need not be read. */
+type KnownImage = FoundImage & { readonly placement: LayerPlacement };
+
 /** A layer that was read, with the tree that its image is to show. */
 interface ReadLayer {
   readonly layer: LoadedLayer;
-  readonly chainKey: string;
   readonly tree: FileTree;
-  readonly notes: readonly NotedWarning[];
+  readonly treeDigest: string;
 }
+
+const MAKE_TRIES = 10;
 
 /** The images of a source's layers in one store. */
 export class LayerImages {
@@ -71,34 +77,52 @@ export class LayerImages {
     const found = await this.#findAll(image.layers);
     const readCount = found.lastIndexOf(undefined) + 1;
     const made = readCount === 0 ? [] : await this.#read(image, readCount);
-    const rest = image.layers.slice(readCount).map((source, i) => {
-      const foundImage = found[readCount + i]!;
-      const { record } = foundImage;
-      addRecorded(record.readWarnings, source.name, this.#options.warnings);
-      addRecorded(record.planWarnings, source.name, this.#options.warnings);
-      return { ...foundImage, report: recordedReport(source, record), isReused: true };
+    const rest = found.slice(readCount).map((known, i) => {
+      const { placement, ...foundImage } = known!;
+      const source = image.layers[readCount + i]!;
+      const { diffId, warnings } = foundImage.record;
+      addRecorded(placement.warnings, source.name, this.#options.warnings);
+      addRecorded(warnings, source.name, this.#options.warnings);
+      const report = recordedReport(source, diffId, placement.facts);
+      return { ...foundImage, report, isReused: true };
     });
     return [...made, ...rest];
   }
 
   /** The images that are there, as far as the source says what its layers are. */
-  async #findAll(layers: readonly LayerSource[]): Promise<(FoundImage | undefined)[]> {
+  async #findAll(layers: readonly LayerSource[]): Promise<(KnownImage | undefined)[]> {
     // Where a wrong diff id is accepted, only reading a layer tells what it is.
     const isTrusted = this.#options.verifyDiffIds ?? true;
     const keys = isTrusted ? chainKeys(layers) : [];
-    const found: (FoundImage | undefined)[] = [];
-    for (const [i, { diffId }] of layers.entries()) {
-      const key = keys[i];
-      found.push(key === undefined ? undefined : await this.#find(diffId!, key));
+    const found: (KnownImage | undefined)[] = [];
+    for (const [i, source] of layers.entries()) {
+      const chainKey = keys[i];
+      found.push(
+        chainKey === undefined
+          ? undefined
+          : await this.#findPlaced(placeOf(source, source.diffId!, chainKey)),
+      );
     }
     return found;
   }
 
-  /** The image of a layer on certain others, under either of its names. */
-  async #find(diffId: string, chainKey: string): Promise<FoundImage | undefined> {
-    for (const name of [layerFileName(diffId), chainFileName(diffId, chainKey)]) {
+  async #findPlaced(place: LayerPlace): Promise<KnownImage | undefined> {
+    const { diffId } = place;
+    const placement = this.#store.placementOf(place);
+    if (placement === undefined) {
+      // It tells of other options before anything is read.
+      await this.#store.find(layerFileName(diffId), diffId);
+      return undefined;
+    }
+    const found = await this.#findTree(diffId, placement.tree);
+    return found && { ...found, placement };
+  }
+
+  /** The image of a layer that shows a certain tree, under either of its names. */
+  async #findTree(diffId: string, tree: string): Promise<FoundImage | undefined> {
+    for (const name of [layerFileName(diffId), treeFileName(diffId, tree)]) {
       const record = await this.#store.find(name, diffId);
-      if (record?.chains.includes(chainKey)) return { name, record };
+      if (record?.tree === tree) return { name, record };
     }
     return undefined;
   }
@@ -121,7 +145,15 @@ export class LayerImages {
         throwIfAborted(signal);
         const layer = layers[layerIndex]!;
         const notes = [...notesAbout(readNotes, layer.name), ...treeWarnings.take()];
-        used.push(await this.#imageOf({ layer, chainKey: keys[layerIndex]!, tree, notes }));
+        const digest = treeDigest(tree, layer.diffId, (i) => layers[i]!.diffId);
+        used.push(await this.#imageOf({ layer, tree, treeDigest: digest }));
+        const place = placeOf(image.layers[layerIndex]!, layer.diffId, keys[layerIndex]!);
+        await this.#store.addPlacement(place, {
+          place: placeKey(place),
+          tree: digest,
+          facts: factsOf(layer),
+          warnings: recordedWarnings(notes, layer.name),
+        });
       }
       return used;
     } finally {
@@ -129,72 +161,82 @@ export class LayerImages {
     }
   }
 
-  /** Uses the image that is there, or makes one. */
+  /**
+   * Uses the image that is there, or makes one. Its usual name may have an image of the same layer that shows another
+   * tree; then it gets a name with the digest of its own tree.
+   */
   async #imageOf(read: ReadLayer): Promise<UsedImage> {
-    const found = await this.#findRead(read);
-    if (found) return this.#reuse(found, read);
-    try {
-      return await this.#make(read);
-    } catch (error) {
-      // Another process may have made the same image since it was looked for.
-      const isTaken = error instanceof IoError && error.data["code"] === "EEXIST";
-      const late = isTaken ? await this.#findRead(read) : undefined;
-      if (late === undefined) throw error;
-      return this.#reuse(late, read);
+    const { layer: { diffId }, treeDigest } = read;
+    for (const name of [layerFileName(diffId), treeFileName(diffId, treeDigest)]) {
+      for (let tries = 1;; tries++) {
+        const isUnrecorded = this.#store.isUnrecorded(name);
+        const record = isUnrecorded
+          ? await this.#adopt(name, read)
+          : await this.#store.find(name, diffId);
+        if (record?.tree === treeDigest) return this.#reuse({ name, record }, read);
+        if (record !== undefined) break;
+        if (isUnrecorded) continue;
+        try {
+          return await this.#make(name, read);
+        } catch (error) {
+          // Another process may have made an image of that name since it was looked for.
+          const isTaken = error instanceof IoError && error.data["code"] === "EEXIST";
+          if (!isTaken || tries === MAKE_TRIES) throw error;
+        }
+      }
     }
-  }
-
-  async #findRead(read: ReadLayer): Promise<FoundImage | undefined> {
-    return await this.#find(read.layer.diffId, read.chainKey) ?? await this.#findEqual(read);
+    throw new Error(`Invariant broken: two trees of layer ${diffId} have one name`);
   }
 
   #reuse(found: FoundImage, { layer }: ReadLayer): UsedImage {
-    addRecorded(found.record.planWarnings, layer.name, this.#options.warnings);
+    addRecorded(found.record.warnings, layer.name, this.#options.warnings);
     return { ...found, report: layerReport(layer), isReused: true };
   }
 
-  /**
-   * The image that was made of the layer on other layers, if it would be the same on these. Only its bytes tell, so they
-   * are made once more, but not kept.
-   */
-  async #findEqual(read: ReadLayer): Promise<FoundImage | undefined> {
-    const { layer, chainKey, tree } = read;
-    const name = layerFileName(layer.diffId);
-    const record = await this.#store.find(name, layer.diffId);
-    if (record === undefined) return undefined;
-    const { layout, timestamp, signal } = this.#options;
-    const plan = planImage(tree, {
-      layout,
-      contentDigest: layer.diffId,
-      timestamp,
-      warnings: new Warnings(),
-    });
+  /** Makes the image once more without keeping it, and takes over the one that is there when it is the same. */
+  async #adopt(name: string, read: ReadLayer): Promise<LayerRecord | undefined> {
+    const warnings = new NotingWarnings(new Warnings(), "kind");
+    const plan = this.#plan(read, warnings);
     const checksums = new ChecksumSink();
-    await writeImage(plan, checksums, { signal, progress: NO_PROGRESS });
-    if (!equalChecksums(checksums.checksums, record.checksums)) return undefined;
-    return { name, record: await this.#store.addChain(name, record, chainKey) };
+    const { signal } = this.#options;
+    const written = await writeImage(plan, checksums, { signal, progress: NO_PROGRESS });
+    const body = recordBody(read, imageReport(plan, written), warnings);
+    return await this.#store.adopt(name, body, checksums.checksums);
   }
 
-  async #make(read: ReadLayer): Promise<UsedImage> {
-    const { layer, tree, notes, chainKey } = read;
-    const { diffId } = layer;
-    const { layout, timestamp, warnings } = this.#options;
-    const usualName = layerFileName(diffId);
-    const isTaken = await this.#store.find(usualName, diffId) !== undefined;
-    const name = isTaken ? chainFileName(diffId, chainKey) : usualName;
-    const contentDigest = isTaken ? chainKey : diffId;
-    const planWarnings = new NotingWarnings(warnings, "kind");
-    const plan = planImage(tree, { layout, contentDigest, timestamp, warnings: planWarnings });
-    const record = await this.#store.add(name, plan, (written: WriteResult) => ({
-      diffId,
-      chains: [chainKey],
-      facts: factsOf(layer),
-      image: imageReport(plan, written),
-      readWarnings: recordedWarnings(notes, layer.name),
-      planWarnings: recordedWarnings(planWarnings.take(), layer.name),
-    }));
-    return { name, record, report: layerReport(layer), isReused: false };
+  async #make(name: string, read: ReadLayer): Promise<UsedImage> {
+    const warnings = new NotingWarnings(this.#options.warnings, "kind");
+    const plan = this.#plan(read, warnings);
+    const record = await this.#store.add(
+      name,
+      plan,
+      (written) => recordBody(read, imageReport(plan, written), warnings),
+    );
+    return { name, record, report: layerReport(read.layer), isReused: false };
   }
+
+  #plan({ tree, treeDigest }: ReadLayer, warnings: Warnings): ImagePlan {
+    const { layout, timestamp } = this.#options;
+    return planImage(tree, { layout, contentDigest: treeDigest, timestamp, warnings });
+  }
+}
+
+function recordBody(
+  { layer, treeDigest }: ReadLayer,
+  image: ImageReport,
+  warnings: NotingWarnings,
+): RecordBody {
+  return {
+    diffId: layer.diffId,
+    tree: treeDigest,
+    image,
+    warnings: recordedWarnings(warnings.take(), layer.name),
+  };
+}
+
+function placeOf(source: LayerSource, diffId: string, chainKey: string): LayerPlace {
+  const { digest, mediaType, sizeBytes } = source;
+  return { diffId, chainKey, digest, mediaType, sizeBytes };
 }
 
 function factsOf({ digest, sizeBytes, uncompressedBytes, entries }: LoadedLayer): LayerFacts {
@@ -202,7 +244,7 @@ function factsOf({ digest, sizeBytes, uncompressedBytes, entries }: LoadedLayer)
 }
 
 /** What the source says of a layer that was not read, and what was found out when it was. */
-function recordedReport(source: LayerSource, { diffId, facts }: LayerRecord): LayerReport {
+function recordedReport(source: LayerSource, diffId: string, facts: LayerFacts): LayerReport {
   return {
     digest: source.digest ?? facts.digest,
     diffId,

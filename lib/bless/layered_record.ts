@@ -4,8 +4,6 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
-import { crc32 } from "node:zlib";
 import { InputError } from "../errors.ts";
 import {
   asObject,
@@ -13,54 +11,31 @@ import {
   asString,
   eachOf,
   inside,
-  jsonFault,
-  type JsonObject,
   type JsonPlace,
-  parseJsonObject,
   required,
 } from "../source/json.ts";
 import { CHECKSUM_PIECE_BYTES, type FileChecksums } from "./layered_checksums.ts";
+import { asWarning, type LayerWarning } from "./layered_placement.ts";
 import type { LayoutOptions } from "./options.ts";
 import { type ImageReport, layoutReport } from "./report.ts";
+import { openSealedJson, sealJson } from "./sealed_json.ts";
 
 /** Raised whenever the same layer and options begin to give other bytes. */
-const RECORD_VERSION = 1;
+const RECORD_VERSION = 2;
 
 /** The options that decide the bytes, each under its name on the command line. */
 export type OptionFacts = Readonly<Record<string, string>>;
 
-/** What was found out about a layer while it was read. */
-export interface LayerFacts {
-  /** Of the stored bytes that it was read from. */
-  readonly digest: string;
-  readonly sizeBytes: number;
-  readonly uncompressedBytes: number;
-  readonly entries: number;
-}
-
-/** A warning that belongs to one layer. */
-export interface LayerWarning {
-  readonly kind: string;
-  readonly what: string;
-  readonly why: string;
-  readonly count: number;
-  /** Whether `what` goes on after the layer's name. */
-  readonly isNamed: boolean;
-}
-
 /** One image of a layer. */
 export interface LayerRecord {
   readonly diffId: string;
-  /** The chain keys (layered_chain.ts) for which the layer has exactly these bytes. */
-  readonly chains: readonly string[];
+  /** Of the tree that it was made from (layered_digest.ts). */
+  readonly tree: string;
   readonly options: OptionFacts;
   readonly checksums: FileChecksums;
-  readonly facts: LayerFacts;
   readonly image: ImageReport;
-  /** Of reading the layer and of applying it. */
-  readonly readWarnings: readonly LayerWarning[];
   /** Of making the image. */
-  readonly planWarnings: readonly LayerWarning[];
+  readonly warnings: readonly LayerWarning[];
 }
 
 /** The options of an image, for its record. */
@@ -99,11 +74,9 @@ export function describeOptionDifference(found: OptionFacts, wanted: OptionFacts
     .join(", ");
 }
 
-/** The bytes of a record; the same record always gives the same. */
+/** The bytes of a record; they depend on the layer's tree and the options alone. */
 export function encodeRecord(record: LayerRecord): Uint8Array {
-  const body = { version: RECORD_VERSION, ...record };
-  const checksum = crc32(JSON.stringify(body));
-  return Buffer.from(`${JSON.stringify({ ...body, crc32: checksum })}\n`);
+  return sealJson(RECORD_VERSION, record);
 }
 
 /**
@@ -113,26 +86,15 @@ export function encodeRecord(record: LayerRecord): Uint8Array {
  * @throws {InputError} when it is damaged, or of another version
  */
 export function decodeRecord(bytes: Uint8Array, what: string): LayerRecord {
-  const { crc32: checksum, ...body } = parseJsonObject(bytes, what);
+  const body = openSealedJson(bytes, RECORD_VERSION, what);
   const place = { what, field: "" };
-  const { version } = body;
-  if (version !== RECORD_VERSION) {
-    throw jsonFault(inside(place, "version"), version, String(RECORD_VERSION));
-  }
-  const computed = crc32(JSON.stringify(body));
-  if (computed !== checksum) {
-    throw jsonFault(inside(place, "crc32"), checksum, `${computed}, as the record's bytes have it`);
-  }
-  const { facts, image } = body;
   return {
     diffId: required(body, "diffId", place, asString),
-    chains: required(body, "chains", place, eachOf(asString)),
+    tree: required(body, "tree", place, asString),
     options: required(body, "options", place, asStrings),
     checksums: required(body, "checksums", place, asChecksums),
-    facts: readFacts(asObject(facts, inside(place, "facts")), inside(place, "facts")),
-    image: asImage(image, inside(place, "image")),
-    readWarnings: required(body, "readWarnings", place, eachOf(asWarning)),
-    planWarnings: required(body, "planWarnings", place, eachOf(asWarning)),
+    image: required(body, "image", place, asImage),
+    warnings: required(body, "warnings", place, eachOf(asWarning)),
   };
 }
 
@@ -157,15 +119,6 @@ function asChecksums(value: unknown, place: JsonPlace): FileChecksums {
   return { sizeBytes, crc32s };
 }
 
-function readFacts(object: JsonObject, place: JsonPlace): LayerFacts {
-  return {
-    digest: required(object, "digest", place, asString),
-    sizeBytes: required(object, "sizeBytes", place, asSizeBytes),
-    uncompressedBytes: required(object, "uncompressedBytes", place, asSizeBytes),
-    entries: required(object, "entries", place, asSizeBytes),
-  };
-}
-
 function asImage(value: unknown, place: JsonPlace): ImageReport {
   const object = asObject(value, place);
   const count = (key: string) => required(object, key, place, asSizeBytes);
@@ -183,20 +136,4 @@ function asImage(value: unknown, place: JsonPlace): ImageReport {
     freeInodes: count("freeInodes"),
     alignedFiles: count("alignedFiles"),
   };
-}
-
-function asWarning(value: unknown, place: JsonPlace): LayerWarning {
-  const object = asObject(value, place);
-  return {
-    kind: required(object, "kind", place, asString),
-    what: required(object, "what", place, asString),
-    why: required(object, "why", place, asString),
-    count: required(object, "count", place, asSizeBytes),
-    isNamed: required(object, "isNamed", place, asBoolean),
-  };
-}
-
-function asBoolean(value: unknown, place: JsonPlace): boolean {
-  if (typeof value !== "boolean") throw jsonFault(place, value, "true or false");
-  return value;
 }

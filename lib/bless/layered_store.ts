@@ -6,7 +6,8 @@
  */
 import { unlinkSync } from "node:fs";
 import { join } from "node:path";
-import { InputError, IoError } from "../errors.ts";
+import { setTimeout } from "node:timers/promises";
+import { InputError, IoError, throwIfAborted } from "../errors.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import type { WriteResult } from "../ext4/write/write_image.ts";
 import { writeImage } from "../ext4/write/write_image.ts";
@@ -18,6 +19,14 @@ import { teeSink } from "../io/tee_sink.ts";
 import type { Progress } from "../progress.ts";
 import { ChecksumSink, type FileChecksums, findDamage } from "./layered_checksums.ts";
 import { readFileWhole, statIfThere, writeFileWhole } from "./layered_files.ts";
+import {
+  decodePlacement,
+  encodePlacement,
+  type LayerPlace,
+  type LayerPlacement,
+  placeKey,
+  placementFileName,
+} from "./layered_placement.ts";
 import {
   decodeRecord,
   describeOptionDifference,
@@ -40,6 +49,9 @@ export interface LayerStoreOptions {
 export type RecordBody = Omit<LayerRecord, "options" | "checksums">;
 
 const RECORD_BYTES_MAX = 1 << 28;
+/** Whoever made an image writes its record at once. One that comes no sooner than this will not come. */
+const RECORD_WAIT_TRIES = 5;
+const RECORD_WAIT_MILLISECONDS = 200;
 
 /** The images of layers in one directory. */
 export class LayerStore {
@@ -55,7 +67,7 @@ export class LayerStore {
 
   /**
    * The record of an image that is there, proved to be whole and made with the same options. Undefined when there is
-   * none, or one that may be replaced.
+   * none, one that may be replaced, or one without a record ({@link LayerStore.isUnrecorded}).
    *
    * @param name of the file, without its ending
    * @throws {IoError} when there is one that can neither be used nor replaced
@@ -69,9 +81,11 @@ export class LayerStore {
   }
 
   /**
-   * Writes an image and its record. The record comes first, so that an image without one was not made here.
+   * Writes an image and its record. The image gets its name first. Should the record not follow, for the process may be
+   * killed in between, the image is whole all the same, and {@link LayerStore.adopt} takes it over.
    *
    * @param bodyOf makes the record of what was written
+   * @throws {IoError} with the code EEXIST when another process was faster
    */
   async add(
     name: string,
@@ -80,34 +94,85 @@ export class LayerStore {
   ): Promise<LayerRecord> {
     const { signal, force, progress } = this.#options;
     const imagePath = this.#pathOf(name, "ext4");
-    const recordPath = this.#pathOf(name, "json");
     const file = createFileSink(imagePath, { force, ...signal === undefined ? {} : { signal } });
     const checksums = new ChecksumSink();
-    let isRecorded = false;
+    let record: LayerRecord;
     try {
       const written = await writeImage(plan, teeSink(checksums, heldSink(file)), {
         signal,
         progress,
       });
-      const record = this.#record(bodyOf(written), checksums.checksums);
-      await writeFileWhole(recordPath, encodeRecord(record), signal);
-      isRecorded = true;
+      record = this.#record(bodyOf(written), checksums.checksums);
+      // What is there belongs to an image that is gone, or goes now.
+      if (force || statIfThere(imagePath) === undefined) {
+        removeQuietly(this.#pathOf(name, "json"));
+      }
       await file.finish(record.checksums.sizeBytes);
-      this.#known.set(name, record);
-      return record;
     } catch (error) {
       await file.abort();
-      if (isRecorded && statIfThere(imagePath) === undefined) removeQuietly(recordPath);
+      throw error;
+    }
+    return await this.#keepRecord(name, record);
+  }
+
+  /** Whether there is an image without a record: its maker has not come to write one, or was stopped before it. */
+  isUnrecorded(name: string): boolean {
+    return !this.#options.force && statIfThere(this.#pathOf(name, "json")) === undefined &&
+      statIfThere(this.#pathOf(name, "ext4"))?.isFile() === true;
+  }
+
+  /**
+   * Takes over an image without a record when it is just what would be made. Undefined when its maker has written the
+   * record meanwhile.
+   *
+   * @param checksums what would be made
+   * @throws {IoError} when it is something else
+   */
+  async adopt(
+    name: string,
+    body: RecordBody,
+    checksums: FileChecksums,
+  ): Promise<LayerRecord | undefined> {
+    const path = this.#pathOf(name, "ext4");
+    const damage = await findDamage(path, checksums, this.#options);
+    if (damage === undefined) return await this.#keepRecord(name, this.#record(body, checksums));
+    for (let tries = 0; tries < RECORD_WAIT_TRIES; tries++) {
+      if (!this.isUnrecorded(name)) return undefined;
+      await setTimeout(RECORD_WAIT_MILLISECONDS);
+      throwIfAborted(this.#options.signal);
+    }
+    const recordPath = displayPath(this.#pathOf(name, "json"));
+    throw unfitError(
+      path,
+      `its record ${recordPath} is missing, and it is not what would be made: it ${damage}`,
+    );
+  }
+
+  /** What is known of a layer in its place; undefined for nothing that can be used. */
+  placementOf(place: LayerPlace): LayerPlacement | undefined {
+    const path = this.#pathOf(placementFileName(place), "json");
+    const found = statIfThere(path);
+    if (!found?.isFile() || found.size > RECORD_BYTES_MAX) return undefined;
+    try {
+      const placement = decodePlacement(readFileWhole(path), displayPath(path));
+      return placement.place === placeKey(place) ? placement : undefined;
+    } catch (error) {
+      if (error instanceof InputError) return undefined;
       throw error;
     }
   }
 
-  /** Notes that the image of a layer is right on other layers too. */
-  async addChain(name: string, record: LayerRecord, chainKey: string): Promise<LayerRecord> {
-    const extended = { ...record, chains: [...record.chains, chainKey] };
-    await writeFileWhole(this.#pathOf(name, "json"), encodeRecord(extended), this.#options.signal);
-    this.#known.set(name, extended);
-    return extended;
+  /** Keeps what is known of a layer in its place. */
+  async addPlacement(place: LayerPlace, placement: LayerPlacement): Promise<void> {
+    const path = this.#pathOf(placementFileName(place), "json");
+    await writeFileWhole(path, encodePlacement(placement), this.#options.signal);
+  }
+
+  /** Signals wait: the image is there, and its record shall be. */
+  async #keepRecord(name: string, record: LayerRecord): Promise<LayerRecord> {
+    await writeFileWhole(this.#pathOf(name, "json"), encodeRecord(record), undefined);
+    this.#known.set(name, record);
+    return record;
   }
 
   #record(body: RecordBody, checksums: FileChecksums): LayerRecord {
@@ -126,15 +191,12 @@ export class LayerStore {
       return undefined;
     }
     if (!found.isFile()) checkOutput(path, { force: true });
+    if (this.isUnrecorded(name)) return undefined;
     const record = this.#readRecord(this.#pathOf(name, "json"), diffId);
     const fault = typeof record === "string" ? record : await this.#faultOf(path, record);
     if (typeof record !== "string" && fault === undefined) return record;
     if (this.#options.force) return undefined;
-    const shown = displayPath(path);
-    throw new IoError(shown, `cannot be used again: ${fault}`, {
-      hint: "use --force to replace it, or name another directory",
-      data: { path: shown, code: "EEXIST" },
-    });
+    throw unfitError(path, `${fault}`);
   }
 
   async #faultOf(path: string, record: LayerRecord): Promise<string | undefined> {
@@ -159,6 +221,14 @@ export class LayerStore {
       return error.message;
     }
   }
+}
+
+function unfitError(path: string, fault: string): IoError {
+  const shown = displayPath(path);
+  return new IoError(shown, `cannot be used again: ${fault}`, {
+    hint: "use --force to replace it, or name another directory",
+    data: { path: shown, code: "EEXIST" },
+  });
 }
 
 /** Passes an image on, but leaves its end to the caller. */

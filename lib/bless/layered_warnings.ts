@@ -5,7 +5,7 @@
  * @module
  */
 import { Warnings } from "../warnings.ts";
-import type { LayerWarning } from "./layered_record.ts";
+import type { LayerWarning } from "./layered_placement.ts";
 
 /** A warning as it was added. */
 export type NotedWarning = Omit<LayerWarning, "isNamed">;

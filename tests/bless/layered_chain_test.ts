@@ -1,9 +1,9 @@
 import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import {
-  chainFileName,
   chainKeys,
   contentDigestOf,
   layerFileName,
+  treeFileName,
 } from "../../lib/bless/layered_chain.ts";
 import { InputError } from "../../lib/errors.ts";
 import { digestOf } from "../../lib/io/digest.ts";
@@ -42,9 +42,8 @@ Deno.test("chainKeys ends where a diff id is not known", () => {
 
 Deno.test("file names are made of checked digests only", () => {
   assertEquals(layerFileName(A), A.slice("sha256:".length));
-  const [, key] = chainKeys(layers(A, B));
-  const name = chainFileName(B, key!);
-  assertEquals(name, `${layerFileName(B)}-${key!.slice(7, 23)}`);
+  assertEquals(treeFileName(B, A), `${layerFileName(B)}-${A.slice(7, 23)}`);
+  assertThrows(() => treeFileName(B, "sha256:../../etc/passwd"), InputError);
   assertThrows(() => layerFileName("sha256:../../etc/passwd"), InputError);
 });
 

@@ -5,7 +5,6 @@ import { InterruptedError, IoError } from "../../lib/errors.ts";
 import {
   CHECKSUM_PIECE_BYTES,
   ChecksumSink,
-  equalChecksums,
   findDamage,
 } from "../../lib/bless/layered_checksums.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
@@ -50,15 +49,6 @@ Deno.test("ChecksumSink takes holes for zeros, at the end too", () => {
   sink.write(bytes.subarray(at, at + 1000), at);
   sink.finish(bytes.length);
   assertEquals(sink.checksums, checksumsOf(bytes));
-});
-
-Deno.test("equalChecksums sees the size and every piece", () => {
-  const a = checksumsOf(sampleBytes(3 * CHECKSUM_PIECE_BYTES));
-  assertEquals(equalChecksums(a, { ...a }), true);
-  assertEquals(equalChecksums(a, { ...a, sizeBytes: a.sizeBytes - 1 }), false);
-  const [first, second] = a.crc32s as [number, number];
-  assertEquals(equalChecksums(a, { ...a, crc32s: [first, second] }), false);
-  assertEquals(equalChecksums(a, { ...a, crc32s: [first, second, 0] }), false);
 });
 
 Deno.test("findDamage accepts a whole file and finds a changed byte anywhere, and another length", async () => {

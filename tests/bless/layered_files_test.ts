@@ -27,8 +27,10 @@ Deno.test("checkDirectory tells a directory that is there from one to be made, a
 Deno.test("removeIfEmpty leaves a directory that holds something", async () => {
   await withDirectory((directory) => {
     const path = `${directory}/new`;
-    makeDirectory(path);
-    assertThrows(() => makeDirectory(path), IoError, "cannot be created");
+    assertEquals(makeDirectory(path), true);
+    assertEquals(makeDirectory(path), false);
+    writeFileSync(`${directory}/taken`, "");
+    assertThrows(() => makeDirectory(`${directory}/taken`), IoError, "cannot be created");
     writeFileSync(`${path}/file`, "");
     removeIfEmpty(path);
     assertEquals(existsSync(path), true);

@@ -43,9 +43,9 @@ export async function blessTo(
 /** The digest of every file of a directory, by name. */
 export function filesOf(directory: string): Record<string, string> {
   return Object.fromEntries(
-    readdirSync(directory).sort().map((name) => [
-      name,
-      digestOf(readFileSync(`${directory}/${name}`)),
-    ]),
+    readdirSync(directory, { withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map(({ name }) => name).sort()
+      .map((name) => [name, digestOf(readFileSync(`${directory}/${name}`))]),
   );
 }

@@ -12,10 +12,9 @@ import { InputError } from "../../lib/errors.ts";
 
 const RECORD: LayerRecord = {
   diffId: `sha256:${"1".repeat(64)}`,
-  chains: [`sha256:${"2".repeat(64)}`],
+  tree: `sha256:${"2".repeat(64)}`,
   options: optionFacts(LAYERED_DEFAULTS, 0),
   checksums: { sizeBytes: (1 << 20) + 4096, crc32s: [1, 4294967295] },
-  facts: { digest: "sha256:x", sizeBytes: 1, uncompressedBytes: 2, entries: 3 },
   image: {
     uuid: "u",
     sizeBytes: 1,
@@ -30,8 +29,7 @@ const RECORD: LayerRecord = {
     freeInodes: 10,
     alignedFiles: 11,
   },
-  readWarnings: [{ kind: "k", what: "/\u00e9 in {layer}", why: "why", count: 2, isNamed: true }],
-  planWarnings: [],
+  warnings: [{ kind: "k", what: "/\u00e9 in {layer}", why: "why", count: 2, isNamed: true }],
 };
 
 function changed(change: (document: Record<string, unknown>) => void): Uint8Array {
@@ -60,16 +58,15 @@ Deno.test("decodeRecord refuses a record with any byte changed, or cut off anywh
 
 Deno.test("decodeRecord names the field that is wrong", () => {
   const cases: [field: string, change: (document: Record<string, unknown>) => void][] = [
-    ["version", (document) => document["version"] = 2],
+    ["version", (document) => document["version"] = 1],
     ["diffId", (document) => delete document["diffId"]],
-    ["chains[0]", (document) => document["chains"] = [1]],
+    ["tree", (document) => document["tree"] = 1],
     ["options", (document) => document["options"] = null],
     ["checksums", (document) => document["checksums"] = { sizeBytes: 1, crc32s: [] }],
     ["checksums.sizeBytes", (document) => document["checksums"] = { sizeBytes: -1, crc32s: [] }],
-    ["facts", (document) => document["facts"] = 7],
     ["image.uuid", (document) => document["image"] = {}],
-    ["readWarnings", (document) => document["readWarnings"] = {}],
-    ["planWarnings[0].kind", (document) => document["planWarnings"] = [{}]],
+    ["warnings", (document) => document["warnings"] = {}],
+    ["warnings[0].kind", (document) => document["warnings"] = [{}]],
   ];
   for (const [field, change] of cases) {
     const error = assertThrows(() => decodeRecord(changed(change), "record"), InputError);

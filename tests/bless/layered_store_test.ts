@@ -1,5 +1,10 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  type LayerPlace,
+  type LayerPlacement,
+  placeKey,
+} from "../../lib/bless/layered_placement.ts";
 import { optionFacts } from "../../lib/bless/layered_record.ts";
 import { LayerStore, type LayerStoreOptions } from "../../lib/bless/layered_store.ts";
 import { LAYERED_DEFAULTS } from "../../lib/bless/options.ts";
@@ -11,6 +16,7 @@ import { buildTree } from "../../lib/tree/build.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import { withDirectory } from "../source/helpers.ts";
 import { layersOf, treeOptions } from "../tree/layers.ts";
+import { filesOf } from "./layered_helpers.ts";
 
 const DIFF_ID = `sha256:${"1".repeat(64)}`;
 const OPTIONS = optionFacts(LAYERED_DEFAULTS, 0);
@@ -24,21 +30,25 @@ function storeIn(directory: string, more: Partial<LayerStoreOptions> = {}): Laye
   });
 }
 
-async function addTo(store: LayerStore, diffId = DIFF_ID) {
+const TREE = `sha256:${"3".repeat(64)}`;
+
+function planOf() {
   const tree = buildTree(layersOf([[{ path: "d/" }, { path: "s", link: "d" }]]), treeOptions());
-  const plan = planImage(tree, {
+  return planImage(tree, {
     layout: LAYERED_DEFAULTS,
-    contentDigest: diffId,
+    contentDigest: TREE,
     timestamp: 0,
     warnings: new Warnings(),
   });
+}
+
+async function addTo(store: LayerStore, diffId = DIFF_ID) {
+  const plan = planOf();
   return await store.add("image", plan, (written) => ({
     diffId,
-    chains: [diffId],
-    facts: { digest: diffId, sizeBytes: 1, uncompressedBytes: 1, entries: 2 },
+    tree: TREE,
     image: imageReport(plan, written),
-    readWarnings: [],
-    planWarnings: [],
+    warnings: [],
   }));
 }
 
@@ -54,19 +64,81 @@ Deno.test("LayerStore finds again what it added, and nothing in an empty directo
   });
 });
 
-Deno.test("LayerStore remembers other layers that an image is right on", async () => {
+const PLACE: LayerPlace = {
+  diffId: DIFF_ID,
+  chainKey: DIFF_ID,
+  digest: undefined,
+  mediaType: "x/y",
+  sizeBytes: 7,
+};
+const PLACEMENT: LayerPlacement = {
+  place: placeKey(PLACE),
+  tree: TREE,
+  facts: { digest: DIFF_ID, sizeBytes: 1, uncompressedBytes: 1, entries: 2 },
+  warnings: [],
+};
+
+Deno.test("LayerStore keeps what is known of a layer in its place, and forgets it when it is damaged", async () => {
   await withDirectory(async (directory) => {
     const store = storeIn(directory);
-    const record = await addTo(store);
-    const extended = await store.addChain("image", record, "sha256:other");
-    assertEquals(extended.chains, [DIFF_ID, "sha256:other"]);
-    assertEquals(await storeIn(directory).find("image", DIFF_ID), extended);
+    assertEquals(store.placementOf(PLACE), undefined);
+    await store.addPlacement(PLACE, PLACEMENT);
+    assertEquals(storeIn(directory).placementOf(PLACE), PLACEMENT);
+    assertEquals(store.placementOf({ ...PLACE, sizeBytes: 8 }), undefined);
+    const [name] = readdirSync(directory);
+    const path = `${directory}/${name}`;
+    const bytes = readFileSync(path);
+    for (const spoilt of [bytes.subarray(0, 20), Uint8Array.from(bytes, (byte) => byte ^ 1)]) {
+      writeFileSync(path, spoilt);
+      assertEquals(store.placementOf(PLACE), undefined);
+    }
+    // The right name with what belongs to another place.
+    await store.addPlacement(PLACE, { ...PLACEMENT, place: "another" });
+    assertEquals(store.placementOf(PLACE), undefined);
+    rmSync(path);
+    mkdirSync(path);
+    assertEquals(store.placementOf(PLACE), undefined);
+  });
+});
+
+Deno.test("LayerStore takes over an image without a record when it is just what would be made", async () => {
+  await withDirectory(async (directory) => {
+    const store = storeIn(directory);
+    assertEquals(store.isUnrecorded("image"), false);
+    const { checksums, options: _, ...body } = await addTo(store);
+    assertEquals(store.isUnrecorded("image"), false);
+    const files = filesOf(directory);
+    rmSync(`${directory}/image.json`);
+    const next = storeIn(directory);
+    assertEquals(next.isUnrecorded("image"), true);
+    assertEquals(storeIn(directory, { force: true }).isUnrecorded("image"), false);
+    assertEquals(await next.find("image", DIFF_ID), undefined);
+    assertEquals((await next.adopt("image", body, checksums))?.checksums, checksums);
+    assertEquals(filesOf(directory), files);
+    rmSync(`${directory}/image.json`);
+    const error = await assertRejects(
+      () => storeIn(directory).adopt("image", body, { ...checksums, crc32s: [1] }),
+      IoError,
+      "image.json is missing, and it is not what would be made: it was changed in bytes 0 to",
+    );
+    assertEquals(error.hint, "use --force to replace it, or name another directory");
+  });
+});
+
+Deno.test("LayerStore waits for the record of an image that another process has just made", async () => {
+  await withDirectory(async (directory) => {
+    const { checksums, options: _, ...body } = await addTo(storeIn(directory));
+    const record = readFileSync(`${directory}/image.json`);
+    rmSync(`${directory}/image.json`);
+    const store = storeIn(directory);
+    setTimeout(() => writeFileSync(`${directory}/image.json`, record), 20);
+    assertEquals(await store.adopt("image", body, { ...checksums, crc32s: [1] }), undefined);
+    assertEquals((await store.find("image", DIFF_ID))?.tree, TREE);
   });
 });
 
 Deno.test("LayerStore refuses what it cannot prove, and replaces it only when it is told to", async () => {
   const spoils: [reason: string, spoil: (path: string) => void][] = [
-    ["record", (path) => rmSync(`${path}.json`)],
     ["is no JSON", (path) => writeFileSync(`${path}.json`, "{")],
     ["is not its record", (path) => {
       rmSync(`${path}.json`);
@@ -134,7 +206,7 @@ Deno.test("LayerStore leaves nothing behind when an image cannot be finished", a
       InterruptedError,
     );
     assertEquals(readdirSync(directory), []);
-    // Another took the name after it was looked for, so the record is that one's to keep or to make.
+    // Another took the name after it was looked for, so the record is that one's to make.
     const late = storeIn(directory);
     assertEquals(await late.find("image", DIFF_ID), undefined);
     writeFileSync(`${directory}/image.ext4`, "another");
@@ -144,32 +216,34 @@ Deno.test("LayerStore leaves nothing behind when an image cannot be finished", a
   });
 });
 
-Deno.test("LayerStore takes its record back when the image does not get its name", async () => {
+Deno.test("LayerStore records an image that has its name, whatever signal comes then", async () => {
   await withDirectory(async (directory) => {
     const stop = new AbortController();
     const store = storeIn(directory, { signal: stop.signal });
-    const plan = planImage(buildTree([], treeOptions()), {
-      layout: LAYERED_DEFAULTS,
-      contentDigest: DIFF_ID,
-      timestamp: 0,
-      warnings: new Warnings(),
+    const plan = planOf();
+    const adding = store.add("image", plan, (written) => {
+      const poll = setInterval(() => {
+        if (!readdirSync(directory).includes("image.ext4")) return;
+        clearInterval(poll);
+        stop.abort();
+      }, 0);
+      return { diffId: DIFF_ID, tree: TREE, image: imageReport(plan, written), warnings: [] };
     });
-    await assertRejects(
-      () =>
-        store.add("image", plan, (written) => {
-          // Comes while the record is on its way to the disk.
-          setTimeout(() => stop.abort(), 0);
-          return {
-            diffId: DIFF_ID,
-            chains: [],
-            facts: { digest: "", sizeBytes: 0, uncompressedBytes: 0, entries: 0 },
-            image: imageReport(plan, written),
-            readWarnings: [],
-            planWarnings: [],
-          };
-        }),
-      InterruptedError,
-    );
-    assertEquals(readdirSync(directory), []);
+    await adding;
+    assertEquals(readdirSync(directory).sort(), ["image.ext4", "image.json"]);
+    assertEquals((await storeIn(directory).find("image", DIFF_ID))?.tree, TREE);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  });
+});
+
+Deno.test("LayerStore drops the record of an image that is gone before another takes its name", async () => {
+  await withDirectory(async (directory) => {
+    const { checksums } = await addTo(storeIn(directory));
+    rmSync(`${directory}/image.ext4`);
+    writeFileSync(`${directory}/image.json`, "of another");
+    const store = storeIn(directory);
+    assertEquals(await store.find("image", DIFF_ID), undefined);
+    assertEquals((await addTo(store)).checksums, checksums);
+    assertEquals((await storeIn(directory).find("image", DIFF_ID))?.tree, TREE);
   });
 });

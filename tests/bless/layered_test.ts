@@ -1,8 +1,6 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { deriveUuid } from "../../lib/bless/plan_image.ts";
 import { InputError, InterruptedError, IoError, UsageError } from "../../lib/errors.ts";
-import { formatUuid } from "../../lib/ext4/plan/settings.ts";
 import { NO_PROGRESS, type Progress } from "../../lib/progress.ts";
 import { assertE2fsckClean } from "../oracle/e2fsck.ts";
 import { sampleTar, withDirectory } from "../source/helpers.ts";
@@ -32,10 +30,7 @@ Deno.test("blessLayered makes an image a layer, each clean, and says what is whe
     assertEquals(report.reusedLayers, 0);
     assertEquals(report.layers.map(({ file }) => file), hexes.map((hex) => `${hex}.ext4`));
     assertEquals(report.layers.map(({ digest }) => digest), built.layerDigests);
-    assertEquals(
-      report.layers.map(({ image }) => image.uuid),
-      built.diffIds.map((diffId) => formatUuid(deriveUuid(diffId))),
-    );
+    assertEquals(new Set(report.layers.map(({ image }) => image.uuid)).size, 3);
     assertEquals(
       report.sizeBytes,
       report.layers.reduce((sum, { image }) => sum + image.sizeBytes, 0),
@@ -216,10 +211,14 @@ Deno.test("blessLayered leaves nothing half-made of a bad layer, and keeps whole
     const late = `${directory}/late`;
     writeLayers(late, [LAYERS[0]!, [{ path: "h", kind: "hardlink", link: "nothing" }]]);
     await assertRejects(() => blessTo(out, `oci:${late}`), InputError, "neither in this layer");
-    assertEquals(readdirSync(out).map((name) => name.replace(/^\w{64}/, "LAYER")), [
-      "LAYER.ext4",
-      "LAYER.json",
-    ]);
+    assertEquals(
+      readdirSync(out).map((name) => name.replace(/^\w{64}/, "LAYER").replace(/@\w+/, "@PLACE")),
+      [
+        "LAYER.ext4",
+        "LAYER.json",
+        "LAYER@PLACE.json",
+      ],
+    );
     const next = `${directory}/next`;
     writeLayers(next, [LAYERS[0]!]);
     assertEquals((await blessTo(out, `oci:${next}`)).reusedLayers, 1);
@@ -243,7 +242,7 @@ Deno.test("blessLayered leaves nothing half-made when it is stopped, wherever it
       const left = existing(out);
       const images = left.filter((name) => name.endsWith(".ext4"));
       const records = images.map((name) => name.replace("ext4", "json"));
-      assertEquals(left, [...images, ...records].sort());
+      assertEquals(left.filter((name) => !name.includes("@")), [...images, ...records].sort());
       const whole = await blessTo(out, source);
       assertEquals(whole.reusedLayers, images.length);
     }
