@@ -27,7 +27,10 @@ Deno.test("layoutOptionSpecs show defaults that mean the library's when they are
       .filter(({ name, defaultText }) => defaultText !== undefined && name !== "inodes")
       .map(({ name, defaultText }) => `--${name}=${defaultText}`);
     assertEquals(words.length, 7);
-    assertEquals(layoutOf(...words), defaults);
+    // The order of payload has no option.
+    const { payloadOrder: _order, ...typed } = layoutOf(...words);
+    const { payloadOrder: _default, ...shown } = defaults;
+    assertEquals(typed, shown);
   }
 });
 
