@@ -142,7 +142,7 @@ class LayerReader {
       throw digestFault(name, digest, wantedDigest);
     }
     if (this.#contentFault) throw this.#contentFault;
-    const diffId = this.#diffDigester.digest();
+    const diffId = this.#isOneDigest ? digest : this.#diffDigester.digest();
     this.#checkDiffId(diffId);
     this.#flush();
     this.#spool?.flush();
@@ -202,12 +202,18 @@ class LayerReader {
     }
   }
 
+  /** What is stored as it is has one digest, and hashing is most of the work of reading it. */
+  get #isOneDigest(): boolean {
+    return this.#compression === "none" &&
+      this.#storedDigester.algorithm === this.#diffDigester.algorithm;
+  }
+
   /** Takes the next bytes of the uncompressed tar. */
   #take(bytes: Uint8Array): void {
     this.#checkStopped();
     this.#uncompressedBytes += bytes.length;
     this.#checkUnpacked();
-    this.#diffDigester.update(bytes);
+    if (!this.#isOneDigest) this.#diffDigester.update(bytes);
     this.#indexer.push(bytes);
     this.#spool?.append(bytes);
   }
