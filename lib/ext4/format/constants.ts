@@ -65,6 +65,7 @@ export const GROUP_FLAG = {
 export const INODE_FLAG = {
   IMMUTABLE: 0x10,
   APPEND: 0x20,
+  ENCRYPT: 0x800,
   INDEX: 0x1000,
   HUGE_FILE: 0x40000,
   EXTENTS: 0x80000,
@@ -72,12 +73,15 @@ export const INODE_FLAG = {
   EA_INODE: 0x200000,
   INLINE_DATA: 0x10000000,
   PROJINHERIT: 0x20000000,
+  CASEFOLD: 0x40000000,
 } as const;
 
 /** Reserved inode numbers. */
 export const INODE_NUMBER = {
   BAD_BLOCKS: 1,
   ROOT: 2,
+  USER_QUOTA: 3,
+  GROUP_QUOTA: 4,
   RESIZE: 7,
   JOURNAL: 8,
   FIRST_USABLE: 11,

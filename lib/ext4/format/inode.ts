@@ -60,7 +60,8 @@ export const INODE_EXTRA_SIZE_BYTES = 32;
 /** The bytes of i_block. */
 export const INODE_BLOCK_FIELD_SIZE_BYTES = 60;
 
-const AT = {
+/** Offsets in struct ext4_inode, for those who read single fields. */
+export const INODE_AT = {
   mode: 0x00, // i_mode
   uidLow: 0x02, // i_uid
   sizeLow: 0x04, // i_size_lo
@@ -135,49 +136,49 @@ export function encodeInode(
   target.fill(0);
   const view = viewOf(target);
   writeBase(view, inode);
-  target.set(inode.blockField, AT.blockField);
+  target.set(inode.blockField, INODE_AT.blockField);
   writeExtra(view, inode);
   target.set(inode.xattrArea, INODE_BASE_SIZE_BYTES + inode.extraSizeBytes);
   if (options.seed !== undefined) {
     const key = inodeSeedKey(options.inodeNumber, inode.generation);
     const checksum = crc32c(options.seed, key, target);
-    view.setUint16(AT.checksumLow, checksum & 0xffff, true);
-    if (inode.extraSizeBytes >= 4) view.setUint16(AT.checksumHigh, checksum >>> 16, true);
+    view.setUint16(INODE_AT.checksumLow, checksum & 0xffff, true);
+    if (inode.extraSizeBytes >= 4) view.setUint16(INODE_AT.checksumHigh, checksum >>> 16, true);
   }
 }
 
 function writeBase(view: DataView<ArrayBufferLike>, inode: InodeRecord): void {
-  view.setUint16(AT.mode, inode.mode, true);
-  view.setUint16(AT.uidLow, inode.uid & 0xffff, true);
-  view.setUint32(AT.sizeLow, inode.sizeBytes % TWO_32, true);
-  view.setInt32(AT.atime, inode.atime.seconds | 0, true);
-  view.setInt32(AT.ctime, inode.ctime.seconds | 0, true);
-  view.setInt32(AT.mtime, inode.mtime.seconds | 0, true);
-  view.setUint32(AT.dtime, inode.dtime, true);
-  view.setUint16(AT.gidLow, inode.gid & 0xffff, true);
-  view.setUint16(AT.linkCount, inode.linkCount, true);
-  view.setUint32(AT.blocksLow, inode.sectorCount % TWO_32, true);
-  view.setUint32(AT.flags, inode.flags, true);
-  view.setUint32(AT.versionLow, inode.versionLow, true);
-  view.setUint32(AT.generation, inode.generation, true);
-  view.setUint32(AT.xattrBlockLow, inode.xattrBlock % TWO_32, true);
-  view.setUint32(AT.sizeHigh, Math.floor(inode.sizeBytes / TWO_32), true);
-  view.setUint16(AT.blocksHigh, Math.floor(inode.sectorCount / TWO_32), true);
-  view.setUint16(AT.xattrBlockHigh, Math.floor(inode.xattrBlock / TWO_32), true);
-  view.setUint16(AT.uidHigh, inode.uid >>> 16, true);
-  view.setUint16(AT.gidHigh, inode.gid >>> 16, true);
+  view.setUint16(INODE_AT.mode, inode.mode, true);
+  view.setUint16(INODE_AT.uidLow, inode.uid & 0xffff, true);
+  view.setUint32(INODE_AT.sizeLow, inode.sizeBytes % TWO_32, true);
+  view.setInt32(INODE_AT.atime, inode.atime.seconds | 0, true);
+  view.setInt32(INODE_AT.ctime, inode.ctime.seconds | 0, true);
+  view.setInt32(INODE_AT.mtime, inode.mtime.seconds | 0, true);
+  view.setUint32(INODE_AT.dtime, inode.dtime, true);
+  view.setUint16(INODE_AT.gidLow, inode.gid & 0xffff, true);
+  view.setUint16(INODE_AT.linkCount, inode.linkCount, true);
+  view.setUint32(INODE_AT.blocksLow, inode.sectorCount % TWO_32, true);
+  view.setUint32(INODE_AT.flags, inode.flags, true);
+  view.setUint32(INODE_AT.versionLow, inode.versionLow, true);
+  view.setUint32(INODE_AT.generation, inode.generation, true);
+  view.setUint32(INODE_AT.xattrBlockLow, inode.xattrBlock % TWO_32, true);
+  view.setUint32(INODE_AT.sizeHigh, Math.floor(inode.sizeBytes / TWO_32), true);
+  view.setUint16(INODE_AT.blocksHigh, Math.floor(inode.sectorCount / TWO_32), true);
+  view.setUint16(INODE_AT.xattrBlockHigh, Math.floor(inode.xattrBlock / TWO_32), true);
+  view.setUint16(INODE_AT.uidHigh, inode.uid >>> 16, true);
+  view.setUint16(INODE_AT.gidHigh, inode.gid >>> 16, true);
 }
 
 function writeExtra(view: DataView<ArrayBufferLike>, inode: InodeRecord): void {
   const end = INODE_BASE_SIZE_BYTES + inode.extraSizeBytes;
-  if (inode.extraSizeBytes > 0) view.setUint16(AT.extraSize, inode.extraSizeBytes, true);
-  writeExtraWord(view, AT.ctimeExtra, end, timestampExtra(inode.ctime));
-  writeExtraWord(view, AT.mtimeExtra, end, timestampExtra(inode.mtime));
-  writeExtraWord(view, AT.atimeExtra, end, timestampExtra(inode.atime));
-  writeExtraWord(view, AT.crtime, end, inode.crtime.seconds >>> 0);
-  writeExtraWord(view, AT.crtimeExtra, end, timestampExtra(inode.crtime));
-  writeExtraWord(view, AT.versionHigh, end, inode.versionHigh);
-  writeExtraWord(view, AT.projectId, end, inode.projectId);
+  if (inode.extraSizeBytes > 0) view.setUint16(INODE_AT.extraSize, inode.extraSizeBytes, true);
+  writeExtraWord(view, INODE_AT.ctimeExtra, end, timestampExtra(inode.ctime));
+  writeExtraWord(view, INODE_AT.mtimeExtra, end, timestampExtra(inode.mtime));
+  writeExtraWord(view, INODE_AT.atimeExtra, end, timestampExtra(inode.atime));
+  writeExtraWord(view, INODE_AT.crtime, end, inode.crtime.seconds >>> 0);
+  writeExtraWord(view, INODE_AT.crtimeExtra, end, timestampExtra(inode.crtime));
+  writeExtraWord(view, INODE_AT.versionHigh, end, inode.versionHigh);
+  writeExtraWord(view, INODE_AT.projectId, end, inode.projectId);
 }
 
 function writeExtraWord(
@@ -209,53 +210,57 @@ function checkFits(inode: InodeRecord, target: Uint8Array): void {
 /**
  * Reads an inode's slot. Throws InputError when i_extra_isize reaches past it or the size is over 2^53 bytes. The
  * checksum is for the caller to compare (inodeChecksum(), storedInodeChecksum()).
+ *
+ * @param what names the inode in errors
  */
-export function decodeInode(slot: Uint8Array): InodeRecord {
+export function decodeInode(slot: Uint8Array, what = "inode"): InodeRecord {
   invariant(slot.length >= INODE_BASE_SIZE_BYTES, `an inode slot of ${slot.length} bytes`);
   const view = viewOf(slot);
-  const extraSizeBytes = decodeExtraSize(view);
+  const extraSizeBytes = decodeExtraSize(view, what);
   const end = INODE_BASE_SIZE_BYTES + extraSizeBytes;
-  const sizeBytes = view.getUint32(AT.sizeHigh, true) * TWO_32 + view.getUint32(AT.sizeLow, true);
+  const sizeBytes = view.getUint32(INODE_AT.sizeHigh, true) * TWO_32 +
+    view.getUint32(INODE_AT.sizeLow, true);
   if (!Number.isSafeInteger(sizeBytes)) {
-    throw new InputError("inode", `its size of ${sizeBytes} bytes is over 2^53 - 1`);
+    throw new InputError(what, `its size of ${sizeBytes} bytes is over 2^53 - 1`);
   }
   return {
-    mode: view.getUint16(AT.mode, true),
-    uid: view.getUint16(AT.uidHigh, true) * 0x10000 + view.getUint16(AT.uidLow, true),
-    gid: view.getUint16(AT.gidHigh, true) * 0x10000 + view.getUint16(AT.gidLow, true),
+    mode: view.getUint16(INODE_AT.mode, true),
+    uid: view.getUint16(INODE_AT.uidHigh, true) * 0x10000 + view.getUint16(INODE_AT.uidLow, true),
+    gid: view.getUint16(INODE_AT.gidHigh, true) * 0x10000 + view.getUint16(INODE_AT.gidLow, true),
     sizeBytes,
-    linkCount: view.getUint16(AT.linkCount, true),
-    sectorCount: view.getUint16(AT.blocksHigh, true) * TWO_32 + view.getUint32(AT.blocksLow, true),
-    flags: view.getUint32(AT.flags, true),
-    atime: readTime(view, AT.atime, AT.atimeExtra, end),
-    ctime: readTime(view, AT.ctime, AT.ctimeExtra, end),
-    mtime: readTime(view, AT.mtime, AT.mtimeExtra, end),
+    linkCount: view.getUint16(INODE_AT.linkCount, true),
+    sectorCount: view.getUint16(INODE_AT.blocksHigh, true) * TWO_32 +
+      view.getUint32(INODE_AT.blocksLow, true),
+    flags: view.getUint32(INODE_AT.flags, true),
+    atime: readTime(view, INODE_AT.atime, INODE_AT.atimeExtra, end),
+    ctime: readTime(view, INODE_AT.ctime, INODE_AT.ctimeExtra, end),
+    mtime: readTime(view, INODE_AT.mtime, INODE_AT.mtimeExtra, end),
     crtime: timestampFromWords(
-      readExtraWord(view, AT.crtime, end),
-      readExtraWord(view, AT.crtimeExtra, end),
+      readExtraWord(view, INODE_AT.crtime, end),
+      readExtraWord(view, INODE_AT.crtimeExtra, end),
     ),
-    dtime: view.getUint32(AT.dtime, true),
-    generation: view.getUint32(AT.generation, true),
-    xattrBlock: view.getUint16(AT.xattrBlockHigh, true) * TWO_32 +
-      view.getUint32(AT.xattrBlockLow, true),
-    blockField: slot.slice(AT.blockField, AT.blockField + INODE_BLOCK_FIELD_SIZE_BYTES),
+    dtime: view.getUint32(INODE_AT.dtime, true),
+    generation: view.getUint32(INODE_AT.generation, true),
+    xattrBlock: view.getUint16(INODE_AT.xattrBlockHigh, true) * TWO_32 +
+      view.getUint32(INODE_AT.xattrBlockLow, true),
+    blockField: slot.slice(INODE_AT.blockField, INODE_AT.blockField + INODE_BLOCK_FIELD_SIZE_BYTES),
     extraSizeBytes,
     xattrArea: slot.slice(end),
-    versionLow: view.getUint32(AT.versionLow, true),
-    versionHigh: readExtraWord(view, AT.versionHigh, end),
-    projectId: readExtraWord(view, AT.projectId, end),
+    versionLow: view.getUint32(INODE_AT.versionLow, true),
+    versionHigh: readExtraWord(view, INODE_AT.versionHigh, end),
+    projectId: readExtraWord(view, INODE_AT.projectId, end),
   };
 }
 
-function decodeExtraSize(view: DataView<ArrayBufferLike>): number {
+function decodeExtraSize(view: DataView<ArrayBufferLike>, what: string): number {
   if (view.byteLength === INODE_BASE_SIZE_BYTES) return 0;
-  const extraSizeBytes = view.getUint16(AT.extraSize, true);
+  const extraSizeBytes = view.getUint16(INODE_AT.extraSize, true);
   const room = view.byteLength - INODE_BASE_SIZE_BYTES;
   if (extraSizeBytes > room || extraSizeBytes % 4 !== 0) {
     throw new InputError(
-      "inode",
+      what,
       `its i_extra_isize is ${extraSizeBytes}, not a multiple of 4 up to ${room}`,
-      { data: { offset: AT.extraSize, actual: extraSizeBytes } },
+      { data: { offset: INODE_AT.extraSize, actual: extraSizeBytes } },
     );
   }
   return extraSizeBytes;
@@ -281,21 +286,33 @@ export function inodeChecksum(
 ): number {
   const covered = slot.slice();
   const view = viewOf(covered);
-  view.setUint16(AT.checksumLow, 0, true);
+  view.setUint16(INODE_AT.checksumLow, 0, true);
   const isWide = hasChecksumHigh(view);
-  if (isWide) view.setUint16(AT.checksumHigh, 0, true);
-  const key = inodeSeedKey(options.inodeNumber, view.getUint32(AT.generation, true));
+  if (isWide) view.setUint16(INODE_AT.checksumHigh, 0, true);
+  const key = inodeSeedKey(options.inodeNumber, view.getUint32(INODE_AT.generation, true));
   const checksum = crc32c(options.seed, key, covered);
   return isWide ? checksum : checksum & 0xffff;
+}
+
+/** Writes a slot's checksum; without a seed, zeros in its place. */
+export function sealInode(
+  slot: Uint8Array,
+  options: { readonly inodeNumber: number; readonly seed: number | undefined },
+): void {
+  const { inodeNumber, seed } = options;
+  const checksum = seed === undefined ? 0 : inodeChecksum(slot, { inodeNumber, seed });
+  const view = viewOf(slot);
+  view.setUint16(INODE_AT.checksumLow, checksum & 0xffff, true);
+  if (hasChecksumHigh(view)) view.setUint16(INODE_AT.checksumHigh, checksum >>> 16, true);
 }
 
 /** The checksum that a slot carries: 32 bits, or 16 in a slot without i_checksum_hi. */
 export function storedInodeChecksum(slot: Uint8Array): number {
   const view = viewOf(slot);
-  const low = view.getUint16(AT.checksumLow, true);
-  return hasChecksumHigh(view) ? view.getUint16(AT.checksumHigh, true) * 0x10000 + low : low;
+  const low = view.getUint16(INODE_AT.checksumLow, true);
+  return hasChecksumHigh(view) ? view.getUint16(INODE_AT.checksumHigh, true) * 0x10000 + low : low;
 }
 
 function hasChecksumHigh(view: DataView<ArrayBufferLike>): boolean {
-  return view.byteLength > INODE_BASE_SIZE_BYTES && view.getUint16(AT.extraSize, true) >= 4;
+  return view.byteLength > INODE_BASE_SIZE_BYTES && view.getUint16(INODE_AT.extraSize, true) >= 4;
 }

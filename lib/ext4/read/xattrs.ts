@@ -1,0 +1,197 @@
+/**
+ * Extended attributes of inodes: those in the inode, those in the block that it may share with others, and values that
+ * have an inode of their own.
+ *
+ * @module
+ */
+import { type ByteString, displayName } from "../../bytes/byte_string.ts";
+import { InputError } from "../../errors.ts";
+import type { Xattr } from "../../model/node.ts";
+import type { Warnings } from "../../warnings.ts";
+import { aclFromDisk } from "../format/acl.ts";
+import { INCOMPAT, INODE_FLAG } from "../format/constants.ts";
+import {
+  joinXattrName,
+  XATTR_INDEX,
+  XATTR_VALUE_SIZE_MAX,
+  xattrValueHash,
+} from "../format/xattr.ts";
+import {
+  type DecodedXattr,
+  decodeInodeXattrs,
+  decodeXattrBlock,
+  verifyXattrBlock,
+  verifyXattrValueInode,
+} from "../format/xattr_decode.ts";
+import { isInlineData, readContent } from "./content.ts";
+import { hasFlag } from "./inode.ts";
+import type { BlockBudget } from "./limits.ts";
+import type { Ext4Image, ImageInode } from "./types.ts";
+
+/** An attribute as it is stored, with its value read from wherever it is. ACLs are in ext4's own format. */
+export interface StoredXattr {
+  readonly nameIndex: number;
+  readonly suffix: ByteString;
+  readonly value: Uint8Array;
+  readonly place: "inode" | "block";
+  /** The inode that holds the value. */
+  readonly valueInode: number | undefined;
+  /** e_hash. */
+  readonly entryHash: number;
+}
+
+interface KnownValue {
+  readonly value: Uint8Array;
+  readonly hash: number;
+}
+
+/** The header of an ACL without entries, which says that there is none. */
+const EMPTY_ACL_SIZE_BYTES = 4;
+
+/**
+ * Reads the attributes of inodes. Blocks and values that inodes share are read and kept once, so that what is kept is
+ * never more than the image has.
+ */
+export class XattrReader {
+  readonly #image: Ext4Image;
+  readonly #budget: BlockBudget | undefined;
+  readonly #blocks = new Map<number, readonly StoredXattr[]>();
+  readonly #values = new Map<number, KnownValue>();
+
+  /** @param budget counts the blocks of attributes, each once */
+  constructor(image: Ext4Image, budget?: BlockBudget) {
+    this.#image = image;
+    this.#budget = budget;
+  }
+
+  /**
+   * The attributes as system calls show them, in byte order of their names: ACLs in the format of system calls, without
+   * what the kernel hides. Names that no system call has are counted as `unsupportedXattr`.
+   *
+   * @param describe names the inode in warnings
+   * @throws {InputError} for attributes that are damaged, or there twice
+   */
+  read(inode: ImageInode, warnings: Warnings, describe: () => string): readonly Xattr[] {
+    const xattrs: Xattr[] = [];
+    for (const stored of this.stored(inode)) {
+      if (isInlineData(stored)) continue;
+      const name = joinXattrName(stored.nameIndex, stored.suffix);
+      if (name === undefined || stored.nameIndex === XATTR_INDEX.SYSTEM) {
+        const shown = `${stored.nameIndex}:${displayName(stored.suffix)}`;
+        warnings.add(
+          "unsupportedXattr",
+          describe(),
+          `xattr ${shown} dropped: it has no known name`,
+        );
+        continue;
+      }
+      const value = systemCallValue(stored, inode);
+      if (value !== undefined) xattrs.push({ name, value });
+    }
+    return xattrs.sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** The attributes as they are stored, those in the inode first. */
+  stored(inode: ImageInode): readonly StoredXattr[] {
+    const { xattrArea, xattrBlock } = inode.record;
+    const what = `attributes in ${inode.what}`;
+    const inInode = this.#finish(decodeInodeXattrs(xattrArea, what), "inode", what);
+    if (xattrBlock === 0) return inInode;
+    const inBlock = this.#block(xattrBlock);
+    const names = new Set(inInode.map(keyOf));
+    const twice = inBlock.find((xattr) => names.has(keyOf(xattr)));
+    if (twice !== undefined) {
+      throw new InputError(
+        inode.what,
+        `the attribute ${displayName(keyOf(twice))} is in it and in block ${xattrBlock}`,
+      );
+    }
+    return [...inInode, ...inBlock];
+  }
+
+  #block(blockNumber: number): readonly StoredXattr[] {
+    const known = this.#blocks.get(blockNumber);
+    if (known !== undefined) return known;
+    const what = `attribute block ${blockNumber}`;
+    if (blockNumber === 0) throw new InputError(what, "it is the block of the superblock");
+    this.#budget?.take(1, what);
+    const block = this.#image.readBlock(blockNumber, what);
+    const { seed } = this.#image;
+    if (seed !== undefined) verifyXattrBlock(block, { blockNumber, seed, what });
+    const xattrs = this.#finish(decodeXattrBlock(block, what).xattrs, "block", what);
+    this.#blocks.set(blockNumber, xattrs);
+    return xattrs;
+  }
+
+  #finish(
+    xattrs: readonly DecodedXattr[],
+    place: StoredXattr["place"],
+    what: string,
+  ): StoredXattr[] {
+    return xattrs.map((xattr) => {
+      const { nameIndex, suffix, entryHash, valueInode } = xattr;
+      const value = valueInode === undefined ? xattr.value : this.#value(xattr, valueInode, what);
+      return { nameIndex, suffix, value, place, valueInode, entryHash };
+    });
+  }
+
+  #value(xattr: DecodedXattr, valueInode: number, owner: string): Uint8Array {
+    if (!this.#image.hasIncompat(INCOMPAT.EA_INODE)) {
+      throw new InputError(owner, `a value is in inode ${valueInode}, without the feature for it`);
+    }
+    const { value, hash } = this.#knownValue(valueInode);
+    if (value.length !== xattr.valueSizeBytes) {
+      throw new InputError(
+        owner,
+        `a value is ${xattr.valueSizeBytes} bytes, but inode ${valueInode} has ${value.length}`,
+      );
+    }
+    verifyXattrValueInode(xattr, hash, owner);
+    return value;
+  }
+
+  #knownValue(valueInode: number): KnownValue {
+    const known = this.#values.get(valueInode);
+    if (known !== undefined) return known;
+    const inode = this.#image.inode(valueInode);
+    if (inode.kind !== "file" || !hasFlag(inode, INODE_FLAG.EA_INODE)) {
+      throw new InputError(
+        inode.what,
+        "an attribute says its value is in it, but its flags do not",
+      );
+    }
+    const { blockSizeBytes } = this.#image.geometry;
+    this.#budget?.take(Math.ceil(inode.record.sizeBytes / blockSizeBytes), inode.what);
+    const value = readContent(this.#image, inode, XATTR_VALUE_SIZE_MAX);
+    const hash = xattrValueHash(this.#image.valueSeed, value);
+    const stored = inode.record.atime.seconds >>> 0;
+    if (stored !== hash) {
+      throw new InputError(
+        inode.what,
+        `the hash of its value is 0x${stored.toString(16)}, not 0x${hash.toString(16)}`,
+      );
+    }
+    this.#values.set(valueInode, { value, hash });
+    return { value, hash };
+  }
+}
+
+function keyOf(xattr: StoredXattr): ByteString {
+  return `${xattr.nameIndex}:${xattr.suffix}`;
+}
+
+/** Undefined for an ACL without entries: the kernel takes it for none. */
+function systemCallValue(xattr: StoredXattr, inode: ImageInode): Uint8Array | undefined {
+  const isAcl = xattr.nameIndex === XATTR_INDEX.POSIX_ACL_ACCESS ||
+    xattr.nameIndex === XATTR_INDEX.POSIX_ACL_DEFAULT;
+  if (!isAcl) return xattr.value;
+  try {
+    const value = aclFromDisk(xattr.value);
+    return value.length === EMPTY_ACL_SIZE_BYTES ? undefined : value;
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    throw new InputError(`ACL of ${inode.what}`, error.message.replace(/^ACL: /, ""), {
+      cause: error,
+    });
+  }
+}
