@@ -1,0 +1,81 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { Buffer } from "node:buffer";
+import { UsageError } from "../../lib/errors.ts";
+import {
+  checkZstdLevel,
+  compressChunk,
+  decompressChunk,
+  STORED_BYTES_MAX,
+} from "../../lib/chunk/chunk_codec.ts";
+import { CHUNK_BYTES, noise, sampleFile } from "./helpers.ts";
+
+/** A frame with one raw block, made by hand: magic, a single segment of a four-byte size, the block. */
+function rawFrame(content: Uint8Array): Buffer {
+  const frame = Buffer.alloc(12 + content.length);
+  frame.writeUInt32LE(0xfd2fb528, 0);
+  frame[4] = 0xa0;
+  frame.writeUInt32LE(content.length, 5);
+  frame.writeUIntLE(1 | content.length << 3, 9, 3);
+  frame.set(content, 12);
+  return frame;
+}
+
+/** Bytes compare as equal only when they are of one class. */
+function contentOf(stored: Uint8Array, mostBytes: number): Uint8Array {
+  return Uint8Array.from(decompressChunk(stored, mostBytes) ?? []);
+}
+
+Deno.test("compressChunk makes one frame that states its size, and nothing behind it", () => {
+  const contents = [1, 255, 256, 4096, 65535, 65536, 65791, 65792, CHUNK_BYTES, 1 << 20]
+    .flatMap((size) => [noise(size), new Uint8Array(size), sampleFile().subarray(0, size)]);
+  for (const content of contents) {
+    for (const level of [1, 3, 9]) {
+      const stored = compressChunk(content, level);
+      assert(stored.length <= STORED_BYTES_MAX);
+      assertEquals(contentOf(stored, content.length), Uint8Array.from(content));
+      // With an empty frame behind, as casync would refuse it.
+      const longer = Buffer.concat([stored, Buffer.from("28b52ffd2000010000", "hex")]);
+      assertEquals(decompressChunk(longer, content.length), undefined);
+      assertEquals(Buffer.compare(compressChunk(content, level), stored), 0);
+    }
+  }
+  assertEquals(compressChunk(new Uint8Array(CHUNK_BYTES), 3).length, 22);
+});
+
+Deno.test("decompressChunk reads frames of other writers", () => {
+  const content = noise(5000);
+  assertEquals(contentOf(rawFrame(content), 5000), content);
+});
+
+Deno.test("decompressChunk gives nothing, and no exception, for what is no whole chunk", () => {
+  const stored = compressChunk(sampleFile().subarray(0, CHUNK_BYTES), 3);
+  for (let length = 0; length < stored.length; length += length < 40 ? 1 : 997) {
+    assertEquals(decompressChunk(stored.subarray(0, length), CHUNK_BYTES), undefined);
+  }
+  assertEquals(decompressChunk(noise(4000), CHUNK_BYTES), undefined);
+  assertEquals(decompressChunk(stored, CHUNK_BYTES - 1), undefined);
+  for (let at = 4; at < stored.length; at += 13) {
+    const bad = stored.slice();
+    bad[at]! ^= 0x10;
+    const content = decompressChunk(bad, CHUNK_BYTES);
+    assert(content === undefined || content.length <= CHUNK_BYTES);
+  }
+});
+
+Deno.test("decompressChunk does not unpack a bomb", () => {
+  // Says 100 bytes; repeats a byte 128 KiB at a time.
+  const block = Buffer.from([0x02, 0x00, 0x10, 0x00]);
+  const bomb = Buffer.concat([
+    Buffer.from("28b52ffd0058", "hex"),
+    ...Array.from({ length: 20_000 }, () => block),
+    Buffer.from([0x01, 0x00, 0x00]),
+  ]);
+  assertEquals(decompressChunk(bomb, CHUNK_BYTES), undefined);
+});
+
+Deno.test("checkZstdLevel takes 1 to 19", () => {
+  for (let level = 1; level <= 19; level++) checkZstdLevel(level);
+  for (const level of [0, 20, -1, 1.5, NaN]) {
+    assertThrows(() => checkZstdLevel(level), UsageError, "--zstd-level: wanted 1 to 19");
+  }
+});

@@ -1,0 +1,236 @@
+/**
+ * An S3 server in this process that keeps objects in memory. It computes every signature again, from the specification
+ * and not with the library that is tested, and misbehaves where a test wants it to.
+ * AWS General Reference, "Create a signed AWS API request".
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { createHash, createHmac } from "node:crypto";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import type { AwsSettings } from "../../lib/chunk/aws_settings.ts";
+
+/** A request as it arrived. */
+export interface SeenRequest {
+  readonly method: string;
+  /** As sent, still encoded. */
+  readonly path: string;
+  readonly query: URLSearchParams;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Buffer;
+  /** The object's key, decoded, without the bucket. */
+  readonly key: string;
+}
+
+/** What to answer instead of doing what was asked. */
+export interface FakeAnswer {
+  readonly status?: number;
+  readonly headers?: Record<string, string>;
+  readonly body?: string | Uint8Array;
+  /** Closes the connection: before anything is done, after the object was stored, or in the middle of the answer. */
+  readonly cut?: "before" | "after" | "within";
+  /** Never answers. */
+  readonly silent?: boolean;
+}
+
+/** How the server is to be. */
+export interface FakeS3Options {
+  readonly bucket?: string;
+  readonly settings?: AwsSettings;
+  /** Knows `If-None-Match`; without it such a PUT gets 501, or the header is passed over. */
+  readonly conditions?: "kept" | "refused" | "ignored";
+  /** Asked at each request, with a count from 1. */
+  readonly misbehave?: (request: SeenRequest, n: number) => FakeAnswer | undefined;
+}
+
+/** Keys for tests. */
+export const TEST_SETTINGS: AwsSettings = {
+  accessKeyId: "AKIDTESTTESTTEST",
+  secretAccessKey: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+  sessionToken: undefined,
+  region: "eu-test-1",
+};
+
+/** A server that runs. */
+export class FakeS3 {
+  readonly objects = new Map<string, Buffer>();
+  readonly requests: SeenRequest[] = [];
+  /** Signatures that were wrong, and why. */
+  readonly faults: string[] = [];
+  readonly bucket: string;
+  readonly #options: FakeS3Options;
+  readonly #settings: AwsSettings;
+  readonly #server = createServer((request, response) => void this.#serve(request, response));
+  readonly #sockets = new Set<Socket>();
+
+  constructor(options: FakeS3Options = {}) {
+    this.#options = options;
+    this.bucket = options.bucket ?? "bucket";
+    this.#settings = options.settings ?? TEST_SETTINGS;
+    this.#server.on("connection", (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.on("close", () => this.#sockets.delete(socket));
+      socket.on("error", () => {});
+    });
+  }
+
+  /** `http://127.0.0.1:PORT`. */
+  get origin(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** The address of a store in it. */
+  store(prefix = "chunks"): string {
+    return `s3+${this.origin}/${this.bucket}/${prefix}`;
+  }
+
+  count(method: string): number {
+    return this.requests.filter((request) => request.method === method).length;
+  }
+
+  async listen(): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(0, "127.0.0.1", resolve));
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+  }
+
+  async #serve(message: IncomingMessage, response: ServerResponse): Promise<void> {
+    const pieces: Buffer[] = [];
+    try {
+      for await (const piece of message) pieces.push(piece as Buffer);
+    } catch {
+      return;
+    }
+    const url = new URL(message.url!, "http://x");
+    const path = message.url!.split("?")[0]!;
+    const seen: SeenRequest = {
+      method: message.method!,
+      path,
+      query: url.searchParams,
+      headers: message.headers as Record<string, string>,
+      body: Buffer.concat(pieces),
+      key: decodeURIComponent(path).slice(this.bucket.length + 2),
+    };
+    this.requests.push(seen);
+    const answer = this.#options.misbehave?.(seen, this.requests.length);
+    if (answer === undefined) return this.#answer(response, this.#do(seen));
+    if (answer.silent) return;
+    if (answer.cut === "after") this.#do(seen);
+    if (answer.cut === "within") {
+      response.writeHead(200, { "content-length": "1000" });
+      response.write("x");
+      setTimeout(() => message.socket.destroy(), 5);
+    } else if (answer.cut !== undefined) message.socket.destroy();
+    else this.#answer(response, answer);
+  }
+
+  #answer(response: ServerResponse, { status = 200, headers = {}, body = "" }: FakeAnswer): void {
+    response.writeHead(status, { "content-length": String(Buffer.byteLength(body)), ...headers });
+    response.end(body);
+  }
+
+  #do(request: SeenRequest): FakeAnswer {
+    const fault = signatureFault(request, this.#settings);
+    if (fault !== undefined) {
+      this.faults.push(fault);
+      return errorAnswer(403, "SignatureDoesNotMatch", "The signature is not the one computed");
+    }
+    if (request.path.split("/")[1] !== this.bucket) return errorAnswer(404, "NoSuchBucket", "No");
+    if (request.method === "PUT") return this.#put(request);
+    if (request.key === "") return { body: "<ListBucketResult></ListBucketResult>" };
+    const object = this.objects.get(request.key);
+    if (object === undefined) return errorAnswer(404, "NoSuchKey", "No such key");
+    if (request.method === "GET") return { body: object };
+    return { headers: { "content-length": String(object.length) } };
+  }
+
+  #put({ key, body, headers }: SeenRequest): FakeAnswer {
+    if (headers["if-none-match"] !== undefined) {
+      if (this.#options.conditions === "refused") return errorAnswer(501, "NotImplemented", "No");
+      const isKept = this.#options.conditions !== "ignored";
+      if (isKept && this.objects.has(key)) return errorAnswer(412, "PreconditionFailed", "There");
+    }
+    this.objects.set(key, body);
+    return {};
+  }
+}
+
+/** An error document of S3. */
+export function errorAnswer(
+  status: number,
+  code: string,
+  message: string,
+  more = "",
+): FakeAnswer {
+  const head = `<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>${code}</Code>`;
+  return { status, body: `${head}<Message>${message}</Message>${more}</Error>` };
+}
+
+/** Runs a test against a server, which is gone afterwards. */
+export async function withFakeS3<T>(
+  options: FakeS3Options,
+  test: (server: FakeS3) => Promise<T>,
+): Promise<T> {
+  const server = new FakeS3(options);
+  await server.listen();
+  try {
+    return await test(server);
+  } finally {
+    await server.close();
+  }
+}
+
+/** What is wrong with a request's signature; undefined for nothing. */
+export function signatureFault(request: SeenRequest, settings: AwsSettings): string | undefined {
+  const { headers } = request;
+  const given =
+    /^AWS4-HMAC-SHA256 Credential=([^,]+), SignedHeaders=([^,]+), Signature=([0-9a-f]{64})$/
+      .exec(headers["authorization"] ?? "");
+  if (given === null) return "no authorization of version 4";
+  const [, credential, signedHeaders, signature] = given;
+  const date = headers["x-amz-date"] ?? "";
+  if (!/^\d{8}T\d{6}Z$/.test(date)) return `date ${date}`;
+  const scope = `${date.slice(0, 8)}/${settings.region}/s3/aws4_request`;
+  if (credential !== `${settings.accessKeyId}/${scope}`) return `credential ${credential}`;
+  const names = signedHeaders!.split(";");
+  for (const name of ["host", "x-amz-content-sha256", "x-amz-date"]) {
+    if (!names.includes(name)) return `${name} is not signed`;
+  }
+  if (headers["if-none-match"] !== undefined && !names.includes("if-none-match")) {
+    return "if-none-match is not signed";
+  }
+  if (headers["x-amz-security-token"] !== settings.sessionToken) return "session token";
+  if (settings.sessionToken !== undefined && !names.includes("x-amz-security-token")) {
+    return "the session token is not signed";
+  }
+  const bodyDigest = createHash("sha256").update(request.body).digest("hex");
+  if (headers["x-amz-content-sha256"] !== bodyDigest) return "digest of the body";
+  const canonical = [
+    request.method,
+    decodeURIComponent(request.path).split("/").map(encode).join("/"),
+    [...request.query].map(([name, value]) => `${encode(name)}=${encode(value)}`).sort().join("&"),
+    ...names.map((name) => `${name}:${(headers[name] ?? "").trim().replace(/ +/g, " ")}`),
+    "",
+    signedHeaders,
+    bodyDigest,
+  ].join("\n");
+  const text = [
+    "AWS4-HMAC-SHA256",
+    date,
+    scope,
+    createHash("sha256").update(canonical).digest("hex"),
+  ];
+  let key: Buffer | string = `AWS4${settings.secretAccessKey}`;
+  for (const part of scope.split("/")) key = createHmac("sha256", key).update(part).digest();
+  const wanted = createHmac("sha256", key).update(text.join("\n")).digest("hex");
+  return wanted === signature ? undefined : `signature ${signature}, wanted ${wanted}`;
+}
+
+function encode(text: string): string {
+  return encodeURIComponent(text)
+    .replace(/[!'()*]/g, (sign) => `%${sign.charCodeAt(0).toString(16).toUpperCase()}`);
+}

@@ -1,0 +1,112 @@
+/**
+ * What tests of chunk stores share: a file to cut, a store in memory, faults.
+ *
+ * @module
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ChunkDepot, type ChunkDepotOptions } from "../../lib/chunk/chunk_depot.ts";
+import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
+import type { ChunkStore, PutOutcome } from "../../lib/chunk/chunk_store.ts";
+
+export const KIB = 1024;
+export const CHUNK_BYTES = 128 * KIB;
+
+/**
+ * Three chunks and five bytes: something, zeros, the first again, a short one. `casync make` was run on it for the
+ * golden indexes.
+ */
+export function sampleFile(): Uint8Array {
+  const bytes = new Uint8Array(3 * CHUNK_BYTES + 5);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = (i * i + (i >> 8)) & 255;
+  return bytes.fill(0, CHUNK_BYTES, 2 * CHUNK_BYTES);
+}
+
+/** Bytes that do not repeat and hardly compress. */
+export function noise(sizeBytes: number, seed = 1): Uint8Array {
+  const bytes = new Uint8Array(sizeBytes);
+  let state = seed >>> 0 || 1;
+  for (let i = 0; i < sizeBytes; i++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    bytes[i] = state & 255;
+  }
+  return bytes;
+}
+
+/** Runs a test with a directory of its own, which is removed afterwards. */
+export async function withDirectory<T>(test: (directory: string) => T | Promise<T>): Promise<T> {
+  const directory = mkdtempSync(join(tmpdir(), "blessfs-chunk-"));
+  try {
+    return await test(directory);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/** A store in memory that can be slow or fail. */
+export class MemoryStore implements ChunkStore {
+  readonly name = "memory";
+  readonly chunks = new Map<string, Uint8Array>();
+  readonly asked: string[] = [];
+  /** Puts at the same time: now, and the most there were. */
+  underway = 0;
+  mostUnderway = 0;
+  settledCount = 0;
+  /** Runs within each put. */
+  duringPut: (id: string) => Promise<void> = () => Promise.resolve();
+
+  open(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  has(id: string): boolean {
+    this.asked.push(id);
+    return this.chunks.has(id);
+  }
+
+  get(id: string): Promise<Uint8Array> {
+    return Promise.resolve(this.chunks.get(id)!);
+  }
+
+  async put(id: string, stored: Uint8Array): Promise<PutOutcome> {
+    this.mostUnderway = Math.max(this.mostUnderway, ++this.underway);
+    try {
+      await this.duringPut(id);
+    } finally {
+      this.underway--;
+    }
+    if (this.chunks.has(id)) return "present";
+    this.chunks.set(id, stored);
+    return "added";
+  }
+
+  settle(): Promise<void> {
+    this.settledCount++;
+    return Promise.resolve();
+  }
+}
+
+/** A depot in front of a store. */
+export function depotOf(store: ChunkStore, more: Partial<ChunkDepotOptions> = {}): ChunkDepot {
+  return new ChunkDepot({ store, zstdLevel: 1, ...more });
+}
+
+/** Cuts bytes into a store. */
+export async function store(
+  bytes: Uint8Array,
+  depot: ChunkDepot,
+  more: Partial<ConstructorParameters<typeof ChunkSink>[1]> = {},
+): Promise<ChunkSink> {
+  const sink = new ChunkSink(depot, { chunkBytes: CHUNK_BYTES, digest: "sha512-256", ...more });
+  try {
+    await sink.write(bytes, 0);
+    await sink.finish(bytes.length);
+  } catch (error) {
+    await sink.abort();
+    throw error;
+  }
+  return sink;
+}

@@ -1,0 +1,92 @@
+import { assert, assertEquals } from "@std/assert";
+import { Buffer } from "node:buffer";
+import { parseS3Address } from "../../lib/chunk/s3_address.ts";
+import { isPassing, networkError, s3Failure } from "../../lib/chunk/s3_errors.ts";
+import { errorAnswer, TEST_SETTINGS } from "./fake_s3.ts";
+
+const ADDRESS = parseS3Address("s3+https://host/bucket/chunks");
+
+function failure(status: number, code: string, message = "", more = "", headers = {}) {
+  const { body } = errorAnswer(status, code, message, more);
+  return s3Failure(
+    { status, headers: new Headers(headers), body: Buffer.from(body as string) },
+    { request: { method: "PUT", key: "ab/x.cacnk" }, address: ADDRESS, settings: TEST_SETTINGS },
+  );
+}
+
+Deno.test("s3Failure says what is wrong and what to do", () => {
+  const cases: [number, string, string, string][] = [
+    [403, "AccessDenied", "access is denied", "s3:PutObject"],
+    [403, "SignatureDoesNotMatch", "access is denied", "AWS_SECRET_ACCESS_KEY"],
+    [403, "InvalidAccessKeyId", "access is denied", "AWS_ACCESS_KEY_ID"],
+    [403, "", "access is denied", "s3:ListBucket"],
+    [400, "ExpiredToken", "the server refused", "get new keys"],
+    [403, "RequestTimeTooSkewed", "access is denied", "clock"],
+    [404, "NoSuchBucket", "there is no such bucket", "create the bucket"],
+    [503, "SlowDown", "too busy", ""],
+  ];
+  for (const [status, code, why, hint] of cases) {
+    const { error } = failure(status, code);
+    assert(error.message.startsWith("s3+https://host/bucket/chunks/ab/x.cacnk: "), error.message);
+    assert(error.message.includes(why), error.message);
+    assert((error.hint ?? "").includes(hint), error.hint);
+    assertEquals([error.data["status"], error.data["code"]], [status, code || null]);
+  }
+});
+
+Deno.test("s3Failure names the region that the bucket is in", () => {
+  const answers = [
+    failure(
+      301,
+      "PermanentRedirect",
+      "",
+      "<Endpoint>bucket.s3.eu-west-3.amazonaws.com</Endpoint>",
+      {
+        "x-amz-bucket-region": "eu-west-3",
+      },
+    ),
+    failure(400, "AuthorizationHeaderMalformed", "wrong", "<Region>eu-west-3</Region>"),
+  ];
+  for (const { error } of answers) {
+    assert(error.message.includes("in the region eu-west-3, not in eu-test-1"), error.message);
+    assert(error.hint!.includes("AWS_REGION=eu-west-3"));
+  }
+});
+
+Deno.test("s3Failure shows no key, whatever the server sends back", () => {
+  const { accessKeyId, secretAccessKey } = TEST_SETTINGS;
+  const said = `no ${accessKeyId}, no ${secretAccessKey}\nnor\x1b[31m this`;
+  const { error } = failure(403, "AccessDenied", said, `<StringToSign>hush</StringToSign>`);
+  for (const secret of [accessKeyId, secretAccessKey, "hush", "\n", "\x1b"]) {
+    assert(!error.message.includes(secret), error.message);
+  }
+});
+
+Deno.test("s3Failure makes do with answers that are no documents", () => {
+  for (const body of ["", "<html>oops</html>", "<Code>", "\xff\xfe", "<Code>" + "x".repeat(5000)]) {
+    const { error, code } = s3Failure(
+      { status: 400, headers: new Headers(), body: Buffer.from(body) },
+      { request: { method: "GET" }, address: ADDRESS, settings: TEST_SETTINGS },
+    );
+    assertEquals([error.message, code], [`${ADDRESS.shown}: the server refused (status 400)`, ""]);
+  }
+});
+
+Deno.test("isPassing tells a busy server from one that refuses", () => {
+  assertEquals(
+    [500, 502, 503, 504, 429].map((status) => isPassing(failure(status, ""))),
+    Array(5).fill(true),
+  );
+  assertEquals(
+    [400, 401, 403, 404, 405, 409, 412, 501].map((status) => isPassing(failure(status, ""))),
+    Array(8).fill(false),
+  );
+});
+
+Deno.test("networkError has the reasons of all causes", () => {
+  const cause = new TypeError("fetch failed", { cause: new Error("connect ECONNREFUSED") });
+  assertEquals(
+    networkError(ADDRESS, cause).message,
+    "s3+https://host/bucket/chunks: the server cannot be reached: fetch failed: connect ECONNREFUSED",
+  );
+});
