@@ -5,9 +5,9 @@
  *     deno task build [--runtime deno|bun] [--target TARGET] [--output FILE]
  *
  * Without `--runtime`, `deno compile` is tried first; where its runtime cannot be downloaded (and DENORT_BIN names
- * none), Bun makes the binary, and a line says so. TARGET is one of linux-x64, linux-arm64, linux-x64-musl,
- * linux-arm64-musl, macos-x64, macos-arm64, windows-x64; default: this machine. A binary for this machine is started
- * once to see that it works.
+ * none), Bun makes the binary, and a line says so; npm has its runtimes for all targets. TARGET is one of linux-x64,
+ * linux-arm64, linux-x64-musl, linux-arm64-musl, macos-x64, macos-arm64, windows-x64, windows-arm64; default: this
+ * machine. A binary for this machine is started once to see that it works.
  *
  * @module
  */
@@ -15,19 +15,17 @@ import { parseArgs } from "@std/cli/parse-args";
 import { isAbsolute, join } from "node:path";
 import config from "../deno.json" with { type: "json" };
 import {
+  binaryPath,
   bundleProgram,
-  checkBinary,
-  compileWithBun,
-  compileWithDeno,
+  compile,
   DEFAULT_BUNDLE,
   hostTarget,
   ROOT,
   TARGETS,
 } from "./build_steps.ts";
+import type { Runtime } from "./build_steps.ts";
 
 const USAGE = "usage: deno task build [--runtime deno|bun] [--target TARGET] [--output FILE]";
-
-type Runtime = "deno" | "bun";
 
 interface Request {
   readonly runtimes: readonly Runtime[];
@@ -52,7 +50,7 @@ function parseRequest(args: readonly string[]): Request | string {
   if (runtime !== undefined && runtime !== "deno" && runtime !== "bun") {
     return `unknown runtime ${runtime}; there are deno, bun`;
   }
-  const path = output ?? (target.startsWith("windows") ? "dist/blessfs.exe" : "dist/blessfs");
+  const path = binaryPath(target, output ?? "dist/blessfs");
   return {
     runtimes: runtime === undefined ? ["deno", "bun"] : [runtime],
     target,
@@ -65,9 +63,7 @@ function build({ runtimes, target, output }: Request): Runtime {
   bundleProgram(DEFAULT_BUNDLE);
   for (const [i, runtime] of runtimes.entries()) {
     try {
-      if (runtime === "deno") compileWithDeno(DEFAULT_BUNDLE, target, output);
-      else compileWithBun(DEFAULT_BUNDLE, target, output);
-      if (target === hostTarget()) checkBinary(output, config.version);
+      compile(runtime, DEFAULT_BUNDLE, target, output, config.version);
       return runtime;
     } catch (error) {
       if (i === runtimes.length - 1) throw error;

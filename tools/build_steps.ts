@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 export const ROOT: string = new URL("../", import.meta.url).pathname;
@@ -26,7 +27,16 @@ export const TARGETS: Readonly<Record<string, Target>> = {
   "macos-x64": { deno: "x86_64-apple-darwin", bun: "bun-darwin-x64" },
   "macos-arm64": { deno: "aarch64-apple-darwin", bun: "bun-darwin-arm64" },
   "windows-x64": { deno: "x86_64-pc-windows-msvc", bun: "bun-windows-x64" },
+  "windows-arm64": { deno: "aarch64-pc-windows-msvc", bun: "bun-windows-arm64" },
 };
+
+/** What a binary is made with. */
+export type Runtime = "deno" | "bun";
+
+/** The name that a binary of a target has: Windows starts only what ends in `.exe`, and Bun adds that by itself. */
+export function binaryPath(target: string, path: string): string {
+  return target.startsWith("windows") && !path.endsWith(".exe") ? `${path}.exe` : path;
+}
 
 /** The target that this process runs on. */
 export function hostTarget(): string {
@@ -77,32 +87,76 @@ export function withoutCachePaths(bundle: string): string {
   );
 }
 
+/**
+ * Makes a binary. One for this machine is started with an empty environment, and removed when it is not this program: a
+ * DENORT_BIN that names Deno itself, say, would give a binary that is Deno.
+ *
+ * @throws when the runtime has no such target or cannot be had
+ */
+export function compile(
+  runtime: Runtime,
+  bundle: string,
+  target: string,
+  output: string,
+  version: string,
+): void {
+  try {
+    if (runtime === "deno") compileWithDeno(bundle, target, output);
+    else compileWithBun(bundle, target, output);
+    if (target === hostTarget()) checkBinary(output, version);
+  } catch (error) {
+    if (existsSync(output)) Deno.removeSync(output);
+    throw error;
+  }
+}
+
 /** Makes a binary with `deno compile`, which downloads a runtime unless DENORT_BIN names one. */
-export function compileWithDeno(bundle: string, target: string, output: string): void {
+function compileWithDeno(bundle: string, target: string, output: string): void {
   const name = TARGETS[target]?.deno;
-  if (name === undefined) throw new Error(`deno compile has no target ${target}`);
+  if (name === undefined) throw new Error(`deno compile has no runtime for ${target}`);
   const options = ["--no-check", "--no-config", "--no-lock", "-A", `--target=${name}`];
-  runStep(Deno.execPath(), ["compile", ...options, `--output=${output}`, bundle], {
-    env: { NO_COLOR: "1" },
-  });
+  withRuntime(
+    "deno compile",
+    target,
+    () =>
+      runStep(Deno.execPath(), ["compile", ...options, `--output=${output}`, bundle], {
+        env: { NO_COLOR: "1" },
+      }),
+  );
+}
+
+/** Says first what could not be made. */
+function withRuntime(maker: string, target: string, make: () => void): void {
+  try {
+    make();
+  } catch (cause) {
+    const why = (cause as Error).message;
+    throw new Error(`${maker} could not make a binary for ${target}: ${why}`, { cause });
+  }
 }
 
 /** Makes a binary with `bun build --compile`. It reads no file of the directory that it is started in. */
-export function compileWithBun(bundle: string, target: string, output: string): void {
+function compileWithBun(bundle: string, target: string, output: string): void {
   const name = TARGETS[target]?.bun;
-  if (name === undefined) throw new Error(`bun has no target ${target}`);
+  if (name === undefined) throw new Error(`bun has no runtime for ${target}`);
   const [program, ...prefix] = findBun();
   const options = [
     "--compile",
     `--target=${name}`,
     "--no-compile-autoload-dotenv",
     "--no-compile-autoload-bunfig",
+    "--no-compile-autoload-tsconfig",
+    "--no-compile-autoload-package-json",
   ];
-  runStep(program, [...prefix, "build", ...options, `--outfile=${output}`, bundle]);
+  withRuntime(
+    "bun build --compile",
+    target,
+    () => runStep(program, [...prefix, "build", ...options, `--outfile=${output}`, bundle]),
+  );
 }
 
-/** The Bun of the right version that is installed, or npx to fetch it. */
-function findBun(): [string, ...string[]] {
+/** The words that run Bun: the one of the right version that is installed, or npx to fetch it. */
+export function findBun(): [string, ...string[]] {
   try {
     if (runStep("bun", ["--version"]).trim() === BUN_VERSION) return ["bun"];
   } catch {

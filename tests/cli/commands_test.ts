@@ -7,7 +7,6 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { readFileSync } from "node:fs";
-import process from "node:process";
 import { spawnSync } from "node:child_process";
 import { optionsOf, spelling } from "../../cli/command.ts";
 import type { Command } from "../../cli/command.ts";
@@ -21,6 +20,7 @@ import { SOURCE_FORMS } from "../../cli/source_forms.ts";
 import { SOURCE_KINDS } from "../../lib/source/source_name.ts";
 import { runFake } from "./fake_io.ts";
 import { SAMPLE_COMMANDS } from "./sample_commands.ts";
+import { notRun } from "../oracle/notice.ts";
 
 const TABLES = [COMMANDS, SAMPLE_COMMANDS];
 
@@ -157,8 +157,9 @@ function checkWith(
   complaints: (stderr: string, stdout: string) => string,
 ): void {
   const run = spawnSync(program, args, { input, encoding: "utf8" });
-  if (run.error !== undefined) process.stdout.write(`not run: ${program} is not installed\n`);
-  else assertEquals(complaints(run.stderr, run.stdout), "");
+  if (run.error !== undefined) {
+    notRun("the check of the manual page", `${program} is not installed`);
+  } else assertEquals(complaints(run.stderr, run.stdout), "");
 }
 
 Deno.test("a page that begins with a dot or has backslashes is no request to roff", () => {

@@ -3,12 +3,12 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import process from "node:process";
 import { bashCompletions } from "../../cli/completions/bash.ts";
 import { fishCompletions } from "../../cli/completions/fish.ts";
 import { shellModel } from "../../cli/completions/model.ts";
 import { zshCompletions } from "../../cli/completions/zsh.ts";
 import { COMMANDS } from "../../cli/commands/index.ts";
+import { notRun } from "../oracle/notice.ts";
 import { SAMPLE_COMMANDS } from "./sample_commands.ts";
 
 const SAMPLE = shellModel(SAMPLE_COMMANDS);
@@ -22,7 +22,7 @@ function inShell(shell: string, args: readonly string[], input = ""): string | u
     for (const name of ["a file", "plain.tar"]) writeFileSync(join(directory, name), "");
     const run = spawnSync(shell, [...args], { cwd: directory, input, encoding: "utf8" });
     if (run.error !== undefined) {
-      process.stdout.write(`not run: ${shell} is not installed\n`);
+      notRun(`the completions of ${shell}`, `${shell} is not installed`);
       return undefined;
     }
     assertEquals([run.status, run.stderr], [0, ""], `${shell}: ${run.stderr}`);

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { notRun } from "../oracle/notice.ts";
 
 export const MAIN = fileURLToPath(new URL("../../cli/main.ts", import.meta.url));
 export const WORKING = fileURLToPath(new URL("./working_program.ts", import.meta.url));
@@ -20,6 +21,7 @@ export interface Outcome {
 
 /** The words that run a program of the repository. */
 export function programWords(program: string): [command: string, ...args: string[]] {
+  if ("Bun" in globalThis) return [process.execPath, program];
   return [process.execPath, "run", "-A", "--no-lock", program];
 }
 
@@ -116,7 +118,7 @@ export class RunningProgram {
 export function hasTerminal(): boolean {
   const version = spawnSync("script", ["--version"], { encoding: "utf8" });
   if (version.stdout?.includes("util-linux")) return true;
-  process.stdout.write("not run: a pseudo-terminal needs script(1) of util-linux\n");
+  notRun("the program on a pseudo-terminal", "script(1) of util-linux is not installed");
   return false;
 }
 

@@ -21,13 +21,13 @@ import {
 import { execFileSync } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import process from "node:process";
 import { BlessfsError, InterruptedError, IoError } from "../../lib/errors.ts";
 import type { FileOperations } from "../../lib/io/file_operations.ts";
 import { NODE_FILE_OPERATIONS } from "../../lib/io/file_operations.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { checkOutput } from "../../lib/io/output_path.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
+import { notRun } from "../oracle/notice.ts";
 
 const MIB = 1 << 20;
 
@@ -223,7 +223,7 @@ Deno.test("createFileSink on a real full file system leaves nothing", async () =
         stdio: "ignore",
       });
     } catch {
-      process.stdout.write("not run: a real full disk needs root to mount a tmpfs\n");
+      notRun("a real full disk", "mounting a tmpfs needs root");
       return;
     }
     try {

@@ -33,7 +33,7 @@ Deno.test("sources import other packages by their names in deno.json, and every 
   const sources = readSources("lib/", "probe/", "cli/", "tests/", "tools/", "bench/");
   const used = new Set(
     sources.flatMap((source) => importsOf(source))
-      .filter((specifier) => !specifier.startsWith(".") && !specifier.startsWith("node:")),
+      .filter((specifier) => !/^(?:\.|node:|bun:)/.test(specifier)),
   );
   const names = Object.keys(CONFIG.imports);
   assertEquals([...used].filter((specifier) => !names.includes(specifier)), []);

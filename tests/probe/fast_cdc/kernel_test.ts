@@ -5,10 +5,10 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { fastCdcGearTable, splitMixGearTable } from "../../../probe/fast_cdc/gear_table.ts";
 import { KERNEL_BASE64 } from "../../../probe/fast_cdc/kernel.ts";
+import { notRun } from "../../oracle/notice.ts";
 
 Deno.test("KERNEL_BASE64 is what wat2wasm makes of kernel.wat", () => {
   const source = fileURLToPath(new URL("../../../probe/fast_cdc/kernel.wat", import.meta.url));
@@ -17,7 +17,7 @@ Deno.test("KERNEL_BASE64 is what wat2wasm makes of kernel.wat", () => {
     const target = join(directory, "kernel.wasm");
     const run = spawnSync("wat2wasm", [source, "-o", target], { encoding: "utf8" });
     if (run.error !== undefined) {
-      process.stdout.write("not run: wat2wasm is not installed\n");
+      notRun("the kernel against its own assembly", "wat2wasm is not installed");
       return;
     }
     assertEquals(run.stderr, "");
