@@ -76,6 +76,35 @@ export function encodeGroupDescriptor(
   return encoded;
 }
 
+/** What the checksum of a changed descriptor is made with. */
+export type GroupDescriptorSeal =
+  | { readonly kind: "crc32c"; readonly seed: number }
+  /** RO_COMPAT.GDT_CSUM. */
+  | { readonly kind: "crc16"; readonly uuid: Uint8Array };
+
+/** The same descriptor with some fields changed and its checksum made again. What no field names stays as it is. */
+export function editGroupDescriptor(
+  encoded: Uint8Array,
+  changes: Partial<GroupDescriptor>,
+  options: { readonly groupIndex: number; readonly seal: GroupDescriptorSeal },
+): Uint8Array<ArrayBuffer> {
+  checkSize(encoded);
+  const { groupIndex, seal } = options;
+  const edited = new Uint8Array(encoded);
+  const mask = edited.length === 64 ? 0xffffffff : 0xffff;
+  const descriptor = { ...readFields(FIELDS, edited), ...changes };
+  writeFields(FIELDS, edited, {
+    ...descriptor,
+    blockBitmapChecksum: (descriptor.blockBitmapChecksum & mask) >>> 0,
+    inodeBitmapChecksum: (descriptor.inodeBitmapChecksum & mask) >>> 0,
+  });
+  const checksum = seal.kind === "crc32c"
+    ? groupDescriptorChecksum(edited, { groupIndex, seed: seal.seed })
+    : groupDescriptorCrc16(edited, { groupIndex, uuid: seal.uuid });
+  viewOf(edited).setUint16(CHECKSUM_OFFSET, checksum, true);
+  return edited;
+}
+
 /** Reads a descriptor of 32 or 64 bytes. Its checksum is not compared: see storedGroupDescriptorChecksum(). */
 export function decodeGroupDescriptor(encoded: Uint8Array): GroupDescriptor {
   checkSize(encoded);

@@ -1,6 +1,6 @@
 /**
  * The multiple mount protection block (kernel documentation, "Multiple Mount Protection"; INCOMPAT.MMP): 1024 bytes that
- * a machine which has the file system mounted keeps changing. Only read here.
+ * a machine which has the file system mounted keeps changing. It is never made here.
  *
  * @module
  */
@@ -49,6 +49,13 @@ export function decodeMmpBlock(encoded: Uint8Array, what: string): MmpBlock {
     throw new InputError(what, `its magic number is 0x${magic.toString(16)}, not 0x4d4d50`);
   }
   return readFields(FIELDS, encoded);
+}
+
+/** Writes the checksum; without a seed, a zero in its place. `seed` is the file system's. */
+export function sealMmpBlock(encoded: Uint8Array, seed: number | undefined): void {
+  checkSize(encoded);
+  const checksum = seed === undefined ? 0 : crc32c(seed, encoded.subarray(0, CHECKSUM_OFFSET));
+  viewOf(encoded).setUint32(CHECKSUM_OFFSET, checksum, true);
 }
 
 /** Throws InputError, with `what` in it, when the checksum is wrong. `seed` is the file system's. */

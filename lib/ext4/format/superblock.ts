@@ -276,6 +276,24 @@ export function encodeSuperblock(superblock: Superblock): Uint8Array<ArrayBuffer
 }
 
 /**
+ * The same superblock with some fields changed. What no field names stays as it is, but for the checksum, which is
+ * filled in exactly when METADATA_CSUM is set.
+ */
+export function editSuperblock(
+  encoded: Uint8Array,
+  changes: Partial<Superblock>,
+): Uint8Array<ArrayBuffer> {
+  checkSize(encoded);
+  const edited = new Uint8Array(encoded);
+  const view = viewOf(edited);
+  const superblock = { ...readFields(FIELDS, edited), ...changes };
+  writeFields(FIELDS, edited, superblock);
+  const isChecksummed = (superblock.featureRoCompat & RO_COMPAT.METADATA_CSUM) !== 0;
+  view.setUint32(CHECKSUM_OFFSET, isChecksummed ? superblockChecksum(edited) : 0, true);
+  return edited;
+}
+
+/**
  * Reads the 1024 bytes of a superblock. Throws InputError when the magic number is not there. Nothing else is judged:
  * the checksum is for the caller to compare (superblockChecksum(), storedSuperblockChecksum()).
  */

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { RO_COMPAT } from "../../../lib/ext4/format/constants.ts";
 import {
   decodeGroupDescriptor,
+  editGroupDescriptor,
   encodeGroupDescriptor,
   groupDescriptorChecksum,
   groupDescriptorCrc16,
@@ -122,4 +123,23 @@ Deno.test("encodeGroupDescriptor without a seed stores no checksum", () => {
     seed: undefined,
   });
   assertEquals(storedGroupDescriptorChecksum(bytes), 0);
+});
+
+Deno.test("editGroupDescriptor keeps what no field names, and seals with either checksum", () => {
+  for (const sizeBytes of [32, 64] as const) {
+    const encoded = new Uint8Array(sizeBytes).map((_, i) => i === 0x14 ? 9 : 0);
+    const options = { groupIndex: 3, seed: 5 };
+    const edited = editGroupDescriptor(encoded, { blockBitmapChecksum: 0xabcd1234 }, {
+      groupIndex: 3,
+      seal: { kind: "crc32c", seed: 5 },
+    });
+    assertEquals(edited[0x14], 9);
+    const stored = decodeGroupDescriptor(edited).blockBitmapChecksum;
+    assertEquals(stored, sizeBytes === 64 ? 0xabcd1234 : 0x1234);
+    assertEquals(storedGroupDescriptorChecksum(edited), groupDescriptorChecksum(edited, options));
+    const uuid = new Uint8Array(16).fill(1);
+    const old = editGroupDescriptor(edited, {}, { groupIndex: 3, seal: { kind: "crc16", uuid } });
+    const crc16 = groupDescriptorCrc16(old, { groupIndex: 3, uuid });
+    assertEquals(storedGroupDescriptorChecksum(old), crc16);
+  }
 });

@@ -8,6 +8,7 @@ import {
   defaultInode,
   encodeInode,
   inodeChecksum,
+  sealInode,
   storedInodeChecksum,
   TIMESTAMP_SECONDS_MAX,
   TIMESTAMP_SECONDS_MIN,
@@ -182,4 +183,18 @@ Deno.test("decodeInode refuses an impossible extra size or file size", () => {
   slot.fill(0);
   slot.fill(0xff, 0x6c, 0x70);
   assertThrows(() => decodeInode(slot), InputError, "over 2^53 - 1");
+});
+
+Deno.test("sealInode writes the checksum that encodeInode writes, and takes it away", () => {
+  for (const size of [128, 256]) {
+    const slot = new Uint8Array(size);
+    const inode = { ...defaultInode(), extraSizeBytes: size === 128 ? 0 : 32, uid: 70000 };
+    encodeInode(inode, slot, { inodeNumber: 12, seed: 9 });
+    const sealed = slot.slice();
+    sealInode(slot, { inodeNumber: 12, seed: undefined });
+    assertEquals(storedInodeChecksum(slot), 0);
+    assertEquals(decodeInode(slot).uid, 70000);
+    sealInode(slot, { inodeNumber: 12, seed: 9 });
+    assertEquals(slot, sealed);
+  }
 });

@@ -4,6 +4,7 @@ import {
   decodeMmpBlock,
   MMP_SEQUENCE_CLEAN,
   MMP_SIZE_BYTES,
+  sealMmpBlock,
   verifyMmpBlock,
 } from "../../../lib/ext4/format/mmp.ts";
 import { fixture } from "./fixture_image.ts";
@@ -26,4 +27,12 @@ Deno.test("damaged MMP blocks are refused", () => {
   assertThrows(() => verifyMmpBlock(bytes, image.anySeed, "MMP block"), InputError, "its checksum");
   bytes[0] = 0;
   assertThrows(() => decodeMmpBlock(bytes, "MMP block"), InputError, "magic number");
+});
+
+Deno.test("sealMmpBlock writes the checksum that is verified, and takes it away", () => {
+  const block = new Uint8Array(MMP_SIZE_BYTES).fill(3);
+  sealMmpBlock(block, 8);
+  verifyMmpBlock(block, 8, "block");
+  sealMmpBlock(block, undefined);
+  assertEquals([...block.subarray(0x3fc)], [0, 0, 0, 0]);
 });

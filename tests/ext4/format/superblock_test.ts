@@ -6,6 +6,7 @@ import type { Superblock } from "../../../lib/ext4/format/superblock.ts";
 import {
   decodeSuperblock,
   defaultSuperblock,
+  editSuperblock,
   encodeSuperblock,
   metadataSeed,
   storedSuperblockChecksum,
@@ -161,4 +162,18 @@ Deno.test("numbers in two parts survive a round trip", () => {
       assertEquals(decodeSuperblock(encodeSuperblock(superblock)), superblock);
     },
   ));
+});
+
+Deno.test("editSuperblock changes what is named and keeps every other byte", () => {
+  const encoded = encodeSuperblock({ ...defaultSuperblock(), featureRoCompat: 0x400, state: 1 });
+  // A place that no field names.
+  encoded[0x300] = 7;
+  const edited = editSuperblock(encoded, { state: 2, featureRoCompat: 0x10 });
+  const wanted = encoded.slice();
+  wanted[0x3a] = 2;
+  wanted.set([0x10, 0], 0x64);
+  wanted.fill(0, 0x3fc);
+  assertEquals(edited, wanted);
+  const back = editSuperblock(edited, { state: 1, featureRoCompat: 0x400 });
+  assertEquals(storedSuperblockChecksum(back), superblockChecksum(back));
 });

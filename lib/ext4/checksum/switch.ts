@@ -1,0 +1,299 @@
+/**
+ * Metadata checksums on or off, in place, for images that exist.
+ *
+ * @module
+ */
+import { realpathSync, statSync } from "node:fs";
+import { InputError, throwIfAborted } from "../../errors.ts";
+import { createFileSink } from "../../io/file_sink.ts";
+import { loopDeviceOf } from "../../io/loop_devices.ts";
+import type { RandomReader } from "../../io/random_reader.ts";
+import { openFileReader, readExactly } from "../../io/random_reader.ts";
+import { displayPath, ioErrorFrom } from "../../io/system_error.ts";
+import type { Progress } from "../../progress.ts";
+import { checkChecksum, filesystemSeed } from "../format/checksum.ts";
+import { INCOMPAT, RO_COMPAT, SUPERBLOCK_SIZE_BYTES } from "../format/constants.ts";
+import type { Superblock } from "../format/superblock.ts";
+import {
+  decodeSuperblock,
+  editSuperblock,
+  storedSuperblockChecksum,
+  superblockChecksum,
+  superblockSeed,
+} from "../format/superblock.ts";
+import {
+  applyJournal,
+  journalState,
+  lostJournal,
+  openJournal,
+  removeJournal,
+} from "./apply_changes.ts";
+import { ChangeJournalWriter, readChangeJournalHeader } from "./change_journal.ts";
+import type { ImageFiles } from "./image_files.ts";
+import { NODE_IMAGE_FILES } from "./image_files.ts";
+import { HALF_SWITCHED_FEATURE, refuseUnfit } from "./refusals.ts";
+import type { LackingRoom, SwitchContext, SwitchCounts } from "./switch_context.ts";
+import { switchGroups } from "./switch_groups.ts";
+import { readPrimarySuperblock, Volume } from "./volume.ts";
+
+/** How to switch. */
+export interface SwitchOptions {
+  /** True: checksums come. False: they go. */
+  readonly enable: boolean;
+  readonly progress: Progress;
+  /** Is heard until the changes are decided on; then they are carried through. */
+  readonly signal?: AbortSignal;
+  /** Another file system, for tests. */
+  readonly files?: ImageFiles;
+}
+
+/** What was done. */
+export interface SwitchReport extends Readonly<SwitchCounts> {
+  /** Whether the image has metadata checksums now. */
+  readonly metadataChecksums: boolean;
+  /** False when it was so already. */
+  readonly changed: boolean;
+  /** Whether a switch that had been interrupted was finished first. */
+  readonly resumed: boolean;
+  /** Bytes of the image that were written anew, superblocks included. */
+  readonly writtenBytes: number;
+}
+
+const CHECKSUM_CRC32C = 1;
+
+/** The file beside an image that holds the changes while they are made. */
+export function changeJournalPath(imagePath: string): string {
+  return `${imagePath}.checksum-changes`;
+}
+
+/**
+ * Gives an image metadata checksums or takes them away, as `tune2fs -O metadata_csum` does. All new bytes are on the
+ * disk in a file beside the image before the first of them is written, so that a run that was interrupted is finished
+ * by the next. Before checksums go, every one of them is checked. `uninit_bg` goes and comes with them: it has the
+ * checksums of group descriptors when metadata_csum has not. To take them away and give them back gives the same image.
+ *
+ * @throws InputError when the image is in use, not clean, damaged, has features that are not known, or has directory
+ * or extent blocks without room for a checksum
+ * @throws IoError when reading or writing fails; run it again to go on
+ */
+export async function switchMetadataChecksums(
+  path: string,
+  options: SwitchOptions,
+): Promise<SwitchReport> {
+  const imagePath = checkedImage(path);
+  const files = options.files ?? NODE_IMAGE_FILES;
+  const resumed = await finishInterrupted(imagePath, files);
+  const reader = openFileReader(imagePath);
+  try {
+    return { ...await switchImage(imagePath, reader, options, files), resumed };
+  } finally {
+    reader.close();
+  }
+}
+
+function checkedImage(path: string): string {
+  const name = displayPath(path);
+  let imagePath: string;
+  try {
+    imagePath = realpathSync(path);
+    if (!statSync(imagePath).isFile()) {
+      throw new InputError(name, "is no regular file: wanted an ext4 image", {
+        hint: "for a device use tune2fs -O metadata_csum",
+      });
+    }
+  } catch (cause) {
+    if (cause instanceof InputError) throw cause;
+    throw ioErrorFrom(path, undefined, cause);
+  }
+  const device = loopDeviceOf(imagePath);
+  if (device !== undefined) {
+    throw new InputError(name, `is in use as ${device}`, {
+      hint: "unmount it and detach it first",
+    });
+  }
+  return imagePath;
+}
+
+/** Returns whether there was something to finish. */
+async function finishInterrupted(imagePath: string, files: ImageFiles): Promise<boolean> {
+  const journalPath = changeJournalPath(imagePath);
+  const image = openFileReader(imagePath);
+  const journal = openJournal(journalPath, files);
+  try {
+    const { featureIncompat } = decodeSuperblock(readPrimarySuperblock(image));
+    const isHalf = (featureIncompat & HALF_SWITCHED_FEATURE) !== 0;
+    if (!journal) {
+      if (isHalf) throw lostJournal(displayPath(imagePath), displayPath(journalPath));
+      return false;
+    }
+    const state = journalState(image, readChangeJournalHeader(journal));
+    if (state === "half") {
+      await applyJournal(imagePath, journal, journalPath, files);
+      return true;
+    }
+    if (isHalf) throw lostJournal(displayPath(imagePath), displayPath(journalPath));
+    removeJournal(journalPath, files);
+    return state === "applied";
+  } finally {
+    journal?.close();
+    image.close();
+  }
+}
+
+async function switchImage(
+  imagePath: string,
+  reader: RandomReader,
+  options: SwitchOptions,
+  files: ImageFiles,
+): Promise<Omit<SwitchReport, "resumed">> {
+  const { enable } = options;
+  const volume = new Volume(reader);
+  const { superblock, encodedSuperblock } = volume;
+  const name = displayPath(imagePath);
+  const hasChecksums = (superblock.featureRoCompat & RO_COMPAT.METADATA_CSUM) !== 0;
+  if (hasChecksums === enable) {
+    return { ...noCounts(), metadataChecksums: enable, changed: false, writtenBytes: 0 };
+  }
+  if (hasChecksums) {
+    checkChecksum(
+      `${name}: superblock`,
+      storedSuperblockChecksum(encodedSuperblock),
+      superblockChecksum(encodedSuperblock),
+    );
+  }
+  refuseUnfit(volume);
+  const isSeeded = (superblock.featureIncompat & INCOMPAT.CSUM_SEED) !== 0;
+  if (!enable && isSeeded && !mayChangeSeed(superblock)) {
+    throw new InputError(
+      name,
+      "it has attributes in inodes of their own (ea_inode), whose hashes need the seed of the checksums",
+      { hint: "make the image again without checksums" },
+    );
+  }
+  const decided = await decideChanges(volume, name, options, files);
+  const journalPath = changeJournalPath(imagePath);
+  const journal = openJournal(journalPath, files);
+  if (!journal) throw lostJournal(name, displayPath(journalPath));
+  try {
+    await applyJournal(imagePath, journal, journalPath, files);
+  } finally {
+    journal.close();
+  }
+  return { ...decided, metadataChecksums: enable, changed: true };
+}
+
+/** Brings all new bytes into the file beside the image. The image is not touched. */
+async function decideChanges(
+  volume: Volume,
+  name: string,
+  { enable, signal, progress }: SwitchOptions,
+  files: ImageFiles,
+): Promise<SwitchCounts & { writtenBytes: number }> {
+  const { superblock, encodedSuperblock, reader } = volume;
+  const newSuperblock = switchedSuperblock(encodedSuperblock, enable);
+  const sink = createFileSink(changeJournalPath(reader.name), {
+    files,
+    ...signal === undefined ? {} : { signal },
+  });
+  const bar = progress.begin("inodes", tableBytes(superblock));
+  try {
+    const journal = await ChangeJournalWriter.begin(sink, {
+      imageSizeBytes: reader.sizeBytes,
+      enable,
+      oldSuperblock: encodedSuperblock,
+      halfSuperblock: editSuperblock(encodedSuperblock, {
+        featureIncompat: (superblock.featureIncompat | HALF_SWITCHED_FEATURE) >>> 0,
+      }),
+      newSuperblock,
+    });
+    const context: SwitchContext = {
+      volume,
+      name,
+      enable,
+      seed: superblockSeed(enable ? decodeSuperblock(newSuperblock) : superblock),
+      counts: noCounts(),
+      lacking: { leaves: 0, indexBlocks: 0, extentBlocks: 0, first: undefined },
+      change: (offsetBytes, bytes) => journal.add(offsetBytes, bytes),
+    };
+    await switchGroups(context, (bytes) => bar.advance(bytes));
+    await switchBackups(context);
+    refuseLacking(name, context.lacking);
+    throwIfAborted(signal);
+    await journal.commit();
+    return { ...context.counts, writtenBytes: journal.changedBytes + SUPERBLOCK_SIZE_BYTES };
+  } catch (error) {
+    await sink.abort();
+    throw error;
+  } finally {
+    bar.end();
+  }
+}
+
+function noCounts(): SwitchCounts {
+  return { groups: 0, inodes: 0, directoryBlocks: 0, extentBlocks: 0, xattrBlocks: 0 };
+}
+
+function tableBytes({ inodesCount, inodeSizeBytes }: Superblock): number {
+  return inodesCount * inodeSizeBytes;
+}
+
+/**
+ * metadata_csum_seed goes with the checksums, as e2fsck wants it. The seed itself stays in its field, which nobody reads
+ * without the feature, and so comes back with them.
+ */
+function switchedSuperblock(encoded: Uint8Array, enable: boolean): Uint8Array<ArrayBuffer> {
+  const superblock = decodeSuperblock(encoded);
+  const [comes, goes] = enable
+    ? [RO_COMPAT.METADATA_CSUM, RO_COMPAT.GDT_CSUM]
+    : [RO_COMPAT.GDT_CSUM, RO_COMPAT.METADATA_CSUM];
+  const hasSeed = enable && (superblock.featureIncompat & INCOMPAT.CSUM_SEED) === 0 &&
+    superblock.checksumSeed !== 0 && mayChangeSeed(superblock);
+  const seedBit = enable ? (hasSeed ? INCOMPAT.CSUM_SEED : 0) : 0;
+  const kept = enable
+    ? superblock.featureIncompat
+    : superblock.featureIncompat & ~INCOMPAT.CSUM_SEED;
+  return editSuperblock(encoded, {
+    featureRoCompat: ((superblock.featureRoCompat | comes) & ~goes) >>> 0,
+    featureIncompat: (kept | seedBit) >>> 0,
+    checksumType: enable ? CHECKSUM_CRC32C : 0,
+  });
+}
+
+/** Values of attributes that lie in inodes have hashes that begin with the seed, checksums or not. */
+function mayChangeSeed(superblock: Superblock): boolean {
+  return (superblock.featureIncompat & INCOMPAT.EA_INODE) === 0 ||
+    superblock.checksumSeed === filesystemSeed(superblock.uuid);
+}
+
+/** Each backup keeps what it says, but for the features. */
+async function switchBackups(context: SwitchContext): Promise<void> {
+  const { volume, enable } = context;
+  for (const { group, offsetBytes } of volume.backupSuperblocks()) {
+    const encoded = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
+    readExactly(volume.reader, encoded, offsetBytes);
+    try {
+      decodeSuperblock(encoded);
+    } catch (cause) {
+      throw new InputError(
+        `${context.name}: backup superblock of group ${group}`,
+        "it is none",
+        { hint: "check the image first: e2fsck -f", cause },
+      );
+    }
+    await context.change(offsetBytes, switchedSuperblock(encoded, enable));
+  }
+}
+
+function refuseLacking(name: string, lacking: LackingRoom): void {
+  const { leaves, indexBlocks, extentBlocks, first } = lacking;
+  if (first === undefined) return;
+  throw new InputError(
+    name,
+    `there is no room for checksums in ${leaves} directory blocks, ${indexBlocks} directory index ` +
+      `blocks and ${extentBlocks} extent blocks; the first is ${first.replace(`${name}: `, "")}`,
+    {
+      hint: "e2fsck -fD makes room in directories",
+      data: { directoryBlocks: leaves, indexBlocks, extentBlocks },
+    },
+  );
+}

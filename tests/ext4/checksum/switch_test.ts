@@ -1,0 +1,220 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { InputError, InterruptedError, IoError } from "../../../lib/errors.ts";
+import { INCOMPAT, RO_COMPAT } from "../../../lib/ext4/format/constants.ts";
+import type { Superblock } from "../../../lib/ext4/format/superblock.ts";
+import { editSuperblock } from "../../../lib/ext4/format/superblock.ts";
+import { changeJournalPath, switchMetadataChecksums } from "../../../lib/ext4/checksum/switch.ts";
+import { Volume } from "../../../lib/ext4/checksum/volume.ts";
+import { memoryReader } from "../../../lib/io/random_reader.ts";
+import { BLOCK_SIZE_BYTES } from "../../../lib/model/payload.ts";
+import { NO_PROGRESS } from "../../../lib/progress.ts";
+import { mustRun, withTemporaryDirectory } from "../../oracle/command.ts";
+import { assertE2fsckClean } from "../../oracle/e2fsck.ts";
+import { kernelOrNotice, mountReadWrite } from "../../oracle/kernel.ts";
+import { assertKernelTree } from "../../oracle/kernel_tree.ts";
+import { dir, file, treeOf } from "../../oracle/tree_builder.ts";
+import { makeCase, writeCase } from "../fuzz_case.ts";
+import { makeImage as bless } from "../made_image.ts";
+import { makeImage, makeTree, RECIPES } from "./mke2fs_image.ts";
+
+const set = (image: string, enable: boolean) =>
+  switchMetadataChecksums(image, { enable, progress: NO_PROGRESS });
+
+function features(image: string): string[] {
+  const line = /^Filesystem features:\s+(.*)$/m.exec(mustRun("dumpe2fs", ["-h", image]))!;
+  return line[1]!.split(" ");
+}
+
+/** The image without backup descriptors: tools that make images leave old ones there, and a switch makes them new. */
+function withoutBackups(image: string): Uint8Array {
+  const bytes = new Uint8Array(readFileSync(image));
+  const volume = new Volume(memoryReader(bytes));
+  for (let i = 0; i * volume.descriptorsPerBlock < volume.groupCount; i++) {
+    for (const block of volume.descriptorBlocks(i).slice(1)) {
+      bytes.fill(0, block * volume.blockSizeBytes, (block + 1) * volume.blockSizeBytes);
+    }
+  }
+  return bytes;
+}
+
+Deno.test("switchMetadataChecksums takes checksums away and gives the same image back", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const tree = join(directory, "tree");
+    makeTree(tree);
+    for (const [name, recipe] of Object.entries(RECIPES)) {
+      const image = join(directory, "image");
+      makeImage(image, tree, recipe);
+      const before = withoutBackups(image);
+      assertE2fsckClean(image);
+      if (name.startsWith("csum")) {
+        const away = await set(image, false);
+        assertEquals([away.changed, away.metadataChecksums, away.resumed], [true, false, false]);
+        assert(!features(image).includes("metadata_csum") && features(image).includes("uninit_bg"));
+        assertE2fsckClean(image);
+        const back = await set(image, true);
+        assertE2fsckClean(image);
+        const at = withoutBackups(image).findIndex((byte, i) => byte !== before[i]);
+        assertEquals(at, -1, `${name}: differs from offset ${at}`);
+        assertEquals(back.inodes, away.inodes);
+        assertEquals(back.directoryBlocks, away.directoryBlocks);
+      } else {
+        const refused = await set(image, true).catch((error) => error);
+        if (refused instanceof InputError) {
+          assert(/no room for checksums in \d+ directory blocks/.test(refused.message), name);
+          assert(withoutBackups(image).every((byte, i) => byte === before[i]), name);
+          // What the hint says: tune2fs asks for the same.
+          mustRun("tune2fs", ["-O", "metadata_csum", image]);
+          continue;
+        }
+        assertE2fsckClean(image);
+        assert(!features(image).includes("uninit_bg"), name);
+        await set(image, false);
+        assertE2fsckClean(image);
+      }
+      assert(!existsSync(changeJournalPath(image)));
+    }
+  });
+});
+
+Deno.test("switchMetadataChecksums gives blessed images back, and the kernel mounts both", async () => {
+  const hasKernel = kernelOrNotice("images whose checksums were switched");
+  await withTemporaryDirectory(async (directory) => {
+    let [switched, mounted] = [0, 0];
+    for (let seed = 1; switched < 12; seed++) {
+      const fuzzCase = makeCase(seed);
+      const path = join(directory, `image${seed}`);
+      const plan = await writeCase(path, fuzzCase);
+      if (plan.totalBlocks * BLOCK_SIZE_BYTES > 48 << 20) continue;
+      const before = readFileSync(path);
+      const { metadataChecksums } = fuzzCase.options;
+      const outcome = await set(path, !metadataChecksums).catch((error) => error);
+      if (outcome instanceof InputError) {
+        assert(/ea_inode|no room/.test(outcome.message), outcome.message);
+        assertEquals(readFileSync(path).compare(before), 0);
+        continue;
+      }
+      assertE2fsckClean(path);
+      if (hasKernel && mounted++ < 4) assertKernelTree(path, fuzzCase.tree);
+      await set(path, metadataChecksums);
+      // uninit_bg is not where it was when there were no checksums.
+      if (metadataChecksums) assertEquals(readFileSync(path).compare(before), 0);
+      assertE2fsckClean(path);
+      rmSync(path);
+      switched++;
+    }
+  });
+});
+
+Deno.test("switchMetadataChecksums goes on where the kernel wrote a journal with checksums", async () => {
+  if (!kernelOrNotice("checksums of a journal that the kernel wrote")) return;
+  await withTemporaryDirectory(async (directory) => {
+    const image = join(directory, "image");
+    await bless(image, treeOf({ file: file("content"), directory: dir({ name: file("x") }) }), {
+      size: { kind: "free", freeBytes: 8 << 20 },
+    });
+    const write = (name: string) =>
+      mountReadWrite(image, (mountPoint) => {
+        mkdirSync(join(mountPoint, name));
+        for (let i = 0; i < 30; i++) writeFileSync(join(mountPoint, name, `file${i}`), `${i}`);
+      });
+    write("with");
+    await set(image, false);
+    assertE2fsckClean(image);
+    write("without");
+    assertE2fsckClean(image);
+    await set(image, true);
+    assertE2fsckClean(image);
+    write("again");
+    assertE2fsckClean(image);
+  });
+});
+
+Deno.test("switchMetadataChecksums refuses images that are damaged, in use or unknown, and leaves them alone", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const image = join(directory, "image");
+    await bless(
+      image,
+      treeOf({ directory: dir({ name: file("x", { xattrs: { "user.a": "b" } }) }) }),
+    );
+    const good = new Uint8Array(readFileSync(image));
+    const { superblock, groups } = new Volume(memoryReader(good));
+    const edited = (changes: Partial<Superblock>) => {
+      const bytes = new Uint8Array(good);
+      bytes.set(editSuperblock(bytes.slice(1024, 2048), changes), 1024);
+      return bytes;
+    };
+    const flipped = (offset: number) => {
+      const bytes = new Uint8Array(good);
+      bytes[offset]! ^= 1;
+      return bytes;
+    };
+    const table = groups[0]!.descriptor.inodeTableBlock * 4096;
+    const { featureIncompat, featureRoCompat } = superblock;
+    const cases: [image: Uint8Array, why: string][] = [
+      [edited({ featureIncompat: featureIncompat | INCOMPAT.RECOVER }), "not written back"],
+      [edited({ state: 0 }), "not unmounted"],
+      [edited({ state: 3 }), "not unmounted"],
+      [edited({ lastOrphan: 12 }), "waits to be deleted"],
+      [edited({ featureIncompat: featureIncompat | 0x1000000 }), "0x1000000"],
+      [edited({ featureCompat: 0x80000000 }), "0x80000000"],
+      [edited({ featureRoCompat: featureRoCompat | RO_COMPAT.GDT_CSUM }), "both"],
+      [edited({ inodesPerGroup: 7 }), "do not make"],
+      [edited({ logBlockSize: 60 }), "bytes long"],
+      [edited({ inodeSizeBytes: 96 }), "96 bytes long"],
+      [edited({ revision: 0 }), "revision 0"],
+      [edited({ descriptorSizeBytes: 32 }), "descriptors are 32"],
+      [good.subarray(0, good.length - 4096), "its file system"],
+      [flipped(1024 + 0x78), "superblock: its checksum is"],
+      [flipped(4096 + 3), "descriptor of group 0: its checksum is"],
+      [flipped(groups[0]!.descriptor.blockBitmapBlock * 4096 + 9), "block bitmap of group 0"],
+      [flipped(groups[0]!.descriptor.inodeBitmapBlock * 4096 + 1), "inode bitmap of group 0"],
+      [flipped(table + 256 + 8), "inode 2: its checksum is"],
+    ];
+    for (const [bytes, why] of cases) {
+      writeFileSync(image, bytes);
+      await assertRejects(() => set(image, false), InputError, why, why);
+      assertEquals(readFileSync(image).compare(bytes), 0, why);
+      assertEquals(readdirSync(directory), ["image"], why);
+    }
+    await assertRejects(() => set(directory, false), InputError, "no regular file");
+    await assertRejects(() => set(`${image}.not`, false), IoError);
+  });
+});
+
+Deno.test("switchMetadataChecksums stops for a signal and leaves nothing behind", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const image = join(directory, "image");
+    await bless(image, treeOf({ name: file("x") }));
+    const signal = AbortSignal.abort();
+    await assertRejects(
+      () => switchMetadataChecksums(image, { enable: false, progress: NO_PROGRESS, signal }),
+      InterruptedError,
+    );
+    assertEquals(readdirSync(directory), ["image"]);
+  });
+});
+
+Deno.test("switchMetadataChecksums says how many blocks have no room", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const image = join(directory, "image");
+    // Names whose records fill each block of a directory to its last byte.
+    const names = Array.from({ length: 400 }, (_, i) => `${i}`.padStart(56, "n"));
+    await bless(
+      image,
+      treeOf({ full: dir(Object.fromEntries(names.map((name) => [name, file()]))) }),
+      {
+        metadataChecksums: false,
+      },
+    );
+    const before = readFileSync(image);
+    const error = await assertRejects(
+      () => set(image, true),
+      InputError,
+      "no room for checksums in ",
+    );
+    assert(Number(error.data["directoryBlocks"]) > 0);
+    assertEquals(readFileSync(image).compare(before), 0);
+  });
+});
