@@ -31,7 +31,7 @@ export async function runProgram(commands: readonly Command[]): Promise<void> {
   }
   const signal = watchSignals();
   const finished = runCommandLine(process.argv.slice(2), {
-    stdin: standardInput(),
+    stdin: standardInput(signal),
     stdout: standardOutput(signal),
     stderr,
     env: process.env,

@@ -145,12 +145,20 @@ export function standardError(): NoticeStream {
   };
 }
 
-/** Standard input of this process; not touched before its bytes are asked for. */
-export function standardInput(): InputStream {
+/**
+ * Standard input of this process; not touched before its bytes are asked for. Waiting for them ends when the signal is
+ * aborted.
+ */
+export function standardInput(signal: AbortSignal): InputStream {
   return {
     isTerminal: isatty(STDIN),
     async *chunks() {
-      for await (const chunk of process.stdin) yield chunk as Uint8Array;
+      const chunks = process.stdin[Symbol.asyncIterator]();
+      for (;;) {
+        const { done, value } = await untilAborted(chunks.next(), signal);
+        if (done) return;
+        yield value as Uint8Array;
+      }
     },
   };
 }

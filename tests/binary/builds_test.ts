@@ -1,0 +1,258 @@
+/** What users get, run as users run it: every build gives the same answers as the sources. */
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import config from "../../deno.json" with { type: "json" };
+import { isRoot } from "../oracle/libc.ts";
+import { mustRun } from "../oracle/command.ts";
+import { notRun } from "../oracle/notice.ts";
+import { writeOciLayout } from "../source/build_layout.ts";
+import { buildTar } from "../tar/build.ts";
+import type { Outcome } from "../cli/program.ts";
+import {
+  environment,
+  hasTerminal,
+  inDirectory,
+  MAIN,
+  programWords,
+  RunningProgram,
+  terminalWords,
+} from "../cli/program.ts";
+import type { Build } from "./builds.ts";
+import { builds, removeBuilds } from "./builds.ts";
+
+const FIXTURE = fileURLToPath(new URL("../../fixtures/oci-tiny", import.meta.url));
+const SOURCES: Build = { name: "the sources", words: programWords(MAIN), isBinary: false };
+const MIB = 1 << 20;
+
+Deno.test.afterAll(removeBuilds);
+
+interface RunOptions {
+  readonly input?: string | Uint8Array;
+  readonly cwd?: string;
+  readonly env?: Record<string, string>;
+}
+
+function run({ words: [command, ...words] }: Build, args: string[], options: RunOptions = {}) {
+  const { status, signal, stdout, stderr } = spawnSync(command, [...words, ...args], {
+    input: options.input ?? "",
+    cwd: options.cwd,
+    env: environment(options.env),
+    maxBuffer: 1 << 28,
+  });
+  return { code: status, signal, stdout, stderr: String(stderr) };
+}
+
+function digest(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+/** The digest of every file in a directory. */
+function digestsOf(directory: string): Record<string, string> {
+  const names = readdirSync(directory).sort();
+  return Object.fromEntries(
+    names.map((name) => [name, digest(readFileSync(join(directory, name)))]),
+  );
+}
+
+/** Bytes that are neither all alike nor compress to nothing. */
+function noise(sizeBytes: number, seed: number): Uint8Array {
+  const bytes = new Uint8Array(sizeBytes);
+  let state = seed;
+  for (let i = 0; i < sizeBytes; i++) {
+    state = Math.imul(state, 1_664_525) + 1_013_904_223 | 0;
+    bytes[i] = state >>> 24;
+  }
+  return bytes;
+}
+
+/** An image whose layers are too large to be read without workers. */
+function writeLargeLayers(directory: string): void {
+  const layers = [1, 2, 3].map((seed) =>
+    buildTar([{ path: `file-${seed}`, data: noise(3 * MIB, seed) }])
+  );
+  writeOciLayout(directory, { layers, compress: ["gzip", "none", "gzip"] });
+}
+
+Deno.test("every build starts with an empty environment and says its version", () => {
+  for (const { name, words: [command, ...words] } of builds()) {
+    const { stdout, stderr } = spawnSync(command, [...words, "--version"], {
+      env: {},
+      encoding: "utf8",
+    });
+    assertEquals([stdout, stderr], [`blessfs ${config.version}\n`, ""], name);
+  }
+});
+
+Deno.test("every build blesses to the bytes that the sources give, in files and streamed", async () => {
+  await inDirectory((directory) => {
+    const expected = new Map<string, unknown>();
+    for (const build of [SOURCES, ...builds()]) {
+      const merged = join(directory, "image.ext4");
+      const layers = join(directory, "layers");
+      const file = run(build, ["bless", `oci:${FIXTURE}`, "-o", merged, "--force", "--json"]);
+      assertEquals([file.code, file.stderr], [0, ""], build.name);
+      const stream = run(build, ["bless", `oci:${FIXTURE}`, "-o", "-"]);
+      assertEquals(digest(stream.stdout), digest(readFileSync(merged)), build.name);
+      const layered = run(build, ["bless", "layered", `oci:${FIXTURE}`, "-o", layers, "--force"]);
+      assertEquals([layered.code, layered.stderr], [0, ""], build.name);
+      const { elapsedMs: _elapsed, ...report } = JSON.parse(String(file.stdout));
+      const found = { merged: digest(readFileSync(merged)), layers: digestsOf(layers), report };
+      assertEquals(found, expected.get("all") ?? found, build.name);
+      expected.set("all", found);
+    }
+  });
+});
+
+Deno.test("workers work in every build: large layers, and a tar on standard input", async () => {
+  await inDirectory((directory) => {
+    writeLargeLayers(join(directory, "oci"));
+    const tar = buildTar([{ path: "a", data: noise(2 * MIB, 4) }]);
+    let expected: string[] | undefined;
+    for (const build of [SOURCES, ...builds()]) {
+      const image = run(build, ["bless", `oci:${directory}/oci`, "-o", "-", "--jobs", "2"]);
+      assertEquals(image.code, 0, `${build.name}: ${image.stderr}`);
+      const piped = run(build, ["bless", "-", "-o", "-"], { input: tar });
+      assertEquals(piped.code, 0, `${build.name}: ${piped.stderr}`);
+      const found = [digest(image.stdout), digest(piped.stdout)];
+      assertEquals(found, expected ?? found, build.name);
+      expected = found;
+    }
+  });
+});
+
+Deno.test("every build probes as the sources do", async () => {
+  await inDirectory((directory) => {
+    writeLargeLayers(join(directory, "oci"));
+    // Each runtime has its own zstd, and compressed sizes differ by some bytes in a million.
+    const compression = ["--compress", "none"];
+    const words = ["probe", `oci:${FIXTURE}`, `oci:${directory}/oci`, "--json", ...compression];
+    let expected: unknown;
+    for (const build of [SOURCES, ...builds()]) {
+      const probed = run(build, words);
+      assertEquals([probed.code, probed.stderr], [0, ""], build.name);
+      const { elapsedMs: _elapsed, ...report } = JSON.parse(String(probed.stdout));
+      assertEquals(report, expected ?? report, build.name);
+      expected = report;
+    }
+  });
+});
+
+Deno.test("a closed pipe ends every build quietly", () => {
+  for (const { name, words } of builds()) {
+    const line = '"$@" bless "$SOURCE" -o - | head -c 10 | wc -c; exit ${PIPESTATUS[0]}';
+    const { status, stdout, stderr } = spawnSync("bash", ["-c", line, "bash", ...words], {
+      encoding: "utf8",
+      env: environment({ SOURCE: `oci:${FIXTURE}` }),
+    });
+    assertEquals([status, stdout.trim(), stderr], [0, "10", ""], name);
+  }
+});
+
+Deno.test("Ctrl-C ends every build at once with 130 and leaves nothing", async () => {
+  const start = buildTar([{ path: "a", data: noise(MIB, 5) }]).subarray(0, MIB);
+  for (const { name, words: [command, ...words] } of builds()) {
+    await inDirectory(async (directory) => {
+      const scratch = join(directory, "scratch");
+      mkdirSync(scratch);
+      const args = ["bless", "-", "-o", `${directory}/image`, "--tmpdir", scratch];
+      const running = new RunningProgram(command, [...words, ...args], { stdin: "pipe" });
+      // The input does not end, so the program waits for more in the middle of the tar.
+      await new Promise((resolve) => running.child.stdin!.write(start, resolve));
+      running.signal("SIGINT");
+      const outcome: Outcome = await running.ended;
+      assertEquals(
+        outcome,
+        { code: 130, signal: null, stdout: "", stderr: "blessfs: interrupted, cleaning up\n" },
+        name,
+      );
+      assertEquals([readdirSync(directory), readdirSync(scratch)], [["scratch"], []], name);
+    });
+  }
+});
+
+Deno.test("on a terminal every build shows progress, clears it, and colours its errors", async () => {
+  if (!hasTerminal()) return;
+  await inDirectory((directory) => {
+    writeLargeLayers(join(directory, "oci"));
+    for (const { name, words } of builds()) {
+      const program = words.map((word) => `'${word}'`).join(" ");
+      const [command, ...args] = terminalWords(`${program} blss`);
+      const wrong = spawnSync(command, args, { encoding: "utf8", env: environment() });
+      assertEquals(wrong.status, 2, name);
+      assertStringIncludes(wrong.stdout, "\x1b[31mblessfs:\x1b[39m", name);
+      assertStringIncludes(wrong.stdout, "did you mean `bless`?", name);
+      // A pause, so that there is something to show after the first second.
+      const slow = `(head -c 600 ${directory}/tar; sleep 1.3; tail -c +601 ${directory}/tar)`;
+      writeFileSync(`${directory}/tar`, buildTar([{ path: "a", data: noise(MIB, 6) }]));
+      const line = `${slow} | ${program} bless - -o ${directory}/image --force`;
+      const [shell, ...shellArgs] = terminalWords(`sh -c "${line.replaceAll('"', '\\"')}"`);
+      const shown = spawnSync(shell, shellArgs, { encoding: "utf8", env: environment() });
+      assertEquals(shown.status, 0, `${name}: ${shown.stdout}`);
+      const [progress, report] = shown.stdout.split("\r\x1b[J").slice(-2);
+      assertMatch(shown.stdout, /KiB\/s|MiB\/s|B\/s/, name);
+      assertStringIncludes(report!, "image ", `${name}: ${JSON.stringify(progress)}`);
+    }
+  });
+});
+
+/** Files that runtimes look for where they are started, each of which would show in what the program prints. */
+const TRAPS: Readonly<Record<string, string>> = {
+  ".env": "BLESSFS_DEBUG=1\nFORCE_COLOR=1\n",
+  ".env.local": "BLESSFS_DEBUG=1\nFORCE_COLOR=1\n",
+  ".env.production": "BLESSFS_DEBUG=1\nFORCE_COLOR=1\n",
+  "bunfig.toml": 'preload = ["./trap.js"]\nlogLevel = "debug"\n',
+  "package.json": '{"name": "trap", "imports": {"node:fs": "./trap.js"}}',
+  "tsconfig.json": '{"compilerOptions": {"paths": {"*": ["./trap.js"]}}}',
+  "deno.json": '{"imports": {"node:fs": "./trap.js"}, "tasks": {}}',
+  "trap.js": 'console.log("caught"); process.exit(9);',
+};
+
+Deno.test("no binary reads a file of the current directory that it was not told to", async () => {
+  await inDirectory((directory) => {
+    for (const [name, text] of Object.entries(TRAPS)) writeFileSync(join(directory, name), text);
+    for (const build of builds().filter((one) => one.isBinary)) {
+      const version = run(build, ["--version"], { cwd: directory });
+      assertEquals(String(version.stdout), `blessfs ${config.version}\n`, build.name);
+      const { code, stderr } = run(build, ["bless", "oci:missing", "-o", "x"], { cwd: directory });
+      // Neither coloured nor with a stack.
+      assertEquals(code, 3, build.name);
+      assertMatch(stderr, /^blessfs: missing: .*\n$/, build.name);
+    }
+    assertEquals(readdirSync(directory).sort(), Object.keys(TRAPS).sort());
+  });
+});
+
+Deno.test("a binary runs where there is nothing but the C library", async () => {
+  if (!isRoot()) return notRun("a binary in a root of its own", "chroot(2) needs root");
+  for (const { name, words: [path] } of builds().filter((one) => one.isBinary)) {
+    await inDirectory((root) => {
+      for (const library of mustRun("ldd", [path]).matchAll(/(\/\S+) \(0x/g)) {
+        mkdirSync(join(root, dirname(library[1]!)), { recursive: true });
+        cpSync(library[1]!, join(root, library[1]!), { dereference: true });
+      }
+      cpSync(path, join(root, "blessfs"));
+      cpSync(FIXTURE, join(root, "oci"), { recursive: true });
+      mkdirSync(join(root, "tmp"));
+      mkdirSync(join(root, "proc"));
+      // Both runtimes learn the bounds of their stack from /proc. The mount ends with its namespace.
+      const line = 'mount -t proc proc "$1/proc" && exec chroot "$1" /blessfs bless oci:/oci -o -';
+      const { status, stdout, stderr } = spawnSync(
+        "unshare",
+        ["--mount", "sh", "-c", line, "sh", root],
+        { env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" }, maxBuffer: 1 << 28 },
+      );
+      if (/unshare failed|permission denied/i.test(String(stderr))) {
+        return notRun("a binary in a root of its own", "this machine allows no mount namespace");
+      }
+      assertEquals(status, 0, `${name}: ${stderr}`);
+      assertEquals(
+        digest(stdout),
+        digest(run(SOURCES, ["bless", `oci:${FIXTURE}`, "-o", "-"]).stdout),
+      );
+    });
+  }
+});
