@@ -50,6 +50,37 @@ export class InterruptedError extends BlessfsError {
   readonly category = "interrupted";
 }
 
+/** A limit that an input goes beyond. */
+export interface ExceededLimit {
+  /** Its name in the limits of the part that sets it, such as `layerEntries`. */
+  readonly name: string;
+  /** The largest value that is accepted. */
+  readonly expected: number;
+  readonly actual?: number;
+  /** What else the error's data shall say. */
+  readonly data?: ErrorDetails["data"];
+  /** More could not be stored, so the limit cannot be raised. */
+  readonly isFixed?: boolean;
+}
+
+/** The error for an input that goes beyond a limit. Its data names the limit, its hint the option that raises it. */
+export function limitError(what: string, why: string, limit: ExceededLimit): InputError {
+  const { name, expected, actual, data, isFixed = false } = limit;
+  return new InputError(what, why, {
+    data: { ...data, limit: name, ...actual === undefined ? {} : { actual }, expected },
+    ...isFixed ? {} : {
+      hint: `if the source is to be trusted, allow more with --limit ${
+        limitOptionName(name)
+      }=VALUE`,
+    },
+  });
+}
+
+/** A limit as it is typed: `layerEntries` is `layer-entries`. */
+export function limitOptionName(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
 /** Throws when a condition that this program guarantees itself does not hold. */
 export function invariant(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`Invariant broken: ${message}`);

@@ -63,6 +63,7 @@ function partsOf(
   const treeOptions = {
     warnings: options.warnings,
     defaultTime: { seconds: options.timestamp, nanoseconds: 0 },
+    ...options.treeLimits === undefined ? {} : { limits: options.treeLimits },
   };
   if (options.mode === "merged") {
     return [{ tree: buildTree(layers, treeOptions), contentDigest: digest }];

@@ -10,6 +10,7 @@ import type { ParsedArguments } from "../parsed_arguments.ts";
 import type { OptionSpec } from "../command.ts";
 import { safeLine } from "../errors_output.ts";
 import type { CommandIo } from "../io.ts";
+import { LIMIT_OPTION, parseLimits } from "../limits.ts";
 import { parseSize, sizeOption } from "../sizes.ts";
 import { choiceError, parseCount, parsePercent } from "../values.ts";
 
@@ -132,6 +133,7 @@ export const SOURCE_OPTION_SPECS: readonly OptionSpec[] = [
   },
   { name: "strict", summary: "fail where something of the source would be changed or left out" },
   { name: "ignore-diffid", summary: "warn, not fail, when a layer does not match its diff id" },
+  LIMIT_OPTION,
 ];
 
 /**
@@ -172,6 +174,7 @@ export function parseSourceOptions(args: ParsedArguments, io: CommandIo): Source
     ...tmpdir === undefined ? {} : { tmpdir },
     ...jobs === undefined ? {} : { jobs: parseCount(jobs, "--jobs", 1, MAX_JOBS) },
     verifyDiffIds: !args.flag("ignore-diffid"),
+    ...parseLimits(args.values("limit") ?? []),
     signal: io.signal,
     progress: io.progress,
     warnings: new Warnings(args.flag("strict")),

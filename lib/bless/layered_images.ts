@@ -128,7 +128,7 @@ export class LayerImages {
   }
 
   async #read(image: OpenedImage, readCount: number): Promise<UsedImage[]> {
-    const { signal, timestamp, warnings } = this.#options;
+    const { signal, timestamp, warnings, treeLimits } = this.#options;
     const readWarnings = new NotingWarnings(warnings, "case");
     const lower = { ...image, layers: image.layers.slice(0, readCount) };
     const layers = await loadLayers(lower, { ...this.#options, warnings: readWarnings });
@@ -139,6 +139,7 @@ export class LayerImages {
       const trees = overlayTrees(layers, {
         warnings: treeWarnings,
         defaultTime: { seconds: timestamp, nanoseconds: 0 },
+        ...treeLimits === undefined ? {} : { limits: treeLimits },
       });
       const used: UsedImage[] = [];
       for (const { layerIndex, tree } of trees) {

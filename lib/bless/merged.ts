@@ -55,6 +55,7 @@ async function bless(options: BlessMergedOptions): Promise<BlessReport> {
     const tree = buildTree(layers, {
       warnings,
       defaultTime: { seconds: timestamp, nanoseconds: 0 },
+      ...options.treeLimits === undefined ? {} : { limits: options.treeLimits },
     });
     throwIfAborted(signal);
     const plan = planImage(tree, {

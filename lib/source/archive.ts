@@ -12,6 +12,7 @@ import { type BlobStore, missingBlob } from "./blob_store.ts";
 import { checkSize, type Descriptor } from "./descriptor.ts";
 import { displayText } from "./json.ts";
 import { loadAlone } from "./load_alone.ts";
+import type { DocumentLimit } from "./limits.ts";
 import { fileReader, readSmallPart, type SourceFile, storedPart } from "./source_file.ts";
 import { once, treeLayer } from "./tar_file.ts";
 import type { SourceOptions, StoredFile } from "./types.ts";
@@ -34,11 +35,16 @@ export class Archive {
   }
 
   /** A small member, whole; undefined when it is not there. */
-  readSmall(path: string, limitBytes: number): Uint8Array | undefined {
+  readSmall(
+    path: string,
+    limitBytes: number,
+    limitName?: DocumentLimit,
+  ): Uint8Array | undefined {
     const member = this.members.find(path);
     if (!member) return undefined;
     const part = { ...this.#file, name: `${this.name}: ${displayText(path)}` };
-    return readSmallPart(part, member.offsetBytes, member.lengthBytes, limitBytes);
+    const { offsetBytes, lengthBytes } = member;
+    return readSmallPart(part, offsetBytes, lengthBytes, limitBytes, limitName);
   }
 
   /** A member as a layer's stored bytes: the same object for the same bytes, whatever path led there. */

@@ -135,9 +135,9 @@ class Scanner {
   #readHeader(block: Uint8Array): void {
     const place: TarPlace = { tarName: this.#reader.name, headerOffset: this.#position, path: "" };
     checkHeaderSum(block, 0, place);
-    const limit = this.#limits.headers;
+    const limit = this.#limits.layerHeaders;
     if (++this.#headerCount > limit) {
-      throw limitFault(place, "the number of headers", "headers", this.#headerCount, limit);
+      throw limitFault(place, "the number of headers", "layerHeaders", this.#headerCount, limit);
     }
     const flag = block[HEADER_FIELDS.typeFlag.offset]!;
     this.#position += TAR_BLOCK_SIZE_BYTES;

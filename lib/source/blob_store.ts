@@ -5,6 +5,8 @@
  */
 import { InputError } from "../errors.ts";
 import { checkBlob, checkSize, type Descriptor } from "./descriptor.ts";
+import type { DocumentLimit, SourceLimits } from "./limits.ts";
+import { documentFault } from "./source_file.ts";
 import type { StoredBytes } from "./types.ts";
 
 /** Blobs by their descriptors. */
@@ -35,13 +37,12 @@ export async function readDocument(
   store: BlobStore,
   descriptor: Descriptor,
   what: string,
-  limitBytes: number,
+  limits: SourceLimits,
+  limitName: DocumentLimit,
 ): Promise<Uint8Array> {
-  if (descriptor.sizeBytes > limitBytes) {
-    throw new InputError(
-      what,
-      `is ${descriptor.sizeBytes} bytes long: at most ${limitBytes} are read`,
-    );
+  const { sizeBytes } = descriptor;
+  if (sizeBytes > limits[limitName]) {
+    throw documentFault(what, sizeBytes, limits[limitName], limitName);
   }
   const bytes = descriptor.data ?? await store.read(descriptor);
   checkBlob(bytes, descriptor, what);

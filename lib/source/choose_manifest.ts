@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { InputError } from "../errors.ts";
+import { InputError, limitError } from "../errors.ts";
 import { type BlobStore, readDocument } from "./blob_store.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { readConfig, readIndex, readManifest } from "./documents.ts";
@@ -84,7 +84,10 @@ async function expandIndexes(
   for (let item = pending.pop(); item; item = pending.pop()) {
     const { descriptor, depth } = item;
     if (++entryCount > limits.indexEntries) {
-      throw new InputError(what, `has more than ${limits.indexEntries} entries in its indexes`);
+      throw limitError(what, `has more than ${limits.indexEntries} entries in its indexes`, {
+        name: "indexEntries",
+        expected: limits.indexEntries,
+      });
     }
     if (!mayBeImage(descriptor) || seen.has(descriptor.digest)) continue;
     seen.add(descriptor.digest);
@@ -94,9 +97,12 @@ async function expandIndexes(
     }
     const name = `${store.name}: index ${descriptor.digest}`;
     if (depth >= limits.indexDepth) {
-      throw new InputError(name, `is nested more than ${limits.indexDepth} indexes deep`);
+      throw limitError(name, `is nested more than ${limits.indexDepth} indexes deep`, {
+        name: "indexDepth",
+        expected: limits.indexDepth,
+      });
     }
-    const bytes = await readDocument(store, descriptor, name, limits.manifestBytes);
+    const bytes = await readDocument(store, descriptor, name, limits, "manifestBytes");
     const entries = readIndex(bytes, name, descriptor.mediaType);
     for (let i = entries.length - 1; i >= 0; i--) {
       pending.push({ descriptor: entries[i]!, depth: depth + 1 });
@@ -112,7 +118,7 @@ async function platformByConfig(
   limits: SourceLimits,
 ): Promise<Platform | undefined> {
   const name = `${store.name}: manifest ${descriptor.digest}`;
-  const bytes = await readDocument(store, descriptor, name, limits.manifestBytes);
+  const bytes = await readDocument(store, descriptor, name, limits, "manifestBytes");
   let config: Descriptor;
   try {
     config = readManifest(bytes, name, descriptor.mediaType).config;
@@ -122,7 +128,7 @@ async function platformByConfig(
     throw error;
   }
   const configName = `${store.name}: config ${config.digest}`;
-  const json = await readDocument(store, config, configName, limits.configBytes);
+  const json = await readDocument(store, config, configName, limits, "configBytes");
   return readConfig(json, configName).platform;
 }
 

@@ -45,7 +45,11 @@ export async function openDirTransport(
   }
   const request = choiceRequest(options);
   const what = `${name}: ${MANIFEST_FILE}`;
-  const bytes = readSmallFile(join(directory, MANIFEST_FILE), request.limits.manifestBytes);
+  const bytes = readSmallFile(
+    join(directory, MANIFEST_FILE),
+    request.limits.manifestBytes,
+    "manifestBytes",
+  );
   const root = describeDocument(bytes, what);
   const store = new DirBlobs(directory);
   const descriptor = await chooseManifest(store, [root], what, request);

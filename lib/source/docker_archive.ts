@@ -78,7 +78,7 @@ function openSavedImage(
 ): OpenedImage {
   const request = choiceRequest(options);
   const what = `${archive.name}: ${DOCKER_MARKER}`;
-  const bytes = archive.readSmall(DOCKER_MARKER, request.limits.manifestBytes);
+  const bytes = archive.readSmall(DOCKER_MARKER, request.limits.manifestBytes, "manifestBytes");
   if (!bytes) {
     throw new InputError(
       archive.name,
@@ -87,7 +87,11 @@ function openSavedImage(
   }
   const saved = chooseSaved(readSavedImages(bytes, what), reference, archive.name);
   const configName = `${archive.name}: ${displayText(saved.configPath)}`;
-  const configBytes = archive.readSmall(saved.configPath, request.limits.configBytes);
+  const configBytes = archive.readSmall(
+    saved.configPath,
+    request.limits.configBytes,
+    "configBytes",
+  );
   if (!configBytes) throw new InputError(configName, "is missing: wanted the image's config");
   const configDigest = digestOf(configBytes);
   checkNamedAfterContent(saved.configPath, configDigest, configName);

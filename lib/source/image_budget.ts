@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { InputError } from "../errors.ts";
+import { type InputError, limitError } from "../errors.ts";
 import type { SourceLimits } from "./limits.ts";
 
 /** Counts what the layers take, and stops at the limits. */
@@ -26,10 +26,11 @@ export class ImageBudget {
   /** @param name the layer that they are in, for the error */
   takeEntries(count: number, name: string): void {
     this.#entryCount += count;
-    const limit = this.#limits.entries;
+    const limit = this.#limits.imageEntries;
     if (this.#entryCount > limit) {
-      throw new InputError(name, `with it the image has more than ${limit} entries`, {
-        data: { limit: "entries", expected: limit },
+      throw limitError(name, `with it the image has more than ${limit} entries`, {
+        name: "imageEntries",
+        expected: limit,
       });
     }
   }
@@ -37,7 +38,8 @@ export class ImageBudget {
 
 /** The error for layers that inflate to too much. */
 export function unpackedFault(name: string, limitBytes: number): InputError {
-  return new InputError(name, `with it the image inflates to more than ${limitBytes} bytes`, {
-    data: { limit: "unpackedBytes", expected: limitBytes },
+  return limitError(name, `with it the image inflates to more than ${limitBytes} bytes`, {
+    name: "unpackedBytes",
+    expected: limitBytes,
   });
 }

@@ -8,7 +8,7 @@ import { type DigestAlgorithm, Digester, parseDigest } from "../io/digest.ts";
 import { type Compression, createInflater, SNIFF_BYTES, sniffCompression } from "../io/inflate.ts";
 import type { Inflater } from "../io/inflater.ts";
 import type { SpoolWriter } from "../io/spool.ts";
-import { InputError, InterruptedError, invariant } from "../errors.ts";
+import { InputError, InterruptedError, invariant, limitError } from "../errors.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import { TarIndexer } from "../tar/indexer.ts";
 import type { TarLimits } from "../tar/limits.ts";
@@ -230,10 +230,10 @@ class LayerReader {
     const found = this.#uncompressedBytes;
     if (found > unpackedBytes) throw unpackedFault(name, unpackedBytes);
     if (found > unpackedRatioFloorBytes && found > unpackedRatio * this.#storedBytes) {
-      throw new InputError(
+      throw limitError(
         name,
         `${this.#storedBytes} bytes inflate to more than ${unpackedRatio} times as many`,
-        { data: { limit: "unpackedRatio", expected: unpackedRatio, actual: found } },
+        { name: "unpackedRatio", expected: unpackedRatio, data: { unpackedBytes: found } },
       );
     }
   }

@@ -11,12 +11,17 @@ import { chooseReference } from "./choose_reference.ts";
 import { readIndex } from "./documents.ts";
 import { asString, jsonFault, parseJsonObject, required } from "./json.ts";
 import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
+import type { DocumentLimit } from "./limits.ts";
 import { openManifest } from "./open_manifest.ts";
 import { parsePlatform } from "./platform.ts";
 import type { OpenedImage, SourceOptions } from "./types.ts";
 
 /** Reads a small file of the layout; undefined when it is not there. */
-export type LayoutFiles = (file: string, limitBytes: number) => Uint8Array | undefined;
+export type LayoutFiles = (
+  file: string,
+  limitBytes: number,
+  limitName?: DocumentLimit,
+) => Uint8Array | undefined;
 
 /** What a user asked for. */
 export interface LayoutRequest {
@@ -39,7 +44,7 @@ export async function openLayout(
   const request = choiceRequest(options);
   checkMarker(files, store.name);
   const indexName = `${store.name}: index.json`;
-  const bytes = files("index.json", request.limits.manifestBytes);
+  const bytes = files("index.json", request.limits.manifestBytes, "manifestBytes");
   if (!bytes) throw new InputError(indexName, "is missing: wanted an OCI image layout");
   const chosen = chooseReference(readIndex(bytes, indexName, undefined), reference, store.name);
   const descriptor = await chooseManifest(store, chosen, store.name, request);

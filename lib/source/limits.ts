@@ -17,7 +17,7 @@ export interface SourceLimits {
   /** Layers of one image. Docker allows 127. */
   readonly layers: number;
   /** Entries of all layers together. */
-  readonly entries: number;
+  readonly imageEntries: number;
   /** What all layers inflate to together. */
   readonly unpackedBytes: number;
   /** How many times bigger than stored a layer may be, above `unpackedRatioFloorBytes`. gzip reaches 1,032. */
@@ -26,6 +26,9 @@ export interface SourceLimits {
   readonly unpackedRatioFloorBytes: number;
 }
 
+/** The limits of documents. */
+export type DocumentLimit = "manifestBytes" | "configBytes";
+
 /** The limits used where none are given. */
 export const DEFAULT_SOURCE_LIMITS: SourceLimits = {
   manifestBytes: 4 << 20,
@@ -33,7 +36,7 @@ export const DEFAULT_SOURCE_LIMITS: SourceLimits = {
   indexDepth: 4,
   indexEntries: 4096,
   layers: 1024,
-  entries: 2 ** 23,
+  imageEntries: 2 ** 21,
   unpackedBytes: 256 * 2 ** 30,
   unpackedRatio: 2000,
   unpackedRatioFloorBytes: 2 ** 30,

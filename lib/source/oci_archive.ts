@@ -23,5 +23,5 @@ export async function openOciArchive(
 
 /** The small files of a layout in an archive. */
 export function archiveFiles(archive: Archive): LayoutFiles {
-  return (file, limitBytes) => archive.readSmall(file, limitBytes);
+  return (file, limitBytes, limitName) => archive.readSmall(file, limitBytes, limitName);
 }

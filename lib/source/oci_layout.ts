@@ -10,7 +10,7 @@ import { SharedDescriptor } from "../io/shared_descriptor.ts";
 import { type BlobStore, missingBlob } from "./blob_store.ts";
 import { checkSize, type Descriptor } from "./descriptor.ts";
 import { displayText } from "./json.ts";
-import { openLayout } from "./layout.ts";
+import { type LayoutFiles, openLayout } from "./layout.ts";
 import { readSmallFile, statIfThere } from "./source_file.ts";
 import type { OpenedImage, SourceOptions, StoredBytes } from "./types.ts";
 
@@ -39,10 +39,10 @@ export async function openOciDirectory(
 /** Reads the small files of a directory by their names; undefined when one is not there. */
 export function directoryFiles(
   directory: string,
-): (file: string, limitBytes: number) => Uint8Array | undefined {
-  return (file, limitBytes) => {
+): LayoutFiles {
+  return (file, limitBytes, limitName) => {
     const path = join(directory, file);
-    return statIfThere(path) && readSmallFile(path, limitBytes);
+    return statIfThere(path) && readSmallFile(path, limitBytes, limitName);
   };
 }
 

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { InputError } from "../errors.ts";
+import { InputError, limitError } from "../errors.ts";
 import type { Warnings } from "../warnings.ts";
 import { type BlobStore, locateLayer, readDocument } from "./blob_store.ts";
 import type { ChoiceRequest } from "./choose_manifest.ts";
@@ -42,10 +42,10 @@ export async function openManifest(
 ): Promise<OpenedImage> {
   const { limits } = request;
   const name = `${store.name}: manifest ${descriptor.digest}`;
-  const bytes = await readDocument(store, descriptor, name, limits.manifestBytes);
+  const bytes = await readDocument(store, descriptor, name, limits, "manifestBytes");
   const manifest = readManifest(bytes, name, descriptor.mediaType);
   const configName = `${store.name}: config ${manifest.config.digest}`;
-  const configBytes = await readDocument(store, manifest.config, configName, limits.configBytes);
+  const configBytes = await readDocument(store, manifest.config, configName, limits, "configBytes");
   const config = readConfig(configBytes, configName);
   checkLayerCount(manifest.layers.length, config.diffIds.length, name, limits.layers);
   checkPlatform(
@@ -83,7 +83,11 @@ export function checkLayerCount(
   limit: number,
 ): void {
   if (layerCount > limit) {
-    throw new InputError(what, `has ${layerCount} layers: at most ${limit} are read`);
+    throw limitError(what, `has ${layerCount} layers: at most ${limit} are read`, {
+      name: "layers",
+      expected: limit,
+      actual: layerCount,
+    });
   }
   if (layerCount === diffIdCount) return;
   const ErrorClass = layerCount === 0 ? MissingLayersError : InputError;

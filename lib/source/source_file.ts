@@ -6,11 +6,12 @@
  */
 import { createReadStream, type Stats, statSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { InputError, IoError, throwIfAborted } from "../errors.ts";
+import { InputError, IoError, limitError, throwIfAborted } from "../errors.ts";
 import type { RandomReader } from "../io/random_reader.ts";
 import { SharedDescriptor } from "../io/shared_descriptor.ts";
 import { createUnlinkedFile, SpoolWriter } from "../io/spool.ts";
 import { displayText } from "./json.ts";
+import type { DocumentLimit } from "./limits.ts";
 import type { SourceOptions, StoredFile } from "./types.ts";
 
 /** An open file. Whoever has it releases `file`. */
@@ -108,12 +109,17 @@ export function storedPart(
  *
  * @throws {InputError} when it is longer, or no regular file
  */
-export function readSmallFile(path: string, limitBytes: number): Uint8Array {
+export function readSmallFile(
+  path: string,
+  limitBytes: number,
+  limitName?: DocumentLimit,
+): Uint8Array {
   const name = displayText(path);
   if (!statIfThere(path)?.isFile()) throw new InputError(name, "is no regular file");
   const file = SharedDescriptor.openFile(path);
   try {
-    return readSmallPart({ name, file, sizeBytes: file.sizeBytes }, 0, file.sizeBytes, limitBytes);
+    const { sizeBytes } = file;
+    return readSmallPart({ name, file, sizeBytes }, 0, sizeBytes, limitBytes, limitName);
   } finally {
     file.release();
   }
@@ -125,10 +131,9 @@ export function readSmallPart(
   offsetBytes: number,
   lengthBytes: number,
   limitBytes: number,
+  limitName?: DocumentLimit,
 ): Uint8Array {
-  if (lengthBytes > limitBytes) {
-    throw new InputError(name, `is ${lengthBytes} bytes long: at most ${limitBytes} are read`);
-  }
+  if (lengthBytes > limitBytes) throw documentFault(name, lengthBytes, limitBytes, limitName);
   const bytes = new Uint8Array(lengthBytes);
   const reader = file.share().reader(name, offsetBytes, lengthBytes);
   try {
@@ -136,4 +141,19 @@ export function readSmallPart(
   } finally {
     reader.close();
   }
+}
+
+/** The error for a document that is longer than what is read. Without a limit's name, nothing can raise it. */
+export function documentFault(
+  what: string,
+  lengthBytes: number,
+  limitBytes: number,
+  limitName?: DocumentLimit,
+): InputError {
+  return limitError(what, `is ${lengthBytes} bytes long: at most ${limitBytes} are read`, {
+    name: limitName ?? "documentBytes",
+    expected: limitBytes,
+    actual: lengthBytes,
+    isFixed: limitName === undefined,
+  });
 }

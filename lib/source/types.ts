@@ -8,6 +8,7 @@ import type { SharedDescriptor } from "../io/shared_descriptor.ts";
 import type { Progress } from "../progress.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import type { TarLimits } from "../tar/limits.ts";
+import type { TreeLimits } from "../tree/limits.ts";
 import type { Warnings } from "../warnings.ts";
 import type { SourceLimits } from "./limits.ts";
 import type { Platform } from "./platform.ts";
@@ -38,6 +39,7 @@ export interface SourceOptions {
   readonly verifyDiffIds?: boolean;
   readonly limits?: Partial<SourceLimits>;
   readonly tarLimits?: Partial<TarLimits>;
+  readonly treeLimits?: Partial<TreeLimits>;
   /** Layers stored in no more bytes than this are read without a worker; default 256 KiB. */
   readonly inlineLayerBytes?: number;
   /** What the source `-` is read from; default: the process's standard input. */

@@ -5,7 +5,8 @@
  */
 import type { ByteString } from "../bytes/byte_string.ts";
 import { displayName } from "../bytes/byte_string.ts";
-import { InputError } from "../errors.ts";
+import { InputError, limitError } from "../errors.ts";
+import { FIXED_TAR_LIMITS, type TarLimits } from "./limits.ts";
 
 /** A header of a tar, for messages. */
 export interface TarPlace {
@@ -35,28 +36,33 @@ export function tarFault(
   data: Readonly<Record<string, string | number>> = {},
 ): InputError {
   return new InputError(describePlace(place), why, {
-    data: {
-      tar: place.tarName,
-      path: displayName(place.path),
-      headerOffset: place.headerOffset,
-      ...data,
-    },
+    data: { ...placeData(place), ...data },
   });
+}
+
+function placeData({ tarName, path, headerOffset }: TarPlace): Record<string, string | number> {
+  return { tar: tarName, path: displayName(path), headerOffset };
 }
 
 /** The error for something that goes beyond a limit. */
 export function limitFault(
   place: TarPlace,
   what: string,
-  limitName: string,
+  limitName: keyof TarLimits,
   found: number,
   limit: number,
 ): InputError {
-  return tarFault(place, `${what} is ${found}, more than the limit of ${limit}`, {
-    limit: limitName,
-    actual: found,
-    expected: limit,
-  });
+  return limitError(
+    describePlace(place),
+    `${what} is ${found}, more than the limit of ${limit}`,
+    {
+      name: limitName,
+      expected: limit,
+      actual: found,
+      data: placeData(place),
+      isFixed: FIXED_TAR_LIMITS.has(limitName),
+    },
+  );
 }
 
 /** A byte string for a message: quoted, cut short, safe to print. */

@@ -53,8 +53,8 @@ const STATES = {
 
 /** The limits that are checked here, and how a message calls what they limit. */
 const COUNTED = {
-  entries: "the number of entries",
-  headers: "the number of headers",
+  layerEntries: "the number of entries",
+  layerHeaders: "the number of headers",
   fileSizeBytes: "its size",
   extraPayloadPieces: "the number of pieces of payloads so far",
 } as const satisfies Partial<Record<keyof TarLimits, string>>;
@@ -227,7 +227,7 @@ export class TarIndexer {
       throw tarFault(this.#place, "a block with something in it follows a single block of zeros");
     }
     checkHeaderSum(bytes, base, this.#place);
-    this.#headerCount = this.#counted("headers", this.#headerCount + 1);
+    this.#headerCount = this.#counted("layerHeaders", this.#headerCount + 1);
     const flag = bytes[base + HEADER_FIELDS.typeFlag.offset]!;
     if (isExtension(flag)) this.#beginExtension(flag, bytes, base);
     else if (isMetaEntry(flag)) this.#skipMetaEntry(flag, bytes, base);
@@ -279,7 +279,7 @@ export class TarIndexer {
     const extensions = this.#extensions.take();
     const header = readEntryHeader(bytes, base, extensions, this.#place, this.#context);
     this.#moveTo(this.#place.headerOffset, header.entry.path);
-    this.#entryCount = this.#counted("entries", this.#entryCount + 1);
+    this.#entryCount = this.#counted("layerEntries", this.#entryCount + 1);
     this.#current = header;
     this.#storedSizeBytes = header.storedSizeBytes;
     const { entry, sparse } = header;

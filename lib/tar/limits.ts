@@ -7,9 +7,9 @@
 /** Limits of one tar. */
 export interface TarLimits {
   /** Entries that reach the tree. */
-  readonly entries: number;
+  readonly layerEntries: number;
   /** Headers of any kind, with those that only extend or are skipped. */
-  readonly headers: number;
+  readonly layerHeaders: number;
   /** Data of one extended header (PAX, GNU long name). */
   readonly extendedHeaderBytes: number;
   /** Data of all extended headers together. */
@@ -33,8 +33,8 @@ export interface TarLimits {
 /** The limits used where none are given. */
 export const DEFAULT_TAR_LIMITS: TarLimits = {
   // An entry takes about half a kibibyte of memory while its tree is built.
-  entries: 2 ** 21,
-  headers: 2 ** 23,
+  layerEntries: 2 ** 21,
+  layerHeaders: 2 ** 23,
   // As Go's archive/tar.
   extendedHeaderBytes: 2 ** 20,
   extendedHeaderTotalBytes: 2 ** 29,
@@ -49,3 +49,10 @@ export const DEFAULT_TAR_LIMITS: TarLimits = {
   sparseSegments: 2 ** 18,
   extraPayloadPieces: 2 ** 22,
 };
+
+/** Limits that ext4 sets. More would be read, but could not be stored. */
+export const FIXED_TAR_LIMITS: ReadonlySet<keyof TarLimits> = new Set([
+  "nameBytes",
+  "symlinkTargetBytes",
+  "fileSizeBytes",
+]);

@@ -5,7 +5,7 @@
  * @module
  */
 import { type ByteString, displayName } from "../bytes/byte_string.ts";
-import { InputError } from "../errors.ts";
+import { InputError, limitError } from "../errors.ts";
 import type { DirectoryNode, TreeNode } from "../model/node.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import type { NamePlace } from "./changes.ts";
@@ -206,9 +206,12 @@ class LayerApplier {
   /** Sets the name; whatever had it loses that name and no other. */
   #place(place: NamePlace, node: TreeNode): void {
     const { directory, name } = place;
-    const { maxChildCount } = this.#context.budget.limits;
-    if (directory.children.size >= maxChildCount && !directory.children.has(name)) {
-      throw new InputError(this.#what(), `its directory has more than ${maxChildCount} names`);
+    const { directoryNames } = this.#context.budget.limits;
+    if (directory.children.size >= directoryNames && !directory.children.has(name)) {
+      throw limitError(this.#what(), `its directory has more than ${directoryNames} names`, {
+        name: "directoryNames",
+        expected: directoryNames,
+      });
     }
     this.#deferred.cancel(place);
     this.#context.firstLayers?.notePlacement(place, node, this.#context.layerIndex);

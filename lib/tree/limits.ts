@@ -3,29 +3,29 @@
  *
  * @module
  */
-import { InputError } from "../errors.ts";
+import { limitError } from "../errors.ts";
 
 /** Bounds on one tree; each is the largest value that is still accepted. */
 export interface TreeLimits {
   /** Entries of all layers together, plus the directories that they imply. */
-  readonly maxNodeCount: number;
+  readonly treeNodes: number;
   /** Directories on the way from the root to a name, that name included. */
-  readonly maxPathDepth: number;
+  readonly pathDepth: number;
   /** Symlinks followed while one path is resolved. */
-  readonly maxSymlinkHopCount: number;
+  readonly symlinkHops: number;
   /** Path components walked because of symlinks, for all layers together. */
-  readonly maxSymlinkStepCount: number;
+  readonly symlinkSteps: number;
   /** Names in one directory. */
-  readonly maxChildCount: number;
+  readonly directoryNames: number;
 }
 
 /** The defaults. Real images stay far below every one of them. */
 export const DEFAULT_TREE_LIMITS: TreeLimits = {
-  maxNodeCount: 2_000_000,
-  maxPathDepth: 1024,
-  maxSymlinkHopCount: 255,
-  maxSymlinkStepCount: 50_000_000,
-  maxChildCount: 1_000_000,
+  treeNodes: 2 ** 22,
+  pathDepth: 1024,
+  symlinkHops: 255,
+  symlinkSteps: 50_000_000,
+  directoryNames: 1_000_000,
 };
 
 /** The longest name that a directory entry of ext4 can hold. */
@@ -46,10 +46,11 @@ export class TreeBudget {
 
   /** Counts one entry or one implied directory; `what` is called for the message only. */
   countNode(what: () => string): void {
-    if (++this.#nodeCount > this.limits.maxNodeCount) {
-      throw new InputError(
+    if (++this.#nodeCount > this.limits.treeNodes) {
+      throw limitError(
         what(),
-        `the layers have more than ${this.limits.maxNodeCount} entries and implied directories`,
+        `the layers have more than ${this.limits.treeNodes} entries and implied directories`,
+        { name: "treeNodes", expected: this.limits.treeNodes },
       );
     }
   }
@@ -57,11 +58,12 @@ export class TreeBudget {
   /** Counts path components that a symlink puts in front of the rest of a path. */
   countSymlinkSteps(stepCount: number, what: () => string): void {
     this.#symlinkStepCount += stepCount;
-    if (this.#symlinkStepCount > this.limits.maxSymlinkStepCount) {
-      throw new InputError(
+    if (this.#symlinkStepCount > this.limits.symlinkSteps) {
+      throw limitError(
         what(),
         `the layers' paths lead through symlinks for more than ` +
-          `${this.limits.maxSymlinkStepCount} components in all`,
+          `${this.limits.symlinkSteps} components in all`,
+        { name: "symlinkSteps", expected: this.limits.symlinkSteps },
       );
     }
   }

@@ -4,7 +4,7 @@
  * @module
  */
 import { type ByteString, displayName } from "../bytes/byte_string.ts";
-import { InputError } from "../errors.ts";
+import { limitError } from "../errors.ts";
 import type { DirectoryNode, SymlinkNode, TreeNode } from "../model/node.ts";
 import type { TreeBudget } from "./limits.ts";
 
@@ -109,20 +109,24 @@ export class PathWalker {
     what: () => string,
   ): boolean {
     trail.push(directory);
-    const { maxPathDepth } = this.#budget.limits;
-    if (trail.length <= maxPathDepth) return true;
+    const { pathDepth } = this.#budget.limits;
+    if (trail.length <= pathDepth) return true;
     if (rules.isLenient) return false;
-    throw new InputError(what(), `the path is more than ${maxPathDepth} names deep`);
+    throw limitError(what(), `the path is more than ${pathDepth} names deep`, {
+      name: "pathDepth",
+      expected: pathDepth,
+    });
   }
 
   #mayHop(hopCount: number, name: ByteString, rules: WalkRules, what: () => string): boolean {
-    const { maxSymlinkHopCount } = this.#budget.limits;
-    if (hopCount <= maxSymlinkHopCount) return true;
+    const { symlinkHops } = this.#budget.limits;
+    if (hopCount <= symlinkHops) return true;
     if (rules.isLenient) return false;
-    throw new InputError(
+    throw limitError(
       what(),
-      `the path leads through more than ${maxSymlinkHopCount} symlinks, ` +
+      `the path leads through more than ${symlinkHops} symlinks, ` +
         `the last one ${displayName(name)}: a loop?`,
+      { name: "symlinkHops", expected: symlinkHops },
     );
   }
 }

@@ -4,7 +4,7 @@ import { ImageBudget } from "../../lib/source/image_budget.ts";
 import { DEFAULT_SOURCE_LIMITS } from "../../lib/source/limits.ts";
 
 Deno.test("ImageBudget adds up over layers, to the limit and no further", () => {
-  const budget = new ImageBudget({ ...DEFAULT_SOURCE_LIMITS, unpackedBytes: 10, entries: 3 });
+  const budget = new ImageBudget({ ...DEFAULT_SOURCE_LIMITS, unpackedBytes: 10, imageEntries: 3 });
   budget.takeUnpacked(4, "a");
   budget.takeUnpacked(6, "b");
   assertThrows(() => budget.takeUnpacked(1, "b"), InputError, "b: with it the image inflates to");
@@ -12,7 +12,7 @@ Deno.test("ImageBudget adds up over layers, to the limit and no further", () => 
   try {
     budget.takeEntries(1, "b");
   } catch (error) {
-    assertEquals((error as InputError).data["limit"], "entries");
+    assertEquals((error as InputError).data["limit"], "imageEntries");
     assertEquals((error as InputError).message, "b: with it the image has more than 3 entries");
     return;
   }

@@ -95,8 +95,8 @@ for (const [where, more] of WAYS) {
         openAndLoad(`oci:${directory}`, testOptions({ ...more, limits: limits! }));
       await load({ unpackedBytes: total });
       await assertRejects(() => load({ unpackedBytes: total - 1 }), InputError, "inflates to more");
-      await load({ entries: 8 });
-      await assertRejects(() => load({ entries: 7 }), InputError, "more than 7 entries");
+      await load({ imageEntries: 8 });
+      await assertRejects(() => load({ imageEntries: 7 }), InputError, "more than 7 entries");
       await load({ layers: 2 });
       await assertRejects(() => load({ layers: 1 }), InputError, "at most 1 are read");
     });

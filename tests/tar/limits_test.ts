@@ -17,13 +17,13 @@ function assertLimit(tar: Uint8Array, name: keyof TarLimits, limit: number): voi
 }
 
 Deno.test("entries are limited", () => {
-  assertLimit(buildTar([{ path: "a" }, { path: "b/" }, { path: "c", link: "a" }]), "entries", 3);
+  assertLimit(buildTar([{ path: "a" }, { path: "b/" }, { path: "c", link: "a" }]), "layerEntries", 3);
 });
 
 Deno.test("headers of all kinds are limited together", () => {
   assertLimit(
     rawTar(paxHeader([]), rawEntry({ flag: "V" }), longName("L", "a"), rawHeader({})),
-    "headers",
+    "layerHeaders",
     4,
   );
 });

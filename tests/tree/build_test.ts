@@ -93,7 +93,7 @@ Deno.test("buildTree names entry, layer and offset, with nothing in it that a te
 Deno.test("buildTree shortens a path that is too long for a message", () => {
   const path = `${"x/".repeat(5000)}..`;
   const error = assertThrows(
-    () => buildTree(layersOf([[{ path }]]), treeOptions({ limits: { maxPathDepth: 10 } })),
+    () => buildTree(layersOf([[{ path }]]), treeOptions({ limits: { pathDepth: 10 } })),
     InputError,
   );
   assert(error.message.length < 500);

@@ -12,43 +12,43 @@ const LIMIT_CASES: {
   message: string;
 }[] = [
   {
-    limits: { maxNodeCount: 3 },
+    limits: { treeNodes: 3 },
     inside: [{ path: "p/a" }, { path: "b" }],
     outside: [{ path: "p/a" }, { path: "b" }, { path: "c" }],
     message: "more than 3 entries and implied directories",
   },
   {
-    limits: { maxNodeCount: 3 },
+    limits: { treeNodes: 3 },
     inside: [{ path: "p/q/a" }],
     outside: [{ path: "p/q/r/a" }],
     message: "more than 3 entries and implied directories",
   },
   {
-    limits: { maxPathDepth: 3 },
+    limits: { pathDepth: 3 },
     inside: [{ path: "a/b/c" }],
     outside: [{ path: "a/b/c/d" }],
     message: "more than 3 names deep",
   },
   {
-    limits: { maxPathDepth: 3 },
+    limits: { pathDepth: 3 },
     inside: [{ path: "a/b/" }, { path: "s", link: "a/b" }, { path: "s/c" }],
     outside: [{ path: "a/b/" }, { path: "s", link: "a/b" }, { path: "s/c/d" }],
     message: "more than 3 names deep",
   },
   {
-    limits: { maxSymlinkHopCount: 2 },
+    limits: { symlinkHops: 2 },
     inside: [{ path: "r", link: "." }, { path: "r/r/f" }],
     outside: [{ path: "r", link: "." }, { path: "r/r/r/f" }],
     message: "more than 2 symlinks, the last one r: a loop?",
   },
   {
-    limits: { maxSymlinkStepCount: 4 },
+    limits: { symlinkSteps: 4 },
     inside: [{ path: "r", link: "./." }, { path: "r/f" }, { path: "r/g" }],
     outside: [{ path: "r", link: "./." }, { path: "r/f" }, { path: "r/g" }, { path: "r/h" }],
     message: "more than 4 components in all",
   },
   {
-    limits: { maxChildCount: 2 },
+    limits: { directoryNames: 2 },
     inside: [{ path: "a" }, { path: "d/b" }, { path: "a" }],
     outside: [{ path: "a" }, { path: "d/b" }, { path: "c" }],
     message: "more than 2 names",
@@ -68,23 +68,23 @@ Deno.test("buildTree accepts what is just inside each limit and refuses what is 
 
 Deno.test("buildTree bounds whiteouts as it bounds entries", () => {
   const markers = ["a", "b", "c"].map((name) => ({ path: `.wh.${name}` }));
-  buildTree(layersOf([markers]), treeOptions({ limits: { maxNodeCount: 3 } }));
+  buildTree(layersOf([markers]), treeOptions({ limits: { treeNodes: 3 } }));
   assertThrows(
-    () => buildTree(layersOf([markers]), treeOptions({ limits: { maxNodeCount: 2 } })),
+    () => buildTree(layersOf([markers]), treeOptions({ limits: { treeNodes: 2 } })),
     InputError,
   );
 });
 
 Deno.test("TreeBudget has the defaults where nothing else is given", () => {
   assertEquals(new TreeBudget().limits, DEFAULT_TREE_LIMITS);
-  assertEquals(new TreeBudget({ maxPathDepth: 3 }).limits, {
+  assertEquals(new TreeBudget({ pathDepth: 3 }).limits, {
     ...DEFAULT_TREE_LIMITS,
-    maxPathDepth: 3,
+    pathDepth: 3,
   });
 });
 
 Deno.test("TreeBudget counts over all layers", () => {
-  const budget = new TreeBudget({ maxNodeCount: 2, maxSymlinkStepCount: 5 });
+  const budget = new TreeBudget({ treeNodes: 2, symlinkSteps: 5 });
   budget.countNode(() => "a");
   budget.countNode(() => "b");
   assertThrows(() => budget.countNode(() => "c"), InputError, "c: the layers have more than 2");

@@ -89,14 +89,14 @@ Deno.test("PathWalker refuses loops and depth, or leads nowhere when it is lenie
   const cases: [string, Partial<TreeLimits>][] = [
     ["a", {}],
     ["self", {}],
-    ["d/d/d", { maxPathDepth: 3 }],
-    ["r/d/d/d", { maxPathDepth: 3 }],
-    ["r/r", { maxSymlinkHopCount: 1 }],
+    ["d/d/d", { pathDepth: 3 }],
+    ["r/d/d/d", { pathDepth: 3 }],
+    ["r/r", { symlinkHops: 1 }],
   ];
   for (const [path, limits] of cases) {
     assertThrows(() => walk(root, path, RULES, limits), InputError, "entry: the path");
     assertEquals(walk(root, path, lenient, limits), undefined, path);
   }
-  assertEquals(walk(root, "d/d/d", RULES, { maxPathDepth: 4 })?.kind, "directory");
-  assertEquals(walk(root, "r", RULES, { maxSymlinkHopCount: 1 })?.kind, "directory");
+  assertEquals(walk(root, "d/d/d", RULES, { pathDepth: 4 })?.kind, "directory");
+  assertEquals(walk(root, "r", RULES, { symlinkHops: 1 })?.kind, "directory");
 });

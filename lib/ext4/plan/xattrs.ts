@@ -23,7 +23,6 @@ import {
   inodeXattrsSizeBytes,
   splitXattrName,
   XATTR_INDEX,
-  XATTR_SUFFIX_LENGTH_MAX,
   XATTR_VALUE_SIZE_MAX,
   xattrBlockUsedBytes,
   xattrValueHash,
@@ -33,6 +32,9 @@ import { INODE_SIZE_BYTES } from "./geometry.ts";
 /** Room for attributes behind an inode's fields. */
 export const INODE_XATTR_CAPACITY_BYTES = INODE_SIZE_BYTES - INODE_BASE_SIZE_BYTES -
   INODE_EXTRA_SIZE_BYTES;
+
+/** Of a whole name, prefix included: the limit of system calls, XATTR_NAME_MAX of Linux. */
+export const XATTR_NAME_LENGTH_MAX = 255;
 
 /** Owner, group and others: what the mode says as well. */
 const MINIMAL_ACL_ENTRIES = 3;
@@ -203,8 +205,7 @@ function convertXattrs(
 function unsupportedBecause(xattr: Xattr, node: TreeNode): string | undefined {
   const split = splitXattrName(xattr.name);
   if (split === undefined) return "ext4 has no such name";
-  // The limit of system calls, XATTR_NAME_MAX, counts the prefix as well.
-  if (xattr.name.length > XATTR_SUFFIX_LENGTH_MAX || xattr.name.includes("\0")) {
+  if (xattr.name.length > XATTR_NAME_LENGTH_MAX || xattr.name.includes("\0")) {
     return "its name is too long or has a NUL";
   }
   if (xattr.value.length > XATTR_VALUE_SIZE_MAX) {

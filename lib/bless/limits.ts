@@ -1,0 +1,101 @@
+/**
+ * All limits on what a source may ask, in one table: what `--limit` can raise and docs/LIMITS.md tells.
+ *
+ * @module
+ */
+import { limitOptionName } from "../errors.ts";
+import { DEFAULT_SOURCE_LIMITS, type SourceLimits } from "../source/limits.ts";
+import type { SourceOptions } from "../source/source.ts";
+import { DEFAULT_TAR_LIMITS, FIXED_TAR_LIMITS, type TarLimits } from "../tar/limits.ts";
+import { DEFAULT_TREE_LIMITS, type TreeLimits } from "../tree/limits.ts";
+
+/** What a limit's value counts. */
+export type LimitUnit = "bytes" | "count";
+
+/** One limit. */
+export interface LimitFact {
+  /** As it is typed, such as `layer-entries`. */
+  readonly name: string;
+  readonly defaultValue: number;
+  readonly unit: LimitUnit;
+  /** ext4 cannot hold more, so it cannot be raised. */
+  readonly isFixed: boolean;
+  /** A sentence without a final stop. */
+  readonly summary: string;
+}
+
+type LimitKey = keyof SourceLimits | keyof TarLimits | keyof TreeLimits;
+
+const SUMMARIES: Readonly<Record<LimitKey, string>> = {
+  manifestBytes: "the length of an index or a manifest",
+  configBytes: "the length of an image's config",
+  indexDepth: "indexes inside indexes",
+  indexEntries: "entries in all indexes of a source together",
+  layers: "layers of an image",
+  imageEntries: "entries of all layers together",
+  unpackedBytes: "what all layers inflate to together",
+  unpackedRatio: "how many times longer than stored a layer may be once it is inflated",
+  unpackedRatioFloorBytes: "what a layer may inflate to whatever the ratio",
+  layerEntries: "entries of one layer that become files",
+  layerHeaders: "tar headers of one layer, of any kind",
+  extendedHeaderBytes: "the data of one extended header: a PAX header or a long name",
+  extendedHeaderTotalBytes: "the data of all extended headers of a layer together",
+  pathBytes: "the length of a path, or of a hard link's target",
+  pathDepth: "names in a path, symlinks followed",
+  nameBytes: "the length of one name; 4 more than ext4 has room for, because of whiteouts",
+  symlinkTargetBytes: "the length of a symlink's target",
+  fileSizeBytes: "the length of a file, holes included",
+  sparseSegments: "segments of one sparse file",
+  extraPayloadPieces: "runs of data of all files of a layer together, beyond one for each file",
+  treeNodes: "entries of all layers and the directories that they imply",
+  symlinkHops: "symlinks on the way of one path",
+  symlinkSteps: "names walked because of symlinks, for all paths together",
+  directoryNames: "names in one directory",
+};
+
+/** The limits, those of the source first. */
+export const LIMITS: readonly LimitFact[] = [
+  ...factsOf(DEFAULT_SOURCE_LIMITS),
+  ...factsOf(DEFAULT_TAR_LIMITS),
+  ...factsOf(DEFAULT_TREE_LIMITS).filter(({ name }) => name !== "path-depth"),
+];
+
+function factsOf(defaults: SourceLimits | TarLimits | TreeLimits): LimitFact[] {
+  return Object.entries(defaults).map(([key, defaultValue]) => ({
+    name: limitOptionName(key),
+    defaultValue,
+    unit: key.endsWith("Bytes") ? "bytes" : "count",
+    isFixed: (FIXED_TAR_LIMITS as ReadonlySet<string>).has(key),
+    summary: SUMMARIES[key as LimitKey],
+  }));
+}
+
+/**
+ * Limits by name as the parts that set them take them. A name that two parts have counts for both.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { limitOptions } from "./limits.ts";
+ * assertEquals(limitOptions(new Map([["layers", 9], ["path-depth", 7]])), {
+ *   limits: { layers: 9 },
+ *   tarLimits: { pathDepth: 7 },
+ *   treeLimits: { pathDepth: 7 },
+ * });
+ * ```
+ */
+export function limitOptions(
+  values: ReadonlyMap<string, number>,
+): Required<Pick<SourceOptions, "limits" | "tarLimits" | "treeLimits">> {
+  const pick = <T extends SourceLimits | TarLimits | TreeLimits>(defaults: T) =>
+    Object.fromEntries(
+      Object.keys(defaults)
+        .map((key) => [key, values.get(limitOptionName(key))])
+        .filter(([, value]) => value !== undefined),
+    ) as Partial<T>;
+  return {
+    limits: pick(DEFAULT_SOURCE_LIMITS),
+    tarLimits: pick(DEFAULT_TAR_LIMITS),
+    treeLimits: pick(DEFAULT_TREE_LIMITS),
+  };
+}
