@@ -90,6 +90,7 @@ export type {
 } from "./lib/bless/layered.ts";
 export { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "./lib/bless/options.ts";
 export type { ImageSize, LayoutOptions, Packing, ReservedBlocks } from "./lib/bless/options.ts";
+export type { PayloadOrder } from "./lib/ext4/plan/settings.ts";
 export { deriveUuid, planImage } from "./lib/bless/plan_image.ts";
 export type { PlanImageOptions } from "./lib/bless/plan_image.ts";
 export type { BlessReport, ImageReport, LayerReport } from "./lib/bless/report.ts";
@@ -140,6 +141,7 @@ export type {
   FileNode,
   FileTree,
   NodeAttributes,
+  NodeBase,
   NodeOrigin,
   SpecialNode,
   SymlinkNode,

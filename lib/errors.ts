@@ -18,10 +18,14 @@ export interface ErrorDetails {
 
 /** Base of every expected error. `category` picks the exit code. */
 export abstract class BlessfsError extends Error {
+  /** What kind of failure it is; the command line derives its exit code from it. */
   abstract readonly category: "usage" | "input" | "io" | "interrupted";
+  /** A remedy, where there is one. */
   readonly hint: string | undefined;
+  /** Facts about the failure, for programs. */
   readonly data: Readonly<Record<string, string | number | boolean | null>>;
 
+  /** The message becomes `WHAT: WHY`. */
   constructor(what: string, why: string, details: ErrorDetails = {}) {
     super(`${what}: ${why}`, details.cause === undefined ? undefined : { cause: details.cause });
     this.name = new.target.name;
@@ -32,21 +36,25 @@ export abstract class BlessfsError extends Error {
 
 /** The command line or an option has a value that cannot be meant. */
 export class UsageError extends BlessfsError {
+  /** Always `usage`. */
   readonly category = "usage";
 }
 
 /** The input is damaged, unsupported or not what it says it is. */
 export class InputError extends BlessfsError {
+  /** Always `input`. */
   readonly category = "input";
 }
 
 /** Reading or writing failed: a full disk, a missing permission, a network fault. */
 export class IoError extends BlessfsError {
+  /** Always `io`. */
   readonly category = "io";
 }
 
 /** The work was told to stop (SIGINT, SIGTERM, an aborted signal). */
 export class InterruptedError extends BlessfsError {
+  /** Always `interrupted`. */
   readonly category = "interrupted";
 }
 

@@ -8,12 +8,14 @@
 export interface ProgressTask {
   /** Counts bytes done. */
   advance(bytes: number): void;
+  /** The work is done, or was given up. */
   end(): void;
 }
 
 /** Receives the pieces of work as they begin. */
 export interface Progress {
   /** @param totalBytes undefined when it is not known */
+  /** Begins a piece of work; `totalBytes` where it is known. */
   begin(name: string, totalBytes?: number): ProgressTask;
 }
 

@@ -11,14 +11,21 @@ export interface WarningSummary {
   readonly kind: string;
   /** A sentence for people, about the first case. */
   readonly message: string;
+  /** How many times it came up. */
   readonly count: number;
 }
 
 /** Collects warnings by kind; under `strict` the first one is an error instead. */
 export class Warnings {
+  /** Whether a warning is an error. */
   readonly strict: boolean;
   readonly #byKind = new Map<string, { message: string; count: number }>();
 
+  /**
+   * Begins with nothing counted.
+   *
+   * @param strict whether `add` throws instead of counting
+   */
   constructor(strict = false) {
     this.strict = strict;
   }

@@ -16,6 +16,7 @@ import type { ImageUnits } from "./units/scheme_store.ts";
 export interface LostFile {
   /** In the later image. */
   readonly path: ByteString;
+  /** Of the whole file. */
   readonly sizeBytes: number;
   /** By number: the first image that has the same file, and the one that stores part of it again. */
   readonly images: readonly [earlier: number, later: number];

@@ -22,8 +22,11 @@ export interface ImagePart {
 
 /** What a report says of an image itself. */
 export interface ImageFacts {
+  /** As it was given. */
   readonly source: string;
+  /** `sha256:...`; null for a source without a manifest. */
   readonly manifestDigest: string | null;
+  /** `os/arch[/variant]`; null where the source does not say. */
   readonly platform: string | null;
 }
 

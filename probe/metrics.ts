@@ -38,19 +38,29 @@ export interface ImageMetrics extends UnitTotals {
 
 /** Everything about one scheme but how it compares with others. */
 export interface SchemeMetrics {
+  /** Every image in a store of its own, added up. */
   readonly each: UnitTotals;
+  /** All images in one store. */
   readonly union: UnitTotals;
+  /** What one store saves: (each - union) / each. */
   readonly crossImageDedup: Measures;
+  /** What each image adds to those before it. */
   readonly newBytes: readonly UnitTotals[];
+  /** Mean size of the unique units. */
   readonly meanUnitBytes: number;
+  /** What alignment left free, in all images. */
   readonly paddingBytes: number;
+  /** Bytes in blocks of zeros, which count nowhere else. */
   readonly zeroBytes: number;
+  /** In the order of the sources. */
   readonly perImage: readonly ImageMetrics[];
+  /** Units by how many images have them. */
   readonly histogram: readonly HistogramBin[];
 }
 
 /** How two images overlap, in raw and stored bytes. */
 export interface Overlap {
+  /** What both have. */
   readonly shared: Measures;
   /** Shared over the union of the two. */
   readonly jaccard: Measures;

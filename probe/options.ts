@@ -17,18 +17,25 @@ import type { Compression } from "./units/compressor.ts";
 export interface ProbeOptions extends SourceOptions {
   /** As on the command line, in the order that new bytes are counted in. */
   readonly sources: readonly string[];
+  /** Whether merged images are measured or those of the layers. */
   readonly mode: "merged" | "layered";
   /** Cut the sources as they are: any files. */
   readonly asIs: boolean;
   /** `Infinity`s are dropped: the image without alignment is always measured. */
   readonly thresholds: readonly number[];
+  /** Each is a row. */
   readonly packings: readonly Packing[];
+  /** Block sizes of the store; each has its rows. */
   readonly grids: readonly number[];
   /** Undefined: FastCDC around each grid's size. */
   readonly chunker: ChunkerParameters | undefined;
+  /** What stored means beside raw. */
   readonly compression: Compression;
+  /** Whether the first image is compared with itself, shifted. */
   readonly selfShift: boolean;
+  /** Whether each image is compared with each other one. */
   readonly pairwise: boolean;
+  /** Whether the files are named whose bytes are stored again. */
   readonly explain: boolean;
   /** Seconds that stand for every time that a source does not give. */
   readonly timestamp: number;
@@ -36,6 +43,7 @@ export interface ProbeOptions extends SourceOptions {
 
 /** One way to lay out and cut the images. */
 export interface Scheme {
+  /** What is cut, and how. */
   readonly kind: "file" | "unaligned" | "fastcdc" | "aligned" | "as-is";
   /** 0 where there is no grid. */
   readonly gridBytes: number;

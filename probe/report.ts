@@ -17,37 +17,49 @@ import type { MeasuredScheme } from "./stores.ts";
 
 /** Shares of what FastCDC saves over the image without alignment; null where it saves nothing. */
 export interface CapturedShares {
+  /** Of raw bytes. */
   readonly raw: number | null;
+  /** Of stored bytes. */
   readonly stored: number | null;
 }
 
 /** One row. */
 export interface SchemeReport extends SchemeMetrics {
+  /** What was cut, and how. */
   readonly scheme: Scheme["kind"];
   /** Null for whole files. */
   readonly grid: number | null;
   /** Null where nothing is aligned. */
   readonly threshold: number | null;
+  /** As the option is written; null where nothing is aligned. */
   readonly packing: string | null;
   /** `AVG:MIN:MAX` in bytes, or `gear`; null where nothing is chunked. */
   readonly cdc: string | null;
+  /** How near it comes to FastCDC. */
   readonly ceilingCaptured: CapturedShares;
 }
 
 /** The whole answer. */
 export interface ProbeReport {
+  /** What was measured. */
   readonly mode: "merged" | "layered" | "as-is";
   /** The first grid. */
   readonly grid: number;
+  /** As the option is written. */
   readonly compress: string;
+  /** In the order of the sources. */
   readonly images: readonly ImageFacts[];
+  /** The rows. */
   readonly schemes: readonly SchemeReport[];
   /** Of the scheme that `mainScheme` is the index of, as are the others below. */
   readonly selfShift?: readonly SelfShift[];
+  /** How images overlap: `pairwise[i][j]`. */
   readonly pairwise?: readonly (readonly Overlap[])[];
+  /** Files whose bytes are stored again, largest loss first. */
   readonly explain?: readonly LostFile[];
   /** Index in `schemes`. */
   readonly mainScheme: number;
+  /** What was changed or left out, one for each kind. */
   readonly warnings: readonly WarningSummary[];
 }
 

@@ -9,6 +9,7 @@ import type { ContentTable } from "./units/content_table.ts";
 
 /** One shift. */
 export interface SelfShift {
+  /** How far the image was shifted. */
   readonly shiftBytes: number;
   /** Raw bytes of the shifted image's units. */
   readonly raw: number;

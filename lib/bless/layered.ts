@@ -44,6 +44,7 @@ export interface LayeredLayerReport extends LayerReport {
   readonly file: string;
   /** The image was there already. */
   readonly isReused: boolean;
+  /** The figures of the image. */
   readonly image: ImageReport;
 }
 
@@ -55,6 +56,7 @@ export interface LayeredReport extends
   >,
   Pick<BlessReport, "packing" | "warnings">,
   Omit<ImageReport, "uuid"> {
+  /** Tells this report from that of a merged image. */
   readonly mode: "layered";
   /** How many layers' images were there already. */
   readonly reusedLayers: number;

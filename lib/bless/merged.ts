@@ -21,6 +21,7 @@ import { imageReport, layerReport, layoutReport } from "./report.ts";
 export interface BlessMergedOptions extends SourceOptions {
   /** As on the command line: `oci:DIR:REF`, `tar:FILE` and so on. */
   readonly source: string;
+  /** What is laid out how; begin with `MERGED_DEFAULTS`. */
   readonly layout: LayoutOptions;
   /** Takes the image; finished when all went well, aborted otherwise. */
   readonly sink: ImageSink;

@@ -13,11 +13,13 @@ import type { Warnings } from "../warnings.ts";
 
 /** What a plan is made from beside the tree. */
 export interface PlanImageOptions {
+  /** What is laid out how; begin with `MERGED_DEFAULTS` or `LAYERED_DEFAULTS`. */
   readonly layout: LayoutOptions;
   /** A digest that names the content; the UUID is derived from it. */
   readonly contentDigest: string;
   /** Seconds that stand for every time that the tree does not give. */
   readonly timestamp: number;
+  /** Counts what ext4 cannot store as the tree has it. */
   readonly warnings: Warnings;
 }
 

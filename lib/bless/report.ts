@@ -12,44 +12,69 @@ import type { WarningSummary } from "../warnings.ts";
 
 /** One layer of the source. */
 export interface LayerReport {
+  /** Of the bytes as stored, `sha256:...`. */
   readonly digest: string;
+  /** Of the uncompressed tar, `sha256:...`. */
   readonly diffId: string;
+  /** From the manifest; null where there is none. */
   readonly mediaType: string | null;
   /** As stored. */
   readonly sizeBytes: number;
+  /** Of the uncompressed tar. */
   readonly uncompressedBytes: number;
+  /** Entries of the tar that reach the tree, whiteouts included. */
   readonly entries: number;
 }
 
 /** One ext4 image. Sizes in bytes. */
 export interface ImageReport {
+  /** Of the file system, in its usual form. */
   readonly uuid: string;
+  /** Of the whole image, holes included. */
   readonly sizeBytes: number;
+  /** Blocks that are marked as used. */
   readonly usedBytes: number;
+  /** Grid cells that are not all zero, as written. */
   readonly storedBytes: number;
+  /** Free space between and inside payload that alignment left. */
   readonly paddingBytes: number;
+  /** Regular files. */
   readonly files: number;
+  /** Directories. */
   readonly directories: number;
+  /** Symbolic links. */
   readonly symlinks: number;
+  /** Devices, FIFOs and sockets. */
   readonly specialFiles: number;
+  /** All inodes, free ones included. */
   readonly inodes: number;
+  /** Inodes that are not in use. */
   readonly freeInodes: number;
+  /** Files that start on the grid. */
   readonly alignedFiles: number;
 }
 
 /** A merged image. */
 export interface BlessReport extends ImageReport {
+  /** Tells this report from that of layered images. */
   readonly mode: "merged";
+  /** As it was given. */
   readonly source: string;
+  /** `sha256:...`; null for a source without a manifest. */
   readonly manifestDigest: string | null;
+  /** `sha256:...`; null for a source without a config. */
   readonly configDigest: string | null;
+  /** `os/arch[/variant]`; null where the source does not say. */
   readonly platform: string | null;
+  /** The grid, in bytes. */
   readonly grid: number;
   /** In bytes; null when alignment is off. */
   readonly alignThreshold: number | null;
   /** As the option is written: `resync:MEAN:LO` in bytes, or `tight`. */
   readonly packing: string;
+  /** Bottom to top. */
   readonly layers: readonly LayerReport[];
+  /** What was changed or left out, one for each kind. */
   readonly warnings: readonly WarningSummary[];
 }
 

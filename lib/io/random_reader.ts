@@ -8,11 +8,13 @@ import { InputError, IoError } from "../errors.ts";
 
 /** Bytes that can be read at any position. */
 export interface RandomReader {
+  /** How many bytes there are. */
   readonly sizeBytes: number;
   /** What to call it in messages. */
   readonly name: string;
   /** Fills `target` from `position`; returns the bytes read, fewer only at the end. */
   readAt(target: Uint8Array, position: number): number;
+  /** Gives the resource back; not to be read afterwards. */
   close(): void;
 }
 

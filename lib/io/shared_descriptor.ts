@@ -12,12 +12,20 @@ export class SharedDescriptor {
   readonly #descriptor: number;
   #shares = 1;
 
-  /** @param descriptor open; it belongs to this object from now on */
+  /**
+   * Takes a descriptor over.
+   *
+   * @param descriptor open; it belongs to this object from now on
+   */
   constructor(descriptor: number) {
     this.#descriptor = descriptor;
   }
 
-  /** @throws {IoError} when the file cannot be opened */
+  /**
+   * Opens a file for reading.
+   *
+   * @throws {IoError} when the file cannot be opened
+   */
   static openFile(path: string): SharedDescriptor {
     try {
       return new SharedDescriptor(openSync(path, "r"));

@@ -8,7 +8,9 @@ import type { Payload } from "./payload.ts";
 
 /** One extended attribute. The name is whole (`user.x`, `security.capability`); ACLs are in the system call's format. */
 export interface Xattr {
+  /** Whole, prefix included. */
   readonly name: ByteString;
+  /** Binary; may be empty. */
   readonly value: Uint8Array;
 }
 
@@ -16,7 +18,9 @@ export interface Xattr {
 export interface NodeAttributes {
   /** Permission bits with setuid, setgid and sticky: 0 to 0o7777. */
   readonly mode: number;
+  /** Numeric owner, 0 to 2^32-1. */
   readonly uid: number;
+  /** Numeric group, 0 to 2^32-1. */
   readonly gid: number;
   /** Whole seconds, rounded down; negative before 1970. */
   readonly mtimeSeconds: number;
@@ -28,12 +32,17 @@ export interface NodeAttributes {
 
 /** Where a node came from, for orders that follow the layers. */
 export interface NodeOrigin {
+  /** From 0 at the bottom. */
   readonly layerIndex: number;
+  /** Place in the layer's tar, from 0. */
   readonly entryIndex: number;
 }
 
-interface NodeBase {
+/** What every node of a tree has, whatever its kind. */
+export interface NodeBase {
+  /** Mode, owner, time and extended attributes. */
   attributes: NodeAttributes;
+  /** The entry that it was made from. */
   origin: NodeOrigin;
   /**
    * Number of the lowest layer that had anything at its path, though another node; 0 when not set. It decides about
@@ -44,26 +53,35 @@ interface NodeBase {
 
 /** A directory and its children by name. */
 export interface DirectoryNode extends NodeBase {
+  /** Always `directory`. */
   readonly kind: "directory";
+  /** By name, in no order that counts; `sortedChildren` has one. */
   readonly children: Map<ByteString, TreeNode>;
 }
 
 /** A regular file. */
 export interface FileNode extends NodeBase {
+  /** Always `file`. */
   readonly kind: "file";
+  /** The bytes, which are read when they are needed. */
   readonly payload: Payload;
 }
 
 /** A symbolic link. */
 export interface SymlinkNode extends NodeBase {
+  /** Always `symlink`. */
   readonly kind: "symlink";
+  /** Exactly as it was given. */
   readonly target: ByteString;
 }
 
 /** A device, fifo or socket; the numbers are 0 for the last two. */
 export interface SpecialNode extends NodeBase {
+  /** Which of those that have no bytes. */
   readonly kind: "characterDevice" | "blockDevice" | "fifo" | "socket";
+  /** 0 for what is no device. */
   readonly deviceMajor: number;
+  /** 0 for what is no device. */
   readonly deviceMinor: number;
 }
 
@@ -72,6 +90,7 @@ export type TreeNode = DirectoryNode | FileNode | SymlinkNode | SpecialNode;
 
 /** A whole tree. */
 export interface FileTree {
+  /** The directory that everything is in. */
   readonly root: DirectoryNode;
 }
 

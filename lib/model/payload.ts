@@ -11,14 +11,19 @@ export const BLOCK_SIZE_BYTES = 4096;
 
 /** Bytes of a file that are stored somewhere. What lies between segments is zeros. */
 export interface DataSegment {
+  /** Where in the file. */
   readonly fileOffset: number;
+  /** Where in the store. */
   readonly storeOffset: number;
+  /** How many bytes. */
   readonly lengthBytes: number;
 }
 
 /** A run of blocks of a file, counted from its start. */
 export interface BlockRun {
+  /** The first block of the file. */
   readonly startBlock: number;
+  /** How many blocks. */
   readonly blockCount: number;
 }
 
@@ -36,6 +41,7 @@ export interface PayloadIndex {
 
 /** A payload index and the store that its segments point into. */
 export interface Payload extends PayloadIndex {
+  /** What the segments' store offsets point into. */
   readonly store: RandomReader;
 }
 

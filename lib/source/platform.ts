@@ -10,8 +10,11 @@ import { displayText } from "./json.ts";
 
 /** What an image runs on. Without a variant, the architecture's base. */
 export interface Platform {
+  /** Such as `linux`. */
   readonly os: string;
+  /** In Go's terms, such as `amd64`. */
   readonly architecture: string;
+  /** Such as `v8`. */
   readonly variant?: string;
 }
 

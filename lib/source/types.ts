@@ -32,13 +32,19 @@ export interface SourceOptions {
   readonly tmpdir?: string;
   /** Layers read at the same time; default: the number of processors. */
   readonly jobs?: number;
+  /** Ends the work with its reason. */
   readonly signal?: AbortSignal;
+  /** Is told how far the work is. */
   readonly progress: Progress;
+  /** Counts what is changed or left out. */
   readonly warnings: Warnings;
   /** False: a diff id that does not match is a warning, for images that were made wrong. Default true. */
   readonly verifyDiffIds?: boolean;
+  /** Bounds on what a source may ask for; what is not given is `DEFAULT_SOURCE_LIMITS`. */
   readonly limits?: Partial<SourceLimits>;
+  /** Bounds on what a tar may ask for. */
   readonly tarLimits?: Partial<TarLimits>;
+  /** Bounds on the tree that the layers make together. */
   readonly treeLimits?: Partial<TreeLimits>;
   /** Layers stored in no more bytes than this are read without a worker; default 256 KiB. */
   readonly inlineLayerBytes?: number;
@@ -48,15 +54,19 @@ export interface SourceOptions {
 
 /** Stored bytes that lie in a file, whole. */
 export interface StoredFile {
+  /** Tells the ways apart. */
   readonly kind: "file";
   /** A share in the open file; the caller releases it. */
   open(): SharedDescriptor;
+  /** Where in the file they begin. */
   readonly offsetBytes: number;
+  /** How many there are. */
   readonly lengthBytes: number;
 }
 
 /** Stored bytes that come in order, once, such as from a registry. */
 export interface StoredStream {
+  /** Tells the ways apart. */
   readonly kind: "stream";
   /** Pieces of any size, which are the receiver's to keep. */
   open(signal: AbortSignal | undefined): AsyncIterable<Uint8Array>;
@@ -64,6 +74,7 @@ export interface StoredStream {
 
 /** A layer that had to be read to find out what it is. */
 export interface StoredLoaded {
+  /** Tells the ways apart. */
   readonly kind: "loaded";
   /** Hands the layer over; from then on its taker closes it. */
   take(): LoadedLayer;
@@ -80,11 +91,13 @@ export interface LayerSource {
   readonly digest: string | undefined;
   /** Of the uncompressed tar, from the config. */
   readonly diffId: string | undefined;
+  /** From the manifest; undefined where there is none. */
   readonly mediaType: string | undefined;
   /** Of the stored bytes; undefined when it is not known before they are read. */
   readonly sizeBytes: number | undefined;
   /** Whether `.wh.` names remove things of the layers below. */
   readonly whiteouts: boolean;
+  /** How the bytes are had. */
   readonly stored: StoredBytes;
 }
 
@@ -92,8 +105,11 @@ export interface LayerSource {
 export interface OpenedImage {
   /** As the user wrote it. */
   readonly source: string;
+  /** What kind of source it is. */
   readonly kind: SourceKind;
+  /** `sha256:...`; undefined where there is no manifest. */
   readonly manifestDigest: string | undefined;
+  /** `sha256:...`; undefined where there is no config. */
   readonly configDigest: string | undefined;
   /** The config document; undefined for a tar or a directory. */
   readonly config: unknown;
@@ -107,15 +123,19 @@ export interface OpenedImage {
 
 /** A layer that was read once and found right. */
 export interface LoadedLayer {
+  /** What to call it in messages. */
   readonly name: string;
   /** Of the stored bytes, computed. */
   readonly digest: string;
   /** Of the uncompressed tar, computed. */
   readonly diffId: string;
+  /** From the manifest; undefined where there is none. */
   readonly mediaType: string | undefined;
   /** Of the stored bytes. */
   readonly sizeBytes: number;
+  /** Of the uncompressed tar. */
   readonly uncompressedBytes: number;
+  /** Whether `.wh.` names remove things of the layers below. */
   readonly whiteouts: boolean;
   /** In the tar's order. */
   readonly entries: readonly TarEntry[];

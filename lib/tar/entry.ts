@@ -19,18 +19,27 @@ export type TarEntryKind =
 
 /** One entry; plain data, so it can be posted between threads. */
 export interface TarEntry {
+  /** What kind of file it is. */
   readonly kind: TarEntryKind;
   /** Exactly as written, PAX and GNU names applied; never empty; not normalised. */
   readonly path: ByteString;
   /** Target of a symlink or hard link, exactly as written; otherwise empty. */
   readonly linkTarget: ByteString;
+  /** Permission bits with setuid, setgid and sticky. */
   readonly mode: number;
+  /** Numeric owner. */
   readonly uid: number;
+  /** Numeric group. */
   readonly gid: number;
+  /** Whole seconds, rounded down. */
   readonly mtimeSeconds: number;
+  /** 0 to 999,999,999. */
   readonly mtimeNanoseconds: number;
+  /** 0 for what is no device. */
   readonly deviceMajor: number;
+  /** 0 for what is no device. */
   readonly deviceMinor: number;
+  /** In byte order of the names, each name once. */
   readonly xattrs: readonly Xattr[];
   /** Set for `file` only. Store offsets are offsets in the uncompressed tar. */
   readonly payload: PayloadIndex | undefined;

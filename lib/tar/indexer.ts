@@ -116,6 +116,7 @@ export class TarIndexer {
   #storedSizeBytes = 0;
   readonly #payload = new PayloadCollector();
 
+  /** Begins at the first byte of a tar. */
   constructor(options: TarIndexerOptions) {
     this.#options = options;
     this.#limits = { ...DEFAULT_TAR_LIMITS, ...options.limits };

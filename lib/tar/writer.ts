@@ -26,7 +26,9 @@ import { fitsOctal, putName, putNumber, sealHeader } from "./writer_fields.ts";
 
 /** A range of a file that is stored in the tar. */
 export interface StoredRange {
+  /** Where in the file. */
   readonly fileOffset: number;
+  /** How many bytes. */
   readonly lengthBytes: number;
 }
 

@@ -15,9 +15,11 @@ export type { TreeLayer } from "./layer.ts";
 
 /** What {@link buildTree} needs beside the layers. */
 export interface BuildTreeOptions {
+  /** Counts what is changed or left out. */
   readonly warnings: Warnings;
   /** Modification time of directories that no entry describes, the root among them. */
   readonly defaultTime: NodeTime;
+  /** Bounds on the tree; what is not given is the default. */
   readonly limits?: Partial<TreeLimits>;
 }
 

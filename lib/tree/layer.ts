@@ -14,6 +14,7 @@ import type { TreeBudget } from "./limits.ts";
 
 /** One layer, decoded. */
 export interface TreeLayer {
+  /** In the tar's order. */
   readonly entries: readonly TarEntry[];
   /** What the store offsets of the entries' payloads point into. */
   readonly store: RandomReader;

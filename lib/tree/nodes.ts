@@ -21,7 +21,9 @@ import { MAX_SYMLINK_TARGET_SIZE_BYTES } from "./limits.ts";
 
 /** A moment as ext4 stores it: whole seconds and the nanoseconds after them. */
 export interface NodeTime {
+  /** Since 1970, rounded down. */
   readonly seconds: number;
+  /** 0 to 999,999,999. */
   readonly nanoseconds: number;
 }
 

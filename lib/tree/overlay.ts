@@ -45,7 +45,9 @@ import { hasPrivateXattrs, overlayAttributes } from "./overlay_xattrs.ts";
 
 /** The tree of one overlayfs lower directory. */
 export interface OverlayTree {
+  /** From 0 at the bottom. */
   readonly layerIndex: number;
+  /** With whiteouts and opaque directories as overlayfs has them. */
   readonly tree: FileTree;
   /**
    * True when the tree is what the layer alone would give; wherever that is so, the trees of equal layers are equal.

@@ -25,6 +25,7 @@ export interface UnitTotals {
   readonly raw: number;
   /** Compressed. */
   readonly stored: number;
+  /** How many there are. */
   readonly units: number;
   /** The units whole. */
   readonly unitBytes: number;

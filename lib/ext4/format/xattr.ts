@@ -19,7 +19,9 @@ export { joinXattrName, splitXattrName, XATTR_INDEX } from "./xattr_name.ts";
 export interface DiskXattr {
   /** An XATTR_INDEX. */
   readonly nameIndex: number;
+  /** The name behind its prefix. */
   readonly suffix: ByteString;
+  /** The value as it is on disk. */
   readonly value: Uint8Array;
   /** The inode that holds the value (INCOMPAT.EA_INODE); then valueHash is needed. */
   readonly valueInode?: number;

@@ -11,7 +11,9 @@ import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 
 /** A run of blocks of the image. */
 export interface BlockRange {
+  /** The first block. */
   readonly startBlock: number;
+  /** How many blocks. */
   readonly blockCount: number;
 }
 
@@ -26,10 +28,15 @@ export const INODES_PER_BLOCK = BLOCK_SIZE_BYTES / INODE_SIZE_BYTES;
 
 /** The numbers that follow from how many groups and inodes there are. */
 export interface Geometry {
+  /** Block groups. */
   readonly groupCount: number;
+  /** Of one group descriptor. */
   readonly descriptorSizeBytes: 32 | 64;
+  /** Blocks of one copy of the descriptor table. */
   readonly descriptorBlocks: number;
+  /** The same for every group. */
   readonly inodesPerGroup: number;
+  /** Blocks of one group's inode table. */
   readonly inodeTableBlocks: number;
   /** Superblock and descriptors of group 0 and of every backup, ascending. Nothing else may lie in them. */
   readonly reserved: readonly BlockRange[];

@@ -9,26 +9,35 @@ import type { BlockRange, Geometry } from "./geometry.ts";
 
 /** A run of metadata. `encode` is called once, when its turn comes, so that large tables never exist as a whole. */
 export interface MetadataWrite {
+  /** Where in the image. */
   readonly offsetBytes: number;
+  /** How long it is; a whole number of blocks, or part of one. */
   readonly sizeBytes: number;
+  /** Makes the bytes. */
   readonly encode: () => Uint8Array;
 }
 
 /** A run of blocks of a file. */
 export interface PayloadWrite {
+  /** The first block of the image. */
   readonly startBlock: number;
+  /** How many blocks. */
   readonly blockCount: number;
   /** Where in the file. */
   readonly logicalBlock: number;
+  /** The bytes of the whole file. */
   readonly payload: Payload;
 }
 
 /** How a file was laid out. */
 export interface FileLayout {
+  /** The inode that it is. */
   readonly draft: NodeDraft;
+  /** Its bytes. */
   readonly payload: Payload;
   /** Physical = logical (mod grid) for all its extents. */
   readonly isAligned: boolean;
+  /** Where it lies, in the order of its own blocks. */
   readonly extents: readonly {
     readonly logicalBlock: number;
     readonly blockCount: number;
@@ -38,16 +47,25 @@ export interface FileLayout {
 
 /** Counts for reports. */
 export interface PlanSummary {
+  /** Of the file system, 16 bytes. */
   readonly uuid: Uint8Array;
+  /** Of the whole image. */
   readonly sizeBytes: number;
   /** Blocks marked as used, in bytes: metadata, journal and payload. */
   readonly usedBytes: number;
+  /** Regular files. */
   readonly files: number;
+  /** Directories. */
   readonly directories: number;
+  /** Symbolic links. */
   readonly symlinks: number;
+  /** Devices, FIFOs and sockets. */
   readonly specialFiles: number;
+  /** All inodes, free ones included. */
   readonly inodes: number;
+  /** Inodes that are not in use. */
   readonly freeInodes: number;
+  /** Files that start on the grid. */
   readonly alignedFiles: number;
   /** Free space between and inside payload that alignment left. */
   readonly paddingBytes: number;
@@ -55,15 +73,20 @@ export interface PlanSummary {
 
 /** Every byte of an image but its payload, and where the payload goes. */
 export interface ImagePlan {
+  /** Blocks of the whole image. */
   readonly totalBlocks: number;
+  /** Groups and tables. */
   readonly geometry: Geometry;
   /** Ascending. */
   readonly metadata: readonly MetadataWrite[];
   /** Ascending. */
   readonly payload: readonly PayloadWrite[];
+  /** Every file that has blocks of its own, in the order of payload. */
   readonly files: readonly FileLayout[];
   /** Every block in use; ascending, merged. */
   readonly usedRanges: readonly BlockRange[];
+  /** The grid, in blocks. */
   readonly gridBlocks: number;
+  /** Counts for reports. */
   readonly summary: PlanSummary;
 }

@@ -24,6 +24,7 @@ import { INODE_XATTR_CAPACITY_BYTES, XattrPlanner } from "./xattrs.ts";
 
 /** Metadata content of an inode: directory blocks, a long symlink, an attribute value. */
 export interface MetadataContent {
+  /** How many blocks it takes. */
   readonly blockCount: number;
   /** All the blocks, encoded. */
   readonly encode: () => Uint8Array;
@@ -31,12 +32,19 @@ export interface MetadataContent {
 
 /** A node of the tree that will be an inode. */
 export interface NodeDraft {
+  /** A node of the tree, and not an attribute's value. */
   readonly kind: "node";
+  /** From 1. */
   readonly inodeNumber: number;
+  /** What it becomes an inode of. */
   readonly node: TreeNode;
+  /** The first path that leads to it. */
   readonly path: ByteString;
+  /** As it will be stored. */
   readonly linkCount: number;
+  /** Its attributes, spread over inode and block. */
   readonly xattrs: InodeXattrs;
+  /** What it has in blocks besides payload. */
   readonly content: MetadataContent | undefined;
   /** A hashed directory. */
   readonly isIndexed: boolean;

@@ -36,8 +36,11 @@ export interface LayoutOptions {
   readonly gridBytes: number;
   /** Files of at least this size start on the grid; `Infinity` turns alignment off. */
   readonly alignThresholdBytes: number;
+  /** How files below the threshold are packed. */
   readonly packing: Packing;
+  /** Default `path`. */
   readonly payloadOrder?: PayloadOrder;
+  /** How large the file system is. */
   readonly size: ImageSize;
   /** Size of the internal journal, rounded up to whole blocks of 4 KiB; 0 for none. */
   readonly journalBytes: number;
@@ -49,11 +52,13 @@ export interface LayoutOptions {
   readonly backups: "sparse" | "none";
   /** Keep small files inside their inodes (inline_data). */
   readonly inlineData: boolean;
+  /** CRC-32C on every structure (metadata_csum). */
   readonly metadataChecksums: boolean;
   /** `3.10`: only features that a kernel of that version mounts. */
   readonly compat: "3.10" | undefined;
   /** At least this many inodes, used ones included; undefined: what the content needs, and one for 16 KiB of free space. */
   readonly inodeCount: number | undefined;
+  /** Blocks that only root may use. */
   readonly reservedBlocks: ReservedBlocks;
 }
 

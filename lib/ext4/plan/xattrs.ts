@@ -41,7 +41,9 @@ const MINIMAL_ACL_ENTRIES = 3;
 
 /** A block of attributes and how many inodes point to it. */
 export interface SharedXattrBlock {
+  /** In the order in which they are stored. */
   readonly xattrs: readonly DiskXattr[];
+  /** How many inodes point to it. */
   referenceCount: number;
 }
 
@@ -55,7 +57,9 @@ export interface ValueInode {
 
 /** The attributes of one inode, spread. */
 export interface InodeXattrs {
+  /** Those behind the inode's fields. */
   readonly inInode: readonly DiskXattr[];
+  /** Those in a block, which other inodes may share. */
   readonly block: SharedXattrBlock | undefined;
   /** Permission bits after an access ACL had its say. */
   readonly mode: number;
