@@ -3,12 +3,19 @@
  *
  * @module
  */
+import type { ChunkCounts } from "../chunk/chunk_counts.ts";
 import { throwIfAborted, UsageError } from "../errors.ts";
 import { resolveSettings } from "../ext4/plan/settings.ts";
 import { formatPlatform } from "../source/platform.ts";
 import type { OpenedImage, SourceOptions } from "../source/source.ts";
 import { openImage } from "../source/source.ts";
 import { contentDigestOf } from "./layered_chain.ts";
+import {
+  type ChunkedImage,
+  LayerChunks,
+  type LayerChunksTarget,
+  sumOfChunked,
+} from "./layered_chunks.ts";
 import {
   checkDescription,
   encodeDescription,
@@ -36,6 +43,10 @@ export interface BlessLayeredOptions extends SourceOptions {
   readonly force?: boolean;
   /** Seconds that stand for every time that the source does not give; default 0. */
   readonly timestamp?: number;
+  /** Where the chunks of the images go, too; their indexes go into the output directory. */
+  readonly chunks?: LayerChunksTarget | undefined;
+  /** Write nothing; the report says what would be. */
+  readonly isDryRun?: boolean;
 }
 
 /** One layer and its image. */
@@ -46,6 +57,9 @@ export interface LayeredLayerReport extends LayerReport {
   readonly isReused: boolean;
   /** The figures of the image. */
   readonly image: ImageReport;
+  /** The index of its chunks, in the output directory; left out when they went to no store. */
+  readonly index?: string;
+  readonly chunks?: Readonly<ChunkCounts>;
 }
 
 /** A layered image. The figures are sums over the images, each counted once. */
@@ -62,6 +76,8 @@ export interface LayeredReport extends
   readonly reusedLayers: number;
   /** Bottom to top. */
   readonly layers: readonly LayeredLayerReport[];
+  /** Sums as well; left out when the chunks went to no store. */
+  readonly chunks?: Readonly<ChunkCounts>;
 }
 
 /**
@@ -89,7 +105,7 @@ export async function blessLayered(options: BlessLayeredOptions): Promise<Layere
         hint: "leave it out: each image gets a UUID of its own, derived from its layer",
       });
     }
-    isMade = isMissing && makeDirectory(outputDir);
+    isMade = isMissing && !options.isDryRun && makeDirectory(outputDir);
     return await bless(image, options);
   } catch (error) {
     if (isMade) removeIfEmpty(outputDir);
@@ -100,15 +116,19 @@ export async function blessLayered(options: BlessLayeredOptions): Promise<Layere
 }
 
 async function bless(image: OpenedImage, options: BlessLayeredOptions): Promise<LayeredReport> {
-  const { layout, outputDir, signal, progress, force = false, timestamp = 0 } = options;
+  const { layout, outputDir, signal, progress, isDryRun = false, timestamp = 0 } = options;
+  const chunks = layerChunks(options);
   const store = new LayerStore(outputDir, {
     options: optionFacts(layout, timestamp),
-    force,
+    force: options.force ?? false,
     signal,
     progress,
+    isDryRun,
+    alsoTo: chunks && ((name) => chunks.sinkOf(name)),
   });
   const used = await new LayerImages(store, { ...options, timestamp }).ofAll(image);
   throwIfAborted(signal);
+  const chunked = await chunks?.finish(used);
   const contentDigest = image.manifestDigest ??
     contentDigestOf(used.map(({ report }) => report.diffId));
   const described = used.map(({ name, report, record }) => ({
@@ -118,9 +138,10 @@ async function bless(image: OpenedImage, options: BlessLayeredOptions): Promise<
     mediaType: report.mediaType,
     uuid: record.image.uuid,
     sizeBytes: record.image.sizeBytes,
+    ...indexOf(chunked, name),
   }));
   const description = encodeDescription(image, contentDigest, described);
-  await writeDescription(outputDir, contentDigest, description, signal);
+  if (!isDryRun) await writeDescription(outputDir, contentDigest, description, signal);
   return {
     mode: "layered",
     source: options.source,
@@ -135,9 +156,27 @@ async function bless(image: OpenedImage, options: BlessLayeredOptions): Promise<
       file: `${name}.ext4`,
       isReused,
       image: record.image,
+      ...indexOf(chunked, name),
+      ...chunked === undefined ? {} : { chunks: chunked.get(name)!.counts },
     })),
+    ...chunked === undefined ? {} : { chunks: sumOfChunked(chunked) },
     warnings: options.warnings.list(),
   };
+}
+
+function layerChunks(options: BlessLayeredOptions): LayerChunks | undefined {
+  const { chunks, layout, outputDir, isDryRun = false, force = false, signal, progress } = options;
+  if (chunks === undefined) return undefined;
+  const chunkBytes = layout.gridBytes;
+  return new LayerChunks({ ...chunks, outputDir, chunkBytes, isDryRun, force, signal, progress });
+}
+
+function indexOf(
+  chunked: ReadonlyMap<string, ChunkedImage> | undefined,
+  name: string,
+): { readonly index?: string } {
+  const index = chunked?.get(name)?.index;
+  return index === undefined ? {} : { index };
 }
 
 /** Adds the figures of all images, each once. */

@@ -30,6 +30,8 @@ export interface DescribedLayer {
   readonly uuid: string;
   /** Of the image. */
   readonly sizeBytes: number;
+  /** The index of the image's chunks, a name in the same directory; left out when it went to no chunk store. */
+  readonly index?: string;
 }
 
 /** How to stack mounted layers. */

@@ -15,7 +15,7 @@ import { createFileSink } from "../io/file_sink.ts";
 import { checkOutput } from "../io/output_path.ts";
 import type { ImageSink } from "../io/sink.ts";
 import { displayPath } from "../io/system_error.ts";
-import { teeSink } from "../io/tee_sink.ts";
+import { nullSink, teeSink } from "../io/tee_sink.ts";
 import type { Progress } from "../progress.ts";
 import { ChecksumSink, type FileChecksums, findDamage } from "./layered_checksums.ts";
 import { readFileWhole, statIfThere, writeFileWhole } from "./layered_files.ts";
@@ -43,6 +43,10 @@ export interface LayerStoreOptions {
   readonly force: boolean;
   readonly signal?: AbortSignal | undefined;
   readonly progress: Progress;
+  /** Write nothing: images are made, but not kept. */
+  readonly isDryRun?: boolean;
+  /** Gets the bytes of each image that is made, before the image has its name. */
+  readonly alsoTo?: ((name: string) => ImageSink) | undefined;
 }
 
 /** What the record says beside what the store itself knows. */
@@ -92,19 +96,22 @@ export class LayerStore {
     plan: ImagePlan,
     bodyOf: (written: WriteResult) => RecordBody,
   ): Promise<LayerRecord> {
-    const { signal, force, progress } = this.#options;
+    const { signal, force, progress, isDryRun = false, alsoTo } = this.#options;
     const imagePath = this.#pathOf(name, "ext4");
-    const file = createFileSink(imagePath, { force, ...signal === undefined ? {} : { signal } });
+    const file = isDryRun
+      ? nullSink
+      : createFileSink(imagePath, { force, ...signal === undefined ? {} : { signal } });
     const checksums = new ChecksumSink();
+    const others = alsoTo === undefined ? [] : [alsoTo(name)];
     let record: LayerRecord;
     try {
-      const written = await writeImage(plan, teeSink(checksums, heldSink(file)), {
+      const written = await writeImage(plan, teeSink(checksums, ...others, heldSink(file)), {
         signal,
         progress,
       });
       record = this.#record(bodyOf(written), checksums.checksums);
       // What is there belongs to an image that is gone, or goes now.
-      if (force || statIfThere(imagePath) === undefined) {
+      if (!isDryRun && (force || statIfThere(imagePath) === undefined)) {
         removeQuietly(this.#pathOf(name, "json"));
       }
       await file.finish(record.checksums.sizeBytes);
@@ -164,13 +171,16 @@ export class LayerStore {
 
   /** Keeps what is known of a layer in its place. */
   async addPlacement(place: LayerPlace, placement: LayerPlacement): Promise<void> {
+    if (this.#options.isDryRun) return;
     const path = this.#pathOf(placementFileName(place), "json");
     await writeFileWhole(path, encodePlacement(placement), this.#options.signal);
   }
 
   /** Signals wait: the image is there, and its record shall be. */
   async #keepRecord(name: string, record: LayerRecord): Promise<LayerRecord> {
-    await writeFileWhole(this.#pathOf(name, "json"), encodeRecord(record), undefined);
+    if (!this.#options.isDryRun) {
+      await writeFileWhole(this.#pathOf(name, "json"), encodeRecord(record), undefined);
+    }
     this.#known.set(name, record);
     return record;
   }
@@ -187,7 +197,7 @@ export class LayerStore {
     const path = this.#pathOf(name, "ext4");
     const found = statIfThere(path);
     if (found === undefined) {
-      checkOutput(path);
+      if (!this.#options.isDryRun) checkOutput(path);
       return undefined;
     }
     if (!found.isFile()) checkOutput(path, { force: true });

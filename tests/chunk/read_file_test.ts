@@ -1,0 +1,101 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { idAt } from "../../lib/chunk/chunk_index.ts";
+import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
+import { readFileInto, readStreamInto } from "../../lib/chunk/read_file.ts";
+import { InputError, InterruptedError, IoError, UsageError } from "../../lib/errors.ts";
+import { NO_PROGRESS } from "../../lib/progress.ts";
+import { CHUNK_BYTES, depotOf, MemoryStore, noise, withDirectory } from "./helpers.ts";
+
+const OPTIONS = { progress: NO_PROGRESS };
+
+function newSink(): ChunkSink {
+  return new ChunkSink(depotOf(new MemoryStore()), {
+    chunkBytes: CHUNK_BYTES,
+    digest: "sha512-256",
+  });
+}
+
+Deno.test("readFileInto gives a file to a sink, of any size around its pieces", async () => {
+  await withDirectory(async (directory) => {
+    const path = join(directory, "image");
+    for (const size of [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20]) {
+      const bytes = noise(size);
+      writeFileSync(path, bytes);
+      const sink = newSink();
+      assertEquals(await readFileInto(path, sink, OPTIONS), size);
+      const whole = newSink();
+      await whole.write(bytes, 0);
+      await whole.finish(size);
+      assertEquals(sink.index, whole.index);
+    }
+  });
+});
+
+Deno.test("readFileInto reads holes as zeros", async () => {
+  await withDirectory(async (directory) => {
+    const path = join(directory, "image");
+    writeFileSync(path, noise(10));
+    truncateSync(path, 200 * CHUNK_BYTES + 3);
+    const sink = newSink();
+    await readFileInto(path, sink, OPTIONS);
+    assertEquals([sink.counts.chunks, sink.counts.zeroChunks], [201, 199]);
+    assertEquals(idAt(sink.index, 1), idAt(sink.index, 199));
+  });
+});
+
+Deno.test("readFileInto refuses what has no bytes of its own", async () => {
+  await withDirectory(async (directory) => {
+    await assertRejects(
+      () => readFileInto(directory, newSink(), OPTIONS),
+      UsageError,
+      "no regular",
+    );
+    await assertRejects(
+      () => readFileInto("/dev/null", newSink(), OPTIONS),
+      UsageError,
+      "no regular",
+    );
+    const missing = join(directory, "missing");
+    await assertRejects(() => readFileInto(missing, newSink(), OPTIONS), IoError, "no such file");
+  });
+});
+
+Deno.test("readFileInto finds that a file became shorter or longer", async () => {
+  for (const other of [1 << 20, 90 << 20]) {
+    await withDirectory(async (directory) => {
+      const path = join(directory, "image");
+      writeFileSync(path, "");
+      truncateSync(path, 40 << 20);
+      const task = { advance: () => truncateSync(path, other), end: () => {} };
+      const progress = { begin: () => task };
+      await assertRejects(
+        () => readFileInto(path, newSink(), { progress }),
+        InputError,
+        "changed while it was read: it had 41943040 bytes",
+      );
+    });
+  }
+});
+
+Deno.test("readStreamInto takes pieces of any size, and stops when it is told to", async () => {
+  async function* pieces() {
+    for (let n = 0; n < 300; n++) {
+      yield noise(n * 7, n + 1);
+      await Promise.resolve();
+    }
+  }
+  const sink = newSink();
+  assertEquals(await readStreamInto(pieces(), sink, OPTIONS), 7 * 300 * 299 / 2);
+  const controller = new AbortController();
+  const { signal } = controller;
+  async function* stopped() {
+    yield noise(5);
+    controller.abort();
+    yield noise(5);
+    await Promise.resolve();
+  }
+  const read = readStreamInto(stopped(), newSink(), { ...OPTIONS, signal });
+  await assertRejects(() => read, InterruptedError);
+});
