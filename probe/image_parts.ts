@@ -35,26 +35,66 @@ export interface ProbedImage extends ImageFacts {
   readonly parts: readonly ImagePart[];
 }
 
-/** Loads an image, lets it be used, and frees it. */
-export async function withImage<T>(
-  source: string,
+/** Loads images in turn, the next one while one is used, and frees each after its use. */
+export async function withEachImage(
   options: ProbeOptions,
-  use: (image: ProbedImage) => Promise<T>,
-): Promise<T> {
+  use: (image: ProbedImage) => Promise<void>,
+): Promise<void> {
+  const { sources, signal } = options;
+  const failure = new AbortController();
+  const loadOptions = {
+    ...options,
+    signal: AbortSignal.any([failure.signal, ...signal === undefined ? [] : [signal]]),
+  };
+  let loading: Promise<HeldImage> | undefined;
+  try {
+    loading = load(sources[0]!, loadOptions);
+    for (let i = 0; i < sources.length; i++) {
+      const held = await loading!;
+      loading = undefined;
+      try {
+        const next = sources[i + 1];
+        if (next !== undefined) {
+          loading = load(next, loadOptions);
+          // Told when its turn comes, or never, when another error comes first.
+          loading.catch(() => {});
+        }
+        await use(held.image);
+      } finally {
+        held.close();
+      }
+    }
+  } finally {
+    failure.abort();
+    await loading?.then((held) => held.close(), () => {});
+  }
+}
+
+interface HeldImage {
+  readonly image: ProbedImage;
+  readonly close: () => void;
+}
+
+async function load(source: string, options: ProbeOptions): Promise<HeldImage> {
   const image = await openImage(source, options);
   let layers: LoadedLayer[] = [];
+  const close = () => {
+    closeLayers(layers);
+    image.close();
+  };
   try {
     layers = await loadLayers(image, options);
     throwIfAborted(options.signal);
-    return await use({
+    const probed = {
       source,
       manifestDigest: image.manifestDigest ?? null,
       platform: image.platform === undefined ? null : formatPlatform(image.platform),
       parts: partsOf(layers, contentDigest(image, layers), options),
-    });
-  } finally {
-    closeLayers(layers);
-    image.close();
+    };
+    return { image: probed, close };
+  } catch (error) {
+    close();
+    throw error;
   }
 }
 

@@ -1,6 +1,7 @@
 /**
- * Cuts one image as every scheme does. Each layout is planned and its bytes go by once; the layers are not read again
- * from their compressed form, and no image is written anywhere.
+ * Cuts one image as every scheme does. Each layout is planned; the bytes of the one without alignment go by once, and
+ * of the others only the cells that no layout before had. The layers are not read again from their compressed form,
+ * and no image is written anywhere.
  *
  * @module
  */
@@ -17,6 +18,8 @@ import type { ImagePart, ProbedImage } from "./image_parts.ts";
 import type { ProbeOptions, Scheme } from "./options.ts";
 import { layoutOf } from "./options.ts";
 import type { MeasuredScheme, ProbeStores } from "./stores.ts";
+import { PlanCutter } from "./units/plan_cutter.ts";
+import type { ImageCollector } from "./units/scheme_store.ts";
 import { addFileUnits } from "./units/file_units.ts";
 
 /** What the details of a probe want to know of the main scheme's images. */
@@ -88,6 +91,13 @@ async function measureLayout(
   const collected = group.map(({ scheme, store }) => ({ scheme, collector: store.beginImage() }));
   for (const part of image.parts) {
     const plan = planPart(part, group[0]!.scheme, options);
+    if (group[0]!.scheme.kind === "aligned") {
+      const { scheme, collector } = collected[0]!;
+      collector.addSize(plan.summary.sizeBytes, plan.summary.paddingBytes);
+      const listener = watch?.scheme === scheme ? watch.beginPart(plan, contentOf) : undefined;
+      await cutAligned(plan, collector, context, listener);
+      continue;
+    }
     const cutters = collected.map(({ scheme, collector }) => {
       collector.addSize(plan.summary.sizeBytes, plan.summary.paddingBytes);
       const listener = watch?.scheme === scheme ? watch.beginPart(plan, contentOf) : undefined;
@@ -96,6 +106,26 @@ async function measureLayout(
     await cutPlan(plan, cutters, image.source, options);
   }
   for (const { collector } of collected) collector.finish();
+}
+
+async function cutAligned(
+  plan: ImagePlan,
+  collector: ImageCollector,
+  { image, options, stores, contentOf }: LayoutContext,
+  listener: CellListener | undefined,
+): Promise<void> {
+  const { table, storedSizeOf, compositions } = stores;
+  const cutter = new PlanCutter(plan, {
+    compositions,
+    contentOf,
+    numberOf: (cell) => table.indexOfBytes(cell, storedSizeOf),
+    progress: namedProgress(options.progress, image.source),
+    signal: options.signal,
+  }, ({ content, rawBytes }, cellIndex) => {
+    collector.add(content, rawBytes);
+    listener?.(cellIndex, content);
+  });
+  await cutter.run();
 }
 
 /** Plans a part in the layout of a scheme. */

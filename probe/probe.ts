@@ -7,7 +7,7 @@ import { UsageError } from "../lib/errors.ts";
 import { measureFile } from "./as_is.ts";
 import { LostFileWatch } from "./explain.ts";
 import type { ImageFacts, ProbedImage } from "./image_parts.ts";
-import { withImage } from "./image_parts.ts";
+import { withEachImage } from "./image_parts.ts";
 import { cutPlan, measureImage, planPart } from "./measure_image.ts";
 import type { ProbeOptions } from "./options.ts";
 import { mainScheme, schemesOf } from "./options.ts";
@@ -50,15 +50,13 @@ async function probeImages(
   const images: ImageFacts[] = [];
   const watch = options.explain ? new LostFileWatch(main.scheme) : undefined;
   let selfShift: readonly SelfShift[] | undefined;
-  for (const source of options.sources) {
-    await withImage(source, options, async (image) => {
-      const { parts: _parts, ...facts } = image;
-      images.push(facts);
-      watch?.beginImage();
-      await measureImage(image, options, stores, watch);
-      if (options.selfShift) selfShift ??= await measureShifts(image, options, { stores, main });
-    });
-  }
+  await withEachImage(options, async (image) => {
+    const { parts: _parts, ...facts } = image;
+    images.push(facts);
+    watch?.beginImage();
+    await measureImage(image, options, stores, watch);
+    if (options.selfShift) selfShift ??= await measureShifts(image, options, { stores, main });
+  });
   return { images, selfShift, lostFiles: watch?.worst(main.store.images) };
 }
 

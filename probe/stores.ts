@@ -7,6 +7,7 @@ import type { ProbeOptions, Scheme } from "./options.ts";
 import type { StoredSizeOf } from "./units/compressor.ts";
 import { storedSizeMeasure } from "./units/compressor.ts";
 import { ContentTable } from "./units/content_table.ts";
+import { CellCompositions } from "./units/plan_cutter.ts";
 import { SchemeStore } from "./units/scheme_store.ts";
 
 /** A scheme and its store. */
@@ -20,6 +21,7 @@ export interface ProbeStores {
   readonly table: ContentTable;
   readonly storedSizeOf: StoredSizeOf | undefined;
   readonly measured: readonly MeasuredScheme[];
+  readonly compositions: CellCompositions;
 }
 
 /** Empty stores. */
@@ -33,5 +35,5 @@ export function createStores(
     scheme,
     store: new SchemeStore(table, storedSizeOf !== undefined),
   }));
-  return { table, storedSizeOf, measured };
+  return { table, storedSizeOf, measured, compositions: new CellCompositions() };
 }
