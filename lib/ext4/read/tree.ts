@@ -9,6 +9,7 @@ import { displayName } from "../../bytes/byte_string.ts";
 import { InputError, throwIfAborted } from "../../errors.ts";
 import type { DirectoryNode, FileTree, TreeNode } from "../../model/node.ts";
 import type { Warnings } from "../../warnings.ts";
+import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import { INODE_NUMBER, LINK_COUNT_MAX, RO_COMPAT } from "../format/constants.ts";
 import { type DirectoryName, readDirectory } from "./directory.ts";
 import { isReservedInode } from "./inode.ts";
@@ -22,7 +23,7 @@ export interface ReadTreeOptions {
   /** Counts what the model has no place for: `droppedFlags`, `droppedProject`, `droppedVerity`, `unsupportedXattr`. */
   readonly warnings: Warnings;
   /**
-   * What becomes of a lost+found as mke2fs makes it: an empty directory of root's, 0700, of more than one block. By
+   * What becomes of a lost+found as mke2fs makes it: an empty directory of root's, 0700, of more than 4096 bytes. By
    * default it is left out, since it belongs to the file system and not to its content. Any other is kept.
    */
   readonly lostAndFound?: "omitWhenPristine" | "keep";
@@ -150,7 +151,7 @@ class TreeReader {
       parent.subdirectoryCount++;
       const isEmpty = this.#openDirectory(inode, node, path, parent);
       const isOmitted = this.#options.lostAndFound !== "keep" && isEmpty &&
-        isPristine(this.#image, inode, node, path);
+        isPristine(inode, node, path);
       if (isOmitted) return undefined;
     }
     parent.node.children.set(name.name, node);
@@ -240,14 +241,13 @@ function checkKind(inode: ImageInode, name: DirectoryName, path: ByteString): vo
   );
 }
 
-/** As mke2fs makes it; the writer here makes none, and stores one of a source in one block. */
+/** As mke2fs makes it. The writer here makes none, and gives one that its source has 4096 bytes. */
 function isPristine(
-  image: Ext4Image,
   inode: ImageInode,
   node: DirectoryNode,
   path: ByteString,
 ): boolean {
   const { mode, uid, gid, xattrs } = node.attributes;
   return path === `/${LOST_AND_FOUND}` && mode === 0o700 && uid === 0 && gid === 0 &&
-    xattrs.length === 0 && inode.record.sizeBytes > image.geometry.blockSizeBytes;
+    xattrs.length === 0 && inode.record.sizeBytes > BLOCK_SIZE_BYTES;
 }
