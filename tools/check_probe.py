@@ -3,12 +3,14 @@
 
     check_probe.py GRID IMAGE...                cells of a fixed grid
     check_probe.py --fastcdc GRID IMAGE...      canonical FastCDC: GRID/4, GRID, GRID*4
+    check_probe.py --files ROOT...              whole files: of each image a directory, such as where it is mounted
 
 Prints one JSON object with each, union and newBytes as the probe defines them. Stored sizes come from zstd(1), so they
 may differ by what a frame's header takes; everything else must agree to the byte.
 """
 import hashlib
 import json
+import stat
 import subprocess
 import sys
 import tempfile
@@ -41,6 +43,23 @@ def units_of(path, grid, fastcdc):
             if blocks[block]:
                 raw += min((block + 1) * BLOCK, end) - max(block * BLOCK, start)
         units.setdefault(hashlib.sha256(unit).digest(), (raw, unit))
+    return units
+
+
+def files_of(root):
+    units, inodes = {}, set()
+    for directory, _, names in os.walk(root):
+        for name in names:
+            path = os.path.join(directory, name)
+            found = os.lstat(path)
+            if not stat.S_ISREG(found.st_mode) or found.st_ino in inodes:
+                continue
+            inodes.add(found.st_ino)
+            with open(path, "rb") as file:
+                data = file.read()
+            raw = sum(min(BLOCK, len(data) - i * BLOCK) for i, used in enumerate(nonzero_blocks(data)) if used)
+            if raw > 0:
+                units.setdefault(hashlib.sha256(data).digest(), (raw, data))
     return units
 
 
@@ -89,11 +108,12 @@ def totals(units, known):
 
 
 def main(arguments):
-    fastcdc = arguments[0] == "--fastcdc"
-    grid, *paths = arguments[1:] if fastcdc else arguments
+    mode = arguments[0] if arguments[0].startswith("--") else None
+    paths = arguments if mode is None else arguments[1:]
+    grid = None if mode == "--files" else int(paths.pop(0))
     known, images = {}, []
     for path in paths:
-        units = units_of(path, int(grid), fastcdc)
+        units = files_of(path) if mode == "--files" else units_of(path, grid, mode == "--fastcdc")
         new = [key for key in units if key not in known]
         for key, size in zip(new, stored_sizes([units[key][1] for key in new])):
             known[key] = (units[key][0], size, len(units[key][1]))
