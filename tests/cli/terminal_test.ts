@@ -88,3 +88,18 @@ Deno.test("Ctrl-C on a terminal cleans up and exits 130", async () => {
     assertEquals(readdirSync(directory), []);
   });
 });
+
+Deno.test("the second Ctrl-C on a terminal kills at once", async () => {
+  if (!hasTerminal()) return;
+  await inDirectory(async (directory) => {
+    const [command, ...args] = terminalWords(`${PROGRAM} stubborn ${directory}/image`);
+    const running = new RunningProgram(command, args, { stdin: "pipe" });
+    await running.until("working");
+    running.child.stdin!.write("\x03");
+    await running.until("stubborn");
+    assertEquals(readdirSync(directory), []);
+    running.child.stdin!.write("\x03");
+    // What a shell makes of a process that SIGINT killed.
+    assertEquals((await running.ended).code, 130);
+  });
+});
