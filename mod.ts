@@ -113,6 +113,10 @@ export type { LostFile } from "./probe/explain.ts";
 export type { ChunkerParameters } from "./probe/fast_cdc/parameters.ts";
 export type { Compression } from "./probe/units/compressor.ts";
 
+// Registries.
+export type { RegistryOptions } from "./lib/source/registry/options.ts";
+export type { RegistryTiming } from "./lib/source/registry/timing.ts";
+
 // Sources: images and their layers.
 export { closeLayers, DEFAULT_SOURCE_LIMITS, loadLayers, openImage } from "./lib/source/source.ts";
 export type {

@@ -131,6 +131,19 @@ export const SOURCE_OPTION_SPECS: readonly OptionSpec[] = [
     defaultText: "the system's",
     summary: "where inflated layers are kept while they are needed",
   },
+  {
+    name: "plain-http",
+    summary:
+      "speak http with the registry; without it, only a registry on loopback may have no TLS",
+  },
+  {
+    name: "authfile",
+    value: "FILE",
+    completion: "file",
+    defaultText: "those of podman and docker",
+    summary:
+      "where the credentials for the registry are, in place of the files that logging in makes",
+  },
   { name: "strict", summary: "fail where something of the source would be changed or left out" },
   { name: "ignore-diffid", summary: "warn, not fail, when a layer does not match its diff id" },
   LIMIT_OPTION,
@@ -169,12 +182,18 @@ export function parseSourceOptions(args: ParsedArguments, io: CommandIo): Source
   const platform = args.value("platform");
   const tmpdir = args.value("tmpdir");
   const jobs = args.value("jobs");
+  const authFile = args.value("authfile");
   return {
     ...platform === undefined ? {} : { platform },
     ...tmpdir === undefined ? {} : { tmpdir },
     ...jobs === undefined ? {} : { jobs: parseCount(jobs, "--jobs", 1, MAX_JOBS) },
     verifyDiffIds: !args.flag("ignore-diffid"),
     ...parseLimits(args.values("limit") ?? []),
+    registry: {
+      plainHttp: args.flag("plain-http"),
+      ...authFile === undefined ? {} : { authFile },
+      environment: io.env,
+    },
     signal: io.signal,
     progress: io.progress,
     warnings: new Warnings(args.flag("strict")),

@@ -46,7 +46,13 @@ export function parseReference(text: string): ImageReference {
     });
   const at = text.indexOf("@");
   const digest = at < 0 ? undefined : text.slice(at + 1);
-  if (digest !== undefined) parseDigest(digest, "reference");
+  if (digest !== undefined && !isDigest(digest)) {
+    // In front of it may be a password that somebody put there.
+    const shown = displayText(digest.slice(0, 200));
+    throw new UsageError(`reference "...@${shown}"`, "what stands behind @ is no digest", {
+      hint: "write it as [REGISTRY/]REPOSITORY[:TAG][@DIGEST]",
+    });
+  }
   const named = at < 0 ? text : text.slice(0, at);
   // A colon before the last slash belongs to the registry's port.
   const colon = named.indexOf(":", named.lastIndexOf("/") + 1);
@@ -67,6 +73,15 @@ export function parseReference(text: string): ImageReference {
     tag: tag ?? (digest === undefined ? DEFAULT_TAG : undefined),
     digest,
   };
+}
+
+function isDigest(text: string): boolean {
+  try {
+    parseDigest(text, "reference");
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** The reference in full. */

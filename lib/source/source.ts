@@ -5,7 +5,7 @@
  */
 import { existsSync } from "node:fs";
 import process from "node:process";
-import { InputError, throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../errors.ts";
 import { openArchive } from "./archive.ts";
 import { openDirTransport } from "./dir_transport.ts";
 import { openDockerArchive } from "./docker_archive.ts";
@@ -13,6 +13,7 @@ import { displayText } from "./json.ts";
 import { openOciArchive } from "./oci_archive.ts";
 import { openOciDirectory } from "./oci_layout.ts";
 import { isExt4Fault, openAnyDirectory, openAnyFile } from "./recognise.ts";
+import { openRegistryImage } from "./registry/registry_image.ts";
 import { openRootfsDirectory } from "./rootfs_directory.ts";
 import { openSourceFile, spoolStream, statIfThere } from "./source_file.ts";
 import { parseSourceName, type ReferencedName, type SourceName } from "./source_name.ts";
@@ -37,7 +38,7 @@ export { closeLayers, loadLayers } from "./load_layers.ts";
  * @param source as the user wrote it: `oci:DIR[:REF]`, `tar:FILE`, ...
  * @throws {UsageError} when the source cannot be meant
  * @throws {InputError} when there is no such image, or it is damaged or unsupported
- * @throws {IoError} when it cannot be read
+ * @throws {IoError} when it cannot be read, or its registry cannot be asked
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -87,7 +88,7 @@ async function open(
     case "ext4":
       throw isExt4Fault(displayText(name.path));
     case "docker":
-      throw new InputError(displayText(source), "registries cannot be read");
+      return await openRegistryImage(source, name.reference, options);
   }
 }
 

@@ -12,6 +12,7 @@ import type { TreeLimits } from "../tree/limits.ts";
 import type { Warnings } from "../warnings.ts";
 import type { SourceLimits } from "./limits.ts";
 import type { Platform } from "./platform.ts";
+import type { RegistryOptions } from "./registry/options.ts";
 
 /** How a source is written, without what comes after the colon; `tar` and `rootfs` are no images but single trees. */
 export type SourceKind =
@@ -48,6 +49,8 @@ export interface SourceOptions {
   readonly treeLimits?: Partial<TreeLimits>;
   /** Layers stored in no more bytes than this are read without a worker; default 256 KiB. */
   readonly inlineLayerBytes?: number;
+  /** How registries are reached. */
+  readonly registry?: RegistryOptions;
   /** What the source `-` is read from; default: the process's standard input. */
   readonly stdin?: AsyncIterable<Uint8Array>;
 }

@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { BlessfsError } from "../../lib/errors.ts";
+import { BlessfsError, UsageError } from "../../lib/errors.ts";
 import { formatReference, parseReference, sameReference } from "../../lib/source/reference.ts";
 
 const DIGEST = `sha256:${"a".repeat(64)}`;
@@ -63,6 +63,12 @@ Deno.test("parseReference refuses what is no reference", () => {
     `r.io/${"a".repeat(300)}`,
   ];
   for (const text of wrong) assertThrows(() => parseReference(text), BlessfsError, "reference");
+});
+
+Deno.test("parseReference repeats no password that stands in front of a host", () => {
+  const error = assertThrows(() => parseReference("me:hunter22@r.io/a"), UsageError, "no digest");
+  assertEquals(`${error.message} ${error.hint}`.includes("hunter22"), false);
+  assertThrows(() => parseReference("r.io/a@sha256:00"), UsageError, "no digest");
 });
 
 Deno.test("sameReference compares names as docker completes them", () => {

@@ -4,11 +4,15 @@ import {
   layoutOptionSpecs,
   parseLayout,
   parsePacking,
+  parseSourceOptions,
 } from "../../../cli/commands/bless_options.ts";
+import type { CommandIo } from "../../../cli/io.ts";
 import { COMMANDS } from "../../../cli/commands/index.ts";
 import type { LayoutOptions } from "../../../lib/bless/options.ts";
 import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../../../lib/bless/options.ts";
 import { UsageError } from "../../../lib/errors.ts";
+import { NO_PROGRESS } from "../../../lib/progress.ts";
+import { fakeProcess } from "../fake_io.ts";
 
 function layoutOf(...words: string[]): LayoutOptions {
   return parseLayout(
@@ -87,6 +91,22 @@ Deno.test("parseLayout refuses what cannot be read and names the option", () => 
     ["--reserved=200%", "--reserved: `200%`: wanted a share"],
   ];
   for (const [word, message] of cases) assertThrows(() => layoutOf(word), UsageError, message);
+});
+
+Deno.test("parseSourceOptions reads how registries are reached", () => {
+  const env = { HOME: "/home/me" };
+  const { io } = fakeProcess({ env });
+  const registryOf = (...words: string[]) => {
+    const args = readCommandLine(["bless", "S", "-o", "x", ...words], COMMANDS).arguments();
+    const command = { ...io, quiet: true, json: false, progress: NO_PROGRESS } as CommandIo;
+    return parseSourceOptions(args, command).registry;
+  };
+  assertEquals(registryOf(), { plainHttp: false, environment: env });
+  assertEquals(registryOf("--plain-http", "--authfile", "auth.json"), {
+    plainHttp: true,
+    authFile: "auth.json",
+    environment: env,
+  });
 });
 
 Deno.test("parsePacking suggests the rule that was probably meant", () => {

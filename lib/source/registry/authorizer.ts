@@ -1,0 +1,200 @@
+/**
+ * Getting a registry to answer: basic authentication, and tokens from a token server. Distribution project, "Token
+ * Authentication Specification" and "OAuth2 Token Authentication".
+ *
+ * No clock is read: a token is used until the registry refuses it, and then a new one is got.
+ *
+ * @module
+ */
+import { InputError, InterruptedError, IoError } from "../../errors.ts";
+import { displayText } from "../json.ts";
+import { type Challenge, parseChallenges } from "./challenge.ts";
+import type { HttpRequest } from "./http.ts";
+import { overcomeFaults, type Patience, sendPatiently } from "./patience.ts";
+import {
+  basicAuthorization,
+  type Credentials,
+  isToken,
+  parseSecretObject,
+  secretText,
+} from "./secrets.ts";
+import { LOGIN_HINT, statusFault } from "./status_fault.ts";
+
+const TOKEN_ANSWER_BYTES = 1 << 20;
+const MAX_SCOPE_CHARACTERS = 1024;
+/** How this program calls itself before token servers. */
+const CLIENT_ID = "blessfs";
+
+/** What an authorizer works with. */
+export interface AuthorizerOptions {
+  /** The registry's name, for errors. */
+  readonly registry: string;
+  /** Where the registry was reached. */
+  readonly address: URL;
+  /** What a token must allow. */
+  readonly scope: string;
+  /** Looks for credentials; called once at most, and only when the registry asks for some. */
+  readonly findCredentials: () => Promise<Credentials | undefined>;
+  /** What each request to a token server is made with. */
+  readonly patience: () => Patience;
+}
+
+/** Knows what to send to one registry for one repository. */
+export class Authorizer {
+  readonly #options: AuthorizerOptions;
+  readonly #tokens = new Map<string, string>();
+  readonly #pendingTokens = new Map<string, Promise<string>>();
+  #challenge: Challenge | undefined;
+  #scope: string;
+  #credentials: Promise<Credentials | undefined> | undefined;
+
+  constructor(options: AuthorizerOptions) {
+    this.#options = options;
+    this.#scope = options.scope;
+  }
+
+  /**
+   * The Authorization header for the next request; undefined while the registry never asked for one.
+   *
+   * @throws {IoError} when the registry wants credentials and there are none, or no token can be had
+   */
+  async authorization(signal: AbortSignal | undefined): Promise<string | undefined> {
+    const challenge = this.#challenge;
+    if (!challenge) return undefined;
+    const credentials = await this.#findCredentials();
+    if (credentials?.kind === "registryToken") return `Bearer ${credentials.token}`;
+    if (challenge.scheme === "bearer") return `Bearer ${await this.#token(signal)}`;
+    if (credentials?.kind === "password") return this.#basic(credentials);
+    const { registry } = this.#options;
+    throw new IoError(displayText(registry), "asks for a user name and a password: found none", {
+      hint: LOGIN_HINT,
+    });
+  }
+
+  /**
+   * Learns from a refusal.
+   *
+   * @param header its WWW-Authenticate, if it has one
+   * @param used the Authorization that was refused
+   * @returns whether another attempt makes sense
+   */
+  refused(header: string | undefined, used: string | undefined): boolean {
+    const offered = header === undefined ? [] : parseChallenges(header);
+    const challenge = offered.find(isBearer) ?? offered.find(({ scheme }) => scheme === "basic") ??
+      this.#challenge;
+    if (!challenge) return false;
+    this.#challenge = challenge;
+    if (!isBearer(challenge)) return !used?.startsWith("Basic ");
+    const scope = challenge.parameters.get("scope");
+    if (scope && scope.length <= MAX_SCOPE_CHARACTERS) this.#scope = scope;
+    // Meanwhile somebody else may have got a new one.
+    if (used === `Bearer ${this.#tokens.get(this.#scope)}`) this.#tokens.delete(this.#scope);
+    return true;
+  }
+
+  #findCredentials(): Promise<Credentials | undefined> {
+    this.#credentials ??= this.#options.findCredentials().then((found) => {
+      const { secrets } = this.#options.patience();
+      if (found) secrets.add(found.kind === "password" ? found.password : found.token);
+      return found;
+    });
+    return this.#credentials;
+  }
+
+  #basic({ username, password }: Credentials & { readonly kind: "password" }): string {
+    const header = basicAuthorization(username, password);
+    this.#options.patience().secrets.add(header.slice("Basic ".length));
+    return header;
+  }
+
+  async #token(signal: AbortSignal | undefined): Promise<string> {
+    const scope = this.#scope;
+    for (;;) {
+      const known = this.#tokens.get(scope);
+      if (known !== undefined) return known;
+      try {
+        return await (this.#pendingTokens.get(scope) ?? this.#begin(scope, signal));
+      } catch (error) {
+        // Whoever began it was told to stop; that is no reason for the others.
+        if (!(error instanceof InterruptedError) || signal?.aborted) throw error;
+      }
+    }
+  }
+
+  #begin(scope: string, signal: AbortSignal | undefined): Promise<string> {
+    const pending = this.#fetchToken(scope, signal).then((token) => {
+      this.#tokens.set(scope, token);
+      return token;
+    }).finally(() => this.#pendingTokens.delete(scope));
+    this.#pendingTokens.set(scope, pending);
+    return pending;
+  }
+
+  async #fetchToken(scope: string, signal: AbortSignal | undefined): Promise<string> {
+    const credentials = await this.#findCredentials();
+    const patience = this.#options.patience();
+    const request = this.#tokenRequest(scope, credentials, signal);
+    const bytes = await overcomeFaults(request, patience.retries, async () => {
+      const answer = await sendPatiently(request, patience);
+      if (answer.status !== 200) throw await statusFault(answer, request.what, patience.secrets);
+      const body = await answer.bytes(TOKEN_ANSWER_BYTES);
+      if (body) return body;
+      throw new InputError(request.what, `answers with more than ${TOKEN_ANSWER_BYTES} bytes`);
+    });
+    const object = parseSecretObject(bytes, `${request.what}: its answer`);
+    const token = secretText(object, "token") ?? secretText(object, "access_token");
+    if (!isToken(token)) throw new InputError(`${request.what}: its answer`, "has no token in it");
+    patience.secrets.add(token);
+    return token;
+  }
+
+  #tokenRequest(
+    scope: string,
+    credentials: Credentials | undefined,
+    signal: AbortSignal | undefined,
+  ): HttpRequest {
+    const url = this.#realm();
+    const what = `${displayText(this.#options.registry)}: its token server`;
+    const service = this.#challenge?.parameters.get("service");
+    const fields: [string, string][] = [
+      ...service ? [["service", service] as [string, string]] : [],
+    ];
+    fields.push(["scope", scope]);
+    if (credentials?.kind === "identityToken") {
+      const form = new URLSearchParams([
+        ["grant_type", "refresh_token"],
+        ["client_id", CLIENT_ID],
+        ["refresh_token", credentials.token],
+        ...fields,
+      ]);
+      return { what, url, form, signal };
+    }
+    for (const [name, value] of fields) url.searchParams.append(name, value);
+    if (credentials?.kind !== "password") return { what, url, signal };
+    url.searchParams.append("account", credentials.username);
+    return { what, url, authorization: this.#basic(credentials), signal };
+  }
+
+  /** Where tokens are got. Over plain http only if the registry itself is reached so (CVE-2019-10214). */
+  #realm(): URL {
+    const { registry, address } = this.#options;
+    const realm = this.#challenge?.parameters.get("realm") ?? "";
+    const what = displayText(registry);
+    if (!URL.canParse(realm)) throw new InputError(what, "names no address of its token server");
+    const url = new URL(realm);
+    if (url.protocol === "http:" && address.protocol === "https:") {
+      const host = displayText(url.host);
+      throw new InputError(what, `sends to a token server over plain http, at ${host}`);
+    }
+    if (url.protocol !== "https:" && url.protocol !== "http:") {
+      throw new InputError(what, "names a token server that is not reached over HTTP");
+    }
+    url.username = "";
+    url.password = "";
+    return url;
+  }
+}
+
+function isBearer({ scheme }: Challenge): boolean {
+  return scheme === "bearer";
+}

@@ -1,0 +1,69 @@
+/**
+ * Where a registry is reached, and the names that its credentials are kept under.
+ *
+ * @module
+ */
+import { UsageError } from "../../errors.ts";
+import { displayText } from "../json.ts";
+import type { ImageReference } from "../reference.ts";
+
+/** docker.io is a name; the registry behind it is here. */
+const DOCKER_HUB = "docker.io";
+const DOCKER_HUB_HOST = "registry-1.docker.io";
+/** The name that docker keeps docker.io's credentials under. */
+const DOCKER_HUB_KEY = "https://index.docker.io/v1/";
+const DOCKER_HUB_NAMES = [DOCKER_HUB, "index.docker.io", DOCKER_HUB_HOST];
+
+/** Whether a host, perhaps with a port, is this machine by its very name. No resolver is asked. */
+export function isLoopback(host: string): boolean {
+  const name = host.replace(/:\d+$/, "").toLowerCase();
+  if (name === "localhost" || name === "[::1]") return true;
+  return /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(name);
+}
+
+/**
+ * The addresses to try, in order. Plain http is tried on loopback alone, behind https, unless it is asked for; then
+ * https is not tried.
+ *
+ * @throws {UsageError} when the host cannot be one
+ */
+export function registryAddresses(registry: string, plainHttp: boolean): URL[] {
+  const host = registry === DOCKER_HUB ? DOCKER_HUB_HOST : registry;
+  const schemes = plainHttp ? ["http"] : isLoopback(host) ? ["https", "http"] : ["https"];
+  return schemes.map((scheme) => {
+    const address = `${scheme}://${host}/`;
+    if (URL.canParse(address)) return new URL(address);
+    throw new UsageError(`registry "${displayText(registry)}"`, "is not a host");
+  });
+}
+
+/** A path of the registry's API for the repository. Its parts are checked by the grammar of references. */
+export function apiPath(
+  { repository }: ImageReference,
+  kind: "manifests" | "blobs",
+  id: string,
+): string {
+  return `/v2/${repository}/${kind}/${id}`;
+}
+
+/** The names that credentials for a repository may stand under, the most special first, as podman looks them up. */
+export function credentialKeys({ registry, repository }: ImageReference): string[] {
+  const hosts = registry === DOCKER_HUB ? DOCKER_HUB_NAMES : [registry];
+  const parts = repository.split("/");
+  const keys: string[] = [];
+  for (let count = parts.length; count >= 0; count--) {
+    for (const host of hosts) keys.push([host, ...parts.slice(0, count)].join("/"));
+  }
+  return keys;
+}
+
+/** A key of a file of credentials as `credentialKeys` writes it: docker's may have a scheme and a version. */
+export function plainCredentialKey(key: string): string {
+  const bare = key.replace(/^https?:\/\//, "");
+  return bare === key && !bare.endsWith("/") ? bare : bare.replace(/(?:\/v[12])?\/*$/, "");
+}
+
+/** What a credential helper is asked for. */
+export function helperServer(registry: string): string {
+  return registry === DOCKER_HUB ? DOCKER_HUB_KEY : registry;
+}

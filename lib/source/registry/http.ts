@@ -1,0 +1,244 @@
+/**
+ * One request and its answer, over the runtime's `fetch`, which also knows its proxies and certificates. Redirects are
+ * followed here and not there, because a credential must not follow them to another host.
+ *
+ * @module
+ */
+import { InputError, IoError } from "../../errors.ts";
+import { displayText } from "../json.ts";
+import { NetworkFault, networkFault } from "./network_fault.ts";
+import { interruption, type RegistryTiming } from "./timing.ts";
+
+/** No registry needs more. */
+export const MAX_REDIRECTS = 10;
+/** A connection on which nothing came for so long is given up. */
+export const STALL_MILLISECONDS = 60_000;
+/** What is read of a body that nobody wants, so that its connection can be used again. */
+const DRAINED_BYTES = 64 << 10;
+const REDIRECT_STATUSES: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
+
+/** What is asked. */
+export interface HttpRequest {
+  /** What is asked for, for errors; safe to print. */
+  readonly what: string;
+  readonly url: URL;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Goes to the origin of `url` and nowhere else. */
+  readonly authorization?: string | undefined;
+  /** The fields of a form; with them the request is a POST. */
+  readonly form?: URLSearchParams;
+  readonly signal: AbortSignal | undefined;
+  /** How long nothing may come; default STALL_MILLISECONDS. */
+  readonly stallMilliseconds?: number;
+}
+
+/**
+ * Asks, and follows redirects.
+ *
+ * @returns whatever the last host answered; its body is to be read, or `drain` or `close` to be called
+ * @throws {NetworkFault} when no answer came
+ * @throws {InputError} when a redirect must not be followed
+ */
+export async function sendRequest(request: HttpRequest, timing: RegistryTiming): Promise<Answer> {
+  let { url, authorization } = request;
+  for (let hopCount = 0;; hopCount++) {
+    const answer = await exchange({ ...request, url, authorization }, timing);
+    const location = REDIRECT_STATUSES.has(answer.status) ? answer.header("location") : undefined;
+    if (location === undefined) return answer;
+    await answer.drain();
+    if (request.form) throw redirectFault(request, url, "but what was sent is for it alone");
+    if (hopCount >= MAX_REDIRECTS) {
+      throw redirectFault(request, url, `after ${MAX_REDIRECTS} redirects already`);
+    }
+    const next = redirectTarget(request, url, location);
+    if (next.origin !== url.origin) authorization = undefined;
+    url = next;
+  }
+}
+
+function redirectTarget(request: HttpRequest, from: URL, location: string): URL {
+  const url = URL.canParse(location, from.href) ? new URL(location, from.href) : undefined;
+  if (!url || (url.protocol !== "https:" && url.protocol !== "http:")) {
+    throw redirectFault(request, from, "to something that is no HTTP address");
+  }
+  if (from.protocol === "https:" && url.protocol === "http:") {
+    throw redirectFault(request, from, `from https to plain http, at ${displayText(url.host)}`);
+  }
+  url.username = "";
+  url.password = "";
+  url.hash = "";
+  return url;
+}
+
+function redirectFault(request: HttpRequest, from: URL, why: string): InputError {
+  return new InputError(request.what, `${displayText(from.host)} redirects ${why}`);
+}
+
+async function exchange(request: HttpRequest, timing: RegistryTiming): Promise<Answer> {
+  const { url, headers, authorization, form, signal } = request;
+  const connection = new Connection(
+    signal,
+    timing,
+    request.stallMilliseconds ?? STALL_MILLISECONDS,
+  );
+  try {
+    const response = await connection.watch((inner) =>
+      fetch(url, {
+        method: form ? "POST" : "GET",
+        headers: {
+          "User-Agent": "blessfs",
+          // A body in another encoding has other bytes, and other ranges of them.
+          "Accept-Encoding": "identity",
+          ...headers,
+          ...authorization === undefined ? {} : { Authorization: authorization },
+        },
+        ...form ? { body: form } : {},
+        redirect: "manual",
+        signal: inner,
+      })
+    );
+    const answer = new Answer(response, url, connection);
+    const encoding = answer.header("content-encoding")?.trim().toLowerCase();
+    if (response.ok && encoding !== undefined && encoding !== "" && encoding !== "identity") {
+      const shown = displayText(encoding.slice(0, 40));
+      throw new IoError(
+        request.what,
+        `${displayText(url.host)} sends it encoded as ${shown}, which was not asked for`,
+      );
+    }
+    return answer;
+  } catch (error) {
+    connection.end();
+    throw error;
+  }
+}
+
+/** An answer whose body was not read yet. */
+export class Answer {
+  readonly status: number;
+  /** Where it came from in the end. */
+  readonly url: URL;
+  readonly #response: Response;
+  readonly #connection: Connection;
+
+  constructor(response: Response, url: URL, connection: Connection) {
+    this.status = response.status;
+    this.url = url;
+    this.#response = response;
+    this.#connection = connection;
+  }
+
+  /** A header's value; undefined when there is none. Several of one name are joined with commas. */
+  header(name: string): string | undefined {
+    return this.#response.headers.get(name) ?? undefined;
+  }
+
+  /** The Content-Length, when there is a meaningful one. */
+  get lengthBytes(): number | undefined {
+    const text = this.header("content-length");
+    return text !== undefined && /^[0-9]{1,19}$/.test(text) ? Number(text) : undefined;
+  }
+
+  /** The type of the body without parameters, in lower case. */
+  get mediaType(): string | undefined {
+    const [type = ""] = (this.header("content-type") ?? "").split(";");
+    return type.trim().toLowerCase() || undefined;
+  }
+
+  /**
+   * The body. No more of it is taken from the network than is asked for.
+   *
+   * @throws {NetworkFault} when it breaks off, or nothing comes for too long
+   */
+  async *pieces(): AsyncGenerator<Uint8Array> {
+    const reader = this.#response.body?.getReader();
+    try {
+      while (reader) {
+        const { done, value } = await this.#connection.watch(() => reader.read());
+        if (done) break;
+        if (value.length > 0) yield value;
+      }
+    } finally {
+      this.close();
+    }
+  }
+
+  /**
+   * The body, whole; undefined when it is longer than the limit.
+   *
+   * @throws {NetworkFault} as `pieces` does
+   */
+  async bytes(limitBytes: number): Promise<Uint8Array | undefined> {
+    const pieces: Uint8Array[] = [];
+    let lengthBytes = 0;
+    for await (const piece of this.pieces()) {
+      lengthBytes += piece.length;
+      if (lengthBytes > limitBytes) return undefined;
+      pieces.push(piece);
+    }
+    const whole = new Uint8Array(lengthBytes);
+    let at = 0;
+    for (const piece of pieces) {
+      whole.set(piece, at);
+      at += piece.length;
+    }
+    return whole;
+  }
+
+  /** Lets go of the body; a short one is read, so that the connection can be used again. */
+  async drain(): Promise<void> {
+    if ((this.lengthBytes ?? Infinity) > DRAINED_BYTES) return this.close();
+    try {
+      await this.bytes(DRAINED_BYTES);
+    } catch (error) {
+      if (!(error instanceof NetworkFault)) throw error;
+    }
+  }
+
+  /** Lets go of the body and, where that is not at its end, of the connection. */
+  close(): void {
+    this.#connection.end();
+  }
+}
+
+/** The life of one request: it ends when somebody says so, when the work is interrupted, or when nothing comes. */
+class Connection {
+  readonly #controller = new AbortController();
+  readonly #signal: AbortSignal | undefined;
+  readonly #timing: RegistryTiming;
+  readonly #stallMilliseconds: number;
+  readonly #onAbort = () => this.#controller.abort();
+  #isStalled = false;
+
+  constructor(signal: AbortSignal | undefined, timing: RegistryTiming, stallMilliseconds: number) {
+    this.#signal = signal;
+    this.#timing = timing;
+    this.#stallMilliseconds = stallMilliseconds;
+    signal?.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  /** Takes a step that waits for the network. */
+  async watch<T>(step: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    if (this.#signal?.aborted) throw interruption(this.#signal);
+    const disarm = this.#timing.alarm(this.#stallMilliseconds, () => {
+      this.#isStalled = true;
+      this.#controller.abort();
+    });
+    try {
+      return await step(this.#controller.signal);
+    } catch (error) {
+      if (this.#signal?.aborted) throw interruption(this.#signal);
+      if (this.#isStalled) {
+        throw new NetworkFault(`nothing came for ${this.#stallMilliseconds / 1000} seconds`, true);
+      }
+      throw networkFault(error);
+    } finally {
+      disarm();
+    }
+  }
+
+  end(): void {
+    this.#signal?.removeEventListener("abort", this.#onAbort);
+    this.#controller.abort();
+  }
+}

@@ -1,0 +1,251 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:https";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { InputError, InterruptedError, IoError, UsageError } from "../../../lib/errors.ts";
+import { parseReference } from "../../../lib/source/reference.ts";
+import { connectRegistry, type RegistryClient } from "../../../lib/source/registry/client.ts";
+import type { RegistryOptions } from "../../../lib/source/registry/options.ts";
+import { environment, MAIN, programWords } from "../../cli/program.ts";
+import { notRun } from "../../oracle/notice.ts";
+import { runCommand } from "../../oracle/command.ts";
+import { withDirectory } from "../helpers.ts";
+import {
+  FakeRegistry,
+  type Misbehaviour,
+  registrySource,
+  sendJson,
+  TestTiming,
+  withRegistry,
+} from "./fake_registry.ts";
+
+const PATH = "/v2/team/app/manifests/v1";
+
+async function connect(
+  registry: FakeRegistry,
+  options: Partial<RegistryOptions> = {},
+): Promise<RegistryClient> {
+  const reference = parseReference(`${registry.host}/team/app:v1`);
+  return await connectRegistry(reference, registrySource(new TestTiming(), options));
+}
+
+async function statusOf(client: RegistryClient): Promise<number> {
+  const answer = await client.get(PATH, {
+    what: "x",
+    signal: undefined,
+    retries: client.retries(),
+  });
+  await answer.drain();
+  return answer.status;
+}
+
+/** Wants a token, and hands tokens out; each is good for as many requests as it is said. */
+function tokens(usesOfEach: number): Misbehaviour {
+  const uses = new Map<string, number>();
+  return ({ path, headers }, response, { origin }) => {
+    if (path.startsWith("/token")) {
+      const token = `t${uses.size + 1}`;
+      uses.set(token, 0);
+      sendJson(response, 200, { token });
+      return true;
+    }
+    const token = headers.authorization?.replace("Bearer ", "") ?? "";
+    const count = uses.get(token);
+    if (count !== undefined && count < usesOfEach) {
+      uses.set(token, count + 1);
+      return;
+    }
+    response.setHeader("www-authenticate", `Bearer realm="${origin}/token",service="s"`);
+    response.writeHead(401).end("{}");
+    return true;
+  };
+}
+
+Deno.test("RegistryClient gets along without authorization where nobody wants any", async () => {
+  await withRegistry(async (registry) => {
+    registry.add({ layers: [] });
+    assertEquals(await statusOf(await connect(registry)), 200);
+    assertEquals(registry.requests.map(({ path, headers }) => [path, headers.authorization]), [
+      ["/v2/", undefined],
+      [PATH, undefined],
+    ]);
+  });
+});
+
+Deno.test("RegistryClient gets a token before it is refused, and another when it expires", async () => {
+  await withRegistry(async (registry) => {
+    registry.add({ layers: [] });
+    const client = await connect(registry);
+    for (let i = 0; i < 5; i++) assertEquals(await statusOf(client), 200);
+    const sent = registry.asked("manifests").map(({ headers }) => headers.authorization?.at(-1));
+    assertEquals(sent, ["1", "1", "1", "2", "2", "2", "3"]);
+    assertEquals(registry.asked("/token").length, 3);
+  }, tokens(2));
+});
+
+Deno.test("RegistryClient believes a registry that refuses a new token", async () => {
+  await withRegistry(async (registry) => {
+    assertEquals(await statusOf(await connect(registry)), 401);
+    assertEquals(registry.asked("manifests").length, 2);
+  }, tokens(0));
+});
+
+Deno.test("RegistryClient learns late where the first answer says nothing of authorization", async () => {
+  const strict = tokens(Infinity);
+  await withRegistry(async (registry) => {
+    registry.add({ layers: [] });
+    assertEquals(await statusOf(await connect(registry)), 200);
+  }, (request, response, registry) => {
+    if (request.path !== "/v2/") return strict(request, response, registry);
+    response.writeHead(404).end();
+    return true;
+  });
+});
+
+Deno.test("RegistryClient takes basic credentials from the file it is given", async () => {
+  await withDirectory(async (directory) => {
+    const file = join(directory, "auth.json");
+    await withRegistry(async (registry) => {
+      registry.add({ layers: [] });
+      const save = (name: string) =>
+        Deno.writeTextFileSync(
+          file,
+          JSON.stringify({ auths: { [registry.host]: { auth: btoa(`${name}:hunter22`) } } }),
+        );
+      save("me");
+      assertEquals(await statusOf(await connect(registry, { authFile: file })), 200);
+      save("you");
+      assertEquals(await statusOf(await connect(registry, { authFile: file })), 401);
+      assertEquals(registry.asked("manifests").length, 2);
+      await assertRejects(async () => statusOf(await connect(registry)), IoError, "found none");
+    }, ({ headers }, response) => {
+      if (headers.authorization === `Basic ${btoa("me:hunter22")}`) return;
+      response.writeHead(401, { "www-authenticate": 'Basic realm="x"' }).end();
+      return true;
+    });
+  });
+});
+
+Deno.test("RegistryClient gives no authorization to a host that it was sent to", async () => {
+  await withRegistry(async (storage) => {
+    const strict = tokens(Infinity);
+    await withRegistry(async (registry) => {
+      assertEquals(await statusOf(await connect(registry)), 401);
+      assertEquals(storage.requests.map(({ headers }) => headers.authorization), [undefined]);
+      assertEquals(registry.asked("/token").length, 1);
+    }, (request, response, registry) => {
+      if (strict(request, response, registry)) return true;
+      response.writeHead(307, { location: `${storage.origin}${PATH}` }).end();
+      return true;
+    });
+  }, (_, response) => {
+    response.writeHead(401, { "www-authenticate": 'Bearer realm="http://127.0.0.1/"' }).end();
+    return true;
+  });
+});
+
+Deno.test("connectRegistry finds a registry on loopback that has no TLS", async () => {
+  await withRegistry(async (registry) => {
+    registry.add({ layers: [] });
+    assertEquals(await statusOf(await connect(registry, { plainHttp: false })), 200);
+  });
+});
+
+Deno.test("connectRegistry gives up soon on a host that does not answer", async () => {
+  const registry = new FakeRegistry(() => {});
+  await registry.start();
+  const { host } = registry;
+  await registry.stop();
+  const timing = new TestTiming();
+  const source = registrySource(timing, { plainHttp: false });
+  const gone = () => connectRegistry(parseReference(`${host}/x`), source);
+  await assertRejects(gone, IoError, "cannot be reached: the connection is refused");
+  assertEquals(timing.waits, [1000, 2000]);
+});
+
+Deno.test("connectRegistry refuses a port that is none, and stops when it is told to", async () => {
+  const source = registrySource(new TestTiming());
+  const wrong = () => connectRegistry(parseReference("localhost:99999/x"), source);
+  await assertRejects(wrong, UsageError);
+  await withRegistry(async (registry) => {
+    const { host } = registry;
+    const aborted = registrySource(new TestTiming(), {}, { signal: AbortSignal.abort() });
+    const stopped = () => connectRegistry(parseReference(`${host}/x`), aborted);
+    await assertRejects(stopped, InterruptedError);
+    assertEquals(registry.requests.length, 0);
+  });
+});
+
+/** Makes a certificate for localhost; undefined without openssl. */
+function makeCertificate(directory: string): { key: string; cert: string } | undefined {
+  const [key, cert] = [join(directory, "key.pem"), join(directory, "cert.pem")];
+  const words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 " +
+    "-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 " +
+    "-addext basicConstraints=critical,CA:FALSE";
+  try {
+    const { status } = runCommand("openssl", [...words.split(" "), "-keyout", key, "-out", cert]);
+    return status === 0 ? { key, cert } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Runs a test with a registry that speaks TLS under a certificate of its own. */
+async function withTls(
+  part: string,
+  test: (host: string, certificate: string, registry: FakeRegistry) => Promise<void>,
+): Promise<void> {
+  await withDirectory(async (directory) => {
+    const files = makeCertificate(directory);
+    if (!files) return notRun(part, "openssl is not installed");
+    const registry = new FakeRegistry(() => {});
+    const pair = { key: readFileSync(files.key), cert: readFileSync(files.cert) };
+    const server = createServer(pair, ({ url, method, headers }, response) => {
+      registry.behave({ method: method!, path: url!, headers, body: "" }, response);
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    try {
+      await test(`localhost:${(server.address() as AddressInfo).port}`, files.cert, registry);
+    } finally {
+      const closed = new Promise((resolve) => server.close(resolve));
+      server.closeAllConnections();
+      await closed;
+    }
+  });
+}
+
+Deno.test("connectRegistry trusts no certificate that nobody vouches for", async () => {
+  await withTls("refusing a certificate", async (host) => {
+    const source = registrySource(new TestTiming(), { plainHttp: false });
+    const connect = () => connectRegistry(parseReference(`${host}/x`), source);
+    const error = await assertRejects(connect, IoError, "its certificate is not trusted");
+    assert(error.hint?.includes("DENO_CERT"));
+  });
+});
+
+Deno.test("bless pulls over TLS from a registry whose certificate the runtime trusts", async () => {
+  await withTls("pulling over TLS", async (host, certificate, registry) => {
+    registry.add({ layers: [] });
+    await withDirectory(async (directory) => {
+      const [command, ...words] = programWords(MAIN);
+      const image = join(directory, "image.ext4");
+      const child = spawn(command, [...words, "bless", `docker://${host}/app:v1`, "-o", image], {
+        env: environment({ DENO_CERT: certificate }) as Record<string, string>,
+        stdio: ["ignore", "ignore", "inherit"],
+      });
+      const code = await new Promise((resolve) => child.on("close", resolve));
+      assertEquals(code, 0);
+      assert(readFileSync(image).length > 0);
+    });
+  });
+});
+
+Deno.test("RegistryClient keeps InputErrors of credentials to the request that needs them", async () => {
+  await withRegistry(async (registry) => {
+    const client = await connect(registry, { authFile: "/nonexistent/auth.json" });
+    await assertRejects(() => statusOf(client), InputError, "does not exist");
+    assertEquals(registry.asked("manifests").length, 0);
+  }, tokens(1));
+});

@@ -1,0 +1,192 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { Buffer } from "node:buffer";
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import process from "node:process";
+import { InputError, IoError } from "../../../lib/errors.ts";
+import { parseReference } from "../../../lib/source/reference.ts";
+import {
+  CREDENTIAL_FILE_BYTES,
+  credentialPlaces,
+  findCredentials,
+} from "../../../lib/source/registry/credential_files.ts";
+import type { Credentials } from "../../../lib/source/registry/secrets.ts";
+import { withDirectory } from "../helpers.ts";
+import { TestTiming } from "./fake_registry.ts";
+
+/** Looks a repository up in files of one directory; helpers are looked for there as well. */
+async function find(
+  reference: string,
+  files: Readonly<Record<string, unknown>>,
+  environment: Readonly<Record<string, string>> = {},
+  authFile?: string,
+): Promise<Credentials | undefined> {
+  return await withDirectory(async (directory) => {
+    for (const [name, content] of Object.entries(files)) {
+      const path = join(directory, name);
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, typeof content === "string" ? content : JSON.stringify(content));
+      if (name.startsWith("docker-credential-")) chmodSync(path, 0o755);
+    }
+    const at = (path: string) => path.replace("$D", directory);
+    const full = {
+      HOME: directory,
+      PATH: `${directory}:${process.env["PATH"]}`,
+      ...Object.fromEntries(Object.entries(environment).map(([k, v]) => [k, at(v)])),
+    };
+    const places = credentialPlaces(authFile === undefined ? undefined : at(authFile), full);
+    const context = { environment: full, timing: new TestTiming(), signal: undefined };
+    return await findCredentials(parseReference(reference), places, context);
+  });
+}
+
+function auth(name: string, password = "secret"): { auth: string } {
+  return { auth: Buffer.from(`${name}:${password}`).toString("base64") };
+}
+
+/** The user's name that is found; undefined when none is. */
+async function userOf(...args: Parameters<typeof find>): Promise<string | undefined> {
+  const found = await find(...args);
+  return found?.kind === "password" ? found.username : found?.kind;
+}
+
+const DOCKER = ".docker/config.json";
+const PODMAN = ".config/containers/auth.json";
+
+Deno.test("findCredentials reads what docker login writes", async () => {
+  const found = await find("r.example.com:5000/app", {
+    [DOCKER]: { auths: { "r.example.com:5000": auth("me", "a:b c\u00e9") } },
+  });
+  assertEquals(found, { kind: "password", username: "me", password: "a:b c\u00e9" });
+  assertEquals(await find("other.example.com/app", { [DOCKER]: { auths: {} } }), undefined);
+  assertEquals(await find("r.example.com/app", {}), undefined);
+  assertEquals(await find("r.example.com/app", { [DOCKER]: "" }), undefined);
+});
+
+Deno.test("findCredentials knows docker.io under its names", async () => {
+  for (const key of ["https://index.docker.io/v1/", "docker.io", "index.docker.io"]) {
+    assertEquals(await userOf("debian", { [DOCKER]: { auths: { [key]: auth("me") } } }), "me", key);
+  }
+});
+
+Deno.test("findCredentials takes a host under no other host's name", async () => {
+  const auths = {
+    "example.com": auth("a"),
+    "r.example.com:5001": auth("b"),
+    "r.example.com/team2": auth("c"),
+    "xr.example.com": auth("d"),
+  };
+  assertEquals(await userOf("r.example.com:5000/team/app", { [DOCKER]: { auths } }), undefined);
+  assertEquals(await userOf("r.example.com/team/app", { [DOCKER]: { auths } }), undefined);
+});
+
+Deno.test("findCredentials takes podman's most special key", async () => {
+  const auths = {
+    "r.example.com": auth("host"),
+    "r.example.com/team": auth("team"),
+    "r.example.com/team/app": auth("app"),
+  };
+  const files = { [PODMAN]: { auths } };
+  assertEquals(await userOf("r.example.com/team/app", files), "app");
+  assertEquals(await userOf("r.example.com/team/app2", files), "team");
+  assertEquals(await userOf("r.example.com/team2/app", files), "host");
+});
+
+Deno.test("findCredentials prefers the very name to one that means the same", async () => {
+  const auths = { "https://r.example.com/v1/": auth("old"), "r.example.com": auth("new") };
+  assertEquals(await userOf("r.example.com/app", { [DOCKER]: { auths } }), "new");
+});
+
+Deno.test("findCredentials reads tokens before passwords", async () => {
+  const entry = { ...auth("me"), identitytoken: "identity" };
+  const read = (value: unknown) => {
+    return find("r.example.com/a", { [DOCKER]: { auths: { "r.example.com": value } } });
+  };
+  assertEquals(await read(entry), { kind: "identityToken", token: "identity" });
+  assertEquals(await read({ ...entry, registrytoken: "t" }), { kind: "registryToken", token: "t" });
+  assertEquals(await read({ username: "u", password: "p" }), {
+    kind: "password",
+    username: "u",
+    password: "p",
+  });
+  assertEquals(await read({}), undefined);
+});
+
+Deno.test("findCredentials looks into the files in order", async () => {
+  const file = (name: string) => ({ auths: { "r.example.com": auth(name) } });
+  const files = {
+    "named.json": file("named"),
+    "run/containers/auth.json": file("runtime"),
+    [PODMAN]: file("podman"),
+    [DOCKER]: file("docker"),
+    "elsewhere/config.json": file("elsewhere"),
+    "xdg/containers/auth.json": file("xdg"),
+    "none.json": "{}",
+  };
+  const user = (environment: Record<string, string>, authFile?: string) =>
+    userOf("r.example.com/a", files, environment, authFile);
+  assertEquals(await user({}), "podman");
+  assertEquals(await user({ XDG_RUNTIME_DIR: "$D/run" }), "runtime");
+  assertEquals(await user({ XDG_CONFIG_HOME: "$D/xdg" }), "xdg");
+  assertEquals(
+    await user({ XDG_CONFIG_HOME: "$D/no", DOCKER_CONFIG: "$D/elsewhere" }),
+    "elsewhere",
+  );
+  assertEquals(await user({ XDG_CONFIG_HOME: "$D/no" }), "docker");
+  assertEquals(await user({ REGISTRY_AUTH_FILE: "$D/named.json" }), "named");
+  assertEquals(await user({ REGISTRY_AUTH_FILE: "$D/missing.json" }), undefined);
+  assertEquals(await user({}, "$D/named.json"), "named");
+  assertEquals(await user({ REGISTRY_AUTH_FILE: "$D/named.json" }, "$D/none.json"), undefined);
+  await assertRejects(() => user({}, "$D/missing.json"), InputError, "does not exist");
+  await assertRejects(() => user({}, "$D"), IoError, "cannot be read");
+});
+
+/** A helper that knows one server. */
+function helper(server: string, user: string): string {
+  return `#!/bin/sh
+read -r asked
+[ "$asked" = '${server}' ] || { echo credentials not found in native keychain; exit 1; }
+echo '{"Username":"${user}","Secret":"s"}'
+`;
+}
+
+Deno.test("findCredentials asks helpers: the host's own first, the store last", async () => {
+  const files = {
+    "docker-credential-own": helper("r.example.com", "own"),
+    "docker-credential-store": helper("r.example.com", "stored"),
+    "docker-credential-hub": helper("https://index.docker.io/v1/", "hub"),
+  };
+  const user = (config: unknown, reference = "r.example.com/a") =>
+    userOf(reference, { ...files, [DOCKER]: config });
+  const auths = { "r.example.com": auth("file") };
+  const credHelpers = { "r.example.com": "own" };
+  assertEquals(await user({ credHelpers, auths, credsStore: "store" }), "own");
+  assertEquals(await user({ auths, credsStore: "store" }), "file");
+  assertEquals(await user({ auths: { "r.example.com": {} }, credsStore: "store" }), "stored");
+  assertEquals(await user({ credsStore: "hub" }, "debian"), "hub");
+  const hubKey = { "https://index.docker.io/v1/": "hub" };
+  assertEquals(await user({ credHelpers: hubKey }, "debian"), "hub");
+  assertEquals(await user({ credsStore: "store" }, "other.example.com/a"), undefined);
+  await assertRejects(() => user({ credsStore: "gone" }), IoError, "is not on the PATH");
+});
+
+Deno.test("findCredentials refuses what is malformed and shows none of it", async () => {
+  const long = "hunter22".repeat(CREDENTIAL_FILE_BYTES / 8);
+  const wrong = [
+    '{"auths": {"r.example.com": {"auth": "hunter22"}',
+    { auths: { "r.example.com": "hunter22" } },
+    { auths: { "r.example.com": { auth: "hunter22" } } },
+    { auths: { "r.example.com": { auth: "{hunter22}" } } },
+    { auths: { "r.example.com": { identitytoken: "hunter22 \u001b" } } },
+    { credHelpers: { "r.example.com": ["hunter22"] } },
+    JSON.stringify(long),
+  ];
+  for (const config of wrong) {
+    const error = await assertRejects(
+      () => find("r.example.com/a", { [DOCKER]: config }),
+      InputError,
+      DOCKER,
+    );
+    assert(!error.message.includes("hunter") && error.cause === undefined, error.message);
+  }
+});
