@@ -49,7 +49,9 @@ export interface EntryHeader {
 
 const MODE_BITS = 0o7777;
 const PERMISSION_BITS = 0o777;
-const MAX_ID = 0xffffffff;
+/** The number above stands for none at all in the kernel, and no image can have it. */
+const MAX_ID = 0xfffffffe;
+const MAX_DEVICE_NUMBER = 0xffffffff;
 const EPOCH: TarTime = { seconds: 0, nanoseconds: 0 };
 
 /** The kind that a type flag stands for; undefined when it is none that can become a file. */
@@ -126,8 +128,8 @@ export function readEntryHeader(
       path,
       linkTarget,
       mode: permissions === undefined ? mode : (mode & ~PERMISSION_BITS) | permissions,
-      uid: idOf("uid", pax?.uid ?? blockNumber(bytes, base, "uid", place), place, context),
-      gid: idOf("gid", pax?.gid ?? blockNumber(bytes, base, "gid", place), place, context),
+      uid: idOf("uid", pax?.uid ?? blockNumber(bytes, base, "uid", place), place),
+      gid: idOf("gid", pax?.gid ?? blockNumber(bytes, base, "gid", place), place),
       mtimeSeconds: time.seconds,
       mtimeNanoseconds: time.nanoseconds,
       deviceMajor: isDevice ? deviceNumber(bytes, base, "deviceMajor", pax, place) : 0,
@@ -206,16 +208,12 @@ function blockTime(bytes: Uint8Array, base: number, place: TarPlace): TarTime {
   return seconds === 0 ? EPOCH : { seconds, nanoseconds: 0 };
 }
 
-function idOf(name: "uid" | "gid", id: number, place: TarPlace, context: ReaderContext): number {
+function idOf(name: "uid" | "gid", id: number, place: TarPlace): number {
   if (id < 0 || id > MAX_ID) {
     throw tarFault(place, `its ${name} is ${id}; wanted 0 to ${MAX_ID}`, {
       actual: id,
       expected: MAX_ID,
     });
-  }
-  if (id === MAX_ID) {
-    const why = `its ${name} is ${id}, which the kernel takes for none at all; it is kept`;
-    context.warn("ownerNone", describePlace(place), why);
   }
   return id;
 }
@@ -228,8 +226,8 @@ function deviceNumber(
   place: TarPlace,
 ): number {
   const value = pax?.[name] ?? blockNumber(bytes, base, name, place);
-  if (value >= 0 && value <= MAX_ID) return value;
-  throw tarFault(place, `its ${name} is ${value}; wanted 0 to ${MAX_ID}`);
+  if (value >= 0 && value <= MAX_DEVICE_NUMBER) return value;
+  throw tarFault(place, `its ${name} is ${value}; wanted 0 to ${MAX_DEVICE_NUMBER}`);
 }
 
 function checkPath(path: ByteString, place: TarPlace, limits: TarLimits): void {

@@ -94,20 +94,19 @@ Deno.test("TarIndexer reads base-256 sizes, ids and times, negative times too", 
   assertEquals([entry.mtimeSeconds, entry.mtimeNanoseconds], [-5, 0]);
 });
 
-Deno.test("TarIndexer refuses ids out of range and speaks of the id that means none", () => {
+Deno.test("TarIndexer refuses ids out of range and the id that means none", () => {
   assertStringIncludes(
     faultOf(rawTar(rawHeader({ uid: "\x80\0\0\x01\0\0\0\0" }))).message,
-    "uid is 4294967296; wanted 0 to 4294967295",
+    "uid is 4294967296; wanted 0 to 4294967294",
   );
   assertStringIncludes(
     faultOf(rawTar(rawHeader({ gid: "\xff\xff\xff\xff\xff\xff\xff\xff" }))).message,
     "gid is -1",
   );
-  const { entries, warningKinds } = readTar(
-    rawTar(rawHeader({ uid: "\x80\0\0\0\xff\xff\xff\xff" })),
+  assertStringIncludes(
+    faultOf(rawTar(rawHeader({ uid: "\x80\0\0\0\xff\xff\xff\xff" }))).message,
+    "uid is 4294967295; wanted 0 to 4294967294",
   );
-  assertEquals(entries[0]!.uid, 0xffffffff);
-  assertEquals(warningKinds, ["ownerNone"]);
 });
 
 Deno.test("TarIndexer refuses negative and absurd sizes, of entries and of extended headers", () => {
