@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { treeDigest } from "../lib/bless/layered_digest.ts";
 import { contentDigest } from "../lib/bless/merged.ts";
 import { throwIfAborted } from "../lib/errors.ts";
 import type { FileTree } from "../lib/model/node.ts";
@@ -113,6 +114,6 @@ function partsOf(
   }
   return [...overlayTrees(layers, treeOptions)].map(({ tree, layerIndex }) => ({
     tree,
-    contentDigest: layers[layerIndex]!.diffId,
+    contentDigest: treeDigest(tree, layers[layerIndex]!.diffId, (i) => layers[i]!.diffId),
   }));
 }

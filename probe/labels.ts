@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { SchemeReport } from "./report.ts";
+import type { SchemeDescription } from "./report.ts";
 
 const UNITS = ["", "K", "M", "G", "T"];
 
@@ -19,7 +19,7 @@ export function shortSize(sizeBytes: number): string {
 }
 
 /** `aligned 64K resync:256K:64K`, `fastcdc 128K:32K:512K`, `whole files`. */
-export function schemeLabel(row: SchemeReport, showsGrid: boolean): string {
+export function schemeLabel(row: SchemeDescription, showsGrid: boolean): string {
   const { scheme, grid, threshold, packing, cdc } = row;
   const sizes = (text: string) => text.replace(/\d+/g, (digits) => shortSize(Number(digits)));
   const words = [scheme === "file" ? "whole files" : scheme];

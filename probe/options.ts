@@ -37,6 +37,8 @@ export interface ProbeOptions extends SourceOptions {
   readonly pairwise: boolean;
   /** Whether the files are named whose bytes are stored again. */
   readonly explain: boolean;
+  /** Words of the label of the row that details are told of; undefined: the first aligned one. */
+  readonly row?: string | undefined;
   /** Seconds that stand for every time that a source does not give. */
   readonly timestamp: number;
 }

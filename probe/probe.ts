@@ -5,12 +5,13 @@
  */
 import { UsageError } from "../lib/errors.ts";
 import { measureFile } from "./as_is.ts";
+import { chooseRow } from "./choose_row.ts";
 import { LostFileWatch } from "./explain.ts";
 import type { ImageFacts, ProbedImage } from "./image_parts.ts";
 import { withEachImage } from "./image_parts.ts";
 import { cutPlan, measureImage, planPart } from "./measure_image.ts";
 import type { ProbeOptions } from "./options.ts";
-import { mainScheme, schemesOf } from "./options.ts";
+import { schemesOf } from "./options.ts";
 import type { ProbeReport } from "./report.ts";
 import { probeReport } from "./report.ts";
 import type { SelfShift } from "./self_shift.ts";
@@ -28,8 +29,9 @@ export async function probe(options: ProbeOptions): Promise<ProbeReport> {
   if (options.sources.length === 0) throw new UsageError("SOURCE", "wanted at least one");
   if (options.asIs) checkAsIs(options);
   const schemes = schemesOf(options);
+  const row = chooseRow(schemes, options);
   const stores = createStores(schemes, options.compression);
-  const main = stores.measured.find(({ scheme }) => scheme === mainScheme(schemes))!;
+  const main = stores.measured.find(({ scheme }) => scheme === row)!;
   const run = options.asIs ? probeFiles : probeImages;
   const details = await run(options, stores, main);
   warnOfDoubtfulSets(details.images, options);

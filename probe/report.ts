@@ -86,7 +86,7 @@ export function probeReport(
     compress: compression.kind === "none" ? "none" : `zstd:${compression.level}`,
     images: details.images,
     schemes: rows.map((row) => ({
-      ...describe(row.scheme),
+      ...describeScheme(row.scheme),
       ...row.metrics,
       ceilingCaptured: captured(row, rows),
     })),
@@ -100,9 +100,14 @@ export function probeReport(
   };
 }
 
-function describe(
-  scheme: Scheme,
-): Pick<SchemeReport, "scheme" | "grid" | "threshold" | "packing" | "cdc"> {
+/** What a row says of its scheme. */
+export type SchemeDescription = Pick<
+  SchemeReport,
+  "scheme" | "grid" | "threshold" | "packing" | "cdc"
+>;
+
+/** Describes a scheme as reports do. */
+export function describeScheme(scheme: Scheme): SchemeDescription {
   const { kind, gridBytes, aligned, chunker } = scheme;
   return {
     scheme: kind,

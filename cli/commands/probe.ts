@@ -10,6 +10,7 @@ import { createFileSink } from "../../lib/io/file_sink.ts";
 import { parseSourceName } from "../../lib/source/source_name.ts";
 import { reportChart } from "../../probe/chart.ts";
 import { reportCsv } from "../../probe/csv.ts";
+import { schemeLabel } from "../../probe/labels.ts";
 import { probe } from "../../probe/probe.ts";
 import type { ProbeReport } from "../../probe/report.ts";
 import type { Command } from "../command.ts";
@@ -128,8 +129,14 @@ export const probeCommand: Command = {
     {
       name: "min-dedup",
       value: "SHARE",
+      summary: "exit with 1 when the row shares less of its stored bytes; 40% or 0.4",
+    },
+    {
+      name: "row",
+      value: "WORDS",
+      defaultText: "the first aligned row; with --as-is the first one",
       summary:
-        "exit with 1 when the first aligned row (as-is: the first row) shares less of its stored bytes; 40% or 0.4",
+        "the row that these and the histogram are of, by words of its label: '64K tight', fastcdc",
     },
     ...SOURCE_OPTION_SPECS,
     JSON_OPTION,
@@ -170,12 +177,13 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | voi
 }
 
 function gate(report: ProbeReport, minDedup: number, io: CommandIo): ExitCode {
-  const { stored } = report.schemes[report.mainScheme]!.crossImageDedup;
+  const row = report.schemes[report.mainScheme]!;
+  const { stored } = row.crossImageDedup;
   if (stored >= minDedup) return EXIT.done;
   const percent = (share: number) => `${(share * 100).toFixed(2)}%`;
   io.stderr.write(
-    `blessfs: --min-dedup: ${percent(stored)} of the stored bytes is shared, wanted ` +
-      `${percent(minDedup)}\n`,
+    `blessfs: --min-dedup: ${schemeLabel(row, true)}: ${percent(stored)} of the stored bytes is ` +
+      `shared, wanted ${percent(minDedup)}\n`,
   );
   return EXIT.answerNo;
 }

@@ -29,6 +29,7 @@ export type Measure = Pick<
   | "selfShift"
   | "pairwise"
   | "explain"
+  | "row"
 >;
 
 /** Reads what is measured. Throws a UsageError for a value that cannot be read. */
@@ -50,6 +51,7 @@ export function parseMeasure(
     selfShift: args.flag("self-shift"),
     pairwise: args.flag("pairwise"),
     explain: args.flag("explain"),
+    row: args.value("row"),
   };
 }
 

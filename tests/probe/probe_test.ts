@@ -1,67 +1,16 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { blessMerged } from "../../lib/bless/merged.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
-import { NO_PROGRESS } from "../../lib/progress.ts";
-import { Warnings } from "../../lib/warnings.ts";
 import { reportChart } from "../../probe/chart.ts";
 import { reportCsv } from "../../probe/csv.ts";
 import { layoutOf, type ProbeOptions, schemesOf } from "../../probe/options.ts";
 import { probe } from "../../probe/probe.ts";
-import { Random } from "../oracle/noise.ts";
-import { buildTar } from "../tar/build.ts";
+import { noise, optionsFor, withTars } from "./sources.ts";
 
 const KIB = 1024;
-
-function optionsFor(sources: readonly string[], change: Partial<ProbeOptions> = {}): ProbeOptions {
-  return {
-    sources,
-    mode: "merged",
-    asIs: false,
-    thresholds: [64 * KIB],
-    packings: [{ kind: "resync", meanBytes: 256 * KIB, lowBytes: 64 * KIB }, { kind: "tight" }],
-    grids: [128 * KIB],
-    chunker: undefined,
-    compression: { kind: "none" },
-    selfShift: false,
-    pairwise: false,
-    explain: false,
-    timestamp: 0,
-    progress: NO_PROGRESS,
-    warnings: new Warnings(),
-    ...change,
-  };
-}
-
-function noise(seed: number, sizeBytes: number): Uint8Array {
-  const random = new Random(seed);
-  const words = Uint32Array.from({ length: Math.ceil(sizeBytes / 4) }, () => random.next());
-  return new Uint8Array(words.buffer).subarray(0, sizeBytes);
-}
-
-/** Two tars: large and small files that both have, and some that only one has. */
-async function withTars(use: (sources: string[], directory: string) => Promise<void>) {
-  const directory = mkdtempSync(join(tmpdir(), "blessfs-probe-"));
-  const shared = [
-    { path: "large", data: noise(1, 700 * KIB + 5) },
-    ...Array.from({ length: 40 }, (_, i) => ({ path: `m${i}`, data: noise(50 + i, 9000) })),
-    { path: "sparse", data: { sizeBytes: 2 ** 22, parts: [[2 ** 21, noise(2, 200 * KIB)]] } },
-  ] as const;
-  try {
-    const sources = ["a", "b"].map((name, i) => {
-      const own = [{ path: name, data: noise(7 + i, 20_000 + 9000 * i) }];
-      const path = join(directory, `${name}.tar`);
-      writeFileSync(path, buildTar([...own, ...shared]));
-      return `tar:${path}`;
-    });
-    await use(sources, directory);
-  } finally {
-    rmSync(directory, { recursive: true });
-  }
-}
 
 Deno.test("probe cuts the cells that a blessed file has, with and without compression", async () => {
   await withTars(async (sources, directory) => {
@@ -209,5 +158,30 @@ Deno.test("reportCsv and reportChart show every scheme", async () => {
     assertStringIncludes(chart, "&lt;a&amp;?&gt;");
     assertStringIncludes(chart, "aligned 16K resync:256K:64K");
     assertEquals(chart.match(/stroke-dasharray/g)!.length, 2);
+  });
+});
+
+Deno.test("probe --row tells the details of the row that has the words", async () => {
+  await withTars(async (sources) => {
+    const run = async (row: string, change = {}) => {
+      const report = await probe(optionsFor(sources, { row, pairwise: true, ...change }));
+      const { scheme, threshold, packing } = report.schemes[report.mainScheme]!;
+      const shared = report.pairwise![0]![1]!.shared.raw;
+      const { each, union } = report.schemes[report.mainScheme]!;
+      assertEquals(shared, each.raw - union.raw);
+      return [scheme, threshold, packing].join(" ");
+    };
+    assertEquals(await run("tight"), "aligned 65536 tight");
+    assertEquals(await run("64k Resync"), "aligned 65536 resync:262144:65536");
+    assertEquals(await run("fastcdc"), "fastcdc  ");
+    assertEquals(await run("whole files"), "file  ");
+    assertEquals(await run("unaligned", { explain: true, selfShift: true }), "unaligned  ");
+    for (const row of ["", " ", "aligned", "32K", "tigh"]) {
+      const { message, hint } = await assertRejects(() => run(row), UsageError);
+      assertStringIncludes(message, row === "aligned" ? "several rows" : "no row");
+      assertStringIncludes(hint!, "aligned 64K tight @128K");
+    }
+    await assertRejects(() => run("fastcdc", { selfShift: true }), UsageError, "--self-shift");
+    await assertRejects(() => run("file", { explain: true }), UsageError, "--explain");
   });
 });

@@ -1,0 +1,50 @@
+/**
+ * Which row the details of a probe are told of.
+ *
+ * @module
+ */
+import { UsageError } from "../lib/errors.ts";
+import { schemeLabel } from "./labels.ts";
+import type { ProbeOptions, Scheme } from "./options.ts";
+import { mainScheme } from "./options.ts";
+import { describeScheme } from "./report.ts";
+
+/**
+ * The row that was asked for, by words of its label: `64K tight`, `fastcdc`, `128K resync @64K`. Without any, the first
+ * aligned row, else the fixed grid as it is.
+ *
+ * @throws UsageError when no row has the words, when several have, and when the row cannot have the details
+ */
+export function chooseRow(schemes: readonly Scheme[], options: ProbeOptions): Scheme {
+  const { row } = options;
+  if (row === undefined) return mainScheme(schemes)!;
+  const words = row.split(/\s+/).filter((word) => word !== "");
+  const found = words.length === 0 ? [] : schemes.filter((scheme) => hasWords(scheme, words));
+  const [scheme] = found;
+  if (scheme === undefined || found.length > 1) {
+    const rows = (scheme === undefined ? schemes : found).map(labelOf).join(", ");
+    const why = scheme === undefined ? "no row is called so" : "several rows are called so";
+    throw new UsageError("--row", why, { hint: `the rows are: ${rows}` });
+  }
+  const isFixedGrid = scheme.gridBytes > 0 && scheme.chunker === undefined;
+  for (
+    const [name, isWanted] of [["--explain", options.explain], ["--self-shift", options.selfShift]]
+  ) {
+    if (!isWanted || isFixedGrid) continue;
+    throw new UsageError(`--row ${row}`, `has no cells of a fixed grid, which ${name} looks at`);
+  }
+  return scheme;
+}
+
+function labelOf(scheme: Scheme): string {
+  return schemeLabel(describeScheme(scheme), true);
+}
+
+/** Whether each word is one of the label, or one of its words up to a colon. */
+function hasWords(scheme: Scheme, words: readonly string[]): boolean {
+  const own = [...labelOf(scheme).toLowerCase().split(" "), scheme.kind];
+  return words.every((word) => {
+    const wanted = word.toLowerCase();
+    return own.some((each) => each === wanted || each.startsWith(`${wanted}:`));
+  });
+}
