@@ -7,6 +7,8 @@
  *
  * {@linkcode probe} measures what a store of fixed blocks saves across images, on the bytes that would be written.
  *
+ * {@linkcode verifyImage} checks an image, whoever made it: every checksum, every structure, every count.
+ *
  * Everything here runs on node: modules alone, in Deno, Bun and Node. Nothing prints, reads the clock or asks for
  * randomness. Names of files are byte strings ({@linkcode ByteString}), sizes are bytes. What a caller is expected to
  * meet is thrown as a {@linkcode BlessfsError}; any other error is a fault of the library.
@@ -170,6 +172,18 @@ export type { DiskXattr } from "./lib/ext4/format/xattr.ts";
 export { formatUuid, parseUuid } from "./lib/ext4/plan/settings.ts";
 export { writeImage } from "./lib/ext4/write/write_image.ts";
 export type { WriteResult } from "./lib/ext4/write/write_image.ts";
+
+// Verifying images.
+export { verifyImage } from "./lib/ext4/read/verify/verify.ts";
+export type {
+  Finding,
+  LayoutReport,
+  LayoutRule,
+  Place,
+  Structure,
+  VerifyOptions,
+  VerifyReport,
+} from "./lib/ext4/read/verify/verify.ts";
 
 // Where an image goes to, and where payload comes from.
 export { createFileSink } from "./lib/io/file_sink.ts";

@@ -227,12 +227,22 @@ function readXattr(
   const hasValueHere = valueInode === 0 && valueSizeBytes > 0;
   const valueEnd = valueStart + valueSizeBytes;
   const paddedEnd = valueStart + ((valueSizeBytes + 3) & ~3);
-  if (hasValueHere && (valueStart < valuesStart || paddedEnd > bytes.length)) {
+  // An empty value is nowhere, but its offset must be possible, too.
+  const isOutside = hasValueHere
+    ? valueStart < valuesStart || paddedEnd > bytes.length
+    : valueInode === 0 && valueStart > bytes.length;
+  if (isOutside) {
     throw new InputError(
       what,
       `the value of ${describe(name)} is at ${valueStart} to ${paddedEnd}, ` +
         `not within ${valuesStart} to ${bytes.length}`,
     );
+  }
+  // Hashes are of whole words; where there is one, what fills the last word up was zero.
+  const isPadded = common.entryHash === 0 || !hasValueHere ||
+    bytes.subarray(valueEnd, paddedEnd).every((byte) => byte === 0);
+  if (!isPadded) {
+    throw new InputError(what, `bytes behind the value of ${describe(name)} are not zero`);
   }
   const value = hasValueHere ? bytes.slice(valueStart, valueEnd) : new Uint8Array(0);
   return {

@@ -74,10 +74,10 @@ export class FixtureImage {
   readonly groupCount: number;
   readonly descriptorSizeBytes: 32 | 64;
 
-  constructor(name: string) {
-    const file = new URL(`../../../fixtures/ext4/${name}.img.gz`, import.meta.url);
+  /** @param bytes the image; the fixture of that name unless given */
+  constructor(name: string, bytes = unpackFixture(name)) {
     this.name = name;
-    this.bytes = new Uint8Array(gunzipSync(readFileSync(file)));
+    this.bytes = bytes;
     this.superblock = decodeSuperblock(this.bytes.subarray(1024, 2048));
     const { superblock } = this;
     this.blockSizeBytes = 1024 << superblock.logBlockSize;
@@ -225,6 +225,12 @@ export class FixtureImage {
       (inode.flags & INODE_FLAG.INLINE_DATA) === 0
     );
   }
+}
+
+/** The bytes of a fixture, new ones at each call. */
+export function unpackFixture(name: string): Uint8Array<ArrayBuffer> {
+  const file = new URL(`../../../fixtures/ext4/${name}.img.gz`, import.meta.url);
+  return new Uint8Array(gunzipSync(readFileSync(file)));
 }
 
 const opened = new Map<string, FixtureImage>();

@@ -1,0 +1,163 @@
+/**
+ * `blessfs verify IMAGE...`.
+ *
+ * @module
+ */
+import type { Finding, VerifyReport } from "../../lib/ext4/read/verify/verify.ts";
+import { verifyImage } from "../../lib/ext4/read/verify/verify.ts";
+import { openFileReader } from "../../lib/io/random_reader.ts";
+import type { Command } from "../command.ts";
+import { JSON_OPTION } from "../command.ts";
+import { safeLine } from "../errors_output.ts";
+import { EXIT, type ExitCode } from "../exit_codes.ts";
+import type { CommandIo } from "../io.ts";
+import type { ParsedArguments } from "../parsed_arguments.ts";
+import { formatCount, parseSize, sizeOption } from "../sizes.ts";
+import { parseCount } from "../values.ts";
+
+const GRID_BYTES_DEFAULT = 128 * 1024;
+const THRESHOLD_BYTES_DEFAULT = 64 * 1024;
+const FINDINGS_DEFAULT = 100;
+
+/** The command. */
+export const verifyCommand: Command = {
+  name: "verify",
+  summary: "check ext4 images: every checksum, every structure, every count",
+  examples: [
+    { purpose: "Check an image, without e2fsprogs", line: "blessfs verify python.ext4" },
+    {
+      purpose: "Check all layers, and fail when a large file is off the grid",
+      line: "blessfs verify layers/*.ext4 --grid 128K --align-threshold 64K",
+    },
+    { purpose: "Give findings to a script", line: "blessfs verify python.ext4 --json" },
+  ],
+  description: [
+    "Reports damage wherever e2fsck -fn does, and where it does not look: values of attributes, backups, the journal's " +
+    "copy in the superblock. It changes nothing. The exit code is 1 when an image is damaged.",
+    "How large files lie on the grid is counted. An image does not say which grid it was blessed for: with --grid or " +
+    "--align-threshold, files off that grid count as damage.",
+  ],
+  positionals: [{ name: "IMAGE", summary: "an ext4 image", completion: "file", repeated: true }],
+  options: [
+    {
+      name: "grid",
+      value: "SIZE",
+      defaultText: sizeOption(GRID_BYTES_DEFAULT),
+      summary: "the grid that large files are to lie on",
+    },
+    {
+      name: "align-threshold",
+      value: "SIZE",
+      defaultText: sizeOption(THRESHOLD_BYTES_DEFAULT),
+      summary: "files of at least this size are large",
+    },
+    {
+      name: "max-findings",
+      value: "COUNT",
+      defaultText: `${FINDINGS_DEFAULT}`,
+      summary: "how many findings of an image are shown; all are counted",
+    },
+    JSON_OPTION,
+  ],
+  run,
+};
+
+interface Verified {
+  readonly image: string;
+  readonly report: VerifyReport;
+}
+
+async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | void> {
+  const grid = args.value("grid");
+  const threshold = args.value("align-threshold");
+  const findings = args.value("max-findings");
+  const options = {
+    layout: {
+      gridBytes: grid === undefined ? GRID_BYTES_DEFAULT : parseSize(grid, "--grid"),
+      thresholdBytes: threshold === undefined
+        ? THRESHOLD_BYTES_DEFAULT
+        : parseSize(threshold, "--align-threshold"),
+    },
+    demandsLayout: grid !== undefined || threshold !== undefined,
+    findingsMax: findings === undefined ? FINDINGS_DEFAULT : parseCount(findings, "--max-findings"),
+    progress: io.progress,
+    signal: io.signal,
+  };
+  const verified: Verified[] = [];
+  const failures: unknown[] = [];
+  for (const image of args.positionals("IMAGE")) {
+    try {
+      const reader = openFileReader(image);
+      try {
+        const report = await verifyImage(reader, options);
+        verified.push({ image, report });
+        io.warn(report.warnings);
+        if (!io.json) await io.stdout.write(reportText(image, report, io.quiet));
+      } finally {
+        reader.close();
+      }
+    } catch (error) {
+      io.signal.throwIfAborted();
+      // What was found in the other images is worth knowing all the same.
+      failures.push(error);
+    }
+  }
+  if (io.json && verified.length > 0) await io.writeJson(documentOf(verified));
+  if (failures.length > 0) throw failures[0];
+  return verified.every(({ report }) => report.clean) ? undefined : EXIT.answerNo;
+}
+
+function documentOf(verified: readonly Verified[]): unknown {
+  return {
+    clean: verified.every(({ report }) => report.clean),
+    images: verified.map(({ image, report }) => ({ image, ...report })),
+  };
+}
+
+function reportText(image: string, report: VerifyReport, quiet: boolean): string {
+  const name = safeLine(image);
+  const lines = report.findings.map((finding) => `${name}: ${findingText(finding)}`);
+  if (report.findingCount > report.findings.length) {
+    const rest = report.findingCount - report.findings.length;
+    lines.push(`${name}: and ${formatCount(rest)} more`);
+  }
+  if (!quiet || !report.clean) lines.push(`${name}: ${summaryOf(report)}`);
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+function summaryOf(report: VerifyReport): string {
+  const { findingCount, layout } = report;
+  const verdict = report.clean
+    ? "clean"
+    : `damaged: ${formatCount(findingCount)} ${findingCount === 1 ? "finding" : "findings"}`;
+  if (layout === undefined) return `${verdict}; nothing but the superblock could be looked at`;
+  const parts = [
+    verdict,
+    `${formatCount(report.usedInodes ?? 0)} inodes and ` +
+    `${formatCount(report.usedBlocks ?? 0)} blocks in use`,
+    `${formatCount(layout.congruentFiles)} of ${formatCount(layout.files)} files of ` +
+    `${sizeOption(layout.thresholdBytes)} on the ${sizeOption(layout.gridBytes)} grid`,
+  ];
+  return parts.join(", ");
+}
+
+/** One finding on one line: where, what, found and wanted. */
+export function findingText(finding: Finding): string {
+  const { structure, problem, found, wanted } = finding;
+  const places: string[] = [];
+  if (finding.group !== undefined) places.push(`group ${finding.group}`);
+  if (finding.inode !== undefined && structure !== "inode") places.push(`inode ${finding.inode}`);
+  if (finding.block !== undefined) places.push(`block ${finding.block}`);
+  if (finding.offset !== undefined) places.push(`byte ${finding.offset}`);
+  const name = structure === "inode" && finding.inode !== undefined
+    ? `inode ${finding.inode}`
+    : structure;
+  const where = places.length === 0 ? name : `${name} (${places.join(", ")})`;
+  const values = [
+    ...found === undefined ? [] : [`found ${found}`],
+    ...wanted === undefined ? [] : [`wanted ${wanted}`],
+  ];
+  return values.length === 0
+    ? `${where}: ${problem}`
+    : `${where}: ${problem}: ${values.join(", ")}`;
+}

@@ -1,0 +1,25 @@
+import { assertEquals } from "@std/assert";
+import { imageGeometry } from "../../../../lib/ext4/read/geometry.ts";
+import { InodeBook } from "../../../../lib/ext4/read/verify/inode_book.ts";
+import { Volume } from "../../../../lib/ext4/read/verify/volume.ts";
+import { memoryReader } from "../../../../lib/io/random_reader.ts";
+import { fixture } from "../../format/fixture_image.ts";
+
+Deno.test("the book knows types, links and names of inodes of all groups", () => {
+  const { bytes, superblock } = fixture("csum-1k");
+  const book = new InodeBook(
+    new Volume(memoryReader(bytes), superblock, imageGeometry(superblock)),
+  );
+  const far = superblock.inodesPerGroup + 9;
+  book.enter(2, { mode: 0o40755, linkCount: 3, isValue: false, isHidden: false });
+  book.enter(far, { mode: 0o100600, linkCount: 1, isValue: true, isHidden: true });
+  book.refer(2);
+  book.refer(2);
+  book.refer(5 * superblock.inodesPerGroup); // in a group without a used inode: not counted
+  assertEquals([...book.used()], [2, far]);
+  assertEquals([book.type(2), book.linkCount(2), book.references(2)], [0x4000, 3, 2]);
+  assertEquals([book.isValue(far), book.isHidden(far), book.isUsed(far + 1)], [true, true, false]);
+  const bitmap = new Uint8Array(superblock.inodesPerGroup / 8);
+  book.markUsed(1, bitmap);
+  assertEquals([bitmap[0], bitmap[1]], [0, 1]);
+});
