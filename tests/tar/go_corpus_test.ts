@@ -208,6 +208,14 @@ const EXCEPTIONS: Readonly<Record<string, { why: string; expected: readonly Row[
   },
 };
 
+Deno.test("docs/DIFFERENCES.md has where TarIndexer differs from Go's archive/tar", () => {
+  const page = readFileSync(new URL("../../docs/DIFFERENCES.md", import.meta.url), "utf8");
+  for (const [name, { why }] of Object.entries(EXCEPTIONS)) {
+    const row = page.split("\n").find((line) => line.startsWith(`| \`${name}\` `));
+    assertEquals(row?.split("|")[2]?.trim(), why);
+  }
+});
+
 function findCorpus(): string | undefined {
   const roots = [
     ...globSync("/usr/share/go-*/src"),
