@@ -3,16 +3,10 @@
  *
  * @module
  */
-import { existsSync, realpathSync, statSync } from "node:fs";
-import { dirname, sep } from "node:path";
 import { blessMerged } from "../../lib/bless/merged.ts";
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import type { BlessReport } from "../../lib/bless/report.ts";
 import { UsageError } from "../../lib/errors.ts";
-import { createFileSink } from "../../lib/io/file_sink.ts";
-import type { ImageSink } from "../../lib/io/sink.ts";
-import { createStdoutSink } from "../../lib/io/stdout_sink.ts";
-import { parseSourceName } from "../../lib/source/source_name.ts";
 import type { ParsedArguments } from "../parsed_arguments.ts";
 import type { Command } from "../command.ts";
 import { JSON_OPTION } from "../command.ts";
@@ -27,6 +21,8 @@ import {
   parseSourceOptions,
   SOURCE_OPTION_SPECS,
 } from "./bless_options.ts";
+import { NO_IMAGE, openOutputs, type StoredReport } from "./bless_outputs.ts";
+import { STORE_OPTION, STORE_OPTION_SPECS, storeRows } from "./chunk_options.ts";
 
 /** The command. */
 export const blessMergedCommand: Command = {
@@ -45,6 +41,10 @@ export const blessMergedCommand: Command = {
     {
       purpose: "Stream it into a block device",
       line: "blessfs bless tar:root.tar.gz -o - | dd of=/dev/vdb bs=1M",
+    },
+    {
+      purpose: "Put it into a chunk store that casync and desync read, and make no image",
+      line: "blessfs bless oci:images/vm -o none --store /srv/chunks --index vm.caibx",
     },
     {
       purpose: "Get the figures for a script",
@@ -67,8 +67,17 @@ export const blessMergedCommand: Command = {
       value: "IMAGE",
       required: true,
       completion: "file",
-      summary: "the image to make; - streams it to standard output",
+      summary:
+        "the image to make; - streams it to standard output, none makes only what --store asks for",
     },
+    STORE_OPTION,
+    {
+      name: "index",
+      value: "FILE.caibx",
+      completion: "file",
+      summary: "the index of the chunks in the store; - writes it to standard output",
+    },
+    ...STORE_OPTION_SPECS,
     { name: "force", short: "f", summary: "replace an output that exists" },
     {
       name: "uuid",
@@ -96,62 +105,42 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   const layout = parseLayout(args, MERGED_DEFAULTS);
   const sourceOptions = parseSourceOptions(args, io);
   const timestamp = sourceDateEpoch(io.env) ?? 0;
+  const outputs = await openOutputs(args, io, layout.gridBytes);
   const report = await blessMerged({
     ...sourceOptions,
     source,
     layout,
     timestamp,
-    sink: outputSink(image, source, args, io),
+    sink: outputs.sink,
   });
   const elapsedMs = Math.round(io.now() - started);
   io.warn(report.warnings);
-  const { mode, source: _source, manifestDigest, ...rest } = report;
-  if (io.json) await io.writeJson({ mode, source, manifestDigest, image, ...rest, elapsedMs });
+  const stored = outputs.storeReport();
+  if (io.json) await io.writeJson(document(report, image, stored, elapsedMs));
   else if (image === "-") tellStreamed(report, elapsedMs, io);
-  else if (!io.quiet) await io.stdout.write(reportText(report, image, elapsedMs));
+  else if (!io.quiet) {
+    const text = reportText(report, image, elapsedMs, stored);
+    if (stored?.index === "-") io.stderr.write(text);
+    else await io.stdout.write(text);
+  }
 }
 
-function outputSink(
+function document(
+  report: BlessReport,
   image: string,
-  source: string,
-  args: ParsedArguments,
-  io: CommandIo,
-): ImageSink {
-  const sourcePath = localPath(source);
-  if (image === "-") {
-    if (!io.json) return createStdoutSink((bytes) => io.stdout.writeThrough(bytes));
-    throw new UsageError("--json", "the image takes standard output, so the report cannot", {
-      hint: "write the image to a file, or leave out --json",
-    });
-  }
-  const force = args.flag("force");
-  const sink = createFileSink(image, {
-    force,
-    signal: io.signal,
-    sourcePaths: sourcePath === undefined ? [] : [sourcePath],
-  });
-  if (sourcePath !== undefined) refuseInside(image, source, sourcePath);
-  return sink;
-}
-
-/** The path of this machine that a source names. */
-function localPath(source: string): string | undefined {
-  const name = parseSourceName(source, existsSync);
-  return "path" in name ? name.path : undefined;
-}
-
-/** An image inside the tree that it is made of would be a part of itself. */
-function refuseInside(image: string, source: string, sourcePath: string): void {
-  const isTree = source.startsWith("rootfs:") && existsSync(sourcePath) &&
-    statSync(sourcePath).isDirectory();
-  if (!isTree) return;
-  const root = realpathSync(sourcePath);
-  const parent = realpathSync(dirname(image));
-  if (parent === root || parent.startsWith(root.endsWith(sep) ? root : root + sep)) {
-    throw new UsageError(safeLine(image), `lies inside its source ${safeLine(sourcePath)}`, {
-      hint: "name an output outside of the tree",
-    });
-  }
+  stored: StoredReport | undefined,
+  elapsedMs: number,
+): Record<string, unknown> {
+  const { mode, source, manifestDigest, ...rest } = report;
+  return {
+    mode,
+    source,
+    manifestDigest,
+    image: image === NO_IMAGE || stored?.dryRun ? null : image,
+    ...rest,
+    ...stored === undefined ? {} : { chunkStore: stored },
+    elapsedMs,
+  };
 }
 
 function tellStreamed(report: BlessReport, elapsedMs: number, io: CommandIo): void {
@@ -161,9 +150,14 @@ function tellStreamed(report: BlessReport, elapsedMs: number, io: CommandIo): vo
   io.stderr.write(`blessfs: streamed ${size}, ${files} files in ${formatDuration(elapsedMs)}\n`);
 }
 
-function reportText(report: BlessReport, image: string, elapsedMs: number): string {
+function reportText(
+  report: BlessReport,
+  image: string,
+  elapsedMs: number,
+  stored: StoredReport | undefined,
+): string {
   const size = `${formatSize(report.sizeBytes)} (${formatCount(report.sizeBytes)} bytes)`;
-  const stored = `${formatSize(report.storedBytes)} in cells of ${formatSize(report.grid)}`;
+  const cells = `${formatSize(report.storedBytes)} in cells of ${formatSize(report.grid)}`;
   const aligns = `${formatCount(report.alignedFiles)} files on the grid, ${
     formatSize(report.paddingBytes)
   } of padding`;
@@ -177,16 +171,20 @@ function reportText(report: BlessReport, image: string, elapsedMs: number): stri
     `${formatCount(count)} ${name}`
   );
   return aligned([
-    ["image", safeLine(image)],
+    ["image", image === NO_IMAGE || stored?.dryRun ? "none" : safeLine(image)],
     ["source", safeLine(report.source)],
     ...report.manifestDigest === null ? [] : [["manifest", report.manifestDigest] as const],
     ["uuid", report.uuid],
     ["size", size],
     ["used", formatSize(report.usedBytes)],
-    ["stored", stored],
+    ["stored", cells],
     ["content", content.join(", ")],
     ["layout", aligns],
     ["layers", formatCount(report.layers.length)],
+    ...stored === undefined ? [] : [
+      ["index", stored.index === null ? "none: a dry run" : safeLine(stored.index)] as const,
+      ...storeRows(stored),
+    ],
     ["time", formatDuration(elapsedMs)],
   ]);
 }

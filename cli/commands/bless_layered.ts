@@ -23,6 +23,14 @@ import {
   parseSourceOptions,
   SOURCE_OPTION_SPECS,
 } from "./bless_options.ts";
+import {
+  openDepot,
+  STORE_OPTION,
+  STORE_OPTION_SPECS,
+  type StoreReport,
+  storeReport,
+  storeRows,
+} from "./chunk_options.ts";
 
 /** Digits of a diff id that tell layers apart for people. */
 const SHOWN_HEX_DIGITS = 12;
@@ -41,6 +49,10 @@ export const blessLayeredCommand: Command = {
       line: "blessfs bless layered oci:images/node:latest -o layers",
     },
     {
+      purpose: "Put the images into a chunk store too, with one index a layer",
+      line: "blessfs bless layered oci:images/python:latest -o layers --store /srv/chunks",
+    },
+    {
       purpose: "Get the names and figures of the images for a script",
       line: "blessfs bless layered oci:images/python -o layers --json",
     },
@@ -52,6 +64,7 @@ export const blessLayeredCommand: Command = {
     "for all, no layer is read.",
     "DIR/image.json holds the image's config, its layers from the bottom up and the options of the overlay mount. It is " +
     "always that of the last image; DIR/image-DIGEST.json is the same and stays.",
+    "With --store the index of each image's chunks is DIR/NAME.caibx, named in image.json; the images stay where they are.",
     "Mount each layer that has a mountPoint read-only at a directory of that name, make the directories listed under " +
     "overlay.emptyDirectories beside them, and there run `mount -t overlay overlay -o OPTIONS TARGET`.",
   ],
@@ -74,6 +87,8 @@ export const blessLayeredCommand: Command = {
       short: "f",
       summary: "replace images there that were made with other options, or are not whole",
     },
+    STORE_OPTION,
+    ...STORE_OPTION_SPECS,
     {
       name: "uuid",
       value: "UUID",
@@ -93,20 +108,36 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   const outputDir = args.value("output")!;
   const source = args.positional("SOURCE");
   refuseInside(outputDir, source);
-  const report = await blessLayered({
+  const layout = parseLayout(args, LAYERED_DEFAULTS);
+  const opened = await openDepot(args, io);
+  const { chunks, ...report } = await blessLayered({
     ...parseSourceOptions(args, io),
     source,
-    layout: parseLayout(args, LAYERED_DEFAULTS),
+    layout,
     timestamp: sourceDateEpoch(io.env) ?? 0,
     outputDir,
     force: args.flag("force"),
+    chunks: opened,
+    isDryRun: opened?.isDryRun ?? false,
   });
   const elapsedMs = Math.round(io.now() - started);
   io.warn(report.warnings);
   const { mode, source: _source, manifestDigest, ...rest } = report;
+  const stored = opened && storeReport(opened, layout.gridBytes, chunks!);
   if (io.json) {
-    await io.writeJson({ mode, source, manifestDigest, directory: outputDir, ...rest, elapsedMs });
-  } else if (!io.quiet) await io.stdout.write(reportText(report, outputDir, elapsedMs));
+    const chunkStore = stored === undefined ? {} : { chunkStore: stored };
+    await io.writeJson({
+      mode,
+      source,
+      manifestDigest,
+      directory: outputDir,
+      ...rest,
+      ...chunkStore,
+      elapsedMs,
+    });
+  } else if (!io.quiet) {
+    await io.stdout.write(reportText(report, outputDir, { stored, elapsedMs }));
+  }
 }
 
 /** Images inside the tree that they are made of would be a part of themselves. */
@@ -123,7 +154,11 @@ function refuseInside(outputDir: string, source: string): void {
   });
 }
 
-function reportText(report: LayeredReport, directory: string, elapsedMs: number): string {
+function reportText(
+  report: LayeredReport,
+  directory: string,
+  { stored, elapsedMs }: { readonly stored: StoreReport | undefined; readonly elapsedMs: number },
+): string {
   const { layers, reusedLayers } = report;
   return aligned([
     ["directory", safeLine(directory)],
@@ -133,6 +168,7 @@ function reportText(report: LayeredReport, directory: string, elapsedMs: number)
     ...layers.map((layer, i) => [`layer ${i + 1}`, layerText(layer)] as const),
     ["size", formatSize(report.sizeBytes)],
     ["stored", `${formatSize(report.storedBytes)} in cells of ${formatSize(report.grid)}`],
+    ...stored === undefined ? [] : storeRows(stored),
     ["time", formatDuration(elapsedMs)],
   ]);
 }

@@ -6,6 +6,7 @@
 import type { Command } from "../command.ts";
 import { blessMergedCommand } from "./bless.ts";
 import { blessLayeredCommand } from "./bless_layered.ts";
+import { chunkCommand } from "./chunk.ts";
 import { completionsCommand } from "./completions.ts";
 import { helpCommand } from "./help.ts";
 import { manCommand } from "./man.ts";
@@ -15,6 +16,7 @@ import { probeCommand } from "./probe.ts";
 export const COMMANDS: readonly Command[] = [
   blessMergedCommand,
   blessLayeredCommand,
+  chunkCommand,
   probeCommand,
   completionsCommand(() => COMMANDS),
   manCommand(() => COMMANDS),

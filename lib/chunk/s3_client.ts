@@ -68,7 +68,7 @@ export class S3Client {
       }
       // SlowDown means that nothing was done; where there was no answer, or one of a gateway, nobody knows.
       if (UNSURE_STATUSES.includes(failure.status)) mayBeRepeated = true;
-      if (n >= tries) throw failure.error;
+      if (n >= Math.min(tries, request.tries ?? tries)) throw failure.error;
       await this.#pause(n, failure.pauseMs, request.key ?? "");
     }
   }

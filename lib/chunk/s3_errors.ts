@@ -94,7 +94,9 @@ export function networkError(address: S3Address, cause: unknown): IoError {
   let current = cause;
   for (let depth = 0; depth < 4 && current instanceof Error; depth++) {
     const code = (current as { code?: unknown }).code;
-    const reason = current.message || (typeof code === "string" ? code : current.name);
+    // Deno's words have the whole URL in them.
+    const said = current.message.replace(/ for url \(\S*\)/, "");
+    const reason = said || (typeof code === "string" ? code : current.name);
     if (!reasons.includes(reason)) reasons.push(reason);
     current = current.cause;
   }

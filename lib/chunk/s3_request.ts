@@ -14,6 +14,8 @@ export interface S3Request {
   readonly body?: Uint8Array;
   /** Of the answer; one that is longer is a failure. */
   readonly mostBytes?: number;
+  /** How often it is tried at most; default: as the client has it. */
+  readonly tries?: number;
 }
 
 /** What came back. Statuses other than those asked for are failures and never come here. */

@@ -12,6 +12,7 @@ import { S3Client, type S3ClientOptions } from "./s3_client.ts";
 
 /** A server that knows no conditions on a PUT may say so. */
 const NOT_IMPLEMENTED = 501;
+const OPEN_TRIES = 4;
 
 /**
  * A store in a bucket. An object is there whole or not at all, because the server takes it only when all of it has
@@ -32,10 +33,13 @@ export class S3Store implements ChunkStore {
     this.#client = new S3Client(parsed, options);
   }
 
-  /** Asks for the first name in the store: the answer to that, and to no HEAD, says what is wrong. */
+  /**
+   * Asks for names that no chunk has: the answer to that, and to no HEAD, says what is wrong. A server that cannot be
+   * reached at all is not waited for as long as one that fails in the middle of the work.
+   */
   async open(): Promise<void> {
-    const query = { "list-type": "2", "max-keys": "1", prefix: this.#prefix };
-    await this.#client.send({ method: "GET", query }, [200]);
+    const query = { "list-type": "2", "max-keys": "1", prefix: `${this.#prefix}.` };
+    await this.#client.send({ method: "GET", query, tries: OPEN_TRIES }, [200]);
   }
 
   async has(id: string): Promise<boolean> {

@@ -144,8 +144,14 @@ export class FakeS3 {
     if (request.key === "") return { body: "<ListBucketResult></ListBucketResult>" };
     const object = this.objects.get(request.key);
     if (object === undefined) return errorAnswer(404, "NoSuchKey", "No such key");
-    if (request.method === "GET") return { body: object };
-    return { headers: { "content-length": String(object.length) } };
+    // Other clients insist on these.
+    const headers = {
+      etag: `"${createHash("md5").update(object).digest("hex")}"`,
+      "last-modified": "Thu, 01 Jan 2026 00:00:00 GMT",
+      "content-type": "application/octet-stream",
+    };
+    if (request.method === "GET") return { body: object, headers };
+    return { headers: { ...headers, "content-length": String(object.length) } };
   }
 
   #put({ key, body, headers }: SeenRequest): FakeAnswer {
