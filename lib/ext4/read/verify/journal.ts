@@ -35,6 +35,9 @@ export function checkJournal(context: Context): void {
         wanted: 0,
       });
     }
+    if (superblock.journalUuid.some((byte) => byte !== 0)) {
+      findings.add("superblock", SUPERBLOCK_PLACE, "s_journal_uuid without the feature");
+    }
     if (volume.hasIncompat(INCOMPAT.RECOVER)) {
       findings.add("superblock", SUPERBLOCK_PLACE, "needs_recovery without a journal");
     }
