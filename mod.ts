@@ -78,6 +78,97 @@
  * }
  * ```
  *
+ * @example Measure what a store of blocks of 64 KiB saves across two images
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { MERGED_DEFAULTS, NO_PROGRESS, probe, Warnings } from "./mod.ts";
+ *
+ * const fixture = new URL("./fixtures/oci-tiny", import.meta.url).pathname;
+ * const report = await probe({
+ *   sources: [`oci:${fixture}`, `oci:${fixture}`],
+ *   mode: "merged",
+ *   asIs: false,
+ *   thresholds: [64 * 1024],
+ *   packings: [MERGED_DEFAULTS.packing],
+ *   grids: [64 * 1024],
+ *   chunker: undefined,
+ *   compression: { kind: "none" },
+ *   selfShift: false,
+ *   pairwise: false,
+ *   explain: false,
+ *   timestamp: 0,
+ *   warnings: new Warnings(),
+ *   progress: NO_PROGRESS,
+ * });
+ * // Two equal images: one store keeps everything once.
+ * assertEquals(report.schemes[report.mainScheme]?.crossImageDedup.raw, 0.5);
+ * ```
+ *
+ * @example Put an image into a chunk store
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { mkdtempSync, rmSync } from "node:fs";
+ * import { tmpdir } from "node:os";
+ * import { join } from "node:path";
+ * import {
+ *   blessMerged,
+ *   ChunkDepot,
+ *   ChunkSink,
+ *   MERGED_DEFAULTS,
+ *   NO_PROGRESS,
+ *   openChunkStore,
+ *   Warnings,
+ * } from "./mod.ts";
+ *
+ * const directory = mkdtempSync(join(tmpdir(), "blessfs-"));
+ * const fixture = new URL("./fixtures/oci-tiny", import.meta.url).pathname;
+ * const store = await openChunkStore(directory, { env: {} });
+ * const depot = new ChunkDepot({ store, zstdLevel: 3 });
+ * const layout = MERGED_DEFAULTS;
+ * const sink = new ChunkSink(depot, { chunkBytes: layout.gridBytes, digest: "sha512-256" });
+ * await blessMerged({
+ *   source: `oci:${fixture}`,
+ *   layout,
+ *   sink,
+ *   warnings: new Warnings(),
+ *   progress: NO_PROGRESS,
+ * });
+ * const { newChunks, distinctChunks } = sink.counts;
+ * assertEquals(newChunks, distinctChunks);
+ * assertEquals(sink.index.chunkBytes, layout.gridBytes);
+ * rmSync(directory, { recursive: true });
+ * ```
+ *
+ * @example Cut bytes into chunks that depend on the content alone
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { Chunker, fastCdcParameters } from "./mod.ts";
+ *
+ * const lengths: number[] = [];
+ * const chunker = new Chunker(fastCdcParameters(64 * 1024), (chunk) => lengths.push(chunk.length));
+ * chunker.push(new Uint8Array(1_000_000));
+ * chunker.finish();
+ * assertEquals(lengths.reduce((sum, length) => sum + length), 1_000_000);
+ * ```
+ *
+ * @example List what is in a tar
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { readFileSync } from "node:fs";
+ * import { displayName, TarIndexer } from "./mod.ts";
+ *
+ * const names: string[] = [];
+ * const indexer = new TarIndexer({
+ *   name: "gnu-v7.tar",
+ *   emit: (entry) => names.push(displayName(entry.path)),
+ *   warn: () => {},
+ * });
+ * // In pieces of any size.
+ * indexer.push(readFileSync(new URL("./fixtures/tar/gnu-v7.tar", import.meta.url)));
+ * indexer.end();
+ * assertEquals(names.slice(0, 3), ["simple/", "simple/dir/", "simple/dir/file"]);
+ * ```
+ *
  * @module
  */
 
@@ -112,12 +203,33 @@ export type { UnitTotals } from "./probe/units/scheme_store.ts";
 export type { ImageFacts } from "./probe/image_parts.ts";
 export type { SelfShift } from "./probe/self_shift.ts";
 export type { LostFile } from "./probe/explain.ts";
-export type { ChunkerParameters } from "./probe/fast_cdc/parameters.ts";
 export type { Compression } from "./probe/units/compressor.ts";
+
+// Content-defined chunking.
+export { Chunker } from "./probe/fast_cdc/chunker.ts";
+export type { ChunkReceiver } from "./probe/fast_cdc/chunker.ts";
+export { fastCdcParameters, GEAR_PARAMETERS } from "./probe/fast_cdc/parameters.ts";
+export type { ChunkerParameters } from "./probe/fast_cdc/parameters.ts";
 
 // Registries.
 export type { RegistryOptions } from "./lib/source/registry/options.ts";
 export type { RegistryTiming } from "./lib/source/registry/timing.ts";
+
+// Chunk stores of casync and desync.
+export { openChunkStore } from "./lib/chunk/open_store.ts";
+export type { OpenStoreOptions } from "./lib/chunk/open_store.ts";
+export type { ChunkStore, PutOutcome } from "./lib/chunk/chunk_store.ts";
+export { ChunkDepot } from "./lib/chunk/chunk_depot.ts";
+export type { ChunkDepotOptions, OfferedChunk } from "./lib/chunk/chunk_depot.ts";
+export { ChunkSink } from "./lib/chunk/chunk_sink.ts";
+export type { ChunkSinkOptions } from "./lib/chunk/chunk_sink.ts";
+export { createIndexSink } from "./lib/chunk/index_sink.ts";
+export { decodeChunkIndex, encodeChunkIndex } from "./lib/chunk/chunk_index.ts";
+export type { ChunkIndex } from "./lib/chunk/chunk_index.ts";
+export type { ChunkDigest } from "./lib/chunk/chunk_id.ts";
+export type { Environment } from "./lib/chunk/aws_settings.ts";
+export type { ChunkCounts } from "./lib/chunk/chunk_counts.ts";
+export type { LayerChunksTarget } from "./lib/bless/layered_chunks.ts";
 
 // Sources: images and their layers.
 export { closeLayers, DEFAULT_SOURCE_LIMITS, loadLayers, openImage } from "./lib/source/source.ts";

@@ -59,6 +59,7 @@ export interface LayeredLayerReport extends LayerReport {
   readonly image: ImageReport;
   /** The index of its chunks, in the output directory; left out when they went to no store. */
   readonly index?: string;
+  /** What the store had and got of it. */
   readonly chunks?: Readonly<ChunkCounts>;
 }
 

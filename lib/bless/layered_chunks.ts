@@ -19,7 +19,9 @@ import { readFileWhole, statIfThere, writeFileWhole } from "./layered_files.ts";
 
 /** Where chunks go. */
 export interface LayerChunksTarget {
+  /** Brings chunks to their store. */
   readonly depot: ChunkDepot;
+  /** What chunks are named with. */
   readonly digest: ChunkDigest;
 }
 

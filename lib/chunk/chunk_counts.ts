@@ -14,9 +14,11 @@ export interface ChunkCounts {
   distinctChunks: number;
   /** Of these, the ones that the store did not have. */
   newChunks: number;
+  /** Of the new chunks. */
   newBytes: number;
   /** Of the distinct chunks, the ones that it had. */
   reusedChunks: number;
+  /** Of the reused chunks. */
   reusedBytes: number;
   /** Of the new chunks as they are stored. */
   sentBytes: number;

@@ -12,12 +12,15 @@ import type { ChunkStore } from "./chunk_store.ts";
 
 /** How chunks are brought to a store. */
 export interface ChunkDepotOptions {
+  /** Where chunks go. */
   readonly store: ChunkStore;
+  /** How hard they are compressed, 1 to 19. */
   readonly zstdLevel: number;
   /** Store nothing; only count what would be. */
   readonly isDryRun?: boolean;
   /** Read the chunks that are there, and compare their digests. */
   readonly verifiesStore?: boolean;
+  /** Ends the work with its reason. */
   readonly signal?: AbortSignal | undefined;
   /** Chunks on their way at the same time; default 16. */
   readonly concurrency?: number;
@@ -25,7 +28,9 @@ export interface ChunkDepotOptions {
 
 /** A chunk for the store. */
 export interface OfferedChunk {
+  /** The digest in hexadecimal, which names it. */
   readonly id: string;
+  /** What the id is a digest with. */
   readonly digest: ChunkDigest;
   /** Valid only during the call. */
   readonly bytes: Uint8Array;
@@ -46,7 +51,11 @@ export class ChunkDepot {
   readonly #underway = new Set<Promise<void>>();
   #failure: { readonly error: unknown } | undefined;
 
-  /** @throws {UsageError} when chunks cannot be compressed so */
+  /**
+   * Begins with nothing on its way.
+   *
+   * @throws {UsageError} when chunks cannot be compressed so
+   */
   constructor(options: ChunkDepotOptions) {
     checkZstdLevel(options.zstdLevel);
     this.#options = options;

@@ -42,6 +42,7 @@ const TAIL_BYTES = 40;
 
 /** What a file is made of. */
 export interface ChunkIndex {
+  /** What chunks are named with. */
   readonly digest: ChunkDigest;
   /** Of each chunk but the last, which may be shorter. */
   readonly chunkBytes: number;

@@ -16,6 +16,7 @@ import type { ChunkIndex } from "./chunk_index.ts";
 export interface ChunkSinkOptions {
   /** A power of two; of a blessed image, its grid. */
   readonly chunkBytes: number;
+  /** What chunks are named with. */
   readonly digest: ChunkDigest;
 }
 
@@ -35,6 +36,7 @@ export class ChunkSink implements ImageSink {
   #zeroId: Uint8Array | undefined;
   #sizeBytes: number | undefined;
 
+  /** Begins at offset 0 of the file. */
   constructor(depot: ChunkDepot, options: ChunkSinkOptions) {
     this.#depot = depot;
     this.#options = options;

@@ -14,6 +14,7 @@ import { S3Store } from "./s3_store.ts";
 export interface OpenStoreOptions {
   /** Where the keys for S3 are looked for first. */
   readonly env: Environment;
+  /** Ends requests that are under way. */
   readonly signal?: AbortSignal | undefined;
 }
 

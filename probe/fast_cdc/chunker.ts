@@ -47,6 +47,11 @@ export class Chunker {
   #offset = 0;
   #zeroChunkBytes = 0;
 
+  /**
+   * Begins at offset 0.
+   *
+   * @param receive gets each chunk, which is only valid during the call, with its offset and its hash
+   */
   constructor(parameters: ChunkerParameters, receive: ChunkReceiver) {
     const windowBytes = alignUp(parameters.maxBytes + WINDOW_SPARE_BYTES, 65536);
     const table = parameters.kind === "gear"

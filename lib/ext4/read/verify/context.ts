@@ -83,7 +83,9 @@ export interface LayoutCount {
 
 /** What is held against a grid. */
 export interface LayoutRule {
+  /** A power of two. */
   readonly gridBytes: number;
+  /** Files of at least this size are large. */
   readonly thresholdBytes: number;
 }
 

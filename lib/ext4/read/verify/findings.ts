@@ -33,18 +33,25 @@ export type Structure =
 
 /** Where in the image. Blocks are physical, offsets are bytes from the start of the image. */
 export interface Place {
+  /** The block group. */
   readonly group?: number;
+  /** The inode's number. */
   readonly inode?: number;
+  /** The physical block. */
   readonly block?: number;
+  /** Bytes from the start of the image. */
   readonly offset?: number;
 }
 
 /** One fault. */
 export interface Finding extends Place {
+  /** What is faulty. */
   readonly structure: Structure;
   /** What is wrong, in a few words. */
   readonly problem: string;
+  /** What is there. */
   readonly found?: string | number;
+  /** What should be. */
   readonly wanted?: string | number;
 }
 

@@ -49,13 +49,17 @@ export interface VerifyOptions {
   readonly layout?: Partial<LayoutRule>;
   /** Whether a large file that is not congruent is a finding. Otherwise it is only counted. */
   readonly demandsLayout?: boolean;
+  /** Is told how far the work is. */
   readonly progress?: Progress;
+  /** Ends the work with its reason. */
   readonly signal?: AbortSignal;
 }
 
 /** How the large files of an image lie. */
 export interface LayoutReport {
+  /** What they are held against. */
   readonly gridBytes: number;
+  /** Files of at least this size are large. */
   readonly thresholdBytes: number;
   /** Regular files of at least the threshold that have blocks. */
   readonly files: number;
@@ -67,20 +71,27 @@ export interface LayoutReport {
 export interface VerifyReport {
   /** Whether there is no finding. */
   readonly clean: boolean;
+  /** How many there are, those that were not kept included. */
   readonly findingCount: number;
   /** The first findings, in the order of the passes. */
   readonly findings: readonly Finding[];
   /** False when the superblock is so damaged that nothing else could be looked at. */
   readonly complete: boolean;
+  /** Of what was read. */
   readonly sizeBytes: number;
   /** Undefined when the superblock could not be read. */
   readonly uuid?: string;
+  /** By the names that e2fsprogs gives them. */
   readonly features?: readonly string[];
   /** Whether it has the constant hash seed that bless gives to all its images. */
   readonly blessed?: boolean;
+  /** Inodes in use. */
   readonly usedInodes?: number;
+  /** Blocks in use. */
   readonly usedBlocks?: number;
+  /** How the large files lie. */
   readonly layout?: LayoutReport;
+  /** What is unusual and no fault. */
   readonly warnings: readonly WarningSummary[];
 }
 
