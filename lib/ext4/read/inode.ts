@@ -56,6 +56,12 @@ export function checkInode(image: Ext4Image, number: number, slot: Uint8Array): 
   return { number, kind, record, seed: seedOf(image, number, record), what };
 }
 
+/** An inode as it is, for a look at a damaged one; one without a known type passes for a socket, which has no content. */
+export function unjudgedInode(image: Ext4Image, number: number, record: InodeRecord): ImageInode {
+  const kind = kindOfMode(record.mode) ?? "socket";
+  return { number, kind, record, seed: seedOf(image, number, record), what: `inode ${number}` };
+}
+
 /** A file that is being cut short at the moment is in the list of orphans, which lives in i_dtime. */
 function checkInUse(image: Ext4Image, record: InodeRecord, what: string): void {
   if (record.linkCount === 0) throw new InputError(what, "it is pointed to, but has no links");

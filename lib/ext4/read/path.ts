@@ -34,6 +34,7 @@ export function findInode(
   options: { readonly followsLast: boolean },
 ): FoundInode {
   const trail: FoundInode[] = [{ inode: image.inode(INODE_NUMBER.ROOT), path: "" }];
+  const directories: KnownDirectories = new Map();
   const wanted = splitPath(path);
   let hopCount = 0;
   for (let name = wanted.pop(); name !== undefined; name = wanted.pop()) {
@@ -45,7 +46,7 @@ export function findInode(
       if (trail.length > 1) trail.pop();
       continue;
     }
-    const found = child(image, here, name);
+    const found = child(image, here, name, directories);
     if (found === undefined) {
       const shown = displayName(`${here.path}/${name}`);
       throw new InputError(displayName(path), `${shown} does not exist in ${image.name}`);
@@ -67,13 +68,27 @@ export function findInode(
   return trail.at(-1)!;
 }
 
-function child(image: Ext4Image, parent: FoundInode, name: ByteString): FoundInode | undefined {
-  const entry = readDirectory(image, parent.inode).names.find((known) => known.name === name);
-  if (entry === undefined) return undefined;
-  if (isReservedInode(image, entry.inodeNumber)) {
-    throw new InputError(parent.inode.what, `a name in it is reserved inode ${entry.inodeNumber}`);
+/** Directories on the way, each read once however often symlinks lead through it. */
+type KnownDirectories = Map<number, ReadonlyMap<ByteString, number>>;
+
+function child(
+  image: Ext4Image,
+  parent: FoundInode,
+  name: ByteString,
+  directories: KnownDirectories,
+): FoundInode | undefined {
+  let names = directories.get(parent.inode.number);
+  if (names === undefined) {
+    const content = readDirectory(image, parent.inode);
+    names = new Map(content.names.map((entry) => [entry.name, entry.inodeNumber]));
+    directories.set(parent.inode.number, names);
   }
-  return { inode: image.inode(entry.inodeNumber), path: `${parent.path}/${name}` };
+  const inodeNumber = names.get(name);
+  if (inodeNumber === undefined) return undefined;
+  if (isReservedInode(image, inodeNumber)) {
+    throw new InputError(parent.inode.what, `a name in it is the reserved inode ${inodeNumber}`);
+  }
+  return { inode: image.inode(inodeNumber), path: `${parent.path}/${name}` };
 }
 
 /** The names of a path, the last one first; a slash at the end asks for a directory. */

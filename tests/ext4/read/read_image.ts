@@ -5,13 +5,16 @@
  */
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
+import { InputError } from "../../../lib/errors.ts";
 import type { Ext4Image } from "../../../lib/ext4/read/image.ts";
 import { openExt4Image } from "../../../lib/ext4/read/image.ts";
+import { findInode } from "../../../lib/ext4/read/path.ts";
 import { readTree } from "../../../lib/ext4/read/tree.ts";
 import type { RandomReader } from "../../../lib/io/random_reader.ts";
 import { memoryReader, openFileReader } from "../../../lib/io/random_reader.ts";
 import type { FileTree } from "../../../lib/model/node.ts";
 import { Warnings } from "../../../lib/warnings.ts";
+import { mustRun, withTemporaryDirectory } from "../../oracle/command.ts";
 import type { CompareOptions } from "../../oracle/compare.ts";
 import { describeDifference, firstDifference } from "../../oracle/compare.ts";
 import { mountReadOnly } from "../../oracle/kernel.ts";
@@ -73,4 +76,63 @@ export function assertSameTrees(
   const options = { sameHoles: true, ignore };
   const difference = firstDifference(viewTree(found), viewTree(wanted), options);
   if (difference) throw new Error(describeDifference(difference));
+}
+
+/** An image in memory that can be damaged. */
+export class Victim {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly view: DataView<ArrayBuffer>;
+
+  constructor(bytes: Uint8Array<ArrayBuffer>) {
+    this.bytes = bytes.slice();
+    this.view = new DataView(this.bytes.buffer);
+  }
+
+  open(): Ext4Image {
+    return openStrictly(memoryReader(this.bytes, "victim.img"));
+  }
+
+  /** Where an inode's slot begins. */
+  inodeOffset(inodeNumber: number): number {
+    const image = this.open();
+    const { blockNumber, offsetBytes } = image.inodePlace(inodeNumber);
+    return blockNumber * image.geometry.blockSizeBytes + offsetBytes;
+  }
+
+  /** The number of a name in the root. */
+  inodeOf(path: string): number {
+    return findInode(this.open(), path, { followsLast: false }).inode.number;
+  }
+
+  /** What the reader says of it; throws when it says nothing. */
+  refusal(read: (image: Ext4Image) => unknown): string {
+    try {
+      read(this.open());
+    } catch (error) {
+      if (error instanceof InputError) return error.message;
+      throw error;
+    }
+    throw new Error("the damaged image was read as if nothing were wrong");
+  }
+}
+
+/** A fixture to be damaged. */
+export function victimOf(name: string): Victim {
+  return new Victim(fixtureBytes(name));
+}
+
+/** An image that mke2fs fills with files (contents by name), to be damaged. */
+export function victimOfMke2fs(
+  options: readonly string[],
+  files: Readonly<Record<string, Uint8Array>>,
+): Victim {
+  return withTemporaryDirectory((scratch) => {
+    Deno.mkdirSync(`${scratch}/source`);
+    for (const [name, content] of Object.entries(files)) {
+      Deno.writeFileSync(`${scratch}/source/${name}`, content);
+    }
+    const image = `${scratch}/image`;
+    mustRun("mke2fs", ["-q", "-F", ...options, "-d", `${scratch}/source`, image, "4M"]);
+    return new Victim(Deno.readFileSync(image));
+  });
 }

@@ -1,0 +1,59 @@
+/**
+ * The operands `IMAGE` and `PATH` of the commands that look into an image.
+ *
+ * @module
+ */
+import { byteStringFromText } from "../../lib/bytes/byte_string.ts";
+import { INODE_NUMBER } from "../../lib/ext4/format/constants.ts";
+import type { Ext4Image } from "../../lib/ext4/read/image.ts";
+import { openExt4Image } from "../../lib/ext4/read/image.ts";
+import type { FoundInode } from "../../lib/ext4/read/path.ts";
+import { findInode } from "../../lib/ext4/read/path.ts";
+import { openFileReader } from "../../lib/io/random_reader.ts";
+import type { Warnings } from "../../lib/warnings.ts";
+import type { OptionSpec, PositionalSpec } from "../option_spec.ts";
+
+/** The image that is looked into. */
+export const IMAGE_OPERAND: PositionalSpec = {
+  name: "IMAGE",
+  summary: "an ext4, ext3 or ext2 image",
+  completion: "file",
+};
+
+/** What makes warnings about an image errors. */
+export const STRICT_IMAGE_OPTION: OptionSpec = {
+  name: "strict",
+  summary: "fail for an image that was not left clean (a journal to replay, errors on record)",
+};
+
+/** Opens an image, works on it, and closes it whatever happens. */
+export async function withImage<T>(
+  path: string,
+  warnings: Warnings,
+  work: (image: Ext4Image) => Promise<T>,
+): Promise<T> {
+  const reader = openFileReader(path);
+  try {
+    return await work(openExt4Image(reader, { warnings }));
+  } finally {
+    reader.close();
+  }
+}
+
+/** The number in `<N>`, which names an inode as debugfs does; undefined for a path. */
+export function inodeNumberOf(operand: string): number | undefined {
+  const match = /^<(\d{1,10})>$/.exec(operand);
+  return match === null ? undefined : Number(match[1]);
+}
+
+/** What an operand `PATH` names: an inode in angle brackets, or a path in the image. */
+export function findOperand(
+  image: Ext4Image,
+  operand: string,
+  options: { readonly followsLast: boolean },
+): FoundInode {
+  const inodeNumber = inodeNumberOf(operand);
+  if (inodeNumber === undefined) return findInode(image, byteStringFromText(operand), options);
+  const path = inodeNumber === INODE_NUMBER.ROOT ? "" : byteStringFromText(operand);
+  return { inode: image.inode(inodeNumber), path };
+}

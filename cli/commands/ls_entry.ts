@@ -1,0 +1,134 @@
+/**
+ * One name of a listing, for people and for scripts.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import type { ByteString } from "../../lib/bytes/byte_string.ts";
+import { displayName, textFromByteString } from "../../lib/bytes/byte_string.ts";
+import type { Timestamp } from "../../lib/ext4/format/inode.ts";
+import type { Ext4Image, ImageInode } from "../../lib/ext4/read/image.ts";
+import { deviceNumbers } from "../../lib/ext4/read/node_reader.ts";
+import type { FoundInode } from "../../lib/ext4/read/path.ts";
+import { readSymlink } from "../../lib/ext4/read/symlink.ts";
+
+/** A name in the JSON document. */
+export interface ListedEntry {
+  /** From the root on; bytes that are not UTF-8 are shown as in text. */
+  readonly path: string;
+  /** The bytes of a path that is not UTF-8. */
+  readonly pathBase64?: string;
+  readonly inode: number;
+  readonly kind: ImageInode["kind"];
+  readonly mode: number;
+  readonly links: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly sizeBytes: number;
+  readonly mtimeSeconds: number;
+  readonly mtimeNanoseconds: number;
+  readonly target?: string;
+  readonly targetBase64?: string;
+  readonly deviceMajor?: number;
+  readonly deviceMinor?: number;
+}
+
+const TYPE_LETTERS: Readonly<Record<ImageInode["kind"], string>> = {
+  file: "-",
+  directory: "d",
+  symlink: "l",
+  characterDevice: "c",
+  blockDevice: "b",
+  fifo: "p",
+  socket: "s",
+};
+
+/** A name of the listing as JSON has it. */
+export function listedEntry(image: Ext4Image, { path, inode }: FoundInode): ListedEntry {
+  const { mode, linkCount, uid, gid, sizeBytes, mtime } = inode.record;
+  return {
+    ...shownBytes("path", path === "" ? "/" : path),
+    inode: inode.number,
+    kind: inode.kind,
+    mode: mode & 0o7777,
+    links: linkCount,
+    uid,
+    gid,
+    sizeBytes,
+    mtimeSeconds: mtime.seconds,
+    mtimeNanoseconds: mtime.nanoseconds,
+    ...(inode.kind === "symlink" ? shownBytes("target", readSymlink(image, inode)) : {}),
+    ...(isDevice(inode) ? deviceNumbers(inode) : {}),
+  };
+}
+
+/** A name, or with `isWhole` its path, safe for a terminal. */
+export function shortName({ path }: FoundInode, isWhole: boolean): string {
+  if (path === "") return "/";
+  return displayName(isWhole ? path : path.slice(path.lastIndexOf("/") + 1));
+}
+
+/** A line of the long listing. */
+export function longLine(image: Ext4Image, found: FoundInode, isWhole: boolean): string {
+  const { inode } = found;
+  const { linkCount, uid, gid, sizeBytes, mtime } = inode.record;
+  const size = isDevice(inode) ? deviceText(inode) : `${sizeBytes}`;
+  const target = inode.kind === "symlink" ? ` -> ${displayName(readSymlink(image, inode))}` : "";
+  const columns = [
+    `${inode.number}`.padStart(7),
+    modeText(inode),
+    `${linkCount}`.padStart(3),
+    `${uid}`.padStart(5),
+    `${gid}`.padStart(5),
+    size.padStart(11),
+    timeText(mtime),
+    `${shortName(found, isWhole)}${target}`,
+  ];
+  return `${columns.join(" ")}\n`;
+}
+
+/** Type and permissions as ls(1) shows them. */
+export function modeText(inode: Pick<ImageInode, "kind" | "record">): string {
+  const { mode } = inode.record;
+  const triple = (shift: number, special: number, letters: string): string => {
+    const bits = mode >> shift;
+    const isSpecial = (mode & special) !== 0;
+    const execute = (bits & 1) !== 0
+      ? (isSpecial ? letters[0] : "x")
+      : isSpecial
+      ? letters[1]
+      : "-";
+    return `${(bits & 4) !== 0 ? "r" : "-"}${(bits & 2) !== 0 ? "w" : "-"}${execute}`;
+  };
+  return TYPE_LETTERS[inode.kind] + triple(6, 0o4000, "sS") + triple(3, 0o2000, "sS") +
+    triple(0, 0o1000, "tT");
+}
+
+/** A time in UTC, to the second. */
+export function timeText({ seconds }: Pick<Timestamp, "seconds">): string {
+  return new Date(seconds * 1000).toISOString().replace(/\.\d+Z$/, "Z");
+}
+
+function isDevice(inode: ImageInode): boolean {
+  return inode.kind === "characterDevice" || inode.kind === "blockDevice";
+}
+
+function deviceText(inode: ImageInode): string {
+  const { deviceMajor, deviceMinor } = deviceNumbers(inode);
+  return `${deviceMajor}, ${deviceMinor}`;
+}
+
+/** Bytes as text under a name, and in Base64 too when they are not UTF-8. */
+export function shownBytes<N extends string>(
+  name: N,
+  bytes: ByteString,
+): { [K in N]: string } & { [K in `${N}Base64`]?: string } {
+  const text = textFromByteString(bytes);
+  const shown = text === undefined
+    ? {
+      [name]: displayName(bytes),
+      [`${name}Base64`]: Buffer.from(bytes, "latin1").toString("base64"),
+    }
+    : { [name]: text };
+  return shown as { [K in N]: string } & { [K in `${N}Base64`]?: string };
+}

@@ -1,0 +1,101 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { InputError } from "../../../lib/errors.ts";
+import type { Superblock } from "../../../lib/ext4/format/superblock.ts";
+import { defaultSuperblock } from "../../../lib/ext4/format/superblock.ts";
+import {
+  descriptorPlace,
+  groupBlocks,
+  groupHasSuperblock,
+  imageGeometry,
+} from "../../../lib/ext4/read/geometry.ts";
+
+function superblockOf(fields: Partial<Superblock> = {}): Superblock {
+  return {
+    ...defaultSuperblock(),
+    revision: 1,
+    logBlockSize: 2,
+    logClusterSize: 2,
+    blocksCount: 3 * 32768 + 100,
+    blocksPerGroup: 32768,
+    clustersPerGroup: 32768,
+    inodesPerGroup: 64,
+    inodesCount: 256,
+    inodeSizeBytes: 256,
+    firstInode: 11,
+    descriptorSizeBytes: 64,
+    featureIncompat: 0x80,
+    ...fields,
+  };
+}
+
+Deno.test("imageGeometry works the measures out, and the last group may be short", () => {
+  const geometry = imageGeometry(superblockOf());
+  assertEquals([geometry.groupCount, geometry.blockSizeBytes, geometry.descriptorsPerBlock], [
+    4,
+    4096,
+    64,
+  ]);
+  assertEquals(groupBlocks(geometry, 1), { startBlock: 32768, blockCount: 32768 });
+  assertEquals(groupBlocks(geometry, 3), { startBlock: 98304, blockCount: 100 });
+});
+
+Deno.test("imageGeometry names the field that no file system has", () => {
+  const wrong: [Partial<Superblock>, string][] = [
+    [{ revision: 2 }, "s_rev_level is 2, not 0 to 1"],
+    [{ revision: 0 }, "s_rev_level is 0, but it has features"],
+    [{ creatorOs: 1 }, "Hurd"],
+    [{ logBlockSize: 7 }, "s_log_block_size is 7, not 0 to 6"],
+    [{ logClusterSize: 4 }, "s_log_cluster_size is 4, not 2"],
+    [{ firstDataBlock: 1 }, "s_first_data_block is 1, not 0"],
+    [{ blocksCount: 0 }, "s_blocks_count is 0"],
+    [{ blocksCount: 2 ** 40, featureIncompat: 0 }, "s_blocks_count"],
+    [{ blocksPerGroup: 32776 }, "s_blocks_per_group is 32776, not 8 to 32768"],
+    [{ blocksPerGroup: 0 }, "s_blocks_per_group is 0"],
+    [{ blocksPerGroup: 1001 }, "s_blocks_per_group is 1001, not a multiple of 8"],
+    [{ clustersPerGroup: 8 }, "s_clusters_per_group is 8, not 32768"],
+    [{ inodeSizeBytes: 64 }, "s_inode_size is 64"],
+    [{ inodeSizeBytes: 384 }, "s_inode_size is 384, not a power of two"],
+    [{ inodeSizeBytes: 8192 }, "s_inode_size is 8192"],
+    [{ inodesPerGroup: 8 }, "s_inodes_per_group is 8, not 16"],
+    [{ inodesPerGroup: 65 }, "s_inodes_per_group is 65, not a multiple of 8"],
+    [{ inodesCount: 255 }, "s_inodes_count is 255, not 256"],
+    [{ firstInode: 2 }, "s_first_ino is 2, not 11"],
+    [{ descriptorSizeBytes: 128 }, "s_desc_size is 128, not 64"],
+    [{ freeBlocksCount: 2 ** 32 }, "s_free_blocks_count"],
+    [{ freeInodesCount: 257 }, "s_free_inodes_count is 257, not 0 to 256"],
+    [{ reservedBlocksCount: 2 ** 40 }, "s_r_blocks_count"],
+    [{ featureRoCompat: 0x400, checksumType: 2 }, "s_checksum_type is 2, not 1"],
+  ];
+  for (const [fields, message] of wrong) {
+    assertThrows(() => imageGeometry(superblockOf(fields)), InputError, message);
+  }
+});
+
+Deno.test("groupHasSuperblock knows all three ways of keeping backups", () => {
+  const groupsOf = (superblock: Superblock): number[] =>
+    Array.from({ length: 60 }, (_, group) => group)
+      .filter((group) => groupHasSuperblock(superblock, group));
+  assertEquals(groupsOf(superblockOf()).length, 60);
+  const sparse = superblockOf({ featureRoCompat: 0x1 });
+  assertEquals(groupsOf(sparse), [0, 1, 3, 5, 7, 9, 25, 27, 49]);
+  const sparse2 = superblockOf({ featureCompat: 0x200, backupGroups: [1, 40] });
+  assertEquals(groupsOf(sparse2), [0, 1, 40]);
+});
+
+Deno.test("descriptorPlace finds descriptors behind the superblock, and in their groups under meta_bg", () => {
+  const fields = { blocksCount: 200 * 32768, inodesCount: 200 * 64, featureRoCompat: 0x1 };
+  const plain = superblockOf(fields);
+  assertEquals(descriptorPlace(plain, imageGeometry(plain), 130), {
+    blockNumber: 3,
+    offsetBytes: 128,
+  });
+  const meta = superblockOf({ ...fields, featureIncompat: 0x90, firstMetaBlockGroup: 1 });
+  const geometry = imageGeometry(meta);
+  assertEquals(descriptorPlace(meta, geometry, 63).blockNumber, 1);
+  assertEquals(descriptorPlace(meta, geometry, 65), {
+    blockNumber: 64 * 32768,
+    offsetBytes: 64,
+  });
+  const all = superblockOf({ ...fields, featureIncompat: 0x90, featureRoCompat: 0 });
+  assertEquals(descriptorPlace(all, imageGeometry(all), 64).blockNumber, 64 * 32768 + 1);
+});

@@ -1,0 +1,67 @@
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { InputError } from "../../../lib/errors.ts";
+import { memoryReader } from "../../../lib/io/random_reader.ts";
+import { openExt4Image } from "../../../lib/ext4/read/image.ts";
+import { Warnings } from "../../../lib/warnings.ts";
+import { fixtureBytes, openFixture, victimOf } from "./read_image.ts";
+
+Deno.test("openExt4Image opens every fixture but those with bigalloc and nonsense in them", () => {
+  for (const name of ["csum-4k", "csum-1k", "plain-4k", "plain-64k", "gdt-csum-1k", "rare-4k"]) {
+    assertEquals(openFixture(name).inode(2).kind, "directory");
+  }
+  assertThrows(
+    () => openFixture("bigalloc-4k"),
+    InputError,
+    "the feature bigalloc is not supported",
+  );
+  assertThrows(() => openFixture("fields"), InputError, "superblock: s_");
+});
+
+Deno.test("openExt4Image refuses an image that ends before its file system", () => {
+  const bytes = fixtureBytes("csum-4k");
+  const short = memoryReader(bytes.subarray(0, bytes.length - 1), "short");
+  assertThrows(
+    () => openExt4Image(short, { warnings: new Warnings() }),
+    InputError,
+    "short: it has 16777215 bytes, but its file system has 16777216",
+  );
+});
+
+Deno.test("openExt4Image tells when a machine uses the image", () => {
+  const victim = victimOf("mmp");
+  const mmpBlock = victim.open().superblock.mmpBlock;
+  const bytes = victim.bytes.slice();
+  bytes[mmpBlock * 4096 + 4]! ^= 1;
+  const reader = memoryReader(bytes, "mmp");
+  assertThrows(() => openExt4Image(reader, { warnings: new Warnings() }), InputError, "protection");
+  // Without checksums, so that the number can be another.
+  const view = new DataView(bytes.buffer);
+  view.setUint32(1024 + 0x64, view.getUint32(1024 + 0x64, true) & ~0x400, true);
+  const warnings = new Warnings();
+  openExt4Image(memoryReader(bytes), { warnings });
+  assertEquals(warnings.list().map(({ kind }) => kind), ["inUse"]);
+});
+
+Deno.test("Ext4Image has no blocks and inodes but its own", () => {
+  const image = openFixture("csum-1k");
+  const { blocksCount, inodesCount } = image.geometry;
+  assertEquals(image.readBlock(blocksCount - 1, "last").length, 1024);
+  for (const block of [0, blocksCount, 2 ** 40]) {
+    assertThrows(
+      () => image.readBlock(block, "test"),
+      InputError,
+      `test: it points to 1 blocks at`,
+    );
+  }
+  for (const number of [0, inodesCount + 1, 2 ** 32 - 1]) {
+    assertThrows(() => image.inode(number), InputError, `inode ${number}: it does not exist`);
+  }
+  assertStringIncludes(image.name, "csum-1k");
+});
+
+Deno.test("Ext4Image closes its reader", () => {
+  let isClosed = false;
+  const reader = { ...memoryReader(fixtureBytes("plain-4k")), close: () => void (isClosed = true) };
+  openExt4Image(reader, { warnings: new Warnings() }).close();
+  assertEquals(isClosed, true);
+});

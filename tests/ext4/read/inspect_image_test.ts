@@ -1,0 +1,55 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { InputError } from "../../../lib/errors.ts";
+import { inspectImage } from "../../../lib/ext4/read/inspect_image.ts";
+import { memoryReader } from "../../../lib/io/random_reader.ts";
+import { runCommand, withTemporaryDirectory } from "../../oracle/command.ts";
+import { fixtureBytes } from "./read_image.ts";
+
+const NAMES = ["csum-4k", "csum-1k", "gdt-csum-1k", "plain-4k", "rare-4k", "kernel", "mmp"];
+
+Deno.test("inspectImage shows right checksums as right, and groups as dumpe2fs does", () => {
+  for (const name of NAMES) {
+    const bytes = fixtureBytes(name);
+    const inspection = inspectImage(memoryReader(bytes, name));
+    assertEquals(inspection.faults, []);
+    assertEquals(inspection.checksum?.stored, inspection.checksum?.computed);
+    const groups = [...inspection.groups()];
+    assertEquals(groups.length, inspection.geometry.groupCount);
+    for (const { checksum, blockBitmap, inodeBitmap } of groups) {
+      for (const pair of [checksum, blockBitmap, inodeBitmap]) {
+        assertEquals(pair?.stored, pair?.computed);
+      }
+    }
+    const lines = withTemporaryDirectory((scratch) => {
+      Deno.writeFileSync(`${scratch}/image`, bytes);
+      return runCommand("dumpe2fs", [`${scratch}/image`]).stdout;
+    });
+    const theirs = [...lines.matchAll(/(\d+) free blocks, (\d+) free inodes, (\d+) directories/g)];
+    assertEquals(
+      groups.map((group) =>
+        [group.freeBlocksCount, group.freeInodesCount, group.usedDirectoriesCount].join()
+      ),
+      theirs.map(([, blocks, inodes, directories]) => [blocks, inodes, directories].join()),
+    );
+    const features = /^Filesystem features: +(.*?) *$/m.exec(lines)![1]!;
+    assertEquals(inspection.features.join(" "), features);
+    assertEquals(inspection.journal?.blockCount, journalBlocks(lines));
+  }
+});
+
+function journalBlocks(lines: string): number | undefined {
+  const match = /^Total journal blocks: +(\d+)$/m.exec(lines);
+  return match === null ? undefined : Number(match[1]);
+}
+
+Deno.test("inspectImage shows what is damaged without a fuss, and refuses what it cannot count with", () => {
+  const bytes = fixtureBytes("csum-4k");
+  bytes[1024 + 0x78]! ^= 1; // the label
+  bytes[4096 + 0x0c]! ^= 1; // the first descriptor
+  const { checksum, groups, faults } = inspectImage(memoryReader(bytes));
+  assertEquals(checksum!.stored === checksum!.computed, false);
+  const [group] = groups();
+  assertEquals(group!.checksum!.stored === group!.checksum!.computed, false);
+  assertEquals(faults.length, 1); // the journal cannot be read
+  assertThrows(() => inspectImage(memoryReader(fixtureBytes("fields"))), InputError, "s_");
+});
