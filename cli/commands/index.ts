@@ -6,9 +6,12 @@
 import type { Command } from "../command.ts";
 import { blessMergedCommand } from "./bless.ts";
 import { blessLayeredCommand } from "./bless_layered.ts";
+import { catCommand } from "./cat.ts";
 import { chunkCommand } from "./chunk.ts";
 import { completionsCommand } from "./completions.ts";
 import { helpCommand } from "./help.ts";
+import { inspectCommand } from "./inspect.ts";
+import { lsCommand } from "./ls.ts";
 import { manCommand } from "./man.ts";
 import { probeCommand } from "./probe.ts";
 
@@ -18,6 +21,9 @@ export const COMMANDS: readonly Command[] = [
   blessLayeredCommand,
   chunkCommand,
   probeCommand,
+  inspectCommand,
+  lsCommand,
+  catCommand,
   completionsCommand(() => COMMANDS),
   manCommand(() => COMMANDS),
   helpCommand(() => COMMANDS),
