@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { crc32c } from "../../lib/bytes/crc32c.ts";
+import { crc32c, crc32cRange } from "../../lib/bytes/crc32c.ts";
 
 /** One bit at a time, straight from the definition. */
 function crc32cByBits(seed: number, bytes: Uint8Array): number {
@@ -35,3 +35,18 @@ Deno.test("crc32c equals the definition for any seed and any cut", () => {
     assertEquals(crc32c(crc32c(seed, bytes.subarray(0, at)), bytes.subarray(at)), expected);
   }));
 });
+
+Deno.test("crc32c is the same for short and long parts, cut anywhere", () => {
+  const bytes = Uint8Array.from({ length: 5000 }, (_, i) => (i * 31 + (i >> 8)) & 0xff);
+  const whole = crc32c(0x12345678, bytes);
+  for (const cut of [0, 1, 3, 4, 5, 255, 2047, 2048, 2049, 4999, 5000]) {
+    assertEquals(crc32c(0x12345678, bytes.subarray(0, cut), bytes.subarray(cut)), whole);
+  }
+  for (const length of [0, 1, 2, 3, 4, 7, 8, 256]) {
+    const parts = Array.from(bytes.subarray(5, 5 + length), (byte) => Uint8Array.of(byte));
+    assertEquals(crc32cRange(0xffffffff, bytes, 5, 5 + length), crc32c(0xffffffff, ...parts));
+  }
+  assertEquals(crc32c(0xffffffff, new Uint8Array(5000)), crc32c(0xffffffff, ...ZERO_BLOCKS));
+});
+
+const ZERO_BLOCKS = Array.from({ length: 50 }, () => new Uint8Array(100));

@@ -98,9 +98,12 @@ function legacyHash(name: ByteString, signed: boolean): number {
   return (current << 1) >>> 0;
 }
 
+/** Used again for each name. */
+const md4Chunk = new Int32Array(8);
+
 function halfMd4Hash(name: ByteString, options: DirectoryHashOptions): DirectoryHash {
   const words = startWords(options.seed);
-  const chunk = new Int32Array(8);
+  const chunk = md4Chunk;
   for (let at = 0; at < name.length; at += 32) {
     fillWords(chunk, name, at, options.signed);
     halfMd4(words, chunk);
@@ -159,16 +162,18 @@ function parity(x: number, y: number, z: number): number {
   return x ^ y ^ z;
 }
 
-/** MD4 (RFC 1320) cut down to eight steps a round. */
+/** MD4 (RFC 1320) cut down to eight steps a round. Every name of every directory goes through it. */
 function halfMd4(words: Words, chunk: Int32Array): void {
   let [a, b, c, d] = words;
-  for (const { mix, constant, shifts, order } of MD4_ROUNDS) {
-    for (let step = 0; step < order.length; step++) {
-      const input = chunk[order[step] ?? 0] ?? 0;
-      const sum = (a + mix(b, c, d) + input + constant) | 0;
-      const next = rotateLeft(sum, shifts[step & 3] ?? 0);
+  for (let round = 0; round < MD4_ROUNDS.length; round++) {
+    const { mix, constant, shifts, order } = MD4_ROUNDS[round]!;
+    for (let step = 0; step < 8; step++) {
+      const sum = (a + mix(b, c, d) + chunk[order[step]!]! + constant) | 0;
       // The next step works on the word before: rotate the names instead of the words.
-      [a, b, c, d] = [d, next, b, c];
+      a = d;
+      d = c;
+      c = b;
+      b = rotateLeft(sum, shifts[step & 3]!);
     }
   }
   words[0] = (words[0] + a) | 0;

@@ -23,6 +23,8 @@ export interface HashRange {
   readonly low: number;
   /** The first hash of the next leaf; Infinity for the last leaf. */
   readonly high: number;
+  /** Whether this leaf goes on with the last hash of the one before. */
+  readonly isLowShared: boolean;
   /** Whether the next leaf goes on with the last hash of this one. */
   readonly isHighShared: boolean;
 }
@@ -77,6 +79,7 @@ export function readIndex(
   walkEntries(walk, root.entries, root.indirectLevels, {
     low: 0,
     high: Infinity,
+    isLowShared: false,
     isHighShared: false,
   });
   for (let logical = 1; logical < blockCount; logical++) {
@@ -115,9 +118,10 @@ function walkEntries(
         wanted: `${hex(range.low)} to ${range.high === Infinity ? "the end" : hex(range.high)}`,
       });
     }
+    const isLowShared = i === 0 ? range.isLowShared : (hash & 1) === 1;
     const child = next === undefined
-      ? { ...range, low }
-      : { low, high: evenHash(next.hash), isHighShared: (next.hash & 1) === 1 };
+      ? { ...range, low, isLowShared }
+      : { low, high: evenHash(next.hash), isLowShared, isHighShared: (next.hash & 1) === 1 };
     visitChild(walk, logical, levels, child);
   }
 }

@@ -30,16 +30,17 @@ export interface BookEntry {
 
 /** The inodes in use. */
 export class InodeBook {
-  readonly #volume: Volume;
+  readonly #inodesPerGroup: number;
   readonly #pages: (GroupPage | undefined)[] = [];
 
   constructor(volume: Volume) {
-    this.#volume = volume;
+    this.#inodesPerGroup = volume.superblock.inodesPerGroup;
   }
 
   enter(inode: number, entry: BookEntry): void {
-    const { group, index } = this.#volume.placeOfInode(inode);
-    const page = this.#pages[group] ??= newPage(this.#volume.superblock.inodesPerGroup);
+    const group = this.#group(inode);
+    const page = this.#pages[group] ??= newPage(this.#inodesPerGroup);
+    const index = this.#index(inode);
     page.kinds[index] = USED | (entry.mode >> 12) | (entry.isValue ? VALUE : 0) |
       (entry.isHidden ? HIDDEN : 0);
     page.links[index] = entry.linkCount;
@@ -63,27 +64,24 @@ export class InodeBook {
   }
 
   linkCount(inode: number): number {
-    const { group, index } = this.#volume.placeOfInode(inode);
-    return this.#pages[group]?.links[index] ?? 0;
+    return this.#pages[this.#group(inode)]?.links[this.#index(inode)] ?? 0;
   }
 
   references(inode: number): number {
-    const { group, index } = this.#volume.placeOfInode(inode);
-    return this.#pages[group]?.references[index] ?? 0;
+    return this.#pages[this.#group(inode)]?.references[this.#index(inode)] ?? 0;
   }
 
-  /** Counts one name of an inode that is in use. */
+  /** Counts one name of an inode; one of a group without any inode in use is not counted. */
   refer(inode: number): void {
-    const { group, index } = this.#volume.placeOfInode(inode);
-    const page = this.#pages[group];
-    if (page !== undefined) page.references[index]!++;
+    const page = this.#pages[this.#group(inode)];
+    if (page !== undefined) page.references[this.#index(inode)]!++;
   }
 
   /** All inodes in use, ascending. */
   *used(): Generator<number> {
     for (const [group, page] of this.#pages.entries()) {
       if (page === undefined) continue;
-      const first = group * this.#volume.superblock.inodesPerGroup + 1;
+      const first = group * this.#inodesPerGroup + 1;
       for (let i = 0; i < page.kinds.length; i++) {
         if ((page.kinds[i]! & USED) !== 0) yield first + i;
       }
@@ -100,8 +98,15 @@ export class InodeBook {
   }
 
   #kind(inode: number): number {
-    const { group, index } = this.#volume.placeOfInode(inode);
-    return this.#pages[group]?.kinds[index] ?? 0;
+    return this.#pages[this.#group(inode)]?.kinds[this.#index(inode)] ?? 0;
+  }
+
+  #group(inode: number): number {
+    return Math.floor((inode - 1) / this.#inodesPerGroup);
+  }
+
+  #index(inode: number): number {
+    return (inode - 1) % this.#inodesPerGroup;
   }
 }
 

@@ -60,6 +60,7 @@ export function checkFields(context: Context, inode: number, view: InodeView): v
 function checkFlags(context: Context, inode: number, view: InodeView): void {
   const { findings, volume } = context;
   const { flags, type } = view;
+  if (flags === 0 || (flags === INODE_FLAG.EXTENTS && isPlain(volume, type))) return;
   const isSpecial = SPECIAL_TYPES.includes(type);
   const { EXTENTS, INLINE_DATA, INDEX, IMMUTABLE, APPEND } = INODE_FLAG;
   const wrong: [flag: number, when: boolean, why: string][] = [
@@ -87,6 +88,11 @@ function checkFlags(context: Context, inode: number, view: InodeView): void {
       });
     }
   }
+}
+
+/** Whether an inode may have the flag EXTENTS, which most have, and no other. */
+function isPlain(volume: Volume, type: number): boolean {
+  return volume.hasIncompat(INCOMPAT.EXTENTS) && DATA_TYPES.includes(type);
 }
 
 /** No map of blocks begins like this: its second pointer would be to a block of the first descriptors. */

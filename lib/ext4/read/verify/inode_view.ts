@@ -112,6 +112,13 @@ export class InodeView {
     return this.slot.length > INODE_BASE_SIZE_BYTES ? this.#u16(INODE_AT.extraSize) : 0;
   }
 
+  /** Whether anything is behind the fields, where attributes would begin. */
+  get hasOwnXattrs(): boolean {
+    const { extraSizeBytes } = this;
+    const at = INODE_BASE_SIZE_BYTES + extraSizeBytes;
+    return extraSizeBytes > 0 && at + 4 <= this.slot.length && this.#u32(at) !== 0;
+  }
+
   /** i_block. */
   get blockField(): Uint8Array {
     const at = INODE_AT.blockField;

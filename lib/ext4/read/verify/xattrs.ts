@@ -34,9 +34,18 @@ export interface InodeXattrs {
 const INLINE_DATA_NAME = "data";
 const TWO_32 = 2 ** 32;
 
+/** Most inodes. */
+const NO_XATTRS: InodeXattrs = {
+  chargedBlocks: 0,
+  ownValues: 0,
+  sharedValues: 0,
+  inlineRest: undefined,
+};
+
 /** Judges all attributes of an inode. */
 export function checkXattrs(context: Context, inode: number, view: InodeView): InodeXattrs {
   const { findings } = context;
+  if (!view.hasOwnXattrs && view.xattrBlock === 0) return NO_XATTRS;
   const room = view.slot.subarray(INODE_BASE_SIZE_BYTES + view.extraSizeBytes);
   const isSound = INODE_BASE_SIZE_BYTES + view.extraSizeBytes <= view.slot.length;
   const own = view.extraSizeBytes === 0 || !isSound ? [] : findings.attempt(
