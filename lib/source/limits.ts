@@ -36,7 +36,7 @@ export const DEFAULT_SOURCE_LIMITS: SourceLimits = {
   indexDepth: 4,
   indexEntries: 4096,
   layers: 1024,
-  imageEntries: 2 ** 21,
+  imageEntries: 2 ** 20,
   unpackedBytes: 256 * 2 ** 30,
   unpackedRatio: 2000,
   unpackedRatioFloorBytes: 2 ** 30,

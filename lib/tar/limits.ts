@@ -32,8 +32,8 @@ export interface TarLimits {
 
 /** The limits used where none are given. */
 export const DEFAULT_TAR_LIMITS: TarLimits = {
-  // An entry takes about half a kibibyte of memory while its tree is built.
-  layerEntries: 2 ** 21,
+  // A file takes a kibibyte and a half of memory while its image is made, a directory nearly three.
+  layerEntries: 2 ** 20,
   layerHeaders: 2 ** 23,
   // As Go's archive/tar.
   extendedHeaderBytes: 2 ** 20,

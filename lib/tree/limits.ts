@@ -21,7 +21,7 @@ export interface TreeLimits {
 
 /** The defaults. Real images stay far below every one of them. */
 export const DEFAULT_TREE_LIMITS: TreeLimits = {
-  treeNodes: 2 ** 22,
+  treeNodes: 2 ** 20,
   pathDepth: 1024,
   symlinkHops: 255,
   symlinkSteps: 50_000_000,
