@@ -29,7 +29,7 @@ import { offsetOf } from "./inodes.ts";
 import type { LinkTable } from "./links.ts";
 
 /** Blocks that are read at once. */
-const READ_BLOCKS = 32;
+export const DIRECTORY_READ_BLOCKS = 32;
 /** Where the entries of an inline directory begin in i_block: behind the parent's number. */
 const INLINE_ENTRIES_AT = 4;
 
@@ -49,6 +49,7 @@ interface Visit {
   readonly directory: KeptInode;
   readonly seed: number | undefined;
   readonly index: DirectoryIndex | undefined;
+  readonly buffer: Uint8Array;
   /** The names so far, "." and ".." among them; in a hashed directory, those of leaves that share a hash. */
   names: Set<ByteString>;
 }
@@ -66,8 +67,17 @@ interface EntryPlace {
   readonly offset: number;
 }
 
-/** Looks at one directory. */
-export function checkDirectory(context: Context, links: LinkTable, directory: KeptInode): void {
+/**
+ * Looks at one directory.
+ *
+ * @param buffer room for DIRECTORY_READ_BLOCKS blocks
+ */
+export function checkDirectory(
+  context: Context,
+  links: LinkTable,
+  directory: KeptInode,
+  buffer: Uint8Array,
+): void {
   const { volume } = context;
   const { number, view } = directory;
   if ((view.flags & INODE_FLAG.ENCRYPT) !== 0 && volume.hasIncompat(INCOMPAT.ENCRYPT)) {
@@ -79,7 +89,7 @@ export function checkDirectory(context: Context, links: LinkTable, directory: Ke
   const isIndexed = (view.flags & INODE_FLAG.INDEX) !== 0 && directory.inlineData === undefined;
   const index = isIndexed ? readIndex(context, directory, seed) : undefined;
   const names = new Set([".", ".."]);
-  const visit: Visit = { context, links, directory, seed, index, names };
+  const visit: Visit = { context, links, directory, seed, index, names, buffer };
   if (directory.inlineData !== undefined) visitInline(visit, directory.inlineData);
   else visitBlocks(visit);
 }
@@ -116,9 +126,9 @@ function visitBlocks(visit: Visit): void {
     }
     if (unwritten) findings.add("directory", { inode, block: start }, "block is unwritten");
     expected = logical + count;
-    for (let at = 0; at < count; at += READ_BLOCKS) {
-      const length = Math.min(READ_BLOCKS, count - at);
-      const bytes = volume.read(start + at, length);
+    for (let at = 0; at < count; at += DIRECTORY_READ_BLOCKS) {
+      const length = Math.min(DIRECTORY_READ_BLOCKS, count - at);
+      const bytes = volume.read(start + at, length, visit.buffer);
       if (bytes === undefined) {
         findings.add("directory", { inode, block: start + at }, "block is past the end");
         break;

@@ -31,12 +31,13 @@ export function* scanInodes(context: Context): Generator<boolean> {
   const { volume, groups, findings } = context;
   const { inodesPerGroup } = volume.superblock;
   const special = specialInodes(volume);
+  const buffer = new Uint8Array(READ_BLOCKS * volume.blockSizeBytes);
   for (const [group, { descriptor, initializedInodes, isTableSound }] of groups.entries()) {
     if (descriptor === undefined || !isTableSound) continue;
     const blocks = Math.ceil(initializedInodes / volume.inodesPerBlock);
     for (let at = 0; at < blocks; at += READ_BLOCKS) {
       const block = descriptor.inodeTableBlock + at;
-      const bytes = volume.read(block, Math.min(READ_BLOCKS, blocks - at));
+      const bytes = volume.read(block, Math.min(READ_BLOCKS, blocks - at), buffer);
       if (bytes === undefined) {
         findings.add("inode table", { group, block }, "it is past the end");
         break;

@@ -24,7 +24,7 @@ import { checkBitmaps } from "./bitmaps.ts";
 import type { Owner } from "./claims.ts";
 import { Claims, describeOwner } from "./claims.ts";
 import type { Context, GroupState, LayoutRule } from "./context.ts";
-import { checkDirectory } from "./directories.ts";
+import { checkDirectory, DIRECTORY_READ_BLOCKS } from "./directories.ts";
 import type { Finding } from "./findings.ts";
 import { Findings } from "./findings.ts";
 import { checkDescriptors, claimGroupBlocks } from "./groups.ts";
@@ -152,9 +152,10 @@ async function runPasses(context: Context, options: VerifyOptions): Promise<void
     await reportConflicts(context, turn);
     checkXattrReferences(context);
     const links = new LinkTable();
+    const buffer = new Uint8Array(DIRECTORY_READ_BLOCKS * context.volume.blockSizeBytes);
     for (const [i, directory] of context.directories.entries()) {
       if (i % DIRECTORIES_A_TURN === 0) await turn();
-      checkDirectory(context, links, directory);
+      checkDirectory(context, links, directory, buffer);
     }
     checkLinks(context, links);
     checkBitmaps(context);

@@ -117,12 +117,17 @@ export class Volume {
       start + count <= this.superblock.blocksCount;
   }
 
-  /** `count` blocks; undefined when the image ends before. */
-  read(start: number, count = 1): Uint8Array<ArrayBuffer> | undefined {
+  /**
+   * `count` blocks; undefined when the image ends before.
+   *
+   * @param buffer what to read into, when the blocks are not needed any more at the next read into it
+   */
+  read(start: number, count = 1, buffer?: Uint8Array): Uint8Array | undefined {
     if (start < 0 || start + count > this.endBlock) return undefined;
-    const bytes = new Uint8Array(count * this.blockSizeBytes);
+    const sizeBytes = count * this.blockSizeBytes;
+    const bytes = buffer?.subarray(0, sizeBytes) ?? new Uint8Array(sizeBytes);
     const length = this.reader.readAt(bytes, start * this.blockSizeBytes);
-    return length === bytes.length ? bytes : undefined;
+    return length === sizeBytes ? bytes : undefined;
   }
 
   /** Where an inode is in the tables. */
