@@ -9,6 +9,8 @@
  *
  * {@linkcode verifyImage} checks an image, whoever made it: every checksum, every structure, every count.
  *
+ * {@linkcode openExt4Image} and {@linkcode readTree} give back what is in an image, as the same tree.
+ *
  * Everything here runs on node: modules alone, in Deno, Bun and Node. Nothing prints, reads the clock or asks for
  * randomness. Names of files are byte strings ({@linkcode ByteString}), sizes are bytes. What a caller is expected to
  * meet is thrown as a {@linkcode BlessfsError}; any other error is a fault of the library.
@@ -296,6 +298,46 @@ export type {
   VerifyOptions,
   VerifyReport,
 } from "./lib/ext4/read/verify/verify.ts";
+
+// Images read: ext2, ext3 and ext4, strictly.
+export { openExt4Image } from "./lib/ext4/read/image.ts";
+export type { OpenExt4Options } from "./lib/ext4/read/image.ts";
+export type {
+  BlockMapOptions,
+  Ext4Image,
+  ImageInode,
+  MapBlock,
+  MappedRun,
+  NodeKind,
+} from "./lib/ext4/read/types.ts";
+export type { BlockPlace, ImageGeometry } from "./lib/ext4/read/geometry.ts";
+export type { Superblock } from "./lib/ext4/format/superblock.ts";
+export type { GroupDescriptor } from "./lib/ext4/format/group_descriptor.ts";
+export type { InodeRecord, Timestamp } from "./lib/ext4/format/inode.ts";
+export { readTree } from "./lib/ext4/read/tree.ts";
+export type { ReadTreeOptions } from "./lib/ext4/read/tree.ts";
+export { BlockBudget, DEFAULT_READ_LIMITS } from "./lib/ext4/read/limits.ts";
+export type { ReadLimits } from "./lib/ext4/read/limits.ts";
+export { findInode } from "./lib/ext4/read/path.ts";
+export type { FoundInode } from "./lib/ext4/read/path.ts";
+export { listNames } from "./lib/ext4/read/listing.ts";
+export { readDirectory } from "./lib/ext4/read/directory.ts";
+export type { DirectoryContent, DirectoryName } from "./lib/ext4/read/directory.ts";
+export { readSymlink } from "./lib/ext4/read/symlink.ts";
+export { blockRuns } from "./lib/ext4/read/block_map.ts";
+export { filePayload, ImagePayload } from "./lib/ext4/read/payload.ts";
+export type { PayloadBounds } from "./lib/ext4/read/payload.ts";
+export { XattrReader } from "./lib/ext4/read/xattrs.ts";
+export type { StoredXattr } from "./lib/ext4/read/xattrs.ts";
+export { inspectImage } from "./lib/ext4/read/inspect_image.ts";
+export type {
+  ChecksumPair,
+  GroupInspection,
+  ImageInspection,
+} from "./lib/ext4/read/inspect_image.ts";
+export type { JournalSuperblock } from "./lib/ext4/format/journal.ts";
+export { inspectInode } from "./lib/ext4/read/inspect_inode.ts";
+export type { ContentPlace, InodeInspection } from "./lib/ext4/read/inspect_inode.ts";
 
 // Where an image goes to, and where payload comes from.
 export { createFileSink } from "./lib/io/file_sink.ts";

@@ -11,16 +11,23 @@ import { readFields, u16, u16WithHigh, u32WithHigh, viewOf, writeFields } from "
 
 /** One group's descriptor. Block numbers are absolute. */
 export interface GroupDescriptor {
+  /** bg_block_bitmap. */
   readonly blockBitmapBlock: number;
+  /** bg_inode_bitmap. */
   readonly inodeBitmapBlock: number;
+  /** bg_inode_table: the first of its blocks. */
   readonly inodeTableBlock: number;
   /** Free clusters, which are blocks without bigalloc. */
   readonly freeBlocksCount: number;
+  /** bg_free_inodes_count. */
   readonly freeInodesCount: number;
+  /** bg_used_dirs_count. */
   readonly usedDirectoriesCount: number;
   /** GROUP_FLAG bits. */
   readonly flags: number;
+  /** bg_block_bitmap_csum; 16 bits in a descriptor of 32 bytes. */
   readonly blockBitmapChecksum: number;
+  /** bg_inode_bitmap_csum; the same. */
   readonly inodeBitmapChecksum: number;
   /** Inodes at the end of the table that have never been used. */
   readonly itableUnusedCount: number;

@@ -18,20 +18,29 @@ export { TIMESTAMP_SECONDS_MAX, TIMESTAMP_SECONDS_MIN } from "./timestamp.ts";
 export interface InodeRecord {
   /** Type and permission bits. */
   readonly mode: number;
+  /** Owner. */
   readonly uid: number;
+  /** Group. */
   readonly gid: number;
+  /** Length of the content, holes included. */
   readonly sizeBytes: number;
+  /** Names; of a directory 2 and its subdirectories. */
   readonly linkCount: number;
   /** Units of 512 bytes, or file system blocks when the flags have HUGE_FILE. */
   readonly sectorCount: number;
   /** INODE_FLAG bits. */
   readonly flags: number;
+  /** When it was read last. */
   readonly atime: Timestamp;
+  /** When the inode changed last. */
   readonly ctime: Timestamp;
+  /** When the content changed last. */
   readonly mtime: Timestamp;
+  /** When it was made. */
   readonly crtime: Timestamp;
   /** Seconds when it was deleted, or the next orphan. */
   readonly dtime: number;
+  /** i_generation, which the checksums of its blocks cover. */
   readonly generation: number;
   /** The block of its extended attributes, or 0. */
   readonly xattrBlock: number;
@@ -41,8 +50,11 @@ export interface InodeRecord {
   readonly extraSizeBytes: number;
   /** The bytes after those fields; may be shorter than the room there. */
   readonly xattrArea: Uint8Array;
+  /** l_i_version. */
   readonly versionLow: number;
+  /** i_version_hi. */
   readonly versionHigh: number;
+  /** i_projid. */
   readonly projectId: number;
 }
 

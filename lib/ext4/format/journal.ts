@@ -11,6 +11,7 @@ import { viewOf } from "./fields.ts";
 
 /** The journal's superblock. Numbers of blocks count within the journal. */
 export interface JournalSuperblock {
+  /** That of the file system. */
   readonly blockSizeBytes: number;
   /** All blocks of the journal, this one included. */
   readonly blockCount: number;
@@ -20,20 +21,29 @@ export interface JournalSuperblock {
   readonly sequence: number;
   /** Where the log starts; 0 when it is empty. */
   readonly startBlock: number;
+  /** What went wrong in it, or 0. */
   readonly errorNumber: number;
+  /** s_feature_compat of the journal. */
   readonly featureCompat: number;
   /** JOURNAL_INCOMPAT bits. */
   readonly featureIncompat: number;
+  /** s_feature_ro_compat of the journal. */
   readonly featureRoCompat: number;
   /** 16 bytes: the file system's UUID for an internal journal. */
   readonly uuid: Uint8Array;
+  /** File systems that share it. */
   readonly userCount: number;
+  /** s_dynsuper, which nothing uses. */
   readonly dynamicSuperblock: number;
+  /** s_max_transaction, which nothing uses. */
   readonly transactionBlocksMax: number;
+  /** s_max_trans_data, which nothing uses. */
   readonly transactionDataBlocksMax: number;
   /** 4 is CRC-32C; 0 without checksums. */
   readonly checksumType: number;
+  /** Blocks at its end for fast commits. */
   readonly fastCommitBlocks: number;
+  /** Where the log ends. */
   readonly headBlock: number;
 }
 

@@ -28,10 +28,15 @@ import {
 
 /** The fields of a superblock. Times are seconds since 1970, counts are of file system blocks unless they say more. */
 export interface Superblock {
+  /** s_inodes_count. */
   readonly inodesCount: number;
+  /** s_blocks_count. */
   readonly blocksCount: number;
+  /** Blocks that only reservedUid and reservedGid may fill. */
   readonly reservedBlocksCount: number;
+  /** s_free_blocks_count. */
   readonly freeBlocksCount: number;
+  /** s_free_inodes_count. */
   readonly freeInodesCount: number;
   /** 1 with 1 KiB blocks, else 0. */
   readonly firstDataBlock: number;
@@ -39,11 +44,17 @@ export interface Superblock {
   readonly logBlockSize: number;
   /** The cluster size is 2 ** (10 + this); equal to logBlockSize without bigalloc. */
   readonly logClusterSize: number;
+  /** s_blocks_per_group. */
   readonly blocksPerGroup: number;
+  /** s_clusters_per_group. */
   readonly clustersPerGroup: number;
+  /** s_inodes_per_group. */
   readonly inodesPerGroup: number;
+  /** When it was mounted last. */
   readonly mountTime: number;
+  /** When it was written last. */
   readonly writeTime: number;
+  /** Mounts since the last check. */
   readonly mountCount: number;
   /** Mounts until a check is due; -1 for never. */
   readonly maxMountCount: number;
@@ -51,16 +62,23 @@ export interface Superblock {
   readonly state: number;
   /** 1 continue, 2 remount read-only, 3 panic. */
   readonly errorsBehaviour: number;
+  /** s_minor_rev_level. */
   readonly minorRevision: number;
+  /** When it was checked last. */
   readonly lastCheckTime: number;
+  /** Time until a check is due; 0 for never. */
   readonly checkIntervalSeconds: number;
   /** 0 is Linux. */
   readonly creatorOs: number;
   /** 1: inode sizes and features are stored. */
   readonly revision: number;
+  /** Who may fill the reserved blocks. */
   readonly reservedUid: number;
+  /** Whose group may fill the reserved blocks. */
   readonly reservedGid: number;
+  /** The first inode that files get. */
   readonly firstInode: number;
+  /** Length of an inode's slot. */
   readonly inodeSizeBytes: number;
   /** The group that this copy is in. */
   readonly blockGroupNumber: number;
@@ -76,14 +94,21 @@ export interface Superblock {
   readonly volumeName: Uint8Array;
   /** Where it was mounted last, at most 64 bytes. */
   readonly lastMounted: Uint8Array;
+  /** s_algorithm_usage_bitmap, of compression that never came. */
   readonly algorithmUsageBitmap: number;
+  /** s_prealloc_blocks. */
   readonly preallocBlocks: number;
+  /** s_prealloc_dir_blocks. */
   readonly preallocDirectoryBlocks: number;
+  /** Blocks behind the descriptors for more of them. */
   readonly reservedGdtBlocks: number;
   /** 16 bytes, of an external journal; zeros with an internal one. */
   readonly journalUuid: Uint8Array;
+  /** The inode of the journal. */
   readonly journalInode: number;
+  /** The device of an external journal. */
   readonly journalDevice: number;
+  /** The first inode of the list of orphans. */
   readonly lastOrphan: number;
   /** 4 words. */
   readonly hashSeed: readonly number[];
@@ -91,45 +116,73 @@ export interface Superblock {
   readonly defaultHashVersion: number;
   /** 1: journalBlocks holds a copy of the journal inode's map. */
   readonly journalBackupType: number;
+  /** Length of a group descriptor; only under 64BIT. */
   readonly descriptorSizeBytes: number;
+  /** s_default_mount_opts. */
   readonly defaultMountOptions: number;
+  /** The first block of descriptors that META_BG puts into its groups. */
   readonly firstMetaBlockGroup: number;
+  /** When it was made. */
   readonly mkfsTime: number;
   /** 17 words: the journal's i_block[15], then its size's high and low half. */
   readonly journalBlocks: readonly number[];
+  /** What all inodes have beyond 128 bytes. */
   readonly minExtraInodeSize: number;
+  /** What new inodes should have beyond 128 bytes. */
   readonly wantExtraInodeSize: number;
   /** SUPERBLOCK_FLAG bits. */
   readonly flags: number;
+  /** Blocks on one disk before the next; 0 for unknown. */
   readonly raidStride: number;
+  /** Seconds between two writes of the MMP block. */
   readonly mmpInterval: number;
+  /** The MMP block. */
   readonly mmpBlock: number;
+  /** Blocks on all disks together; 0 for unknown. */
   readonly raidStripeWidth: number;
+  /** The groups of a flex group are 2 ** this. */
   readonly logGroupsPerFlex: number;
   /** 1 is CRC-32C. */
   readonly checksumType: number;
+  /** s_encryption_level. */
   readonly encryptionLevel: number;
+  /** KiB written in its whole life. */
   readonly kbytesWritten: number;
+  /** s_snapshot_inum. */
   readonly snapshotInode: number;
+  /** s_snapshot_id. */
   readonly snapshotId: number;
+  /** s_snapshot_r_blocks_count. */
   readonly snapshotReservedBlocksCount: number;
+  /** s_snapshot_list. */
   readonly snapshotList: number;
+  /** Errors that the kernel has seen. */
   readonly errorCount: number;
+  /** When it saw the first. */
   readonly firstErrorTime: number;
+  /** The inode of the first. */
   readonly firstErrorInode: number;
+  /** The block of the first. */
   readonly firstErrorBlock: number;
   /** At most 32 bytes. */
   readonly firstErrorFunction: Uint8Array;
+  /** The line of the kernel's source that saw the first. */
   readonly firstErrorLine: number;
+  /** When it saw the last. */
   readonly lastErrorTime: number;
+  /** The inode of the last. */
   readonly lastErrorInode: number;
+  /** The line of the kernel's source that saw the last. */
   readonly lastErrorLine: number;
+  /** The block of the last. */
   readonly lastErrorBlock: number;
   /** At most 32 bytes. */
   readonly lastErrorFunction: Uint8Array;
   /** At most 64 bytes. */
   readonly mountOptions: Uint8Array;
+  /** s_usr_quota_inum. */
   readonly userQuotaInode: number;
+  /** s_grp_quota_inum. */
   readonly groupQuotaInode: number;
   /** Clusters of static metadata, or 0 for "count them yourself". */
   readonly overheadBlocks: number;
@@ -139,14 +192,21 @@ export interface Superblock {
   readonly encryptAlgos: Uint8Array;
   /** 16 bytes. */
   readonly encryptPasswordSalt: Uint8Array;
+  /** s_lpf_ino. */
   readonly lostFoundInode: number;
+  /** s_prj_quota_inum. */
   readonly projectQuotaInode: number;
   /** The seed of all metadata checksums under INCOMPAT_CSUM_SEED. */
   readonly checksumSeed: number;
+  /** The kind of the first error. */
   readonly firstErrorCode: number;
+  /** The kind of the last error. */
   readonly lastErrorCode: number;
+  /** How names are encoded, under CASEFOLD. */
   readonly encoding: number;
+  /** s_encoding_flags. */
   readonly encodingFlags: number;
+  /** The inode of the orphan file. */
   readonly orphanFileInode: number;
 }
 

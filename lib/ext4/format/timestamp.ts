@@ -8,7 +8,9 @@ import { invariant } from "../../errors.ts";
 
 /** A point in time: seconds since 1970, which may be negative, and nanoseconds that count forward from there. */
 export interface Timestamp {
+  /** Whole seconds since 1970, rounded down. */
   readonly seconds: number;
+  /** 0 to 999,999,999. */
   readonly nanoseconds: number;
 }
 

@@ -23,7 +23,9 @@ import type { Ext4Image, ImageInode, NodeKind } from "./types.ts";
 
 /** One name in a directory; never "." or "..". */
 export interface DirectoryName {
+  /** 1 to 255 bytes. */
   readonly name: ByteString;
+  /** The inode that has this name. */
   readonly inodeNumber: number;
   /** What the entry says that the inode is; undefined without the feature filetype. */
   readonly kind: NodeKind | undefined;

@@ -12,25 +12,35 @@ import type { Superblock } from "../format/superblock.ts";
 
 /** What follows from a superblock. */
 export interface ImageGeometry {
+  /** 1024 to 65536, a power of two. */
   readonly blockSizeBytes: number;
   /** All blocks of the file system. */
   readonly blocksCount: number;
   /** The first block of group 0: 1 with 1 KiB blocks, else 0. */
   readonly firstDataBlock: number;
+  /** Blocks of a group; the last one may have fewer. */
   readonly blocksPerGroup: number;
+  /** Block groups. */
   readonly groupCount: number;
+  /** All inodes of the file system. */
   readonly inodesCount: number;
+  /** Inodes of each group. */
   readonly inodesPerGroup: number;
+  /** Length of an inode's slot: 128 bytes to a block. */
   readonly inodeSizeBytes: number;
   /** The first inode that can have a name; the root is below it. */
   readonly firstInode: number;
+  /** Length of a group descriptor. */
   readonly descriptorSizeBytes: 32 | 64;
+  /** How many of them fit a block. */
   readonly descriptorsPerBlock: number;
 }
 
 /** A place in the image. */
 export interface BlockPlace {
+  /** The block. */
   readonly blockNumber: number;
+  /** From the start of the block. */
   readonly offsetBytes: number;
 }
 

@@ -31,19 +31,25 @@ import { readSuperblock } from "./superblock.ts";
 
 /** A checksum as it is, and as it should be. */
 export interface ChecksumPair {
+  /** As it is. */
   readonly stored: number;
+  /** As it should be. */
   readonly computed: number;
 }
 
 /** One group. */
 export interface GroupInspection extends GroupDescriptor {
+  /** Its number, from 0 on. */
   readonly group: number;
+  /** Its first block. */
   readonly startBlock: number;
+  /** Its blocks; the last group may have fewer than the others. */
   readonly blockCount: number;
   /** Whether it begins with the superblock or a copy of it. */
   readonly hasSuperblock: boolean;
   /** Where its descriptor is. */
   readonly descriptorBlock: number;
+  /** Blocks of the inode table. */
   readonly inodeTableBlockCount: number;
   /** Names of the bits of `flags`. */
   readonly flagNames: readonly string[];
@@ -51,15 +57,21 @@ export interface GroupInspection extends GroupDescriptor {
   readonly checksum: ChecksumPair | undefined;
   /** Of the bitmaps; undefined without metadata_csum, and where a bitmap was never written. */
   readonly blockBitmap: ChecksumPair | undefined;
+  /** Of the inode bitmap; the same. */
   readonly inodeBitmap: ChecksumPair | undefined;
 }
 
 /** What a look at an image shows. */
 export interface ImageInspection {
+  /** What the image is called. */
   readonly name: string;
+  /** Length of the file or device. */
   readonly fileSizeBytes: number;
+  /** All fields of the primary superblock. */
   readonly superblock: Superblock;
+  /** The measures that follow from it. */
   readonly geometry: ImageGeometry;
+  /** By dumpe2fs's names. */
   readonly features: readonly string[];
   /** Of the superblock; undefined without metadata_csum. */
   readonly checksum: ChecksumPair | undefined;

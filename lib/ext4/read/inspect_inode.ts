@@ -28,14 +28,19 @@ export type ContentPlace = "extents" | "block pointers" | "inode" | "none";
 
 /** What a look at an inode shows. */
 export interface InodeInspection {
+  /** Its number. */
   readonly inodeNumber: number;
+  /** Where its slot is. */
   readonly place: BlockPlace;
   /** Undefined for a mode that no file has, and an inode that was never used. */
   readonly kind: NodeKind | undefined;
+  /** Its fields. */
   readonly record: InodeRecord;
+  /** Names of the bits of its flags, as lsattr -l has them. */
   readonly flagNames: readonly string[];
   /** Undefined without metadata_csum. */
   readonly checksum: ChecksumPair | undefined;
+  /** How it keeps its content. */
   readonly contentPlace: ContentPlace;
   /** The first of them, up to the number asked for. */
   readonly runs: readonly MappedRun[];
@@ -43,9 +48,11 @@ export interface InodeInspection {
   readonly mapBlocks: readonly MapBlock[];
   /** How many runs and blocks of the map there are in all. */
   readonly runCount: number;
+  /** Blocks of the map in all. */
   readonly mapBlockCount: number;
   /** Bytes kept in the inode. */
   readonly inlineSizeBytes: number | undefined;
+  /** Attributes as they are stored. */
   readonly xattrs: readonly StoredXattr[];
   /** Of a symlink. */
   readonly target: ByteString | undefined;

@@ -17,12 +17,12 @@ export interface ReadLimits {
   readonly maxSegmentCount: number;
 }
 
-/** The defaults. Real images stay far below every one of them. */
+/** The defaults, those of trees that are built of layers (docs/LIMITS.md). */
 export const DEFAULT_READ_LIMITS: ReadLimits = {
-  maxNameCount: 2_000_000,
+  maxNameCount: 1_048_576,
   maxPathDepth: 1024,
   maxChildCount: 1_000_000,
-  maxSegmentCount: 10_000_000,
+  maxSegmentCount: 4_194_304,
 };
 
 /**
@@ -33,6 +33,7 @@ export class BlockBudget {
   readonly #blocksCount: number;
   #taken = 0;
 
+  /** A budget for a file system of so many blocks. */
   constructor(blocksCount: number) {
     this.#blocksCount = blocksCount;
   }

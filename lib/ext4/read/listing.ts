@@ -14,27 +14,23 @@ import type { Ext4Image } from "./types.ts";
 
 /**
  * The names in a directory in byte order, and with `recursive` those below each of them, a directory before what is in
- * it. A lost+found is a name like any other.
+ * it. A lost+found is a name like any other. Memory holds the names of the directories that are open, and a number for
+ * each directory.
  *
- * @throws {InputError} for a damaged directory, one that has two names, and more names than a tree may have
+ * @throws {InputError} for a damaged directory, and one that has two names
  */
 export function* listNames(
   image: Ext4Image,
   start: FoundInode,
   options: { readonly recursive: boolean },
 ): Generator<FoundInode> {
-  const { maxNameCount, maxPathDepth } = DEFAULT_READ_LIMITS;
+  const { maxPathDepth } = DEFAULT_READ_LIMITS;
   const pending = [{ directory: start, depth: 0 }];
   const waiting: { path: ByteString; inodeNumber: number; depth: number }[] = [];
   const seen = new Set<number>([start.inode.number]);
-  let nameCount = 0;
   for (let item = pending.pop(); item; item = pending.pop()) {
     const { directory, depth } = item;
     const { names } = readDirectory(image, directory.inode);
-    nameCount += names.length;
-    if (nameCount > maxNameCount) {
-      throw new InputError(image.name, `it has more than ${maxNameCount} names`);
-    }
     for (const { name, inodeNumber } of [...names].sort((a, b) => (a.name < b.name ? 1 : -1))) {
       waiting.push({ path: `${directory.path}/${name}`, inodeNumber, depth: depth + 1 });
     }

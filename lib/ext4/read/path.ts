@@ -14,6 +14,7 @@ import type { Ext4Image, ImageInode } from "./types.ts";
 
 /** What a path led to. */
 export interface FoundInode {
+  /** The inode. */
   readonly inode: ImageInode;
   /** Where it is, with all symlinks followed; empty for the root, else it starts with a slash. */
   readonly path: ByteString;

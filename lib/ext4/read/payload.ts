@@ -21,7 +21,7 @@ import type { Ext4Image, ImageInode } from "./types.ts";
 export interface PayloadBounds {
   /** Counts the blocks of all files. */
   readonly budget?: BlockBudget;
-  /** Most runs of data; 10,000,000 by default. */
+  /** Most runs of data; 4,194,304 by default. */
   readonly maxSegmentCount?: number;
 }
 
@@ -40,6 +40,7 @@ export class ImagePayload implements Payload {
   readonly store: RandomReader;
   #scan: PayloadScan | undefined;
 
+  /** The segments point into the store. */
   constructor(sizeBytes: number, segments: readonly DataSegment[], store: RandomReader) {
     this.sizeBytes = sizeBytes;
     this.segments = segments;

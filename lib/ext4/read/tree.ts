@@ -29,7 +29,9 @@ export interface ReadTreeOptions {
   readonly lostAndFound?: "omitWhenPristine" | "keep";
   /** Reads the bytes of all files, so that their `dataRuns` and `contentHash` are known; by default when asked for. */
   readonly scansContent?: boolean;
+  /** Bounds in place of the defaults. */
   readonly limits?: Partial<ReadLimits>;
+  /** Stops the work. */
   readonly signal?: AbortSignal | undefined;
 }
 

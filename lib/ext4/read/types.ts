@@ -15,8 +15,11 @@ export type NodeKind = TreeNode["kind"];
 
 /** One inode of an image. */
 export interface ImageInode {
+  /** Its number, from 1 on. */
   readonly number: number;
+  /** What its mode says it is. */
   readonly kind: NodeKind;
+  /** Its fields. */
   readonly record: InodeRecord;
   /** The seed of its extent and directory blocks; undefined without metadata checksums. */
   readonly seed: number | undefined;
@@ -26,8 +29,11 @@ export interface ImageInode {
 
 /** Logical blocks of an inode that lie in one run of physical blocks. */
 export interface MappedRun {
+  /** Its first block, counted from the start of the inode's content. */
   readonly logicalBlock: number;
+  /** How many blocks. */
   readonly blockCount: number;
+  /** Its first block in the image. */
   readonly startBlock: number;
   /** Allocated, but reads as zeros whatever is there. */
   readonly unwritten: boolean;
@@ -35,6 +41,7 @@ export interface MappedRun {
 
 /** A block of the map itself: a node of an extent tree, or a block of pointers. */
 export interface MapBlock {
+  /** Where it is in the image. */
   readonly blockNumber: number;
   /** Levels below it. */
   readonly depth: number;
@@ -54,7 +61,9 @@ export interface Ext4Image {
   readonly name: string;
   /** The image's bytes. */
   readonly reader: RandomReader;
+  /** The primary superblock. */
   readonly superblock: Superblock;
+  /** The measures that follow from it. */
   readonly geometry: ImageGeometry;
   /** The seed of metadata checksums; undefined for a file system without them. */
   readonly seed: number | undefined;

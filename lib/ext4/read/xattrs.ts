@@ -30,9 +30,13 @@ import type { Ext4Image, ImageInode } from "./types.ts";
 
 /** An attribute as it is stored, with its value read from wherever it is. ACLs are in ext4's own format. */
 export interface StoredXattr {
+  /** The number of the prefix of its name (XATTR_INDEX). */
   readonly nameIndex: number;
+  /** The rest of its name. */
   readonly suffix: ByteString;
+  /** The value; shared, and not to be changed. */
   readonly value: Uint8Array;
+  /** Where its entry is. */
   readonly place: "inode" | "block";
   /** The inode that holds the value. */
   readonly valueInode: number | undefined;
@@ -58,7 +62,7 @@ export class XattrReader {
   readonly #blocks = new Map<number, readonly StoredXattr[]>();
   readonly #values = new Map<number, KnownValue>();
 
-  /** @param budget counts the blocks of attributes, each once */
+  /** Reads of one image; a budget counts the blocks of attributes, each once. */
   constructor(image: Ext4Image, budget?: BlockBudget) {
     this.#image = image;
     this.#budget = budget;
