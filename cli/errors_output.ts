@@ -5,6 +5,7 @@
  */
 import { BlessfsError } from "../lib/errors.ts";
 import { byteStringFromText, displayName } from "../lib/bytes/byte_string.ts";
+import { plainJson } from "../lib/bytes/plain_json.ts";
 import { systemErrorFacts } from "../lib/io/system_error.ts";
 import { categoryOf, exitCodeOf } from "./exit_codes.ts";
 import type { Style } from "./style.ts";
@@ -65,7 +66,7 @@ export function errorJson(error: unknown, withStack: boolean): string {
       ...(withStack ? { stack: stackLines(error) } : {}),
     },
   };
-  return `${JSON.stringify(document)}\n`;
+  return `${plainJson(document)}\n`;
 }
 
 const MAX_CAUSES = 8;

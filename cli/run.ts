@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { plainJson } from "../lib/bytes/plain_json.ts";
 import { BlessfsError, InterruptedError } from "../lib/errors.ts";
 import type { WarningSummary } from "../lib/warnings.ts";
 import type { Request } from "./arguments.ts";
@@ -109,8 +110,7 @@ class Run {
       warn: (warnings) => {
         if (!quiet && !this.#json) this.#warn(warnings);
       },
-      writeJson: async (document) =>
-        await io.stdout.write(`${JSON.stringify(document, undefined, 2)}\n`),
+      writeJson: async (document) => await io.stdout.write(`${plainJson(document, 2)}\n`),
     };
   }
 

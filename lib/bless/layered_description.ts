@@ -5,6 +5,7 @@
  */
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
+import { plainJson } from "../bytes/plain_json.ts";
 import { InputError } from "../errors.ts";
 import { outputExistsError } from "../io/output_path.ts";
 import { displayPath } from "../io/system_error.ts";
@@ -88,7 +89,7 @@ export function encodeDescription(
     layers: layers.map((layer, i) => ({ mountPoint: mountPoints[i], ...layer })),
     overlay: overlayMount(mountPoints),
   };
-  return Buffer.from(`${JSON.stringify(description, undefined, 2)}\n`);
+  return Buffer.from(`${plainJson(description, 2)}\n`);
 }
 
 /**

@@ -59,7 +59,7 @@ export function displayName(name: ByteString): string {
     // deno-lint-ignore no-control-regex
     .replace(/[\x00-\x1f\x7f]/g, (c) => `\\x${hexByte(c.charCodeAt(0))}`)
     .replace(
-      /[\u0080-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+      /[\u0080-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
       (c) => `\\u{${c.charCodeAt(0).toString(16)}}`,
     );
 }
