@@ -113,9 +113,9 @@ function checkInodes(
   const usedBytes = inodesPerGroup / 8;
   const wanted = new Uint8Array(usedBytes);
   book.markUsed(group, wanted);
-  for (let inode = 1; group === 0 && inode < volume.firstInode; inode++) {
-    wanted[(inode - 1) >> 3]! |= 1 << ((inode - 1) & 7);
-  }
+  // Reserved inodes count as used; small groups have only some of them each.
+  const reserved = Math.min(volume.firstInode - 1 - group * inodesPerGroup, inodesPerGroup);
+  for (let i = 0; i < reserved; i++) wanted[i >> 3]! |= 1 << (i & 7);
   if ((state.flags & GROUP_FLAG.INODE_UNINIT) === 0) {
     compare(context, {
       structure: "inode bitmap",

@@ -11,6 +11,8 @@ const USED = 0x80;
 const VALUE = 0x40;
 /** Never to be named by a directory. */
 const HIDDEN = 0x20;
+/** A directory with an index. */
+const INDEXED = 0x10;
 
 interface GroupPage {
   readonly kinds: Uint8Array;
@@ -26,6 +28,7 @@ export interface BookEntry {
   /** It holds the value of an extended attribute. */
   readonly isValue: boolean;
   readonly isHidden: boolean;
+  readonly isIndexed: boolean;
 }
 
 /** The inodes in use. */
@@ -42,7 +45,7 @@ export class InodeBook {
     const page = this.#pages[group] ??= newPage(this.#inodesPerGroup);
     const index = this.#index(inode);
     page.kinds[index] = USED | (entry.mode >> 12) | (entry.isValue ? VALUE : 0) |
-      (entry.isHidden ? HIDDEN : 0);
+      (entry.isHidden ? HIDDEN : 0) | (entry.isIndexed ? INDEXED : 0);
     page.links[index] = entry.linkCount;
   }
 
@@ -56,6 +59,10 @@ export class InodeBook {
 
   isHidden(inode: number): boolean {
     return (this.#kind(inode) & HIDDEN) !== 0;
+  }
+
+  isIndexed(inode: number): boolean {
+    return (this.#kind(inode) & INDEXED) !== 0;
   }
 
   /** The type bits of i_mode; 0 for an inode that is not in use. */

@@ -140,6 +140,7 @@ function checkSpecial(context: Context, inode: number, view: InodeView): void {
     linkCount: view.linkCount,
     isValue: false,
     isHidden: true,
+    isIndexed: false,
   });
   if (view.linkCount === 0) {
     findings.add("inode", place, "links of a file of the file system itself", {
@@ -191,7 +192,13 @@ function isBareList(view: InodeView): boolean {
 function checkUsed(context: Context, inode: number, view: InodeView): void {
   const { findings, book, groups, volume } = context;
   const isValue = (view.flags & INODE_FLAG.EA_INODE) !== 0;
-  book.enter(inode, { mode: view.mode, linkCount: view.linkCount, isValue, isHidden: isValue });
+  book.enter(inode, {
+    mode: view.mode,
+    linkCount: view.linkCount,
+    isValue,
+    isHidden: isValue,
+    isIndexed: (view.flags & INODE_FLAG.INDEX) !== 0,
+  });
   if (view.dtime !== 0) {
     findings.add("inode", { inode }, "i_dtime of an inode with links", {
       found: view.dtime,

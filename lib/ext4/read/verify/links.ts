@@ -92,7 +92,17 @@ function checkLinkCount(context: Context, inode: number): void {
     findings.add("inode", place, "it is in use, but has no name");
     return;
   }
-  const isUncounted = book.type(inode) === FILE_MODE.DIRECTORY && named > LINK_COUNT_MAX &&
-    volume.hasRoCompat(RO_COMPAT.DIR_NLINK);
-  findings.expect("inode", place, "i_links_count", stored, isUncounted ? 1 : named);
+  findings.expect("inode", place, "i_links_count", stored, isUncounted(context, inode) ? 1 : named);
+}
+
+/**
+ * Under DIR_NLINK, a directory that had too many subdirectories to count has one link, and keeps it when they become
+ * fewer. It must have had an index, then.
+ */
+function isUncounted({ book, volume }: Context, inode: number): boolean {
+  if (book.type(inode) !== FILE_MODE.DIRECTORY || !volume.hasRoCompat(RO_COMPAT.DIR_NLINK)) {
+    return false;
+  }
+  return book.references(inode) > LINK_COUNT_MAX ||
+    (book.linkCount(inode) === 1 && book.isIndexed(inode));
 }

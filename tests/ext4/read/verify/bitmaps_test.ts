@@ -1,5 +1,8 @@
 import { assertEquals } from "@std/assert";
+import { hasCommand, mustRun, withTemporaryDirectory } from "../../../oracle/command.ts";
+import { notRun } from "../../../oracle/notice.ts";
 import { problemsOf, viewAt } from "./damage.ts";
+import { assertUndamaged } from "./undamaged.ts";
 
 Deno.test("bitmaps equal what is in use, bit by bit", async () => {
   const marked = await problemsOf("plain-4k", (image) => {
@@ -26,4 +29,14 @@ Deno.test("counts of free things are counted again", async () => {
     "group descriptor: bg_free_inodes_count",
     "group descriptor: bg_used_dirs_count",
   ]);
+});
+
+Deno.test("reserved inodes are in use in every group that has some of them", async () => {
+  if (!hasCommand("mke2fs")) return notRun("groups of eight inodes", "there is no mke2fs");
+  await withTemporaryDirectory(async (scratch) => {
+    const path = `${scratch}/small.ext4`;
+    const size = ["-b", "4096", "-I", "1024", "-N", "8", "-g", "1024"];
+    mustRun("mke2fs", ["-q", "-t", "ext4", ...size, path, "40M"]);
+    await assertUndamaged("eight inodes a group", path);
+  });
 });

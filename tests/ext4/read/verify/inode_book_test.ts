@@ -11,13 +11,20 @@ Deno.test("the book knows types, links and names of inodes of all groups", () =>
     new Volume(memoryReader(bytes), superblock, imageGeometry(superblock)),
   );
   const far = superblock.inodesPerGroup + 9;
-  book.enter(2, { mode: 0o40755, linkCount: 3, isValue: false, isHidden: false });
-  book.enter(far, { mode: 0o100600, linkCount: 1, isValue: true, isHidden: true });
+  book.enter(2, { mode: 0o40755, linkCount: 3, isValue: false, isHidden: false, isIndexed: true });
+  book.enter(far, {
+    mode: 0o100600,
+    linkCount: 1,
+    isValue: true,
+    isHidden: true,
+    isIndexed: false,
+  });
   book.refer(2);
   book.refer(2);
   book.refer(5 * superblock.inodesPerGroup); // in a group without a used inode: not counted
   assertEquals([...book.used()], [2, far]);
   assertEquals([book.type(2), book.linkCount(2), book.references(2)], [0x4000, 3, 2]);
+  assertEquals([book.isIndexed(2), book.isIndexed(far)], [true, false]);
   assertEquals([book.isValue(far), book.isHidden(far), book.isUsed(far + 1)], [true, true, false]);
   const bitmap = new Uint8Array(superblock.inodesPerGroup / 8);
   book.markUsed(1, bitmap);

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { LinkTable } from "../../../../lib/ext4/read/verify/links.ts";
-import { problemsOf, viewAt } from "./damage.ts";
+import { inodeNamed, problemsOf, viewAt } from "./damage.ts";
 
 Deno.test("LinkTable tells the first name of a directory when there is a second", () => {
   const links = new LinkTable();
@@ -22,4 +22,13 @@ Deno.test("inodes without a name and directories without a way to the root are t
     "directory: no way leads to it from the root",
     "inode: it is in use, but has no name",
   ]);
+});
+
+Deno.test("an indexed directory may have lost count of its links, but not another", async () => {
+  const oneLink = (name: string) =>
+    problemsOf("plain-4k", (image) => {
+      viewAt(inodeNamed(image, name).slot).setUint16(0x1a, 1, true);
+    });
+  assertEquals(await oneLink("many"), []);
+  assertEquals(await oneLink("directory"), ["inode: i_links_count"]);
 });
