@@ -106,6 +106,28 @@
  * assertEquals(report.schemes[report.mainScheme]?.crossImageDedup.raw, 0.5);
  * ```
  *
+ * @example Read an image back, whoever made it
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { readFileSync } from "node:fs";
+ * import { gunzipSync } from "node:zlib";
+ * import { memoryReader, openExt4Image, readTree, verifyImage, walkTree, Warnings } from "./mod.ts";
+ *
+ * const fixture = new URL("./fixtures/ext4/csum-4k.img.gz", import.meta.url);
+ * const reader = memoryReader(gunzipSync(readFileSync(fixture)), "csum-4k.img");
+ * assertEquals((await verifyImage(reader)).clean, true);
+ *
+ * const warnings = new Warnings();
+ * const image = openExt4Image(reader, { warnings });
+ * const tree = await readTree(image, { warnings });
+ * const devices: string[] = [];
+ * for (const { path, node } of walkTree(tree)) {
+ *   if (node.kind === "blockDevice") devices.push(path);
+ * }
+ * assertEquals(devices, ["/disk"]);
+ * image.close();
+ * ```
+ *
  * @example Put an image into a chunk store
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -286,6 +308,12 @@ export type { DiskXattr } from "./lib/ext4/format/xattr.ts";
 export { formatUuid, parseUuid } from "./lib/ext4/plan/settings.ts";
 export { writeImage } from "./lib/ext4/write/write_image.ts";
 export type { WriteResult } from "./lib/ext4/write/write_image.ts";
+
+// Switching metadata checksums.
+export { switchMetadataChecksums } from "./lib/ext4/checksum/switch.ts";
+export type { SwitchOptions, SwitchReport } from "./lib/ext4/checksum/switch.ts";
+export type { SwitchCounts } from "./lib/ext4/checksum/switch_context.ts";
+export type { ImageFiles } from "./lib/ext4/checksum/image_files.ts";
 
 // Verifying images.
 export { verifyImage } from "./lib/ext4/read/verify/verify.ts";

@@ -40,6 +40,7 @@ import { readPrimarySuperblock, Volume } from "./volume.ts";
 export interface SwitchOptions {
   /** True: checksums come. False: they go. */
   readonly enable: boolean;
+  /** Is told how far the work is. */
   readonly progress: Progress;
   /** Is heard until the changes are decided on; then they are carried through. */
   readonly signal?: AbortSignal;

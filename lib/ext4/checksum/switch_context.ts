@@ -7,10 +7,15 @@ import type { Volume } from "./volume.ts";
 
 /** How many structures got or lost a checksum. */
 export interface SwitchCounts {
+  /** Block groups. */
   groups: number;
+  /** Inodes, unused ones included. */
   inodes: number;
+  /** Blocks of directories. */
   directoryBlocks: number;
+  /** Blocks of extent trees. */
   extentBlocks: number;
+  /** Blocks of extended attributes. */
   xattrBlocks: number;
 }
 
