@@ -87,9 +87,18 @@ export function shapeDirectory(
 ): DirectoryShape {
   let sizeBytes = DOTS_SIZE_BYTES;
   const all: ByteString[] = [];
+  // Full leaves alone would be too many blocks: that is seen before names are hashed and sorted.
+  const mostBytes = leavesMax(checksummed) * leafRoomBytes(checksummed);
   for (const name of names) {
     sizeBytes += direntSizeBytes(name.length);
     all.push(name);
+    if (sizeBytes - DOTS_SIZE_BYTES > mostBytes) {
+      throw new InputError(
+        displayName(path || "/"),
+        `has at least ${all.length} entries: a directory without large_dir has at most ` +
+          `${leavesMax(checksummed)} blocks of them`,
+      );
+    }
   }
   if (sizeBytes <= leafRoomBytes(checksummed)) return { blockCount: 1, index: undefined };
   const index = indexNames(path, all, checksummed);
@@ -162,10 +171,15 @@ function indexNames(
     throw new InputError(
       displayName(path || "/"),
       `has ${names.length} entries in ${leafStarts.length} blocks: a directory without large_dir ` +
-        `has at most ${limits.root * limits.node}`,
+        `has at most ${leavesMax(checksummed)}`,
     );
   }
   return { names: hashed.map(({ name }) => name), leafStarts, leafHashes, nodeCount };
+}
+
+function leavesMax(checksummed: boolean): number {
+  const { root, node } = indexLimits(checksummed);
+  return root * node;
 }
 
 function indexLimits(checksummed: boolean): { root: number; node: number } {

@@ -109,7 +109,9 @@ export function resolveSettings(
     throw new UsageError("--inline-data", "is not possible together with --compat 3.10");
   }
   if (legacy && options.backups === "none") {
-    throw new UsageError("--backups none", "is sparse_super2, which a 3.10 kernel does not mount");
+    throw new UsageError("--backups none", "is sparse_super2, which a 3.10 kernel does not mount", {
+      hint: "say --backups sparse with --compat 3.10; layered images have none by default",
+    });
   }
   return {
     gridBlocks: options.gridBytes / BLOCK_SIZE_BYTES,

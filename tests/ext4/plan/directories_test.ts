@@ -1,4 +1,5 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { InputError } from "../../../lib/errors.ts";
 import { directoryHash } from "../../../lib/ext4/format/directory_hash.ts";
 import {
   direntType,
@@ -107,4 +108,22 @@ Deno.test("hashed directories keep every name in the leaf that its hash leads to
       assertEquals(found.toSorted(), all.toSorted());
     }
   }
+});
+
+Deno.test("shapeDirectory refuses what no directory holds while it counts, before it hashes", () => {
+  let count = 0;
+  function* names(): Generator<string> {
+    const name = "n".repeat(255);
+    for (;;) {
+      count++;
+      yield name;
+    }
+  }
+  assertThrows(
+    () => shapeDirectory("/d", names(), true),
+    InputError,
+    "/d: has at least 4000000 entries",
+  );
+  // 507 by 510 blocks, a little more than 15 names of that length in each.
+  assert(count > 507 * 510 * 15 && count < 507 * 510 * 16, `${count}`);
 });

@@ -47,6 +47,8 @@ Deno.test("resolveSettings names the option that is out of range", () => {
   for (const [choices, option] of refused) {
     assertThrows(() => resolve(choices), UsageError, option);
   }
+  const { hint } = assertThrows(() => resolve({ compat: "3.10", backups: "none" }), UsageError);
+  assertEquals(hint?.startsWith("say --backups sparse with --compat 3.10"), true);
 });
 
 Deno.test("parseUuid and formatUuid undo each other", () => {
