@@ -15,7 +15,10 @@ import { describeScheme } from "./report.ts";
  *
  * @throws UsageError when no row has the words, when several have, and when the row cannot have the details
  */
-export function chooseRow(schemes: readonly Scheme[], options: ProbeOptions): Scheme {
+export function chooseRow(
+  schemes: readonly Scheme[],
+  options: Pick<ProbeOptions, "row" | "explain" | "selfShift">,
+): Scheme {
   const { row } = options;
   if (row === undefined) return mainScheme(schemes)!;
   const words = row.split(/\s+/).filter((word) => word !== "");

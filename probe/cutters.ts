@@ -22,13 +22,13 @@ export function cutterOf(
 ): ImageSink {
   const { table, storedSizeOf } = stores;
   if (scheme.chunker !== undefined) {
-    return new ChunkCutter(scheme.chunker, (chunk, rawBytes) => {
-      collector.add(table.indexOfBytes(chunk, storedSizeOf), rawBytes);
+    return new ChunkCutter(scheme.chunker, (chunk, rawBytes, offset) => {
+      collector.add(table.indexOfBytes(chunk, storedSizeOf), rawBytes, offset);
     });
   }
   return new CellCutter(scheme.gridBytes, (cell, cellIndex, rawBytes) => {
     const content = table.indexOfBytes(cell, storedSizeOf);
-    collector.add(content, rawBytes);
+    collector.add(content, rawBytes, cellIndex * scheme.gridBytes);
     listener?.(cellIndex, content);
   });
 }

@@ -10,6 +10,7 @@ import type { ImagePlan } from "../lib/ext4/plan/image_plan.ts";
 import { writeImage } from "../lib/ext4/write/write_image.ts";
 import type { ImageSink } from "../lib/io/sink.ts";
 import type { Payload } from "../lib/model/payload.ts";
+import { BLOCK_SIZE_BYTES } from "../lib/model/payload.ts";
 import type { Progress } from "../lib/progress.ts";
 import { Warnings } from "../lib/warnings.ts";
 import type { CellListener } from "./cutters.ts";
@@ -50,7 +51,8 @@ async function measureFiles(
   const contentOf = new Map<Payload, number>();
   const { store } = stores.measured.find(({ scheme }) => scheme.kind === "file")!;
   const collector = store.beginImage();
-  for (const { tree } of image.parts) {
+  for (const [part, { tree }] of image.parts.entries()) {
+    collector.beginPart(part);
     const context = {
       ...stores,
       progress: namedProgress(options.progress, image.source),
@@ -89,7 +91,8 @@ async function measureLayout(
 ): Promise<void> {
   const { image, options, stores, contentOf, watch } = context;
   const collected = group.map(({ scheme, store }) => ({ scheme, collector: store.beginImage() }));
-  for (const part of image.parts) {
+  for (const [number, part] of image.parts.entries()) {
+    for (const { collector } of collected) collector.beginPart(number);
     const plan = planPart(part, group[0]!.scheme, options);
     if (group[0]!.scheme.kind === "aligned") {
       const { scheme, collector } = collected[0]!;
@@ -122,7 +125,7 @@ async function cutAligned(
     progress: namedProgress(options.progress, image.source),
     signal: options.signal,
   }, ({ content, rawBytes }, cellIndex) => {
-    collector.add(content, rawBytes);
+    collector.add(content, rawBytes, cellIndex * plan.gridBlocks * BLOCK_SIZE_BYTES);
     listener?.(cellIndex, content);
   });
   await cutter.run();

@@ -7,6 +7,7 @@ import { resolveSettings } from "../lib/ext4/plan/settings.ts";
 import type { LayoutOptions, Packing } from "../lib/bless/options.ts";
 import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../lib/bless/options.ts";
 import type { SourceOptions } from "../lib/source/source.ts";
+import type { ImageSink } from "../lib/io/sink.ts";
 import { UsageError } from "../lib/errors.ts";
 import { isPowerOfTwo } from "../lib/bytes/arithmetic.ts";
 import type { ChunkerParameters } from "./fast_cdc/parameters.ts";
@@ -39,6 +40,8 @@ export interface ProbeOptions extends SourceOptions {
   readonly explain: boolean;
   /** Words of the label of the row that details are told of; undefined: the first aligned one. */
   readonly row?: string | undefined;
+  /** Where to write every unit of every row as a Parquet file; left open on errors. */
+  readonly fingerprints?: ImageSink | undefined;
   /** Seconds that stand for every time that a source does not give. */
   readonly timestamp: number;
 }

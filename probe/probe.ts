@@ -8,15 +8,18 @@ import { measureFile } from "./as_is.ts";
 import { chooseRow } from "./choose_row.ts";
 import { LostFileWatch } from "./explain.ts";
 import type { ImageFacts, ProbedImage } from "./image_parts.ts";
+import { warnOfDoubtfulSets } from "./doubtful_sets.ts";
+import { FingerprintWriter } from "./fingerprints/writer.ts";
 import { withEachImage } from "./image_parts.ts";
 import { cutPlan, measureImage, planPart } from "./measure_image.ts";
 import type { ProbeOptions } from "./options.ts";
 import { schemesOf } from "./options.ts";
 import type { ProbeReport } from "./report.ts";
-import { probeReport } from "./report.ts";
+import { probeReport, reportFacts } from "./report.ts";
 import type { SelfShift } from "./self_shift.ts";
 import { SelfShiftMeter } from "./self_shift.ts";
 import type { MeasuredScheme, ProbeStores } from "./stores.ts";
+import { storedSizeMeasure } from "./units/compressor.ts";
 import { createStores } from "./stores.ts";
 
 /**
@@ -30,12 +33,18 @@ export async function probe(options: ProbeOptions): Promise<ProbeReport> {
   if (options.asIs) checkAsIs(options);
   const schemes = schemesOf(options);
   const row = chooseRow(schemes, options);
-  const stores = createStores(schemes, options.compression);
+  const stores = createStores(schemes, {
+    storedSizeOf: storedSizeMeasure(options.compression),
+    keepsPlaces: options.fingerprints !== undefined,
+  });
   const main = stores.measured.find(({ scheme }) => scheme === row)!;
   const run = options.asIs ? probeFiles : probeImages;
-  const details = await run(options, stores, main);
-  warnOfDoubtfulSets(details.images, options);
-  return probeReport(stores.measured, { ...details, main }, options);
+  const writer = options.fingerprints &&
+    new FingerprintWriter(options.fingerprints, stores, options);
+  const details = await run(options, { stores, main, writer });
+  await writer?.finish();
+  warnOfDoubtfulSets(details.images, options.warnings);
+  return probeReport(stores.measured, { ...details, main }, reportFacts(options));
 }
 
 interface Findings {
@@ -44,10 +53,15 @@ interface Findings {
   readonly lostFiles: ReturnType<LostFileWatch["worst"]> | undefined;
 }
 
+interface Run {
+  readonly stores: ProbeStores;
+  readonly main: MeasuredScheme;
+  readonly writer: FingerprintWriter | undefined;
+}
+
 async function probeImages(
   options: ProbeOptions,
-  stores: ProbeStores,
-  main: MeasuredScheme,
+  { stores, main, writer }: Run,
 ): Promise<Findings> {
   const images: ImageFacts[] = [];
   const watch = options.explain ? new LostFileWatch(main.scheme) : undefined;
@@ -57,6 +71,7 @@ async function probeImages(
     images.push(facts);
     watch?.beginImage();
     await measureImage(image, options, stores, watch);
+    await writer?.addImage(facts);
     if (options.selfShift) selfShift ??= await measureShifts(image, options, { stores, main });
   });
   return { images, selfShift, lostFiles: watch?.worst(main.store.images) };
@@ -77,23 +92,21 @@ async function measureShifts(
 
 async function probeFiles(
   options: ProbeOptions,
-  stores: ProbeStores,
-  main: MeasuredScheme,
+  { stores, main, writer }: Run,
 ): Promise<Findings> {
+  const images: ImageFacts[] = [];
   let selfShift: readonly SelfShift[] | undefined;
   for (const source of options.sources) {
     await measureFile(source, options, { stores });
+    const facts = { source, manifestDigest: null, platform: null };
+    images.push(facts);
+    await writer?.addImage(facts);
     if (!options.selfShift || selfShift !== undefined) continue;
     const { contents } = main.store.images[0]!;
     const meter = new SelfShiftMeter(stores.table, contents, main.scheme.gridBytes);
     await measureFile(source, options, { cutters: meter.cutters() });
     selfShift = meter.results();
   }
-  const images = options.sources.map((source) => ({
-    source,
-    manifestDigest: null,
-    platform: null,
-  }));
   return { images, selfShift, lostFiles: undefined };
 }
 
@@ -105,23 +118,5 @@ function checkAsIs(options: ProbeOptions): void {
   }
   if (options.mode === "layered") {
     throw new UsageError("--mode layered", "files cut as they are have no layers");
-  }
-}
-
-/** Sets that can be measured, but hardly are what was meant. */
-function warnOfDoubtfulSets(images: readonly ImageFacts[], options: ProbeOptions): void {
-  const { warnings } = options;
-  const names = new Set<string>();
-  for (const { source } of images) {
-    if (names.has(source)) warnings.add("repeatedSource", source, "is given more than once");
-    names.add(source);
-  }
-  if (images.length === 1) {
-    warnings.add("singleSource", images[0]!.source, "is the only image, so nothing can be shared");
-  }
-  const platforms = new Set(images.flatMap(({ platform }) => platform ?? []));
-  if (platforms.size > 1) {
-    const list = [...platforms].join(", ");
-    warnings.add("mixedPlatforms", list, "images of different platforms share few programs");
   }
 }

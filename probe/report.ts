@@ -4,7 +4,7 @@
  * @module
  */
 import { displayName } from "../lib/bytes/byte_string.ts";
-import type { WarningSummary } from "../lib/warnings.ts";
+import type { Warnings, WarningSummary } from "../lib/warnings.ts";
 import type { LostFile } from "./explain.ts";
 import { chunkerText } from "./fast_cdc/parameters.ts";
 import type { ImageFacts } from "./image_parts.ts";
@@ -71,19 +71,37 @@ export interface ProbeDetails {
   readonly lostFiles: readonly LostFile[] | undefined;
 }
 
+/** What a report says of the probe itself, and whether it has the matrix. */
+export interface ReportFacts {
+  readonly mode: ProbeReport["mode"];
+  readonly compress: string;
+  readonly pairwise: boolean;
+  readonly warnings: Warnings;
+}
+
+/** The facts of a probe with such options. */
+export function reportFacts(options: ProbeOptions): ReportFacts {
+  const { asIs, mode, compression, pairwise, warnings } = options;
+  return {
+    mode: asIs ? "as-is" : mode,
+    compress: compression.kind === "none" ? "none" : `zstd:${compression.level}`,
+    pairwise,
+    warnings,
+  };
+}
+
 /** Puts the answer together. */
 export function probeReport(
   measured: readonly MeasuredScheme[],
   details: ProbeDetails,
-  options: ProbeOptions,
+  facts: ReportFacts,
 ): ProbeReport {
   const rows = measured.map(({ scheme, store }) => ({ scheme, metrics: schemeMetrics(store) }));
-  const { compression } = options;
   const { main, selfShift, lostFiles } = details;
   return {
-    mode: options.asIs ? "as-is" : options.mode,
+    mode: facts.mode,
     grid: main.scheme.gridBytes,
-    compress: compression.kind === "none" ? "none" : `zstd:${compression.level}`,
+    compress: facts.compress,
     images: details.images,
     schemes: rows.map((row) => ({
       ...describeScheme(row.scheme),
@@ -92,11 +110,11 @@ export function probeReport(
     })),
     mainScheme: measured.indexOf(main),
     ...selfShift === undefined ? {} : { selfShift },
-    ...options.pairwise ? { pairwise: overlapMatrix(main.store) } : {},
+    ...facts.pairwise ? { pairwise: overlapMatrix(main.store) } : {},
     ...lostFiles === undefined ? {} : {
       explain: lostFiles.map((file) => ({ ...file, path: displayName(file.path) })),
     },
-    warnings: options.warnings.list(),
+    warnings: facts.warnings.list(),
   };
 }
 

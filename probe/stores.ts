@@ -3,9 +3,8 @@
  *
  * @module
  */
-import type { ProbeOptions, Scheme } from "./options.ts";
+import type { Scheme } from "./options.ts";
 import type { StoredSizeOf } from "./units/compressor.ts";
-import { storedSizeMeasure } from "./units/compressor.ts";
 import { ContentTable } from "./units/content_table.ts";
 import { CellCompositions } from "./units/plan_cutter.ts";
 import { SchemeStore } from "./units/scheme_store.ts";
@@ -24,16 +23,23 @@ export interface ProbeStores {
   readonly compositions: CellCompositions;
 }
 
+/** What the stores of a probe are for. */
+export interface StoreChoices {
+  /** Undefined where nothing is compressed here. */
+  readonly storedSizeOf?: StoredSizeOf | undefined;
+  /** Whether stored sizes are others than raw ones; by default, whether something is compressed. */
+  readonly isCompressed?: boolean;
+  /** Whether places of units are wanted. */
+  readonly keepsPlaces?: boolean;
+}
+
 /** Empty stores. */
-export function createStores(
-  schemes: readonly Scheme[],
-  compression: ProbeOptions["compression"],
-): ProbeStores {
+export function createStores(schemes: readonly Scheme[], choices: StoreChoices): ProbeStores {
+  const { storedSizeOf, isCompressed = storedSizeOf !== undefined, keepsPlaces } = choices;
   const table = new ContentTable();
-  const storedSizeOf = storedSizeMeasure(compression);
   const measured = schemes.map((scheme) => ({
     scheme,
-    store: new SchemeStore(table, storedSizeOf !== undefined),
+    store: new SchemeStore(table, isCompressed, keepsPlaces),
   }));
   return { table, storedSizeOf, measured, compositions: new CellCompositions() };
 }

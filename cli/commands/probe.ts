@@ -3,13 +3,10 @@
  *
  * @module
  */
-import { existsSync } from "node:fs";
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { UsageError } from "../../lib/errors.ts";
-import { createFileSink } from "../../lib/io/file_sink.ts";
-import { parseSourceName } from "../../lib/source/source_name.ts";
-import { reportChart } from "../../probe/chart.ts";
 import { reportCsv } from "../../probe/csv.ts";
+import { probeFingerprints } from "../../probe/fingerprints/probe_fingerprints.ts";
 import { schemeLabel } from "../../probe/labels.ts";
 import { probe } from "../../probe/probe.ts";
 import type { ProbeReport } from "../../probe/report.ts";
@@ -21,7 +18,8 @@ import type { ParsedArguments } from "../parsed_arguments.ts";
 import { sizeOption } from "../sizes.ts";
 import { sourceDateEpoch } from "../values.ts";
 import { parseSourceOptions, SOURCE_OPTION_SPECS } from "./bless_options.ts";
-import { parseMeasure, parseMinDedup } from "./probe_options.ts";
+import { parseMeasure, parseMinDedup, refuseMeasure } from "./probe_options.ts";
+import { ProbeOutputs } from "./probe_outputs.ts";
 import { probeText } from "./probe_table.ts";
 
 /** The command. */
@@ -41,6 +39,10 @@ export const probeCommand: Command = {
     {
       purpose: "Cut disk images as they are",
       line: "blessfs probe --as-is a.ext4 b.ext4 --grid 64K,128K,256K",
+    },
+    {
+      purpose: "Compare what hosts wrote with --fingerprints FILE",
+      line: "blessfs probe --from old.parquet new.parquet",
     },
     {
       purpose: "Fail when too little is shared",
@@ -108,6 +110,13 @@ export const probeCommand: Command = {
       defaultText: "merged",
       summary: "measure merged images, or one image a layer",
     },
+    {
+      name: "fingerprints",
+      value: "FILE",
+      completion: "file",
+      summary: "write every unit of every row into a Parquet file, for --from or a database",
+    },
+    { name: "from", summary: "the sources are files of --fingerprints: read nothing else" },
     { name: "as-is", summary: "cut the files given as they are, and rebuild nothing" },
     {
       name: "format",
@@ -147,33 +156,46 @@ export const probeCommand: Command = {
 async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | void> {
   const format = outputFormat(args, io);
   const minDedup = parseMinDedup(args);
-  const plot = args.value("plot");
-  const sources = args.positionals("SOURCE");
-  // Made first, so that a file that is in the way is told before the work.
-  const sink = plot === undefined ? undefined : createFileSink(plot, {
-    force: args.flag("force"),
-    signal: io.signal,
-    sourcePaths: localPaths(sources),
-  });
+  const outputs = new ProbeOutputs(args, io);
   let report: ProbeReport;
   try {
-    report = await probe({
-      ...parseSourceOptions(args, io),
-      ...parseMeasure(args, io.env),
-      sources,
-      timestamp: sourceDateEpoch(io.env) ?? 0,
-    });
-    const chart = new TextEncoder().encode(sink === undefined ? "" : reportChart(report));
-    await sink?.write(chart, 0);
-    await sink?.finish(chart.length);
+    report = await reportOf(args, io, outputs);
+    await outputs.writeChart(report);
   } catch (error) {
-    await sink?.abort();
+    await outputs.abort();
     throw error;
   }
   if (format !== "json") io.warn(report.warnings);
   if (format === "json") await io.writeJson(report);
   else await io.stdout.write(format === "csv" ? reportCsv(report) : probeText(report));
   return minDedup === undefined ? undefined : gate(report, minDedup, io);
+}
+
+async function reportOf(
+  args: ParsedArguments,
+  io: CommandIo,
+  outputs: ProbeOutputs,
+): Promise<ProbeReport> {
+  const sources = args.positionals("SOURCE");
+  const sourceOptions = parseSourceOptions(args, io);
+  if (!args.flag("from")) {
+    return await probe({
+      ...sourceOptions,
+      ...parseMeasure(args, io.env),
+      sources,
+      fingerprints: outputs.fingerprints,
+      timestamp: sourceDateEpoch(io.env) ?? 0,
+    });
+  }
+  refuseMeasure(args);
+  const { warnings, signal } = sourceOptions;
+  return await probeFingerprints({
+    paths: sources,
+    pairwise: args.flag("pairwise"),
+    row: args.value("row"),
+    warnings,
+    signal,
+  });
 }
 
 function gate(report: ProbeReport, minDedup: number, io: CommandIo): ExitCode {
@@ -193,11 +215,4 @@ function outputFormat(args: ParsedArguments, io: CommandIo): "table" | "json" | 
   if (!io.json) return format ?? "table";
   if (format === undefined || format === "json") return "json";
   throw new UsageError("--json", `cannot be together with --format ${format}`);
-}
-
-function localPaths(sources: readonly string[]): string[] {
-  return sources.flatMap((source) => {
-    const name = parseSourceName(source, existsSync);
-    return "path" in name ? [name.path] : [];
-  });
 }

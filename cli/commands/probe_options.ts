@@ -55,6 +55,19 @@ export function parseMeasure(
   };
 }
 
+const MEASURE_LISTS = ["align-threshold", "packing", "grid"] as const;
+const MEASURE_VALUES = ["cdc", "compress", "mode", "fingerprints"] as const;
+const MEASURE_FLAGS = ["as-is", "self-shift", "explain"] as const;
+
+/** Throws a UsageError for what `--from` cannot choose any more. */
+export function refuseMeasure(args: ParsedArguments): void {
+  const name = MEASURE_LISTS.find((list) => args.values(list) !== undefined) ??
+    MEASURE_VALUES.find((value) => args.value(value) !== undefined) ??
+    MEASURE_FLAGS.find((flag) => args.flag(flag));
+  if (name === undefined) return;
+  throw new UsageError(`--${name}`, "is chosen when fingerprints are written, not with --from");
+}
+
 /** Reads `--min-dedup` as a share of 1; undefined when it was not given. */
 export function parseMinDedup(args: ParsedArguments): number | undefined {
   const text = args.value("min-dedup");

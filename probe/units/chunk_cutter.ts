@@ -10,8 +10,8 @@ import type { ChunkerParameters } from "../fast_cdc/parameters.ts";
 import { CellCutter } from "./cell_cutter.ts";
 import { countNonZeroBytes, isZeroBlock } from "./zero_blocks.ts";
 
-/** Takes a chunk that is not all zeros, with the bytes in it that lie in no zero block of the image. */
-export type MeasuredChunkReceiver = (chunk: Uint8Array, rawBytes: number) => void;
+/** Takes a chunk that is not all zeros, with the bytes in it that lie in no zero block of the image, and its offset. */
+export type MeasuredChunkReceiver = (chunk: Uint8Array, rawBytes: number, offset: number) => void;
 
 /** The image is handed on in pieces of this size; whole holes between them are not read. */
 const PIECE_BYTES = 1024 * 1024;
@@ -71,6 +71,6 @@ export class ChunkCutter implements ImageSink {
       const blockStart = block * BLOCK_SIZE_BYTES;
       rawBytes += Math.min(blockStart + BLOCK_SIZE_BYTES, end) - Math.max(blockStart, offset);
     }
-    this.#receive(chunk, rawBytes);
+    this.#receive(chunk, rawBytes, offset);
   }
 }

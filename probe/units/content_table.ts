@@ -9,12 +9,18 @@ import type { StoredSizeOf } from "./compressor.ts";
 /** Contents by number, in the order met. Memory grows with their count. */
 export class ContentTable {
   readonly #indexOf = new Map<string, number>();
+  readonly #ids: string[] = [];
   readonly #sizes: number[] = [];
   readonly #stored: number[] = [];
 
   /** How many contents there are. */
   get count(): number {
     return this.#sizes.length;
+  }
+
+  /** The id of a content by its number: the 32 bytes of its SHA-256, as a byte string. */
+  id(index: number): string {
+    return this.#ids[index]!;
   }
 
   /** Size of a content. */
@@ -39,6 +45,7 @@ export class ContentTable {
     const index = this.#sizes.length;
     this.#stored.push(measure());
     this.#sizes.push(sizeBytes);
+    this.#ids.push(id);
     this.#indexOf.set(id, index);
     return index;
   }

@@ -5,6 +5,16 @@
  */
 import type { ContentTable } from "./content_table.ts";
 
+/** Where an image has a content first. */
+export interface UnitPlace {
+  /** Bytes outside zero blocks of the unit that lies there. */
+  readonly raw: number;
+  /** Undefined for whole files. */
+  readonly offsetBytes: number | undefined;
+  /** Which file system of the image: 0, or the number of the layer. */
+  readonly part: number;
+}
+
 /** One image in the store. */
 export interface ImageUnits {
   /** The different contents, by number in the table. */
@@ -18,6 +28,9 @@ export interface ImageUnits {
   /** Free space that the layout left for the grid's sake. */
   readonly paddingBytes: number;
 }
+
+/** Counts of an image whose units are added once each. */
+export type RepeatedCounts = Pick<ImageUnits, "nonZeroBytes" | "unitCount">;
 
 /** Sizes that a set of units adds up to. */
 export interface UnitTotals {
@@ -38,10 +51,24 @@ export class SchemeStore {
   /** Bytes outside zero blocks, by content: where a chunk lies decides which of its zeros are whole blocks. */
   readonly #raw = new Map<number, number>();
   readonly #images: ImageUnits[] = [];
+  readonly #keepsPlaces: boolean;
+  #places: ReadonlyMap<number, UnitPlace> = new Map();
 
-  constructor(table: ContentTable, isCompressed: boolean) {
+  /** @param keepsPlaces whether places of units are wanted */
+  constructor(table: ContentTable, isCompressed: boolean, keepsPlaces = false) {
     this.#table = table;
     this.#isCompressed = isCompressed;
+    this.#keepsPlaces = keepsPlaces;
+  }
+
+  /** The units of the last image, and where it has them; kept until the next image is put in. */
+  get places(): ReadonlyMap<number, UnitPlace> {
+    return this.#places;
+  }
+
+  /** What a unit takes in the store, of which the raw bytes are given. */
+  storedBytes(content: number, rawBytes: number): number {
+    return this.#isCompressed ? this.#table.storedBytes(content) : rawBytes;
   }
 
   /** The images in the order given. */
@@ -51,7 +78,11 @@ export class SchemeStore {
 
   /** Begins the next image. */
   beginImage(): ImageCollector {
-    return new ImageCollector(this.#raw, (image) => this.#images.push(image));
+    const places = this.#keepsPlaces ? new Map<number, UnitPlace>() : undefined;
+    return new ImageCollector(this.#raw, places, (image) => {
+      this.#images.push(image);
+      if (places !== undefined) this.#places = places;
+    });
   }
 
   /** Adds up units. */
@@ -60,7 +91,7 @@ export class SchemeStore {
     for (const content of contents) {
       const raw = this.#raw.get(content)!;
       totals.raw += raw;
-      totals.stored += this.#isCompressed ? this.#table.storedBytes(content) : raw;
+      totals.stored += this.storedBytes(content, raw);
       totals.units++;
       totals.unitBytes += this.#table.sizeBytes(content);
     }
@@ -71,22 +102,40 @@ export class SchemeStore {
 /** Gathers the units of one image. */
 export class ImageCollector {
   readonly #raw: Map<number, number>;
+  readonly #places: Map<number, UnitPlace> | undefined;
   readonly #done: (image: ImageUnits) => void;
   readonly #contents = new Set<number>();
   #nonZeroBytes = 0;
   #unitCount = 0;
   #logicalBytes = 0;
   #paddingBytes = 0;
+  #part = 0;
 
-  constructor(raw: Map<number, number>, done: (image: ImageUnits) => void) {
+  constructor(
+    raw: Map<number, number>,
+    places: Map<number, UnitPlace> | undefined,
+    done: (image: ImageUnits) => void,
+  ) {
     this.#raw = raw;
+    this.#places = places;
     this.#done = done;
   }
 
-  /** @param rawBytes those outside zero blocks */
-  add(content: number, rawBytes: number): void {
+  /** What comes now is of that file system of the image. */
+  beginPart(part: number): void {
+    this.#part = part;
+  }
+
+  /**
+   * @param rawBytes those outside zero blocks
+   * @param offsetBytes in the part; undefined for whole files
+   */
+  add(content: number, rawBytes: number, offsetBytes?: number): void {
     this.#unitCount++;
     this.#nonZeroBytes += rawBytes;
+    if (this.#places !== undefined && !this.#contents.has(content)) {
+      this.#places.set(content, { raw: rawBytes, offsetBytes, part: this.#part });
+    }
     this.#contents.add(content);
     if (!this.#raw.has(content)) this.#raw.set(content, rawBytes);
   }
@@ -97,13 +146,13 @@ export class ImageCollector {
     this.#paddingBytes += paddingBytes;
   }
 
-  /** Puts the image into the store. */
-  finish(): void {
+  /** Puts the image into the store. `counts` take the place of what was counted. */
+  finish(counts?: RepeatedCounts): void {
     this.#done({
       contents: this.#contents,
       logicalBytes: this.#logicalBytes,
-      nonZeroBytes: this.#nonZeroBytes,
-      unitCount: this.#unitCount,
+      nonZeroBytes: counts?.nonZeroBytes ?? this.#nonZeroBytes,
+      unitCount: counts?.unitCount ?? this.#unitCount,
       paddingBytes: this.#paddingBytes,
     });
   }

@@ -112,3 +112,40 @@ Deno.test("probe refuses options that contradict or cannot be read", async () =>
     assertEquals([code, stdout], [2, ""], words.join(" "));
   }
 });
+
+Deno.test("probe --from says what the probe that wrote --fingerprints said", async () => {
+  await withTars(async (directory, sources) => {
+    const file = join(directory, "units.parquet");
+    const run = (...words: string[]) => runFake(["probe", ...words], COMMANDS);
+    const written = await run(...sources, "--fingerprints", file, "--pairwise");
+    assertEquals([written.code, written.stderr], [0, ""]);
+    assertEquals(await run("--from", file, "--pairwise"), written);
+    assertEquals((await run(...sources, "--fingerprints", file)).code, 4);
+    assertEquals((await run(...sources, "--fingerprints", file, "--force", "--cdc", "7")).code, 2);
+    const gate = await run("--from", file, "--min-dedup", "0.999", "--row", "tight");
+    assertEquals(gate.code, 1);
+    const chart = join(directory, "chart.svg");
+    assertEquals((await run("--from", file, "--plot", chart, "--json")).code, 0);
+    assertStringIncludes(readFileSync(chart, "utf8"), "</svg>");
+    for (
+      const words of [
+        ["--grid", "64K"],
+        ["--packing", "tight"],
+        ["--compress", "none"],
+        ["--fingerprints", `${file}2`],
+        ["--as-is"],
+        ["--self-shift"],
+        ["--explain"],
+      ]
+    ) {
+      const refused = await run("--from", file, ...words);
+      assertEquals([refused.code, refused.stdout], [2, ""], words.join(" "));
+      assertStringIncludes(refused.stderr, `${words[0]}: is chosen when`);
+    }
+    assertEquals((await run("--from", sources[0]!.slice("tar:".length))).code, 3);
+    // What could not be finished leaves no file.
+    const half = join(directory, "half.parquet");
+    assertEquals((await run(sources[0]!, "tar:/nonexistent", "--fingerprints", half)).code, 3);
+    assertEquals(existsSync(half), false);
+  });
+});

@@ -1,0 +1,52 @@
+/**
+ * The files that a probe writes beside its answer.
+ *
+ * @module
+ */
+import { existsSync } from "node:fs";
+import { createFileSink } from "../../lib/io/file_sink.ts";
+import type { ImageSink } from "../../lib/io/sink.ts";
+import { parseSourceName } from "../../lib/source/source_name.ts";
+import { reportChart } from "../../probe/chart.ts";
+import type { ProbeReport } from "../../probe/report.ts";
+import type { CommandIo } from "../io.ts";
+import type { ParsedArguments } from "../parsed_arguments.ts";
+
+/** Files that get their names when they are whole. */
+export class ProbeOutputs {
+  /** Undefined when none are wanted. */
+  readonly fingerprints: ImageSink | undefined;
+  readonly #chart: ImageSink | undefined;
+
+  /** Opened first, so that a file that is in the way is told before the work. */
+  constructor(args: ParsedArguments, io: CommandIo) {
+    const sourcePaths = localPaths(args.positionals("SOURCE"), args.flag("from"));
+    const sinkOf = (path: string | undefined) =>
+      path === undefined
+        ? undefined
+        : createFileSink(path, { force: args.flag("force"), signal: io.signal, sourcePaths });
+    this.#chart = sinkOf(args.value("plot"));
+    this.fingerprints = sinkOf(args.value("fingerprints"));
+  }
+
+  async writeChart(report: ProbeReport): Promise<void> {
+    if (this.#chart === undefined) return;
+    const chart = new TextEncoder().encode(reportChart(report));
+    await this.#chart.write(chart, 0);
+    await this.#chart.finish(chart.length);
+  }
+
+  /** Drops what was not finished. */
+  async abort(): Promise<void> {
+    await this.#chart?.abort();
+    await this.fingerprints?.abort();
+  }
+}
+
+function localPaths(sources: readonly string[], areFiles: boolean): readonly string[] {
+  if (areFiles) return sources;
+  return sources.flatMap((source) => {
+    const name = parseSourceName(source, existsSync);
+    return "path" in name ? [name.path] : [];
+  });
+}

@@ -1,0 +1,187 @@
+/**
+ * Reads files of fingerprints back into stores.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import type { AsyncBuffer, FileMetaData } from "hyparquet";
+import { parquetMetadataAsync, parquetReadObjects } from "hyparquet";
+import { byteStringFromText, displayName } from "../../lib/bytes/byte_string.ts";
+import { BlessfsError, InputError, throwIfAborted } from "../../lib/errors.ts";
+import type { RandomReader } from "../../lib/io/random_reader.ts";
+import { openFileReader, readExactly } from "../../lib/io/random_reader.ts";
+import { schemeLabel } from "../labels.ts";
+import { describeScheme } from "../report.ts";
+import type { MeasuredScheme, ProbeStores } from "../stores.ts";
+import type { ImageCollector } from "../units/scheme_store.ts";
+import type { FingerprintMetadata } from "./metadata.ts";
+import { decodeMetadata, METADATA_KEY, unitsCrc32 } from "./metadata.ts";
+import { UNIT_DIGEST_BYTES } from "./schema.ts";
+
+/** A file whose metadata was read. */
+export interface FingerprintFile {
+  readonly name: string;
+  readonly metadata: FingerprintMetadata;
+  /** Puts the images of the file into stores of the same schemes. */
+  readonly load: (stores: ProbeStores, signal: AbortSignal | undefined) => Promise<void>;
+  readonly close: () => void;
+}
+
+/** More is no file of ours: about a hundred bytes a row. */
+const ROWS_PER_GROUP_MOST = 1_000_000;
+const COLUMNS = ["image_number", "layout", "unit", "unit_bytes", "raw", "stored"] as const;
+type ReadRow = Readonly<Record<typeof COLUMNS[number], unknown>>;
+
+/** Opens a file. Throws an IoError, or an InputError when it is no file of fingerprints. */
+export async function openFingerprints(path: string): Promise<FingerprintFile> {
+  const name = displayName(byteStringFromText(path));
+  const reader = openFileReader(path);
+  const file = asyncBuffer(reader);
+  try {
+    const parquet = await understood(name, () => parquetMetadataAsync(file));
+    const text = parquet.key_value_metadata?.find(({ key }) => key === METADATA_KEY)?.value;
+    if (text === undefined) {
+      throw new InputError(name, "is a Parquet file, but none of fingerprints", {
+        hint: "write one with: blessfs probe SOURCE... --fingerprints FILE",
+      });
+    }
+    const metadata = decodeMetadata(text, name);
+    return {
+      name,
+      metadata,
+      load: (stores, signal) => new Loader({ name, file, parquet, metadata }, stores).run(signal),
+      close: () => reader.close(),
+    };
+  } catch (error) {
+    reader.close();
+    throw error;
+  }
+}
+
+interface LoadedFile {
+  readonly name: string;
+  readonly file: AsyncBuffer;
+  readonly parquet: FileMetaData;
+  readonly metadata: FingerprintMetadata;
+}
+
+class Loader {
+  readonly #source: LoadedFile;
+  readonly #stores: ProbeStores;
+  readonly #schemeOf: ReadonlyMap<string, number>;
+  /** Of the image that is being read, by scheme. */
+  #collectors: readonly ImageCollector[] = [];
+  #checksums: number[] = [];
+  #imageNumber = -1;
+  #rowNumber = 0;
+
+  constructor(source: LoadedFile, stores: ProbeStores) {
+    this.#source = source;
+    this.#stores = stores;
+    this.#schemeOf = new Map(stores.measured.map(({ scheme }: MeasuredScheme, i) => [
+      schemeLabel(describeScheme(scheme), true),
+      i,
+    ]));
+  }
+
+  async run(signal: AbortSignal | undefined): Promise<void> {
+    const { name, file, parquet, metadata } = this.#source;
+    for (const { num_rows } of parquet.row_groups) {
+      const count = Number(num_rows);
+      if (!(count >= 0 && count <= ROWS_PER_GROUP_MOST)) {
+        throw new InputError(name, `has a group of ${num_rows} rows: wanted at most a million`);
+      }
+      throwIfAborted(signal);
+      const [rowStart, rowEnd] = [this.#rowNumber, this.#rowNumber + count];
+      const options = { file, metadata: parquet, columns: [...COLUMNS], rowStart, rowEnd };
+      const rows = await understood(name, () => parquetReadObjects({ ...options, utf8: false }));
+      if (rows.length !== count) {
+        throw new InputError(name, `row ${rowStart}: ${rows.length} rows, wanted ${count}`);
+      }
+      for (const row of rows) this.#add(row as ReadRow);
+    }
+    while (this.#imageNumber < metadata.images.length) this.#nextImage();
+  }
+
+  #add(row: ReadRow): void {
+    const wanted = this.#size(row.image_number, "image_number");
+    if (wanted < this.#imageNumber || wanted >= this.#source.metadata.images.length) {
+      throw this.#fault("image_number", wanted, "images in the order of the metadata");
+    }
+    while (this.#imageNumber < wanted) this.#nextImage();
+    const scheme = typeof row.layout === "string" ? this.#schemeOf.get(row.layout) : undefined;
+    if (scheme === undefined) throw this.#fault("layout", row.layout, "a row of the metadata");
+    if (!(row.unit instanceof Uint8Array) || row.unit.length !== UNIT_DIGEST_BYTES) {
+      throw this.#fault("unit", row.unit, `${UNIT_DIGEST_BYTES} bytes`);
+    }
+    const unit = {
+      id: Buffer.from(row.unit).toString("latin1"),
+      sizeBytes: this.#size(row.unit_bytes, "unit_bytes"),
+      raw: this.#size(row.raw, "raw"),
+      stored: this.#size(row.stored, "stored"),
+    };
+    this.#checksums[scheme] = unitsCrc32(this.#checksums[scheme]!, unit);
+    const content = this.#stores.table.indexOf(unit.id, unit.sizeBytes, () => unit.stored);
+    this.#collectors[scheme]!.add(content, unit.raw);
+    this.#rowNumber++;
+  }
+
+  #nextImage(): void {
+    const done = this.#source.metadata.images[this.#imageNumber];
+    done?.counts.forEach((counts, i) => {
+      if (this.#checksums[i] !== counts.unitsCrc32) {
+        throw new InputError(
+          this.#source.name,
+          `image ${this.#imageNumber}: the CRC-32 of its units is ${this.#checksums[i]} in row ` +
+            `${i + 1}: wanted ${counts.unitsCrc32}`,
+        );
+      }
+      const collector = this.#collectors[i]!;
+      collector.addSize(counts.logicalBytes, counts.paddingBytes);
+      collector.finish(counts);
+    });
+    this.#imageNumber++;
+    if (this.#imageNumber === this.#source.metadata.images.length) return;
+    this.#checksums = this.#stores.measured.map(() => 0);
+    this.#collectors = this.#stores.measured.map(({ store }) => store.beginImage());
+  }
+
+  #size(value: unknown, column: string): number {
+    const size = typeof value === "bigint" ? Number(value) : value;
+    if (typeof size === "number" && Number.isSafeInteger(size) && size >= 0) return size;
+    throw this.#fault(column, value, "a whole number, not negative");
+  }
+
+  #fault(column: string, found: unknown, wanted: string): InputError {
+    const shown = found instanceof Uint8Array
+      ? `${found.length} bytes`
+      : String(found).slice(0, 80);
+    return new InputError(
+      this.#source.name,
+      `row ${this.#rowNumber}: ${column} is ${displayName(byteStringFromText(shown))}: ` +
+        `wanted ${wanted}`,
+    );
+  }
+}
+
+function asyncBuffer(reader: RandomReader): AsyncBuffer {
+  return {
+    byteLength: reader.sizeBytes,
+    slice: (start, end = reader.sizeBytes) => {
+      const bytes = new Uint8Array(Math.max(0, Math.min(end, reader.sizeBytes) - start));
+      readExactly(reader, bytes, start);
+      return bytes.buffer;
+    },
+  };
+}
+
+/** The library's errors are about the file. */
+async function understood<T>(name: string, read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (cause) {
+    if (cause instanceof BlessfsError) throw cause;
+    const why = displayName(byteStringFromText((cause as Error).message ?? String(cause)));
+    throw new InputError(name, `is no Parquet file that can be read: ${why}`, { cause });
+  }
+}
