@@ -379,6 +379,15 @@ export type { ImageSink } from "./lib/io/sink.ts";
 export { descriptorReader, memoryReader, readExactly } from "./lib/io/random_reader.ts";
 export type { RandomReader } from "./lib/io/random_reader.ts";
 
+// Back to a tar, the layer between two sources, and checksums of images that exist.
+export { exportTar } from "./lib/bless/export.ts";
+export type { ExportOptions, ExportReport, TarCounts } from "./lib/bless/export.ts";
+export { diffSources } from "./lib/bless/diff.ts";
+export type { DiffReport, DiffSourcesOptions } from "./lib/bless/diff.ts";
+export type { DiffCounts } from "./lib/tree/diff.ts";
+export { switchMetadataChecksums } from "./lib/ext4/checksum/switch.ts";
+export type { SwitchOptions, SwitchReport } from "./lib/ext4/checksum/switch.ts";
+
 // Tar.
 export { TarIndexer } from "./lib/tar/indexer.ts";
 export type { TarIndexerOptions } from "./lib/tar/indexer.ts";

@@ -52,7 +52,7 @@ export const SOURCE_FORMS: readonly SourceForm[] = [
   {
     prefix: "ext4:",
     rest: "FILE",
-    meaning: "an ext4 image (probe, export, diff)",
+    meaning: "an ext4 image",
     completion: "file",
   },
 ];

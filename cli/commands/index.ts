@@ -8,12 +8,16 @@ import { blessMergedCommand } from "./bless.ts";
 import { blessLayeredCommand } from "./bless_layered.ts";
 import { catCommand } from "./cat.ts";
 import { chunkCommand } from "./chunk.ts";
+import { checksumCommand } from "./checksum.ts";
 import { completionsCommand } from "./completions.ts";
+import { diffCommand } from "./diff.ts";
+import { exportCommand } from "./export.ts";
 import { helpCommand } from "./help.ts";
 import { inspectCommand } from "./inspect.ts";
 import { lsCommand } from "./ls.ts";
 import { manCommand } from "./man.ts";
 import { probeCommand } from "./probe.ts";
+import { verifyCommand } from "./verify.ts";
 
 /** All commands. */
 export const COMMANDS: readonly Command[] = [
@@ -21,9 +25,13 @@ export const COMMANDS: readonly Command[] = [
   blessLayeredCommand,
   chunkCommand,
   probeCommand,
+  verifyCommand,
   inspectCommand,
   lsCommand,
   catCommand,
+  exportCommand,
+  diffCommand,
+  checksumCommand,
   completionsCommand(() => COMMANDS),
   manCommand(() => COMMANDS),
   helpCommand(() => COMMANDS),

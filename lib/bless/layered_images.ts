@@ -25,7 +25,7 @@ import type { LayerRecord } from "./layered_record.ts";
 import type { LayerStore, RecordBody } from "./layered_store.ts";
 import { addRecorded, notesAbout, NotingWarnings, recordedWarnings } from "./layered_warnings.ts";
 import type { LayoutOptions } from "./options.ts";
-import { planImage } from "./plan_image.ts";
+import { planImage, statedDigest } from "./plan_image.ts";
 import { type ImageReport, imageReport, type LayerReport, layerReport } from "./report.ts";
 
 /** What making images needs beside the store. */
@@ -216,9 +216,11 @@ export class LayerImages {
     return { name, record, report: layerReport(read.layer), isReused: false };
   }
 
-  #plan({ tree, treeDigest }: ReadLayer, warnings: Warnings): ImagePlan {
+  #plan({ layer, tree, treeDigest }: ReadLayer, warnings: Warnings): ImagePlan {
     const { layout, timestamp } = this.#options;
-    return planImage(tree, { layout, contentDigest: treeDigest, timestamp, warnings });
+    const { statedUuid } = layer;
+    const contentDigest = statedUuid === undefined ? treeDigest : statedDigest(statedUuid);
+    return planImage(tree, { layout, contentDigest, timestamp, warnings });
   }
 }
 

@@ -13,7 +13,7 @@ import { formatPlatform } from "../source/platform.ts";
 import { buildTree } from "../tree/build.ts";
 import { contentDigestOf } from "./layered_chain.ts";
 import type { LayoutOptions } from "./options.ts";
-import { planImage } from "./plan_image.ts";
+import { planImage, statedDigest } from "./plan_image.ts";
 import type { BlessReport } from "./report.ts";
 import { imageReport, layerReport, layoutReport } from "./report.ts";
 
@@ -83,7 +83,14 @@ async function bless(options: BlessMergedOptions): Promise<BlessReport> {
   }
 }
 
-/** The digest that names a source: its manifest's, or what its layers hold where there is none. */
+/**
+ * The digest that names a source: its manifest's, or what its layers hold where there is none. A single layer may state
+ * the UUID of the image that it was exported from: that names it just as well.
+ */
 export function contentDigest(image: OpenedImage, layers: readonly LoadedLayer[]): string {
-  return image.manifestDigest ?? contentDigestOf(layers.map(({ diffId }) => diffId));
+  const [layer] = layers;
+  return image.manifestDigest ??
+    (layer?.statedUuid !== undefined && layers.length === 1
+      ? statedDigest(layer.statedUuid)
+      : contentDigestOf(layers.map(({ diffId }) => diffId)));
 }

@@ -3,7 +3,9 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
+import { invariant } from "../errors.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import { planExt4 } from "../ext4/plan/plan_ext4.ts";
 import type { LayoutOptions } from "../ext4/plan/settings.ts";
@@ -15,7 +17,7 @@ import type { Warnings } from "../warnings.ts";
 export interface PlanImageOptions {
   /** What is laid out how; begin with `MERGED_DEFAULTS` or `LAYERED_DEFAULTS`. */
   readonly layout: LayoutOptions;
-  /** A digest that names the content; the UUID is derived from it. */
+  /** A digest that names the content; the UUID is derived from it. Or what statedDigest() gives. */
   readonly contentDigest: string;
   /** Seconds that stand for every time that the tree does not give. */
   readonly timestamp: number;
@@ -34,8 +36,20 @@ export function planImage(tree: FileTree, options: PlanImageOptions): ImagePlan 
   return planExt4(tree, settings, options.warnings);
 }
 
+const STATED_PREFIX = "uuid:";
+
+/** In place of a digest: names content by the UUID that it states, which is then the one that is derived. */
+export function statedDigest(uuid: string): string {
+  return `${STATED_PREFIX}${uuid}`;
+}
+
 /** A UUID of version 8 (RFC 9562, section 5.8) that equal content always gets. */
 export function deriveUuid(contentDigest: string): Uint8Array {
+  if (contentDigest.startsWith(STATED_PREFIX)) {
+    const hex = contentDigest.slice(STATED_PREFIX.length).replaceAll("-", "");
+    invariant(/^[0-9a-f]{32}$/.test(hex), `the stated UUID ${contentDigest}`);
+    return new Uint8Array(Buffer.from(hex, "hex"));
+  }
   const uuid = new Uint8Array(
     createHash("sha256").update(`blessfs ext4 uuid\n${contentDigest}`).digest().subarray(0, 16),
   );

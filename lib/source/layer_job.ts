@@ -10,6 +10,7 @@ import type { Inflater } from "../io/inflater.ts";
 import type { SpoolWriter } from "../io/spool.ts";
 import { InputError, InterruptedError, invariant, limitError } from "../errors.ts";
 import type { TarEntry } from "../tar/entry.ts";
+import { uuidOfComment } from "../tar/comments.ts";
 import { TarIndexer } from "../tar/indexer.ts";
 import type { TarLimits } from "../tar/limits.ts";
 import { checkSize, digestFault } from "./descriptor.ts";
@@ -51,6 +52,8 @@ export interface LayerFacts {
   readonly storedBytes: number;
   readonly uncompressedBytes: number;
   readonly compression: Compression;
+  /** Of the image that the tar was exported from. */
+  readonly statedUuid: string | undefined;
   readonly warnings: readonly LayerWarning[];
 }
 
@@ -152,6 +155,7 @@ class LayerReader {
       storedBytes: this.#storedBytes,
       uncompressedBytes: this.#uncompressedBytes,
       compression: this.#compression ?? "none",
+      statedUuid: uuidOfComment(this.#indexer.globalComment),
       warnings: [...this.#warnings].map(([kind, warning]) => ({ kind, ...warning })),
     };
   }

@@ -18,6 +18,7 @@ export function loadedLayer(source: LayerSource, read: ReadLayer): LoadedLayer {
     sizeBytes: facts.storedBytes,
     uncompressedBytes: facts.uncompressedBytes,
     whiteouts: source.whiteouts,
+    statedUuid: facts.statedUuid,
     entries,
     store: file.share().reader(source.name, offsetBytes, facts.uncompressedBytes),
   };

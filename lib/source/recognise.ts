@@ -15,6 +15,7 @@ import { LAYOUT_MARKER } from "./layout.ts";
 import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
 import { loadAlone } from "./load_alone.ts";
 import { loadedLayer, reportWarnings } from "./loaded_layer.ts";
+import { openExt4Source } from "./ext4_image.ts";
 import { openOciArchive } from "./oci_archive.ts";
 import { openOciDirectory } from "./oci_layout.ts";
 import { openRootfsDirectory } from "./rootfs_directory.ts";
@@ -44,8 +45,10 @@ export async function openAnyFile(
   file: SourceFile,
   options: SourceOptions,
 ): Promise<OpenedImage> {
+  let isTaken = false;
   try {
-    if (isExt4(file)) throw isExt4Fault(file.name);
+    isTaken = isExt4(file);
+    if (isTaken) return await openExt4Source(source, file, options);
     if (isCompressed(file)) return await openCompressed(source, file, options);
     if (!startsLikeTar(file)) {
       throw new InputError(file.name, "is not recognised: wanted a tar or an image archive", {
@@ -57,14 +60,9 @@ export async function openAnyFile(
     if (!opener) return openTarFile(source, file);
     return await opener(source, archive, undefined, options);
   } catch (error) {
-    file.file.release();
+    if (!isTaken) file.file.release();
     throw error;
   }
-}
-
-/** The error for an ext4 image where a container image is wanted. */
-export function isExt4Fault(name: string): InputError {
-  return new InputError(name, "is an ext4 image already: wanted a container image or a tar");
 }
 
 /**

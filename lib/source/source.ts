@@ -9,10 +9,10 @@ import { throwIfAborted } from "../errors.ts";
 import { openArchive } from "./archive.ts";
 import { openDirTransport } from "./dir_transport.ts";
 import { openDockerArchive } from "./docker_archive.ts";
-import { displayText } from "./json.ts";
+import { openExt4Source } from "./ext4_image.ts";
 import { openOciArchive } from "./oci_archive.ts";
 import { openOciDirectory } from "./oci_layout.ts";
-import { isExt4Fault, openAnyDirectory, openAnyFile } from "./recognise.ts";
+import { openAnyDirectory, openAnyFile } from "./recognise.ts";
 import { openRegistryImage } from "./registry/registry_image.ts";
 import { openRootfsDirectory } from "./rootfs_directory.ts";
 import { openSourceFile, spoolStream, statIfThere } from "./source_file.ts";
@@ -86,7 +86,11 @@ async function open(
       return await openAnyFile(source, file, options);
     }
     case "ext4":
-      throw isExt4Fault(displayText(name.path));
+      return await openExt4Source(
+        source,
+        await openSourceFile(name.path, "an ext4 image", options),
+        options,
+      );
     case "docker":
       return await openRegistryImage(source, name.reference, options);
   }

@@ -21,7 +21,7 @@ export function openTarFile(source: string, file: SourceFile): OpenedImage {
 /** An image that is a single tree, of which nothing is known but its bytes. */
 export function treeImage(tree: {
   readonly source: string;
-  readonly kind: "tar" | "rootfs";
+  readonly kind: "tar" | "rootfs" | "ext4";
   readonly name: string;
   readonly stored: StoredBytes;
   readonly sizeBytes: number | undefined;

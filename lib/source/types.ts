@@ -140,6 +140,8 @@ export interface LoadedLayer {
   readonly uncompressedBytes: number;
   /** Whether `.wh.` names remove things of the layers below. */
   readonly whiteouts: boolean;
+  /** The UUID of the image that it was exported from; undefined where nothing states one. */
+  readonly statedUuid: string | undefined;
   /** In the tar's order. */
   readonly entries: readonly TarEntry[];
   /** The uncompressed tar. */

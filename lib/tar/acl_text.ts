@@ -82,6 +82,45 @@ export function aclFromText(text: ByteString): AclTextResult {
   };
 }
 
+const WORD_OF_TAG = new Map<number, string>([
+  [ACL_TAG.userObject, "user"],
+  [ACL_TAG.user, "user"],
+  [ACL_TAG.groupObject, "group"],
+  [ACL_TAG.group, "group"],
+  [ACL_TAG.mask, "mask"],
+  [ACL_TAG.other, "other"],
+]);
+
+/**
+ * The text of an ACL in the system call's format, with numbers in place of names; undefined for a value that is none.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { aclFromText, aclToText } from "./acl_text.ts";
+ * const text = "user::rw-,user:1000:r-x,group::r--,mask::r-x,other::---";
+ * const acl = aclFromText(text);
+ * assertEquals(acl.kind === "acl" && aclToText(acl.value), text);
+ * ```
+ */
+export function aclToText(value: Uint8Array): ByteString | undefined {
+  const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
+  const entryCount = (value.length - HEADER_SIZE_BYTES) / ENTRY_SIZE_BYTES;
+  if (!Number.isInteger(entryCount) || entryCount < 1) return undefined;
+  if (view.getUint32(0, true) !== XATTR_VERSION) return undefined;
+  const parts: string[] = [];
+  for (let at = HEADER_SIZE_BYTES; at < value.length; at += ENTRY_SIZE_BYTES) {
+    const tag = view.getUint16(at, true);
+    const permissions = view.getUint16(at + 2, true);
+    const word = WORD_OF_TAG.get(tag);
+    if (word === undefined || permissions > 7) return undefined;
+    const isNamed = tag === ACL_TAG.user || tag === ACL_TAG.group;
+    const bits = ["r", "w", "x"].map((letter, i) => ((permissions >> (2 - i)) & 1) ? letter : "-");
+    parts.push(`${word}:${isNamed ? view.getUint32(at + 4, true) : ""}:${bits.join("")}`);
+  }
+  return parts.join(",");
+}
+
 /** As posix_acl_equiv_mode in fs/posix_acl.c: a mask stands for the group's bits. */
 function permissionsOf(entries: readonly AclEntry[]): number {
   const bitsOf = (tag: number) => entries.find((entry) => entry.tag === tag)?.permissions;

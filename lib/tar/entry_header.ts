@@ -5,6 +5,7 @@
  */
 import type { ByteString } from "../bytes/byte_string.ts";
 import type { PayloadIndex } from "../model/payload.ts";
+import { firstLayerOfComment } from "./comments.ts";
 import type { TarEntry, TarEntryKind } from "./entry.ts";
 import type { TarPlace } from "./fault.ts";
 import { describePlace, limitFault, quoted, tarFault } from "./fault.ts";
@@ -119,6 +120,7 @@ export function readEntryHeader(
   const mode = blockNumber(bytes, base, "mode", place) & MODE_BITS;
   const time = pax?.mtime ?? blockTime(bytes, base, place);
   const isDevice = (kind === "characterDevice" || kind === "blockDevice") && format !== "v7";
+  const firstLayer = firstLayerOfComment(pax?.comment);
   for (const key of pax?.dropped ?? []) {
     context.warn("paxRecord", describePlace(place), `its PAX record ${quoted(key)} is dropped`);
   }
@@ -135,6 +137,7 @@ export function readEntryHeader(
       deviceMajor: isDevice ? deviceNumber(bytes, base, "deviceMajor", pax, place) : 0,
       deviceMinor: isDevice ? deviceNumber(bytes, base, "deviceMinor", pax, place) : 0,
       xattrs,
+      ...firstLayer === undefined ? {} : { firstLayer },
       payload: undefined,
       headerOffset,
     },

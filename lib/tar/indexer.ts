@@ -130,6 +130,11 @@ export class TarIndexer {
     return this.#entryCount;
   }
 
+  /** The comment of the tar as a whole, if a global PAX header has one. */
+  get globalComment(): ByteString | undefined {
+    return this.#extensions.globalComment;
+  }
+
   /** Bytes behind the end marker so far. They are not looked at. */
   get trailingSizeBytes(): number {
     return this.#trailingSizeBytes;

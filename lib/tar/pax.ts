@@ -6,6 +6,7 @@
  */
 import type { ByteString } from "../bytes/byte_string.ts";
 import { byteStringFromBytes } from "../bytes/byte_string.ts";
+import { COMMENT_BYTES_MAX } from "./comments.ts";
 import type { TarPlace } from "./fault.ts";
 import { quoted, tarFault } from "./fault.ts";
 import type { TarTime } from "./numbers.ts";
@@ -44,6 +45,7 @@ export interface PaxRecords {
   selinuxLabel: ByteString | undefined;
   aclAccess: ByteString | undefined;
   aclDefault: ByteString | undefined;
+  comment: ByteString | undefined;
   /** Keys that were read and not used though they say something of the file. */
   dropped: ByteString[] | undefined;
   /** A key that says the entry's data is not a plain file's. */
@@ -75,6 +77,7 @@ export function emptyPaxRecords(): PaxRecords {
     selinuxLabel: undefined,
     aclAccess: undefined,
     aclDefault: undefined,
+    comment: undefined,
     dropped: undefined,
     unsupported: undefined,
   };
@@ -136,8 +139,11 @@ function takeRecord(
   switch (key) {
     case "atime":
     case "ctime":
-    case "comment":
       return; // the commonest keys that are not needed
+    case "comment":
+      if (end - start > COMMENT_BYTES_MAX) return;
+      records.comment = byteStringFromBytes(bytes, start, end);
+      return;
     case "path":
       records.path = textValue(key, bytes, start, end, place);
       return;

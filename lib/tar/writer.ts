@@ -3,7 +3,8 @@
  * before it when not. Pure functions, and the same entry always gives the same bytes.
  *
  * Kept where the format has room for it: names as bytes (with `hdrcharset=BINARY` when they are not UTF-8), times to the
- * nanosecond and before 1970, any uid and gid, xattrs as `SCHILY.xattr.*` (ACLs too, in the system call's format), and
+ * nanosecond and before 1970, any uid and gid, xattrs as `SCHILY.xattr.*` (ACLs too, in the
+ * system call's format, and once more as text), and
  * sparse files as GNU.sparse 1.0.
  *
  * @module
@@ -13,6 +14,8 @@ import { textFromByteString } from "../bytes/byte_string.ts";
 import { alignDown } from "../bytes/arithmetic.ts";
 import { invariant } from "../errors.ts";
 import type { PayloadIndex } from "../model/payload.ts";
+import { aclToText } from "./acl_text.ts";
+import { firstLayerComment } from "./comments.ts";
 import type { TarEntry, TarEntryKind } from "./entry.ts";
 import {
   HEADER_FIELDS,
@@ -46,6 +49,11 @@ export interface EncodedTarEntry {
 
 /** The two zero blocks that end a tar. */
 export const END_OF_ARCHIVE_SIZE_BYTES = 2 * TAR_BLOCK_SIZE_BYTES;
+
+const ACL_RECORDS: ReadonlyMap<ByteString, string> = new Map([
+  ["system.posix_acl_access", "SCHILY.acl.access"],
+  ["system.posix_acl_default", "SCHILY.acl.default"],
+]);
 
 const FLAG_OF_KIND: Readonly<Record<TarEntryKind, number>> = {
   file: TYPE_FLAG.regular,
@@ -145,17 +153,38 @@ function recordsOf(
       records.add("SCHILY.devminor", `${entry.deviceMinor}`);
     }
   }
+  if (entry.firstLayer !== undefined && entry.firstLayer > 0) {
+    records.add("comment", firstLayerComment(entry.firstLayer));
+  }
+  // The xattr says it all, but GNU tar and libarchive set ACLs only from their text.
+  for (const { name, value } of entry.xattrs) {
+    const text = ACL_RECORDS.has(name) ? aclToText(value) : undefined;
+    if (text !== undefined) records.add(ACL_RECORDS.get(name)!, text);
+  }
   for (const xattr of entry.xattrs) {
     records.add(`SCHILY.xattr.${escapeXattrName(xattr.name)}`, xattr.value);
   }
   return records.bytes();
 }
 
+/** A global header with a comment: it says nothing of any entry. */
+export function encodeGlobalComment(comment: ByteString): Uint8Array {
+  const records = new PaxRecordWriter();
+  records.add("comment", comment);
+  return extendedHeader("pax_global_header", records.bytes(), TYPE_FLAG.paxGlobal);
+}
+
 /** The `x` header and its records, padded. */
-function extendedHeader(path: ByteString, records: Uint8Array): Uint8Array {
+function extendedHeader(
+  path: ByteString,
+  records: Uint8Array,
+  flag: number = TYPE_FLAG.paxEntry,
+): Uint8Array {
   const bytes = new Uint8Array(TAR_BLOCK_SIZE_BYTES + paddedSizeBytes(records.length));
   const block = bytes.subarray(0, TAR_BLOCK_SIZE_BYTES);
-  putName(block, HEADER_FIELDS.name, `PaxHeaders.0/${asciiOnly(lastName(path))}`);
+  const name = asciiOnly(lastName(path));
+  // A global header's own name is shown by tools that know none: git's is the one that people have seen.
+  putName(block, HEADER_FIELDS.name, flag === TYPE_FLAG.paxEntry ? `PaxHeaders.0/${name}` : name);
   putNumber(block, HEADER_FIELDS.mode, 0o644);
   putNumber(block, HEADER_FIELDS.uid, 0);
   putNumber(block, HEADER_FIELDS.gid, 0);
@@ -163,7 +192,7 @@ function extendedHeader(path: ByteString, records: Uint8Array): Uint8Array {
   putNumber(block, HEADER_FIELDS.mtime, 0);
   putNumber(block, HEADER_FIELDS.deviceMajor, 0);
   putNumber(block, HEADER_FIELDS.deviceMinor, 0);
-  block[HEADER_FIELDS.typeFlag.offset] = TYPE_FLAG.paxEntry;
+  block[HEADER_FIELDS.typeFlag.offset] = flag;
   sealHeader(block);
   bytes.set(records, TAR_BLOCK_SIZE_BYTES);
   return bytes;

@@ -118,6 +118,10 @@ class LayerApplier {
     }
     this.#noteReplacement(place, existing);
     const node = nodeOf(entry, this.#origin(), this.#layer.store, this.#entryContext);
+    // Only a tree that stands for itself says what comes first: a layer's place is given by the layers below it.
+    if (entry.firstLayer !== undefined && !this.#layer.whiteouts) {
+      node.firstLayer = entry.firstLayer;
+    }
     this.#place(place, node);
     if (node.kind === "directory") {
       this.#context.changes?.noteNewDirectory(node, place);

@@ -20,7 +20,8 @@ export interface NormalPath {
  * the component before it away and stops at the root, and an absolute path starts at the root.
  *
  * @param what names the entry in messages; called only for those
- * @throws InputError when a component is longer than 255 bytes or holds a NUL
+ * @param maxNameBytes that a component may have; 255 unless it is one that never becomes a file
+ * @throws InputError when a component is longer than that or holds a NUL
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -29,7 +30,11 @@ export interface NormalPath {
  * assertEquals(normalisePath("a/../../b", () => ""), { names: ["b"], clamped: true });
  * ```
  */
-export function normalisePath(path: ByteString, what: () => string): NormalPath {
+export function normalisePath(
+  path: ByteString,
+  what: () => string,
+  maxNameBytes: number = MAX_NAME_SIZE_BYTES,
+): NormalPath {
   const names: ByteString[] = [];
   let clamped = false;
   for (const name of path.split("/")) {
@@ -38,7 +43,7 @@ export function normalisePath(path: ByteString, what: () => string): NormalPath 
       names.pop();
       clamped = true;
     } else {
-      checkName(name, what);
+      checkName(name, what, maxNameBytes);
       names.push(name);
     }
   }
@@ -47,12 +52,16 @@ export function normalisePath(path: ByteString, what: () => string): NormalPath 
 }
 
 /** Throws an InputError unless a directory entry can hold the name. */
-export function checkName(name: ByteString, what: () => string): void {
-  if (name.length > MAX_NAME_SIZE_BYTES) {
+export function checkName(
+  name: ByteString,
+  what: () => string,
+  maxNameBytes: number = MAX_NAME_SIZE_BYTES,
+): void {
+  if (name.length > maxNameBytes) {
     throw new InputError(
       what(),
       `the name ${displayName(name.slice(0, 32))}... has ${name.length} bytes; ` +
-        `ext4 allows ${MAX_NAME_SIZE_BYTES}`,
+        `ext4 allows ${maxNameBytes}`,
     );
   }
   if (name.includes("\0")) {

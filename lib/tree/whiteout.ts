@@ -7,12 +7,17 @@
 import { type ByteString, displayName } from "../bytes/byte_string.ts";
 import { InputError } from "../errors.ts";
 import type { TarEntry } from "../tar/entry.ts";
-import { normalisePath } from "./path.ts";
+import { MAX_NAME_SIZE_BYTES } from "./limits.ts";
+import { checkName, normalisePath } from "./path.ts";
 
 /** What every whiteout's name begins with. */
 export const WHITEOUT_PREFIX = ".wh.";
 
-const OPAQUE_MARKER = ".wh..wh..opq";
+/** The name of the marker that makes a directory opaque. */
+export const OPAQUE_MARKER = ".wh..wh..opq";
+/** A whiteout is no file: its name may be longer than that of the longest file. */
+const MAX_MARKER_SIZE_BYTES = MAX_NAME_SIZE_BYTES + WHITEOUT_PREFIX.length;
+
 const AUFS_PREFIX = ".wh..wh.";
 const AUFS_LINK_DIRECTORY = ".wh..wh.plnk";
 
@@ -54,7 +59,7 @@ export function findMarkers(
   for (let i = 0; i < entries.length; i++) {
     const entry = entries[i]!;
     if (!entry.path.includes(WHITEOUT_PREFIX)) continue;
-    const { names } = normalisePath(entry.path, () => describe(entry));
+    const { names } = normalisePath(entry.path, () => describe(entry), MAX_MARKER_SIZE_BYTES);
     if (isAufsMetadata(names)) {
       entryIndexes.add(i);
       if (aufs) aufs.count++;
@@ -101,6 +106,7 @@ function markerOf(
   if (!last?.startsWith(WHITEOUT_PREFIX)) return undefined;
   if (last === OPAQUE_MARKER) return { directory, name: undefined, entry };
   const name = last.slice(WHITEOUT_PREFIX.length);
+  checkName(name, () => describe(entry));
   if (name === "" || name === "." || name === "..") {
     throw new InputError(
       describe(entry),

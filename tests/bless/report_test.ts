@@ -31,6 +31,7 @@ Deno.test("layerReport says null where a layer has no media type", () => {
     mediaType: undefined,
     sizeBytes: 10,
     uncompressedBytes: 20,
+    statedUuid: undefined,
     whiteouts: true,
     entries: [],
     store: memoryReader(new Uint8Array(20), "layer"),

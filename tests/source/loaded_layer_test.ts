@@ -18,6 +18,7 @@ function readLayer(): ReadLayer {
       diffId: "plain",
       storedBytes: 7,
       uncompressedBytes: 3,
+      statedUuid: "u",
       compression: "none",
       warnings: [{ kind: "b", what: "x", why: "y", count: 2 }, {
         kind: "a",

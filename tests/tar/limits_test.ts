@@ -17,7 +17,11 @@ function assertLimit(tar: Uint8Array, name: keyof TarLimits, limit: number): voi
 }
 
 Deno.test("entries are limited", () => {
-  assertLimit(buildTar([{ path: "a" }, { path: "b/" }, { path: "c", link: "a" }]), "layerEntries", 3);
+  assertLimit(
+    buildTar([{ path: "a" }, { path: "b/" }, { path: "c", link: "a" }]),
+    "layerEntries",
+    3,
+  );
 });
 
 Deno.test("headers of all kinds are limited together", () => {

@@ -56,3 +56,10 @@ Deno.test("refuseWhiteoutName lets other names pass", () => {
   for (const name of ["a", ".wh", "wh.a", ".w"]) refuseWhiteoutName(name, () => "entry");
   assertThrows(() => refuseWhiteoutName(".wh.a", () => "entry"), InputError, ".wh.a");
 });
+
+Deno.test("findMarkers takes whiteouts of the longest names, and none of longer ones", () => {
+  const marker = (length: number) =>
+    findMarkers(layerOf([{ path: `.wh.${"n".repeat(length)}` }]).entries, ({ path }) => path);
+  assertEquals(marker(255).markers.map(({ name }) => name?.length), [255]);
+  assertThrows(() => marker(256), InputError, "ext4 allows");
+});

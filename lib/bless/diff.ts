@@ -1,0 +1,97 @@
+/**
+ * The OCI layer that turns one source into another.
+ *
+ * @module
+ */
+import type { ImageSink } from "../io/sink.ts";
+import type { SourceOptions } from "../source/source.ts";
+import type { DiffCounts } from "../tree/diff.ts";
+import { diffTrees } from "../tree/diff.ts";
+import type { WarningSummary } from "../warnings.ts";
+import { counted, LAYER_HOLE_BYTES_MAX, noCounts, type TarCounts } from "./export.ts";
+import { withTree } from "./load_tree.ts";
+import { writeTar } from "./write_tar.ts";
+
+/** What to compare, and where the layer goes to. */
+export interface DiffSourcesOptions extends SourceOptions {
+  /** The source that the layer lies on, as on the command line. */
+  readonly before: string;
+  /** The source that comes of it. */
+  readonly after: string;
+  /** Takes the layer, uncompressed; without it, the sources are only compared. */
+  readonly sink?: ImageSink | undefined;
+  /** Seconds that stand for every time that the sources do not give; default 0. */
+  readonly timestamp?: number;
+}
+
+/** What the difference is. */
+export interface DiffReport extends Readonly<DiffCounts> {
+  /** As it was given. */
+  readonly before: string;
+  /** As it was given. */
+  readonly after: string;
+  /** Whether the sources show the same. */
+  readonly isEqual: boolean;
+  /** What the layer has in it. */
+  readonly entries: Readonly<TarCounts>;
+  /** Of the layer; null when none was written. */
+  readonly sizeBytes: number | null;
+  /** What was left out or changed. */
+  readonly warnings: readonly WarningSummary[];
+}
+
+/**
+ * Compares two sources and writes the layer. Attributes, times and bytes are compared; applying the layer to the first
+ * source gives the tree of the second. Throws as blessMerged() does; the sink is aborted then.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+ * import { tmpdir } from "node:os";
+ * import { join } from "node:path";
+ * import { NO_PROGRESS } from "../progress.ts";
+ * import { Warnings } from "../warnings.ts";
+ * import { diffSources } from "./diff.ts";
+ * const directory = mkdtempSync(join(tmpdir(), "diff-"));
+ * const tar = join(directory, "empty.tar");
+ * writeFileSync(tar, new Uint8Array(1024));
+ * const { isEqual } = await diffSources({
+ *   before: `tar:${tar}`, after: `tar:${tar}`, progress: NO_PROGRESS, warnings: new Warnings(),
+ * });
+ * rmSync(directory, { recursive: true });
+ * assertEquals(isEqual, true);
+ * ```
+ */
+export async function diffSources(options: DiffSourcesOptions): Promise<DiffReport> {
+  try {
+    return await withTree(
+      options.before,
+      options,
+      ({ tree: before }) =>
+        withTree(options.after, options, async ({ tree: after }) => {
+          const { warnings, signal, progress, sink } = options;
+          const { items, counts } = await diffTrees(before, after, { warnings, signal });
+          const entries = noCounts();
+          const all = [...counted(items, entries, true)];
+          const sizeBytes = sink === undefined ? null : await writeTar(all, sink, {
+            denseHoleBytesMax: LAYER_HOLE_BYTES_MAX,
+            signal,
+            progress,
+          });
+          return {
+            before: options.before,
+            after: options.after,
+            isEqual: counts.added + counts.removed + counts.changed === 0,
+            ...counts,
+            entries,
+            sizeBytes,
+            warnings: warnings.list(),
+          };
+        }),
+    );
+  } catch (error) {
+    await options.sink?.abort();
+    throw error;
+  }
+}

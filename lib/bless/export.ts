@@ -1,0 +1,136 @@
+/**
+ * A source back to one tar: an ext4 image, or any other source with its layers applied.
+ *
+ * @module
+ */
+import { formatUuid } from "../ext4/plan/settings.ts";
+import type { ImageSink } from "../io/sink.ts";
+import type { SourceOptions } from "../source/source.ts";
+import { uuidComment } from "../tar/comments.ts";
+import { type TarItem, treeItems } from "../tree/entries.ts";
+import { layerItems } from "../tree/layer_form.ts";
+import { notePayloadPlaces } from "../tree/payload_places.ts";
+import { WHITEOUT_PREFIX } from "../tree/whiteout.ts";
+import type { WarningSummary } from "../warnings.ts";
+import { withTree } from "./load_tree.ts";
+import { deriveUuid } from "./plan_image.ts";
+import { writeTar } from "./write_tar.ts";
+
+/** What to export, and where to. */
+export interface ExportOptions extends SourceOptions {
+  /** As on the command line: an ext4 image, or any other source. */
+  readonly source: string;
+  /** Takes the tar; finished when all went well, aborted otherwise. */
+  readonly sink: ImageSink;
+  /** The tree is that of a layer for overlayfs: what it says of lower layers becomes whiteouts and opaque markers. */
+  readonly layer?: boolean;
+  /** Seconds that stand for every time that the source does not give; default 0. */
+  readonly timestamp?: number;
+}
+
+/** Entries of a tar by what they are. */
+export interface TarCounts {
+  /** Regular files, each under its first name. */
+  files: number;
+  /** Directories, the root included. */
+  directories: number;
+  /** Symbolic links. */
+  symlinks: number;
+  /** Devices and fifos. */
+  specialFiles: number;
+  /** Further names of what came before. */
+  hardLinks: number;
+  /** Whiteouts and opaque markers. */
+  whiteouts: number;
+}
+
+/** What was written. */
+export interface ExportReport extends Readonly<TarCounts> {
+  /** As it was given. */
+  readonly source: string;
+  /** What an image that is blessed from the tar gets. */
+  readonly uuid: string;
+  /** Of the tar. */
+  readonly sizeBytes: number;
+  /** What was left out or changed. */
+  readonly warnings: readonly WarningSummary[];
+}
+
+/** Layers are written without holes up to this many bytes a file. */
+export const LAYER_HOLE_BYTES_MAX = 64 << 20;
+
+/**
+ * Exports a source. The tar is a pure function of the source; what is blessed from it with the same options is what is
+ * blessed from the source itself, byte for byte. For that it states the UUID and, of files that lie behind others that
+ * come later in the order of paths, how far.
+ *
+ * Throws as blessMerged() does; the sink is aborted then.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+ * import { tmpdir } from "node:os";
+ * import { join } from "node:path";
+ * import { createFileSink } from "../io/file_sink.ts";
+ * import { NO_PROGRESS } from "../progress.ts";
+ * import { Warnings } from "../warnings.ts";
+ * import { exportTar } from "./export.ts";
+ * const directory = mkdtempSync(join(tmpdir(), "export-"));
+ * writeFileSync(join(directory, "empty.tar"), new Uint8Array(1024));
+ * const { directories, sizeBytes } = await exportTar({
+ *   source: `tar:${join(directory, "empty.tar")}`,
+ *   sink: createFileSink(join(directory, "out.tar")),
+ *   progress: NO_PROGRESS,
+ *   warnings: new Warnings(),
+ * });
+ * assertEquals(directories, 1);
+ * assertEquals(readFileSync(join(directory, "out.tar")).length, sizeBytes);
+ * rmSync(directory, { recursive: true });
+ * ```
+ */
+export async function exportTar(options: ExportOptions): Promise<ExportReport> {
+  const { source, sink, layer = false, warnings } = options;
+  try {
+    return await withTree(source, options, async ({ tree, contentDigest }) => {
+      const uuid = formatUuid(deriveUuid(contentDigest));
+      const counts = noCounts();
+      notePayloadPlaces(tree, ({ firstLayer = 0 }) => firstLayer);
+      const items = layer ? layerItems(tree, warnings) : treeItems(tree, warnings);
+      const sizeBytes = await writeTar(counted(items, counts, layer), sink, {
+        comment: uuidComment(uuid),
+        denseHoleBytesMax: layer ? LAYER_HOLE_BYTES_MAX : 0,
+        signal: options.signal,
+        progress: options.progress,
+      });
+      return { source, uuid, sizeBytes, ...counts, warnings: warnings.list() };
+    });
+  } catch (error) {
+    await sink.abort();
+    throw error;
+  }
+}
+
+/** Counts of nothing. */
+export function noCounts(): TarCounts {
+  return { files: 0, directories: 0, symlinks: 0, specialFiles: 0, hardLinks: 0, whiteouts: 0 };
+}
+
+/** Counts entries as they pass. In a layer, `.wh.` names are whiteouts. */
+export function* counted(
+  items: Iterable<TarItem>,
+  counts: TarCounts,
+  isLayer: boolean,
+): Generator<TarItem> {
+  for (const item of items) {
+    const { kind, path } = item.entry;
+    const name = path.slice(path.lastIndexOf("/") + 1);
+    if (isLayer && name.startsWith(WHITEOUT_PREFIX)) counts.whiteouts++;
+    else if (kind === "file") counts.files++;
+    else if (kind === "directory") counts.directories++;
+    else if (kind === "symlink") counts.symlinks++;
+    else if (kind === "hardlink") counts.hardLinks++;
+    else counts.specialFiles++;
+    yield item;
+  }
+}

@@ -1,0 +1,177 @@
+/**
+ * `ext4:FILE`: the tree of an ext4 image, as an image of one layer whose store is the file itself.
+ *
+ * @module
+ */
+import { setImmediate } from "node:timers/promises";
+import { throwIfAborted } from "../errors.ts";
+import { HASH_SEED } from "../ext4/plan/directories.ts";
+import { formatUuid } from "../ext4/plan/settings.ts";
+import type { Ext4Image } from "../ext4/read/image.ts";
+import { openExt4Image } from "../ext4/read/image.ts";
+import { readTree } from "../ext4/read/tree.ts";
+import { Digester } from "../io/digest.ts";
+import type { RandomReader } from "../io/random_reader.ts";
+import type { Payload, PayloadIndex } from "../model/payload.ts";
+import type { TarEntry } from "../tar/entry.ts";
+import { treeItems } from "../tree/entries.ts";
+import { notePayloadPlaces } from "../tree/payload_places.ts";
+import { fileReader, type SourceFile } from "./source_file.ts";
+import { treeImage } from "./tar_file.ts";
+import type { LoadedLayer, OpenedImage, SourceOptions } from "./types.ts";
+
+const PIECE_BYTES = 1 << 20;
+const YIELD_AFTER_BYTES = 16 * PIECE_BYTES;
+
+/**
+ * Reads the whole tree of an image, and the bytes of its files once. Takes over the file, also when that fails.
+ *
+ * @throws InputError when the image is damaged or not supported
+ */
+export async function openExt4Source(
+  source: string,
+  file: SourceFile,
+  options: SourceOptions,
+): Promise<OpenedImage> {
+  const reader = fileReader(file);
+  file.file.release();
+  let layer: LoadedLayer;
+  try {
+    layer = await loadImage(reader, options);
+  } catch (error) {
+    reader.close();
+    throw error;
+  }
+  let isTaken = false;
+  const take = () => {
+    isTaken = true;
+    return layer;
+  };
+  return treeImage({
+    source,
+    kind: "ext4",
+    name: file.name,
+    stored: { kind: "loaded", take },
+    sizeBytes: file.sizeBytes,
+    close: () => {
+      if (!isTaken) layer.store.close();
+    },
+  });
+}
+
+async function loadImage(reader: RandomReader, options: SourceOptions): Promise<LoadedLayer> {
+  const { warnings, signal } = options;
+  const image = openExt4Image(reader, { warnings });
+  const digest = await digestOf(reader, options);
+  const tree = await readTree(image, { warnings, scansContent: true, signal });
+  const isBlessed = isAsBlessed(image);
+  // Blessing puts files in the order of (first layer, path): the places that they have tell the first part of it.
+  if (isBlessed) notePayloadPlaces(tree, ({ payload }) => placeIn(payload, reader));
+  const store = new ImageStore(reader);
+  const entries: TarEntry[] = [];
+  for (const { entry, payload } of treeItems(tree, warnings)) {
+    entries.push({
+      ...entry,
+      payload: payload && store.indexOf(payload),
+      headerOffset: 0,
+    });
+  }
+  return {
+    name: reader.name,
+    digest,
+    diffId: digest,
+    mediaType: undefined,
+    sizeBytes: reader.sizeBytes,
+    uncompressedBytes: reader.sizeBytes,
+    whiteouts: false,
+    statedUuid: isBlessed ? formatUuid(image.superblock.uuid) : undefined,
+    entries,
+    store,
+  };
+}
+
+/** SHA-256 of the whole file. */
+async function digestOf(
+  reader: RandomReader,
+  { signal, progress }: SourceOptions,
+): Promise<string> {
+  const digester = new Digester("sha256");
+  const buffer = new Uint8Array(PIECE_BYTES);
+  const bar = progress.begin(reader.name, reader.sizeBytes);
+  try {
+    for (let at = 0; at < reader.sizeBytes; at += PIECE_BYTES) {
+      const piece = buffer.subarray(0, Math.min(PIECE_BYTES, reader.sizeBytes - at));
+      digester.update(piece.subarray(0, reader.readAt(piece, at)));
+      bar.advance(piece.length);
+      if (at % YIELD_AFTER_BYTES !== 0) continue;
+      await setImmediate();
+      throwIfAborted(signal);
+    }
+  } finally {
+    bar.end();
+  }
+  return digester.digest();
+}
+
+/** Whether the image is one of ours that nobody has written to since. Then its UUID stands for its content. */
+function isAsBlessed({ superblock }: Ext4Image): boolean {
+  return superblock.hashSeed.every((word, i) => word === HASH_SEED[i]) &&
+    superblock.mountCount === 0 && superblock.kbytesWritten === 0;
+}
+
+/** Where a file begins in the image; undefined when it is kept in its inode. */
+function placeIn({ store, segments }: Payload, image: RandomReader): number | undefined {
+  return store === image ? segments[0]?.storeOffset : undefined;
+}
+
+/** The image's bytes, and behind them those of files that are kept in their inodes. */
+class ImageStore implements RandomReader {
+  readonly #image: RandomReader;
+  readonly #inline: { readonly offset: number; readonly payload: Payload }[] = [];
+  #sizeBytes: number;
+
+  constructor(image: RandomReader) {
+    this.#image = image;
+    this.#sizeBytes = image.sizeBytes;
+  }
+
+  get name(): string {
+    return this.#image.name;
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** A payload of the image as one of this store. */
+  indexOf(payload: Payload): PayloadIndex {
+    const { sizeBytes, dataRuns, contentHash } = payload;
+    if (payload.store === this.#image || payload.segments.length === 0) {
+      return { sizeBytes, segments: payload.segments, dataRuns, contentHash };
+    }
+    const offset = this.#sizeBytes;
+    this.#inline.push({ offset, payload });
+    this.#sizeBytes += sizeBytes;
+    const segments = payload.segments.map((segment) => ({
+      ...segment,
+      storeOffset: offset + segment.storeOffset,
+    }));
+    return { sizeBytes, segments, dataRuns, contentHash };
+  }
+
+  readAt(target: Uint8Array, position: number): number {
+    if (position < this.#image.sizeBytes) return this.#image.readAt(target, position);
+    let [low, high] = [0, this.#inline.length];
+    while (low + 1 < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#inline[middle]!.offset <= position) low = middle;
+      else high = middle;
+    }
+    const found = this.#inline[low];
+    return found === undefined ? 0 : found.payload.store.readAt(target, position - found.offset);
+  }
+
+  close(): void {
+    this.#image.close();
+  }
+}

@@ -1,0 +1,194 @@
+/**
+ * What an OCI layer must say so that one tree becomes another (OCI image-spec, layer.md, "Change Types").
+ *
+ * What stays as it is is not mentioned. A file with several names is mentioned with all of them or not at all, so that
+ * no hard link of the layer points below it: not every tool that unpacks layers can follow one there. Where nothing of
+ * a directory stays, it is made opaque in place of a whiteout for each name.
+ *
+ * @module
+ */
+import { setImmediate } from "node:timers/promises";
+import type { ByteString } from "../bytes/byte_string.ts";
+import { throwIfAborted } from "../errors.ts";
+import type { DirectoryNode, FileTree, TreeNode } from "../model/node.ts";
+import { walkTree } from "../model/node.ts";
+import type { Warnings } from "../warnings.ts";
+import { NodeNamer, type TarItem } from "./entries.ts";
+import { opaqueItem, refuseMarkerName, whiteoutItem } from "./layer_form.ts";
+import { equalAttributes, equalContent } from "./node_equality.ts";
+
+/** How many names are what they were not. */
+export interface DiffCounts {
+  /** Names that only the second tree has. */
+  added: number;
+  /** Names that only the first tree has; of a directory that is gone, its own alone. */
+  removed: number;
+  /** Names that both have, but that are another thing, or have other attributes, content or links. */
+  changed: number;
+}
+
+/** Two trees compared. */
+export interface TreeDiff {
+  /** The entries of the layer, in order. */
+  readonly items: readonly TarItem[];
+  readonly counts: Readonly<DiffCounts>;
+}
+
+/** What comparing needs beside the trees. */
+export interface DiffOptions {
+  readonly warnings: Warnings;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const YIELD_AFTER_NODES = 256;
+
+/**
+ * Compares two trees. Files whose sizes and checksums agree are read and compared byte for byte.
+ *
+ * @throws InputError when a name of the difference begins with `.wh.`
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import type { DirectoryNode, TreeNode } from "../model/node.ts";
+ * import { Warnings } from "../warnings.ts";
+ * import { diffTrees } from "./diff.ts";
+ * const attributes = { mode: 0o755, uid: 0, gid: 0, mtimeSeconds: 0, mtimeNanoseconds: 0, xattrs: [] };
+ * const origin = { layerIndex: 0, entryIndex: 0 };
+ * const directory = (children: [string, TreeNode][]): DirectoryNode => ({
+ *   kind: "directory", attributes, origin, children: new Map(children),
+ * });
+ * const link = (target: string): TreeNode => ({ kind: "symlink", attributes, origin, target });
+ * const before = { root: directory([["a", link("x")], ["b", link("x")], ["c", link("x")]]) };
+ * const after = { root: directory([["b", link("y")], ["c", link("x")], ["d", link("x")]]) };
+ * const { items, counts } = await diffTrees(before, after, { warnings: new Warnings() });
+ * assertEquals(items.map(({ entry }) => entry.path), [".wh.a", "b", "d"]);
+ * assertEquals(counts, { added: 1, removed: 1, changed: 1 });
+ * ```
+ */
+export async function diffTrees(
+  before: FileTree,
+  after: FileTree,
+  options: DiffOptions,
+): Promise<TreeDiff> {
+  const kept = await keptNodes(before, after, options);
+  return new TreeDiffer(kept, options.warnings).run(before, after);
+}
+
+/** The nodes of the second tree, directories apart, that are there under all their names and are the same. */
+async function keptNodes(
+  before: FileTree,
+  after: FileTree,
+  { signal }: DiffOptions,
+): Promise<ReadonlySet<TreeNode>> {
+  const former = new Map<ByteString, TreeNode>();
+  for (const { path, node } of walkTree(before)) former.set(path, node);
+  /** The one node that the first tree has under all names of a node so far. */
+  const candidates = new Map<TreeNode, TreeNode | undefined>();
+  for (const { path, node } of walkTree(after)) {
+    if (node.kind === "directory") continue;
+    const found = former.get(path);
+    const isSame = !candidates.has(node) || candidates.get(node) === found;
+    candidates.set(node, isSame ? found : undefined);
+  }
+  const kept = new Set<TreeNode>();
+  const taken = new Set<TreeNode>();
+  let count = 0;
+  for (const [node, found] of candidates) {
+    // Two nodes cannot both be what was one.
+    if (found === undefined || taken.has(found) || !equalAttributes(found, node)) continue;
+    if (!await equalContent(found, node, signal)) continue;
+    kept.add(node);
+    taken.add(found);
+    if (++count % YIELD_AFTER_NODES !== 0) continue;
+    await setImmediate();
+    throwIfAborted(signal);
+  }
+  return kept;
+}
+
+/** A directory that both trees have, or one that only the second has. */
+interface Pair {
+  readonly path: ByteString;
+  readonly before: TreeNode | undefined;
+  readonly after: TreeNode;
+}
+
+class TreeDiffer {
+  readonly #kept: ReadonlySet<TreeNode>;
+  readonly #namer: NodeNamer;
+  readonly #items: TarItem[] = [];
+  readonly #counts: DiffCounts = { added: 0, removed: 0, changed: 0 };
+
+  constructor(kept: ReadonlySet<TreeNode>, warnings: Warnings) {
+    this.#kept = kept;
+    this.#namer = new NodeNamer(warnings);
+  }
+
+  run(before: FileTree, after: FileTree): TreeDiff {
+    const pending: Pair[] = [{ path: "", before: before.root, after: after.root }];
+    for (let pair = pending.pop(); pair; pair = pending.pop()) {
+      const children = this.#compare(pair);
+      for (let i = children.length - 1; i >= 0; i--) pending.push(children[i]!);
+    }
+    return { items: this.#items, counts: this.#counts };
+  }
+
+  /** Says what is to be said of one name, and returns what is in it. */
+  #compare({ path, before, after }: Pair): Pair[] {
+    if (after.kind !== "directory") {
+      if (!this.#kept.has(after)) this.#mention(path, before, after);
+      return [];
+    }
+    if (before?.kind !== "directory") {
+      this.#mention(path, before, after);
+      return childPairs(path, undefined, after);
+    }
+    const isOpaque = path !== "" && this.#isReplaced(before, after);
+    const isChanged = !equalAttributes(before, after);
+    if (isChanged) this.#counts.changed++;
+    if (isChanged || isOpaque) this.#push(path, after);
+    const gone = [...before.children.keys()].filter((name) => !after.children.has(name)).sort();
+    this.#counts.removed += gone.length;
+    if (isOpaque) this.#items.push(opaqueItem(path));
+    else for (const name of gone) this.#items.push(whiteoutItem(`${path}/${name}`));
+    return childPairs(path, before, after);
+  }
+
+  #mention(path: ByteString, before: TreeNode | undefined, after: TreeNode): void {
+    if (before === undefined) this.#counts.added++;
+    else this.#counts.changed++;
+    this.#push(path, after);
+    // What cannot be said leaves at least nothing wrong behind.
+    if (after.kind === "socket" && before !== undefined) this.#items.push(whiteoutItem(path));
+  }
+
+  #push(path: ByteString, node: TreeNode): void {
+    refuseMarkerName(path);
+    const item = this.#namer.itemOf(path, node);
+    if (item !== undefined) this.#items.push(item);
+  }
+
+  /** Whether nothing of a directory stays, and so much goes that one marker is shorter. */
+  #isReplaced(before: DirectoryNode, after: DirectoryNode): boolean {
+    let goneCount = 0;
+    for (const [name, old] of before.children) {
+      const now = after.children.get(name);
+      if (now === undefined) goneCount++;
+      else if (old.kind === "directory" && now.kind === "directory") return false;
+      else if (this.#kept.has(now)) return false;
+    }
+    return goneCount > 1;
+  }
+}
+
+function childPairs(
+  path: ByteString,
+  before: DirectoryNode | undefined,
+  after: DirectoryNode,
+): Pair[] {
+  return [...after.children.keys()].sort().map((name) => ({
+    path: `${path}/${name}`,
+    before: before?.children.get(name),
+    after: after.children.get(name)!,
+  }));
+}

@@ -1,0 +1,92 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { gunzipSync } from "node:zlib";
+import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { InputError, InterruptedError } from "../../lib/errors.ts";
+import { digestOf } from "../../lib/io/digest.ts";
+import { readPayload } from "../../lib/model/payload.ts";
+import { openExt4Source } from "../../lib/source/ext4_image.ts";
+import { openImage } from "../../lib/source/source.ts";
+import { openSourceFile } from "../../lib/source/source_file.ts";
+import { Warnings } from "../../lib/warnings.ts";
+import { makeImage } from "../ext4/made_image.ts";
+import { dir, file, special, symlink, treeOf } from "../oracle/tree_builder.ts";
+import { openAndLoad, openFilesBelow, testOptions, withDirectory, withLoaded } from "./helpers.ts";
+
+const linked = file("linked", { xattrs: { "user.a": "b" } });
+const TREE = treeOf({
+  a: linked,
+  b: dir({ c: linked, big: file({ sizeBytes: 100_000, noise: "all", seed: 1 }) }),
+  d: symlink("b/big"),
+  e: special("socket"),
+  f: special("blockDevice", [8, 1]),
+});
+
+Deno.test("ext4: gives the entries of an image, and the image is their store", async () => {
+  await withDirectory(async (directory) => {
+    const path = join(directory, "image");
+    for (const inlineData of [false, true]) {
+      await makeImage(path, TREE, { inlineData });
+      // Both ways to write it.
+      for (const source of [`ext4:${path}`, path]) {
+        const warnings = new Warnings();
+        await withLoaded(source, testOptions({ warnings }), ([layer, ...rest], image) => {
+          assertEquals([image.kind, rest.length, layer!.whiteouts], ["ext4", 0, false]);
+          assertEquals(layer!.entries.map(({ kind, path }) => `${kind} ${path}`), [
+            "directory ./",
+            "file a",
+            "directory b/",
+            "file b/big",
+            "hardlink b/c",
+            "symlink d",
+            "blockDevice f",
+          ]);
+          const { payload } = layer!.entries[1]!;
+          const bytes = new Uint8Array(6);
+          readPayload({ ...payload!, store: layer!.store }, bytes, 0);
+          assertEquals(new TextDecoder().decode(bytes), "linked");
+          assertEquals(layer!.digest, digestOf(readFileSync(path)));
+          assertEquals(typeof layer!.statedUuid, "string");
+        });
+        assertEquals(warnings.list().map(({ kind }) => kind), ["skippedSocket"]);
+        assertEquals(openFilesBelow(directory), []);
+      }
+    }
+  });
+});
+
+Deno.test("ext4: tells the order of payload and the UUID of images that blessing made, of no others", async () => {
+  await withDirectory(async (directory) => {
+    const path = join(directory, "image");
+    const [first, second] = [file("1"), file("2")];
+    first.firstLayer = 1;
+    await makeImage(path, treeOf({ first, second }), { payloadOrder: "first-layer" });
+    await withLoaded(path, testOptions(), ([layer]) => {
+      assertEquals(layer!.entries.map(({ firstLayer }) => firstLayer), [undefined, 1, undefined]);
+    });
+    const fixture = new URL("../../fixtures/ext4/csum-4k.img.gz", import.meta.url);
+    writeFileSync(path, gunzipSync(readFileSync(fixture)));
+    await withLoaded(path, testOptions(), ([layer]) => {
+      assertEquals(layer!.statedUuid, undefined);
+      assert(layer!.entries.every((entry) => entry.firstLayer === undefined));
+    });
+  });
+});
+
+Deno.test("ext4: refuses damage and stops for a signal, and closes the file", async () => {
+  await withDirectory(async (directory) => {
+    const path = join(directory, "image");
+    await makeImage(path, treeOf({ a: file({ sizeBytes: 40 << 20, noise: "all", seed: 1 }) }));
+    const { size } = Deno.statSync(path);
+    const file_ = await openSourceFile(path, "an image", testOptions());
+    const signal = AbortSignal.abort();
+    await assertRejects(
+      () => openExt4Source(path, file_, testOptions({ signal })),
+      InterruptedError,
+    );
+    truncateSync(path, size - 4096);
+    await assertRejects(() => openAndLoad(path, testOptions()), InputError, "its file system has");
+    await assertRejects(() => openImage(`ext4:${directory}`, testOptions()), InputError);
+    assertEquals(openFilesBelow(directory), []);
+  });
+});
