@@ -141,6 +141,23 @@ Deno.test("every build probes as the sources do", async () => {
   });
 });
 
+Deno.test("every build verifies an image, and finds what was damaged", async () => {
+  await inDirectory((directory) => {
+    const image = join(directory, "image.ext4");
+    assertEquals(run(SOURCES, ["bless", `oci:${FIXTURE}`, "-o", image]).code, 0);
+    const bytes = readFileSync(image);
+    const damaged = join(directory, "damaged.ext4");
+    // The label in the superblock, which its checksum covers.
+    bytes[1024 + 0x78]! ^= 1;
+    writeFileSync(damaged, bytes);
+    for (const build of builds()) {
+      const good = run(build, ["verify", image]);
+      assertEquals([good.code, good.stderr], [0, ""], build.name);
+      assertEquals(run(build, ["verify", damaged]).code, 1, build.name);
+    }
+  });
+});
+
 Deno.test("a closed pipe ends every build quietly", () => {
   for (const { name, words } of builds()) {
     const line = '"$@" bless "$SOURCE" -o - | head -c 10 | wc -c; exit ${PIPESTATUS[0]}';
