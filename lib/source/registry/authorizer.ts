@@ -85,7 +85,8 @@ export class Authorizer {
     if (!challenge) return false;
     this.#challenge = challenge;
     if (!isBearer(challenge)) return !used?.startsWith("Basic ");
-    const scope = challenge.parameters.get("scope");
+    // The scope of a first challenge may be an example, such as ghcr.io's; that of a refused token is meant.
+    const scope = used === undefined ? undefined : challenge.parameters.get("scope");
     if (scope && scope.length <= MAX_SCOPE_CHARACTERS) this.#scope = scope;
     // Meanwhile somebody else may have got a new one.
     if (used === `Bearer ${this.#tokens.get(this.#scope)}`) this.#tokens.delete(this.#scope);

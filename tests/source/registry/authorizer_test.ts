@@ -136,6 +136,13 @@ Deno.test("Authorizer asks for the scope that a refusal names, and keeps tokens 
   });
 });
 
+Deno.test("Authorizer takes no scope from a challenge that it did not provoke", async () => {
+  await withTokens(async (authorizer, { requests }) => {
+    await authorizer.authorization(undefined);
+    assertEquals(requests[0]!.path, `/token?scope=${encodeURIComponent(SCOPE)}`);
+  }, { header: (origin) => `Bearer realm="${origin}/token",scope="repository:user/image:pull"` });
+});
+
 Deno.test("Authorizer answers basic challenges with a password alone", async () => {
   const header = () => 'Basic realm="x"';
   await withTokens(async (authorizer) => {
