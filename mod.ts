@@ -309,12 +309,6 @@ export { formatUuid, parseUuid } from "./lib/ext4/plan/settings.ts";
 export { writeImage } from "./lib/ext4/write/write_image.ts";
 export type { WriteResult } from "./lib/ext4/write/write_image.ts";
 
-// Switching metadata checksums.
-export { switchMetadataChecksums } from "./lib/ext4/checksum/switch.ts";
-export type { SwitchOptions, SwitchReport } from "./lib/ext4/checksum/switch.ts";
-export type { SwitchCounts } from "./lib/ext4/checksum/switch_context.ts";
-export type { ImageFiles } from "./lib/ext4/checksum/image_files.ts";
-
 // Verifying images.
 export { verifyImage } from "./lib/ext4/read/verify/verify.ts";
 export type {
@@ -387,6 +381,8 @@ export type { DiffReport, DiffSourcesOptions } from "./lib/bless/diff.ts";
 export type { DiffCounts } from "./lib/tree/diff.ts";
 export { switchMetadataChecksums } from "./lib/ext4/checksum/switch.ts";
 export type { SwitchOptions, SwitchReport } from "./lib/ext4/checksum/switch.ts";
+export type { SwitchCounts } from "./lib/ext4/checksum/switch_context.ts";
+export type { ImageFiles } from "./lib/ext4/checksum/image_files.ts";
 
 // Tar.
 export { TarIndexer } from "./lib/tar/indexer.ts";

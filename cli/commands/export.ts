@@ -23,7 +23,7 @@ export const exportCommand: Command = {
     { purpose: "Get the files back", line: "blessfs export python.ext4 -o python.tar" },
     {
       purpose: "Unpack an image without a mount",
-      line: "blessfs export python.ext4 -o - | tar --xattrs --xattrs-include='*' -xp -C root",
+      line: "blessfs export vm.ext4 -o - | tar --xattrs --xattrs-include='*' -xpC root",
     },
     {
       purpose: "Make the image of a layer a layer again, for an OCI layout",
