@@ -69,8 +69,6 @@ export interface XattrBlockState {
 export interface QuotaUsage {
   bytes: number;
   inodes: number;
-  /** Values in inodes that attribute blocks name: the kernel counts each as an inode of the owner, e2fsck does not. */
-  sharedValues: number;
 }
 
 /** How large files lie on a grid. */

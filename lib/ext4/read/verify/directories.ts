@@ -163,8 +163,8 @@ function visitBlock(visit: Visit, bytes: Uint8Array, { logical, block }: BlockPl
   const offset = block * volume.blockSizeBytes;
   if (logical === 0) visitDots(visit, entries, { ...place, offset });
   const range = index?.leaves.get(logical);
-  if (range !== undefined && index?.hashOf !== undefined) {
-    visitLeaf(visit, entries, { ...place, offset }, range, index.hashOf);
+  if (range !== undefined && index?.hashesOf !== undefined) {
+    visitLeaf(visit, entries, { ...place, offset }, range, index.hashesOf);
     return;
   }
   let at = offset;
@@ -181,7 +181,7 @@ function visitLeaf(
   entries: readonly DirectoryEntry[],
   place: { readonly inode: number; readonly block: number; readonly offset: number },
   range: HashRange,
-  hashOf: (name: ByteString) => number,
+  hashesOf: (name: ByteString) => readonly number[],
 ): void {
   const { findings } = visit.context;
   const { inode, block } = place;
@@ -193,12 +193,10 @@ function visitLeaf(
   for (const entry of entries) {
     if (entry.inodeNumber !== 0) {
       visitEntry(visit, entry, { inode, block, offset });
-      const hash = hashOf(entry.name);
-      const isIn = hash >= range.low &&
-        (hash < range.high || (hash === range.high && range.isHighShared));
-      if (!isIn) {
+      const hashes = hashesOf(entry.name);
+      if (!hashes.some((hash) => isWithin(hash, range))) {
         findings.add("directory index", { inode, block }, `hash of "${displayName(entry.name)}"`, {
-          found: hex(hash),
+          found: hashes.map(hex).join(" or "),
           wanted: `${hex(range.low)} to ${range.high === Infinity ? "the end" : hex(range.high)}`,
         });
       }
@@ -206,6 +204,10 @@ function visitLeaf(
     offset += entry.recordLength;
   }
   visit.names = all;
+}
+
+function isWithin(hash: number, { low, high, isHighShared }: HashRange): boolean {
+  return hash >= low && (hash < high || (hash === high && isHighShared));
 }
 
 /** The first two entries of a directory: itself and its parent. */

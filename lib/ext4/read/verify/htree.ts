@@ -15,6 +15,7 @@ import {
   DX_ROOT_COUNT_OFFSET,
   verifyDxBlock,
 } from "../../format/htree.ts";
+import type { Superblock } from "../../format/superblock.ts";
 import type { Context, KeptInode, MappedRun } from "./context.ts";
 import { HERE, hex } from "./findings.ts";
 
@@ -34,8 +35,11 @@ export interface DirectoryIndex {
   /** The root, 0, and the nodes below it. */
   readonly indexBlocks: ReadonlySet<number>;
   readonly leaves: ReadonlyMap<number, HashRange>;
-  /** Undefined where names are folded before they are hashed, which takes tables of Unicode. */
-  readonly hashOf: ((name: ByteString) => number) | undefined;
+  /**
+   * A name's hashes: two where the superblock says neither signed nor unsigned. Undefined where names are folded before
+   * they are hashed, which takes tables of Unicode.
+   */
+  readonly hashesOf: ((name: ByteString) => readonly number[]) | undefined;
 }
 
 interface Walk {
@@ -88,18 +92,23 @@ export function readIndex(
       found: logical,
     });
   }
-  const { hashSeed, flags } = volume.superblock;
-  const options = {
-    version: root.hashVersion,
-    seed: hashSeed,
-    signed: (flags & SUPERBLOCK_FLAG.UNSIGNED_HASH) === 0,
-  };
   const isFolded = (directory.view.flags & INODE_FLAG.CASEFOLD) !== 0;
   return {
     indexBlocks,
     leaves,
-    hashOf: isFolded ? undefined : (name) => directoryHash(name, options).hash,
+    hashesOf: isFolded ? undefined : hasher(volume.superblock, root.hashVersion),
   };
+}
+
+function hasher(
+  { hashSeed, flags }: Superblock,
+  version: number,
+): (name: ByteString) => readonly number[] {
+  const { SIGNED_HASH, UNSIGNED_HASH } = SUPERBLOCK_FLAG;
+  const isTold = (flags & (SIGNED_HASH | UNSIGNED_HASH)) !== 0;
+  const ways = isTold ? [(flags & UNSIGNED_HASH) === 0] : [false, true];
+  return (name) =>
+    ways.map((signed) => directoryHash(name, { version, seed: hashSeed, signed }).hash);
 }
 
 function walkEntries(

@@ -80,7 +80,7 @@ function checkConnected(context: Context, links: LinkTable): void {
 }
 
 function checkLinkCount(context: Context, inode: number): void {
-  const { book, findings, volume } = context;
+  const { book, findings } = context;
   const stored = book.linkCount(inode);
   const place = { inode };
   if (book.isHidden(inode)) {

@@ -24,7 +24,7 @@ const ENTRY_AT = { id: 0, inodes: 24, bytes: 48 } as const;
 /** Quota files beyond this are not the work of any tool. */
 const FILE_BYTES_MAX = 256 * 1024 * 1024;
 const TWO_32 = 2 ** 32;
-const NOTHING: QuotaUsage = { bytes: 0, inodes: 0, sharedValues: 0 };
+const NOTHING: QuotaUsage = { bytes: 0, inodes: 0 };
 
 /** Judges the quota files that the superblock names. */
 export function checkQuotas(context: Context): void {
@@ -152,7 +152,6 @@ function readLeaf(walk: TreeWalk, block: number): Map<number, QuotaUsage> {
     entries.set(id, {
       inodes: u64(view, at + ENTRY_AT.inodes),
       bytes: u64(view, at + ENTRY_AT.bytes),
-      sharedValues: 0,
     });
   }
   return entries;
@@ -177,9 +176,7 @@ function compareUsage(
     const wanted = counted.get(id) ?? NOTHING;
     const what = `of ${TYPE_NAMES[type]} ${id}`;
     const { findings } = context;
-    if (found.inodes !== wanted.inodes + wanted.sharedValues) {
-      findings.expect("quota file", { inode }, `inodes ${what}`, found.inodes, wanted.inodes);
-    }
+    findings.expect("quota file", { inode }, `inodes ${what}`, found.inodes, wanted.inodes);
     findings.expect("quota file", { inode }, `bytes ${what}`, found.bytes, wanted.bytes);
   }
 }

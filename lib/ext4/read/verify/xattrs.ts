@@ -23,9 +23,8 @@ import type { InodeView } from "./inode_view.ts";
 export interface InodeXattrs {
   /** Blocks that count as the inode's beside those it maps. */
   readonly chargedBlocks: number;
-  /** Values in inodes that attributes in the inode name, and those that attributes in its block name. */
-  readonly ownValues: number;
-  readonly sharedValues: number;
+  /** How many of its values are in inodes. */
+  readonly valueCount: number;
   /** The value of system.data, which holds what i_block cannot of inline data; undefined without it. */
   readonly inlineRest: Uint8Array | undefined;
 }
@@ -37,8 +36,7 @@ const TWO_32 = 2 ** 32;
 /** Most inodes. */
 const NO_XATTRS: InodeXattrs = {
   chargedBlocks: 0,
-  ownValues: 0,
-  sharedValues: 0,
+  valueCount: 0,
   inlineRest: undefined,
 };
 
@@ -59,8 +57,8 @@ export function checkXattrs(context: Context, inode: number, view: InodeView): I
   const values = own.filter((xattr) => xattr.valueInode !== undefined);
   let chargedBlocks = noteValues(context, inode, values);
   if (view.xattrBlock !== 0) chargedBlocks += checkBlockOf(context, inode, view.xattrBlock);
-  const sharedValues = context.xattrBlocks.get(view.xattrBlock)?.values.length ?? 0;
-  return { chargedBlocks, ownValues: values.length, sharedValues, inlineRest: inline?.value };
+  const inBlock = context.xattrBlocks.get(view.xattrBlock)?.values.length ?? 0;
+  return { chargedBlocks, valueCount: values.length + inBlock, inlineRest: inline?.value };
 }
 
 /** Writes down attributes whose values are in inodes; the answer is the blocks they charge. */
