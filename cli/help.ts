@@ -20,8 +20,13 @@ export const PURPOSE =
 export const ENVIRONMENT: readonly (readonly [name: string, meaning: string])[] = [
   ["BLESSFS_DEBUG", "set to 1: an error comes with its stack and its causes"],
   ["DEDUP_ALIGN_THRESHOLD", "the default of `probe --align-threshold`"],
+  [
+    "DOCKER_CONFIG",
+    "the directory of docker's config.json, for credentials of registries; ~/.docker when not set",
+  ],
   ["FORCE_COLOR", "colour the output even where it is no terminal"],
   ["NO_COLOR", "set to anything: no colours"],
+  ["REGISTRY_AUTH_FILE", "the default of --authfile, which need not exist"],
   [
     "SOURCE_DATE_EPOCH",
     "seconds since 1970: the time for what has none of its own; 0 when not set",

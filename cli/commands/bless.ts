@@ -35,6 +35,10 @@ export const blessMergedCommand: Command = {
       line: "blessfs bless oci:images/python:latest -o python.ext4",
     },
     {
+      purpose: "Bless an image straight from its registry",
+      line: "blessfs bless docker://registry.example.com/team/app:1.2 -o app.ext4",
+    },
+    {
       purpose: "Leave 2 GiB of free space in it, for a virtual machine that writes",
       line: "blessfs bless oci:images/python:latest -o vm.ext4 --size +2G",
     },
