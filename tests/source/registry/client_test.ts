@@ -232,7 +232,10 @@ Deno.test("bless pulls over TLS from a registry whose certificate the runtime tr
       const [command, ...words] = programWords(MAIN);
       const image = join(directory, "image.ext4");
       const child = spawn(command, [...words, "bless", `docker://${host}/app:v1`, "-o", image], {
-        env: environment({ DENO_CERT: certificate }) as Record<string, string>,
+        env: environment({ DENO_CERT: certificate, NODE_EXTRA_CA_CERTS: certificate }) as Record<
+          string,
+          string
+        >,
         stdio: ["ignore", "ignore", "inherit"],
       });
       const code = await new Promise((resolve) => child.on("close", resolve));
