@@ -8,16 +8,18 @@ import { verifyImage } from "../../lib/ext4/read/verify/verify.ts";
 import { openFileReader } from "../../lib/io/random_reader.ts";
 import type { Command } from "../command.ts";
 import { JSON_OPTION } from "../command.ts";
-import { safeLine } from "../errors_output.ts";
+import { errorLines, safeLine } from "../errors_output.ts";
 import { EXIT, type ExitCode } from "../exit_codes.ts";
 import type { CommandIo } from "../io.ts";
 import type { ParsedArguments } from "../parsed_arguments.ts";
 import { formatCount, parseSize, sizeOption } from "../sizes.ts";
+import { styleOf } from "../style.ts";
 import { parseCount } from "../values.ts";
 
 const GRID_BYTES_DEFAULT = 128 * 1024;
 const THRESHOLD_BYTES_DEFAULT = 64 * 1024;
 const FINDINGS_DEFAULT = 100;
+const NO_STYLE = styleOf(false);
 
 /** The command. */
 export const verifyCommand: Command = {
@@ -103,7 +105,13 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | voi
     }
   }
   if (io.json && verified.length > 0) await io.writeJson(documentOf(verified));
-  if (failures.length > 0) throw failures[0];
+  if (failures.length > 0) {
+    const last = failures.pop();
+    if (!io.json) {
+      for (const each of failures) io.stderr.write(errorLines(each, NO_STYLE, false));
+    }
+    throw last;
+  }
   return verified.every(({ report }) => report.clean) ? undefined : EXIT.answerNo;
 }
 

@@ -6,6 +6,9 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { InputError, IoError } from "../errors.ts";
 
+/** Further than any device goes. */
+const DEVICE_BYTES_MAX = 2 ** 60;
+
 /** Bytes that can be read at any position. */
 export interface RandomReader {
   /** How many bytes there are. */
@@ -82,5 +85,30 @@ export function openFileReader(path: string): RandomReader {
   } catch (cause) {
     throw new IoError(path, `cannot be opened: ${(cause as Error).message}`, { cause });
   }
-  return descriptorReader(descriptor, path, fstatSync(descriptor).size);
+  const stats = fstatSync(descriptor);
+  const sizeBytes = stats.isBlockDevice() ? deviceSizeBytes(descriptor) : stats.size;
+  return descriptorReader(descriptor, path, sizeBytes);
+}
+
+/** A block device has no size in its inode. It is found by reading single bytes: twice as far each time, then halving. */
+function deviceSizeBytes(descriptor: number): number {
+  const byte = new Uint8Array(1);
+  const isThere = (position: number) => {
+    try {
+      return readSync(descriptor, byte, 0, 1, position) === 1;
+    } catch {
+      return false;
+    }
+  };
+  if (!isThere(0)) return 0;
+  let last = 1;
+  while (last < DEVICE_BYTES_MAX && isThere(last)) last *= 2;
+  // The byte at `first` is there, the one at `last` is not.
+  let first = Math.floor(last / 2);
+  while (last - first > 1) {
+    const middle = Math.floor((first + last) / 2);
+    if (isThere(middle)) first = middle;
+    else last = middle;
+  }
+  return last;
 }

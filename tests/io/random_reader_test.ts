@@ -2,6 +2,8 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { InputError, IoError } from "../../lib/errors.ts";
+import { mustRun, withTemporaryDirectory } from "../oracle/command.ts";
+import { kernelOrNotice } from "../oracle/kernel.ts";
 import { memoryReader, openFileReader, readExactly } from "../../lib/io/random_reader.ts";
 
 Deno.test("openFileReader reads at any position and stops at the end", () => {
@@ -20,6 +22,23 @@ Deno.test("openFileReader reads at any position and stops at the end", () => {
   } finally {
     rmSync(scratch, { recursive: true });
   }
+});
+
+Deno.test("openFileReader finds out how large a block device is", () => {
+  if (!kernelOrNotice("reading a block device")) return;
+  withTemporaryDirectory((scratch) => {
+    for (const sectors of [1, 5, 2048, 9999]) {
+      writeFileSync(`${scratch}/file`, new Uint8Array(512 * sectors).fill(7));
+      const device = mustRun("losetup", ["-f", "--show", `${scratch}/file`]).trim();
+      try {
+        const reader = openFileReader(device);
+        assertEquals(reader.sizeBytes, 512 * sectors);
+        reader.close();
+      } finally {
+        mustRun("losetup", ["-d", device]);
+      }
+    }
+  });
 });
 
 Deno.test("openFileReader names a file that is not there", () => {

@@ -51,8 +51,11 @@ Deno.test("verify prints one document for all images", async () => {
 
 Deno.test("verify goes on behind an image that is none, and fails then", async () => {
   await withImages(async (good, bad, none) => {
-    const { code, stdout, stderr } = await runFake(["verify", none, bad, good], COMMANDS);
+    const missing = `${none}-not-there`;
+    const words = ["verify", missing, none, bad, good];
+    const { code, stdout, stderr } = await runFake(words, COMMANDS);
     assertEquals(code, 3);
+    assertStringIncludes(stderr, missing);
     assertStringIncludes(stdout, `${good}: clean`);
     assertStringIncludes(stdout, `${bad}: damaged`);
     assertStringIncludes(stderr, none);
