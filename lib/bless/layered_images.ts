@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { IoError, throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../errors.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import { writeImage } from "../ext4/write/write_image.ts";
 import type { FileTree } from "../model/node.ts";
@@ -22,7 +22,7 @@ import {
   placeKey,
 } from "./layered_placement.ts";
 import type { LayerRecord } from "./layered_record.ts";
-import type { LayerStore, RecordBody } from "./layered_store.ts";
+import { isTaken, type LayerStore, type RecordBody } from "./layered_store.ts";
 import { addRecorded, notesAbout, NotingWarnings, recordedWarnings } from "./layered_warnings.ts";
 import type { LayoutOptions } from "./options.ts";
 import { planImage, statedDigest } from "./plan_image.ts";
@@ -181,8 +181,7 @@ export class LayerImages {
           return await this.#make(name, read);
         } catch (error) {
           // Another process may have made an image of that name since it was looked for.
-          const isTaken = error instanceof IoError && error.data["code"] === "EEXIST";
-          if (!isTaken || tries === MAKE_TRIES) throw error;
+          if (!isTaken(error) || tries === MAKE_TRIES) throw error;
         }
       }
     }

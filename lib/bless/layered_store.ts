@@ -197,12 +197,18 @@ export class LayerStore {
     const path = this.#pathOf(name, "ext4");
     const found = statIfThere(path);
     if (found === undefined) {
-      if (!this.#options.isDryRun) checkOutput(path);
-      return undefined;
+      try {
+        if (!this.#options.isDryRun) checkOutput(path);
+        return undefined;
+      } catch (error) {
+        // It came between the two looks.
+        if (!isTaken(error)) throw error;
+        return await this.#prove(name, diffId);
+      }
     }
     if (!found.isFile()) checkOutput(path, { force: true });
-    if (this.isUnrecorded(name)) return undefined;
     const record = this.#readRecord(this.#pathOf(name, "json"), diffId);
+    if (record === undefined) return undefined;
     const fault = typeof record === "string" ? record : await this.#faultOf(path, record);
     if (typeof record !== "string" && fault === undefined) return record;
     if (this.#options.force) return undefined;
@@ -216,11 +222,11 @@ export class LayerStore {
     return damage === undefined ? undefined : `it is not what was made: it ${damage}`;
   }
 
-  /** The record, or why there is none that can be used. */
-  #readRecord(path: string, diffId: string): LayerRecord | string {
+  /** The record, or why it cannot be used; undefined when there is none. */
+  #readRecord(path: string, diffId: string): LayerRecord | string | undefined {
     const shown = displayPath(path);
     const found = statIfThere(path);
-    if (found === undefined) return `its record ${shown} is missing, so nothing says what it is`;
+    if (found === undefined) return undefined;
     if (!found.isFile() || found.size > RECORD_BYTES_MAX) return `${shown} is not its record`;
     try {
       const record = decodeRecord(readFileWhole(path), shown);
@@ -231,6 +237,11 @@ export class LayerStore {
       return error.message;
     }
   }
+}
+
+/** Whether an error says that a name was taken: by another process, where it was free before. */
+export function isTaken(error: unknown): boolean {
+  return error instanceof IoError && error.data["code"] === "EEXIST";
 }
 
 function unfitError(path: string, fault: string): IoError {

@@ -6,7 +6,7 @@ import {
   placeKey,
 } from "../../lib/bless/layered_placement.ts";
 import { optionFacts } from "../../lib/bless/layered_record.ts";
-import { LayerStore, type LayerStoreOptions } from "../../lib/bless/layered_store.ts";
+import { isTaken, LayerStore, type LayerStoreOptions } from "../../lib/bless/layered_store.ts";
 import { LAYERED_DEFAULTS } from "../../lib/bless/options.ts";
 import { planImage } from "../../lib/bless/plan_image.ts";
 import { imageReport } from "../../lib/bless/report.ts";
@@ -168,6 +168,17 @@ Deno.test("LayerStore refuses what it cannot prove, and replaces it only when it
       assertEquals(await storeIn(directory).find("image", DIFF_ID), record);
     });
   }
+});
+
+Deno.test("isTaken tells a name that another took from other failures", async () => {
+  await withDirectory(async (directory) => {
+    const store = storeIn(directory);
+    await addTo(store);
+    const error = await assertRejects(() => addTo(storeIn(directory)), IoError);
+    assertEquals(isTaken(error), true);
+    assertEquals(isTaken(new IoError("x", "y", { data: { code: "ENOSPC" } })), false);
+    assertEquals(isTaken(new Error("x")), false);
+  });
 });
 
 Deno.test("LayerStore names the options that an image was made with", async () => {
