@@ -109,7 +109,7 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   const source = args.positional("SOURCE");
   refuseInside(outputDir, source);
   const layout = parseLayout(args, LAYERED_DEFAULTS);
-  const opened = await openDepot(args, io);
+  const opened = await openDepot(args, io, { source });
   const { chunks, ...report } = await blessLayered({
     ...parseSourceOptions(args, io),
     source,

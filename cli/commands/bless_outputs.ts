@@ -47,7 +47,7 @@ export async function openOutputs(
       hint: "name one with --index FILE.caibx, or ask only what would be new with --dry-run",
     });
   }
-  const opened = await openDepot(args, io, ["index"]);
+  const opened = await openDepot(args, io, { others: ["index"], source });
   if (opened === undefined) {
     if (file !== undefined) return { sink: file, storeReport: () => undefined };
     throw new UsageError("--output", "`none` without --store would make nothing", {

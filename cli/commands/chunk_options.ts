@@ -4,7 +4,7 @@
  * @module
  */
 import { existsSync, realpathSync } from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve, sep } from "node:path";
 import { checkOutput } from "../../lib/io/output_path.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
@@ -14,7 +14,9 @@ import type { ChunkCounts } from "../../lib/chunk/chunk_counts.ts";
 import { ChunkDepot } from "../../lib/chunk/chunk_depot.ts";
 import { CHUNK_DIGESTS, type ChunkDigest } from "../../lib/chunk/chunk_id.ts";
 import { openChunkStore } from "../../lib/chunk/open_store.ts";
+import { isS3Address } from "../../lib/chunk/s3_address.ts";
 import { UsageError } from "../../lib/errors.ts";
+import { parseSourceName } from "../../lib/source/source_name.ts";
 import type { OptionSpec } from "../command.ts";
 import { safeLine } from "../errors_output.ts";
 import type { CommandIo } from "../io.ts";
@@ -63,22 +65,30 @@ export interface OpenedDepot {
   readonly isDryRun: boolean;
 }
 
+/** What the commands differ in. */
+export interface DepotContext {
+  /** Options that mean something only with a store, beside those of every command that has one. */
+  readonly others?: readonly string[];
+  /** What is blessed. */
+  readonly source?: string;
+}
+
 /**
  * Opens the store that the arguments name; undefined when they name none.
  *
- * @param others options that mean something only with a store, beside those of every command that has one
- * @throws {UsageError} for one of them without a store
+ * @throws {UsageError} for an option that wants a store and has none, and for a store inside of the source
  */
 export async function openDepot(
   args: ParsedArguments,
   io: CommandIo,
-  others: readonly string[] = [],
+  { others = [], source }: DepotContext = {},
 ): Promise<OpenedDepot | undefined> {
   const text = args.value("store");
   if (text === undefined) {
     refuseWithoutStore(args, others);
     return undefined;
   }
+  if (source !== undefined && !isS3Address(text)) refuseInside(text, source);
   const level = args.value("zstd-level");
   const zstdLevel = level === undefined
     ? ZSTD_LEVEL_DEFAULT
@@ -104,6 +114,18 @@ function refuseWithoutStore(args: ParsedArguments, others: readonly string[]): v
   if (first === undefined) return;
   throw new UsageError(`--${first}`, "there is no store that it could be for", {
     hint: "name one with --store",
+  });
+}
+
+/** A store inside the tree that is blessed would grow while it is read. */
+function refuseInside(store: string, source: string): void {
+  const name = parseSourceName(source, existsSync);
+  if (name.kind !== "rootfs" || !existsSync(name.path)) return;
+  const root = realpathSync(name.path);
+  const path = realPathOf(store);
+  if (path !== root && !path.startsWith(root.endsWith(sep) ? root : root + sep)) return;
+  throw new UsageError(safeLine(store), `lies inside its source ${safeLine(name.path)}`, {
+    hint: "name a store outside of the tree",
   });
 }
 

@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AwsV4Signer } from "aws4fetch";
-import { throwIfAborted } from "../errors.ts";
+import { BlessfsError, InputError, throwIfAborted } from "../errors.ts";
 import type { AwsSettings } from "./aws_settings.ts";
 import { objectPath, type S3Address } from "./s3_address.ts";
 import { isPassing, networkError, type S3Failure, s3Failure } from "./s3_errors.ts";
@@ -89,9 +89,17 @@ export class S3Client {
       ...body === undefined ? {} : { body: body as Uint8Array<ArrayBuffer> },
     });
     const isAsked = statuses.includes(response.status);
-    const mostBytes = isAsked ? request.mostBytes ?? ERROR_BYTES_MAX : ERROR_BYTES_MAX;
-    const bytes = method === "HEAD" ? EMPTY : await readBounded(response, mostBytes, isAsked);
+    const bytes = method === "HEAD" ? EMPTY : await this.#read(response, request, isAsked);
     return { status: response.status, headers: response.headers, body: bytes };
+  }
+
+  async #read(response: Response, request: S3Request, isAsked: boolean): Promise<Uint8Array> {
+    const mostBytes = isAsked ? request.mostBytes ?? ERROR_BYTES_MAX : ERROR_BYTES_MAX;
+    const bytes = await readUpTo(response, mostBytes);
+    // Of what is no answer to the question, the beginning will do.
+    if (!isAsked || bytes.length <= mostBytes) return bytes;
+    const what = `${this.#address.shown}/${request.key ?? ""}`;
+    throw new InputError(what, `has more than ${mostBytes} bytes, which is more than it can have`);
   }
 
   async #sign({ method, key, query = {}, headers = {}, body }: S3Request) {
@@ -136,22 +144,15 @@ async function pauseFor(milliseconds: number, signal: AbortSignal | undefined): 
   }
 }
 
-class TooLongError extends Error {}
-
-async function readBounded(
-  response: Response,
-  mostBytes: number,
-  isWhole: boolean,
-): Promise<Uint8Array> {
+/** Reads no more than is wanted, and a piece; what is left is given up. */
+async function readUpTo(response: Response, mostBytes: number): Promise<Uint8Array> {
   if (response.body === null) return EMPTY;
   const pieces: Uint8Array[] = [];
   let sizeBytes = 0;
   for await (const piece of response.body as unknown as AsyncIterable<Uint8Array>) {
     pieces.push(piece);
     sizeBytes += piece.length;
-    if (sizeBytes <= mostBytes) continue;
-    if (isWhole) throw new TooLongError(`the answer has more than ${mostBytes} bytes`);
-    break;
+    if (sizeBytes > mostBytes) break;
   }
   const whole = new Uint8Array(sizeBytes);
   let at = 0;
@@ -164,7 +165,7 @@ async function readBounded(
 
 /** What fetch throws when there is no answer, or half of one: a TypeError, or something of the runtime's own. */
 function isNetworkFault(error: unknown): boolean {
-  if (!(error instanceof Error) || error instanceof TooLongError) return false;
+  if (!(error instanceof Error) || error instanceof BlessfsError) return false;
   return error.name === "TypeError" || error.name === "TimeoutError" || error.name === "Error" ||
     typeof (error as { code?: unknown }).code === "string";
 }

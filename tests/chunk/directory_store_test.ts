@@ -15,9 +15,11 @@ import { compressChunk, STORED_BYTES_MAX } from "../../lib/chunk/chunk_codec.ts"
 import { chunkId, chunkPath } from "../../lib/chunk/chunk_id.ts";
 import { DirectoryStore } from "../../lib/chunk/directory_store.ts";
 import { type FileOperations, NODE_FILE_OPERATIONS } from "../../lib/io/file_operations.ts";
-import { notRun } from "../oracle/notice.ts";
+import { asUser, isRoot } from "../oracle/libc.ts";
 import { depotOf, noise, store, withDirectory } from "./helpers.ts";
 
+/** The user nobody, and the group nogroup. */
+const NOBODY = 65534;
 const CONTENT = noise(4096);
 const STORED = compressChunk(CONTENT, 1);
 const ID = chunkId(CONTENT, "sha512-256");
@@ -209,15 +211,22 @@ Deno.test("DirectoryStore refuses what can be no store, or no chunk", async () =
 });
 
 Deno.test("DirectoryStore says which directory it may not write to", async () => {
-  if (process.getuid?.() === 0) {
-    notRun("a store without permission", "root may write everywhere");
-    return;
-  }
   await withDirectory(async (directory) => {
-    chmodSync(directory, 0o555);
-    const chunks = new DirectoryStore(directory);
-    await assertRejects(() => chunks.put(ID, STORED), IoError, "permission denied");
-    chmodSync(directory, 0o755);
+    const folder = join(directory, ID.slice(0, 4));
+    mkdirSync(folder);
+    for (const closed of [directory, folder]) {
+      chmodSync(directory, 0o755);
+      chmodSync(closed, 0o555);
+      const chunks = new DirectoryStore(directory);
+      const id = closed === folder ? ID : chunkId(noise(10), "sha256");
+      // The first steps of a put are done when it returns its promise, and with the rights of that moment.
+      const put = () => chunks.put(id, STORED);
+      const outcome = isRoot() ? asUser(NOBODY, NOBODY, put) : put();
+      const error = await assertRejects(() => outcome, IoError, "permission denied");
+      assert(error.message.startsWith(join(directory, id.slice(0, 4))), error.message);
+      assertEquals(namesBelow(directory), []);
+    }
+    chmodSync(folder, 0o755);
   });
 });
 

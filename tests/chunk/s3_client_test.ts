@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import type { AwsSettings } from "../../lib/chunk/aws_settings.ts";
 import { parseS3Address } from "../../lib/chunk/s3_address.ts";
 import { S3Client, type S3ClientOptions } from "../../lib/chunk/s3_client.ts";
-import { InterruptedError, IoError } from "../../lib/errors.ts";
+import { InputError, InterruptedError, IoError } from "../../lib/errors.ts";
 import {
   errorAnswer,
   type FakeS3,
@@ -184,7 +184,7 @@ Deno.test("S3Client reads no more of an answer than was asked for", async () => 
     const { client } = clientOf(server);
     await assertRejects(
       () => client.send({ method: "GET", key: "a", mostBytes: 1000 }, [200]),
-      Error,
+      InputError,
       "more than 1000 bytes",
     );
   });

@@ -165,6 +165,26 @@ Deno.test("chunk refuses command lines that cannot be meant, before it touches t
   });
 });
 
+Deno.test("bless refuses a store or an index inside of the tree that it reads", async () => {
+  await inPlace(async (at) => {
+    mkdirSync(at("tree/deep"), { recursive: true });
+    const source = `rootfs:${at("tree")}`;
+    const index = ["--index", at("x.caibx")];
+    for (const store of [at("tree"), at("tree/store"), at("tree/deep/../store"), at("tree/deep")]) {
+      for (const mode of [["-o", "none", ...index], ["layered", "-o", at("out")]]) {
+        const words = mode[0] === "layered"
+          ? ["layered", source, ...mode.slice(1)]
+          : [source, ...mode];
+        const { code, stderr } = await blessfs("bless", ...words, "--store", store);
+        assertEquals([code, stderr.includes("lies inside its source")], [2, true], stderr);
+      }
+    }
+    const inside = ["--store", at("store"), "--index", at("tree/x.caibx")];
+    assertEquals((await blessfs("bless", source, "-o", "none", ...inside)).code, 2);
+    assertEquals(readdirSync(at(".")), ["tree"]);
+  });
+});
+
 Deno.test("bless --store makes image, chunks and index in one pass, and none of the image with -o none", async () => {
   await inPlace(async (at) => {
     const store = (
