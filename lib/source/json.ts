@@ -19,6 +19,11 @@ export interface JsonPlace {
 }
 
 const SHOWN_CHARACTERS = 80;
+/**
+ * Objects and arrays inside each other. Reading deeper ones is no trouble, but writing them, or walking them, takes as many
+ * calls inside each other.
+ */
+export const JSON_DEPTH_MAX = 256;
 
 /** Ordinary text made safe for a terminal. */
 export function displayText(text: string): string {
@@ -35,8 +40,9 @@ export function parseJsonObject(bytes: Uint8Array, what: string): JsonObject {
   return asObject(parseJson(bytes, what), { what, field: "" });
 }
 
-/** @throws {InputError} when the bytes are no JSON in UTF-8 */
+/** @throws {InputError} when the bytes are no JSON in UTF-8, or nest deeper than {@link JSON_DEPTH_MAX} */
 export function parseJson(bytes: Uint8Array, what: string): unknown {
+  checkDepth(bytes, what);
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch (cause) {
@@ -136,4 +142,30 @@ export function eachOf<T>(
 /** A field of the document itself, never of the prototype. */
 export function field(object: JsonObject, key: string): unknown {
   return Object.hasOwn(object, key) ? object[key] : undefined;
+}
+
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+/** `[` and `{`, `]` and `}`: they differ in one bit. */
+const OPENING = 0x5b;
+const CLOSING = 0x5d;
+const CURLY_BIT = 0x20;
+
+/** Looks at brackets outside of strings alone; whether all is well-formed is for the parser to say. */
+function checkDepth(bytes: Uint8Array, what: string): void {
+  let depth = 0;
+  let isInString = false;
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at]!;
+    if (isInString) {
+      if (byte === BACKSLASH) at++;
+      else if (byte === QUOTE) isInString = false;
+    } else if (byte === QUOTE) isInString = true;
+    else if ((byte & ~CURLY_BIT) === CLOSING) depth--;
+    else if ((byte & ~CURLY_BIT) === OPENING && ++depth > JSON_DEPTH_MAX) {
+      throw new InputError(what, `nests more than ${JSON_DEPTH_MAX} deep at byte ${at}`, {
+        data: { offset: at, expected: JSON_DEPTH_MAX },
+      });
+    }
+  }
 }

@@ -3,6 +3,7 @@
  * that are two things, documents without an end, and layers that are not what they say.
  */
 import { assert, assertEquals } from "@std/assert";
+import { Buffer } from "node:buffer";
 import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { digestOf } from "../../lib/io/digest.ts";
@@ -225,3 +226,38 @@ for (const cve of ["CVE-2018-15664", "CVE-2026-42306"]) {
     });
   });
 }
+
+Deno.test("documents that nest without an end are refused, and take no stack", async () => {
+  await withSandbox(async (sandbox) => {
+    const depth = 500_000;
+    const layout = join(sandbox.directory, "layout");
+    const { configDigest, manifest } = writeOciLayout(layout, { layers: [sampleTar()] });
+    const deep = `{"a":${"[".repeat(depth)}${"]".repeat(depth)}}`;
+    for (const file of ["oci-layout", "index.json"]) {
+      const path = join(layout, file);
+      const right = readFileSync(path);
+      writeFileSync(path, deep);
+      const outcome = await sandbox.bless(`oci:${layout}`);
+      assert("error" in outcome, file);
+      writeFileSync(path, right);
+    }
+    // A config that is right but for its container's part, which is handed on.
+    const path = (digest: string) => join(layout, "blobs", digest.replace(":", "/"));
+    const config = readFileSync(path(configDigest), "utf8").replace(/}$/, `,"config":${deep}}`);
+    const text = readFileSync(path(manifest.digest), "utf8");
+    const document = JSON.parse(text);
+    document.config = {
+      ...document.config,
+      digest: digestOf(Buffer.from(config)),
+      size: config.length,
+    };
+    writeFileSync(path(document.config.digest), config);
+    const changed = Buffer.from(JSON.stringify(document));
+    writeFileSync(path(digestOf(changed)), changed);
+    const index = readFileSync(join(layout, "index.json"), "utf8")
+      .replace(manifest.digest, digestOf(changed))
+      .replace(`"size":${manifest.size}`, `"size":${changed.length}`);
+    writeFileSync(join(layout, "index.json"), index);
+    assertRefused(await sandbox.bless(`oci:${layout}`), "nests more than 256 deep");
+  });
+});

@@ -6,6 +6,7 @@ import {
   asSizeBytes,
   asString,
   eachOf,
+  JSON_DEPTH_MAX,
   optional,
   parseJson,
   parseJsonObject,
@@ -60,4 +61,28 @@ Deno.test("showJson is short and safe to print", () => {
   assertEquals(showJson("\x1b[2J\u202e\x9b"), '"\\u001b[2J\\u{202e}\\u{9b}"');
   assertEquals(showJson("x".repeat(500)).length < 100, true);
   assertEquals(showJson({ a: 1 }), "an object");
+});
+
+Deno.test("parseJson takes documents that nest to the limit, and refuses those that nest deeper", () => {
+  const nested = (depth: number, open: string, close: string) =>
+    new TextEncoder().encode(open.repeat(depth) + "1" + close.repeat(depth));
+  for (const [open, close] of [["[", "]"], ['{"a":', "}"]] as const) {
+    parseJson(nested(JSON_DEPTH_MAX, open, close), "it");
+    for (const depth of [JSON_DEPTH_MAX + 1, 1_000_000]) {
+      assertThrows(
+        () => parseJson(nested(depth, open, close), "it"),
+        InputError,
+        `it: nests more than ${JSON_DEPTH_MAX} deep at byte ${JSON_DEPTH_MAX * open.length}`,
+      );
+    }
+  }
+  // Brackets in texts and one after the other nest nothing.
+  const brackets = "[{".repeat(1000);
+  assertEquals(parseJson(new TextEncoder().encode(JSON.stringify([brackets, '\\"[', {}])), "it"), [
+    brackets,
+    '\\"[',
+    {},
+  ]);
+  const flat = Array.from({ length: 1000 }, () => [[]]);
+  assertEquals(parseJson(new TextEncoder().encode(JSON.stringify(flat)), "it"), flat);
 });
