@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:https";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer as createPlainServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { InputError, InterruptedError, IoError, UsageError } from "../../../lib/errors.ts";
 import { parseReference } from "../../../lib/source/reference.ts";
@@ -151,6 +151,32 @@ Deno.test("connectRegistry finds a registry on loopback that has no TLS", async 
     registry.add({ layers: [] });
     assertEquals(await statusOf(await connect(registry, { plainHttp: false })), 200);
   });
+});
+
+/** The first byte of a TLS record that begins a handshake. RFC 8446 section 5.1. */
+const TLS_HANDSHAKE = 0x16;
+
+Deno.test("connectRegistry does not wait long for TLS where http is next", async () => {
+  const timing = new TestTiming();
+  const sockets = new Set<Socket>();
+  const server = createPlainServer((socket) => {
+    sockets.add(socket);
+    socket.on("error", () => {});
+    socket.on("data", (bytes: Uint8Array) => {
+      if (bytes[0] === TLS_HANDSHAKE) setTimeout(() => timing.ring(), 0);
+      else socket.end("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}");
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  try {
+    const reference = parseReference(`127.0.0.1:${(server.address() as AddressInfo).port}/x`);
+    const client = await connectRegistry(reference, registrySource(timing, { plainHttp: false }));
+    assertEquals(client.url("/").protocol, "http:");
+    assertEquals(timing.waits, []);
+  } finally {
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => server.close(resolve));
+  }
 });
 
 Deno.test("connectRegistry gives up soon on a host that does not answer", async () => {
