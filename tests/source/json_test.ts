@@ -5,6 +5,7 @@ import {
   asObject,
   asSizeBytes,
   asString,
+  displayText,
   eachOf,
   JSON_DEPTH_MAX,
   optional,
@@ -85,4 +86,13 @@ Deno.test("parseJson takes documents that nest to the limit, and refuses those t
   ]);
   const flat = Array.from({ length: 1000 }, () => [[]]);
   assertEquals(parseJson(new TextEncoder().encode(JSON.stringify(flat)), "it"), flat);
+});
+
+Deno.test("displayText shows what is short whole, and of what is long the two ends", () => {
+  const text = "a".repeat(999) + "\x1b";
+  assertEquals(displayText(text), "a".repeat(999) + "\\x1b");
+  assertEquals(
+    displayText(`${"a".repeat(5000)}${"b".repeat(200)}`),
+    `${"a".repeat(800)}...${"b".repeat(200)}`,
+  );
 });
