@@ -291,12 +291,16 @@ function readExtraWord(view: DataView<ArrayBufferLike>, offset: number, end: num
   return offset + 4 <= end ? view.getUint32(offset, true) : 0;
 }
 
-/** The checksum that a slot should carry: 32 bits, of which a slot without i_checksum_hi stores the low 16. */
+/**
+ * The checksum that a slot should carry: 32 bits, of which a slot without i_checksum_hi stores the low 16.
+ *
+ * @param view of the slot, where there is one already
+ */
 export function inodeChecksum(
   slot: Uint8Array,
   options: { readonly inodeNumber: number; readonly seed: number },
+  view = viewOf(slot),
 ): number {
-  const view = viewOf(slot);
   const key = inodeSeedKey(options.inodeNumber, view.getUint32(INODE_AT.generation, true));
   const start = crc32c(options.seed, key);
   const isWide = hasChecksumHigh(view);
@@ -324,9 +328,12 @@ export function sealInode(
   if (hasChecksumHigh(view)) view.setUint16(INODE_AT.checksumHigh, checksum >>> 16, true);
 }
 
-/** The checksum that a slot carries: 32 bits, or 16 in a slot without i_checksum_hi. */
-export function storedInodeChecksum(slot: Uint8Array): number {
-  const view = viewOf(slot);
+/**
+ * The checksum that a slot carries: 32 bits, or 16 in a slot without i_checksum_hi.
+ *
+ * @param view of the slot, where there is one already
+ */
+export function storedInodeChecksum(slot: Uint8Array, view = viewOf(slot)): number {
   const low = view.getUint16(INODE_AT.checksumLow, true);
   return hasChecksumHigh(view) ? view.getUint16(INODE_AT.checksumHigh, true) * 0x10000 + low : low;
 }

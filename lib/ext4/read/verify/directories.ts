@@ -23,7 +23,7 @@ import {
 import { viewOf } from "../../format/fields.ts";
 import type { Context, KeptInode } from "./context.ts";
 import { HERE, hex } from "./findings.ts";
-import type { DirectoryIndex, HashRange } from "./htree.ts";
+import type { DirectoryIndex, HashRange, NameHasher } from "./htree.ts";
 import { readIndex } from "./htree.ts";
 import { offsetOf } from "./inodes.ts";
 import type { LinkTable } from "./links.ts";
@@ -163,8 +163,8 @@ function visitBlock(visit: Visit, bytes: Uint8Array, { logical, block }: BlockPl
   const offset = block * volume.blockSizeBytes;
   if (logical === 0) visitDots(visit, entries, { ...place, offset });
   const range = index?.leaves.get(logical);
-  if (range !== undefined && index?.hashesOf !== undefined) {
-    visitLeaf(visit, entries, { ...place, offset }, range, index.hashesOf);
+  if (range !== undefined && index?.hasher !== undefined) {
+    visitLeaf(visit, entries, { ...place, offset }, range, index.hasher);
     return;
   }
   let at = offset;
@@ -181,7 +181,7 @@ function visitLeaf(
   entries: readonly DirectoryEntry[],
   place: { readonly inode: number; readonly block: number; readonly offset: number },
   range: HashRange,
-  hashesOf: (name: ByteString) => readonly number[],
+  hasher: NameHasher,
 ): void {
   const { findings } = visit.context;
   const { inode, block } = place;
@@ -193,10 +193,9 @@ function visitLeaf(
   for (const entry of entries) {
     if (entry.inodeNumber !== 0) {
       visitEntry(visit, entry, { inode, block, offset });
-      const hashes = hashesOf(entry.name);
-      if (!hashes.some((hash) => isWithin(hash, range))) {
+      if (!hasher.isWithin(entry.name, range)) {
         findings.add("directory index", { inode, block }, `hash of "${displayName(entry.name)}"`, {
-          found: hashes.map(hex).join(" or "),
+          found: hasher.hashes(entry.name).map(hex).join(" or "),
           wanted: `${hex(range.low)} to ${range.high === Infinity ? "the end" : hex(range.high)}`,
         });
       }
@@ -204,10 +203,6 @@ function visitLeaf(
     offset += entry.recordLength;
   }
   visit.names = all;
-}
-
-function isWithin(hash: number, { low, high, isHighShared }: HashRange): boolean {
-  return hash >= low && (hash < high || (hash === high && isHighShared));
 }
 
 /** The first two entries of a directory: itself and its parent. */

@@ -5,6 +5,7 @@
  */
 import type { ByteString } from "../../../bytes/byte_string.ts";
 import { INCOMPAT, INODE_FLAG, SUPERBLOCK_FLAG } from "../../format/constants.ts";
+import type { DirectoryHashOptions } from "../../format/directory_hash.ts";
 import { directoryHash } from "../../format/directory_hash.ts";
 import type { DxEntry } from "../../format/htree.ts";
 import {
@@ -30,16 +31,39 @@ export interface HashRange {
   readonly isHighShared: boolean;
 }
 
+/** Hashes names as the superblock says: in two ways where it says neither signed nor unsigned. */
+export class NameHasher {
+  readonly #ways: readonly DirectoryHashOptions[];
+
+  constructor({ hashSeed: seed, flags }: Superblock, version: number) {
+    const { SIGNED_HASH, UNSIGNED_HASH } = SUPERBLOCK_FLAG;
+    const isTold = (flags & (SIGNED_HASH | UNSIGNED_HASH)) !== 0;
+    const ways = isTold ? [(flags & UNSIGNED_HASH) === 0] : [false, true];
+    this.#ways = ways.map((signed) => ({ version, seed, signed }));
+  }
+
+  /** Whether a name may be in a leaf. */
+  isWithin(name: ByteString, { low, high, isHighShared }: HashRange): boolean {
+    for (const way of this.#ways) {
+      const { hash } = directoryHash(name, way);
+      if (hash >= low && (hash < high || (hash === high && isHighShared))) return true;
+    }
+    return false;
+  }
+
+  /** The hashes of a name. */
+  hashes(name: ByteString): number[] {
+    return this.#ways.map((way) => directoryHash(name, way).hash);
+  }
+}
+
 /** What the index says of the directory's blocks, by their logical numbers. */
 export interface DirectoryIndex {
   /** The root, 0, and the nodes below it. */
   readonly indexBlocks: ReadonlySet<number>;
   readonly leaves: ReadonlyMap<number, HashRange>;
-  /**
-   * A name's hashes: two where the superblock says neither signed nor unsigned. Undefined where names are folded before
-   * they are hashed, which takes tables of Unicode.
-   */
-  readonly hashesOf: ((name: ByteString) => readonly number[]) | undefined;
+  /** Undefined where names are folded before they are hashed, which takes tables of Unicode. */
+  readonly hasher: NameHasher | undefined;
 }
 
 interface Walk {
@@ -96,19 +120,8 @@ export function readIndex(
   return {
     indexBlocks,
     leaves,
-    hashesOf: isFolded ? undefined : hasher(volume.superblock, root.hashVersion),
+    hasher: isFolded ? undefined : new NameHasher(volume.superblock, root.hashVersion),
   };
-}
-
-function hasher(
-  { hashSeed, flags }: Superblock,
-  version: number,
-): (name: ByteString) => readonly number[] {
-  const { SIGNED_HASH, UNSIGNED_HASH } = SUPERBLOCK_FLAG;
-  const isTold = (flags & (SIGNED_HASH | UNSIGNED_HASH)) !== 0;
-  const ways = isTold ? [(flags & UNSIGNED_HASH) === 0] : [false, true];
-  return (name) =>
-    ways.map((signed) => directoryHash(name, { version, seed: hashSeed, signed }).hash);
 }
 
 function walkEntries(

@@ -19,16 +19,17 @@ const TWO_32 = 2 ** 32;
 /** One slot of an inode table. */
 export class InodeView {
   readonly slot: Uint8Array;
-  readonly #view: DataView<ArrayBufferLike>;
+  /** The same bytes. */
+  readonly dataView: DataView<ArrayBufferLike>;
 
   /** @param slot s_inode_size bytes; they must not change */
   constructor(slot: Uint8Array) {
     this.slot = slot;
-    this.#view = viewOf(slot);
+    this.dataView = viewOf(slot);
   }
 
   get mode(): number {
-    return this.#view.getUint16(INODE_AT.mode, true);
+    return this.dataView.getUint16(INODE_AT.mode, true);
   }
 
   /** The type bits of the mode. */
@@ -145,10 +146,10 @@ export class InodeView {
   }
 
   #u16(at: number): number {
-    return this.#view.getUint16(at, true);
+    return this.dataView.getUint16(at, true);
   }
 
   #u32(at: number): number {
-    return this.#view.getUint32(at, true);
+    return this.dataView.getUint32(at, true);
   }
 }
