@@ -20,14 +20,14 @@ export function cutterOf(
   stores: ProbeStores,
   listener?: CellListener,
 ): ImageSink {
-  const { table, storedSizeOf } = stores;
+  const { table, sizes } = stores;
   if (scheme.chunker !== undefined) {
     return new ChunkCutter(scheme.chunker, (chunk, rawBytes, offset) => {
-      collector.add(table.indexOfBytes(chunk, storedSizeOf), rawBytes, offset);
+      collector.add(table.indexOfBytes(chunk, sizes), rawBytes, offset);
     });
   }
   return new CellCutter(scheme.gridBytes, (cell, cellIndex, rawBytes) => {
-    const content = table.indexOfBytes(cell, storedSizeOf);
+    const content = table.indexOfBytes(cell, sizes);
     collector.add(content, rawBytes, cellIndex * scheme.gridBytes);
     listener?.(cellIndex, content);
   });

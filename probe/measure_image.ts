@@ -117,11 +117,11 @@ async function cutAligned(
   { image, options, stores, contentOf }: LayoutContext,
   listener: CellListener | undefined,
 ): Promise<void> {
-  const { table, storedSizeOf, compositions } = stores;
+  const { table, sizes, compositions } = stores;
   const cutter = new PlanCutter(plan, {
     compositions,
     contentOf,
-    numberOf: (cell) => table.indexOfBytes(cell, storedSizeOf),
+    numberOf: (cell) => table.indexOfBytes(cell, sizes),
     progress: namedProgress(options.progress, image.source),
     signal: options.signal,
   }, ({ content, rawBytes }, cellIndex) => {

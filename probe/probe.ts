@@ -19,7 +19,7 @@ import { probeReport, reportFacts } from "./report.ts";
 import type { SelfShift } from "./self_shift.ts";
 import { SelfShiftMeter } from "./self_shift.ts";
 import type { MeasuredScheme, ProbeStores } from "./stores.ts";
-import { storedSizeMeasure } from "./units/compressor.ts";
+import { storedSizes } from "./units/stored_sizes.ts";
 import { createStores } from "./stores.ts";
 
 /**
@@ -33,18 +33,22 @@ export async function probe(options: ProbeOptions): Promise<ProbeReport> {
   if (options.asIs) checkAsIs(options);
   const schemes = schemesOf(options);
   const row = chooseRow(schemes, options);
-  const stores = createStores(schemes, {
-    storedSizeOf: storedSizeMeasure(options.compression),
-    keepsPlaces: options.fingerprints !== undefined,
-  });
+  const sizes = storedSizes(options.compression, options.jobs);
+  const keepsPlaces = options.fingerprints !== undefined;
+  const stores = createStores(schemes, { sizes, keepsPlaces });
   const main = stores.measured.find(({ scheme }) => scheme === row)!;
   const run = options.asIs ? probeFiles : probeImages;
   const writer = options.fingerprints &&
     new FingerprintWriter(options.fingerprints, stores, options);
-  const details = await run(options, { stores, main, writer });
-  await writer?.finish();
-  warnOfDoubtfulSets(details.images, options.warnings);
-  return probeReport(stores.measured, { ...details, main }, reportFacts(options));
+  try {
+    const details = await run(options, { stores, main, writer });
+    await writer?.finish();
+    await sizes?.settle();
+    warnOfDoubtfulSets(details.images, options.warnings);
+    return probeReport(stores.measured, { ...details, main }, reportFacts(options));
+  } finally {
+    await sizes?.close();
+  }
 }
 
 interface Findings {

@@ -4,10 +4,10 @@
  * @module
  */
 import type { Scheme } from "./options.ts";
-import type { StoredSizeOf } from "./units/compressor.ts";
 import { ContentTable } from "./units/content_table.ts";
 import { CellCompositions } from "./units/plan_cutter.ts";
 import { SchemeStore } from "./units/scheme_store.ts";
+import type { StoredSizes } from "./units/stored_sizes.ts";
 
 /** A scheme and its store. */
 export interface MeasuredScheme {
@@ -18,7 +18,7 @@ export interface MeasuredScheme {
 /** Everything that a probe fills. */
 export interface ProbeStores {
   readonly table: ContentTable;
-  readonly storedSizeOf: StoredSizeOf | undefined;
+  readonly sizes: StoredSizes | undefined;
   readonly measured: readonly MeasuredScheme[];
   readonly compositions: CellCompositions;
 }
@@ -26,7 +26,7 @@ export interface ProbeStores {
 /** What the stores of a probe are for. */
 export interface StoreChoices {
   /** Undefined where nothing is compressed here. */
-  readonly storedSizeOf?: StoredSizeOf | undefined;
+  readonly sizes?: StoredSizes | undefined;
   /** Whether stored sizes are others than raw ones; by default, whether something is compressed. */
   readonly isCompressed?: boolean;
   /** Whether places of units are wanted. */
@@ -35,11 +35,11 @@ export interface StoreChoices {
 
 /** Empty stores. */
 export function createStores(schemes: readonly Scheme[], choices: StoreChoices): ProbeStores {
-  const { storedSizeOf, isCompressed = storedSizeOf !== undefined, keepsPlaces } = choices;
+  const { sizes, isCompressed = sizes !== undefined, keepsPlaces } = choices;
   const table = new ContentTable();
   const measured = schemes.map((scheme) => ({
     scheme,
     store: new SchemeStore(table, isCompressed, keepsPlaces),
   }));
-  return { table, storedSizeOf, measured, compositions: new CellCompositions() };
+  return { table, sizes, measured, compositions: new CellCompositions() };
 }

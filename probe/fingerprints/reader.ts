@@ -121,7 +121,11 @@ class Loader {
       stored: this.#size(row.stored, "stored"),
     };
     this.#checksums[scheme] = unitsCrc32(this.#checksums[scheme]!, unit);
-    const content = this.#stores.table.indexOf(unit.id, unit.sizeBytes, () => unit.stored);
+    const content = this.#stores.table.indexOf(
+      unit.id,
+      unit.sizeBytes,
+      (take) => take(unit.stored),
+    );
     this.#collectors[scheme]!.add(content, unit.raw);
     this.#rowNumber++;
   }

@@ -4,7 +4,7 @@
  * @module
  */
 import { createHash, type Hash } from "node:crypto";
-import type { StoredSizeOf } from "./compressor.ts";
+import type { StoredSizes } from "./stored_sizes.ts";
 
 /** Contents by number, in the order met. Memory grows with their count. */
 export class ContentTable {
@@ -28,22 +28,31 @@ export class ContentTable {
     return this.#sizes[index]!;
   }
 
-  /** Compressed size of a content; undefined where nothing compresses. */
+  /** Compressed size of a content, once it is known; 0 where nothing compresses. */
   storedBytes(index: number): number {
     return this.#stored[index]!;
   }
 
   /** The number of the content of these bytes, which are only lent. */
-  indexOfBytes(bytes: Uint8Array, storedSizeOf: StoredSizeOf | undefined): number {
-    return this.indexOf(this.idOfBytes(bytes), bytes.length, () => storedSizeOf?.(bytes) ?? 0);
+  indexOfBytes(bytes: Uint8Array, sizes: StoredSizes | undefined): number {
+    const id = this.idOfBytes(bytes);
+    return this.indexOf(id, bytes.length, (take) => sizes?.measure(bytes, take));
   }
 
-  /** The number of a content by its id; `measure` is asked for its stored size when it is new. */
-  indexOf(id: string, sizeBytes: number, measure: () => number): number {
+  /**
+   * The number of a content by its id. When it is new, `measure` finds its stored size: all that it gives to `take`, now
+   * or later, added up.
+   */
+  indexOf(
+    id: string,
+    sizeBytes: number,
+    measure: (take: (storedBytes: number) => void) => void,
+  ): number {
     const known = this.#indexOf.get(id);
     if (known !== undefined) return known;
     const index = this.#sizes.length;
-    this.#stored.push(measure());
+    this.#stored.push(0);
+    measure((storedBytes) => this.#stored[index]! += storedBytes);
     this.#sizes.push(sizeBytes);
     this.#ids.push(id);
     this.#indexOf.set(id, index);

@@ -11,10 +11,10 @@ import { walkTree } from "../../lib/model/node.ts";
 import type { Payload } from "../../lib/model/payload.ts";
 import { BLOCK_SIZE_BYTES, readPayload } from "../../lib/model/payload.ts";
 import type { Progress } from "../../lib/progress.ts";
-import type { StoredSizeOf } from "./compressor.ts";
 import type { ContentTable } from "./content_table.ts";
 import { contentId } from "./content_table.ts";
 import type { ImageCollector } from "./scheme_store.ts";
+import type { StoredSizes } from "./stored_sizes.ts";
 
 const PIECE_BYTES = 4 * 1024 * 1024;
 const YIELD_AFTER_BYTES = 16 * 1024 * 1024;
@@ -22,7 +22,7 @@ const YIELD_AFTER_BYTES = 16 * 1024 * 1024;
 /** What counting files needs. */
 export interface FileUnitsContext {
   readonly table: ContentTable;
-  readonly storedSizeOf: StoredSizeOf | undefined;
+  readonly sizes: StoredSizes | undefined;
   readonly progress: Progress;
   readonly signal: AbortSignal | undefined;
 }
@@ -67,16 +67,14 @@ class PayloadReader {
 
   /** The identity of a file is its size, where its data lies, and the data: holes are not read. */
   contentOf(payload: Payload): number {
-    const { table, storedSizeOf } = this.#context;
+    const { table, sizes } = this.#context;
     const hash = createHash("sha256");
     const runs = payload.dataRuns.map((run) => `${run.startBlock}+${run.blockCount}`).join();
     hash.update(`file ${payload.sizeBytes} ${runs}\n`);
     for (const piece of this.#pieces(payload)) hash.update(piece);
-    return table.indexOf(contentId(hash), payload.sizeBytes, () => {
-      let storedBytes = 0;
-      if (storedSizeOf === undefined) return storedBytes;
-      for (const piece of this.#pieces(payload)) storedBytes += storedSizeOf(piece);
-      return storedBytes;
+    return table.indexOf(contentId(hash), payload.sizeBytes, (take) => {
+      if (sizes === undefined) return;
+      for (const piece of this.#pieces(payload)) sizes.measure(piece, take);
     });
   }
 

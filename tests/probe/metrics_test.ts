@@ -11,7 +11,7 @@ function storeOf(images: readonly string[]): SchemeStore {
     const collector = store.beginImage();
     for (const letter of image) {
       const stored = letter.charCodeAt(0) - 96;
-      collector.add(table.indexOf(letter, 128, () => stored), 100);
+      collector.add(table.indexOf(letter, 128, (take) => take(stored)), 100);
     }
     collector.addSize(1000, 7);
     collector.finish();
