@@ -358,6 +358,10 @@ Deno.test("bless, bless layered and probe read a registry as they read a layout"
         assertEquals(made(`http-layers/${name}`), made(`oci-layers/${name}`), name);
       }
       assert(names.length > 3);
+      // Where the images of all layers are there, only the config is pulled.
+      const before = registry.asked("/blobs/").length;
+      await run("bless", "layered", registry.source(), "-o", join(directory, "http-layers"));
+      assertEquals(registry.asked("/blobs/").length, before + 1);
       const [wanted, found] = reports;
       assertEquals(found!["schemes"], wanted!["schemes"]);
     });
