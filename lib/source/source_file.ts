@@ -11,7 +11,7 @@ import type { RandomReader } from "../io/random_reader.ts";
 import { SharedDescriptor } from "../io/shared_descriptor.ts";
 import { createUnlinkedFile, SpoolWriter } from "../io/spool.ts";
 import { displayText } from "./json.ts";
-import type { DocumentLimit } from "./limits.ts";
+import { DEFAULT_SOURCE_LIMITS, type DocumentLimit } from "./limits.ts";
 import type { SourceOptions, StoredFile } from "./types.ts";
 
 /** An open file. Whoever has it releases `file`. */
@@ -60,13 +60,14 @@ export async function openSourceFile(
   return { name, file, sizeBytes: file.sizeBytes };
 }
 
-/** Reads a stream to its end into an unlinked file. */
+/** Reads a stream to its end into an unlinked file, if it is no longer than what layers may inflate to. */
 export async function spoolStream(
   name: string,
   stream: AsyncIterable<Uint8Array>,
   options: SourceOptions,
 ): Promise<SourceFile> {
   const directory = options.tmpdir ?? tmpdir();
+  const limitBytes = options.limits?.unpackedBytes ?? DEFAULT_SOURCE_LIMITS.unpackedBytes;
   const file = new SharedDescriptor(createUnlinkedFile(directory));
   try {
     const writer = new SpoolWriter(file.descriptor, directory);
@@ -75,6 +76,7 @@ export async function spoolStream(
       for await (const piece of stream) {
         throwIfAborted(options.signal);
         writer.append(piece);
+        if (writer.sizeBytes > limitBytes) throw streamFault(name, limitBytes);
         task.advance(piece.length);
       }
     } finally {
@@ -156,4 +158,15 @@ export function documentFault(
     actual: lengthBytes,
     isFixed: limitName === undefined,
   });
+}
+
+function streamFault(name: string, limitBytes: number): InputError {
+  return limitError(
+    name,
+    `is longer than ${limitBytes} bytes, which is what layers may inflate to`,
+    {
+      name: "unpackedBytes",
+      expected: limitBytes,
+    },
+  );
 }

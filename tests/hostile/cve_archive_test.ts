@@ -8,6 +8,7 @@ import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { gzipSync } from "node:zlib";
 import { SAMPLE_XZ } from "../io/compressed_samples.ts";
+import { oldDockerEntries } from "../source/build_archives.ts";
 import { buildTar } from "../tar/build.ts";
 import { longName, padded, paxHeader, rawEntry, rawHeader, rawTar } from "../tar/raw.ts";
 import { accepted, assertRefused, withSandbox } from "./sandbox.ts";
@@ -206,6 +207,19 @@ Deno.test("CVE-2017-14992: zeros behind the end of a tar count as what the layer
     assertRefused(
       await sandbox.bless(`tar:${path}`, { limits: ratio }),
       "inflate to more than 100 times as many",
+    );
+  });
+});
+
+Deno.test("CVE-2017-14992: the same in a compressed archive of an image", async () => {
+  await withSandbox(async (sandbox) => {
+    const path = `${sandbox.directory}/saved.tar.gz`;
+    const zeros = new Uint8Array(8 << 20);
+    writeFileSync(path, gzipSync(Buffer.concat([buildTar(oldDockerEntries()), zeros])));
+    accepted(await sandbox.bless(`docker-archive:${path}`));
+    assertRefused(
+      await sandbox.bless(`docker-archive:${path}`, { limits: { unpackedBytes: 1 << 20 } }),
+      "inflates to more than 1048576 bytes",
     );
   });
 });

@@ -70,3 +70,29 @@ Deno.test("spoolStream keeps a stream, and names it when it fails", async () => 
   const failing = () => spoolStream("input", bad(), testOptions());
   await assertRejects(failing, IoError, "input: cannot be read: read EIO");
 });
+
+Deno.test("spoolStream gives up a stream that goes on and on, and lets go of it", async () => {
+  let isClosed = false;
+  const endless = async function* () {
+    try {
+      for (;;) {
+        await Promise.resolve();
+        yield new Uint8Array(100);
+      }
+    } finally {
+      isClosed = true;
+    }
+  };
+  const limits = { unpackedBytes: 1000 };
+  const error = await assertRejects(
+    () => spoolStream("input", endless(), testOptions({ limits })),
+    InputError,
+    "input: is longer than 1000 bytes",
+  );
+  assertEquals([error.data["limit"], isClosed], ["unpackedBytes", true]);
+  const exact = async function* () {
+    await Promise.resolve();
+    yield new Uint8Array(1000);
+  };
+  (await spoolStream("input", exact(), testOptions({ limits }))).file.release();
+});
