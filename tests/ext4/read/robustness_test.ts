@@ -15,13 +15,20 @@ import { readTree } from "../../../lib/ext4/read/tree.ts";
 import { memoryReader } from "../../../lib/io/random_reader.ts";
 import { Warnings } from "../../../lib/warnings.ts";
 import { Random } from "../../oracle/noise.ts";
-import { fixtureBytes } from "./read_image.ts";
+import { fixtureBytes, victimOfMke2fs } from "./read_image.ts";
 
 /** How many damaged images one run reads. */
 const TRIAL_COUNT = Number(Deno.env.get("EXT4_SMASHES") ?? "600");
 const FIRST_SEED = Number(Deno.env.get("EXT4_SMASH_SEED") ?? "1");
 const INODE_FLAGS_OFFSET = 0x20;
 const FEATURE_RO_COMPAT_OFFSET = SUPERBLOCK_OFFSET_BYTES + 0x64;
+
+/** What no fixture has: block pointers, with and without checksums elsewhere, and meta_bg. */
+const MADE_WITH: Readonly<Record<string, readonly string[]>> = {
+  "ext2": ["-t", "ext2", "-b", "1024"],
+  "block pointers": ["-t", "ext4", "-b", "1024", "-O", "^extent,^64bit"],
+  "meta_bg": ["-t", "ext4", "-b", "1024", "-g", "512", "-O", "meta_bg,^resize_inode"],
+};
 
 /** A stretch of an image that holds a structure. */
 interface Place {
@@ -84,8 +91,12 @@ async function attempt(bytes: Uint8Array): Promise<"read" | "refused"> {
 
 function makeVictims(): Victim[] {
   const names = ["csum-1k", "csum-4k", "gdt-csum-1k", "plain-4k", "plain-64k", "rare-4k", "kernel"];
-  return names.flatMap((name) => {
-    const bytes = fixtureBytes(name);
+  const images = names.map((name): [string, Uint8Array<ArrayBuffer>] => [name, fixtureBytes(name)]);
+  const files = { file: new Random(1).bytes(600_000), other: new Random(2).bytes(20_000) };
+  for (const [name, options] of Object.entries(MADE_WITH)) {
+    images.push([name, victimOfMke2fs(options, files).bytes]);
+  }
+  return images.flatMap(([name, bytes]) => {
     const places = findPlaces(bytes);
     const bare = withoutChecksums(bytes, places.get("inode")!);
     const victims = [{ name, bytes, places }];
