@@ -79,8 +79,8 @@ export class LayerChunks {
     for (const { name } of images) {
       if (sinks.has(name)) continue;
       throwIfAborted(this.#options.signal);
-      const known = made.has(name) ? this.#made.get(name) : undefined;
-      sinks.set(name, known ?? await this.#chunkFile(name));
+      const own = this.#made.get(name);
+      sinks.set(name, own !== undefined && made.has(name) ? own : await this.#chunkFile(name, own));
     }
     const chunked = new Map<string, ChunkedImage>();
     for (const [name, sink] of sinks) {
@@ -96,11 +96,18 @@ export class LayerChunks {
     return new ChunkSink(depot, { chunkBytes, digest });
   }
 
-  async #chunkFile(name: string): Promise<ChunkSink> {
+  /**
+   * Brings an image that is there to the store.
+   *
+   * @param own the same image made here, when another process was quicker to give it its name; what was new then was
+   * counted then
+   */
+  async #chunkFile(name: string, own: ChunkSink | undefined): Promise<ChunkSink> {
     const sink = this.#newSink();
     try {
       await readFileInto(join(this.#options.outputDir, `${name}.ext4`), sink, this.#options);
-      return sink;
+      const isOwn = own?.isFinished === true && equal(own.index.ids, sink.index.ids);
+      return isOwn ? own : sink;
     } catch (error) {
       await sink.abort();
       throw error;

@@ -50,6 +50,11 @@ export class ChunkSink implements ImageSink {
     return { ...this.#options, sizeBytes: this.#sizeBytes, ids };
   }
 
+  /** Whether there is an index. */
+  get isFinished(): boolean {
+    return this.#sizeBytes !== undefined;
+  }
+
   /** What was in the store and what is new, once the file is finished. */
   get counts(): Readonly<ChunkCounts> {
     return this.#counts;

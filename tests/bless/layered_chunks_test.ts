@@ -141,3 +141,22 @@ Deno.test("LayerChunks counts an image that comes twice once", async () => {
     assertEquals(sumOfChunked(chunked), { ...chunked.get(name)!.counts });
   });
 });
+
+Deno.test("LayerChunks counts what was new of an image that another process was quicker to name", async () => {
+  await withLayers(async (directory, source) => {
+    const out = join(directory, "out");
+    const { layers } = await blessTo(out, source);
+    const name = layers[0]!.file.replace(".ext4", "");
+    const chunks = new LayerChunks({
+      ...target(directory),
+      outputDir: out,
+      chunkBytes: 131072,
+      isDryRun: false,
+      force: false,
+      progress: NO_PROGRESS,
+    });
+    await readFileInto(join(out, `${name}.ext4`), chunks.sinkOf(name), { progress: NO_PROGRESS });
+    const counts = (await chunks.finish([{ name, isReused: true }])).get(name)!.counts;
+    assertEquals([counts.newChunks, counts.reusedChunks], [counts.distinctChunks, 0]);
+  });
+});
