@@ -41,6 +41,7 @@ Deno.test("verify prints one document for all images", async () => {
     assertEquals(images[0].findings, []);
     assertEquals(images[1].findings[1], {
       structure: "superblock",
+      offset: 1024,
       problem: "s_free_inodes_count",
       found: images[1].findings[1].wanted ^ 1,
       wanted: images[1].findings[1].wanted,

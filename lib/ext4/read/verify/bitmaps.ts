@@ -4,7 +4,7 @@
  * @module
  */
 import { bitmapChecksum, countBits } from "../../format/bitmap.ts";
-import { GROUP_FLAG } from "../../format/constants.ts";
+import { GROUP_FLAG, SUPERBLOCK_OFFSET_BYTES } from "../../format/constants.ts";
 import type { GroupDescriptor } from "../../format/group_descriptor.ts";
 import type { Context, GroupState } from "./context.ts";
 import type { Structure } from "./findings.ts";
@@ -36,7 +36,7 @@ export function checkBitmaps(context: Context): void {
   }
   const { superblock } = volume;
   const expect = (problem: string, found: number, wanted: number) =>
-    findings.expect("superblock", {}, problem, found, wanted);
+    findings.expect("superblock", { offset: SUPERBLOCK_OFFSET_BYTES }, problem, found, wanted);
   expect("s_free_blocks_count", superblock.freeBlocksCount, freeBlocks);
   expect("s_free_inodes_count", superblock.freeInodesCount, freeInodes);
 }
