@@ -212,7 +212,9 @@ Deno.test("blessLayered leaves nothing half-made of a bad layer, and keeps whole
     writeLayers(late, [LAYERS[0]!, [{ path: "h", kind: "hardlink", link: "nothing" }]]);
     await assertRejects(() => blessTo(out, `oci:${late}`), InputError, "neither in this layer");
     assertEquals(
-      readdirSync(out).map((name) => name.replace(/^\w{64}/, "LAYER").replace(/@\w+/, "@PLACE")),
+      readdirSync(out)
+        .map((name) => name.replace(/^\w{64}/, "LAYER").replace(/@\w+/, "@PLACE"))
+        .sort(),
       [
         "LAYER.ext4",
         "LAYER.json",

@@ -47,11 +47,17 @@ Deno.test("under --json each kind of failure is one JSON object on standard erro
   });
 });
 
-Deno.test("a pager that is left early ends every long text quietly", () => {
-  for (const command of ["man", "completions bash", "help", "probe --help"]) {
-    const { code, stderr } = runInBash(`$BLESSFS ${command} | head -n 1; exit \${PIPESTATUS[0]}`);
-    assertEquals([code, stderr], [0, ""], command);
-  }
+Deno.test("a pager that is left early ends every long text quietly", async () => {
+  await inDirectory((directory) => {
+    const image = `${directory}/image`;
+    assertEquals(runProgramWith(MAIN, ["bless", SOURCE, "-o", image]).code, 0);
+    const commands = ["man", "completions bash", "probe --help", `ls -lR ${image}`];
+    commands.push(`cat ${image} /usr/share/lines.txt`, `export ${image} -o - --quiet`);
+    for (const command of commands) {
+      const { code, stderr } = runInBash(`$BLESSFS ${command} | head -n 1; exit \${PIPESTATUS[0]}`);
+      assertEquals([code, stderr], [0, ""], command);
+    }
+  });
 });
 
 Deno.test("a command without what it needs says so in one line, and has help", () => {

@@ -78,6 +78,8 @@ export class RunningProgram {
       stdio: [options.stdin ?? "ignore", "pipe", "pipe"],
       env: environment({ BLESSFS_TEST_SAYS_SO: readsStdout ? "" : "1" }),
     });
+    // A process that has ended reads no more; how it ended is what tests look at.
+    this.child.stdin?.on("error", () => {});
     if (readsStdout) this.child.stdout!.on("data", (chunk) => this.#take("stdout", `${chunk}`));
     this.child.stderr!.on("data", (chunk) => this.#take("stderr", `${chunk}`));
     this.ended = new Promise((resolve) => {
