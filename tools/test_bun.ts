@@ -29,6 +29,7 @@ const QUICK = [
   "tests/bless",
   "tests/bytes",
   "tests/chunk",
+  "tests/chunk",
   "tests/cli",
   "tests/ext4/format",
   "tests/ext4/plan",

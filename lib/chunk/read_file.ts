@@ -1,6 +1,6 @@
 /**
  * Gives a file that exists to a sink, from its beginning to its end. Holes are read as the zeros that they are: no
- * runtime can ask where they begin, and the kernel gives zeros of a hole faster than anything else.
+ * runtime can ask where they begin (SEEK_DATA).
  *
  * @module
  */
