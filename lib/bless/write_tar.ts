@@ -11,12 +11,12 @@ import type { Payload, PayloadIndex } from "../model/payload.ts";
 import { BLOCK_SIZE_BYTES, readPayload } from "../model/payload.ts";
 import type { Progress } from "../progress.ts";
 import type { EncodedTarEntry } from "../tar/writer.ts";
-import { encodeGlobalComment, encodeTarEntry, END_OF_ARCHIVE_SIZE_BYTES } from "../tar/writer.ts";
+import { encodeTarEntry, END_OF_ARCHIVE_SIZE_BYTES } from "../tar/writer.ts";
 import type { TarItem } from "../tree/entries.ts";
 
 /** How a tar is written. */
 export interface WriteTarOptions {
-  /** A comment on the tar as a whole. */
+  /** A comment on the tar as a whole; it goes with the first entry. */
   readonly comment?: ByteString | undefined;
   /**
    * Files with more bytes of holes than this are written sparse; others have zeros there. 0: every hole is one. Layers
@@ -43,7 +43,6 @@ export async function writeTar(
 ): Promise<number> {
   const writer = new TarWriter(sink, options);
   try {
-    if (options.comment !== undefined) await writer.write(encodeGlobalComment(options.comment));
     for (const item of items) await writer.add(item);
     return await writer.finish();
   } finally {
@@ -77,9 +76,10 @@ class TarWriter {
   }
 
   async add({ entry, payload }: TarItem): Promise<void> {
-    if (payload === undefined) return await this.write(encodeTarEntry(entry).head);
+    const comment = this.#offset === 0 ? this.#options.comment : undefined;
+    if (payload === undefined) return await this.write(encodeTarEntry(entry, comment).head);
     const index = this.#indexOf(payload);
-    const encoded = encodeTarEntry({ ...entry, payload: index });
+    const encoded = encodeTarEntry({ ...entry, payload: index }, comment);
     await this.write(encoded.head);
     await this.#copy(payload, encoded);
     if (encoded.paddingSizeBytes > 0) await this.write(new Uint8Array(encoded.paddingSizeBytes));

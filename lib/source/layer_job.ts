@@ -155,7 +155,7 @@ class LayerReader {
       storedBytes: this.#storedBytes,
       uncompressedBytes: this.#uncompressedBytes,
       compression: this.#compression ?? "none",
-      statedUuid: uuidOfComment(this.#indexer.globalComment),
+      statedUuid: uuidOfComment(this.#indexer.firstComment),
       warnings: [...this.#warnings].map(([kind, warning]) => ({ kind, ...warning })),
     };
   }

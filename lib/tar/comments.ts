@@ -12,7 +12,7 @@ const FIRST_LAYER = /^blessfs first-layer ([1-9][0-9]{0,5})$/;
 /** Longer comments are not looked at. */
 export const COMMENT_BYTES_MAX = 256;
 
-/** The comment of a global header that names the UUID of the image. */
+/** The comment on the first entry that names the UUID of the image. */
 export function uuidComment(uuid: string): ByteString {
   return `blessfs uuid ${uuid}`;
 }

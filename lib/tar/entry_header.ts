@@ -46,6 +46,7 @@ export interface EntryHeader {
   /** Bytes that follow the header, without padding: all that belongs to the entry. */
   readonly storedSizeBytes: number;
   readonly sparse: PaxSparseForm | { readonly kind: "oldMap" } | undefined;
+  readonly comment: ByteString | undefined;
 }
 
 const MODE_BITS = 0o7777;
@@ -143,6 +144,7 @@ export function readEntryHeader(
     },
     storedSizeBytes: hasData(flag, kind) ? storedSize(bytes, base, pax, place) : 0,
     sparse,
+    comment: pax?.comment,
   };
 }
 

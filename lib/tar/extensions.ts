@@ -3,8 +3,7 @@
  *
  * @module
  */
-import { type ByteString, byteStringFromBytes } from "../bytes/byte_string.ts";
-import { COMMENT_BYTES_MAX } from "./comments.ts";
+import type { ByteString } from "../bytes/byte_string.ts";
 import type { EntryExtensions, ReaderContext } from "./entry_header.ts";
 import type { TarPlace } from "./fault.ts";
 import { describePlace, limitFault, quoted, tarFault } from "./fault.ts";
@@ -40,7 +39,6 @@ export class ExtensionCollector {
   #longPath: ByteString = "";
   #longLinkTarget: ByteString = "";
   #firstHeaderOffset: number | undefined;
-  #globalComment: ByteString | undefined;
 
   constructor(context: ReaderContext) {
     this.#context = context;
@@ -49,11 +47,6 @@ export class ExtensionCollector {
   /** Bytes of the current header's data that are still to come. */
   get missing(): number {
     return this.#wanted - this.#length;
-  }
-
-  /** The first comment of a global header. */
-  get globalComment(): ByteString | undefined {
-    return this.#globalComment;
   }
 
   /** Where the first header lies that no entry has taken yet. */
@@ -133,12 +126,7 @@ export class ExtensionCollector {
   /** Passed over, as docker and containerd do; it is told of when it would have changed anything. */
   #readGlobal(data: Uint8Array, place: TarPlace): void {
     forEachPaxRecord(data, place, (key, start, end) => {
-      if (start === end) return;
-      if (key === "comment") {
-        if (end - start > COMMENT_BYTES_MAX) return;
-        this.#globalComment ??= byteStringFromBytes(data, start, end);
-        return;
-      }
+      if (start === end || key === "comment") return;
       if (isUnsupportedKey(key)) {
         throw tarFault(place, `its PAX record ${quoted(key)} is not supported`);
       }

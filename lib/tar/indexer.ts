@@ -101,6 +101,7 @@ export class TarIndexer {
   #headerCount = 0;
   #entryCount = 0;
   #extraPieces = 0;
+  #firstComment: ByteString | undefined;
   #trailingSizeBytes = 0;
 
   /** A block that arrives in pieces. */
@@ -130,9 +131,9 @@ export class TarIndexer {
     return this.#entryCount;
   }
 
-  /** The comment of the tar as a whole, if a global PAX header has one. */
-  get globalComment(): ByteString | undefined {
-    return this.#extensions.globalComment;
+  /** The comment on the first entry, which may say something of the tar as a whole. */
+  get firstComment(): ByteString | undefined {
+    return this.#firstComment;
   }
 
   /** Bytes behind the end marker so far. They are not looked at. */
@@ -286,6 +287,7 @@ export class TarIndexer {
     const header = readEntryHeader(bytes, base, extensions, this.#place, this.#context);
     this.#moveTo(this.#place.headerOffset, header.entry.path);
     this.#entryCount = this.#counted("layerEntries", this.#entryCount + 1);
+    if (this.#entryCount === 1) this.#firstComment = header.comment;
     this.#current = header;
     this.#storedSizeBytes = header.storedSizeBytes;
     const { entry, sparse } = header;

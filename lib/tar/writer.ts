@@ -69,6 +69,7 @@ const FLAG_OF_KIND: Readonly<Record<TarEntryKind, number>> = {
  * The bytes of an entry up to its payload, and what payload has to follow. Of the payload index only `sizeBytes` and
  * `segments` matter: a file whose segments leave holes is written sparse.
  *
+ * @param comment what readers pass over
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -80,7 +81,10 @@ const FLAG_OF_KIND: Readonly<Record<TarEntryKind, number>> = {
  * assertEquals(encoded.head.length, 512);
  * ```
  */
-export function encodeTarEntry(entry: Omit<TarEntry, "headerOffset">): EncodedTarEntry {
+export function encodeTarEntry(
+  entry: Omit<TarEntry, "headerOffset">,
+  comment?: ByteString,
+): EncodedTarEntry {
   invariant(entry.path !== "", "a tar entry has a path");
   const payload = entry.kind === "file" ? entry.payload : undefined;
   const stored = payload ? storedRangesOf(payload) : [];
@@ -90,7 +94,12 @@ export function encodeTarEntry(entry: Omit<TarEntry, "headerOffset">): EncodedTa
   const dataSizeBytes = (map?.length ?? 0) + storedSizeBytes;
 
   const split = splitName(entry.path);
-  const records = recordsOf(entry, map ? sizeBytes : undefined, split === undefined, dataSizeBytes);
+  const records = recordsOf(entry, {
+    sparseSizeBytes: map ? sizeBytes : undefined,
+    pathNeedsRecord: split === undefined,
+    dataSizeBytes,
+    comment,
+  });
   const extended = records.length === 0 ? undefined : extendedHeader(entry.path, records);
 
   const mapOffset = (extended?.length ?? 0) + TAR_BLOCK_SIZE_BYTES;
@@ -119,12 +128,18 @@ export function encodeTarEntry(entry: Omit<TarEntry, "headerOffset">): EncodedTa
   };
 }
 
+/** What the records depend on beside the entry. */
+interface RecordNeeds {
+  readonly sparseSizeBytes: number | undefined;
+  readonly pathNeedsRecord: boolean;
+  readonly dataSizeBytes: number;
+  readonly comment: ByteString | undefined;
+}
+
 /** The extended records of an entry, in a fixed order. */
 function recordsOf(
   entry: Omit<TarEntry, "headerOffset">,
-  sparseSizeBytes: number | undefined,
-  pathNeedsRecord: boolean,
-  dataSizeBytes: number,
+  { sparseSizeBytes, pathNeedsRecord, dataSizeBytes, comment }: RecordNeeds,
 ): Uint8Array {
   const records = new PaxRecordWriter();
   const linkNeedsRecord = entry.linkTarget.length > HEADER_FIELDS.linkName.lengthBytes ||
@@ -153,7 +168,8 @@ function recordsOf(
       records.add("SCHILY.devminor", `${entry.deviceMinor}`);
     }
   }
-  if (entry.firstLayer !== undefined && entry.firstLayer > 0) {
+  if (comment !== undefined) records.add("comment", comment);
+  else if (entry.firstLayer !== undefined && entry.firstLayer > 0) {
     records.add("comment", firstLayerComment(entry.firstLayer));
   }
   // The xattr says it all, but GNU tar and libarchive set ACLs only from their text.
@@ -167,24 +183,11 @@ function recordsOf(
   return records.bytes();
 }
 
-/** A global header with a comment: it says nothing of any entry. */
-export function encodeGlobalComment(comment: ByteString): Uint8Array {
-  const records = new PaxRecordWriter();
-  records.add("comment", comment);
-  return extendedHeader("pax_global_header", records.bytes(), TYPE_FLAG.paxGlobal);
-}
-
 /** The `x` header and its records, padded. */
-function extendedHeader(
-  path: ByteString,
-  records: Uint8Array,
-  flag: number = TYPE_FLAG.paxEntry,
-): Uint8Array {
+function extendedHeader(path: ByteString, records: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(TAR_BLOCK_SIZE_BYTES + paddedSizeBytes(records.length));
   const block = bytes.subarray(0, TAR_BLOCK_SIZE_BYTES);
-  const name = asciiOnly(lastName(path));
-  // A global header's own name is shown by tools that know none: git's is the one that people have seen.
-  putName(block, HEADER_FIELDS.name, flag === TYPE_FLAG.paxEntry ? `PaxHeaders.0/${name}` : name);
+  putName(block, HEADER_FIELDS.name, `PaxHeaders.0/${asciiOnly(lastName(path))}`);
   putNumber(block, HEADER_FIELDS.mode, 0o644);
   putNumber(block, HEADER_FIELDS.uid, 0);
   putNumber(block, HEADER_FIELDS.gid, 0);
@@ -192,7 +195,7 @@ function extendedHeader(
   putNumber(block, HEADER_FIELDS.mtime, 0);
   putNumber(block, HEADER_FIELDS.deviceMajor, 0);
   putNumber(block, HEADER_FIELDS.deviceMinor, 0);
-  block[HEADER_FIELDS.typeFlag.offset] = flag;
+  block[HEADER_FIELDS.typeFlag.offset] = TYPE_FLAG.paxEntry;
   sealHeader(block);
   bytes.set(records, TAR_BLOCK_SIZE_BYTES);
   return bytes;

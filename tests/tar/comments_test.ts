@@ -8,7 +8,7 @@ import {
 } from "../../lib/tar/comments.ts";
 import { TarIndexer } from "../../lib/tar/indexer.ts";
 import type { TarEntry } from "../../lib/tar/entry.ts";
-import { encodeGlobalComment, encodeTarEntry } from "../../lib/tar/writer.ts";
+import { encodeTarEntry } from "../../lib/tar/writer.ts";
 
 const UUID = "12345678-9abc-8def-8123-456789abcdef";
 
@@ -39,7 +39,7 @@ function indexed(...parts: Uint8Array[]): { entries: TarEntry[]; comment: string
   for (const part of parts) indexer.push(part);
   indexer.push(new Uint8Array(1024));
   indexer.end();
-  return { entries, comment: indexer.globalComment };
+  return { entries, comment: indexer.firstComment };
 }
 
 Deno.test("uuidOfComment and firstLayerOfComment read what was written, and nothing else", () => {
@@ -63,20 +63,23 @@ Deno.test("uuidOfComment and firstLayerOfComment read what was written, and noth
 });
 
 Deno.test("TarIndexer gives comments of the tar and of entries", () => {
-  const first = encodeTarEntry({ ...ENTRY, firstLayer: 3 }).head;
-  const second = encodeTarEntry({ ...ENTRY, path: "other" }).head;
-  const { entries, comment } = indexed(encodeGlobalComment(uuidComment(UUID)), first, second);
+  const first = encodeTarEntry({ ...ENTRY, path: "./" }, uuidComment(UUID)).head;
+  const second = encodeTarEntry({ ...ENTRY, firstLayer: 3 }, undefined).head;
+  const third = encodeTarEntry({ ...ENTRY, path: "other" }).head;
+  const { entries, comment } = indexed(first, second, third);
   assertEquals(comment, uuidComment(UUID));
   assertEquals(entries.map(({ path, firstLayer }) => [path, firstLayer]), [
+    ["./", undefined],
     ["name", 3],
     ["other", undefined],
   ]);
-  assertEquals("firstLayer" in entries[1]!, false);
+  assertEquals("firstLayer" in entries[2]!, false);
 });
 
-Deno.test("TarIndexer passes over comments that are long, and keeps the first of a tar", () => {
-  const long = "x".repeat(COMMENT_BYTES_MAX + 1);
-  const headers = [long, "one", "two"].map((comment) => encodeGlobalComment(comment));
-  assertEquals(indexed(...headers, encodeTarEntry(ENTRY).head).comment, "one");
+Deno.test("TarIndexer passes over comments that are long, and on later entries", () => {
+  const commented = (comment: string | undefined) => encodeTarEntry(ENTRY, comment).head;
+  assertEquals(indexed(commented("x".repeat(COMMENT_BYTES_MAX))).comment?.length, 256);
+  assertEquals(indexed(commented("x".repeat(COMMENT_BYTES_MAX + 1))).comment, undefined);
+  assertEquals(indexed(commented(undefined), commented("two")).comment, undefined);
   assertEquals(indexed(encodeTarEntry({ ...ENTRY, firstLayer: 0 }).head).comment, undefined);
 });

@@ -15,6 +15,7 @@ import { assertE2fsckClean } from "../../oracle/e2fsck.ts";
 import { kernelOrNotice, mountReadWrite } from "../../oracle/kernel.ts";
 import { assertKernelTree } from "../../oracle/kernel_tree.ts";
 import { dir, file, treeOf } from "../../oracle/tree_builder.ts";
+import { fixture } from "../format/fixture_image.ts";
 import { makeCase, writeCase } from "../fuzz_case.ts";
 import { makeImage as bless } from "../made_image.ts";
 import { makeImage, makeTree, RECIPES } from "./mke2fs_image.ts";
@@ -216,5 +217,33 @@ Deno.test("switchMetadataChecksums says how many blocks have no room", async () 
     );
     assert(Number(error.data["directoryBlocks"]) > 0);
     assertEquals(readFileSync(image).compare(before), 0);
+  });
+});
+
+Deno.test("switchMetadataChecksums on gives what tune2fs gives, but for times and empty inodes", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const [ours, theirs] = [join(directory, "ours"), join(directory, "theirs")];
+    const { bytes, superblock, blockSizeBytes } = fixture("plain-4k");
+    writeFileSync(ours, bytes);
+    writeFileSync(theirs, bytes);
+    await set(ours, true);
+    mustRun("tune2fs", ["-O", "metadata_csum", theirs]);
+    const { groups } = new Volume(memoryReader(bytes));
+    const table = groups[0]!.descriptor.inodeTableBlock * blockSizeBytes;
+    const { inodeSizeBytes, firstInode } = superblock;
+    const [found, wanted] = [ours, theirs].map((path) => {
+      const image = new Uint8Array(readFileSync(path));
+      // s_wtime, s_wtime_hi, s_kbytes_written and with them s_checksum.
+      for (const [at, length] of [[0x30, 4], [0x274, 1], [0x178, 8], [0x3fc, 4]] as const) {
+        image.fill(0, 1024 + at, 1024 + at + length);
+      }
+      for (let number = 1; number < firstInode; number++) {
+        const slot = image.subarray(table).subarray((number - 1) * inodeSizeBytes);
+        if (slot[0] === 0 && slot[1] === 0) slot.fill(0, 0x7c, 0x84);
+      }
+      return image;
+    }) as [Uint8Array, Uint8Array];
+    assertEquals(found.findIndex((byte, i) => byte !== wanted[i]), -1);
+    assertEquals(found.length, wanted.length);
   });
 });
