@@ -4,7 +4,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { invariant } from "../errors.ts";
+import { InputError, invariant } from "../errors.ts";
 import type { ImageSink } from "../io/sink.ts";
 import type { ChunkDepot } from "./chunk_depot.ts";
 import { type ChunkCounts, NO_CHUNKS } from "./chunk_counts.ts";
@@ -21,6 +21,8 @@ export interface ChunkSinkOptions {
 }
 
 const FIRST_ROOM_CHUNKS = 1024;
+/** Four tebibytes at 128 KiB; the index then has 1.3 GiB, and no runtime has much longer buffers. */
+const CHUNKS_MAX = 1 << 25;
 
 /**
  * Cuts what it is given into chunks and gives them to a depot. `finish` ends when all of them are safe in the store, so a
@@ -111,6 +113,12 @@ export class ChunkSink implements ImageSink {
   }
 
   #append(id: Uint8Array, count: number): void {
+    if (this.#counts.chunks + count > CHUNKS_MAX) {
+      const { chunkBytes } = this.#options;
+      throw new InputError("index", `more than ${CHUNKS_MAX} chunks of ${chunkBytes} bytes`, {
+        hint: "choose larger chunks with --grid, or a smaller image",
+      });
+    }
     const start = this.#counts.chunks * CHUNK_ID_BYTES;
     const end = start + count * CHUNK_ID_BYTES;
     if (end > this.#ids.length) {

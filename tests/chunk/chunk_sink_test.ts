@@ -1,4 +1,5 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { InputError } from "../../lib/errors.ts";
 import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
 import { idAt } from "../../lib/chunk/chunk_index.ts";
 import { chunkId } from "../../lib/chunk/chunk_id.ts";
@@ -55,4 +56,13 @@ Deno.test("ChunkSink has no index before its end, and its chunks are settled the
   assertThrows(() => sink.index, Error, "has not ended");
   await sink.finish(CHUNK_BYTES);
   assertEquals([sink.index.ids.length, memory.settledCount], [32, 1]);
+});
+
+Deno.test("ChunkSink refuses an image with more chunks than an index can have", async () => {
+  const sink = new ChunkSink(depotOf(new MemoryStore()), { ...OPTIONS, chunkBytes: 4096 });
+  await assertRejects(
+    async () => await sink.finish(4096 * (2 ** 25 + 1)),
+    InputError,
+    "more than 33554432 chunks of 4096 bytes",
+  );
 });

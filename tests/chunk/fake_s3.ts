@@ -213,6 +213,10 @@ export function signatureFault(request: SeenRequest, settings: AwsSettings): str
   if (settings.sessionToken !== undefined && !names.includes("x-amz-security-token")) {
     return "the session token is not signed";
   }
+  // Amazon takes no body whose length it does not know.
+  if (request.method === "PUT" && headers["content-length"] !== String(request.body.length)) {
+    return `content-length ${headers["content-length"]}`;
+  }
   const bodyDigest = createHash("sha256").update(request.body).digest("hex");
   if (headers["x-amz-content-sha256"] !== bodyDigest) return "digest of the body";
   const canonical = [
