@@ -16,7 +16,7 @@ import { isReservedInode } from "./inode.ts";
 import { BlockBudget, DEFAULT_READ_LIMITS, type ReadLimits } from "./limits.ts";
 import { NodeReader } from "./node_reader.ts";
 import { ImagePayload } from "./payload.ts";
-import type { Ext4Image, ImageInode } from "./types.ts";
+import type { Ext4Image, ImageInode, NodeKind } from "./types.ts";
 
 /** How a tree is read. */
 export interface ReadTreeOptions {
@@ -42,9 +42,10 @@ interface PendingName {
   readonly parent: OpenDirectory;
 }
 
-/** A directory and how many links it should have. */
+/** A directory and how many links it should have. Inodes are not kept: there may be a million. */
 interface OpenDirectory {
-  readonly inode: ImageInode;
+  readonly inodeNumber: number;
+  readonly linkCount: number;
   readonly node: DirectoryNode;
   readonly path: ByteString;
   readonly depth: number;
@@ -53,7 +54,7 @@ interface OpenDirectory {
 
 /** An inode that may have further names. */
 interface KnownNode {
-  readonly inode: ImageInode;
+  readonly linkCount: number;
   readonly node: TreeNode;
   readonly path: ByteString;
   nameCount: number;
@@ -118,7 +119,8 @@ class TreeReader {
       throw new InputError(inode.what, `the root is a ${inode.kind}, not a directory`);
     }
     const root = this.#nodes.read(inode, "", 0) as DirectoryNode;
-    this.#known.set(inode.number, { inode, node: root, path: "", nameCount: 0 });
+    const { linkCount } = inode.record;
+    this.#known.set(inode.number, { linkCount, node: root, path: "", nameCount: 0 });
     this.#openDirectory(inode, root, "", undefined);
     let count = 0;
     for (let item = this.#pending.pop(); item; item = this.#pending.pop()) {
@@ -146,9 +148,10 @@ class TreeReader {
       throw new InputError(displayName(path), `it is the reserved inode ${name.inodeNumber}`);
     }
     const inode = this.#image.inode(name.inodeNumber);
-    checkKind(inode, name, path);
+    checkKind(inode.kind, name, path);
     const node = this.#nodes.read(inode, path, this.#known.size);
-    this.#known.set(inode.number, { inode, node, path, nameCount: 1 });
+    const { linkCount } = inode.record;
+    this.#known.set(inode.number, { linkCount, node, path, nameCount: 1 });
     if (node.kind === "directory") {
       parent.subdirectoryCount++;
       const isEmpty = this.#openDirectory(inode, node, path, parent);
@@ -169,10 +172,10 @@ class TreeReader {
     if (known.node.kind === "directory") {
       throw new InputError(
         displayName(path),
-        `it is inode ${known.inode.number}, the directory ${displayName(known.path || "/")}`,
+        `it is inode ${name.inodeNumber}, the directory ${displayName(known.path || "/")}`,
       );
     }
-    checkKind(known.inode, name, path);
+    checkKind(known.node.kind, name, path);
     known.nameCount++;
     parent.node.children.set(name.name, known.node);
   }
@@ -187,7 +190,7 @@ class TreeReader {
     const { maxChildCount, maxNameCount, maxPathDepth } = this.#limits;
     const content = readDirectory(this.#image, inode, { maxChildCount });
     this.#budget.take(content.blockCount, inode.what);
-    const parentNumber = parent?.inode.number ?? inode.number;
+    const parentNumber = parent?.inodeNumber ?? inode.number;
     if (content.parentInodeNumber !== parentNumber) {
       throw new InputError(
         inode.what,
@@ -202,7 +205,15 @@ class TreeReader {
     if (depth > maxPathDepth) {
       throw new InputError(displayName(path), `it is more than ${maxPathDepth} directories deep`);
     }
-    const directory = { inode, node, path, depth, subdirectoryCount: 0 };
+    const { linkCount } = inode.record;
+    const directory: OpenDirectory = {
+      inodeNumber: inode.number,
+      linkCount,
+      node,
+      path,
+      depth,
+      subdirectoryCount: 0,
+    };
     this.#directories.push(directory);
     const names = [...content.names].sort((a, b) => (a.name < b.name ? 1 : -1));
     for (const name of names) {
@@ -212,34 +223,34 @@ class TreeReader {
   }
 
   #checkLinkCounts(): void {
-    for (const { inode, node, path, nameCount } of this.#known.values()) {
-      if (node.kind === "directory") continue;
-      checkLinks(inode, path, nameCount);
+    for (const [inodeNumber, { linkCount, node, path, nameCount }] of this.#known) {
+      if (node.kind !== "directory") checkLinks(inodeNumber, linkCount, path, nameCount);
     }
     const mayLoseCount = this.#image.hasRoCompat(RO_COMPAT.DIR_NLINK);
-    for (const { inode, path, subdirectoryCount } of this.#directories) {
+    for (const { inodeNumber, linkCount, path, subdirectoryCount } of this.#directories) {
       const wanted = 2 + subdirectoryCount;
       // A directory that once had too many says 1 for ever.
-      if (inode.record.linkCount === 1 && mayLoseCount) continue;
-      checkLinks(inode, path || "/", wanted <= LINK_COUNT_MAX || !mayLoseCount ? wanted : 1);
+      if (linkCount === 1 && mayLoseCount) continue;
+      const wantedOrLost = wanted <= LINK_COUNT_MAX || !mayLoseCount ? wanted : 1;
+      checkLinks(inodeNumber, linkCount, path || "/", wantedOrLost);
     }
   }
 }
 
-function checkLinks(inode: ImageInode, path: ByteString, wanted: number): void {
-  if (inode.record.linkCount === wanted) return;
+function checkLinks(inodeNumber: number, found: number, path: ByteString, wanted: number): void {
+  if (found === wanted) return;
   throw new InputError(
-    `${inode.what} (${displayName(path)})`,
-    `its link count is ${inode.record.linkCount}, not ${wanted}`,
-    { data: { actual: inode.record.linkCount, expected: wanted } },
+    `inode ${inodeNumber} (${displayName(path)})`,
+    `its link count is ${found}, not ${wanted}`,
+    { data: { actual: found, expected: wanted } },
   );
 }
 
-function checkKind(inode: ImageInode, name: DirectoryName, path: ByteString): void {
-  if (name.kind === undefined || name.kind === inode.kind) return;
+function checkKind(kind: NodeKind, name: DirectoryName, path: ByteString): void {
+  if (name.kind === undefined || name.kind === kind) return;
   throw new InputError(
     displayName(path),
-    `its directory says it is a ${name.kind}, but ${inode.what} is a ${inode.kind}`,
+    `its directory says it is a ${name.kind}, but inode ${name.inodeNumber} is a ${kind}`,
   );
 }
 
