@@ -18,7 +18,6 @@ import type { Findings } from "./findings.ts";
 import type { Volume } from "./volume.ts";
 
 const UNINIT_FLAGS = GROUP_FLAG.INODE_UNINIT | GROUP_FLAG.BLOCK_UNINIT;
-const KNOWN_FLAGS = UNINIT_FLAGS | GROUP_FLAG.INODE_ZEROED;
 
 /** Reads and judges every descriptor that the image holds. */
 export function checkDescriptors(volume: Volume, findings: Findings): GroupState[] {
@@ -137,7 +136,6 @@ function checkFlags(volume: Volume, findings: Findings, located: Located): void 
   const { inodesPerGroup } = volume.superblock;
   const bad = (problem: string, found: number | string, wanted: number | string) =>
     findings.add("group descriptor", place, problem, { found, wanted });
-  if ((flags & ~KNOWN_FLAGS) !== 0) bad("bg_flags", flags, "bits 1, 2 and 4 at most");
   if (itableUnusedCount > inodesPerGroup) {
     bad("bg_itable_unused", itableUnusedCount, `at most ${inodesPerGroup}`);
   }

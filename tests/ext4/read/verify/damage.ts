@@ -4,6 +4,9 @@
  * @module
  */
 import { INODE_FLAG } from "../../../../lib/ext4/format/constants.ts";
+import { groupDescriptorChecksum } from "../../../../lib/ext4/format/group_descriptor.ts";
+import { sealInode } from "../../../../lib/ext4/format/inode.ts";
+import { superblockChecksum } from "../../../../lib/ext4/format/superblock.ts";
 import { decodeDirectoryBlock } from "../../../../lib/ext4/format/directory.ts";
 import { InputError } from "../../../../lib/errors.ts";
 import { memoryReader } from "../../../../lib/io/random_reader.ts";
@@ -96,6 +99,46 @@ function addInode(
     const view = new DataView(slot.buffer, slot.byteOffset + 0x28, 60);
     for (let i = 12; i < 15; i++) block("map block", view.getUint32(4 * i, true));
   }
+}
+
+/** A structure with a checksum of its own. */
+export interface SealedPart {
+  readonly offset: number;
+  readonly length: number;
+  /** Makes the checksum right for what is there now. */
+  readonly seal: () => void;
+}
+
+/** The superblock, the descriptors and the inodes of an image with metadata checksums. */
+export function sealedParts(name: string, bytes: Uint8Array<ArrayBuffer>): SealedPart[] {
+  const image = new FixtureImage(name, bytes);
+  const { superblock, descriptorSizeBytes } = image;
+  const seed = image.seed!;
+  const primary = bytes.subarray(1024, 2048);
+  const parts: SealedPart[] = [{
+    offset: 1024,
+    length: 1024,
+    seal: () => viewAt(primary).setUint32(0x3fc, superblockChecksum(primary), true),
+  }];
+  for (let group = 0; group < image.groupCount; group++) {
+    const encoded = image.descriptorBytes(group);
+    parts.push({
+      offset: encoded.byteOffset,
+      length: descriptorSizeBytes,
+      seal: () => {
+        const checksum = groupDescriptorChecksum(encoded, { groupIndex: group, seed });
+        viewAt(encoded).setUint16(0x1e, checksum, true);
+      },
+    });
+  }
+  const numbers = new Set(image.usedInodes().map(({ number }) => number));
+  for (let number = 1; number < superblock.firstInode; number++) numbers.add(number);
+  for (const inodeNumber of numbers) {
+    const slot = image.inodeSlot(inodeNumber);
+    const seal = () => sealInode(slot, { inodeNumber, seed });
+    parts.push({ offset: slot.byteOffset, length: slot.length, seal });
+  }
+  return parts;
 }
 
 /** What verify made of an image: findings, or a refusal. */
