@@ -1,9 +1,12 @@
 import { assert, assertEquals } from "@std/assert";
+import process from "node:process";
+import { InputError } from "../../../lib/errors.ts";
 import type { SwitchContext } from "../../../lib/ext4/checksum/switch_context.ts";
 import { switchGroups } from "../../../lib/ext4/checksum/switch_groups.ts";
 import { Volume } from "../../../lib/ext4/checksum/volume.ts";
 import { COMPAT } from "../../../lib/ext4/format/constants.ts";
 import { memoryReader } from "../../../lib/io/random_reader.ts";
+import { Random } from "../../oracle/noise.ts";
 import { fixture, FIXTURES } from "../format/fixture_image.ts";
 
 Deno.test("switchGroups makes again what the fixtures have, structure by structure", async () => {
@@ -59,3 +62,42 @@ function backupsOf(bytes: Uint8Array): { descriptorBlocks: number[] } {
   }
   return { descriptorBlocks: blocks };
 }
+
+Deno.test("switchGroups on images with random damage ends, and fails with nothing but an InputError", async () => {
+  const runCount = Number(process.env["BLESSFS_PROPERTY_RUNS"] ?? 300);
+  const random = new Random(5);
+  let [refusedCount, doneCount] = [0, 0];
+  for (let run = 0; run < runCount; run++) {
+    const name = random.pick(["plain-4k", "csum-1k", "gdt-csum-1k", "rare-4k", "kernel"]);
+    const { bytes: original, anySeed, seed } = fixture(name);
+    const bytes = original.slice();
+    const used = Math.min(bytes.length, 600 * 1024);
+    for (let i = random.between(1, 30); i > 0; i--) {
+      // Where there is something: most of an image is zeros.
+      let at = random.below(used);
+      for (let tries = 0; bytes[at] === 0 && tries < 200; tries++) at = random.below(used);
+      bytes[at] = random.pick([0, 0xff, random.below(256), bytes[at]! ^ (1 << random.below(8))]);
+    }
+    try {
+      const volume = new Volume(memoryReader(bytes));
+      await switchGroups({
+        volume,
+        name,
+        // Checksums would find most of the damage first: they are not looked at when they come.
+        enable: seed === undefined || random.chance(0.7),
+        seed: anySeed,
+        counts: { groups: 0, inodes: 0, directoryBlocks: 0, extentBlocks: 0, xattrBlocks: 0 },
+        lacking: { leaves: 0, indexBlocks: 0, extentBlocks: 0, first: undefined },
+        change: (offset, part) => {
+          assert(offset >= 0 && offset + part.length <= bytes.length, "outside of the image");
+          return Promise.resolve();
+        },
+      }, () => {});
+      doneCount++;
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      refusedCount++;
+    }
+  }
+  assert(refusedCount > 0 && doneCount > 0, `${refusedCount} refused, ${doneCount} done`);
+});
