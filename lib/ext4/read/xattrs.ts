@@ -49,6 +49,8 @@ interface KnownValue {
   readonly hash: number;
 }
 
+/** Most attributes in the lists of inodes that have some in themselves and some in a block. */
+const JOINED_COUNT_MAX = 16_777_216;
 /** The header of an ACL without entries, which says that there is none. */
 const EMPTY_ACL_SIZE_BYTES = 4;
 
@@ -60,7 +62,9 @@ export class XattrReader {
   readonly #image: Ext4Image;
   readonly #budget: BlockBudget | undefined;
   readonly #blocks = new Map<number, readonly StoredXattr[]>();
+  readonly #visible = new Map<number, readonly Xattr[]>();
   readonly #values = new Map<number, KnownValue>();
+  #joinedCount = 0;
 
   /** Reads of one image; a budget counts the blocks of attributes, each once. */
   constructor(image: Ext4Image, budget?: BlockBudget) {
@@ -76,23 +80,25 @@ export class XattrReader {
    * @throws {InputError} for attributes that are damaged, or there twice
    */
   read(inode: ImageInode, warnings: Warnings, describe: () => string): readonly Xattr[] {
-    const xattrs: Xattr[] = [];
-    for (const stored of this.stored(inode)) {
-      if (isInlineData(stored)) continue;
-      const name = joinXattrName(stored.nameIndex, stored.suffix);
-      if (name === undefined || stored.nameIndex === XATTR_INDEX.SYSTEM) {
-        const shown = `${stored.nameIndex}:${displayName(stored.suffix)}`;
-        warnings.add(
-          "unsupportedXattr",
-          describe(),
-          `xattr ${shown} dropped: it has no known name`,
-        );
-        continue;
-      }
-      const value = systemCallValue(stored, inode);
-      if (value !== undefined) xattrs.push({ name, value });
+    const all = this.stored(inode);
+    for (const { nameIndex, suffix } of all.filter(isNameless)) {
+      const shown = `${nameIndex}:${displayName(suffix)}`;
+      warnings.add("unsupportedXattr", describe(), `xattr ${shown} dropped: it has no known name`);
     }
-    return xattrs.sort((a, b) => (a.name < b.name ? -1 : 1));
+    const own = visibleXattrs(all.filter(({ place }) => place === "inode"), inode.what);
+    const { xattrBlock } = inode.record;
+    if (xattrBlock === 0) return own;
+    const shared = this.#visibleInBlock(xattrBlock);
+    // A million inodes may share few blocks: as long as it can be, it is one list for all of them.
+    if (own.length === 0) return shared;
+    this.#joinedCount += own.length + shared.length;
+    if (this.#joinedCount > JOINED_COUNT_MAX) {
+      throw new InputError(
+        this.#image.name,
+        `its inodes have more than ${JOINED_COUNT_MAX} attributes, most of them in shared blocks`,
+      );
+    }
+    return [...own, ...shared].sort(byName);
   }
 
   /** The attributes as they are stored, those in the inode first. */
@@ -102,6 +108,7 @@ export class XattrReader {
     const inInode = this.#finish(decodeInodeXattrs(xattrArea, what), "inode", what);
     if (xattrBlock === 0) return inInode;
     const inBlock = this.#block(xattrBlock);
+    if (inInode.length === 0) return inBlock;
     const names = new Set(inInode.map(keyOf));
     const twice = inBlock.find((xattr) => names.has(keyOf(xattr)));
     if (twice !== undefined) {
@@ -111,6 +118,14 @@ export class XattrReader {
       );
     }
     return [...inInode, ...inBlock];
+  }
+
+  #visibleInBlock(blockNumber: number): readonly Xattr[] {
+    const known = this.#visible.get(blockNumber);
+    if (known !== undefined) return known;
+    const xattrs = visibleXattrs(this.#block(blockNumber), `attribute block ${blockNumber}`);
+    this.#visible.set(blockNumber, xattrs);
+    return xattrs;
   }
 
   #block(blockNumber: number): readonly StoredXattr[] {
@@ -184,8 +199,31 @@ function keyOf(xattr: StoredXattr): ByteString {
   return `${xattr.nameIndex}:${xattr.suffix}`;
 }
 
+/** Names of system calls have a known prefix; under `system.` there are only ACLs. */
+function isNameless(xattr: StoredXattr): boolean {
+  if (isInlineData(xattr)) return false;
+  const name = joinXattrName(xattr.nameIndex, xattr.suffix);
+  return name === undefined || xattr.nameIndex === XATTR_INDEX.SYSTEM;
+}
+
+/** What system calls show of some attributes, in byte order of the names. */
+function visibleXattrs(xattrs: readonly StoredXattr[], what: string): readonly Xattr[] {
+  const visible: Xattr[] = [];
+  for (const xattr of xattrs) {
+    const name = joinXattrName(xattr.nameIndex, xattr.suffix);
+    if (name === undefined || xattr.nameIndex === XATTR_INDEX.SYSTEM) continue;
+    const value = systemCallValue(xattr, what);
+    if (value !== undefined) visible.push({ name, value });
+  }
+  return visible.sort(byName);
+}
+
+function byName(a: Xattr, b: Xattr): number {
+  return a.name < b.name ? -1 : 1;
+}
+
 /** Undefined for an ACL without entries: the kernel takes it for none. */
-function systemCallValue(xattr: StoredXattr, inode: ImageInode): Uint8Array | undefined {
+function systemCallValue(xattr: StoredXattr, what: string): Uint8Array | undefined {
   const isAcl = xattr.nameIndex === XATTR_INDEX.POSIX_ACL_ACCESS ||
     xattr.nameIndex === XATTR_INDEX.POSIX_ACL_DEFAULT;
   if (!isAcl) return xattr.value;
@@ -194,7 +232,7 @@ function systemCallValue(xattr: StoredXattr, inode: ImageInode): Uint8Array | un
     return value.length === EMPTY_ACL_SIZE_BYTES ? undefined : value;
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
-    throw new InputError(`ACL of ${inode.what}`, error.message.replace(/^ACL: /, ""), {
+    throw new InputError(`ACL of ${what}`, error.message.replace(/^ACL: /, ""), {
       cause: error,
     });
   }
