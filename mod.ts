@@ -214,6 +214,8 @@ export type { BlessReport, ImageReport, LayerReport } from "./lib/bless/report.t
 
 // Measuring what a store of fixed blocks saves.
 export { probe } from "./probe/probe.ts";
+export { probeFingerprints } from "./probe/fingerprints/probe_fingerprints.ts";
+export type { FromFingerprintsOptions } from "./probe/fingerprints/probe_fingerprints.ts";
 export type { ProbeOptions, Scheme } from "./probe/options.ts";
 export type { CapturedShares, ProbeReport, SchemeReport } from "./probe/report.ts";
 export type {
