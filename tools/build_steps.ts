@@ -143,6 +143,9 @@ function compileWithBun(bundle: string, target: string, output: string): void {
   const options = [
     "--compile",
     `--target=${name}`,
+    // Compiled ahead of time, it starts in a third of the time. Bytecode wants the format to be said.
+    "--bytecode",
+    "--format=esm",
     "--no-compile-autoload-dotenv",
     "--no-compile-autoload-bunfig",
     "--no-compile-autoload-tsconfig",
