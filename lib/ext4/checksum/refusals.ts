@@ -10,11 +10,6 @@ import { decodeMmpBlock, MMP_SEQUENCE_CLEAN, MMP_SIZE_BYTES } from "../format/mm
 import type { Superblock } from "../format/superblock.ts";
 import type { Volume } from "./volume.ts";
 
-/**
- * Set while an image is half switched: a feature that nobody knows, so that no kernel mounts it and no tool repairs it.
- */
-export const HALF_SWITCHED_FEATURE = 0x80000000;
-
 const STATE_CLEAN = 1;
 const STATE_ERRORS = 2;
 

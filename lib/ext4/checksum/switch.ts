@@ -12,7 +12,12 @@ import { openFileReader, readExactly } from "../../io/random_reader.ts";
 import { displayPath, ioErrorFrom } from "../../io/system_error.ts";
 import type { Progress } from "../../progress.ts";
 import { checkChecksum, filesystemSeed } from "../format/checksum.ts";
-import { INCOMPAT, RO_COMPAT, SUPERBLOCK_SIZE_BYTES } from "../format/constants.ts";
+import {
+  HALF_SWITCHED_FEATURE,
+  INCOMPAT,
+  RO_COMPAT,
+  SUPERBLOCK_SIZE_BYTES,
+} from "../format/constants.ts";
 import type { Superblock } from "../format/superblock.ts";
 import {
   decodeSuperblock,
@@ -31,7 +36,7 @@ import {
 import { ChangeJournalWriter, readChangeJournalHeader } from "./change_journal.ts";
 import type { ImageFiles } from "./image_files.ts";
 import { NODE_IMAGE_FILES } from "./image_files.ts";
-import { HALF_SWITCHED_FEATURE, refuseUnfit } from "./refusals.ts";
+import { refuseUnfit } from "./refusals.ts";
 import type { LackingRoom, SwitchContext, SwitchCounts } from "./switch_context.ts";
 import { switchGroups } from "./switch_groups.ts";
 import { readPrimarySuperblock, Volume } from "./volume.ts";

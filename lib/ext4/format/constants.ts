@@ -37,6 +37,12 @@ export const INCOMPAT = {
   CASEFOLD: 0x20000,
 } as const;
 
+/**
+ * In s_feature_incompat while an image is half switched between metadata checksums and none: a feature that nobody knows,
+ * so that no kernel mounts it and no tool repairs it.
+ */
+export const HALF_SWITCHED_FEATURE = 0x80000000;
+
 /** s_feature_ro_compat: a kernel that does not know a bit may mount read-only. */
 export const RO_COMPAT = {
   SPARSE_SUPER: 0x1,

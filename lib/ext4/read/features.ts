@@ -5,7 +5,7 @@
  */
 import { InputError } from "../../errors.ts";
 import type { Warnings } from "../../warnings.ts";
-import { COMPAT, INCOMPAT, RO_COMPAT } from "../format/constants.ts";
+import { COMPAT, HALF_SWITCHED_FEATURE, INCOMPAT, RO_COMPAT } from "../format/constants.ts";
 import type { Superblock } from "../format/superblock.ts";
 
 /** The three words of features. */
@@ -74,6 +74,9 @@ const KNOWN_INCOMPAT = INCOMPAT.FILETYPE | INCOMPAT.RECOVER | INCOMPAT.META_BG |
   INCOMPAT.BIT64 | INCOMPAT.MMP | INCOMPAT.FLEX_BG | INCOMPAT.EA_INODE | INCOMPAT.CSUM_SEED |
   INCOMPAT.LARGEDIR | INCOMPAT.INLINE_DATA | INCOMPAT.ENCRYPT | INCOMPAT.CASEFOLD;
 
+const HALF_SWITCHED_HINT =
+  "a switch of its checksums was interrupted: finish it with `blessfs checksum --enable` or --disable";
+
 /** Such file systems can be mounted read-only without knowing these, but blocks in them do not mean what they seem to. */
 const REFUSED_RO_COMPAT: Names = {
   [RO_COMPAT.BIGALLOC]: "bigalloc",
@@ -111,7 +114,9 @@ export function checkFeatures(features: FeatureWords, warnings: Warnings): void 
   const unknown = namesOf((featureIncompat & ~KNOWN_INCOMPAT) >>> 0, INCOMPAT_NAMES, "I");
   const refused = [...unknown, ...namesOf(featureRoCompat, REFUSED_RO_COMPAT, undefined)];
   if (refused.length > 0) {
+    const isHalfSwitched = (featureIncompat & HALF_SWITCHED_FEATURE) !== 0;
     throw new InputError("superblock", `the feature ${refused.join(", ")} is not supported`, {
+      ...isHalfSwitched ? { hint: HALF_SWITCHED_HINT } : {},
       data: { features: refused.join(",") },
     });
   }

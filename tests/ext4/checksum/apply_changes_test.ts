@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { InputError } from "../../../lib/errors.ts";
-import { INCOMPAT } from "../../../lib/ext4/format/constants.ts";
+import { HALF_SWITCHED_FEATURE, INCOMPAT } from "../../../lib/ext4/format/constants.ts";
 import { decodeSuperblock, editSuperblock } from "../../../lib/ext4/format/superblock.ts";
 import {
   applyJournal,
@@ -12,7 +12,6 @@ import {
 } from "../../../lib/ext4/checksum/apply_changes.ts";
 import type { ChangeJournalHeader } from "../../../lib/ext4/checksum/change_journal.ts";
 import { NODE_IMAGE_FILES } from "../../../lib/ext4/checksum/image_files.ts";
-import { HALF_SWITCHED_FEATURE } from "../../../lib/ext4/checksum/refusals.ts";
 import { changeJournalPath, switchMetadataChecksums } from "../../../lib/ext4/checksum/switch.ts";
 import { memoryReader } from "../../../lib/io/random_reader.ts";
 import { NO_PROGRESS } from "../../../lib/progress.ts";

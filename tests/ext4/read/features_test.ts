@@ -45,3 +45,9 @@ Deno.test("checkFeatures warns of ro_compat bits that it does not know, and is s
   checkFeatures({ ...NONE, featureRoCompat: 0x40000000 }, warnings);
   assertEquals(warnings.list().map(({ kind }) => kind), ["unknownFeature"]);
 });
+
+Deno.test("checkFeatures says how to finish an image that is half switched", () => {
+  const words = { featureCompat: 0, featureIncompat: 0x80000040, featureRoCompat: 0 };
+  const error = assertThrows(() => checkFeatures(words, new Warnings()), InputError);
+  assertEquals(error.hint?.includes("blessfs checksum"), true);
+});
