@@ -17,10 +17,13 @@ import { type FingerprintFile, openFingerprints } from "./reader.ts";
 export interface FromFingerprintsOptions {
   /** In the order that new bytes are counted in. */
   readonly paths: readonly string[];
+  /** Whether the report has the matrix of overlaps. */
   readonly pairwise: boolean;
   /** As in ProbeOptions. */
   readonly row?: string | undefined;
+  /** Where doubtful sets are told of. */
   readonly warnings: Warnings;
+  /** Ends the reading with an InterruptedError. */
   readonly signal?: AbortSignal | undefined;
 }
 
