@@ -9,6 +9,10 @@ import { blockRuns } from "../../../lib/ext4/read/block_map.ts";
 import { descriptorPlace } from "../../../lib/ext4/read/geometry.ts";
 import type { Ext4Image } from "../../../lib/ext4/read/image.ts";
 import { openExt4Image } from "../../../lib/ext4/read/image.ts";
+import { inspectImage } from "../../../lib/ext4/read/inspect_image.ts";
+import { inspectInode } from "../../../lib/ext4/read/inspect_inode.ts";
+import { listNames } from "../../../lib/ext4/read/listing.ts";
+import { findInode } from "../../../lib/ext4/read/path.ts";
 import { isFastSymlink } from "../../../lib/ext4/read/symlink.ts";
 import { readDirectory } from "../../../lib/ext4/read/directory.ts";
 import { readTree } from "../../../lib/ext4/read/tree.ts";
@@ -56,6 +60,7 @@ Deno.test("images with bytes smashed into their metadata are read or refused, ne
     }
     try {
       outcomes[await attempt(victim.bytes)]++;
+      refusable(() => lookAt(victim.bytes, random));
     } catch (cause) {
       throw new Error(`EXT4_SMASH_SEED=${seed} EXT4_SMASHES=1, ${victim.name}`, { cause });
     }
@@ -86,6 +91,28 @@ async function attempt(bytes: Uint8Array): Promise<"read" | "refused"> {
   } catch (error) {
     if (error instanceof InputError) return "refused";
     throw error;
+  }
+}
+
+/** What `ls` and `inspect` do, which go on after much that a tree does not. */
+function lookAt(bytes: Uint8Array, random: Random): void {
+  const reader = memoryReader(bytes);
+  refusable(() => {
+    for (const _ of inspectImage(reader).groups());
+  });
+  const image = openExt4Image(reader, { warnings: new Warnings() });
+  for (const inodeNumber of [2, 8, 11, 12, random.between(1, 64)]) {
+    refusable(() => inspectInode(image, inodeNumber, { maxRunCount: 5 }));
+  }
+  const root = findInode(image, "/", { followsLast: true });
+  for (const _ of listNames(image, root, { recursive: true }));
+}
+
+function refusable(work: () => void): void {
+  try {
+    work();
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
   }
 }
 
