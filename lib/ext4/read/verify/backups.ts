@@ -52,11 +52,14 @@ const CHANGING_RO_COMPAT = RO_COMPAT.LARGE_FILE | RO_COMPAT.HUGE_FILE | RO_COMPA
 /** Compares every backup with the primary. */
 export function checkBackups(context: Context): void {
   const { volume } = context;
-  for (let group = 1; group < volume.groupCount; group++) {
-    if (volume.hasSuperblock(group)) checkBackupSuperblock(context, group);
-  }
-  for (let index = 0; index < volume.descriptorBlocks; index++) {
-    for (const group of copyGroups(context, index)) checkBackupDescriptors(context, index, group);
+  const backups = volume.backupGroups();
+  for (const group of backups) checkBackupSuperblock(context, group);
+  // Descriptors that could not be read have nothing to be compared with.
+  const tableBlocks = Math.ceil(context.groups.length / volume.descriptorsPerBlock);
+  for (let index = 0; index < tableBlocks; index++) {
+    for (const group of copyGroups(context, index, backups)) {
+      checkBackupDescriptors(context, index, group);
+    }
   }
 }
 
@@ -108,24 +111,20 @@ function checkBackupSuperblock(context: Context, group: number): void {
 }
 
 /** The groups that hold a copy of a block of the descriptor table. */
-function copyGroups(context: Context, index: number): number[] {
+function copyGroups(context: Context, index: number, backups: readonly number[]): number[] {
   const { volume } = context;
   const { descriptorsPerBlock } = volume;
-  const isMeta = volume.hasIncompat(INCOMPAT.META_BG) &&
-    index >= volume.superblock.firstMetaBlockGroup;
-  if (isMeta) {
+  const { firstMetaBlockGroup } = volume.superblock;
+  const hasMetaGroups = volume.hasIncompat(INCOMPAT.META_BG);
+  if (hasMetaGroups && index >= firstMetaBlockGroup) {
     const first = index * descriptorsPerBlock;
     return [first + 1, first + descriptorsPerBlock - 1].filter((group) =>
-      group < volume.groupCount
+      group < volume.groupCount && volume.groupStart(group) < volume.endBlock
     );
   }
-  const groups: number[] = [];
-  for (let group = 1; group < volume.groupCount; group++) {
-    const isOutside = volume.hasIncompat(INCOMPAT.META_BG) &&
-      Math.floor(group / descriptorsPerBlock) >= volume.superblock.firstMetaBlockGroup;
-    if (volume.hasSuperblock(group) && !isOutside) groups.push(group);
-  }
-  return groups;
+  return backups.filter((group) =>
+    !hasMetaGroups || Math.floor(group / descriptorsPerBlock) < firstMetaBlockGroup
+  );
 }
 
 function checkBackupDescriptors(context: Context, index: number, copyGroup: number): void {

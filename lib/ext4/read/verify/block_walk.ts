@@ -15,6 +15,7 @@ import type { InodeView } from "./inode_view.ts";
 
 /** What an inode maps. */
 export interface BlockMap {
+  /** Without those that have blocks of another owner. */
   readonly runs: MappedRun[];
   /** Blocks of data and of the tree together. */
   blockCount: number;
@@ -157,10 +158,12 @@ function takeRun(walk: Walk, run: MappedRun): void {
     });
     return;
   }
-  claims.claim(run.start, run.count, inode);
+  const isOwn = claims.claim(run.start, run.count, inode);
   map.blockCount += run.count;
   map.last = Math.max(map.last, run.logical + run.count - 1);
   if (!run.unwritten) map.lastWritten = Math.max(map.lastWritten, run.logical + run.count - 1);
+  // What is left of the work on an inode is bounded by the image, because no block is in two runs.
+  if (!isOwn) return;
   const before = map.runs.at(-1);
   if (
     before !== undefined && before.start + before.count === run.start &&

@@ -47,6 +47,7 @@ export class Claims {
   readonly bits: Uint8Array;
   readonly #firstBlock: number;
   readonly #endBlock: number;
+  readonly #conflictsMax: number;
   readonly #conflicts: Conflict[] = [];
   readonly #watched: Map<number, Owner | undefined> | undefined;
   #conflictCount = 0;
@@ -57,6 +58,7 @@ export class Claims {
     this.#endBlock = Math.max(volume.endBlock, this.#firstBlock);
     this.bits = new Uint8Array(Math.ceil((this.#endBlock - this.#firstBlock) / 8));
     this.#watched = watched;
+    this.#conflictsMax = CONFLICTS_MAX + 4 * (this.#endBlock - this.#firstBlock);
   }
 
   get conflicts(): readonly Conflict[] {
@@ -77,6 +79,8 @@ export class Claims {
    * out: whoever claims them has to look at their range.
    */
   claim(start: number, count: number, owner: Owner): boolean {
+    // An image made to waste time could claim its blocks again and again.
+    if (this.#conflictCount > this.#conflictsMax) return false;
     const end = Math.min(start + count, this.#endBlock);
     let isFree = true;
     for (let block = Math.max(start, this.#firstBlock); block < end;) {

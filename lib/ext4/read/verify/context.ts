@@ -41,7 +41,7 @@ export interface KeptInode {
   readonly inlineData: Uint8Array | undefined;
 }
 
-/** An attribute whose value is in an inode. */
+/** An attribute in an inode whose value is in another inode. */
 export interface ValueReference {
   readonly owner: number;
   readonly xattr: DecodedXattr;
@@ -58,6 +58,7 @@ export interface ValueInode {
 
 /** An attribute block and what is known of it. */
 export interface XattrBlockState {
+  readonly firstOwner: number;
   readonly storedReferences: number;
   references: number;
   /** Blocks that its values in inodes charge to each owner. */

@@ -110,11 +110,13 @@ export function readIndex(
     isLowShared: false,
     isHighShared: false,
   });
-  for (let logical = 1; logical < blockCount; logical++) {
-    if (leaves.has(logical) || indexBlocks.has(logical)) continue;
-    findings.add("directory index", { inode }, "it does not lead to logical block", {
-      found: logical,
-    });
+  for (const run of directory.runs) {
+    for (let logical = run.logical; logical < run.logical + run.count; logical++) {
+      if (leaves.has(logical) || indexBlocks.has(logical)) continue;
+      findings.add("directory index", { inode }, "it does not lead to logical block", {
+        found: logical,
+      });
+    }
   }
   const isFolded = (directory.view.flags & INODE_FLAG.CASEFOLD) !== 0;
   return {

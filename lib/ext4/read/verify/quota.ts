@@ -48,10 +48,12 @@ function checkQuotaFile(context: Context, file: KeptInode, type: number): void {
   const { findings } = context;
   const place = { inode: file.number };
   const { sizeBytes } = file.view;
-  if (sizeBytes > FILE_BYTES_MAX || sizeBytes < 2 * QUOTA_BLOCK_BYTES) {
+  const { volume } = context;
+  const most = Math.min(FILE_BYTES_MAX, volume.endBlock * volume.blockSizeBytes);
+  if (sizeBytes > most || sizeBytes < 2 * QUOTA_BLOCK_BYTES) {
     findings.add("quota file", place, "i_size", {
       found: sizeBytes,
-      wanted: `${2 * QUOTA_BLOCK_BYTES} to ${FILE_BYTES_MAX}`,
+      wanted: `${2 * QUOTA_BLOCK_BYTES} to ${most}`,
     });
     return;
   }

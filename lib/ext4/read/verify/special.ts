@@ -131,7 +131,7 @@ export function checkResizeInode(context: Context): void {
     findings.expect("resize inode", { inode }, `i_block[${i}]`, view.blockWord(i), 0);
   }
   const block = view.blockWord(DOUBLE_INDIRECT);
-  const backups = backupGroups(context);
+  const backups = volume.backupGroups();
   const reserved = volume.superblock.reservedGdtBlocks;
   const blockCount = 1 + reserved * (1 + backups.length);
   const sectors = blockCount * (volume.blockSizeBytes / SECTOR_SIZE_BYTES);
@@ -145,16 +145,6 @@ export function checkResizeInode(context: Context): void {
   }
   claims.claim(block, 1, inode);
   checkReservedBlocks(context, block, backups);
-}
-
-/** All groups with a backup of the superblock. */
-function backupGroups(context: Context): number[] {
-  const { volume } = context;
-  const groups: number[] = [];
-  for (let group = 1; group < volume.groupCount; group++) {
-    if (volume.hasSuperblock(group)) groups.push(group);
-  }
-  return groups;
 }
 
 function checkReservedBlocks(context: Context, block: number, backups: readonly number[]): void {

@@ -6,7 +6,7 @@
  */
 import { divCeil } from "../../../bytes/arithmetic.ts";
 import type { RandomReader } from "../../../io/random_reader.ts";
-import { INCOMPAT, RO_COMPAT } from "../../format/constants.ts";
+import { COMPAT, INCOMPAT, RO_COMPAT } from "../../format/constants.ts";
 import type { Superblock } from "../../format/superblock.ts";
 import { metadataSeed, superblockSeed } from "../../format/superblock.ts";
 import type { ImageGeometry } from "../geometry.ts";
@@ -88,6 +88,24 @@ export class Volume {
   /** Whether a group has a copy of the superblock. */
   hasSuperblock(group: number): boolean {
     return groupHasSuperblock(this.superblock, group);
+  }
+
+  /** The groups of the image that have a backup of the superblock. However many groups there should be, these are few. */
+  backupGroups(): number[] {
+    const { superblock } = this;
+    const { blocksPerGroup, firstDataBlock } = superblock;
+    const isInImage = (group: number) =>
+      group > 0 && group < this.groupCount && this.groupStart(group) < this.endBlock;
+    if (this.hasCompat(COMPAT.SPARSE_SUPER2)) {
+      return [...new Set(superblock.backupGroups)].filter(isInImage).sort((a, b) => a - b);
+    }
+    const end = divCeil(Math.max(0, this.endBlock - firstDataBlock), blocksPerGroup);
+    if (!this.hasRoCompat(RO_COMPAT.SPARSE_SUPER)) {
+      return Array.from({ length: Math.max(0, end - 1) }, (_, i) => i + 1).filter(isInImage);
+    }
+    const groups = [1];
+    for (const base of [3, 5, 7]) for (let at = base; at < end; at *= base) groups.push(at);
+    return groups.filter(isInImage).sort((a, b) => a - b);
   }
 
   /** How many blocks of a group's head hold descriptors, and how many more are kept free for them. */

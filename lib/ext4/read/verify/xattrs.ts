@@ -15,7 +15,7 @@ import {
 } from "../../format/xattr_decode.ts";
 import { XATTR_INDEX, XATTR_VALUE_SIZE_MAX, xattrValueHash } from "../../format/xattr.ts";
 import { readRuns } from "./block_walk.ts";
-import type { Context, MappedRun } from "./context.ts";
+import type { Context, MappedRun, ValueReference, XattrBlockState } from "./context.ts";
 import { HERE, hex } from "./findings.ts";
 import type { InodeView } from "./inode_view.ts";
 
@@ -84,16 +84,19 @@ function checkBlockOf(context: Context, inode: number, block: number): number {
   }
   if (!xattrBlocks.has(block)) {
     claims.claim(block, 1, inode);
-    xattrBlocks.set(block, readXattrBlock(context, block));
+    xattrBlocks.set(block, readXattrBlock(context, block, inode));
   }
   const state = xattrBlocks.get(block);
   if (state === undefined) return 1;
   state.references++;
-  noteValues(context, inode, state.values);
   return 1 + state.chargedBlocks;
 }
 
-function readXattrBlock(context: Context, block: number) {
+function readXattrBlock(
+  context: Context,
+  block: number,
+  firstOwner: number,
+): XattrBlockState | undefined {
   const { volume, findings } = context;
   const { seed } = volume;
   const place = { block, offset: block * volume.blockSizeBytes };
@@ -116,7 +119,8 @@ function readXattrBlock(context: Context, block: number) {
     (sum, { valueSizeBytes }) => sum + divCeil(valueSizeBytes, volume.blockSizeBytes),
     0,
   );
-  return { storedReferences: decoded.referenceCount, references: 0, chargedBlocks, values };
+  const storedReferences = decoded.referenceCount;
+  return { firstOwner, storedReferences, references: 0, chargedBlocks, values };
 }
 
 /** An inode that holds a value: the value must have the hash that the inode says. */
@@ -162,7 +166,7 @@ export function checkValueInode(
 
 /** After all inodes: references to attribute blocks and to values, and the hashes that name them. */
 export function checkXattrReferences(context: Context): void {
-  const { findings, xattrBlocks, valueReferences, valueInodes, book } = context;
+  const { findings, xattrBlocks, valueReferences, valueInodes } = context;
   const blockSizeBytes = context.volume.blockSizeBytes;
   for (const [block, state] of xattrBlocks) {
     if (state === undefined) continue;
@@ -176,42 +180,52 @@ export function checkXattrReferences(context: Context): void {
     );
   }
   const counts = new Map<number, number>();
-  const seen = new Set<string>();
-  for (const { owner, xattr } of valueReferences) {
-    const inode = xattr.valueInode ?? 0;
-    const value = valueInodes.get(inode);
-    const place = { inode: owner };
-    if (value === undefined) {
-      const isThere = inode > 0 && inode <= context.volume.superblock.inodesCount &&
-        book.isValue(inode);
-      if (!isThere) {
-        findings.add("extended attributes", place, "inode of a value", {
-          found: inode,
-          wanted: "an inode with the flag EA_INODE",
-        });
-      }
-      continue;
+  for (const reference of valueReferences) checkValueReference(context, reference, counts);
+  // A value counts the blocks that name it, however many inodes share them.
+  for (const state of xattrBlocks.values()) {
+    for (const xattr of state?.values ?? []) {
+      checkValueReference(context, { owner: state!.firstOwner, xattr }, counts);
     }
-    counts.set(inode, (counts.get(inode) ?? 0) + 1);
-    findings.expect(
-      "extended attributes",
-      place,
-      `size of the value in inode ${inode}`,
-      xattr.valueSizeBytes,
-      value.sizeBytes,
-    );
-    const key = `${inode}:${xattr.entryHash}:${xattr.nameIndex}:${xattr.suffix}`;
-    if (value.isOldStyle || seen.has(key)) continue;
-    seen.add(key);
-    findings.attempt(
-      "extended attributes",
-      place,
-      () => verifyXattrValueInode(xattr, value.hash, HERE),
-    );
   }
   for (const [inode, value] of valueInodes) {
     const references = counts.get(inode) ?? 0;
     if (value.isOldStyle && references === 1) continue;
     findings.expect("attribute value", { inode }, "references", value.storedReferences, references);
   }
+}
+
+/** An attribute, and the inode that it says its value is in. */
+function checkValueReference(
+  context: Context,
+  { owner, xattr }: ValueReference,
+  counts: Map<number, number>,
+): void {
+  const { findings, valueInodes, book } = context;
+  const inode = xattr.valueInode ?? 0;
+  const value = valueInodes.get(inode);
+  const place = { inode: owner };
+  if (value === undefined) {
+    const isThere = inode > 0 && inode <= context.volume.superblock.inodesCount &&
+      book.isValue(inode);
+    if (isThere) return;
+    findings.add("extended attributes", place, "inode of a value", {
+      found: inode,
+      wanted: "an inode with the flag EA_INODE",
+    });
+    return;
+  }
+  counts.set(inode, (counts.get(inode) ?? 0) + 1);
+  findings.expect(
+    "extended attributes",
+    place,
+    `size of the value in inode ${inode}`,
+    xattr.valueSizeBytes,
+    value.sizeBytes,
+  );
+  if (value.isOldStyle) return;
+  findings.attempt(
+    "extended attributes",
+    place,
+    () => verifyXattrValueInode(xattr, value.hash, HERE),
+  );
 }

@@ -45,3 +45,19 @@ Deno.test("readRuns leaves holes and unwritten runs zero", () => {
   const bytes = readRuns(context, runs, 15);
   assertEquals([...bytes!], [0, 0, 0, 0, 7, 7, 7, 7, 0, 0, 0, 0, 9, 9, 9]);
 });
+
+Deno.test("a directory whose extents claim one block for ever, and logical blocks without end, ends", async () => {
+  const problems = await problemsOf("csum-4k", (image) => {
+    const root = viewAt(inodeNamed(image, "many").slot);
+    // Four extents of 32768 blocks over the same blocks, the last one at the end of all logical blocks.
+    for (let i = 0; i < 4; i++) {
+      const at = 0x28 + 12 + 12 * i;
+      root.setUint32(at, i === 3 ? 0xffff0000 : i * 0x8000, true);
+      root.setUint16(at + 4, 4000, true);
+      root.setUint32(at + 8, 50, true);
+    }
+    root.setUint16(0x28 + 2, 4, true);
+    root.setUint16(0x28 + 6, 0, true);
+  });
+  assertEquals(problems.includes("image: block with two owners"), true);
+});

@@ -25,3 +25,17 @@ Deno.test("descriptorRoom is at the head of group 0 and of backups alone", () =>
   assertEquals(volume.descriptorRoom(1).reserved, superblock.reservedGdtBlocks);
   assertEquals(volume.placeOfInode(superblock.inodesPerGroup + 1), { group: 1, index: 0 });
 });
+
+Deno.test("backupGroups are those of the image, however many the superblock makes of it", () => {
+  const { bytes, superblock } = fixture("csum-1k");
+  const geometry = imageGeometry(superblock);
+  const volume = (change: object) =>
+    new Volume(memoryReader(bytes), { ...superblock, ...change }, geometry);
+  assertEquals(volume({}).backupGroups(), [1, 3]);
+  assertEquals(volume({ featureRoCompat: 0 }).backupGroups(), [1, 2, 3]);
+  const two = { featureCompat: 0x200, backupGroups: [3, 3] };
+  assertEquals(volume(two).backupGroups(), [3]);
+  const large = { ...geometry, groupCount: 2 ** 29, blocksCount: 2 ** 42 };
+  const blown = new Volume(memoryReader(bytes), superblock, large);
+  assertEquals(blown.backupGroups(), [1, 3]);
+});
