@@ -166,10 +166,11 @@ async function runPasses(context: Context, options: VerifyOptions): Promise<void
     checkBackups(context);
     const { layout, layoutRule } = context;
     if (options.demandsLayout && layout.firstOff !== undefined) {
-      findings.add("layout", { inode: layout.firstOff }, "files of the threshold on the grid", {
-        found: layout.congruentFiles,
-        wanted: `${layout.files}, modulo ${layoutRule.gridBytes}`,
-      });
+      const { gridBytes, thresholdBytes } = layoutRule;
+      const problem = `files of ${thresholdBytes} bytes or more off the grid of ${gridBytes}, ` +
+        "this inode first";
+      const found = layout.files - layout.congruentFiles;
+      findings.add("layout", { inode: layout.firstOff }, problem, { found, wanted: 0 });
     }
   } finally {
     task.end();
