@@ -24,19 +24,16 @@ import type { TestCounts } from "./test_report.ts";
 const COPIED = ["lib", "probe", "cli", "tests", "tools", "fixtures", "docs", "mod.ts", "deno.json"];
 /** These are about the repository, or start Deno themselves. */
 const LEFT_OUT = ["tests/tidy", "tests/tools", "tests/binary"];
-/** What is quick: the parts by themselves, without the kernel, large images and long series of damage. */
+/** What is quick: the parts by themselves, without processes, the kernel, large images and long series of damage. */
 const QUICK = [
-  "tests/bless",
   "tests/bytes",
-  "tests/chunk",
-  "tests/chunk",
-  "tests/cli",
   "tests/ext4/format",
   "tests/ext4/plan",
   "tests/ext4/write",
   "tests/io",
   "tests/model",
-  "tests/probe",
+  "tests/probe/fast_cdc",
+  "tests/probe/units",
   "tests/source",
   "tests/tar",
   "tests/tree",
