@@ -53,8 +53,17 @@ export const EMPTY_PAYLOAD_INDEX: PayloadIndex = {
   contentHash: 0,
 };
 
-/** Fills `target` with the file's bytes from `fileOffset`; zeros in holes and past the end. */
-export function readPayload(payload: Payload, target: Uint8Array, fileOffset: number): void {
+/**
+ * Fills `target` with the file's bytes from `fileOffset`; zeros in holes and past the end.
+ *
+ * @param store another way to read the payload's store
+ */
+export function readPayload(
+  payload: Payload,
+  target: Uint8Array,
+  fileOffset: number,
+  store: RandomReader = payload.store,
+): void {
   const end = fileOffset + target.length;
   let filled = fileOffset;
   for (let i = firstSegmentAfter(payload.segments, fileOffset); i < payload.segments.length; i++) {
@@ -64,7 +73,7 @@ export function readPayload(payload: Payload, target: Uint8Array, fileOffset: nu
     const to = Math.min(segment.fileOffset + segment.lengthBytes, end);
     if (from > filled) target.fill(0, filled - fileOffset, from - fileOffset);
     readExactly(
-      payload.store,
+      store,
       target.subarray(from - fileOffset, to - fileOffset),
       segment.storeOffset + (from - segment.fileOffset),
     );

@@ -6,6 +6,8 @@
 import { crc32 } from "node:zlib";
 import { setImmediate } from "node:timers/promises";
 import { InputError, invariant, throwIfAborted } from "../../errors.ts";
+import type { RandomReader } from "../../io/random_reader.ts";
+import { readAhead, readAheadBuffer } from "../../io/read_ahead.ts";
 import type { ImageSink } from "../../io/sink.ts";
 import type { Payload } from "../../model/payload.ts";
 import { BLOCK_SIZE_BYTES, readPayload } from "../../model/payload.ts";
@@ -47,6 +49,10 @@ class PlanWriter {
   readonly #progress: Progress;
   readonly #cells: CellCounter;
   readonly #buffer = new Uint8Array(PIECE_BYTES);
+  readonly #aheadBuffer = readAheadBuffer();
+  /** The store of the payload before, and how it is read: small files mostly lie one behind the other. */
+  #store: RandomReader | undefined;
+  #ahead: RandomReader | undefined;
   #payload: Payload | undefined;
   #payloadHash = 0;
   /** Where in the payload the next run may start; two files can have the same payload, one behind the other. */
@@ -104,15 +110,24 @@ class PlanWriter {
       this.#payload = write.payload;
     }
     this.#payloadBlock = write.logicalBlock + write.blockCount;
+    const store = this.#readerOf(write.payload);
     const sizeBytes = write.blockCount * BLOCK_SIZE_BYTES;
     for (let done = 0; done < sizeBytes; done += PIECE_BYTES) {
       const piece = this.#buffer.subarray(0, Math.min(PIECE_BYTES, sizeBytes - done));
-      readPayload(write.payload, piece, write.logicalBlock * BLOCK_SIZE_BYTES + done);
+      readPayload(write.payload, piece, write.logicalBlock * BLOCK_SIZE_BYTES + done, store);
       this.#payloadHash = crc32(piece, this.#payloadHash);
       const put = this.#put(piece, write.startBlock * BLOCK_SIZE_BYTES + done);
       if (put !== undefined) await put;
     }
     return sizeBytes;
+  }
+
+  #readerOf({ store }: Payload): RandomReader {
+    if (this.#ahead === undefined || store !== this.#store) {
+      this.#store = store;
+      this.#ahead = readAhead(store, this.#aheadBuffer);
+    }
+    return this.#ahead;
   }
 
   /** What was written must be what was planned from: a store that changed in between would be a wrong image. */
