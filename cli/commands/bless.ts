@@ -121,10 +121,10 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   io.warn(report.warnings);
   const stored = outputs.storeReport();
   if (io.json) await io.writeJson(document(report, image, stored, elapsedMs));
-  else if (image === "-") tellStreamed(report, elapsedMs, io);
+  else if (image === "-" && stored === undefined) tellStreamed(report, elapsedMs, io);
   else if (!io.quiet) {
     const text = reportText(report, image, elapsedMs, stored);
-    if (stored?.index === "-") io.stderr.write(text);
+    if (image === "-" || stored?.index === "-") io.stderr.write(text);
     else await io.stdout.write(text);
   }
 }

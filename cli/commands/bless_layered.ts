@@ -3,12 +3,8 @@
  *
  * @module
  */
-import { existsSync, realpathSync } from "node:fs";
-import { dirname, resolve, sep } from "node:path";
 import { blessLayered, type LayeredReport } from "../../lib/bless/layered.ts";
 import { LAYERED_DEFAULTS } from "../../lib/bless/options.ts";
-import { UsageError } from "../../lib/errors.ts";
-import { parseSourceName } from "../../lib/source/source_name.ts";
 import type { ParsedArguments } from "../parsed_arguments.ts";
 import type { Command } from "../command.ts";
 import { JSON_OPTION } from "../command.ts";
@@ -31,6 +27,7 @@ import {
   storeReport,
   storeRows,
 } from "./chunk_options.ts";
+import { refuseInsideSource } from "./outside_source.ts";
 
 /** Digits of a diff id that tell layers apart for people. */
 const SHOWN_HEX_DIGITS = 12;
@@ -107,7 +104,7 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   const started = io.now();
   const outputDir = args.value("output")!;
   const source = args.positional("SOURCE");
-  refuseInside(outputDir, source);
+  refuseInsideSource(outputDir, source);
   const layout = parseLayout(args, LAYERED_DEFAULTS);
   const opened = await openDepot(args, io, { source });
   const { chunks, ...report } = await blessLayered({
@@ -138,20 +135,6 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   } else if (!io.quiet) {
     await io.stdout.write(reportText(report, outputDir, { stored, elapsedMs }));
   }
-}
-
-/** Images inside the tree that they are made of would be a part of themselves. */
-function refuseInside(outputDir: string, source: string): void {
-  const name = parseSourceName(source, existsSync);
-  if (name.kind !== "rootfs" || !existsSync(name.path)) return;
-  const root = realpathSync(name.path);
-  const path = existsSync(outputDir) ? outputDir : dirname(resolve(outputDir));
-  if (!existsSync(path)) return;
-  const real = realpathSync(path);
-  if (real !== root && !real.startsWith(root.endsWith(sep) ? root : root + sep)) return;
-  throw new UsageError(safeLine(outputDir), `lies inside its source ${safeLine(name.path)}`, {
-    hint: "name a directory outside of the tree",
-  });
 }
 
 function reportText(

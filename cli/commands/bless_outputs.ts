@@ -3,8 +3,7 @@
  *
  * @module
  */
-import { existsSync, realpathSync, statSync } from "node:fs";
-import { dirname, sep } from "node:path";
+import { existsSync } from "node:fs";
 import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
 import { createIndexSink } from "../../lib/chunk/index_sink.ts";
 import { UsageError } from "../../lib/errors.ts";
@@ -13,10 +12,10 @@ import type { ImageSink } from "../../lib/io/sink.ts";
 import { createStdoutSink } from "../../lib/io/stdout_sink.ts";
 import { teeSink } from "../../lib/io/tee_sink.ts";
 import { parseSourceName } from "../../lib/source/source_name.ts";
-import { safeLine } from "../errors_output.ts";
 import type { CommandIo } from "../io.ts";
 import type { ParsedArguments } from "../parsed_arguments.ts";
 import { indexTarget, openDepot, type StoreReport, storeReport } from "./chunk_options.ts";
+import { refuseInsideSource } from "./outside_source.ts";
 
 /** For an image that only goes to a chunk store. */
 export const NO_IMAGE = "none";
@@ -80,7 +79,7 @@ function openIndex(index: string, args: ParsedArguments, io: CommandIo): ImageSi
     sourcePaths: sourcePath === undefined ? [] : [sourcePath],
     image: image === "-" || image === NO_IMAGE ? undefined : image,
   });
-  if (sourcePath !== undefined && index !== "-") refuseInside(index, source, sourcePath);
+  if (index !== "-") refuseInsideSource(index, source);
   return target;
 }
 
@@ -103,7 +102,7 @@ function outputSink(
     signal: io.signal,
     sourcePaths: sourcePath === undefined ? [] : [sourcePath],
   });
-  if (sourcePath !== undefined) refuseInside(image, source, sourcePath);
+  refuseInsideSource(image, source);
   return sink;
 }
 
@@ -111,18 +110,4 @@ function outputSink(
 function localPath(source: string): string | undefined {
   const name = parseSourceName(source, existsSync);
   return "path" in name ? name.path : undefined;
-}
-
-/** An image inside the tree that it is made of would be a part of itself. */
-function refuseInside(image: string, source: string, sourcePath: string): void {
-  const isTree = source.startsWith("rootfs:") && existsSync(sourcePath) &&
-    statSync(sourcePath).isDirectory();
-  if (!isTree) return;
-  const root = realpathSync(sourcePath);
-  const parent = realpathSync(dirname(image));
-  if (parent === root || parent.startsWith(root.endsWith(sep) ? root : root + sep)) {
-    throw new UsageError(safeLine(image), `lies inside its source ${safeLine(sourcePath)}`, {
-      hint: "name an output outside of the tree",
-    });
-  }
 }

@@ -3,8 +3,6 @@
  *
  * @module
  */
-import { existsSync, realpathSync } from "node:fs";
-import { basename, dirname, join, resolve, sep } from "node:path";
 import { checkOutput } from "../../lib/io/output_path.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
@@ -16,13 +14,13 @@ import { CHUNK_DIGESTS, type ChunkDigest } from "../../lib/chunk/chunk_id.ts";
 import { openChunkStore } from "../../lib/chunk/open_store.ts";
 import { isS3Address } from "../../lib/chunk/s3_address.ts";
 import { UsageError } from "../../lib/errors.ts";
-import { parseSourceName } from "../../lib/source/source_name.ts";
 import type { OptionSpec } from "../command.ts";
 import { safeLine } from "../errors_output.ts";
 import type { CommandIo } from "../io.ts";
 import type { ParsedArguments } from "../parsed_arguments.ts";
 import { formatCount, formatSize } from "../sizes.ts";
 import { parseCount } from "../values.ts";
+import { realPathOf, refuseInsideSource } from "./outside_source.ts";
 
 /** Where chunks go. */
 export const STORE_OPTION: OptionSpec = {
@@ -88,7 +86,7 @@ export async function openDepot(
     refuseWithoutStore(args, others);
     return undefined;
   }
-  if (source !== undefined && !isS3Address(text)) refuseInside(text, source);
+  if (source !== undefined && !isS3Address(text)) refuseInsideSource(text, source);
   const level = args.value("zstd-level");
   const zstdLevel = level === undefined
     ? ZSTD_LEVEL_DEFAULT
@@ -117,18 +115,6 @@ function refuseWithoutStore(args: ParsedArguments, others: readonly string[]): v
   });
 }
 
-/** A store inside the tree that is blessed would grow while it is read. */
-function refuseInside(store: string, source: string): void {
-  const name = parseSourceName(source, existsSync);
-  if (name.kind !== "rootfs" || !existsSync(name.path)) return;
-  const root = realpathSync(name.path);
-  const path = realPathOf(store);
-  if (path !== root && !path.startsWith(root.endsWith(sep) ? root : root + sep)) return;
-  throw new UsageError(safeLine(store), `lies inside its source ${safeLine(name.path)}`, {
-    hint: "name a store outside of the tree",
-  });
-}
-
 /**
  * Where an index goes: a file, or standard output for `-`. Its name is checked now.
  *
@@ -149,19 +135,18 @@ export function indexTarget(
   const { image, sourcePaths = [] } = taken;
   const options = { force: args.flag("force"), signal: io.signal, sourcePaths };
   checkOutput(path, options);
+  const store = args.value("store");
+  if (store !== undefined && !isS3Address(store) && realPathOf(store) === realPathOf(path)) {
+    throw new UsageError(safeLine(path), "is named for the store and for an index", {
+      hint: "name two places",
+    });
+  }
   if (image !== undefined && realPathOf(image) === realPathOf(path)) {
     throw new UsageError(safeLine(path), "is named for the image and for its index", {
       hint: "name two files",
     });
   }
   return createFileSink(path, options);
-}
-
-/** Two names of one file are the same here, whether it is there or not. */
-function realPathOf(path: string): string {
-  if (existsSync(path)) return realpathSync(path);
-  const parent = dirname(resolve(path));
-  return join(existsSync(parent) ? realpathSync(parent) : parent, basename(path));
 }
 
 /** What is said of a store as JSON, beside the counts. */

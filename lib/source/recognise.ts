@@ -32,11 +32,20 @@ export async function openAnyDirectory(
   directory: string,
   options: SourceOptions,
 ): Promise<OpenedImage> {
-  if (statIfThere(join(directory, LAYOUT_MARKER))?.isFile()) {
+  if (hasLayoutMarker(directory)) {
     return await openOciDirectory(source, directory, undefined, options);
   }
   if (isDirTransport(directory)) return await openDirTransport(source, directory, options);
   return openRootfsDirectory(source, directory, options);
+}
+
+/** Whether a directory, named without its kind, is taken for the tree that is in it. */
+export function isTreeDirectory(directory: string): boolean {
+  return !hasLayoutMarker(directory) && !isDirTransport(directory);
+}
+
+function hasLayoutMarker(directory: string): boolean {
+  return statIfThere(join(directory, LAYOUT_MARKER))?.isFile() === true;
 }
 
 /** Opens a file as what is in it says. Takes over the file, also when that fails. */

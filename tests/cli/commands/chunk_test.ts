@@ -165,22 +165,42 @@ Deno.test("chunk refuses command lines that cannot be meant, before it touches t
   });
 });
 
+Deno.test("chunk and bless refuse one name for the store and its index, before any work", async () => {
+  await inPlace(async (at) => {
+    writeFileSync(at("image"), sampleFile());
+    for (
+      const words of [["chunk", at("image"), "-o", at("x")], [
+        "bless",
+        SOURCE,
+        "-o",
+        "none",
+        "--index",
+        at("x"),
+      ]]
+    ) {
+      const { code, stderr } = await blessfs(...words, "--store", at("./x/../x"));
+      assertEquals([code, stderr.includes("is named for the store and for an index")], [2, true]);
+      assertEquals(readdirSync(at(".")), ["image"]);
+    }
+  });
+});
+
 Deno.test("bless refuses a store or an index inside of the tree that it reads", async () => {
   await inPlace(async (at) => {
     mkdirSync(at("tree/deep"), { recursive: true });
-    const source = `rootfs:${at("tree")}`;
     const index = ["--index", at("x.caibx")];
-    for (const store of [at("tree"), at("tree/store"), at("tree/deep/../store"), at("tree/deep")]) {
-      for (const mode of [["-o", "none", ...index], ["layered", "-o", at("out")]]) {
-        const words = mode[0] === "layered"
-          ? ["layered", source, ...mode.slice(1)]
-          : [source, ...mode];
-        const { code, stderr } = await blessfs("bless", ...words, "--store", store);
-        assertEquals([code, stderr.includes("lies inside its source")], [2, true], stderr);
+    for (const source of [`rootfs:${at("tree")}`, at("tree"), `${at("tree")}/`]) {
+      for (const store of [at("tree"), at("tree/store"), at("tree/deep/../store")]) {
+        for (
+          const words of [[source, "-o", "none", ...index], ["layered", source, "-o", at("out")]]
+        ) {
+          const { code, stderr } = await blessfs("bless", ...words, "--store", store);
+          assertEquals([code, stderr.includes("lies inside its source")], [2, true], stderr);
+        }
       }
+      const inside = ["--store", at("store"), "--index", at("tree/x.caibx")];
+      assertEquals((await blessfs("bless", source, "-o", "none", ...inside)).code, 2);
     }
-    const inside = ["--store", at("store"), "--index", at("tree/x.caibx")];
-    assertEquals((await blessfs("bless", source, "-o", "none", ...inside)).code, 2);
     assertEquals(readdirSync(at(".")), ["tree"]);
   });
 });
@@ -227,6 +247,15 @@ Deno.test("bless --store streams the image or the index while the rest goes wher
     assertEquals(await runCommandLine(words, image.io, COMMANDS), 0);
     assertEquals(Uint8Array.from(image.stdoutBytes()), Uint8Array.from(readFileSync(at("image"))));
     assertEquals(readFileSync(at("y")), readFileSync(at("x")));
+    for (const line of ["image     -\n", "\nnew       0 chunks, "]) {
+      assertStringIncludes(image.stderr(), line);
+    }
+    const dry = fakeProcess();
+    assertEquals(await runCommandLine([...words, "--dry-run", "-f"], dry.io, COMMANDS), 0);
+    assertEquals(dry.stdoutBytes().length, 0);
+    for (const line of ["image     none\n", "\nindex     none: a dry run\n"]) {
+      assertStringIncludes(dry.stderr(), line);
+    }
     const index = fakeProcess();
     const other = ["bless", SOURCE, "-o", "none", ...store, "--index", "-"];
     assertEquals(await runCommandLine(other, index.io, COMMANDS), 0);
