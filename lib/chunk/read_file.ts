@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { closeSync, fstatSync, openSync } from "node:fs";
+import { fstatSync, openSync, type Stats, statSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { InputError, throwIfAborted, UsageError } from "../errors.ts";
 import { descriptorReader, type RandomReader } from "../io/random_reader.ts";
@@ -108,15 +108,19 @@ function open(path: string): { readonly reader: RandomReader; readonly isFile: b
   const shown = displayPath(path);
   let descriptor: number;
   try {
+    // Before it is opened: a pipe would keep the whole program waiting, signals included, until somebody writes.
+    checkIsReadable(statSync(path), shown);
     descriptor = openSync(path, "r");
   } catch (cause) {
+    if (cause instanceof UsageError) throw cause;
     throw ioErrorFrom(path, "cannot be opened", cause);
   }
   const stats = fstatSync(descriptor);
-  if (stats.isFile() || stats.isBlockDevice()) {
-    return { reader: descriptorReader(descriptor, shown, stats.size), isFile: stats.isFile() };
-  }
-  closeSync(descriptor);
+  return { reader: descriptorReader(descriptor, shown, stats.size), isFile: stats.isFile() };
+}
+
+function checkIsReadable(stats: Stats, shown: string): void {
+  if (stats.isFile() || stats.isBlockDevice()) return;
   throw new UsageError(shown, "is no regular file and no block device", {
     hint: "a stream is read with `-`",
   });

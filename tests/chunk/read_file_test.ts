@@ -1,4 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
+import { spawnSync } from "node:child_process";
 import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { idAt } from "../../lib/chunk/chunk_index.ts";
@@ -57,6 +58,9 @@ Deno.test("readFileInto refuses what has no bytes of its own", async () => {
       UsageError,
       "no regular",
     );
+    const pipe = join(directory, "pipe");
+    assertEquals(spawnSync("mkfifo", [pipe]).status, 0);
+    await assertRejects(() => readFileInto(pipe, newSink(), OPTIONS), UsageError, "no regular");
     const missing = join(directory, "missing");
     await assertRejects(() => readFileInto(missing, newSink(), OPTIONS), IoError, "no such file");
   });
