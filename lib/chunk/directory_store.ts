@@ -112,7 +112,10 @@ export class DirectoryStore implements ChunkStore {
     const folder = join(this.#path, chunkFolder(id));
     if (this.#folders.has(folder)) return folder;
     try {
-      if (mkdirSync(folder, { recursive: true }) !== undefined) this.#unsynced.add(this.#path);
+      const made = mkdirSync(folder, { recursive: true });
+      // The store itself may be new, too.
+      if (made !== undefined && made !== folder) this.#unsynced.add(dirname(made));
+      if (made !== undefined) this.#unsynced.add(this.#path);
     } catch (cause) {
       throw ioErrorFrom(folder, "cannot be created", cause);
     }

@@ -100,11 +100,15 @@ Deno.test("DirectoryStore brings a chunk to the disk before it has its name, and
         NODE_FILE_OPERATIONS.syncDirectory(path);
       },
     });
-    const chunks = new DirectoryStore(directory, { files });
-    await chunks.put(ID, STORED);
-    await chunks.settle();
-    await chunks.settle();
-    assertEquals(calls, ["sync", "link", `names `, `names /${ID.slice(0, 4)}`]);
+    for (const [store, above] of [["", []], ["/new", ["names "]]] as const) {
+      calls.length = 0;
+      const chunks = new DirectoryStore(directory + store, { files });
+      await chunks.put(ID, STORED);
+      await chunks.settle();
+      await chunks.settle();
+      const own = [`names ${store}`, `names ${store}/${ID.slice(0, 4)}`];
+      assertEquals(calls, ["sync", "link", ...above, ...own]);
+    }
   });
 });
 
