@@ -52,10 +52,24 @@ export function parseJsonObject(bytes: Uint8Array, what: string): JsonObject {
 export function parseJson(bytes: Uint8Array, what: string): unknown {
   checkDepth(bytes, what);
   try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    return decodeJson(bytes);
   } catch (cause) {
     throw new InputError(what, `is no JSON: ${displayText((cause as Error).message)}`, { cause });
   }
+}
+
+/** The same for a document that holds secrets: the error shows no part of it, nor has it a cause that does. */
+export function parseSecretJson(bytes: Uint8Array, what: string): unknown {
+  checkDepth(bytes, what);
+  try {
+    return decodeJson(bytes);
+  } catch {
+    throw new InputError(what, "is no JSON");
+  }
+}
+
+function decodeJson(bytes: Uint8Array): unknown {
+  return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
 }
 
 /** The place of a field inside an object or array. */

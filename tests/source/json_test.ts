@@ -11,6 +11,7 @@ import {
   optional,
   parseJson,
   parseJsonObject,
+  parseSecretJson,
   required,
   showJson,
 } from "../../lib/source/json.ts";
@@ -24,6 +25,12 @@ Deno.test("parseJson refuses what is no JSON in UTF-8", () => {
   assertThrows(() => parseJson(new Uint8Array(0), "doc"), InputError);
   const deep = "[".repeat(1_000_000);
   assertThrows(() => parseJson(bytes(deep), "doc"), InputError);
+});
+
+Deno.test("parseSecretJson reads the same, and shows nothing of what it cannot read", () => {
+  assertEquals(parseSecretJson(bytes('{"a":[1]}'), "doc"), { a: [1] });
+  const error = assertThrows(() => parseSecretJson(bytes('{"hunter2"'), "doc"), InputError);
+  assertEquals([error.message, error.cause], ["doc: is no JSON", undefined]);
 });
 
 Deno.test("parseJsonObject wants an object", () => {

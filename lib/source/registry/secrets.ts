@@ -5,6 +5,7 @@
  */
 import { Buffer } from "node:buffer";
 import { InputError } from "../../errors.ts";
+import { parseSecretJson } from "../json.ts";
 
 /** What proves who asks. */
 export type Credentials =
@@ -49,13 +50,7 @@ export type SecretObject = Readonly<Record<string, unknown>>;
  * @throws {InputError} when it is no JSON object
  */
 export function parseSecretObject(bytes: Uint8Array, what: string): SecretObject {
-  let value: unknown;
-  try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-  } catch {
-    throw new InputError(what, "is no JSON");
-  }
-  const object = asSecretObject(value);
+  const object = asSecretObject(parseSecretJson(bytes, what));
   if (!object) throw new InputError(what, "is no JSON object");
   return object;
 }

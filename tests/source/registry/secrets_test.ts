@@ -44,6 +44,8 @@ Deno.test("parseSecretObject shows nothing of a document that is wrong", () => {
     assertEquals(error.cause, undefined);
   }
   assertThrows(() => parseSecretObject(new Uint8Array([0x7b, 0xff]), "x"), InputError, "no JSON");
+  const deep = new TextEncoder().encode('{"a":'.repeat(100_000));
+  assertThrows(() => parseSecretObject(deep, "x"), InputError, "nests more than");
 });
 
 Deno.test("secretText reads own strings that are not empty", () => {
