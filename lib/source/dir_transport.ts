@@ -4,19 +4,16 @@
  * @module
  */
 import { join } from "node:path";
-import { parseDigest } from "../io/digest.ts";
 import { InputError } from "../errors.ts";
-import { type BlobStore, missingBlob } from "./blob_store.ts";
+import { BlobFiles } from "./blob_files.ts";
 import { chooseManifest } from "./choose_manifest.ts";
-import { checkSize, type Descriptor } from "./descriptor.ts";
 import { describeDocument } from "./documents.ts";
 import { displayText } from "./json.ts";
 import { choiceRequest } from "./layout.ts";
 import { documentKind } from "./media_types.ts";
 import { openManifest } from "./open_manifest.ts";
-import { storedFile } from "./oci_layout.ts";
 import { readSmallFile, statIfThere } from "./source_file.ts";
-import type { OpenedImage, SourceOptions, StoredBytes } from "./types.ts";
+import type { OpenedImage, SourceOptions } from "./types.ts";
 
 const MANIFEST_FILE = "manifest.json";
 /** Its content is a line such as `Directory Transport Version: 1.1`. */
@@ -51,43 +48,17 @@ export async function openDirTransport(
     "manifestBytes",
   );
   const root = describeDocument(bytes, what);
-  const store = new DirBlobs(directory);
+  const store = transportBlobs(directory);
   const descriptor = await chooseManifest(store, [root], what, request);
   const origin = { source, kind: "dir" as const, warnings: options.warnings };
   return await openManifest(store, descriptor, request, origin);
 }
 
-class DirBlobs implements BlobStore {
-  readonly name: string;
-  readonly #directory: string;
-
-  constructor(directory: string) {
-    this.#directory = directory;
-    this.name = displayText(directory);
-  }
-
-  read(descriptor: Descriptor): Promise<Uint8Array> {
-    return Promise.resolve(readSmallFile(this.#find(descriptor), descriptor.sizeBytes));
-  }
-
-  locate(descriptor: Descriptor): StoredBytes {
-    return storedFile(this.#find(descriptor), descriptor.sizeBytes);
-  }
-
-  close(): void {}
-
-  #find(descriptor: Descriptor): string {
-    const { algorithm, hex } = parseDigest(descriptor.digest, this.name);
-    const isManifest = documentKind(descriptor.mediaType) !== "unknown";
-    const file = (algorithm === "sha256" ? hex : `${algorithm}-${hex}`) +
+/** skopeo's names: the hex digits alone for SHA-256, and another ending for manifests. */
+function transportBlobs(directory: string): BlobFiles {
+  return new BlobFiles(directory, ({ algorithm, hex }, mediaType) => {
+    const isManifest = documentKind(mediaType) !== "unknown";
+    return (algorithm === "sha256" ? hex : `${algorithm}-${hex}`) +
       (isManifest ? ".manifest.json" : "");
-    const path = join(this.#directory, file);
-    const stats = statIfThere(path);
-    if (!stats) throw missingBlob(descriptor, this.name);
-    if (!stats.isFile()) {
-      throw new InputError(displayText(path), "is no regular file: wanted a blob");
-    }
-    checkSize(stats.size, descriptor.sizeBytes, displayText(path));
-    return path;
-  }
+  });
 }
