@@ -143,12 +143,13 @@ function reportText(
   { stored, elapsedMs }: { readonly stored: StoreReport | undefined; readonly elapsedMs: number },
 ): string {
   const { layers, reusedLayers } = report;
+  const isDryRun = stored?.dryRun ?? false;
   return aligned([
-    ["directory", safeLine(directory)],
+    ["directory", isDryRun ? "none: a dry run" : safeLine(directory)],
     ["source", safeLine(report.source)],
     ...report.manifestDigest === null ? [] : [["manifest", report.manifestDigest] as const],
     ["layers", `${formatCount(layers.length)}, ${formatCount(reusedLayers)} of them used again`],
-    ...layers.map((layer, i) => [`layer ${i + 1}`, layerText(layer)] as const),
+    ...layers.map((layer, i) => [`layer ${i + 1}`, layerText(layer, isDryRun)] as const),
     ["size", formatSize(report.sizeBytes)],
     ["stored", `${formatSize(report.storedBytes)} in cells of ${formatSize(report.grid)}`],
     ...stored === undefined ? [] : storeRows(stored),
@@ -156,8 +157,11 @@ function reportText(
   ]);
 }
 
-function layerText({ diffId, image, isReused }: LayeredReport["layers"][number]): string {
+function layerText(
+  { diffId, image, isReused }: LayeredReport["layers"][number],
+  isDryRun: boolean,
+): string {
   const hex = diffId.slice(diffId.indexOf(":") + 1).slice(0, SHOWN_HEX_DIGITS);
-  const how = isReused ? "used again" : "made";
+  const how = isReused ? "used again" : isDryRun ? "would be made" : "made";
   return `${hex}, ${formatSize(image.sizeBytes)}, ${formatCount(image.files)} files, ${how}`;
 }
