@@ -52,8 +52,10 @@ export function readAwsSettings(env: Environment): AwsSettings {
     ? ["default", "profile default"]
     : [`profile ${profile}`];
   const config = readSection(files.config, configName);
-  const region = given(env, "AWS_REGION") ?? given(env, "AWS_DEFAULT_REGION") ??
-    config?.get("region") ?? DEFAULT_REGION;
+  const region = checkRegion(
+    given(env, "AWS_REGION") ?? given(env, "AWS_DEFAULT_REGION") ?? config?.get("region") ??
+      DEFAULT_REGION,
+  );
   const fromEnvironment = keysOf(
     (name) => given(env, name.toUpperCase()),
     "the environment",
@@ -83,12 +85,27 @@ function keysOf(
     const missing = accessKeyId === undefined ? "access key id" : "secret access key";
     throw new UsageError("AWS credentials", `${where} has one key but no ${missing}`);
   }
-  for (const key of [accessKeyId, secretAccessKey]) {
-    if (!/^[\x21-\x7e]+$/.test(key)) {
-      throw new UsageError("AWS credentials", `a key of ${where} has a character that no key has`);
+  const sessionToken = get("aws_session_token");
+  // What cannot stand in a header would come back in the runtime's complaint of it.
+  for (
+    const [name, key] of [["key", accessKeyId], ["key", secretAccessKey], [
+      "session token",
+      sessionToken,
+    ]] as const
+  ) {
+    if (key !== undefined && !/^[\x21-\x7e]+$/.test(key)) {
+      const why = `the ${name} of ${where} has a character that no ${name} has`;
+      throw new UsageError("AWS credentials", why);
     }
   }
-  return { accessKeyId, secretAccessKey, sessionToken: get("aws_session_token") };
+  return { accessKeyId, secretAccessKey, sessionToken };
+}
+
+function checkRegion(region: string): string {
+  if (/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/.test(region)) return region;
+  throw new UsageError("AWS region", `${displayPath(region)} is no name of one`, {
+    hint: "set AWS_REGION",
+  });
 }
 
 function noKeys(

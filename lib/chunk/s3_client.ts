@@ -64,7 +64,8 @@ export class S3Client {
       } catch (cause) {
         throwIfAborted(this.#options.signal);
         if (!isNetworkFault(cause)) throw cause;
-        failure = { error: networkError(this.#address, cause), status: 0, code: "", pauseMs: 0 };
+        const error = networkError(this.#address, cause, settings);
+        failure = { error, status: 0, code: "", pauseMs: 0 };
       }
       // SlowDown means that nothing was done; where there was no answer, or one of a gateway, nobody knows.
       if (UNSURE_STATUSES.includes(failure.status)) mayBeRepeated = true;

@@ -89,7 +89,11 @@ export function isPassing({ status, code }: S3Failure): boolean {
 }
 
 /** The failure of a request that got no answer. */
-export function networkError(address: S3Address, cause: unknown): IoError {
+export function networkError(
+  address: S3Address,
+  cause: unknown,
+  settings: AwsSettings,
+): IoError {
   const reasons: string[] = [];
   let current = cause;
   for (let depth = 0; depth < 4 && current instanceof Error; depth++) {
@@ -100,7 +104,7 @@ export function networkError(address: S3Address, cause: unknown): IoError {
     if (!reasons.includes(reason)) reasons.push(reason);
     current = current.cause;
   }
-  const said = displayPath(reasons.join(": ").slice(0, MESSAGE_LENGTH_MAX)) || "no answer";
+  const said = cleanMessage(reasons.join(": "), settings) || "no answer";
   return new IoError(address.shown, `the server cannot be reached: ${said}`, {
     hint: "check the host and the network, and try again: what was stored is not sent twice",
     cause,

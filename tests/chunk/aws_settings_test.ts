@@ -93,6 +93,14 @@ Deno.test("readAwsSettings says what is missing, and shows no key", async () => 
       [{ HOME, AWS_PROFILE: "half" }, "no secret access key", ""],
       [{ HOME, AWS_SECRET_ACCESS_KEY: "hush" }, "no access key id", ""],
       [{ HOME, AWS_ACCESS_KEY_ID: "a", AWS_SECRET_ACCESS_KEY: "hush\n" }, "a character", ""],
+      ...["hush\r\nx", "hush\u20ac"].map((
+        AWS_SESSION_TOKEN,
+      ): [Record<string, string>, string, string] => [
+        { HOME, AWS_ACCESS_KEY_ID: "a", AWS_SECRET_ACCESS_KEY: "b", AWS_SESSION_TOKEN },
+        "the session token of the environment has a character",
+        "",
+      ]),
+      [{ HOME, AWS_REGION: "eu\nwest" }, "is no name of one", "AWS_REGION"],
     ];
     for (const [env, why, hint] of cases) {
       const error = assertThrows(() => readAwsSettings(env), UsageError, why);

@@ -86,7 +86,12 @@ Deno.test("isPassing tells a busy server from one that refuses", () => {
 Deno.test("networkError has the reasons of all causes", () => {
   const cause = new TypeError("fetch failed", { cause: new Error("connect ECONNREFUSED") });
   assertEquals(
-    networkError(ADDRESS, cause).message,
+    networkError(ADDRESS, cause, TEST_SETTINGS).message,
     "s3+https://host/bucket/chunks: the server cannot be reached: fetch failed: connect ECONNREFUSED",
+  );
+  const shown = new TypeError(`Invalid header value: "${TEST_SETTINGS.secretAccessKey}"`);
+  assertEquals(
+    networkError(ADDRESS, shown, TEST_SETTINGS).message,
+    's3+https://host/bucket/chunks: the server cannot be reached: Invalid header value: "***"',
   );
 });
