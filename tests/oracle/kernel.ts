@@ -67,7 +67,12 @@ function withMount<T>(image: string, options: string, work: (mountPoint: string)
     try {
       result = work(mountPoint);
     } catch (error) {
-      unmount(mountPoint);
+      // What went wrong in the work matters more, and may be what keeps the mount busy.
+      try {
+        unmount(mountPoint);
+      } catch {
+        throw error;
+      }
       throw error;
     }
     if (result instanceof Promise) return result.finally(() => unmount(mountPoint)) as T;

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { Buffer } from "node:buffer";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { InputError, InterruptedError, IoError } from "../../../lib/errors.ts";
@@ -56,15 +57,14 @@ Deno.test("switchMetadataChecksums takes checksums away and gives the same image
         assertE2fsckClean(image);
         const back = await set(image, true);
         assertE2fsckClean(image);
-        const at = withoutBackups(image).findIndex((byte, i) => byte !== before[i]);
-        assertEquals(at, -1, `${name}: differs from offset ${at}`);
+        assertEquals(Buffer.compare(withoutBackups(image), before), 0, name);
         assertEquals(back.inodes, away.inodes);
         assertEquals(back.directoryBlocks, away.directoryBlocks);
       } else {
         const refused = await set(image, true).catch((error) => error);
         if (refused instanceof InputError) {
           assert(/no room for checksums in \d+ directory blocks/.test(refused.message), name);
-          assert(withoutBackups(image).every((byte, i) => byte === before[i]), name);
+          assertEquals(Buffer.compare(withoutBackups(image), before), 0, name);
           // What the hint says: tune2fs asks for the same.
           mustRun("tune2fs", ["-O", "metadata_csum", image]);
           continue;
