@@ -55,6 +55,22 @@ export function inlineBytes(inode: ImageInode): Uint8Array<ArrayBuffer> {
 }
 
 /**
+ * Whether a file with inline data is one hole, larger than what its inode could keep. mke2fs -d makes such inodes of files
+ * without any data; the kernel reads zeros from them, and e2fsck says nothing.
+ */
+export function isInlineHole(inode: ImageInode): boolean {
+  if (inode.kind !== "file") return false;
+  const { first, rest } = inlineContent(inode);
+  return isBareHole(inode.record.sizeBytes, [first, rest]);
+}
+
+/** Whether a file of a size is one hole that says nothing in the parts that its inode keeps. */
+export function isBareHole(sizeBytes: number, parts: readonly Uint8Array[]): boolean {
+  const keptBytes = parts.reduce((sum, { length }) => sum + length, 0);
+  return sizeBytes > keptBytes && parts.every((part) => part.every((byte) => byte === 0));
+}
+
+/**
  * All bytes of a small inode; holes are zeros.
  *
  * @param maxBytes the most that it can be

@@ -11,7 +11,7 @@ import { readPayload } from "../../model/payload.ts";
 import { type PayloadScan, PayloadScanner } from "../../tar/payload_scanner.ts";
 import { INODE_FLAG } from "../format/constants.ts";
 import { blockRuns } from "./block_map.ts";
-import { inlineBytes } from "./content.ts";
+import { inlineBytes, isInlineHole } from "./content.ts";
 import { hasFlag } from "./inode.ts";
 import type { BlockBudget } from "./limits.ts";
 import { DEFAULT_READ_LIMITS } from "./limits.ts";
@@ -95,7 +95,9 @@ export function filePayload(
     throw new InputError(inode.what, "the file is encrypted, and that is not supported");
   }
   const { sizeBytes } = inode.record;
-  if (hasFlag(inode, INODE_FLAG.INLINE_DATA)) {
+  const hasInlineData = hasFlag(inode, INODE_FLAG.INLINE_DATA);
+  const isHole = hasInlineData && isInlineHole(inode);
+  if (hasInlineData && !isHole) {
     const store = memoryReader(inlineBytes(inode), image.name);
     const whole = { fileOffset: 0, storeOffset: 0, lengthBytes: sizeBytes };
     return new ImagePayload(sizeBytes, sizeBytes === 0 ? [] : [whole], store);
@@ -104,7 +106,8 @@ export function filePayload(
   if (sizeBytes > sizeMax) {
     throw new InputError(inode.what, `its size is ${sizeBytes} bytes, over ${sizeMax}`);
   }
-  return new ImagePayload(sizeBytes, fileSegments(image, inode, bounds), image.reader);
+  const segments = isHole ? [] : fileSegments(image, inode, bounds);
+  return new ImagePayload(sizeBytes, segments, image.reader);
 }
 
 function fileSegments(image: Ext4Image, inode: ImageInode, bounds: PayloadBounds): DataSegment[] {

@@ -3,7 +3,9 @@ import { byteStringFromBytes } from "../../../lib/bytes/byte_string.ts";
 import {
   inlineBytes,
   inlineContent,
+  isBareHole,
   isInlineData,
+  isInlineHole,
   readContent,
 } from "../../../lib/ext4/read/content.ts";
 import { victimOf } from "./read_image.ts";
@@ -47,4 +49,16 @@ Deno.test("isInlineData takes no other attribute for the inline one", () => {
   assertEquals(isInlineData({ nameIndex: 7, suffix: "data" }), true);
   assertEquals(isInlineData({ nameIndex: 1, suffix: "data" }), false);
   assertEquals(isInlineData({ nameIndex: 7, suffix: "dat" }), false);
+});
+
+Deno.test("isInlineHole knows a file without data that is larger than its inode", () => {
+  const victim = victimOf("rare-4k");
+  const image = victim.open();
+  const inode = image.inode(victim.inodeOf("/inline-with-xattr"));
+  const long = { ...inode, record: { ...inode.record, sizeBytes: 2 ** 33 } };
+  assertEquals([isInlineHole(inode), isInlineHole(long)], [false, false]); // it has data
+  const zeros = [new Uint8Array(60), new Uint8Array(4)];
+  assertEquals([isBareHole(64, zeros), isBareHole(65, zeros)], [false, true]);
+  zeros[1]![3] = 1;
+  assertEquals(isBareHole(65, zeros), false);
 });

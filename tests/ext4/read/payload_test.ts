@@ -2,11 +2,15 @@ import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { InterruptedError } from "../../../lib/errors.ts";
 import { filePayload, ImagePayload } from "../../../lib/ext4/read/payload.ts";
 import { BlockBudget } from "../../../lib/ext4/read/limits.ts";
-import { memoryReader } from "../../../lib/io/random_reader.ts";
+import { findInode } from "../../../lib/ext4/read/path.ts";
+import { memoryReader, openFileReader } from "../../../lib/io/random_reader.ts";
 import { readPayload } from "../../../lib/model/payload.ts";
+import { mustRun, withTemporaryDirectory } from "../../oracle/command.ts";
+import { assertE2fsckClean } from "../../oracle/e2fsck.ts";
 import { Random } from "../../oracle/noise.ts";
 import { payloadOf } from "../../oracle/tree_builder.ts";
-import { victimOf } from "./read_image.ts";
+import { openStrictly, victimOf } from "./read_image.ts";
+import { assertUndamaged } from "./verify/undamaged.ts";
 
 Deno.test("filePayload points into the image, and its holes are holes", () => {
   const victim = victimOf("plain-4k");
@@ -33,6 +37,31 @@ Deno.test("filePayload takes inline data from the inode", () => {
   readPayload(payload, bytes, 0);
   assertEquals(bytes.every((byte) => byte === 0x77), true);
   assertEquals(payload.dataRuns, [{ startBlock: 0, blockCount: 1 }]);
+});
+
+Deno.test("a file that is one hole stays one where mke2fs says that it has inline data", async () => {
+  await withTemporaryDirectory(async (scratch) => {
+    const source = `${scratch}/source`;
+    Deno.mkdirSync(source);
+    for (const sizeBytes of [61, 5 * 2 ** 30]) {
+      Deno.writeFileSync(`${source}/${sizeBytes}`, new Uint8Array());
+      Deno.truncateSync(`${source}/${sizeBytes}`, sizeBytes);
+    }
+    const path = `${scratch}/image`;
+    mustRun("mke2fs", ["-q", "-t", "ext4", "-O", "inline_data", "-d", source, path, "4M"]);
+    assertE2fsckClean(path);
+    await assertUndamaged("holes with inline data", path);
+    const image = openStrictly(openFileReader(path));
+    try {
+      for (const sizeBytes of [61, 5 * 2 ** 30]) {
+        const { inode } = findInode(image, `/${sizeBytes}`, { followsLast: false });
+        const payload = filePayload(image, inode);
+        assertEquals([payload.sizeBytes, payload.segments, payload.dataRuns], [sizeBytes, [], []]);
+      }
+    } finally {
+      image.close();
+    }
+  });
 });
 
 Deno.test("ImagePayload finds the same runs and hash as whoever made the file, at once or in pieces", async () => {

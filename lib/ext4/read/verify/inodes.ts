@@ -12,6 +12,7 @@ import {
   RO_COMPAT,
 } from "../../format/constants.ts";
 import { inodeChecksum, storedInodeChecksum } from "../../format/inode.ts";
+import { isBareHole } from "../content.ts";
 import type { BlockMap } from "./block_walk.ts";
 import { walkBlocks } from "./block_walk.ts";
 import type { Context, KeptInode } from "./context.ts";
@@ -244,7 +245,8 @@ function inlineDataOf(
   data.set(view.blockField);
   if (rest !== undefined) data.set(rest, view.blockField.length);
   const isDirectory = view.type === FILE_MODE.DIRECTORY;
-  const isTooLarge = view.sizeBytes > data.length;
+  const isHole = view.type === FILE_MODE.REGULAR && isBareHole(view.sizeBytes, [data]);
+  const isTooLarge = view.sizeBytes > data.length && !isHole;
   if (isTooLarge || (isDirectory && view.sizeBytes !== data.length)) {
     findings.add("inode", place, "i_size of inline data", {
       found: view.sizeBytes,
