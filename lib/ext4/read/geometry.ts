@@ -48,7 +48,8 @@ const LOG_BLOCK_SIZE_MAX = 6; // 64 KiB
 const TWO_32 = 2 ** 32;
 const BLOCKS_COUNT_MAX = 2 ** 48;
 const REVISION_DYNAMIC = 1;
-const CREATOR_HURD = 1;
+/** s_creator_os of GNU/Hurd. */
+export const CREATOR_HURD = 1;
 const CHECKSUM_TYPE_CRC32C = 1;
 
 /**

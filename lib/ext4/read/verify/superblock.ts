@@ -25,7 +25,7 @@ import { Warnings } from "../../../warnings.ts";
 import type { Findings, Place } from "./findings.ts";
 import { hex } from "./findings.ts";
 import { checkFeatures, featureNames } from "../features.ts";
-import { imageGeometry } from "../geometry.ts";
+import { CREATOR_HURD, imageGeometry } from "../geometry.ts";
 import { Volume } from "./volume.ts";
 
 const MAGIC_AT = 0x38;
@@ -124,6 +124,13 @@ function areFeaturesKnown(
   const mayBeDamaged = !isIntact && (superblock.featureRoCompat & RO_COMPAT.METADATA_CSUM) !== 0;
   try {
     checkFeatures(superblock, new Warnings());
+    // On the Hurd there is no filetype. With it, this is a system that never made the image, and a finding.
+    if (
+      superblock.creatorOs === CREATOR_HURD &&
+      (superblock.featureIncompat & INCOMPAT.FILETYPE) === 0
+    ) {
+      throw new InputError(reader.name, "s_creator_os is 1, the Hurd: that is not supported");
+    }
     const unknown = featureNames({
       featureCompat: (superblock.featureCompat & ~KNOWN_COMPAT) >>> 0,
       featureIncompat: 0,
