@@ -43,6 +43,7 @@ export function findInode(
     if (here.inode.kind !== "directory") {
       throw new InputError(displayName(path), `${displayName(here.path)} is no directory`);
     }
+    if (name === ".") continue;
     if (name === "..") {
       if (trail.length > 1) trail.pop();
       continue;
@@ -92,8 +93,11 @@ function child(
   return { inode: image.inode(inodeNumber), path: `${parent.path}/${name}` };
 }
 
-/** The names of a path, the last one first; a slash at the end asks for a directory. */
+/** The names of a path, the last one first. A slash at the end asks for a directory, as "." does. */
 function splitPath(path: ByteString): ByteString[] {
-  const names = path.split("/").filter((name) => name !== "" && name !== ".");
+  const all = path.split("/");
+  const names = all.filter((name) => name !== "" && name !== ".");
+  const last = all.at(-1);
+  if (names.length > 0 && (last === "" || last === ".")) names.push(".");
   return names.reverse();
 }

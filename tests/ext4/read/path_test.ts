@@ -13,7 +13,7 @@ Deno.test("findInode finds names however the path is written", () => {
     const path of [
       "/directory/small",
       "directory/small",
-      "//directory/./small/",
+      "//directory/./small",
       "/../directory/../directory/small",
     ]
   ) {
@@ -37,6 +37,26 @@ Deno.test("findInode says which name is not there, and what is no directory", ()
     assertThrows(() => findInode(image, path, { followsLast: true }), InputError, message);
   }
   assertEquals(findInode(image, "/short", { followsLast: false }).inode.kind, "symlink");
+});
+
+Deno.test("findInode takes a slash at the end for a directory", () => {
+  const image = openFixture("csum-4k");
+  for (const path of ["/directory/", "/directory/.", "/directory/./"]) {
+    assertEquals(findInode(image, path, { followsLast: false }).path, "/directory");
+  }
+  for (const path of ["/empty/", "/empty/.", "/empty//"]) {
+    assertThrows(
+      () => findInode(image, path, { followsLast: false }),
+      InputError,
+      `${path}: /empty is no directory`,
+    );
+  }
+  // As the kernel has it, the symlink is followed then.
+  assertThrows(
+    () => findInode(image, "/short/", { followsLast: false }),
+    InputError,
+    "/short/: /target does not exist",
+  );
 });
 
 Deno.test("findInode follows symlinks inside the image, and not for ever", () => {
