@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { InputError, IoError } from "../errors.ts";
 
 /** Further than any device goes. */
@@ -77,15 +77,26 @@ export function descriptorReader(
   };
 }
 
-/** Opens a regular file or a block device for reading. */
+/**
+ * Opens a regular file or a block device for reading.
+ *
+ * @throws {InputError} for a directory, a pipe or whatever else cannot be read at any position
+ * @throws {IoError} when it cannot be opened
+ */
 export function openFileReader(path: string): RandomReader {
   let descriptor: number;
   try {
-    descriptor = openSync(path, "r");
+    // Without O_NONBLOCK, a fifo would wait for somebody to write to it.
+    descriptor = openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
   } catch (cause) {
     throw new IoError(path, `cannot be opened: ${(cause as Error).message}`, { cause });
   }
   const stats = fstatSync(descriptor);
+  if (!stats.isFile() && !stats.isBlockDevice()) {
+    closeSync(descriptor);
+    const what = stats.isDirectory() ? "a directory" : stats.isFIFO() ? "a pipe" : "no file";
+    throw new InputError(path, `is ${what}: wanted a regular file or a block device`);
+  }
   const sizeBytes = stats.isBlockDevice() ? deviceSizeBytes(descriptor) : stats.size;
   return descriptorReader(descriptor, path, sizeBytes);
 }

@@ -41,6 +41,16 @@ Deno.test("openFileReader finds out how large a block device is", () => {
   });
 });
 
+Deno.test("openFileReader refuses what has no positions, and waits for nobody", () => {
+  withTemporaryDirectory((scratch) => {
+    const fifo = `${scratch}/fifo`;
+    mustRun("mkfifo", [fifo]);
+    assertThrows(() => openFileReader(fifo), InputError, `${fifo}: is a pipe`);
+    assertThrows(() => openFileReader(scratch), InputError, `${scratch}: is a directory`);
+    assertThrows(() => openFileReader("/dev/zero"), InputError, "/dev/zero: is no file");
+  });
+});
+
 Deno.test("openFileReader names a file that is not there", () => {
   assertThrows(() => openFileReader("/nonexistent/file"), IoError, "/nonexistent/file");
 });
