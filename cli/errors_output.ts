@@ -7,7 +7,7 @@ import { BlessfsError } from "../lib/errors.ts";
 import { byteStringFromText, displayName } from "../lib/bytes/byte_string.ts";
 import { plainJson } from "../lib/bytes/plain_json.ts";
 import { systemErrorFacts } from "../lib/io/system_error.ts";
-import { categoryOf, exitCodeOf } from "./exit_codes.ts";
+import { categoryOf, type ExitCode, exitCodeOf, type FailureCategory } from "./exit_codes.ts";
 import type { Style } from "./style.ts";
 import { VERSION } from "./version.ts";
 
@@ -54,19 +54,29 @@ export function errorLines(error: unknown, style: Style, withStack: boolean): st
  * `{"error":{"category","exitCode","message","hint","data"}}`, with `stack` when `withStack` is set.
  */
 export function errorJson(error: unknown, withStack: boolean): string {
+  const stack = withStack ? { stack: stackLines(error) } : {};
+  return `${plainJson({ error: { ...failureFacts(error), ...stack } })}\n`;
+}
+
+/** What `--json` tells of a failure. */
+export interface FailureFacts {
+  readonly category: FailureCategory;
+  readonly exitCode: ExitCode;
+  readonly message: string;
+  readonly hint: string | null;
+  readonly data: BlessfsError["data"];
+}
+
+/** The facts of anything that was thrown. */
+export function failureFacts(error: unknown): FailureFacts {
   const { message, hint } = describe(error);
-  const data = error instanceof BlessfsError ? error.data : {};
-  const document = {
-    error: {
-      category: categoryOf(error),
-      exitCode: exitCodeOf(error),
-      message,
-      hint: hint ?? null,
-      data,
-      ...(withStack ? { stack: stackLines(error) } : {}),
-    },
+  return {
+    category: categoryOf(error),
+    exitCode: exitCodeOf(error),
+    message,
+    hint: hint ?? null,
+    data: error instanceof BlessfsError ? error.data : {},
   };
-  return `${plainJson(document)}\n`;
 }
 
 const MAX_CAUSES = 8;

@@ -3,12 +3,13 @@
  *
  * @module
  */
+import { checkGrid } from "../../lib/ext4/plan/settings.ts";
 import type { Finding, VerifyReport } from "../../lib/ext4/read/verify/verify.ts";
 import { verifyImage } from "../../lib/ext4/read/verify/verify.ts";
 import { openFileReader } from "../../lib/io/random_reader.ts";
 import type { Command } from "../command.ts";
 import { JSON_OPTION } from "../command.ts";
-import { errorLines, safeLine } from "../errors_output.ts";
+import { errorLines, failureFacts, safeLine } from "../errors_output.ts";
 import { EXIT, type ExitCode } from "../exit_codes.ts";
 import type { CommandIo } from "../io.ts";
 import type { ParsedArguments } from "../parsed_arguments.ts";
@@ -64,6 +65,12 @@ export const verifyCommand: Command = {
   run,
 };
 
+/** An image of which nothing can be said. */
+interface Failure {
+  readonly image: string;
+  readonly error: unknown;
+}
+
 interface Verified {
   readonly image: string;
   readonly report: VerifyReport;
@@ -73,9 +80,11 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | voi
   const grid = args.value("grid");
   const threshold = args.value("align-threshold");
   const findings = args.value("max-findings");
+  const gridBytes = grid === undefined ? GRID_BYTES_DEFAULT : parseSize(grid, "--grid");
+  checkGrid(gridBytes);
   const options = {
     layout: {
-      gridBytes: grid === undefined ? GRID_BYTES_DEFAULT : parseSize(grid, "--grid"),
+      gridBytes,
       thresholdBytes: threshold === undefined
         ? THRESHOLD_BYTES_DEFAULT
         : parseSize(threshold, "--align-threshold"),
@@ -86,7 +95,7 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | voi
     signal: io.signal,
   };
   const verified: Verified[] = [];
-  const failures: unknown[] = [];
+  const failures: Failure[] = [];
   for (const image of args.positionals("IMAGE")) {
     try {
       const reader = openFileReader(image);
@@ -101,24 +110,29 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | voi
     } catch (error) {
       io.signal.throwIfAborted();
       // What was found in the other images is worth knowing all the same.
-      failures.push(error);
+      failures.push({ image, error });
     }
   }
-  if (io.json && verified.length > 0) await io.writeJson(documentOf(verified));
-  if (failures.length > 0) {
-    const last = failures.pop();
+  const hasMore = verified.length + failures.length > 1;
+  if (io.json && (failures.length === 0 || hasMore)) {
+    await io.writeJson(documentOf(verified, failures));
+  }
+  const last = failures.pop();
+  if (last !== undefined) {
     if (!io.json) {
-      for (const each of failures) io.stderr.write(errorLines(each, NO_STYLE, false));
+      for (const { error } of failures) io.stderr.write(errorLines(error, NO_STYLE, false));
     }
-    throw last;
+    throw last.error;
   }
   return verified.every(({ report }) => report.clean) ? undefined : EXIT.answerNo;
 }
 
-function documentOf(verified: readonly Verified[]): unknown {
+/** `clean` speaks for all images that were named. */
+function documentOf(verified: readonly Verified[], failures: readonly Failure[]): unknown {
   return {
-    clean: verified.every(({ report }) => report.clean),
+    clean: failures.length === 0 && verified.every(({ report }) => report.clean),
     images: verified.map(({ image, report }) => ({ image, ...report })),
+    failed: failures.map(({ image, error }) => ({ image, ...failureFacts(error) })),
   };
 }
 

@@ -147,7 +147,8 @@ export function formatUuid(uuid: Uint8Array): string {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
-function checkGrid(gridBytes: number): void {
+/** Throws a UsageError for a grid that is none: bless lays out no other. */
+export function checkGrid(gridBytes: number): void {
   if (!isPowerOfTwo(gridBytes) || gridBytes < BLOCK_SIZE_BYTES || gridBytes > GRID_BYTES_MAX) {
     throw new UsageError("--grid", `wanted a power of two from 4K to 1M, found ${gridBytes}`);
   }

@@ -63,6 +63,20 @@ Deno.test("verify goes on behind an image that is none, and fails then", async (
   });
 });
 
+Deno.test("verify names in its document the images of which nothing can be said", async () => {
+  await withImages(async (good, _bad, none) => {
+    const missing = `${none}-not-there`;
+    const some = await runFake(["verify", none, good, missing, "--json"], COMMANDS);
+    const { clean, images, failed } = JSON.parse(some.stdout);
+    assertEquals([some.code, clean, images.length], [4, false, 1]);
+    const facts = failed.map((each: Record<string, unknown>) => [each["image"], each["exitCode"]]);
+    assertEquals(facts, [[none, 3], [missing, 4]]);
+    assertEquals(JSON.parse(some.stderr).error.message, failed[1].message);
+    const one = await runFake(["verify", none, "--json"], COMMANDS);
+    assertEquals([one.code, one.stdout, JSON.parse(one.stderr).error.exitCode], [3, "", 3]);
+  });
+});
+
 Deno.test("verify holds images to a grid that is named, and shows as many findings as wanted", async () => {
   await withImages(async (good, bad) => {
     const held = await runFake(["verify", good, "--grid", "64K"], COMMANDS);
@@ -70,7 +84,9 @@ Deno.test("verify holds images to a grid that is named, and shows as many findin
     assertStringIncludes(held.stdout, "layout (inode ");
     const few = await runFake(["verify", bad, "--max-findings", "1"], COMMANDS);
     assertStringIncludes(few.stdout, `${bad}: and 1 more`);
-    assertEquals((await runFake(["verify", good, "--grid", "x"], COMMANDS)).code, 2);
+    for (const grid of ["x", "0", "3K", "2M"]) {
+      assertEquals((await runFake(["verify", good, "--grid", grid], COMMANDS)).code, 2, grid);
+    }
   });
 });
 
