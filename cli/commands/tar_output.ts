@@ -12,6 +12,7 @@ import { parseSourceName } from "../../lib/source/source_name.ts";
 import type { TarCounts } from "../../lib/bless/export.ts";
 import type { CommandIo } from "../io.ts";
 import { formatCount } from "../sizes.ts";
+import { refuseInsideSource } from "./outside_source.ts";
 
 /** The sink of `-o`: a file, or standard output for `-`. */
 export function tarSink(
@@ -21,6 +22,7 @@ export function tarSink(
   io: CommandIo,
 ): ImageSink {
   if (output !== "-") {
+    for (const source of sources) refuseInsideSource(output, source);
     return createFileSink(output, { force, signal: io.signal, sourcePaths: localPaths(sources) });
   }
   if (io.json) {
