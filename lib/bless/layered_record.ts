@@ -23,7 +23,7 @@ import { openSealedJson, sealJson } from "./sealed_json.ts";
 /** Raised whenever the same layer and options begin to give other bytes. */
 const RECORD_VERSION = 2;
 
-/** The options that decide the bytes, each under its name on the command line. */
+/** The options that decide the bytes, each under its name on the command line; one that is not there is the default. */
 export type OptionFacts = Readonly<Record<string, string>>;
 
 /** One image of a layer. */
@@ -41,7 +41,7 @@ export interface LayerRecord {
 /** The options of an image, for its record. */
 export function optionFacts(layout: LayoutOptions, timestampSeconds: number): OptionFacts {
   const { grid, alignThreshold, packing } = layoutReport(layout);
-  const { size, reservedBlocks } = layout;
+  const { size, reservedBlocks, payloadOrder = "path" } = layout;
   return {
     "--grid": String(grid),
     "--align-threshold": String(alignThreshold ?? "none"),
@@ -62,15 +62,17 @@ export function optionFacts(layout: LayoutOptions, timestampSeconds: number): Op
     "--reserved": reservedBlocks.kind === "percent"
       ? `${reservedBlocks.percent}%`
       : String(reservedBlocks.bytes),
+    // Only programs can ask for another one.
+    ...payloadOrder === "path" ? {} : { payloadOrder },
     "SOURCE_DATE_EPOCH": String(timestampSeconds),
   };
 }
 
 /** Which options differ, in words; empty when none does. */
 export function describeOptionDifference(found: OptionFacts, wanted: OptionFacts): string {
-  return Object.keys(wanted)
+  return [...new Set([...Object.keys(wanted), ...Object.keys(found)])]
     .filter((name) => found[name] !== wanted[name])
-    .map((name) => `${name} ${found[name] ?? "unknown"} (wanted ${wanted[name]})`)
+    .map((name) => `${name} ${found[name] ?? "default"} (wanted ${wanted[name] ?? "default"})`)
     .join(", ");
 }
 

@@ -109,4 +109,14 @@ Deno.test("optionFacts differ whenever an option differs, and the difference nam
     describeOptionDifference(optionFacts(LAYERED_DEFAULTS, 5), usual),
     "SOURCE_DATE_EPOCH 5 (wanted 0)",
   );
+  const ordered = optionFacts({ ...LAYERED_DEFAULTS, payloadOrder: "layer" }, 0);
+  assertEquals(
+    describeOptionDifference(ordered, usual),
+    "payloadOrder layer (wanted default)",
+  );
+  assertEquals(
+    describeOptionDifference(usual, ordered),
+    "payloadOrder default (wanted layer)",
+  );
+  assertEquals(optionFacts({ ...LAYERED_DEFAULTS, payloadOrder: "path" }, 0), usual);
 });
