@@ -98,11 +98,12 @@ export class RegistryClient {
       address,
       scope: `repository:${reference.repository}:pull`,
       findCredentials: () =>
-        findCredentials(reference, credentialPlaces(authFile, environment), {
-          environment,
-          timing,
-          signal: options.signal,
-        }),
+        findCredentials(
+          reference,
+          credentialPlaces(authFile, environment),
+          { environment, timing, signal: options.signal },
+          options.registry,
+        ),
       patience: () => this.#patience(this.retries()),
     });
   }

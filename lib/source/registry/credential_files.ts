@@ -4,7 +4,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { closeSync, openSync, readSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { InputError } from "../../errors.ts";
@@ -24,6 +24,12 @@ import {
 
 /** How big a file of credentials may be. */
 export const CREDENTIAL_FILE_BYTES = 1 << 20;
+
+/**
+ * What came out of pipes, which give it once, for those who ask for several images in one run. It goes with the object
+ * that stands for the run.
+ */
+const pipeContents = new WeakMap<object, Map<string, Uint8Array>>();
 
 /** A file to look at. */
 export interface CredentialPlace {
@@ -59,6 +65,7 @@ export function credentialPlaces(
 /**
  * Finds the credentials for a repository in the first file that has some.
  *
+ * @param run whatever is the same for all that may have to share what is in a pipe
  * @returns undefined when there are none
  * @throws {InputError} when a file or a helper's output is malformed; no secret is shown
  * @throws {IoError} when a file cannot be read or a helper fails
@@ -67,9 +74,10 @@ export async function findCredentials(
   reference: ImageReference,
   places: readonly CredentialPlace[],
   context: HelperContext,
+  run: object = {},
 ): Promise<Credentials | undefined> {
   for (const { path, isWanted } of places) {
-    const bytes = readIfThere(path);
+    const bytes = pipeContents.get(run)?.get(path) ?? readIfThere(path, run);
     if (bytes) {
       const found = await lookUp(bytes, displayText(path), reference, context);
       if (found) return found;
@@ -154,12 +162,14 @@ function readEntry(entry: SecretObject, what: string): Credentials | undefined {
 }
 
 /** A small file or a pipe, whole; undefined when it is not there. */
-function readIfThere(path: string): Uint8Array | undefined {
+function readIfThere(path: string, run: object): Uint8Array | undefined {
   const buffer = new Uint8Array(CREDENTIAL_FILE_BYTES + 1);
   let lengthBytes = 0;
+  let isPipe: boolean;
   try {
     const descriptor = openSync(path, "r");
     try {
+      isPipe = fstatSync(descriptor).isFIFO();
       for (;;) {
         const count = readSync(descriptor, buffer, lengthBytes, buffer.length - lengthBytes, null);
         lengthBytes += count;
@@ -173,9 +183,18 @@ function readIfThere(path: string): Uint8Array | undefined {
     if (code === "ENOENT" || code === "ENOTDIR") return undefined;
     throw ioErrorFrom(path, "cannot be read", error);
   }
-  if (lengthBytes <= CREDENTIAL_FILE_BYTES) return buffer.subarray(0, lengthBytes);
+  if (lengthBytes <= CREDENTIAL_FILE_BYTES) {
+    const bytes = buffer.subarray(0, lengthBytes);
+    if (isPipe) keepForOthers(path, bytes, run);
+    return bytes;
+  }
   throw new InputError(
     displayText(path),
     `is longer than the ${CREDENTIAL_FILE_BYTES} bytes that are read of a file of credentials`,
   );
+}
+
+function keepForOthers(path: string, bytes: Uint8Array, run: object): void {
+  const contents = pipeContents.get(run) ?? new Map<string, Uint8Array>();
+  pipeContents.set(run, contents.set(path, bytes.slice()));
 }

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Buffer } from "node:buffer";
+import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -149,6 +150,24 @@ read -r asked
 echo '{"Username":"${user}","Secret":"s"}'
 `;
 }
+
+Deno.test("findCredentials finds the credentials of a pipe for all images of a run", async () => {
+  await withDirectory(async (directory) => {
+    const path = join(directory, "pipe");
+    assertEquals(spawnSync("mkfifo", [path]).status, 0);
+    const text = JSON.stringify({ auths: { "a.example": auth("me"), "b.example": auth("you") } });
+    const writer = spawn("sh", ["-c", 'printf %s "$1" > "$2"', "sh", text, path]);
+    const closed = new Promise((resolve) => writer.on("close", resolve));
+    const places = [{ path, isWanted: true }];
+    const context = { environment: {}, timing: new TestTiming(), signal: undefined };
+    const run = {};
+    for (const [host, username] of [["a.example", "me"], ["b.example", "you"]] as const) {
+      const found = await findCredentials(parseReference(`${host}/x`), places, context, run);
+      assertEquals(found, { kind: "password", username, password: "secret" });
+    }
+    await closed;
+  });
+});
 
 Deno.test("findCredentials asks helpers: the host's own first, the store last", async () => {
   const files = {
