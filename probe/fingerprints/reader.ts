@@ -172,6 +172,14 @@ function asyncBuffer(reader: RandomReader): AsyncBuffer {
   return {
     byteLength: reader.sizeBytes,
     slice: (start, end = reader.sizeBytes) => {
+      // Lengths in a damaged footer are followed by the library as they stand.
+      if (start < 0 || start > reader.sizeBytes) {
+        throw new InputError(
+          reader.name,
+          `is no Parquet file that can be read: its footer points to offset ${start}, ` +
+            `wanted 0 to ${reader.sizeBytes}`,
+        );
+      }
       const bytes = new Uint8Array(Math.max(0, Math.min(end, reader.sizeBytes) - start));
       readExactly(reader, bytes, start);
       return bytes.buffer;

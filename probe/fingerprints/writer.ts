@@ -47,7 +47,7 @@ export class FingerprintWriter {
 
   /** Writes the image that all stores have last. */
   async addImage(facts: ImageFacts): Promise<void> {
-    await this.#stores.sizes?.settle();
+    await this.#stores.sizes?.settle(this.#options.signal);
     const counts: FingerprintedImage["counts"][number][] = [];
     for (const measured of this.#stores.measured) {
       const { logicalBytes, nonZeroBytes, unitCount, paddingBytes } = measured.store.images.at(-1)!;

@@ -100,6 +100,11 @@ Deno.test("probeFingerprints refuses files that are damaged anywhere, or says th
     for (const size of [0, 1, 4, 12, whole.length >> 1, whole.length - 1]) {
       assertEquals(await attempt(whole.subarray(0, size)), "refused", `${size} bytes`);
     }
+    for (const footerBytes of [whole.length, whole.length + 4000, 0xffffffff]) {
+      const bytes = Uint8Array.from(whole);
+      new DataView(bytes.buffer).setUint32(bytes.length - 8, footerBytes, true);
+      assertEquals(await attempt(bytes), "refused", `a footer of ${footerBytes} bytes`);
+    }
     let refused = 0;
     for (let i = 0; i < 150; i++) {
       const bytes = Uint8Array.from(whole);
