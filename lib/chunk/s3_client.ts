@@ -81,17 +81,21 @@ export class S3Client {
     const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = this.#options;
     const { method, body } = request;
     const { url, headers } = await this.#sign(request);
-    const timeout = AbortSignal.timeout(timeoutMs);
-    const response = await fetch(url, {
-      method,
-      headers,
-      redirect: "manual",
-      signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]),
-      ...body === undefined ? {} : { body: body as Uint8Array<ArrayBuffer> },
-    });
-    const isAsked = statuses.includes(response.status);
-    const bytes = method === "HEAD" ? EMPTY : await this.#read(response, request, isAsked);
-    return { status: response.status, headers: response.headers, body: bytes };
+    const limit = limitTime(timeoutMs, signal);
+    try {
+      const response = await fetch(url, {
+        method,
+        headers,
+        redirect: "manual",
+        signal: limit.signal,
+        ...body === undefined ? {} : { body: body as Uint8Array<ArrayBuffer> },
+      });
+      const isAsked = statuses.includes(response.status);
+      const bytes = method === "HEAD" ? EMPTY : await this.#read(response, request, isAsked);
+      return { status: response.status, headers: response.headers, body: bytes };
+    } finally {
+      limit.end();
+    }
   }
 
   async #read(response: Response, request: S3Request, isAsked: boolean): Promise<Uint8Array> {
@@ -134,6 +138,30 @@ export class S3Client {
     const { pause = pauseFor, signal } = this.#options;
     await pause(Math.min(milliseconds, LONGEST_PAUSE_MS), signal);
   }
+}
+
+/**
+ * A signal for one request, and its end. `AbortSignal.timeout` would do, but keeps each timer for its whole time, and with
+ * a million requests that is memory.
+ */
+function limitTime(
+  milliseconds: number,
+  signal: AbortSignal | undefined,
+): { readonly signal: AbortSignal; end(): void } {
+  const controller = new AbortController();
+  const onAbort = () => controller.abort(signal?.reason);
+  const timer = setTimeout(() => {
+    controller.abort(new DOMException("no answer in time", "TimeoutError"));
+  }, milliseconds);
+  signal?.addEventListener("abort", onAbort);
+  if (signal?.aborted) onAbort();
+  return {
+    signal: controller.signal,
+    end: () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    },
+  };
 }
 
 async function pauseFor(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {

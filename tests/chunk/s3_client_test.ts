@@ -87,6 +87,24 @@ Deno.test("S3Client tries again when a server does not answer in time", async ()
   assertEquals(answer.mayBeRepeated, true);
 });
 
+Deno.test("S3Client listens to its signal no longer than a request takes", async () => {
+  const { signal } = new AbortController();
+  let listenerCount = 0;
+  const [add, remove] = [signal.addEventListener, signal.removeEventListener];
+  signal.addEventListener = (...args: Parameters<typeof add>) => {
+    listenerCount++;
+    add.apply(signal, args);
+  };
+  signal.removeEventListener = (...args: Parameters<typeof remove>) => {
+    listenerCount--;
+    remove.apply(signal, args);
+  };
+  const answers = [SLOW_DOWN, { silent: true } as const];
+  const misbehave: FakeS3Options["misbehave"] = (_, n) => answers[n - 1];
+  await put({ misbehave }, { signal, timeoutMs: 50 });
+  assertEquals(listenerCount, 0);
+});
+
 Deno.test("S3Client waits as long as the server wishes, within bounds", async () => {
   for (
     const [wish, most] of [["3", 3000], ["9999", 20_000], [
