@@ -7,9 +7,10 @@ import { byteStringFromText } from "../../lib/bytes/byte_string.ts";
 import { INODE_NUMBER } from "../../lib/ext4/format/constants.ts";
 import type { Ext4Image } from "../../lib/ext4/read/image.ts";
 import { openExt4Image } from "../../lib/ext4/read/image.ts";
+import { faultInImage } from "../../lib/ext4/read/image_fault.ts";
 import type { FoundInode } from "../../lib/ext4/read/path.ts";
 import { findInode } from "../../lib/ext4/read/path.ts";
-import { openFileReader } from "../../lib/io/random_reader.ts";
+import { openFileReader, type RandomReader } from "../../lib/io/random_reader.ts";
 import type { Warnings } from "../../lib/warnings.ts";
 import type { OptionSpec, PositionalSpec } from "../option_spec.ts";
 
@@ -26,15 +27,25 @@ export const STRICT_IMAGE_OPTION: OptionSpec = {
   summary: "fail for an image that was not left clean (a journal to replay, errors on record)",
 };
 
-/** Opens an image, works on it, and closes it whatever happens. */
+/** Opens an image, works on it, and closes it whatever happens. Faults in it are thrown with its name. */
 export async function withImage<T>(
   path: string,
   warnings: Warnings,
   work: (image: Ext4Image) => Promise<T>,
 ): Promise<T> {
+  return await withImageReader(path, (reader) => work(openExt4Image(reader, { warnings })));
+}
+
+/** The same for work that opens the image itself. */
+export async function withImageReader<T>(
+  path: string,
+  work: (reader: RandomReader) => Promise<T>,
+): Promise<T> {
   const reader = openFileReader(path);
   try {
-    return await work(openExt4Image(reader, { warnings }));
+    return await work(reader);
+  } catch (error) {
+    throw faultInImage(path, error);
   } finally {
     reader.close();
   }

@@ -11,14 +11,19 @@ import { inspectImage } from "../../lib/ext4/read/inspect_image.ts";
 import { inspectInode } from "../../lib/ext4/read/inspect_inode.ts";
 import { findInode } from "../../lib/ext4/read/path.ts";
 import { throwIfAborted } from "../../lib/errors.ts";
-import { openFileReader, type RandomReader } from "../../lib/io/random_reader.ts";
+import type { RandomReader } from "../../lib/io/random_reader.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import type { Command } from "../command.ts";
 import { JSON_OPTION } from "../command.ts";
 import type { CommandIo } from "../io.ts";
 import type { ParsedArguments } from "../parsed_arguments.ts";
 import { parseCount } from "../values.ts";
-import { IMAGE_OPERAND, inodeNumberOf, STRICT_IMAGE_OPTION } from "./image_argument.ts";
+import {
+  IMAGE_OPERAND,
+  inodeNumberOf,
+  STRICT_IMAGE_OPTION,
+  withImageReader,
+} from "./image_argument.ts";
 import { groupJson, imageJson } from "./inspect_image_json.ts";
 import { groupText, imageText } from "./inspect_image_text.ts";
 import { inodeJson, inodeText } from "./inspect_inode_text.ts";
@@ -71,15 +76,12 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   const maxRunCount = extents === undefined
     ? DEFAULT_EXTENT_COUNT
     : parseCount(extents, "--max-extents", 0, 100_000_000);
-  const reader = openFileReader(args.positional("IMAGE"));
-  try {
-    const [operand] = args.positionals("PATH");
-    const warnings = new Warnings(args.flag("strict"));
+  const [operand] = args.positionals("PATH");
+  const warnings = new Warnings(args.flag("strict"));
+  await withImageReader(args.positional("IMAGE"), async (reader) => {
     if (operand === undefined) await showImage(reader, warnings, io);
     else await showInode(reader, operand, { warnings, maxRunCount }, io);
-  } finally {
-    reader.close();
-  }
+  });
 }
 
 async function showImage(reader: RandomReader, warnings: Warnings, io: CommandIo): Promise<void> {

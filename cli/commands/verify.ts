@@ -6,7 +6,6 @@
 import { checkGrid } from "../../lib/ext4/plan/settings.ts";
 import type { Finding, VerifyReport } from "../../lib/ext4/read/verify/verify.ts";
 import { verifyImage } from "../../lib/ext4/read/verify/verify.ts";
-import { openFileReader } from "../../lib/io/random_reader.ts";
 import type { Command } from "../command.ts";
 import { JSON_OPTION } from "../command.ts";
 import { errorLines, failureFacts, safeLine } from "../errors_output.ts";
@@ -16,6 +15,7 @@ import type { ParsedArguments } from "../parsed_arguments.ts";
 import { formatCount, parseSize, sizeOption } from "../sizes.ts";
 import { styleOf } from "../style.ts";
 import { parseCount } from "../values.ts";
+import { withImageReader } from "./image_argument.ts";
 
 const GRID_BYTES_DEFAULT = 128 * 1024;
 const THRESHOLD_BYTES_DEFAULT = 64 * 1024;
@@ -97,21 +97,18 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | voi
   const verified: Verified[] = [];
   const failures: Failure[] = [];
   for (const image of args.positionals("IMAGE")) {
+    let report: VerifyReport;
     try {
-      const reader = openFileReader(image);
-      try {
-        const report = await verifyImage(reader, options);
-        verified.push({ image, report });
-        io.warn(report.warnings);
-        if (!io.json) await io.stdout.write(reportText(image, report, io.quiet));
-      } finally {
-        reader.close();
-      }
+      report = await withImageReader(image, (reader) => verifyImage(reader, options));
     } catch (error) {
       io.signal.throwIfAborted();
       // What was found in the other images is worth knowing all the same.
       failures.push({ image, error });
+      continue;
     }
+    verified.push({ image, report });
+    io.warn(report.warnings);
+    if (!io.json) await io.stdout.write(reportText(image, report, io.quiet));
   }
   const hasMore = verified.length + failures.length > 1;
   if (io.json && (failures.length === 0 || hasMore)) {

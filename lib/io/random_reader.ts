@@ -27,7 +27,9 @@ export function readExactly(reader: RandomReader, target: Uint8Array, position: 
   if (count !== target.length) {
     throw new InputError(
       reader.name,
-      `ends at offset ${position + count}: wanted ${target.length} bytes at ${position}`,
+      `ends at offset ${
+        count === 0 ? Math.min(position, reader.sizeBytes) : position + count
+      }: wanted ${target.length} bytes at ${position}`,
     );
   }
 }

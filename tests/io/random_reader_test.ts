@@ -63,4 +63,9 @@ Deno.test("readExactly says where the bytes end", () => {
     InputError,
     "spool: ends at offset 10: wanted 8 bytes at 4",
   );
+  assertThrows(
+    () => readExactly(reader, new Uint8Array(8), 40),
+    InputError,
+    "spool: ends at offset 10: wanted 8 bytes at 40",
+  );
 });

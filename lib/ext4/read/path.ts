@@ -51,7 +51,7 @@ export function findInode(
     const found = child(image, here, name, directories);
     if (found === undefined) {
       const shown = displayName(`${here.path}/${name}`);
-      throw new InputError(displayName(path), `${shown} does not exist in ${image.name}`);
+      throw new InputError(displayName(path), `${shown} does not exist`);
     }
     if (found.inode.kind !== "symlink" || (wanted.length === 0 && !options.followsLast)) {
       trail.push(found);

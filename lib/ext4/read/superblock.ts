@@ -34,17 +34,16 @@ export interface FoundSuperblock {
 const STATE = { CLEAN: 1, ERRORS: 2 } as const;
 
 /**
- * Reads a superblock; only its magic number is demanded.
+ * Reads the primary superblock; only its magic number is demanded.
  *
- * @param offsetBytes where it is; the primary one by default
  * @throws {InputError} when the image is too short, or something else is there
  */
-export function readSuperblock(
-  reader: RandomReader,
-  offsetBytes = SUPERBLOCK_OFFSET_BYTES,
-): FoundSuperblock {
+export function readSuperblock(reader: RandomReader): FoundSuperblock {
   const encoded = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
-  readExactly(reader, encoded, offsetBytes);
+  if (reader.sizeBytes < SUPERBLOCK_OFFSET_BYTES + encoded.length) {
+    throw new InputError(reader.name, `no ext4 image: it has only ${reader.sizeBytes} bytes`);
+  }
+  readExactly(reader, encoded, SUPERBLOCK_OFFSET_BYTES);
   const superblock = decodeSuperblock(encoded);
   const isChecksummed = (superblock.featureRoCompat & RO_COMPAT.METADATA_CSUM) !== 0;
   const checksum = isChecksummed

@@ -53,10 +53,14 @@ Deno.test("ls fails with one line for what is not there and for what is no image
     assertEquals(missing.code, 3);
     assertStringIncludes(missing.stderr, "/no\\x1b[31m does not exist");
     assertEquals((await ls(`${image}.not`)).code, 4);
+    assertEquals(
+      (await ls(image, "<99999>")).stderr.startsWith(`blessfs: ${image}: inode 99999: `),
+      true,
+    );
     Deno.writeFileSync(image, new Uint8Array(5000));
     const other = await ls(image);
     assertEquals(other.code, 3);
-    assertStringIncludes(other.stderr, "superblock: its magic number is 0x0");
+    assertStringIncludes(other.stderr, `${image}: superblock: its magic number is 0x0`);
     assertStringIncludes(other.stderr, "hint: this is no ext2, ext3 or ext4 file system");
   });
 });

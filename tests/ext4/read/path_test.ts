@@ -28,7 +28,7 @@ Deno.test("findInode finds names however the path is written", () => {
 Deno.test("findInode says which name is not there, and what is no directory", () => {
   const image = openFixture("csum-4k");
   const cases = [
-    ["/directory/none/x", "/directory/none/x: /directory/none does not exist in csum-4k.img"],
+    ["/directory/none/x", "/directory/none/x: /directory/none does not exist"],
     ["/empty/x", "/empty/x: /empty is no directory"],
     ["/a\x1b[2J", "/a\\x1b[2J: /a\\x1b[2J does not exist"],
     ["/short", "/short: /target does not exist"],
