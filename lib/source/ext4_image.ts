@@ -8,6 +8,7 @@ import { throwIfAborted } from "../errors.ts";
 import { HASH_SEED } from "../ext4/plan/directories.ts";
 import { formatUuid } from "../ext4/plan/settings.ts";
 import type { Ext4Image } from "../ext4/read/image.ts";
+import { faultInImage } from "../ext4/read/image_fault.ts";
 import { openExt4Image } from "../ext4/read/image.ts";
 import { readTree } from "../ext4/read/tree.ts";
 import { Digester } from "../io/digest.ts";
@@ -40,7 +41,7 @@ export async function openExt4Source(
     layer = await loadImage(reader, options);
   } catch (error) {
     reader.close();
-    throw error;
+    throw faultInImage(reader.name, error);
   }
   let isTaken = false;
   const take = () => {
@@ -113,10 +114,14 @@ async function digestOf(
   return digester.digest();
 }
 
-/** Whether the image is one of ours that nobody has written to since. Then its UUID stands for its content. */
+/**
+ * Whether the image is one of ours that nobody has written to since. Then its UUID stands for its content. A kernel counts
+ * mounts and what it writes; e2fsprogs, debugfs and resize2fs among them, note the time.
+ */
 function isAsBlessed({ superblock }: Ext4Image): boolean {
   return superblock.hashSeed.every((word, i) => word === HASH_SEED[i]) &&
-    superblock.mountCount === 0 && superblock.kbytesWritten === 0;
+    superblock.mountCount === 0 && superblock.kbytesWritten === 0 &&
+    superblock.writeTime === superblock.mkfsTime;
 }
 
 /** Where a file begins in the image; undefined when it is kept in its inode. */

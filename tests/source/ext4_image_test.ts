@@ -10,6 +10,7 @@ import { openImage } from "../../lib/source/source.ts";
 import { openSourceFile } from "../../lib/source/source_file.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import { makeImage } from "../ext4/made_image.ts";
+import { mustRun } from "../oracle/command.ts";
 import { dir, file, special, symlink, treeOf } from "../oracle/tree_builder.ts";
 import { openAndLoad, openFilesBelow, testOptions, withDirectory, withLoaded } from "./helpers.ts";
 
@@ -64,6 +65,10 @@ Deno.test("ext4: tells the order of payload and the UUID of images that blessing
     await withLoaded(path, testOptions(), ([layer]) => {
       assertEquals(layer!.entries.map(({ firstLayer }) => firstLayer), [undefined, 1, undefined]);
     });
+    const statedUuid = () => withLoaded(path, testOptions(), ([layer]) => layer!.statedUuid);
+    assertEquals(typeof await statedUuid(), "string");
+    mustRun("debugfs", ["-w", "-R", "rm /second", path]);
+    assertEquals(await statedUuid(), undefined);
     const fixture = new URL("../../fixtures/ext4/csum-4k.img.gz", import.meta.url);
     writeFileSync(path, gunzipSync(readFileSync(fixture)));
     await withLoaded(path, testOptions(), ([layer]) => {
