@@ -4,7 +4,6 @@
  * @module
  */
 import { statSync } from "node:fs";
-import { setImmediate } from "node:timers/promises";
 import { byteStringFromText, displayName } from "../lib/bytes/byte_string.ts";
 import { InputError, IoError, throwIfAborted } from "../lib/errors.ts";
 import { openFileReader, readExactly } from "../lib/io/random_reader.ts";
@@ -15,7 +14,6 @@ import type { ProbeStores } from "./stores.ts";
 
 /** A multiple of every grid. */
 const PIECE_BYTES = 4 * 1024 * 1024;
-const YIELD_AFTER_BYTES = 4 * PIECE_BYTES;
 
 /**
  * Cuts one file: into the stores, or with cutters of the caller's.
@@ -35,7 +33,7 @@ export async function measureFile(
     const { sizeBytes } = reader;
     if (sizeBytes === 0) throw new InputError(name, "is empty: wanted a disk image or any file");
     if ("cutters" in target) {
-      await cutReader(reader, cutTogether(target.cutters), name, options);
+      await cutReader(reader, cutTogether(target.cutters, options), name, options);
       return;
     }
     const collected = target.stores.measured.map(({ scheme, store }) => {
@@ -43,7 +41,9 @@ export async function measureFile(
       collector.addSize(sizeBytes, 0);
       return { collector, cutter: cutterOf(scheme, collector, target.stores) };
     });
-    await cutReader(reader, cutTogether(collected.map(({ cutter }) => cutter)), name, options);
+    const pauses = { sizes: target.stores.sizes, signal: options.signal };
+    const cutters = cutTogether(collected.map(({ cutter }) => cutter), pauses);
+    await cutReader(reader, cutters, name, options);
     for (const { collector } of collected) collector.finish();
   } finally {
     reader.close();
@@ -64,8 +64,6 @@ async function cutReader(
     readExactly(reader, piece, at);
     await sink.write(piece, at);
     task.advance(piece.length);
-    if (at % YIELD_AFTER_BYTES !== 0) continue;
-    await setImmediate();
     throwIfAborted(options.signal);
   }
   await sink.finish(sizeBytes);

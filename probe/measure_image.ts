@@ -106,7 +106,7 @@ async function measureLayout(
       const listener = watch?.scheme === scheme ? watch.beginPart(plan, contentOf) : undefined;
       return cutterOf(scheme, collector, stores, listener);
     });
-    await cutPlan(plan, cutters, image.source, options);
+    await cutPlan(plan, cutTogether(cutters, { sizes: stores.sizes, ...options }), image, options);
   }
   for (const { collector } of collected) collector.finish();
 }
@@ -123,6 +123,7 @@ async function cutAligned(
     contentOf,
     numberOf: (cell) => table.indexOfBytes(cell, sizes),
     progress: namedProgress(options.progress, image.source),
+    sizes,
     signal: options.signal,
   }, ({ content, rawBytes }, cellIndex) => {
     collector.add(content, rawBytes, cellIndex * plan.gridBlocks * BLOCK_SIZE_BYTES);
@@ -146,12 +147,12 @@ export function planPart(part: ImagePart, scheme: Scheme, options: ProbeOptions)
 /** Sends the bytes of a plan through cutters. */
 export async function cutPlan(
   plan: ImagePlan,
-  cutters: readonly ImageSink[],
-  source: string,
+  cutters: ImageSink,
+  { source }: ProbedImage,
   options: ProbeOptions,
 ): Promise<void> {
   const progress = namedProgress(options.progress, source);
-  await writeImage(plan, cutTogether(cutters), { signal: options.signal, progress });
+  await writeImage(plan, cutters, { signal: options.signal, progress });
 }
 
 function namedProgress(progress: Progress, source: string): Progress {

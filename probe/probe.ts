@@ -9,6 +9,7 @@ import { chooseRow } from "./choose_row.ts";
 import { LostFileWatch } from "./explain.ts";
 import type { ImageFacts, ProbedImage } from "./image_parts.ts";
 import { warnOfDoubtfulSets } from "./doubtful_sets.ts";
+import { cutTogether } from "./cutters.ts";
 import { FingerprintWriter } from "./fingerprints/writer.ts";
 import { withEachImage } from "./image_parts.ts";
 import { cutPlan, measureImage, planPart } from "./measure_image.ts";
@@ -43,7 +44,7 @@ export async function probe(options: ProbeOptions): Promise<ProbeReport> {
   try {
     const details = await run(options, { stores, main, writer });
     await writer?.finish();
-    await sizes?.settle();
+    await sizes?.settle(options.signal);
     warnOfDoubtfulSets(details.images, options.warnings);
     return probeReport(stores.measured, { ...details, main }, reportFacts(options));
   } finally {
@@ -90,7 +91,7 @@ async function measureShifts(
   const { contents } = main.store.images[0]!;
   const meter = new SelfShiftMeter(stores.table, contents, main.scheme.gridBytes);
   const plan = planPart(image.parts[0]!, main.scheme, options);
-  await cutPlan(plan, meter.cutters(), image.source, options);
+  await cutPlan(plan, cutTogether(meter.cutters(), options), image, options);
   return meter.results();
 }
 

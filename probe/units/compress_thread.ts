@@ -37,6 +37,13 @@ interface Answer {
 
 type Take = (sizeBytes: number) => void;
 
+/** Someone who waits until at most so many batches are not answered. */
+interface Waiter {
+  readonly batchesMost: number;
+  readonly resolve: () => void;
+  readonly reject: (why: unknown) => void;
+}
+
 /** The calling thread's end. */
 export class CompressThread {
   readonly #worker: Worker;
@@ -48,7 +55,7 @@ export class CompressThread {
   #takes: Take[] = [];
   #filled = 0;
   #sentBytes = 0;
-  #settled: { readonly resolve: () => void; readonly reject: (why: unknown) => void } | undefined;
+  #waiters: Waiter[] = [];
   #dead: { readonly why: unknown } | undefined;
 
   constructor(compression: Compression) {
@@ -80,9 +87,16 @@ export class CompressThread {
   /** Waits until all units are answered. Throws when the thread died. */
   async settle(): Promise<void> {
     if (this.#takes.length > 0) this.#send();
+    await this.untilWaiting(0);
+  }
+
+  /** Waits until at most so many batches are sent and not answered. Throws when the thread died. */
+  async untilWaiting(batchesMost: number): Promise<void> {
     if (this.#dead) throw this.#dead.why;
-    if (this.#sent.length === 0) return;
-    await new Promise<void>((resolve, reject) => this.#settled = { resolve, reject });
+    if (this.#sent.length <= batchesMost) return;
+    await new Promise<void>((resolve, reject) => {
+      this.#waiters.push({ batchesMost, resolve, reject });
+    });
   }
 
   /** Ends the thread; what was not answered never is. */
@@ -108,12 +122,15 @@ export class CompressThread {
     this.#sentBytes -= bytes;
     this.#spareBuffers.push(buffer);
     takes.forEach((take, i) => take(sizes[i]!));
-    if (this.#sent.length === 0) this.#settled?.resolve();
+    const isDone = ({ batchesMost }: Waiter) => this.#sent.length <= batchesMost;
+    const done = this.#waiters.filter(isDone);
+    this.#waiters = this.#waiters.filter((waiter) => !isDone(waiter));
+    for (const { resolve } of done) resolve();
   }
 
   #die(why: unknown): void {
     this.#dead ??= { why };
-    this.#settled?.reject(this.#dead.why);
+    for (const { reject } of this.#waiters.splice(0)) reject(this.#dead.why);
   }
 }
 

@@ -4,8 +4,6 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { setImmediate } from "node:timers/promises";
-import { throwIfAborted } from "../../lib/errors.ts";
 import type { FileTree } from "../../lib/model/node.ts";
 import { walkTree } from "../../lib/model/node.ts";
 import type { Payload } from "../../lib/model/payload.ts";
@@ -15,9 +13,10 @@ import type { ContentTable } from "./content_table.ts";
 import { contentId } from "./content_table.ts";
 import type { ImageCollector } from "./scheme_store.ts";
 import type { StoredSizes } from "./stored_sizes.ts";
+import { pause } from "./stored_sizes.ts";
 
 const PIECE_BYTES = 4 * 1024 * 1024;
-const YIELD_AFTER_BYTES = 16 * 1024 * 1024;
+const PAUSE_AFTER_BYTES = 16 * 1024 * 1024;
 
 /** What counting files needs. */
 export interface FileUnitsContext {
@@ -36,22 +35,16 @@ export async function addFileUnits(
   const contents = new Map<Payload, number>();
   const reader = new PayloadReader(context);
   const task = context.progress.begin("files");
-  let sinceYield = 0;
   for (const { node } of walkTree(tree)) {
     if (node.kind !== "file" || contents.has(node.payload)) continue;
     const { payload } = node;
     collector.addSize(payload.sizeBytes, 0);
     const rawBytes = dataBytes(payload);
     if (rawBytes === 0) continue;
-    const content = reader.contentOf(payload);
+    const content = await reader.contentOf(payload);
     contents.set(payload, content);
     collector.add(content, rawBytes);
     task.advance(rawBytes);
-    sinceYield += rawBytes + BLOCK_SIZE_BYTES;
-    if (sinceYield < YIELD_AFTER_BYTES) continue;
-    sinceYield = 0;
-    await setImmediate();
-    throwIfAborted(context.signal);
   }
   task.end();
   return contents;
@@ -60,22 +53,41 @@ export async function addFileUnits(
 class PayloadReader {
   readonly #context: FileUnitsContext;
   readonly #buffer = new Uint8Array(PIECE_BYTES);
+  #sincePause = 0;
 
   constructor(context: FileUnitsContext) {
     this.#context = context;
   }
 
   /** The identity of a file is its size, where its data lies, and the data: holes are not read. */
-  contentOf(payload: Payload): number {
+  async contentOf(payload: Payload): Promise<number> {
     const { table, sizes } = this.#context;
+    this.#sincePause += BLOCK_SIZE_BYTES;
     const hash = createHash("sha256");
     const runs = payload.dataRuns.map((run) => `${run.startBlock}+${run.blockCount}`).join();
     hash.update(`file ${payload.sizeBytes} ${runs}\n`);
-    for (const piece of this.#pieces(payload)) hash.update(piece);
-    return table.indexOf(contentId(hash), payload.sizeBytes, (take) => {
-      if (sizes === undefined) return;
-      for (const piece of this.#pieces(payload)) sizes.measure(piece, take);
-    });
+    for (const piece of this.#pieces(payload)) {
+      hash.update(piece);
+      await this.#pauseSometimes(piece.length);
+    }
+    const id = contentId(hash);
+    const known = table.find(id);
+    if (known !== undefined) return known;
+    let takeStored = (_storedBytes: number) => {};
+    const content = table.indexOf(id, payload.sizeBytes, (take) => takeStored = take);
+    if (sizes === undefined) return content;
+    for (const piece of this.#pieces(payload)) {
+      sizes.measure(piece, takeStored);
+      await this.#pauseSometimes(piece.length);
+    }
+    return content;
+  }
+
+  async #pauseSometimes(doneBytes: number): Promise<void> {
+    this.#sincePause += doneBytes;
+    if (this.#sincePause < PAUSE_AFTER_BYTES) return;
+    this.#sincePause = 0;
+    await pause(this.#context.sizes, this.#context.signal);
   }
 
   *#pieces(payload: Payload): Generator<Uint8Array> {

@@ -5,12 +5,13 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { setImmediate } from "node:timers/promises";
 import { invariant, throwIfAborted } from "../../lib/errors.ts";
 import type { ImagePlan, PayloadWrite } from "../../lib/ext4/plan/image_plan.ts";
 import type { Payload } from "../../lib/model/payload.ts";
 import { BLOCK_SIZE_BYTES, readPayload } from "../../lib/model/payload.ts";
 import type { Progress } from "../../lib/progress.ts";
+import type { StoredSizes } from "./stored_sizes.ts";
+import { pause } from "./stored_sizes.ts";
 import { countNonZeroBytes } from "./zero_blocks.ts";
 
 /** A cell that is not all zeros: its content's number, and its bytes that lie in no zero block. */
@@ -53,6 +54,8 @@ export interface PlanCutterContext {
   /** The number of the content of a cell's bytes, which are only lent. */
   readonly numberOf: (cell: Uint8Array) => number;
   readonly progress: Progress;
+  /** Undefined where nothing is compressed. */
+  readonly sizes?: StoredSizes | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -103,8 +106,7 @@ export class PlanCutter {
       const doneBytes = this.#cellIndex * this.#cellBytes;
       task.advance(doneBytes - told);
       told = doneBytes;
-      await setImmediate();
-      throwIfAborted(this.#context.signal);
+      await pause(this.#context.sizes, this.#context.signal);
     }
     addMetadataBefore(Infinity);
     this.#flush();

@@ -1,8 +1,8 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { UsageError } from "../../../lib/errors.ts";
+import { InterruptedError, UsageError } from "../../../lib/errors.ts";
 import { CompressThread } from "../../../probe/units/compress_thread.ts";
 import { storedSizeMeasure } from "../../../probe/units/compressor.ts";
-import { storedSizes } from "../../../probe/units/stored_sizes.ts";
+import { pause, storedSizes } from "../../../probe/units/stored_sizes.ts";
 import { noise } from "../sources.ts";
 
 const ZSTD = { kind: "zstd", level: 1 } as const;
@@ -38,6 +38,41 @@ Deno.test("storedSizes says the same on threads as on one, of units of every len
     } finally {
       await sizes.close();
     }
+  }
+});
+
+Deno.test("storedSizes leaves slow levels to a thread, and says what this thread would say", async () => {
+  const slow = { kind: "zstd", level: 4 } as const;
+  const here = storedSizeMeasure(slow)!;
+  const sizes = storedSizes(slow, 1)!;
+  try {
+    const found: number[] = [];
+    const wanted: number[] = [];
+    for (const unit of units(12, 9 << 20)) {
+      const i = wanted.push(here(unit)) - 1;
+      sizes.measure(unit, (size) => found[i] = (found[i] ?? 0) + size);
+      await pause(sizes, undefined);
+    }
+    await sizes.settle();
+    assertEquals(found, wanted);
+  } finally {
+    await sizes.close();
+  }
+});
+
+Deno.test("storedSizes waits no longer than until the signal fires", async () => {
+  const sizes = storedSizes({ kind: "zstd", level: 19 }, 1)!;
+  const controller = new AbortController();
+  try {
+    const unit = noise(3, 1 << 20);
+    for (let i = 0; i < 64; i++) sizes.measure(unit, () => {});
+    const waits = [pause(sizes, controller.signal), sizes.settle(controller.signal)];
+    const checks = waits.map((wait) => assertRejects(() => wait, InterruptedError));
+    controller.abort();
+    await Promise.all(checks);
+    await assertRejects(() => pause(sizes, controller.signal), InterruptedError);
+  } finally {
+    await sizes.close();
   }
 });
 
