@@ -91,6 +91,11 @@ export class SpoolWriter {
     return this.#position + this.#buffered;
   }
 
+  /** Bytes that are in the file. */
+  get writtenBytes(): number {
+    return this.#position;
+  }
+
   /** @throws {IoError} when the disk is full or broken */
   append(bytes: Uint8Array): void {
     // Big pieces go out as they come: copying them first would only cost time.

@@ -18,6 +18,7 @@ import { descriptorReader } from "../io/random_reader.ts";
 import { reopenDescriptor, SpoolWriter } from "../io/spool.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import {
+  algorithmOf,
   bigPieces,
   filePieces,
   type LayerFacts,
@@ -28,6 +29,7 @@ import {
   type StoredPieces,
 } from "./layer_job.ts";
 import { PieceQueue } from "./piece_queue.ts";
+import { HashedSpool } from "./spool_hasher.ts";
 import { type PlainError, plainError, rebuiltError } from "./thread_errors.ts";
 
 const ROLE = "blessfs-layer";
@@ -51,6 +53,8 @@ export interface SpoolTarget {
   readonly descriptor: number;
   /** For errors. */
   readonly directory: string;
+  /** Of the SpoolHasher that hashes it, if one does. */
+  readonly hasher?: SharedArrayBuffer | undefined;
 }
 
 interface ThreadData {
@@ -280,13 +284,21 @@ async function runJob(
       const reader = descriptorReader(open(input.descriptor, "r"), job.name, end);
       pieces = filePieces(reader.readAt, input.offsetBytes, input.lengthBytes);
     }
-    const writer = spool && new SpoolWriter(open(spool.descriptor, "r+"), spool.directory);
-    return await readLayer(job, pieces, writer, {
+    let writer: SpoolWriter | undefined;
+    let hashed: HashedSpool | undefined;
+    if (spool) {
+      const own = open(spool.descriptor, "r+");
+      writer = new SpoolWriter(own, spool.directory);
+      const algorithm = algorithmOf(job.wantedDiffId, job.name);
+      if (spool.hasher) hashed = new HashedSpool(spool.hasher, own, algorithm);
+    }
+    const listener: LayerListener = {
       entries: (batch) => post({ type: "entries", batch: batch.map(withOwnBytes) }),
       progress: (storedBytes, uncompressedBytes) =>
         post({ type: "progress", storedBytes, uncompressedBytes }),
       stopped,
-    });
+    };
+    return await readLayer(job, pieces, writer, listener, hashed);
   } finally {
     for (const descriptor of opened) closeSync(descriptor);
   }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { availableParallelism } from "node:os";
 import { InterruptedError, throwIfAborted } from "../errors.ts";
 import { ImageBudget } from "./image_budget.ts";
 import { LayerWorker } from "./layer_worker.ts";
@@ -32,6 +33,7 @@ export async function loadAlone(source: LayerSource, options: SourceOptions): Pr
       signal: abort.signal,
       worker: () => worker ??= new LayerWorker(),
       budget: new ImageBudget({ ...DEFAULT_SOURCE_LIMITS, ...options.limits }),
+      hasSpareThread: (options.jobs ?? availableParallelism()) > 1,
       progress: bar,
     });
   } finally {

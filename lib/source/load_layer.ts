@@ -14,6 +14,7 @@ import type { ProgressTask } from "../progress.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import type { ImageBudget } from "./image_budget.ts";
 import {
+  algorithmOf,
   bigPieces,
   filePieces,
   type LayerFacts,
@@ -24,10 +25,14 @@ import {
 } from "./layer_job.ts";
 import type { LayerWorker, SpoolTarget, WorkerInput } from "./layer_worker.ts";
 import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
+import { SpoolHasher } from "./spool_hasher.ts";
 import type { LayerSource, SourceOptions, StoredFile, StoredStream } from "./types.ts";
 
 /** Starting a worker costs more than reading this much. */
 const DEFAULT_INLINE_LAYER_BYTES = 256 << 10;
+
+/** Hashing less than this takes no longer than starting a thread for it. */
+const DEFAULT_HASHER_LAYER_BYTES = 64 << 20;
 
 /** A layer that was read, and the file that its uncompressed tar lies in. */
 export interface ReadLayer {
@@ -44,6 +49,8 @@ export interface LoadContext {
   /** A worker for this layer alone, started if there is none. */
   readonly worker: () => LayerWorker;
   readonly budget: ImageBudget;
+  /** Whether fewer layers are read at a time than could be. */
+  readonly hasSpareThread: boolean;
   /** Counts stored bytes. */
   readonly progress: ProgressTask;
 }
@@ -144,8 +151,27 @@ async function run(
     const facts = await readLayer(job, unhurried(pieces()), writer, listener);
     return { facts, entries };
   }
-  const facts = await context.worker().run(job, input, spool?.target, listener);
-  return { facts, entries };
+  const hasher = spool && startHasher(spool, job, sizeBytes, context);
+  try {
+    const target = spool && { ...spool.target, hasher: hasher?.shared };
+    const facts = await context.worker().run(job, input, target, listener);
+    return { facts, entries };
+  } finally {
+    await hasher?.stop();
+  }
+}
+
+/** A large layer that is read while a processor is idle is hashed there. */
+function startHasher(
+  spool: Spool,
+  job: LayerJob,
+  sizeBytes: number,
+  { options, hasSpareThread }: LoadContext,
+): SpoolHasher | undefined {
+  const isLarge = sizeBytes !== Infinity &&
+    sizeBytes >= (options.hasherLayerBytes ?? DEFAULT_HASHER_LAYER_BYTES);
+  if (!isLarge || !hasSpareThread) return undefined;
+  return new SpoolHasher(spool.target.descriptor, algorithmOf(job.wantedDiffId, job.name));
 }
 
 function layerJob(source: LayerSource, options: SourceOptions): LayerJob {

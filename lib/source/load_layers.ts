@@ -49,6 +49,7 @@ class Loading {
   /** The task that each layer is loaded by; none for layers that were loaded before. */
   readonly #taskOfLayer: readonly (Task | undefined)[];
   readonly #budget: ImageBudget;
+  readonly #threadCount: number;
   readonly #running = new Set<Task>();
   #next = 0;
   #failure: { readonly index: number; readonly reason: unknown } | undefined;
@@ -56,6 +57,7 @@ class Loading {
   constructor(sources: readonly LayerSource[], options: SourceOptions) {
     this.#sources = sources;
     this.#options = options;
+    this.#threadCount = Math.max(1, options.jobs ?? availableParallelism());
     this.#budget = new ImageBudget({ ...DEFAULT_SOURCE_LIMITS, ...options.limits });
     const byBlob = new Map<unknown, Task>();
     this.#taskOfLayer = sources.map((source, index) => {
@@ -73,14 +75,13 @@ class Loading {
   }
 
   async run(): Promise<LoadedLayer[]> {
-    const { signal, jobs } = this.#options;
+    const { signal } = this.#options;
     const onAbort = () => {
       this.#fail(-1, new InterruptedError("interrupted", "the work was told to stop"));
     };
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
-      const wanted = Math.max(1, jobs ?? availableParallelism());
-      const laneCount = Math.min(wanted, this.#tasks.length);
+      const laneCount = Math.min(this.#threadCount, this.#tasks.length);
       await Promise.all(Array.from({ length: laneCount }, () => this.#lane()));
       if (this.#failure) throw this.#failure.reason;
       return this.#finish();
@@ -121,6 +122,7 @@ class Loading {
         signal: abort.signal,
         worker,
         budget: this.#budget,
+        hasSpareThread: this.#tasks.length < this.#threadCount,
         progress: bar,
       });
     } catch (error) {
