@@ -24,6 +24,8 @@ export interface ChunkDepotOptions {
   readonly signal?: AbortSignal | undefined;
   /** Chunks on their way at the same time; default 16. */
   readonly concurrency?: number;
+  /** Different chunks that are brought in one run; default DISTINCT_CHUNKS_MAX. */
+  readonly distinctChunksMax?: number;
 }
 
 /** A chunk for the store. */
@@ -40,6 +42,8 @@ export interface OfferedChunk {
 
 /** Enough that a store far away is kept busy, and few enough that one is not flooded. */
 const DEFAULT_CONCURRENCY = 16;
+/** No runtime has larger sets: two tebibytes of chunks of 128 KiB, and 64 GiB of chunks of 4 KiB. */
+export const DISTINCT_CHUNKS_MAX = 2 ** 24 - 1;
 
 /** Brings chunks of one or several files to a store, each once. */
 export class ChunkDepot {
@@ -66,6 +70,7 @@ export class ChunkDepot {
   /**
    * Takes a chunk. Faults of the store come out of a later call, of `settle` at the latest.
    *
+   * @throws {InputError} when there are too many to remember
    * @returns what to wait for when enough chunks are on their way
    */
   offer(chunk: OfferedChunk): Promise<void> | undefined {
@@ -75,7 +80,7 @@ export class ChunkDepot {
       countReused(counts, bytes);
       return undefined;
     }
-    this.#known.add(id);
+    this.#remember(id);
     const isThere = this.#store.has(id);
     if (isThere === true && !this.#options.verifiesStore) {
       countReused(counts, bytes);
@@ -96,6 +101,16 @@ export class ChunkDepot {
   async abort(): Promise<void> {
     this.#failure ??= { error: new Error("the depot was closed") };
     await Promise.all(this.#underway);
+  }
+
+  #remember(id: string): void {
+    const { distinctChunksMax = DISTINCT_CHUNKS_MAX } = this.#options;
+    if (this.#known.size >= distinctChunksMax) {
+      throw new InputError(this.#store.name, `more than ${distinctChunksMax} different chunks`, {
+        hint: "choose larger chunks with --grid, or a smaller image",
+      });
+    }
+    this.#known.add(id);
   }
 
   #throwIfFailed(): void {

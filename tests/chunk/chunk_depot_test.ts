@@ -44,6 +44,18 @@ Deno.test("ChunkDepot keeps a bounded number of chunks on their way", async () =
   assert(memory.mostUnderway <= 5 && memory.mostUnderway > 1, `${memory.mostUnderway}`);
 });
 
+Deno.test("ChunkDepot remembers so many different chunks, over all files, and refuses one more", async () => {
+  const memory = new MemoryStore();
+  const depot = depotOf(memory, { distinctChunksMax: 8 });
+  const file = noise(8 * CHUNK_BYTES, 1);
+  await store(file.subarray(0, 5 * CHUNK_BYTES), depot);
+  await store(file, depot);
+  await store(file, depot);
+  const why = "more than 8 different chunks";
+  await assertRejects(() => store(noise(CHUNK_BYTES, 2), depot), InputError, why);
+  assertEquals(memory.chunks.size, 8);
+});
+
 Deno.test("ChunkDepot has the bytes of a chunk copied before the call returns", async () => {
   const memory = new MemoryStore();
   memory.duringPut = () => new Promise((resolve) => setTimeout(resolve));
