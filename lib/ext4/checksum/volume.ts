@@ -7,13 +7,8 @@ import { divCeil, isPowerOfTwo } from "../../bytes/arithmetic.ts";
 import { InputError } from "../../errors.ts";
 import type { RandomReader } from "../../io/random_reader.ts";
 import { readExactly } from "../../io/random_reader.ts";
-import {
-  COMPAT,
-  INCOMPAT,
-  RO_COMPAT,
-  SUPERBLOCK_OFFSET_BYTES,
-  SUPERBLOCK_SIZE_BYTES,
-} from "../format/constants.ts";
+import { groupHasSuperblock } from "../format/backup_groups.ts";
+import { INCOMPAT, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_SIZE_BYTES } from "../format/constants.ts";
 import type { GroupDescriptor } from "../format/group_descriptor.ts";
 import { decodeGroupDescriptor } from "../format/group_descriptor.ts";
 import type { Superblock } from "../format/superblock.ts";
@@ -82,13 +77,7 @@ export class Volume {
 
   /** Whether a group begins with a superblock. */
   hasSuperblock(group: number): boolean {
-    const { superblock } = this;
-    if (group === 0) return true;
-    if ((superblock.featureCompat & COMPAT.SPARSE_SUPER2) !== 0) {
-      return superblock.backupGroups.includes(group);
-    }
-    if ((superblock.featureRoCompat & RO_COMPAT.SPARSE_SUPER) === 0) return true;
-    return group === 1 || [3, 5, 7].some((base) => isPowerOf(group, base));
+    return groupHasSuperblock(this.superblock, group);
   }
 
   /** Where the backup superblocks are, in bytes, with their groups. */
@@ -151,12 +140,6 @@ export class Volume {
     }
     return groups;
   }
-}
-
-function isPowerOf(value: number, base: number): boolean {
-  let power = base;
-  while (power < value) power *= base;
-  return power === value;
 }
 
 function checkSizes(superblock: Superblock, reader: RandomReader): void {

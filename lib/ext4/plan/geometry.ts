@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { isSparseBackupGroup } from "../format/backup_groups.ts";
 import { divCeil } from "../../bytes/arithmetic.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 
@@ -72,13 +73,5 @@ export function makeGeometry(
 
 /** Whether a group starts with a superblock and descriptors. */
 export function groupHasSuperblock(group: number, backups: "sparse" | "none"): boolean {
-  if (group === 0) return true;
-  if (backups === "none") return false;
-  return group === 1 || isPowerOf(group, 3) || isPowerOf(group, 5) || isPowerOf(group, 7);
-}
-
-function isPowerOf(value: number, base: number): boolean {
-  let power = base;
-  while (power < value) power *= base;
-  return power === value;
+  return group === 0 || (backups === "sparse" && isSparseBackupGroup(group));
 }

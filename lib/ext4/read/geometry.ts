@@ -6,7 +6,8 @@
  */
 import { divCeil, isPowerOfTwo } from "../../bytes/arithmetic.ts";
 import { InputError } from "../../errors.ts";
-import { COMPAT, INCOMPAT, INODE_NUMBER, RO_COMPAT } from "../format/constants.ts";
+import { groupHasSuperblock } from "../format/backup_groups.ts";
+import { INCOMPAT, INODE_NUMBER, RO_COMPAT } from "../format/constants.ts";
 import { INODE_BASE_SIZE_BYTES } from "../format/inode.ts";
 import type { Superblock } from "../format/superblock.ts";
 
@@ -111,16 +112,6 @@ export function groupBlocks(
   return { startBlock, blockCount: Math.min(blocksPerGroup, blocksCount - startBlock) };
 }
 
-/** Whether a group begins with a superblock: the primary one, or a backup. */
-export function groupHasSuperblock(superblock: Superblock, groupIndex: number): boolean {
-  if (groupIndex === 0) return true;
-  if ((superblock.featureCompat & COMPAT.SPARSE_SUPER2) !== 0) {
-    return superblock.backupGroups.includes(groupIndex);
-  }
-  if ((superblock.featureRoCompat & RO_COMPAT.SPARSE_SUPER) === 0) return true;
-  return groupIndex === 1 || [3, 5, 7].some((base) => isPowerOf(base, groupIndex));
-}
-
 /**
  * Where the descriptor of a group is. Descriptors follow the superblock, or, from s_first_meta_bg on under META_BG, lie
  * at the start of the groups that they describe, a block of them at a time.
@@ -201,10 +192,4 @@ function wantMultipleOf8(field: string, found: number): void {
   throw new InputError("superblock", `${field} is ${found}, not a multiple of 8`, {
     data: { field, actual: found },
   });
-}
-
-function isPowerOf(base: number, value: number): boolean {
-  let power = base;
-  while (power < value) power *= base;
-  return power === value;
 }

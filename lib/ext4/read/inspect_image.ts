@@ -7,6 +7,7 @@ import { divCeil } from "../../bytes/arithmetic.ts";
 import { InputError } from "../../errors.ts";
 import { type RandomReader, readExactly } from "../../io/random_reader.ts";
 import { Warnings } from "../../warnings.ts";
+import { groupHasSuperblock } from "../format/backup_groups.ts";
 import { bitmapChecksum } from "../format/bitmap.ts";
 import { COMPAT, GROUP_FLAG } from "../format/constants.ts";
 import type { GroupDescriptor } from "../format/group_descriptor.ts";
@@ -18,13 +19,7 @@ import {
 import { metadataSeed, type Superblock } from "../format/superblock.ts";
 import { blockRuns } from "./block_map.ts";
 import { checkFeatures, featureNames } from "./features.ts";
-import {
-  descriptorPlace,
-  groupBlocks,
-  groupHasSuperblock,
-  type ImageGeometry,
-  imageGeometry,
-} from "./geometry.ts";
+import { descriptorPlace, groupBlocks, type ImageGeometry, imageGeometry } from "./geometry.ts";
 import { type FoundDescriptor, readGroupDescriptor } from "./group_table.ts";
 import { openExt4Image } from "./image.ts";
 import { readSuperblock } from "./superblock.ts";

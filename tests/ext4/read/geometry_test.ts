@@ -2,12 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../../lib/errors.ts";
 import type { Superblock } from "../../../lib/ext4/format/superblock.ts";
 import { defaultSuperblock } from "../../../lib/ext4/format/superblock.ts";
-import {
-  descriptorPlace,
-  groupBlocks,
-  groupHasSuperblock,
-  imageGeometry,
-} from "../../../lib/ext4/read/geometry.ts";
+import { descriptorPlace, groupBlocks, imageGeometry } from "../../../lib/ext4/read/geometry.ts";
 
 function superblockOf(fields: Partial<Superblock> = {}): Superblock {
   return {
@@ -66,17 +61,6 @@ Deno.test("imageGeometry names the field that no file system has", () => {
   for (const [fields, message] of wrong) {
     assertThrows(() => imageGeometry(superblockOf(fields)), InputError, message);
   }
-});
-
-Deno.test("groupHasSuperblock knows all three ways of keeping backups", () => {
-  const groupsOf = (superblock: Superblock): number[] =>
-    Array.from({ length: 60 }, (_, group) => group)
-      .filter((group) => groupHasSuperblock(superblock, group));
-  assertEquals(groupsOf(superblockOf()).length, 60);
-  const sparse = superblockOf({ featureRoCompat: 0x1 });
-  assertEquals(groupsOf(sparse), [0, 1, 3, 5, 7, 9, 25, 27, 49]);
-  const sparse2 = superblockOf({ featureCompat: 0x200, backupGroups: [1, 40] });
-  assertEquals(groupsOf(sparse2), [0, 1, 40]);
 });
 
 Deno.test("descriptorPlace finds descriptors behind the superblock, and in their groups under meta_bg", () => {

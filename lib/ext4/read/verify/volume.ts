@@ -6,11 +6,12 @@
  */
 import { divCeil } from "../../../bytes/arithmetic.ts";
 import type { RandomReader } from "../../../io/random_reader.ts";
+import { groupHasSuperblock } from "../../format/backup_groups.ts";
 import { COMPAT, INCOMPAT, RO_COMPAT } from "../../format/constants.ts";
 import type { Superblock } from "../../format/superblock.ts";
 import { metadataSeed, superblockSeed } from "../../format/superblock.ts";
 import type { ImageGeometry } from "../geometry.ts";
-import { descriptorPlace, groupBlocks, groupHasSuperblock } from "../geometry.ts";
+import { descriptorPlace, groupBlocks } from "../geometry.ts";
 
 /** A run of blocks. */
 export interface BlockRun {
