@@ -50,8 +50,12 @@ export function findInode(
     }
     const found = child(image, here, name, directories);
     if (found === undefined) {
-      const shown = displayName(`${here.path}/${name}`);
-      throw new InputError(displayName(path), `${shown} does not exist`);
+      const missing = displayName(`${here.path}/${name}`);
+      const asked = displayName(path);
+      throw new InputError(
+        asked,
+        missing === asked ? "does not exist" : `${missing} does not exist`,
+      );
     }
     if (found.inode.kind !== "symlink" || (wanted.length === 0 && !options.followsLast)) {
       trail.push(found);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { fixtureBytes } from "../../ext4/read/read_image.ts";
+import { unpackFixture } from "../../ext4/format/fixture_image.ts";
 import { withTemporaryDirectory } from "../../oracle/command.ts";
 
 /** Works on a fixture image that is a file of its own, and removes it. */
@@ -13,7 +13,7 @@ export async function withFixture<T>(
 ): Promise<T> {
   return await withTemporaryDirectory(async (directory) => {
     const path = `${directory}/image.ext4`;
-    Deno.writeFileSync(path, fixtureBytes(name));
+    Deno.writeFileSync(path, unpackFixture(name));
     return await work(path);
   });
 }

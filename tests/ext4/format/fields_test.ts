@@ -1,6 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { readFileSync } from "node:fs";
-import { gunzipSync } from "node:zlib";
 import { InputError } from "../../../lib/errors.ts";
 import {
   bytes,
@@ -20,6 +19,7 @@ import {
 import { decodeInode, type InodeRecord } from "../../../lib/ext4/format/inode.ts";
 import { decodeSuperblock, type Superblock } from "../../../lib/ext4/format/superblock.ts";
 import { timestampFromWords } from "../../../lib/ext4/format/timestamp.ts";
+import { unpackFixture } from "./fixture_image.ts";
 
 /** What debugfs calls a field of the superblock, and what it is here. */
 const SUPERBLOCK_NAMES: Readonly<Record<string, (superblock: Superblock) => unknown>> = {
@@ -143,11 +143,6 @@ function commands(name: string): Map<string, number | string> {
   return values;
 }
 
-function fieldsImage(): Uint8Array {
-  const file = new URL("../../../fixtures/ext4/fields.img.gz", import.meta.url);
-  return new Uint8Array(gunzipSync(readFileSync(file)));
-}
-
 /** Compares every field that the fixture set and that has a name here. Returns how many. */
 function compareFields<T>(
   decoded: T,
@@ -163,7 +158,7 @@ function compareFields<T>(
 }
 
 Deno.test("every field of the superblock is where debugfs puts it", () => {
-  const superblock = decodeSuperblock(fieldsImage().subarray(1024, 2048));
+  const superblock = decodeSuperblock(unpackFixture("fields").subarray(1024, 2048));
   const values = commands("ssv");
   compareFields(superblock, SUPERBLOCK_NAMES, values);
   assertEquals(superblock.defaultHashVersion, 2);
@@ -175,12 +170,14 @@ Deno.test("every field of the superblock is where debugfs puts it", () => {
 
 Deno.test("every field of a group descriptor is where debugfs puts it", () => {
   const values = commands("set_bg");
-  const descriptor = decodeGroupDescriptor(fieldsImage().subarray(2048 + 3 * 64, 2048 + 4 * 64));
+  const descriptor = decodeGroupDescriptor(
+    unpackFixture("fields").subarray(2048 + 3 * 64, 2048 + 4 * 64),
+  );
   assertEquals(compareFields(descriptor, DESCRIPTOR_NAMES, values), values.size);
 });
 
 Deno.test("every field of an inode is where debugfs puts it", () => {
-  const image = fieldsImage();
+  const image = unpackFixture("fields");
   const { inodeTableBlock } = decodeGroupDescriptor(image.subarray(2048, 2048 + 64));
   const start = inodeTableBlock * 1024 + 11 * 256;
   const inode = decodeInode(image.subarray(start, start + 256));

@@ -3,7 +3,8 @@ import { InputError } from "../../../lib/errors.ts";
 import { memoryReader } from "../../../lib/io/random_reader.ts";
 import { openExt4Image } from "../../../lib/ext4/read/image.ts";
 import { Warnings } from "../../../lib/warnings.ts";
-import { fixtureBytes, openFixture, victimOf } from "./read_image.ts";
+import { unpackFixture } from "../format/fixture_image.ts";
+import { openFixture, victimOf } from "./read_image.ts";
 
 Deno.test("openExt4Image opens every fixture but those with bigalloc and nonsense in them", () => {
   for (const name of ["csum-4k", "csum-1k", "plain-4k", "plain-64k", "gdt-csum-1k", "rare-4k"]) {
@@ -18,7 +19,7 @@ Deno.test("openExt4Image opens every fixture but those with bigalloc and nonsens
 });
 
 Deno.test("openExt4Image refuses an image that ends before its file system", () => {
-  const bytes = fixtureBytes("csum-4k");
+  const bytes = unpackFixture("csum-4k");
   const short = memoryReader(bytes.subarray(0, bytes.length - 1), "short");
   assertThrows(
     () => openExt4Image(short, { warnings: new Warnings() }),
@@ -61,7 +62,10 @@ Deno.test("Ext4Image has no blocks and inodes but its own", () => {
 
 Deno.test("Ext4Image closes its reader", () => {
   let isClosed = false;
-  const reader = { ...memoryReader(fixtureBytes("plain-4k")), close: () => void (isClosed = true) };
+  const reader = {
+    ...memoryReader(unpackFixture("plain-4k")),
+    close: () => void (isClosed = true),
+  };
   openExt4Image(reader, { warnings: new Warnings() }).close();
   assertEquals(isClosed, true);
 });

@@ -3,13 +3,13 @@ import { InputError } from "../../../lib/errors.ts";
 import { inspectImage } from "../../../lib/ext4/read/inspect_image.ts";
 import { memoryReader } from "../../../lib/io/random_reader.ts";
 import { runCommand, withTemporaryDirectory } from "../../oracle/command.ts";
-import { fixtureBytes } from "./read_image.ts";
+import { unpackFixture } from "../format/fixture_image.ts";
 
 const NAMES = ["csum-4k", "csum-1k", "gdt-csum-1k", "plain-4k", "rare-4k", "kernel", "mmp"];
 
 Deno.test("inspectImage shows right checksums as right, and groups as dumpe2fs does", () => {
   for (const name of NAMES) {
-    const bytes = fixtureBytes(name);
+    const bytes = unpackFixture(name);
     const inspection = inspectImage(memoryReader(bytes, name));
     assertEquals(inspection.faults, []);
     assertEquals(inspection.checksum?.stored, inspection.checksum?.computed);
@@ -43,7 +43,7 @@ function journalBlocks(lines: string): number | undefined {
 }
 
 Deno.test("inspectImage shows what is damaged without a fuss, and refuses what it cannot count with", () => {
-  const bytes = fixtureBytes("csum-4k");
+  const bytes = unpackFixture("csum-4k");
   bytes[1024 + 0x78]! ^= 1; // the label
   bytes[4096 + 0x0c]! ^= 1; // the first descriptor
   const { checksum, groups, faults } = inspectImage(memoryReader(bytes));
@@ -51,5 +51,5 @@ Deno.test("inspectImage shows what is damaged without a fuss, and refuses what i
   const [group] = groups();
   assertEquals(group!.checksum!.stored === group!.checksum!.computed, false);
   assertEquals(faults.length, 1); // the journal cannot be read
-  assertThrows(() => inspectImage(memoryReader(fixtureBytes("fields"))), InputError, "s_");
+  assertThrows(() => inspectImage(memoryReader(unpackFixture("fields"))), InputError, "s_");
 });

@@ -30,7 +30,7 @@ Deno.test("findInode says which name is not there, and what is no directory", ()
   const cases = [
     ["/directory/none/x", "/directory/none/x: /directory/none does not exist"],
     ["/empty/x", "/empty/x: /empty is no directory"],
-    ["/a\x1b[2J", "/a\\x1b[2J: /a\\x1b[2J does not exist"],
+    ["/a\x1b[2J", "/a\\x1b[2J: does not exist"],
     ["/short", "/short: /target does not exist"],
   ] as const;
   for (const [path, message] of cases) {

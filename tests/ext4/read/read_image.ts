@@ -3,8 +3,6 @@
  *
  * @module
  */
-import { readFileSync } from "node:fs";
-import { gunzipSync } from "node:zlib";
 import { InputError } from "../../../lib/errors.ts";
 import type { Ext4Image } from "../../../lib/ext4/read/image.ts";
 import { openExt4Image } from "../../../lib/ext4/read/image.ts";
@@ -20,13 +18,7 @@ import { describeDifference, firstDifference } from "../../oracle/compare.ts";
 import { mountReadOnly } from "../../oracle/kernel.ts";
 import { viewImage } from "../../oracle/kernel_tree.ts";
 import { viewTree } from "../../oracle/tree_view.ts";
-
-/** The bytes of a fixture image. */
-export function fixtureBytes(name: string): Uint8Array<ArrayBuffer> {
-  const url = new URL(`../../../fixtures/ext4/${name}.img.gz`, import.meta.url);
-  // A copy: slices of a Buffer would not be copies.
-  return new Uint8Array(gunzipSync(readFileSync(url)));
-}
+import { unpackFixture } from "../format/fixture_image.ts";
 
 /** Opens an image for which there must be nothing to warn of. */
 export function openStrictly(reader: RandomReader): Ext4Image {
@@ -35,7 +27,7 @@ export function openStrictly(reader: RandomReader): Ext4Image {
 
 /** Opens a fixture. */
 export function openFixture(name: string): Ext4Image {
-  return openStrictly(memoryReader(fixtureBytes(name), `${name}.img`));
+  return openStrictly(memoryReader(unpackFixture(name), `${name}.img`));
 }
 
 /** Reads the tree of an image file and works on it while the image is open. */
@@ -118,7 +110,7 @@ export class Victim {
 
 /** A fixture to be damaged. */
 export function victimOf(name: string): Victim {
-  return new Victim(fixtureBytes(name));
+  return new Victim(unpackFixture(name));
 }
 
 /** An image that mke2fs fills with files (contents by name), to be damaged. */

@@ -19,7 +19,8 @@ import { readTree } from "../../../lib/ext4/read/tree.ts";
 import { memoryReader } from "../../../lib/io/random_reader.ts";
 import { Warnings } from "../../../lib/warnings.ts";
 import { Random } from "../../oracle/noise.ts";
-import { fixtureBytes, victimOfMke2fs } from "./read_image.ts";
+import { unpackFixture } from "../format/fixture_image.ts";
+import { victimOfMke2fs } from "./read_image.ts";
 
 /** How many damaged images one run reads. */
 const TRIAL_COUNT = Number(Deno.env.get("EXT4_SMASHES") ?? "600");
@@ -74,7 +75,7 @@ Deno.test("images with bytes smashed into their metadata are read or refused, ne
 Deno.test("an image that is cut short anywhere is refused", async () => {
   const random = new Random(7);
   for (const name of ["plain-4k", "csum-1k", "mmp"]) {
-    const bytes = fixtureBytes(name);
+    const bytes = unpackFixture(name);
     const cuts = [0, 1, 1023, 1024, 2047, 2048, 4096, bytes.length - 1];
     for (let i = 0; i < 20; i++) cuts.push(random.below(bytes.length));
     for (const cut of cuts) assertEquals(await attempt(bytes.subarray(0, cut)), "refused");
@@ -118,7 +119,9 @@ function refusable(work: () => void): void {
 
 function makeVictims(): Victim[] {
   const names = ["csum-1k", "csum-4k", "gdt-csum-1k", "plain-4k", "plain-64k", "rare-4k", "kernel"];
-  const images = names.map((name): [string, Uint8Array<ArrayBuffer>] => [name, fixtureBytes(name)]);
+  const images = names.map((
+    name,
+  ): [string, Uint8Array<ArrayBuffer>] => [name, unpackFixture(name)]);
   const files = { file: new Random(1).bytes(600_000), other: new Random(2).bytes(20_000) };
   for (const [name, options] of Object.entries(MADE_WITH)) {
     images.push([name, victimOfMke2fs(options, files).bytes]);

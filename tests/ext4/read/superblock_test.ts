@@ -8,17 +8,17 @@ import {
   warnOfState,
 } from "../../../lib/ext4/read/superblock.ts";
 import { Warnings } from "../../../lib/warnings.ts";
-import { fixtureBytes } from "./read_image.ts";
+import { unpackFixture } from "../format/fixture_image.ts";
 
 Deno.test("readSuperblock shows a wrong checksum, and verifySuperblock refuses it", () => {
-  const bytes = fixtureBytes("csum-4k");
+  const bytes = unpackFixture("csum-4k");
   const right = readSuperblock(memoryReader(bytes));
   assertEquals(right.checksum!.stored, right.checksum!.computed);
   verifySuperblock(right);
   bytes[1024 + 0x78]! ^= 1;
   const wrong = readSuperblock(memoryReader(bytes));
   assertThrows(() => verifySuperblock(wrong), InputError, "superblock: its checksum is 0x");
-  assertEquals(readSuperblock(memoryReader(fixtureBytes("plain-4k"))).checksum, undefined);
+  assertEquals(readSuperblock(memoryReader(unpackFixture("plain-4k"))).checksum, undefined);
 });
 
 Deno.test("readSuperblock refuses what is too short or something else", () => {
