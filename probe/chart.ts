@@ -7,14 +7,19 @@ import type { ProbeReport, SchemeReport } from "./report.ts";
 import { schemeLabel } from "./labels.ts";
 
 const WIDTH = 900;
-const LABEL_WIDTH = 250;
+const LABEL_WIDTH_LEAST = 120;
+/** More than a character of the label's font is wide on average, so that none is cut off. */
+const CHARACTER_WIDTH = 7.6;
 const VALUE_WIDTH = 90;
 const BAR_HEIGHT = 22;
 const ROW_HEIGHT = 32;
 const TOP = 92;
 const BOTTOM = 58;
 const TICKS_MOST = 6;
-const MIB = 1024 * 1024;
+const KIB = 1024;
+const MIB = 1024 * KIB;
+/** Below it sizes are KiB. */
+const MIB_LEAST = 4 * MIB;
 
 const BAR_COLOURS = {
   unaligned: "#9aa0a6",
@@ -27,23 +32,37 @@ const LINE_COLOURS = { fastcdc: "#c5372c", file: "#2b7d3f" };
 /** An SVG document without scripts or fonts of its own. */
 export function reportChart(report: ProbeReport): string {
   const several = new Set(report.schemes.map(({ grid }) => grid ?? 0)).size > 2;
-  const bars = report.schemes.filter(({ scheme }) => scheme !== "fastcdc" && scheme !== "file");
+  const rows = report.schemes.filter(({ scheme }) => scheme !== "fastcdc" && scheme !== "file");
+  const bars = rows.map((row) => ({ row, label: schemeLabel(row, several) }));
+  const longest = Math.max(...bars.map(({ label }) => label.length));
+  const left = Math.max(LABEL_WIDTH_LEAST, Math.ceil(longest * CHARACTER_WIDTH) + 20);
   const most = Math.max(1, ...report.schemes.map(({ union }) => union.stored));
-  const step = niceStep(most / MIB / TICKS_MOST) * MIB;
-  const plotWidth = WIDTH - LABEL_WIDTH - VALUE_WIDTH;
-  const xOf = (bytes: number) => LABEL_WIDTH + bytes / most * plotWidth;
+  const unit = most < MIB_LEAST ? { bytes: KIB, name: "KiB" } : { bytes: MIB, name: "MiB" };
+  const step = niceStep(most / unit.bytes / TICKS_MOST) * unit.bytes;
+  const plotWidth = WIDTH - left - VALUE_WIDTH;
+  const scale: Scale = {
+    unitBytes: unit.bytes,
+    xOf: (bytes) => left + bytes / most * plotWidth,
+  };
   const height = TOP + bars.length * ROW_HEIGHT + BOTTOM;
   const plotEnd = height - BOTTOM;
   const parts = [
     heading(report),
-    ...ticks(most, step).map((bytes) => tick(xOf(bytes), bytes, plotEnd)),
-    ...bars.map((row, i) => bar(row, TOP + i * ROW_HEIGHT, xOf, several)),
-    ...report.schemes.flatMap((row) => referenceLine(row, xOf, plotEnd, report.grid)),
-    text(LABEL_WIDTH, height - 14, "stored bytes of all images in one store, MiB", "#555"),
+    ...ticks(most, step).map((bytes) => tick(bytes, scale, plotEnd)),
+    ...bars.map(({ row, label }, i) => bar(row, label, TOP + i * ROW_HEIGHT, scale)),
+    ...report.schemes.flatMap((row) => referenceLine(row, scale, plotEnd, report.grid)),
+    ...rows.map((row, i) => value(row, TOP + i * ROW_HEIGHT, scale)),
+    text(left, height - 14, `stored bytes of all images in one store, ${unit.name}`, "#555"),
   ];
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" ` +
     `viewBox="0 0 ${WIDTH} ${height}" font-family="Helvetica, Arial, sans-serif" font-size="13">\n` +
     `<rect width="${WIDTH}" height="${height}" fill="white"/>\n${parts.join("\n")}\n</svg>\n`;
+}
+
+/** Where sizes lie, and what they are told in. */
+interface Scale {
+  readonly unitBytes: number;
+  readonly xOf: (bytes: number) => number;
 }
 
 function heading(report: ProbeReport): string {
@@ -57,34 +76,43 @@ function heading(report: ProbeReport): string {
   ].join("\n");
 }
 
-function tick(x: number, bytes: number, plotEnd: number): string {
+function tick(bytes: number, { xOf, unitBytes }: Scale, plotEnd: number): string {
+  const x = xOf(bytes);
   return `<line x1="${x.toFixed(1)}" y1="${TOP - 6}" x2="${x.toFixed(1)}" y2="${plotEnd}" ` +
     `stroke="#e4e4e4"/>\n` +
-    text(x, plotEnd + 18, (bytes / MIB).toFixed(0), "#555", "middle");
+    text(x, plotEnd + 18, `${bytes / unitBytes}`, "#555", "middle");
 }
 
 function bar(
   row: SchemeReport,
+  label: string,
   y: number,
-  xOf: (bytes: number) => number,
-  showsGrid: boolean,
+  { xOf }: Scale,
 ): string {
-  const { stored } = row.union;
   const kind = row.packing?.split(":")[0] ?? row.scheme;
   const colour = BAR_COLOURS[kind as keyof typeof BAR_COLOURS];
-  const width = xOf(stored) - LABEL_WIDTH;
+  const left = xOf(0);
+  const width = xOf(row.union.stored) - left;
   return [
-    text(LABEL_WIDTH - 10, y + 16, schemeLabel(row, showsGrid), "#111", "end"),
-    `<rect x="${LABEL_WIDTH}" y="${y}" width="${width.toFixed(1)}" height="${BAR_HEIGHT}" ` +
+    text(left - 10, y + 16, label, "#111", "end"),
+    `<rect x="${left}" y="${y}" width="${width.toFixed(1)}" height="${BAR_HEIGHT}" ` +
     `fill="${colour}"/>`,
-    text(xOf(stored) + 6, y + 16, (stored / MIB).toFixed(1), "#111"),
   ].join("\n");
+}
+
+/** Over the lines, on white, so that it can be read where one goes through it. */
+function value(row: SchemeReport, y: number, { xOf, unitBytes }: Scale): string {
+  const { stored } = row.union;
+  const shown = (stored / unitBytes).toFixed(1);
+  const x = xOf(stored) + 4;
+  return `<rect x="${x.toFixed(1)}" y="${y + 3}" width="${shown.length * CHARACTER_WIDTH + 2}" ` +
+    `height="${BAR_HEIGHT - 6}" fill="white"/>\n` + text(x + 2, y + 16, shown, "#111");
 }
 
 /** The lines are those of the first grid. */
 function referenceLine(
   row: SchemeReport,
-  xOf: (bytes: number) => number,
+  { xOf, unitBytes }: Scale,
   plotEnd: number,
   grid: number,
 ): string[] {
@@ -92,12 +120,19 @@ function referenceLine(
   if (!isFile && (row.scheme !== "fastcdc" || row.grid !== grid)) return [];
   const colour = isFile ? LINE_COLOURS.file : LINE_COLOURS.fastcdc;
   const x = xOf(row.union.stored).toFixed(1);
-  const label = `${schemeLabel(row, false)}: ${(row.union.stored / MIB).toFixed(1)}`;
+  const label = `${schemeLabel(row, false)}: ${(row.union.stored / unitBytes).toFixed(1)}`;
+  const halfWidth = label.length * CHARACTER_WIDTH / 2;
   return [
     `<line x1="${x}" y1="${TOP - 8}" x2="${x}" y2="${plotEnd}" stroke="${colour}" ` +
     `stroke-width="1.5" stroke-dasharray="6 4"/>`,
     // One above the other, so that lines that are close together can be told apart.
-    text(Number(x), TOP - (isFile ? 28 : 13), label, colour, "middle"),
+    text(
+      Math.min(Number(x), WIDTH - halfWidth),
+      TOP - (isFile ? 28 : 13),
+      label,
+      colour,
+      "middle",
+    ),
   ];
 }
 

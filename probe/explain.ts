@@ -18,9 +18,9 @@ export interface LostFile {
   readonly path: ByteString;
   /** Of the whole file. */
   readonly sizeBytes: number;
-  /** By number: the first image that has the same file, and the one that stores part of it again. */
+  /** From 0: the first image that has the same file, and the one that stores part of it again. */
   readonly images: readonly [earlier: number, later: number];
-  /** Bytes of it in cells that the earlier image has not. */
+  /** Bytes of its blocks in cells that no earlier image has. */
   readonly lostBytes: number;
 }
 
@@ -63,6 +63,7 @@ export class LostFileWatch implements MainSchemeWatch {
   /** The files that lose most, worst first. */
   worst(images: readonly ImageUnits[]): LostFile[] {
     const firstHolder = new Map<number, number>();
+    const firstOfCell = firstImages(images);
     const lost: LostFile[] = [];
     for (const part of this.#parts) {
       for (const file of part.files) {
@@ -71,7 +72,7 @@ export class LostFileWatch implements MainSchemeWatch {
         const earlier = firstHolder.get(content);
         if (earlier === undefined) firstHolder.set(content, part.imageIndex);
         if (earlier === undefined || earlier === part.imageIndex) continue;
-        const lostBytes = this.#lostBytes(file, part, images[earlier]!);
+        const lostBytes = this.#lostBytes(file, part, firstOfCell);
         if (lostBytes === 0) continue;
         lost.push({
           path: file.draft.path,
@@ -86,7 +87,11 @@ export class LostFileWatch implements MainSchemeWatch {
       .slice(0, FILES_MOST);
   }
 
-  #lostBytes(file: FileLayout, part: WatchedPart, earlier: ImageUnits): number {
+  #lostBytes(
+    file: FileLayout,
+    part: WatchedPart,
+    firstOfCell: ReadonlyMap<number, number>,
+  ): number {
     const gridBlocks = this.scheme.gridBytes / BLOCK_SIZE_BYTES;
     let blocks = 0;
     for (const { startBlock, blockCount } of file.extents) {
@@ -95,10 +100,21 @@ export class LostFileWatch implements MainSchemeWatch {
         const cell = Math.floor(at / gridBlocks);
         const next = Math.min((cell + 1) * gridBlocks, end);
         const content = part.contentOfCell.get(cell);
-        if (content !== undefined && !earlier.contents.has(content)) blocks += next - at;
+        if (content !== undefined && firstOfCell.get(content) === part.imageIndex) {
+          blocks += next - at;
+        }
         at = next;
       }
     }
     return blocks * BLOCK_SIZE_BYTES;
   }
+}
+
+/** By content, the first image that has it. */
+function firstImages(images: readonly ImageUnits[]): Map<number, number> {
+  const first = new Map<number, number>();
+  for (const [index, { contents }] of images.entries()) {
+    for (const content of contents) if (!first.has(content)) first.set(content, index);
+  }
+  return first;
 }

@@ -45,7 +45,7 @@ function optionalSections(report: ProbeReport): [title: string, rows: readonly R
   }
   if (report.explain !== undefined) {
     sections.push([
-      `${label}: files that an earlier image has, in cells that it has not`,
+      `${label}: files that an earlier image has, in cells that none of them has`,
       report.explain.length === 0 ? [["none"]] : [
         ["lost", "size", "images", "file"],
         ...report.explain.map(({ lostBytes, sizeBytes, images, path }) => [
