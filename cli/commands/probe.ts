@@ -18,7 +18,7 @@ import type { ParsedArguments } from "../parsed_arguments.ts";
 import { sizeOption } from "../sizes.ts";
 import { sourceDateEpoch } from "../values.ts";
 import { parseSourceOptions, SOURCE_OPTION_SPECS } from "./bless_options.ts";
-import { parseMeasure, parseMinDedup, refuseMeasure } from "./probe_options.ts";
+import { parseMeasure, parseMinDedup, refuseLayout, refuseMeasure } from "./probe_options.ts";
 import { ProbeOutputs } from "./probe_outputs.ts";
 import { probeText } from "./probe_table.ts";
 
@@ -179,6 +179,7 @@ async function reportOf(
   const sources = args.positionals("SOURCE");
   const sourceOptions = parseSourceOptions(args, io);
   if (!args.flag("from")) {
+    if (args.flag("as-is")) refuseLayout(args);
     return await probe({
       ...sourceOptions,
       ...parseMeasure(args, io.env),

@@ -59,13 +59,46 @@ const MEASURE_LISTS = ["align-threshold", "packing", "grid"] as const;
 const MEASURE_VALUES = ["cdc", "compress", "mode", "fingerprints"] as const;
 const MEASURE_FLAGS = ["as-is", "self-shift", "explain"] as const;
 
+/** What is said of sources that are blessed. */
+const SOURCE_LISTS = ["limit"] as const;
+const SOURCE_VALUES = ["platform", "authfile"] as const;
+const SOURCE_FLAGS = ["plain-http", "ignore-diffid"] as const;
+
 /** Throws a UsageError for what `--from` cannot choose any more. */
 export function refuseMeasure(args: ParsedArguments): void {
-  const name = MEASURE_LISTS.find((list) => args.values(list) !== undefined) ??
-    MEASURE_VALUES.find((value) => args.value(value) !== undefined) ??
-    MEASURE_FLAGS.find((flag) => args.flag(flag));
+  const name = firstGiven(
+    args,
+    [...MEASURE_LISTS, ...SOURCE_LISTS],
+    [...MEASURE_VALUES, ...SOURCE_VALUES],
+    [...MEASURE_FLAGS, ...SOURCE_FLAGS],
+  );
   if (name === undefined) return;
   throw new UsageError(`--${name}`, "is chosen when fingerprints are written, not with --from");
+}
+
+/** Throws a UsageError for what files that are cut as they are have no use for. */
+export function refuseLayout(args: ParsedArguments): void {
+  const name = firstGiven(
+    args,
+    ["align-threshold", "packing", ...SOURCE_LISTS],
+    SOURCE_VALUES,
+    SOURCE_FLAGS,
+  );
+  if (name === undefined) return;
+  throw new UsageError(`--${name}`, "says nothing about files that are cut as they are", {
+    hint: `leave out --as-is, or --${name}`,
+  });
+}
+
+function firstGiven(
+  args: ParsedArguments,
+  lists: readonly string[],
+  values: readonly string[],
+  flags: readonly string[],
+): string | undefined {
+  return lists.find((list) => args.values(list) !== undefined) ??
+    values.find((value) => args.value(value) !== undefined) ??
+    flags.find((flag) => args.flag(flag));
 }
 
 /** Reads `--min-dedup` as a share of 1; undefined when it was not given. */

@@ -4,11 +4,14 @@
  * @module
  */
 import { existsSync } from "node:fs";
+import { resolve } from "node:path";
+import { UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
 import { parseSourceName } from "../../lib/source/source_name.ts";
 import { reportChart } from "../../probe/chart.ts";
 import type { ProbeReport } from "../../probe/report.ts";
+import { safeLine } from "../errors_output.ts";
 import type { CommandIo } from "../io.ts";
 import type { ParsedArguments } from "../parsed_arguments.ts";
 
@@ -25,8 +28,14 @@ export class ProbeOutputs {
       path === undefined
         ? undefined
         : createFileSink(path, { force: args.flag("force"), signal: io.signal, sourcePaths });
-    this.#chart = sinkOf(args.value("plot"));
-    this.fingerprints = sinkOf(args.value("fingerprints"));
+    const [plot, fingerprints] = [args.value("plot"), args.value("fingerprints")];
+    if (
+      plot !== undefined && fingerprints !== undefined && resolve(plot) === resolve(fingerprints)
+    ) {
+      throw new UsageError(`--plot ${safeLine(plot)}`, "is the file of --fingerprints, too");
+    }
+    this.#chart = sinkOf(plot);
+    this.fingerprints = sinkOf(fingerprints);
   }
 
   async writeChart(report: ProbeReport): Promise<void> {

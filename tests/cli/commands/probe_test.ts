@@ -106,6 +106,13 @@ Deno.test("probe refuses options that contradict or cannot be read", async () =>
       ["--align-threshold", "0"],
       ["--align-threshold", "3K"],
       ["--min-dedup", "much"],
+      ["--plot", "/nonexistent/same", "--fingerprints", "/nonexistent/../nonexistent/same"],
+      ["--as-is", "--align-threshold", "16K"],
+      ["--as-is", "--packing", "tight"],
+      ["--as-is", "--mode", "layered"],
+      ["--as-is", "--platform", "linux/arm64"],
+      ["--as-is", "--ignore-diffid"],
+      ["--as-is", "--explain"],
     ]
   ) {
     const { code, stdout } = await runFake(["probe", "tar:/nonexistent", ...words], COMMANDS);
@@ -134,6 +141,9 @@ Deno.test("probe --from says what the probe that wrote --fingerprints said", asy
         ["--compress", "none"],
         ["--fingerprints", `${file}2`],
         ["--as-is"],
+        ["--platform", "linux/arm64"],
+        ["--limit", "tree-nodes=5"],
+        ["--plain-http"],
         ["--self-shift"],
         ["--explain"],
       ]
