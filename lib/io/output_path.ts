@@ -5,7 +5,7 @@
  */
 import { lstatSync, realpathSync, statSync } from "node:fs";
 import type { Stats } from "node:fs";
-import { basename, dirname, resolve } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { IoError, UsageError } from "../errors.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "./system_error.ts";
 
@@ -29,10 +29,10 @@ export function checkOutput(path: string, options: OutputOptions = {}): string {
   if (path === "") throw new UsageError("output", "the name is empty");
   if (path.endsWith("/")) throw directoryError(shown);
   const found = statOrUndefined(path, lstatSync);
-  if (found === undefined) return resolve(checkedParent(path), basename(path));
+  if (found === undefined) return join(checkedParent(path), basename(path));
   if (!found.isSymbolicLink()) {
     checkExisting(shown, found, options);
-    return resolve(path);
+    return join(checkedParent(path), basename(path));
   }
   const target = statOrUndefined(path, statSync);
   if (target === undefined) {
@@ -41,7 +41,7 @@ export function checkOutput(path: string, options: OutputOptions = {}): string {
     });
   }
   checkExisting(shown, target, options);
-  return realpathSync(path);
+  return realpathSync.native(path);
 }
 
 /** The error of an output that is already there and may not be replaced. */
@@ -92,7 +92,8 @@ function checkedParent(path: string): string {
   if (!found.isDirectory()) {
     throw new IoError(displayPath(path), `${displayPath(parent)} is not a directory`);
   }
-  return realpathSync(parent);
+  // The native form takes `..` behind a link as the kernel does, under every runtime.
+  return realpathSync.native(parent);
 }
 
 function statOrUndefined(path: string, stat: (path: string) => Stats): Stats | undefined {

@@ -69,6 +69,19 @@ Deno.test("checkOutput gives the real path of a new file and of one that may be 
   });
 });
 
+Deno.test("checkOutput takes the parent of a linked directory for what the kernel takes it for", () => {
+  inDirectory((directory) => {
+    mkdirSync(join(directory, "a/b"), { recursive: true });
+    symlinkSync("a/b", join(directory, "link"));
+    const wanted = join(directory, "a/image");
+    assertEquals(checkOutput(`${directory}/link/../image`), wanted);
+    writeFileSync(wanted, "");
+    assertEquals(checkOutput(`${directory}/link/../image`, { force: true }), wanted);
+    symlinkSync("image", join(directory, "a/other"));
+    assertEquals(checkOutput(`${directory}/link/../other`, { force: true }), wanted);
+  });
+});
+
 Deno.test("checkOutput refuses an existing file without force and says how to replace it", () => {
   inDirectory((directory) => {
     const path = join(directory, "image");
