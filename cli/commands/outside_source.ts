@@ -19,7 +19,7 @@ import { safeLine } from "../errors_output.ts";
 export function refuseInsideSource(output: string, source: string): void {
   const tree = treeOf(source);
   if (tree === undefined) return;
-  const root = realpathSync(tree);
+  const root = realpathSync.native(tree);
   const path = realPathOf(output);
   if (path !== root && !path.startsWith(root.endsWith(sep) ? root : root + sep)) return;
   throw new UsageError(safeLine(output), `lies inside its source ${safeLine(tree)}`, {
@@ -27,12 +27,14 @@ export function refuseInsideSource(output: string, source: string): void {
   });
 }
 
-/** The real path of what is there, or would be. Two names of one file are the same then. */
+/**
+ * The real path of what is there, or would be. Two names of one file are the same then. Of a link's `..` the kernel takes
+ * the parent of what it leads to, which only the native form knows under every runtime.
+ */
 export function realPathOf(path: string): string {
-  const absolute = resolve(path);
-  if (existsSync(absolute)) return realpathSync(absolute);
-  const parent = dirname(absolute);
-  return parent === absolute ? absolute : join(realPathOf(parent), basename(absolute));
+  if (existsSync(path)) return realpathSync.native(path);
+  const parent = dirname(path);
+  return parent === path ? resolve(path) : join(realPathOf(parent), basename(path));
 }
 
 /** The directory that a source is the tree of; undefined for every other source. */

@@ -21,6 +21,7 @@ Deno.test("refuseInsideSource refuses what lies in a tree, however both are writ
           `${output} of ${source}`,
         );
       }
+      assertThrows(() => refuseInsideSource(`${at("way-in")}/../x`, source), UsageError, "lies");
       for (const output of ["x", "tree2/x", "tree2", "new/x", "tree/way-out/x"]) {
         refuseInsideSource(at(output), source);
       }
@@ -48,5 +49,6 @@ Deno.test("realPathOf follows links as far as there is something", async () => {
     assertEquals(realPathOf(join(directory, "b/c/d")), join(real, "a/c/d"));
     assertEquals(realPathOf(join(directory, "b")), join(real, "a"));
     assertEquals(realPathOf("/"), "/");
+    assertEquals(realPathOf("no-such-name"), join(realpathSync("."), "no-such-name"));
   });
 });
