@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { join } from "node:path";
 import { type ChunkCounts, sumOfCounts } from "../chunk/chunk_counts.ts";
 import type { ChunkDepot } from "../chunk/chunk_depot.ts";
 import type { ChunkDigest } from "../chunk/chunk_id.ts";
@@ -15,7 +14,7 @@ import { outputExistsError } from "../io/output_path.ts";
 import type { ImageSink } from "../io/sink.ts";
 import { displayPath } from "../io/system_error.ts";
 import type { Progress } from "../progress.ts";
-import { readFileWhole, statIfThere, writeFileWhole } from "./layered_files.ts";
+import { pathIn, readFileWhole, statIfThere, writeFileWhole } from "./layered_files.ts";
 
 /** Where chunks go. */
 export interface LayerChunksTarget {
@@ -105,7 +104,7 @@ export class LayerChunks {
   async #chunkFile(name: string, own: ChunkSink | undefined): Promise<ChunkSink> {
     const sink = this.#newSink();
     try {
-      await readFileInto(join(this.#options.outputDir, `${name}.ext4`), sink, this.#options);
+      await readFileInto(pathIn(this.#options.outputDir, `${name}.ext4`), sink, this.#options);
       const isOwn = own?.isFinished === true && equal(own.index.ids, sink.index.ids);
       return isOwn ? own : sink;
     } catch (error) {
@@ -115,7 +114,7 @@ export class LayerChunks {
   }
 
   async #writeIndex(file: string, index: ChunkIndex): Promise<void> {
-    const path = join(this.#options.outputDir, file);
+    const path = pathIn(this.#options.outputDir, file);
     const bytes = encodeChunkIndex(index);
     const found = statIfThere(path);
     if (found !== undefined) {

@@ -4,7 +4,6 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { join } from "node:path";
 import { plainJson } from "../bytes/plain_json.ts";
 import { InputError } from "../errors.ts";
 import { outputExistsError } from "../io/output_path.ts";
@@ -12,7 +11,7 @@ import { displayPath } from "../io/system_error.ts";
 import { asString, displayText, field, optional, parseJsonObject } from "../source/json.ts";
 import { formatPlatform } from "../source/platform.ts";
 import type { OpenedImage } from "../source/source.ts";
-import { readFileWhole, statIfThere, writeFileWhole } from "./layered_files.ts";
+import { pathIn, readFileWhole, statIfThere, writeFileWhole } from "./layered_files.ts";
 
 /** The kernel's limit on lower directories (OVL_MAX_STACK in Linux, fs/overlayfs). */
 export const STACKED_LAYERS_MAX = 500;
@@ -99,7 +98,7 @@ export function encodeDescription(
  * @throws {IoError} when it may not be replaced
  */
 export function checkDescription(directory: string): void {
-  const path = join(directory, FILE_NAME);
+  const path = pathIn(directory, FILE_NAME);
   const found = statIfThere(path);
   if (found === undefined) return;
   const shown = displayPath(path);
@@ -125,7 +124,7 @@ export async function writeDescription(
 ): Promise<void> {
   const hex = contentDigest.slice(contentDigest.indexOf(":") + 1);
   for (const name of [`image-${hex}.json`, FILE_NAME]) {
-    const path = join(directory, name);
+    const path = pathIn(directory, name);
     const found = statIfThere(path);
     const isSame = found?.isFile() && found.size === bytes.length &&
       Buffer.compare(readFileWhole(path), bytes) === 0;

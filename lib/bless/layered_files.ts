@@ -4,7 +4,7 @@
  * @module
  */
 import { mkdirSync, readFileSync, rmdirSync, type Stats, statSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { dirname } from "node:path";
 import { IoError, UsageError } from "../errors.ts";
 import { createFileSink } from "../io/file_sink.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "../io/system_error.ts";
@@ -22,7 +22,7 @@ export function checkDirectory(path: string): boolean {
   const found = statIfThere(path);
   if (found?.isDirectory()) return false;
   if (found) throw new UsageError(shown, "is no directory: wanted one for the layers' images");
-  const parent = dirname(resolve(path));
+  const parent = dirname(path);
   if (statIfThere(parent)?.isDirectory()) return true;
   throw new IoError(shown, `the directory ${displayPath(parent)} does not exist`, {
     hint: "create it first",
@@ -45,6 +45,11 @@ export function makeDirectory(path: string): boolean {
     }
     throw ioErrorFrom(path, "cannot be created", cause);
   }
+}
+
+/** The path of a name in a directory. Not shortened as join() does it: what `..` behind a link is, the kernel says. */
+export function pathIn(directory: string, name: string): string {
+  return directory.endsWith("/") ? `${directory}${name}` : `${directory}/${name}`;
 }
 
 /** Takes a directory away again unless something is in it. */

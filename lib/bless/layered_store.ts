@@ -5,7 +5,6 @@
  * @module
  */
 import { unlinkSync } from "node:fs";
-import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { InputError, IoError, throwIfAborted } from "../errors.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
@@ -18,7 +17,7 @@ import { displayPath } from "../io/system_error.ts";
 import { nullSink, teeSink } from "../io/tee_sink.ts";
 import type { Progress } from "../progress.ts";
 import { ChecksumSink, type FileChecksums, findDamage } from "./layered_checksums.ts";
-import { readFileWhole, statIfThere, writeFileWhole } from "./layered_files.ts";
+import { pathIn, readFileWhole, statIfThere, writeFileWhole } from "./layered_files.ts";
 import {
   decodePlacement,
   encodePlacement,
@@ -190,7 +189,7 @@ export class LayerStore {
   }
 
   #pathOf(name: string, ending: "ext4" | "json"): string {
-    return join(this.#directory, `${name}.${ending}`);
+    return pathIn(this.#directory, `${name}.${ending}`);
   }
 
   async #prove(name: string, diffId: string): Promise<LayerRecord | undefined> {

@@ -1,8 +1,9 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import {
   checkDirectory,
   makeDirectory,
+  pathIn,
   readFileWhole,
   removeIfEmpty,
   statIfThere,
@@ -22,6 +23,20 @@ Deno.test("checkDirectory tells a directory that is there from one to be made, a
     assertThrows(() => checkDirectory(`${directory}/a/b`), IoError, "does not exist");
     assertThrows(() => checkDirectory(`${directory}/file/b`), IoError);
   });
+});
+
+Deno.test("pathIn and checkDirectory leave what .. is behind a link to the kernel", async () => {
+  await withDirectory(async (directory) => {
+    mkdirSync(`${directory}/a/b/c`, { recursive: true });
+    symlinkSync("a/b", `${directory}/link`);
+    const path = `${directory}/link/../new`;
+    assertEquals(checkDirectory(path), true);
+    assertEquals(makeDirectory(path), true);
+    await writeFileWhole(pathIn(path, "x"), Uint8Array.of(1), undefined);
+    assertEquals(readdirSync(`${directory}/a/new`), ["x"]);
+    assertEquals(checkDirectory(`${directory}/link/c/../../new`), false);
+  });
+  assertEquals([pathIn("a", "b"), pathIn("a/", "b"), pathIn("/", "b")], ["a/b", "a/b", "/b"]);
 });
 
 Deno.test("removeIfEmpty leaves a directory that holds something", async () => {
