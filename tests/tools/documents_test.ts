@@ -1,5 +1,7 @@
 /** What the documents tell people to type does what they say. */
-import { assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { ROOT } from "../../tools/build_steps.ts";
 import { hasCommand } from "../oracle/command.ts";
 import { kernelUnavailable } from "../oracle/kernel.ts";
@@ -68,19 +70,33 @@ Deno.test("README.md shows every command", () => {
   assertEquals(unseen, []);
 });
 
-Deno.test("documents link to files that are there", () => {
-  for (const path of ["README.md", "CONTRIBUTING.md", ...DOCUMENTS, "docs/ARCHITECTURE.md"]) {
-    const folder = new URL(path, `file://${ROOT}`);
-    const links = [...read(path).matchAll(/\]\((?!https?:|#)([^)#]+)[^)]*\)/g)];
-    const broken = links.map((match) => match[1]!).filter((link) => {
-      try {
-        Deno.statSync(new URL(link, folder));
-        return false;
-      } catch {
-        return true;
-      }
+/** All documents of the repository itself. */
+function documentPaths(): string[] {
+  const inFolder = (folder: string) =>
+    [...Deno.readDirSync(ROOT + folder)].filter(({ name }) => name.endsWith(".md"))
+      .map(({ name }) => folder + name);
+  return ["", "docs/", "docs/decisions/", "bench/"].flatMap(inFolder);
+}
+
+/** What a link can name behind `#`: headings in lower case, words joined, without punctuation. */
+function anchors(document: string): string[] {
+  const prose = document.replace(/^```.*?^```$/gms, "");
+  return [...prose.matchAll(/^#+ (.*)$/gm)].map((match) =>
+    match[1]!.toLowerCase().replace(/[^\w\- ]/g, "").replaceAll(" ", "-")
+  );
+}
+
+Deno.test("documents link to files and headings that are there", () => {
+  const paths = documentPaths();
+  assert(paths.length > 20, `${paths}`);
+  for (const path of paths) {
+    const links = [...read(path).matchAll(/\]\((?!https?:)([^)#]*)#?([^)]*)\)/g)];
+    const broken = links.filter(([, file, anchor]) => {
+      const target = file === "" ? path : join(dirname(path), file!);
+      if (!existsSync(ROOT + target)) return true;
+      return anchor !== "" && !anchors(read(target)).includes(anchor!);
     });
-    assertEquals(broken, [], path);
+    assertEquals(broken.map(([link]) => link), [], path);
   }
 });
 
