@@ -5,6 +5,7 @@
  */
 import { checkOutput } from "../../lib/io/output_path.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
+import { realPathOf } from "../../lib/io/real_path.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
 import { createStdoutSink } from "../../lib/io/stdout_sink.ts";
 import { ZSTD_LEVEL_DEFAULT, ZSTD_LEVEL_MAX } from "../../lib/chunk/chunk_codec.ts";
@@ -20,7 +21,7 @@ import type { CommandIo } from "../io.ts";
 import type { ParsedArguments } from "../parsed_arguments.ts";
 import { formatCount, formatSize } from "../sizes.ts";
 import { parseCount } from "../values.ts";
-import { realPathOf, refuseInsideSource } from "./outside_source.ts";
+import { refuseInsideSource } from "./outside_source.ts";
 
 /** Where chunks go. */
 export const STORE_OPTION: OptionSpec = {

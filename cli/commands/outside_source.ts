@@ -4,8 +4,9 @@
  * @module
  */
 import { existsSync, realpathSync, statSync } from "node:fs";
-import { basename, dirname, join, resolve, sep } from "node:path";
+import { sep } from "node:path";
 import { UsageError } from "../../lib/errors.ts";
+import { realPathOf } from "../../lib/io/real_path.ts";
 import { isTreeDirectory } from "../../lib/source/recognise.ts";
 import { parseSourceName } from "../../lib/source/source_name.ts";
 import { safeLine } from "../errors_output.ts";
@@ -25,16 +26,6 @@ export function refuseInsideSource(output: string, source: string): void {
   throw new UsageError(safeLine(output), `lies inside its source ${safeLine(tree)}`, {
     hint: "name a place outside of the tree",
   });
-}
-
-/**
- * The real path of what is there, or would be. Two names of one file are the same then. Of a link's `..` the kernel takes
- * the parent of what it leads to, which only the native form knows under every runtime.
- */
-export function realPathOf(path: string): string {
-  if (existsSync(path)) return realpathSync.native(path);
-  const parent = dirname(path);
-  return parent === path ? resolve(path) : join(realPathOf(parent), basename(path));
 }
 
 /** The directory that a source is the tree of; undefined for every other source. */

@@ -4,10 +4,11 @@
  * @module
  */
 import { mkdirSync, readFileSync, type Stats, statSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { dirname, join } from "node:path";
 import process from "node:process";
 import { InputError, InterruptedError, IoError, throwIfAborted, UsageError } from "../errors.ts";
 import { type FileOperations, NODE_FILE_OPERATIONS } from "../io/file_operations.ts";
+import { realPathOf } from "../io/real_path.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "../io/system_error.ts";
 import { STORED_BYTES_MAX } from "./chunk_codec.ts";
 import { chunkFolder, chunkPath } from "./chunk_id.ts";
@@ -44,7 +45,7 @@ export class DirectoryStore implements ChunkStore {
   constructor(path: string, options: DirectoryStoreOptions = {}) {
     if (path === "") throw new UsageError("--store", "the name is empty");
     this.name = displayPath(path);
-    this.#path = resolve(path);
+    this.#path = realPathOf(path);
     this.#signal = options.signal;
     this.#files = options.files ?? NODE_FILE_OPERATIONS;
     this.#signal?.addEventListener("abort", () => this.#removeParts());

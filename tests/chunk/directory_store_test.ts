@@ -52,6 +52,17 @@ Deno.test("DirectoryStore keeps a chunk where casync looks for it", async () => 
   });
 });
 
+Deno.test("DirectoryStore is where the kernel says, also behind a link", async () => {
+  await withDirectory(async (directory) => {
+    mkdirSync(join(directory, "a/b"), { recursive: true });
+    symlinkSync("a/b", join(directory, "link"));
+    const chunks = new DirectoryStore(`${directory}/link/../store`);
+    await chunks.open();
+    await chunks.put(ID, STORED);
+    assertEquals(readdirSync(join(directory, "a/store")), [ID.slice(0, 4)]);
+  });
+});
+
 Deno.test("DirectoryStore never replaces a chunk, nor shows half of one", async () => {
   await withDirectory(async (directory) => {
     const path = join(directory, chunkPath(ID));
