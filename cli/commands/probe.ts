@@ -177,6 +177,10 @@ async function reportOf(
   outputs: ProbeOutputs,
 ): Promise<ProbeReport> {
   const sources = args.positionals("SOURCE");
+  const way = (["from", "as-is"] as const).find((flag) => args.flag(flag));
+  if (way !== undefined && sources.includes("-")) {
+    throw new UsageError("-", `standard input cannot be read with --${way}: wanted a file`);
+  }
   const sourceOptions = parseSourceOptions(args, io);
   if (!args.flag("from")) {
     if (args.flag("as-is")) refuseLayout(args);

@@ -28,7 +28,7 @@ export class ProbeOutputs {
       path === undefined
         ? undefined
         : createFileSink(path, { force: args.flag("force"), signal: io.signal, sourcePaths });
-    const [plot, fingerprints] = [args.value("plot"), args.value("fingerprints")];
+    const [plot, fingerprints] = [fileValue(args, "plot"), fileValue(args, "fingerprints")];
     if (
       plot !== undefined && fingerprints !== undefined && resolve(plot) === resolve(fingerprints)
     ) {
@@ -50,6 +50,13 @@ export class ProbeOutputs {
     await this.#chart?.abort();
     await this.fingerprints?.abort();
   }
+}
+
+/** Standard output has the report, and `-` is the name of no file. */
+function fileValue(args: ParsedArguments, name: string): string | undefined {
+  const path = args.value(name);
+  if (path !== "-") return path;
+  throw new UsageError(`--${name} -`, "standard output has the report: wanted a file");
 }
 
 function localPaths(sources: readonly string[], areFiles: boolean): readonly string[] {
