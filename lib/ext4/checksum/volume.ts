@@ -37,6 +37,8 @@ export class Volume {
   readonly groupCount: number;
   readonly descriptorSizeBytes: 32 | 64;
   readonly groups: readonly VolumeGroup[];
+  /** Those that begin with a superblock; found once, for there are many groups and many blocks of descriptors. */
+  readonly #superblockGroups: readonly number[];
 
   /**
    * @throws InputError when the superblock has sizes that no image has, or the file ends before the file system does
@@ -53,6 +55,8 @@ export class Volume {
     const isWide = (superblock.featureIncompat & INCOMPAT.BIT64) !== 0;
     this.descriptorSizeBytes = isWide ? 64 : 32;
     checkCounts(superblock, reader.name, this.groupCount, this.blockSizeBytes);
+    this.#superblockGroups = Array.from({ length: this.groupCount }, (_, group) => group)
+      .filter((group) => groupHasSuperblock(superblock, group));
     this.groups = this.#readGroups();
   }
 
@@ -75,19 +79,13 @@ export class Volume {
     return bytes;
   }
 
-  /** Whether a group begins with a superblock. */
-  hasSuperblock(group: number): boolean {
-    return groupHasSuperblock(this.superblock, group);
-  }
-
   /** Where the backup superblocks are, in bytes, with their groups. */
   backupSuperblocks(): { readonly group: number; readonly offsetBytes: number }[] {
-    const backups: { group: number; offsetBytes: number }[] = [];
-    for (let group = 1; group < this.groupCount; group++) {
-      if (!this.hasSuperblock(group)) continue;
-      backups.push({ group, offsetBytes: this.groupStart(group) * this.blockSizeBytes });
-    }
-    return backups;
+    const backups = this.#superblockGroups.filter((group) => group > 0);
+    return backups.map((group) => ({
+      group,
+      offsetBytes: this.groupStart(group) * this.blockSizeBytes,
+    }));
   }
 
   /** Descriptors in one block. */
@@ -100,12 +98,9 @@ export class Volume {
     const { superblock } = this;
     const isMeta = (superblock.featureIncompat & INCOMPAT.META_BG) !== 0;
     if (isMeta && i >= superblock.firstMetaBlockGroup) return this.#metaDescriptorBlocks(i);
-    const blocks: number[] = [];
-    for (let group = 0; group < this.groupCount; group++) {
-      if (!this.hasSuperblock(group)) continue;
-      blocks.push(this.groupStart(group) + 1 + i + (group === 0 ? this.#groupZeroShift : 0));
-    }
-    return blocks;
+    return this.#superblockGroups.map((group) =>
+      this.groupStart(group) + 1 + i + (group === 0 ? this.#groupZeroShift : 0)
+    );
   }
 
   /** With 1 KiB blocks and clusters the superblock is in block 1 though counting begins at block 0. */
@@ -118,7 +113,7 @@ export class Volume {
     const first = i * this.descriptorsPerBlock;
     const groups = [first, first + 1, first + this.descriptorsPerBlock - 1];
     return groups.filter((group) => group < this.groupCount).map((group) =>
-      this.groupStart(group) + (this.hasSuperblock(group) ? 1 : 0) +
+      this.groupStart(group) + (groupHasSuperblock(this.superblock, group) ? 1 : 0) +
       (group === 0 ? this.#groupZeroShift : 0)
     );
   }

@@ -56,12 +56,17 @@ export function decodeOrphanBlock(block: Uint8Array, what: string): number[] {
   return orphans;
 }
 
+/** ob_checksum as it is stored; 0 without metadata checksums. */
+export function storedOrphanBlockChecksum(block: Uint8Array): number {
+  return viewOf(block).getUint32(block.length - 4, true);
+}
+
 /** Throws InputError, with `what` in it, when the checksum of an orphan block is wrong. */
 export function verifyOrphanBlock(
   block: Uint8Array,
   options: OrphanBlockOptions & { readonly what: string },
 ): void {
-  const stored = viewOf(block).getUint32(block.length - 4, true);
+  const stored = storedOrphanBlockChecksum(block);
   checkChecksum(options.what, stored, orphanBlockChecksum(block, options));
 }
 

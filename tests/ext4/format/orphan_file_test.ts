@@ -4,6 +4,7 @@ import {
   decodeOrphanBlock,
   encodeOrphanBlock,
   sealOrphanBlock,
+  storedOrphanBlockChecksum,
   verifyOrphanBlock,
 } from "../../../lib/ext4/format/orphan_file.ts";
 import { fixture } from "./fixture_image.ts";
@@ -21,6 +22,7 @@ Deno.test("orphan blocks come back byte for byte, checksum included", () => {
     verifyOrphanBlock(bytes, { blockNumber, inodeSeed, what });
     const encoded = new Uint8Array(bytes.length).fill(0xaa);
     encodeOrphanBlock(encoded, decodeOrphanBlock(bytes, what));
+    assertEquals(storedOrphanBlockChecksum(encoded), 0);
     sealOrphanBlock(encoded, { blockNumber, inodeSeed });
     assertEquals(encoded, bytes.slice());
     assertThrows(

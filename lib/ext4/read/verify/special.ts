@@ -13,7 +13,11 @@ import {
 } from "../../format/constants.ts";
 import { viewOf } from "../../format/fields.ts";
 import { decodeMmpBlock, MMP_SIZE_BYTES, verifyMmpBlock } from "../../format/mmp.ts";
-import { decodeOrphanBlock, verifyOrphanBlock } from "../../format/orphan_file.ts";
+import {
+  decodeOrphanBlock,
+  storedOrphanBlockChecksum,
+  verifyOrphanBlock,
+} from "../../format/orphan_file.ts";
 import type { Context, KeptInode } from "./context.ts";
 import { HERE } from "./findings.ts";
 
@@ -44,6 +48,9 @@ export function checkOrphans(context: Context): void {
     findings.add("superblock", SUPERBLOCK_PLACE, "orphan_present, but it was unmounted");
   }
   if (!volume.hasCompat(COMPAT.ORPHAN_FILE)) return;
+  if (!volume.hasCompat(COMPAT.HAS_JOURNAL)) {
+    findings.add("superblock", SUPERBLOCK_PLACE, "orphan_file without has_journal");
+  }
   const file = context.special.get(superblock.orphanFileInode);
   if (file === undefined) {
     findings.add("superblock", SUPERBLOCK_PLACE, "s_orphan_file_inum", {
@@ -85,6 +92,8 @@ function checkOrphanBlock(
   if (seed !== undefined) {
     const options = { blockNumber: place.block, inodeSeed: seed, what: HERE };
     findings.attempt("orphan file", place, () => verifyOrphanBlock(bytes, options));
+  } else if (!mayHaveOrphans) {
+    findings.expect("orphan file", place, "ob_checksum", storedOrphanBlockChecksum(bytes), 0);
   }
   const orphans = findings.attempt("orphan file", place, () => decodeOrphanBlock(bytes, HERE));
   if (orphans === undefined || orphans.length === 0 || mayHaveOrphans) return;

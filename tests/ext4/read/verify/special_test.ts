@@ -1,5 +1,9 @@
 import { assertEquals } from "@std/assert";
-import { problemsOf, viewAt } from "./damage.ts";
+import { readFileSync, writeFileSync } from "node:fs";
+import { ORPHAN_BLOCK_MAGIC } from "../../../../lib/ext4/format/orphan_file.ts";
+import { mustRun, withTemporaryDirectory } from "../../../oracle/command.ts";
+import { e2fsckVerdict, problemsOf, viewAt } from "./damage.ts";
+import { assertUndamaged, verifyFile } from "./undamaged.ts";
 
 Deno.test("an unmounted file system has no orphans", async () => {
   const list = await problemsOf("plain-4k", ({ bytes }) => viewAt(bytes).setUint8(1024 + 0xe8, 12));
@@ -11,6 +15,34 @@ Deno.test("an unmounted file system has no orphans", async () => {
   });
   assertEquals(file[0]!.startsWith("orphan file: its checksum is"), true, `${file}`);
   assertEquals(file.slice(1), ["orphan file: inodes in it"]);
+});
+
+Deno.test("an orphan file needs a journal, and no checksum where nothing has one, as e2fsck has it", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const path = `${directory}/image`;
+    const features = "orphan_file,^metadata_csum";
+    mustRun("mke2fs", ["-q", "-t", "ext4", "-b", "1024", "-O", features, path, "8M"]);
+    await assertUndamaged("an orphan file without checksums", path);
+    const sound = new Uint8Array(readFileSync(path));
+    const damage = async (change: (view: DataView) => void) => {
+      const bytes = sound.slice();
+      change(viewAt(bytes));
+      writeFileSync(path, bytes);
+      const { findings } = await verifyFile(path);
+      assertEquals(e2fsckVerdict(path).isReported, true);
+      return findings.map(({ problem }) => problem);
+    };
+    const checksummed = await damage((view) => {
+      let end = 1024;
+      while (view.getUint32(end - 8, true) !== ORPHAN_BLOCK_MAGIC) end += 1024;
+      view.setUint32(end - 4, 5, true);
+    });
+    assertEquals(checksummed, ["ob_checksum"]);
+    const bare = await damage((view) => {
+      view.setUint32(1024 + 0x5c, view.getUint32(1024 + 0x5c, true) & ~0x4, true);
+    });
+    assertEquals(bare.includes("orphan_file without has_journal"), true, `${bare}`);
+  });
 });
 
 Deno.test("the MMP block has its magic number and its checksum", async () => {
