@@ -10,7 +10,7 @@ import { assertE2fsckClean } from "../../oracle/e2fsck.ts";
 import { Random } from "../../oracle/noise.ts";
 import { payloadOf } from "../../oracle/tree_builder.ts";
 import { openStrictly, victimOf } from "./read_image.ts";
-import { assertUndamaged } from "./verify/undamaged.ts";
+import { assertUndamaged, verifyFile } from "./verify/undamaged.ts";
 
 Deno.test("filePayload points into the image, and its holes are holes", () => {
   const victim = victimOf("plain-4k");
@@ -61,6 +61,11 @@ Deno.test("a file that is one hole stays one where mke2fs says that it has inlin
     } finally {
       image.close();
     }
+    // As e2fsck has it, the size needs large_file all the same.
+    mustRun("debugfs", ["-w", "-R", "feature -large_file", path]);
+    const { findings } = await verifyFile(path);
+    const sizes = findings.filter(({ structure }) => structure === "inode");
+    assertEquals(sizes.map(({ wanted }) => wanted), ["below 2147483648 without large_file"]);
   });
 });
 

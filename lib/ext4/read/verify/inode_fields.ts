@@ -128,9 +128,20 @@ export function checkSize(
   }
   const most = largestSize(volume, view.usesExtents);
   if (sizeBytes > most) bad(`at most ${most}`);
-  if (sizeBytes >= 2 ** 31 && !volume.hasRoCompat(RO_COMPAT.LARGE_FILE)) {
-    bad(`below ${2 ** 31} without large_file`);
-  }
+  checkLargeFile(context, inode, view);
+}
+
+/** Sizes of 2 GiB and more need the feature large_file, wherever the bytes are. */
+export function checkLargeFile(
+  { findings, volume }: Context,
+  inode: number,
+  view: InodeView,
+): void {
+  if (view.sizeBytes < 2 ** 31 || volume.hasRoCompat(RO_COMPAT.LARGE_FILE)) return;
+  findings.add("inode", { inode }, "i_size", {
+    found: view.sizeBytes,
+    wanted: `below ${2 ** 31} without large_file`,
+  });
 }
 
 function largestSize(volume: Volume, usesExtents: boolean): number {

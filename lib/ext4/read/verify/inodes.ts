@@ -16,7 +16,7 @@ import { isBareHole } from "../content.ts";
 import type { BlockMap } from "./block_walk.ts";
 import { walkBlocks } from "./block_walk.ts";
 import type { Context, KeptInode } from "./context.ts";
-import { checkBlockCount, checkFields, checkSize } from "./inode_fields.ts";
+import { checkBlockCount, checkFields, checkLargeFile, checkSize } from "./inode_fields.ts";
 import { InodeView } from "./inode_view.ts";
 import { checkSymlink } from "./symlinks.ts";
 import type { Volume } from "./volume.ts";
@@ -253,6 +253,7 @@ function inlineDataOf(
       wanted: isDirectory ? data.length : `at most ${data.length}`,
     });
   }
+  if (isHole) checkLargeFile(context, inode, view);
   return data;
 }
 
