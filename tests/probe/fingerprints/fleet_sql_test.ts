@@ -5,11 +5,10 @@ import { probe } from "../../../probe/probe.ts";
 import type { ProbeReport } from "../../../probe/report.ts";
 import { noise, optionsFor, withTars } from "../sources.ts";
 import { buildTar } from "../../tar/build.ts";
+import { type Database, openDatabase, type SqlRow } from "./duckdb.ts";
 import { MemorySink } from "./memory_sink.ts";
 
 const FLEET = new URL("../../../docs/FLEET.md", import.meta.url);
-
-type SqlRow = Readonly<Record<string, unknown>>;
 
 /** The statements under their names in docs/FLEET.md. */
 function statements(): Map<string, string> {
@@ -17,11 +16,9 @@ function statements(): Map<string, string> {
   return new Map([...found].map(([, name, sql]) => [name!, sql!]));
 }
 
-async function openDatabase(): Promise<((sql: string) => Promise<SqlRow[]>) | undefined> {
+async function databaseOrNotice(): Promise<Database | undefined> {
   try {
-    const { DuckDBInstance } = await import("@duckdb/node-api");
-    const connection = await (await DuckDBInstance.create(":memory:")).connect();
-    return async (sql) => (await connection.runAndReadAll(sql)).getRowObjects();
+    return await openDatabase();
   } catch (error) {
     notRun("the SQL of FLEET.md", `DuckDB cannot be loaded: ${String(error).split("\n")[0]}`);
     return undefined;
@@ -33,8 +30,10 @@ function labelled(report: ProbeReport, layouts: ReadonlyMap<string, number>) {
 }
 
 Deno.test("the SQL of FLEET.md gives the figures of the probe", async () => {
-  const query = await openDatabase();
-  if (query === undefined) return;
+  const database = await databaseOrNotice();
+  if (database === undefined) return;
+  using _closed = { [Symbol.dispose]: () => database.close() };
+  const { query } = database;
   const sql = statements();
   assertEquals([...sql.keys()], ["views", "union", "new bytes", "pairwise", "histogram"]);
   await withTars(async (tars, directory) => {
