@@ -14,7 +14,8 @@ import { outputExistsError } from "../io/output_path.ts";
 import type { ImageSink } from "../io/sink.ts";
 import { displayPath } from "../io/system_error.ts";
 import type { Progress } from "../progress.ts";
-import { pathIn, readFileWhole, statIfThere, writeFileWhole } from "./layered_files.ts";
+import { statIfThere } from "../io/stat_if_there.ts";
+import { pathIn, readFileWhole, writeFileWhole } from "./layered_files.ts";
 
 /** Where chunks go. */
 export interface LayerChunksTarget {

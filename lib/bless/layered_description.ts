@@ -11,7 +11,8 @@ import { displayPath } from "../io/system_error.ts";
 import { asString, displayText, field, optional, parseJsonObject } from "../source/json.ts";
 import { formatPlatform } from "../source/platform.ts";
 import type { OpenedImage } from "../source/source.ts";
-import { pathIn, readFileWhole, statIfThere, writeFileWhole } from "./layered_files.ts";
+import { statIfThere } from "../io/stat_if_there.ts";
+import { pathIn, readFileWhole, writeFileWhole } from "./layered_files.ts";
 
 /** The kernel's limit on lower directories (OVL_MAX_STACK in Linux, fs/overlayfs). */
 export const STACKED_LAYERS_MAX = 500;

@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { mkdirSync, readFileSync, rmdirSync, type Stats, statSync } from "node:fs";
+import { mkdirSync, readFileSync, rmdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { IoError, UsageError } from "../errors.ts";
 import { createFileSink } from "../io/file_sink.ts";
+import { statIfThere } from "../io/stat_if_there.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "../io/system_error.ts";
 
 /**
@@ -58,16 +59,6 @@ export function removeIfEmpty(path: string): void {
     rmdirSync(path);
   } catch {
     // Whole images stay; and the error that led here is the one to tell.
-  }
-}
-
-/** What lies at a path, links followed; undefined for nothing. */
-export function statIfThere(path: string): Stats | undefined {
-  try {
-    return statSync(path);
-  } catch (cause) {
-    if (systemErrorFacts(cause)?.code === "ENOENT") return undefined;
-    throw ioErrorFrom(path, undefined, cause);
   }
 }
 

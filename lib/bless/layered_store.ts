@@ -17,7 +17,8 @@ import { displayPath } from "../io/system_error.ts";
 import { nullSink, teeSink } from "../io/tee_sink.ts";
 import type { Progress } from "../progress.ts";
 import { ChecksumSink, type FileChecksums, findDamage } from "./layered_checksums.ts";
-import { pathIn, readFileWhole, statIfThere, writeFileWhole } from "./layered_files.ts";
+import { statIfThere } from "../io/stat_if_there.ts";
+import { pathIn, readFileWhole, writeFileWhole } from "./layered_files.ts";
 import {
   decodePlacement,
   encodePlacement,

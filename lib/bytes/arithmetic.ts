@@ -23,3 +23,8 @@ export function alignDown(value: number, alignment: number): number {
 export function isPowerOfTwo(value: number): boolean {
   return Number.isSafeInteger(value) && value > 0 && 2 ** Math.round(Math.log2(value)) === value;
 }
+
+/** The 32 bits of `value` moved left by 1 to 31 places, those that fall out coming in at the right; a signed number. */
+export function rotateLeft(value: number, bits: number): number {
+  return (value << bits) | (value >>> (32 - bits));
+}

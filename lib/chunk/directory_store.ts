@@ -3,12 +3,13 @@
  *
  * @module
  */
-import { mkdirSync, readFileSync, type Stats, statSync } from "node:fs";
+import { mkdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { InputError, InterruptedError, IoError, throwIfAborted, UsageError } from "../errors.ts";
 import { type FileOperations, NODE_FILE_OPERATIONS } from "../io/file_operations.ts";
 import { realPathOf } from "../io/real_path.ts";
+import { statIfThere } from "../io/stat_if_there.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "../io/system_error.ts";
 import { STORED_BYTES_MAX } from "./chunk_codec.ts";
 import { chunkFolder, chunkPath } from "./chunk_id.ts";
@@ -220,14 +221,5 @@ export class DirectoryStore implements ChunkStore {
     } catch {
       // What is written is thrown away.
     }
-  }
-}
-
-function statIfThere(path: string): Stats | undefined {
-  try {
-    return statSync(path);
-  } catch (cause) {
-    if (systemErrorFacts(cause)?.code === "ENOENT") return undefined;
-    throw ioErrorFrom(path, undefined, cause);
   }
 }

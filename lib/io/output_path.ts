@@ -3,11 +3,12 @@
  *
  * @module
  */
-import { lstatSync, realpathSync, statSync } from "node:fs";
+import { lstatSync, realpathSync } from "node:fs";
 import type { Stats } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { IoError, UsageError } from "../errors.ts";
-import { displayPath, ioErrorFrom, systemErrorFacts } from "./system_error.ts";
+import { statIfThere } from "./stat_if_there.ts";
+import { displayPath } from "./system_error.ts";
 
 /** What is allowed for an output. */
 export interface OutputOptions {
@@ -28,13 +29,13 @@ export function checkOutput(path: string, options: OutputOptions = {}): string {
   const shown = displayPath(path);
   if (path === "") throw new UsageError("output", "the name is empty");
   if (path.endsWith("/")) throw directoryError(shown);
-  const found = statOrUndefined(path, lstatSync);
+  const found = statIfThere(path, lstatSync);
   if (found === undefined) return join(checkedParent(path), basename(path));
   if (!found.isSymbolicLink()) {
     checkExisting(shown, found, options);
     return join(checkedParent(path), basename(path));
   }
-  const target = statOrUndefined(path, statSync);
+  const target = statIfThere(path);
   if (target === undefined) {
     throw new IoError(shown, "is a symbolic link to nothing", {
       hint: "remove the link, or name its target",
@@ -60,7 +61,7 @@ function checkExisting(shown: string, found: Stats, options: OutputOptions): voi
     });
   }
   for (const source of options.sourcePaths ?? []) {
-    const other = statOrUndefined(source, statSync);
+    const other = statIfThere(source);
     if (other !== undefined && other.dev === found.dev && other.ino === found.ino) {
       throw new UsageError(shown, "is the source too: the output must be another file");
     }
@@ -83,7 +84,7 @@ function kindOf(found: Stats): string {
 
 function checkedParent(path: string): string {
   const parent = dirname(path);
-  const found = statOrUndefined(parent, statSync);
+  const found = statIfThere(parent);
   if (found === undefined) {
     throw new IoError(displayPath(path), `the directory ${displayPath(parent)} does not exist`, {
       hint: "create it first",
@@ -94,13 +95,4 @@ function checkedParent(path: string): string {
   }
   // The native form takes `..` behind a link as the kernel does, under every runtime.
   return realpathSync.native(parent);
-}
-
-function statOrUndefined(path: string, stat: (path: string) => Stats): Stats | undefined {
-  try {
-    return stat(path);
-  } catch (cause) {
-    if (systemErrorFacts(cause)?.code === "ENOENT") return undefined;
-    throw ioErrorFrom(path, undefined, cause);
-  }
 }

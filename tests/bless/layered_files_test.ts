@@ -6,9 +6,9 @@ import {
   pathIn,
   readFileWhole,
   removeIfEmpty,
-  statIfThere,
   writeFileWhole,
 } from "../../lib/bless/layered_files.ts";
+import { statIfThere } from "../../lib/io/stat_if_there.ts";
 import { InterruptedError, IoError, UsageError } from "../../lib/errors.ts";
 import { withDirectory } from "../source/helpers.ts";
 

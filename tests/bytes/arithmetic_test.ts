@@ -1,6 +1,12 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { alignDown, alignUp, divCeil, isPowerOfTwo } from "../../lib/bytes/arithmetic.ts";
+import {
+  alignDown,
+  alignUp,
+  divCeil,
+  isPowerOfTwo,
+  rotateLeft,
+} from "../../lib/bytes/arithmetic.ts";
 
 Deno.test("divCeil, alignUp and alignDown round the way they say", () => {
   assertEquals([divCeil(0, 4), divCeil(1, 4), divCeil(4, 4), divCeil(5, 4)], [0, 1, 1, 2]);
@@ -22,4 +28,10 @@ Deno.test("isPowerOfTwo knows the powers and nothing else", () => {
     if (power > 1) assert(!isPowerOfTwo(2 ** power - 1));
   }
   for (const value of [0, -1, -4, 3, 0.3, NaN]) assert(!isPowerOfTwo(value), `${value}`);
+});
+
+Deno.test("rotateLeft loses no bit", () => {
+  assertEquals(rotateLeft(0x12345678, 8) >>> 0, 0x34567812);
+  assertEquals(rotateLeft(0x80000001, 1) >>> 0, 3);
+  assertEquals(rotateLeft(1, 31) >>> 0, 0x80000000);
 });

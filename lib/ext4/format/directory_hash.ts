@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { rotateLeft } from "../../bytes/arithmetic.ts";
 import type { ByteString } from "../../bytes/byte_string.ts";
 import { InputError, invariant } from "../../errors.ts";
 import { HASH_VERSION } from "./constants.ts";
@@ -137,10 +138,6 @@ function fillWords(chunk: Int32Array, name: ByteString, at: number, signed: bool
     }
     chunk[word] = value;
   }
-}
-
-function rotateLeft(value: number, bits: number): number {
-  return (value << bits) | (value >>> (32 - bits));
 }
 
 /** The order in which a round takes the eight words. */

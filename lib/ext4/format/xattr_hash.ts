@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { rotateLeft } from "../../bytes/arithmetic.ts";
 import type { ByteString } from "../../bytes/byte_string.ts";
 import { crc32c } from "../../bytes/crc32c.ts";
 import { invariant } from "../../errors.ts";
@@ -59,8 +60,4 @@ export function xattrBlockHash(entryHashes: readonly number[]): number {
  */
 export function xattrValueHash(seed: number, value: Uint8Array): number {
   return crc32c(seed, value);
-}
-
-function rotateLeft(value: number, bits: number): number {
-  return (value << bits) | (value >>> (32 - bits));
 }
