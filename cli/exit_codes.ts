@@ -27,7 +27,7 @@ export const EXIT_MEANINGS: Readonly<Record<ExitCode, string>> = {
   0: "done",
   1: "the answer is no: verify found damage, diff found a difference, probe saved less than --min-dedup",
   2: "the command line is wrong",
-  3: "the input is damaged or not supported",
+  3: "the input is missing, damaged or not supported",
   4: "reading, writing or the network failed; an output exists and --force was not given",
   70: "a fault of blessfs itself",
   129: "interrupted by SIGHUP",

@@ -3,9 +3,8 @@
  *
  * @module
  */
-import { statSync } from "node:fs";
 import { byteStringFromText, displayName } from "../lib/bytes/byte_string.ts";
-import { InputError, IoError, throwIfAborted } from "../lib/errors.ts";
+import { InputError, throwIfAborted } from "../lib/errors.ts";
 import { openFileReader, readExactly } from "../lib/io/random_reader.ts";
 import type { ImageSink } from "../lib/io/sink.ts";
 import { cutterOf, cutTogether } from "./cutters.ts";
@@ -27,8 +26,10 @@ export async function measureFile(
 ): Promise<void> {
   const path = source.startsWith("ext4:") ? source.slice("ext4:".length) : source;
   const name = displayName(byteStringFromText(path));
-  checkRegular(path, name);
-  const reader = openFileReader(path);
+  const reader = openFileReader(path, {
+    what: "a disk image or any file",
+    directoryHint: "leave out --as-is to measure what is blessed from it",
+  });
   try {
     const { sizeBytes } = reader;
     if (sizeBytes === 0) throw new InputError(name, "is empty: wanted a disk image or any file");
@@ -68,15 +69,4 @@ async function cutReader(
   }
   await sink.finish(sizeBytes);
   task.end();
-}
-
-function checkRegular(path: string, name: string): void {
-  const found = statSync(path, { throwIfNoEntry: false });
-  if (found === undefined) throw new IoError(name, "there is no such file");
-  if (found.isDirectory()) {
-    throw new InputError(name, "is a directory: wanted a disk image or any file", {
-      hint: "leave out --as-is to measure what is blessed from it",
-    });
-  }
-  if (!found.isFile()) throw new InputError(name, "is not a regular file");
 }

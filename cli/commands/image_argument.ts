@@ -41,7 +41,7 @@ export async function withImageReader<T>(
   path: string,
   work: (reader: RandomReader) => Promise<T>,
 ): Promise<T> {
-  const reader = openFileReader(path);
+  const reader = openFileReader(path, { what: "an ext4 image" });
   try {
     return await work(reader);
   } catch (error) {

@@ -4,12 +4,10 @@
  *
  * @module
  */
-import { fstatSync, openSync, type Stats, statSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
-import { InputError, throwIfAborted, UsageError } from "../errors.ts";
-import { descriptorReader, type RandomReader } from "../io/random_reader.ts";
+import { InputError, throwIfAborted } from "../errors.ts";
+import { openFileReader, type RandomReader } from "../io/random_reader.ts";
 import type { ImageSink } from "../io/sink.ts";
-import { displayPath, ioErrorFrom } from "../io/system_error.ts";
 import type { Progress } from "../progress.ts";
 
 const PIECE_BYTES = 1 << 20;
@@ -26,8 +24,7 @@ export interface ReadFileOptions {
  * Reads a regular file or a block device into a sink, and finishes it.
  *
  * @returns the size of the file
- * @throws {UsageError} when the path is neither
- * @throws {InputError} when it changes its size while it is read
+ * @throws {InputError} when nothing is there, or neither, or when it changes its size while it is read
  * @throws {IoError} when it cannot be read
  */
 export async function readFileInto(
@@ -35,15 +32,18 @@ export async function readFileInto(
   sink: ImageSink,
   options: ReadFileOptions,
 ): Promise<number> {
-  const { reader, isFile } = open(path);
-  const totalBytes = isFile ? reader.sizeBytes : undefined;
+  const reader = openFileReader(path, {
+    what: "a disk image or any file",
+    pipeHint: "a stream is read with `-`",
+  });
+  const totalBytes = reader.sizeBytes;
   const task = options.progress.begin("chunk", totalBytes);
   try {
     const sizeBytes = await streamInto(piecesOf(reader), sink, {
       ...options,
       advance: task.advance,
     });
-    if (totalBytes !== undefined && sizeBytes !== totalBytes) {
+    if (sizeBytes !== totalBytes) {
       throw new InputError(
         reader.name,
         `changed while it was read: it had ${totalBytes} bytes, and now ${sizeBytes}`,
@@ -102,26 +102,4 @@ function* piecesOf(reader: RandomReader): Generator<Uint8Array> {
     if (count < buffer.length) return;
     position += count;
   }
-}
-
-function open(path: string): { readonly reader: RandomReader; readonly isFile: boolean } {
-  const shown = displayPath(path);
-  let descriptor: number;
-  try {
-    // Before it is opened: a pipe would keep the whole program waiting, signals included, until somebody writes.
-    checkIsReadable(statSync(path), shown);
-    descriptor = openSync(path, "r");
-  } catch (cause) {
-    if (cause instanceof UsageError) throw cause;
-    throw ioErrorFrom(path, "cannot be opened", cause);
-  }
-  const stats = fstatSync(descriptor);
-  return { reader: descriptorReader(descriptor, shown, stats.size), isFile: stats.isFile() };
-}
-
-function checkIsReadable(stats: Stats, shown: string): void {
-  if (stats.isFile() || stats.isBlockDevice()) return;
-  throw new UsageError(shown, "is no regular file and no block device", {
-    hint: "a stream is read with `-`",
-  });
 }

@@ -3,11 +3,9 @@
  *
  * @module
  */
-import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, readSync } from "node:fs";
 import { InputError, IoError } from "../errors.ts";
-
-/** Further than any device goes. */
-const DEVICE_BYTES_MAX = 2 ** 60;
+import { openInputFile, type WantedInput } from "./input_file.ts";
 
 /** Bytes that can be read at any position. */
 export interface RandomReader {
@@ -82,46 +80,14 @@ export function descriptorReader(
 /**
  * Opens a regular file or a block device for reading.
  *
- * @throws {InputError} for a directory, a pipe or whatever else cannot be read at any position
+ * @param wanted what should be there, for errors
+ * @throws {InputError} when nothing is there, or a directory, a pipe or whatever else cannot be read at any position
  * @throws {IoError} when it cannot be opened
  */
-export function openFileReader(path: string): RandomReader {
-  let descriptor: number;
-  try {
-    // Without O_NONBLOCK, a fifo would wait for somebody to write to it.
-    descriptor = openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
-  } catch (cause) {
-    throw new IoError(path, `cannot be opened: ${(cause as Error).message}`, { cause });
-  }
-  const stats = fstatSync(descriptor);
-  if (!stats.isFile() && !stats.isBlockDevice()) {
-    closeSync(descriptor);
-    const what = stats.isDirectory() ? "a directory" : stats.isFIFO() ? "a pipe" : "no file";
-    throw new InputError(path, `is ${what}: wanted a regular file or a block device`);
-  }
-  const sizeBytes = stats.isBlockDevice() ? deviceSizeBytes(descriptor) : stats.size;
+export function openFileReader(
+  path: string,
+  wanted: WantedInput = { what: "a regular file or a block device" },
+): RandomReader {
+  const { descriptor, sizeBytes } = openInputFile(path, wanted);
   return descriptorReader(descriptor, path, sizeBytes);
-}
-
-/** A block device has no size in its inode. It is found by reading single bytes: twice as far each time, then halving. */
-function deviceSizeBytes(descriptor: number): number {
-  const byte = new Uint8Array(1);
-  const isThere = (position: number) => {
-    try {
-      return readSync(descriptor, byte, 0, 1, position) === 1;
-    } catch {
-      return false;
-    }
-  };
-  if (!isThere(0)) return 0;
-  let last = 1;
-  while (last < DEVICE_BYTES_MAX && isThere(last)) last *= 2;
-  // The byte at `first` is there, the one at `last` is not.
-  let first = Math.floor(last / 2);
-  while (last - first > 1) {
-    const middle = Math.floor((first + last) / 2);
-    if (isThere(middle)) first = middle;
-    else last = middle;
-  }
-  return last;
 }

@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
+import { missingInput } from "../io/input_file.ts";
 import { BlobFiles } from "./blob_files.ts";
 import { chooseManifest } from "./choose_manifest.ts";
 import { describeDocument } from "./documents.ts";
@@ -36,7 +37,7 @@ export async function openDirTransport(
 ): Promise<OpenedImage> {
   const name = displayText(directory);
   const stats = statIfThere(directory);
-  if (!stats) throw new InputError(name, "does not exist: wanted a directory that skopeo wrote");
+  if (!stats) throw missingInput(directory, "a directory that skopeo wrote");
   if (!statIfThere(join(directory, MANIFEST_FILE))) {
     throw new InputError(name, `is no directory that skopeo wrote: ${MANIFEST_FILE} is missing`);
   }

@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
+import { missingInput } from "../io/input_file.ts";
 import { BlobFiles } from "./blob_files.ts";
 import { displayText } from "./json.ts";
 import { type LayoutFiles, openLayout } from "./layout.ts";
@@ -20,7 +21,7 @@ export async function openOciDirectory(
 ): Promise<OpenedImage> {
   const name = displayText(directory);
   const stats = statIfThere(directory);
-  if (!stats) throw new InputError(name, "does not exist: wanted an OCI image layout");
+  if (!stats) throw missingInput(directory, "an OCI image layout");
   if (!stats.isDirectory()) {
     throw new InputError(name, "is no directory: wanted an OCI image layout", {
       hint: "a layout in a tar is written oci-archive:FILE",

@@ -7,6 +7,7 @@
 import { spawn } from "node:child_process";
 import { env } from "node:process";
 import { InputError, IoError, throwIfAborted } from "../errors.ts";
+import { missingInput } from "../io/input_file.ts";
 import type { Warnings } from "../warnings.ts";
 import { displayText } from "./json.ts";
 import { statIfThere } from "./source_file.ts";
@@ -37,7 +38,7 @@ export function openRootfsDirectory(
 ): OpenedImage {
   const name = displayText(directory);
   const stats = statIfThere(directory);
-  if (!stats) throw new InputError(name, "does not exist: wanted a directory tree");
+  if (!stats) throw missingInput(directory, "a directory tree");
   if (!stats.isDirectory()) {
     throw new InputError(name, "is no directory: wanted a directory tree", {
       hint: "a tar is written tar:FILE",

@@ -7,6 +7,7 @@
 import { createReadStream, type Stats, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { InputError, IoError, limitError, throwIfAborted } from "../errors.ts";
+import { openInputFile } from "../io/input_file.ts";
 import type { RandomReader } from "../io/random_reader.ts";
 import { SharedDescriptor } from "../io/shared_descriptor.ts";
 import { createUnlinkedFile, SpoolWriter } from "../io/spool.ts";
@@ -36,10 +37,10 @@ export function statIfThere(path: string): Stats | undefined {
 }
 
 /**
- * Opens a file, or reads a pipe to its end.
+ * Opens a file or a block device, or reads a pipe to its end.
  *
  * @param wanted what should be there, for errors, such as `a tar`
- * @throws {InputError} when there is nothing, or a directory or device
+ * @throws {InputError} when there is nothing, or a directory or another device
  */
 export async function openSourceFile(
   path: string,
@@ -47,17 +48,12 @@ export async function openSourceFile(
   options: SourceOptions,
 ): Promise<SourceFile> {
   const name = displayText(path);
-  const stats = statIfThere(path);
-  if (!stats) throw new InputError(name, `does not exist: wanted ${wanted}`);
-  if (stats.isFIFO()) return await spoolStream(name, createReadStream(path), options);
-  if (stats.isDirectory()) {
-    throw new InputError(name, `is a directory: wanted ${wanted}`, {
-      hint: "a directory is written oci:DIR, dir:DIR or rootfs:DIR, after what is in it",
-    });
-  }
-  if (!stats.isFile()) throw new InputError(name, `is no regular file: wanted ${wanted}`);
-  const file = SharedDescriptor.openFile(path);
-  return { name, file, sizeBytes: file.sizeBytes };
+  if (statIfThere(path)?.isFIFO()) return await spoolStream(name, createReadStream(path), options);
+  const { descriptor, sizeBytes } = openInputFile(path, {
+    what: wanted,
+    directoryHint: "a directory is written oci:DIR, dir:DIR or rootfs:DIR, after what is in it",
+  });
+  return { name, file: new SharedDescriptor(descriptor), sizeBytes };
 }
 
 /** Reads a stream to its end into an unlinked file, if it is no longer than what layers may inflate to. */

@@ -35,7 +35,7 @@ type ReadRow = Readonly<Record<typeof COLUMNS[number], unknown>>;
 /** Opens a file. Throws an IoError, or an InputError when it is no file of fingerprints. */
 export async function openFingerprints(path: string): Promise<FingerprintFile> {
   const name = displayName(byteStringFromText(path));
-  const reader = openFileReader(path);
+  const reader = openFileReader(path, { what: "a file of fingerprints" });
   const file = asyncBuffer(reader);
   try {
     const parquet = await understood(name, () => parquetMetadataAsync(file));

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { idAt } from "../../lib/chunk/chunk_index.ts";
 import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
 import { readFileInto, readStreamInto } from "../../lib/chunk/read_file.ts";
-import { InputError, InterruptedError, IoError, UsageError } from "../../lib/errors.ts";
+import { InputError, InterruptedError } from "../../lib/errors.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
 import { CHUNK_BYTES, depotOf, MemoryStore, noise, withDirectory } from "./helpers.ts";
 
@@ -48,21 +48,22 @@ Deno.test("readFileInto reads holes as zeros", async () => {
 
 Deno.test("readFileInto refuses what has no bytes of its own", async () => {
   await withDirectory(async (directory) => {
-    await assertRejects(
-      () => readFileInto(directory, newSink(), OPTIONS),
-      UsageError,
-      "no regular",
-    );
-    await assertRejects(
-      () => readFileInto("/dev/null", newSink(), OPTIONS),
-      UsageError,
-      "no regular",
-    );
     const pipe = join(directory, "pipe");
     assertEquals(spawnSync("mkfifo", [pipe]).status, 0);
-    await assertRejects(() => readFileInto(pipe, newSink(), OPTIONS), UsageError, "no regular");
-    const missing = join(directory, "missing");
-    await assertRejects(() => readFileInto(missing, newSink(), OPTIONS), IoError, "no such file");
+    const cases: [path: string, why: string, hint: string | undefined][] = [
+      [directory, "is a directory: wanted", undefined],
+      ["/dev/null", "is no regular file and no block device", undefined],
+      [pipe, "is a pipe: wanted", "a stream is read with `-`"],
+      [join(directory, "missing"), "does not exist: wanted", undefined],
+    ];
+    for (const [path, why, hint] of cases) {
+      const error = await assertRejects(
+        () => readFileInto(path, newSink(), OPTIONS),
+        InputError,
+        why,
+      );
+      assertEquals(error.hint, hint);
+    }
   });
 });
 

@@ -2,8 +2,6 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { InputError, IoError } from "../../lib/errors.ts";
-import { mustRun, withTemporaryDirectory } from "../oracle/command.ts";
-import { kernelOrNotice } from "../oracle/kernel.ts";
 import { memoryReader, openFileReader, readExactly } from "../../lib/io/random_reader.ts";
 
 Deno.test("openFileReader reads at any position and stops at the end", () => {
@@ -24,35 +22,11 @@ Deno.test("openFileReader reads at any position and stops at the end", () => {
   }
 });
 
-Deno.test("openFileReader finds out how large a block device is", () => {
-  if (!kernelOrNotice("reading a block device")) return;
-  withTemporaryDirectory((scratch) => {
-    for (const sectors of [1, 5, 2048, 9999]) {
-      writeFileSync(`${scratch}/file`, new Uint8Array(512 * sectors).fill(7));
-      const device = mustRun("losetup", ["-f", "--show", `${scratch}/file`]).trim();
-      try {
-        const reader = openFileReader(device);
-        assertEquals(reader.sizeBytes, 512 * sectors);
-        reader.close();
-      } finally {
-        mustRun("losetup", ["-d", device]);
-      }
-    }
-  });
-});
-
-Deno.test("openFileReader refuses what has no positions, and waits for nobody", () => {
-  withTemporaryDirectory((scratch) => {
-    const fifo = `${scratch}/fifo`;
-    mustRun("mkfifo", [fifo]);
-    assertThrows(() => openFileReader(fifo), InputError, `${fifo}: is a pipe`);
-    assertThrows(() => openFileReader(scratch), InputError, `${scratch}: is a directory`);
-    assertThrows(() => openFileReader("/dev/zero"), InputError, "/dev/zero: is no file");
-  });
-});
-
-Deno.test("openFileReader names a file that is not there", () => {
-  assertThrows(() => openFileReader("/nonexistent/file"), IoError, "/nonexistent/file");
+Deno.test("openFileReader says what it found in place of what is wanted", () => {
+  const missing = "/nonexistent/file";
+  const why = `${missing}: does not exist: wanted`;
+  assertThrows(() => openFileReader(missing), InputError, `${why} a regular file or a block`);
+  assertThrows(() => openFileReader(missing, { what: "a tar" }), InputError, `${why} a tar`);
 });
 
 Deno.test("readExactly says where the bytes end", () => {

@@ -137,7 +137,7 @@ Deno.test("probe --as-is takes any file, but neither an empty one nor a director
       assertRejects(() => probe(optionsFor([path], { asIs: true })), Error, why);
     await fails(empty, "is empty");
     await fails(directory, "is a directory");
-    await fails(join(directory, "none"), "there is no such file");
+    await fails(join(directory, "none"), "does not exist: wanted");
   });
 });
 

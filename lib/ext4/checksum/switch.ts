@@ -6,10 +6,11 @@
 import { realpathSync, statSync } from "node:fs";
 import { InputError, throwIfAborted } from "../../errors.ts";
 import { createFileSink } from "../../io/file_sink.ts";
+import { openFault } from "../../io/input_file.ts";
 import { loopDeviceOf } from "../../io/loop_devices.ts";
 import type { RandomReader } from "../../io/random_reader.ts";
 import { openFileReader, readExactly } from "../../io/random_reader.ts";
-import { displayPath, ioErrorFrom } from "../../io/system_error.ts";
+import { displayPath } from "../../io/system_error.ts";
 import type { Progress } from "../../progress.ts";
 import { checkChecksum, filesystemSeed } from "../format/checksum.ts";
 import {
@@ -109,7 +110,7 @@ function checkedImage(path: string): string {
     }
   } catch (cause) {
     if (cause instanceof InputError) throw cause;
-    throw ioErrorFrom(path, undefined, cause);
+    throw openFault(path, "an ext4 image", cause);
   }
   const device = loopDeviceOf(imagePath);
   if (device !== undefined) {

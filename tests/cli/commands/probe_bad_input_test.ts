@@ -77,7 +77,7 @@ Deno.test("the program cuts any file as it is, and refuses what is none", async 
       const [name, code, why] of [
         ["empty", 3, "is empty"],
         ["directory", 3, "is a directory"],
-        ["missing", 4, "there is no such file"],
+        ["missing", 3, "does not exist: wanted"],
       ] as const
     ) {
       const run = probe("--as-is", `${directory}/text`, `${directory}/${name}`);

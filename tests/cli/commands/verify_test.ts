@@ -1,5 +1,5 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { writeFileSync } from "node:fs";
+import { symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { COMMANDS } from "../../../cli/commands/index.ts";
 import { findingText } from "../../../cli/commands/verify.ts";
@@ -65,12 +65,13 @@ Deno.test("verify goes on behind an image that is none, and fails then", async (
 
 Deno.test("verify names in its document the images of which nothing can be said", async () => {
   await withImages(async (good, _bad, none) => {
-    const missing = `${none}-not-there`;
-    const some = await runFake(["verify", none, good, missing, "--json"], COMMANDS);
+    const loop = `${none}-loop`;
+    symlinkSync(loop, loop);
+    const some = await runFake(["verify", none, good, loop, "--json"], COMMANDS);
     const { clean, images, failed } = JSON.parse(some.stdout);
     assertEquals([some.code, clean, images.length], [4, false, 1]);
     const facts = failed.map((each: Record<string, unknown>) => [each["image"], each["exitCode"]]);
-    assertEquals(facts, [[none, 3], [missing, 4]]);
+    assertEquals(facts, [[none, 3], [loop, 4]]);
     assertEquals(JSON.parse(some.stderr).error.message, failed[1].message);
     const one = await runFake(["verify", none, "--json"], COMMANDS);
     assertEquals([one.code, one.stdout, JSON.parse(one.stderr).error.exitCode], [3, "", 3]);
