@@ -82,6 +82,15 @@ export function readPayload(
   if (filled < end) target.fill(0, filled - fileOffset);
 }
 
+/** The bytes of the data runs, up to the file's end. Their store offsets say nothing. */
+export function dataSegments({ sizeBytes, dataRuns }: PayloadIndex): DataSegment[] {
+  return dataRuns.map(({ startBlock, blockCount }) => {
+    const fileOffset = startBlock * BLOCK_SIZE_BYTES;
+    const end = Math.min(fileOffset + blockCount * BLOCK_SIZE_BYTES, sizeBytes);
+    return { fileOffset, storeOffset: 0, lengthBytes: end - fileOffset };
+  });
+}
+
 /** Index of the first segment that ends after `fileOffset`. */
 function firstSegmentAfter(segments: readonly DataSegment[], fileOffset: number): number {
   let low = 0;

@@ -3,26 +3,21 @@
  *
  * @module
  */
-import { setImmediate } from "node:timers/promises";
-import { throwIfAborted } from "../errors.ts";
 import { HASH_SEED } from "../ext4/plan/directories.ts";
 import { formatUuid } from "../ext4/plan/settings.ts";
 import type { Ext4Image } from "../ext4/read/image.ts";
 import { faultInImage } from "../ext4/read/image_fault.ts";
 import { openExt4Image } from "../ext4/read/image.ts";
 import { readTree } from "../ext4/read/tree.ts";
-import { Digester } from "../io/digest.ts";
 import type { RandomReader } from "../io/random_reader.ts";
 import type { Payload, PayloadIndex } from "../model/payload.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import { treeItems } from "../tree/entries.ts";
 import { notePayloadPlaces } from "../tree/payload_places.ts";
+import { EntryDigester } from "./entry_digester.ts";
 import { fileReader, type SourceFile } from "./source_file.ts";
 import { treeImage } from "./tar_file.ts";
 import type { LoadedLayer, OpenedImage, SourceOptions } from "./types.ts";
-
-const PIECE_BYTES = 1 << 20;
-const YIELD_AFTER_BYTES = 16 * PIECE_BYTES;
 
 /**
  * Reads the whole tree of an image, and the bytes of its files once. Takes over the file, also when that fails.
@@ -61,22 +56,31 @@ export async function openExt4Source(
 }
 
 async function loadImage(reader: RandomReader, options: SourceOptions): Promise<LoadedLayer> {
-  const { warnings, signal } = options;
+  const { warnings, signal, progress } = options;
   const image = openExt4Image(reader, { warnings });
-  const digest = await digestOf(reader, options);
   const tree = await readTree(image, { warnings, scansContent: true, signal });
   const isBlessed = isAsBlessed(image);
   // Blessing puts files in the order of (first layer, path): the places that they have tell the first part of it.
   if (isBlessed) notePayloadPlaces(tree, ({ payload }) => placeIn(payload, reader));
   const store = new ImageStore(reader);
   const entries: TarEntry[] = [];
-  for (const { entry, payload } of treeItems(tree, warnings)) {
-    entries.push({
-      ...entry,
-      payload: payload && store.indexOf(payload),
-      headerOffset: 0,
-    });
+  const digester = new EntryDigester(signal);
+  const task = progress.begin(reader.name);
+  try {
+    for (const item of treeItems(tree, warnings)) {
+      const { entry, payload } = item;
+      await digester.add(item);
+      task.advance(payload?.segments.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0) ?? 0);
+      entries.push({
+        ...entry,
+        payload: payload && store.indexOf(payload),
+        headerOffset: 0,
+      });
+    }
+  } finally {
+    task.end();
   }
+  const digest = digester.digest();
   return {
     name: reader.name,
     digest,
@@ -89,29 +93,6 @@ async function loadImage(reader: RandomReader, options: SourceOptions): Promise<
     entries,
     store,
   };
-}
-
-/** SHA-256 of the whole file. */
-async function digestOf(
-  reader: RandomReader,
-  { signal, progress }: SourceOptions,
-): Promise<string> {
-  const digester = new Digester("sha256");
-  const buffer = new Uint8Array(PIECE_BYTES);
-  const bar = progress.begin(reader.name, reader.sizeBytes);
-  try {
-    for (let at = 0; at < reader.sizeBytes; at += PIECE_BYTES) {
-      const piece = buffer.subarray(0, Math.min(PIECE_BYTES, reader.sizeBytes - at));
-      digester.update(piece.subarray(0, reader.readAt(piece, at)));
-      bar.advance(piece.length);
-      if (at % YIELD_AFTER_BYTES !== 0) continue;
-      await setImmediate();
-      throwIfAborted(signal);
-    }
-  } finally {
-    bar.end();
-  }
-  return digester.digest();
 }
 
 /**

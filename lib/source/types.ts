@@ -80,6 +80,14 @@ export interface StoredStream {
   open(signal: AbortSignal | undefined): AsyncIterable<Uint8Array>;
 }
 
+/** Stored bytes, not compressed, that another program writes. */
+export interface StoredOutput {
+  /** Tells the ways apart. */
+  readonly kind: "output";
+  /** Has all of them written to an empty file; resolves when they are there. The caller may read what is there before. */
+  writeTo(descriptor: number, signal: AbortSignal | undefined): Promise<void>;
+}
+
 /** A layer that had to be read to find out what it is. */
 export interface StoredLoaded {
   /** Tells the ways apart. */
@@ -89,7 +97,7 @@ export interface StoredLoaded {
 }
 
 /** How a layer's stored bytes are had. */
-export type StoredBytes = StoredFile | StoredStream | StoredLoaded;
+export type StoredBytes = StoredFile | StoredStream | StoredOutput | StoredLoaded;
 
 /** A layer as the manifest and the config describe it. */
 export interface LayerSource {
@@ -133,9 +141,9 @@ export interface OpenedImage {
 export interface LoadedLayer {
   /** What to call it in messages. */
   readonly name: string;
-  /** Of the stored bytes, computed. */
+  /** Of the stored bytes, computed; of an ext4 image the same as its diff id. */
   readonly digest: string;
-  /** Of the uncompressed tar, computed. */
+  /** Of the uncompressed tar, computed; of an ext4 image that of its entries and their data. */
   readonly diffId: string;
   /** From the manifest; undefined where there is none. */
   readonly mediaType: string | undefined;

@@ -3,7 +3,6 @@ import { gunzipSync } from "node:zlib";
 import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { InputError, InterruptedError } from "../../lib/errors.ts";
-import { digestOf } from "../../lib/io/digest.ts";
 import { readPayload } from "../../lib/model/payload.ts";
 import { openExt4Source } from "../../lib/source/ext4_image.ts";
 import { openImage } from "../../lib/source/source.ts";
@@ -26,6 +25,8 @@ const TREE = treeOf({
 Deno.test("ext4: gives the entries of an image, and the image is their store", async () => {
   await withDirectory(async (directory) => {
     const path = join(directory, "image");
+    // The same files have the same digest, wherever they lie.
+    const digests = new Set<string>();
     for (const inlineData of [false, true]) {
       await makeImage(path, TREE, { inlineData });
       // Both ways to write it.
@@ -46,13 +47,14 @@ Deno.test("ext4: gives the entries of an image, and the image is their store", a
           const bytes = new Uint8Array(6);
           readPayload({ ...payload!, store: layer!.store }, bytes, 0);
           assertEquals(new TextDecoder().decode(bytes), "linked");
-          assertEquals(layer!.digest, digestOf(readFileSync(path)));
+          digests.add(layer!.digest).add(layer!.diffId);
           assertEquals(typeof layer!.statedUuid, "string");
         });
         assertEquals(warnings.list().map(({ kind }) => kind), ["skippedSocket"]);
         assertEquals(openFilesBelow(directory), []);
       }
     }
+    assertEquals(digests.size, 1);
   });
 });
 
