@@ -17,6 +17,7 @@ import { InterruptedError, invariant, IoError } from "../errors.ts";
 import { descriptorReader } from "../io/random_reader.ts";
 import { reopenDescriptor, SpoolWriter } from "../io/spool.ts";
 import type { TarEntry } from "../tar/entry.ts";
+import { growingPieces } from "./growing_file.ts";
 import {
   algorithmOf,
   bigPieces,
@@ -46,7 +47,9 @@ export type WorkerInput =
     readonly offsetBytes: number;
     readonly lengthBytes: number;
   }
-  | { readonly kind: "stream"; readonly stream: AsyncIterable<Uint8Array> };
+  | { readonly kind: "stream"; readonly stream: AsyncIterable<Uint8Array> }
+  /** A file that grows until `complete` is resolved. */
+  | { readonly kind: "growing"; readonly descriptor: number; readonly complete: Promise<void> };
 
 /** An open, unlinked file for the uncompressed tar. */
 export interface SpoolTarget {
@@ -66,7 +69,10 @@ interface ThreadData {
 interface JobMessage {
   readonly type: "job";
   readonly job: LayerJob;
-  readonly input: Exclude<WorkerInput, { kind: "stream" }> | { readonly kind: "stream" };
+  readonly input:
+    | Extract<WorkerInput, { kind: "file" }>
+    | { readonly kind: "stream" }
+    | { readonly kind: "growing"; readonly descriptor: number };
   readonly spool: SpoolTarget | undefined;
 }
 
@@ -136,7 +142,11 @@ export class LayerWorker {
     });
     this.#waitingPieces = 0;
     if (input.kind === "file") this.#post({ type: "job", job, input, spool });
-    else {
+    else if (input.kind === "growing") {
+      const { kind, descriptor, complete } = input;
+      this.#post({ type: "job", job, input: { kind, descriptor }, spool });
+      complete.then(() => this.#post({ type: "endOfPieces" }), (error) => this.#abandon(error));
+    } else {
       this.#post({ type: "job", job, input: { kind: "stream" }, spool });
       this.#feed(input.stream).catch((error) => this.#abandon(error));
     }
@@ -283,6 +293,9 @@ async function runJob(
       const end = input.offsetBytes + input.lengthBytes;
       const reader = descriptorReader(open(input.descriptor, "r"), job.name, end);
       pieces = filePieces(reader.readAt, input.offsetBytes, input.lengthBytes);
+    } else if (input.kind === "growing") {
+      const reader = descriptorReader(open(input.descriptor, "r"), job.name, Infinity);
+      pieces = growingPieces(reader.readAt, () => queue.hasEnded);
     }
     let writer: SpoolWriter | undefined;
     let hashed: HashedSpool | undefined;

@@ -12,6 +12,7 @@ import { SharedDescriptor } from "../io/shared_descriptor.ts";
 import { createUnlinkedFile, reopenDescriptor, SpoolWriter } from "../io/spool.ts";
 import type { ProgressTask } from "../progress.ts";
 import type { TarEntry } from "../tar/entry.ts";
+import { growingPieces } from "./growing_file.ts";
 import type { ImageBudget } from "./image_budget.ts";
 import {
   algorithmOf,
@@ -26,7 +27,13 @@ import {
 import type { LayerWorker, SpoolTarget, WorkerInput } from "./layer_worker.ts";
 import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
 import { SpoolHasher } from "./spool_hasher.ts";
-import type { LayerSource, SourceOptions, StoredFile, StoredStream } from "./types.ts";
+import type {
+  LayerSource,
+  SourceOptions,
+  StoredFile,
+  StoredOutput,
+  StoredStream,
+} from "./types.ts";
 
 /** Starting a worker costs more than reading this much. */
 const DEFAULT_INLINE_LAYER_BYTES = 256 << 10;
@@ -67,6 +74,8 @@ export async function loadLayer(source: LayerSource, context: LoadContext): Prom
       return await loadFile(source, stored, context);
     case "stream":
       return await loadStream(source, stored, context);
+    case "output":
+      return await loadOutput(source, stored, context);
     case "loaded":
       throw new Error("Invariant broken: a loaded layer is not loaded again");
   }
@@ -116,6 +125,39 @@ async function loadStream(
     return { ...read, file: spool.file.share(), offsetBytes: 0 };
   } finally {
     spool.file.release();
+  }
+}
+
+/** The file that the other program writes is the uncompressed tar, and stays it. */
+async function loadOutput(
+  source: LayerSource,
+  stored: StoredOutput,
+  context: LoadContext,
+): Promise<ReadLayer> {
+  const { file } = makeSpool(context.options);
+  try {
+    const { descriptor } = file;
+    const complete = stored.writeTo(descriptor, context.signal);
+    let ended: { readonly failure?: unknown } | undefined;
+    complete.then(() => ended = {}, (failure) => ended = { failure });
+    const isComplete = () => {
+      if (ended && "failure" in ended) throw ended.failure;
+      return ended !== undefined;
+    };
+    const { readAt } = descriptorReader(descriptor, source.name, Infinity);
+    const pieces = () => growingPieces(readAt, isComplete);
+    const input: WorkerInput = { kind: "growing", descriptor, complete };
+    const feed = { input, pieces, sizeBytes: Infinity, spool: undefined };
+    const read = await run(source, feed, context);
+    if (read.facts.compression !== "none") {
+      throw new InputError(
+        source.name,
+        `is compressed with ${read.facts.compression}: wanted a tar`,
+      );
+    }
+    return { ...read, file: file.share(), offsetBytes: 0 };
+  } finally {
+    file.release();
   }
 }
 
@@ -200,7 +242,7 @@ function makeSpool(options: SourceOptions): Spool {
 
 /** Whether a thread can open what this one has open. */
 function canShare(input: WorkerInput, spool: Spool | undefined): boolean {
-  const descriptor = input.kind === "file" ? input.descriptor : spool?.target.descriptor;
+  const descriptor = input.kind === "stream" ? spool?.target.descriptor : input.descriptor;
   if (descriptor === undefined) return true;
   const again = reopenDescriptor(descriptor, "r");
   if (again === undefined) return false;

@@ -6,7 +6,7 @@
  */
 import { spawn } from "node:child_process";
 import { env } from "node:process";
-import { InputError, IoError, throwIfAborted } from "../errors.ts";
+import { InputError, invariant, IoError, throwIfAborted } from "../errors.ts";
 import { missingInput } from "../io/input_file.ts";
 import type { Warnings } from "../warnings.ts";
 import { displayText } from "./json.ts";
@@ -48,46 +48,47 @@ export function openRootfsDirectory(
     source,
     kind: "rootfs",
     name,
-    stored: { kind: "stream", open: (signal) => tarOf(directory, name, signal, options.warnings) },
+    stored: {
+      kind: "output",
+      writeTo: (descriptor, signal) =>
+        writeTarOf(directory, name, descriptor, signal, options.warnings),
+    },
     sizeBytes: undefined,
     close: () => {},
   });
 }
 
-async function* tarOf(
+/** Has tar write to the file itself: a pipe in between, and passing on what comes out of it, cost as much as the reading. */
+async function writeTarOf(
   directory: string,
   name: string,
+  descriptor: number,
   signal: AbortSignal | undefined,
   warnings: Warnings,
-): AsyncGenerator<Uint8Array> {
+): Promise<void> {
+  throwIfAborted(signal);
   const child = spawn("tar", [...TAR_OPTIONS, `--directory=${directory}`, "."], {
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: ["ignore", descriptor, "pipe"],
     env: { ...env, LC_ALL: "C", TAR_OPTIONS: "" },
+  });
+  const { stderr } = child;
+  invariant(stderr !== null, "what tar says is piped");
+  let complaints = "";
+  stderr.setEncoding("utf8");
+  stderr.on("data", (text: string) => {
+    complaints = (complaints + text).slice(0, KEPT_COMPLAINT_CHARACTERS);
   });
   const ended = new Promise<number | Error>((resolve) => {
     child.on("error", resolve);
     child.on("close", (code) => resolve(code ?? -1));
   });
-  const spawned = new Promise<undefined>((resolve) => child.on("spawn", () => resolve(undefined)));
-  const failure = await Promise.race([spawned, ended]);
-  if (failure !== undefined) throw tarFailed(name, failure, "");
-  let complaints = "";
-  child.stderr.setEncoding("utf8");
-  child.stderr.on("data", (text: string) => {
-    complaints = (complaints + text).slice(0, KEPT_COMPLAINT_CHARACTERS);
-  });
   const onAbort = () => child.kill("SIGKILL");
   signal?.addEventListener("abort", onAbort, { once: true });
-  try {
-    for await (const piece of child.stdout) yield piece;
-    const outcome = await ended;
-    throwIfAborted(signal);
-    if (outcome !== 0) throw tarFailed(name, outcome, complaints);
-    warnOf(complaints, name, warnings);
-  } finally {
-    signal?.removeEventListener("abort", onAbort);
-    child.kill("SIGKILL");
-  }
+  const outcome = await ended;
+  signal?.removeEventListener("abort", onAbort);
+  throwIfAborted(signal);
+  if (outcome !== 0) throw tarFailed(name, outcome, complaints);
+  warnOf(complaints, name, warnings);
 }
 
 /** tar says of sockets that it leaves them out; that is no failure to it. */
@@ -109,8 +110,16 @@ function tarFailed(name: string, outcome: number | Error, complaints: string): I
   const lines = complaints.trim().split("\n").map(displayText);
   const shown = lines.slice(0, 3).join("; ");
   return new IoError(name, `tar failed with exit code ${outcome}: ${shown}`, {
-    hint: outcome === 1
-      ? "the tree changed while it was read: try again when nothing writes to it"
-      : "everything in the tree must be readable; GNU tar is needed",
+    hint: failureHint(outcome, complaints),
   });
+}
+
+function failureHint(exitCode: number, complaints: string): string {
+  // Of a disk that fills up in the middle of a record, tar says only how much it wrote.
+  if (/^tar: -: (?:Wrote only|Cannot write)/m.test(complaints)) {
+    return "the tar is kept in a temporary file: name a directory with enough room with --tmpdir";
+  }
+  return exitCode === 1
+    ? "the tree changed while it was read: try again when nothing writes to it"
+    : "everything in the tree must be readable; GNU tar is needed";
 }

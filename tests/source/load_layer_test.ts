@@ -1,10 +1,12 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readdirSync } from "node:fs";
+import { mkdirSync, readdirSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { InputError, IoError } from "../../lib/errors.ts";
 import { digestOf } from "../../lib/io/digest.ts";
 import { closeLayers, loadLayers, type OpenedImage } from "../../lib/source/source.ts";
+import type { StoredBytes } from "../../lib/source/types.ts";
 import { notRun } from "../oracle/notice.ts";
 import { buildTar } from "../tar/build.ts";
 import { writeOciLayout } from "./build_layout.ts";
@@ -16,6 +18,14 @@ function streamed(
   open: () => AsyncIterable<Uint8Array>,
   sizeBytes: number | undefined,
 ): OpenedImage {
+  return imageOf(tar, { kind: "stream", open }, sizeBytes);
+}
+
+function imageOf(
+  tar: Uint8Array,
+  stored: StoredBytes,
+  sizeBytes: number | undefined,
+): OpenedImage {
   const digest = digestOf(tar);
   const layer = {
     name: "streamed",
@@ -24,7 +34,7 @@ function streamed(
     mediaType: undefined,
     sizeBytes,
     whiteouts: true,
-    stored: { kind: "stream" as const, open },
+    stored,
   };
   return {
     source: "stream",
@@ -82,6 +92,40 @@ for (const [where, more] of WAYS) {
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
     assert(released, "the stream was not let go of");
+  });
+}
+
+/** An image of one layer that somebody else writes to a file, half of it a little later. */
+function written(tar: Uint8Array, failure?: Error): OpenedImage {
+  const writeTo = async (descriptor: number) => {
+    const half = tar.length >> 1;
+    writeSync(descriptor, tar.subarray(0, half));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    if (failure) throw failure;
+    writeSync(descriptor, tar.subarray(half));
+  };
+  return imageOf(tar, { kind: "output", writeTo }, undefined);
+}
+
+// What comes as a file that grows is never short enough to be read in place, unless it is told to.
+for (const [where, inlineLayerBytes] of [["a worker", 0], ["place", Infinity]] as const) {
+  Deno.test(`loadLayers reads what is still being written in ${where}`, async () => {
+    const tar = buildTar([{ path: "big", data: noise(3_000_000) }, { path: "small", data: "x" }]);
+    const layers = await loadLayers(written(tar), testOptions({ inlineLayerBytes }));
+    const [layer] = layers;
+    assertEquals(layer!.entries.map(({ path }) => path), ["big", "small"]);
+    assertEquals(digestOf(storeBytes(layer!)), digestOf(tar));
+    closeLayers(layers);
+  });
+
+  Deno.test(`loadLayers says why something was not written to its end in ${where}`, async () => {
+    const tar = buildTar([{ path: "big", data: noise(3_000_000) }]);
+    const options = testOptions({ inlineLayerBytes, verifyDiffIds: false });
+    const failed = written(tar, new IoError("tar", "was stopped"));
+    await assertRejects(() => loadLayers(failed, options), IoError, "tar: was stopped");
+    const compressed = written(new Uint8Array(gzipSync(tar)));
+    const load = () => loadLayers(compressed, options);
+    await assertRejects(load, InputError, "is compressed with gzip: wanted a tar");
   });
 }
 
