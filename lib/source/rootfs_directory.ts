@@ -20,9 +20,10 @@ const TAR_OPTIONS: readonly string[] = [
   "--format=posix",
   // The name of a PAX header would hold the number of the process.
   "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+  // ACLs are among them, as numbers. --acls would add their text, with names of this machine's users, and take half as
+  // long again.
   "--xattrs",
   "--xattrs-include=*",
-  "--acls",
   "--sparse",
   "--numeric-owner",
   "--sort=name",

@@ -86,6 +86,7 @@ Deno.test("openRootfsDirectory keeps xattrs and ACLs", async () => {
   if (!hasGnuTar()) return;
   await withDirectory(async (directory) => {
     writeFileSync(join(directory, "f"), "x");
+    mkdirSync(join(directory, "d"));
     const bytes = new Uint8Array([0, 0xff, 0x0a, 0x3d, 0x41]);
     // Version 2, then the owner, user 4242, the group, the mask and the others.
     const acl = Uint8Array.fromHex(
@@ -96,15 +97,18 @@ Deno.test("openRootfsDirectory keeps xattrs and ACLs", async () => {
     try {
       setXattrAt(at, "f", "user.bytes", bytes);
       setXattrAt(at, "f", "system.posix_acl_access", acl);
+      setXattrAt(at, "d", "system.posix_acl_default", acl);
     } catch (error) {
       return notRun("xattrs of rootfs:", `the file system refuses them (${error})`);
     } finally {
       closeDescriptor(at);
     }
-    assertEquals((await entriesOf(directory)).get("./f")!.xattrs, [
+    const entries = await entriesOf(directory);
+    assertEquals(entries.get("./f")!.xattrs, [
       { name: "system.posix_acl_access", value: acl },
       { name: "user.bytes", value: bytes },
     ]);
+    assertEquals(entries.get("./d/")!.xattrs, [{ name: "system.posix_acl_default", value: acl }]);
   });
 });
 
