@@ -107,7 +107,7 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
     });
   }
   const layout = parseLayout(args, MERGED_DEFAULTS);
-  const sourceOptions = parseSourceOptions(args, io);
+  const sourceOptions = parseSourceOptions(args, io, [source]);
   const timestamp = sourceDateEpoch(io.env) ?? 0;
   const outputs = await openOutputs(args, io, layout.gridBytes);
   const report = await blessMerged({

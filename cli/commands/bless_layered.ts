@@ -106,9 +106,10 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   const source = args.positional("SOURCE");
   refuseInsideSource(outputDir, source);
   const layout = parseLayout(args, LAYERED_DEFAULTS);
+  const sourceOptions = parseSourceOptions(args, io, [source]);
   const opened = await openDepot(args, io, { source });
   const { chunks, ...report } = await blessLayered({
-    ...parseSourceOptions(args, io),
+    ...sourceOptions,
     source,
     layout,
     timestamp: sourceDateEpoch(io.env) ?? 0,

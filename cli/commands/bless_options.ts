@@ -13,6 +13,7 @@ import type { CommandIo } from "../io.ts";
 import { LIMIT_OPTION, parseLimits } from "../limits.ts";
 import { parseSize, sizeOption } from "../sizes.ts";
 import { choiceError, parseCount, parsePercent } from "../values.ts";
+import { refuseUnusedOptions } from "./unused_options.ts";
 
 const MAX_JOBS = 256;
 /** LO as a share of MEAN where only MEAN is given: that of the default. */
@@ -116,7 +117,7 @@ export const SOURCE_OPTION_SPECS: readonly OptionSpec[] = [
     name: "platform",
     value: "OS/ARCH[/VARIANT]",
     defaultText: "linux on this machine's architecture",
-    summary: "which one of an image for several platforms",
+    summary: "which one of an image for several platforms; one that is for another is an error",
   },
   {
     name: "jobs",
@@ -177,8 +178,17 @@ export function parseLayout(args: ParsedArguments, defaults: LayoutOptions): Lay
   };
 }
 
-/** Reads the options of reading a source, and adds what the run gives. */
-export function parseSourceOptions(args: ParsedArguments, io: CommandIo): SourceOptions {
+/**
+ * Reads the options of reading sources, and adds what the run gives.
+ *
+ * @throws UsageError for an option that none of the sources has a use for, too
+ */
+export function parseSourceOptions(
+  args: ParsedArguments,
+  io: CommandIo,
+  sources: readonly string[],
+): SourceOptions {
+  refuseUnusedOptions(args, sources);
   const platform = args.value("platform");
   const tmpdir = args.value("tmpdir");
   const jobs = args.value("jobs");

@@ -70,7 +70,7 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | voi
   }
   const layer = args.value("output");
   const report = await diffSources({
-    ...parseSourceOptions(args, io),
+    ...parseSourceOptions(args, io, [before, after]),
     before,
     after,
     timestamp: sourceDateEpoch(io.env) ?? 0,

@@ -64,7 +64,7 @@ export const exportCommand: Command = {
 async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   const image = args.positional("IMAGE");
   const tar = args.value("output")!;
-  const sourceOptions = parseSourceOptions(args, io);
+  const sourceOptions = parseSourceOptions(args, io, [image]);
   const { source, ...report } = await exportTar({
     ...sourceOptions,
     source: image,

@@ -181,9 +181,10 @@ async function reportOf(
   if (way !== undefined && sources.includes("-")) {
     throw new UsageError("-", `standard input cannot be read with --${way}: wanted a file`);
   }
-  const sourceOptions = parseSourceOptions(args, io);
-  if (!args.flag("from")) {
-    if (args.flag("as-is")) refuseLayout(args);
+  if (way === "from") refuseMeasure(args);
+  if (way === "as-is") refuseLayout(args);
+  const sourceOptions = parseSourceOptions(args, io, sources);
+  if (way !== "from") {
     return await probe({
       ...sourceOptions,
       ...parseMeasure(args, io.env),
@@ -192,7 +193,6 @@ async function reportOf(
       timestamp: sourceDateEpoch(io.env) ?? 0,
     });
   }
-  refuseMeasure(args);
   const { warnings, signal } = sourceOptions;
   return await probeFingerprints({
     paths: sources,

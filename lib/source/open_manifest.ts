@@ -105,6 +105,7 @@ export function checkLayerCount(
  *
  * @param announced what the index says, if it says anything
  * @param wanted what the user asked for, if they did
+ * @throws {InputError} when it is for another platform than the wanted one by all that is said
  */
 export function checkPlatform(
   found: Platform | undefined,
@@ -113,24 +114,36 @@ export function checkPlatform(
   what: string,
   warnings: Warnings,
 ): void {
-  if (!found) return;
   if (
-    announced && formatPlatform(announced) !== formatPlatform(found) && !sameBut(announced, found)
+    found && announced && formatPlatform(announced) !== formatPlatform(found) &&
+    !sameBut(announced, found)
   ) {
     const why = `is for ${formatPlatform(found)}, though the index says ${
       formatPlatform(announced)
     }`;
     warnings.add("platformMismatch", what, why);
-  } else if (wanted && platformRank(wanted, found) === undefined) {
-    throw new InputError(
-      what,
-      `is for ${formatPlatform(found)}: wanted ${formatPlatform(wanted)}`,
-      {
-        hint: `leave out --platform, or say --platform ${formatPlatform(found)}`,
-        data: { expected: formatPlatform(wanted), actual: formatPlatform(found) },
-      },
-    );
   }
+  const stated = found ?? announced;
+  if (!wanted) return;
+  if (!stated) return warnOfUnknownPlatform(what, wanted, warnings);
+  const isEither = [found, announced].some((platform) =>
+    platform !== undefined && platformRank(wanted, platform) !== undefined
+  );
+  if (isEither) return;
+  throw new InputError(
+    what,
+    `is for ${formatPlatform(stated)}: wanted ${formatPlatform(wanted)}`,
+    {
+      hint: `leave out --platform, or say --platform ${formatPlatform(stated)}`,
+      data: { expected: formatPlatform(wanted), actual: formatPlatform(stated) },
+    },
+  );
+}
+
+/** Counts an image or a tree that cannot be compared with the platform that was asked for. */
+export function warnOfUnknownPlatform(what: string, wanted: Platform, warnings: Warnings): void {
+  const why = `states no platform, and cannot be compared with ${formatPlatform(wanted)}`;
+  warnings.add("platformUnknown", what, why);
 }
 
 /** Configs often leave out the variant that an index states. */

@@ -13,6 +13,9 @@ import { openExt4Source } from "./ext4_image.ts";
 import { openOciArchive } from "./oci_archive.ts";
 import { openOciDirectory } from "./oci_layout.ts";
 import { openAnyDirectory, openAnyFile } from "./recognise.ts";
+import { displayText } from "./json.ts";
+import { warnOfUnknownPlatform } from "./open_manifest.ts";
+import { parsePlatform } from "./platform.ts";
 import { openRegistryImage } from "./registry/registry_image.ts";
 import { openRootfsDirectory } from "./rootfs_directory.ts";
 import { openSourceFile, spoolStream, statIfThere } from "./source_file.ts";
@@ -58,7 +61,23 @@ export { closeLayers, loadLayers } from "./load_layers.ts";
  */
 export async function openImage(source: string, options: SourceOptions): Promise<OpenedImage> {
   throwIfAborted(options.signal);
-  return await open(source, parseSourceName(source, existsSync), options);
+  const wanted = options.platform === undefined ? undefined : parsePlatform(options.platform);
+  const name = parseSourceName(source, existsSync);
+  const image = await open(source, name, options);
+  // Who names a tree as one knows that it has no platform; of a path, nobody could know before it was opened.
+  const isRecognised = name.kind === "path" || name.kind === "stdin";
+  if (wanted === undefined || !isRecognised || !isTree(image)) return image;
+  try {
+    warnOfUnknownPlatform(displayText(source), wanted, options.warnings);
+    return image;
+  } catch (error) {
+    image.close();
+    throw error;
+  }
+}
+
+function isTree({ kind }: OpenedImage): boolean {
+  return kind === "tar" || kind === "rootfs" || kind === "ext4";
 }
 
 async function open(

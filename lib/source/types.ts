@@ -27,7 +27,10 @@ export type SourceKind =
 
 /** What opening an image and loading its layers need. */
 export interface SourceOptions {
-  /** `os/arch[/variant]`; without it, linux on this machine's architecture, or the only image there is. */
+  /**
+   * `os/arch[/variant]`; without it, linux on this machine's architecture, or the only image there is. An image for another
+   * platform is an error, one that states none a warning. `tar:`, `rootfs:` and `ext4:` never do, and say nothing.
+   */
   readonly platform?: string;
   /** Where inflated layers are kept; default: the system's directory for temporary files. */
   readonly tmpdir?: string;

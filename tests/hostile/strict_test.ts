@@ -75,6 +75,10 @@ const CASES: Readonly<Record<string, Maker>> = {
       return index;
     },
   }, { platform: "linux/arm64" }),
+  platformUnknown: image({
+    layers: [buildTar([{ path: "a" }])],
+    changeConfig: ({ os: _os, architecture: _architecture, ...config }) => config,
+  }, { platform: "linux/arm64" }),
   replacedParent: layers([{ path: "a" }], [{ path: "a/b" }]),
   skippedAufsMetadata: layers([{ path: ".wh..wh.aufs" }]),
   skippedEntry: tar(rawHeader({ flag: "A" }), OK),

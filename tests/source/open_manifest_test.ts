@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { InputError } from "../../lib/errors.ts";
 import { openImage } from "../../lib/source/source.ts";
 import { image } from "./build_choices.ts";
-import { type Blobs, writeLayoutFiles } from "./build_layout.ts";
+import { type Blobs, writeLayoutFiles, writeOciLayout } from "./build_layout.ts";
 import { accepts, config, manifest, refuses } from "./build_wrong.ts";
 import { testOptions, withDirectory } from "./helpers.ts";
 
@@ -41,4 +41,47 @@ Deno.test("openManifest warns of a config that contradicts its index", async () 
     assertEquals(options.warnings.list().map(({ kind }) => kind), ["platformMismatch"]);
     assert(await assertRejects(() => openImage(`oci:${directory}:none`, options), InputError));
   });
+});
+
+Deno.test("openManifest compares --platform with all that is said, and warns when nothing is", async () => {
+  const cases: [stated: string | undefined, announced: string | undefined, outcome: string][] = [
+    ["arm64", undefined, ""],
+    ["amd64", undefined, "is for linux/amd64: wanted linux/arm64"],
+    [undefined, "arm64", ""],
+    [undefined, "amd64", "is for linux/amd64: wanted linux/arm64"],
+    ["s390x", "amd64", "is for linux/s390x: wanted linux/arm64"],
+    ["amd64", "arm64", "platformMismatch"],
+    ["arm64", "amd64", "platformMismatch"],
+    [undefined, undefined, "platformUnknown"],
+  ];
+  for (const [stated, announced, outcome] of cases) {
+    await withDirectory(async (directory) => {
+      writeOciLayout(directory, {
+        layers: [],
+        changeConfig: ({ os: _os, architecture: _architecture, ...config }) => ({
+          ...config,
+          ...stated === undefined ? {} : { os: "linux", architecture: stated },
+        }),
+        changeIndex: (index) => {
+          if (announced !== undefined) {
+            index.manifests[0]!.platform = { os: "linux", architecture: announced };
+          }
+          return index;
+        },
+      });
+      const options = testOptions({ platform: "linux/arm64" });
+      let found = "";
+      try {
+        (await openImage(`oci:${directory}`, options)).close();
+      } catch (error) {
+        assert(error instanceof InputError);
+        found = error.message.slice(error.message.indexOf("is for"));
+      }
+      const kinds = options.warnings.list().map(({ kind }) => kind);
+      assertEquals(found || kinds.join(), outcome, `${stated} ${announced}`);
+      const unasked = testOptions();
+      (await openImage(`oci:${directory}`, unasked)).close();
+      assertEquals(unasked.warnings.list().length, stated && announced ? 1 : 0);
+    });
+  }
 });

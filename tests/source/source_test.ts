@@ -1,12 +1,13 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { InterruptedError, UsageError } from "../../lib/errors.ts";
+import { InputError, InterruptedError, UsageError } from "../../lib/errors.ts";
 import { openImage } from "../../lib/source/source.ts";
+import { Warnings } from "../../lib/warnings.ts";
 import { buildTar } from "../tar/build.ts";
 import { layoutEntries } from "./build_archives.ts";
 import { writeOciLayout } from "./build_layout.ts";
-import { sampleTar, testOptions, withDirectory } from "./helpers.ts";
+import { openFilesBelow, sampleTar, testOptions, withDirectory } from "./helpers.ts";
 
 Deno.test("openImage opens every kind of source as what it is", async () => {
   await withDirectory(async (directory) => {
@@ -39,4 +40,29 @@ Deno.test("openImage refuses what cannot be meant before it looks at anything", 
   await assertRejects(() => openImage("oic:/x", testOptions()), UsageError, "no known kind");
   const signal = AbortSignal.abort();
   await assertRejects(() => openImage("/nowhere", testOptions({ signal })), InterruptedError);
+});
+
+Deno.test("openImage warns of --platform for what turns out to be a tree, unless it was named as one", async () => {
+  await withDirectory(async (directory) => {
+    mkdirSync(join(directory, "root"));
+    const tar = join(directory, "root.tar");
+    writeFileSync(tar, sampleTar());
+    for (const source of [tar, join(directory, "root"), "-"]) {
+      const stdin = (async function* () {
+        await Promise.resolve();
+        yield sampleTar();
+      })();
+      const options = testOptions({ platform: "linux/arm64", stdin });
+      (await openImage(source, options)).close();
+      assertEquals(options.warnings.list().map(({ kind }) => kind), ["platformUnknown"], source);
+      const strict = testOptions({ platform: "linux/arm64", warnings: new Warnings(true), stdin });
+      await assertRejects(() => openImage(source, strict), InputError);
+    }
+    assertEquals(openFilesBelow(directory), []);
+    const options = testOptions({ platform: "linux/arm64" });
+    (await openImage(`tar:${tar}`, options)).close();
+    assertEquals(options.warnings.list(), []);
+    const wrong = testOptions({ platform: "arm64" });
+    await assertRejects(() => openImage(tar, wrong), UsageError, "OS/ARCH");
+  });
 });

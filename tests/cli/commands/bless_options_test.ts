@@ -96,10 +96,11 @@ Deno.test("parseLayout refuses what cannot be read and names the option", () => 
 Deno.test("parseSourceOptions reads how registries are reached", () => {
   const env = { HOME: "/home/me" };
   const { io } = fakeProcess({ env });
+  const source = "docker://registry.example.com/app";
   const registryOf = (...words: string[]) => {
-    const args = readCommandLine(["bless", "S", "-o", "x", ...words], COMMANDS).arguments();
+    const args = readCommandLine(["bless", source, "-o", "x", ...words], COMMANDS).arguments();
     const command = { ...io, quiet: true, json: false, progress: NO_PROGRESS } as CommandIo;
-    return parseSourceOptions(args, command).registry;
+    return parseSourceOptions(args, command, [source]).registry;
   };
   assertEquals(registryOf(), { plainHttp: false, environment: env });
   assertEquals(registryOf("--plain-http", "--authfile", "auth.json"), {
