@@ -29,7 +29,8 @@ export const checksumCommand: Command = {
     "As tune2fs -O metadata_csum does it, for images that are not mounted and clean. uninit_bg comes when the " +
     "checksums go, and goes when they come. Before they go, every checksum is compared.",
     "All new bytes are first written to IMAGE.checksum-changes and brought to the disk. If the work is interrupted, no " +
-    "kernel mounts the image until the same command was run again, which finishes it.",
+    "kernel mounts the image until the same command was run again, which finishes it. Nothing else may write to the image " +
+    "meanwhile; a run that notices another one gives up.",
     "An image without room for checksums is left as it is; the error says how many blocks are too full.",
   ],
   positionals: [{ name: "IMAGE", summary: "the image, a regular file", completion: "file" }],

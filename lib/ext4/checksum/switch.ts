@@ -4,7 +4,7 @@
  * @module
  */
 import { realpathSync, statSync } from "node:fs";
-import { InputError, throwIfAborted } from "../../errors.ts";
+import { InputError, IoError, throwIfAborted } from "../../errors.ts";
 import { createFileSink } from "../../io/file_sink.ts";
 import { openFault } from "../../io/input_file.ts";
 import { loopDeviceOf } from "../../io/loop_devices.ts";
@@ -79,7 +79,7 @@ export function changeJournalPath(imagePath: string): string {
  * by the next. Before checksums go, every one of them is checked. `uninit_bg` goes and comes with them: it has the
  * checksums of group descriptors when metadata_csum has not. To take them away and give them back gives the same image.
  *
- * @throws InputError when the image is in use, not clean, damaged, has features that are not known, or has directory
+ * @throws InputError when the image is in use, changed meanwhile, not clean, damaged, has features that are not known, or has directory
  * or extent blocks without room for a checksum
  * @throws IoError when reading or writing fails; run it again to go on
  */
@@ -182,6 +182,12 @@ async function switchImage(
   const journal = openJournal(journalPath, files);
   if (!journal) throw lostJournal(name, displayPath(journalPath));
   try {
+    // No runtime can lock a file. The journal's name is had by one run at a time, and from here on the superblock tells
+    // whether another run, or a mount, came between.
+    if (journalState(reader, readChangeJournalHeader(journal)) !== "unapplied") {
+      removeJournal(journalPath, files);
+      throw changedMeanwhile(name);
+    }
     await applyJournal(imagePath, journal, journalPath, files);
   } finally {
     journal.close();
@@ -230,10 +236,17 @@ async function decideChanges(
     return { ...context.counts, writtenBytes: journal.changedBytes + SUPERBLOCK_SIZE_BYTES };
   } catch (error) {
     await sink.abort();
-    throw error;
+    const isTaken = error instanceof IoError && error.data["code"] === "EEXIST";
+    throw isTaken ? changedMeanwhile(name) : error;
   } finally {
     bar.end();
   }
+}
+
+function changedMeanwhile(name: string): InputError {
+  return new InputError(name, "was changed meanwhile, by another run or by somebody else", {
+    hint: "run it again when nothing else writes to the image",
+  });
 }
 
 function noCounts(): SwitchCounts {

@@ -1,11 +1,20 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Buffer } from "node:buffer";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { InputError, InterruptedError } from "../../../lib/errors.ts";
 import { INCOMPAT, RO_COMPAT } from "../../../lib/ext4/format/constants.ts";
 import type { Superblock } from "../../../lib/ext4/format/superblock.ts";
 import { editSuperblock } from "../../../lib/ext4/format/superblock.ts";
+import { NODE_IMAGE_FILES } from "../../../lib/ext4/checksum/image_files.ts";
 import { changeJournalPath, switchMetadataChecksums } from "../../../lib/ext4/checksum/switch.ts";
 import { Volume } from "../../../lib/ext4/checksum/volume.ts";
 import { memoryReader } from "../../../lib/io/random_reader.ts";
@@ -245,5 +254,44 @@ Deno.test("switchMetadataChecksums on gives what tune2fs gives, but for times an
     }) as [Uint8Array, Uint8Array];
     assertEquals(found.findIndex((byte, i) => byte !== wanted[i]), -1);
     assertEquals(found.length, wanted.length);
+  });
+});
+
+Deno.test("switchMetadataChecksums gives up when another run was quicker, and leaves its work alone", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const [image, alone] = [join(directory, "image"), join(directory, "alone")];
+    await bless(image, treeOf({ a: file("x".repeat(9000)), d: dir({ b: file("b") }) }));
+    copyFileSync(image, alone);
+    await set(alone, false);
+    const others: (() => unknown)[] = [
+      // Before the journal of this run has its name, another run begins and ends.
+      () => set(image, false),
+      // Another run has the name of the journal.
+      () => writeFileSync(changeJournalPath(image), "other"),
+    ];
+    for (const [i, other] of others.entries()) {
+      let isFirst = true;
+      const sync = async (descriptor: number) => {
+        if (isFirst) await other();
+        isFirst = false;
+        await NODE_IMAGE_FILES.sync(descriptor);
+      };
+      const before = readFileSync(image);
+      const options = {
+        enable: i > 0,
+        progress: NO_PROGRESS,
+        files: { ...NODE_IMAGE_FILES, sync },
+      };
+      const error = await assertRejects(
+        () => switchMetadataChecksums(image, options),
+        InputError,
+        "was changed meanwhile",
+      );
+      assert(!error.hint!.includes("--force"));
+      assertEquals(readFileSync(image).compare(i === 0 ? readFileSync(alone) : before), 0);
+      assertEquals(readdirSync(directory).length, 2 + i);
+    }
+    rmSync(changeJournalPath(image));
+    assertE2fsckClean(image);
   });
 });
