@@ -61,7 +61,8 @@ export const blessLayeredCommand: Command = {
     "for all, no layer is read.",
     "DIR/image.json holds the image's config, its layers from the bottom up and the options of the overlay mount. It is " +
     "always that of the last image; DIR/image-DIGEST.json is the same and stays.",
-    "With --store the index of each image's chunks is DIR/NAME.caibx, named in image.json; the images stay where they are.",
+    "With --store the index of each image's chunks is DIR/NAME.caibx, named in image.json; the images stay where they are. " +
+    "image.json says what this run made: without --store it names no index, and those of earlier runs are left as they are.",
     "Mount each layer that has a mountPoint read-only at a directory of that name, make the directories listed under " +
     "overlay.emptyDirectories beside them, and there run `mount -t overlay overlay -o OPTIONS TARGET`.",
   ],

@@ -74,6 +74,21 @@ Deno.test("blessLayered gives a store images that were there already, and leaves
   });
 });
 
+Deno.test("blessLayered without a store names no index, and leaves those of earlier runs", async () => {
+  await withLayers(async (directory, source) => {
+    const out = join(directory, "out");
+    await blessTo(out, source, { chunks: target(directory) });
+    const withStore = filesOf(out);
+    const description = () => readFileSync(join(out, "image.json"), "utf8");
+    const named = description();
+    await blessTo(out, source);
+    assertEquals([named.includes('"index"'), description().includes('"index"')], [true, false]);
+    assertEquals(Object.keys(filesOf(out)), Object.keys(withStore));
+    await blessTo(out, source, { chunks: target(directory) });
+    assertEquals(description(), named);
+  });
+});
+
 Deno.test("blessLayered in a dry run writes nothing, and knows what would be new", async () => {
   await withLayers(async (directory, source) => {
     const out = join(directory, "out");
