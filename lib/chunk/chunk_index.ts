@@ -20,7 +20,6 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
 import { InputError, invariant } from "../errors.ts";
 import { CHUNK_BYTES_MAX, CHUNK_ID_BYTES, type ChunkDigest } from "./chunk_id.ts";
 
@@ -147,12 +146,6 @@ export function decodeChunkIndex(bytes: Uint8Array, what: string): ChunkIndex {
 /** How many chunks a file has. */
 export function chunkCount({ chunkBytes, sizeBytes }: Omit<ChunkIndex, "ids">): number {
   return Math.ceil(sizeBytes / chunkBytes);
-}
-
-/** The id of a chunk in hex. */
-export function idAt({ ids }: Pick<ChunkIndex, "ids">, i: number): string {
-  const id = ids.subarray(i * CHUNK_ID_BYTES, (i + 1) * CHUNK_ID_BYTES);
-  return Buffer.from(id.buffer, id.byteOffset, id.length).toString("hex");
 }
 
 function readChunkSize(view: DataView, what: string): number {

@@ -20,10 +20,6 @@ export interface ParsedDigest {
 const HEX_LENGTHS: ReadonlyMap<string, number> = new Map([["sha256", 64], ["sha512", 128]]);
 const DIGEST_GRAMMAR = /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+$/;
 
-/** The digest of no bytes at all. */
-export const EMPTY_SHA256 =
-  "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-
 /**
  * Checks a digest before it is used in a path or compared.
  *

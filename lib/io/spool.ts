@@ -4,12 +4,11 @@
  *
  * @module
  */
-import { closeSync, fstatSync, openSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, openSync, unlinkSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pid } from "node:process";
 import { IoError } from "../errors.ts";
-import { descriptorReader, type RandomReader } from "./random_reader.ts";
 
 const BUFFER_BYTES = 1 << 20;
 const MAX_NAME_TRIES = 10_000;
@@ -63,13 +62,16 @@ export function reopenDescriptor(descriptor: number, flags: "r" | "r+"): number 
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { createUnlinkedFile, SpoolWriter, spoolReader } from "./spool.ts";
+ * import { descriptorReader } from "./random_reader.ts";
+ * import { createUnlinkedFile, SpoolWriter } from "./spool.ts";
  * const descriptor = createUnlinkedFile();
  * const writer = new SpoolWriter(descriptor, "/tmp");
  * writer.append(new Uint8Array([1, 2, 3]));
  * writer.flush();
- * const reader = spoolReader(descriptor, "spool");
- * assertEquals(reader.sizeBytes, 3);
+ * const reader = descriptorReader(descriptor, "spool", writer.sizeBytes);
+ * const bytes = new Uint8Array(4);
+ * assertEquals(reader.readAt(bytes, 0), 3);
+ * assertEquals([...bytes], [1, 2, 3, 0]);
  * reader.close();
  * ```
  */
@@ -130,11 +132,6 @@ export class SpoolWriter {
       this.#position += count;
     }
   }
-}
-
-/** A reader over a whole spool; closing it frees the spool's space. */
-export function spoolReader(descriptor: number, name: string): RandomReader {
-  return descriptorReader(descriptor, name, fstatSync(descriptor).size);
 }
 
 function spoolError(directory: string, why: string, cause: unknown): IoError {

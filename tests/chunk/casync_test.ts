@@ -4,11 +4,11 @@ import { readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chunkPath } from "../../lib/chunk/chunk_id.ts";
-import { decodeChunkIndex, encodeChunkIndex, idAt } from "../../lib/chunk/chunk_index.ts";
+import { decodeChunkIndex, encodeChunkIndex } from "../../lib/chunk/chunk_index.ts";
 import { DirectoryStore } from "../../lib/chunk/directory_store.ts";
 import { COMMANDS } from "../../cli/commands/index.ts";
 import { runFake } from "../cli/fake_io.ts";
-import { CHUNK_BYTES, depotOf, noise, sampleFile, store, withDirectory } from "./helpers.ts";
+import { CHUNK_BYTES, depotOf, idAt, noise, sampleFile, store, withDirectory } from "./helpers.ts";
 import { mustRunBeside, programOrNotice, run, withFileServer } from "./programs.ts";
 
 const SOURCE = `oci:${fileURLToPath(new URL("../../fixtures/oci-tiny", import.meta.url))}`;

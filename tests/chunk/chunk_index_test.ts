@@ -6,9 +6,8 @@ import {
   type ChunkIndex,
   decodeChunkIndex,
   encodeChunkIndex,
-  idAt,
 } from "../../lib/chunk/chunk_index.ts";
-import { CHUNK_BYTES, depotOf, MemoryStore, sampleFile, store } from "./helpers.ts";
+import { CHUNK_BYTES, depotOf, idAt, MemoryStore, sampleFile, store } from "./helpers.ts";
 
 /** `casync make --chunk-size=131072:131072:131072 [--digest=sha256]` of the sample. */
 const GOLDEN = {

@@ -1,10 +1,9 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { InputError } from "../../lib/errors.ts";
 import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
-import { idAt } from "../../lib/chunk/chunk_index.ts";
 import { chunkId } from "../../lib/chunk/chunk_id.ts";
 import { decompressChunk } from "../../lib/chunk/chunk_codec.ts";
-import { CHUNK_BYTES, depotOf, MemoryStore, noise, sampleFile, store } from "./helpers.ts";
+import { CHUNK_BYTES, depotOf, idAt, MemoryStore, noise, sampleFile, store } from "./helpers.ts";
 
 const OPTIONS = { chunkBytes: CHUNK_BYTES, digest: "sha512-256" } as const;
 

@@ -5,13 +5,13 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { chunkPath } from "../../lib/chunk/chunk_id.ts";
-import { decodeChunkIndex, idAt } from "../../lib/chunk/chunk_index.ts";
+import { decodeChunkIndex } from "../../lib/chunk/chunk_index.ts";
 import { COMMANDS } from "../../cli/commands/index.ts";
 import { runFake } from "../cli/fake_io.ts";
 import { kernelOrNotice, mountReadOnly, unmount } from "../oracle/kernel.ts";
 import { notRun } from "../oracle/notice.ts";
 import { TEST_SETTINGS, withFakeS3 } from "./fake_s3.ts";
-import { withDirectory } from "./helpers.ts";
+import { idAt, withDirectory } from "./helpers.ts";
 import { mustRunBeside, programOrNotice, run } from "./programs.ts";
 
 const SOURCE = `oci:${fileURLToPath(new URL("../../fixtures/oci-tiny", import.meta.url))}`;

@@ -3,10 +3,13 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ChunkDepot, type ChunkDepotOptions } from "../../lib/chunk/chunk_depot.ts";
+import { CHUNK_ID_BYTES } from "../../lib/chunk/chunk_id.ts";
+import type { ChunkIndex } from "../../lib/chunk/chunk_index.ts";
 import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
 import type { ChunkStore, PutOutcome } from "../../lib/chunk/chunk_store.ts";
 
@@ -109,4 +112,9 @@ export async function store(
     throw error;
   }
   return sink;
+}
+
+/** The id of a chunk of an index, in hex. */
+export function idAt({ ids }: Pick<ChunkIndex, "ids">, i: number): string {
+  return Buffer.from(ids).toString("hex", i * CHUNK_ID_BYTES, (i + 1) * CHUNK_ID_BYTES);
 }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { chunkPath } from "../../lib/chunk/chunk_id.ts";
-import { decodeChunkIndex, idAt } from "../../lib/chunk/chunk_index.ts";
+import { decodeChunkIndex } from "../../lib/chunk/chunk_index.ts";
 import { decompressChunk } from "../../lib/chunk/chunk_codec.ts";
 import { MAIN, programWords, RunningProgram } from "../cli/program.ts";
 import { runCommand } from "../oracle/command.ts";
@@ -13,7 +13,7 @@ import { unmount } from "../oracle/kernel.ts";
 import { isRoot } from "../oracle/libc.ts";
 import { notRun } from "../oracle/notice.ts";
 import { type FakeS3Options, TEST_SETTINGS, withFakeS3 } from "./fake_s3.ts";
-import { CHUNK_BYTES, noise, withDirectory } from "./helpers.ts";
+import { CHUNK_BYTES, idAt, noise, withDirectory } from "./helpers.ts";
 
 const SOURCE = `oci:${fileURLToPath(new URL("../../fixtures/oci-tiny", import.meta.url))}`;
 const KEYS = [

@@ -2,12 +2,11 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { idAt } from "../../lib/chunk/chunk_index.ts";
 import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
 import { readFileInto, readStreamInto } from "../../lib/chunk/read_file.ts";
 import { InputError, InterruptedError } from "../../lib/errors.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
-import { CHUNK_BYTES, depotOf, MemoryStore, noise, withDirectory } from "./helpers.ts";
+import { CHUNK_BYTES, depotOf, idAt, MemoryStore, noise, withDirectory } from "./helpers.ts";
 
 const OPTIONS = { progress: NO_PROGRESS };
 

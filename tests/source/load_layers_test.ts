@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { InputError, InterruptedError } from "../../lib/errors.ts";
-import { digestOf, EMPTY_SHA256 } from "../../lib/io/digest.ts";
+import { digestOf } from "../../lib/io/digest.ts";
 import { loadLayers, openImage, type SourceOptions } from "../../lib/source/source.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import { buildTar } from "../tar/build.ts";
@@ -23,6 +23,8 @@ import {
   withDirectory,
   withLoaded,
 } from "./helpers.ts";
+
+const EMPTY_SHA256 = digestOf(new Uint8Array(0));
 
 for (const [where, more] of WAYS) {
   Deno.test(`loadLayers loads a repeated layer once ${where}`, async () => {

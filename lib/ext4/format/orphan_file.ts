@@ -22,19 +22,6 @@ export interface OrphanBlockOptions {
   readonly inodeSeed: number;
 }
 
-/**
- * Writes the numbers of orphaned inodes (0 for a free place; mostly there are none) over a whole block, with the magic
- * number. Without metadata checksums the checksum stays 0.
- */
-export function encodeOrphanBlock(block: Uint8Array, orphanInodes: readonly number[]): void {
-  block.fill(0);
-  const view = viewOf(block);
-  orphanInodes.forEach((inodeNumber, i) => view.setUint32(4 * i, inodeNumber, true));
-  const tail = block.length - ORPHAN_BLOCK_TAIL_SIZE_BYTES;
-  view.setUint32(tail, ORPHAN_BLOCK_MAGIC, true);
-  view.setUint32(tail + 4, 0, true);
-}
-
 /** Writes ob_checksum. */
 export function sealOrphanBlock(block: Uint8Array, options: OrphanBlockOptions): void {
   viewOf(block).setUint32(block.length - 4, orphanBlockChecksum(block, options), true);

@@ -18,8 +18,6 @@ export interface Timestamp {
 export const TIMESTAMP_SECONDS_MIN = -(2 ** 31);
 /** 2446-05-10, the last second that fits with the epoch bits. */
 export const TIMESTAMP_SECONDS_MAX = 2 ** 34 - 2 ** 31 - 1;
-/** 2038-01-19, the last second that fits without them. */
-export const TIMESTAMP_SECONDS_MAX_CLASSIC = 2 ** 31 - 1;
 /** The start of 1970. */
 export const TIMESTAMP_ZERO: Timestamp = Object.freeze({ seconds: 0, nanoseconds: 0 });
 
