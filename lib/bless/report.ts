@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { ImagePlan } from "../ext4/plan/image_plan.ts";
+import type { ImagePlan, PlanSummary } from "../ext4/plan/image_plan.ts";
 import type { LayoutOptions } from "../ext4/plan/settings.ts";
 import { formatUuid } from "../ext4/plan/settings.ts";
 import type { WriteResult } from "../ext4/write/write_image.ts";
@@ -27,31 +27,11 @@ export interface LayerReport {
 }
 
 /** One ext4 image. Sizes in bytes. */
-export interface ImageReport {
+export interface ImageReport extends Omit<PlanSummary, "uuid"> {
   /** Of the file system, in its usual form. */
   readonly uuid: string;
-  /** Of the whole image, holes included. */
-  readonly sizeBytes: number;
-  /** Blocks that are marked as used. */
-  readonly usedBytes: number;
   /** Grid cells that are not all zero, as written. */
   readonly storedBytes: number;
-  /** Free space between and inside payload that alignment left. */
-  readonly paddingBytes: number;
-  /** Regular files. */
-  readonly files: number;
-  /** Directories. */
-  readonly directories: number;
-  /** Symbolic links. */
-  readonly symlinks: number;
-  /** Devices, FIFOs and sockets. */
-  readonly specialFiles: number;
-  /** All inodes, free ones included. */
-  readonly inodes: number;
-  /** Inodes that are not in use. */
-  readonly freeInodes: number;
-  /** Files that start on the grid. */
-  readonly alignedFiles: number;
 }
 
 /** A merged image. */
