@@ -6,7 +6,7 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "nod
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import config from "../../deno.json" with { type: "json" };
-import { isRoot } from "../oracle/libc.ts";
+import { isRoot } from "../oracle/libc_user.ts";
 import { mustRun } from "../oracle/command.ts";
 import { notRun } from "../oracle/notice.ts";
 import { writeOciLayout } from "../source/build_layout.ts";

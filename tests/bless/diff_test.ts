@@ -11,7 +11,7 @@ import { makeImage } from "../ext4/made_image.ts";
 import { hasCommand, mustRun } from "../oracle/command.ts";
 import { describeDifference, firstDifference } from "../oracle/compare.ts";
 import { viewDirectory } from "../oracle/directory_view.ts";
-import { isRoot } from "../oracle/libc.ts";
+import { isRoot } from "../oracle/libc_user.ts";
 import { notRun } from "../oracle/notice.ts";
 import { dir, file, special, symlink, treeOf } from "../oracle/tree_builder.ts";
 import { viewTree } from "../oracle/tree_view.ts";

@@ -15,7 +15,7 @@ import { compressChunk, STORED_BYTES_MAX } from "../../lib/chunk/chunk_codec.ts"
 import { chunkId, chunkPath } from "../../lib/chunk/chunk_id.ts";
 import { DirectoryStore } from "../../lib/chunk/directory_store.ts";
 import { type FileOperations, NODE_FILE_OPERATIONS } from "../../lib/io/file_operations.ts";
-import { asUser, isRoot } from "../oracle/libc.ts";
+import { asUser, isRoot } from "../oracle/libc_user.ts";
 import { depotOf, noise, store, withDirectory } from "./helpers.ts";
 
 /** The user nobody, and the group nogroup. */

@@ -10,7 +10,7 @@ import { decompressChunk } from "../../lib/chunk/chunk_codec.ts";
 import { MAIN, programWords, RunningProgram } from "../cli/program.ts";
 import { runCommand } from "../oracle/command.ts";
 import { unmount } from "../oracle/kernel.ts";
-import { isRoot } from "../oracle/libc.ts";
+import { isRoot } from "../oracle/libc_user.ts";
 import { notRun } from "../oracle/notice.ts";
 import { type FakeS3Options, TEST_SETTINGS, withFakeS3 } from "./fake_s3.ts";
 import { CHUNK_BYTES, idAt, noise, withDirectory } from "./helpers.ts";

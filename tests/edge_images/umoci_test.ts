@@ -3,7 +3,7 @@ import { buildTree } from "../../lib/tree/build.ts";
 import { hasCommand, runCommand, withTemporaryDirectory } from "../oracle/command.ts";
 import { describeDifference, firstDifference } from "../oracle/compare.ts";
 import { viewDirectory } from "../oracle/directory_view.ts";
-import { isRoot } from "../oracle/libc.ts";
+import { isRoot } from "../oracle/libc_user.ts";
 import { notRun } from "../oracle/notice.ts";
 import { viewTree } from "../oracle/tree_view.ts";
 import { writeOciLayout } from "../source/build_layout.ts";

@@ -2,7 +2,8 @@ import { assertEquals, assertStringIncludes } from "@std/assert";
 import { byteStringFromBytes } from "../../lib/bytes/byte_string.ts";
 import { mustRun, runCommand, withTemporaryDirectory } from "./command.ts";
 import { kernelOrNotice, mountReadOnly } from "./kernel.ts";
-import { closeDescriptor, openDirectory, openWritableAt, setXattrAt, symlinkAt } from "./libc.ts";
+import { closeDescriptor, openDirectory } from "./libc.ts";
+import { openWritableAt, setXattrAt, symlinkAt } from "./libc_changes.ts";
 import { firstWrongAccess } from "./unprivileged.ts";
 
 const TOOL = new URL("../../tools/compare_image.ts", import.meta.url).pathname;

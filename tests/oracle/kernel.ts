@@ -4,7 +4,7 @@
  * @module
  */
 import { mustRun, runCommand, withTemporaryDirectory } from "./command.ts";
-import { isRoot } from "./libc.ts";
+import { isRoot } from "./libc_user.ts";
 import { notRun } from "./notice.ts";
 
 /** Set to 1: a kernel that cannot mount makes tests fail instead of leaving their kernel part out. */

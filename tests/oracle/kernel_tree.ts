@@ -12,24 +12,19 @@ import { describeDifference, firstDifference } from "./compare.ts";
 import { kindOf, viewDirectory } from "./directory_view.ts";
 import { assertE2fsckClean } from "./e2fsck.ts";
 import { mountReadOnly, mountReadWrite } from "./kernel.ts";
+import { closeDescriptor, openDirectory, openNameAt, readNames, statusAt } from "./libc.ts";
+import { ERRNO, SystemCallError } from "./libc_calls.ts";
 import {
-  closeDescriptor,
-  ERRNO,
   linkBetween,
   makeDirectoryAt,
-  openDirectory,
-  openNameAt,
   openWritableAt,
-  readNames,
   removeAt,
   renameAt,
   setXattrAt,
-  statusAt,
   symlinkAt,
-  SystemCallError,
   truncateDescriptor,
   writeAt,
-} from "./libc.ts";
+} from "./libc_changes.ts";
 import type { ObservedName } from "./observed.ts";
 import { viewTree } from "./tree_view.ts";
 import { firstWrongAccess } from "./unprivileged.ts";

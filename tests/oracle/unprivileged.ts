@@ -9,17 +9,16 @@ import { byteStringFromText } from "../../lib/bytes/byte_string.ts";
 import type { Difference } from "./compare.ts";
 import type { FileStatus } from "./libc.ts";
 import {
-  asUser,
   closeDescriptor,
-  ERRNO,
   openDirectory,
   openNameAt,
   readAt,
   readNames,
   statusAt,
-  SystemCallError,
   xattrsAt,
 } from "./libc.ts";
+import { ERRNO, SystemCallError } from "./libc_calls.ts";
+import { asUser } from "./libc_user.ts";
 
 /** The user nobody, and the group nogroup. */
 const NOBODY = 65534;

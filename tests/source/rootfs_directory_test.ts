@@ -7,7 +7,8 @@ import { env } from "node:process";
 import { InputError, InterruptedError, IoError } from "../../lib/errors.ts";
 import { openImage } from "../../lib/source/source.ts";
 import type { TarEntry } from "../../lib/tar/entry.ts";
-import { closeDescriptor, openDirectory, setXattrAt } from "../oracle/libc.ts";
+import { closeDescriptor, openDirectory } from "../oracle/libc.ts";
+import { setXattrAt } from "../oracle/libc_changes.ts";
 import { notRun } from "../oracle/notice.ts";
 import { openAndLoad, testOptions, withDirectory, withLoaded } from "./helpers.ts";
 

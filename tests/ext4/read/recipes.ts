@@ -9,14 +9,8 @@ import type { ByteString } from "../../../lib/bytes/byte_string.ts";
 import type { FileTree, TreeNode } from "../../../lib/model/node.ts";
 import { mustRun, runCommand } from "../../oracle/command.ts";
 import { mountReadWrite } from "../../oracle/kernel.ts";
-import {
-  closeDescriptor,
-  openDirectory,
-  openNameAt,
-  readNames,
-  removeAt,
-  renameAt,
-} from "../../oracle/libc.ts";
+import { closeDescriptor, openDirectory, openNameAt, readNames } from "../../oracle/libc.ts";
+import { removeAt, renameAt } from "../../oracle/libc_changes.ts";
 import { materializeTree } from "../../oracle/materialize.ts";
 import { dir, file, special, symlink, treeOf } from "../../oracle/tree_builder.ts";
 

@@ -5,7 +5,7 @@ import { readTree } from "../../../lib/ext4/read/tree.ts";
 import { Warnings } from "../../../lib/warnings.ts";
 import { withTemporaryDirectory } from "../../oracle/command.ts";
 import { kernelOrNotice } from "../../oracle/kernel.ts";
-import { isRoot } from "../../oracle/libc.ts";
+import { isRoot } from "../../oracle/libc_user.ts";
 import { notRun } from "../../oracle/notice.ts";
 import { assertKernelShows, assertSameTrees, withTree } from "./read_image.ts";
 import { e2fsckVerdict } from "./verify/damage.ts";

@@ -1,0 +1,55 @@
+/** What tests of file sinks share: odd pieces, and file systems that fail. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { FileOperations } from "../../lib/io/file_operations.ts";
+import { NODE_FILE_OPERATIONS } from "../../lib/io/file_operations.ts";
+import type { ImageSink } from "../../lib/io/sink.ts";
+
+export const MIB = 1 << 20;
+
+export async function inDirectory(
+  work: (directory: string) => void | Promise<void>,
+): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), "blessfs-sink-"));
+  try {
+    await work(directory);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+function pattern(length: number, seed: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  for (let i = 0; i < length; i++) bytes[i] = (i * 31 + seed * 17 + (i >> 8)) & 0xff;
+  return bytes;
+}
+
+/** Writes pieces of odd sizes with gaps between them; returns what a reader must find. */
+export async function writeOddPieces(sink: ImageSink): Promise<Uint8Array> {
+  const expected = new Uint8Array(5 * MIB + 4096);
+  const pieces: [offset: number, length: number][] = [
+    [0, 1],
+    [1, 4095],
+    [4096, 2 * MIB + 3],
+    [2 * MIB + 8192, 100],
+    [3 * MIB - 1, MIB],
+    [4 * MIB - 1, 0],
+    [5 * MIB, 7],
+  ];
+  for (const [offset, length] of pieces) {
+    const bytes = pattern(length, offset);
+    expected.set(bytes, offset);
+    await sink.write(bytes, offset);
+    bytes.fill(0xee);
+  }
+  return expected;
+}
+
+export function faultyFiles(overrides: Partial<FileOperations>): FileOperations {
+  return { ...NODE_FILE_OPERATIONS, ...overrides };
+}
+
+export function systemError(code: string): Error {
+  return Object.assign(new Error(`${code}: made by a test`), { code });
+}
