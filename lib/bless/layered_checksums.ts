@@ -82,6 +82,7 @@ export class ChecksumSink implements ImageSink {
 /**
  * Reads a file and says how it differs from what it was when it was whole; undefined when it does not.
  *
+ * @throws {InputError} when it is not there
  * @throws {IoError} when it cannot be read
  * @throws {InterruptedError} when the signal is aborted
  */
@@ -90,7 +91,7 @@ export async function findDamage(
   wanted: FileChecksums,
   options: { readonly signal?: AbortSignal | undefined; readonly progress: Progress },
 ): Promise<string | undefined> {
-  const reader = openFileReader(path);
+  const reader = openFileReader(path, { what: "an image of a layer" });
   try {
     if (reader.sizeBytes !== wanted.sizeBytes) {
       return `has ${reader.sizeBytes} bytes: wanted ${wanted.sizeBytes}`;

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { truncateSync, writeFileSync } from "node:fs";
 import { crc32 } from "node:zlib";
-import { InterruptedError, IoError } from "../../lib/errors.ts";
+import { InputError, InterruptedError } from "../../lib/errors.ts";
 import {
   CHECKSUM_PIECE_BYTES,
   ChecksumSink,
@@ -72,7 +72,8 @@ Deno.test("findDamage accepts a whole file and finds a changed byte anywhere, an
     truncateSync(path, bytes.length - 1);
     const found = await findDamage(path, checksums, options);
     assertEquals(found, `has ${bytes.length - 1} bytes: wanted ${bytes.length}`);
-    await assertRejects(() => findDamage(`${directory}/none`, checksums, options), IoError);
+    const missing = () => findDamage(`${directory}/none`, checksums, options);
+    await assertRejects(missing, InputError, "does not exist: wanted an image of a layer");
   });
 });
 

@@ -52,7 +52,7 @@ Deno.test("ls fails with one line for what is not there and for what is no image
     const missing = await ls(image, "/no\x1b[31m");
     assertEquals(missing.code, 3);
     assertStringIncludes(missing.stderr, "/no\\x1b[31m: does not exist");
-    assertEquals((await ls(`${image}.not`)).code, 4);
+    assertEquals((await ls(`${image}.not`)).code, 3);
     assertEquals(
       (await ls(image, "<99999>")).stderr.startsWith(`blessfs: ${image}: inode 99999: `),
       true,
