@@ -1,6 +1,7 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { crc32c, crc32cRange } from "../../lib/bytes/crc32c.ts";
+import { crc32c, crc32cRange, crc32cWords } from "../../lib/bytes/crc32c.ts";
+import { littleEndianWords } from "../../lib/bytes/words.ts";
 
 /** One bit at a time, straight from the definition. */
 function crc32cByBits(seed: number, bytes: Uint8Array): number {
@@ -50,3 +51,30 @@ Deno.test("crc32c is the same for short and long parts, cut anywhere", () => {
 });
 
 const ZERO_BLOCKS = Array.from({ length: 50 }, () => new Uint8Array(100));
+
+Deno.test("crc32c skips zeros at the end, however many and behind whatever", () => {
+  const counts = [0, 1, 7, 8, 9, 15, 16, 31, 100, 512, 1000, 1023, 1024, 5000];
+  for (const count of counts) {
+    for (const front of [[], [1], [0, 0, 0x80000000], [5, 0, 0, 0, 7]]) {
+      const words = Int32Array.from([...front, ...new Uint8Array(count)]);
+      const bytes = new Uint8Array(4 * words.length);
+      words.forEach((word, i) => new DataView(bytes.buffer).setInt32(4 * i, word, true));
+      for (const seed of [0, 0xffffffff, 0x94361cb2]) {
+        const wanted = crc32cByBits(seed, bytes);
+        assertEquals(crc32cWords(seed, words, 0, words.length), wanted);
+        assertEquals(crc32c(seed, bytes), wanted);
+      }
+    }
+  }
+});
+
+Deno.test("crc32cWords feeds a part of the words, low bytes first", () => {
+  const bytes = Uint8Array.from({ length: 400 }, (_, i) => (i * 37 + (i >> 4)) & 0xff);
+  const words = littleEndianWords(bytes);
+  for (const [start, end] of [[0, 100], [1, 100], [3, 8], [5, 5], [7, 93]] as const) {
+    const wanted = crc32cByBits(0x12345678, bytes.subarray(4 * start, 4 * end));
+    assertEquals(crc32cWords(0x12345678, words, start, end), wanted);
+  }
+  assertThrows(() => crc32cWords(0, words, 0, 101), Error, "words 0 to 101 of 100");
+  assertThrows(() => crc32cRange(0, bytes, 0, 401), Error, "bytes 0 to 401 of 400");
+});

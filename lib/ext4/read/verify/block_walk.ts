@@ -5,8 +5,15 @@
  * @module
  */
 import { inodeSeed } from "../../format/checksum.ts";
+import { EXTENT_BLOCKS_MAX } from "../../format/constants.ts";
 import type { DecodedExtentNode } from "../../format/extent.ts";
-import { decodeExtentNode, extentEntriesMax, verifyExtentBlock } from "../../format/extent.ts";
+import {
+  decodeExtentNode,
+  EXTENT_MAGIC,
+  EXTENT_ROOT_ENTRIES_MAX,
+  extentEntriesMax,
+  verifyExtentBlock,
+} from "../../format/extent.ts";
 import { viewOf } from "../../format/fields.ts";
 import type { Context, MappedRun } from "./context.ts";
 import type { Structure } from "./findings.ts";
@@ -27,13 +34,15 @@ export interface BlockMap {
 
 /** Direct pointers in i_block; three words for the trees follow. */
 const DIRECT_COUNT = 12;
-const ROOT_ENTRIES_MAX = 4;
+/** Words of an extent's header, and of each entry. */
+const EXTENT_WORDS = 3;
+const TWO_32 = 2 ** 32;
 
 interface Walk {
   readonly context: Context;
   readonly inode: number;
   readonly structure: Structure;
-  readonly seed: number | undefined;
+  readonly generation: number;
   readonly map: BlockMap;
   /** The lowest logical block that the next extent may begin with. */
   next: number;
@@ -42,21 +51,19 @@ interface Walk {
 /** Walks everything that i_block leads to, and claims it. */
 export function walkBlocks(context: Context, inode: number, view: InodeView): BlockMap {
   const map: BlockMap = { runs: [], blockCount: 0, lastWritten: -1, last: -1 };
-  const { seed } = context.volume;
-  const walk: Walk = {
-    context,
-    inode,
-    structure: view.usesExtents ? "extent tree" : "block map",
-    seed: seed === undefined ? undefined : inodeSeed(seed, inode, view.generation),
-    map,
-    next: 0,
-  };
-  if (view.usesExtents) walkExtents(walk, view);
+  const { usesExtents, generation } = view;
+  const structure = usesExtents ? "extent tree" : "block map";
+  const walk: Walk = { context, inode, structure, generation, map, next: 0 };
+  if (usesExtents) walkExtents(walk, view);
   else walkPointers(walk, view);
   return map;
 }
 
 function walkExtents(walk: Walk, view: InodeView): void {
+  if (isPlainRoot(view)) {
+    walkPlainRoot(walk, view);
+    return;
+  }
   const { findings } = walk.context;
   const place = { inode: walk.inode };
   const root = findings.attempt(
@@ -65,8 +72,52 @@ function walkExtents(walk: Walk, view: InodeView): void {
     () => decodeExtentNode(view.blockField, HERE),
   );
   if (root === undefined) return;
-  findings.expect("extent tree", place, "eh_max of the root", root.entriesMax, ROOT_ENTRIES_MAX);
+  findings.expect(
+    "extent tree",
+    place,
+    "eh_max of the root",
+    root.entriesMax,
+    EXTENT_ROOT_ENTRIES_MAX,
+  );
   walkNode(walk, root, Infinity);
+}
+
+/**
+ * Whether i_block is the root that most files have: up to four extents in order, and nothing that decodeExtentNode()
+ * would refuse. It is read word by word, without a record for each part of it.
+ */
+function isPlainRoot(view: InodeView): boolean {
+  const head = view.blockWord(0);
+  const count = head >>> 16;
+  // eh_depth of 0 over eh_max of 4.
+  if ((head & 0xffff) !== EXTENT_MAGIC || view.blockWord(1) !== EXTENT_ROOT_ENTRIES_MAX) {
+    return false;
+  }
+  if (count > EXTENT_ROOT_ENTRIES_MAX) return false;
+  let next = 0;
+  for (let i = 1; i <= count; i++) {
+    const logical = view.blockWord(EXTENT_WORDS * i);
+    const length = view.blockWord(EXTENT_WORDS * i + 1) & 0xffff;
+    const blockCount = length > EXTENT_BLOCKS_MAX ? length - EXTENT_BLOCKS_MAX : length;
+    if (logical < next || blockCount === 0 || logical + blockCount > TWO_32) return false;
+    next = logical + blockCount;
+  }
+  return true;
+}
+
+function walkPlainRoot(walk: Walk, view: InodeView): void {
+  const count = view.blockWord(0) >>> 16;
+  for (let i = 1; i <= count; i++) {
+    const lengthAndHigh = view.blockWord(EXTENT_WORDS * i + 1);
+    const length = lengthAndHigh & 0xffff;
+    const unwritten = length > EXTENT_BLOCKS_MAX;
+    takeRun(walk, {
+      logical: view.blockWord(EXTENT_WORDS * i),
+      start: (lengthAndHigh >>> 16) * TWO_32 + view.blockWord(EXTENT_WORDS * i + 2),
+      count: unwritten ? length - EXTENT_BLOCKS_MAX : length,
+      unwritten,
+    });
+  }
 }
 
 /** @param end logical block that belongs to the next node */
@@ -109,12 +160,12 @@ function walkNode(walk: Walk, node: DecodedExtentNode, end: number): void {
 
 /** Reads a node below the root. One that has another owner already is not followed: it could lead in circles. */
 function readNode(walk: Walk, block: number, depth: number): DecodedExtentNode | undefined {
-  const { findings } = walk.context;
+  const { findings, volume } = walk.context;
   const bytes = readTreeBlock(walk, block);
   if (bytes === undefined) return undefined;
   const place = { inode: walk.inode, block };
-  const { seed } = walk;
-  if (seed !== undefined) {
+  if (volume.seed !== undefined) {
+    const seed = inodeSeed(volume.seed, walk.inode, walk.generation);
     findings.attempt("extent tree", place, () => verifyExtentBlock(bytes, seed, HERE));
   }
   const node = findings.attempt("extent tree", place, () => decodeExtentNode(bytes, HERE));
@@ -160,11 +211,12 @@ function takeRun(walk: Walk, run: MappedRun): void {
   }
   const isOwn = claims.claim(run.start, run.count, inode);
   map.blockCount += run.count;
-  map.last = Math.max(map.last, run.logical + run.count - 1);
-  if (!run.unwritten) map.lastWritten = Math.max(map.lastWritten, run.logical + run.count - 1);
+  const last = run.logical + run.count - 1;
+  if (last > map.last) map.last = last;
+  if (!run.unwritten && last > map.lastWritten) map.lastWritten = last;
   // What is left of the work on an inode is bounded by the image, because no block is in two runs.
   if (!isOwn) return;
-  const before = map.runs.at(-1);
+  const before = map.runs[map.runs.length - 1];
   if (
     before !== undefined && before.start + before.count === run.start &&
     before.logical + before.count === run.logical && before.unwritten === run.unwritten

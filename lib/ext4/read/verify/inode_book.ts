@@ -6,29 +6,22 @@
  */
 import type { Volume } from "./volume.ts";
 
-/** Bits beside the four of the type (i_mode >> 12). */
+/** What is remembered beside the four bits of the type (i_mode >> 12). */
+export const INODE_TRAIT = {
+  NONE: 0,
+  /** A directory with an index. */
+  INDEXED: 0x10,
+  /** Never to be named by a directory. */
+  HIDDEN: 0x20,
+  /** It holds the value of an extended attribute. */
+  VALUE: 0x40,
+} as const;
 const USED = 0x80;
-const VALUE = 0x40;
-/** Never to be named by a directory. */
-const HIDDEN = 0x20;
-/** A directory with an index. */
-const INDEXED = 0x10;
 
 interface GroupPage {
   readonly kinds: Uint8Array;
   readonly links: Uint16Array;
   readonly references: Uint32Array;
-}
-
-/** How an inode is entered. */
-export interface BookEntry {
-  /** i_mode. */
-  readonly mode: number;
-  readonly linkCount: number;
-  /** It holds the value of an extended attribute. */
-  readonly isValue: boolean;
-  readonly isHidden: boolean;
-  readonly isIndexed: boolean;
 }
 
 /** The inodes in use. */
@@ -40,13 +33,18 @@ export class InodeBook {
     this.#inodesPerGroup = volume.superblock.inodesPerGroup;
   }
 
-  enter(inode: number, entry: BookEntry): void {
+  /**
+   * Enters an inode in use.
+   *
+   * @param mode i_mode
+   * @param traits INODE_TRAIT bits
+   */
+  enter(inode: number, mode: number, linkCount: number, traits: number): void {
     const group = this.#group(inode);
     const page = this.#pages[group] ??= newPage(this.#inodesPerGroup);
     const index = this.#index(inode);
-    page.kinds[index] = USED | (entry.mode >> 12) | (entry.isValue ? VALUE : 0) |
-      (entry.isHidden ? HIDDEN : 0) | (entry.isIndexed ? INDEXED : 0);
-    page.links[index] = entry.linkCount;
+    page.kinds[index] = USED | (mode >> 12) | traits;
+    page.links[index] = linkCount;
   }
 
   isUsed(inode: number): boolean {
@@ -54,15 +52,15 @@ export class InodeBook {
   }
 
   isValue(inode: number): boolean {
-    return (this.#kind(inode) & VALUE) !== 0;
+    return (this.#kind(inode) & INODE_TRAIT.VALUE) !== 0;
   }
 
   isHidden(inode: number): boolean {
-    return (this.#kind(inode) & HIDDEN) !== 0;
+    return (this.#kind(inode) & INODE_TRAIT.HIDDEN) !== 0;
   }
 
   isIndexed(inode: number): boolean {
-    return (this.#kind(inode) & INDEXED) !== 0;
+    return (this.#kind(inode) & INODE_TRAIT.INDEXED) !== 0;
   }
 
   /** The type bits of i_mode; 0 for an inode that is not in use. */

@@ -1,155 +1,238 @@
 /**
- * An inode's slot, read field by field as it is needed: most inodes are only looked at once, and a record of all
- * fields would cost more than the look.
+ * An inode's slot as plain numbers. Most inodes are looked at once, by one view that goes from slot to slot: a record of
+ * its own for each, or a call for each field, would cost more than the look.
  *
  * @module
  */
+import { crc32cWords } from "../../../bytes/crc32c.ts";
+import { littleEndianWords } from "../../../bytes/words.ts";
 import { FILE_MODE, INODE_FLAG } from "../../format/constants.ts";
-import { viewOf } from "../../format/fields.ts";
 import {
   INODE_AT,
   INODE_BASE_SIZE_BYTES,
   INODE_BLOCK_FIELD_SIZE_BYTES,
 } from "../../format/inode.ts";
 
-/** i_obso_faddr, which nothing uses. */
-const FRAGMENT_ADDRESS_AT = 0x70;
+/** The word that begins at an offset, or that the 16 bits at it are a part of. */
+function wordAt(offset: number): number {
+  return offset >>> 2;
+}
+
+/** Words of a slot, and which of its fields have 16 bits of them: `low` and `high`. */
+const WORD = {
+  mode: wordAt(INODE_AT.mode), // low
+  sizeLow: wordAt(INODE_AT.sizeLow),
+  dtime: wordAt(INODE_AT.dtime),
+  linkCount: wordAt(INODE_AT.linkCount), // high
+  blocksLow: wordAt(INODE_AT.blocksLow),
+  flags: wordAt(INODE_AT.flags),
+  blockField: wordAt(INODE_AT.blockField),
+  generation: wordAt(INODE_AT.generation),
+  xattrBlockLow: wordAt(INODE_AT.xattrBlockLow),
+  sizeHigh: wordAt(INODE_AT.sizeHigh),
+  fragmentAddress: wordAt(0x70), // i_obso_faddr, which nothing uses
+  blocksHigh: wordAt(INODE_AT.blocksHigh), // low
+  xattrBlockHigh: wordAt(INODE_AT.xattrBlockHigh), // high
+  checksumLow: wordAt(INODE_AT.checksumLow), // low
+  extraSize: wordAt(INODE_AT.extraSize), // low
+  checksumHigh: wordAt(INODE_AT.checksumHigh), // high
+} as const;
+
 const TWO_32 = 2 ** 32;
+const LOW_HALF = 0xffff;
+/** i_extra_isize from which on there is i_checksum_hi. */
+const CHECKSUM_EXTRA_SIZE_BYTES = 4;
+/** Inode number and generation, which begin every checksum. */
+const seedKey = new Int32Array(2);
 
-/** One slot of an inode table. */
+/** A slot of an inode table, and then another: it looks where it is told to. */
 export class InodeView {
-  readonly slot: Uint8Array;
-  /** The same bytes. */
-  readonly dataView: DataView<ArrayBufferLike>;
-
-  /** @param slot s_inode_size bytes; they must not change */
-  constructor(slot: Uint8Array) {
-    this.slot = slot;
-    this.dataView = viewOf(slot);
-  }
-
-  get mode(): number {
-    return this.dataView.getUint16(INODE_AT.mode, true);
-  }
-
+  /** i_mode. */
+  mode = 0;
   /** The type bits of the mode. */
-  get type(): number {
-    return this.mode & FILE_MODE.TYPE_MASK;
+  type = 0;
+  /** Sizes over 2^53 lose their last bits; none of them is possible. */
+  sizeBytes = 0;
+  linkCount = 0;
+  /** Units of 512 bytes, or blocks with the flag HUGE_FILE. */
+  sectorCount = 0;
+  flags = 0;
+  usesExtents = false;
+  hasInlineData = false;
+  dtime = 0;
+  generation = 0;
+  xattrBlock = 0;
+  xattrBlockHigh = 0;
+  fragmentAddress = 0;
+  /** i_extra_isize; 0 in a slot without room for it. */
+  extraSizeBytes = 0;
+  /** Whether anything is behind the fields, where attributes would begin. */
+  hasOwnXattrs = false;
+  readonly slotSizeBytes: number;
+  readonly #bytes: Uint8Array;
+  readonly #words: Int32Array;
+  readonly #slotWords: number;
+  /** The slot's first word. */
+  #at = 0;
+
+  /**
+   * Looks at the first slot.
+   *
+   * @param bytes whole slots; they must not change
+   * @param slotSizeBytes s_inode_size
+   */
+  constructor(bytes: Uint8Array, slotSizeBytes = bytes.length) {
+    this.slotSizeBytes = slotSizeBytes;
+    this.#bytes = bytes;
+    this.#words = littleEndianWords(bytes);
+    this.#slotWords = slotSizeBytes >>> 2;
+    this.moveTo(0);
+  }
+
+  /** Whether every byte of a slot is zero. */
+  isBlankAt(index: number): boolean {
+    const start = index * this.#slotWords;
+    const end = start + this.#slotWords;
+    for (let at = start; at < end; at++) if (this.#words[at] !== 0) return false;
+    return true;
+  }
+
+  /** Looks at another slot. */
+  moveTo(index: number): void {
+    const at = index * this.#slotWords;
+    this.#at = at;
+    const words = this.#words;
+    const mode = words[at + WORD.mode]! & LOW_HALF;
+    const flags = words[at + WORD.flags]! >>> 0;
+    this.mode = mode;
+    this.type = mode & FILE_MODE.TYPE_MASK;
+    this.flags = flags;
+    this.usesExtents = (flags & INODE_FLAG.EXTENTS) !== 0;
+    this.hasInlineData = (flags & INODE_FLAG.INLINE_DATA) !== 0;
+    this.linkCount = words[at + WORD.linkCount]! >>> 16;
+    this.dtime = words[at + WORD.dtime]! >>> 0;
+    this.generation = words[at + WORD.generation]! >>> 0;
+    this.fragmentAddress = words[at + WORD.fragmentAddress]! >>> 0;
+    this.sizeBytes = (words[at + WORD.sizeHigh]! >>> 0) * TWO_32 +
+      (words[at + WORD.sizeLow]! >>> 0);
+    this.sectorCount = (words[at + WORD.blocksHigh]! & LOW_HALF) * TWO_32 +
+      (words[at + WORD.blocksLow]! >>> 0);
+    this.xattrBlockHigh = words[at + WORD.xattrBlockHigh]! >>> 16;
+    this.xattrBlock = this.xattrBlockHigh * TWO_32 + (words[at + WORD.xattrBlockLow]! >>> 0);
+    if (this.slotSizeBytes === INODE_BASE_SIZE_BYTES) return;
+    const extraSizeBytes = words[at + WORD.extraSize]! & LOW_HALF;
+    this.extraSizeBytes = extraSizeBytes;
+    const end = INODE_BASE_SIZE_BYTES + extraSizeBytes;
+    this.hasOwnXattrs = extraSizeBytes > 0 && end + 4 <= this.slotSizeBytes &&
+      this.#hasBytes(end, 4);
   }
 
   get uid(): number {
-    return this.#u16(INODE_AT.uidHigh) * 0x10000 + this.#u16(INODE_AT.uidLow);
+    return this.#half(INODE_AT.uidHigh) * 0x10000 + this.#half(INODE_AT.uidLow);
   }
 
   get gid(): number {
-    return this.#u16(INODE_AT.gidHigh) * 0x10000 + this.#u16(INODE_AT.gidLow);
-  }
-
-  /** Sizes over 2^53 lose their last bits; none of them is possible. */
-  get sizeBytes(): number {
-    return this.#u32(INODE_AT.sizeHigh) * TWO_32 + this.#u32(INODE_AT.sizeLow);
-  }
-
-  get linkCount(): number {
-    return this.#u16(INODE_AT.linkCount);
-  }
-
-  /** Units of 512 bytes, or blocks with the flag HUGE_FILE. */
-  get sectorCount(): number {
-    return this.#u16(INODE_AT.blocksHigh) * TWO_32 + this.#u32(INODE_AT.blocksLow);
-  }
-
-  get flags(): number {
-    return this.#u32(INODE_AT.flags);
-  }
-
-  get dtime(): number {
-    return this.#u32(INODE_AT.dtime);
-  }
-
-  get generation(): number {
-    return this.#u32(INODE_AT.generation);
-  }
-
-  get xattrBlock(): number {
-    return this.#u16(INODE_AT.xattrBlockHigh) * TWO_32 + this.#u32(INODE_AT.xattrBlockLow);
-  }
-
-  get xattrBlockHigh(): number {
-    return this.#u16(INODE_AT.xattrBlockHigh);
-  }
-
-  get fragmentAddress(): number {
-    return this.#u32(FRAGMENT_ADDRESS_AT);
+    return this.#half(INODE_AT.gidHigh) * 0x10000 + this.#half(INODE_AT.gidLow);
   }
 
   get projectId(): number {
     return this.extraSizeBytes >= INODE_AT.projectId + 4 - INODE_BASE_SIZE_BYTES
-      ? this.#u32(INODE_AT.projectId)
+      ? this.#word(INODE_AT.projectId)
       : 0;
   }
 
   /** i_atime as stored: the hash of an attribute's value, in an inode that holds one. */
   get atimeWord(): number {
-    return this.#u32(INODE_AT.atime);
+    return this.#word(INODE_AT.atime);
   }
 
   /** i_ctime as stored: the high word of the references to a value. */
   get ctimeWord(): number {
-    return this.#u32(INODE_AT.ctime);
+    return this.#word(INODE_AT.ctime);
   }
 
   /** i_mtime as stored: the owner of a value, in the older scheme. */
   get mtimeWord(): number {
-    return this.#u32(INODE_AT.mtime);
+    return this.#word(INODE_AT.mtime);
   }
 
   get versionLow(): number {
-    return this.#u32(INODE_AT.versionLow);
+    return this.#word(INODE_AT.versionLow);
   }
 
-  /** i_extra_isize; 0 in a slot without room for it. */
-  get extraSizeBytes(): number {
-    return this.slot.length > INODE_BASE_SIZE_BYTES ? this.#u16(INODE_AT.extraSize) : 0;
-  }
-
-  /** Whether anything is behind the fields, where attributes would begin. */
-  get hasOwnXattrs(): boolean {
-    const { extraSizeBytes } = this;
-    const at = INODE_BASE_SIZE_BYTES + extraSizeBytes;
-    return extraSizeBytes > 0 && at + 4 <= this.slot.length && this.#u32(at) !== 0;
+  /** The slot's bytes; they must not change. */
+  get slot(): Uint8Array {
+    return this.#bytes.subarray(4 * this.#at, 4 * this.#at + this.slotSizeBytes);
   }
 
   /** i_block. */
   get blockField(): Uint8Array {
-    const at = INODE_AT.blockField;
-    return this.slot.subarray(at, at + INODE_BLOCK_FIELD_SIZE_BYTES);
+    const at = 4 * this.#at + INODE_AT.blockField;
+    return this.#bytes.subarray(at, at + INODE_BLOCK_FIELD_SIZE_BYTES);
   }
 
   /** One of the 15 words of i_block. */
   blockWord(index: number): number {
-    return this.#u32(INODE_AT.blockField + 4 * index);
+    return this.#words[this.#at + WORD.blockField + index]! >>> 0;
   }
 
-  get usesExtents(): boolean {
-    return (this.flags & INODE_FLAG.EXTENTS) !== 0;
+  /** A view of a copy of this slot alone, for whom the table is not to be kept. */
+  copy(): InodeView {
+    return new InodeView(this.slot.slice());
   }
 
-  get hasInlineData(): boolean {
-    return (this.flags & INODE_FLAG.INLINE_DATA) !== 0;
+  /** The checksum that the slot carries: 32 bits, or 16 without i_checksum_hi. */
+  get storedChecksum(): number {
+    const low = this.#words[this.#at + WORD.checksumLow]! & LOW_HALF;
+    if (this.extraSizeBytes < CHECKSUM_EXTRA_SIZE_BYTES) return low;
+    return (this.#words[this.#at + WORD.checksumHigh]! >>> 16) * 0x10000 + low;
   }
 
-  /** Whether every byte of the slot is zero. */
-  get isBlank(): boolean {
-    for (let at = 0; at < this.slot.length; at += 4) if (this.#u32(at) !== 0) return false;
-    return true;
+  /**
+   * The checksums that slots should carry, as inodeChecksum() of inode.ts computes them: 32 bits, or 16 without
+   * i_checksum_hi. All of them at once, because a runtime is quick to compile a loop that does one thing.
+   *
+   * @param seed the file system's
+   * @param firstInode the inode of slot 0
+   * @param checksums for one number a slot
+   */
+  computeChecksums(seed: number, firstInode: number, checksums: Uint32Array): void {
+    const words = this.#words;
+    const size = this.#slotWords;
+    const hasExtra = size > WORD.extraSize;
+    for (let index = 0; index < checksums.length; index++) {
+      const at = index * size;
+      const lowAt = at + WORD.checksumLow;
+      const highAt = at + WORD.checksumHigh;
+      const low = words[lowAt]!;
+      const high = hasExtra ? words[highAt]! : 0;
+      const isWide = hasExtra &&
+        (words[at + WORD.extraSize]! & LOW_HALF) >= CHECKSUM_EXTRA_SIZE_BYTES;
+      // Both halves of the field count as zero.
+      words[lowAt] = low & ~LOW_HALF;
+      if (isWide) words[highAt] = high & LOW_HALF;
+      seedKey[0] = firstInode + index;
+      seedKey[1] = words[at + WORD.generation]!;
+      const start = crc32cWords(seed, seedKey, 0, 2);
+      const register = crc32cWords(start, words, at, at + size);
+      checksums[index] = isWide ? register : register & LOW_HALF;
+      words[lowAt] = low;
+      if (isWide) words[highAt] = high;
+    }
   }
 
-  #u16(at: number): number {
-    return this.dataView.getUint16(at, true);
+  /** Whether one of some bytes of the slot is not zero: i_extra_isize of a damaged inode may be any number. */
+  #hasBytes(offset: number, count: number): boolean {
+    const start = 4 * this.#at + offset;
+    for (let at = start; at < start + count; at++) if (this.#bytes[at] !== 0) return true;
+    return false;
   }
 
-  #u32(at: number): number {
-    return this.dataView.getUint32(at, true);
+  #half(offset: number): number {
+    return (this.#words[this.#at + wordAt(offset)]! >>> ((offset & 2) << 3)) & LOW_HALF;
+  }
+
+  #word(offset: number): number {
+    return this.#words[this.#at + wordAt(offset)]! >>> 0;
   }
 }

@@ -11,12 +11,13 @@ import {
   INODE_NUMBER,
   RO_COMPAT,
 } from "../../format/constants.ts";
-import { inodeChecksum, storedInodeChecksum } from "../../format/inode.ts";
 import { isBareHole } from "../content.ts";
 import type { BlockMap } from "./block_walk.ts";
 import { walkBlocks } from "./block_walk.ts";
 import type { Context, KeptInode } from "./context.ts";
+import type { Place } from "./findings.ts";
 import { checkBlockCount, checkFields, checkLargeFile, checkSize } from "./inode_fields.ts";
+import { INODE_TRAIT } from "./inode_book.ts";
 import { InodeView } from "./inode_view.ts";
 import { checkSymlink } from "./symlinks.ts";
 import type { Volume } from "./volume.ts";
@@ -25,34 +26,68 @@ import { checkValueInode, checkXattrs } from "./xattrs.ts";
 
 /** Blocks of a table that are read at once. */
 const READ_BLOCKS = 64;
+/** Blocks of tables between two looks at the signal. */
+const BLOCKS_A_TURN = 1024;
 const NO_MAP: Readonly<BlockMap> = { runs: [], blockCount: 0, lastWritten: -1, last: -1 };
 
-/** Looks at all inodes, in order. Yields between reads, true where the caller may let others work. */
-export function* scanInodes(context: Context): Generator<boolean> {
-  const { volume, groups, findings } = context;
-  const { inodesPerGroup } = volume.superblock;
-  const special = specialInodes(volume);
-  const buffer = new Uint8Array(READ_BLOCKS * volume.blockSizeBytes);
-  for (const [group, { descriptor, initializedInodes, isTableSound }] of groups.entries()) {
+interface Scan {
+  readonly context: Context;
+  readonly special: SpecialInodes;
+  readonly buffer: Uint8Array;
+  /** Those that the slots in the buffer should carry. */
+  readonly checksums: Uint32Array;
+}
+
+/** Looks at all inodes, in order. Yields where the caller may let others work. */
+export function* scanInodes(context: Context): Generator<void> {
+  const { volume, groups } = context;
+  const scan: Scan = {
+    context,
+    special: specialInodes(volume),
+    buffer: new Uint8Array(READ_BLOCKS * volume.blockSizeBytes),
+    checksums: new Uint32Array(READ_BLOCKS * volume.inodesPerBlock),
+  };
+  let blocksOfTurn = 0;
+  yield;
+  for (let group = 0; group < groups.length; group++) {
+    const { descriptor, initializedInodes, isTableSound } = groups[group]!;
     if (descriptor === undefined || !isTableSound) continue;
-    const blocks = Math.ceil(initializedInodes / volume.inodesPerBlock);
-    for (let at = 0; at < blocks; at += READ_BLOCKS) {
-      const block = descriptor.inodeTableBlock + at;
-      const bytes = volume.read(block, Math.min(READ_BLOCKS, blocks - at), buffer);
-      if (bytes === undefined) {
-        findings.add("inode table", { group, block }, "it is past the end");
-        break;
-      }
-      yield true;
-      const first = at * volume.inodesPerBlock;
-      const end = Math.min(initializedInodes, first + bytes.length / volume.inodeSizeBytes);
-      for (let index = first; index < end; index++) {
-        const start = (index - first) * volume.inodeSizeBytes;
-        const view = new InodeView(bytes.subarray(start, start + volume.inodeSizeBytes));
-        checkSlot(context, group * inodesPerGroup + index + 1, view, special);
-      }
+    for (let index = 0; index < initializedInodes;) {
+      const count = scanSlots(scan, group, index);
+      if (count === 0) break;
+      index += count;
+      blocksOfTurn += READ_BLOCKS;
+      if (blocksOfTurn < BLOCKS_A_TURN) continue;
+      blocksOfTurn = 0;
+      yield;
     }
   }
+}
+
+/** Looks at the inodes of a group from one on, as many as are read at once; the answer is how many, 0 past the end. */
+function scanSlots(scan: Scan, group: number, start: number): number {
+  const { context, special, buffer, checksums } = scan;
+  const { volume, groups, findings } = context;
+  const { descriptor, initializedInodes } = groups[group]!;
+  const block = descriptor!.inodeTableBlock + start / volume.inodesPerBlock;
+  const count = Math.min(READ_BLOCKS * volume.inodesPerBlock, initializedInodes - start);
+  const bytes = volume.read(block, Math.ceil(count / volume.inodesPerBlock), buffer);
+  if (bytes === undefined) {
+    findings.add("inode table", { group, block }, "it is past the end");
+    return 0;
+  }
+  const view = new InodeView(bytes, volume.inodeSizeBytes);
+  const firstInode = group * volume.superblock.inodesPerGroup + start + 1;
+  if (volume.seed !== undefined) {
+    view.computeChecksums(volume.seed, firstInode, checksums.subarray(0, count));
+  }
+  for (let index = 0; index < count; index++) {
+    const inode = firstInode + index;
+    if (view.isBlankAt(index) && !special.has(inode)) continue;
+    view.moveTo(index);
+    checkSlot(scan, inode, view, checksums[index]!);
+  }
+  return count;
 }
 
 /** Inodes that the superblock names, and what they are for. */
@@ -76,34 +111,24 @@ export function specialInodes(volume: Volume): SpecialInodes {
   return special;
 }
 
-function checkSlot(
-  context: Context,
-  inode: number,
-  view: InodeView,
-  special: SpecialInodes,
-): void {
+function checkSlot(scan: Scan, inode: number, view: InodeView, checksum: number): void {
+  const { context, special } = scan;
   const { volume, findings } = context;
   const isReserved = inode < volume.firstInode && inode !== INODE_NUMBER.ROOT;
-  if (view.mode === 0 && view.linkCount === 0 && !special.has(inode) && view.isBlank) return;
   // Most inodes are right, and need no place for findings.
-  const place = () => ({ inode, offset: offsetOf(context, inode) });
-  if (volume.seed !== undefined) {
-    const { slot, dataView } = view;
-    const wanted = inodeChecksum(slot, { inodeNumber: inode, seed: volume.seed }, dataView);
-    const stored = storedInodeChecksum(slot, dataView);
-    if (stored !== wanted) findings.expectChecksum("inode", place(), stored, wanted);
+  if (volume.seed !== undefined && view.storedChecksum !== checksum) {
+    findings.expectChecksum("inode", slotPlace(context, inode), view.storedChecksum, checksum);
   }
-  if (isOnOrphanList(context, view)) {
-    findings.add("orphan list", place(), "i_dtime is the number of the next orphan, or no time", {
-      found: view.dtime,
-    });
+  if (view.dtime !== 0 && isOnOrphanList(context, view)) {
+    const problem = "i_dtime is the number of the next orphan, or no time";
+    findings.add("orphan list", slotPlace(context, inode), problem, { found: view.dtime });
   }
   const use = special.get(inode);
   if (use !== undefined) checkSpecial(context, inode, view);
   else if (isReserved) checkReserved(context, inode, view);
   else if (view.linkCount > 0) checkUsed(context, inode, view);
   else if (view.mode !== 0 && view.dtime === 0) {
-    findings.add("inode", place(), "i_dtime of an inode without links", {
+    findings.add("inode", slotPlace(context, inode), "i_dtime of an inode without links", {
       found: 0,
       wanted: "when it was deleted",
     });
@@ -119,6 +144,10 @@ function isOnOrphanList({ volume }: Context, view: InodeView): boolean {
   const isEarly = [writeTime, mountTime, mkfsTime].some((time) => time > 0 && time < inodesCount);
   return view.dtime > 0 && view.dtime < inodesCount && !isEarly &&
     !volume.hasIncompat(INCOMPAT.RECOVER);
+}
+
+function slotPlace(context: Context, inode: number): Place {
+  return { inode, offset: offsetOf(context, inode) };
 }
 
 /** Where an inode's slot is. */
@@ -139,13 +168,7 @@ function checkSpecial(context: Context, inode: number, view: InodeView): void {
       wanted: "a regular file",
     });
   }
-  book.enter(inode, {
-    mode: view.mode,
-    linkCount: view.linkCount,
-    isValue: false,
-    isHidden: true,
-    isIndexed: false,
-  });
+  book.enter(inode, view.mode, view.linkCount, INODE_TRAIT.HIDDEN);
   if (view.linkCount === 0) {
     findings.add("inode", place, "links of a file of the file system itself", {
       found: 0,
@@ -196,13 +219,10 @@ function isBareList(view: InodeView): boolean {
 function checkUsed(context: Context, inode: number, view: InodeView): void {
   const { findings, book, groups, volume } = context;
   const isValue = (view.flags & INODE_FLAG.EA_INODE) !== 0;
-  book.enter(inode, {
-    mode: view.mode,
-    linkCount: view.linkCount,
-    isValue,
-    isHidden: isValue,
-    isIndexed: (view.flags & INODE_FLAG.INDEX) !== 0,
-  });
+  const isIndexed = (view.flags & INODE_FLAG.INDEX) !== 0;
+  const { NONE, VALUE, HIDDEN, INDEXED } = INODE_TRAIT;
+  const traits = (isValue ? VALUE | HIDDEN : NONE) | (isIndexed ? INDEXED : NONE);
+  book.enter(inode, view.mode, view.linkCount, traits);
   if (view.dtime !== 0) {
     findings.add("inode", { inode }, "i_dtime of an inode with links", {
       found: view.dtime,
@@ -214,7 +234,7 @@ function checkUsed(context: Context, inode: number, view: InodeView): void {
   const { chargedBlocks, inlineRest } = xattrs;
   const isDirectory = view.type === FILE_MODE.DIRECTORY;
   if (isDirectory) groups[volume.placeOfInode(inode).group]!.usedDirectories++;
-  let map: BlockMap = { ...NO_MAP, runs: [] };
+  let map = NO_MAP;
   let inlineData: Uint8Array | undefined;
   if (view.hasInlineData) inlineData = inlineDataOf(context, inode, view, inlineRest);
   else if (isDirectory || view.type === FILE_MODE.REGULAR) {
@@ -267,7 +287,7 @@ function keep(
   const kept: KeptInode = {
     number: inode,
     // The slot is a part of a larger read, which must not stay in memory for it.
-    view: new InodeView(view.slot.slice()),
+    view: view.copy(),
     runs: map.runs,
     inlineData,
   };
@@ -285,6 +305,7 @@ function countUsage(
   blockCount: number,
   xattrs: InodeXattrs,
 ): void {
+  if (context.quotas.length === 0) return;
   if (view.type === FILE_MODE.SYMLINK && view.hasInlineData) return;
   const ids = [view.uid, view.gid, view.projectId];
   for (const [type, usages] of context.quotas.entries()) {

@@ -179,7 +179,7 @@ async function runPasses(context: Context, options: VerifyOptions): Promise<void
 
 async function claimAndScan(context: Context, turn: () => Promise<void>): Promise<void> {
   claimGroupBlocks(context.volume, context.groups, context.claims);
-  for (const pause of scanInodes(context)) if (pause) await turn();
+  for (const _pause of scanInodes(context)) await turn();
   checkResizeInode(context);
 }
 

@@ -45,7 +45,7 @@ export function checkXattrs(context: Context, inode: number, view: InodeView): I
   const { findings } = context;
   if (!view.hasOwnXattrs && view.xattrBlock === 0) return NO_XATTRS;
   const room = view.slot.subarray(INODE_BASE_SIZE_BYTES + view.extraSizeBytes);
-  const isSound = INODE_BASE_SIZE_BYTES + view.extraSizeBytes <= view.slot.length;
+  const isSound = INODE_BASE_SIZE_BYTES + view.extraSizeBytes <= view.slotSizeBytes;
   const own = view.extraSizeBytes === 0 || !isSound ? [] : findings.attempt(
     "extended attributes",
     { inode },

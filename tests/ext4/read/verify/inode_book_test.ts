@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { imageGeometry } from "../../../../lib/ext4/read/geometry.ts";
-import { InodeBook } from "../../../../lib/ext4/read/verify/inode_book.ts";
+import { INODE_TRAIT, InodeBook } from "../../../../lib/ext4/read/verify/inode_book.ts";
 import { Volume } from "../../../../lib/ext4/read/verify/volume.ts";
 import { memoryReader } from "../../../../lib/io/random_reader.ts";
 import { fixture } from "../../format/fixture_image.ts";
@@ -11,14 +11,8 @@ Deno.test("the book knows types, links and names of inodes of all groups", () =>
     new Volume(memoryReader(bytes), superblock, imageGeometry(superblock)),
   );
   const far = superblock.inodesPerGroup + 9;
-  book.enter(2, { mode: 0o40755, linkCount: 3, isValue: false, isHidden: false, isIndexed: true });
-  book.enter(far, {
-    mode: 0o100600,
-    linkCount: 1,
-    isValue: true,
-    isHidden: true,
-    isIndexed: false,
-  });
+  book.enter(2, 0o40755, 3, INODE_TRAIT.INDEXED);
+  book.enter(far, 0o100600, 1, INODE_TRAIT.VALUE | INODE_TRAIT.HIDDEN);
   book.refer(2);
   book.refer(2);
   book.refer(5 * superblock.inodesPerGroup); // in a group without a used inode: not counted
