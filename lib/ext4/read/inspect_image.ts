@@ -18,6 +18,7 @@ import {
 } from "../format/journal.ts";
 import { metadataSeed, type Superblock } from "../format/superblock.ts";
 import { blockRuns } from "./block_map.ts";
+import { FaultCollector } from "./fault_collector.ts";
 import { checkFeatures, featureNames } from "./features.ts";
 import { descriptorPlace, groupBlocks, type ImageGeometry, imageGeometry } from "./geometry.ts";
 import { type FoundDescriptor, readGroupDescriptor } from "./group_table.ts";
@@ -87,17 +88,8 @@ export interface ImageInspection {
 export function inspectImage(reader: RandomReader): ImageInspection {
   const { superblock, checksum } = readSuperblock(reader);
   const geometry = imageGeometry(superblock);
-  const faults: string[] = [];
-  const attempt = <T>(look: () => T): T | undefined => {
-    try {
-      return look();
-    } catch (error) {
-      if (!(error instanceof InputError)) throw error;
-      faults.push(error.message);
-      return undefined;
-    }
-  };
-  attempt(() => checkFeatures(superblock, new Warnings()));
+  const collector = new FaultCollector();
+  collector.attempt(() => checkFeatures(superblock, new Warnings()));
   const hasJournal = (superblock.featureCompat & COMPAT.HAS_JOURNAL) !== 0;
   return {
     name: reader.name,
@@ -107,9 +99,9 @@ export function inspectImage(reader: RandomReader): ImageInspection {
     features: featureNames(superblock),
     checksum,
     journal: hasJournal && superblock.journalInode !== 0
-      ? attempt(() => readJournal(reader))
+      ? collector.attempt(() => readJournal(reader))
       : undefined,
-    faults,
+    faults: collector.faults,
     groups: () => inspectGroups(reader, superblock, geometry),
   };
 }

@@ -4,7 +4,6 @@
  * @module
  */
 import type { ByteString } from "../../bytes/byte_string.ts";
-import { InputError } from "../../errors.ts";
 import { INODE_FLAG } from "../format/constants.ts";
 import {
   decodeInode,
@@ -15,6 +14,7 @@ import {
 import { blockRuns } from "./block_map.ts";
 import { inlineContent } from "./content.ts";
 import { readDirectory } from "./directory.ts";
+import { FaultCollector } from "./fault_collector.ts";
 import type { BlockPlace } from "./geometry.ts";
 import { hasFlag, kindOfMode, unjudgedInode } from "./inode.ts";
 import type { ChecksumPair } from "./inspect_image.ts";
@@ -110,18 +110,9 @@ export function inspectInode(
     computed: inodeChecksum(slot, { inodeNumber, seed }),
   };
   const record = decodeInode(slot, `inode ${inodeNumber}`);
-  const faults: string[] = [];
-  const attempt = <T>(look: () => T): T | undefined => {
-    try {
-      return look();
-    } catch (error) {
-      if (!(error instanceof InputError)) throw error;
-      if (!faults.includes(error.message)) faults.push(error.message);
-      return undefined;
-    }
-  };
+  const collector = new FaultCollector();
   const isUsed = record.linkCount > 0;
-  if (isUsed) attempt(() => image.inode(inodeNumber));
+  if (isUsed) collector.attempt(() => image.inode(inodeNumber));
   const inode = unjudgedInode(image, inodeNumber, record);
   return {
     inodeNumber,
@@ -130,14 +121,12 @@ export function inspectInode(
     record,
     flagNames: FLAG_NAMES.filter(([flag]) => hasFlag(inode, flag)).map(([, name]) => name),
     checksum,
-    ...content(image, inode, isUsed, options.maxRunCount, attempt),
-    xattrs: isUsed ? attempt(() => new XattrReader(image).stored(inode)) ?? [] : [],
-    ...details(image, inode, isUsed, attempt),
-    faults,
+    ...content(image, inode, isUsed, options.maxRunCount, collector),
+    xattrs: isUsed ? collector.attempt(() => new XattrReader(image).stored(inode)) ?? [] : [],
+    ...details(image, inode, isUsed, collector),
+    faults: collector.faults,
   };
 }
-
-type Attempt = <T>(look: () => T) => T | undefined;
 
 type ContentInspection = Pick<
   InodeInspection,
@@ -149,7 +138,7 @@ function content(
   inode: ImageInode,
   isUsed: boolean,
   maxCount: number,
-  attempt: Attempt,
+  collector: FaultCollector,
 ): ContentInspection {
   const contentPlace = isUsed ? placeOfContent(inode) : "none";
   const runs: MappedRun[] = [];
@@ -159,14 +148,14 @@ function content(
     if (++mapBlockCount <= maxCount) mapBlocks.push(block);
   };
   if (contentPlace === "extents" || contentPlace === "block pointers") {
-    attempt(() => {
+    collector.attempt(() => {
       for (const run of blockRuns(image, inode, { onMapBlock })) {
         if (++runCount <= maxCount) runs.push(run);
       }
     });
   }
   const inlineSizeBytes = contentPlace === "inode" && hasFlag(inode, INODE_FLAG.INLINE_DATA)
-    ? attempt(() => {
+    ? collector.attempt(() => {
       const { first, rest } = inlineContent(inode);
       return first.length + rest.length;
     })
@@ -186,15 +175,17 @@ function details(
   image: Ext4Image,
   inode: ImageInode,
   isUsed: boolean,
-  attempt: Attempt,
+  collector: FaultCollector,
 ): Pick<InodeInspection, "target" | "device" | "directory"> {
   const { kind } = inode;
   const isDevice = kind === "characterDevice" || kind === "blockDevice";
   return {
-    target: isUsed && kind === "symlink" ? attempt(() => readSymlink(image, inode)) : undefined,
+    target: isUsed && kind === "symlink"
+      ? collector.attempt(() => readSymlink(image, inode))
+      : undefined,
     device: isUsed && isDevice ? deviceNumbers(inode) : undefined,
     directory: isUsed && kind === "directory"
-      ? attempt(() => {
+      ? collector.attempt(() => {
         const { parentInodeNumber, names } = readDirectory(image, inode);
         return { parentInodeNumber, nameCount: names.length };
       })
