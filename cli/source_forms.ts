@@ -52,7 +52,7 @@ export const SOURCE_FORMS: readonly SourceForm[] = [
   {
     prefix: "ext4:",
     rest: "FILE",
-    meaning: "an ext4 image",
+    meaning: "an ext4 image, in a file or on a block device",
     completion: "file",
   },
 ];
