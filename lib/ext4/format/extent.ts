@@ -88,59 +88,76 @@ export function extentEntriesMax(blockSizeBytes: number): number {
  * ```
  */
 export function encodeExtentNode(target: Uint8Array, node: ExtentNode): void {
-  const leaves = node.leaves ?? [];
-  const indexes = node.indexes ?? [];
-  const entryCount = node.depth === 0 ? leaves.length : indexes.length;
-  invariant(
-    (node.depth === 0 ? indexes.length : leaves.length) === 0 && node.depth >= 0 &&
-      node.depth <= EXTENT_DEPTH_MAX && entryCount <= node.entriesMax &&
-      EXTENT_ENTRY_SIZE_BYTES * (1 + node.entriesMax) <= target.length,
-    `an extent node of depth ${node.depth} with ${entryCount} of ${node.entriesMax} entries ` +
-      `in ${target.length} bytes`,
-  );
+  const { depth, entriesMax, leaves = NO_ENTRIES, indexes = NO_ENTRIES } = node;
+  const entryCount = depth === 0 ? leaves.length : indexes.length;
+  const fits = (depth === 0 ? indexes.length : leaves.length) === 0 && depth >= 0 &&
+    depth <= EXTENT_DEPTH_MAX && entryCount <= entriesMax &&
+    EXTENT_ENTRY_SIZE_BYTES * (1 + entriesMax) <= target.length;
+  // Messages are made only when they are needed: every file has a node.
+  if (!fits) {
+    const found = `an extent node of depth ${depth} with ${entryCount} of ${entriesMax} entries`;
+    invariant(false, `${found} in ${target.length} bytes`);
+  }
   target.fill(0);
-  const view = viewOf(target);
-  view.setUint16(HEADER_AT.magic, EXTENT_MAGIC, true);
-  view.setUint16(HEADER_AT.entryCount, entryCount, true);
-  view.setUint16(HEADER_AT.entriesMax, node.entriesMax, true);
-  view.setUint16(HEADER_AT.depth, node.depth, true);
+  putUint16(target, HEADER_AT.magic, EXTENT_MAGIC);
+  putUint16(target, HEADER_AT.entryCount, entryCount);
+  putUint16(target, HEADER_AT.entriesMax, entriesMax);
+  putUint16(target, HEADER_AT.depth, depth);
   let at = EXTENT_ENTRY_SIZE_BYTES;
   for (const leaf of leaves) {
-    writeLeaf(view, at, leaf);
+    writeLeaf(target, at, leaf);
     at += EXTENT_ENTRY_SIZE_BYTES;
   }
   for (const index of indexes) {
-    writeIndex(view, at, index);
+    writeIndex(target, at, index);
     at += EXTENT_ENTRY_SIZE_BYTES;
   }
 }
 
-function writeLeaf(view: DataView<ArrayBufferLike>, at: number, leaf: ExtentLeaf): void {
+const NO_ENTRIES: readonly never[] = [];
+
+function writeLeaf(target: Uint8Array, at: number, leaf: ExtentLeaf): void {
   const { logicalBlock, blockCount, startBlock } = leaf;
   const isUnwritten = leaf.unwritten === true;
-  invariant(
-    blockCount >= 1 && blockCount <= EXTENT_BLOCKS_MAX - (isUnwritten ? 1 : 0) &&
-      logicalBlock >= 0 && logicalBlock + blockCount <= TWO_32 &&
-      startBlock >= 0 && startBlock < 2 ** 48,
-    `an extent of ${blockCount} blocks from logical ${logicalBlock} at ${startBlock}`,
-  );
-  view.setUint32(at + LEAF_AT.logicalBlock, logicalBlock, true);
+  const fits = blockCount >= 1 && blockCount <= EXTENT_BLOCKS_MAX - (isUnwritten ? 1 : 0) &&
+    logicalBlock >= 0 && logicalBlock + blockCount <= TWO_32 &&
+    startBlock >= 0 && startBlock < 2 ** 48;
+  if (!fits) {
+    const what = `an extent of ${blockCount} blocks from logical ${logicalBlock} at ${startBlock}`;
+    invariant(false, what);
+  }
+  putUint32(target, at + LEAF_AT.logicalBlock, logicalBlock);
   // Lengths above 32768 mark an unwritten extent; 32768 itself is a written one.
   const length = isUnwritten ? blockCount + EXTENT_BLOCKS_MAX : blockCount;
-  view.setUint16(at + LEAF_AT.length, length, true);
-  view.setUint16(at + LEAF_AT.startHigh, Math.floor(startBlock / TWO_32), true);
-  view.setUint32(at + LEAF_AT.startLow, startBlock % TWO_32, true);
+  putUint16(target, at + LEAF_AT.length, length);
+  putUint16(target, at + LEAF_AT.startHigh, Math.floor(startBlock / TWO_32));
+  putUint32(target, at + LEAF_AT.startLow, startBlock);
 }
 
-function writeIndex(view: DataView<ArrayBufferLike>, at: number, index: ExtentIndex): void {
+function writeIndex(target: Uint8Array, at: number, index: ExtentIndex): void {
   const { logicalBlock, childBlock } = index;
   invariant(
     logicalBlock >= 0 && logicalBlock < TWO_32 && childBlock > 0 && childBlock < 2 ** 48,
     `an extent index from logical ${logicalBlock} to block ${childBlock}`,
   );
-  view.setUint32(at + INDEX_AT.logicalBlock, logicalBlock, true);
-  view.setUint32(at + INDEX_AT.childLow, childBlock % TWO_32, true);
-  view.setUint16(at + INDEX_AT.childHigh, Math.floor(childBlock / TWO_32), true);
+  putUint32(target, at + INDEX_AT.logicalBlock, logicalBlock);
+  putUint32(target, at + INDEX_AT.childLow, childBlock);
+  putUint16(target, at + INDEX_AT.childHigh, Math.floor(childBlock / TWO_32));
+}
+
+/** By bytes: a view of i_block would take longer to make than all its words to write. */
+function putUint16(target: Uint8Array, at: number, value: number): void {
+  target[at] = value;
+  target[at + 1] = value >>> 8;
+}
+
+/** The low 32 bits of a whole number. */
+function putUint32(target: Uint8Array, at: number, value: number): void {
+  const low = value | 0;
+  target[at] = low;
+  target[at + 1] = low >>> 8;
+  target[at + 2] = low >>> 16;
+  target[at + 3] = low >>> 24;
 }
 
 /** Writes the checksum (et_checksum) behind the room for entries. `inodeSeed` is that of the inode that owns it. */

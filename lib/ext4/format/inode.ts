@@ -6,7 +6,7 @@
  */
 import { crc32c, crc32cRange } from "../../bytes/crc32c.ts";
 import { InputError, invariant } from "../../errors.ts";
-import { inodeSeedKey } from "./checksum.ts";
+import { inodeSeed, inodeSeedKey } from "./checksum.ts";
 import { viewOf } from "./fields.ts";
 import type { Timestamp } from "./timestamp.ts";
 import { TIMESTAMP_ZERO, timestampExtra, timestampFromWords } from "./timestamp.ts";
@@ -142,81 +142,134 @@ export function defaultInode(): InodeRecord {
 export function encodeInode(
   inode: InodeRecord,
   target: Uint8Array,
-  options: InodeEncodeOptions,
+  { inodeNumber, seed }: InodeEncodeOptions,
 ): void {
-  checkFits(inode, target);
   target.fill(0);
-  const view = viewOf(target);
-  writeBase(view, inode);
-  target.set(inode.blockField, INODE_AT.blockField);
-  writeExtra(view, inode);
-  target.set(inode.xattrArea, INODE_BASE_SIZE_BYTES + inode.extraSizeBytes);
-  if (options.seed !== undefined) {
-    const key = inodeSeedKey(options.inodeNumber, inode.generation);
-    const checksum = crc32c(options.seed, key, target);
-    view.setUint16(INODE_AT.checksumLow, checksum & 0xffff, true);
-    if (inode.extraSizeBytes >= 4) view.setUint16(INODE_AT.checksumHigh, checksum >>> 16, true);
+  writeInode({ bytes: target, view: viewOf(target), slotSizeBytes: target.length, seed }, 0, {
+    inode,
+    inodeNumber,
+  });
+}
+
+/** A part of an inode table. One view serves all its slots: making one for each takes longer than filling it. */
+export class InodeSlots {
+  /** All the slots; zeros where nothing was put. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly #firstInode: number;
+  readonly #area: SlotArea;
+
+  /** @param seed the file system's checksum seed; undefined without METADATA_CSUM */
+  constructor(
+    firstInode: number,
+    slotCount: number,
+    slotSizeBytes: number,
+    seed: number | undefined,
+  ) {
+    this.bytes = new Uint8Array(slotCount * slotSizeBytes);
+    this.#firstInode = firstInode;
+    this.#area = { bytes: this.bytes, view: viewOf(this.bytes), slotSizeBytes, seed };
+  }
+
+  /** Writes an inode into its slot, once. */
+  put(inodeNumber: number, inode: InodeRecord): void {
+    const at = (inodeNumber - this.#firstInode) * this.#area.slotSizeBytes;
+    invariant(at >= 0 && at < this.bytes.length, "an inode has a slot in its table");
+    writeInode(this.#area, at, { inode, inodeNumber });
   }
 }
 
-function writeBase(view: DataView<ArrayBufferLike>, inode: InodeRecord): void {
-  view.setUint16(INODE_AT.mode, inode.mode, true);
-  view.setUint16(INODE_AT.uidLow, inode.uid & 0xffff, true);
-  view.setUint32(INODE_AT.sizeLow, inode.sizeBytes % TWO_32, true);
-  view.setInt32(INODE_AT.atime, inode.atime.seconds | 0, true);
-  view.setInt32(INODE_AT.ctime, inode.ctime.seconds | 0, true);
-  view.setInt32(INODE_AT.mtime, inode.mtime.seconds | 0, true);
-  view.setUint32(INODE_AT.dtime, inode.dtime, true);
-  view.setUint16(INODE_AT.gidLow, inode.gid & 0xffff, true);
-  view.setUint16(INODE_AT.linkCount, inode.linkCount, true);
-  view.setUint32(INODE_AT.blocksLow, inode.sectorCount % TWO_32, true);
-  view.setUint32(INODE_AT.flags, inode.flags, true);
-  view.setUint32(INODE_AT.versionLow, inode.versionLow, true);
-  view.setUint32(INODE_AT.generation, inode.generation, true);
-  view.setUint32(INODE_AT.xattrBlockLow, inode.xattrBlock % TWO_32, true);
-  view.setUint32(INODE_AT.sizeHigh, Math.floor(inode.sizeBytes / TWO_32), true);
-  view.setUint16(INODE_AT.blocksHigh, Math.floor(inode.sectorCount / TWO_32), true);
-  view.setUint16(INODE_AT.xattrBlockHigh, Math.floor(inode.xattrBlock / TWO_32), true);
-  view.setUint16(INODE_AT.uidHigh, inode.uid >>> 16, true);
-  view.setUint16(INODE_AT.gidHigh, inode.gid >>> 16, true);
+/** Where slots lie. */
+interface SlotArea {
+  readonly bytes: Uint8Array;
+  readonly view: DataView<ArrayBufferLike>;
+  readonly slotSizeBytes: number;
+  readonly seed: number | undefined;
 }
 
-function writeExtra(view: DataView<ArrayBufferLike>, inode: InodeRecord): void {
-  const end = INODE_BASE_SIZE_BYTES + inode.extraSizeBytes;
-  if (inode.extraSizeBytes > 0) view.setUint16(INODE_AT.extraSize, inode.extraSizeBytes, true);
-  writeExtraWord(view, INODE_AT.ctimeExtra, end, timestampExtra(inode.ctime));
-  writeExtraWord(view, INODE_AT.mtimeExtra, end, timestampExtra(inode.mtime));
-  writeExtraWord(view, INODE_AT.atimeExtra, end, timestampExtra(inode.atime));
-  writeExtraWord(view, INODE_AT.crtime, end, inode.crtime.seconds >>> 0);
-  writeExtraWord(view, INODE_AT.crtimeExtra, end, timestampExtra(inode.crtime));
-  writeExtraWord(view, INODE_AT.versionHigh, end, inode.versionHigh);
-  writeExtraWord(view, INODE_AT.projectId, end, inode.projectId);
+/** Writes the slot at `at`, which is zero. */
+function writeInode(
+  { bytes, view, slotSizeBytes, seed }: SlotArea,
+  at: number,
+  { inode, inodeNumber }: { readonly inode: InodeRecord; readonly inodeNumber: number },
+): void {
+  checkFits(inode, slotSizeBytes);
+  writeBase(view, at, inode);
+  bytes.set(inode.blockField, at + INODE_AT.blockField);
+  writeExtra(view, at, inode);
+  if (inode.xattrArea.length > 0) {
+    bytes.set(inode.xattrArea, at + INODE_BASE_SIZE_BYTES + inode.extraSizeBytes);
+  }
+  if (seed !== undefined) {
+    const start = inodeSeed(seed, inodeNumber, inode.generation);
+    const checksum = crc32cRange(start, bytes, at, at + slotSizeBytes);
+    view.setUint16(at + INODE_AT.checksumLow, checksum & 0xffff, true);
+    if (inode.extraSizeBytes >= 4) {
+      view.setUint16(at + INODE_AT.checksumHigh, checksum >>> 16, true);
+    }
+  }
+}
+
+function writeBase(view: DataView<ArrayBufferLike>, at: number, inode: InodeRecord): void {
+  view.setUint16(at + INODE_AT.mode, inode.mode, true);
+  view.setUint16(at + INODE_AT.uidLow, inode.uid & 0xffff, true);
+  view.setUint32(at + INODE_AT.sizeLow, inode.sizeBytes % TWO_32, true);
+  view.setInt32(at + INODE_AT.atime, inode.atime.seconds | 0, true);
+  view.setInt32(at + INODE_AT.ctime, inode.ctime.seconds | 0, true);
+  view.setInt32(at + INODE_AT.mtime, inode.mtime.seconds | 0, true);
+  view.setUint32(at + INODE_AT.dtime, inode.dtime, true);
+  view.setUint16(at + INODE_AT.gidLow, inode.gid & 0xffff, true);
+  view.setUint16(at + INODE_AT.linkCount, inode.linkCount, true);
+  view.setUint32(at + INODE_AT.blocksLow, inode.sectorCount % TWO_32, true);
+  view.setUint32(at + INODE_AT.flags, inode.flags, true);
+  view.setUint32(at + INODE_AT.versionLow, inode.versionLow, true);
+  view.setUint32(at + INODE_AT.generation, inode.generation, true);
+  view.setUint32(at + INODE_AT.xattrBlockLow, inode.xattrBlock % TWO_32, true);
+  view.setUint32(at + INODE_AT.sizeHigh, Math.floor(inode.sizeBytes / TWO_32), true);
+  view.setUint16(at + INODE_AT.blocksHigh, Math.floor(inode.sectorCount / TWO_32), true);
+  view.setUint16(at + INODE_AT.xattrBlockHigh, Math.floor(inode.xattrBlock / TWO_32), true);
+  view.setUint16(at + INODE_AT.uidHigh, inode.uid >>> 16, true);
+  view.setUint16(at + INODE_AT.gidHigh, inode.gid >>> 16, true);
+}
+
+function writeExtra(view: DataView<ArrayBufferLike>, at: number, inode: InodeRecord): void {
+  const room = INODE_BASE_SIZE_BYTES + inode.extraSizeBytes;
+  if (inode.extraSizeBytes > 0) {
+    view.setUint16(at + INODE_AT.extraSize, inode.extraSizeBytes, true);
+  }
+  writeExtraWord(view, at, INODE_AT.ctimeExtra, room, timestampExtra(inode.ctime));
+  writeExtraWord(view, at, INODE_AT.mtimeExtra, room, timestampExtra(inode.mtime));
+  writeExtraWord(view, at, INODE_AT.atimeExtra, room, timestampExtra(inode.atime));
+  writeExtraWord(view, at, INODE_AT.crtime, room, inode.crtime.seconds >>> 0);
+  writeExtraWord(view, at, INODE_AT.crtimeExtra, room, timestampExtra(inode.crtime));
+  writeExtraWord(view, at, INODE_AT.versionHigh, room, inode.versionHigh);
+  writeExtraWord(view, at, INODE_AT.projectId, room, inode.projectId);
 }
 
 function writeExtraWord(
   view: DataView<ArrayBufferLike>,
+  at: number,
   offset: number,
-  end: number,
+  room: number,
   value: number,
 ): void {
-  if (offset + 4 <= end) view.setUint32(offset, value, true);
-  else invariant(value === 0, `inode field at 0x${offset.toString(16)} is past i_extra_isize`);
+  if (offset + 4 <= room) view.setUint32(at + offset, value, true);
+  else if (value !== 0) {
+    invariant(false, `inode field at 0x${offset.toString(16)} is past i_extra_isize`);
+  }
 }
 
 /** Ranges that DataView would cut silently. One condition, so that it costs little. */
-function checkFits(inode: InodeRecord, target: Uint8Array): void {
-  invariant(
-    target.length >= INODE_BASE_SIZE_BYTES &&
-      inode.blockField.length === INODE_BLOCK_FIELD_SIZE_BYTES &&
-      INODE_BASE_SIZE_BYTES + inode.extraSizeBytes + inode.xattrArea.length <= target.length &&
-      inode.extraSizeBytes % 4 === 0 && inode.mode >= 0 && inode.mode <= 0xffff &&
-      inode.uid >= 0 && inode.uid < TWO_32 && inode.gid >= 0 && inode.gid < TWO_32 &&
-      inode.sizeBytes >= 0 && Number.isSafeInteger(inode.sizeBytes) &&
-      inode.linkCount >= 0 && inode.linkCount <= 0xffff &&
-      inode.sectorCount >= 0 && inode.sectorCount < TWO_48 &&
-      inode.xattrBlock >= 0 && inode.xattrBlock < TWO_48,
-    `inode does not fit a slot of ${target.length} bytes`,
-  );
+function checkFits(inode: InodeRecord, slotSizeBytes: number): void {
+  const fits = slotSizeBytes >= INODE_BASE_SIZE_BYTES &&
+    inode.blockField.length === INODE_BLOCK_FIELD_SIZE_BYTES &&
+    INODE_BASE_SIZE_BYTES + inode.extraSizeBytes + inode.xattrArea.length <= slotSizeBytes &&
+    inode.extraSizeBytes % 4 === 0 && inode.mode >= 0 && inode.mode <= 0xffff &&
+    inode.uid >= 0 && inode.uid < TWO_32 && inode.gid >= 0 && inode.gid < TWO_32 &&
+    inode.sizeBytes >= 0 && Number.isSafeInteger(inode.sizeBytes) &&
+    inode.linkCount >= 0 && inode.linkCount <= 0xffff &&
+    inode.sectorCount >= 0 && inode.sectorCount < TWO_48 &&
+    inode.xattrBlock >= 0 && inode.xattrBlock < TWO_48;
+  if (!fits) invariant(false, `inode does not fit a slot of ${slotSizeBytes} bytes`);
 }
 
 /**

@@ -33,15 +33,11 @@ export function isMendedByFsck(seconds: number): boolean {
 /** The extra word (i_ctime_extra and so on): epoch bits below nanoseconds. */
 export function timestampExtra(time: Timestamp): number {
   const { seconds, nanoseconds } = time;
-  invariant(
-    seconds >= TIMESTAMP_SECONDS_MIN && seconds <= TIMESTAMP_SECONDS_MAX &&
-      Number.isInteger(seconds),
-    `a time of ${seconds} seconds`,
-  );
-  invariant(
-    nanoseconds >= 0 && nanoseconds < 1e9 && Number.isInteger(nanoseconds),
-    `a time of ${nanoseconds} nanoseconds`,
-  );
+  const isWhole = Number.isInteger(seconds) && Number.isInteger(nanoseconds);
+  const fits = isWhole && seconds >= TIMESTAMP_SECONDS_MIN && seconds <= TIMESTAMP_SECONDS_MAX &&
+    nanoseconds >= 0 && nanoseconds < 1e9;
+  // The message is made only when it is needed: this runs four times for every inode.
+  if (!fits) invariant(false, `a time of ${seconds} seconds and ${nanoseconds} nanoseconds`);
   const epoch = (seconds - (seconds | 0)) / 2 ** 32;
   return nanoseconds * 4 + epoch;
 }

@@ -102,7 +102,7 @@ export function encodeInodeXattrs(
   xattrs: readonly DiskXattr[],
   capacityBytes: number,
 ): Uint8Array<ArrayBuffer> {
-  if (xattrs.length === 0) return new Uint8Array(0);
+  if (xattrs.length === 0) return NO_BYTES;
   const needed = inodeXattrsSizeBytes(xattrs);
   invariant(
     needed <= capacityBytes && capacityBytes % 4 === 0,
@@ -172,6 +172,7 @@ export function xattrBlockChecksum(
   return crc32c(options.seed, number, before, FOUR_ZEROS, after);
 }
 
+const NO_BYTES = new Uint8Array(0);
 const FOUR_ZEROS = new Uint8Array(4);
 
 interface Layout {

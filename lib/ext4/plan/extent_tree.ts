@@ -20,6 +20,8 @@ import type { BlockRange } from "./geometry.ts";
 
 const NODE_ENTRIES_MAX = extentEntriesMax(BLOCK_SIZE_BYTES);
 
+const NO_BYTES = new Uint8Array(0);
+
 /** Appends extents that map `pieces`, in order, from `logicalBlock` on. */
 export function appendExtents(
   leaves: ExtentLeaf[],
@@ -66,7 +68,9 @@ export function encodeExtentTree(
   inodeSeed: number | undefined,
 ): EncodedExtentTree {
   const root = new Uint8Array(INODE_BLOCK_FIELD_SIZE_BYTES);
-  const blocks = new Uint8Array(treeBlocks.length * BLOCK_SIZE_BYTES);
+  const blocks = treeBlocks.length === 0
+    ? NO_BYTES
+    : new Uint8Array(treeBlocks.length * BLOCK_SIZE_BYTES);
   if (leaves.length <= EXTENT_ROOT_ENTRIES_MAX) {
     encodeExtentNode(root, { depth: 0, entriesMax: EXTENT_ROOT_ENTRIES_MAX, leaves });
     return { root, blocks };

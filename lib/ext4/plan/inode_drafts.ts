@@ -31,17 +31,9 @@ export interface MetadataContent {
 }
 
 /** A node of the tree that will be an inode. */
-export interface NodeDraft {
+export class NodeDraft {
   /** A node of the tree, and not an attribute's value. */
-  readonly kind: "node";
-  /** From 1. */
-  readonly inodeNumber: number;
-  /** What it becomes an inode of. */
-  readonly node: TreeNode;
-  /** The first path that leads to it. */
-  readonly path: ByteString;
-  /** As it will be stored. */
-  readonly linkCount: number;
+  readonly kind = "node";
   /** Its attributes, spread over inode and block. */
   readonly xattrs: InodeXattrs;
   /** What it has in blocks besides payload. */
@@ -50,6 +42,44 @@ export interface NodeDraft {
   readonly isIndexed: boolean;
   /** A file whose bytes live in the inode. */
   readonly isInline: boolean;
+  readonly #numbered: NumberedNode;
+
+  /** @param numbered whose links have all been counted */
+  constructor(
+    numbered: NumberedNode,
+    parts: Pick<NodeDraft, "xattrs" | "content" | "isIndexed" | "isInline">,
+  ) {
+    this.#numbered = numbered;
+    this.xattrs = parts.xattrs;
+    this.content = parts.content;
+    this.isIndexed = parts.isIndexed;
+    this.isInline = parts.isInline;
+  }
+
+  /** From 1. */
+  get inodeNumber(): number {
+    return this.#numbered.inodeNumber;
+  }
+
+  /** Of the directory that has the first path. */
+  get parentInodeNumber(): number {
+    return this.#numbered.parentInodeNumber;
+  }
+
+  /** What it becomes an inode of. */
+  get node(): TreeNode {
+    return this.#numbered.node;
+  }
+
+  /** The first path that leads to it, put together each time. */
+  get path(): ByteString {
+    return this.#numbered.path;
+  }
+
+  /** As it will be stored. */
+  get linkCount(): number {
+    return storedLinkCount(this.#numbered);
+  }
 }
 
 /** An attribute value that will be an inode. */
@@ -125,30 +155,22 @@ function draftNode(
   planner: XattrPlanner,
   options: DraftOptions,
 ): NodeDraft {
-  const { node, path, inodeNumber } = item;
-  const xattrs = planner.plan(path, node);
+  const { node } = item;
+  const { mode, xattrs: given } = node.attributes;
+  const xattrs = given.length === 0 ? planner.planNone(mode) : planner.plan(item.path, node);
   let content: MetadataContent | undefined;
   let isIndexed = false;
   if (node.kind === "directory") {
-    const shape = shapeDirectory(path, node.children.keys(), options.metadataChecksums);
+    const shape = shapeDirectory(item.path, node.children.keys(), options.metadataChecksums);
     isIndexed = shape.index !== undefined;
     content = directoryContent(item, shape, numbered, options);
   } else if (node.kind === "symlink") {
-    content = symlinkContent(path, node.target);
+    content = symlinkContent(item.path, node.target);
   } else if (node.kind === "file") {
-    checkFileSize(path, node.payload);
+    checkFileSize(item, node.payload);
   }
-  return {
-    kind: "node",
-    inodeNumber,
-    node,
-    path,
-    linkCount: storedLinkCount(item),
-    xattrs,
-    content,
-    isIndexed,
-    isInline: options.inlineData && node.kind === "file" && fitsInline(node.payload, xattrs),
-  };
+  const isInline = options.inlineData && node.kind === "file" && fitsInline(node.payload, xattrs);
+  return new NodeDraft(item, { xattrs, content, isIndexed, isInline });
 }
 
 function directoryContent(
@@ -169,7 +191,7 @@ function directoryContent(
         childOf: (name) => {
           const child = node.children.get(name)!;
           const fileType = direntType(child.kind);
-          return { name, inodeNumber: numbered.inodeNumberOf.get(child)!, fileType };
+          return { name, inodeNumber: numbered.inodeNumberOf(child), fileType };
         },
         inodeSeed: options.metadataChecksums ? inodeSeed(options.seed, inodeNumber, 0) : undefined,
       }),
@@ -200,10 +222,10 @@ function wholeBlocks(bytes: Uint8Array): MetadataContent {
   };
 }
 
-function checkFileSize(path: ByteString, payload: Payload): void {
+function checkFileSize(item: NumberedNode, payload: Payload): void {
   if (divCeil(payload.sizeBytes, BLOCK_SIZE_BYTES) > FILE_BLOCKS_MAX) {
     throw new InputError(
-      displayName(path),
+      displayName(item.path),
       `has ${payload.sizeBytes} bytes: ext4 files have at most ` +
         `${FILE_BLOCKS_MAX * BLOCK_SIZE_BYTES}`,
     );

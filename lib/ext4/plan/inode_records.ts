@@ -54,48 +54,66 @@ export function nodeRecord(draft: NodeDraft, context: RecordContext): InodeRecor
   const { node, xattrs } = draft;
   const { attributes } = node;
   const time = clampTime(attributes);
-  const record: InodeRecord = {
-    ...defaultInode(),
+  const { flags, blockField, sizeBytes, xattrArea } = contentFields(draft, context);
+  // One literal, in the order of the type: there is one for each file, and all shall be of one shape.
+  return {
     mode: typeBits(node) | (xattrs.mode & 0o7777),
     uid: attributes.uid,
     gid: attributes.gid,
+    sizeBytes,
     linkCount: draft.linkCount,
+    sectorCount: sectorCount(context) + valueBlocks(xattrs) * SECTORS_PER_BLOCK,
+    flags,
     atime: time,
     ctime: time,
     mtime: time,
     crtime: time,
+    dtime: 0,
+    generation: 0,
     xattrBlock: context.xattrBlock,
+    blockField,
     extraSizeBytes: INODE_EXTRA_SIZE_BYTES,
-    xattrArea: encodeInodeXattrs(xattrs.inInode, INODE_XATTR_CAPACITY_BYTES),
-    sectorCount: sectorCount(context) + valueBlocks(xattrs) * SECTORS_PER_BLOCK,
+    xattrArea: xattrArea ?? encodeInodeXattrs(xattrs.inInode, INODE_XATTR_CAPACITY_BYTES),
+    versionLow: 0,
+    versionHigh: 0,
+    projectId: 0,
   };
+}
+
+/** What an inode says of its content. */
+interface ContentFields {
+  readonly flags: number;
+  readonly blockField: Uint8Array;
+  readonly sizeBytes: number;
+  /** Set where content lies there, beside the attributes. */
+  readonly xattrArea?: Uint8Array;
+}
+
+function contentFields(draft: NodeDraft, context: RecordContext): ContentFields {
+  const { node, inodeNumber } = draft;
   switch (node.kind) {
-    case "directory":
-      return {
-        ...record,
-        ...mapped(draft.inodeNumber, context, draft.isIndexed ? INODE_FLAG.INDEX : 0),
-        sizeBytes: draft.content!.blockCount * BLOCK_SIZE_BYTES,
-      };
-    case "symlink":
-      if (draft.content === undefined) {
-        const blockField = new Uint8Array(INODE_BLOCK_FIELD_SIZE_BYTES);
-        blockField.set(bytesFromByteString(node.target));
-        return { ...record, blockField, sizeBytes: node.target.length };
+    case "directory": {
+      const flags = INODE_FLAG.EXTENTS | (draft.isIndexed ? INODE_FLAG.INDEX : 0);
+      const sizeBytes = draft.content!.blockCount * BLOCK_SIZE_BYTES;
+      return { flags, blockField: mapField(inodeNumber, context), sizeBytes };
+    }
+    case "symlink": {
+      const sizeBytes = node.target.length;
+      if (draft.content !== undefined) {
+        const blockField = mapField(inodeNumber, context);
+        return { flags: INODE_FLAG.EXTENTS, blockField, sizeBytes };
       }
-      return {
-        ...record,
-        ...mapped(draft.inodeNumber, context, 0),
-        sizeBytes: node.target.length,
-      };
-    case "file":
-      if (draft.isInline) return { ...record, ...inlineFields(draft, node.payload) };
-      return {
-        ...record,
-        ...mapped(draft.inodeNumber, context, 0),
-        sizeBytes: node.payload.sizeBytes,
-      };
+      const blockField = new Uint8Array(INODE_BLOCK_FIELD_SIZE_BYTES);
+      blockField.set(bytesFromByteString(node.target));
+      return { flags: 0, blockField, sizeBytes };
+    }
+    case "file": {
+      if (draft.isInline) return inlineFields(draft, node.payload);
+      const { sizeBytes } = node.payload;
+      return { flags: INODE_FLAG.EXTENTS, blockField: mapField(inodeNumber, context), sizeBytes };
+    }
     default:
-      return { ...record, blockField: deviceField(node) };
+      return { flags: 0, blockField: deviceField(node), sizeBytes: 0 };
   }
 }
 
@@ -104,7 +122,8 @@ export function valueRecord(draft: ValueDraft, context: RecordContext): InodeRec
   const { value } = draft;
   return {
     ...defaultInode(),
-    ...mapped(draft.inodeNumber, context, INODE_FLAG.EA_INODE),
+    flags: INODE_FLAG.EA_INODE | INODE_FLAG.EXTENTS,
+    blockField: mapField(draft.inodeNumber, context),
     mode: FILE_MODE.REGULAR | 0o600,
     linkCount: 1,
     sizeBytes: value.value.length,
@@ -125,7 +144,8 @@ export function journalRecord(
   const time: Timestamp = { seconds: options.timestamp, nanoseconds: 0 };
   return {
     ...defaultInode(),
-    ...mapped(inodeNumber, options, 0),
+    flags: INODE_FLAG.EXTENTS,
+    blockField: mapField(inodeNumber, options),
     mode: FILE_MODE.REGULAR | 0o600,
     linkCount: 1,
     sizeBytes: journalBlocks * BLOCK_SIZE_BYTES,
@@ -145,36 +165,40 @@ export function checkAttributes(
 ): void {
   for (const draft of drafts) {
     if (draft.kind !== "node") continue;
-    const { attributes } = draft.node;
-    const what = () => displayName(draft.path || "/");
-    for (const id of [attributes.uid, attributes.gid]) {
-      if (!(Number.isInteger(id) && id >= 0 && id <= OWNER_MAX)) {
-        throw new InputError(what(), `has owner ${id}: wanted 0 to ${OWNER_MAX}`);
-      }
+    const { uid, gid, mtimeSeconds } = draft.node.attributes;
+    checkOwner(draft, uid);
+    checkOwner(draft, gid);
+    if (mtimeSeconds < TIMESTAMP_SECONDS_MIN || mtimeSeconds > TIMESTAMP_SECONDS_MAX) {
+      const stored = clampTime(draft.node.attributes).seconds;
+      const why = `its time, ${mtimeSeconds} seconds, is stored as ${stored}`;
+      warnings.add("clampedTime", nameOf(draft), why);
     }
-    const clamped = clampTime(attributes);
-    if (clamped.seconds !== attributes.mtimeSeconds) {
-      warnings.add(
-        "clampedTime",
-        what(),
-        `its time, ${attributes.mtimeSeconds} seconds, is stored as ${clamped.seconds}`,
-      );
+    if (isMendedByFsck(mtimeSeconds)) {
+      const why = "e2fsck -p would take its time for one before 1970";
+      warnings.add("suspectTime", nameOf(draft), why);
     }
-    if (isMendedByFsck(clamped.seconds)) {
-      warnings.add("suspectTime", what(), "e2fsck -p would take its time for one before 1970");
-    }
-    checkDevice(draft.node, what);
+    checkDevice(draft);
   }
 }
 
-function checkDevice(node: TreeNode, what: () => string): void {
+function nameOf(draft: NodeDraft): string {
+  return displayName(draft.path || "/");
+}
+
+function checkOwner(draft: NodeDraft, id: number): void {
+  if (Number.isInteger(id) && id >= 0 && id <= OWNER_MAX) return;
+  throw new InputError(nameOf(draft), `has owner ${id}: wanted 0 to ${OWNER_MAX}`);
+}
+
+function checkDevice(draft: NodeDraft): void {
+  const { node } = draft;
   if (node.kind !== "characterDevice" && node.kind !== "blockDevice") return;
   const { deviceMajor, deviceMinor } = node;
   const fits = deviceMajor >= 0 && deviceMajor <= DEVICE_MAJOR_MAX && deviceMinor >= 0 &&
     deviceMinor <= DEVICE_MINOR_MAX;
   if (!fits) {
     throw new InputError(
-      what(),
+      nameOf(draft),
       `is device ${deviceMajor}:${deviceMinor}: ext4 stores at most ` +
         `${DEVICE_MAJOR_MAX}:${DEVICE_MINOR_MAX}`,
     );
@@ -209,23 +233,18 @@ function valueBlocks(xattrs: InodeXattrs): number {
   return blocks;
 }
 
-function mapped(
-  inodeNumber: number,
-  context: RecordContext,
-  flags: number,
-): Pick<InodeRecord, "flags" | "blockField"> {
+/** i_block of what is mapped by extents. */
+function mapField(inodeNumber: number, context: RecordContext): Uint8Array {
   const { leaves, treeBlocks } = context.blocks ?? NO_BLOCKS;
-  const seed = context.seed === undefined ? undefined : inodeSeed(context.seed, inodeNumber, 0);
-  return {
-    flags: flags | INODE_FLAG.EXTENTS,
-    blockField: encodeExtentTree(leaves, treeBlocks, seed).root,
-  };
+  const isSealed = context.seed !== undefined && treeBlocks.length > 0;
+  const seed = isSealed ? inodeSeed(context.seed, inodeNumber, 0) : undefined;
+  return encodeExtentTree(leaves, treeBlocks, seed).root;
 }
 
 function inlineFields(
   draft: NodeDraft,
   payload: Payload,
-): Pick<InodeRecord, "flags" | "blockField" | "xattrArea" | "sizeBytes"> {
+): ContentFields {
   const content = new Uint8Array(payload.sizeBytes);
   readPayload(payload, content, 0);
   const blockField = new Uint8Array(INODE_BLOCK_FIELD_SIZE_BYTES);

@@ -20,17 +20,23 @@ import {
   INODES_PER_GROUP_MAX,
   makeGeometry,
 } from "./geometry.ts";
-import type { InodeDrafts, NodeDraft, ValueDraft } from "./inode_drafts.ts";
-import type { Placement } from "./placement.ts";
+import type { InodeDrafts, NodeDraft } from "./inode_drafts.ts";
+import type { FileToPlace, Placement } from "./placement.ts";
 import { placePayloads } from "./placement.ts";
-import { mergeRanges } from "./range_list.ts";
+import { joinedInOrder, mergeRanges } from "./range_list.ts";
 import type { Settings } from "./settings.ts";
+
+/** A file with payload. */
+export interface FileDemand extends FileToPlace {
+  readonly draft: NodeDraft;
+  readonly payload: Payload;
+}
 
 /** What asks for blocks. */
 export interface LayoutDemand {
   readonly inodes: InodeDrafts;
   /** The files with payload, in the order they are placed. */
-  readonly files: readonly { readonly draft: NodeDraft; readonly payload: Payload }[];
+  readonly files: readonly FileDemand[];
 }
 
 /** Extents of an inode and the blocks of the tree over them. */
@@ -38,6 +44,34 @@ export interface InodeBlocks {
   readonly leaves: readonly ExtentLeaf[];
   readonly treeBlocks: readonly number[];
 }
+
+/** The blocks of all inodes that have any. */
+export class InodeBlockTable {
+  readonly #leaves: (readonly ExtentLeaf[] | undefined)[] = [];
+  /** Few inodes have a tree that does not fit into them. */
+  readonly #treeBlocks = new Map<number, readonly number[]>();
+
+  set(inodeNumber: number, { leaves, treeBlocks }: InodeBlocks): void {
+    while (this.#leaves.length <= inodeNumber) this.#leaves.push(undefined);
+    this.#leaves[inodeNumber] = leaves;
+    if (treeBlocks.length > 0) this.#treeBlocks.set(inodeNumber, treeBlocks);
+  }
+
+  get(inodeNumber: number): InodeBlocks | undefined {
+    const leaves = this.#leaves[inodeNumber];
+    return leaves && { leaves, treeBlocks: this.#treeBlocks.get(inodeNumber) ?? NO_TREE_BLOCKS };
+  }
+
+  /** Inode numbers in ascending order, each with its blocks. */
+  *entries(): Generator<[number, InodeBlocks]> {
+    for (let inodeNumber = 0; inodeNumber < this.#leaves.length; inodeNumber++) {
+      const blocks = this.get(inodeNumber);
+      if (blocks !== undefined) yield [inodeNumber, blocks];
+    }
+  }
+}
+
+const NO_TREE_BLOCKS: readonly number[] = [];
 
 /** Where everything lies. */
 export interface Layout {
@@ -48,8 +82,8 @@ export interface Layout {
   readonly inodeBitmapBlocks: readonly number[];
   readonly inodeTableBlocks: readonly number[];
   readonly journal: InodeBlocks | undefined;
-  /** Metadata content and payload, by inode; nothing for inodes without blocks. */
-  readonly inodeBlocks: ReadonlyMap<NodeDraft | ValueDraft, InodeBlocks>;
+  /** Metadata content and payload, by inode. */
+  readonly inodeBlocks: Pick<InodeBlockTable, "get" | "entries">;
   /** In the order of the planner's blocks. */
   readonly xattrBlocks: readonly number[];
   readonly placement: Placement;
@@ -141,30 +175,26 @@ function layOutOnce(
   const journal = settings.journalBlocks === 0
     ? undefined
     : takeJournal(metadata, settings.journalBlocks, geometry);
-  const inodeBlocks = new Map<NodeDraft | ValueDraft, InodeBlocks>();
+  const inodeBlocks = new InodeBlockTable();
   for (const draft of demand.inodes.drafts) {
     if (draft.content === undefined) continue;
-    inodeBlocks.set(draft, metadata.takeMapped(metadata.take(draft.content.blockCount)));
+    const blocks = metadata.takeMapped(metadata.take(draft.content.blockCount));
+    inodeBlocks.set(draft.inodeNumber, blocks);
   }
   const xattrBlocks = metadata.takeBlocks(demand.inodes.planner.blocks.length);
   const treeBlocks = blockNumbers(metadata.peek(assumed.payloadTreeBlocks));
-  const files = demand.files.map(({ draft, payload }) => ({
-    payload,
-    directory: draft.path.slice(0, draft.path.lastIndexOf("/")),
-  }));
-  const placement = placePayloads(files, settings, {
+  const placement = placePayloads(demand.files, settings, {
     fromBlock: metadata.cursor,
     reserved: geometry.reserved,
   });
   const payloadTreeBlocksNeeded = assignTrees(demand, placement, treeBlocks, inodeBlocks);
   const usedTreeBlocks = treeBlocks.slice(0, payloadTreeBlocksNeeded)
     .map((startBlock) => ({ startBlock, blockCount: 1 }));
-  const payloadRanges = placement.extents.flat();
   const usedRanges = payloadTreeBlocksNeeded > assumed.payloadTreeBlocks ? [] : mergeRanges([
     ...geometry.reserved,
     ...metadata.used,
     ...usedTreeBlocks,
-    ...payloadRanges,
+    ...joinedInOrder(placement.extents),
   ]);
   return {
     blockBitmapBlocks,
@@ -233,14 +263,15 @@ function assignTrees(
   demand: LayoutDemand,
   placement: Placement,
   treeBlocks: readonly number[],
-  inodeBlocks: Map<NodeDraft | ValueDraft, InodeBlocks>,
+  inodeBlocks: InodeBlockTable,
 ): number {
   let needed = 0;
   demand.files.forEach(({ draft }, i) => {
     const leaves = placement.extents[i]!;
     if (leaves.length === 0) return;
     const count = extentTreeBlockCount(leaves.length);
-    inodeBlocks.set(draft, { leaves, treeBlocks: treeBlocks.slice(needed, needed + count) });
+    const own = count === 0 ? NO_TREE_BLOCKS : treeBlocks.slice(needed, needed + count);
+    inodeBlocks.set(draft.inodeNumber, { leaves, treeBlocks: own });
     needed += count;
   });
   return needed;

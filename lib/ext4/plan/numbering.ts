@@ -8,76 +8,112 @@ import type { ByteString } from "../../bytes/byte_string.ts";
 import { displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
 import type { FileTree, TreeNode } from "../../model/node.ts";
-import { sortedChildren } from "../../model/node.ts";
 import { INODE_NUMBER, LINK_COUNT_MAX } from "../format/constants.ts";
 
-/** A node with its number. */
-export interface NumberedNode {
+/** A node with its number. There is one for each file of an image, so it holds no more than it must. */
+export class NumberedNode {
   readonly inodeNumber: number;
   readonly node: TreeNode;
-  /** The first of its names in path order; empty for the root. */
-  readonly path: ByteString;
-  /** The directory that has its first name; the root's is itself. */
-  readonly parentInodeNumber: number;
   /** Names of it; for a directory 2 and its subdirectories. Not yet cut to what a directory stores. */
   linkCount: number;
+  readonly #parent: NumberedNode | undefined;
+  readonly #name: ByteString;
+
+  /**
+   * @param parent the directory that has its first name; undefined for the root
+   * @param name the first of its names in path order; empty for the root
+   */
+  constructor(
+    inodeNumber: number,
+    node: TreeNode,
+    parent: NumberedNode | undefined,
+    name: ByteString,
+  ) {
+    this.inodeNumber = inodeNumber;
+    this.node = node;
+    this.linkCount = node.kind === "directory" ? 2 : 1;
+    this.#parent = parent;
+    this.#name = name;
+  }
+
+  /** The directory that has its first name; the root's is itself. */
+  get parentInodeNumber(): number {
+    return this.#parent?.inodeNumber ?? this.inodeNumber;
+  }
+
+  /** The first of its paths in path order; empty for the root. Put together each time. */
+  get path(): ByteString {
+    const names = [this.#name];
+    for (let at = this.#parent; at !== undefined; at = at.#parent) names.push(at.#name);
+    return names.reverse().join("/");
+  }
 }
 
 /** A tree in inode order. */
 export interface NumberedTree {
   /** The root first, then ascending inode numbers from 11. */
   readonly nodes: readonly NumberedNode[];
-  readonly inodeNumberOf: ReadonlyMap<TreeNode, number>;
+  readonly inodeNumberOf: (node: TreeNode) => number;
   /** The number that the next inode would get. */
   readonly nextInodeNumber: number;
 }
 
+/** A directory whose children are being numbered. */
+interface OpenDirectory {
+  readonly numbered: NumberedNode;
+  readonly children: ReadonlyMap<ByteString, TreeNode>;
+  /** In byte order. */
+  readonly names: readonly ByteString[];
+  nextName: number;
+}
+
 /** Numbers every node of a tree once and counts its links. */
 export function numberTree(tree: FileTree): NumberedTree {
-  const nodes: NumberedNode[] = [];
-  const byNode = new Map<TreeNode, NumberedNode>();
+  const root = new NumberedNode(INODE_NUMBER.ROOT, tree.root, undefined, "");
+  const nodes = [root];
+  const byNode = new Map<TreeNode, NumberedNode>([[tree.root, root]]);
   let nextInodeNumber: number = INODE_NUMBER.FIRST_USABLE;
-  const pending: { path: ByteString; node: TreeNode; parent: NumberedNode | undefined }[] = [
-    { path: "", node: tree.root, parent: undefined },
-  ];
-  for (let item = pending.pop(); item; item = pending.pop()) {
-    const { path, node, parent } = item;
-    const known = byNode.get(node);
-    if (known !== undefined) {
-      addName(known, path);
+  const trail = [openDirectory(root, tree.root.children)];
+  for (let open = trail.at(-1); open !== undefined; open = trail.at(-1)) {
+    const name = open.names[open.nextName++];
+    if (name === undefined) {
+      trail.pop();
       continue;
     }
-    const inodeNumber = parent === undefined ? INODE_NUMBER.ROOT : nextInodeNumber++;
-    const numbered: NumberedNode = {
-      inodeNumber,
-      node,
-      path,
-      parentInodeNumber: parent?.inodeNumber ?? inodeNumber,
-      linkCount: node.kind === "directory" ? 2 : 1,
-    };
+    const node = open.children.get(name)!;
+    const known = byNode.get(node);
+    if (known !== undefined) {
+      addName(known, open.numbered, name);
+      continue;
+    }
+    const numbered = new NumberedNode(nextInodeNumber++, node, open.numbered, name);
     nodes.push(numbered);
     byNode.set(node, numbered);
     if (node.kind !== "directory") continue;
-    if (parent !== undefined) parent.linkCount++;
-    const children = sortedChildren(node);
-    for (let i = children.length - 1; i >= 0; i--) {
-      const [name, child] = children[i]!;
-      pending.push({ path: `${path}/${name}`, node: child, parent: numbered });
-    }
+    open.numbered.linkCount++;
+    trail.push(openDirectory(numbered, node.children));
   }
-  const inodeNumberOf = new Map<TreeNode, number>();
-  for (const { node, inodeNumber } of nodes) inodeNumberOf.set(node, inodeNumber);
+  const inodeNumberOf = (node: TreeNode) => byNode.get(node)!.inodeNumber;
   return { nodes, inodeNumberOf, nextInodeNumber };
 }
 
+function openDirectory(
+  numbered: NumberedNode,
+  children: ReadonlyMap<ByteString, TreeNode>,
+): OpenDirectory {
+  // The default order of strings is that of their characters, which are bytes.
+  return { numbered, children, names: [...children.keys()].sort(), nextName: 0 };
+}
+
 /** What i_links_count says: a directory with more links than fit says 1 (DIR_NLINK). */
-export function storedLinkCount(numbered: NumberedNode): number {
+export function storedLinkCount(numbered: Pick<NumberedNode, "node" | "linkCount">): number {
   const isFull = numbered.node.kind === "directory" && numbered.linkCount > LINK_COUNT_MAX;
   return isFull ? 1 : numbered.linkCount;
 }
 
-function addName(known: NumberedNode, path: ByteString): void {
+function addName(known: NumberedNode, directory: NumberedNode, name: ByteString): void {
   if (known.node.kind === "directory") {
+    const path = `${directory.path}/${name}`;
     throw new InputError(displayName(path), "is a second name of a directory");
   }
   known.linkCount++;

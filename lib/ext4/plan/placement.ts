@@ -10,9 +10,9 @@
  * @module
  */
 import { alignUp } from "../../bytes/arithmetic.ts";
-import type { ByteString } from "../../bytes/byte_string.ts";
-import type { PayloadIndex } from "../../model/payload.ts";
+import type { BlockRun, PayloadIndex } from "../../model/payload.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+import { EXTENT_BLOCKS_MAX } from "../format/constants.ts";
 import type { ExtentLeaf } from "../format/extent.ts";
 import { AscendingAllocator } from "./allocator.ts";
 import { appendExtents } from "./extent_tree.ts";
@@ -29,8 +29,8 @@ export interface PlacementRules {
 /** A file that asks for blocks. */
 export interface FileToPlace {
   readonly payload: PayloadIndex;
-  /** Its directory's path; only whether two are equal counts. */
-  readonly directory: ByteString;
+  /** The inode number of its directory; only whether two are equal counts. */
+  readonly directory: number;
 }
 
 /** What placement made of the payloads. */
@@ -44,6 +44,8 @@ export interface Placement {
   /** How many payloads are grid-congruent by rule. */
   readonly alignedCount: number;
 }
+
+const NO_LEAVES: readonly ExtentLeaf[] = [];
 
 /** Whether a payload is placed on the grid. */
 export function isAligned(payload: PayloadIndex, rules: PlacementRules): boolean {
@@ -66,15 +68,11 @@ export function placePayloads(
   let endBlock = startBlock;
   let alignedCount = 0;
   const extents = files.map(({ payload, directory }) => {
-    const leaves: ExtentLeaf[] = [];
     const aligned = isAligned(payload, rules);
     if (aligned) alignedCount++;
-    if (payload.dataRuns.length === 0) return leaves;
+    if (payload.dataRuns.length === 0) return NO_LEAVES;
     if (boundaries.takesBoundary(directory) || aligned) allocator.alignTo(grid);
-    for (const run of payload.dataRuns) {
-      if (aligned) allocator.advanceToCongruent(run.startBlock % grid, grid);
-      appendExtents(leaves, run.startBlock, allocator.take(run.blockCount));
-    }
+    const leaves = takeExtents(payload.dataRuns, allocator, aligned ? grid : 1);
     if (aligned) boundaries.placedAligned();
     else boundaries.placedSmall(payload);
     const last = leaves.at(-1)!;
@@ -84,19 +82,41 @@ export function placePayloads(
   return { extents, startBlock, endBlock, alignedCount };
 }
 
+/** Extents for all runs, physical = logical modulo the grid. */
+function takeExtents(
+  runs: readonly BlockRun[],
+  allocator: AscendingAllocator,
+  gridBlocks: number,
+): ExtentLeaf[] {
+  const [first] = runs;
+  const isSmall = runs.length === 1 && first !== undefined &&
+    first.blockCount <= Math.min(EXTENT_BLOCKS_MAX, allocator.contiguousBlocks);
+  if (isSmall && gridBlocks === 1) {
+    // Nearly all files of nearly all images: one array with room for one, and nothing besides.
+    const { startBlock: logicalBlock, blockCount } = first;
+    return [{ logicalBlock, blockCount, startBlock: allocator.takeContiguous(blockCount) }];
+  }
+  const leaves: ExtentLeaf[] = [];
+  for (const { startBlock, blockCount } of runs) {
+    allocator.advanceToCongruent(startBlock % gridBlocks, gridBlocks);
+    appendExtents(leaves, startBlock, allocator.take(blockCount));
+  }
+  return leaves;
+}
+
 /** Decides where a run of small files ends: one number of state, no look-ahead. */
 class ResyncBoundaries {
   readonly #packing: Packing;
   #runBlocks = 0;
   #atBoundary = false;
-  #directory: ByteString = "";
+  #directory = 0;
 
   constructor(packing: Packing) {
     this.#packing = packing;
   }
 
   /** Whether the next file starts on the grid if it is small; asking begins the run. */
-  takesBoundary(directory: ByteString): boolean {
+  takesBoundary(directory: number): boolean {
     const atBoundary = this.#atBoundary || this.#mayEnd() && directory !== this.#directory;
     this.#directory = directory;
     if (atBoundary) this.#runBlocks = 0;
@@ -112,7 +132,8 @@ class ResyncBoundaries {
   placedSmall(payload: PayloadIndex): void {
     const packing = this.#packing;
     if (packing.kind === "tight") return;
-    const blocks = payload.dataRuns.reduce((sum, run) => sum + run.blockCount, 0);
+    let blocks = 0;
+    for (const { blockCount } of payload.dataRuns) blocks += blockCount;
     this.#runBlocks += blocks;
     if (!this.#mayEnd()) return;
     const perBlock = BLOCK_SIZE_BYTES / (packing.meanBytes - packing.lowBytes);

@@ -6,13 +6,12 @@
  */
 import { divCeil } from "../../bytes/arithmetic.ts";
 import type { FileTree } from "../../model/node.ts";
-import type { Payload } from "../../model/payload.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import type { Warnings } from "../../warnings.ts";
 import { filesystemSeed, inodeSeed } from "../format/checksum.ts";
 import { INODE_NUMBER, SUPERBLOCK_OFFSET_BYTES } from "../format/constants.ts";
 import type { InodeRecord } from "../format/inode.ts";
-import { encodeInode } from "../format/inode.ts";
+import { InodeSlots } from "../format/inode.ts";
 import { encodeJournalSuperblock } from "../format/journal.ts";
 import { encodeSuperblock } from "../format/superblock.ts";
 import { encodeXattrBlock, sealXattrBlock } from "../format/xattr.ts";
@@ -24,7 +23,7 @@ import type { FileLayout, ImagePlan, MetadataWrite, PayloadWrite } from "./image
 import type { InodeDrafts, NodeDraft, ValueDraft } from "./inode_drafts.ts";
 import { draftInodes } from "./inode_drafts.ts";
 import { checkAttributes, journalRecord, nodeRecord, valueRecord } from "./inode_records.ts";
-import type { InodeBlocks, Layout } from "./layout.ts";
+import type { FileDemand, InodeBlocks, Layout } from "./layout.ts";
 import { layOut } from "./layout.ts";
 import { isAligned } from "./placement.ts";
 import type { Settings } from "./settings.ts";
@@ -45,10 +44,11 @@ export function planExt4(tree: FileTree, settings: Settings, warnings: Warnings)
     warnings,
   });
   checkAttributes(inodes.drafts, warnings);
-  const files: { draft: NodeDraft; payload: Payload }[] = [];
+  const files: FileDemand[] = [];
   for (const draft of inodes.drafts) {
     if (draft.kind !== "node" || draft.isInline || draft.node.kind !== "file") continue;
-    files.push({ draft, payload: draft.node.payload });
+    const directory = draft.parentInodeNumber;
+    files.push({ draft, payload: draft.node.payload, directory });
   }
   if (settings.payloadOrder === "layer") files.sort(byOrigin);
   if (settings.payloadOrder === "first-layer") files.sort(byFirstLayer);
@@ -176,22 +176,19 @@ class PlanBuilder {
     first: number,
     end: number,
   ): Uint8Array {
-    const slots = new Uint8Array((end - first) * INODE_SIZE_BYTES);
+    const slots = new InodeSlots(first, end - first, INODE_SIZE_BYTES, this.#seed);
     for (let inodeNumber = first; inodeNumber < end; inodeNumber++) {
       const record = recordOf(inodeNumber);
-      if (record === undefined) continue;
-      const at = (inodeNumber - first) * INODE_SIZE_BYTES;
-      const slot = slots.subarray(at, at + INODE_SIZE_BYTES);
-      encodeInode(record, slot, { inodeNumber, seed: this.#seed });
+      if (record !== undefined) slots.put(inodeNumber, record);
     }
-    return slots;
+    return slots.bytes;
   }
 
   #recordsByNumber(): (inodeNumber: number) => InodeRecord | undefined {
     const { drafts, planner } = this.#inodes;
     const xattrBlockOf = new Map(planner.blocks.map((block, i) => [block, i]));
     const record = (draft: NodeDraft | ValueDraft): InodeRecord => {
-      const blocks = this.#layout.inodeBlocks.get(draft);
+      const blocks = this.#layout.inodeBlocks.get(draft.inodeNumber);
       const context = { seed: this.#seed, blocks, xattrBlock: 0 };
       if (draft.kind === "value") return valueRecord(draft, context);
       const { block } = draft.xattrs;
@@ -240,11 +237,12 @@ class PlanBuilder {
 
   /** Directories, long symlinks, attribute values, and the extent blocks of everything. */
   #addContent(): void {
-    for (const [draft, blocks] of this.#layout.inodeBlocks) {
-      this.#addTree(draft.inodeNumber, blocks);
-      const { content } = draft;
+    for (const [inodeNumber, blocks] of this.#layout.inodeBlocks.entries()) {
+      this.#addTree(inodeNumber, blocks);
+    }
+    for (const { content, inodeNumber } of this.#inodes.drafts) {
       if (content === undefined) continue;
-      for (const leaf of blocks.leaves) {
+      for (const leaf of this.#layout.inodeBlocks.get(inodeNumber)?.leaves ?? []) {
         const sizeBytes = leaf.blockCount * BLOCK_SIZE_BYTES;
         const at = leaf.logicalBlock * BLOCK_SIZE_BYTES;
         this.#writes.push({

@@ -23,6 +23,22 @@ export function mergeRanges(ranges: readonly BlockRange[]): BlockRange[] {
   return merged;
 }
 
+/** Ranges of many lists in the order given, those that touch the one before joined to it: far fewer, for {@linkcode mergeRanges}. */
+export function joinedInOrder(lists: readonly (readonly BlockRange[])[]): BlockRange[] {
+  const joined: { startBlock: number; blockCount: number }[] = [];
+  let last: { startBlock: number; blockCount: number } | undefined;
+  for (const ranges of lists) {
+    for (const { startBlock, blockCount } of ranges) {
+      if (last !== undefined && startBlock === last.startBlock + last.blockCount) {
+        last.blockCount += blockCount;
+      } else {
+        joined.push(last = { startBlock, blockCount });
+      }
+    }
+  }
+  return joined;
+}
+
 /** Blocks in all the ranges. */
 export function countBlocks(ranges: readonly BlockRange[]): number {
   return ranges.reduce((sum, range) => sum + range.blockCount, 0);

@@ -76,6 +76,7 @@ export class XattrPlanner {
   readonly #blockByContent = new Map<ByteString, SharedXattrBlock>();
   readonly #valueByContent = new Map<ByteString, ValueInode>();
   readonly #valueByNumber = new Map<number, ValueInode>();
+  readonly #noneByMode = new Map<number, InodeXattrs>();
 
   constructor(
     options: {
@@ -91,10 +92,19 @@ export class XattrPlanner {
     this.#allowsValueInodes = options.allowsValueInodes;
   }
 
+  /** For a node without attributes: one object for all nodes of a mode, since most nodes have none. */
+  planNone(mode: number): InodeXattrs {
+    let none = this.#noneByMode.get(mode);
+    if (none === undefined) {
+      this.#noneByMode.set(mode, none = { inInode: [], block: undefined, mode });
+    }
+    return none;
+  }
+
   /** Spreads the attributes of one node. */
   plan(path: ByteString, node: TreeNode): InodeXattrs {
     const { mode, xattrs } = node.attributes;
-    if (xattrs.length === 0) return { inInode: [], block: undefined, mode };
+    if (xattrs.length === 0) return this.planNone(mode);
     const converted = convertXattrs(path, node, this.#warnings);
     const disk = converted.xattrs;
     if (disk.length === 0 || inodeXattrsSizeBytes(disk) <= INODE_XATTR_CAPACITY_BYTES) {

@@ -8,6 +8,7 @@ import {
   defaultInode,
   encodeInode,
   inodeChecksum,
+  InodeSlots,
   sealInode,
   storedInodeChecksum,
   TIMESTAMP_SECONDS_MAX,
@@ -127,6 +128,25 @@ Deno.test("a slot with just 4 extra bytes has the whole checksum", () => {
   encodeInode({ ...defaultInode(), extraSizeBytes: 4 }, slot, { inodeNumber: 12, seed: 1 });
   assert(storedInodeChecksum(slot) > 0xffff);
   assertEquals(storedInodeChecksum(slot), inodeChecksum(slot, { inodeNumber: 12, seed: 1 }));
+});
+
+Deno.test("InodeSlots puts inodes where encodeInode would", () => {
+  const inodes = new Map([[5, { ...defaultInode(), uid: 70000 }], [7, {
+    ...defaultInode(),
+    mode: 3,
+  }]]);
+  const slots = new InodeSlots(4, 4, 256, 9);
+  for (const [inodeNumber, inode] of inodes) slots.put(inodeNumber, inode);
+  for (const inodeNumber of [4, 5, 6, 7]) {
+    const expected = new Uint8Array(256);
+    const inode = inodes.get(inodeNumber);
+    if (inode) encodeInode(inode, expected, { inodeNumber, seed: 9 });
+    const at = (inodeNumber - 4) * 256;
+    assertEquals(slots.bytes.subarray(at, at + 256), expected);
+  }
+  for (const inodeNumber of [3, 8]) {
+    assertThrows(() => slots.put(inodeNumber, defaultInode()), Error, "Invariant");
+  }
 });
 
 Deno.test("defaultInode is zero but for its extra size", () => {

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { buildGroupTables, encodeDescriptorTable } from "../../../lib/ext4/plan/group_tables.ts";
 import { makeGeometry } from "../../../lib/ext4/plan/geometry.ts";
-import type { Layout } from "../../../lib/ext4/plan/layout.ts";
+import { InodeBlockTable, type Layout } from "../../../lib/ext4/plan/layout.ts";
 
 const BLOCK_UNINIT = 0x2;
 const INODE_UNINIT = 0x1;
@@ -22,7 +22,7 @@ function someLayout(): Layout {
     inodeBitmapBlocks: [6, 7, 8, 9],
     inodeTableBlocks: [10, 12, 14, 16],
     journal: undefined,
-    inodeBlocks: new Map(),
+    inodeBlocks: new InodeBlockTable(),
     xattrBlocks: [],
     placement: { extents: [], startBlock: 32, endBlock: 32, alignedCount: 0 },
     usedRanges: [

@@ -5,7 +5,7 @@ import { InputError } from "../../../lib/errors.ts";
 import type { NodeDraft } from "../../../lib/ext4/plan/inode_drafts.ts";
 import { draftInodes } from "../../../lib/ext4/plan/inode_drafts.ts";
 import type { Layout } from "../../../lib/ext4/plan/layout.ts";
-import { layOut } from "../../../lib/ext4/plan/layout.ts";
+import { InodeBlockTable, layOut } from "../../../lib/ext4/plan/layout.ts";
 import { resolveSettings } from "../../../lib/ext4/plan/settings.ts";
 import type { FileTree, TreeNode } from "../../../lib/model/node.ts";
 import { Warnings } from "../../../lib/warnings.ts";
@@ -24,7 +24,11 @@ function lay(tree: FileTree, choices: Partial<LayoutOptions> = {}): Layout {
   });
   const files = inodes.drafts.flatMap((draft) =>
     draft.kind === "node" && draft.node.kind === "file"
-      ? [{ draft: draft as NodeDraft, payload: draft.node.payload }]
+      ? [{
+        draft: draft as NodeDraft,
+        payload: draft.node.payload,
+        directory: draft.parentInodeNumber,
+      }]
       : []
   );
   const identity = { derivedUuid: new Uint8Array(16), timestamp: 0 };
@@ -43,7 +47,10 @@ function allRuns(layout: Layout): [number, number][] {
     ...layout.inodeTableBlocks.map(
       (block) => [block, geometry.inodeTableBlocks] as [number, number],
     ),
-    ...[...layout.inodeBlocks.values(), ...(layout.journal ? [layout.journal] : [])].flatMap(
+    ...[
+      ...[...layout.inodeBlocks.entries()].map(([, blocks]) => blocks),
+      ...(layout.journal ? [layout.journal] : []),
+    ].flatMap(
       ({ leaves, treeBlocks }) => [
         ...leaves.map((leaf) => [leaf.startBlock, leaf.blockCount] as [number, number]),
         ...treeBlocks.map((block) => [block, 1] as [number, number]),
@@ -62,6 +69,16 @@ function richTree(fileMib: number): FileTree {
     symlink("x".repeat(99)),
   ]]);
 }
+
+Deno.test("InodeBlockTable gives back what was set, by number", () => {
+  const table = new InodeBlockTable();
+  const leaves = [{ logicalBlock: 0, blockCount: 1, startBlock: 9 }];
+  table.set(12, { leaves, treeBlocks: [3, 4] });
+  table.set(2, { leaves, treeBlocks: [] });
+  assertEquals(table.get(12), { leaves, treeBlocks: [3, 4] });
+  assertEquals([table.get(3), table.get(13)], [undefined, undefined]);
+  assertEquals([...table.entries()].map(([inodeNumber]) => inodeNumber), [2, 12]);
+});
 
 Deno.test("layOut gives every block to one thing, and usedRanges are just those", () => {
   for (const backups of ["sparse", "none"] as const) {

@@ -26,7 +26,7 @@ function payload(blockCount: number, contentHash = 0xffffffff): PayloadIndex {
 }
 
 function inOneDirectory(payloads: readonly PayloadIndex[]): FileToPlace[] {
-  return payloads.map((payload) => ({ payload, directory: "/d" }));
+  return payloads.map((payload) => ({ payload, directory: 11 }));
 }
 
 function starts(
@@ -68,20 +68,20 @@ Deno.test("resync packing ends a run only past the low mark, where content says 
 });
 
 Deno.test("resync packing ends a run where the directory changes, but only past the low mark", () => {
-  const files = (...places: string[]) =>
+  const files = (...places: number[]) =>
     places.map((directory) => ({ payload: payload(8), directory }));
   const startsOf = (list: readonly FileToPlace[], rules = RESYNC) =>
     placePayloads(list, rules, { fromBlock: 1, reserved: [] }).extents.map(([leaf]) =>
       leaf!.startBlock
     );
-  assertEquals(startsOf(files("/a", "/b", "/b", "/c")), [32, 40, 48, 64]);
-  assertEquals(startsOf(files("/a", "/a", "/b", "/a", "/a", "/c")), [32, 40, 64, 72, 80, 96]);
-  assertEquals(startsOf(files("/a", "/a", "/b"), TIGHT), [32, 40, 48]);
+  assertEquals(startsOf(files(1, 2, 2, 3)), [32, 40, 48, 64]);
+  assertEquals(startsOf(files(1, 1, 2, 1, 1, 3)), [32, 40, 64, 72, 80, 96]);
+  assertEquals(startsOf(files(1, 1, 2), TIGHT), [32, 40, 48]);
   const unaligned = { ...RESYNC, alignThresholdBytes: Infinity };
-  assertEquals(startsOf(files("/a", "/a", "/b"), unaligned), [32, 40, 48]);
+  assertEquals(startsOf(files(1, 1, 2), unaligned), [32, 40, 48]);
   // What lies behind an aligned file is a new run, whatever its directory.
-  const aligned = { payload: payload(16), directory: "/x" };
-  const [a, b] = files("/a", "/b");
+  const aligned = { payload: payload(16), directory: 99 };
+  const [a, b] = files(1, 2);
   assertEquals(startsOf([a!, a!, aligned, a!, b!]), [32, 40, 64, 96, 104]);
 });
 

@@ -1,5 +1,10 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { countBlocks, forEachOverlap, mergeRanges } from "../../../lib/ext4/plan/range_list.ts";
+import {
+  countBlocks,
+  forEachOverlap,
+  joinedInOrder,
+  mergeRanges,
+} from "../../../lib/ext4/plan/range_list.ts";
 
 const range = (startBlock: number, blockCount: number) => ({ startBlock, blockCount });
 
@@ -12,6 +17,13 @@ Deno.test("mergeRanges sorts ranges and joins those that touch", () => {
 
 Deno.test("mergeRanges takes a block handed out twice for a fault", () => {
   assertThrows(() => mergeRanges([range(0, 3), range(2, 1)]), Error, "handed out twice");
+});
+
+Deno.test("joinedInOrder joins what touches and leaves the rest to mergeRanges", () => {
+  const lists = [[range(1, 2)], [], [range(3, 1), range(9, 1)], [range(10, 2), range(10, 2)]];
+  assertEquals(joinedInOrder(lists), [range(1, 3), range(9, 3), range(10, 2)]);
+  assertEquals(lists[0], [range(1, 2)]);
+  assertThrows(() => mergeRanges(joinedInOrder(lists)), Error, "handed out twice");
 });
 
 Deno.test("countBlocks adds up", () => {
