@@ -32,7 +32,7 @@ const ROWS_PER_GROUP_MOST = 1_000_000;
 const COLUMNS = ["image_number", "layout", "unit", "unit_bytes", "raw", "stored"] as const;
 type ReadRow = Readonly<Record<typeof COLUMNS[number], unknown>>;
 
-/** Opens a file. Throws an IoError, or an InputError when it is no file of fingerprints. */
+/** Opens a file. Throws an InputError when it is none of fingerprints, or not there, else an IoError. */
 export async function openFingerprints(path: string): Promise<FingerprintFile> {
   const name = displayName(byteStringFromText(path));
   const reader = openFileReader(path, { what: "a file of fingerprints" });

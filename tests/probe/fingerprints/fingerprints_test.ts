@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { readFileSync, writeFileSync } from "node:fs";
-import { InputError, IoError, UsageError } from "../../../lib/errors.ts";
+import { InputError, UsageError } from "../../../lib/errors.ts";
 import { Warnings } from "../../../lib/warnings.ts";
 import { probeFingerprints } from "../../../probe/fingerprints/probe_fingerprints.ts";
 import type { ProbeOptions } from "../../../probe/options.ts";
@@ -73,7 +73,7 @@ Deno.test("probeFingerprints takes files with the same rows only, and a row that
     assertStringIncludes(other.message, "b.parquet");
     await assertRejects(() => from(a!, c!), InputError, "compression: none; wanted");
     await assertRejects(() => from(), UsageError);
-    await assertRejects(() => from(`${directory}/missing`), IoError);
+    await assertRejects(() => from(`${directory}/missing`), InputError, "does not exist");
     const options = { pairwise: false, warnings: new Warnings() };
     const { mainScheme } = await probeFingerprints({ ...options, paths: [a!], row: "fastcdc" });
     assertEquals(mainScheme, 2);
