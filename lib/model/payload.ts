@@ -53,6 +53,16 @@ export const EMPTY_PAYLOAD_INDEX: PayloadIndex = {
   contentHash: 0,
 };
 
+/** Most files are small and have no hole: as many of their runs are kept for all of them. */
+const SHARED_RUNS_MAX = 64;
+const sharedRuns: (readonly BlockRun[])[] = [];
+
+/** The data runs of a file whose first `blockCount` blocks hold data, and no other. Small files share them. */
+export function runFromStart(blockCount: number): readonly BlockRun[] {
+  if (blockCount > SHARED_RUNS_MAX) return [{ startBlock: 0, blockCount }];
+  return sharedRuns[blockCount] ??= Object.freeze([Object.freeze({ startBlock: 0, blockCount })]);
+}
+
 /**
  * Fills `target` with the file's bytes from `fileOffset`; zeros in holes and past the end.
  *
@@ -80,15 +90,6 @@ export function readPayload(
     filled = to;
   }
   if (filled < end) target.fill(0, filled - fileOffset);
-}
-
-/** The bytes of the data runs, up to the file's end. Their store offsets say nothing. */
-export function dataSegments({ sizeBytes, dataRuns }: PayloadIndex): DataSegment[] {
-  return dataRuns.map(({ startBlock, blockCount }) => {
-    const fileOffset = startBlock * BLOCK_SIZE_BYTES;
-    const end = Math.min(fileOffset + blockCount * BLOCK_SIZE_BYTES, sizeBytes);
-    return { fileOffset, storeOffset: 0, lengthBytes: end - fileOffset };
-  });
 }
 
 /** Index of the first segment that ends after `fileOffset`. */

@@ -16,7 +16,7 @@ import {
 import { InterruptedError, invariant, IoError } from "../errors.ts";
 import { descriptorReader } from "../io/random_reader.ts";
 import { reopenDescriptor, SpoolWriter } from "../io/spool.ts";
-import type { TarEntry } from "../tar/entry.ts";
+import { packEntries, unpackEntries } from "../tar/entry_batch.ts";
 import { growingPieces } from "./growing_file.ts";
 import {
   algorithmOf,
@@ -83,7 +83,7 @@ type ToWorker =
   | { readonly type: "endOfPieces" };
 
 type FromWorker =
-  | { readonly type: "entries"; readonly batch: readonly TarEntry[] }
+  | { readonly type: "entries"; readonly batch: ArrayBuffer }
   | { readonly type: "progress"; readonly storedBytes: number; readonly uncompressedBytes: number }
   | { readonly type: "pieceTaken"; readonly buffer: ArrayBuffer }
   | { readonly type: "done"; readonly facts: LayerFacts }
@@ -229,7 +229,7 @@ export class LayerWorker {
     if (!this.#pending || this.#dead) return;
     const { listener } = this.#pending;
     try {
-      if (message.type === "entries") listener.entries(message.batch);
+      if (message.type === "entries") listener.entries(unpackEntries(message.batch));
       else listener.progress(message.storedBytes, message.uncompressedBytes);
     } catch (error) {
       this.#abandon(error);
@@ -275,7 +275,7 @@ function serve(port: MessagePort, { stopFlag }: ThreadData): void {
 async function runJob(
   { job, input, spool }: JobMessage,
   queue: PieceQueue,
-  post: (message: FromWorker) => void,
+  post: (message: FromWorker, transfer?: ArrayBuffer[]) => void,
   stopped: () => boolean,
 ): Promise<LayerFacts> {
   const opened: number[] = [];
@@ -306,7 +306,10 @@ async function runJob(
       if (spool.hasher) hashed = new HashedSpool(spool.hasher, own, algorithm);
     }
     const listener: LayerListener = {
-      entries: (batch) => post({ type: "entries", batch: batch.map(withOwnBytes) }),
+      entries: (entries) => {
+        const batch = packEntries(entries);
+        post({ type: "entries", batch }, [batch]);
+      },
       progress: (storedBytes, uncompressedBytes) =>
         post({ type: "progress", storedBytes, uncompressedBytes }),
       stopped,
@@ -315,13 +318,6 @@ async function runJob(
   } finally {
     for (const descriptor of opened) closeSync(descriptor);
   }
-}
-
-/** Posting a view copies all of the buffer under it. */
-function withOwnBytes(entry: TarEntry): TarEntry {
-  if (entry.xattrs.every(({ value }) => value.byteLength === value.buffer.byteLength)) return entry;
-  const xattrs = entry.xattrs.map(({ name, value }) => ({ name, value: value.slice() }));
-  return { ...entry, xattrs };
 }
 
 // `import.meta.main` is true in workers, too, and tells nothing here.

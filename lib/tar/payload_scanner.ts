@@ -5,7 +5,7 @@
  */
 import { crc32 } from "node:zlib";
 import type { BlockRun } from "../model/payload.ts";
-import { BLOCK_SIZE_BYTES } from "../model/payload.ts";
+import { BLOCK_SIZE_BYTES, runFromStart } from "../model/payload.ts";
 
 /** What a scan finds out: see PayloadIndex. */
 export interface PayloadScan {
@@ -55,12 +55,18 @@ export class PayloadScanner {
   /** Closes the file, and is ready for the next. */
   finish(): PayloadScan {
     if (this.#partialLength > 0) this.#closePartial();
-    // A slice holds no more room than it needs; an array that has grown does, and there may be millions.
-    const dataRuns = this.#runs.length === 0 ? NO_RUNS : this.#runs.slice();
-    const scan = { dataRuns, contentHash: this.#hash };
+    const scan = { dataRuns: this.#takeRuns(), contentHash: this.#hash };
     this.#runs.length = 0;
     this.#hash = 0;
     return scan;
+  }
+
+  #takeRuns(): readonly BlockRun[] {
+    const [first] = this.#runs;
+    if (first === undefined) return NO_RUNS;
+    if (this.#runs.length === 1 && first.startBlock === 0) return runFromStart(first.blockCount);
+    // A slice holds no more room than it needs; an array that has grown does, and there may be millions.
+    return this.#runs.slice();
   }
 
   /** Blocks that lie whole in `bytes`. Stretches of data are hashed at once. */

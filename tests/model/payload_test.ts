@@ -1,9 +1,14 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { InputError } from "../../lib/errors.ts";
 import { memoryReader } from "../../lib/io/random_reader.ts";
 import type { DataSegment, Payload } from "../../lib/model/payload.ts";
-import { dataSegments, EMPTY_PAYLOAD_INDEX, readPayload } from "../../lib/model/payload.ts";
+import {
+  dataSegments,
+  EMPTY_PAYLOAD_INDEX,
+  readPayload,
+  runFromStart,
+} from "../../lib/model/payload.ts";
 
 function payloadOf(
   segments: readonly DataSegment[],
@@ -43,14 +48,4 @@ Deno.test("readPayload refuses a store that ends too early", () => {
     10,
   );
   assertThrows(() => readPayload(payload, new Uint8Array(10), 0), InputError, "ends at offset 8");
-});
-
-Deno.test("dataSegments are the bytes of the data runs, up to the end of the file", () => {
-  const dataRuns = [{ startBlock: 1, blockCount: 2 }, { startBlock: 5, blockCount: 1 }];
-  const segments = dataSegments({ ...EMPTY_PAYLOAD_INDEX, sizeBytes: 5 * 4096 + 7, dataRuns });
-  assertEquals(segments, [
-    { fileOffset: 4096, storeOffset: 0, lengthBytes: 8192 },
-    { fileOffset: 5 * 4096, storeOffset: 0, lengthBytes: 7 },
-  ]);
-  assertEquals(dataSegments(EMPTY_PAYLOAD_INDEX), []);
 });
