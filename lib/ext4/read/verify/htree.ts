@@ -42,19 +42,29 @@ export class NameHasher {
     this.#ways = ways.map((signed) => ({ version, seed, signed }));
   }
 
-  /** Whether a name may be in a leaf. */
-  isWithin(name: ByteString, { low, high, isHighShared }: HashRange): boolean {
-    for (const way of this.#ways) {
-      const { hash } = directoryHash(name, way);
-      if (hash >= low && (hash < high || (hash === high && isHighShared))) return true;
-    }
-    return false;
+  /** The hash of a name, in the first of the ways. */
+  hash(name: ByteString): number {
+    return directoryHash(name, this.#ways[0]!).hash;
+  }
+
+  /**
+   * Whether a name may be in a leaf.
+   *
+   * @param hash as hash() gives it
+   */
+  isWithin(name: ByteString, hash: number, range: HashRange): boolean {
+    return isInRange(hash, range) ||
+      this.#ways.length > 1 && this.hashes(name).some((each) => isInRange(each, range));
   }
 
   /** The hashes of a name. */
   hashes(name: ByteString): number[] {
     return this.#ways.map((way) => directoryHash(name, way).hash);
   }
+}
+
+function isInRange(hash: number, { low, high, isHighShared }: HashRange): boolean {
+  return hash >= low && (hash < high || (hash === high && isHighShared));
 }
 
 /** What the index says of the directory's blocks, by their logical numbers. */

@@ -15,8 +15,10 @@ export const INODE_TRAIT = {
   HIDDEN: 0x20,
   /** It holds the value of an extended attribute. */
   VALUE: 0x40,
+  /** It is in use. */
+  USED: 0x80,
 } as const;
-const USED = 0x80;
+const { USED } = INODE_TRAIT;
 
 interface GroupPage {
   readonly kinds: Uint8Array;
@@ -48,24 +50,24 @@ export class InodeBook {
   }
 
   isUsed(inode: number): boolean {
-    return (this.#kind(inode) & USED) !== 0;
+    return (this.kind(inode) & USED) !== 0;
   }
 
   isValue(inode: number): boolean {
-    return (this.#kind(inode) & INODE_TRAIT.VALUE) !== 0;
+    return (this.kind(inode) & INODE_TRAIT.VALUE) !== 0;
   }
 
   isHidden(inode: number): boolean {
-    return (this.#kind(inode) & INODE_TRAIT.HIDDEN) !== 0;
+    return (this.kind(inode) & INODE_TRAIT.HIDDEN) !== 0;
   }
 
   isIndexed(inode: number): boolean {
-    return (this.#kind(inode) & INODE_TRAIT.INDEXED) !== 0;
+    return (this.kind(inode) & INODE_TRAIT.INDEXED) !== 0;
   }
 
   /** The type bits of i_mode; 0 for an inode that is not in use. */
   type(inode: number): number {
-    return (this.#kind(inode) & 0xf) << 12;
+    return (this.kind(inode) & 0xf) << 12;
   }
 
   linkCount(inode: number): number {
@@ -82,15 +84,21 @@ export class InodeBook {
     if (page !== undefined) page.references[this.#index(inode)]!++;
   }
 
-  /** All inodes in use, ascending. */
-  *used(): Generator<number> {
-    for (const [group, page] of this.#pages.entries()) {
-      if (page === undefined) continue;
-      const first = group * this.#inodesPerGroup + 1;
-      for (let i = 0; i < page.kinds.length; i++) {
-        if ((page.kinds[i]! & USED) !== 0) yield first + i;
+  /** The first inode in use behind another; 0 when there is none. */
+  nextUsed(inode: number): number {
+    const perGroup = this.#inodesPerGroup;
+    for (let at = inode; at < this.#pages.length * perGroup;) {
+      const page = this.#pages[Math.floor(at / perGroup)];
+      let index = at % perGroup;
+      const groupStart = at - index;
+      if (page !== undefined) {
+        for (; index < perGroup; index++) {
+          if ((page.kinds[index]! & USED) !== 0) return groupStart + index + 1;
+        }
       }
+      at = groupStart + perGroup;
     }
+    return 0;
   }
 
   /** Sets the bit of every inode of a group that is in use. */
@@ -102,7 +110,8 @@ export class InodeBook {
     }
   }
 
-  #kind(inode: number): number {
+  /** INODE_TRAIT bits, and below them i_mode >> 12. */
+  kind(inode: number): number {
     return this.#pages[this.#group(inode)]?.kinds[this.#index(inode)] ?? 0;
   }
 

@@ -45,7 +45,9 @@ export function checkLinks(context: Context, links: LinkTable): void {
     checkParent(context, links, number);
   }
   checkConnected(context, links);
-  for (const inode of book.used()) checkLinkCount(context, inode);
+  for (let inode = book.nextUsed(0); inode !== 0; inode = book.nextUsed(inode)) {
+    checkLinkCount(context, inode);
+  }
 }
 
 function countDotDot(context: Context, parent: number): void {
@@ -65,6 +67,12 @@ function checkConnected(context: Context, links: LinkTable): void {
   const connected = new Set<number>([INODE_NUMBER.ROOT]);
   const lost = new Set<number>();
   for (const { number } of context.directories) {
+    const parent = links.parentOf(number);
+    if (connected.has(number)) continue;
+    if (parent !== undefined && connected.has(parent) && !lost.has(number)) {
+      connected.add(number);
+      continue;
+    }
     const trail = new Set<number>();
     let at: number | undefined = number;
     while (at !== undefined && !connected.has(at) && !lost.has(at) && !trail.has(at)) {
@@ -82,17 +90,17 @@ function checkConnected(context: Context, links: LinkTable): void {
 function checkLinkCount(context: Context, inode: number): void {
   const { book, findings } = context;
   const stored = book.linkCount(inode);
-  const place = { inode };
   if (book.isHidden(inode)) {
-    if (book.isValue(inode)) findings.expect("inode", place, "i_links_count", stored, 1);
+    if (book.isValue(inode)) findings.expect("inode", { inode }, "i_links_count", stored, 1);
     return;
   }
   const named = book.references(inode);
   if (named === 0) {
-    findings.add("inode", place, "it is in use, but has no name");
+    findings.add("inode", { inode }, "it is in use, but has no name");
     return;
   }
-  findings.expect("inode", place, "i_links_count", stored, isUncounted(context, inode) ? 1 : named);
+  const wanted = isUncounted(context, inode) ? 1 : named;
+  if (stored !== wanted) findings.expect("inode", { inode }, "i_links_count", stored, wanted);
 }
 
 /**

@@ -21,10 +21,11 @@ import { featureNames } from "../features.ts";
 import { warnOfState } from "../superblock.ts";
 import { checkBackups } from "./backups.ts";
 import { checkBitmaps } from "./bitmaps.ts";
+import { blocksBehind } from "./block_window.ts";
 import type { Owner } from "./claims.ts";
 import { Claims, describeOwner } from "./claims.ts";
 import type { Context, GroupState, LayoutRule } from "./context.ts";
-import { checkDirectory, DIRECTORY_READ_BLOCKS } from "./directories.ts";
+import { checkDirectory, DirectoryRoom } from "./directories.ts";
 import type { Finding } from "./findings.ts";
 import { Findings } from "./findings.ts";
 import { checkDescriptors, claimGroupBlocks } from "./groups.ts";
@@ -152,10 +153,11 @@ async function runPasses(context: Context, options: VerifyOptions): Promise<void
     await reportConflicts(context, turn);
     checkXattrReferences(context);
     const links = new LinkTable();
-    const buffer = new Uint8Array(DIRECTORY_READ_BLOCKS * context.volume.blockSizeBytes);
+    const room = new DirectoryRoom(context.volume);
+    const behind = blocksBehind(context.directories);
     for (const [i, directory] of context.directories.entries()) {
       if (i % DIRECTORIES_A_TURN === 0) await turn();
-      checkDirectory(context, links, directory, buffer);
+      checkDirectory(context, links, directory, room, behind[i]!);
     }
     checkLinks(context, links);
     checkBitmaps(context);
