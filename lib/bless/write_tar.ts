@@ -8,7 +8,7 @@ import type { ByteString } from "../bytes/byte_string.ts";
 import { throwIfAborted } from "../errors.ts";
 import type { ImageSink } from "../io/sink.ts";
 import type { Payload, PayloadIndex } from "../model/payload.ts";
-import { dataSegments, readPayload } from "../model/payload.ts";
+import { BLOCK_SIZE_BYTES, readPayload } from "../model/payload.ts";
 import type { Progress } from "../progress.ts";
 import type { EncodedTarEntry } from "../tar/writer.ts";
 import { encodeTarEntry, END_OF_ARCHIVE_SIZE_BYTES } from "../tar/writer.ts";
@@ -99,7 +99,11 @@ class TarWriter {
   #indexOf(payload: Payload): PayloadIndex {
     const { sizeBytes, dataRuns } = payload;
     // Blocks of zeros are holes, however the source had them: so one content gives one tar.
-    const data = dataSegments(payload);
+    const data = dataRuns.map(({ startBlock, blockCount }) => {
+      const fileOffset = startBlock * BLOCK_SIZE_BYTES;
+      const end = Math.min(fileOffset + blockCount * BLOCK_SIZE_BYTES, sizeBytes);
+      return { fileOffset, storeOffset: 0, lengthBytes: end - fileOffset };
+    });
     const stored = data.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
     const isDense = sizeBytes - stored <= this.#options.denseHoleBytesMax;
     const whole = [{ fileOffset: 0, storeOffset: 0, lengthBytes: sizeBytes }];

@@ -3,10 +3,12 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { setImmediate } from "node:timers/promises";
 import { throwIfAborted } from "../errors.ts";
 import { Digester } from "../io/digest.ts";
-import { dataSegments, readPayload } from "../model/payload.ts";
+import type { PayloadIndex } from "../model/payload.ts";
+import { BLOCK_SIZE_BYTES, readPayload } from "../model/payload.ts";
 import { encodeTarEntry } from "../tar/writer.ts";
 import type { TarItem } from "../tree/entries.ts";
 
@@ -14,9 +16,10 @@ const PIECE_BYTES = 1 << 20;
 const YIELD_AFTER_BYTES = 16 * PIECE_BYTES;
 
 /**
- * SHA-256 over the headers and the data of a tar of the entries, without what fills its blocks. Blocks of zeros are
- * holes there, so that the work follows the data and not the sizes: a disk image can be a hundred times as long as
- * what is in it, and no runtime can ask where the holes of a file are (SEEK_DATA).
+ * SHA-256 over the headers of a tar of the entries, each followed by how many runs of data a file has, and by each run's
+ * first block, its length in blocks and its bytes. Blocks of zeros are in no run, so that the work follows the data and
+ * not the sizes: a disk image can be a hundred times as long as what is in it, and no runtime can ask where the holes
+ * of a file are (SEEK_DATA).
  */
 export class EntryDigester {
   readonly #digester = new Digester("sha256");
@@ -31,17 +34,21 @@ export class EntryDigester {
 
   /** Takes the next entry, and reads its bytes. Their data runs must be known. */
   async add({ entry, payload }: TarItem): Promise<void> {
-    const segments = payload && dataSegments(payload);
-    const index = payload && segments && { ...payload, segments };
-    const { head, storedRanges } = encodeTarEntry({ ...entry, payload: index });
-    this.#digester.update(head);
+    this.#digester.update(
+      encodeTarEntry({ ...entry, payload: payload && asOnePart(payload) }).head,
+    );
     if (payload === undefined) return;
-    for (const { fileOffset, lengthBytes } of storedRanges) {
-      for (let done = 0; done < lengthBytes; done += PIECE_BYTES) {
-        const piece = this.#buffer.subarray(0, Math.min(PIECE_BYTES, lengthBytes - done));
-        readPayload(payload, piece, fileOffset + done);
+    this.#addLine(`${payload.dataRuns.length}`);
+    for (const { startBlock, blockCount } of payload.dataRuns) {
+      this.#addLine(`${startBlock} ${blockCount}`);
+      const start = startBlock * BLOCK_SIZE_BYTES;
+      const end = Math.min(start + blockCount * BLOCK_SIZE_BYTES, payload.sizeBytes);
+      for (let at = start; at < end; at += PIECE_BYTES) {
+        const piece = this.#buffer.subarray(0, Math.min(PIECE_BYTES, end - at));
+        readPayload(payload, piece, at);
         this.#digester.update(piece);
-        await this.#pause(piece.length);
+        this.#sinceYieldBytes += piece.length;
+        if (this.#sinceYieldBytes >= YIELD_AFTER_BYTES) await this.#pause();
       }
     }
   }
@@ -51,11 +58,22 @@ export class EntryDigester {
     return this.#digester.digest();
   }
 
-  async #pause(bytes: number): Promise<void> {
-    this.#sinceYieldBytes += bytes;
-    if (this.#sinceYieldBytes < YIELD_AFTER_BYTES) return;
+  #addLine(text: string): void {
+    this.#digester.update(Buffer.from(`${text}\n`, "latin1"));
+  }
+
+  async #pause(): Promise<void> {
     this.#sinceYieldBytes = 0;
     await setImmediate();
     throwIfAborted(this.#signal);
   }
+}
+
+/** A header says how long a file is. A map of its holes, which may be millions, would be made in memory. */
+function asOnePart(payload: PayloadIndex): PayloadIndex {
+  const { sizeBytes } = payload;
+  const segments = sizeBytes === 0
+    ? []
+    : [{ fileOffset: 0, storeOffset: 0, lengthBytes: sizeBytes }];
+  return { ...payload, segments };
 }

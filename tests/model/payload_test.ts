@@ -3,12 +3,7 @@ import fc from "fast-check";
 import { InputError } from "../../lib/errors.ts";
 import { memoryReader } from "../../lib/io/random_reader.ts";
 import type { DataSegment, Payload } from "../../lib/model/payload.ts";
-import {
-  dataSegments,
-  EMPTY_PAYLOAD_INDEX,
-  readPayload,
-  runFromStart,
-} from "../../lib/model/payload.ts";
+import { EMPTY_PAYLOAD_INDEX, readPayload, runFromStart } from "../../lib/model/payload.ts";
 
 function payloadOf(
   segments: readonly DataSegment[],
@@ -48,4 +43,13 @@ Deno.test("readPayload refuses a store that ends too early", () => {
     10,
   );
   assertThrows(() => readPayload(payload, new Uint8Array(10), 0), InputError, "ends at offset 8");
+});
+
+Deno.test("runFromStart is one run from the first block, and one list for all small files", () => {
+  for (const blockCount of [1, 64, 65, 1_000_000]) {
+    assertEquals(runFromStart(blockCount), [{ startBlock: 0, blockCount }]);
+  }
+  assertStrictEquals(runFromStart(64), runFromStart(64));
+  const runs = runFromStart(1);
+  assertEquals([Object.isFrozen(runs), Object.isFrozen(runs[0])], [true, true]);
 });
