@@ -15,7 +15,7 @@ const CASTAGNOLI_REFLECTED = 0x82f63b78;
 const TABLE = makeTable();
 /** Table k: what 2^k words of zeros make of each of the four bytes of a register. Made when first needed. */
 const ZERO_TABLES: Int32Array[] = [];
-/** Fewer zeros than this are fed like any other word. */
+/** Zeros are counted by so many words; fewer are fed like any other word. */
 const ZERO_WORDS_MIN = 8;
 /** Shorter parts are fed byte by byte: to look at them as words would cost more than it saves. */
 const LONG_BYTES_MIN = 512;
@@ -80,9 +80,7 @@ export function crc32cWords(
   if (start < 0 || end > words.length) {
     invariant(false, `words ${start} to ${end} of ${words.length}`);
   }
-  let last = end;
-  while (last > start && words[last - 1] === 0) last--;
-  if (end - last < ZERO_WORDS_MIN) last = end;
+  const last = endOfNonZero(words, start, end);
   const table = TABLE;
   let register = seed | 0;
   let at = start;
@@ -102,6 +100,17 @@ export function crc32cWords(
   }
   for (; at < last; at++) register = afterWord(register ^ words[at]!);
   return afterZeroWords(register, end - last) >>> 0;
+}
+
+/** Where the words end that are followed by zeros alone; the end itself when those are few. */
+function endOfNonZero(words: Int32Array, start: number, end: number): number {
+  let last = end;
+  while (
+    last - ZERO_WORDS_MIN >= start &&
+    (words[last - 1]! | words[last - 2]! | words[last - 3]! | words[last - 4]! |
+        words[last - 5]! | words[last - 6]! | words[last - 7]! | words[last - 8]!) === 0
+  ) last -= ZERO_WORDS_MIN;
+  return last;
 }
 
 /** The register after a word that was mixed into it. */

@@ -12,7 +12,8 @@ import { decodeRecordLength, direntSizeBytes } from "../../format/directory.ts";
 /** Bytes of an entry before its name; inode, then rec_len, name_len and file_type in a word. */
 const HEAD_SIZE_BYTES = 8;
 const RECORD_SIZE_MIN_BYTES = 12;
-const SLASH = 0x2f;
+/** Four of them. */
+const SLASHES = 0x2f2f2f2f;
 const DOT = 0x2e;
 
 /** What to read. */
@@ -45,6 +46,8 @@ export class EntryList {
   readonly #nameLengths: Uint8Array;
   readonly #fileTypes: Uint8Array;
   #bytes: Uint8Array = new Uint8Array(0);
+  #words: Int32Array = new Int32Array(0);
+  #firstWord = 0;
   #text: ByteString | undefined;
 
   /** @param sizeBytesMax how long what is read can be */
@@ -62,6 +65,8 @@ export class EntryList {
     this.dotCount = dotCount;
     this.firstUnordered = -1;
     this.#bytes = bytes;
+    this.#words = words;
+    this.#firstWord = firstWord;
     this.#text = undefined;
     let previous = -1;
     for (let at = start; at < end;) {
@@ -78,13 +83,13 @@ export class EntryList {
       this.#nameLengths[index] = nameLength;
       this.#fileTypes[index] = head >>> 24;
       if (inode !== 0) {
-        const name = at + HEAD_SIZE_BYTES;
-        if (recordLength < direntSizeBytes(nameLength) || !isName(bytes, name, nameLength)) {
+        const name = firstWord + ((at + HEAD_SIZE_BYTES) >>> 2);
+        if (recordLength < direntSizeBytes(nameLength) || !isName(words, name, nameLength)) {
           return false;
         }
         if (head >>> 24 > DIRENT_TYPE.SYMLINK) return false;
         if (index >= dotCount && this.firstUnordered < 0) {
-          if (!this.#isAfter(previous, name, nameLength)) this.firstUnordered = index;
+          if (!this.#isAfter(previous, index)) this.firstUnordered = index;
           previous = index;
         }
       }
@@ -125,25 +130,42 @@ export class EntryList {
     return true;
   }
 
-  /** Whether a name comes after that of another entry; without another, after "." and "..". */
-  #isAfter(previous: number, name: number, nameLength: number): boolean {
-    const bytes = this.#bytes;
-    if (previous < 0) return bytes[name]! > DOT;
-    const other = this.#offsets[previous]! + HEAD_SIZE_BYTES;
-    const otherLength = this.#nameLengths[previous]!;
-    for (let i = 0; i < nameLength; i++) {
-      const difference = i < otherLength ? bytes[name + i]! - bytes[other + i]! : 1;
+  /** Whether the name of an entry comes after that of another; without another, after "." and "..". */
+  #isAfter(previous: number, index: number): boolean {
+    const words = this.#words;
+    const name = this.#firstWord + ((this.#offsets[index]! + HEAD_SIZE_BYTES) >>> 2);
+    if (previous < 0) return (words[name]! & 0xff) > DOT;
+    const other = this.#firstWord + ((this.#offsets[previous]! + HEAD_SIZE_BYTES) >>> 2);
+    const [length, otherLength] = [this.#nameLengths[index]!, this.#nameLengths[previous]!];
+    const common = Math.min(length, otherLength);
+    let at = 0;
+    while (at + 4 <= common && words[name + (at >>> 2)] === words[other + (at >>> 2)]) at += 4;
+    for (; at < common; at++) {
+      const difference = byteAt(words, name, at) - byteAt(words, other, at);
       if (difference !== 0) return difference > 0;
     }
-    return false;
+    return length > otherLength;
   }
 }
 
-function isName(bytes: Uint8Array, start: number, length: number): boolean {
+function byteAt(words: Int32Array, start: number, index: number): number {
+  return (words[start + (index >>> 2)]! >>> ((index & 3) << 3)) & 0xff;
+}
+
+/** Whether some bytes can be a name: there are any, and neither zero nor a slash among them. */
+function isName(words: Int32Array, start: number, length: number): boolean {
   if (length === 0) return false;
-  for (let at = start; at < start + length; at++) {
-    const byte = bytes[at]!;
-    if (byte === 0 || byte === SLASH) return false;
+  const last = start + ((length - 1) >>> 2);
+  for (let at = start; at < last; at++) {
+    if (hasZeroByte(words[at]!) || hasZeroByte(words[at]! ^ SLASHES)) return false;
   }
-  return true;
+  // Behind the name, the last word has what was there before: ones are neither.
+  const rest = length & 3;
+  const word = words[last]! | (rest === 0 ? 0 : -1 << (rest << 3));
+  return !hasZeroByte(word) && !hasZeroByte(word ^ SLASHES);
+}
+
+/** Whether one of the four bytes of a word is zero: only such a byte borrows without having its high bit set before. */
+function hasZeroByte(word: number): boolean {
+  return ((word - 0x01010101) & ~word & 0x80808080) !== 0;
 }

@@ -19,7 +19,7 @@ function wordAt(offset: number): number {
 }
 
 /** Words of a slot, and which of its fields have 16 bits of them: `low` and `high`. */
-const WORD = {
+export const INODE_WORD = {
   mode: wordAt(INODE_AT.mode), // low
   sizeLow: wordAt(INODE_AT.sizeLow),
   dtime: wordAt(INODE_AT.dtime),
@@ -69,9 +69,10 @@ export class InodeView {
   /** Whether anything is behind the fields, where attributes would begin. */
   hasOwnXattrs = false;
   readonly slotSizeBytes: number;
+  /** All slots as words, each with so many. */
+  readonly words: Int32Array;
+  readonly slotWords: number;
   readonly #bytes: Uint8Array;
-  readonly #words: Int32Array;
-  readonly #slotWords: number;
   /** The slot's first word. */
   #at = 0;
 
@@ -84,43 +85,43 @@ export class InodeView {
   constructor(bytes: Uint8Array, slotSizeBytes = bytes.length) {
     this.slotSizeBytes = slotSizeBytes;
     this.#bytes = bytes;
-    this.#words = littleEndianWords(bytes);
-    this.#slotWords = slotSizeBytes >>> 2;
+    this.words = littleEndianWords(bytes);
+    this.slotWords = slotSizeBytes >>> 2;
     this.moveTo(0);
   }
 
   /** Whether every byte of a slot is zero. */
   isBlankAt(index: number): boolean {
-    const start = index * this.#slotWords;
-    const end = start + this.#slotWords;
-    for (let at = start; at < end; at++) if (this.#words[at] !== 0) return false;
+    const start = index * this.slotWords;
+    const end = start + this.slotWords;
+    for (let at = start; at < end; at++) if (this.words[at] !== 0) return false;
     return true;
   }
 
   /** Looks at another slot. */
   moveTo(index: number): void {
-    const at = index * this.#slotWords;
+    const at = index * this.slotWords;
     this.#at = at;
-    const words = this.#words;
-    const mode = words[at + WORD.mode]! & LOW_HALF;
-    const flags = words[at + WORD.flags]! >>> 0;
+    const words = this.words;
+    const mode = words[at + INODE_WORD.mode]! & LOW_HALF;
+    const flags = words[at + INODE_WORD.flags]! >>> 0;
     this.mode = mode;
     this.type = mode & FILE_MODE.TYPE_MASK;
     this.flags = flags;
     this.usesExtents = (flags & INODE_FLAG.EXTENTS) !== 0;
     this.hasInlineData = (flags & INODE_FLAG.INLINE_DATA) !== 0;
-    this.linkCount = words[at + WORD.linkCount]! >>> 16;
-    this.dtime = words[at + WORD.dtime]! >>> 0;
-    this.generation = words[at + WORD.generation]! >>> 0;
-    this.fragmentAddress = words[at + WORD.fragmentAddress]! >>> 0;
-    this.sizeBytes = (words[at + WORD.sizeHigh]! >>> 0) * TWO_32 +
-      (words[at + WORD.sizeLow]! >>> 0);
-    this.sectorCount = (words[at + WORD.blocksHigh]! & LOW_HALF) * TWO_32 +
-      (words[at + WORD.blocksLow]! >>> 0);
-    this.xattrBlockHigh = words[at + WORD.xattrBlockHigh]! >>> 16;
-    this.xattrBlock = this.xattrBlockHigh * TWO_32 + (words[at + WORD.xattrBlockLow]! >>> 0);
+    this.linkCount = words[at + INODE_WORD.linkCount]! >>> 16;
+    this.dtime = words[at + INODE_WORD.dtime]! >>> 0;
+    this.generation = words[at + INODE_WORD.generation]! >>> 0;
+    this.fragmentAddress = words[at + INODE_WORD.fragmentAddress]! >>> 0;
+    this.sizeBytes = (words[at + INODE_WORD.sizeHigh]! >>> 0) * TWO_32 +
+      (words[at + INODE_WORD.sizeLow]! >>> 0);
+    this.sectorCount = (words[at + INODE_WORD.blocksHigh]! & LOW_HALF) * TWO_32 +
+      (words[at + INODE_WORD.blocksLow]! >>> 0);
+    this.xattrBlockHigh = words[at + INODE_WORD.xattrBlockHigh]! >>> 16;
+    this.xattrBlock = this.xattrBlockHigh * TWO_32 + (words[at + INODE_WORD.xattrBlockLow]! >>> 0);
     if (this.slotSizeBytes === INODE_BASE_SIZE_BYTES) return;
-    const extraSizeBytes = words[at + WORD.extraSize]! & LOW_HALF;
+    const extraSizeBytes = words[at + INODE_WORD.extraSize]! & LOW_HALF;
     this.extraSizeBytes = extraSizeBytes;
     const end = INODE_BASE_SIZE_BYTES + extraSizeBytes;
     this.hasOwnXattrs = extraSizeBytes > 0 && end + 4 <= this.slotSizeBytes &&
@@ -173,7 +174,7 @@ export class InodeView {
 
   /** One of the 15 words of i_block. */
   blockWord(index: number): number {
-    return this.#words[this.#at + WORD.blockField + index]! >>> 0;
+    return this.words[this.#at + INODE_WORD.blockField + index]! >>> 0;
   }
 
   /** A view of a copy of this slot alone, for whom the table is not to be kept. */
@@ -183,9 +184,9 @@ export class InodeView {
 
   /** The checksum that the slot carries: 32 bits, or 16 without i_checksum_hi. */
   get storedChecksum(): number {
-    const low = this.#words[this.#at + WORD.checksumLow]! & LOW_HALF;
+    const low = this.words[this.#at + INODE_WORD.checksumLow]! & LOW_HALF;
     if (this.extraSizeBytes < CHECKSUM_EXTRA_SIZE_BYTES) return low;
-    return (this.#words[this.#at + WORD.checksumHigh]! >>> 16) * 0x10000 + low;
+    return (this.words[this.#at + INODE_WORD.checksumHigh]! >>> 16) * 0x10000 + low;
   }
 
   /**
@@ -197,22 +198,22 @@ export class InodeView {
    * @param checksums for one number a slot
    */
   computeChecksums(seed: number, firstInode: number, checksums: Uint32Array): void {
-    const words = this.#words;
-    const size = this.#slotWords;
-    const hasExtra = size > WORD.extraSize;
+    const words = this.words;
+    const size = this.slotWords;
+    const hasExtra = size > INODE_WORD.extraSize;
     for (let index = 0; index < checksums.length; index++) {
       const at = index * size;
-      const lowAt = at + WORD.checksumLow;
-      const highAt = at + WORD.checksumHigh;
+      const lowAt = at + INODE_WORD.checksumLow;
+      const highAt = at + INODE_WORD.checksumHigh;
       const low = words[lowAt]!;
       const high = hasExtra ? words[highAt]! : 0;
       const isWide = hasExtra &&
-        (words[at + WORD.extraSize]! & LOW_HALF) >= CHECKSUM_EXTRA_SIZE_BYTES;
+        (words[at + INODE_WORD.extraSize]! & LOW_HALF) >= CHECKSUM_EXTRA_SIZE_BYTES;
       // Both halves of the field count as zero.
       words[lowAt] = low & ~LOW_HALF;
       if (isWide) words[highAt] = high & LOW_HALF;
       seedKey[0] = firstInode + index;
-      seedKey[1] = words[at + WORD.generation]!;
+      seedKey[1] = words[at + INODE_WORD.generation]!;
       const start = crc32cWords(seed, seedKey, 0, 2);
       const register = crc32cWords(start, words, at, at + size);
       checksums[index] = isWide ? register : register & LOW_HALF;
@@ -229,10 +230,10 @@ export class InodeView {
   }
 
   #half(offset: number): number {
-    return (this.#words[this.#at + wordAt(offset)]! >>> ((offset & 2) << 3)) & LOW_HALF;
+    return (this.words[this.#at + wordAt(offset)]! >>> ((offset & 2) << 3)) & LOW_HALF;
   }
 
   #word(offset: number): number {
-    return this.#words[this.#at + wordAt(offset)]! >>> 0;
+    return this.words[this.#at + wordAt(offset)]! >>> 0;
   }
 }

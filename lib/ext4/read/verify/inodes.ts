@@ -19,6 +19,7 @@ import type { Place } from "./findings.ts";
 import { checkBlockCount, checkFields, checkLargeFile, checkSize } from "./inode_fields.ts";
 import { INODE_TRAIT } from "./inode_book.ts";
 import { InodeView } from "./inode_view.ts";
+import { PlainFiles } from "./plain_files.ts";
 import { checkSymlink } from "./symlinks.ts";
 import type { Volume } from "./volume.ts";
 import type { InodeXattrs } from "./xattrs.ts";
@@ -33,6 +34,7 @@ const NO_MAP: Readonly<BlockMap> = { runs: [], blockCount: 0, lastWritten: -1, l
 interface Scan {
   readonly context: Context;
   readonly special: SpecialInodes;
+  readonly plainFiles: PlainFiles;
   readonly buffer: Uint8Array;
   /** Those that the slots in the buffer should carry. */
   readonly checksums: Uint32Array;
@@ -44,6 +46,7 @@ export function* scanInodes(context: Context): Generator<void> {
   const scan: Scan = {
     context,
     special: specialInodes(volume),
+    plainFiles: new PlainFiles(context),
     buffer: new Uint8Array(READ_BLOCKS * volume.blockSizeBytes),
     checksums: new Uint32Array(READ_BLOCKS * volume.inodesPerBlock),
   };
@@ -66,7 +69,7 @@ export function* scanInodes(context: Context): Generator<void> {
 
 /** Looks at the inodes of a group from one on, as many as are read at once; the answer is how many, 0 past the end. */
 function scanSlots(scan: Scan, group: number, start: number): number {
-  const { context, special, buffer, checksums } = scan;
+  const { context, special, plainFiles, buffer, checksums } = scan;
   const { volume, groups, findings } = context;
   const { descriptor, initializedInodes } = groups[group]!;
   const block = descriptor!.inodeTableBlock + start / volume.inodesPerBlock;
@@ -83,7 +86,10 @@ function scanSlots(scan: Scan, group: number, start: number): number {
   }
   for (let index = 0; index < count; index++) {
     const inode = firstInode + index;
-    if (view.isBlankAt(index) && !special.has(inode)) continue;
+    if (!special.has(inode)) {
+      const isTaken = plainFiles.take(inode, view.words, index * view.slotWords, checksums[index]!);
+      if (isTaken || view.isBlankAt(index)) continue;
+    }
     view.moveTo(index);
     checkSlot(scan, inode, view, checksums[index]!);
   }
