@@ -13,14 +13,20 @@ export interface ZlibTransform extends Transform {
 }
 
 /**
- * Drives a transform so that every output of a piece is emitted before `push` resolves: memory is then bounded by one
- * piece and one chunk, and what the receiver throws stops the stream.
+ * Drives a transform. Runtimes that inflate in a thread of their own do so while the receiver looks at the chunk before:
+ * a chunk is held back until the decoder has the next one to fill. Memory is bounded by one piece and two chunks, and
+ * what the receiver throws stops the stream.
  */
 export class TransformInflater implements Inflater {
   readonly #stream: ZlibTransform;
   readonly #kind: string;
   readonly #name: string;
   readonly #ended: Promise<void>;
+  readonly #emit: (bytes: Uint8Array) => void;
+  /** What the decoder has put out and nobody has seen. */
+  #heldBack: Uint8Array<ArrayBuffer>[] = [];
+  /** Whether the decoder has no more to do. */
+  #isIdle = true;
   #hasEnded = false;
   #pushedBytes = 0;
   #failure: { readonly reason: unknown } | undefined;
@@ -31,7 +37,12 @@ export class TransformInflater implements Inflater {
     this.#stream = stream;
     this.#kind = kind;
     this.#name = options.name;
-    stream.on("error", (error) => this.#fail(this.#damage(error)));
+    this.#emit = options.emit;
+    stream.on("error", (error) => {
+      // What came out before the damage may be wrong in itself, and comes first.
+      this.#release();
+      this.#fail(this.#damage(error));
+    });
     this.#ended = new Promise((resolve) =>
       stream.on("end", () => {
         this.#hasEnded = true;
@@ -39,20 +50,26 @@ export class TransformInflater implements Inflater {
       })
     );
     stream.on("data", ({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>) => {
-      if (this.#failure) return;
-      try {
-        // Not a Buffer: what slices it must get a copy.
-        options.emit(new Uint8Array(buffer, byteOffset, byteLength));
-      } catch (error) {
-        this.#fail(error);
-      }
+      // Not a Buffer: what slices it must get a copy.
+      this.#heldBack.push(new Uint8Array(buffer, byteOffset, byteLength));
+      // By then the decoder has been given the next chunk, or is idle.
+      queueMicrotask(() => {
+        if (!this.#isIdle) this.#release();
+      });
     });
   }
 
   async push(piece: Uint8Array): Promise<void> {
     this.#pushedBytes += piece.length;
     if (!this.#hasEnded) {
-      await this.#step((resolve) => this.#stream.write(piece, () => resolve()));
+      await this.#step((resolve) => {
+        this.#isIdle = false;
+        this.#stream.write(piece, () => {
+          this.#isIdle = true;
+          resolve();
+        });
+        this.#release();
+      });
     }
     if (this.#hasEnded) this.#checkPadding(piece);
   }
@@ -62,11 +79,28 @@ export class TransformInflater implements Inflater {
       this.#ended.then(resolve);
       if (!this.#hasEnded) this.#stream.end();
     });
+    this.#release();
+    if (this.#failure) throw this.#failure.reason;
   }
 
   close(): void {
     this.#failure ??= { reason: new InputError(this.#name, "is no longer read") };
     this.#stream.destroy();
+  }
+
+  /** Emits what was held back. */
+  #release(): void {
+    const chunks = this.#heldBack;
+    this.#heldBack = [];
+    for (const chunk of chunks) {
+      if (this.#failure) return;
+      try {
+        this.#emit(chunk);
+      } catch (error) {
+        this.#fail(error);
+      }
+      freeIfLast(chunk);
+    }
   }
 
   /** A decoder that is done ignores the rest. Zeros there are padding; anything else is data that would be lost. */
@@ -98,4 +132,12 @@ export class TransformInflater implements Inflater {
     const why = code === "Z_BUF_ERROR" ? "ends too early" : `is damaged (${message})`;
     return new InputError(this.#name, `the ${this.#kind} data ${why}`, { cause: error });
   }
+}
+
+/**
+ * Frees a buffer whose last part this is: the decoder makes a new one for what follows. To leave it to the garbage
+ * collector costs the kernel more time than the decoder takes: each new buffer is memory that was never touched before.
+ */
+function freeIfLast({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>): void {
+  if (byteOffset + byteLength === buffer.byteLength) buffer.transfer(0);
 }

@@ -6,9 +6,9 @@
 
 /** Takes compressed pieces and hands out what they inflate to. */
 export interface Inflater {
-  /** Resolves when everything that the piece inflates to has been emitted. The piece may be reused then. */
+  /** Resolves when the piece may be reused. The last of what it inflates to may be emitted only at the next call. */
   push(piece: Uint8Array): Promise<void>;
-  /** @throws {InputError} when the stream is not complete */
+  /** Resolves when everything has been emitted. @throws {InputError} when the stream is not complete */
   end(): Promise<void>;
   /** Frees the decoder. Safe at any time, more than once. */
   close(): void;
@@ -18,6 +18,6 @@ export interface Inflater {
 export interface InflaterOptions {
   /** What the stream is called in errors. */
   readonly name: string;
-  /** Receives inflated bytes in order; they are the receiver's to keep. What it throws comes out of `push`. */
+  /** Receives inflated bytes in order, which are valid until it returns. What it throws comes out of `push` or `end`. */
   readonly emit: (bytes: Uint8Array) => void;
 }

@@ -115,6 +115,8 @@ class LayerReader {
   #inflater: Inflater | undefined;
   #storedBytes = 0;
   #uncompressedBytes = 0;
+  /** How many of them the listener knows of. */
+  #reportedBytes = 0;
   /** What is wrong with the content. The digest tells whether the file is damaged or was made so. */
   #contentFault: InputError | undefined;
 
@@ -146,16 +148,18 @@ class LayerReader {
     if (sizeBytes !== undefined && this.#storedBytes > sizeBytes) {
       throw new InputError(name, `is longer than the ${sizeBytes} bytes that were announced`);
     }
+    const inspected = this.#inspect(() => this.#pushContent(piece));
+    // Meanwhile the decoder may be at work in another thread.
     this.#storedDigester.update(piece);
-    const before = this.#uncompressedBytes;
-    await this.#inspect(() => this.#pushContent(piece));
-    this.#listener.progress(piece.length, this.#uncompressedBytes - before);
+    await inspected;
+    this.#reportProgress(piece.length);
   }
 
   async end(): Promise<LayerFacts> {
     this.#checkStopped();
     const { name, sizeBytes, wantedDigest } = this.#job;
     await this.#inspect(() => this.#endContent());
+    this.#reportProgress(0);
     if (sizeBytes !== undefined) checkSize(this.#storedBytes, sizeBytes, name);
     const digest = this.#storedDigester.digest();
     if (wantedDigest !== undefined && digest !== wantedDigest) {
@@ -179,6 +183,11 @@ class LayerReader {
 
   close(): void {
     this.#inflater?.close();
+  }
+
+  #reportProgress(storedBytes: number): void {
+    this.#listener.progress(storedBytes, this.#uncompressedBytes - this.#reportedBytes);
+    this.#reportedBytes = this.#uncompressedBytes;
   }
 
   /** Runs a step that looks at the content. After a fault in it, the rest of the stored bytes is only hashed. */

@@ -71,7 +71,10 @@ export async function inflate(
   pieceBytes = 1 << 20,
 ): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
-  const inflater = createInflater(kind, { name: "sample", emit: (part) => parts.push(part) });
+  const inflater = createInflater(kind, {
+    name: "sample",
+    emit: (part) => parts.push(part.slice()),
+  });
   const buffer = new Uint8Array(pieceBytes);
   try {
     for (let at = 0; at < bytes.length; at += pieceBytes) {
