@@ -12,6 +12,7 @@ import {
   openSync,
   renameSync,
   unlinkSync,
+  write,
   writeSync,
 } from "node:fs";
 
@@ -21,6 +22,8 @@ export interface FileOperations {
   openExclusive(path: string): number;
   /** Writes at a position; returns the bytes written, which may be fewer than given. */
   write(descriptor: number, bytes: Uint8Array, position: number): number;
+  /** The same without blocking the thread. The bytes stay as they are until it is done. */
+  writeBehind(descriptor: number, bytes: Uint8Array, position: number): Promise<number>;
   /** Gives the file its size; what lies beyond the last write is a hole. */
   truncate(descriptor: number, sizeBytes: number): void;
   /** Does not block the thread, so that signals are served meanwhile. */
@@ -41,6 +44,17 @@ export interface FileOperations {
 export const NODE_FILE_OPERATIONS: FileOperations = {
   openExclusive: (path) => openSync(path, "wx"),
   write: (descriptor, bytes, position) => writeSync(descriptor, bytes, 0, bytes.length, position),
+  writeBehind: (descriptor, bytes, position) =>
+    new Promise((resolve, reject) =>
+      write(
+        descriptor,
+        bytes,
+        0,
+        bytes.length,
+        position,
+        (error, count) => error ? reject(error) : resolve(count),
+      )
+    ),
   truncate: ftruncateSync,
   sync: (descriptor) =>
     new Promise((resolve, reject) =>

@@ -8,7 +8,7 @@ import { basename, dirname, join } from "node:path";
 import { Buffer } from "node:buffer";
 import process from "node:process";
 import { setImmediate } from "node:timers";
-import { InterruptedError, invariant, throwIfAborted } from "../errors.ts";
+import { InterruptedError, invariant, type IoError, throwIfAborted } from "../errors.ts";
 import type { FileOperations } from "./file_operations.ts";
 import { NODE_FILE_OPERATIONS } from "./file_operations.ts";
 import type { OutputOptions } from "./output_path.ts";
@@ -19,6 +19,10 @@ import { WriteGatherer } from "./write_gatherer.ts";
 
 /** After so many bytes the sink lets the event loop turn, so that a signal is served while a large image is written. */
 const YIELD_BYTES = 8 << 20;
+/** Handing a smaller write to another thread takes longer than the write. */
+const WRITE_BEHIND_BYTES = 64 << 10;
+/** After so many bytes the disk begins its part of the work, so that little is left to wait for in the end. */
+const SYNC_BYTES = 64 << 20;
 const MAX_NAME_BYTES = 255;
 const MAX_NAME_TRIES = 100;
 
@@ -74,6 +78,11 @@ class FileSink implements ImageSink {
   #descriptor: number | undefined;
   #partPath: string | undefined;
   #sinceYieldBytes = 0;
+  #sinceSyncBytes = 0;
+  /** Calls that are under way and need the descriptor open. */
+  #pendingCalls = 0;
+  /** A sync of what was written so far; its failure is told in the end, for the system tells of it once only. */
+  #earlySync: Promise<void> | undefined;
 
   constructor(path: string, finalPath: string, options: FileSinkOptions) {
     this.#path = path;
@@ -86,22 +95,18 @@ class FileSink implements ImageSink {
 
   write(bytes: Uint8Array, offset: number): void | Promise<void> {
     throwIfAborted(this.#signal);
-    this.#guard(undefined, () => {
+    const written = this.#guard(undefined, () => {
       this.#openOnce();
-      this.#gatherer.write(bytes, offset);
+      return this.#gatherer.write(bytes, offset);
     });
-    if (this.#sinceYieldBytes < YIELD_BYTES) return;
-    this.#sinceYieldBytes = 0;
-    return new Promise((resolve) => setImmediate(resolve));
+    if (written !== undefined) return this.#settle(written);
+    if (this.#sinceYieldBytes >= YIELD_BYTES) return this.#yield();
   }
 
   async finish(sizeBytes: number): Promise<void> {
     throwIfAborted(this.#signal);
-    const descriptor = this.#guard(undefined, () => {
-      const opened = this.#openOnce();
-      this.#gatherer.flush();
-      return opened;
-    });
+    const descriptor = this.#guard(undefined, () => this.#openOnce());
+    await this.#settle(this.#gatherer.flush());
     invariant(
       sizeBytes >= this.#gatherer.endOffset,
       `image ends at ${sizeBytes}, before what was written`,
@@ -116,10 +121,24 @@ class FileSink implements ImageSink {
 
   abort(): void {
     if (this.#state === "finished" || this.#state === "dropped") return;
-    // While an fsync is under way its descriptor must stay open; #syncAndClose closes it then.
-    if (this.#state === "open") this.#closeQuietly();
     this.#end("dropped");
+    if (this.#pendingCalls === 0) this.#closeQuietly();
     this.#removePart();
+  }
+
+  async #settle(written: Promise<void>): Promise<void> {
+    try {
+      await written;
+    } catch (cause) {
+      throw this.#failed(undefined, cause);
+    }
+    this.#checkLive();
+    if (this.#sinceYieldBytes >= YIELD_BYTES) await this.#yield();
+  }
+
+  #yield(): Promise<void> {
+    this.#sinceYieldBytes = 0;
+    return new Promise((resolve) => setImmediate(resolve));
   }
 
   #openOnce(): number {
@@ -141,47 +160,85 @@ class FileSink implements ImageSink {
     }
   }
 
-  #writeAll(bytes: Uint8Array, offset: number): void {
+  #writeAll(bytes: Uint8Array, offset: number): void | Promise<void> {
+    this.#checkLive();
     const descriptor = this.#descriptor;
     invariant(descriptor !== undefined, "write to a file that is not open");
+    this.#sinceYieldBytes += bytes.length;
+    this.#sinceSyncBytes += bytes.length;
+    if (bytes.length >= WRITE_BEHIND_BYTES) return this.#writeBehind(descriptor, bytes, offset);
     let done = 0;
     while (done < bytes.length) {
-      const at = offset + done;
-      let count: number;
+      const [rest, at] = [bytes.subarray(done), offset + done];
       try {
-        count = this.#files.write(descriptor, bytes.subarray(done), at);
-        if (count <= 0) throw new Error("nothing was written");
+        done += checkProgress(this.#files.write(descriptor, rest, at));
       } catch (cause) {
-        throw ioErrorFrom(
-          this.#path,
-          `cannot write ${bytes.length - done} bytes at offset ${at}`,
-          cause,
-        );
+        throw this.#writeError(rest, at, cause);
       }
-      done += count;
     }
-    this.#sinceYieldBytes += done;
+  }
+
+  async #writeBehind(descriptor: number, bytes: Uint8Array, offset: number): Promise<void> {
+    let done = 0;
+    while (done < bytes.length) {
+      const [rest, at] = [bytes.subarray(done), offset + done];
+      try {
+        const write = () => this.#files.writeBehind(descriptor, rest, at);
+        done += checkProgress(await this.#calling(write));
+      } catch (cause) {
+        throw this.#writeError(rest, at, cause);
+      }
+      this.#checkLive();
+    }
+    if (this.#sinceSyncBytes < SYNC_BYTES || this.#earlySync !== undefined) return;
+    this.#sinceSyncBytes = 0;
+    this.#syncEarly(descriptor);
+  }
+
+  #writeError(bytes: Uint8Array, offset: number, cause: unknown): IoError {
+    const doing = `cannot write ${bytes.length} bytes at offset ${offset}`;
+    return ioErrorFrom(this.#path, doing, cause);
+  }
+
+  #syncEarly(descriptor: number): void {
+    const sync = this.#calling(() => this.#files.sync(descriptor));
+    this.#earlySync = sync;
+    // Kept when it fails.
+    sync.then(() => this.#earlySync = undefined, () => {});
   }
 
   async #syncAndClose(descriptor: number): Promise<void> {
     this.#state = "publishing";
     let failure: unknown;
     try {
-      await this.#files.sync(descriptor);
+      await this.#earlySync;
+      this.#checkLive();
+      await this.#calling(() => this.#files.sync(descriptor));
     } catch (cause) {
       failure = cause;
     }
+    // abort() may have come meanwhile, and the descriptor may be closed.
+    this.#checkLive();
     this.#descriptor = undefined;
     try {
       this.#files.close(descriptor);
     } catch (cause) {
       failure ??= cause;
     }
-    // abort() may have come while fsync ran.
-    if (this.#wasDropped()) throw new InterruptedError("interrupted", "the work was told to stop");
     if (failure !== undefined) {
       this.abort();
       throw ioErrorFrom(this.#path, "cannot be brought to the disk", failure);
+    }
+  }
+
+  /** Runs a call that needs the descriptor open until it is done. */
+  async #calling<T>(call: () => Promise<T>): Promise<T> {
+    this.#pendingCalls++;
+    try {
+      return await call();
+    } finally {
+      this.#pendingCalls--;
+      if (this.#pendingCalls === 0 && this.#wasDropped()) this.#closeQuietly();
     }
   }
 
@@ -221,9 +278,18 @@ class FileSink implements ImageSink {
     try {
       return step();
     } catch (cause) {
-      this.abort();
-      throw systemErrorFacts(cause) === undefined ? cause : ioErrorFrom(this.#path, doing, cause);
+      throw this.#failed(doing, cause);
     }
+  }
+
+  /** Removes the part; returns the error to throw. */
+  #failed(doing: string | undefined, cause: unknown): unknown {
+    this.abort();
+    return systemErrorFacts(cause) === undefined ? cause : ioErrorFrom(this.#path, doing, cause);
+  }
+
+  #checkLive(): void {
+    if (this.#wasDropped()) throw new InterruptedError("interrupted", "the work was told to stop");
   }
 
   #wasDropped(): boolean {
@@ -254,6 +320,11 @@ class FileSink implements ImageSink {
       // Somebody else removed it, or the directory has become read-only: the first error is the one to tell.
     }
   }
+}
+
+function checkProgress(count: number): number {
+  if (count <= 0) throw new Error("nothing was written");
+  return count;
 }
 
 function partPathOf(finalPath: string): string {

@@ -65,6 +65,7 @@ function fullDisk(failAt: number): { files: FileOperations; count: () => number 
   const files: FileOperations = {
     ...real,
     write: (...args) => step(() => real.write(...args)),
+    writeBehind: (...args) => step(() => real.writeBehind(...args)),
     truncate: (...args) => step(() => real.truncate(...args)),
     sync: () => step(() => Promise.resolve()),
     link: (...args) => step(() => real.link(...args)),

@@ -1,10 +1,15 @@
 /** What becomes of an output when the file system fails it. */
-import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { readdirSync, readFileSync } from "node:fs";
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
+import { fstatSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
-import { IoError } from "../../lib/errors.ts";
-import type { FileOperations } from "../../lib/io/file_operations.ts";
+import { InterruptedError, IoError } from "../../lib/errors.ts";
 import { NODE_FILE_OPERATIONS } from "../../lib/io/file_operations.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { notRun } from "../oracle/notice.ts";
@@ -66,8 +71,7 @@ async function failsAt(name: string, failing: number, code: string): Promise<boo
     failed = true;
     throw systemError(code);
   }
-  const files: FileOperations = {
-    ...NODE_FILE_OPERATIONS,
+  const files = faultyFiles({
     openExclusive: (path) => (count("openExclusive"), NODE_FILE_OPERATIONS.openExclusive(path)),
     write: (fd, bytes, at) => (count("write"), NODE_FILE_OPERATIONS.write(fd, bytes, at)),
     truncate: (fd, size) => (count("truncate"), NODE_FILE_OPERATIONS.truncate(fd, size)),
@@ -77,7 +81,7 @@ async function failsAt(name: string, failing: number, code: string): Promise<boo
       throw systemError("EPERM");
     },
     rename: (from, to) => (count("publish"), NODE_FILE_OPERATIONS.rename(from, to)),
-  };
+  });
   await inDirectory(async (directory) => {
     const path = join(directory, "image");
     const sink = createFileSink(path, { files });
@@ -139,6 +143,64 @@ Deno.test("createFileSink on a real full file system leaves nothing", async () =
       assertEquals(readdirSync(directory), []);
     } finally {
       execFileSync("umount", [directory]);
+    }
+  });
+});
+
+Deno.test("createFileSink keeps the descriptor of a dropped part open while a write is on its way", async () => {
+  await inDirectory(async (directory) => {
+    const controller = new AbortController();
+    const begun = Promise.withResolvers<number>();
+    const goOn = Promise.withResolvers<void>();
+    const files = faultyFiles({
+      writeBehind: async (descriptor, bytes, position) => {
+        begun.resolve(descriptor);
+        await goOn.promise;
+        return NODE_FILE_OPERATIONS.write(descriptor, bytes, position);
+      },
+    });
+    const sink = createFileSink(join(directory, "image"), { files, signal: controller.signal });
+    const written = sink.write(new Uint8Array(3 * MIB).fill(1), 0);
+    const descriptor = await begun.promise;
+    controller.abort();
+    assertEquals(readdirSync(directory), []);
+    assertEquals(fstatSync(descriptor).nlink, 0);
+    goOn.resolve();
+    await assertRejects(async () => await written, InterruptedError);
+    assertThrows(() => fstatSync(descriptor));
+  });
+});
+
+Deno.test("createFileSink begins to sync a large file early, and tells of its failure in the end", async () => {
+  await inDirectory(async (directory) => {
+    const path = join(directory, "image");
+    for (const failAt of [Infinity, 1, 2]) {
+      let [calls, atOnce] = [0, 0];
+      const files = faultyFiles({
+        writeBehind: (_, bytes) => Promise.resolve(bytes.length),
+        sync: async () => {
+          calls++;
+          assertEquals(++atOnce, 1);
+          await new Promise((resolve) => setTimeout(resolve, 1));
+          atOnce--;
+          if (calls === failAt) throw systemError("EIO");
+        },
+      });
+      const sink = createFileSink(path, { files });
+      for (let at = 0; at < 100 * MIB; at += MIB) await sink.write(new Uint8Array(MIB), at);
+      if (failAt === Infinity) {
+        await sink.finish(100 * MIB);
+        assertEquals(calls, 2);
+        assertEquals(readdirSync(directory), ["image"]);
+        rmSync(path);
+      } else {
+        await assertRejects(
+          async () => await sink.finish(100 * MIB),
+          IoError,
+          "cannot be brought to the disk",
+        );
+        assertEquals(readdirSync(directory), []);
+      }
     }
   });
 });

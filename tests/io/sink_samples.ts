@@ -46,8 +46,14 @@ export async function writeOddPieces(sink: ImageSink): Promise<Uint8Array> {
   return expected;
 }
 
+/** A fault of `write` is one of `writeBehind`, too. */
 export function faultyFiles(overrides: Partial<FileOperations>): FileOperations {
-  return { ...NODE_FILE_OPERATIONS, ...overrides };
+  const { write = NODE_FILE_OPERATIONS.write } = overrides;
+  return {
+    ...NODE_FILE_OPERATIONS,
+    writeBehind: async (...args) => await write(...args),
+    ...overrides,
+  };
 }
 
 export function systemError(code: string): Error {
