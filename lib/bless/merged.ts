@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { setImmediate } from "node:timers/promises";
 import { resolveSettings } from "../ext4/plan/settings.ts";
 import { writeImage } from "../ext4/write/write_image.ts";
 import { throwIfAborted } from "../errors.ts";
@@ -58,6 +59,11 @@ async function bless(options: BlessMergedOptions): Promise<BlessReport> {
       defaultTime: { seconds: timestamp, nanoseconds: 0 },
       ...options.treeLimits === undefined ? {} : { limits: options.treeLimits },
     });
+    const layerReports = layers.map(layerReport);
+    // The tree has all that counts of them, and the plan takes as much memory as they do.
+    layers = layers.map((layer) => ({ ...layer, entries: [] }));
+    // Lets go of what still holds them, and lets signals in.
+    await setImmediate();
     throwIfAborted(signal);
     const plan = planImage(tree, {
       layout,
@@ -74,7 +80,7 @@ async function bless(options: BlessMergedOptions): Promise<BlessReport> {
       platform: image.platform === undefined ? null : formatPlatform(image.platform),
       ...imageReport(plan, written),
       ...layoutReport(layout),
-      layers: layers.map(layerReport),
+      layers: layerReports,
       warnings: warnings.list(),
     };
   } finally {

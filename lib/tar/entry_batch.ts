@@ -29,6 +29,10 @@ const NO_XATTRS: readonly Xattr[] = [];
 const NONE = -1;
 /** Numbers before the rest: how many entries, how many numbers in all, how many bytes of text. */
 const HEAD_NUMBERS = 3;
+/** Numbers of each entry, those of its attributes and its payload left out. */
+const ENTRY_NUMBERS = 14;
+/** Room for a batch of files with one segment and one run. */
+const FIRST_NUMBERS = 1 << 14;
 
 /**
  * All that the entries say, in one buffer: numbers, then text, then the values of attributes.
@@ -61,33 +65,34 @@ export function unpackEntries(buffer: ArrayBuffer): TarEntry[] {
 }
 
 class BatchWriter {
-  readonly #numbers: number[] = [0, 0, 0];
+  #numbers = new Float64Array(FIRST_NUMBERS);
+  #numberCount = HEAD_NUMBERS;
   readonly #texts: ByteString[] = [];
   readonly #values: Uint8Array[] = [];
   #valueBytes = 0;
 
   addEntry(entry: TarEntry): void {
     const { payload, xattrs } = entry;
+    this.#reserve(ENTRY_NUMBERS + 2 * xattrs.length);
     this.#texts.push(entry.path, entry.linkTarget);
-    this.#numbers.push(
-      KINDS.indexOf(entry.kind),
-      entry.path.length,
-      entry.linkTarget.length,
-      entry.mode,
-      entry.uid,
-      entry.gid,
-      entry.mtimeSeconds,
-      entry.mtimeNanoseconds,
-      entry.deviceMajor,
-      entry.deviceMinor,
-      entry.headerOffset,
-      entry.firstLayer ?? NONE,
-      xattrs.length,
-      payload?.sizeBytes ?? NONE,
-    );
+    this.#put(KINDS.indexOf(entry.kind));
+    this.#put(entry.path.length);
+    this.#put(entry.linkTarget.length);
+    this.#put(entry.mode);
+    this.#put(entry.uid);
+    this.#put(entry.gid);
+    this.#put(entry.mtimeSeconds);
+    this.#put(entry.mtimeNanoseconds);
+    this.#put(entry.deviceMajor);
+    this.#put(entry.deviceMinor);
+    this.#put(entry.headerOffset);
+    this.#put(entry.firstLayer ?? NONE);
+    this.#put(xattrs.length);
+    this.#put(payload?.sizeBytes ?? NONE);
     for (const { name, value } of xattrs) {
       this.#texts.push(name);
-      this.#numbers.push(name.length, value.length);
+      this.#put(name.length);
+      this.#put(value.length);
       this.#values.push(value);
       this.#valueBytes += value.length;
     }
@@ -95,20 +100,40 @@ class BatchWriter {
   }
 
   #addPayload({ contentHash, segments, dataRuns }: PayloadIndex): void {
-    this.#numbers.push(contentHash, segments.length, dataRuns.length);
+    this.#reserve(3 + 3 * segments.length + 2 * dataRuns.length);
+    this.#put(contentHash);
+    this.#put(segments.length);
+    this.#put(dataRuns.length);
     for (const { fileOffset, storeOffset, lengthBytes } of segments) {
-      this.#numbers.push(fileOffset, storeOffset, lengthBytes);
+      this.#put(fileOffset);
+      this.#put(storeOffset);
+      this.#put(lengthBytes);
     }
-    for (const { startBlock, blockCount } of dataRuns) this.#numbers.push(startBlock, blockCount);
+    for (const { startBlock, blockCount } of dataRuns) {
+      this.#put(startBlock);
+      this.#put(blockCount);
+    }
+  }
+
+  #reserve(count: number): void {
+    const needed = this.#numberCount + count;
+    if (needed <= this.#numbers.length) return;
+    const larger = new Float64Array(2 * needed);
+    larger.set(this.#numbers);
+    this.#numbers = larger;
+  }
+
+  #put(value: number): void {
+    this.#numbers[this.#numberCount++] = value;
   }
 
   finish(entryCount: number): ArrayBuffer {
-    const numbers = this.#numbers;
     const text = this.#texts.join("");
+    const numbers = this.#numbers.subarray(0, this.#numberCount);
     numbers[0] = entryCount;
     numbers[1] = numbers.length;
     numbers[2] = text.length;
-    const textStart = numbers.length * Float64Array.BYTES_PER_ELEMENT;
+    const textStart = numbers.byteLength;
     const buffer = new ArrayBuffer(textStart + text.length + this.#valueBytes);
     new Float64Array(buffer, 0, numbers.length).set(numbers);
     Buffer.from(buffer).write(text, textStart, "latin1");

@@ -149,16 +149,27 @@ function indexNames(
   checksummed: boolean,
 ): DirectoryIndex {
   const options = { version: HASH_VERSION.HALF_MD4, seed: HASH_SEED, signed: false };
-  const hashed = names.map((name) => ({ name, ...directoryHash(name, options) }));
-  hashed.sort((a, b) => a.hash - b.hash || a.minor - b.minor || (a.name < b.name ? -1 : 1));
+  const hashes = new Uint32Array(names.length);
+  const minors = new Uint32Array(names.length);
+  names.forEach((name, i) => {
+    const { hash, minor } = directoryHash(name, options);
+    hashes[i] = hash;
+    minors[i] = minor;
+  });
+  // Numbers are sorted in place of objects: a directory may have hundreds of thousands of names.
+  const order = new Uint32Array(names.length).map((_, i) => i).sort((a, b) =>
+    hashes[a]! - hashes[b]! || minors[a]! - minors[b]! || (names[a]! < names[b]! ? -1 : 1)
+  );
   const room = leafRoomBytes(checksummed);
   const leafStarts: number[] = [];
   const leafHashes: number[] = [];
   let leafBytes = Infinity;
-  hashed.forEach(({ name, hash }, i) => {
+  const sorted = Array.from(order, (index) => names[index]!);
+  sorted.forEach((name, i) => {
     const sizeBytes = direntSizeBytes(name.length);
     if (leafBytes + sizeBytes > room) {
-      const continues = i > 0 && hashed[i - 1]!.hash === hash;
+      const hash = hashes[order[i]!]!;
+      const continues = i > 0 && hashes[order[i - 1]!] === hash;
       leafStarts.push(i);
       leafHashes.push(continues ? hash + 1 : hash);
       leafBytes = 0;
@@ -174,7 +185,7 @@ function indexNames(
         `has at most ${leavesMax(checksummed)}`,
     );
   }
-  return { names: hashed.map(({ name }) => name), leafStarts, leafHashes, nodeCount };
+  return { names: sorted, leafStarts, leafHashes, nodeCount };
 }
 
 function leavesMax(checksummed: boolean): number {
