@@ -29,6 +29,7 @@ export function firstLayerComment(firstLayer: number): ByteString {
 
 /** The number that an entry's comment names; undefined for any other comment. */
 export function firstLayerOfComment(comment: ByteString | undefined): number | undefined {
-  const digits = FIRST_LAYER.exec(comment ?? "")?.[1];
+  if (comment === undefined) return undefined;
+  const digits = FIRST_LAYER.exec(comment)?.[1];
   return digits === undefined ? undefined : Number(digits);
 }

@@ -99,7 +99,10 @@ export function readEntryHeader(
   const format = headerFormat(bytes, base);
   const flag = bytes[base + HEADER_FIELDS.typeFlag.offset]!;
   const plainPath = extensions.longPath || pax?.path || headerPath(bytes, base, format);
-  const sparse = sparseForm(flag, format, pax, { ...headerPlace, path: plainPath }, context.limits);
+  const isSparse = flag === TYPE_FLAG.gnuSparse || pax?.sparse !== undefined;
+  const sparse = isSparse
+    ? sparseForm(flag, format, pax, { ...headerPlace, path: plainPath }, context.limits)
+    : undefined;
   const path = (sparse?.kind !== "oldMap" && sparse?.path) || plainPath;
   const { tarName, headerOffset } = headerPlace;
   const place = { tarName, headerOffset, path };

@@ -73,21 +73,21 @@ export class ExtensionCollector {
     this.#length = 0;
     // A global header belongs to no entry.
     if (flag !== TYPE_FLAG.paxGlobal) this.#firstHeaderOffset ??= place.headerOffset;
-    if (sizeBytes === 0) this.#read(this.#buffer.subarray(0, 0), place);
+    if (sizeBytes === 0) this.#read(this.#buffer, 0, 0, place);
   }
 
   /** Takes what belongs to the data from `chunk[at...]`; returns how much that was. Errors: InputError. */
   push(chunk: Uint8Array, at: number): number {
     const taken = Math.min(this.missing, chunk.length - at);
-    const piece = chunk.subarray(at, at + taken);
     const isWhole = taken === this.#wanted; // then it need not be copied
     if (!isWhole) {
       this.#grow(this.#length + taken);
-      this.#buffer.set(piece, this.#length);
+      this.#buffer.set(chunk.subarray(at, at + taken), this.#length);
     }
     this.#length += taken;
     if (this.missing === 0) {
-      this.#read(isWhole ? piece : this.#buffer.subarray(0, this.#length), this.#place!);
+      if (isWhole) this.#read(chunk, at, at + taken, this.#place!);
+      else this.#read(this.#buffer, 0, this.#length, this.#place!);
     }
     return taken;
   }
@@ -106,20 +106,20 @@ export class ExtensionCollector {
     return extensions;
   }
 
-  /** Of several headers of a kind the last one counts. */
-  #read(data: Uint8Array, place: TarPlace): void {
+  /** Takes the data of a header, `bytes[start, end)`. Of several headers of a kind the last one counts. */
+  #read(bytes: Uint8Array, start: number, end: number, place: TarPlace): void {
     switch (this.#flag) {
       case TYPE_FLAG.gnuLongName:
-        this.#longPath = cString(data, 0, data.length);
+        this.#longPath = cString(bytes, start, end);
         return;
       case TYPE_FLAG.gnuLongLink:
-        this.#longLinkTarget = cString(data, 0, data.length);
+        this.#longLinkTarget = cString(bytes, start, end);
         return;
       case TYPE_FLAG.paxGlobal:
-        this.#readGlobal(data, place);
+        this.#readGlobal(bytes.subarray(start, end), place);
         return;
       default:
-        this.#pax = readPaxRecords(data, place);
+        this.#pax = readPaxRecords(bytes, place, start, end);
     }
   }
 

@@ -7,11 +7,14 @@
  * @module
  */
 import type { ByteString } from "../bytes/byte_string.ts";
+import { byteStringFromBytes } from "../bytes/byte_string.ts";
 import type { HeaderField } from "./format.ts";
 
 const SPACE = 0x20;
 const DIGIT_0 = 0x30;
 const DIGIT_7 = 0x37;
+const DIGIT_9 = 0x39;
+const POINT = 0x2e;
 
 /**
  * A numeric field of a header block at `base`: base-256 when the top bit of its first byte is set, else octal digits with
@@ -64,6 +67,32 @@ export interface TarTime {
   readonly seconds: number;
   /** 0 to 999,999,999, forward from the seconds. */
   readonly nanoseconds: number;
+}
+
+/** So many digits are exact in a number. */
+const EXACT_DIGITS = 15;
+
+/**
+ * The PAX time that lies in `bytes[start, end)`, as {@linkcode parsePaxTime} reads it. What nearly all times look like,
+ * digits with a point in between, is read where it lies: every entry of a PAX tar has one.
+ */
+export function readPaxTime(bytes: Uint8Array, start: number, end: number): TarTime | undefined {
+  let at = start;
+  let seconds = 0;
+  for (; at < end && isDigit(bytes[at]!); at++) seconds = seconds * 10 + (bytes[at]! - DIGIT_0);
+  const isPlain = at > start && at - start <= EXACT_DIGITS && (at === end || bytes[at] === POINT);
+  if (!isPlain) return parsePaxTime(byteStringFromBytes(bytes, start, end));
+  let nanoseconds = 0;
+  let worth = 100_000_000;
+  for (at++; at < end && isDigit(bytes[at]!); at++) {
+    nanoseconds += (bytes[at]! - DIGIT_0) * worth;
+    worth = Math.floor(worth / 10);
+  }
+  return at < end ? undefined : { seconds, nanoseconds };
+}
+
+function isDigit(code: number): boolean {
+  return code >= DIGIT_0 && code <= DIGIT_9;
 }
 
 /**

@@ -10,7 +10,7 @@ import { COMMENT_BYTES_MAX } from "./comments.ts";
 import type { TarPlace } from "./fault.ts";
 import { quoted, tarFault } from "./fault.ts";
 import type { TarTime } from "./numbers.ts";
-import { parseDecimal, parsePaxTime } from "./numbers.ts";
+import { parseDecimal, readPaxTime } from "./numbers.ts";
 
 /** The GNU.sparse records, as they stand. */
 export interface PaxSparseRecords {
@@ -83,49 +83,82 @@ export function emptyPaxRecords(): PaxRecords {
   };
 }
 
-/** Reads the records of an `x` header. A key that comes again replaces what came before. Errors: InputError. */
-export function readPaxRecords(bytes: Uint8Array, place: TarPlace): PaxRecords {
+/**
+ * Reads the records of an `x` header, which are `bytes[start, end)`. A key that comes again replaces what came before.
+ * Errors: InputError.
+ */
+export function readPaxRecords(
+  bytes: Uint8Array,
+  place: TarPlace,
+  start = 0,
+  end = bytes.length,
+): PaxRecords {
   const records = emptyPaxRecords();
-  forEachPaxRecord(bytes, place, (key, start, end) => {
-    takeRecord(records, key, bytes, start, end, place);
-  });
+  forEachPaxRecord(
+    bytes,
+    place,
+    (key, valueStart, valueEnd) => {
+      takeRecord(records, key, bytes, valueStart, valueEnd, place);
+    },
+    start,
+    end,
+  );
   return records;
 }
 
-/** Calls `visit` with each key and where its value lies. Throws an InputError for a record that is not well formed. */
+/**
+ * Calls `visit` with each key of the records in `bytes[dataStart, dataEnd)` and where its value lies. Throws an InputError
+ * for a record that is not well formed.
+ */
 export function forEachPaxRecord(
   bytes: Uint8Array,
   place: TarPlace,
   visit: (key: ByteString, start: number, end: number) => void,
+  dataStart = 0,
+  dataEnd = bytes.length,
 ): void {
-  let at = 0;
-  while (at < bytes.length) {
+  let at = dataStart;
+  while (at < dataEnd) {
     const start = at;
     let lengthBytes = 0;
-    while (at < bytes.length && bytes[at]! >= 0x30 && bytes[at]! <= 0x39) {
+    while (at < dataEnd && bytes[at]! >= 0x30 && bytes[at]! <= 0x39) {
       lengthBytes = lengthBytes * 10 + bytes[at]! - 0x30;
       at++;
     }
     const end = start + lengthBytes;
-    if (at === start || at - start > LENGTH_DIGITS || bytes[at] !== SPACE) {
-      throw recordFault(place, start, "does not start with its length and a space");
+    const recordAt = start - dataStart;
+    if (at === start || at - start > LENGTH_DIGITS || at === dataEnd || bytes[at] !== SPACE) {
+      throw recordFault(place, recordAt, "does not start with its length and a space");
     }
-    if (end > bytes.length || end <= at + 1) {
+    if (end > dataEnd || end <= at + 1) {
       throw recordFault(
         place,
-        start,
-        `says it is ${lengthBytes} bytes long, of ${bytes.length - start}`,
+        recordAt,
+        `says it is ${lengthBytes} bytes long, of ${dataEnd - start}`,
       );
     }
-    if (bytes[end - 1] !== NEWLINE) throw recordFault(place, start, "does not end in a newline");
+    if (bytes[end - 1] !== NEWLINE) throw recordFault(place, recordAt, "does not end in a newline");
     const keyStart = at + 1;
-    const equals = bytes.subarray(0, end - 1).indexOf(EQUALS, keyStart);
-    if (equals <= keyStart) throw recordFault(place, start, "has no key before an equals sign");
-    const key = byteStringFromBytes(bytes, keyStart, equals);
-    if (key.includes("\0")) throw recordFault(place, start, "has a NUL in its key");
+    let equals = keyStart;
+    while (equals < end - 1 && bytes[equals] !== EQUALS) equals++;
+    if (equals === keyStart || equals === end - 1) {
+      throw recordFault(place, recordAt, "has no key before an equals sign");
+    }
+    const key = keyAt(bytes, keyStart, equals);
+    if (key.includes("\0")) throw recordFault(place, recordAt, "has a NUL in its key");
     visit(key, equals + 1, end - 1);
     at = end;
   }
+}
+
+/** The key of the record that every entry of GNU tar has is not made anew for each. */
+const USUAL_KEY = "mtime";
+
+function keyAt(bytes: Uint8Array, start: number, end: number): ByteString {
+  let same = 0;
+  while (same < USUAL_KEY.length && bytes[start + same] === USUAL_KEY.charCodeAt(same)) same++;
+  const isUsual = same === USUAL_KEY.length && end - start === same;
+  return isUsual ? USUAL_KEY : byteStringFromBytes(bytes, start, end);
 }
 
 function takeRecord(
@@ -297,9 +330,9 @@ function timeValue(
   place: TarPlace,
 ): TarTime | undefined {
   if (start === end) return undefined;
-  const text = byteStringFromBytes(bytes, start, end);
-  const time = parsePaxTime(text);
+  const time = readPaxTime(bytes, start, end);
   if (time) return time;
+  const text = byteStringFromBytes(bytes, start, end);
   throw valueFault(place, key, text, "decimal seconds below 2^53");
 }
 

@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
+import fc from "fast-check";
 import { bytesFromByteString } from "../../lib/bytes/byte_string.ts";
-import { parseDecimal, parsePaxTime, readNumberField } from "../../lib/tar/numbers.ts";
+import { parseDecimal, parsePaxTime, readNumberField, readPaxTime } from "../../lib/tar/numbers.ts";
 
 function read(text: string): number {
   const bytes = bytesFromByteString(`??${text}??`);
@@ -73,4 +74,35 @@ Deno.test("parsePaxTime keeps the real value, rounded down to seconds with nanos
   for (const text of ["", ".5", "1.2.3", "1.-5", "1e9", "nan", "9007199254740992", "1.5x"]) {
     assertEquals(parsePaxTime(text), undefined, text);
   }
+});
+
+Deno.test("readPaxTime reads in place what parsePaxTime reads as text", () => {
+  const texts = [
+    "",
+    "5",
+    "5.",
+    ".5",
+    "5.1234567899",
+    "-0.5",
+    "+7.25",
+    "1350244992.023960108",
+    "5x",
+  ];
+  texts.push(
+    "5.1x",
+    "5.1.2",
+    "999999999999999.5",
+    "9007199254740991",
+    "9007199254740992",
+    "00001.1",
+  );
+  for (const text of texts) {
+    const bytes = bytesFromByteString(`9.9${text}9`);
+    assertEquals(readPaxTime(bytes, 3, bytes.length - 1), parsePaxTime(text), text);
+  }
+  const digits = fc.string({ unit: fc.constantFrom(..."0123456789.-") });
+  fc.assert(fc.property(digits, (text) => {
+    const bytes = bytesFromByteString(text);
+    assertEquals(readPaxTime(bytes, 0, bytes.length), parsePaxTime(text));
+  }));
 });
