@@ -101,8 +101,17 @@ function openDirectory(
   numbered: NumberedNode,
   children: ReadonlyMap<ByteString, TreeNode>,
 ): OpenDirectory {
-  // The default order of strings is that of their characters, which are bytes.
-  return { numbered, children, names: [...children.keys()].sort(), nextName: 0 };
+  return { numbered, children, names: sortedNames(children.keys()), nextName: 0 };
+}
+
+/** Names in byte order, which they come in from a tar that was sorted. */
+function sortedNames(given: Iterable<ByteString>): ByteString[] {
+  const names = [...given];
+  for (let i = 1; i < names.length; i++) {
+    // The default order of strings is that of their characters, which are bytes.
+    if (names[i]! < names[i - 1]!) return names.sort();
+  }
+  return names;
 }
 
 /** What i_links_count says: a directory with more links than fit says 1 (DIR_NLINK). */
