@@ -4,8 +4,10 @@
  *
  * @module
  */
+import process from "node:process";
 import { isMainThread } from "node:worker_threads";
-import { COMMANDS } from "./commands/index.ts";
+import { loadCommands } from "./commands/load.ts";
 import { runProgram } from "./program.ts";
 
-if (isMainThread) await runProgram(COMMANDS);
+const commands = await loadCommands(isMainThread ? process.argv.slice(2) : []);
+if (isMainThread) await runProgram(commands);

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { COMPAT, INCOMPAT, RO_COMPAT, SUPERBLOCK_SIZE_BYTES } from "../../format/constants.ts";
 import type { GroupDescriptor } from "../../format/group_descriptor.ts";
 import {
@@ -57,8 +58,9 @@ export function checkBackups(context: Context): void {
   // Descriptors that could not be read have nothing to be compared with.
   const tableBlocks = Math.ceil(context.groups.length / volume.descriptorsPerBlock);
   for (let index = 0; index < tableBlocks; index++) {
+    const intact = readIntact(context, index);
     for (const group of copyGroups(context, index, backups)) {
-      checkBackupDescriptors(context, index, group);
+      checkBackupDescriptors(context, index, group, intact);
     }
   }
 }
@@ -127,7 +129,20 @@ function copyGroups(context: Context, index: number, backups: readonly number[])
   );
 }
 
-function checkBackupDescriptors(context: Context, index: number, copyGroup: number): void {
+/** A block of the descriptor table when every checksum in it is right: an equal copy is right, too. */
+function readIntact({ volume, groups }: Context, index: number): Uint8Array | undefined {
+  const first = index * volume.descriptorsPerBlock;
+  const end = Math.min(first + volume.descriptorsPerBlock, groups.length);
+  for (let group = first; group < end; group++) if (!groups[group]!.isIntact) return undefined;
+  return volume.read(volume.descriptorBlock(index));
+}
+
+function checkBackupDescriptors(
+  context: Context,
+  index: number,
+  copyGroup: number,
+  intact: Uint8Array | undefined,
+): void {
   const { volume, findings, groups } = context;
   const { descriptorsPerBlock, descriptorSizeBytes, superblock } = volume;
   const isMeta = volume.hasIncompat(INCOMPAT.META_BG) && index >= superblock.firstMetaBlockGroup;
@@ -138,6 +153,7 @@ function checkBackupDescriptors(context: Context, index: number, copyGroup: numb
     findings.add("backup group descriptor", { group: copyGroup, block }, "it is past the end");
     return;
   }
+  if (intact !== undefined && Buffer.compare(bytes, intact) === 0) return;
   for (let i = 0; i < descriptorsPerBlock; i++) {
     const group = index * descriptorsPerBlock + i;
     const primary = groups[group]?.descriptor;

@@ -23,6 +23,8 @@ export interface MappedRun {
 export interface GroupState {
   /** Undefined when its descriptor cannot be read. */
   readonly descriptor: GroupDescriptor | undefined;
+  /** Whether its descriptor can be read and has the right checksum, if it has any. */
+  readonly isIntact: boolean;
   /** bg_flags as far as they count: without group checksums nobody looks at them. */
   readonly flags: number;
   /** Inodes of its table that may be in use; the others have never been. */

@@ -56,6 +56,7 @@ function checkDescriptor(
   if (descriptor === undefined) {
     return {
       descriptor,
+      isIntact: false,
       flags: 0,
       initializedInodes: inodesPerGroup,
       isTableSound: false,
@@ -78,6 +79,7 @@ function checkDescriptor(
   const unused = volume.hasGroupChecksums && isIntact ? descriptor.itableUnusedCount : 0;
   return {
     descriptor,
+    isIntact,
     flags,
     initializedInodes: isUnused ? 0 : Math.max(0, inodesPerGroup - unused),
     isTableSound,
