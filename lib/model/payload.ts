@@ -60,7 +60,7 @@ const sharedRuns: (readonly BlockRun[])[] = [];
 /** The data runs of a file whose first `blockCount` blocks hold data, and no other. Small files share them. */
 export function runFromStart(blockCount: number): readonly BlockRun[] {
   if (blockCount > SHARED_RUNS_MAX) return [{ startBlock: 0, blockCount }];
-  return sharedRuns[blockCount] ??= [{ startBlock: 0, blockCount }];
+  return sharedRuns[blockCount] ??= Object.freeze([Object.freeze({ startBlock: 0, blockCount })]);
 }
 
 /**
