@@ -17,7 +17,6 @@ import { InterruptedError, invariant, IoError } from "../errors.ts";
 import { descriptorReader } from "../io/random_reader.ts";
 import { reopenDescriptor, SpoolWriter } from "../io/spool.ts";
 import { packEntries, unpackEntries } from "../tar/entry_batch.ts";
-import { growingPieces } from "./growing_file.ts";
 import {
   algorithmOf,
   bigPieces,
@@ -47,9 +46,7 @@ export type WorkerInput =
     readonly offsetBytes: number;
     readonly lengthBytes: number;
   }
-  | { readonly kind: "stream"; readonly stream: AsyncIterable<Uint8Array> }
-  /** A file that grows until `complete` is resolved. */
-  | { readonly kind: "growing"; readonly descriptor: number; readonly complete: Promise<void> };
+  | { readonly kind: "stream"; readonly stream: AsyncIterable<Uint8Array> };
 
 /** An open, unlinked file for the uncompressed tar. */
 export interface SpoolTarget {
@@ -69,10 +66,7 @@ interface ThreadData {
 interface JobMessage {
   readonly type: "job";
   readonly job: LayerJob;
-  readonly input:
-    | Extract<WorkerInput, { kind: "file" }>
-    | { readonly kind: "stream" }
-    | { readonly kind: "growing"; readonly descriptor: number };
+  readonly input: Exclude<WorkerInput, { kind: "stream" }> | { readonly kind: "stream" };
   readonly spool: SpoolTarget | undefined;
 }
 
@@ -142,11 +136,7 @@ export class LayerWorker {
     });
     this.#waitingPieces = 0;
     if (input.kind === "file") this.#post({ type: "job", job, input, spool });
-    else if (input.kind === "growing") {
-      const { kind, descriptor, complete } = input;
-      this.#post({ type: "job", job, input: { kind, descriptor }, spool });
-      complete.then(() => this.#post({ type: "endOfPieces" }), (error) => this.#abandon(error));
-    } else {
+    else {
       this.#post({ type: "job", job, input: { kind: "stream" }, spool });
       this.#feed(input.stream).catch((error) => this.#abandon(error));
     }
@@ -293,9 +283,6 @@ async function runJob(
       const end = input.offsetBytes + input.lengthBytes;
       const reader = descriptorReader(open(input.descriptor, "r"), job.name, end);
       pieces = filePieces(reader.readAt, input.offsetBytes, input.lengthBytes);
-    } else if (input.kind === "growing") {
-      const reader = descriptorReader(open(input.descriptor, "r"), job.name, Infinity);
-      pieces = growingPieces(reader.readAt, () => queue.hasEnded);
     }
     let writer: SpoolWriter | undefined;
     let hashed: HashedSpool | undefined;

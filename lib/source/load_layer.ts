@@ -128,7 +128,10 @@ async function loadStream(
   }
 }
 
-/** The file that the other program writes is the uncompressed tar, and stays it. */
+/**
+ * The file that the other program writes is the uncompressed tar, and stays it. It is read here: while another program
+ * works, this thread has nothing better to do, and the entries need not cross to it.
+ */
 async function loadOutput(
   source: LayerSource,
   stored: StoredOutput,
@@ -146,8 +149,7 @@ async function loadOutput(
     };
     const { readAt } = descriptorReader(descriptor, source.name, Infinity);
     const pieces = () => growingPieces(readAt, isComplete);
-    const input: WorkerInput = { kind: "growing", descriptor, complete };
-    const feed = { input, pieces, sizeBytes: Infinity, spool: undefined };
+    const feed = { input: undefined, pieces, sizeBytes: Infinity, spool: undefined };
     const read = await run(source, feed, context);
     if (read.facts.compression !== "none") {
       throw new InputError(
@@ -162,7 +164,8 @@ async function loadOutput(
 }
 
 interface Feed {
-  readonly input: WorkerInput;
+  /** Undefined for what is read here, however long it is. */
+  readonly input: WorkerInput | undefined;
   readonly pieces: () => StoredPieces;
   readonly sizeBytes: number;
   readonly spool: Spool | undefined;
@@ -188,7 +191,7 @@ async function run(
   };
   const job = layerJob(source, context.options);
   const inline = sizeBytes <= (context.options.inlineLayerBytes ?? DEFAULT_INLINE_LAYER_BYTES);
-  if (inline || !canShare(input, spool)) {
+  if (input === undefined || inline || !canShare(input, spool)) {
     const writer = spool && new SpoolWriter(spool.target.descriptor, spool.target.directory);
     const facts = await readLayer(job, unhurried(pieces()), writer, listener);
     return { facts, entries };
@@ -242,7 +245,7 @@ function makeSpool(options: SourceOptions): Spool {
 
 /** Whether a thread can open what this one has open. */
 function canShare(input: WorkerInput, spool: Spool | undefined): boolean {
-  const descriptor = input.kind === "stream" ? spool?.target.descriptor : input.descriptor;
+  const descriptor = input.kind === "file" ? input.descriptor : spool?.target.descriptor;
   if (descriptor === undefined) return true;
   const again = reopenDescriptor(descriptor, "r");
   if (again === undefined) return false;

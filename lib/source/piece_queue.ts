@@ -21,11 +21,6 @@ export class PieceQueue implements AsyncIterable<Uint8Array> {
     this.#wake?.();
   }
 
-  /** Whether all was said to have come. */
-  get hasEnded(): boolean {
-    return this.#ended;
-  }
-
   /** Says that no more pieces will come. */
   end(): void {
     this.#ended = true;
