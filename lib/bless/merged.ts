@@ -15,6 +15,7 @@ import { buildTree } from "../tree/build.ts";
 import { contentDigestOf } from "./layered_chain.ts";
 import type { LayoutOptions } from "./options.ts";
 import { planImage, statedDigest } from "./plan_image.ts";
+import { releaseAsWritten } from "./release_stores.ts";
 import type { BlessReport } from "./report.ts";
 import { imageReport, layerReport, layoutReport } from "./report.ts";
 
@@ -71,7 +72,8 @@ async function bless(options: BlessMergedOptions): Promise<BlessReport> {
       timestamp,
       warnings,
     });
-    const written = await writeImage(plan, sink, { signal, progress });
+    const onWritten = releaseAsWritten(layers.map(({ store }) => store), plan);
+    const written = await writeImage(plan, sink, { signal, progress, onWritten });
     return {
       mode: "merged",
       source: options.source,

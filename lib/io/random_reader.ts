@@ -17,6 +17,17 @@ export interface RandomReader {
   readAt(target: Uint8Array, position: number): number;
   /** Gives the resource back; not to be read afterwards. */
   close(): void;
+  /** The parts that it lies in, where they can be given back one by one. */
+  readonly parts?: ReaderParts;
+}
+
+/** Parts of what a reader reads. */
+export interface ReaderParts {
+  readonly count: number;
+  /** How long each is but the last, which is as long as the rest. */
+  readonly partBytes: number;
+  /** Gives a part back, which is not to be read afterwards. */
+  release(index: number): void;
 }
 
 /** Fills the whole of `target` or throws an InputError that names the position. */

@@ -56,46 +56,50 @@ export function reopenDescriptor(descriptor: number, flags: "r" | "r+"): number 
   }
 }
 
+/** Where a spool is written to: plain data, which another thread can be sent. */
+export interface SpoolTarget {
+  /** Of its parts in order, open for writing. */
+  readonly descriptors: readonly number[];
+  /** How long each part is but the last, which takes all the rest. */
+  readonly partBytes: number;
+  /** Where the parts lie, for errors. */
+  readonly directory: string;
+}
+
+/** The target that is one file. */
+export function singleFile(descriptor: number, directory: string): SpoolTarget {
+  return { descriptors: [descriptor], partBytes: Number.MAX_SAFE_INTEGER, directory };
+}
+
 /**
- * Appends to a spool in writes of about 1 MiB. It does not own the descriptor.
+ * Appends to a spool in writes of about 1 MiB. It does not own the descriptors.
  *
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { descriptorReader } from "./random_reader.ts";
- * import { createUnlinkedFile, SpoolWriter } from "./spool.ts";
+ * import { closeSync, fstatSync } from "node:fs";
+ * import { createUnlinkedFile, singleFile, SpoolWriter } from "./spool.ts";
  * const descriptor = createUnlinkedFile();
- * const writer = new SpoolWriter(descriptor, "/tmp");
+ * const writer = new SpoolWriter(singleFile(descriptor, "/tmp"));
  * writer.append(new Uint8Array([1, 2, 3]));
  * writer.flush();
- * const reader = descriptorReader(descriptor, "spool", writer.sizeBytes);
- * const bytes = new Uint8Array(4);
- * assertEquals(reader.readAt(bytes, 0), 3);
- * assertEquals([...bytes], [1, 2, 3, 0]);
- * reader.close();
+ * assertEquals(fstatSync(descriptor).size, 3);
+ * closeSync(descriptor);
  * ```
  */
 export class SpoolWriter {
-  readonly #descriptor: number;
-  readonly #directory: string;
+  readonly #target: SpoolTarget;
   #buffer: Uint8Array | undefined;
   #buffered = 0;
   #position = 0;
 
-  /** @param directory where the spool lies, for errors */
-  constructor(descriptor: number, directory: string) {
-    this.#descriptor = descriptor;
-    this.#directory = directory;
+  constructor(target: SpoolTarget) {
+    this.#target = target;
   }
 
   /** Bytes appended so far. */
   get sizeBytes(): number {
     return this.#position + this.#buffered;
-  }
-
-  /** Bytes that are in the file. */
-  get writtenBytes(): number {
-    return this.#position;
   }
 
   /** @throws {IoError} when the disk is full or broken */
@@ -121,15 +125,19 @@ export class SpoolWriter {
   }
 
   #writeOut(bytes: Uint8Array): void {
+    const { descriptors, partBytes, directory } = this.#target;
     for (let done = 0; done < bytes.length;) {
-      let count: number;
+      const part = Math.min(Math.floor(this.#position / partBytes), descriptors.length - 1);
+      const inPart = this.#position - part * partBytes;
+      const room = part === descriptors.length - 1 ? Infinity : partBytes - inPart;
+      const length = Math.min(bytes.length - done, room);
       try {
-        count = writeSync(this.#descriptor, bytes, done, bytes.length - done, this.#position);
+        const count = writeSync(descriptors[part]!, bytes, done, length, inPart);
+        done += count;
+        this.#position += count;
       } catch (cause) {
-        throw spoolError(this.#directory, "inflated data cannot be written", cause);
+        throw spoolError(directory, "inflated data cannot be written", cause);
       }
-      done += count;
-      this.#position += count;
     }
   }
 }

@@ -69,18 +69,9 @@ export interface LayerListener {
 /** Stored bytes in order. A piece is done with when the next is asked for. The first has at least SNIFF_BYTES, if any. */
 export type StoredPieces = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 
-/** Where the digest of a spool comes from when another thread computes it. */
-export interface SpoolDigest {
-  /** Says how many bytes of the spool are in the file. */
-  grewTo(sizeBytes: number): void;
-  /** Waits for the digest of them all; undefined when `stopped` says so. */
-  digest(stopped: () => boolean): string | undefined;
-}
-
 /**
  * Reads a layer.
  *
- * @param spoolDigest of the spool, when it shall not be computed here
  * @param spool takes the uncompressed tar; undefined where the stored bytes are it, and stay readable
  * @throws {InputError} when the layer is damaged or not the one that was announced
  * @throws {IoError} when reading or spooling fails
@@ -90,9 +81,8 @@ export async function readLayer(
   pieces: StoredPieces,
   spool: SpoolWriter | undefined,
   listener: LayerListener,
-  spoolDigest?: SpoolDigest,
 ): Promise<LayerFacts> {
-  const layer = new LayerReader(job, spool, listener, spoolDigest);
+  const layer = new LayerReader(job, spool, listener);
   try {
     for await (const piece of pieces) await layer.push(piece);
     return await layer.end();
@@ -105,7 +95,6 @@ class LayerReader {
   readonly #job: LayerJob;
   readonly #spool: SpoolWriter | undefined;
   readonly #listener: LayerListener;
-  readonly #spoolDigest: SpoolDigest | undefined;
   readonly #storedDigester: Digester;
   readonly #diffDigester: Digester;
   readonly #indexer: TarIndexer;
@@ -120,14 +109,8 @@ class LayerReader {
   /** What is wrong with the content. The digest tells whether the file is damaged or was made so. */
   #contentFault: InputError | undefined;
 
-  constructor(
-    job: LayerJob,
-    spool: SpoolWriter | undefined,
-    listener: LayerListener,
-    spoolDigest: SpoolDigest | undefined,
-  ) {
+  constructor(job: LayerJob, spool: SpoolWriter | undefined, listener: LayerListener) {
     this.#job = job;
-    this.#spoolDigest = spoolDigest;
     this.#spool = spool;
     this.#listener = listener;
     const { wantedDigest, wantedDiffId, name } = job;
@@ -167,7 +150,7 @@ class LayerReader {
     }
     if (this.#contentFault) throw this.#contentFault;
     this.#spool?.flush();
-    const diffId = this.#isOneDigest ? digest : this.#diffDigest();
+    const diffId = this.#isOneDigest ? digest : this.#diffDigester.digest();
     this.#checkDiffId(diffId);
     this.#flush();
     return {
@@ -238,25 +221,14 @@ class LayerReader {
       this.#storedDigester.algorithm === this.#diffDigester.algorithm;
   }
 
-  #diffDigest(): string {
-    const spoolDigest = this.#spoolDigest;
-    if (spoolDigest === undefined) return this.#diffDigester.digest();
-    spoolDigest.grewTo(this.#uncompressedBytes);
-    const digest = spoolDigest.digest(() => this.#listener.stopped());
-    this.#checkStopped();
-    invariant(digest !== undefined, "a spool that is not given up has a digest");
-    return digest;
-  }
-
   /** Takes the next bytes of the uncompressed tar. */
   #take(bytes: Uint8Array): void {
     this.#checkStopped();
     this.#uncompressedBytes += bytes.length;
     this.#checkUnpacked();
-    if (!this.#isOneDigest && !this.#spoolDigest) this.#diffDigester.update(bytes);
+    if (!this.#isOneDigest) this.#diffDigester.update(bytes);
     this.#indexer.push(bytes);
     this.#spool?.append(bytes);
-    if (this.#spool) this.#spoolDigest?.grewTo(this.#spool.writtenBytes);
   }
 
   #checkStopped(): void {

@@ -15,10 +15,9 @@ import {
 } from "node:worker_threads";
 import { InterruptedError, invariant, IoError } from "../errors.ts";
 import { descriptorReader } from "../io/random_reader.ts";
-import { reopenDescriptor, SpoolWriter } from "../io/spool.ts";
+import { reopenDescriptor, type SpoolTarget, SpoolWriter } from "../io/spool.ts";
 import { packEntries, unpackEntries } from "../tar/entry_batch.ts";
 import {
-  algorithmOf,
   bigPieces,
   filePieces,
   type LayerFacts,
@@ -29,7 +28,6 @@ import {
   type StoredPieces,
 } from "./layer_job.ts";
 import { PieceQueue } from "./piece_queue.ts";
-import { HashedSpool } from "./spool_hasher.ts";
 import { type PlainError, plainError, rebuiltError } from "./thread_errors.ts";
 
 const ROLE = "blessfs-layer";
@@ -47,15 +45,6 @@ export type WorkerInput =
     readonly lengthBytes: number;
   }
   | { readonly kind: "stream"; readonly stream: AsyncIterable<Uint8Array> };
-
-/** An open, unlinked file for the uncompressed tar. */
-export interface SpoolTarget {
-  readonly descriptor: number;
-  /** For errors. */
-  readonly directory: string;
-  /** Of the SpoolHasher that hashes it, if one does. */
-  readonly hasher?: SharedArrayBuffer | undefined;
-}
 
 interface ThreadData {
   readonly role: typeof ROLE;
@@ -284,14 +273,10 @@ async function runJob(
       const reader = descriptorReader(open(input.descriptor, "r"), job.name, end);
       pieces = filePieces(reader.readAt, input.offsetBytes, input.lengthBytes);
     }
-    let writer: SpoolWriter | undefined;
-    let hashed: HashedSpool | undefined;
-    if (spool) {
-      const own = open(spool.descriptor, "r+");
-      writer = new SpoolWriter(own, spool.directory);
-      const algorithm = algorithmOf(job.wantedDiffId, job.name);
-      if (spool.hasher) hashed = new HashedSpool(spool.hasher, own, algorithm);
-    }
+    const writer = spool && new SpoolWriter({
+      ...spool,
+      descriptors: spool.descriptors.map((descriptor) => open(descriptor, "r+")),
+    });
     const listener: LayerListener = {
       entries: (entries) => {
         const batch = packEntries(entries);
@@ -301,7 +286,7 @@ async function runJob(
         post({ type: "progress", storedBytes, uncompressedBytes }),
       stopped,
     };
-    return await readLayer(job, pieces, writer, listener, hashed);
+    return await readLayer(job, pieces, writer, listener);
   } finally {
     for (const descriptor of opened) closeSync(descriptor);
   }

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { availableParallelism } from "node:os";
-import { InterruptedError, throwIfAborted } from "../errors.ts";
+import { InterruptedError, invariant, throwIfAborted } from "../errors.ts";
+import { SharedDescriptor } from "../io/shared_descriptor.ts";
 import { ImageBudget } from "./image_budget.ts";
 import { LayerWorker } from "./layer_worker.ts";
 import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
@@ -14,9 +14,12 @@ import type { LayerSource, SourceOptions } from "./types.ts";
 /**
  * Reads one layer, in a worker unless it is small.
  *
- * @returns with a share of the file that its uncompressed tar lies in, which the caller releases
+ * @returns with a share of the one file that its uncompressed tar lies in, which the caller releases
  */
-export async function loadAlone(source: LayerSource, options: SourceOptions): Promise<ReadLayer> {
+export async function loadAlone(
+  source: LayerSource,
+  options: SourceOptions,
+): Promise<ReadLayer & { readonly file: SharedDescriptor }> {
   throwIfAborted(options.signal);
   const abort = new AbortController();
   let worker: LayerWorker | undefined;
@@ -28,14 +31,17 @@ export async function loadAlone(source: LayerSource, options: SourceOptions): Pr
   options.signal?.addEventListener("abort", onAbort, { once: true });
   const bar = options.progress.begin(source.name, source.sizeBytes);
   try {
-    return await loadLayer(source, {
+    const read = await loadLayer(source, {
       options,
       signal: abort.signal,
       worker: () => worker ??= new LayerWorker(),
       budget: new ImageBudget({ ...DEFAULT_SOURCE_LIMITS, ...options.limits }),
-      hasSpareThread: (options.jobs ?? availableParallelism()) > 1,
+      spoolPartsMax: 1,
       progress: bar,
     });
+    const { file } = read;
+    invariant(file instanceof SharedDescriptor, "a spool of one part is one file");
+    return { ...read, file };
   } finally {
     bar.end();
     options.signal?.removeEventListener("abort", onAbort);

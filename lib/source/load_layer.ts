@@ -7,15 +7,21 @@ import { tmpdir } from "node:os";
 import { setImmediate } from "node:timers/promises";
 import { InputError } from "../errors.ts";
 import { SNIFF_BYTES, sniffCompression } from "../io/inflate.ts";
+import { PartedSpool } from "../io/parted_spool.ts";
 import { descriptorReader } from "../io/random_reader.ts";
 import { SharedDescriptor } from "../io/shared_descriptor.ts";
-import { createUnlinkedFile, reopenDescriptor, SpoolWriter } from "../io/spool.ts";
+import {
+  createUnlinkedFile,
+  reopenDescriptor,
+  singleFile,
+  type SpoolTarget,
+  SpoolWriter,
+} from "../io/spool.ts";
 import type { ProgressTask } from "../progress.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import { growingPieces } from "./growing_file.ts";
 import type { ImageBudget } from "./image_budget.ts";
 import {
-  algorithmOf,
   bigPieces,
   filePieces,
   type LayerFacts,
@@ -24,9 +30,8 @@ import {
   readLayer,
   type StoredPieces,
 } from "./layer_job.ts";
-import type { LayerWorker, SpoolTarget, WorkerInput } from "./layer_worker.ts";
+import type { LayerWorker, WorkerInput } from "./layer_worker.ts";
 import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
-import { SpoolHasher } from "./spool_hasher.ts";
 import type {
   LayerSource,
   SourceOptions,
@@ -38,14 +43,16 @@ import type {
 /** Starting a worker costs more than reading this much. */
 const DEFAULT_INLINE_LAYER_BYTES = 256 << 10;
 
-/** Hashing less than this takes no longer than starting a thread for it. */
-const DEFAULT_HASHER_LAYER_BYTES = 64 << 20;
+/** Spools are cut into parts of this size. What they cannot hold lies in the last one. */
+const DEFAULT_SPOOL_PART_BYTES = 64 << 20;
+/** Layers hardly ever inflate to more than so many times what is stored. */
+const USUAL_RATIO = 4;
 
-/** A layer that was read, and the file that its uncompressed tar lies in. */
+/** A layer that was read, and the file or files that its uncompressed tar lies in. */
 export interface ReadLayer {
   readonly facts: LayerFacts;
   readonly entries: readonly TarEntry[];
-  readonly file: SharedDescriptor;
+  readonly file: SharedDescriptor | PartedSpool;
   readonly offsetBytes: number;
 }
 
@@ -56,8 +63,8 @@ export interface LoadContext {
   /** A worker for this layer alone, started if there is none. */
   readonly worker: () => LayerWorker;
   readonly budget: ImageBudget;
-  /** Whether fewer layers are read at a time than could be. */
-  readonly hasSpareThread: boolean;
+  /** The most parts that its spool may have; each is an open file. */
+  readonly spoolPartsMax: number;
   /** Counts stored bytes. */
   readonly progress: ProgressTask;
 }
@@ -93,7 +100,7 @@ async function loadFile(
     const reader = descriptorReader(file.descriptor, source.name, offsetBytes + lengthBytes);
     const head = new Uint8Array(Math.min(SNIFF_BYTES, lengthBytes));
     reader.readAt(head, offsetBytes);
-    if (sniffCompression(head) !== "none") spool = makeSpool(context.options);
+    if (sniffCompression(head) !== "none") spool = makeSpool(lengthBytes, context);
     const input: WorkerInput = {
       kind: "file",
       descriptor: file.descriptor,
@@ -115,13 +122,13 @@ async function loadStream(
   stored: StoredStream,
   context: LoadContext,
 ): Promise<ReadLayer> {
-  const spool = makeSpool(context.options);
+  const sizeBytes = source.sizeBytes ?? Infinity;
+  const spool = makeSpool(sizeBytes, context);
   try {
     const stream = stored.open(context.signal);
     const input: WorkerInput = { kind: "stream", stream };
     const pieces = () => bigPieces(stream);
-    const feed = { input, pieces, sizeBytes: source.sizeBytes ?? Infinity, spool };
-    const read = await run(source, feed, context);
+    const read = await run(source, { input, pieces, sizeBytes, spool }, context);
     return { ...read, file: spool.file.share(), offsetBytes: 0 };
   } finally {
     spool.file.release();
@@ -137,7 +144,7 @@ async function loadOutput(
   stored: StoredOutput,
   context: LoadContext,
 ): Promise<ReadLayer> {
-  const { file } = makeSpool(context.options);
+  const file = new SharedDescriptor(createUnlinkedFile(context.options.tmpdir ?? tmpdir()));
   try {
     const { descriptor } = file;
     const complete = stored.writeTo(descriptor, context.signal);
@@ -175,7 +182,7 @@ async function run(
   source: LayerSource,
   { input, pieces, sizeBytes, spool }: Feed,
   context: LoadContext,
-): Promise<{ facts: LayerFacts; entries: TarEntry[] }> {
+): Promise<Pick<ReadLayer, "facts" | "entries">> {
   const { budget, progress } = context;
   const entries: TarEntry[] = [];
   const listener: LayerListener = {
@@ -192,31 +199,12 @@ async function run(
   const job = layerJob(source, context.options);
   const inline = sizeBytes <= (context.options.inlineLayerBytes ?? DEFAULT_INLINE_LAYER_BYTES);
   if (input === undefined || inline || !canShare(input, spool)) {
-    const writer = spool && new SpoolWriter(spool.target.descriptor, spool.target.directory);
+    const writer = spool && new SpoolWriter(spool.target);
     const facts = await readLayer(job, unhurried(pieces()), writer, listener);
     return { facts, entries };
   }
-  const hasher = spool && startHasher(spool, job, sizeBytes, context);
-  try {
-    const target = spool && { ...spool.target, hasher: hasher?.shared };
-    const facts = await context.worker().run(job, input, target, listener);
-    return { facts, entries };
-  } finally {
-    await hasher?.stop();
-  }
-}
-
-/** A large layer that is read while a processor is idle is hashed there. */
-function startHasher(
-  spool: Spool,
-  job: LayerJob,
-  sizeBytes: number,
-  { options, hasSpareThread }: LoadContext,
-): SpoolHasher | undefined {
-  const isLarge = sizeBytes !== Infinity &&
-    sizeBytes >= (options.hasherLayerBytes ?? DEFAULT_HASHER_LAYER_BYTES);
-  if (!isLarge || !hasSpareThread) return undefined;
-  return new SpoolHasher(spool.target.descriptor, algorithmOf(job.wantedDiffId, job.name));
+  const facts = await context.worker().run(job, input, spool?.target, listener);
+  return { facts, entries };
 }
 
 function layerJob(source: LayerSource, options: SourceOptions): LayerJob {
@@ -233,19 +221,25 @@ function layerJob(source: LayerSource, options: SourceOptions): LayerJob {
 }
 
 interface Spool {
-  readonly file: SharedDescriptor;
+  readonly file: SharedDescriptor | PartedSpool;
   readonly target: SpoolTarget;
 }
 
-function makeSpool(options: SourceOptions): Spool {
+function makeSpool(storedBytes: number, { options, spoolPartsMax }: LoadContext): Spool {
   const directory = options.tmpdir ?? tmpdir();
+  const partBytes = options.spoolPartBytes ?? DEFAULT_SPOOL_PART_BYTES;
+  const partCount = Math.min(Math.ceil(storedBytes * USUAL_RATIO / partBytes), spoolPartsMax);
+  if (partCount > 1) {
+    const file = new PartedSpool(directory, { partCount, partBytes });
+    return { file, target: file.target };
+  }
   const descriptor = createUnlinkedFile(directory);
-  return { file: new SharedDescriptor(descriptor), target: { descriptor, directory } };
+  return { file: new SharedDescriptor(descriptor), target: singleFile(descriptor, directory) };
 }
 
 /** Whether a thread can open what this one has open. */
 function canShare(input: WorkerInput, spool: Spool | undefined): boolean {
-  const descriptor = input.kind === "file" ? input.descriptor : spool?.target.descriptor;
+  const descriptor = input.kind === "file" ? input.descriptor : spool?.target.descriptors[0];
   if (descriptor === undefined) return true;
   const again = reopenDescriptor(descriptor, "r");
   if (again === undefined) return false;

@@ -12,6 +12,9 @@ import { diffIdConflict, loadLayer, type ReadLayer } from "./load_layer.ts";
 import { loadedLayer, reportWarnings } from "./loaded_layer.ts";
 import type { LayerSource, LoadedLayer, OpenedImage, SourceOptions } from "./types.ts";
 
+/** How many open files the spools of an image may be cut into, or one for each layer. */
+const SPOOL_FILES_MAX = 64;
+
 /**
  * Reads every layer of an image once, checks size, digest and diff id, and indexes it.
  *
@@ -122,7 +125,7 @@ class Loading {
         signal: abort.signal,
         worker,
         budget: this.#budget,
-        hasSpareThread: this.#tasks.length < this.#threadCount,
+        spoolPartsMax: Math.max(1, Math.floor(SPOOL_FILES_MAX / this.#tasks.length)),
         progress: bar,
       });
     } catch (error) {

@@ -10,7 +10,7 @@ import { InputError, IoError, limitError, throwIfAborted } from "../errors.ts";
 import { openInputFile } from "../io/input_file.ts";
 import type { RandomReader } from "../io/random_reader.ts";
 import { SharedDescriptor } from "../io/shared_descriptor.ts";
-import { createUnlinkedFile, SpoolWriter } from "../io/spool.ts";
+import { createUnlinkedFile, singleFile, SpoolWriter } from "../io/spool.ts";
 import { displayText } from "./json.ts";
 import { DEFAULT_SOURCE_LIMITS, type DocumentLimit } from "./limits.ts";
 import type { SourceOptions, StoredFile } from "./types.ts";
@@ -66,7 +66,7 @@ export async function spoolStream(
   const limitBytes = options.limits?.unpackedBytes ?? DEFAULT_SOURCE_LIMITS.unpackedBytes;
   const file = new SharedDescriptor(createUnlinkedFile(directory));
   try {
-    const writer = new SpoolWriter(file.descriptor, directory);
+    const writer = new SpoolWriter(singleFile(file.descriptor, directory));
     const task = options.progress.begin(name);
     try {
       for await (const piece of stream) {

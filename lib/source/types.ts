@@ -52,11 +52,8 @@ export interface SourceOptions {
   readonly treeLimits?: Partial<TreeLimits>;
   /** Layers stored in no more bytes than this are read without a worker; default 256 KiB. */
   readonly inlineLayerBytes?: number;
-  /**
-   * Layers stored in at least this many bytes are hashed by a thread of their own when fewer layers are read than
-   * `jobs` allows; default 64 MiB.
-   */
-  readonly hasherLayerBytes?: number;
+  /** The spool of a layer is cut into files of this size; default 64 MiB. */
+  readonly spoolPartBytes?: number;
   /** How registries are reached. */
   readonly registry?: RegistryOptions;
   /** What the source `-` is read from; default: the process's standard input. */

@@ -6,6 +6,7 @@ import { deriveUuid } from "../../lib/bless/plan_image.ts";
 import { BlessfsError, InputError, InterruptedError, UsageError } from "../../lib/errors.ts";
 import { formatUuid } from "../../lib/ext4/plan/settings.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
+import type { ImageSink } from "../../lib/io/sink.ts";
 import { assertE2fsckClean } from "../oracle/e2fsck.ts";
 import { describeDifference, firstDifference } from "../oracle/compare.ts";
 import { mustRun } from "../oracle/command.ts";
@@ -14,7 +15,8 @@ import { viewImage } from "../oracle/kernel_tree.ts";
 import { dir, file, symlink, treeOf } from "../oracle/tree_builder.ts";
 import { viewTree } from "../oracle/tree_view.ts";
 import { writeOciLayout } from "../source/build_layout.ts";
-import { testOptions, withDirectory } from "../source/helpers.ts";
+import { notRun } from "../oracle/notice.ts";
+import { openFilesBelow, testOptions, withDirectory } from "../source/helpers.ts";
 import { buildTar } from "../tar/build.ts";
 
 const LOWER = buildTar([
@@ -89,6 +91,37 @@ Deno.test("blessMerged gives equal bytes for equal sources, wherever they lie", 
       await bless(directory, `oci:${directory}/${name}:latest`, { sink });
     }
     mustRun("cmp", [`${directory}/one.ext4`, `${directory}/two.ext4`]);
+  });
+});
+
+Deno.test("blessMerged gives the same bytes from spools of many parts, which it frees as it writes", async () => {
+  await withDirectory(async (directory) => {
+    writeOciLayout(`${directory}/oci`, { layers: [LOWER, UPPER] });
+    const scratch = `${directory}/scratch`;
+    Deno.mkdirSync(scratch);
+    const openFiles: number[] = [];
+    for (const spoolPartBytes of [undefined, 1, 512, 4096, 10_000]) {
+      const path = `${directory}/${spoolPartBytes}.ext4`;
+      const file = createFileSink(path);
+      const sink: ImageSink = {
+        write: (bytes, offset) => {
+          openFiles.push(openFilesBelow(scratch).length);
+          return file.write(bytes, offset);
+        },
+        finish: (sizeBytes) => file.finish(sizeBytes),
+        abort: () => file.abort(),
+      };
+      const more = spoolPartBytes === undefined ? {} : { spoolPartBytes, inlineLayerBytes: -1 };
+      await bless(directory, `oci:${directory}/oci:latest`, { ...more, sink, tmpdir: scratch });
+      mustRun("cmp", [`${directory}/undefined.ext4`, path]);
+    }
+    assertEquals(openFilesBelow(scratch), []);
+    if (openFiles.length > 0 && Math.max(...openFiles) === 0) {
+      return notRun("counting open spools", "there is no /proc/self/fd");
+    }
+    // The last part is read for the last write.
+    assertEquals(openFiles.at(-1)! <= 1, true);
+    assertEquals(Math.max(...openFiles) > 1, true);
   });
 });
 

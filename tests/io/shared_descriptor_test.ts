@@ -1,11 +1,11 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { IoError } from "../../lib/errors.ts";
 import { SharedDescriptor } from "../../lib/io/shared_descriptor.ts";
-import { createUnlinkedFile, SpoolWriter } from "../../lib/io/spool.ts";
+import { createUnlinkedFile, singleFile, SpoolWriter } from "../../lib/io/spool.ts";
 
 function tenBytes(): SharedDescriptor {
   const descriptor = createUnlinkedFile();
-  const writer = new SpoolWriter(descriptor, "tmp");
+  const writer = new SpoolWriter(singleFile(descriptor, "tmp"));
   writer.append(Uint8Array.from({ length: 10 }, (_, i) => i));
   writer.flush();
   return new SharedDescriptor(descriptor);

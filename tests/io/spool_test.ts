@@ -12,7 +12,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { IoError } from "../../lib/errors.ts";
 import { descriptorReader } from "../../lib/io/random_reader.ts";
-import { createUnlinkedFile, reopenDescriptor, SpoolWriter } from "../../lib/io/spool.ts";
+import {
+  createUnlinkedFile,
+  reopenDescriptor,
+  singleFile,
+  SpoolWriter,
+} from "../../lib/io/spool.ts";
 import { notRun } from "../oracle/notice.ts";
 
 function withDirectory(test: (directory: string) => void): void {
@@ -49,7 +54,7 @@ Deno.test("createUnlinkedFile names a directory that is not there, and --tmpdir"
 Deno.test("SpoolWriter writes pieces of all sizes in order", () => {
   withDirectory((directory) => {
     const descriptor = createUnlinkedFile(directory);
-    const writer = new SpoolWriter(descriptor, directory);
+    const writer = new SpoolWriter(singleFile(descriptor, directory));
     const sizes = [1, 511, 1 << 20, (1 << 19) - 1, 1 << 19, 3, (1 << 20) + 5, 0, 700_000, 2];
     const wanted = new Uint8Array(sizes.reduce((sum, size) => sum + size, 0));
     let at = 0;
@@ -75,7 +80,7 @@ Deno.test("SpoolWriter writes pieces of all sizes in order", () => {
 Deno.test("SpoolWriter calls a full disk one", () => {
   if (!existsSync("/dev/full")) return notRun("a full disk", "there is no /dev/full");
   const descriptor = openSync("/dev/full", "r+");
-  const writer = new SpoolWriter(descriptor, "/scratch");
+  const writer = new SpoolWriter(singleFile(descriptor, "/scratch"));
   const error = assertThrows(() => writer.append(new Uint8Array(1 << 20)), IoError) as IoError;
   assertEquals(
     error.message,
@@ -96,7 +101,7 @@ Deno.test("reopenDescriptor opens the same unlinked file once more", () => {
       return notRun("reopenDescriptor", "there is no /dev/fd");
     }
     closeSync(descriptor);
-    new SpoolWriter(again, directory).append(new Uint8Array(1 << 20));
+    new SpoolWriter(singleFile(again, directory)).append(new Uint8Array(1 << 20));
     assertEquals(fstatSync(again).size, 1 << 20);
     closeSync(again);
     assertEquals(reopenDescriptor(again, "r"), undefined);

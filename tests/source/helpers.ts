@@ -105,6 +105,6 @@ export function noise(lengthBytes: number): Uint8Array {
 /** Both ways that a layer is read, with the options that make it so. */
 export const WAYS: readonly [string, Partial<SourceOptions>][] = [
   ["in workers", ALWAYS_WORKER],
-  ["in workers, with threads that hash", { ...ALWAYS_WORKER, hasherLayerBytes: 0, jobs: 64 }],
+  ["in workers, with spools of many parts", { ...ALWAYS_WORKER, spoolPartBytes: 700 }],
   ["in place", {}],
 ];

@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../lib/errors.ts";
 import { SharedDescriptor } from "../../lib/io/shared_descriptor.ts";
-import { createUnlinkedFile, SpoolWriter } from "../../lib/io/spool.ts";
+import { createUnlinkedFile, singleFile, SpoolWriter } from "../../lib/io/spool.ts";
 import type { ReadLayer } from "../../lib/source/load_layer.ts";
 import { loadedLayer, reportWarnings } from "../../lib/source/loaded_layer.ts";
 import { treeLayer } from "../../lib/source/tar_file.ts";
@@ -9,7 +9,7 @@ import { Warnings } from "../../lib/warnings.ts";
 
 function readLayer(): ReadLayer {
   const descriptor = createUnlinkedFile();
-  const writer = new SpoolWriter(descriptor, "tmp");
+  const writer = new SpoolWriter(singleFile(descriptor, "tmp"));
   writer.append(new Uint8Array([9, 9, 1, 2, 3, 9]));
   writer.flush();
   return {
@@ -48,7 +48,7 @@ Deno.test("loadedLayer reads its part of the file, and keeps it open by itself",
   assertEquals(layer.store.readAt(bytes, 0), 3);
   assertEquals([...bytes], [1, 2, 3, 0, 0]);
   layer.store.close();
-  assertThrows(() => read.file.descriptor);
+  assertThrows(() => read.file.share());
 });
 
 Deno.test("reportWarnings counts them, or throws the first under strict", () => {

@@ -27,11 +27,19 @@ export interface WriteResult {
   readonly storedBytes: number;
 }
 
+/** How an image is written. */
+export interface WriteOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly progress: Progress;
+  /** Told of each write of payload when it is done. */
+  readonly onWritten?: (write: PayloadWrite) => void;
+}
+
 /** Writes a whole image and finishes the sink. On any error the sink is aborted before the error goes on. */
 export async function writeImage(
   plan: ImagePlan,
   sink: ImageSink,
-  options: { readonly signal?: AbortSignal | undefined; readonly progress: Progress },
+  options: WriteOptions,
 ): Promise<WriteResult> {
   const writer = new PlanWriter(plan, sink, options);
   try {
@@ -47,6 +55,7 @@ class PlanWriter {
   readonly #sink: ImageSink;
   readonly #signal: AbortSignal | undefined;
   readonly #progress: Progress;
+  readonly #onWritten: ((write: PayloadWrite) => void) | undefined;
   readonly #cells: CellCounter;
   readonly #buffer = new Uint8Array(PIECE_BYTES);
   readonly #aheadBuffer = readAheadBuffer();
@@ -61,15 +70,12 @@ class PlanWriter {
   #writesSinceYield = 0;
   #endOffset = 0;
 
-  constructor(
-    plan: ImagePlan,
-    sink: ImageSink,
-    options: { readonly signal?: AbortSignal | undefined; readonly progress: Progress },
-  ) {
+  constructor(plan: ImagePlan, sink: ImageSink, options: WriteOptions) {
     this.#plan = plan;
     this.#sink = sink;
     this.#signal = options.signal;
     this.#progress = options.progress;
+    this.#onWritten = options.onWritten;
     this.#cells = new CellCounter(plan.gridBlocks * BLOCK_SIZE_BYTES);
   }
 
@@ -84,6 +90,7 @@ class PlanWriter {
         task.advance(await this.#writeMetadata(metadata[nextMetadata++]!));
       }
       task.advance(await this.#writePayload(write));
+      this.#onWritten?.(write);
     }
     this.#endPayload();
     while (nextMetadata < metadata.length) {
