@@ -99,7 +99,17 @@ export function crc32cWords(
       table[256 + ((fourth >>> 16) & 0xff)]! ^ table[fourth >>> 24]!;
   }
   for (; at < last; at++) register = afterWord(register ^ words[at]!);
-  return afterZeroWords(register, end - last) >>> 0;
+  return crc32cZeroWords(register, end - last);
+}
+
+/** The raw register after feeding so many words of zeros. */
+export function crc32cZeroWords(seed: number, count: number): number {
+  let register = seed;
+  for (let level = 0; count >>> level > 0; level++) {
+    if ((count >>> level & 1) === 0) continue;
+    register = applied(ZERO_TABLES[level] ?? makeZeroTable(level), register);
+  }
+  return register >>> 0;
 }
 
 /** Where the words end that are followed by zeros alone; the end itself when those are few. */
@@ -117,15 +127,6 @@ function endOfNonZero(words: Int32Array, start: number, end: number): number {
 function afterWord(mixed: number): number {
   return TABLE[768 + (mixed & 0xff)]! ^ TABLE[512 + ((mixed >>> 8) & 0xff)]! ^
     TABLE[256 + ((mixed >>> 16) & 0xff)]! ^ TABLE[mixed >>> 24]!;
-}
-
-function afterZeroWords(register: number, count: number): number {
-  let after = register;
-  for (let level = 0; count >>> level > 0; level++) {
-    if ((count >>> level & 1) === 0) continue;
-    after = applied(ZERO_TABLES[level] ?? makeZeroTable(level), after);
-  }
-  return after;
 }
 
 function applied(table: Int32Array, register: number): number {

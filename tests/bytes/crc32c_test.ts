@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { crc32c, crc32cRange, crc32cWords } from "../../lib/bytes/crc32c.ts";
+import { crc32c, crc32cRange, crc32cWords, crc32cZeroWords } from "../../lib/bytes/crc32c.ts";
 import { littleEndianWords } from "../../lib/bytes/words.ts";
 
 /** One bit at a time, straight from the definition. */
@@ -63,6 +63,7 @@ Deno.test("crc32c skips zeros at the end, however many and behind whatever", () 
         const wanted = crc32cByBits(seed, bytes);
         assertEquals(crc32cWords(seed, words, 0, words.length), wanted);
         assertEquals(crc32c(seed, bytes), wanted);
+        assertEquals(crc32cZeroWords(seed, count), crc32cByBits(seed, new Uint8Array(4 * count)));
       }
     }
   }

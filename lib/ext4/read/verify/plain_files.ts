@@ -1,6 +1,6 @@
 /**
  * The short way for the inodes that most images are full of: regular files with the flag EXTENTS and no other, up to
- * four extents in i_block, no attributes. A file is taken when all that would be checked is right; every other inode
+ * four extents in i_block, no attributes; and symlinks whose target is there. A file is taken when all that would be checked is right; every other inode
  * goes the long way, which knows what to say. Most of a small image would otherwise be over before a runtime has
  * compiled the long way.
  *
@@ -8,7 +8,11 @@
  */
 import { EXTENT_BLOCKS_MAX, FILE_MODE, INCOMPAT, INODE_FLAG } from "../../format/constants.ts";
 import { EXTENT_MAGIC, EXTENT_ROOT_ENTRIES_MAX } from "../../format/extent.ts";
-import { INODE_BASE_SIZE_BYTES, INODE_EXTRA_SIZE_BYTES } from "../../format/inode.ts";
+import {
+  INODE_BASE_SIZE_BYTES,
+  INODE_BLOCK_FIELD_SIZE_BYTES,
+  INODE_EXTRA_SIZE_BYTES,
+} from "../../format/inode.ts";
 import type { Context } from "./context.ts";
 import { INODE_TRAIT } from "./inode_book.ts";
 import { INODE_WORD } from "./inode_view.ts";
@@ -56,8 +60,10 @@ export class PlainFiles {
     const modeWord = words[at + INODE_WORD.mode]!;
     const linkCount = words[at + INODE_WORD.linkCount]! >>> 16;
     const extraWord = words[at + INODE_WORD.extraSize]!;
-    const isPlain = (modeWord & FILE_MODE.TYPE_MASK) === FILE_MODE.REGULAR && linkCount > 0 &&
-      words[at + INODE_WORD.flags] === INODE_FLAG.EXTENTS &&
+    const type = modeWord & FILE_MODE.TYPE_MASK;
+    const isSymlink = type === FILE_MODE.SYMLINK;
+    const isPlain = (isSymlink || type === FILE_MODE.REGULAR) && linkCount > 0 &&
+      words[at + INODE_WORD.flags] === (isSymlink ? 0 : INODE_FLAG.EXTENTS) &&
       words[at + INODE_WORD.dtime] === 0 && words[at + INODE_WORD.fragmentAddress] === 0 &&
       (extraWord & LOW_HALF) === INODE_EXTRA_SIZE_BYTES && words[at + ATTRIBUTES_WORD] === 0 &&
       words[at + INODE_WORD.xattrBlockLow] === 0 &&
@@ -68,7 +74,7 @@ export class PlainFiles {
       const low = words[at + INODE_WORD.checksumLow]! & LOW_HALF;
       if (((extraWord & ~LOW_HALF) | low) >>> 0 !== checksum) return false;
     }
-    const count = this.#extentCount(words, at);
+    const count = isSymlink ? (hasTarget(words, at) ? 0 : -1) : this.#extentCount(words, at);
     if (count < 0) return false;
     const { book, claims } = this.#context;
     book.enter(inode, modeWord & LOW_HALF, linkCount, INODE_TRAIT.NONE);
@@ -112,4 +118,17 @@ export class PlainFiles {
     if (!isSizeRight) return -1;
     return sectorCount === blockCount * (this.#blockSizeBytes / SECTOR_SIZE_BYTES) ? count : -1;
   }
+}
+
+/** Whether i_block holds the target of a symlink, as long as i_size says, with a zero behind it. */
+function hasTarget(words: Int32Array, at: number): boolean {
+  const sizeBytes = words[at + INODE_WORD.sizeLow]!;
+  const isShort = words[at + INODE_WORD.sizeHigh] === 0 && sizeBytes > 0 &&
+    sizeBytes < INODE_BLOCK_FIELD_SIZE_BYTES;
+  if (!isShort || words[at + INODE_WORD.blocksLow] !== 0) return false;
+  const field = at + INODE_WORD.blockField;
+  for (let i = 0; i < sizeBytes; i++) {
+    if (((words[field + (i >>> 2)]! >>> ((i & 3) << 3)) & 0xff) === 0) return false;
+  }
+  return ((words[field + (sizeBytes >>> 2)]! >>> ((sizeBytes & 3) << 3)) & 0xff) === 0;
 }

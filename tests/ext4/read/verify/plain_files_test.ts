@@ -9,9 +9,9 @@ import { inodeNamed } from "./damage.ts";
 
 /** Findings about an inode when a word of its slot has some bits flipped and the checksum is made right again. */
 async function findingsOf(name: string, word: number, bits: number): Promise<number> {
-  const image = fixture(name);
+  const image = fixture("csum-4k");
   const bytes = image.bytes.slice();
-  const { slot, number } = inodeNamed(image, "empty");
+  const { slot, number } = inodeNamed(image, name);
   const at = slot.byteOffset - image.bytes.byteOffset;
   const copy = bytes.subarray(at, at + slot.length);
   const view = new DataView(copy.buffer, copy.byteOffset, copy.length);
@@ -39,9 +39,26 @@ Deno.test("a file that is not plain in one field goes the long way and is told",
     ["eh_entries", INODE_WORD.blockField, 0x50000],
     ["eh_max", INODE_WORD.blockField + 1, 1],
     ["eh_depth", INODE_WORD.blockField + 1, 0x60000],
+    ["ee_len", INODE_WORD.blockField + 4, 0x1],
+    ["ee_start_hi", INODE_WORD.blockField + 4, 0x10000],
+    ["ee_start_lo", INODE_WORD.blockField + 5, 0x40000000],
   ];
   for (const [what, word, bits] of faults) {
-    assertEquals(await findingsOf("csum-4k", word, bits) > 0, true, what);
+    assertEquals(await findingsOf("times", word, bits) > 0, true, what);
   }
-  assertEquals(await findingsOf("csum-4k", INODE_WORD.mode, 0o22), 0);
+  assertEquals(await findingsOf("times", INODE_WORD.mode, 0o22), 0);
+});
+
+Deno.test("a symlink whose target is not as long as it says goes the long way and is told", async () => {
+  const faults: [what: string, word: number, bits: number][] = [
+    ["i_size", INODE_WORD.sizeLow, 1],
+    ["a longer target", INODE_WORD.blockField + 1, 0x41 << 16],
+    ["i_blocks", INODE_WORD.blocksLow, 8],
+    ["i_size_high", INODE_WORD.sizeHigh, 1],
+    ["i_flags", INODE_WORD.flags, 0x10],
+  ];
+  for (const [what, word, bits] of faults) {
+    assertEquals(await findingsOf("short", word, bits) > 0, true, what);
+  }
+  assertEquals(await findingsOf("short", INODE_WORD.blockField, 1), 0);
 });
