@@ -1,5 +1,7 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { InputError } from "../../lib/errors.ts";
+import { checkHeaderSum } from "../../lib/tar/header.ts";
+import { sealHeader } from "../../lib/tar/writer_fields.ts";
 import { rawEntry, rawHeader, rawTar } from "./raw.ts";
 import { faultOf, readOne, readTar } from "./read.ts";
 
@@ -35,4 +37,20 @@ Deno.test("TarIndexer accepts unsigned and signed checksums and refuses others",
   assertStringIncludes(error.message, "test.tar: header at offset 1024: this is no tar header");
   assertEquals(error.data["headerOffset"], 1024);
   assertThrows(() => readTar(rawTar(rawHeader({ checksum: "xxxxxxxx" }))), InputError);
+});
+
+Deno.test("checkHeaderSum adds up blocks at any address", () => {
+  const place = { tarName: "t", headerOffset: 0, path: "" };
+  const fills = [() => 0xff, () => 0, (i: number) => (i * 37) & 0xff, (i: number) => i & 0x80];
+  for (const fill of fills) {
+    const block = Uint8Array.from({ length: 512 }, (_, i) => fill(i));
+    sealHeader(block);
+    for (let base = 0; base < 5; base++) {
+      const bytes = new Uint8Array(1024).fill(0x55);
+      bytes.set(block, base);
+      checkHeaderSum(bytes, base, place);
+      bytes[base + 300]! ^= 1;
+      assertThrows(() => checkHeaderSum(bytes, base, place), InputError, "this is no tar header");
+    }
+  }
 });
