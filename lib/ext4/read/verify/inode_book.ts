@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { FILE_MODE } from "../../format/constants.ts";
 import type { Volume } from "./volume.ts";
 
 /** What is remembered beside the four bits of the type (i_mode >> 12). */
@@ -19,11 +20,15 @@ export const INODE_TRAIT = {
   USED: 0x80,
 } as const;
 const { USED } = INODE_TRAIT;
+const TYPE = 0xf;
+const DIRECTORY = FILE_MODE.DIRECTORY >>> 12;
 
 interface GroupPage {
   readonly kinds: Uint8Array;
   readonly links: Uint16Array;
   readonly references: Uint32Array;
+  /** Behind the last inode that was entered. */
+  end: number;
 }
 
 /** The inodes in use. */
@@ -47,6 +52,7 @@ export class InodeBook {
     const index = this.#index(inode);
     page.kinds[index] = USED | (mode >> 12) | traits;
     page.links[index] = linkCount;
+    if (index >= page.end) page.end = index + 1;
   }
 
   isUsed(inode: number): boolean {
@@ -84,29 +90,33 @@ export class InodeBook {
     if (page !== undefined) page.references[this.#index(inode)]!++;
   }
 
-  /** The first inode in use behind another; 0 when there is none. */
-  nextUsed(inode: number): number {
+  /**
+   * The first inode in use behind another that is more than a file with as many links as names: a directory, a hidden
+   * one, one whose numbers differ; 0 when there is none.
+   */
+  nextUnsettled(inode: number): number {
     const perGroup = this.#inodesPerGroup;
-    for (let at = inode; at < this.#pages.length * perGroup;) {
-      const page = this.#pages[Math.floor(at / perGroup)];
-      let index = at % perGroup;
-      const groupStart = at - index;
-      if (page !== undefined) {
-        for (; index < perGroup; index++) {
-          if ((page.kinds[index]! & USED) !== 0) return groupStart + index + 1;
-        }
+    for (let group = Math.floor(inode / perGroup); group < this.#pages.length; group++) {
+      const page = this.#pages[group];
+      if (page === undefined) continue;
+      const first = group * perGroup;
+      for (let index = Math.max(0, inode - first); index < page.end; index++) {
+        const kind = page.kinds[index]!;
+        if ((kind & USED) === 0) continue;
+        const isFile = (kind & TYPE) !== DIRECTORY && (kind & INODE_TRAIT.HIDDEN) === 0;
+        const links = page.links[index]!;
+        if (!isFile || links === 0 || links !== page.references[index]) return first + index + 1;
       }
-      at = groupStart + perGroup;
     }
     return 0;
   }
 
   /** Sets the bit of every inode of a group that is in use. */
   markUsed(group: number, bitmap: Uint8Array): void {
-    const kinds = this.#pages[group]?.kinds;
-    if (kinds === undefined) return;
-    for (let i = 0; i < kinds.length; i++) {
-      if ((kinds[i]! & USED) !== 0) bitmap[i >>> 3] = bitmap[i >>> 3]! | (1 << (i & 7));
+    const page = this.#pages[group];
+    if (page === undefined) return;
+    for (let i = 0; i < page.end; i++) {
+      if ((page.kinds[i]! & USED) !== 0) bitmap[i >>> 3] = bitmap[i >>> 3]! | (1 << (i & 7));
     }
   }
 
@@ -129,5 +139,6 @@ function newPage(inodeCount: number): GroupPage {
     kinds: new Uint8Array(inodeCount),
     links: new Uint16Array(inodeCount),
     references: new Uint32Array(inodeCount),
+    end: 0,
   };
 }

@@ -45,7 +45,7 @@ export function checkLinks(context: Context, links: LinkTable): void {
     checkParent(context, links, number);
   }
   checkConnected(context, links);
-  for (let inode = book.nextUsed(0); inode !== 0; inode = book.nextUsed(inode)) {
+  for (let inode = book.nextUnsettled(0); inode !== 0; inode = book.nextUnsettled(inode)) {
     checkLinkCount(context, inode);
   }
 }
