@@ -55,7 +55,7 @@ const TEA_ROUNDS = 16;
  * ```
  */
 export function directoryHash(name: ByteString, options: DirectoryHashOptions): DirectoryHash {
-  invariant(name.length <= NAME_LENGTH_MAX, `a name of ${name.length} bytes`);
+  if (name.length > NAME_LENGTH_MAX) invariant(false, `a name of ${name.length} bytes`);
   const raw = rawHash(name, options);
   const even = (raw.hash & ~1) >>> 0;
   return { hash: even === END_OF_DIRECTORY_HASH ? LAST_NAME_HASH : even, minor: raw.minor };
@@ -75,8 +75,9 @@ function rawHash(name: ByteString, options: DirectoryHashOptions): DirectoryHash
 }
 
 function startWords(seed: readonly number[]): Words {
-  invariant(seed.length === 4, `a hash seed of ${seed.length} words`);
-  const [a = 0, b = 0, c = 0, d = 0] = seed.some((word) => word !== 0) ? seed : MD4_START;
+  if (seed.length !== 4) invariant(false, `a hash seed of ${seed.length} words`);
+  const [a, b, c, d] = seed as Readonly<Words>;
+  if ((a | b | c | d) === 0) return [...MD4_START];
   return [a, b, c, d];
 }
 
@@ -140,38 +141,42 @@ function fillWords(chunk: Int32Array, name: ByteString, at: number, signed: bool
   }
 }
 
-/** The order in which a round takes the eight words. */
-const MD4_ROUNDS = [
-  { mix: selectBits, constant: 0, shifts: [3, 7, 11, 19], order: [0, 1, 2, 3, 4, 5, 6, 7] },
-  { mix: majority, constant: MD4_ROUND_2, shifts: [3, 5, 9, 13], order: [1, 3, 5, 7, 0, 2, 4, 6] },
-  { mix: parity, constant: MD4_ROUND_3, shifts: [3, 9, 11, 15], order: [3, 7, 2, 6, 1, 5, 0, 4] },
-] as const;
+/** How far each step of a round rotates, and, of the second and third, which of the eight words it takes. */
+const MD4_SHIFTS_1 = Int32Array.of(3, 7, 11, 19);
+const MD4_SHIFTS_2 = Int32Array.of(3, 5, 9, 13);
+const MD4_SHIFTS_3 = Int32Array.of(3, 9, 11, 15);
+const MD4_ORDER_2 = Int32Array.of(1, 3, 5, 7, 0, 2, 4, 6);
+const MD4_ORDER_3 = Int32Array.of(3, 7, 2, 6, 1, 5, 0, 4);
 
-function selectBits(x: number, y: number, z: number): number {
-  return z ^ (x & (y ^ z));
-}
-
-function majority(x: number, y: number, z: number): number {
-  return (x & y) | ((x ^ y) & z);
-}
-
-function parity(x: number, y: number, z: number): number {
-  return x ^ y ^ z;
-}
-
-/** MD4 (RFC 1320) cut down to eight steps a round. Every name of every directory goes through it. */
+/**
+ * MD4 (RFC 1320) cut down to eight steps a round. Every name of every directory goes through it: each round is a loop of
+ * its own, with its function in place. A step works on the word before: the names rotate instead of the words.
+ */
 function halfMd4(words: Words, chunk: Int32Array): void {
-  let [a, b, c, d] = words;
-  for (let round = 0; round < MD4_ROUNDS.length; round++) {
-    const { mix, constant, shifts, order } = MD4_ROUNDS[round]!;
-    for (let step = 0; step < 8; step++) {
-      const sum = (a + mix(b, c, d) + chunk[order[step]!]! + constant) | 0;
-      // The next step works on the word before: rotate the names instead of the words.
-      a = d;
-      d = c;
-      c = b;
-      b = rotateLeft(sum, shifts[step & 3]!);
-    }
+  let a = words[0];
+  let b = words[1];
+  let c = words[2];
+  let d = words[3];
+  for (let step = 0; step < 8; step++) {
+    const sum = (a + (d ^ (b & (c ^ d))) + chunk[step]!) | 0;
+    a = d;
+    d = c;
+    c = b;
+    b = rotateLeft(sum, MD4_SHIFTS_1[step & 3]!);
+  }
+  for (let step = 0; step < 8; step++) {
+    const sum = (a + ((b & c) | ((b ^ c) & d)) + chunk[MD4_ORDER_2[step]!]! + MD4_ROUND_2) | 0;
+    a = d;
+    d = c;
+    c = b;
+    b = rotateLeft(sum, MD4_SHIFTS_2[step & 3]!);
+  }
+  for (let step = 0; step < 8; step++) {
+    const sum = (a + (b ^ c ^ d) + chunk[MD4_ORDER_3[step]!]! + MD4_ROUND_3) | 0;
+    a = d;
+    d = c;
+    c = b;
+    b = rotateLeft(sum, MD4_SHIFTS_3[step & 3]!);
   }
   words[0] = (words[0] + a) | 0;
   words[1] = (words[1] + b) | 0;
