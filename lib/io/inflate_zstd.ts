@@ -1,16 +1,19 @@
 /**
- * Inflating zstd with node:zlib, block by block.
+ * Inflating zstd with node:zlib.
  *
  * @module
  */
+import { versions } from "node:process";
 import * as zlib from "node:zlib";
 import { InputError } from "../errors.ts";
 import type { Inflater, InflaterOptions } from "./inflater.ts";
 import { TransformInflater } from "./inflate_transform.ts";
 import { MAX_ZSTD_WINDOW_LOG, ZstdFrameWalker } from "./zstd_frames.ts";
 
-/** Room for what a block inflates to, which is at most 128 KiB. */
-const CHUNK_BYTES = 256 << 10;
+/** Deno's decoder must not meet damage behind its first output of a write: see zstd_frames.ts. */
+const WRITES_ONE_BLOCK = "deno" in versions;
+/** A block inflates to 128 KiB at most. */
+const CHUNK_BYTES = WRITES_ONE_BLOCK ? 256 << 10 : 1 << 20;
 
 /** @throws {InputError} on a runtime whose node:zlib has no zstd */
 export function createZstdInflater(options: InflaterOptions): Inflater {
@@ -33,7 +36,7 @@ class ZstdInflater implements Inflater {
 
   constructor(decoder: TransformInflater, name: string) {
     this.#decoder = decoder;
-    this.#walker = new ZstdFrameWalker(name);
+    this.#walker = new ZstdFrameWalker(name, WRITES_ONE_BLOCK);
   }
 
   async push(piece: Uint8Array): Promise<void> {

@@ -1,8 +1,8 @@
 /**
  * Finds the blocks and ends of zstd frames without decoding them (RFC 8878, section 3.1). Decoders of some runtimes stop
  * after the first frame of a write, choke on skippable frames, or take a truncated stream for a whole one; and Deno's
- * throws where nobody can catch it when it meets damage after the first buffer of a write's output. Writes of one block
- * at most, and knowing where the last frame ends, cure all four.
+ * throws where nobody can catch it when it meets damage after the first buffer of a write's output. Writes of one frame
+ * at most, for Deno of one block, and knowing where the last frame ends cure all four.
  *
  * @module
  */
@@ -31,6 +31,7 @@ type State =
 /** Walks a zstd stream that comes in pieces of any size. */
 export class ZstdFrameWalker {
   readonly #name: string;
+  readonly #cutsBlocks: boolean;
   #state: State = "magic";
   readonly #field = new Uint8Array(16);
   #fieldLength = 0;
@@ -42,14 +43,17 @@ export class ZstdFrameWalker {
   #hasChecksum = false;
   #position = 0;
 
-  /** @param name what the stream is called in errors */
-  constructor(name: string) {
+  /**
+   * @param name what the stream is called in errors
+   * @param cutsBlocks whether every block shall be a part of its own
+   */
+  constructor(name: string, cutsBlocks: boolean) {
     this.#name = name;
+    this.#cutsBlocks = cutsBlocks;
   }
 
   /**
-   * Cuts a piece into parts, in order and without skippable frames. No part reaches over the end of a block, nor over
-   * that of a frame.
+   * Cuts a piece into parts, in order and without skippable frames. No part reaches over the end of a frame.
    *
    * @throws {InputError} at what is no frame, or one that wants too much memory or a dictionary
    */
@@ -69,7 +73,7 @@ export class ZstdFrameWalker {
           yield this.#field.slice(0, 4);
           start = at;
         }
-      } else if (start >= 0 && isPartEnd(before, now)) {
+      } else if (start >= 0 && this.#isPartEnd(before, now)) {
         yield piece.subarray(start, at);
         start = now === "magic" ? -1 : at;
       }
@@ -195,6 +199,13 @@ export class ZstdFrameWalker {
     this.#run("content", kind === 1 ? 1 : sizeBytes);
   }
 
+  /** Whether a frame has just ended, or a block, if an empty one. */
+  #isPartEnd(before: State, now: State): boolean {
+    if (now === "magic") return true;
+    if (!this.#cutsBlocks) return false;
+    return before === "content" || (before === "block" && now !== "content");
+  }
+
   #want(state: State, fieldBytes: number): void {
     this.#state = state;
     this.#fieldLength = 0;
@@ -213,11 +224,6 @@ export class ZstdFrameWalker {
     for (let i = lengthBytes - 1; i >= 0; i--) value = value * 256 + this.#field[offset + i]!;
     return value;
   }
-}
-
-/** Whether a block, if an empty one, or a checksum has just ended. */
-function isPartEnd(before: State, now: State): boolean {
-  return before === "content" || before === "checksum" || (before === "block" && now !== "content");
 }
 
 /** How many bytes follow a frame header descriptor (RFC 8878, section 3.1.1.1.1). */

@@ -22,8 +22,8 @@ function frame(descriptor: number, fields: readonly number[], content: readonly 
 }
 
 /** The parts of a stream that comes in pieces of one size. */
-function walk(bytes: Uint8Array, pieceBytes: number): Uint8Array[] {
-  const walker = new ZstdFrameWalker("sample");
+function walk(bytes: Uint8Array, pieceBytes: number, cutsBlocks = true): Uint8Array[] {
+  const walker = new ZstdFrameWalker("sample", cutsBlocks);
   const parts: Uint8Array[] = [];
   for (let at = 0; at < bytes.length; at += pieceBytes) {
     parts.push(...walker.walk(bytes.subarray(at, at + pieceBytes)));
@@ -46,7 +46,9 @@ Deno.test("ZstdFrameWalker finds the ends of frames with every kind of header", 
   const all = joinBytes(frames.flatMap((bytes) => [bytes, skippableFrame(3)]));
   for (const pieceBytes of [1, 2, 3, 5, 1000]) {
     assertEquals(joinBytes(walk(all, pieceBytes)), joinBytes(frames));
+    assertEquals(joinBytes(walk(all, pieceBytes, false)), joinBytes(frames));
   }
+  assertEquals(walk(all, 1000, false), frames);
   const lengths = frames.flatMap((bytes) =>
     (bytes[4]! & 4) === 0 ? bytes.length : [bytes.length - 4, 4]
   );
@@ -64,6 +66,7 @@ Deno.test("ZstdFrameWalker passes repeated and several blocks", () => {
   ]);
   assertEquals(joinBytes(walk(bytes, 1)), bytes);
   assertEquals(walk(bytes, 100).map(({ length }) => length), [10, 5, 3]);
+  assertEquals(walk(bytes, 100, false), [bytes]);
   assertThrows(() => walk(bytes.subarray(0, bytes.length - 1), 4), InputError, "too early");
 });
 
