@@ -23,8 +23,8 @@ export class TransformInflater implements Inflater {
   readonly #name: string;
   readonly #ended: Promise<void>;
   readonly #emit: (bytes: Uint8Array) => void;
-  /** What the decoder has put out and nobody has seen. */
-  #heldBack: Uint8Array<ArrayBuffer>[] = [];
+  /** What the decoder has put out last, while nobody has seen it. */
+  #heldBack: Uint8Array<ArrayBuffer> | undefined;
   /** Whether the decoder has no more to do. */
   #isIdle = true;
   #hasEnded = false;
@@ -50,8 +50,10 @@ export class TransformInflater implements Inflater {
       })
     );
     stream.on("data", ({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>) => {
+      // A runtime that inflates in this thread puts out all of a piece without a microtask in between.
+      this.#release();
       // Not a Buffer: what slices it must get a copy.
-      this.#heldBack.push(new Uint8Array(buffer, byteOffset, byteLength));
+      this.#heldBack = new Uint8Array(buffer, byteOffset, byteLength);
       // By then the decoder has been given the next chunk, or is idle.
       queueMicrotask(() => {
         if (!this.#isIdle) this.#release();
@@ -90,17 +92,15 @@ export class TransformInflater implements Inflater {
 
   /** Emits what was held back. */
   #release(): void {
-    const chunks = this.#heldBack;
-    this.#heldBack = [];
-    for (const chunk of chunks) {
-      if (this.#failure) return;
-      try {
-        this.#emit(chunk);
-      } catch (error) {
-        this.#fail(error);
-      }
-      freeIfLast(chunk);
+    const chunk = this.#heldBack;
+    this.#heldBack = undefined;
+    if (chunk === undefined || this.#failure) return;
+    try {
+      this.#emit(chunk);
+    } catch (error) {
+      this.#fail(error);
     }
+    freeIfLast(chunk);
   }
 
   /** A decoder that is done ignores the rest. Zeros there are padding; anything else is data that would be lost. */
