@@ -5,7 +5,7 @@
  * @module
  */
 import type { ImagePlan, PayloadWrite } from "../ext4/plan/image_plan.ts";
-import type { RandomReader } from "../io/random_reader.ts";
+import type { RandomReader, ReaderParts } from "../io/random_reader.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../model/payload.ts";
 
 /**
@@ -23,8 +23,8 @@ export function releaseAsWritten(
     const { store } = write.payload;
     const ofParts = lastWrites.get(store);
     if (ofParts === undefined) continue;
-    const { first, last } = partsRead(write);
-    for (let part = first; part <= last; part++) ofParts[part] = write;
+    if (store.parts === undefined) ofParts[0] = write;
+    else markParts(ofParts, write, store.parts);
   }
   const releases = new Map<PayloadWrite, (() => void)[]>();
   for (const [store, ofParts] of lastWrites) {
@@ -39,16 +39,19 @@ export function releaseAsWritten(
   return (write) => releases.get(write)?.forEach((release) => release());
 }
 
-/** The parts of its store that a write reads from, and those between them. */
-function partsRead({ payload, logicalBlock, blockCount }: PayloadWrite) {
-  const { parts } = payload.store;
-  if (parts === undefined) return { first: 0, last: 0 };
+/** Notes a write for the parts of its store that it reads from, and those between them. */
+function markParts(
+  ofParts: (PayloadWrite | undefined)[],
+  write: PayloadWrite,
+  { count, partBytes }: ReaderParts,
+): void {
+  const { payload, logicalBlock, blockCount } = write;
   const { start, end } = payload.segments.length === 1
     ? storedRange(payload, logicalBlock * BLOCK_SIZE_BYTES, blockCount * BLOCK_SIZE_BYTES)
     : wholeRange(payload);
-  const partAt = (offset: number) =>
-    Math.min(Math.floor(offset / parts.partBytes), parts.count - 1);
-  return { first: partAt(start), last: partAt(Math.max(start, end - 1)) };
+  const partAt = (offset: number) => Math.min(Math.floor(offset / partBytes), count - 1);
+  const last = partAt(Math.max(start, end - 1));
+  for (let part = partAt(start); part <= last; part++) ofParts[part] = write;
 }
 
 /** Where a part of a file without holes is stored. */

@@ -37,7 +37,9 @@ export class WriteGatherer {
 
   /** What `emit` throws comes out of this or a later call, or out of `flush`. The bytes may be used again once it is done. */
   write(bytes: Uint8Array, offset: number): void | Promise<void> {
-    invariant(offset >= this.#endOffset, `write at ${offset} after the end ${this.#endOffset}`);
+    if (offset < this.#endOffset) {
+      invariant(false, `write at ${offset} after the end ${this.#endOffset}`);
+    }
     const isAdjacent = offset === this.#endOffset;
     if (isAdjacent && bytes.length < this.#buffer.length - this.#filledBytes) {
       return this.#append(bytes);
