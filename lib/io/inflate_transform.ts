@@ -73,7 +73,19 @@ export class TransformInflater implements Inflater {
         this.#release();
       });
     }
-    if (this.#hasEnded) this.#checkPadding(piece);
+    if (!this.#hasEnded) return;
+    this.emitHeldBack();
+    this.#checkPadding(piece);
+  }
+
+  /**
+   * Emits what was held back, so that a fault in it comes before those of what follows. To be called between pushes.
+   *
+   * @throws what the receiver throws
+   */
+  emitHeldBack(): void {
+    this.#release();
+    if (this.#failure) throw this.#failure.reason;
   }
 
   async end(): Promise<void> {
@@ -81,8 +93,7 @@ export class TransformInflater implements Inflater {
       this.#ended.then(resolve);
       if (!this.#hasEnded) this.#stream.end();
     });
-    this.#release();
-    if (this.#failure) throw this.#failure.reason;
+    this.emitHeldBack();
   }
 
   close(): void {

@@ -40,19 +40,33 @@ class ZstdInflater implements Inflater {
   }
 
   async push(piece: Uint8Array): Promise<void> {
-    for (const part of this.#walker.walk(piece)) {
-      this.#wrote = true;
-      await this.#decoder.push(part);
-    }
+    await this.#inOrder(async () => {
+      for (const part of this.#walker.walk(piece)) {
+        this.#wrote = true;
+        await this.#decoder.push(part);
+      }
+    });
   }
 
   async end(): Promise<void> {
-    this.#walker.end();
-    // A decoder that was fed nothing may call that an error; skippable frames alone are none.
-    if (this.#wrote) await this.#decoder.end();
+    await this.#inOrder(async () => {
+      this.#walker.end();
+      // A decoder that was fed nothing may call that an error; skippable frames alone are none.
+      if (this.#wrote) await this.#decoder.end();
+    });
   }
 
   close(): void {
     this.#decoder.close();
+  }
+
+  /** The walker is ahead of the decoder: what is wrong with bytes that came out comes before what it finds. */
+  async #inOrder(step: () => Promise<void>): Promise<void> {
+    try {
+      await step();
+    } catch (error) {
+      this.#decoder.emitHeldBack();
+      throw error;
+    }
   }
 }

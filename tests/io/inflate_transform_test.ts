@@ -36,3 +36,42 @@ Deno.test("TransformInflater stops at what its receiver throws, and says just th
     inflater.close();
   }
 });
+
+Deno.test("TransformInflater tells of a fault in what came out before that of what follows", async () => {
+  const fault = new InputError("tar", "is no tar");
+  const tails: [what: string, tail: readonly number[]][] = [
+    ["data after padding", [0, 0, 7]],
+    ["damage", [0x1f, 0x8b, 8, 0xff]],
+    ["another magic", [0x28, 0xb5, 0x2f, 0xfd, 0xff, 0xff]],
+  ];
+  for (const [kind, stored] of samples()) {
+    if (kind === "xz") continue;
+    for (const [what, tail] of tails) {
+      const inflater = createInflater(kind, {
+        name: "sample",
+        emit: () => {
+          throw fault;
+        },
+      });
+      const error = await assertRejects(async () => {
+        await inflater.push(stored);
+        await inflater.push(new Uint8Array(tail));
+        await inflater.end();
+      });
+      assertEquals(error, fault, `${kind}: ${what}`);
+      inflater.close();
+    }
+    const cut = createInflater(kind, {
+      name: "sample",
+      emit: () => {
+        throw fault;
+      },
+    });
+    const error = await assertRejects(async () => {
+      await cut.push(stored.subarray(0, stored.length - 1));
+      await cut.end();
+    });
+    assertEquals(error, fault, `${kind}: cut`);
+    cut.close();
+  }
+});
