@@ -268,7 +268,7 @@ export type {
   SourceOptions,
   StoredBytes,
 } from "./lib/source/source.ts";
-export type { StoredFile, StoredLoaded, StoredStream } from "./lib/source/types.ts";
+export type { StoredFile, StoredLoaded, StoredOutput, StoredStream } from "./lib/source/types.ts";
 export type { SharedDescriptor } from "./lib/io/shared_descriptor.ts";
 export type { Platform } from "./lib/source/platform.ts";
 
@@ -309,7 +309,7 @@ export type { InodeXattrs, SharedXattrBlock } from "./lib/ext4/plan/xattrs.ts";
 export type { DiskXattr } from "./lib/ext4/format/xattr.ts";
 export { formatUuid, parseUuid } from "./lib/ext4/plan/settings.ts";
 export { writeImage } from "./lib/ext4/write/write_image.ts";
-export type { WriteResult } from "./lib/ext4/write/write_image.ts";
+export type { WriteOptions, WriteResult } from "./lib/ext4/write/write_image.ts";
 
 // Verifying images.
 export { verifyImage } from "./lib/ext4/read/verify/verify.ts";
@@ -373,7 +373,7 @@ export type { StreamWriter } from "./lib/io/stdout_sink.ts";
 export { nullSink, teeSink } from "./lib/io/tee_sink.ts";
 export type { ImageSink } from "./lib/io/sink.ts";
 export { descriptorReader, memoryReader, readExactly } from "./lib/io/random_reader.ts";
-export type { RandomReader } from "./lib/io/random_reader.ts";
+export type { RandomReader, ReaderParts } from "./lib/io/random_reader.ts";
 
 // Back to a tar, the layer between two sources, and checksums of images that exist.
 export { exportTar } from "./lib/bless/export.ts";

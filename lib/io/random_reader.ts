@@ -23,6 +23,7 @@ export interface RandomReader {
 
 /** Parts of what a reader reads. */
 export interface ReaderParts {
+  /** How many there are. */
   readonly count: number;
   /** How long each is but the last, which is as long as the rest. */
   readonly partBytes: number;

@@ -44,7 +44,12 @@ export class NodeDraft {
   readonly isInline: boolean;
   readonly #numbered: NumberedNode;
 
-  /** @param numbered whose links have all been counted */
+  /**
+   * A draft of a numbered node.
+   *
+   * @param numbered whose links have all been counted
+   * @param parts what is derived from it
+   */
   constructor(
     numbered: NumberedNode,
     parts: Pick<NodeDraft, "xattrs" | "content" | "isIndexed" | "isInline">,

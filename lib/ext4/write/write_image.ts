@@ -29,7 +29,9 @@ export interface WriteResult {
 
 /** How an image is written. */
 export interface WriteOptions {
+  /** Ends the writing when it is aborted. */
   readonly signal?: AbortSignal | undefined;
+  /** Told how far it is. */
   readonly progress: Progress;
   /** Told of each write of payload when it is done. */
   readonly onWritten?: (write: PayloadWrite) => void;
