@@ -147,7 +147,9 @@ function spoolError(directory: string, why: string, cause: unknown): IoError {
   const full = code === "ENOSPC" || code === "EDQUOT" || code === "EFBIG";
   const reason = full ? `no space is left (${code})` : (cause as Error).message;
   return new IoError(directory, `${why}: ${reason}`, {
-    hint: "name a directory with enough room with --tmpdir",
+    hint: code === "EMFILE"
+      ? "raise the limit on open files (`ulimit -n`)"
+      : "name a directory with enough room with --tmpdir",
     data: { path: directory, ...(code === undefined ? {} : { code }) },
     cause,
   });

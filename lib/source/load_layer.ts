@@ -3,11 +3,12 @@
  *
  * @module
  */
+import { closeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { setImmediate } from "node:timers/promises";
-import { InputError } from "../errors.ts";
+import { InputError, IoError } from "../errors.ts";
 import { SNIFF_BYTES, sniffCompression } from "../io/inflate.ts";
-import { PartedSpool } from "../io/parted_spool.ts";
+import { PartedSpool, type SpoolParts } from "../io/parted_spool.ts";
 import { descriptorReader } from "../io/random_reader.ts";
 import { SharedDescriptor } from "../io/shared_descriptor.ts";
 import {
@@ -47,6 +48,10 @@ const DEFAULT_INLINE_LAYER_BYTES = 256 << 10;
 const DEFAULT_SPOOL_PART_BYTES = 64 << 20;
 /** Layers hardly ever inflate to more than so many times what is stored. */
 const USUAL_RATIO = 4;
+/** How many open files an image may have in spools, or one for each layer. */
+export const SPOOL_FILES_MAX = 64;
+/** What the workers of an image open together, and some for all that is opened besides. */
+const WORKER_FILES = SPOOL_FILES_MAX + 16;
 
 /** A layer that was read, and the file or files that its uncompressed tar lies in. */
 export interface ReadLayer {
@@ -229,22 +234,42 @@ function makeSpool(storedBytes: number, { options, spoolPartsMax }: LoadContext)
   const directory = options.tmpdir ?? tmpdir();
   const partBytes = options.spoolPartBytes ?? DEFAULT_SPOOL_PART_BYTES;
   const partCount = Math.min(Math.ceil(storedBytes * USUAL_RATIO / partBytes), spoolPartsMax);
-  if (partCount > 1) {
-    const file = new PartedSpool(directory, { partCount, partBytes });
-    return { file, target: file.target };
-  }
+  const parted = partCount > 1 ? makePartedSpool(directory, { partCount, partBytes }) : undefined;
+  if (parted) return parted;
   const descriptor = createUnlinkedFile(directory);
   return { file: new SharedDescriptor(descriptor), target: singleFile(descriptor, directory) };
+}
+
+/** Undefined where this process may not open so many files. Each part is one here, and another in the worker. */
+function makePartedSpool(directory: string, parts: SpoolParts): Spool | undefined {
+  let file: PartedSpool;
+  try {
+    file = new PartedSpool(directory, parts);
+  } catch (error) {
+    if (error instanceof IoError && error.data["code"] === "EMFILE") return undefined;
+    throw error;
+  }
+  const { target } = file;
+  if (canReopen(target.descriptors[0]!, WORKER_FILES)) return { file, target };
+  file.release();
+  return undefined;
 }
 
 /** Whether a thread can open what this one has open. */
 function canShare(input: WorkerInput, spool: Spool | undefined): boolean {
   const descriptor = input.kind === "file" ? input.descriptor : spool?.target.descriptors[0];
-  if (descriptor === undefined) return true;
-  const again = reopenDescriptor(descriptor, "r");
-  if (again === undefined) return false;
-  new SharedDescriptor(again).release();
-  return true;
+  return descriptor === undefined || canReopen(descriptor, 1);
+}
+
+function canReopen(descriptor: number, times: number): boolean {
+  const opened: number[] = [];
+  while (opened.length < times) {
+    const again = reopenDescriptor(descriptor, "r");
+    if (again === undefined) break;
+    opened.push(again);
+  }
+  for (const again of opened) closeSync(again);
+  return opened.length === times;
 }
 
 /** Passes pieces on, and lets signals and timers in between them. */

@@ -8,12 +8,9 @@ import { InterruptedError, throwIfAborted } from "../errors.ts";
 import { ImageBudget } from "./image_budget.ts";
 import { LayerWorker } from "./layer_worker.ts";
 import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
-import { diffIdConflict, loadLayer, type ReadLayer } from "./load_layer.ts";
+import { diffIdConflict, loadLayer, type ReadLayer, SPOOL_FILES_MAX } from "./load_layer.ts";
 import { loadedLayer, reportWarnings } from "./loaded_layer.ts";
 import type { LayerSource, LoadedLayer, OpenedImage, SourceOptions } from "./types.ts";
-
-/** How many open files the spools of an image may be cut into, or one for each layer. */
-const SPOOL_FILES_MAX = 64;
 
 /**
  * Reads every layer of an image once, checks size, digest and diff id, and indexes it.

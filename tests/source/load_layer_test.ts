@@ -2,11 +2,13 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readdirSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { InputError, IoError } from "../../lib/errors.ts";
 import { digestOf } from "../../lib/io/digest.ts";
 import { closeLayers, loadLayers, type OpenedImage } from "../../lib/source/source.ts";
 import type { StoredBytes } from "../../lib/source/types.ts";
+import { programWords } from "../cli/program.ts";
 import { notRun } from "../oracle/notice.ts";
 import { buildTar } from "../tar/build.ts";
 import { writeOciLayout } from "./build_layout.ts";
@@ -152,6 +154,20 @@ Deno.test("loadLayers calls a full tmpdir one and names --tmpdir", async () => {
       }
     } finally {
       execFileSync("umount", [scratch]);
+    }
+  });
+});
+
+Deno.test("loadLayers does with one spool where a process may not open many files", async () => {
+  await withDirectory((directory) => {
+    const tar = buildTar([{ path: "big", data: noise(100_000) }]);
+    const { diffIds } = writeOciLayout(directory, { layers: [tar] });
+    const program = fileURLToPath(new URL("./parted_program.ts", import.meta.url));
+    const words = [...programWords(program), directory].join(" ");
+    // Too few for the parts, and too few for the worker to open them, too.
+    for (const limit of [60, 110]) {
+      const said = execFileSync("bash", ["-c", `ulimit -n ${limit}; exec ${words}`]);
+      assertEquals(`${said}`, `${diffIds[0]}\n`);
     }
   });
 });
