@@ -65,8 +65,8 @@ export class PartedSpool {
   }
 
   /**
-   * A reader over the first `lengthBytes`, with the signature of a file's. It takes over one share, which its `close` gives back; closing it twice is
-   * harmless. Its parts can be given back before.
+   * A reader over the first `lengthBytes`, with the signature of a file's. It takes over one share, which its `close`
+   * gives back; closing it twice is harmless. Its parts can be given back before.
    */
   reader(name: string, offsetBytes: number, lengthBytes: number): RandomReader {
     invariant(offsetBytes === 0, "a spool is read from its start");

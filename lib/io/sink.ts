@@ -7,8 +7,11 @@
 
 /** Takes an image in one ascending pass. */
 export interface ImageSink {
-  /** @param offset at or after the end of the write before */
-  /** Writes bytes at an offset, which never goes back. The bytes may be used again once it is done. */
+  /**
+   * Writes bytes, which may be used again once it is done.
+   *
+   * @param offset at or after the end of the write before
+   */
   write(bytes: Uint8Array, offset: number): void | Promise<void>;
   /** Ends the image at `sizeBytes` and makes it visible under its name. */
   finish(sizeBytes: number): void | Promise<void>;
