@@ -41,7 +41,8 @@ export class TransformInflater implements Inflater {
     stream.on("error", (error) => {
       // What came out before the damage may be wrong in itself, and comes first.
       this.#release();
-      this.#fail(this.#damage(error));
+      this.#failure ??= { reason: this.#damage(error) };
+      this.#giveUp();
     });
     this.#ended = new Promise((resolve) =>
       stream.on("end", () => {
@@ -52,6 +53,7 @@ export class TransformInflater implements Inflater {
     stream.on("data", ({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>) => {
       // A runtime that inflates in this thread puts out all of a piece without a microtask in between.
       this.#release();
+      if (this.#failure) return this.#giveUp();
       // Not a Buffer: what slices it must get a copy.
       this.#heldBack = new Uint8Array(buffer, byteOffset, byteLength);
       // By then the decoder has been given the next chunk, or is idle.
@@ -109,7 +111,9 @@ export class TransformInflater implements Inflater {
     try {
       this.#emit(chunk);
     } catch (error) {
-      this.#fail(error);
+      this.#failure = { reason: error };
+      // While the decoder is at work in its thread, it reads the piece: what it has to say next ends the wait.
+      if (this.#isIdle) this.#giveUp();
     }
     freeIfLast(chunk);
   }
@@ -129,10 +133,8 @@ export class TransformInflater implements Inflater {
     });
   }
 
-  #fail(error: unknown): void {
-    if (this.#failure) return;
-    this.#failure = { reason: error };
-    this.#reject?.(this.#failure.reason);
+  #giveUp(): void {
+    this.#reject?.(this.#failure?.reason);
     this.#stream.destroy();
   }
 

@@ -2,7 +2,8 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { InputError, IoError } from "../../lib/errors.ts";
 import { createInflater } from "../../lib/io/inflate.ts";
 import { joinBytes } from "../tar/build.ts";
-import { gzipOf, inflate, SAMPLE, samples } from "./compressed_samples.ts";
+import { gzipOf, HAS_ZSTD, inflate, SAMPLE, samples, zstdOf } from "./compressed_samples.ts";
+import { noise } from "../source/helpers.ts";
 
 Deno.test("TransformInflater allows zeros after gzip data, and nothing else", async () => {
   const stored = gzipOf(SAMPLE);
@@ -75,3 +76,36 @@ Deno.test("TransformInflater tells of a fault in what came out before that of wh
     cut.close();
   }
 });
+
+Deno.test("TransformInflater ends with what its receiver throws at any chunk, wherever the decoder is then", async () => {
+  const plain = noise(4_000_000);
+  for (const [kind, stored] of [["gzip", gzipOf(plain)], ...zstdSamples(plain)] as const) {
+    for (const pieceBytes of [300_000, 1 << 20, 8 << 20]) {
+      for (let failing = 0; failing < 4; failing++) {
+        let emitted = 0;
+        const inflater = createInflater(kind, {
+          name: "sample",
+          emit: () => {
+            if (emitted++ === failing) throw new IoError("disk", "is full");
+          },
+        });
+        await assertRejects(
+          async () => {
+            for (let at = 0; at < stored.length; at += pieceBytes) {
+              await inflater.push(stored.subarray(at, at + pieceBytes));
+            }
+            await inflater.end();
+          },
+          IoError,
+          "is full",
+        );
+        inflater.close();
+        assertEquals(emitted, failing + 1);
+      }
+    }
+  }
+});
+
+function zstdSamples(plain: Uint8Array): ["zstd", Uint8Array][] {
+  return HAS_ZSTD ? [["zstd", zstdOf(plain)]] : [];
+}
