@@ -277,7 +277,7 @@ class LayerReader {
 }
 
 /** What a digest is computed with when it shall be compared; otherwise the usual one. */
-export function algorithmOf(digest: string | undefined, what: string): DigestAlgorithm {
+function algorithmOf(digest: string | undefined, what: string): DigestAlgorithm {
   return digest === undefined ? "sha256" : parseDigest(digest, what).algorithm;
 }
 

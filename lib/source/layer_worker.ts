@@ -277,7 +277,7 @@ async function runJob(
       ...spool,
       descriptors: spool.descriptors.map((descriptor) => open(descriptor, "r+")),
     });
-    const listener: LayerListener = {
+    return await readLayer(job, pieces, writer, {
       entries: (entries) => {
         const batch = packEntries(entries);
         post({ type: "entries", batch }, [batch]);
@@ -285,8 +285,7 @@ async function runJob(
       progress: (storedBytes, uncompressedBytes) =>
         post({ type: "progress", storedBytes, uncompressedBytes }),
       stopped,
-    };
-    return await readLayer(job, pieces, writer, listener);
+    });
   } finally {
     for (const descriptor of opened) closeSync(descriptor);
   }

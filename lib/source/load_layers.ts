@@ -49,7 +49,6 @@ class Loading {
   /** The task that each layer is loaded by; none for layers that were loaded before. */
   readonly #taskOfLayer: readonly (Task | undefined)[];
   readonly #budget: ImageBudget;
-  readonly #threadCount: number;
   readonly #running = new Set<Task>();
   #next = 0;
   #failure: { readonly index: number; readonly reason: unknown } | undefined;
@@ -57,7 +56,6 @@ class Loading {
   constructor(sources: readonly LayerSource[], options: SourceOptions) {
     this.#sources = sources;
     this.#options = options;
-    this.#threadCount = Math.max(1, options.jobs ?? availableParallelism());
     this.#budget = new ImageBudget({ ...DEFAULT_SOURCE_LIMITS, ...options.limits });
     const byBlob = new Map<unknown, Task>();
     this.#taskOfLayer = sources.map((source, index) => {
@@ -75,13 +73,14 @@ class Loading {
   }
 
   async run(): Promise<LoadedLayer[]> {
-    const { signal } = this.#options;
+    const { signal, jobs } = this.#options;
     const onAbort = () => {
       this.#fail(-1, new InterruptedError("interrupted", "the work was told to stop"));
     };
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
-      const laneCount = Math.min(this.#threadCount, this.#tasks.length);
+      const wanted = Math.max(1, jobs ?? availableParallelism());
+      const laneCount = Math.min(wanted, this.#tasks.length);
       await Promise.all(Array.from({ length: laneCount }, () => this.#lane()));
       if (this.#failure) throw this.#failure.reason;
       return this.#finish();
