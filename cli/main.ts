@@ -9,5 +9,6 @@ import { isMainThread } from "node:worker_threads";
 import { loadCommands } from "./commands/load.ts";
 import { runProgram } from "./program.ts";
 
+// A worker finds its own module among those of all commands.
 const commands = await loadCommands(isMainThread ? process.argv.slice(2) : []);
 if (isMainThread) await runProgram(commands);

@@ -5,7 +5,7 @@
  * @module
  */
 import type { ImagePlan, PayloadWrite } from "../ext4/plan/image_plan.ts";
-import type { RandomReader, ReaderParts } from "../io/random_reader.ts";
+import { partAt, type RandomReader, type ReaderParts } from "../io/random_reader.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../model/payload.ts";
 
 /**
@@ -43,15 +43,14 @@ export function releaseAsWritten(
 function markParts(
   ofParts: (PayloadWrite | undefined)[],
   write: PayloadWrite,
-  { count, partBytes }: ReaderParts,
+  parts: ReaderParts,
 ): void {
   const { payload, logicalBlock, blockCount } = write;
   const { start, end } = payload.segments.length === 1
     ? storedRange(payload, logicalBlock * BLOCK_SIZE_BYTES, blockCount * BLOCK_SIZE_BYTES)
     : wholeRange(payload);
-  const partAt = (offset: number) => Math.min(Math.floor(offset / partBytes), count - 1);
-  const last = partAt(Math.max(start, end - 1));
-  for (let part = partAt(start); part <= last; part++) ofParts[part] = write;
+  const last = partAt(parts, Math.max(start, end - 1));
+  for (let part = partAt(parts, start); part <= last; part++) ofParts[part] = write;
 }
 
 /** Where a part of a file without holes is stored. */

@@ -8,7 +8,7 @@ import type { ByteString } from "../bytes/byte_string.ts";
 import { throwIfAborted } from "../errors.ts";
 import type { ImageSink } from "../io/sink.ts";
 import type { Payload, PayloadIndex } from "../model/payload.ts";
-import { BLOCK_SIZE_BYTES, readPayload } from "../model/payload.ts";
+import { BLOCK_SIZE_BYTES, readPayload, wholeSegment } from "../model/payload.ts";
 import type { Progress } from "../progress.ts";
 import type { EncodedTarEntry } from "../tar/writer.ts";
 import { encodeTarEntry, END_OF_ARCHIVE_SIZE_BYTES } from "../tar/writer.ts";
@@ -106,8 +106,7 @@ class TarWriter {
     });
     const stored = data.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
     const isDense = sizeBytes - stored <= this.#options.denseHoleBytesMax;
-    const whole = [{ fileOffset: 0, storeOffset: 0, lengthBytes: sizeBytes }];
-    const segments = sizeBytes === 0 ? [] : isDense ? whole : data;
+    const segments = isDense ? wholeSegment(sizeBytes) : data;
     return { sizeBytes, segments, dataRuns, contentHash: 0 };
   }
 

@@ -5,7 +5,7 @@
  * @module
  */
 import { invariant } from "../errors.ts";
-import type { RandomReader, ReaderParts } from "./random_reader.ts";
+import { partAt, type RandomReader, type ReaderParts } from "./random_reader.ts";
 import { SharedDescriptor } from "./shared_descriptor.ts";
 import { createUnlinkedFile, type SpoolTarget } from "./spool.ts";
 
@@ -92,7 +92,7 @@ export class PartedSpool {
         const wanted = target.subarray(0, Math.max(0, lengthBytes - position));
         for (let done = 0; done < wanted.length;) {
           const at = position + done;
-          const part = Math.min(Math.floor(at / partBytes), lastPart);
+          const part = partAt(parts, at);
           const inPart = at - part * partBytes;
           const end = part === lastPart
             ? wanted.length

@@ -31,6 +31,14 @@ export interface ReaderParts {
   release(index: number): void;
 }
 
+/** The part that holds the byte at an offset. */
+export function partAt(
+  { count, partBytes }: Pick<ReaderParts, "count" | "partBytes">,
+  offset: number,
+): number {
+  return Math.min(Math.floor(offset / partBytes), count - 1);
+}
+
 /** Fills the whole of `target` or throws an InputError that names the position. */
 export function readExactly(reader: RandomReader, target: Uint8Array, position: number): void {
   const count = reader.readAt(target, position);

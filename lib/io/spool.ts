@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pid } from "node:process";
 import { IoError } from "../errors.ts";
+import { partAt } from "./random_reader.ts";
 
 const BUFFER_BYTES = 1 << 20;
 const MAX_NAME_TRIES = 10_000;
@@ -127,7 +128,7 @@ export class SpoolWriter {
   #writeOut(bytes: Uint8Array): void {
     const { descriptors, partBytes, directory } = this.#target;
     for (let done = 0; done < bytes.length;) {
-      const part = Math.min(Math.floor(this.#position / partBytes), descriptors.length - 1);
+      const part = partAt({ count: descriptors.length, partBytes }, this.#position);
       const inPart = this.#position - part * partBytes;
       const room = part === descriptors.length - 1 ? Infinity : partBytes - inPart;
       const length = Math.min(bytes.length - done, room);

@@ -95,8 +95,18 @@ export interface FileTree {
 }
 
 /** Names of a directory in byte order. */
-export function sortedChildren(directory: DirectoryNode): [ByteString, TreeNode][] {
-  return [...directory.children].sort((a, b) => (a[0] < b[0] ? -1 : 1));
+export function sortedChildren({ children }: DirectoryNode): [ByteString, TreeNode][] {
+  return sortedNames(children.keys()).map((name) => [name, children.get(name)!]);
+}
+
+/** Names in byte order, which they come in from a tar that was sorted. */
+export function sortedNames(given: Iterable<ByteString>): ByteString[] {
+  const names = [...given];
+  for (let i = 1; i < names.length; i++) {
+    // The default order of strings is that of their characters, which are bytes.
+    if (names[i]! < names[i - 1]!) return names.sort();
+  }
+  return names;
 }
 
 /**

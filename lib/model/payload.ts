@@ -53,6 +53,11 @@ export const EMPTY_PAYLOAD_INDEX: PayloadIndex = {
   contentHash: 0,
 };
 
+/** The one segment of a file that is stored whole, from the start of a store; none for an empty file. */
+export function wholeSegment(sizeBytes: number): readonly DataSegment[] {
+  return sizeBytes === 0 ? [] : [{ fileOffset: 0, storeOffset: 0, lengthBytes: sizeBytes }];
+}
+
 /** Most files are small and have no hole: as many of their runs are kept for all of them. */
 const SHARED_RUNS_MAX = 64;
 const sharedRuns: (readonly BlockRun[])[] = [];

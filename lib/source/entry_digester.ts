@@ -7,8 +7,7 @@ import { Buffer } from "node:buffer";
 import { setImmediate } from "node:timers/promises";
 import { throwIfAborted } from "../errors.ts";
 import { Digester } from "../io/digest.ts";
-import type { PayloadIndex } from "../model/payload.ts";
-import { BLOCK_SIZE_BYTES, readPayload } from "../model/payload.ts";
+import { BLOCK_SIZE_BYTES, readPayload, wholeSegment } from "../model/payload.ts";
 import { encodeTarEntry } from "../tar/writer.ts";
 import type { TarItem } from "../tree/entries.ts";
 
@@ -34,9 +33,9 @@ export class EntryDigester {
 
   /** Takes the next entry, and reads its bytes. Their data runs must be known. */
   async add({ entry, payload }: TarItem): Promise<void> {
-    this.#digester.update(
-      encodeTarEntry({ ...entry, payload: payload && asOnePart(payload) }).head,
-    );
+    // A header says how long a file is. A map of its holes, which may be millions, would be made in memory.
+    const dense = payload && { ...payload, segments: wholeSegment(payload.sizeBytes) };
+    this.#digester.update(encodeTarEntry({ ...entry, payload: dense }).head);
     if (payload === undefined) return;
     this.#addLine(`${payload.dataRuns.length}`);
     for (const { startBlock, blockCount } of payload.dataRuns) {
@@ -67,13 +66,4 @@ export class EntryDigester {
     await setImmediate();
     throwIfAborted(this.#signal);
   }
-}
-
-/** A header says how long a file is. A map of its holes, which may be millions, would be made in memory. */
-function asOnePart(payload: PayloadIndex): PayloadIndex {
-  const { sizeBytes } = payload;
-  const segments = sizeBytes === 0
-    ? []
-    : [{ fileOffset: 0, storeOffset: 0, lengthBytes: sizeBytes }];
-  return { ...payload, segments };
 }

@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { InputError, IoError } from "../../lib/errors.ts";
-import { memoryReader, openFileReader, readExactly } from "../../lib/io/random_reader.ts";
+import { memoryReader, openFileReader, partAt, readExactly } from "../../lib/io/random_reader.ts";
 
 Deno.test("openFileReader reads at any position and stops at the end", () => {
   const scratch = mkdtempSync(`${tmpdir()}/blessfs-test-`);
@@ -42,4 +42,12 @@ Deno.test("readExactly says where the bytes end", () => {
     InputError,
     "spool: ends at offset 10: wanted 8 bytes at 40",
   );
+});
+
+Deno.test("partAt gives all that is behind the parts to the last one", () => {
+  const offsets = [0, 9, 10, 19, 20, 29, 30, 1000];
+  const partsOf = (count: number) =>
+    offsets.map((offset) => partAt({ count, partBytes: 10 }, offset));
+  assertEquals(partsOf(3), [0, 0, 1, 1, 2, 2, 2, 2]);
+  assertEquals(partsOf(1), [0, 0, 0, 0, 0, 0, 0, 0]);
 });

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import type { DirectoryNode, NodeAttributes, SymlinkNode } from "../../lib/model/node.ts";
-import { sortedChildren, walkTree } from "../../lib/model/node.ts";
+import { sortedChildren, sortedNames, walkTree } from "../../lib/model/node.ts";
 
 const attributes: NodeAttributes = {
   mode: 0o755,
@@ -33,4 +33,14 @@ Deno.test("walkTree has no limit of depth", () => {
   let root = directory([]);
   for (let i = 0; i < 3000; i++) root = directory([["d", root]]);
   assertEquals([...walkTree({ root })].length, 3001);
+});
+
+Deno.test("sortedNames leaves names in order as they are, and sorts others by bytes", () => {
+  for (
+    const given of [[], ["a"], ["B", "a", "a.b", "a/", "\xe4"], ["\xe4", "a", "B"], ["a", "B"]]
+  ) {
+    const names = new Set(given);
+    assertEquals(sortedNames(names.keys()), given.toSorted());
+    assertEquals([...names], given);
+  }
 });

@@ -3,7 +3,12 @@ import fc from "fast-check";
 import { InputError } from "../../lib/errors.ts";
 import { memoryReader } from "../../lib/io/random_reader.ts";
 import type { DataSegment, Payload } from "../../lib/model/payload.ts";
-import { EMPTY_PAYLOAD_INDEX, readPayload, runFromStart } from "../../lib/model/payload.ts";
+import {
+  EMPTY_PAYLOAD_INDEX,
+  readPayload,
+  runFromStart,
+  wholeSegment,
+} from "../../lib/model/payload.ts";
 
 function payloadOf(
   segments: readonly DataSegment[],
@@ -52,4 +57,9 @@ Deno.test("runFromStart is one run from the first block, and one list for all sm
   assertStrictEquals(runFromStart(64), runFromStart(64));
   const runs = runFromStart(1);
   assertEquals([Object.isFrozen(runs), Object.isFrozen(runs[0])], [true, true]);
+});
+
+Deno.test("wholeSegment is all of a file, and nothing of an empty one", () => {
+  assertEquals(wholeSegment(0), []);
+  assertEquals(wholeSegment(7), [{ fileOffset: 0, storeOffset: 0, lengthBytes: 7 }]);
 });

@@ -9,6 +9,7 @@ import {
   DIRECTORY_TAIL_SIZE_BYTES,
   direntSizeBytes,
   encodeRecordLength,
+  RECORD_LENGTH_MIN,
   sealDirectoryBlock,
   verifyDirectoryBlock,
 } from "../format/directory.ts";
@@ -24,7 +25,6 @@ import {
 } from "../format/htree.ts";
 
 const RECORD_LENGTH_AT = 4;
-const RECORD_LENGTH_MIN = 12;
 
 /** What both kinds of blocks need. */
 export interface DirectoryBlockOptions {

@@ -29,7 +29,7 @@ export const DIRECTORY_TAIL_SIZE_BYTES = 12;
 export const NAME_LENGTH_MAX = 255;
 
 /** The shortest record, with a name of up to 4 bytes. */
-const RECORD_LENGTH_MIN = 12;
+export const RECORD_LENGTH_MIN = 12;
 
 /** Offsets in struct ext4_dir_entry_2. */
 const DIRENT_AT = {

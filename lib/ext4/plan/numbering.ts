@@ -8,6 +8,7 @@ import type { ByteString } from "../../bytes/byte_string.ts";
 import { displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
 import type { FileTree, TreeNode } from "../../model/node.ts";
+import { sortedNames } from "../../model/node.ts";
 import { INODE_NUMBER, LINK_COUNT_MAX } from "../format/constants.ts";
 
 /** A node with its number. There is one for each file of an image, so it holds no more than it must. */
@@ -102,16 +103,6 @@ function openDirectory(
   children: ReadonlyMap<ByteString, TreeNode>,
 ): OpenDirectory {
   return { numbered, children, names: sortedNames(children.keys()), nextName: 0 };
-}
-
-/** Names in byte order, which they come in from a tar that was sorted. */
-function sortedNames(given: Iterable<ByteString>): ByteString[] {
-  const names = [...given];
-  for (let i = 1; i < names.length; i++) {
-    // The default order of strings is that of their characters, which are bytes.
-    if (names[i]! < names[i - 1]!) return names.sort();
-  }
-  return names;
 }
 
 /** What i_links_count says: a directory with more links than fit says 1 (DIR_NLINK). */

@@ -7,7 +7,7 @@ import { setImmediate } from "node:timers/promises";
 import { InputError, throwIfAborted } from "../../errors.ts";
 import { memoryReader, type RandomReader } from "../../io/random_reader.ts";
 import type { BlockRun, DataSegment, Payload } from "../../model/payload.ts";
-import { readPayload } from "../../model/payload.ts";
+import { readPayload, wholeSegment } from "../../model/payload.ts";
 import { type PayloadScan, PayloadScanner } from "../../tar/payload_scanner.ts";
 import { INODE_FLAG } from "../format/constants.ts";
 import { blockRuns } from "./block_map.ts";
@@ -99,8 +99,7 @@ export function filePayload(
   const isHole = hasInlineData && isInlineHole(inode);
   if (hasInlineData && !isHole) {
     const store = memoryReader(inlineBytes(inode), image.name);
-    const whole = { fileOffset: 0, storeOffset: 0, lengthBytes: sizeBytes };
-    return new ImagePayload(sizeBytes, sizeBytes === 0 ? [] : [whole], store);
+    return new ImagePayload(sizeBytes, wholeSegment(sizeBytes), store);
   }
   const sizeMax = LOGICAL_BLOCKS_MAX * image.geometry.blockSizeBytes;
   if (sizeBytes > sizeMax) {

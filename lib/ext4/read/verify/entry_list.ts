@@ -7,11 +7,10 @@
 import type { ByteString } from "../../../bytes/byte_string.ts";
 import { byteStringFromBytes } from "../../../bytes/byte_string.ts";
 import { DIRENT_TYPE } from "../../format/constants.ts";
-import { decodeRecordLength, direntSizeBytes } from "../../format/directory.ts";
+import { decodeRecordLength, direntSizeBytes, RECORD_LENGTH_MIN } from "../../format/directory.ts";
 
 /** Bytes of an entry before its name; inode, then rec_len, name_len and file_type in a word. */
 const HEAD_SIZE_BYTES = 8;
-const RECORD_SIZE_MIN_BYTES = 12;
 /** Four of them. */
 const SLASHES = 0x2f2f2f2f;
 const DOT = 0x2e;
@@ -52,7 +51,7 @@ export class EntryList {
 
   /** @param sizeBytesMax how long what is read can be */
   constructor(sizeBytesMax: number) {
-    const room = Math.ceil(sizeBytesMax / RECORD_SIZE_MIN_BYTES);
+    const room = Math.ceil(sizeBytesMax / RECORD_LENGTH_MIN);
     this.#inodes = new Uint32Array(room);
     this.#offsets = new Uint32Array(room);
     this.#nameLengths = new Uint8Array(room);
@@ -75,7 +74,7 @@ export class EntryList {
       const head = words[firstWord + (at >>> 2) + 1]!;
       const recordLength = decodeRecordLength(head & 0xffff, bytes.length);
       const nameLength = (head >>> 16) & 0xff;
-      if (recordLength < RECORD_SIZE_MIN_BYTES || recordLength > end - at) return false;
+      if (recordLength < RECORD_LENGTH_MIN || recordLength > end - at) return false;
       if ((recordLength & 3) !== 0) return false;
       const index = this.count++;
       this.#inodes[index] = inode;
