@@ -30,7 +30,7 @@ Deno.test("every dependency is pinned to one version", () => {
 });
 
 Deno.test("sources import other packages by their names in deno.json, and every npm package is used", () => {
-  const sources = readSources("lib/", "probe/", "cli/", "tests/", "tools/", "bench/");
+  const sources = readSources("lib/", "probe/", "serve/", "cli/", "tests/", "tools/", "bench/");
   const used = new Set(
     sources.flatMap((source) => importsOf(source))
       .filter((specifier) => !/^(?:\.|node:|bun:)/.test(specifier)),
@@ -44,7 +44,7 @@ Deno.test("sources import other packages by their names in deno.json, and every 
 
 Deno.test("only the tests use what is for tests", () => {
   const forTests = ["@std/assert", "@std/testing/bdd", "fast-check"];
-  const wrong = readSources("lib/", "probe/", "cli/").flatMap((source) =>
+  const wrong = readSources("lib/", "probe/", "serve/", "cli/").flatMap((source) =>
     importsOf(source).filter((name) => forTests.includes(name)).map((name) =>
       `${source.path}: ${name}`
     )

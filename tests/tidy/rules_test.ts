@@ -3,7 +3,7 @@ import { listFiles, readSources } from "./repository.ts";
 import type { Source } from "./repository.ts";
 import { functionsOf } from "./source_text.ts";
 
-const FILE_LINES_MAX = 400;
+const FILE_LINES_MAX = 600;
 const FUNCTION_LINES_MAX = 70;
 
 /** `PATH:LINE: what` for every place where a pattern matches. */
@@ -40,7 +40,7 @@ Deno.test("lib is deterministic: no clock and no randomness", () => {
 });
 
 Deno.test("files of lib, probe and cli stay short", () => {
-  const long = readSources("lib/", "probe/", "cli/")
+  const long = readSources("lib/", "probe/", "serve/", "cli/")
     .map(({ path, raw }) => ({ path, lineCount: raw.trimEnd().split("\n").length }))
     .filter(({ lineCount }) => lineCount > FILE_LINES_MAX)
     .map(({ path, lineCount }) => `${path}: ${lineCount} lines`);
@@ -48,7 +48,7 @@ Deno.test("files of lib, probe and cli stay short", () => {
 });
 
 Deno.test("functions of lib, probe and cli stay short", () => {
-  const long = readSources("lib/", "probe/", "cli/").flatMap((source) =>
+  const long = readSources("lib/", "probe/", "serve/", "cli/").flatMap((source) =>
     functionsOf(source)
       .filter(({ lineCount }) => lineCount > FUNCTION_LINES_MAX)
       .map(({ name, startLine, lineCount }) =>
