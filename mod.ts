@@ -238,8 +238,8 @@ export { fastCdcParameters, GEAR_PARAMETERS } from "./probe/fast_cdc/parameters.
 export type { ChunkerParameters } from "./probe/fast_cdc/parameters.ts";
 
 // Registries.
-export type { RegistryOptions } from "./lib/source/registry/options.ts";
-export type { RegistryTiming } from "./lib/source/registry/timing.ts";
+export type { RegistryOptions } from "./lib/source/registry/endpoint.ts";
+export type { RegistryTiming } from "./lib/source/registry/http.ts";
 
 // Chunk stores of casync and desync.
 export { openChunkStore } from "./lib/chunk/open_store.ts";
@@ -393,7 +393,7 @@ export { encodeTarEntry, END_OF_ARCHIVE_SIZE_BYTES } from "./lib/tar/writer.ts";
 export type { EncodedTarEntry, StoredRange } from "./lib/tar/writer.ts";
 export type { TarEntry, TarEntryKind } from "./lib/tar/entry.ts";
 export type { TarLimits } from "./lib/tar/limits.ts";
-export type { WarnCallback } from "./lib/tar/pax_xattrs.ts";
+export type { WarnCallback } from "./lib/tar/pax.ts";
 
 // Errors, warnings, progress.
 export { BlessfsError, InputError, InterruptedError, IoError, UsageError } from "./lib/errors.ts";

@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { NO_PROGRESS } from "../lib/progress.ts";
 import { openImage } from "../lib/source/source.ts";
-import { TAR_BLOCK_SIZE_BYTES } from "../lib/tar/format.ts";
+import { TAR_BLOCK_SIZE_BYTES } from "../lib/tar/header.ts";
 import { encodeTarEntry, END_OF_ARCHIVE_SIZE_BYTES } from "../lib/tar/writer.ts";
 import { Warnings } from "../lib/warnings.ts";
 import { quoted, run, shell } from "./command.ts";

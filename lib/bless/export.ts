@@ -6,7 +6,7 @@
 import { formatUuid } from "../ext4/plan/settings.ts";
 import type { ImageSink } from "../io/sink.ts";
 import type { SourceOptions } from "../source/source.ts";
-import { uuidComment } from "../tar/comments.ts";
+import { uuidComment } from "../tar/pax.ts";
 import { type TarItem, treeItems } from "../tree/entries.ts";
 import { layerItems } from "../tree/layer_form.ts";
 import { notePayloadPlaces } from "../tree/payload_places.ts";

@@ -7,11 +7,15 @@ import { setImmediate } from "node:timers/promises";
 import type { ByteString } from "../bytes/byte_string.ts";
 import { throwIfAborted } from "../errors.ts";
 import type { ImageSink } from "../io/sink.ts";
-import type { Payload, PayloadIndex } from "../model/payload.ts";
-import { BLOCK_SIZE_BYTES, readPayload, wholeSegment } from "../model/payload.ts";
+import {
+  BLOCK_SIZE_BYTES,
+  type Payload,
+  type PayloadIndex,
+  readPayload,
+  wholeSegment,
+} from "../model/payload.ts";
 import type { Progress } from "../progress.ts";
-import type { EncodedTarEntry } from "../tar/writer.ts";
-import { encodeTarEntry, END_OF_ARCHIVE_SIZE_BYTES } from "../tar/writer.ts";
+import { type EncodedTarEntry, encodeTarEntry, END_OF_ARCHIVE_SIZE_BYTES } from "../tar/writer.ts";
 import type { TarItem } from "../tree/entries.ts";
 
 /** How a tar is written. */

@@ -7,10 +7,8 @@
 import { InputError, UsageError } from "../errors.ts";
 import { digestOf } from "../io/digest.ts";
 import { type Archive, ArchiveBlobs } from "./archive.ts";
-import { archiveFiles } from "./oci_archive.ts";
-import { UnknownReferenceError } from "./choose_reference.ts";
-import { digestFault } from "./descriptor.ts";
-import { type ConfigDocument, readConfig } from "./documents.ts";
+import { UnknownReferenceError } from "./choose.ts";
+import { type ConfigDocument, digestFault, readConfig } from "./documents.ts";
 import {
   asArray,
   asObject,
@@ -23,8 +21,8 @@ import {
   parseJson,
   required,
 } from "./json.ts";
-import { choiceRequest, LAYOUT_MARKER, openLayout } from "./layout.ts";
-import { checkLayerCount, checkPlatform, layerName, MissingLayersError } from "./open_manifest.ts";
+import { archiveFiles, choiceRequest, LAYOUT_MARKER, openLayout } from "./layout.ts";
+import { checkLayerCount, checkPlatform, layerName, MissingLayersError } from "./manifest.ts";
 import { sameReference } from "./reference.ts";
 import type { LayerSource, OpenedImage, SourceOptions } from "./types.ts";
 

@@ -1,15 +1,18 @@
 /**
- * Indexes, manifests and configs: parsed, and checked as far as one document can be by itself.
- * OCI image specification: image-index.md, manifest.md, config.md.
+ * Indexes, manifests, configs and descriptors: their media types, and what they say, checked as far as one document can be by
+ * itself. OCI image specification: media-types.md, descriptor.md, image-index.md, manifest.md, config.md; the older types are
+ * Docker's.
  *
  * @module
  */
-import { digestOf, parseDigest } from "../io/digest.ts";
+import { Buffer } from "node:buffer";
 import { InputError } from "../errors.ts";
-import { type Descriptor, readDescriptor } from "./descriptor.ts";
+import { digestOf, parseDigest } from "../io/digest.ts";
+import type { Compression } from "../io/inflate.ts";
 import {
   asArray,
   asObject,
+  asSizeBytes,
   asString,
   eachOf,
   field,
@@ -21,14 +24,178 @@ import {
   parseJsonObject,
   required,
 } from "./json.ts";
-import {
-  type DocumentKind,
-  documentKind,
-  isImageConfigType,
-  OCI_INDEX_TYPE,
-  OCI_MANIFEST_TYPE,
-} from "./media_types.ts";
 import { normalizePlatform, type Platform } from "./platform.ts";
+
+/** What a manifest or index descriptor can point at. */
+export type DocumentKind = "index" | "manifest" | "schema1" | "unknown";
+
+const OCI = "application/vnd.oci.image.";
+const DOCKER = "application/vnd.docker.";
+
+/** An OCI index. */
+export const OCI_INDEX_TYPE = `${OCI}index.v1+json`;
+/** An OCI manifest. */
+export const OCI_MANIFEST_TYPE = `${OCI}manifest.v1+json`;
+/** The config of an image in an OCI manifest. */
+export const OCI_CONFIG_TYPE = `${OCI}config.v1+json`;
+/** An uncompressed layer; `+gzip` or `+zstd` behind it say more. */
+export const OCI_LAYER_TYPE = `${OCI}layer.v1.tar`;
+/** Docker's index, called a manifest list. */
+export const DOCKER_INDEX_TYPE = `${DOCKER}distribution.manifest.list.v2+json`;
+/** Docker's manifest of schema version 2. */
+export const DOCKER_MANIFEST_TYPE = `${DOCKER}distribution.manifest.v2+json`;
+/** The config of an image in Docker's manifest. */
+export const DOCKER_CONFIG_TYPE = `${DOCKER}container.image.v1+json`;
+
+const DOCUMENT_KINDS: ReadonlyMap<string, DocumentKind> = new Map([
+  [OCI_INDEX_TYPE, "index"],
+  [DOCKER_INDEX_TYPE, "index"],
+  [OCI_MANIFEST_TYPE, "manifest"],
+  [DOCKER_MANIFEST_TYPE, "manifest"],
+  [`${DOCKER}distribution.manifest.v1+json`, "schema1"],
+  [`${DOCKER}distribution.manifest.v1+prettyjws`, "schema1"],
+]);
+
+/** Media types that a registry must be asked for: those that are read here. */
+export const ACCEPTED_DOCUMENT_TYPES: readonly string[] = [
+  OCI_INDEX_TYPE,
+  DOCKER_INDEX_TYPE,
+  OCI_MANIFEST_TYPE,
+  DOCKER_MANIFEST_TYPE,
+];
+
+const LAYER_COMPRESSIONS: ReadonlyMap<string, Compression> = new Map([
+  [OCI_LAYER_TYPE, "none"],
+  [`${OCI_LAYER_TYPE}+gzip`, "gzip"],
+  [`${OCI_LAYER_TYPE}+zstd`, "zstd"],
+  [`${OCI}layer.nondistributable.v1.tar`, "none"],
+  [`${OCI}layer.nondistributable.v1.tar+gzip`, "gzip"],
+  [`${OCI}layer.nondistributable.v1.tar+zstd`, "zstd"],
+  [`${DOCKER}image.rootfs.diff.tar`, "none"],
+  [`${DOCKER}image.rootfs.diff.tar.gzip`, "gzip"],
+  [`${DOCKER}image.rootfs.diff.tar.zstd`, "zstd"],
+  [`${DOCKER}image.rootfs.foreign.diff.tar`, "none"],
+  [`${DOCKER}image.rootfs.foreign.diff.tar.gzip`, "gzip"],
+]);
+
+/** What kind of document a descriptor of this media type points at. */
+export function documentKind(mediaType: string): DocumentKind {
+  return DOCUMENT_KINDS.get(mediaType) ?? "unknown";
+}
+
+/** Whether a config of this media type is that of a container image. */
+export function isImageConfigType(mediaType: string): boolean {
+  return mediaType === OCI_CONFIG_TYPE || mediaType === DOCKER_CONFIG_TYPE;
+}
+
+/** The compression that a layer's media type states; undefined when it is no layer that can be read here. */
+export function layerCompression(mediaType: string): Compression | undefined {
+  return LAYER_COMPRESSIONS.get(mediaType);
+}
+
+/** Why a layer of this media type cannot be read, in words. */
+export function whyNoLayer(mediaType: string): string {
+  if (/[+.]encrypted(?:$|\+)/.test(mediaType)) return "the layer is encrypted";
+  if (mediaType.startsWith("application/vnd.in-toto")) {
+    return "it is an attestation about an image, not a layer of one";
+  }
+  return "it is no layer of a container image";
+}
+
+/** A checked descriptor. */
+export interface Descriptor {
+  readonly mediaType: string;
+  /** Of a known algorithm and well-formed, hence safe in a path. */
+  readonly digest: string;
+  readonly sizeBytes: number;
+  /** The blob itself, where the descriptor carries it. */
+  readonly data: Uint8Array | undefined;
+  /** Other places that the blob may be had from; they are never followed. */
+  readonly urls: readonly string[];
+  readonly annotations: ReadonlyMap<string, string>;
+  /** Normalised. */
+  readonly platform: Platform | undefined;
+  /** What an artifact is; images have none, or that of their config. */
+  readonly artifactType: string | undefined;
+}
+
+const MEDIA_TYPE =
+  /^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}\/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$/;
+
+/** Reads a descriptor at its place in a document. */
+export function readDescriptor(value: unknown, place: JsonPlace): Descriptor {
+  const object = asObject(value, place);
+  const mediaType = required(object, "mediaType", place, asString);
+  if (!MEDIA_TYPE.test(mediaType)) {
+    throw jsonFault(inside(place, "mediaType"), mediaType, "a media type");
+  }
+  const digest = required(object, "digest", place, asString);
+  parseDigest(digest, place.what);
+  return {
+    mediaType,
+    digest,
+    sizeBytes: required(object, "size", place, asSizeBytes),
+    data: optional(object, "data", place, asBase64),
+    urls: optional(object, "urls", place, eachOf(asString)) ?? [],
+    annotations: readAnnotations(object, place),
+    platform: optional(object, "platform", place, readPlatform),
+    artifactType: optional(object, "artifactType", place, asString) || undefined,
+  };
+}
+
+/** The `annotations` of any document; empty when there are none. */
+export function readAnnotations(object: JsonObject, place: JsonPlace): ReadonlyMap<string, string> {
+  const annotations = optional(object, "annotations", place, asObject) ?? {};
+  const at = inside(place, "annotations");
+  return new Map(Object.entries(annotations).map(([k, v]) => [k, asString(v, inside(at, k))]));
+}
+
+/** A platform object of a descriptor or of an image's config, normalised. */
+export function readPlatform(value: unknown, place: JsonPlace): Platform {
+  const object = asObject(value, place);
+  const variant = optional(object, "variant", place, asString);
+  return normalizePlatform({
+    os: required(object, "os", place, asString),
+    architecture: required(object, "architecture", place, asString),
+    ...(variant ? { variant } : {}),
+  });
+}
+
+/**
+ * Compares a blob with its descriptor.
+ *
+ * @param what the blob's name in errors
+ * @throws {InputError} when size or digest differ
+ */
+export function checkBlob(bytes: Uint8Array, descriptor: Descriptor, what: string): void {
+  checkSize(bytes.length, descriptor.sizeBytes, what);
+  const { algorithm } = parseDigest(descriptor.digest, what);
+  const found = digestOf(bytes, algorithm);
+  if (found !== descriptor.digest) throw digestFault(what, found, descriptor.digest);
+}
+
+/** @throws {InputError} when the sizes differ */
+export function checkSize(found: number, wanted: number, what: string): void {
+  if (found === wanted) return;
+  throw new InputError(what, `its size is ${found} bytes: wanted ${wanted}`, {
+    data: { expected: wanted, actual: found },
+  });
+}
+
+/** The error for a blob that is not what its digest says. */
+export function digestFault(what: string, found: string, wanted: string): InputError {
+  return new InputError(what, `its digest is ${found}: wanted ${wanted}`, {
+    data: { expected: wanted, actual: found },
+  });
+}
+
+function asBase64(value: unknown, place: JsonPlace): Uint8Array {
+  const text = asString(value, place);
+  if (text.length % 4 !== 0 || !/^[A-Za-z0-9+/]*={0,2}$/.test(text)) {
+    throw jsonFault(place, value, "base64");
+  }
+  return new Uint8Array(Buffer.from(text, "base64"));
+}
 
 /** What a manifest says. */
 export interface ManifestDocument {

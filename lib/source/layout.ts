@@ -1,19 +1,21 @@
 /**
- * What an OCI image layout in a directory and one in an archive have in common: `oci-layout`, `index.json` and the way
- * from there to an image.
+ * `oci:DIR[:REF]` and `oci-archive:FILE[:REF]`: an OCI image layout in a directory or in a tar.
+ * OCI image specification, image-layout.md.
  *
  * @module
  */
+import { join } from "node:path";
 import { InputError } from "../errors.ts";
-import type { BlobStore } from "./blob_store.ts";
-import { type ChoiceRequest, chooseManifest } from "./choose_manifest.ts";
-import { chooseReference } from "./choose_reference.ts";
+import { missingInput } from "../io/input_file.ts";
+import { type Archive, ArchiveBlobs } from "./archive.ts";
+import { BlobFiles, type BlobStore } from "./blobs.ts";
+import { type ChoiceRequest, chooseManifest, chooseReference } from "./choose.ts";
 import { readIndex } from "./documents.ts";
-import { asString, jsonFault, parseJsonObject, required } from "./json.ts";
-import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
-import type { DocumentLimit } from "./limits.ts";
-import { openManifest } from "./open_manifest.ts";
+import { asString, displayText, jsonFault, parseJsonObject, required } from "./json.ts";
+import { DEFAULT_SOURCE_LIMITS, type DocumentLimit } from "./limits.ts";
+import { openManifest } from "./manifest.ts";
 import { parsePlatform } from "./platform.ts";
+import { readSmallFile, statIfThere } from "./source_file.ts";
 import type { OpenedImage, SourceOptions } from "./types.ts";
 
 /** Reads a small file of the layout; undefined when it is not there. */
@@ -70,4 +72,60 @@ function checkMarker(files: LayoutFiles, name: string): void {
   if (version !== LAYOUT_VERSION) {
     throw jsonFault({ what, field: "imageLayoutVersion" }, version, `"${LAYOUT_VERSION}"`);
   }
+}
+
+/** Opens a layout in a directory. */
+export async function openOciDirectory(
+  source: string,
+  directory: string,
+  reference: string | undefined,
+  options: SourceOptions,
+): Promise<OpenedImage> {
+  const name = displayText(directory);
+  const stats = statIfThere(directory);
+  if (!stats) throw missingInput(directory, "an OCI image layout");
+  if (!stats.isDirectory()) {
+    throw new InputError(name, "is no directory: wanted an OCI image layout", {
+      hint: "a layout in a tar is written oci-archive:FILE",
+    });
+  }
+  const origin = { source, kind: "oci" as const };
+  return await openLayout(layoutBlobs(directory), directoryFiles(directory), reference, {
+    origin,
+    options,
+  });
+}
+
+/** Reads the small files of a directory by their names; undefined when one is not there. */
+export function directoryFiles(
+  directory: string,
+): LayoutFiles {
+  return (file, limitBytes, limitName) => {
+    const path = join(directory, file);
+    return statIfThere(path) && readSmallFile(path, limitBytes, limitName);
+  };
+}
+
+/** Blobs in `blobs/ALGORITHM/HEX`. */
+function layoutBlobs(directory: string): BlobFiles {
+  return new BlobFiles(directory, ({ algorithm, hex }) => join("blobs", algorithm, hex));
+}
+
+/** Opens the layout in an archive. The image closes the archive; when opening fails, the caller does. */
+export async function openOciArchive(
+  source: string,
+  archive: Archive,
+  reference: string | undefined,
+  options: SourceOptions,
+): Promise<OpenedImage> {
+  const origin = { source, kind: "oci-archive" as const };
+  return await openLayout(new ArchiveBlobs(archive), archiveFiles(archive), reference, {
+    origin,
+    options,
+  });
+}
+
+/** The small files of a layout in an archive. */
+export function archiveFiles(archive: Archive): LayoutFiles {
+  return (file, limitBytes, limitName) => archive.readSmall(file, limitBytes, limitName);
 }

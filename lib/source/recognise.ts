@@ -6,21 +6,17 @@
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
 import { SUPERBLOCK_MAGIC, SUPERBLOCK_OFFSET_BYTES } from "../ext4/format/constants.ts";
-import { checkHeaderSum, isZeroBlock } from "../tar/header.ts";
-import { TAR_BLOCK_SIZE_BYTES } from "../tar/format.ts";
+import { checkHeaderSum, isZeroBlock, TAR_BLOCK_SIZE_BYTES } from "../tar/header.ts";
 import { type Archive, isCompressed, scanned } from "./archive.ts";
-import { isDirTransport, openDirTransport } from "./dir_transport.ts";
+import { isDirTransport, openDirTransport } from "./directory_transport.ts";
 import { DOCKER_MARKER, isDockerManifest, openDockerArchive } from "./docker_archive.ts";
-import { LAYOUT_MARKER } from "./layout.ts";
-import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
-import { loadAlone } from "./load_alone.ts";
-import { loadedLayer, reportWarnings } from "./loaded_layer.ts";
 import { openExt4Source } from "./ext4_image.ts";
-import { openOciArchive } from "./oci_archive.ts";
-import { openOciDirectory } from "./oci_layout.ts";
-import { openRootfsDirectory } from "./rootfs_directory.ts";
+import { loadAlone, loadedLayer, reportWarnings } from "./layers/load_layers.ts";
+import { LAYOUT_MARKER, openOciArchive, openOciDirectory } from "./layout.ts";
+import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
+import { openRootfsDirectory } from "./rootfs.ts";
 import { readSmallPart, type SourceFile, statIfThere } from "./source_file.ts";
-import { openTarFile, treeImage } from "./tar_file.ts";
+import { openTarFile, treeImage } from "./tree_image.ts";
 import type { LoadedLayer, OpenedImage, SourceOptions } from "./types.ts";
 
 /** Where s_magic lies in a superblock. */

@@ -7,20 +7,19 @@ import { existsSync } from "node:fs";
 import process from "node:process";
 import { throwIfAborted } from "../errors.ts";
 import { openArchive } from "./archive.ts";
-import { openDirTransport } from "./dir_transport.ts";
+import { openDirTransport } from "./directory_transport.ts";
 import { openDockerArchive } from "./docker_archive.ts";
 import { openExt4Source } from "./ext4_image.ts";
-import { openOciArchive } from "./oci_archive.ts";
-import { openOciDirectory } from "./oci_layout.ts";
-import { openAnyDirectory, openAnyFile } from "./recognise.ts";
 import { displayText } from "./json.ts";
-import { warnOfUnknownPlatform } from "./open_manifest.ts";
+import { openOciArchive, openOciDirectory } from "./layout.ts";
+import { warnOfUnknownPlatform } from "./manifest.ts";
 import { parsePlatform } from "./platform.ts";
-import { openRegistryImage } from "./registry/registry_image.ts";
-import { openRootfsDirectory } from "./rootfs_directory.ts";
+import { openAnyDirectory, openAnyFile } from "./recognise.ts";
+import { openRegistryImage } from "./registry/image.ts";
+import { openRootfsDirectory } from "./rootfs.ts";
 import { openSourceFile, spoolStream, statIfThere } from "./source_file.ts";
 import { parseSourceName, type ReferencedName, type SourceName } from "./source_name.ts";
-import { openTarFile } from "./tar_file.ts";
+import { openTarFile } from "./tree_image.ts";
 import type { OpenedImage, SourceOptions } from "./types.ts";
 
 export type {
@@ -33,7 +32,7 @@ export type {
 } from "./types.ts";
 export type { SourceLimits } from "./limits.ts";
 export { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
-export { closeLayers, loadLayers } from "./load_layers.ts";
+export { closeLayers, loadLayers } from "./layers/load_layers.ts";
 
 /**
  * Opens an image: its manifest and config are read and checked, its layers are only located.

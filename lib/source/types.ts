@@ -12,7 +12,7 @@ import type { TreeLimits } from "../tree/limits.ts";
 import type { Warnings } from "../warnings.ts";
 import type { SourceLimits } from "./limits.ts";
 import type { Platform } from "./platform.ts";
-import type { RegistryOptions } from "./registry/options.ts";
+import type { RegistryOptions } from "./registry/endpoint.ts";
 
 /** How a source is written, without what comes after the colon; `tar` and `rootfs` are no images but single trees. */
 export type SourceKind =

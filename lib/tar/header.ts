@@ -1,21 +1,179 @@
 /**
- * Reads one header block: which format it is in, its checksum, and its fields as they stand there.
+ * One header block: where its fields lie (POSIX.1-2017 pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format";
+ * star(5)), the type flags, the numbers as tars write them, which format a block is in, and its checksum.
  *
  * @module
  */
-import type { ByteString } from "../bytes/byte_string.ts";
-import { byteStringFromBytes } from "../bytes/byte_string.ts";
-import type { TarPlace } from "./fault.ts";
-import { tarFault } from "./fault.ts";
-import type { HeaderField } from "./format.ts";
-import {
-  GNU_FIELDS,
-  HEADER_FIELDS,
-  STAR_PREFIX,
-  TAR_BLOCK_SIZE_BYTES,
-  USTAR_PREFIX,
-} from "./format.ts";
-import { readNumberField } from "./numbers.ts";
+import { alignUp } from "../bytes/arithmetic.ts";
+import { type ByteString, byteStringFromBytes } from "../bytes/byte_string.ts";
+import { tarFault, type TarPlace } from "./limits.ts";
+
+/** Headers, and payloads rounded up, are counted in blocks of this size. */
+export const TAR_BLOCK_SIZE_BYTES = 512;
+
+/** One field of a header block. */
+export interface HeaderField {
+  readonly offset: number;
+  readonly lengthBytes: number;
+}
+
+/** The fields that all formats share, v7 included. */
+export const HEADER_FIELDS = {
+  name: { offset: 0, lengthBytes: 100 },
+  mode: { offset: 100, lengthBytes: 8 },
+  uid: { offset: 108, lengthBytes: 8 },
+  gid: { offset: 116, lengthBytes: 8 },
+  size: { offset: 124, lengthBytes: 12 },
+  mtime: { offset: 136, lengthBytes: 12 },
+  checksum: { offset: 148, lengthBytes: 8 },
+  typeFlag: { offset: 156, lengthBytes: 1 },
+  linkName: { offset: 157, lengthBytes: 100 },
+  magic: { offset: 257, lengthBytes: 8 },
+  deviceMajor: { offset: 329, lengthBytes: 8 },
+  deviceMinor: { offset: 337, lengthBytes: 8 },
+} as const satisfies Record<string, HeaderField>;
+
+/** The leading part of a long name in the POSIX format. */
+export const USTAR_PREFIX: HeaderField = { offset: 345, lengthBytes: 155 };
+
+/** The same in the star format, which keeps two times behind it. */
+export const STAR_PREFIX: HeaderField = { offset: 345, lengthBytes: 131 };
+
+/** Fields of the GNU format where the POSIX format has its prefix. */
+export const GNU_FIELDS = {
+  accessTime: { offset: 345, lengthBytes: 12 },
+  changeTime: { offset: 357, lengthBytes: 12 },
+  realSize: { offset: 483, lengthBytes: 12 },
+} as const satisfies Record<string, HeaderField>;
+
+/** Type flags as character codes. */
+export const TYPE_FLAG = {
+  oldRegular: 0,
+  regular: 0x30, // '0'
+  hardLink: 0x31, // '1'
+  symlink: 0x32, // '2'
+  characterDevice: 0x33, // '3'
+  blockDevice: 0x34, // '4'
+  directory: 0x35, // '5'
+  fifo: 0x36, // '6'
+  contiguous: 0x37, // '7'
+  paxEntry: 0x78, // 'x'
+  paxGlobal: 0x67, // 'g'
+  solarisPaxEntry: 0x58, // 'X'
+  solarisAcl: 0x41, // 'A'
+  gnuLongName: 0x4c, // 'L'
+  gnuLongLink: 0x4b, // 'K'
+  gnuOldNames: 0x4e, // 'N'
+  gnuSparse: 0x53, // 'S'
+  gnuDumpDirectory: 0x44, // 'D'
+  gnuMultiVolume: 0x4d, // 'M'
+  gnuVolumeLabel: 0x56, // 'V'
+} as const;
+
+/** `sizeBytes` with the padding that fills its last block. */
+export function paddedSizeBytes(sizeBytes: number): number {
+  return alignUp(sizeBytes, TAR_BLOCK_SIZE_BYTES);
+}
+
+const SPACE = 0x20;
+const DIGIT_0 = 0x30;
+const DIGIT_7 = 0x37;
+const DIGIT_9 = 0x39;
+const POINT = 0x2e;
+
+/**
+ * A numeric field of a header block at `base`: base-256 when the top bit of its first byte is set, else octal digits with
+ * spaces and NULs around them. An empty field is 0.
+ */
+export function readNumberField(bytes: Uint8Array, base: number, field: HeaderField): number {
+  const start = base + field.offset;
+  const end = start + field.lengthBytes;
+  return bytes[start]! >= 0x80 ? readBase256(bytes, start, end) : readOctal(bytes, start, end);
+}
+
+/** Octal digits; spaces and NULs may come first; a NUL, or spaces up to the end, come after. */
+function readOctal(bytes: Uint8Array, start: number, end: number): number {
+  let at = start;
+  while (at < end && (bytes[at] === SPACE || bytes[at] === 0)) at++;
+  let value = 0;
+  for (; at < end; at++) {
+    const code = bytes[at]!;
+    if (code < DIGIT_0 || code > DIGIT_7) break;
+    value = value * 8 + (code - DIGIT_0);
+  }
+  if (at < end && bytes[at] !== 0) {
+    while (at < end && (bytes[at] === SPACE || bytes[at] === 0)) at++;
+    if (at < end) return NaN;
+  }
+  return value <= Number.MAX_SAFE_INTEGER ? value : Infinity;
+}
+
+/** Big-endian two's complement; the top bit only marks the encoding, the next one is the sign. */
+function readBase256(bytes: Uint8Array, start: number, end: number): number {
+  const negative = (bytes[start]! & 0x40) !== 0;
+  const flip = negative ? 0xff : 0;
+  let value = (bytes[start]! ^ flip) & 0x7f;
+  for (let at = start + 1; at < end; at++) value = value * 256 + (bytes[at]! ^ flip);
+  if (value >= Number.MAX_SAFE_INTEGER) return negative ? -Infinity : Infinity;
+  return negative ? -value - 1 : value;
+}
+
+/** A decimal number with an optional sign; NaN when it is not one, an infinity when it is too large to be exact. */
+export function parseDecimal(text: ByteString): number {
+  if (!/^[+-]?[0-9]+$/.test(text)) return NaN;
+  const value = Number(text);
+  if (Number.isSafeInteger(value)) return value + 0 || 0; // never -0
+  return value < 0 ? -Infinity : Infinity;
+}
+
+/** A time as the tree keeps it. */
+export interface TarTime {
+  /** Rounded down. */
+  readonly seconds: number;
+  /** 0 to 999,999,999, forward from the seconds. */
+  readonly nanoseconds: number;
+}
+
+/** So many digits are exact in a number. */
+const EXACT_DIGITS = 15;
+
+/**
+ * The PAX time that lies in `bytes[start, end)`, as {@linkcode parsePaxTime} reads it. What nearly all times look like,
+ * digits with a point in between, is read where it lies: every entry of a PAX tar has one.
+ */
+export function readPaxTime(bytes: Uint8Array, start: number, end: number): TarTime | undefined {
+  let at = start;
+  let seconds = 0;
+  for (; at < end && isDigit(bytes[at]!); at++) seconds = seconds * 10 + (bytes[at]! - DIGIT_0);
+  const isPlain = at > start && at - start <= EXACT_DIGITS && (at === end || bytes[at] === POINT);
+  if (!isPlain) return parsePaxTime(byteStringFromBytes(bytes, start, end));
+  let nanoseconds = 0;
+  let worth = 100_000_000;
+  for (at++; at < end && isDigit(bytes[at]!); at++) {
+    nanoseconds += (bytes[at]! - DIGIT_0) * worth;
+    worth = Math.floor(worth / 10);
+  }
+  return at < end ? undefined : { seconds, nanoseconds };
+}
+
+function isDigit(code: number): boolean {
+  return code >= DIGIT_0 && code <= DIGIT_9;
+}
+
+/**
+ * A PAX time: decimal seconds with an optional fraction. The number is taken at its real value, as GNU tar and Go write
+ * it: `-0.5` is half a second before 1970. (bsdtar writes the seconds rounded down with a fraction that counts forward;
+ * nothing in the record tells the two apart.) Digits beyond nanoseconds are cut off. Undefined when it is no number.
+ */
+export function parsePaxTime(text: ByteString): TarTime | undefined {
+  const parts = /^([+-]?[0-9]+)(?:\.([0-9]*))?$/.exec(text);
+  if (!parts) return undefined;
+  const seconds = parseDecimal(parts[1]!);
+  if (!Number.isSafeInteger(seconds)) return undefined;
+  const nanoseconds = Number((parts[2] ?? "").slice(0, 9).padEnd(9, "0"));
+  if (!parts[1]!.startsWith("-") || nanoseconds === 0) return { seconds, nanoseconds };
+  return { seconds: seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds };
+}
 
 /** The kinds of header block. `ustar` has the POSIX prefix field, PAX included. */
 export type HeaderFormat = "v7" | "ustar" | "gnu" | "star";

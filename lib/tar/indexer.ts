@@ -15,19 +15,34 @@
 import type { ByteString } from "../bytes/byte_string.ts";
 import type { DataSegment } from "../model/payload.ts";
 import type { TarEntry } from "./entry.ts";
-import type { EntryHeader, ReaderContext } from "./entry_header.ts";
-import { blockSize, readEntryHeader } from "./entry_header.ts";
-import { ExtensionCollector, isExtension } from "./extensions.ts";
-import type { TarPlace } from "./fault.ts";
-import { describePlace, limitFault, tarFault } from "./fault.ts";
-import { HEADER_FIELDS, paddedSizeBytes, TAR_BLOCK_SIZE_BYTES, TYPE_FLAG } from "./format.ts";
-import { checkHeaderSum, isZeroBlock, nameField } from "./header.ts";
-import type { TarLimits } from "./limits.ts";
-import { DEFAULT_TAR_LIMITS } from "./limits.ts";
-import type { WarnCallback } from "./pax_xattrs.ts";
-import { PayloadCollector } from "./payload_collector.ts";
-import type { SparseRange } from "./sparse.ts";
-import { OldSparseMapReader, placeRanges, SparseMapReader } from "./sparse.ts";
+import {
+  blockSize,
+  type EntryHeader,
+  ExtensionCollector,
+  isExtension,
+  readEntryHeader,
+  type ReaderContext,
+} from "./entry_header.ts";
+import {
+  checkHeaderSum,
+  HEADER_FIELDS,
+  isZeroBlock,
+  nameField,
+  paddedSizeBytes,
+  TAR_BLOCK_SIZE_BYTES,
+  TYPE_FLAG,
+} from "./header.ts";
+import {
+  DEFAULT_TAR_LIMITS,
+  describePlace,
+  limitFault,
+  tarFault,
+  type TarLimits,
+  type TarPlace,
+} from "./limits.ts";
+import type { WarnCallback } from "./pax.ts";
+import { PayloadCollector } from "./payload.ts";
+import { OldSparseMapReader, placeRanges, SparseMapReader, type SparseRange } from "./sparse.ts";
 
 /** What a TarIndexer needs. */
 export interface TarIndexerOptions {

@@ -1,16 +1,43 @@
 /**
- * Reads the records of a PAX extended header (POSIX.1-2017 pax, "pax Extended Header"), with the keys that GNU tar, star,
- * libarchive and Go add. Values are bytes, whatever `hdrcharset` says.
+ * What a tar says of the image that it was exported from, in PAX `comment` records: every tool reads over them, as over
+ * those of git-archive.
  *
  * @module
  */
-import type { ByteString } from "../bytes/byte_string.ts";
-import { byteStringFromBytes } from "../bytes/byte_string.ts";
-import { COMMENT_BYTES_MAX } from "./comments.ts";
-import type { TarPlace } from "./fault.ts";
-import { quoted, tarFault } from "./fault.ts";
-import type { TarTime } from "./numbers.ts";
-import { parseDecimal, readPaxTime } from "./numbers.ts";
+import { Buffer } from "node:buffer";
+import { bytesFromByteString, type ByteString, byteStringFromBytes } from "../bytes/byte_string.ts";
+import type { Xattr } from "../model/node.ts";
+import { aclFromText, type AclTextResult } from "./acl.ts";
+import { parseDecimal, readPaxTime, type TarTime } from "./header.ts";
+import { describePlace, quoted, tarFault, type TarPlace } from "./limits.ts";
+
+const UUID = /^blessfs uuid ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
+const FIRST_LAYER = /^blessfs first-layer ([1-9][0-9]{0,5})$/;
+
+/** Longer comments are not looked at. */
+export const COMMENT_BYTES_MAX = 256;
+
+/** The comment on the first entry that names the UUID of the image. */
+export function uuidComment(uuid: string): ByteString {
+  return `blessfs uuid ${uuid}`;
+}
+
+/** The UUID that a comment names, in small letters; undefined for any other comment. */
+export function uuidOfComment(comment: ByteString | undefined): string | undefined {
+  return UUID.exec(comment ?? "")?.[1];
+}
+
+/** The comment of an entry whose payload lies behind that of other entries that come later in the order of paths. */
+export function firstLayerComment(firstLayer: number): ByteString {
+  return `blessfs first-layer ${firstLayer}`;
+}
+
+/** The number that an entry's comment names; undefined for any other comment. */
+export function firstLayerOfComment(comment: ByteString | undefined): number | undefined {
+  if (comment === undefined) return undefined;
+  const digits = FIRST_LAYER.exec(comment)?.[1];
+  return digits === undefined ? undefined : Number(digits);
+}
 
 /** The GNU.sparse records, as they stand. */
 export interface PaxSparseRecords {
@@ -351,4 +378,101 @@ function recordFault(place: TarPlace, at: number, why: string): Error {
 
 function valueFault(place: TarPlace, key: ByteString, value: ByteString, wanted: string): Error {
   return tarFault(place, `the PAX record ${quoted(key)} is ${quoted(value)}; wanted ${wanted}`);
+}
+
+/** How the reader tells of what it dropped or changed: `Warnings.add` fits. */
+export type WarnCallback = (kind: string, what: string, why: string) => void;
+
+/** What the records of an entry say beside its header. */
+export interface PaxAttributes {
+  /** In byte order of their names, each name once. */
+  readonly xattrs: readonly Xattr[];
+  /** Permissions of the entry's mode by an access ACL's text; undefined when there is none. */
+  readonly permissions: number | undefined;
+}
+
+const NONE: PaxAttributes = { xattrs: [], permissions: undefined };
+const ACCESS_ACL = "system.posix_acl_access";
+const DEFAULT_ACL = "system.posix_acl_default";
+
+/**
+ * All xattrs. Where several records give the same one, SCHILY.xattr wins over LIBARCHIVE.xattr, and both over SCHILY.acl and
+ * RHT.security.selinux. The text of an access ACL also sets the permissions, as the kernel does when tar(1) applies it:
+ * bsdtar writes a mode whose group bits are not the ACL's mask. Errors: InputError.
+ */
+export function paxAttributes(
+  records: PaxRecords | undefined,
+  place: TarPlace,
+  warn: WarnCallback,
+): PaxAttributes {
+  if (
+    records === undefined || (!records.schilyXattrs && !records.libarchiveXattrs &&
+      !records.aclAccess && !records.aclDefault && !records.selinuxLabel)
+  ) return NONE;
+  const values = new Map<ByteString, Uint8Array>(records.schilyXattrs);
+  for (const [key, text] of records.libarchiveXattrs ?? []) {
+    const name = decodePercent(key);
+    if (!values.has(name)) values.set(name, decodeBase64(key, text, place));
+  }
+  if (records.selinuxLabel && !values.has("security.selinux")) {
+    // libselinux stores the label with its NUL.
+    values.set("security.selinux", bytesFromByteString(`${records.selinuxLabel}\0`));
+  }
+  const access = values.has(ACCESS_ACL) ? undefined : readAcl(records.aclAccess, place, warn);
+  // An access ACL of the three base entries is the mode once more; the kernel keeps none either.
+  if (access && !access.isMinimal) values.set(ACCESS_ACL, access.value);
+  const fallback = values.has(DEFAULT_ACL) ? undefined : readAcl(records.aclDefault, place, warn);
+  if (fallback) values.set(DEFAULT_ACL, fallback.value);
+  return { xattrs: sortedXattrs(values, place), permissions: access?.permissions };
+}
+
+function sortedXattrs(values: ReadonlyMap<ByteString, Uint8Array>, place: TarPlace): Xattr[] {
+  for (const name of values.keys()) {
+    if (name === "") throw tarFault(place, "an xattr has no name");
+    if (name.includes("\0")) {
+      throw tarFault(place, `the xattr ${quoted(name)} has a NUL in its name`);
+    }
+  }
+  return [...values].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, value]) => ({ name, value }));
+}
+
+/** An ACL's text; undefined when there is none, or when it is dropped, which is told of. */
+function readAcl(
+  text: ByteString | undefined,
+  place: TarPlace,
+  warn: WarnCallback,
+): Extract<AclTextResult, { kind: "acl" }> | undefined {
+  const acl = aclFromText(text ?? "");
+  switch (acl.kind) {
+    case "acl":
+      return acl;
+    case "empty":
+      return undefined;
+    case "unknownName":
+      warn(
+        "aclName",
+        describePlace(place),
+        `its ACL is dropped: it gives ${quoted(acl.name)} by name, with no number`,
+      );
+      return undefined;
+    case "invalid":
+      warn("aclInvalid", describePlace(place), `its ACL is dropped: ${acl.why}`);
+      return undefined;
+  }
+}
+
+/** The names of LIBARCHIVE.xattr are percent-encoded; a percent sign with no two hex digits stands for itself. */
+function decodePercent(name: ByteString): ByteString {
+  return name.replace(/%([0-9A-Fa-f]{2})/g, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
+}
+
+/** Base64 with or without padding. */
+function decodeBase64(key: ByteString, text: ByteString, place: TarPlace): Uint8Array {
+  const padding = text.endsWith("==") ? 2 : text.endsWith("=") ? 1 : 0;
+  const digits = text.slice(0, text.length - padding);
+  const isPadded = padding === 0 || text.length % 4 === 0;
+  if (!isPadded || digits.length % 4 === 1 || !/^[A-Za-z0-9+/]*$/.test(digits)) {
+    throw tarFault(place, `the PAX record ${quoted(`LIBARCHIVE.xattr.${key}`)} is not base64`);
+  }
+  return Uint8Array.from(Buffer.from(digits, "base64"));
 }

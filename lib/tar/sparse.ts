@@ -6,11 +6,8 @@
  */
 import type { ByteString } from "../bytes/byte_string.ts";
 import type { DataSegment } from "../model/payload.ts";
-import type { TarPlace } from "./fault.ts";
-import { limitFault, quoted, tarFault } from "./fault.ts";
-import { GNU_FIELDS, TAR_BLOCK_SIZE_BYTES } from "./format.ts";
-import type { TarLimits } from "./limits.ts";
-import { parseDecimal, readNumberField } from "./numbers.ts";
+import { GNU_FIELDS, parseDecimal, readNumberField, TAR_BLOCK_SIZE_BYTES } from "./header.ts";
+import { limitFault, quoted, tarFault, type TarLimits, type TarPlace } from "./limits.ts";
 import type { PaxSparseRecords } from "./pax.ts";
 
 /** A range of a file that is stored; empty ranges may occur. */

@@ -9,23 +9,21 @@
  *
  * @module
  */
-import type { ByteString } from "../bytes/byte_string.ts";
-import { textFromByteString } from "../bytes/byte_string.ts";
 import { alignDown } from "../bytes/arithmetic.ts";
+import { bytesFromByteString, type ByteString, textFromByteString } from "../bytes/byte_string.ts";
 import { invariant } from "../errors.ts";
 import type { PayloadIndex } from "../model/payload.ts";
-import { aclToText } from "./acl_text.ts";
-import { firstLayerComment } from "./comments.ts";
+import { aclToText } from "./acl.ts";
 import type { TarEntry, TarEntryKind } from "./entry.ts";
 import {
   HEADER_FIELDS,
+  type HeaderField,
   paddedSizeBytes,
   TAR_BLOCK_SIZE_BYTES,
   TYPE_FLAG,
   USTAR_PREFIX,
-} from "./format.ts";
-import { PaxRecordWriter } from "./writer_pax.ts";
-import { fitsOctal, putName, putNumber, sealHeader } from "./writer_fields.ts";
+} from "./header.ts";
+import { firstLayerComment } from "./pax.ts";
 
 /** A range of a file that is stored in the tar. */
 export interface StoredRange {
@@ -290,4 +288,80 @@ function isAscii(name: ByteString): boolean {
 function asciiOnly(name: ByteString): ByteString {
   // deno-lint-ignore no-control-regex
   return name.replace(/[^\x00-\x7f]/g, "_");
+}
+
+/** Whether `value` fits a field of octal digits that ends in a NUL. */
+export function fitsOctal(value: number, field: HeaderField): boolean {
+  return value >= 0 && value < 8 ** (field.lengthBytes - 1);
+}
+
+/**
+ * Writes a number: octal digits and a NUL when it fits, else base-256 (first byte 0x80, or 0xff for a negative number,
+ * then two's complement). A number that does not fit gets a PAX record too; base-256 keeps readers without PAX in step.
+ */
+export function putNumber(block: Uint8Array, field: HeaderField, value: number): void {
+  const { offset, lengthBytes } = field;
+  if (fitsOctal(value, field)) {
+    putBytes(block, offset, value.toString(8).padStart(lengthBytes - 1, "0"));
+    return;
+  }
+  let rest = value;
+  for (let i = lengthBytes - 1; i > 0; i--) {
+    const low = ((rest % 256) + 256) % 256;
+    block[offset + i] = low;
+    rest = (rest - low) / 256;
+  }
+  block[offset] = value < 0 ? 0xff : 0x80;
+}
+
+/** Writes the bytes of a byte string, cut at the end of the field. */
+export function putName(block: Uint8Array, field: HeaderField, name: ByteString): void {
+  putBytes(block, field.offset, name.slice(0, field.lengthBytes));
+}
+
+/** Writes the magic, then the checksum: call it last. */
+export function sealHeader(block: Uint8Array): void {
+  putBytes(block, HEADER_FIELDS.magic.offset, "ustar\x0000");
+  const { offset, lengthBytes } = HEADER_FIELDS.checksum;
+  block.fill(0x20, offset, offset + lengthBytes);
+  let sum = 0;
+  for (let i = 0; i < TAR_BLOCK_SIZE_BYTES; i++) sum += block[i]!;
+  putBytes(block, offset, `${sum.toString(8).padStart(6, "0")}\0 `);
+}
+
+function putBytes(block: Uint8Array, offset: number, text: ByteString): void {
+  for (let i = 0; i < text.length; i++) block[offset + i] = text.charCodeAt(i);
+}
+
+/** Collects `LENGTH KEY=VALUE\n` records. */
+export class PaxRecordWriter {
+  readonly #parts: Uint8Array[] = [];
+  #sizeBytes = 0;
+
+  /** Adds a record. The key holds no `=` and no NUL; a value may be any bytes. */
+  add(key: ByteString, value: ByteString | Uint8Array): void {
+    const valueBytes = typeof value === "string" ? bytesFromByteString(value) : value;
+    const restSizeBytes = key.length + valueBytes.length + 3; // the space, the '=' and the newline
+    // The length counts its own digits, and they may become one more by that.
+    let lengthBytes = restSizeBytes + `${restSizeBytes}`.length;
+    lengthBytes = restSizeBytes + `${lengthBytes}`.length;
+    const record = new Uint8Array(lengthBytes);
+    const start = bytesFromByteString(`${lengthBytes} ${key}=`);
+    record.set(start);
+    record.set(valueBytes, start.length);
+    record[lengthBytes - 1] = 0x0a;
+    this.#parts.push(record);
+    this.#sizeBytes += lengthBytes;
+  }
+
+  /** All records so far. */
+  bytes(): Uint8Array<ArrayBuffer> {
+    const bytes = new Uint8Array(this.#sizeBytes);
+    let at = 0;
+    for (const part of this.#parts) {
+      bytes.set(part, at);
+      at += part.length;
+    }
+    return bytes;
+  }
 }

@@ -4,8 +4,7 @@
  * @module
  */
 import { type ByteString, displayName } from "../bytes/byte_string.ts";
-import type { FileTree, TreeNode } from "../model/node.ts";
-import { walkTree } from "../model/node.ts";
+import { type FileTree, type TreeNode, walkTree } from "../model/node.ts";
 import type { Payload } from "../model/payload.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import type { Warnings } from "../warnings.ts";

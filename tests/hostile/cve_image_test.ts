@@ -7,7 +7,7 @@ import { Buffer } from "node:buffer";
 import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { digestOf } from "../../lib/io/digest.ts";
-import { OCI_INDEX_TYPE, OCI_MANIFEST_TYPE } from "../../lib/source/media_types.ts";
+import { OCI_INDEX_TYPE, OCI_MANIFEST_TYPE } from "../../lib/source/documents.ts";
 import { oldDockerEntries } from "../source/build_archives.ts";
 import {
   jsonBytes,

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { limitOptions, LIMITS } from "../../lib/bless/limits.ts";
 import { limitOptionName } from "../../lib/errors.ts";
 import { digestOf } from "../../lib/io/digest.ts";
-import { OCI_INDEX_TYPE } from "../../lib/source/media_types.ts";
+import { OCI_INDEX_TYPE } from "../../lib/source/documents.ts";
 import {
   type Blobs,
   buildImage,

@@ -13,7 +13,7 @@ import {
   OCI_INDEX_TYPE,
   OCI_LAYER_TYPE,
   OCI_MANIFEST_TYPE,
-} from "../../lib/source/media_types.ts";
+} from "../../lib/source/documents.ts";
 
 /** How layers are stored. */
 export type LayerCompression = "none" | "gzip" | "zstd";

@@ -1,5 +1,70 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import {
+  ACCEPTED_DOCUMENT_TYPES,
+  documentKind,
+  isImageConfigType,
+  layerCompression,
+  whyNoLayer,
+} from "../../lib/source/documents.ts";
 import type { Config, LayoutSpec } from "./build_layout.ts";
 import { accepts, config, entry, manifest, refuses } from "./build_wrong.ts";
+
+Deno.test("documentKind knows both families of manifests and indexes", () => {
+  assertEquals(ACCEPTED_DOCUMENT_TYPES.map(documentKind), [
+    "index",
+    "index",
+    "manifest",
+    "manifest",
+  ]);
+  assertEquals(documentKind("application/vnd.docker.distribution.manifest.v1+json"), "schema1");
+  for (const type of ["", "application/json", "constructor"]) {
+    assertEquals(documentKind(type), "unknown");
+  }
+});
+
+Deno.test("layerCompression says what a layer's type states", () => {
+  const stated: readonly [string, string | undefined][] = [
+    ["application/vnd.oci.image.layer.v1.tar", "none"],
+    ["application/vnd.oci.image.layer.v1.tar+gzip", "gzip"],
+    ["application/vnd.oci.image.layer.v1.tar+zstd", "zstd"],
+    ["application/vnd.oci.image.layer.nondistributable.v1.tar+zstd", "zstd"],
+    ["application/vnd.docker.image.rootfs.diff.tar.gzip", "gzip"],
+    ["application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "gzip"],
+    ["application/vnd.oci.image.layer.v1.tar+gzip+encrypted", undefined],
+    ["application/vnd.oci.empty.v1+json", undefined],
+    ["__proto__", undefined],
+  ];
+  for (const [type, compression] of stated) assertEquals(layerCompression(type), compression, type);
+});
+
+Deno.test("isImageConfigType and whyNoLayer tell images from other things", () => {
+  assertEquals(isImageConfigType("application/vnd.oci.image.config.v1+json"), true);
+  assertEquals(isImageConfigType("application/vnd.docker.container.image.v1+json"), true);
+  assertEquals(isImageConfigType("application/vnd.oci.empty.v1+json"), false);
+  assertStringIncludes(whyNoLayer("application/x.tar+gzip+encrypted"), "encrypted");
+  assertStringIncludes(whyNoLayer("application/vnd.in-toto+json"), "attestation");
+  assertStringIncludes(whyNoLayer("text/plain"), "no layer");
+});
+
+Deno.test("readIndex refuses a descriptor with anything wrong in it", async () => {
+  await refuses(entry((e) => e["size"] = -1), "manifests[0].size is -1: wanted a whole number");
+  await refuses(entry((e) => e["size"] = "5"), "manifests[0].size");
+  await refuses(entry((e) => e["size"] = 1.5), "manifests[0].size");
+  await refuses(entry((e) => delete e["size"]), "manifests[0].size is missing");
+  await refuses(entry((e) => delete e["mediaType"]), "manifests[0].mediaType is missing");
+  await refuses(entry((e) => e["digest"] = "sha256:../../x"), "is not a digest");
+  await refuses(entry((e) => e["digest"] = `md5:${"0".repeat(32)}`), "of an unknown kind");
+  await refuses(entry((e) => e["annotations"] = { a: 1 }), "annotations.a is 1");
+  await refuses(entry((e) => e["platform"] = { os: "linux" }), "platform.architecture is missing");
+  await refuses(entry((e) => e["data"] = "?"), "manifests[0].data");
+});
+
+Deno.test("openImage compares data that a descriptor carries with its digest and size", async () => {
+  const data = btoa("{}");
+  await refuses(manifest((m) => m.config["data"] = data), "its size is 2 bytes: wanted");
+  const wrong = manifest((m) => Object.assign(m.config, { data, size: 2 }));
+  await refuses(wrong, "its digest is sha256:");
+});
 
 Deno.test("readIndex refuses what is no index of schema version 2", async () => {
   const index = (change: (index: Record<string, unknown>) => void): Partial<LayoutSpec> => ({

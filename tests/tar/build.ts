@@ -3,8 +3,7 @@
  *
  * @module
  */
-import { bytesFromByteString } from "../../lib/bytes/byte_string.ts";
-import type { ByteString } from "../../lib/bytes/byte_string.ts";
+import { bytesFromByteString, type ByteString } from "../../lib/bytes/byte_string.ts";
 import type { TarEntry, TarEntryKind } from "../../lib/tar/entry.ts";
 import { encodeTarEntry, END_OF_ARCHIVE_SIZE_BYTES } from "../../lib/tar/writer.ts";
 

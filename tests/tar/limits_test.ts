@@ -1,8 +1,7 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { InputError } from "../../lib/errors.ts";
-import type { TarLimits } from "../../lib/tar/limits.ts";
-import { DEFAULT_TAR_LIMITS } from "../../lib/tar/limits.ts";
 import { TarIndexer } from "../../lib/tar/indexer.ts";
+import { DEFAULT_TAR_LIMITS, type TarLimits } from "../../lib/tar/limits.ts";
 import { buildTar, buildTarEntry, joinBytes } from "./build.ts";
 import { longName, padded, paxHeader, rawEntry, rawHeader, rawTar } from "./raw.ts";
 import { readTar } from "./read.ts";

@@ -1,8 +1,20 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { bytesFromByteString } from "../../lib/bytes/byte_string.ts";
+import { bytesFromByteString, type ByteString } from "../../lib/bytes/byte_string.ts";
 import { InputError } from "../../lib/errors.ts";
-import { forEachPaxRecord, readPaxRecords } from "../../lib/tar/pax.ts";
-import { PaxRecordWriter } from "../../lib/tar/writer_pax.ts";
+import type { TarEntry } from "../../lib/tar/entry.ts";
+import { TarIndexer } from "../../lib/tar/indexer.ts";
+import {
+  COMMENT_BYTES_MAX,
+  firstLayerComment,
+  firstLayerOfComment,
+  forEachPaxRecord,
+  readPaxRecords,
+  uuidComment,
+  uuidOfComment,
+} from "../../lib/tar/pax.ts";
+import { encodeTarEntry, PaxRecordWriter } from "../../lib/tar/writer.ts";
+import { paxHeader, rawHeader, rawTar } from "./raw.ts";
+import { type ReadTar, readTar } from "./read.ts";
 
 const place = { tarName: "t", headerOffset: 0, path: "p" };
 
@@ -144,4 +156,232 @@ Deno.test("readPaxRecords wants the offsets and lengths of GNU.sparse 0.0 by tur
     InputError,
     "GNU.sparse.numbytes is wanted",
   );
+});
+
+type Records = readonly (readonly [ByteString, ByteString])[];
+
+function readAttributes(records: Records, header: Parameters<typeof rawHeader>[0] = {}): ReadTar {
+  return readTar(rawTar(paxHeader(records), rawHeader(header)));
+}
+
+/** The xattrs of the one entry, values as byte strings. */
+function xattrsOf(records: Records): [ByteString, ByteString][] {
+  return readAttributes(records).entries[0]!.xattrs.map((
+    { name, value },
+  ) => [name, String.fromCharCode(...value)]);
+}
+
+const ACL_TEXT = "user::rwx\nuser:1000:r-x\ngroup::r-x\nmask::rwx\nother::r--\n\n";
+const ACL_BYTES = "\x02\0\0\0" + "\x01\0\x07\0\xff\xff\xff\xff" + "\x02\0\x05\0\xe8\x03\0\0" +
+  "\x04\0\x05\0\xff\xff\xff\xff" + "\x10\0\x07\0\xff\xff\xff\xff" + "\x20\0\x04\0\xff\xff\xff\xff";
+
+Deno.test("paxAttributes gives each xattr once, in byte order, as bytes", () => {
+  assertEquals(
+    xattrsOf([
+      ["SCHILY.xattr.user.b", "1"],
+      ["SCHILY.xattr.user.\xff", "2"],
+      ["SCHILY.xattr.user.a", "old"],
+      ["SCHILY.xattr.security.capability", "\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0"],
+      ["SCHILY.xattr.user.a", "\0new\n="],
+      ["SCHILY.xattr.user.empty", ""],
+    ]),
+    [
+      ["security.capability", "\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0"],
+      ["user.a", "\0new\n="],
+      ["user.b", "1"],
+      ["user.empty", ""],
+      ["user.\xff", "2"],
+    ],
+  );
+});
+
+Deno.test("paxAttributes reads bsdtar's records and lets SCHILY's win", () => {
+  assertEquals(
+    xattrsOf([
+      ["LIBARCHIVE.xattr.user.%3D%25%FFx", "AP8KPUE"],
+      ["LIBARCHIVE.xattr.user.both", "AAAA"],
+      ["SCHILY.xattr.user.both", "schily"],
+      ["LIBARCHIVE.xattr.user.padded", "QQ=="],
+      ["LIBARCHIVE.xattr.user.100%", "QUI="],
+      ["LIBARCHIVE.xattr.user.none", ""],
+    ]),
+    [
+      ["user.100%", "AB"],
+      ["user.=%\xffx", "\0\xff\n=A"],
+      ["user.both", "schily"],
+      ["user.none", ""],
+      ["user.padded", "A"],
+    ],
+  );
+});
+
+Deno.test("paxAttributes refuses what is not base64, and names that cannot be", () => {
+  for (const value of ["A", "AB*D", "A B=", "QQ=A"]) {
+    const error = assertThrows(
+      () => readAttributes([["LIBARCHIVE.xattr.user.a", value]]),
+      InputError,
+    );
+    assertStringIncludes(error.message, "is not base64", value);
+  }
+  assertThrows(() => readAttributes([["SCHILY.xattr.", "x"]]), InputError, "no name");
+  assertThrows(
+    () => readAttributes([["LIBARCHIVE.xattr.user.%00", "QQ"]]),
+    InputError,
+    "NUL in its name",
+  );
+});
+
+Deno.test("paxAttributes turns ACL text into the system call's format", () => {
+  assertEquals(
+    xattrsOf([["SCHILY.acl.access", ACL_TEXT], [
+      "SCHILY.acl.default",
+      "user::rwx,group::r-x,other::---",
+    ]]),
+    [
+      ["system.posix_acl_access", ACL_BYTES],
+      [
+        "system.posix_acl_default",
+        "\x02\0\0\0\x01\0\x07\0\xff\xff\xff\xff\x04\0\x05\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff",
+      ],
+    ],
+  );
+});
+
+Deno.test("paxAttributes lets the binary ACL win over the text, and never looks at that text", () => {
+  const { entries, warningKinds } = readAttributes([
+    ["SCHILY.acl.access", "user:anna:rwx"],
+    ["SCHILY.xattr.system.posix_acl_access", ACL_BYTES],
+  ]);
+  assertEquals(entries[0]!.xattrs.map(({ value }) => String.fromCharCode(...value)), [ACL_BYTES]);
+  assertEquals(warningKinds, []);
+});
+
+Deno.test("paxAttributes drops an access ACL that only says the mode once more, and empty ones", () => {
+  assertEquals(xattrsOf([["SCHILY.acl.access", "user::rwx,group::r-x,other::r-x"]]), []);
+  assertEquals(xattrsOf([["SCHILY.acl.access", "\n"], ["SCHILY.acl.default", ""]]), []);
+});
+
+Deno.test("paxAttributes lets an access ACL's text set the permissions, its mask for the group's", () => {
+  const modeOf = (records: Records) => readAttributes(records, { mode: 0o4640 }).entries[0]!.mode;
+  assertEquals(modeOf([["SCHILY.acl.access", ACL_TEXT]]), 0o4774);
+  assertEquals(modeOf([["SCHILY.acl.access", "user::rwx,group::r-x,other::r-x"]]), 0o4755);
+  assertEquals(modeOf([["SCHILY.acl.access", "rubbish"]]), 0o4640);
+  assertEquals(modeOf([["SCHILY.acl.default", ACL_TEXT]]), 0o4640);
+  const both = [["SCHILY.acl.access", ACL_TEXT], [
+    "SCHILY.xattr.system.posix_acl_access",
+    ACL_BYTES,
+  ]] as const;
+  assertEquals(modeOf(both), 0o4640);
+});
+
+Deno.test("paxAttributes drops an ACL that gives names or makes no sense, and speaks of it", () => {
+  const named = readAttributes([["SCHILY.acl.access", ACL_TEXT.replace("1000", "an\x1bna")]]);
+  assertEquals(named.entries[0]!.xattrs, []);
+  assertEquals(named.warningKinds, ["aclName"]);
+  assertStringIncludes(named.warnings[0]!, '"an\\x1bna" by name');
+  const bad = readAttributes([["SCHILY.acl.access", "rubbish"], ["SCHILY.acl.default", ACL_TEXT]]);
+  assertEquals(bad.entries[0]!.xattrs.map(({ name }) => name), ["system.posix_acl_default"]);
+  assertEquals(bad.warningKinds, ["aclInvalid"]);
+});
+
+Deno.test("paxAttributes reads the SELinux label of tar --selinux, with the NUL that the kernel's value has", () => {
+  assertEquals(xattrsOf([["RHT.security.selinux", "u:r:t:s0"]]), [
+    ["security.selinux", "u:r:t:s0\0"],
+  ]);
+  assertEquals(
+    xattrsOf([["RHT.security.selinux", "x"], ["SCHILY.xattr.security.selinux", "y\0"]]),
+    [["security.selinux", "y\0"]],
+  );
+});
+
+Deno.test("TarIndexer speaks of file flags and NFSv4 ACLs that it drops", () => {
+  const { warningKinds, warnings } = readAttributes([["SCHILY.fflags", "nodump"], [
+    "SCHILY.acl.ace",
+    "x",
+  ]]);
+  assertEquals(warningKinds, ["paxRecord", "paxRecord"]);
+  assertStringIncludes(warnings[0]!, 'its PAX record "SCHILY.fflags" is dropped');
+});
+
+Deno.test("xattrs belong to one entry alone", () => {
+  const { entries } = readTar(rawTar(
+    paxHeader([["SCHILY.xattr.user.a", "1"]]),
+    rawHeader({ name: "a" }),
+    rawHeader({ name: "b" }),
+  ));
+  assertEquals(entries.map(({ xattrs }) => xattrs.length), [1, 0]);
+});
+
+const UUID = "12345678-9abc-8def-8123-456789abcdef";
+
+const ENTRY: Omit<TarEntry, "headerOffset"> = {
+  kind: "symlink",
+  path: "name",
+  linkTarget: "target",
+  mode: 0o777,
+  uid: 0,
+  gid: 0,
+  mtimeSeconds: 0,
+  mtimeNanoseconds: 0,
+  deviceMajor: 0,
+  deviceMinor: 0,
+  xattrs: [],
+  payload: undefined,
+};
+
+function indexed(...parts: Uint8Array[]): { entries: TarEntry[]; comment: string | undefined } {
+  const entries: TarEntry[] = [];
+  const indexer = new TarIndexer({
+    name: "tar",
+    emit: (entry) => entries.push(entry),
+    warn: (kind) => {
+      throw new Error(kind);
+    },
+  });
+  for (const part of parts) indexer.push(part);
+  indexer.push(new Uint8Array(1024));
+  indexer.end();
+  return { entries, comment: indexer.firstComment };
+}
+
+Deno.test("uuidOfComment and firstLayerOfComment read what was written, and nothing else", () => {
+  assertEquals(uuidOfComment(uuidComment(UUID)), UUID);
+  assertEquals(firstLayerOfComment(firstLayerComment(999_999)), 999_999);
+  const others = [
+    undefined,
+    "",
+    UUID,
+    `blessfs uuid ${UUID.toUpperCase()}`,
+    `${uuidComment(UUID)}\n`,
+    "blessfs uuid 12345678-9abc-8def-8123-456789abcde",
+    "blessfs first-layer 0",
+    "blessfs first-layer 01",
+    "blessfs first-layer 1000000",
+    "blessfs first-layer -1",
+  ];
+  for (const comment of others) {
+    assertEquals([uuidOfComment(comment), firstLayerOfComment(comment)], [undefined, undefined]);
+  }
+});
+
+Deno.test("TarIndexer gives comments of the tar and of entries", () => {
+  const first = encodeTarEntry({ ...ENTRY, path: "./" }, uuidComment(UUID)).head;
+  const second = encodeTarEntry({ ...ENTRY, firstLayer: 3 }, undefined).head;
+  const third = encodeTarEntry({ ...ENTRY, path: "other" }).head;
+  const { entries, comment } = indexed(first, second, third);
+  assertEquals(comment, uuidComment(UUID));
+  assertEquals(entries.map(({ path, firstLayer }) => [path, firstLayer]), [
+    ["./", undefined],
+    ["name", 3],
+    ["other", undefined],
+  ]);
+  assertEquals("firstLayer" in entries[2]!, false);
+});
+
+Deno.test("TarIndexer passes over comments that are long, and on later entries", () => {
+  const commented = (comment: string | undefined) => encodeTarEntry(ENTRY, comment).head;
+  assertEquals(indexed(commented("x".repeat(COMMENT_BYTES_MAX))).comment?.length, 256);
+  assertEquals(indexed(commented("x".repeat(COMMENT_BYTES_MAX + 1))).comment, undefined);
+  assertEquals(indexed(commented(undefined), commented("two")).comment, undefined);
+  assertEquals(indexed(encodeTarEntry({ ...ENTRY, firstLayer: 0 }).head).comment, undefined);
 });

@@ -3,9 +3,8 @@
  *
  * @module
  */
-import { bytesFromByteString } from "../../lib/bytes/byte_string.ts";
-import type { ByteString } from "../../lib/bytes/byte_string.ts";
-import { PaxRecordWriter } from "../../lib/tar/writer_pax.ts";
+import { bytesFromByteString, type ByteString } from "../../lib/bytes/byte_string.ts";
+import { PaxRecordWriter } from "../../lib/tar/writer.ts";
 import { joinBytes } from "./build.ts";
 
 /** A header's fields. Strings go in as they are; numbers as octal digits that end in a NUL. */

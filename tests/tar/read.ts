@@ -4,8 +4,8 @@
  * @module
  */
 import { InputError } from "../../lib/errors.ts";
-import { readPayload } from "../../lib/model/payload.ts";
 import { memoryReader } from "../../lib/io/random_reader.ts";
+import { readPayload } from "../../lib/model/payload.ts";
 import type { TarEntry } from "../../lib/tar/entry.ts";
 import { TarIndexer } from "../../lib/tar/indexer.ts";
 import type { TarLimits } from "../../lib/tar/limits.ts";

@@ -11,8 +11,14 @@ import { hasCommand, mustRun, runCommand, withTemporaryDirectory } from "../orac
 import { notRun } from "../oracle/notice.ts";
 import { joinBytes } from "./build.ts";
 import { readTar } from "./read.ts";
-import type { FactChanges, TreeFacts } from "./tree_facts.ts";
-import { changedFacts, factsOf, HARD_FACTS, SIMPLE_FACTS } from "./tree_facts.ts";
+import {
+  changedFacts,
+  type FactChanges,
+  factsOf,
+  HARD_FACTS,
+  SIMPLE_FACTS,
+  type TreeFacts,
+} from "./tree_facts.ts";
 
 const TREE_SCRIPT = fileURLToPath(new URL("../../fixtures/tar/tree.sh", import.meta.url));
 

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import type { ByteString } from "../../lib/bytes/byte_string.ts";
-import { byteStringFromText } from "../../lib/bytes/byte_string.ts";
+import { type ByteString, byteStringFromText } from "../../lib/bytes/byte_string.ts";
 import type { TarEntry, TarEntryKind } from "../../lib/tar/entry.ts";
 import { contentOf } from "./read.ts";
 

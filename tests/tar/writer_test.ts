@@ -2,9 +2,22 @@ import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { byteStringFromText } from "../../lib/bytes/byte_string.ts";
 import type { TarEntry } from "../../lib/tar/entry.ts";
-import { encodeTarEntry } from "../../lib/tar/writer.ts";
-import type { SimpleEntry, SparseData } from "./build.ts";
-import { buildTar, buildTarEntry, tarEntryOf } from "./build.ts";
+import {
+  checkHeaderSum,
+  HEADER_FIELDS,
+  headerFormat,
+  readNumberField,
+} from "../../lib/tar/header.ts";
+import { forEachPaxRecord } from "../../lib/tar/pax.ts";
+import {
+  encodeTarEntry,
+  fitsOctal,
+  PaxRecordWriter,
+  putName,
+  putNumber,
+  sealHeader,
+} from "../../lib/tar/writer.ts";
+import { buildTar, buildTarEntry, type SimpleEntry, type SparseData, tarEntryOf } from "./build.ts";
 import { contentOf, readOne, readTar } from "./read.ts";
 
 /** What must come back of an entry. Where the payload lies in the tar is the tar's own affair. */
@@ -230,4 +243,71 @@ Deno.test("TarIndexer reads back exactly what encodeTarEntry wrote, for any entr
     ),
     { numRuns: 300 },
   );
+});
+
+Deno.test("putNumber writes what readNumberField reads, for any number that fits the field", () => {
+  fc.assert(fc.property(fc.maxSafeInteger(), (value) => {
+    const block = new Uint8Array(12);
+    if (value === Number.MAX_SAFE_INTEGER || value === Number.MIN_SAFE_INTEGER) return;
+    putNumber(block, { offset: 0, lengthBytes: 12 }, value);
+    assertEquals(readNumberField(block, 0, { offset: 0, lengthBytes: 12 }), value);
+  }));
+  fc.assert(fc.property(fc.integer({ min: -(2 ** 31), max: 2 ** 32 - 1 }), (value) => {
+    const block = new Uint8Array(9);
+    putNumber(block, { offset: 1, lengthBytes: 8 }, value);
+    assertEquals(readNumberField(block, 0, { offset: 1, lengthBytes: 8 }), value);
+  }));
+});
+
+Deno.test("putNumber writes octal digits and a NUL where they fit, as fitsOctal says", () => {
+  const text = (value: number) => {
+    const block = new Uint8Array(8);
+    putNumber(block, { offset: 0, lengthBytes: 8 }, value);
+    return String.fromCharCode(...block);
+  };
+  const field = { offset: 0, lengthBytes: 8 };
+  assertEquals(text(0o644), "0000644\0");
+  assertEquals([text(8 ** 7 - 1), fitsOctal(8 ** 7 - 1, field)], ["7777777\0", true]);
+  assertEquals([text(8 ** 7), fitsOctal(8 ** 7, field)], ["\x80\0\0\0\0\x20\0\0", false]);
+  assertEquals([text(-1), fitsOctal(-1, field)], ["\xff".repeat(8), false]);
+});
+
+Deno.test("putName cuts a name at the end of its field", () => {
+  const block = new Uint8Array(512);
+  putName(block, HEADER_FIELDS.name, "\xff".repeat(200));
+  assertEquals([block[99], block[100]], [0xff, 0]);
+});
+
+Deno.test("sealHeader makes a POSIX header whose checksum holds", () => {
+  const block = new Uint8Array(512).fill(0xc8, 0, 100);
+  sealHeader(block);
+  assertEquals(headerFormat(block, 0), "ustar");
+  checkHeaderSum(block, 0, { tarName: "t", headerOffset: 0, path: "" });
+  assertEquals(String.fromCharCode(...block.subarray(148, 156)), "050657\0 ");
+});
+
+const place = { tarName: "t", headerOffset: 0, path: "p" };
+
+Deno.test("PaxRecordWriter counts the digits of a record's length into the length", () => {
+  for (
+    const size of [0, 1, 3, 4, 5, 80, 89, 90, 91, 92, 93, 94, 95, 980, 989, 990, 991, 992, 99990]
+  ) {
+    const writer = new PaxRecordWriter();
+    writer.add("k", "v".repeat(size));
+    const bytes = writer.bytes();
+    assertEquals(parseInt(String.fromCharCode(...bytes.subarray(0, 6))), bytes.length, `${size}`);
+    forEachPaxRecord(
+      bytes,
+      place,
+      (key, start, end) => assertEquals([key, end - start], ["k", size]),
+    );
+  }
+});
+
+Deno.test("PaxRecordWriter writes records in the order given, values as bytes", () => {
+  const writer = new PaxRecordWriter();
+  assertEquals(writer.bytes().length, 0);
+  writer.add("b", new Uint8Array([0, 255, 10]));
+  writer.add("a", "\xe9=");
+  assertEquals(String.fromCharCode(...writer.bytes()), "8 b=\0\xff\n\n7 a=\xe9=\n");
 });

@@ -6,15 +6,19 @@
 import { setImmediate } from "node:timers/promises";
 import { InputError, throwIfAborted } from "../../errors.ts";
 import { memoryReader, type RandomReader } from "../../io/random_reader.ts";
-import type { BlockRun, DataSegment, Payload } from "../../model/payload.ts";
-import { readPayload, wholeSegment } from "../../model/payload.ts";
-import { type PayloadScan, PayloadScanner } from "../../tar/payload_scanner.ts";
+import {
+  type BlockRun,
+  type DataSegment,
+  type Payload,
+  readPayload,
+  wholeSegment,
+} from "../../model/payload.ts";
+import { type PayloadScan, PayloadScanner } from "../../tar/payload.ts";
 import { INODE_FLAG } from "../format/constants.ts";
 import { blockRuns } from "./block_map.ts";
 import { inlineBytes, isInlineHole } from "./content.ts";
 import { hasFlag } from "./inode.ts";
-import type { BlockBudget } from "./limits.ts";
-import { DEFAULT_READ_LIMITS } from "./limits.ts";
+import { type BlockBudget, DEFAULT_READ_LIMITS } from "./limits.ts";
 import type { Ext4Image, ImageInode } from "./types.ts";
 
 /** Bounds that several files share. */

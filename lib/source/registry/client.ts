@@ -8,15 +8,18 @@ import type { Progress } from "../../progress.ts";
 import { displayText } from "../json.ts";
 import { formatReference, type ImageReference } from "../reference.ts";
 import { Authorizer } from "./authorizer.ts";
-import { credentialPlaces, findCredentials } from "./credential_files.ts";
-import { registryAddresses } from "./endpoint.ts";
-import { type Answer, type HttpRequest, sendRequest } from "./http.ts";
-import { NetworkFault, UNTRUSTED_CERTIFICATE } from "./network_fault.ts";
-import type { RegistryOptions } from "./options.ts";
-import { type Patience, sendPatiently, unreachable } from "./patience.ts";
-import { Retries } from "./retries.ts";
-import { Secrets } from "./secrets.ts";
-import { REAL_TIMING, type RegistryTiming } from "./timing.ts";
+import { credentialPlaces, findCredentials, Secrets } from "./credentials.ts";
+import { registryAddresses, type RegistryOptions } from "./endpoint.ts";
+import {
+  type Answer,
+  type HttpRequest,
+  NetworkFault,
+  REAL_TIMING,
+  type RegistryTiming,
+  sendRequest,
+  UNTRUSTED_CERTIFICATE,
+} from "./http.ts";
+import { type Patience, Retries, sendPatiently, unreachable } from "./retry.ts";
 
 /** A host that was never reached is most likely a wrong one. */
 const FIRST_CONTACT_ATTEMPTS = 3;

@@ -6,6 +6,7 @@
 import { UsageError } from "../../errors.ts";
 import { displayText } from "../json.ts";
 import type { ImageReference } from "../reference.ts";
+import type { RegistryTiming } from "./http.ts";
 
 /** docker.io is a name; the registry behind it is here. */
 const DOCKER_HUB = "docker.io";
@@ -66,4 +67,16 @@ export function plainCredentialKey(key: string): string {
 /** What a credential helper is asked for. */
 export function helperServer(registry: string): string {
   return registry === DOCKER_HUB ? DOCKER_HUB_KEY : registry;
+}
+
+/** How registries are reached. */
+export interface RegistryOptions {
+  /** Speak http, not https. Without it, http is only tried on loopback, when https fails. */
+  readonly plainHttp?: boolean;
+  /** The only file that credentials are looked for in, as docker and podman write them; default: theirs. */
+  readonly authFile?: string;
+  /** Where files of credentials and their helpers are looked for; default: the process's environment. */
+  readonly environment?: Readonly<Record<string, string | undefined>>;
+  /** Replaces the clock. */
+  readonly timing?: RegistryTiming;
 }

@@ -1,12 +1,12 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import type { ServerResponse } from "node:http";
-import { digestOf } from "../../../lib/io/digest.ts";
 import { InputError, InterruptedError, IoError } from "../../../lib/errors.ts";
-import type { Descriptor } from "../../../lib/source/descriptor.ts";
+import { digestOf } from "../../../lib/io/digest.ts";
+import type { Descriptor } from "../../../lib/source/documents.ts";
 import { parseReference } from "../../../lib/source/reference.ts";
-import { blobPieces, PROGRESS_BYTES } from "../../../lib/source/registry/blob_stream.ts";
 import { connectRegistry } from "../../../lib/source/registry/client.ts";
-import { MAX_ATTEMPTS } from "../../../lib/source/registry/retries.ts";
+import { blobPieces, PROGRESS_BYTES } from "../../../lib/source/registry/image.ts";
+import { MAX_ATTEMPTS } from "../../../lib/source/registry/retry.ts";
 import { noise } from "../helpers.ts";
 import {
   errorBody,

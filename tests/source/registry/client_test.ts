@@ -7,10 +7,10 @@ import { join } from "node:path";
 import { InputError, InterruptedError, IoError, UsageError } from "../../../lib/errors.ts";
 import { parseReference } from "../../../lib/source/reference.ts";
 import { connectRegistry, type RegistryClient } from "../../../lib/source/registry/client.ts";
-import type { RegistryOptions } from "../../../lib/source/registry/options.ts";
+import type { RegistryOptions } from "../../../lib/source/registry/endpoint.ts";
 import { environment, MAIN, programWords } from "../../cli/program.ts";
-import { notRun } from "../../oracle/notice.ts";
 import { runCommand } from "../../oracle/command.ts";
+import { notRun } from "../../oracle/notice.ts";
 import { withDirectory } from "../helpers.ts";
 import {
   FakeRegistry,

@@ -6,8 +6,8 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import type { RegistryOptions } from "../../../lib/source/registry/options.ts";
-import type { RegistryTiming } from "../../../lib/source/registry/timing.ts";
+import type { RegistryOptions } from "../../../lib/source/registry/endpoint.ts";
+import type { RegistryTiming } from "../../../lib/source/registry/http.ts";
 import type { SourceOptions } from "../../../lib/source/source.ts";
 import { type Blobs, buildImage, type BuiltImage, type ImageSpec } from "../build_layout.ts";
 import { testOptions } from "../helpers.ts";

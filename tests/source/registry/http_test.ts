@@ -2,8 +2,16 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import type { ServerResponse } from "node:http";
 import { gzipSync } from "node:zlib";
 import { InputError, InterruptedError, IoError } from "../../../lib/errors.ts";
-import { type HttpRequest, MAX_REDIRECTS, sendRequest } from "../../../lib/source/registry/http.ts";
-import { NetworkFault } from "../../../lib/source/registry/network_fault.ts";
+import {
+  type HttpRequest,
+  interruption,
+  MAX_REDIRECTS,
+  NetworkFault,
+  networkFault,
+  REAL_TIMING,
+  sendRequest,
+  UNTRUSTED_CERTIFICATE,
+} from "../../../lib/source/registry/http.ts";
 import { type FakeRegistry, type Misbehaviour, TestTiming, withRegistry } from "./fake_registry.ts";
 
 const AUTHORIZATION = "Basic c2VjcmV0OnNlY3JldA==";
@@ -224,4 +232,82 @@ Deno.test("Answer reads types and lengths as far as they mean something", async 
     response.writeHead(200, headers).end("{}");
     return true;
   });
+});
+
+/** Errors as runtimes throw them. */
+function thrown(message: string, code?: string, cause?: Error): Error {
+  const error = new TypeError(message, cause === undefined ? {} : { cause });
+  return code === undefined ? error : Object.assign(error, { code });
+}
+
+const URL_TEXT = "error sending request for url (https://s3.example.com/x?X-Amz-Signature=0123)";
+
+Deno.test("networkFault says the same of what Deno, Bun and Node say in their own ways", () => {
+  const words: [string, boolean, Error[]][] = [
+    ["the connection is refused", true, [
+      thrown(
+        "fetch failed",
+        undefined,
+        new Error(`${URL_TEXT}: Connection refused (os error 111)`),
+      ),
+      thrown("Unable to connect. Is the computer able to access the url?", "ECONNREFUSED"),
+      thrown("fetch failed", undefined, thrown("connect ECONNREFUSED 127.0.0.1:9", "ECONNREFUSED")),
+    ]],
+    ["the name of the host cannot be resolved", true, [
+      thrown("fetch failed", undefined, new Error(`${URL_TEXT}: dns error: failed to lookup`)),
+      thrown("getaddrinfo ENOTFOUND x.invalid", "ENOTFOUND"),
+    ]],
+    [UNTRUSTED_CERTIFICATE, false, [
+      thrown("fetch failed", undefined, new Error(`${URL_TEXT}: invalid peer certificate: Unk`)),
+      thrown("self signed certificate", "DEPTH_ZERO_SELF_SIGNED_CERT"),
+      thrown("fetch failed", undefined, thrown("has expired", "CERT_HAS_EXPIRED")),
+    ]],
+    ["it does not speak TLS there", false, [
+      thrown("fetch failed", undefined, new Error(`${URL_TEXT}: corrupt message of type Invalid`)),
+      thrown("EPROTO: The TLS handshake failed.", "EPROTO"),
+      thrown("fetch failed", undefined, thrown("wrong version", "ERR_SSL_WRONG_VERSION_NUMBER")),
+    ]],
+    ["the connection broke", true, [
+      thrown("error reading a body from connection"),
+      thrown("The socket connection was closed unexpectedly.", "ECONNRESET"),
+      thrown("terminated", undefined, thrown("other side closed", "UND_ERR_SOCKET")),
+    ]],
+  ];
+  for (const [why, isTransient, errors] of words) {
+    for (const error of errors) {
+      const fault = networkFault(error);
+      assertEquals([fault.message, fault.isTransient], [why, isTransient]);
+    }
+  }
+});
+
+Deno.test("networkFault shows no address of an error that it does not know", () => {
+  const fault = networkFault(new TypeError(`${URL_TEXT}: \u001b[31mstrange`));
+  assert(fault instanceof NetworkFault);
+  assert(!fault.message.includes("Signature") && !fault.message.includes("\u001b"), fault.message);
+  assertEquals(fault.cause, undefined);
+  assert(networkFault("no error").message.startsWith("the request failed"));
+});
+
+Deno.test("REAL_TIMING waits, and stops waiting when it is told to", async () => {
+  await REAL_TIMING.wait(0, undefined);
+  const controller = new AbortController();
+  const waiting = REAL_TIMING.wait(1e9, controller.signal);
+  controller.abort();
+  await assertRejects(() => waiting);
+});
+
+Deno.test("REAL_TIMING rings unless it is told not to", async () => {
+  const rung: string[] = [];
+  const disarm = REAL_TIMING.alarm(0, () => rung.push("no"));
+  disarm();
+  await new Promise<void>((resolve) => REAL_TIMING.alarm(0, resolve));
+  assertEquals(rung, []);
+});
+
+Deno.test("interruption passes on our own errors and words all others", () => {
+  const reason = new IoError("layer 1", "the disk is full");
+  assertEquals(interruption(AbortSignal.abort(reason)), reason);
+  assert(interruption(AbortSignal.abort()) instanceof InterruptedError);
+  assert(interruption(AbortSignal.abort("because")) instanceof InterruptedError);
 });

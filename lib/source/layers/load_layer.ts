@@ -1,0 +1,330 @@
+/**
+ * Loading one layer: its file is opened, a spool is made when it needs one, and the reading happens in a worker or here.
+ *
+ * @module
+ */
+import { closeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { setImmediate, setTimeout } from "node:timers/promises";
+import { InputError, IoError } from "../../errors.ts";
+import { SNIFF_BYTES, sniffCompression } from "../../io/inflate.ts";
+import { PartedSpool, type SpoolParts } from "../../io/parted_spool.ts";
+import { descriptorReader } from "../../io/random_reader.ts";
+import { SharedDescriptor } from "../../io/shared_descriptor.ts";
+import {
+  createUnlinkedFile,
+  reopenDescriptor,
+  singleFile,
+  type SpoolTarget,
+  SpoolWriter,
+} from "../../io/spool.ts";
+import type { ProgressTask } from "../../progress.ts";
+import type { TarEntry } from "../../tar/entry.ts";
+import { DEFAULT_SOURCE_LIMITS, type ImageBudget } from "../limits.ts";
+import type {
+  LayerSource,
+  SourceOptions,
+  StoredFile,
+  StoredOutput,
+  StoredStream,
+} from "../types.ts";
+import {
+  bigPieces,
+  filePieces,
+  type LayerFacts,
+  type LayerJob,
+  type LayerListener,
+  PIECE_BYTES,
+  readLayer,
+  type StoredPieces,
+} from "./read_layer.ts";
+import type { LayerWorker, WorkerInput } from "./worker.ts";
+
+/** Starting a worker costs more than reading this much. */
+const DEFAULT_INLINE_LAYER_BYTES = 256 << 10;
+
+/** Spools are cut into parts of this size. What they cannot hold lies in the last one. */
+const DEFAULT_SPOOL_PART_BYTES = 64 << 20;
+/** Layers hardly ever inflate to more than so many times what is stored. */
+const USUAL_RATIO = 4;
+/** How many open files an image may have in spools, or one for each layer. */
+export const SPOOL_FILES_MAX = 64;
+/** What the workers of an image open together, and some for all that is opened besides. */
+const WORKER_FILES = SPOOL_FILES_MAX + 16;
+
+/** A layer that was read, and the file or files that its uncompressed tar lies in. */
+export interface ReadLayer {
+  readonly facts: LayerFacts;
+  readonly entries: readonly TarEntry[];
+  readonly file: SharedDescriptor | PartedSpool;
+  readonly offsetBytes: number;
+}
+
+/** What reading a layer may use. */
+export interface LoadContext {
+  readonly options: SourceOptions;
+  readonly signal: AbortSignal;
+  /** A worker for this layer alone, started if there is none. */
+  readonly worker: () => LayerWorker;
+  readonly budget: ImageBudget;
+  /** The most parts that its spool may have; each is an open file. */
+  readonly spoolPartsMax: number;
+  /** Counts stored bytes. */
+  readonly progress: ProgressTask;
+}
+
+/**
+ * Reads a layer and checks it against what is known of it.
+ *
+ * @returns with a share of the file, which the caller releases
+ */
+export async function loadLayer(source: LayerSource, context: LoadContext): Promise<ReadLayer> {
+  const { stored } = source;
+  switch (stored.kind) {
+    case "file":
+      return await loadFile(source, stored, context);
+    case "stream":
+      return await loadStream(source, stored, context);
+    case "output":
+      return await loadOutput(source, stored, context);
+    case "loaded":
+      throw new Error("Invariant broken: a loaded layer is not loaded again");
+  }
+}
+
+async function loadFile(
+  source: LayerSource,
+  stored: StoredFile,
+  context: LoadContext,
+): Promise<ReadLayer> {
+  const { offsetBytes, lengthBytes } = stored;
+  const file = stored.open();
+  let spool: Spool | undefined;
+  try {
+    const reader = descriptorReader(file.descriptor, source.name, offsetBytes + lengthBytes);
+    const head = new Uint8Array(Math.min(SNIFF_BYTES, lengthBytes));
+    reader.readAt(head, offsetBytes);
+    if (sniffCompression(head) !== "none") spool = makeSpool(lengthBytes, context);
+    const input: WorkerInput = {
+      kind: "file",
+      descriptor: file.descriptor,
+      offsetBytes,
+      lengthBytes,
+    };
+    const pieces = () => filePieces(reader.readAt, offsetBytes, lengthBytes);
+    const read = await run(source, { input, pieces, sizeBytes: lengthBytes, spool }, context);
+    const keeper = spool ? spool.file : file;
+    return { ...read, file: keeper.share(), offsetBytes: spool ? 0 : offsetBytes };
+  } finally {
+    file.release();
+    spool?.file.release();
+  }
+}
+
+async function loadStream(
+  source: LayerSource,
+  stored: StoredStream,
+  context: LoadContext,
+): Promise<ReadLayer> {
+  const sizeBytes = source.sizeBytes ?? Infinity;
+  const spool = makeSpool(sizeBytes, context);
+  try {
+    const stream = stored.open(context.signal);
+    const input: WorkerInput = { kind: "stream", stream };
+    const pieces = () => bigPieces(stream);
+    const read = await run(source, { input, pieces, sizeBytes, spool }, context);
+    return { ...read, file: spool.file.share(), offsetBytes: 0 };
+  } finally {
+    spool.file.release();
+  }
+}
+
+/**
+ * The file that the other program writes is the uncompressed tar, and stays it. It is read here: while another program
+ * works, this thread has nothing better to do, and the entries need not cross to it.
+ */
+async function loadOutput(
+  source: LayerSource,
+  stored: StoredOutput,
+  context: LoadContext,
+): Promise<ReadLayer> {
+  const file = new SharedDescriptor(createUnlinkedFile(context.options.tmpdir ?? tmpdir()));
+  try {
+    const { descriptor } = file;
+    const complete = stored.writeTo(descriptor, context.signal);
+    let ended: { readonly failure?: unknown } | undefined;
+    complete.then(() => ended = {}, (failure) => ended = { failure });
+    const isComplete = () => {
+      if (ended && "failure" in ended) throw ended.failure;
+      return ended !== undefined;
+    };
+    const { readAt } = descriptorReader(descriptor, source.name, Infinity);
+    const pieces = () => growingPieces(readAt, isComplete);
+    const feed = { input: undefined, pieces, sizeBytes: Infinity, spool: undefined };
+    const read = await run(source, feed, context);
+    if (read.facts.compression !== "none") {
+      throw new InputError(
+        source.name,
+        `is compressed with ${read.facts.compression}: wanted a tar`,
+      );
+    }
+    return { ...read, file: file.share(), offsetBytes: 0 };
+  } finally {
+    file.release();
+  }
+}
+
+interface Feed {
+  /** Undefined for what is read here, however long it is. */
+  readonly input: WorkerInput | undefined;
+  readonly pieces: () => StoredPieces;
+  readonly sizeBytes: number;
+  readonly spool: Spool | undefined;
+}
+
+async function run(
+  source: LayerSource,
+  { input, pieces, sizeBytes, spool }: Feed,
+  context: LoadContext,
+): Promise<Pick<ReadLayer, "facts" | "entries">> {
+  const { budget, progress } = context;
+  const entries: TarEntry[] = [];
+  const listener: LayerListener = {
+    entries: (batch) => {
+      budget.takeEntries(batch.length, source.name);
+      for (const entry of batch) entries.push(entry);
+    },
+    progress: (storedBytes, uncompressedBytes) => {
+      progress.advance(storedBytes);
+      budget.takeUnpacked(uncompressedBytes, source.name);
+    },
+    stopped: () => context.signal.aborted,
+  };
+  const job = layerJob(source, context.options);
+  const inline = sizeBytes <= (context.options.inlineLayerBytes ?? DEFAULT_INLINE_LAYER_BYTES);
+  if (input === undefined || inline || !canShare(input, spool)) {
+    const writer = spool && new SpoolWriter(spool.target);
+    const facts = await readLayer(job, unhurried(pieces()), writer, listener);
+    return { facts, entries };
+  }
+  const facts = await context.worker().run(job, input, spool?.target, listener);
+  return { facts, entries };
+}
+
+function layerJob(source: LayerSource, options: SourceOptions): LayerJob {
+  return {
+    name: source.name,
+    mediaType: source.mediaType,
+    sizeBytes: source.sizeBytes,
+    wantedDigest: source.digest,
+    wantedDiffId: source.diffId,
+    verifyDiffId: options.verifyDiffIds ?? true,
+    limits: { ...DEFAULT_SOURCE_LIMITS, ...options.limits },
+    tarLimits: options.tarLimits ?? {},
+  };
+}
+
+interface Spool {
+  readonly file: SharedDescriptor | PartedSpool;
+  readonly target: SpoolTarget;
+}
+
+function makeSpool(storedBytes: number, { options, spoolPartsMax }: LoadContext): Spool {
+  const directory = options.tmpdir ?? tmpdir();
+  const partBytes = options.spoolPartBytes ?? DEFAULT_SPOOL_PART_BYTES;
+  const partCount = Math.min(Math.ceil(storedBytes * USUAL_RATIO / partBytes), spoolPartsMax);
+  const parted = partCount > 1 ? makePartedSpool(directory, { partCount, partBytes }) : undefined;
+  if (parted) return parted;
+  const descriptor = createUnlinkedFile(directory);
+  return { file: new SharedDescriptor(descriptor), target: singleFile(descriptor, directory) };
+}
+
+/** Undefined where this process may not open so many files. Each part is one here, and another in the worker. */
+function makePartedSpool(directory: string, parts: SpoolParts): Spool | undefined {
+  let file: PartedSpool;
+  try {
+    file = new PartedSpool(directory, parts);
+  } catch (error) {
+    if (error instanceof IoError && error.data["code"] === "EMFILE") return undefined;
+    throw error;
+  }
+  const { target } = file;
+  if (canReopen(target.descriptors[0]!, WORKER_FILES)) return { file, target };
+  file.release();
+  return undefined;
+}
+
+/** Whether a thread can open what this one has open. */
+function canShare(input: WorkerInput, spool: Spool | undefined): boolean {
+  const descriptor = input.kind === "file" ? input.descriptor : spool?.target.descriptors[0];
+  return descriptor === undefined || canReopen(descriptor, 1);
+}
+
+function canReopen(descriptor: number, times: number): boolean {
+  const opened: number[] = [];
+  while (opened.length < times) {
+    const again = reopenDescriptor(descriptor, "r");
+    if (again === undefined) break;
+    opened.push(again);
+  }
+  for (const again of opened) closeSync(again);
+  return opened.length === times;
+}
+
+/** Passes pieces on, and lets signals and timers in between them. */
+async function* unhurried(pieces: StoredPieces): AsyncGenerator<Uint8Array> {
+  for await (const piece of pieces) {
+    yield piece;
+    await setImmediate();
+  }
+}
+
+/** The error for two places of an image that call one blob by two diff ids. */
+export function diffIdConflict(source: LayerSource, found: string): InputError {
+  return new InputError(source.name, `its diff id is ${found}: wanted ${source.diffId}`, {
+    data: { expected: source.diffId ?? null, actual: found },
+  });
+}
+
+/** How long to wait for more: in that time a program writes about one piece. */
+const WAIT_MILLISECONDS = 4;
+
+/**
+ * What a file holds, from its start, in full pieces of PIECE_BYTES and a last one, all through one buffer. Where the file
+ * ends before it is complete, it is looked at again a little later.
+ *
+ * @param readAt fills `target` as far as the file goes now, and returns how far that is
+ * @param isComplete whether nothing more will be written; may throw to give up
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { memoryReader } from "../../io/random_reader.ts";
+ * import { growingPieces } from "./load_layer.ts";
+ * const file = memoryReader(Uint8Array.of(1, 2, 3));
+ * for await (const piece of growingPieces(file.readAt, () => true)) {
+ *   assertEquals([...piece], [1, 2, 3]);
+ * }
+ * ```
+ */
+export async function* growingPieces(
+  readAt: (target: Uint8Array, position: number) => number,
+  isComplete: () => boolean,
+): AsyncGenerator<Uint8Array> {
+  const buffer = new Uint8Array(PIECE_BYTES);
+  let position = 0;
+  let filledBytes = 0;
+  for (;;) {
+    // Asked before reading: what is written between the two would be missed otherwise.
+    const isLast = isComplete();
+    const count = readAt(buffer.subarray(filledBytes), position);
+    position += count;
+    filledBytes += count;
+    if (filledBytes === buffer.length) {
+      yield buffer;
+      filledBytes = 0;
+    } else if (isLast) {
+      if (filledBytes > 0) yield buffer.subarray(0, filledBytes);
+      return;
+    } else await setTimeout(WAIT_MILLISECONDS);
+  }
+}

@@ -1,0 +1,238 @@
+/**
+ * Loading all layers of an image: several at a time, each blob once, and the outcome never depends on which was faster.
+ *
+ * @module
+ */
+import { availableParallelism } from "node:os";
+import { InterruptedError, invariant, throwIfAborted } from "../../errors.ts";
+import { SharedDescriptor } from "../../io/shared_descriptor.ts";
+import type { Warnings } from "../../warnings.ts";
+import { DEFAULT_SOURCE_LIMITS, ImageBudget } from "../limits.ts";
+import type { LayerSource, LoadedLayer, OpenedImage, SourceOptions } from "../types.ts";
+import { diffIdConflict, loadLayer, type ReadLayer, SPOOL_FILES_MAX } from "./load_layer.ts";
+import { LayerWorker } from "./worker.ts";
+
+/**
+ * Reads every layer of an image once, checks size, digest and diff id, and indexes it.
+ *
+ * @returns the layers bottom to top; close them with {@link closeLayers}
+ * @throws {InputError} when a layer is damaged or not what the manifest and config say; of several, the lowest's error
+ * @throws {IoError} when reading or spooling fails, for example on a full disk
+ * @throws {InterruptedError} when the signal is aborted
+ */
+export async function loadLayers(
+  image: OpenedImage,
+  options: SourceOptions,
+): Promise<LoadedLayer[]> {
+  throwIfAborted(options.signal);
+  const loading = new Loading(image.layers, options);
+  return await loading.run();
+}
+
+/** Closes the stores of loaded layers, which frees their spools. */
+export function closeLayers(layers: readonly LoadedLayer[]): void {
+  for (const layer of layers) layer.store.close();
+}
+
+/** A blob to load, the place of its first use, and how that went. */
+interface Task {
+  readonly index: number;
+  readonly source: LayerSource;
+  readonly abort: AbortController;
+  result: ReadLayer | undefined;
+}
+
+class Loading {
+  readonly #sources: readonly LayerSource[];
+  readonly #options: SourceOptions;
+  readonly #tasks: readonly Task[];
+  /** The task that each layer is loaded by; none for layers that were loaded before. */
+  readonly #taskOfLayer: readonly (Task | undefined)[];
+  readonly #budget: ImageBudget;
+  readonly #running = new Set<Task>();
+  #next = 0;
+  #failure: { readonly index: number; readonly reason: unknown } | undefined;
+
+  constructor(sources: readonly LayerSource[], options: SourceOptions) {
+    this.#sources = sources;
+    this.#options = options;
+    this.#budget = new ImageBudget({ ...DEFAULT_SOURCE_LIMITS, ...options.limits });
+    const byBlob = new Map<unknown, Task>();
+    this.#taskOfLayer = sources.map((source, index) => {
+      if (source.stored.kind === "loaded") return undefined;
+      const key = source.digest === undefined
+        ? source.stored
+        : `${source.digest} ${source.sizeBytes}`;
+      const known = byBlob.get(key);
+      if (known) return known;
+      const task = { index, source, abort: new AbortController(), result: undefined };
+      byBlob.set(key, task);
+      return task;
+    });
+    this.#tasks = [...byBlob.values()];
+  }
+
+  async run(): Promise<LoadedLayer[]> {
+    const { signal, jobs } = this.#options;
+    const onAbort = () => {
+      this.#fail(-1, new InterruptedError("interrupted", "the work was told to stop"));
+    };
+    signal?.addEventListener("abort", onAbort, { once: true });
+    try {
+      const wanted = Math.max(1, jobs ?? availableParallelism());
+      const laneCount = Math.min(wanted, this.#tasks.length);
+      await Promise.all(Array.from({ length: laneCount }, () => this.#lane()));
+      if (this.#failure) throw this.#failure.reason;
+      return this.#finish();
+    } finally {
+      signal?.removeEventListener("abort", onAbort);
+      for (const task of this.#tasks) task.result?.file.release();
+    }
+  }
+
+  /** One layer after another, with one worker at most. */
+  async #lane(): Promise<void> {
+    let worker: LayerWorker | undefined;
+    const take = () => {
+      if (this.#failure) return undefined;
+      return this.#tasks[this.#next++];
+    };
+    try {
+      for (let task = take(); task; task = take()) {
+        const { signal } = task.abort;
+        const onAbort = () => worker?.stop(signal.reason);
+        signal.addEventListener("abort", onAbort, { once: true });
+        await this.#load(task, () => worker ??= new LayerWorker());
+        signal.removeEventListener("abort", onAbort);
+      }
+    } finally {
+      await worker?.stop(new InterruptedError("interrupted", "the layers are loaded"));
+    }
+  }
+
+  /** Never rejects. */
+  async #load(task: Task, worker: () => LayerWorker): Promise<void> {
+    const { source, abort } = task;
+    const bar = this.#options.progress.begin(source.name, source.sizeBytes);
+    this.#running.add(task);
+    try {
+      task.result = await loadLayer(source, {
+        options: this.#options,
+        signal: abort.signal,
+        worker,
+        budget: this.#budget,
+        spoolPartsMax: Math.max(1, Math.floor(SPOOL_FILES_MAX / this.#tasks.length)),
+        progress: bar,
+      });
+    } catch (error) {
+      this.#fail(task.index, error);
+      // A stream that waits for more shall wait no longer.
+      abort.abort(error);
+    } finally {
+      this.#running.delete(task);
+      bar.end();
+    }
+  }
+
+  /** Keeps the failure of the lowest layer. Those above it are stopped; those below may yet fail, and then count. */
+  #fail(index: number, reason: unknown): void {
+    if (this.#failure && this.#failure.index <= index) return;
+    this.#failure = { index, reason };
+    for (const task of this.#running) {
+      if (task.index > index) task.abort.abort(reason);
+    }
+  }
+
+  #finish(): LoadedLayer[] {
+    const reported = new Set<Task>();
+    const layers: LoadedLayer[] = [];
+    try {
+      this.#sources.forEach((source, i) => {
+        const task = this.#taskOfLayer[i];
+        layers.push(task ? this.#loadedLayer(source, task, reported) : loadedBefore(source));
+      });
+    } catch (error) {
+      closeLayers(layers);
+      throw error;
+    }
+    return layers;
+  }
+
+  #loadedLayer(source: LayerSource, task: Task, reported: Set<Task>): LoadedLayer {
+    const read = task.result!;
+    if (!reported.has(task)) {
+      reported.add(task);
+      reportWarnings(read, this.#options.warnings);
+    } else if (source.diffId !== task.source.diffId) {
+      throw diffIdConflict(source, read.facts.diffId);
+    }
+    return loadedLayer(source, read);
+  }
+}
+
+function loadedBefore(source: LayerSource): LoadedLayer {
+  if (source.stored.kind !== "loaded") throw new Error("Invariant broken: a layer has no task");
+  return source.stored.take();
+}
+
+/**
+ * Reads one layer, in a worker unless it is small.
+ *
+ * @returns with a share of the one file that its uncompressed tar lies in, which the caller releases
+ */
+export async function loadAlone(
+  source: LayerSource,
+  options: SourceOptions,
+): Promise<ReadLayer & { readonly file: SharedDescriptor }> {
+  throwIfAborted(options.signal);
+  const abort = new AbortController();
+  let worker: LayerWorker | undefined;
+  const onAbort = () => {
+    const reason = new InterruptedError("interrupted", "the work was told to stop");
+    abort.abort(reason);
+    worker?.stop(reason);
+  };
+  options.signal?.addEventListener("abort", onAbort, { once: true });
+  const bar = options.progress.begin(source.name, source.sizeBytes);
+  try {
+    const read = await loadLayer(source, {
+      options,
+      signal: abort.signal,
+      worker: () => worker ??= new LayerWorker(),
+      budget: new ImageBudget({ ...DEFAULT_SOURCE_LIMITS, ...options.limits }),
+      spoolPartsMax: 1,
+      progress: bar,
+    });
+    const { file } = read;
+    invariant(file instanceof SharedDescriptor, "a spool of one part is one file");
+    return { ...read, file };
+  } finally {
+    bar.end();
+    options.signal?.removeEventListener("abort", onAbort);
+    await worker?.stop(new InterruptedError("interrupted", "the layer is loaded"));
+  }
+}
+
+/** A loaded layer with a share of its own in the file. */
+export function loadedLayer(source: LayerSource, read: ReadLayer): LoadedLayer {
+  const { facts, entries, file, offsetBytes } = read;
+  return {
+    name: source.name,
+    digest: facts.digest,
+    diffId: facts.diffId,
+    mediaType: source.mediaType,
+    sizeBytes: facts.storedBytes,
+    uncompressedBytes: facts.uncompressedBytes,
+    whiteouts: source.whiteouts,
+    statedUuid: facts.statedUuid,
+    entries,
+    store: file.share().reader(source.name, offsetBytes, facts.uncompressedBytes),
+  };
+}
+
+/** Counts the warnings that came up while a layer was read. Under `strict` the first is thrown. */
+export function reportWarnings(read: ReadLayer, warnings: Warnings): void {
+  for (const { kind, what, why, count } of read.facts.warnings) {
+    warnings.add(kind, what, why, count);
+  }
+}

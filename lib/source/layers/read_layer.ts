@@ -1,0 +1,328 @@
+/**
+ * Reading one layer: its stored bytes are hashed, inflated, hashed again, indexed and kept, all in one pass. The same
+ * code runs in a worker and, for small layers, where it is called.
+ *
+ * @module
+ */
+import { InputError, InterruptedError, invariant, limitError } from "../../errors.ts";
+import { type DigestAlgorithm, Digester, parseDigest } from "../../io/digest.ts";
+import {
+  type Compression,
+  createInflater,
+  SNIFF_BYTES,
+  sniffCompression,
+} from "../../io/inflate.ts";
+import type { Inflater } from "../../io/inflater.ts";
+import type { SpoolWriter } from "../../io/spool.ts";
+import type { TarEntry } from "../../tar/entry.ts";
+import { TarIndexer } from "../../tar/indexer.ts";
+import type { TarLimits } from "../../tar/limits.ts";
+import { uuidOfComment } from "../../tar/pax.ts";
+import { checkSize, digestFault, layerCompression } from "../documents.ts";
+import { type SourceLimits, unpackedFault } from "../limits.ts";
+
+/** Stored bytes are read, and written to a spool, in pieces of this size. */
+export const PIECE_BYTES = 1 << 20;
+/** Entries are handed on in batches, which cross to another thread much faster. */
+const BATCH_ENTRIES = 512;
+
+/** What is to be read, as plain data. */
+export interface LayerJob {
+  /** What the layer is called in messages. */
+  readonly name: string;
+  readonly mediaType: string | undefined;
+  /** Of the stored bytes; undefined where nothing states it. */
+  readonly sizeBytes: number | undefined;
+  readonly wantedDigest: string | undefined;
+  readonly wantedDiffId: string | undefined;
+  readonly verifyDiffId: boolean;
+  readonly limits: SourceLimits;
+  readonly tarLimits: Partial<TarLimits>;
+}
+
+/** A warning that came up in a layer, with the number of its kind. */
+export interface LayerWarning {
+  readonly kind: string;
+  readonly what: string;
+  readonly why: string;
+  readonly count: number;
+}
+
+/** What is known of a layer once it was read. */
+export interface LayerFacts {
+  readonly digest: string;
+  readonly diffId: string;
+  readonly storedBytes: number;
+  readonly uncompressedBytes: number;
+  readonly compression: Compression;
+  /** Of the image that the tar was exported from. */
+  readonly statedUuid: string | undefined;
+  readonly warnings: readonly LayerWarning[];
+}
+
+/** Who is told while a layer is read. */
+export interface LayerListener {
+  entries(batch: readonly TarEntry[]): void;
+  /** After each piece: how many stored and uncompressed bytes it was. */
+  progress(storedBytes: number, uncompressedBytes: number): void;
+  /** Whether to give up; asked often. */
+  stopped(): boolean;
+}
+
+/** Stored bytes in order. A piece is done with when the next is asked for. The first has at least SNIFF_BYTES, if any. */
+export type StoredPieces = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+
+/**
+ * Reads a layer.
+ *
+ * @param spool takes the uncompressed tar; undefined where the stored bytes are it, and stay readable
+ * @throws {InputError} when the layer is damaged or not the one that was announced
+ * @throws {IoError} when reading or spooling fails
+ */
+export async function readLayer(
+  job: LayerJob,
+  pieces: StoredPieces,
+  spool: SpoolWriter | undefined,
+  listener: LayerListener,
+): Promise<LayerFacts> {
+  const layer = new LayerReader(job, spool, listener);
+  try {
+    for await (const piece of pieces) await layer.push(piece);
+    return await layer.end();
+  } finally {
+    layer.close();
+  }
+}
+
+class LayerReader {
+  readonly #job: LayerJob;
+  readonly #spool: SpoolWriter | undefined;
+  readonly #listener: LayerListener;
+  readonly #storedDigester: Digester;
+  readonly #diffDigester: Digester;
+  readonly #indexer: TarIndexer;
+  readonly #warnings = new Map<string, { what: string; why: string; count: number }>();
+  #batch: TarEntry[] = [];
+  #compression: Compression | undefined;
+  #inflater: Inflater | undefined;
+  #storedBytes = 0;
+  #uncompressedBytes = 0;
+  /** How many of them the listener knows of. */
+  #reportedBytes = 0;
+  /** What is wrong with the content. The digest tells whether the file is damaged or was made so. */
+  #contentFault: InputError | undefined;
+
+  constructor(job: LayerJob, spool: SpoolWriter | undefined, listener: LayerListener) {
+    this.#job = job;
+    this.#spool = spool;
+    this.#listener = listener;
+    const { wantedDigest, wantedDiffId, name } = job;
+    this.#storedDigester = new Digester(algorithmOf(wantedDigest, name));
+    this.#diffDigester = new Digester(algorithmOf(wantedDiffId, name));
+    this.#indexer = new TarIndexer({
+      name,
+      emit: (entry) => this.#emit(entry),
+      warn: (kind, what, why) => this.#warn(kind, what, why),
+      limits: job.tarLimits,
+    });
+  }
+
+  async push(piece: Uint8Array): Promise<void> {
+    this.#checkStopped();
+    this.#storedBytes += piece.length;
+    const { sizeBytes, name } = this.#job;
+    if (sizeBytes !== undefined && this.#storedBytes > sizeBytes) {
+      throw new InputError(name, `is longer than the ${sizeBytes} bytes that were announced`);
+    }
+    const inspected = this.#inspect(() => this.#pushContent(piece));
+    // Meanwhile the decoder may be at work in another thread.
+    this.#storedDigester.update(piece);
+    await inspected;
+    this.#reportProgress(piece.length);
+  }
+
+  async end(): Promise<LayerFacts> {
+    this.#checkStopped();
+    const { name, sizeBytes, wantedDigest } = this.#job;
+    await this.#inspect(() => this.#endContent());
+    this.#reportProgress(0);
+    if (sizeBytes !== undefined) checkSize(this.#storedBytes, sizeBytes, name);
+    const digest = this.#storedDigester.digest();
+    if (wantedDigest !== undefined && digest !== wantedDigest) {
+      throw digestFault(name, digest, wantedDigest);
+    }
+    if (this.#contentFault) throw this.#contentFault;
+    this.#spool?.flush();
+    const diffId = this.#isOneDigest ? digest : this.#diffDigester.digest();
+    this.#checkDiffId(diffId);
+    this.#flush();
+    return {
+      digest,
+      diffId,
+      storedBytes: this.#storedBytes,
+      uncompressedBytes: this.#uncompressedBytes,
+      compression: this.#compression ?? "none",
+      statedUuid: uuidOfComment(this.#indexer.firstComment),
+      warnings: [...this.#warnings].map(([kind, warning]) => ({ kind, ...warning })),
+    };
+  }
+
+  close(): void {
+    this.#inflater?.close();
+  }
+
+  #reportProgress(storedBytes: number): void {
+    this.#listener.progress(storedBytes, this.#uncompressedBytes - this.#reportedBytes);
+    this.#reportedBytes = this.#uncompressedBytes;
+  }
+
+  /** Runs a step that looks at the content. After a fault in it, the rest of the stored bytes is only hashed. */
+  async #inspect(step: () => Promise<void>): Promise<void> {
+    if (this.#contentFault) return;
+    try {
+      await step();
+    } catch (error) {
+      // A limit stops the reading at once: it is there to save the time as well.
+      if (!(error instanceof InputError) || "limit" in error.data) throw error;
+      if (this.#job.wantedDigest === undefined) throw error;
+      this.#contentFault = error;
+    }
+  }
+
+  async #pushContent(piece: Uint8Array): Promise<void> {
+    if (this.#compression === undefined) this.#begin(piece);
+    if (this.#inflater) await this.#inflater.push(piece);
+    else this.#take(piece);
+  }
+
+  async #endContent(): Promise<void> {
+    await this.#inflater?.end();
+    if (this.#uncompressedBytes > 0) return this.#indexer.end();
+    // A layer of no bytes at all is no tar, but images have such layers, and say so by the diff id.
+    if (this.#job.wantedDiffId === undefined) {
+      throw new InputError(this.#job.name, "is empty: wanted a tar");
+    }
+  }
+
+  #begin(head: Uint8Array): void {
+    const { name, mediaType } = this.#job;
+    const compression = sniffCompression(head.subarray(0, SNIFF_BYTES));
+    this.#compression = compression;
+    const stated = mediaType === undefined ? undefined : layerCompression(mediaType);
+    if (stated !== undefined && stated !== compression) {
+      const found = compression === "none" ? "not compressed" : `compressed with ${compression}`;
+      this.#warn("mediaTypeMismatch", name, `is ${found}, though its type is ${mediaType}`);
+    }
+    if (compression !== "none") {
+      this.#inflater = createInflater(compression, { name, emit: (bytes) => this.#take(bytes) });
+    }
+  }
+
+  /** What is stored as it is has one digest, and hashing is most of the work of reading it. */
+  get #isOneDigest(): boolean {
+    return this.#compression === "none" &&
+      this.#storedDigester.algorithm === this.#diffDigester.algorithm;
+  }
+
+  /** Takes the next bytes of the uncompressed tar. */
+  #take(bytes: Uint8Array): void {
+    this.#checkStopped();
+    this.#uncompressedBytes += bytes.length;
+    this.#checkUnpacked();
+    if (!this.#isOneDigest) this.#diffDigester.update(bytes);
+    this.#indexer.push(bytes);
+    this.#spool?.append(bytes);
+  }
+
+  #checkStopped(): void {
+    if (this.#listener.stopped()) {
+      throw new InterruptedError("interrupted", "the layer is given up");
+    }
+  }
+
+  #checkUnpacked(): void {
+    const { name, limits } = this.#job;
+    const { unpackedBytes, unpackedRatio, unpackedRatioFloorBytes } = limits;
+    const found = this.#uncompressedBytes;
+    if (found > unpackedBytes) throw unpackedFault(name, unpackedBytes);
+    if (found > unpackedRatioFloorBytes && found > unpackedRatio * this.#storedBytes) {
+      throw limitError(
+        name,
+        `${this.#storedBytes} bytes inflate to more than ${unpackedRatio} times as many`,
+        { name: "unpackedRatio", expected: unpackedRatio, data: { unpackedBytes: found } },
+      );
+    }
+  }
+
+  #checkDiffId(diffId: string): void {
+    const { name, wantedDiffId, verifyDiffId } = this.#job;
+    if (wantedDiffId === undefined || diffId === wantedDiffId) return;
+    const why = `its diff id is ${diffId}: wanted ${wantedDiffId}`;
+    if (!verifyDiffId) return this.#warn("diffIdMismatch", name, why);
+    throw new InputError(name, why, { data: { expected: wantedDiffId, actual: diffId } });
+  }
+
+  #emit(entry: TarEntry): void {
+    this.#batch.push(entry);
+    if (this.#batch.length === BATCH_ENTRIES) this.#flush();
+  }
+
+  #flush(): void {
+    if (this.#batch.length > 0) this.#listener.entries(this.#batch);
+    this.#batch = [];
+  }
+
+  #warn(kind: string, what: string, why: string): void {
+    const known = this.#warnings.get(kind);
+    if (known) known.count++;
+    else this.#warnings.set(kind, { what, why, count: 1 });
+  }
+}
+
+/** What a digest is computed with when it shall be compared; otherwise the usual one. */
+function algorithmOf(digest: string | undefined, what: string): DigestAlgorithm {
+  return digest === undefined ? "sha256" : parseDigest(digest, what).algorithm;
+}
+
+/** Reads a part of an open file in pieces, all through one buffer. */
+export function* filePieces(
+  readAt: (target: Uint8Array, position: number) => number,
+  offsetBytes: number,
+  lengthBytes: number,
+): Generator<Uint8Array> {
+  const buffer = new Uint8Array(Math.min(PIECE_BYTES, lengthBytes));
+  for (let at = 0; at < lengthBytes;) {
+    const wanted = buffer.subarray(0, Math.min(buffer.length, lengthBytes - at));
+    const count = readAt(wanted, offsetBytes + at);
+    invariant(count <= wanted.length, "a reader returns no more than it was asked for");
+    if (count === 0) return;
+    yield wanted.subarray(0, count);
+    at += count;
+  }
+}
+
+/**
+ * Puts a stream's pieces together to big ones, each in a buffer of its own and all but the last one full.
+ *
+ * @param newBuffer where the next buffer comes from, of PIECE_BYTES
+ */
+export async function* bigPieces(
+  stream: AsyncIterable<Uint8Array>,
+  newBuffer: () => Uint8Array = () => new Uint8Array(PIECE_BYTES),
+): AsyncGenerator<Uint8Array> {
+  let buffer = newBuffer();
+  let length = 0;
+  for await (const piece of stream) {
+    for (let at = 0; at < piece.length;) {
+      const count = Math.min(piece.length - at, PIECE_BYTES - length);
+      buffer.set(piece.subarray(at, at + count), length);
+      at += count;
+      length += count;
+      if (length < PIECE_BYTES) continue;
+      yield buffer;
+      buffer = newBuffer();
+      length = 0;
+    }
+  }
+  if (length > 0) yield buffer.subarray(0, length);
+}

@@ -1,0 +1,378 @@
+/**
+ * The thread that reads layers. This module is both its ends: it starts itself as the worker, so that nothing has to know
+ * its file, also when everything is bundled into one file or compiled into one program. A program that bundles it must
+ * not do its own work in a worker: guard it with `isMainThread` of node:worker_threads.
+ *
+ * @module
+ */
+import { closeSync } from "node:fs";
+import {
+  isMainThread,
+  type MessagePort,
+  parentPort,
+  Worker,
+  workerData,
+} from "node:worker_threads";
+import {
+  BlessfsError,
+  type ErrorDetails,
+  InputError,
+  InterruptedError,
+  invariant,
+  IoError,
+  UsageError,
+} from "../../errors.ts";
+import { descriptorReader } from "../../io/random_reader.ts";
+import { reopenDescriptor, type SpoolTarget, SpoolWriter } from "../../io/spool.ts";
+import { packEntries, unpackEntries } from "../../tar/entry.ts";
+import {
+  bigPieces,
+  filePieces,
+  type LayerFacts,
+  type LayerJob,
+  type LayerListener,
+  PIECE_BYTES,
+  readLayer,
+  type StoredPieces,
+} from "./read_layer.ts";
+
+const ROLE = "blessfs-layer";
+/** A stream is read ahead of the worker by this many pieces. */
+const MAX_WAITING_PIECES = 4;
+/** How long a worker may take to let go of its job before its thread is cut off. */
+const GRACE_MILLISECONDS = 5000;
+
+/** The stored bytes as the worker gets at them: a part of a file that this process has open, or a stream sent to it. */
+export type WorkerInput =
+  | {
+    readonly kind: "file";
+    readonly descriptor: number;
+    readonly offsetBytes: number;
+    readonly lengthBytes: number;
+  }
+  | { readonly kind: "stream"; readonly stream: AsyncIterable<Uint8Array> };
+
+interface ThreadData {
+  readonly role: typeof ROLE;
+  /** Not 0: let go. */
+  readonly stopFlag: Int32Array;
+}
+
+interface JobMessage {
+  readonly type: "job";
+  readonly job: LayerJob;
+  readonly input: Exclude<WorkerInput, { kind: "stream" }> | { readonly kind: "stream" };
+  readonly spool: SpoolTarget | undefined;
+}
+
+type ToWorker =
+  | JobMessage
+  // A buffer and not a view: Deno looks at every element of a view that is posted.
+  | { readonly type: "piece"; readonly buffer: ArrayBuffer; readonly lengthBytes: number }
+  | { readonly type: "endOfPieces" };
+
+type FromWorker =
+  | { readonly type: "entries"; readonly batch: ArrayBuffer }
+  | { readonly type: "progress"; readonly storedBytes: number; readonly uncompressedBytes: number }
+  | { readonly type: "pieceTaken"; readonly buffer: ArrayBuffer }
+  | { readonly type: "done"; readonly facts: LayerFacts }
+  | { readonly type: "failed"; readonly error: PlainError };
+
+/** Whoever waits for the job that runs. */
+interface PendingJob {
+  readonly listener: LayerListener;
+  readonly resolve: (facts: LayerFacts) => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+/**
+ * The calling thread's end: a worker that reads one layer after another. A job ends here only once the worker is done
+ * with it, also when it fails: until then the worker may open the descriptors that it was given.
+ */
+export class LayerWorker {
+  readonly #worker: Worker;
+  readonly #stopFlag = new Int32Array(new SharedArrayBuffer(4));
+  #pending: PendingJob | undefined;
+  #waitingPieces = 0;
+  /** Buffers that came back, to be filled again. */
+  readonly #spareBuffers: ArrayBuffer[] = [];
+  #pieceTaken: (() => void) | undefined;
+  /** Why this worker is of no more use. */
+  #dead: { readonly reason: unknown } | undefined;
+  #idle: (() => void) | undefined;
+  #stopped: Promise<void> | undefined;
+
+  constructor() {
+    const data: ThreadData = { role: ROLE, stopFlag: this.#stopFlag };
+    this.#worker = new Worker(new URL(import.meta.url), { workerData: data });
+    this.#worker.on("message", (message: FromWorker) => this.#receive(message));
+    this.#worker.on("messageerror", (error: Error) => this.#die(error));
+    this.#worker.on("error", (error: Error) => this.#die(error));
+    this.#worker.on("exit", (code: number) => {
+      this.#die(new Error(`The thread that reads layers ended early, with exit code ${code}`));
+    });
+  }
+
+  /**
+   * Reads a layer, as {@link readLayer} does. One at a time.
+   *
+   * @throws what readLayer throws, and an error when the thread dies
+   */
+  run(
+    job: LayerJob,
+    input: WorkerInput,
+    spool: SpoolTarget | undefined,
+    listener: LayerListener,
+  ): Promise<LayerFacts> {
+    invariant(!this.#pending, "a worker reads one layer at a time");
+    if (this.#dead) return Promise.reject(this.#dead.reason);
+    const result = new Promise<LayerFacts>((resolve, reject) => {
+      this.#pending = { listener, resolve, reject };
+    });
+    this.#waitingPieces = 0;
+    if (input.kind === "file") this.#post({ type: "job", job, input, spool });
+    else {
+      this.#post({ type: "job", job, input: { kind: "stream" }, spool });
+      this.#feed(input.stream).catch((error) => this.#abandon(error));
+    }
+    return result;
+  }
+
+  /** Ends the thread. What it was reading fails with `reason`. */
+  stop(reason: unknown): Promise<void> {
+    this.#stopped ??= this.#end(reason);
+    return this.#stopped;
+  }
+
+  async #end(reason: unknown): Promise<void> {
+    this.#abandon(reason);
+    // The worker itself closes what it has open: not every runtime does that for a thread that is cut off.
+    if (this.#pending) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, GRACE_MILLISECONDS);
+        this.#idle = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    await this.#worker.terminate();
+    this.#die(reason);
+  }
+
+  /** Has the worker let go of its job, and not take another. */
+  #abandon(reason: unknown): void {
+    this.#dead ??= { reason };
+    Atomics.store(this.#stopFlag, 0, 1);
+    this.#pieceTaken?.();
+    // It may be waiting for a piece, and look at no flag.
+    if (this.#pending) this.#post({ type: "endOfPieces" });
+  }
+
+  async #feed(stream: AsyncIterable<Uint8Array>): Promise<void> {
+    const job = this.#pending;
+    const isOver = () => this.#pending !== job || this.#dead !== undefined;
+    const newBuffer = () =>
+      new Uint8Array(this.#spareBuffers.pop() ?? new ArrayBuffer(PIECE_BYTES));
+    for await (const { buffer, length } of bigPieces(stream, newBuffer)) {
+      while (this.#waitingPieces >= MAX_WAITING_PIECES && !isOver()) {
+        await new Promise<void>((resolve) => this.#pieceTaken = resolve);
+      }
+      // The layer may have failed meanwhile: leaving the loop lets go of the stream.
+      if (isOver()) return;
+      this.#waitingPieces++;
+      const whole = buffer as ArrayBuffer;
+      this.#post({ type: "piece", buffer: whole, lengthBytes: length }, [whole]);
+    }
+    if (!isOver()) this.#post({ type: "endOfPieces" });
+  }
+
+  #post(message: ToWorker, transfer: ArrayBuffer[] = []): void {
+    this.#worker.postMessage(message, transfer);
+  }
+
+  #receive(message: FromWorker): void {
+    switch (message.type) {
+      case "done":
+        return this.#settle((pending) =>
+          this.#dead ? pending.reject(this.#dead.reason) : pending.resolve(message.facts)
+        );
+      case "failed":
+        return this.#settle((pending) =>
+          pending.reject(this.#dead ? this.#dead.reason : rebuiltError(message.error))
+        );
+      case "pieceTaken":
+        this.#waitingPieces--;
+        this.#spareBuffers.push(message.buffer);
+        return this.#pieceTaken?.();
+      default:
+        return this.#report(message);
+    }
+  }
+
+  #report(message: FromWorker & { readonly type: "entries" | "progress" }): void {
+    if (!this.#pending || this.#dead) return;
+    const { listener } = this.#pending;
+    try {
+      if (message.type === "entries") listener.entries(unpackEntries(message.batch));
+      else listener.progress(message.storedBytes, message.uncompressedBytes);
+    } catch (error) {
+      this.#abandon(error);
+    }
+  }
+
+  #die(reason: unknown): void {
+    this.#dead ??= { reason };
+    this.#settle((pending) => pending.reject(this.#dead!.reason));
+  }
+
+  #settle(how: (pending: PendingJob) => void): void {
+    const pending = this.#pending;
+    this.#pending = undefined;
+    this.#pieceTaken?.();
+    if (pending) how(pending);
+    this.#idle?.();
+  }
+}
+
+function serve(port: MessagePort, { stopFlag }: ThreadData): void {
+  const stopped = () => Atomics.load(stopFlag, 0) !== 0;
+  let queue: PieceQueue | undefined;
+  const post = (message: FromWorker, transfer: ArrayBuffer[] = []) =>
+    port.postMessage(message, transfer);
+  port.on("message", (message: ToWorker) => {
+    if (message.type === "piece") {
+      queue?.add(new Uint8Array(message.buffer, 0, message.lengthBytes));
+    } else if (message.type === "endOfPieces") queue?.end();
+    else {
+      queue = new PieceQueue(({ buffer }) => {
+        const whole = buffer as ArrayBuffer;
+        post({ type: "pieceTaken", buffer: whole }, [whole]);
+      });
+      runJob(message, queue, post, stopped).then(
+        (facts) => post({ type: "done", facts }),
+        (error) => post({ type: "failed", error: plainError(error) }),
+      );
+    }
+  });
+}
+
+async function runJob(
+  { job, input, spool }: JobMessage,
+  queue: PieceQueue,
+  post: (message: FromWorker, transfer?: ArrayBuffer[]) => void,
+  stopped: () => boolean,
+): Promise<LayerFacts> {
+  const opened: number[] = [];
+  const open = (descriptor: number, flags: "r" | "r+") => {
+    // Once a job is given up, its descriptors may be those of other files.
+    if (stopped()) throw new InterruptedError("interrupted", "the layer is given up");
+    const own = reopenDescriptor(descriptor, flags);
+    if (own === undefined) throw new IoError("layer worker", "cannot open the file it was given");
+    opened.push(own);
+    return own;
+  };
+  try {
+    let pieces: StoredPieces = queue;
+    if (input.kind === "file") {
+      const end = input.offsetBytes + input.lengthBytes;
+      const reader = descriptorReader(open(input.descriptor, "r"), job.name, end);
+      pieces = filePieces(reader.readAt, input.offsetBytes, input.lengthBytes);
+    }
+    const writer = spool && new SpoolWriter({
+      ...spool,
+      descriptors: spool.descriptors.map((descriptor) => open(descriptor, "r+")),
+    });
+    return await readLayer(job, pieces, writer, {
+      entries: (entries) => {
+        const batch = packEntries(entries);
+        post({ type: "entries", batch }, [batch]);
+      },
+      progress: (storedBytes, uncompressedBytes) =>
+        post({ type: "progress", storedBytes, uncompressedBytes }),
+      stopped,
+    });
+  } finally {
+    for (const descriptor of opened) closeSync(descriptor);
+  }
+}
+
+// `import.meta.main` is true in workers, too, and tells nothing here.
+if (!isMainThread && parentPort && workerData?.role === ROLE) {
+  serve(parentPort, workerData as ThreadData);
+}
+
+/** Pieces that were sent and not read yet, in order. */
+export class PieceQueue implements AsyncIterable<Uint8Array> {
+  readonly #pieces: Uint8Array[] = [];
+  readonly #taken: (piece: Uint8Array) => void;
+  #ended = false;
+  #wake: (() => void) | undefined;
+
+  /** @param taken is told when the reader is done with a piece */
+  constructor(taken: (piece: Uint8Array) => void) {
+    this.#taken = taken;
+  }
+
+  add(piece: Uint8Array): void {
+    this.#pieces.push(piece);
+    this.#wake?.();
+  }
+
+  /** Says that no more pieces will come. */
+  end(): void {
+    this.#ended = true;
+    this.#wake?.();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+    for (;;) {
+      const piece = this.#pieces.shift();
+      if (piece) {
+        yield piece;
+        this.#taken(piece);
+      } else if (this.#ended) return;
+      else await new Promise<void>((resolve) => this.#wake = resolve);
+    }
+  }
+}
+
+/** An error as plain data. */
+export interface PlainError {
+  /** `bug`: an error that nobody is expected to meet. */
+  readonly category: BlessfsError["category"] | "bug";
+  readonly message: string;
+  readonly hint: string | undefined;
+  readonly data: BlessfsError["data"];
+  readonly stack: string | undefined;
+}
+
+const CLASSES = {
+  usage: UsageError,
+  input: InputError,
+  io: IoError,
+  interrupted: InterruptedError,
+} as const;
+
+/** Makes an error fit to be posted. */
+export function plainError(error: unknown): PlainError {
+  if (error instanceof BlessfsError) {
+    const { category, message, hint, data, stack } = error;
+    return { category, message, hint, data, stack };
+  }
+  const { message, stack } = error instanceof Error ? error : new Error(String(error));
+  return { category: "bug", message, hint: undefined, data: {}, stack };
+}
+
+/** Builds the error again; its message, hint and data are what they were. */
+export function rebuiltError(plain: PlainError): Error {
+  const { category, message, hint, data, stack } = plain;
+  if (category === "bug") {
+    const error = new Error(message);
+    if (stack !== undefined) error.stack = stack;
+    return error;
+  }
+  const colon = message.indexOf(": ");
+  const details: ErrorDetails = hint === undefined ? { data } : { hint, data };
+  return new CLASSES[category](message.slice(0, colon), message.slice(colon + 2), details);
+}

@@ -1,0 +1,307 @@
+/**
+ * `docker://REGISTRY/REPOSITORY[:TAG][@DIGEST]`: an image in a registry, pulled over its HTTP API.
+ *
+ * @module
+ */
+import { InputError, IoError } from "../../errors.ts";
+import { digestOf, parseDigest } from "../../io/digest.ts";
+import { type BlobStore, missingBlob } from "../blobs.ts";
+import { chooseManifest } from "../choose.ts";
+import {
+  ACCEPTED_DOCUMENT_TYPES,
+  checkSize,
+  describeDocument,
+  type Descriptor,
+  digestFault,
+  documentKind,
+} from "../documents.ts";
+import { displayText } from "../json.ts";
+import { choiceRequest } from "../layout.ts";
+import { openManifest } from "../manifest.ts";
+import { parseReference } from "../reference.ts";
+import type { OpenedImage, SourceOptions, StoredBytes } from "../types.ts";
+import { connectRegistry, type RegistryClient } from "./client.ts";
+import { apiPath } from "./endpoint.ts";
+import { type Answer, NetworkFault } from "./http.ts";
+import { overcomeFaults, statusFault } from "./retry.ts";
+
+const ACCEPT = { Accept: ACCEPTED_DOCUMENT_TYPES.join(", ") };
+/** Types that say nothing; then the document itself must. */
+const PLAIN_TYPES: ReadonlySet<string | undefined> = new Set([
+  undefined,
+  "application/json",
+  "application/octet-stream",
+  "text/plain",
+]);
+
+/**
+ * Opens the image that a reference names. Where it has a digest, that decides, and its tag is not looked at.
+ *
+ * @param reference what is written behind `docker://`
+ * @throws {UsageError} when the reference is not written as one
+ * @throws {InputError} when the registry does not have it, or what it has is wrong or unsupported
+ * @throws {IoError} when the registry cannot be reached or refuses
+ */
+export async function openRegistryImage(
+  source: string,
+  reference: string,
+  options: SourceOptions,
+): Promise<OpenedImage> {
+  const request = choiceRequest(options);
+  const client = await connectRegistry(parseReference(reference), options);
+  const root = await fetchRoot(client, request.limits.manifestBytes, options);
+  const store = new RegistryBlobs(client, options.signal);
+  const descriptor = await chooseManifest(store, [root], store.name, request);
+  const origin = { source, kind: "docker" as const, warnings: options.warnings };
+  return await openManifest(store, descriptor, request, origin);
+}
+
+/** Manifests and blobs by their digests. */
+class RegistryBlobs implements BlobStore {
+  readonly name: string;
+  readonly #client: RegistryClient;
+  readonly #signal: AbortSignal | undefined;
+
+  constructor(client: RegistryClient, signal: AbortSignal | undefined) {
+    this.name = client.name;
+    this.#client = client;
+    this.#signal = signal;
+  }
+
+  async read(descriptor: Descriptor): Promise<Uint8Array> {
+    const bytes = new Uint8Array(descriptor.sizeBytes);
+    let at = 0;
+    for await (const piece of blobPieces(this.#client, this.#request(descriptor), this.#signal)) {
+      bytes.set(piece, at);
+      at += piece.length;
+    }
+    return bytes;
+  }
+
+  locate(descriptor: Descriptor): StoredBytes {
+    const request = this.#request(descriptor);
+    return { kind: "stream", open: (signal) => blobPieces(this.#client, request, signal) };
+  }
+
+  close(): void {}
+
+  #request(descriptor: Descriptor): BlobRequest {
+    const { reference, name } = this.#client;
+    const { digest, mediaType } = descriptor;
+    const isDocument = documentKind(mediaType) !== "unknown";
+    return {
+      path: apiPath(reference, isDocument ? "manifests" : "blobs", digest),
+      ...isDocument ? { headers: ACCEPT } : {},
+      descriptor,
+      what: `${name}: ${isDocument ? "manifest" : "blob"} ${digest}`,
+    };
+  }
+}
+
+/** The document that the reference itself names, with a descriptor made for it. */
+async function fetchRoot(
+  client: RegistryClient,
+  limitBytes: number,
+  { signal, warnings }: SourceOptions,
+): Promise<Descriptor> {
+  const { name, reference } = client;
+  const path = apiPath(reference, "manifests", reference.digest ?? reference.tag!);
+  const retries = client.retries();
+  const place = { what: name, url: client.url(path), signal };
+  const { answer, bytes } = await overcomeFaults(place, retries, async () => {
+    const answer = await client.get(path, { what: name, headers: ACCEPT, signal, retries });
+    if (answer.status !== 200) throw await statusFault(answer, name, client.secrets);
+    checkIsDocument(answer, name);
+    return { answer, bytes: await readAll(answer, limitBytes, name) };
+  });
+  const digest = checkDigests(answer, bytes, reference.digest, name);
+  const { mediaType } = answer;
+  if (mediaType !== undefined && documentKind(mediaType) !== "unknown") {
+    // The document is compared with this type when it is read.
+    return { ...describeDocument(bytes, name), digest, mediaType };
+  }
+  const root = { ...describeDocument(bytes, name), digest };
+  const why = mediaType === undefined
+    ? `comes without a type: taken for ${root.mediaType}`
+    : `comes as ${displayText(mediaType)}: taken for ${root.mediaType}`;
+  warnings.add("mediaTypeMismatch", name, why);
+  return root;
+}
+
+function checkIsDocument(answer: Answer, what: string): void {
+  const { mediaType } = answer;
+  if (PLAIN_TYPES.has(mediaType)) return;
+  if (mediaType !== undefined && documentKind(mediaType) !== "unknown") return;
+  answer.close();
+  const host = displayText(answer.url.host);
+  const type = displayText((mediaType ?? "").slice(0, 120));
+  throw new InputError(what, `${host} answers with ${type}: wanted a manifest or an index`);
+}
+
+async function readAll(answer: Answer, limitBytes: number, what: string): Promise<Uint8Array> {
+  const { lengthBytes } = answer;
+  if (lengthBytes === undefined || lengthBytes <= limitBytes) {
+    const bytes = await answer.bytes(limitBytes);
+    if (bytes) return bytes;
+  }
+  answer.close();
+  const found = lengthBytes === undefined ? "is longer" : `is ${lengthBytes} bytes long`;
+  throw new InputError(what, `its manifest ${found}: at most ${limitBytes} bytes are read`);
+}
+
+/** Compares what came with what was asked for, or else with what the registry says of it. Returns its digest. */
+function checkDigests(
+  answer: Answer,
+  bytes: Uint8Array,
+  wanted: string | undefined,
+  what: string,
+): string {
+  if (wanted !== undefined) {
+    const found = digestOf(bytes, parseDigest(wanted, what).algorithm);
+    if (found !== wanted) throw digestFault(`${what}: its manifest`, found, wanted);
+    return wanted;
+  }
+  const stated = answer.header("docker-content-digest");
+  if (stated !== undefined && /^sha(?:256|512):/.test(stated)) {
+    const found = digestOf(bytes, parseDigest(stated, what).algorithm);
+    if (found !== stated) throw digestFault(`${what}: its manifest`, found, stated);
+  }
+  return digestOf(bytes);
+}
+
+/** After so much more of the blob, earlier failures count no more. */
+export const PROGRESS_BYTES = 1 << 20;
+
+/** What is asked for. */
+export interface BlobRequest {
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Its size is compared; its digest is not. */
+  readonly descriptor: Descriptor;
+  /** What the blob is called in errors. */
+  readonly what: string;
+}
+
+/**
+ * The bytes of a blob, in order, in pieces of any size.
+ *
+ * @throws {InputError} when there is no such blob, or its size is not the descriptor's
+ * @throws {IoError} when it cannot be had for all attempts
+ */
+export async function* blobPieces(
+  client: RegistryClient,
+  request: BlobRequest,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
+  const { descriptor, what } = request;
+  const wantedBytes = descriptor.sizeBytes;
+  const retries = client.retries();
+  const transfer = new Transfer(client, request);
+  let receivedBytes = 0;
+  let countedBytes = 0;
+  for (;;) {
+    let why = "the connection was closed early";
+    const answer = await client.get(request.path, {
+      what,
+      headers: { ...request.headers, ...transfer.rangeHeaders(receivedBytes) },
+      signal,
+      retries,
+    });
+    const repeatedBytes = await transfer.accept(answer, receivedBytes);
+    try {
+      const isUseful = repeatedBytes !== undefined;
+      for await (const fresh of isUseful ? piecesFrom(answer, repeatedBytes) : []) {
+        receivedBytes += fresh.length;
+        if (receivedBytes > wantedBytes) throw tooLong(what, wantedBytes);
+        if (receivedBytes - countedBytes >= PROGRESS_BYTES) {
+          retries.reset();
+          countedBytes = receivedBytes;
+        }
+        yield fresh;
+      }
+    } catch (error) {
+      if (!(error instanceof NetworkFault)) throw error;
+      why = error.message;
+    } finally {
+      answer.close();
+    }
+    if (receivedBytes === wantedBytes) return;
+    if (repeatedBytes === undefined) why = "it continues a blob at the wrong place";
+    if (await retries.again(signal)) continue;
+    const host = displayText(answer.url.host);
+    throw new IoError(what, `${host} sent ${receivedBytes} of ${wantedBytes} bytes: ${why}`, {
+      data: { expected: wantedBytes, actual: receivedBytes },
+    });
+  }
+}
+
+/** What is known of how a blob can be had in parts. RFC 9110 section 14. */
+class Transfer {
+  readonly #client: RegistryClient;
+  readonly #request: BlobRequest;
+  #hasRanges = true;
+  /** A strong one, of the answer that the bytes so far came from. */
+  #entityTag: string | undefined;
+
+  constructor(client: RegistryClient, request: BlobRequest) {
+    this.#client = client;
+    this.#request = request;
+  }
+
+  /** The headers that ask for the rest. */
+  rangeHeaders(receivedBytes: number): Record<string, string> {
+    if (receivedBytes === 0 || !this.#hasRanges) return {};
+    return {
+      Range: `bytes=${receivedBytes}-`,
+      ...this.#entityTag === undefined ? {} : { "If-Range": this.#entityTag },
+    };
+  }
+
+  /**
+   * Looks at the head of an answer.
+   *
+   * @returns how many of its bytes were received before; undefined when it is of no use, but another may be
+   */
+  async accept(answer: Answer, receivedBytes: number): Promise<number | undefined> {
+    const { descriptor, what } = this.#request;
+    const asked = receivedBytes > 0 && this.#hasRanges;
+    if (answer.status === 200) {
+      const { lengthBytes } = answer;
+      if (lengthBytes !== undefined && lengthBytes !== descriptor.sizeBytes) {
+        answer.close();
+        checkSize(lengthBytes, descriptor.sizeBytes, what);
+      }
+      const tag = answer.header("etag");
+      this.#entityTag = tag !== undefined && /^"[\x21\x23-\x7e]*"$/.test(tag) ? tag : undefined;
+      return receivedBytes;
+    }
+    if (asked && answer.status === 206) {
+      const range = `bytes ${receivedBytes}-${descriptor.sizeBytes - 1}/${descriptor.sizeBytes}`;
+      if (answer.header("content-range")?.trim() === range) return 0;
+    }
+    if (asked && (answer.status === 206 || answer.status === 416)) {
+      this.#hasRanges = false;
+      answer.close();
+      return undefined;
+    }
+    if (answer.status === 404) {
+      answer.close();
+      throw missingBlob(descriptor, what);
+    }
+    throw await statusFault(answer, what, this.#client.secrets);
+  }
+}
+
+/** The body without its first bytes. */
+async function* piecesFrom(answer: Answer, offsetBytes: number): AsyncGenerator<Uint8Array> {
+  let skippedBytes = 0;
+  for await (const piece of answer.pieces()) {
+    const count = Math.min(offsetBytes - skippedBytes, piece.length);
+    skippedBytes += count;
+    if (count < piece.length) yield piece.subarray(count);
+  }
+}
+
+function tooLong(what: string, wantedBytes: number): InputError {
+  return new InputError(what, `is longer than the ${wantedBytes} bytes that were announced`);
+}

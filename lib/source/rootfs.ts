@@ -1,0 +1,126 @@
+/**
+ * `rootfs:DIR`: a directory tree. tar(1) reads it: no runtime can read extended attributes, and some mangle names that are
+ * not UTF-8. Its output is a pure function of the tree: sorted, without times of access and change.
+ *
+ * @module
+ */
+import { spawn } from "node:child_process";
+import { env } from "node:process";
+import { InputError, invariant, IoError, throwIfAborted } from "../errors.ts";
+import { missingInput } from "../io/input_file.ts";
+import type { Warnings } from "../warnings.ts";
+import { displayText } from "./json.ts";
+import { statIfThere } from "./source_file.ts";
+import { treeImage } from "./tree_image.ts";
+import type { OpenedImage, SourceOptions } from "./types.ts";
+
+const TAR_OPTIONS: readonly string[] = [
+  "--create",
+  "--file=-",
+  "--format=posix",
+  // The name of a PAX header would hold the number of the process.
+  "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+  // ACLs are among them, as numbers. --acls would add their text, with names of this machine's users, and take half as
+  // long again.
+  "--xattrs",
+  "--xattrs-include=*",
+  "--sparse",
+  "--numeric-owner",
+  "--sort=name",
+];
+/** Of what tar says, this much is kept for the message. */
+const KEPT_COMPLAINT_CHARACTERS = 16 << 10;
+
+/** Opens a directory tree as an image of one layer. */
+export function openRootfsDirectory(
+  source: string,
+  directory: string,
+  options: SourceOptions,
+): OpenedImage {
+  const name = displayText(directory);
+  const stats = statIfThere(directory);
+  if (!stats) throw missingInput(directory, "a directory tree");
+  if (!stats.isDirectory()) {
+    throw new InputError(name, "is no directory: wanted a directory tree", {
+      hint: "a tar is written tar:FILE",
+    });
+  }
+  return treeImage({
+    source,
+    kind: "rootfs",
+    name,
+    stored: {
+      kind: "output",
+      writeTo: (descriptor, signal) =>
+        writeTarOf(directory, name, descriptor, signal, options.warnings),
+    },
+    sizeBytes: undefined,
+    close: () => {},
+  });
+}
+
+/** Has tar write to the file itself: a pipe in between, and passing on what comes out of it, cost as much as the reading. */
+async function writeTarOf(
+  directory: string,
+  name: string,
+  descriptor: number,
+  signal: AbortSignal | undefined,
+  warnings: Warnings,
+): Promise<void> {
+  throwIfAborted(signal);
+  const child = spawn("tar", [...TAR_OPTIONS, `--directory=${directory}`, "."], {
+    stdio: ["ignore", descriptor, "pipe"],
+    env: { ...env, LC_ALL: "C", TAR_OPTIONS: "" },
+  });
+  const { stderr } = child;
+  invariant(stderr !== null, "what tar says is piped");
+  let complaints = "";
+  stderr.setEncoding("utf8");
+  stderr.on("data", (text: string) => {
+    complaints = (complaints + text).slice(0, KEPT_COMPLAINT_CHARACTERS);
+  });
+  const ended = new Promise<number | Error>((resolve) => {
+    child.on("error", resolve);
+    child.on("close", (code) => resolve(code ?? -1));
+  });
+  const onAbort = () => child.kill("SIGKILL");
+  signal?.addEventListener("abort", onAbort, { once: true });
+  const outcome = await ended;
+  signal?.removeEventListener("abort", onAbort);
+  throwIfAborted(signal);
+  if (outcome !== 0) throw tarFailed(name, outcome, complaints);
+  warnOf(complaints, name, warnings);
+}
+
+/** tar says of sockets that it leaves them out; that is no failure to it. */
+function warnOf(complaints: string, name: string, warnings: Warnings): void {
+  for (const line of complaints.split("\n")) {
+    if (line === "") continue;
+    const kind = line.endsWith("socket ignored") ? "skippedSocket" : "tarWarning";
+    warnings.add(kind, name, displayText(line.replace(/^tar: /, "")));
+  }
+}
+
+function tarFailed(name: string, outcome: number | Error, complaints: string): IoError {
+  if (outcome instanceof Error) {
+    return new IoError(name, `tar cannot be run: ${outcome.message}`, {
+      hint: "directory trees are read through GNU tar: install it",
+      cause: outcome,
+    });
+  }
+  const lines = complaints.trim().split("\n").map(displayText);
+  const shown = lines.slice(0, 3).join("; ");
+  return new IoError(name, `tar failed with exit code ${outcome}: ${shown}`, {
+    hint: failureHint(outcome, complaints),
+  });
+}
+
+function failureHint(exitCode: number, complaints: string): string {
+  // Of a disk that fills up in the middle of a record, tar says only how much it wrote.
+  if (/^tar: -: (?:Wrote only|Cannot write)/m.test(complaints)) {
+    return "the tar is kept in a temporary file: name a directory with enough room with --tmpdir";
+  }
+  return exitCode === 1
+    ? "the tree changed while it was read: try again when nothing writes to it"
+    : "everything in the tree must be readable; GNU tar is needed";
+}
