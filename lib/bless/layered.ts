@@ -28,6 +28,7 @@ import { checkDirectory, makeDirectory, removeIfEmpty } from "./layered_files.ts
 import { optionFacts } from "./layered_record.ts";
 import { LayerStore } from "./layered_store.ts";
 import type { LayoutOptions } from "./options.ts";
+import { FORMAT_VERSION } from "./plan_image.ts";
 import type { BlessReport, ImageReport, LayerReport } from "./report.ts";
 import { layoutReport } from "./report.ts";
 
@@ -67,9 +68,16 @@ export interface LayeredLayerReport extends LayerReport {
 export interface LayeredReport extends
   Pick<
     BlessReport,
-    "source" | "manifestDigest" | "configDigest" | "platform" | "grid" | "alignThreshold"
+    | "formatVersion"
+    | "source"
+    | "manifestDigest"
+    | "configDigest"
+    | "platform"
+    | "grid"
+    | "alignThreshold"
+    | "packing"
+    | "warnings"
   >,
-  Pick<BlessReport, "packing" | "warnings">,
   Omit<ImageReport, "uuid"> {
   /** Tells this report from that of a merged image. */
   readonly mode: "layered";
@@ -145,6 +153,7 @@ async function bless(image: OpenedImage, options: BlessLayeredOptions): Promise<
   if (!isDryRun) await writeDescription(outputDir, contentDigest, description, signal);
   return {
     mode: "layered",
+    formatVersion: FORMAT_VERSION,
     source: options.source,
     manifestDigest: image.manifestDigest ?? null,
     configDigest: image.configDigest ?? null,

@@ -12,6 +12,7 @@ import {
   eachOf,
   inside,
   type JsonPlace,
+  optional,
   required,
 } from "../source/json.ts";
 import { CHECKSUM_PIECE_BYTES, type FileChecksums } from "./layered_checksums.ts";
@@ -20,7 +21,7 @@ import type { LayoutOptions } from "./options.ts";
 import { type ImageReport, layoutReport } from "./report.ts";
 import { openSealedJson, sealJson } from "./sealed_json.ts";
 
-/** Raised whenever the same layer and options begin to give other bytes. */
+/** Version of the record's own fields. That of the image's bytes is its `formatVersion`. */
 const RECORD_VERSION = 2;
 
 /** The options that decide the bytes, each under its name on the command line; one that is not there is the default. */
@@ -28,6 +29,8 @@ export type OptionFacts = Readonly<Record<string, string>>;
 
 /** One image of a layer. */
 export interface LayerRecord {
+  /** FORMAT_VERSION of the program that made the image; records that do not state it are of version 1. */
+  readonly formatVersion: number;
   readonly diffId: string;
   /** Of the tree that it was made from (layered_digest.ts). */
   readonly tree: string;
@@ -91,6 +94,7 @@ export function decodeRecord(bytes: Uint8Array, what: string): LayerRecord {
   const body = openSealedJson(bytes, RECORD_VERSION, what);
   const place = { what, field: "" };
   return {
+    formatVersion: optional(body, "formatVersion", place, asSizeBytes) ?? 1,
     diffId: required(body, "diffId", place, asString),
     tree: required(body, "tree", place, asString),
     options: required(body, "options", place, asStrings),

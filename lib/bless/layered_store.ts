@@ -18,6 +18,7 @@ import { nullSink, teeSink } from "../io/tee_sink.ts";
 import type { Progress } from "../progress.ts";
 import { ChecksumSink, type FileChecksums, findDamage } from "./layered_checksums.ts";
 import { statIfThere } from "../io/stat_if_there.ts";
+import { FORMAT_VERSION } from "./plan_image.ts";
 import { pathIn, readFileWhole, writeFileWhole } from "./layered_files.ts";
 import {
   decodePlacement,
@@ -50,7 +51,7 @@ export interface LayerStoreOptions {
 }
 
 /** What the record says beside what the store itself knows. */
-export type RecordBody = Omit<LayerRecord, "options" | "checksums">;
+export type RecordBody = Omit<LayerRecord, "formatVersion" | "options" | "checksums">;
 
 const RECORD_BYTES_MAX = 1 << 28;
 /** Whoever made an image writes its record at once. One that comes no sooner than this will not come. */
@@ -186,7 +187,7 @@ export class LayerStore {
   }
 
   #record(body: RecordBody, checksums: FileChecksums): LayerRecord {
-    return { ...body, options: this.#options.options, checksums };
+    return { formatVersion: FORMAT_VERSION, ...body, options: this.#options.options, checksums };
   }
 
   #pathOf(name: string, ending: "ext4" | "json"): string {
@@ -216,6 +217,9 @@ export class LayerStore {
   }
 
   async #faultOf(path: string, record: LayerRecord): Promise<string | undefined> {
+    if (record.formatVersion !== FORMAT_VERSION) {
+      return `its format version is ${record.formatVersion}: wanted ${FORMAT_VERSION}`;
+    }
     const difference = describeOptionDifference(record.options, this.#options.options);
     if (difference !== "") return `it was made with ${difference}`;
     const damage = await findDamage(path, record.checksums, this.#options);

@@ -14,7 +14,7 @@ import { formatPlatform } from "../source/platform.ts";
 import { buildTree } from "../tree/build.ts";
 import { contentDigestOf } from "./layered_chain.ts";
 import type { LayoutOptions } from "./options.ts";
-import { planImage, statedDigest } from "./plan_image.ts";
+import { FORMAT_VERSION, planImage, statedDigest } from "./plan_image.ts";
 import { releaseAsWritten } from "./release_stores.ts";
 import type { BlessReport } from "./report.ts";
 import { imageReport, layerReport, layoutReport } from "./report.ts";
@@ -76,6 +76,7 @@ async function bless(options: BlessMergedOptions): Promise<BlessReport> {
     const written = await writeImage(plan, sink, { signal, progress, onWritten });
     return {
       mode: "merged",
+      formatVersion: FORMAT_VERSION,
       source: options.source,
       manifestDigest: image.manifestDigest ?? null,
       configDigest: image.configDigest ?? null,

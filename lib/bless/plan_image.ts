@@ -13,6 +13,12 @@ import { resolveSettings } from "../ext4/plan/settings.ts";
 import type { FileTree } from "../model/node.ts";
 import type { Warnings } from "../warnings.ts";
 
+/**
+ * Version of the image format: raised whenever an equal source and equal options begin to give other bytes. Reports and
+ * records of layers state it; tests/pins holds the digests of this version.
+ */
+export const FORMAT_VERSION = 1;
+
 /** What a plan is made from beside the tree. */
 export interface PlanImageOptions {
   /** What is laid out how; begin with `MERGED_DEFAULTS` or `LAYERED_DEFAULTS`. */

@@ -38,6 +38,8 @@ export interface ImageReport extends Omit<PlanSummary, "uuid"> {
 export interface BlessReport extends ImageReport {
   /** Tells this report from that of layered images. */
   readonly mode: "merged";
+  /** Equal sources and options give equal bytes while this is the same. */
+  readonly formatVersion: number;
   /** As it was given. */
   readonly source: string;
   /** `sha256:...`; null for a source without a manifest. */

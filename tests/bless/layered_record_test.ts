@@ -11,6 +11,7 @@ import { LAYERED_DEFAULTS, type LayoutOptions } from "../../lib/bless/options.ts
 import { InputError } from "../../lib/errors.ts";
 
 const RECORD: LayerRecord = {
+  formatVersion: 1,
   diffId: `sha256:${"1".repeat(64)}`,
   tree: `sha256:${"2".repeat(64)}`,
   options: optionFacts(LAYERED_DEFAULTS, 0),
@@ -43,6 +44,13 @@ function changed(change: (document: Record<string, unknown>) => void): Uint8Arra
 Deno.test("decodeRecord reads what encodeRecord wrote", () => {
   assertEquals(decodeRecord(encodeRecord(RECORD), "record"), RECORD);
   assertEquals(decodeRecord(changed(() => {}), "record"), RECORD);
+});
+
+Deno.test("a record that does not state its format version is of version 1", () => {
+  const bytes = changed((document) => delete document["formatVersion"]);
+  assertEquals(decodeRecord(bytes, "record"), RECORD);
+  const later = changed((document) => document["formatVersion"] = 2);
+  assertEquals(decodeRecord(later, "record").formatVersion, 2);
 });
 
 Deno.test("decodeRecord refuses a record with any byte changed, or cut off anywhere", () => {

@@ -5,10 +5,10 @@ import {
   type LayerPlacement,
   placeKey,
 } from "../../lib/bless/layered_placement.ts";
-import { optionFacts } from "../../lib/bless/layered_record.ts";
+import { encodeRecord, optionFacts } from "../../lib/bless/layered_record.ts";
 import { isTaken, LayerStore, type LayerStoreOptions } from "../../lib/bless/layered_store.ts";
 import { LAYERED_DEFAULTS } from "../../lib/bless/options.ts";
-import { planImage } from "../../lib/bless/plan_image.ts";
+import { FORMAT_VERSION, planImage } from "../../lib/bless/plan_image.ts";
 import { imageReport } from "../../lib/bless/report.ts";
 import { InterruptedError, IoError, UsageError } from "../../lib/errors.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
@@ -256,5 +256,20 @@ Deno.test("LayerStore drops the record of an image that is gone before another t
     assertEquals(await store.find("image", DIFF_ID), undefined);
     assertEquals((await addTo(store)).checksums, checksums);
     assertEquals((await storeIn(directory).find("image", DIFF_ID))?.tree, TREE);
+  });
+});
+
+Deno.test("an image of another format version is not used again", async () => {
+  await withDirectory(async (directory) => {
+    const record = await addTo(storeIn(directory));
+    assertEquals(record.formatVersion, FORMAT_VERSION);
+    const later = encodeRecord({ ...record, formatVersion: FORMAT_VERSION + 1 });
+    writeFileSync(`${directory}/image.json`, later);
+    const error = await assertRejects(() => storeIn(directory).find("image", DIFF_ID), IoError);
+    assertStringIncludes(
+      error.message,
+      `format version is ${FORMAT_VERSION + 1}: wanted ${FORMAT_VERSION}`,
+    );
+    assertEquals(await storeIn(directory, { force: true }).find("image", DIFF_ID), undefined);
   });
 });
