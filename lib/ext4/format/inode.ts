@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { crc32c, crc32cRange } from "../../bytes/crc32c.ts";
+import { crc32c } from "../../bytes/crc32c.ts";
 import { InputError, invariant } from "../../errors.ts";
-import { inodeSeed, inodeSeedKey } from "./checksum.ts";
+import { inodeSeedKey } from "./checksum.ts";
 import { viewOf } from "./fields.ts";
 import type { Timestamp } from "./timestamp.ts";
 import { TIMESTAMP_ZERO, timestampExtra, timestampFromWords } from "./timestamp.ts";
@@ -200,8 +200,8 @@ function writeInode(
     bytes.set(inode.xattrArea, at + INODE_BASE_SIZE_BYTES + inode.extraSizeBytes);
   }
   if (seed !== undefined) {
-    const start = inodeSeed(seed, inodeNumber, inode.generation);
-    const checksum = crc32cRange(start, bytes, at, at + slotSizeBytes);
+    const key = inodeSeedKey(inodeNumber, inode.generation);
+    const checksum = crc32c(seed, key, bytes.subarray(at, at + slotSizeBytes));
     view.setUint16(at + INODE_AT.checksumLow, checksum & 0xffff, true);
     if (inode.extraSizeBytes >= 4) {
       view.setUint16(at + INODE_AT.checksumHigh, checksum >>> 16, true);
@@ -355,16 +355,18 @@ export function inodeChecksum(
   view = viewOf(slot),
 ): number {
   const key = inodeSeedKey(options.inodeNumber, view.getUint32(INODE_AT.generation, true));
-  const start = crc32c(options.seed, key);
   const isWide = hasChecksumHigh(view);
-  // Both halves of the field count as zero; this runs for every inode of an image, so nothing is copied.
-  let register = crc32cRange(start, slot, 0, INODE_AT.checksumLow);
-  register = crc32cRange(register, TWO_ZEROS, 0, 2);
   const highAt = isWide ? INODE_AT.checksumHigh : slot.length;
-  register = crc32cRange(register, slot, INODE_AT.checksumLow + 2, highAt);
-  if (!isWide) return register & 0xffff;
-  register = crc32cRange(register, TWO_ZEROS, 0, 2);
-  return crc32cRange(register, slot, highAt + 2, slot.length);
+  const parts = [
+    key,
+    slot.subarray(0, INODE_AT.checksumLow),
+    TWO_ZEROS,
+    slot.subarray(INODE_AT.checksumLow + 2, highAt),
+  ];
+  // Both halves of the field count as zero.
+  if (isWide) parts.push(TWO_ZEROS, slot.subarray(highAt + 2));
+  const checksum = crc32c(options.seed, ...parts);
+  return isWide ? checksum : checksum & 0xffff;
 }
 
 const TWO_ZEROS = new Uint8Array(2);

@@ -3,10 +3,9 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
 import type { ByteString } from "../../../bytes/byte_string.ts";
 import { displayName } from "../../../bytes/byte_string.ts";
-import { crc32cWords, crc32cZeroWords } from "../../../bytes/crc32c.ts";
+import { crc32c } from "../../../bytes/crc32c.ts";
 import { littleEndianWords } from "../../../bytes/words.ts";
 import { InputError, invariant } from "../../../errors.ts";
 import { inodeSeed } from "../../format/checksum.ts";
@@ -26,7 +25,6 @@ import {
 import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../../format/inode.ts";
 import { BlockWindow, WINDOW_BLOCKS } from "./block_window.ts";
 import type { Context, KeptInode } from "./context.ts";
-import type { EntryRange } from "./entry_list.ts";
 import { EntryList } from "./entry_list.ts";
 import type { Place } from "./findings.ts";
 import { HERE, hex } from "./findings.ts";
@@ -64,11 +62,8 @@ const FILE_TYPES: readonly number[] = Array.from(
 export class DirectoryRoom {
   readonly window: BlockWindow;
   readonly list: EntryList;
-  /** A block of zeros. */
-  readonly zeros: Uint8Array;
 
   constructor(volume: Volume) {
-    this.zeros = new Uint8Array(volume.blockSizeBytes);
     this.window = new BlockWindow(volume);
     // The data of an inline directory is i_block and a part of a slot, and no slot is larger than a block.
     this.list = new EntryList(volume.blockSizeBytes + INODE_BLOCK_FIELD_SIZE_BYTES);
@@ -225,7 +220,7 @@ function readEntries(
   const range = { bytes, words, firstWord, start: 0, end, dotCount };
   const isRead = (!hasTail || isTailSound) && list.read(range);
   if (hasTail) {
-    const isRight = isRead && checksumOf(visit.room, range, seed) === words[tail + 2]! >>> 0;
+    const isRight = isRead && crc32c(seed, bytes.subarray(0, end)) === words[tail + 2]! >>> 0;
     const place = { inode: directory.number, block };
     if (!isRight) {
       findings.attempt("directory", place, () => verifyDirectoryBlock(bytes, seed, HERE));
@@ -237,16 +232,6 @@ function readEntries(
     else decodeDirectoryEntries(bytes, { start: 0, end: bytes.length, what: HERE });
   });
   return false;
-}
-
-/** The checksum of a block whose entries were read. Most end in zeros, which are found much faster than they are fed. */
-function checksumOf({ list, zeros }: DirectoryRoom, range: EntryRange, seed: number): number {
-  const { bytes, words, firstWord, end } = range;
-  const used = Math.min(list.endOfNames, end);
-  const isZero = Buffer.compare(bytes.subarray(used, end), zeros.subarray(used, end)) === 0;
-  if (!isZero) return crc32cWords(seed, words, firstWord, firstWord + (end >>> 2));
-  const register = crc32cWords(seed, words, firstWord, firstWord + (used >>> 2));
-  return crc32cZeroWords(register, (end - used) >>> 2);
 }
 
 /** Lets the strict decoder say what is wrong with entries. */

@@ -98,12 +98,6 @@ export class EntryList {
     return true;
   }
 
-  /** Where the last name ends, to whole words; what is behind it is room. */
-  get endOfNames(): number {
-    const last = this.count - 1;
-    return last < 0 ? 0 : this.#offsets[last]! + direntSizeBytes(this.#nameLengths[last]!);
-  }
-
   /** The number of the inode that an entry names; 0 for an unused one. */
   inodeAt(index: number): number {
     return this.#inodes[index]!;
