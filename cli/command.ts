@@ -58,9 +58,10 @@ export const COMMON_OPTIONS: readonly OptionSpec[] = [
   {
     name: "progress",
     value: "WHEN",
-    choices: ["auto", "always", "never"],
+    choices: ["auto", "always", "never", "json"],
     defaultText: "auto",
-    summary: "show progress on standard error; auto: on a terminal",
+    summary:
+      "show progress on standard error; auto: on a terminal; json: one JSON object a line, for programs",
   },
   {
     name: "color",

@@ -17,6 +17,7 @@ import { commandHelp, mainHelp, usageLines } from "./help.ts";
 import type { CommandIo, ProcessIo } from "./io.ts";
 import type { ShownProgress } from "./progress.ts";
 import { createProgress, NO_SHOWN_PROGRESS } from "./progress.ts";
+import { createJsonProgress } from "./progress_json.ts";
 import { formatCount } from "./sizes.ts";
 import { ClosedPipeError } from "./standard_streams.ts";
 import type { ColourChoice } from "./style.ts";
@@ -89,6 +90,10 @@ class Run {
   apply(args: ParsedArguments): void {
     const { stderr, env } = this.io;
     const when = args.value("progress") ?? "auto";
+    if (when === "json") {
+      this.#progress = createJsonProgress({ stderr, now: this.io.now });
+      return;
+    }
     const wanted = when === "always" ||
       when === "auto" && stderr.isTerminal && env["TERM"] !== "dumb" && !args.flag("quiet") &&
         !this.#json;

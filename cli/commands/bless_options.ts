@@ -145,6 +145,13 @@ export const SOURCE_OPTION_SPECS: readonly OptionSpec[] = [
     summary:
       "where the credentials for the registry are, in place of the files that logging in makes",
   },
+  {
+    name: "blob-cache",
+    value: "DIR",
+    completion: "directory",
+    summary:
+      "keep layers that come from a registry in this directory, and read them there the next time",
+  },
   { name: "strict", summary: "fail where something of the source would be changed or left out" },
   { name: "ignore-diffid", summary: "warn, not fail, when a layer does not match its diff id" },
   LIMIT_OPTION,
@@ -193,6 +200,7 @@ export function parseSourceOptions(
   const tmpdir = args.value("tmpdir");
   const jobs = args.value("jobs");
   const authFile = args.value("authfile");
+  const blobCache = args.value("blob-cache");
   return {
     ...platform === undefined ? {} : { platform },
     ...tmpdir === undefined ? {} : { tmpdir },
@@ -202,6 +210,7 @@ export function parseSourceOptions(
     registry: {
       plainHttp: args.flag("plain-http"),
       ...authFile === undefined ? {} : { authFile },
+      ...blobCache === undefined ? {} : { blobCache },
       environment: io.env,
     },
     signal: io.signal,

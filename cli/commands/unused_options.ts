@@ -14,7 +14,7 @@ type WrittenKind = SourceName["kind"];
 const KINDS_WITHOUT_PLATFORM: ReadonlySet<WrittenKind> = new Set(["tar", "rootfs", "ext4"]);
 
 /**
- * Refuses `--platform` for trees that were named as such, and `--plain-http` and `--authfile` without a registry: whoever
+ * Refuses `--platform` for trees that were named as such, and `--plain-http`, `--authfile` and `--blob-cache` without a registry: whoever
  * gives them believes that they do something.
  *
  * @throws {UsageError} when a source cannot be meant, too
@@ -31,9 +31,7 @@ export function refuseUnusedOptions(args: ParsedArguments, sources: readonly str
   if (kinds.includes("docker")) return;
   const name = args.flag("plain-http")
     ? "plain-http"
-    : args.value("authfile") === undefined
-    ? undefined
-    : "authfile";
+    : ["authfile", "blob-cache"].find((option) => args.value(option) !== undefined);
   if (name === undefined) return;
   throw new UsageError(`--${name}`, "says nothing about a source that is in no registry", {
     hint: "leave it out; an image in a registry is written docker://HOST/NAME",

@@ -77,6 +77,8 @@ export interface RegistryOptions {
   readonly authFile?: string;
   /** Where files of credentials and their helpers are looked for; default: the process's environment. */
   readonly environment?: Readonly<Record<string, string | undefined>>;
+  /** A directory that layers are kept in when they have been read, and read from when they are needed again. */
+  readonly blobCache?: string;
   /** Replaces the clock. */
   readonly timing?: RegistryTiming;
 }

@@ -19,7 +19,8 @@ import { displayText } from "../json.ts";
 import { choiceRequest } from "../layout.ts";
 import { openManifest } from "../manifest.ts";
 import { parseReference } from "../reference.ts";
-import type { OpenedImage, SourceOptions, StoredBytes } from "../types.ts";
+import type { OpenedImage, SourceOptions, StoredBytes, StoredStream } from "../types.ts";
+import { throughBlobCache } from "./blob_cache.ts";
 import { connectRegistry, type RegistryClient } from "./client.ts";
 import { apiPath } from "./endpoint.ts";
 import { type Answer, NetworkFault } from "./http.ts";
@@ -50,7 +51,7 @@ export async function openRegistryImage(
   const request = choiceRequest(options);
   const client = await connectRegistry(parseReference(reference), options);
   const root = await fetchRoot(client, request.limits.manifestBytes, options);
-  const store = new RegistryBlobs(client, options.signal);
+  const store = new RegistryBlobs(client, options);
   const descriptor = await chooseManifest(store, [root], store.name, request);
   const origin = { source, kind: "docker" as const, warnings: options.warnings };
   return await openManifest(store, descriptor, request, origin);
@@ -61,11 +62,13 @@ class RegistryBlobs implements BlobStore {
   readonly name: string;
   readonly #client: RegistryClient;
   readonly #signal: AbortSignal | undefined;
+  readonly #cache: string | undefined;
 
-  constructor(client: RegistryClient, signal: AbortSignal | undefined) {
+  constructor(client: RegistryClient, { signal, registry }: SourceOptions) {
     this.name = client.name;
     this.#client = client;
     this.#signal = signal;
+    this.#cache = registry?.blobCache;
   }
 
   async read(descriptor: Descriptor): Promise<Uint8Array> {
@@ -80,7 +83,11 @@ class RegistryBlobs implements BlobStore {
 
   locate(descriptor: Descriptor): StoredBytes {
     const request = this.#request(descriptor);
-    return { kind: "stream", open: (signal) => blobPieces(this.#client, request, signal) };
+    const stream: StoredStream = {
+      kind: "stream",
+      open: (signal) => blobPieces(this.#client, request, signal),
+    };
+    return this.#cache === undefined ? stream : throughBlobCache(this.#cache, descriptor, stream);
   }
 
   close(): void {}
