@@ -397,7 +397,7 @@ export type { WarnCallback } from "./lib/tar/pax.ts";
 
 // Errors, warnings, progress.
 export { BlessfsError, InputError, InterruptedError, IoError, UsageError } from "./lib/errors.ts";
-export type { ErrorDetails } from "./lib/errors.ts";
+export type { ErrorDetails, Remedy } from "./lib/errors.ts";
 export { Warnings } from "./lib/warnings.ts";
 export type { WarningSummary } from "./lib/warnings.ts";
 export { NO_PROGRESS } from "./lib/progress.ts";

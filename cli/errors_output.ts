@@ -8,6 +8,8 @@ import { byteStringFromText, displayName } from "../lib/bytes/byte_string.ts";
 import { plainJson } from "../lib/bytes/plain_json.ts";
 import { systemErrorFacts } from "../lib/io/system_error.ts";
 import { categoryOf, type ExitCode, exitCodeOf, type FailureCategory } from "./exit_codes.ts";
+import { hintOf, messageOf } from "./option_names.ts";
+import type { OptionSpec } from "./option_spec.ts";
 import type { Style } from "./style.ts";
 import { VERSION } from "./version.ts";
 
@@ -25,8 +27,10 @@ interface Failure {
   readonly hint: string | undefined;
 }
 
-function describe(error: unknown): Failure {
-  if (error instanceof BlessfsError) return { message: error.message, hint: error.hint };
+function describe(error: unknown, options: readonly OptionSpec[]): Failure {
+  if (error instanceof BlessfsError) {
+    return { message: messageOf(error, options), hint: hintOf(error, options) };
+  }
   const message = error instanceof Error ? error.message : String(error);
   const facts = systemErrorFacts(error);
   if (facts === undefined) return { message: `internal error: ${message}`, hint: REPORT_HINT };
@@ -40,9 +44,16 @@ function describe(error: unknown): Failure {
 /**
  * `blessfs: WHAT: WHY`, then `hint: REMEDY` where there is one, and the stacks of the error and its causes when
  * `withStack` is set.
+ *
+ * @param options those of the command, which say how the option at fault is spelled
  */
-export function errorLines(error: unknown, style: Style, withStack: boolean): string {
-  const { message, hint } = describe(error);
+export function errorLines(
+  error: unknown,
+  style: Style,
+  withStack: boolean,
+  options: readonly OptionSpec[] = [],
+): string {
+  const { message, hint } = describe(error, options);
   const lines = [`${style.bold(style.red("blessfs:"))} ${safeLine(message)}`];
   if (hint !== undefined) lines.push(`${style.cyan("hint:")} ${safeLine(hint)}`);
   if (withStack) lines.push(...stackLines(error));
@@ -53,9 +64,13 @@ export function errorLines(error: unknown, style: Style, withStack: boolean): st
  * The same as one JSON object on one line:
  * `{"error":{"category","exitCode","message","hint","data"}}`, with `stack` when `withStack` is set.
  */
-export function errorJson(error: unknown, withStack: boolean): string {
+export function errorJson(
+  error: unknown,
+  withStack: boolean,
+  options: readonly OptionSpec[] = [],
+): string {
   const stack = withStack ? { stack: stackLines(error) } : {};
-  return `${plainJson({ error: { ...failureFacts(error), ...stack } })}\n`;
+  return `${plainJson({ error: { ...failureFacts(error, options), ...stack } })}\n`;
 }
 
 /** What `--json` tells of a failure. */
@@ -68,8 +83,11 @@ export interface FailureFacts {
 }
 
 /** The facts of anything that was thrown. */
-export function failureFacts(error: unknown): FailureFacts {
-  const { message, hint } = describe(error);
+export function failureFacts(
+  error: unknown,
+  options: readonly OptionSpec[] = [],
+): FailureFacts {
+  const { message, hint } = describe(error, options);
   return {
     category: categoryOf(error),
     exitCode: exitCodeOf(error),
@@ -77,6 +95,11 @@ export function failureFacts(error: unknown): FailureFacts {
     hint: hint ?? null,
     data: error instanceof BlessfsError ? error.data : {},
   };
+}
+
+/** Whether BLESSFS_DEBUG asks for stacks: neither empty nor `0`. */
+export function isDebug(env: Readonly<Record<string, string | undefined>>): boolean {
+  return !["", "0"].includes(env["BLESSFS_DEBUG"] ?? "");
 }
 
 const MAX_CAUSES = 8;

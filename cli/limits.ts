@@ -3,16 +3,17 @@
  *
  * @module
  */
-import { limitOptions, LIMITS } from "../lib/bless/limits.ts";
+import { type LimitKey, limitOptions, LIMITS } from "../lib/bless/limits.ts";
 import { UsageError } from "../lib/errors.ts";
 import type { SourceOptions } from "../lib/source/source.ts";
+import { kebabCase } from "./option_names.ts";
 import type { OptionSpec } from "./option_spec.ts";
 import { safeLine } from "./errors_output.ts";
 import { parseSize } from "./sizes.ts";
 import { choiceError, parseCount } from "./values.ts";
 
 const RAISABLE = LIMITS.filter(({ isFixed }) => !isFixed);
-const NAMES = RAISABLE.map(({ name }) => name);
+const NAMES = RAISABLE.map(({ name }) => kebabCase(name));
 
 /** The option. */
 export const LIMIT_OPTION: OptionSpec = {
@@ -33,10 +34,10 @@ export const LIMIT_OPTION: OptionSpec = {
 export function parseLimits(
   texts: readonly string[],
 ): Pick<SourceOptions, "limits" | "tarLimits" | "treeLimits"> {
-  const values = new Map<string, number>();
+  const values = new Map<LimitKey, number>();
   for (const text of texts) {
     const [name = "", value, ...more] = text.split("=");
-    const fact = RAISABLE.find((limit) => limit.name === name);
+    const fact = RAISABLE[NAMES.indexOf(name)];
     if (fact === undefined) {
       throw choiceError(
         safeLine(name),
@@ -48,9 +49,12 @@ export function parseLimits(
     if (value === undefined || more.length > 0) {
       throw new UsageError("--limit", `\`${safeLine(text)}\`: wanted ${name}=VALUE`);
     }
-    if (values.has(name)) throw new UsageError("--limit", `${name} is given more than once`);
+    if (values.has(fact.name)) throw new UsageError("--limit", `${name} is given more than once`);
     const what = `--limit ${name}`;
-    values.set(name, fact.unit === "bytes" ? parseSize(value, what) : parseCount(value, what, 0));
+    values.set(
+      fact.name,
+      fact.unit === "bytes" ? parseSize(value, what) : parseCount(value, what, 0),
+    );
   }
   return values.size === 0 ? {} : limitOptions(values);
 }

@@ -11,6 +11,8 @@ export type Completion = "file" | "directory" | "source" | "command" | "none";
 export interface OptionSpec {
   /** The name without dashes. */
   readonly name: string;
+  /** Its key in the options of the library, which errors name; the name in camel case when left out. */
+  readonly key?: string;
   /** One letter. */
   readonly short?: string;
   /** What stands for the value in the help, such as `SIZE`; an option without it is a flag. */

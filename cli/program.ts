@@ -5,7 +5,7 @@
  */
 import process from "node:process";
 import type { Command } from "./command.ts";
-import { errorLines } from "./errors_output.ts";
+import { errorLines, isDebug } from "./errors_output.ts";
 import type { ExitCode } from "./exit_codes.ts";
 import { EXIT, exitCodeOf } from "./exit_codes.ts";
 import { runCommandLine } from "./run.ts";
@@ -25,7 +25,7 @@ export async function runProgram(commands: readonly Command[]): Promise<void> {
   const stderr = standardError();
   for (const event of ["uncaughtException", "unhandledRejection"]) {
     process.on(event, (error: unknown) => {
-      stderr.write(errorLines(error, styleOf(false), Boolean(process.env["BLESSFS_DEBUG"])));
+      stderr.write(errorLines(error, styleOf(false), isDebug(process.env)));
       end(EXIT.internal);
     });
   }

@@ -9,8 +9,9 @@ import type { WarningSummary } from "../lib/warnings.ts";
 import type { Request } from "./arguments.ts";
 import type { ParsedArguments } from "./parsed_arguments.ts";
 import { readCommandLine } from "./arguments.ts";
-import type { Command } from "./command.ts";
-import { errorJson, errorLines, safeLine } from "./errors_output.ts";
+import type { Command, OptionSpec } from "./command.ts";
+import { optionsOf } from "./command.ts";
+import { errorJson, errorLines, isDebug, safeLine } from "./errors_output.ts";
 import type { ExitCode } from "./exit_codes.ts";
 import { EXIT, exitCodeOf } from "./exit_codes.ts";
 import { commandHelp, mainHelp, usageLines } from "./help.ts";
@@ -74,6 +75,7 @@ async function answer(
 class Run {
   readonly io: ProcessIo;
   readonly #json: boolean;
+  readonly #options: readonly OptionSpec[];
   readonly #colour: ColourChoice;
   #progress: ShownProgress = NO_SHOWN_PROGRESS;
   readonly #onAbort = () => this.#tellInterruption();
@@ -81,6 +83,7 @@ class Run {
   constructor(request: Request, io: ProcessIo) {
     this.io = io;
     this.#json = request.wantsJson;
+    this.#options = request.command === undefined ? [] : optionsOf(request.command);
     this.#colour = request.colour;
     // First in line, so that it is said before the sinks clean up.
     io.signal.addEventListener("abort", this.#onAbort);
@@ -149,9 +152,11 @@ class Run {
   }
 
   #tell(error: unknown): void {
-    const withStack = Boolean(this.io.env["BLESSFS_DEBUG"]) && this.io.env["BLESSFS_DEBUG"] !== "0";
+    const withStack = isDebug(this.io.env);
     this.io.stderr.write(
-      this.#json ? errorJson(error, withStack) : errorLines(error, this.#stderrStyle(), withStack),
+      this.#json
+        ? errorJson(error, withStack, this.#options)
+        : errorLines(error, this.#stderrStyle(), withStack, this.#options),
     );
   }
 

@@ -8,20 +8,46 @@
 
 /** What an error may carry beside its message. */
 export interface ErrorDetails {
-  /** One sentence that says what the user can do. */
+  /** One sentence that says what the user can do. It names no option: that is what `remedies` are for. */
   readonly hint?: string;
+  /** The key of the option at fault in the options of the call, such as `gridBytes`. */
+  readonly option?: string;
+  /** Options that help. */
+  readonly remedies?: readonly Remedy[];
   /** Machine-readable facts for `--json`: path, offset, expected, actual. */
   readonly data?: Readonly<Record<string, string | number | boolean | null>>;
   /** The error that caused this one. */
   readonly cause?: unknown;
 }
 
+/** An option that makes the call succeed when it is set, or left out. Whoever shows it knows how it is spelled. */
+export interface Remedy {
+  /** Its key in the options of the call, such as `plainHttp`, or the key of a limit, such as `layerEntries`. */
+  readonly option: string;
+  /** What to do with it. */
+  readonly change: "set" | "omit";
+  /** A value to set it to, where there is one to suggest. */
+  readonly value?: string;
+  /** The condition, such as `if the registry has no TLS`. */
+  readonly when?: string;
+  /** The purpose, such as `replace it`. */
+  readonly to?: string;
+}
+
 /** Base of every expected error. `category` picks the exit code. */
 export abstract class BlessfsError extends Error {
   /** What kind of failure it is; the command line derives its exit code from it. */
   abstract readonly category: "usage" | "input" | "io" | "interrupted";
-  /** A remedy, where there is one. */
+  /** What the error is about: a path, a place in a file, or an option. */
+  readonly what: string;
+  /** What is wrong with it. */
+  readonly why: string;
+  /** What the user can do, where there is something. */
   readonly hint: string | undefined;
+  /** The key of the option at fault. */
+  readonly option: string | undefined;
+  /** Options that help. */
+  readonly remedies: readonly Remedy[];
   /** Facts about the failure, for programs. */
   readonly data: Readonly<Record<string, string | number | boolean | null>>;
 
@@ -29,12 +55,16 @@ export abstract class BlessfsError extends Error {
   constructor(what: string, why: string, details: ErrorDetails = {}) {
     super(`${what}: ${why}`, details.cause === undefined ? undefined : { cause: details.cause });
     this.name = new.target.name;
+    this.what = what;
+    this.why = why;
     this.hint = details.hint;
+    this.option = details.option;
+    this.remedies = details.remedies ?? [];
     this.data = details.data ?? {};
   }
 }
 
-/** The command line or an option has a value that cannot be meant. */
+/** The command line is wrong, or an option has an invalid value. */
 export class UsageError extends BlessfsError {
   /** Always `usage`. */
   readonly category = "usage";
@@ -52,41 +82,53 @@ export class IoError extends BlessfsError {
   readonly category = "io";
 }
 
-/** The work was told to stop (SIGINT, SIGTERM, an aborted signal). */
+/** The work was interrupted (SIGINT, SIGTERM, an aborted signal). */
 export class InterruptedError extends BlessfsError {
   /** Always `interrupted`. */
   readonly category = "interrupted";
 }
 
+/**
+ * The error for an option with an invalid value.
+ *
+ * @param option its key in the options of the call, such as `gridBytes`
+ * @param why what was wanted and found
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { optionError } from "./errors.ts";
+ * const error = optionError("gridBytes", "wanted a power of two, found 5000");
+ * assertEquals(error.message, "gridBytes: wanted a power of two, found 5000");
+ * assertEquals(error.option, "gridBytes");
+ * ```
+ */
+export function optionError(option: string, why: string, details: ErrorDetails = {}): UsageError {
+  return new UsageError(option, why, { ...details, option });
+}
+
 /** A limit that an input goes beyond. */
 export interface ExceededLimit {
-  /** Its name in the limits of the part that sets it, such as `layerEntries`. */
+  /** Its key in the limits of the part that sets it, such as `layerEntries`. */
   readonly name: string;
   /** The largest value that is accepted. */
   readonly expected: number;
   readonly actual?: number;
-  /** What else the error's data shall say. */
+  /** More facts for the error's data. */
   readonly data?: ErrorDetails["data"];
   /** More could not be stored, so the limit cannot be raised. */
   readonly isFixed?: boolean;
 }
 
-/** The error for an input that goes beyond a limit. Its data names the limit, its hint the option that raises it. */
+/** The error for an input that goes beyond a limit. Its data names the limit, its remedy is to raise it. */
 export function limitError(what: string, why: string, limit: ExceededLimit): InputError {
   const { name, expected, actual, data, isFixed = false } = limit;
   return new InputError(what, why, {
     data: { ...data, limit: name, ...actual === undefined ? {} : { actual }, expected },
-    ...isFixed ? {} : {
-      hint: `if the source is to be trusted, allow more with --limit ${
-        limitOptionName(name)
-      }=VALUE`,
-    },
+    ...isFixed
+      ? {}
+      : { remedies: [{ option: name, change: "set", when: "if you trust the source" }] },
   });
-}
-
-/** A limit as it is typed: `layerEntries` is `layer-entries`. */
-export function limitOptionName(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
 /** Throws when a condition that this program guarantees itself does not hold. */

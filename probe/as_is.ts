@@ -28,7 +28,7 @@ export async function measureFile(
   const name = displayName(byteStringFromText(path));
   const reader = openFileReader(path, {
     what: "a disk image or any file",
-    directoryHint: "leave out --as-is to measure what is blessed from it",
+    directoryHint: "a tree is measured as the image that is made of it, not as it is",
   });
   try {
     const { sizeBytes } = reader;

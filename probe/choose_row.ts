@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { UsageError } from "../lib/errors.ts";
+import { optionError, type Remedy } from "../lib/errors.ts";
 import { schemeLabel } from "./labels.ts";
 import type { ProbeOptions, Scheme } from "./options.ts";
 import { mainScheme } from "./options.ts";
@@ -27,14 +27,16 @@ export function chooseRow(
   if (scheme === undefined || found.length > 1) {
     const rows = (scheme === undefined ? schemes : found).map(labelOf).join(", ");
     const why = scheme === undefined ? "no row is called so" : "several rows are called so";
-    throw new UsageError("--row", why, { hint: `the rows are: ${rows}` });
+    throw optionError("row", why, { hint: `the rows are: ${rows}` });
   }
   const isFixedGrid = scheme.gridBytes > 0 && scheme.chunker === undefined;
-  for (
-    const [name, isWanted] of [["--explain", options.explain], ["--self-shift", options.selfShift]]
-  ) {
-    if (!isWanted || isFixedGrid) continue;
-    throw new UsageError(`--row ${row}`, `has no cells of a fixed grid, which ${name} looks at`);
+  const remedies = (["explain", "selfShift"] as const).filter((option) => options[option])
+    .map((option): Remedy => ({ option, change: "omit" }));
+  if (remedies.length > 0 && !isFixedGrid) {
+    throw optionError("row", `\`${row}\` has no cells of a fixed grid`, {
+      hint: "choose a row of a fixed grid",
+      remedies,
+    });
   }
   return scheme;
 }

@@ -3,13 +3,11 @@
  *
  * @module
  */
-import { resolveSettings } from "../lib/ext4/plan/settings.ts";
+import { checkGrid, resolveSettings } from "../lib/ext4/plan/settings.ts";
 import type { LayoutOptions, Packing } from "../lib/bless/options.ts";
 import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../lib/bless/options.ts";
 import type { SourceOptions } from "../lib/source/source.ts";
 import type { ImageSink } from "../lib/io/sink.ts";
-import { UsageError } from "../lib/errors.ts";
-import { isPowerOfTwo } from "../lib/bytes/arithmetic.ts";
 import type { ChunkerParameters } from "./fast_cdc/parameters.ts";
 import { fastCdcParameters } from "./fast_cdc/parameters.ts";
 import type { Compression } from "./units/compressor.ts";
@@ -57,9 +55,6 @@ export interface Scheme {
   /** Of content-defined ones only. */
   readonly chunker: ChunkerParameters | undefined;
 }
-
-const GRID_BYTES_LEAST = 4096;
-const GRID_BYTES_MOST = 1024 * 1024;
 
 /** The schemes of a probe in the order of the report, each once. Throws a UsageError for an option out of range. */
 export function schemesOf(options: ProbeOptions): Scheme[] {
@@ -119,12 +114,6 @@ function alignedChoices(options: ProbeOptions): NonNullable<Scheme["aligned"]>[]
     }
   }
   return [...choices.values()];
-}
-
-function checkGrid(gridBytes: number): void {
-  const isInRange = gridBytes >= GRID_BYTES_LEAST && gridBytes <= GRID_BYTES_MOST;
-  if (isPowerOfTwo(gridBytes) && isInRange) return;
-  throw new UsageError("--grid", `wanted a power of two from 4K to 1M, found ${gridBytes}`);
 }
 
 function checkLayout(layout: LayoutOptions): void {

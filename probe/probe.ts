@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { UsageError } from "../lib/errors.ts";
+import { optionError, UsageError } from "../lib/errors.ts";
 import { measureFile } from "./as_is.ts";
 import { chooseRow } from "./choose_row.ts";
 import { LostFileWatch } from "./explain.ts";
@@ -117,11 +117,13 @@ async function probeFiles(
 
 function checkAsIs(options: ProbeOptions): void {
   if (options.explain) {
-    throw new UsageError("--explain", "files cut as they are have no files inside", {
-      hint: "leave out --as-is, or --explain",
+    throw optionError("explain", "files cut as they are have no files inside", {
+      remedies: [{ option: "explain", change: "omit" }, { option: "asIs", change: "omit" }],
     });
   }
   if (options.mode === "layered") {
-    throw new UsageError("--mode layered", "files cut as they are have no layers");
+    throw optionError("mode", "files cut as they are have no layers", {
+      remedies: [{ option: "mode", change: "set", value: "merged" }],
+    });
   }
 }

@@ -31,6 +31,7 @@ function placementSpecs(defaults: LayoutOptions): readonly OptionSpec[] {
   return [
     {
       name: "grid",
+      key: "gridBytes",
       value: "SIZE",
       defaultText: sizeOption(defaults.gridBytes),
       summary:
@@ -38,6 +39,7 @@ function placementSpecs(defaults: LayoutOptions): readonly OptionSpec[] {
     },
     {
       name: "align-threshold",
+      key: "alignThresholdBytes",
       value: "SIZE|none",
       choices: ["none"],
       open: true,
@@ -71,6 +73,7 @@ function sizeSpecs(defaults: LayoutOptions): readonly OptionSpec[] {
     },
     {
       name: "journal",
+      key: "journalBytes",
       value: "SIZE|none",
       choices: ["none"],
       open: true,
@@ -87,12 +90,14 @@ function sizeSpecs(defaults: LayoutOptions): readonly OptionSpec[] {
     },
     {
       name: "reserved",
+      key: "reservedBlocks",
       value: "SIZE|PERCENT%",
       defaultText: reservedText(defaults.reservedBlocks),
       summary: "space that only root may fill",
     },
     {
       name: "inodes",
+      key: "inodeCount",
       value: "N",
       defaultText: "from the content and the free space",
       summary: "make at least N inodes, used ones included",
@@ -102,7 +107,12 @@ function sizeSpecs(defaults: LayoutOptions): readonly OptionSpec[] {
 
 const FEATURE_SPECS: readonly OptionSpec[] = [
   { name: "inline-data", summary: "keep small files inside their inodes" },
-  { name: "metadata-csum", on: true, summary: "leave out the checksums of metadata" },
+  {
+    name: "metadata-csum",
+    key: "metadataChecksums",
+    on: true,
+    summary: "leave out the checksums of metadata",
+  },
   {
     name: "compat",
     value: "KERNEL",
@@ -139,6 +149,7 @@ export const SOURCE_OPTION_SPECS: readonly OptionSpec[] = [
   },
   {
     name: "authfile",
+    key: "authFile",
     value: "FILE",
     completion: "file",
     defaultText: "those of podman and docker",

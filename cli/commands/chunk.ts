@@ -69,6 +69,7 @@ export const chunkCommand: Command = {
     },
     {
       name: "grid",
+      key: "chunkBytes",
       value: "SIZE",
       defaultText: sizeOption(MERGED_DEFAULTS.gridBytes),
       summary: "the size of chunks: the grid that the image was made for",

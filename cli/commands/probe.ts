@@ -64,6 +64,7 @@ export const probeCommand: Command = {
   options: [
     {
       name: "align-threshold",
+      key: "alignThresholdBytes",
       value: "SIZE|none",
       list: true,
       choices: ["none"],
@@ -82,6 +83,7 @@ export const probeCommand: Command = {
     },
     {
       name: "grid",
+      key: "gridBytes",
       value: "SIZE",
       list: true,
       defaultText: sizeOption(MERGED_DEFAULTS.gridBytes),
@@ -89,6 +91,7 @@ export const probeCommand: Command = {
     },
     {
       name: "cdc",
+      key: "chunker",
       value: "AVG[:MIN:MAX]|gear",
       choices: ["gear"],
       open: true,
@@ -97,6 +100,7 @@ export const probeCommand: Command = {
     },
     {
       name: "compress",
+      key: "compression",
       value: "HOW",
       choices: ["none", "zstd"],
       open: true,

@@ -44,12 +44,14 @@ export const verifyCommand: Command = {
   options: [
     {
       name: "grid",
+      key: "gridBytes",
       value: "SIZE",
       defaultText: sizeOption(GRID_BYTES_DEFAULT),
       summary: "the grid that large files are to lie on",
     },
     {
       name: "align-threshold",
+      key: "alignThresholdBytes",
       value: "SIZE",
       defaultText: sizeOption(THRESHOLD_BYTES_DEFAULT),
       summary: "files of at least this size are large",
@@ -117,7 +119,9 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | voi
   const last = failures.pop();
   if (last !== undefined) {
     if (!io.json) {
-      for (const { error } of failures) io.stderr.write(errorLines(error, NO_STYLE, false));
+      for (const { error } of failures) {
+        io.stderr.write(errorLines(error, NO_STYLE, false, verifyCommand.options));
+      }
     }
     throw last.error;
   }
@@ -129,7 +133,10 @@ function documentOf(verified: readonly Verified[], failures: readonly Failure[])
   return {
     clean: failures.length === 0 && verified.every(({ report }) => report.clean),
     images: verified.map(({ image, report }) => ({ image, ...report })),
-    failed: failures.map(({ image, error }) => ({ image, ...failureFacts(error) })),
+    failed: failures.map(({ image, error }) => ({
+      image,
+      ...failureFacts(error, verifyCommand.options),
+    })),
   };
 }
 

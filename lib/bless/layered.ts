@@ -4,7 +4,7 @@
  * @module
  */
 import type { ChunkCounts } from "../chunk/chunk_counts.ts";
-import { throwIfAborted, UsageError } from "../errors.ts";
+import { optionError, throwIfAborted } from "../errors.ts";
 import { resolveSettings } from "../ext4/plan/settings.ts";
 import { formatPlatform } from "../source/platform.ts";
 import type { OpenedImage, SourceOptions } from "../source/source.ts";
@@ -110,7 +110,7 @@ export async function blessLayered(options: BlessLayeredOptions): Promise<Layere
       throw stackFault(options.source, image.layers.length);
     }
     if (layout.uuid !== undefined && image.layers.length > 1) {
-      throw new UsageError("--uuid", `the source has ${image.layers.length} layers: wanted one`, {
+      throw optionError("uuid", `the source has ${image.layers.length} layers: wanted one`, {
         hint: "leave it out: each image gets a UUID of its own, derived from its layer",
       });
     }

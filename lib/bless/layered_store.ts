@@ -251,7 +251,8 @@ export function isTaken(error: unknown): boolean {
 function unfitError(path: string, fault: string): IoError {
   const shown = displayPath(path);
   return new IoError(shown, `cannot be used again: ${fault}`, {
-    hint: "use --force to replace it, or name another directory",
+    hint: "name another directory",
+    remedies: [{ option: "force", change: "set", to: "replace it" }],
     data: { path: shown, code: "EEXIST" },
   });
 }

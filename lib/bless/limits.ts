@@ -1,9 +1,8 @@
 /**
- * All limits on what a source may ask, in one table: what `--limit` can raise and docs/LIMITS.md tells.
+ * All limits on what a source may ask, in one table, which docs/LIMITS.md shows.
  *
  * @module
  */
-import { limitOptionName } from "../errors.ts";
 import { DEFAULT_SOURCE_LIMITS, type SourceLimits } from "../source/limits.ts";
 import type { SourceOptions } from "../source/source.ts";
 import { DEFAULT_TAR_LIMITS, FIXED_TAR_LIMITS, type TarLimits } from "../tar/limits.ts";
@@ -14,8 +13,8 @@ export type LimitUnit = "bytes" | "count";
 
 /** One limit. */
 export interface LimitFact {
-  /** As it is typed, such as `layer-entries`. */
-  readonly name: string;
+  /** Its key in the limits of the part that sets it, such as `layerEntries`. */
+  readonly name: LimitKey;
   readonly defaultValue: number;
   readonly unit: LimitUnit;
   /** ext4 cannot hold more, so it cannot be raised. */
@@ -24,7 +23,8 @@ export interface LimitFact {
   readonly summary: string;
 }
 
-type LimitKey = keyof SourceLimits | keyof TarLimits | keyof TreeLimits;
+/** The key of a limit. */
+export type LimitKey = keyof SourceLimits | keyof TarLimits | keyof TreeLimits;
 
 const SUMMARIES: Readonly<Record<LimitKey, string>> = {
   manifestBytes: "the length of an index or a manifest",
@@ -57,12 +57,12 @@ const SUMMARIES: Readonly<Record<LimitKey, string>> = {
 export const LIMITS: readonly LimitFact[] = [
   ...factsOf(DEFAULT_SOURCE_LIMITS),
   ...factsOf(DEFAULT_TAR_LIMITS),
-  ...factsOf(DEFAULT_TREE_LIMITS).filter(({ name }) => name !== "path-depth"),
+  ...factsOf(DEFAULT_TREE_LIMITS).filter(({ name }) => name !== "pathDepth"),
 ];
 
 function factsOf(defaults: SourceLimits | TarLimits | TreeLimits): LimitFact[] {
   return Object.entries(defaults).map(([key, defaultValue]) => ({
-    name: limitOptionName(key),
+    name: key as LimitKey,
     defaultValue,
     unit: key.endsWith("Bytes") ? "bytes" : "count",
     isFixed: (FIXED_TAR_LIMITS as ReadonlySet<string>).has(key),
@@ -77,7 +77,7 @@ function factsOf(defaults: SourceLimits | TarLimits | TreeLimits): LimitFact[] {
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import { limitOptions } from "./limits.ts";
- * assertEquals(limitOptions(new Map([["layers", 9], ["path-depth", 7]])), {
+ * assertEquals(limitOptions(new Map([["layers", 9], ["pathDepth", 7]])), {
  *   limits: { layers: 9 },
  *   tarLimits: { pathDepth: 7 },
  *   treeLimits: { pathDepth: 7 },
@@ -85,12 +85,12 @@ function factsOf(defaults: SourceLimits | TarLimits | TreeLimits): LimitFact[] {
  * ```
  */
 export function limitOptions(
-  values: ReadonlyMap<string, number>,
+  values: ReadonlyMap<LimitKey, number>,
 ): Required<Pick<SourceOptions, "limits" | "tarLimits" | "treeLimits">> {
   const pick = <T extends SourceLimits | TarLimits | TreeLimits>(defaults: T) =>
     Object.fromEntries(
       Object.keys(defaults)
-        .map((key) => [key, values.get(limitOptionName(key))])
+        .map((key) => [key, values.get(key as LimitKey)])
         .filter(([, value]) => value !== undefined),
     ) as Partial<T>;
   return {

@@ -6,7 +6,7 @@
  */
 import { Buffer } from "node:buffer";
 import * as zlib from "node:zlib";
-import { invariant, UsageError } from "../errors.ts";
+import { invariant, optionError } from "../errors.ts";
 import { CHUNK_BYTES_MAX } from "./chunk_id.ts";
 
 const ZSTD_MAGIC = 0xfd2fb528;
@@ -26,10 +26,10 @@ export const STORED_BYTES_MAX = CHUNK_BYTES_MAX + CHUNK_BYTES_MAX / 128 + 1024;
  */
 export function checkZstdLevel(level: number): void {
   if (!Number.isInteger(level) || level < 1 || level > ZSTD_LEVEL_MAX) {
-    throw new UsageError("--zstd-level", `wanted 1 to ${ZSTD_LEVEL_MAX}, found ${level}`);
+    throw optionError("zstdLevel", `wanted 1 to ${ZSTD_LEVEL_MAX}, found ${level}`);
   }
   if (typeof zlib.zstdCompressSync === "function") return;
-  throw new UsageError("--store", "this runtime cannot compress with zstd", {
+  throw optionError("store", "this runtime cannot compress with zstd", {
     hint: "use Deno, Bun or Node 22",
   });
 }

@@ -107,7 +107,7 @@ export class ChunkDepot {
     const { distinctChunksMax = DISTINCT_CHUNKS_MAX } = this.#options;
     if (this.#known.size >= distinctChunksMax) {
       throw new InputError(this.#store.name, `more than ${distinctChunksMax} different chunks`, {
-        hint: "choose larger chunks with --grid, or a smaller image",
+        hint: "choose larger chunks or a smaller image",
       });
     }
     this.#known.add(id);

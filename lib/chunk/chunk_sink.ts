@@ -116,7 +116,7 @@ export class ChunkSink implements ImageSink {
     if (this.#counts.chunks + count > CHUNKS_MAX) {
       const { chunkBytes } = this.#options;
       throw new InputError("index", `more than ${CHUNKS_MAX} chunks of ${chunkBytes} bytes`, {
-        hint: "choose larger chunks with --grid, or a smaller image",
+        hint: "choose larger chunks or a smaller image",
       });
     }
     const start = this.#counts.chunks * CHUNK_ID_BYTES;

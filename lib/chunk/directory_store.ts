@@ -6,7 +6,14 @@
 import { mkdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
-import { InputError, InterruptedError, IoError, throwIfAborted, UsageError } from "../errors.ts";
+import {
+  InputError,
+  InterruptedError,
+  IoError,
+  optionError,
+  throwIfAborted,
+  UsageError,
+} from "../errors.ts";
 import { type FileOperations, NODE_FILE_OPERATIONS } from "../io/file_operations.ts";
 import { realPathOf } from "../io/real_path.ts";
 import { statIfThere } from "../io/stat_if_there.ts";
@@ -44,7 +51,7 @@ export class DirectoryStore implements ChunkStore {
   readonly #folders = new Set<string>();
 
   constructor(path: string, options: DirectoryStoreOptions = {}) {
-    if (path === "") throw new UsageError("--store", "the name is empty");
+    if (path === "") throw optionError("store", "the name is empty");
     this.name = displayPath(path);
     this.#path = realPathOf(path);
     this.#signal = options.signal;

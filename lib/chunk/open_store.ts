@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { UsageError } from "../errors.ts";
+import { optionError } from "../errors.ts";
 import { type Environment, readAwsSettings } from "./aws_settings.ts";
 import type { ChunkStore } from "./chunk_store.ts";
 import { DirectoryStore } from "./directory_store.ts";
@@ -37,7 +37,7 @@ function newStore(text: string, env: Environment, signal: AbortSignal | undefine
   if (isS3Address(text)) return new S3Store(text, { settings: readAwsSettings(env), signal });
   const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):\/\//.exec(text)?.[1];
   if (scheme === undefined) return new DirectoryStore(text, { signal });
-  throw new UsageError("--store", `${scheme}:// is no store that can be written to`, {
+  throw optionError("store", `${scheme}:// is no store that can be written to`, {
     hint: "name a directory, or s3+https://HOST/BUCKET/PREFIX",
   });
 }

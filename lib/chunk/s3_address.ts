@@ -5,7 +5,7 @@
  * @module
  */
 import { byteStringFromText, displayName } from "../bytes/byte_string.ts";
-import { UsageError } from "../errors.ts";
+import { optionError, type UsageError } from "../errors.ts";
 
 /** A store's place. */
 export interface S3Address {
@@ -48,7 +48,7 @@ export function parseS3Address(text: string): S3Address {
     throw addressFault("it is no URL");
   }
   if (url.username !== "" || url.password !== "") {
-    throw new UsageError("--store", "the address has a user or a password in it", {
+    throw optionError("store", "the address has a user or a password in it", {
       hint: "give the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in a profile",
     });
   }
@@ -86,5 +86,5 @@ function pathParts(path: string): string[] {
 }
 
 function addressFault(why: string): UsageError {
-  return new UsageError("--store", `is no address of a chunk store on S3: ${why}`, { hint: HINT });
+  return optionError("store", `is not a valid S3 address: ${why}`, { hint: HINT });
 }

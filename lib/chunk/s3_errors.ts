@@ -150,7 +150,7 @@ function redirect(where: string): Meaning {
   return {
     why: `the server sends elsewhere${shown === "" ? "" : `, to ${shown}`}`,
     hint:
-      "name that host in --store: redirects are not followed, because they would carry the signature along",
+      "name that host as the store: redirects are not followed, because they would carry the signature along",
   };
 }
 

@@ -6,7 +6,7 @@
 import { lstatSync, realpathSync } from "node:fs";
 import type { Stats } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { IoError, UsageError } from "../errors.ts";
+import { IoError, optionError, UsageError } from "../errors.ts";
 import { statIfThere } from "./stat_if_there.ts";
 import { displayPath } from "./system_error.ts";
 
@@ -27,7 +27,7 @@ export interface OutputOptions {
  */
 export function checkOutput(path: string, options: OutputOptions = {}): string {
   const shown = displayPath(path);
-  if (path === "") throw new UsageError("output", "the name is empty");
+  if (path === "") throw optionError("output", "the name is empty");
   if (path.endsWith("/")) throw directoryError(shown);
   const found = statIfThere(path, lstatSync);
   if (found === undefined) return join(checkedParent(path), basename(path));
@@ -48,7 +48,7 @@ export function checkOutput(path: string, options: OutputOptions = {}): string {
 /** The error of an output that is already there and may not be replaced. */
 export function outputExistsError(shownPath: string): IoError {
   return new IoError(shownPath, "already exists", {
-    hint: "use --force to replace it",
+    remedies: [{ option: "force", change: "set", to: "replace it" }],
     data: { path: shownPath, code: "EEXIST" },
   });
 }
@@ -57,7 +57,12 @@ function checkExisting(shown: string, found: Stats, options: OutputOptions): voi
   if (found.isDirectory()) throw directoryError(shown);
   if (!found.isFile()) {
     throw new UsageError(shown, `is ${kindOf(found)}: wanted the name of a regular file`, {
-      hint: "stream the image with `-o -` and direct that where you want it",
+      remedies: [{
+        option: "output",
+        change: "set",
+        value: "-",
+        to: "write it there as a stream",
+      }],
     });
   }
   for (const source of options.sourcePaths ?? []) {

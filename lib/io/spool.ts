@@ -148,9 +148,10 @@ function spoolError(directory: string, why: string, cause: unknown): IoError {
   const full = code === "ENOSPC" || code === "EDQUOT" || code === "EFBIG";
   const reason = full ? `no space is left (${code})` : (cause as Error).message;
   return new IoError(directory, `${why}: ${reason}`, {
-    hint: code === "EMFILE"
-      ? "raise the limit on open files (`ulimit -n`)"
-      : "name a directory with enough room with --tmpdir",
+    ...code === "EMFILE" ? { hint: "raise the limit on open files (`ulimit -n`)" } : {
+      hint: "free some space there",
+      remedies: [{ option: "tmpdir", change: "set", to: "keep it elsewhere" }],
+    },
     data: { path: directory, ...(code === undefined ? {} : { code }) },
     cause,
   });

@@ -178,7 +178,7 @@ export class ZstdFrameWalker {
         this.#name,
         `the zstd data wants a window of ${windowBytes} bytes: ` +
           `at most ${2 ** MAX_ZSTD_WINDOW_LOG} are allowed`,
-        { hint: "compress it again without --long or with --long=27" },
+        { hint: "compress it again with a window of at most 128 MiB (2^27 bytes)" },
       );
     }
     this.#want("block", 3);

@@ -90,7 +90,10 @@ export class ArchiveMembers {
       if (member.kind === "file") return member;
       const what = `${this.name}: ${displayText(at)}`;
       if (member.kind === "sparse") {
-        throw new InputError(what, "is stored as a sparse file: make the archive without --sparse");
+        throw new InputError(
+          what,
+          "is stored as a sparse file: make the archive again with plain files",
+        );
       }
       if (member.kind === "other") throw new InputError(what, "is no regular file");
       at = member.path;

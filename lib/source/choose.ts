@@ -161,7 +161,7 @@ export async function chooseManifest(
   throw new InputError(
     what,
     `has no image for ${formatPlatform(wanted)}: found ${[...new Set(found)].join(", ") || "none"}`,
-    found.length > 0 ? { hint: `choose one with --platform, such as --platform ${found[0]}` } : {},
+    found.length > 0 ? { remedies: [{ option: "platform", change: "set", value: found[0]! }] } : {},
   );
 }
 

@@ -135,7 +135,7 @@ export function checkPlatform(
     what,
     `is for ${formatPlatform(stated)}: wanted ${formatPlatform(wanted)}`,
     {
-      hint: `leave out --platform, or say --platform ${formatPlatform(stated)}`,
+      remedies: [{ option: "platform", change: "set", value: formatPlatform(stated) }],
       data: { expected: formatPlatform(wanted), actual: formatPlatform(stated) },
     },
   );

@@ -5,7 +5,7 @@
  * @module
  */
 import { arch } from "node:process";
-import { UsageError } from "../errors.ts";
+import { optionError } from "../errors.ts";
 import { displayText } from "./json.ts";
 
 /** What an image runs on. Without a variant, the architecture's base. */
@@ -68,10 +68,10 @@ const NAME = /^[A-Za-z0-9_.-]{1,64}$/;
 export function parsePlatform(text: string): Platform {
   const parts = text.split("/");
   if (parts.length < 2 || parts.length > 3 || !parts.every((part) => NAME.test(part))) {
-    throw new UsageError(
-      `platform "${displayText(text.slice(0, 200))}"`,
-      "is not written as OS/ARCH or OS/ARCH/VARIANT",
-      { hint: "for example --platform linux/arm64" },
+    throw optionError(
+      "platform",
+      `"${displayText(text.slice(0, 200))}" is not written as OS/ARCH or OS/ARCH/VARIANT`,
+      { hint: "an example is linux/arm64" },
     );
   }
   const [os, architecture, variant] = parts as [string, string, string?];

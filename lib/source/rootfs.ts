@@ -6,7 +6,7 @@
  */
 import { spawn } from "node:child_process";
 import { env } from "node:process";
-import { InputError, invariant, IoError, throwIfAborted } from "../errors.ts";
+import { type ErrorDetails, InputError, invariant, IoError, throwIfAborted } from "../errors.ts";
 import { missingInput } from "../io/input_file.ts";
 import type { Warnings } from "../warnings.ts";
 import { displayText } from "./json.ts";
@@ -111,16 +111,21 @@ function tarFailed(name: string, outcome: number | Error, complaints: string): I
   const lines = complaints.trim().split("\n").map(displayText);
   const shown = lines.slice(0, 3).join("; ");
   return new IoError(name, `tar failed with exit code ${outcome}: ${shown}`, {
-    hint: failureHint(outcome, complaints),
+    ...remedyOf(outcome, complaints),
   });
 }
 
-function failureHint(exitCode: number, complaints: string): string {
+function remedyOf(exitCode: number, complaints: string): ErrorDetails {
   // Of a disk that fills up in the middle of a record, tar says only how much it wrote.
   if (/^tar: -: (?:Wrote only|Cannot write)/m.test(complaints)) {
-    return "the tar is kept in a temporary file: name a directory with enough room with --tmpdir";
+    return {
+      hint: "the tar is kept in a temporary file, and the disk is full",
+      remedies: [{ option: "tmpdir", change: "set", to: "keep it elsewhere" }],
+    };
   }
-  return exitCode === 1
-    ? "the tree changed while it was read: try again when nothing writes to it"
-    : "everything in the tree must be readable; GNU tar is needed";
+  return {
+    hint: exitCode === 1
+      ? "the tree changed while it was read: try again when nothing writes to it"
+      : "everything in the tree must be readable; GNU tar is needed",
+  };
 }

@@ -99,7 +99,7 @@ function plainXattrs(
       throw new InputError(
         displayName(path),
         `its attribute ${displayName(name)} has no meaning in a layer`,
-        { hint: "export it without --layer" },
+        { remedies: [{ option: "layer", change: "omit" }] },
       );
     } else plain.push({ name, value });
   }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { UsageError } from "../../lib/errors.ts";
+import { optionError } from "../../lib/errors.ts";
 import { alignUp } from "../../lib/bytes/arithmetic.ts";
 
 /** FastCDC with normalised chunking (v2020), or the plain gear chunker. Sizes in bytes. */
@@ -49,13 +49,13 @@ export function fastCdcParameters(
 ): ChunkerParameters {
   const isInRange = averageBytes >= AVERAGE_BYTES_LEAST && averageBytes <= AVERAGE_BYTES_MOST;
   if (!isInRange) {
-    throw new UsageError("--cdc", `wanted an average from 256 to 4M, found ${averageBytes}`);
+    throw optionError("chunker", `wanted an average from 256 to 4M, found ${averageBytes}`);
   }
   const isOrdered = minBytes >= MIN_BYTES_LEAST && minBytes <= averageBytes &&
     averageBytes <= maxBytes && maxBytes <= MAX_BYTES_MOST;
   if (!isOrdered) {
-    throw new UsageError(
-      "--cdc",
+    throw optionError(
+      "chunker",
       `wanted 64 <= MIN <= AVG <= MAX <= 16M, found MIN ${minBytes}, AVG ${averageBytes}, ` +
         `MAX ${maxBytes}`,
     );

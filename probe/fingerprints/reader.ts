@@ -41,8 +41,8 @@ export async function openFingerprints(path: string): Promise<FingerprintFile> {
     const parquet = await understood(name, () => parquetMetadataAsync(file));
     const text = parquet.key_value_metadata?.find(({ key }) => key === METADATA_KEY)?.value;
     if (text === undefined) {
-      throw new InputError(name, "is a Parquet file, but none of fingerprints", {
-        hint: "write one with: blessfs probe SOURCE... --fingerprints FILE",
+      throw new InputError(name, "is a Parquet file without fingerprints", {
+        hint: "`blessfs probe` writes one",
       });
     }
     const metadata = decodeMetadata(text, name);

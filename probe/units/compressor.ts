@@ -4,7 +4,7 @@
  * @module
  */
 import * as zlib from "node:zlib";
-import { UsageError } from "../../lib/errors.ts";
+import { optionError } from "../../lib/errors.ts";
 
 /** How a store compresses. */
 export type Compression =
@@ -27,11 +27,12 @@ export function storedSizeMeasure(compression: Compression): StoredSizeOf | unde
   if (compression.kind === "none") return undefined;
   const { level } = compression;
   if (!Number.isInteger(level) || level < 1 || level > LEVEL_MOST) {
-    throw new UsageError("--compress", `wanted zstd:1 to zstd:${LEVEL_MOST}, found zstd:${level}`);
+    throw optionError("compression", `wanted zstd:1 to zstd:${LEVEL_MOST}, found zstd:${level}`);
   }
   if (typeof zlib.zstdCompressSync !== "function") {
-    throw new UsageError("--compress zstd", "this runtime cannot compress with zstd", {
-      hint: "use --compress none, Deno, Bun or Node 22",
+    throw optionError("compression", "this runtime cannot compress with zstd", {
+      hint: "use Deno, Bun or Node 22",
+      remedies: [{ option: "compression", change: "set", value: "none" }],
     });
   }
   const params = { [zlib.constants.ZSTD_c_compressionLevel]: level };

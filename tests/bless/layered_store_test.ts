@@ -121,7 +121,7 @@ Deno.test("LayerStore takes over an image without a record when it is just what 
       IoError,
       "image.json is missing, and it is not what would be made: it was changed in bytes 0 to",
     );
-    assertEquals(error.hint, "use --force to replace it, or name another directory");
+    assertEquals(error.remedies[0]?.option, "force");
   });
 });
 

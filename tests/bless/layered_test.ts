@@ -162,7 +162,7 @@ Deno.test("blessLayered refuses other options and damage by name, and replaces j
     writeFileSync(path, bytes);
     const error = await assertRejects(() => blessTo(out, `oci:${layout}`), IoError);
     assertStringIncludes(error.message, path);
-    assertEquals(error.hint, "use --force to replace it, or name another directory");
+    assertEquals(error.remedies[0]?.option, "force");
     const mended = await blessTo(out, `oci:${layout}`, { force: true });
     assertEquals(mended.layers.map(({ isReused }) => isReused), [true, false, true]);
     assertEquals(filesOf(out), files);
@@ -177,11 +177,11 @@ Deno.test("blessLayered refuses what it cannot do before it makes anything", asy
     writeLayers(layout, LAYERS);
     const out = `${directory}/out`;
     const source = `oci:${layout}`;
-    await assertRejects(() => blessTo(out, source, {}, { gridBytes: 5 }), UsageError, "--grid");
+    await assertRejects(() => blessTo(out, source, {}, { gridBytes: 5 }), UsageError, "gridBytes");
     await assertRejects(
       () => blessTo(out, source, {}, { uuid: "11111111-1111-1111-1111-111111111111" }),
       UsageError,
-      "--uuid: the source has 3 layers",
+      "uuid: the source has 3 layers",
     );
     await assertRejects(() => blessTo(out, `oci:${directory}/none`), Error, "none");
     await assertRejects(() => blessTo(`${directory}/a/b`, source), IoError, "does not exist");

@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { readFileSync } from "node:fs";
+import { kebabCase } from "../../cli/option_names.ts";
 import { limitOptions, LIMITS } from "../../lib/bless/limits.ts";
 import { DEFAULT_SOURCE_LIMITS } from "../../lib/source/limits.ts";
 import { DEFAULT_TAR_LIMITS } from "../../lib/tar/limits.ts";
@@ -17,7 +18,7 @@ Deno.test("docs/LIMITS.md has a row for each limit, with its default, and no oth
   assertEquals(
     rows,
     LIMITS.map(({ name, defaultValue, isFixed, summary }) => [
-      `\`${name}\``,
+      `\`${kebabCase(name)}\``,
       plural(defaultValue),
       isFixed ? "no" : "yes",
       summary,

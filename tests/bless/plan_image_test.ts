@@ -41,5 +41,5 @@ Deno.test("planImage counts what it changes and refuses what it cannot hold", ()
   const long = treeOf({ "l": symlink("t".repeat(5000)) });
   assertThrows(() => planImage(long, { ...BASE, warnings }), InputError, "/l: ");
   const layout = { ...MERGED_DEFAULTS, gridBytes: 5 };
-  assertThrows(() => planImage(treeOf({}), { ...BASE, layout, warnings }), UsageError, "--grid");
+  assertThrows(() => planImage(treeOf({}), { ...BASE, layout, warnings }), UsageError, "gridBytes");
 });

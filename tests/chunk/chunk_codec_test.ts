@@ -76,6 +76,6 @@ Deno.test("decompressChunk does not unpack a bomb", () => {
 Deno.test("checkZstdLevel takes 1 to 19", () => {
   for (let level = 1; level <= 19; level++) checkZstdLevel(level);
   for (const level of [0, 20, -1, 1.5, NaN]) {
-    assertThrows(() => checkZstdLevel(level), UsageError, "--zstd-level: wanted 1 to 19");
+    assertThrows(() => checkZstdLevel(level), UsageError, "zstdLevel: wanted 1 to 19");
   }
 });

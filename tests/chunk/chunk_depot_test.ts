@@ -134,7 +134,7 @@ Deno.test("ChunkDepot that verifies finds a chunk that is not what it is called"
 });
 
 Deno.test("ChunkDepot refuses a level that zstd has not", () => {
-  assertThrows(() => depotOf(new MemoryStore(), { zstdLevel: 20 }), UsageError, "--zstd-level");
+  assertThrows(() => depotOf(new MemoryStore(), { zstdLevel: 20 }), UsageError, "zstdLevel");
 });
 
 Deno.test("ChunkDepot counts a chunk that somebody else stored meanwhile as reused", async () => {

@@ -38,7 +38,7 @@ Deno.test("parseS3Address refuses what is no address", () => {
       "s3+https://ho st/bucket",
     ]
   ) {
-    const error = assertThrows(() => parseS3Address(text), UsageError, "--store: ");
+    const error = assertThrows(() => parseS3Address(text), UsageError, "store: ");
     assert(error.hint?.includes("s3+https://HOST/BUCKET/PREFIX"), text);
   }
 });

@@ -1,10 +1,12 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { parseLimits } from "../../cli/limits.ts";
+import { kebabCase } from "../../cli/option_names.ts";
 import { LIMITS } from "../../lib/bless/limits.ts";
 import { UsageError } from "../../lib/errors.ts";
 
 Deno.test("parseLimits takes every limit that can be raised, sizes with their units", () => {
-  for (const { name, isFixed } of LIMITS) {
+  for (const { name: key, isFixed } of LIMITS) {
+    const name = kebabCase(key);
     if (isFixed) assertThrows(() => parseLimits([`${name}=5`]), UsageError, "--limit: ");
     else parseLimits([`${name}=5`]);
   }

@@ -65,7 +65,7 @@ function dumpHeader(image: string): string {
 
 Deno.test("journal sizes that the kernel or e2fsprogs would refuse are refused", () => {
   for (const journalBytes of [-1, 1, 4096, 4 * MIB - 4096, 40 * GIB, NaN]) {
-    assertThrows(() => planTree(someTree(), { journalBytes }), UsageError, "--journal");
+    assertThrows(() => planTree(someTree(), { journalBytes }), UsageError, "journalBytes");
   }
 });
 

@@ -6,7 +6,7 @@ import { assert, assertEquals } from "@std/assert";
 import { statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { limitOptions, LIMITS } from "../../lib/bless/limits.ts";
-import { limitOptionName } from "../../lib/errors.ts";
+import { kebabCase } from "../../cli/option_names.ts";
 import { digestOf } from "../../lib/io/digest.ts";
 import { OCI_INDEX_TYPE } from "../../lib/source/documents.ts";
 import {
@@ -134,10 +134,11 @@ const CASES: Readonly<Record<string, Maker>> = {
 };
 
 Deno.test("every limit has a case", () => {
-  assertEquals(Object.keys(CASES), LIMITS.map(({ name }) => name));
+  assertEquals(Object.keys(CASES), LIMITS.map(({ name }) => kebabCase(name)));
 });
 
-for (const { name, isFixed } of LIMITS) {
+for (const { name: key, isFixed } of LIMITS) {
+  const name = kebabCase(key);
   Deno.test(`${name}: just inside is blessed, just outside is refused with the name of the limit`, async () => {
     await withSandbox(async (sandbox) => {
       const directory = join(sandbox.directory, "source");
@@ -147,20 +148,26 @@ for (const { name, isFixed } of LIMITS) {
       assert(!("error" in inside), `${"error" in inside && inside.error.message}`);
       const outside = await blessWith(sandbox, source, { ...more, [name]: needed - 1 });
       assert("error" in outside, `${needed - 1} is enough`);
-      const { data, hint } = outside.error;
+      const { data, remedies } = outside.error;
       const reported = REPORTED_AS[name] ?? name;
-      assertEquals(limitOptionName(String(data["limit"])), reported);
+      assertEquals(kebabCase(String(data["limit"])), reported);
       assertEquals(data["expected"], more[reported] ?? needed - 1);
       assertEquals(
-        hint,
-        isFixed
-          ? undefined
-          : `if the source is to be trusted, allow more with --limit ${reported}=VALUE`,
+        remedies.map(({ option, change }) => [kebabCase(option), change]),
+        isFixed ? [] : [[reported, "set"]],
       );
     });
   });
 }
 
 function blessWith(sandbox: Sandbox, source: string, values: Readonly<Record<string, number>>) {
-  return sandbox.bless(source, limitOptions(new Map(Object.entries(values))));
+  return sandbox.bless(
+    source,
+    limitOptions(
+      new Map(LIMITS.flatMap(({ name }) => {
+        const value = values[kebabCase(name)];
+        return value === undefined ? [] : [[name, value]];
+      })),
+    ),
+  );
 }

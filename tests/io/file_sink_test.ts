@@ -1,11 +1,4 @@
-import {
-  assert,
-  assertEquals,
-  assertMatch,
-  assertRejects,
-  assertStringIncludes,
-  assertThrows,
-} from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import {
   existsSync,
   lstatSync,
@@ -60,7 +53,7 @@ Deno.test("createFileSink refuses an existing file without force, and replaces i
     const path = join(directory, "image");
     writeFileSync(path, "old");
     const error = assertThrows(() => createFileSink(path), IoError, "already exists");
-    assertStringIncludes(error.hint ?? "", "--force");
+    assertEquals(error.remedies[0]?.option, "force");
     const sink = createFileSink(path, { force: true });
     await sink.write(new TextEncoder().encode("new image"), 0);
     assertEquals(readFileSync(path, "utf8"), "old");

@@ -106,13 +106,13 @@ Deno.test("probe tells of a source given twice and of one alone", async () => {
 Deno.test("probe refuses what cannot be meant before it reads anything", async () => {
   const missing = ["tar:/nonexistent"];
   const refused: [Partial<ProbeOptions>, string][] = [
-    [{ thresholds: [0] }, "--align-threshold"],
-    [{ thresholds: [3 * KIB] }, "--align-threshold"],
-    [{ grids: [3 * KIB] }, "--grid"],
-    [{ grids: [2 ** 21] }, "--grid"],
-    [{ compression: { kind: "zstd", level: 20 } }, "--compress"],
-    [{ asIs: true, explain: true }, "--explain"],
-    [{ asIs: true, mode: "layered" }, "--mode layered"],
+    [{ thresholds: [0] }, "alignThresholdBytes: "],
+    [{ thresholds: [3 * KIB] }, "alignThresholdBytes: "],
+    [{ grids: [3 * KIB] }, "gridBytes: "],
+    [{ grids: [2 ** 21] }, "gridBytes: "],
+    [{ compression: { kind: "zstd", level: 20 } }, "compression: "],
+    [{ asIs: true, explain: true }, "explain: "],
+    [{ asIs: true, mode: "layered" }, "mode: "],
     [{ sources: [] }, "SOURCE"],
   ];
   for (const [change, what] of refused) {
@@ -217,7 +217,7 @@ Deno.test("probe --row tells the details of the row that has the words", async (
       assertStringIncludes(message, row === "aligned" ? "several rows" : "no row");
       assertStringIncludes(hint!, "aligned 64K tight @128K");
     }
-    await assertRejects(() => run("fastcdc", { selfShift: true }), UsageError, "--self-shift");
-    await assertRejects(() => run("file", { explain: true }), UsageError, "--explain");
+    await assertRejects(() => run("fastcdc", { selfShift: true }), UsageError, "fixed grid");
+    await assertRejects(() => run("file", { explain: true }), UsageError, "fixed grid");
   });
 });

@@ -356,19 +356,19 @@ function withoutStub(totalBlocks: number, geometry: Geometry, settings: Settings
 
 function tooSmall(totalBlocks: number, leastBlocks: number): InputError {
   return new InputError(
-    "--size",
+    "size",
     `${totalBlocks * BLOCK_SIZE_BYTES} bytes are too small: the content needs ` +
       `${leastBlocks * BLOCK_SIZE_BYTES}`,
-    { hint: "leave out --size, or give at least that much" },
+    { option: "size", hint: "give at least that much, or no size at all" },
   );
 }
 
 function stubGroup(totalBlocks: number): InputError {
   const groupStart = Math.floor((totalBlocks - 1) / BLOCKS_PER_GROUP) * BLOCKS_PER_GROUP;
   return new InputError(
-    "--size",
+    "size",
     `${totalBlocks * BLOCK_SIZE_BYTES} bytes end in a block group of ` +
       `${(totalBlocks - groupStart) * BLOCK_SIZE_BYTES}, too few for what the group itself needs`,
-    { hint: `give ${groupStart * BLOCK_SIZE_BYTES}, or some megabytes more` },
+    { option: "size", hint: `give ${groupStart * BLOCK_SIZE_BYTES}, or some megabytes more` },
   );
 }

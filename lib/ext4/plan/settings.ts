@@ -4,7 +4,7 @@
  * @module
  */
 import { divCeil, isPowerOfTwo } from "../../bytes/arithmetic.ts";
-import { UsageError } from "../../errors.ts";
+import { optionError } from "../../errors.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import { TIMESTAMP_SECONDS_MAX } from "../format/timestamp.ts";
 
@@ -106,11 +106,14 @@ export function resolveSettings(
   checkTimestamp(identity.timestamp);
   const legacy = options.compat === "3.10";
   if (legacy && options.inlineData) {
-    throw new UsageError("--inline-data", "is not possible together with --compat 3.10");
+    throw optionError("inlineData", "a 3.10 kernel cannot read it", {
+      remedies: [{ option: "compat", change: "omit", when: "if no such kernel mounts the image" }],
+    });
   }
   if (legacy && options.backups === "none") {
-    throw new UsageError("--backups none", "is sparse_super2, which a 3.10 kernel does not mount", {
-      hint: "say --backups sparse with --compat 3.10; layered images have none by default",
+    throw optionError("backups", "none is sparse_super2, which a 3.10 kernel does not mount", {
+      hint: "layered images have none by default",
+      remedies: [{ option: "backups", change: "set", value: "sparse" }],
     });
   }
   return {
@@ -136,7 +139,7 @@ export function resolveSettings(
 /** The 16 bytes of a UUID in its usual form. */
 export function parseUuid(text: string): Uint8Array {
   if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)) {
-    throw new UsageError("--uuid", `wanted 8-4-4-4-12 hex digits, found "${text}"`);
+    throw optionError("uuid", `wanted 8-4-4-4-12 hex digits, found "${text}"`);
   }
   return Uint8Array.from(text.replaceAll("-", "").match(/../g)!, (pair) => parseInt(pair, 16));
 }
@@ -147,18 +150,18 @@ export function formatUuid(uuid: Uint8Array): string {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
-/** Throws a UsageError for a grid that is none: bless lays out no other. */
+/** Throws a UsageError for an invalid grid size. */
 export function checkGrid(gridBytes: number): void {
   if (!isPowerOfTwo(gridBytes) || gridBytes < BLOCK_SIZE_BYTES || gridBytes > GRID_BYTES_MAX) {
-    throw new UsageError("--grid", `wanted a power of two from 4K to 1M, found ${gridBytes}`);
+    throw optionError("gridBytes", `wanted a power of two from 4K to 1M, found ${gridBytes}`);
   }
 }
 
 function checkThreshold(thresholdBytes: number): void {
   if (thresholdBytes === Infinity) return;
   if (!Number.isSafeInteger(thresholdBytes) || thresholdBytes < BLOCK_SIZE_BYTES) {
-    throw new UsageError(
-      "--align-threshold",
+    throw optionError(
+      "alignThresholdBytes",
       `wanted at least 4K, or none, found ${thresholdBytes}`,
     );
   }
@@ -168,14 +171,14 @@ function checkPacking(packing: Packing): void {
   if (packing.kind === "tight") return;
   const { meanBytes, lowBytes } = packing;
   if (!Number.isSafeInteger(meanBytes) || !Number.isSafeInteger(lowBytes) || lowBytes < 0) {
-    throw new UsageError(
-      "--packing",
+    throw optionError(
+      "packing",
       `wanted resync:MEAN:LO in whole bytes, found ${meanBytes}:${lowBytes}`,
     );
   }
   if (meanBytes - lowBytes <= BLOCK_SIZE_BYTES) {
-    throw new UsageError(
-      "--packing",
+    throw optionError(
+      "packing",
       `wanted MEAN at least 4K over LO, found ${meanBytes} and ${lowBytes}`,
     );
   }
@@ -185,23 +188,23 @@ function checkSize(size: ImageSize): void {
   if (size.kind === "exact") return;
   const bytes = size.kind === "total" ? size.sizeBytes : size.freeBytes;
   if (!Number.isSafeInteger(bytes) || bytes < 0 || bytes > IMAGE_BYTES_MAX) {
-    throw new UsageError("--size", `wanted 0 to 16T, found ${bytes}`);
+    throw optionError("size", `wanted 0 to 16T, found ${bytes}`);
   }
 }
 
 function checkReserved(reserved: ReservedBlocks): void {
   if (reserved.kind === "percent" && !(reserved.percent >= 0 && reserved.percent <= 50)) {
-    throw new UsageError("--reserved", `wanted 0 to 50 percent, found ${reserved.percent}`);
+    throw optionError("reservedBlocks", `wanted 0 to 50 percent, found ${reserved.percent}`);
   }
   if (reserved.kind === "bytes" && !(Number.isSafeInteger(reserved.bytes) && reserved.bytes >= 0)) {
-    throw new UsageError("--reserved", `wanted a size, found ${reserved.bytes}`);
+    throw optionError("reservedBlocks", `wanted a size, found ${reserved.bytes}`);
   }
 }
 
 function checkInodeCount(inodeCount: number | undefined): void {
   if (inodeCount === undefined) return;
   if (!Number.isSafeInteger(inodeCount) || inodeCount < 1 || inodeCount > 0xffffffff) {
-    throw new UsageError("--inodes", `wanted 1 to 4294967295, found ${inodeCount}`);
+    throw optionError("inodeCount", `wanted 1 to 4294967295, found ${inodeCount}`);
   }
 }
 
@@ -209,8 +212,8 @@ function checkTimestamp(timestamp: number): void {
   if (Number.isSafeInteger(timestamp) && timestamp >= 0 && timestamp <= TIMESTAMP_SECONDS_MAX) {
     return;
   }
-  throw new UsageError(
-    "SOURCE_DATE_EPOCH",
+  throw optionError(
+    "timestamp",
     `wanted 0 to ${TIMESTAMP_SECONDS_MAX} seconds, found ${timestamp}`,
   );
 }
@@ -220,7 +223,7 @@ function journalBlocks(journalBytes: number): number {
   const blocks = divCeil(journalBytes, BLOCK_SIZE_BYTES);
   const isEnough = journalBytes >= JOURNAL_BLOCKS_MIN * BLOCK_SIZE_BYTES;
   if (!(isEnough && blocks <= JOURNAL_BLOCKS_MAX)) {
-    throw new UsageError("--journal", `wanted none or 4M to 39G, found ${journalBytes} bytes`);
+    throw optionError("journalBytes", `wanted none or 4M to 39G, found ${journalBytes} bytes`);
   }
   return blocks;
 }
@@ -228,8 +231,8 @@ function journalBlocks(journalBytes: number): number {
 function labelBytes(label: string | undefined): Uint8Array {
   const bytes = new TextEncoder().encode(label ?? "");
   if (bytes.length > LABEL_BYTES_MAX || bytes.includes(0)) {
-    throw new UsageError(
-      "--label",
+    throw optionError(
+      "label",
       `wanted at most 16 bytes and no NUL, found ${bytes.length} bytes`,
     );
   }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { UsageError } from "../../errors.ts";
+import { optionError } from "../../errors.ts";
 import {
   COMPAT,
   HASH_VERSION,
@@ -107,8 +107,8 @@ function reservedBlocks(settings: Settings, totalBlocks: number): number {
     : Math.floor((totalBlocks * reserved.percent) / 100);
   const most = Math.floor(totalBlocks / 2);
   if (wanted > most) {
-    throw new UsageError(
-      "--reserved",
+    throw optionError(
+      "reservedBlocks",
       `${wanted * BLOCK_SIZE_BYTES} bytes are more than half of the image, ` +
         `${most * BLOCK_SIZE_BYTES}: e2fsck takes no more`,
     );

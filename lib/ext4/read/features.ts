@@ -75,7 +75,7 @@ const KNOWN_INCOMPAT = INCOMPAT.FILETYPE | INCOMPAT.RECOVER | INCOMPAT.META_BG |
   INCOMPAT.LARGEDIR | INCOMPAT.INLINE_DATA | INCOMPAT.ENCRYPT | INCOMPAT.CASEFOLD;
 
 const HALF_SWITCHED_HINT =
-  "a switch of its checksums was interrupted: finish it with `blessfs checksum --enable` or --disable";
+  "a switch of its checksums was interrupted: finish it with `blessfs checksum`";
 
 /** Such file systems can be mounted read-only without knowing these, but blocks in them do not mean what they seem to. */
 const REFUSED_RO_COMPAT: Names = {

@@ -20,10 +20,11 @@ import { InputError } from "../../errors.ts";
  * ```
  */
 export function faultInImage(imageName: string, error: unknown): unknown {
-  if (!(error instanceof InputError) || error.message.startsWith(`${imageName}: `)) return error;
-  const { message, hint, data, cause } = error;
+  if (!(error instanceof InputError) || error.what === imageName) return error;
+  const { message, hint, remedies, data, cause } = error;
   return new InputError(imageName, message, {
     ...hint === undefined ? {} : { hint },
+    remedies,
     data,
     cause: cause ?? error,
   });

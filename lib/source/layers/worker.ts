@@ -342,8 +342,8 @@ export interface PlainError {
   /** `bug`: an error that nobody is expected to meet. */
   readonly category: BlessfsError["category"] | "bug";
   readonly message: string;
-  readonly hint: string | undefined;
-  readonly data: BlessfsError["data"];
+  /** Of an expected error. */
+  readonly facts: (Pick<BlessfsError, "what" | "why"> & Omit<ErrorDetails, "cause">) | undefined;
   readonly stack: string | undefined;
 }
 
@@ -357,22 +357,29 @@ const CLASSES = {
 /** Makes an error fit to be posted. */
 export function plainError(error: unknown): PlainError {
   if (error instanceof BlessfsError) {
-    const { category, message, hint, data, stack } = error;
-    return { category, message, hint, data, stack };
+    const { category, message, what, why, hint, option, remedies, data, stack } = error;
+    const facts = {
+      what,
+      why,
+      ...hint === undefined ? {} : { hint },
+      ...option === undefined ? {} : { option },
+      remedies,
+      data,
+    };
+    return { category, message, facts, stack };
   }
   const { message, stack } = error instanceof Error ? error : new Error(String(error));
-  return { category: "bug", message, hint: undefined, data: {}, stack };
+  return { category: "bug", message, facts: undefined, stack };
 }
 
-/** Builds the error again; its message, hint and data are what they were. */
+/** Builds the error again: all but its cause is what it was. */
 export function rebuiltError(plain: PlainError): Error {
-  const { category, message, hint, data, stack } = plain;
-  if (category === "bug") {
+  const { category, message, facts, stack } = plain;
+  if (category === "bug" || facts === undefined) {
     const error = new Error(message);
     if (stack !== undefined) error.stack = stack;
     return error;
   }
-  const colon = message.indexOf(": ");
-  const details: ErrorDetails = hint === undefined ? { data } : { hint, data };
-  return new CLASSES[category](message.slice(0, colon), message.slice(colon + 2), details);
+  const { what, why, ...details } = facts;
+  return new CLASSES[category](what, why, details);
 }

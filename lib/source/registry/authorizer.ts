@@ -16,7 +16,13 @@ import {
   secretText,
 } from "./credentials.ts";
 import type { HttpRequest } from "./http.ts";
-import { LOGIN_HINT, overcomeFaults, type Patience, sendPatiently, statusFault } from "./retry.ts";
+import {
+  LOGIN_REMEDY,
+  overcomeFaults,
+  type Patience,
+  sendPatiently,
+  statusFault,
+} from "./retry.ts";
 
 const TOKEN_ANSWER_BYTES = 1 << 20;
 const MAX_SCOPE_CHARACTERS = 1024;
@@ -64,9 +70,8 @@ export class Authorizer {
     if (challenge.scheme === "bearer") return `Bearer ${await this.#token(signal)}`;
     if (credentials?.kind === "password") return this.#basic(credentials);
     const { registry } = this.#options;
-    throw new IoError(displayText(registry), "asks for a user name and a password: found none", {
-      hint: LOGIN_HINT,
-    });
+    const why = "asks for a user name and a password: found none";
+    throw new IoError(displayText(registry), why, LOGIN_REMEDY);
   }
 
   /**

@@ -9,7 +9,7 @@ import { spawn } from "node:child_process";
 import { accessSync, closeSync, constants, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
-import { InputError, IoError } from "../../errors.ts";
+import { type ErrorDetails, InputError, IoError } from "../../errors.ts";
 import { ioErrorFrom } from "../../io/system_error.ts";
 import { displayText, parseSecretJson } from "../json.ts";
 import type { ImageReference } from "../reference.ts";
@@ -259,8 +259,10 @@ const OUTPUT_BYTES = 64 << 10;
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 /** The user name by which a helper says that the secret is a token. */
 const TOKEN_USERNAME = "<token>";
-const HINT =
-  "to do without it, name another file of credentials with --authfile; one that holds {} has none";
+const REMEDY: ErrorDetails = {
+  hint: "a file of credentials that holds only {} names no helper",
+  remedies: [{ option: "authFile", change: "set", to: "do without the helper" }],
+};
 
 /** What asking for credentials may use. */
 export interface HelperContext {
@@ -288,12 +290,12 @@ export async function askCredentialHelper(
   const program = `docker-credential-${name}`;
   const what = `credential helper ${program}`;
   const path = findProgram(program, context.environment["PATH"] ?? "");
-  if (path === undefined) throw new IoError(what, "is not on the PATH", { hint: HINT });
+  if (path === undefined) throw new IoError(what, "is not on the PATH", REMEDY);
   const { exitCode, output } = await runHelper(path, what, server, context);
   if (exitCode !== 0) {
     if (/credentials not found/i.test(new TextDecoder().decode(output))) return undefined;
     // What it says may hold anything.
-    throw new IoError(what, `fails with exit code ${exitCode}`, { hint: HINT });
+    throw new IoError(what, `fails with exit code ${exitCode}`, REMEDY);
   }
   const object = parseSecretObject(output, `${what}: its output`);
   const username = secretText(object, "Username");
@@ -349,10 +351,10 @@ function runHelper(
     const onAbort = () => settle(interruption(signal!));
     const disarm = timing.alarm(HELPER_MILLISECONDS, () => {
       const why = `gives no answer within ${HELPER_MILLISECONDS / 1000} seconds`;
-      settle(new IoError(what, why, { hint: HINT }));
+      settle(new IoError(what, why, REMEDY));
     });
     signal?.addEventListener("abort", onAbort, { once: true });
-    child.on("error", () => settle(new IoError(what, "cannot be run", { hint: HINT })));
+    child.on("error", () => settle(new IoError(what, "cannot be run", REMEDY)));
     child.stdout.on("data", (piece: Uint8Array) => {
       lengthBytes += piece.length;
       pieces.push(piece);

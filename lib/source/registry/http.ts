@@ -5,7 +5,13 @@
  * @module
  */
 import { setTimeout as delay } from "node:timers/promises";
-import { BlessfsError, InputError, InterruptedError, IoError } from "../../errors.ts";
+import {
+  BlessfsError,
+  type ErrorDetails,
+  InputError,
+  InterruptedError,
+  IoError,
+} from "../../errors.ts";
 import { displayText } from "../json.ts";
 
 /** No registry needs more. */
@@ -249,14 +255,15 @@ export const UNTRUSTED_CERTIFICATE = "its certificate is not trusted";
 export class NetworkFault extends Error {
   /** Whether it may well work the next time. */
   readonly isTransient: boolean;
-  readonly hint: string | undefined;
+  /** What can be done about it. */
+  readonly details: Pick<ErrorDetails, "hint" | "remedies">;
 
   /** @param why in words, without secrets, safe to print */
-  constructor(why: string, isTransient: boolean, hint?: string) {
+  constructor(why: string, isTransient: boolean, details: NetworkFault["details"] = {}) {
     super(why);
     this.name = "NetworkFault";
     this.isTransient = isTransient;
-    this.hint = hint;
+    this.details = details;
   }
 }
 
@@ -265,25 +272,26 @@ interface KnownFault {
   readonly signs: RegExp;
   readonly why: string;
   readonly isTransient: boolean;
-  readonly hint?: string;
+  readonly details?: NetworkFault["details"];
 }
 
 const CERTIFICATE_HINT =
   "give the certificate authority to the runtime: DENO_CERT=FILE under Deno, NODE_EXTRA_CA_CERTS=FILE under Node and Bun";
-const TLS_HINT = "if the registry has no TLS, say --plain-http";
 
 const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     signs: /CERT_|_CERT|SELF_SIGNED|UNABLE_TO_VERIFY|invalid peer certificate|CERTIFICATE/,
     why: UNTRUSTED_CERTIFICATE,
     isTransient: false,
-    hint: CERTIFICATE_HINT,
+    details: { hint: CERTIFICATE_HINT },
   },
   {
     signs: /EPROTO|ERR_SSL|InvalidContentType|corrupt message|HandshakeFailure/,
     why: "it does not speak TLS there",
     isTransient: false,
-    hint: TLS_HINT,
+    details: {
+      remedies: [{ option: "plainHttp", change: "set", when: "if the registry has no TLS" }],
+    },
   },
   {
     signs: /ECONNREFUSED|ConnectionRefused|Connection refused/,
@@ -314,7 +322,9 @@ const KNOWN_FAULTS: readonly KnownFault[] = [
     signs: /HPE_|invalid HTTP version|MalformedHTTP|Malformed_HTTP/,
     why: "what it answers is not HTTP",
     isTransient: false,
-    hint: "if the registry has TLS, leave out --plain-http",
+    details: {
+      remedies: [{ option: "plainHttp", change: "omit", when: "if the registry has TLS" }],
+    },
   },
   {
     signs: /ECONNRESET|EPIPE|UND_ERR_SOCKET|error reading a body|closed|terminated|reset/i,
@@ -349,7 +359,7 @@ export function networkFault(error: unknown): NetworkFault {
   // The innermost cause says most; the outer ones often only that something failed.
   for (const text of said.reverse()) {
     const known = KNOWN_FAULTS.find(({ signs }) => signs.test(text));
-    if (known) return new NetworkFault(known.why, known.isTransient, known.hint);
+    if (known) return new NetworkFault(known.why, known.isTransient, known.details);
   }
   const shown = displayText((said[0] ?? "it failed").replace(/[a-z][a-z0-9+.-]*:\/\/\S*/gi, "URL"));
   return new NetworkFault(`the request failed: ${shown.slice(0, SHOWN_CHARACTERS)}`, true);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { InputError, IoError } from "../../errors.ts";
+import { type ErrorDetails, InputError, IoError } from "../../errors.ts";
 import type { Progress } from "../../progress.ts";
 import { displayText } from "../json.ts";
 import { asSecretObject, parseSecretObject, type Secrets, secretText } from "./credentials.ts";
@@ -151,14 +151,14 @@ export async function overcomeFaults<T>(
 export function unreachable(what: string, host: string, fault: NetworkFault): IoError {
   const shown = displayText(host);
   const who = what === shown ? "it" : shown;
-  return new IoError(what, `${who} cannot be reached: ${fault.message}`, {
-    ...fault.hint === undefined ? {} : { hint: fault.hint },
-  });
+  return new IoError(what, `${who} cannot be reached: ${fault.message}`, fault.details);
 }
 
 /** What a user can do about a refusal. */
-export const LOGIN_HINT =
-  "log in with `docker login` or `podman login`, or name a file of credentials with --authfile";
+export const LOGIN_REMEDY: ErrorDetails = {
+  hint: "log in with `docker login` or `podman login`",
+  remedies: [{ option: "authFile", change: "set", to: "read credentials from another file" }],
+};
 /** A longer body tells nothing. */
 const ERROR_BODY_BYTES = 64 << 10;
 const SHOWN_CHARACTERS = 200;
@@ -183,7 +183,7 @@ export async function statusFault(
   }
   if (status === 401 || status === 403) {
     const why = `${host} refuses access (status ${status})${detail}`;
-    return new IoError(what, why, { hint: LOGIN_HINT, data });
+    return new IoError(what, why, { ...LOGIN_REMEDY, data });
   }
   const why = status === 429
     ? `${host} has had too many requests (status 429)${detail}`

@@ -287,7 +287,7 @@ Deno.test("switchMetadataChecksums gives up when another run was quicker, and le
         InputError,
         "was changed meanwhile",
       );
-      assert(!error.hint!.includes("--force"));
+      assertEquals(error.remedies, []);
       assertEquals(readFileSync(image).compare(i === 0 ? readFileSync(alone) : before), 0);
       assertEquals(readdirSync(directory).length, 2 + i);
     }

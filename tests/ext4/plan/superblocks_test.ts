@@ -48,7 +48,7 @@ Deno.test("reserved blocks are counted in bytes or in percent, and never more th
   assertEquals(reserved({ kind: "percent", percent: 5 }), 1280);
   assertEquals(reserved({ kind: "bytes", bytes: 8191 }), 1);
   assertEquals(reserved({ kind: "bytes", bytes: 50 * MIB }), 12_800);
-  assertThrows(() => reserved({ kind: "bytes", bytes: 51 * MIB }), UsageError, "--reserved");
+  assertThrows(() => reserved({ kind: "bytes", bytes: 51 * MIB }), UsageError, "reservedBlocks");
 });
 
 Deno.test("the overhead is what the kernel would work out", () => {

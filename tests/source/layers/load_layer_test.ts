@@ -174,7 +174,7 @@ Deno.test("loadLayers calls a full tmpdir one and names --tmpdir", async () => {
           error.message,
           `${scratch}: inflated data cannot be written: no space`,
         );
-        assertStringIncludes((error as IoError).hint ?? "", "--tmpdir");
+        assertEquals((error as IoError).remedies[0]?.option, "tmpdir");
         assertEquals(readdirSync(scratch), []);
       }
     } finally {

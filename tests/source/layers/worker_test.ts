@@ -123,14 +123,21 @@ Deno.test("PieceQueue tells of a piece only when its reader asks for the next", 
 });
 
 Deno.test("an error is the same after crossing as plain data", () => {
-  const details = { hint: "do this", data: { offset: 5, path: null, ok: true, name: "x" } };
+  const details = {
+    hint: "do this",
+    option: "grid",
+    remedies: [{ option: "force", change: "set" } as const],
+    data: { offset: 5, path: null, ok: true, name: "x" },
+  };
   for (const ErrorClass of [InputError, IoError, UsageError, InterruptedError]) {
     const error = new ErrorClass("a: b: c", "why: so", details);
     const rebuilt = rebuiltError(structuredClone(plainError(error)));
     assert(rebuilt instanceof ErrorClass);
     assertEquals(rebuilt.message, error.message);
     assertEquals(rebuilt.name, error.name);
-    assertEquals(rebuilt.hint, "do this");
+    assertEquals([rebuilt.what, rebuilt.why], ["a: b: c", "why: so"]);
+    assertEquals([rebuilt.hint, rebuilt.option], ["do this", "grid"]);
+    assertEquals(rebuilt.remedies, error.remedies);
     assertEquals<unknown>({ ...rebuilt.data }, details.data);
   }
 });

@@ -189,7 +189,7 @@ Deno.test("overcomeFaults tries again for the network alone", async () => {
 });
 
 Deno.test("unreachable names a host once and passes the hint on", () => {
-  const fault = new NetworkFault("it is gone", true, "bring it back");
+  const fault = new NetworkFault("it is gone", true, { hint: "bring it back" });
   const error = unreachable("r.example.com", "r.example.com", fault);
   assertEquals([error.message, error.hint], [
     "r.example.com: it cannot be reached: it is gone",
