@@ -207,7 +207,7 @@ export type {
 } from "./lib/bless/layered.ts";
 export { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "./lib/bless/options.ts";
 export type { ImageSize, LayoutOptions, Packing, ReservedBlocks } from "./lib/bless/options.ts";
-export type { PayloadOrder } from "./lib/ext4/plan/settings.ts";
+export type { PayloadOrder } from "./lib/layout/placement.ts";
 export { deriveUuid, planImage } from "./lib/bless/plan_image.ts";
 export type { PlanImageOptions } from "./lib/bless/plan_image.ts";
 export type { BlessReport, ImageReport, LayerReport } from "./lib/bless/report.ts";
@@ -303,7 +303,8 @@ export type {
   PayloadWrite,
   PlanSummary,
 } from "./lib/ext4/plan/image_plan.ts";
-export type { BlockRange, Geometry } from "./lib/ext4/plan/geometry.ts";
+export type { Geometry } from "./lib/ext4/plan/geometry.ts";
+export type { BlockRange } from "./lib/layout/blocks.ts";
 export type { MetadataContent, NodeDraft } from "./lib/ext4/plan/inode_drafts.ts";
 export type { InodeXattrs, SharedXattrBlock } from "./lib/ext4/plan/xattrs.ts";
 export type { DiskXattr } from "./lib/ext4/format/xattr.ts";

@@ -33,6 +33,7 @@ const QUICK = [
   "tests/ext4/plan",
   "tests/ext4/write",
   "tests/io",
+  "tests/layout",
   "tests/model",
   "tests/probe/fast_cdc",
   "tests/probe/units",

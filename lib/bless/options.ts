@@ -5,7 +5,8 @@
  */
 import type { LayoutOptions } from "../ext4/plan/settings.ts";
 
-export type { ImageSize, LayoutOptions, Packing, ReservedBlocks } from "../ext4/plan/settings.ts";
+export type { ImageSize, LayoutOptions, ReservedBlocks } from "../ext4/plan/settings.ts";
+export type { Packing } from "../layout/packing.ts";
 
 const KIB = 1024;
 const MIB = 1024 * KIB;

@@ -7,7 +7,6 @@
  */
 import { divCeil } from "../../bytes/arithmetic.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
-import { EXTENT_BLOCKS_MAX } from "../format/constants.ts";
 import type { ExtentIndex, ExtentLeaf } from "../format/extent.ts";
 import {
   encodeExtentNode,
@@ -16,28 +15,10 @@ import {
   sealExtentBlock,
 } from "../format/extent.ts";
 import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
-import type { BlockRange } from "./geometry.ts";
 
 const NODE_ENTRIES_MAX = extentEntriesMax(BLOCK_SIZE_BYTES);
 
 const NO_BYTES = new Uint8Array(0);
-
-/** Appends extents that map `pieces`, in order, from `logicalBlock` on. */
-export function appendExtents(
-  leaves: ExtentLeaf[],
-  logicalBlock: number,
-  pieces: readonly BlockRange[],
-): void {
-  let logical = logicalBlock;
-  for (const piece of pieces) {
-    for (let done = 0; done < piece.blockCount;) {
-      const blockCount = Math.min(piece.blockCount - done, EXTENT_BLOCKS_MAX);
-      leaves.push({ logicalBlock: logical, blockCount, startBlock: piece.startBlock + done });
-      done += blockCount;
-      logical += blockCount;
-    }
-  }
-}
 
 /** How many blocks the tree over so many extents needs beside its root. */
 export function extentTreeBlockCount(leafCount: number): number {

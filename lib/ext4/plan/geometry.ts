@@ -8,15 +8,8 @@
  */
 import { isSparseBackupGroup } from "../format/backup_groups.ts";
 import { divCeil } from "../../bytes/arithmetic.ts";
+import type { BlockRange } from "../../layout/blocks.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
-
-/** A run of blocks of the image. */
-export interface BlockRange {
-  /** The first block. */
-  readonly startBlock: number;
-  /** How many blocks. */
-  readonly blockCount: number;
-}
 
 /** As many blocks as one bitmap block has bits. */
 export const BLOCKS_PER_GROUP = BLOCK_SIZE_BYTES * 8;

@@ -3,9 +3,10 @@
  *
  * @module
  */
+import type { BlockRange } from "../../layout/blocks.ts";
 import type { Payload } from "../../model/payload.ts";
+import type { Geometry } from "./geometry.ts";
 import type { NodeDraft } from "./inode_drafts.ts";
-import type { BlockRange, Geometry } from "./geometry.ts";
 
 /** A run of metadata. `encode` is called once, when its turn comes, so that large tables never exist as a whole. */
 export interface MetadataWrite {

@@ -9,27 +9,25 @@ import { divCeil } from "../../bytes/arithmetic.ts";
 import { bytesFromByteString, displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
 import type { NodeAttributes, SpecialNode, TreeNode } from "../../model/node.ts";
-import type { Payload } from "../../model/payload.ts";
-import { BLOCK_SIZE_BYTES, readPayload } from "../../model/payload.ts";
+import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../../model/payload.ts";
 import type { Warnings } from "../../warnings.ts";
 import { inodeSeed } from "../format/checksum.ts";
 import { FILE_MODE, INODE_FLAG } from "../format/constants.ts";
-import type { InodeRecord, Timestamp } from "../format/inode.ts";
 import {
   defaultInode,
   INODE_BLOCK_FIELD_SIZE_BYTES,
   INODE_EXTRA_SIZE_BYTES,
+  type InodeRecord,
+  type Timestamp,
   TIMESTAMP_SECONDS_MAX,
   TIMESTAMP_SECONDS_MIN,
 } from "../format/inode.ts";
 import { isMendedByFsck } from "../format/timestamp.ts";
 import { encodeInodeXattrs } from "../format/xattr.ts";
 import { encodeExtentTree } from "./extent_tree.ts";
-import type { NodeDraft, ValueDraft } from "./inode_drafts.ts";
-import { inlineDataXattr } from "./inode_drafts.ts";
-import type { InodeBlocks } from "./layout.ts";
-import type { InodeXattrs } from "./xattrs.ts";
-import { INODE_XATTR_CAPACITY_BYTES } from "./xattrs.ts";
+import { inlineDataXattr, type NodeDraft, type ValueDraft } from "./inode_drafts.ts";
+import type { InodeBlocks } from "./allocation.ts";
+import { INODE_XATTR_CAPACITY_BYTES, type InodeXattrs } from "./xattrs.ts";
 
 const SECTORS_PER_BLOCK = BLOCK_SIZE_BYTES / 512;
 /** The kernel reads -1 as "no change" in chown(2); no file may be owned by it. */

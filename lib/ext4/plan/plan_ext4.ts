@@ -5,30 +5,37 @@
  * @module
  */
 import { divCeil } from "../../bytes/arithmetic.ts";
+import { countBlocks } from "../../layout/blocks.ts";
+import { isAligned, sortPayloads } from "../../layout/placement.ts";
 import type { FileTree } from "../../model/node.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import type { Warnings } from "../../warnings.ts";
 import { filesystemSeed, inodeSeed } from "../format/checksum.ts";
 import { INODE_NUMBER, SUPERBLOCK_OFFSET_BYTES } from "../format/constants.ts";
-import type { InodeRecord } from "../format/inode.ts";
-import { InodeSlots } from "../format/inode.ts";
+import { type InodeRecord, InodeSlots } from "../format/inode.ts";
 import { encodeJournalSuperblock } from "../format/journal.ts";
 import { encodeSuperblock } from "../format/superblock.ts";
 import { encodeXattrBlock, sealXattrBlock } from "../format/xattr.ts";
+import { allocate, type Allocation, type FileDemand, type InodeBlocks } from "./allocation.ts";
 import { encodeExtentTree } from "./extent_tree.ts";
 import { BLOCKS_PER_GROUP, INODE_SIZE_BYTES } from "./geometry.ts";
-import type { GroupTables } from "./group_tables.ts";
-import { buildGroupTables, encodeDescriptorTable } from "./group_tables.ts";
-import type { FileLayout, ImagePlan, MetadataWrite, PayloadWrite } from "./image_plan.ts";
-import type { InodeDrafts, NodeDraft, ValueDraft } from "./inode_drafts.ts";
-import { draftInodes } from "./inode_drafts.ts";
+import {
+  buildGroupTables,
+  CHECKSUM_SEED,
+  encodeDescriptorTable,
+  type GroupTables,
+  primarySuperblock,
+} from "./groups.ts";
+import type {
+  FileLayout,
+  ImagePlan,
+  MetadataWrite,
+  PayloadWrite,
+  PlanSummary,
+} from "./image_plan.ts";
+import { draftInodes, type InodeDrafts, type NodeDraft, type ValueDraft } from "./inode_drafts.ts";
 import { checkAttributes, journalRecord, nodeRecord, valueRecord } from "./inode_records.ts";
-import type { FileDemand, InodeBlocks, Layout } from "./layout.ts";
-import { layOut } from "./layout.ts";
-import { isAligned } from "./placement.ts";
 import type { Settings } from "./settings.ts";
-import { summarize } from "./summary.ts";
-import { CHECKSUM_SEED, primarySuperblock } from "./superblocks.ts";
 
 /** Inodes of one table that are encoded at a time. */
 const INODES_PER_WRITE = 1024;
@@ -50,9 +57,8 @@ export function planExt4(tree: FileTree, settings: Settings, warnings: Warnings)
     const directory = draft.parentInodeNumber;
     files.push({ draft, payload: draft.node.payload, directory });
   }
-  if (settings.payloadOrder === "layer") files.sort(byOrigin);
-  if (settings.payloadOrder === "first-layer") files.sort(byFirstLayer);
-  const layout = layOut({ inodes, files }, settings);
+  sortPayloads(files, settings.payloadOrder, ({ draft }) => draft.node);
+  const layout = allocate({ inodes, files }, settings);
   const builder = new PlanBuilder(
     layout,
     inodes,
@@ -68,27 +74,21 @@ export function planExt4(tree: FileTree, settings: Settings, warnings: Warnings)
   return builder.build(layouts);
 }
 
-/** By first layer; those of one layer stay in path order. */
-function byFirstLayer(a: { readonly draft: NodeDraft }, b: { readonly draft: NodeDraft }): number {
-  return (a.draft.node.firstLayer ?? 0) - (b.draft.node.firstLayer ?? 0);
-}
-
-/** By layer, then by place in the layer. */
-function byOrigin(a: { readonly draft: NodeDraft }, b: { readonly draft: NodeDraft }): number {
-  const [first, second] = [a.draft.node.origin, b.draft.node.origin];
-  return first.layerIndex - second.layerIndex || first.entryIndex - second.entryIndex;
-}
-
 /** Turns a layout into writes. */
 class PlanBuilder {
-  readonly #layout: Layout;
+  readonly #layout: Allocation;
   readonly #inodes: InodeDrafts;
   readonly #settings: Settings;
   /** Undefined without checksums. */
   readonly #seed: number | undefined;
   readonly #writes: MetadataWrite[] = [];
 
-  constructor(layout: Layout, inodes: InodeDrafts, settings: Settings, seed: number | undefined) {
+  constructor(
+    layout: Allocation,
+    inodes: InodeDrafts,
+    settings: Settings,
+    seed: number | undefined,
+  ) {
     this.#layout = layout;
     this.#inodes = inodes;
     this.#settings = settings;
@@ -303,4 +303,52 @@ function payloadWrites(files: readonly FileLayout[]): PayloadWrite[] {
     }
   }
   return writes;
+}
+
+/** Counts what a plan holds. */
+export function summarize(
+  plan: Omit<ImagePlan, "summary">,
+  facts: {
+    readonly layout: Allocation;
+    readonly inodes: InodeDrafts;
+    readonly freeInodes: number;
+    readonly uuid: Uint8Array;
+  },
+): PlanSummary {
+  const kinds = countKinds(facts.inodes);
+  const { placement } = facts.layout;
+  let payloadBlocks = 0;
+  for (const { blockCount } of plan.payload) payloadBlocks += blockCount;
+  let reservedInPayload = 0;
+  for (const { startBlock, blockCount } of plan.geometry.reserved) {
+    const isInside = startBlock >= placement.startBlock && startBlock < placement.endBlock;
+    if (isInside) reservedInPayload += blockCount;
+  }
+  const paddingBlocks = placement.endBlock - placement.startBlock - payloadBlocks -
+    reservedInPayload;
+  return {
+    uuid: facts.uuid,
+    sizeBytes: plan.totalBlocks * BLOCK_SIZE_BYTES,
+    usedBytes: countBlocks(plan.usedRanges) * BLOCK_SIZE_BYTES,
+    ...kinds,
+    inodes: plan.geometry.groupCount * plan.geometry.inodesPerGroup,
+    freeInodes: facts.freeInodes,
+    alignedFiles: placement.alignedCount,
+    paddingBytes: paddingBlocks * BLOCK_SIZE_BYTES,
+  };
+}
+
+function countKinds(
+  inodes: InodeDrafts,
+): Pick<PlanSummary, "files" | "directories" | "symlinks" | "specialFiles"> {
+  const counts = { files: 0, directories: 0, symlinks: 0, specialFiles: 0 };
+  for (const draft of inodes.drafts) {
+    if (draft.kind !== "node") continue;
+    const { kind } = draft.node;
+    if (kind === "file") counts.files++;
+    else if (kind === "directory") counts.directories++;
+    else if (kind === "symlink") counts.symlinks++;
+    else counts.specialFiles++;
+  }
+  return counts;
 }

@@ -6,12 +6,9 @@
 import { divCeil, isPowerOfTwo } from "../../bytes/arithmetic.ts";
 import { optionError } from "../../errors.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+import type { Packing } from "../../layout/packing.ts";
+import type { PayloadOrder } from "../../layout/placement.ts";
 import { TIMESTAMP_SECONDS_MAX } from "../format/timestamp.ts";
-
-/** How files below the alignment threshold are packed. */
-export type Packing =
-  | { readonly kind: "resync"; readonly meanBytes: number; readonly lowBytes: number }
-  | { readonly kind: "tight" };
 
 /** How large the file system is, rounded up to whole blocks of 4 KiB. */
 export type ImageSize =
@@ -23,12 +20,6 @@ export type ImageSize =
 export type ReservedBlocks =
   | { readonly kind: "bytes"; readonly bytes: number }
   | { readonly kind: "percent"; readonly percent: number };
-
-/**
- * Which payload comes first: by path (the default); by the lowest layer that has anything at the path, then by path;
- * or by layer and by place in it, as a writer without a plan has it.
- */
-export type PayloadOrder = "path" | "first-layer" | "layer";
 
 /** Every choice that changes the bytes of an image, beside its tree. */
 export interface LayoutOptions {

@@ -6,19 +6,17 @@
  *
  * @module
  */
-import type { ByteString } from "../../bytes/byte_string.ts";
-import { byteStringFromBytes, displayName } from "../../bytes/byte_string.ts";
+import { type ByteString, byteStringFromBytes, displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
 import type { TreeNode, Xattr } from "../../model/node.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import type { Warnings } from "../../warnings.ts";
-import type { AclEntry } from "../format/acl.ts";
-import { ACL_TAG, aclEntries, aclToDisk } from "../format/acl.ts";
+import { ACL_TAG, aclEntries, type AclEntry, aclToDisk } from "../format/acl.ts";
 import { XATTR_REFCOUNT_MAX } from "../format/constants.ts";
 import { INODE_BASE_SIZE_BYTES, INODE_EXTRA_SIZE_BYTES } from "../format/inode.ts";
-import type { DiskXattr } from "../format/xattr.ts";
 import {
   compareDiskXattrs,
+  type DiskXattr,
   encodeXattrBlock,
   inodeXattrsSizeBytes,
   splitXattrName,

@@ -3,17 +3,15 @@
  *
  * @module
  */
-import { crc32 } from "node:zlib";
 import { setImmediate } from "node:timers/promises";
+import { crc32 } from "node:zlib";
 import { InputError, invariant, throwIfAborted } from "../../errors.ts";
 import type { RandomReader } from "../../io/random_reader.ts";
 import { readAhead, readAheadBuffer } from "../../io/read_ahead.ts";
 import type { ImageSink } from "../../io/sink.ts";
-import type { Payload } from "../../model/payload.ts";
-import { BLOCK_SIZE_BYTES, readPayload } from "../../model/payload.ts";
+import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../../model/payload.ts";
 import type { Progress } from "../../progress.ts";
 import type { ImagePlan, MetadataWrite, PayloadWrite } from "../plan/image_plan.ts";
-import { CellCounter } from "./cell_counter.ts";
 
 /** How payload is read: this many bytes at most at a time. */
 const PIECE_BYTES = 1024 * 1024;
@@ -184,4 +182,40 @@ function plannedBytes(plan: ImagePlan): number {
   for (const { sizeBytes } of plan.metadata) bytes += sizeBytes;
   for (const { blockCount } of plan.payload) bytes += blockCount * BLOCK_SIZE_BYTES;
   return bytes;
+}
+
+/** Counts cells while bytes go by in ascending order. */
+export class CellCounter {
+  readonly #cellBytes: number;
+  #count = 0;
+  #lastCell = -1;
+
+  constructor(cellBytes: number) {
+    this.#cellBytes = cellBytes;
+  }
+
+  /** Cells counted so far, in bytes. */
+  get storedBytes(): number {
+    return this.#count * this.#cellBytes;
+  }
+
+  /** Counts the cells that `bytes` at `offset` put something into. */
+  add(bytes: Uint8Array, offset: number): void {
+    const cellBytes = this.#cellBytes;
+    const end = offset + bytes.length;
+    for (let at = offset; at < end;) {
+      const cell = Math.floor(at / cellBytes);
+      const cellEnd = Math.min((cell + 1) * cellBytes, end);
+      if (cell !== this.#lastCell && hasNonZero(bytes, at - offset, cellEnd - offset)) {
+        this.#lastCell = cell;
+        this.#count++;
+      }
+      at = cellEnd;
+    }
+  }
+}
+
+function hasNonZero(bytes: Uint8Array, start: number, end: number): boolean {
+  for (let i = start; i < end; i++) if (bytes[i] !== 0) return true;
+  return false;
 }

@@ -1,25 +1,7 @@
 import { assertEquals } from "@std/assert";
-import type { ExtentLeaf } from "../../../lib/ext4/format/extent.ts";
-import {
-  appendExtents,
-  encodeExtentTree,
-  extentTreeBlockCount,
-} from "../../../lib/ext4/plan/extent_tree.ts";
+import { encodeExtentTree, extentTreeBlockCount } from "../../../lib/ext4/plan/extent_tree.ts";
 
 const BLOCK_BYTES = 4096;
-
-Deno.test("appendExtents cuts runs at 32,768 blocks", () => {
-  const leaves: ExtentLeaf[] = [];
-  appendExtents(leaves, 5, [{ startBlock: 100, blockCount: 32_769 }, {
-    startBlock: 50_000,
-    blockCount: 2,
-  }]);
-  assertEquals(leaves, [
-    { logicalBlock: 5, blockCount: 32_768, startBlock: 100 },
-    { logicalBlock: 32_773, blockCount: 1, startBlock: 32_868 },
-    { logicalBlock: 32_774, blockCount: 2, startBlock: 50_000 },
-  ]);
-});
 
 Deno.test("extentTreeBlockCount counts every level below the root", () => {
   const counts = [[0, 0], [4, 0], [5, 1], [340, 1], [341, 2], [1360, 4], [1361, 6]] as const;

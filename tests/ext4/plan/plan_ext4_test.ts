@@ -1,9 +1,13 @@
 import { assertEquals } from "@std/assert";
 import { MERGED_DEFAULTS } from "../../../lib/bless/options.ts";
+import { displayName } from "../../../lib/bytes/byte_string.ts";
+import type { ImagePlan } from "../../../lib/ext4/plan/image_plan.ts";
 import { planExt4 } from "../../../lib/ext4/plan/plan_ext4.ts";
 import { resolveSettings } from "../../../lib/ext4/plan/settings.ts";
+import type { PayloadOrder } from "../../../lib/layout/placement.ts";
 import { Warnings } from "../../../lib/warnings.ts";
-import { dir, file, symlink, treeOf } from "../../oracle/tree_builder.ts";
+import { dir, file, special, symlink, treeOf } from "../../oracle/tree_builder.ts";
+import { planTree, unreadFile } from "../made_image.ts";
 
 const IDENTITY = { derivedUuid: new Uint8Array(16).fill(9), timestamp: 5 };
 
@@ -55,4 +59,56 @@ Deno.test("planExt4 leaves inline files out of the payload", () => {
   const { files, summary } = plan(true);
   assertEquals(files.some(({ draft }) => draft.path === "/small"), false);
   assertEquals(summary.files, 4);
+});
+
+Deno.test("planImage orders payload by path, by first layer, or by layer and place in it; inode numbers stay the same", () => {
+  const [a, b, c] = [file("of the second layer"), file("late"), file("early")];
+  const tree = treeOf({ a, b, d: dir({ c }) });
+  a.origin = { layerIndex: 1, entryIndex: 0 };
+  b.origin = { layerIndex: 0, entryIndex: 9 };
+  c.origin = { layerIndex: 0, entryIndex: 2 };
+  a.firstLayer = 1;
+  const orderOf = (payloadOrder?: PayloadOrder) => {
+    const { files, payload } = planTree(tree, payloadOrder ? { payloadOrder } : {});
+    assertEquals(
+      payload.map(({ startBlock }) => startBlock),
+      payload.map(({ startBlock }) => startBlock).toSorted((a, b) => a - b),
+    );
+    return files.map(({ draft }) => `${draft.inodeNumber} ${displayName(draft.path)}`);
+  };
+  assertEquals(orderOf("path"), ["11 /a", "12 /b", "14 /d/c"]);
+  assertEquals(orderOf("first-layer"), ["12 /b", "14 /d/c", "11 /a"]);
+  assertEquals(orderOf(), orderOf("first-layer"));
+  assertEquals(orderOf("layer"), ["14 /d/c", "12 /b", "11 /a"]);
+});
+
+Deno.test("summarize counts each inode of a kind once, however many names it has", () => {
+  const shared = file("x");
+  const tree = treeOf({
+    "a": shared,
+    "d": dir({ "b": shared, "l": symlink("x"), "fifo": special("fifo") }),
+    "disk": special("blockDevice", [8, 0]),
+  });
+  const { files, directories, symlinks, specialFiles } = planTree(tree).summary;
+  assertEquals([files, directories, symlinks, specialFiles], [1, 2, 1, 2]);
+});
+
+Deno.test("summarize takes what alignment leaves free for padding, and backups for none", () => {
+  const choices = { journalBytes: 0, backups: "sparse" } as const;
+  const small = planTree(treeOf({ "a": unreadFile(70_000), "b": unreadFile(131_072) }), choices);
+  // The first file leaves 14 blocks of its cell of 32.
+  assertEquals(small.summary.paddingBytes, 14 * 4096);
+  const none = { ...choices, alignThresholdBytes: Infinity };
+  const tight = planTree(treeOf({ "a": unreadFile(200 * 2 ** 20) }), none);
+  assertEquals(tight.geometry.reserved.length, 2);
+  assertEquals(tight.summary.paddingBytes, 0);
+});
+
+Deno.test("summarize adds used blocks up, and hands counts through", () => {
+  const plan: ImagePlan = planTree(treeOf({ "f": file("x") }));
+  const { sizeBytes, usedBytes, inodes, freeInodes, alignedFiles } = plan.summary;
+  assertEquals(sizeBytes, plan.totalBlocks * 4096);
+  const used = plan.usedRanges.reduce((sum, { blockCount }) => sum + blockCount, 0);
+  assertEquals(usedBytes, used * 4096);
+  assertEquals([inodes, freeInodes, alignedFiles], [16, 16 - 11, 0]);
 });

@@ -1,10 +1,9 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import type { Progress } from "../../../lib/progress.ts";
-import { NO_PROGRESS } from "../../../lib/progress.ts";
 import { InterruptedError } from "../../../lib/errors.ts";
-import { writeImage } from "../../../lib/ext4/write/write_image.ts";
+import { CellCounter, writeImage } from "../../../lib/ext4/write/write_image.ts";
 import type { ImageSink } from "../../../lib/io/sink.ts";
 import { nullSink } from "../../../lib/io/tee_sink.ts";
+import { NO_PROGRESS, type Progress } from "../../../lib/progress.ts";
 import { file, treeOf } from "../../oracle/tree_builder.ts";
 import { planTree } from "../made_image.ts";
 
@@ -86,4 +85,18 @@ Deno.test("writeImage waits for a sink that is slow, and writes nothing after an
     InterruptedError,
   );
   assertEquals(writes, 0);
+});
+
+Deno.test("CellCounter counts each cell with a byte in it once, however it is written", () => {
+  const counter = new CellCounter(8);
+  counter.add(Uint8Array.of(0, 0, 0, 1), 0);
+  assertEquals(counter.storedBytes, 8);
+  counter.add(Uint8Array.of(1, 1, 1, 1, 0, 0, 0, 0), 4);
+  assertEquals(counter.storedBytes, 8);
+  counter.add(Uint8Array.of(0, 0, 0, 2), 12);
+  assertEquals(counter.storedBytes, 16);
+  counter.add(new Uint8Array(100), 16);
+  assertEquals(counter.storedBytes, 16);
+  counter.add(new Uint8Array(17).fill(1), 119);
+  assertEquals(counter.storedBytes, 16 + 24);
 });

@@ -8,32 +8,36 @@
  */
 import { alignUp, divCeil } from "../../bytes/arithmetic.ts";
 import { InputError, invariant } from "../../errors.ts";
-import type { Payload } from "../../model/payload.ts";
-import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+import {
+  AscendingAllocator,
+  type BlockRange,
+  joinedInOrder,
+  mergeRanges,
+} from "../../layout/blocks.ts";
+import type { Demand } from "../../layout/packing.ts";
+import { appendExtents, type Placement, placePayloads } from "../../layout/placement.ts";
+import { BLOCK_SIZE_BYTES, type Payload } from "../../model/payload.ts";
+import { EXTENT_BLOCKS_MAX } from "../format/constants.ts";
 import type { ExtentLeaf } from "../format/extent.ts";
-import { AscendingAllocator } from "./allocator.ts";
-import { appendExtents, extentTreeBlockCount } from "./extent_tree.ts";
-import type { BlockRange, Geometry } from "./geometry.ts";
+import { extentTreeBlockCount } from "./extent_tree.ts";
 import {
   BLOCKS_PER_GROUP,
+  type Geometry,
   groupHasSuperblock,
   INODES_PER_GROUP_MAX,
   makeGeometry,
 } from "./geometry.ts";
 import type { InodeDrafts, NodeDraft } from "./inode_drafts.ts";
-import type { FileToPlace, Placement } from "./placement.ts";
-import { placePayloads } from "./placement.ts";
-import { joinedInOrder, mergeRanges } from "./range_list.ts";
 import type { Settings } from "./settings.ts";
 
 /** A file with payload. */
-export interface FileDemand extends FileToPlace {
+export interface FileDemand extends Demand {
   readonly draft: NodeDraft;
   readonly payload: Payload;
 }
 
 /** What asks for blocks. */
-export interface LayoutDemand {
+export interface AllocationDemand {
   readonly inodes: InodeDrafts;
   /** The files with payload, in the order they are placed. */
   readonly files: readonly FileDemand[];
@@ -74,7 +78,7 @@ export class InodeBlockTable {
 const NO_TREE_BLOCKS: readonly number[] = [];
 
 /** Where everything lies. */
-export interface Layout {
+export interface Allocation {
   readonly geometry: Geometry;
   readonly totalBlocks: number;
   /** By group. */
@@ -101,7 +105,7 @@ const INODES_MAX = 2 ** 32 - 1;
 const ROUNDS_MAX = 64;
 
 /** Lays out an image. */
-export function layOut(demand: LayoutDemand, settings: Settings): Layout {
+export function allocate(demand: AllocationDemand, settings: Settings): Allocation {
   const { size } = settings;
   const used = demand.inodes.lastInodeNumber;
   if (size.kind !== "total") {
@@ -127,7 +131,11 @@ export function layOut(demand: LayoutDemand, settings: Settings): Layout {
 }
 
 /** Repeats the layout until its assumptions hold; undefined when it does not fit a given size. */
-function settle(demand: LayoutDemand, settings: Settings, inodeCount: number): Layout | undefined {
+function settle(
+  demand: AllocationDemand,
+  settings: Settings,
+  inodeCount: number,
+): Allocation | undefined {
   const { size } = settings;
   let groupCount = Math.max(
     size.kind === "total" ? divCeil(totalSizeBlocks(size.sizeBytes), BLOCKS_PER_GROUP) : 1,
@@ -138,7 +146,7 @@ function settle(demand: LayoutDemand, settings: Settings, inodeCount: number): L
     const { wide, backups } = settings;
     const geometry = makeGeometry({ groupCount, inodeCount, wide, backups });
     checkInodeTotal(geometry);
-    const attempt = layOutOnce(demand, settings, { geometry, payloadTreeBlocks });
+    const attempt = allocateOnce(demand, settings, { geometry, payloadTreeBlocks });
     const totalBlocks = imageBlocks(attempt, settings, geometry);
     if (totalBlocks === undefined) return undefined;
     checkImageBlocks(totalBlocks, settings);
@@ -154,12 +162,12 @@ function settle(demand: LayoutDemand, settings: Settings, inodeCount: number): L
   throw new Error("Invariant broken: the layout does not settle");
 }
 
-interface Attempt extends Omit<Layout, "geometry" | "totalBlocks"> {
+interface Attempt extends Omit<Allocation, "geometry" | "totalBlocks"> {
   readonly payloadTreeBlocksNeeded: number;
 }
 
-function layOutOnce(
-  demand: LayoutDemand,
+function allocateOnce(
+  demand: AllocationDemand,
   settings: Settings,
   assumed: { readonly geometry: Geometry; readonly payloadTreeBlocks: number },
 ): Attempt {
@@ -183,7 +191,12 @@ function layOutOnce(
   }
   const xattrBlocks = metadata.takeBlocks(demand.inodes.planner.blocks.length);
   const treeBlocks = blockNumbers(metadata.peek(assumed.payloadTreeBlocks));
-  const placement = placePayloads(demand.files, settings, {
+  const rules = {
+    ...settings,
+    blockSizeBytes: BLOCK_SIZE_BYTES,
+    extentBlocksMax: EXTENT_BLOCKS_MAX,
+  };
+  const placement = placePayloads(demand.files, rules, {
     fromBlock: metadata.cursor,
     reserved: geometry.reserved,
   });
@@ -246,7 +259,7 @@ class MetadataArea {
   /** Extents over `ranges`, and the blocks of the tree over them. */
   takeMapped(ranges: readonly BlockRange[]): InodeBlocks {
     const leaves: ExtentLeaf[] = [];
-    appendExtents(leaves, 0, ranges);
+    appendExtents(leaves, 0, ranges, EXTENT_BLOCKS_MAX);
     return { leaves, treeBlocks: this.takeBlocks(extentTreeBlockCount(leaves.length)) };
   }
 }
@@ -260,7 +273,7 @@ function takeJournal(area: MetadataArea, blockCount: number, geometry: Geometry)
 
 /** Gives files their tree blocks, in order, as far as there are any; returns how many are needed. */
 function assignTrees(
-  demand: LayoutDemand,
+  demand: AllocationDemand,
   placement: Placement,
   treeBlocks: readonly number[],
   inodeBlocks: InodeBlockTable,

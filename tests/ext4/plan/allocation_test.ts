@@ -1,11 +1,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import type { LayoutOptions } from "../../../lib/bless/options.ts";
-import { MERGED_DEFAULTS } from "../../../lib/bless/options.ts";
+import { type LayoutOptions, MERGED_DEFAULTS } from "../../../lib/bless/options.ts";
 import { InputError } from "../../../lib/errors.ts";
-import type { NodeDraft } from "../../../lib/ext4/plan/inode_drafts.ts";
-import { draftInodes } from "../../../lib/ext4/plan/inode_drafts.ts";
-import type { Layout } from "../../../lib/ext4/plan/layout.ts";
-import { InodeBlockTable, layOut } from "../../../lib/ext4/plan/layout.ts";
+import { allocate, type Allocation, InodeBlockTable } from "../../../lib/ext4/plan/allocation.ts";
+import { draftInodes, type NodeDraft } from "../../../lib/ext4/plan/inode_drafts.ts";
 import { resolveSettings } from "../../../lib/ext4/plan/settings.ts";
 import type { FileTree, TreeNode } from "../../../lib/model/node.ts";
 import { Warnings } from "../../../lib/warnings.ts";
@@ -14,7 +11,7 @@ import { GIB, MIB, unreadFile } from "../made_image.ts";
 
 const BLOCKS_PER_GROUP = 32_768;
 
-function lay(tree: FileTree, choices: Partial<LayoutOptions> = {}): Layout {
+function lay(tree: FileTree, choices: Partial<LayoutOptions> = {}): Allocation {
   const inodes = draftInodes(tree, {
     seed: 5,
     metadataChecksums: true,
@@ -33,11 +30,11 @@ function lay(tree: FileTree, choices: Partial<LayoutOptions> = {}): Layout {
   );
   const identity = { derivedUuid: new Uint8Array(16), timestamp: 0 };
   const settings = resolveSettings({ ...MERGED_DEFAULTS, ...choices }, identity);
-  return layOut({ inodes, files }, settings);
+  return allocate({ inodes, files }, settings);
 }
 
 /** Every run of blocks that anything has, so that they can be held against each other. */
-function allRuns(layout: Layout): [number, number][] {
+function allRuns(layout: Allocation): [number, number][] {
   const { geometry } = layout;
   return [
     ...geometry.reserved.map((range) => [range.startBlock, range.blockCount] as [number, number]),
@@ -80,7 +77,7 @@ Deno.test("InodeBlockTable gives back what was set, by number", () => {
   assertEquals([...table.entries()].map(([inodeNumber]) => inodeNumber), [2, 12]);
 });
 
-Deno.test("layOut gives every block to one thing, and usedRanges are just those", () => {
+Deno.test("allocate gives every block to one thing, and usedRanges are just those", () => {
   for (const backups of ["sparse", "none"] as const) {
     for (const journalBytes of [0, 4 * MIB, 125 * MIB, 140 * MIB]) {
       for (const fileMib of [1, 128, 500]) {
@@ -102,13 +99,13 @@ Deno.test("layOut gives every block to one thing, and usedRanges are just those"
   }
 });
 
-Deno.test("layOut makes an exact image end on the grid behind its content", () => {
+Deno.test("allocate makes an exact image end on the grid behind its content", () => {
   const layout = lay(treeOf({ "f": file("x") }), { journalBytes: 0 });
   assertEquals(layout.totalBlocks % 32, 0);
   assertEquals(layout.totalBlocks - layout.placement.endBlock < 32, true);
 });
 
-Deno.test("layOut keeps to a size in blocks, and refuses one that is too small or too large", () => {
+Deno.test("allocate keeps to a size in blocks, and refuses one that is too small or too large", () => {
   const size = (sizeBytes: number) => ({ size: { kind: "total", sizeBytes } as const });
   const tree = treeOf({ "f": file("x") });
   assertEquals(lay(tree, size(10 * GIB - 4095)).totalBlocks, (10 * GIB) / 4096);
@@ -117,7 +114,7 @@ Deno.test("layOut keeps to a size in blocks, and refuses one that is too small o
   assertThrows(() => lay(long), InputError, "at most 17592186044416");
 });
 
-Deno.test("layOut says a least size that is enough, whatever size was asked for first", () => {
+Deno.test("allocate says a least size that is enough, whatever size was asked for first", () => {
   const tree = treeOf({ "f": unreadFile(300 * MIB) });
   const size = (sizeBytes: number) => ({ size: { kind: "total", sizeBytes } as const });
   const { message } = assertThrows(() => lay(tree, size(1 * MIB)), InputError, "too small");
@@ -126,18 +123,18 @@ Deno.test("layOut says a least size that is enough, whatever size was asked for 
   assertThrows(() => lay(tree, size(leastBytes - 4096)), InputError, `needs ${leastBytes}`);
 });
 
-Deno.test("layOut refuses a size that ends in a group without room for its backup", () => {
+Deno.test("allocate refuses a size that ends in a group without room for its backup", () => {
   const size = { kind: "total", sizeBytes: 128 * MIB + 4096 } as const;
   assertThrows(() => lay(treeOf({}), { size }), InputError, "end in a block group of 4096");
 });
 
-Deno.test("layOut refuses more inodes and blocks than their words hold", () => {
+Deno.test("allocate refuses more inodes and blocks than their words hold", () => {
   assertThrows(() => lay(treeOf({}), { inodeCount: 2 ** 32 - 1 }), InputError, "4294967295");
   const size = { kind: "total", sizeBytes: 2 ** 44 } as const;
   assertThrows(() => lay(treeOf({}), { size, compat: "3.10" }), InputError, "at most");
 });
 
-Deno.test("layOut never ends in a last group without room for its backups", () => {
+Deno.test("allocate never ends in a last group without room for its backups", () => {
   for (let freeMib = 100; freeMib < 160; freeMib++) {
     const size = { kind: "free", freeBytes: freeMib * MIB } as const;
     for (const gridBytes of [4096, 131_072]) {
@@ -148,7 +145,7 @@ Deno.test("layOut never ends in a last group without room for its backups", () =
   }
 });
 
-Deno.test("layOut keeps a journal whole that fits between two backups", () => {
+Deno.test("allocate keeps a journal whole that fits between two backups", () => {
   const pieces = (journalBytes: number) => lay(treeOf({}), { journalBytes }).journal!.leaves.length;
   assertEquals(pieces(4 * MIB), 1);
   assertEquals(pieces(128 * MIB - 8192), 1);

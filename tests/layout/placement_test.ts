@@ -1,37 +1,44 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import type { BlockRange } from "../../../lib/ext4/plan/geometry.ts";
-import type { FileToPlace, PlacementRules } from "../../../lib/ext4/plan/placement.ts";
-import { isAligned, placePayloads } from "../../../lib/ext4/plan/placement.ts";
-import type { PayloadIndex } from "../../../lib/model/payload.ts";
+import type { BlockRange } from "../../lib/layout/blocks.ts";
+import type { Demand, DemandedPayload, LayoutRules } from "../../lib/layout/packing.ts";
+import {
+  appendExtents,
+  type Extent,
+  isAligned,
+  type PayloadOrder,
+  placePayloads,
+  sortPayloads,
+} from "../../lib/layout/placement.ts";
 
 const KIB = 1024;
-const TIGHT: PlacementRules = {
+const TIGHT: LayoutRules = {
+  blockSizeBytes: 4096,
+  extentBlocksMax: 32_768,
   gridBlocks: 32,
   alignThresholdBytes: 64 * KIB,
   packing: { kind: "tight" },
 };
-const RESYNC: PlacementRules = {
+const RESYNC: LayoutRules = {
   ...TIGHT,
   packing: { kind: "resync", meanBytes: 256 * KIB, lowBytes: 64 * KIB },
 };
 
-function payload(blockCount: number, contentHash = 0xffffffff): PayloadIndex {
+function payload(blockCount: number, contentHash = 0xffffffff): DemandedPayload {
   return {
     sizeBytes: blockCount * 4096,
-    segments: [],
     dataRuns: blockCount === 0 ? [] : [{ startBlock: 0, blockCount }],
     contentHash,
   };
 }
 
-function inOneDirectory(payloads: readonly PayloadIndex[]): FileToPlace[] {
+function inOneDirectory(payloads: readonly DemandedPayload[]): Demand[] {
   return payloads.map((payload) => ({ payload, directory: 11 }));
 }
 
 function starts(
-  payloads: readonly PayloadIndex[],
-  rules: PlacementRules,
+  payloads: readonly DemandedPayload[],
+  rules: LayoutRules,
   reserved: readonly BlockRange[] = [],
 ): number[] {
   const { extents } = placePayloads(inOneDirectory(payloads), rules, { fromBlock: 1, reserved });
@@ -70,7 +77,7 @@ Deno.test("resync packing ends a run only past the low mark, where content says 
 Deno.test("resync packing ends a run where the directory changes, but only past the low mark", () => {
   const files = (...places: number[]) =>
     places.map((directory) => ({ payload: payload(8), directory }));
-  const startsOf = (list: readonly FileToPlace[], rules = RESYNC) =>
+  const startsOf = (list: readonly Demand[], rules = RESYNC) =>
     placePayloads(list, rules, { fromBlock: 1, reserved: [] }).extents.map(([leaf]) =>
       leaf!.startBlock
     );
@@ -105,14 +112,14 @@ Deno.test("a large file resumes congruent behind a reserved range", () => {
 Deno.test("files stay in order and apart, aligned ones congruent and alone, under every rule", () => {
   const run = fc.tuple(fc.nat(20), fc.integer({ min: 1, max: 70 }));
   const index = fc.tuple(fc.array(run, { maxLength: 4 }), fc.nat(0xffffffff)).map(
-    ([runs, contentHash]): PayloadIndex => {
+    ([runs, contentHash]): DemandedPayload => {
       let end = 0;
       const dataRuns = runs.map(([gap, blockCount]) => {
         const startBlock = end === 0 ? gap : end + 1 + gap;
         end = startBlock + blockCount;
         return { startBlock, blockCount };
       });
-      return { sizeBytes: end * 4096, segments: [], dataRuns, contentHash };
+      return { sizeBytes: end * 4096, dataRuns, contentHash };
     },
   );
   const reserved = [{ startBlock: 0, blockCount: 2 }, { startBlock: 256, blockCount: 5 }];
@@ -146,4 +153,71 @@ Deno.test("files stay in order and apart, aligned ones congruent and alone, unde
       },
     ),
   );
+});
+
+Deno.test("payload steps over every cell that a reserved range reaches into, wherever it starts", () => {
+  const reserved = [{ startBlock: 70, blockCount: 1 }, { startBlock: 72, blockCount: 30 }];
+  assertEquals(starts([payload(40), payload(1)], RESYNC, reserved), [32, 160]);
+  const { extents } = placePayloads(inOneDirectory([payload(40)]), TIGHT, {
+    fromBlock: 1,
+    reserved,
+  });
+  assertEquals(extents[0], [
+    { logicalBlock: 0, blockCount: 32, startBlock: 32 },
+    { logicalBlock: 32, blockCount: 8, startBlock: 128 },
+  ]);
+  // Without alignment there is no grid to go back to.
+  const unaligned = { ...TIGHT, alignThresholdBytes: Infinity };
+  assertEquals(starts([payload(38), payload(1), payload(2)], unaligned, reserved), [32, 71, 102]);
+});
+
+Deno.test("an extent has no more blocks than the rules allow", () => {
+  const { extents } = placePayloads(inOneDirectory([payload(70)]), {
+    ...TIGHT,
+    extentBlocksMax: 30,
+  }, {
+    fromBlock: 0,
+    reserved: [],
+  });
+  assertEquals(extents[0]!.map(({ blockCount }) => blockCount), [30, 30, 10]);
+});
+
+Deno.test("sortPayloads keeps the order given among equals", () => {
+  const file = (
+    name: string,
+    firstLayer: number | undefined,
+    layerIndex: number,
+    entryIndex = 0,
+  ) => ({
+    name,
+    origin: { layerIndex, entryIndex },
+    ...firstLayer === undefined ? {} : { firstLayer },
+  });
+  const namesIn = (order: PayloadOrder) => {
+    const files = [
+      file("a", 1, 1),
+      file("b", 0, 2, 5),
+      file("c", undefined, 0, 7),
+      file("d", 1, 2, 1),
+      file("e", 0, 0, 3),
+    ];
+    sortPayloads(files, order, (origin) => origin);
+    return files.map(({ name }) => name).join("");
+  };
+  assertEquals(namesIn("path"), "abcde");
+  assertEquals(namesIn("first-layer"), "bcead");
+  assertEquals(namesIn("layer"), "ecadb");
+});
+
+Deno.test("appendExtents cuts runs at the most blocks that an extent can have", () => {
+  const leaves: Extent[] = [];
+  appendExtents(leaves, 5, [{ startBlock: 100, blockCount: 32_769 }, {
+    startBlock: 50_000,
+    blockCount: 2,
+  }], 32_768);
+  assertEquals(leaves, [
+    { logicalBlock: 5, blockCount: 32_768, startBlock: 100 },
+    { logicalBlock: 32_773, blockCount: 1, startBlock: 32_868 },
+    { logicalBlock: 32_774, blockCount: 2, startBlock: 50_000 },
+  ]);
 });

@@ -1,0 +1,318 @@
+/**
+ * The superblock, its backups, and the block groups: bitmaps, counts and descriptors, worked out from what is in use.
+ *
+ * Kernel: Documentation/filesystems/ext4, "Super Block", "Block Group Descriptors" and "Block and inode Bitmaps".
+ *
+ * @module
+ */
+import { optionError } from "../../errors.ts";
+import { countBlocks, forEachOverlap } from "../../layout/blocks.ts";
+import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+import { bitmapChecksum, setBits } from "../format/bitmap.ts";
+import {
+  COMPAT,
+  GROUP_FLAG,
+  HASH_VERSION,
+  INCOMPAT,
+  INODE_NUMBER,
+  RO_COMPAT,
+  SUPERBLOCK_FLAG,
+} from "../format/constants.ts";
+import { encodeGroupDescriptor, type GroupDescriptor } from "../format/group_descriptor.ts";
+import { INODE_EXTRA_SIZE_BYTES } from "../format/inode.ts";
+import { defaultSuperblock, type Superblock } from "../format/superblock.ts";
+import type { Allocation } from "./allocation.ts";
+import { HASH_SEED } from "./directories.ts";
+import { BLOCKS_PER_GROUP, INODE_SIZE_BYTES } from "./geometry.ts";
+import type { MetadataWrite } from "./image_plan.ts";
+import type { Settings } from "./settings.ts";
+
+/** s_checksum_seed of every image: equal metadata is then equal whatever the UUID. The digits of e. */
+export const CHECKSUM_SEED = 0x2b7e1516;
+
+const STATE_CLEAN = 1;
+const ERRORS_CONTINUE = 1;
+const CHECKSUM_CRC32C = 1;
+const JOURNAL_BACKUP_BLOCKS = 1;
+/** EXT4_DEFM_XATTR_USER and EXT4_DEFM_ACL, as mke2fs sets them. */
+const DEFAULT_MOUNT_OPTIONS = 0xc;
+/** 16 groups, as mke2fs sets it; it guides where a mounted file system allocates. */
+const LOG_GROUPS_PER_FLEX = 4;
+const LOG_BLOCK_SIZE = Math.log2(BLOCK_SIZE_BYTES) - 10;
+
+/** Features that depend on what the tree holds. */
+export interface UsedFeatures {
+  readonly valueInodes: boolean;
+}
+
+/** The superblock of group 0; a backup differs in blockGroupNumber alone. */
+export function primarySuperblock(
+  layout: Allocation,
+  tables: GroupTables,
+  options: {
+    readonly settings: Settings;
+    readonly used: UsedFeatures;
+    /** i_block of the journal's inode. */
+    readonly journalMap: Uint8Array | undefined;
+  },
+): Superblock {
+  const { settings } = options;
+  const { geometry, totalBlocks } = layout;
+  return {
+    ...defaultSuperblock(),
+    ...featureWords(settings, options.used),
+    inodesCount: geometry.inodesPerGroup * geometry.groupCount,
+    blocksCount: totalBlocks,
+    reservedBlocksCount: reservedBlocks(settings, totalBlocks),
+    freeBlocksCount: tables.freeBlocksCount,
+    freeInodesCount: tables.freeInodesCount,
+    firstDataBlock: 0,
+    logBlockSize: LOG_BLOCK_SIZE,
+    logClusterSize: LOG_BLOCK_SIZE,
+    blocksPerGroup: BLOCKS_PER_GROUP,
+    clustersPerGroup: BLOCKS_PER_GROUP,
+    inodesPerGroup: geometry.inodesPerGroup,
+    writeTime: settings.timestamp,
+    maxMountCount: -1,
+    state: STATE_CLEAN,
+    errorsBehaviour: ERRORS_CONTINUE,
+    lastCheckTime: settings.timestamp,
+    revision: 1,
+    firstInode: INODE_NUMBER.FIRST_USABLE,
+    inodeSizeBytes: INODE_SIZE_BYTES,
+    uuid: settings.uuid,
+    volumeName: settings.label,
+    hashSeed: HASH_SEED,
+    defaultHashVersion: HASH_VERSION.HALF_MD4,
+    descriptorSizeBytes: settings.wide ? 64 : 0,
+    defaultMountOptions: DEFAULT_MOUNT_OPTIONS,
+    mkfsTime: settings.timestamp,
+    minExtraInodeSize: INODE_EXTRA_SIZE_BYTES,
+    wantExtraInodeSize: INODE_EXTRA_SIZE_BYTES,
+    flags: SUPERBLOCK_FLAG.UNSIGNED_HASH,
+    logGroupsPerFlex: LOG_GROUPS_PER_FLEX,
+    checksumType: settings.metadataChecksums ? CHECKSUM_CRC32C : 0,
+    checksumSeed: settings.constantSeed ? CHECKSUM_SEED : 0,
+    overheadBlocks: overheadBlocks(layout, settings),
+    ...journalFields(settings, options.journalMap),
+  };
+}
+
+/** What is not counted as space by statfs(2): must equal ext4_calculate_overhead(), or a mount rewrites it. */
+function overheadBlocks(layout: Allocation, settings: Settings): number {
+  const { groupCount, inodeTableBlocks, reserved } = layout.geometry;
+  return countBlocks(reserved) + groupCount * (2 + inodeTableBlocks) + settings.journalBlocks;
+}
+
+function reservedBlocks(settings: Settings, totalBlocks: number): number {
+  const { reservedBlocks: reserved } = settings;
+  const wanted = reserved.kind === "bytes"
+    ? Math.floor(reserved.bytes / BLOCK_SIZE_BYTES)
+    : Math.floor((totalBlocks * reserved.percent) / 100);
+  const most = Math.floor(totalBlocks / 2);
+  if (wanted > most) {
+    throw optionError(
+      "reservedBlocks",
+      `${wanted * BLOCK_SIZE_BYTES} bytes are more than half of the image, ` +
+        `${most * BLOCK_SIZE_BYTES}: e2fsck takes no more`,
+    );
+  }
+  return wanted;
+}
+
+function journalFields(
+  settings: Settings,
+  journalMap: Uint8Array | undefined,
+): Partial<Superblock> {
+  if (journalMap === undefined) return {};
+  const view = new DataView(journalMap.buffer, journalMap.byteOffset, journalMap.byteLength);
+  const words: number[] = [];
+  for (let at = 0; at < journalMap.length; at += 4) words.push(view.getUint32(at, true));
+  const sizeBytes = settings.journalBlocks * BLOCK_SIZE_BYTES;
+  return {
+    journalInode: INODE_NUMBER.JOURNAL,
+    journalBackupType: JOURNAL_BACKUP_BLOCKS,
+    journalBlocks: [...words, Math.floor(sizeBytes / 2 ** 32), sizeBytes % 2 ** 32],
+  };
+}
+
+function featureWords(
+  settings: Settings,
+  used: UsedFeatures,
+): Pick<Superblock, "featureCompat" | "featureIncompat" | "featureRoCompat"> {
+  let featureCompat: number = COMPAT.EXT_ATTR | COMPAT.DIR_INDEX;
+  if (settings.journalBlocks > 0) featureCompat |= COMPAT.HAS_JOURNAL;
+  let featureIncompat: number = INCOMPAT.FILETYPE | INCOMPAT.EXTENTS | INCOMPAT.FLEX_BG;
+  if (settings.wide) featureIncompat |= INCOMPAT.BIT64;
+  if (settings.constantSeed) featureIncompat |= INCOMPAT.CSUM_SEED;
+  if (settings.inlineData) featureIncompat |= INCOMPAT.INLINE_DATA;
+  if (used.valueInodes) featureIncompat |= INCOMPAT.EA_INODE;
+  let featureRoCompat: number = RO_COMPAT.LARGE_FILE | RO_COMPAT.HUGE_FILE |
+    RO_COMPAT.DIR_NLINK | RO_COMPAT.EXTRA_ISIZE;
+  if (settings.metadataChecksums) featureRoCompat |= RO_COMPAT.METADATA_CSUM;
+  if (settings.backups === "sparse") featureRoCompat |= RO_COMPAT.SPARSE_SUPER;
+  else featureCompat |= COMPAT.SPARSE_SUPER2;
+  return { featureCompat, featureIncompat, featureRoCompat };
+}
+
+/** The groups of an image. */
+export interface GroupTables {
+  readonly descriptors: readonly GroupDescriptor[];
+  readonly freeBlocksCount: number;
+  readonly freeInodesCount: number;
+  /** The bitmaps that must be written; those of untouched groups are told by their flags. */
+  readonly bitmaps: readonly MetadataWrite[];
+}
+
+/** What the tables depend on beside the layout. */
+export interface GroupTableOptions {
+  /** Checksum seed; undefined without metadata checksums, and then no group may be left uninitialised. */
+  readonly seed: number | undefined;
+  /** Inodes 1 up to this one are in use. */
+  readonly lastInodeNumber: number;
+  /** Inode numbers of directories. */
+  readonly directoryInodes: readonly number[];
+}
+
+/** Works out all groups. */
+export function buildGroupTables(layout: Allocation, options: GroupTableOptions): GroupTables {
+  const { geometry } = layout;
+  const directories = countByGroup(options.directoryInodes, geometry);
+  const descriptors: GroupDescriptor[] = [];
+  const bitmaps: MetadataWrite[] = [];
+  let freeBlocksCount = 0;
+  let freeInodesCount = 0;
+  for (let group = 0; group < geometry.groupCount; group++) {
+    const usage = groupUsage(layout, options, group);
+    freeBlocksCount += usage.freeBlocks;
+    freeInodesCount += usage.freeInodes;
+    const hasBlockBitmap = (usage.flags & GROUP_FLAG.BLOCK_UNINIT) === 0;
+    const hasInodeBitmap = (usage.flags & GROUP_FLAG.INODE_UNINIT) === 0;
+    const { seed } = options;
+    if (hasBlockBitmap) {
+      bitmaps.push(blockWrite(layout.blockBitmapBlocks[group]!, () => blockBitmap(layout, group)));
+    }
+    if (hasInodeBitmap) {
+      const used = usage.usedInodes;
+      const number = layout.inodeBitmapBlocks[group]!;
+      bitmaps.push(blockWrite(number, () => inodeBitmap(geometry.inodesPerGroup, used)));
+    }
+    descriptors.push({
+      blockBitmapBlock: layout.blockBitmapBlocks[group]!,
+      inodeBitmapBlock: layout.inodeBitmapBlocks[group]!,
+      inodeTableBlock: layout.inodeTableBlocks[group]!,
+      freeBlocksCount: usage.freeBlocks,
+      freeInodesCount: usage.freeInodes,
+      usedDirectoriesCount: directories[group]!,
+      flags: usage.flags,
+      blockBitmapChecksum: hasBlockBitmap && seed !== undefined
+        ? bitmapChecksum(seed, blockBitmap(layout, group), BLOCKS_PER_GROUP / 8)
+        : 0,
+      inodeBitmapChecksum: hasInodeBitmap && seed !== undefined
+        ? bitmapChecksum(
+          seed,
+          inodeBitmap(geometry.inodesPerGroup, usage.usedInodes),
+          geometry.inodesPerGroup / 8,
+        )
+        : 0,
+      // Without checksums the kernel does not look at this count and e2fsck wants it to be 0.
+      itableUnusedCount: seed === undefined ? 0 : usage.freeInodes,
+    });
+  }
+  return { descriptors, freeBlocksCount, freeInodesCount, bitmaps };
+}
+
+/** The descriptor table, padded to whole blocks. */
+export function encodeDescriptorTable(
+  layout: Allocation,
+  tables: GroupTables,
+  seed: number | undefined,
+): Uint8Array {
+  const { descriptorBlocks, descriptorSizeBytes } = layout.geometry;
+  const table = new Uint8Array(descriptorBlocks * BLOCK_SIZE_BYTES);
+  tables.descriptors.forEach((descriptor, groupIndex) => {
+    const options = { groupIndex, sizeBytes: descriptorSizeBytes, seed };
+    table.set(encodeGroupDescriptor(descriptor, options), groupIndex * descriptorSizeBytes);
+  });
+  return table;
+}
+
+interface GroupUsage {
+  readonly freeBlocks: number;
+  readonly usedInodes: number;
+  readonly freeInodes: number;
+  readonly flags: number;
+}
+
+function groupUsage(layout: Allocation, options: GroupTableOptions, group: number): GroupUsage {
+  const { geometry, totalBlocks } = layout;
+  const startBlock = group * BLOCKS_PER_GROUP;
+  const endBlock = Math.min(startBlock + BLOCKS_PER_GROUP, totalBlocks);
+  let usedBlocks = 0;
+  forEachOverlap(layout.usedRanges, { startBlock, endBlock }, (_, blockCount) => {
+    usedBlocks += blockCount;
+  });
+  const { inodesPerGroup } = geometry;
+  const before = group * inodesPerGroup;
+  const usedInodes = Math.min(Math.max(options.lastInodeNumber - before, 0), inodesPerGroup);
+  let flags = 0;
+  if (options.seed !== undefined) {
+    flags |= GROUP_FLAG.INODE_ZEROED;
+    if (usedInodes === 0) flags |= GROUP_FLAG.INODE_UNINIT;
+    // The kernel makes up such a bitmap from the backups alone; the last group's also has its end to mark.
+    const isLast = group === geometry.groupCount - 1;
+    if (!isLast && usedBlocks === backupBlocks(layout, startBlock)) {
+      flags |= GROUP_FLAG.BLOCK_UNINIT;
+    }
+  }
+  return {
+    freeBlocks: endBlock - startBlock - usedBlocks,
+    usedInodes,
+    freeInodes: inodesPerGroup - usedInodes,
+    flags,
+  };
+}
+
+function backupBlocks(layout: Allocation, startBlock: number): number {
+  let blocks = 0;
+  const window = { startBlock, endBlock: startBlock + BLOCKS_PER_GROUP };
+  forEachOverlap(layout.geometry.reserved, window, (_, blockCount) => {
+    blocks += blockCount;
+  });
+  return blocks;
+}
+
+function blockBitmap(layout: Allocation, group: number): Uint8Array {
+  const bitmap = new Uint8Array(BLOCK_SIZE_BYTES);
+  const startBlock = group * BLOCKS_PER_GROUP;
+  const endBlock = startBlock + BLOCKS_PER_GROUP;
+  forEachOverlap(layout.usedRanges, { startBlock, endBlock }, (from, blockCount) => {
+    setBits(bitmap, from - startBlock, blockCount);
+  });
+  // Bits behind the end of the file system are 1.
+  const lastBit = Math.min(endBlock, layout.totalBlocks) - startBlock;
+  setBits(bitmap, lastBit, BLOCKS_PER_GROUP - lastBit);
+  return bitmap;
+}
+
+function inodeBitmap(inodesPerGroup: number, usedInodes: number): Uint8Array {
+  const bitmap = new Uint8Array(BLOCK_SIZE_BYTES);
+  setBits(bitmap, 0, usedInodes);
+  setBits(bitmap, inodesPerGroup, BLOCK_SIZE_BYTES * 8 - inodesPerGroup);
+  return bitmap;
+}
+
+function blockWrite(block: number, encode: () => Uint8Array): MetadataWrite {
+  return { offsetBytes: block * BLOCK_SIZE_BYTES, sizeBytes: BLOCK_SIZE_BYTES, encode };
+}
+
+function countByGroup(
+  inodeNumbers: readonly number[],
+  geometry: Allocation["geometry"],
+): number[] {
+  const counts = new Array<number>(geometry.groupCount).fill(0);
+  for (const inodeNumber of inodeNumbers) {
+    counts[Math.floor((inodeNumber - INODE_NUMBER.BAD_BLOCKS) / geometry.inodesPerGroup)]!++;
+  }
+  return counts;
+}

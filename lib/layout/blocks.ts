@@ -1,0 +1,160 @@
+/**
+ * Blocks: ranges of them, and the allocator that hands them out in ascending order.
+ *
+ * @module
+ */
+import { alignUp } from "../bytes/arithmetic.ts";
+import { invariant } from "../errors.ts";
+
+/** A run of blocks of the image. */
+export interface BlockRange {
+  /** The first block. */
+  readonly startBlock: number;
+  /** How many blocks. */
+  readonly blockCount: number;
+}
+
+/** Hands out blocks in ascending order around reserved ranges. What it steps over stays free. */
+export class AscendingAllocator {
+  readonly #reserved: readonly BlockRange[];
+  #nextReserved = 0;
+  #cursor: number;
+
+  /** @param reserved in ascending order of their first blocks; they may overlap */
+  constructor(reserved: readonly BlockRange[], startBlock = 0) {
+    this.#reserved = reserved;
+    this.#cursor = startBlock;
+    this.#skipReserved();
+  }
+
+  /** The next block that can be handed out. */
+  get cursor(): number {
+    return this.#cursor;
+  }
+
+  /** Blocks from the cursor to the next reserved range. */
+  get contiguousBlocks(): number {
+    const next = this.#reserved[this.#nextReserved];
+    return next === undefined ? Infinity : next.startBlock - this.#cursor;
+  }
+
+  /** Moves the cursor up to a multiple of `alignmentBlocks` that is not reserved. */
+  alignTo(alignmentBlocks: number): void {
+    this.advanceToCongruent(0, alignmentBlocks);
+  }
+
+  /** Moves the cursor to the first free block that is congruent to `residue` modulo `gridBlocks`. */
+  advanceToCongruent(residue: number, gridBlocks: number): void {
+    for (;;) {
+      const wanted = alignUp(this.#cursor - residue, gridBlocks) + residue;
+      this.#cursor = wanted;
+      this.#skipReserved();
+      if (this.#cursor === wanted) return;
+    }
+  }
+
+  /** Takes up to `blockCount` blocks that lie together. */
+  takeUpTo(blockCount: number): BlockRange {
+    const range = {
+      startBlock: this.#cursor,
+      blockCount: Math.min(blockCount, this.contiguousBlocks),
+    };
+    this.#cursor += range.blockCount;
+    this.#skipReserved();
+    return range;
+  }
+
+  /** Takes `blockCount` blocks in as many pieces as reserved ranges force. */
+  take(blockCount: number): BlockRange[] {
+    const ranges: BlockRange[] = [];
+    for (let left = blockCount; left > 0;) {
+      const range = this.takeUpTo(left);
+      ranges.push(range);
+      left -= range.blockCount;
+    }
+    return ranges;
+  }
+
+  /** Takes `blockCount` blocks in one piece, past reserved ranges that are in the way. Returns the first. */
+  takeContiguous(blockCount: number): number {
+    while (this.contiguousBlocks < blockCount) {
+      this.#cursor += this.contiguousBlocks;
+      this.#skipReserved();
+    }
+    return this.takeUpTo(blockCount).startBlock;
+  }
+
+  #skipReserved(): void {
+    for (;;) {
+      const next = this.#reserved[this.#nextReserved];
+      if (next === undefined || this.#cursor < next.startBlock) return;
+      this.#cursor = Math.max(this.#cursor, next.startBlock + next.blockCount);
+      this.#nextReserved++;
+    }
+  }
+}
+
+/** Merges ranges that may come in any order; they must not overlap. */
+export function mergeRanges(ranges: readonly BlockRange[]): BlockRange[] {
+  const sorted = [...ranges].sort((a, b) => a.startBlock - b.startBlock);
+  const merged: { startBlock: number; blockCount: number }[] = [];
+  for (const { startBlock, blockCount } of sorted) {
+    const last = merged.at(-1);
+    const lastEnd = last === undefined ? 0 : last.startBlock + last.blockCount;
+    invariant(
+      startBlock >= lastEnd,
+      `blocks from ${startBlock} handed out twice, up to ${lastEnd}`,
+    );
+    if (last !== undefined && startBlock === lastEnd) last.blockCount += blockCount;
+    else merged.push({ startBlock, blockCount });
+  }
+  return merged;
+}
+
+/** Ranges of many lists in the order given, those that touch the one before joined to it: far fewer, for {@linkcode mergeRanges}. */
+export function joinedInOrder(lists: readonly (readonly BlockRange[])[]): BlockRange[] {
+  const joined: { startBlock: number; blockCount: number }[] = [];
+  let last: { startBlock: number; blockCount: number } | undefined;
+  for (const ranges of lists) {
+    for (const { startBlock, blockCount } of ranges) {
+      if (last !== undefined && startBlock === last.startBlock + last.blockCount) {
+        last.blockCount += blockCount;
+      } else {
+        joined.push(last = { startBlock, blockCount });
+      }
+    }
+  }
+  return joined;
+}
+
+/** Blocks in all the ranges. */
+export function countBlocks(ranges: readonly BlockRange[]): number {
+  return ranges.reduce((sum, range) => sum + range.blockCount, 0);
+}
+
+/** Calls back with each part of the ranges that lies in `[startBlock, endBlock)`. */
+export function forEachOverlap(
+  ranges: readonly BlockRange[],
+  window: { readonly startBlock: number; readonly endBlock: number },
+  visit: (startBlock: number, blockCount: number) => void,
+): void {
+  for (let i = firstRangeAfter(ranges, window.startBlock); i < ranges.length; i++) {
+    const range = ranges[i]!;
+    if (range.startBlock >= window.endBlock) return;
+    const from = Math.max(range.startBlock, window.startBlock);
+    visit(from, Math.min(range.startBlock + range.blockCount, window.endBlock) - from);
+  }
+}
+
+/** Index of the first range that ends after `block`. */
+function firstRangeAfter(ranges: readonly BlockRange[], block: number): number {
+  let low = 0;
+  let high = ranges.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const range = ranges[middle]!;
+    if (range.startBlock + range.blockCount > block) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}

@@ -1,0 +1,153 @@
+/**
+ * Where payload goes: the layout in which fixed-grid block stores find equal content again. It knows no file system,
+ * only files that ask for blocks and ranges that are reserved.
+ *
+ * A file of at least the threshold is grid-congruent: every extent of it has physical block = logical block modulo the
+ * grid. Smaller files are packed behind each other, in runs that start on the grid (packing.ts).
+ *
+ * @module
+ */
+import { alignUp } from "../bytes/arithmetic.ts";
+import { AscendingAllocator, type BlockRange } from "./blocks.ts";
+import type { Demand, DemandedPayload, LayoutRules } from "./packing.ts";
+import { runStarts } from "./packing.ts";
+
+/** Blocks of a file that lie together. */
+export interface Extent extends BlockRange {
+  /** Where in the file. */
+  readonly logicalBlock: number;
+}
+
+/** Where the payloads lie. */
+export interface Placement {
+  /** The extents of each payload, in the order given. */
+  readonly extents: readonly (readonly Extent[])[];
+  /** The first block of the payload area. */
+  readonly startBlock: number;
+  /** Behind the last block used. */
+  readonly endBlock: number;
+  /** How many payloads are grid-congruent by rule. */
+  readonly alignedCount: number;
+}
+
+const NO_EXTENTS: readonly Extent[] = [];
+
+/** Whether a payload is placed on the grid. */
+export function isAligned(
+  payload: DemandedPayload,
+  rules: Pick<LayoutRules, "alignThresholdBytes">,
+): boolean {
+  return payload.sizeBytes >= rules.alignThresholdBytes;
+}
+
+/** Places files in the order given, from the first grid cell at or after `fromBlock`. */
+export function placePayloads(
+  demands: readonly Demand[],
+  rules: LayoutRules,
+  area: { readonly fromBlock: number; readonly reserved: readonly BlockRange[] },
+): Placement {
+  const { gridBlocks } = rules;
+  // With alignment on, what resumes behind a reserved range resumes on the grid.
+  const reserved = rules.alignThresholdBytes === Infinity
+    ? area.reserved
+    : roundedToGrid(area.reserved, gridBlocks);
+  const allocator = new AscendingAllocator(reserved, area.fromBlock);
+  allocator.alignTo(gridBlocks);
+  const startBlock = allocator.cursor;
+  const startsRun = runStarts(demands, rules);
+  let endBlock = startBlock;
+  let alignedCount = 0;
+  const extents = demands.map(({ payload }, i) => {
+    const aligned = isAligned(payload, rules);
+    if (aligned) alignedCount++;
+    if (payload.dataRuns.length === 0) return NO_EXTENTS;
+    if (aligned || startsRun[i] === 1) allocator.alignTo(gridBlocks);
+    const own = takeExtents(payload.dataRuns, allocator, aligned ? gridBlocks : 1, rules);
+    const last = own.at(-1)!;
+    endBlock = last.startBlock + last.blockCount;
+    return own;
+  });
+  return { extents, startBlock, endBlock, alignedCount };
+}
+
+/** Extents for all runs, physical = logical modulo the grid. */
+function takeExtents(
+  runs: readonly BlockRange[],
+  allocator: AscendingAllocator,
+  gridBlocks: number,
+  { extentBlocksMax }: LayoutRules,
+): Extent[] {
+  const [first] = runs;
+  const isSmall = runs.length === 1 && first !== undefined &&
+    first.blockCount <= Math.min(extentBlocksMax, allocator.contiguousBlocks);
+  if (isSmall && gridBlocks === 1) {
+    // Nearly all files of nearly all images: one array with room for one, and nothing besides.
+    const { startBlock: logicalBlock, blockCount } = first;
+    return [{ logicalBlock, blockCount, startBlock: allocator.takeContiguous(blockCount) }];
+  }
+  const extents: Extent[] = [];
+  for (const { startBlock, blockCount } of runs) {
+    allocator.advanceToCongruent(startBlock % gridBlocks, gridBlocks);
+    appendExtents(extents, startBlock, allocator.take(blockCount), extentBlocksMax);
+  }
+  return extents;
+}
+
+/** Appends extents that map `pieces`, in order, from `logicalBlock` on. */
+export function appendExtents(
+  extents: Extent[],
+  logicalBlock: number,
+  pieces: readonly BlockRange[],
+  extentBlocksMax: number,
+): void {
+  let logical = logicalBlock;
+  for (const piece of pieces) {
+    for (let done = 0; done < piece.blockCount;) {
+      const blockCount = Math.min(piece.blockCount - done, extentBlocksMax);
+      extents.push({ logicalBlock: logical, blockCount, startBlock: piece.startBlock + done });
+      done += blockCount;
+      logical += blockCount;
+    }
+  }
+}
+
+/** Every cell of the grid that a reserved range reaches into. */
+function roundedToGrid(reserved: readonly BlockRange[], gridBlocks: number): BlockRange[] {
+  return reserved.map(({ startBlock, blockCount }) => {
+    const start = startBlock - startBlock % gridBlocks;
+    return { startBlock: start, blockCount: alignUp(startBlock + blockCount, gridBlocks) - start };
+  });
+}
+
+/**
+ * Which payload comes first: by path; by the lowest layer that has anything at the path, then by path; or by layer and
+ * by place in it, as a writer without a plan has it.
+ */
+export type PayloadOrder = "path" | "first-layer" | "layer";
+
+/** What the orders look at. */
+export interface PayloadOrigin {
+  /** The lowest layer that has anything at the path; 0 when not set. */
+  readonly firstLayer?: number;
+  /** Where the file itself comes from. */
+  readonly origin: { readonly layerIndex: number; readonly entryIndex: number };
+}
+
+/** Brings files from the order of their paths, which equal ones keep, into another one. */
+export function sortPayloads<T>(
+  files: T[],
+  order: PayloadOrder,
+  originOf: (file: T) => PayloadOrigin,
+): void {
+  if (order === "path") return;
+  const compare = order === "first-layer" ? compareFirstLayers : compareOrigins;
+  files.sort((a, b) => compare(originOf(a), originOf(b)));
+}
+
+function compareFirstLayers(a: PayloadOrigin, b: PayloadOrigin): number {
+  return (a.firstLayer ?? 0) - (b.firstLayer ?? 0);
+}
+
+function compareOrigins({ origin: a }: PayloadOrigin, { origin: b }: PayloadOrigin): number {
+  return a.layerIndex - b.layerIndex || a.entryIndex - b.entryIndex;
+}
