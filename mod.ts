@@ -136,7 +136,7 @@
  * import { join } from "node:path";
  * import {
  *   blessMerged,
- *   ChunkDepot,
+ *   ChunkUploader,
  *   ChunkSink,
  *   MERGED_DEFAULTS,
  *   NO_PROGRESS,
@@ -147,9 +147,9 @@
  * const directory = mkdtempSync(join(tmpdir(), "blessfs-"));
  * const fixture = new URL("./fixtures/oci-tiny", import.meta.url).pathname;
  * const store = await openChunkStore(directory, { env: {} });
- * const depot = new ChunkDepot({ store, zstdLevel: 3 });
+ * const uploader = new ChunkUploader({ store, zstdLevel: 3 });
  * const layout = MERGED_DEFAULTS;
- * const sink = new ChunkSink(depot, { chunkBytes: layout.gridBytes, digest: "sha512-256" });
+ * const sink = new ChunkSink(uploader, { chunkBytes: layout.gridBytes, digest: "sha512-256" });
  * await blessMerged({
  *   source: `oci:${fixture}`,
  *   layout,
@@ -245,16 +245,16 @@ export type { RegistryTiming } from "./lib/source/registry/http.ts";
 export { openChunkStore } from "./lib/chunk/open_store.ts";
 export type { OpenStoreOptions } from "./lib/chunk/open_store.ts";
 export type { ChunkStore, PutOutcome } from "./lib/chunk/chunk_store.ts";
-export { ChunkDepot } from "./lib/chunk/chunk_depot.ts";
-export type { ChunkDepotOptions, OfferedChunk } from "./lib/chunk/chunk_depot.ts";
+export { ChunkUploader } from "./lib/chunk/chunk_uploader.ts";
+export type { ChunkUploaderOptions, OfferedChunk } from "./lib/chunk/chunk_uploader.ts";
 export { ChunkSink } from "./lib/chunk/chunk_sink.ts";
 export type { ChunkSinkOptions } from "./lib/chunk/chunk_sink.ts";
-export { createIndexSink } from "./lib/chunk/index_sink.ts";
+export { createIndexSink } from "./lib/chunk/chunk_sink.ts";
 export { decodeChunkIndex, encodeChunkIndex } from "./lib/chunk/chunk_index.ts";
 export type { ChunkIndex } from "./lib/chunk/chunk_index.ts";
-export type { ChunkDigest } from "./lib/chunk/chunk_id.ts";
+export type { ChunkDigest } from "./lib/chunk/chunk.ts";
 export type { Environment } from "./lib/chunk/aws_settings.ts";
-export type { ChunkCounts } from "./lib/chunk/chunk_counts.ts";
+export type { ChunkCounts } from "./lib/chunk/chunk_uploader.ts";
 export type { LayerChunksTarget } from "./lib/bless/layered_chunks.ts";
 
 // Sources: images and their layers.
@@ -269,7 +269,7 @@ export type {
   StoredBytes,
 } from "./lib/source/source.ts";
 export type { StoredFile, StoredLoaded, StoredOutput, StoredStream } from "./lib/source/types.ts";
-export type { SharedDescriptor } from "./lib/io/shared_descriptor.ts";
+export type { SharedDescriptor } from "./lib/io/random_reader.ts";
 export type { Platform } from "./lib/source/platform.ts";
 
 // Trees.
@@ -367,11 +367,11 @@ export type { ContentPlace, InodeInspection } from "./lib/ext4/read/inspect_inod
 // Where an image goes to, and where payload comes from.
 export { createFileSink } from "./lib/io/file_sink.ts";
 export type { FileSinkOptions } from "./lib/io/file_sink.ts";
-export type { FileOperations } from "./lib/io/file_operations.ts";
-export type { OutputOptions } from "./lib/io/output_path.ts";
-export { createStdoutSink } from "./lib/io/stdout_sink.ts";
-export type { StreamWriter } from "./lib/io/stdout_sink.ts";
-export { nullSink, teeSink } from "./lib/io/tee_sink.ts";
+export type { FileOperations } from "./lib/io/file_sink.ts";
+export type { OutputOptions } from "./lib/io/paths.ts";
+export { createStdoutSink } from "./lib/io/sink.ts";
+export type { StreamWriter } from "./lib/io/sink.ts";
+export { nullSink, teeSink } from "./lib/io/sink.ts";
 export type { ImageSink } from "./lib/io/sink.ts";
 export { descriptorReader, memoryReader, readExactly } from "./lib/io/random_reader.ts";
 export type { RandomReader, ReaderParts } from "./lib/io/random_reader.ts";

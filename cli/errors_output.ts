@@ -4,8 +4,7 @@
  * @module
  */
 import { BlessfsError } from "../lib/errors.ts";
-import { byteStringFromText, displayName } from "../lib/bytes/byte_string.ts";
-import { plainJson } from "../lib/bytes/plain_json.ts";
+import { byteStringFromText, displayName, plainJson } from "../lib/bytes/byte_string.ts";
 import { systemErrorFacts } from "../lib/io/system_error.ts";
 import { categoryOf, type ExitCode, exitCodeOf, type FailureCategory } from "./exit_codes.ts";
 import { hintOf, messageOf } from "./option_names.ts";

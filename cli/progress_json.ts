@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { plainJson } from "../lib/bytes/plain_json.ts";
+import { plainJson } from "../lib/bytes/byte_string.ts";
 import type { ProgressTask } from "../lib/progress.ts";
 import type { ProgressOptions, ShownProgress } from "./progress.ts";
 

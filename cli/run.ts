@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { plainJson } from "../lib/bytes/plain_json.ts";
+import { plainJson } from "../lib/bytes/byte_string.ts";
 import { BlessfsError, InterruptedError } from "../lib/errors.ts";
 import type { WarningSummary } from "../lib/warnings.ts";
 import type { Request } from "./arguments.ts";

@@ -20,7 +20,7 @@ import {
   SOURCE_OPTION_SPECS,
 } from "./bless_options.ts";
 import {
-  openDepot,
+  openUploader,
   STORE_OPTION,
   STORE_OPTION_SPECS,
   type StoreReport,
@@ -108,7 +108,7 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   refuseInsideSource(outputDir, source);
   const layout = parseLayout(args, LAYERED_DEFAULTS);
   const sourceOptions = parseSourceOptions(args, io, [source]);
-  const opened = await openDepot(args, io, { source });
+  const opened = await openUploader(args, io, { source });
   const { chunks, ...report } = await blessLayered({
     ...sourceOptions,
     source,

@@ -4,17 +4,14 @@
  * @module
  */
 import { existsSync } from "node:fs";
-import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
-import { createIndexSink } from "../../lib/chunk/index_sink.ts";
+import { ChunkSink, createIndexSink } from "../../lib/chunk/chunk_sink.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
-import type { ImageSink } from "../../lib/io/sink.ts";
-import { createStdoutSink } from "../../lib/io/stdout_sink.ts";
-import { teeSink } from "../../lib/io/tee_sink.ts";
+import { createStdoutSink, type ImageSink, teeSink } from "../../lib/io/sink.ts";
 import { parseSourceName } from "../../lib/source/source_name.ts";
 import type { CommandIo } from "../io.ts";
 import type { ParsedArguments } from "../parsed_arguments.ts";
-import { indexTarget, openDepot, type StoreReport, storeReport } from "./chunk_options.ts";
+import { indexTarget, openUploader, type StoreReport, storeReport } from "./chunk_options.ts";
 import { refuseInsideSource } from "./outside_source.ts";
 
 /** For an image that only goes to a chunk store. */
@@ -46,14 +43,14 @@ export async function openOutputs(
       hint: "name one with --index FILE.caibx, or ask only what would be new with --dry-run",
     });
   }
-  const opened = await openDepot(args, io, { others: ["index"], source });
+  const opened = await openUploader(args, io, { others: ["index"], source });
   if (opened === undefined) {
     if (file !== undefined) return { sink: file, storeReport: () => undefined };
     throw new UsageError("--output", "`none` without --store would make nothing", {
       hint: "write ./none for a file of that name",
     });
   }
-  const chunks = new ChunkSink(opened.depot, { chunkBytes: gridBytes, digest: opened.digest });
+  const chunks = new ChunkSink(opened.uploader, { chunkBytes: gridBytes, digest: opened.digest });
   const sinks: ImageSink[] = [chunks];
   if (!opened.isDryRun) {
     if (file !== undefined) sinks.push(file);

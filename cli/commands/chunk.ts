@@ -4,13 +4,11 @@
  * @module
  */
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
-import { checkChunkSize } from "../../lib/chunk/chunk_id.ts";
-import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
-import { createIndexSink } from "../../lib/chunk/index_sink.ts";
+import { checkChunkSize } from "../../lib/chunk/chunk.ts";
+import { ChunkSink, createIndexSink } from "../../lib/chunk/chunk_sink.ts";
 import { readFileInto, readStreamInto } from "../../lib/chunk/read_file.ts";
 import { UsageError } from "../../lib/errors.ts";
-import type { ImageSink } from "../../lib/io/sink.ts";
-import { teeSink } from "../../lib/io/tee_sink.ts";
+import { type ImageSink, teeSink } from "../../lib/io/sink.ts";
 import type { Command } from "../command.ts";
 import { JSON_OPTION } from "../command.ts";
 import { safeLine } from "../errors_output.ts";
@@ -20,7 +18,7 @@ import { formatCount, formatDuration, formatSize, parseSize, sizeOption } from "
 import { aligned } from "../text.ts";
 import {
   indexTarget,
-  openDepot,
+  openUploader,
   STORE_OPTION,
   STORE_OPTION_SPECS,
   type StoreReport,
@@ -99,8 +97,8 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   const target = index === undefined
     ? undefined
     : indexTarget(index, args, io, { sourcePaths: image === "-" ? [] : [image] });
-  const opened = (await openDepot(args, io))!;
-  const chunks = new ChunkSink(opened.depot, { chunkBytes, digest: opened.digest });
+  const opened = (await openUploader(args, io))!;
+  const chunks = new ChunkSink(opened.uploader, { chunkBytes, digest: opened.digest });
   const withIndex = target !== undefined && !opened.isDryRun;
   const sink = withIndex ? teeSink(chunks, createIndexSink(chunks, target)) : chunks;
   const sizeBytes = await readInto(image, sink, io);

@@ -3,17 +3,18 @@
  *
  * @module
  */
-import { checkOutput } from "../../lib/io/output_path.ts";
+import { checkOutput, realPathOf } from "../../lib/io/paths.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
-import { realPathOf } from "../../lib/io/real_path.ts";
-import type { ImageSink } from "../../lib/io/sink.ts";
-import { createStdoutSink } from "../../lib/io/stdout_sink.ts";
-import { ZSTD_LEVEL_DEFAULT, ZSTD_LEVEL_MAX } from "../../lib/chunk/chunk_codec.ts";
-import type { ChunkCounts } from "../../lib/chunk/chunk_counts.ts";
-import { ChunkDepot } from "../../lib/chunk/chunk_depot.ts";
-import { CHUNK_DIGESTS, type ChunkDigest } from "../../lib/chunk/chunk_id.ts";
+import { createStdoutSink, type ImageSink } from "../../lib/io/sink.ts";
+import {
+  CHUNK_DIGESTS,
+  type ChunkDigest,
+  ZSTD_LEVEL_DEFAULT,
+  ZSTD_LEVEL_MAX,
+} from "../../lib/chunk/chunk.ts";
+import { type ChunkCounts, ChunkUploader } from "../../lib/chunk/chunk_uploader.ts";
 import { openChunkStore } from "../../lib/chunk/open_store.ts";
-import { isS3Address } from "../../lib/chunk/s3_address.ts";
+import { isS3Address } from "../../lib/chunk/s3_request.ts";
 import { UsageError } from "../../lib/errors.ts";
 import type { OptionSpec } from "../command.ts";
 import { safeLine } from "../errors_output.ts";
@@ -56,8 +57,8 @@ export const STORE_OPTION_SPECS: readonly OptionSpec[] = [
 ];
 
 /** A store that was opened, and how it is used. */
-export interface OpenedDepot {
-  readonly depot: ChunkDepot;
+export interface OpenedUploader {
+  readonly uploader: ChunkUploader;
   /** Safe to print. */
   readonly storeName: string;
   readonly digest: ChunkDigest;
@@ -65,7 +66,7 @@ export interface OpenedDepot {
 }
 
 /** What the commands differ in. */
-export interface DepotContext {
+export interface UploaderContext {
   /** Options that mean something only with a store, beside those of every command that has one. */
   readonly others?: readonly string[];
   /** What is blessed. */
@@ -77,11 +78,11 @@ export interface DepotContext {
  *
  * @throws {UsageError} for an option that wants a store and has none, and for a store inside of the source
  */
-export async function openDepot(
+export async function openUploader(
   args: ParsedArguments,
   io: CommandIo,
-  { others = [], source }: DepotContext = {},
-): Promise<OpenedDepot | undefined> {
+  { others = [], source }: UploaderContext = {},
+): Promise<OpenedUploader | undefined> {
   const text = args.value("store");
   if (text === undefined) {
     refuseWithoutStore(args, others);
@@ -97,7 +98,7 @@ export async function openDepot(
   const store = await openChunkStore(text, { env: io.env, signal });
   const verifiesStore = args.flag("verify-store");
   return {
-    depot: new ChunkDepot({ store, zstdLevel, isDryRun, verifiesStore, signal }),
+    uploader: new ChunkUploader({ store, zstdLevel, isDryRun, verifiesStore, signal }),
     storeName: store.name,
     digest: (args.value("digest") ?? CHUNK_DIGESTS[0]) as ChunkDigest,
     isDryRun,
@@ -160,7 +161,7 @@ export interface StoreReport extends ChunkCounts {
 
 /** Puts a report together. */
 export function storeReport(
-  { storeName, isDryRun, digest }: OpenedDepot,
+  { storeName, isDryRun, digest }: OpenedUploader,
   chunkBytes: number,
   counts: Readonly<ChunkCounts>,
 ): StoreReport {

@@ -6,7 +6,7 @@
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { sep } from "node:path";
 import { UsageError } from "../../lib/errors.ts";
-import { realPathOf } from "../../lib/io/real_path.ts";
+import { realPathOf } from "../../lib/io/paths.ts";
 import { isTreeDirectory } from "../../lib/source/recognise.ts";
 import { parseSourceName } from "../../lib/source/source_name.ts";
 import { safeLine } from "../errors_output.ts";

@@ -6,8 +6,7 @@
 import { existsSync } from "node:fs";
 import { UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
-import type { ImageSink } from "../../lib/io/sink.ts";
-import { createStdoutSink } from "../../lib/io/stdout_sink.ts";
+import { createStdoutSink, type ImageSink } from "../../lib/io/sink.ts";
 import { parseSourceName } from "../../lib/source/source_name.ts";
 import type { TarCounts } from "../../lib/bless/export.ts";
 import type { CommandIo } from "../io.ts";

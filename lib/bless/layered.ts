@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { ChunkCounts } from "../chunk/chunk_counts.ts";
+import type { ChunkCounts } from "../chunk/chunk_uploader.ts";
 import { optionError, throwIfAborted } from "../errors.ts";
 import { resolveSettings } from "../ext4/plan/settings.ts";
 import { formatPlatform } from "../source/platform.ts";

@@ -3,24 +3,22 @@
  *
  * @module
  */
-import { type ChunkCounts, sumOfCounts } from "../chunk/chunk_counts.ts";
-import type { ChunkDepot } from "../chunk/chunk_depot.ts";
-import type { ChunkDigest } from "../chunk/chunk_id.ts";
+import { type ChunkCounts, type ChunkUploader, sumOfCounts } from "../chunk/chunk_uploader.ts";
+import type { ChunkDigest } from "../chunk/chunk.ts";
 import { type ChunkIndex, decodeChunkIndex, encodeChunkIndex } from "../chunk/chunk_index.ts";
 import { ChunkSink } from "../chunk/chunk_sink.ts";
 import { readFileInto } from "../chunk/read_file.ts";
 import { InputError, throwIfAborted } from "../errors.ts";
-import { outputExistsError } from "../io/output_path.ts";
+import { outputExistsError, statIfThere } from "../io/paths.ts";
 import type { ImageSink } from "../io/sink.ts";
 import { displayPath } from "../io/system_error.ts";
 import type { Progress } from "../progress.ts";
-import { statIfThere } from "../io/stat_if_there.ts";
 import { pathIn, readFileWhole, writeFileWhole } from "./layered_files.ts";
 
 /** Where chunks go. */
 export interface LayerChunksTarget {
   /** Brings chunks to their store. */
-  readonly depot: ChunkDepot;
+  readonly uploader: ChunkUploader;
   /** What chunks are named with. */
   readonly digest: ChunkDigest;
 }
@@ -92,8 +90,8 @@ export class LayerChunks {
   }
 
   #newSink(): ChunkSink {
-    const { depot, digest, chunkBytes } = this.#options;
-    return new ChunkSink(depot, { chunkBytes, digest });
+    const { uploader, digest, chunkBytes } = this.#options;
+    return new ChunkSink(uploader, { chunkBytes, digest });
   }
 
   /**

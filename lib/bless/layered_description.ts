@@ -4,14 +4,13 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { plainJson } from "../bytes/plain_json.ts";
+import { plainJson } from "../bytes/byte_string.ts";
 import { InputError } from "../errors.ts";
-import { outputExistsError } from "../io/output_path.ts";
+import { outputExistsError, statIfThere } from "../io/paths.ts";
 import { displayPath } from "../io/system_error.ts";
 import { asString, displayText, field, optional, parseJsonObject } from "../source/json.ts";
 import { formatPlatform } from "../source/platform.ts";
 import type { OpenedImage } from "../source/source.ts";
-import { statIfThere } from "../io/stat_if_there.ts";
 import { pathIn, readFileWhole, writeFileWhole } from "./layered_files.ts";
 
 /** The kernel's limit on lower directories (OVL_MAX_STACK in Linux, fs/overlayfs). */

@@ -7,7 +7,7 @@ import { mkdirSync, readFileSync, rmdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { IoError, UsageError } from "../errors.ts";
 import { createFileSink } from "../io/file_sink.ts";
-import { statIfThere } from "../io/stat_if_there.ts";
+import { statIfThere } from "../io/paths.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "../io/system_error.ts";
 
 /**

@@ -11,13 +11,11 @@ import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import type { WriteResult } from "../ext4/write/write_image.ts";
 import { writeImage } from "../ext4/write/write_image.ts";
 import { createFileSink } from "../io/file_sink.ts";
-import { checkOutput } from "../io/output_path.ts";
-import type { ImageSink } from "../io/sink.ts";
+import { checkOutput, statIfThere } from "../io/paths.ts";
+import { type ImageSink, nullSink, teeSink } from "../io/sink.ts";
 import { displayPath } from "../io/system_error.ts";
-import { nullSink, teeSink } from "../io/tee_sink.ts";
 import type { Progress } from "../progress.ts";
 import { ChecksumSink, type FileChecksums, findDamage } from "./layered_checksums.ts";
-import { statIfThere } from "../io/stat_if_there.ts";
 import { FORMAT_VERSION } from "./plan_image.ts";
 import { pathIn, readFileWhole, writeFileWhole } from "./layered_files.ts";
 import {

@@ -21,7 +21,7 @@
  * @module
  */
 import { InputError, invariant } from "../errors.ts";
-import { CHUNK_BYTES_MAX, CHUNK_ID_BYTES, type ChunkDigest } from "./chunk_id.ts";
+import { CHUNK_BYTES_MAX, CHUNK_ID_BYTES, type ChunkDigest } from "./chunk.ts";
 
 const INDEX_MAGIC = 0x96824d9c7b129ff9n;
 const TABLE_MAGIC = 0xe75b9e112f17417dn;

@@ -14,12 +14,10 @@ import {
   throwIfAborted,
   UsageError,
 } from "../errors.ts";
-import { type FileOperations, NODE_FILE_OPERATIONS } from "../io/file_operations.ts";
-import { realPathOf } from "../io/real_path.ts";
-import { statIfThere } from "../io/stat_if_there.ts";
+import { type FileOperations, NODE_FILE_OPERATIONS } from "../io/file_sink.ts";
+import { realPathOf, statIfThere } from "../io/paths.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "../io/system_error.ts";
-import { STORED_BYTES_MAX } from "./chunk_codec.ts";
-import { chunkFolder, chunkPath } from "./chunk_id.ts";
+import { chunkFolder, chunkPath, STORED_BYTES_MAX } from "./chunk.ts";
 import type { ChunkStore, PutOutcome } from "./chunk_store.ts";
 
 /** What a store in a directory needs. */

@@ -7,7 +7,7 @@ import { optionError } from "../errors.ts";
 import { type Environment, readAwsSettings } from "./aws_settings.ts";
 import type { ChunkStore } from "./chunk_store.ts";
 import { DirectoryStore } from "./directory_store.ts";
-import { isS3Address } from "./s3_address.ts";
+import { isS3Address } from "./s3_request.ts";
 import { S3Store } from "./s3_store.ts";
 
 /** What opening a store needs. */

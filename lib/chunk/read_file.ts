@@ -10,7 +10,7 @@ import { openFileReader, type RandomReader } from "../io/random_reader.ts";
 import type { ImageSink } from "../io/sink.ts";
 import type { Progress } from "../progress.ts";
 
-const PIECE_BYTES = 1 << 20;
+const READ_BYTES = 1 << 20;
 /** Signals are served after so many pieces. */
 const YIELD_AFTER_PIECES = 16;
 
@@ -95,7 +95,7 @@ async function streamInto(
 }
 
 function* piecesOf(reader: RandomReader): Generator<Uint8Array> {
-  const buffer = new Uint8Array(PIECE_BYTES);
+  const buffer = new Uint8Array(READ_BYTES);
   for (let position = 0;;) {
     const count = reader.readAt(buffer, position);
     if (count > 0) yield buffer.subarray(0, count);

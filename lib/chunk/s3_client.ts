@@ -9,9 +9,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { AwsV4Signer } from "aws4fetch";
 import { BlessfsError, InputError, throwIfAborted } from "../errors.ts";
 import type { AwsSettings } from "./aws_settings.ts";
-import { objectPath, type S3Address } from "./s3_address.ts";
+import { objectPath, type S3Address, type S3Answer, type S3Request } from "./s3_request.ts";
 import { isPassing, networkError, type S3Failure, s3Failure } from "./s3_errors.ts";
-import type { S3Answer, S3Request } from "./s3_request.ts";
 
 /** What a client needs beside the address. */
 export interface S3ClientOptions {

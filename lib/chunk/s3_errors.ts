@@ -7,8 +7,7 @@
 import { type ErrorDetails, IoError } from "../errors.ts";
 import { displayPath } from "../io/system_error.ts";
 import type { AwsSettings } from "./aws_settings.ts";
-import type { S3Address } from "./s3_address.ts";
-import type { S3Answer, S3Request } from "./s3_request.ts";
+import type { S3Address, S3Answer, S3Request } from "./s3_request.ts";
 
 /** A failure, and what tells whether to try again. */
 export interface S3Failure {

@@ -4,10 +4,9 @@
  * @module
  */
 import { InputError } from "../errors.ts";
-import { STORED_BYTES_MAX } from "./chunk_codec.ts";
-import { chunkPath } from "./chunk_id.ts";
+import { chunkPath, STORED_BYTES_MAX } from "./chunk.ts";
 import type { ChunkStore, PutOutcome } from "./chunk_store.ts";
-import { parseS3Address } from "./s3_address.ts";
+import { parseS3Address } from "./s3_request.ts";
 import { S3Client, type S3ClientOptions } from "./s3_client.ts";
 
 /** A server that knows no conditions on a PUT may say so. */

@@ -1,9 +1,12 @@
 /**
  * Where an image goes. The writer calls `write` in ascending order, never twice for the same byte; what is skipped is
- * a hole and reads as zeros.
+ * a hole and reads as zeros. Files are in file_sink.ts; here are the interface, combinations of sinks, and streams.
  *
  * @module
  */
+import process from "node:process";
+import { InterruptedError, invariant } from "../errors.ts";
+import { ioErrorFrom } from "./system_error.ts";
 
 /** Takes an image in one ascending pass. */
 export interface ImageSink {
@@ -17,4 +20,206 @@ export interface ImageSink {
   finish(sizeBytes: number): void | Promise<void>;
   /** Drops everything written so far. Safe to call at any time, also after `finish` failed. */
   abort(): void | Promise<void>;
+}
+
+/** Takes an image and keeps nothing: for measuring what the rest costs. */
+export const nullSink: ImageSink = { write: () => {}, finish: () => {}, abort: () => {} };
+
+/**
+ * Gives the same image to several sinks, one after the other. A failure of one is a failure of the whole; the caller
+ * then aborts it. They finish in the order given, so a sink whose end cannot be undone, such as a file, belongs last.
+ */
+export function teeSink(...sinks: readonly ImageSink[]): ImageSink {
+  return {
+    async write(bytes, offset) {
+      for (const sink of sinks) await sink.write(bytes, offset);
+    },
+    async finish(sizeBytes) {
+      for (const sink of sinks) await sink.finish(sizeBytes);
+    },
+    async abort() {
+      const outcomes = await Promise.allSettled(sinks.map(async (sink) => await sink.abort()));
+      for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
+    },
+  };
+}
+
+/** The size of the pieces that are passed on. */
+export const PIECE_BYTES = 1 << 20;
+
+/** Collects ascending writes and passes them on in pieces of at most `pieceBytes`, with the gaps between them kept. */
+export class WriteGatherer {
+  readonly #emit: (bytes: Uint8Array, offset: number) => void | Promise<void>;
+  #buffer: Uint8Array;
+  /** Of the same size. It is filled again once `#onItsWay` is done. */
+  #otherBuffer: Uint8Array;
+  #onItsWay: Promise<void> | undefined;
+  #startOffset = 0;
+  #filledBytes = 0;
+  #endOffset = 0;
+
+  /** @param emit gets bytes that are only valid until it is done; it is called when the call before is done */
+  constructor(
+    emit: (bytes: Uint8Array, offset: number) => void | Promise<void>,
+    pieceBytes = PIECE_BYTES,
+  ) {
+    this.#emit = emit;
+    this.#buffer = new Uint8Array(pieceBytes);
+    this.#otherBuffer = new Uint8Array(pieceBytes);
+  }
+
+  /** The offset after the last byte that was written. */
+  get endOffset(): number {
+    return this.#endOffset;
+  }
+
+  /** What `emit` throws comes out of this or a later call, or out of `flush`. The bytes may be used again once it is done. */
+  write(bytes: Uint8Array, offset: number): void | Promise<void> {
+    if (offset < this.#endOffset) {
+      invariant(false, `write at ${offset} after the end ${this.#endOffset}`);
+    }
+    const isAdjacent = offset === this.#endOffset;
+    if (isAdjacent && bytes.length < this.#buffer.length - this.#filledBytes) {
+      return this.#append(bytes);
+    }
+    return this.#writeSlowly(bytes, offset);
+  }
+
+  /** Passes on what is held back, and waits for it. */
+  async flush(): Promise<void> {
+    await this.#passOn();
+    await this.#onItsWay;
+  }
+
+  async #writeSlowly(bytes: Uint8Array, offset: number): Promise<void> {
+    if (offset !== this.#endOffset) {
+      if (this.#filledBytes > 0) await this.#passOn();
+      this.#startOffset = this.#endOffset = offset;
+    }
+    for (let at = 0; at < bytes.length;) {
+      const count = Math.min(bytes.length - at, this.#buffer.length - this.#filledBytes);
+      this.#append(bytes.subarray(at, at + count));
+      at += count;
+      if (this.#filledBytes === this.#buffer.length) await this.#passOn();
+    }
+  }
+
+  #append(bytes: Uint8Array): void {
+    this.#buffer.set(bytes, this.#filledBytes);
+    this.#filledBytes += bytes.length;
+    this.#endOffset += bytes.length;
+  }
+
+  async #passOn(): Promise<void> {
+    await this.#onItsWay;
+    const piece = this.#buffer.subarray(0, this.#filledBytes);
+    const offset = this.#startOffset;
+    this.#startOffset = this.#endOffset;
+    this.#filledBytes = 0;
+    if (piece.length === 0) return;
+    this.#onItsWay = this.#emit(piece, offset) ?? undefined;
+    if (this.#onItsWay === undefined) return;
+    // Whoever waits for it next is told of its failure.
+    this.#onItsWay.catch(() => {});
+    [this.#buffer, this.#otherBuffer] = [this.#otherBuffer, this.#buffer];
+  }
+}
+
+/** Writes all of `bytes`, which may be used again once the promise is fulfilled. */
+export type StreamWriter = (bytes: Uint8Array) => Promise<void>;
+
+const ZEROS = new Uint8Array(PIECE_BYTES);
+
+/**
+ * A sink that streams the image in pieces of 1 MiB and waits for the reader after each.
+ * `abort` drops what is held back; what has gone out cannot be taken back.
+ *
+ * @param writer where the pieces go; standard output when left out
+ */
+export function createStdoutSink(writer: StreamWriter = writeToStandardOutput): ImageSink {
+  return new StreamSink(writer);
+}
+
+class StreamSink implements ImageSink {
+  readonly #writer: StreamWriter;
+  readonly #buffer = new Uint8Array(PIECE_BYTES);
+  #filledBytes = 0;
+  #endOffset = 0;
+  #aborted = false;
+
+  constructor(writer: StreamWriter) {
+    this.#writer = writer;
+  }
+
+  write(bytes: Uint8Array, offset: number): void | Promise<void> {
+    invariant(offset >= this.#endOffset, `write at ${offset} after the end ${this.#endOffset}`);
+    const gapBytes = offset - this.#endOffset;
+    this.#checkLive();
+    if (gapBytes + bytes.length > this.#buffer.length - this.#filledBytes) {
+      return this.#writeSlowly(bytes, gapBytes);
+    }
+    this.#fillBuffer(ZEROS.subarray(0, gapBytes));
+    this.#fillBuffer(bytes);
+  }
+
+  async finish(sizeBytes: number): Promise<void> {
+    invariant(sizeBytes >= this.#endOffset, `image ends at ${sizeBytes}, before what was written`);
+    await this.#zeros(sizeBytes - this.#endOffset);
+    await this.#flush();
+  }
+
+  abort(): void {
+    this.#aborted = true;
+    this.#filledBytes = 0;
+  }
+
+  async #writeSlowly(bytes: Uint8Array, gapBytes: number): Promise<void> {
+    await this.#zeros(gapBytes);
+    await this.#append(bytes);
+  }
+
+  async #zeros(count: number): Promise<void> {
+    let leftBytes = count;
+    while (leftBytes > 0) {
+      const piece = ZEROS.subarray(0, Math.min(leftBytes, ZEROS.length));
+      await this.#append(piece);
+      leftBytes -= piece.length;
+    }
+  }
+
+  async #append(bytes: Uint8Array): Promise<void> {
+    let rest = bytes;
+    while (rest.length > 0) {
+      const piece = rest.subarray(0, this.#buffer.length - this.#filledBytes);
+      this.#fillBuffer(piece);
+      rest = rest.subarray(piece.length);
+      if (this.#filledBytes === this.#buffer.length) await this.#flush();
+    }
+  }
+
+  #fillBuffer(bytes: Uint8Array): void {
+    this.#buffer.set(bytes, this.#filledBytes);
+    this.#filledBytes += bytes.length;
+    this.#endOffset += bytes.length;
+  }
+
+  async #flush(): Promise<void> {
+    this.#checkLive();
+    const piece = this.#buffer.subarray(0, this.#filledBytes);
+    this.#filledBytes = 0;
+    if (piece.length > 0) await this.#writer(piece);
+  }
+
+  #checkLive(): void {
+    if (this.#aborted) throw new InterruptedError("standard output", "the image was dropped");
+  }
+}
+
+function writeToStandardOutput(bytes: Uint8Array): Promise<void> {
+  return new Promise((resolve, reject) => {
+    process.stdout.write(bytes, (error) => {
+      if (error) reject(ioErrorFrom("standard output", "cannot be written", error));
+      else resolve();
+    });
+  });
 }

@@ -8,11 +8,11 @@ import { closeSync, openSync, unlinkSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pid } from "node:process";
-import { IoError } from "../errors.ts";
-import { partAt } from "./random_reader.ts";
+import { invariant, IoError } from "../errors.ts";
+import { partAt, type RandomReader, type ReaderParts, SharedDescriptor } from "./random_reader.ts";
 
 const BUFFER_BYTES = 1 << 20;
-const MAX_NAME_TRIES = 10_000;
+const SPOOL_NAME_TRIES = 10_000;
 let nameCounter = 0;
 
 /**
@@ -22,7 +22,7 @@ let nameCounter = 0;
  * @throws {IoError} when the directory is missing, full or not writable
  */
 export function createUnlinkedFile(directory: string = tmpdir()): number {
-  for (let tries = 0; tries < MAX_NAME_TRIES; tries++) {
+  for (let tries = 0; tries < SPOOL_NAME_TRIES; tries++) {
     const path = join(directory, `blessfs-${pid}-${nameCounter++}.spool`);
     let descriptor: number;
     try {
@@ -40,7 +40,7 @@ export function createUnlinkedFile(directory: string = tmpdir()): number {
     }
     return descriptor;
   }
-  throw new IoError(directory, `no free name for a temporary file after ${MAX_NAME_TRIES} tries`);
+  throw new IoError(directory, `no free name for a temporary file after ${SPOOL_NAME_TRIES} tries`);
 }
 
 /**
@@ -155,4 +155,107 @@ function spoolError(directory: string, why: string, cause: unknown): IoError {
     data: { path: directory, ...(code === undefined ? {} : { code }) },
     cause,
   });
+}
+
+/** How a spool is cut. */
+export interface SpoolParts {
+  readonly partCount: number;
+  /** The length of each but the last, which takes all the rest. */
+  readonly partBytes: number;
+}
+
+/** A spool with a count of those who use it. Whoever makes it holds the first share. */
+export class PartedSpool {
+  readonly #parts: readonly SharedDescriptor[];
+  readonly #partBytes: number;
+  readonly #directory: string;
+
+  /**
+   * Makes the parts, which are empty.
+   *
+   * @param directory where the parts lie without a name
+   * @throws {IoError} when the directory is missing, full or not writable
+   */
+  constructor(directory: string, { partCount, partBytes }: SpoolParts) {
+    invariant(partCount > 0 && partBytes > 0, "a spool has a part, and the part some room");
+    const parts: SharedDescriptor[] = [];
+    this.#parts = parts;
+    this.#partBytes = partBytes;
+    this.#directory = directory;
+    try {
+      while (parts.length < partCount) {
+        parts.push(new SharedDescriptor(createUnlinkedFile(directory)));
+      }
+    } catch (error) {
+      this.release();
+      throw error;
+    }
+  }
+
+  /** For who writes it. */
+  get target(): SpoolTarget {
+    return {
+      descriptors: this.#parts.map(({ descriptor }) => descriptor),
+      partBytes: this.#partBytes,
+      directory: this.#directory,
+    };
+  }
+
+  /** Takes one more share. */
+  share(): PartedSpool {
+    for (const part of this.#parts) part.share();
+    return this;
+  }
+
+  /** Gives a share back. */
+  release(): void {
+    for (const part of this.#parts) part.release();
+  }
+
+  /**
+   * A reader over the first `lengthBytes`, with the signature of a file's. It takes over one share, which its `close`
+   * gives back; closing it twice is harmless. Its parts can be given back before.
+   */
+  reader(name: string, offsetBytes: number, lengthBytes: number): RandomReader {
+    invariant(offsetBytes === 0, "a spool is read from its start");
+    const partBytes = this.#partBytes;
+    const lastPart = this.#parts.length - 1;
+    const readers = this.#parts.map((part, i) =>
+      part.reader(name, 0, Math.max(0, i === lastPart ? lengthBytes - i * partBytes : partBytes))
+    );
+    const isReleased = readers.map(() => false);
+    const parts: ReaderParts = {
+      count: readers.length,
+      partBytes,
+      release: (index) => {
+        readers[index]!.close();
+        isReleased[index] = true;
+      },
+    };
+    return {
+      name,
+      sizeBytes: lengthBytes,
+      parts,
+      readAt(target, position) {
+        const wanted = target.subarray(0, Math.max(0, lengthBytes - position));
+        for (let done = 0; done < wanted.length;) {
+          const at = position + done;
+          const part = partAt(parts, at);
+          const inPart = at - part * partBytes;
+          const end = part === lastPart
+            ? wanted.length
+            : Math.min(wanted.length, done + partBytes - inPart);
+          // Who reads ahead may come to what was given back.
+          if (isReleased[part]) return done;
+          const count = readers[part]!.readAt(wanted.subarray(done, end), inPart);
+          if (count === 0) return done;
+          done += count;
+        }
+        return wanted.length;
+      },
+      close: () => {
+        for (const reader of readers) reader.close();
+      },
+    };
+  }
 }

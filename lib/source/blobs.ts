@@ -6,7 +6,7 @@
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
 import { parseDigest } from "../io/digest.ts";
-import { SharedDescriptor } from "../io/shared_descriptor.ts";
+import { SharedDescriptor } from "../io/random_reader.ts";
 import { checkBlob, checkSize, type Descriptor } from "./documents.ts";
 import { displayText } from "./json.ts";
 import type { DocumentLimit, SourceLimits } from "./limits.ts";

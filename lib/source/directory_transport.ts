@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
-import { missingInput } from "../io/input_file.ts";
+import { missingInput } from "../io/random_reader.ts";
 import { BlobFiles } from "./blobs.ts";
 import { chooseManifest } from "./choose.ts";
 import { describeDocument, documentKind } from "./documents.ts";

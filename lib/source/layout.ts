@@ -6,7 +6,7 @@
  */
 import { join } from "node:path";
 import { InputError } from "../errors.ts";
-import { missingInput } from "../io/input_file.ts";
+import { missingInput } from "../io/random_reader.ts";
 import { type Archive, ArchiveBlobs } from "./archive.ts";
 import { BlobFiles, type BlobStore } from "./blobs.ts";
 import { type ChoiceRequest, chooseManifest, chooseReference } from "./choose.ts";

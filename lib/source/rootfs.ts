@@ -7,7 +7,7 @@
 import { spawn } from "node:child_process";
 import { env } from "node:process";
 import { type ErrorDetails, InputError, invariant, IoError, throwIfAborted } from "../errors.ts";
-import { missingInput } from "../io/input_file.ts";
+import { missingInput } from "../io/random_reader.ts";
 import type { Warnings } from "../warnings.ts";
 import { displayText } from "./json.ts";
 import { statIfThere } from "./source_file.ts";

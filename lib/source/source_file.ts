@@ -7,9 +7,7 @@
 import { createReadStream, type Stats, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { InputError, IoError, limitError, throwIfAborted } from "../errors.ts";
-import { openInputFile } from "../io/input_file.ts";
-import type { RandomReader } from "../io/random_reader.ts";
-import { SharedDescriptor } from "../io/shared_descriptor.ts";
+import { openInputFile, type RandomReader, SharedDescriptor } from "../io/random_reader.ts";
 import { createUnlinkedFile, singleFile, SpoolWriter } from "../io/spool.ts";
 import { displayText } from "./json.ts";
 import { DEFAULT_SOURCE_LIMITS, type DocumentLimit } from "./limits.ts";

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import type { RandomReader } from "../io/random_reader.ts";
-import type { SharedDescriptor } from "../io/shared_descriptor.ts";
+import type { RandomReader, SharedDescriptor } from "../io/random_reader.ts";
 import type { Progress } from "../progress.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import type { TarLimits } from "../tar/limits.ts";

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { LayerChunks, sumOfChunked } from "../../lib/bless/layered_chunks.ts";
-import { ChunkDepot } from "../../lib/chunk/chunk_depot.ts";
+import { ChunkUploader } from "../../lib/chunk/chunk_uploader.ts";
 import { decodeChunkIndex, encodeChunkIndex } from "../../lib/chunk/chunk_index.ts";
 import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
 import { DirectoryStore } from "../../lib/chunk/directory_store.ts";
@@ -16,7 +16,10 @@ const DIGEST = "sha512-256";
 
 function target(directory: string, isDryRun = false) {
   const store = new DirectoryStore(join(directory, "store"));
-  return { depot: new ChunkDepot({ store, zstdLevel: 1, isDryRun }), digest: DIGEST } as const;
+  return {
+    uploader: new ChunkUploader({ store, zstdLevel: 1, isDryRun }),
+    digest: DIGEST,
+  } as const;
 }
 
 function withLayers(test: (directory: string, source: string) => Promise<void>): Promise<void> {
@@ -30,8 +33,12 @@ function withLayers(test: (directory: string, source: string) => Promise<void>):
 /** The index of a file as it would be cut anew. */
 async function indexOf(path: string): Promise<Uint8Array> {
   const isDryRun = true;
-  const depot = new ChunkDepot({ store: new DirectoryStore("/nowhere"), zstdLevel: 1, isDryRun });
-  const sink = new ChunkSink(depot, { chunkBytes: 131072, digest: DIGEST });
+  const uploader = new ChunkUploader({
+    store: new DirectoryStore("/nowhere"),
+    zstdLevel: 1,
+    isDryRun,
+  });
+  const sink = new ChunkSink(uploader, { chunkBytes: 131072, digest: DIGEST });
   await readFileInto(path, sink, { progress: NO_PROGRESS });
   return encodeChunkIndex(sink.index);
 }

@@ -8,7 +8,7 @@ import {
   removeIfEmpty,
   writeFileWhole,
 } from "../../lib/bless/layered_files.ts";
-import { statIfThere } from "../../lib/io/stat_if_there.ts";
+import { statIfThere } from "../../lib/io/paths.ts";
 import { InterruptedError, IoError, UsageError } from "../../lib/errors.ts";
 import { withDirectory } from "../source/helpers.ts";
 

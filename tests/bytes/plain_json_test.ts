@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { plainJson } from "../../lib/bytes/plain_json.ts";
+import { plainJson } from "../../lib/bytes/byte_string.ts";
 
 // deno-lint-ignore no-control-regex
 const ORDERS = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/;

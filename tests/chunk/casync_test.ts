@@ -3,12 +3,20 @@ import { assert, assertEquals } from "@std/assert";
 import { readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { chunkPath } from "../../lib/chunk/chunk_id.ts";
+import { chunkPath } from "../../lib/chunk/chunk.ts";
 import { decodeChunkIndex, encodeChunkIndex } from "../../lib/chunk/chunk_index.ts";
 import { DirectoryStore } from "../../lib/chunk/directory_store.ts";
 import { COMMANDS } from "../../cli/commands/index.ts";
 import { runFake } from "../cli/fake_io.ts";
-import { CHUNK_BYTES, depotOf, idAt, noise, sampleFile, store, withDirectory } from "./helpers.ts";
+import {
+  CHUNK_BYTES,
+  idAt,
+  noise,
+  sampleFile,
+  store,
+  uploaderOf,
+  withDirectory,
+} from "./helpers.ts";
 import { mustRunBeside, programOrNotice, run, withFileServer } from "./programs.ts";
 
 const SOURCE = `oci:${fileURLToPath(new URL("../../fixtures/oci-tiny", import.meta.url))}`;
@@ -31,8 +39,8 @@ Deno.test("casync make writes the same index, whatever the size and the digest",
           theirs,
           path,
         ]);
-        const depot = depotOf(new DirectoryStore(join(directory, `ours-${digest}`)));
-        const { index } = await store(file, depot, { digest, chunkBytes });
+        const uploader = uploaderOf(new DirectoryStore(join(directory, `ours-${digest}`)));
+        const { index } = await store(file, uploader, { digest, chunkBytes });
         assertEquals(encodeChunkIndex(index), new Uint8Array(readFileSync(theirs)));
       }
     }

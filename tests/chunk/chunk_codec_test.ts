@@ -6,7 +6,7 @@ import {
   compressChunk,
   decompressChunk,
   STORED_BYTES_MAX,
-} from "../../lib/chunk/chunk_codec.ts";
+} from "../../lib/chunk/chunk.ts";
 import { CHUNK_BYTES, noise, sampleFile } from "./helpers.ts";
 
 /** A frame with one raw block, made by hand: magic, a single segment of a four-byte size, the block. */

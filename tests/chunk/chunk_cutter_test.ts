@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { ChunkCutter } from "../../lib/chunk/chunk_cutter.ts";
+import { ChunkCutter } from "../../lib/chunk/chunk_sink.ts";
 import { noise } from "./helpers.ts";
 
 const SIZE = 4096;

@@ -6,7 +6,7 @@ import {
   chunkFolder,
   chunkId,
   chunkPath,
-} from "../../lib/chunk/chunk_id.ts";
+} from "../../lib/chunk/chunk.ts";
 
 Deno.test("chunkId is the digest that casync calls 128 KiB of zeros by", () => {
   assertEquals(CHUNK_DIGESTS.map((digest) => chunkId(new Uint8Array(131072), digest)), [

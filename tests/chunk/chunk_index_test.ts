@@ -7,7 +7,7 @@ import {
   decodeChunkIndex,
   encodeChunkIndex,
 } from "../../lib/chunk/chunk_index.ts";
-import { CHUNK_BYTES, depotOf, idAt, MemoryStore, sampleFile, store } from "./helpers.ts";
+import { CHUNK_BYTES, idAt, MemoryStore, sampleFile, store, uploaderOf } from "./helpers.ts";
 
 /** `casync make --chunk-size=131072:131072:131072 [--digest=sha256]` of the sample. */
 const GOLDEN = {
@@ -41,7 +41,7 @@ function indexOf(sizeBytes: number, chunkBytes = CHUNK_BYTES): ChunkIndex {
 
 for (const digest of ["sha512-256", "sha256"] as const) {
   Deno.test(`encodeChunkIndex gives the bytes that casync gives, ${digest}`, async () => {
-    const { index } = await store(sampleFile(), depotOf(new MemoryStore()), { digest });
+    const { index } = await store(sampleFile(), uploaderOf(new MemoryStore()), { digest });
     assertEquals(
       Buffer.from(encodeChunkIndex(index)).toString("hex"),
       Buffer.from(golden(digest)).toString("hex"),

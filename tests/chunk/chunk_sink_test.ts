@@ -1,16 +1,15 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { InputError } from "../../lib/errors.ts";
 import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
-import { chunkId } from "../../lib/chunk/chunk_id.ts";
-import { decompressChunk } from "../../lib/chunk/chunk_codec.ts";
-import { CHUNK_BYTES, depotOf, idAt, MemoryStore, noise, sampleFile, store } from "./helpers.ts";
+import { chunkId, decompressChunk } from "../../lib/chunk/chunk.ts";
+import { CHUNK_BYTES, idAt, MemoryStore, noise, sampleFile, store, uploaderOf } from "./helpers.ts";
 
 const OPTIONS = { chunkBytes: CHUNK_BYTES, digest: "sha512-256" } as const;
 
 Deno.test("ChunkSink puts a file into the store that its index gives back", async () => {
   for (const file of [sampleFile(), noise(70 * 4096 + 1), new Uint8Array(0), noise(1)]) {
     const memory = new MemoryStore();
-    const { index, counts } = await store(file, depotOf(memory), { chunkBytes: 4096 });
+    const { index, counts } = await store(file, uploaderOf(memory), { chunkBytes: 4096 });
     const pieces = Array.from(
       { length: counts.chunks },
       (_, i) => decompressChunk(memory.chunks.get(idAt(index, i))!, 4096)!,
@@ -23,7 +22,7 @@ Deno.test("ChunkSink puts a file into the store that its index gives back", asyn
 
 Deno.test("ChunkSink takes holes for zeros and stores one chunk of them", async () => {
   const memory = new MemoryStore();
-  const sink = new ChunkSink(depotOf(memory), OPTIONS);
+  const sink = new ChunkSink(uploaderOf(memory), OPTIONS);
   await sink.write(noise(100), 5 * CHUNK_BYTES + 7);
   await sink.finish(5000 * CHUNK_BYTES);
   const { counts, index } = sink;
@@ -37,9 +36,9 @@ Deno.test("ChunkSink takes holes for zeros and stores one chunk of them", async 
 
 Deno.test("ChunkSink gives the same index however the file is written", async () => {
   const file = sampleFile();
-  const wanted = (await store(file, depotOf(new MemoryStore()))).index;
+  const wanted = (await store(file, uploaderOf(new MemoryStore()))).index;
   for (const step of [1000, 4096, CHUNK_BYTES - 1, CHUNK_BYTES, 3 * CHUNK_BYTES]) {
-    const sink = new ChunkSink(depotOf(new MemoryStore()), OPTIONS);
+    const sink = new ChunkSink(uploaderOf(new MemoryStore()), OPTIONS);
     for (let at = 0; at < file.length; at += step) {
       await sink.write(file.subarray(at, at + step), at);
     }
@@ -50,7 +49,7 @@ Deno.test("ChunkSink gives the same index however the file is written", async ()
 
 Deno.test("ChunkSink has no index before its end, and its chunks are settled then", async () => {
   const memory = new MemoryStore();
-  const sink = new ChunkSink(depotOf(memory), OPTIONS);
+  const sink = new ChunkSink(uploaderOf(memory), OPTIONS);
   await sink.write(noise(CHUNK_BYTES), 0);
   assertThrows(() => sink.index, Error, "has not ended");
   await sink.finish(CHUNK_BYTES);
@@ -58,7 +57,7 @@ Deno.test("ChunkSink has no index before its end, and its chunks are settled the
 });
 
 Deno.test("ChunkSink refuses an image with more chunks than an index can have", async () => {
-  const sink = new ChunkSink(depotOf(new MemoryStore()), { ...OPTIONS, chunkBytes: 4096 });
+  const sink = new ChunkSink(uploaderOf(new MemoryStore()), { ...OPTIONS, chunkBytes: 4096 });
   await assertRejects(
     async () => await sink.finish(4096 * (2 ** 25 + 1)),
     InputError,

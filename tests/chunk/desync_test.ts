@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { chunkPath } from "../../lib/chunk/chunk_id.ts";
+import { chunkPath } from "../../lib/chunk/chunk.ts";
 import { decodeChunkIndex } from "../../lib/chunk/chunk_index.ts";
 import { COMMANDS } from "../../cli/commands/index.ts";
 import { runFake } from "../cli/fake_io.ts";

@@ -11,12 +11,11 @@ import {
 import { join } from "node:path";
 import process from "node:process";
 import { InputError, InterruptedError, IoError, UsageError } from "../../lib/errors.ts";
-import { compressChunk, STORED_BYTES_MAX } from "../../lib/chunk/chunk_codec.ts";
-import { chunkId, chunkPath } from "../../lib/chunk/chunk_id.ts";
+import { chunkId, chunkPath, compressChunk, STORED_BYTES_MAX } from "../../lib/chunk/chunk.ts";
 import { DirectoryStore } from "../../lib/chunk/directory_store.ts";
-import { type FileOperations, NODE_FILE_OPERATIONS } from "../../lib/io/file_operations.ts";
+import { type FileOperations, NODE_FILE_OPERATIONS } from "../../lib/io/file_sink.ts";
 import { asUser, isRoot } from "../oracle/libc_user.ts";
-import { depotOf, noise, store, withDirectory } from "./helpers.ts";
+import { noise, store, uploaderOf, withDirectory } from "./helpers.ts";
 
 /** The user nobody, and the group nogroup. */
 const NOBODY = 65534;
@@ -250,7 +249,7 @@ Deno.test("DirectoryStore takes the same file from many at once, each chunk from
     const file = noise(120 * 4096);
     const sinks = await Promise.all(
       [1, 2, 3].map(() =>
-        store(file, depotOf(new DirectoryStore(directory)), { chunkBytes: 4096 })
+        store(file, uploaderOf(new DirectoryStore(directory)), { chunkBytes: 4096 })
       ),
     );
     const sum = (key: "newChunks" | "reusedChunks") =>

@@ -7,8 +7,8 @@ import { Buffer } from "node:buffer";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ChunkDepot, type ChunkDepotOptions } from "../../lib/chunk/chunk_depot.ts";
-import { CHUNK_ID_BYTES } from "../../lib/chunk/chunk_id.ts";
+import { ChunkUploader, type ChunkUploaderOptions } from "../../lib/chunk/chunk_uploader.ts";
+import { CHUNK_ID_BYTES } from "../../lib/chunk/chunk.ts";
 import type { ChunkIndex } from "../../lib/chunk/chunk_index.ts";
 import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
 import type { ChunkStore, PutOutcome } from "../../lib/chunk/chunk_store.ts";
@@ -92,18 +92,21 @@ export class MemoryStore implements ChunkStore {
   }
 }
 
-/** A depot in front of a store. */
-export function depotOf(store: ChunkStore, more: Partial<ChunkDepotOptions> = {}): ChunkDepot {
-  return new ChunkDepot({ store, zstdLevel: 1, ...more });
+/** An uploader in front of a store. */
+export function uploaderOf(
+  store: ChunkStore,
+  more: Partial<ChunkUploaderOptions> = {},
+): ChunkUploader {
+  return new ChunkUploader({ store, zstdLevel: 1, ...more });
 }
 
 /** Cuts bytes into a store. */
 export async function store(
   bytes: Uint8Array,
-  depot: ChunkDepot,
+  uploader: ChunkUploader,
   more: Partial<ConstructorParameters<typeof ChunkSink>[1]> = {},
 ): Promise<ChunkSink> {
-  const sink = new ChunkSink(depot, { chunkBytes: CHUNK_BYTES, digest: "sha512-256", ...more });
+  const sink = new ChunkSink(uploader, { chunkBytes: CHUNK_BYTES, digest: "sha512-256", ...more });
   try {
     await sink.write(bytes, 0);
     await sink.finish(bytes.length);

@@ -4,9 +4,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSy
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { chunkPath } from "../../lib/chunk/chunk_id.ts";
+import { chunkPath, decompressChunk } from "../../lib/chunk/chunk.ts";
 import { decodeChunkIndex } from "../../lib/chunk/chunk_index.ts";
-import { decompressChunk } from "../../lib/chunk/chunk_codec.ts";
 import { MAIN, programWords, RunningProgram } from "../cli/program.ts";
 import { runCommand } from "../oracle/command.ts";
 import { unmount } from "../oracle/kernel.ts";

@@ -6,12 +6,12 @@ import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
 import { readFileInto, readStreamInto } from "../../lib/chunk/read_file.ts";
 import { InputError, InterruptedError } from "../../lib/errors.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
-import { CHUNK_BYTES, depotOf, idAt, MemoryStore, noise, withDirectory } from "./helpers.ts";
+import { CHUNK_BYTES, idAt, MemoryStore, noise, uploaderOf, withDirectory } from "./helpers.ts";
 
 const OPTIONS = { progress: NO_PROGRESS };
 
 function newSink(): ChunkSink {
-  return new ChunkSink(depotOf(new MemoryStore()), {
+  return new ChunkSink(uploaderOf(new MemoryStore()), {
     chunkBytes: CHUNK_BYTES,
     digest: "sha512-256",
   });

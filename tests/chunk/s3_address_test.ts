@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { isS3Address, objectPath, parseS3Address } from "../../lib/chunk/s3_address.ts";
+import { isS3Address, objectPath, parseS3Address } from "../../lib/chunk/s3_request.ts";
 import { UsageError } from "../../lib/errors.ts";
 
 Deno.test("parseS3Address reads host, bucket and prefix", () => {

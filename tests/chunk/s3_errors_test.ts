@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { Buffer } from "node:buffer";
-import { parseS3Address } from "../../lib/chunk/s3_address.ts";
+import { parseS3Address } from "../../lib/chunk/s3_request.ts";
 import { isPassing, networkError, s3Failure } from "../../lib/chunk/s3_errors.ts";
 import { errorAnswer, TEST_SETTINGS } from "./fake_s3.ts";
 

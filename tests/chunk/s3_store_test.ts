@@ -1,7 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Buffer } from "node:buffer";
-import { compressChunk, STORED_BYTES_MAX } from "../../lib/chunk/chunk_codec.ts";
-import { chunkId, chunkPath } from "../../lib/chunk/chunk_id.ts";
+import { chunkId, chunkPath, compressChunk, STORED_BYTES_MAX } from "../../lib/chunk/chunk.ts";
 import { S3Store } from "../../lib/chunk/s3_store.ts";
 import { InputError, IoError } from "../../lib/errors.ts";
 import {
@@ -11,7 +10,7 @@ import {
   TEST_SETTINGS,
   withFakeS3,
 } from "./fake_s3.ts";
-import { depotOf, noise, store } from "./helpers.ts";
+import { noise, store, uploaderOf } from "./helpers.ts";
 
 const CONTENT = noise(4096);
 const STORED = compressChunk(CONTENT, 1);
@@ -123,12 +122,14 @@ Deno.test("S3Store gets every chunk through, however the server misbehaves", asy
       tries: 30,
     });
     const file = noise(150 * 4096);
-    const { counts } = await store(file, depotOf(chunks), { chunkBytes: 4096 });
+    const { counts } = await store(file, uploaderOf(chunks), { chunkBytes: 4096 });
     // Runtimes send again by themselves when a connection is closed that was used before: who then finds the chunk there
     // cannot know that it is its own.
     assertEquals(counts.newChunks + counts.reusedChunks, 150);
     assertEquals([server.objects.size, server.faults], [150, []]);
-    const again = await store(file, depotOf(chunks, { verifiesStore: true }), { chunkBytes: 4096 });
+    const again = await store(file, uploaderOf(chunks, { verifiesStore: true }), {
+      chunkBytes: 4096,
+    });
     assertEquals([again.counts.newChunks, again.counts.reusedChunks], [0, 150]);
   });
 });
@@ -138,7 +139,7 @@ Deno.test("S3Store takes the same file from several at once, each chunk from one
     const file = noise(60 * 4096);
     const sinks = await Promise.all([1, 2, 3].map(() => {
       const chunks = new S3Store(server.store(), { settings: TEST_SETTINGS });
-      return store(file, depotOf(chunks), { chunkBytes: 4096 });
+      return store(file, uploaderOf(chunks), { chunkBytes: 4096 });
     }));
     const sum = sinks.reduce((total, { counts }) => total + counts.newChunks, 0);
     assertEquals([sum, server.objects.size], [60, 60]);

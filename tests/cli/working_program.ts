@@ -9,7 +9,7 @@ import type { CommandIo } from "../../cli/io.ts";
 import type { ParsedArguments } from "../../cli/parsed_arguments.ts";
 import { runProgram } from "../../cli/program.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
-import { createStdoutSink } from "../../lib/io/stdout_sink.ts";
+import { createStdoutSink } from "../../lib/io/sink.ts";
 
 const MIB = 1 << 20;
 

@@ -2,9 +2,11 @@ import { assertEquals, assertGreater, assertRejects } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { writeImage } from "../../lib/ext4/write/write_image.ts";
 import { InputError, InterruptedError, IoError } from "../../lib/errors.ts";
-import type { FileOperations } from "../../lib/io/file_operations.ts";
-import { NODE_FILE_OPERATIONS } from "../../lib/io/file_operations.ts";
-import { createFileSink } from "../../lib/io/file_sink.ts";
+import {
+  createFileSink,
+  type FileOperations,
+  NODE_FILE_OPERATIONS,
+} from "../../lib/io/file_sink.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
 import type { FileTree } from "../../lib/model/node.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";

@@ -10,8 +10,7 @@ import { fstatSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { InterruptedError, IoError } from "../../lib/errors.ts";
-import { NODE_FILE_OPERATIONS } from "../../lib/io/file_operations.ts";
-import { createFileSink } from "../../lib/io/file_sink.ts";
+import { createFileSink, NODE_FILE_OPERATIONS } from "../../lib/io/file_sink.ts";
 import { notRun } from "../oracle/notice.ts";
 import { faultyFiles, inDirectory, MIB, systemError, writeOddPieces } from "./sink_samples.ts";
 

@@ -11,9 +11,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { BlessfsError, InterruptedError, IoError } from "../../lib/errors.ts";
-import { NODE_FILE_OPERATIONS } from "../../lib/io/file_operations.ts";
-import { createFileSink } from "../../lib/io/file_sink.ts";
-import { checkOutput } from "../../lib/io/output_path.ts";
+import { createFileSink, NODE_FILE_OPERATIONS } from "../../lib/io/file_sink.ts";
+import { checkOutput } from "../../lib/io/paths.ts";
 import { faultyFiles, inDirectory, MIB, systemError, writeOddPieces } from "./sink_samples.ts";
 
 Deno.test("createFileSink writes pieces at their offsets, leaves gaps as zeros and renames at the end", async () => {

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { closeSync, readSync, symlinkSync, writeFileSync } from "node:fs";
 import { InputError, IoError } from "../../lib/errors.ts";
-import { missingInput, openFault, openInputFile } from "../../lib/io/input_file.ts";
+import { missingInput, openFault, openInputFile } from "../../lib/io/random_reader.ts";
 import { mustRun, withTemporaryDirectory } from "../oracle/command.ts";
 import { withLoopDevice } from "../oracle/loop_device.ts";
 

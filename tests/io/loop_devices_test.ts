@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { loopDeviceOf } from "../../lib/io/loop_devices.ts";
+import { loopDeviceOf } from "../../lib/io/paths.ts";
 import { withTemporaryDirectory } from "../oracle/command.ts";
 
 Deno.test("loopDeviceOf finds the device whose backing file it is", () => {

@@ -11,7 +11,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { IoError, UsageError } from "../../lib/errors.ts";
-import { checkOutput } from "../../lib/io/output_path.ts";
+import { checkOutput } from "../../lib/io/paths.ts";
 
 function inDirectory(work: (directory: string) => void): void {
   const directory = realpathSync(mkdtempSync(join(tmpdir(), "blessfs-output-")));

@@ -1,8 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { fstatSync } from "node:fs";
 import { IoError } from "../../lib/errors.ts";
-import { PartedSpool } from "../../lib/io/parted_spool.ts";
-import { SpoolWriter } from "../../lib/io/spool.ts";
+import { PartedSpool, SpoolWriter } from "../../lib/io/spool.ts";
 import { notRun } from "../oracle/notice.ts";
 import { noise, openFilesBelow, withDirectory } from "../source/helpers.ts";
 

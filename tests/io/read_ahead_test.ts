@@ -1,6 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { memoryReader, type RandomReader } from "../../lib/io/random_reader.ts";
-import { readAhead } from "../../lib/io/read_ahead.ts";
+import { memoryReader, type RandomReader, readAhead } from "../../lib/io/random_reader.ts";
 import { IoError } from "../../lib/errors.ts";
 
 function pattern(sizeBytes: number): Uint8Array {

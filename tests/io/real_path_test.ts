@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { realPathOf } from "../../lib/io/real_path.ts";
+import { realPathOf } from "../../lib/io/paths.ts";
 
 Deno.test("realPathOf follows links as far as there is something, and .. behind them", () => {
   const directory = mkdtempSync(join(tmpdir(), "blessfs-real-"));

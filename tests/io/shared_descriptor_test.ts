@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { IoError } from "../../lib/errors.ts";
-import { SharedDescriptor } from "../../lib/io/shared_descriptor.ts";
+import { SharedDescriptor } from "../../lib/io/random_reader.ts";
 import { createUnlinkedFile, singleFile, SpoolWriter } from "../../lib/io/spool.ts";
 
 function tenBytes(): SharedDescriptor {

@@ -2,8 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { FileOperations } from "../../lib/io/file_operations.ts";
-import { NODE_FILE_OPERATIONS } from "../../lib/io/file_operations.ts";
+import { type FileOperations, NODE_FILE_OPERATIONS } from "../../lib/io/file_sink.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
 
 export const MIB = 1 << 20;

@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { lstatSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { IoError } from "../../lib/errors.ts";
-import { statIfThere } from "../../lib/io/stat_if_there.ts";
+import { statIfThere } from "../../lib/io/paths.ts";
 import { withTemporaryDirectory } from "../oracle/command.ts";
 
 Deno.test("statIfThere tells nothing from a link to nothing and from what cannot be looked at", async () => {

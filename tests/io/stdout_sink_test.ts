@@ -1,7 +1,7 @@
 import { assertEquals, assertLessOrEqual, assertRejects, assertThrows } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { InterruptedError } from "../../lib/errors.ts";
-import { createStdoutSink } from "../../lib/io/stdout_sink.ts";
+import { createStdoutSink } from "../../lib/io/sink.ts";
 
 const MIB = 1 << 20;
 

@@ -1,6 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import type { ImageSink } from "../../lib/io/sink.ts";
-import { nullSink, teeSink } from "../../lib/io/tee_sink.ts";
+import { type ImageSink, nullSink, teeSink } from "../../lib/io/sink.ts";
 
 function recorder(name: string, log: string[], failing = ""): ImageSink {
   function step(call: string): void {

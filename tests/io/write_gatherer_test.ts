@@ -1,5 +1,5 @@
 import { assertEquals, assertLessOrEqual, assertRejects, assertThrows } from "@std/assert";
-import { WriteGatherer } from "../../lib/io/write_gatherer.ts";
+import { WriteGatherer } from "../../lib/io/sink.ts";
 
 /** A gatherer with small pieces, and copies of what it passed on. */
 function setUp(pieceBytes = 8, isLater = false) {

@@ -4,8 +4,7 @@
  * @module
  */
 import { openSync } from "node:fs";
-import type { FileOperations } from "../../io/file_operations.ts";
-import { NODE_FILE_OPERATIONS } from "../../io/file_operations.ts";
+import { type FileOperations, NODE_FILE_OPERATIONS } from "../../io/file_sink.ts";
 
 /** Calls on the image and on the journal beside it. Every call throws the runtime's own error. */
 export interface ImageFiles extends FileOperations {

@@ -6,10 +6,13 @@
 import { realpathSync, statSync } from "node:fs";
 import { InputError, IoError, throwIfAborted } from "../../errors.ts";
 import { createFileSink } from "../../io/file_sink.ts";
-import { openFault } from "../../io/input_file.ts";
-import { loopDeviceOf } from "../../io/loop_devices.ts";
-import type { RandomReader } from "../../io/random_reader.ts";
-import { openFileReader, readExactly } from "../../io/random_reader.ts";
+import {
+  openFault,
+  openFileReader,
+  type RandomReader,
+  readExactly,
+} from "../../io/random_reader.ts";
+import { loopDeviceOf } from "../../io/paths.ts";
 import { displayPath } from "../../io/system_error.ts";
 import type { Progress } from "../../progress.ts";
 import { checkChecksum, filesystemSeed } from "../format/checksum.ts";

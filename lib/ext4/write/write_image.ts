@@ -6,8 +6,7 @@
 import { setImmediate } from "node:timers/promises";
 import { crc32 } from "node:zlib";
 import { InputError, invariant, throwIfAborted } from "../../errors.ts";
-import type { RandomReader } from "../../io/random_reader.ts";
-import { readAhead, readAheadBuffer } from "../../io/read_ahead.ts";
+import { type RandomReader, readAhead, readAheadBuffer } from "../../io/random_reader.ts";
 import type { ImageSink } from "../../io/sink.ts";
 import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../../model/payload.ts";
 import type { Progress } from "../../progress.ts";

@@ -8,16 +8,16 @@ import { tmpdir } from "node:os";
 import { setImmediate, setTimeout } from "node:timers/promises";
 import { InputError, IoError } from "../../errors.ts";
 import { SNIFF_BYTES, sniffCompression } from "../../io/inflate.ts";
-import { PartedSpool, type SpoolParts } from "../../io/parted_spool.ts";
-import { descriptorReader } from "../../io/random_reader.ts";
-import { SharedDescriptor } from "../../io/shared_descriptor.ts";
 import {
   createUnlinkedFile,
+  PartedSpool,
   reopenDescriptor,
   singleFile,
+  type SpoolParts,
   type SpoolTarget,
   SpoolWriter,
 } from "../../io/spool.ts";
+import { descriptorReader, SharedDescriptor } from "../../io/random_reader.ts";
 import type { ProgressTask } from "../../progress.ts";
 import type { TarEntry } from "../../tar/entry.ts";
 import { DEFAULT_SOURCE_LIMITS, type ImageBudget } from "../limits.ts";

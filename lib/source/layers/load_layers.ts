@@ -5,7 +5,7 @@
  */
 import { availableParallelism } from "node:os";
 import { InterruptedError, invariant, throwIfAborted } from "../../errors.ts";
-import { SharedDescriptor } from "../../io/shared_descriptor.ts";
+import { SharedDescriptor } from "../../io/random_reader.ts";
 import type { Warnings } from "../../warnings.ts";
 import { DEFAULT_SOURCE_LIMITS, ImageBudget } from "../limits.ts";
 import type { LayerSource, LoadedLayer, OpenedImage, SourceOptions } from "../types.ts";

@@ -9,10 +9,10 @@ import { type DigestAlgorithm, Digester, parseDigest } from "../../io/digest.ts"
 import {
   type Compression,
   createInflater,
+  type Inflater,
   SNIFF_BYTES,
   sniffCompression,
 } from "../../io/inflate.ts";
-import type { Inflater } from "../../io/inflater.ts";
 import type { SpoolWriter } from "../../io/spool.ts";
 import type { TarEntry } from "../../tar/entry.ts";
 import { TarIndexer } from "../../tar/indexer.ts";

@@ -17,7 +17,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { SharedDescriptor } from "../../io/shared_descriptor.ts";
+import { SharedDescriptor } from "../../io/random_reader.ts";
 import type { Descriptor } from "../documents.ts";
 import type { StoredBytes, StoredStream } from "../types.ts";
 

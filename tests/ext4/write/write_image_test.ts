@@ -1,8 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { InterruptedError } from "../../../lib/errors.ts";
 import { CellCounter, writeImage } from "../../../lib/ext4/write/write_image.ts";
-import type { ImageSink } from "../../../lib/io/sink.ts";
-import { nullSink } from "../../../lib/io/tee_sink.ts";
+import { type ImageSink, nullSink } from "../../../lib/io/sink.ts";
 import { NO_PROGRESS, type Progress } from "../../../lib/progress.ts";
 import { file, treeOf } from "../../oracle/tree_builder.ts";
 import { planTree } from "../made_image.ts";

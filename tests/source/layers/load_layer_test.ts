@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { InputError, InterruptedError, IoError } from "../../../lib/errors.ts";
 import { digestOf } from "../../../lib/io/digest.ts";
-import { SharedDescriptor } from "../../../lib/io/shared_descriptor.ts";
+import { SharedDescriptor } from "../../../lib/io/random_reader.ts";
 import { createUnlinkedFile, singleFile, SpoolWriter } from "../../../lib/io/spool.ts";
 import type { ReadLayer } from "../../../lib/source/layers/load_layer.ts";
 import { loadAlone, loadedLayer, reportWarnings } from "../../../lib/source/layers/load_layers.ts";

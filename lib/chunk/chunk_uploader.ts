@@ -1,17 +1,73 @@
 /**
- * What stands between files that are cut and the store that their chunks go to: each chunk is looked for and, where it
- * is missing, compressed and stored, several at a time, with bounded memory.
+ * Brings chunks to a store: each is looked for and, where it is missing, compressed and stored, several at a time, with
+ * bounded memory.
  *
  * @module
  */
 import { InputError, throwIfAborted } from "../errors.ts";
-import { checkZstdLevel, compressChunk, decompressChunk } from "./chunk_codec.ts";
-import type { ChunkCounts } from "./chunk_counts.ts";
-import { type ChunkDigest, chunkId, chunkPath } from "./chunk_id.ts";
+import {
+  checkZstdLevel,
+  type ChunkDigest,
+  chunkId,
+  chunkPath,
+  compressChunk,
+  decompressChunk,
+} from "./chunk.ts";
 import type { ChunkStore } from "./chunk_store.ts";
 
+/** The keys are the contract of `--json`. Bytes are those of the content unless they say otherwise. */
+export interface ChunkCounts {
+  /** Of the index. */
+  chunks: number;
+  /** Of these, the ones of nothing but zeros. A short last one is not among them. */
+  zeroChunks: number;
+  /** Chunks of the index, each counted once. */
+  distinctChunks: number;
+  /** Of these, the ones that the store did not have. */
+  newChunks: number;
+  /** Of the new chunks. */
+  newBytes: number;
+  /** Of the distinct chunks, the ones that it had. */
+  reusedChunks: number;
+  /** Of the reused chunks. */
+  reusedBytes: number;
+  /** Of the new chunks as they are stored. */
+  sentBytes: number;
+}
+
+/** Nothing at all. */
+export const NO_CHUNKS: Readonly<ChunkCounts> = {
+  chunks: 0,
+  zeroChunks: 0,
+  distinctChunks: 0,
+  newChunks: 0,
+  newBytes: 0,
+  reusedChunks: 0,
+  reusedBytes: 0,
+  sentBytes: 0,
+};
+
+/**
+ * The sums of several files. Chunks are distinct within each file, so one that several files have is counted in each.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { NO_CHUNKS, sumOfCounts } from "./chunk_uploader.ts";
+ * const one = { ...NO_CHUNKS, chunks: 3, newChunks: 1 };
+ * assertEquals(sumOfCounts([one, one]).chunks, 6);
+ * ```
+ */
+export function sumOfCounts(all: readonly Readonly<ChunkCounts>[]): ChunkCounts {
+  const sum = { ...NO_CHUNKS };
+  for (const counts of all) {
+    for (const key of Object.keys(sum) as (keyof ChunkCounts)[]) sum[key] += counts[key];
+  }
+  return sum;
+}
+
 /** How chunks are brought to a store. */
-export interface ChunkDepotOptions {
+export interface ChunkUploaderOptions {
   /** Where chunks go. */
   readonly store: ChunkStore;
   /** How hard they are compressed, 1 to 19. */
@@ -46,8 +102,8 @@ const DEFAULT_CONCURRENCY = 16;
 export const DISTINCT_CHUNKS_MAX = 2 ** 24 - 1;
 
 /** Brings chunks of one or several files to a store, each once. */
-export class ChunkDepot {
-  readonly #options: ChunkDepotOptions;
+export class ChunkUploader {
+  readonly #options: ChunkUploaderOptions;
   readonly #store: ChunkStore;
   readonly #concurrency: number;
   /** In the store, or on the way there. */
@@ -60,7 +116,7 @@ export class ChunkDepot {
    *
    * @throws {UsageError} when chunks cannot be compressed so
    */
-  constructor(options: ChunkDepotOptions) {
+  constructor(options: ChunkUploaderOptions) {
     checkZstdLevel(options.zstdLevel);
     this.#options = options;
     this.#store = options.store;
@@ -99,7 +155,7 @@ export class ChunkDepot {
 
   /** Waits for what is on its way; how that ends does not matter any more. */
   async abort(): Promise<void> {
-    this.#failure ??= { error: new Error("the depot was closed") };
+    this.#failure ??= { error: new Error("the uploader was closed") };
     await Promise.all(this.#underway);
   }
 

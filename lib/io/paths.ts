@@ -1,14 +1,48 @@
 /**
- * Whether a name can be an output, checked before any work is done.
+ * What lies at a path: whether it can be an output, what its real name is, and whether a loop device uses it.
  *
  * @module
  */
-import { lstatSync, realpathSync } from "node:fs";
-import type { Stats } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import {
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  type Stats,
+  statSync,
+} from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
 import { IoError, optionError, UsageError } from "../errors.ts";
-import { statIfThere } from "./stat_if_there.ts";
-import { displayPath } from "./system_error.ts";
+import { displayPath, ioErrorFrom, systemErrorFacts } from "./system_error.ts";
+
+/**
+ * What lies at a path; undefined for nothing.
+ *
+ * @param stat follows a link at the path, unless it is lstatSync
+ * @throws {IoError} when the path cannot be looked at
+ */
+export function statIfThere(
+  path: string,
+  stat: (path: string) => Stats = statSync,
+): Stats | undefined {
+  try {
+    return stat(path);
+  } catch (cause) {
+    if (systemErrorFacts(cause)?.code === "ENOENT") return undefined;
+    throw ioErrorFrom(path, undefined, cause);
+  }
+}
+
+/**
+ * The real path of what is there, or would be. Two names of one file are the same then. Of a link's `..` the kernel takes
+ * the parent of what it leads to, which only the native form knows under every runtime.
+ */
+export function realPathOf(path: string): string {
+  if (existsSync(path)) return realpathSync.native(path);
+  const parent = dirname(path);
+  return parent === path ? resolve(path) : join(realPathOf(parent), basename(path));
+}
 
 /** What is allowed for an output. */
 export interface OutputOptions {
@@ -100,4 +134,31 @@ function checkedParent(path: string): string {
   }
   // The native form takes `..` behind a link as the kernel does, under every runtime.
   return realpathSync.native(parent);
+}
+
+/**
+ * The loop device that a file is attached to, such as `/dev/loop0`; undefined when it is not, or the system does not
+ * tell. A file that another name space attached under another name is not found.
+ *
+ * @param realPath of the file, without symbolic links
+ * @param sysBlock where the kernel lists block devices
+ */
+export function loopDeviceOf(realPath: string, sysBlock = "/sys/block"): string | undefined {
+  let names: string[];
+  try {
+    names = readdirSync(sysBlock).filter((name) => /^loop\d+$/.test(name)).sort();
+  } catch {
+    return undefined;
+  }
+  return names.map((name) => [name, backingFile(join(sysBlock, name))])
+    .filter(([, file]) => file === realPath)
+    .map(([name]) => `/dev/${name}`)[0];
+}
+
+function backingFile(device: string): string | undefined {
+  try {
+    return readFileSync(join(device, "loop/backing_file"), "utf8").replace(/\n$/, "");
+  } catch {
+    return undefined;
+  }
 }
