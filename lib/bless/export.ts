@@ -7,10 +7,9 @@ import { formatUuid } from "../ext4/plan/settings.ts";
 import type { ImageSink } from "../io/sink.ts";
 import type { SourceOptions } from "../source/source.ts";
 import { uuidComment } from "../tar/pax.ts";
-import { type TarItem, treeItems } from "../tree/entries.ts";
-import { layerItems } from "../tree/layer_form.ts";
-import { notePayloadPlaces } from "../tree/payload_places.ts";
-import { WHITEOUT_PREFIX } from "../tree/whiteout.ts";
+import { layerItems, type TarItem, treeItems } from "../tree/entries.ts";
+import { rankPayloads } from "../tree/first_layers.ts";
+import { WHITEOUT_PREFIX } from "../tree/whiteouts.ts";
 import type { WarningSummary } from "../warnings.ts";
 import { withTree } from "./load_tree.ts";
 import { deriveUuid } from "./plan_image.ts";
@@ -95,7 +94,7 @@ export async function exportTar(options: ExportOptions): Promise<ExportReport> {
     return await withTree(source, options, async ({ tree, contentDigest }) => {
       const uuid = formatUuid(deriveUuid(contentDigest));
       const counts = noCounts();
-      notePayloadPlaces(tree, ({ firstLayer = 0 }) => firstLayer);
+      rankPayloads(tree, ({ firstLayer = 0 }) => firstLayer);
       const items = layer ? layerItems(tree, warnings) : treeItems(tree, warnings);
       const sizeBytes = await writeTar(counted(items, counts, layer), sink, {
         comment: uuidComment(uuid),

@@ -23,7 +23,7 @@ import {
 import type { TarEntry } from "../tar/entry.ts";
 import { encodeTarEntry } from "../tar/writer.ts";
 import { type TarItem, treeItems } from "../tree/entries.ts";
-import { notePayloadPlaces } from "../tree/payload_places.ts";
+import { rankPayloads } from "../tree/first_layers.ts";
 import { fileReader, type SourceFile } from "./source_file.ts";
 import { treeImage } from "./tree_image.ts";
 import type { LoadedLayer, OpenedImage, SourceOptions } from "./types.ts";
@@ -70,7 +70,7 @@ async function loadImage(reader: RandomReader, options: SourceOptions): Promise<
   const tree = await readTree(image, { warnings, scansContent: true, signal });
   const isBlessed = isAsBlessed(image);
   // Blessing puts files in the order of (first layer, path): the places that they have tell the first part of it.
-  if (isBlessed) notePayloadPlaces(tree, ({ payload }) => placeIn(payload, reader));
+  if (isBlessed) rankPayloads(tree, ({ payload }) => placeIn(payload, reader));
   const store = new ImageStore(reader);
   const entries: TarEntry[] = [];
   const digester = new EntryDigester(signal);

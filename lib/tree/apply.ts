@@ -1,6 +1,7 @@
 /**
- * One layer onto a tree, by the rules of the OCI image-spec (layer.md, "Applying Changesets"). Whiteouts come
- * first, wherever they stand in the tar, and so hide names of lower layers only; then the entries, in order.
+ * One layer onto a tree, by the rules of the OCI image-spec (layer.md, "Applying Changesets"). Whiteouts come first, wherever
+ * they stand in the tar, and so hide names of lower layers only; then the entries, in order; last the hard links whose
+ * target came later than they.
  *
  * @module
  */
@@ -8,17 +9,119 @@ import { type ByteString, displayName } from "../bytes/byte_string.ts";
 import { InputError, limitError } from "../errors.ts";
 import type { DirectoryNode, TreeNode } from "../model/node.ts";
 import type { TarEntry } from "../tar/entry.ts";
-import type { NamePlace } from "./changes.ts";
 import { type ApplyContext, describeEntry, shortenPath, type TreeLayer } from "./layer.ts";
-import { DeferredLinks, type LinkTarget, missingTarget } from "./links.ts";
-import { attributesOf, emptyDirectory, type EntryContext, nodeOf } from "./nodes.ts";
-import { checkName, normalisePath } from "./path.ts";
-import { PathWalker, type WalkRules } from "./resolve.ts";
-import { findMarkers, isAufsLinkFile, type LayerMarkers, refuseWhiteoutName } from "./whiteout.ts";
-import { applyMarkers, noteOpaqueDirectories } from "./whiteout_apply.ts";
+import { attributesOf, type Dentry, emptyDirectory, type EntryContext, nodeOf } from "./nodes.ts";
+import { checkName, normalisePath, PathWalker, type WalkRules } from "./paths.ts";
+import {
+  applyMarkers,
+  findMarkers,
+  isAufsLinkFile,
+  type LayerMarkers,
+  noteOpaqueDirectories,
+  refuseWhiteoutName,
+} from "./whiteouts.ts";
+
+/** One hard link that waits for the end of its layer. */
+export interface DeferredLink extends Dentry {
+  /** Normalised names of the target. */
+  readonly target: readonly ByteString[];
+  /** Names the entry in messages. */
+  readonly what: () => string;
+}
+
+/** Where a link's target should be, and what is there. */
+export interface LinkTarget extends Dentry {
+  readonly node: TreeNode | undefined;
+}
+
+/** What {@link DeferredLinks.settle} asks of the layer. */
+export interface LinkResolver {
+  /** Undefined when the target's directory does not exist. */
+  readonly find: (link: DeferredLink) => LinkTarget | undefined;
+  readonly add: (link: DeferredLink, target: LinkTarget, node: TreeNode) => void;
+}
+
+/** The hard links of one layer that had no target yet when they were met. Nothing lies under their names. */
+export class DeferredLinks {
+  readonly #links = new DentryMap<DeferredLink>();
+
+  /** Sets the link aside; an earlier one with the same name is forgotten. */
+  add(link: DeferredLink): void {
+    this.#links.set(link, link);
+  }
+
+  /** True when a link of that name waits. */
+  has(dentry: Dentry): boolean {
+    return this.#links.get(dentry) !== undefined;
+  }
+
+  /** Forgets the link, because a later entry has the same name. */
+  cancel(dentry: Dentry): void {
+    this.#links.delete(dentry);
+  }
+
+  /**
+   * Adds all links, each after the link that it points to. Linear in their number.
+   *
+   * @throws InputError when a target does not exist, or links point at each other in a ring
+   */
+  settle(resolver: LinkResolver): void {
+    const queue = this.#links.values();
+    const waiting = new DentryMap<DeferredLink[]>();
+    // The queue grows while it is walked: a link that was waited for brings those that wait for it.
+    for (const link of queue) {
+      const target = resolver.find(link);
+      if (!target) continue;
+      if (target.node) {
+        this.cancel(link);
+        resolver.add(link, target, target.node);
+        for (const next of waiting.get(link) ?? []) queue.push(next);
+        waiting.delete(link);
+      } else {
+        const others = waiting.get(target);
+        if (others) others.push(link);
+        else waiting.set(target, [link]);
+      }
+    }
+    const lost = this.#links.values()[0];
+    if (lost) throw missingTarget(lost);
+  }
+}
+
+/** The error for a hard link to a name that does not exist. */
+export function missingTarget(link: DeferredLink): InputError {
+  return new InputError(
+    link.what(),
+    `the hard link's target ${displayName(link.target.join("/").slice(0, 200))} exists ` +
+      "neither in this layer nor below",
+  );
+}
+
+/** A map from names in directories. */
+class DentryMap<V> {
+  readonly #byDirectory = new Map<DirectoryNode, Map<ByteString, V>>();
+
+  get({ directory, name }: Dentry): V | undefined {
+    return this.#byDirectory.get(directory)?.get(name);
+  }
+
+  set({ directory, name }: Dentry, value: V): void {
+    const names = this.#byDirectory.get(directory);
+    if (names) names.set(name, value);
+    else this.#byDirectory.set(directory, new Map([[name, value]]));
+  }
+
+  delete({ directory, name }: Dentry): void {
+    this.#byDirectory.get(directory)?.delete(name);
+  }
+
+  values(): V[] {
+    return [...this.#byDirectory.values()].flatMap((names) => [...names.values()]);
+  }
+}
 
 /**
- * Applies a layer to `context.tree`, which is changed in place and of no use after an error.
+ * Applies a layer to `context.tree`, which is changed in place and unusable after an error.
  *
  * @throws InputError for entries that no tree can have, and for what the limits forbid
  */
@@ -46,7 +149,7 @@ class LayerApplier {
   /** Names given by hard links: their nodes may be of lower layers. */
   readonly #linkNames = new Map<DirectoryNode, Set<ByteString>>();
   /** The names that the files kept by AUFS got so far. */
-  readonly #aufsPlaces = new Map<ByteString, NamePlace & { readonly node: TreeNode }>();
+  readonly #aufsDentries = new Map<ByteString, Dentry & { readonly node: TreeNode }>();
   #markers: LayerMarkers = NO_MARKERS;
   #rootDescribed = false;
   #entryIndex = 0;
@@ -83,9 +186,9 @@ class LayerApplier {
     }
     this.#deferred.settle({
       find: (link) => this.#findTarget(link.target, link.what),
-      place: (link, target, node) => {
+      add: (link, target, node) => {
         this.#what = link.what;
-        this.#placeLink(link, target, node);
+        this.#addLink(link, target, node);
       },
     });
     if (this.#context.changes) noteOpaqueDirectories(this.#walker, this.#context.changes);
@@ -108,23 +211,23 @@ class LayerApplier {
     const count = names.length - 1;
     const directory = this.#walker.walk(names, count, this.#makeRules, this.#what);
     if (!directory) throw new Error("Invariant broken: a walk that makes directories ends in one");
-    const place = { directory, name: names[count]! };
-    if (entry.kind === "hardlink") return this.#applyLink(entry, place);
-    const existing = directory.children.get(place.name);
+    const dentry = { directory, name: names[count]! };
+    if (entry.kind === "hardlink") return this.#applyLink(entry, dentry);
+    const existing = directory.children.get(dentry.name);
     if (entry.kind === "directory" && existing?.kind === "directory") {
-      this.#noteDuplicate(place, existing);
+      this.#noteDuplicate(dentry, existing);
       this.#implied.delete(existing);
       return this.#describeDirectory(existing, entry);
     }
-    this.#noteReplacement(place, existing);
+    this.#noteReplacement(dentry, existing);
     const node = nodeOf(entry, this.#origin(), this.#layer.store, this.#entryContext);
-    // Only a tree that stands for itself says what comes first: a layer's place is given by the layers below it.
+    // Only a tree that stands for itself says what comes first: in a layer, the layers below decide.
     if (entry.firstLayer !== undefined && !this.#layer.whiteouts) {
       node.firstLayer = entry.firstLayer;
     }
-    this.#place(place, node);
+    this.#setName(dentry, node);
     if (node.kind === "directory") {
-      this.#context.changes?.noteNewDirectory(node, place);
+      this.#context.changes?.noteNewDirectory(node, dentry);
       this.#context.changes?.describedDirectories.add(node);
     }
   }
@@ -147,19 +250,19 @@ class LayerApplier {
     this.#context.changes?.describedDirectories.add(directory);
   }
 
-  #applyLink(entry: TarEntry, place: NamePlace): void {
+  #applyLink(entry: TarEntry, dentry: Dentry): void {
     const names = this.#namesOf(entry.linkTarget);
     if (this.#layer.whiteouts && isAufsLinkFile(names)) {
-      return this.#placeAufsLink(place, names.at(-1)!);
+      return this.#addAufsLink(dentry, names.at(-1)!);
     }
     const target = this.#findTarget(names, this.#what);
-    if (target?.node) return this.#placeLink(place, target, target.node);
+    if (target?.node) return this.#addLink(dentry, target, target.node);
     // The name is taken from now on, so what had it goes now: no path or link may lead to it any more.
-    this.#noteReplacement(place, place.directory.children.get(place.name));
-    this.#context.firstLayers?.noteRemoval(place);
-    this.#context.changes?.noteName(place.directory, place.name);
-    place.directory.children.delete(place.name);
-    this.#deferred.add({ ...place, target: names, what: this.#what });
+    this.#noteReplacement(dentry, dentry.directory.children.get(dentry.name));
+    this.#context.firstLayers?.noteRemoval(dentry);
+    this.#context.changes?.noteName(dentry.directory, dentry.name);
+    dentry.directory.children.delete(dentry.name);
+    this.#deferred.add({ ...dentry, target: names, what: this.#what });
   }
 
   /** Where the names lead, without following the last one. */
@@ -172,44 +275,44 @@ class LayerApplier {
     return directory && { directory, name, node: directory.children.get(name) };
   }
 
-  #placeLink(place: NamePlace, target: NamePlace, node: TreeNode): void {
+  #addLink(dentry: Dentry, target: Dentry, node: TreeNode): void {
     if (node.kind === "directory") {
       throw new InputError(this.#what(), "the hard link's target is a directory");
     }
-    const existing = place.directory.children.get(place.name);
+    const existing = dentry.directory.children.get(dentry.name);
     if (existing === node) {
-      this.#noteDuplicate(place, existing);
+      this.#noteDuplicate(dentry, existing);
       this.#context.changes?.noteUse(node);
     } else {
-      this.#noteReplacement(place, existing);
-      this.#place(place, node);
-      this.#context.changes?.noteLink(node, target, place);
+      this.#noteReplacement(dentry, existing);
+      this.#setName(dentry, node);
+      this.#context.changes?.noteLink(node, target, dentry);
     }
-    const names = this.#linkNames.get(place.directory);
-    if (names) names.add(place.name);
-    else this.#linkNames.set(place.directory, new Set([place.name]));
+    const names = this.#linkNames.get(dentry.directory);
+    if (names) names.add(dentry.name);
+    else this.#linkNames.set(dentry.directory, new Set([dentry.name]));
   }
 
   /**
    * A link to a file that AUFS kept aside for its links. Docker makes a copy for each link; here they are what they
    * were: names of one file.
    */
-  #placeAufsLink(place: NamePlace, fileName: ByteString): void {
-    const known = this.#aufsPlaces.get(fileName);
-    if (known) return this.#placeLink(place, known, known.node);
+  #addAufsLink(dentry: Dentry, fileName: ByteString): void {
+    const known = this.#aufsDentries.get(fileName);
+    if (known) return this.#addLink(dentry, known, known.node);
     const entry = this.#layer.entries[this.#markers.aufsLinkFiles.get(fileName) ?? -1];
     if (!entry) {
-      throw missingTarget({ ...place, target: [".wh..wh.plnk", fileName], what: this.#what });
+      throw missingTarget({ ...dentry, target: [".wh..wh.plnk", fileName], what: this.#what });
     }
     const node = nodeOf(entry, this.#origin(), this.#layer.store, this.#entryContext);
-    this.#noteReplacement(place, place.directory.children.get(place.name));
-    this.#place(place, node);
-    this.#aufsPlaces.set(fileName, { ...place, node });
+    this.#noteReplacement(dentry, dentry.directory.children.get(dentry.name));
+    this.#setName(dentry, node);
+    this.#aufsDentries.set(fileName, { ...dentry, node });
   }
 
   /** Sets the name; whatever had it loses that name and no other. */
-  #place(place: NamePlace, node: TreeNode): void {
-    const { directory, name } = place;
+  #setName(dentry: Dentry, node: TreeNode): void {
+    const { directory, name } = dentry;
     const { directoryNames } = this.#context.budget.limits;
     if (directory.children.size >= directoryNames && !directory.children.has(name)) {
       throw limitError(this.#what(), `its directory has more than ${directoryNames} names`, {
@@ -217,8 +320,8 @@ class LayerApplier {
         expected: directoryNames,
       });
     }
-    this.#deferred.cancel(place);
-    this.#context.firstLayers?.notePlacement(place, node, this.#context.layerIndex);
+    this.#deferred.cancel(dentry);
+    this.#context.firstLayers?.notePlacement(dentry, node, this.#context.layerIndex);
     this.#context.changes?.noteName(directory, name);
     directory.children.set(name, node);
   }
@@ -231,8 +334,8 @@ class LayerApplier {
   ): DirectoryNode {
     checkName(name, this.#what);
     if (this.#layer.whiteouts) refuseWhiteoutName(name, this.#what);
-    const place = { directory: parent, name };
-    if (found || this.#deferred.has(place)) {
+    const dentry = { directory: parent, name };
+    if (found || this.#deferred.has(dentry)) {
       const kind = found?.kind ?? "hardlink";
       this.#context.warnings.add(
         "replacedParent",
@@ -243,24 +346,24 @@ class LayerApplier {
     this.#context.budget.countNode(this.#what);
     const directory = emptyDirectory(this.#context.impliedAttributes, this.#origin());
     this.#implied.add(directory);
-    this.#place(place, directory);
-    this.#context.changes?.noteNewDirectory(directory, place);
+    this.#setName(dentry, directory);
+    this.#context.changes?.noteNewDirectory(directory, dentry);
     return directory;
   }
 
   /** Counts what of this very layer is lost when the name is set. */
-  #noteReplacement(place: NamePlace, existing: TreeNode | undefined): void {
-    if (this.#noteDuplicate(place, existing)) return;
+  #noteReplacement(dentry: Dentry, existing: TreeNode | undefined): void {
+    if (this.#noteDuplicate(dentry, existing)) return;
     if (existing?.kind === "directory" && holdsLayer(existing, this.#context.layerIndex)) {
       this.#warnDuplicate();
     }
   }
 
   /** Counts a name that an entry of this layer gave already. */
-  #noteDuplicate(place: NamePlace, existing: TreeNode | undefined): boolean {
-    const isDuplicate = this.#deferred.has(place) || existing !== undefined && (
+  #noteDuplicate(dentry: Dentry, existing: TreeNode | undefined): boolean {
+    const isDuplicate = this.#deferred.has(dentry) || existing !== undefined && (
           existing.origin.layerIndex === this.#context.layerIndex && !this.#implied.has(existing) ||
-          this.#linkNames.get(place.directory)?.has(place.name) === true
+          this.#linkNames.get(dentry.directory)?.has(dentry.name) === true
         );
     if (isDuplicate) this.#warnDuplicate();
     return isDuplicate;

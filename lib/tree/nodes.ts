@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { displayName } from "../bytes/byte_string.ts";
+import { type ByteString, displayName } from "../bytes/byte_string.ts";
 import { InputError, invariant } from "../errors.ts";
 import type { RandomReader } from "../io/random_reader.ts";
 import type {
@@ -18,6 +18,12 @@ import type { Payload, PayloadIndex } from "../model/payload.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import type { Warnings } from "../warnings.ts";
 import { MAX_SYMLINK_TARGET_SIZE_BYTES } from "./limits.ts";
+
+/** A name in a directory, which may have a node or not. */
+export interface Dentry {
+  readonly directory: DirectoryNode;
+  readonly name: ByteString;
+}
 
 /** A moment as ext4 stores it: whole seconds and the nanoseconds after them. */
 export interface NodeTime {

@@ -28,20 +28,20 @@ import type {
   NodeAttributes,
   SpecialNode,
   TreeNode,
+  Xattr,
 } from "../model/node.ts";
 import type { Warnings } from "../warnings.ts";
 import { applyLayer } from "./apply.ts";
 import { type BuildTreeOptions, emptyTree } from "./build.ts";
-import { LayerChanges, TreeIndex } from "./changes.ts";
-import { describeEntry, type TreeLayer } from "./layer.ts";
+import { describeEntry, LayerChanges, TreeIndex, type TreeLayer } from "./layer.ts";
 import { TreeBudget } from "./limits.ts";
 import {
   emptyDirectory,
   impliedDirectoryAttributes,
   isWhiteoutDevice,
   type NodeTime,
+  sortXattrs,
 } from "./nodes.ts";
-import { hasPrivateXattrs, overlayAttributes } from "./overlay_xattrs.ts";
 
 /** The tree of one overlayfs lower directory. */
 export interface OverlayTree {
@@ -138,26 +138,26 @@ function warnOfWhiteoutDevices(
 /** Where the layer changed which names share a node, or touched one of them, it takes all of them. */
 function takeUpLinkedNames(changes: LayerChanges, root: DirectoryNode): void {
   for (const { names, lostName } of changes.index.refreshLinkedNames(root)) {
-    if (!lostName && !names.some((place) => changes.hasName(place))) continue;
-    for (const place of names) {
-      if (changes.hasName(place)) continue;
+    if (!lostName && !names.some((dentry) => changes.hasName(dentry))) continue;
+    for (const dentry of names) {
+      if (changes.hasName(dentry)) continue;
       changes.usesLowerLayers = true;
-      changes.noteName(place.directory, place.name);
+      changes.noteName(dentry.directory, dentry.name);
     }
   }
 }
 
 /** Notes the directories on the way to everything that was touched. */
 function noteParents(changes: LayerChanges): void {
-  const { places } = changes.index;
+  const { dentries } = changes.index;
   const done = new Set<DirectoryNode>();
   const touched = [...changes.changedNames.keys(), ...changes.describedDirectories];
   for (const directory of [...touched, ...changes.opaqueDirectories]) {
     let at = directory;
-    for (let place = places.get(at); place && !done.has(at); place = places.get(at)) {
+    for (let dentry = dentries.get(at); dentry && !done.has(at); dentry = dentries.get(at)) {
       done.add(at);
-      changes.noteName(place.directory, place.name);
-      at = place.directory;
+      changes.noteName(dentry.directory, dentry.name);
+      at = dentry.directory;
     }
   }
 }
@@ -281,4 +281,59 @@ function equalAttributes(a: NodeAttributes, implied: NodeAttributes): boolean {
   return a.mode === implied.mode && a.uid === implied.uid && a.gid === implied.gid &&
     a.mtimeSeconds === implied.mtimeSeconds && a.mtimeNanoseconds === implied.mtimeNanoseconds &&
     a.xattrs.length === 0;
+}
+
+/** What overlayfs keeps for itself, and hides, when it is mounted without `userxattr`. */
+export const PRIVATE_PREFIX = "trusted.overlay.";
+
+/** Under this prefix it shows what lies there as `trusted.overlay.`, from Linux 6.7 on; before, it hides it. */
+export const ESCAPED_PREFIX = "trusted.overlay.overlay.";
+
+/** XATTR_NAME_MAX of the kernel. */
+const MAX_XATTR_NAME_SIZE_BYTES = 255;
+
+/** The attribute that makes a directory opaque. */
+export const OPAQUE_NAME = "trusted.overlay.opaque";
+
+const OPAQUE: Xattr = { name: OPAQUE_NAME, value: new Uint8Array([0x79]) };
+
+/**
+ * Attributes of the same file in a layer image: `trusted.overlay.X` becomes `trusted.overlay.overlay.X`, so that an
+ * image cannot redirect, hide or graft anything with it. `user.overlay.X` stays: without `userxattr` it is an ordinary
+ * attribute, and overlayfs would show an escaped one escaped.
+ *
+ * @param isOpaque adds the mark that hides the directories of that name in lower layers
+ * @returns the given object when nothing changes
+ */
+export function overlayAttributes(
+  attributes: NodeAttributes,
+  isOpaque: boolean,
+  path: () => string,
+  warnings: Warnings,
+): NodeAttributes {
+  if (!isOpaque && !hasPrivateXattrs(attributes)) return attributes;
+  const xattrs: Xattr[] = isOpaque ? [OPAQUE] : [];
+  for (const { name, value } of attributes.xattrs) {
+    const escaped = escapeXattrName(name);
+    if (escaped.length <= MAX_XATTR_NAME_SIZE_BYTES) xattrs.push({ name: escaped, value });
+    else {
+      warnings.add(
+        "unsupportedXattr",
+        path(),
+        `xattr ${displayName(name)} dropped: its escaped name would be longer than ` +
+          `${MAX_XATTR_NAME_SIZE_BYTES} bytes`,
+      );
+    }
+  }
+  return { ...attributes, xattrs: sortXattrs(xattrs) };
+}
+
+/** Whether a layer image cannot have the attributes as they are. */
+export function hasPrivateXattrs(attributes: NodeAttributes): boolean {
+  return attributes.xattrs.some(({ name }) => name.startsWith(PRIVATE_PREFIX));
+}
+
+function escapeXattrName(name: ByteString): ByteString {
+  if (!name.startsWith(PRIVATE_PREFIX)) return name;
+  return ESCAPED_PREFIX + name.slice(PRIVATE_PREFIX.length);
 }

@@ -1,9 +1,10 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import process from "node:process";
 import { InputError, InterruptedError } from "../../lib/errors.ts";
-import type { FileTree } from "../../lib/model/node.ts";
+import { memoryReader } from "../../lib/io/random_reader.ts";
+import type { FileNode, FileTree } from "../../lib/model/node.ts";
 import { buildTree } from "../../lib/tree/build.ts";
-import { diffTrees } from "../../lib/tree/diff.ts";
+import { diffTrees, equalAttributes, equalContent } from "../../lib/tree/diff.ts";
 import { treeItems } from "../../lib/tree/entries.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import { describeDifference, firstDifference } from "../oracle/compare.ts";
@@ -160,4 +161,36 @@ Deno.test("diffTrees stops for a signal", async () => {
     () => diffTrees(before, after, { warnings: new Warnings(), signal }),
     InterruptedError,
   );
+});
+
+Deno.test("equalAttributes compares every field", () => {
+  const same = () => file("x", { xattrs: { "user.a": "b" } });
+  assertEquals(equalAttributes(same(), same()), true);
+  const others = [
+    file("x", { mode: 1 }),
+    file("x", { uid: 1 }),
+    file("x", { gid: 1 }),
+    file("x", { mtime: 1 }),
+    file("x", { mtime: [1_600_000_000, 1] }),
+    file("x", { xattrs: { "user.b": "b" } }),
+    dir(),
+  ];
+  for (const other of others) assertEquals(equalAttributes(same(), other), false);
+});
+
+Deno.test("equalContent reads bytes where checksums cannot tell", async () => {
+  const one = file("hello");
+  const { payload } = one;
+  const forged: FileNode = {
+    ...one,
+    payload: { ...payload, store: memoryReader(new TextEncoder().encode("hallo")) },
+  };
+  assertEquals(await equalContent(one, file("hello")), true);
+  assertEquals(await equalContent(one, forged), false);
+  assertEquals(await equalContent(one, file("hello!")), false);
+  assertEquals(await equalContent(symlink("a"), symlink("b")), false);
+  assertEquals(await equalContent(special("fifo"), special("fifo")), true);
+  assertEquals(await equalContent(special("fifo"), symlink("a")), false);
+  assertEquals(await equalContent(dir(), dir({ a: one })), true);
+  assertEquals(await equalContent(dir(), one), false);
 });

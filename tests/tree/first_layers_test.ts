@@ -1,8 +1,10 @@
 import { assertEquals } from "@std/assert";
 import { displayName } from "../../lib/bytes/byte_string.ts";
-import type { FileTree } from "../../lib/model/node.ts";
-import { walkTree } from "../../lib/model/node.ts";
+import { type FileTree, walkTree } from "../../lib/model/node.ts";
 import { buildTree } from "../../lib/tree/build.ts";
+import { rankPayloads } from "../../lib/tree/first_layers.ts";
+import { Random } from "../oracle/noise.ts";
+import { dir, file, treeOf } from "../oracle/tree_builder.ts";
 import type { SimpleEntry } from "../tar/build.ts";
 import { layersOf, treeOptions } from "./layers.ts";
 
@@ -74,4 +76,25 @@ Deno.test("FirstLayers takes the lowest layer of all names of a node, whatever h
     ),
     { "/f": 0, "/was-link": 0, "/was-directory": 0, "/late": 1, "/later": 1, "/late2": 1 },
   );
+});
+
+Deno.test("rankPayloads finds numbers that sort any order back", () => {
+  for (let seed = 1; seed <= 200; seed++) {
+    const random = new Random(seed);
+    const files = Array.from({ length: random.below(30) }, () => file("x"));
+    const place = new Map(files.map((node) => [node, random.below(40)]));
+    const tree = treeOf(dir(files.map((node, i) => [`${i + 10}`, node] as const)));
+    rankPayloads(tree, (node) => place.get(node));
+    const wanted = [...files].sort((a, b) => place.get(a)! - place.get(b)!);
+    assertEquals([...files].sort((a, b) => a.firstLayer! - b.firstLayer!), wanted);
+  }
+});
+
+Deno.test("rankPayloads begins no number for files without data or without a place", () => {
+  const [a, b, c, d] = [file("a"), file(""), file("c"), file("d")];
+  const tree = treeOf({ a, b, c, d });
+  const places = new Map([[a, 2], [b, 1], [d, 3]]);
+  rankPayloads(tree, (node) => places.get(node));
+  const numbers = [...walkTree(tree)].slice(1).map(({ node }) => node.firstLayer);
+  assertEquals(numbers, [0, 0, 0, 0]);
 });

@@ -3,12 +3,47 @@ import { InputError } from "../../lib/errors.ts";
 import type { DirectoryNode } from "../../lib/model/node.ts";
 import { buildTree } from "../../lib/tree/build.ts";
 import { TreeBudget, type TreeLimits } from "../../lib/tree/limits.ts";
-import { PathWalker, type WalkRules } from "../../lib/tree/resolve.ts";
+import { checkName, normalisePath, PathWalker, type WalkRules } from "../../lib/tree/paths.ts";
 import type { SimpleEntry } from "../tar/build.ts";
 import { layersOf, treeOptions } from "./layers.ts";
 
-const RULES: WalkRules = { onGap: () => undefined, onSymlink: () => true };
 const what = () => "entry";
+
+Deno.test("normalisePath cuts at slashes and leaves out what names nothing", () => {
+  for (const path of ["a/b", "./a/b", "a//b/", "a/./b/.", ".//./a/b//"]) {
+    assertEquals(normalisePath(path, what), { names: ["a", "b"], clamped: false }, path);
+  }
+  for (const path of [".", "./", "/", "//", "/.", ""]) {
+    assertEquals(normalisePath(path, what), { names: [], clamped: false }, path);
+  }
+  assertEquals(normalisePath(".../..a/a..", what).names, ["...", "..a", "a.."]);
+});
+
+Deno.test("normalisePath keeps paths inside the root and says so", () => {
+  const cases: [string, string[]][] = [
+    ["/a", ["a"]],
+    ["../a", ["a"]],
+    ["a/../../b", ["b"]],
+    ["a/b/..", ["a"]],
+    ["..", []],
+    ["/../..", []],
+  ];
+  for (const [path, names] of cases) {
+    assertEquals(normalisePath(path, what), { names, clamped: true }, path);
+  }
+});
+
+Deno.test("normalisePath and checkName take names of 255 bytes and no more, and no NUL", () => {
+  const longest = "n".repeat(255);
+  assertEquals(normalisePath(`a/${longest}`, what).names, ["a", longest]);
+  checkName(longest, what);
+  for (const name of [`${longest}n`, "a\0"]) {
+    assertThrows(() => normalisePath(`a/${name}/b`, what), InputError, "entry: the name");
+    assertThrows(() => checkName(name, what), InputError, "entry: the name");
+  }
+});
+
+const RULES: WalkRules = { onGap: () => undefined, onSymlink: () => true };
 
 function rootOf(...entries: SimpleEntry[]): DirectoryNode {
   return buildTree(layersOf([entries]), treeOptions()).root;

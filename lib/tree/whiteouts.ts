@@ -1,0 +1,228 @@
+/**
+ * Whiteouts: the names by which a layer says that something of the layers below is gone (OCI image-spec, layer.md,
+ * "Whiteouts"), what they hide, and the leftovers of AUFS that look like them.
+ *
+ * @module
+ */
+import { type ByteString, displayName } from "../bytes/byte_string.ts";
+import { InputError } from "../errors.ts";
+import type { DirectoryNode } from "../model/node.ts";
+import type { TarEntry } from "../tar/entry.ts";
+import type { ApplyContext, LayerChanges, Marker } from "./layer.ts";
+import { MAX_NAME_SIZE_BYTES } from "./limits.ts";
+import { isWhiteoutDevice } from "./nodes.ts";
+import { checkName, normalisePath, PathWalker, type WalkRules } from "./paths.ts";
+
+/** What every whiteout's name begins with. */
+export const WHITEOUT_PREFIX = ".wh.";
+
+/** The name of the marker that makes a directory opaque. */
+export const OPAQUE_MARKER = ".wh..wh..opq";
+/** A whiteout is no file: its name may be longer than that of the longest file. */
+const MAX_MARKER_SIZE_BYTES = MAX_NAME_SIZE_BYTES + WHITEOUT_PREFIX.length;
+
+const AUFS_PREFIX = ".wh..wh.";
+const AUFS_LINK_DIRECTORY = ".wh..wh.plnk";
+
+/** The entries of a layer that do not describe files. */
+export interface LayerMarkers {
+  /** Shallow ones first, then in byte order: the order in the tar has no meaning. */
+  readonly markers: readonly Marker[];
+  /** Indexes of the markers' entries and of the AUFS metadata: none of them becomes a file. */
+  readonly entryIndexes: ReadonlySet<number>;
+  /** How many of them are AUFS metadata, with the first one. */
+  readonly aufs: { readonly count: number; readonly first: TarEntry } | undefined;
+  /** Entry indexes of the files that AUFS kept for hard links, by their last name. */
+  readonly aufsLinkFiles: ReadonlyMap<ByteString, number>;
+}
+
+/**
+ * Finds the markers among a layer's entries. The tar type of a marker is of no account.
+ *
+ * @param describe names an entry in messages
+ * @throws InputError for `.wh.`, `.wh..` and `.wh...`, and for an entry below a whiteout's name
+ */
+export function findMarkers(
+  entries: readonly TarEntry[],
+  describe: (entry: TarEntry) => string,
+): LayerMarkers {
+  const markers: Marker[] = [];
+  const entryIndexes = new Set<number>();
+  const aufsLinkFiles = new Map<ByteString, number>();
+  let aufs: { count: number; first: TarEntry } | undefined;
+  for (let i = 0; i < entries.length; i++) {
+    const entry = entries[i]!;
+    if (!entry.path.includes(WHITEOUT_PREFIX)) continue;
+    const { names } = normalisePath(entry.path, () => describe(entry), MAX_MARKER_SIZE_BYTES);
+    if (isAufsMetadata(names)) {
+      entryIndexes.add(i);
+      if (aufs) aufs.count++;
+      else aufs = { count: 1, first: entry };
+      if (isAufsLinkFile(names) && entry.kind === "file") aufsLinkFiles.set(names.at(-1)!, i);
+      continue;
+    }
+    const marker = markerOf(names, entry, describe);
+    if (!marker) continue;
+    entryIndexes.add(i);
+    markers.push(marker);
+  }
+  return { markers: sortMarkers(markers), entryIndexes, aufs, aufsLinkFiles };
+}
+
+/** True for a path inside the directory in which AUFS kept the files of hard links. */
+export function isAufsLinkFile(names: readonly ByteString[]): boolean {
+  return names.length > 1 && names[0] === AUFS_LINK_DIRECTORY;
+}
+
+/** Throws an InputError for a name that would be a whiteout if the tree were made into a layer again. */
+export function refuseWhiteoutName(name: ByteString, what: () => string): void {
+  if (!name.startsWith(WHITEOUT_PREFIX)) return;
+  throw new InputError(
+    what(),
+    `the path leads through ${displayName(name)}, which is a whiteout's name and no directory`,
+  );
+}
+
+function isAufsMetadata(names: readonly ByteString[]): boolean {
+  const first = names[0];
+  if (!first?.startsWith(AUFS_PREFIX)) return false;
+  return first !== OPAQUE_MARKER || names.length > 1;
+}
+
+function markerOf(
+  names: readonly ByteString[],
+  entry: TarEntry,
+  describe: (entry: TarEntry) => string,
+): Marker | undefined {
+  const directory = names.slice(0, -1);
+  for (const name of directory) refuseWhiteoutName(name, () => describe(entry));
+  const last = names.at(-1);
+  if (!last?.startsWith(WHITEOUT_PREFIX)) return undefined;
+  if (last === OPAQUE_MARKER) return { directory, name: undefined, entry };
+  const name = last.slice(WHITEOUT_PREFIX.length);
+  checkName(name, () => describe(entry));
+  if (name === "" || name === "." || name === "..") {
+    throw new InputError(
+      describe(entry),
+      `a whiteout must name a file, and this one names "${name}"`,
+    );
+  }
+  return { directory, name, entry };
+}
+
+/** Opaque markers before whiteouts of the same directory; equal markers in any order do the same. */
+function sortMarkers(markers: readonly Marker[]): Marker[] {
+  return markers
+    .map((marker) => ({
+      marker,
+      depth: marker.directory.length,
+      key: `${marker.directory.join("/")}/${marker.name ?? ""}`,
+    }))
+    .sort((a, b) => a.depth - b.depth || (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
+    .map(({ marker }) => marker);
+}
+
+/**
+ * Takes away what the markers hide. Their directories are looked up in the tree of the lower layers, through its
+ * symlinks; but a symlink that the layer itself puts something else in place of leads nowhere, for the
+ * marker then speaks of that something else. Nothing is made for a marker, and one that hides nothing is ignored.
+ */
+export function applyMarkers(
+  entries: readonly TarEntry[],
+  { markers, entryIndexes }: LayerMarkers,
+  context: ApplyContext,
+  describe: (entry: TarEntry) => string,
+): void {
+  const { changes, tree, budget } = context;
+  const walker = new PathWalker(tree.root, budget);
+  let replaced: Map<DirectoryNode, Set<ByteString>> | undefined;
+  const rules: WalkRules = {
+    onGap: () => undefined,
+    onSymlink: (parent, name, symlink) => {
+      replaced ??= replacedSymlinks(entries, entryIndexes, walker, describe);
+      if (replaced.get(parent)?.has(name)) return false;
+      changes?.noteUse(symlink);
+      return true;
+    },
+  };
+  for (const marker of markers) {
+    const what = () => describe(marker.entry);
+    const directory = walker.walk(marker.directory, marker.directory.length, rules, what);
+    const isHiding = directory !== undefined && hide(directory, marker, tree.root, context);
+    changes?.markers.push({ marker, isHiding });
+  }
+}
+
+/** Returns false when there was nothing to hide. */
+function hide(
+  directory: DirectoryNode,
+  { name }: Marker,
+  root: DirectoryNode,
+  { changes, firstLayers }: ApplyContext,
+): boolean {
+  if (name !== undefined) {
+    const hidden = directory.children.get(name);
+    if (!hidden) return false;
+    const isVisible = !isWhiteoutDevice(hidden);
+    firstLayers?.noteRemoval({ directory, name });
+    if (isVisible) changes?.noteName(directory, name);
+    directory.children.delete(name);
+    return isVisible;
+  }
+  if (changes && directory === root) {
+    for (const child of directory.children.keys()) changes.noteName(directory, child);
+  }
+  for (const child of directory.children.keys()) {
+    firstLayers?.noteRemoval({ directory, name: child });
+  }
+  directory.children.clear();
+  changes?.opaqueDirectories.add(directory);
+  return true;
+}
+
+/**
+ * For layered mode, when the layer is applied: marks the layer's own new directories that it also calls opaque, or
+ * whose names it whites out. There may be nothing below to hide, but then the mark makes the layer the same whatever
+ * is below.
+ */
+export function noteOpaqueDirectories(walker: PathWalker, changes: LayerChanges): void {
+  const { newDirectories, opaqueDirectories } = changes;
+  const rules: WalkRules = { ...LENIENT_RULES, onSymlink: () => false };
+  const dropped: (DirectoryNode | undefined)[] = [];
+  for (const { marker: { directory: names, name }, isHiding } of changes.markers) {
+    const directory = walker.walk(names, names.length, rules, () => "");
+    const marked = name === undefined ? directory : directory?.children.get(name);
+    if (marked?.kind === "directory" && newDirectories.has(marked)) opaqueDirectories.add(marked);
+    else if (!isHiding) dropped.push(directory);
+  }
+  for (const directory of dropped) {
+    if (!directory || !opaqueDirectories.has(directory)) changes.usesLowerLayers = true;
+  }
+}
+
+const LENIENT_RULES = { onGap: () => undefined, isLenient: true };
+
+/** The symlinks of lower layers whose names this layer gives to something that is no symlink. */
+function replacedSymlinks(
+  entries: readonly TarEntry[],
+  markerIndexes: ReadonlySet<number>,
+  walker: PathWalker,
+  describe: (entry: TarEntry) => string,
+): Map<DirectoryNode, Set<ByteString>> {
+  const rules = { ...LENIENT_RULES, onSymlink: () => true };
+  const replaced = new Map<DirectoryNode, Set<ByteString>>();
+  for (let i = 0; i < entries.length; i++) {
+    const entry = entries[i]!;
+    if (entry.kind === "symlink" || markerIndexes.has(i)) continue;
+    const what = () => describe(entry);
+    const { names } = normalisePath(entry.path, what);
+    if (names.length === 0) continue;
+    const name = names.at(-1)!;
+    const parent = walker.walk(names, names.length - 1, rules, what);
+    if (parent?.children.get(name)?.kind !== "symlink") continue;
+    const known = replaced.get(parent);
+    if (known) known.add(name);
+    else replaced.set(parent, new Set([name]));
+  }
+  return replaced;
+}
