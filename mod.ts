@@ -44,7 +44,7 @@
  * import {
  *   buildTree,
  *   closeLayers,
- *   contentDigest,
+ *   contentIdentity,
  *   loadLayers,
  *   MERGED_DEFAULTS,
  *   NO_PROGRESS,
@@ -62,7 +62,7 @@
  *   for (const gridBytes of [64 * 1024, 128 * 1024]) {
  *     const plan = planImage(tree, {
  *       layout: { ...MERGED_DEFAULTS, gridBytes },
- *       contentDigest: contentDigest(image, layers),
+ *       ...contentIdentity(image, layers),
  *       timestamp: 0,
  *       warnings: options.warnings,
  *     });
@@ -197,7 +197,7 @@
  */
 
 // Blessing.
-export { blessMerged, contentDigest } from "./lib/bless/merged.ts";
+export { blessMerged, contentIdentity } from "./lib/bless/merged.ts";
 export type { BlessMergedOptions } from "./lib/bless/merged.ts";
 export { blessLayered } from "./lib/bless/layered.ts";
 export type {
@@ -209,7 +209,7 @@ export { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "./lib/bless/options.ts";
 export type { ImageSize, LayoutOptions, Packing, ReservedBlocks } from "./lib/bless/options.ts";
 export type { PayloadOrder } from "./lib/layout/placement.ts";
 export { deriveUuid, planImage } from "./lib/bless/plan_image.ts";
-export type { PlanImageOptions } from "./lib/bless/plan_image.ts";
+export type { ContentIdentity, PlanImageOptions } from "./lib/bless/plan_image.ts";
 export type { BlessReport, ImageReport, LayerReport } from "./lib/bless/report.ts";
 
 // Measuring what a store of fixed blocks saves.
@@ -398,7 +398,7 @@ export type { WarnCallback } from "./lib/tar/pax.ts";
 
 // Errors, warnings, progress.
 export { BlessfsError, InputError, InterruptedError, IoError, UsageError } from "./lib/errors.ts";
-export type { ErrorDetails, Remedy } from "./lib/errors.ts";
+export type { ErrorDetails, OptionDifference, Remedy } from "./lib/errors.ts";
 export { Warnings } from "./lib/warnings.ts";
 export type { WarningSummary } from "./lib/warnings.ts";
 export { NO_PROGRESS } from "./lib/progress.ts";

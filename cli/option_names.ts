@@ -4,7 +4,7 @@
  * @module
  */
 import { LIMITS } from "../lib/bless/limits.ts";
-import type { BlessfsError, Remedy } from "../lib/errors.ts";
+import { type BlessfsError, differencesText, type Remedy } from "../lib/errors.ts";
 import type { OptionSpec } from "./option_spec.ts";
 
 /** Options of the library that only the environment sets. */
@@ -17,9 +17,13 @@ export function kebabCase(key: string): string {
 
 /** What an error is about and what is wrong, with the option spelled as the command has it. */
 export function messageOf(error: BlessfsError, options: readonly OptionSpec[]): string {
-  const { option, why } = error;
+  const { option, what, why, differences } = error;
   const name = option === undefined ? undefined : nameOf(option, options);
-  return name === undefined ? error.message : `${name}: ${why}`;
+  const list = differencesText(differences, (key) => {
+    const spec = specOf(key, options);
+    return spec === undefined ? VARIABLES[key] ?? key : `--${spec.name}`;
+  });
+  return `${name ?? what}: ${why}${list === "" ? "" : `: ${list}`}`;
 }
 
 /** The hint of an error and the options that help, if the command has them; undefined when nothing is known to help. */

@@ -14,6 +14,8 @@ export interface ErrorDetails {
   readonly option?: string;
   /** Options that help. */
   readonly remedies?: readonly Remedy[];
+  /** Options whose values differ from the wanted ones; the message ends with them. */
+  readonly differences?: readonly OptionDifference[];
   /** Machine-readable facts for `--json`: path, offset, expected, actual. */
   readonly data?: Readonly<Record<string, string | number | boolean | null>>;
   /** The error that caused this one. */
@@ -34,6 +36,16 @@ export interface Remedy {
   readonly to?: string;
 }
 
+/** An option that was found with one value and wanted with another. */
+export interface OptionDifference {
+  /** Its key in the options of the call, such as `gridBytes`. */
+  readonly option: string;
+  /** Its value, as text. */
+  readonly found: string;
+  /** The value that was wanted, as text. */
+  readonly wanted: string;
+}
+
 /** Base of every expected error. `category` picks the exit code. */
 export abstract class BlessfsError extends Error {
   /** What kind of failure it is; the command line derives its exit code from it. */
@@ -48,18 +60,26 @@ export abstract class BlessfsError extends Error {
   readonly option: string | undefined;
   /** Options that help. */
   readonly remedies: readonly Remedy[];
+  /** Options whose values differ from the wanted ones. */
+  readonly differences: readonly OptionDifference[];
   /** Facts about the failure, for programs. */
   readonly data: Readonly<Record<string, string | number | boolean | null>>;
 
   /** The message becomes `WHAT: WHY`. */
   constructor(what: string, why: string, details: ErrorDetails = {}) {
-    super(`${what}: ${why}`, details.cause === undefined ? undefined : { cause: details.cause });
+    const differences = details.differences ?? [];
+    const shown = differences.length === 0 ? "" : `: ${differencesText(differences, (key) => key)}`;
+    super(
+      `${what}: ${why}${shown}`,
+      details.cause === undefined ? undefined : { cause: details.cause },
+    );
     this.name = new.target.name;
     this.what = what;
     this.why = why;
     this.hint = details.hint;
     this.option = details.option;
     this.remedies = details.remedies ?? [];
+    this.differences = differences;
     this.data = details.data ?? {};
   }
 }
@@ -105,6 +125,16 @@ export class InterruptedError extends BlessfsError {
  */
 export function optionError(option: string, why: string, details: ErrorDetails = {}): UsageError {
   return new UsageError(option, why, { ...details, option });
+}
+
+/** Differences as the end of a message: `gridBytes 65536 (wanted 131072), label "x" (wanted "")`. */
+export function differencesText(
+  differences: readonly OptionDifference[],
+  nameOf: (option: string) => string,
+): string {
+  return differences
+    .map(({ option, found, wanted }) => `${nameOf(option)} ${found} (wanted ${wanted})`)
+    .join(", ");
 }
 
 /** A limit that an input goes beyond. */

@@ -4,7 +4,8 @@
  * @module
  */
 import { treeDigest } from "../lib/bless/layered_digest.ts";
-import { contentDigest } from "../lib/bless/merged.ts";
+import { contentIdentity } from "../lib/bless/merged.ts";
+import type { ContentIdentity } from "../lib/bless/plan_image.ts";
 import { throwIfAborted } from "../lib/errors.ts";
 import type { FileTree } from "../lib/model/node.ts";
 import { formatPlatform } from "../lib/source/platform.ts";
@@ -18,7 +19,7 @@ import type { ProbeOptions } from "./options.ts";
 export interface ImagePart {
   readonly tree: FileTree;
   /** What its UUID is derived from. */
-  readonly contentDigest: string;
+  readonly identity: ContentIdentity;
 }
 
 /** What a report says of an image itself. */
@@ -90,7 +91,7 @@ async function load(source: string, options: ProbeOptions): Promise<HeldImage> {
       source,
       manifestDigest: image.manifestDigest ?? null,
       platform: image.platform === undefined ? null : formatPlatform(image.platform),
-      parts: partsOf(layers, contentDigest(image, layers), options),
+      parts: partsOf(layers, contentIdentity(image, layers), options),
     };
     return { image: probed, close };
   } catch (error) {
@@ -101,7 +102,7 @@ async function load(source: string, options: ProbeOptions): Promise<HeldImage> {
 
 function partsOf(
   layers: readonly LoadedLayer[],
-  digest: string,
+  identity: ContentIdentity,
   options: ProbeOptions,
 ): ImagePart[] {
   const treeOptions = {
@@ -110,10 +111,12 @@ function partsOf(
     ...options.treeLimits === undefined ? {} : { limits: options.treeLimits },
   };
   if (options.mode === "merged") {
-    return [{ tree: buildTree(layers, treeOptions), contentDigest: digest }];
+    return [{ tree: buildTree(layers, treeOptions), identity }];
   }
   return [...overlayTrees(layers, treeOptions)].map(({ tree, layerIndex }) => ({
     tree,
-    contentDigest: treeDigest(tree, layers[layerIndex]!.diffId, (i) => layers[i]!.diffId),
+    identity: {
+      contentDigest: treeDigest(tree, layers[layerIndex]!.diffId, (i) => layers[i]!.diffId),
+    },
   }));
 }

@@ -138,7 +138,7 @@ export function planPart(part: ImagePart, scheme: Scheme, options: ProbeOptions)
   const warnings = options.warnings.strict ? options.warnings : new Warnings();
   return planImage(part.tree, {
     layout: layoutOf(scheme, options.mode),
-    contentDigest: part.contentDigest,
+    ...part.identity,
     timestamp: options.timestamp,
     warnings,
   });

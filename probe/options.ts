@@ -5,7 +5,7 @@
  */
 import { checkGrid, resolveSettings } from "../lib/ext4/plan/settings.ts";
 import type { LayoutOptions, Packing } from "../lib/bless/options.ts";
-import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../lib/bless/options.ts";
+import { LAYERED_DEFAULTS, MERGED_DEFAULTS, packingText } from "../lib/bless/options.ts";
 import type { SourceOptions } from "../lib/source/source.ts";
 import type { ImageSink } from "../lib/io/sink.ts";
 import type { ChunkerParameters } from "./fast_cdc/parameters.ts";
@@ -100,17 +100,12 @@ export function mainScheme(schemes: readonly Scheme[]): Scheme | undefined {
     schemes.find(({ kind }) => kind === "as-is" || kind === "unaligned");
 }
 
-/** A packing as it is typed, in bytes. */
-export function packingName(packing: Packing): string {
-  return packing.kind === "tight" ? "tight" : `resync:${packing.meanBytes}:${packing.lowBytes}`;
-}
-
 function alignedChoices(options: ProbeOptions): NonNullable<Scheme["aligned"]>[] {
   const choices = new Map<string, NonNullable<Scheme["aligned"]>>();
   for (const packing of options.packings) {
     for (const thresholdBytes of options.thresholds) {
       if (thresholdBytes === Infinity) continue;
-      choices.set(`${packingName(packing)} ${thresholdBytes}`, { thresholdBytes, packing });
+      choices.set(`${packingText(packing)} ${thresholdBytes}`, { thresholdBytes, packing });
     }
   }
   return [...choices.values()];

@@ -11,7 +11,7 @@ import type { ImageFacts } from "./image_parts.ts";
 import type { Measures, Overlap, SchemeMetrics } from "./metrics.ts";
 import { overlapMatrix, schemeMetrics } from "./metrics.ts";
 import type { ProbeOptions, Scheme } from "./options.ts";
-import { packingName } from "./options.ts";
+import { packingText } from "../lib/bless/options.ts";
 import type { SelfShift } from "./self_shift.ts";
 import type { MeasuredScheme } from "./stores.ts";
 
@@ -131,7 +131,7 @@ export function describeScheme(scheme: Scheme): SchemeDescription {
     scheme: kind,
     grid: gridBytes === 0 ? null : gridBytes,
     threshold: aligned?.thresholdBytes ?? null,
-    packing: aligned === undefined ? null : packingName(aligned.packing),
+    packing: aligned === undefined ? null : packingText(aligned.packing),
     cdc: chunker === undefined ? null : chunkerText(chunker),
   };
 }

@@ -91,8 +91,8 @@ export const LAYER_HOLE_BYTES_MAX = 64 << 20;
 export async function exportTar(options: ExportOptions): Promise<ExportReport> {
   const { source, sink, layer = false, warnings } = options;
   try {
-    return await withTree(source, options, async ({ tree, contentDigest }) => {
-      const uuid = formatUuid(deriveUuid(contentDigest));
+    return await withTree(source, options, async ({ tree, identity }) => {
+      const uuid = formatUuid(deriveUuid(identity));
       const counts = noCounts();
       rankPayloads(tree, ({ firstLayer = 0 }) => firstLayer);
       const items = layer ? layerItems(tree, warnings) : treeItems(tree, warnings);

@@ -25,7 +25,7 @@ import type { LayerRecord } from "./layered_record.ts";
 import { isTaken, type LayerStore, type RecordBody } from "./layered_store.ts";
 import { addRecorded, notesAbout, NotingWarnings, recordedWarnings } from "./layered_warnings.ts";
 import type { LayoutOptions } from "./options.ts";
-import { planImage, statedDigest } from "./plan_image.ts";
+import { planImage } from "./plan_image.ts";
 import { type ImageReport, imageReport, type LayerReport, layerReport } from "./report.ts";
 
 /** What making images needs beside the store. */
@@ -217,9 +217,8 @@ export class LayerImages {
 
   #plan({ layer, tree, treeDigest }: ReadLayer, warnings: Warnings): ImagePlan {
     const { layout, timestamp } = this.#options;
-    const { statedUuid } = layer;
-    const contentDigest = statedUuid === undefined ? treeDigest : statedDigest(statedUuid);
-    return planImage(tree, { layout, contentDigest, timestamp, warnings });
+    const identity = { contentDigest: treeDigest, statedUuid: layer.statedUuid };
+    return planImage(tree, { layout, ...identity, timestamp, warnings });
   }
 }
 

@@ -5,13 +5,13 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { asBoolean, asObject, asSizeBytes, asString, eachOf, required } from "../source/json.ts";
+import { asObject, asSizeBytes, asString, eachOf, required } from "../source/json.ts";
 import type { JsonObject, JsonPlace } from "../source/json.ts";
 import { layerFileName } from "./layered_chain.ts";
 import { openSealedJson, sealJson } from "./sealed_json.ts";
 
 /** Raised whenever layers begin to give other trees or warnings. */
-const PLACEMENT_VERSION = 1;
+const PLACEMENT_VERSION = 2;
 const KEY_HEX_DIGITS = 16;
 
 /** A layer in its place, as the source states it. */
@@ -37,11 +37,10 @@ export interface LayerFacts {
 /** A warning that belongs to one layer. */
 export interface LayerWarning {
   readonly kind: string;
-  readonly what: string;
+  /** One text, or two that the name of the layer belongs between: it has another one in every image. */
+  readonly what: readonly string[];
   readonly why: string;
   readonly count: number;
-  /** Whether `what` goes on after the layer's name. */
-  readonly isNamed: boolean;
 }
 
 /** What is known of a layer in its place. */
@@ -94,10 +93,9 @@ export function asWarning(value: unknown, place: JsonPlace): LayerWarning {
   const object = asObject(value, place);
   return {
     kind: required(object, "kind", place, asString),
-    what: required(object, "what", place, asString),
+    what: required(object, "what", place, eachOf(asString)),
     why: required(object, "why", place, asString),
     count: required(object, "count", place, asSizeBytes),
-    isNamed: required(object, "isNamed", place, asBoolean),
   };
 }
 

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { InputError } from "../errors.ts";
+import { InputError, type OptionDifference } from "../errors.ts";
 import {
   asObject,
   asSizeBytes,
@@ -17,14 +17,14 @@ import {
 } from "../source/json.ts";
 import { CHECKSUM_PIECE_BYTES, type FileChecksums } from "./layered_checksums.ts";
 import { asWarning, type LayerWarning } from "./layered_placement.ts";
-import type { LayoutOptions } from "./options.ts";
-import { type ImageReport, layoutReport } from "./report.ts";
+import { journalText, type LayoutOptions, NONE, packingText, thresholdText } from "./options.ts";
+import type { ImageReport } from "./report.ts";
 import { openSealedJson, sealJson } from "./sealed_json.ts";
 
 /** Version of the record's own fields. That of the image's bytes is its `formatVersion`. */
-const RECORD_VERSION = 2;
+const RECORD_VERSION = 3;
 
-/** The options that decide the bytes, each under its name on the command line; one that is not there is the default. */
+/** The options that decide the bytes, each under its key; one that is not there has its default. */
 export type OptionFacts = Readonly<Record<string, string>>;
 
 /** One image of a layer. */
@@ -43,40 +43,42 @@ export interface LayerRecord {
 
 /** The options of an image, for its record. */
 export function optionFacts(layout: LayoutOptions, timestampSeconds: number): OptionFacts {
-  const { grid, alignThreshold, packing } = layoutReport(layout);
   const { size, reservedBlocks, payloadOrder = "path" } = layout;
   return {
-    "--grid": String(grid),
-    "--align-threshold": String(alignThreshold ?? "none"),
-    "--packing": packing,
-    "--size": size.kind === "exact"
+    gridBytes: String(layout.gridBytes),
+    alignThresholdBytes: thresholdText(layout.alignThresholdBytes),
+    packing: packingText(layout.packing),
+    size: size.kind === "exact"
       ? "exact"
       : size.kind === "free"
       ? `+${size.freeBytes}`
       : String(size.sizeBytes),
-    "--journal": layout.journalBytes === 0 ? "none" : String(layout.journalBytes),
-    "--uuid": layout.uuid?.toLowerCase() ?? "derived",
-    "--label": JSON.stringify(layout.label ?? ""),
-    "--backups": layout.backups,
-    "--inline-data": layout.inlineData ? "yes" : "no",
-    "--metadata-csum": layout.metadataChecksums ? "yes" : "no",
-    "--compat": layout.compat ?? "none",
-    "--inodes": String(layout.inodeCount ?? "derived"),
-    "--reserved": reservedBlocks.kind === "percent"
+    journalBytes: journalText(layout.journalBytes),
+    uuid: layout.uuid?.toLowerCase() ?? "derived",
+    label: JSON.stringify(layout.label ?? ""),
+    backups: layout.backups,
+    inlineData: layout.inlineData ? "yes" : "no",
+    metadataChecksums: layout.metadataChecksums ? "yes" : "no",
+    compat: layout.compat ?? NONE,
+    inodeCount: String(layout.inodeCount ?? "derived"),
+    reservedBlocks: reservedBlocks.kind === "percent"
       ? `${reservedBlocks.percent}%`
       : String(reservedBlocks.bytes),
     // Only programs can ask for another one.
     ...payloadOrder === "path" ? {} : { payloadOrder },
-    "SOURCE_DATE_EPOCH": String(timestampSeconds),
+    timestamp: String(timestampSeconds),
   };
 }
 
-/** Which options differ, in words; empty when none does. */
-export function describeOptionDifference(found: OptionFacts, wanted: OptionFacts): string {
+/** Which options differ. */
+export function optionDifferences(found: OptionFacts, wanted: OptionFacts): OptionDifference[] {
   return [...new Set([...Object.keys(wanted), ...Object.keys(found)])]
-    .filter((name) => found[name] !== wanted[name])
-    .map((name) => `${name} ${found[name] ?? "default"} (wanted ${wanted[name] ?? "default"})`)
-    .join(", ");
+    .filter((option) => found[option] !== wanted[option])
+    .map((option) => ({
+      option,
+      found: found[option] ?? "default",
+      wanted: wanted[option] ?? "default",
+    }));
 }
 
 /** The bytes of a record; they depend on the layer's tree and the options alone. */

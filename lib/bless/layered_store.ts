@@ -6,7 +6,7 @@
  */
 import { unlinkSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
-import { InputError, IoError, throwIfAborted } from "../errors.ts";
+import { InputError, IoError, type OptionDifference, throwIfAborted } from "../errors.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import type { WriteResult } from "../ext4/write/write_image.ts";
 import { writeImage } from "../ext4/write/write_image.ts";
@@ -28,9 +28,9 @@ import {
 } from "./layered_placement.ts";
 import {
   decodeRecord,
-  describeOptionDifference,
   encodeRecord,
   type LayerRecord,
+  optionDifferences,
   type OptionFacts,
 } from "./layered_record.ts";
 
@@ -148,10 +148,9 @@ export class LayerStore {
       throwIfAborted(this.#options.signal);
     }
     const recordPath = displayPath(this.#pathOf(name, "json"));
-    throw unfitError(
-      path,
-      `its record ${recordPath} is missing, and it is not what would be made: it ${damage}`,
-    );
+    throw unfitError(path, {
+      why: `its record ${recordPath} is missing, and it is not what would be made: it ${damage}`,
+    });
   }
 
   /** What is known of a layer in its place; undefined for nothing that can be used. */
@@ -208,37 +207,45 @@ export class LayerStore {
     if (!found.isFile()) checkOutput(path, { force: true });
     const record = this.#readRecord(this.#pathOf(name, "json"), diffId);
     if (record === undefined) return undefined;
-    const fault = typeof record === "string" ? record : await this.#faultOf(path, record);
-    if (typeof record !== "string" && fault === undefined) return record;
+    const fault = "why" in record ? record : await this.#faultOf(path, record);
+    if (!("why" in record) && fault === undefined) return record;
     if (this.#options.force) return undefined;
-    throw unfitError(path, `${fault}`);
+    throw unfitError(path, fault!);
   }
 
-  async #faultOf(path: string, record: LayerRecord): Promise<string | undefined> {
+  async #faultOf(path: string, record: LayerRecord): Promise<Unfitness | undefined> {
     if (record.formatVersion !== FORMAT_VERSION) {
-      return `its format version is ${record.formatVersion}: wanted ${FORMAT_VERSION}`;
+      return { why: `its format version is ${record.formatVersion}: wanted ${FORMAT_VERSION}` };
     }
-    const difference = describeOptionDifference(record.options, this.#options.options);
-    if (difference !== "") return `it was made with ${difference}`;
+    const differences = optionDifferences(record.options, this.#options.options);
+    if (differences.length > 0) return { why: "it was made with other options", differences };
     const damage = await findDamage(path, record.checksums, this.#options);
-    return damage === undefined ? undefined : `it is not what was made: it ${damage}`;
+    return damage === undefined ? undefined : { why: `it is not what was made: it ${damage}` };
   }
 
   /** The record, or why it cannot be used; undefined when there is none. */
-  #readRecord(path: string, diffId: string): LayerRecord | string | undefined {
+  #readRecord(path: string, diffId: string): LayerRecord | Unfitness | undefined {
     const shown = displayPath(path);
     const found = statIfThere(path);
     if (found === undefined) return undefined;
-    if (!found.isFile() || found.size > RECORD_BYTES_MAX) return `${shown} is not its record`;
+    if (!found.isFile() || found.size > RECORD_BYTES_MAX) {
+      return { why: `${shown} is not its record` };
+    }
     try {
       const record = decodeRecord(readFileWhole(path), shown);
       if (record.diffId === diffId) return record;
-      return `${shown} is the record of another layer, ${record.diffId}`;
+      return { why: `${shown} is the record of another layer, ${record.diffId}` };
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
-      return error.message;
+      return { why: error.message };
     }
   }
+}
+
+/** Why an image cannot be used again. */
+interface Unfitness {
+  readonly why: string;
+  readonly differences?: readonly OptionDifference[];
 }
 
 /** Whether an error says that a name was taken: by another process, where it was free before. */
@@ -246,9 +253,10 @@ export function isTaken(error: unknown): boolean {
   return error instanceof IoError && error.data["code"] === "EEXIST";
 }
 
-function unfitError(path: string, fault: string): IoError {
+function unfitError(path: string, { why, differences = [] }: Unfitness): IoError {
   const shown = displayPath(path);
-  return new IoError(shown, `cannot be used again: ${fault}`, {
+  return new IoError(shown, `cannot be used again: ${why}`, {
+    differences,
     hint: "name another directory",
     remedies: [{ option: "force", change: "set", to: "replace it" }],
     data: { path: shown, code: "EEXIST" },

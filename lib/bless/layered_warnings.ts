@@ -8,10 +8,10 @@ import { Warnings } from "../warnings.ts";
 import type { LayerWarning } from "./layered_placement.ts";
 
 /** A warning as it was added. */
-export type NotedWarning = Omit<LayerWarning, "isNamed">;
+export interface NotedWarning extends Omit<LayerWarning, "what"> {
+  readonly what: string;
+}
 
-/** Stands in notes for the name of the layer, which says where in its image the layer is. */
-const NAME_MARK = "{layer}";
 /** What says something of the source, and nothing of the layer that was read. */
 const SOURCE_KINDS: ReadonlySet<string> = new Set(["diffIdMismatch"]);
 
@@ -53,13 +53,10 @@ export function recordedWarnings(
   notes: readonly NotedWarning[],
   layerName: string,
 ): LayerWarning[] {
-  return notes.map((note) => {
-    const isNamed = note.what.includes(layerName);
-    return {
-      ...note,
-      isNamed,
-      what: isNamed ? note.what.replace(layerName, () => NAME_MARK) : note.what,
-    };
+  return notes.map(({ what, ...note }) => {
+    const at = what.indexOf(layerName);
+    if (at < 0) return { ...note, what: [what] };
+    return { ...note, what: [what.slice(0, at), what.slice(at + layerName.length)] };
   });
 }
 
@@ -69,7 +66,7 @@ export function addRecorded(
   layerName: string,
   warnings: Warnings,
 ): void {
-  for (const { kind, what, why, count, isNamed } of recorded) {
-    warnings.add(kind, isNamed ? what.replace(NAME_MARK, () => layerName) : what, why, count);
+  for (const { kind, what, why, count } of recorded) {
+    warnings.add(kind, what.join(layerName), why, count);
   }
 }

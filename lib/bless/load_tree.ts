@@ -8,13 +8,13 @@ import type { FileTree } from "../model/node.ts";
 import type { LoadedLayer, SourceOptions } from "../source/source.ts";
 import { closeLayers, loadLayers, openImage } from "../source/source.ts";
 import { buildTree } from "../tree/build.ts";
-import { contentDigest } from "./merged.ts";
+import { contentIdentity } from "./merged.ts";
+import type { ContentIdentity } from "./plan_image.ts";
 
 /** A source with all layers applied. */
 export interface LoadedTree {
   readonly tree: FileTree;
-  /** What names the content; see PlanImageOptions. */
-  readonly contentDigest: string;
+  readonly identity: ContentIdentity;
 }
 
 /** Loads a source, lets its tree be used, and frees it. */
@@ -34,7 +34,7 @@ export async function withTree<T>(
       ...options.treeLimits === undefined ? {} : { limits: options.treeLimits },
     });
     throwIfAborted(options.signal);
-    return await use({ tree, contentDigest: contentDigest(image, layers) });
+    return await use({ tree, identity: contentIdentity(image, layers) });
   } finally {
     closeLayers(layers);
     image.close();

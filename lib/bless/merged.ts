@@ -14,7 +14,7 @@ import { formatPlatform } from "../source/platform.ts";
 import { buildTree } from "../tree/build.ts";
 import { contentDigestOf } from "./layered_chain.ts";
 import type { LayoutOptions } from "./options.ts";
-import { FORMAT_VERSION, planImage, statedDigest } from "./plan_image.ts";
+import { type ContentIdentity, FORMAT_VERSION, planImage } from "./plan_image.ts";
 import { releaseAsWritten } from "./release_stores.ts";
 import type { BlessReport } from "./report.ts";
 import { imageReport, layerReport, layoutReport } from "./report.ts";
@@ -68,7 +68,7 @@ async function bless(options: BlessMergedOptions): Promise<BlessReport> {
     throwIfAborted(signal);
     const plan = planImage(tree, {
       layout,
-      contentDigest: contentDigest(image, layers),
+      ...contentIdentity(image, layers),
       timestamp,
       warnings,
     });
@@ -93,13 +93,15 @@ async function bless(options: BlessMergedOptions): Promise<BlessReport> {
 }
 
 /**
- * The digest that names a source: its manifest's, or what its layers hold where there is none. A single layer may state
- * the UUID of the image that it was exported from: that names it just as well.
+ * What names a source: the digest of its manifest, or of what its layers hold where there is none. A single layer may
+ * state the UUID of the image that it was exported from: that names it just as well.
  */
-export function contentDigest(image: OpenedImage, layers: readonly LoadedLayer[]): string {
-  const [layer] = layers;
-  return image.manifestDigest ??
-    (layer?.statedUuid !== undefined && layers.length === 1
-      ? statedDigest(layer.statedUuid)
-      : contentDigestOf(layers.map(({ diffId }) => diffId)));
+export function contentIdentity(
+  image: OpenedImage,
+  layers: readonly LoadedLayer[],
+): ContentIdentity {
+  const contentDigest = image.manifestDigest ??
+    contentDigestOf(layers.map(({ diffId }) => diffId));
+  const isOwn = image.manifestDigest === undefined && layers.length === 1;
+  return { contentDigest, statedUuid: isOwn ? layers[0]!.statedUuid : undefined };
 }

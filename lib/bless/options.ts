@@ -1,9 +1,10 @@
 /**
- * Defaults of blessing.
+ * The options of blessing: their defaults, and how they are spelled in reports, records and on the command line.
  *
  * @module
  */
 import type { LayoutOptions } from "../ext4/plan/settings.ts";
+import type { Packing } from "../layout/packing.ts";
 
 export type { ImageSize, LayoutOptions, ReservedBlocks } from "../ext4/plan/settings.ts";
 export type { Packing } from "../layout/packing.ts";
@@ -38,3 +39,29 @@ export const LAYERED_DEFAULTS: LayoutOptions = {
   journalBytes: 0,
   backups: "none",
 };
+
+/** How an option that is turned off is spelled. */
+export const NONE = "none";
+
+/**
+ * A threshold as text; `Infinity` turns alignment off.
+ *
+ * @param sizeText how a size is written; in bytes when left out
+ */
+export function thresholdText(thresholdBytes: number, sizeText = String as SizeText): string {
+  return thresholdBytes === Infinity ? NONE : sizeText(thresholdBytes);
+}
+
+/** The size of a journal as text; no bytes are no journal. */
+export function journalText(journalBytes: number, sizeText = String as SizeText): string {
+  return journalBytes === 0 ? NONE : sizeText(journalBytes);
+}
+
+/** A packing as text: `resync:MEAN:LO` or `tight`. */
+export function packingText(packing: Packing, sizeText = String as SizeText): string {
+  if (packing.kind === "tight") return packing.kind;
+  return [packing.kind, sizeText(packing.meanBytes), sizeText(packing.lowBytes)].join(":");
+}
+
+/** How a size in bytes is written. */
+export type SizeText = (bytes: number) => string;

@@ -3,13 +3,11 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
-import { invariant } from "../errors.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import { planExt4 } from "../ext4/plan/plan_ext4.ts";
 import type { LayoutOptions } from "../ext4/plan/settings.ts";
-import { resolveSettings } from "../ext4/plan/settings.ts";
+import { parseUuid, resolveSettings } from "../ext4/plan/settings.ts";
 import type { FileTree } from "../model/node.ts";
 import type { Warnings } from "../warnings.ts";
 
@@ -19,12 +17,18 @@ import type { Warnings } from "../warnings.ts";
  */
 export const FORMAT_VERSION = 1;
 
+/** What an image's UUID is derived from. */
+export interface ContentIdentity {
+  /** A digest that names the content. */
+  readonly contentDigest: string;
+  /** The UUID that the content itself states, which is then the derived one. */
+  readonly statedUuid?: string | undefined;
+}
+
 /** What a plan is made from beside the tree. */
-export interface PlanImageOptions {
+export interface PlanImageOptions extends ContentIdentity {
   /** What is laid out how; begin with `MERGED_DEFAULTS` or `LAYERED_DEFAULTS`. */
   readonly layout: LayoutOptions;
-  /** A digest that names the content; the UUID is derived from it. Or what statedDigest() gives. */
-  readonly contentDigest: string;
   /** Seconds that stand for every time that the tree does not give. */
   readonly timestamp: number;
   /** Counts what ext4 cannot store as the tree has it. */
@@ -36,26 +40,15 @@ export interface PlanImageOptions {
  */
 export function planImage(tree: FileTree, options: PlanImageOptions): ImagePlan {
   const settings = resolveSettings(options.layout, {
-    derivedUuid: deriveUuid(options.contentDigest),
+    derivedUuid: deriveUuid(options),
     timestamp: options.timestamp,
   });
   return planExt4(tree, settings, options.warnings);
 }
 
-const STATED_PREFIX = "uuid:";
-
-/** In place of a digest: names content by the UUID that it states, which is then the one that is derived. */
-export function statedDigest(uuid: string): string {
-  return `${STATED_PREFIX}${uuid}`;
-}
-
-/** A UUID of version 8 (RFC 9562, section 5.8) that equal content always gets. */
-export function deriveUuid(contentDigest: string): Uint8Array {
-  if (contentDigest.startsWith(STATED_PREFIX)) {
-    const hex = contentDigest.slice(STATED_PREFIX.length).replaceAll("-", "");
-    invariant(/^[0-9a-f]{32}$/.test(hex), `the stated UUID ${contentDigest}`);
-    return new Uint8Array(Buffer.from(hex, "hex"));
-  }
+/** A UUID of version 8 (RFC 9562, section 5.8) that equal content always gets, or the one that the content states. */
+export function deriveUuid({ contentDigest, statedUuid }: ContentIdentity): Uint8Array {
+  if (statedUuid !== undefined) return parseUuid(statedUuid);
   const uuid = new Uint8Array(
     createHash("sha256").update(`blessfs ext4 uuid\n${contentDigest}`).digest().subarray(0, 16),
   );

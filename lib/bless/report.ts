@@ -6,6 +6,7 @@
 import type { ImagePlan, PlanSummary } from "../ext4/plan/image_plan.ts";
 import type { LayoutOptions } from "../ext4/plan/settings.ts";
 import { formatUuid } from "../ext4/plan/settings.ts";
+import { packingText } from "./options.ts";
 import type { WriteResult } from "../ext4/write/write_image.ts";
 import type { LoadedLayer } from "../source/source.ts";
 import type { WarningSummary } from "../warnings.ts";
@@ -82,10 +83,9 @@ export function layerReport(layer: LoadedLayer): LayerReport {
 export function layoutReport(
   layout: LayoutOptions,
 ): Pick<BlessReport, "grid" | "alignThreshold" | "packing"> {
-  const { packing } = layout;
   return {
     grid: layout.gridBytes,
     alignThreshold: layout.alignThresholdBytes === Infinity ? null : layout.alignThresholdBytes,
-    packing: packing.kind === "tight" ? "tight" : `resync:${packing.meanBytes}:${packing.lowBytes}`,
+    packing: packingText(layout.packing),
   };
 }

@@ -115,12 +115,6 @@ export function asString(value: unknown, place: JsonPlace): string {
   return value;
 }
 
-/** @throws {InputError} when the value is neither true nor false */
-export function asBoolean(value: unknown, place: JsonPlace): boolean {
-  if (typeof value !== "boolean") throw jsonFault(place, value, "true or false");
-  return value;
-}
-
 /**
  * A number of bytes: whole, not negative, exact.
  *

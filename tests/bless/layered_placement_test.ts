@@ -22,7 +22,7 @@ const PLACEMENT: LayerPlacement = {
   place: placeKey(PLACE),
   tree: `sha256:${"2".repeat(64)}`,
   facts: { digest: "sha256:x", sizeBytes: 1, uncompressedBytes: 2, entries: 3 },
-  warnings: [{ kind: "k", what: "/\u00e9 in {layer}", why: "why", count: 2, isNamed: true }],
+  warnings: [{ kind: "k", what: ["/\u00e9 in ", ""], why: "why", count: 2 }],
 };
 
 Deno.test("placementFileName begins with the layer's name and differs with everything that makes a place", () => {
@@ -51,10 +51,10 @@ Deno.test("decodePlacement reads what encodePlacement wrote, and names the field
     ["facts.entries", { facts: { ...PLACEMENT.facts, entries: -1 } }],
     ["warnings", { warnings: {} }],
     ["warnings[0].kind", { warnings: [{}] }],
-    ["warnings[0].isNamed", { warnings: [{ ...PLACEMENT.warnings[0], isNamed: 1 }] }],
+    ["warnings[0].what", { warnings: [{ ...PLACEMENT.warnings[0], what: "x" }] }],
   ];
   for (const [field, change] of cases) {
-    const bytes = sealJson(1, { ...PLACEMENT, ...change });
+    const bytes = sealJson(2, { ...PLACEMENT, ...change });
     const error = assertThrows(() => decodePlacement(bytes, "it"), InputError);
     assertStringIncludes(error.message, `it: ${field} is `);
   }

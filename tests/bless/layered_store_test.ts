@@ -188,7 +188,7 @@ Deno.test("LayerStore names the options that an image was made with", async () =
     await assertRejects(
       () => storeIn(directory, { options }).find("image", DIFF_ID),
       IoError,
-      'it was made with --grid 131072 (wanted 65536), --label "" (wanted "x")',
+      'it was made with other options: gridBytes 131072 (wanted 65536), label "" (wanted "x")',
     );
     await assertRejects(
       () => storeIn(directory).find("image", `sha256:${"2".repeat(64)}`),

@@ -153,7 +153,7 @@ Deno.test("blessLayered refuses other options and damage by name, and replaces j
     await assertRejects(
       () => blessTo(out, `oci:${layout}`, {}, { gridBytes: 65536 }),
       IoError,
-      "made with --grid 131072 (wanted 65536)",
+      "made with other options: gridBytes 131072 (wanted 65536)",
     );
     assertEquals(filesOf(out), files);
     const path = `${out}/${first.layers[1]!.file}`;

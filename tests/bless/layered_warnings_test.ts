@@ -44,7 +44,7 @@ Deno.test("recorded warnings take the layer's name of the image that they are to
     { kind: "b", what: "/$& {layer}", why: "w", count: 1 },
   ];
   const recorded = recordedWarnings(notes, "layer 1 of 2");
-  assertEquals(recorded.map(({ isNamed }) => isNamed), [true, false]);
+  assertEquals(recorded.map(({ what }) => what), [["/x in ", " at offset 0"], ["/$& {layer}"]]);
   const warnings = new Warnings();
   addRecorded(recorded, "layer 5 of 9", warnings);
   assertEquals(warnings.list(), [

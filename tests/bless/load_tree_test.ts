@@ -8,8 +8,8 @@ Deno.test("withTree hands over the tree and what names it, and closes the source
   await withDirectory(async (directory) => {
     const path = join(directory, "tar");
     writeFileSync(path, sampleTar());
-    const names = await withTree(path, testOptions(), ({ tree, contentDigest }) => {
-      assertEquals(contentDigest.startsWith("sha256:"), true);
+    const names = await withTree(path, testOptions(), ({ tree, identity }) => {
+      assertEquals(identity.contentDigest.startsWith("sha256:"), true);
       return Promise.resolve([...tree.root.children.keys()].sort());
     });
     assertEquals(names, ["big-1", "etc", "link"]);

@@ -1,5 +1,5 @@
 import { assertEquals, assertNotEquals, assertRejects } from "@std/assert";
-import { blessMerged, contentDigest } from "../../lib/bless/merged.ts";
+import { blessMerged, contentIdentity } from "../../lib/bless/merged.ts";
 import type { BlessMergedOptions } from "../../lib/bless/merged.ts";
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { deriveUuid } from "../../lib/bless/plan_image.ts";
@@ -59,7 +59,7 @@ Deno.test("blessMerged applies all layers of an image to one tree in one file sy
     assertEquals(report.mode, "merged");
     assertEquals([report.manifestDigest, report.configDigest], [manifest.digest, configDigest]);
     assertEquals(report.layers.map(({ diffId }) => diffId), [...diffIds]);
-    assertEquals(report.uuid, formatUuid(deriveUuid(manifest.digest)));
+    assertEquals(report.uuid, formatUuid(deriveUuid({ contentDigest: manifest.digest })));
     assertEquals([report.files, report.directories, report.symlinks], [3, 2, 1]);
     assertEquals(report.warnings, []);
     assertE2fsckClean(`${directory}/image`);
@@ -126,16 +126,22 @@ Deno.test("blessMerged gives the same bytes from spools of many parts, which it 
 });
 
 Deno.test("a source without a manifest is named by what its layers hold", () => {
-  const image = { manifestDigest: undefined } as Parameters<typeof contentDigest>[0];
-  type Layers = Parameters<typeof contentDigest>[1];
+  const image = { manifestDigest: undefined } as Parameters<typeof contentIdentity>[0];
+  type Layers = Parameters<typeof contentIdentity>[1];
   const layers = (...diffIds: string[]) =>
     diffIds.map((diffId) => ({ diffId })) as unknown as Layers;
-  const digest = contentDigest(image, layers("sha256:a", "sha256:b"));
+  const digestOf = (...diffIds: string[]) =>
+    contentIdentity(image, layers(...diffIds)).contentDigest;
+  const digest = digestOf("sha256:a", "sha256:b");
   assertEquals(/^sha256:[0-9a-f]{64}$/.test(digest), true);
-  assertEquals(contentDigest(image, layers("sha256:a", "sha256:b")), digest);
-  assertNotEquals(contentDigest(image, layers("sha256:b", "sha256:a")), digest);
-  const named = { manifestDigest: "sha256:m" } as Parameters<typeof contentDigest>[0];
-  assertEquals(contentDigest(named, layers("sha256:a")), "sha256:m");
+  assertEquals(digestOf("sha256:a", "sha256:b"), digest);
+  assertNotEquals(digestOf("sha256:b", "sha256:a"), digest);
+  const named = { manifestDigest: "sha256:m" } as Parameters<typeof contentIdentity>[0];
+  assertEquals(contentIdentity(named, layers("sha256:a")).contentDigest, "sha256:m");
+  const stated = [{ diffId: "sha256:a", statedUuid: "u" }] as unknown as Layers;
+  assertEquals(contentIdentity(image, stated).statedUuid, "u");
+  assertEquals(contentIdentity(named, stated).statedUuid, undefined);
+  assertEquals(contentIdentity(image, [...stated, ...stated]).statedUuid, undefined);
 });
 
 Deno.test("blessMerged leaves nothing behind when it fails, and says why", async () => {

@@ -13,13 +13,13 @@ const BASE = {
 };
 
 Deno.test("deriveUuid gives equal content equal UUIDs of version 8", () => {
-  const uuid = formatUuid(deriveUuid("sha256:00"));
+  const uuid = formatUuid(deriveUuid({ contentDigest: "sha256:00" }));
   assertEquals(
     /^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/.test(uuid),
     true,
   );
-  assertEquals(formatUuid(deriveUuid("sha256:00")), uuid);
-  assertNotEquals(formatUuid(deriveUuid("sha256:01")), uuid);
+  assertEquals(formatUuid(deriveUuid({ contentDigest: "sha256:00" })), uuid);
+  assertNotEquals(formatUuid(deriveUuid({ contentDigest: "sha256:01" })), uuid);
 });
 
 Deno.test("planImage derives the UUID from the content unless one is given", () => {
@@ -29,7 +29,7 @@ Deno.test("planImage derives the UUID from the content unless one is given", () 
       planImage(tree, { ...BASE, layout: { ...MERGED_DEFAULTS, uuid }, warnings: new Warnings() })
         .summary.uuid,
     );
-  assertEquals(uuidOf(undefined), formatUuid(deriveUuid("sha256:00")));
+  assertEquals(uuidOf(undefined), formatUuid(deriveUuid({ contentDigest: "sha256:00" })));
   const given = "01234567-89ab-4def-8123-456789abcdef";
   assertEquals(uuidOf(given), given);
 });

@@ -16,7 +16,7 @@ Deno.test("imageReport has the counts of the plan and what writing found out", (
     warnings: new Warnings(),
   });
   const report = imageReport(plan, { storedBytes: 12_345 });
-  assertEquals(report.uuid, formatUuid(deriveUuid("sha256:00")));
+  assertEquals(report.uuid, formatUuid(deriveUuid({ contentDigest: "sha256:00" })));
   assertEquals(report.storedBytes, 12_345);
   assertEquals([report.files, report.directories, report.alignedFiles], [1, 2, 1]);
   assertEquals(report.sizeBytes, plan.totalBlocks * 4096);

@@ -17,6 +17,25 @@ Deno.test("an error about an option of the library names it as it is typed", () 
   assertEquals(messageOf(optionError("metadataChecksums", "x"), BLESS), "--no-metadata-csum: x");
 });
 
+Deno.test("options with other values than the wanted ones are named as they are typed", () => {
+  const differences = [
+    { option: "gridBytes", found: "65536", wanted: "131072" },
+    { option: "metadataChecksums", found: "no", wanted: "yes" },
+    { option: "timestamp", found: "5", wanted: "0" },
+  ];
+  const error = new InputError("a.ext4", "made with other options", { differences });
+  assertEquals(
+    messageOf(error, BLESS),
+    "a.ext4: made with other options: --grid 65536 (wanted 131072), " +
+      "--metadata-csum no (wanted yes), SOURCE_DATE_EPOCH 5 (wanted 0)",
+  );
+  assertEquals(
+    error.message,
+    "a.ext4: made with other options: gridBytes 65536 (wanted 131072), " +
+      "metadataChecksums no (wanted yes), timestamp 5 (wanted 0)",
+  );
+});
+
 Deno.test("a hint joins what the library advises and the options that help", () => {
   const error = new InputError("a", "b", {
     hint: "ask",

@@ -357,13 +357,15 @@ const CLASSES = {
 /** Makes an error fit to be posted. */
 export function plainError(error: unknown): PlainError {
   if (error instanceof BlessfsError) {
-    const { category, message, what, why, hint, option, remedies, data, stack } = error;
+    const { category, message, what, why, hint, option, remedies, differences, data, stack } =
+      error;
     const facts = {
       what,
       why,
       ...hint === undefined ? {} : { hint },
       ...option === undefined ? {} : { option },
       remedies,
+      differences,
       data,
     };
     return { category, message, facts, stack };
