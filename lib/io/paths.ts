@@ -29,7 +29,9 @@ export function statIfThere(
   try {
     return stat(path);
   } catch (cause) {
-    if (systemErrorFacts(cause)?.code === "ENOENT") return undefined;
+    const code = systemErrorFacts(cause)?.code;
+    // Below a file there is nothing either.
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
     throw ioErrorFrom(path, undefined, cause);
   }
 }

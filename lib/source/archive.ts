@@ -9,30 +9,9 @@ import { InputError } from "../errors.ts";
 import { parseDigest } from "../io/digest.ts";
 import { SNIFF_BYTES, sniffCompression } from "../io/inflate.ts";
 import type { RandomReader } from "../io/random_reader.ts";
-import {
-  blockSize,
-  type EntryHeader,
-  ExtensionCollector,
-  isExtension,
-  readEntryHeader,
-  type ReaderContext,
-} from "../tar/entry_header.ts";
-import {
-  checkHeaderSum,
-  HEADER_FIELDS,
-  isZeroBlock,
-  paddedSizeBytes,
-  TAR_BLOCK_SIZE_BYTES,
-  TYPE_FLAG,
-} from "../tar/header.ts";
-import {
-  DEFAULT_TAR_LIMITS,
-  limitFault,
-  tarFault,
-  type TarLimits,
-  type TarPlace,
-} from "../tar/limits.ts";
-import { OldSparseMapReader } from "../tar/sparse.ts";
+import type { TarEntry } from "../tar/entry.ts";
+import { TarIndexer } from "../tar/indexer.ts";
+import type { TarLimits } from "../tar/limits.ts";
 import { Warnings } from "../warnings.ts";
 import { type BlobStore, missingBlob } from "./blobs.ts";
 import { checkSize, type Descriptor } from "./documents.ts";
@@ -58,7 +37,7 @@ type Member =
 
 /** docker save writes a repeated layer as a link; chains are short. */
 const MAX_LINK_HOPS = 16;
-const HEADER_READ_BYTES = 64 << 10;
+const WINDOW_BYTES = 64 << 10;
 
 /** The members of an archive by their normalised paths. */
 export class ArchiveMembers {
@@ -103,14 +82,66 @@ export class ArchiveMembers {
   }
 }
 
+/** How an archive is scanned. */
+export interface ScanOptions {
+  readonly tarLimits?: Partial<TarLimits>;
+  readonly ignoreZeros?: boolean;
+  /** Counts bytes behind the end marker. */
+  readonly warnings?: Warnings;
+}
+
 /**
- * Scans the headers of an uncompressed archive.
+ * Scans the headers of an uncompressed archive; the bytes of its files are passed over.
  *
  * @throws {InputError} when it is damaged
  */
-export function scanArchive(reader: RandomReader, limits: Partial<TarLimits> = {}): ArchiveMembers {
-  const scanner = new Scanner(reader, { ...DEFAULT_TAR_LIMITS, ...limits });
-  return new ArchiveMembers(reader.name, scanner.run());
+export function scanArchive(
+  reader: RandomReader,
+  { tarLimits = {}, ignoreZeros = false, warnings }: ScanOptions = {},
+): ArchiveMembers {
+  const members = new Map<string, Member>();
+  const indexer = new TarIndexer({
+    name: reader.name,
+    emit: (entry) => members.set(normalizeMemberPath(entry.path), memberOf(entry)),
+    // What is odd about the archive's own entries does not matter: nothing of them gets into an image.
+    warn: (kind, what, why) => {
+      if (kind === "trailingBytes") warnings?.add(kind, what, why);
+    },
+    limits: tarLimits,
+    scansPayload: false,
+    ignoreZeros,
+  });
+  const window = new Uint8Array(WINDOW_BYTES);
+  for (let position = 0; position < reader.sizeBytes;) {
+    const skipped = Math.min(indexer.skippableBytes, reader.sizeBytes - position);
+    indexer.skip(skipped);
+    position += skipped;
+    const count = reader.readAt(window, position);
+    if (count === 0) break;
+    indexer.push(window.subarray(0, count));
+    position += count;
+  }
+  indexer.end();
+  return new ArchiveMembers(reader.name, members);
+}
+
+function memberOf(entry: TarEntry): Member {
+  switch (entry.kind) {
+    case "file": {
+      const { sizeBytes, segments } = entry.payload!;
+      const [first, ...others] = segments;
+      if (sizeBytes > 0 && (first?.lengthBytes !== sizeBytes || others.length > 0)) {
+        return { kind: "sparse" };
+      }
+      return { kind: "file", offsetBytes: first?.storeOffset ?? 0, lengthBytes: sizeBytes };
+    }
+    case "hardlink":
+      return { kind: "link", path: normalizeMemberPath(entry.linkTarget) };
+    case "symlink":
+      return { kind: "link", path: linkedPath(entry.path, entry.linkTarget) };
+    default:
+      return { kind: "other" };
+  }
 }
 
 /** A path inside an archive without empty parts, `.` and `..`; a leading slash means nothing. */
@@ -121,125 +152,6 @@ export function normalizeMemberPath(path: string): string {
     else if (part !== "" && part !== ".") parts.push(part);
   }
   return parts.join("/");
-}
-
-class Scanner {
-  readonly #reader: RandomReader;
-  readonly #limits: TarLimits;
-  readonly #context: ReaderContext;
-  readonly #extensions: ExtensionCollector;
-  readonly #members = new Map<string, Member>();
-  readonly #window = new Uint8Array(HEADER_READ_BYTES);
-  #windowStart = 0;
-  #windowLength = 0;
-  #headerCount = 0;
-  #position = 0;
-
-  constructor(reader: RandomReader, limits: TarLimits) {
-    this.#reader = reader;
-    this.#limits = limits;
-    // What is odd about the archive's own entries does not matter: nothing of them gets into an image.
-    this.#context = { limits, warn: () => {} };
-    this.#extensions = new ExtensionCollector(this.#context);
-  }
-
-  run(): Map<string, Member> {
-    for (let zeroBlocks = 0; zeroBlocks < 2;) {
-      if (this.#position === this.#reader.sizeBytes) break;
-      const block = this.#read(this.#position, TAR_BLOCK_SIZE_BYTES);
-      if (isZeroBlock(block, 0)) {
-        zeroBlocks++;
-        this.#position += TAR_BLOCK_SIZE_BYTES;
-        continue;
-      }
-      zeroBlocks = 0;
-      this.#readHeader(block);
-    }
-    return this.#members;
-  }
-
-  #readHeader(block: Uint8Array): void {
-    const place: TarPlace = { tarName: this.#reader.name, headerOffset: this.#position, path: "" };
-    checkHeaderSum(block, 0, place);
-    const limit = this.#limits.layerHeaders;
-    if (++this.#headerCount > limit) {
-      throw limitFault(place, "the number of headers", "layerHeaders", this.#headerCount, limit);
-    }
-    const flag = block[HEADER_FIELDS.typeFlag.offset]!;
-    this.#position += TAR_BLOCK_SIZE_BYTES;
-    if (isExtension(flag)) return this.#readExtension(flag, blockSize(block, 0, place), place);
-    if (flag === TYPE_FLAG.gnuVolumeLabel) return this.#pass(blockSize(block, 0, place), place);
-    const header = readEntryHeader(block, 0, this.#extensions.take(), place, this.#context);
-    if (header.sparse?.kind === "oldMap") this.#passOldMap(block, place);
-    this.#members.set(normalizeMemberPath(header.entry.path), this.#member(header));
-    this.#pass(header.storedSizeBytes, place);
-  }
-
-  #member({ entry, storedSizeBytes, sparse }: EntryHeader): Member {
-    switch (entry.kind) {
-      case "file":
-        if (sparse) return { kind: "sparse" };
-        return { kind: "file", offsetBytes: this.#position, lengthBytes: storedSizeBytes };
-      case "hardlink":
-        return { kind: "link", path: normalizeMemberPath(entry.linkTarget) };
-      case "symlink":
-        return { kind: "link", path: linkedPath(entry.path, entry.linkTarget) };
-      default:
-        return { kind: "other" };
-    }
-  }
-
-  #readExtension(flag: number, sizeBytes: number, place: TarPlace): void {
-    this.#extensions.begin(flag, sizeBytes, place);
-    for (let at = this.#position; this.#extensions.missing > 0;) {
-      const count = Math.min(this.#extensions.missing, HEADER_READ_BYTES);
-      this.#extensions.push(this.#read(at, count), 0);
-      at += count;
-    }
-    this.#pass(sizeBytes, place);
-  }
-
-  /** The map of an old GNU sparse file may go on in blocks of its own, which its size does not count. */
-  #passOldMap(block: Uint8Array, place: TarPlace): void {
-    const map = new OldSparseMapReader(block, 0, place, this.#limits);
-    while (map.expectsMore) {
-      map.push(this.#read(this.#position, TAR_BLOCK_SIZE_BYTES), 0);
-      this.#position += TAR_BLOCK_SIZE_BYTES;
-    }
-  }
-
-  #pass(sizeBytes: number, place: TarPlace): void {
-    if (sizeBytes > this.#reader.sizeBytes - this.#position) {
-      throw tarFault(
-        place,
-        `the archive ends at offset ${this.#reader.sizeBytes}: its data ends at ${
-          this.#position + sizeBytes
-        }`,
-      );
-    }
-    // Padding after the last member may be missing.
-    this.#position = Math.min(
-      this.#position + paddedSizeBytes(sizeBytes),
-      this.#reader.sizeBytes,
-    );
-  }
-
-  /** Bytes of the archive; they are good until the next read. */
-  #read(position: number, lengthBytes: number): Uint8Array {
-    const end = this.#windowStart + this.#windowLength;
-    if (position < this.#windowStart || position + lengthBytes > end) {
-      this.#windowStart = position;
-      this.#windowLength = this.#reader.readAt(this.#window, position);
-    }
-    const from = position - this.#windowStart;
-    if (from + lengthBytes > this.#windowLength) {
-      throw new InputError(
-        this.#reader.name,
-        `ends at offset ${this.#windowStart + this.#windowLength}, in the middle of a header`,
-      );
-    }
-    return this.#window.subarray(from, from + lengthBytes);
-  }
 }
 
 function linkedPath(path: ByteString, target: ByteString): string {
@@ -336,7 +248,7 @@ export async function openArchive(file: SourceFile, options: SourceOptions): Pro
 export function scanned(file: SourceFile, options: SourceOptions): Archive {
   const reader = fileReader(file);
   try {
-    return new Archive(file, scanArchive(reader, options.tarLimits));
+    return new Archive(file, scanArchive(reader, options));
   } finally {
     reader.close();
   }

@@ -10,7 +10,8 @@ import { SharedDescriptor } from "../io/random_reader.ts";
 import { checkBlob, checkSize, type Descriptor } from "./documents.ts";
 import { displayText } from "./json.ts";
 import type { DocumentLimit, SourceLimits } from "./limits.ts";
-import { documentFault, readSmallFile, statIfThere } from "./source_file.ts";
+import { documentFault, readSmallFile } from "./source_file.ts";
+import { statIfThere } from "../io/paths.ts";
 import type { StoredBytes } from "./types.ts";
 
 /** Blobs by their descriptors. */

@@ -12,7 +12,8 @@ import { describeDocument, documentKind } from "./documents.ts";
 import { displayText } from "./json.ts";
 import { choiceRequest } from "./layout.ts";
 import { openManifest } from "./manifest.ts";
-import { readSmallFile, statIfThere } from "./source_file.ts";
+import { readSmallFile } from "./source_file.ts";
+import { statIfThere } from "../io/paths.ts";
 import type { OpenedImage, SourceOptions } from "./types.ts";
 
 const MANIFEST_FILE = "manifest.json";

@@ -4,23 +4,13 @@
  *
  * @module
  */
+import * as v from "valibot";
 import { InputError, UsageError } from "../errors.ts";
 import { digestOf } from "../io/digest.ts";
 import { type Archive, ArchiveBlobs } from "./archive.ts";
 import { UnknownReferenceError } from "./choose.ts";
 import { type ConfigDocument, digestFault, readConfig } from "./documents.ts";
-import {
-  asArray,
-  asObject,
-  asString,
-  displayText,
-  eachOf,
-  inside,
-  type JsonPlace,
-  optional,
-  parseJson,
-  required,
-} from "./json.ts";
+import { checkJson, displayText, fields, listOf, maybe, parseJson, TEXT } from "./json.ts";
 import { archiveFiles, choiceRequest, LAYOUT_MARKER, openLayout } from "./layout.ts";
 import { checkLayerCount, checkPlatform, layerName, MissingLayersError } from "./manifest.ts";
 import { sameReference } from "./reference.ts";
@@ -127,18 +117,18 @@ function savedLayers(archive: Archive, saved: SavedImage, config: ConfigDocument
   });
 }
 
+const SAVED_IMAGES = listOf(v.pipe(
+  // An image without layers has null there.
+  fields({ Config: TEXT, RepoTags: maybe(listOf(TEXT)), Layers: maybe(listOf(TEXT)) }),
+  v.transform(({ Config, RepoTags, Layers }): SavedImage => ({
+    configPath: Config,
+    tags: RepoTags ?? [],
+    layerPaths: Layers ?? [],
+  })),
+));
+
 function readSavedImages(bytes: Uint8Array, what: string): readonly SavedImage[] {
-  const place: JsonPlace = { what, field: "" };
-  return asArray(parseJson(bytes, what), place).map((value, i) => {
-    const at = inside(place, i);
-    const object = asObject(value, at);
-    return {
-      configPath: required(object, "Config", at, asString),
-      tags: optional(object, "RepoTags", at, eachOf(asString)) ?? [],
-      // An image without layers has null here.
-      layerPaths: optional(object, "Layers", at, eachOf(asString)) ?? [],
-    };
-  });
+  return checkJson(SAVED_IMAGES, parseJson(bytes, what), { what, field: "" });
 }
 
 function chooseSaved(

@@ -6,23 +6,25 @@
  * @module
  */
 import { Buffer } from "node:buffer";
+import * as v from "valibot";
 import { InputError } from "../errors.ts";
 import { digestOf, parseDigest } from "../io/digest.ts";
 import type { Compression } from "../io/inflate.ts";
 import {
-  asArray,
-  asObject,
-  asSizeBytes,
   asString,
-  eachOf,
+  checkJson,
   field,
+  fields,
   inside,
   jsonFault,
   type JsonObject,
   type JsonPlace,
+  listOf,
+  maybe,
   optional,
   parseJsonObject,
-  required,
+  SIZE_BYTES,
+  TEXT,
 } from "./json.ts";
 import { normalizePlatform, type Platform } from "./platform.ts";
 
@@ -88,6 +90,17 @@ export function isImageConfigType(mediaType: string): boolean {
   return mediaType === OCI_CONFIG_TYPE || mediaType === DOCKER_CONFIG_TYPE;
 }
 
+/**
+ * Types that configs of old images have in Docker's manifests: docker 1.10 put there what the registry's storage answered
+ * (distribution/distribution issue 1621). Nothing else ever used them there.
+ */
+const STORAGE_TYPES: ReadonlySet<string> = new Set([
+  "application/octet-stream",
+  "application/json",
+  "text/html",
+  "text/plain",
+]);
+
 /** The compression that a layer's media type states; undefined when it is no layer that can be read here. */
 export function layerCompression(mediaType: string): Compression | undefined {
   return LAYER_COMPRESSIONS.get(mediaType);
@@ -99,7 +112,7 @@ export function whyNoLayer(mediaType: string): string {
   if (mediaType.startsWith("application/vnd.in-toto")) {
     return "it is an attestation about an image, not a layer of one";
   }
-  return "it is no layer of a container image";
+  return "it is not a layer of a container image";
 }
 
 /** A checked descriptor. */
@@ -110,7 +123,7 @@ export interface Descriptor {
   readonly sizeBytes: number;
   /** The blob itself, where the descriptor carries it. */
   readonly data: Uint8Array | undefined;
-  /** Other places that the blob may be had from; they are never followed. */
+  /** Other addresses of the blob; they are never followed. */
   readonly urls: readonly string[];
   readonly annotations: ReadonlyMap<string, string>;
   /** Normalised. */
@@ -119,47 +132,85 @@ export interface Descriptor {
   readonly artifactType: string | undefined;
 }
 
+/** What a manifest says. */
+export interface ManifestDocument {
+  readonly config: Descriptor;
+  readonly layers: readonly Descriptor[];
+  /** What is unusual in it, in words. */
+  readonly oddity: string | undefined;
+}
+
+/** What is read of a config. */
+export interface ConfigDocument {
+  /** The whole document. */
+  readonly json: JsonObject;
+  /** Digests of the uncompressed layers, bottom to top. */
+  readonly diffIds: readonly string[];
+  /** Undefined when the config does not state it. */
+  readonly platform: Platform | undefined;
+}
+
 const MEDIA_TYPE =
   /^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}\/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$/;
 
-/** Reads a descriptor at its place in a document. */
-export function readDescriptor(value: unknown, place: JsonPlace): Descriptor {
-  const object = asObject(value, place);
-  const mediaType = required(object, "mediaType", place, asString);
-  if (!MEDIA_TYPE.test(mediaType)) {
-    throw jsonFault(inside(place, "mediaType"), mediaType, "a media type");
-  }
-  const digest = required(object, "digest", place, asString);
-  parseDigest(digest, place.what);
-  return {
-    mediaType,
-    digest,
-    sizeBytes: required(object, "size", place, asSizeBytes),
-    data: optional(object, "data", place, asBase64),
-    urls: optional(object, "urls", place, eachOf(asString)) ?? [],
-    annotations: readAnnotations(object, place),
-    platform: optional(object, "platform", place, readPlatform),
-    artifactType: optional(object, "artifactType", place, asString) || undefined,
-  };
-}
+/** Line breaks inside are passed over, as Go's decoder does. */
+const BASE64 = v.pipe(
+  TEXT,
+  v.transform((text) => text.replace(/[\r\n]/g, "")),
+  v.check((text) => text.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(text), "base64"),
+  v.transform((text) => new Uint8Array(Buffer.from(text, "base64"))),
+);
 
-/** The `annotations` of any document; empty when there are none. */
-export function readAnnotations(object: JsonObject, place: JsonPlace): ReadonlyMap<string, string> {
-  const annotations = optional(object, "annotations", place, asObject) ?? {};
-  const at = inside(place, "annotations");
-  return new Map(Object.entries(annotations).map(([k, v]) => [k, asString(v, inside(at, k))]));
-}
+const PLATFORM = v.pipe(
+  fields({ os: TEXT, architecture: TEXT, variant: maybe(TEXT), "os.version": maybe(TEXT) }),
+  v.transform(({ os, architecture, variant, "os.version": osVersion }) =>
+    normalizePlatform({ os, architecture, variant, osVersion })
+  ),
+);
 
-/** A platform object of a descriptor or of an image's config, normalised. */
-export function readPlatform(value: unknown, place: JsonPlace): Platform {
-  const object = asObject(value, place);
-  const variant = optional(object, "variant", place, asString);
-  return normalizePlatform({
-    os: required(object, "os", place, asString),
-    architecture: required(object, "architecture", place, asString),
-    ...(variant ? { variant } : {}),
-  });
-}
+/** Some tools write an empty object, which says nothing. */
+const PLATFORM_OR_EMPTY = v.pipe(
+  v.unknown(),
+  v.transform((value) => JSON.stringify(value) === "{}" ? undefined : value),
+  maybe(PLATFORM),
+);
+
+const DESCRIPTOR = v.pipe(
+  fields({
+    mediaType: v.pipe(TEXT, v.regex(MEDIA_TYPE, "a media type")),
+    digest: TEXT,
+    size: SIZE_BYTES,
+    data: maybe(BASE64),
+    urls: maybe(listOf(TEXT)),
+    annotations: maybe(v.record(v.string(), TEXT, "an object")),
+    platform: maybe(PLATFORM_OR_EMPTY),
+    artifactType: maybe(TEXT),
+  }),
+  v.transform(({ size, urls, annotations, artifactType, data, platform, ...rest }): Descriptor => ({
+    ...rest,
+    sizeBytes: size,
+    data,
+    urls: urls ?? [],
+    annotations: new Map(Object.entries(annotations ?? {})),
+    platform,
+    artifactType: artifactType || undefined,
+  })),
+);
+
+/** Images without layers are written in every way that there is. */
+const MANIFEST = fields({ config: DESCRIPTOR, layers: maybe(listOf(DESCRIPTOR)) });
+const INDEX = fields({ manifests: listOf(fields({ mediaType: TEXT })) });
+const ENTRIES = fields({ manifests: listOf(v.unknown()) });
+const CONFIG = fields({
+  rootfs: fields({
+    type: maybe(v.literal("layers", `"layers"`)),
+    diff_ids: maybe(listOf(TEXT)),
+  }),
+  os: maybe(TEXT),
+  architecture: maybe(TEXT),
+  variant: maybe(TEXT),
+  "os.version": maybe(TEXT),
+});
 
 /**
  * Compares a blob with its descriptor.
@@ -189,31 +240,7 @@ export function digestFault(what: string, found: string, wanted: string): InputE
   });
 }
 
-function asBase64(value: unknown, place: JsonPlace): Uint8Array {
-  const text = asString(value, place);
-  if (text.length % 4 !== 0 || !/^[A-Za-z0-9+/]*={0,2}$/.test(text)) {
-    throw jsonFault(place, value, "base64");
-  }
-  return new Uint8Array(Buffer.from(text, "base64"));
-}
-
-/** What a manifest says. */
-export interface ManifestDocument {
-  readonly config: Descriptor;
-  readonly layers: readonly Descriptor[];
-}
-
-/** What is read of a config. */
-export interface ConfigDocument {
-  /** The whole document. */
-  readonly json: JsonObject;
-  /** Digests of the uncompressed layers, bottom to top. */
-  readonly diffIds: readonly string[];
-  /** Undefined when the config does not state it. */
-  readonly platform: Platform | undefined;
-}
-
-const REMAKE_HINT = "make the image again with a tool of this decade, for example skopeo copy";
+const REMAKE_HINT = "make the image again with a current tool, for example skopeo copy";
 
 /**
  * Reads an index. Entries of kinds that are not read here are left out, as the specification wants.
@@ -231,13 +258,18 @@ export function readIndex(
   for (const key of ["layers", "config", "fsLayers"]) {
     if (field(object, key) !== undefined) throw ambiguous(place, "an index", key);
   }
-  const entries = required(object, "manifests", place, asArray);
+  const { manifests } = checkJson(INDEX, object, place);
+  const entries = checkJson(ENTRIES, object, place).manifests;
   const at = inside(place, "manifests");
-  return entries.flatMap((entry, i) => {
-    const entryPlace = inside(at, i);
-    const type = required(asObject(entry, entryPlace), "mediaType", entryPlace, asString);
-    return documentKind(type) === "unknown" ? [] : [readDescriptor(entry, entryPlace)];
-  });
+  return manifests.flatMap(({ mediaType }, i) =>
+    documentKind(mediaType) === "unknown" ? [] : [readDescriptor(entries[i], inside(at, i))]
+  );
+}
+
+function readDescriptor(value: unknown, place: JsonPlace): Descriptor {
+  const descriptor = checkJson(DESCRIPTOR, value, place);
+  parseDigest(descriptor.digest, place.what);
+  return descriptor;
 }
 
 /** Reads a manifest of schema version 2. */
@@ -252,28 +284,33 @@ export function readManifest(
   for (const key of ["manifests", "fsLayers"]) {
     if (field(object, key) !== undefined) throw ambiguous(place, "a manifest", key);
   }
-  const config = required(object, "config", place, readDescriptor);
-  if (!isImageConfigType(config.mediaType)) {
+  const { config, layers = [] } = checkJson(MANIFEST, object, place);
+  for (const { digest } of [config, ...layers]) parseDigest(digest, what);
+  const isDocker = (mediaType ?? field(object, "mediaType")) === DOCKER_MANIFEST_TYPE;
+  const isUnusual = isDocker && STORAGE_TYPES.has(config.mediaType);
+  if (!isImageConfigType(config.mediaType) && !isUnusual) {
     throw new InputError(
       what,
-      `its config is of type ${config.mediaType}: it is no container image`,
+      `its config is of type ${config.mediaType}: it is not a container image`,
     );
   }
-  return { config, layers: required(object, "layers", place, eachOf(readDescriptor)) };
+  const oddity = isUnusual
+    ? `its config is of type ${config.mediaType}: taken for ${DOCKER_CONFIG_TYPE}`
+    : undefined;
+  return { config, layers, oddity };
 }
 
 /** Reads a config. */
 export function readConfig(bytes: Uint8Array, what: string): ConfigDocument {
   const json = parseJsonObject(bytes, what);
-  const place = { what, field: "" };
-  const rootfs = required(json, "rootfs", place, asObject);
-  const rootfsPlace = inside(place, "rootfs");
-  const type = required(rootfs, "type", rootfsPlace, asString);
-  if (type !== "layers") throw jsonFault(inside(rootfsPlace, "type"), type, `"layers"`);
-  // A config without layers may say null here.
-  const diffIds = optional(rootfs, "diff_ids", rootfsPlace, eachOf(asString)) ?? [];
+  const config = checkJson(CONFIG, json, { what, field: "" });
+  const diffIds = config.rootfs.diff_ids ?? [];
   for (const diffId of diffIds) parseDigest(diffId, what);
-  return { json, diffIds, platform: configPlatform(json, place) };
+  const { os, architecture, variant, "os.version": osVersion } = config;
+  const platform = os && architecture
+    ? normalizePlatform({ os, architecture, variant, osVersion })
+    : undefined;
+  return { json, diffIds, platform };
 }
 
 /**
@@ -294,14 +331,6 @@ export function describeDocument(bytes: Uint8Array, what: string): Descriptor {
     platform: undefined,
     artifactType: undefined,
   };
-}
-
-function configPlatform(json: JsonObject, place: JsonPlace): Platform | undefined {
-  const os = optional(json, "os", place, asString);
-  const architecture = optional(json, "architecture", place, asString);
-  const variant = optional(json, "variant", place, asString);
-  if (!os || !architecture) return undefined;
-  return normalizePlatform({ os, architecture, ...(variant ? { variant } : {}) });
 }
 
 /** A document must be what its descriptor called it, or two tools will see two images in it (CVE-2021-41190). */

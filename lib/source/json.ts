@@ -1,9 +1,10 @@
 /**
- * Reading JSON that somebody else wrote: every field is checked before it is used, and an error names the document, the
- * field, what was found and what was wanted.
+ * Reading JSON that somebody else wrote: every field is checked by a schema before it is used, and an error names the
+ * document, the field, what was found and what was wanted. In a schema, the message of each part says what is wanted.
  *
  * @module
  */
+import * as v from "valibot";
 import { byteStringFromText, displayName } from "../bytes/byte_string.ts";
 import { InputError } from "../errors.ts";
 
@@ -48,23 +49,18 @@ export function parseJsonObject(bytes: Uint8Array, what: string): JsonObject {
   return asObject(parseJson(bytes, what), { what, field: "" });
 }
 
-/** @throws {InputError} when the bytes are no JSON in UTF-8, or nest deeper than {@link JSON_DEPTH_MAX} */
+/**
+ * The value that a document stands for. The error shows no part of the document, nor has it a cause that does: what a
+ * parser says quotes the text, and that may be a file of secrets which something led to.
+ *
+ * @throws {InputError} when the bytes are no JSON in UTF-8, or nest deeper than {@link JSON_DEPTH_MAX}
+ */
 export function parseJson(bytes: Uint8Array, what: string): unknown {
   checkDepth(bytes, what);
   try {
     return decodeJson(bytes);
-  } catch (cause) {
-    throw new InputError(what, `is no JSON: ${displayText((cause as Error).message)}`, { cause });
-  }
-}
-
-/** The same for a document that holds secrets: the error shows no part of it, nor has it a cause that does. */
-export function parseSecretJson(bytes: Uint8Array, what: string): unknown {
-  checkDepth(bytes, what);
-  try {
-    return decodeJson(bytes);
   } catch {
-    throw new InputError(what, "is no JSON");
+    throw new InputError(what, "is not valid JSON");
   }
 }
 
@@ -95,44 +91,111 @@ export function showJson(value: unknown): string {
   );
 }
 
-/** @throws {InputError} when the value is no object */
-export function asObject(value: unknown, place: JsonPlace): JsonObject {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw jsonFault(place, value, "an object");
-  }
-  return value as JsonObject;
+/** What a schema makes of a value. */
+type Read<S extends v.GenericSchema> = v.InferOutput<S>;
+
+/** Any text. */
+export const TEXT = v.string("a string");
+
+/** A number of bytes: whole, not negative, exact. */
+export const SIZE_BYTES = v.pipe(
+  v.number("a whole number of bytes"),
+  v.safeInteger("a whole number of bytes"),
+  v.minValue(0, "a whole number of bytes"),
+);
+
+const OBJECT = v.custom<JsonObject>(
+  (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+  "an object",
+);
+
+/** An object with certain fields; others are left out. The error for a missing field says what its schema wants. */
+export function fields<const E extends v.ObjectEntries>(
+  entries: E,
+): v.GenericSchema<unknown, v.InferOutput<v.ObjectSchema<E, undefined>>> {
+  const wanted = (issue: v.BaseIssue<unknown>) => {
+    const entry = entries[String(issue.path?.at(-1)?.key)] as { message?: unknown } | undefined;
+    return typeof entry?.message === "string" ? entry.message : "a value";
+  };
+  return v.pipe(OBJECT, v.object(entries, wanted)) as v.GenericSchema<
+    unknown,
+    v.InferOutput<v.ObjectSchema<E, undefined>>
+  >;
 }
 
-/** @throws {InputError} when the value is no array */
-export function asArray(value: unknown, place: JsonPlace): readonly unknown[] {
-  if (!Array.isArray(value)) throw jsonFault(place, value, "an array");
-  return value;
+/** A list. */
+export function listOf<S extends v.GenericSchema>(item: S): v.ArraySchema<S, string> {
+  return v.array(item, "an array");
 }
 
-/** @throws {InputError} when the value is no string */
-export function asString(value: unknown, place: JsonPlace): string {
-  if (typeof value !== "string") throw jsonFault(place, value, "a string");
-  return value;
+/** A field that may be absent or null, which is the same in image configs; undefined then. */
+export function maybe<S extends v.GenericSchema>(
+  schema: S,
+): v.GenericSchema<unknown, Read<S> | undefined> {
+  return v.pipe(v.nullish(schema), v.transform((value) => value ?? undefined)) as v.GenericSchema<
+    unknown,
+    Read<S> | undefined
+  >;
 }
 
 /**
- * A number of bytes: whole, not negative, exact.
+ * What a schema makes of a value.
  *
- * @throws {InputError} when the value is none
+ * @throws {InputError} for the first part of the value that is not as it should be
+ * @example
+ * ```ts
+ * import { assertEquals, assertThrows } from "@std/assert";
+ * import { checkJson, fields, SIZE_BYTES, TEXT } from "./json.ts";
+ * const schema = fields({ digest: TEXT, size: SIZE_BYTES });
+ * const place = { what: "index.json", field: "manifests[0]" };
+ * assertEquals(checkJson(schema, { digest: "x", size: 1 }, place).size, 1);
+ * assertThrows(
+ *   () => checkJson(schema, { digest: "x" }, place),
+ *   Error,
+ *   "index.json: manifests[0].size is missing: wanted a whole number of bytes",
+ * );
+ * ```
  */
-export function asSizeBytes(value: unknown, place: JsonPlace): number {
-  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) {
-    throw jsonFault(place, value, "a whole number of bytes");
-  }
-  return value;
+export function checkJson<S extends v.GenericSchema>(
+  schema: S,
+  value: unknown,
+  place: JsonPlace,
+): Read<S> {
+  const result = v.safeParse(schema, value, { abortEarly: true });
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  const at = (issue.path ?? []).reduce<JsonPlace>(
+    (inner, { key }) => inside(inner, key as string | number),
+    place,
+  );
+  throw jsonFault(at, issue.input, issue.message);
 }
+
+/** Reads a value at its place. */
+export type JsonReader<T> = (value: unknown, place: JsonPlace) => T;
+
+function reader<S extends v.GenericSchema>(schema: S): JsonReader<Read<S>> {
+  return (value, place) => checkJson(schema, value, place);
+}
+
+/** @throws {InputError} when the value is no object */
+export const asObject: JsonReader<JsonObject> = reader(OBJECT);
+
+/** @throws {InputError} when the value is no array */
+export const asArray: JsonReader<readonly unknown[]> = reader(listOf(v.unknown()));
+
+/** @throws {InputError} when the value is no string */
+export const asString: JsonReader<string> = reader(TEXT);
+
+/** @throws {InputError} when the value is no {@link SIZE_BYTES} */
+export const asSizeBytes: JsonReader<number> = reader(SIZE_BYTES);
 
 /** A field that may be absent or null, which is the same in image configs. */
 export function optional<T>(
   object: JsonObject,
   key: string,
   place: JsonPlace,
-  read: (value: unknown, place: JsonPlace) => T,
+  read: JsonReader<T>,
 ): T | undefined {
   const value = field(object, key);
   return value === undefined || value === null ? undefined : read(value, inside(place, key));
@@ -143,15 +206,13 @@ export function required<T>(
   object: JsonObject,
   key: string,
   place: JsonPlace,
-  read: (value: unknown, place: JsonPlace) => T,
+  read: JsonReader<T>,
 ): T {
   return read(field(object, key), inside(place, key));
 }
 
 /** Each element of an array. */
-export function eachOf<T>(
-  read: (value: unknown, place: JsonPlace) => T,
-): (value: unknown, place: JsonPlace) => T[] {
+export function eachOf<T>(read: JsonReader<T>): JsonReader<T[]> {
   return (value, place) => asArray(value, place).map((item, i) => read(item, inside(place, i)));
 }
 

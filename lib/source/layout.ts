@@ -5,17 +5,19 @@
  * @module
  */
 import { join } from "node:path";
+import * as v from "valibot";
 import { InputError } from "../errors.ts";
 import { missingInput } from "../io/random_reader.ts";
 import { type Archive, ArchiveBlobs } from "./archive.ts";
 import { BlobFiles, type BlobStore } from "./blobs.ts";
 import { type ChoiceRequest, chooseManifest, chooseReference } from "./choose.ts";
 import { readIndex } from "./documents.ts";
-import { asString, displayText, jsonFault, parseJsonObject, required } from "./json.ts";
+import { checkJson, displayText, fields, parseJson } from "./json.ts";
 import { DEFAULT_SOURCE_LIMITS, type DocumentLimit } from "./limits.ts";
 import { openManifest } from "./manifest.ts";
 import { parsePlatform } from "./platform.ts";
-import { readSmallFile, statIfThere } from "./source_file.ts";
+import { readSmallFile } from "./source_file.ts";
+import { statIfThere } from "../io/paths.ts";
 import type { OpenedImage, SourceOptions } from "./types.ts";
 
 /** Reads a small file of the layout; undefined when it is not there. */
@@ -34,7 +36,7 @@ export interface LayoutRequest {
 /** The file that marks a layout. */
 export const LAYOUT_MARKER = "oci-layout";
 const MARKER_LIMIT_BYTES = 1 << 16;
-const LAYOUT_VERSION = "1.0.0";
+const MARKER = fields({ imageLayoutVersion: v.literal("1.0.0", `"1.0.0"`) });
 
 /** Opens the image of a layout. The image closes the store; when opening fails, the caller does. */
 export async function openLayout(
@@ -67,11 +69,7 @@ function checkMarker(files: LayoutFiles, name: string): void {
     throw new InputError(name, `is no OCI image layout: the file ${LAYOUT_MARKER} is missing`);
   }
   const what = `${name}: ${LAYOUT_MARKER}`;
-  const object = parseJsonObject(bytes, what);
-  const version = required(object, "imageLayoutVersion", { what, field: "" }, asString);
-  if (version !== LAYOUT_VERSION) {
-    throw jsonFault({ what, field: "imageLayoutVersion" }, version, `"${LAYOUT_VERSION}"`);
-  }
+  checkJson(MARKER, parseJson(bytes, what), { what, field: "" });
 }
 
 /** Opens a layout in a directory. */

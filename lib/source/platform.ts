@@ -16,6 +16,8 @@ export interface Platform {
   readonly architecture: string;
   /** Such as `v8`. */
   readonly variant?: string;
+  /** Such as `10.0.17763.1817`: an image for Windows runs on the very version that it was made for. */
+  readonly osVersion?: string;
 }
 
 const ARCHITECTURE_ALIASES: ReadonlyMap<string, readonly [architecture: string, variant?: string]> =
@@ -75,18 +77,31 @@ export function parsePlatform(text: string): Platform {
     );
   }
   const [os, architecture, variant] = parts as [string, string, string?];
-  return normalizePlatform({ os, architecture, ...(variant === undefined ? {} : { variant }) });
+  return normalizePlatform({ os, architecture, variant });
 }
 
+/** What a document says of a platform. */
+export type StatedPlatform =
+  & { readonly [K in keyof Platform]: Platform[K] | undefined }
+  & Pick<
+    Platform,
+    "os" | "architecture"
+  >;
+
 /** The same platform under the names that OCI images use, without a variant that goes without saying. */
-export function normalizePlatform(platform: Platform): Platform {
+export function normalizePlatform(platform: StatedPlatform): Platform {
   const os = platform.os.toLowerCase();
   const written = platform.architecture.toLowerCase();
   const [architecture, impliedVariant] = ARCHITECTURE_ALIASES.get(written) ?? [written];
   let variant = platform.variant?.toLowerCase() || impliedVariant;
   if (variant !== undefined && /^[0-9]+$/.test(variant)) variant = `v${variant}`;
   if (variant === BASE_VARIANTS.get(architecture)) variant = undefined;
-  return { os: os === "macos" ? "darwin" : os, architecture, ...(variant ? { variant } : {}) };
+  return {
+    os: os === "macos" ? "darwin" : os,
+    architecture,
+    ...variant ? { variant } : {},
+    ...platform.osVersion ? { osVersion: platform.osVersion } : {},
+  };
 }
 
 /** Linux on this machine's architecture. */

@@ -15,7 +15,8 @@ import { loadAlone, loadedLayer, reportWarnings } from "./layers/load_layers.ts"
 import { LAYOUT_MARKER, openOciArchive, openOciDirectory } from "./layout.ts";
 import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
 import { openRootfsDirectory } from "./rootfs.ts";
-import { readSmallPart, type SourceFile, statIfThere } from "./source_file.ts";
+import { readSmallPart, type SourceFile } from "./source_file.ts";
+import { statIfThere } from "../io/paths.ts";
 import { openTarFile, treeImage } from "./tree_image.ts";
 import type { LoadedLayer, OpenedImage, SourceOptions } from "./types.ts";
 

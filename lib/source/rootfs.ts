@@ -10,7 +10,7 @@ import { type ErrorDetails, InputError, invariant, IoError, throwIfAborted } fro
 import { missingInput } from "../io/random_reader.ts";
 import type { Warnings } from "../warnings.ts";
 import { displayText } from "./json.ts";
-import { statIfThere } from "./source_file.ts";
+import { statIfThere } from "../io/paths.ts";
 import { treeImage } from "./tree_image.ts";
 import type { OpenedImage, SourceOptions } from "./types.ts";
 

@@ -4,10 +4,11 @@
  *
  * @module
  */
-import { createReadStream, type Stats, statSync } from "node:fs";
+import { createReadStream } from "node:fs";
 import { tmpdir } from "node:os";
 import { InputError, IoError, limitError, throwIfAborted } from "../errors.ts";
 import { openInputFile, type RandomReader, SharedDescriptor } from "../io/random_reader.ts";
+import { statIfThere } from "../io/paths.ts";
 import { createUnlinkedFile, singleFile, SpoolWriter } from "../io/spool.ts";
 import { displayText } from "./json.ts";
 import { DEFAULT_SOURCE_LIMITS, type DocumentLimit } from "./limits.ts";
@@ -19,19 +20,6 @@ export interface SourceFile {
   readonly name: string;
   readonly file: SharedDescriptor;
   readonly sizeBytes: number;
-}
-
-/** What is at a path, links followed; undefined when nothing is. */
-export function statIfThere(path: string): Stats | undefined {
-  try {
-    return statSync(path);
-  } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code;
-    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
-    throw new IoError(displayText(path), `cannot be looked at: ${(cause as Error).message}`, {
-      cause,
-    });
-  }
 }
 
 /**

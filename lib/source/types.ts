@@ -45,6 +45,8 @@ export interface SourceOptions {
   readonly verifyDiffIds?: boolean;
   /** Bounds on what a source may ask for; what is not given is `DEFAULT_SOURCE_LIMITS`. */
   readonly limits?: Partial<SourceLimits>;
+  /** Blocks of zeros do not end a tar, for tars that were written one behind the other. Default false. */
+  readonly ignoreZeros?: boolean;
   /** Bounds on what a tar may ask for. */
   readonly tarLimits?: Partial<TarLimits>;
   /** Bounds on the tree that the layers make together. */

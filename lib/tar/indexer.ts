@@ -13,7 +13,8 @@
  * @module
  */
 import type { ByteString } from "../bytes/byte_string.ts";
-import type { DataSegment } from "../model/payload.ts";
+import { InputError } from "../errors.ts";
+import type { DataSegment, PayloadIndex } from "../model/payload.ts";
 import type { TarEntry } from "./entry.ts";
 import {
   blockSize,
@@ -41,7 +42,7 @@ import {
   type TarPlace,
 } from "./limits.ts";
 import type { WarnCallback } from "./pax.ts";
-import { PayloadCollector } from "./payload.ts";
+import { isZero, PayloadCollector } from "./payload.ts";
 import { OldSparseMapReader, placeRanges, SparseMapReader, type SparseRange } from "./sparse.ts";
 
 /** What a TarIndexer needs. */
@@ -54,6 +55,13 @@ export interface TarIndexerOptions {
   readonly warn: WarnCallback;
   /** Instead of the defaults. */
   readonly limits?: Partial<TarLimits>;
+  /**
+   * False: entries are emitted as soon as their headers were read, with payloads whose data runs and content hash say
+   * nothing, and the caller may skip the bytes of files. Default true.
+   */
+  readonly scansPayload?: boolean;
+  /** Zero blocks do not end the tar, as with tar(1)'s --ignore-zeros: for tars that were written one behind the other. */
+  readonly ignoreZeros?: boolean;
 }
 
 /** What the bytes at the current offset are, and how a message calls them. */
@@ -112,12 +120,15 @@ export class TarIndexer {
   /** Bytes taken so far: the offset in the tar of the next byte. */
   #offset = 0;
   #skipSizeBytes = 0;
+  /** How many of them fill up a block, and may be missing at the very end. */
+  #paddingSizeBytes = 0;
   #zeroBlocks = 0;
   #headerCount = 0;
   #entryCount = 0;
   #extraPieces = 0;
   #firstComment: ByteString | undefined;
-  #trailingSizeBytes = 0;
+  /** Where what is not zero begins behind the end marker. */
+  #trailingOffset: number | undefined;
 
   /** A block that arrives in pieces. */
   readonly #block = new Uint8Array(TAR_BLOCK_SIZE_BYTES);
@@ -151,9 +162,20 @@ export class TarIndexer {
     return this.#firstComment;
   }
 
-  /** Bytes behind the end marker so far. They are not looked at. */
-  get trailingSizeBytes(): number {
-    return this.#trailingSizeBytes;
+  /** Whether the end marker has passed. */
+  get hasEnded(): boolean {
+    return this.#state === "ended";
+  }
+
+  /** How many of the next bytes need not be pushed, if as many are skipped. */
+  get skippableBytes(): number {
+    return this.#state === "skip" ? this.#skipSizeBytes : 0;
+  }
+
+  /** Passes over bytes that are not pushed, at most {@link skippableBytes}. */
+  skip(sizeBytes: number): void {
+    this.#offset += sizeBytes;
+    this.#skip(this.#skipSizeBytes - sizeBytes, this.#paddingSizeBytes);
   }
 
   /** Takes the next bytes of the tar. Errors: InputError; after one, the indexer is of no more use. */
@@ -170,9 +192,10 @@ export class TarIndexer {
 
   /** Says that the tar ends here. Throws an InputError when it must not. */
   end(): void {
-    if (this.#state === "ended") return;
+    if (this.#state === "ended") return this.#checkRest();
     const data = { offset: this.#offset };
-    if (this.#state !== "header" || this.#blockLength > 0) {
+    const lacksPadding = this.#state === "skip" && this.#skipSizeBytes <= this.#paddingSizeBytes;
+    if (!lacksPadding && (this.#state !== "header" || this.#blockLength > 0)) {
       const part = STATES[this.#state];
       const why = `the tar ends in the middle of ${part}, at offset ${this.#offset}`;
       throw tarFault(this.#place, why, data);
@@ -188,6 +211,26 @@ export class TarIndexer {
     this.#state = "ended";
   }
 
+  /** Looks at what stands behind the end marker. In front of it may be nothing, but then it is a tar's and no more. */
+  #checkRest(): void {
+    const start = this.#trailingOffset;
+    const { name, warn } = this.#options;
+    if (this.#headerCount === 0 && (start ?? this.#offset) > EMPTY_TAR_BYTES_MAX) {
+      throw new InputError(
+        name,
+        `begins with ${start ?? this.#offset} bytes of zeros: wanted a tar`,
+      );
+    }
+    if (start === undefined) return;
+    if (this.#headerCount === 0) {
+      throw new InputError(name, `begins with zeros up to offset ${start}: wanted a tar`);
+    }
+    const why = `${
+      this.#offset - start
+    } bytes behind its end marker are left out, from offset ${start}`;
+    warn("trailingBytes", name, why);
+  }
+
   /** Takes some of the chunk from `at`, at least one byte, and returns how much. */
   #take(chunk: Uint8Array, at: number): number {
     switch (this.#state) {
@@ -198,24 +241,33 @@ export class TarIndexer {
         return this.#takeBlock(chunk, at);
       case "extension": {
         const taken = this.#extensions.push(chunk, at);
-        if (this.#extensions.missing === 0) this.#skip(this.#skipSizeBytes);
+        if (this.#extensions.missing === 0) this.#skip(this.#skipSizeBytes, this.#skipSizeBytes);
         return taken;
       }
       case "skip": {
         const taken = Math.min(this.#skipSizeBytes, chunk.length - at);
-        this.#skip(this.#skipSizeBytes - taken);
+        this.#skip(this.#skipSizeBytes - taken, this.#paddingSizeBytes);
         return taken;
       }
       case "ended":
-        this.#trailingSizeBytes += chunk.length - at;
+        if (this.#trailingOffset === undefined && !isZero(chunk, at, chunk.length)) {
+          this.#trailingOffset = this.#offset + chunk.subarray(at).findIndex((byte) => byte !== 0);
+        }
         return chunk.length - at;
     }
   }
 
-  /** Passes over bytes, to the next header. */
-  #skip(sizeBytes: number): void {
+  /** Passes over bytes, to the next header; the last `paddingSizeBytes` of them are padding. */
+  #skip(sizeBytes: number, paddingSizeBytes: number): void {
     this.#skipSizeBytes = sizeBytes;
+    this.#paddingSizeBytes = paddingSizeBytes;
     this.#state = sizeBytes > 0 ? "skip" : "header";
+  }
+
+  /** Passes over data and the padding behind it. */
+  #skipData(sizeBytes: number): void {
+    const paddedBytes = paddedSizeBytes(sizeBytes);
+    this.#skip(paddedBytes, paddedBytes - sizeBytes);
   }
 
   /** Whole blocks are read where they lie; others are put together first. */
@@ -245,7 +297,7 @@ export class TarIndexer {
       this.#takeZeroBlock();
       return;
     }
-    if (this.#zeroBlocks > 0) {
+    if (this.#zeroBlocks > 0 && !this.#options.ignoreZeros) {
       throw tarFault(this.#place, "a block with something in it follows a single block of zeros");
     }
     checkHeaderSum(bytes, base, this.#place);
@@ -258,7 +310,7 @@ export class TarIndexer {
 
   #takeZeroBlock(): void {
     this.#zeroBlocks++;
-    if (this.#zeroBlocks < 2) return;
+    if (this.#zeroBlocks < 2 || this.#options.ignoreZeros) return;
     if (this.#extensions.firstHeaderOffset !== undefined) {
       const why = "an extended header stands before the end, with no entry that it belongs to";
       this.#options.warn("danglingHeader", describePlace(this.#place), why);
@@ -283,7 +335,7 @@ export class TarIndexer {
     }
     // An ACL stands between the extended headers and their entry; the others are entries of their own.
     if (flag !== TYPE_FLAG.solarisAcl) this.#extensions.take();
-    this.#skip(paddedSizeBytes(blockSize(bytes, base, this.#place)));
+    this.#skipData(blockSize(bytes, base, this.#place));
   }
 
   #moveTo(headerOffset: number, path: ByteString): void {
@@ -308,7 +360,7 @@ export class TarIndexer {
     const { entry, sparse } = header;
     if (entry.kind !== "file") {
       this.#options.emit(entry);
-      this.#skip(paddedSizeBytes(header.storedSizeBytes));
+      this.#skipData(header.storedSizeBytes);
     } else if (sparse === undefined) {
       const lengthBytes = header.storedSizeBytes;
       const segment = { fileOffset: 0, storeOffset: dataOffset, lengthBytes };
@@ -360,9 +412,21 @@ export class TarIndexer {
 
   #beginPayload(segments: readonly DataSegment[], sizeBytes: number): void {
     this.#counted("fileSizeBytes", sizeBytes);
+    if (this.#options.scansPayload === false) {
+      this.#emitPayload({ sizeBytes, segments, dataRuns: [], contentHash: 0 });
+      this.#skipData(this.#storedSizeBytes);
+      return;
+    }
     this.#payload.begin(segments, sizeBytes, this.#storedSizeBytes);
     this.#state = "payload";
     if (this.#storedSizeBytes === 0) this.#finishPayload();
+  }
+
+  #emitPayload(payload: PayloadIndex): void {
+    const { entry } = this.#current!;
+    entry.payload = payload;
+    this.#current = undefined;
+    this.#options.emit(entry);
   }
 
   #takePayload(chunk: Uint8Array, at: number): number {
@@ -374,11 +438,9 @@ export class TarIndexer {
 
   #finishPayload(): void {
     this.#extraPieces += this.#payload.extraPieces;
-    const { entry } = this.#current!;
-    entry.payload = this.#payload.finish();
-    this.#current = undefined;
-    this.#options.emit(entry);
-    this.#skip(paddedSizeBytes(this.#storedSizeBytes) - this.#storedSizeBytes);
+    this.#emitPayload(this.#payload.finish());
+    const padding = paddedSizeBytes(this.#storedSizeBytes) - this.#storedSizeBytes;
+    this.#skip(padding, padding);
   }
 
   /** Returns `found`, or throws when it is more than the limit. */
@@ -389,6 +451,8 @@ export class TarIndexer {
   }
 }
 
+/** tar(1) fills up the last record of a tar with zeros; none is longer than this one. */
+const EMPTY_TAR_BYTES_MAX = 1 << 20;
 const NO_SEGMENTS: readonly DataSegment[] = [];
 
 /** Entries that stand for no file. */

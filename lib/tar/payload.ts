@@ -182,7 +182,7 @@ export class PayloadScanner {
 }
 
 /** Whether `bytes[start, end)` are all zeros. Most data shows that it is not within its first bytes. */
-function isZero(bytes: Uint8Array, start: number, end: number): boolean {
+export function isZero(bytes: Uint8Array, start: number, end: number): boolean {
   const address = bytes.byteOffset + start;
   if (address % 4 !== 0 || (end - start) % 4 !== 0) return isZeroByBytes(bytes, start, end);
   if (bytes[start] !== 0 || bytes[start + 1] !== 0) return false;

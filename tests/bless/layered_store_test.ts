@@ -139,7 +139,7 @@ Deno.test("LayerStore waits for the record of an image that another process has 
 
 Deno.test("LayerStore refuses what it cannot prove, and replaces it only when it is told to", async () => {
   const spoils: [reason: string, spoil: (path: string) => void][] = [
-    ["is no JSON", (path) => writeFileSync(`${path}.json`, "{")],
+    ["is not valid JSON", (path) => writeFileSync(`${path}.json`, "{")],
     ["is not its record", (path) => {
       rmSync(`${path}.json`);
       mkdirSync(`${path}.json`);

@@ -93,6 +93,7 @@ const CASES: Readonly<Record<string, Maker>> = {
     writeFileSync(join(directory, "a"), "1");
     return Promise.resolve([`rootfs:${directory}`]);
   },
+  trailingBytes: tar(OK, new Uint8Array(1024), OK),
   unsupportedXattr: layers([{ path: "a", xattrs: { "strange.name": "1" } }]),
 };
 

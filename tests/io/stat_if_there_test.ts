@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { lstatSync, symlinkSync } from "node:fs";
+import { lstatSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { IoError } from "../../lib/errors.ts";
 import { statIfThere } from "../../lib/io/paths.ts";
@@ -13,6 +13,8 @@ Deno.test("statIfThere tells nothing from a link to nothing and from what cannot
     symlinkSync("none", link);
     assertEquals(statIfThere(link), undefined);
     assertEquals(statIfThere(link, lstatSync)?.isSymbolicLink(), true);
+    writeFileSync(join(directory, "file"), "");
+    assertEquals(statIfThere(join(directory, "file/below")), undefined);
     const loop = join(directory, "loop");
     symlinkSync("loop", loop);
     assertThrows(() => statIfThere(loop), IoError);

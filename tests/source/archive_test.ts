@@ -98,8 +98,12 @@ Deno.test("scanArchive refuses a member that is longer than the archive, and wha
 
 Deno.test("scanArchive keeps to the limit of headers", () => {
   const reader = memoryReader(buildTar([{ path: "a" }, { path: "b" }]));
-  scanArchive(reader, { layerHeaders: 2 });
-  assertThrows(() => scanArchive(reader, { layerHeaders: 1 }), InputError, "the number of headers");
+  scanArchive(reader, { tarLimits: { layerHeaders: 2 } });
+  assertThrows(
+    () => scanArchive(reader, { tarLimits: { layerHeaders: 1 } }),
+    InputError,
+    "the number of headers",
+  );
 });
 
 Deno.test("normalizeMemberPath drops what says nothing, and does not leave the archive", () => {

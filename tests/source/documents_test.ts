@@ -43,7 +43,7 @@ Deno.test("isImageConfigType and whyNoLayer tell images from other things", () =
   assertEquals(isImageConfigType("application/vnd.oci.empty.v1+json"), false);
   assertStringIncludes(whyNoLayer("application/x.tar+gzip+encrypted"), "encrypted");
   assertStringIncludes(whyNoLayer("application/vnd.in-toto+json"), "attestation");
-  assertStringIncludes(whyNoLayer("text/plain"), "no layer");
+  assertStringIncludes(whyNoLayer("text/plain"), "not a layer");
 });
 
 Deno.test("readIndex refuses a descriptor with anything wrong in it", async () => {
@@ -114,7 +114,7 @@ Deno.test("readManifest refuses what is no container image", async () => {
     "application/octet-stream",
   ];
   for (const type of types) {
-    await refuses(manifest((m) => m.config.mediaType = type), "it is no container image");
+    await refuses(manifest((m) => m.config.mediaType = type), "it is not a container image");
   }
 });
 

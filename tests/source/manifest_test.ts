@@ -12,7 +12,7 @@ Deno.test("openManifest refuses layers that cannot be read, and says why", async
   await refuses(layer(`${oci}+gzip+encrypted`), "the layer is encrypted");
   await refuses(layer(`${oci}+encrypted`), "the layer is encrypted");
   await refuses(layer("application/vnd.in-toto+json"), "an attestation");
-  await refuses(layer("application/vnd.wasm.content.layer.v1+wasm"), "no layer of a container");
+  await refuses(layer("application/vnd.wasm.content.layer.v1+wasm"), "not a layer of a container");
   await refuses(layer("no type"), `layers[0].mediaType is "no type": wanted a media type`);
   for (const type of ["nondistributable.v1.tar+gzip", "v1.tar+zstd"]) {
     await accepts(layer(`application/vnd.oci.image.layer.${type}`));

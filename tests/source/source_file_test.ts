@@ -7,7 +7,6 @@ import {
   readSmallFile,
   readSmallPart,
   spoolStream,
-  statIfThere,
 } from "../../lib/source/source_file.ts";
 import { testOptions, withDirectory } from "./helpers.ts";
 
@@ -43,17 +42,6 @@ Deno.test("readSmallFile reads files up to its limit, and nothing but files", as
     mkdirSync(join(directory, "d"));
     assertThrows(() => readSmallFile(join(directory, "d"), 4), InputError, "no regular file");
     assertThrows(() => readSmallFile(join(directory, "x"), 4), InputError, "no regular file");
-  });
-});
-
-Deno.test("statIfThere tells nothing there from what cannot be looked at", async () => {
-  await withDirectory((directory) => {
-    writeFileSync(join(directory, "file"), "");
-    assertEquals(statIfThere(join(directory, "none")), undefined);
-    assertEquals(statIfThere(join(directory, "file/below")), undefined);
-    assertEquals(statIfThere(join(directory, "file"))?.isFile(), true);
-    symlinkSync("loop", join(directory, "loop"));
-    assertThrows(() => statIfThere(join(directory, "loop")), IoError, "cannot be looked at");
   });
 });
 

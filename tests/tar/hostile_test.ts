@@ -28,8 +28,9 @@ Deno.test("a tar cut at any byte is a clear error, or at a clean boundary has it
       assertStringIncludes(result.message, `at offset ${cut}`, `cut at ${cut}`);
       continue;
     }
-    cleanCuts++;
-    assertEquals(cut % 512, 0, "only a block boundary can be clean");
+    if (cut % 512 === 0) cleanCuts++;
+    const padding = tar.subarray(cut, Math.ceil(cut / 512) * 512);
+    assertEquals(padding.every((byte) => byte === 0), true, "only padding may be missing");
     assertEquals(result.entries, whole.entries.slice(0, result.entries.length), `cut at ${cut}`);
     const isMarked = cut === tar.length - 512;
     assertEquals(result.warningKinds, isMarked ? [] : ["missingEndMarker"], `cut at ${cut}`);

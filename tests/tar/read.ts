@@ -23,7 +23,6 @@ export interface ReadTar {
   /** The kinds of the warnings, in order. */
   readonly warningKinds: readonly string[];
   readonly warnings: readonly string[];
-  readonly trailingSizeBytes: number;
 }
 
 /** Indexes a whole tar. Every chunk is wiped after use, so nothing can hold on to it unseen. */
@@ -50,7 +49,7 @@ export function readTar(tar: Uint8Array, options: ReadOptions = {}): ReadTar {
     at = end;
   }
   indexer.end();
-  return { entries, warningKinds, warnings, trailingSizeBytes: indexer.trailingSizeBytes };
+  return { entries, warningKinds, warnings };
 }
 
 /** The one entry of a tar. */

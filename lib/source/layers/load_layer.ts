@@ -221,6 +221,7 @@ function layerJob(source: LayerSource, options: SourceOptions): LayerJob {
     verifyDiffId: options.verifyDiffIds ?? true,
     limits: { ...DEFAULT_SOURCE_LIMITS, ...options.limits },
     tarLimits: options.tarLimits ?? {},
+    ignoreZeros: options.ignoreZeros ?? false,
   };
 }
 

@@ -38,6 +38,7 @@ export interface LayerJob {
   readonly verifyDiffId: boolean;
   readonly limits: SourceLimits;
   readonly tarLimits: Partial<TarLimits>;
+  readonly ignoreZeros: boolean;
 }
 
 /** A warning that came up in a layer, with the number of its kind. */
@@ -124,6 +125,7 @@ class LayerReader {
       emit: (entry) => this.#emit(entry),
       warn: (kind, what, why) => this.#warn(kind, what, why),
       limits: job.tarLimits,
+      ignoreZeros: job.ignoreZeros,
     });
   }
 

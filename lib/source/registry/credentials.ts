@@ -11,7 +11,7 @@ import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 import { type ErrorDetails, InputError, IoError } from "../../errors.ts";
 import { ioErrorFrom } from "../../io/system_error.ts";
-import { displayText, parseSecretJson } from "../json.ts";
+import { displayText, parseJson } from "../json.ts";
 import type { ImageReference } from "../reference.ts";
 import { credentialKeys, helperServer, plainCredentialKey } from "./endpoint.ts";
 import { interruption, type RegistryTiming } from "./http.ts";
@@ -59,8 +59,8 @@ export type SecretObject = Readonly<Record<string, unknown>>;
  * @throws {InputError} when it is no JSON object
  */
 export function parseSecretObject(bytes: Uint8Array, what: string): SecretObject {
-  const object = asSecretObject(parseSecretJson(bytes, what));
-  if (!object) throw new InputError(what, "is no JSON object");
+  const object = asSecretObject(parseJson(bytes, what));
+  if (!object) throw new InputError(what, "is not a JSON object");
   return object;
 }
 

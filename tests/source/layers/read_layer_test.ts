@@ -25,6 +25,7 @@ function job(more: Partial<LayerJob> = {}): LayerJob {
     verifyDiffId: true,
     limits: DEFAULT_SOURCE_LIMITS,
     tarLimits: {},
+    ignoreZeros: false,
     ...more,
   };
 }

@@ -29,6 +29,7 @@ function job(more: Partial<LayerJob> = {}): LayerJob {
     verifyDiffId: true,
     limits: DEFAULT_SOURCE_LIMITS,
     tarLimits: {},
+    ignoreZeros: false,
     ...more,
   };
 }

@@ -200,8 +200,8 @@ Deno.test("Authorizer tells what is wrong with a token server's answer, but not 
   const answers: [status: number, body: string, why: string][] = [
     [200, "{}", "has no token in it"],
     [200, '{"token":"hunter22 x"}', "has no token in it"],
-    [200, '{"token":"hunter22"', "is no JSON"],
-    [200, "<html>hunter22</html>", "is no JSON"],
+    [200, '{"token":"hunter22"', "is not valid JSON"],
+    [200, "<html>hunter22</html>", "is not valid JSON"],
     [200, `{"token":"${"x".repeat(1 << 20)}"}`, "answers with more than 1048576 bytes"],
     [401, '{"details":"incorrect username or password"}', "incorrect username or password"],
     [403, '{"errors":[{"code":"DENIED","message":"not bWU6aHVudGVyMjI="}]}', "DENIED: not ***"],

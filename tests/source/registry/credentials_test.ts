@@ -56,7 +56,11 @@ Deno.test("parseSecretObject shows nothing of a document that is wrong", () => {
     assert(!error.message.includes("c2V"), error.message);
     assertEquals(error.cause, undefined);
   }
-  assertThrows(() => parseSecretObject(new Uint8Array([0x7b, 0xff]), "x"), InputError, "no JSON");
+  assertThrows(
+    () => parseSecretObject(new Uint8Array([0x7b, 0xff]), "x"),
+    InputError,
+    "not valid JSON",
+  );
   const deep = new TextEncoder().encode('{"a":'.repeat(100_000));
   assertThrows(() => parseSecretObject(deep, "x"), InputError, "nests more than");
 });

@@ -245,7 +245,7 @@ Deno.test("docker:// reads no manifest above the limit", async () => {
     { limits },
   );
   const exact = noise(100_000);
-  await refused(manifestIs(exact, headers), "is no JSON", undefined, { limits });
+  await refused(manifestIs(exact, headers), "is not valid JSON", undefined, { limits });
 });
 
 Deno.test("docker:// asks again for a manifest that breaks off", async () => {
