@@ -50,5 +50,6 @@ export async function open(
 export function isRefused(found: string | BlessfsError, message: string, hint = ""): void {
   assert(found instanceof BlessfsError, `it was accepted: ${found}`);
   assertStringIncludes(found.message, message);
-  assertStringIncludes(found.hint ?? "", hint);
+  const remedies = found.remedies.map(({ option, value }) => `${option}=${value}`);
+  assertStringIncludes([found.hint, ...remedies].join(" "), hint);
 }

@@ -106,7 +106,7 @@ Deno.test("chooseManifest picks the platform from nested indexes", async () => {
 Deno.test("chooseManifest names what there is when nothing suits", async () => {
   const found = await open(multiPlatform, undefined, { platform: "linux/riscv64" });
   const list = "linux/arm/v6, linux/arm/v7, linux/s390x, linux/amd64, linux/arm64";
-  isRefused(found, `has no image for linux/riscv64: found ${list}`, "--platform linux/arm/v6");
+  isRefused(found, `has no image for linux/riscv64: found ${list}`, "platform=linux/arm/v6");
   isRefused(
     await open(multiPlatform, undefined, { platform: "windows/amd64" }),
     "has no image for",
@@ -120,7 +120,7 @@ Deno.test("chooseManifest takes the only image when no platform was asked for", 
   const entries = (blobs: Blobs) => [buildIndex(blobs, [image(blobs, 1, other).described])];
   assertEquals(await open(entries, undefined), image(new Map(), 1, other).plain.digest);
   const asked = await open(entries, undefined, { platform: "linux/riscv64" });
-  isRefused(asked, `is for linux/${other}: wanted linux/riscv64`, "--platform");
+  isRefused(asked, `is for linux/${other}: wanted linux/riscv64`, "platform=");
 });
 
 Deno.test("chooseManifest refuses indexes nested too deep, and too many entries", async () => {

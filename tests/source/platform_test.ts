@@ -37,7 +37,7 @@ Deno.test("parsePlatform knows the other names of architectures", () => {
 
 Deno.test("parsePlatform refuses what is no platform", () => {
   for (const text of ["", "linux", "linux/", "/amd64", "linux/amd64/v1/x", "linux/a b", "l/\x1b"]) {
-    assertThrows(() => parsePlatform(text), UsageError, "platform ");
+    assertThrows(() => parsePlatform(text), UsageError, "platform: ");
   }
 });
 
