@@ -308,7 +308,8 @@ export type { BlockRange } from "./lib/layout/blocks.ts";
 export type { MetadataContent, NodeDraft } from "./lib/ext4/plan/inode_drafts.ts";
 export type { InodeXattrs, SharedXattrBlock } from "./lib/ext4/plan/xattrs.ts";
 export type { DiskXattr } from "./lib/ext4/format/xattr.ts";
-export { formatUuid, parseUuid } from "./lib/ext4/plan/settings.ts";
+export { formatUuid } from "./lib/bytes/uuid.ts";
+export { parseUuid } from "./lib/ext4/plan/settings.ts";
 export { writeImage } from "./lib/ext4/write/write_image.ts";
 export type { WriteOptions, WriteResult } from "./lib/ext4/write/write_image.ts";
 

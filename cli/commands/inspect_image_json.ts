@@ -6,7 +6,7 @@
 import { Buffer } from "node:buffer";
 import { byteStringFromBytes, displayName } from "../../lib/bytes/byte_string.ts";
 import type { Superblock } from "../../lib/ext4/format/superblock.ts";
-import { formatUuid } from "../../lib/ext4/plan/settings.ts";
+import { formatUuid } from "../../lib/bytes/uuid.ts";
 import type { GroupInspection, ImageInspection } from "../../lib/ext4/read/inspect_image.ts";
 
 const UUID_FIELDS: ReadonlySet<string> = new Set(["uuid", "journalUuid", "encryptPasswordSalt"]);

@@ -5,7 +5,7 @@
  */
 import { byteStringFromBytes, displayName } from "../../lib/bytes/byte_string.ts";
 import type { Superblock } from "../../lib/ext4/format/superblock.ts";
-import { formatUuid } from "../../lib/ext4/plan/settings.ts";
+import { formatUuid } from "../../lib/bytes/uuid.ts";
 import type {
   ChecksumPair,
   GroupInspection,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { formatUuid } from "../ext4/plan/settings.ts";
+import { formatUuid } from "../bytes/uuid.ts";
 import type { ImageSink } from "../io/sink.ts";
 import type { SourceOptions } from "../source/source.ts";
 import { uuidComment } from "../tar/pax.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
+import { derivedUuid } from "../bytes/uuid.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import { planExt4 } from "../ext4/plan/plan_ext4.ts";
 import type { LayoutOptions } from "../ext4/plan/settings.ts";
@@ -49,10 +49,5 @@ export function planImage(tree: FileTree, options: PlanImageOptions): ImagePlan 
 /** A UUID of version 8 (RFC 9562, section 5.8) that equal content always gets, or the one that the content states. */
 export function deriveUuid({ contentDigest, statedUuid }: ContentIdentity): Uint8Array {
   if (statedUuid !== undefined) return parseUuid(statedUuid);
-  const uuid = new Uint8Array(
-    createHash("sha256").update(`blessfs ext4 uuid\n${contentDigest}`).digest().subarray(0, 16),
-  );
-  uuid[6] = (uuid[6]! & 0x0f) | 0x80;
-  uuid[8] = (uuid[8]! & 0x3f) | 0x80;
-  return uuid;
+  return derivedUuid("blessfs ext4 uuid", contentDigest);
 }

@@ -5,7 +5,7 @@
  */
 import type { ImagePlan, PlanSummary } from "../ext4/plan/image_plan.ts";
 import type { LayoutOptions } from "../ext4/plan/settings.ts";
-import { formatUuid } from "../ext4/plan/settings.ts";
+import { formatUuid } from "../bytes/uuid.ts";
 import { packingText } from "./options.ts";
 import type { WriteResult } from "../ext4/write/write_image.ts";
 import type { LoadedLayer } from "../source/source.ts";

@@ -7,7 +7,7 @@ import { Buffer } from "node:buffer";
 import { setImmediate } from "node:timers/promises";
 import { throwIfAborted } from "../errors.ts";
 import { HASH_SEED } from "../ext4/plan/directories.ts";
-import { formatUuid } from "../ext4/plan/settings.ts";
+import { formatUuid } from "../bytes/uuid.ts";
 import { type Ext4Image, openExt4Image } from "../ext4/read/image.ts";
 import { faultInImage } from "../ext4/read/image_fault.ts";
 import { readTree } from "../ext4/read/tree.ts";

@@ -4,7 +4,7 @@ import type { BlessMergedOptions } from "../../lib/bless/merged.ts";
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { deriveUuid } from "../../lib/bless/plan_image.ts";
 import { BlessfsError, InputError, InterruptedError, UsageError } from "../../lib/errors.ts";
-import { formatUuid } from "../../lib/ext4/plan/settings.ts";
+import { formatUuid } from "../../lib/bytes/uuid.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
 import { assertE2fsckClean } from "../oracle/e2fsck.ts";

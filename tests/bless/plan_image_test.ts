@@ -2,7 +2,7 @@ import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { deriveUuid, planImage } from "../../lib/bless/plan_image.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";
-import { formatUuid } from "../../lib/ext4/plan/settings.ts";
+import { formatUuid } from "../../lib/bytes/uuid.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import { file, symlink, treeOf } from "../oracle/tree_builder.ts";
 

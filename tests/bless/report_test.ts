@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { deriveUuid, planImage } from "../../lib/bless/plan_image.ts";
 import { imageReport, layerReport, layoutReport } from "../../lib/bless/report.ts";
-import { formatUuid } from "../../lib/ext4/plan/settings.ts";
+import { formatUuid } from "../../lib/bytes/uuid.ts";
 import { memoryReader } from "../../lib/io/random_reader.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import { dir, file, treeOf } from "../oracle/tree_builder.ts";

@@ -4,6 +4,7 @@
  * @module
  */
 import { divCeil, isPowerOfTwo } from "../../bytes/arithmetic.ts";
+import { uuidBytes } from "../../bytes/uuid.ts";
 import { optionError } from "../../errors.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import type { Packing } from "../../layout/packing.ts";
@@ -129,16 +130,9 @@ export function resolveSettings(
 
 /** The 16 bytes of a UUID in its usual form. */
 export function parseUuid(text: string): Uint8Array {
-  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)) {
-    throw optionError("uuid", `wanted 8-4-4-4-12 hex digits, found "${text}"`);
-  }
-  return Uint8Array.from(text.replaceAll("-", "").match(/../g)!, (pair) => parseInt(pair, 16));
-}
-
-/** A UUID in its usual form. */
-export function formatUuid(uuid: Uint8Array): string {
-  const hex = Array.from(uuid, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+  const bytes = uuidBytes(text);
+  if (bytes !== undefined) return bytes;
+  throw optionError("uuid", `wanted 8-4-4-4-12 hex digits, found "${text}"`);
 }
 
 /** Throws a UsageError for an invalid grid size. */

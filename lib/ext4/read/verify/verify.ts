@@ -16,7 +16,7 @@ import { Warnings } from "../../../warnings.ts";
 import type { WarningSummary } from "../../../warnings.ts";
 import { RO_COMPAT } from "../../format/constants.ts";
 import { HASH_SEED } from "../../plan/directories.ts";
-import { formatUuid } from "../../plan/settings.ts";
+import { formatUuid } from "../../../bytes/uuid.ts";
 import { featureNames } from "../features.ts";
 import { warnOfState } from "../superblock.ts";
 import { checkBackups } from "./backups.ts";

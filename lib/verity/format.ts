@@ -1,0 +1,237 @@
+/**
+ * The format of a hash tree: superblock, shape, salt.
+ *
+ * The superblock is what veritysetup writes (cryptsetup wiki, "DMVerity", "Verity superblock format"): 512 bytes,
+ * little-endian, in a hash block of its own.
+ *
+ * | offset | bytes | is                                           |
+ * | ------ | ----- | -------------------------------------------- |
+ * | 0      | 8     | "verity", two zeros                          |
+ * | 8      | 4     | version of the superblock, 1                 |
+ * | 12     | 4     | hash type: 1, the salt comes before the data |
+ * | 16     | 16    | UUID                                         |
+ * | 32     | 32    | hash algorithm, padded with zeros            |
+ * | 64     | 4     | data block size                              |
+ * | 68     | 4     | hash block size                              |
+ * | 72     | 8     | number of data blocks                        |
+ * | 80     | 2     | length of the salt                           |
+ * | 88     | 256   | salt, padded with zeros                      |
+ *
+ * Behind it are the levels of the tree from the root down (kernel documentation, admin-guide/device-mapper/verity.rst,
+ * "Hash Tree"). Each hash block holds the digests of 128 blocks below it.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { randomBytes } from "node:crypto";
+import { divCeil } from "../bytes/arithmetic.ts";
+import { bytesFromByteString, byteStringFromBytes } from "../bytes/byte_string.ts";
+import { InputError, invariant, optionError } from "../errors.ts";
+
+/** Data blocks and hash blocks are both this long. */
+export const VERITY_BLOCK_BYTES = 4096;
+
+/** What a superblock says, as far as it can differ. */
+export interface VeritySuperblock {
+  /** 16 bytes. */
+  readonly uuid: Uint8Array;
+  /** How many blocks of 4096 bytes the tree covers. */
+  readonly dataBlocks: number;
+  /** At most 256 bytes. */
+  readonly salt: Uint8Array;
+}
+
+const MAGIC = "verity\0\0";
+const VERSION = 1;
+/** The salt goes before the data. Type 0, Chrome OS's, has it behind. */
+const HASH_TYPE = 1;
+const ALGORITHM = "sha256";
+const ALGORITHM_FIELD_BYTES = 32;
+
+/** The hash block that holds the superblock. */
+export function encodeVeritySuperblock(superblock: VeritySuperblock): Uint8Array {
+  const { uuid, dataBlocks, salt } = superblock;
+  invariant(uuid.length === 16, `a UUID of ${uuid.length} bytes`);
+  invariant(salt.length <= SALT_BYTES_MAX, `a salt of ${salt.length} bytes`);
+  const block = new Uint8Array(VERITY_BLOCK_BYTES);
+  const view = new DataView(block.buffer);
+  block.set(bytesFromByteString(MAGIC), 0);
+  view.setUint32(8, VERSION, true);
+  view.setUint32(12, HASH_TYPE, true);
+  block.set(uuid, 16);
+  block.set(bytesFromByteString(ALGORITHM), 32);
+  view.setUint32(64, VERITY_BLOCK_BYTES, true);
+  view.setUint32(68, VERITY_BLOCK_BYTES, true);
+  view.setBigUint64(72, BigInt(dataBlocks), true);
+  view.setUint16(80, salt.length, true);
+  block.set(salt, 88);
+  return block;
+}
+
+/** Whether a superblock begins here. */
+export function hasVerityMagic(bytes: Uint8Array): boolean {
+  return byteStringFromBytes(bytes, 0, MAGIC.length) === MAGIC;
+}
+
+/**
+ * Reads a superblock.
+ *
+ * @param bytes at least 512
+ * @param what names the file in errors
+ * @throws {InputError} when it is not one, or has a version, type, algorithm or block size that is not supported
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { decodeVeritySuperblock, encodeVeritySuperblock } from "./format.ts";
+ *
+ * const superblock = { uuid: new Uint8Array(16), dataBlocks: 3, salt: Uint8Array.of(1, 2) };
+ * assertEquals(decodeVeritySuperblock(encodeVeritySuperblock(superblock), "image"), superblock);
+ * ```
+ */
+export function decodeVeritySuperblock(bytes: Uint8Array, what: string): VeritySuperblock {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const wrong = (field: string, found: string | number, wanted: string | number) =>
+    new InputError(what, `the ${field} of the verity superblock is ${found}: wanted ${wanted}`);
+  if (!hasVerityMagic(bytes)) {
+    throw new InputError(what, "has no verity superblock where one was expected");
+  }
+  const check = (field: string, found: number, wanted: number) => {
+    if (found !== wanted) throw wrong(field, found, wanted);
+  };
+  check("version", view.getUint32(8, true), VERSION);
+  check("hash type", view.getUint32(12, true), HASH_TYPE);
+  const algorithm = byteStringFromBytes(bytes, 32, 32 + ALGORITHM_FIELD_BYTES).replace(/\0+$/, "");
+  if (algorithm !== ALGORITHM) {
+    throw wrong("algorithm", JSON.stringify(algorithm.replace(/[^\x20-\x7e]/g, "?")), ALGORITHM);
+  }
+  check("data block size", view.getUint32(64, true), VERITY_BLOCK_BYTES);
+  check("hash block size", view.getUint32(68, true), VERITY_BLOCK_BYTES);
+  const dataBlocks = view.getBigUint64(72, true);
+  if (dataBlocks < 1n || dataBlocks > BigInt(DATA_BLOCKS_MAX)) {
+    throw wrong("number of data blocks", String(dataBlocks), `1 to ${DATA_BLOCKS_MAX}`);
+  }
+  const saltBytes = view.getUint16(80, true);
+  if (saltBytes > SALT_BYTES_MAX) throw wrong("length of the salt", saltBytes, "at most 256");
+  return {
+    uuid: bytes.slice(16, 32),
+    dataBlocks: Number(dataBlocks),
+    salt: bytes.slice(88, 88 + saltBytes),
+  };
+}
+
+/** 8 EiB of data less one block: every offset in tree and data is a safe number. */
+const DATA_BLOCKS_MAX = Math.floor(Number.MAX_SAFE_INTEGER / (2 * VERITY_BLOCK_BYTES));
+
+/** A superblock has room for no more. */
+export const SALT_BYTES_MAX = 256;
+
+/** As long as a salt of veritysetup. */
+const SALT_BYTES = 32;
+
+/**
+ * The salt that is used where none is named: 32 zeros, as hcsshim and containerd have it, so that equal images have the
+ * same root hash whichever of the three made the tree.
+ */
+export const CONSTANT_SALT: Uint8Array = new Uint8Array(SALT_BYTES);
+
+/**
+ * Reads a salt: hex digits, `-` for none (as veritysetup writes it), or `random`.
+ *
+ * @throws {UsageError} when it is not hex, or longer than 256 bytes
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { parseSalt } from "./format.ts";
+ * assertEquals(parseSalt("00ff"), Uint8Array.of(0, 255));
+ * assertEquals(parseSalt("-").length, 0);
+ * ```
+ */
+export function parseSalt(text: string): Uint8Array {
+  if (text === "random") return new Uint8Array(randomBytes(SALT_BYTES));
+  if (text === "-") return new Uint8Array(0);
+  if (!/^(?:[0-9a-f]{2})+$/i.test(text)) {
+    throw optionError(
+      "veritySalt",
+      `wanted pairs of hex digits, - or random, found ${quoted(text)}`,
+    );
+  }
+  if (text.length > 2 * SALT_BYTES_MAX) {
+    throw optionError(
+      "veritySalt",
+      `wanted at most ${SALT_BYTES_MAX} bytes, found ${text.length / 2}`,
+    );
+  }
+  return new Uint8Array(Buffer.from(text, "hex"));
+}
+
+function quoted(text: string): string {
+  const shown = text.replace(/[^\x20-\x7e]/g, "?");
+  return `"${shown.length > 40 ? `${shown.slice(0, 40)}...` : shown}"`;
+}
+
+/** SHA-256. */
+export const DIGEST_BYTES = 32;
+/** Digests that one hash block holds. */
+export const DIGESTS_PER_BLOCK: number = VERITY_BLOCK_BYTES / DIGEST_BYTES;
+
+/** Hash blocks that lie at the same distance from the data. */
+export interface TreeLevel {
+  /** Counted from the superblock, which is block 0. */
+  readonly startBlock: number;
+  readonly blockCount: number;
+}
+
+/** Sizes and places of a hash tree. */
+export interface TreeShape {
+  readonly dataBlocks: number;
+  /** The first has the digests of the data, the last is one block. None for one data block: its digest is the root. */
+  readonly levels: readonly TreeLevel[];
+  /** Of superblock and tree together. */
+  readonly sizeBytes: number;
+}
+
+/**
+ * The shape of the tree over so many data blocks.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { treeShape } from "./format.ts";
+ * assertEquals(treeShape(129).levels, [
+ *   { startBlock: 2, blockCount: 2 },
+ *   { startBlock: 1, blockCount: 1 },
+ * ]);
+ * ```
+ */
+export function treeShape(dataBlocks: number): TreeShape {
+  const counts: number[] = [];
+  for (let blocks = dataBlocks; blocks > 1;) {
+    blocks = divCeil(blocks, DIGESTS_PER_BLOCK);
+    counts.push(blocks);
+  }
+  const levels: TreeLevel[] = [];
+  let startBlock = 1;
+  for (const blockCount of counts.reverse()) {
+    levels.unshift({ startBlock, blockCount });
+    startBlock += blockCount;
+  }
+  return { dataBlocks, levels, sizeBytes: startBlock * VERITY_BLOCK_BYTES };
+}
+
+/**
+ * How many data blocks can have their tree, and its superblock, behind them within so many blocks in all.
+ * 0 when there is no room for both.
+ */
+export function dataBlocksWithin(totalBlocks: number): number {
+  let low = 0;
+  let high = Math.max(totalBlocks, 0);
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    const blocks = middle + treeShape(middle).sizeBytes / VERITY_BLOCK_BYTES;
+    if (blocks <= totalBlocks) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}

@@ -1,0 +1,159 @@
+/**
+ * Digests of blocks: SHA-256 of the salt and then the block, here or in a thread that hashes while others read and write.
+ * This module is both ends of that thread: it starts itself as the worker, like the one that reads layers, so that it
+ * works bundled and compiled, too.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import {
+  isMainThread,
+  type MessagePort,
+  parentPort,
+  Worker,
+  workerData,
+} from "node:worker_threads";
+import { littleEndianWords } from "../bytes/words.ts";
+import { invariant } from "../errors.ts";
+import { DIGEST_BYTES, VERITY_BLOCK_BYTES } from "./format.ts";
+
+/** Computes digests with one salt. That of a block of zeros is computed once. */
+export class BlockDigests {
+  readonly #salt: Uint8Array;
+  /** Of a block of zeros. */
+  readonly zeroDigest: Uint8Array;
+
+  constructor(salt: Uint8Array) {
+    this.#salt = salt;
+    this.zeroDigest = this.digest(new Uint8Array(VERITY_BLOCK_BYTES));
+  }
+
+  /** Of one block, whatever is in it. */
+  digest(block: Uint8Array): Uint8Array {
+    return createHash("sha256").update(this.#salt).update(block).digest();
+  }
+
+  /** Of several blocks, one behind the other. */
+  digests(blocks: Uint8Array): Uint8Array<ArrayBuffer> {
+    const count = blocks.length / VERITY_BLOCK_BYTES;
+    const digests = new Uint8Array(count * DIGEST_BYTES);
+    for (let i = 0; i < count; i++) {
+      const block = blocks.subarray(i * VERITY_BLOCK_BYTES, (i + 1) * VERITY_BLOCK_BYTES);
+      digests.set(isZero(block) ? this.zeroDigest : this.digest(block), i * DIGEST_BYTES);
+    }
+    return digests;
+  }
+}
+
+/** Most blocks end at the first word. */
+function isZero(block: Uint8Array): boolean {
+  if (block[0] !== 0 || block[1] !== 0) return false;
+  const words = littleEndianWords(block);
+  for (let i = 0; i < words.length; i++) if (words[i] !== 0) return false;
+  return true;
+}
+
+const ROLE = "blessfs-verity";
+
+/** Hashed blocks. */
+export interface HashedBlocks {
+  /** 32 bytes a block. */
+  readonly digests: Uint8Array;
+  /** The buffer that the blocks came in, to be filled again. */
+  readonly buffer: ArrayBuffer;
+}
+
+/** Hashes blocks here or elsewhere. */
+export interface BlockHasher {
+  /** Takes a buffer over until its blocks are hashed. What was given first is done first. */
+  hash(buffer: ArrayBuffer, lengthBytes: number): HashedBlocks | Promise<HashedBlocks>;
+  /** Lets go of the thread; what it was hashing fails. */
+  close(): Promise<void>;
+}
+
+interface ThreadData {
+  readonly role: typeof ROLE;
+  readonly salt: Uint8Array;
+}
+
+// Buffers and not views: Deno looks at every element of a view that is posted.
+interface Job {
+  readonly buffer: ArrayBuffer;
+  readonly lengthBytes: number;
+}
+
+interface Outcome {
+  readonly buffer: ArrayBuffer;
+  readonly digests: ArrayBuffer;
+}
+
+/** Hashes where it is called: for so little that a thread would cost more than it saves. */
+export function hashHere(salt: Uint8Array): BlockHasher {
+  const digests = new BlockDigests(salt);
+  return {
+    hash: (buffer, lengthBytes) => ({
+      buffer,
+      digests: digests.digests(new Uint8Array(buffer, 0, lengthBytes)),
+    }),
+    close: () => Promise.resolve(),
+  };
+}
+
+/** Hashes in a thread of its own. */
+export class HashThread implements BlockHasher {
+  readonly #worker: Worker;
+  readonly #pending: {
+    readonly resolve: (hashed: HashedBlocks) => void;
+    readonly reject: (reason: unknown) => void;
+  }[] = [];
+  #dead: { readonly reason: unknown } | undefined;
+
+  constructor(salt: Uint8Array) {
+    const data: ThreadData = { role: ROLE, salt };
+    this.#worker = new Worker(new URL(import.meta.url), { workerData: data });
+    this.#worker.on("message", ({ buffer, digests }: Outcome) => {
+      const next = this.#pending.shift();
+      invariant(next !== undefined, "an answer that nobody waits for");
+      next.resolve({ buffer, digests: new Uint8Array(digests) });
+    });
+    this.#worker.on("messageerror", (error: Error) => this.#die(error));
+    this.#worker.on("error", (error: Error) => this.#die(error));
+    this.#worker.on("exit", (code: number) => {
+      this.#die(new Error(`The thread that hashes blocks ended early, with exit code ${code}`));
+    });
+  }
+
+  hash(buffer: ArrayBuffer, lengthBytes: number): Promise<HashedBlocks> {
+    if (this.#dead !== undefined) return Promise.reject(this.#dead.reason);
+    const hashed = new Promise<HashedBlocks>((resolve, reject) => {
+      this.#pending.push({ resolve, reject });
+    });
+    const job: Job = { buffer, lengthBytes };
+    this.#worker.postMessage(job, [buffer]);
+    return hashed;
+  }
+
+  async close(): Promise<void> {
+    this.#die(new Error("The thread that hashes blocks was closed"));
+    await this.#worker.terminate();
+  }
+
+  #die(reason: unknown): void {
+    this.#dead ??= { reason };
+    for (const { reject } of this.#pending.splice(0)) reject(this.#dead.reason);
+  }
+}
+
+function serve(port: MessagePort, { salt }: ThreadData): void {
+  const hasher = new BlockDigests(new Uint8Array(salt));
+  port.on("message", ({ buffer, lengthBytes }: Job) => {
+    const { buffer: digests } = hasher.digests(new Uint8Array(buffer, 0, lengthBytes));
+    const outcome: Outcome = { buffer, digests };
+    port.postMessage(outcome, [buffer, digests]);
+  });
+}
+
+// `import.meta.main` is true in workers, too, and tells nothing here.
+if (!isMainThread && parentPort && workerData?.role === ROLE) {
+  serve(parentPort, workerData as ThreadData);
+}

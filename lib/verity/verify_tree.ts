@@ -1,0 +1,312 @@
+/**
+ * Checking data against its hash tree and the tree against its root hash, in one pass and without any right: what the
+ * kernel does with each block that is read, done for all of them.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { setImmediate } from "node:timers/promises";
+import { InputError, throwIfAborted } from "../errors.ts";
+import { type RandomReader, readExactly } from "../io/random_reader.ts";
+import type { Progress } from "../progress.ts";
+import {
+  decodeVeritySuperblock,
+  DIGEST_BYTES,
+  DIGESTS_PER_BLOCK,
+  type TreeShape,
+  treeShape,
+  VERITY_BLOCK_BYTES,
+  type VeritySuperblock,
+} from "./format.ts";
+import {
+  BlockDigests,
+  type BlockHasher,
+  type HashedBlocks,
+  hashHere,
+  HashThread,
+} from "./hasher.ts";
+
+/** Where data and tree lie. */
+export interface VerityPlace {
+  readonly data: RandomReader;
+  /** Where in `data` the blocks begin that were hashed; default 0. */
+  readonly dataOffset?: number;
+  /** May be the same as `data`. */
+  readonly hash: RandomReader;
+  /** Of the superblock, in `hash`. */
+  readonly hashOffset: number;
+}
+
+/** What is wrong with one block. */
+export interface VerityFinding {
+  /** `root`: the highest block of the tree is not the one that the root hash is of. */
+  readonly kind: "data" | "tree" | "root";
+  /** The block's first byte, in the file that it is in. */
+  readonly offset: number;
+  /** Of the block, in hexadecimal. */
+  readonly found: string;
+  /** What the block above it, or the root hash, says. */
+  readonly wanted: string;
+}
+
+/** The answer. */
+export interface VerityCheck {
+  /** Whether everything matches. */
+  readonly clean: boolean;
+  /** What the tree has for a root, in hexadecimal. */
+  readonly rootHash: string;
+  readonly dataBlocks: number;
+  readonly damagedDataBlocks: number;
+  /** The root included. */
+  readonly damagedTreeBlocks: number;
+  /** The first ones. */
+  readonly findings: readonly VerityFinding[];
+}
+
+/** How it is checked. */
+export interface VerifyTreeOptions {
+  /** In hexadecimal; without it the tree is only held against itself. */
+  readonly rootHash?: string | undefined;
+  /** Findings that are listed; all are counted. Default 100. */
+  readonly findingsMax?: number;
+  readonly signal?: AbortSignal | undefined;
+  readonly progress: Progress;
+  /** Hash in a thread of its own; default: where it pays. */
+  readonly threaded?: boolean | undefined;
+}
+
+const PIECE_BLOCKS = 256;
+/** The thread hashes a piece while the next ones are read. */
+const UNDERWAY_MAX = 3;
+const THREAD_BLOCKS_MIN = 8192;
+const FINDINGS_DEFAULT = 100;
+
+/** Reads the superblock of a tree. @throws {InputError} when there is none, or one that is not supported */
+export function readVeritySuperblock(
+  hash: RandomReader,
+  hashOffset: number,
+): VeritySuperblock {
+  const block = new Uint8Array(VERITY_BLOCK_BYTES);
+  const count = hash.readAt(block, hashOffset);
+  if (count < VERITY_BLOCK_BYTES) {
+    throw new InputError(
+      hash.name,
+      `ends at offset ${hash.sizeBytes}: wanted a verity superblock at ${hashOffset}`,
+    );
+  }
+  return decodeVeritySuperblock(block, `${hash.name}, offset ${hashOffset}`);
+}
+
+/**
+ * The root hash that a tree has, from its highest block alone: what a good root hash is compared with first.
+ *
+ * @throws {InputError} when the tree is not whole
+ */
+export function readRootHash(place: VerityPlace, superblock: VeritySuperblock): string {
+  const shape = checkedShape(place, superblock);
+  const block = new Uint8Array(VERITY_BLOCK_BYTES);
+  if (shape.levels.length === 0) readExactly(place.data, block, place.dataOffset ?? 0);
+  else readExactly(place.hash, block, place.hashOffset + VERITY_BLOCK_BYTES);
+  return hex(new BlockDigests(superblock.salt).digest(block));
+}
+
+/**
+ * Checks every block of tree and data. Damage is reported, not thrown.
+ *
+ * @throws {InputError} when the tree is cut off, covers more data than there is, or is not supported
+ * @throws {InterruptedError} when the signal is aborted
+ */
+export async function verifyTree(
+  place: VerityPlace,
+  options: VerifyTreeOptions,
+): Promise<VerityCheck> {
+  const superblock = readVeritySuperblock(place.hash, place.hashOffset);
+  const shape = checkedShape(place, superblock);
+  const { threaded = shape.dataBlocks >= THREAD_BLOCKS_MIN } = options;
+  const hasher = threaded ? new HashThread(superblock.salt) : hashHere(superblock.salt);
+  try {
+    return await new TreeVerifier(place, shape, superblock, options).run(hasher);
+  } finally {
+    await hasher.close();
+  }
+}
+
+function checkedShape(
+  { data, dataOffset = 0, hash, hashOffset }: VerityPlace,
+  { dataBlocks }: VeritySuperblock,
+): TreeShape {
+  const shape = treeShape(dataBlocks);
+  const treeEnd = hashOffset + shape.sizeBytes;
+  if (hash.sizeBytes < treeEnd) {
+    throw new InputError(
+      hash.name,
+      `is cut off: the hash tree over ${dataBlocks} blocks at offset ${hashOffset} ends at ${treeEnd}, ` +
+        `the file at ${hash.sizeBytes}`,
+      { data: { expected: treeEnd, actual: hash.sizeBytes } },
+    );
+  }
+  const dataEnd = dataOffset + dataBlocks * VERITY_BLOCK_BYTES;
+  if (data.sizeBytes < dataEnd) {
+    throw new InputError(
+      data.name,
+      `is cut off: the hash tree covers ${dataEnd - dataOffset} bytes, found ` +
+        `${Math.max(data.sizeBytes - dataOffset, 0)}`,
+      { data: { expected: dataEnd, actual: data.sizeBytes } },
+    );
+  }
+  return shape;
+}
+
+class TreeVerifier {
+  readonly #place: VerityPlace;
+  readonly #shape: TreeShape;
+  readonly #digests: BlockDigests;
+  readonly #options: VerifyTreeOptions;
+  readonly #findings: VerityFinding[] = [];
+  #damagedDataBlocks = 0;
+  #damagedTreeBlocks = 0;
+
+  constructor(
+    place: VerityPlace,
+    shape: TreeShape,
+    superblock: VeritySuperblock,
+    options: VerifyTreeOptions,
+  ) {
+    this.#place = place;
+    this.#shape = shape;
+    this.#digests = new BlockDigests(superblock.salt);
+    this.#options = options;
+  }
+
+  async run(hasher: BlockHasher): Promise<VerityCheck> {
+    const { progress } = this.#options;
+    const { dataBlocks, levels } = this.#shape;
+    const task = progress.begin("verity", dataBlocks * VERITY_BLOCK_BYTES);
+    try {
+      const rootHash = this.#checkRoot();
+      for (let level = levels.length - 1; level > 0; level--) await this.#checkLevel(level);
+      if (levels.length > 0) await this.#checkData(hasher, (bytes) => task.advance(bytes));
+      return {
+        clean: this.#damagedDataBlocks + this.#damagedTreeBlocks === 0,
+        rootHash,
+        dataBlocks,
+        damagedDataBlocks: this.#damagedDataBlocks,
+        damagedTreeBlocks: this.#damagedTreeBlocks,
+        findings: this.#findings,
+      };
+    } finally {
+      task.end();
+    }
+  }
+
+  #checkRoot(): string {
+    const { data, dataOffset = 0, hash, hashOffset } = this.#place;
+    const { rootHash } = this.#options;
+    const isOnlyData = this.#shape.levels.length === 0;
+    const offset = isOnlyData ? dataOffset : hashOffset + VERITY_BLOCK_BYTES;
+    const block = new Uint8Array(VERITY_BLOCK_BYTES);
+    readExactly(isOnlyData ? data : hash, block, offset);
+    const found = hex(this.#digests.digest(block));
+    if (rootHash !== undefined && found !== rootHash.toLowerCase()) {
+      this.#add(
+        { kind: isOnlyData ? "data" : "root", offset, found, wanted: rootHash.toLowerCase() },
+      );
+    }
+    return found;
+  }
+
+  /** Holds the blocks of the level below against the digests in a level. */
+  async #checkLevel(level: number): Promise<void> {
+    const below = this.#shape.levels[level - 1]!;
+    const block = new Uint8Array(VERITY_BLOCK_BYTES);
+    let digests: Uint8Array = new Uint8Array(0);
+    for (let i = 0; i < below.blockCount; i++) {
+      if (i % DIGESTS_PER_BLOCK === 0) {
+        digests = this.#readDigests(level, i, Math.min(DIGESTS_PER_BLOCK, below.blockCount - i));
+        await this.#yield();
+      }
+      const offset = this.#treeOffset(below.startBlock + i);
+      readExactly(this.#place.hash, block, offset);
+      this.#compare("tree", offset, this.#digests.digest(block), digests, i % DIGESTS_PER_BLOCK);
+    }
+  }
+
+  async #checkData(hasher: BlockHasher, advance: (bytes: number) => void): Promise<void> {
+    const { data, dataOffset = 0 } = this.#place;
+    const { dataBlocks } = this.#shape;
+    const underway: { block: number; hashed: HashedBlocks | Promise<HashedBlocks> }[] = [];
+    const spare: ArrayBuffer[] = [];
+    const takeOne = async () => {
+      const { block, hashed } = underway.shift()!;
+      const { digests, buffer } = await hashed;
+      this.#checkPiece(block, digests);
+      advance(digests.length / DIGEST_BYTES * VERITY_BLOCK_BYTES);
+      spare.push(buffer);
+    };
+    for (let block = 0; block < dataBlocks; block += PIECE_BLOCKS) {
+      const lengthBytes = Math.min(PIECE_BLOCKS, dataBlocks - block) * VERITY_BLOCK_BYTES;
+      const buffer = spare.pop() ?? new ArrayBuffer(PIECE_BLOCKS * VERITY_BLOCK_BYTES);
+      const bytes = new Uint8Array(buffer, 0, lengthBytes);
+      readExactly(data, bytes, dataOffset + block * VERITY_BLOCK_BYTES);
+      const hashed = hasher.hash(buffer, lengthBytes);
+      // What fails while others are waited for is thrown when its turn comes.
+      if (hashed instanceof Promise) hashed.catch(() => {});
+      underway.push({ block, hashed });
+      if (underway.length > UNDERWAY_MAX) await takeOne();
+      await this.#yield();
+    }
+    while (underway.length > 0) await takeOne();
+  }
+
+  #checkPiece(firstBlock: number, found: Uint8Array): void {
+    const { dataOffset = 0 } = this.#place;
+    const count = found.length / DIGEST_BYTES;
+    const wanted = this.#readDigests(0, firstBlock, count);
+    if (Buffer.compare(found, wanted) === 0) return;
+    for (let i = 0; i < count; i++) {
+      const digest = found.subarray(i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES);
+      const offset = dataOffset + (firstBlock + i) * VERITY_BLOCK_BYTES;
+      this.#compare("data", offset, digest, wanted, i);
+    }
+  }
+
+  /** The digests that a level has of the blocks `[first, first + count)` below it. */
+  #readDigests(level: number, first: number, count: number): Uint8Array {
+    const digests = new Uint8Array(count * DIGEST_BYTES);
+    const start = this.#treeOffset(this.#shape.levels[level]!.startBlock) + first * DIGEST_BYTES;
+    readExactly(this.#place.hash, digests, start);
+    return digests;
+  }
+
+  #treeOffset(block: number): number {
+    return this.#place.hashOffset + block * VERITY_BLOCK_BYTES;
+  }
+
+  #compare(
+    kind: "data" | "tree",
+    offset: number,
+    found: Uint8Array,
+    digests: Uint8Array,
+    index: number,
+  ): void {
+    const wanted = digests.subarray(index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES);
+    if (Buffer.compare(found, wanted) === 0) return;
+    this.#add({ kind, offset, found: hex(found), wanted: hex(wanted) });
+  }
+
+  #add(finding: VerityFinding): void {
+    if (finding.kind === "data") this.#damagedDataBlocks++;
+    else this.#damagedTreeBlocks++;
+    const { findingsMax = FINDINGS_DEFAULT } = this.#options;
+    if (this.#findings.length < findingsMax) this.#findings.push(finding);
+  }
+
+  async #yield(): Promise<void> {
+    await setImmediate();
+    throwIfAborted(this.#options.signal);
+  }
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("hex");
+}
