@@ -197,8 +197,8 @@
  */
 
 // Blessing.
-export { blessMerged, contentIdentity } from "./lib/bless/merged.ts";
-export type { BlessMergedOptions } from "./lib/bless/merged.ts";
+export { blessMerged, type BlessMergedOptions } from "./lib/bless/merged.ts";
+export { contentIdentity } from "./lib/bless/load_tree.ts";
 export { blessLayered } from "./lib/bless/layered.ts";
 export type {
   BlessLayeredOptions,

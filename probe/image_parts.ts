@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { treeDigest } from "../lib/bless/layered_digest.ts";
-import { contentIdentity } from "../lib/bless/merged.ts";
+import { treeDigest } from "../lib/bless/layered_identity.ts";
+import { contentIdentity } from "../lib/bless/load_tree.ts";
 import type { ContentIdentity } from "../lib/bless/plan_image.ts";
 import { throwIfAborted } from "../lib/errors.ts";
 import type { FileTree } from "../lib/model/node.ts";

@@ -5,12 +5,10 @@
  */
 import type { ImageSink } from "../io/sink.ts";
 import type { SourceOptions } from "../source/source.ts";
-import type { DiffCounts } from "../tree/diff.ts";
-import { diffTrees } from "../tree/diff.ts";
+import { type DiffCounts, diffTrees } from "../tree/diff.ts";
 import type { WarningSummary } from "../warnings.ts";
-import { counted, LAYER_HOLE_BYTES_MAX, noCounts, type TarCounts } from "./export.ts";
+import { counted, LAYER_HOLE_BYTES_MAX, noCounts, type TarCounts, writeTar } from "./export.ts";
 import { withTree } from "./load_tree.ts";
-import { writeTar } from "./write_tar.ts";
 
 /** What to compare, and where the layer goes to. */
 export interface DiffSourcesOptions extends SourceOptions {

@@ -13,7 +13,7 @@ import { outputExistsError, statIfThere } from "../io/paths.ts";
 import type { ImageSink } from "../io/sink.ts";
 import { displayPath } from "../io/system_error.ts";
 import type { Progress } from "../progress.ts";
-import { pathIn, readFileWhole, writeFileWhole } from "./layered_files.ts";
+import { pathIn, readFileWhole, writeFileWhole } from "./layered_store.ts";
 
 /** Where chunks go. */
 export interface LayerChunksTarget {

@@ -8,22 +8,29 @@ import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import { writeImage } from "../ext4/write/write_image.ts";
 import type { FileTree } from "../model/node.ts";
 import { NO_PROGRESS } from "../progress.ts";
-import type { LayerSource, LoadedLayer, OpenedImage, SourceOptions } from "../source/source.ts";
-import { closeLayers, loadLayers } from "../source/source.ts";
+import {
+  closeLayers,
+  type LayerSource,
+  type LoadedLayer,
+  loadLayers,
+  type OpenedImage,
+  type SourceOptions,
+} from "../source/source.ts";
 import { overlayTrees } from "../tree/overlay.ts";
 import { Warnings } from "../warnings.ts";
-import { chainKeys, layerFileName, treeFileName } from "./layered_chain.ts";
-import { ChecksumSink } from "./layered_checksums.ts";
-import { treeDigest } from "./layered_digest.ts";
+import { chainKeys, layerFileName, treeDigest, treeFileName } from "./layered_identity.ts";
+import { ChecksumSink, isTaken, type LayerStore, type RecordBody } from "./layered_store.ts";
 import {
+  addRecorded,
   type LayerFacts,
   type LayerPlace,
   type LayerPlacement,
+  type LayerRecord,
+  notesAbout,
+  NotingWarnings,
   placeKey,
-} from "./layered_placement.ts";
-import type { LayerRecord } from "./layered_record.ts";
-import { isTaken, type LayerStore, type RecordBody } from "./layered_store.ts";
-import { addRecorded, notesAbout, NotingWarnings, recordedWarnings } from "./layered_warnings.ts";
+  recordedWarnings,
+} from "./layered_records.ts";
 import type { LayoutOptions } from "./options.ts";
 import { planImage } from "./plan_image.ts";
 import { type ImageReport, imageReport, type LayerReport, layerReport } from "./report.ts";

@@ -1,38 +1,229 @@
 /**
- * The directory that layers' images lie in: finding one that can be used again, and adding one so that it is there
- * whole or not at all.
+ * The directory that layers' images lie in: finding one that can be used again, and adding one so that it is there whole or
+ * not at all.
+ *
+ * An image is proved to be whole by the CRC-32 of each of its pieces, made while it was written. CRC-32 finds accidents, not
+ * forgery: whoever can change an image can change its record too. It is read at the speed of memory, where SHA-256 takes
+ * several times as long as reading.
  *
  * @module
  */
-import { unlinkSync } from "node:fs";
-import { setTimeout } from "node:timers/promises";
-import { InputError, IoError, type OptionDifference, throwIfAborted } from "../errors.ts";
+import { setImmediate, setTimeout } from "node:timers/promises";
+import { mkdirSync, readFileSync, rmdirSync, unlinkSync } from "node:fs";
+import { dirname } from "node:path";
+import { crc32 } from "node:zlib";
+import {
+  InputError,
+  invariant,
+  IoError,
+  type OptionDifference,
+  throwIfAborted,
+  UsageError,
+} from "../errors.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
-import type { WriteResult } from "../ext4/write/write_image.ts";
-import { writeImage } from "../ext4/write/write_image.ts";
+import { writeImage, type WriteResult } from "../ext4/write/write_image.ts";
 import { createFileSink } from "../io/file_sink.ts";
 import { checkOutput, statIfThere } from "../io/paths.ts";
+import { openFileReader } from "../io/random_reader.ts";
 import { type ImageSink, nullSink, teeSink } from "../io/sink.ts";
-import { displayPath } from "../io/system_error.ts";
+import { displayPath, ioErrorFrom, systemErrorFacts } from "../io/system_error.ts";
 import type { Progress } from "../progress.ts";
-import { ChecksumSink, type FileChecksums, findDamage } from "./layered_checksums.ts";
-import { FORMAT_VERSION } from "./plan_image.ts";
-import { pathIn, readFileWhole, writeFileWhole } from "./layered_files.ts";
 import {
+  CHECKSUM_PIECE_BYTES,
   decodePlacement,
+  decodeRecord,
   encodePlacement,
+  encodeRecord,
+  type FileChecksums,
   type LayerPlace,
   type LayerPlacement,
-  placeKey,
-  placementFileName,
-} from "./layered_placement.ts";
-import {
-  decodeRecord,
-  encodeRecord,
   type LayerRecord,
   optionDifferences,
   type OptionFacts,
-} from "./layered_record.ts";
+  placeKey,
+  placementFileName,
+} from "./layered_records.ts";
+import { FORMAT_VERSION } from "./plan_image.ts";
+
+/**
+ * Checks that a directory is there or can be made.
+ *
+ * @returns whether it is still to be made
+ * @throws {UsageError} when it can never be one
+ * @throws {IoError} when what is above it is missing
+ */
+export function checkDirectory(path: string): boolean {
+  if (path === "") throw new UsageError("output", "the name is empty");
+  const shown = displayPath(path);
+  const found = statIfThere(path);
+  if (found?.isDirectory()) return false;
+  if (found) throw new UsageError(shown, "is no directory: wanted one for the layers' images");
+  const parent = dirname(path);
+  if (statIfThere(parent)?.isDirectory()) return true;
+  throw new IoError(shown, `the directory ${displayPath(parent)} does not exist`, {
+    hint: "create it first",
+  });
+}
+
+/**
+ * Makes a directory, unless another process has just done so.
+ *
+ * @returns whether it was made here
+ * @throws {IoError} when it cannot be made
+ */
+export function makeDirectory(path: string): boolean {
+  try {
+    mkdirSync(path);
+    return true;
+  } catch (cause) {
+    if (systemErrorFacts(cause)?.code === "EEXIST" && statIfThere(path)?.isDirectory()) {
+      return false;
+    }
+    throw ioErrorFrom(path, "cannot be created", cause);
+  }
+}
+
+/** The path of a name in a directory. Not shortened as join() does it: what `..` behind a link is, the kernel says. */
+export function pathIn(directory: string, name: string): string {
+  return directory.endsWith("/") ? `${directory}${name}` : `${directory}/${name}`;
+}
+
+/** Takes a directory away again unless something is in it. */
+export function removeIfEmpty(path: string): void {
+  try {
+    rmdirSync(path);
+  } catch {
+    // Whole images stay; and the error that led here is the one to tell.
+  }
+}
+
+/** @throws {IoError} when the file cannot be read */
+export function readFileWhole(path: string): Uint8Array {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    throw ioErrorFrom(path, "cannot be read", cause);
+  }
+}
+
+/**
+ * Writes a small file so that it has its name when it is whole, and replaces what is there.
+ *
+ * @throws {IoError} when it cannot be written
+ */
+export async function writeFileWhole(
+  path: string,
+  bytes: Uint8Array,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const sink = createFileSink(path, { force: true, ...signal === undefined ? {} : { signal } });
+  try {
+    await sink.write(bytes, 0);
+    await sink.finish(bytes.length);
+  } catch (error) {
+    await sink.abort();
+    throw error;
+  }
+}
+
+const ZEROS = new Uint8Array(CHECKSUM_PIECE_BYTES);
+/** Signals are served after so many pieces. */
+const YIELD_AFTER_PIECES = 64;
+
+/** A sink that keeps the checksums of what it is given, and nothing else. */
+export class ChecksumSink implements ImageSink {
+  readonly #crc32s: number[] = [];
+  #endOffset = 0;
+  #crc32 = 0;
+  #isFinished = false;
+
+  /** The checksums of the whole. */
+  get checksums(): FileChecksums {
+    invariant(this.#isFinished, "checksums of a file that has not ended");
+    return { sizeBytes: this.#endOffset, crc32s: this.#crc32s };
+  }
+
+  write(bytes: Uint8Array, offset: number): void {
+    invariant(offset >= this.#endOffset, `a write at ${offset} behind ${this.#endOffset}`);
+    this.#addZeros(offset);
+    for (let done = 0; done < bytes.length;) {
+      const part = bytes.subarray(done, done + this.#leftInPiece());
+      this.#add(part);
+      done += part.length;
+    }
+  }
+
+  finish(sizeBytes: number): void {
+    invariant(sizeBytes >= this.#endOffset, `the end ${sizeBytes} before ${this.#endOffset}`);
+    this.#addZeros(sizeBytes);
+    if (sizeBytes % CHECKSUM_PIECE_BYTES !== 0) this.#crc32s.push(this.#crc32);
+    this.#isFinished = true;
+  }
+
+  abort(): void {}
+
+  #leftInPiece(): number {
+    return CHECKSUM_PIECE_BYTES - this.#endOffset % CHECKSUM_PIECE_BYTES;
+  }
+
+  #addZeros(endOffset: number): void {
+    while (this.#endOffset < endOffset) {
+      this.#add(ZEROS.subarray(0, Math.min(this.#leftInPiece(), endOffset - this.#endOffset)));
+    }
+  }
+
+  /** @param part no more than what is left in the piece */
+  #add(part: Uint8Array): void {
+    this.#crc32 = crc32(part, this.#crc32);
+    this.#endOffset += part.length;
+    if (this.#endOffset % CHECKSUM_PIECE_BYTES !== 0) return;
+    this.#crc32s.push(this.#crc32);
+    this.#crc32 = 0;
+  }
+}
+
+/**
+ * Reads a file and says how it differs from what it was when it was whole; undefined when it does not.
+ *
+ * @throws {InputError} when it is not there
+ * @throws {IoError} when it cannot be read
+ * @throws {InterruptedError} when the signal is aborted
+ */
+export async function findDamage(
+  path: string,
+  wanted: FileChecksums,
+  options: { readonly signal?: AbortSignal | undefined; readonly progress: Progress },
+): Promise<string | undefined> {
+  const reader = openFileReader(path, { what: "an image of a layer" });
+  try {
+    if (reader.sizeBytes !== wanted.sizeBytes) {
+      return `has ${reader.sizeBytes} bytes: wanted ${wanted.sizeBytes}`;
+    }
+    const task = options.progress.begin("check", wanted.sizeBytes);
+    const buffer = new Uint8Array(CHECKSUM_PIECE_BYTES);
+    try {
+      for (const [i, crc] of wanted.crc32s.entries()) {
+        const start = i * CHECKSUM_PIECE_BYTES;
+        const count = reader.readAt(buffer, start);
+        const found = crc32(buffer.subarray(0, count));
+        if (found !== crc) {
+          return `was changed in bytes ${start} to ${
+            start + count - 1
+          }: their checksum is ${found}, wanted ${crc}`;
+        }
+        task.advance(count);
+        if ((i + 1) % YIELD_AFTER_PIECES !== 0) continue;
+        await setImmediate();
+        throwIfAborted(options.signal);
+      }
+      return undefined;
+    } finally {
+      task.end();
+    }
+  } finally {
+    reader.close();
+  }
+}
 
 /** How the store works. */
 export interface LayerStoreOptions {

@@ -5,10 +5,10 @@
  */
 import { throwIfAborted } from "../errors.ts";
 import type { FileTree } from "../model/node.ts";
-import type { LoadedLayer, SourceOptions } from "../source/source.ts";
+import type { LoadedLayer, OpenedImage, SourceOptions } from "../source/source.ts";
 import { closeLayers, loadLayers, openImage } from "../source/source.ts";
 import { buildTree } from "../tree/build.ts";
-import { contentIdentity } from "./merged.ts";
+import { createHash } from "node:crypto";
 import type { ContentIdentity } from "./plan_image.ts";
 
 /** A source with all layers applied. */
@@ -39,4 +39,27 @@ export async function withTree<T>(
     closeLayers(layers);
     image.close();
   }
+}
+
+/**
+ * What names a source: the digest of its manifest, or of what its layers hold where there is none. A single layer may
+ * state the UUID of the image that it was exported from: that names it just as well.
+ */
+export function contentIdentity(
+  image: OpenedImage,
+  layers: readonly LoadedLayer[],
+): ContentIdentity {
+  const contentDigest = image.manifestDigest ??
+    contentDigestOf(layers.map(({ diffId }) => diffId));
+  const isOwn = image.manifestDigest === undefined && layers.length === 1;
+  return { contentDigest, statedUuid: isOwn ? layers[0]!.statedUuid : undefined };
+}
+
+/** The digest that names a source which has no manifest: that of its diff ids, as for a merged image. */
+export function contentDigestOf(diffIds: readonly string[]): string {
+  return sha256(diffIds.map((diffId) => `${diffId}\n`).join(""));
+}
+
+function sha256(text: string): string {
+  return `sha256:${createHash("sha256").update(text).digest("hex")}`;
 }

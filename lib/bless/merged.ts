@@ -1,23 +1,32 @@
 /**
  * Merged mode: all layers of a source in one ext4 image.
  *
+ * What holds the payload of layers is given back while the image is written. Where that is spools, an image then takes hardly
+ * more space than the larger of the two.
+ *
  * @module
  */
 import { setImmediate } from "node:timers/promises";
+import { throwIfAborted } from "../errors.ts";
+import type { ImagePlan, PayloadWrite } from "../ext4/plan/image_plan.ts";
 import { resolveSettings } from "../ext4/plan/settings.ts";
 import { writeImage } from "../ext4/write/write_image.ts";
-import { throwIfAborted } from "../errors.ts";
+import { partAt, type RandomReader, type ReaderParts } from "../io/random_reader.ts";
 import type { ImageSink } from "../io/sink.ts";
-import type { LoadedLayer, OpenedImage, SourceOptions } from "../source/source.ts";
-import { closeLayers, loadLayers, openImage } from "../source/source.ts";
+import { BLOCK_SIZE_BYTES, type Payload } from "../model/payload.ts";
 import { formatPlatform } from "../source/platform.ts";
+import {
+  closeLayers,
+  type LoadedLayer,
+  loadLayers,
+  openImage,
+  type SourceOptions,
+} from "../source/source.ts";
 import { buildTree } from "../tree/build.ts";
-import { contentDigestOf } from "./layered_chain.ts";
+import { contentIdentity } from "./load_tree.ts";
 import type { LayoutOptions } from "./options.ts";
-import { type ContentIdentity, FORMAT_VERSION, planImage } from "./plan_image.ts";
-import { releaseAsWritten } from "./release_stores.ts";
-import type { BlessReport } from "./report.ts";
-import { imageReport, layerReport, layoutReport } from "./report.ts";
+import { FORMAT_VERSION, planImage } from "./plan_image.ts";
+import { type BlessReport, imageReport, layerReport, layoutReport } from "./report.ts";
 
 /** What to bless, how, and where to. */
 export interface BlessMergedOptions extends SourceOptions {
@@ -93,15 +102,64 @@ async function bless(options: BlessMergedOptions): Promise<BlessReport> {
 }
 
 /**
- * What names a source: the digest of its manifest, or of what its layers hold where there is none. A single layer may
- * state the UUID of the image that it was exported from: that names it just as well.
+ * Closes the stores that nothing is read from, and says what to do as the others are read.
+ *
+ * @returns to be called after each write of the plan, in their order; frees what has been read for the last time
  */
-export function contentIdentity(
-  image: OpenedImage,
-  layers: readonly LoadedLayer[],
-): ContentIdentity {
-  const contentDigest = image.manifestDigest ??
-    contentDigestOf(layers.map(({ diffId }) => diffId));
-  const isOwn = image.manifestDigest === undefined && layers.length === 1;
-  return { contentDigest, statedUuid: isOwn ? layers[0]!.statedUuid : undefined };
+export function releaseAsWritten(
+  stores: Iterable<RandomReader>,
+  { payload }: Pick<ImagePlan, "payload">,
+): (write: PayloadWrite) => void {
+  const lastWrites = new Map<RandomReader, (PayloadWrite | undefined)[]>();
+  for (const store of stores) lastWrites.set(store, Array(store.parts?.count ?? 1).fill(undefined));
+  for (const write of payload) {
+    const { store } = write.payload;
+    const ofParts = lastWrites.get(store);
+    if (ofParts === undefined) continue;
+    if (store.parts === undefined) ofParts[0] = write;
+    else markParts(ofParts, write, store.parts);
+  }
+  const releases = new Map<PayloadWrite, (() => void)[]>();
+  for (const [store, ofParts] of lastWrites) {
+    ofParts.forEach((write, part) => {
+      const release = () => store.parts ? store.parts.release(part) : store.close();
+      if (write === undefined) return release();
+      const known = releases.get(write);
+      if (known) known.push(release);
+      else releases.set(write, [release]);
+    });
+  }
+  return (write) => releases.get(write)?.forEach((release) => release());
+}
+
+/** Notes a write for the parts of its store that it reads from, and those between them. */
+function markParts(
+  ofParts: (PayloadWrite | undefined)[],
+  write: PayloadWrite,
+  parts: ReaderParts,
+): void {
+  const { payload, logicalBlock, blockCount } = write;
+  const { start, end } = payload.segments.length === 1
+    ? storedRange(payload, logicalBlock * BLOCK_SIZE_BYTES, blockCount * BLOCK_SIZE_BYTES)
+    : wholeRange(payload);
+  const last = partAt(parts, Math.max(start, end - 1));
+  for (let part = partAt(parts, start); part <= last; part++) ofParts[part] = write;
+}
+
+/** Where a part of a file without holes is stored. */
+function storedRange({ segments }: Payload, fileOffset: number, lengthBytes: number) {
+  const segment = segments[0]!;
+  const start = segment.storeOffset + Math.max(0, fileOffset - segment.fileOffset);
+  const end = Math.min(start + lengthBytes, segment.storeOffset + segment.lengthBytes);
+  return { start, end };
+}
+
+/** The segments of a sparse file can be very many; it is enough to know where they are all together. */
+function wholeRange({ segments }: Payload) {
+  let [start, end] = [Infinity, 0];
+  for (const { storeOffset, lengthBytes } of segments) {
+    start = Math.min(start, storeOffset);
+    end = Math.max(end, storeOffset + lengthBytes);
+  }
+  return { start: Math.min(start, end), end };
 }

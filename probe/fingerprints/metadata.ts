@@ -17,7 +17,7 @@ import {
   type JsonPlace,
   required,
 } from "../../lib/source/json.ts";
-import { openSealedJson, sealJson } from "../../lib/bless/sealed_json.ts";
+import { openSealedJson, sealJson } from "../../lib/bless/layered_records.ts";
 import type { Packing } from "../../lib/bless/options.ts";
 import { fastCdcParameters, GEAR_PARAMETERS } from "../fast_cdc/parameters.ts";
 import type { ImageFacts } from "../image_parts.ts";

@@ -1,16 +1,17 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { counted, exportTar, noCounts } from "../../lib/bless/export.ts";
+import { counted, exportTar, noCounts, writeTar } from "../../lib/bless/export.ts";
 import { blessMerged } from "../../lib/bless/merged.ts";
 import { LAYERED_DEFAULTS, type LayoutOptions, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { planImage } from "../../lib/bless/plan_image.ts";
-import { InputError } from "../../lib/errors.ts";
+import { InputError, InterruptedError } from "../../lib/errors.ts";
 import { writeImage } from "../../lib/ext4/write/write_image.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { BLOCK_SIZE_BYTES } from "../../lib/model/payload.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
 import { aclFromText } from "../../lib/tar/acl.ts";
+import { treeItems } from "../../lib/tree/entries.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import { makeCase } from "../ext4/fuzz_case.ts";
 import { makeImage } from "../ext4/made_image.ts";
@@ -25,7 +26,9 @@ import { viewTree } from "../oracle/tree_view.ts";
 import { writeOciLayout } from "../source/build_layout.ts";
 import { testOptions, withDirectory } from "../source/helpers.ts";
 import { buildTar } from "../tar/build.ts";
+import { readTar } from "../tar/read.ts";
 import { copyTree } from "../tree/changed_tree.ts";
+import { tarOf } from "../tree/tar_round_trip.ts";
 import { blessTo } from "./layered_helpers.ts";
 
 const TIMESTAMP = 1_700_000_000;
@@ -229,4 +232,48 @@ Deno.test("counted counts entries by what they are", () => {
   assertEquals([counts.whiteouts, counts.files], [1, 1]);
   assert([...counted([item("a/.wh.b")], counts, false)].length === 1);
   assertEquals([counts.whiteouts, counts.files], [1, 2]);
+});
+
+const ignoring = { write: () => {}, finish: () => {}, abort: () => {} };
+
+Deno.test("writeTar gives the same tar for zeros and for holes", async () => {
+  const bytes = new Uint8Array(40_000);
+  bytes.set([1], 20_000);
+  const holes = file({ sizeBytes: 40_000, parts: [[20_000, Uint8Array.of(1)]] });
+  const [dense, sparse] = [treeOf({ a: file(bytes) }), treeOf({ a: holes })];
+  const tars = [dense, sparse].map((tree) => tarOf(treeItems(tree, new Warnings())));
+  const [first, second] = await Promise.all(tars) as [Uint8Array, Uint8Array];
+  assertEquals(first, second);
+  assert(first.length < 20_000);
+});
+
+Deno.test("writeTar writes zeros for small holes where it is told to, and ends in two blocks of them", async () => {
+  const tree = treeOf({ a: file({ sizeBytes: 40_000, parts: [[20_000, Uint8Array.of(1)]] }) });
+  const sizes: number[] = [];
+  for (const denseHoleBytesMax of [0, 36_000, 40_000]) {
+    const pieces: Uint8Array[] = [];
+    const sink = { ...ignoring, write: (bytes: Uint8Array) => void pieces.push(bytes.slice()) };
+    const items = treeItems(tree, new Warnings());
+    const size = await writeTar(items, sink, { denseHoleBytesMax, progress: NO_PROGRESS });
+    const tar = new Uint8Array(await new Blob(pieces as BlobPart[]).arrayBuffer());
+    assertEquals(tar.length, size);
+    assert(tar.subarray(-1024).every((byte) => byte === 0));
+    assertEquals(readTar(tar).entries.at(-1)?.payload?.sizeBytes, 40_000);
+    sizes.push(size);
+  }
+  assertEquals(sizes[1], sizes[2]);
+  assert(sizes[0]! < sizes[1]!);
+});
+
+Deno.test("writeTar stops for a signal", async () => {
+  const tree = treeOf({ a: file({ sizeBytes: 20 << 20, noise: "all", seed: 1 }) });
+  await assertRejects(
+    () =>
+      writeTar(treeItems(tree, new Warnings()), ignoring, {
+        denseHoleBytesMax: 0,
+        signal: AbortSignal.abort(),
+        progress: NO_PROGRESS,
+      }),
+    InterruptedError,
+  );
 });

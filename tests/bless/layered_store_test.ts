@@ -1,22 +1,200 @@
-import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { crc32 } from "node:zlib";
+import {
+  CHECKSUM_PIECE_BYTES,
+  encodeRecord,
   type LayerPlace,
   type LayerPlacement,
+  optionFacts,
   placeKey,
-} from "../../lib/bless/layered_placement.ts";
-import { encodeRecord, optionFacts } from "../../lib/bless/layered_record.ts";
-import { isTaken, LayerStore, type LayerStoreOptions } from "../../lib/bless/layered_store.ts";
+} from "../../lib/bless/layered_records.ts";
+import {
+  checkDirectory,
+  ChecksumSink,
+  findDamage,
+  isTaken,
+  LayerStore,
+  type LayerStoreOptions,
+  makeDirectory,
+  pathIn,
+  readFileWhole,
+  removeIfEmpty,
+  writeFileWhole,
+} from "../../lib/bless/layered_store.ts";
 import { LAYERED_DEFAULTS } from "../../lib/bless/options.ts";
 import { FORMAT_VERSION, planImage } from "../../lib/bless/plan_image.ts";
 import { imageReport } from "../../lib/bless/report.ts";
-import { InterruptedError, IoError, UsageError } from "../../lib/errors.ts";
+import { InputError, InterruptedError, IoError, UsageError } from "../../lib/errors.ts";
+import { statIfThere } from "../../lib/io/paths.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
 import { buildTree } from "../../lib/tree/build.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import { withDirectory } from "../source/helpers.ts";
 import { layersOf, treeOptions } from "../tree/layers.ts";
 import { filesOf } from "./layered_helpers.ts";
+
+Deno.test("checkDirectory tells a directory that is there from one to be made, and refuses the rest", async () => {
+  await withDirectory((directory) => {
+    writeFileSync(`${directory}/file`, "");
+    assertEquals(checkDirectory(directory), false);
+    assertEquals(checkDirectory(`${directory}/new`), true);
+    assertEquals(checkDirectory(`${directory}/new/`), true);
+    assertThrows(() => checkDirectory(""), UsageError, "the name is empty");
+    assertThrows(() => checkDirectory(`${directory}/file`), UsageError, "is no directory");
+    assertThrows(() => checkDirectory(`${directory}/a/b`), IoError, "does not exist");
+    assertThrows(() => checkDirectory(`${directory}/file/b`), IoError);
+  });
+});
+
+Deno.test("pathIn and checkDirectory leave what .. is behind a link to the kernel", async () => {
+  await withDirectory(async (directory) => {
+    mkdirSync(`${directory}/a/b/c`, { recursive: true });
+    symlinkSync("a/b", `${directory}/link`);
+    const path = `${directory}/link/../new`;
+    assertEquals(checkDirectory(path), true);
+    assertEquals(makeDirectory(path), true);
+    await writeFileWhole(pathIn(path, "x"), Uint8Array.of(1), undefined);
+    assertEquals(readdirSync(`${directory}/a/new`), ["x"]);
+    assertEquals(checkDirectory(`${directory}/link/c/../../new`), false);
+  });
+  assertEquals([pathIn("a", "b"), pathIn("a/", "b"), pathIn("/", "b")], ["a/b", "a/b", "/b"]);
+});
+
+Deno.test("removeIfEmpty leaves a directory that holds something", async () => {
+  await withDirectory((directory) => {
+    const path = `${directory}/new`;
+    assertEquals(makeDirectory(path), true);
+    assertEquals(makeDirectory(path), false);
+    writeFileSync(`${directory}/taken`, "");
+    assertThrows(() => makeDirectory(`${directory}/taken`), IoError, "cannot be created");
+    writeFileSync(`${path}/file`, "");
+    removeIfEmpty(path);
+    assertEquals(existsSync(path), true);
+    makeDirectory(`${path}/inner`);
+    removeIfEmpty(`${path}/inner`);
+    assertEquals(readdirSync(path), ["file"]);
+  });
+});
+
+Deno.test("writeFileWhole replaces a file, and leaves nothing when it fails", async () => {
+  await withDirectory(async (directory) => {
+    const path = `${directory}/file`;
+    await writeFileWhole(path, Uint8Array.of(1, 2), undefined);
+    await writeFileWhole(path, Uint8Array.of(3), undefined);
+    assertEquals([...readFileWhole(path)], [3]);
+    await assertRejects(
+      () => writeFileWhole(path, Uint8Array.of(4), AbortSignal.abort()),
+      InterruptedError,
+    );
+    assertEquals([...readFileWhole(path)], [3]);
+    mkdirSync(`${directory}/directory`);
+    await assertRejects(async () => {
+      await writeFileWhole(`${directory}/directory`, Uint8Array.of(4), undefined);
+    }, UsageError);
+    assertEquals(readdirSync(directory).sort(), ["directory", "file"]);
+  });
+});
+
+Deno.test("statIfThere and readFileWhole tell nothing from what cannot be read", async () => {
+  await withDirectory((directory) => {
+    assertEquals(statIfThere(`${directory}/none`), undefined);
+    assertEquals(statIfThere(directory)?.isDirectory(), true);
+    assertThrows(() => readFileWhole(`${directory}/none`), IoError, "cannot be read");
+    assertThrows(() => readFileWhole(directory), IoError, "cannot be read");
+  });
+});
+
+const SIZES = [0, 1, 4096, CHECKSUM_PIECE_BYTES - 1, CHECKSUM_PIECE_BYTES, CHECKSUM_PIECE_BYTES + 1]
+  .flatMap((size) => [size, size + 2 * CHECKSUM_PIECE_BYTES]);
+
+function sampleBytes(sizeBytes: number): Uint8Array {
+  return new Uint8Array(sizeBytes).map((_, i) => (i * 7 + (i >> 9)) & 0xff);
+}
+
+function checksumsOf(bytes: Uint8Array) {
+  const sink = new ChecksumSink();
+  sink.write(bytes, 0);
+  sink.finish(bytes.length);
+  return sink.checksums;
+}
+
+Deno.test("ChecksumSink gives the CRC-32 of every piece, however the bytes come", () => {
+  for (const sizeBytes of SIZES) {
+    const bytes = sampleBytes(sizeBytes);
+    const wanted: number[] = [];
+    for (let at = 0; at < sizeBytes; at += CHECKSUM_PIECE_BYTES) {
+      wanted.push(crc32(bytes.subarray(at, at + CHECKSUM_PIECE_BYTES)));
+    }
+    assertEquals(checksumsOf(bytes), { sizeBytes, crc32s: wanted });
+    const sink = new ChecksumSink();
+    for (let at = 0; at < sizeBytes; at += 300_001) {
+      sink.write(bytes.subarray(at, at + 300_001), at);
+    }
+    sink.finish(sizeBytes);
+    assertEquals(sink.checksums.crc32s, wanted);
+  }
+});
+
+Deno.test("ChecksumSink takes holes for zeros, at the end too", () => {
+  const bytes = new Uint8Array(3 * CHECKSUM_PIECE_BYTES + 500);
+  const at = CHECKSUM_PIECE_BYTES + 77;
+  bytes.fill(9, at, at + 1000);
+  const sink = new ChecksumSink();
+  sink.write(bytes.subarray(at, at + 1000), at);
+  sink.finish(bytes.length);
+  assertEquals(sink.checksums, checksumsOf(bytes));
+});
+
+Deno.test("findDamage accepts a whole file and finds a changed byte anywhere, and another length", async () => {
+  await withDirectory(async (directory) => {
+    const path = `${directory}/file`;
+    const options = { progress: NO_PROGRESS };
+    const bytes = sampleBytes(2 * CHECKSUM_PIECE_BYTES + 5);
+    const checksums = checksumsOf(bytes);
+    writeFileSync(path, bytes);
+    assertEquals(await findDamage(path, checksums, options), undefined);
+    const ends = [0, CHECKSUM_PIECE_BYTES - 1, CHECKSUM_PIECE_BYTES, bytes.length - 1];
+    for (const at of ends) {
+      bytes[at]! ^= 0x10;
+      writeFileSync(path, bytes);
+      bytes[at]! ^= 0x10;
+      const start = at - at % CHECKSUM_PIECE_BYTES;
+      const end = Math.min(start + CHECKSUM_PIECE_BYTES, bytes.length) - 1;
+      const found = await findDamage(path, checksums, options);
+      assertEquals(found?.startsWith(`was changed in bytes ${start} to ${end}: `), true, found);
+    }
+    truncateSync(path, bytes.length - 1);
+    const found = await findDamage(path, checksums, options);
+    assertEquals(found, `has ${bytes.length - 1} bytes: wanted ${bytes.length}`);
+    const missing = () => findDamage(`${directory}/none`, checksums, options);
+    await assertRejects(missing, InputError, "does not exist: wanted an image of a layer");
+  });
+});
+
+Deno.test("findDamage stops when it is told to", async () => {
+  await withDirectory(async (directory) => {
+    const path = `${directory}/file`;
+    writeFileSync(path, "");
+    truncateSync(path, 80 * CHECKSUM_PIECE_BYTES);
+    const sink = new ChecksumSink();
+    sink.finish(80 * CHECKSUM_PIECE_BYTES);
+    const signal = AbortSignal.abort();
+    await assertRejects(
+      () => findDamage(path, sink.checksums, { signal, progress: NO_PROGRESS }),
+      InterruptedError,
+    );
+  });
+});
 
 const DIFF_ID = `sha256:${"1".repeat(64)}`;
 const OPTIONS = optionFacts(LAYERED_DEFAULTS, 0);

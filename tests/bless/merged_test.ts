@@ -1,22 +1,27 @@
 import { assertEquals, assertNotEquals, assertRejects } from "@std/assert";
-import { blessMerged, contentIdentity } from "../../lib/bless/merged.ts";
-import type { BlessMergedOptions } from "../../lib/bless/merged.ts";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { contentIdentity, withTree } from "../../lib/bless/load_tree.ts";
+import { blessMerged, type BlessMergedOptions, releaseAsWritten } from "../../lib/bless/merged.ts";
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { deriveUuid } from "../../lib/bless/plan_image.ts";
-import { BlessfsError, InputError, InterruptedError, UsageError } from "../../lib/errors.ts";
 import { formatUuid } from "../../lib/bytes/uuid.ts";
+import { BlessfsError, InputError, InterruptedError, UsageError } from "../../lib/errors.ts";
+import type { PayloadWrite } from "../../lib/ext4/plan/image_plan.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
+import type { RandomReader } from "../../lib/io/random_reader.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
-import { assertE2fsckClean } from "../oracle/e2fsck.ts";
-import { describeDifference, firstDifference } from "../oracle/compare.ts";
+import type { DataSegment } from "../../lib/model/payload.ts";
 import { mustRun } from "../oracle/command.ts";
+import { describeDifference, firstDifference } from "../oracle/compare.ts";
+import { assertE2fsckClean } from "../oracle/e2fsck.ts";
 import { kernelOrNotice, mountReadOnly } from "../oracle/kernel.ts";
 import { viewImage } from "../oracle/kernel_tree.ts";
+import { notRun } from "../oracle/notice.ts";
 import { dir, file, symlink, treeOf } from "../oracle/tree_builder.ts";
 import { viewTree } from "../oracle/tree_view.ts";
 import { writeOciLayout } from "../source/build_layout.ts";
-import { notRun } from "../oracle/notice.ts";
-import { openFilesBelow, testOptions, withDirectory } from "../source/helpers.ts";
+import { openFilesBelow, sampleTar, testOptions, withDirectory } from "../source/helpers.ts";
 import { buildTar } from "../tar/build.ts";
 
 const LOWER = buildTar([
@@ -162,5 +167,94 @@ Deno.test("blessMerged leaves nothing behind when it fails, and says why", async
     const report = await bless(directory, source);
     assertEquals([report.manifestDigest, report.platform], [null, null]);
     assertE2fsckClean(`${directory}/image`);
+  });
+});
+
+/** A store that notes what it gives back. */
+function storeOf(name: string, freed: string[], partCount?: number): RandomReader {
+  return {
+    name,
+    sizeBytes: 1 << 20,
+    readAt: () => 0,
+    close: () => freed.push(name),
+    ...partCount === undefined ? {} : {
+      parts: {
+        count: partCount,
+        partBytes: 8192,
+        release: (index: number) => freed.push(`${name}${index}`),
+      },
+    },
+  };
+}
+
+function write(
+  store: RandomReader,
+  segments: readonly DataSegment[],
+  logicalBlock = 0,
+  blockCount = 1,
+): PayloadWrite {
+  const payload = { sizeBytes: 1 << 20, segments, dataRuns: [], contentHash: 0, store };
+  return { startBlock: 0, blockCount, logicalBlock, payload };
+}
+
+function segment(storeOffset: number, lengthBytes: number, fileOffset = 0): DataSegment {
+  return { fileOffset, storeOffset, lengthBytes };
+}
+
+/** What is freed before the first write, and after each. */
+function schedule(payload: PayloadWrite[], stores: RandomReader[], freed: string[]): string[][] {
+  const onWritten = releaseAsWritten(stores, { payload });
+  const steps = [freed.splice(0)];
+  for (const one of payload) {
+    onWritten(one);
+    steps.push(freed.splice(0));
+  }
+  return steps;
+}
+
+Deno.test("releaseAsWritten closes a store after the last write that reads it, others at once", () => {
+  const freed: string[] = [];
+  const [a, b, unread] = [storeOf("a", freed), storeOf("b", freed), storeOf("unread", freed)];
+  const other = storeOf("not one of the layers", freed);
+  const of = (store: RandomReader) => write(store, [segment(0, 4096)]);
+  assertEquals(
+    schedule([of(a), of(b), of(other), of(a), of(b)], [a, b, unread], freed),
+    [["unread"], [], [], [], ["a"], ["b"]],
+  );
+});
+
+Deno.test("releaseAsWritten frees each part of a store after the last write that reads it", () => {
+  const freed: string[] = [];
+  const store = storeOf("s", freed, 5);
+  const writes = [
+    write(store, [segment(512, 4096)]),
+    // Over the border of two parts, and one of them is read again.
+    write(store, [segment(8191, 2)]),
+    write(store, [segment(8192, 8192)], 0, 2),
+    // Only the second half of this file.
+    write(store, [segment(16_384, 16_384)], 2, 2),
+  ];
+  assertEquals(schedule(writes, [store], freed), [["s2", "s4"], [], ["s0"], ["s1"], ["s3"]]);
+});
+
+Deno.test("releaseAsWritten takes a sparse file for one stretch, and what is behind the parts for the last", () => {
+  const freed: string[] = [];
+  const store = storeOf("s", freed, 3);
+  const sparse = [segment(20, 100), segment(8000, 8000, 1 << 16), segment(100_000, 5, 1 << 19)];
+  const writes = [write(store, sparse), write(store, sparse, 16), write(store, [segment(0, 1)])];
+  assertEquals(schedule(writes, [store], freed), [[], [], ["s1", "s2"], ["s0"]]);
+});
+
+Deno.test("withTree hands over the tree and what names it, and closes the source in any case", async () => {
+  await withDirectory(async (directory) => {
+    const path = join(directory, "tar");
+    writeFileSync(path, sampleTar());
+    const names = await withTree(path, testOptions(), ({ tree, identity }) => {
+      assertEquals(identity.contentDigest.startsWith("sha256:"), true);
+      return Promise.resolve([...tree.root.children.keys()].sort());
+    });
+    assertEquals(names, ["big-1", "etc", "link"]);
+    await assertRejects(() => withTree(path, testOptions(), () => Promise.reject(new Error("no"))));
+    assertEquals(openFilesBelow(directory), []);
   });
 });

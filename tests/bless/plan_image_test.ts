@@ -1,10 +1,13 @@
 import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
-import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
+import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { deriveUuid, planImage } from "../../lib/bless/plan_image.ts";
-import { InputError, UsageError } from "../../lib/errors.ts";
+import { imageReport, layerReport, layoutReport } from "../../lib/bless/report.ts";
 import { formatUuid } from "../../lib/bytes/uuid.ts";
+import { InputError, UsageError } from "../../lib/errors.ts";
+import { resolveSettings } from "../../lib/ext4/plan/settings.ts";
+import { memoryReader } from "../../lib/io/random_reader.ts";
 import { Warnings } from "../../lib/warnings.ts";
-import { file, symlink, treeOf } from "../oracle/tree_builder.ts";
+import { dir, file, symlink, treeOf } from "../oracle/tree_builder.ts";
 
 const BASE = {
   layout: MERGED_DEFAULTS,
@@ -42,4 +45,74 @@ Deno.test("planImage counts what it changes and refuses what it cannot hold", ()
   assertThrows(() => planImage(long, { ...BASE, warnings }), InputError, "/l: ");
   const layout = { ...MERGED_DEFAULTS, gridBytes: 5 };
   assertThrows(() => planImage(treeOf({}), { ...BASE, layout, warnings }), UsageError, "gridBytes");
+});
+
+const IDENTITY = { derivedUuid: new Uint8Array(16), timestamp: 0 };
+
+Deno.test("the defaults are options that every check accepts", () => {
+  const merged = resolveSettings(MERGED_DEFAULTS, IDENTITY);
+  assertEquals([merged.gridBlocks, merged.journalBlocks, merged.backups], [32, 1024, "sparse"]);
+  const layered = resolveSettings(LAYERED_DEFAULTS, IDENTITY);
+  assertEquals([layered.gridBlocks, layered.journalBlocks, layered.backups], [32, 0, "none"]);
+});
+
+Deno.test("a layer differs from a merged image in journal, backups and order of payload alone", () => {
+  const { journalBytes, backups, ...layered } = LAYERED_DEFAULTS;
+  assertEquals([journalBytes, backups], [0, "none"]);
+  const { payloadOrder, ...merged } = MERGED_DEFAULTS;
+  assertEquals(payloadOrder, "first-layer");
+  assertEquals({ ...layered, journalBytes: 4 * 2 ** 20, backups: "sparse" }, merged);
+});
+
+Deno.test("imageReport has the counts of the plan and what writing found out", () => {
+  const tree = treeOf({ "d": dir({ "f": file({ sizeBytes: 70_000, noise: "all", seed: 1 }) }) });
+  const plan = planImage(tree, {
+    layout: MERGED_DEFAULTS,
+    contentDigest: "sha256:00",
+    timestamp: 0,
+    warnings: new Warnings(),
+  });
+  const report = imageReport(plan, { storedBytes: 12_345 });
+  assertEquals(report.uuid, formatUuid(deriveUuid({ contentDigest: "sha256:00" })));
+  assertEquals(report.storedBytes, 12_345);
+  assertEquals([report.files, report.directories, report.alignedFiles], [1, 2, 1]);
+  assertEquals(report.sizeBytes, plan.totalBlocks * 4096);
+  assertEquals(JSON.parse(JSON.stringify(report)), report);
+});
+
+Deno.test("layerReport says null where a layer has no media type", () => {
+  const layer = {
+    name: "layer",
+    digest: "sha256:aa",
+    diffId: "sha256:bb",
+    mediaType: undefined,
+    sizeBytes: 10,
+    uncompressedBytes: 20,
+    statedUuid: undefined,
+    whiteouts: true,
+    entries: [],
+    store: memoryReader(new Uint8Array(20), "layer"),
+  };
+  assertEquals(layerReport(layer), {
+    digest: "sha256:aa",
+    diffId: "sha256:bb",
+    mediaType: null,
+    sizeBytes: 10,
+    uncompressedBytes: 20,
+    entries: 0,
+  });
+});
+
+Deno.test("layoutReport writes the layout as options are written", () => {
+  assertEquals(layoutReport(MERGED_DEFAULTS), {
+    grid: 131_072,
+    alignThreshold: 65_536,
+    packing: "resync:262144:65536",
+  });
+  const tight = {
+    ...MERGED_DEFAULTS,
+    alignThresholdBytes: Infinity,
+    packing: { kind: "tight" },
+  } as const;
+  assertEquals(layoutReport(tight), { grid: 131_072, alignThreshold: null, packing: "tight" });
 });

@@ -1,14 +1,52 @@
-import { assertEquals, assertNotEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import {
+  assertEquals,
+  assertMatch,
+  assertNotEquals,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { crc32 } from "node:zlib";
 import {
+  addRecorded,
+  decodePlacement,
   decodeRecord,
+  encodePlacement,
   encodeRecord,
+  type LayerPlace,
+  type LayerPlacement,
+  type LayerRecord,
+  notesAbout,
+  NotingWarnings,
+  openSealedJson,
   optionDifferences,
   optionFacts,
-} from "../../lib/bless/layered_record.ts";
-import type { LayerRecord } from "../../lib/bless/layered_record.ts";
+  placeKey,
+  placementFileName,
+  recordedWarnings,
+  sealJson,
+} from "../../lib/bless/layered_records.ts";
 import { LAYERED_DEFAULTS, type LayoutOptions } from "../../lib/bless/options.ts";
 import { InputError } from "../../lib/errors.ts";
+import { Warnings } from "../../lib/warnings.ts";
+
+const DOCUMENT = { name: "base \u00e9", list: [1, { deep: null }] };
+
+Deno.test("openSealedJson reads what sealJson wrote", () => {
+  const bytes = sealJson(3, DOCUMENT);
+  assertEquals(openSealedJson(bytes, 3, "it"), { version: 3, ...DOCUMENT });
+  assertEquals(sealJson(3, DOCUMENT), bytes);
+});
+
+Deno.test("openSealedJson refuses another version, any changed byte and any cut", () => {
+  const bytes = sealJson(3, DOCUMENT);
+  assertThrows(() => openSealedJson(bytes, 4, "it"), InputError, "it: version is 3: wanted 4");
+  for (let at = 0; at < bytes.length - 1; at++) {
+    const damaged = Uint8Array.from(bytes);
+    damaged[at]! ^= 1;
+    assertThrows(() => openSealedJson(damaged, 3, "it"), InputError, "it: ");
+    assertThrows(() => openSealedJson(bytes.subarray(0, at), 3, "it"), InputError, "it: ");
+  }
+});
 
 const RECORD: LayerRecord = {
   formatVersion: 1,
@@ -123,4 +161,100 @@ Deno.test("optionFacts differ whenever an option differs, and the difference nam
     { option: "payloadOrder", found: "default", wanted: "layer" },
   ]);
   assertEquals(optionFacts({ ...LAYERED_DEFAULTS, payloadOrder: "path" }, 0), usual);
+});
+
+const DIFF_ID = `sha256:${"1".repeat(64)}`;
+const PLACE: LayerPlace = {
+  diffId: DIFF_ID,
+  chainKey: "sha256:chain",
+  digest: "sha256:stored",
+  mediaType: "a/b",
+  sizeBytes: 1,
+};
+const PLACEMENT: LayerPlacement = {
+  place: placeKey(PLACE),
+  tree: `sha256:${"2".repeat(64)}`,
+  facts: { digest: "sha256:x", sizeBytes: 1, uncompressedBytes: 2, entries: 3 },
+  warnings: [{ kind: "k", what: ["/\u00e9 in ", ""], why: "why", count: 2 }],
+};
+
+Deno.test("placementFileName begins with the layer's name and differs with everything that makes a place", () => {
+  const changes: Partial<LayerPlace>[] = [
+    {},
+    { chainKey: "sha256:other" },
+    { digest: undefined },
+    { digest: "null" },
+    { mediaType: undefined },
+    { mediaType: "a/c" },
+    { sizeBytes: undefined },
+    { sizeBytes: 2 },
+  ];
+  const names = changes.map((change) => placementFileName({ ...PLACE, ...change }));
+  assertEquals(new Set(names).size, changes.length);
+  for (const name of names) assertMatch(name, /^1{64}@[0-9a-f]{16}$/);
+  assertThrows(() => placementFileName({ ...PLACE, diffId: "sha256:../x" }), InputError);
+});
+
+Deno.test("decodePlacement reads what encodePlacement wrote, and names the field that is wrong", () => {
+  assertEquals(decodePlacement(encodePlacement(PLACEMENT), "it"), PLACEMENT);
+  const cases: [field: string, change: object][] = [
+    ["place", { place: 1 }],
+    ["tree", { tree: null }],
+    ["facts", { facts: 7 }],
+    ["facts.entries", { facts: { ...PLACEMENT.facts, entries: -1 } }],
+    ["warnings", { warnings: {} }],
+    ["warnings[0].kind", { warnings: [{}] }],
+    ["warnings[0].what", { warnings: [{ ...PLACEMENT.warnings[0], what: "x" }] }],
+  ];
+  for (const [field, change] of cases) {
+    const bytes = sealJson(2, { ...PLACEMENT, ...change });
+    const error = assertThrows(() => decodePlacement(bytes, "it"), InputError);
+    assertStringIncludes(error.message, `it: ${field} is `);
+  }
+});
+
+Deno.test("NotingWarnings counts for the run and notes one a kind, from one taking to the next", () => {
+  const target = new Warnings();
+  const noting = new NotingWarnings(target, "kind");
+  noting.add("a", "/x", "first");
+  noting.add("a", "/y", "second", 4);
+  noting.add("b", "/z", "third");
+  assertEquals(noting.take(), [
+    { kind: "a", what: "/x", why: "first", count: 5 },
+    { kind: "b", what: "/z", why: "third", count: 1 },
+  ]);
+  assertEquals(noting.take(), []);
+  assertEquals(target.list().map(({ kind, count }) => [kind, count]), [["a", 5], ["b", 1]]);
+});
+
+Deno.test("NotingWarnings keeps cases of different layers apart where it is told to", () => {
+  const noting = new NotingWarnings(new Warnings(), "case");
+  noting.add("a", "layer 1: x", "why");
+  noting.add("a", "layer 2: y", "why");
+  noting.add("diffIdMismatch", "layer 2", "why");
+  const notes = noting.take();
+  assertEquals(notesAbout(notes, "layer 1").map(({ what }) => what), ["layer 1: x"]);
+  assertEquals(notesAbout(notes, "layer 2").map(({ what }) => what), ["layer 2: y"]);
+});
+
+Deno.test("NotingWarnings is as strict as what it passes warnings on to", () => {
+  const noting = new NotingWarnings(new Warnings(true), "kind");
+  assertEquals(noting.strict, true);
+  assertThrows(() => noting.add("a", "/x", "why"), InputError);
+});
+
+Deno.test("recorded warnings take the layer's name of the image that they are told for", () => {
+  const notes = [
+    { kind: "a", what: "/x in layer 1 of 2 at offset 0", why: "w", count: 3 },
+    { kind: "b", what: "/$& {layer}", why: "w", count: 1 },
+  ];
+  const recorded = recordedWarnings(notes, "layer 1 of 2");
+  assertEquals(recorded.map(({ what }) => what), [["/x in ", " at offset 0"], ["/$& {layer}"]]);
+  const warnings = new Warnings();
+  addRecorded(recorded, "layer 5 of 9", warnings);
+  assertEquals(warnings.list(), [
+    { kind: "a", message: "/x in layer 5 of 9 at offset 0: w", count: 3 },
+    { kind: "b", message: "/$& {layer}: w", count: 1 },
+  ]);
+  assertThrows(() => addRecorded(recorded, "layer 1", new Warnings(true)), InputError);
 });

@@ -1,5 +1,6 @@
 /**
- * The digest of a layer's tree: what tells whether two images of one layer are the same.
+ * What the image of a layer is known by: the layers that it lies on, since its tree may depend on them, and the digest of its
+ * tree, which tells whether two images of one layer are the same.
  *
  * @module
  */
@@ -7,7 +8,57 @@ import { Buffer } from "node:buffer";
 import { createHash, type Hash } from "node:crypto";
 import type { ByteString } from "../bytes/byte_string.ts";
 import { invariant } from "../errors.ts";
+import { parseDigest } from "../io/digest.ts";
 import { type FileTree, type TreeNode, walkTree } from "../model/node.ts";
+
+/** As much of a layer as its chain needs. */
+export interface ChainLink {
+  readonly diffId: string | undefined;
+  /** Whether `.wh.` names are whiteouts. */
+  readonly whiteouts: boolean;
+}
+
+/**
+ * The chain keys of layers, bottom to top: the chain id of OCI's image specification (config.md, "Layer ChainID") of the
+ * layer and all below. A layer in which whiteouts mean nothing is another layer, though its diff id be the same.
+ * From the first layer on whose diff id is not known, there are no keys.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { chainKeys } from "./layered_identity.ts";
+ * const diffId = `sha256:${"0".repeat(64)}`;
+ * const [bottom, top] = chainKeys([{ diffId, whiteouts: true }, { diffId, whiteouts: true }]);
+ * assertEquals(bottom, diffId);
+ * assertEquals(top?.length, diffId.length);
+ * ```
+ */
+export function chainKeys(layers: readonly ChainLink[]): (string | undefined)[] {
+  let below: string | undefined = "";
+  return layers.map(({ diffId, whiteouts }) => {
+    if (diffId === undefined || below === undefined) return below = undefined;
+    const own: string = whiteouts ? diffId : sha256(`${diffId} plain`);
+    below = below === "" ? own : sha256(`${below} ${own}`);
+    return below;
+  });
+}
+
+/** The name, without an ending, of the files of a layer's image. */
+export function layerFileName(diffId: string): string {
+  return parseDigest(diffId, "diff id").hex;
+}
+
+const TREE_HEX_DIGITS = 16;
+
+/** The name for an image whose usual name is taken by an image of the same layer that shows another tree. */
+export function treeFileName(diffId: string, treeDigest: string): string {
+  const { hex } = parseDigest(treeDigest, "tree digest");
+  return `${layerFileName(diffId)}-${hex.slice(0, TREE_HEX_DIGITS)}`;
+}
+
+function sha256(text: string): string {
+  return `sha256:${createHash("sha256").update(text).digest("hex")}`;
+}
 
 /**
  * A digest of all that decides the bytes of a layer's image, beside the options: the layer's diff id, every name with its
