@@ -21,7 +21,7 @@ import {
   sumOfChunked,
 } from "./layered_chunks.ts";
 import { LayerImages, type UsedImage } from "./layered_images.ts";
-import { optionFacts } from "./layered_records.ts";
+import { IMAGE_COUNTS, optionFacts } from "./layered_records.ts";
 import {
   checkDirectory,
   LayerStore,
@@ -33,8 +33,8 @@ import {
 } from "./layered_store.ts";
 import { contentDigestOf } from "./load_tree.ts";
 import type { LayoutOptions } from "./options.ts";
-import { FORMAT_VERSION } from "./plan_image.ts";
-import { type BlessReport, type ImageReport, type LayerReport, layoutReport } from "./report.ts";
+import { type ImageReport, type LayerReport, type SourceReport, sourceReport } from "./report.ts";
+import type { WarningSummary } from "../warnings.ts";
 
 /** What to bless, how, and where to. */
 export interface BlessLayeredOptions extends SourceOptions {
@@ -69,26 +69,15 @@ export interface LayeredLayerReport extends LayerReport {
 }
 
 /** A layered image. The figures are sums over the images, each counted once. */
-export interface LayeredReport extends
-  Pick<
-    BlessReport,
-    | "formatVersion"
-    | "source"
-    | "manifestDigest"
-    | "configDigest"
-    | "platform"
-    | "grid"
-    | "alignThreshold"
-    | "packing"
-    | "warnings"
-  >,
-  Omit<ImageReport, "uuid"> {
+export interface LayeredReport extends SourceReport, Omit<ImageReport, "uuid"> {
   /** Tells this report from that of a merged image. */
   readonly mode: "layered";
   /** How many layers' images were there already. */
   readonly reusedLayers: number;
   /** Bottom to top. */
   readonly layers: readonly LayeredLayerReport[];
+  /** What was changed or left out, one for each kind. */
+  readonly warnings: readonly WarningSummary[];
   /** Sums as well; left out when the chunks went to no store. */
   readonly chunks?: Readonly<ChunkCounts>;
 }
@@ -157,13 +146,8 @@ async function bless(image: OpenedImage, options: BlessLayeredOptions): Promise<
   if (!isDryRun) await writeDescription(outputDir, contentDigest, description, signal);
   return {
     mode: "layered",
-    formatVersion: FORMAT_VERSION,
-    source: options.source,
-    manifestDigest: image.manifestDigest ?? null,
-    configDigest: image.configDigest ?? null,
-    platform: image.platform === undefined ? null : formatPlatform(image.platform),
+    ...sourceReport(options.source, image, layout),
     ...sums(used),
-    ...layoutReport(layout),
     reusedLayers: used.filter(({ isReused }) => isReused).length,
     layers: used.map(({ name, report, record, isReused }) => ({
       ...report,
@@ -196,21 +180,10 @@ function indexOf(
 /** Adds the figures of all images, each once. */
 function sums(used: readonly UsedImage[]): Omit<ImageReport, "uuid"> {
   const images = [...new Map(used.map(({ name, record }) => [name, record.image])).values()];
-  const sum = (key: Exclude<keyof ImageReport, "uuid">) =>
+  const sum = (key: keyof typeof IMAGE_COUNTS) =>
     images.reduce((total, image) => total + image[key], 0);
-  return {
-    sizeBytes: sum("sizeBytes"),
-    usedBytes: sum("usedBytes"),
-    storedBytes: sum("storedBytes"),
-    paddingBytes: sum("paddingBytes"),
-    files: sum("files"),
-    directories: sum("directories"),
-    symlinks: sum("symlinks"),
-    specialFiles: sum("specialFiles"),
-    inodes: sum("inodes"),
-    freeInodes: sum("freeInodes"),
-    alignedFiles: sum("alignedFiles"),
-  };
+  const keys = Object.keys(IMAGE_COUNTS) as (keyof typeof IMAGE_COUNTS)[];
+  return Object.fromEntries(keys.map((key) => [key, sum(key)])) as Omit<ImageReport, "uuid">;
 }
 
 /** The kernel's limit on lower directories (OVL_MAX_STACK in Linux, fs/overlayfs). */

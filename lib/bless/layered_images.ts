@@ -23,12 +23,12 @@ import { ChecksumSink, isTaken, type LayerStore, type RecordBody } from "./layer
 import {
   addRecorded,
   type LayerFacts,
-  type LayerPlace,
-  type LayerPlacement,
+  type LayerPosition,
   type LayerRecord,
   notesAbout,
   NotingWarnings,
-  placeKey,
+  positionKey,
+  type PositionRecord,
   recordedWarnings,
 } from "./layered_records.ts";
 import type { LayoutOptions } from "./options.ts";
@@ -55,7 +55,7 @@ export interface UsedImage {
 type FoundImage = Pick<UsedImage, "name" | "record">;
 
 /** The same of a layer that need not be read. */
-type KnownImage = FoundImage & { readonly placement: LayerPlacement };
+type KnownImage = FoundImage & { readonly position: PositionRecord };
 
 /** A layer that was read, with the tree that its image is to show. */
 interface ReadLayer {
@@ -85,12 +85,12 @@ export class LayerImages {
     const readCount = found.lastIndexOf(undefined) + 1;
     const made = readCount === 0 ? [] : await this.#read(image, readCount);
     const rest = found.slice(readCount).map((known, i) => {
-      const { placement, ...foundImage } = known!;
+      const { position, ...foundImage } = known!;
       const source = image.layers[readCount + i]!;
       const { diffId, warnings } = foundImage.record;
-      addRecorded(placement.warnings, source.name, this.#options.warnings);
+      addRecorded(position.warnings, source.name, this.#options.warnings);
       addRecorded(warnings, source.name, this.#options.warnings);
-      const report = recordedReport(source, diffId, placement.facts);
+      const report = recordedReport(source, diffId, position.facts);
       return { ...foundImage, report, isReused: true };
     });
     return [...made, ...rest];
@@ -107,22 +107,22 @@ export class LayerImages {
       found.push(
         chainKey === undefined
           ? undefined
-          : await this.#findPlaced(placeOf(source, source.diffId!, chainKey)),
+          : await this.#findInPosition(positionOf(source, source.diffId!, chainKey)),
       );
     }
     return found;
   }
 
-  async #findPlaced(place: LayerPlace): Promise<KnownImage | undefined> {
-    const { diffId } = place;
-    const placement = this.#store.placementOf(place);
-    if (placement === undefined) {
+  async #findInPosition(position: LayerPosition): Promise<KnownImage | undefined> {
+    const { diffId } = position;
+    const known = this.#store.positionRecord(position);
+    if (known === undefined) {
       // It tells of other options before anything is read.
       await this.#store.find(layerFileName(diffId), diffId);
       return undefined;
     }
-    const found = await this.#findTree(diffId, placement.tree);
-    return found && { ...found, placement };
+    const found = await this.#findTree(diffId, known.tree);
+    return found && { ...found, position: known };
   }
 
   /** The image of a layer that shows a certain tree, under either of its names. */
@@ -155,9 +155,9 @@ export class LayerImages {
         const notes = [...notesAbout(readNotes, layer.name), ...treeWarnings.take()];
         const digest = treeDigest(tree, layer.diffId, (i) => layers[i]!.diffId);
         used.push(await this.#imageOf({ layer, tree, treeDigest: digest }));
-        const place = placeOf(image.layers[layerIndex]!, layer.diffId, keys[layerIndex]!);
-        await this.#store.addPlacement(place, {
-          place: placeKey(place),
+        const position = positionOf(image.layers[layerIndex]!, layer.diffId, keys[layerIndex]!);
+        await this.#store.addPosition(position, {
+          position: positionKey(position),
           tree: digest,
           facts: factsOf(layer),
           warnings: recordedWarnings(notes, layer.name),
@@ -242,7 +242,7 @@ function recordBody(
   };
 }
 
-function placeOf(source: LayerSource, diffId: string, chainKey: string): LayerPlace {
+function positionOf(source: LayerSource, diffId: string, chainKey: string): LayerPosition {
   const { digest, mediaType, sizeBytes } = source;
   return { diffId, chainKey, digest, mediaType, sizeBytes };
 }

@@ -5,63 +5,15 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
-import { crc32 } from "node:zlib";
-import { InputError, type OptionDifference } from "../errors.ts";
-import {
-  asObject,
-  asSizeBytes,
-  asString,
-  eachOf,
-  inside,
-  jsonFault,
-  type JsonObject,
-  type JsonPlace,
-  optional,
-  parseJsonObject,
-  required,
-} from "../source/json.ts";
+import * as v from "valibot";
+import type { OptionDifference } from "../errors.ts";
+import { checkJson, fields, listOf, SIZE_BYTES, TEXT } from "../source/json.ts";
 import { Warnings } from "../warnings.ts";
+import { decodeCheckedJson, encodeCheckedJson } from "./checked_json.ts";
 import { layerFileName } from "./layered_identity.ts";
 import { journalText, type LayoutOptions, NONE, packingText, thresholdText } from "./options.ts";
 import type { ImageReport } from "./report.ts";
-
-/** The bytes of a document; equal documents give equal bytes. */
-export function sealJson(version: number, document: object): Uint8Array {
-  const body = { version, ...document };
-  return Buffer.from(`${JSON.stringify({ ...body, crc32: crc32(JSON.stringify(body)) })}\n`);
-}
-
-/**
- * Reads a document.
- *
- * @param what the document's file, safe to print
- * @throws {InputError} when it is damaged, or of another version
- * @example
- * ```ts
- * import { assertEquals, assertThrows } from "@std/assert";
- * import { openSealedJson, sealJson } from "./layered_records.ts";
- * const bytes = sealJson(1, { name: "base" });
- * assertEquals(openSealedJson(bytes, 1, "record"), { version: 1, name: "base" });
- * assertThrows(() => openSealedJson(bytes, 2, "record"), Error, "version is 1: wanted 2");
- * ```
- */
-export function openSealedJson(bytes: Uint8Array, version: number, what: string): JsonObject {
-  const { crc32: checksum, ...body } = parseJsonObject(bytes, what);
-  const place = { what, field: "" };
-  const { version: found } = body;
-  if (found !== version) throw jsonFault(inside(place, "version"), found, String(version));
-  const computed = crc32(JSON.stringify(body));
-  if (computed !== checksum) {
-    throw jsonFault(
-      inside(place, "crc32"),
-      checksum,
-      `${computed}, as the document's bytes have it`,
-    );
-  }
-  return body;
-}
 
 /** Each piece of an image but the last is so long. */
 export const CHECKSUM_PIECE_BYTES = 1024 * 1024;
@@ -81,7 +33,7 @@ export type OptionFacts = Readonly<Record<string, string>>;
 
 /** One image of a layer. */
 export interface LayerRecord {
-  /** FORMAT_VERSION of the program that made the image; records that do not state it are of version 1. */
+  /** FORMAT_VERSION of the program that made the image. */
   readonly formatVersion: number;
   readonly diffId: string;
   /** Of the tree that it was made from (layered_identity.ts). */
@@ -135,7 +87,7 @@ export function optionDifferences(found: OptionFacts, wanted: OptionFacts): Opti
 
 /** The bytes of a record; they depend on the layer's tree and the options alone. */
 export function encodeRecord(record: LayerRecord): Uint8Array {
-  return sealJson(RECORD_VERSION, record);
+  return encodeCheckedJson(RECORD_VERSION, record);
 }
 
 /**
@@ -145,65 +97,59 @@ export function encodeRecord(record: LayerRecord): Uint8Array {
  * @throws {InputError} when it is damaged, or of another version
  */
 export function decodeRecord(bytes: Uint8Array, what: string): LayerRecord {
-  const body = openSealedJson(bytes, RECORD_VERSION, what);
-  const place = { what, field: "" };
-  return {
-    formatVersion: optional(body, "formatVersion", place, asSizeBytes) ?? 1,
-    diffId: required(body, "diffId", place, asString),
-    tree: required(body, "tree", place, asString),
-    options: required(body, "options", place, asStrings),
-    checksums: required(body, "checksums", place, asChecksums),
-    image: required(body, "image", place, asImage),
-    warnings: required(body, "warnings", place, eachOf(asWarning)),
-  };
+  return checkJson(RECORD, decodeCheckedJson(bytes, RECORD_VERSION, what), { what, field: "" });
 }
 
-function asStrings(value: unknown, place: JsonPlace): OptionFacts {
-  const object = asObject(value, place);
-  return Object.fromEntries(
-    Object.entries(object).map(([name, text]) => [name, asString(text, inside(place, name))]),
-  );
+/** A warning that belongs to one layer. */
+export interface LayerWarning {
+  readonly kind: string;
+  /** One text, or two that the name of the layer belongs between: it has another one in every image. */
+  readonly what: readonly string[];
+  readonly why: string;
+  readonly count: number;
 }
 
-function asChecksums(value: unknown, place: JsonPlace): FileChecksums {
-  const object = asObject(value, place);
-  const sizeBytes = required(object, "sizeBytes", place, asSizeBytes);
-  const crc32s = required(object, "crc32s", place, eachOf(asSizeBytes));
-  const wantedCount = Math.ceil(sizeBytes / CHECKSUM_PIECE_BYTES);
-  if (crc32s.length !== wantedCount) {
-    throw new InputError(
-      place.what,
-      `${place.field} has ${crc32s.length} pieces: wanted ${wantedCount}`,
-    );
-  }
-  return { sizeBytes, crc32s };
-}
+const WARNINGS = listOf(
+  fields({ kind: TEXT, what: listOf(TEXT), why: TEXT, count: SIZE_BYTES }),
+);
 
-function asImage(value: unknown, place: JsonPlace): ImageReport {
-  const object = asObject(value, place);
-  const count = (key: string) => required(object, key, place, asSizeBytes);
-  return {
-    uuid: required(object, "uuid", place, asString),
-    sizeBytes: count("sizeBytes"),
-    usedBytes: count("usedBytes"),
-    storedBytes: count("storedBytes"),
-    paddingBytes: count("paddingBytes"),
-    files: count("files"),
-    directories: count("directories"),
-    symlinks: count("symlinks"),
-    specialFiles: count("specialFiles"),
-    inodes: count("inodes"),
-    freeInodes: count("freeInodes"),
-    alignedFiles: count("alignedFiles"),
-  };
-}
+/** The figures of an image. */
+export const IMAGE_COUNTS = {
+  sizeBytes: SIZE_BYTES,
+  usedBytes: SIZE_BYTES,
+  files: SIZE_BYTES,
+  directories: SIZE_BYTES,
+  symlinks: SIZE_BYTES,
+  specialFiles: SIZE_BYTES,
+  inodes: SIZE_BYTES,
+  freeInodes: SIZE_BYTES,
+  alignedFiles: SIZE_BYTES,
+  paddingBytes: SIZE_BYTES,
+  storedBytes: SIZE_BYTES,
+} satisfies Record<keyof Omit<ImageReport, "uuid">, v.GenericSchema>;
+
+const RECORD: v.GenericSchema<unknown, LayerRecord> = fields({
+  formatVersion: SIZE_BYTES,
+  diffId: TEXT,
+  tree: TEXT,
+  options: v.record(TEXT, TEXT, "an object"),
+  checksums: v.pipe(
+    fields({ sizeBytes: SIZE_BYTES, crc32s: listOf(SIZE_BYTES) }),
+    v.check(
+      ({ sizeBytes, crc32s }) => crc32s.length === Math.ceil(sizeBytes / CHECKSUM_PIECE_BYTES),
+      "one checksum for each MiB",
+    ),
+  ),
+  image: fields({ uuid: TEXT, ...IMAGE_COUNTS }),
+  warnings: WARNINGS,
+});
 
 /** Raised whenever layers begin to give other trees or warnings. */
-const PLACEMENT_VERSION = 2;
+const POSITION_VERSION = 2;
 const KEY_HEX_DIGITS = 16;
 
-/** A layer in its place, as the source states it. */
-export interface LayerPlace {
+/** A layer where it lies in a source: what decides which tree it gives there, and what is warned of. */
+export interface LayerPosition {
   readonly diffId: string;
   /** Of the layer and those below (layered_identity.ts). */
   readonly chainKey: string;
@@ -222,19 +168,10 @@ export interface LayerFacts {
   readonly entries: number;
 }
 
-/** A warning that belongs to one layer. */
-export interface LayerWarning {
-  readonly kind: string;
-  /** One text, or two that the name of the layer belongs between: it has another one in every image. */
-  readonly what: readonly string[];
-  readonly why: string;
-  readonly count: number;
-}
-
-/** What is known of a layer in its place. */
-export interface LayerPlacement {
-  /** Its {@link placeKey}. */
-  readonly place: string;
+/** What is known of a layer in a position. */
+export interface PositionRecord {
+  /** Its {@link positionKey}. */
+  readonly position: string;
   /** Of the tree that the image must have (layered_identity.ts). */
   readonly tree: string;
   readonly facts: LayerFacts;
@@ -242,59 +179,43 @@ export interface LayerPlacement {
   readonly warnings: readonly LayerWarning[];
 }
 
-/** A place in words that differ whenever the layer could give another tree or other warnings there. */
-export function placeKey(place: LayerPlace): string {
-  const { diffId, chainKey, digest, mediaType, sizeBytes } = place;
+const POSITION: v.GenericSchema<unknown, PositionRecord> = fields({
+  position: TEXT,
+  tree: TEXT,
+  facts: fields({
+    digest: TEXT,
+    sizeBytes: SIZE_BYTES,
+    uncompressedBytes: SIZE_BYTES,
+    entries: SIZE_BYTES,
+  }),
+  warnings: WARNINGS,
+});
+
+/** A position as text; it differs whenever the layer could give another tree or other warnings there. */
+export function positionKey(position: LayerPosition): string {
+  const { diffId, chainKey, digest, mediaType, sizeBytes } = position;
   return JSON.stringify([diffId, chainKey, digest ?? null, mediaType ?? null, sizeBytes ?? null]);
 }
 
-/** The name, without an ending, of the file that says what is known of a layer in its place. */
-export function placementFileName(place: LayerPlace): string {
-  const hex = createHash("sha256").update(placeKey(place)).digest("hex");
-  return `${layerFileName(place.diffId)}@${hex.slice(0, KEY_HEX_DIGITS)}`;
+/** The name, without an ending, of the file that says what is known of a layer in a position. */
+export function positionFileName(position: LayerPosition): string {
+  const hex = createHash("sha256").update(positionKey(position)).digest("hex");
+  return `${layerFileName(position.diffId)}@${hex.slice(0, KEY_HEX_DIGITS)}`;
 }
 
-/** The bytes of a placement; they depend on the image alone. */
-export function encodePlacement(placement: LayerPlacement): Uint8Array {
-  return sealJson(PLACEMENT_VERSION, placement);
+/** The bytes of the record of a position; they depend on the source alone. */
+export function encodePosition(record: PositionRecord): Uint8Array {
+  return encodeCheckedJson(POSITION_VERSION, record);
 }
 
 /**
- * Reads a placement.
+ * Reads the record of a position.
  *
  * @param what the file, safe to print
  * @throws {InputError} when it is damaged, or of another version
  */
-export function decodePlacement(bytes: Uint8Array, what: string): LayerPlacement {
-  const body = openSealedJson(bytes, PLACEMENT_VERSION, what);
-  const place = { what, field: "" };
-  return {
-    place: required(body, "place", place, asString),
-    tree: required(body, "tree", place, asString),
-    facts: required(body, "facts", place, asFacts),
-    warnings: required(body, "warnings", place, eachOf(asWarning)),
-  };
-}
-
-/** Reads one warning of a record. */
-export function asWarning(value: unknown, place: JsonPlace): LayerWarning {
-  const object = asObject(value, place);
-  return {
-    kind: required(object, "kind", place, asString),
-    what: required(object, "what", place, eachOf(asString)),
-    why: required(object, "why", place, asString),
-    count: required(object, "count", place, asSizeBytes),
-  };
-}
-
-function asFacts(value: unknown, place: JsonPlace): LayerFacts {
-  const object: JsonObject = asObject(value, place);
-  return {
-    digest: required(object, "digest", place, asString),
-    sizeBytes: required(object, "sizeBytes", place, asSizeBytes),
-    uncompressedBytes: required(object, "uncompressedBytes", place, asSizeBytes),
-    entries: required(object, "entries", place, asSizeBytes),
-  };
+export function decodePosition(bytes: Uint8Array, what: string): PositionRecord {
+  return checkJson(POSITION, decodeCheckedJson(bytes, POSITION_VERSION, what), { what, field: "" });
 }
 
 /** A warning as it was added. */

@@ -30,18 +30,18 @@ import { displayPath, ioErrorFrom, systemErrorFacts } from "../io/system_error.t
 import type { Progress } from "../progress.ts";
 import {
   CHECKSUM_PIECE_BYTES,
-  decodePlacement,
+  decodePosition,
   decodeRecord,
-  encodePlacement,
+  encodePosition,
   encodeRecord,
   type FileChecksums,
-  type LayerPlace,
-  type LayerPlacement,
+  type LayerPosition,
   type LayerRecord,
   optionDifferences,
   type OptionFacts,
-  placeKey,
-  placementFileName,
+  positionFileName,
+  positionKey,
+  type PositionRecord,
 } from "./layered_records.ts";
 import { FORMAT_VERSION } from "./plan_image.ts";
 
@@ -344,25 +344,25 @@ export class LayerStore {
     });
   }
 
-  /** What is known of a layer in its place; undefined for nothing that can be used. */
-  placementOf(place: LayerPlace): LayerPlacement | undefined {
-    const path = this.#pathOf(placementFileName(place), "json");
+  /** What is known of a layer in a position; undefined where nothing usable is. */
+  positionRecord(position: LayerPosition): PositionRecord | undefined {
+    const path = this.#pathOf(positionFileName(position), "json");
     const found = statIfThere(path);
     if (!found?.isFile() || found.size > RECORD_BYTES_MAX) return undefined;
     try {
-      const placement = decodePlacement(readFileWhole(path), displayPath(path));
-      return placement.place === placeKey(place) ? placement : undefined;
+      const record = decodePosition(readFileWhole(path), displayPath(path));
+      return record.position === positionKey(position) ? record : undefined;
     } catch (error) {
       if (error instanceof InputError) return undefined;
       throw error;
     }
   }
 
-  /** Keeps what is known of a layer in its place. */
-  async addPlacement(place: LayerPlace, placement: LayerPlacement): Promise<void> {
+  /** Keeps what is known of a layer in a position. */
+  async addPosition(position: LayerPosition, record: PositionRecord): Promise<void> {
     if (this.#options.isDryRun) return;
-    const path = this.#pathOf(placementFileName(place), "json");
-    await writeFileWhole(path, encodePlacement(placement), this.#options.signal);
+    const path = this.#pathOf(positionFileName(position), "json");
+    await writeFileWhole(path, encodePosition(record), this.#options.signal);
   }
 
   /** Signals wait: the image is there, and its record shall be. */

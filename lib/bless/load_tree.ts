@@ -1,40 +1,56 @@
 /**
- * From a source to its one tree, for whoever wants no image.
+ * From a source to its one tree, with all layers applied.
  *
  * @module
  */
+import { createHash } from "node:crypto";
+import { setImmediate } from "node:timers/promises";
 import { throwIfAborted } from "../errors.ts";
+import type { RandomReader } from "../io/random_reader.ts";
 import type { FileTree } from "../model/node.ts";
 import type { LoadedLayer, OpenedImage, SourceOptions } from "../source/source.ts";
 import { closeLayers, loadLayers, openImage } from "../source/source.ts";
 import { buildTree } from "../tree/build.ts";
-import { createHash } from "node:crypto";
 import type { ContentIdentity } from "./plan_image.ts";
+import { type LayerReport, layerReport } from "./report.ts";
 
 /** A source with all layers applied. */
 export interface LoadedTree {
   readonly tree: FileTree;
+  readonly image: OpenedImage;
   readonly identity: ContentIdentity;
+  /** Where the payload of each layer is stored, bottom to top. */
+  readonly stores: readonly RandomReader[];
+  /** Bottom to top. */
+  readonly layers: readonly LayerReport[];
 }
 
-/** Loads a source, lets its tree be used, and frees it. */
+/** Loads a source, passes its tree to `use`, and frees what holds the payload. */
 export async function withTree<T>(
   source: string,
   options: SourceOptions & { readonly timestamp?: number },
   use: (loaded: LoadedTree) => Promise<T>,
 ): Promise<T> {
+  const { warnings, signal, timestamp = 0, treeLimits } = options;
   const image = await openImage(source, options);
   let layers: LoadedLayer[] = [];
   try {
     layers = await loadLayers(image, options);
-    throwIfAborted(options.signal);
+    throwIfAborted(signal);
     const tree = buildTree(layers, {
-      warnings: options.warnings,
-      defaultTime: { seconds: options.timestamp ?? 0, nanoseconds: 0 },
-      ...options.treeLimits === undefined ? {} : { limits: options.treeLimits },
+      warnings,
+      defaultTime: { seconds: timestamp, nanoseconds: 0 },
+      ...treeLimits === undefined ? {} : { limits: treeLimits },
     });
-    throwIfAborted(options.signal);
-    return await use({ tree, identity: contentIdentity(image, layers) });
+    const reports = layers.map(layerReport);
+    // The tree has all that counts of the entries, and what comes next may take as much memory as they do.
+    layers = layers.map((layer) => ({ ...layer, entries: [] }));
+    // Lets go of what still holds them, and lets signals in.
+    await setImmediate();
+    throwIfAborted(signal);
+    const identity = contentIdentity(image, layers);
+    const stores = layers.map(({ store }) => store);
+    return await use({ tree, image, identity, stores, layers: reports });
   } finally {
     closeLayers(layers);
     image.close();
@@ -57,9 +73,7 @@ export function contentIdentity(
 
 /** The digest that names a source which has no manifest: that of its diff ids, as for a merged image. */
 export function contentDigestOf(diffIds: readonly string[]): string {
-  return sha256(diffIds.map((diffId) => `${diffId}\n`).join(""));
-}
-
-function sha256(text: string): string {
-  return `sha256:${createHash("sha256").update(text).digest("hex")}`;
+  const hash = createHash("sha256");
+  for (const diffId of diffIds) hash.update(`${diffId}\n`);
+  return `sha256:${hash.digest("hex")}`;
 }

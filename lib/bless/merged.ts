@@ -6,27 +6,17 @@
  *
  * @module
  */
-import { setImmediate } from "node:timers/promises";
-import { throwIfAborted } from "../errors.ts";
 import type { ImagePlan, PayloadWrite } from "../ext4/plan/image_plan.ts";
 import { resolveSettings } from "../ext4/plan/settings.ts";
 import { writeImage } from "../ext4/write/write_image.ts";
 import { partAt, type RandomReader, type ReaderParts } from "../io/random_reader.ts";
 import type { ImageSink } from "../io/sink.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../model/payload.ts";
-import { formatPlatform } from "../source/platform.ts";
-import {
-  closeLayers,
-  type LoadedLayer,
-  loadLayers,
-  openImage,
-  type SourceOptions,
-} from "../source/source.ts";
-import { buildTree } from "../tree/build.ts";
-import { contentIdentity } from "./load_tree.ts";
+import type { SourceOptions } from "../source/source.ts";
+import { withTree } from "./load_tree.ts";
 import type { LayoutOptions } from "./options.ts";
-import { FORMAT_VERSION, planImage } from "./plan_image.ts";
-import { type BlessReport, imageReport, layerReport, layoutReport } from "./report.ts";
+import { planImage } from "./plan_image.ts";
+import { type BlessReport, imageReport, sourceReport } from "./report.ts";
 
 /** What to bless, how, and where to. */
 export interface BlessMergedOptions extends SourceOptions {
@@ -57,48 +47,20 @@ export async function blessMerged(options: BlessMergedOptions): Promise<BlessRep
 }
 
 async function bless(options: BlessMergedOptions): Promise<BlessReport> {
-  const { layout, sink, warnings, progress, signal, timestamp = 0 } = options;
+  const { source, layout, sink, warnings, progress, signal, timestamp = 0 } = options;
   resolveSettings(layout, { derivedUuid: new Uint8Array(16), timestamp });
-  const image = await openImage(options.source, options);
-  let layers: LoadedLayer[] = [];
-  try {
-    layers = await loadLayers(image, options);
-    throwIfAborted(signal);
-    const tree = buildTree(layers, {
-      warnings,
-      defaultTime: { seconds: timestamp, nanoseconds: 0 },
-      ...options.treeLimits === undefined ? {} : { limits: options.treeLimits },
-    });
-    const layerReports = layers.map(layerReport);
-    // The tree has all that counts of them, and the plan takes as much memory as they do.
-    layers = layers.map((layer) => ({ ...layer, entries: [] }));
-    // Lets go of what still holds them, and lets signals in.
-    await setImmediate();
-    throwIfAborted(signal);
-    const plan = planImage(tree, {
-      layout,
-      ...contentIdentity(image, layers),
-      timestamp,
-      warnings,
-    });
-    const onWritten = releaseAsWritten(layers.map(({ store }) => store), plan);
+  return await withTree(source, options, async ({ tree, image, identity, stores, layers }) => {
+    const plan = planImage(tree, { layout, ...identity, timestamp, warnings });
+    const onWritten = releaseAsWritten(stores, plan);
     const written = await writeImage(plan, sink, { signal, progress, onWritten });
     return {
       mode: "merged",
-      formatVersion: FORMAT_VERSION,
-      source: options.source,
-      manifestDigest: image.manifestDigest ?? null,
-      configDigest: image.configDigest ?? null,
-      platform: image.platform === undefined ? null : formatPlatform(image.platform),
+      ...sourceReport(source, image, layout),
       ...imageReport(plan, written),
-      ...layoutReport(layout),
-      layers: layerReports,
+      layers,
       warnings: warnings.list(),
     };
-  } finally {
-    closeLayers(layers);
-    image.close();
-  }
+  });
 }
 
 /**

@@ -1,14 +1,15 @@
 /**
- * What a finished bless says of itself; the keys are the contract of `--json`.
+ * Reports of bless, with the figures of images and layers. Their keys are a contract: scripts read them as JSON.
  *
  * @module
  */
 import type { ImagePlan, PlanSummary } from "../ext4/plan/image_plan.ts";
 import type { LayoutOptions } from "../ext4/plan/settings.ts";
-import { formatUuid } from "../bytes/uuid.ts";
 import { packingText } from "./options.ts";
+import { FORMAT_VERSION } from "./plan_image.ts";
 import type { WriteResult } from "../ext4/write/write_image.ts";
-import type { LoadedLayer } from "../source/source.ts";
+import { formatPlatform } from "../source/platform.ts";
+import type { LoadedLayer, OpenedImage } from "../source/source.ts";
 import type { WarningSummary } from "../warnings.ts";
 
 /** One layer of the source. */
@@ -27,18 +28,14 @@ export interface LayerReport {
   readonly entries: number;
 }
 
-/** One ext4 image. Sizes in bytes. */
-export interface ImageReport extends Omit<PlanSummary, "uuid"> {
-  /** Of the file system, in its usual form. */
-  readonly uuid: string;
+/** One ext4 image. */
+export interface ImageReport extends PlanSummary {
   /** Grid cells that are not all zero, as written. */
   readonly storedBytes: number;
 }
 
-/** A merged image. */
-export interface BlessReport extends ImageReport {
-  /** Tells this report from that of layered images. */
-  readonly mode: "merged";
+/** What a report says of the source and the choices, whatever the mode. */
+export interface SourceReport {
   /** Equal sources and options give equal bytes while this is the same. */
   readonly formatVersion: number;
   /** As it was given. */
@@ -55,6 +52,12 @@ export interface BlessReport extends ImageReport {
   readonly alignThreshold: number | null;
   /** As the option is written: `resync:MEAN:LO` in bytes, or `tight`. */
   readonly packing: string;
+}
+
+/** A merged image. */
+export interface BlessReport extends SourceReport, ImageReport {
+  /** Tells this report from that of layered images. */
+  readonly mode: "merged";
   /** Bottom to top. */
   readonly layers: readonly LayerReport[];
   /** What was changed or left out, one for each kind. */
@@ -63,8 +66,7 @@ export interface BlessReport extends ImageReport {
 
 /** The figures of one image. */
 export function imageReport(plan: ImagePlan, written: WriteResult): ImageReport {
-  const { uuid, ...counts } = plan.summary;
-  return { uuid: formatUuid(uuid), ...counts, storedBytes: written.storedBytes };
+  return { ...plan.summary, storedBytes: written.storedBytes };
 }
 
 /** The figures of one layer. */
@@ -79,11 +81,18 @@ export function layerReport(layer: LoadedLayer): LayerReport {
   };
 }
 
-/** The layout choices as reports say them. */
-export function layoutReport(
+/** The source and the choices as reports say them. */
+export function sourceReport(
+  source: string,
+  image: OpenedImage,
   layout: LayoutOptions,
-): Pick<BlessReport, "grid" | "alignThreshold" | "packing"> {
+): SourceReport {
   return {
+    formatVersion: FORMAT_VERSION,
+    source,
+    manifestDigest: image.manifestDigest ?? null,
+    configDigest: image.configDigest ?? null,
+    platform: image.platform === undefined ? null : formatPlatform(image.platform),
     grid: layout.gridBytes,
     alignThreshold: layout.alignThresholdBytes === Infinity ? null : layout.alignThresholdBytes,
     packing: packingText(layout.packing),

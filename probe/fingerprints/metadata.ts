@@ -17,7 +17,7 @@ import {
   type JsonPlace,
   required,
 } from "../../lib/source/json.ts";
-import { openSealedJson, sealJson } from "../../lib/bless/layered_records.ts";
+import { decodeCheckedJson, encodeCheckedJson } from "../../lib/bless/checked_json.ts";
 import type { Packing } from "../../lib/bless/options.ts";
 import { fastCdcParameters, GEAR_PARAMETERS } from "../fast_cdc/parameters.ts";
 import type { ImageFacts } from "../image_parts.ts";
@@ -72,7 +72,7 @@ export interface FingerprintMetadata {
 /** Encodes it. */
 export function encodeMetadata(metadata: FingerprintMetadata): string {
   const { mode, compress, schemes, images } = metadata;
-  const bytes = sealJson(VERSION, {
+  const bytes = encodeCheckedJson(VERSION, {
     mode,
     compress,
     rows: schemes.map(describeScheme),
@@ -88,7 +88,7 @@ export function encodeMetadata(metadata: FingerprintMetadata): string {
 
 /** Decodes it. Throws an InputError that names the field. */
 export function decodeMetadata(text: string, what: string): FingerprintMetadata {
-  const document = openSealedJson(new TextEncoder().encode(text), VERSION, what);
+  const document = decodeCheckedJson(new TextEncoder().encode(text), VERSION, what);
   const place = { what, field: "" };
   const schemes = required(document, "rows", place, eachOf(asScheme));
   return {

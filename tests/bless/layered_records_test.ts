@@ -8,43 +8,42 @@ import {
 import { crc32 } from "node:zlib";
 import {
   addRecorded,
-  decodePlacement,
+  decodePosition,
   decodeRecord,
-  encodePlacement,
+  encodePosition,
   encodeRecord,
-  type LayerPlace,
-  type LayerPlacement,
+  type LayerPosition,
   type LayerRecord,
   notesAbout,
   NotingWarnings,
-  openSealedJson,
   optionDifferences,
   optionFacts,
-  placeKey,
-  placementFileName,
+  positionFileName,
+  positionKey,
+  type PositionRecord,
   recordedWarnings,
-  sealJson,
 } from "../../lib/bless/layered_records.ts";
+import { decodeCheckedJson, encodeCheckedJson } from "../../lib/bless/checked_json.ts";
 import { LAYERED_DEFAULTS, type LayoutOptions } from "../../lib/bless/options.ts";
 import { InputError } from "../../lib/errors.ts";
 import { Warnings } from "../../lib/warnings.ts";
 
 const DOCUMENT = { name: "base \u00e9", list: [1, { deep: null }] };
 
-Deno.test("openSealedJson reads what sealJson wrote", () => {
-  const bytes = sealJson(3, DOCUMENT);
-  assertEquals(openSealedJson(bytes, 3, "it"), { version: 3, ...DOCUMENT });
-  assertEquals(sealJson(3, DOCUMENT), bytes);
+Deno.test("decodeCheckedJson reads what encodeCheckedJson wrote", () => {
+  const bytes = encodeCheckedJson(3, DOCUMENT);
+  assertEquals(decodeCheckedJson(bytes, 3, "it"), { version: 3, ...DOCUMENT });
+  assertEquals(encodeCheckedJson(3, DOCUMENT), bytes);
 });
 
-Deno.test("openSealedJson refuses another version, any changed byte and any cut", () => {
-  const bytes = sealJson(3, DOCUMENT);
-  assertThrows(() => openSealedJson(bytes, 4, "it"), InputError, "it: version is 3: wanted 4");
+Deno.test("decodeCheckedJson refuses another version, any changed byte and any cut", () => {
+  const bytes = encodeCheckedJson(3, DOCUMENT);
+  assertThrows(() => decodeCheckedJson(bytes, 4, "it"), InputError, "it: version is 3: wanted 4");
   for (let at = 0; at < bytes.length - 1; at++) {
     const damaged = Uint8Array.from(bytes);
     damaged[at]! ^= 1;
-    assertThrows(() => openSealedJson(damaged, 3, "it"), InputError, "it: ");
-    assertThrows(() => openSealedJson(bytes.subarray(0, at), 3, "it"), InputError, "it: ");
+    assertThrows(() => decodeCheckedJson(damaged, 3, "it"), InputError, "it: ");
+    assertThrows(() => decodeCheckedJson(bytes.subarray(0, at), 3, "it"), InputError, "it: ");
   }
 });
 
@@ -82,13 +81,6 @@ function changed(change: (document: Record<string, unknown>) => void): Uint8Arra
 Deno.test("decodeRecord reads what encodeRecord wrote", () => {
   assertEquals(decodeRecord(encodeRecord(RECORD), "record"), RECORD);
   assertEquals(decodeRecord(changed(() => {}), "record"), RECORD);
-});
-
-Deno.test("a record that does not state its format version is of version 1", () => {
-  const bytes = changed((document) => delete document["formatVersion"]);
-  assertEquals(decodeRecord(bytes, "record"), RECORD);
-  const later = changed((document) => document["formatVersion"] = 2);
-  assertEquals(decodeRecord(later, "record").formatVersion, 2);
 });
 
 Deno.test("decodeRecord refuses a record with any byte changed, or cut off anywhere", () => {
@@ -164,22 +156,22 @@ Deno.test("optionFacts differ whenever an option differs, and the difference nam
 });
 
 const DIFF_ID = `sha256:${"1".repeat(64)}`;
-const PLACE: LayerPlace = {
+const POSITION: LayerPosition = {
   diffId: DIFF_ID,
   chainKey: "sha256:chain",
   digest: "sha256:stored",
   mediaType: "a/b",
   sizeBytes: 1,
 };
-const PLACEMENT: LayerPlacement = {
-  place: placeKey(PLACE),
+const POSITION_RECORD: PositionRecord = {
+  position: positionKey(POSITION),
   tree: `sha256:${"2".repeat(64)}`,
   facts: { digest: "sha256:x", sizeBytes: 1, uncompressedBytes: 2, entries: 3 },
   warnings: [{ kind: "k", what: ["/\u00e9 in ", ""], why: "why", count: 2 }],
 };
 
-Deno.test("placementFileName begins with the layer's name and differs with everything that makes a place", () => {
-  const changes: Partial<LayerPlace>[] = [
+Deno.test("positionFileName begins with the layer's name and differs with everything that makes a position", () => {
+  const changes: Partial<LayerPosition>[] = [
     {},
     { chainKey: "sha256:other" },
     { digest: undefined },
@@ -189,26 +181,26 @@ Deno.test("placementFileName begins with the layer's name and differs with every
     { sizeBytes: undefined },
     { sizeBytes: 2 },
   ];
-  const names = changes.map((change) => placementFileName({ ...PLACE, ...change }));
+  const names = changes.map((change) => positionFileName({ ...POSITION, ...change }));
   assertEquals(new Set(names).size, changes.length);
   for (const name of names) assertMatch(name, /^1{64}@[0-9a-f]{16}$/);
-  assertThrows(() => placementFileName({ ...PLACE, diffId: "sha256:../x" }), InputError);
+  assertThrows(() => positionFileName({ ...POSITION, diffId: "sha256:../x" }), InputError);
 });
 
-Deno.test("decodePlacement reads what encodePlacement wrote, and names the field that is wrong", () => {
-  assertEquals(decodePlacement(encodePlacement(PLACEMENT), "it"), PLACEMENT);
+Deno.test("decodePosition reads what encodePosition wrote, and names the field that is wrong", () => {
+  assertEquals(decodePosition(encodePosition(POSITION_RECORD), "it"), POSITION_RECORD);
   const cases: [field: string, change: object][] = [
-    ["place", { place: 1 }],
+    ["position", { position: 1 }],
     ["tree", { tree: null }],
     ["facts", { facts: 7 }],
-    ["facts.entries", { facts: { ...PLACEMENT.facts, entries: -1 } }],
+    ["facts.entries", { facts: { ...POSITION_RECORD.facts, entries: -1 } }],
     ["warnings", { warnings: {} }],
     ["warnings[0].kind", { warnings: [{}] }],
-    ["warnings[0].what", { warnings: [{ ...PLACEMENT.warnings[0], what: "x" }] }],
+    ["warnings[0].what", { warnings: [{ ...POSITION_RECORD.warnings[0], what: "x" }] }],
   ];
   for (const [field, change] of cases) {
-    const bytes = sealJson(2, { ...PLACEMENT, ...change });
-    const error = assertThrows(() => decodePlacement(bytes, "it"), InputError);
+    const bytes = encodeCheckedJson(2, { ...POSITION_RECORD, ...change });
+    const error = assertThrows(() => decodePosition(bytes, "it"), InputError);
     assertStringIncludes(error.message, `it: ${field} is `);
   }
 });

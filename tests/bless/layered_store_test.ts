@@ -13,10 +13,10 @@ import { crc32 } from "node:zlib";
 import {
   CHECKSUM_PIECE_BYTES,
   encodeRecord,
-  type LayerPlace,
-  type LayerPlacement,
+  type LayerPosition,
   optionFacts,
-  placeKey,
+  positionKey,
+  type PositionRecord,
 } from "../../lib/bless/layered_records.ts";
 import {
   checkDirectory,
@@ -242,40 +242,40 @@ Deno.test("LayerStore finds again what it added, and nothing in an empty directo
   });
 });
 
-const PLACE: LayerPlace = {
+const POSITION: LayerPosition = {
   diffId: DIFF_ID,
   chainKey: DIFF_ID,
   digest: undefined,
   mediaType: "x/y",
   sizeBytes: 7,
 };
-const PLACEMENT: LayerPlacement = {
-  place: placeKey(PLACE),
+const POSITION_RECORD: PositionRecord = {
+  position: positionKey(POSITION),
   tree: TREE,
   facts: { digest: DIFF_ID, sizeBytes: 1, uncompressedBytes: 1, entries: 2 },
   warnings: [],
 };
 
-Deno.test("LayerStore keeps what is known of a layer in its place, and forgets it when it is damaged", async () => {
+Deno.test("LayerStore keeps what is known of a layer in a position, and forgets it when it is damaged", async () => {
   await withDirectory(async (directory) => {
     const store = storeIn(directory);
-    assertEquals(store.placementOf(PLACE), undefined);
-    await store.addPlacement(PLACE, PLACEMENT);
-    assertEquals(storeIn(directory).placementOf(PLACE), PLACEMENT);
-    assertEquals(store.placementOf({ ...PLACE, sizeBytes: 8 }), undefined);
+    assertEquals(store.positionRecord(POSITION), undefined);
+    await store.addPosition(POSITION, POSITION_RECORD);
+    assertEquals(storeIn(directory).positionRecord(POSITION), POSITION_RECORD);
+    assertEquals(store.positionRecord({ ...POSITION, sizeBytes: 8 }), undefined);
     const [name] = readdirSync(directory);
     const path = `${directory}/${name}`;
     const bytes = readFileSync(path);
     for (const spoilt of [bytes.subarray(0, 20), Uint8Array.from(bytes, (byte) => byte ^ 1)]) {
       writeFileSync(path, spoilt);
-      assertEquals(store.placementOf(PLACE), undefined);
+      assertEquals(store.positionRecord(POSITION), undefined);
     }
-    // The right name with what belongs to another place.
-    await store.addPlacement(PLACE, { ...PLACEMENT, place: "another" });
-    assertEquals(store.placementOf(PLACE), undefined);
+    // The right name with what belongs to another position.
+    await store.addPosition(POSITION, { ...POSITION_RECORD, position: "another" });
+    assertEquals(store.positionRecord(POSITION), undefined);
     rmSync(path);
     mkdirSync(path);
-    assertEquals(store.placementOf(PLACE), undefined);
+    assertEquals(store.positionRecord(POSITION), undefined);
   });
 });
 

@@ -231,12 +231,12 @@ Deno.test("blessLayered leaves nothing half-made of a bad layer, and keeps whole
     await assertRejects(() => blessTo(out, `oci:${late}`), InputError, "neither in this layer");
     assertEquals(
       readdirSync(out)
-        .map((name) => name.replace(/^\w{64}/, "LAYER").replace(/@\w+/, "@PLACE"))
+        .map((name) => name.replace(/^\w{64}/, "LAYER").replace(/@\w+/, "@POSITION"))
         .sort(),
       [
         "LAYER.ext4",
         "LAYER.json",
-        "LAYER@PLACE.json",
+        "LAYER@POSITION.json",
       ],
     );
     const next = `${directory}/next`;

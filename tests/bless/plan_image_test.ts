@@ -1,7 +1,8 @@
 import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
-import { deriveUuid, planImage } from "../../lib/bless/plan_image.ts";
-import { imageReport, layerReport, layoutReport } from "../../lib/bless/report.ts";
+import type { OpenedImage } from "../../lib/source/source.ts";
+import { deriveUuid, FORMAT_VERSION, planImage } from "../../lib/bless/plan_image.ts";
+import { imageReport, layerReport, sourceReport } from "../../lib/bless/report.ts";
 import { formatUuid } from "../../lib/bytes/uuid.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";
 import { resolveSettings } from "../../lib/ext4/plan/settings.ts";
@@ -28,10 +29,8 @@ Deno.test("deriveUuid gives equal content equal UUIDs of version 8", () => {
 Deno.test("planImage derives the UUID from the content unless one is given", () => {
   const tree = treeOf({ "f": file("x") });
   const uuidOf = (uuid: string | undefined) =>
-    formatUuid(
-      planImage(tree, { ...BASE, layout: { ...MERGED_DEFAULTS, uuid }, warnings: new Warnings() })
-        .summary.uuid,
-    );
+    planImage(tree, { ...BASE, layout: { ...MERGED_DEFAULTS, uuid }, warnings: new Warnings() })
+      .summary.uuid;
   assertEquals(uuidOf(undefined), formatUuid(deriveUuid({ contentDigest: "sha256:00" })));
   const given = "01234567-89ab-4def-8123-456789abcdef";
   assertEquals(uuidOf(given), given);
@@ -103,8 +102,14 @@ Deno.test("layerReport says null where a layer has no media type", () => {
   });
 });
 
-Deno.test("layoutReport writes the layout as options are written", () => {
-  assertEquals(layoutReport(MERGED_DEFAULTS), {
+Deno.test("sourceReport writes the layout as options are written, and null where the source says nothing", () => {
+  const image = { platform: undefined, manifestDigest: undefined } as unknown as OpenedImage;
+  assertEquals(sourceReport("tar:x", image, MERGED_DEFAULTS), {
+    formatVersion: FORMAT_VERSION,
+    source: "tar:x",
+    manifestDigest: null,
+    configDigest: null,
+    platform: null,
     grid: 131_072,
     alignThreshold: 65_536,
     packing: "resync:262144:65536",
@@ -114,5 +119,6 @@ Deno.test("layoutReport writes the layout as options are written", () => {
     alignThresholdBytes: Infinity,
     packing: { kind: "tight" },
   } as const;
-  assertEquals(layoutReport(tight), { grid: 131_072, alignThreshold: null, packing: "tight" });
+  const { alignThreshold, packing } = sourceReport("tar:x", image, tight);
+  assertEquals([alignThreshold, packing], [null, "tight"]);
 });

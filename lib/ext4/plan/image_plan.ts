@@ -48,8 +48,8 @@ export interface FileLayout {
 
 /** Counts for reports. */
 export interface PlanSummary {
-  /** Of the file system, 16 bytes. */
-  readonly uuid: Uint8Array;
+  /** Of the file system, in its usual form. */
+  readonly uuid: string;
   /** Of the whole image. */
   readonly sizeBytes: number;
   /** Blocks marked as used, in bytes: metadata, journal and payload. */

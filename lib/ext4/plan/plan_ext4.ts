@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { formatUuid } from "../../bytes/uuid.ts";
 import { divCeil } from "../../bytes/arithmetic.ts";
 import { countBlocks } from "../../layout/blocks.ts";
 import { isAligned, sortPayloads } from "../../layout/placement.ts";
@@ -327,7 +328,7 @@ export function summarize(
   const paddingBlocks = placement.endBlock - placement.startBlock - payloadBlocks -
     reservedInPayload;
   return {
-    uuid: facts.uuid,
+    uuid: formatUuid(facts.uuid),
     sizeBytes: plan.totalBlocks * BLOCK_SIZE_BYTES,
     usedBytes: countBlocks(plan.usedRanges) * BLOCK_SIZE_BYTES,
     ...kinds,
