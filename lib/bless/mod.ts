@@ -1,0 +1,20 @@
+/**
+ * Blessing: from a source to one ext4 image, or one a layer; back to a tar; and the layer between two sources.
+ *
+ * @module
+ */
+export { blessMerged } from "./merged.ts";
+export type { BlessMergedOptions } from "./merged.ts";
+export { contentIdentity } from "./load_tree.ts";
+export { blessLayered } from "./layered.ts";
+export type { BlessLayeredOptions, LayeredLayerReport, LayeredReport } from "./layered.ts";
+export { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "./options.ts";
+export type { ImageSize, LayoutOptions, Packing, ReservedBlocks } from "./options.ts";
+export { deriveUuid, planImage } from "./plan_image.ts";
+export type { ContentIdentity, PlanImageOptions } from "./plan_image.ts";
+export type { BlessReport, ImageReport, LayerReport, SourceReport } from "./report.ts";
+export type { LayerChunksTarget } from "./layered_chunks.ts";
+export { exportTar } from "./export.ts";
+export type { ExportOptions, ExportReport, TarCounts } from "./export.ts";
+export { diffSources } from "./diff.ts";
+export type { DiffReport, DiffSourcesOptions } from "./diff.ts";

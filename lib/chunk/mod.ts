@@ -1,0 +1,51 @@
+/**
+ * Chunk stores of casync and desync, in a directory or on S3, and their indexes.
+ *
+ * @example Put an image into a chunk store
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { mkdtempSync, rmSync } from "node:fs";
+ * import { tmpdir } from "node:os";
+ * import { join } from "node:path";
+ * import {
+ *   blessMerged,
+ *   ChunkUploader,
+ *   ChunkSink,
+ *   MERGED_DEFAULTS,
+ *   NO_PROGRESS,
+ *   openChunkStore,
+ *   Warnings,
+ * } from "../../mod.ts";
+ *
+ * const directory = mkdtempSync(join(tmpdir(), "blessfs-"));
+ * const fixture = new URL("../../fixtures/oci-tiny", import.meta.url).pathname;
+ * const store = await openChunkStore(directory, { env: {} });
+ * const uploader = new ChunkUploader({ store, zstdLevel: 3 });
+ * const layout = MERGED_DEFAULTS;
+ * const sink = new ChunkSink(uploader, { chunkBytes: layout.gridBytes, digest: "sha512-256" });
+ * await blessMerged({
+ *   source: `oci:${fixture}`,
+ *   layout,
+ *   sink,
+ *   warnings: new Warnings(),
+ *   progress: NO_PROGRESS,
+ * });
+ * const { newChunks, distinctChunks } = sink.counts;
+ * assertEquals(newChunks, distinctChunks);
+ * assertEquals(sink.index.chunkBytes, layout.gridBytes);
+ * rmSync(directory, { recursive: true });
+ * ```
+ *
+ * @module
+ */
+export { openChunkStore } from "./open_store.ts";
+export type { OpenStoreOptions } from "./open_store.ts";
+export type { ChunkStore, PutOutcome } from "./chunk_store.ts";
+export { ChunkUploader } from "./chunk_uploader.ts";
+export type { ChunkCounts, ChunkUploaderOptions, OfferedChunk } from "./chunk_uploader.ts";
+export { ChunkSink, createIndexSink } from "./chunk_sink.ts";
+export type { ChunkSinkOptions } from "./chunk_sink.ts";
+export { decodeChunkIndex, encodeChunkIndex } from "./chunk_index.ts";
+export type { ChunkIndex } from "./chunk_index.ts";
+export type { ChunkDigest } from "./chunk.ts";
+export type { Environment } from "./aws_settings.ts";

@@ -1,0 +1,12 @@
+/**
+ * Where an image goes to, and where payload comes from.
+ *
+ * @module
+ */
+export { descriptorReader, memoryReader, readExactly } from "./random_reader.ts";
+export type { RandomReader, ReaderParts, SharedDescriptor } from "./random_reader.ts";
+export { createFileSink } from "./file_sink.ts";
+export type { FileOperations, FileSinkOptions } from "./file_sink.ts";
+export type { OutputOptions } from "./paths.ts";
+export { createStdoutSink, nullSink, teeSink } from "./sink.ts";
+export type { ImageSink, StreamWriter } from "./sink.ts";

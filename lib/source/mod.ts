@@ -1,0 +1,19 @@
+/**
+ * Sources: images, their layers, and what they may ask for.
+ *
+ * @module
+ */
+export type { RegistryOptions } from "./registry/endpoint.ts";
+export type { RegistryTiming } from "./registry/http.ts";
+export { closeLayers, DEFAULT_SOURCE_LIMITS, loadLayers, openImage } from "./source.ts";
+export type {
+  LayerSource,
+  LoadedLayer,
+  OpenedImage,
+  SourceKind,
+  SourceLimits,
+  SourceOptions,
+  StoredBytes,
+} from "./source.ts";
+export type { StoredFile, StoredLoaded, StoredOutput, StoredStream } from "./types.ts";
+export type { Platform } from "./platform.ts";

@@ -1,0 +1,59 @@
+/**
+ * Measuring what a store of fixed blocks saves, on the bytes that would be written, beside content-defined chunks and whole
+ * files.
+ *
+ * @example Measure what a store of blocks of 64 KiB saves across two images
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { MERGED_DEFAULTS, NO_PROGRESS, probe, Warnings } from "../mod.ts";
+ *
+ * const fixture = new URL("../fixtures/oci-tiny", import.meta.url).pathname;
+ * const report = await probe({
+ *   sources: [`oci:${fixture}`, `oci:${fixture}`],
+ *   mode: "merged",
+ *   asIs: false,
+ *   thresholds: [64 * 1024],
+ *   packings: [MERGED_DEFAULTS.packing],
+ *   grids: [64 * 1024],
+ *   chunker: undefined,
+ *   compression: { kind: "none" },
+ *   selfShift: false,
+ *   pairwise: false,
+ *   explain: false,
+ *   timestamp: 0,
+ *   warnings: new Warnings(),
+ *   progress: NO_PROGRESS,
+ * });
+ * // Two equal images: one store keeps everything once.
+ * assertEquals(report.schemes[report.mainScheme]?.crossImageDedup.raw, 0.5);
+ * ```
+ *
+ * @example Cut bytes into chunks that depend on the content alone
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { Chunker, fastCdcParameters } from "../mod.ts";
+ *
+ * const lengths: number[] = [];
+ * const chunker = new Chunker(fastCdcParameters(64 * 1024), (chunk) => lengths.push(chunk.length));
+ * chunker.push(new Uint8Array(1_000_000));
+ * chunker.finish();
+ * assertEquals(lengths.reduce((sum, length) => sum + length), 1_000_000);
+ * ```
+ *
+ * @module
+ */
+export { probe } from "./probe.ts";
+export { probeFingerprints } from "./fingerprints/probe_fingerprints.ts";
+export type { FromFingerprintsOptions } from "./fingerprints/probe_fingerprints.ts";
+export type { ProbeOptions, Scheme } from "./options.ts";
+export type { CapturedShares, ProbeReport, SchemeReport } from "./report.ts";
+export type { HistogramBin, ImageMetrics, Measures, Overlap, SchemeMetrics } from "./metrics.ts";
+export type { UnitTotals } from "./units/scheme_store.ts";
+export type { ImageFacts } from "./image_parts.ts";
+export type { SelfShift } from "./self_shift.ts";
+export type { LostFile } from "./explain.ts";
+export type { Compression } from "./units/compressor.ts";
+export { Chunker } from "./fast_cdc/chunker.ts";
+export type { ChunkReceiver } from "./fast_cdc/chunker.ts";
+export { fastCdcParameters, GEAR_PARAMETERS } from "./fast_cdc/parameters.ts";
+export type { ChunkerParameters } from "./fast_cdc/parameters.ts";
