@@ -13,6 +13,7 @@ import type { CommandIo } from "../io.ts";
 import { LIMIT_OPTION, parseLimits } from "../limits.ts";
 import { parseSize, sizeOption } from "../sizes.ts";
 import { choiceError, parseCount, parsePercent } from "../values.ts";
+import { parseImageAccess, REPLAY_OPTIONS } from "./image_argument.ts";
 import { refuseUnusedOptions } from "./unused_options.ts";
 
 const MAX_JOBS = 256;
@@ -164,6 +165,7 @@ export const SOURCE_OPTION_SPECS: readonly OptionSpec[] = [
       "keep layers that come from a registry in this directory, and read them there the next time",
   },
   { name: "strict", summary: "fail where something of the source would be changed or left out" },
+  ...REPLAY_OPTIONS,
   { name: "ignore-diffid", summary: "warn, not fail, when a layer does not match its diff id" },
   LIMIT_OPTION,
 ];
@@ -212,10 +214,13 @@ export function parseSourceOptions(
   const jobs = args.value("jobs");
   const authFile = args.value("authfile");
   const blobCache = args.value("blob-cache");
+  const { replay, externalJournal } = parseImageAccess(args);
   return {
     ...platform === undefined ? {} : { platform },
     ...tmpdir === undefined ? {} : { tmpdir },
     ...jobs === undefined ? {} : { jobs: parseCount(jobs, "--jobs", 1, MAX_JOBS) },
+    ...replay ? {} : { replay },
+    ...externalJournal === undefined ? {} : { externalJournal },
     verifyDiffIds: !args.flag("ignore-diffid"),
     ...parseLimits(args.values("limit") ?? []),
     registry: {

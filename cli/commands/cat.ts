@@ -12,7 +12,14 @@ import type { Command } from "../command.ts";
 import { safeLine } from "../errors_output.ts";
 import type { CommandIo } from "../io.ts";
 import type { ParsedArguments } from "../parsed_arguments.ts";
-import { findOperand, IMAGE_OPERAND, STRICT_IMAGE_OPTION, withImage } from "./image_argument.ts";
+import {
+  findOperand,
+  IMAGE_OPERAND,
+  parseImageAccess,
+  REPLAY_OPTIONS,
+  STRICT_IMAGE_OPTION,
+  withImage,
+} from "./image_argument.ts";
 
 const PIECE_BYTES = 1024 * 1024;
 
@@ -34,13 +41,13 @@ export const catCommand: Command = {
     repeated: true,
     completion: "none",
   }],
-  options: [STRICT_IMAGE_OPTION],
+  options: [...REPLAY_OPTIONS, STRICT_IMAGE_OPTION],
   run,
 };
 
 async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   const warnings = new Warnings(args.flag("strict"));
-  await withImage(args.positional("IMAGE"), warnings, async (image) => {
+  await withImage(args.positional("IMAGE"), parseImageAccess(args), warnings, async (image) => {
     io.warn(warnings.list());
     for (const operand of args.positionals("PATH")) {
       const { inode } = findOperand(image, operand, { followsLast: true });

@@ -10,9 +10,11 @@ import { openExt4Image } from "../../lib/ext4/read/image.ts";
 import { faultInImage } from "../../lib/ext4/read/image_fault.ts";
 import type { FoundInode } from "../../lib/ext4/read/path.ts";
 import { findInode } from "../../lib/ext4/read/path.ts";
+import { recoverImage, type RecoveryReport } from "../../lib/ext4/recovery/recover.ts";
 import { openFileReader, type RandomReader } from "../../lib/io/random_reader.ts";
 import type { Warnings } from "../../lib/warnings.ts";
 import type { OptionSpec, PositionalSpec } from "../option_spec.ts";
+import type { ParsedArguments } from "../parsed_arguments.ts";
 
 /** The image that is looked into. */
 export const IMAGE_OPERAND: PositionalSpec = {
@@ -24,30 +26,71 @@ export const IMAGE_OPERAND: PositionalSpec = {
 /** What makes warnings about an image errors. */
 export const STRICT_IMAGE_OPTION: OptionSpec = {
   name: "strict",
-  summary: "fail for an image that was not left clean (a journal to replay, errors on record)",
+  summary: "fail for an image that was not left clean (errors on record, a journal not replayed)",
 };
+
+/** How an image that was not unmounted is read. */
+export const REPLAY_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "replay",
+    on: true,
+    summary: "read an image that was not unmounted as it lies, without what only its journal holds",
+  },
+  {
+    name: "external-journal",
+    value: "FILE",
+    completion: "file",
+    summary: "the journal of an image that keeps it on another device",
+  },
+];
+
+/** How an image is to be opened. */
+export interface ImageAccess {
+  /** Whether a journal that needs it is replayed, in memory. */
+  readonly replay: boolean;
+  /** The path of its external journal. */
+  readonly externalJournal: string | undefined;
+}
+
+/** Reads REPLAY_OPTIONS. */
+export function parseImageAccess(args: ParsedArguments): ImageAccess {
+  return { replay: args.flag("replay"), externalJournal: args.value("external-journal") };
+}
 
 /** Opens an image, works on it, and closes it whatever happens. Faults in it are thrown with its name. */
 export async function withImage<T>(
   path: string,
+  access: ImageAccess,
   warnings: Warnings,
   work: (image: Ext4Image) => Promise<T>,
 ): Promise<T> {
-  return await withImageReader(path, (reader) => work(openExt4Image(reader, { warnings })));
+  return await withImageReader(
+    path,
+    access,
+    (reader) => work(openExt4Image(reader, { warnings })),
+  );
 }
 
-/** The same for work that opens the image itself. */
+/** The same for work that opens the image itself. It is told what was done when the journal had to be replayed. */
 export async function withImageReader<T>(
   path: string,
-  work: (reader: RandomReader) => Promise<T>,
+  access: ImageAccess,
+  work: (reader: RandomReader, replay: RecoveryReport | undefined) => Promise<T>,
 ): Promise<T> {
-  const reader = openFileReader(path, { what: "an ext4 image" });
+  const image = openFileReader(path, { what: "an ext4 image" });
+  let journal: RandomReader | undefined;
   try {
-    return await work(reader);
+    if (!access.replay) return await work(image, undefined);
+    if (access.externalJournal !== undefined) {
+      journal = openFileReader(access.externalJournal, { what: "an external journal" });
+    }
+    const { reader, replay } = recoverImage(image, { journal });
+    return await work(reader, replay);
   } catch (error) {
     throw faultInImage(path, error);
   } finally {
-    reader.close();
+    journal?.close();
+    image.close();
   }
 }
 

@@ -21,6 +21,8 @@ import { parseCount } from "../values.ts";
 import {
   IMAGE_OPERAND,
   inodeNumberOf,
+  parseImageAccess,
+  REPLAY_OPTIONS,
   STRICT_IMAGE_OPTION,
   withImageReader,
 } from "./image_argument.ts";
@@ -65,6 +67,7 @@ export const inspectCommand: Command = {
       defaultText: `${DEFAULT_EXTENT_COUNT}`,
       summary: "list at most so many extents of an inode",
     },
+    ...REPLAY_OPTIONS,
     STRICT_IMAGE_OPTION,
     JSON_OPTION,
   ],
@@ -78,7 +81,7 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
     : parseCount(extents, "--max-extents", 0, 100_000_000);
   const [operand] = args.positionals("PATH");
   const warnings = new Warnings(args.flag("strict"));
-  await withImageReader(args.positional("IMAGE"), async (reader) => {
+  await withImageReader(args.positional("IMAGE"), parseImageAccess(args), async (reader) => {
     if (operand === undefined) await showImage(reader, warnings, io);
     else await showInode(reader, operand, { warnings, maxRunCount }, io);
   });

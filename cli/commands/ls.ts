@@ -13,7 +13,14 @@ import type { Command } from "../command.ts";
 import { JSON_OPTION } from "../command.ts";
 import type { CommandIo } from "../io.ts";
 import type { ParsedArguments } from "../parsed_arguments.ts";
-import { findOperand, IMAGE_OPERAND, STRICT_IMAGE_OPTION, withImage } from "./image_argument.ts";
+import {
+  findOperand,
+  IMAGE_OPERAND,
+  parseImageAccess,
+  REPLAY_OPTIONS,
+  STRICT_IMAGE_OPTION,
+  withImage,
+} from "./image_argument.ts";
 import { listedEntry, longLine, shortName } from "./ls_entry.ts";
 
 const YIELD_AFTER_NAMES = 256;
@@ -43,6 +50,7 @@ export const lsCommand: Command = {
     { name: "long", short: "l", summary: "show what the inodes say" },
     { name: "recursive", short: "R", summary: "list what is below directories as well" },
     { name: "directory", short: "d", summary: "list a directory or symlink itself" },
+    ...REPLAY_OPTIONS,
     STRICT_IMAGE_OPTION,
     JSON_OPTION,
   ],
@@ -52,7 +60,7 @@ export const lsCommand: Command = {
 async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   const imagePath = args.positional("IMAGE");
   const warnings = new Warnings(args.flag("strict"));
-  await withImage(imagePath, warnings, async (image) => {
+  await withImage(imagePath, parseImageAccess(args), warnings, async (image) => {
     io.warn(warnings.list());
     const itself = args.flag("directory");
     const start = findOperand(image, args.positionals("PATH")[0] ?? "/", { followsLast: !itself });

@@ -4,6 +4,7 @@
  * @module
  */
 import { checkGrid } from "../../lib/ext4/plan/settings.ts";
+import type { RecoveryReport } from "../../lib/ext4/recovery/recover.ts";
 import type { Finding, VerifyReport } from "../../lib/ext4/read/verify/verify.ts";
 import { verifyImage } from "../../lib/ext4/read/verify/verify.ts";
 import type { Command } from "../command.ts";
@@ -15,7 +16,7 @@ import type { ParsedArguments } from "../parsed_arguments.ts";
 import { formatCount, parseSize, sizeOption } from "../sizes.ts";
 import { styleOf } from "../style.ts";
 import { parseCount } from "../values.ts";
-import { withImageReader } from "./image_argument.ts";
+import { parseImageAccess, REPLAY_OPTIONS, withImageReader } from "./image_argument.ts";
 
 const GRID_BYTES_DEFAULT = 128 * 1024;
 const THRESHOLD_BYTES_DEFAULT = 64 * 1024;
@@ -62,6 +63,7 @@ export const verifyCommand: Command = {
       defaultText: `${FINDINGS_DEFAULT}`,
       summary: "how many findings of an image are shown; all are counted",
     },
+    ...REPLAY_OPTIONS,
     JSON_OPTION,
   ],
   run,
@@ -76,6 +78,8 @@ interface Failure {
 interface Verified {
   readonly image: string;
   readonly report: VerifyReport;
+  /** What was done before, when its journal had to be replayed. */
+  readonly replay: RecoveryReport | undefined;
 }
 
 async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | void> {
@@ -96,21 +100,26 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | voi
     progress: io.progress,
     signal: io.signal,
   };
+  const access = parseImageAccess(args);
   const verified: Verified[] = [];
   const failures: Failure[] = [];
   for (const image of args.positionals("IMAGE")) {
-    let report: VerifyReport;
+    let found: Verified;
     try {
-      report = await withImageReader(image, (reader) => verifyImage(reader, options));
+      found = await withImageReader(
+        image,
+        access,
+        async (reader, replay) => ({ image, report: await verifyImage(reader, options), replay }),
+      );
     } catch (error) {
       io.signal.throwIfAborted();
       // What was found in the other images is worth knowing all the same.
       failures.push({ image, error });
       continue;
     }
-    verified.push({ image, report });
-    io.warn(report.warnings);
-    if (!io.json) await io.stdout.write(reportText(image, report, io.quiet));
+    verified.push(found);
+    io.warn(found.report.warnings);
+    if (!io.json) await io.stdout.write(reportText(found, io.quiet));
   }
   const hasMore = verified.length + failures.length > 1;
   if (io.json && (failures.length === 0 || hasMore)) {
@@ -132,7 +141,11 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | voi
 function documentOf(verified: readonly Verified[], failures: readonly Failure[]): unknown {
   return {
     clean: failures.length === 0 && verified.every(({ report }) => report.clean),
-    images: verified.map(({ image, report }) => ({ image, ...report })),
+    images: verified.map(({ image, report, replay }) => ({
+      image,
+      ...report,
+      ...replay === undefined ? {} : { replay },
+    })),
     failed: failures.map(({ image, error }) => ({
       image,
       ...failureFacts(error, verifyCommand.options),
@@ -140,15 +153,29 @@ function documentOf(verified: readonly Verified[], failures: readonly Failure[])
   };
 }
 
-function reportText(image: string, report: VerifyReport, quiet: boolean): string {
+function reportText({ image, report, replay }: Verified, quiet: boolean): string {
   const name = safeLine(image);
   const lines = report.findings.map((finding) => `${name}: ${findingText(finding)}`);
   if (report.findingCount > report.findings.length) {
     const rest = report.findingCount - report.findings.length;
     lines.push(`${name}: and ${formatCount(rest)} more`);
   }
+  if (replay !== undefined && (!quiet || !report.clean)) {
+    lines.push(`${name}: ${replayText(replay)}`);
+  }
   if (!quiet || !report.clean) lines.push(`${name}: ${summaryOf(report)}`);
   return lines.map((line) => `${line}\n`).join("");
+}
+
+/** What was done before an image was checked. */
+function replayText({ transactions, blocks, orphans }: RecoveryReport): string {
+  const counts = [
+    `${formatCount(transactions)} ${transactions === 1 ? "transaction" : "transactions"}`,
+    `${formatCount(blocks)} ${blocks === 1 ? "block" : "blocks"}`,
+    ...orphans.deleted === 0 ? [] : [`${formatCount(orphans.deleted)} orphans deleted`],
+    ...orphans.truncated === 0 ? [] : [`${formatCount(orphans.truncated)} orphans truncated`],
+  ];
+  return `checked as it is after its journal is replayed: ${counts.join(", ")}`;
 }
 
 function summaryOf(report: VerifyReport): string {

@@ -11,8 +11,9 @@ import { formatUuid } from "../bytes/uuid.ts";
 import { type Ext4Image, openExt4Image } from "../ext4/read/image.ts";
 import { faultInImage } from "../ext4/read/image_fault.ts";
 import { readTree } from "../ext4/read/tree.ts";
+import { recoverImage } from "../ext4/recovery/recover.ts";
 import { Digester } from "../io/digest.ts";
-import type { RandomReader } from "../io/random_reader.ts";
+import { openFileReader, type RandomReader } from "../io/random_reader.ts";
 import {
   BLOCK_SIZE_BYTES,
   type Payload,
@@ -38,14 +39,14 @@ export async function openExt4Source(
   file: SourceFile,
   options: SourceOptions,
 ): Promise<OpenedImage> {
-  const reader = fileReader(file);
+  const image = fileReader(file);
   file.file.release();
   let layer: LoadedLayer;
   try {
-    layer = await loadImage(reader, options);
+    layer = await loadImage(asMounted(image, options), options);
   } catch (error) {
-    reader.close();
-    throw faultInImage(reader.name, error);
+    image.close();
+    throw faultInImage(image.name, error);
   }
   let isTaken = false;
   const take = () => {
@@ -62,6 +63,31 @@ export async function openExt4Source(
       if (!isTaken) layer.store.close();
     },
   });
+}
+
+/** The image with its journal replayed, if it has to be. Closing it closes all that it reads. */
+function asMounted(image: RandomReader, options: SourceOptions): RandomReader {
+  const { replay = true, externalJournal } = options;
+  if (!replay) return image;
+  if (externalJournal === undefined) return recoverImage(image).reader;
+  const journal = openFileReader(externalJournal, { what: "an external journal" });
+  try {
+    const { reader } = recoverImage(image, { journal });
+    if (reader === image) {
+      journal.close();
+      return image;
+    }
+    return {
+      ...reader,
+      close() {
+        journal.close();
+        reader.close();
+      },
+    };
+  } catch (error) {
+    journal.close();
+    throw error;
+  }
 }
 
 async function loadImage(reader: RandomReader, options: SourceOptions): Promise<LoadedLayer> {

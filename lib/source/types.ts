@@ -43,6 +43,10 @@ export interface SourceOptions {
   readonly warnings: Warnings;
   /** False: a diff id that does not match is a warning, for images that were made wrong. Default true. */
   readonly verifyDiffIds?: boolean;
+  /** False: an ext4 image that was not unmounted is read as it lies, its journal is not replayed. Default true. */
+  readonly replay?: boolean;
+  /** The path of the external journal of an ext4 image that has one. */
+  readonly externalJournal?: string;
   /** Bounds on what a source may ask for; what is not given is `DEFAULT_SOURCE_LIMITS`. */
   readonly limits?: Partial<SourceLimits>;
   /** Blocks of zeros do not end a tar, for tars that were written one behind the other. Default false. */

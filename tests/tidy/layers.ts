@@ -14,6 +14,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["lib/ext4/journal/"],
   ["lib/ext4/volume/", "lib/ext4/plan/"],
   ["lib/ext4/write/", "lib/ext4/read/", "lib/ext4/verify/", "lib/ext4/checksum/"],
+  ["lib/ext4/recovery/"],
   ["lib/ext4/mod.ts"],
   ["lib/tree/"],
   ["lib/source/"],

@@ -65,17 +65,21 @@ Deno.test("ls fails with one line for what is not there and for what is no image
   });
 });
 
-Deno.test("ls warns of a journal to be replayed, and --strict refuses it", async () => {
+Deno.test("ls --no-replay warns of a journal to be replayed, and --strict refuses it", async () => {
   await withFixture("plain-4k", async (image) => {
     const bytes = Deno.readFileSync(image);
     bytes[1024 + 0x5c]! |= 0x04; // has_journal
     bytes[1024 + 0x60]! |= 0x04; // needs_recovery
     Deno.writeFileSync(image, bytes);
-    const { code, stderr } = await ls(image);
+    const refused = await ls(image);
+    assertEquals(refused.code, 3);
+    assertStringIncludes(refused.stderr, "its journal cannot be replayed");
+    assertStringIncludes(refused.stderr, "use --no-replay");
+    const { code, stderr } = await ls("--no-replay", image);
     assertEquals(code, 0);
     assertStringIncludes(stderr, "its journal holds changes that are not in place yet");
-    assertEquals((await ls("--strict", image)).code, 3);
-    const document = JSON.parse((await ls("--json", image)).stdout);
+    assertEquals((await ls("--no-replay", "--strict", image)).code, 3);
+    const document = JSON.parse((await ls("--no-replay", "--json", image)).stdout);
     assertEquals(document.warnings[0].kind, "dirtyJournal");
   });
 });

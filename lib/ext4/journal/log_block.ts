@@ -1,0 +1,275 @@
+/**
+ * The blocks of a journal's log (kernel documentation, "Journal (jbd2)"; include/linux/jbd2.h): descriptors with their
+ * tags, revocations and commits, and the checksums of all three versions. Big-endian, unlike the rest of ext4.
+ *
+ * @module
+ */
+import { crc32c } from "../../bytes/crc32c.ts";
+import { CRC32C_START } from "../format/checksum.ts";
+import { viewOf } from "../format/fields.ts";
+import { JOURNAL_INCOMPAT, JOURNAL_MAGIC } from "../format/journal.ts";
+
+/** h_blocktype. */
+export const LOG_BLOCK_TYPE = {
+  DESCRIPTOR: 1,
+  COMMIT: 2,
+  SUPERBLOCK_V1: 3,
+  SUPERBLOCK_V2: 4,
+  REVOKE: 5,
+} as const;
+
+/** s_feature_compat of the journal: a commit block holds a CRC-32 of its transaction (version 1 checksums). */
+export const JOURNAL_COMPAT_CHECKSUM = 0x1;
+
+/** t_flags of a tag. */
+export const TAG_FLAG = { ESCAPED: 0x1, SAME_UUID: 0x2, DELETED: 0x4, LAST_TAG: 0x8 } as const;
+
+/** What the features of a journal say of its blocks. */
+export interface LogFormat {
+  readonly blockSizeBytes: number;
+  /** Whether block numbers have 64 bits. */
+  readonly is64Bit: boolean;
+  /** 1: one CRC-32 a transaction; 2 and 3: CRC-32C of every block; 0: none. */
+  readonly checksumVersion: 0 | 1 | 2 | 3;
+  /** The seed of versions 2 and 3. */
+  readonly seed: number;
+}
+
+/** The first 12 bytes of every block of the log that is not a copy of another block. */
+export interface LogHeader {
+  /** One of LOG_BLOCK_TYPE, or unknown. */
+  readonly blockType: number;
+  /** The transaction. */
+  readonly sequence: number;
+}
+
+/** One block that a descriptor announces. Its copy is the next block of the log. */
+export interface BlockTag {
+  /** Where it belongs in the file system. At 2^53 and above it is rounded, far beyond every file system. */
+  readonly blockNumber: number;
+  /** The copy begins with zeros in place of JOURNAL_MAGIC. */
+  readonly isEscaped: boolean;
+  /** Stored checksum: 16 bits in version 2, 32 bits in version 3, else 0. */
+  readonly checksum: number;
+}
+
+/** What a commit block says beside its transaction. */
+export interface CommitRecord {
+  /** h_chksum_type, h_chksum_size and h_chksum[0]. */
+  readonly checksumType: number;
+  readonly checksumSizeBytes: number;
+  readonly checksum: number;
+  /** When it was written, in seconds since 1970. */
+  readonly seconds: bigint;
+}
+
+const HEADER_SIZE_BYTES = 12;
+const UUID_SIZE_BYTES = 16;
+const REVOKE_HEADER_SIZE_BYTES = 16;
+const TAIL_SIZE_BYTES = 4;
+
+const HEADER_AT = { magic: 0, blockType: 4, sequence: 8 } as const;
+/** journal_block_tag3_t has t_flags as 32 bits from byte 4 on: the low half, which is used, is where the others have it. */
+const TAG_AT = { blockLow: 0, checksum16: 4, flags: 6, blockHigh: 8, checksum32: 12 } as const;
+const REVOKE_AT = { usedBytes: 12 } as const;
+const COMMIT_AT = { checksumType: 12, checksumSize: 13, checksum: 16, seconds: 48 } as const;
+
+const FOUR_ZEROS = new Uint8Array(4);
+
+/**
+ * The format that the features of a journal's superblock ask for.
+ *
+ * @param uuid s_uuid of the journal, which seeds the checksums
+ */
+export function logFormat(
+  blockSizeBytes: number,
+  featureCompat: number,
+  featureIncompat: number,
+  uuid: Uint8Array,
+): LogFormat {
+  const checksumVersion = (featureIncompat & JOURNAL_INCOMPAT.CSUM_V3) !== 0
+    ? 3
+    : (featureIncompat & JOURNAL_INCOMPAT.CSUM_V2) !== 0
+    ? 2
+    : (featureCompat & JOURNAL_COMPAT_CHECKSUM) !== 0
+    ? 1
+    : 0;
+  return {
+    blockSizeBytes,
+    is64Bit: (featureIncompat & JOURNAL_INCOMPAT.BIT64) !== 0,
+    checksumVersion,
+    seed: checksumVersion >= 2 ? crc32c(CRC32C_START, uuid) : 0,
+  };
+}
+
+/** The header of a block; undefined when it is none of the log's own. */
+export function decodeLogHeader(block: Uint8Array): LogHeader | undefined {
+  const view = viewOf(block);
+  if (view.getUint32(HEADER_AT.magic) !== JOURNAL_MAGIC) return undefined;
+  return {
+    blockType: view.getUint32(HEADER_AT.blockType),
+    sequence: view.getUint32(HEADER_AT.sequence),
+  };
+}
+
+/** Writes the header of a block. */
+export function encodeLogHeader(block: Uint8Array, { blockType, sequence }: LogHeader): void {
+  const view = viewOf(block);
+  view.setUint32(HEADER_AT.magic, JOURNAL_MAGIC);
+  view.setUint32(HEADER_AT.blockType, blockType);
+  view.setUint32(HEADER_AT.sequence, sequence);
+}
+
+/**
+ * Bytes of a tag (jbd2's journal_tag_bytes()). Version 2 adds two bytes to a structure that had room for its checksum
+ * already; every kernel reads and writes them so.
+ */
+export function tagSizeBytes({ checksumVersion, is64Bit }: LogFormat): number {
+  if (checksumVersion === 3) return 16;
+  return 8 + (checksumVersion === 2 ? 2 : 0) + (is64Bit ? 4 : 0);
+}
+
+/**
+ * The tags of a descriptor, up to the one that says that it is the last, or as many as fit.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { decodeTags, logFormat } from "./log_block.ts";
+ * const block = new Uint8Array(1024);
+ * const view = new DataView(block.buffer);
+ * view.setUint32(12, 77); // t_blocknr
+ * view.setUint16(18, 0xa); // t_flags: same UUID, last tag
+ * const format = logFormat(1024, 0, 0, new Uint8Array(16));
+ * assertEquals(decodeTags(block, format), [{ blockNumber: 77, isEscaped: false, checksum: 0 }]);
+ * ```
+ */
+export function decodeTags(block: Uint8Array, format: LogFormat): BlockTag[] {
+  const { checksumVersion, is64Bit } = format;
+  const view = viewOf(block);
+  const sizeBytes = tagSizeBytes(format);
+  const end = format.blockSizeBytes - (checksumVersion >= 2 ? TAIL_SIZE_BYTES : 0);
+  const tags: BlockTag[] = [];
+  let at = HEADER_SIZE_BYTES;
+  while (at + sizeBytes <= end) {
+    const flags = view.getUint16(at + TAG_AT.flags);
+    const high = is64Bit ? view.getUint32(at + TAG_AT.blockHigh) : 0;
+    tags.push({
+      blockNumber: high * 2 ** 32 + view.getUint32(at + TAG_AT.blockLow),
+      isEscaped: (flags & TAG_FLAG.ESCAPED) !== 0,
+      checksum: checksumVersion === 3
+        ? view.getUint32(at + TAG_AT.checksum32)
+        : checksumVersion === 2
+        ? view.getUint16(at + TAG_AT.checksum16)
+        : 0,
+    });
+    at += sizeBytes + ((flags & TAG_FLAG.SAME_UUID) === 0 ? UUID_SIZE_BYTES : 0);
+    if ((flags & TAG_FLAG.LAST_TAG) !== 0) break;
+  }
+  return tags;
+}
+
+/** The block numbers of a revocation; undefined when it claims more bytes than its block has. */
+export function decodeRevokedBlocks(block: Uint8Array, format: LogFormat): number[] | undefined {
+  const view = viewOf(block);
+  const usedBytes = view.getUint32(REVOKE_AT.usedBytes);
+  const tailBytes = format.checksumVersion >= 2 ? TAIL_SIZE_BYTES : 0;
+  if (usedBytes > format.blockSizeBytes - tailBytes) return undefined;
+  const sizeBytes = format.is64Bit ? 8 : 4;
+  const blocks: number[] = [];
+  for (let at = REVOKE_HEADER_SIZE_BYTES; at + sizeBytes <= usedBytes; at += sizeBytes) {
+    const high = format.is64Bit ? view.getUint32(at) : 0;
+    blocks.push(high * 2 ** 32 + view.getUint32(at + sizeBytes - 4));
+  }
+  return blocks;
+}
+
+/** What a commit block says. */
+export function decodeCommit(block: Uint8Array): CommitRecord {
+  const view = viewOf(block);
+  return {
+    checksumType: view.getUint8(COMMIT_AT.checksumType),
+    checksumSizeBytes: view.getUint8(COMMIT_AT.checksumSize),
+    checksum: view.getUint32(COMMIT_AT.checksum),
+    seconds: view.getBigUint64(COMMIT_AT.seconds),
+  };
+}
+
+/** Whether the checksum at the end of a descriptor or revocation is right; true when the journal has none. */
+export function hasRightTail(block: Uint8Array, format: LogFormat): boolean {
+  if (format.checksumVersion < 2) return true;
+  const tail = format.blockSizeBytes - TAIL_SIZE_BYTES;
+  return viewOf(block).getUint32(tail) === logTailChecksum(block, format);
+}
+
+/** The checksum that belongs at the end of a descriptor or revocation. */
+export function logTailChecksum(block: Uint8Array, format: LogFormat): number {
+  const body = block.subarray(0, format.blockSizeBytes - TAIL_SIZE_BYTES);
+  return crc32c(format.seed, body, FOUR_ZEROS);
+}
+
+/** Whether the checksum of a commit block itself is right; true when the journal has none. */
+export function hasRightCommitChecksum(block: Uint8Array, format: LogFormat): boolean {
+  if (format.checksumVersion < 2) return true;
+  return decodeCommit(block).checksum === commitBlockChecksum(block, format);
+}
+
+/** The checksum of a commit block in versions 2 and 3. */
+export function commitBlockChecksum(block: Uint8Array, format: LogFormat): number {
+  const { checksum: at } = COMMIT_AT;
+  return crc32c(format.seed, block.subarray(0, at), FOUR_ZEROS, block.subarray(at + 4));
+}
+
+/** Whether the copy of a block in the log is what its tag says; true when the journal does not checksum its blocks. */
+export function hasRightTagChecksum(
+  tag: BlockTag,
+  copy: Uint8Array,
+  sequence: number,
+  format: LogFormat,
+): boolean {
+  if (format.checksumVersion < 2) return true;
+  return tag.checksum === tagChecksum(copy, sequence, format);
+}
+
+/** The checksum that a tag has for the copy of a block: all 32 bits in version 3, the low 16 in version 2. */
+export function tagChecksum(copy: Uint8Array, sequence: number, format: LogFormat): number {
+  const key = new Uint8Array(4);
+  viewOf(key).setUint32(0, sequence);
+  const checksum = crc32c(format.seed, key, copy);
+  return format.checksumVersion === 3 ? checksum : checksum & 0xffff;
+}
+
+const CRC32_POLYNOMIAL = 0x04c11db7;
+let crc32Table: Uint32Array | undefined;
+
+/**
+ * CRC-32 with the high bit first and no inversion, as version 1 checksums use it (the kernel's crc32_be()).
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { crc32BigEndian } from "./log_block.ts";
+ * const digits = new TextEncoder().encode("123456789");
+ * assertEquals(crc32BigEndian(0xffffffff, digits), 0x0376e6e7); // CRC-32/MPEG-2
+ * ```
+ */
+export function crc32BigEndian(seed: number, bytes: Uint8Array): number {
+  const table = crc32Table ??= makeCrc32Table();
+  let register = seed | 0;
+  for (let at = 0; at < bytes.length; at++) {
+    register = (register << 8) ^ table[(register >>> 24) ^ bytes[at]!]!;
+  }
+  return register >>> 0;
+}
+
+function makeCrc32Table(): Uint32Array {
+  const table = new Uint32Array(256);
+  for (let byte = 0; byte < 256; byte++) {
+    let register = byte << 24;
+    for (let bit = 0; bit < 8; bit++) {
+      register = (register << 1) ^ (register < 0 ? CRC32_POLYNOMIAL : 0);
+    }
+    table[byte] = register >>> 0;
+  }
+  return table;
+}

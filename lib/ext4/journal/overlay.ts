@@ -1,0 +1,130 @@
+/**
+ * An image with some of its blocks replaced, without writing to it.
+ *
+ * @module
+ */
+import { InputError } from "../../errors.ts";
+import { type RandomReader, readExactly } from "../../io/random_reader.ts";
+
+/** Blocks that stand in for those of an image. */
+export interface BlockLayer {
+  /** The numbers of the replaced blocks in ascending order. */
+  readonly blocks: ArrayLike<number>;
+  /** Copies bytes of the replacement of `blocks[index]`, from `offset` in the block on, over all of `target`. */
+  fill(index: number, target: Uint8Array, offset: number): void;
+}
+
+/**
+ * The image as it reads with blocks replaced. Its size stays the same.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { memoryReader } from "../../io/random_reader.ts";
+ * import { overlayReader } from "./overlay.ts";
+ * const image = memoryReader(Uint8Array.of(1, 2, 3, 4, 5, 6), "image");
+ * const layer = { blocks: [1], fill: (_: number, target: Uint8Array) => void target.fill(9) };
+ * const target = new Uint8Array(4);
+ * overlayReader(image, 2, layer).readAt(target, 1);
+ * assertEquals([...target], [2, 9, 9, 5]);
+ * ```
+ */
+export function overlayReader(
+  image: RandomReader,
+  blockSizeBytes: number,
+  layer: BlockLayer,
+): RandomReader {
+  return {
+    sizeBytes: image.sizeBytes,
+    name: image.name,
+    readAt(target, position) {
+      const count = image.readAt(target, position);
+      const end = position + count;
+      const { blocks } = layer;
+      let index = firstAtOrAfter(blocks, Math.floor(position / blockSizeBytes));
+      for (; index < blocks.length; index++) {
+        const start = blocks[index]! * blockSizeBytes;
+        if (start >= end) break;
+        const from = Math.max(start, position);
+        const to = Math.min(start + blockSizeBytes, end);
+        layer.fill(index, target.subarray(from - position, to - position), from - start);
+      }
+      return count;
+    },
+    close: () => image.close(),
+  };
+}
+
+/** The first index whose number is at least `value`; the length when there is none. */
+export function firstAtOrAfter(sorted: ArrayLike<number>, value: number): number {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (sorted[middle]! < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** Changes blocks of an image in memory. */
+export class BlockEditor {
+  readonly #image: RandomReader;
+  readonly #blockSizeBytes: number;
+  readonly #edited = new Map<number, Uint8Array>();
+
+  /** @param image what is changed; nothing is written to it */
+  constructor(image: RandomReader, blockSizeBytes: number) {
+    this.#image = image;
+    this.#blockSizeBytes = blockSizeBytes;
+  }
+
+  /** How many blocks are changed. */
+  get editedCount(): number {
+    return this.#edited.size;
+  }
+
+  /**
+   * A block as it is now, to look at.
+   *
+   * @throws {InputError} for a block past the end of the image
+   */
+  read(block: number): Uint8Array {
+    return this.#edited.get(block) ?? this.#readImage(block);
+  }
+
+  /**
+   * A block to change: what is written to the array is what the image reads as from then on.
+   *
+   * @throws {InputError} for a block past the end of the image
+   */
+  edit(block: number): Uint8Array {
+    const known = this.#edited.get(block);
+    if (known !== undefined) return known;
+    const bytes = this.#readImage(block);
+    this.#edited.set(block, bytes);
+    return bytes;
+  }
+
+  /** The image with the changes that were made so far. */
+  reader(): RandomReader {
+    if (this.#edited.size === 0) return this.#image;
+    const blocks = [...this.#edited.keys()].sort((a, b) => a - b);
+    const contents = blocks.map((block) => this.#edited.get(block)!);
+    return overlayReader(this.#image, this.#blockSizeBytes, {
+      blocks,
+      fill: (index, target, offset) =>
+        target.set(contents[index]!.subarray(offset, offset + target.length)),
+    });
+  }
+
+  #readImage(block: number): Uint8Array {
+    const position = block * this.#blockSizeBytes;
+    const { sizeBytes, name } = this.#image;
+    if (!(position + this.#blockSizeBytes <= sizeBytes)) {
+      throw new InputError(name, `block ${block} is past the end of its ${sizeBytes} bytes`);
+    }
+    const bytes = new Uint8Array(this.#blockSizeBytes);
+    readExactly(this.#image, bytes, position);
+    return bytes;
+  }
+}

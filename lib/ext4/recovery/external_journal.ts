@@ -1,0 +1,58 @@
+/**
+ * A journal on a device of its own (kernel documentation, "External Journal").
+ *
+ * @module
+ */
+import { InputError } from "../../errors.ts";
+import type { RandomReader } from "../../io/random_reader.ts";
+import { INCOMPAT, SUPERBLOCK_OFFSET_BYTES } from "../format/constants.ts";
+import type { Superblock } from "../format/superblock.ts";
+import type { JournalPlace } from "../journal/log.ts";
+import { readSuperblock, verifySuperblock } from "../read/superblock.ts";
+
+/**
+ * Where the log of an external journal is.
+ *
+ * @param superblock of the file system
+ * @throws {InputError} when there is none, or it is the journal of another file system
+ */
+export function externalJournal(
+  superblock: Superblock,
+  blockSizeBytes: number,
+  journal: RandomReader | undefined,
+): JournalPlace {
+  if (journal === undefined) {
+    throw new InputError("external journal", `${hex(superblock.journalUuid)} is not given`);
+  }
+  const found = readSuperblock(journal);
+  verifySuperblock(found);
+  const { featureIncompat, uuid, blocksCount, logBlockSize } = found.superblock;
+  if ((featureIncompat & INCOMPAT.JOURNAL_DEV) === 0) {
+    throw new InputError(journal.name, "is not an external journal");
+  }
+  if (uuid.some((byte, i) => byte !== superblock.journalUuid[i])) {
+    throw new InputError(
+      journal.name,
+      `its UUID is ${hex(uuid)}, but the file system's journal is ${hex(superblock.journalUuid)}`,
+    );
+  }
+  const journalBlockSizeBytes = 2 ** (10 + logBlockSize);
+  if (journalBlockSizeBytes !== blockSizeBytes) {
+    throw new InputError(
+      journal.name,
+      `its blocks have ${journalBlockSizeBytes} bytes, those of the file system ${blockSizeBytes}`,
+    );
+  }
+  return {
+    reader: journal,
+    blockSizeBytes,
+    blockCount: Math.min(blocksCount, 2 ** 32 - 1),
+    runs: [{ logicalBlock: 0, blockCount: blocksCount, startBlock: 0 }],
+    // Behind the block that holds the ext4 superblock.
+    superblockBlock: Math.floor(SUPERBLOCK_OFFSET_BYTES / blockSizeBytes) + 1,
+  };
+}
+
+function hex(uuid: Uint8Array): string {
+  return Array.from(uuid, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,184 @@
+/**
+ * The image as the kernel sees it after mounting, when it was not unmounted: its journal is replayed, and its superblock
+ * and that of its journal say so (fs/ext4/super.c, ext4_load_journal()). All of it is in memory; nothing is written.
+ *
+ * @module
+ */
+import { InputError } from "../../errors.ts";
+import { type RandomReader, readExactly } from "../../io/random_reader.ts";
+import { Warnings } from "../../warnings.ts";
+import {
+  COMPAT,
+  INCOMPAT,
+  RO_COMPAT,
+  SUPERBLOCK_OFFSET_BYTES,
+  SUPERBLOCK_SIZE_BYTES,
+} from "../format/constants.ts";
+import { viewOf } from "../format/fields.ts";
+import { hasFastCommits } from "../journal/fast_commit.ts";
+import { patchJournalSuperblock } from "../journal/journal_superblock.ts";
+import type { JournalPlace } from "../journal/log.ts";
+import { BlockEditor } from "../journal/overlay.ts";
+import { type Replayed, replayJournal, type ReplayReport } from "../journal/replay.ts";
+import { decodeSuperblock, editSuperblock, type Superblock } from "../format/superblock.ts";
+import { blockRuns } from "../read/block_map.ts";
+import { openExt4Image } from "../read/image.ts";
+import { readSuperblock } from "../read/superblock.ts";
+import { externalJournal } from "./external_journal.ts";
+import { cleanUpOrphans, type OrphanReport } from "./orphans.ts";
+import { VolumeEditor } from "./volume_editor.ts";
+
+/** What a recovery needs beside the image. */
+export interface RecoverOptions {
+  /** The external journal of an image that has one. It is left open. */
+  readonly journal?: RandomReader | undefined;
+}
+
+/** What was done to an image. */
+export interface RecoveryReport extends ReplayReport {
+  /** Inodes that were deleted or cut. */
+  readonly orphans: OrphanReport;
+}
+
+/** An image that can be read. */
+export interface RecoveredImage {
+  /** What to read. Closing it closes the image. */
+  readonly reader: RandomReader;
+  /** What was done; undefined when the image needs no recovery, and `reader` is the image itself then. */
+  readonly replay: RecoveryReport | undefined;
+}
+
+/** s_state: errors were seen. */
+const STATE_ERRORS = 2;
+/** The fields from s_error_count up to s_mount_opts, which a mount keeps as they were before the replay. */
+const ERROR_FIELDS = { start: 0x194, end: 0x200 } as const;
+const S_STATE_AT = 0x3a;
+
+/**
+ * Replays the journal of an image that needs it.
+ *
+ * @param image an image; what is no ext4 image, or needs no recovery, is given back as it is
+ * @throws {InputError} when its journal cannot be replayed: the kernel would not mount it either
+ */
+export function recoverImage(image: RandomReader, options: RecoverOptions = {}): RecoveredImage {
+  if (!needsRecovery(image)) return { reader: image, replay: undefined };
+  try {
+    return recovered(image, options);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    const { message, hint, data } = error;
+    throw new InputError(image.name, `its journal cannot be replayed: ${message}`, {
+      ...hint === undefined ? {} : { hint },
+      data,
+      remedies: [{
+        option: "replay",
+        change: "set",
+        when: "to read the image as it lies, without what only its journal holds",
+      }],
+      cause: error,
+    });
+  }
+}
+
+function needsRecovery(image: RandomReader): boolean {
+  if (image.sizeBytes < SUPERBLOCK_OFFSET_BYTES + SUPERBLOCK_SIZE_BYTES) return false;
+  let superblock: Superblock;
+  try {
+    superblock = readSuperblock(image).superblock;
+  } catch (error) {
+    // Whoever opens the image says what is wrong with it.
+    if (error instanceof InputError) return false;
+    throw error;
+  }
+  const { featureCompat, featureIncompat } = superblock;
+  return (featureCompat & COMPAT.HAS_JOURNAL) !== 0 && (featureIncompat & INCOMPAT.RECOVER) !== 0 &&
+    (featureIncompat & INCOMPAT.JOURNAL_DEV) === 0;
+}
+
+function recovered(image: RandomReader, options: RecoverOptions): RecoveredImage {
+  const before = readEncodedSuperblock(image);
+  const place = journalPlace(image, options);
+  const replayed = replayJournal(image, place);
+  if (hasFastCommits(replayed.log, replayed.endSequence)) {
+    throw new InputError("journal", "it has fast commits, which are not supported");
+  }
+  const editor = new BlockEditor(replayed.reader, place.blockSizeBytes);
+  finishSuperblock(editor, place.blockSizeBytes, before, replayed);
+  if (place.reader === image) finishJournal(editor, replayed);
+  return mended(editor.reader(), replayed.report);
+}
+
+/** Finishes what was under way when the machine stopped, and counts what is free, as a mount does. */
+function mended(reader: RandomReader, replay: ReplayReport): RecoveredImage {
+  try {
+    const editor = new VolumeEditor(openExt4Image(reader, { warnings: new Warnings() }));
+    const orphans = cleanUpOrphans(editor);
+    const { featureRoCompat } = editor.image.superblock;
+    return {
+      reader: editor.finish({
+        lastOrphan: 0,
+        featureRoCompat: (featureRoCompat & ~RO_COMPAT.ORPHAN_PRESENT) >>> 0,
+      }),
+      replay: { ...replay, orphans },
+    };
+  } catch (error) {
+    // The image is damaged beyond its journal: whoever opens it says where.
+    if (!(error instanceof InputError)) throw error;
+    return { reader, replay: { ...replay, orphans: { deleted: 0, truncated: 0 } } };
+  }
+}
+
+/** Where the journal of an image is. The inode of an internal one is read as it was before the replay, as the kernel does. */
+function journalPlace(image: RandomReader, { journal }: RecoverOptions): JournalPlace {
+  const opened = openExt4Image(image, { warnings: new Warnings() });
+  const { superblock, geometry: { blockSizeBytes } } = opened;
+  if (superblock.journalUuid.some((byte) => byte !== 0)) {
+    return externalJournal(superblock, blockSizeBytes, journal);
+  }
+  const inode = opened.inode(superblock.journalInode);
+  if (inode.kind !== "file") throw new InputError(inode.what, "the journal is not a regular file");
+  return {
+    reader: image,
+    blockSizeBytes,
+    blockCount: Math.floor(inode.record.sizeBytes / blockSizeBytes),
+    runs: [...blockRuns(opened, inode)],
+    superblockBlock: 0,
+  };
+}
+
+function readEncodedSuperblock(image: RandomReader): Uint8Array<ArrayBuffer> {
+  const encoded = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
+  readExactly(image, encoded, SUPERBLOCK_OFFSET_BYTES);
+  return encoded;
+}
+
+/** What a mount changes in the superblock: nothing needs recovery any more, and errors on record stay on record. */
+function finishSuperblock(
+  editor: BlockEditor,
+  blockSizeBytes: number,
+  before: Uint8Array,
+  { log }: Replayed,
+): void {
+  const block = editor.edit(Math.floor(SUPERBLOCK_OFFSET_BYTES / blockSizeBytes));
+  const at = SUPERBLOCK_OFFSET_BYTES % blockSizeBytes;
+  const encoded = block.subarray(at, at + SUPERBLOCK_SIZE_BYTES);
+  const { start, end } = ERROR_FIELDS;
+  encoded.set(before.subarray(start, end), start);
+  const superblock = decodeSuperblock(encoded);
+  const hadErrors = log.superblock.errorNumber !== 0 ||
+    (viewOf(before).getUint16(S_STATE_AT, true) & STATE_ERRORS) !== 0;
+  encoded.set(editSuperblock(encoded, {
+    featureIncompat: (superblock.featureIncompat & ~INCOMPAT.RECOVER) >>> 0,
+    state: superblock.state | (hadErrors ? STATE_ERRORS : 0),
+  }));
+}
+
+/** The log is empty, and goes on behind its last transaction. */
+function finishJournal(editor: BlockEditor, { log, endSequence, report }: Replayed): void {
+  const block = editor.edit(log.positionOf(0) / log.format.blockSizeBytes);
+  patchJournalSuperblock(block, {
+    sequence: report.transactions === 0 ? endSequence : (endSequence + 1) >>> 0,
+    startBlock: 0,
+    errorNumber: 0,
+  });
+}

@@ -1,0 +1,221 @@
+/**
+ * Changing what an image says is in use: bitmaps, inodes, and all counts and checksums that go with them. In memory
+ * only: the changes are an overlay over the image.
+ *
+ * @module
+ */
+import {
+  GROUP_FLAG,
+  INODE_FLAG,
+  RO_COMPAT,
+  SUPERBLOCK_OFFSET_BYTES,
+  SUPERBLOCK_SIZE_BYTES,
+} from "../format/constants.ts";
+import { bitmapChecksum, testBit } from "../format/bitmap.ts";
+import { viewOf } from "../format/fields.ts";
+import {
+  editGroupDescriptor,
+  type GroupDescriptor,
+  type GroupDescriptorSeal,
+  storedGroupDescriptorChecksum,
+} from "../format/group_descriptor.ts";
+import { INODE_AT, sealInode } from "../format/inode.ts";
+import { editSuperblock, type Superblock } from "../format/superblock.ts";
+import { BlockEditor } from "../journal/overlay.ts";
+import type { RandomReader } from "../../io/random_reader.ts";
+import { descriptorPlace } from "../read/geometry.ts";
+import type { Ext4Image } from "../read/types.ts";
+
+/** What changed in a group. */
+interface GroupChange {
+  freeBlocks: number;
+  freeInodes: number;
+  usedDirectories: number;
+  hasBlockBitmap: boolean;
+  hasInodeBitmap: boolean;
+}
+
+const SECTOR_SIZE_BYTES = 512;
+const DESCRIPTOR_CHECKSUM_AT = 0x1e;
+
+/** An image that is changed in memory. */
+export class VolumeEditor {
+  /** The image as it was before the changes. */
+  readonly image: Ext4Image;
+  /** Its blocks as they are now. */
+  readonly blocks: BlockEditor;
+  /** Blocks that are allocated together: 1 without bigalloc. */
+  readonly clusterBlocks: number;
+  readonly #changes = new Map<number, GroupChange>();
+
+  constructor(image: Ext4Image) {
+    this.image = image;
+    const { logClusterSize, logBlockSize } = image.superblock;
+    this.blocks = new BlockEditor(image.reader, image.geometry.blockSizeBytes);
+    this.clusterBlocks = image.hasRoCompat(RO_COMPAT.BIGALLOC)
+      ? 2 ** (logClusterSize - logBlockSize)
+      : 1;
+  }
+
+  /** The slot of an inode, to change. It needs sealInode() then. */
+  inodeSlot(inodeNumber: number): Uint8Array {
+    const { blockNumber, offsetBytes } = this.image.inodePlace(inodeNumber);
+    const block = this.blocks.edit(blockNumber);
+    return block.subarray(offsetBytes, offsetBytes + this.image.geometry.inodeSizeBytes);
+  }
+
+  /** Writes the checksum of a changed inode. */
+  sealInode(inodeNumber: number): void {
+    const { seed } = this.image;
+    if (seed !== undefined) sealInode(this.inodeSlot(inodeNumber), { inodeNumber, seed });
+  }
+
+  /** Whether an inode is marked as used. */
+  isInodeUsed(inodeNumber: number): boolean {
+    const { group, bit } = this.#inodePlace(inodeNumber);
+    const { flags, inodeBitmapBlock } = this.image.groupDescriptor(group);
+    if ((flags & GROUP_FLAG.INODE_UNINIT) !== 0 && !this.#changes.has(group)) return false;
+    return testBit(this.blocks.read(inodeBitmapBlock), bit);
+  }
+
+  /** Marks an inode as free. */
+  freeInode(inodeNumber: number, isDirectory: boolean): void {
+    const { group, bit } = this.#inodePlace(inodeNumber);
+    const bitmap = this.blocks.edit(this.image.groupDescriptor(group).inodeBitmapBlock);
+    if (!clearBit(bitmap, bit)) return;
+    const change = this.#change(group);
+    change.hasInodeBitmap = true;
+    change.freeInodes++;
+    if (isDirectory) change.usedDirectories--;
+  }
+
+  /**
+   * Marks the clusters of a run of blocks as free.
+   *
+   * @param keptBlock a block whose cluster stays in use
+   * @returns how many clusters became free
+   */
+  freeBlocks(startBlock: number, blockCount: number, keptBlock?: number): number {
+    this.image.checkRange(startBlock, blockCount, "blocks to free");
+    const { firstDataBlock, blocksPerGroup } = this.image.geometry;
+    const clusterOf = (block: number) => Math.floor((block - firstDataBlock) / this.clusterBlocks);
+    const kept = keptBlock === undefined ? undefined : clusterOf(keptBlock);
+    const clustersPerGroup = blocksPerGroup / this.clusterBlocks;
+    const last = clusterOf(startBlock + blockCount - 1);
+    let freed = 0;
+    for (let cluster = clusterOf(startBlock); cluster <= last;) {
+      const group = Math.floor(cluster / clustersPerGroup);
+      const bitmap = this.blocks.edit(this.image.groupDescriptor(group).blockBitmapBlock);
+      const change = this.#change(group);
+      change.hasBlockBitmap = true;
+      const end = Math.min(last + 1, (group + 1) * clustersPerGroup);
+      for (; cluster < end; cluster++) {
+        if (cluster === kept || !clearBit(bitmap, cluster % clustersPerGroup)) continue;
+        change.freeBlocks++;
+        freed++;
+      }
+    }
+    return freed;
+  }
+
+  /** Bytes of a cluster. */
+  get clusterSizeBytes(): number {
+    return this.clusterBlocks * this.image.geometry.blockSizeBytes;
+  }
+
+  /** Takes clusters out of an inode's i_blocks. */
+  subtractClusters(slot: Uint8Array, clusters: number): void {
+    const view = viewOf(slot);
+    const isHuge = (view.getUint32(INODE_AT.flags, true) & INODE_FLAG.HUGE_FILE) !== 0;
+    const { blockSizeBytes } = this.image.geometry;
+    const unit = isHuge ? blockSizeBytes : SECTOR_SIZE_BYTES;
+    const count = view.getUint16(INODE_AT.blocksHigh, true) * 2 ** 32 +
+      view.getUint32(INODE_AT.blocksLow, true);
+    const left = Math.max(0, count - clusters * (this.clusterSizeBytes / unit));
+    view.setUint32(INODE_AT.blocksLow, left % 2 ** 32, true);
+    view.setUint16(INODE_AT.blocksHigh, Math.floor(left / 2 ** 32), true);
+  }
+
+  /**
+   * The changed image: descriptors and checksums of changed groups are written, and the superblock with its counts, which
+   * the kernel keeps up to date only when it unmounts.
+   */
+  finish(changes: Partial<Superblock>): RandomReader {
+    for (const [group, change] of this.#changes) this.#writeDescriptor(group, change);
+    let [freeClusters, freeInodesCount] = [0, 0];
+    for (let group = 0; group < this.image.geometry.groupCount; group++) {
+      const descriptor = this.image.groupDescriptor(group);
+      const change = this.#changes.get(group);
+      freeClusters += descriptor.freeBlocksCount + (change?.freeBlocks ?? 0);
+      freeInodesCount += descriptor.freeInodesCount + (change?.freeInodes ?? 0);
+    }
+    const { blockSizeBytes } = this.image.geometry;
+    const block = this.blocks.edit(Math.floor(SUPERBLOCK_OFFSET_BYTES / blockSizeBytes));
+    const at = SUPERBLOCK_OFFSET_BYTES % blockSizeBytes;
+    const encoded = block.subarray(at, at + SUPERBLOCK_SIZE_BYTES);
+    const freeBlocksCount = freeClusters * this.clusterBlocks;
+    encoded.set(editSuperblock(encoded, { ...changes, freeBlocksCount, freeInodesCount }));
+    return this.blocks.reader();
+  }
+
+  #inodePlace(inodeNumber: number): { readonly group: number; readonly bit: number } {
+    const { inodesPerGroup } = this.image.geometry;
+    return {
+      group: Math.floor((inodeNumber - 1) / inodesPerGroup),
+      bit: (inodeNumber - 1) % inodesPerGroup,
+    };
+  }
+
+  #change(group: number): GroupChange {
+    let change = this.#changes.get(group);
+    if (change === undefined) {
+      change = {
+        freeBlocks: 0,
+        freeInodes: 0,
+        usedDirectories: 0,
+        hasBlockBitmap: false,
+        hasInodeBitmap: false,
+      };
+      this.#changes.set(group, change);
+    }
+    return change;
+  }
+
+  #writeDescriptor(group: number, change: GroupChange): void {
+    const { image } = this;
+    const { superblock, geometry, seed } = image;
+    const descriptor = image.groupDescriptor(group);
+    const { blockNumber, offsetBytes } = descriptorPlace(superblock, geometry, group);
+    const { descriptorSizeBytes, blocksPerGroup, inodesPerGroup } = geometry;
+    const encoded = this.blocks.edit(blockNumber)
+      .subarray(offsetBytes, offsetBytes + descriptorSizeBytes);
+    const changes: { -readonly [K in keyof GroupDescriptor]?: GroupDescriptor[K] } = {
+      freeBlocksCount: descriptor.freeBlocksCount + change.freeBlocks,
+      freeInodesCount: descriptor.freeInodesCount + change.freeInodes,
+      usedDirectoriesCount: Math.max(0, descriptor.usedDirectoriesCount + change.usedDirectories),
+    };
+    if (seed !== undefined && change.hasBlockBitmap) {
+      const bitmap = this.blocks.read(descriptor.blockBitmapBlock);
+      const usedBytes = blocksPerGroup / this.clusterBlocks / 8;
+      changes.blockBitmapChecksum = bitmapChecksum(seed, bitmap, usedBytes);
+    }
+    if (seed !== undefined && change.hasInodeBitmap) {
+      const bitmap = this.blocks.read(descriptor.inodeBitmapBlock);
+      changes.inodeBitmapChecksum = bitmapChecksum(seed, bitmap, inodesPerGroup / 8);
+    }
+    const stored = storedGroupDescriptorChecksum(encoded);
+    const seal: GroupDescriptorSeal = seed === undefined
+      ? { kind: "crc16", uuid: superblock.uuid }
+      : { kind: "crc32c", seed };
+    encoded.set(editGroupDescriptor(encoded, changes, { groupIndex: group, seal }));
+    const isChecksummed = seed !== undefined || image.hasRoCompat(RO_COMPAT.GDT_CSUM);
+    if (!isChecksummed) viewOf(encoded).setUint16(DESCRIPTOR_CHECKSUM_AT, stored, true);
+  }
+}
+
+/** Clears a bit; false when it was clear. */
+function clearBit(bitmap: Uint8Array, bit: number): boolean {
+  if (!testBit(bitmap, bit)) return false;
+  bitmap[bit >>> 3]! &= ~(1 << (bit & 7));
+  return true;
+}
