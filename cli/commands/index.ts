@@ -18,6 +18,7 @@ import { lsCommand } from "./ls.ts";
 import { manCommand } from "./man.ts";
 import { probeCommand } from "./probe.ts";
 import { verifyCommand } from "./verify.ts";
+import { verityDumpCommand, verityFormatCommand, verityVerifyCommand } from "./verity.ts";
 
 /** All commands. */
 export const COMMANDS: readonly Command[] = [
@@ -26,6 +27,9 @@ export const COMMANDS: readonly Command[] = [
   chunkCommand,
   probeCommand,
   verifyCommand,
+  verityFormatCommand,
+  verityVerifyCommand,
+  verityDumpCommand,
   inspectCommand,
   lsCommand,
   catCommand,

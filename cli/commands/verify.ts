@@ -4,9 +4,13 @@
  * @module
  */
 import { checkGrid } from "../../lib/ext4/plan/settings.ts";
+import { openVerity, verityData, type VerityQuery } from "../../lib/bless/verity_place.ts";
+import { UsageError } from "../../lib/errors.ts";
+import { faultInImage } from "../../lib/ext4/read/image_fault.ts";
 import type { RecoveryReport } from "../../lib/ext4/recovery/recover.ts";
-import type { Finding, VerifyReport } from "../../lib/ext4/read/verify/verify.ts";
+import type { Finding, VerifyOptions, VerifyReport } from "../../lib/ext4/read/verify/verify.ts";
 import { verifyImage } from "../../lib/ext4/read/verify/verify.ts";
+import { verifyTree, type VerityCheck } from "../../lib/verity/verify_tree.ts";
 import type { Command } from "../command.ts";
 import { JSON_OPTION } from "../command.ts";
 import { errorLines, failureFacts, safeLine } from "../errors_output.ts";
@@ -17,6 +21,7 @@ import { formatCount, parseSize, sizeOption } from "../sizes.ts";
 import { styleOf } from "../style.ts";
 import { parseCount } from "../values.ts";
 import { parseImageAccess, REPLAY_OPTIONS, withImageReader } from "./image_argument.ts";
+import { checkText, HASH_PLACE_OPTIONS, ROOT_HASH_OPTION, verityQuery } from "./verity.ts";
 
 const GRID_BYTES_DEFAULT = 128 * 1024;
 const THRESHOLD_BYTES_DEFAULT = 64 * 1024;
@@ -32,6 +37,10 @@ export const verifyCommand: Command = {
     {
       purpose: "Check all layers, and fail when a large file is off the grid",
       line: "blessfs verify layers/*.ext4 --grid 128K --align-threshold 64K",
+    },
+    {
+      purpose: "Prove all of an image with a dm-verity tree by its root hash",
+      line: "blessfs verify root.ext4 --root-hash HEX",
     },
     { purpose: "Give findings to a script", line: "blessfs verify python.ext4 --json" },
   ],
@@ -63,6 +72,11 @@ export const verifyCommand: Command = {
       defaultText: `${FINDINGS_DEFAULT}`,
       summary: "how many findings of an image are shown; all are counted",
     },
+    {
+      ...ROOT_HASH_OPTION,
+      summary: "check the hash tree of the image too, and every block against it",
+    },
+    ...HASH_PLACE_OPTIONS,
     ...REPLAY_OPTIONS,
     JSON_OPTION,
   ],
@@ -80,6 +94,8 @@ interface Verified {
   readonly report: VerifyReport;
   /** What was done before, when its journal had to be replayed. */
   readonly replay: RecoveryReport | undefined;
+  /** Of the hash tree; undefined when no root hash was given. */
+  readonly verity?: VerityCheck | undefined;
 }
 
 async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | void> {
@@ -101,16 +117,20 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | voi
     signal: io.signal,
   };
   const access = parseImageAccess(args);
+  const images = args.positionals("IMAGE");
+  checkVerityArguments(args, images);
   const verified: Verified[] = [];
   const failures: Failure[] = [];
-  for (const image of args.positionals("IMAGE")) {
+  for (const image of images) {
     let found: Verified;
     try {
-      found = await withImageReader(
-        image,
-        access,
-        async (reader, replay) => ({ image, report: await verifyImage(reader, options), replay }),
-      );
+      found = args.value("root-hash") === undefined
+        ? await withImageReader(
+          image,
+          access,
+          async (reader, replay) => ({ image, report: await verifyImage(reader, options), replay }),
+        )
+        : await verifyProved(verityQuery(image, args), options);
     } catch (error) {
       io.signal.throwIfAborted();
       // What was found in the other images is worth knowing all the same.
@@ -118,8 +138,11 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | voi
       continue;
     }
     verified.push(found);
-    io.warn(found.report.warnings);
-    if (!io.json) await io.stdout.write(reportText(found, io.quiet));
+    const { report, verity } = found;
+    io.warn(report.warnings);
+    if (io.json) continue;
+    await io.stdout.write(reportText(found, io.quiet));
+    if (verity !== undefined) await io.stdout.write(checkText(image, verity, io.quiet));
   }
   const hasMore = verified.length + failures.length > 1;
   if (io.json && (failures.length === 0 || hasMore)) {
@@ -134,17 +157,52 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | voi
     }
     throw last.error;
   }
-  return verified.every(({ report }) => report.clean) ? undefined : EXIT.answerNo;
+  return verified.every(isClean) ? undefined : EXIT.answerNo;
+}
+
+function isClean({ report, verity }: Verified): boolean {
+  return report.clean && verity?.clean !== false;
+}
+
+/** A root hash is that of one image. */
+function checkVerityArguments(args: ParsedArguments, images: readonly string[]): void {
+  const rootHash = args.value("root-hash");
+  if (rootHash !== undefined && images.length > 1) {
+    throw new UsageError("--root-hash", `is that of one image: ${images.length} are named`);
+  }
+  const place = ["hash-file", "hash-offset"].find((name) => args.value(name) !== undefined);
+  if (rootHash === undefined && place !== undefined) {
+    throw new UsageError(`--${place}`, "there is no root hash to check the tree with", {
+      remedies: [{ option: "rootHash", change: "set" }],
+    });
+  }
+}
+
+/** Checks the file system that a hash tree covers, and all of it against the tree. */
+async function verifyProved(query: VerityQuery, options: VerifyOptions): Promise<Verified> {
+  const { image } = query;
+  const found = openVerity(query);
+  try {
+    const report = await verifyImage(verityData(found), options);
+    const { rootHash } = query;
+    const verity = await verifyTree(found.place, { ...options, rootHash });
+    return { image, report, replay: undefined, verity };
+  } catch (error) {
+    throw faultInImage(image, error);
+  } finally {
+    found.close();
+  }
 }
 
 /** `clean` speaks for all images that were named. */
 function documentOf(verified: readonly Verified[], failures: readonly Failure[]): unknown {
   return {
-    clean: failures.length === 0 && verified.every(({ report }) => report.clean),
-    images: verified.map(({ image, report, replay }) => ({
+    clean: failures.length === 0 && verified.every(isClean),
+    images: verified.map(({ image, report, replay, verity }) => ({
       image,
       ...report,
       ...replay === undefined ? {} : { replay },
+      ...verity === undefined ? {} : { verity },
     })),
     failed: failures.map(({ image, error }) => ({
       image,

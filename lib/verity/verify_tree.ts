@@ -8,7 +8,7 @@ import { Buffer } from "node:buffer";
 import { setImmediate } from "node:timers/promises";
 import { InputError, throwIfAborted } from "../errors.ts";
 import { type RandomReader, readExactly } from "../io/random_reader.ts";
-import type { Progress } from "../progress.ts";
+import { NO_PROGRESS, type Progress } from "../progress.ts";
 import {
   decodeVeritySuperblock,
   DIGEST_BYTES,
@@ -35,6 +35,8 @@ export interface VerityPlace {
   readonly hash: RandomReader;
   /** Of the superblock, in `hash`. */
   readonly hashOffset: number;
+  /** Where the partition begins that holds the tree; default 0. */
+  readonly hashStart?: number;
 }
 
 /** What is wrong with one block. */
@@ -68,9 +70,9 @@ export interface VerifyTreeOptions {
   /** In hexadecimal; without it the tree is only held against itself. */
   readonly rootHash?: string | undefined;
   /** Findings that are listed; all are counted. Default 100. */
-  readonly findingsMax?: number;
+  readonly findingsMax?: number | undefined;
   readonly signal?: AbortSignal | undefined;
-  readonly progress: Progress;
+  readonly progress?: Progress | undefined;
   /** Hash in a thread of its own; default: where it pays. */
   readonly threaded?: boolean | undefined;
 }
@@ -179,7 +181,7 @@ class TreeVerifier {
   }
 
   async run(hasher: BlockHasher): Promise<VerityCheck> {
-    const { progress } = this.#options;
+    const { progress = NO_PROGRESS } = this.#options;
     const { dataBlocks, levels } = this.#shape;
     const task = progress.begin("verity", dataBlocks * VERITY_BLOCK_BYTES);
     try {

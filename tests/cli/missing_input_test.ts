@@ -15,6 +15,12 @@ const LINES: Readonly<Record<string, (input: string, output: string) => readonly
   chunk: (input, output) => [["chunk", input, "--dry-run", "--store", output]],
   probe: (input) => [["probe", input], ["probe", "--as-is", input], ["probe", "--from", input]],
   verify: (input) => [["verify", input]],
+  "verity format": (input, output) => [
+    ["verity", "format", input],
+    ["verity", "format", input, "--hash-file", output],
+  ],
+  "verity verify": (input) => [["verity", "verify", input, "--root-hash", "00".repeat(32)]],
+  "verity dump": (input) => [["verity", "dump", input]],
   inspect: (input) => [["inspect", input], ["inspect", input, "/"]],
   ls: (input) => [["ls", input]],
   cat: (input) => [["cat", input, "/etc/passwd"]],
