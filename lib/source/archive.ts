@@ -227,6 +227,10 @@ export class ArchiveBlobs implements BlobStore {
     return stored;
   }
 
+  has(descriptor: Descriptor): boolean {
+    return descriptor.data !== undefined || this.#archive.members.has(blobPath(descriptor));
+  }
+
   close(): void {
     this.#archive.close();
   }

@@ -30,6 +30,8 @@ export interface BlobStore {
    * @throws {InputError} when it is missing, or when its size is known and not what the descriptor says
    */
   locate(descriptor: Descriptor): StoredBytes;
+  /** Whether a blob is there, as far as this can be told without reading it. */
+  has(descriptor: Descriptor): boolean;
   close(): void;
 }
 
@@ -112,12 +114,20 @@ export class BlobFiles implements BlobStore {
     };
   }
 
+  has(descriptor: Descriptor): boolean {
+    return descriptor.data !== undefined || statIfThere(this.#pathOf(descriptor)) !== undefined;
+  }
+
   close(): void {}
+
+  #pathOf(descriptor: Descriptor): string {
+    const digest = parseDigest(descriptor.digest, this.name);
+    return join(this.#directory, this.#nameOf(digest, descriptor.mediaType));
+  }
 
   /** The blob's path, once it is known to be a file of the right size. */
   #find(descriptor: Descriptor): string {
-    const digest = parseDigest(descriptor.digest, this.name);
-    const path = join(this.#directory, this.#nameOf(digest, descriptor.mediaType));
+    const path = this.#pathOf(descriptor);
     const stats = statIfThere(path);
     if (!stats) throw missingBlob(descriptor, this.name);
     if (!stats.isFile()) {

@@ -8,10 +8,10 @@ import * as v from "valibot";
 import { InputError, UsageError } from "../errors.ts";
 import { digestOf } from "../io/digest.ts";
 import { type Archive, ArchiveBlobs } from "./archive.ts";
-import { UnknownReferenceError } from "./choose.ts";
+import { choiceRequest, listImages, UnknownReferenceError } from "./choose.ts";
 import { type ConfigDocument, digestFault, readConfig } from "./documents.ts";
 import { checkJson, displayText, fields, listOf, maybe, parseJson, TEXT } from "./json.ts";
-import { archiveFiles, choiceRequest, LAYOUT_MARKER, openLayout } from "./layout.ts";
+import { archiveFiles, LAYOUT_MARKER, openLayout } from "./layout.ts";
 import { checkLayerCount, checkPlatform, layerName, MissingLayersError } from "./manifest.ts";
 import { sameReference } from "./reference.ts";
 import type { LayerSource, OpenedImage, SourceOptions } from "./types.ts";
@@ -85,7 +85,12 @@ function openSavedImage(
   checkNamedAfterContent(saved.configPath, configDigest, configName);
   const config = readConfig(configBytes, configName);
   checkLayerCount(saved.layerPaths.length, config.diffIds.length, what, request.limits.layers);
-  checkPlatform(config.platform, undefined, request.platform, configName, options.warnings);
+  checkPlatform(
+    { found: config.platform, announced: undefined },
+    request.platform,
+    configName,
+    options.warnings,
+  );
   return {
     source,
     kind: "docker-archive",
@@ -139,7 +144,7 @@ function chooseSaved(
   const hint = images.length === 0 ? "the archive holds no image" : listHint(images);
   if (reference === undefined) {
     if (images.length === 1) return images[0]!;
-    throw new InputError(what, `holds ${images.length} images, and none is named`, { hint });
+    throw new InputError(what, `holds ${images.length} images: wanted the name of one`, { hint });
   }
   if (reference.startsWith("@")) {
     const position = reference.slice(1);
@@ -152,22 +157,21 @@ function chooseSaved(
       hint,
     });
   }
-  const image = images.find(({ tags }) => tags.some((tag) => sameReference(tag, reference)));
-  if (image) return image;
-  throw new UnknownReferenceError(what, `has no image named "${displayText(reference)}"`, { hint });
+  const named = images.filter(({ tags }) => tags.some((tag) => sameReference(tag, reference)));
+  const [image] = named;
+  if (!image) {
+    throw new UnknownReferenceError(what, `has no image named "${displayText(reference)}"`, {
+      hint,
+    });
+  }
+  if (named.every(({ configPath }) => configPath === image.configPath)) return image;
+  const why = `holds ${named.length} images named "${displayText(reference)}"`;
+  const numbers = named.map((image) => `@${images.indexOf(image)}`);
+  throw new InputError(what, why, { hint: listImages(numbers) });
 }
 
-/** At most this many are listed. */
-const LISTED_IMAGES = 20;
-
 function listHint(images: readonly SavedImage[]): string {
-  const names = images.flatMap(({ tags }, i) =>
-    tags.length > 0 ? tags.map(displayText) : [`@${i}`]
-  );
-  const more = names.length - LISTED_IMAGES;
-  return `name one of: ${names.slice(0, LISTED_IMAGES).join(", ")}${
-    more > 0 ? ` and ${more} more` : ""
-  }`;
+  return listImages(images.flatMap(({ tags }, i) => (tags.length > 0 ? tags : [`@${i}`])));
 }
 
 /** A config's file is named after the image's id, which is the digest of its bytes (CVE-2014-9358). */

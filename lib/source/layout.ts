@@ -10,12 +10,11 @@ import { InputError } from "../errors.ts";
 import { missingInput } from "../io/random_reader.ts";
 import { type Archive, ArchiveBlobs } from "./archive.ts";
 import { BlobFiles, type BlobStore } from "./blobs.ts";
-import { type ChoiceRequest, chooseManifest, chooseReference } from "./choose.ts";
+import { choiceRequest, chooseImage } from "./choose.ts";
 import { readIndex } from "./documents.ts";
 import { checkJson, displayText, fields, parseJson } from "./json.ts";
-import { DEFAULT_SOURCE_LIMITS, type DocumentLimit } from "./limits.ts";
+import type { DocumentLimit } from "./limits.ts";
 import { openManifest } from "./manifest.ts";
-import { parsePlatform } from "./platform.ts";
 import { readSmallFile } from "./source_file.ts";
 import { statIfThere } from "../io/paths.ts";
 import type { OpenedImage, SourceOptions } from "./types.ts";
@@ -50,17 +49,9 @@ export async function openLayout(
   const indexName = `${store.name}: index.json`;
   const bytes = files("index.json", request.limits.manifestBytes, "manifestBytes");
   if (!bytes) throw new InputError(indexName, "is missing: wanted an OCI image layout");
-  const chosen = chooseReference(readIndex(bytes, indexName, undefined), reference, store.name);
-  const descriptor = await chooseManifest(store, chosen, store.name, request);
+  const entries = readIndex(bytes, indexName, undefined);
+  const descriptor = await chooseImage(store, entries, reference, request);
   return await openManifest(store, descriptor, request, { ...origin, warnings: options.warnings });
-}
-
-/** The options as a choice among manifests needs them. */
-export function choiceRequest(options: SourceOptions): ChoiceRequest {
-  return {
-    platform: options.platform === undefined ? undefined : parsePlatform(options.platform),
-    limits: { ...DEFAULT_SOURCE_LIMITS, ...options.limits },
-  };
 }
 
 function checkMarker(files: LayoutFiles, name: string): void {

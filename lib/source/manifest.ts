@@ -17,7 +17,13 @@ import {
   readManifest,
   whyNoLayer,
 } from "./documents.ts";
-import { formatPlatform, type Platform, platformRank } from "./platform.ts";
+import {
+  formatPlatform,
+  hostPlatform,
+  type Platform,
+  platformRank,
+  type WantedPlatform,
+} from "./platform.ts";
 import type { LayerSource, OpenedImage } from "./types.ts";
 
 /** Where an image comes from, as the opened image will tell. */
@@ -49,13 +55,9 @@ export async function openManifest(
   const configBytes = await readDocument(store, manifest.config, configName, limits, "configBytes");
   const config = readConfig(configBytes, configName);
   checkLayerCount(manifest.layers.length, config.diffIds.length, name, limits.layers);
-  checkPlatform(
-    config.platform,
-    descriptor.platform,
-    request.platform,
-    configName,
-    origin.warnings,
-  );
+  if (manifest.oddity) origin.warnings.add("mediaTypeMismatch", name, manifest.oddity);
+  const stated = { found: config.platform, announced: descriptor.platform };
+  checkPlatform(stated, request.platform, configName, origin.warnings);
   return {
     source: origin.source,
     kind: origin.kind,
@@ -101,17 +103,23 @@ export function checkLayerCount(
   );
 }
 
+/** What is known of an image's platform. */
+export interface StatedPlatforms {
+  /** What its config says. */
+  readonly found: Platform | undefined;
+  /** What the index says, if it says anything. */
+  readonly announced: Platform | undefined;
+}
+
 /**
  * Compares what the config says of its platform with what was asked for and with what the index said.
  *
- * @param announced what the index says, if it says anything
- * @param wanted what the user asked for, if they did
+ * @param request undefined: this machine's is wanted
  * @throws {InputError} when it is for another platform than the wanted one by all that is said
  */
 export function checkPlatform(
-  found: Platform | undefined,
-  announced: Platform | undefined,
-  wanted: Platform | undefined,
+  { found, announced }: StatedPlatforms,
+  request: WantedPlatform | undefined,
   what: string,
   warnings: Warnings,
 ): void {
@@ -124,21 +132,19 @@ export function checkPlatform(
     }`;
     warnings.add("platformMismatch", what, why);
   }
+  if (request === "any") return;
   const stated = found ?? announced;
-  if (!wanted) return;
-  if (!stated) return warnOfUnknownPlatform(what, wanted, warnings);
+  if (!stated) return request && warnOfUnknownPlatform(what, request, warnings);
+  const wanted = request ?? hostPlatform();
   const isEither = [found, announced].some((platform) =>
     platform !== undefined && platformRank(wanted, platform) !== undefined
   );
   if (isEither) return;
-  throw new InputError(
-    what,
-    `is for ${formatPlatform(stated)}: wanted ${formatPlatform(wanted)}`,
-    {
-      remedies: [{ option: "platform", change: "set", value: formatPlatform(stated) }],
-      data: { expected: formatPlatform(wanted), actual: formatPlatform(stated) },
-    },
-  );
+  const value = formatPlatform({ ...stated, osVersion: undefined });
+  throw new InputError(what, `is for ${value}: wanted ${formatPlatform(wanted)}`, {
+    remedies: [{ option: "platform", change: "set", value }],
+    data: { expected: formatPlatform(wanted), actual: value },
+  });
 }
 
 /** Counts an image or a tree that cannot be compared with the platform that was asked for. */
@@ -149,8 +155,10 @@ export function warnOfUnknownPlatform(what: string, wanted: Platform, warnings: 
 
 /** Configs often leave out the variant that an index states. */
 function sameBut(announced: Platform, found: Platform): boolean {
-  return found.variant === undefined && announced.os === found.os &&
-    announced.architecture === found.architecture;
+  return (found.variant === undefined || found.variant === announced.variant) &&
+    (found.osVersion === undefined || found.osVersion === announced.osVersion ||
+      announced.osVersion === undefined) &&
+    announced.os === found.os && announced.architecture === found.architecture;
 }
 
 function layerSources(

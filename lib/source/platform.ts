@@ -80,6 +80,14 @@ export function parsePlatform(text: string): Platform {
   return normalizePlatform({ os, architecture, variant });
 }
 
+/** A platform that somebody asks for; `any` is content with whatever there is. */
+export type WantedPlatform = Platform | "any";
+
+/** Reads a platform, or `any`. @throws {UsageError} when it is neither */
+export function parseWantedPlatform(text: string): WantedPlatform {
+  return text === "any" ? text : parsePlatform(text);
+}
+
 /** What a document says of a platform. */
 export type StatedPlatform =
   & { readonly [K in keyof Platform]: Platform[K] | undefined }
@@ -110,9 +118,10 @@ export function hostPlatform(): Platform {
 }
 
 /** A platform in words, `os/arch[/variant]`; safe to print. */
-export function formatPlatform(platform: Platform): string {
-  const { os, architecture, variant } = platform;
-  return displayText(`${os}/${architecture}${variant ? `/${variant}` : ""}`);
+export function formatPlatform(platform: StatedPlatform): string {
+  const { os, architecture, variant, osVersion } = platform;
+  const version = osVersion ? ` version ${osVersion}` : "";
+  return displayText(`${os}/${architecture}${variant ? `/${variant}` : ""}${version}`);
 }
 
 /**
@@ -137,20 +146,19 @@ export function platformRank(wanted: Platform, candidate: Platform): number | un
 }
 
 /**
- * The candidate that suits best; of equals the first. Undefined when none does.
+ * The candidates that suit best: all those of the best rank.
  *
  * @param platformOf a candidate's platform, normalised
  */
-export function choosePlatform<T>(
+export function bestPlatforms<T>(
   wanted: Platform,
   candidates: readonly T[],
-  platformOf: (candidate: T) => Platform | undefined,
-): T | undefined {
-  let best: { candidate: T; rank: number } | undefined;
-  for (const candidate of candidates) {
-    const platform = platformOf(candidate);
-    const rank = platform && platformRank(wanted, platform);
-    if (rank !== undefined && (!best || rank < best.rank)) best = { candidate, rank };
-  }
-  return best?.candidate;
+  platformOf: (candidate: T) => Platform,
+): T[] {
+  const ranked = candidates.flatMap((candidate) => {
+    const rank = platformRank(wanted, platformOf(candidate));
+    return rank === undefined ? [] : [{ candidate, rank }];
+  });
+  const best = Math.min(...ranked.map(({ rank }) => rank));
+  return ranked.filter(({ rank }) => rank === best).map(({ candidate }) => candidate);
 }

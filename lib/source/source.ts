@@ -6,6 +6,7 @@
 import { existsSync } from "node:fs";
 import process from "node:process";
 import { throwIfAborted } from "../errors.ts";
+import { choiceRequest } from "./choose.ts";
 import { openArchive } from "./archive.ts";
 import { openDirTransport } from "./directory_transport.ts";
 import { openDockerArchive } from "./docker_archive.ts";
@@ -13,7 +14,6 @@ import { openExt4Source } from "./ext4_image.ts";
 import { displayText } from "./json.ts";
 import { openOciArchive, openOciDirectory } from "./layout.ts";
 import { warnOfUnknownPlatform } from "./manifest.ts";
-import { parsePlatform } from "./platform.ts";
 import { openAnyDirectory, openAnyFile } from "./recognise.ts";
 import { openRegistryImage } from "./registry/image.ts";
 import { openRootfsDirectory } from "./rootfs.ts";
@@ -61,12 +61,12 @@ export { closeLayers, loadLayers } from "./layers/load_layers.ts";
  */
 export async function openImage(source: string, options: SourceOptions): Promise<OpenedImage> {
   throwIfAborted(options.signal);
-  const wanted = options.platform === undefined ? undefined : parsePlatform(options.platform);
+  const { platform: wanted } = choiceRequest(options);
   const name = parseSourceName(source, existsSync);
   const image = await open(source, name, options);
   // Who names a tree as one knows that it has no platform; of a path, nobody could know before it was opened.
   const isRecognised = name.kind === "path" || name.kind === "stdin";
-  if (wanted === undefined || !isRecognised || !isTree(image)) return image;
+  if (wanted === undefined || wanted === "any" || !isRecognised || !isTree(image)) return image;
   try {
     warnOfUnknownPlatform(displayText(source), wanted, options.warnings);
     return image;

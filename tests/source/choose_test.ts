@@ -17,7 +17,7 @@ Deno.test("chooseReference takes the entry of that name", async () => {
   assertEquals(await open(entries, `@${digests[1]}`), digests[1]!);
   const list = "name one of: one, registry.example/two:2, @2";
   isRefused(await open(entries, "three"), `has no image named "three"`, list);
-  isRefused(await open(entries, undefined), "holds 3 images, and none is named", list);
+  isRefused(await open(entries, undefined), "holds 3 images: wanted the name of one", list);
   isRefused(await open(entries, "@3"), "has no image number 3", list);
   isRefused(await open(entries, `@sha256:${"0".repeat(64)}`), "has no image with the digest", list);
   const wrong = await open(entries, "@x");
@@ -62,7 +62,7 @@ Deno.test("chooseReference neutralises control characters in the names that it l
   const entries = (blobs: Blobs) =>
     [1, 2].map((n) => named(image(blobs, n).plain, `\x1b[2J\u202e${n}`));
   const found = await open(entries, undefined);
-  isRefused(found, "none is named", "\\x1b[2J\\u{202e}1");
+  isRefused(found, "wanted the name of one", "\\x1b[2J\\u{202e}1");
 });
 
 /** An index in the layout, with what buildkit and others put beside the images. */
@@ -115,12 +115,74 @@ Deno.test("chooseManifest names what there is when nothing suits", async () => {
   assert(wrong instanceof UsageError);
 });
 
-Deno.test("chooseManifest takes the only image when no platform was asked for", async () => {
-  const other = formatPlatform(hostPlatform()) === "linux/s390x" ? "amd64" : "s390x";
-  const entries = (blobs: Blobs) => [buildIndex(blobs, [image(blobs, 1, other).described])];
-  assertEquals(await open(entries, undefined), image(new Map(), 1, other).plain.digest);
+/** An architecture that this machine does not have. */
+const FOREIGN = hostPlatform().architecture === "s390x" ? "amd64" : "s390x";
+
+Deno.test("openImage takes an image for another platform only when it is asked for", async () => {
+  const entries = (blobs: Blobs) => [buildIndex(blobs, [image(blobs, 1, FOREIGN).described])];
+  const { digest } = image(new Map(), 1, FOREIGN).plain;
+  const host = formatPlatform(hostPlatform());
+  const found = await open(entries, undefined);
+  isRefused(found, `is for linux/${FOREIGN}: wanted ${host}`, `platform=linux/${FOREIGN}`);
   const asked = await open(entries, undefined, { platform: "linux/riscv64" });
-  isRefused(asked, `is for linux/${other}: wanted linux/riscv64`, "platform=");
+  isRefused(asked, `is for linux/${FOREIGN}: wanted linux/riscv64`, "platform=");
+  for (const platform of ["any", `linux/${FOREIGN}`]) {
+    assertEquals(await open(entries, undefined, { platform }), digest);
+  }
+});
+
+Deno.test("chooseManifest takes any platform only where there is one", async () => {
+  const found = await open(multiPlatform, "app", { platform: "any" });
+  isRefused(found, "holds 5 images: linux/arm/v6, linux/arm/v7", "platform=linux/arm/v6");
+});
+
+Deno.test("chooseManifest does not choose between images for the same platform", async () => {
+  const versions = (blobs: Blobs) =>
+    ["10.0.17763.1", "10.0.20348.2"].map((version, i) => ({
+      ...image(blobs, i, "amd64").plain,
+      platform: { os: "windows", architecture: "amd64", "os.version": version },
+    }));
+  const entries = (blobs: Blobs) => [named(buildIndex(blobs, versions(blobs)), "x")];
+  const [first, second] = versions(new Map());
+  const options = { platform: "windows/amd64" };
+  const list = `@${first!.digest} (windows/amd64 version 10.0.17763.1), @${second!.digest}`;
+  isRefused(await open(entries, "x", options), "holds 2 images for windows/amd64", list);
+  assertEquals(await open(entries, `@${second!.digest}`, { platform: "any" }), second!.digest);
+});
+
+Deno.test("chooseManifest takes the two forms that podman pushes of one image for one", async () => {
+  const entries = (blobs: Blobs) => {
+    const { described } = image(blobs, 1);
+    const annotations = { "io.github.containers.compression.zstd": "true" };
+    return [buildIndex(blobs, [{ ...image(blobs, 2).described, annotations }, described])];
+  };
+  const found = await open(entries, undefined, { platform: "linux/amd64" });
+  assertEquals(found, image(new Map(), 1).plain.digest);
+});
+
+Deno.test("chooseManifest says which platforms are there when the wanted one's image is missing", async () => {
+  const entries = (blobs: Blobs) => {
+    const gone = image(new Map(), 7, "amd64").described;
+    return [named(buildIndex(blobs, [gone, image(blobs, 1, "arm64").described]), "x")];
+  };
+  const found = await open(entries, "x", { platform: "linux/amd64" });
+  isRefused(found, "names an image for linux/amd64, but its manifest", "platform=linux/arm64");
+  const other = image(new Map(), 1, "arm64").plain.digest;
+  for (const platform of ["linux/arm64", "any"]) {
+    assertEquals(await open(entries, "x", { platform }), other);
+  }
+});
+
+Deno.test("chooseReference does not choose between images of one tag", async () => {
+  const entries = (blobs: Blobs) =>
+    [1, 2].map((n) => {
+      const entry = named(image(blobs, n).plain, "latest");
+      entry.annotations!["io.containerd.image.name"] = `docker.io/library/app${n}:latest`;
+      return entry;
+    });
+  const list = "name one of: docker.io/library/app1:latest, docker.io/library/app2:latest";
+  isRefused(await open(entries, undefined), "holds 2 images: wanted the name of one", list);
+  isRefused(await open(entries, "latest"), `holds 2 images named "latest"`, list);
 });
 
 Deno.test("chooseManifest refuses indexes nested too deep, and too many entries", async () => {

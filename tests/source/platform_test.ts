@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
 import {
-  choosePlatform,
+  bestPlatforms,
   formatPlatform,
   hostPlatform,
   normalizePlatform,
@@ -48,10 +48,10 @@ Deno.test("hostPlatform is linux on a normalised architecture", () => {
 });
 
 function chosen(wanted: string, candidates: readonly string[]): string | undefined {
-  return choosePlatform(parsePlatform(wanted), candidates, parsePlatform);
+  return bestPlatforms(parsePlatform(wanted), candidates, parsePlatform)[0];
 }
 
-Deno.test("choosePlatform takes the same, else the best that runs, else the one without variant", () => {
+Deno.test("bestPlatforms takes the same, else the best that runs, else the one without variant", () => {
   const arms = ["linux/arm/v5", "linux/arm/v7", "linux/arm/v6", "linux/arm64", "linux/amd64"];
   assertEquals(chosen("linux/arm/v7", arms), "linux/arm/v7");
   assertEquals(chosen("linux/arm/v8", arms), "linux/arm/v7");
@@ -69,7 +69,7 @@ Deno.test("choosePlatform takes the same, else the best that runs, else the one 
   assertEquals(chosen("linux/arm64/v9", ["linux/arm64/v9", "linux/arm64"]), "linux/arm64/v9");
 });
 
-Deno.test("choosePlatform does not give a machine more than it can run", () => {
+Deno.test("bestPlatforms does not give a machine more than it can run", () => {
   const levels = ["linux/amd64/v4", "linux/amd64/v3", "linux/amd64/v2", "linux/amd64"];
   assertEquals(chosen("linux/amd64", levels), "linux/amd64");
   assertEquals(chosen("linux/amd64/v3", levels), "linux/amd64/v3");
@@ -77,15 +77,17 @@ Deno.test("choosePlatform does not give a machine more than it can run", () => {
   assertEquals(chosen("linux/amd64", ["linux/amd64/v2"]), undefined);
 });
 
-Deno.test("choosePlatform takes the first of equals, and never another system", () => {
-  const first = { name: "first", platform: parsePlatform("linux/amd64") };
-  const second = { name: "second", platform: parsePlatform("linux/amd64") };
-  const windows = { name: "windows", platform: parsePlatform("windows/amd64") };
+Deno.test("bestPlatforms gives all equals, and never another system", () => {
+  const named = (name: string, platform: string) => ({ name, platform: parsePlatform(platform) });
+  const first = named("first", "linux/amd64");
+  const second = named("second", "linux/amd64");
+  const windows = named("windows", "windows/amd64");
   const pick = (candidates: readonly typeof first[]) =>
-    choosePlatform(parsePlatform("linux/amd64"), candidates, (c) => c.platform)?.name;
-  assertEquals(pick([windows, first, second]), "first");
-  assertEquals(pick([second, first]), "second");
-  assertEquals(pick([windows]), undefined);
+    bestPlatforms(parsePlatform("linux/amd64"), candidates, (c) => c.platform)
+      .map(({ name }) => name);
+  assertEquals(pick([windows, first, second]), ["first", "second"]);
+  assertEquals(pick([windows]), []);
+  assertEquals(pick([]), []);
 });
 
 Deno.test("platformRank treats unknown variants by their names alone", () => {

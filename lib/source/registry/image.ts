@@ -6,7 +6,7 @@
 import { InputError, IoError } from "../../errors.ts";
 import { digestOf, parseDigest } from "../../io/digest.ts";
 import { type BlobStore, missingBlob } from "../blobs.ts";
-import { chooseManifest } from "../choose.ts";
+import { choiceRequest, chooseManifest } from "../choose.ts";
 import {
   ACCEPTED_DOCUMENT_TYPES,
   checkSize,
@@ -16,7 +16,6 @@ import {
   documentKind,
 } from "../documents.ts";
 import { displayText } from "../json.ts";
-import { choiceRequest } from "../layout.ts";
 import { openManifest } from "../manifest.ts";
 import { parseReference } from "../reference.ts";
 import type { OpenedImage, SourceOptions, StoredBytes, StoredStream } from "../types.ts";
@@ -88,6 +87,11 @@ class RegistryBlobs implements BlobStore {
       open: (signal) => blobPieces(this.#client, request, signal),
     };
     return this.#cache === undefined ? stream : throughBlobCache(this.#cache, descriptor, stream);
+  }
+
+  /** Registries are not asked for what only might be wanted. */
+  has(): boolean {
+    return true;
   }
 
   close(): void {}
