@@ -12,11 +12,12 @@ import type { RandomReader } from "../io/random_reader.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import { TarIndexer } from "../tar/indexer.ts";
 import type { TarLimits } from "../tar/limits.ts";
-import { Warnings } from "../warnings.ts";
+import type { Warnings } from "../warnings.ts";
 import { type BlobStore, missingBlob } from "./blobs.ts";
+import { contentFault, isTarHeader, storedHead } from "./content.ts";
 import { checkSize, type Descriptor } from "./documents.ts";
 import { displayText } from "./json.ts";
-import { loadAlone } from "./layers/load_layers.ts";
+import { loadAlone, reportWarnings } from "./layers/load_layers.ts";
 import type { DocumentLimit } from "./limits.ts";
 import { fileReader, readSmallPart, type SourceFile, storedPart } from "./source_file.ts";
 import { once, treeLayer } from "./tree_image.ts";
@@ -238,9 +239,10 @@ export class ArchiveBlobs implements BlobStore {
 
 /** Opens an archive, compressed or not. Takes over the file, also when that fails. */
 export async function openArchive(file: SourceFile, options: SourceOptions): Promise<Archive> {
-  let plain = file;
+  const plain = await inflated(file, options);
   try {
-    if (isCompressed(file)) plain = await inflated(file, options);
+    const head = storedHead(plain);
+    if (!isTarHeader(head)) throw contentFault(file.name, head, "an image archive");
     return scanned(plain, options);
   } catch (error) {
     plain.file.release();
@@ -264,13 +266,28 @@ export function isCompressed(file: SourceFile): boolean {
   return sniffCompression(head) !== "none";
 }
 
-async function inflated(file: SourceFile, options: SourceOptions): Promise<SourceFile> {
+/** The file itself, or what is in it if it is compressed. Takes over the file, also when that fails. */
+export async function inflated(file: SourceFile, options: SourceOptions): Promise<SourceFile> {
   const { name, sizeBytes } = file;
-  const layer = treeLayer({ name, sizeBytes, stored: storedPart(file, 0, sizeBytes) });
-  // What is odd about the archive's own entries does not matter: nothing of them gets into an image.
-  const read = await loadAlone(layer, { ...options, warnings: new Warnings() });
-  file.file.release();
-  return { name, file: read.file, sizeBytes: read.facts.uncompressedBytes };
+  try {
+    if (!isCompressed(file)) return file;
+  } catch (error) {
+    file.file.release();
+    throw error;
+  }
+  try {
+    const stored = storedPart(file, 0, sizeBytes);
+    const read = await loadAlone(treeLayer({ name, sizeBytes, stored, content: "bytes" }), options);
+    try {
+      reportWarnings(read, options.warnings);
+    } catch (error) {
+      read.file.release();
+      throw error;
+    }
+    return { name, file: read.file, sizeBytes: read.facts.uncompressedBytes };
+  } finally {
+    file.file.release();
+  }
 }
 
 function blobPath(descriptor: Descriptor): string {

@@ -25,12 +25,15 @@ import type { TarEntry } from "../tar/entry.ts";
 import { encodeTarEntry } from "../tar/writer.ts";
 import { type TarItem, treeItems } from "../tree/entries.ts";
 import { rankPayloads } from "../tree/first_layers.ts";
+import { inflated } from "./archive.ts";
+import { contentFault, isExt4, recogniseContent, storedHead } from "./content.ts";
 import { fileReader, type SourceFile } from "./source_file.ts";
-import { treeImage } from "./tree_image.ts";
+import { loadedTree } from "./tree_image.ts";
 import type { LoadedLayer, OpenedImage, SourceOptions } from "./types.ts";
 
 /**
- * Reads the whole tree of an image, and the bytes of its files once. Takes over the file, also when that fails.
+ * Reads the whole tree of an image, and the bytes of its files once. A compressed image is inflated first. Takes over the
+ * file, also when that fails.
  *
  * @throws InputError when the image is damaged or not supported
  */
@@ -39,30 +42,23 @@ export async function openExt4Source(
   file: SourceFile,
   options: SourceOptions,
 ): Promise<OpenedImage> {
-  const image = fileReader(file);
-  file.file.release();
-  let layer: LoadedLayer;
+  const { name } = file;
+  const plain = await inflated(file, options);
+  const head = storedHead(plain);
+  const image = fileReader(plain);
+  plain.file.release();
   try {
-    layer = await loadImage(asMounted(image, options), options);
+    if (!isExt4(head) && recogniseContent(head)) throw contentFault(name, head, "an ext4 image");
+    return loadedTree({
+      source,
+      kind: "ext4",
+      name,
+      layer: await loadImage(asMounted(image, options), options),
+    });
   } catch (error) {
     image.close();
     throw faultInImage(image.name, error);
   }
-  let isTaken = false;
-  const take = () => {
-    isTaken = true;
-    return layer;
-  };
-  return treeImage({
-    source,
-    kind: "ext4",
-    name: file.name,
-    stored: { kind: "loaded", take },
-    sizeBytes: file.sizeBytes,
-    close: () => {
-      if (!isTaken) layer.store.close();
-    },
-  });
 }
 
 /** The image with its journal replayed, if it has to be. Closing it closes all that it reads. */

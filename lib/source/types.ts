@@ -27,8 +27,9 @@ export type SourceKind =
 /** What opening an image and loading its layers need. */
 export interface SourceOptions {
   /**
-   * `os/arch[/variant]`; without it, linux on this machine's architecture, or the only image there is. An image for another
-   * platform is an error, one that states none a warning. `tar:`, `rootfs:` and `ext4:` never do, and say nothing.
+   * `os/arch[/variant]`; without it, linux on this machine's architecture. An image for another platform is an error, one
+   * that states none a warning when a platform was asked for. `any` takes whatever there is. `tar:`, `rootfs:` and `ext4:`
+   * have no platform, and say nothing.
    */
   readonly platform?: string;
   /** Where inflated layers are kept; default: the system's directory for temporary files. */
@@ -120,6 +121,8 @@ export interface LayerSource {
   readonly whiteouts: boolean;
   /** How the bytes are had. */
   readonly stored: StoredBytes;
+  /** What they are once they are inflated: a tar, unless it says something else. */
+  readonly content?: "tar" | "bytes";
 }
 
 /** An image whose manifest and config were read and checked; its layers were not. */

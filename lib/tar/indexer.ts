@@ -157,6 +157,11 @@ export class TarIndexer {
     return this.#entryCount;
   }
 
+  /** Headers of any kind so far. */
+  get headerCount(): number {
+    return this.#headerCount;
+  }
+
   /** The comment on the first entry, which may say something of the tar as a whole. */
   get firstComment(): ByteString | undefined {
     return this.#firstComment;
@@ -174,6 +179,7 @@ export class TarIndexer {
 
   /** Passes over bytes that are not pushed, at most {@link skippableBytes}. */
   skip(sizeBytes: number): void {
+    if (sizeBytes === 0) return;
     this.#offset += sizeBytes;
     this.#skip(this.#skipSizeBytes - sizeBytes, this.#paddingSizeBytes);
   }

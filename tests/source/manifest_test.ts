@@ -79,8 +79,8 @@ Deno.test("openManifest compares --platform with all that is said, and warns whe
       }
       const kinds = options.warnings.list().map(({ kind }) => kind);
       assertEquals(found || kinds.join(), outcome, `${stated} ${announced}`);
-      const unasked = testOptions();
       const unasked = testOptions({ platform: "any" });
+      (await openImage(`oci:${directory}`, unasked)).close();
       assertEquals(unasked.warnings.list().length, stated && announced ? 1 : 0);
     });
   }

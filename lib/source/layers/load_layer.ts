@@ -222,6 +222,7 @@ function layerJob(source: LayerSource, options: SourceOptions): LayerJob {
     limits: { ...DEFAULT_SOURCE_LIMITS, ...options.limits },
     tarLimits: options.tarLimits ?? {},
     ignoreZeros: options.ignoreZeros ?? false,
+    content: source.content ?? "tar",
   };
 }
 

@@ -18,6 +18,7 @@ import type { TarEntry } from "../../tar/entry.ts";
 import { TarIndexer } from "../../tar/indexer.ts";
 import type { TarLimits } from "../../tar/limits.ts";
 import { uuidOfComment } from "../../tar/pax.ts";
+import { contentFault, HEAD_BYTES, isTarHeader, isZeroLed, recogniseContent } from "../content.ts";
 import { checkSize, digestFault, layerCompression } from "../documents.ts";
 import { type SourceLimits, unpackedFault } from "../limits.ts";
 
@@ -39,6 +40,8 @@ export interface LayerJob {
   readonly limits: SourceLimits;
   readonly tarLimits: Partial<TarLimits>;
   readonly ignoreZeros: boolean;
+  /** What the stored bytes inflate to. */
+  readonly content: "tar" | "bytes";
 }
 
 /** A warning that came up in a layer, with the number of its kind. */
@@ -110,6 +113,9 @@ class LayerReader {
   #uncompressedBytes = 0;
   /** How many of them the listener knows of. */
   #reportedBytes = 0;
+  /** The first bytes of the tar, to say what it is if it is none. */
+  readonly #head = new Uint8Array(HEAD_BYTES);
+  #headLength = 0;
   /** What is wrong with the content. The digest tells whether the file is damaged or was made so. */
   #contentFault: InputError | undefined;
 
@@ -199,7 +205,8 @@ class LayerReader {
 
   async #endContent(): Promise<void> {
     await this.#inflater?.end();
-    if (this.#uncompressedBytes > 0) return this.#indexer.end();
+    if (this.#job.content === "bytes") return;
+    if (this.#uncompressedBytes > 0) return this.#index(() => this.#indexer.end());
     // A layer of no bytes at all is no tar, but images have such layers, and say so by the diff id.
     if (this.#job.wantedDiffId === undefined) {
       throw new InputError(this.#job.name, "is empty: wanted a tar");
@@ -232,8 +239,26 @@ class LayerReader {
     this.#uncompressedBytes += bytes.length;
     this.#checkUnpacked();
     if (!this.#isOneDigest) this.#diffDigester.update(bytes);
-    this.#indexer.push(bytes);
+    if (this.#job.content === "tar") {
+      const count = Math.min(bytes.length, HEAD_BYTES - this.#headLength);
+      this.#head.set(bytes.subarray(0, count), this.#headLength);
+      this.#headLength += count;
+      this.#index(() => this.#indexer.push(bytes));
+    }
     this.#spool?.append(bytes);
+  }
+
+  /** Takes a step of the indexer. What is no tar from its beginning is called by its name. */
+  #index(step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      const isTar = this.#indexer.headerCount > 0;
+      if (isTar || !(error instanceof InputError) || "limit" in error.data) throw error;
+      const head = this.#head.subarray(0, this.#headLength);
+      if (isTarHeader(head) || (isZeroLed(head) && !recogniseContent(head))) throw error;
+      throw contentFault(this.#job.name, head, "a tar");
+    }
   }
 
   #checkStopped(): void {

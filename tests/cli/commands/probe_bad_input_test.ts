@@ -119,7 +119,7 @@ Deno.test("the program probes images of different platforms, and says that they 
       });
       return `oci:${directory}/${architecture}`;
     });
-    const { warnings, images } = report(...sources);
+    const { warnings, images } = report(...sources, "--platform", "any");
     assertEquals(images.length, 2);
     assertEquals(warnings.map(({ kind }) => kind), ["mixedPlatforms"]);
     return Promise.resolve();

@@ -26,6 +26,7 @@ function job(more: Partial<LayerJob> = {}): LayerJob {
     limits: DEFAULT_SOURCE_LIMITS,
     tarLimits: {},
     ignoreZeros: false,
+    content: "tar",
     ...more,
   };
 }
