@@ -9,10 +9,10 @@ import { InputError } from "../errors.ts";
 import { parseDigest } from "../io/digest.ts";
 import { SNIFF_BYTES, sniffCompression } from "../io/inflate.ts";
 import type { RandomReader } from "../io/random_reader.ts";
-import type { TarEntry } from "../tar/entry.ts";
+import { normalizeMemberPath, type TarEntry } from "../tar/entry.ts";
 import { TarIndexer } from "../tar/indexer.ts";
 import type { TarLimits } from "../tar/limits.ts";
-import type { Warnings } from "../warnings.ts";
+import type { WarnCallback } from "../tar/pax.ts";
 import { type BlobStore, missingBlob } from "./blobs.ts";
 import { contentFault, isTarHeader, storedHead } from "./content.ts";
 import { checkSize, type Descriptor } from "./documents.ts";
@@ -87,8 +87,8 @@ export class ArchiveMembers {
 export interface ScanOptions {
   readonly tarLimits?: Partial<TarLimits>;
   readonly ignoreZeros?: boolean;
-  /** Counts bytes behind the end marker. */
-  readonly warnings?: Warnings;
+  /** Is told of bytes behind the end marker. */
+  readonly warn?: WarnCallback;
 }
 
 /**
@@ -98,7 +98,7 @@ export interface ScanOptions {
  */
 export function scanArchive(
   reader: RandomReader,
-  { tarLimits = {}, ignoreZeros = false, warnings }: ScanOptions = {},
+  { tarLimits = {}, ignoreZeros = false, warn }: ScanOptions = {},
 ): ArchiveMembers {
   const members = new Map<string, Member>();
   const indexer = new TarIndexer({
@@ -106,7 +106,7 @@ export function scanArchive(
     emit: (entry) => members.set(normalizeMemberPath(entry.path), memberOf(entry)),
     // What is odd about the archive's own entries does not matter: nothing of them gets into an image.
     warn: (kind, what, why) => {
-      if (kind === "trailingBytes") warnings?.add(kind, what, why);
+      if (kind === "trailingBytes") warn?.(kind, what, why);
     },
     limits: tarLimits,
     scansPayload: false,
@@ -143,16 +143,6 @@ function memberOf(entry: TarEntry): Member {
     default:
       return { kind: "other" };
   }
-}
-
-/** A path inside an archive without empty parts, `.` and `..`; a leading slash means nothing. */
-export function normalizeMemberPath(path: string): string {
-  const parts: string[] = [];
-  for (const part of path.split("/")) {
-    if (part === "..") parts.pop();
-    else if (part !== "" && part !== ".") parts.push(part);
-  }
-  return parts.join("/");
 }
 
 function linkedPath(path: ByteString, target: ByteString): string {
@@ -243,7 +233,7 @@ export async function openArchive(file: SourceFile, options: SourceOptions): Pro
   try {
     const head = storedHead(plain);
     if (!isTarHeader(head)) throw contentFault(file.name, head, "an image archive");
-    return scanned(plain, options);
+    return scanned(plain, options, (kind, what, why) => options.warnings.add(kind, what, why));
   } catch (error) {
     plain.file.release();
     throw error;
@@ -251,9 +241,14 @@ export async function openArchive(file: SourceFile, options: SourceOptions): Pro
 }
 
 /** The archive in an uncompressed file. It takes over the file when that works. */
-export function scanned(file: SourceFile, options: SourceOptions): Archive {
+export function scanned(
+  file: SourceFile,
+  { tarLimits, ignoreZeros }: SourceOptions,
+  warn: WarnCallback,
+): Archive {
   const reader = fileReader(file);
   try {
+    const options = { tarLimits: tarLimits ?? {}, ignoreZeros: ignoreZeros ?? false, warn };
     return new Archive(file, scanArchive(reader, options));
   } finally {
     reader.close();

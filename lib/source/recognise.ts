@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import { statIfThere } from "../io/paths.ts";
+import type { WarnCallback } from "../tar/pax.ts";
 import { type Archive, isCompressed, scanned } from "./archive.ts";
 import {
   contentFault,
@@ -62,8 +63,7 @@ export async function openAnyFile(
     }
     if (isCompressed(file)) return await openCompressed(source, file, head, options);
     checkIsTar(file.name, head);
-    const archive = scanned(file, options);
-    const opener = archiveOpener(archive);
+    const { archive, opener } = asArchive(file, options);
     if (!opener) return openTarFile(source, file);
     return await opener(source, archive, undefined, options);
   } catch (error) {
@@ -95,8 +95,7 @@ async function openCompressed(
   const read = await loadAlone(layer, options);
   const inflated: SourceFile = { name, file: read.file, sizeBytes: read.facts.uncompressedBytes };
   try {
-    const archive = scanned(inflated, options);
-    const opener = archiveOpener(archive);
+    const { archive, opener } = asArchive(inflated, options);
     if (opener) {
       const image = await opener(source, archive, undefined, options);
       tree.close();
@@ -112,6 +111,19 @@ async function openCompressed(
   read.file.release();
   tree.close();
   return loadedTree({ source, kind: "tar", name, layer: loaded });
+}
+
+/** The file as an archive, and how its image is opened if it holds one. */
+function asArchive(
+  file: SourceFile,
+  options: SourceOptions,
+): { readonly archive: Archive; readonly opener: typeof openOciArchive | undefined } {
+  const told: Parameters<WarnCallback>[] = [];
+  const archive = scanned(file, options, (...warning) => told.push(warning));
+  const opener = archiveOpener(archive);
+  // Of a tree, whoever loads it says the same.
+  if (opener) told.forEach((warning) => options.warnings.add(...warning));
+  return { archive, opener };
 }
 
 /** How an archive of images is opened; undefined when it holds none. */

@@ -298,3 +298,13 @@ class BatchReader {
     return this.#text.slice(start, this.#character);
   }
 }
+
+/** A path inside an archive without empty parts, `.` and `..`; a leading slash means nothing. */
+export function normalizeMemberPath(path: string): string {
+  const parts: string[] = [];
+  for (const part of path.split("/")) {
+    if (part === "..") parts.pop();
+    else if (part !== "" && part !== ".") parts.push(part);
+  }
+  return parts.join("/");
+}

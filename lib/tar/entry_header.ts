@@ -15,6 +15,7 @@ import {
   headerFormat,
   headerPath,
   nameField,
+  nearestSeconds,
   readNumberField,
   type TarTime,
   TYPE_FLAG,
@@ -207,10 +208,10 @@ const EPOCH: TarTime = { seconds: 0, nanoseconds: 0 };
 function kindOfFlag(flag: number, path: ByteString): TarEntryKind | undefined {
   switch (flag) {
     case TYPE_FLAG.oldRegular:
-      // Before POSIX a slash at the end was the only mark of a directory.
-      return path.endsWith("/") ? "directory" : "file";
     case TYPE_FLAG.regular:
     case TYPE_FLAG.contiguous:
+      // Before POSIX a slash at the end was the only mark of a directory, and some tools still write it so.
+      return path.endsWith("/") ? "directory" : "file";
     case TYPE_FLAG.gnuSparse:
       return "file";
     case TYPE_FLAG.hardLink:
@@ -318,10 +319,11 @@ export function blockSize(bytes: Uint8Array, base: number, place: TarPlace): num
 
 /**
  * Whether anything follows the header. A size in the header of a link, directory, device or fifo says nothing of data, as
- * in Go's archive/tar; only GNU's dump directories have some.
+ * in Go's archive/tar; only GNU's dump directories have some, and what a slash alone makes a directory, as in GNU tar.
  */
 function hasData(flag: number, kind: TarEntryKind): boolean {
-  return kind === "file" || flag === TYPE_FLAG.gnuDumpDirectory;
+  return kind === "file" || flag === TYPE_FLAG.gnuDumpDirectory || flag === TYPE_FLAG.regular ||
+    flag === TYPE_FLAG.oldRegular || flag === TYPE_FLAG.contiguous;
 }
 
 function storedSize(
@@ -359,8 +361,10 @@ function rawField(bytes: Uint8Array, base: number, field: HeaderField): ByteStri
 }
 
 function blockTime(bytes: Uint8Array, base: number, place: TarPlace): TarTime {
-  const seconds = blockNumber(bytes, base, "mtime", place);
-  return seconds === 0 ? EPOCH : { seconds, nanoseconds: 0 };
+  const value = readNumberField(bytes, base, HEADER_FIELDS.mtime);
+  if (value === 0) return EPOCH;
+  if (Number.isNaN(value)) blockNumber(bytes, base, "mtime", place);
+  return { seconds: nearestSeconds(value), nanoseconds: 0 };
 }
 
 function idOf(name: "uid" | "gid", id: number, place: TarPlace): number {

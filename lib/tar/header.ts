@@ -134,6 +134,11 @@ export interface TarTime {
   readonly nanoseconds: number;
 }
 
+/** A time that is too large for a number, up to 2^63 seconds in Go, is beyond all that an image can hold as well. */
+export function nearestSeconds(seconds: number): number {
+  return Math.max(-Number.MAX_SAFE_INTEGER + 1, Math.min(Number.MAX_SAFE_INTEGER, seconds));
+}
+
 /** So many digits are exact in a number. */
 const EXACT_DIGITS = 15;
 
@@ -168,8 +173,7 @@ function isDigit(code: number): boolean {
 export function parsePaxTime(text: ByteString): TarTime | undefined {
   const parts = /^([+-]?[0-9]+)(?:\.([0-9]*))?$/.exec(text);
   if (!parts) return undefined;
-  const seconds = parseDecimal(parts[1]!);
-  if (!Number.isSafeInteger(seconds)) return undefined;
+  const seconds = nearestSeconds(parseDecimal(parts[1]!));
   const nanoseconds = Number((parts[2] ?? "").slice(0, 9).padEnd(9, "0"));
   if (!parts[1]!.startsWith("-") || nanoseconds === 0) return { seconds, nanoseconds };
   return { seconds: seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds };

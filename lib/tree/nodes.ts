@@ -5,6 +5,7 @@
  */
 import { type ByteString, displayName } from "../bytes/byte_string.ts";
 import { InputError, invariant } from "../errors.ts";
+import { aclEntries, type AclEntry, permissionsOfAcl } from "../ext4/format/acl.ts";
 import type { RandomReader } from "../io/random_reader.ts";
 import type {
   DirectoryNode,
@@ -66,13 +67,43 @@ export interface EntryContext {
  * that comes twice, the later value), and without those that the kernel allows on other kinds of files only.
  */
 export function attributesOf(entry: TarEntry, context: EntryContext): NodeAttributes {
+  const mode = entry.mode & 0o7777;
+  const xattrs = entry.xattrs.length === 0 ? NO_XATTRS : xattrsOf(entry, context);
   return {
-    mode: entry.mode & 0o7777,
+    ...withAcl(mode, xattrs),
     uid: entry.uid,
     gid: entry.gid,
     mtimeSeconds: entry.mtimeSeconds,
     mtimeNanoseconds: entry.mtimeNanoseconds,
-    xattrs: entry.xattrs.length === 0 ? NO_XATTRS : xattrsOf(entry, context),
+  };
+}
+
+const ACCESS_ACL = "system.posix_acl_access";
+/** Owner, group and other: what the mode says as well. */
+const BASE_ENTRIES = 3;
+
+/**
+ * Mode and xattrs as they are once the kernel has set an access ACL (posix_acl_update_mode in fs/posix_acl.c): the ACL
+ * decides about the permissions, and one that says no more than they do is not kept.
+ */
+function withAcl(
+  mode: number,
+  xattrs: readonly Xattr[],
+): Pick<NodeAttributes, "mode" | "xattrs"> {
+  const access = xattrs.find(({ name }) => name === ACCESS_ACL);
+  if (access === undefined) return { mode, xattrs };
+  let entries: AclEntry[];
+  try {
+    entries = aclEntries(access.value);
+  } catch (error) {
+    // Whoever writes it says what is wrong with it.
+    if (error instanceof InputError) return { mode, xattrs };
+    throw error;
+  }
+  const isKept = entries.length > BASE_ENTRIES;
+  return {
+    mode: entries.length === 0 ? mode : (mode & ~0o777) | permissionsOfAcl(entries),
+    xattrs: isKept ? xattrs : xattrs.filter((xattr) => xattr !== access),
   };
 }
 

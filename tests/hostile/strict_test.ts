@@ -60,7 +60,16 @@ const CASES: Readonly<Record<string, Maker>> = {
     }),
   }, { verifyDiffIds: false }),
   duplicatePath: layers([{ path: "a" }, { path: "a" }]),
+  emptySource: (directory) => {
+    mkdirSync(join(directory, "empty"));
+    return Promise.resolve([`rootfs:${directory}/empty`]);
+  },
   globalHeader: tar(paxHeader([["uid", "7"]], { flag: "g" }), OK),
+  imageArchive: (directory) => {
+    const entries = [{ path: "oci-layout" }, { path: "index.json" }];
+    writeFileSync(join(directory, "a.tar"), buildTar(entries));
+    return Promise.resolve([`tar:${directory}/a.tar`]);
+  },
   mediaTypeMismatch: image({
     layers: [buildTar([{ path: "a" }])],
     compress: "none",

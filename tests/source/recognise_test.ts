@@ -106,10 +106,10 @@ Deno.test("openImage refuses files that are nothing it knows", async () => {
       await assertRejects(() => openAndLoad(path, testOptions()), InputError, message);
       assertEquals(openFilesBelow(directory), []);
     };
-    await refuses(new Uint8Array(0), "is not recognised");
+    await refuses(new Uint8Array(0), "is empty: wanted a tar or an image");
     await refuses(new Uint8Array(5000).fill(7), "is not recognised");
-    await refuses(SAMPLE_XZ, "no tar header");
-    await refuses(gzipOf(new Uint8Array(600).fill(1)), "no tar header");
+    await refuses(SAMPLE_XZ, "is a text file: wanted a tar");
+    await refuses(gzipOf(new Uint8Array(600).fill(1)), "is not recognised");
     await refuses(gzipOf(sampleTar()).subarray(0, 200), "ends too early");
     const ext4 = new Uint8Array(8192);
     ext4.set([0x53, 0xef], 1024 + 0x38);
@@ -136,7 +136,7 @@ Deno.test("- reads a tar or an archive from standard input", async () => {
     });
   }
   const none = testOptions({ stdin: pieces(new Uint8Array(0)) });
-  await assertRejects(() => openImage("-", none), InputError, "standard input: is not recognised");
+  await assertRejects(() => openImage("-", none), InputError, "standard input: is empty");
 });
 
 Deno.test("- stops when it is told to, and leaves nothing in tmpdir", async () => {

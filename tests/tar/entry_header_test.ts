@@ -1,4 +1,4 @@
-import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { InputError } from "../../lib/errors.ts";
 import { joinBytes } from "./build.ts";
 import { longName, paxHeader, rawEntry, rawHeader, rawTar } from "./raw.ts";
@@ -50,7 +50,9 @@ Deno.test("TarIndexer knows every type flag that can become a file", () => {
   assertEquals(kindOf("0"), "file");
   assertEquals(kindOf("\0"), "file");
   assertEquals(kindOf("\0", "d/"), "directory");
-  assertEquals(kindOf("0", "d/"), "file");
+  // As in BSD's tars, and by GNU tar's reading of them.
+  assertEquals(kindOf("0", "d/"), "directory");
+  assertEquals(kindOf("7", "d/"), "directory");
   assertEquals(kindOf("7"), "file");
   assertEquals(kindOf("1"), "hardlink");
   assertEquals(kindOf("2"), "symlink");
@@ -192,11 +194,45 @@ Deno.test("TarIndexer passes over global headers, keeps what stood before them, 
 Deno.test("TarIndexer does not apply the PAX size to long names or further extended headers between", () => {
   const { entries } = readTar(rawTar(
     paxHeader([["size", "2"], ["uid", "5"]]),
-    longName("L", "long/".repeat(200)),
+    longName("L", `${"long/".repeat(200)}f`),
     longName("K", "target"),
     rawEntry({ name: "a", size: 700 }, "hi"),
     rawHeader({ name: "b" }),
   ));
-  assertEquals(entries.map(({ path }) => path), ["long/".repeat(200), "b"]);
+  assertEquals(entries.map(({ path }) => path), [`${"long/".repeat(200)}f`, "b"]);
   assertEquals(entries.map(({ payload }) => payload?.sizeBytes), [2, 0]);
 });
+
+Deno.test("TarIndexer passes over the data of what only a slash makes a directory, as GNU tar does", () => {
+  const { entries } = readTar(rawTar(
+    rawEntry({ name: "d/", mode: 0o700, uid: 7 }, "data"),
+    rawHeader({ name: "d/f" }),
+  ));
+  assertEquals(entries.map(({ path, kind, mode, uid }) => [path, kind, mode, uid]), [
+    ["d/", "directory", 0o700, 7],
+    ["d/f", "file", 0o644, 0],
+  ]);
+});
+
+Deno.test("TarIndexer takes times beyond what a number holds exactly for the nearest that it does", () => {
+  const beyond = Number.MAX_SAFE_INTEGER;
+  for (const text of ["-9223372036854775808", "-9223372036854775808.5"]) {
+    const time = readOne(rawTar(paxHeader([["mtime", text]]), rawHeader({ name: "f" })));
+    assert(time.mtimeSeconds <= -beyond + 1, text);
+  }
+  const late = readOne(
+    rawTar(paxHeader([["mtime", "9223372036854775807"]]), rawHeader({ name: "f" })),
+  );
+  assertEquals(late.mtimeSeconds, beyond);
+  const block = rawHeader({ name: "f" });
+  block.set([0xff, 0xff, 0xff, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0], 136);
+  sealRaw(block);
+  assertEquals(readOne(rawTar(block)).mtimeSeconds, -beyond + 1);
+});
+
+/** Puts the checksum of a changed header right. */
+function sealRaw(block: Uint8Array): void {
+  block.fill(0x20, 148, 156);
+  const sum = block.reduce((total, byte) => total + byte, 0);
+  block.set(new TextEncoder().encode(`${sum.toString(8).padStart(6, "0")}\0 `), 148);
+}

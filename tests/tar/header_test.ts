@@ -164,7 +164,7 @@ Deno.test("parsePaxTime keeps the real value, rounded down to seconds with nanos
   assertEquals(parsePaxTime("-1.000000001"), { seconds: -2, nanoseconds: 999999999 });
   assertEquals(parsePaxTime("-2678399.876543211"), { seconds: -2678400, nanoseconds: 123456789 });
   assertEquals(parsePaxTime("-3.0"), { seconds: -3, nanoseconds: 0 });
-  for (const text of ["", ".5", "1.2.3", "1.-5", "1e9", "nan", "9007199254740992", "1.5x"]) {
+  for (const text of ["", ".5", "1.2.3", "1.-5", "1e9", "nan", "1.5x"]) {
     assertEquals(parsePaxTime(text), undefined, text);
   }
 });

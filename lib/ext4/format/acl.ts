@@ -181,3 +181,10 @@ function checkRequired(count: ReadonlyMap<number, number>): void {
     throw new InputError("ACL", "it names users or groups but has no mask");
   }
 }
+
+/** The permissions, 0 to 0o777, that an access ACL stands for (acl(5), "Correspondence"). */
+export function permissionsOfAcl(entries: readonly AclEntry[]): number {
+  const bits = (tag: number) => entries.find((entry) => entry.tag === tag)?.permissions;
+  const group = bits(ACL_TAG.MASK) ?? bits(ACL_TAG.GROUP_OBJ) ?? 0;
+  return ((bits(ACL_TAG.USER_OBJ) ?? 0) << 6) | (group << 3) | (bits(ACL_TAG.OTHER) ?? 0);
+}

@@ -11,7 +11,7 @@ import { InputError } from "../../errors.ts";
 import type { TreeNode, Xattr } from "../../model/node.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import type { Warnings } from "../../warnings.ts";
-import { ACL_TAG, aclEntries, type AclEntry, aclToDisk } from "../format/acl.ts";
+import { aclEntries, aclToDisk, permissionsOfAcl } from "../format/acl.ts";
 import { XATTR_REFCOUNT_MAX } from "../format/constants.ts";
 import { INODE_BASE_SIZE_BYTES, INODE_EXTRA_SIZE_BYTES } from "../format/inode.ts";
 import {
@@ -207,7 +207,7 @@ function convertXattrs(
     const entries = withAclErrors(path, xattr, () => aclEntries(xattr.value));
     // A header alone says that there is no ACL.
     if (entries.length === 0) continue;
-    if (isAccess) mode = modeOfAcl(entries, mode);
+    if (isAccess) mode = (mode & ~0o777) | permissionsOfAcl(entries);
     if (isAccess && entries.length === MINIMAL_ACL_ENTRIES) continue;
     xattrs.push({ ...split, value: aclToDisk(xattr.value) });
   }
@@ -234,15 +234,6 @@ function unsupportedBecause(xattr: Xattr, node: TreeNode): string | undefined {
     return "symbolic links have no ACLs";
   }
   return undefined;
-}
-
-/** The mode that an access ACL stands for (acl(5), "Correspondence"). */
-function modeOfAcl(entries: readonly AclEntry[], mode: number): number {
-  const bits = (tag: number) => entries.find((entry) => entry.tag === tag)?.permissions;
-  const group = bits(ACL_TAG.MASK) ?? bits(ACL_TAG.GROUP_OBJ) ?? 0;
-  const permissions = ((bits(ACL_TAG.USER_OBJ) ?? 0) << 6) | (group << 3) |
-    (bits(ACL_TAG.OTHER) ?? 0);
-  return (mode & ~0o777) | permissions;
 }
 
 function withAclErrors<T>(path: ByteString, xattr: Xattr, work: () => T): T {

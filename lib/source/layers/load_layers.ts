@@ -8,6 +8,7 @@ import { InterruptedError, invariant, throwIfAborted } from "../../errors.ts";
 import { SharedDescriptor } from "../../io/random_reader.ts";
 import type { Warnings } from "../../warnings.ts";
 import { DEFAULT_SOURCE_LIMITS, ImageBudget } from "../limits.ts";
+import { warnOfTree } from "../tree_image.ts";
 import type { LayerSource, LoadedLayer, OpenedImage, SourceOptions } from "../types.ts";
 import { diffIdConflict, loadLayer, type ReadLayer, SPOOL_FILES_MAX } from "./load_layer.ts";
 import { LayerWorker } from "./worker.ts";
@@ -25,7 +26,7 @@ export async function loadLayers(
   options: SourceOptions,
 ): Promise<LoadedLayer[]> {
   throwIfAborted(options.signal);
-  const loading = new Loading(image.layers, options);
+  const loading = new Loading(image, options);
   return await loading.run();
 }
 
@@ -45,6 +46,8 @@ interface Task {
 class Loading {
   readonly #sources: readonly LayerSource[];
   readonly #options: SourceOptions;
+  /** Whether the one layer is a tree of its own, not one of an image's. */
+  readonly #isTree: boolean;
   readonly #tasks: readonly Task[];
   /** The task that each layer is loaded by; none for layers that were loaded before. */
   readonly #taskOfLayer: readonly (Task | undefined)[];
@@ -53,8 +56,9 @@ class Loading {
   #next = 0;
   #failure: { readonly index: number; readonly reason: unknown } | undefined;
 
-  constructor(sources: readonly LayerSource[], options: SourceOptions) {
+  constructor({ layers: sources, kind }: OpenedImage, options: SourceOptions) {
     this.#sources = sources;
+    this.#isTree = kind === "tar" || kind === "rootfs" || kind === "ext4";
     this.#options = options;
     this.#budget = new ImageBudget({ ...DEFAULT_SOURCE_LIMITS, ...options.limits });
     const byBlob = new Map<unknown, Task>();
@@ -150,6 +154,7 @@ class Loading {
       this.#sources.forEach((source, i) => {
         const task = this.#taskOfLayer[i];
         layers.push(task ? this.#loadedLayer(source, task, reported) : loadedBefore(source));
+        if (this.#isTree) warnOfTree(layers[i]!, this.#options.warnings);
       });
     } catch (error) {
       closeLayers(layers);
