@@ -1,18 +1,16 @@
 /**
- * From the words of the command line to a command and its checked arguments. The splitting into options and operands
- * is node:util's; what is known, needed, repeated or near to something known is decided here from the tables.
+ * From the words of the command line to a command and its checked arguments. `@std/cli/parse-args` splits them into
+ * options and operands; what is known, needed, repeated or near to something known is decided here from the table.
  *
  * @module
  */
-import { parseArgs } from "node:util";
+import { parseArgs } from "@std/cli/parse-args";
 import { UsageError } from "../lib/errors.ts";
 import { displayPath } from "../lib/io/system_error.ts";
 import type { Command, OptionSpec, PositionalSpec } from "./command.ts";
-import { COMMON_OPTIONS, optionsOf } from "./command.ts";
-import { ParsedArguments } from "./parsed_arguments.ts";
-import type { ColourChoice } from "./style.ts";
-import { suggestionHint } from "./suggest.ts";
-import { choiceError } from "./values.ts";
+import { COMMON_OPTIONS, optionsOf, ParsedArguments } from "./command.ts";
+import type { ColourChoice } from "./text.ts";
+import { choiceError, suggestionHint } from "./values.ts";
 
 /** What a command line asks for. */
 export interface Request {
@@ -30,55 +28,58 @@ export interface Request {
   arguments(): ParsedArguments;
 }
 
-interface OptionToken {
-  readonly kind: "option";
-  readonly name: string;
-  readonly rawName: string;
-  readonly value: string | undefined;
-  readonly inlineValue: boolean | undefined;
+/** An option as it was typed. */
+interface GivenOption {
+  /** With its dashes: `--size`, `-o`. */
+  readonly spelling: string;
   /** The whole word that it came from. */
   readonly word: string;
+  /** Without dashes, the long one for a letter that is known. */
+  readonly name: string;
+  /** What follows `=`. */
+  readonly inlineValue: string | undefined;
+  /** The next word. */
+  readonly next: string | undefined;
 }
 
-type Token =
-  | OptionToken
-  | { readonly kind: "positional"; readonly value: string }
-  | { readonly kind: "option-terminator" };
+/** A command line, split with the options of all commands: they may stand before the command. */
+interface SplitLine {
+  readonly given: readonly GivenOption[];
+  /** Of the options that take values; an empty text where there was none. */
+  readonly values: ReadonlyMap<string, readonly string[]>;
+  readonly flags: ReadonlyMap<string, boolean>;
+  readonly operands: readonly string[];
+  /** How many of the operands stand before `--`. */
+  readonly operandsBefore: number;
+}
 
 /** Splits a command line and finds its command; what is wrong with the rest comes up in `arguments()`. */
 export function readCommandLine(words: readonly string[], commands: readonly Command[]): Request {
-  const tokens = splitWords(words, [
+  const line = splitLine(words, [
     ...COMMON_OPTIONS,
     ...commands.flatMap((command) => command.options),
   ]);
-  const terminator = tokens.findIndex((token) => token.kind === "option-terminator");
-  const operands = tokens.flatMap((token) => token.kind === "positional" ? [token.value] : []);
-  const named = tokens.slice(0, terminator < 0 ? tokens.length : terminator)
-    .flatMap((token) => token.kind === "positional" ? [token.value] : []);
-  const { command, nameWords } = findCommand(named.length > 0 ? named : operands, commands);
-  const given = (name: string) =>
-    tokens.some((token) => token.kind === "option" && token.name === name);
+  const { operands, operandsBefore } = line;
+  const named = operandsBefore > 0 ? operands.slice(0, operandsBefore) : operands;
+  const { command, nameWords } = findCommand(named, commands);
+  const given = (name: string) => line.given.some((option) => option.name === name);
+  const colour = line.values.get("color")?.[0];
   return {
     command,
     operands,
     wantsHelp: given("help"),
     wantsVersion: given("version"),
     wantsJson: given("json"),
-    colour: given("no-color") ? "never" : colourOf(tokens),
+    colour: given("no-color")
+      ? "never"
+      : colour === "always" || colour === "never"
+      ? colour
+      : "auto",
     arguments() {
-      if (command === undefined) throw unknownCommand(operands, tokens, commands);
-      const siblings = commands.filter((other) => isSibling(other, command)).map((other) =>
-        other.name
-      );
-      return checkArguments(command, tokens, operands.slice(nameWords), siblings);
+      if (command === undefined) throw unknownCommand(line, commands);
+      return checkArguments(command, line, operands.slice(nameWords), commands);
     },
   };
-}
-
-function colourOf(tokens: readonly Token[]): ColourChoice {
-  const token = tokens.find((each) => each.kind === "option" && each.name === "color");
-  const value = token?.kind === "option" ? token.value : undefined;
-  return value === "always" || value === "never" ? value : "auto";
 }
 
 /** The command whose name or alias the words begin with; the longest wins. */
@@ -95,29 +96,94 @@ export function findCommand(
   return { command: undefined, nameWords: 0 };
 }
 
-function splitWords(words: readonly string[], options: readonly OptionSpec[]): Token[] {
-  const described = Object.fromEntries(options.map((option) => [option.name, {
-    type: option.value === undefined ? "boolean" as const : "string" as const,
-    ...(option.short === undefined ? {} : { short: option.short }),
-  }]));
-  const { tokens } = parseArgs({
-    args: [...words],
-    options: described,
-    strict: false,
-    tokens: true,
+/**
+ * parseArgs takes `-oFILE` for five flags, `--output -` for an output without a value, a word `true` behind a flag for
+ * its value, and `--no-size=4K` for `--size=4K`. So it is given long options only, flags as `--force=true`, and no
+ * option that is not known.
+ */
+function splitLine(words: readonly string[], options: readonly OptionSpec[]): SplitLine {
+  const end = words.includes("--") ? words.indexOf("--") : words.length;
+  const valued = options.filter(({ value }) => value !== undefined).map(({ name }) => name);
+  const flags = options.filter(({ value }) => value === undefined).map(({ name }) => name);
+  const given: GivenOption[] = [];
+  const normal: string[] = [];
+  for (let at = 0; at < end; at++) {
+    const word = words[at]!;
+    // A value never begins with a dash, unless it is one, so every such word is an option.
+    if (!/^-./.test(word)) {
+      normal.push(word);
+      continue;
+    }
+    const next = at + 1 < end ? words[at + 1] : undefined;
+    for (const option of optionsInWord(word, next, options)) {
+      given.push(option);
+      const { name, inlineValue } = option;
+      if (flags.includes(name)) normal.push(`--on:${name}=true`);
+      else if (flags.includes(name.replace(/^no-/, ""))) {
+        normal.push(`--on:${name.slice(3)}=false`);
+      } else if (!valued.includes(name)) continue;
+      else if (inlineValue !== undefined) normal.push(`--${name}=${inlineValue}`);
+      else if (next === "-" || next === "") normal.push(`--${name}=${words[++at]}`);
+      else if (next === undefined || next.startsWith("-")) normal.push(`--${name}=`);
+      else normal.push(`--${name}`);
+    }
+  }
+  const parsed = parseArgs([...normal, ...words.slice(end)], {
+    string: [...valued, "_"],
+    boolean: flags.map((name) => `on:${name}`),
+    collect: valued,
+    "--": true,
   });
-  return tokens.map((token) => ({ ...token, word: words[token.index] ?? "" })) as Token[];
+  const operands = [...parsed._, ...parsed["--"] ?? []];
+  return {
+    given,
+    values: new Map(
+      valued.map((name) => [name, parsed[name] as string[]] as const)
+        .filter(([, texts]) => texts.length > 0),
+    ),
+    flags: new Map(flags.map((name) => [name, parsed[`on:${name}`] as boolean])),
+    operands,
+    operandsBefore: parsed._.length,
+  };
 }
 
-function unknownCommand(
-  operands: readonly string[],
-  tokens: readonly Token[],
-  commands: readonly Command[],
-): UsageError {
-  const [first, second] = operands;
+/** The options of one word: one for `--size=4K`, several for `-fo` and what is glued to the last of them. */
+function optionsInWord(
+  word: string,
+  next: string | undefined,
+  options: readonly OptionSpec[],
+): GivenOption[] {
+  if (word.startsWith("--")) {
+    const equals = word.indexOf("=");
+    const spelling = equals < 0 ? word : word.slice(0, equals);
+    const inlineValue = equals < 0 ? undefined : word.slice(equals + 1);
+    return [{ spelling, word, name: spelling.slice(2), inlineValue, next }];
+  }
+  const found: GivenOption[] = [];
+  for (let at = 1; at < word.length; at++) {
+    const letter = String.fromCodePoint(word.codePointAt(at)!);
+    const option = options.find(({ short }) => short === letter);
+    const rest = word.slice(at + letter.length);
+    const inlineValue = option?.value === undefined || rest === "" ? undefined : rest;
+    const name = option?.name ?? letter;
+    found.push({
+      spelling: `-${letter}`,
+      word,
+      name,
+      inlineValue,
+      next: rest === "" ? next : undefined,
+    });
+    if (inlineValue !== undefined) break;
+    at += letter.length - 1;
+  }
+  return found;
+}
+
+function unknownCommand(line: SplitLine, commands: readonly Command[]): UsageError {
+  const [first, second] = line.operands;
   if (first === undefined) {
     const known = commands.flatMap((command) => command.options).concat(COMMON_OPTIONS);
-    for (const token of tokens) if (token.kind === "option") recognise(token, known);
+    for (const option of line.given) recognise(option, known);
     return new UsageError("command line", "no command was given", {
       hint: "`blessfs --help` lists the commands",
     });
@@ -132,136 +198,130 @@ function unknownCommand(
   }
   const names = commands.flatMap((command) => [command.name, ...command.aliases ?? []])
     .map((name) => name.split(" ")[0]!);
-  const near = suggestionHint(first, names);
   const looksLikeSource = /^[a-z0-9-]+:/.test(first) || first.includes("/");
-  const hint = near.hint ??
+  const hint = suggestionHint(first, names).hint ??
     (looksLikeSource
       ? `\`blessfs bless ${displayPath(first)} -o IMAGE\` makes an image of it`
-      : undefined);
-  return new UsageError("command line", `unknown command \`${displayPath(first)}\``, {
-    hint: hint ?? "`blessfs --help` lists the commands",
-  });
+      : "`blessfs --help` lists the commands");
+  return new UsageError("command line", `unknown command \`${displayPath(first)}\``, { hint });
 }
 
 function checkArguments(
   command: Command,
-  tokens: readonly Token[],
+  line: SplitLine,
   operands: readonly string[],
-  siblings: readonly string[],
+  commands: readonly Command[],
 ): ParsedArguments {
   const options = optionsOf(command);
-  const flags = new Map<string, boolean>();
-  const values = new Map<string, string[]>();
-  for (const token of tokens) {
-    if (token.kind !== "option") continue;
-    const { option, negated } = recognise(token, options);
+  const values = new Map<string, readonly string[]>();
+  for (const given of line.given) {
+    const option = recognise(given, options);
     if (option.value === undefined) {
-      if (token.value !== undefined) throw new UsageError(shownName(token), "takes no value");
-      flags.set(option.name, !negated);
-      continue;
+      if (given.inlineValue === undefined) continue;
+      throw new UsageError(shownName(given), "takes no value");
     }
-    const value = checkValue(token, option);
-    const before = values.get(option.name);
-    if (option.list) values.set(option.name, [...before ?? [], ...splitList(token, value)]);
-    else if (before === undefined) values.set(option.name, [value]);
-    else {throw new UsageError(
-        shownName(token),
-        `was given twice: \`${before[0]}\` and \`${displayPath(value)}\``,
-      );}
+    const texts = line.values.get(option.name)!;
+    if (texts.includes("")) throw missingValue(given, option);
+    if (!option.list && values.has(option.name)) {
+      // What looks like a second value may be a slip, such as `-force`.
+      for (const other of line.given) recognise(other, options);
+      const [one, other] = texts.map(displayPath);
+      throw new UsageError(shownName(given), `was given twice: \`${one}\` and \`${other}\``);
+    }
+    checkValue(given, option, texts[0]!);
+    values.set(option.name, option.list ? splitLists(given, texts) : texts);
   }
   for (const option of options) {
     if (option.required && !values.has(option.name)) throw missingOption(command, option);
   }
-  return new ParsedArguments(options, flags, values, sortOperands(command, operands, siblings));
-}
-
-function recognise(
-  token: OptionToken,
-  options: readonly OptionSpec[],
-): { option: OptionSpec; negated: boolean } {
-  const option = options.find((known) => known.name === token.name);
-  // `-force` would else be read as `-f -o rce`.
-  const isLongWithOneDash = /^-[^-]./.test(token.word) &&
-    options.some((known) => known.name === token.word.slice(1));
-  if (isLongWithOneDash) {
-    throw new UsageError("command line", `unknown option \`${token.word}\``, {
-      hint: `did you mean \`-${token.word}\`?`,
-    });
-  }
-  if (option !== undefined) return { option, negated: false };
-  if (token.name.startsWith("no-")) {
-    const denied = options.find((known) => known.name === token.name.slice(3));
-    if (denied !== undefined && denied.value === undefined) {
-      return { option: denied, negated: true };
-    }
-  }
-  throw unknownOption(token, options);
-}
-
-function unknownOption(token: OptionToken, options: readonly OptionSpec[]): UsageError {
-  const names = options.flatMap((option) =>
-    option.on ? [option.name, `no-${option.name}`] : [option.name]
+  const flags = new Map(
+    [...line.flags].filter(([name]) =>
+      line.given.some((given) => given.name === name || given.name === `no-${name}`)
+    ),
   );
-  const shorts = options.flatMap((option) => option.short === undefined ? [] : [option.short]);
-  const isLong = token.rawName.startsWith("--");
-  const inCase = isLong
-    ? []
-    : shorts.filter((short) => short.toLowerCase() === token.name.toLowerCase());
-  const details = isLong
-    ? suggestionHint(token.name, names, (name) => `--${name}`)
-    : inCase.length > 0
-    ? { hint: `did you mean \`-${inCase[0]}\`?` }
-    : {};
-  return new UsageError("command line", `unknown option \`${shownName(token)}\``, details);
+  return new ParsedArguments(options, flags, values, sortOperands(command, operands, commands));
 }
 
-function checkValue(token: OptionToken, option: OptionSpec): string {
-  const name = shownName(token);
-  const { value } = token;
-  const needs = `needs a value: ${option.value}`;
-  if (value === undefined) throw new UsageError(name, needs);
-  if (value === "") throw new UsageError(name, `the value is empty: wanted ${option.value}`);
-  if (!token.inlineValue && /^-./.test(value)) {
-    throw new UsageError(name, `${needs}, but \`${displayPath(value)}\` looks like an option`, {
-      hint: `write \`--${option.name}=${displayPath(value)}\` if it is meant`,
+/** The option of the command that was meant. @throws UsageError when it has none of that name */
+function recognise(given: GivenOption, options: readonly OptionSpec[]): OptionSpec {
+  const find = (name: string) => options.find((known) => known.name === name);
+  // `-force` would else be read as `-f -o rce`.
+  if (/^-[^-]./.test(given.word) && find(given.word.slice(1)) !== undefined) {
+    throw new UsageError("command line", `unknown option \`${given.word}\``, {
+      hint: `did you mean \`-${given.word}\`?`,
     });
   }
-  if (token.inlineValue && !token.rawName.startsWith("--") && value.startsWith("=")) {
-    throw new UsageError(name, `\`${displayPath(value)}\` begins with \`=\``, {
-      hint: `write \`${token.rawName} ${displayPath(value.slice(1))}\``,
-    });
-  }
-  if (
-    option.choices !== undefined && !option.open && !option.list && !option.choices.includes(value)
-  ) {
-    throw choiceError(displayPath(value), name, option.choices.join(", "), option.choices);
-  }
-  return value;
+  const option = find(given.name);
+  if (option !== undefined) return option;
+  const denied = given.name.startsWith("no-") ? find(given.name.slice(3)) : undefined;
+  if (denied !== undefined && denied.value === undefined) return denied;
+  throw unknownOption(given, options);
 }
 
-function splitList(token: OptionToken, value: string): string[] {
-  const items = value.split(",");
-  if (items.includes("")) {
-    throw new UsageError(shownName(token), `\`${displayPath(value)}\`: an item is empty`);
+function unknownOption(given: GivenOption, options: readonly OptionSpec[]): UsageError {
+  const shown = shownName(given);
+  const error = (details: { readonly hint?: string }) =>
+    new UsageError("command line", `unknown option \`${shown}\``, details);
+  if (given.spelling.startsWith("--")) {
+    const login = /^(user|username|password|creds|src-creds)$/.test(given.name);
+    if (login && options.some(({ name }) => name === "authfile")) {
+      return error({
+        hint: "log in with `docker login` or `podman login`, or name the file with --authfile FILE",
+      });
+    }
+    const names = options.flatMap(({ name, on }) => on ? [name, `no-${name}`] : [name]);
+    return error(suggestionHint(given.name, names, (name) => `--${name}`));
   }
-  return items;
+  const letter = given.spelling.slice(1).toLowerCase();
+  const near = options.find(({ short }) => short?.toLowerCase() === letter);
+  return error(near === undefined ? {} : { hint: `did you mean \`-${near.short}\`?` });
+}
+
+function missingValue(given: GivenOption, { name, value }: OptionSpec): UsageError {
+  const { next, inlineValue } = given;
+  const shown = shownName(given);
+  if (inlineValue === "" || next === "") {
+    return new UsageError(shown, `the value is empty: wanted ${value}`);
+  }
+  if (next === undefined) return new UsageError(shown, `needs a value: ${value}`);
+  const found = displayPath(next);
+  return new UsageError(shown, `needs a value: ${value}, but \`${found}\` looks like an option`, {
+    hint: `write \`--${name}=${found}\` if it is meant`,
+  });
+}
+
+function checkValue(given: GivenOption, option: OptionSpec, value: string): void {
+  const shown = shownName(given);
+  const { choices, open, list } = option;
+  if (!given.spelling.startsWith("--") && given.inlineValue?.startsWith("=")) {
+    throw new UsageError(shown, `\`${displayPath(value)}\` begins with \`=\``, {
+      hint: `write \`${given.spelling} ${displayPath(value.slice(1))}\``,
+    });
+  }
+  if (choices === undefined || open || list || choices.includes(value)) return;
+  throw choiceError(displayPath(value), shown, choices.join(", "), choices);
+}
+
+function splitLists(given: GivenOption, texts: readonly string[]): string[] {
+  return texts.flatMap((text) => {
+    const items = text.split(",");
+    if (!items.includes("")) return items;
+    throw new UsageError(shownName(given), `\`${displayPath(text)}\`: an item is empty`);
+  });
 }
 
 function missingOption(command: Command, option: OptionSpec): UsageError {
   const short = option.short === undefined ? "" : `-${option.short}, `;
-  return new UsageError(
-    `blessfs ${command.name}`,
-    `${short}--${option.name} ${option.value} is missing`,
-    {
-      hint: `\`blessfs ${command.name} --help\` shows examples`,
-    },
-  );
+  const why = `${short}--${option.name} ${option.value} is missing`;
+  return new UsageError(`blessfs ${command.name}`, why, {
+    hint: `\`blessfs ${command.name} --help\` shows examples`,
+  });
 }
 
 function sortOperands(
   command: Command,
   operands: readonly string[],
-  siblings: readonly string[],
+  commands: readonly Command[],
 ): Map<string, readonly string[]> {
   const sorted = new Map<string, readonly string[]>();
   let rest = operands;
@@ -275,20 +335,13 @@ function sortOperands(
   if (extra === undefined) return sorted;
   // `blessfs bless layred SOURCE` reads `layred` as the source of the command that `bless` alone stands for.
   const group = command.name.split(" ")[0]!;
+  const siblings = commands.map(({ name }) => name)
+    .filter((name) => name !== command.name && name.startsWith(`${group} `));
   const misspelt = suggestionHint(`${group} ${operands[0]}`, siblings, (name) => `blessfs ${name}`);
-  throw new UsageError(
-    `blessfs ${command.name}`,
-    `one operand too many: \`${displayPath(extra)}\``,
-    {
-      hint: misspelt.hint ?? `\`blessfs ${command.name} --help\` shows the usage`,
-    },
-  );
-}
-
-/** Whether two commands share the first of two words. */
-function isSibling(one: Command, other: Command): boolean {
-  const group = `${other.name.split(" ")[0]} `;
-  return one !== other && one.name.startsWith(group) && other.name.startsWith(group);
+  const why = `one operand too many: \`${displayPath(extra)}\``;
+  throw new UsageError(`blessfs ${command.name}`, why, {
+    hint: misspelt.hint ?? `\`blessfs ${command.name} --help\` shows the usage`,
+  });
 }
 
 function checkOperands(command: Command, spec: PositionalSpec, taken: readonly string[]): void {
@@ -306,6 +359,6 @@ function checkOperands(command: Command, spec: PositionalSpec, taken: readonly s
   }
 }
 
-function shownName(token: OptionToken): string {
-  return displayPath(token.rawName);
+function shownName(given: GivenOption): string {
+  return displayPath(given.spelling);
 }

@@ -1,26 +1,63 @@
 /**
- * What a command says about itself. This one table drives parsing, help, completions, the manual and docs/CLI.md.
- *
- * To add a command: write cli/commands/NAME.ts with one exported `Command`, and add a line to
- * cli/commands/index.ts. An option that several commands have must be of the same kind in all of them, because
- * options may stand before the name of the command; the tests check it. Then bring docs/CLI.md up to date with
- * `deno run -A cli/main.ts man --format markdown > docs/CLI.md`.
+ * What a command says about itself, and what it gets when it runs. cli/commands.ts is the table of all commands; parsing,
+ * help, completions, the manual and docs/CLI.md are made from it.
  *
  * @module
  */
-import type { ExitCode } from "./exit_codes.ts";
-import type { CommandIo } from "./io.ts";
-import type { OptionSpec, PositionalSpec } from "./option_spec.ts";
-import type { ParsedArguments } from "./parsed_arguments.ts";
+import { invariant } from "../lib/errors.ts";
+import type { Progress } from "../lib/progress.ts";
+import type { WarningSummary } from "../lib/warnings.ts";
+import type { Style } from "./text.ts";
 
-export type { Completion, OptionSpec, PositionalSpec } from "./option_spec.ts";
+/** What a shell offers for a value. */
+export type Completion = "file" | "directory" | "source" | "command" | "none";
 
-/** One use, shown first in the help. */
-export interface Example {
-  /** What it does, as a sentence without a final stop. */
-  readonly purpose: string;
-  readonly line: string;
+/** One option. */
+export interface OptionSpec {
+  /** The name without dashes. */
+  readonly name: string;
+  /** Its key in the options of the library, which errors name; the name in camel case when left out. */
+  readonly key?: string;
+  /** One letter. */
+  readonly short?: string;
+  /** What stands for the value in the help, such as `SIZE`; an option without it is a flag. */
+  readonly value?: string;
+  /** One or two sentences, without a final stop. */
+  readonly summary: string;
+  /** The words that are possible. Others are refused, unless `open` is set. */
+  readonly choices?: readonly string[];
+  /** `choices` are only some of the possible values. */
+  readonly open?: boolean;
+  /** What holds when it is not given, for the help; the command itself applies it. */
+  readonly defaultText?: string;
+  /** Several values: repeated or with commas between. */
+  readonly list?: boolean;
+  /** A flag that is on unless `--no-NAME` is given. */
+  readonly on?: boolean;
+  readonly required?: boolean;
+  readonly completion?: Completion;
 }
+
+/** One operand. */
+export interface PositionalSpec {
+  /** In capitals, such as `SOURCE`. */
+  readonly name: string;
+  readonly summary: string;
+  readonly completion?: Completion;
+  /** How many are needed; 1 when left out, 0 for one that may be missing. */
+  readonly least?: number;
+  /** Takes all that follow. Only the last one may. */
+  readonly repeated?: boolean;
+  /** The words that are possible. */
+  readonly choices?: readonly string[];
+}
+
+/**
+ * Does the work of a command. Results go to `io.stdout`; failures are thrown.
+ *
+ * @returns the exit code when it is not 0, which is only ever 1: the answer is no
+ */
+export type Run = (args: ParsedArguments, io: CommandIo) => Promise<0 | 1 | void>;
 
 /** One command. */
 export interface Command {
@@ -32,15 +69,12 @@ export interface Command {
   readonly summary: string;
   /** More about it: paragraphs. */
   readonly description?: readonly string[];
-  readonly examples: readonly Example[];
+  /** Uses, shown first in the help: what the line does, as a sentence without a final stop, and the line. */
+  readonly examples: readonly (readonly [purpose: string, line: string])[];
   readonly positionals: readonly PositionalSpec[];
   readonly options: readonly OptionSpec[];
-  /**
-   * Does the work. Results go to `io.stdout`; failures are thrown.
-   *
-   * @returns the exit code when it is not 0, which is only ever 1: the answer is no
-   */
-  run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | void>;
+  /** Loads its code, which the other commands do not need. */
+  load(): Promise<Run>;
 }
 
 /** One document on standard output in place of text. For every command that has an answer. */
@@ -53,7 +87,7 @@ export const JSON_OPTION: OptionSpec = {
 /** The options that every command has. */
 export const COMMON_OPTIONS: readonly OptionSpec[] = [
   { name: "help", short: "h", summary: "show help and exit" },
-  { name: "version", short: "V", summary: "show the version and exit" },
+  { name: "version", short: "V", summary: "show the version and exit; with --json, its runtime" },
   { name: "quiet", short: "q", summary: "print errors only (and results that are asked for)" },
   {
     name: "progress",
@@ -81,4 +115,131 @@ export function optionsOf(command: Command): readonly OptionSpec[] {
 /** How an option is written: `--size`, and `--no-metadata-csum` for a flag that is on by itself. */
 export function spelling(option: OptionSpec): string {
   return option.on ? `--no-${option.name}` : `--${option.name}`;
+}
+
+/** The arguments of one command, checked against its table. A name that is not in the table is a fault of the program. */
+export class ParsedArguments {
+  /** The options of the command, which say how errors spell them. */
+  readonly options: readonly OptionSpec[];
+  readonly #options: ReadonlyMap<string, OptionSpec>;
+  readonly #flags: ReadonlyMap<string, boolean>;
+  readonly #values: ReadonlyMap<string, readonly string[]>;
+  readonly #positionals: ReadonlyMap<string, readonly string[]>;
+
+  constructor(
+    options: readonly OptionSpec[],
+    flags: ReadonlyMap<string, boolean>,
+    values: ReadonlyMap<string, readonly string[]>,
+    positionals: ReadonlyMap<string, readonly string[]>,
+  ) {
+    this.options = options;
+    this.#options = new Map(options.map((option) => [option.name, option]));
+    this.#flags = flags;
+    this.#values = values;
+    this.#positionals = positionals;
+  }
+
+  /** Whether a flag is on. */
+  flag(name: string): boolean {
+    const option = this.#options.get(name);
+    invariant(option !== undefined && option.value === undefined, `flag --${name} is in the table`);
+    return this.#flags.get(name) ?? option.on ?? false;
+  }
+
+  /** The value of an option; undefined when it was not given. */
+  value(name: string): string | undefined {
+    const option = this.#options.get(name);
+    invariant(option?.value !== undefined && !option.list, `option --${name} is in the table`);
+    return this.#values.get(name)?.[0];
+  }
+
+  /** The value of an option as `parse` reads it, which gets the option's name for its errors. */
+  parsed<T>(name: string, parse: (text: string, what: string) => T): T | undefined {
+    const text = this.value(name);
+    return text === undefined ? undefined : parse(text, `--${name}`);
+  }
+
+  /** The values of an option that takes a list; undefined when it was not given. */
+  values(name: string): readonly string[] | undefined {
+    invariant(this.#options.get(name)?.list === true, `list --${name} is in the table`);
+    return this.#values.get(name);
+  }
+
+  /** The first of some options that was given, be it a flag, a value or a list. */
+  firstGiven(names: readonly string[]): string | undefined {
+    return names.find((name) => {
+      invariant(this.#options.has(name), `option --${name} is in the table`);
+      return this.#values.has(name) || this.#flags.get(name) === true;
+    });
+  }
+
+  /** An operand that is there once. */
+  positional(name: string): string {
+    const [value] = this.positionals(name);
+    invariant(value !== undefined, `operand ${name} was checked`);
+    return value;
+  }
+
+  /** All operands of a name; none when it may be missing and is. */
+  positionals(name: string): readonly string[] {
+    const found = this.#positionals.get(name);
+    invariant(found !== undefined, `operand ${name} is in the table`);
+    return found;
+  }
+}
+
+/** Standard output: results and nothing else. */
+export interface ResultStream {
+  readonly isTerminal: boolean;
+  /** Takes text or bytes; await it, so that a slow reader slows the writer. */
+  write(data: string | Uint8Array): void | Promise<void>;
+  /** Brings what is held back to the reader. */
+  flush(): Promise<void>;
+  /** Writes past the buffer, for image bytes; `bytes` may be used again afterwards. */
+  writeThrough(bytes: Uint8Array): Promise<void>;
+}
+
+/** Standard error: progress, warnings and errors. Written at once; that it cannot be written is no failure. */
+export interface NoticeStream {
+  readonly isTerminal: boolean;
+  /** The width of the terminal now; undefined when it is not known. */
+  columns(): number | undefined;
+  write(text: string): void;
+}
+
+/** Standard input, for the arguments that may be `-`. */
+export interface InputStream {
+  readonly isTerminal: boolean;
+  chunks(): AsyncIterable<Uint8Array>;
+}
+
+/** What the process gives to the program, so that it runs in a test as it runs in a shell. */
+export interface ProcessIo {
+  readonly stdin: InputStream;
+  readonly stdout: ResultStream;
+  readonly stderr: NoticeStream;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly cwd: string;
+  /** Aborted by the first SIGINT, SIGTERM or SIGHUP, with an InterruptedError as its reason. */
+  readonly signal: AbortSignal;
+  /** Milliseconds of a clock that never goes back; only for reports and progress. */
+  now(): number;
+}
+
+/** What the program gives to a command, with the options that all commands share already applied. */
+export interface CommandIo extends ProcessIo {
+  /** `--quiet`: errors only. */
+  readonly quiet: boolean;
+  /** `--json`: one document on standard output. */
+  readonly json: boolean;
+  /** Draws on a terminal, or nothing. */
+  readonly progress: Progress;
+  /** Colours of standard output. */
+  readonly style: Style;
+  /** Shows warnings on standard error, unless `--quiet` or `--json` (where they belong in the document). */
+  warn(warnings: readonly WarningSummary[]): void;
+  /** Prints the one JSON document. */
+  writeJson(document: unknown): Promise<void>;
+  /** The same for a report of something that was made, with the `version` of what made it. */
+  writeReport(report: object): Promise<void>;
 }

@@ -3,14 +3,65 @@
  *
  * @module
  */
-import type { Command, OptionSpec, PositionalSpec } from "./command.ts";
+import type { Command, Completion, OptionSpec, PositionalSpec } from "./command.ts";
 import { COMMON_OPTIONS, spelling } from "./command.ts";
-import { EXIT_MEANINGS } from "./exit_codes.ts";
-import { SOURCE_FORMS } from "./source_forms.ts";
+import { EXIT_MEANINGS } from "./errors.ts";
 import { definitions, paragraph, wrap } from "./text.ts";
 import { VERSION } from "./version.ts";
 
 const COLUMNS = 80;
+
+/** One way to write a source. */
+export interface SourceForm {
+  /** What it begins with, the colon included. */
+  readonly prefix: string;
+  /** What follows. */
+  readonly rest: string;
+  readonly meaning: string;
+  readonly completion: Completion;
+}
+
+/** The ways to write a source, in the order of the help. */
+export const SOURCE_FORMS: readonly SourceForm[] = [
+  { prefix: "oci:", rest: "DIR[:REF]", meaning: "an OCI image layout", completion: "directory" },
+  {
+    prefix: "oci-archive:",
+    rest: "FILE[:REF]",
+    meaning: "an OCI image layout in a tar",
+    completion: "file",
+  },
+  {
+    prefix: "docker-archive:",
+    rest: "FILE[:REF]",
+    meaning: "what `docker save` wrote",
+    completion: "file",
+  },
+  {
+    prefix: "dir:",
+    rest: "DIR",
+    meaning: "what `skopeo copy ... dir:` wrote",
+    completion: "directory",
+  },
+  {
+    prefix: "docker://",
+    rest: "REGISTRY/REPO[:TAG][@DIGEST]",
+    meaning: "an image in a registry",
+    completion: "none",
+  },
+  {
+    prefix: "tar:",
+    rest: "FILE",
+    meaning: "one tar of a root file system: plain, gzip, zstd or xz",
+    completion: "file",
+  },
+  { prefix: "rootfs:", rest: "DIR", meaning: "a directory tree", completion: "directory" },
+  {
+    prefix: "ext4:",
+    rest: "FILE",
+    meaning: "an ext4 image, in a file or on a block device",
+    completion: "file",
+  },
+];
 
 /** One sentence on what the program is for. */
 export const PURPOSE =
@@ -167,9 +218,10 @@ function optionLines(options: readonly OptionSpec[]): string[] {
 }
 
 function exampleLines(examples: Command["examples"]): string[] {
-  return examples.flatMap((
-    { purpose, line },
-  ) => [...paragraph(`${purpose}:`, COLUMNS, 2), `    ${line}`]);
+  return examples.flatMap(([purpose, line]) => [
+    ...paragraph(`${purpose}:`, COLUMNS, 2),
+    `    ${line}`,
+  ]);
 }
 
 function sourceLines(): string[] {

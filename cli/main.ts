@@ -4,11 +4,10 @@
  *
  * @module
  */
-import process from "node:process";
 import { isMainThread } from "node:worker_threads";
-import { loadCommands } from "./commands/load.ts";
-import { runProgram } from "./program.ts";
+import { COMMANDS } from "./commands.ts";
+import { runProgram } from "./process.ts";
 
+if (isMainThread) await runProgram(COMMANDS);
 // A worker finds its own module among those of all commands.
-const commands = await loadCommands(isMainThread ? process.argv.slice(2) : []);
-if (isMainThread) await runProgram(commands);
+else await Promise.all(COMMANDS.map((command) => command.load()));

@@ -1,15 +1,16 @@
 /**
  * Progress on standard error: a line a task that is redrawn in place on a terminal, or now and then a plain line where
- * lines cannot be redrawn. Work that takes less than a second shows nothing.
+ * lines cannot be redrawn. Work that takes less than a second shows nothing. Programs get one JSON object a line.
  *
  * It draws from `advance` as well as from a timer, because the timer is silent while the work loops without yielding.
  *
  * @module
  */
+import { plainJson } from "../lib/bytes/byte_string.ts";
 import type { Progress, ProgressTask } from "../lib/progress.ts";
-import type { NoticeStream } from "./io.ts";
-import { safeLine } from "./errors_output.ts";
-import { formatClock, formatSize } from "./sizes.ts";
+import type { NoticeStream } from "./command.ts";
+import { safeLine } from "./errors.ts";
+import { formatClock, formatSize } from "./values.ts";
 
 const QUIET_MS = 1000;
 const FRAME_MS = 100;
@@ -199,4 +200,43 @@ function fit(text: string, columns: number): string {
     kept += character;
   }
   return kept;
+}
+
+/** A task says how far it is no more often than this. */
+const ADVANCE_MS = 200;
+
+/**
+ * The progress of `--progress json`:
+ *
+ *     {"progress":{"id":1,"task":"write","event":"begin","doneBytes":0,"totalBytes":1048576}}
+ *
+ * `event` is `begin`, `advance` or `end`; `totalBytes` is null where it is not known. Tasks of one name may overlap, so
+ * each has a number, `id`, that no other task of the run has.
+ */
+export function createJsonProgress(
+  { stderr, now }: Omit<ProgressOptions, "canRedraw">,
+): ShownProgress {
+  let taskCount = 0;
+  const begin = (task: string, totalBytes?: number): ProgressTask => {
+    const id = ++taskCount;
+    let doneBytes = 0;
+    let nextMs = now() + ADVANCE_MS;
+    const tell = (event: string) =>
+      stderr.write(
+        `${
+          plainJson({ progress: { id, task, event, doneBytes, totalBytes: totalBytes ?? null } })
+        }\n`,
+      );
+    tell("begin");
+    return {
+      advance: (bytes) => {
+        doneBytes += bytes;
+        if (now() < nextMs) return;
+        nextMs = now() + ADVANCE_MS;
+        tell("advance");
+      },
+      end: () => tell("end"),
+    };
+  };
+  return { begin, clear: () => {}, close: () => {} };
 }

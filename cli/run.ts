@@ -6,24 +6,29 @@
 import { plainJson } from "../lib/bytes/byte_string.ts";
 import { BlessfsError, InterruptedError } from "../lib/errors.ts";
 import type { WarningSummary } from "../lib/warnings.ts";
-import type { Request } from "./arguments.ts";
-import type { ParsedArguments } from "./parsed_arguments.ts";
-import { readCommandLine } from "./arguments.ts";
-import type { Command, OptionSpec } from "./command.ts";
+import { readCommandLine, type Request } from "./arguments.ts";
+import type { Command, CommandIo, OptionSpec, ParsedArguments, ProcessIo } from "./command.ts";
 import { optionsOf } from "./command.ts";
-import { errorJson, errorLines, isDebug, safeLine } from "./errors_output.ts";
-import type { ExitCode } from "./exit_codes.ts";
-import { EXIT, exitCodeOf } from "./exit_codes.ts";
+import {
+  ClosedPipeError,
+  errorJson,
+  errorLines,
+  EXIT,
+  type ExitCode,
+  exitCodeOf,
+  isDebug,
+  safeLine,
+} from "./errors.ts";
 import { commandHelp, mainHelp, usageLines } from "./help.ts";
-import type { CommandIo, ProcessIo } from "./io.ts";
-import type { ShownProgress } from "./progress.ts";
-import { createProgress, NO_SHOWN_PROGRESS } from "./progress.ts";
-import { createJsonProgress } from "./progress_json.ts";
-import { formatCount } from "./sizes.ts";
-import { ClosedPipeError } from "./standard_streams.ts";
-import type { ColourChoice } from "./style.ts";
-import { isColoured, styleOf } from "./style.ts";
-import { VERSION } from "./version.ts";
+import {
+  createJsonProgress,
+  createProgress,
+  NO_SHOWN_PROGRESS,
+  type ShownProgress,
+} from "./progress.ts";
+import { type ColourChoice, isColoured, styleOf } from "./text.ts";
+import { formatCount } from "./values.ts";
+import { programVersion, VERSION } from "./version.ts";
 
 /** Runs a command line. Every failure is told on `io.stderr` and becomes the exit code; nothing is thrown. */
 export async function runCommandLine(
@@ -63,12 +68,15 @@ async function answer(
     return EXIT.done;
   }
   if (request.wantsVersion) {
-    await io.stdout.write(`blessfs ${VERSION}\n`);
+    await io.stdout.write(
+      request.wantsJson ? `${plainJson(programVersion(), 2)}\n` : `blessfs ${VERSION}\n`,
+    );
     return EXIT.done;
   }
   const args = request.arguments();
   run.apply(args);
-  return await request.command!.run(args, run.commandIo(args)) ?? EXIT.done;
+  const runCommand = await request.command!.load();
+  return await runCommand(args, run.commandIo(args)) ?? EXIT.done;
 }
 
 /** What one run keeps while it goes on: the options that all commands share, and the progress on the screen. */
@@ -109,6 +117,8 @@ class Run {
   commandIo(args: ParsedArguments): CommandIo {
     const quiet = args.flag("quiet");
     const { io } = this;
+    const writeJson = async (document: unknown) =>
+      await io.stdout.write(`${plainJson(document, 2)}\n`);
     return {
       ...io,
       quiet,
@@ -118,7 +128,8 @@ class Run {
       warn: (warnings) => {
         if (!quiet && !this.#json) this.#warn(warnings);
       },
-      writeJson: async (document) => await io.stdout.write(`${plainJson(document, 2)}\n`),
+      writeJson,
+      writeReport: (report) => writeJson({ ...report, version: programVersion() }),
     };
   }
 

@@ -12,12 +12,14 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { basename, join } from "node:path";
-import { bashCompletions } from "../cli/completions/bash.ts";
-import { fishCompletions } from "../cli/completions/fish.ts";
-import { shellModel } from "../cli/completions/model.ts";
-import { zshCompletions } from "../cli/completions/zsh.ts";
-import { COMMANDS } from "../cli/commands/index.ts";
-import { renderManPage } from "../cli/man_page.ts";
+import {
+  bashCompletions,
+  fishCompletions,
+  shellModel,
+  zshCompletions,
+} from "../cli/completions.ts";
+import { COMMANDS } from "../cli/commands.ts";
+import { renderManPage } from "../cli/manual.ts";
 import config from "../deno.json" with { type: "json" };
 import {
   binaryPath,

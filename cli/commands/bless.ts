@@ -1,114 +1,43 @@
 /**
- * `blessfs bless [merged] SOURCE -o IMAGE`.
+ * `blessfs bless`: one image of a source, or one a layer, in files, on standard output and in chunk stores.
  *
  * @module
  */
+import { blessLayered, type LayeredReport } from "../../lib/bless/layered.ts";
 import { blessMerged } from "../../lib/bless/merged.ts";
-import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
+import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import type { BlessReport } from "../../lib/bless/report.ts";
+import { ChunkSink, createIndexSink } from "../../lib/chunk/chunk_sink.ts";
 import { UsageError } from "../../lib/errors.ts";
-import type { ParsedArguments } from "../parsed_arguments.ts";
-import type { Command } from "../command.ts";
-import { JSON_OPTION } from "../command.ts";
-import { safeLine } from "../errors_output.ts";
-import type { CommandIo } from "../io.ts";
-import { formatCount, formatDuration, formatSize } from "../sizes.ts";
+import { createFileSink } from "../../lib/io/file_sink.ts";
+import { type ImageSink, teeSink } from "../../lib/io/sink.ts";
+import type { CommandIo, ParsedArguments } from "../command.ts";
+import { safeLine } from "../errors.ts";
 import { aligned } from "../text.ts";
-import { sourceDateEpoch } from "../values.ts";
+import { formatCount, formatDuration, formatSize } from "../values.ts";
 import {
-  layoutOptionSpecs,
-  parseLayout,
-  parseSourceOptions,
-  SOURCE_OPTION_SPECS,
-} from "./bless_options.ts";
-import { NO_IMAGE, openOutputs, type StoredReport } from "./bless_outputs.ts";
-import { STORE_OPTION, STORE_OPTION_SPECS, storeRows } from "./chunk_options.ts";
+  countsText,
+  exactSize,
+  localPaths,
+  refuseInsideSource,
+  refuseTerminal,
+  stdoutSink,
+} from "./outputs.ts";
+import { parseLayout, parseSourceOptions, sourceDateEpoch } from "./sources.ts";
+import { indexTarget, openUploader, type StoreReport, storeReport, storeRows } from "./store.ts";
 
-/** The command. */
-export const blessMergedCommand: Command = {
-  name: "bless merged",
-  aliases: ["bless"],
-  summary: "make one ext4 image with all layers applied",
-  examples: [
-    {
-      purpose: "Bless an image that skopeo copied here",
-      line: "blessfs bless oci:images/python:latest -o python.ext4",
-    },
-    {
-      purpose: "Bless an image straight from its registry",
-      line: "blessfs bless docker://registry.example.com/team/app:1.2 -o app.ext4",
-    },
-    {
-      purpose: "Leave 2 GiB of free space in it, for a virtual machine that writes",
-      line: "blessfs bless oci:images/python:latest -o vm.ext4 --size +2G",
-    },
-    {
-      purpose: "Stream it into a block device",
-      line: "blessfs bless tar:root.tar.gz -o - | dd of=/dev/vdb bs=1M",
-    },
-    {
-      purpose: "Put it into a chunk store that casync and desync read, and make no image",
-      line: "blessfs bless oci:images/vm -o none --store /srv/chunks --index vm.caibx",
-    },
-    {
-      purpose: "Get the figures for a script",
-      line: "blessfs bless oci:images/python -o python.ext4 --json",
-    },
-  ],
-  description: [
-    "Equal sources and options give equal bytes, whoever blesses them, where and when. The UUID is derived from " +
-    "the source's digest.",
-  ],
-  positionals: [{
-    name: "SOURCE",
-    summary: "the image to bless, or - for one on standard input",
-    completion: "source",
-  }],
-  options: [
-    {
-      name: "output",
-      short: "o",
-      value: "IMAGE",
-      required: true,
-      completion: "file",
-      summary:
-        "the image to make; - streams it to standard output, none makes only what --store asks for",
-    },
-    STORE_OPTION,
-    {
-      name: "index",
-      value: "FILE.caibx",
-      completion: "file",
-      summary: "the index of the chunks in the store; - writes it to standard output",
-    },
-    ...STORE_OPTION_SPECS,
-    { name: "force", short: "f", summary: "replace an output that exists" },
-    {
-      name: "uuid",
-      value: "UUID",
-      defaultText: "from the content",
-      summary: "UUID of the file system",
-    },
-    { name: "label", value: "TEXT", summary: "label of the file system, at most 16 bytes" },
-    ...layoutOptionSpecs(MERGED_DEFAULTS),
-    ...SOURCE_OPTION_SPECS,
-    JSON_OPTION,
-  ],
-  run,
-};
-
-async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
+/** `blessfs bless [merged] SOURCE -o IMAGE`. */
+export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<void> {
   const started = io.now();
   const source = args.positional("SOURCE");
   const image = args.value("output")!;
-  if (source === "-" && io.stdin.isTerminal) {
-    throw new UsageError("SOURCE", "`-` is standard input, and that is a terminal", {
-      hint: "direct a tar or an archive into it: `blessfs bless - -o IMAGE < root.tar`",
-    });
+  if (source === "-") {
+    const example = "`blessfs bless - -o IMAGE < root.tar`";
+    refuseTerminal("SOURCE", io, `redirect a tar or an archive into it: ${example}`);
   }
   const layout = parseLayout(args, MERGED_DEFAULTS);
   const sourceOptions = parseSourceOptions(args, io, [source]);
-  const timestamp = sourceDateEpoch(io.env) ?? 0;
+  const timestamp = sourceDateEpoch(io);
   const outputs = await openOutputs(args, io, layout.gridBytes);
   const report = await blessMerged({
     ...sourceOptions,
@@ -120,10 +49,10 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   const elapsedMs = Math.round(io.now() - started);
   io.warn(report.warnings);
   const stored = outputs.storeReport();
-  if (io.json) await io.writeJson(document(report, image, stored, elapsedMs));
+  if (io.json) await io.writeReport(document(report, image, stored, elapsedMs));
   else if (image === "-" && stored === undefined) tellStreamed(report, elapsedMs, io);
   else if (!io.quiet) {
-    const text = reportText(report, image, elapsedMs, stored);
+    const text = mergedText(report, image, elapsedMs, stored);
     if (image === "-" || stored?.index === "-") io.stderr.write(text);
     else await io.stdout.write(text);
   }
@@ -154,35 +83,31 @@ function tellStreamed(report: BlessReport, elapsedMs: number, io: CommandIo): vo
   io.stderr.write(`blessfs: streamed ${size}, ${files} files in ${formatDuration(elapsedMs)}\n`);
 }
 
-function reportText(
+function mergedText(
   report: BlessReport,
   image: string,
   elapsedMs: number,
   stored: StoredReport | undefined,
 ): string {
-  const size = `${formatSize(report.sizeBytes)} (${formatCount(report.sizeBytes)} bytes)`;
   const cells = `${formatSize(report.storedBytes)} in cells of ${formatSize(report.grid)}`;
   const aligns = `${formatCount(report.alignedFiles)} files on the grid, ${
     formatSize(report.paddingBytes)
   } of padding`;
-  const kinds: [count: number, name: string][] = [
+  const content = countsText([
     [report.files, "files"],
     [report.directories, "directories"],
     [report.symlinks, "symlinks"],
     [report.specialFiles, "special files"],
-  ];
-  const content = kinds.filter(([count]) => count > 0).map(([count, name]) =>
-    `${formatCount(count)} ${name}`
-  );
+  ]);
   return aligned([
     ["image", image === NO_IMAGE || stored?.dryRun ? "none" : safeLine(image)],
     ["source", safeLine(report.source)],
     ...report.manifestDigest === null ? [] : [["manifest", report.manifestDigest] as const],
     ["uuid", report.uuid],
-    ["size", size],
+    ["size", exactSize(report.sizeBytes)],
     ["used", formatSize(report.usedBytes)],
     ["stored", cells],
-    ["content", content.join(", ")],
+    ["content", content],
     ["layout", aligns],
     ["layers", formatCount(report.layers.length)],
     ...stored === undefined ? [] : [
@@ -191,4 +116,153 @@ function reportText(
     ],
     ["time", formatDuration(elapsedMs)],
   ]);
+}
+
+/** For an image that only goes to a chunk store. */
+export const NO_IMAGE = "none";
+
+/** What is said of the store, and which index was written. */
+export type StoredReport = StoreReport & { readonly index: string | null };
+
+/** Where the image goes. */
+export interface Outputs {
+  readonly sink: ImageSink;
+  /** Once the image is there; undefined when it went to no store. */
+  storeReport(): StoredReport | undefined;
+}
+
+/** The chunks first, then the image, and the index last: who sees it finds everything in the store. */
+export async function openOutputs(
+  args: ParsedArguments,
+  io: CommandIo,
+  gridBytes: number,
+): Promise<Outputs> {
+  const source = args.positional("SOURCE");
+  const image = args.value("output")!;
+  const index = args.value("index");
+  const file = image === NO_IMAGE ? undefined : outputSink(image, source, args, io);
+  const indexSink = index === undefined ? undefined : openIndex(index, args, io);
+  if (args.value("store") !== undefined && index === undefined && !args.flag("dry-run")) {
+    throw new UsageError("--store", "there is no name for the index of the chunks", {
+      hint: "name one with --index FILE.caibx, or ask only what would be new with --dry-run",
+    });
+  }
+  const opened = await openUploader(args, io, { others: ["index"], source });
+  if (opened === undefined) {
+    if (file !== undefined) return { sink: file, storeReport: () => undefined };
+    throw new UsageError("--output", "`none` without --store would make nothing", {
+      hint: "write ./none for a file of that name",
+    });
+  }
+  const chunks = new ChunkSink(opened.uploader, { chunkBytes: gridBytes, digest: opened.digest });
+  const sinks: ImageSink[] = [chunks];
+  if (!opened.isDryRun) {
+    if (file !== undefined) sinks.push(file);
+    if (indexSink !== undefined) sinks.push(createIndexSink(chunks, indexSink));
+  }
+  return {
+    sink: teeSink(...sinks),
+    storeReport: () => ({
+      index: opened.isDryRun ? null : index ?? null,
+      ...storeReport(opened, gridBytes, chunks.counts),
+    }),
+  };
+}
+
+function openIndex(index: string, args: ParsedArguments, io: CommandIo): ImageSink {
+  const image = args.value("output")!;
+  const source = args.positional("SOURCE");
+  if (index === "-" && image === "-") {
+    throw new UsageError("--index", "the image takes standard output, so the index cannot");
+  }
+  const target = indexTarget(index, args, io, {
+    sourcePaths: localPaths([source]),
+    image: image === "-" || image === NO_IMAGE ? undefined : image,
+  });
+  if (index !== "-") refuseInsideSource(index, source);
+  return target;
+}
+
+function outputSink(
+  image: string,
+  source: string,
+  args: ParsedArguments,
+  io: CommandIo,
+): ImageSink {
+  if (image === "-") return stdoutSink("image", io);
+  const options = { force: args.flag("force"), signal: io.signal };
+  const sink = createFileSink(image, { ...options, sourcePaths: localPaths([source]) });
+  refuseInsideSource(image, source);
+  return sink;
+}
+
+/** Digits of a diff id that tell layers apart for people. */
+const SHOWN_HEX_DIGITS = 12;
+
+/** `blessfs bless layered SOURCE -o DIR`. */
+export async function runLayered(args: ParsedArguments, io: CommandIo): Promise<void> {
+  const started = io.now();
+  const outputDir = args.value("output")!;
+  const source = args.positional("SOURCE");
+  refuseInsideSource(outputDir, source);
+  const layout = parseLayout(args, LAYERED_DEFAULTS);
+  const sourceOptions = parseSourceOptions(args, io, [source]);
+  const opened = await openUploader(args, io, { source });
+  const { chunks, ...report } = await blessLayered({
+    ...sourceOptions,
+    source,
+    layout,
+    timestamp: sourceDateEpoch(io),
+    outputDir,
+    force: args.flag("force"),
+    chunks: opened,
+    isDryRun: opened?.isDryRun ?? false,
+  });
+  const elapsedMs = Math.round(io.now() - started);
+  io.warn(report.warnings);
+  const { mode, source: _source, manifestDigest, ...rest } = report;
+  const stored = opened && storeReport(opened, layout.gridBytes, chunks!);
+  if (io.json) {
+    const chunkStore = stored === undefined ? {} : { chunkStore: stored };
+    await io.writeReport({
+      mode,
+      source,
+      manifestDigest,
+      directory: outputDir,
+      ...rest,
+      ...chunkStore,
+      elapsedMs,
+    });
+  } else if (!io.quiet) {
+    await io.stdout.write(layeredText(report, outputDir, { stored, elapsedMs }));
+  }
+}
+
+function layeredText(
+  report: LayeredReport,
+  directory: string,
+  { stored, elapsedMs }: { readonly stored: StoreReport | undefined; readonly elapsedMs: number },
+): string {
+  const { layers, reusedLayers } = report;
+  const isDryRun = stored?.dryRun ?? false;
+  return aligned([
+    ["directory", isDryRun ? "none: a dry run" : safeLine(directory)],
+    ["source", safeLine(report.source)],
+    ...report.manifestDigest === null ? [] : [["manifest", report.manifestDigest] as const],
+    ["layers", `${formatCount(layers.length)}, ${formatCount(reusedLayers)} of them used again`],
+    ...layers.map((layer, i) => [`layer ${i + 1}`, layerText(layer, isDryRun)] as const),
+    ["size", formatSize(report.sizeBytes)],
+    ["stored", `${formatSize(report.storedBytes)} in cells of ${formatSize(report.grid)}`],
+    ...stored === undefined ? [] : storeRows(stored),
+    ["time", formatDuration(elapsedMs)],
+  ]);
+}
+
+function layerText(
+  { diffId, image, isReused }: LayeredReport["layers"][number],
+  isDryRun: boolean,
+): string {
+  const hex = diffId.slice(diffId.indexOf(":") + 1).slice(0, SHOWN_HEX_DIGITS);
+  const how = isReused ? "used again" : isDryRun ? "would be made" : "made";
+  return `${hex}, ${formatSize(image.sizeBytes)}, ${formatCount(image.files)} files, ${how}`;
 }

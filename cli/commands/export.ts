@@ -1,67 +1,20 @@
 /**
- * `blessfs export IMAGE -o TAR`.
+ * `blessfs export` and `blessfs diff`: tars of what sources show, and of what they differ in.
  *
  * @module
  */
+import { type DiffReport, diffSources } from "../../lib/bless/diff.ts";
 import { exportTar } from "../../lib/bless/export.ts";
-import type { Command } from "../command.ts";
-import { JSON_OPTION } from "../command.ts";
-import { safeLine } from "../errors_output.ts";
-import type { CommandIo } from "../io.ts";
-import type { ParsedArguments } from "../parsed_arguments.ts";
-import { formatCount, formatSize } from "../sizes.ts";
+import { UsageError } from "../../lib/errors.ts";
+import type { CommandIo, ParsedArguments } from "../command.ts";
+import { EXIT, safeLine } from "../errors.ts";
 import { aligned } from "../text.ts";
-import { sourceDateEpoch } from "../values.ts";
-import { parseSourceOptions, SOURCE_OPTION_SPECS } from "./bless_options.ts";
-import { contentText, tarSink } from "./tar_output.ts";
+import { formatCount, formatSize } from "../values.ts";
+import { contentText, exactSize, tarSink } from "./outputs.ts";
+import { parseSourceOptions, sourceDateEpoch } from "./sources.ts";
 
-/** The command. */
-export const exportCommand: Command = {
-  name: "export",
-  summary: "write what is in an ext4 image, or any other source, as one tar",
-  examples: [
-    { purpose: "Get the files back", line: "blessfs export python.ext4 -o python.tar" },
-    {
-      purpose: "Unpack an image without a mount",
-      line: "blessfs export vm.ext4 -o - | tar --xattrs --xattrs-include='*' -xpC root",
-    },
-    {
-      purpose: "Make the image of a layer a layer again, for an OCI layout",
-      line: "blessfs export layers/0123abcd.ext4 --layer -o layer.tar",
-    },
-    {
-      purpose: "Flatten the layers of an image",
-      line: "blessfs export oci:images/python:latest -o python.tar",
-    },
-  ],
-  description: [
-    "The tar is in the PAX format, with all attributes, ACLs, capabilities, hard links, devices, holes, names as bytes " +
-    "and times to the nanosecond. Equal sources give equal tars. Sockets, which tar has not, are left out with a warning.",
-    "An image that is blessed from the tar with the same options is the same image, byte for byte: the tar carries " +
-    "the UUID in a comment, which other tools pass over.",
-  ],
-  positionals: [{ name: "IMAGE", summary: "an ext4 image, or any source", completion: "source" }],
-  options: [
-    {
-      name: "output",
-      short: "o",
-      value: "TAR",
-      required: true,
-      completion: "file",
-      summary: "the tar to make; - streams it to standard output",
-    },
-    { name: "force", short: "f", summary: "replace an output that exists" },
-    {
-      name: "layer",
-      summary: "write a layer's image as an OCI layer: whiteouts in place of overlayfs's marks",
-    },
-    ...SOURCE_OPTION_SPECS,
-    JSON_OPTION,
-  ],
-  run,
-};
-
-async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
+/** `blessfs export IMAGE -o TAR`. */
+export async function runExport(args: ParsedArguments, io: CommandIo): Promise<void> {
   const image = args.positional("IMAGE");
   const tar = args.value("output")!;
   const sourceOptions = parseSourceOptions(args, io, [image]);
@@ -69,18 +22,53 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
     ...sourceOptions,
     source: image,
     layer: args.flag("layer"),
-    timestamp: sourceDateEpoch(io.env) ?? 0,
+    timestamp: sourceDateEpoch(io),
     sink: tarSink(tar, [image], args.flag("force"), io),
   });
   io.warn(report.warnings);
-  if (io.json) await io.writeJson({ source, tar, ...report });
+  if (io.json) await io.writeReport({ source, tar, ...report });
   else if (tar !== "-" && !io.quiet) {
     await io.stdout.write(aligned([
       ["tar", safeLine(tar)],
       ["source", safeLine(source)],
       ["uuid", report.uuid],
-      ["size", `${formatSize(report.sizeBytes)} (${formatCount(report.sizeBytes)} bytes)`],
+      ["size", exactSize(report.sizeBytes)],
       ["content", contentText(report)],
     ]));
   }
+}
+
+/** `blessfs diff A B -o TAR`. */
+export async function runDiff(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
+  const [before, after] = [args.positional("A"), args.positional("B")];
+  if (before === "-" && after === "-") {
+    throw new UsageError("diff", "only one of the sources can be standard input");
+  }
+  const layer = args.value("output");
+  const report = await diffSources({
+    ...parseSourceOptions(args, io, [before, after]),
+    before,
+    after,
+    timestamp: sourceDateEpoch(io),
+    sink: layer === undefined ? undefined : tarSink(layer, [before, after], args.flag("force"), io),
+  });
+  io.warn(report.warnings);
+  if (io.json) await io.writeReport({ ...report, layer: layer ?? null });
+  else if (layer !== "-" && !io.quiet) await io.stdout.write(diffText(report, layer));
+  if (args.flag("exit-code") && !report.isEqual) return EXIT.answerNo;
+}
+
+function diffText(report: DiffReport, layer: string | undefined): string {
+  const { added, removed, changed, sizeBytes } = report;
+  const names = `${formatCount(added)} added, ${formatCount(removed)} removed, ${
+    formatCount(changed)
+  } changed`;
+  return aligned([
+    ["from", safeLine(report.before)],
+    ["to", safeLine(report.after)],
+    ["names", report.isEqual ? "all the same" : names],
+    ...layer === undefined ? [] : [["layer", safeLine(layer)] as const],
+    ...sizeBytes === null ? [] : [["size", formatSize(sizeBytes)] as const],
+    ...report.isEqual ? [] : [["content", contentText(report.entries)] as const],
+  ]);
 }

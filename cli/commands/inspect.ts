@@ -1,84 +1,49 @@
 /**
- * `blessfs inspect IMAGE [PATH]`.
+ * `blessfs inspect`: the structures of an image, or of one inode, for people and for scripts.
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { setImmediate } from "node:timers/promises";
-import { byteStringFromText } from "../../lib/bytes/byte_string.ts";
-import { openExt4Image } from "../../lib/ext4/read/image.ts";
-import type { GroupInspection } from "../../lib/ext4/read/inspect_image.ts";
-import { inspectImage } from "../../lib/ext4/read/inspect_image.ts";
-import { inspectInode } from "../../lib/ext4/read/inspect_inode.ts";
-import { findInode } from "../../lib/ext4/read/path.ts";
+import {
+  type ByteString,
+  byteStringFromBytes,
+  byteStringFromText,
+  displayName,
+} from "../../lib/bytes/byte_string.ts";
+import { formatUuid } from "../../lib/bytes/uuid.ts";
 import { throwIfAborted } from "../../lib/errors.ts";
+import type { Superblock } from "../../lib/ext4/format/superblock.ts";
+import { joinXattrName } from "../../lib/ext4/format/xattr_name.ts";
+import { openExt4Image } from "../../lib/ext4/read/image.ts";
+import {
+  type ChecksumPair,
+  type GroupInspection,
+  type ImageInspection,
+  inspectImage,
+} from "../../lib/ext4/read/inspect_image.ts";
+import { type InodeInspection, inspectInode } from "../../lib/ext4/read/inspect_inode.ts";
+import { findInode } from "../../lib/ext4/read/path.ts";
+import type { StoredXattr } from "../../lib/ext4/read/xattrs.ts";
 import type { RandomReader } from "../../lib/io/random_reader.ts";
 import { Warnings } from "../../lib/warnings.ts";
-import type { Command } from "../command.ts";
-import { JSON_OPTION } from "../command.ts";
-import type { CommandIo } from "../io.ts";
-import type { ParsedArguments } from "../parsed_arguments.ts";
-import { parseCount } from "../values.ts";
-import {
-  IMAGE_OPERAND,
-  inodeNumberOf,
-  parseImageAccess,
-  REPLAY_OPTIONS,
-  STRICT_IMAGE_OPTION,
-  withImageReader,
-} from "./image_argument.ts";
-import { groupJson, imageJson } from "./inspect_image_json.ts";
-import { groupText, imageText } from "./inspect_image_text.ts";
-import { inodeJson, inodeText } from "./inspect_inode_text.ts";
+import type { CommandIo, ParsedArguments } from "../command.ts";
+import { safeLine } from "../errors.ts";
+import { aligned, type Style } from "../text.ts";
+import { formatSize, parseCount } from "../values.ts";
+import { inodeNumberOf, parseImageAccess, withImageReader } from "./image.ts";
+import { modeText, shownBytes, timeText } from "./ls.ts";
 
 const DEFAULT_EXTENT_COUNT = 1000;
 /** More groups than these (8 TiB) are not put into one JSON document. */
 const JSON_GROUPS_MAX = 65_536;
 const YIELD_AFTER_GROUPS = 256;
 
-/** The command. */
-export const inspectCommand: Command = {
-  name: "inspect",
-  summary: "show the superblock and groups of an ext4 image, or one of its inodes",
-  examples: [
-    { purpose: "Features, sizes, groups and checksums", line: "blessfs inspect image.ext4" },
-    { purpose: "Where a file lies", line: "blessfs inspect image.ext4 /usr/bin/env" },
-    { purpose: "An inode by its number", line: "blessfs inspect image.ext4 '<8>'" },
-    {
-      purpose: "One fact for a script",
-      line: "blessfs inspect --json image.ext4 | jq -r .superblock.uuid",
-    },
-  ],
-  description: [
-    "What dumpe2fs and debugfs's stat show. Checksums are shown as they are stored and, where that is another number, " +
-    "as they should be. A damaged structure is shown as far as it goes, with what is wrong with it; whether an image is " +
-    "sound is for verify to say.",
-    "With a PATH its inode is shown: symlinks on the way are followed, the last name is not.",
-  ],
-  positionals: [IMAGE_OPERAND, {
-    name: "PATH",
-    summary: "a name in the image, or <N> for an inode",
-    least: 0,
-    completion: "none",
-  }],
-  options: [
-    {
-      name: "max-extents",
-      value: "N",
-      defaultText: `${DEFAULT_EXTENT_COUNT}`,
-      summary: "list at most so many extents of an inode",
-    },
-    ...REPLAY_OPTIONS,
-    STRICT_IMAGE_OPTION,
-    JSON_OPTION,
-  ],
-  run,
-};
-
-async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
-  const extents = args.value("max-extents");
-  const maxRunCount = extents === undefined
-    ? DEFAULT_EXTENT_COUNT
-    : parseCount(extents, "--max-extents", 0, 100_000_000);
+/** `blessfs inspect IMAGE [PATH]`. */
+export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
+  const maxRunCount = args.parsed("max-extents", (text, what) => {
+    return parseCount(text, what, 0, 100_000_000);
+  }) ?? DEFAULT_EXTENT_COUNT;
   const [operand] = args.positionals("PATH");
   const warnings = new Warnings(args.flag("strict"));
   await withImageReader(args.positional("IMAGE"), parseImageAccess(args), async (reader) => {
@@ -120,4 +85,413 @@ async function showInode(
   const inspection = inspectInode(image, byNumber ?? found!.inode.number, options);
   if (io.json) await io.writeJson(inodeJson(image.name, found?.path, inspection));
   else await io.stdout.write(inodeText(found?.path, inspection, io.style));
+}
+
+const UUID_FIELDS: ReadonlySet<string> = new Set(["uuid", "journalUuid", "encryptPasswordSalt"]);
+const TEXT_FIELDS: ReadonlySet<string> = new Set([
+  "volumeName",
+  "lastMounted",
+  "firstErrorFunction",
+  "lastErrorFunction",
+  "mountOptions",
+]);
+
+/** The document without the groups. */
+export function imageJson(inspection: ImageInspection): Record<string, unknown> {
+  const { name, fileSizeBytes, superblock, geometry, features, checksum, journal, faults } =
+    inspection;
+  return {
+    image: name,
+    fileSizeBytes,
+    sizeBytes: geometry.blocksCount * geometry.blockSizeBytes,
+    blockSizeBytes: geometry.blockSizeBytes,
+    groupCount: geometry.groupCount,
+    features,
+    superblock: superblockJson(superblock),
+    superblockChecksum: checksum ?? null,
+    journal: journal === undefined ? null : { ...journal, uuid: formatUuid(journal.uuid) },
+    faults,
+  };
+}
+
+/** One group; a checksum that the file system does not have is null. */
+export function groupJson(group: GroupInspection): Record<string, unknown> {
+  const { checksum, blockBitmap, inodeBitmap, flagNames, ...rest } = group;
+  const { blockBitmapChecksum: _block, inodeBitmapChecksum: _inode, ...numbers } = rest;
+  return {
+    ...numbers,
+    flagNames,
+    checksum: checksum ?? null,
+    blockBitmapChecksum: blockBitmap ?? null,
+    inodeBitmapChecksum: inodeBitmap ?? null,
+  };
+}
+
+/** Every field by its name, bytes as a UUID, as text or in hex. */
+export function superblockJson(superblock: Superblock): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(superblock).map(([name, value]) => [
+      name,
+      value instanceof Uint8Array ? bytesJson(name, value) : value,
+    ]),
+  );
+}
+
+function bytesJson(name: string, bytes: Uint8Array): string {
+  if (UUID_FIELDS.has(name)) return formatUuid(bytes);
+  if (TEXT_FIELDS.has(name)) return displayName(byteStringFromBytes(bytes));
+  return Buffer.from(bytes).toString("hex");
+}
+
+type Line = readonly [label: string, value: string];
+
+const HASH_NAMES: Readonly<Record<number, string>> = {
+  0: "legacy",
+  1: "half_md4",
+  2: "tea",
+  6: "siphash",
+};
+const ERROR_NAMES: Readonly<Record<number, string>> = {
+  1: "continue",
+  2: "remount read-only",
+  3: "panic",
+};
+const FLAG_NAMES: readonly (readonly [number, string])[] = [
+  [1, "signed directory hash"],
+  [2, "unsigned directory hash"],
+  [4, "test file system"],
+];
+const OS_NAMES: readonly string[] = ["Linux", "Hurd", "Masix", "FreeBSD", "Lites"];
+
+/** Everything but the groups. */
+export function imageText(inspection: ImageInspection, style: Style): string {
+  const { superblock, faults } = inspection;
+  const lines: Line[] = [
+    ...identity(inspection),
+    ...counts(inspection),
+    ...history(superblock),
+    ...inodeLines(superblock),
+    ...errorLines(superblock),
+    ...rareLines(superblock),
+    ...journalLines(inspection),
+    ["checksum", checksumText(inspection.checksum, 8, style)],
+    ...faults.map((fault): Line => ["fault", style.red(safeLine(fault))]),
+  ];
+  return aligned(lines.map(([label, value]) => [label, value === "" ? "none" : value]));
+}
+
+/** One group in a few lines. */
+export function groupText(
+  group: GroupInspection,
+  { superblock }: ImageInspection,
+  style: Style,
+): string {
+  const last = group.startBlock + group.blockCount - 1;
+  const flags = group.flagNames.length === 0 ? "" : ` [${group.flagNames.join(", ")}]`;
+  const table = group.inodeTableBlock;
+  const start = group.group === 0 ? "superblock" : "backup superblock";
+  const gdt = superblock.reservedGdtBlocks > 0 && group.hasSuperblock
+    ? `, ${superblock.reservedGdtBlocks} blocks reserved for more`
+    : "";
+  return [
+    "",
+    `group ${group.group}: blocks ${group.startBlock} to ${last}${flags}`,
+    `  descriptor in block ${group.descriptorBlock}, checksum ${
+      checksumText(group.checksum, 4, style)
+    }`,
+    ...(group.hasSuperblock ? [`  ${start} in block ${group.startBlock}${gdt}`] : []),
+    `  block bitmap ${group.blockBitmapBlock}, checksum ${
+      checksumText(group.blockBitmap, 4, style)
+    }`,
+    `  inode bitmap ${group.inodeBitmapBlock}, checksum ${
+      checksumText(group.inodeBitmap, 4, style)
+    }`,
+    `  inode table ${table} to ${table + group.inodeTableBlockCount - 1}`,
+    `  free: ${group.freeBlocksCount} blocks, ${group.freeInodesCount} inodes ` +
+    `(${group.itableUnusedCount} never used); ${group.usedDirectoriesCount} directories`,
+    "",
+  ].join("\n");
+}
+
+/** A stored checksum, and the one that it should be where that is another. */
+export function checksumText(
+  pair: ChecksumPair | undefined,
+  digits: number,
+  style: Style,
+): string {
+  if (pair === undefined) return "none";
+  const hex = (value: number): string => `0x${value.toString(16).padStart(digits, "0")}`;
+  if (pair.stored === pair.computed) return `${hex(pair.stored)} (right)`;
+  return style.red(`${hex(pair.stored)}, should be ${hex(pair.computed)}`);
+}
+
+function identity({ name, superblock, features }: ImageInspection): Line[] {
+  const { flags, state } = superblock;
+  const states = [
+    (state & 1) !== 0 ? "clean" : "not clean",
+    ...((state & 2) !== 0 ? ["with errors"] : []),
+    ...((state & 4) !== 0 ? ["orphans being recovered"] : []),
+  ];
+  return [
+    ["image", safeLine(name)],
+    ["label", bytesText(superblock.volumeName)],
+    ["UUID", formatUuid(superblock.uuid)],
+    ["last mounted on", bytesText(superblock.lastMounted)],
+    ["revision", `${superblock.revision}.${superblock.minorRevision}`],
+    ["features", features.join(" ") || "none"],
+    ["flags", FLAG_NAMES.filter(([bit]) => (flags & bit) !== 0).map(([, n]) => n).join(", ")],
+    ["default mount options", hex(superblock.defaultMountOptions)],
+    ["mount options", bytesText(superblock.mountOptions)],
+    ["state", states.join(", ")],
+    ["on errors", ERROR_NAMES[superblock.errorsBehaviour] ?? `${superblock.errorsBehaviour}`],
+    ["made by", OS_NAMES[superblock.creatorOs] ?? `${superblock.creatorOs}`],
+  ];
+}
+
+function counts({ superblock, geometry, fileSizeBytes }: ImageInspection): Line[] {
+  const sizeBytes = geometry.blocksCount * geometry.blockSizeBytes;
+  return [
+    ["size", `${formatSize(sizeBytes)} (${sizeBytes} bytes, the file has ${fileSizeBytes})`],
+    ["block size", `${geometry.blockSizeBytes}`],
+    ["blocks", `${superblock.blocksCount}, ${superblock.freeBlocksCount} free`],
+    ["reserved blocks", `${superblock.reservedBlocksCount} for ${owner(superblock)}`],
+    ["overhead blocks", `${superblock.overheadBlocks}`],
+    ["inodes", `${superblock.inodesCount}, ${superblock.freeInodesCount} free`],
+    ["first block", `${superblock.firstDataBlock}`],
+    [
+      "groups",
+      `${geometry.groupCount} of ${superblock.blocksPerGroup} blocks and ` +
+      `${superblock.inodesPerGroup} inodes`,
+    ],
+    ["groups in a flex group", `${2 ** (superblock.logGroupsPerFlex % 32)}`],
+    ["descriptor size", `${geometry.descriptorSizeBytes}`],
+    ["reserved descriptor blocks", `${superblock.reservedGdtBlocks}`],
+    ["first meta group", `${superblock.firstMetaBlockGroup}`],
+    ["groups with backups", superblock.backupGroups.join(", ")],
+    ["RAID stride, stripe width", `${superblock.raidStride}, ${superblock.raidStripeWidth}`],
+  ];
+}
+
+function history(superblock: Superblock): Line[] {
+  const { mountCount, maxMountCount, checkIntervalSeconds } = superblock;
+  return [
+    ["created", moment(superblock.mkfsTime)],
+    ["last mounted", moment(superblock.mountTime)],
+    ["last written", moment(superblock.writeTime)],
+    ["last checked", moment(superblock.lastCheckTime)],
+    ["mounts", `${mountCount} since the last check, to be checked after ${maxMountCount}`],
+    ["check interval", `${checkIntervalSeconds} s`],
+    ["written in its life", `${superblock.kbytesWritten} KiB`],
+  ];
+}
+
+function inodeLines(superblock: Superblock): Line[] {
+  const { minExtraInodeSize, wantExtraInodeSize, hashSeed } = superblock;
+  const seedBytes = new Uint8Array(new Uint32Array(hashSeed).buffer);
+  return [
+    ["first inode", `${superblock.firstInode}`],
+    ["inode size", `${superblock.inodeSizeBytes}`],
+    ["extra inode size", `${minExtraInodeSize} needed, ${wantExtraInodeSize} wanted`],
+    [
+      "directory hash",
+      HASH_NAMES[superblock.defaultHashVersion] ?? `${superblock.defaultHashVersion}`,
+    ],
+    ["directory hash seed", formatUuid(seedBytes)],
+    ["checksum type", superblock.checksumType === 1 ? "crc32c" : `${superblock.checksumType}`],
+    ["checksum seed", hex(superblock.checksumSeed)],
+  ];
+}
+
+function errorLines(superblock: Superblock): Line[] {
+  if (superblock.errorCount === 0) return [["errors", "none"]];
+  const error = (which: "first" | "last"): string =>
+    `${moment(superblock[`${which}ErrorTime`])}, ` +
+    `${bytesText(superblock[`${which}ErrorFunction`])}:${superblock[`${which}ErrorLine`]}, ` +
+    `inode ${superblock[`${which}ErrorInode`]}, block ${superblock[`${which}ErrorBlock`]}, ` +
+    `code ${superblock[`${which}ErrorCode`]}`;
+  return [
+    ["errors", `${superblock.errorCount}`],
+    ["first error", error("first")],
+    ["last error", error("last")],
+  ];
+}
+
+/** Fields that are zero nearly everywhere are shown where they are not. */
+function rareLines(superblock: Superblock): Line[] {
+  const rare: readonly (readonly [string, number])[] = [
+    ["journal inode", superblock.journalInode],
+    ["journal device", superblock.journalDevice],
+    ["journal backup type", superblock.journalBackupType],
+    ["first orphan inode", superblock.lastOrphan],
+    ["orphan file inode", superblock.orphanFileInode],
+    ["user quota inode", superblock.userQuotaInode],
+    ["group quota inode", superblock.groupQuotaInode],
+    ["project quota inode", superblock.projectQuotaInode],
+    ["lost+found inode", superblock.lostFoundInode],
+    ["MMP block", superblock.mmpBlock],
+    ["MMP interval", superblock.mmpInterval],
+    ["snapshot inode", superblock.snapshotInode],
+    ["snapshot number", superblock.snapshotId],
+    ["snapshot reserved blocks", superblock.snapshotReservedBlocksCount],
+    ["snapshot list", superblock.snapshotList],
+    ["preallocated blocks", superblock.preallocBlocks],
+    ["preallocated directory blocks", superblock.preallocDirectoryBlocks],
+    ["algorithms", superblock.algorithmUsageBitmap],
+    ["encryption level", superblock.encryptionLevel],
+    ["name encoding", superblock.encoding],
+    ["name encoding flags", superblock.encodingFlags],
+    ["in the group", superblock.blockGroupNumber],
+  ];
+  return rare.filter(([, value]) => value !== 0).map(([label, value]) => [label, `${value}`]);
+}
+
+function journalLines({ journal }: ImageInspection): Line[] {
+  if (journal === undefined) return [];
+  const { blockCount, blockSizeBytes, startBlock } = journal;
+  const bytes = formatSize(blockCount * blockSizeBytes);
+  return [
+    ["journal", `${blockCount} blocks of ${blockSizeBytes} (${bytes})`],
+    ["journal log", startBlock === 0 ? "empty" : `starts at its block ${startBlock}`],
+    ["journal sequence", `${journal.sequence}`],
+    ["journal features", `${hex(journal.featureIncompat)}, error ${journal.errorNumber}`],
+    ["journal UUID", formatUuid(journal.uuid)],
+  ];
+}
+
+function owner(superblock: Superblock): string {
+  return `user ${superblock.reservedUid}, group ${superblock.reservedGid}`;
+}
+
+function moment(seconds: number): string {
+  return seconds === 0 ? "never" : timeText({ seconds });
+}
+
+function bytesText(bytes: Uint8Array): string {
+  return displayName(byteStringFromBytes(bytes));
+}
+
+function hex(value: number): string {
+  return `0x${value.toString(16)}`;
+}
+
+const TIMES = ["atime", "ctime", "mtime", "crtime"] as const;
+/** Longer values are cut in text; JSON has them whole. */
+const SHOWN_VALUE_BYTES = 64;
+
+/** The document. */
+export function inodeJson(
+  image: string,
+  path: ByteString | undefined,
+  inspection: InodeInspection,
+): Record<string, unknown> {
+  const { record, target, xattrs, runs, ...rest } = inspection;
+  const { blockField, xattrArea: _area, ...fields } = record;
+  return {
+    image,
+    ...(path === undefined ? {} : shownBytes("path", path || "/")),
+    ...rest,
+    checksum: rest.checksum ?? null,
+    record: { ...fields, blockField: Buffer.from(blockField).toString("hex") },
+    ...(target === undefined ? {} : shownBytes("target", target)),
+    extents: runs,
+    xattrs: xattrs.map(({ nameIndex, suffix, value, place, valueInode, entryHash }) => ({
+      ...shownBytes("name", nameOf({ nameIndex, suffix })),
+      nameIndex,
+      place,
+      valueInode: valueInode ?? null,
+      entryHash,
+      valueBase64: Buffer.from(value).toString("base64"),
+    })),
+  };
+}
+
+/** The text. */
+export function inodeText(
+  path: ByteString | undefined,
+  inspection: InodeInspection,
+  style: Style,
+): string {
+  const { record, kind, place, faults } = inspection;
+  const shownMode = kind === undefined ? "" : ` (${modeText({ kind, record })})`;
+  const lines: Line[] = [
+    ...(path === undefined ? [] : [["path", displayName(path || "/")] as const]),
+    ["inode", `${inspection.inodeNumber}, in block ${place.blockNumber} at ${place.offsetBytes}`],
+    ["kind", kind ?? "none: the inode was never used"],
+    ["mode", `0${record.mode.toString(8)}${shownMode}`],
+    ["owner", `user ${record.uid}, group ${record.gid}, project ${record.projectId}`],
+    ["size", `${record.sizeBytes}`],
+    ["links", `${record.linkCount}`],
+    [
+      "blocks",
+      `${record.sectorCount} of ${
+        inspection.flagNames.includes("Huge_file") ? "the file system" : "512 bytes"
+      }`,
+    ],
+    ["flags", [`0x${record.flags.toString(16)}`, ...inspection.flagNames].join(" ")],
+    ["generation", `${record.generation}`],
+    ["version", `${record.versionHigh}:${record.versionLow}`],
+    ...TIMES.map((name): Line => [name, nanosecondTime(record[name])]),
+    ...(record.dtime === 0 ? [] : [["dtime", `${record.dtime}`] as const]),
+    ["extra size", `${record.extraSizeBytes}`],
+    ["attribute block", record.xattrBlock === 0 ? "none" : `${record.xattrBlock}`],
+    ["checksum", checksumText(inspection.checksum, 8, style)],
+    ...contentLines(inspection),
+    ...faults.map((fault): Line => ["fault", style.red(safeLine(fault))]),
+  ];
+  return aligned(lines) + mapText(inspection) + xattrText(inspection.xattrs);
+}
+
+function contentLines(inspection: InodeInspection): Line[] {
+  const { target, device, directory, inlineSizeBytes, contentPlace } = inspection;
+  const lines: Line[] = [["content in", contentPlace]];
+  if (inlineSizeBytes !== undefined) lines.push(["room in the inode", `${inlineSizeBytes} bytes`]);
+  if (target !== undefined) lines.push(["target", displayName(target)]);
+  if (device !== undefined) lines.push(["device", `${device.deviceMajor}, ${device.deviceMinor}`]);
+  if (directory !== undefined) {
+    lines.push(["names", `${directory.nameCount}`], ["parent", `${directory.parentInodeNumber}`]);
+  }
+  return lines;
+}
+
+function mapText(inspection: InodeInspection): string {
+  const { runs, runCount, mapBlocks, mapBlockCount, contentPlace } = inspection;
+  if (runCount + mapBlockCount === 0) return "";
+  const lines = [`${contentPlace} (${runCount} in ${mapBlockCount} blocks):`];
+  for (const { blockNumber, depth, logicalBlock } of mapBlocks) {
+    lines.push(
+      `  map block ${blockNumber}, ${depth} levels above its end, from ${logicalBlock} on`,
+    );
+  }
+  for (const { logicalBlock, blockCount, startBlock, unwritten } of runs) {
+    const span = (start: number): string =>
+      blockCount === 1 ? `${start}` : `${start}-${start + blockCount - 1}`;
+    lines.push(`  ${span(logicalBlock)}: ${span(startBlock)}${unwritten ? " (unwritten)" : ""}`);
+  }
+  const left = runCount - runs.length;
+  if (left > 0) lines.push(`  and ${left} more (--max-extents)`);
+  return `${lines.join("\n")}\n`;
+}
+
+function xattrText(xattrs: readonly StoredXattr[]): string {
+  if (xattrs.length === 0) return "";
+  const lines = xattrs.map((xattr) => {
+    const where = xattr.valueInode === undefined
+      ? xattr.place
+      : `${xattr.place}, value in inode ${xattr.valueInode}`;
+    const shown = displayName(byteStringFromBytes(xattr.value.subarray(0, SHOWN_VALUE_BYTES)));
+    const more = xattr.value.length > SHOWN_VALUE_BYTES ? "..." : "";
+    const name = displayName(nameOf(xattr));
+    return `  ${name} (${xattr.value.length} bytes, in the ${where}) = "${shown}"${more}`;
+  });
+  return `attributes:\n${lines.join("\n")}\n`;
+}
+
+/** The whole name, or its two parts where no prefix has that number. */
+function nameOf(xattr: Pick<StoredXattr, "nameIndex" | "suffix">): ByteString {
+  return joinXattrName(xattr.nameIndex, xattr.suffix) ?? `${xattr.nameIndex}:${xattr.suffix}`;
+}
+
+function nanosecondTime(time: { readonly seconds: number; readonly nanoseconds: number }): string {
+  const fraction = `${time.nanoseconds}`.padStart(9, "0");
+  return timeText(time).replace("Z", `.${fraction}Z`);
 }

@@ -1,63 +1,29 @@
 /**
- * `blessfs ls IMAGE [PATH]`.
+ * `blessfs ls` and `blessfs cat`: names and files of an image.
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { setImmediate } from "node:timers/promises";
-import type { Ext4Image } from "../../lib/ext4/read/image.ts";
+import { type ByteString, displayName, textFromByteString } from "../../lib/bytes/byte_string.ts";
+import { InputError, throwIfAborted } from "../../lib/errors.ts";
+import type { Timestamp } from "../../lib/ext4/format/inode.ts";
+import type { Ext4Image, ImageInode } from "../../lib/ext4/read/image.ts";
 import { listNames } from "../../lib/ext4/read/listing.ts";
+import { deviceNumbers } from "../../lib/ext4/read/node_reader.ts";
 import type { FoundInode } from "../../lib/ext4/read/path.ts";
-import { throwIfAborted } from "../../lib/errors.ts";
+import { filePayload } from "../../lib/ext4/read/payload.ts";
+import { readSymlink } from "../../lib/ext4/read/symlink.ts";
+import { readPayload } from "../../lib/model/payload.ts";
 import { Warnings } from "../../lib/warnings.ts";
-import type { Command } from "../command.ts";
-import { JSON_OPTION } from "../command.ts";
-import type { CommandIo } from "../io.ts";
-import type { ParsedArguments } from "../parsed_arguments.ts";
-import {
-  findOperand,
-  IMAGE_OPERAND,
-  parseImageAccess,
-  REPLAY_OPTIONS,
-  STRICT_IMAGE_OPTION,
-  withImage,
-} from "./image_argument.ts";
-import { listedEntry, longLine, shortName } from "./ls_entry.ts";
+import type { CommandIo, ParsedArguments } from "../command.ts";
+import { safeLine } from "../errors.ts";
+import { findOperand, parseImageAccess, withImage } from "./image.ts";
 
 const YIELD_AFTER_NAMES = 256;
 
-/** The command. */
-export const lsCommand: Command = {
-  name: "ls",
-  summary: "list files of an ext4 image",
-  examples: [
-    { purpose: "List the root", line: "blessfs ls image.ext4" },
-    { purpose: "Everything below a directory, at length", line: "blessfs ls -lR image.ext4 /usr" },
-    { purpose: "All of it for a script", line: "blessfs ls --recursive --json image.ext4" },
-  ],
-  description: [
-    "Names come in byte order, one a line, with --recursive as paths from the root. Bytes that are not UTF-8 and " +
-    "control characters are shown as \\xNN. A long line has inode, mode, links, owner, group, size (of a device its " +
-    "numbers), time of modification in UTC, and name.",
-    "A PATH that is a symlink is followed, unless --directory is given.",
-  ],
-  positionals: [IMAGE_OPERAND, {
-    name: "PATH",
-    summary: "a name in the image, or <N> for an inode; the root when left out",
-    least: 0,
-    completion: "none",
-  }],
-  options: [
-    { name: "long", short: "l", summary: "show what the inodes say" },
-    { name: "recursive", short: "R", summary: "list what is below directories as well" },
-    { name: "directory", short: "d", summary: "list a directory or symlink itself" },
-    ...REPLAY_OPTIONS,
-    STRICT_IMAGE_OPTION,
-    JSON_OPTION,
-  ],
-  run,
-};
-
-async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
+/** `blessfs ls IMAGE [PATH]`. */
+export async function runLs(args: ParsedArguments, io: CommandIo): Promise<void> {
   const imagePath = args.positional("IMAGE");
   const warnings = new Warnings(args.flag("strict"));
   await withImage(imagePath, parseImageAccess(args), warnings, async (image) => {
@@ -95,4 +61,153 @@ async function forEachName(
     await setImmediate();
     throwIfAborted(io.signal);
   }
+}
+
+const PIECE_BYTES = 1024 * 1024;
+
+/** `blessfs cat IMAGE PATH...`. */
+export async function runCat(args: ParsedArguments, io: CommandIo): Promise<void> {
+  const warnings = new Warnings(args.flag("strict"));
+  await withImage(args.positional("IMAGE"), parseImageAccess(args), warnings, async (image) => {
+    io.warn(warnings.list());
+    for (const operand of args.positionals("PATH")) {
+      const { inode } = findOperand(image, operand, { followsLast: true });
+      if (inode.kind !== "file") {
+        throw new InputError(safeLine(operand), `is a ${inode.kind}: wanted a regular file`);
+      }
+      await printFile(image, inode, io);
+    }
+  });
+}
+
+async function printFile(image: Ext4Image, inode: ImageInode, io: CommandIo): Promise<void> {
+  const payload = filePayload(image, inode);
+  const buffer = new Uint8Array(Math.min(PIECE_BYTES, payload.sizeBytes));
+  for (let offset = 0; offset < payload.sizeBytes; offset += PIECE_BYTES) {
+    throwIfAborted(io.signal);
+    const piece = buffer.subarray(0, Math.min(PIECE_BYTES, payload.sizeBytes - offset));
+    readPayload(payload, piece, offset);
+    await io.stdout.writeThrough(piece);
+  }
+}
+
+/** A name in the JSON document. */
+export interface ListedEntry {
+  /** From the root on; bytes that are not UTF-8 are shown as in text. */
+  readonly path: string;
+  /** The bytes of a path that is not UTF-8. */
+  readonly pathBase64?: string;
+  readonly inode: number;
+  readonly kind: ImageInode["kind"];
+  readonly mode: number;
+  readonly links: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly sizeBytes: number;
+  readonly mtimeSeconds: number;
+  readonly mtimeNanoseconds: number;
+  readonly target?: string;
+  readonly targetBase64?: string;
+  readonly deviceMajor?: number;
+  readonly deviceMinor?: number;
+}
+
+const TYPE_LETTERS: Readonly<Record<ImageInode["kind"], string>> = {
+  file: "-",
+  directory: "d",
+  symlink: "l",
+  characterDevice: "c",
+  blockDevice: "b",
+  fifo: "p",
+  socket: "s",
+};
+
+/** A name of the listing as JSON has it. */
+export function listedEntry(image: Ext4Image, { path, inode }: FoundInode): ListedEntry {
+  const { mode, linkCount, uid, gid, sizeBytes, mtime } = inode.record;
+  return {
+    ...shownBytes("path", path === "" ? "/" : path),
+    inode: inode.number,
+    kind: inode.kind,
+    mode: mode & 0o7777,
+    links: linkCount,
+    uid,
+    gid,
+    sizeBytes,
+    mtimeSeconds: mtime.seconds,
+    mtimeNanoseconds: mtime.nanoseconds,
+    ...(inode.kind === "symlink" ? shownBytes("target", readSymlink(image, inode)) : {}),
+    ...(isDevice(inode) ? deviceNumbers(inode) : {}),
+  };
+}
+
+/** A name, or with `isWhole` its path, safe for a terminal. */
+export function shortName({ path }: FoundInode, isWhole: boolean): string {
+  if (path === "") return "/";
+  return displayName(isWhole ? path : path.slice(path.lastIndexOf("/") + 1));
+}
+
+/** A line of the long listing. */
+export function longLine(image: Ext4Image, found: FoundInode, isWhole: boolean): string {
+  const { inode } = found;
+  const { linkCount, uid, gid, sizeBytes, mtime } = inode.record;
+  const size = isDevice(inode) ? deviceText(inode) : `${sizeBytes}`;
+  const target = inode.kind === "symlink" ? ` -> ${displayName(readSymlink(image, inode))}` : "";
+  const columns = [
+    `${inode.number}`.padStart(7),
+    modeText(inode),
+    `${linkCount}`.padStart(3),
+    `${uid}`.padStart(5),
+    `${gid}`.padStart(5),
+    size.padStart(11),
+    timeText(mtime),
+    `${shortName(found, isWhole)}${target}`,
+  ];
+  return `${columns.join(" ")}\n`;
+}
+
+/** Type and permissions as ls(1) shows them. */
+export function modeText(inode: Pick<ImageInode, "kind" | "record">): string {
+  const { mode } = inode.record;
+  const triple = (shift: number, special: number, letters: string): string => {
+    const bits = mode >> shift;
+    const isSpecial = (mode & special) !== 0;
+    const execute = (bits & 1) !== 0
+      ? (isSpecial ? letters[0] : "x")
+      : isSpecial
+      ? letters[1]
+      : "-";
+    return `${(bits & 4) !== 0 ? "r" : "-"}${(bits & 2) !== 0 ? "w" : "-"}${execute}`;
+  };
+  return TYPE_LETTERS[inode.kind] + triple(6, 0o4000, "sS") + triple(3, 0o2000, "sS") +
+    triple(0, 0o1000, "tT");
+}
+
+/** A time in UTC, to the second. */
+export function timeText({ seconds }: Pick<Timestamp, "seconds">): string {
+  return new Date(seconds * 1000).toISOString().replace(/\.\d+Z$/, "Z");
+}
+
+function isDevice(inode: ImageInode): boolean {
+  return inode.kind === "characterDevice" || inode.kind === "blockDevice";
+}
+
+function deviceText(inode: ImageInode): string {
+  const { deviceMajor, deviceMinor } = deviceNumbers(inode);
+  return `${deviceMajor}, ${deviceMinor}`;
+}
+
+/** Bytes as text under a name, and in Base64 too when they are not UTF-8. */
+export function shownBytes<N extends string>(
+  name: N,
+  bytes: ByteString,
+): { [K in N]: string } & { [K in `${N}Base64`]?: string } {
+  const text = textFromByteString(bytes);
+  const shown = text === undefined
+    ? {
+      [name]: displayName(bytes),
+      [`${name}Base64`]: Buffer.from(bytes, "latin1").toString("base64"),
+    }
+    : { [name]: text };
+  return shown as { [K in N]: string } & { [K in `${N}Base64`]?: string };
 }

@@ -1,165 +1,36 @@
 /**
- * `blessfs probe SOURCE...`.
+ * `blessfs probe`: what fixed-grid dedup saves across images.
  *
  * @module
  */
-import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
+import { resolve } from "node:path";
+import { MERGED_DEFAULTS, NONE } from "../../lib/bless/options.ts";
 import { UsageError } from "../../lib/errors.ts";
+import { createFileSink } from "../../lib/io/file_sink.ts";
+import type { ImageSink } from "../../lib/io/sink.ts";
+import { reportChart } from "../../probe/chart.ts";
 import { reportCsv } from "../../probe/csv.ts";
+import {
+  type ChunkerParameters,
+  fastCdcParameters,
+  GEAR_PARAMETERS,
+} from "../../probe/fast_cdc/parameters.ts";
 import { probeFingerprints } from "../../probe/fingerprints/probe_fingerprints.ts";
 import { schemeLabel } from "../../probe/labels.ts";
+import type { ProbeOptions } from "../../probe/options.ts";
 import { probe } from "../../probe/probe.ts";
 import type { ProbeReport } from "../../probe/report.ts";
-import type { Command } from "../command.ts";
-import { JSON_OPTION } from "../command.ts";
-import { EXIT, type ExitCode } from "../exit_codes.ts";
-import type { CommandIo } from "../io.ts";
-import type { ParsedArguments } from "../parsed_arguments.ts";
-import { sizeOption } from "../sizes.ts";
-import { sourceDateEpoch } from "../values.ts";
-import { parseSourceOptions, SOURCE_OPTION_SPECS } from "./bless_options.ts";
-import { parseMeasure, parseMinDedup, refuseLayout, refuseMeasure } from "./probe_options.ts";
-import { ProbeOutputs } from "./probe_outputs.ts";
+import type { CommandIo, ParsedArguments } from "../command.ts";
+import { EXIT, safeLine } from "../errors.ts";
+import { choiceError, parseCount, parsePercent, parseSize } from "../values.ts";
+import { localPaths } from "./outputs.ts";
 import { probeText } from "./probe_table.ts";
+import { parsePacking, parseSourceOptions, parseThreshold, sourceDateEpoch } from "./sources.ts";
 
-/** The command. */
-export const probeCommand: Command = {
-  name: "probe",
-  aliases: ["dedup-probe"],
-  summary: "show what fixed-grid dedup saves across images",
-  examples: [
-    {
-      purpose: "Compare three images",
-      line: "blessfs probe oci:images/base oci:images/python oci:images/node",
-    },
-    {
-      purpose: "See what a rebuild adds, by threshold, as a chart",
-      line: "blessfs probe oci:old oci:new --align-threshold 16K,64K --plot sweep.svg",
-    },
-    {
-      purpose: "Cut disk images as they are",
-      line: "blessfs probe --as-is a.ext4 b.ext4 --grid 64K,128K,256K",
-    },
-    {
-      purpose: "Compare what hosts wrote with --fingerprints FILE",
-      line: "blessfs probe --from old.parquet new.parquet",
-    },
-    {
-      purpose: "Fail when too little is shared",
-      line: "blessfs probe oci:old oci:new --min-dedup 40%",
-    },
-  ],
-  description: [
-    "Nothing is written: the bytes that bless would write are cut and hashed as they come. All-zero units are " +
-    "never counted. Raw sizes leave out zero blocks of 4 KiB inside units, stored sizes are each unit compressed.",
-    "Rows: whole files (without metadata), the unaligned image in the order of its layers, FastCDC over the same " +
-    "bytes, and the image as bless would lay it out, for each threshold and packing.",
-  ],
-  positionals: [{
-    name: "SOURCE",
-    summary: "an image; the order is that of the new bytes",
-    completion: "source",
-    repeated: true,
-  }],
-  options: [
-    {
-      name: "align-threshold",
-      key: "alignThresholdBytes",
-      value: "SIZE|none",
-      list: true,
-      choices: ["none"],
-      open: true,
-      defaultText: `DEDUP_ALIGN_THRESHOLD, else ${sizeOption(MERGED_DEFAULTS.alignThresholdBytes)}`,
-      summary: "a row for each threshold; none is always a row",
-    },
-    {
-      name: "packing",
-      value: "RULE",
-      list: true,
-      choices: ["resync", "tight"],
-      open: true,
-      defaultText: "resync,tight",
-      summary: "a row for each packing: resync[:MEAN[:LO]] or tight",
-    },
-    {
-      name: "grid",
-      key: "gridBytes",
-      value: "SIZE",
-      list: true,
-      defaultText: sizeOption(MERGED_DEFAULTS.gridBytes),
-      summary: "block sizes of the store",
-    },
-    {
-      name: "cdc",
-      key: "chunker",
-      value: "AVG[:MIN:MAX]|gear",
-      choices: ["gear"],
-      open: true,
-      defaultText: "the grid's size",
-      summary: "sizes of FastCDC's chunks, or a plain gear chunker of 16K to 1M with 17 bits",
-    },
-    {
-      name: "compress",
-      key: "compression",
-      value: "HOW",
-      choices: ["none", "zstd"],
-      open: true,
-      defaultText: "zstd:1",
-      summary: "what stored sizes mean: none, or zstd[:LEVEL]",
-    },
-    {
-      name: "mode",
-      value: "MODE",
-      choices: ["merged", "layered"],
-      defaultText: "merged",
-      summary: "measure merged images, or one image a layer",
-    },
-    {
-      name: "fingerprints",
-      value: "FILE",
-      completion: "file",
-      summary: "write every unit of every row into a Parquet file, for --from or a database",
-    },
-    { name: "from", summary: "the sources are files of --fingerprints: read nothing else" },
-    { name: "as-is", summary: "cut the files given as they are, and rebuild nothing" },
-    {
-      name: "format",
-      value: "FORMAT",
-      choices: ["table", "json", "csv"],
-      defaultText: "table",
-      summary: "how the answer is printed",
-    },
-    {
-      name: "plot",
-      value: "FILE",
-      completion: "file",
-      summary: "draw the stored bytes of all rows into an SVG file",
-    },
-    { name: "force", short: "f", summary: "replace a FILE that exists" },
-    { name: "self-shift", summary: "compare the first image with itself, shifted on the grid" },
-    { name: "pairwise", summary: "show the shared bytes of every two images" },
-    { name: "explain", summary: "show the identical files that lose most to the cut" },
-    {
-      name: "min-dedup",
-      value: "SHARE",
-      summary: "exit with 1 when the row shares less of its stored bytes; 40% or 0.4",
-    },
-    {
-      name: "row",
-      value: "WORDS",
-      defaultText: "the first aligned row; with --as-is the first one",
-      summary:
-        "the row that these and the histogram are of, by words of its label: '64K tight', fastcdc",
-    },
-    ...SOURCE_OPTION_SPECS,
-    JSON_OPTION,
-  ],
-  run,
-};
-
-async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | void> {
+/** `blessfs probe SOURCE...`. */
+export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
   const format = outputFormat(args, io);
-  const minDedup = parseMinDedup(args);
+  const minDedup = args.parsed("min-dedup", parseShare);
   const outputs = new ProbeOutputs(args, io);
   let report: ProbeReport;
   try {
@@ -170,7 +41,7 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | voi
     throw error;
   }
   if (format !== "json") io.warn(report.warnings);
-  if (format === "json") await io.writeJson(report);
+  if (format === "json") await io.writeReport(report);
   else await io.stdout.write(format === "csv" ? reportCsv(report) : probeText(report));
   return minDedup === undefined ? undefined : gate(report, minDedup, io);
 }
@@ -194,7 +65,7 @@ async function reportOf(
       ...parseMeasure(args, io.env),
       sources,
       fingerprints: outputs.fingerprints,
-      timestamp: sourceDateEpoch(io.env) ?? 0,
+      timestamp: sourceDateEpoch(io),
     });
   }
   const { warnings, signal } = sourceOptions;
@@ -207,7 +78,7 @@ async function reportOf(
   });
 }
 
-function gate(report: ProbeReport, minDedup: number, io: CommandIo): ExitCode {
+function gate(report: ProbeReport, minDedup: number, io: CommandIo): 0 | 1 {
   const row = report.schemes[report.mainScheme]!;
   const { stored } = row.crossImageDedup;
   if (stored >= minDedup) return EXIT.done;
@@ -223,5 +94,167 @@ function outputFormat(args: ParsedArguments, io: CommandIo): "table" | "json" | 
   const format = args.value("format") as "table" | "json" | "csv" | undefined;
   if (!io.json) return format ?? "table";
   if (format === undefined || format === "json") return "json";
-  throw new UsageError("--json", `cannot be together with --format ${format}`);
+  throw new UsageError("--json", `cannot be combined with --format ${format}`);
+}
+
+const THRESHOLD_VARIABLE = "DEDUP_ALIGN_THRESHOLD";
+
+/** What is measured and how, but for the sources. */
+export type Measure = Pick<
+  ProbeOptions,
+  | "mode"
+  | "asIs"
+  | "thresholds"
+  | "packings"
+  | "grids"
+  | "chunker"
+  | "compression"
+  | "selfShift"
+  | "pairwise"
+  | "explain"
+  | "row"
+>;
+
+/** Reads what is measured. Throws a UsageError for a value that cannot be read. */
+export function parseMeasure(
+  args: ParsedArguments,
+  env: Readonly<Record<string, string | undefined>>,
+): Measure {
+  const grids = args.values("grid")?.map((text) => parseSize(text, "--grid"));
+  return {
+    mode: args.value("mode") === "layered" ? "layered" : "merged",
+    asIs: args.flag("as-is"),
+    thresholds: thresholds(args, env),
+    packings: (args.values("packing") ?? ["resync", "tight"])
+      .map((text) => parsePacking(text, "--packing")),
+    grids: grids ?? [MERGED_DEFAULTS.gridBytes],
+    chunker: args.parsed("cdc", parseChunker),
+    compression: args.parsed("compress", parseCompression) ?? { kind: "zstd", level: 1 },
+    selfShift: args.flag("self-shift"),
+    pairwise: args.flag("pairwise"),
+    explain: args.flag("explain"),
+    row: args.value("row"),
+  };
+}
+
+/** What files that are cut as they are have no use for. */
+const BLESS_OPTIONS = [
+  "align-threshold",
+  "packing",
+  "limit",
+  "platform",
+  "authfile",
+  "blob-cache",
+  "plain-http",
+  "ignore-diffid",
+];
+/** What is chosen when fingerprints are written. */
+const MEASURE_OPTIONS = [
+  "grid",
+  "cdc",
+  "compress",
+  "mode",
+  "fingerprints",
+  "as-is",
+  "self-shift",
+  "explain",
+];
+
+/** Throws a UsageError for what `--from` cannot choose any more. */
+export function refuseMeasure(args: ParsedArguments): void {
+  const name = args.firstGiven([...MEASURE_OPTIONS, ...BLESS_OPTIONS]);
+  if (name === undefined) return;
+  throw new UsageError(`--${name}`, "is chosen when fingerprints are written, not with --from");
+}
+
+/** Throws a UsageError for what files that are cut as they are have no use for. */
+export function refuseLayout(args: ParsedArguments): void {
+  const name = args.firstGiven(BLESS_OPTIONS);
+  if (name === undefined) return;
+  throw new UsageError(`--${name}`, "has no effect on files that are cut as they are", {
+    hint: `leave out --as-is, or --${name}`,
+  });
+}
+
+/** Reads a share such as 40% or 0.4 as a part of 1. */
+function parseShare(text: string, what: string): number {
+  if (text.endsWith("%")) return parsePercent(text, what) / 100;
+  const share = /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN;
+  if (share <= 1) return share;
+  throw new UsageError(what, `\`${safeLine(text)}\`: wanted a share such as 40% or 0.4`);
+}
+
+function thresholds(
+  args: ParsedArguments,
+  env: Readonly<Record<string, string | undefined>>,
+): number[] {
+  const given = args.values("align-threshold");
+  if (given !== undefined) return given.map((text) => parseThreshold(text, "--align-threshold"));
+  const preset = env[THRESHOLD_VARIABLE];
+  if (preset === undefined || preset === "") return [MERGED_DEFAULTS.alignThresholdBytes];
+  return preset.split(",").map((text) => parseThreshold(text, THRESHOLD_VARIABLE));
+}
+
+function parseChunker(text: string, what: string): ChunkerParameters {
+  if (text === "gear") return GEAR_PARAMETERS;
+  const sizes = text.split(":");
+  if (sizes.length !== 1 && sizes.length !== 3) {
+    throw choiceError(safeLine(text), what, "AVG, AVG:MIN:MAX or gear", ["gear"]);
+  }
+  const [average, min, max] = sizes.map((size) => parseSize(size, what));
+  return fastCdcParameters(average!, min, max);
+}
+
+function parseCompression(text: string, what: string): ProbeOptions["compression"] {
+  const [kind, level, ...more] = text.split(":");
+  if (kind === NONE && level === undefined) return { kind: "none" };
+  if (kind !== "zstd" || more.length > 0) {
+    throw choiceError(safeLine(text), what, "none or zstd[:LEVEL]", [NONE, "zstd"]);
+  }
+  return { kind: "zstd", level: level === undefined ? 1 : parseCount(level, what, 1, 19) };
+}
+
+/** Files that get their names when they are whole. */
+export class ProbeOutputs {
+  /** Undefined when none are wanted. */
+  readonly fingerprints: ImageSink | undefined;
+  readonly #chart: ImageSink | undefined;
+
+  /** Opened first, so that a file in the way is reported before the work. */
+  constructor(args: ParsedArguments, io: CommandIo) {
+    const sources = args.positionals("SOURCE");
+    const sourcePaths = args.flag("from") ? sources : localPaths(sources);
+    const sinkOf = (path: string | undefined) =>
+      path === undefined
+        ? undefined
+        : createFileSink(path, { force: args.flag("force"), signal: io.signal, sourcePaths });
+    const [plot, fingerprints] = [fileValue(args, "plot"), fileValue(args, "fingerprints")];
+    if (
+      plot !== undefined && fingerprints !== undefined && resolve(plot) === resolve(fingerprints)
+    ) {
+      throw new UsageError(`--plot ${safeLine(plot)}`, "is the file of --fingerprints too");
+    }
+    this.#chart = sinkOf(plot);
+    this.fingerprints = sinkOf(fingerprints);
+  }
+
+  async writeChart(report: ProbeReport): Promise<void> {
+    if (this.#chart === undefined) return;
+    const chart = new TextEncoder().encode(reportChart(report));
+    await this.#chart.write(chart, 0);
+    await this.#chart.finish(chart.length);
+  }
+
+  /** Drops what was not finished. */
+  async abort(): Promise<void> {
+    await this.#chart?.abort();
+    await this.fingerprints?.abort();
+  }
+}
+
+/** Standard output has the report, and `-` is the name of no file. */
+function fileValue(args: ParsedArguments, name: string): string | undefined {
+  const path = args.value(name);
+  if (path !== "-") return path;
+  throw new UsageError(`--${name} -`, "standard output has the report: wanted a file");
 }

@@ -5,8 +5,8 @@
  */
 import { schemeLabel, shortSize } from "../../probe/labels.ts";
 import type { ProbeReport, SchemeReport } from "../../probe/report.ts";
-import { safeLine } from "../errors_output.ts";
-import { formatCount, formatSize } from "../sizes.ts";
+import { safeLine } from "../errors.ts";
+import { formatCount, formatSize } from "../values.ts";
 
 type Row = readonly string[];
 

@@ -3,85 +3,28 @@
  *
  * @module
  */
-import { checkGrid } from "../../lib/ext4/plan/settings.ts";
+import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { openVerity, verityData, type VerityQuery } from "../../lib/bless/verity_place.ts";
 import { UsageError } from "../../lib/errors.ts";
+import { checkGrid } from "../../lib/ext4/plan/settings.ts";
 import { faultInImage } from "../../lib/ext4/read/image_fault.ts";
+import {
+  type Finding,
+  verifyImage,
+  type VerifyOptions,
+  type VerifyReport,
+} from "../../lib/ext4/read/verify/verify.ts";
 import type { RecoveryReport } from "../../lib/ext4/recovery/recover.ts";
-import type { Finding, VerifyOptions, VerifyReport } from "../../lib/ext4/read/verify/verify.ts";
-import { verifyImage } from "../../lib/ext4/read/verify/verify.ts";
 import { verifyTree, type VerityCheck } from "../../lib/verity/verify_tree.ts";
-import type { Command } from "../command.ts";
-import { JSON_OPTION } from "../command.ts";
-import { errorLines, failureFacts, safeLine } from "../errors_output.ts";
-import { EXIT, type ExitCode } from "../exit_codes.ts";
-import type { CommandIo } from "../io.ts";
-import type { ParsedArguments } from "../parsed_arguments.ts";
-import { formatCount, parseSize, sizeOption } from "../sizes.ts";
-import { styleOf } from "../style.ts";
-import { parseCount } from "../values.ts";
-import { parseImageAccess, REPLAY_OPTIONS, withImageReader } from "./image_argument.ts";
-import { checkText, HASH_PLACE_OPTIONS, ROOT_HASH_OPTION, verityQuery } from "./verity.ts";
+import type { CommandIo, OptionSpec, ParsedArguments } from "../command.ts";
+import { errorLines, EXIT, failureFacts, safeLine } from "../errors.ts";
+import { styleOf } from "../text.ts";
+import { formatCount, parseCount, parseSize, sizeOption } from "../values.ts";
+import { parseImageAccess, withImageReader } from "./image.ts";
+import { checkText, verityQuery } from "./verity.ts";
 
-const GRID_BYTES_DEFAULT = 128 * 1024;
-const THRESHOLD_BYTES_DEFAULT = 64 * 1024;
 const FINDINGS_DEFAULT = 100;
 const NO_STYLE = styleOf(false);
-
-/** The command. */
-export const verifyCommand: Command = {
-  name: "verify",
-  summary: "check ext4 images: every checksum, every structure, every count",
-  examples: [
-    { purpose: "Check an image, without e2fsprogs", line: "blessfs verify python.ext4" },
-    {
-      purpose: "Check all layers, and fail when a large file is off the grid",
-      line: "blessfs verify layers/*.ext4 --grid 128K --align-threshold 64K",
-    },
-    {
-      purpose: "Prove all of an image with a dm-verity tree by its root hash",
-      line: "blessfs verify root.ext4 --root-hash HEX",
-    },
-    { purpose: "Give findings to a script", line: "blessfs verify python.ext4 --json" },
-  ],
-  description: [
-    "Reports damage wherever e2fsck -fn does, and where it does not look: values of attributes, backups, the journal's " +
-    "copy in the superblock. It changes nothing. The exit code is 1 when an image is damaged.",
-    "How large files lie on the grid is counted. An image does not say which grid it was blessed for: with --grid or " +
-    "--align-threshold, files off that grid count as damage.",
-  ],
-  positionals: [{ name: "IMAGE", summary: "an ext4 image", completion: "file", repeated: true }],
-  options: [
-    {
-      name: "grid",
-      key: "gridBytes",
-      value: "SIZE",
-      defaultText: sizeOption(GRID_BYTES_DEFAULT),
-      summary: "the grid that large files are to lie on",
-    },
-    {
-      name: "align-threshold",
-      key: "alignThresholdBytes",
-      value: "SIZE",
-      defaultText: sizeOption(THRESHOLD_BYTES_DEFAULT),
-      summary: "files of at least this size are large",
-    },
-    {
-      name: "max-findings",
-      value: "COUNT",
-      defaultText: `${FINDINGS_DEFAULT}`,
-      summary: "how many findings of an image are shown; all are counted",
-    },
-    {
-      ...ROOT_HASH_OPTION,
-      summary: "check the hash tree of the image too, and every block against it",
-    },
-    ...HASH_PLACE_OPTIONS,
-    ...REPLAY_OPTIONS,
-    JSON_OPTION,
-  ],
-  run,
-};
 
 /** An image of which nothing can be said. */
 interface Failure {
@@ -98,21 +41,18 @@ interface Verified {
   readonly verity?: VerityCheck | undefined;
 }
 
-async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | void> {
-  const grid = args.value("grid");
-  const threshold = args.value("align-threshold");
-  const findings = args.value("max-findings");
-  const gridBytes = grid === undefined ? GRID_BYTES_DEFAULT : parseSize(grid, "--grid");
+/** `blessfs verify IMAGE...`. */
+export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
+  const gridBytes = args.parsed("grid", parseSize) ?? MERGED_DEFAULTS.gridBytes;
   checkGrid(gridBytes);
   const options = {
     layout: {
       gridBytes,
-      thresholdBytes: threshold === undefined
-        ? THRESHOLD_BYTES_DEFAULT
-        : parseSize(threshold, "--align-threshold"),
+      thresholdBytes: args.parsed("align-threshold", parseSize) ??
+        MERGED_DEFAULTS.alignThresholdBytes,
     },
-    demandsLayout: grid !== undefined || threshold !== undefined,
-    findingsMax: findings === undefined ? FINDINGS_DEFAULT : parseCount(findings, "--max-findings"),
+    demandsLayout: args.firstGiven(["grid", "align-threshold"]) !== undefined,
+    findingsMax: args.parsed("max-findings", parseCount) ?? FINDINGS_DEFAULT,
     progress: io.progress,
     signal: io.signal,
   };
@@ -146,13 +86,13 @@ async function run(args: ParsedArguments, io: CommandIo): Promise<ExitCode | voi
   }
   const hasMore = verified.length + failures.length > 1;
   if (io.json && (failures.length === 0 || hasMore)) {
-    await io.writeJson(documentOf(verified, failures));
+    await io.writeJson(documentOf(verified, failures, args.options));
   }
   const last = failures.pop();
   if (last !== undefined) {
     if (!io.json) {
       for (const { error } of failures) {
-        io.stderr.write(errorLines(error, NO_STYLE, false, verifyCommand.options));
+        io.stderr.write(errorLines(error, NO_STYLE, false, args.options));
       }
     }
     throw last.error;
@@ -195,7 +135,11 @@ async function verifyProved(query: VerityQuery, options: VerifyOptions): Promise
 }
 
 /** `clean` speaks for all images that were named. */
-function documentOf(verified: readonly Verified[], failures: readonly Failure[]): unknown {
+function documentOf(
+  verified: readonly Verified[],
+  failures: readonly Failure[],
+  options: readonly OptionSpec[],
+): unknown {
   return {
     clean: failures.length === 0 && verified.every(isClean),
     images: verified.map(({ image, report, replay, verity }) => ({
@@ -206,7 +150,7 @@ function documentOf(verified: readonly Verified[], failures: readonly Failure[])
     })),
     failed: failures.map(({ image, error }) => ({
       image,
-      ...failureFacts(error, verifyCommand.options),
+      ...failureFacts(error, options),
     })),
   };
 }

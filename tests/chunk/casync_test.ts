@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { chunkPath } from "../../lib/chunk/chunk.ts";
 import { decodeChunkIndex, encodeChunkIndex } from "../../lib/chunk/chunk_index.ts";
 import { DirectoryStore } from "../../lib/chunk/directory_store.ts";
-import { COMMANDS } from "../../cli/commands/index.ts";
+import { COMMANDS } from "../../cli/commands.ts";
 import { runFake } from "../cli/fake_io.ts";
 import {
   CHUNK_BYTES,

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { chunkPath } from "../../lib/chunk/chunk.ts";
 import { decodeChunkIndex } from "../../lib/chunk/chunk_index.ts";
-import { COMMANDS } from "../../cli/commands/index.ts";
+import { COMMANDS } from "../../cli/commands.ts";
 import { runFake } from "../cli/fake_io.ts";
 import { kernelOrNotice, mountReadOnly, unmount } from "../oracle/kernel.ts";
 import { notRun } from "../oracle/notice.ts";

@@ -168,3 +168,26 @@ Deno.test("readCommandLine knows a wish for help, version or JSON whatever else 
   assertEquals(read("bless", "--nonsense", "--json").wantsJson, true);
   assertEquals(read("bless", "--", "--json").wantsJson, false);
 });
+
+Deno.test("readCommandLine splits what parse-args alone takes for something else", () => {
+  const valueOf = (name: string, ...words: string[]) =>
+    read("bless", "S", ...words).arguments().value(name);
+  assertEquals(valueOf("output", "--output", "-"), "-");
+  assertEquals(valueOf("output", "-fo-"), "-");
+  assertEquals(valueOf("size", "-o", "x", "--size", "010"), "010");
+  assertEquals(valueOf("size", "-o", "x", "--size=a=b"), "a=b");
+  // Words behind a flag are operands, whatever they say.
+  for (const word of ["true", "false", "7", "0x10", "1e3"]) {
+    const args = read("bless", "-o", "x", "--force", word).arguments();
+    assertEquals([args.positional("SOURCE"), args.flag("force")], [word, true]);
+    const short = read("bless", "-o", "x", "-f", word).arguments();
+    assertEquals([short.positional("SOURCE"), short.flag("force")], [word, true]);
+  }
+  refused(["bless", "S", "-o", "x", "--no-size=4K"], "unknown option `--no-size`");
+  refused(["bless", "S", "-o", "x", "--no-checksum=1"], "--no-checksum: takes no value");
+  refused(["bless", "S", "-o", "x", "--a.b=1"], "unknown option `--a.b`");
+  refused(["bless", "S", "-o", "x", "--__proto__=1"], "unknown option `--__proto__`");
+  assertEquals(read("--color", "always", "--no-color", "cat", "true").colour, "never");
+  const last = read("bless", "S", "-o", "x", "--no-force", "--force").arguments();
+  assertEquals(last.flag("force"), true);
+});

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { COMMANDS } from "../../cli/commands/index.ts";
+import { COMMANDS } from "../../cli/commands.ts";
 import { unpackFixture } from "../ext4/format/fixture_image.ts";
 import { withTemporaryDirectory } from "../oracle/command.ts";
 import { withLoopDevice } from "../oracle/loop_device.ts";

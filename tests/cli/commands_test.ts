@@ -10,13 +10,13 @@ import { readFileSync } from "node:fs";
 import { spawnSync } from "node:child_process";
 import { optionsOf, spelling } from "../../cli/command.ts";
 import type { Command } from "../../cli/command.ts";
-import { COMMANDS } from "../../cli/commands/index.ts";
+import { COMMANDS } from "../../cli/commands.ts";
 import { readCommandLine } from "../../cli/arguments.ts";
 import { commandHelp, mainHelp, topicHelp, TOPICS } from "../../cli/help.ts";
-import { renderManPage } from "../../cli/man_page.ts";
-import { renderCliMarkdown } from "../../cli/markdown.ts";
-import { EXIT_MEANINGS } from "../../cli/exit_codes.ts";
-import { SOURCE_FORMS } from "../../cli/source_forms.ts";
+import { renderManPage } from "../../cli/manual.ts";
+import { renderCliMarkdown } from "../../cli/manual.ts";
+import { EXIT_MEANINGS } from "../../cli/errors.ts";
+import { SOURCE_FORMS } from "../../cli/help.ts";
 import { SOURCE_KINDS } from "../../lib/source/source_name.ts";
 import { runFake } from "./fake_io.ts";
 import { SAMPLE_COMMANDS } from "./sample_commands.ts";
@@ -53,7 +53,7 @@ Deno.test("COMMANDS give an option the same kind everywhere, as it may stand bef
 
 Deno.test("COMMANDS have examples that the parser accepts", () => {
   for (const command of COMMANDS) {
-    for (const { line } of command.examples) {
+    for (const [, line] of command.examples) {
       const words = shellWords(line);
       const at = words.indexOf("blessfs");
       assert(at >= 0, line);

@@ -3,11 +3,11 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { bashCompletions } from "../../cli/completions/bash.ts";
-import { fishCompletions } from "../../cli/completions/fish.ts";
-import { shellModel } from "../../cli/completions/model.ts";
-import { zshCompletions } from "../../cli/completions/zsh.ts";
-import { COMMANDS } from "../../cli/commands/index.ts";
+import { bashCompletions } from "../../cli/completions.ts";
+import { fishCompletions } from "../../cli/completions.ts";
+import { shellModel } from "../../cli/completions.ts";
+import { zshCompletions } from "../../cli/completions.ts";
+import { COMMANDS } from "../../cli/commands.ts";
 import { notRun } from "../oracle/notice.ts";
 import { SAMPLE_COMMANDS } from "./sample_commands.ts";
 

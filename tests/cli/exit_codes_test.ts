@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { categoryOf, EXIT, EXIT_MEANINGS, exitCodeOf } from "../../cli/exit_codes.ts";
+import { categoryOf, EXIT, EXIT_MEANINGS, exitCodeOf } from "../../cli/errors.ts";
 import { InputError, InterruptedError, IoError, UsageError } from "../../lib/errors.ts";
 
 Deno.test("exitCodeOf follows the contract", () => {

@@ -1,8 +1,8 @@
 /** A process that is not there: what a run writes is collected, signals and clocks are moved by the test. */
 import type { Command } from "../../cli/command.ts";
-import type { ProcessIo } from "../../cli/io.ts";
+import type { ProcessIo } from "../../cli/command.ts";
 import { runCommandLine } from "../../cli/run.ts";
-import { resultStream } from "../../cli/standard_streams.ts";
+import { resultStream } from "../../cli/process.ts";
 import { Buffer } from "node:buffer";
 
 /** What can be set about the process. */

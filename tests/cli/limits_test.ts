@@ -1,6 +1,6 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { parseLimits } from "../../cli/limits.ts";
-import { kebabCase } from "../../cli/option_names.ts";
+import { parseLimits } from "../../cli/commands/sources.ts";
+import { kebabCase } from "../../cli/errors.ts";
 import { LIMITS } from "../../lib/bless/limits.ts";
 import { UsageError } from "../../lib/errors.ts";
 

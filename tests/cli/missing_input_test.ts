@@ -1,8 +1,8 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { existsSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
-import { COMMANDS } from "../../cli/commands/index.ts";
-import { EXIT } from "../../cli/exit_codes.ts";
+import { COMMANDS } from "../../cli/commands.ts";
+import { EXIT } from "../../cli/errors.ts";
 import { withTemporaryDirectory } from "../oracle/command.ts";
 import { runFake } from "./fake_io.ts";
 

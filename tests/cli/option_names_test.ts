@@ -1,7 +1,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { optionsOf } from "../../cli/command.ts";
-import { COMMANDS } from "../../cli/commands/index.ts";
-import { hintOf, kebabCase, messageOf } from "../../cli/option_names.ts";
+import { COMMANDS } from "../../cli/commands.ts";
+import { hintOf, kebabCase, messageOf } from "../../cli/errors.ts";
 import { LIMITS } from "../../lib/bless/limits.ts";
 import { InputError, limitError, optionError } from "../../lib/errors.ts";
 

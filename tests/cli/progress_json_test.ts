@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { createJsonProgress } from "../../cli/progress_json.ts";
+import { createJsonProgress } from "../../cli/progress.ts";
 
 Deno.test("--progress json tells the beginning and the end of each task, and what is between now and then", () => {
   const lines: string[] = [];

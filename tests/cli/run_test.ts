@@ -1,5 +1,5 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { ClosedPipeError } from "../../cli/standard_streams.ts";
+import { ClosedPipeError } from "../../cli/errors.ts";
 import { runCommandLine } from "../../cli/run.ts";
 import {
   InputError,

@@ -1,8 +1,6 @@
 /** A table with every kind of option and operand, for tests of what is made from tables. */
-import type { ParsedArguments } from "../../cli/parsed_arguments.ts";
-import type { Command } from "../../cli/command.ts";
+import type { Command, CommandIo, ParsedArguments } from "../../cli/command.ts";
 import { JSON_OPTION } from "../../cli/command.ts";
-import type { CommandIo } from "../../cli/io.ts";
 
 /** What `run` of a sample command does; set by a test. */
 export const behaviour: { run: (args: ParsedArguments, io: CommandIo) => Promise<0 | 1 | void> } = {
@@ -12,10 +10,10 @@ export const behaviour: { run: (args: ParsedArguments, io: CommandIo) => Promise
 function sample(command: Partial<Command> & { name: string }): Command {
   return {
     summary: `does ${command.name}`,
-    examples: [{ purpose: `Do ${command.name}`, line: `blessfs ${command.name} X` }],
+    examples: [[`Do ${command.name}`, `blessfs ${command.name} X`]],
     positionals: [],
     options: [],
-    run: (args, io) => behaviour.run(args, io),
+    load: () => Promise.resolve((args, io) => behaviour.run(args, io)),
     ...command,
   };
 }

@@ -6,7 +6,7 @@ import {
   formatSize,
   parseSize,
   sizeOption,
-} from "../../cli/sizes.ts";
+} from "../../cli/values.ts";
 import { UsageError } from "../../lib/errors.ts";
 
 Deno.test("parseSize reads bytes and binary units in any case", () => {

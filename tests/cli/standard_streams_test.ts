@@ -1,6 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { Buffer } from "node:buffer";
-import { ClosedPipeError, resultStream } from "../../cli/standard_streams.ts";
+import { ClosedPipeError } from "../../cli/errors.ts";
+import { resultStream } from "../../cli/process.ts";
 import { IoError } from "../../lib/errors.ts";
 
 function systemError(code: string): Error {

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { isColoured, styleOf } from "../../cli/style.ts";
+import { isColoured, styleOf } from "../../cli/text.ts";
 
 Deno.test("isColoured lets the option win, then NO_COLOR, FORCE_COLOR, TERM and the terminal", () => {
   const table: [

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { editDistance, nearest, suggestionHint } from "../../cli/suggest.ts";
+import { editDistance, nearest, suggestionHint } from "../../cli/values.ts";
 
 Deno.test("editDistance counts insertions, deletions, substitutions and swaps", () => {
   const table: [string, string, number][] = [

@@ -1,5 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { choiceError, parseCount, parsePercent, sourceDateEpoch } from "../../cli/values.ts";
+import { choiceError, parseCount, parsePercent } from "../../cli/values.ts";
+import { sourceDateEpoch } from "../../cli/commands/sources.ts";
 import { UsageError } from "../../lib/errors.ts";
 
 Deno.test("parseCount reads whole numbers within its range", () => {
@@ -29,13 +30,13 @@ Deno.test("choiceError suggests the nearest word", () => {
   assertEquals(error.hint, "did you mean `tight`?");
 });
 
-Deno.test("sourceDateEpoch is undefined when unset or empty and refuses junk by its name", () => {
-  assertEquals(sourceDateEpoch({}), undefined);
-  assertEquals(sourceDateEpoch({ SOURCE_DATE_EPOCH: "" }), undefined);
-  assertEquals(sourceDateEpoch({ SOURCE_DATE_EPOCH: "1700000000" }), 1700000000);
+Deno.test("sourceDateEpoch is 0 when unset or empty and refuses junk by its name", () => {
+  assertEquals(sourceDateEpoch({ env: {} }), 0);
+  assertEquals(sourceDateEpoch({ env: { SOURCE_DATE_EPOCH: "" } }), 0);
+  assertEquals(sourceDateEpoch({ env: { SOURCE_DATE_EPOCH: "1700000000" } }), 1700000000);
   for (const text of ["-1", "now", "1.5"]) {
     assertThrows(
-      () => sourceDateEpoch({ SOURCE_DATE_EPOCH: text }),
+      () => sourceDateEpoch({ env: { SOURCE_DATE_EPOCH: text } }),
       UsageError,
       "SOURCE_DATE_EPOCH",
     );

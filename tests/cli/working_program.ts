@@ -3,11 +3,9 @@
  * these, as the real commands are too quick or too polite for it.
  */
 import { isMainThread } from "node:worker_threads";
-import type { Command } from "../../cli/command.ts";
+import type { Command, CommandIo, ParsedArguments } from "../../cli/command.ts";
 import { JSON_OPTION } from "../../cli/command.ts";
-import type { CommandIo } from "../../cli/io.ts";
-import type { ParsedArguments } from "../../cli/parsed_arguments.ts";
-import { runProgram } from "../../cli/program.ts";
+import { runProgram } from "../../cli/process.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { createStdoutSink } from "../../lib/io/sink.ts";
 
@@ -23,7 +21,8 @@ function command(
   run: (args: ParsedArguments, io: CommandIo) => Promise<void>,
   positionals: Command["positionals"] = [],
 ): Command {
-  return { name, summary: name, examples: [], options: [JSON_OPTION], positionals, run };
+  const load = () => Promise.resolve(run);
+  return { name, summary: name, examples: [], options: [JSON_OPTION], positionals, load };
 }
 
 const FILE = [{ name: "FILE", summary: "the output" }];

@@ -7,7 +7,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { byteStringFromText } from "../../lib/bytes/byte_string.ts";
-import { COMMANDS } from "../../cli/commands/index.ts";
+import { COMMANDS } from "../../cli/commands.ts";
 import { runFake } from "../cli/fake_io.ts";
 import { oldDockerEntries } from "../source/build_archives.ts";
 import {

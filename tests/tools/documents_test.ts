@@ -7,7 +7,7 @@ import { hasCommand } from "../oracle/command.ts";
 import { kernelUnavailable } from "../oracle/kernel.ts";
 import { notRun } from "../oracle/notice.ts";
 import { inDirectory } from "../cli/program.ts";
-import { COMMANDS } from "../../cli/commands/index.ts";
+import { COMMANDS } from "../../cli/commands.ts";
 import type { ShellBlock } from "./documents.ts";
 import { exchanges, furnish, printedPattern, runScript, shellBlocks } from "./documents.ts";
 

@@ -3,8 +3,8 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { blessLayeredCommand } from "../../../cli/commands/bless_layered.ts";
-import { COMMANDS } from "../../../cli/commands/index.ts";
+import { BLESS_LAYERED } from "../../../cli/table/bless.ts";
+import { COMMANDS } from "../../../cli/commands.ts";
 import { runFake } from "../fake_io.ts";
 import { inDirectory } from "../program.ts";
 
@@ -95,6 +95,6 @@ Deno.test("bless layered refuses what it cannot use, in one line and with a reme
   });
 });
 
-Deno.test("blessLayeredCommand says how the mount is made", () => {
-  assertStringIncludes(blessLayeredCommand.description!.join("\n"), "mount -t overlay");
+Deno.test("BLESS_LAYERED says how the mount is made", () => {
+  assertStringIncludes(BLESS_LAYERED.description!.join("\n"), "mount -t overlay");
 });

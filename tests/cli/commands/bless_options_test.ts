@@ -1,13 +1,9 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { readCommandLine } from "../../../cli/arguments.ts";
-import {
-  layoutOptionSpecs,
-  parseLayout,
-  parsePacking,
-  parseSourceOptions,
-} from "../../../cli/commands/bless_options.ts";
-import type { CommandIo } from "../../../cli/io.ts";
-import { COMMANDS } from "../../../cli/commands/index.ts";
+import { parseLayout, parsePacking, parseSourceOptions } from "../../../cli/commands/sources.ts";
+import { layoutOptions } from "../../../cli/table/options.ts";
+import type { CommandIo } from "../../../cli/command.ts";
+import { COMMANDS } from "../../../cli/commands.ts";
 import type { LayoutOptions } from "../../../lib/bless/options.ts";
 import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../../../lib/bless/options.ts";
 import { UsageError } from "../../../lib/errors.ts";
@@ -25,9 +21,9 @@ Deno.test("parseLayout without options gives the library's defaults", () => {
   assertEquals(layoutOf(), MERGED_DEFAULTS);
 });
 
-Deno.test("layoutOptionSpecs show defaults that mean the library's when they are typed", () => {
+Deno.test("layoutOptions show defaults that mean the library's when they are typed", () => {
   for (const defaults of [MERGED_DEFAULTS, LAYERED_DEFAULTS]) {
-    const words = layoutOptionSpecs(defaults)
+    const words = layoutOptions(defaults)
       .filter(({ name, defaultText }) => defaultText !== undefined && name !== "inodes")
       .map(({ name, defaultText }) => `--${name}=${defaultText}`);
     assertEquals(words.length, 7);

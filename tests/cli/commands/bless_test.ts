@@ -14,7 +14,7 @@ import {
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { COMMANDS } from "../../../cli/commands/index.ts";
+import { COMMANDS } from "../../../cli/commands.ts";
 import { runCommandLine } from "../../../cli/run.ts";
 import { buildTar } from "../../tar/build.ts";
 import { fakeProcess, runFake } from "../fake_io.ts";

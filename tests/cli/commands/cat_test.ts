@@ -1,17 +1,17 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { catCommand } from "../../../cli/commands/cat.ts";
+import { CAT } from "../../../cli/table/images.ts";
 import { runCommandLine } from "../../../cli/run.ts";
 import { type FakeOptions, fakeProcess, runFake } from "../fake_io.ts";
 import { withFixture } from "./fixture_file.ts";
 
 const cat = (words: readonly string[], options: FakeOptions = {}) =>
-  runFake(["cat", ...words], [catCommand], options);
+  runFake(["cat", ...words], [CAT], options);
 
 Deno.test("cat prints files one after another, holes as zeros", async () => {
   await withFixture("csum-1k", async (image) => {
     const fake = fakeProcess();
     const words = ["cat", image, "/directory/small", "/holes", "/empty"];
-    assertEquals(await runCommandLine(words, fake.io, [catCommand]), 0);
+    assertEquals(await runCommandLine(words, fake.io, [CAT]), 0);
     const bytes = fake.stdoutBytes();
     assertEquals(bytes.length, 6 + 449 * 2048 + 6);
     assertEquals(new TextDecoder().decode(bytes.subarray(0, 13)), "hello\nhello\n\0");

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { COMMANDS } from "../../../cli/commands/index.ts";
+import { COMMANDS } from "../../../cli/commands.ts";
 import { runCommandLine } from "../../../cli/run.ts";
 import { decodeChunkIndex } from "../../../lib/chunk/chunk_index.ts";
 import { errorAnswer, TEST_SETTINGS, withFakeS3 } from "../../chunk/fake_s3.ts";
@@ -131,9 +131,9 @@ Deno.test("chunk refuses command lines that cannot be meant, before it touches t
       [["chunk", at("image"), "--store", "http://h/x", "-o", at("x")], 2, "no store that can be"],
       [["chunk", at("image"), "--store", "s3+https://h", "-o", at("x")], 2, "names no bucket"],
       [["bless", SOURCE, "-o", at("i"), ...store], 2, "--store: there is no name for the index"],
-      [["bless", SOURCE, "-o", at("i"), "--index", at("x")], 2, "--index: there is no store"],
-      [["bless", SOURCE, "-o", at("i"), "--dry-run"], 2, "--dry-run: there is no store"],
-      [["bless", SOURCE, "-o", at("i"), "--zstd-level", "3"], 2, "--zstd-level: there is no store"],
+      [["bless", SOURCE, "-o", at("i"), "--index", at("x")], 2, "--index: has no effect"],
+      [["bless", SOURCE, "-o", at("i"), "--dry-run"], 2, "--dry-run: has no effect"],
+      [["bless", SOURCE, "-o", at("i"), "--zstd-level", "3"], 2, "--zstd-level: has no effect"],
       [["bless", SOURCE, "-o", "none"], 2, "`none` without --store"],
       [
         ["bless", SOURCE, "-o", "-", ...store, "--index", "-"],
@@ -154,7 +154,7 @@ Deno.test("chunk refuses command lines that cannot be meant, before it touches t
       [
         ["bless", "layered", SOURCE, "-o", at("d"), "--verify-store"],
         2,
-        "--verify-store: there is no",
+        "--verify-store: has no effect",
       ],
     ];
     for (const [words, wanted, why] of cases) {

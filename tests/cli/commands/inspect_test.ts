@@ -1,9 +1,9 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { inspectCommand } from "../../../cli/commands/inspect.ts";
+import { INSPECT } from "../../../cli/table/images.ts";
 import { runFake } from "../fake_io.ts";
 import { withFixture } from "./fixture_file.ts";
 
-const inspect = (...words: string[]) => runFake(["inspect", ...words], [inspectCommand]);
+const inspect = (...words: string[]) => runFake(["inspect", ...words], [INSPECT]);
 
 Deno.test("inspect shows superblock, journal, groups and checksums", async () => {
   await withFixture("rare-4k", async (image) => {

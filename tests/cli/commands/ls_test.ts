@@ -1,9 +1,9 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { lsCommand } from "../../../cli/commands/ls.ts";
+import { LS } from "../../../cli/table/images.ts";
 import { withFixture } from "./fixture_file.ts";
 import { runFake } from "../fake_io.ts";
 
-const ls = (...words: string[]) => runFake(["ls", ...words], [lsCommand]);
+const ls = (...words: string[]) => runFake(["ls", ...words], [LS]);
 
 Deno.test("ls lists names in byte order, and paths below with --recursive", async () => {
   await withFixture("rare-4k", async (image) => {

@@ -1,7 +1,7 @@
 import { assertThrows } from "@std/assert";
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { refuseInsideSource } from "../../../cli/commands/outside_source.ts";
+import { refuseInsideSource } from "../../../cli/commands/outputs.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { inDirectory } from "../program.ts";
 

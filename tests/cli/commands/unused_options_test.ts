@@ -1,6 +1,6 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { COMMANDS } from "../../../cli/commands/index.ts";
-import { refuseUnusedOptions } from "../../../cli/commands/unused_options.ts";
+import { COMMANDS } from "../../../cli/commands.ts";
+import { refuseUnusedOptions } from "../../../cli/commands/sources.ts";
 import { readCommandLine } from "../../../cli/arguments.ts";
 import { UsageError } from "../../../lib/errors.ts";
 import { runFake } from "../fake_io.ts";
@@ -21,7 +21,7 @@ function refusal(sources: readonly string[], ...words: string[]): string | undef
 Deno.test("refuseUnusedOptions wants a source that may state a platform for --platform", () => {
   const platform = ["--platform", "linux/arm64"];
   for (const kind of ["tar", "rootfs", "ext4"]) {
-    assertStringIncludes(refusal([`${kind}:x`], ...platform)!, "--platform: says nothing");
+    assertStringIncludes(refusal([`${kind}:x`], ...platform)!, "--platform: has no effect");
     assertEquals(refusal([`${kind}:x`]), undefined);
     assertEquals(refusal([`${kind}:x`, "oci:y"], ...platform), undefined);
   }
@@ -35,7 +35,7 @@ Deno.test("refuseUnusedOptions wants a registry for --plain-http and --authfile"
     assertEquals(refusal(["oci:x", "docker://x"], ...words), undefined);
     assertStringIncludes(
       refusal(["oci:x", "y", "-"], ...words)!,
-      `${words[0]}: says nothing about a source that is in no registry`,
+      `${words[0]}: has no effect on a source that is in no registry`,
     );
   }
 });
@@ -56,7 +56,7 @@ Deno.test("every command with sources refuses options that none of them has a us
     for (const words of [["--platform", "linux/arm64"], ["--plain-http"], ["--authfile", "x"]]) {
       const run = await runFake([...line, ...words], COMMANDS);
       assertEquals([run.code, run.stdout], [2, ""], `${line.join(" ")}: ${run.stderr}`);
-      assertStringIncludes(run.stderr, `${words[0]}: says nothing about`);
+      assertStringIncludes(run.stderr, `${words[0]}: has no effect on`);
     }
     assertEquals((await runFake(line, COMMANDS)).code, 3, line.join(" "));
   }

@@ -1,7 +1,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { COMMANDS } from "../../../cli/commands/index.ts";
+import { COMMANDS } from "../../../cli/commands.ts";
 import { findingText } from "../../../cli/commands/verify.ts";
 import { unpackFixture } from "../../ext4/format/fixture_image.ts";
 import { withTemporaryDirectory } from "../../oracle/command.ts";

@@ -1,6 +1,6 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { join } from "node:path";
-import { COMMANDS } from "../../../cli/commands/index.ts";
+import { COMMANDS } from "../../../cli/commands.ts";
 import { mustRun, withTemporaryDirectory } from "../../oracle/command.ts";
 import { hasVeritysetup, veritysetupAgrees } from "../../verity/veritysetup.ts";
 import { runFake } from "../fake_io.ts";

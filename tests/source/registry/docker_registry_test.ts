@@ -6,7 +6,7 @@ import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { COMMANDS } from "../../../cli/commands/index.ts";
+import { COMMANDS } from "../../../cli/commands.ts";
 import { runFake } from "../../cli/fake_io.ts";
 import { mustRun, runCommand } from "../../oracle/command.ts";
 import { notRun } from "../../oracle/notice.ts";

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { COMMANDS } from "../../../cli/commands/index.ts";
+import { COMMANDS } from "../../../cli/commands.ts";
 import { InputError, InterruptedError, IoError, UsageError } from "../../../lib/errors.ts";
 import { digestOf } from "../../../lib/io/digest.ts";
 import {

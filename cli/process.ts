@@ -1,29 +1,132 @@
 /**
- * The one owner of standard output, and the other two streams. A pipe that its reader has closed is reported as a
- * ClosedPipeError, whatever the runtime makes of it, and a slow reader never blocks the thread, so that signals are
- * served while it is waited for.
+ * The process around a run: its streams, its signals and its end.
+ *
+ * Standard output has one owner. A pipe that its reader has closed is reported as a ClosedPipeError, whatever the runtime
+ * makes of it, and a slow reader never blocks the thread, so that signals are served meanwhile.
  *
  * @module
  */
-import { writeSync } from "node:fs";
+import { readFileSync, writeSync } from "node:fs";
 import process from "node:process";
 import { isatty } from "node:tty";
+import { InterruptedError } from "../lib/errors.ts";
 import { ioErrorFrom, systemErrorFacts } from "../lib/io/system_error.ts";
-import type { InputStream, NoticeStream, ResultStream } from "./io.ts";
+import type { Command, InputStream, NoticeStream, ResultStream } from "./command.ts";
+import type { ExitCode } from "./errors.ts";
+import { ClosedPipeError, errorLines, EXIT, exitCodeOf, isDebug, SIGNAL_EXITS } from "./errors.ts";
+import { runCommandLine } from "./run.ts";
+import { styleOf } from "./text.ts";
+
+/** After an interruption the parts of files are gone at once; the work itself gets so long to notice. */
+const GRACE_MS = 2000;
+
+/**
+ * Runs the command line of this process and ends the process. The only place where an exit code is set.
+ *
+ * @param commands the table of commands
+ */
+export async function runProgram(commands: readonly Command[]): Promise<void> {
+  const stderr = standardError();
+  for (const event of ["uncaughtException", "unhandledRejection"]) {
+    process.on(event, (error: unknown) => {
+      stderr.write(errorLines(error, styleOf(false), isDebug(process.env)));
+      end(EXIT.internal);
+    });
+  }
+  const signal = watchSignals();
+  const finished = runCommandLine(process.argv.slice(2), {
+    stdin: standardInput(signal),
+    stdout: standardOutput(signal),
+    stderr,
+    env: process.env,
+    cwd: process.cwd(),
+    signal,
+    now: () => performance.now(),
+  }, commands);
+  end(await Promise.race([finished, graceAfter(signal)]));
+}
+
+function graceAfter(signal: AbortSignal): Promise<ExitCode> {
+  return new Promise((resolve) => {
+    signal.addEventListener("abort", () => {
+      setTimeout(() => resolve(exitCodeOf(signal.reason)), GRACE_MS);
+    });
+  });
+}
+
+/** All output has been flushed by now, so nothing that is still open may hold the process back. */
+function end(code: ExitCode): void {
+  process.exitCode = code;
+  process.exit();
+}
+
+type EndingSignal = keyof typeof SIGNAL_EXITS;
+
+const ENDING_SIGNALS = Object.keys(SIGNAL_EXITS) as EndingSignal[];
+
+/**
+ * Starts to watch for signals.
+ *
+ * @returns a signal that the first of them aborts, with an InterruptedError whose data names it
+ */
+export function watchSignals(): AbortSignal {
+  const controller = new AbortController();
+  const handlers = new Map<EndingSignal, () => void>();
+  for (const name of ENDING_SIGNALS) {
+    const isIgnored = name === "SIGHUP" ? hangupIsIgnored() : false;
+    if (isIgnored === undefined) continue;
+    if (isIgnored) {
+      ignore("SIGHUP");
+      continue;
+    }
+    const handler = () => {
+      for (const [other, known] of handlers) process.removeListener(other, known);
+      controller.abort(
+        new InterruptedError("interrupted", `by ${name}`, { data: { signal: name } }),
+      );
+    };
+    handlers.set(name, handler);
+    process.on(name, handler);
+  }
+  ignore("SIGXFSZ");
+  return controller.signal;
+}
+
+/**
+ * Whether this process was started with SIGHUP ignored, as nohup(1) does it; undefined where it cannot be told, and
+ * then the signal is left alone. The other signals are always handled, because shells that are not interactive have
+ * SIGINT ignored in what they start in the background.
+ */
+function hangupIsIgnored(): boolean | undefined {
+  try {
+    // proc(5): SigIgn is a mask in hexadecimal, signal 1 in its lowest bit.
+    const mask = /^SigIgn:\s*[0-9a-f]*([0-9a-f])$/m.exec(
+      readFileSync("/proc/self/status", "latin1"),
+    );
+    return mask === null ? undefined : (parseInt(mask[1]!, 16) & 1) === 1;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Handles a signal by doing nothing. SIGHUP under nohup needs it in Deno, which takes that signal over as soon as any
+ * other has a handler. SIGXFSZ needs it there too: a file that grows beyond `ulimit -f` would kill the process, and
+ * with a handler the write fails with EFBIG.
+ */
+function ignore(name: "SIGHUP" | "SIGXFSZ"): void {
+  try {
+    process.on(name, () => {});
+  } catch {
+    // Windows has no such signals.
+  }
+}
 
 const STDIN = 0;
 const STDOUT = 1;
 const STDERR = 2;
 const BUFFER_BYTES = 64 << 10;
 const MAX_STDERR_TRIES = 200;
-
-/** The reader of standard output has gone away: the work may end, and it is no failure. */
-export class ClosedPipeError extends Error {
-  override readonly name = "ClosedPipeError";
-  constructor() {
-    super("the reader of standard output has closed it");
-  }
-}
 
 /** Writes some of the bytes and tells how many. */
 export type RawWrite = (bytes: Uint8Array) => Promise<number>;

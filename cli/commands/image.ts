@@ -5,44 +5,13 @@
  */
 import { byteStringFromText } from "../../lib/bytes/byte_string.ts";
 import { INODE_NUMBER } from "../../lib/ext4/format/constants.ts";
-import type { Ext4Image } from "../../lib/ext4/read/image.ts";
-import { openExt4Image } from "../../lib/ext4/read/image.ts";
+import { type Ext4Image, openExt4Image } from "../../lib/ext4/read/image.ts";
 import { faultInImage } from "../../lib/ext4/read/image_fault.ts";
-import type { FoundInode } from "../../lib/ext4/read/path.ts";
-import { findInode } from "../../lib/ext4/read/path.ts";
+import { findInode, type FoundInode } from "../../lib/ext4/read/path.ts";
 import { recoverImage, type RecoveryReport } from "../../lib/ext4/recovery/recover.ts";
 import { openFileReader, type RandomReader } from "../../lib/io/random_reader.ts";
 import type { Warnings } from "../../lib/warnings.ts";
-import type { OptionSpec, PositionalSpec } from "../option_spec.ts";
-import type { ParsedArguments } from "../parsed_arguments.ts";
-
-/** The image that is looked into. */
-export const IMAGE_OPERAND: PositionalSpec = {
-  name: "IMAGE",
-  summary: "an ext4, ext3 or ext2 image",
-  completion: "file",
-};
-
-/** What makes warnings about an image errors. */
-export const STRICT_IMAGE_OPTION: OptionSpec = {
-  name: "strict",
-  summary: "fail for an image that was not left clean (errors on record, a journal not replayed)",
-};
-
-/** How an image that was not unmounted is read. */
-export const REPLAY_OPTIONS: readonly OptionSpec[] = [
-  {
-    name: "replay",
-    on: true,
-    summary: "read an image that was not unmounted as it lies, without what only its journal holds",
-  },
-  {
-    name: "external-journal",
-    value: "FILE",
-    completion: "file",
-    summary: "the journal of an image that keeps it on another device",
-  },
-];
+import type { ParsedArguments } from "../command.ts";
 
 /** How an image is to be opened. */
 export interface ImageAccess {

@@ -1,11 +1,8 @@
 /**
- * The options of chunk stores, which `bless` and `chunk` share, and what is reported of a store.
+ * Chunk stores: what `bless` and `chunk` open them with, and what is reported of them.
  *
  * @module
  */
-import { checkOutput, realPathOf } from "../../lib/io/paths.ts";
-import { createFileSink } from "../../lib/io/file_sink.ts";
-import { createStdoutSink, type ImageSink } from "../../lib/io/sink.ts";
 import {
   CHUNK_DIGESTS,
   type ChunkDigest,
@@ -16,45 +13,13 @@ import { type ChunkCounts, ChunkUploader } from "../../lib/chunk/chunk_uploader.
 import { openChunkStore } from "../../lib/chunk/open_store.ts";
 import { isS3Address } from "../../lib/chunk/s3_request.ts";
 import { UsageError } from "../../lib/errors.ts";
-import type { OptionSpec } from "../command.ts";
-import { safeLine } from "../errors_output.ts";
-import type { CommandIo } from "../io.ts";
-import type { ParsedArguments } from "../parsed_arguments.ts";
-import { formatCount, formatSize } from "../sizes.ts";
-import { parseCount } from "../values.ts";
-import { refuseInsideSource } from "./outside_source.ts";
-
-/** Where chunks go. */
-export const STORE_OPTION: OptionSpec = {
-  name: "store",
-  value: "STORE",
-  completion: "directory",
-  summary:
-    "put the chunks into this store: a directory, or s3+https://HOST/BUCKET/PREFIX with the keys of AWS_ACCESS_KEY_ID " +
-    "and AWS_SECRET_ACCESS_KEY or of a profile",
-};
-
-/** How they get there. */
-export const STORE_OPTION_SPECS: readonly OptionSpec[] = [
-  {
-    name: "digest",
-    value: "NAME",
-    choices: CHUNK_DIGESTS,
-    defaultText: CHUNK_DIGESTS[0]!,
-    summary: "what chunks are called by; all users of a store must take the same",
-  },
-  {
-    name: "zstd-level",
-    value: "N",
-    defaultText: String(ZSTD_LEVEL_DEFAULT),
-    summary: `how hard new chunks are compressed, 1 to ${ZSTD_LEVEL_MAX}`,
-  },
-  {
-    name: "verify-store",
-    summary: "read the chunks that are in the store, and fail when one is damaged",
-  },
-  { name: "dry-run", summary: "write nothing at all, and say what would be new in the store" },
-];
+import { createFileSink } from "../../lib/io/file_sink.ts";
+import { checkOutput, realPathOf } from "../../lib/io/paths.ts";
+import type { ImageSink } from "../../lib/io/sink.ts";
+import type { CommandIo, ParsedArguments } from "../command.ts";
+import { safeLine } from "../errors.ts";
+import { formatCount, formatSize, parseCount } from "../values.ts";
+import { refuseInsideSource, stdoutSink } from "./outputs.ts";
 
 /** A store that was opened, and how it is used. */
 export interface OpenedUploader {
@@ -85,14 +50,17 @@ export async function openUploader(
 ): Promise<OpenedUploader | undefined> {
   const text = args.value("store");
   if (text === undefined) {
-    refuseWithoutStore(args, others);
-    return undefined;
+    const unused = ["digest", "zstd-level", ...others, "verify-store", "dry-run"];
+    const first = args.firstGiven(unused);
+    if (first === undefined) return undefined;
+    throw new UsageError(`--${first}`, "has no effect without a store", {
+      hint: "name one with --store",
+    });
   }
   if (source !== undefined && !isS3Address(text)) refuseInsideSource(text, source);
-  const level = args.value("zstd-level");
-  const zstdLevel = level === undefined
-    ? ZSTD_LEVEL_DEFAULT
-    : parseCount(level, "--zstd-level", 1, ZSTD_LEVEL_MAX);
+  const zstdLevel = args.parsed("zstd-level", (level, what) => {
+    return parseCount(level, what, 1, ZSTD_LEVEL_MAX);
+  }) ?? ZSTD_LEVEL_DEFAULT;
   const isDryRun = args.flag("dry-run");
   const { signal } = io;
   const store = await openChunkStore(text, { env: io.env, signal });
@@ -103,18 +71,6 @@ export async function openUploader(
     digest: (args.value("digest") ?? CHUNK_DIGESTS[0]) as ChunkDigest,
     isDryRun,
   };
-}
-
-function refuseWithoutStore(args: ParsedArguments, others: readonly string[]): void {
-  const values = ["digest", "zstd-level", ...others].filter((name) =>
-    args.value(name) !== undefined
-  );
-  const flags = ["verify-store", "dry-run"].filter((name) => args.flag(name));
-  const [first] = [...values, ...flags];
-  if (first === undefined) return;
-  throw new UsageError(`--${first}`, "there is no store that it could be for", {
-    hint: "name one with --store",
-  });
 }
 
 /**
@@ -128,12 +84,7 @@ export function indexTarget(
   io: CommandIo,
   taken: { readonly sourcePaths?: readonly string[]; readonly image?: string | undefined } = {},
 ): ImageSink {
-  if (path === "-") {
-    if (!io.json) return createStdoutSink((bytes) => io.stdout.writeThrough(bytes));
-    throw new UsageError("--json", "the index takes standard output, so the report cannot", {
-      hint: "write the index to a file, or leave out --json",
-    });
-  }
+  if (path === "-") return stdoutSink("index", io);
   const { image, sourcePaths = [] } = taken;
   const options = { force: args.flag("force"), signal: io.signal, sourcePaths };
   checkOutput(path, options);
@@ -172,14 +123,10 @@ export function storeReport(
 export function storeRows(report: StoreReport): readonly (readonly [string, string])[] {
   const { chunks, distinctChunks, zeroChunks, newChunks, reusedChunks } = report;
   const sent = `${formatSize(report.sentBytes)} ${report.dryRun ? "to send" : "sent"}`;
+  const kinds = `${formatCount(distinctChunks)} distinct, ${formatCount(zeroChunks)} of zeros`;
   return [
     ["store", safeLine(report.store)],
-    [
-      "chunks",
-      `${formatCount(chunks)} of ${formatSize(report.chunkBytes)}, ${
-        formatCount(distinctChunks)
-      } distinct, ${formatCount(zeroChunks)} of zeros`,
-    ],
+    ["chunks", `${formatCount(chunks)} of ${formatSize(report.chunkBytes)}, ${kinds}`],
     ["new", `${formatCount(newChunks)} chunks, ${formatSize(report.newBytes)}, ${sent}`],
     ["reused", `${formatCount(reusedChunks)} chunks, ${formatSize(report.reusedBytes)}`],
   ];

@@ -1,0 +1,93 @@
+/**
+ * The one table of commands. Parsing, help, completions, the manual and docs/CLI.md are made from it; the code of a
+ * command is loaded when it runs.
+ *
+ * To add a command: write cli/commands/NAME.ts with an exported `run`, describe it in cli/table/, and add it here. An
+ * option that several commands have must be of the same kind in all of them, because options may stand before the name
+ * of the command; the tests check it. Then bring docs/CLI.md up to date:
+ * `deno run -A cli/main.ts man --format markdown > docs/CLI.md`.
+ *
+ * @module
+ */
+import type { Command } from "./command.ts";
+import { TOPICS } from "./help.ts";
+import { BLESS_LAYERED, BLESS_MERGED, CHUNK, DIFF, EXPORT } from "./table/bless.ts";
+import { CAT, CHECKSUM, INSPECT, LS, PROBE, VERIFY } from "./table/images.ts";
+import { VERITY_DUMP, VERITY_FORMAT, VERITY_VERIFY } from "./table/verity.ts";
+
+const COMPLETIONS: Command = {
+  name: "completions",
+  summary: "print the completion script for a shell",
+  examples: [
+    ["Complete in this bash", "source <(blessfs completions bash)"],
+    ["Complete in every zsh", 'blessfs completions zsh > "${fpath[1]}/_blessfs"'],
+    [
+      "Complete in every fish",
+      "blessfs completions fish > ~/.config/fish/completions/blessfs.fish",
+    ],
+  ],
+  positionals: [{
+    name: "SHELL",
+    summary: "what the script is for",
+    choices: ["bash", "zsh", "fish"],
+  }],
+  options: [],
+  load: async () => (await import("./commands/documents.ts")).runCompletions(COMMANDS),
+};
+
+const MAN: Command = {
+  name: "man",
+  summary: "print the manual page",
+  examples: [
+    ["Read the manual", "blessfs man | man -l -"],
+    ["Install it", "blessfs man > /usr/local/share/man/man1/blessfs.1"],
+  ],
+  positionals: [],
+  options: [{
+    name: "format",
+    value: "FORMAT",
+    choices: ["roff", "markdown"],
+    defaultText: "roff",
+    summary: "roff is for man(1), markdown is docs/CLI.md",
+  }],
+  load: async () => (await import("./commands/documents.ts")).runMan(COMMANDS),
+};
+
+const HELP: Command = {
+  name: "help",
+  summary: "show help on a command or a topic",
+  examples: [
+    ["Show examples and options of a command", "blessfs help bless"],
+    ["Show what the exit codes mean", "blessfs help exit-codes"],
+  ],
+  positionals: [{
+    name: "COMMAND|TOPIC",
+    summary: `a command, or one of the topics ${TOPICS.join(", ")}`,
+    least: 0,
+    repeated: true,
+    completion: "command",
+  }],
+  options: [],
+  load: async () => (await import("./commands/documents.ts")).runHelp(COMMANDS),
+};
+
+/** All commands, in the order of the help. */
+export const COMMANDS: readonly Command[] = [
+  BLESS_MERGED,
+  BLESS_LAYERED,
+  CHUNK,
+  PROBE,
+  VERIFY,
+  VERITY_FORMAT,
+  VERITY_VERIFY,
+  VERITY_DUMP,
+  INSPECT,
+  LS,
+  CAT,
+  EXPORT,
+  DIFF,
+  CHECKSUM,
+  COMPLETIONS,
+  MAN,
+  HELP,
+];

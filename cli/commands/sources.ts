@@ -1,0 +1,180 @@
+/**
+ * Reads the options that say how sources are read and how images are laid out.
+ *
+ * @module
+ */
+import { existsSync } from "node:fs";
+import { type LimitKey, limitOptions, LIMITS } from "../../lib/bless/limits.ts";
+import { type LayoutOptions, MERGED_DEFAULTS, NONE } from "../../lib/bless/options.ts";
+import { UsageError } from "../../lib/errors.ts";
+import type { SourceOptions } from "../../lib/source/source.ts";
+import { parseSourceName, type SourceName } from "../../lib/source/source_name.ts";
+import { Warnings } from "../../lib/warnings.ts";
+import type { CommandIo, ParsedArguments } from "../command.ts";
+import { kebabCase, safeLine } from "../errors.ts";
+import { choiceError, parseCount, parsePercent, parseSize } from "../values.ts";
+import { parseImageAccess } from "./image.ts";
+
+const MAX_JOBS = 256;
+
+type Packing = LayoutOptions["packing"];
+
+/**
+ * Reads the layout options.
+ *
+ * @throws UsageError for a value that cannot be read; whether it makes sense is for the library to say
+ */
+export function parseLayout(args: ParsedArguments, defaults: LayoutOptions): LayoutOptions {
+  return {
+    ...defaults,
+    gridBytes: args.parsed("grid", parseSize) ?? defaults.gridBytes,
+    alignThresholdBytes: args.parsed("align-threshold", parseThreshold) ??
+      defaults.alignThresholdBytes,
+    packing: args.parsed("packing", parsePacking) ?? defaults.packing,
+    size: args.parsed("size", parseImageSize) ?? defaults.size,
+    journalBytes: args.parsed("journal", parseJournal) ?? defaults.journalBytes,
+    uuid: args.value("uuid") ?? defaults.uuid,
+    label: args.value("label") ?? defaults.label,
+    backups: args.value("backups") as LayoutOptions["backups"] | undefined ?? defaults.backups,
+    inlineData: args.flag("inline-data"),
+    metadataChecksums: args.flag("metadata-csum"),
+    compat: args.value("compat") as LayoutOptions["compat"],
+    inodeCount: args.parsed("inodes", parseCount) ?? defaults.inodeCount,
+    reservedBlocks: args.parsed("reserved", parseReserved) ?? defaults.reservedBlocks,
+  };
+}
+
+/**
+ * Reads the options of reading sources, and adds what the run gives.
+ *
+ * @throws UsageError for an option that none of the sources has a use for, too
+ */
+export function parseSourceOptions(
+  args: ParsedArguments,
+  io: CommandIo,
+  sources: readonly string[],
+): SourceOptions {
+  refuseUnusedOptions(args, sources);
+  const platform = args.value("platform");
+  const tmpdir = args.value("tmpdir");
+  const jobs = args.parsed("jobs", (text, what) => parseCount(text, what, 1, MAX_JOBS));
+  const authFile = args.value("authfile");
+  const blobCache = args.value("blob-cache");
+  const { replay, externalJournal } = parseImageAccess(args);
+  return {
+    ...platform === undefined ? {} : { platform },
+    ...tmpdir === undefined ? {} : { tmpdir },
+    ...jobs === undefined ? {} : { jobs },
+    ...replay ? {} : { replay },
+    ...externalJournal === undefined ? {} : { externalJournal },
+    verifyDiffIds: !args.flag("ignore-diffid"),
+    ...parseLimits(args.values("limit") ?? []),
+    registry: {
+      plainHttp: args.flag("plain-http"),
+      ...authFile === undefined ? {} : { authFile },
+      ...blobCache === undefined ? {} : { blobCache },
+      environment: io.env,
+    },
+    signal: io.signal,
+    progress: io.progress,
+    warnings: new Warnings(args.flag("strict")),
+    stdin: io.stdin.chunks(),
+  };
+}
+
+/** SOURCE_DATE_EPOCH in seconds: the time of what has none of its own. 0 when it is not set, or empty. */
+export function sourceDateEpoch({ env }: Pick<CommandIo, "env">): number {
+  const text = env["SOURCE_DATE_EPOCH"];
+  return text === undefined || text === "" ? 0 : parseCount(text, "SOURCE_DATE_EPOCH", 0);
+}
+
+/** Reads `SIZE` or `none`. */
+export function parseThreshold(text: string, what: string): number {
+  return text === NONE ? Infinity : parseSize(text, what);
+}
+
+/** Reads `resync[:MEAN[:LO]]` or `tight`. */
+export function parsePacking(text: string, what: string): Packing {
+  const [rule = "", mean, low, ...more] = text.split(":");
+  if (rule === "tight" && mean === undefined) return { kind: "tight" };
+  if (rule !== "resync" || more.length > 0) {
+    throw choiceError(safeLine(text), what, "resync[:MEAN[:LO]] or tight", ["resync", "tight"]);
+  }
+  const usual = MERGED_DEFAULTS.packing as Packing & { kind: "resync" };
+  const meanBytes = mean === undefined ? usual.meanBytes : parseSize(mean, what);
+  // LO is the same share of MEAN as in the default.
+  const lowBytes = low === undefined
+    ? Math.floor(meanBytes * usual.lowBytes / usual.meanBytes)
+    : parseSize(low, what);
+  return { kind: "resync", meanBytes, lowBytes };
+}
+
+function parseImageSize(text: string, what: string): LayoutOptions["size"] {
+  if (text === "exact") return { kind: "exact" };
+  if (text.startsWith("+")) return { kind: "free", freeBytes: parseSize(text.slice(1), what) };
+  return { kind: "total", sizeBytes: parseSize(text, what) };
+}
+
+function parseJournal(text: string, what: string): number {
+  return text === NONE ? 0 : parseSize(text, what);
+}
+
+function parseReserved(text: string, what: string): LayoutOptions["reservedBlocks"] {
+  if (text.endsWith("%")) return { kind: "percent", percent: parsePercent(text, what) };
+  return { kind: "bytes", bytes: parseSize(text, what) };
+}
+
+/**
+ * Reads the values of `--limit`.
+ *
+ * @throws UsageError for an unknown name, one that is given twice, and a value that cannot be read
+ */
+export function parseLimits(
+  texts: readonly string[],
+): Pick<SourceOptions, "limits" | "tarLimits" | "treeLimits"> {
+  const raisable = LIMITS.filter(({ isFixed }) => !isFixed);
+  const names = raisable.map(({ name }) => kebabCase(name));
+  const values = new Map<LimitKey, number>();
+  for (const text of texts) {
+    const [name = "", value, ...more] = text.split("=");
+    const limit = raisable[names.indexOf(name)];
+    if (limit === undefined) {
+      const wanted = "NAME=VALUE with one of the names in docs/LIMITS.md";
+      throw choiceError(safeLine(name), "--limit", wanted, names);
+    }
+    if (value === undefined || more.length > 0) {
+      throw new UsageError("--limit", `\`${safeLine(text)}\`: wanted ${name}=VALUE`);
+    }
+    if (values.has(limit.name)) throw new UsageError("--limit", `${name} is given more than once`);
+    const what = `--limit ${name}`;
+    values.set(
+      limit.name,
+      limit.unit === "bytes" ? parseSize(value, what) : parseCount(value, what, 0),
+    );
+  }
+  return values.size === 0 ? {} : limitOptions(values);
+}
+
+/** Trees: what is written otherwise may turn out to be an image that states its platform. */
+const KINDS_WITHOUT_PLATFORM: ReadonlySet<SourceName["kind"]> = new Set(["tar", "rootfs", "ext4"]);
+
+/**
+ * Refuses `--platform` for trees that were named as such, and the options of registries without a registry: whoever gives
+ * them believes that they do something.
+ *
+ * @throws {UsageError} for an invalid source, too
+ */
+export function refuseUnusedOptions(args: ParsedArguments, sources: readonly string[]): void {
+  const kinds = sources.map((source) => parseSourceName(source, existsSync).kind);
+  const areTrees = kinds.every((kind) => KINDS_WITHOUT_PLATFORM.has(kind));
+  if (args.value("platform") !== undefined && areTrees) {
+    throw new UsageError("--platform", "has no effect on a tree, which is for no platform", {
+      hint: "leave it out",
+    });
+  }
+  const name = args.firstGiven(["plain-http", "authfile", "blob-cache"]);
+  if (name === undefined || kinds.includes("docker")) return;
+  throw new UsageError(`--${name}`, "has no effect on a source that is in no registry", {
+    hint: "leave it out; an image in a registry is written docker://HOST/NAME",
+  });
+}

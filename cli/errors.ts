@@ -1,0 +1,233 @@
+/**
+ * Failures: the one table of exit codes, how the options that an error names are spelled, and how it is shown, as lines
+ * for people or as one JSON object.
+ *
+ * @module
+ */
+import { LIMITS } from "../lib/bless/limits.ts";
+import { byteStringFromText, displayName, plainJson } from "../lib/bytes/byte_string.ts";
+import { BlessfsError, differencesText, InterruptedError, type Remedy } from "../lib/errors.ts";
+import { systemErrorFacts } from "../lib/io/system_error.ts";
+import { type OptionSpec, spelling } from "./command.ts";
+import type { Style } from "./text.ts";
+import { VERSION } from "./version.ts";
+
+/** What the program's exit codes mean, by name. */
+export const EXIT = {
+  done: 0,
+  answerNo: 1,
+  usage: 2,
+  input: 3,
+  io: 4,
+  internal: 70,
+  hangup: 129,
+  interrupted: 130,
+  terminated: 143,
+} as const;
+
+/** One of the exit codes. */
+export type ExitCode = typeof EXIT[keyof typeof EXIT];
+
+/** The meaning of each code, for people. */
+export const EXIT_MEANINGS: Readonly<Record<ExitCode, string>> = {
+  0: "done",
+  1: "the answer is no: verify found damage, diff found a difference, probe saved less than --min-dedup",
+  2: "the command line is wrong",
+  3: "the input is missing, damaged or not supported",
+  4: "reading, writing or the network failed; an output exists and --force was not given",
+  70: "a fault of blessfs itself",
+  129: "interrupted by SIGHUP",
+  130: "interrupted by SIGINT (Ctrl-C)",
+  143: "interrupted by SIGTERM",
+};
+
+/** The signals that end the work cleanly, and their codes. */
+export const SIGNAL_EXITS = {
+  SIGHUP: EXIT.hangup,
+  SIGINT: EXIT.interrupted,
+  SIGTERM: EXIT.terminated,
+} as const;
+
+/** What kind of failure an error is; the same words as in the errors of the library. */
+export type FailureCategory = BlessfsError["category"] | "internal";
+
+/** The category of anything that was thrown. */
+export function categoryOf(error: unknown): FailureCategory {
+  if (error instanceof BlessfsError) return error.category;
+  return systemErrorFacts(error) === undefined ? "internal" : "io";
+}
+
+/** The exit code of anything that was thrown. */
+export function exitCodeOf(error: unknown): ExitCode {
+  if (error instanceof InterruptedError) {
+    const signal = error.data["signal"];
+    return SIGNAL_EXITS[signal as keyof typeof SIGNAL_EXITS] ?? EXIT.interrupted;
+  }
+  return EXIT[categoryOf(error)];
+}
+
+/** Options of the library that only the environment sets. */
+const VARIABLES: Readonly<Record<string, string>> = { timestamp: "SOURCE_DATE_EPOCH" };
+
+/** A key as it is typed: `layerEntries` is `layer-entries`. */
+export function kebabCase(key: string): string {
+  return key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+/** What an error is about and what is wrong, with the option spelled as the command has it. */
+export function messageOf(error: BlessfsError, options: readonly OptionSpec[]): string {
+  const { option, what, why, differences } = error;
+  const name = option === undefined ? undefined : nameOf(option, options);
+  const list = differencesText(differences, (key) => {
+    const spec = specOf(key, options);
+    return spec === undefined ? VARIABLES[key] ?? key : `--${spec.name}`;
+  });
+  return `${name ?? what}: ${why}${list === "" ? "" : `: ${list}`}`;
+}
+
+/** The hint of an error and the options that help, if the command has them; undefined when nothing is known to help. */
+export function hintOf(error: BlessfsError, options: readonly OptionSpec[]): string | undefined {
+  const parts = [
+    error.hint,
+    ...error.remedies.map((remedy) => remedyText(remedy, options)),
+  ].filter((part) => part !== undefined);
+  return parts.length === 0 ? undefined : parts.join("; ");
+}
+
+function remedyText(remedy: Remedy, options: readonly OptionSpec[]): string | undefined {
+  const { option, change, value, when, to } = remedy;
+  const name = nameOf(option, options);
+  if (name === undefined) return undefined;
+  const wanted = value ?? (isLimit(option) ? undefined : specOf(option, options)?.value);
+  const advice = change === "omit"
+    ? `leave out ${name}`
+    : `use ${name}${wanted === undefined ? "" : ` ${wanted}`}`;
+  return `${when === undefined ? "" : `${when}, `}${advice}${to === undefined ? "" : ` to ${to}`}`;
+}
+
+function nameOf(key: string, options: readonly OptionSpec[]): string | undefined {
+  const spec = specOf(key, options);
+  if (spec !== undefined) return spelling(spec);
+  const hasLimits = options.some(({ name }) => name === "limit");
+  if (hasLimits && isLimit(key)) return `--limit ${kebabCase(key)}=VALUE`;
+  return VARIABLES[key];
+}
+
+function specOf(key: string, options: readonly OptionSpec[]): OptionSpec | undefined {
+  return options.find((spec) => spec.key === key) ??
+    options.find((spec) => spec.key === undefined && spec.name === kebabCase(key));
+}
+
+function isLimit(key: string): boolean {
+  return LIMITS.some(({ name, isFixed }) => name === key && !isFixed);
+}
+
+/** The reader of standard output has gone away: the work may end, and it is no failure. */
+export class ClosedPipeError extends Error {
+  override readonly name = "ClosedPipeError";
+  constructor() {
+    super("the reader of standard output has closed it");
+  }
+}
+
+const REPORT_HINT =
+  `this is a fault of blessfs ${VERSION}, not of yours: please report it with the command line ` +
+  "and what BLESSFS_DEBUG=1 shows";
+
+/** A text that may hold anything, on one line and without control characters. */
+export function safeLine(text: string): string {
+  return displayName(byteStringFromText(text.replace(/\s*\n\s*/g, " ")));
+}
+
+interface Failure {
+  readonly message: string;
+  readonly hint: string | undefined;
+}
+
+function describe(error: unknown, options: readonly OptionSpec[]): Failure {
+  if (error instanceof BlessfsError) {
+    return { message: messageOf(error, options), hint: hintOf(error, options) };
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  const facts = systemErrorFacts(error);
+  if (facts === undefined) return { message: `internal error: ${message}`, hint: REPORT_HINT };
+  const path = (error as { path?: unknown }).path;
+  return {
+    message: typeof path === "string" ? `${path}: ${facts.text}` : message,
+    hint: facts.hint,
+  };
+}
+
+/**
+ * `blessfs: WHAT: WHY`, then `hint: REMEDY` where there is one, and the stacks of the error and its causes when
+ * `withStack` is set.
+ *
+ * @param options those of the command, which say how the option at fault is spelled
+ */
+export function errorLines(
+  error: unknown,
+  style: Style,
+  withStack: boolean,
+  options: readonly OptionSpec[] = [],
+): string {
+  const { message, hint } = describe(error, options);
+  const lines = [`${style.bold(style.red("blessfs:"))} ${safeLine(message)}`];
+  if (hint !== undefined) lines.push(`${style.cyan("hint:")} ${safeLine(hint)}`);
+  if (withStack) lines.push(...stackLines(error));
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+/**
+ * The same as one JSON object on one line:
+ * `{"error":{"category","exitCode","message","hint","data"}}`, with `stack` when `withStack` is set.
+ */
+export function errorJson(
+  error: unknown,
+  withStack: boolean,
+  options: readonly OptionSpec[] = [],
+): string {
+  const stack = withStack ? { stack: stackLines(error) } : {};
+  return `${plainJson({ error: { ...failureFacts(error, options), ...stack } })}\n`;
+}
+
+/** What `--json` tells of a failure. */
+export interface FailureFacts {
+  readonly category: FailureCategory;
+  readonly exitCode: ExitCode;
+  readonly message: string;
+  readonly hint: string | null;
+  readonly data: BlessfsError["data"];
+}
+
+/** The facts of anything that was thrown. */
+export function failureFacts(
+  error: unknown,
+  options: readonly OptionSpec[] = [],
+): FailureFacts {
+  const { message, hint } = describe(error, options);
+  return {
+    category: categoryOf(error),
+    exitCode: exitCodeOf(error),
+    message,
+    hint: hint ?? null,
+    data: error instanceof BlessfsError ? error.data : {},
+  };
+}
+
+/** Whether BLESSFS_DEBUG asks for stacks: neither empty nor `0`. */
+export function isDebug(env: Readonly<Record<string, string | undefined>>): boolean {
+  return !["", "0"].includes(env["BLESSFS_DEBUG"] ?? "");
+}
+
+const MAX_CAUSES = 8;
+
+function stackLines(error: unknown): string[] {
+  const lines: string[] = [];
+  let current = error;
+  for (let depth = 0; depth < MAX_CAUSES && current instanceof Error; depth++) {
+    const stack = (current.stack ?? current.message).split("\n").map(safeLine);
+    lines.push(...(depth === 0 ? stack : [`caused by ${stack[0]}`, ...stack.slice(1)]));
+    current = current.cause;
+  }
+  return lines;
+}

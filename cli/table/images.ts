@@ -1,0 +1,315 @@
+/**
+ * The commands that look into images, or change one in place.
+ *
+ * @module
+ */
+import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
+import { type Command, JSON_OPTION } from "../command.ts";
+import { sizeOption } from "../values.ts";
+import {
+  forceOption,
+  IMAGE_OPERAND,
+  REPLAY_OPTIONS,
+  SOURCE_OPTIONS,
+  STRICT_IMAGE_OPTION,
+} from "./options.ts";
+import { HASH_PLACE_OPTIONS, ROOT_HASH_OPTION } from "./verity.ts";
+
+/** `blessfs probe`. */
+export const PROBE: Command = {
+  name: "probe",
+  aliases: ["dedup-probe"],
+  summary: "show what fixed-grid dedup saves across images",
+  examples: [
+    ["Compare three images", "blessfs probe oci:images/base oci:images/python oci:images/node"],
+    [
+      "See what a rebuild adds, by threshold, as a chart",
+      "blessfs probe oci:old oci:new --align-threshold 16K,64K --plot sweep.svg",
+    ],
+    ["Cut disk images as they are", "blessfs probe --as-is a.ext4 b.ext4 --grid 64K,128K,256K"],
+    [
+      "Compare what hosts wrote with --fingerprints FILE",
+      "blessfs probe --from old.parquet new.parquet",
+    ],
+    ["Fail when too little is shared", "blessfs probe oci:old oci:new --min-dedup 40%"],
+  ],
+  description: [
+    "Nothing is written: the bytes that bless would write are cut and hashed as they come. All-zero units are " +
+    "never counted. Raw sizes leave out zero blocks of 4 KiB inside units, stored sizes are each unit compressed.",
+    "Rows: whole files (without metadata), the unaligned image in the order of its layers, FastCDC over the same " +
+    "bytes, and the image as bless would lay it out, for each threshold and packing.",
+  ],
+  positionals: [{
+    name: "SOURCE",
+    summary: "an image; the order is that of the new bytes",
+    completion: "source",
+    repeated: true,
+  }],
+  options: [
+    {
+      name: "align-threshold",
+      key: "alignThresholdBytes",
+      value: "SIZE|none",
+      list: true,
+      choices: ["none"],
+      open: true,
+      defaultText: `DEDUP_ALIGN_THRESHOLD, else ${sizeOption(MERGED_DEFAULTS.alignThresholdBytes)}`,
+      summary: "a row for each threshold; none is always a row",
+    },
+    {
+      name: "packing",
+      value: "RULE",
+      list: true,
+      choices: ["resync", "tight"],
+      open: true,
+      defaultText: "resync,tight",
+      summary: "a row for each packing: resync[:MEAN[:LO]] or tight",
+    },
+    {
+      name: "grid",
+      key: "gridBytes",
+      value: "SIZE",
+      list: true,
+      defaultText: sizeOption(MERGED_DEFAULTS.gridBytes),
+      summary: "block sizes of the store",
+    },
+    {
+      name: "cdc",
+      key: "chunker",
+      value: "AVG[:MIN:MAX]|gear",
+      choices: ["gear"],
+      open: true,
+      defaultText: "the grid's size",
+      summary: "sizes of FastCDC's chunks, or a plain gear chunker of 16K to 1M with 17 bits",
+    },
+    {
+      name: "compress",
+      key: "compression",
+      value: "HOW",
+      choices: ["none", "zstd"],
+      open: true,
+      defaultText: "zstd:1",
+      summary: "what stored sizes mean: none, or zstd[:LEVEL]",
+    },
+    {
+      name: "mode",
+      value: "MODE",
+      choices: ["merged", "layered"],
+      defaultText: "merged",
+      summary: "measure merged images, or one image a layer",
+    },
+    {
+      name: "fingerprints",
+      value: "FILE",
+      completion: "file",
+      summary: "write every unit of every row into a Parquet file, for --from or a database",
+    },
+    { name: "from", summary: "the sources are files of --fingerprints: read nothing else" },
+    { name: "as-is", summary: "cut the files given as they are, and rebuild nothing" },
+    {
+      name: "format",
+      value: "FORMAT",
+      choices: ["table", "json", "csv"],
+      defaultText: "table",
+      summary: "how the answer is printed",
+    },
+    {
+      name: "plot",
+      value: "FILE",
+      completion: "file",
+      summary: "draw the stored bytes of all rows into an SVG file",
+    },
+    forceOption("replace a FILE that exists"),
+    { name: "self-shift", summary: "compare the first image with itself, shifted on the grid" },
+    { name: "pairwise", summary: "show the shared bytes of every two images" },
+    { name: "explain", summary: "show the identical files that lose most to the cut" },
+    {
+      name: "min-dedup",
+      value: "SHARE",
+      summary: "exit with 1 when the row shares less of its stored bytes; 40% or 0.4",
+    },
+    {
+      name: "row",
+      value: "WORDS",
+      defaultText: "the first aligned row; with --as-is the first one",
+      summary:
+        "the row that these and the histogram are of, by words of its label: '64K tight', fastcdc",
+    },
+    ...SOURCE_OPTIONS,
+    JSON_OPTION,
+  ],
+  load: async () => (await import("../commands/probe.ts")).run,
+};
+
+/** `blessfs verify`. */
+export const VERIFY: Command = {
+  name: "verify",
+  summary: "check ext4 images: every checksum, every structure, every count",
+  examples: [
+    ["Check an image, without e2fsprogs", "blessfs verify python.ext4"],
+    [
+      "Check all layers, and fail when a large file is off the grid",
+      "blessfs verify layers/*.ext4 --grid 128K --align-threshold 64K",
+    ],
+    [
+      "Prove all of an image with a dm-verity tree by its root hash",
+      "blessfs verify root.ext4 --root-hash HEX",
+    ],
+    ["Give findings to a script", "blessfs verify python.ext4 --json"],
+  ],
+  description: [
+    "Reports damage wherever e2fsck -fn does, and where it does not look: values of attributes, backups, the journal's " +
+    "copy in the superblock. It changes nothing. The exit code is 1 when an image is damaged.",
+    "How large files lie on the grid is counted. An image does not say which grid it was blessed for: with --grid or " +
+    "--align-threshold, files off that grid count as damage.",
+  ],
+  positionals: [{ name: "IMAGE", summary: "an ext4 image", completion: "file", repeated: true }],
+  options: [
+    {
+      name: "grid",
+      key: "gridBytes",
+      value: "SIZE",
+      defaultText: sizeOption(MERGED_DEFAULTS.gridBytes),
+      summary: "the grid that large files are to lie on",
+    },
+    {
+      name: "align-threshold",
+      key: "alignThresholdBytes",
+      value: "SIZE",
+      defaultText: sizeOption(MERGED_DEFAULTS.alignThresholdBytes),
+      summary: "files of at least this size are large",
+    },
+    {
+      name: "max-findings",
+      value: "COUNT",
+      defaultText: "100",
+      summary: "how many findings of an image are shown; all are counted",
+    },
+    {
+      ...ROOT_HASH_OPTION,
+      summary: "check the hash tree of the image too, and every block against it",
+    },
+    ...HASH_PLACE_OPTIONS,
+    ...REPLAY_OPTIONS,
+    JSON_OPTION,
+  ],
+  load: async () => (await import("../commands/verify.ts")).run,
+};
+
+/** `blessfs inspect`. */
+export const INSPECT: Command = {
+  name: "inspect",
+  summary: "show the superblock and groups of an ext4 image, or one of its inodes",
+  examples: [
+    ["Features, sizes, groups and checksums", "blessfs inspect image.ext4"],
+    ["Where a file lies", "blessfs inspect image.ext4 /usr/bin/env"],
+    ["An inode by its number", "blessfs inspect image.ext4 '<8>'"],
+    ["One fact for a script", "blessfs inspect --json image.ext4 | jq -r .superblock.uuid"],
+  ],
+  description: [
+    "What dumpe2fs and debugfs's stat show. Checksums are shown as they are stored and, where that is another number, " +
+    "as they should be. A damaged structure is shown as far as it goes, with what is wrong with it; whether an image is " +
+    "sound is for verify to say.",
+    "With a PATH its inode is shown: symlinks on the way are followed, the last name is not.",
+  ],
+  positionals: [IMAGE_OPERAND, {
+    name: "PATH",
+    summary: "a name in the image, or <N> for an inode",
+    least: 0,
+    completion: "none",
+  }],
+  options: [
+    {
+      name: "max-extents",
+      value: "N",
+      defaultText: "1000",
+      summary: "list at most so many extents of an inode",
+    },
+    ...REPLAY_OPTIONS,
+    STRICT_IMAGE_OPTION,
+    JSON_OPTION,
+  ],
+  load: async () => (await import("../commands/inspect.ts")).run,
+};
+
+/** `blessfs ls`. */
+export const LS: Command = {
+  name: "ls",
+  summary: "list files of an ext4 image",
+  examples: [
+    ["List the root", "blessfs ls image.ext4"],
+    ["Everything below a directory, at length", "blessfs ls -lR image.ext4 /usr"],
+    ["All of it for a script", "blessfs ls --recursive --json image.ext4"],
+  ],
+  description: [
+    "Names come in byte order, one a line, with --recursive as paths from the root. Bytes that are not UTF-8 and " +
+    "control characters are shown as \\xNN. A long line has inode, mode, links, owner, group, size (of a device its " +
+    "numbers), time of modification in UTC, and name.",
+    "A PATH that is a symlink is followed, unless --directory is given.",
+  ],
+  positionals: [IMAGE_OPERAND, {
+    name: "PATH",
+    summary: "a name in the image, or <N> for an inode; the root when left out",
+    least: 0,
+    completion: "none",
+  }],
+  options: [
+    { name: "long", short: "l", summary: "show what the inodes say" },
+    { name: "recursive", short: "R", summary: "list what is below directories as well" },
+    { name: "directory", short: "d", summary: "list a directory or symlink itself" },
+    ...REPLAY_OPTIONS,
+    STRICT_IMAGE_OPTION,
+    JSON_OPTION,
+  ],
+  load: async () => (await import("../commands/ls.ts")).runLs,
+};
+
+/** `blessfs cat`. */
+export const CAT: Command = {
+  name: "cat",
+  summary: "print files of an ext4 image",
+  examples: [
+    ["Look at a file", "blessfs cat image.ext4 /etc/os-release"],
+    ["Take one out", "blessfs cat image.ext4 /usr/bin/env > env"],
+  ],
+  description: [
+    "Symlinks are followed inside the image. Holes come out as zeros. All metadata on the way to a file is checked; a " +
+    "file that is damaged is not printed.",
+  ],
+  positionals: [IMAGE_OPERAND, {
+    name: "PATH",
+    summary: "a file in the image, or <N> for an inode",
+    repeated: true,
+    completion: "none",
+  }],
+  options: [...REPLAY_OPTIONS, STRICT_IMAGE_OPTION],
+  load: async () => (await import("../commands/ls.ts")).runCat,
+};
+
+/** `blessfs checksum`. */
+export const CHECKSUM: Command = {
+  name: "checksum",
+  summary: "switch the metadata checksums of an ext4 image on or off, in place",
+  examples: [
+    ["Give an old image checksums", "blessfs checksum --enable old.ext4"],
+    [
+      "Take them away, for a kernel that does not know them",
+      "blessfs checksum --disable image.ext4",
+    ],
+  ],
+  description: [
+    "As tune2fs -O metadata_csum does it, for images that are not mounted and clean. uninit_bg comes when the " +
+    "checksums go, and goes when they come. Before they go, every checksum is compared.",
+    "All new bytes are first written to IMAGE.checksum-changes and brought to the disk. If the work is interrupted, no " +
+    "kernel mounts the image until the same command was run again, which finishes it. Nothing else may write to the image " +
+    "meanwhile; a run that notices another one gives up.",
+    "An image without room for checksums is left as it is; the error says how many blocks are too full.",
+  ],
+  positionals: [{ name: "IMAGE", summary: "the image, a regular file", completion: "file" }],
+  options: [
+    { name: "enable", summary: "give all metadata checksums" },
+    { name: "disable", summary: "take them away" },
+    JSON_OPTION,
+  ],
+  load: async () => (await import("../commands/checksum.ts")).run,
+};

@@ -1,0 +1,251 @@
+/**
+ * The options that several commands share.
+ *
+ * @module
+ */
+import type { LayoutOptions } from "../../lib/bless/options.ts";
+import { journalText, NONE, packingText, thresholdText } from "../../lib/bless/options.ts";
+import { LIMITS } from "../../lib/bless/limits.ts";
+import { CHUNK_DIGESTS, ZSTD_LEVEL_DEFAULT, ZSTD_LEVEL_MAX } from "../../lib/chunk/chunk.ts";
+import type { OptionSpec, PositionalSpec } from "../command.ts";
+import { kebabCase } from "../errors.ts";
+import { sizeOption } from "../values.ts";
+
+/** An option whose values are files. */
+type FileOption = Pick<OptionSpec, "name" | "value" | "summary"> & Partial<OptionSpec>;
+
+/** `-o, --output`, which every command that makes something has. */
+export function outputOption(option: Omit<FileOption, "name">): OptionSpec {
+  return { name: "output", short: "o", completion: "file", ...option };
+}
+
+/** `-f, --force`. */
+export function forceOption(summary = "replace an output that exists"): OptionSpec {
+  return { name: "force", short: "f", summary };
+}
+
+/** The options that decide the bytes of an image; `defaults` only fills in the help. */
+export function layoutOptions(defaults: LayoutOptions): readonly OptionSpec[] {
+  return [...placementOptions(defaults), ...sizeOptions(defaults), ...FEATURE_OPTIONS];
+}
+
+/** Where payload goes. */
+function placementOptions(defaults: LayoutOptions): readonly OptionSpec[] {
+  return [
+    {
+      name: "grid",
+      key: "gridBytes",
+      value: "SIZE",
+      defaultText: sizeOption(defaults.gridBytes),
+      summary:
+        "the block size of the store: a power of two from 4K to 1M that payloads are aligned to",
+    },
+    {
+      name: "align-threshold",
+      key: "alignThresholdBytes",
+      value: "SIZE|none",
+      choices: [NONE],
+      open: true,
+      defaultText: thresholdText(defaults.alignThresholdBytes, sizeOption),
+      summary: "files of at least this size start on the grid; none turns alignment off",
+    },
+    {
+      name: "packing",
+      value: "RULE",
+      choices: ["resync", "tight"],
+      open: true,
+      defaultText: packingText(defaults.packing, sizeOption),
+      summary:
+        "how smaller files are packed: resync[:MEAN[:LO]] starts a run on the grid again every MEAN bytes or " +
+        "so but not before LO (a quarter of MEAN), at places that the content decides; tight never does",
+    },
+  ];
+}
+
+/** How large the parts are. */
+function sizeOptions(defaults: LayoutOptions): readonly OptionSpec[] {
+  const { reservedBlocks: reserved } = defaults;
+  return [
+    {
+      name: "size",
+      value: "[+]SIZE",
+      defaultText: "exact",
+      choices: ["exact"],
+      open: true,
+      summary:
+        "size of the file system, or with + the free space in it; exact: what the content needs",
+    },
+    {
+      name: "journal",
+      key: "journalBytes",
+      value: "SIZE|none",
+      choices: [NONE],
+      open: true,
+      defaultText: journalText(defaults.journalBytes, sizeOption),
+      summary: "internal journal, at least 4M",
+    },
+    {
+      name: "backups",
+      value: "WHICH",
+      choices: ["sparse", NONE],
+      defaultText: defaults.backups,
+      summary:
+        "backup superblocks; none: no reserved gaps, but the kernel cannot grow the file system online",
+    },
+    {
+      name: "reserved",
+      key: "reservedBlocks",
+      value: "SIZE|PERCENT%",
+      defaultText: reserved.kind === "percent"
+        ? `${reserved.percent}%`
+        : sizeOption(reserved.bytes),
+      summary: "space that only root may fill",
+    },
+    {
+      name: "inodes",
+      key: "inodeCount",
+      value: "N",
+      defaultText: "from the content and the free space",
+      summary: "make at least N inodes, used ones included",
+    },
+  ];
+}
+
+const FEATURE_OPTIONS: readonly OptionSpec[] = [
+  { name: "inline-data", summary: "keep small files inside their inodes" },
+  {
+    name: "metadata-csum",
+    key: "metadataChecksums",
+    on: true,
+    summary: "leave out the checksums of metadata",
+  },
+  {
+    name: "compat",
+    value: "KERNEL",
+    choices: ["3.10"],
+    summary: "only features that a kernel of that version mounts",
+  },
+];
+
+/** How an image that was not unmounted is read. */
+export const REPLAY_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "replay",
+    on: true,
+    summary: "read an image that was not unmounted as it lies, without what only its journal holds",
+  },
+  {
+    name: "external-journal",
+    value: "FILE",
+    completion: "file",
+    summary: "the journal of an image that keeps it on another device",
+  },
+];
+
+/** How a source is read. */
+export const SOURCE_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "platform",
+    value: "OS/ARCH[/VARIANT]",
+    defaultText: "linux on this machine's architecture",
+    summary: "which one of an image for several platforms; one that is for another is an error",
+  },
+  {
+    name: "jobs",
+    value: "N",
+    defaultText: "the number of processors",
+    summary: "layers read at the same time",
+  },
+  {
+    name: "tmpdir",
+    value: "DIR",
+    completion: "directory",
+    defaultText: "the system's",
+    summary: "where inflated layers are kept while they are needed",
+  },
+  {
+    name: "plain-http",
+    summary:
+      "speak http with the registry; without it, only a registry on loopback may have no TLS",
+  },
+  {
+    name: "authfile",
+    key: "authFile",
+    value: "FILE",
+    completion: "file",
+    defaultText: "those of podman and docker",
+    summary:
+      "where the credentials for the registry are, in place of the files that logging in makes",
+  },
+  {
+    name: "blob-cache",
+    value: "DIR",
+    completion: "directory",
+    summary:
+      "keep layers that come from a registry in this directory, and read them there the next time",
+  },
+  { name: "strict", summary: "fail where something of the source would be changed or left out" },
+  ...REPLAY_OPTIONS,
+  { name: "ignore-diffid", summary: "warn, not fail, when a layer does not match its diff id" },
+  {
+    name: "limit",
+    value: "NAME=VALUE",
+    list: true,
+    choices: LIMITS.filter(({ isFixed }) => !isFixed).map(({ name }) => `${kebabCase(name)}=`),
+    open: true,
+    summary: "allow the source more, or less, than is usual; docs/LIMITS.md has the names: " +
+      "layers, layer-entries, unpacked-bytes, unpacked-ratio and so on",
+  },
+];
+
+/** Where chunks go. */
+export const STORE_OPTION: OptionSpec = {
+  name: "store",
+  value: "STORE",
+  completion: "directory",
+  summary:
+    "put the chunks into this store: a directory, or s3+https://HOST/BUCKET/PREFIX with the keys of AWS_ACCESS_KEY_ID " +
+    "and AWS_SECRET_ACCESS_KEY or of a profile",
+};
+
+/** How chunks get into a store. */
+export const CHUNK_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "digest",
+    value: "NAME",
+    choices: CHUNK_DIGESTS,
+    defaultText: CHUNK_DIGESTS[0]!,
+    summary: "what chunks are called by; all users of a store must take the same",
+  },
+  {
+    name: "zstd-level",
+    value: "N",
+    defaultText: String(ZSTD_LEVEL_DEFAULT),
+    summary: `how hard new chunks are compressed, 1 to ${ZSTD_LEVEL_MAX}`,
+  },
+  {
+    name: "verify-store",
+    summary: "read the chunks that are in the store, and fail when one is damaged",
+  },
+  { name: "dry-run", summary: "write nothing at all, and say what would be new in the store" },
+];
+
+/** The image that is looked into. */
+export const IMAGE_OPERAND: PositionalSpec = {
+  name: "IMAGE",
+  summary: "an ext4, ext3 or ext2 image",
+  completion: "file",
+};
+
+/** The image to bless. */
+export const SOURCE_OPERAND: PositionalSpec = {
+  name: "SOURCE",
+  summary: "the image to bless, or - for one on standard input",
+  completion: "source",
+};
+
+/** What makes warnings about an image errors. */
+export const STRICT_IMAGE_OPTION: OptionSpec = {
+  name: "strict",
+  summary: "fail for an image that was not left clean (errors on record, a journal not replayed)",
+};

@@ -1,0 +1,161 @@
+/**
+ * The commands of dm-verity.
+ *
+ * @module
+ */
+import { VERITY_FORMATS } from "../../lib/verity/texts.ts";
+import { type Command, JSON_OPTION, type OptionSpec } from "../command.ts";
+import { forceOption } from "./options.ts";
+
+/** Proves data and tree. `verify` has it, too. */
+export const ROOT_HASH_OPTION: OptionSpec = {
+  name: "root-hash",
+  value: "HEX",
+  summary: "the root hash that data and tree must have",
+};
+
+/** Where the tree is. */
+export const HASH_PLACE_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "hash-file",
+    value: "FILE",
+    completion: "file",
+    summary: "the file of the hash tree, where it is not behind the data",
+  },
+  {
+    name: "hash-offset",
+    value: "SIZE",
+    defaultText: "found; 0 in a file of its own",
+    summary: "where the verity superblock is in its file",
+  },
+];
+
+const VERITY_IMAGE = {
+  name: "IMAGE",
+  summary: "an image, a disk with a partition table, or a block device",
+  completion: "file",
+} as const;
+
+/** `verity format`. */
+export const VERITY_FORMAT: Command = {
+  name: "verity format",
+  summary: "give an image a dm-verity hash tree, as veritysetup format does",
+  examples: [
+    ["Put the tree behind the image", "blessfs verity format root.ext4"],
+    ["Put it into a file of its own", "blessfs verity format root.ext4 --hash-file root.verity"],
+    ["Get the root hash for a script", "blessfs verity format root.ext4 --json"],
+  ],
+  description: [
+    "Format 1 with SHA-256 and blocks of 4096 bytes. Salt and UUID are the same for equal images, unless --salt says " +
+    "otherwise. `blessfs bless --verity` makes the same tree while it writes the image.",
+    "An image that a kernel may write to, such as one with a journal, does not match its tree any more once it was mounted: " +
+    "mount it through dm-verity only.",
+  ],
+  positionals: [VERITY_IMAGE],
+  options: [
+    { ...HASH_PLACE_OPTIONS[0]!, summary: "write the tree here, not behind the image" },
+    {
+      name: "salt",
+      key: "veritySalt",
+      value: "HEX|random",
+      choices: ["random"],
+      open: true,
+      defaultText: "32 zeros",
+      summary: "the salt of every hash, at most 256 bytes; - for none",
+    },
+    {
+      name: "data-size",
+      key: "dataBytes",
+      value: "SIZE",
+      defaultText: "all of it",
+      summary: "how much of the image is hashed",
+    },
+    forceOption("replace a tree that is there"),
+    JSON_OPTION,
+  ],
+  load: async () => (await import("../commands/verity.ts")).runFormat,
+};
+
+/** `verity verify`. */
+export const VERITY_VERIFY: Command = {
+  name: "verity verify",
+  summary: "check an image and its hash tree against a root hash",
+  examples: [
+    ["Check an image with its tree behind it", "blessfs verity verify root.ext4 --root-hash HEX"],
+    [
+      "Check an image whose tree is in another file",
+      "blessfs verity verify root.ext4 --hash-file root.verity --root-hash HEX",
+    ],
+  ],
+  description: [
+    "Reads data and tree once, without any right and without the kernel. Every damaged block is counted. The exit code is 1 " +
+    "when there is one. On a disk, the partitions are found by the root hash.",
+  ],
+  positionals: [VERITY_IMAGE],
+  options: [
+    { ...ROOT_HASH_OPTION, required: true },
+    ...HASH_PLACE_OPTIONS,
+    {
+      name: "max-findings",
+      value: "COUNT",
+      defaultText: "100",
+      summary: "how many damaged blocks are shown; all are counted",
+    },
+    JSON_OPTION,
+  ],
+  load: async () => (await import("../commands/verity.ts")).runVerify,
+};
+
+/** `verity dump`. */
+export const VERITY_DUMP: Command = {
+  name: "verity dump",
+  summary: "show the hash tree of an image, or how to open it",
+  examples: [
+    ["Show what the superblock says", "blessfs verity dump root.ext4"],
+    [
+      "Get what the kernel needs to mount it as root, without an initial ramdisk",
+      "blessfs verity dump root.ext4 --format kernel --device /dev/vda",
+    ],
+    [
+      "Write the file that containerd keeps beside a layer",
+      "blessfs verity dump layer.ext4 --format containerd > layer.ext4.dmverity",
+    ],
+  ],
+  description: [
+    "The root hash is that of the tree: it proves nothing unless it is compared with one from somewhere else.",
+    "--format kernel gives dm-mod.create= for the command line, veritysetup the command that opens the device, systemd a " +
+    "line of veritytab(5), containerd the JSON of its snapshotter.",
+  ],
+  positionals: [VERITY_IMAGE],
+  options: [
+    ROOT_HASH_OPTION,
+    ...HASH_PLACE_OPTIONS,
+    {
+      name: "format",
+      value: "WHAT",
+      choices: ["text", ...VERITY_FORMATS],
+      defaultText: "text",
+      summary: "for whom it is written",
+    },
+    {
+      name: "device",
+      value: "DEVICE",
+      defaultText: "the image",
+      summary: "where the data will be when it is opened",
+    },
+    {
+      name: "hash-device",
+      value: "DEVICE",
+      defaultText: "that of the data, or the file of the tree",
+      summary: "where the tree will be",
+    },
+    {
+      name: "name",
+      value: "NAME",
+      defaultText: "root",
+      summary: "what the opened device is called",
+    },
+    JSON_OPTION,
+  ],
+  load: async () => (await import("../commands/verity.ts")).runDump,
+};
