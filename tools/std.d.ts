@@ -63,3 +63,10 @@ declare module "@std/cli/parse-args" {
   }
   export function parseArgs(args: readonly string[], options?: ParseOptions): ParsedArgs;
 }
+
+declare module "@std/streams" {
+  /** Text cut into lines, without their ends. */
+  export class TextLineStream extends TransformStream<string, string> {
+    constructor(options?: { allowCR?: boolean });
+  }
+}

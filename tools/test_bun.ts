@@ -12,6 +12,7 @@
  *
  * @module
  */
+import { TextLineStream } from "@std/streams";
 import { cpSync, existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import config from "../deno.json" with { type: "json" };
@@ -48,12 +49,18 @@ function resolutions(): { packages: string[]; paths: Record<string, string[]> } 
   const packages = new Set<string>();
   const paths: Record<string, string[]> = {};
   for (const [name, target] of Object.entries(config.imports)) {
+    if (target.startsWith("node:")) paths[name] = [`./${builtinModule(name)}`];
     const match = /^npm:((?:@[^/]+\/)?[^@/]+)@([^/]+)(?:\/(.+))?$/.exec(target);
     if (match === null) continue;
     packages.add(`${match[1]}@${match[2]}`);
     if (match[3] !== undefined) paths[name] = [`./node_modules/${match[1]}/${match[3]}`];
   }
   return { packages: [...packages], paths };
+}
+
+/** Where the module is that stands for a name of the map which a builtin module has; tsconfig.json maps to files alone. */
+function builtinModule(name: string): string {
+  return `${name.replace(/\W+/g, "_")}.ts`;
 }
 
 /** A copy of the sources that Bun can run. */
@@ -64,6 +71,10 @@ function prepare(directory: string): void {
   const { packages, paths } = resolutions();
   const write = (name: string, value: unknown) =>
     Deno.writeTextFileSync(join(directory, name), JSON.stringify(value));
+  for (const [name, target] of Object.entries(config.imports)) {
+    if (!target.startsWith("node:")) continue;
+    Deno.writeTextFileSync(join(directory, builtinModule(name)), `export * from "${target}";\n`);
+  }
   write("package.json", { private: true, type: "module" });
   write("tsconfig.json", { compilerOptions: { paths } });
   const options = ["--no-save", "--ignore-scripts", "--no-audit", "--no-fund"];
@@ -81,18 +92,16 @@ function testPaths(args: readonly string[]): string[] {
 }
 
 /** Shows the failures and keeps the notices. */
-async function show(stream: ReadableStream<Uint8Array>, notices: Set<string>): Promise<void> {
-  let rest = "";
-  for await (const text of stream.pipeThrough(new TextDecoderStream())) {
-    const lines = (rest + text).split("\n");
-    rest = lines.pop()!;
-    for (const line of lines) {
-      const at = line.indexOf(NOT_RUN_PREFIX);
-      if (at >= 0) notices.add(line.slice(at));
-      else if (line.trim() !== "") console.log(line);
-    }
+async function show(
+  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
+  notices: Set<string>,
+): Promise<void> {
+  const lines = stream.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream());
+  for await (const line of lines) {
+    const at = line.indexOf(NOT_RUN_PREFIX);
+    if (at >= 0) notices.add(line.slice(at));
+    else if (line.trim() !== "") console.log(line);
   }
-  if (rest.trim() !== "") console.log(rest);
 }
 
 async function runTests(

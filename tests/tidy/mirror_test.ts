@@ -1,6 +1,5 @@
 import { assertEquals } from "@std/assert";
 import { listFiles, readSources } from "./repository.ts";
-import { exportsBehaviour } from "./source_text.ts";
 
 /** The folder of a path, with a slash at its end. */
 function folderOf(path: string): string {
@@ -12,7 +11,7 @@ Deno.test("every folder of lib that exports a function has a folder of tests", (
     listFiles("tests/").filter((path) => path.endsWith("_test.ts")).map(folderOf),
   );
   const untested = readSources("lib/")
-    .filter((source) => exportsBehaviour(source))
+    .filter((source) => source.exportsBehaviour)
     .map(({ path }) => `tests/${folderOf(path).replace(/^lib\//, "")}`)
     .filter((folder) => !tested.has(folder));
   assertEquals([...new Set(untested)], []);

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import type { SourceText } from "./source_text.ts";
-import { importsOf, maskSource } from "./source_text.ts";
+import { parse, type Syntax } from "./syntax.ts";
 
 /** The root of the repository, with a slash at its end. */
 export const ROOT = new URL("../../", import.meta.url);
@@ -12,7 +11,7 @@ export const ROOT = new URL("../../", import.meta.url);
 const SKIPPED_DIRECTORIES = new Set([".git", "node_modules", "dist", "coverage", "fixtures"]);
 
 /** One source file. */
-export interface Source extends SourceText {
+export interface Source extends Syntax {
   /** Relative to the root, with slashes. */
   readonly path: string;
 }
@@ -36,18 +35,27 @@ export function listFiles(directory: string): string[] {
   return found.sort();
 }
 
+const parsed = new Map<string, Source>();
+
 /** All TypeScript sources below some directories (`lib/`, ...), in the order of their paths. */
 export function readSources(...directories: readonly string[]): Source[] {
   return directories
     .flatMap(listFiles)
     .filter((path) => path.endsWith(".ts"))
-    .map((path) => ({ path, ...maskSource(Deno.readTextFileSync(new URL(path, ROOT))) }));
+    .map((path) => {
+      let source = parsed.get(path);
+      if (source === undefined) {
+        source = { path, ...parse(Deno.readTextFileSync(new URL(path, ROOT))) };
+        parsed.set(path, source);
+      }
+      return source;
+    });
 }
 
 /** The files of this repository that a source imports; relative to the root. */
 export function localImportsOf(source: Source): string[] {
   const base = new URL(source.path, ROOT);
-  return importsOf(source)
+  return source.imports
     .filter((specifier) => specifier.startsWith("."))
     .map((specifier) => new URL(specifier, base).pathname.slice(ROOT.pathname.length));
 }

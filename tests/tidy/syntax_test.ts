@@ -1,30 +1,12 @@
 import { assertEquals } from "@std/assert";
-import { exportsBehaviour, functionsOf, importsOf, maskSource } from "./source_text.ts";
-
-function codeOf(raw: string): string {
-  const { code } = maskSource(raw);
-  assertEquals(code.length, raw.length);
-  return code;
-}
+import { parse } from "./syntax.ts";
 
 function spansOf(raw: string): Record<string, number> {
-  const spans = functionsOf(maskSource(raw));
+  const spans = parse(raw).functions;
   return Object.fromEntries(spans.map(({ name, lineCount }) => [name, lineCount]));
 }
 
-Deno.test("maskSource blanks out comments, strings, templates and regular expressions", () => {
-  assertEquals(codeOf('a("x//y"); // c'), 'a("    ");     ');
-  assertEquals(codeOf("/* a\nb */ c"), "    \n     c");
-  assertEquals(codeOf("'it\\'s' + b"), "'     ' + b");
-  assertEquals(codeOf("`a${b(`c${d}e`)}f` + g"), "` ${b(` ${d} `)} ` + g");
-  assertEquals(codeOf("`a${{ x: 1 }.x}b`; c"), "` ${{ x: 1 }.x} `; c");
-  assertEquals(codeOf('x.match(/[/"]\\//g); "y"'), 'x.match(/      /g); " "');
-  assertEquals(codeOf("a / b / c"), "a / b / c");
-  assertEquals(codeOf("return /'/;"), "return / /;");
-  assertEquals(codeOf("(a) / 2; '/'"), "(a) / 2; ' '");
-});
-
-Deno.test("importsOf finds every kind of import and no other string", () => {
+Deno.test("parse finds every kind of import and no other string", () => {
   const source = `
     import a from "./a.ts";
     import type { B,
@@ -35,16 +17,17 @@ Deno.test("importsOf finds every kind of import and no other string", () => {
     const f = await import("./f.ts");
     // import "./no.ts";
     const text = 'import x from "./no.ts"';
+    let lazily: import("./g.ts").G;
     export const g = "no";
     export function from(x: string) { return x; }
     from("./no.ts");
   `;
-  const wanted = ["./a.ts", "./b.ts", "./c.ts", "./d.ts", "./e.ts", "./f.ts"];
-  assertEquals(importsOf(maskSource(source)), wanted);
+  const wanted = ["./a.ts", "./b.ts", "./c.ts", "./d.ts", "./e.ts", "./f.ts", "./g.ts"];
+  assertEquals(parse(source).imports, wanted);
 });
 
-Deno.test("exportsBehaviour tells functions and classes from types and constants", () => {
-  const of = (raw: string) => exportsBehaviour(maskSource(raw));
+Deno.test("parse tells exported functions and classes from types and constants", () => {
+  const of = (raw: string) => parse(raw).exportsBehaviour;
   for (
     const raw of [
       "export function a() {}",
@@ -66,7 +49,7 @@ Deno.test("exportsBehaviour tells functions and classes from types and constants
   ) assertEquals(of(raw), false, raw);
 });
 
-Deno.test("functionsOf measures functions of every shape", () => {
+Deno.test("parse measures functions of every shape", () => {
   const source = `function plain(a: number) {
   // Neither this line nor the text counts.
   if (a > 1) {
@@ -113,5 +96,26 @@ switch (kindOf(a)) {
     size: 3,
   });
   assertEquals(spansOf("a.map((b) => {\n  c();\n});"), { "(arrow)": 3 });
+  const afterText =
+    "const a = '\u{1f600}\u00e9\u4e2d';\nfunction named() {\n  // \u{1f600}\n  b();\n}";
+  assertEquals(spansOf(afterText), { named: 3 });
   assertEquals(spansOf("const o = {\n  readAt(target, at) {\n    f();\n  },\n};"), { readAt: 3 });
+});
+
+Deno.test("parse finds names and chains of them in code, and nowhere else", () => {
+  const namesOf = (raw: string) => parse(raw).uses.map(({ name, line }) => `${line} ${name}`);
+  assertEquals(namesOf("Deno.exit(1);"), ["1 Deno.exit", "1 Deno"]);
+  assertEquals(namesOf("// Deno\nf('Deno', `${Bun} Deno`, /Deno/, a.Deno, { Deno: 1 });"), [
+    "2 f",
+    "2 Bun",
+    "2 a.Deno",
+    "2 a",
+  ]);
+  assertEquals(namesOf("// \u{1f600} \u00e9\nf();\ng();"), ["2 f", "3 g"]);
+  assertEquals(namesOf("new Date(); new Date(1);"), ["1 new Date()", "1 Date", "1 Date"]);
+  assertEquals(namesOf("const { env } = globalThis.process;"), [
+    "1 env",
+    "1 globalThis.process",
+    "1 globalThis",
+  ]);
 });

@@ -1,0 +1,54 @@
+import { assertEquals } from "@std/assert";
+import { withTemporaryDirectory } from "../oracle/command.ts";
+import { aboutMinutes, recordedTimes, RunProgress, testFiles } from "../../tools/test_plan.ts";
+
+Deno.test("testFiles gives the files of a tier, the slowest first", () => {
+  withTemporaryDirectory((root) => {
+    Deno.mkdirSync(`${root}/sub`);
+    for (const name of ["b_test.ts", "a_test.ts", "sub/c_test.ts", "sweep_long_test.ts", "d.ts"]) {
+      Deno.writeTextFileSync(`${root}/${name}`, "");
+    }
+    const times = { [`${root}/sub/c_test.ts`]: { tests: 1, seconds: 9 } };
+    const inTier = (tier: "default" | "long", ...paths: string[]) =>
+      testFiles(paths, tier, times).map((path) => path.slice(root.length + 1));
+    assertEquals(inTier("default", root), ["sub/c_test.ts", "a_test.ts", "b_test.ts"]);
+    assertEquals(inTier("default", `${root}/`, `${root}/sub`), [
+      "sub/c_test.ts",
+      "a_test.ts",
+      "b_test.ts",
+    ]);
+    assertEquals(inTier("long", root), ["sweep_long_test.ts"]);
+    assertEquals(inTier("default", `${root}/sweep_long_test.ts`), ["sweep_long_test.ts"]);
+  });
+});
+
+Deno.test("RunProgress knows from earlier times how far a run is", () => {
+  const times = { "slow_test.ts": { tests: 4, seconds: 39.7 } };
+  const progress = new RunProgress(["slow_test.ts", "quick_test.ts"], times);
+  assertEquals(progress.totalSeconds, 40);
+  assertEquals([progress.fraction, progress.secondsLeft(10)], [0, undefined]);
+  progress.endTest("slow_test.ts");
+  progress.endTest("slow_test.ts");
+  assertEquals([progress.tests, progress.startedFiles], [2, 1]);
+  assertEquals(Math.round(progress.fraction * 100), 50);
+  assertEquals(Math.round(progress.secondsLeft(10)!), 10);
+  // More tests than there were are not more work than there was.
+  for (let i = 0; i < 20; i++) progress.endTest("slow_test.ts");
+  for (let i = 0; i < 20; i++) progress.endTest("quick_test.ts");
+  assertEquals(Math.round(progress.fraction * 1000), 1000);
+});
+
+Deno.test("times are recorded of slow files alone, and said in minutes", () => {
+  const tests = [
+    { file: "b_test.ts", seconds: 1.04 },
+    { file: "b_test.ts", seconds: 0 },
+    { file: "a_test.ts", seconds: 0.9 },
+  ];
+  assertEquals(recordedTimes(tests), { "b_test.ts": { tests: 2, seconds: 1 } });
+  assertEquals([2, 33, 61, 205].map(aboutMinutes), [
+    "about 5 seconds",
+    "about 35 seconds",
+    "about a minute",
+    "about 3.5 minutes",
+  ]);
+});

@@ -1,0 +1,126 @@
+/**
+ * Which test files there are, which of them belong to the long tier, and how long they take.
+ *
+ * @module
+ */
+
+/** What a file took: how many tests it has, and their seconds together on a machine with nothing else to do. */
+export interface FileTime {
+  readonly tests: number;
+  readonly seconds: number;
+}
+
+/** Times by path; files that are quick have none. */
+export type FileTimes = Readonly<Record<string, FileTime>>;
+
+/** Files of the long tier end so: sweeps that take minutes, which `deno task test` leaves out. */
+const LONG_ENDING = "_long_test.ts";
+const TEST_ENDING = "_test.ts";
+/** What a file that takes no time to speak of is counted with. */
+const QUICK: FileTime = { tests: 5, seconds: 0.3 };
+/** Files below this are not recorded. */
+const RECORDED_SECONDS_MIN = 1;
+
+/** Which files a run is for. */
+export type Tier = "default" | "long";
+
+/**
+ * The test files below some paths, those that take longest first: what is started last should not be what is waited for.
+ *
+ * @param paths directories, or files, which are taken whatever their tier
+ */
+export function testFiles(paths: readonly string[], tier: Tier, times: FileTimes): string[] {
+  const files = paths.flatMap((path) =>
+    Deno.statSync(path).isFile ? [path] : filesBelow(path, tier)
+  );
+  const secondsOf = (path: string) => times[path]?.seconds ?? 0;
+  return [...new Set(files)].sort((a, b) => secondsOf(b) - secondsOf(a) || (a < b ? -1 : 1));
+}
+
+function filesBelow(directory: string, tier: Tier): string[] {
+  return [...Deno.readDirSync(directory)].flatMap(({ name, isDirectory }) => {
+    const path = `${directory.replace(/\/$/, "")}/${name}`;
+    if (isDirectory) return filesBelow(path, tier);
+    const isLong = name.endsWith(LONG_ENDING);
+    return name.endsWith(TEST_ENDING) && isLong === (tier === "long") ? [path] : [];
+  });
+}
+
+/** Follows a run, and tells from the times of earlier ones how far it is. */
+export class RunProgress {
+  readonly #files: readonly string[];
+  readonly #times: FileTimes;
+  readonly #doneTests = new Map<string, number>();
+  #doneSeconds = 0;
+
+  constructor(files: readonly string[], times: FileTimes) {
+    this.#files = files;
+    this.#times = times;
+  }
+
+  /** Seconds that all tests take together, one after the other. */
+  get totalSeconds(): number {
+    return this.#files.reduce((sum, file) => sum + this.#timeOf(file).seconds, 0);
+  }
+
+  /** From 0 to 1. */
+  get fraction(): number {
+    return Math.min(1, this.#doneSeconds / this.totalSeconds);
+  }
+
+  /** Files of which a test has ended. */
+  get startedFiles(): number {
+    return this.#doneTests.size;
+  }
+
+  /** Tests that have ended. */
+  get tests(): number {
+    return [...this.#doneTests.values()].reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Counts one test that has ended. */
+  endTest(file: string): void {
+    const { tests, seconds } = this.#timeOf(file);
+    const done = this.#doneTests.get(file) ?? 0;
+    this.#doneTests.set(file, done + 1);
+    // A file with more tests than it had is not counted twice.
+    if (done < tests) this.#doneSeconds += seconds / tests;
+  }
+
+  /** What is left, judged by the speed so far; undefined as long as that says nothing. */
+  secondsLeft(elapsedSeconds: number): number | undefined {
+    const { fraction } = this;
+    return fraction < 0.05 ? undefined : elapsedSeconds * (1 - fraction) / fraction;
+  }
+
+  #timeOf(file: string): FileTime {
+    return this.#times[file] ?? QUICK;
+  }
+}
+
+/** A time as people say it. */
+export function aboutMinutes(seconds: number): string {
+  if (seconds < 45) return `about ${Math.max(5, Math.round(seconds / 5) * 5)} seconds`;
+  const minutes = Math.round(seconds / 30) / 2;
+  return minutes === 1 ? "about a minute" : `about ${minutes} minutes`;
+}
+
+/** The times of a run, for the next ones. */
+export function recordedTimes(
+  tests: readonly { readonly file: string; readonly seconds: number }[],
+): FileTimes {
+  const times: Record<string, { tests: number; seconds: number }> = {};
+  for (const { file, seconds } of tests) {
+    const time = times[file] ??= { tests: 0, seconds: 0 };
+    time.tests++;
+    time.seconds += seconds;
+  }
+  return Object.fromEntries(
+    Object.entries(times)
+      .filter(([, { seconds }]) => seconds >= RECORDED_SECONDS_MIN)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map((
+        [file, { tests, seconds }],
+      ) => [file, { tests, seconds: Math.round(seconds * 10) / 10 }]),
+  );
+}
