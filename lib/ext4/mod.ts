@@ -52,6 +52,10 @@ export type {
   VerifyReport,
 } from "./read/verify/verify.ts";
 export { openExt4Image } from "./read/image.ts";
+export type { OrphanReport } from "./recovery/orphans.ts";
+export { recoverImage } from "./recovery/recover.ts";
+export type { RecoveredImage, RecoverOptions, RecoveryReport } from "./recovery/recover.ts";
+export type { ReplayReport } from "./journal/replay.ts";
 export type { OpenExt4Options } from "./read/image.ts";
 export type {
   BlockMapOptions,

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { formatUuid } from "../../bytes/uuid.ts";
 import { InputError } from "../../errors.ts";
 import type { RandomReader } from "../../io/random_reader.ts";
 import { INCOMPAT, SUPERBLOCK_OFFSET_BYTES } from "../format/constants.ts";
@@ -22,18 +23,21 @@ export function externalJournal(
   journal: RandomReader | undefined,
 ): JournalPlace {
   if (journal === undefined) {
-    throw new InputError("external journal", `${hex(superblock.journalUuid)} is not given`);
+    const uuid = formatUuid(superblock.journalUuid);
+    throw new InputError("journal", `it is on another device, which has the UUID ${uuid}`, {
+      remedies: [{ option: "externalJournal", change: "set", to: "name it" }],
+    });
   }
   const found = readSuperblock(journal);
   verifySuperblock(found);
   const { featureIncompat, uuid, blocksCount, logBlockSize } = found.superblock;
   if ((featureIncompat & INCOMPAT.JOURNAL_DEV) === 0) {
-    throw new InputError(journal.name, "is not an external journal");
+    throw new InputError(journal.name, "it is not an external journal");
   }
   if (uuid.some((byte, i) => byte !== superblock.journalUuid[i])) {
     throw new InputError(
       journal.name,
-      `its UUID is ${hex(uuid)}, but the file system's journal is ${hex(superblock.journalUuid)}`,
+      `its UUID is ${formatUuid(uuid)}, but the image wants ${formatUuid(superblock.journalUuid)}`,
     );
   }
   const journalBlockSizeBytes = 2 ** (10 + logBlockSize);
@@ -51,8 +55,4 @@ export function externalJournal(
     // Behind the block that holds the ext4 superblock.
     superblockBlock: Math.floor(SUPERBLOCK_OFFSET_BYTES / blockSizeBytes) + 1,
   };
-}
-
-function hex(uuid: Uint8Array): string {
-  return Array.from(uuid, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -66,14 +66,14 @@ export function recoverImage(image: RandomReader, options: RecoverOptions = {}):
     return recovered(image, options);
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
-    const { message, hint, data } = error;
+    const { message, hint, data, remedies } = error;
     throw new InputError(image.name, `its journal cannot be replayed: ${message}`, {
       ...hint === undefined ? {} : { hint },
       data,
-      remedies: [{
+      remedies: [...remedies, {
         option: "replay",
         change: "set",
-        when: "to read the image as it lies, without what only its journal holds",
+        to: "read the image as it lies, without what only its journal holds",
       }],
       cause: error,
     });

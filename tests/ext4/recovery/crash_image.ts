@@ -27,6 +27,40 @@ export interface CrashSpec {
   readonly changes: number;
   /** What happens before the copy: nothing, one file is synced now and then, or everything is. */
   readonly sync: "none" | "fsync" | "all";
+  /** Called when the image is copied, to copy what belongs to it. */
+  readonly copied?: () => void;
+}
+
+const EXT4_FEATURES = [
+  "",
+  "^metadata_csum",
+  "^64bit",
+  "^metadata_csum,^64bit",
+  "orphan_file",
+  "metadata_csum_seed,inline_data,ea_inode",
+  "meta_bg,^resize_inode",
+];
+const MOUNT_OPTIONS = [
+  "",
+  "data=journal",
+  "journal_checksum",
+  "journal_async_commit,data=writeback",
+  "nodelalloc",
+];
+
+/** One of many specs that differ in all there is. */
+export function sweptSpec(seed: number): CrashSpec {
+  const random = new Random(seed);
+  const fsType = random.pick(["ext4", "ext4", "ext3"] as const);
+  return {
+    seed,
+    fsType,
+    blockSizeBytes: random.pick([1024, 2048, 4096]),
+    features: fsType === "ext4" ? random.pick(EXT4_FEATURES) : "",
+    mountOptions: random.pick(MOUNT_OPTIONS),
+    changes: random.pick([20, 100, 400]),
+    sync: random.pick(["fsync", "fsync", "none", "all"] as const),
+  };
 }
 
 /** A spec in one line, for messages. */
@@ -66,6 +100,7 @@ export function makeCrashImage(spec: CrashSpec, path: string, scratch: string): 
     if (spec.sync === "all") mustRun("sync", ["-f", mountPoint]);
     writer.change(5);
     mustRun("cp", ["--sparse=always", live, path]);
+    spec.copied?.();
   } finally {
     writer.close();
     unmount(mountPoint);
@@ -193,13 +228,19 @@ class Writer {
   }
 
   #xattr(): void {
-    if (this.#files.length === 0) return;
-    const path = this.#random.pick(this.#files);
+    if (this.#files.length > 0) this.#setXattr(this.#random.pick(this.#files));
+  }
+
+  /** Some values are the same in many files, so that they share a block; some need an inode of their own. */
+  #setXattr(path: string): void {
     const slash = path.lastIndexOf("/");
     const directory = openDirectory(byteStringFromText(path.slice(0, slash)));
     try {
       const name = byteStringFromText(`user.a${this.#random.below(4)}`);
-      const value = this.#random.bytes(this.#random.below(this.#random.pick([20, 700])));
+      const sizeBytes = this.#random.below(this.#random.pick([20, 700, 6000]));
+      const value = this.#random.chance(0.4)
+        ? new Uint8Array(400).fill(this.#random.below(2))
+        : this.#random.bytes(sizeBytes);
       setXattrAt(directory, byteStringFromText(path.slice(slash + 1)), name, value);
     } finally {
       closeDescriptor(directory);
@@ -236,9 +277,13 @@ class Writer {
   #hold(): void {
     const path = this.#newPath();
     const file = Deno.openSync(path, { write: true, create: true });
-    file.writeSync(this.#random.bytes(this.#random.below(200_000)));
     this.#held.push(file);
-    Deno.removeSync(path);
+    file.writeSync(this.#random.bytes(this.#random.below(200_000)));
+    try {
+      if (this.#random.chance(0.5)) this.#setXattr(path);
+    } finally {
+      Deno.removeSync(path);
+    }
   }
 
   /** Enough names in one directory for an index. */

@@ -11,9 +11,9 @@ import { verifyImage } from "../../../lib/ext4/read/verify/verify.ts";
 import { recoverImage, type RecoveryReport } from "../../../lib/ext4/recovery/recover.ts";
 import { openFileReader } from "../../../lib/io/random_reader.ts";
 import { Warnings } from "../../../lib/warnings.ts";
-import { mustRun, runCommand } from "../../oracle/command.ts";
+import { mustRun, runCommand, withTemporaryDirectory } from "../../oracle/command.ts";
 import { type CompareOptions, describeDifference, firstDifference } from "../../oracle/compare.ts";
-import { mountReadWrite } from "../../oracle/kernel.ts";
+import { mountReadWrite, unmount } from "../../oracle/kernel.ts";
 import { viewImage } from "../../oracle/kernel_tree.ts";
 import { viewTree } from "../../oracle/tree_view.ts";
 
@@ -37,8 +37,8 @@ export async function assertRecovered(
     const { reader, replay } = recoverImage(raw, { journal });
     const warnings = new Warnings();
     const tree = await readTree(openExt4Image(reader, { warnings }), { warnings });
-    withCopy(image, (copy) => {
-      mountReadWrite(copy, (mountPoint) => {
+    withCopy(image, options.journal, (copy, device) => {
+      mountReplayed(copy, device, (mountPoint) => {
         const hasLostAndFound = tree.root.children.has("lost+found");
         const found = viewImage(mountPoint, hasLostAndFound);
         const difference = firstDifference(viewTree(tree), found, options);
@@ -47,7 +47,7 @@ export async function assertRecovered(
     });
     assertEquals(warnings.list(), []);
     const report = await verifyImage(reader);
-    const fault = e2fsckFault(image);
+    const fault = e2fsckFault(image, options.journal);
     if (report.clean !== (fault === undefined)) {
       const found = JSON.stringify(report.findings.slice(0, 5));
       throw new Error(`${image}: verify found ${found}, e2fsck ${fault ?? "nothing"}`);
@@ -60,23 +60,62 @@ export async function assertRecovered(
   }
 }
 
-/** What e2fsck finds in a copy that it has replayed itself; undefined when it is sound. */
-function e2fsckFault(image: string): string | undefined {
-  return withCopy(image, (copy) => {
-    const { status, stdout, stderr } = runCommand("e2fsck", ["-fp", copy]);
-    if (status > E2FSCK_CORRECTED) return `${stdout}${stderr}`;
-    // That a tree could be shorter is said too, but is no fault.
-    const second = runCommand("e2fsck", ["-fn", copy]);
-    return second.status === 0 ? undefined : second.stdout;
+/**
+ * What e2fsck finds in a copy that it has replayed itself; undefined when it is sound. With its own replay, e2fsck 1.47
+ * leaves attribute values of deleted orphans behind that have inodes of their own: then it judges what the kernel made.
+ */
+function e2fsckFault(image: string, journal: string | undefined): string | undefined {
+  return withCopy(image, journal, (copy, device) => {
+    const place = device === undefined ? [] : ["-j", device];
+    const { status, stdout, stderr } = runCommand("e2fsck", ["-fp", ...place, copy]);
+    if (status <= E2FSCK_CORRECTED) return e2fsckComplaint(copy, place);
+    if (!stdout.includes("Unattached inode")) return `${stdout}${stderr}`;
+    return withCopy(image, journal, (again, at) => {
+      mountReplayed(again, at, () => undefined);
+      return e2fsckComplaint(again, at === undefined ? [] : ["-j", at]);
+    });
   });
 }
 
-function withCopy<T>(image: string, work: (copy: string) => T): T {
-  const copy = `${image}.copy`;
-  mustRun("cp", ["--sparse=always", image, copy]);
-  try {
-    return work(copy);
-  } finally {
-    Deno.removeSync(copy);
-  }
+function e2fsckComplaint(image: string, place: readonly string[]): string | undefined {
+  // That a tree could be shorter is said too, but is no fault.
+  const { status, stdout } = runCommand("e2fsck", ["-fn", ...place, image]);
+  return status === 0 ? undefined : stdout;
+}
+
+/** Mounts an image, whose journal may be on a device. */
+function mountReplayed(
+  image: string,
+  journal: string | undefined,
+  work: (mountPoint: string) => void,
+): void {
+  if (journal === undefined) return mountReadWrite(image, work);
+  withTemporaryDirectory((mountPoint) => {
+    mustRun("mount", ["-t", "ext4", "-o", `loop,journal_path=${journal}`, image, mountPoint]);
+    try {
+      work(mountPoint);
+    } finally {
+      unmount(mountPoint);
+    }
+  });
+}
+
+/** Works on a copy of an image, and a device with a copy of its journal. */
+function withCopy<T>(
+  image: string,
+  journal: string | undefined,
+  work: (copy: string, device: string | undefined) => T,
+): T {
+  return withTemporaryDirectory((directory) => {
+    const copy = `${directory}/image`;
+    mustRun("cp", ["--sparse=always", image, copy]);
+    if (journal === undefined) return work(copy, undefined);
+    mustRun("cp", [journal, `${directory}/journal`]);
+    const device = mustRun("losetup", ["--find", "--show", `${directory}/journal`]).trim();
+    try {
+      return work(copy, device);
+    } finally {
+      mustRun("losetup", ["--detach", device]);
+    }
+  });
 }
