@@ -63,29 +63,40 @@ async function bless(options: BlessMergedOptions): Promise<BlessReport> {
   });
 }
 
+/** What is read last of a part of a store: a write; metadata, which is made until the very end; or nothing. */
+type LastRead = PayloadWrite | "metadata" | undefined;
+
 /**
- * Closes the stores that nothing is read from, and says what to do as the others are read.
+ * Closes the stores that nothing is read from, and says what to do as the others are read. What metadata is made from stays
+ * open, for whoever made the stores to close.
  *
  * @returns to be called after each write of the plan, in their order; frees what has been read for the last time
  */
 export function releaseAsWritten(
   stores: Iterable<RandomReader>,
-  { payload }: Pick<ImagePlan, "payload">,
+  { payload, inlinePayloads }: Pick<ImagePlan, "payload" | "inlinePayloads">,
 ): (write: PayloadWrite) => void {
-  const lastWrites = new Map<RandomReader, (PayloadWrite | undefined)[]>();
+  const lastWrites = new Map<RandomReader, LastRead[]>();
   for (const store of stores) lastWrites.set(store, Array(store.parts?.count ?? 1).fill(undefined));
   for (const write of payload) {
     const { store } = write.payload;
     const ofParts = lastWrites.get(store);
     if (ofParts === undefined) continue;
     if (store.parts === undefined) ofParts[0] = write;
-    else markParts(ofParts, write, store.parts);
+    else markParts(ofParts, write, rangeOf(write), store.parts);
+  }
+  for (const inline of inlinePayloads) {
+    const ofParts = lastWrites.get(inline.store);
+    if (ofParts === undefined) continue;
+    const parts = inline.store.parts ?? { count: 1, partBytes: Infinity };
+    markParts(ofParts, "metadata", wholeRange(inline), parts);
   }
   const releases = new Map<PayloadWrite, (() => void)[]>();
   for (const [store, ofParts] of lastWrites) {
     ofParts.forEach((write, part) => {
       const release = () => store.parts ? store.parts.release(part) : store.close();
       if (write === undefined) return release();
+      if (write === "metadata") return;
       const known = releases.get(write);
       if (known) known.push(release);
       else releases.set(write, [release]);
@@ -94,18 +105,21 @@ export function releaseAsWritten(
   return (write) => releases.get(write)?.forEach((release) => release());
 }
 
-/** Notes a write for the parts of its store that it reads from, and those between them. */
+/** Notes what reads a range of a store for the parts that the range lies in, and those between them. */
 function markParts(
-  ofParts: (PayloadWrite | undefined)[],
-  write: PayloadWrite,
-  parts: ReaderParts,
+  ofParts: LastRead[],
+  read: LastRead,
+  { start, end }: { readonly start: number; readonly end: number },
+  parts: Pick<ReaderParts, "count" | "partBytes">,
 ): void {
-  const { payload, logicalBlock, blockCount } = write;
-  const { start, end } = payload.segments.length === 1
+  const last = partAt(parts, Math.max(start, end - 1));
+  for (let part = partAt(parts, start); part <= last; part++) ofParts[part] = read;
+}
+
+function rangeOf({ payload, logicalBlock, blockCount }: PayloadWrite) {
+  return payload.segments.length === 1
     ? storedRange(payload, logicalBlock * BLOCK_SIZE_BYTES, blockCount * BLOCK_SIZE_BYTES)
     : wholeRange(payload);
-  const last = partAt(parts, Math.max(start, end - 1));
-  for (let part = partAt(parts, start); part <= last; part++) ofParts[part] = write;
 }
 
 /** Where a part of a file without holes is stored. */

@@ -74,10 +74,13 @@ export function descriptorReader(
   name: string,
   sizeBytes: number,
 ): RandomReader {
+  let isOpen = true;
   return {
     sizeBytes,
     name,
     readAt(target, position) {
+      // Its number may be another file's by now.
+      invariant(isOpen, "a descriptor is not read from once it is closed");
       let done = 0;
       while (done < target.length) {
         let count: number;
@@ -95,7 +98,10 @@ export function descriptorReader(
       }
       return done;
     },
-    close: () => closeSync(descriptor),
+    close: () => {
+      if (isOpen) closeSync(descriptor);
+      isOpen = false;
+    },
   };
 }
 
@@ -345,6 +351,8 @@ export class SharedDescriptor {
       name,
       sizeBytes: lengthBytes,
       readAt: (target, position) => {
+        // The number may be another file's by now.
+        invariant(open, "a reader is not read from once it is closed");
         const available = Math.max(0, Math.min(target.length, lengthBytes - position));
         return whole.readAt(target.subarray(0, available), offsetBytes + position);
       },

@@ -11,7 +11,7 @@ import type { PayloadWrite } from "../../lib/ext4/plan/image_plan.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import type { RandomReader } from "../../lib/io/random_reader.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
-import type { DataSegment } from "../../lib/model/payload.ts";
+import type { DataSegment, Payload } from "../../lib/model/payload.ts";
 import { mustRun } from "../oracle/command.ts";
 import { describeDifference, firstDifference } from "../oracle/compare.ts";
 import { assertE2fsckClean } from "../oracle/e2fsck.ts";
@@ -202,8 +202,13 @@ function segment(storeOffset: number, lengthBytes: number, fileOffset = 0): Data
 }
 
 /** What is freed before the first write, and after each. */
-function schedule(payload: PayloadWrite[], stores: RandomReader[], freed: string[]): string[][] {
-  const onWritten = releaseAsWritten(stores, { payload });
+function schedule(
+  payload: PayloadWrite[],
+  stores: RandomReader[],
+  freed: string[],
+  inlinePayloads: readonly Payload[] = [],
+): string[][] {
+  const onWritten = releaseAsWritten(stores, { payload, inlinePayloads });
   const steps = [freed.splice(0)];
   for (const one of payload) {
     onWritten(one);
@@ -235,6 +240,44 @@ Deno.test("releaseAsWritten frees each part of a store after the last write that
     write(store, [segment(16_384, 16_384)], 2, 2),
   ];
   assertEquals(schedule(writes, [store], freed), [["s2", "s4"], [], ["s0"], ["s1"], ["s3"]]);
+});
+
+Deno.test("releaseAsWritten keeps open what metadata is made from", () => {
+  const freed: string[] = [];
+  const [whole, unread] = [storeOf("whole", freed), storeOf("unread", freed)];
+  const parted = storeOf("s", freed, 3);
+  const inline = (store: RandomReader, at: number) => write(store, [segment(at, 100)]).payload;
+  assertEquals(
+    schedule(
+      [write(whole, [segment(0, 4096)]), write(parted, [segment(0, 512)])],
+      [whole, parted, unread],
+      freed,
+      [inline(whole, 9000), inline(parted, 8191)],
+    ),
+    [["s2", "unread"], [], []],
+  );
+});
+
+Deno.test("blessMerged keeps small files in inodes, also of layers that have no other files", async () => {
+  const small = buildTar([{ path: "small", data: "hello\n" }]);
+  const big = buildTar([{ path: "big", data: new Uint8Array(300_000).fill(7) }]);
+  const mixed = buildTar([{ path: "small", data: "hi" }, { path: "big", data: "x".repeat(9000) }]);
+  for (const layers of [[small], [big, small], [small, big], [big, mixed]]) {
+    for (const compress of ["gzip", "none"] as const) {
+      for (const more of [{}, { inlineLayerBytes: -1, spoolPartBytes: 700 }]) {
+        await withDirectory(async (directory) => {
+          writeOciLayout(directory, { layers, compress });
+          const path = `${directory}/image`;
+          const layout = { ...MERGED_DEFAULTS, inlineData: true };
+          await bless(directory, `oci:${directory}`, { ...testOptions(more), layout });
+          assertEquals(openFilesBelow(directory), []);
+          assertE2fsckClean(path);
+          const text = mustRun("debugfs", ["-R", "cat /small", path]).replaceAll("\0", "");
+          assertEquals(["hello\n", "hi"].includes(text), true, text);
+        });
+      }
+    }
+  }
 });
 
 Deno.test("releaseAsWritten takes a sparse file for one stretch, and what is behind the parts for the last", () => {

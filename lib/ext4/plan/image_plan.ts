@@ -74,6 +74,8 @@ export interface PlanSummary {
 
 /** Every byte of an image but its payload, and where the payload goes. */
 export interface ImagePlan {
+  /** Files that are kept in their inodes: metadata is made from them, the last of it when all payload is written. */
+  readonly inlinePayloads: readonly Payload[];
   /** Blocks of the whole image. */
   readonly totalBlocks: number;
   /** Groups and tables. */

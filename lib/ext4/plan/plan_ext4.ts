@@ -114,7 +114,21 @@ class PlanBuilder {
     const metadata = this.#writes.sort((a, b) => a.offsetBytes - b.offsetBytes);
     const payload = payloadWrites(files);
     const { gridBlocks } = this.#settings;
-    const plan = { totalBlocks, geometry, metadata, payload, files, usedRanges, gridBlocks };
+    const inlinePayloads = this.#inodes.drafts.flatMap((draft) =>
+      draft.kind === "node" && draft.isInline && draft.node.kind === "file"
+        ? [draft.node.payload]
+        : []
+    );
+    const plan = {
+      totalBlocks,
+      geometry,
+      metadata,
+      payload,
+      inlinePayloads,
+      files,
+      usedRanges,
+      gridBlocks,
+    };
     const summary = summarize(plan, {
       layout: this.#layout,
       inodes: this.#inodes,
