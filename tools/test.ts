@@ -3,7 +3,7 @@
  * Runs the tests and the examples in the documentation, and counts them:
  *
  *     deno task test                                all but the long tier
- *     deno task test:long                           the long tier: sweeps that take minutes (*_long_test.ts)
+ *     deno task test:long                           the long tier: *_long_test.ts, and long sweeps of what has any
  *     deno task test tests/tar --filter "sparse"    a part, with what else deno test takes
  *     deno task test --verbose                      every line of it
  *     deno task test --record                       and note how long each file took, in tools/test_times.json
@@ -19,6 +19,7 @@ import { NOT_RUN_PREFIX } from "../tests/oracle/notice.ts";
 import {
   aboutMinutes,
   type FileTimes,
+  LONG_SWEEPS,
   recordedTimes,
   RunProgress,
   testFiles,
@@ -126,6 +127,7 @@ async function execute(run: Run, notices: Set<string>, verbose: boolean): Promis
   const args = ["test", "-A", "--no-check", "--parallel", `--junit-path=${report}`, ...run.args];
   const child = new Deno.Command(Deno.execPath(), {
     args,
+    env: Deno.args.includes("--long") ? { ...LONG_SWEEPS, ...Deno.env.toObject() } : {},
     stdin: "null",
     stdout: "piped",
     stderr: "piped",

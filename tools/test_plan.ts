@@ -13,8 +13,29 @@ export interface FileTime {
 /** Times by path; files that are quick have none. */
 export type FileTimes = Readonly<Record<string, FileTime>>;
 
-/** Files of the long tier end so: sweeps that take minutes, which `deno task test` leaves out. */
+/** Files that only the long tier runs end so. */
 const LONG_ENDING = "_long_test.ts";
+/**
+ * How long the sweeps of the long tier are, by the environment variables that say it. It runs every file that looks at one
+ * of them; in `deno task test` those do a few rounds.
+ */
+export const LONG_SWEEPS: Readonly<Record<string, string>> = {
+  BLESSFS_DIFF_RUNS: "1000",
+  BLESSFS_HOSTILE_MEMORY: "full",
+  BLESSFS_HOSTILE_ROUNDS: "1000",
+  BLESSFS_PROPERTY_RUNS: "20000",
+  BLESSFS_RACE_ROUNDS: "10",
+  BLESSFS_SWEEP: "all",
+  BLESSFS_TREE_SEEDS: "100",
+  EXT4_FUZZ_SEEDS: "100",
+  EXT4_SMASHES: "5000",
+  EXT4_VERIFY_FLIPS: "200",
+  EXT4_VERIFY_SEEDS: "60",
+  EXT4_VERIFY_SMASHES: "1500",
+  REGISTRY_CHAOS_SEEDS: "500",
+};
+/** What a file looks at that has such a sweep. */
+const SWEEP_PATTERN = new RegExp(`${Object.keys(LONG_SWEEPS).join("|")}|/sweeps\\.ts"`);
 const TEST_ENDING = "_test.ts";
 /** What a file that takes no time to speak of is counted with. */
 const QUICK: FileTime = { tests: 5, seconds: 0.3 };
@@ -41,9 +62,14 @@ function filesBelow(directory: string, tier: Tier): string[] {
   return [...Deno.readDirSync(directory)].flatMap(({ name, isDirectory }) => {
     const path = `${directory.replace(/\/$/, "")}/${name}`;
     if (isDirectory) return filesBelow(path, tier);
-    const isLong = name.endsWith(LONG_ENDING);
-    return name.endsWith(TEST_ENDING) && isLong === (tier === "long") ? [path] : [];
+    return name.endsWith(TEST_ENDING) && isInTier(path, tier) ? [path] : [];
   });
+}
+
+function isInTier(path: string, tier: Tier): boolean {
+  const isLongOnly = path.endsWith(LONG_ENDING);
+  if (tier === "default") return !isLongOnly;
+  return isLongOnly || SWEEP_PATTERN.test(Deno.readTextFileSync(path));
 }
 
 /** Follows a run, and tells from the times of earlier ones how far it is. */

@@ -410,18 +410,20 @@ Deno.test("LayerStore records an image that has its name, whatever signal comes 
     const stop = new AbortController();
     const store = storeIn(directory, { signal: stop.signal });
     const plan = planOf();
+    let poll: ReturnType<typeof setInterval> | undefined;
     const adding = store.add("image", plan, (written) => {
-      const poll = setInterval(() => {
-        if (!readdirSync(directory).includes("image.ext4")) return;
-        clearInterval(poll);
-        stop.abort();
+      poll = setInterval(() => {
+        if (readdirSync(directory).includes("image.ext4")) stop.abort();
       }, 0);
       return { diffId: DIFF_ID, tree: TREE, image: imageReport(plan, written), warnings: [] };
     });
-    await adding;
+    try {
+      await adding;
+    } finally {
+      clearInterval(poll);
+    }
     assertEquals(readdirSync(directory).sort(), ["image.ext4", "image.json"]);
     assertEquals((await storeIn(directory).find("image", DIFF_ID))?.tree, TREE);
-    await new Promise((resolve) => setTimeout(resolve, 5));
   });
 });
 

@@ -15,7 +15,6 @@ import { idAt, withDirectory } from "./helpers.ts";
 import { mustRunBeside, programOrNotice, run } from "./programs.ts";
 
 const SOURCE = `oci:${fileURLToPath(new URL("../../fixtures/oci-tiny", import.meta.url))}`;
-const MOUNT_TRIES = 100;
 const MOUNT_PAUSE_MS = 50;
 
 const AWS = {
@@ -116,7 +115,7 @@ async function lookThroughMount(
   const index = join(directory, "image.caibx");
   const served = run("desync", ["mount-index", "-s", store, index, mountPoint], env);
   try {
-    await untilMounted(mountPoint);
+    await untilMounted(mountPoint, served);
     const [name] = readdirSync(mountPoint);
     // Read by another process: this one may be the server that the bytes come from.
     await mustRunBeside("cmp", [join(mountPoint, name!), join(directory, "image")]);
@@ -127,13 +126,16 @@ async function lookThroughMount(
   }
 }
 
-async function untilMounted(mountPoint: string): Promise<void> {
-  for (let i = 0; i < MOUNT_TRIES; i++) {
+/** Waits for the mount for as long as the program runs that makes it. */
+async function untilMounted(mountPoint: string, served: Promise<unknown>): Promise<void> {
+  let hasEnded = false;
+  void served.finally(() => hasEnded = true);
+  while (!hasEnded) {
     const { status } = await run("mountpoint", ["-q", mountPoint]);
     if (status === 0) return;
     await sleep(MOUNT_PAUSE_MS);
   }
-  throw new Error("desync has not mounted its index");
+  throw new Error("desync ended without mounting its index");
 }
 
 /** The kernel mounts the file that desync shows, and sees the same files as in the image itself. */

@@ -15,7 +15,7 @@ import { mustRunBeside } from "./programs.ts";
 const SOURCE = `oci:${fileURLToPath(new URL("../../fixtures/oci-tiny", import.meta.url))}`;
 const SERVER = "npm:s3rver@3.7.1";
 const KEY = "S3RVER";
-const START_MS = 60_000;
+const START_MS = 600_000;
 
 /** Works on a server, or says in one line that it is not here: tests do not fetch it. */
 async function withServer(directory: string, work: (url: string) => Promise<void>): Promise<void> {

@@ -3,6 +3,7 @@ import type { LayoutOptions } from "../../lib/bless/options.ts";
 import type { FileTree, TreeNode } from "../../lib/model/node.ts";
 import { withTemporaryDirectory } from "../oracle/command.ts";
 import { kernelOrNotice } from "../oracle/kernel.ts";
+import { sweepCases } from "../oracle/sweeps.ts";
 import { dir, file, special, symlink, treeOf } from "../oracle/tree_builder.ts";
 import {
   assertAligned,
@@ -77,7 +78,7 @@ Deno.test("a file that a backup cuts in two is whole, whatever the sizes around 
   }
 });
 
-const STRADDLE_MIB = Array.from({ length: 17 }, (_, i) => 120 + i);
+const STRADDLE_MIB = sweepCases(Array.from({ length: 17 }, (_, i) => 120 + i), 4);
 
 for (const [layout, rules] of Object.entries(LAYOUTS)) {
   Deno.test(`one file of 120 to 136 MiB passes the first backup: ${layout}`, async () => {
@@ -117,7 +118,7 @@ Deno.test("inode tables and the names of 30,500 to 31,500 files pass the first b
         return [`file-${i}`, file(`content ${i}`)];
       });
       const tree = treeOf({ "many": dir(children) });
-      for (const rules of Object.values(LAYOUTS)) {
+      for (const rules of sweepCases(Object.values(LAYOUTS), 3)) {
         const made = await makeBareImage(`${scratch}/image`, tree, rules);
         assertSound(made);
       }
@@ -158,7 +159,7 @@ function sparseUpTo(group: number): FileTree {
   });
 }
 
-for (const group of [1, 3, 5, 7, 9, 25, 27]) {
+for (const group of sweepCases([1, 3, 5, 7, 9, 25, 27], 3)) {
   Deno.test(`payload passes the backup in group ${group}`, async () => {
     const hasKernel = kernelOrNotice(`mounting images with payload around group ${group}`);
     await withTemporaryDirectory(async (scratch) => {
@@ -191,7 +192,7 @@ Deno.test("files of whole cells, a block and a byte more and less, lie alone in 
       }
     }
   }
-  for (const gridBytes of [4 * KIB, 64 * KIB, 128 * KIB, 1 * MIB]) {
+  for (const gridBytes of sweepCases([4 * KIB, 64 * KIB, 128 * KIB, 1 * MIB], 2)) {
     await checkCase(`cells of ${gridBytes}`, treeOf(children), { gridBytes });
   }
 });

@@ -9,7 +9,7 @@ import { notRun } from "./notice.ts";
 
 /** Set to 1: a kernel that cannot mount makes tests fail instead of leaving their kernel part out. */
 const MANDATORY_VARIABLE = "EXT4_MOUNT_TEST";
-const UNMOUNT_TRIES = 300;
+const UNMOUNT_TRIES = 2400;
 const UNMOUNT_PAUSE_MS = 50;
 
 let cachedReason: { readonly reason: string | undefined } | undefined;

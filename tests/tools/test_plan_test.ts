@@ -8,16 +8,23 @@ Deno.test("testFiles gives the files of a tier, the slowest first", () => {
     for (const name of ["b_test.ts", "a_test.ts", "sub/c_test.ts", "sweep_long_test.ts", "d.ts"]) {
       Deno.writeTextFileSync(`${root}/${name}`, "");
     }
+    Deno.writeTextFileSync(`${root}/sub/e_test.ts`, 'env["EXT4_FUZZ_SEEDS"]');
     const times = { [`${root}/sub/c_test.ts`]: { tests: 1, seconds: 9 } };
     const inTier = (tier: "default" | "long", ...paths: string[]) =>
       testFiles(paths, tier, times).map((path) => path.slice(root.length + 1));
-    assertEquals(inTier("default", root), ["sub/c_test.ts", "a_test.ts", "b_test.ts"]);
+    assertEquals(inTier("default", root), [
+      "sub/c_test.ts",
+      "a_test.ts",
+      "b_test.ts",
+      "sub/e_test.ts",
+    ]);
     assertEquals(inTier("default", `${root}/`, `${root}/sub`), [
       "sub/c_test.ts",
       "a_test.ts",
       "b_test.ts",
+      "sub/e_test.ts",
     ]);
-    assertEquals(inTier("long", root), ["sweep_long_test.ts"]);
+    assertEquals(inTier("long", root), ["sub/e_test.ts", "sweep_long_test.ts"]);
     assertEquals(inTier("default", `${root}/sweep_long_test.ts`), ["sweep_long_test.ts"]);
   });
 });

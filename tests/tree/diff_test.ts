@@ -16,7 +16,7 @@ import { changedTree, copyTree } from "./changed_tree.ts";
 import { treeOptions } from "./layers.ts";
 import { layerOfItems } from "./tar_round_trip.ts";
 
-const RUN_COUNT = Number(process.env["BLESSFS_DIFF_RUNS"] ?? 150);
+const RUN_COUNT = Number(process.env["BLESSFS_DIFF_RUNS"] ?? 60);
 
 const diff = (before: FileTree, after: FileTree) =>
   diffTrees(before, after, { warnings: new Warnings() });

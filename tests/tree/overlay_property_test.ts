@@ -9,7 +9,7 @@ import { layersOf, treeOptions } from "./layers.ts";
 import { randomEntries, randomStacks, withoutRefusedEntries } from "./random_layers.ts";
 import { stackTrees } from "./stack.ts";
 
-const RUN_COUNT = Number(process.env["BLESSFS_PROPERTY_RUNS"] ?? 3000);
+const RUN_COUNT = Number(process.env["BLESSFS_PROPERTY_RUNS"] ?? 1000);
 
 Deno.test("overlayTrees stacked by overlayfs' rules shows the merged tree, attribute for attribute", () => {
   fc.assert(

@@ -1,13 +1,14 @@
 import { assertEquals } from "@std/assert";
 import { MERGED_DEFAULTS } from "../../../lib/bless/options.ts";
 import { displayName } from "../../../lib/bytes/byte_string.ts";
-import type { ImagePlan } from "../../../lib/ext4/plan/image_plan.ts";
 import { planExt4 } from "../../../lib/ext4/plan/plan_ext4.ts";
 import { resolveSettings } from "../../../lib/ext4/plan/settings.ts";
 import type { PayloadOrder } from "../../../lib/layout/placement.ts";
 import { Warnings } from "../../../lib/warnings.ts";
 import { dir, file, special, symlink, treeOf } from "../../oracle/tree_builder.ts";
-import { planTree, unreadFile } from "../made_image.ts";
+import { withTemporaryDirectory } from "../../oracle/command.ts";
+import { assertE2fsckClean } from "../../oracle/e2fsck.ts";
+import { makeImage, planTree, unreadFile } from "../made_image.ts";
 
 const IDENTITY = { derivedUuid: new Uint8Array(16).fill(9), timestamp: 5 };
 
@@ -104,11 +105,19 @@ Deno.test("summarize takes what alignment leaves free for padding, and backups f
   assertEquals(tight.summary.paddingBytes, 0);
 });
 
-Deno.test("summarize adds used blocks up, and hands counts through", () => {
-  const plan: ImagePlan = planTree(treeOf({ "f": file("x") }));
-  const { sizeBytes, usedBytes, inodes, freeInodes, alignedFiles } = plan.summary;
-  assertEquals(sizeBytes, plan.totalBlocks * 4096);
-  const used = plan.usedRanges.reduce((sum, { blockCount }) => sum + blockCount, 0);
-  assertEquals(usedBytes, used * 4096);
-  assertEquals([inodes, freeInodes, alignedFiles], [16, 16 - 11, 0]);
+Deno.test("summarize counts the blocks in use as e2fsck does, and hands counts through", async () => {
+  await withTemporaryDirectory(async (scratch) => {
+    for (const journalBytes of [0, 4 * 2 ** 20]) {
+      const tree = treeOf({
+        "f": file("x"),
+        "long": file({ sizeBytes: 300_000, noise: "all", seed: 1 }),
+      });
+      const { plan, path } = await makeImage(`${scratch}/image`, tree, { journalBytes });
+      const { sizeBytes, usedBytes, inodes, freeInodes, alignedFiles } = plan.summary;
+      const found = assertE2fsckClean(path);
+      assertEquals([sizeBytes, usedBytes], [found.blockCount * 4096, found.usedBlocks * 4096]);
+      assertEquals([inodes, freeInodes], [found.inodeCount, found.inodeCount - found.usedInodes]);
+      assertEquals([inodes, freeInodes, alignedFiles], [16, 16 - 12, 1]);
+    }
+  });
 });

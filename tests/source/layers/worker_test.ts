@@ -103,7 +103,7 @@ Deno.test("PieceQueue gives pieces in order, whether they are there before the r
   const reading = (async () => {
     for await (const piece of queue) read.push(piece[0]!);
   })();
-  await new Promise((resolve) => setTimeout(resolve, 1));
+  while (read.length < 2) await new Promise((resolve) => setTimeout(resolve));
   assertEquals(read, [1, 2]);
   queue.add(new Uint8Array([3]));
   queue.end();
