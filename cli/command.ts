@@ -73,6 +73,8 @@ export interface Command {
   readonly examples: readonly (readonly [purpose: string, line: string])[];
   readonly positionals: readonly PositionalSpec[];
   readonly options: readonly OptionSpec[];
+  /** Handles signals itself: it runs until it is told to end, and ends in its own time. */
+  readonly handlesSignals?: boolean;
   /** Loads its code, which the other commands do not need. */
   load(): Promise<Run>;
 }

@@ -13,6 +13,7 @@ import type { Command } from "./command.ts";
 import { TOPICS } from "./help.ts";
 import { BLESS_LAYERED, BLESS_MERGED, CHUNK, DIFF, EXPORT } from "./table/bless.ts";
 import { CAT, CHECKSUM, INSPECT, LS, PROBE, VERIFY } from "./table/images.ts";
+import { SERVE } from "./table/serve.ts";
 import { VERITY_DUMP, VERITY_FORMAT, VERITY_VERIFY } from "./table/verity.ts";
 
 const COMPLETIONS: Command = {
@@ -87,6 +88,7 @@ export const COMMANDS: readonly Command[] = [
   EXPORT,
   DIFF,
   CHECKSUM,
+  SERVE,
   COMPLETIONS,
   MAN,
   HELP,

@@ -4,10 +4,15 @@
  *
  * @module
  */
+import process from "node:process";
 import { isMainThread } from "node:worker_threads";
 import { COMMANDS } from "./commands.ts";
 import { runProgram } from "./process.ts";
+import { SERVE_TASK } from "./table/serve.ts";
 
-if (isMainThread) await runProgram(COMMANDS);
-// A worker finds its own module among those of all commands.
-else await Promise.all(COMMANDS.map((command) => command.load()));
+if (isMainThread) {
+  await runProgram(process.argv[2] === SERVE_TASK.name ? [SERVE_TASK] : COMMANDS);
+} else {
+  // A worker finds its own module among those of all commands.
+  await Promise.all(COMMANDS.map((command) => command.load()));
+}

@@ -33,7 +33,9 @@ export async function runProgram(commands: readonly Command[]): Promise<void> {
       end(EXIT.internal);
     });
   }
-  const signal = watchSignals();
+  const name = process.argv[2];
+  const isHandled = commands.some((command) => command.name === name && command.handlesSignals);
+  const signal = isHandled ? new AbortController().signal : watchSignals();
   const finished = runCommandLine(process.argv.slice(2), {
     stdin: standardInput(signal),
     stdout: standardOutput(signal),

@@ -22,7 +22,18 @@ import { parseReport } from "./test_report.ts";
 import type { TestCounts } from "./test_report.ts";
 
 /** What is copied; the sources and what tests read beside them. */
-const COPIED = ["lib", "probe", "cli", "tests", "tools", "fixtures", "docs", "mod.ts", "deno.json"];
+const COPIED = [
+  "lib",
+  "probe",
+  "serve",
+  "cli",
+  "tests",
+  "tools",
+  "fixtures",
+  "docs",
+  "mod.ts",
+  "deno.json",
+];
 /** These are about the repository, or start Deno themselves. */
 const LEFT_OUT = ["tests/tidy", "tests/tools", "tests/binary"];
 /** So is this one, which tries a tool that is written for Deno. */

@@ -1,0 +1,33 @@
+/**
+ * Which options of `bless` clients may set. On its own, so that the table of commands loads nothing else of the server.
+ *
+ * @module
+ */
+
+/**
+ * Options that only decide what the image is. Those that name files of this machine, lift limits or say where things go are
+ * the server's own.
+ */
+export const CLIENT_OPTIONS: readonly string[] = [
+  "align-threshold",
+  "backups",
+  "chunker",
+  "compat",
+  "exclude",
+  "gid-map",
+  "grid",
+  "ignore-diffid",
+  "ignore-zeros",
+  "inline-data",
+  "inodes",
+  "journal",
+  "label",
+  "metadata-csum",
+  "packing",
+  "platform",
+  "reserved",
+  "size",
+  "strict",
+  "uid-map",
+  "uuid",
+];

@@ -1,0 +1,97 @@
+/**
+ * Listening on a socket, by node:http under every runtime.
+ *
+ * @module
+ */
+import { getRequestListener } from "@hono/node-server";
+import { chmodSync, lstatSync, rmSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import { connect } from "node:net";
+import { IoError } from "../../lib/errors.ts";
+import { ioErrorFrom } from "../../lib/io/system_error.ts";
+import type { ListenAddress } from "../settings.ts";
+import type { App } from "./app.ts";
+
+const HEADERS_MS_MAX = 10_000;
+const REQUEST_MS_MAX = 30_000;
+/** A connection on which nothing moves for so long is closed; streams of events move every 15 seconds. */
+const IDLE_MS_MAX = 120_000;
+
+/** A server that listens. */
+export interface Listener {
+  /** Where: `unix:PATH` or `http://HOST:PORT`. */
+  readonly address: string;
+  /** Takes no more connections; resolves when those that are open have been closed, or after a while. */
+  close(waitMs: number): Promise<void>;
+}
+
+/** Starts to listen. */
+export async function listen(app: App, address: ListenAddress): Promise<Listener> {
+  const handler = getRequestListener(app.fetch, { overrideGlobalObjects: false });
+  const server = createServer(
+    { headersTimeout: HEADERS_MS_MAX, requestTimeout: REQUEST_MS_MAX },
+    (request, response) => void handler(request, response),
+  );
+  server.setTimeout(IDLE_MS_MAX);
+  // A client that speaks something else, or goes away, is no failure of ours.
+  server.on("clientError", (_error, socket) => {
+    if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+    else socket.destroy();
+  });
+  if (address.kind === "unix") await removeStaleSocket(address.path);
+  await start(server, address);
+  const bound = server.address();
+  const shown = address.kind === "unix"
+    ? `unix:${address.path}`
+    : `http://${address.host.includes(":") ? `[${address.host}]` : address.host}:${
+      typeof bound === "object" && bound !== null ? bound.port : address.port
+    }`;
+  return { address: shown, close: (waitMs) => close(server, address, waitMs) };
+}
+
+function start(server: Server, address: ListenAddress): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const where = address.kind === "unix" ? address.path : `${address.host}:${address.port}`;
+    const onError = (error: Error) => reject(ioErrorFrom(where, "cannot listen", error));
+    server.once("error", onError);
+    const onListening = () => {
+      server.off("error", onError);
+      server.on("error", () => {});
+      // The owner and his group may ask.
+      if (address.kind === "unix") chmodSync(address.path, 0o660);
+      resolve();
+    };
+    if (address.kind === "unix") server.listen({ path: address.path }, onListening);
+    else server.listen({ host: address.host, port: address.port }, onListening);
+  });
+}
+
+/** Removes the socket of a server that was killed; one that answers is left alone. */
+async function removeStaleSocket(path: string): Promise<void> {
+  const facts = lstatSync(path, { throwIfNoEntry: false });
+  if (facts === undefined) return;
+  if (!facts.isSocket()) {
+    throw new IoError(path, "exists and is not a socket", { hint: "name another path" });
+  }
+  const answers = await new Promise<boolean>((resolve) => {
+    const socket = connect({ path });
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+  if (answers) {
+    throw new IoError(path, "another server listens there", { hint: "name another path" });
+  }
+  rmSync(path, { force: true });
+}
+
+async function close(server: Server, address: ListenAddress, waitMs: number): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeIdleConnections?.();
+  const timer = setTimeout(() => server.closeAllConnections?.(), waitMs);
+  await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, waitMs + 500))]);
+  clearTimeout(timer);
+  if (address.kind === "unix") rmSync(address.path, { force: true });
+}

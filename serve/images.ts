@@ -1,0 +1,377 @@
+/**
+ * The directory of images. An image is in it whole or not at all:
+ *
+ *     HEX.ext4          an image, by the SHA-256 of its bytes
+ *     layers/KEY/       images of layers that were made with the same options, as `bless layered` makes them
+ *     HEX.json          what belongs to an image, written before it; an image without one is no image
+ *     .serve/           work of jobs, layers of registries, figures; nothing in it has to be kept
+ *
+ * @module
+ */
+import { constants, existsSync, mkdirSync, readdirSync } from "node:fs";
+import {
+  copyFile,
+  link,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  utimes,
+} from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import process from "node:process";
+import { setTimeout as delay } from "node:timers/promises";
+import * as v from "valibot";
+import { readIfThere, takeLock } from "./lock.ts";
+import { JOB_MARK } from "./program.ts";
+import type { ImageRecord } from "./state/store.ts";
+
+const PathSchema = v.pipe(v.string(), v.regex(/^(?:layers\/[0-9a-f]+\/)?[0-9a-zA-Z._@-]+$/));
+const SidecarSchema = v.object({
+  version: v.literal(1),
+  key: v.nullable(v.string()),
+  files: v.array(PathSchema),
+  images: v.array(PathSchema),
+  record: v.object({
+    digest: v.pipe(v.string(), v.regex(/^sha256:[0-9a-f]{64}$/)),
+    mode: v.picklist(["merged", "layered"]),
+    jobId: v.string(),
+    source: v.string(),
+    manifestDigest: v.nullable(v.string()),
+    createdMs: v.number(),
+    sizeBytes: v.number(),
+    storedBytes: v.number(),
+    newBytes: v.number(),
+    sharedBytes: v.number(),
+    rootHash: v.nullable(v.string()),
+    document: v.string(),
+  }),
+});
+
+/** What stands beside an image. */
+export interface Sidecar {
+  readonly version: 1;
+  readonly key: string | null;
+  /** All that belongs to it, relative to the directory. */
+  readonly files: readonly string[];
+  /** Those of them that are images, by their positions: one, or one a layer. */
+  readonly images: readonly string[];
+  readonly record: ImageRecord;
+}
+
+/** A file that a job made, and where it goes. */
+export interface MadeFile {
+  readonly from: string;
+  /** Relative to the directory. */
+  readonly to: string;
+}
+
+/** The directory, for one server. */
+export class ImageDirectory {
+  readonly root: string;
+  #unlock: () => void = () => {};
+  /** Which images use a file. */
+  readonly #users = new Map<string, Set<string>>();
+  #queue: Promise<unknown> = Promise.resolve();
+  #stageCount = 0;
+
+  private constructor(root: string) {
+    this.root = root;
+  }
+
+  /**
+   * Opens the directory, makes it when it is missing, and removes what a server that was killed has left.
+   *
+   * @throws {UsageError} when another server has it
+   */
+  static async open(root: string): Promise<ImageDirectory> {
+    const directory = new ImageDirectory(root);
+    mkdirSync(join(root, ".serve"), { recursive: true });
+    mkdirSync(join(root, "layers"), { recursive: true });
+    directory.#unlock = takeLock(join(root, ".serve", "lock"), root);
+    try {
+      await directory.#sweep();
+    } catch (error) {
+      directory.close();
+      throw error;
+    }
+    return directory;
+  }
+
+  get workDir(): string {
+    return join(this.root, ".serve", "work");
+  }
+
+  /** Layers that came from registries. */
+  get blobDir(): string {
+    return join(this.root, ".serve", "blobs");
+  }
+
+  /** The figures of serve/tasks/measure.ts. */
+  get cellsPath(): string {
+    return join(this.root, ".serve", "cells.db");
+  }
+
+  /** Lets another server have the directory. */
+  close(): void {
+    this.#unlock();
+  }
+
+  /** A new directory for one run of a job. */
+  async stage(jobId: string): Promise<string> {
+    const path = join(this.workDir, `${jobId}-${process.pid}-${++this.#stageCount}`);
+    await mkdir(path, { recursive: true });
+    return path;
+  }
+
+  /** Removes such a directory. */
+  async unstage(path: string): Promise<void> {
+    await rm(path, { recursive: true, force: true });
+  }
+
+  /** A file that was fetched from a chunk store; kept as long as the server runs. */
+  restoredPath(digest: string): string {
+    return join(this.root, ".serve", "restored", `${digest.slice("sha256:".length)}.ext4`);
+  }
+
+  /** Takes such a file in. */
+  async keepRestored(digest: string, from: string): Promise<string> {
+    const path = this.restoredPath(digest);
+    await mkdir(dirname(path), { recursive: true });
+    await rename(from, path);
+    return path;
+  }
+
+  /** Runs one change of the directory after the other. */
+  exclusive<T>(change: () => Promise<T>): Promise<T> {
+    const next = this.#queue.then(change, change);
+    this.#queue = next.catch(() => {});
+    return next;
+  }
+
+  /** Whether an image is here, whole. */
+  async has(digest: string): Promise<boolean> {
+    const sidecar = await this.sidecar(digest);
+    return sidecar?.files.every((file) => existsSync(join(this.root, file))) ?? false;
+  }
+
+  /** Gives files and their sidecar their names; to be called in `exclusive`. */
+  async publish(sidecar: Sidecar, files: readonly MadeFile[], stage: string): Promise<void> {
+    const path = this.#sidecarPath(sidecar.record.digest);
+    const partPath = join(stage, "sidecar.json");
+    await writeDurably(partPath, `${JSON.stringify(sidecar)}\n`);
+    await rename(partPath, path);
+    await syncDirectory(this.root);
+    const directories = new Set([this.root]);
+    for (const { from, to } of files) {
+      const target = join(this.root, to);
+      directories.add(dirname(target));
+      await mkdir(dirname(target), { recursive: true });
+      await syncFile(from);
+      await rename(from, target);
+    }
+    for (const directory of directories) await syncDirectory(directory);
+    this.#use(sidecar);
+  }
+
+  /** Takes an image away: what nobody else uses first, its sidecar last; to be called in `exclusive`. */
+  async remove(digest: string): Promise<void> {
+    const sidecar = await this.sidecar(digest);
+    if (sidecar === undefined) return;
+    for (const file of sidecar.files) {
+      const users = this.#users.get(file);
+      users?.delete(digest);
+      if (users !== undefined && users.size > 0) continue;
+      this.#users.delete(file);
+      await rm(join(this.root, file), { force: true });
+    }
+    await rm(this.#sidecarPath(digest), { force: true });
+  }
+
+  /** What stands beside an image; undefined when it is not here. */
+  async sidecar(digest: string): Promise<Sidecar | undefined> {
+    return await readSidecar(this.#sidecarPath(digest));
+  }
+
+  /** The digests of the images that are here. */
+  async digests(): Promise<string[]> {
+    return (await readdir(this.root)).flatMap((name) => {
+      const hex = /^([0-9a-f]{64})\.json$/.exec(name)?.[1];
+      return hex === undefined ? [] : [`sha256:${hex}`];
+    });
+  }
+
+  /** The file of an image at a position; undefined when it is not here. */
+  async filePath(digest: string, position: number): Promise<string | undefined> {
+    const sidecar = await this.sidecar(digest);
+    const name = sidecar?.images[position];
+    const path = name === undefined ? undefined : join(this.root, name);
+    return path !== undefined && existsSync(path) ? path : undefined;
+  }
+
+  /** Brings images of layers that are here into a job's own directory, where they are used again. */
+  async offerLayers(key: string, diffIds: readonly string[], target: string): Promise<void> {
+    const pool = join(this.root, "layers", key);
+    const names = await readdir(pool).catch(() => [] as string[]);
+    const wanted = diffIds.map((diffId) => diffId.slice(diffId.indexOf(":") + 1));
+    for (const name of names) {
+      if (!wanted.some((hex) => name.startsWith(hex))) continue;
+      await linkOrCopy(join(pool, name), join(target, name));
+    }
+  }
+
+  /** Removes layers that were not used for the longest time, until the rest is small enough. */
+  async trimBlobs(bytesMax: number, inUse: ReadonlySet<string>): Promise<void> {
+    const directory = join(this.blobDir, "sha256");
+    const names = await readdir(directory).catch(() => [] as string[]);
+    const files: { path: string; sizeBytes: number; usedMs: number }[] = [];
+    for (const name of names) {
+      if (!/^[0-9a-f]{64}$/.test(name)) continue;
+      const facts = await stat(join(directory, name)).catch(() => undefined);
+      if (facts === undefined) continue;
+      files.push({ path: join(directory, name), sizeBytes: facts.size, usedMs: facts.mtimeMs });
+    }
+    let total = files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    for (const file of files.sort((a, b) => a.usedMs - b.usedMs)) {
+      if (total <= bytesMax) return;
+      if (inUse.has(`sha256:${basename(file.path)}`)) continue;
+      await rm(file.path, { force: true });
+      total -= file.sizeBytes;
+    }
+  }
+
+  /** Which of some layers of registries are here; they count as used now. */
+  async presentBlobs(digests: readonly string[]): Promise<Set<string>> {
+    const present = new Set<string>();
+    const now = new Date();
+    for (const digest of digests) {
+      const path = join(this.blobDir, "sha256", digest.slice("sha256:".length));
+      const isThere = await utimes(path, now, now).then(() => true, () => false);
+      if (isThere) present.add(digest);
+    }
+    return present;
+  }
+
+  #sidecarPath(digest: string): string {
+    return join(this.root, `${digest.slice("sha256:".length)}.json`);
+  }
+
+  #use({ files, record }: Sidecar): void {
+    for (const file of files) {
+      const users = this.#users.get(file) ?? new Set();
+      this.#users.set(file, users.add(record.digest));
+    }
+  }
+
+  async #sweep(): Promise<void> {
+    await killLeftovers(this.workDir);
+    await rm(this.workDir, { recursive: true, force: true });
+    await rm(join(this.root, ".serve", "restored"), { recursive: true, force: true });
+    await mkdir(this.workDir, { recursive: true });
+    for (const name of await readdir(join(this.blobDir, "sha256")).catch(() => [] as string[])) {
+      if (name.includes(".part-")) await rm(join(this.blobDir, "sha256", name), { force: true });
+    }
+    await this.#sweepImages();
+    await this.#sweepLayers();
+  }
+
+  /** Removes images whose sidecar is missing, and sidecars one of whose files is. */
+  async #sweepImages(): Promise<void> {
+    for (const name of await readdir(this.root)) {
+      const path = join(this.root, name);
+      if (/^[0-9a-f]{64}\.ext4$/.test(name)) {
+        if (!existsSync(path.replace(/ext4$/, "json"))) await rm(path);
+      } else if (/^[0-9a-f]{64}\.json$/.test(name)) {
+        const sidecar = await readSidecar(path);
+        const isWhole = sidecar?.files.every((file) => existsSync(join(this.root, file))) ?? false;
+        if (isWhole) this.#use(sidecar!);
+        else await rm(path);
+      }
+    }
+  }
+
+  /** Removes images of layers that belong to no image. */
+  async #sweepLayers(): Promise<void> {
+    for (const key of await readdir(join(this.root, "layers"))) {
+      for (const name of await readdir(join(this.root, "layers", key))) {
+        const file = `layers/${key}/${name}`;
+        if (!this.#users.has(file)) await rm(join(this.root, file), { force: true });
+      }
+    }
+  }
+}
+
+async function readSidecar(path: string): Promise<Sidecar | undefined> {
+  try {
+    return v.parse(SidecarSchema, JSON.parse(await readFile(path, "utf8")));
+  } catch {
+    return undefined;
+  }
+}
+
+async function linkOrCopy(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch {
+    await copyFile(from, to, constants.COPYFILE_FICLONE);
+  }
+}
+
+async function writeDurably(path: string, text: string): Promise<void> {
+  const file = await open(path, "w");
+  try {
+    await file.writeFile(text);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function syncFile(path: string): Promise<void> {
+  const file = await open(path, "r");
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** A name is on disk when its directory is. */
+async function syncDirectory(path: string): Promise<void> {
+  try {
+    await syncFile(path);
+  } catch (error) {
+    // Windows opens no directories.
+    if (process.platform !== "win32") throw error;
+  }
+}
+
+const LEFTOVER_WAIT_MS = 5000;
+
+/** Ends the processes of jobs whose server was killed. They could do no harm, but what they still write would stay. */
+async function killLeftovers(workDir: string): Promise<void> {
+  if (process.platform !== "linux") return;
+  const untilMs = Date.now() + LEFTOVER_WAIT_MS;
+  for (;;) {
+    const pids = leftoversOf(workDir);
+    for (const pid of pids) {
+      try {
+        process.kill(pid, "SIGKILL");
+      } catch {
+        // It has ended by itself.
+      }
+    }
+    if (pids.length === 0 || Date.now() > untilMs) return;
+    await delay(20);
+  }
+}
+
+function leftoversOf(workDir: string): number[] {
+  const mark = `\0${JOB_MARK}=${workDir}/`;
+  return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number)
+    .filter((pid) => pid !== process.pid)
+    .filter((pid) => `\0${readIfThere(`/proc/${pid}/environ`)}`.includes(mark));
+}

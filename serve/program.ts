@@ -1,0 +1,213 @@
+/**
+ * Running this program again, in a process of its own: a job that crashes or eats all memory takes nobody with it.
+ *
+ * @module
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import process from "node:process";
+import { createInterface } from "node:readline";
+
+/** A process looks at the memory of those that it started so often. */
+const MEMORY_LOOK_MS = 50;
+/** Beyond the limit on resident memory: what a runtime reserves and does not use. */
+const RESERVED_BYTES = 1 << 30;
+const STDERR_LINES_MAX = 200;
+const STDOUT_BYTES_MAX = 64 << 20;
+const GRACE_MS = 5000;
+/** Marks the processes that belong to a directory of images, for whoever cleans up after a crash. */
+export const JOB_MARK = "BLESSFS_SERVE_WORK";
+
+/** The words that start this program. */
+export type ProgramWords = readonly [string, ...string[]];
+
+/**
+ * How this very program is started: the binary alone, or a runtime with the module that it was started with.
+ *
+ * @param argv `process.argv`
+ */
+export function programWords(argv: readonly string[] = process.argv): ProgramWords {
+  const main = argv[1];
+  const standalone = (globalThis as { Deno?: { build?: { standalone?: boolean } } }).Deno?.build
+    ?.standalone;
+  const isBunBinary = main !== undefined && /^(?:\/\$bunfs\/|[A-Z]:[\\/]~BUN)/.test(main);
+  if (standalone || isBunBinary || main === undefined || !existsSync(main)) {
+    return [process.execPath];
+  }
+  const isDeno = process.versions["deno"] !== undefined;
+  return [process.execPath, ...isDeno ? ["run", "-A"] : [], main];
+}
+
+/** One run. */
+export interface ProgramRun {
+  readonly words: readonly string[];
+  /** Where the run may leave files; its processes are known by it. */
+  readonly workDir: string;
+  /** The trace that the run belongs to, for the process's environment. */
+  readonly traceparent?: string;
+  /** Ends the run. */
+  readonly signal?: AbortSignal;
+  /** After so long the run is ended. */
+  readonly deadlineMs?: number;
+  /** With more resident memory than this the run is ended. */
+  readonly memoryBytes: number;
+  /** Gets each line of standard error that is one JSON object. */
+  readonly onLine?: (document: Readonly<Record<string, unknown>>) => void;
+}
+
+/** How a run ended. */
+export interface ProgramEnd {
+  readonly code: number | undefined;
+  /** Why it was ended, if it did not end by itself. */
+  readonly stopped: "aborted" | "deadline" | "memory" | undefined;
+  readonly stdout: string;
+  /** The last lines of standard error. */
+  readonly stderr: string;
+}
+
+/** Runs the program; resolves when the process is gone, however it ended. */
+export function runProgramAgain(program: ProgramWords, run: ProgramRun): Promise<ProgramEnd> {
+  return new Run(program, run).ended;
+}
+
+class Run {
+  readonly ended: Promise<ProgramEnd>;
+  readonly #child: ChildProcess;
+  readonly #run: ProgramRun;
+  readonly #stdout: Uint8Array[] = [];
+  readonly #stderr: string[] = [];
+  #stdoutBytes = 0;
+  #stopped: ProgramEnd["stopped"];
+  #killTimer: ReturnType<typeof setTimeout> | undefined;
+  readonly #timers: (ReturnType<typeof setTimeout> | ReturnType<typeof setInterval>)[] = [];
+  readonly #onAbort = () => this.#stop("aborted");
+
+  constructor(program: ProgramWords, run: ProgramRun) {
+    this.#run = run;
+    const [command, ...args] = limited([...program, ...run.words], run.memoryBytes);
+    this.#child = spawn(command!, args, {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: {
+        ...process.env,
+        NO_COLOR: "1",
+        [JOB_MARK]: run.workDir,
+        ...run.traceparent === undefined ? {} : { TRACEPARENT: run.traceparent },
+      },
+    });
+    this.ended = this.#watch();
+  }
+
+  async #watch(): Promise<ProgramEnd> {
+    const { signal, deadlineMs } = this.#run;
+    const child = this.#child;
+    const exited = new Promise<number | undefined>((resolve) => {
+      child.on("error", (error) => {
+        this.#stderr.push(error.message);
+        resolve(undefined);
+      });
+      child.on("close", (code) => resolve(code ?? undefined));
+    });
+    child.stdout?.on("data", (piece: Uint8Array) => this.#keep(piece));
+    if (child.stderr) {
+      createInterface({ input: child.stderr, crlfDelay: Infinity })
+        .on("line", (line) => this.#line(line));
+    }
+    signal?.addEventListener("abort", this.#onAbort);
+    if (signal?.aborted) this.#stop("aborted");
+    if (deadlineMs !== undefined) {
+      this.#timers.push(setTimeout(() => this.#stop("deadline"), deadlineMs));
+    }
+    preferAsVictim(child.pid);
+    this.#timers.push(setInterval(() => this.#lookAtMemory(), MEMORY_LOOK_MS));
+    try {
+      const code = await exited;
+      return {
+        code,
+        stopped: this.#stopped,
+        stdout: new TextDecoder().decode(concatenated(this.#stdout)),
+        stderr: this.#stderr.join("\n"),
+      };
+    } finally {
+      signal?.removeEventListener("abort", this.#onAbort);
+      clearTimeout(this.#killTimer);
+      for (const timer of this.#timers) clearInterval(timer);
+    }
+  }
+
+  #keep(piece: Uint8Array): void {
+    this.#stdoutBytes += piece.length;
+    if (this.#stdoutBytes > STDOUT_BYTES_MAX) this.#stop("memory");
+    else this.#stdout.push(piece);
+  }
+
+  #line(line: string): void {
+    if (line.startsWith("{") && this.#run.onLine) {
+      try {
+        this.#run.onLine(JSON.parse(line));
+      } catch {
+        // A line that was cut by the end of the process.
+      }
+    }
+    if (line.startsWith('{"progress"')) return;
+    this.#stderr.push(line);
+    if (this.#stderr.length > STDERR_LINES_MAX) this.#stderr.shift();
+  }
+
+  #lookAtMemory(): void {
+    const bytes = peakBytes(this.#child.pid);
+    if (bytes !== undefined && bytes > this.#run.memoryBytes) this.#stop("memory");
+  }
+
+  /** SIGTERM lets it clean up; after a while it is killed. Out of memory, it is killed at once. */
+  #stop(why: NonNullable<ProgramEnd["stopped"]>): void {
+    if (this.#stopped !== undefined) return;
+    this.#stopped = why;
+    if (why === "memory") {
+      this.#child.kill("SIGKILL");
+      return;
+    }
+    this.#child.kill("SIGTERM");
+    this.#killTimer = setTimeout(() => this.#child.kill("SIGKILL"), GRACE_MS);
+  }
+}
+
+function concatenated(pieces: readonly Uint8Array[]): Uint8Array {
+  const all = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    all.set(piece, at);
+    at += piece.length;
+  }
+  return all;
+}
+
+/**
+ * The same words with a limit on data that the kernel holds, where there is a shell to set one. It is a second line: what is
+ * resident is looked at all the time, but a process may be faster than that.
+ */
+function limited(words: readonly string[], memoryBytes: number): readonly string[] {
+  if (process.platform !== "linux" || !existsSync("/bin/sh")) return words;
+  const kibibytes = Math.ceil((memoryBytes + RESERVED_BYTES) / 1024);
+  return ["/bin/sh", "-c", `ulimit -d ${kibibytes}; exec "$0" "$@"`, ...words];
+}
+
+/** When the machine runs out of memory, the kernel shall take a job, not the server. proc(5), oom_score_adj. */
+function preferAsVictim(pid: number | undefined): void {
+  if (pid === undefined || process.platform !== "linux") return;
+  try {
+    writeFileSync(`/proc/${pid}/oom_score_adj`, "1000");
+  } catch {
+    // It has ended already, or the system does not let us.
+  }
+}
+
+/** The most that was resident, so that no peak is missed. proc(5), VmHWM; undefined where it is not known. */
+function peakBytes(pid: number | undefined): number | undefined {
+  if (pid === undefined || process.platform !== "linux") return undefined;
+  try {
+    const match = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"));
+    return match === null ? undefined : Number(match[1]) * 1024;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,579 @@
+/**
+ * One run of one job: which image its source stands for now, blessing it in a process of its own, measuring and publishing it.
+ *
+ * @module
+ */
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { formatReference, parseReference } from "../lib/source/reference.ts";
+import { optionWords } from "./access.ts";
+import type { JobEvents } from "./events.ts";
+import { verdictOf } from "./faults.ts";
+import type { ImageDirectory, MadeFile, Sidecar } from "./images.ts";
+import type { LayerClaims } from "./layer_claims.ts";
+import { errorFacts, type Log, traceIdOf } from "./log.ts";
+import type { Metrics } from "./metrics.ts";
+import { type ProgramEnd, type ProgramRun, runProgramAgain } from "./program.ts";
+import type { Fault, ImageFile, JobProgress, JobState } from "./schemas.ts";
+import type { ServeSettings } from "./settings.ts";
+import type { JobStore } from "./state/jobs.ts";
+import {
+  type Claim,
+  type ImageRecord,
+  type JobRecord,
+  keyOf,
+  type StoredIndex,
+} from "./state/store.ts";
+import type { MeasuredFile } from "./tasks/measure.ts";
+import type { ResolvedSource } from "./tasks/resolve.ts";
+
+/** What all jobs of a server share. */
+export interface JobContext {
+  readonly settings: ServeSettings;
+  readonly store: JobStore;
+  readonly images: ImageDirectory;
+  readonly claims: LayerClaims;
+  readonly events: JobEvents;
+  readonly metrics: Metrics;
+  readonly log: Log;
+}
+
+/** Why a run is ended from outside: it was cancelled, another host has it, or this one goes down. */
+export type StopReason = "cancel" | "lost" | "drain";
+
+type Outcome =
+  | {
+    readonly kind: "complete";
+    readonly image: ImageRecord;
+    readonly files: readonly MadeFile[];
+    readonly imagePaths: readonly string[];
+    readonly indexes: readonly StoredIndex[];
+  }
+  | { readonly kind: "joined" }
+  | { readonly kind: "moved" }
+  | { readonly kind: "failed"; readonly fault: Fault; readonly isTransient: boolean };
+
+/** What the report of `bless --json` has that is used here. */
+interface BlessReport {
+  readonly manifestDigest: string | null;
+  readonly sizeBytes: number;
+  readonly storedBytes: number;
+  readonly grid: number;
+  readonly layers: readonly {
+    readonly diffId: string;
+    readonly file?: string;
+  }[];
+  readonly chunkStore?: { readonly newBytes: number; readonly reusedBytes: number };
+  readonly verity?: { readonly rootHash?: string };
+}
+
+const PROGRESS_MS = 200;
+const OUTAGE_WAIT_MS = 1000;
+const RESOLVE_MS_MAX = 10 * 60_000;
+
+/** A run. */
+export class JobRun {
+  readonly record: JobRecord;
+  readonly #context: JobContext;
+  readonly #claim: Claim;
+  readonly #abort = new AbortController();
+  readonly #tasks = new Map<unknown, JobProgress["tasks"][number]>();
+  readonly #seconds: Record<string, number>;
+  #reason: StopReason | undefined;
+  #key: string | undefined;
+  #hasNews = false;
+  #state: JobState = "resolving";
+  #stateSinceMs = performance.now();
+  #written: Promise<void> = Promise.resolve();
+  #progressTimer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(context: JobContext, record: JobRecord, owner: string) {
+    this.#context = context;
+    this.record = record;
+    this.#claim = { id: record.id, owner };
+    this.#seconds = { ...record.seconds };
+  }
+
+  /** How far it is. */
+  get progress(): JobProgress {
+    return { tasks: [...this.#tasks.values()] };
+  }
+
+  /** Ends the run. The first reason counts, but a host that lost a job must not end it. */
+  stop(reason: StopReason): void {
+    if (this.#reason === undefined || reason === "lost") this.#reason = reason;
+    this.#abort.abort(new Error(`stopped: ${reason}`));
+  }
+
+  /** Runs the job to an end of some kind. Never rejects. */
+  async run(): Promise<void> {
+    const { images, claims, log } = this.#context;
+    let stage: string | undefined;
+    this.#log("info", "job begins", { run: this.record.runs });
+    try {
+      stage = await images.stage(this.record.id);
+      const outcome = await this.#outcome(stage);
+      claims.release(this.record.id);
+      await this.#written;
+      await this.#settle(outcome, stage);
+    } catch (error) {
+      log.error("job could not be ended", { job: this.record.id, ...errorFacts(error) });
+    } finally {
+      claims.forget(this.record.id);
+      clearTimeout(this.#progressTimer);
+      this.#tellProgress();
+      clearTimeout(this.#progressTimer);
+      if (stage !== undefined) await rm(stage, { recursive: true, force: true }).catch(() => {});
+      this.#context.events.tell(this.record.id, { kind: "state" });
+    }
+  }
+
+  async #outcome(stage: string): Promise<Outcome> {
+    try {
+      return await this.#work(stage);
+    } catch (error) {
+      const code = (error as { code?: unknown }).code;
+      const isFull = code === "ENOSPC" || code === "EDQUOT";
+      const message = error instanceof Error ? error.message : String(error);
+      const fault = { code: isFull ? "no_space" : "internal", message, hint: null };
+      return { kind: "failed", fault, isTransient: false };
+    }
+  }
+
+  async #work(stage: string): Promise<Outcome> {
+    const { store, claims, images, metrics } = this.#context;
+    const resolved = await this.#resolve(stage);
+    if (resolved.kind === "failed") return resolved;
+    const { source } = resolved;
+    const manifestDigest = source.manifestDigest ?? undefined;
+    const key = this.#keyOf(source);
+    this.#key = key;
+    const next = await this.#duringOutages(() =>
+      store.resolved(this.#claim, { key, manifestDigest })
+    );
+    if (next === "lost") this.stop("lost");
+    if (next !== "bless") return { kind: "joined" };
+    if (this.#usesNetwork) {
+      const digests = source.layers.map(({ digest }) => digest ?? "").filter((digest) =>
+        digest !== ""
+      );
+      this.#goTo("loading");
+      const found = await claims.take(
+        this.record.id,
+        digests,
+        (wanted) => images.presentBlobs(wanted),
+        this.#abort.signal,
+      );
+      metrics.add("blessfs_layers_total", { kind: "fetched" }, found.fetched);
+      metrics.add("blessfs_layers_total", { kind: "shared" }, found.shared);
+    }
+    return await this.#bless(stage, source);
+  }
+
+  get #usesNetwork(): boolean {
+    return this.record.source.startsWith("docker://");
+  }
+
+  #keyOf({ manifestDigest, contentDigest }: ResolvedSource): string {
+    const { mode, options, id } = this.record;
+    const { timestamp, version } = this.#context.settings;
+    // A directory tree has nothing that tells whether it is the same; it is blessed again.
+    const content = manifestDigest ?? contentDigest ?? `job:${id}`;
+    return keyOf({ content, mode, options, timestamp, version });
+  }
+
+  async #resolve(
+    stage: string,
+  ): Promise<
+    { readonly kind: "resolved"; readonly source: ResolvedSource } | (Outcome & { kind: "failed" })
+  > {
+    const { source, options } = this.record;
+    const { settings } = this.#context;
+    const platform = options["platform"];
+    const words = [
+      "serve-task",
+      "resolve",
+      source,
+      "--json",
+      ...platform === undefined ? [] : [`--platform=${platform}`],
+      ...this.#sourceWords(),
+    ];
+    const end = await this.#runProgram(stage, words, Math.min(settings.deadlineMs, RESOLVE_MS_MAX));
+    const verdict = verdictOf(end, this.#usesNetwork);
+    if (verdict.kind === "failed") {
+      // A registry that says nothing may say something later.
+      const isSilent = verdict.fault.code === "deadline" && this.#usesNetwork;
+      return { ...verdict, isTransient: verdict.isTransient || isSilent };
+    }
+    return { kind: "resolved", source: verdict.document as unknown as ResolvedSource };
+  }
+
+  /** The server's own options for the source. */
+  #sourceWords(): string[] {
+    const { authFile, plainHttp, tmpdir } = this.#context.settings;
+    return [
+      ...tmpdir === undefined ? [] : [`--tmpdir=${tmpdir}`],
+      ...this.#usesNetwork && authFile !== undefined ? [`--authfile=${authFile}`] : [],
+      ...this.#usesNetwork && plainHttp ? ["--plain-http"] : [],
+    ];
+  }
+
+  async #bless(stage: string, resolved: ResolvedSource): Promise<Outcome> {
+    const { settings, images } = this.#context;
+    const { mode, options } = this.record;
+    this.#goTo("loading");
+    const out = join(stage, mode === "merged" ? "image.ext4" : "layers");
+    if (mode === "layered") {
+      await mkdir(out);
+      const diffIds = resolved.layers.map(({ diffId }) => diffId ?? "");
+      await images.offerLayers(this.#poolKey, diffIds.filter((diffId) => diffId !== ""), out);
+    }
+    const indexPath = join(stage, "image.caibx");
+    const words = [
+      "bless",
+      mode,
+      this.#pinnedSource(resolved),
+      `--output=${out}`,
+      "--json",
+      "--progress=json",
+      ...optionWords(options, settings.optionRules),
+      ...this.#sourceWords(),
+      ...this.#usesNetwork ? [`--blob-cache=${images.blobDir}`] : [],
+      ...settings.store === undefined ? [] : [`--store=${settings.store}`],
+      ...settings.store === undefined || mode === "layered" ? [] : [`--index=${indexPath}`],
+    ];
+    const end = await this.#runProgram(stage, words, settings.deadlineMs);
+    const verdict = verdictOf(end, this.#usesNetwork);
+    if (verdict.kind === "failed") return verdict;
+    const report = verdict.document as unknown as BlessReport;
+    // The name may have moved between the two processes.
+    if (report.manifestDigest !== resolved.manifestDigest) return { kind: "moved" };
+    this.#goTo("storing");
+    return await this.#measure(stage, out, report, resolved);
+  }
+
+  get #poolKey(): string {
+    const { options } = this.record;
+    const { timestamp, version } = this.#context.settings;
+    const { platform: _platform, ...rest } = options;
+    return keyOf({ options: rest, timestamp, version }).slice(0, 32);
+  }
+
+  /** The very image that was resolved: a tag may stand for another one by now. */
+  #pinnedSource({ manifestDigest }: ResolvedSource): string {
+    const { source } = this.record;
+    if (!this.#usesNetwork || manifestDigest === null) return source;
+    const reference = parseReference(source.slice("docker://".length));
+    return `docker://${formatReference({ ...reference, tag: undefined, digest: manifestDigest })}`;
+  }
+
+  async #measure(
+    stage: string,
+    out: string,
+    report: BlessReport,
+    resolved: ResolvedSource,
+  ): Promise<Outcome> {
+    const { settings, images } = this.#context;
+    const made = this.#madeFiles(out, report);
+    const end = await this.#runProgram(stage, [
+      "serve-task",
+      "measure",
+      ...made.map(({ path }) => path),
+      `--grid-bytes=${report.grid}`,
+      `--cells=${images.cellsPath}`,
+      "--json",
+    ], settings.deadlineMs);
+    const verdict = verdictOf(end, false);
+    if (verdict.kind === "failed") return verdict;
+    const { files } = verdict.document as unknown as { files: readonly MeasuredFile[] };
+    const digest = this.record.mode === "merged"
+      ? files[0]!.digest
+      : `sha256:${
+        keyOf(files.map((file, i) => ({ diffId: made[i]!.diffId, digest: file.digest })))
+      }`;
+    const image = this.#imageRecord(digest, report, made, files, resolved, stage);
+    const moves = this.record.mode === "merged"
+      ? [{ from: out, to: `${digest.slice("sha256:".length)}.ext4` }]
+      : await this.#layerMoves(out);
+    const indexes: StoredIndex[] = [];
+    if (settings.store !== undefined) {
+      for (const [position, { indexPath }] of made.entries()) {
+        indexes.push({ position, bytes: await readFile(indexPath) });
+      }
+    }
+    const imagePaths = made.map(({ path }) => moves.find(({ from }) => from === path)!.to);
+    return { kind: "complete", image, files: moves, imagePaths, indexes };
+  }
+
+  /** Images of layers and the records that prove them; what belongs to this one image stays behind. */
+  async #layerMoves(out: string): Promise<MadeFile[]> {
+    const names = await readdir(out);
+    return names.filter((name) => !name.startsWith("image") && !name.endsWith(".caibx"))
+      .map((name) => ({ from: join(out, name), to: `layers/${this.#poolKey}/${name}` }));
+  }
+
+  #madeFiles(out: string, report: BlessReport) {
+    if (this.record.mode === "merged") {
+      return [{ path: out, diffId: undefined, indexPath: out.replace(/ext4$/, "caibx") }];
+    }
+    return report.layers.map(({ diffId, file = "" }) => {
+      const path = join(out, file);
+      return { path, diffId, indexPath: path.replace(/ext4$/, "caibx") };
+    });
+  }
+
+  #imageRecord(
+    digest: string,
+    report: BlessReport,
+    made: readonly { readonly diffId: string | undefined }[],
+    files: readonly MeasuredFile[],
+    { config }: ResolvedSource,
+    stage: string,
+  ): ImageRecord {
+    const sum = (pick: (file: MeasuredFile) => number) =>
+      files.reduce((total, file) => total + pick(file), 0);
+    const { metrics } = this.#context;
+    metrics.add("blessfs_cells_total", { kind: "new" }, sum((file) => file.newCells));
+    metrics.add("blessfs_cells_total", { kind: "shared" }, sum((file) => file.sharedCells));
+    const { chunkStore } = report;
+    const documentFiles: ImageFile[] = files.map((file, position) => ({
+      position,
+      digest: file.digest,
+      diffId: made[position]!.diffId ?? null,
+      sizeBytes: file.sizeBytes,
+      gridBytes: report.grid,
+      newCells: file.newCells,
+      sharedCells: file.sharedCells,
+      map: file.map,
+    }));
+    const { source, mode, id } = this.record;
+    const document = JSON.stringify({
+      report: { ...report, source },
+      config,
+      files: documentFiles,
+      // Where the job worked is nobody's business, and gone.
+    }).replaceAll(`${stage}/`, "");
+    return {
+      digest,
+      mode,
+      jobId: id,
+      source,
+      manifestDigest: report.manifestDigest,
+      createdMs: Date.now(),
+      sizeBytes: report.sizeBytes,
+      storedBytes: report.storedBytes,
+      newBytes: chunkStore?.newBytes ?? sum((file) => file.newBytes),
+      sharedBytes: chunkStore?.reusedBytes ?? sum((file) => file.sharedBytes),
+      rootHash: report.verity?.rootHash ?? null,
+      document,
+    };
+  }
+
+  async #settle(outcome: Outcome, stage: string): Promise<void> {
+    const { store, metrics } = this.#context;
+    this.#countSeconds();
+    if (this.#reason === "lost") return this.#log("warn", "job was taken by another host");
+    if (this.#reason === "drain") {
+      await this.#duringOutages(() => store.putBack(this.#claim, 0, false));
+      return this.#log("info", "job is put back");
+    }
+    if (this.#reason === "cancel") return await this.#end("cancelled", undefined);
+    switch (outcome.kind) {
+      case "joined":
+        return this.#log("info", "job is the same as another");
+      case "moved":
+        return await this.#putBack(0, {
+          code: "source_moved",
+          message: "the source changed each time that it was read",
+          hint: null,
+        });
+      case "complete":
+        return await this.#publish(outcome, stage);
+      case "failed":
+        if (!outcome.isTransient) return await this.#end("failed", outcome.fault);
+        metrics.add("blessfs_job_retries_total");
+        return await this.#putBack(undefined, outcome.fault);
+    }
+  }
+
+  async #putBack(delayMs: number | undefined, fault: Fault): Promise<void> {
+    const { store, settings } = this.#context;
+    const wait = settings.retryDelaysMs[this.record.attempts];
+    if (wait === undefined) return await this.#end("failed", fault);
+    await this.#duringOutages(() => store.putBack(this.#claim, delayMs ?? wait, true));
+    this.#log("warn", "job is tried again", { waitMs: delayMs ?? wait, ...fault });
+  }
+
+  async #end(state: "failed" | "cancelled", fault: Fault | undefined): Promise<void> {
+    const { store, metrics } = this.#context;
+    const isOurs = await this.#duringOutages(() =>
+      store.end(this.#claim, state, fault, this.#seconds)
+    );
+    if (!isOurs) return;
+    metrics.add("blessfs_jobs_ended_total", { state, code: fault?.code ?? "" });
+    this.#log(state === "failed" ? "warn" : "info", `job ${state}`, { ...fault });
+  }
+
+  async #publish(
+    { image, files, imagePaths, indexes }: Outcome & { kind: "complete" },
+    stage: string,
+  ): Promise<void> {
+    const { images, metrics } = this.#context;
+    const { digest } = image;
+    const isOurs = await images.exclusive(async () => {
+      const wasThere = await images.has(digest);
+      try {
+        if (!wasThere) {
+          const key = this.#key ?? null;
+          const sidecar: Sidecar = {
+            version: 1,
+            key,
+            files: files.map(({ to }) => to),
+            images: imagePaths,
+            record: image,
+          };
+          await images.publish(sidecar, files, stage);
+        }
+        const isOurs = await this.#duringOutages(() => this.#complete(image, indexes));
+        if (!isOurs && !wasThere) await this.#unpublish(digest);
+        return isOurs;
+      } catch (error) {
+        if (!wasThere) await this.#unpublish(digest);
+        throw error;
+      }
+    }).catch(async (error: unknown) => {
+      const isFull = (error as { code?: unknown }).code === "ENOSPC";
+      await this.#end("failed", {
+        code: isFull ? "no_space" : "io",
+        message: error instanceof Error ? error.message : String(error),
+        hint: null,
+      });
+      return undefined;
+    });
+    if (isOurs === undefined) return;
+    if (!isOurs) return await this.#end("cancelled", undefined);
+    metrics.add("blessfs_jobs_ended_total", { state: "complete", code: "" });
+    metrics.add("blessfs_stage_bytes_total", { stage: "storing" }, image.newBytes);
+    this.#log("info", "job complete", { image: digest, seconds: this.#seconds });
+  }
+
+  async #complete(image: ImageRecord, indexes: readonly StoredIndex[]): Promise<boolean> {
+    const { store } = this.#context;
+    if (await store.complete(this.#claim, image, indexes, this.#seconds)) return true;
+    // An outage may have hidden that it was written the time before.
+    const job = await store.job(this.record.id);
+    return job?.state === "complete" && job.imageDigest === image.digest;
+  }
+
+  async #unpublish(digest: string): Promise<void> {
+    const { images, store } = this.#context;
+    if (await store.image(digest) === undefined) await images.remove(digest);
+  }
+
+  async #runProgram(
+    workDir: string,
+    words: readonly string[],
+    deadlineMs: number,
+  ): Promise<ProgramEnd> {
+    const { settings } = this.#context;
+    const run: ProgramRun = {
+      words,
+      workDir,
+      traceparent: this.record.traceparent,
+      deadlineMs,
+      memoryBytes: settings.jobMemoryBytes,
+      signal: this.#abort.signal,
+      onLine: (line) => this.#onLine(line),
+    };
+    return await runProgramAgain(settings.program, run);
+  }
+
+  #onLine(line: Readonly<Record<string, unknown>>): void {
+    const { id, task, event, doneBytes, totalBytes } = (line["progress"] ?? {}) as Record<
+      string,
+      unknown
+    >;
+    if (typeof task !== "string" || typeof doneBytes !== "number") return;
+    const before = this.#tasks.get(id)?.doneBytes ?? 0;
+    const stage = task.startsWith("layer ") ? "loading" : task === "write" ? "writing" : undefined;
+    if (stage !== undefined) {
+      this.#context.metrics.add("blessfs_stage_bytes_total", { stage }, doneBytes - before);
+    }
+    this.#tasks.set(id, {
+      task,
+      doneBytes,
+      totalBytes: typeof totalBytes === "number" ? totalBytes : null,
+      done: event === "end",
+    });
+    if (task === "write") {
+      this.#goTo(event === "end" ? "storing" : "writing");
+    } else if (stage === "loading" && event === "end") {
+      const isReading = [...this.#tasks.values()].some((other) => !other.done);
+      const [, , count] = /^layer (\d+) of (\d+)/.exec(task) ?? [];
+      const layers = [...this.#tasks.values()].filter((other) => other.task.startsWith("layer "));
+      if (!isReading && layers.length >= Number(count ?? 0)) this.#goTo("planning");
+    }
+    this.#hasNews = true;
+    if (this.#progressTimer === undefined) this.#tellProgress();
+  }
+
+  /** Tells how far it is, and then not again for a while. */
+  #tellProgress(): void {
+    this.#progressTimer = undefined;
+    if (!this.#hasNews) return;
+    this.#hasNews = false;
+    this.#context.events.tell(this.record.id, { kind: "progress", progress: this.progress });
+    this.#progressTimer = setTimeout(() => this.#tellProgress(), PROGRESS_MS);
+  }
+
+  /** Goes on to a state, and never back, except to write the next layer's image. */
+  #goTo(state: JobState): void {
+    if (state === this.#state || this.#abort.signal.aborted) return;
+    this.#countSeconds();
+    if (this.#state === "loading") this.#context.claims.release(this.record.id);
+    this.#state = state;
+    const { store, events, log } = this.#context;
+    this.#written = this.#written.then(async () => {
+      // What was gone on from meanwhile need not be written.
+      if (this.#state !== state) return;
+      try {
+        if (!await store.advance(this.#claim, state, this.#seconds)) this.stop("lost");
+        events.tell(this.record.id, { kind: "state" });
+      } catch (error) {
+        log.warn("state could not be written", { job: this.record.id, ...errorFacts(error) });
+      }
+    });
+  }
+
+  #countSeconds(): void {
+    const now = performance.now();
+    const seconds = (now - this.#stateSinceMs) / 1000;
+    this.#stateSinceMs = now;
+    this.#seconds[this.#state] = Math.round(
+      ((this.#seconds[this.#state] ?? 0) + seconds) * 1000,
+    ) / 1000;
+    this.#context.metrics.observe("blessfs_stage_seconds", { stage: this.#state }, seconds);
+  }
+
+  /** Tries again while the database is away: what a job came to shall not be forgotten. */
+  async #duringOutages<T>(step: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await step();
+      } catch (error) {
+        if (!this.#context.store.isOutage(error) || this.#reason === "lost") throw error;
+        this.#log("warn", "the state cannot be reached", errorFacts(error));
+        await new Promise((resolve) => setTimeout(resolve, OUTAGE_WAIT_MS));
+      }
+    }
+  }
+
+  #log(
+    level: "info" | "warn",
+    message: string,
+    facts: Readonly<Record<string, unknown>> = {},
+  ): void {
+    const { id, traceparent } = this.record;
+    this.#context.log[level](message, { job: id, trace: traceIdOf(traceparent), ...facts });
+  }
+}

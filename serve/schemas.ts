@@ -1,0 +1,251 @@
+/**
+ * What the API takes and gives: one schema each, from which requests are checked, types are made and /openapi.json is written.
+ *
+ * @module
+ */
+import * as v from "valibot";
+
+/** `sha256:HEX`. */
+export const DigestSchema = v.pipe(
+  v.string(),
+  v.regex(/^sha256:[0-9a-f]{64}$/, "wanted sha256: and 64 hexadecimal digits"),
+);
+
+/** A name for images. */
+export const NameSchema = v.pipe(
+  v.string(),
+  v.regex(
+    /^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,254}$/,
+    "wanted up to 255 letters, digits, and . _ : @ / -",
+  ),
+  v.check((name) => !name.split("/").includes(".."), "wanted a name without .. in it"),
+);
+
+/** The states of a job, in the order that it goes through them. */
+export const JOB_STATES = [
+  "queued",
+  "resolving",
+  "loading",
+  "planning",
+  "writing",
+  "storing",
+  "complete",
+  "failed",
+  "cancelled",
+] as const;
+
+/** One of the states. */
+export type JobState = typeof JOB_STATES[number];
+
+/** The states that nothing follows. */
+export const FINAL_STATES: readonly JobState[] = ["complete", "failed", "cancelled"];
+
+const StateSchema = v.picklist(JOB_STATES);
+const ModeSchema = v.picklist(["merged", "layered"]);
+const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
+const Time = v.pipe(v.string(), v.isoTimestamp());
+const OptionValue = v.union([
+  v.pipe(v.string(), v.maxLength(1024)),
+  v.pipe(v.number(), v.integer(), v.minValue(0)),
+  v.boolean(),
+  v.pipe(v.array(v.pipe(v.string(), v.maxLength(1024))), v.maxLength(256)),
+]);
+
+/** The body of `POST /v1/images`. */
+export const BlessRequestSchema = v.strictObject({
+  source: v.pipe(v.string(), v.minLength(1), v.maxLength(4096)),
+  mode: v.optional(ModeSchema, "merged"),
+  options: v.optional(
+    v.record(v.pipe(v.string(), v.regex(/^[a-z][a-z-]{0,40}$/)), OptionValue),
+    {},
+  ),
+  name: v.optional(NameSchema),
+  priority: v.optional(
+    v.pipe(v.number(), v.integer(), v.minValue(-100), v.maxValue(100)),
+    0,
+  ),
+});
+
+/** A request to bless, with its defaults filled in. */
+export type BlessRequest = v.InferOutput<typeof BlessRequestSchema>;
+
+/** The value of one option. */
+export type OptionValue = v.InferOutput<typeof OptionValue>;
+
+/** Why a request or a job failed. */
+export const FaultSchema = v.object({
+  code: v.string(),
+  message: v.string(),
+  hint: v.nullable(v.string()),
+});
+
+/** Why something failed. */
+export type Fault = v.InferOutput<typeof FaultSchema>;
+
+/** The body of every answer that is not a success. */
+export const ErrorSchema = v.object({ error: FaultSchema });
+
+const TaskSchema = v.object({
+  task: v.string(),
+  doneBytes: Count,
+  totalBytes: v.nullable(Count),
+  done: v.boolean(),
+});
+
+/** How far a job is: layers that are read, then the image that is written. */
+export const ProgressSchema = v.object({ tasks: v.array(TaskSchema) });
+
+/** How far a job is. */
+export type JobProgress = v.InferOutput<typeof ProgressSchema>;
+
+/** A job. */
+export const JobSchema = v.object({
+  id: v.string(),
+  state: StateSchema,
+  source: v.string(),
+  mode: ModeSchema,
+  options: v.record(v.string(), OptionValue),
+  names: v.array(v.string()),
+  priority: v.pipe(v.number(), v.integer()),
+  key: v.nullable(v.string()),
+  manifestDigest: v.nullable(v.string()),
+  image: v.nullable(DigestSchema),
+  error: v.nullable(FaultSchema),
+  attempts: Count,
+  runs: Count,
+  host: v.nullable(v.string()),
+  progress: ProgressSchema,
+  secondsByState: v.record(v.string(), v.number()),
+  createdAt: Time,
+  startedAt: v.nullable(Time),
+  finishedAt: v.nullable(Time),
+});
+
+/** A job, as the API gives it. */
+export type Job = v.InferOutput<typeof JobSchema>;
+
+/** One page of jobs. */
+export const JobPageSchema = v.object({ jobs: v.array(JobSchema), next: v.nullable(v.string()) });
+
+const FigureFields = {
+  digest: DigestSchema,
+  mode: ModeSchema,
+  source: v.string(),
+  manifestDigest: v.nullable(v.string()),
+  job: v.string(),
+  names: v.array(v.string()),
+  sizeBytes: Count,
+  storedBytes: Count,
+  newBytes: Count,
+  sharedBytes: Count,
+  rootHash: v.nullable(v.string()),
+  createdAt: Time,
+};
+
+/** An image in a list. `newBytes` is what it added to the images, or to the store, that were there when it was made. */
+export const ImageFiguresSchema = v.object(FigureFields);
+
+/** An image in a list. */
+export type ImageFigures = v.InferOutput<typeof ImageFiguresSchema>;
+
+const FileSchema = v.object({
+  position: Count,
+  digest: DigestSchema,
+  diffId: v.nullable(v.string()),
+  sizeBytes: Count,
+  gridBytes: Count,
+  newCells: Count,
+  sharedCells: Count,
+  map: v.string(),
+});
+
+/** A file of an image: the image itself, or that of one layer. */
+export type ImageFile = v.InferOutput<typeof FileSchema>;
+
+/** An image in full. */
+export const ImageSchema = v.object({
+  ...FigureFields,
+  report: v.record(v.string(), v.unknown()),
+  config: v.unknown(),
+  files: v.array(FileSchema),
+});
+
+/** An image in full, as the API gives it. */
+export type ImageDocument = v.InferOutput<typeof ImageSchema>;
+
+/** One page of images. */
+export const ImagePageSchema = v.object({
+  images: v.array(ImageFiguresSchema),
+  next: v.nullable(v.string()),
+});
+
+/** A name, and what it stands for. */
+export const NameDocumentSchema = v.object({
+  name: v.string(),
+  image: DigestSchema,
+  job: v.string(),
+  updatedAt: Time,
+});
+
+/** A name, as the API gives it. */
+export type NameDocument = v.InferOutput<typeof NameDocumentSchema>;
+
+/** The body of `POST /v1/probe`. */
+export const ProbeRequestSchema = v.strictObject({
+  images: v.pipe(v.array(v.union([DigestSchema, NameSchema])), v.minLength(1), v.maxLength(64)),
+  grid: v.optional(v.pipe(v.string(), v.regex(/^[0-9]+[KM]?$/))),
+  pairwise: v.optional(v.boolean(), false),
+});
+
+/** A request to probe. */
+export type ProbeRequest = v.InferOutput<typeof ProbeRequestSchema>;
+
+/** What `blessfs probe --format json` prints. */
+export const ProbeReportSchema = v.looseObject({ grid: v.unknown(), images: v.unknown() });
+
+/** Whether the server works. */
+export const HealthSchema = v.object({ status: v.string(), version: v.string() });
+
+const PageQuery = {
+  limit: v.optional(
+    v.pipe(
+      v.string(),
+      v.regex(/^[0-9]{1,4}$/),
+      v.transform(Number),
+      v.minValue(1),
+      v.maxValue(500),
+    ),
+    "100",
+  ),
+  after: v.optional(v.pipe(v.string(), v.maxLength(200))),
+};
+
+/** The query of `GET /v1/jobs`. */
+export const JobsQuerySchema = v.object({
+  ...PageQuery,
+  state: v.optional(StateSchema),
+  name: v.optional(NameSchema),
+});
+
+/** The query of `GET /v1/images`. */
+export const ImagesQuerySchema = v.object({
+  ...PageQuery,
+  manifest: v.optional(DigestSchema),
+});
+
+/** The query of `GET /v1/jobs/ID`: `wait=30s` answers when the job has ended, or after so long. */
+export const JobQuerySchema = v.object({
+  wait: v.optional(
+    v.pipe(
+      v.string(),
+      v.regex(/^[0-9]{1,3}s?$/, "wanted seconds, such as 30s"),
+      v.transform((text) => parseInt(text, 10)),
+      v.maxValue(300),
+    ),
+  ),
+});
+
+/** The query of `DELETE /v1/images/DIGEST`. */
+export const DeleteImageQuerySchema = v.object({
+  force: v.optional(v.picklist(["true", "false"])),
+});

@@ -1,0 +1,181 @@
+/**
+ * A server from its parts: state, images, workers, HTTP.
+ *
+ * @module
+ */
+import { randomBytes } from "node:crypto";
+import { mkdirSync } from "node:fs";
+import { dirname } from "node:path";
+import process from "node:process";
+import { Tokens } from "./access.ts";
+import { JobEvents } from "./events.ts";
+import { createApp } from "./http/app.ts";
+import { EventStream } from "./http/event_stream.ts";
+import { listen, type Listener } from "./http/listen.ts";
+import { ImageDirectory } from "./images.ts";
+import { LayerClaims } from "./layer_claims.ts";
+import { takeLock } from "./lock.ts";
+import { createLog, errorFacts } from "./log.ts";
+import { Metrics } from "./metrics.ts";
+import type { JobContext } from "./run_job.ts";
+import { ServeService } from "./service.ts";
+import type { ServeSettings } from "./settings.ts";
+import type { Database } from "./state/database.ts";
+import { JobStore } from "./state/jobs.ts";
+import { Workers } from "./workers.ts";
+
+/** How long answers that are on their way are waited for. */
+const CLOSE_MS = 2000;
+
+/** A server that runs. */
+export interface RunningServer {
+  /** `unix:PATH` or `http://HOST:PORT`. */
+  readonly address: string;
+  /** Takes no more work, waits for jobs, and ends. */
+  drain(): Promise<void>;
+  /** Ends now; jobs that run are put back. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts a server.
+ *
+ * @param writeLog takes lines of JSON
+ * @throws {BlessfsError} when it cannot start: the directory is another's, the state cannot be opened, the socket is taken
+ */
+export async function startServer(
+  settings: ServeSettings,
+  writeLog: (line: string) => void,
+): Promise<RunningServer> {
+  const log = createLog(writeLog);
+  const images = await ImageDirectory.open(settings.images);
+  let store: JobStore | undefined;
+  try {
+    store = new JobStore(await openState(settings.state));
+    const context: JobContext = {
+      settings,
+      store,
+      images,
+      claims: new LayerClaims(),
+      events: new JobEvents(),
+      metrics: new Metrics(),
+      log,
+    };
+    // With SQLite nobody but the server before this one can have had them.
+    if (store.dialectName === "sqlite") await store.recover({ kind: "all" });
+    await reconcile(context);
+    const workers = new Workers(
+      context,
+      `${settings.host}/${process.pid}-${randomBytes(6).toString("hex")}`,
+    );
+    const service = new ServeService(context, workers);
+    const tokens = new Tokens(settings.tokens);
+    const app = createApp({
+      service,
+      tokens,
+      onlyLoopbackHosts: settings.listen.kind === "tcp" && tokens.isOpen,
+    });
+    const listener = await listen(app, settings.listen);
+    workers.start();
+    log.info("listening", { address: listener.address, version: settings.version });
+    return new Server(context, service, workers, listener);
+  } catch (error) {
+    await store?.close();
+    images.close();
+    throw error;
+  }
+}
+
+/** Opens what `--state` names. */
+async function openState(state: string): Promise<Database> {
+  if (/^postgres(?:ql)?:\/\//.test(state)) {
+    const { openPostgres } = await import("./state/postgres.ts");
+    return await openPostgres(state);
+  }
+  const { openSqlite } = await import("./state/sqlite.ts");
+  mkdirSync(dirname(state), { recursive: true });
+  const unlock = takeLock(`${state}.lock`, state);
+  try {
+    return openSqlite(state, unlock);
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+}
+
+/** Brings the directory and the state together: neither has an image that the other has not. */
+async function reconcile({ images, store, settings, log }: JobContext): Promise<void> {
+  const isAlone = store.dialectName === "sqlite";
+  for (const digest of await images.digests()) {
+    if (await store.image(digest) !== undefined) continue;
+    const sidecar = await images.sidecar(digest);
+    if (sidecar === undefined) continue;
+    if (await store.job(sidecar.record.jobId) !== undefined) {
+      // Its job was about to end; it will make the image again, if it was not cancelled.
+      await images.remove(digest);
+    } else if (isAlone) {
+      await store.adopt(sidecar.record, sidecar.key ?? undefined);
+      log.warn("image found that the state does not know", { image: digest });
+    }
+  }
+  if (!isAlone || settings.store !== undefined) return;
+  let after: string | undefined;
+  do {
+    const page = await store.images({ after, limit: 500 });
+    for (const { digest } of page) {
+      if (await images.has(digest)) continue;
+      log.warn("image is missing; it is made again when it is asked for", { image: digest });
+      await store.deleteImage(digest, true);
+      await images.remove(digest);
+    }
+    const last = page.at(-1);
+    after = last && `${last.createdMs}-${last.digest}`;
+  } while (after !== undefined);
+}
+
+class Server implements RunningServer {
+  readonly #context: JobContext;
+  readonly #service: ServeService;
+  readonly #workers: Workers;
+  readonly #listener: Listener;
+  #ending: Promise<void> | undefined;
+
+  constructor(context: JobContext, service: ServeService, workers: Workers, listener: Listener) {
+    this.#context = context;
+    this.#service = service;
+    this.#workers = workers;
+    this.#listener = listener;
+  }
+
+  get address(): string {
+    return this.#listener.address;
+  }
+
+  drain(): Promise<void> {
+    return this.#ending ??= this.#end(this.#context.settings.drainMs);
+  }
+
+  async stop(): Promise<void> {
+    await this.#workers.stop();
+    await (this.#ending ??= this.#end(0));
+  }
+
+  async #end(drainMs: number): Promise<void> {
+    const { log, store, images } = this.#context;
+    log.info("draining", { running: this.#workers.runningCount });
+    this.#service.beginDraining();
+    // Those who wait for jobs that end meanwhile still hear of it.
+    await this.#workers.drain(drainMs);
+    await this.#workers.stop();
+    EventStream.closeAll();
+    await this.#listener.close(CLOSE_MS);
+    this.#service.close();
+    try {
+      await store.close();
+    } catch (error) {
+      log.warn("the state could not be closed", errorFacts(error));
+    }
+    images.close();
+    log.info("ended");
+  }
+}

@@ -1,0 +1,403 @@
+/**
+ * What the API does, without HTTP.
+ *
+ * @module
+ */
+import { canonicalOptions, checkSource } from "./access.ts";
+import { RequestError, verdictOf } from "./faults.ts";
+import { errorFacts } from "./log.ts";
+import { runProgramAgain } from "./program.ts";
+import type { JobContext } from "./run_job.ts";
+import {
+  type BlessRequest,
+  FINAL_STATES,
+  type ImageDocument,
+  type ImageFigures,
+  type Job,
+  JOB_STATES,
+  type NameDocument,
+  type ProbeRequest,
+} from "./schemas.ts";
+import type { JobFilter, JobRecord, NamedImage } from "./state/store.ts";
+import type { Workers } from "./workers.ts";
+
+const RETRY_AFTER_SECONDS = 5;
+const PROBES_MAX = 2;
+/** How often jobs of other hosts are looked at for those who watch them. */
+const WATCH_MS = 1000;
+
+/** What requests are answered with. */
+export class ServeService {
+  readonly context: JobContext;
+  readonly #workers: Workers;
+  #isDraining = false;
+  #probeCount = 0;
+  #watchTimer: ReturnType<typeof setInterval> | undefined;
+  readonly #seen = new Map<string, string>();
+  readonly #restoring = new Map<string, Promise<string>>();
+
+  constructor(context: JobContext, workers: Workers) {
+    this.context = context;
+    this.#workers = workers;
+    // With SQLite every change is made here, and told at once.
+    if (context.store.dialectName === "postgres") {
+      this.#watchTimer = setInterval(() => void this.#lookAtOthers(), WATCH_MS);
+    }
+  }
+
+  get isDraining(): boolean {
+    return this.#isDraining;
+  }
+
+  /** Takes no more requests for work. */
+  beginDraining(): void {
+    this.#isDraining = true;
+  }
+
+  close(): void {
+    clearInterval(this.#watchTimer);
+  }
+
+  /** Writes a job down. It is on disk when the promise resolves. */
+  async post(request: BlessRequest, traceparent: string): Promise<Job> {
+    const { store, settings, log } = this.context;
+    if (this.#isDraining) throw drainingError();
+    const source = checkSource(request.source, settings.policy);
+    const options = canonicalOptions(request.options, settings.optionRules);
+    const posted = await store.post(
+      { ...request, source, options },
+      traceparent,
+      settings.queueMax,
+    );
+    if (posted.kind === "full") {
+      throw new RequestError(429, "queue_full", `${posted.queued} jobs wait already`, {
+        hint: "ask again later",
+        headers: { "Retry-After": String(RETRY_AFTER_SECONDS) },
+      });
+    }
+    this.context.events.tell(posted.id, { kind: "state" });
+    this.#workers.kick();
+    log.info("job asked for", { job: posted.id, new: posted.kind === "created", source });
+    return await this.job(posted.id);
+  }
+
+  /** A job, or the one that does its work. */
+  async job(id: string): Promise<Job> {
+    return this.viewOf(await this.#record(id));
+  }
+
+  /** The same, when it has ended or after a while. */
+  async jobAfter(id: string, seconds: number, signal: AbortSignal): Promise<Job> {
+    const untilMs = performance.now() + seconds * 1000;
+    for (;;) {
+      const asked = await this.#record(id);
+      const restMs = untilMs - performance.now();
+      if (asked.finishedMs !== undefined || restMs <= 0 || signal.aborted) {
+        return this.viewOf(asked);
+      }
+      await this.#news([id, asked.id], restMs, signal, async () => {
+        const record = await this.context.store.job(id);
+        return record?.finishedMs !== undefined || record?.id !== asked.id;
+      });
+    }
+  }
+
+  /** Waits for news of a state. `isOver` is asked once when listening has begun, so that nothing is missed. */
+  #news(
+    ids: readonly string[],
+    milliseconds: number,
+    signal: AbortSignal,
+    isOver: () => Promise<boolean>,
+  ): Promise<void> {
+    return new Promise((resolve) => {
+      const end = () => {
+        for (const stop of stops) stop();
+        clearTimeout(timer);
+        signal.removeEventListener("abort", end);
+        resolve();
+      };
+      const timer = setTimeout(end, milliseconds);
+      const stops = ids.map((id) =>
+        this.context.events.listen(id, ({ kind }) => kind === "state" && end())
+      );
+      signal.addEventListener("abort", end);
+      isOver().then((over) => over && end(), end);
+    });
+  }
+
+  async jobs(filter: JobFilter): Promise<{ readonly jobs: Job[]; readonly next: string | null }> {
+    const records = await this.context.store.jobs({ ...filter, limit: filter.limit + 1 });
+    const page = records.slice(0, filter.limit);
+    const next = records.length > page.length ? page.at(-1)!.id : null;
+    return { jobs: page.map((record) => this.viewOf(record)), next };
+  }
+
+  /** Cancels a job; resolves at once, and the job ends when its process is gone. */
+  async cancel(id: string): Promise<Job> {
+    const { store, events } = this.context;
+    const done = await store.cancel(id);
+    if (done === "unknown") throw unknownJob(id);
+    if (done === "finished") {
+      throw new RequestError(409, "job_ended", `job ${id} has ended already`);
+    }
+    events.tell(id, { kind: "state" });
+    this.#workers.runOf(id)?.stop("cancel");
+    return await this.job(id);
+  }
+
+  viewOf(record: JobRecord): Job {
+    const time = (ms: number | undefined) => ms === undefined ? null : new Date(ms).toISOString();
+    return {
+      id: record.id,
+      state: record.state,
+      source: record.source,
+      mode: record.mode,
+      options: record.options,
+      names: [...record.names],
+      priority: record.priority,
+      key: record.key ?? null,
+      manifestDigest: record.manifestDigest ?? null,
+      image: record.imageDigest ?? null,
+      error: record.error ?? null,
+      attempts: record.attempts,
+      runs: record.runs,
+      host: record.owner?.split("/")[0] ?? null,
+      progress: this.#workers.runOf(record.id)?.progress ?? record.progress,
+      secondsByState: record.seconds,
+      createdAt: time(record.createdMs)!,
+      startedAt: time(record.startedMs),
+      finishedAt: time(record.finishedMs),
+    };
+  }
+
+  async image(digest: string): Promise<ImageDocument> {
+    const record = await this.imageRecord(digest);
+    return { ...figuresOf(record), ...JSON.parse(record.document) };
+  }
+
+  async imageRecord(digest: string): Promise<NamedImage> {
+    const record = await this.context.store.image(digest);
+    if (record === undefined) throw unknownImage(digest);
+    return record;
+  }
+
+  async images(
+    filter: { after?: string | undefined; limit: number; manifest?: string | undefined },
+  ): Promise<{ readonly images: ImageFigures[]; readonly next: string | null }> {
+    const records = await this.context.store.images({ ...filter, limit: filter.limit + 1 });
+    const page = records.slice(0, filter.limit);
+    const last = page.at(-1);
+    const next = records.length > page.length ? `${last!.createdMs}-${last!.digest}` : null;
+    return { images: page.map(figuresOf), next };
+  }
+
+  async deleteImage(digest: string, force: boolean): Promise<ImageFigures> {
+    const { store, images, settings, log } = this.context;
+    const deletion = await images.exclusive(async () => {
+      const deletion = await store.deleteImage(digest, force);
+      if (deletion.kind === "deleted") await images.remove(digest);
+      return deletion;
+    });
+    if (deletion.kind === "unknown") throw unknownImage(digest);
+    if (deletion.kind === "named") {
+      throw new RequestError(409, "image_is_named", `${deletion.names.join(", ")} stand for it`, {
+        hint: "with ?force=true the names go, too",
+      });
+    }
+    log.info("image deleted", { image: digest });
+    const { files } = JSON.parse(deletion.record.document) as ImageDocument;
+    // Figures only: nobody has to wait for it.
+    const stage = await images.stage("forget");
+    void runProgramAgain(settings.program, {
+      words: [
+        "serve-task",
+        "forget",
+        ...files.map((file) => file.digest),
+        `--cells=${images.cellsPath}`,
+        "--json",
+      ],
+      workDir: stage,
+      memoryBytes: settings.jobMemoryBytes,
+      deadlineMs: settings.deadlineMs,
+    }).then(() => images.unstage(stage), (error) => log.warn("figures", errorFacts(error)));
+    return figuresOf({ ...deletion.record, names: [] });
+  }
+
+  /** The file of an image; from the chunk store where this host has not made it. */
+  async filePath(digest: string, position: number): Promise<string> {
+    const { images } = this.context;
+    const record = await this.imageRecord(digest);
+    const { files } = JSON.parse(record.document) as ImageDocument;
+    if (files[position] === undefined) {
+      throw new RequestError(404, "unknown_layer", `the image has ${files.length} files`);
+    }
+    return await images.filePath(digest, position) ??
+      await this.#restored(record, files[position].digest, position);
+  }
+
+  /** Fetches a file from the store, once for all who want it. */
+  async #restored(record: NamedImage, fileDigest: string, position: number): Promise<string> {
+    const { store, settings, images } = this.context;
+    const index = await store.chunkIndex(record.digest, position);
+    if (index === undefined || settings.store === undefined) {
+      throw new RequestError(404, "not_here", "the image's file is on another host", {
+        hint: "with --store every host can serve every image",
+      });
+    }
+    const chunkStore = settings.store;
+    const running = this.#restoring.get(fileDigest) ?? (async () => {
+      const { restoreImage } = await import("./restore.ts");
+      return await restoreImage({ images, settings, chunkStore, index, fileDigest });
+    })().finally(() => this.#restoring.delete(fileDigest));
+    this.#restoring.set(fileDigest, running);
+    return await running;
+  }
+
+  /** What a store would save over images that are here. */
+  async probe({ images: wanted, grid, pairwise }: ProbeRequest): Promise<unknown> {
+    const { images, settings } = this.context;
+    if (this.#isDraining) throw drainingError();
+    if (this.#probeCount >= PROBES_MAX) {
+      throw new RequestError(429, "busy", `${PROBES_MAX} probes run already`, {
+        headers: { "Retry-After": String(RETRY_AFTER_SECONDS) },
+      });
+    }
+    this.#probeCount++;
+    const stage = await images.stage("probe");
+    try {
+      const paths = await this.#filesOf(wanted);
+      const end = await runProgramAgain(settings.program, {
+        words: [
+          "probe",
+          "--as-is",
+          ...paths,
+          "--format=json",
+          ...grid === undefined ? [] : [`--grid=${grid}`],
+          ...pairwise ? ["--pairwise"] : [],
+        ],
+        workDir: stage,
+        memoryBytes: settings.jobMemoryBytes,
+        deadlineMs: settings.deadlineMs,
+      });
+      const verdict = verdictOf(end, false);
+      if (verdict.kind === "done") return verdict.document;
+      const { code, message, hint } = verdict.fault;
+      throw new RequestError(400, code, message, hint === null ? {} : { hint });
+    } finally {
+      this.#probeCount--;
+      await images.unstage(stage);
+    }
+  }
+
+  async #filesOf(wanted: readonly string[]): Promise<string[]> {
+    const paths: string[] = [];
+    for (const text of wanted) {
+      const digest = text.startsWith("sha256:") ? text : (await this.name(text)).image;
+      const { document } = await this.imageRecord(digest);
+      const { files } = JSON.parse(document) as ImageDocument;
+      for (const { position } of files) paths.push(await this.filePath(digest, position));
+    }
+    return paths;
+  }
+
+  /** What a name stands for. */
+  async name(name: string): Promise<NameDocument> {
+    const found = await this.context.store.name(name);
+    if (found === undefined) {
+      throw new RequestError(404, "unknown_name", `no image has the name ${name}`);
+    }
+    return {
+      name,
+      image: found.image,
+      job: found.job,
+      updatedAt: new Date(found.updatedMs).toISOString(),
+    };
+  }
+
+  /** Whether work is taken: the state can be reached, and the server is not about to end. */
+  async readiness(): Promise<"ready" | "draining" | "no state"> {
+    if (this.#isDraining) return "draining";
+    try {
+      await this.context.store.check();
+      return "ready";
+    } catch {
+      return "no state";
+    }
+  }
+
+  /** The metrics, with the gauges as they are now. */
+  async metricsText(): Promise<string> {
+    const { metrics, store, settings, events } = this.context;
+    const counts = await store.counts();
+    for (const state of JOB_STATES) {
+      metrics.set("blessfs_jobs", { state }, counts.get(state) ?? 0);
+    }
+    const totals = await store.imageTotals();
+    metrics.set("blessfs_images", {}, totals.count);
+    metrics.set("blessfs_images_bytes", {}, totals.sizeBytes);
+    metrics.set("blessfs_queue_limit", {}, settings.queueMax);
+    metrics.set("blessfs_workers", {}, settings.workers);
+    metrics.set("blessfs_running_jobs", {}, this.#workers.runningCount);
+    metrics.set("blessfs_event_streams", {}, events.listenerCount);
+    return metrics.text();
+  }
+
+  async #record(id: string): Promise<JobRecord> {
+    const record = await this.context.store.job(id);
+    if (record === undefined) throw unknownJob(id);
+    return record;
+  }
+
+  /** Tells those who watch jobs of other hosts what has changed there. */
+  async #lookAtOthers(): Promise<void> {
+    const { events, store } = this.context;
+    const ids = events.watchedIds.filter((id) => this.#workers.runOf(id) === undefined);
+    try {
+      const records = await store.jobsById(ids);
+      for (const { id, state, sameAs, progress } of records) {
+        const news = JSON.stringify([state, sameAs]);
+        const before = this.#seen.get(id);
+        if (before !== undefined && before !== news) events.tell(id, { kind: "state" });
+        else if (!FINAL_STATES.includes(state)) events.tell(id, { kind: "progress", progress });
+        this.#seen.set(id, news);
+      }
+      for (const id of this.#seen.keys()) if (!ids.includes(id)) this.#seen.delete(id);
+    } catch {
+      // The database is away; whoever watches hears of it when it is back.
+    }
+  }
+}
+
+/** An image in a list. */
+export function figuresOf(record: NamedImage): ImageFigures {
+  const { digest, mode, source, manifestDigest, jobId, names, createdMs } = record;
+  const { sizeBytes, storedBytes, newBytes, sharedBytes, rootHash } = record;
+  return {
+    digest,
+    mode,
+    source,
+    manifestDigest,
+    job: jobId,
+    names: [...names],
+    sizeBytes,
+    storedBytes,
+    newBytes,
+    sharedBytes,
+    rootHash,
+    createdAt: new Date(createdMs).toISOString(),
+  };
+}
+
+function unknownJob(id: string): RequestError {
+  return new RequestError(404, "unknown_job", `there is no job ${id}`);
+}
+
+function unknownImage(digest: string): RequestError {
+  return new RequestError(404, "unknown_image", `there is no image ${digest}`);
+}
+
+function drainingError(): RequestError {
+  return new RequestError(503, "draining", "the server is about to end", {
+    headers: { "Retry-After": String(RETRY_AFTER_SECONDS) },
+  });
+}

@@ -1,0 +1,56 @@
+/**
+ * What a server is told when it is started.
+ *
+ * @module
+ */
+import type { OptionRule, SourcePolicy } from "./access.ts";
+import type { ProgramWords } from "./program.ts";
+
+/** Where a server listens. */
+export type ListenAddress =
+  | { readonly kind: "unix"; readonly path: string }
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number };
+
+/** Everything that a server is told. */
+export interface ServeSettings {
+  readonly listen: ListenAddress;
+  /** The directory of images. */
+  readonly images: string;
+  /** The chunk store that images go to, too. */
+  readonly store: string | undefined;
+  /** The file of the state, or the address of a PostgreSQL database. */
+  readonly state: string;
+  /** The name that this host has in the state. */
+  readonly host: string;
+  /** Jobs that run at the same time. */
+  readonly workers: number;
+  /** Jobs that may wait. */
+  readonly queueMax: number;
+  /** Resident memory of one job. */
+  readonly jobMemoryBytes: number;
+  /** How long one run of a job may take. */
+  readonly deadlineMs: number;
+  /** What the layers of registries may take up while no job needs them. */
+  readonly blobBytesMax: number;
+  /** How long to wait after each failure of the network; after the last one the job fails. */
+  readonly retryDelaysMs: readonly number[];
+  /** How long a host may be silent before its jobs are given to another. */
+  readonly leaseMs: number;
+  /** How long running jobs are waited for when the server is told to end. */
+  readonly drainMs: number;
+  /** How long jobs that have ended are remembered. */
+  readonly keepJobsMs: number;
+  readonly tokens: readonly string[];
+  readonly policy: SourcePolicy;
+  /** The options that clients may set. */
+  readonly optionRules: readonly OptionRule[];
+  /** The registry's credentials; undefined for the files that logging in makes. */
+  readonly authFile: string | undefined;
+  readonly plainHttp: boolean;
+  readonly tmpdir: string | undefined;
+  /** SOURCE_DATE_EPOCH, which is part of what an image is. */
+  readonly timestamp: number;
+  /** How this program is started. */
+  readonly program: ProgramWords;
+  readonly version: string;
+}

@@ -1,0 +1,129 @@
+/**
+ * State in PostgreSQL, for many hosts. The connection is the library's; the statements are those of SQLite but for the dialect.
+ *
+ * @module
+ */
+import postgres from "postgres";
+import {
+  type Database,
+  type Dialect,
+  type Row,
+  schemaStatements,
+  type Session,
+  type Value,
+} from "./database.ts";
+
+const DIALECT: Dialect = {
+  name: "postgres",
+  now: "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+  serial: "BIGSERIAL PRIMARY KEY",
+  bytes: "BYTEA",
+  skipLocked: " FOR UPDATE SKIP LOCKED",
+  lockRows: " FOR UPDATE",
+};
+const CONNECTIONS_MAX = 8;
+const CONNECT_SECONDS = 5;
+/** Hosts that start together make the tables one after the other. Any number that nobody else takes. */
+const SCHEMA_LOCK = 0x626c6573;
+/** PostgreSQL, appendix A: connections, resources, an operator's intervention, a system error. */
+const OUTAGE_CLASSES = ["08", "53", "57", "58"];
+const OID_BIGINT = 20;
+
+/**
+ * Connects, and makes the tables when they are missing.
+ *
+ * @param address `postgres://USER:PASSWORD@HOST/DATABASE`; `?host=/DIR` names the directory of a socket
+ */
+export async function openPostgres(address: string): Promise<Database> {
+  const { url, path } = socketOf(address);
+  const sql = postgres(url, {
+    ...path === undefined ? {} : { path },
+    max: CONNECTIONS_MAX,
+    connect_timeout: CONNECT_SECONDS,
+    // A lost connection is made again at once, and then less and less often.
+    backoff: (retries: number) => Math.min(0.05 * 2 ** retries, 2),
+    onnotice: () => {},
+    connection: { application_name: "blessfs" },
+    types: {
+      // Milliseconds and sizes; all of them fit.
+      number: {
+        to: OID_BIGINT,
+        from: [OID_BIGINT],
+        serialize: (value: number) => String(value),
+        parse: (text: string) => Number(text),
+      },
+    },
+  });
+  const database = new PostgresDatabase(sql);
+  try {
+    await database.transaction(async (session) => {
+      await session.run(`SELECT pg_advisory_xact_lock(${SCHEMA_LOCK})`);
+      for (const statement of schemaStatements(DIALECT)) await session.run(statement);
+    });
+  } catch (error) {
+    await database.close();
+    throw error;
+  }
+  return database;
+}
+
+/** libpq lets `host` in the query name the directory of a socket; the library wants the socket as an option. */
+function socketOf(address: string): { readonly url: string; readonly path: string | undefined } {
+  const url = new URL(address);
+  const host = url.searchParams.get("host");
+  if (host === null || !host.startsWith("/")) return { url: address, path: undefined };
+  const port = url.searchParams.get("port") ?? (url.port || "5432");
+  url.searchParams.delete("host");
+  url.searchParams.delete("port");
+  return { url: url.href, path: `${host}/.s.PGSQL.${port}` };
+}
+
+/** `?` for values, as PostgreSQL numbers them. No statement has the character in a text. */
+function numbered(sql: string): string {
+  let count = 0;
+  return sql.replace(/\?/g, () => `$${++count}`);
+}
+
+type Runner = Pick<postgres.Sql, "unsafe">;
+
+async function runOn(
+  runner: Runner,
+  sql: string,
+  values: readonly Value[] = [],
+): Promise<readonly Row[]> {
+  return await runner.unsafe(numbered(sql), [...values], { prepare: true }) as unknown as Row[];
+}
+
+class PostgresDatabase implements Database {
+  readonly dialect = DIALECT;
+  readonly #sql: postgres.Sql;
+
+  constructor(sql: postgres.Sql) {
+    this.#sql = sql;
+  }
+
+  run(sql: string, values?: readonly Value[]): Promise<readonly Row[]> {
+    return runOn(this.#sql, sql, values);
+  }
+
+  async transaction<T>(work: (session: Session) => Promise<T>): Promise<T> {
+    return await this.#sql.begin((transaction) =>
+      work({ run: (sql, values) => runOn(transaction, sql, values) })
+    ) as T;
+  }
+
+  isOutage(error: unknown): boolean {
+    const code = (error as { code?: unknown }).code;
+    if (typeof code !== "string") return false;
+    // Five characters are an SQLSTATE; the library and the system have words.
+    if (/^[0-9A-Z]{5}$/.test(code) && !/^E/.test(code)) {
+      // A deadlock and a failed serialization pass as well.
+      return OUTAGE_CLASSES.includes(code.slice(0, 2)) || code === "40P01" || code === "40001";
+    }
+    return /^(?:CONNECT|ECONN|ENOENT|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENOTFOUND|EAI_AGAIN)/.test(code);
+  }
+
+  async close(): Promise<void> {
+    await this.#sql.end({ timeout: 2 });
+  }
+}

@@ -1,0 +1,360 @@
+/**
+ * Jobs, names and images in a database: every change of a job's state is one transaction here.
+ *
+ * A job that runs has an owner and a lease. Whoever changes it says whose it is, so that a host that was taken for dead can
+ * finish nothing that another host has begun.
+ *
+ * @module
+ */
+import { createHash, randomBytes } from "node:crypto";
+import type { BlessRequest, Fault, JobProgress, JobState, OptionValue } from "../schemas.ts";
+import type { Database, Row, Session } from "./database.ts";
+
+/** A job as it is stored. */
+export interface JobRecord {
+  readonly id: string;
+  readonly key: string | undefined;
+  readonly source: string;
+  readonly mode: BlessRequest["mode"];
+  readonly options: Readonly<Record<string, OptionValue>>;
+  readonly priority: number;
+  readonly state: JobState;
+  /** The job that does the same work. */
+  readonly sameAs: string | undefined;
+  readonly createdMs: number;
+  readonly startedMs: number | undefined;
+  readonly finishedMs: number | undefined;
+  /** Times that it was put back because of the network. */
+  readonly attempts: number;
+  /** Times that it was begun. */
+  readonly runs: number;
+  readonly owner: string | undefined;
+  readonly cancelRequested: boolean;
+  readonly manifestDigest: string | undefined;
+  readonly imageDigest: string | undefined;
+  readonly error: Fault | undefined;
+  readonly progress: JobProgress;
+  readonly seconds: Readonly<Record<string, number>>;
+  readonly stateMs: number;
+  readonly traceparent: string;
+  readonly names: readonly string[];
+}
+
+/** An image as it is stored. */
+export interface ImageRecord {
+  readonly digest: string;
+  readonly mode: BlessRequest["mode"];
+  readonly jobId: string;
+  readonly source: string;
+  readonly manifestDigest: string | null;
+  readonly createdMs: number;
+  readonly sizeBytes: number;
+  readonly storedBytes: number;
+  readonly newBytes: number;
+  readonly sharedBytes: number;
+  readonly rootHash: string | null;
+  /** Report, config and files, as JSON. */
+  readonly document: string;
+}
+
+/** An image with the names that stand for it. */
+export type NamedImage = ImageRecord & { readonly names: readonly string[] };
+
+/** The chunk index of one file of an image. */
+export interface StoredIndex {
+  readonly position: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Who runs a job: what it changes must still be its own. */
+export interface Claim {
+  readonly id: string;
+  readonly owner: string;
+}
+
+/** What became of a request to cancel. */
+export type Cancelled = "cancelled" | "requested" | "finished" | "unknown";
+
+/** What became of a request to delete an image. */
+export type Deletion =
+  | { readonly kind: "deleted"; readonly record: ImageRecord }
+  | { readonly kind: "named"; readonly names: readonly string[] }
+  | { readonly kind: "unknown" };
+
+/** Which jobs are listed. */
+export interface JobFilter {
+  readonly state?: JobState | undefined;
+  readonly name?: string | undefined;
+  readonly after?: string | undefined;
+  readonly limit: number;
+}
+
+const JOB_IS_LISTED = "same_as IS NULL";
+const EMPTY_PROGRESS: JobProgress = { tasks: [] };
+/** A job whose host died this often is told as failed: it may be what kills them. */
+export const RUNS_MAX = 25;
+
+/** A name for a job that sorts by time. */
+export function newJobId(nowMs: number): string {
+  return `${nowMs.toString(16).padStart(12, "0")}${randomBytes(10).toString("hex")}`;
+}
+
+/** SHA-256 of a JSON document whose keys are in order. */
+export function keyOf(document: unknown): string {
+  return createHash("sha256").update(JSON.stringify(sorted(document))).digest("hex");
+}
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (typeof value !== "object" || value === null) return value;
+  const entries = Object.entries(value).sort(([a], [b]) => a < b ? -1 : 1);
+  return Object.fromEntries(entries.map(([key, item]) => [key, sorted(item)]));
+}
+
+function optional<T>(value: T | null | undefined): T | undefined {
+  return value ?? undefined;
+}
+
+function jobOf(row: Row, names: readonly string[]): JobRecord {
+  const json = <T>(column: string, fallback: T): T => {
+    const text = row[column];
+    return typeof text === "string" ? JSON.parse(text) as T : fallback;
+  };
+  return {
+    id: row["id"] as string,
+    key: optional(row["job_key"] as string | null),
+    source: row["source"] as string,
+    mode: row["mode"] as BlessRequest["mode"],
+    options: json("options", {}),
+    priority: row["priority"] as number,
+    state: row["state"] as JobState,
+    sameAs: optional(row["same_as"] as string | null),
+    createdMs: row["created_ms"] as number,
+    startedMs: optional(row["started_ms"] as number | null),
+    finishedMs: optional(row["finished_ms"] as number | null),
+    attempts: row["attempts"] as number,
+    runs: row["runs"] as number,
+    owner: optional(row["owner"] as string | null),
+    cancelRequested: row["cancel_requested"] === 1,
+    manifestDigest: optional(row["manifest_digest"] as string | null),
+    imageDigest: optional(row["image_digest"] as string | null),
+    error: json<Fault | undefined>("error", undefined),
+    progress: json("progress", EMPTY_PROGRESS),
+    seconds: json("seconds", {}),
+    stateMs: row["state_ms"] as number,
+    traceparent: row["traceparent"] as string,
+    names,
+  };
+}
+
+/** An image from its row. */
+export function imageOf(row: Row): ImageRecord {
+  return {
+    digest: row["digest"] as string,
+    mode: row["mode"] as BlessRequest["mode"],
+    jobId: row["job_id"] as string,
+    source: row["source"] as string,
+    manifestDigest: row["manifest_digest"] as string | null,
+    createdMs: row["created_ms"] as number,
+    sizeBytes: row["size_bytes"] as number,
+    storedBytes: row["stored_bytes"] as number,
+    newBytes: row["new_bytes"] as number,
+    sharedBytes: row["shared_bytes"] as number,
+    rootHash: row["root_hash"] as string | null,
+    document: row["document"] as string,
+  };
+}
+
+/** The queries of the API. */
+export class StoreQueries {
+  protected readonly database: Database;
+
+  constructor(database: Database) {
+    this.database = database;
+  }
+
+  /** Which kind of database it is; with SQLite, no other host has the state. */
+  get dialectName(): "sqlite" | "postgres" {
+    return this.database.dialect.name;
+  }
+
+  /** Whether an error will pass by itself. */
+  isOutage(error: unknown): boolean {
+    return this.database.isOutage(error);
+  }
+
+  /** Fails when the database cannot be used. */
+  async check(): Promise<void> {
+    await this.database.run("SELECT count(*) AS n FROM names WHERE name = ''");
+  }
+
+  async close(): Promise<void> {
+    await this.database.close();
+  }
+
+  /** A job, or the one that does its work; undefined when there is none. */
+  async job(id: string): Promise<JobRecord | undefined> {
+    let wanted = id;
+    for (let depth = 0; depth < 8; depth++) {
+      const [row] = await this.database.run("SELECT * FROM jobs WHERE id = ?", [wanted]);
+      if (row === undefined) return undefined;
+      if (row["same_as"] === null) return (await this.#withNames([row]))[0];
+      wanted = row["same_as"] as string;
+    }
+    return undefined;
+  }
+
+  /** Jobs, the newest first. */
+  async jobs({ state, name, after, limit }: JobFilter): Promise<readonly JobRecord[]> {
+    const conditions = [JOB_IS_LISTED];
+    const values: (string | number)[] = [];
+    if (state !== undefined) conditions.push("state = ?") && values.push(state);
+    if (name !== undefined) {
+      conditions.push("id IN (SELECT job_id FROM job_names WHERE name = ?)");
+      values.push(name);
+    }
+    if (after !== undefined) conditions.push("id < ?") && values.push(after);
+    const rows = await this.database.run(
+      `SELECT * FROM jobs WHERE ${conditions.join(" AND ")} ORDER BY id DESC LIMIT ?`,
+      [...values, limit],
+    );
+    return await this.#withNames(rows);
+  }
+
+  /** Jobs that have not ended, those that run first. */
+  async unfinished(limit: number): Promise<readonly JobRecord[]> {
+    const rows = await this.database.run(
+      `SELECT * FROM jobs WHERE finished_ms IS NULL AND ${JOB_IS_LISTED}
+       ORDER BY CASE WHEN owner IS NULL THEN 1 ELSE 0 END, priority DESC, created_ms, id LIMIT ?`,
+      [limit],
+    );
+    return await this.#withNames(rows);
+  }
+
+  /** Several jobs at once, for those who watch them. */
+  async jobsById(ids: readonly string[]): Promise<readonly JobRecord[]> {
+    if (ids.length === 0) return [];
+    const rows = await this.database.run(
+      `SELECT * FROM jobs WHERE id IN (${ids.map(() => "?").join(", ")})`,
+      ids,
+    );
+    return await this.#withNames(rows);
+  }
+
+  /** How many jobs are in each state. */
+  async counts(): Promise<ReadonlyMap<string, number>> {
+    const rows = await this.database.run(
+      `SELECT state, count(*) AS n FROM jobs WHERE ${JOB_IS_LISTED} GROUP BY state`,
+    );
+    return new Map(rows.map((row) => [row["state"] as string, Number(row["n"])]));
+  }
+
+  /** An image by its digest. */
+  async image(digest: string): Promise<NamedImage | undefined> {
+    const rows = await this.database.run("SELECT * FROM images WHERE digest = ?", [digest]);
+    return (await this.#withImageNames(rows))[0];
+  }
+
+  /** Images, the newest first. `after` is `MILLISECONDS-DIGEST` of the last one seen. */
+  async images(
+    { after, limit, manifest }: {
+      readonly after?: string | undefined;
+      readonly limit: number;
+      readonly manifest?: string | undefined;
+    },
+  ): Promise<readonly NamedImage[]> {
+    const conditions = ["1 = 1"];
+    const values: (string | number)[] = [];
+    const [, createdMs, digest] = /^(\d{1,15})-(sha256:[0-9a-f]{64})$/.exec(after ?? "") ?? [];
+    if (createdMs !== undefined) {
+      conditions.push("(created_ms < ? OR created_ms = ? AND digest < ?)");
+      values.push(Number(createdMs), Number(createdMs), digest!);
+    }
+    if (manifest !== undefined) conditions.push("manifest_digest = ?") && values.push(manifest);
+    const rows = await this.database.run(
+      `SELECT * FROM images WHERE ${conditions.join(" AND ")}
+       ORDER BY created_ms DESC, digest DESC LIMIT ?`,
+      [...values, limit],
+    );
+    return await this.#withImageNames(rows);
+  }
+
+  /** What all images come to. */
+  async imageTotals(): Promise<{ readonly count: number; readonly sizeBytes: number }> {
+    const [row] = await this.database.run(
+      "SELECT count(*) AS n, coalesce(sum(size_bytes), 0) AS bytes FROM images",
+    );
+    return { count: Number(row!["n"]), sizeBytes: Number(row!["bytes"]) };
+  }
+
+  /** What a name stands for. */
+  async name(
+    name: string,
+  ): Promise<
+    { readonly image: string; readonly job: string; readonly updatedMs: number } | undefined
+  > {
+    const [row] = await this.database.run("SELECT * FROM names WHERE name = ?", [name]);
+    return row && {
+      image: row["image_digest"] as string,
+      job: row["job_id"] as string,
+      updatedMs: row["updated_ms"] as number,
+    };
+  }
+
+  /** The chunk index of one file of an image; undefined where none is kept. */
+  async chunkIndex(digest: string, position: number): Promise<Uint8Array | undefined> {
+    const [row] = await this.database.run(
+      "SELECT chunk_index FROM image_indexes WHERE image_digest = ? AND position = ?",
+      [digest, position],
+    );
+    return row?.["chunk_index"] as Uint8Array | undefined;
+  }
+
+  async #withNames(rows: readonly Row[]): Promise<JobRecord[]> {
+    const names = await this.#namesBy(
+      "SELECT job_id AS k, name FROM job_names WHERE job_id",
+      rows.map((row) => row["id"] as string),
+    );
+    return rows.map((row) => jobOf(row, names.get(row["id"] as string) ?? []));
+  }
+
+  async #withImageNames(rows: readonly Row[]): Promise<NamedImage[]> {
+    const names = await this.#namesBy(
+      "SELECT image_digest AS k, name FROM names WHERE image_digest",
+      rows.map((row) => row["digest"] as string),
+    );
+    return rows.map((row) => ({
+      ...imageOf(row),
+      names: names.get(row["digest"] as string) ?? [],
+    }));
+  }
+
+  async #namesBy(select: string, keys: readonly string[]): Promise<Map<string, string[]>> {
+    const names = new Map<string, string[]>();
+    if (keys.length === 0) return names;
+    const rows = await this.database.run(
+      `${select} IN (${keys.map(() => "?").join(", ")}) ORDER BY name`,
+      keys,
+    );
+    for (const row of rows) {
+      const key = row["k"] as string;
+      const list = names.get(key) ?? [];
+      if (!list.includes(row["name"] as string)) list.push(row["name"] as string);
+      names.set(key, list);
+    }
+    return names;
+  }
+}
+
+/** The row of a job that the claim's owner still runs. */
+export async function ownedRow(
+  session: Session,
+  claim: Claim,
+  lock: string,
+): Promise<Row | undefined> {
+  const [row] = await session.run(
+    `SELECT * FROM jobs WHERE id = ? AND owner = ? AND finished_ms IS NULL${lock}`,
+    [claim.id, claim.owner],
+  );
+  return row;
+}

@@ -1,0 +1,221 @@
+/**
+ * The digest of an image, and which of its cells no image before it had. A server runs this in a process of its own, because
+ * every byte of the image is read.
+ *
+ * The cells that are known are kept in a database by the first eight bytes of their digests, with a count of the images that
+ * have them. It holds figures only: when it is lost, all cells are new again.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { Buffer } from "node:buffer";
+import { DatabaseSync } from "node:sqlite";
+
+/** Cells of a picture that shows a whole image. */
+const MAP_LENGTH_MAX = 1024;
+const READ_CELLS_BYTES = 1 << 20;
+
+/** One file. */
+export interface MeasuredFile {
+  /** `sha256:HEX` of its bytes. */
+  readonly digest: string;
+  readonly sizeBytes: number;
+  readonly newCells: number;
+  readonly sharedCells: number;
+  readonly newBytes: number;
+  readonly sharedBytes: number;
+  /** The file from its beginning to its end: `n` new, `s` shared, `.` zeros; of several cells the first of these letters. */
+  readonly map: string;
+}
+
+/** Measures files, and takes their cells in. */
+export function measureFiles(
+  paths: readonly string[],
+  gridBytes: number,
+  cellsPath: string,
+): Promise<{ readonly files: readonly MeasuredFile[] }> {
+  const cells = new CellDatabase(cellsPath);
+  try {
+    const files = paths.map((path) => {
+      const { digest, sizeBytes, hashes } = hashCells(path, gridBytes);
+      return { digest, sizeBytes, ...cells.add(digest, gridBytes, sizeBytes, hashes) };
+    });
+    return Promise.resolve({ files });
+  } finally {
+    cells.close();
+  }
+}
+
+/** Takes the cells of images out again. */
+export function forgetImages(cellsPath: string, digests: readonly string[]): void {
+  const cells = new CellDatabase(cellsPath);
+  try {
+    for (const digest of digests) cells.forget(digest);
+  } finally {
+    cells.close();
+  }
+}
+
+interface HashedFile {
+  readonly digest: string;
+  readonly sizeBytes: number;
+  /** One for each cell; 0 stands for zeros. */
+  readonly hashes: BigInt64Array;
+}
+
+function hashCells(path: string, gridBytes: number): HashedFile {
+  const descriptor = openSync(path, "r");
+  try {
+    const sizeBytes = fstatSync(descriptor).size;
+    const whole = createHash("sha256");
+    const hashes = new BigInt64Array(Math.ceil(sizeBytes / gridBytes));
+    const cellsAtOnce = Math.max(1, Math.floor(READ_CELLS_BYTES / gridBytes));
+    const buffer = new Uint8Array(cellsAtOnce * gridBytes);
+    const zeros = new Uint8Array(gridBytes);
+    for (let cell = 0; cell < hashes.length;) {
+      const piece = readWhole(descriptor, buffer, cell * gridBytes);
+      whole.update(piece);
+      for (let at = 0; at < piece.length; at += gridBytes, cell++) {
+        const bytes = piece.subarray(at, at + gridBytes);
+        hashes[cell] = isZero(bytes, zeros) ? 0n : hashOf(bytes);
+      }
+    }
+    return { digest: `sha256:${whole.digest("hex")}`, sizeBytes, hashes };
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** Fills the buffer from a place on, or up to the end of the file. */
+function readWhole(descriptor: number, buffer: Uint8Array, position: number): Uint8Array {
+  let length = 0;
+  while (length < buffer.length) {
+    const read = readSync(descriptor, buffer, length, buffer.length - length, position + length);
+    if (read === 0) break;
+    length += read;
+  }
+  if (length === 0) throw new Error("Invariant broken: the image became shorter");
+  return buffer.subarray(0, length);
+}
+
+function isZero(bytes: Uint8Array, zeros: Uint8Array): boolean {
+  if (bytes[0] !== 0 || bytes[bytes.length - 1] !== 0) return false;
+  return Buffer.compare(bytes, zeros.subarray(0, bytes.length)) === 0;
+}
+
+function hashOf(bytes: Uint8Array): bigint {
+  const hash = createHash("sha256").update(bytes).digest().readBigInt64LE(0);
+  return hash === 0n ? 1n : hash;
+}
+
+class CellDatabase {
+  readonly #database: DatabaseSync;
+
+  constructor(path: string) {
+    this.#database = new DatabaseSync(path);
+    for (
+      const statement of [
+        "PRAGMA busy_timeout = 60000",
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA synchronous = NORMAL",
+        `CREATE TABLE IF NOT EXISTS cells (
+          grid INTEGER NOT NULL, hash INTEGER NOT NULL, images INTEGER NOT NULL,
+          PRIMARY KEY (grid, hash)) WITHOUT ROWID`,
+        // The answer of the first time, so that a job that is run again says the same.
+        `CREATE TABLE IF NOT EXISTS files (
+          digest TEXT NOT NULL, grid INTEGER NOT NULL, hashes BLOB NOT NULL, answer TEXT NOT NULL,
+          PRIMARY KEY (digest, grid))`,
+      ]
+    ) this.#database.exec(statement);
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+
+  add(
+    digest: string,
+    grid: number,
+    sizeBytes: number,
+    hashes: BigInt64Array,
+  ): Omit<MeasuredFile, "digest" | "sizeBytes"> {
+    return this.#transaction(() => {
+      const known = this.#database.prepare("SELECT answer FROM files WHERE digest = ? AND grid = ?")
+        .get(digest, grid) as { answer: string } | undefined;
+      if (known !== undefined) return JSON.parse(known.answer);
+      const answer = this.#count(grid, sizeBytes, hashes);
+      this.#database.prepare("INSERT INTO files (digest, grid, hashes, answer) VALUES (?, ?, ?, ?)")
+        .run(digest, grid, new Uint8Array(hashes.buffer), JSON.stringify(answer));
+      return answer;
+    });
+  }
+
+  #count(grid: number, sizeBytes: number, hashes: BigInt64Array) {
+    const insert = this.#database.prepare(
+      `INSERT INTO cells (grid, hash, images) VALUES (?, ?, 1)
+       ON CONFLICT (grid, hash) DO UPDATE SET images = images + 1 RETURNING images`,
+    );
+    const letters: string[] = [];
+    const counts = { newCells: 0, sharedCells: 0, newBytes: 0, sharedBytes: 0 };
+    const seen = new Map<bigint, string>();
+    hashes.forEach((hash, cell) => {
+      if (hash === 0n) return void letters.push(".");
+      const before = seen.get(hash);
+      if (before !== undefined) return void letters.push(before);
+      const { images } = insert.get(grid, hash) as { images: number };
+      const kind = images === 1 ? "new" : "shared";
+      const bytes = Math.min(grid, sizeBytes - cell * grid);
+      counts[`${kind}Cells`]++;
+      counts[`${kind}Bytes`] += bytes;
+      seen.set(hash, kind[0]!);
+      letters.push(kind[0]!);
+    });
+    return { ...counts, map: shortened(letters) };
+  }
+
+  forget(digest: string): void {
+    this.#transaction(() => {
+      const rows = this.#database.prepare("SELECT grid, hashes FROM files WHERE digest = ?")
+        .all(digest) as { grid: number; hashes: Uint8Array }[];
+      const leave = this.#database.prepare(
+        "UPDATE cells SET images = images - 1 WHERE grid = ? AND hash = ?",
+      );
+      const remove = this.#database.prepare(
+        "DELETE FROM cells WHERE grid = ? AND hash = ? AND images <= 0",
+      );
+      for (const { grid, hashes } of rows) {
+        const bytes = Uint8Array.from(hashes);
+        for (const hash of new Set(new BigInt64Array(bytes.buffer))) {
+          leave.run(grid, hash);
+          remove.run(grid, hash);
+        }
+      }
+      this.#database.prepare("DELETE FROM files WHERE digest = ?").run(digest);
+    });
+  }
+
+  #transaction<T>(work: () => T): T {
+    this.#database.exec("BEGIN IMMEDIATE");
+    try {
+      const result = work();
+      this.#database.exec("COMMIT");
+      return result;
+    } catch (error) {
+      this.#database.exec("ROLLBACK");
+      throw error;
+    }
+  }
+}
+
+/** A picture of no more than `MAP_LENGTH_MAX` letters; of several cells the most telling one is kept. */
+function shortened(letters: readonly string[]): string {
+  const length = Math.min(letters.length, MAP_LENGTH_MAX);
+  let map = "";
+  for (let i = 0; i < length; i++) {
+    const from = Math.floor(i * letters.length / length);
+    const part = letters.slice(from, Math.floor((i + 1) * letters.length / length));
+    map += ["n", "s"].find((letter) => part.includes(letter)) ?? ".";
+  }
+  return map;
+}

@@ -1,0 +1,198 @@
+/**
+ * The workers of one host: they take jobs, say that they live, and give back what another host has lost.
+ *
+ * @module
+ */
+import { errorFacts } from "./log.ts";
+import { type JobContext, JobRun, type StopReason } from "./run_job.ts";
+
+const IDLE_MS = 1000;
+const AFTER_OUTAGE_MS = 1000;
+const JANITOR_MS = 10 * 60_000;
+
+/** Runs jobs, a bounded number at a time. */
+export class Workers {
+  readonly #context: JobContext;
+  readonly #owner: string;
+  readonly #running = new Map<string, JobRun>();
+  readonly #ends = new Set<Promise<void>>();
+  readonly #timers = new Set<ReturnType<typeof setTimeout>>();
+  #isOpen = true;
+  #isClaiming = false;
+  #wantsMore = false;
+  #renewedMs = performance.now();
+  #onAllEnded: (() => void)[] = [];
+
+  /** @param owner a name that no other process has, ever */
+  constructor(context: JobContext, owner: string) {
+    this.#context = context;
+    this.#owner = owner;
+  }
+
+  /** How many jobs run here. */
+  get runningCount(): number {
+    return this.#running.size;
+  }
+
+  /** The run of a job that runs here. */
+  runOf(id: string): JobRun | undefined {
+    return this.#running.get(id);
+  }
+
+  start(): void {
+    const { leaseMs } = this.#context.settings;
+    this.#every(IDLE_MS, () => this.#fill());
+    this.#every(leaseMs / 3, () => this.#renew());
+    if (!this.#isAlone) this.#every(leaseMs / 2, () => this.#recover());
+    this.#every(JANITOR_MS, () => this.#tidy());
+    this.kick();
+  }
+
+  /** There may be something to do. */
+  kick(): void {
+    void this.#fill();
+  }
+
+  /** Takes no more jobs, and waits for those that run; after a while they are put back. */
+  async drain(waitMs: number): Promise<void> {
+    this.#isOpen = false;
+    const timer = setTimeout(() => this.#stopAll("drain"), waitMs);
+    await this.#allEnded();
+    clearTimeout(timer);
+  }
+
+  /** Ends everything now; what ran is put back. */
+  async stop(): Promise<void> {
+    this.#isOpen = false;
+    this.#stopAll("drain");
+    await this.#allEnded();
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#timers.clear();
+  }
+
+  /** No other host has this state. */
+  get #isAlone(): boolean {
+    return this.#context.store.dialectName === "sqlite";
+  }
+
+  #stopAll(reason: StopReason): void {
+    for (const run of this.#running.values()) run.stop(reason);
+  }
+
+  async #allEnded(): Promise<void> {
+    while (this.#isClaiming || this.#running.size > 0) {
+      await new Promise<void>((resolve) => this.#onAllEnded.push(resolve));
+    }
+    await Promise.all(this.#ends);
+  }
+
+  #tellEnd(): void {
+    const waiting = this.#onAllEnded;
+    this.#onAllEnded = [];
+    for (const wake of waiting) wake();
+  }
+
+  /** Runs a step again and again, each time so long after the last one has ended. */
+  #every(milliseconds: number, step: () => Promise<void>): void {
+    const timer = setTimeout(async () => {
+      this.#timers.delete(timer);
+      await step();
+      // Leases are renewed while jobs are waited for.
+      if (this.#isOpen || this.#running.size > 0) this.#every(milliseconds, step);
+    }, milliseconds);
+    this.#timers.add(timer);
+  }
+
+  async #fill(): Promise<void> {
+    this.#wantsMore = true;
+    if (this.#isClaiming) return;
+    this.#isClaiming = true;
+    const { store, settings, log } = this.#context;
+    try {
+      while (this.#wantsMore && this.#isOpen && this.#running.size < settings.workers) {
+        this.#wantsMore = false;
+        const record = await store.claim(this.#owner, settings.leaseMs);
+        if (record === undefined) continue;
+        this.#wantsMore = true;
+        this.#begin(new JobRun(this.#context, record, this.#owner));
+      }
+    } catch (error) {
+      log.warn("no job could be taken", errorFacts(error));
+      await new Promise((resolve) => setTimeout(resolve, AFTER_OUTAGE_MS));
+    } finally {
+      this.#isClaiming = false;
+      this.#tellEnd();
+    }
+  }
+
+  #begin(run: JobRun): void {
+    const { id } = run.record;
+    this.#running.set(id, run);
+    this.#context.events.tell(id, { kind: "state" });
+    // Taken between the drain's look at the list and now.
+    if (!this.#isOpen) run.stop("drain");
+    const ended = run.run().then(() => {
+      this.#running.delete(id);
+      this.#ends.delete(ended);
+      this.#tellEnd();
+      this.kick();
+    });
+    this.#ends.add(ended);
+  }
+
+  /** Says that this host lives, and hears which jobs shall end. */
+  async #renew(): Promise<void> {
+    if (this.#running.size === 0) {
+      this.#renewedMs = performance.now();
+      return;
+    }
+    const { store, settings, log } = this.#context;
+    // What was taken after this is not missed in the answer.
+    const asked = [...this.#running.values()];
+    try {
+      const progress = new Map(asked.map((run) => [run.record.id, run.progress]));
+      const mine = await store.renew(this.#owner, settings.leaseMs, progress);
+      this.#renewedMs = performance.now();
+      for (const run of asked) {
+        const state = mine.get(run.record.id);
+        if (state?.cancelRequested) run.stop("cancel");
+        else if (state === undefined && !await this.#hasEnded(run)) run.stop("lost");
+      }
+    } catch (error) {
+      log.warn("leases could not be renewed", errorFacts(error));
+      const isTooLate = performance.now() - this.#renewedMs > settings.leaseMs;
+      // Another host may have taken the jobs by now.
+      if (isTooLate && !this.#isAlone) this.#stopAll("lost");
+    }
+  }
+
+  /** A job that is not in the answer may have come to its end in the meantime. */
+  async #hasEnded(run: JobRun): Promise<boolean> {
+    if (!this.#running.has(run.record.id)) return true;
+    const job = await this.#context.store.job(run.record.id);
+    return job === undefined || job.finishedMs !== undefined || job.id !== run.record.id;
+  }
+
+  async #recover(): Promise<void> {
+    const { store, events, log } = this.#context;
+    try {
+      for (const { id, state } of await store.recover({ kind: "expired" })) {
+        log.warn("job of a host that is silent", { job: id, state });
+        events.tell(id, { kind: "state" });
+      }
+      this.kick();
+    } catch (error) {
+      log.warn("jobs could not be recovered", errorFacts(error));
+    }
+  }
+
+  async #tidy(): Promise<void> {
+    const { store, images, claims, settings, log } = this.#context;
+    try {
+      await images.trimBlobs(settings.blobBytesMax, claims.neededDigests);
+      await store.forgetJobs(settings.keepJobsMs);
+    } catch (error) {
+      log.warn("tidying failed", errorFacts(error));
+    }
+  }
+}
