@@ -87,6 +87,8 @@ export * from "./lib/source/mod.ts";
 export * from "./lib/tree/mod.ts";
 export * from "./lib/ext4/mod.ts";
 export * from "./lib/tar/mod.ts";
+export * from "./lib/verity/mod.ts";
+export * from "./lib/disk/mod.ts";
 export * from "./lib/chunk/mod.ts";
 export * from "./lib/io/mod.ts";
 export * from "./probe/mod.ts";

@@ -3,11 +3,12 @@
  *
  * @module
  */
+import { randomBytes } from "node:crypto";
 import { formatVerity } from "../../lib/bless/verity_image.ts";
 import { checkRootHash, openVerity, type VerityQuery } from "../../lib/bless/verity_place.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
-import { CONSTANT_SALT, parseSalt } from "../../lib/verity/format.ts";
+import { CONSTANT_SALT, parseSalt, SALT_BYTES } from "../../lib/verity/format.ts";
 import { type VerityFormat, verityText } from "../../lib/verity/texts.ts";
 import { verifyTree, type VerityCheck, type VerityFinding } from "../../lib/verity/verify_tree.ts";
 import type { VerityReport } from "../../lib/verity/verity_sink.ts";
@@ -27,7 +28,7 @@ export async function runFormat(args: ParsedArguments, io: CommandIo): Promise<v
   const { signal, progress } = io;
   const report = await formatVerity({
     image,
-    salt: salt === undefined ? CONSTANT_SALT : parseSalt(salt),
+    salt: readSalt(salt).salt,
     dataBytes: args.parsed("data-size", parseSize),
     hashSink: hashFile === undefined
       ? undefined
@@ -70,6 +71,15 @@ export async function runDump(args: ParsedArguments, io: CommandIo): Promise<voi
   if (io.json) await io.writeJson({ image, hashFile: hashFile ?? null, verity: report });
   else if (format === "text") await io.stdout.write(reportText(image, hashFile, report));
   else await io.stdout.write(verityText(format as VerityFormat, report, devices));
+}
+
+/** A salt that is named, `random`, or the one that all images have. */
+export function readSalt(
+  text: string | undefined,
+): { readonly salt: Uint8Array; readonly isRandomSalt: boolean } {
+  const isRandomSalt = text === "random";
+  if (isRandomSalt) return { salt: new Uint8Array(randomBytes(SALT_BYTES)), isRandomSalt };
+  return { salt: text === undefined ? CONSTANT_SALT : parseSalt(text), isRandomSalt };
 }
 
 /** What the arguments say of the place of a tree. */

@@ -20,6 +20,8 @@ import {
   type LayerChunksTarget,
   sumOfChunked,
 } from "./layered_chunks.ts";
+import { checkEnvelope, type EnvelopeOptions } from "./envelope.ts";
+import { diskName, imagesOnDisk, type LayeredDisk, writeLayeredDisk } from "./layered_disk.ts";
 import { LayerImages, type UsedImage } from "./layered_images.ts";
 import { IMAGE_COUNTS, optionFacts } from "./layered_records.ts";
 import {
@@ -34,6 +36,7 @@ import {
 import { contentDigestOf } from "./load_tree.ts";
 import type { LayoutOptions } from "./options.ts";
 import { type ImageReport, type LayerReport, type SourceReport, sourceReport } from "./report.ts";
+import type { VerityReport } from "../verity/verity_sink.ts";
 import type { WarningSummary } from "../warnings.ts";
 
 /** What to bless, how, and where to. */
@@ -42,6 +45,8 @@ export interface BlessLayeredOptions extends SourceOptions {
   readonly source: string;
   /** A UUID is only possible for a single layer; otherwise each image's is derived from its layer. */
   readonly layout: LayoutOptions;
+  /** A hash tree behind each image, one disk for all, the footers of VHDs. */
+  readonly envelope?: EnvelopeOptions | undefined;
   /** A directory, made when it is missing. */
   readonly outputDir: string;
   /** Replace images that are not whole or were made with other options. */
@@ -62,6 +67,10 @@ export interface LayeredLayerReport extends LayerReport {
   readonly isReused: boolean;
   /** The figures of the image. */
   readonly image: ImageReport;
+  /** Of the hash tree behind it; left out when there is none. */
+  readonly verity?: VerityReport;
+  /** Its number on the disk, from 1 on; left out when there is none. */
+  readonly partition?: number;
   /** The index of its chunks, in the output directory; left out when they went to no store. */
   readonly index?: string;
   /** What the store had and got of it. */
@@ -76,6 +85,8 @@ export interface LayeredReport extends SourceReport, Omit<ImageReport, "uuid"> {
   readonly reusedLayers: number;
   /** Bottom to top. */
   readonly layers: readonly LayeredLayerReport[];
+  /** All layers in one; left out when none was asked for. */
+  readonly disk?: LayeredDisk;
   /** What was changed or left out, one for each kind. */
   readonly warnings: readonly WarningSummary[];
   /** Sums as well; left out when the chunks went to no store. */
@@ -92,8 +103,9 @@ export interface LayeredReport extends SourceReport, Omit<ImageReport, "uuid"> {
  * the signal fires.
  */
 export async function blessLayered(options: BlessLayeredOptions): Promise<LayeredReport> {
-  const { layout, outputDir, timestamp = 0 } = options;
-  resolveSettings(layout, { derivedUuid: new Uint8Array(16), timestamp });
+  const { layout, envelope, outputDir, timestamp = 0 } = options;
+  checkLayeredEnvelope(envelope, layout);
+  resolveSettings(imageLayout(options), { derivedUuid: new Uint8Array(16), timestamp });
   const isMissing = checkDirectory(outputDir);
   if (!isMissing && !options.force) checkDescription(outputDir);
   const image = await openImage(options.source, options);
@@ -118,21 +130,24 @@ export async function blessLayered(options: BlessLayeredOptions): Promise<Layere
 }
 
 async function bless(image: OpenedImage, options: BlessLayeredOptions): Promise<LayeredReport> {
-  const { layout, outputDir, signal, progress, isDryRun = false, timestamp = 0 } = options;
+  const { envelope, outputDir, signal, progress, isDryRun = false, timestamp = 0 } = options;
+  const layout = imageLayout(options);
   const chunks = layerChunks(options);
   const store = new LayerStore(outputDir, {
-    options: optionFacts(layout, timestamp),
+    options: optionFacts(layout, timestamp, envelope),
     force: options.force ?? false,
     signal,
     progress,
     isDryRun,
     alsoTo: chunks && ((name) => chunks.sinkOf(name)),
   });
-  const used = await new LayerImages(store, { ...options, timestamp }).ofAll(image);
+  const used = await new LayerImages(store, { ...options, layout, timestamp }).ofAll(image);
   throwIfAborted(signal);
-  const chunked = await chunks?.finish(used);
   const contentDigest = image.manifestDigest ??
     contentDigestOf(used.map(({ report }) => report.diffId));
+  const disk = await diskOf(used, contentDigest, options, chunks);
+  const onDisk = disk === undefined ? [] : [{ name: diskName(contentDigest), isReused: false }];
+  const chunked = await chunks?.finish([...used, ...onDisk]);
   const described = used.map(({ name, report, record }) => ({
     file: `${name}.ext4`,
     diffId: report.diffId,
@@ -140,9 +155,10 @@ async function bless(image: OpenedImage, options: BlessLayeredOptions): Promise<
     mediaType: report.mediaType,
     uuid: record.image.uuid,
     sizeBytes: record.image.sizeBytes,
+    ...aroundOf({ name, record }, disk, used),
     ...indexOf(chunked, name),
   }));
-  const description = encodeDescription(image, contentDigest, described);
+  const description = encodeDescription(image, contentDigest, described, disk);
   if (!isDryRun) await writeDescription(outputDir, contentDigest, description, signal);
   return {
     mode: "layered",
@@ -154,11 +170,64 @@ async function bless(image: OpenedImage, options: BlessLayeredOptions): Promise<
       file: `${name}.ext4`,
       isReused,
       image: record.image,
+      ...aroundOf({ name, record }, disk, used),
       ...indexOf(chunked, name),
       ...chunked === undefined ? {} : { chunks: chunked.get(name)!.counts },
     })),
+    ...disk === undefined ? {} : { disk },
     ...chunked === undefined ? {} : { chunks: sumOfChunked(chunked) },
     warnings: options.warnings.list(),
+  };
+}
+
+/** On a disk, the given size is that of the disk. */
+function imageLayout({ layout, envelope }: BlessLayeredOptions): LayoutOptions {
+  const isOfDisk = envelope?.disk !== undefined && layout.size.kind === "total";
+  return isOfDisk ? { ...layout, size: { kind: "exact" } } : layout;
+}
+
+function checkLayeredEnvelope(
+  envelope: EnvelopeOptions | undefined,
+  layout: LayoutOptions,
+): void {
+  checkEnvelope(envelope && { verity: envelope.verity, vhd: envelope.vhd }, layout);
+  const { disk, verity } = envelope ?? {};
+  if (disk?.esp !== undefined) throw optionError("esp", "a disk of layers is not booted from");
+  if (disk?.signature !== undefined) {
+    throw optionError("veritySignature", "a disk of layers has no partition for a signature");
+  }
+  if (verity?.hashSink !== undefined) {
+    throw optionError("verity", "each layer has a tree of its own: wanted append");
+  }
+}
+
+async function diskOf(
+  used: readonly UsedImage[],
+  contentDigest: string,
+  { envelope, outputDir, layout: { size }, isDryRun = false, signal }: BlessLayeredOptions,
+  chunks: LayerChunks | undefined,
+): Promise<LayeredDisk | undefined> {
+  if (envelope?.disk === undefined || isDryRun) return undefined;
+  return await writeLayeredDisk(used, {
+    outputDir,
+    contentDigest,
+    vhd: envelope.vhd ?? false,
+    diskBytes: size.kind === "total" ? size.sizeBytes : undefined,
+    alsoTo: chunks && ((name) => chunks.sinkOf(name)),
+    signal,
+  });
+}
+
+/** What is around one image. */
+function aroundOf(
+  { name, record }: Pick<UsedImage, "name" | "record">,
+  disk: LayeredDisk | undefined,
+  used: readonly UsedImage[],
+): Pick<LayeredLayerReport, "verity" | "partition"> {
+  const partition = imagesOnDisk(used).findIndex((image) => image.name === name) + 1;
+  return {
+    ...record.verity === undefined ? {} : { verity: record.verity },
+    ...disk === undefined ? {} : { partition },
   };
 }
 
@@ -203,6 +272,10 @@ export interface DescribedLayer {
   readonly uuid: string;
   /** Of the image. */
   readonly sizeBytes: number;
+  /** Of the hash tree behind the file system; left out when there is none. */
+  readonly verity?: VerityReport;
+  /** Its number on the disk, from 1 on; left out when there is none. */
+  readonly partition?: number;
   /** The index of the image's chunks, a name in the same directory; left out when it went to no chunk store. */
   readonly index?: string;
 }
@@ -249,6 +322,7 @@ export function encodeDescription(
   image: OpenedImage,
   contentDigest: string,
   layers: readonly DescribedLayer[],
+  disk?: LayeredDisk,
 ): Uint8Array {
   const mountPoints = layerMountPoints(layers.map(({ file }) => file));
   const description = {
@@ -260,6 +334,7 @@ export function encodeDescription(
     config: containerConfig(image.config),
     layers: layers.map((layer, i) => ({ mountPoint: mountPoints[i], ...layer })),
     overlay: overlayMount(mountPoints),
+    ...disk === undefined ? {} : { disk },
   };
   return Buffer.from(`${plainJson(description, 2)}\n`);
 }

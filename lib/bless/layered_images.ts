@@ -5,9 +5,9 @@
  */
 import { throwIfAborted } from "../errors.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
-import { writeImage } from "../ext4/write/write_image.ts";
+import type { ImageSink } from "../io/sink.ts";
 import type { FileTree } from "../model/node.ts";
-import { NO_PROGRESS } from "../progress.ts";
+import { NO_PROGRESS, type Progress } from "../progress.ts";
 import {
   closeLayers,
   type LayerSource,
@@ -18,6 +18,7 @@ import {
 } from "../source/source.ts";
 import { overlayTrees } from "../tree/overlay.ts";
 import { Warnings } from "../warnings.ts";
+import { type EnvelopeOptions, writeEnveloped } from "./envelope.ts";
 import { chainKeys, layerFileName, treeDigest, treeFileName } from "./layered_identity.ts";
 import { ChecksumSink, isTaken, type LayerStore, type RecordBody } from "./layered_store.ts";
 import {
@@ -33,11 +34,13 @@ import {
 } from "./layered_records.ts";
 import type { LayoutOptions } from "./options.ts";
 import { planImage } from "./plan_image.ts";
-import { type ImageReport, imageReport, type LayerReport, layerReport } from "./report.ts";
+import { imageReport, type LayerReport, layerReport } from "./report.ts";
 
 /** What making images needs beside the store. */
 export interface LayerImagesOptions extends SourceOptions {
   readonly layout: LayoutOptions;
+  /** What is put around each file system; of a disk around all, the file systems know nothing. */
+  readonly envelope?: EnvelopeOptions | undefined;
   /** Seconds that stand for every time that the source does not give. */
   readonly timestamp: number;
 }
@@ -203,23 +206,45 @@ export class LayerImages {
   /** Makes the image once more without keeping it, and takes over the one that is there when it is the same. */
   async #adopt(name: string, read: ReadLayer): Promise<LayerRecord | undefined> {
     const warnings = new NotingWarnings(new Warnings(), "kind");
-    const plan = this.#plan(read, warnings);
     const checksums = new ChecksumSink();
-    const { signal } = this.#options;
-    const written = await writeImage(plan, checksums, { signal, progress: NO_PROGRESS });
-    const body = recordBody(read, imageReport(plan, written), warnings);
+    const body = await this.#write(read, checksums, { warnings, progress: NO_PROGRESS });
     return await this.#store.adopt(name, body, checksums.checksums);
   }
 
   async #make(name: string, read: ReadLayer): Promise<UsedImage> {
     const warnings = new NotingWarnings(this.#options.warnings, "kind");
-    const plan = this.#plan(read, warnings);
+    const { progress } = this.#options;
     const record = await this.#store.add(
       name,
-      plan,
-      (written) => recordBody(read, imageReport(plan, written), warnings),
+      (sink) => this.#write(read, sink, { warnings, progress }),
     );
     return { name, record, report: layerReport(read.layer), isReused: false };
+  }
+
+  async #write(
+    read: ReadLayer,
+    sink: ImageSink,
+    { warnings, progress }: { readonly warnings: NotingWarnings; readonly progress: Progress },
+  ): Promise<RecordBody> {
+    const plan = this.#plan(read, warnings);
+    const { envelope: { verity, vhd, disk } = {}, layout: { size }, signal, tmpdir } =
+      this.#options;
+    const written = await writeEnveloped(plan, sink, {
+      envelope: { verity, vhd: vhd && disk === undefined },
+      size,
+      architecture: "",
+      tmpdir,
+      signal,
+      progress,
+    });
+    const { layer, treeDigest } = read;
+    return {
+      diffId: layer.diffId,
+      tree: treeDigest,
+      image: imageReport(plan, written),
+      verity: written.envelope.verity,
+      warnings: recordedWarnings(warnings.take(), layer.name),
+    };
   }
 
   #plan({ layer, tree, treeDigest }: ReadLayer, warnings: Warnings): ImagePlan {
@@ -227,19 +252,6 @@ export class LayerImages {
     const identity = { contentDigest: treeDigest, statedUuid: layer.statedUuid };
     return planImage(tree, { layout, ...identity, timestamp, warnings });
   }
-}
-
-function recordBody(
-  { layer, treeDigest }: ReadLayer,
-  image: ImageReport,
-  warnings: NotingWarnings,
-): RecordBody {
-  return {
-    diffId: layer.diffId,
-    tree: treeDigest,
-    image,
-    warnings: recordedWarnings(warnings.take(), layer.name),
-  };
 }
 
 function positionOf(source: LayerSource, diffId: string, chainKey: string): LayerPosition {

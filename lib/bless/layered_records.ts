@@ -5,12 +5,15 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import * as v from "valibot";
 import type { OptionDifference } from "../errors.ts";
 import { checkJson, fields, listOf, SIZE_BYTES, TEXT } from "../source/json.ts";
 import { Warnings } from "../warnings.ts";
 import { decodeCheckedJson, encodeCheckedJson } from "./checked_json.ts";
+import type { VerityReport } from "../verity/verity_sink.ts";
+import type { EnvelopeOptions } from "./envelope.ts";
 import { layerFileName } from "./layered_identity.ts";
 import { journalText, type LayoutOptions, NONE, packingText, thresholdText } from "./options.ts";
 import type { ImageReport } from "./report.ts";
@@ -41,12 +44,18 @@ export interface LayerRecord {
   readonly options: OptionFacts;
   readonly checksums: FileChecksums;
   readonly image: ImageReport;
+  /** Of the hash tree behind it; undefined when there is none. */
+  readonly verity?: VerityReport | undefined;
   /** Of making the image. */
   readonly warnings: readonly LayerWarning[];
 }
 
 /** The options of an image, for its record. */
-export function optionFacts(layout: LayoutOptions, timestampSeconds: number): OptionFacts {
+export function optionFacts(
+  layout: LayoutOptions,
+  timestampSeconds: number,
+  envelope: EnvelopeOptions = {},
+): OptionFacts {
   const { size, reservedBlocks, payloadOrder = "path" } = layout;
   return {
     gridBytes: String(layout.gridBytes),
@@ -71,6 +80,19 @@ export function optionFacts(layout: LayoutOptions, timestampSeconds: number): Op
     // Only programs can ask for another one.
     ...payloadOrder === "path" ? {} : { payloadOrder },
     timestamp: String(timestampSeconds),
+    ...envelopeFacts(envelope),
+  };
+}
+
+/** An image without anything around it has no such facts. */
+function envelopeFacts({ verity, vhd, disk }: EnvelopeOptions): OptionFacts {
+  return {
+    ...verity === undefined ? {} : {
+      verity: "append",
+      veritySalt: verity.isRandomSalt ? "random" : Buffer.from(verity.salt).toString("hex"),
+    },
+    // The footer of a disk is no part of its partitions.
+    ...vhd && disk === undefined ? { vhd: "yes" } : {},
   };
 }
 
@@ -141,6 +163,14 @@ const RECORD: v.GenericSchema<unknown, LayerRecord> = fields({
     ),
   ),
   image: fields({ uuid: TEXT, ...IMAGE_COUNTS }),
+  verity: v.optional(fields({
+    rootHash: TEXT,
+    salt: TEXT,
+    uuid: TEXT,
+    dataBlocks: SIZE_BYTES,
+    hashOffset: SIZE_BYTES,
+    hashBytes: SIZE_BYTES,
+  })),
   warnings: WARNINGS,
 });
 

@@ -20,8 +20,6 @@ import {
   throwIfAborted,
   UsageError,
 } from "../errors.ts";
-import type { ImagePlan } from "../ext4/plan/image_plan.ts";
-import { writeImage, type WriteResult } from "../ext4/write/write_image.ts";
 import { createFileSink } from "../io/file_sink.ts";
 import { checkOutput, statIfThere } from "../io/paths.ts";
 import { openFileReader } from "../io/random_reader.ts";
@@ -278,15 +276,14 @@ export class LayerStore {
    * Writes an image and its record. The image gets its name first. Should the record not follow, for the process may be
    * killed in between, the image is whole all the same, and {@link LayerStore.adopt} takes it over.
    *
-   * @param bodyOf makes the record of what was written
+   * @param write writes the image and says what its record is to say
    * @throws {IoError} with the code EEXIST when another process was faster
    */
   async add(
     name: string,
-    plan: ImagePlan,
-    bodyOf: (written: WriteResult) => RecordBody,
+    write: (sink: ImageSink) => Promise<RecordBody>,
   ): Promise<LayerRecord> {
-    const { signal, force, progress, isDryRun = false, alsoTo } = this.#options;
+    const { signal, force, isDryRun = false, alsoTo } = this.#options;
     const imagePath = this.#pathOf(name, "ext4");
     const file = isDryRun
       ? nullSink
@@ -295,11 +292,8 @@ export class LayerStore {
     const others = alsoTo === undefined ? [] : [alsoTo(name)];
     let record: LayerRecord;
     try {
-      const written = await writeImage(plan, teeSink(checksums, ...others, heldSink(file)), {
-        signal,
-        progress,
-      });
-      record = this.#record(bodyOf(written), checksums.checksums);
+      const body = await write(teeSink(checksums, ...others, heldSink(file)));
+      record = this.#record(body, checksums.checksums);
       // What is there belongs to an image that is gone, or goes now.
       if (!isDryRun && (force || statIfThere(imagePath) === undefined)) {
         removeQuietly(this.#pathOf(name, "json"));

@@ -8,11 +8,18 @@
  */
 import type { ImagePlan, PayloadWrite } from "../ext4/plan/image_plan.ts";
 import { resolveSettings } from "../ext4/plan/settings.ts";
-import { writeImage } from "../ext4/write/write_image.ts";
 import { partAt, type RandomReader, type ReaderParts } from "../io/random_reader.ts";
 import type { ImageSink } from "../io/sink.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../model/payload.ts";
-import type { SourceOptions } from "../source/source.ts";
+import { hostPlatform, parsePlatform } from "../source/platform.ts";
+import type { OpenedImage, SourceOptions } from "../source/source.ts";
+import {
+  checkEnvelope,
+  type EnvelopeOptions,
+  layoutInside,
+  withinDisk,
+  writeEnveloped,
+} from "./envelope.ts";
 import { withTree } from "./load_tree.ts";
 import type { LayoutOptions } from "./options.ts";
 import { planImage } from "./plan_image.ts";
@@ -24,6 +31,8 @@ export interface BlessMergedOptions extends SourceOptions {
   readonly source: string;
   /** What is laid out how; begin with `MERGED_DEFAULTS`. */
   readonly layout: LayoutOptions;
+  /** What is put around the file system: a hash tree, a disk, the footer of a VHD. */
+  readonly envelope?: EnvelopeOptions | undefined;
   /** Takes the image; finished when all went well, aborted otherwise. */
   readonly sink: ImageSink;
   /** Seconds that stand for every time that the source does not give; default 0. */
@@ -41,26 +50,53 @@ export async function blessMerged(options: BlessMergedOptions): Promise<BlessRep
   try {
     return await bless(options);
   } catch (error) {
+    await options.envelope?.verity?.hashSink?.abort();
     await options.sink.abort();
     throw error;
   }
 }
 
 async function bless(options: BlessMergedOptions): Promise<BlessReport> {
-  const { source, layout, sink, warnings, progress, signal, timestamp = 0 } = options;
-  resolveSettings(layout, { derivedUuid: new Uint8Array(16), timestamp });
+  const { source, layout, envelope, sink, warnings, timestamp = 0 } = options;
+  checkEnvelope(envelope, layout);
+  const inside = layoutInside(layout, envelope);
+  resolveSettings(inside, { derivedUuid: new Uint8Array(16), timestamp });
   return await withTree(source, options, async ({ tree, image, identity, stores, layers }) => {
-    const plan = planImage(tree, { layout, ...identity, timestamp, warnings });
-    const onWritten = releaseAsWritten(stores, plan);
-    const written = await writeImage(plan, sink, { signal, progress, onWritten });
+    const architecture = architectureOf(image, options);
+    checkEnvelope(envelope, layout, architecture);
+    const plan = withinDisk(
+      layout,
+      envelope,
+      () => planImage(tree, { layout: inside, ...identity, timestamp, warnings }),
+    );
+    const { progress, signal, tmpdir } = options;
+    const written = await writeEnveloped(plan, sink, {
+      envelope,
+      size: layout.size,
+      architecture,
+      tmpdir,
+      progress,
+      signal,
+      onWritten: releaseAsWritten(stores, plan),
+    });
     return {
       mode: "merged",
       ...sourceReport(source, image, layout),
       ...imageReport(plan, written),
+      ...written.envelope,
       layers,
       warnings: warnings.list(),
     };
   });
+}
+
+/** What partitions are for: of the image, of the platform that was asked for, or of this machine. */
+export function architectureOf(
+  image: Pick<OpenedImage, "platform">,
+  { platform }: Pick<SourceOptions, "platform">,
+): string {
+  const asked = platform === undefined ? hostPlatform() : parsePlatform(platform);
+  return (image.platform ?? asked).architecture;
 }
 
 /** What is read last of a part of a store: a write; metadata, which is made until the very end; or nothing. */

@@ -18,3 +18,16 @@ export { exportTar } from "./export.ts";
 export type { ExportOptions, ExportReport, TarCounts } from "./export.ts";
 export { diffSources } from "./diff.ts";
 export type { DiffReport, DiffSourcesOptions } from "./diff.ts";
+export type {
+  DiskOptions,
+  DiskReport,
+  EnvelopeOptions,
+  EnvelopeReport,
+  PartitionReport,
+  VerityOptions,
+} from "./envelope.ts";
+export type { LayeredDisk } from "./layered_disk.ts";
+export { openVerity } from "./verity_place.ts";
+export type { FoundVerity, VerityQuery } from "./verity_place.ts";
+export { formatVerity } from "./verity_image.ts";
+export type { FormatVerityOptions } from "./verity_image.ts";

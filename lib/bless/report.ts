@@ -5,6 +5,7 @@
  */
 import type { ImagePlan, PlanSummary } from "../ext4/plan/image_plan.ts";
 import type { LayoutOptions } from "../ext4/plan/settings.ts";
+import type { EnvelopeReport } from "./envelope.ts";
 import { packingText } from "./options.ts";
 import { FORMAT_VERSION } from "./plan_image.ts";
 import type { WriteResult } from "../ext4/write/write_image.ts";
@@ -55,7 +56,7 @@ export interface SourceReport {
 }
 
 /** A merged image. */
-export interface BlessReport extends SourceReport, ImageReport {
+export interface BlessReport extends SourceReport, ImageReport, EnvelopeReport {
   /** Tells this report from that of layered images. */
   readonly mode: "merged";
   /** Bottom to top. */

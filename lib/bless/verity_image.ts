@@ -28,6 +28,7 @@ import { appendedTreeOffset } from "./verity_place.ts";
 export interface FormatVerityOptions {
   /** A regular file or a block device. */
   readonly image: string;
+  /** Goes before every block that is hashed; at most 256 bytes. */
   readonly salt: Uint8Array;
   /** How much of the image is hashed; all of it when left out. */
   readonly dataBytes?: number | undefined;
@@ -35,7 +36,9 @@ export interface FormatVerityOptions {
   readonly hashSink?: ImageSink | undefined;
   /** Replace a tree, or whatever else is behind the data. */
   readonly force?: boolean | undefined;
+  /** Ends the work when it is aborted. */
   readonly signal?: AbortSignal | undefined;
+  /** Told how far it is. */
   readonly progress: Progress;
 }
 

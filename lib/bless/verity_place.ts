@@ -41,7 +41,9 @@ export interface VerityQuery {
 
 /** A tree that was found. */
 export interface FoundVerity {
+  /** What verifyTree() needs. */
   readonly place: VerityPlace;
+  /** As it was found. */
   readonly superblock: VeritySuperblock;
   /** As a report of the one who made it says. Offsets count from the start of the file or partition. */
   readonly report: VerityReport;

@@ -23,7 +23,9 @@ export const PARTITION_ALIGNMENT_BYTES: number = 1 << 20;
 export interface DiskLayout {
   /** Of each partition in turn. */
   readonly starts: readonly number[];
+  /** As they were given. */
   readonly sizes: readonly number[];
+  /** Of the whole disk. */
   readonly diskBytes: number;
 }
 

@@ -19,7 +19,9 @@ export interface GptPartition {
   readonly typeGuid: string;
   /** The PARTUUID, in its usual form. */
   readonly guid: string;
+  /** A multiple of 512. */
   readonly startBytes: number;
+  /** A multiple of 512. */
   readonly sizeBytes: number;
   /** At most 36 UTF-16 units. */
   readonly name: string;

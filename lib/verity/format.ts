@@ -23,7 +23,6 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { randomBytes } from "node:crypto";
 import { divCeil } from "../bytes/arithmetic.ts";
 import { bytesFromByteString, byteStringFromBytes } from "../bytes/byte_string.ts";
 import { InputError, invariant, optionError } from "../errors.ts";
@@ -126,8 +125,8 @@ const DATA_BLOCKS_MAX = Math.floor(Number.MAX_SAFE_INTEGER / (2 * VERITY_BLOCK_B
 /** A superblock has room for no more. */
 export const SALT_BYTES_MAX = 256;
 
-/** As long as a salt of veritysetup. */
-const SALT_BYTES = 32;
+/** How long a salt of veritysetup is. */
+export const SALT_BYTES = 32;
 
 /**
  * The salt that is used where none is named: 32 zeros, as hcsshim and containerd have it, so that equal images have the
@@ -136,7 +135,7 @@ const SALT_BYTES = 32;
 export const CONSTANT_SALT: Uint8Array = new Uint8Array(SALT_BYTES);
 
 /**
- * Reads a salt: hex digits, `-` for none (as veritysetup writes it), or `random`.
+ * Reads a salt: hex digits, or `-` for none, as veritysetup writes it.
  *
  * @throws {UsageError} when it is not hex, or longer than 256 bytes
  *
@@ -149,12 +148,11 @@ export const CONSTANT_SALT: Uint8Array = new Uint8Array(SALT_BYTES);
  * ```
  */
 export function parseSalt(text: string): Uint8Array {
-  if (text === "random") return new Uint8Array(randomBytes(SALT_BYTES));
   if (text === "-") return new Uint8Array(0);
   if (!/^(?:[0-9a-f]{2})+$/i.test(text)) {
     throw optionError(
       "veritySalt",
-      `wanted pairs of hex digits, - or random, found ${quoted(text)}`,
+      `wanted pairs of hex digits, found ${quoted(text)}`,
     );
   }
   if (text.length > 2 * SALT_BYTES_MAX) {
@@ -180,11 +178,13 @@ export const DIGESTS_PER_BLOCK: number = VERITY_BLOCK_BYTES / DIGEST_BYTES;
 export interface TreeLevel {
   /** Counted from the superblock, which is block 0. */
   readonly startBlock: number;
+  /** How many there are. */
   readonly blockCount: number;
 }
 
 /** Sizes and places of a hash tree. */
 export interface TreeShape {
+  /** How many blocks of data the tree is over. */
   readonly dataBlocks: number;
   /** The first has the digests of the data, the last is one block. None for one data block: its digest is the root. */
   readonly levels: readonly TreeLevel[];

@@ -127,6 +127,7 @@ function fillWith(block: Uint8Array, target: Uint8Array): void {
 export interface HashTreeOptions {
   /** How many blocks of data there will be; at least 1. */
   readonly dataBlocks: number;
+  /** Goes before every block that is hashed; at most 256 bytes. */
   readonly salt: Uint8Array;
   /** For a tree too large for memory; the system's when left out. */
   readonly tmpdir?: string | undefined;
@@ -140,12 +141,15 @@ export interface VerityParameters {
   readonly salt: string;
   /** Of the superblock, in its usual form. */
   readonly uuid: string;
+  /** How many blocks of 4096 bytes are covered. */
   readonly dataBlocks: number;
 }
 
 /** A tree whose data was hashed to the end. */
 export class HashTree {
+  /** Sizes and places. */
   readonly shape: TreeShape;
+  /** Root hash, salt, UUID, and what they are over. */
   readonly parameters: VerityParameters;
   readonly #superblock: Uint8Array;
   readonly #levels: readonly LevelBlocks[];

@@ -7,10 +7,15 @@ import { VERITY_BLOCK_BYTES } from "./format.ts";
 import type { VerityReport } from "./verity_sink.ts";
 
 /** Who is told. */
-export const VERITY_FORMATS = ["kernel", "veritysetup", "systemd", "containerd"] as const;
+export const VERITY_FORMATS: readonly VerityFormat[] = [
+  "kernel",
+  "veritysetup",
+  "systemd",
+  "containerd",
+];
 
 /** Who is told. */
-export type VerityFormat = typeof VERITY_FORMATS[number];
+export type VerityFormat = "kernel" | "veritysetup" | "systemd" | "containerd";
 
 /** Where data and tree will be found. */
 export interface VerityDevices {

@@ -28,6 +28,7 @@ import {
 
 /** Where data and tree lie. */
 export interface VerityPlace {
+  /** Holds the blocks that were hashed. */
   readonly data: RandomReader;
   /** Where in `data` the blocks begin that were hashed; default 0. */
   readonly dataOffset?: number;
@@ -57,7 +58,9 @@ export interface VerityCheck {
   readonly clean: boolean;
   /** What the tree has for a root, in hexadecimal. */
   readonly rootHash: string;
+  /** How many there are. */
   readonly dataBlocks: number;
+  /** How many do not match their digest. */
   readonly damagedDataBlocks: number;
   /** The root included. */
   readonly damagedTreeBlocks: number;
@@ -71,7 +74,9 @@ export interface VerifyTreeOptions {
   readonly rootHash?: string | undefined;
   /** Findings that are listed; all are counted. Default 100. */
   readonly findingsMax?: number | undefined;
+  /** Ends the work when it is aborted. */
   readonly signal?: AbortSignal | undefined;
+  /** Told how far it is. */
   readonly progress?: Progress | undefined;
   /** Hash in a thread of its own; default: where it pays. */
   readonly threaded?: boolean | undefined;

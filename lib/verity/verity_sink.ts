@@ -65,6 +65,7 @@ export class TreeSink implements ImageSink {
   #tree: HashTree | undefined;
   #isClosed = false;
 
+  /** Begins at offset 0 of the image. */
   constructor(options: TreeSinkOptions) {
     const { dataBlocks, salt, threaded = dataBlocks >= THREAD_BLOCKS_MIN } = options;
     this.#builder = new HashTreeBuilder(options);
@@ -249,7 +250,11 @@ export class VeritySink implements ImageSink {
   readonly #tree: TreeSink;
   #report: VerityReport | undefined;
 
-  /** @param image takes the image, and what is behind it */
+  /**
+   * Begins at offset 0 of the image.
+   *
+   * @param image takes the image, and what is behind it
+   */
   constructor(image: ImageSink, options: VeritySinkOptions) {
     this.#image = image;
     this.#hashSink = options.hashSink;

@@ -36,6 +36,7 @@ import { FORMAT_VERSION, planImage } from "../../lib/bless/plan_image.ts";
 import { imageReport } from "../../lib/bless/report.ts";
 import { InputError, InterruptedError, IoError, UsageError } from "../../lib/errors.ts";
 import { statIfThere } from "../../lib/io/paths.ts";
+import { writeImage } from "../../lib/ext4/write/write_image.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
 import { buildTree } from "../../lib/tree/build.ts";
 import { Warnings } from "../../lib/warnings.ts";
@@ -222,10 +223,10 @@ function planOf() {
 
 async function addTo(store: LayerStore, diffId = DIFF_ID) {
   const plan = planOf();
-  return await store.add("image", plan, (written) => ({
+  return await store.add("image", async (sink) => ({
     diffId,
     tree: TREE,
-    image: imageReport(plan, written),
+    image: imageReport(plan, await writeImage(plan, sink, { progress: NO_PROGRESS })),
     warnings: [],
   }));
 }
@@ -411,7 +412,8 @@ Deno.test("LayerStore records an image that has its name, whatever signal comes 
     const store = storeIn(directory, { signal: stop.signal });
     const plan = planOf();
     let poll: ReturnType<typeof setInterval> | undefined;
-    const adding = store.add("image", plan, (written) => {
+    const adding = store.add("image", async (sink) => {
+      const written = await writeImage(plan, sink, { progress: NO_PROGRESS });
       poll = setInterval(() => {
         if (readdirSync(directory).includes("image.ext4")) stop.abort();
       }, 0);

@@ -1,0 +1,421 @@
+/**
+ * What is around a file system: its dm-verity tree, a disk with partitions, the footer of a VHD. All of it is written in
+ * one ascending pass, and every size is known before the first byte.
+ *
+ * PARTUUIDs are made of the root hash and stand at the start of a disk. So the image of a disk with a hash tree is made
+ * twice: hashed first, then written.
+ *
+ * @module
+ */
+import { derivedUuid, formatUuid } from "../bytes/uuid.ts";
+import {
+  layOutDisk,
+  PARTITION_ALIGNMENT_BYTES,
+  type PartitionWriter,
+  roomOnDisk,
+  writeDisk,
+} from "../disk/disk_layout.ts";
+import type { Gpt } from "../disk/gpt.ts";
+import { type PartitionRole, partitionType } from "../disk/partition_types.ts";
+import type { VeritySignature } from "../disk/verity_signature.ts";
+import { checkVhdSize, VHD_FOOTER_BYTES, vhdSink } from "../disk/vhd.ts";
+import { InputError, invariant, optionError, throwIfAborted } from "../errors.ts";
+import type { ImagePlan } from "../ext4/plan/image_plan.ts";
+import { CellCounter, writeImage, type WriteOptions } from "../ext4/write/write_image.ts";
+import { type RandomReader, readExactly } from "../io/random_reader.ts";
+import type { ImageSink } from "../io/sink.ts";
+import { BLOCK_SIZE_BYTES } from "../model/payload.ts";
+import type { Progress } from "../progress.ts";
+import { treeShape, VERITY_BLOCK_BYTES } from "../verity/format.ts";
+import type { HashTree } from "../verity/hash_tree.ts";
+import { TreeSink, type VerityReport, verityReport, VeritySink } from "../verity/verity_sink.ts";
+import type { LayoutOptions } from "./options.ts";
+import { partitionGuidsOf } from "./verity_place.ts";
+
+/** What is put around an image; nothing by default. */
+export interface EnvelopeOptions {
+  /** A dm-verity hash tree. */
+  readonly verity?: VerityOptions | undefined;
+  /** A disk with a GUID partition table; the file system is a partition of it. */
+  readonly disk?: DiskOptions | undefined;
+  /** Put the footer of a fixed VHD behind everything. */
+  readonly vhd?: boolean | undefined;
+}
+
+/** A hash tree. */
+export interface VerityOptions {
+  /** Goes before every block that is hashed; at most 256 bytes. */
+  readonly salt: Uint8Array;
+  /** The salt is another one each time, so what is there with another one is as good. */
+  readonly isRandomSalt?: boolean;
+  /** Takes the tree; it goes behind the image, or into its own partition, when left out. */
+  readonly hashSink?: ImageSink | undefined;
+}
+
+/** A disk with a GUID partition table. */
+export interface DiskOptions {
+  /** An EFI system partition, as it is. */
+  readonly esp?: RandomReader | undefined;
+  /** The partition of a signature of the root hash. */
+  readonly signature?: (VeritySignature & { readonly name: string }) | undefined;
+}
+
+/** A partition of a disk that was made. */
+export interface PartitionReport {
+  /** From 1 on. */
+  readonly number: number;
+  /** What it is for. */
+  readonly role: PartitionRole;
+  /** The PARTUUID. */
+  readonly guid: string;
+  /** A multiple of 1 MiB. */
+  readonly startBytes: number;
+  /** Whole blocks. */
+  readonly sizeBytes: number;
+}
+
+/** A disk that was made. */
+export interface DiskReport {
+  /** Of the disk, in its usual form. */
+  readonly guid: string;
+  /** Of the whole disk. */
+  readonly sizeBytes: number;
+  /** In the order of their numbers. */
+  readonly partitions: readonly PartitionReport[];
+}
+
+/** What a report says of the envelope; what is not there is left out. */
+export interface EnvelopeReport {
+  /** The hash tree. */
+  readonly verity?: VerityReport;
+  /** The disk. */
+  readonly disk?: DiskReport;
+  /** Of the whole file, when it is more than the file system. */
+  readonly outputBytes?: number;
+}
+
+/** What was written. */
+export interface EnvelopedResult {
+  /** Cells of the grid that hold a byte that is not zero, in bytes: of all that was written. */
+  readonly storedBytes: number;
+  readonly envelope: EnvelopeReport;
+}
+
+/** How it is written. */
+export interface EnvelopeWriteOptions extends WriteOptions {
+  readonly envelope: EnvelopeOptions | undefined;
+  /** Of the layout that was planned. */
+  readonly size: LayoutOptions["size"];
+  /** In OCI's terms: it decides the types of partitions. */
+  readonly architecture: string;
+  /** For a hash tree too large for memory. */
+  readonly tmpdir?: string | undefined;
+}
+
+/**
+ * Throws a UsageError for choices that do not go together, and for an architecture that has no partition types.
+ *
+ * @param architecture undefined while it is not known
+ */
+export function checkEnvelope(
+  envelope: EnvelopeOptions | undefined,
+  layout: LayoutOptions,
+  architecture?: string,
+): void {
+  if (envelope === undefined) return;
+  const { verity, disk } = envelope;
+  if (verity !== undefined && layout.journalBytes > 0) {
+    throw optionError(
+      "journalBytes",
+      "an image with a hash tree is never written to: wanted none",
+      {
+        remedies: [{ option: "journalBytes", change: "omit" }],
+      },
+    );
+  }
+  if (disk?.signature !== undefined && (verity === undefined || verity.hashSink !== undefined)) {
+    throw optionError("veritySignature", "there is no hash tree on the disk to sign", {
+      remedies: [{ option: "verity", change: "set", value: "append" }],
+    });
+  }
+  const espBytes = disk?.esp?.sizeBytes;
+  if (espBytes !== undefined && (espBytes === 0 || espBytes % BLOCK_SIZE_BYTES !== 0)) {
+    throw new InputError(disk!.esp!.name, `has ${espBytes} bytes: wanted a multiple of 4096`);
+  }
+  if (disk !== undefined && architecture !== undefined) partitionType("root", architecture);
+  const { size } = layout;
+  if (disk !== undefined && size.kind === "total") rootBytesOf(envelope, size.sizeBytes);
+}
+
+/** The layout of the file system itself: on a disk, the given size is that of the disk. */
+export function layoutInside(
+  layout: LayoutOptions,
+  envelope: EnvelopeOptions | undefined,
+): LayoutOptions {
+  const { size } = layout;
+  if (envelope?.disk === undefined || size.kind !== "total") return layout;
+  const sizeBytes = rootBytesOf(envelope, size.sizeBytes);
+  return { ...layout, size: { kind: "total", sizeBytes } };
+}
+
+/** Plans a file system; when it is too large for a disk of a given size, the error says so. */
+export function withinDisk<T>(
+  { size }: LayoutOptions,
+  envelope: EnvelopeOptions | undefined,
+  plan: () => T,
+): T {
+  try {
+    return plan();
+  } catch (error) {
+    const isOfDisk = envelope?.disk !== undefined && size.kind === "total";
+    if (!isOfDisk || !(error instanceof InputError) || error.option !== "size") throw error;
+    throw new InputError(error.what, `${error.why}, on a disk of ${size.sizeBytes} bytes`, {
+      option: "size",
+      hint: "give a larger size, or none for just what is needed",
+    });
+  }
+}
+
+function rootBytesOf(envelope: EnvelopeOptions, diskBytes: number): number {
+  const { disk, verity, vhd } = envelope;
+  const esp = disk!.esp === undefined ? [] : [disk!.esp.sizeBytes];
+  return roomOnDisk(diskBytes - (vhd ? VHD_FOOTER_BYTES : 0), esp, (sizeBytes) => [
+    ...verity === undefined || verity.hashSink !== undefined
+      ? []
+      : [treeShape(sizeBytes / VERITY_BLOCK_BYTES).sizeBytes],
+    ...disk!.signature === undefined ? [] : [disk!.signature.bytes.length],
+  ]);
+}
+
+/**
+ * Writes an image and what is around it, and finishes the sink. On any error the sinks are aborted before the error goes
+ * on.
+ *
+ * @throws {InputError} when a signature is one of another root hash, or the disk is too large for a VHD
+ */
+export async function writeEnveloped(
+  plan: ImagePlan,
+  target: ImageSink,
+  options: EnvelopeWriteOptions,
+): Promise<EnvelopedResult> {
+  const { envelope = {}, ...writeOptions } = options;
+  const { verity, disk, vhd = false } = envelope;
+  if (verity === undefined && disk === undefined && !vhd) {
+    const { storedBytes } = await writeImage(plan, target, writeOptions);
+    return { storedBytes, envelope: {} };
+  }
+  const counted = new CountingSink(target, plan.gridBlocks * BLOCK_SIZE_BYTES);
+  const identity = { text: plan.summary.uuid };
+  const outer = vhd ? vhdSink(counted, () => derivedUuid("blessfs vhd", identity.text)) : counted;
+  const done = (report: EnvelopeReport): EnvelopedResult => ({
+    storedBytes: counted.storedBytes,
+    envelope: { ...report, outputBytes: counted.sizeBytes },
+  });
+  try {
+    if (vhd) checkVhdSize(plan.totalBlocks * BLOCK_SIZE_BYTES);
+    if (disk !== undefined) {
+      const report = await writePartitions(plan, outer, { ...options, envelope }, identity);
+      return done(report);
+    }
+    if (verity === undefined) {
+      await writeImage(plan, outer, writeOptions);
+      return done({});
+    }
+    const { salt, hashSink } = verity;
+    const { tmpdir } = options;
+    const sink = new VeritySink(outer, { dataBlocks: plan.totalBlocks, salt, hashSink, tmpdir });
+    await writeImage(plan, sink, writeOptions);
+    invariant(sink.report !== undefined, "an image that ended has a tree");
+    return done({ verity: sink.report });
+  } catch (error) {
+    await target.abort();
+    await verity?.hashSink?.abort();
+    throw error;
+  }
+}
+
+/** A partition that is going to be written. */
+export interface PlannedPartition {
+  readonly role: PartitionRole;
+  readonly guid: string;
+  readonly sizeBytes: number;
+  readonly write: PartitionWriter;
+}
+
+async function writePartitions(
+  plan: ImagePlan,
+  target: ImageSink,
+  options: EnvelopeWriteOptions & { readonly envelope: EnvelopeOptions },
+  identity: { text: string },
+): Promise<EnvelopeReport> {
+  const { envelope, ...writeOptions } = options;
+  const { verity } = envelope;
+  const tree = verity === undefined ? undefined : await hashPlan(plan, verity.salt, options);
+  try {
+    if (tree !== undefined) identity.text = tree.parameters.rootHash;
+    const partitions = planPartitions(plan, envelope, tree, writeOptions);
+    const { architecture, size } = options;
+    const footerBytes = envelope.vhd ? VHD_FOOTER_BYTES : 0;
+    const disk = await writePartitioned(target, partitions, {
+      architecture,
+      identity: identity.text,
+      diskBytes: size.kind === "total" ? size.sizeBytes - footerBytes : undefined,
+    });
+    if (tree === undefined) return { disk };
+    const hashSink = verity?.hashSink;
+    if (hashSink !== undefined) {
+      await tree.writeTo(hashSink, 0);
+      await hashSink.finish(tree.shape.sizeBytes);
+    }
+    return { disk, verity: verityReport(tree, 0) };
+  } finally {
+    tree?.close();
+  }
+}
+
+async function hashPlan(
+  plan: ImagePlan,
+  salt: Uint8Array,
+  { signal, progress, tmpdir }: EnvelopeWriteOptions,
+): Promise<HashTree> {
+  const sink = new TreeSink({ dataBlocks: plan.totalBlocks, salt, tmpdir });
+  const hashing: Progress = { begin: (_name, totalBytes) => progress.begin("hash", totalBytes) };
+  await writeImage(plan, sink, { signal, progress: hashing });
+  return sink.tree;
+}
+
+function planPartitions(
+  plan: ImagePlan,
+  { disk, verity }: EnvelopeOptions,
+  tree: HashTree | undefined,
+  writeOptions: WriteOptions,
+): PlannedPartition[] {
+  const rootHash = tree?.parameters.rootHash;
+  const identity = rootHash ?? plan.summary.uuid;
+  const guidOf = (role: PartitionRole) =>
+    formatUuid(derivedUuid(`blessfs ${role} partition`, identity));
+  const [dataGuid, hashGuid] = rootHash === undefined
+    ? [guidOf("root"), guidOf("root-verity")]
+    : partitionGuidsOf(rootHash);
+  const partitions: PlannedPartition[] = [];
+  const { esp, signature } = disk!;
+  if (esp !== undefined) {
+    const write = (sink: ImageSink) => copyReader(esp, sink, writeOptions.signal);
+    partitions.push({ role: "esp", guid: guidOf("esp"), sizeBytes: esp.sizeBytes, write });
+  }
+  partitions.push({
+    role: "root",
+    guid: dataGuid,
+    sizeBytes: plan.totalBlocks * BLOCK_SIZE_BYTES,
+    write: async (sink) => void await writeImage(plan, sink, writeOptions),
+  });
+  if (tree !== undefined && verity?.hashSink === undefined) {
+    const write = (sink: ImageSink) => tree.writeTo(sink, 0);
+    const { sizeBytes } = tree.shape;
+    partitions.push({ role: "root-verity", guid: hashGuid, sizeBytes, write });
+  }
+  if (signature !== undefined) {
+    const { bytes, name } = signature;
+    if (signature.rootHash !== rootHash) {
+      throw new InputError(
+        name,
+        `signs the root hash ${signature.rootHash}, the image has ${rootHash}`,
+        { data: { expected: rootHash!, actual: signature.rootHash } },
+      );
+    }
+    const write: PartitionWriter = async (sink) => await sink.write(bytes, 0);
+    const guid = guidOf("root-verity-sig");
+    partitions.push({ role: "root-verity-sig", guid, sizeBytes: bytes.length, write });
+  }
+  return partitions;
+}
+
+/** How a disk is made. */
+export interface PartitionedOptions {
+  readonly architecture: string;
+  /** What the GUID of the disk is derived from. */
+  readonly identity: string;
+  /** Just what is needed when left out. */
+  readonly diskBytes?: number | undefined;
+}
+
+/** Writes a disk of partitions and finishes the sink. */
+export async function writePartitioned(
+  target: ImageSink,
+  partitions: readonly PlannedPartition[],
+  { architecture, identity, diskBytes }: PartitionedOptions,
+): Promise<DiskReport> {
+  const layout = layOutDisk(partitions.map(({ sizeBytes }) => sizeBytes), diskBytes);
+  const hasTree = partitions.some(({ role }) => role === "root-verity");
+  const gpt: Gpt = {
+    diskGuid: formatUuid(derivedUuid("blessfs disk", identity)),
+    diskBytes: layout.diskBytes,
+    partitions: partitions.map(({ role, guid, sizeBytes }, i) => ({
+      typeGuid: partitionType(role, architecture),
+      guid,
+      startBytes: layout.starts[i]!,
+      sizeBytes,
+      name: role,
+      isReadOnly: role !== "esp" && (hasTree || role === "layer"),
+    })),
+  };
+  await writeDisk(gpt, target, partitions.map(({ write }) => write));
+  return {
+    guid: gpt.diskGuid,
+    sizeBytes: gpt.diskBytes,
+    partitions: partitions.map(({ role, guid, sizeBytes }, i) => ({
+      number: i + 1,
+      role,
+      guid,
+      startBytes: layout.starts[i]!,
+      sizeBytes,
+    })),
+  };
+}
+
+const COPY_BYTES = PARTITION_ALIGNMENT_BYTES;
+
+/** Copies a file; pieces of zeros become holes. */
+export async function copyReader(
+  reader: RandomReader,
+  sink: ImageSink,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const buffer = new Uint8Array(COPY_BYTES);
+  for (let at = 0; at < reader.sizeBytes; at += COPY_BYTES) {
+    throwIfAborted(signal);
+    const piece = buffer.subarray(0, Math.min(COPY_BYTES, reader.sizeBytes - at));
+    readExactly(reader, piece, at);
+    if (piece.some((byte) => byte !== 0)) await sink.write(piece, at);
+  }
+}
+
+/** Counts what goes to a sink. */
+class CountingSink implements ImageSink {
+  readonly #target: ImageSink;
+  readonly #cells: CellCounter;
+  sizeBytes = 0;
+
+  constructor(target: ImageSink, gridBytes: number) {
+    this.#target = target;
+    this.#cells = new CellCounter(gridBytes);
+  }
+
+  get storedBytes(): number {
+    return this.#cells.storedBytes;
+  }
+
+  write(bytes: Uint8Array, offset: number): void | Promise<void> {
+    this.#cells.add(bytes, offset);
+    return this.#target.write(bytes, offset);
+  }
+
+  finish(sizeBytes: number): void | Promise<void> {
+    this.sizeBytes = sizeBytes;
+    return this.#target.finish(sizeBytes);
+  }
+
+  abort(): void | Promise<void> {
+    return this.#target.abort();
+  }
+}

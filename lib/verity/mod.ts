@@ -1,0 +1,48 @@
+/**
+ * Hash trees of dm-verity: made while an image goes by, and checked without the kernel.
+ *
+ * @example Prove an image by its root hash
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { mkdtempSync, rmSync } from "node:fs";
+ * import { tmpdir } from "node:os";
+ * import { join } from "node:path";
+ * import {
+ *   blessMerged,
+ *   CONSTANT_SALT,
+ *   createFileSink,
+ *   MERGED_DEFAULTS,
+ *   NO_PROGRESS,
+ *   openVerity,
+ *   verifyTree,
+ *   Warnings,
+ * } from "../../mod.ts";
+ *
+ * const directory = mkdtempSync(join(tmpdir(), "blessfs-"));
+ * const image = join(directory, "root.ext4");
+ * const { verity } = await blessMerged({
+ *   source: `oci:${new URL("../../fixtures/oci-tiny", import.meta.url).pathname}`,
+ *   layout: { ...MERGED_DEFAULTS, journalBytes: 0 },
+ *   envelope: { verity: { salt: CONSTANT_SALT } },
+ *   sink: createFileSink(image),
+ *   warnings: new Warnings(),
+ *   progress: NO_PROGRESS,
+ * });
+ * const found = openVerity({ image });
+ * const { rootHash } = verity!;
+ * assertEquals((await verifyTree(found.place, { rootHash })).clean, true);
+ * found.close();
+ * rmSync(directory, { recursive: true });
+ * ```
+ *
+ * @module
+ */
+export { CONSTANT_SALT, parseSalt, treeShape } from "./format.ts";
+export type { TreeLevel, TreeShape, VeritySuperblock } from "./format.ts";
+export type { HashTree, HashTreeOptions, VerityParameters } from "./hash_tree.ts";
+export { TreeSink, VeritySink } from "./verity_sink.ts";
+export type { TreeSinkOptions, VerityReport, VeritySinkOptions } from "./verity_sink.ts";
+export { verifyTree } from "./verify_tree.ts";
+export type { VerifyTreeOptions, VerityCheck, VerityFinding, VerityPlace } from "./verify_tree.ts";
+export { deviceMapperTable, kernelArgument, rootHashPath, verityText } from "./texts.ts";
+export type { VerityDevices, VerityFormat } from "./texts.ts";
