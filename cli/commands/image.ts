@@ -8,22 +8,26 @@ import { INODE_NUMBER } from "../../lib/ext4/format/constants.ts";
 import { type Ext4Image, openExt4Image } from "../../lib/ext4/read/image.ts";
 import { faultInImage } from "../../lib/ext4/read/image_fault.ts";
 import { findInode, type FoundInode } from "../../lib/ext4/read/path.ts";
-import { recoverImage, type RecoveryReport } from "../../lib/ext4/recovery/recover.ts";
-import { openFileReader, type RandomReader } from "../../lib/io/random_reader.ts";
-import type { Warnings } from "../../lib/warnings.ts";
-import type { ParsedArguments } from "../command.ts";
+import type { RecoveryReport } from "../../lib/ext4/recovery/recover.ts";
+import type { RandomReader } from "../../lib/io/random_reader.ts";
+import { openNamedImage } from "../../lib/source/image_file.ts";
+import type { SourceOptions } from "../../lib/source/types.ts";
+import { Warnings } from "../../lib/warnings.ts";
+import type { CommandIo, ParsedArguments } from "../command.ts";
 
 /** How an image is to be opened. */
-export interface ImageAccess {
-  /** Whether a journal that needs it is replayed, in memory. */
-  readonly replay: boolean;
-  /** The path of its external journal. */
-  readonly externalJournal: string | undefined;
-}
+export type ImageAccess = SourceOptions;
 
-/** Reads REPLAY_OPTIONS. */
-export function parseImageAccess(args: ParsedArguments): ImageAccess {
-  return { replay: args.flag("replay"), externalJournal: args.value("external-journal") };
+/** Reads REPLAY_OPTIONS, and adds what the run gives. */
+export function parseImageAccess(args: ParsedArguments, io: CommandIo): ImageAccess {
+  const externalJournal = args.value("external-journal");
+  return {
+    replay: args.flag("replay"),
+    ...externalJournal === undefined ? {} : { externalJournal },
+    progress: io.progress,
+    signal: io.signal,
+    warnings: new Warnings(),
+  };
 }
 
 /** Opens an image, works on it, and closes it whatever happens. Faults in it are thrown with its name. */
@@ -46,20 +50,13 @@ export async function withImageReader<T>(
   access: ImageAccess,
   work: (reader: RandomReader, replay: RecoveryReport | undefined) => Promise<T>,
 ): Promise<T> {
-  const image = openFileReader(path, { what: "an ext4 image" });
-  let journal: RandomReader | undefined;
+  const { reader, replay } = await openNamedImage(path, access);
   try {
-    if (!access.replay) return await work(image, undefined);
-    if (access.externalJournal !== undefined) {
-      journal = openFileReader(access.externalJournal, { what: "an external journal" });
-    }
-    const { reader, replay } = recoverImage(image, { journal });
     return await work(reader, replay);
   } catch (error) {
     throw faultInImage(path, error);
   } finally {
-    journal?.close();
-    image.close();
+    reader.close();
   }
 }
 

@@ -46,7 +46,7 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   }) ?? DEFAULT_EXTENT_COUNT;
   const [operand] = args.positionals("PATH");
   const warnings = new Warnings(args.flag("strict"));
-  await withImageReader(args.positional("IMAGE"), parseImageAccess(args), async (reader) => {
+  await withImageReader(args.positional("IMAGE"), parseImageAccess(args, io), async (reader) => {
     if (operand === undefined) await showImage(reader, warnings, io);
     else await showInode(reader, operand, { warnings, maxRunCount }, io);
   });

@@ -26,7 +26,7 @@ const YIELD_AFTER_NAMES = 256;
 export async function runLs(args: ParsedArguments, io: CommandIo): Promise<void> {
   const imagePath = args.positional("IMAGE");
   const warnings = new Warnings(args.flag("strict"));
-  await withImage(imagePath, parseImageAccess(args), warnings, async (image) => {
+  await withImage(imagePath, parseImageAccess(args, io), warnings, async (image) => {
     io.warn(warnings.list());
     const itself = args.flag("directory");
     const start = findOperand(image, args.positionals("PATH")[0] ?? "/", { followsLast: !itself });
@@ -68,7 +68,7 @@ const PIECE_BYTES = 1024 * 1024;
 /** `blessfs cat IMAGE PATH...`. */
 export async function runCat(args: ParsedArguments, io: CommandIo): Promise<void> {
   const warnings = new Warnings(args.flag("strict"));
-  await withImage(args.positional("IMAGE"), parseImageAccess(args), warnings, async (image) => {
+  await withImage(args.positional("IMAGE"), parseImageAccess(args, io), warnings, async (image) => {
     io.warn(warnings.list());
     for (const operand of args.positionals("PATH")) {
       const { inode } = findOperand(image, operand, { followsLast: true });

@@ -60,7 +60,7 @@ export function parseSourceOptions(
   const jobs = args.parsed("jobs", (text, what) => parseCount(text, what, 1, MAX_JOBS));
   const authFile = args.value("authfile");
   const blobCache = args.value("blob-cache");
-  const { replay, externalJournal } = parseImageAccess(args);
+  const { replay, externalJournal } = parseImageAccess(args, io);
   return {
     ...platform === undefined ? {} : { platform },
     ...tmpdir === undefined ? {} : { tmpdir },

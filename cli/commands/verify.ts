@@ -56,7 +56,7 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 |
     progress: io.progress,
     signal: io.signal,
   };
-  const access = parseImageAccess(args);
+  const access = parseImageAccess(args, io);
   const images = args.positionals("IMAGE");
   checkVerityArguments(args, images);
   const verified: Verified[] = [];

@@ -233,7 +233,7 @@ export const CHUNK_OPTIONS: readonly OptionSpec[] = [
 /** The image that is looked into. */
 export const IMAGE_OPERAND: PositionalSpec = {
   name: "IMAGE",
-  summary: "an ext4, ext3 or ext2 image",
+  summary: "an ext4, ext3 or ext2 image, or FILE#NUMBER for one in a partition of a disk",
   completion: "file",
 };
 

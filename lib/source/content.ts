@@ -59,7 +59,7 @@ const MAGICS: readonly (readonly [number, string, string, string])[] = [
   [64, "\x7f\x10\xda\xbe", "a VDI image", raw("vdi")],
   [0, "conectix", "a VHD image", raw("vpc")],
   [0, "vhdxfile", "a VHDX image", raw("vhdx")],
-  [0, "\x3a\xff\x26\xed", "an Android sparse image", "convert it first: simg2img FILE root.ext4"],
+  [0, "\x3a\xff\x26\xed", "an Android sparse image", "name it ext4:FILE"],
   [0, "\x1f\x9d", "compressed with compress", unpacked("gzip -dc FILE.Z > FILE.tar")],
   [0, "\x1f\x1e", "compressed with pack", unpacked("gzip -dc FILE.z > FILE.tar")],
   [0, "\x1f\xa0", "compressed with compress -H", unpacked("gzip -dc FILE.Z > FILE.tar")],

@@ -11,9 +11,8 @@ import { formatUuid } from "../bytes/uuid.ts";
 import { type Ext4Image, openExt4Image } from "../ext4/read/image.ts";
 import { faultInImage } from "../ext4/read/image_fault.ts";
 import { readTree } from "../ext4/read/tree.ts";
-import { recoverImage } from "../ext4/recovery/recover.ts";
 import { Digester } from "../io/digest.ts";
-import { openFileReader, type RandomReader } from "../io/random_reader.ts";
+import type { RandomReader } from "../io/random_reader.ts";
 import {
   BLOCK_SIZE_BYTES,
   type Payload,
@@ -25,15 +24,13 @@ import type { TarEntry } from "../tar/entry.ts";
 import { encodeTarEntry } from "../tar/writer.ts";
 import { type TarItem, treeItems } from "../tree/entries.ts";
 import { rankPayloads } from "../tree/first_layers.ts";
-import { inflated } from "./archive.ts";
-import { contentFault, isExt4, recogniseContent, storedHead } from "./content.ts";
-import { fileReader, type SourceFile } from "./source_file.ts";
+import { openImageFile } from "./image_file.ts";
+import type { SourceFile } from "./source_file.ts";
 import { loadedTree } from "./tree_image.ts";
 import type { LoadedLayer, OpenedImage, SourceOptions } from "./types.ts";
 
 /**
- * Reads the whole tree of an image, and the bytes of its files once. A compressed image is inflated first. Takes over the
- * file, also when that fails.
+ * Reads the whole tree of an image, and the bytes of its files once. Takes over the file, also when that fails.
  *
  * @throws InputError when the image is damaged or not supported
  */
@@ -41,48 +38,15 @@ export async function openExt4Source(
   source: string,
   file: SourceFile,
   options: SourceOptions,
+  partition?: number,
 ): Promise<OpenedImage> {
   const { name } = file;
-  const plain = await inflated(file, options);
-  const head = storedHead(plain);
-  const image = fileReader(plain);
-  plain.file.release();
+  const { reader } = await openImageFile(file, { partition }, options);
   try {
-    if (!isExt4(head) && recogniseContent(head)) throw contentFault(name, head, "an ext4 image");
-    return loadedTree({
-      source,
-      kind: "ext4",
-      name,
-      layer: await loadImage(asMounted(image, options), options),
-    });
+    return loadedTree({ source, kind: "ext4", name, layer: await loadImage(reader, options) });
   } catch (error) {
-    image.close();
-    throw faultInImage(image.name, error);
-  }
-}
-
-/** The image with its journal replayed, if it has to be. Closing it closes all that it reads. */
-function asMounted(image: RandomReader, options: SourceOptions): RandomReader {
-  const { replay = true, externalJournal } = options;
-  if (!replay) return image;
-  if (externalJournal === undefined) return recoverImage(image).reader;
-  const journal = openFileReader(externalJournal, { what: "an external journal" });
-  try {
-    const { reader } = recoverImage(image, { journal });
-    if (reader === image) {
-      journal.close();
-      return image;
-    }
-    return {
-      ...reader,
-      close() {
-        journal.close();
-        reader.close();
-      },
-    };
-  } catch (error) {
-    journal.close();
-    throw error;
+    reader.close();
+    throw faultInImage(reader.name, error);
   }
 }
 

@@ -18,6 +18,7 @@ import {
 import { isDirTransport, openDirTransport } from "./directory_transport.ts";
 import { DOCKER_MARKER, isDockerManifest, openDockerArchive } from "./docker_archive.ts";
 import { openExt4Source } from "./ext4_image.ts";
+import { isImageContainer } from "./image_file.ts";
 import { loadAlone, loadedLayer, reportWarnings } from "./layers/load_layers.ts";
 import { LAYOUT_MARKER, openOciArchive, openOciDirectory } from "./layout.ts";
 import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
@@ -57,7 +58,7 @@ export async function openAnyFile(
   let isTaken = false;
   try {
     const head = await inflatedHead(file);
-    if (isExt4(head)) {
+    if (isExt4(head) || isImageContainer(head)) {
       isTaken = true;
       return await openExt4Source(source, file, options);
     }

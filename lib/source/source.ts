@@ -109,6 +109,7 @@ async function open(
         source,
         await openSourceFile(name.path, "an ext4 image", options),
         options,
+        name.partition,
       );
     case "docker":
       return await openRegistryImage(source, name.reference, options);

@@ -10,7 +10,8 @@ import type { SourceKind } from "./types.ts";
 /** A source as it was written, taken apart. */
 export type SourceName =
   | ReferencedName
-  | { readonly kind: "dir" | "tar" | "rootfs" | "ext4"; readonly path: string }
+  | { readonly kind: "dir" | "tar" | "rootfs"; readonly path: string }
+  | ({ readonly kind: "ext4" } & ImageName)
   | { readonly kind: "docker"; readonly reference: string }
   | { readonly kind: "path"; readonly path: string }
   | { readonly kind: "stdin" };
@@ -22,14 +23,22 @@ export interface ReferencedName {
   readonly reference: string | undefined;
 }
 
+/** Where an ext4 image is: a file, or a partition of the disk in a file. */
+export interface ImageName {
+  readonly path: string;
+  /** From 1 on; undefined for the whole file. */
+  readonly partition: number | undefined;
+}
+
 const KINDS_WITH_REFERENCE = ["oci", "oci-archive", "docker-archive"] as const;
-const KINDS_WITH_PATH = ["dir", "tar", "rootfs", "ext4"] as const;
+const KINDS_WITH_PATH = ["dir", "tar", "rootfs"] as const;
 
 /** The kinds of sources that may stand before a colon. */
 export const SOURCE_KINDS: readonly SourceKind[] = [
   ...KINDS_WITH_REFERENCE,
   "docker",
   ...KINDS_WITH_PATH,
+  "ext4",
 ];
 
 /**
@@ -57,6 +66,7 @@ export function parseSourceName(source: string, exists: (path: string) => boolea
   }
   const kind = source.slice(0, Math.max(0, source.indexOf(":")));
   const rest = source.slice(kind.length + 1);
+  if (kind === "ext4") return { kind, ...splitPartition(nonEmpty(rest, source), exists) };
   const withPath = KINDS_WITH_PATH.find((known) => known === kind);
   if (withPath) return { kind: withPath, path: nonEmpty(rest, source) };
   const withReference = KINDS_WITH_REFERENCE.find((known) => known === kind);
@@ -71,7 +81,33 @@ export function parseSourceName(source: string, exists: (path: string) => boolea
       { hint: `the kinds are ${SOURCE_KINDS.join(", ")}; a path may be written as ./PATH` },
     );
   }
+  const image = splitPartition(source, exists);
+  if (image.partition !== undefined && exists(image.path)) return { kind: "ext4", ...image };
   return { kind: "path", path: source };
+}
+
+/**
+ * An ext4 image as it is written where nothing else is possible: `FILE`, `FILE#PARTITION`, either behind `ext4:`.
+ *
+ * @param exists whether something is at a path
+ * @throws {UsageError} when it cannot be meant
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { parseImageName } from "./source_name.ts";
+ * assertEquals(parseImageName("ext4:disk.img#2", () => false), { path: "disk.img", partition: 2 });
+ * ```
+ */
+export function parseImageName(image: string, exists: (path: string) => boolean): ImageName {
+  const isMarked = image.startsWith("ext4:") && !exists(image);
+  return splitPartition(nonEmpty(isMarked ? image.slice(5) : image, image), exists);
+}
+
+/** A number sign and digits at the end name a partition, unless there is a file of that whole name. */
+function splitPartition(text: string, exists: (path: string) => boolean): ImageName {
+  const match = /^(.+)#(\d{1,4})$/s.exec(text);
+  if (match === null || exists(text)) return { path: text, partition: undefined };
+  return { path: match[1]!, partition: Number(match[2]) };
 }
 
 /** The reference begins behind the first colon whose left side exists; if none does, behind the first. */

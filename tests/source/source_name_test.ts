@@ -21,9 +21,12 @@ Deno.test("parseSourceName takes every kind of source apart", () => {
     reference: "x:1",
   });
   assertEquals(parse("docker://a/b:c"), { kind: "docker", reference: "a/b:c" });
-  for (const kind of ["dir", "tar", "rootfs", "ext4"]) {
+  for (const kind of ["dir", "tar", "rootfs"]) {
     assertEquals(parse(`${kind}:a:b`), { kind, path: "a:b" });
   }
+  assertEquals(parse("ext4:a:b"), { kind: "ext4", path: "a:b", partition: undefined });
+  assertEquals(parse("ext4:a#12"), { kind: "ext4", path: "a", partition: 12 });
+  assertEquals(parse("ext4:a#b"), { kind: "ext4", path: "a#b", partition: undefined });
 });
 
 Deno.test("parseSourceName splits a reference off behind the path that exists", () => {

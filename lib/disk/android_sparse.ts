@@ -1,0 +1,225 @@
+/**
+ * Android sparse images, as fastboot flashes them (system/core/libsparse/sparse_format.h): a header, and chunks that are
+ * stored, filled with one word, or left out. Little-endian.
+ *
+ * @module
+ */
+import { crc32 } from "node:zlib";
+import { InputError, limitError } from "../errors.ts";
+import type { RandomReader } from "../io/random_reader.ts";
+
+const MAGIC = 0xed26ff3a;
+const HEADER_BYTES = 28;
+const CHUNK_HEADER_BYTES = 12;
+const CHUNK = { RAW: 0xcac1, FILL: 0xcac2, DONT_CARE: 0xcac3, CRC32: 0xcac4 } as const;
+const BLOCK_BYTES_MAX = 1 << 26;
+/** Most chunks that are kept: 24 bytes each. */
+const CHUNKS_MAX = 1 << 22;
+const READ_BYTES = 1 << 20;
+
+/** Where the blocks of an image are in a sparse one. */
+interface Chunks {
+  count: number;
+  /** Where each begins in the image. */
+  starts: Float64Array;
+  /** Where its bytes are in the file; of a filled one, -1 - its word. */
+  places: Float64Array;
+}
+
+/** Whether bytes begin as a sparse image does. */
+export function isAndroidSparse(head: Uint8Array): boolean {
+  return head.length >= 4 &&
+    new DataView(head.buffer, head.byteOffset, head.byteLength).getUint32(0, true) === MAGIC;
+}
+
+/**
+ * The image that a sparse one stands for. What was left out reads as zeros. Closing it closes the file.
+ *
+ * @throws {InputError} when it is damaged, or a checksum in it is wrong
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { memoryReader } from "../io/random_reader.ts";
+ * import { openAndroidSparse } from "./android_sparse.ts";
+ * const file = new Uint8Array(28 + 16);
+ * const view = new DataView(file.buffer);
+ * view.setUint32(0, 0xed26ff3a, true);
+ * view.setUint16(4, 1, true); // version 1.0
+ * view.setUint16(8, 28, true);
+ * view.setUint16(10, 12, true);
+ * view.setUint32(12, 4096, true); // block size
+ * view.setUint32(16, 2, true); // blocks
+ * view.setUint32(20, 1, true); // chunks
+ * view.setUint16(28, 0xcac2, true); // fill
+ * view.setUint32(32, 2, true);
+ * view.setUint32(36, 16, true);
+ * view.setUint32(40, 0x04030201, true);
+ * const image = openAndroidSparse(memoryReader(file, "sparse.img"));
+ * const bytes = new Uint8Array(4);
+ * image.readAt(bytes, 4097);
+ * assertEquals([image.sizeBytes, ...bytes], [8192, 2, 3, 4, 1]);
+ * ```
+ */
+export function openAndroidSparse(file: RandomReader): RandomReader {
+  const fault = (why: string) =>
+    new InputError(file.name, `is an Android sparse image that ${why}`, {
+      hint: "see what simg2img FILE root.ext4 makes of it",
+    });
+  const header = new DataView(new ArrayBuffer(HEADER_BYTES));
+  if (file.readAt(new Uint8Array(header.buffer), 0) !== HEADER_BYTES) throw fault("has no header");
+  if (header.getUint32(0, true) !== MAGIC) throw fault("does not begin with its magic number");
+  const version = header.getUint16(4, true);
+  if (version !== 1) throw fault(`has version ${version}: wanted 1`);
+  const [headerBytes, chunkHeaderBytes] = [header.getUint16(8, true), header.getUint16(10, true)];
+  if (headerBytes < HEADER_BYTES || chunkHeaderBytes < CHUNK_HEADER_BYTES) {
+    throw fault(`has headers of ${headerBytes} and ${chunkHeaderBytes} bytes: wanted 28 and 12`);
+  }
+  const blockBytes = header.getUint32(12, true);
+  if (blockBytes === 0 || blockBytes % 4 !== 0 || blockBytes > BLOCK_BYTES_MAX) {
+    throw fault(`has blocks of ${blockBytes} bytes`);
+  }
+  const sizeBytes = header.getUint32(16, true) * blockBytes;
+  const { chunks, checks } = readChunks(file, fault, {
+    firstAt: headerBytes,
+    headerBytes: chunkHeaderBytes,
+    count: header.getUint32(20, true),
+    blockBytes,
+    sizeBytes,
+  });
+  const image = sparseReader(file, chunks, sizeBytes);
+  for (const { end, wanted } of checks) {
+    const found = checksumUpTo(image, end);
+    if (found !== wanted) throw fault(`is damaged: its checksum is ${found}, wanted ${wanted}`);
+  }
+  return image;
+}
+
+interface Shape {
+  readonly firstAt: number;
+  readonly headerBytes: number;
+  readonly count: number;
+  readonly blockBytes: number;
+  readonly sizeBytes: number;
+}
+
+/** A checksum of all that comes before a place in the image. */
+interface Check {
+  readonly end: number;
+  readonly wanted: number;
+}
+
+function readChunks(
+  file: RandomReader,
+  fault: (why: string) => InputError,
+  shape: Shape,
+): { readonly chunks: Chunks; readonly checks: readonly Check[] } {
+  if (shape.count > CHUNKS_MAX) {
+    throw limitError(file.name, `has ${shape.count} chunks`, {
+      name: "sparseChunks",
+      expected: CHUNKS_MAX,
+      actual: shape.count,
+      isFixed: true,
+    });
+  }
+  const chunks = {
+    count: 0,
+    starts: new Float64Array(shape.count + 1),
+    places: new Float64Array(shape.count + 1),
+  };
+  const checks: Check[] = [];
+  const bytes = new Uint8Array(CHUNK_HEADER_BYTES + 4);
+  const view = new DataView(bytes.buffer);
+  let [at, start] = [shape.firstAt, 0];
+  for (let i = 0; i < shape.count; i++) {
+    bytes.fill(0);
+    if (file.readAt(bytes, at) < CHUNK_HEADER_BYTES) throw fault(`ends before its chunk ${i}`);
+    const [type, totalBytes] = [view.getUint16(0, true), view.getUint32(8, true)];
+    const lengthBytes = view.getUint32(4, true) * shape.blockBytes;
+    const storedBytes = type === CHUNK.RAW ? lengthBytes : type === CHUNK.DONT_CARE ? 0 : 4;
+    const dataAt = at + shape.headerBytes;
+    if (!Object.values<number>(CHUNK).includes(type)) {
+      throw fault(`has a chunk of type 0x${type.toString(16)} at offset ${at}`);
+    }
+    if (totalBytes !== shape.headerBytes + storedBytes || dataAt + storedBytes > file.sizeBytes) {
+      throw fault(`has a chunk of ${totalBytes} bytes at offset ${at} that does not fit it`);
+    }
+    const word = storedBytes === 4 ? readWord(file, dataAt) : 0;
+    if (type === CHUNK.CRC32) checks.push({ end: start, wanted: word });
+    else {
+      if (start + lengthBytes > shape.sizeBytes) throw fault("has more blocks than it says");
+      chunks.starts[chunks.count] = start;
+      chunks.places[chunks.count++] = type === CHUNK.RAW ? dataAt : -1 - word;
+      start += lengthBytes;
+    }
+    at += totalBytes;
+  }
+  if (start !== shape.sizeBytes) {
+    throw fault(
+      `has ${start / shape.blockBytes} blocks: its header says ${
+        shape.sizeBytes / shape.blockBytes
+      }`,
+    );
+  }
+  chunks.starts[chunks.count] = start;
+  return { chunks, checks };
+}
+
+function readWord(file: RandomReader, at: number): number {
+  const word = new DataView(new ArrayBuffer(4));
+  file.readAt(new Uint8Array(word.buffer), at);
+  return word.getUint32(0, true);
+}
+
+function sparseReader(file: RandomReader, chunks: Chunks, sizeBytes: number): RandomReader {
+  const { starts, places, count } = chunks;
+  return {
+    sizeBytes,
+    name: file.name,
+    readAt(target, position) {
+      const end = Math.min(position + target.length, sizeBytes);
+      let done = 0;
+      for (let index = chunkAt(starts, count, position); position + done < end; index++) {
+        const from = position + done;
+        const length = Math.min(end, starts[index + 1]!) - from;
+        const part = target.subarray(done, done + length);
+        const [place, offset] = [places[index]!, from - starts[index]!];
+        if (place < 0) fillWord(part, -1 - place, offset);
+        else if (file.readAt(part, place + offset) !== length) return done;
+        done += length;
+      }
+      return done;
+    },
+    close: () => file.close(),
+  };
+}
+
+/** The last chunk that begins at or before a place. */
+function chunkAt(starts: Float64Array, count: number, position: number): number {
+  let [low, high] = [0, Math.max(0, count - 1)];
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (starts[middle]! <= position) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
+function fillWord(target: Uint8Array, word: number, offset: number): void {
+  if (word === 0) {
+    target.fill(0);
+    return;
+  }
+  for (let i = 0; i < target.length; i++) target[i] = word >>> (8 * ((offset + i) & 3));
+}
+
+function checksumUpTo(image: RandomReader, end: number): number {
+  const buffer = new Uint8Array(READ_BYTES);
+  let checksum = 0;
+  for (let at = 0; at < end;) {
+    const length = image.readAt(buffer.subarray(0, Math.min(buffer.length, end - at)), at);
+    if (length === 0) break;
+    checksum = crc32(buffer.subarray(0, length), checksum);
+    at += length;
+  }
+  return checksum;
+}

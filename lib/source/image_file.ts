@@ -1,0 +1,151 @@
+/**
+ * The ext4 image in a file: as it is, compressed, in an Android sparse image, in a partition of a disk, or several of
+ * these; and with its journal replayed.
+ *
+ * @module
+ */
+import { existsSync } from "node:fs";
+import { isAndroidSparse, openAndroidSparse } from "../disk/android_sparse.ts";
+import { openPartition, type PartitionTable, readPartitions } from "../disk/partitions.ts";
+import { InputError } from "../errors.ts";
+import { recoverImage, type RecoveryReport } from "../ext4/recovery/recover.ts";
+import { openFileReader, type RandomReader } from "../io/random_reader.ts";
+import { inflated } from "./archive.ts";
+import {
+  contentFault,
+  HEAD_BYTES,
+  isExt4,
+  type KnownContent,
+  recogniseContent,
+} from "./content.ts";
+import { displayText } from "./json.ts";
+import { fileReader, openSourceFile, type SourceFile } from "./source_file.ts";
+import { type ImageName, parseImageName } from "./source_name.ts";
+import type { SourceOptions } from "./types.ts";
+
+/** An image that can be read. */
+export interface OpenedImageFile {
+  /** Its bytes. Closing it closes all that is open for it. */
+  readonly reader: RandomReader;
+  /** What was done when its journal had to be replayed. */
+  readonly replay: RecoveryReport | undefined;
+}
+
+const WANTED = "an ext4 image";
+
+/**
+ * Opens an image by its name: `FILE` or `FILE#PARTITION`, also behind `ext4:`.
+ *
+ * @throws {InputError} for what holds no ext4 image, or one whose journal cannot be replayed
+ */
+export async function openNamedImage(
+  image: string,
+  options: SourceOptions,
+): Promise<OpenedImageFile> {
+  const name = parseImageName(image, existsSync);
+  return await openImageFile(await openSourceFile(name.path, WANTED, options), name, options);
+}
+
+/** The same for a file that is open. Takes it over, also when that fails. */
+export async function openImageFile(
+  file: SourceFile,
+  { partition }: Pick<ImageName, "partition">,
+  options: SourceOptions,
+): Promise<OpenedImageFile> {
+  const plain = await inflated(file, options);
+  const whole = fileReader(plain);
+  plain.file.release();
+  let reader = whole;
+  try {
+    if (isAndroidSparse(headOf(reader))) reader = openAndroidSparse(reader);
+    if (partition !== undefined) reader = openPartition(reader, partition);
+    checkContent(reader);
+    return asMounted(reader, options);
+  } catch (error) {
+    whole.close();
+    throw error;
+  }
+}
+
+/** Whether a file is to be opened here, though no superblock begins it: a sparse image, or a disk. */
+export function isImageContainer(head: Uint8Array): boolean {
+  if (isAndroidSparse(head)) return true;
+  const known = recogniseContent(head);
+  return known !== undefined && isDisk(known);
+}
+
+function isDisk({ what }: KnownContent): boolean {
+  return what.startsWith("a disk with partitions");
+}
+
+function headOf(reader: RandomReader): Uint8Array {
+  const head = new Uint8Array(Math.min(HEAD_BYTES, reader.sizeBytes));
+  return head.subarray(0, reader.readAt(head, 0));
+}
+
+/** What has no name here may still be a damaged image: whoever reads it says what is wrong. */
+function checkContent(reader: RandomReader): void {
+  const head = headOf(reader);
+  const known = recogniseContent(head);
+  if (isExt4(head) || known === undefined) return;
+  const table = isDisk(known) ? readTable(reader, known) : undefined;
+  if (table === undefined || table.partitions.length === 0) {
+    throw contentFault(reader.name, head, WANTED);
+  }
+  const count = table.partitions.length;
+  const list = table.partitions.map(({ number, startBytes, sizeBytes, name }) => {
+    const start = new Uint8Array(HEAD_BYTES);
+    const length = reader.readAt(start, startBytes);
+    const content = start.subarray(0, Math.min(length, sizeBytes));
+    const what = isExt4(content) ? "ext4" : recogniseContent(content)?.what;
+    const facts = [...name === "" ? [] : [displayText(name)], `${sizeBytes} bytes`, what ?? []];
+    return `#${number} (${facts.flat().join(", ")})`;
+  });
+  throw new InputError(
+    reader.name,
+    `is a disk with ${count} ${count === 1 ? "partition" : "partitions"} (${table.kind}): ` +
+      `wanted ${WANTED}`,
+    { hint: `add the number of a partition: ${list.join(", ")}` },
+  );
+}
+
+function readTable(disk: RandomReader, known: KnownContent): PartitionTable | undefined {
+  try {
+    return readPartitions(disk);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    throw new InputError(disk.name, `is ${known.what}, and ${error.why}`, {
+      hint: "see what sfdisk --verify FILE makes of it",
+    });
+  }
+}
+
+/** The image with its journal replayed, if it has to be. */
+function asMounted(image: RandomReader, options: SourceOptions): OpenedImageFile {
+  const { replay = true, externalJournal } = options;
+  if (!replay) return { reader: image, replay: undefined };
+  if (externalJournal === undefined) return recoverImage(image);
+  const journal = openFileReader(externalJournal, { what: "an external journal" });
+  try {
+    const recovered = recoverImage(image, { journal });
+    const { reader } = recovered;
+    const close = () => {
+      journal.close();
+      reader.close();
+    };
+    return { ...recovered, reader: { ...withParts(reader), close } };
+  } catch (error) {
+    journal.close();
+    throw error;
+  }
+}
+
+/** A reader as an object of its own. */
+function withParts(reader: RandomReader): RandomReader {
+  return {
+    sizeBytes: reader.sizeBytes,
+    name: reader.name,
+    readAt: (target, position) => reader.readAt(target, position),
+    close: () => reader.close(),
+  };
+}
