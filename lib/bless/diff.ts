@@ -10,27 +10,27 @@ import type { WarningSummary } from "../warnings.ts";
 import { counted, LAYER_HOLE_BYTES_MAX, noCounts, type TarCounts, writeTar } from "./export.ts";
 import { withTree } from "./load_tree.ts";
 
-/** What to compare, and where the layer goes to. */
+/** What to compare, and where to write the layer. */
 export interface DiffSourcesOptions extends SourceOptions {
-  /** The source that the layer lies on, as on the command line. */
+  /** The source that the layer is applied to, as on the command line. */
   readonly before: string;
-  /** The source that comes of it. */
+  /** The source that it results in. */
   readonly after: string;
-  /** Takes the layer, uncompressed; without it, the sources are only compared. */
+  /** Receives the layer, uncompressed; without it, the sources are only compared. */
   readonly sink?: ImageSink | undefined;
-  /** Seconds that stand for every time that the sources do not give; default 0. */
+  /** Unix time for everything that the sources give no time for; default 0. */
   readonly timestamp?: number;
 }
 
-/** What the difference is. */
+/** The result of a comparison. */
 export interface DiffReport extends Readonly<DiffCounts> {
   /** As it was given. */
   readonly before: string;
   /** As it was given. */
   readonly after: string;
-  /** Whether the sources show the same. */
+  /** Whether the sources are the same. */
   readonly isEqual: boolean;
-  /** What the layer has in it. */
+  /** The entries of the layer. */
   readonly entries: Readonly<TarCounts>;
   /** Of the layer; null when none was written. */
   readonly sizeBytes: number | null;
@@ -40,7 +40,7 @@ export interface DiffReport extends Readonly<DiffCounts> {
 
 /**
  * Compares two sources and writes the layer. Attributes, times and bytes are compared; applying the layer to the first
- * source gives the tree of the second. Throws as blessMerged() does; the sink is aborted then.
+ * source gives the tree of the second. Throws what blessMerged() throws, after aborting the sink.
  *
  * @example
  * ```ts

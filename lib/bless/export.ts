@@ -1,5 +1,5 @@
 /**
- * A source back to one tar: an ext4 image, or any other source with its layers applied.
+ * Writes a source as one tar: an ext4 image, or any other source with its layers applied.
  *
  * @module
  */
@@ -30,15 +30,15 @@ import { deriveUuid } from "./plan_image.ts";
 export interface ExportOptions extends SourceOptions {
   /** As on the command line: an ext4 image, or any other source. */
   readonly source: string;
-  /** Takes the tar; finished when all went well, aborted otherwise. */
+  /** Receives the tar; it is finished on success and aborted otherwise. */
   readonly sink: ImageSink;
-  /** The tree is that of a layer for overlayfs: what it says of lower layers becomes whiteouts and opaque markers. */
+  /** Treat the tree as a layer for overlayfs: its whiteout devices and opaque attributes become OCI markers. */
   readonly layer?: boolean;
-  /** Seconds that stand for every time that the source does not give; default 0. */
+  /** Unix time for everything that the source gives no time for; default 0. */
   readonly timestamp?: number;
 }
 
-/** Entries of a tar by what they are. */
+/** Entries of a tar, by kind. */
 export interface TarCounts {
   /** Regular files, each under its first name. */
   files: number;
@@ -48,7 +48,7 @@ export interface TarCounts {
   symlinks: number;
   /** Devices and fifos. */
   specialFiles: number;
-  /** Further names of what came before. */
+  /** Hard links to earlier entries. */
   hardLinks: number;
   /** Whiteouts and opaque markers. */
   whiteouts: number;
@@ -58,7 +58,7 @@ export interface TarCounts {
 export interface ExportReport extends Readonly<TarCounts> {
   /** As it was given. */
   readonly source: string;
-  /** What an image that is blessed from the tar gets. */
+  /** The UUID of an image that is blessed from the tar. */
   readonly uuid: string;
   /** Of the tar. */
   readonly sizeBytes: number;
@@ -66,15 +66,14 @@ export interface ExportReport extends Readonly<TarCounts> {
   readonly warnings: readonly WarningSummary[];
 }
 
-/** Layers are written without holes up to this many bytes a file. */
+/** In a layer, up to this many bytes of holes a file are written as zeros. */
 export const LAYER_HOLE_BYTES_MAX = 64 << 20;
 
 /**
- * Exports a source. The tar is a pure function of the source; what is blessed from it with the same options is what is
- * blessed from the source itself, byte for byte. For that it states the UUID and, of files that lie behind others that
- * come later in the order of paths, how far.
+ * Exports a source. The tar depends on the source alone, and blessing it with the same options gives the same bytes as
+ * blessing the source. To that end it states the UUID, and the payload order of files that are not in path order.
  *
- * Throws as blessMerged() does; the sink is aborted then.
+ * Throws what blessMerged() throws, after aborting the sink.
  *
  * @example
  * ```ts
@@ -121,12 +120,12 @@ export async function exportTar(options: ExportOptions): Promise<ExportReport> {
   }
 }
 
-/** Counts of nothing. */
+/** Counts that start at zero. */
 export function noCounts(): TarCounts {
   return { files: 0, directories: 0, symlinks: 0, specialFiles: 0, hardLinks: 0, whiteouts: 0 };
 }
 
-/** Counts entries as they pass. In a layer, `.wh.` names are whiteouts. */
+/** Counts entries while passing them on. In a layer, `.wh.` names are whiteouts. */
 export function* counted(
   items: Iterable<TarItem>,
   counts: TarCounts,
@@ -147,11 +146,11 @@ export function* counted(
 
 /** How a tar is written. */
 export interface WriteTarOptions {
-  /** A comment on the tar as a whole; it goes with the first entry. */
+  /** A comment on the whole tar, stored with its first entry. */
   readonly comment?: ByteString | undefined;
   /**
-   * Files with more bytes of holes than this are written sparse; others have zeros there. 0: every hole is one. Layers
-   * should not have sparse files (OCI image-spec, layer.md), but one of a terabyte must not become that long.
+   * Files with more bytes of holes than this are written sparse, others with zeros. Layers should not have sparse files
+   * (OCI image-spec, layer.md), but a hole of a terabyte must not be written out.
    */
   readonly denseHoleBytesMax: number;
   readonly signal?: AbortSignal | undefined;
@@ -229,7 +228,7 @@ class TarWriter {
 
   #indexOf(payload: Payload): PayloadIndex {
     const { sizeBytes, dataRuns } = payload;
-    // Blocks of zeros are holes, however the source had them: so one content gives one tar.
+    // Blocks of zeros are holes whatever the source had there, so that equal content gives equal tars.
     const data = dataRuns.map(({ startBlock, blockCount }) => {
       const fileOffset = startBlock * BLOCK_SIZE_BYTES;
       const end = Math.min(fileOffset + blockCount * BLOCK_SIZE_BYTES, sizeBytes);

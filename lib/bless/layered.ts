@@ -1,6 +1,6 @@
 /**
- * Layered mode: one ext4 image a layer, to be stacked by overlayfs, and shared by all images that have the layer; and
- * `image.json`, what a container runtime needs to know to stack them.
+ * Layered mode: one ext4 image for each layer, stacked by overlayfs and shared by all images that have the layer, and
+ * `image.json`, which tells a container runtime how to stack them.
  *
  * @module
  */
@@ -43,27 +43,27 @@ import type { WarningSummary } from "../warnings.ts";
 export interface BlessLayeredOptions extends SourceOptions {
   /** As on the command line: `oci:DIR:REF`, `tar:FILE` and so on. */
   readonly source: string;
-  /** A UUID is only possible for a single layer; otherwise each image's is derived from its layer. */
+  /** A UUID is only allowed for a source with one layer; otherwise each is derived from its layer. */
   readonly layout: LayoutOptions;
   /** A hash tree behind each image, one disk for all, the footers of VHDs. */
   readonly envelope?: EnvelopeOptions | undefined;
-  /** A directory, made when it is missing. */
+  /** The output directory; created if missing. */
   readonly outputDir: string;
   /** Replace images that are not whole or were made with other options. */
   readonly force?: boolean;
-  /** Seconds that stand for every time that the source does not give; default 0. */
+  /** Unix time for everything that the source gives no time for; default 0. */
   readonly timestamp?: number;
-  /** Where the chunks of the images go, too; their indexes go into the output directory. */
+  /** A chunk store for the images; their indexes are written to the output directory. */
   readonly chunks?: LayerChunksTarget | undefined;
-  /** Write nothing; the report says what would be. */
+  /** Write nothing; report what would be written. */
   readonly isDryRun?: boolean;
 }
 
 /** One layer and its image. */
 export interface LayeredLayerReport extends LayerReport {
-  /** Of the image, in the output directory. */
+  /** The image, a file in the output directory. */
   readonly file: string;
-  /** The image was there already. */
+  /** The image existed already. */
   readonly isReused: boolean;
   /** The figures of the image. */
   readonly image: ImageReport;
@@ -71,17 +71,17 @@ export interface LayeredLayerReport extends LayerReport {
   readonly verity?: VerityReport;
   /** Its number on the disk, from 1 on; left out when there is none. */
   readonly partition?: number;
-  /** The index of its chunks, in the output directory; left out when they went to no store. */
+  /** The index of its chunks, a file in the output directory; left out without a chunk store. */
   readonly index?: string;
-  /** What the store had and got of it. */
+  /** Its chunks in the store, old and new. */
   readonly chunks?: Readonly<ChunkCounts>;
 }
 
 /** A layered image. The figures are sums over the images, each counted once. */
 export interface LayeredReport extends SourceReport, Omit<ImageReport, "uuid"> {
-  /** Tells this report from that of a merged image. */
+  /** Distinguishes this report from that of a merged image. */
   readonly mode: "layered";
-  /** How many layers' images were there already. */
+  /** Layers whose images existed already. */
   readonly reusedLayers: number;
   /** Bottom to top. */
   readonly layers: readonly LayeredLayerReport[];
@@ -89,18 +89,18 @@ export interface LayeredReport extends SourceReport, Omit<ImageReport, "uuid"> {
   readonly disk?: LayeredDisk;
   /** What was changed or left out, one for each kind. */
   readonly warnings: readonly WarningSummary[];
-  /** Sums as well; left out when the chunks went to no store. */
+  /** Sums over the images; left out without a chunk store. */
   readonly chunks?: Readonly<ChunkCounts>;
 }
 
 /**
  * Blesses every layer of a source into `outputDir`, `<diff id in hex>.ext4`, with a record beside it, and writes
- * `image.json` when all are there. An image that is there, whole and made with the same options is used as it is;
- * where that is so for all, no layer is read. Whatever fails, there is nothing half-made; whole images stay.
+ * `image.json` at the end. An existing image that is intact and was made with the same options is reused; if all are,
+ * no layer is read. A failure leaves complete images and nothing half-written.
  *
- * Throws a UsageError for an option out of range, an InputError for a source that is damaged, not supported or cannot
- * be stored, an IoError when reading or writing fails or an image that is there does not fit, an InterruptedError when
- * the signal fires.
+ * Throws a UsageError for an invalid option, an InputError for a source that is damaged, unsupported or impossible to
+ * store, an IoError when reading or writing fails or an existing image does not match, an InterruptedError when the
+ * signal fires.
  */
 export async function blessLayered(options: BlessLayeredOptions): Promise<LayeredReport> {
   const { layout, envelope, outputDir, timestamp = 0 } = options;
@@ -115,9 +115,13 @@ export async function blessLayered(options: BlessLayeredOptions): Promise<Layere
       throw stackFault(options.source, image.layers.length);
     }
     if (layout.uuid !== undefined && image.layers.length > 1) {
-      throw optionError("uuid", `the source has ${image.layers.length} layers: wanted one`, {
-        hint: "leave it out: each image gets a UUID of its own, derived from its layer",
-      });
+      throw optionError(
+        "uuid",
+        `needs a source with one layer, and this one has ${image.layers.length}`,
+        {
+          hint: "leave it out: each image gets a UUID derived from its layer",
+        },
+      );
     }
     isMade = isMissing && !options.isDryRun && makeDirectory(outputDir);
     return await bless(image, options);
@@ -246,7 +250,7 @@ function indexOf(
   return index === undefined ? {} : { index };
 }
 
-/** Adds the figures of all images, each once. */
+/** Adds up the figures of all images, each counted once. */
 function sums(used: readonly UsedImage[]): Omit<ImageReport, "uuid"> {
   const images = [...new Map(used.map(({ name, record }) => [name, record.image])).values()];
   const sum = (key: keyof typeof IMAGE_COUNTS) =>
@@ -264,7 +268,7 @@ const DESCRIPTION_BYTES_MAX = 64 << 20;
 
 /** One layer, bottom to top. */
 export interface DescribedLayer {
-  /** The image, a name in the same directory. */
+  /** The image, a file in the same directory. */
   readonly file: string;
   readonly diffId: string;
   readonly digest: string;
@@ -276,7 +280,7 @@ export interface DescribedLayer {
   readonly verity?: VerityReport;
   /** Its number on the disk, from 1 on; left out when there is none. */
   readonly partition?: number;
-  /** The index of the image's chunks, a name in the same directory; left out when it went to no chunk store. */
+  /** The index of its chunks, a file in the same directory; left out without a chunk store. */
   readonly index?: string;
 }
 
@@ -284,15 +288,14 @@ export interface DescribedLayer {
 export interface OverlayMount {
   /** `mount -t overlay overlay -o OPTIONS TARGET`, in the directory of the mount points. */
   readonly options: string;
-  /** Empty directories that must be there too: overlayfs wants two lower directories at least. */
+  /** Empty directories to create: overlayfs needs at least two lower directories. */
   readonly emptyDirectories: readonly string[];
 }
 
 /**
- * The mount points of layers, bottom to top: their numbers from 0, because all mount options together must fit into a
- * page. Null for a layer whose image comes again higher up. The kernel refuses a file system that is in a stack twice
- * (ovl_check_layer gives ELOOP), and the lower one does nothing: all names, whiteouts and opaque directories that it has
- * are in the higher one.
+ * The mount points of layers, bottom to top: numbers, because all mount options together must fit into a page. Null for a
+ * layer whose image appears again higher up: the kernel refuses to stack a file system twice (ELOOP in ovl_check_layer),
+ * and the lower one has no effect, since the higher one has all of its names, whiteouts and opaque directories.
  */
 export function layerMountPoints(files: readonly string[]): (string | null)[] {
   return files.map((file, i) => files.lastIndexOf(file) === i ? String(i) : null);
@@ -317,7 +320,7 @@ export function overlayMount(mountPoints: readonly (string | null)[]): OverlayMo
   return { options: `ro,lowerdir=${[...lower, ...emptyDirectories].join(":")}`, emptyDirectories };
 }
 
-/** The bytes of image.json; the same image always gives the same. */
+/** The bytes of image.json; equal images give equal bytes. */
 export function encodeDescription(
   image: OpenedImage,
   contentDigest: string,
@@ -340,8 +343,8 @@ export function encodeDescription(
 }
 
 /**
- * Refuses a directory whose image.json is something else than such a description; that of another image is no obstacle,
- * because the images of layers are there to be shared.
+ * Refuses a directory whose image.json is not such a description. That of another image may be replaced, because images
+ * of layers are shared.
  *
  * @throws {IoError} when it may not be replaced
  */
@@ -361,7 +364,7 @@ export function checkDescription(directory: string): void {
 }
 
 /**
- * Writes image.json, and the same under the name of the image's digest, which stays when another image comes into the
+ * Writes image.json, and a copy named by the image's digest, which stays when another image is blessed into the
  * directory.
  */
 export async function writeDescription(
@@ -386,11 +389,11 @@ function containerConfig(config: unknown): unknown {
   return field(config as Readonly<Record<string, unknown>>, "config") ?? null;
 }
 
-/** The error for more layers than overlayfs stacks. */
+/** The error for more layers than overlayfs can stack. */
 export function stackFault(source: string, layerCount: number): InputError {
   return new InputError(
     displayText(source),
     `has ${layerCount} layers: overlayfs stacks at most ${STACKED_LAYERS_MAX}`,
-    { hint: "bless it into one image, with `blessfs bless merged`" },
+    { hint: "bless it into one merged image" },
   );
 }

@@ -1,5 +1,5 @@
 /**
- * The images of layers in a chunk store: one index a layer, `NAME.caibx` beside `NAME.ext4`.
+ * The images of layers in a chunk store: one index for each, `NAME.caibx` beside `NAME.ext4`.
  *
  * @module
  */
@@ -17,46 +17,46 @@ import { pathIn, readFileWhole, writeFileWhole } from "./layered_store.ts";
 
 /** Where chunks go. */
 export interface LayerChunksTarget {
-  /** Brings chunks to their store. */
+  /** Uploads the chunks. */
   readonly uploader: ChunkUploader;
-  /** What chunks are named with. */
+  /** The digest that names chunks. */
   readonly digest: ChunkDigest;
 }
 
 /** How chunks are made and indexes written. */
 export interface LayerChunksOptions extends LayerChunksTarget {
   readonly outputDir: string;
-  /** The grid. */
+  /** The size of a chunk: the grid. */
   readonly chunkBytes: number;
-  /** Write no index. */
+  /** Write no indexes. */
   readonly isDryRun: boolean;
-  /** Replace what has an index's name and is none. */
+  /** Replace files that have the name of an index but are not one. */
   readonly force: boolean;
   readonly signal?: AbortSignal | undefined;
   readonly progress: Progress;
 }
 
-/** What a store got of one image. */
+/** One image in the store. */
 export interface ChunkedImage {
-  /** The index, a name in the output directory; undefined after a dry run. */
+  /** The index, a file in the output directory; undefined after a dry run. */
   readonly index: string | undefined;
   readonly counts: Readonly<ChunkCounts>;
 }
 
-/** An index of that many bytes is of an image of more than a tebibyte. */
+/** An index of this size belongs to an image of more than a tebibyte. */
 const INDEX_BYTES_MAX = 1 << 30;
 
-/** Brings the images of layers to a chunk store: those that are made while they are made, the others from their files. */
+/** Uploads the images of layers: new ones while they are written, existing ones from their files. */
 export class LayerChunks {
   readonly #options: LayerChunksOptions;
-  /** By name, of images that were made here; the last try counts. */
+  /** Images written here, by name; of several attempts the last. */
   readonly #made = new Map<string, ChunkSink>();
 
   constructor(options: LayerChunksOptions) {
     this.#options = options;
   }
 
-  /** A sink for an image that is being made. */
+  /** A sink for an image that is about to be written. */
   sinkOf(name: string): ImageSink {
     const sink = this.#newSink();
     this.#made.set(name, sink);
@@ -64,9 +64,8 @@ export class LayerChunks {
   }
 
   /**
-   * Brings images that were there already to the store too, and then writes all indexes.
+   * Uploads the images that existed already, and then writes all indexes. A name may appear more than once.
    *
-   * @param images several of one name are one
    * @throws {IoError} when something else has the name of an index
    */
   async finish(
@@ -95,10 +94,10 @@ export class LayerChunks {
   }
 
   /**
-   * Brings an image that is there to the store.
+   * Uploads an existing image.
    *
-   * @param own the same image made here, when another process was quicker to give it its name; what was new then was
-   * counted then
+   * @param own the same image if it was written here as well, but another process was faster to name it: then its
+   * counts say what was new
    */
   async #chunkFile(name: string, own: ChunkSink | undefined): Promise<ChunkSink> {
     const sink = this.#newSink();
@@ -128,7 +127,7 @@ export class LayerChunks {
   }
 }
 
-/** The sums over images, each counted once. */
+/** Sums over the images, each counted once. */
 export function sumOfChunked(chunked: ReadonlyMap<string, ChunkedImage>): ChunkCounts {
   return sumOfCounts([...chunked.values()].map(({ counts }) => counts));
 }

@@ -1,6 +1,6 @@
 /**
- * What the image of a layer is known by: the layers that it lies on, since its tree may depend on them, and the digest of its
- * tree, which tells whether two images of one layer are the same.
+ * What identifies the image of a layer: the layers below it, because its tree may depend on them, and the digest of its tree,
+ * which says whether two images of one layer are the same.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { invariant } from "../errors.ts";
 import { parseDigest } from "../io/digest.ts";
 import { type FileTree, type TreeNode, walkTree } from "../model/node.ts";
 
-/** As much of a layer as its chain needs. */
+/** What a chain needs to know of a layer. */
 export interface ChainLink {
   readonly diffId: string | undefined;
   /** Whether `.wh.` names are whiteouts. */
@@ -19,9 +19,9 @@ export interface ChainLink {
 }
 
 /**
- * The chain keys of layers, bottom to top: the chain id of OCI's image specification (config.md, "Layer ChainID") of the
- * layer and all below. A layer in which whiteouts mean nothing is another layer, though its diff id be the same.
- * From the first layer on whose diff id is not known, there are no keys.
+ * The chain keys of layers, bottom to top: the ChainID (OCI image-spec, config.md, "Layer ChainID") of the layer and all
+ * below. A layer whose `.wh.` names are ordinary files is a different layer even if its diff id is the same. From the
+ * first unknown diff id on, the keys are undefined.
  *
  * @example
  * ```ts
@@ -43,14 +43,14 @@ export function chainKeys(layers: readonly ChainLink[]): (string | undefined)[] 
   });
 }
 
-/** The name, without an ending, of the files of a layer's image. */
+/** The name of a layer's image and its record, without extension. */
 export function layerFileName(diffId: string): string {
   return parseDigest(diffId, "diff id").hex;
 }
 
 const TREE_HEX_DIGITS = 16;
 
-/** The name for an image whose usual name is taken by an image of the same layer that shows another tree. */
+/** The name of an image whose usual name is taken by another tree of the same layer. */
 export function treeFileName(diffId: string, treeDigest: string): string {
   const { hex } = parseDigest(treeDigest, "tree digest");
   return `${layerFileName(diffId)}-${hex.slice(0, TREE_HEX_DIGITS)}`;
@@ -61,11 +61,11 @@ function sha256(text: string): string {
 }
 
 /**
- * A digest of all that decides the bytes of a layer's image, beside the options: the layer's diff id, every name with its
- * attributes, and which names share an inode. The content of a file is named by the layer and the entry that it comes
- * from, so that no payload is read. Where the layer lies plays no part.
+ * A digest of everything except the options that decides the bytes of a layer's image: the layer's diff id, every name
+ * with its attributes, and which names share an inode. The content of a file is identified by its layer and entry, so no
+ * payload is read. The layer's position has no influence.
  *
- * @param diffIdOf the diff id of a layer by its number, counted from the bottom
+ * @param diffIdOf the diff id of a layer by its index, from 0 at the bottom
  */
 export function treeDigest(
   tree: FileTree,
@@ -97,7 +97,7 @@ export function treeDigest(
   return `sha256:${hash.digest("hex")}`;
 }
 
-/** The layers that files come from, numbered in their order, whatever lies between. */
+/** Numbers the layers that files come from, without gaps. */
 function layerRanks(tree: FileTree): Map<number, number> {
   const indexes = new Set<number>();
   for (const { node } of walkTree(tree)) {
@@ -123,7 +123,7 @@ function contentOf(
   }
 }
 
-/** Fields with their lengths, so that no two records are spelled alike. */
+/** Adds fields with their lengths, so that different records never hash the same bytes. */
 function addRecord(hash: Hash, fields: readonly ByteString[], bytes?: Uint8Array): void {
   const lengths = fields.map(({ length }) => length).join(" ");
   invariant(fields.every((field) => !/[^\0-\xff]/.test(field)), "fields are byte strings");

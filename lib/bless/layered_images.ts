@@ -36,31 +36,31 @@ import type { LayoutOptions } from "./options.ts";
 import { planImage } from "./plan_image.ts";
 import { imageReport, type LayerReport, layerReport } from "./report.ts";
 
-/** What making images needs beside the store. */
+/** How images are made. */
 export interface LayerImagesOptions extends SourceOptions {
   readonly layout: LayoutOptions;
   /** What is put around each file system; of a disk around all, the file systems know nothing. */
   readonly envelope?: EnvelopeOptions | undefined;
-  /** Seconds that stand for every time that the source does not give. */
+  /** Unix time for everything that the source gives no time for. */
   readonly timestamp: number;
 }
 
 /** The image of one layer. */
 export interface UsedImage {
-  /** Of its file, without the ending. */
+  /** The name of its file, without extension. */
   readonly name: string;
   readonly record: LayerRecord;
   readonly report: LayerReport;
   readonly isReused: boolean;
 }
 
-/** An image in the store, and under which name. */
+/** An image in the store, with its name. */
 type FoundImage = Pick<UsedImage, "name" | "record">;
 
-/** The same of a layer that need not be read. */
+/** The image of a layer that need not be read. */
 type KnownImage = FoundImage & { readonly position: PositionRecord };
 
-/** A layer that was read, with the tree that its image is to show. */
+/** A layer that was read, and the tree of its image. */
 interface ReadLayer {
   readonly layer: LoadedLayer;
   readonly tree: FileTree;
@@ -69,7 +69,7 @@ interface ReadLayer {
 
 const MAKE_TRIES = 10;
 
-/** The images of a source's layers in one store. */
+/** Finds or makes the images of a source's layers in one store. */
 export class LayerImages {
   readonly #store: LayerStore;
   readonly #options: LayerImagesOptions;
@@ -80,8 +80,8 @@ export class LayerImages {
   }
 
   /**
-   * The images of all layers, bottom to top. Layers are read from the bottom up to the highest whose image is missing,
-   * because its tree may take something from any of them.
+   * The images of all layers, bottom to top. Layers are read from the bottom up to the highest without an image, because
+   * its tree may depend on any of them.
    */
   async ofAll(image: OpenedImage): Promise<UsedImage[]> {
     const found = await this.#findAll(image.layers);
@@ -99,9 +99,9 @@ export class LayerImages {
     return [...made, ...rest];
   }
 
-  /** The images that are there, as far as the source says what its layers are. */
+  /** The images that exist already, as far as the source states diff ids. */
   async #findAll(layers: readonly LayerSource[]): Promise<(KnownImage | undefined)[]> {
-    // Where a wrong diff id is accepted, only reading a layer tells what it is.
+    // If wrong diff ids are accepted, a layer has to be read to know what it is.
     const isTrusted = this.#options.verifyDiffIds ?? true;
     const keys = isTrusted ? chainKeys(layers) : [];
     const found: (KnownImage | undefined)[] = [];
@@ -120,7 +120,7 @@ export class LayerImages {
     const { diffId } = position;
     const known = this.#store.positionRecord(position);
     if (known === undefined) {
-      // It tells of other options before anything is read.
+      // Fails early if the image was made with other options.
       await this.#store.find(layerFileName(diffId), diffId);
       return undefined;
     }
@@ -128,7 +128,7 @@ export class LayerImages {
     return found && { ...found, position: known };
   }
 
-  /** The image of a layer that shows a certain tree, under either of its names. */
+  /** The image of a certain tree of a layer, under either of its names. */
   async #findTree(diffId: string, tree: string): Promise<FoundImage | undefined> {
     for (const name of [layerFileName(diffId), treeFileName(diffId, tree)]) {
       const record = await this.#store.find(name, diffId);
@@ -173,8 +173,8 @@ export class LayerImages {
   }
 
   /**
-   * Uses the image that is there, or makes one. Its usual name may have an image of the same layer that shows another
-   * tree; then it gets a name with the digest of its own tree.
+   * Reuses the existing image, or makes one. If its usual name is taken by another tree of the same layer, its name gets
+   * the digest of its tree.
    */
   async #imageOf(read: ReadLayer): Promise<UsedImage> {
     const { layer: { diffId }, treeDigest } = read;
@@ -190,7 +190,7 @@ export class LayerImages {
         try {
           return await this.#make(name, read);
         } catch (error) {
-          // Another process may have made an image of that name since it was looked for.
+          // Another process may have written an image of that name meanwhile.
           if (!isTaken(error) || tries === MAKE_TRIES) throw error;
         }
       }
@@ -203,7 +203,7 @@ export class LayerImages {
     return { ...found, report: layerReport(layer), isReused: true };
   }
 
-  /** Makes the image once more without keeping it, and takes over the one that is there when it is the same. */
+  /** Adopts an image without a record if it has the bytes that would be written. */
   async #adopt(name: string, read: ReadLayer): Promise<LayerRecord | undefined> {
     const warnings = new NotingWarnings(new Warnings(), "kind");
     const checksums = new ChecksumSink();
@@ -263,7 +263,7 @@ function factsOf({ digest, sizeBytes, uncompressedBytes, entries }: LoadedLayer)
   return { digest, sizeBytes, uncompressedBytes, entries: entries.length };
 }
 
-/** What the source says of a layer that was not read, and what was found out when it was. */
+/** What the source states of a layer that was not read, completed by what was recorded when it was. */
 function recordedReport(source: LayerSource, diffId: string, facts: LayerFacts): LayerReport {
   return {
     digest: source.digest ?? facts.digest,

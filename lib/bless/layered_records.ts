@@ -1,7 +1,7 @@
 /**
- * The JSON documents beside the images of layers. `NAME.json` beside `NAME.ext4` says what the image was made of and how,
- * with the checksums that prove it to be whole. `NAME@KEY.json` says which tree a layer gives in a certain position, so that
- * it need not be read again. Each ends with a CRC-32 of itself.
+ * The JSON documents beside the images of layers. `NAME.json` beside `NAME.ext4` records the layer, the options and the
+ * checksums of an image. `NAME@KEY.json` records which tree a layer gives in a certain position, so that it need not be
+ * read again.
  *
  * @module
  */
@@ -18,35 +18,35 @@ import { layerFileName } from "./layered_identity.ts";
 import { journalText, type LayoutOptions, NONE, packingText, thresholdText } from "./options.ts";
 import type { ImageReport } from "./report.ts";
 
-/** Each piece of an image but the last is so long. */
+/** The length of a piece of an image; the last may be shorter. */
 export const CHECKSUM_PIECE_BYTES = 1024 * 1024;
 
-/** What a file was when it was whole. */
+/** The length and checksums of a complete file. */
 export interface FileChecksums {
   readonly sizeBytes: number;
-  /** Of each piece in turn; holes count as zeros. */
+  /** One for each piece; holes count as zeros. */
   readonly crc32s: readonly number[];
 }
 
-/** Version of the record's own fields. That of the image's bytes is its `formatVersion`. */
+/** Version of the record's fields; `formatVersion` is that of the image's bytes. */
 const RECORD_VERSION = 3;
 
-/** The options that decide the bytes, each under its key; one that is not there has its default. */
+/** The options that decide the bytes, by their keys; those left out have their defaults. */
 export type OptionFacts = Readonly<Record<string, string>>;
 
-/** One image of a layer. */
+/** The record of an image. */
 export interface LayerRecord {
   /** FORMAT_VERSION of the program that made the image. */
   readonly formatVersion: number;
   readonly diffId: string;
-  /** Of the tree that it was made from (layered_identity.ts). */
+  /** The digest of its tree (layered_identity.ts). */
   readonly tree: string;
   readonly options: OptionFacts;
   readonly checksums: FileChecksums;
   readonly image: ImageReport;
   /** Of the hash tree behind it; undefined when there is none. */
   readonly verity?: VerityReport | undefined;
-  /** Of making the image. */
+  /** What was warned of when it was made. */
   readonly warnings: readonly LayerWarning[];
 }
 
@@ -107,7 +107,7 @@ export function optionDifferences(found: OptionFacts, wanted: OptionFacts): Opti
     }));
 }
 
-/** The bytes of a record; they depend on the layer's tree and the options alone. */
+/** The bytes of a record; they depend only on the tree and the options. */
 export function encodeRecord(record: LayerRecord): Uint8Array {
   return encodeCheckedJson(RECORD_VERSION, record);
 }
@@ -125,7 +125,7 @@ export function decodeRecord(bytes: Uint8Array, what: string): LayerRecord {
 /** A warning that belongs to one layer. */
 export interface LayerWarning {
   readonly kind: string;
-  /** One text, or two that the name of the layer belongs between: it has another one in every image. */
+  /** One text, or two with the name of the layer between them: the name differs from source to source. */
   readonly what: readonly string[];
   readonly why: string;
   readonly count: number;
@@ -174,16 +174,16 @@ const RECORD: v.GenericSchema<unknown, LayerRecord> = fields({
   warnings: WARNINGS,
 });
 
-/** Raised whenever layers begin to give other trees or warnings. */
+/** Raised whenever layers begin to result in other trees or warnings. */
 const POSITION_VERSION = 2;
 const KEY_HEX_DIGITS = 16;
 
-/** A layer where it lies in a source: what decides which tree it gives there, and what is warned of. */
+/** A layer and its position in a source: what decides its tree and its warnings. */
 export interface LayerPosition {
   readonly diffId: string;
-  /** Of the layer and those below (layered_identity.ts). */
+  /** The chain key of the layer and those below (layered_identity.ts). */
   readonly chainKey: string;
-  /** Of the stored bytes; undefined where the source states none. */
+  /** Of the stored bytes; undefined if the source states none. */
   readonly digest: string | undefined;
   readonly mediaType: string | undefined;
   readonly sizeBytes: number | undefined;
@@ -191,21 +191,21 @@ export interface LayerPosition {
 
 /** What was found out about a layer while it was read. */
 export interface LayerFacts {
-  /** Of the stored bytes that it was read from. */
+  /** Of the stored bytes. */
   readonly digest: string;
   readonly sizeBytes: number;
   readonly uncompressedBytes: number;
   readonly entries: number;
 }
 
-/** What is known of a layer in a position. */
+/** What was recorded of a layer in a position. */
 export interface PositionRecord {
   /** Its {@link positionKey}. */
   readonly position: string;
-  /** Of the tree that the image must have (layered_identity.ts). */
+  /** The digest of its tree (layered_identity.ts). */
   readonly tree: string;
   readonly facts: LayerFacts;
-  /** Of reading the layer and of applying it. */
+  /** From reading and applying the layer. */
   readonly warnings: readonly LayerWarning[];
 }
 
@@ -221,19 +221,19 @@ const POSITION: v.GenericSchema<unknown, PositionRecord> = fields({
   warnings: WARNINGS,
 });
 
-/** A position as text; it differs whenever the layer could give another tree or other warnings there. */
+/** A position as text. */
 export function positionKey(position: LayerPosition): string {
   const { diffId, chainKey, digest, mediaType, sizeBytes } = position;
   return JSON.stringify([diffId, chainKey, digest ?? null, mediaType ?? null, sizeBytes ?? null]);
 }
 
-/** The name, without an ending, of the file that says what is known of a layer in a position. */
+/** The name of the record of a position, without extension. */
 export function positionFileName(position: LayerPosition): string {
   const hex = createHash("sha256").update(positionKey(position)).digest("hex");
   return `${layerFileName(position.diffId)}@${hex.slice(0, KEY_HEX_DIGITS)}`;
 }
 
-/** The bytes of the record of a position; they depend on the source alone. */
+/** The bytes of the record of a position; they depend only on the source. */
 export function encodePosition(record: PositionRecord): Uint8Array {
   return encodeCheckedJson(POSITION_VERSION, record);
 }
@@ -253,16 +253,16 @@ export interface NotedWarning extends Omit<LayerWarning, "what"> {
   readonly what: string;
 }
 
-/** What says something of the source, and nothing of the layer that was read. */
+/** Warnings about the source rather than about the content of the layer. */
 const SOURCE_KINDS: ReadonlySet<string> = new Set(["diffIdMismatch"]);
 
-/** Passes warnings on and notes them. */
+/** Passes warnings on, and keeps notes of them for the records. */
 export class NotingWarnings extends Warnings {
   readonly #target: Warnings;
   readonly #isByKind: boolean;
   #notes = new Map<string, NotedWarning>();
 
-  /** @param grouping `kind`: one note a kind, with its first case, as reports have them; `case`: one each */
+  /** @param grouping `kind`: one note for each kind, with its first case, as in reports; `case`: one for each case */
   constructor(target: Warnings, grouping: "kind" | "case") {
     super(target.strict);
     this.#target = target;
@@ -276,7 +276,7 @@ export class NotingWarnings extends Warnings {
     this.#notes.set(key, { kind, what, why, ...known, count: (known?.count ?? 0) + count });
   }
 
-  /** What was noted since the last time. */
+  /** The notes since the last call. */
   take(): NotedWarning[] {
     const notes = [...this.#notes.values()];
     this.#notes = new Map();
@@ -284,12 +284,12 @@ export class NotingWarnings extends Warnings {
   }
 }
 
-/** The notes that name a layer; warnings about the source itself are left out. */
+/** The notes that name a layer, without those about the source itself. */
 export function notesAbout(notes: readonly NotedWarning[], layerName: string): NotedWarning[] {
   return notes.filter(({ kind, what }) => what.includes(layerName) && !SOURCE_KINDS.has(kind));
 }
 
-/** Notes for a record, without the name that the layer has in this image only. */
+/** Notes as they are recorded, without the name that the layer has in this source. */
 export function recordedWarnings(
   notes: readonly NotedWarning[],
   layerName: string,
@@ -301,7 +301,7 @@ export function recordedWarnings(
   });
 }
 
-/** Adds the warnings of a record, with the name that the layer has here. Under `strict` the first is thrown. */
+/** Adds the warnings of a record, with the name that the layer has in this source. Under `strict` the first throws. */
 export function addRecorded(
   recorded: readonly LayerWarning[],
   layerName: string,

@@ -1,10 +1,8 @@
 /**
- * The directory that layers' images lie in: finding one that can be used again, and adding one so that it is there whole or
- * not at all.
+ * The directory of layers' images: finds images that can be reused, and adds new ones completely or not at all.
  *
- * An image is proved to be whole by the CRC-32 of each of its pieces, made while it was written. CRC-32 finds accidents, not
- * forgery: whoever can change an image can change its record too. It is read at the speed of memory, where SHA-256 takes
- * several times as long as reading.
+ * The CRC-32 of each piece, computed while the image is written, shows whether an image is intact. It finds accidents, not
+ * forgery: whoever can change an image can change its record as well. It is as fast as reading, unlike SHA-256.
  *
  * @module
  */
@@ -44,18 +42,18 @@ import {
 import { FORMAT_VERSION } from "./plan_image.ts";
 
 /**
- * Checks that a directory is there or can be made.
+ * Checks that a directory exists or can be created.
  *
- * @returns whether it is still to be made
- * @throws {UsageError} when it can never be one
- * @throws {IoError} when what is above it is missing
+ * @returns whether it has to be created
+ * @throws {UsageError} when the path is not a directory
+ * @throws {IoError} when its parent is missing
  */
 export function checkDirectory(path: string): boolean {
   if (path === "") throw new UsageError("output", "the name is empty");
   const shown = displayPath(path);
   const found = statIfThere(path);
   if (found?.isDirectory()) return false;
-  if (found) throw new UsageError(shown, "is no directory: wanted one for the layers' images");
+  if (found) throw new UsageError(shown, "is not a directory");
   const parent = dirname(path);
   if (statIfThere(parent)?.isDirectory()) return true;
   throw new IoError(shown, `the directory ${displayPath(parent)} does not exist`, {
@@ -64,10 +62,10 @@ export function checkDirectory(path: string): boolean {
 }
 
 /**
- * Makes a directory, unless another process has just done so.
+ * Creates a directory, unless another process has just done so.
  *
- * @returns whether it was made here
- * @throws {IoError} when it cannot be made
+ * @returns whether it was created here
+ * @throws {IoError} when it cannot be created
  */
 export function makeDirectory(path: string): boolean {
   try {
@@ -81,17 +79,17 @@ export function makeDirectory(path: string): boolean {
   }
 }
 
-/** The path of a name in a directory. Not shortened as join() does it: what `..` behind a link is, the kernel says. */
+/** The path of a file in a directory. Not normalised as by join(): only the kernel knows where `..` behind a symlink leads. */
 export function pathIn(directory: string, name: string): string {
   return directory.endsWith("/") ? `${directory}${name}` : `${directory}/${name}`;
 }
 
-/** Takes a directory away again unless something is in it. */
+/** Removes a directory if it is empty. */
 export function removeIfEmpty(path: string): void {
   try {
     rmdirSync(path);
   } catch {
-    // Whole images stay; and the error that led here is the one to tell.
+    // Complete images stay, and the error that led here is the one to report.
   }
 }
 
@@ -105,7 +103,7 @@ export function readFileWhole(path: string): Uint8Array {
 }
 
 /**
- * Writes a small file so that it has its name when it is whole, and replaces what is there.
+ * Writes or replaces a small file atomically.
  *
  * @throws {IoError} when it cannot be written
  */
@@ -125,17 +123,17 @@ export async function writeFileWhole(
 }
 
 const ZEROS = new Uint8Array(CHECKSUM_PIECE_BYTES);
-/** Signals are served after so many pieces. */
+/** Signals are handled after this many pieces. */
 const YIELD_AFTER_PIECES = 64;
 
-/** A sink that keeps the checksums of what it is given, and nothing else. */
+/** A sink that only computes checksums. */
 export class ChecksumSink implements ImageSink {
   readonly #crc32s: number[] = [];
   #endOffset = 0;
   #crc32 = 0;
   #isFinished = false;
 
-  /** The checksums of the whole. */
+  /** The checksums, once the sink is finished. */
   get checksums(): FileChecksums {
     invariant(this.#isFinished, "checksums of a file that has not ended");
     return { sizeBytes: this.#endOffset, crc32s: this.#crc32s };
@@ -170,7 +168,7 @@ export class ChecksumSink implements ImageSink {
     }
   }
 
-  /** @param part no more than what is left in the piece */
+  /** @param part at most what is left of the piece */
   #add(part: Uint8Array): void {
     this.#crc32 = crc32(part, this.#crc32);
     this.#endOffset += part.length;
@@ -181,9 +179,9 @@ export class ChecksumSink implements ImageSink {
 }
 
 /**
- * Reads a file and says how it differs from what it was when it was whole; undefined when it does not.
+ * Compares a file with its checksums and says how it differs; undefined when it does not.
  *
- * @throws {InputError} when it is not there
+ * @throws {InputError} when it does not exist
  * @throws {IoError} when it cannot be read
  * @throws {InterruptedError} when the signal is aborted
  */
@@ -225,23 +223,23 @@ export async function findDamage(
 
 /** How the store works. */
 export interface LayerStoreOptions {
-  /** What every image must have been made with. */
+  /** The options that every image must have been made with. */
   readonly options: OptionFacts;
-  /** Replace images that are not whole or were made with other options, instead of refusing them. */
+  /** Replace images that are damaged or were made with other options, instead of refusing them. */
   readonly force: boolean;
   readonly signal?: AbortSignal | undefined;
   readonly progress: Progress;
-  /** Write nothing: images are made, but not kept. */
+  /** Write nothing: images are planned and checksummed only. */
   readonly isDryRun?: boolean;
-  /** Gets the bytes of each image that is made, before the image has its name. */
+  /** Another sink for each new image, which receives it before it is named. */
   readonly alsoTo?: ((name: string) => ImageSink) | undefined;
 }
 
-/** What the record says beside what the store itself knows. */
+/** A record without what the store adds. */
 export type RecordBody = Omit<LayerRecord, "formatVersion" | "options" | "checksums">;
 
 const RECORD_BYTES_MAX = 1 << 28;
-/** Whoever made an image writes its record at once. One that comes no sooner than this will not come. */
+/** The record follows its image at once. After this time it will not come any more. */
 const RECORD_WAIT_TRIES = 5;
 const RECORD_WAIT_MILLISECONDS = 200;
 
@@ -249,7 +247,7 @@ const RECORD_WAIT_MILLISECONDS = 200;
 export class LayerStore {
   readonly #directory: string;
   readonly #options: LayerStoreOptions;
-  /** Images that were proved to be whole. Others may come at any time: another process may make them. */
+  /** Images that were checked. Other processes may add more at any time. */
   readonly #known = new Map<string, LayerRecord>();
 
   constructor(directory: string, options: LayerStoreOptions) {
@@ -258,11 +256,11 @@ export class LayerStore {
   }
 
   /**
-   * The record of an image that is there, proved to be whole and made with the same options. Undefined when there is
-   * none, one that may be replaced, or one without a record ({@link LayerStore.isUnrecorded}).
+   * The record of an image that exists, is intact and was made with the same options. Undefined if there is none, if it
+   * may be replaced, or if it has no record ({@link LayerStore.isUnrecorded}).
    *
-   * @param name of the file, without its ending
-   * @throws {IoError} when there is one that can neither be used nor replaced
+   * @param name of the file, without extension
+   * @throws {IoError} when there is one that can neither be reused nor replaced
    */
   async find(name: string, diffId: string): Promise<LayerRecord | undefined> {
     const known = this.#known.get(name);
@@ -294,7 +292,7 @@ export class LayerStore {
     try {
       const body = await write(teeSink(checksums, ...others, heldSink(file)));
       record = this.#record(body, checksums.checksums);
-      // What is there belongs to an image that is gone, or goes now.
+      // An old record belongs to an image that is gone or about to be replaced.
       if (!isDryRun && (force || statIfThere(imagePath) === undefined)) {
         removeQuietly(this.#pathOf(name, "json"));
       }
@@ -306,18 +304,18 @@ export class LayerStore {
     return await this.#keepRecord(name, record);
   }
 
-  /** Whether there is an image without a record: its maker has not come to write one, or was stopped before it. */
+  /** Whether there is an image without a record: its writer has not got to it yet, or was killed. */
   isUnrecorded(name: string): boolean {
     return !this.#options.force && statIfThere(this.#pathOf(name, "json")) === undefined &&
       statIfThere(this.#pathOf(name, "ext4"))?.isFile() === true;
   }
 
   /**
-   * Takes over an image without a record when it is just what would be made. Undefined when its maker has written the
-   * record meanwhile.
+   * Adds the record of an image that has none, if it is exactly what would be written. Undefined if its writer has added
+   * the record meanwhile.
    *
-   * @param checksums what would be made
-   * @throws {IoError} when it is something else
+   * @param checksums of what would be written
+   * @throws {IoError} when the image differs
    */
   async adopt(
     name: string,
@@ -334,7 +332,8 @@ export class LayerStore {
     }
     const recordPath = displayPath(this.#pathOf(name, "json"));
     throw unfitError(path, {
-      why: `its record ${recordPath} is missing, and it is not what would be made: it ${damage}`,
+      why:
+        `its record ${recordPath} is missing, and it differs from what would be written: it ${damage}`,
     });
   }
 
@@ -359,7 +358,7 @@ export class LayerStore {
     await writeFileWhole(path, encodePosition(record), this.#options.signal);
   }
 
-  /** Signals wait: the image is there, and its record shall be. */
+  /** Not interrupted by signals, so that the record follows the image. */
   async #keepRecord(name: string, record: LayerRecord): Promise<LayerRecord> {
     if (!this.#options.isDryRun) {
       await writeFileWhole(this.#pathOf(name, "json"), encodeRecord(record), undefined);
@@ -384,7 +383,7 @@ export class LayerStore {
         if (!this.#options.isDryRun) checkOutput(path);
         return undefined;
       } catch (error) {
-        // It came between the two looks.
+        // It was created between the two checks.
         if (!isTaken(error)) throw error;
         return await this.#prove(name, diffId);
       }
@@ -405,16 +404,16 @@ export class LayerStore {
     const differences = optionDifferences(record.options, this.#options.options);
     if (differences.length > 0) return { why: "it was made with other options", differences };
     const damage = await findDamage(path, record.checksums, this.#options);
-    return damage === undefined ? undefined : { why: `it is not what was made: it ${damage}` };
+    return damage === undefined ? undefined : { why: `it is damaged: it ${damage}` };
   }
 
-  /** The record, or why it cannot be used; undefined when there is none. */
+  /** The record, or why it cannot be used; undefined if there is none. */
   #readRecord(path: string, diffId: string): LayerRecord | Unfitness | undefined {
     const shown = displayPath(path);
     const found = statIfThere(path);
     if (found === undefined) return undefined;
     if (!found.isFile() || found.size > RECORD_BYTES_MAX) {
-      return { why: `${shown} is not its record` };
+      return { why: `${shown} is not a record` };
     }
     try {
       const record = decodeRecord(readFileWhole(path), shown);
@@ -427,20 +426,20 @@ export class LayerStore {
   }
 }
 
-/** Why an image cannot be used again. */
+/** Why an image cannot be reused. */
 interface Unfitness {
   readonly why: string;
   readonly differences?: readonly OptionDifference[];
 }
 
-/** Whether an error says that a name was taken: by another process, where it was free before. */
+/** Whether an error says that a file exists that did not exist before: another process has created it. */
 export function isTaken(error: unknown): boolean {
   return error instanceof IoError && error.data["code"] === "EEXIST";
 }
 
 function unfitError(path: string, { why, differences = [] }: Unfitness): IoError {
   const shown = displayPath(path);
-  return new IoError(shown, `cannot be used again: ${why}`, {
+  return new IoError(shown, `cannot be reused: ${why}`, {
     differences,
     hint: "name another directory",
     remedies: [{ option: "force", change: "set", to: "replace it" }],
@@ -448,7 +447,7 @@ function unfitError(path: string, { why, differences = [] }: Unfitness): IoError
   });
 }
 
-/** Passes an image on, but leaves its end to the caller. */
+/** Passes writes on, but leaves finishing to the caller. */
 function heldSink(sink: ImageSink): ImageSink {
   return {
     write: (bytes, offset) => sink.write(bytes, offset),
@@ -461,6 +460,6 @@ function removeQuietly(path: string): void {
   try {
     unlinkSync(path);
   } catch {
-    // A record without an image is passed over, so it does no harm.
+    // A record without an image is ignored.
   }
 }

@@ -8,7 +8,7 @@ import type { SourceOptions } from "../source/source.ts";
 import { DEFAULT_TAR_LIMITS, FIXED_TAR_LIMITS, type TarLimits } from "../tar/limits.ts";
 import { DEFAULT_TREE_LIMITS, type TreeLimits } from "../tree/limits.ts";
 
-/** What a limit's value counts. */
+/** The unit of a limit. */
 export type LimitUnit = "bytes" | "count";
 
 /** One limit. */
@@ -71,7 +71,7 @@ function factsOf(defaults: SourceLimits | TarLimits | TreeLimits): LimitFact[] {
 }
 
 /**
- * Limits by name as the parts that set them take them. A name that two parts have counts for both.
+ * Limits as the options of loading a source. A name that two parts share sets both.
  *
  * @example
  * ```ts

@@ -43,9 +43,9 @@ export async function withTree<T>(
       ...treeLimits === undefined ? {} : { limits: treeLimits },
     });
     const reports = layers.map(layerReport);
-    // The tree has all that counts of the entries, and what comes next may take as much memory as they do.
+    // The tree has all that matters of the entries, which take as much memory as what comes next.
     layers = layers.map((layer) => ({ ...layer, entries: [] }));
-    // Lets go of what still holds them, and lets signals in.
+    // Lets them be collected, and handles signals.
     await setImmediate();
     throwIfAborted(signal);
     const identity = contentIdentity(image, layers);
@@ -58,8 +58,8 @@ export async function withTree<T>(
 }
 
 /**
- * What names a source: the digest of its manifest, or of what its layers hold where there is none. A single layer may
- * state the UUID of the image that it was exported from: that names it just as well.
+ * What identifies a source: the digest of its manifest, or else of its diff ids. A source of one layer may state the UUID
+ * of the image that it was exported from.
  */
 export function contentIdentity(
   image: OpenedImage,
@@ -71,7 +71,7 @@ export function contentIdentity(
   return { contentDigest, statedUuid: isOwn ? layers[0]!.statedUuid : undefined };
 }
 
-/** The digest that names a source which has no manifest: that of its diff ids, as for a merged image. */
+/** The digest that identifies a source without a manifest. */
 export function contentDigestOf(diffIds: readonly string[]): string {
   const hash = createHash("sha256");
   for (const diffId of diffIds) hash.update(`${diffId}\n`);

@@ -1,8 +1,7 @@
 /**
  * Merged mode: all layers of a source in one ext4 image.
  *
- * What holds the payload of layers is given back while the image is written. Where that is spools, an image then takes hardly
- * more space than the larger of the two.
+ * Spools are freed while the image is written, so both together take little more space than the larger of them.
  *
  * @module
  */
@@ -29,22 +28,21 @@ import { type BlessReport, imageReport, sourceReport } from "./report.ts";
 export interface BlessMergedOptions extends SourceOptions {
   /** As on the command line: `oci:DIR:REF`, `tar:FILE` and so on. */
   readonly source: string;
-  /** What is laid out how; begin with `MERGED_DEFAULTS`. */
+  /** The layout; begin with `MERGED_DEFAULTS`. */
   readonly layout: LayoutOptions;
   /** What is put around the file system: a hash tree, a disk, the footer of a VHD. */
   readonly envelope?: EnvelopeOptions | undefined;
-  /** Takes the image; finished when all went well, aborted otherwise. */
+  /** Receives the image; it is finished on success and aborted otherwise. */
   readonly sink: ImageSink;
-  /** Seconds that stand for every time that the source does not give; default 0. */
+  /** Unix time for everything that the source gives no time for; default 0. */
   readonly timestamp?: number;
 }
 
 /**
  * Blesses a source into one image. Options are checked before anything is read.
  *
- * Throws a UsageError for an option out of range, an InputError for a source that is damaged, not supported or cannot
- * be stored, an IoError when reading or writing fails, an InterruptedError when the signal fires. The sink is aborted
- * then.
+ * Throws a UsageError for an invalid option, an InputError for a source that is damaged, unsupported or impossible to
+ * store, an IoError when reading or writing fails, an InterruptedError when the signal fires; the sink is aborted first.
  */
 export async function blessMerged(options: BlessMergedOptions): Promise<BlessReport> {
   try {
@@ -166,7 +164,7 @@ function storedRange({ segments }: Payload, fileOffset: number, lengthBytes: num
   return { start, end };
 }
 
-/** The segments of a sparse file can be very many; it is enough to know where they are all together. */
+/** A sparse file can have very many segments; it is enough to know where the first begins and the last ends. */
 function wholeRange({ segments }: Payload) {
   let [start, end] = [Infinity, 0];
   for (const { storeOffset, lengthBytes } of segments) {

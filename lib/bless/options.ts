@@ -29,11 +29,12 @@ const SHARED_DEFAULTS: LayoutOptions = {
 };
 
 /**
- * A writable VM base: a journal, and backups so that it can be grown. Images on one base begin with the base's files.
+ * For writable VM images: with a journal, and with backups so that they can be grown. Images that share a base begin with the
+ * files of the base.
  */
 export const MERGED_DEFAULTS: LayoutOptions = { ...SHARED_DEFAULTS, payloadOrder: "first-layer" };
 
-/** A layer for overlayfs: never written, so neither journal nor backups. */
+/** For layers of overlayfs, which are never written to: neither journal nor backups. */
 export const LAYERED_DEFAULTS: LayoutOptions = {
   ...SHARED_DEFAULTS,
   journalBytes: 0,
@@ -52,7 +53,7 @@ export function thresholdText(thresholdBytes: number, sizeText = String as SizeT
   return thresholdBytes === Infinity ? NONE : sizeText(thresholdBytes);
 }
 
-/** The size of a journal as text; no bytes are no journal. */
+/** The size of a journal as text; 0 means no journal. */
 export function journalText(journalBytes: number, sizeText = String as SizeText): string {
   return journalBytes === 0 ? NONE : sizeText(journalBytes);
 }

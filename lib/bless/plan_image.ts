@@ -1,5 +1,5 @@
 /**
- * The one function that turns a tree and options into a plan. Every path that blesses, probes or tests goes through it.
+ * The one function that turns a tree and options into a plan; whatever makes images or measures them calls it.
  *
  * @module
  */
@@ -17,26 +17,26 @@ import type { Warnings } from "../warnings.ts";
  */
 export const FORMAT_VERSION = 1;
 
-/** What an image's UUID is derived from. */
+/** What the UUID of an image is derived from. */
 export interface ContentIdentity {
   /** A digest that names the content. */
   readonly contentDigest: string;
-  /** The UUID that the content itself states, which is then the derived one. */
+  /** A UUID that the content itself states; it is taken as it is. */
   readonly statedUuid?: string | undefined;
 }
 
-/** What a plan is made from beside the tree. */
+/** The options of a plan. */
 export interface PlanImageOptions extends ContentIdentity {
-  /** What is laid out how; begin with `MERGED_DEFAULTS` or `LAYERED_DEFAULTS`. */
+  /** The layout; begin with `MERGED_DEFAULTS` or `LAYERED_DEFAULTS`. */
   readonly layout: LayoutOptions;
-  /** Seconds that stand for every time that the tree does not give. */
+  /** Unix time for everything that the tree gives no time for. */
   readonly timestamp: number;
-  /** Counts what ext4 cannot store as the tree has it. */
+  /** Counts what ext4 cannot store unchanged. */
   readonly warnings: Warnings;
 }
 
 /**
- * Plans an image. Throws a UsageError for an option out of range and an InputError for a tree that ext4 cannot hold.
+ * Plans an image. Throws a UsageError for an invalid option and an InputError for a tree that ext4 cannot hold.
  */
 export function planImage(tree: FileTree, options: PlanImageOptions): ImagePlan {
   const settings = resolveSettings(options.layout, {
@@ -46,7 +46,7 @@ export function planImage(tree: FileTree, options: PlanImageOptions): ImagePlan 
   return planExt4(tree, settings, options.warnings);
 }
 
-/** A UUID of version 8 (RFC 9562, section 5.8) that equal content always gets, or the one that the content states. */
+/** The UUID of an image: the one that its content states, or one of version 8 (RFC 9562, section 5.8) derived from it. */
 export function deriveUuid({ contentDigest, statedUuid }: ContentIdentity): Uint8Array {
   if (statedUuid !== undefined) return parseUuid(statedUuid);
   return derivedUuid("blessfs ext4 uuid", contentDigest);

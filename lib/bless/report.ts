@@ -19,7 +19,7 @@ export interface LayerReport {
   readonly digest: string;
   /** Of the uncompressed tar, `sha256:...`. */
   readonly diffId: string;
-  /** From the manifest; null where there is none. */
+  /** From the manifest; null if there is none. */
   readonly mediaType: string | null;
   /** As stored. */
   readonly sizeBytes: number;
@@ -35,7 +35,7 @@ export interface ImageReport extends PlanSummary {
   readonly storedBytes: number;
 }
 
-/** What a report says of the source and the choices, whatever the mode. */
+/** The source and options, in reports of either mode. */
 export interface SourceReport {
   /** Equal sources and options give equal bytes while this is the same. */
   readonly formatVersion: number;
@@ -45,7 +45,7 @@ export interface SourceReport {
   readonly manifestDigest: string | null;
   /** `sha256:...`; null for a source without a config. */
   readonly configDigest: string | null;
-  /** `os/arch[/variant]`; null where the source does not say. */
+  /** `os/arch[/variant]`; null if the source does not say. */
   readonly platform: string | null;
   /** The grid, in bytes. */
   readonly grid: number;
@@ -57,7 +57,7 @@ export interface SourceReport {
 
 /** A merged image. */
 export interface BlessReport extends SourceReport, ImageReport, EnvelopeReport {
-  /** Tells this report from that of layered images. */
+  /** Distinguishes this report from that of layered images. */
   readonly mode: "merged";
   /** Bottom to top. */
   readonly layers: readonly LayerReport[];
@@ -82,7 +82,7 @@ export function layerReport(layer: LoadedLayer): LayerReport {
   };
 }
 
-/** The source and the choices as reports say them. */
+/** The source and options of a report. */
 export function sourceReport(
   source: string,
   image: OpenedImage,

@@ -97,7 +97,7 @@ Deno.test("of processes that bless a layer with other options at a time, those o
           assertEquals(code, 4);
           assertMatch(
             stderr,
-            /cannot be used again: (it was made with other options: --label|its record .* is missing)/,
+            /cannot be reused: (it was made with other options: --label|its record .* is missing)/,
           );
         }
       }

@@ -51,7 +51,7 @@ Deno.test("checkDirectory tells a directory that is there from one to be made, a
     assertEquals(checkDirectory(`${directory}/new`), true);
     assertEquals(checkDirectory(`${directory}/new/`), true);
     assertThrows(() => checkDirectory(""), UsageError, "the name is empty");
-    assertThrows(() => checkDirectory(`${directory}/file`), UsageError, "is no directory");
+    assertThrows(() => checkDirectory(`${directory}/file`), UsageError, "is not a directory");
     assertThrows(() => checkDirectory(`${directory}/a/b`), IoError, "does not exist");
     assertThrows(() => checkDirectory(`${directory}/file/b`), IoError);
   });
@@ -298,7 +298,7 @@ Deno.test("LayerStore takes over an image without a record when it is just what 
     const error = await assertRejects(
       () => storeIn(directory).adopt("image", body, { ...checksums, crc32s: [1] }),
       IoError,
-      "image.json is missing, and it is not what would be made: it was changed in bytes 0 to",
+      "image.json is missing, and it differs from what would be written: it was changed in bytes 0 to",
     );
     assertEquals(error.remedies[0]?.option, "force");
   });
@@ -319,7 +319,7 @@ Deno.test("LayerStore waits for the record of an image that another process has 
 Deno.test("LayerStore refuses what it cannot prove, and replaces it only when it is told to", async () => {
   const spoils: [reason: string, spoil: (path: string) => void][] = [
     ["is not valid JSON", (path) => writeFileSync(`${path}.json`, "{")],
-    ["is not its record", (path) => {
+    ["is not a record", (path) => {
       rmSync(`${path}.json`);
       mkdirSync(`${path}.json`);
     }],
@@ -337,12 +337,12 @@ Deno.test("LayerStore refuses what it cannot prove, and replaces it only when it
       const error = await assertRejects(
         () => storeIn(directory).find("image", DIFF_ID),
         IoError,
-        "cannot be used again: ",
+        "cannot be reused: ",
       );
       assertStringIncludes(error.message, reason);
       const forced = storeIn(directory, { force: true });
       assertEquals(await forced.find("image", DIFF_ID), undefined);
-      if (reason === "is not its record") rmSync(`${directory}/image.json`, { recursive: true });
+      if (reason === "is not a record") rmSync(`${directory}/image.json`, { recursive: true });
       const record = await addTo(forced);
       assertEquals(await storeIn(directory).find("image", DIFF_ID), record);
     });

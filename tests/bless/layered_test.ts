@@ -197,11 +197,11 @@ Deno.test("blessLayered refuses what it cannot do before it makes anything", asy
     await assertRejects(
       () => blessTo(out, source, {}, { uuid: "11111111-1111-1111-1111-111111111111" }),
       UsageError,
-      "uuid: the source has 3 layers",
+      "uuid: needs a source with one layer, and this one has 3",
     );
     await assertRejects(() => blessTo(out, `oci:${directory}/none`), Error, "none");
     await assertRejects(() => blessTo(`${directory}/a/b`, source), IoError, "does not exist");
-    await assertRejects(() => blessTo(`${layout}/index.json`, source), UsageError, "no directory");
+    await assertRejects(() => blessTo(`${layout}/index.json`, source), UsageError, "is not a directory");
     const many = `${directory}/many`;
     writeLayers(many, Array.from({ length: 501 }, () => [{ path: "a" }]));
     await assertRejects(() => blessTo(out, `oci:${many}`), InputError, "501 layers");
