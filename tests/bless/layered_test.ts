@@ -201,7 +201,11 @@ Deno.test("blessLayered refuses what it cannot do before it makes anything", asy
     );
     await assertRejects(() => blessTo(out, `oci:${directory}/none`), Error, "none");
     await assertRejects(() => blessTo(`${directory}/a/b`, source), IoError, "does not exist");
-    await assertRejects(() => blessTo(`${layout}/index.json`, source), UsageError, "is not a directory");
+    await assertRejects(
+      () => blessTo(`${layout}/index.json`, source),
+      UsageError,
+      "is not a directory",
+    );
     const many = `${directory}/many`;
     writeLayers(many, Array.from({ length: 501 }, () => [{ path: "a" }]));
     await assertRejects(() => blessTo(out, `oci:${many}`), InputError, "501 layers");
