@@ -3,9 +3,10 @@
  *
  * @module
  */
+import { join } from "node:path";
 import { blessLayered, type LayeredReport } from "../../lib/bless/layered.ts";
 import { blessMerged } from "../../lib/bless/merged.ts";
-import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
+import { LAYERED_DEFAULTS, type LayoutOptions, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import type { BlessReport } from "../../lib/bless/report.ts";
 import { ChunkSink, createIndexSink } from "../../lib/chunk/chunk_sink.ts";
 import { UsageError } from "../../lib/errors.ts";
@@ -15,6 +16,7 @@ import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
 import { aligned } from "../text.ts";
 import { formatCount, formatDuration, formatSize } from "../values.ts";
+import { envelopeRows, layeredEnvelope, openEnvelope, writeRootHashBeside } from "./envelope.ts";
 import {
   countsText,
   exactSize,
@@ -35,17 +37,24 @@ export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<v
     const example = "`blessfs bless - -o IMAGE < root.tar`";
     refuseTerminal("SOURCE", io, `redirect a tar or an archive into it: ${example}`);
   }
-  const layout = parseLayout(args, MERGED_DEFAULTS);
+  const layout = parseLayout(args, withoutJournal(args, MERGED_DEFAULTS));
   const sourceOptions = parseSourceOptions(args, io, [source]);
   const timestamp = sourceDateEpoch(io);
   const outputs = await openOutputs(args, io, layout.gridBytes);
-  const report = await blessMerged({
-    ...sourceOptions,
+  const opened = openEnvelope(args, io, {
     source,
-    layout,
-    timestamp,
-    sink: outputs.sink,
+    image: image === "-" || image === NO_IMAGE ? undefined : image,
+    isDryRun: args.flag("dry-run"),
   });
+  const { envelope } = opened;
+  let report: BlessReport;
+  try {
+    const { sink } = outputs;
+    report = await blessMerged({ ...sourceOptions, source, layout, envelope, timestamp, sink });
+  } finally {
+    opened.close();
+  }
+  await opened.finish(report);
   const elapsedMs = Math.round(io.now() - started);
   io.warn(report.warnings);
   const stored = outputs.storeReport();
@@ -56,6 +65,11 @@ export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<v
     if (image === "-" || stored?.index === "-") io.stderr.write(text);
     else await io.stdout.write(text);
   }
+}
+
+/** An image with a hash tree has no journal unless one is asked for. */
+function withoutJournal(args: ParsedArguments, defaults: LayoutOptions): LayoutOptions {
+  return args.value("verity") === undefined ? defaults : { ...defaults, journalBytes: 0 };
 }
 
 function document(
@@ -78,9 +92,11 @@ function document(
 
 function tellStreamed(report: BlessReport, elapsedMs: number, io: CommandIo): void {
   if (io.quiet) return;
-  const size = formatSize(report.sizeBytes);
+  const size = formatSize(report.outputBytes ?? report.sizeBytes);
   const files = formatCount(report.files);
   io.stderr.write(`blessfs: streamed ${size}, ${files} files in ${formatDuration(elapsedMs)}\n`);
+  const { verity } = report;
+  if (verity !== undefined) io.stderr.write(`blessfs: root hash ${verity.rootHash}\n`);
 }
 
 function mergedText(
@@ -110,6 +126,7 @@ function mergedText(
     ["content", content],
     ["layout", aligns],
     ["layers", formatCount(report.layers.length)],
+    ...envelopeRows(report),
     ...stored === undefined ? [] : [
       ["index", stored.index === null ? "none: a dry run" : safeLine(stored.index)] as const,
       ...storeRows(stored),
@@ -212,12 +229,18 @@ export async function runLayered(args: ParsedArguments, io: CommandIo): Promise<
     ...sourceOptions,
     source,
     layout,
+    envelope: layeredEnvelope(args),
     timestamp: sourceDateEpoch(io),
     outputDir,
     force: args.flag("force"),
     chunks: opened,
     isDryRun: opened?.isDryRun ?? false,
   });
+  if (args.flag("roothash") && !opened?.isDryRun) {
+    for (const { file, verity } of report.layers) {
+      await writeRootHashBeside(join(outputDir, file), verity!, io);
+    }
+  }
   const elapsedMs = Math.round(io.now() - started);
   io.warn(report.warnings);
   const { mode, source: _source, manifestDigest, ...rest } = report;
@@ -253,6 +276,14 @@ function layeredText(
     ...layers.map((layer, i) => [`layer ${i + 1}`, layerText(layer, isDryRun)] as const),
     ["size", formatSize(report.sizeBytes)],
     ["stored", `${formatSize(report.storedBytes)} in cells of ${formatSize(report.grid)}`],
+    ...report.disk === undefined ? [] : [
+      [
+        "disk",
+        `${safeLine(report.disk.file)}, ${formatSize(report.disk.sizeBytes)}, ${
+          formatCount(report.disk.partitions.length)
+        } partitions`,
+      ] as const,
+    ],
     ...stored === undefined ? [] : storeRows(stored),
     ["time", formatDuration(elapsedMs)],
   ]);

@@ -15,6 +15,7 @@ import {
   SOURCE_OPTIONS,
   STORE_OPTION,
 } from "./options.ts";
+import { ENVELOPE_OPTIONS, LAYERED_ENVELOPE_OPTIONS } from "./verity.ts";
 
 /** `blessfs bless merged`. */
 export const BLESS_MERGED: Command = {
@@ -39,9 +40,19 @@ export const BLESS_MERGED: Command = {
       "Put it into a chunk store that casync and desync read, and make no image",
       "blessfs bless oci:images/vm -o none --store /srv/chunks --index vm.caibx",
     ],
+    [
+      "Make a root that proves itself, with its dm-verity tree behind it",
+      "blessfs bless oci:images/vm -o vm.ext4 --verity append --roothash",
+    ],
+    [
+      "Make a disk that systemd boots by its root hash",
+      "blessfs bless oci:vm -o vm.raw --disk gpt --verity append --esp esp.img",
+    ],
     ["Get the figures for a script", "blessfs bless oci:images/python -o python.ext4 --json"],
   ],
   description: [
+    "With --verity there is no journal unless one is asked for, which is an error: the image is never written to. `blessfs " +
+    "verity dump` shows how to open it. On a disk, the partitions of root and tree are named by the root hash.",
     "Equal sources and options give equal bytes, whoever blesses them, where and when. The UUID is derived from " +
     "the source's digest.",
   ],
@@ -70,6 +81,7 @@ export const BLESS_MERGED: Command = {
     },
     { name: "label", value: "TEXT", summary: "label of the file system, at most 16 bytes" },
     ...layoutOptions(MERGED_DEFAULTS),
+    ...ENVELOPE_OPTIONS,
     ...SOURCE_OPTIONS,
     JSON_OPTION,
   ],
@@ -92,6 +104,10 @@ export const BLESS_LAYERED: Command = {
     [
       "Put the images into a chunk store too, with one index a layer",
       "blessfs bless layered oci:images/python:latest -o layers --store /srv/chunks",
+    ],
+    [
+      "Give each a dm-verity tree, and put all into one disk for a virtual machine",
+      "blessfs bless layered oci:app -o layers --verity append --disk gpt",
     ],
     [
       "Get the names and figures of the images for a script",
@@ -129,6 +145,7 @@ export const BLESS_LAYERED: Command = {
     },
     { name: "label", value: "TEXT", summary: "label of the file systems, at most 16 bytes" },
     ...layoutOptions(LAYERED_DEFAULTS),
+    ...LAYERED_ENVELOPE_OPTIONS,
     ...SOURCE_OPTIONS,
     JSON_OPTION,
   ],

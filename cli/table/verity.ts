@@ -30,6 +30,77 @@ export const HASH_PLACE_OPTIONS: readonly OptionSpec[] = [
   },
 ];
 
+/** Where the salt comes from, in bless. */
+const VERITY_SALT_OPTION: OptionSpec = {
+  name: "verity-salt",
+  value: "HEX|random",
+  choices: ["random"],
+  open: true,
+  defaultText: "32 zeros",
+  summary: "the salt of every hash of the tree, at most 256 bytes; - for none",
+};
+
+/** What is around a merged image. */
+export const ENVELOPE_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "verity",
+    value: "append|FILE",
+    choices: ["append"],
+    open: true,
+    completion: "file",
+    summary: "make the dm-verity tree in the same pass: behind the image, or in a file of its own",
+  },
+  VERITY_SALT_OPTION,
+  {
+    name: "roothash",
+    summary: "write the root hash to IMAGE.roothash too, where systemd looks for it",
+  },
+  {
+    name: "disk",
+    value: "KIND",
+    choices: ["gpt"],
+    summary:
+      "make a disk with a GUID partition table, the image and its tree in partitions; --size is then that of the disk",
+  },
+  {
+    name: "esp",
+    value: "FILE",
+    completion: "file",
+    summary: "an EFI system partition for the disk, as it is",
+  },
+  {
+    name: "verity-signature",
+    value: "FILE",
+    completion: "file",
+    summary:
+      "the JSON of a signed root hash, for a partition of its own (Discoverable Partitions Specification)",
+  },
+  { name: "vhd", summary: "end the output with the footer of a fixed VHD, for Hyper-V" },
+];
+
+/** What is around the images of layers. */
+export const LAYERED_ENVELOPE_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "verity",
+    value: "append",
+    choices: ["append"],
+    summary: "make a dm-verity tree behind each image, in the same pass",
+  },
+  VERITY_SALT_OPTION,
+  { name: "roothash", summary: "write the root hash of each image to IMAGE.roothash too" },
+  {
+    name: "disk",
+    value: "KIND",
+    choices: ["gpt"],
+    summary:
+      "put all images into one disk as well, DIR/image-DIGEST.raw, a partition each; --size is then that of the disk",
+  },
+  {
+    name: "vhd",
+    summary: "end the disk, or without one each image, with the footer of a fixed VHD",
+  },
+];
+
 const VERITY_IMAGE = {
   name: "IMAGE",
   summary: "an image, a disk with a partition table, or a block device",
