@@ -69,4 +69,12 @@ declare module "@std/streams" {
   export class TextLineStream extends TransformStream<string, string> {
     constructor(options?: { allowCR?: boolean });
   }
+  /** Ends, or fails with a RangeError, before the bytes that would be too many. */
+  export class LimitedBytesTransformStream
+    extends TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>> {
+    constructor(size: number, options?: { error?: boolean });
+  }
+  export function toArrayBuffer(
+    stream: ReadableStream<Uint8Array<ArrayBuffer>>,
+  ): Promise<ArrayBuffer>;
 }

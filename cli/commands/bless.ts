@@ -53,6 +53,7 @@ export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<v
     report = await blessMerged({ ...sourceOptions, source, layout, envelope, timestamp, sink });
   } finally {
     opened.close();
+    await outputs.close();
   }
   await opened.finish(report);
   const elapsedMs = Math.round(io.now() - started);
@@ -146,6 +147,8 @@ export interface Outputs {
   readonly sink: ImageSink;
   /** Once the image is there; undefined when it went to no store. */
   storeReport(): StoredReport | undefined;
+  /** To be called in the end, whatever happened. */
+  close(): Promise<void>;
 }
 
 /** The chunks first, then the image, and the index last: who sees it finds everything in the store. */
@@ -166,7 +169,9 @@ export async function openOutputs(
   }
   const opened = await openUploader(args, io, { others: ["index"], source });
   if (opened === undefined) {
-    if (file !== undefined) return { sink: file, storeReport: () => undefined };
+    if (file !== undefined) {
+      return { sink: file, storeReport: () => undefined, close: () => Promise.resolve() };
+    }
     throw new UsageError("--output", "`none` without --store would make nothing", {
       hint: "write ./none for a file of that name",
     });
@@ -179,6 +184,7 @@ export async function openOutputs(
   }
   return {
     sink: teeSink(...sinks),
+    close: opened.close,
     storeReport: () => ({
       index: opened.isDryRun ? null : index ?? null,
       ...storeReport(opened, gridBytes, chunks.counts),
@@ -235,7 +241,7 @@ export async function runLayered(args: ParsedArguments, io: CommandIo): Promise<
     force: args.flag("force"),
     chunks: opened,
     isDryRun: opened?.isDryRun ?? false,
-  });
+  }).finally(opened?.close);
   if (args.flag("roothash") && !opened?.isDryRun) {
     for (const { file, verity } of report.layers) {
       await writeRootHashBeside(join(outputDir, file), verity!, io);

@@ -6,8 +6,8 @@
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { checkChunkSize } from "../../lib/chunk/chunk.ts";
 import { ChunkSink, createIndexSink } from "../../lib/chunk/chunk_sink.ts";
-import { readFileInto, readStreamInto } from "../../lib/chunk/read_file.ts";
-import { UsageError } from "../../lib/errors.ts";
+import { readFileInto, readStreamInto } from "../../lib/io/file_source.ts";
+import { InputError, UsageError } from "../../lib/errors.ts";
 import { type ImageSink, teeSink } from "../../lib/io/sink.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
@@ -15,6 +15,9 @@ import { aligned } from "../text.ts";
 import { formatDuration, parseSize } from "../values.ts";
 import { exactSize, refuseTerminal } from "./outputs.ts";
 import { indexTarget, openUploader, type StoreReport, storeReport, storeRows } from "./store.ts";
+
+/** The file that standard input comes from, where it comes from one. */
+const STDIN_PATH = "/dev/stdin";
 
 /** `blessfs chunk IMAGE --store STORE -o FILE.caibx`. */
 export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
@@ -31,12 +34,12 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   }
   const target = index === undefined
     ? undefined
-    : indexTarget(index, args, io, { sourcePaths: image === "-" ? [] : [image] });
+    : indexTarget(index, args, io, { sourcePaths: [image === "-" ? STDIN_PATH : image] });
   const opened = (await openUploader(args, io))!;
   const chunks = new ChunkSink(opened.uploader, { chunkBytes, digest: opened.digest });
   const withIndex = target !== undefined && !opened.isDryRun;
   const sink = withIndex ? teeSink(chunks, createIndexSink(chunks, target)) : chunks;
-  const sizeBytes = await readInto(image, sink, io);
+  const sizeBytes = await readInto(image, { sink, chunks }, io).finally(() => opened.close());
   const report = storeReport(opened, chunkBytes, chunks.counts);
   const elapsedMs = Math.round(io.now() - started);
   const written = withIndex ? index! : null;
@@ -47,15 +50,31 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
 }
 
 /** Reads the image; whatever goes wrong, the sink is aborted. */
-async function readInto(image: string, sink: ImageSink, io: CommandIo): Promise<number> {
+async function readInto(
+  image: string,
+  { sink, chunks }: { readonly sink: ImageSink; readonly chunks: ChunkSink },
+  io: CommandIo,
+): Promise<number> {
   const { signal, progress } = io;
+  const checkSize = (sizeBytes: number) => chunks.checkSize(sizeBytes);
   try {
-    if (image === "-") return await readStreamInto(io.stdin.chunks(), sink, { signal, progress });
-    return await readFileInto(image, sink, { signal, progress });
+    if (image !== "-") return await readFileInto(image, sink, { signal, progress, checkSize });
+    return await readStreamInto(notEmpty(io.stdin.chunks()), sink, { signal, progress });
   } catch (error) {
     await sink.abort();
     throw error;
   }
+}
+
+/** Runtimes open something empty where standard input is closed. */
+async function* notEmpty(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let sizeBytes = 0;
+  for await (const piece of stream) {
+    sizeBytes += piece.length;
+    yield piece;
+  }
+  if (sizeBytes > 0) return;
+  throw new InputError("standard input", "is empty or closed: wanted a disk image or any file");
 }
 
 /** Where the index takes standard output, the report goes beside it. */

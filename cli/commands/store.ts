@@ -28,6 +28,8 @@ export interface OpenedUploader {
   readonly storeName: string;
   readonly digest: ChunkDigest;
   readonly isDryRun: boolean;
+  /** Lets others prune the store again. To be called when all indexes have been written, and after failures. */
+  close(): Promise<void>;
 }
 
 /** What the commands differ in. */
@@ -65,11 +67,13 @@ export async function openUploader(
   const { signal } = io;
   const store = await openChunkStore(text, { env: io.env, signal });
   const verifiesStore = args.flag("verify-store");
+  const uploader = new ChunkUploader({ store, zstdLevel, isDryRun, verifiesStore, signal });
   return {
-    uploader: new ChunkUploader({ store, zstdLevel, isDryRun, verifiesStore, signal }),
+    uploader,
     storeName: store.name,
     digest: (args.value("digest") ?? CHUNK_DIGESTS[0]) as ChunkDigest,
     isDryRun,
+    close: () => uploader.close(),
   };
 }
 
@@ -85,6 +89,9 @@ export function indexTarget(
   taken: { readonly sourcePaths?: readonly string[]; readonly image?: string | undefined } = {},
 ): ImageSink {
   if (path === "-") return stdoutSink("index", io);
+  if (path.includes("\ufffd")) {
+    throw new UsageError(safeLine(path), "is not UTF-8: such names are not supported");
+  }
   const { image, sourcePaths = [] } = taken;
   const options = { force: args.flag("force"), signal: io.signal, sourcePaths };
   checkOutput(path, options);

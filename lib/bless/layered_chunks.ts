@@ -7,7 +7,7 @@ import { type ChunkCounts, type ChunkUploader, sumOfCounts } from "../chunk/chun
 import type { ChunkDigest } from "../chunk/chunk.ts";
 import { type ChunkIndex, decodeChunkIndex, encodeChunkIndex } from "../chunk/chunk_index.ts";
 import { ChunkSink } from "../chunk/chunk_sink.ts";
-import { readFileInto } from "../chunk/read_file.ts";
+import { readFileInto } from "../io/file_source.ts";
 import { InputError, throwIfAborted } from "../errors.ts";
 import { outputExistsError, statIfThere } from "../io/paths.ts";
 import type { ImageSink } from "../io/sink.ts";
@@ -102,7 +102,10 @@ export class LayerChunks {
   async #chunkFile(name: string, own: ChunkSink | undefined): Promise<ChunkSink> {
     const sink = this.#newSink();
     try {
-      await readFileInto(pathIn(this.#options.outputDir, `${name}.ext4`), sink, this.#options);
+      await readFileInto(pathIn(this.#options.outputDir, `${name}.ext4`), sink, {
+        ...this.#options,
+        checkSize: (sizeBytes) => sink.checkSize(sizeBytes),
+      });
       const isOwn = own?.isFinished === true && equal(own.index.ids, sink.index.ids);
       return isOwn ? own : sink;
     } catch (error) {

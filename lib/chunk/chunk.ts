@@ -5,10 +5,10 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
 import { type BinaryLike, createHash } from "node:crypto";
 import * as zlib from "node:zlib";
 import { invariant, optionError, UsageError } from "../errors.ts";
+import { firstZstdFrame } from "../io/zstd_frames.ts";
 
 /** The digests that an index can say its ids are; casync and desync both take the first unless told otherwise. */
 export type ChunkDigest = "sha512-256" | "sha256";
@@ -51,6 +51,12 @@ export function chunkPath(id: string): string {
   return `${chunkFolder(id)}/${id}${COMPRESSED_ENDING}`;
 }
 
+/** The id of the chunk at a path in a store; undefined for what is not the path of one. */
+export function chunkIdOf(path: string): string | undefined {
+  const [, folder, id] = /^([0-9a-f]{4})\/([0-9a-f]{64})\.cacnk$/.exec(path) ?? [];
+  return id !== undefined && chunkFolder(id) === folder ? id : undefined;
+}
+
 /**
  * Checks the size of chunks. The grid of an image is one that will do.
  *
@@ -60,23 +66,28 @@ export function checkChunkSize(chunkBytes: number, what: string): void {
   if (Number.isInteger(chunkBytes) && Number.isInteger(Math.log2(chunkBytes))) {
     if (chunkBytes >= CHUNK_BYTES_MIN && chunkBytes <= CHUNK_BYTES_MAX) return;
   }
-  throw new UsageError(what, `wanted a power of two from 4K to 1M, found ${chunkBytes}`);
+  throw new UsageError(what, `wanted a power of two from 4K to 16M, found ${chunkBytes}`);
 }
 
 /** A block of ext4. */
 export const CHUNK_BYTES_MIN = 4096;
 /** The largest grid. */
-export const CHUNK_BYTES_MAX = 1 << 20;
-
-const ZSTD_MAGIC = 0xfd2fb528;
+export const CHUNK_BYTES_MAX = 1 << 24;
 
 /** What zstd(1), casync and desync take by themselves. */
 export const ZSTD_LEVEL_DEFAULT = 3;
 /** Levels above this one need much memory. */
 export const ZSTD_LEVEL_MAX = 19;
 
-/** zstd grows what it cannot compress by less than 1 in 128 and a little (ZSTD_compressBound). */
-export const STORED_BYTES_MAX = CHUNK_BYTES_MAX + CHUNK_BYTES_MAX / 128 + 1024;
+/** Of a frame: magic, descriptor, one byte of content size, the header of one block (RFC 8878, section 3.1.1). */
+export const STORED_BYTES_MIN = 9;
+/** Of any chunk. */
+export const STORED_BYTES_MAX = storedBytesMax(CHUNK_BYTES_MAX);
+
+/** The most that a chunk takes: zstd grows what it cannot compress by less than 1 in 128 and a little. */
+export function storedBytesMax(contentBytes: number): number {
+  return contentBytes + contentBytes / 128 + 1024;
+}
 
 /**
  * Checks that chunks can be compressed here.
@@ -100,8 +111,8 @@ export function compressChunk(bytes: Uint8Array, level: number): Uint8Array {
   const options = { params, pledgedSrcSize: bytes.length };
   const stored = zlib.zstdCompressSync(bytes, options);
   // Deno puts an empty frame behind; casync takes a chunk with anything behind its frame for a damaged one.
-  const frame = stored.subarray(0, firstFrameBytes(stored));
-  const statedBytes = statedContentBytes(frame);
+  const { frameBytes, contentBytes: statedBytes } = firstZstdFrame(stored) ?? {};
+  const frame = stored.subarray(0, frameBytes);
   const isWhole = statedBytes === undefined
     ? decompressChunk(frame, bytes.length)?.length === bytes.length
     : statedBytes === bytes.length;
@@ -116,57 +127,13 @@ export function compressChunk(bytes: Uint8Array, level: number): Uint8Array {
  * @param mostBytes of content; one that is longer is not read on
  */
 export function decompressChunk(stored: Uint8Array, mostBytes: number): Uint8Array | undefined {
-  if (firstFrameBytes(stored) !== stored.length) return undefined;
-  const statedBytes = statedContentBytes(stored);
+  const found = firstZstdFrame(stored);
+  if (found?.frameBytes !== stored.length) return undefined;
+  const statedBytes = found.contentBytes;
   if (statedBytes !== undefined && statedBytes > mostBytes) return undefined;
   try {
     return zlib.zstdDecompressSync(stored, { maxOutputLength: mostBytes });
   } catch {
     return undefined;
   }
-}
-
-/** The fields of a frame's header (RFC 8878, section 3.1.1.1). */
-interface FrameHeader {
-  readonly headerBytes: number;
-  readonly contentBytes: number | undefined;
-  readonly hasChecksum: boolean;
-}
-
-function frameHeader(stored: Uint8Array): FrameHeader | undefined {
-  const frame = Buffer.from(stored.buffer, stored.byteOffset, stored.length);
-  if (frame.length < 6 || frame.readUInt32LE(0) !== ZSTD_MAGIC) return undefined;
-  const descriptor = frame[4]!;
-  const isSingleSegment = (descriptor & 0x20) !== 0;
-  const fieldBytes = [isSingleSegment ? 1 : 0, 2, 4, 8][descriptor >> 6]!;
-  const at = 5 + (isSingleSegment ? 0 : 1) + [0, 1, 2, 4][descriptor & 3]!;
-  const headerBytes = at + fieldBytes;
-  if (headerBytes > frame.length) return undefined;
-  const contentBytes = fieldBytes === 0
-    ? undefined
-    : fieldBytes === 8
-    ? Number(frame.readBigUInt64LE(at))
-    : frame.readUIntLE(at, fieldBytes) + (fieldBytes === 2 ? 256 : 0);
-  return { headerBytes, contentBytes, hasChecksum: (descriptor & 4) !== 0 };
-}
-
-/** The content's size where a frame states it. */
-function statedContentBytes(stored: Uint8Array): number | undefined {
-  return frameHeader(stored)?.contentBytes;
-}
-
-/** Where the first frame ends (RFC 8878, section 3.1.1.2); undefined when there is none that is whole. */
-function firstFrameBytes(stored: Uint8Array): number | undefined {
-  const header = frameHeader(stored);
-  if (header === undefined) return undefined;
-  let at = header.headerBytes;
-  for (let isLast = false; !isLast;) {
-    if (at + 3 > stored.length) return undefined;
-    const block = stored[at]! | stored[at + 1]! << 8 | stored[at + 2]! << 16;
-    isLast = (block & 1) === 1;
-    const isRepeated = (block >> 1 & 3) === 1;
-    at += 3 + (isRepeated ? 1 : block >> 3);
-  }
-  if (header.hasChecksum) at += 4;
-  return at <= stored.length ? at : undefined;
 }

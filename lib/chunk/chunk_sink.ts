@@ -140,6 +140,15 @@ export class ChunkSink implements ImageSink {
     return this.#counts;
   }
 
+  /**
+   * Checks a size before anything is read.
+   *
+   * @throws {InputError} when a file of that size would have too many chunks
+   */
+  checkSize(sizeBytes: number): void {
+    this.#checkCount(Math.ceil(sizeBytes / this.#options.chunkBytes));
+  }
+
   write(bytes: Uint8Array, offset: number): void | Promise<void> {
     return this.#takeAll(this.#cutter.write(bytes, offset));
   }
@@ -190,13 +199,16 @@ export class ChunkSink implements ImageSink {
     return this.#uploader.offer({ id, digest: this.#options.digest, bytes, counts: this.#counts });
   }
 
+  #checkCount(count: number): void {
+    if (count <= CHUNKS_MAX) return;
+    const { chunkBytes } = this.#options;
+    throw new InputError("index", `more than ${CHUNKS_MAX} chunks of ${chunkBytes} bytes`, {
+      hint: "choose larger chunks or a smaller image",
+    });
+  }
+
   #append(id: Uint8Array, count: number): void {
-    if (this.#counts.chunks + count > CHUNKS_MAX) {
-      const { chunkBytes } = this.#options;
-      throw new InputError("index", `more than ${CHUNKS_MAX} chunks of ${chunkBytes} bytes`, {
-        hint: "choose larger chunks or a smaller image",
-      });
-    }
+    this.#checkCount(this.#counts.chunks + count);
     const start = this.#counts.chunks * CHUNK_ID_BYTES;
     const end = start + count * CHUNK_ID_BYTES;
     if (end > this.#ids.length) {

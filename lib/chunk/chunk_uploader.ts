@@ -14,6 +14,7 @@ import {
   decompressChunk,
 } from "./chunk.ts";
 import type { ChunkStore } from "./chunk_store.ts";
+import { GRACE_MS_DEFAULT, lockStore, type StoreLock } from "./store_lock.ts";
 
 /** The keys are the contract of `--json`. Bytes are those of the content unless they say otherwise. */
 export interface ChunkCounts {
@@ -98,6 +99,8 @@ export interface OfferedChunk {
 
 /** Enough that a store far away is kept busy, and few enough that one is not flooded. */
 const DEFAULT_CONCURRENCY = 16;
+/** So many bytes are on their way at most, or one chunk. */
+const UNDERWAY_BYTES_MAX = 64 << 20;
 /** No runtime has larger sets: two tebibytes of chunks of 128 KiB, and 64 GiB of chunks of 4 KiB. */
 export const DISTINCT_CHUNKS_MAX = 2 ** 24 - 1;
 
@@ -109,7 +112,12 @@ export class ChunkUploader {
   /** In the store, or on the way there. */
   readonly #known = new Set<string>();
   readonly #underway = new Set<Promise<void>>();
+  #underwayBytes = 0;
+  #locking: Promise<StoreLock> | undefined;
+  #isLocked = false;
   #failure: { readonly error: unknown } | undefined;
+  /** Ends what is on its way when one chunk has failed for good. */
+  readonly #stop = new AbortController();
 
   /**
    * Begins with nothing on its way.
@@ -124,7 +132,7 @@ export class ChunkUploader {
   }
 
   /**
-   * Takes a chunk. Faults of the store come out of a later call, of `settle` at the latest.
+   * Brings a chunk to the store. Faults of the store come out of a later call, of `settle` at the latest.
    *
    * @throws {InputError} when there are too many to remember
    * @returns what to wait for when enough chunks are on their way
@@ -133,17 +141,23 @@ export class ChunkUploader {
     this.#throwIfFailed();
     const { id, bytes, counts } = chunk;
     if (this.#known.has(id)) {
-      countReused(counts, bytes);
+      countReused(counts, bytes.length);
       return undefined;
     }
     this.#remember(id);
-    const isThere = this.#store.has(id);
-    if (isThere === true && !this.#options.verifiesStore) {
-      countReused(counts, bytes);
+    const { verifiesStore = false } = this.#options;
+    const isThere = this.#isLocked
+      ? this.#store.has(id, bytes.length, this.#stop.signal)
+      : this.#lockAndLook(id, bytes.length);
+    // Most chunks of most images are there: nothing waits for those that are.
+    if (isThere === true && !verifiesStore) {
+      countReused(counts, bytes.length);
       return undefined;
     }
-    this.#start(this.#bring({ ...chunk, bytes: bytes.slice() }, isThere));
-    return this.#underway.size < this.#concurrency ? undefined : this.#waitForOne();
+    this.#start(this.#bring({ ...chunk, bytes: bytes.slice() }, isThere), bytes.length);
+    const isFull = this.#underway.size >= this.#concurrency ||
+      this.#underwayBytes >= UNDERWAY_BYTES_MAX;
+    return isFull ? this.#waitForOne() : undefined;
   }
 
   /** Waits until all chunks are safe in the store. */
@@ -153,10 +167,33 @@ export class ChunkUploader {
     if (!this.#options.isDryRun) await this.#store.settle();
   }
 
-  /** Waits for what is on its way; how that ends does not matter any more. */
+  /** Ends what is on its way, and waits until it has ended. */
   async abort(): Promise<void> {
-    this.#failure ??= { error: new Error("the uploader was closed") };
+    this.#fail(new Error("the upload was closed"));
     await Promise.all(this.#underway);
+  }
+
+  /**
+   * Lets others prune the store again. To be called when the indexes are written that speak of what was brought, and after
+   * failures.
+   */
+  async close(): Promise<void> {
+    const locking = this.#locking;
+    this.#locking = undefined;
+    this.#isLocked = false;
+    const lock = await locking?.catch(() => undefined);
+    await lock?.release();
+  }
+
+  /** The store is locked with the first chunk, so that a run that fails before leaves nothing in it. */
+  async #lockAndLook(id: string, contentBytes: number): Promise<boolean> {
+    const { signal } = this.#stop;
+    if (!this.#options.isDryRun) {
+      this.#locking ??= lockStore(this.#store, "write", { graceMs: GRACE_MS_DEFAULT, signal });
+      await this.#locking;
+    }
+    this.#isLocked = true;
+    return await this.#store.has(id, contentBytes, signal);
   }
 
   #remember(id: string): void {
@@ -174,51 +211,81 @@ export class ChunkUploader {
     if (this.#failure !== undefined) throw this.#failure.error;
   }
 
+  #fail(error: unknown): void {
+    this.#failure ??= { error };
+    this.#stop.abort();
+  }
+
   async #waitForOne(): Promise<void> {
     await Promise.race(this.#underway);
     this.#throwIfFailed();
   }
 
-  #start(work: Promise<void>): void {
-    const watched: Promise<void> = work.catch((error) => {
-      this.#failure ??= { error };
-    }).finally(() => this.#underway.delete(watched));
+  #start(work: Promise<void>, sizeBytes: number): void {
+    this.#underwayBytes += sizeBytes;
+    const watched: Promise<void> = work.catch((error) => this.#fail(error)).finally(() => {
+      this.#underwayBytes -= sizeBytes;
+      this.#underway.delete(watched);
+    });
     this.#underway.add(watched);
   }
 
   async #bring(chunk: OfferedChunk, isThere: boolean | Promise<boolean>): Promise<void> {
-    const { store, isDryRun = false, verifiesStore = false, zstdLevel } = this.#options;
+    const { store, isDryRun = false, zstdLevel } = this.#options;
     const { id, bytes, counts } = chunk;
-    if (await isThere) {
-      if (verifiesStore) await this.#verify(chunk);
-      return countReused(counts, bytes);
-    }
+    const { signal } = this.#stop;
+    if (await isThere) return await this.#reuse(chunk);
     // One that failed meanwhile has ended the work for all.
     if (this.#failure !== undefined) return;
     const stored = compressChunk(bytes, zstdLevel);
-    const outcome = isDryRun ? "added" : await store.put(id, stored);
-    if (outcome === "present") return countReused(counts, bytes);
+    const outcome = isDryRun ? "added" : await store.put(id, stored, signal);
+    if (outcome === "present") return await this.#reuse(chunk);
     counts.newChunks++;
     counts.newBytes += bytes.length;
     counts.sentBytes += stored.length;
   }
 
-  async #verify({ id, digest, bytes }: OfferedChunk): Promise<void> {
-    const stored = await this.#store.get(id);
-    const content = decompressChunk(stored, bytes.length);
-    if (content !== undefined && chunkId(content, digest) === id) return;
-    const what = `${this.#store.name}: chunk ${chunkPath(id)}`;
-    const found = content === undefined
-      ? `its ${stored.length} bytes are no zstd frame of ${bytes.length} bytes`
-      : `its content has the digest ${chunkId(content, digest)}`;
-    throw new InputError(what, `is damaged: ${found}`, {
-      hint: "remove it from the store, and it will be stored again",
-      data: { path: chunkPath(id) },
-    });
+  async #reuse(chunk: OfferedChunk): Promise<void> {
+    if (this.#options.verifiesStore === true) {
+      await verifyChunk(this.#store, chunk, this.#stop.signal);
+    }
+    countReused(chunk.counts, chunk.bytes.length);
   }
 }
 
-function countReused(counts: ChunkCounts, bytes: Uint8Array): void {
+/**
+ * Reads a chunk from a store and checks it.
+ *
+ * @returns its content
+ * @throws {InputError} when it is missing or damaged
+ */
+export async function fetchChunk(
+  store: ChunkStore,
+  chunk: Pick<OfferedChunk, "id" | "digest"> & { readonly contentBytes: number },
+  signal?: AbortSignal,
+): Promise<Uint8Array> {
+  const { id, digest, contentBytes } = chunk;
+  const stored = await store.get(id, signal);
+  const content = decompressChunk(stored, contentBytes);
+  if (content?.length === contentBytes && chunkId(content, digest) === id) return content;
+  const found = content === undefined
+    ? `its ${stored.length} bytes are not a zstd frame of ${contentBytes} bytes`
+    : `its content has ${content.length} bytes and the digest ${chunkId(content, digest)}`;
+  throw new InputError(`${store.name}: chunk ${chunkPath(id)}`, `is damaged: ${found}`, {
+    hint: "remove it from the store, and it will be stored again",
+    data: { path: chunkPath(id) },
+  });
+}
+
+function verifyChunk(
+  store: ChunkStore,
+  { id, digest, bytes }: OfferedChunk,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
+  return fetchChunk(store, { id, digest, contentBytes: bytes.length }, signal);
+}
+
+function countReused(counts: ChunkCounts, sizeBytes: number): void {
   counts.reusedChunks++;
-  counts.reusedBytes += bytes.length;
+  counts.reusedBytes += sizeBytes;
 }

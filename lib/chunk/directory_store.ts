@@ -3,8 +3,18 @@
  *
  * @module
  */
-import { mkdirSync, readFileSync, statSync } from "node:fs";
-import { dirname, join } from "node:path";
+import {
+  type Dirent,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  type Stats,
+  statSync,
+} from "node:fs";
+import { setImmediate } from "node:timers/promises";
+import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import {
   InputError,
@@ -17,8 +27,21 @@ import {
 import { type FileOperations, NODE_FILE_OPERATIONS } from "../io/file_sink.ts";
 import { realPathOf, statIfThere } from "../io/paths.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "../io/system_error.ts";
-import { chunkFolder, chunkPath, STORED_BYTES_MAX } from "./chunk.ts";
-import type { ChunkStore, PutOutcome } from "./chunk_store.ts";
+import {
+  chunkFolder,
+  chunkIdOf,
+  chunkPath,
+  STORED_BYTES_MAX,
+  STORED_BYTES_MIN,
+  storedBytesMax,
+} from "./chunk.ts";
+import {
+  type ChunkStore,
+  LOCK_FOLDER,
+  MISSING_CODE,
+  type PutOutcome,
+  type StoredObject,
+} from "./chunk_store.ts";
 
 /** What a store in a directory needs. */
 export interface DirectoryStoreOptions {
@@ -29,6 +52,8 @@ export interface DirectoryStoreOptions {
 }
 
 const MAX_NAME_TRIES = 1000;
+/** Signals are served after so many. */
+const YIELD_AFTER_SYNCS = 64;
 /** `desync prune` removes what a crash left under such a name; casync passes over it. */
 const PART_PREFIX = ".tmp-cacnk";
 
@@ -45,6 +70,8 @@ export class DirectoryStore implements ChunkStore {
   readonly #files: FileOperations;
   /** Folders with names that are not on the disk yet. */
   readonly #unsynced = new Set<string>();
+  /** Chunks that were there before. */
+  readonly #found: string[] = [];
   readonly #parts = new Set<string>();
   readonly #folders = new Set<string>();
 
@@ -62,16 +89,25 @@ export class DirectoryStore implements ChunkStore {
     return new Promise((resolve) => resolve(this.#check()));
   }
 
-  has(id: string): boolean {
+  has(id: string, contentBytes: number): boolean {
     const path = join(this.#path, chunkPath(id));
-    const found = statIfThere(path);
-    if (found === undefined) return false;
-    if (found.isFile() && found.size > 0) return true;
-    const why = found.isFile() ? "is empty: wanted a chunk" : "is no file: wanted a chunk";
-    throw new InputError(displayPath(path), why, {
-      hint: "remove it, and it will be stored again",
-      data: { path: displayPath(path) },
-    });
+    let found: Stats | undefined;
+    try {
+      found = statIfThere(path);
+    } catch (error) {
+      if (systemErrorFacts((error as Error).cause)?.code !== "ELOOP") throw error;
+    }
+    if (found === undefined) return this.#hasDanglingLink(path);
+    const why = !found.isFile()
+      ? "is not a file"
+      : found.size === 0
+      ? "is empty"
+      : found.size < STORED_BYTES_MIN || found.size > storedBytesMax(contentBytes)
+      ? `has ${found.size} bytes`
+      : undefined;
+    if (why !== undefined) throw notAChunk(path, why);
+    this.#found.push(id);
+    return true;
   }
 
   get(id: string): Promise<Uint8Array> {
@@ -92,22 +128,97 @@ export class DirectoryStore implements ChunkStore {
     }
   }
 
-  settle(): Promise<void> {
-    for (const folder of this.#unsynced) {
+  /** Chunks that were there may be in memory only, when somebody else has just stored them. */
+  async settle(): Promise<void> {
+    let count = 0;
+    for (const id of this.#found) {
+      const path = join(this.#path, chunkPath(id));
+      this.#syncPath(path);
+      this.#unsynced.add(dirname(path));
+      if (++count % YIELD_AFTER_SYNCS === 0) await setImmediate();
+      throwIfAborted(this.#signal);
+    }
+    for (const folder of this.#unsynced) this.#syncPath(folder);
+    this.#found.length = 0;
+    this.#unsynced.clear();
+  }
+
+  async *list(folder?: string): AsyncGenerator<StoredObject> {
+    if (folder !== undefined) return yield* this.#listPaths(this.#pathsIn(folder));
+    for (const entry of entriesOf(this.#path)) {
+      await setImmediate();
+      yield* this.#listPaths(entry.isDirectory() ? this.#pathsIn(entry.name) : [entry.name]);
+    }
+  }
+
+  mark(path: string): Promise<boolean> {
+    return new Promise((resolve) => resolve(this.#mark(join(this.#path, path))));
+  }
+
+  remove(path: string): Promise<void> {
+    return new Promise((resolve) => resolve(this.#remove(join(this.#path, path))));
+  }
+
+  #pathsIn(folder: string): string[] {
+    return entriesOf(join(this.#path, folder)).map(({ name }) => `${folder}/${name}`);
+  }
+
+  *#listPaths(paths: readonly string[]): Generator<StoredObject> {
+    for (const path of paths) {
+      const stats = statIfThere(join(this.#path, path), lstatSync);
+      if (stats === undefined || stats.isDirectory()) continue;
+      yield { path, id: chunkIdOf(path), sizeBytes: stats.size, storedMs: stats.mtimeMs };
+    }
+  }
+
+  #mark(path: string): boolean {
+    for (let tries = 1;; tries++) {
       try {
-        this.#files.syncDirectory(folder);
-      } catch {
-        // Some file systems cannot sync a directory; the chunks themselves are safe and have their names.
+        mkdirSync(dirname(path), { recursive: true });
+        this.#files.close(this.#files.openExclusive(path));
+        return true;
+      } catch (cause) {
+        const code = systemErrorFacts(cause)?.code;
+        if (code === "EEXIST") return false;
+        // Somebody may have removed the folder meanwhile, which was empty.
+        if (code !== "ENOENT" || tries === MAX_NAME_TRIES) {
+          throw ioErrorFrom(path, "cannot be created", cause);
+        }
       }
     }
-    this.#unsynced.clear();
-    return Promise.resolve();
+  }
+
+  #remove(path: string): void {
+    try {
+      this.#files.unlink(path);
+      if (basename(dirname(path)) === LOCK_FOLDER) rmdirSync(dirname(path));
+    } catch (cause) {
+      const code = systemErrorFacts(cause)?.code;
+      if (code === "ENOENT" || code === "ENOTEMPTY" || code === "EEXIST") return;
+      throw ioErrorFrom(path, "cannot be removed", cause);
+    }
+  }
+
+  /** A link to nothing has a chunk's name, and neither casync nor a later put would get past it. */
+  #hasDanglingLink(path: string): false {
+    if (statIfThere(path, lstatSync) !== undefined) throw notAChunk(path, "is a link to nothing");
+    return false;
+  }
+
+  #syncPath(path: string): void {
+    try {
+      this.#files.syncDirectory(path);
+    } catch (cause) {
+      // Some file systems cannot sync a directory, and say so; the chunks have their names all the same.
+      if (["EINVAL", "ENOTSUP", "EOPNOTSUPP"].includes(systemErrorFacts(cause)?.code ?? "")) return;
+      throw ioErrorFrom(path, "cannot be brought to the disk", cause);
+    }
   }
 
   #check(): void {
     const found = statIfThere(this.#path);
     if (found?.isDirectory()) return;
-    if (found) throw new UsageError(this.name, "is no directory: wanted one for the chunks");
+    if (found) throw new UsageError(this.name, "is not a directory: wanted one for the chunks");
     const parent = dirname(this.#path);
     if (statIfThere(parent)?.isDirectory()) return;
     throw new IoError(this.name, `the directory ${displayPath(parent)} does not exist`, {
@@ -194,6 +305,11 @@ export class DirectoryStore implements ChunkStore {
   }
 
   #read(path: string): Uint8Array {
+    if (statIfThere(path) === undefined) {
+      throw new InputError(displayPath(path), "is missing: wanted a chunk", {
+        data: { path: displayPath(path), code: MISSING_CODE },
+      });
+    }
     try {
       const { size } = statSync(path);
       if (size <= STORED_BYTES_MAX) return readFileSync(path);
@@ -226,5 +342,23 @@ export class DirectoryStore implements ChunkStore {
     } catch {
       // What is written is thrown away.
     }
+  }
+}
+
+function notAChunk(path: string, why: string): InputError {
+  return new InputError(displayPath(path), `${why}: wanted a chunk`, {
+    hint: "remove it, and it will be stored again",
+    data: { path: displayPath(path) },
+  });
+}
+
+/** What a folder has, in order. */
+function entriesOf(path: string): Dirent[] {
+  try {
+    const entries = readdirSync(path, { withFileTypes: true });
+    return entries.sort((a, b) => a.name < b.name ? -1 : 1);
+  } catch (cause) {
+    if (systemErrorFacts(cause)?.code === "ENOENT") return [];
+    throw ioErrorFrom(path, "cannot be listed", cause);
   }
 }

@@ -40,7 +40,7 @@
  */
 export { openChunkStore } from "./open_store.ts";
 export type { OpenStoreOptions } from "./open_store.ts";
-export type { ChunkStore, PutOutcome } from "./chunk_store.ts";
+export type { ChunkStore, PutOutcome, StoredObject } from "./chunk_store.ts";
 export { ChunkUploader } from "./chunk_uploader.ts";
 export type { ChunkCounts, ChunkUploaderOptions, OfferedChunk } from "./chunk_uploader.ts";
 export { ChunkSink, createIndexSink } from "./chunk_sink.ts";

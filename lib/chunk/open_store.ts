@@ -4,10 +4,11 @@
  * @module
  */
 import { optionError } from "../errors.ts";
+import { displayPath } from "../io/system_error.ts";
 import { type Environment, readAwsSettings } from "./aws_settings.ts";
 import type { ChunkStore } from "./chunk_store.ts";
 import { DirectoryStore } from "./directory_store.ts";
-import { isS3Address } from "./s3_request.ts";
+import { isS3Address, parseS3Address } from "./s3_request.ts";
 import { S3Store } from "./s3_store.ts";
 
 /** What opening a store needs. */
@@ -28,16 +29,27 @@ export async function openChunkStore(
   text: string,
   { env, signal }: OpenStoreOptions,
 ): Promise<ChunkStore> {
-  const store = newStore(text, env, signal);
+  const store = await newStore(text, env, signal);
   await store.open();
   return store;
 }
 
-function newStore(text: string, env: Environment, signal: AbortSignal | undefined): ChunkStore {
-  if (isS3Address(text)) return new S3Store(text, { settings: readAwsSettings(env), signal });
+async function newStore(
+  text: string,
+  env: Environment,
+  signal: AbortSignal | undefined,
+): Promise<ChunkStore> {
+  if (text.includes("\ufffd")) {
+    throw optionError("store", `${displayPath(text)} is not UTF-8: such names are not supported`);
+  }
+  if (isS3Address(text)) {
+    // An address that is wrong is told before keys are looked for.
+    parseS3Address(text);
+    return new S3Store(text, { settings: await readAwsSettings(env), signal });
+  }
   const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):\/\//.exec(text)?.[1];
   if (scheme === undefined) return new DirectoryStore(text, { signal });
-  throw optionError("store", `${scheme}:// is no store that can be written to`, {
+  throw optionError("store", `${scheme}:// is not a store that can be written to`, {
     hint: "name a directory, or s3+https://HOST/BUCKET/PREFIX",
   });
 }

@@ -6,11 +6,19 @@
  */
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
+import { LimitedBytesTransformStream, toArrayBuffer } from "@std/streams";
 import { AwsV4Signer } from "aws4fetch";
 import { BlessfsError, InputError, throwIfAborted } from "../errors.ts";
 import type { AwsSettings } from "./aws_settings.ts";
+import {
+  type FailureContext,
+  isPassing,
+  networkError,
+  type S3Failure,
+  s3Failure,
+  shownRequest,
+} from "./s3_errors.ts";
 import { objectPath, type S3Address, type S3Answer, type S3Request } from "./s3_request.ts";
-import { isPassing, networkError, type S3Failure, s3Failure } from "./s3_errors.ts";
 
 /** What a client needs beside the address. */
 export interface S3ClientOptions {
@@ -38,6 +46,8 @@ export class S3Client {
   readonly #options: S3ClientOptions;
   /** Keys derived for the day, by aws4fetch. */
   readonly #signingKeys = new Map<string, ArrayBuffer>();
+  /** What messages must not show. */
+  #secrets: readonly string[] = [];
 
   constructor(address: S3Address, options: S3ClientOptions) {
     this.#address = address;
@@ -50,35 +60,48 @@ export class S3Client {
    * @throws {IoError} that failure, or the last one
    */
   async send(request: S3Request, statuses: readonly number[]): Promise<S3Answer> {
-    const { tries = DEFAULT_TRIES, settings } = this.#options;
+    const { tries = DEFAULT_TRIES } = this.#options;
+    const signal = this.#signalOf(request);
     let mayBeRepeated = false;
     for (let n = 1;; n++) {
-      throwIfAborted(this.#options.signal);
+      throwIfAborted(signal);
       let failure: S3Failure;
       try {
-        const answer = await this.#try(request, statuses);
-        if (statuses.includes(answer.status)) return { ...answer, mayBeRepeated };
-        failure = s3Failure(answer, { request, address: this.#address, settings });
-        if (!isPassing(failure)) throw failure.error;
+        const answer = await this.#try(request, statuses, signal);
+        failure = s3Failure(answer, this.#contextOf(request));
+        const isPassed = isPassing(failure);
+        if (isAnswer(answer, request, statuses, isPassed)) return { ...answer, mayBeRepeated };
+        if (!isPassed) throw failure.error;
       } catch (cause) {
-        throwIfAborted(this.#options.signal);
+        throwIfAborted(signal);
         if (!isNetworkFault(cause)) throw cause;
-        const error = networkError(this.#address, cause, settings);
+        const error = networkError(this.#address, cause, this.#secrets);
         failure = { error, status: 0, code: "", pauseMs: 0 };
       }
       // SlowDown means that nothing was done; where there was no answer, or one of a gateway, nobody knows.
       if (UNSURE_STATUSES.includes(failure.status)) mayBeRepeated = true;
       if (n >= Math.min(tries, request.tries ?? tries)) throw failure.error;
-      await this.#pause(n, failure.pauseMs, request.key ?? "");
+      await this.#pause(n, failure.pauseMs, request.key ?? "", signal);
     }
+  }
+
+  #contextOf(request: S3Request): FailureContext {
+    const { region } = this.#options.settings;
+    return { request, address: this.#address, region, secrets: this.#secrets };
+  }
+
+  #signalOf(request: S3Request): AbortSignal | undefined {
+    const signals = [this.#options.signal, request.signal].filter((each) => each !== undefined);
+    return signals.length > 1 ? AbortSignal.any(signals) : signals[0];
   }
 
   async #try(
     request: S3Request,
     statuses: readonly number[],
+    signal: AbortSignal | undefined,
   ): Promise<Omit<S3Answer, "mayBeRepeated">> {
-    const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = this.#options;
     const { method, body } = request;
+    const timeoutMs = request.timeoutMs ?? this.#options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
     const { url, headers } = await this.#sign(request);
     const limit = limitTime(timeoutMs, signal);
     try {
@@ -97,19 +120,27 @@ export class S3Client {
     }
   }
 
+  /** Of what is not the answer to the question, the beginning will do. */
   async #read(response: Response, request: S3Request, isAsked: boolean): Promise<Uint8Array> {
     const mostBytes = isAsked ? request.mostBytes ?? ERROR_BYTES_MAX : ERROR_BYTES_MAX;
-    const bytes = await readUpTo(response, mostBytes);
-    // Of what is no answer to the question, the beginning will do.
-    if (!isAsked || bytes.length <= mostBytes) return bytes;
-    const what = `${this.#address.shown}/${request.key ?? ""}`;
-    throw new InputError(what, `has more than ${mostBytes} bytes, which is more than it can have`);
+    if (response.body === null) return EMPTY;
+    const bounded = response.body.pipeThrough(
+      new LimitedBytesTransformStream(mostBytes, { error: isAsked }),
+    );
+    try {
+      return new Uint8Array(await toArrayBuffer(bounded));
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      const what = shownRequest({ request, address: this.#address });
+      throw new InputError(what, `has more than ${mostBytes} bytes, the most that it can have`);
+    }
   }
 
   async #sign({ method, key, query = {}, headers = {}, body }: S3Request) {
-    const { accessKeyId, secretAccessKey, sessionToken, region } = this.#options.settings;
-    const path = key === undefined ? `/${this.#address.bucket}` : objectPath(this.#address, key);
-    const url = new URL(this.#address.origin + path);
+    const { settings } = this.#options;
+    const { accessKeyId, secretAccessKey, sessionToken } = await settings.keys();
+    this.#secrets = [secretAccessKey, sessionToken ?? "", accessKeyId];
+    const url = new URL(this.#address.origin + objectPath(this.#address, key));
     for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
     const signer = new AwsV4Signer({
       method,
@@ -123,18 +154,23 @@ export class S3Client {
       secretAccessKey,
       ...sessionToken === undefined ? {} : { sessionToken },
       service: "s3",
-      region,
+      region: settings.region,
       cache: this.#signingKeys,
     });
     return await signer.sign();
   }
 
   /** Twice as long each time. Requests that fail together come again apart: the key decides by how much. */
-  async #pause(n: number, leastMs: number, key: string): Promise<void> {
+  async #pause(
+    n: number,
+    leastMs: number,
+    key: string,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     const longestMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (n - 1));
     const share = createHash("sha256").update(`${n} ${key}`).digest()[0]! / 256;
     const milliseconds = Math.max(leastMs, longestMs * (0.5 + share / 2));
-    const { pause = pauseFor, signal } = this.#options;
+    const { pause = pauseFor } = this.#options;
     await pause(Math.min(milliseconds, LONGEST_PAUSE_MS), signal);
   }
 }
@@ -172,23 +208,17 @@ async function pauseFor(milliseconds: number, signal: AbortSignal | undefined): 
   }
 }
 
-/** Reads no more than is wanted, and a piece; what is left is given up. */
-async function readUpTo(response: Response, mostBytes: number): Promise<Uint8Array> {
-  if (response.body === null) return EMPTY;
-  const pieces: Uint8Array[] = [];
-  let sizeBytes = 0;
-  for await (const piece of response.body as unknown as AsyncIterable<Uint8Array>) {
-    pieces.push(piece);
-    sizeBytes += piece.length;
-    if (sizeBytes > mostBytes) break;
-  }
-  const whole = new Uint8Array(sizeBytes);
-  let at = 0;
-  for (const piece of pieces) {
-    whole.set(piece, at);
-    at += piece.length;
-  }
-  return whole;
+/** Whether an answer is one that was asked for, and means what its status says. */
+function isAnswer(
+  { status, body }: Omit<S3Answer, "mayBeRepeated">,
+  { method }: S3Request,
+  statuses: readonly number[],
+  isPassing: boolean,
+): boolean {
+  if (!statuses.includes(status)) return false;
+  // A server may find out that it failed when it has already sent the status (Amazon S3, "CopyObject").
+  if (status < 300) return method !== "PUT" || !new TextDecoder().decode(body).includes("<Error>");
+  return !isPassing;
 }
 
 /** What fetch throws when there is no answer, or half of one: a TypeError, or something of the runtime's own. */

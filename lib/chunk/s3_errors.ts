@@ -1,12 +1,11 @@
 /**
- * What S3 says when it does not do what it was asked, in words that say what to do. Nothing that is secret gets into
- * them: neither keys, nor tokens, nor signatures.
+ * What S3 says when it does not do what it was asked, in words that say what to do. Keys, tokens and signatures are
+ * masked, wherever a server repeats them.
  *
  * @module
  */
 import { type ErrorDetails, IoError } from "../errors.ts";
 import { displayPath } from "../io/system_error.ts";
-import type { AwsSettings } from "./aws_settings.ts";
 import type { S3Address, S3Answer, S3Request } from "./s3_request.ts";
 
 /** A failure, and what tells whether to try again. */
@@ -24,7 +23,9 @@ export interface S3Failure {
 export interface FailureContext {
   readonly request: S3Request;
   readonly address: S3Address;
-  readonly settings: AwsSettings;
+  readonly region: string;
+  /** What must not be shown: keys and tokens. */
+  readonly secrets: readonly string[];
 }
 
 const PASSING_STATUSES: readonly number[] = [408, 409, 425, 429, 500, 502, 503, 504, 509];
@@ -37,17 +38,63 @@ const PASSING_CODES: readonly string[] = [
   "ThrottlingException",
 ];
 const MESSAGE_LENGTH_MAX = 300;
-const LONGEST_WISH_SECONDS = 20;
+/** What is shorter is a test's, and would blank out half of a message. */
+const SECRET_LENGTH_MIN = 4;
+const LONGEST_RETRY_AFTER_SECONDS = 20;
 
-const HINTS: Readonly<Record<string, string>> = {
-  AccessDenied: "the keys need s3:GetObject, s3:PutObject and, for the bucket, s3:ListBucket",
-  ExpiredToken: "get new keys: those of a session last for some hours only",
-  InvalidAccessKeyId: "check AWS_ACCESS_KEY_ID, or the profile",
-  InvalidToken:
-    "check AWS_SESSION_TOKEN: it must belong to the keys, and be empty without a session",
-  NoSuchBucket: "create the bucket first, or correct its name: s3+https://HOST/BUCKET/PREFIX",
-  RequestTimeTooSkewed: "set the clock of this machine",
-  SignatureDoesNotMatch: "check AWS_SECRET_ACCESS_KEY and AWS_REGION",
+interface Meaning {
+  readonly why: string;
+  readonly hint?: ErrorDetails["hint"];
+}
+
+const NO_SPACE: Meaning = {
+  why: "the store is full",
+  hint: "free some space, or raise the quota of the bucket",
+};
+const EXPIRED: Meaning = {
+  why: "the session has expired",
+  hint: "get new keys and try again: what was stored is not sent twice",
+};
+
+/** Codes with a meaning of their own, of Amazon and of servers that are compatible with it. */
+const MEANINGS: Readonly<Record<string, Meaning>> = {
+  AccountProblem: { why: "there is a problem with the account", hint: "ask its owner" },
+  ExpiredToken: EXPIRED,
+  TokenRefreshRequired: EXPIRED,
+  InvalidToken: {
+    why: "the session token is invalid",
+    hint: "check AWS_SESSION_TOKEN: it must belong to the keys, and be empty without a session",
+  },
+  InvalidAccessKeyId: {
+    why: "access is denied",
+    hint: "check AWS_ACCESS_KEY_ID, or the profile",
+  },
+  NoSuchBucket: {
+    why: "there is no such bucket",
+    hint: "create the bucket first, or correct its name: s3+https://HOST/BUCKET/PREFIX",
+  },
+  NoSuchKey: { why: "there is no such object" },
+  QuotaExceeded: NO_SPACE,
+  XMinioStorageFull: NO_SPACE,
+  XMinioAdminBucketQuotaExceeded: NO_SPACE,
+  RequestTimeTooSkewed: {
+    why: "access is denied",
+    hint: "set the clock of this machine",
+  },
+  SecondLevelDomainForbidden: {
+    why: "the server wants the bucket in the host name",
+    hint: "add ?lookup=dns to the address of the store",
+  },
+  SignatureDoesNotMatch: {
+    why: "access is denied",
+    hint: "check AWS_SECRET_ACCESS_KEY and AWS_REGION",
+  },
+};
+
+const ACCESS_DENIED: Meaning = {
+  why: "access is denied",
+  hint:
+    "the keys need s3:GetObject, s3:PutObject, s3:DeleteObject and, for the bucket, s3:ListBucket",
 };
 
 /** What an answer with an unwanted status means. */
@@ -57,32 +104,40 @@ export function s3Failure(
 ): S3Failure {
   const { status, headers } = answer;
   const text = new TextDecoder().decode(answer.body);
-  const code = /^[A-Za-z0-9.]{1,64}$/.exec(elementOf(text, "Code"))?.[0] ?? "";
-  const message = cleanMessage(elementOf(text, "Message"), context.settings);
+  const code = errorCode(text);
+  const message = masked(elementOf(text, "Message"), context.secrets).replace(/\.$/, "");
   const region = headers.get("x-amz-bucket-region") ?? elementOf(text, "Region");
-  const endpoint = elementOf(text, "Endpoint");
-  const isWrongRegion = /^[a-z0-9-]{2,32}$/.test(region) && region !== context.settings.region;
-  const details = isWrongRegion
-    ? wrongRegion(region, context.settings.region)
+  const isWrongRegion = /^[a-z0-9-]{2,32}$/.test(region) && region !== context.region;
+  const location = elementOf(text, "Endpoint") || (headers.get("location") ?? "");
+  const { why, hint } = isWrongRegion
+    ? wrongRegion(region, context.region)
     : status >= 300 && status < 400
-    ? redirect(endpoint || (headers.get("location") ?? ""))
-    : known(status, code);
-  const what = placeOf(context);
+    ? redirect(masked(location.replace(/[?#].*$/s, ""), context.secrets))
+    : meaningOf(status, code);
   const said = [code, message].filter((part) => part !== "").join(", ");
-  const why = `${details.why} (status ${status}${said === "" ? "" : `: ${said}`})`;
   return {
-    error: new IoError(what, why, {
-      ...details.hint === undefined ? {} : { hint: details.hint },
-      data: { status, code: code === "" ? null : code },
-    }),
+    error: new IoError(
+      shownRequest(context),
+      `${why} (status ${status}${said === "" ? "" : `: ${said}`})`,
+      {
+        ...hint === undefined ? {} : { hint },
+        data: { status, code: code === "" ? null : code },
+      },
+    ),
     status,
     code,
-    pauseMs: wishOf(headers),
+    pauseMs: retryAfterMs(headers),
   };
+}
+
+/** The code of an error document; empty where it has none. */
+export function errorCode(text: string): string {
+  return /^[A-Za-z0-9.]{1,64}$/.exec(elementOf(text, "Code"))?.[0] ?? "";
 }
 
 /** Whether a failure may pass by itself. */
 export function isPassing({ status, code }: S3Failure): boolean {
+  if (code === "QuotaExceeded" || status === 507) return false;
   if (status === 409) return code === "ConditionalRequestConflict" || code === "OperationAborted";
   return status === 0 || PASSING_STATUSES.includes(status) || PASSING_CODES.includes(code);
 }
@@ -91,7 +146,7 @@ export function isPassing({ status, code }: S3Failure): boolean {
 export function networkError(
   address: S3Address,
   cause: unknown,
-  settings: AwsSettings,
+  secrets: readonly string[],
 ): IoError {
   const reasons: string[] = [];
   let current = cause;
@@ -103,38 +158,31 @@ export function networkError(
     if (!reasons.includes(reason)) reasons.push(reason);
     current = current.cause;
   }
-  const said = cleanMessage(reasons.join(": "), settings) || "no answer";
+  const said = masked(reasons.join(": "), secrets).replace(/\.$/, "") || "no answer";
   return new IoError(address.shown, `the server cannot be reached: ${said}`, {
     hint: "check the host and the network, and try again: what was stored is not sent twice",
     cause,
   });
 }
 
-function placeOf({ request, address }: FailureContext): string {
+/** What a request was about, safe to print. */
+export function shownRequest(
+  { request, address }: Pick<FailureContext, "request" | "address">,
+): string {
   return request.key === undefined ? address.shown : `${address.shown}/${request.key}`;
 }
 
-interface Meaning {
-  readonly why: string;
-  readonly hint?: ErrorDetails["hint"];
-}
-
-function known(status: number, code: string): Meaning {
-  const hint = HINTS[code] ?? (status === 403 ? HINTS["AccessDenied"] : undefined);
-  const why = code === "NoSuchBucket"
-    ? "there is no such bucket"
-    : status === 403
-    ? "access is denied"
-    : status === 401
-    ? "the server does not know who asks"
-    : status === 404
-    ? "there is nothing of that name"
-    : status === 429 || status === 503
-    ? "the server is too busy, also after several tries"
-    : status >= 500
-    ? "the server failed, also after several tries"
-    : "the server refused";
-  return hint === undefined ? { why } : { why, hint };
+function meaningOf(status: number, code: string): Meaning {
+  const known = MEANINGS[code];
+  if (known !== undefined) return known;
+  if (status === 403) return ACCESS_DENIED;
+  if (status === 401) return { ...ACCESS_DENIED, why: "authentication failed" };
+  if (status === 404) return { why: "not found" };
+  if (status === 405) return { why: "the server does not allow this request" };
+  if (status === 507) return NO_SPACE;
+  if (status === 429 || status === 503) return { why: "the server was busy at every try" };
+  if (status >= 500) return { why: "the server failed at every try" };
+  return { why: "the server refused the request" };
 }
 
 function wrongRegion(found: string, used: string): Meaning {
@@ -145,33 +193,35 @@ function wrongRegion(found: string, used: string): Meaning {
 }
 
 function redirect(where: string): Meaning {
-  const shown = displayPath(where.replace(/\?.*$/s, "").slice(0, MESSAGE_LENGTH_MAX));
   return {
-    why: `the server sends elsewhere${shown === "" ? "" : `, to ${shown}`}`,
+    why: `the server redirects${where === "" ? "" : ` to ${where}`}`,
     hint:
       "name that host as the store: redirects are not followed, because they would carry the signature along",
   };
 }
 
 /** An element of an error document. It is a few lines of flat XML, of which only plain text is wanted. */
-function elementOf(text: string, name: string): string {
+export function elementOf(text: string, name: string): string {
   const found = new RegExp(`<${name}>([^<]{0,2000})</${name}>`).exec(text)?.[1] ?? "";
   return found
     .replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&quot;", '"')
     .replaceAll("&apos;", "'").replaceAll("&amp;", "&").trim();
 }
 
-/** A server's own words, without line breaks, keys and tokens. */
-function cleanMessage(text: string, settings: AwsSettings): string {
-  let message = text;
-  for (const secret of [settings.secretAccessKey, settings.sessionToken, settings.accessKeyId]) {
-    if (secret !== undefined && secret !== "") message = message.replaceAll(secret, "***");
+/** A server's own words on one line, without keys, tokens, signatures and digests. */
+function masked(text: string, secrets: readonly string[]): string {
+  let shown = text;
+  for (const secret of secrets) {
+    for (const form of [secret, encodeURIComponent(secret)]) {
+      if (form.length >= SECRET_LENGTH_MIN) shown = shown.replaceAll(form, "***");
+    }
   }
-  return displayPath(message.slice(0, MESSAGE_LENGTH_MAX)).replace(/\.$/, "");
+  shown = shown.replace(/[0-9a-f]{64}/gi, "***");
+  return displayPath(shown.slice(0, MESSAGE_LENGTH_MAX));
 }
 
-/** `Retry-After` in seconds; a date is passed over, as nothing here reads a clock. */
-function wishOf(headers: Headers): number {
+/** `Retry-After` in seconds; a date is ignored, as nothing here reads a clock. */
+function retryAfterMs(headers: Headers): number {
   const seconds = /^\d{1,6}$/.exec(headers.get("retry-after") ?? "")?.[0];
-  return seconds === undefined ? 0 : Math.min(Number(seconds), LONGEST_WISH_SECONDS) * 1000;
+  return seconds === undefined ? 0 : Math.min(Number(seconds), LONGEST_RETRY_AFTER_SECONDS) * 1000;
 }

@@ -232,21 +232,24 @@ class FileSink implements ImageSink {
     invariant(descriptor !== undefined, "write to a file that is not open");
     this.#sinceYieldBytes += bytes.length;
     this.#sinceSyncBytes += bytes.length;
-    if (bytes.length >= WRITE_BEHIND_BYTES) return this.#writeBehind(descriptor, bytes, offset);
-    let done = 0;
-    while (done < bytes.length) {
-      const [rest, at] = [bytes.subarray(done), offset + done];
-      try {
-        done += checkProgress(this.#files.write(descriptor, rest, at));
-      } catch (cause) {
-        throw this.#writeError(rest, at, cause);
-      }
+    const doneBytes = bytes.length < WRITE_BEHIND_BYTES
+      ? this.#writeNow(descriptor, bytes, offset)
+      : 0;
+    if (doneBytes === bytes.length) return;
+    return this.#writeBehind(descriptor, bytes.subarray(doneBytes), offset + doneBytes);
+  }
+
+  /** One call, which nearly always writes everything. */
+  #writeNow(descriptor: number, bytes: Uint8Array, offset: number): number {
+    try {
+      return checkProgress(this.#files.write(descriptor, bytes, offset));
+    } catch (cause) {
+      throw this.#writeError(bytes, offset, cause);
     }
   }
 
   async #writeBehind(descriptor: number, bytes: Uint8Array, offset: number): Promise<void> {
-    let done = 0;
-    while (done < bytes.length) {
+    for (let done = 0; done < bytes.length;) {
       const [rest, at] = [bytes.subarray(done), offset + done];
       try {
         const write = () => this.#files.writeBehind(descriptor, rest, at);

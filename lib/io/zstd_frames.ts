@@ -42,6 +42,7 @@ export class ZstdFrameWalker {
   #lastBlock = false;
   #hasChecksum = false;
   #position = 0;
+  #contentBytes: number | undefined;
 
   /**
    * @param name what the stream is called in errors
@@ -83,11 +84,21 @@ export class ZstdFrameWalker {
 
   /** @throws {InputError} when the stream ends inside a frame */
   end(): void {
-    if (this.#state === "magic" && this.#fieldLength === 0) return;
+    if (this.isBetweenFrames) return;
     throw new InputError(
       this.#name,
       `the zstd data ends too early: inside a frame at offset ${this.#position}`,
     );
+  }
+
+  /** The size of the content of the frame whose header was read last; undefined where it does not state one. */
+  get contentBytes(): number | undefined {
+    return this.#contentBytes;
+  }
+
+  /** Whether the last frame has ended and no other one has begun. */
+  get isBetweenFrames(): boolean {
+    return this.#state === "magic" && this.#fieldLength === 0;
   }
 
   get #insideDataFrame(): boolean {
@@ -170,9 +181,12 @@ export class ZstdFrameWalker {
       throw new InputError(this.#name, "the zstd data wants a dictionary, which is not there");
     }
     const contentAt = dictionaryAt + dictionaryBytes;
-    const windowBytes = singleSegment
-      ? this.#number(contentAt, this.#fieldWanted - contentAt)
-      : windowSize(this.#field[1]!);
+    const contentFieldBytes = this.#fieldWanted - contentAt;
+    // A field of two bytes begins at 256 (RFC 8878, section 3.1.1.1.4).
+    const contentBytes = this.#number(contentAt, contentFieldBytes) +
+      (contentFieldBytes === 2 ? 256 : 0);
+    this.#contentBytes = contentFieldBytes === 0 ? undefined : contentBytes;
+    const windowBytes = singleSegment ? contentBytes : windowSize(this.#field[1]!);
     if (windowBytes > 2 ** MAX_ZSTD_WINDOW_LOG) {
       throw new InputError(
         this.#name,
@@ -224,6 +238,25 @@ export class ZstdFrameWalker {
     for (let i = lengthBytes - 1; i >= 0; i--) value = value * 256 + this.#field[offset + i]!;
     return value;
   }
+}
+
+/**
+ * The frame that some bytes begin with, and the size of its content where it states one; undefined when they do not begin
+ * with a whole frame that can be read.
+ */
+export function firstZstdFrame(
+  bytes: Uint8Array,
+): { readonly frameBytes: number; readonly contentBytes: number | undefined } | undefined {
+  const walker = new ZstdFrameWalker("frame", false);
+  try {
+    for (const frame of walker.walk(bytes)) {
+      const isFirst = frame.byteOffset === bytes.byteOffset && walker.isBetweenFrames;
+      return isFirst ? { frameBytes: frame.length, contentBytes: walker.contentBytes } : undefined;
+    }
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+  }
+  return undefined;
 }
 
 /** How many bytes follow a frame header descriptor (RFC 8878, section 3.1.1.1.1). */

@@ -6,7 +6,7 @@ import { ChunkUploader } from "../../lib/chunk/chunk_uploader.ts";
 import { decodeChunkIndex, encodeChunkIndex } from "../../lib/chunk/chunk_index.ts";
 import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
 import { DirectoryStore } from "../../lib/chunk/directory_store.ts";
-import { readFileInto } from "../../lib/chunk/read_file.ts";
+import { readFileInto } from "../../lib/io/file_source.ts";
 import { IoError } from "../../lib/errors.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
 import { withDirectory } from "../source/helpers.ts";

@@ -1,23 +1,27 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { readAwsSettings } from "../../lib/chunk/aws_settings.ts";
-import { IoError, UsageError } from "../../lib/errors.ts";
+import process from "node:process";
+import { type Environment, readAwsSettings } from "../../lib/chunk/aws_settings.ts";
+import { UsageError } from "../../lib/errors.ts";
 import { withDirectory } from "./helpers.ts";
+
+// The last link of the chain asks the network that instances of Amazon have.
+process.env["AWS_EC2_METADATA_DISABLED"] = "true";
 
 const CREDENTIALS = `
 # keys
 [default]
 aws_access_key_id = AKDEFAULT
 aws_secret_access_key=secret-of/default+=
-[ work ]
+[work]
 aws_access_key_id=AKWORK
 aws_secret_access_key=secret-of-work
 aws_session_token=token==
-region = ignored-here
 `;
 
-const CONFIG = `[default]
+const configOf = (program: string) =>
+  `[default]
 region = eu-west-1
 s3 =
   region = not-this
@@ -25,89 +29,89 @@ s3 =
 [profile work]
 region=ap-south-1
 ; a comment
-[profile  only-config]
+[profile only-config]
 aws_access_key_id=AKCONFIG
 aws_secret_access_key=secret-of-config
+[profile program]
+credential_process = ${program}
 [profile sso]
 sso_session = corp
 [profile half]
 aws_access_key_id=AKHALF
 `;
 
-async function inHome(test: (home: string) => void): Promise<void> {
-  await withDirectory((home) => {
+async function inHome(test: (home: string) => Promise<void>): Promise<void> {
+  await withDirectory(async (home) => {
+    const program = join(home, "keys.sh");
+    const keys = { Version: 1, AccessKeyId: "AKPROGRAM", SecretAccessKey: "secret-of-program" };
+    writeFileSync(program, `#!/bin/sh\necho '${JSON.stringify(keys)}'\n`);
+    chmodSync(program, 0o755);
     mkdirSync(join(home, ".aws"));
     writeFileSync(join(home, ".aws", "credentials"), CREDENTIALS);
-    writeFileSync(join(home, ".aws", "config"), CONFIG);
-    test(home);
+    writeFileSync(join(home, ".aws", "config"), configOf(program));
+    await test(home);
   });
 }
 
+async function found(env: Environment): Promise<readonly [string, string | undefined, string]> {
+  const { region, keys } = await readAwsSettings(env);
+  const { accessKeyId, sessionToken } = await keys();
+  return [accessKeyId, sessionToken, region];
+}
+
 Deno.test("readAwsSettings takes the keys of the environment before those of files", async () => {
-  await inHome((HOME) => {
+  await inHome(async (HOME) => {
     const keys = { AWS_ACCESS_KEY_ID: "AK", AWS_SECRET_ACCESS_KEY: "SK", HOME };
-    assertEquals(readAwsSettings({ ...keys, AWS_SESSION_TOKEN: "T", AWS_REGION: "r-1" }), {
-      accessKeyId: "AK",
-      secretAccessKey: "SK",
-      sessionToken: "T",
-      region: "r-1",
-    });
-    assertEquals(readAwsSettings({ ...keys, AWS_SESSION_TOKEN: "" }).sessionToken, undefined);
-    assertEquals(readAwsSettings(keys).region, "eu-west-1");
-    assertEquals(readAwsSettings({ ...keys, AWS_PROFILE: "work" }).region, "ap-south-1");
-    assertEquals(readAwsSettings({ ...keys, AWS_DEFAULT_REGION: "r-2" }).region, "r-2");
-    assertEquals(readAwsSettings({ ...keys, HOME: "/nowhere" }).region, "us-east-1");
+    const all = { ...keys, AWS_SESSION_TOKEN: "T", AWS_REGION: "r-1" };
+    assertEquals(await found(all), ["AK", "T", "r-1"]);
+    assertEquals(await found({ ...keys, AWS_SESSION_TOKEN: "" }), ["AK", undefined, "eu-west-1"]);
+    assertEquals(await found({ ...keys, AWS_PROFILE: "work" }), ["AK", undefined, "ap-south-1"]);
+    assertEquals((await found({ ...keys, AWS_DEFAULT_REGION: "r-2" }))[2], "r-2");
   });
 });
 
-Deno.test("readAwsSettings reads profiles of both files", async () => {
-  await inHome((HOME) => {
-    assertEquals(readAwsSettings({ HOME }), {
-      accessKeyId: "AKDEFAULT",
-      secretAccessKey: "secret-of/default+=",
-      sessionToken: undefined,
-      region: "eu-west-1",
-    });
-    assertEquals(readAwsSettings({ HOME, AWS_PROFILE: "work" }), {
-      accessKeyId: "AKWORK",
-      secretAccessKey: "secret-of-work",
-      sessionToken: "token==",
-      region: "ap-south-1",
-    });
-    const other = readAwsSettings({ HOME, AWS_PROFILE: "only-config" });
-    assertEquals([other.accessKeyId, other.region], ["AKCONFIG", "us-east-1"]);
+Deno.test("readAwsSettings does with the environment where there is no home", async () => {
+  const keys = { AWS_ACCESS_KEY_ID: "AK", AWS_SECRET_ACCESS_KEY: "SK" };
+  for (const HOME of ["/nowhere", "/dev/null"]) {
+    assertEquals(await found({ ...keys, HOME }), ["AK", undefined, "us-east-1"]);
+    assertEquals((await found({ ...keys, HOME, AWS_REGION: "r-1" }))[2], "r-1");
+  }
+});
+
+Deno.test("readAwsSettings reads profiles of both files, and runs the program of one", async () => {
+  await inHome(async (HOME) => {
+    assertEquals(await found({ HOME }), ["AKDEFAULT", undefined, "eu-west-1"]);
+    assertEquals(await found({ HOME, AWS_PROFILE: "work" }), ["AKWORK", "token==", "ap-south-1"]);
+    const other = await found({ HOME, AWS_PROFILE: "only-config" });
+    assertEquals(other, ["AKCONFIG", undefined, "us-east-1"]);
+    const program = await found({ HOME, AWS_PROFILE: "program" });
+    assertEquals(program, ["AKPROGRAM", undefined, "us-east-1"]);
     const files = {
       AWS_SHARED_CREDENTIALS_FILE: join(HOME, ".aws", "credentials"),
       AWS_CONFIG_FILE: join(HOME, ".aws", "config"),
     };
-    assertEquals(readAwsSettings({ ...files, HOME: "/nowhere" }).accessKeyId, "AKDEFAULT");
+    assertEquals((await found({ ...files, HOME: "/nowhere" }))[0], "AKDEFAULT");
   });
 });
 
 Deno.test("readAwsSettings says what is missing, and shows no key", async () => {
-  await inHome((HOME) => {
+  await inHome(async (HOME) => {
+    const keys = { HOME, AWS_ACCESS_KEY_ID: "a", AWS_SECRET_ACCESS_KEY: "b" };
     const cases: [Record<string, string>, string, string][] = [
-      [{ HOME: "/nowhere" }, "there are none", "AWS_ACCESS_KEY_ID"],
-      [{ HOME, AWS_PROFILE: "other" }, 'nor a profile "other"', "AWS_PROFILE"],
-      [{ HOME, AWS_PROFILE: "sso" }, "single sign-on", "export-credentials"],
-      [{ HOME, AWS_PROFILE: "half" }, "no secret access key", ""],
+      [{ HOME: "/nowhere" }, "none found", "AWS_ACCESS_KEY_ID"],
+      [{ HOME, AWS_PROFILE: "other" }, 'in profile "other"', "AWS_PROFILE"],
+      [{ HOME, AWS_PROFILE: "sso" }, 'in profile "sso"', "aws sso login"],
+      [{ HOME, AWS_PROFILE: "half" }, 'in profile "half"', ""],
       [{ HOME, AWS_SECRET_ACCESS_KEY: "hush" }, "no access key id", ""],
-      [{ HOME, AWS_ACCESS_KEY_ID: "a", AWS_SECRET_ACCESS_KEY: "hush\n" }, "a character", ""],
-      ...["hush\r\nx", "hush\u20ac"].map((
-        AWS_SESSION_TOKEN,
-      ): [Record<string, string>, string, string] => [
-        { HOME, AWS_ACCESS_KEY_ID: "a", AWS_SECRET_ACCESS_KEY: "b", AWS_SESSION_TOKEN },
-        "the session token of the environment has a character",
-        "",
-      ]),
-      [{ HOME, AWS_REGION: "eu\nwest" }, "is no name of one", "AWS_REGION"],
+      [{ ...keys, AWS_SECRET_ACCESS_KEY: "hush\n" }, "a character", ""],
+      [{ ...keys, AWS_SESSION_TOKEN: "hush\r\nx" }, "the session token has a character", ""],
+      [{ ...keys, AWS_SESSION_TOKEN: "hush\u20ac" }, "the session token has a character", ""],
+      [{ HOME, AWS_REGION: "eu\nwest" }, "is not a valid region name", "AWS_REGION"],
     ];
     for (const [env, why, hint] of cases) {
-      const error = assertThrows(() => readAwsSettings(env), UsageError, why);
+      const error = await assertRejects(() => readAwsSettings(env), UsageError, why);
       assert((error.hint ?? "").includes(hint), error.hint);
-      assert(!/hush|secret-of|AKHALF/.test(error.message));
+      assert(!/hush|secret-of|AKHALF/.test(error.message), error.message);
     }
-    const env = { HOME, AWS_SHARED_CREDENTIALS_FILE: HOME };
-    assertThrows(() => readAwsSettings(env), IoError, "cannot be read");
   });
 });

@@ -22,8 +22,8 @@ Deno.test("chunkPath has a folder of four digits and the ending of compressed ch
 });
 
 Deno.test("checkChunkSize takes what a grid can be and nothing else", () => {
-  for (let bytes = 4096; bytes <= 1 << 20; bytes *= 2) checkChunkSize(bytes, "--grid");
-  for (const bytes of [0, 1, 2048, 4095, 4097, 131073, 2 << 20, NaN, Infinity, -4096, 4096.5]) {
+  for (let bytes = 4096; bytes <= 1 << 24; bytes *= 2) checkChunkSize(bytes, "--grid");
+  for (const bytes of [0, 1, 2048, 4095, 4097, 131073, 2 << 24, NaN, Infinity, -4096, 4096.5]) {
     assertThrows(
       () => checkChunkSize(bytes, "--grid"),
       UsageError,

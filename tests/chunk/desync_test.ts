@@ -10,7 +10,7 @@ import { COMMANDS } from "../../cli/commands.ts";
 import { runFake } from "../cli/fake_io.ts";
 import { kernelOrNotice, mountReadOnly, unmount } from "../oracle/kernel.ts";
 import { notRun } from "../oracle/notice.ts";
-import { TEST_SETTINGS, withFakeS3 } from "./fake_s3.ts";
+import { TEST_KEYS, TEST_REGION, withFakeS3 } from "./fake_s3.ts";
 import { idAt, withDirectory } from "./helpers.ts";
 import { mustRunBeside, programOrNotice, run } from "./programs.ts";
 
@@ -19,15 +19,15 @@ const MOUNT_PAUSE_MS = 50;
 
 const AWS = {
   HOME: "/nowhere",
-  AWS_ACCESS_KEY_ID: TEST_SETTINGS.accessKeyId,
-  AWS_SECRET_ACCESS_KEY: TEST_SETTINGS.secretAccessKey,
-  AWS_REGION: TEST_SETTINGS.region,
+  AWS_ACCESS_KEY_ID: TEST_KEYS.accessKeyId,
+  AWS_SECRET_ACCESS_KEY: TEST_KEYS.secretAccessKey,
+  AWS_REGION: TEST_REGION,
 };
 /** The same as desync calls them. */
 const S3 = {
-  S3_ACCESS_KEY: TEST_SETTINGS.accessKeyId,
-  S3_SECRET_KEY: TEST_SETTINGS.secretAccessKey,
-  S3_REGION: TEST_SETTINGS.region,
+  S3_ACCESS_KEY: TEST_KEYS.accessKeyId,
+  S3_SECRET_KEY: TEST_KEYS.secretAccessKey,
+  S3_REGION: TEST_REGION,
 };
 
 async function bless(directory: string, store: string): Promise<void> {

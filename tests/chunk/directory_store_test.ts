@@ -5,10 +5,11 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import process from "node:process";
 import { InputError, InterruptedError, IoError, UsageError } from "../../lib/errors.ts";
 import { chunkId, chunkPath, compressChunk, STORED_BYTES_MAX } from "../../lib/chunk/chunk.ts";
@@ -41,10 +42,10 @@ Deno.test("DirectoryStore keeps a chunk where casync looks for it", async () => 
   await withDirectory(async (directory) => {
     const chunks = new DirectoryStore(join(directory, "store"));
     await chunks.open();
-    assertEquals(chunks.has(ID), false);
+    assertEquals(chunks.has(ID, 4096), false);
     assertEquals(existsSync(join(directory, "store")), false);
     assertEquals(await chunks.put(ID, STORED), "added");
-    assertEquals([chunks.has(ID), await chunks.put(ID, STORED)], [true, "present"]);
+    assertEquals([chunks.has(ID, 4096), await chunks.put(ID, STORED)], [true, "present"]);
     await chunks.settle();
     assertEquals(readFileSync(join(directory, "store", chunkPath(ID))), await chunks.get(ID));
     assertEquals(namesBelow(directory), [`${ID}.cacnk`]);
@@ -202,7 +203,7 @@ Deno.test("DirectoryStore refuses what can be no store, or no chunk", async () =
     await assertRejects(
       () => new DirectoryStore(join(directory, "file")).open(),
       UsageError,
-      "is no directory",
+      "is not a directory",
     );
     const missing = new DirectoryStore(join(directory, "a", "b"));
     await assertRejects(() => missing.open(), IoError, "does not exist");
@@ -210,12 +211,22 @@ Deno.test("DirectoryStore refuses what can be no store, or no chunk", async () =
     const path = join(directory, chunkPath(ID));
     mkdirSync(join(path, ".."));
     writeFileSync(path, "");
-    assertThrows(() => chunks.has(ID), InputError, "is empty: wanted a chunk");
+    assertThrows(() => chunks.has(ID, 4096), InputError, "is empty: wanted a chunk");
     const other = chunkId(noise(10), "sha256");
     mkdirSync(join(directory, chunkPath(other)), { recursive: true });
-    assertThrows(() => chunks.has(other), InputError, "is no file");
+    assertThrows(() => chunks.has(other, 4096), InputError, "is not a file");
+    writeFileSync(path, new Uint8Array(8));
+    assertThrows(() => chunks.has(ID, 4096), InputError, "has 8 bytes: wanted a chunk");
+    writeFileSync(path, new Uint8Array(4096 + 2048));
+    assertThrows(() => chunks.has(ID, 4096), InputError, "has 6144 bytes: wanted a chunk");
     writeFileSync(path, new Uint8Array(STORED_BYTES_MAX + 1));
     await assertRejects(() => chunks.get(ID), InputError, "a chunk has at most");
+    rmSync(path);
+    for (const target of ["/nowhere/at/all", basename(path)]) {
+      symlinkSync(target, path);
+      assertThrows(() => chunks.has(ID, 4096), InputError, "is a link to nothing: wanted a chunk");
+      rmSync(path);
+    }
     symlinkSync("/nowhere/at/all", join(directory, "dangling"));
     await assertRejects(
       () => new DirectoryStore(join(directory, "dangling")).put(ID, STORED),

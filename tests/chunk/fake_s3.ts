@@ -9,7 +9,7 @@ import { Buffer } from "node:buffer";
 import { createHash, createHmac } from "node:crypto";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
-import type { AwsSettings } from "../../lib/chunk/aws_settings.ts";
+import type { AwsKeys, AwsSettings } from "../../lib/chunk/aws_settings.ts";
 
 /** A request as it arrived. */
 export interface SeenRequest {
@@ -37,7 +37,7 @@ export interface FakeAnswer {
 /** How the server is to be. */
 export interface FakeS3Options {
   readonly bucket?: string;
-  readonly settings?: AwsSettings;
+  readonly keys?: AwsKeys;
   /** Knows `If-None-Match`; without it such a PUT gets 501, or the header is passed over. */
   readonly conditions?: "kept" | "refused" | "ignored";
   /** Asked at each request, with a count from 1. */
@@ -45,12 +45,19 @@ export interface FakeS3Options {
 }
 
 /** Keys for tests. */
-export const TEST_SETTINGS: AwsSettings = {
+export const TEST_KEYS: AwsKeys = {
   accessKeyId: "AKIDTESTTESTTEST",
   secretAccessKey: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
   sessionToken: undefined,
-  region: "eu-test-1",
 };
+export const TEST_REGION = "eu-test-1";
+
+/** Settings with such keys. */
+export function settingsOf(keys: AwsKeys): AwsSettings {
+  return { region: TEST_REGION, keys: () => Promise.resolve(keys) };
+}
+
+export const TEST_SETTINGS: AwsSettings = settingsOf(TEST_KEYS);
 
 /** A server that runs. */
 export class FakeS3 {
@@ -60,14 +67,14 @@ export class FakeS3 {
   readonly faults: string[] = [];
   readonly bucket: string;
   readonly #options: FakeS3Options;
-  readonly #settings: AwsSettings;
+  readonly #keys: AwsKeys;
   readonly #server = createServer((request, response) => void this.#serve(request, response));
   readonly #sockets = new Set<Socket>();
 
   constructor(options: FakeS3Options = {}) {
     this.#options = options;
     this.bucket = options.bucket ?? "bucket";
-    this.#settings = options.settings ?? TEST_SETTINGS;
+    this.#keys = options.keys ?? TEST_KEYS;
     this.#server.on("connection", (socket: Socket) => {
       this.#sockets.add(socket);
       socket.on("close", () => this.#sockets.delete(socket));
@@ -134,14 +141,18 @@ export class FakeS3 {
   }
 
   #do(request: SeenRequest): FakeAnswer {
-    const fault = signatureFault(request, this.#settings);
+    const fault = signatureFault(request, this.#keys);
     if (fault !== undefined) {
       this.faults.push(fault);
       return errorAnswer(403, "SignatureDoesNotMatch", "The signature is not the one computed");
     }
     if (request.path.split("/")[1] !== this.bucket) return errorAnswer(404, "NoSuchBucket", "No");
     if (request.method === "PUT") return this.#put(request);
-    if (request.key === "") return { body: "<ListBucketResult></ListBucketResult>" };
+    if (request.key === "") return this.#list(request.query.get("prefix") ?? "");
+    if (request.method === "DELETE") {
+      this.objects.delete(request.key);
+      return { status: 204 };
+    }
     const object = this.objects.get(request.key);
     if (object === undefined) return errorAnswer(404, "NoSuchKey", "No such key");
     // Other clients insist on these.
@@ -154,6 +165,17 @@ export class FakeS3 {
     return { headers: { ...headers, "content-length": String(object.length) } };
   }
 
+  #list(prefix: string): FakeAnswer {
+    const entries = [...this.objects].filter(([key]) => key.startsWith(prefix)).map((
+      [key, { length }],
+    ) =>
+      `<Contents><Key>${key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>` +
+      `<Size>${length}</Size></Contents>`
+    );
+    const head = "<ListBucketResult><IsTruncated>false</IsTruncated>";
+    return { body: `${head}${entries.join("")}</ListBucketResult>` };
+  }
+
   #put({ key, body, headers }: SeenRequest): FakeAnswer {
     if (headers["if-none-match"] !== undefined) {
       if (this.#options.conditions === "refused") return errorAnswer(501, "NotImplemented", "No");
@@ -161,7 +183,7 @@ export class FakeS3 {
       if (isKept && this.objects.has(key)) return errorAnswer(412, "PreconditionFailed", "There");
     }
     this.objects.set(key, body);
-    return {};
+    return { headers: { etag: '"stored"' } };
   }
 }
 
@@ -191,7 +213,7 @@ export async function withFakeS3<T>(
 }
 
 /** What is wrong with a request's signature; undefined for nothing. */
-export function signatureFault(request: SeenRequest, settings: AwsSettings): string | undefined {
+export function signatureFault(request: SeenRequest, keys: AwsKeys): string | undefined {
   const { headers } = request;
   const given =
     /^AWS4-HMAC-SHA256 Credential=([^,]+), SignedHeaders=([^,]+), Signature=([0-9a-f]{64})$/
@@ -200,8 +222,8 @@ export function signatureFault(request: SeenRequest, settings: AwsSettings): str
   const [, credential, signedHeaders, signature] = given;
   const date = headers["x-amz-date"] ?? "";
   if (!/^\d{8}T\d{6}Z$/.test(date)) return `date ${date}`;
-  const scope = `${date.slice(0, 8)}/${settings.region}/s3/aws4_request`;
-  if (credential !== `${settings.accessKeyId}/${scope}`) return `credential ${credential}`;
+  const scope = `${date.slice(0, 8)}/${TEST_REGION}/s3/aws4_request`;
+  if (credential !== `${keys.accessKeyId}/${scope}`) return `credential ${credential}`;
   const names = signedHeaders!.split(";");
   for (const name of ["host", "x-amz-content-sha256", "x-amz-date"]) {
     if (!names.includes(name)) return `${name} is not signed`;
@@ -209,8 +231,8 @@ export function signatureFault(request: SeenRequest, settings: AwsSettings): str
   if (headers["if-none-match"] !== undefined && !names.includes("if-none-match")) {
     return "if-none-match is not signed";
   }
-  if (headers["x-amz-security-token"] !== settings.sessionToken) return "session token";
-  if (settings.sessionToken !== undefined && !names.includes("x-amz-security-token")) {
+  if (headers["x-amz-security-token"] !== keys.sessionToken) return "session token";
+  if (keys.sessionToken !== undefined && !names.includes("x-amz-security-token")) {
     return "the session token is not signed";
   }
   // Amazon takes no body whose length it does not know.
@@ -234,7 +256,7 @@ export function signatureFault(request: SeenRequest, settings: AwsSettings): str
     scope,
     createHash("sha256").update(canonical).digest("hex"),
   ];
-  let key: Buffer | string = `AWS4${settings.secretAccessKey}`;
+  let key: Buffer | string = `AWS4${keys.secretAccessKey}`;
   for (const part of scope.split("/")) key = createHmac("sha256", key).update(part).digest();
   const wanted = createHmac("sha256", key).update(text.join("\n")).digest("hex");
   return wanted === signature ? undefined : `signature ${signature}, wanted ${wanted}`;

@@ -8,10 +8,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ChunkUploader, type ChunkUploaderOptions } from "../../lib/chunk/chunk_uploader.ts";
-import { CHUNK_ID_BYTES } from "../../lib/chunk/chunk.ts";
+import { CHUNK_ID_BYTES, chunkIdOf, chunkPath } from "../../lib/chunk/chunk.ts";
 import type { ChunkIndex } from "../../lib/chunk/chunk_index.ts";
 import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
-import type { ChunkStore, PutOutcome } from "../../lib/chunk/chunk_store.ts";
+import type { ChunkStore, PutOutcome, StoredObject } from "../../lib/chunk/chunk_store.ts";
 
 export const KIB = 1024;
 export const CHUNK_BYTES = 128 * KIB;
@@ -58,6 +58,7 @@ export class MemoryStore implements ChunkStore {
   underway = 0;
   mostUnderway = 0;
   settledCount = 0;
+  readonly marks = new Set<string>();
   /** Runs within each put. */
   duringPut: (id: string) => Promise<void> = () => Promise.resolve();
 
@@ -90,6 +91,32 @@ export class MemoryStore implements ChunkStore {
     this.settledCount++;
     return Promise.resolve();
   }
+
+  async *list(folder?: string): AsyncGenerator<StoredObject> {
+    const marks = [...this.marks].map((path) => ({
+      path,
+      id: undefined,
+      sizeBytes: 1,
+      storedMs: 0,
+    }));
+    yield* marks;
+    if (folder !== undefined) return;
+    for (const [id, stored] of this.chunks) {
+      yield { path: chunkPath(id), id, sizeBytes: stored.length, storedMs: await 0 };
+    }
+  }
+
+  mark(path: string): Promise<boolean> {
+    const isFree = !this.marks.has(path);
+    this.marks.add(path);
+    return Promise.resolve(isFree);
+  }
+
+  remove(path: string): Promise<void> {
+    this.marks.delete(path);
+    this.chunks.delete(chunkIdOf(path) ?? "");
+    return Promise.resolve();
+  }
 }
 
 /** An uploader in front of a store. */
@@ -113,6 +140,8 @@ export async function store(
   } catch (error) {
     await sink.abort();
     throw error;
+  } finally {
+    await uploader.close();
   }
   return sink;
 }

@@ -2,14 +2,14 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "node:path";
 import { openChunkStore } from "../../lib/chunk/open_store.ts";
 import { IoError, UsageError } from "../../lib/errors.ts";
-import { TEST_SETTINGS, withFakeS3 } from "./fake_s3.ts";
+import { TEST_KEYS, TEST_REGION, withFakeS3 } from "./fake_s3.ts";
 import { withDirectory } from "./helpers.ts";
 
 const ENV = {
   HOME: "/nowhere",
-  AWS_ACCESS_KEY_ID: TEST_SETTINGS.accessKeyId,
-  AWS_SECRET_ACCESS_KEY: TEST_SETTINGS.secretAccessKey,
-  AWS_REGION: TEST_SETTINGS.region,
+  AWS_ACCESS_KEY_ID: TEST_KEYS.accessKeyId,
+  AWS_SECRET_ACCESS_KEY: TEST_KEYS.secretAccessKey,
+  AWS_REGION: TEST_REGION,
 };
 
 Deno.test("openChunkStore opens a directory, there or still to be made", async () => {

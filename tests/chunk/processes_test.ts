@@ -11,14 +11,14 @@ import { runCommand } from "../oracle/command.ts";
 import { unmount } from "../oracle/kernel.ts";
 import { isRoot } from "../oracle/libc_user.ts";
 import { notRun } from "../oracle/notice.ts";
-import { type FakeS3Options, TEST_SETTINGS, withFakeS3 } from "./fake_s3.ts";
+import { type FakeS3Options, TEST_KEYS, TEST_REGION, withFakeS3 } from "./fake_s3.ts";
 import { CHUNK_BYTES, idAt, noise, withDirectory } from "./helpers.ts";
 
 const SOURCE = `oci:${fileURLToPath(new URL("../../fixtures/oci-tiny", import.meta.url))}`;
 const KEYS = [
-  `AWS_ACCESS_KEY_ID=${TEST_SETTINGS.accessKeyId}`,
-  `AWS_SECRET_ACCESS_KEY=${TEST_SETTINGS.secretAccessKey}`,
-  `AWS_REGION=${TEST_SETTINGS.region}`,
+  `AWS_ACCESS_KEY_ID=${TEST_KEYS.accessKeyId}`,
+  `AWS_SECRET_ACCESS_KEY=${TEST_KEYS.secretAccessKey}`,
+  `AWS_REGION=${TEST_REGION}`,
 ];
 
 function start(...words: string[]): RunningProgram {

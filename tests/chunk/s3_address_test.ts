@@ -21,7 +21,7 @@ Deno.test("parseS3Address reads host, bucket and prefix", () => {
   assertEquals(parseS3Address("s3+https://host/bucket/a/").shown, "s3+https://host/bucket/a");
 });
 
-Deno.test("parseS3Address refuses what is no address", () => {
+Deno.test("parseS3Address refuses what is not an address, and what leads into another bucket", () => {
   for (
     const text of [
       "s3+ftp://host/bucket",
@@ -32,7 +32,14 @@ Deno.test("parseS3Address refuses what is no address", () => {
       "s3+https://host/b",
       "s3+https://host/buc ket",
       "s3+https://host/bucket//x",
-      "s3+https://host/bucket/x?lookup=path",
+      "s3+https://host/bucket/x?lookup=auto",
+      "s3+https://host/bucket/x?region=a",
+      "s3+https://host/bucket/..%2F..%2Fother",
+      "s3+https://host/bucket/%2e%2e/other",
+      "s3+https://host/bucket/../other",
+      "s3+https://host/bucket/./x",
+      "s3+https://host/bucket/a%5C..%5Cb",
+      "s3+https://host/%2e%2e/bucket",
       "s3+https://host/bucket#x",
       "s3+https://host/bucket/%zz",
       "s3+https://ho st/bucket",
@@ -41,6 +48,14 @@ Deno.test("parseS3Address refuses what is no address", () => {
     const error = assertThrows(() => parseS3Address(text), UsageError, "store: ");
     assert(error.hint?.includes("s3+https://HOST/BUCKET/PREFIX"), text);
   }
+});
+
+Deno.test("parseS3Address puts the bucket into the host name when it is to be looked up there", () => {
+  const address = parseS3Address("s3+https://host:9000/bucket/a?lookup=dns");
+  assertEquals([address.origin, address.bucket], ["https://bucket.host:9000", "bucket"]);
+  assertEquals([objectPath(address, "x"), objectPath(address)], ["/a/x", "/"]);
+  const path = parseS3Address("s3+https://host/bucket/a?lookup=path");
+  assertEquals([objectPath(path, "x"), objectPath(path)], ["/bucket/a/x", "/bucket"]);
 });
 
 Deno.test("parseS3Address refuses keys in an address, and does not show them", () => {

@@ -2,15 +2,17 @@ import { assert, assertEquals } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { parseS3Address } from "../../lib/chunk/s3_request.ts";
 import { isPassing, networkError, s3Failure } from "../../lib/chunk/s3_errors.ts";
-import { errorAnswer, TEST_SETTINGS } from "./fake_s3.ts";
+import { errorAnswer, TEST_KEYS, TEST_REGION } from "./fake_s3.ts";
 
 const ADDRESS = parseS3Address("s3+https://host/bucket/chunks");
+const SECRETS = [TEST_KEYS.secretAccessKey, TEST_KEYS.accessKeyId, "TOK+en/with=="];
+const CONTEXT = { region: TEST_REGION, secrets: SECRETS };
 
 function failure(status: number, code: string, message = "", more = "", headers = {}) {
   const { body } = errorAnswer(status, code, message, more);
   return s3Failure(
     { status, headers: new Headers(headers), body: Buffer.from(body as string) },
-    { request: { method: "PUT", key: "ab/x.cacnk" }, address: ADDRESS, settings: TEST_SETTINGS },
+    { request: { method: "PUT", key: "ab/x.cacnk" }, address: ADDRESS, ...CONTEXT },
   );
 }
 
@@ -20,10 +22,15 @@ Deno.test("s3Failure says what is wrong and what to do", () => {
     [403, "SignatureDoesNotMatch", "access is denied", "AWS_SECRET_ACCESS_KEY"],
     [403, "InvalidAccessKeyId", "access is denied", "AWS_ACCESS_KEY_ID"],
     [403, "", "access is denied", "s3:ListBucket"],
-    [400, "ExpiredToken", "the server refused", "get new keys"],
+    [400, "ExpiredToken", "the session has expired", "get new keys"],
     [403, "RequestTimeTooSkewed", "access is denied", "clock"],
     [404, "NoSuchBucket", "there is no such bucket", "create the bucket"],
-    [503, "SlowDown", "too busy", ""],
+    [503, "SlowDown", "busy at every try", ""],
+    [401, "", "authentication failed", "s3:GetObject"],
+    [403, "SecondLevelDomainForbidden", "bucket in the host name", "?lookup=dns"],
+    [403, "QuotaExceeded", "the store is full", "quota"],
+    [507, "XMinioStorageFull", "the store is full", "space"],
+    [400, "InvalidToken", "session token is invalid", "AWS_SESSION_TOKEN"],
   ];
   for (const [status, code, why, hint] of cases) {
     const { error } = failure(status, code);
@@ -54,7 +61,7 @@ Deno.test("s3Failure names the region that the bucket is in", () => {
 });
 
 Deno.test("s3Failure shows no key, whatever the server sends back", () => {
-  const { accessKeyId, secretAccessKey } = TEST_SETTINGS;
+  const { accessKeyId, secretAccessKey } = TEST_KEYS;
   const said = `no ${accessKeyId}, no ${secretAccessKey}\nnor\x1b[31m this`;
   const { error } = failure(403, "AccessDenied", said, `<StringToSign>hush</StringToSign>`);
   for (const secret of [accessKeyId, secretAccessKey, "hush", "\n", "\x1b"]) {
@@ -62,13 +69,32 @@ Deno.test("s3Failure shows no key, whatever the server sends back", () => {
   }
 });
 
+Deno.test("s3Failure masks tokens and signatures that a server repeats", () => {
+  const token = "TOK+en/with==";
+  const encoded = encodeURIComponent(token);
+  const signature = "a".repeat(64);
+  const answers = [
+    failure(307, "", "", "", { location: `http://x/${token}/${encoded}?a=b` }),
+    failure(307, "TemporaryRedirect", "go", `<Endpoint>${encoded}.host</Endpoint>`),
+    failure(403, "SignatureDoesNotMatch", `you sent Signature=${signature} and token ${token}`),
+  ];
+  for (const { error } of answers) {
+    const said = `${error.message} ${error.hint} ${JSON.stringify(error.data)}`;
+    for (const secret of [token, encoded, signature]) assert(!said.includes(secret), said);
+    assert(said.includes("***"), said);
+  }
+});
+
 Deno.test("s3Failure makes do with answers that are no documents", () => {
   for (const body of ["", "<html>oops</html>", "<Code>", "\xff\xfe", "<Code>" + "x".repeat(5000)]) {
     const { error, code } = s3Failure(
       { status: 400, headers: new Headers(), body: Buffer.from(body) },
-      { request: { method: "GET" }, address: ADDRESS, settings: TEST_SETTINGS },
+      { request: { method: "GET" }, address: ADDRESS, ...CONTEXT },
     );
-    assertEquals([error.message, code], [`${ADDRESS.shown}: the server refused (status 400)`, ""]);
+    assertEquals([error.message, code], [
+      `${ADDRESS.shown}: the server refused the request (status 400)`,
+      "",
+    ]);
   }
 });
 
@@ -86,12 +112,12 @@ Deno.test("isPassing tells a busy server from one that refuses", () => {
 Deno.test("networkError has the reasons of all causes", () => {
   const cause = new TypeError("fetch failed", { cause: new Error("connect ECONNREFUSED") });
   assertEquals(
-    networkError(ADDRESS, cause, TEST_SETTINGS).message,
+    networkError(ADDRESS, cause, SECRETS).message,
     "s3+https://host/bucket/chunks: the server cannot be reached: fetch failed: connect ECONNREFUSED",
   );
-  const shown = new TypeError(`Invalid header value: "${TEST_SETTINGS.secretAccessKey}"`);
+  const shown = new TypeError(`Invalid header value: "${TEST_KEYS.secretAccessKey}"`);
   assertEquals(
-    networkError(ADDRESS, shown, TEST_SETTINGS).message,
+    networkError(ADDRESS, shown, SECRETS).message,
     's3+https://host/bucket/chunks: the server cannot be reached: Invalid header value: "***"',
   );
 });

@@ -35,9 +35,9 @@ async function withStore(
 Deno.test("S3Store keeps a chunk under the key that desync asks for", async () => {
   await withStore({}, async (chunks, server) => {
     await chunks.open();
-    assertEquals(await chunks.has(ID), false);
+    assertEquals(await chunks.has(ID, 4096), false);
     assertEquals(await chunks.put(ID, STORED), "added");
-    assertEquals(await chunks.has(ID), true);
+    assertEquals(await chunks.has(ID, 4096), true);
     assertEquals([...server.objects.keys()], [KEY]);
     assertEquals(Uint8Array.from(await chunks.get(ID)), Uint8Array.from(STORED));
     assertEquals(chunks.name, server.store());
@@ -46,9 +46,9 @@ Deno.test("S3Store keeps a chunk under the key that desync asks for", async () =
 
 Deno.test("S3Store does not replace a chunk that came in between", async () => {
   await withStore({}, async (chunks, server) => {
-    server.objects.set(KEY, Buffer.from("older"));
+    server.objects.set(KEY, Buffer.from("an older one"));
     assertEquals(await chunks.put(ID, STORED), "present");
-    assertEquals(server.objects.get(KEY)!.toString(), "older");
+    assertEquals(server.objects.get(KEY)!.toString(), "an older one");
   });
 });
 
@@ -71,7 +71,7 @@ Deno.test("S3Store knows its own chunk again when the answer to it was lost", as
   const busy: FakeS3Options["misbehave"] = (_, n) =>
     n === 1 ? errorAnswer(503, "SlowDown", "") : undefined;
   await withStore({ misbehave: busy }, async (chunks, server) => {
-    server.objects.set(KEY, Buffer.from("theirs"));
+    server.objects.set(KEY, Buffer.from("one of theirs"));
     assertEquals(await chunks.put(ID, STORED), "present");
   });
 });
@@ -91,14 +91,14 @@ Deno.test("S3Store opens only what it can use", async () => {
 
 Deno.test("S3Store does not take a refusal for a missing chunk", async () => {
   await withStore({ misbehave: () => ({ status: 403 }) }, async (chunks) => {
-    await assertRejects(() => chunks.has(ID), IoError, "access is denied");
+    await assertRejects(() => chunks.has(ID, 4096), IoError, "access is denied");
   });
 });
 
 Deno.test("S3Store finds empty chunks and refuses endless ones", async () => {
   await withStore({}, async (chunks, server) => {
     server.objects.set(KEY, Buffer.alloc(0));
-    await assertRejects(() => chunks.has(ID), InputError, "is empty: wanted a chunk");
+    await assertRejects(() => chunks.has(ID, 4096), InputError, "is empty: wanted a chunk");
     server.objects.set(KEY, Buffer.alloc(STORED_BYTES_MAX + 1));
     await assertRejects(() => chunks.get(ID), Error, "more than");
   });

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { COMMANDS } from "../../../cli/commands.ts";
 import { runCommandLine } from "../../../cli/run.ts";
 import { decodeChunkIndex } from "../../../lib/chunk/chunk_index.ts";
-import { errorAnswer, TEST_SETTINGS, withFakeS3 } from "../../chunk/fake_s3.ts";
+import { errorAnswer, TEST_KEYS, TEST_REGION, withFakeS3 } from "../../chunk/fake_s3.ts";
 import { CHUNK_BYTES, noise, sampleFile } from "../../chunk/helpers.ts";
 import { fakeProcess, runFake } from "../fake_io.ts";
 import { inDirectory } from "../program.ts";
@@ -16,9 +16,9 @@ const SOURCE = `oci:${LAYOUT}`;
 
 const AWS = {
   HOME: "/nowhere",
-  AWS_ACCESS_KEY_ID: TEST_SETTINGS.accessKeyId,
-  AWS_SECRET_ACCESS_KEY: TEST_SETTINGS.secretAccessKey,
-  AWS_REGION: TEST_SETTINGS.region,
+  AWS_ACCESS_KEY_ID: TEST_KEYS.accessKeyId,
+  AWS_SECRET_ACCESS_KEY: TEST_KEYS.secretAccessKey,
+  AWS_REGION: TEST_REGION,
 };
 
 function blessfs(...words: string[]) {
@@ -90,6 +90,11 @@ Deno.test("chunk takes empty files, short ends, other sizes and standard input",
       const stdin = size === 0 ? [] : [bytes.subarray(0, 1), bytes.subarray(1)];
       const piped = fakeProcess({ stdin, env: AWS });
       const line = ["chunk", "-", ...words, "-"];
+      if (size === 0) {
+        assertEquals(await runCommandLine(line, piped.io, COMMANDS), 3);
+        assertStringIncludes(piped.stderr(), "standard input: is empty or closed");
+        continue;
+      }
       assertEquals(await runCommandLine(line, piped.io, COMMANDS), 0, piped.stderr());
       assertEquals(
         new Uint8Array(piped.stdoutBytes()),
@@ -126,9 +131,13 @@ Deno.test("chunk refuses command lines that cannot be meant, before it touches t
       [["chunk", at("image"), ...store, "-o", at("x"), "--digest", "md5"], 2, "--digest"],
       [["chunk", at("missing"), ...store, "-o", at("x")], 3, "does not exist: wanted"],
       [["chunk", at("directory"), ...store, "-o", at("x")], 3, "is a directory: wanted"],
-      [["chunk", at("image"), "--store", at("image"), "-o", at("x")], 2, "is no directory"],
+      [["chunk", at("image"), "--store", at("image"), "-o", at("x")], 2, "is not a directory"],
       [["chunk", at("image"), "--store", at("a/b"), "-o", at("x")], 4, "does not exist"],
-      [["chunk", at("image"), "--store", "http://h/x", "-o", at("x")], 2, "no store that can be"],
+      [
+        ["chunk", at("image"), "--store", "http://h/x", "-o", at("x")],
+        2,
+        "not a store that can be",
+      ],
       [["chunk", at("image"), "--store", "s3+https://h", "-o", at("x")], 2, "names no bucket"],
       [["bless", SOURCE, "-o", at("i"), ...store], 2, "--store: there is no name for the index"],
       [["bless", SOURCE, "-o", at("i"), "--index", at("x")], 2, "--index: has no effect"],

@@ -3,10 +3,17 @@ import { spawnSync } from "node:child_process";
 import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
-import { readFileInto, readStreamInto } from "../../lib/chunk/read_file.ts";
+import { readFileInto, readStreamInto } from "../../lib/io/file_source.ts";
 import { InputError, InterruptedError } from "../../lib/errors.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
-import { CHUNK_BYTES, idAt, MemoryStore, noise, uploaderOf, withDirectory } from "./helpers.ts";
+import {
+  CHUNK_BYTES,
+  idAt,
+  MemoryStore,
+  noise,
+  uploaderOf,
+  withDirectory,
+} from "../chunk/helpers.ts";
 
 const OPTIONS = { progress: NO_PROGRESS };
 

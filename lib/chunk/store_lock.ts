@@ -1,0 +1,111 @@
+/**
+ * Keeps those who write to a store and those who prune it apart. A chunk that a writer finds in the store is in no index
+ * until its run has ended, so it must not be pruned meanwhile.
+ *
+ * Everybody leaves a mark in the store first and looks for the marks of others then, so of two who come at once at least
+ * one sees the other. Several may write at a time; who prunes does it alone. A mark that a crash left behind counts until it
+ * is older than the grace period, by the clock of the store.
+ *
+ * @module
+ */
+import { hostname } from "node:os";
+import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { IoError, throwIfAborted } from "../errors.ts";
+import { type ChunkStore, LOCK_FOLDER, type StoredObject } from "./chunk_store.ts";
+
+/** What somebody does to a store. */
+export type StoreUse = "write" | "prune";
+
+/** A mark that was left. */
+export interface StoreLock {
+  /** The store's time when the mark was left, milliseconds since 1970. */
+  readonly nowMs: number;
+  /** Takes the mark away. Never fails: a mark that stays ages. */
+  release(): Promise<void>;
+}
+
+/** How others are treated. */
+export interface StoreLockOptions {
+  /** Marks older than this count no longer. */
+  readonly graceMs: number;
+  readonly signal?: AbortSignal | undefined;
+  /** How long a writer waits for one who prunes, between looks; for tests. */
+  readonly pauseMs?: number;
+}
+
+/** A day: longer than a run takes. */
+export const GRACE_MS_DEFAULT = 24 * 3600 * 1000;
+const PAUSE_MS = 2000;
+/** Nobody waits longer for a mark to be taken away. */
+const RELEASE_MS = 10_000;
+const NAME_TRIES = 10_000;
+
+let lockCount = 0;
+
+/**
+ * Leaves a mark, and waits or fails while somebody else's forbids the use: a writer waits for one who prunes; who prunes
+ * does not wait for writers, which may be many.
+ *
+ * @throws {IoError} when somebody writes to a store that is to be pruned, or prunes it too
+ */
+export async function lockStore(
+  store: ChunkStore,
+  use: StoreUse,
+  options: StoreLockOptions,
+): Promise<StoreLock> {
+  const { graceMs, signal, pauseMs = PAUSE_MS } = options;
+  const own = await leaveMark(store, use);
+  const release = () => store.remove(own, AbortSignal.timeout(RELEASE_MS)).catch(() => {});
+  try {
+    for (;;) {
+      throwIfAborted(signal);
+      const marks = await marksIn(store, signal);
+      const ownMs = marks.find(({ path }) => path === own)?.storedMs;
+      // To a server that does not list at once what was stored, nothing is old.
+      const nowMs = ownMs ?? Math.max(0, ...marks.map(({ storedMs }) => storedMs));
+      if (ownMs === undefined && use === "prune") {
+        throw lockFault(store, "does not list what was just stored in it", own);
+      }
+      const others = marks.filter(({ path, storedMs }) =>
+        path !== own && nowMs - storedMs < graceMs
+      );
+      const pruner = others.find(({ path }) => path.startsWith(`${LOCK_FOLDER}/prune`));
+      if (use === "prune" && others.length > 0) {
+        const what = pruner === undefined ? "is being written to" : "is being pruned already";
+        throw lockFault(store, what, others[0]!.path);
+      }
+      if (pruner === undefined) return { nowMs, release };
+      await sleep(pauseMs, undefined, signal === undefined ? {} : { signal }).catch(() => {});
+    }
+  } catch (error) {
+    await release();
+    throw error;
+  }
+}
+
+/** The name is of this machine and process, and numbered, so that it needs no chance. */
+async function leaveMark(store: ChunkStore, use: StoreUse): Promise<string> {
+  const host = hostname().replace(/[^A-Za-z0-9.-]/g, "_").slice(0, 64);
+  for (let tries = 0; tries < NAME_TRIES; tries++) {
+    const path = `${LOCK_FOLDER}/${use}-${host}-${process.pid}-${++lockCount}`;
+    if (await store.mark(path)) return path;
+  }
+  throw lockFault(store, "there is no free name for a mark", LOCK_FOLDER);
+}
+
+async function marksIn(
+  store: ChunkStore,
+  signal: AbortSignal | undefined,
+): Promise<StoredObject[]> {
+  const marks: StoredObject[] = [];
+  for await (const mark of store.list(LOCK_FOLDER, signal)) marks.push(mark);
+  return marks;
+}
+
+function lockFault(store: ChunkStore, why: string, path: string): IoError {
+  return new IoError(store.name, `${why} (${path})`, {
+    hint: "try again when it has ended; remove that object if it is left over from a crash",
+    data: { path },
+  });
+}
