@@ -110,7 +110,7 @@ export const PATH_CASES: readonly EdgeImage[] = [
   },
   {
     name: "root-entry-as-a-file",
-    layers: [[{ path: "./", kind: "file" }]],
+    layers: [[{ path: ".", kind: "file" }]],
     refused: "the entry for the root is a file, not a directory",
   },
   {

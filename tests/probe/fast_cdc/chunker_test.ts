@@ -225,7 +225,7 @@ Deno.test("fastCdcParameters refuses sizes out of range and out of order", () =>
     assertThrows(
       () => fastCdcParameters(...(sizes as [number, number?, number?])),
       UsageError,
-      "--cdc",
+      "chunker: wanted",
     );
   }
 });
