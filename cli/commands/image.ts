@@ -6,8 +6,8 @@
 import { byteStringFromText } from "../../lib/bytes/byte_string.ts";
 import { INODE_NUMBER } from "../../lib/ext4/format/constants.ts";
 import { type Ext4Image, openExt4Image } from "../../lib/ext4/read/image.ts";
-import { faultInImage } from "../../lib/ext4/read/image_fault.ts";
-import { findInode, type FoundInode } from "../../lib/ext4/read/path.ts";
+import { faultInImage } from "../../lib/ext4/volume/judge.ts";
+import { findInode, type FoundInode } from "../../lib/ext4/read/directory.ts";
 import type { RecoveryReport } from "../../lib/ext4/recovery/recover.ts";
 import type { RandomReader } from "../../lib/io/random_reader.ts";
 import { openNamedImage } from "../../lib/source/image_file.ts";

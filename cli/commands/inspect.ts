@@ -14,16 +14,16 @@ import {
 import { formatUuid } from "../../lib/bytes/uuid.ts";
 import { throwIfAborted } from "../../lib/errors.ts";
 import type { Superblock } from "../../lib/ext4/format/superblock.ts";
-import { joinXattrName } from "../../lib/ext4/format/xattr_name.ts";
+import { joinXattrName } from "../../lib/ext4/format/xattr.ts";
 import { openExt4Image } from "../../lib/ext4/read/image.ts";
 import {
   type ChecksumPair,
   type GroupInspection,
   type ImageInspection,
   inspectImage,
-} from "../../lib/ext4/read/inspect_image.ts";
-import { type InodeInspection, inspectInode } from "../../lib/ext4/read/inspect_inode.ts";
-import { findInode } from "../../lib/ext4/read/path.ts";
+} from "../../lib/ext4/read/inspect.ts";
+import { type InodeInspection, inspectInode } from "../../lib/ext4/read/inspect.ts";
+import { findInode } from "../../lib/ext4/read/directory.ts";
 import type { StoredXattr } from "../../lib/ext4/read/xattrs.ts";
 import type { RandomReader } from "../../lib/io/random_reader.ts";
 import { Warnings } from "../../lib/warnings.ts";
@@ -384,20 +384,22 @@ export function inodeJson(
   path: ByteString | undefined,
   inspection: InodeInspection,
 ): Record<string, unknown> {
-  const { record, target, xattrs, runs, ...rest } = inspection;
+  const { record, target, xattrs, runs, slot, ...rest } = inspection;
+  const { blockNumber, offsetBytes } = slot;
   const { blockField, xattrArea: _area, ...fields } = record;
   return {
     image,
     ...(path === undefined ? {} : shownBytes("path", path || "/")),
     ...rest,
+    place: { blockNumber, offsetBytes },
     checksum: rest.checksum ?? null,
     record: { ...fields, blockField: Buffer.from(blockField).toString("hex") },
     ...(target === undefined ? {} : shownBytes("target", target)),
     extents: runs,
-    xattrs: xattrs.map(({ nameIndex, suffix, value, place, valueInode, entryHash }) => ({
+    xattrs: xattrs.map(({ nameIndex, suffix, value, location, valueInode, entryHash }) => ({
       ...shownBytes("name", nameOf({ nameIndex, suffix })),
       nameIndex,
-      place,
+      place: location,
       valueInode: valueInode ?? null,
       entryHash,
       valueBase64: Buffer.from(value).toString("base64"),
@@ -411,11 +413,11 @@ export function inodeText(
   inspection: InodeInspection,
   style: Style,
 ): string {
-  const { record, kind, place, faults } = inspection;
+  const { record, kind, slot, faults } = inspection;
   const shownMode = kind === undefined ? "" : ` (${modeText({ kind, record })})`;
   const lines: Line[] = [
     ...(path === undefined ? [] : [["path", displayName(path || "/")] as const]),
-    ["inode", `${inspection.inodeNumber}, in block ${place.blockNumber} at ${place.offsetBytes}`],
+    ["inode", `${inspection.inodeNumber}, in block ${slot.blockNumber} at ${slot.offsetBytes}`],
     ["kind", kind ?? "none: the inode was never used"],
     ["mode", `0${record.mode.toString(8)}${shownMode}`],
     ["owner", `user ${record.uid}, group ${record.gid}, project ${record.projectId}`],
@@ -476,8 +478,8 @@ function xattrText(xattrs: readonly StoredXattr[]): string {
   if (xattrs.length === 0) return "";
   const lines = xattrs.map((xattr) => {
     const where = xattr.valueInode === undefined
-      ? xattr.place
-      : `${xattr.place}, value in inode ${xattr.valueInode}`;
+      ? xattr.location
+      : `${xattr.location}, value in inode ${xattr.valueInode}`;
     const shown = displayName(byteStringFromBytes(xattr.value.subarray(0, SHOWN_VALUE_BYTES)));
     const more = xattr.value.length > SHOWN_VALUE_BYTES ? "..." : "";
     const name = displayName(nameOf(xattr));

@@ -9,11 +9,11 @@ import { type ByteString, displayName, textFromByteString } from "../../lib/byte
 import { InputError, throwIfAborted } from "../../lib/errors.ts";
 import type { Timestamp } from "../../lib/ext4/format/inode.ts";
 import type { Ext4Image, ImageInode } from "../../lib/ext4/read/image.ts";
-import { listNames } from "../../lib/ext4/read/listing.ts";
-import { deviceNumbers } from "../../lib/ext4/read/node_reader.ts";
-import type { FoundInode } from "../../lib/ext4/read/path.ts";
-import { filePayload } from "../../lib/ext4/read/payload.ts";
-import { readSymlink } from "../../lib/ext4/read/symlink.ts";
+import { listNames } from "../../lib/ext4/read/directory.ts";
+import { deviceNumbers } from "../../lib/ext4/read/tree.ts";
+import type { FoundInode } from "../../lib/ext4/read/directory.ts";
+import { filePayload } from "../../lib/ext4/read/content.ts";
+import { readSymlink } from "../../lib/ext4/read/content.ts";
 import { readPayload } from "../../lib/model/payload.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";

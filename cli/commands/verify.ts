@@ -7,13 +7,13 @@ import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { openVerity, verityData, type VerityQuery } from "../../lib/bless/verity_place.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { checkGrid } from "../../lib/ext4/plan/settings.ts";
-import { faultInImage } from "../../lib/ext4/read/image_fault.ts";
+import { faultInImage } from "../../lib/ext4/volume/judge.ts";
 import {
   type Finding,
   verifyImage,
   type VerifyOptions,
   type VerifyReport,
-} from "../../lib/ext4/read/verify/verify.ts";
+} from "../../lib/ext4/verify/verify.ts";
 import type { RecoveryReport } from "../../lib/ext4/recovery/recover.ts";
 import { verifyTree, type VerityCheck } from "../../lib/verity/verify_tree.ts";
 import type { CommandIo, OptionSpec, ParsedArguments } from "../command.ts";

@@ -41,55 +41,52 @@ export type { DiskXattr } from "./format/xattr.ts";
 export { parseUuid } from "./plan/settings.ts";
 export { writeImage } from "./write/write_image.ts";
 export type { WriteOptions, WriteResult } from "./write/write_image.ts";
-export { verifyImage } from "./read/verify/verify.ts";
+export { verifyImage } from "./verify/verify.ts";
 export type {
   Finding,
   LayoutReport,
   LayoutRule,
-  Place,
+  Location,
   Structure,
   VerifyOptions,
   VerifyReport,
-} from "./read/verify/verify.ts";
-export { openExt4Image } from "./read/image.ts";
+} from "./verify/verify.ts";
+export { BlockBudget, DEFAULT_READ_LIMITS, Ext4Image, openExt4Image } from "./read/image.ts";
+export type { ImageInode, NodeKind, OpenExt4Options, ReadLimits } from "./read/image.ts";
 export type { OrphanReport } from "./recovery/orphans.ts";
 export { recoverImage } from "./recovery/recover.ts";
 export type { RecoveredImage, RecoverOptions, RecoveryReport } from "./recovery/recover.ts";
 export type { ReplayReport } from "./journal/replay.ts";
-export type { OpenExt4Options } from "./read/image.ts";
 export type {
-  BlockMapOptions,
-  Ext4Image,
-  ImageInode,
-  MapBlock,
-  MappedRun,
-  NodeKind,
-} from "./read/types.ts";
-export type { BlockPlace, ImageGeometry } from "./read/geometry.ts";
+  BlockOffset,
+  FoundDescriptor,
+  Group,
+  Volume,
+  VolumeOptions,
+} from "./volume/volume.ts";
+export type { FaultDetails, Judge } from "./volume/judge.ts";
+export type { InodeView } from "./volume/inode.ts";
+export type { ChecksumPair, ImageGeometry } from "./volume/geometry.ts";
 export type { Superblock } from "./format/superblock.ts";
 export type { GroupDescriptor } from "./format/group_descriptor.ts";
 export type { InodeRecord, Timestamp } from "./format/inode.ts";
 export { readTree } from "./read/tree.ts";
 export type { ReadTreeOptions } from "./read/tree.ts";
-export { BlockBudget, DEFAULT_READ_LIMITS } from "./read/limits.ts";
-export type { ReadLimits } from "./read/limits.ts";
-export { findInode } from "./read/path.ts";
-export type { FoundInode } from "./read/path.ts";
-export { listNames } from "./read/listing.ts";
-export { readDirectory } from "./read/directory.ts";
-export type { DirectoryContent, DirectoryName } from "./read/directory.ts";
-export { readSymlink } from "./read/symlink.ts";
-export { blockRuns } from "./read/block_map.ts";
-export { filePayload, ImagePayload } from "./read/payload.ts";
-export type { PayloadBounds } from "./read/payload.ts";
+export { findInode, listNames, readDirectory } from "./read/directory.ts";
+export type { DirectoryContent, DirectoryName, FoundInode } from "./read/directory.ts";
+export { blockRuns, filePayload, ImagePayload, readSymlink } from "./read/content.ts";
+export type { BlockMapOptions, MapBlock, MappedRun, PayloadBounds } from "./read/content.ts";
 export { XattrReader } from "./read/xattrs.ts";
 export type { StoredXattr } from "./read/xattrs.ts";
-export { inspectImage } from "./read/inspect_image.ts";
-export type { ChecksumPair, GroupInspection, ImageInspection } from "./read/inspect_image.ts";
+export { inspectImage, inspectInode } from "./read/inspect.ts";
+export type {
+  ContentPlace,
+  GroupInspection,
+  ImageInspection,
+  InodeInspection,
+} from "./read/inspect.ts";
 export type { JournalSuperblock } from "./format/journal.ts";
-export { inspectInode } from "./read/inspect_inode.ts";
-export type { ContentPlace, InodeInspection } from "./read/inspect_inode.ts";
 export { switchMetadataChecksums } from "./checksum/switch.ts";
 export type { SwitchOptions, SwitchReport } from "./checksum/switch.ts";
-export type { SwitchCounts } from "./checksum/switch_context.ts";
-export type { ImageFiles } from "./checksum/image_files.ts";
+export type { SwitchCounts } from "./checksum/switch_structures.ts";
+export type { ImageFiles } from "./checksum/change_journal.ts";

@@ -31,6 +31,8 @@ export interface DirectoryBlockOptions {
   readonly enable: boolean;
   /** That of the directory. */
   readonly inodeSeed: number;
+  /** Whether its names may have any bytes. */
+  readonly isEncrypted?: boolean;
   readonly what: string;
 }
 
@@ -41,9 +43,9 @@ export interface DirectoryBlockOptions {
  * @throws InputError when the block is damaged, or the checksum to be taken away is wrong
  */
 export function switchLeaf(block: Uint8Array, options: DirectoryBlockOptions): boolean {
-  const { enable, inodeSeed, what } = options;
+  const { enable, inodeSeed, isEncrypted = false, what } = options;
   if (!enable) verifyDirectoryBlock(block, inodeSeed, what);
-  const entries = decodeDirectoryBlock(block, { checksummed: !enable, what });
+  const entries = decodeDirectoryBlock(block, { checksummed: !enable, isEncrypted, what });
   const last = entries.at(-1)!;
   const end = enable ? block.length : block.length - DIRECTORY_TAIL_SIZE_BYTES;
   const lastAt = end - last.recordLength;
@@ -69,25 +71,24 @@ export function switchLeaf(block: Uint8Array, options: DirectoryBlockOptions): b
  * Gives an index block its checksum, or takes it away, in place.
  *
  * @param countOffset DX_ROOT_COUNT_OFFSET or DX_NODE_COUNT_OFFSET
- * @returns the logical blocks it points to; undefined when there is no room, and then it is as it was
+ * @returns false when there is no room, and then it is as it was
  * @throws InputError as {@linkcode switchLeaf}
  */
 export function switchIndexBlock(
   block: Uint8Array,
   countOffset: number,
   options: DirectoryBlockOptions,
-): number[] | undefined {
+): boolean {
   const { enable, inodeSeed, what } = options;
   if (!enable) verifyDxBlock(block, { countOffset, inodeSeed, what });
   const decode = countOffset === DX_ROOT_COUNT_OFFSET ? decodeDxRoot : decodeDxNode;
   const { entries } = decode(block, { checksummed: !enable, what });
   const limit = dxEntriesMax(block.length, { countOffset, checksummed: enable });
-  if (entries.length > limit) return undefined;
+  if (entries.length > limit) return false;
   viewOf(block).setUint16(countOffset, limit, true);
   const tail = countOffset + DX_ENTRY_SIZE_BYTES * (enable ? limit : limit - 1);
   // dt_reserved may hold anything, and the checksum covers it: it stays as it is.
   block.fill(0, tail + 4, tail + DX_ENTRY_SIZE_BYTES);
   if (enable) sealDxBlock(block, countOffset, inodeSeed);
-  // The upper four bits are kept for other uses (fs/ext4/namei.c, dx_get_block).
-  return entries.map((entry) => entry.block & 0x0fffffff);
+  return true;
 }

@@ -8,7 +8,8 @@ import { InputError } from "../../errors.ts";
 import { COMPAT, INCOMPAT, RO_COMPAT } from "../format/constants.ts";
 import { decodeMmpBlock, MMP_SEQUENCE_CLEAN, MMP_SIZE_BYTES } from "../format/mmp.ts";
 import type { Superblock } from "../format/superblock.ts";
-import type { Volume } from "./volume.ts";
+import { readBlock } from "./switch_structures.ts";
+import type { Volume } from "../volume/volume.ts";
 
 const STATE_CLEAN = 1;
 const STATE_ERRORS = 2;
@@ -76,7 +77,7 @@ function refuseUnclean(superblock: Superblock, name: string): void {
 function refuseMounted(volume: Volume): void {
   const { mmpBlock } = volume.superblock;
   const what = `${volume.reader.name}: MMP block ${mmpBlock}`;
-  const block = volume.readBlock(mmpBlock, "MMP block");
+  const block = readBlock(volume, mmpBlock, what);
   const { sequence } = decodeMmpBlock(block.subarray(0, MMP_SIZE_BYTES), what);
   if (sequence === MMP_SEQUENCE_CLEAN) return;
   throw new InputError(

@@ -15,6 +15,7 @@ import {
 import { loopDeviceOf } from "../../io/paths.ts";
 import { displayPath } from "../../io/system_error.ts";
 import type { Progress } from "../../progress.ts";
+import { Warnings } from "../../warnings.ts";
 import { checkChecksum, filesystemSeed } from "../format/checksum.ts";
 import {
   HALF_SWITCHED_FEATURE,
@@ -30,26 +31,30 @@ import {
   superblockChecksum,
   superblockSeed,
 } from "../format/superblock.ts";
+import { imageGeometry, readSuperblock } from "../volume/geometry.ts";
+import { faultInImage, ReadingJudge } from "../volume/judge.ts";
+import { Volume } from "../volume/volume.ts";
+import type { ImageFiles } from "./change_journal.ts";
 import {
   applyJournal,
+  ChangeJournalWriter,
   journalState,
   lostJournal,
+  NODE_IMAGE_FILES,
   openJournal,
+  readChangeJournalHeader,
+  readPrimarySuperblock,
   removeJournal,
-} from "./apply_changes.ts";
-import { ChangeJournalWriter, readChangeJournalHeader } from "./change_journal.ts";
-import type { ImageFiles } from "./image_files.ts";
-import { NODE_IMAGE_FILES } from "./image_files.ts";
+} from "./change_journal.ts";
 import { refuseUnfit } from "./refusals.ts";
-import type { LackingRoom, SwitchContext, SwitchCounts } from "./switch_context.ts";
-import { switchGroups } from "./switch_groups.ts";
-import { readPrimarySuperblock, Volume } from "./volume.ts";
+import type { LackingRoom, SwitchContext, SwitchCounts } from "./switch_structures.ts";
+import { switchGroups } from "./switch_structures.ts";
 
 /** How to switch. */
 export interface SwitchOptions {
   /** True: checksums come. False: they go. */
   readonly enable: boolean;
-  /** Is told how far the work is. */
+  /** Progress reporter. */
   readonly progress: Progress;
   /** Is heard until the changes are decided on; then they are carried through. */
   readonly signal?: AbortSignal;
@@ -157,9 +162,9 @@ async function switchImage(
   files: ImageFiles,
 ): Promise<Omit<SwitchReport, "resumed">> {
   const { enable } = options;
-  const volume = new Volume(reader);
-  const { superblock, encodedSuperblock } = volume;
   const name = displayPath(imagePath);
+  const { volume, encoded: encodedSuperblock } = openVolume(reader, name);
+  const { superblock } = volume;
   const hasChecksums = (superblock.featureRoCompat & RO_COMPAT.METADATA_CSUM) !== 0;
   if (hasChecksums === enable) {
     return { ...noCounts(), metadataChecksums: enable, changed: false, writtenBytes: 0 };
@@ -180,7 +185,7 @@ async function switchImage(
       { hint: "make the image again without checksums" },
     );
   }
-  const decided = await decideChanges(volume, name, options, files);
+  const decided = await decideChanges({ volume, encodedSuperblock, name }, options, files);
   const journalPath = changeJournalPath(imagePath);
   const journal = openJournal(journalPath, files);
   if (!journal) throw lostJournal(name, displayPath(journalPath));
@@ -198,14 +203,38 @@ async function switchImage(
   return { ...decided, metadataChecksums: enable, changed: true };
 }
 
+/** The image, whose sizes must be those of a whole file system. Its structures are read as the kernel would. */
+function openVolume(
+  reader: RandomReader,
+  name: string,
+): { readonly volume: Volume; readonly encoded: Uint8Array } {
+  try {
+    const { superblock, encoded } = readSuperblock(reader);
+    if (superblock.revision === 0) throw new InputError(name, "revision 0 has no features");
+    const geometry = imageGeometry(superblock);
+    const wanted = geometry.blocksCount * geometry.blockSizeBytes;
+    if (reader.sizeBytes < wanted) {
+      const why = `it is ${reader.sizeBytes} bytes long, and its file system ${wanted}`;
+      throw new InputError(name, why);
+    }
+    const judge = new ReadingJudge(new Warnings(), `${name}: `);
+    return { volume: new Volume(reader, { superblock, geometry, judge }), encoded };
+  } catch (error) {
+    throw faultInImage(name, error);
+  }
+}
+
 /** Brings all new bytes into the file beside the image. The image is not touched. */
 async function decideChanges(
-  volume: Volume,
-  name: string,
+  { volume, encodedSuperblock, name }: {
+    readonly volume: Volume;
+    readonly encodedSuperblock: Uint8Array;
+    readonly name: string;
+  },
   { enable, signal, progress }: SwitchOptions,
   files: ImageFiles,
 ): Promise<SwitchCounts & { writtenBytes: number }> {
-  const { superblock, encodedSuperblock, reader } = volume;
+  const { superblock, reader } = volume;
   const newSuperblock = switchedSuperblock(encodedSuperblock, enable);
   const sink = createFileSink(changeJournalPath(reader.name), {
     files,
@@ -228,7 +257,7 @@ async function decideChanges(
       enable,
       seed: superblockSeed(enable ? decodeSuperblock(newSuperblock) : superblock),
       counts: noCounts(),
-      lacking: { leaves: 0, indexBlocks: 0, extentBlocks: 0, first: undefined },
+      lacking: { leaves: 0, indexBlocks: 0, first: undefined },
       change: (offsetBytes, bytes) => journal.add(offsetBytes, bytes),
     };
     await switchGroups(context, (bytes) => bar.advance(bytes));
@@ -291,7 +320,8 @@ function mayChangeSeed(superblock: Superblock): boolean {
 /** Each backup keeps what it says, but for the features. */
 async function switchBackups(context: SwitchContext): Promise<void> {
   const { volume, enable } = context;
-  for (const { group, offsetBytes } of volume.backupSuperblocks()) {
+  for (const group of volume.backupGroups()) {
+    const offsetBytes = volume.superblockBlock(group) * volume.blockSizeBytes;
     const encoded = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
     readExactly(volume.reader, encoded, offsetBytes);
     try {
@@ -308,15 +338,15 @@ async function switchBackups(context: SwitchContext): Promise<void> {
 }
 
 function refuseLacking(name: string, lacking: LackingRoom): void {
-  const { leaves, indexBlocks, extentBlocks, first } = lacking;
+  const { leaves, indexBlocks, first } = lacking;
   if (first === undefined) return;
   throw new InputError(
     name,
-    `there is no room for checksums in ${leaves} directory blocks, ${indexBlocks} directory index ` +
-      `blocks and ${extentBlocks} extent blocks; the first is ${first.replace(`${name}: `, "")}`,
+    `there is no room for checksums in ${leaves} directory blocks and ${indexBlocks} directory ` +
+      `index blocks; the first is ${first}`,
     {
       hint: "e2fsck -fD makes room in directories",
-      data: { directoryBlocks: leaves, indexBlocks, extentBlocks },
+      data: { directoryBlocks: leaves, indexBlocks },
     },
   );
 }

@@ -50,7 +50,7 @@ export function inodeSeedKey(inodeNumber: number, generation: number): Uint8Arra
 export function checkChecksum(what: string, stored: number, computed: number): void {
   if (stored === computed) return;
   throw new InputError(what, `its checksum is ${hex(stored)}, not ${hex(computed)}`, {
-    data: { actual: stored, expected: computed },
+    data: { actual: stored, expected: computed, checksum: true },
   });
 }
 

@@ -7,6 +7,7 @@
 import type { ByteString } from "../../bytes/byte_string.ts";
 import { byteStringFromBytes, displayName } from "../../bytes/byte_string.ts";
 import { crc32c } from "../../bytes/crc32c.ts";
+import { littleEndianWords } from "../../bytes/words.ts";
 import { InputError, invariant } from "../../errors.ts";
 import { checkChecksum } from "./checksum.ts";
 import { DIRENT_TYPE } from "./constants.ts";
@@ -136,81 +137,250 @@ function checkedTailOffset(block: Uint8Array, what: string): number {
  */
 export function decodeDirectoryBlock(
   block: Uint8Array,
-  options: { readonly checksummed: boolean; readonly what: string },
+  options: {
+    readonly checksummed: boolean;
+    readonly isEncrypted?: boolean;
+    readonly what: string;
+  },
 ): DirectoryEntry[] {
-  const end = options.checksummed ? checkedTailOffset(block, options.what) : block.length;
-  return decodeDirectoryEntries(block, { start: 0, end, what: options.what });
+  const { checksummed, isEncrypted = false, what } = options;
+  const end = checksummed ? checkedTailOffset(block, what) : block.length;
+  return decodeDirectoryEntries(block, { start: 0, end, isEncrypted, what });
 }
 
 /** Reads the entries that fill `[start, end)` of some bytes: a part of a block, or of an inline directory. */
 export function decodeDirectoryEntries(
   bytes: Uint8Array,
-  range: { readonly start: number; readonly end: number; readonly what: string },
+  range: {
+    readonly start: number;
+    readonly end: number;
+    readonly isEncrypted?: boolean;
+    readonly what: string;
+  },
 ): DirectoryEntry[] {
-  const { end, what } = range;
-  invariant(end <= bytes.length, `directory entries to ${end} of ${bytes.length} bytes`);
-  const view = viewOf(bytes);
-  // One call for all names: a call for each would cost more than all the rest.
-  const text = byteStringFromBytes(bytes);
-  const entries: DirectoryEntry[] = [];
-  for (let at = range.start; at < end;) {
-    if (end - at < DIRENT_AT.name) {
-      throw new InputError(what, `the entry at ${at} has only ${end - at} bytes`);
-    }
-    const entry = decodeDirectoryEntry(text, view, at);
-    checkEntry(entry, at, range);
-    entries.push(entry);
-    at += entry.recordLength;
-  }
-  return entries;
+  const { start, end, isEncrypted = false, what } = range;
+  const entries = new DirectoryEntries(bytes.length);
+  const words = littleEndianWords(bytes);
+  const fault = entries.read({
+    bytes,
+    words,
+    firstWord: 0,
+    start,
+    end,
+    dotCount: 0,
+    isEncrypted,
+  });
+  if (fault !== undefined) throw new InputError(what, fault.problem, { data: { ...fault.data } });
+  return Array.from({ length: entries.count }, (_, index) => ({
+    inodeNumber: entries.inodeAt(index),
+    recordLength: entries.recordLengthAt(index, end),
+    name: entries.nameAt(index),
+    fileType: entries.fileTypeAt(index),
+  }));
 }
 
-function decodeDirectoryEntry(
-  text: ByteString,
-  view: DataView<ArrayBufferLike>,
-  at: number,
-): DirectoryEntry {
-  const nameStart = at + DIRENT_AT.name;
-  const nameLength = view.getUint8(at + DIRENT_AT.nameLength);
+/** What to read entries from. */
+export interface EntryRange {
+  /** A block or the data of an inline directory; it must stay as it is while the entries are in use. */
+  readonly bytes: Uint8Array;
+  /** Words, among them those of the bytes. */
+  readonly words: Int32Array;
+  /** Where the bytes begin in the words. */
+  readonly firstWord: number;
+  /** From the start of the bytes, a multiple of 4. */
+  readonly start: number;
+  readonly end: number;
+  /** How many entries at the front are "." and "..". */
+  readonly dotCount: number;
+  /** Whether names may have any bytes, as encrypted ones do. */
+  readonly isEncrypted?: boolean;
+}
+
+/** Why entries cannot be read. */
+export interface EntryFault {
+  readonly problem: string;
+  readonly data: { readonly offset: number; readonly actual?: number };
+}
+
+/** Four of them. */
+const SLASHES = 0x2f2f2f2f;
+const DOT = 0x2e;
+
+/**
+ * The entries of one block of a directory, in arrays that the next block uses again: a record and a string for each entry
+ * would cost more than all that is asked of it.
+ */
+export class DirectoryEntries {
+  count = 0;
+  /** How many of them, at the front, are "." and "..". */
+  dotCount = 0;
+  /**
+   * The first entry that is not known to differ from all before it: those before it, but for dots, each come after the
+   * one before in the order of names.
+   */
+  firstUnordered = 0;
+  readonly #inodes: Uint32Array;
+  readonly #offsets: Uint32Array;
+  readonly #nameLengths: Uint8Array;
+  readonly #fileTypes: Uint8Array;
+  #bytes: Uint8Array = new Uint8Array(0);
+  #words: Int32Array = new Int32Array(0);
+  #firstWord = 0;
+  #text: ByteString | undefined;
+
+  /** @param sizeBytesMax how long what is read can be */
+  constructor(sizeBytesMax: number) {
+    const room = Math.ceil(sizeBytesMax / RECORD_LENGTH_MIN);
+    this.#inodes = new Uint32Array(room);
+    this.#offsets = new Uint32Array(room);
+    this.#nameLengths = new Uint8Array(room);
+    this.#fileTypes = new Uint8Array(room);
+  }
+
+  /**
+   * Reads entries, unused ones (inode 0) too: records must fill the range exactly, and names must be possible. The answer
+   * is what is wrong; undefined when nothing is.
+   */
+  read(range: EntryRange): EntryFault | undefined {
+    const { bytes, words, firstWord, start, end, dotCount, isEncrypted = false } = range;
+    this.count = 0;
+    this.dotCount = dotCount;
+    this.firstUnordered = -1;
+    this.#bytes = bytes;
+    this.#words = words;
+    this.#firstWord = firstWord;
+    this.#text = undefined;
+    let previous = -1;
+    for (let at = start; at < end;) {
+      const room = end - at;
+      if (room < DIRENT_AT.name) {
+        return { problem: `the entry at ${at} has only ${room} bytes`, data: { offset: at } };
+      }
+      const inode = words[firstWord + (at >>> 2)]! >>> 0;
+      const head = words[firstWord + (at >>> 2) + 1]!;
+      const recordLength = decodeRecordLength(head & 0xffff, bytes.length);
+      const nameLength = (head >>> 16) & 0xff;
+      // An unused entry may be cut down to less than its old name needs: what then counts is the header.
+      const least = inode === 0
+        ? RECORD_LENGTH_MIN
+        : Math.max(RECORD_LENGTH_MIN, direntSizeBytes(nameLength));
+      if (recordLength < least || recordLength > room || (recordLength & 3) !== 0) {
+        return lengthFault(at, recordLength, least, room);
+      }
+      const index = this.count++;
+      this.#inodes[index] = inode;
+      this.#offsets[index] = at;
+      this.#nameLengths[index] = nameLength;
+      this.#fileTypes[index] = head >>> 24;
+      if (inode !== 0) {
+        const name = firstWord + ((at + DIRENT_AT.name) >>> 2);
+        if (nameLength === 0 || (!isEncrypted && !isName(words, name, nameLength))) {
+          const problem = `the entry at ${at} has the name "${displayName(this.nameAt(index))}"`;
+          return { problem, data: { offset: at } };
+        }
+        const fileType = head >>> 24;
+        if (fileType > DIRENT_TYPE.SYMLINK) {
+          const problem = `the entry at ${at} has the file type ${fileType}`;
+          return { problem, data: { offset: at, actual: fileType } };
+        }
+        if (index >= dotCount && this.firstUnordered < 0) {
+          if (!this.#isAfter(previous, index)) this.firstUnordered = index;
+          previous = index;
+        }
+      }
+      at += recordLength;
+    }
+    if (this.firstUnordered < 0) this.firstUnordered = this.count;
+    return undefined;
+  }
+
+  /** The number of the inode that an entry names; 0 for an unused one. */
+  inodeAt(index: number): number {
+    return this.#inodes[index]!;
+  }
+
+  /** Where an entry begins. */
+  offsetAt(index: number): number {
+    return this.#offsets[index]!;
+  }
+
+  /** The bytes of an entry's record; the last one reaches to the end of the range. */
+  recordLengthAt(index: number, end: number): number {
+    return (index + 1 < this.count ? this.#offsets[index + 1]! : end) - this.#offsets[index]!;
+  }
+
+  /** A DIRENT_TYPE. */
+  fileTypeAt(index: number): number {
+    return this.#fileTypes[index]!;
+  }
+
+  /** The name of an entry. */
+  nameAt(index: number): ByteString {
+    // One call for all names: a call for each would cost more than all the rest.
+    this.#text ??= byteStringFromBytes(this.#bytes);
+    const start = this.#offsets[index]! + DIRENT_AT.name;
+    return this.#text.slice(start, start + this.#nameLengths[index]!);
+  }
+
+  /** Whether the name of an entry is so many dots. */
+  isDots(index: number, dotCount: number): boolean {
+    if (this.#nameLengths[index] !== dotCount) return false;
+    const start = this.#offsets[index]! + DIRENT_AT.name;
+    for (let i = 0; i < dotCount; i++) if (this.#bytes[start + i] !== DOT) return false;
+    return true;
+  }
+
+  /** The byte behind the name of an entry, which for "." and ".." is always there. */
+  byteBehindName(index: number): number {
+    return this.#bytes[this.#offsets[index]! + DIRENT_AT.name + this.#nameLengths[index]!]!;
+  }
+
+  /** Whether the name of an entry comes after that of another; without another, after "." and "..". */
+  #isAfter(previous: number, index: number): boolean {
+    const words = this.#words;
+    const name = this.#firstWord + ((this.#offsets[index]! + DIRENT_AT.name) >>> 2);
+    if (previous < 0) return (words[name]! & 0xff) > DOT;
+    const other = this.#firstWord + ((this.#offsets[previous]! + DIRENT_AT.name) >>> 2);
+    const length = this.#nameLengths[index]!;
+    const otherLength = this.#nameLengths[previous]!;
+    const common = Math.min(length, otherLength);
+    let at = 0;
+    while (at + 4 <= common && words[name + (at >>> 2)] === words[other + (at >>> 2)]) at += 4;
+    for (; at < common; at++) {
+      const difference = byteAt(words, name, at) - byteAt(words, other, at);
+      if (difference !== 0) return difference > 0;
+    }
+    return length > otherLength;
+  }
+}
+
+function lengthFault(at: number, length: number, least: number, room: number): EntryFault {
   return {
-    inodeNumber: view.getUint32(at + DIRENT_AT.inodeNumber, true),
-    recordLength: decodeRecordLength(
-      view.getUint16(at + DIRENT_AT.recordLength, true),
-      text.length,
-    ),
-    name: text.slice(nameStart, nameStart + nameLength),
-    fileType: view.getUint8(at + DIRENT_AT.fileType),
+    problem:
+      `the entry at ${at} is ${length} bytes long, not a multiple of 4 from ${least} to ${room}`,
+    data: { offset: at, actual: length },
   };
 }
 
-function checkEntry(
-  entry: DirectoryEntry,
-  at: number,
-  range: { readonly end: number; readonly what: string },
-): void {
-  const { inodeNumber, recordLength, name, fileType } = entry;
-  const { end, what } = range;
-  const room = end - at;
-  // An unused entry may be cut down to less than its old name needs: what then counts is the header.
-  const least = Math.max(RECORD_LENGTH_MIN, inodeNumber === 0 ? 0 : direntSizeBytes(name.length));
-  if (recordLength < least || recordLength > room || recordLength % 4 !== 0) {
-    throw new InputError(
-      what,
-      `the entry at ${at} is ${recordLength} bytes long, not a multiple of 4 from ${least} to ${room}`,
-      { data: { offset: at, actual: recordLength } },
-    );
+function byteAt(words: Int32Array, start: number, index: number): number {
+  return (words[start + (index >>> 2)]! >>> ((index & 3) << 3)) & 0xff;
+}
+
+/** Whether some bytes can be a name: there is neither zero nor a slash among them. */
+function isName(words: Int32Array, start: number, length: number): boolean {
+  const last = start + ((length - 1) >>> 2);
+  for (let at = start; at < last; at++) {
+    if (hasZeroByte(words[at]!) || hasZeroByte(words[at]! ^ SLASHES)) return false;
   }
-  if (inodeNumber === 0) return;
-  if (name.length === 0 || name.includes("/") || name.includes("\0")) {
-    throw new InputError(what, `the entry at ${at} has the name "${displayName(name)}"`, {
-      data: { offset: at },
-    });
-  }
-  if (fileType > DIRENT_TYPE.SYMLINK) {
-    throw new InputError(what, `the entry at ${at} has the file type ${fileType}`, {
-      data: { offset: at, actual: fileType },
-    });
-  }
+  // Behind the name, the last word has what was there before: ones are neither.
+  const rest = length & 3;
+  const word = words[last]! | (rest === 0 ? 0 : -1 << (rest << 3));
+  return !hasZeroByte(word) && !hasZeroByte(word ^ SLASHES);
+}
+
+/** Whether one of the four bytes of a word is zero: only such a byte borrows without having its high bit set before. */
+function hasZeroByte(word: number): boolean {
+  return ((word - 0x01010101) & ~word & 0x80808080) !== 0;
 }
 
 function writeUint32(target: Uint8Array, at: number, value: number): void {

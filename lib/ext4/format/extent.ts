@@ -5,6 +5,7 @@
  * @module
  */
 import { crc32c } from "../../bytes/crc32c.ts";
+import { littleEndianWords } from "../../bytes/words.ts";
 import { InputError, invariant } from "../../errors.ts";
 import { checkChecksum } from "./checksum.ts";
 import { EXTENT_BLOCKS_MAX } from "./constants.ts";
@@ -48,7 +49,6 @@ const HEADER_AT = {
   entryCount: 2, // eh_entries
   entriesMax: 4, // eh_max
   depth: 6, // eh_depth
-  generation: 8, // eh_generation
 } as const;
 
 /** Offsets in struct ext4_extent. */
@@ -181,99 +181,117 @@ function extentTailOffset(block: Uint8Array, what: string): number {
   throw new InputError(what, `room for ${entriesMax} entries leaves none for its checksum`);
 }
 
+/** Words of a header and of each entry. */
+export const EXTENT_ENTRY_WORDS = EXTENT_ENTRY_SIZE_BYTES / 4;
+
+/** Fields of a node that lies in words (littleEndianWords()) from `at` on. Nothing is allocated: every file has one. */
+export const EXTENT_WORDS = {
+  /** eh_entries. */
+  entryCount: (words: Int32Array, at: number): number => words[at]! >>> 16,
+  /** eh_max. */
+  entriesMax: (words: Int32Array, at: number): number => words[at + 1]! & 0xffff,
+  /** eh_depth. */
+  depth: (words: Int32Array, at: number): number => words[at + 1]! >>> 16,
+  /** Where an entry begins. */
+  entryAt: (at: number, index: number): number => at + EXTENT_ENTRY_WORDS * (1 + index),
+  /** The first logical block of a leaf or an index. */
+  logicalBlock: (words: Int32Array, entry: number): number => words[entry]! >>> 0,
+  /** ee_len as it is stored: above 32768 it is that of an unwritten extent. */
+  length: (words: Int32Array, entry: number): number => words[entry + 1]! & 0xffff,
+  /** The first physical block of a leaf. */
+  startBlock: (words: Int32Array, entry: number): number =>
+    (words[entry + 1]! >>> 16) * TWO_32 + (words[entry + 2]! >>> 0),
+  /** The block of the node that an index points to. */
+  childBlock: (words: Int32Array, entry: number): number =>
+    (words[entry + 2]! & 0xffff) * TWO_32 + (words[entry + 1]! >>> 0),
+} as const;
+
+/** The blocks of an extent from its stored length. */
+export function extentBlockCount(length: number): number {
+  return length > EXTENT_BLOCKS_MAX ? length - EXTENT_BLOCKS_MAX : length;
+}
+
+/**
+ * What is wrong with a node by itself, in words; undefined when nothing is. Entries must be in order and apart, counts
+ * within their limits. Whether the node fits its parent is for the caller to check, and so is the checksum.
+ *
+ * @param words with the node from `at` on
+ * @param sizeBytes of i_block (60 bytes), or of a whole block
+ */
+export function extentNodeFault(
+  words: Int32Array,
+  at: number,
+  sizeBytes: number,
+): string | undefined {
+  const magic = words[at]! & 0xffff;
+  if (magic !== EXTENT_MAGIC) return `its magic number is 0x${magic.toString(16)}, not 0xf30a`;
+  const entryCount = EXTENT_WORDS.entryCount(words, at);
+  const entriesMax = EXTENT_WORDS.entriesMax(words, at);
+  const depth = EXTENT_WORDS.depth(words, at);
+  const room = Math.floor(sizeBytes / EXTENT_ENTRY_SIZE_BYTES) - 1;
+  if (depth > EXTENT_DEPTH_MAX) return `its depth is ${depth}, over ${EXTENT_DEPTH_MAX}`;
+  if (entriesMax === 0 || entriesMax > room) {
+    return `it says it has room for ${entriesMax} entries, not 1 to ${room}`;
+  }
+  if (entryCount > entriesMax || (entryCount === 0 && depth > 0)) {
+    return `it has ${entryCount} entries at depth ${depth}, of ${entriesMax}`;
+  }
+  let next = 0;
+  for (let i = 0; i < entryCount; i++) {
+    const entry = EXTENT_WORDS.entryAt(at, i);
+    const logicalBlock = EXTENT_WORDS.logicalBlock(words, entry);
+    if (logicalBlock < next) {
+      return `entry ${i} begins at logical block ${logicalBlock}, before ${next}`;
+    }
+    if (depth > 0) {
+      if (EXTENT_WORDS.childBlock(words, entry) === 0) return "it points to block 0";
+      next = logicalBlock + 1;
+      continue;
+    }
+    const blockCount = extentBlockCount(EXTENT_WORDS.length(words, entry));
+    next = logicalBlock + blockCount;
+    if (blockCount === 0 || next > TWO_32) {
+      return `it maps ${blockCount} blocks from logical block ${logicalBlock}`;
+    }
+  }
+  return undefined;
+}
+
 /** A node as it was read. */
 export interface DecodedExtentNode {
   readonly depth: number;
   readonly entriesMax: number;
-  readonly generation: number;
   /** Empty above depth 0. */
   readonly leaves: readonly Required<ExtentLeaf>[];
   /** Empty at depth 0. */
   readonly indexes: readonly ExtentIndex[];
 }
 
-/**
- * Reads a node: i_block (60 bytes) or a whole block. Entries must be in order and apart, counts within their limits.
- * Throws InputError, with `what` in it, for anything else. Whether the node fits its parent is for the caller to check,
- * and so is the checksum (verifyExtentBlock()).
- */
+/** Reads a node as an object. Throws InputError, with `what` in it, for one that extentNodeFault() objects to. */
 export function decodeExtentNode(node: Uint8Array, what: string): DecodedExtentNode {
-  const view = viewOf(node);
-  const { entryCount, ...header } = readHeader(view, what);
-  const leaves: Required<ExtentLeaf>[] = [];
-  const indexes: ExtentIndex[] = [];
-  let nextLogicalBlock = 0;
-  for (let i = 0; i < entryCount; i++) {
-    const at = EXTENT_ENTRY_SIZE_BYTES * (1 + i);
-    const logicalBlock = view.getUint32(at, true);
-    if (logicalBlock < nextLogicalBlock) {
-      throw new InputError(
-        what,
-        `entry ${i} begins at logical block ${logicalBlock}, before ${nextLogicalBlock}`,
-      );
-    }
-    if (header.depth > 0) {
-      indexes.push(readIndex(view, at, what));
-      nextLogicalBlock = logicalBlock + 1;
-    } else {
-      const leaf = readLeaf(view, at, what);
-      leaves.push(leaf);
-      nextLogicalBlock = logicalBlock + leaf.blockCount;
-    }
-  }
-  return { ...header, leaves, indexes };
-}
-
-function readHeader(
-  view: DataView<ArrayBufferLike>,
-  what: string,
-): { depth: number; entriesMax: number; generation: number; entryCount: number } {
-  const magic = view.getUint16(HEADER_AT.magic, true);
-  if (magic !== EXTENT_MAGIC) {
-    throw new InputError(what, `its magic number is 0x${magic.toString(16)}, not 0xf30a`);
-  }
-  const entryCount = view.getUint16(HEADER_AT.entryCount, true);
-  const entriesMax = view.getUint16(HEADER_AT.entriesMax, true);
-  const depth = view.getUint16(HEADER_AT.depth, true);
-  const room = Math.floor(view.byteLength / EXTENT_ENTRY_SIZE_BYTES) - 1;
-  if (depth > EXTENT_DEPTH_MAX) {
-    throw new InputError(what, `its depth is ${depth}, over ${EXTENT_DEPTH_MAX}`);
-  }
-  if (entriesMax === 0 || entriesMax > room) {
-    throw new InputError(what, `it says it has room for ${entriesMax} entries, not 1 to ${room}`);
-  }
-  if (entryCount > entriesMax || (entryCount === 0 && depth > 0)) {
-    throw new InputError(what, `it has ${entryCount} entries at depth ${depth}, of ${entriesMax}`);
-  }
-  return { depth, entriesMax, entryCount, generation: view.getUint32(HEADER_AT.generation, true) };
-}
-
-function readLeaf(
-  view: DataView<ArrayBufferLike>,
-  at: number,
-  what: string,
-): Required<ExtentLeaf> {
-  const length = view.getUint16(at + LEAF_AT.length, true);
-  const unwritten = length > EXTENT_BLOCKS_MAX;
-  const leaf = {
-    logicalBlock: view.getUint32(at + LEAF_AT.logicalBlock, true),
-    blockCount: unwritten ? length - EXTENT_BLOCKS_MAX : length,
-    startBlock: view.getUint16(at + LEAF_AT.startHigh, true) * TWO_32 +
-      view.getUint32(at + LEAF_AT.startLow, true),
-    unwritten,
+  const words = littleEndianWords(node);
+  const fault = extentNodeFault(words, 0, node.length);
+  if (fault !== undefined) throw new InputError(what, fault);
+  const depth = EXTENT_WORDS.depth(words, 0);
+  const entries = Array.from(
+    { length: EXTENT_WORDS.entryCount(words, 0) },
+    (_, i) => EXTENT_WORDS.entryAt(0, i),
+  );
+  return {
+    depth,
+    entriesMax: EXTENT_WORDS.entriesMax(words, 0),
+    leaves: depth > 0 ? [] : entries.map((entry) => {
+      const length = EXTENT_WORDS.length(words, entry);
+      return {
+        logicalBlock: EXTENT_WORDS.logicalBlock(words, entry),
+        blockCount: extentBlockCount(length),
+        startBlock: EXTENT_WORDS.startBlock(words, entry),
+        unwritten: length > EXTENT_BLOCKS_MAX,
+      };
+    }),
+    indexes: depth === 0 ? [] : entries.map((entry) => ({
+      logicalBlock: EXTENT_WORDS.logicalBlock(words, entry),
+      childBlock: EXTENT_WORDS.childBlock(words, entry),
+    })),
   };
-  if (leaf.blockCount === 0 || leaf.logicalBlock + leaf.blockCount > TWO_32) {
-    throw new InputError(
-      what,
-      `it maps ${leaf.blockCount} blocks from logical block ${leaf.logicalBlock}`,
-    );
-  }
-  return leaf;
-}
-
-function readIndex(view: DataView<ArrayBufferLike>, at: number, what: string): ExtentIndex {
-  const childBlock = view.getUint16(at + INDEX_AT.childHigh, true) * TWO_32 +
-    view.getUint32(at + INDEX_AT.childLow, true);
-  if (childBlock === 0) throw new InputError(what, "it points to block 0");
-  return { logicalBlock: view.getUint32(at + INDEX_AT.logicalBlock, true), childBlock };
 }

@@ -8,12 +8,23 @@ import { InputError, invariant } from "../../errors.ts";
 
 /** How one field is read and written. Offsets are in bytes from the start of the structure. */
 export interface Field<V> {
+  /** Where it begins. */
+  readonly offset: number;
   /** The value of an untouched field: 0, zeros, nothing. */
   neutral(): V;
   /** Reads the field; throws InputError for a number that a JavaScript number cannot hold exactly. */
-  read(view: DataView<ArrayBufferLike>): V;
+  read(structure: Structure): V;
   /** Writes the field; a value that does not fit is a fault of the program. */
-  write(view: DataView<ArrayBufferLike>, value: V, name: string): void;
+  write(structure: Structure, value: V, name: string): void;
+}
+
+/** Where a structure is: many of a kind share one view, which costs more to make than a structure to read. */
+export interface Structure {
+  readonly view: DataView<ArrayBufferLike>;
+  /** The structure's first byte. */
+  at: number;
+  /** How many bytes of fields it has: what is behind them reads as neutral and cannot be written. */
+  sizeBytes: number;
 }
 
 /** One codec for each field of `T`, in spec order. */
@@ -27,32 +38,37 @@ export function viewOf(bytes: Uint8Array): DataView<ArrayBufferLike> {
 /** An unsigned byte. */
 export function u8(offset: number): Field<number> {
   return {
+    offset,
     neutral: () => 0,
-    read: (view) => view.getUint8(offset),
-    write: (view, value, name) => view.setUint8(offset, fitting(value, 0xff, name)),
+    read: ({ view, at }) => view.getUint8(at + offset),
+    write: ({ view, at }, value, name) => view.setUint8(at + offset, fitting(value, 0xff, name)),
   };
 }
 
 /** An unsigned 16-bit number. */
 export function u16(offset: number): Field<number> {
   return {
+    offset,
     neutral: () => 0,
-    read: (view) => view.getUint16(offset, true),
-    write: (view, value, name) => view.setUint16(offset, fitting(value, 0xffff, name), true),
+    read: ({ view, at }) => view.getUint16(at + offset, true),
+    write({ view, at }, value, name) {
+      view.setUint16(at + offset, fitting(value, 0xffff, name), true);
+    },
   };
 }
 
 /** A signed 16-bit number. */
 export function i16(offset: number): Field<number> {
   return {
+    offset,
     neutral: () => 0,
-    read: (view) => view.getInt16(offset, true),
-    write(view, value, name) {
+    read: ({ view, at }) => view.getInt16(at + offset, true),
+    write({ view, at }, value, name) {
       invariant(
         Number.isInteger(value) && value >= -0x8000 && value <= 0x7fff,
         `${name} = ${value} is not a signed 16-bit number`,
       );
-      view.setInt16(offset, value, true);
+      view.setInt16(at + offset, value, true);
     },
   };
 }
@@ -60,9 +76,12 @@ export function i16(offset: number): Field<number> {
 /** An unsigned 32-bit number. */
 export function u32(offset: number): Field<number> {
   return {
+    offset,
     neutral: () => 0,
-    read: (view) => view.getUint32(offset, true),
-    write: (view, value, name) => view.setUint32(offset, fitting(value, 0xffffffff, name), true),
+    read: ({ view, at }) => view.getUint32(at + offset, true),
+    write({ view, at }, value, name) {
+      view.setUint32(at + offset, fitting(value, 0xffffffff, name), true);
+    },
   };
 }
 
@@ -91,11 +110,14 @@ export function u16WithHigh(lowOffset: number, highOffset: number): Field<number
 /** Exactly `sizeBytes` bytes. */
 export function bytes(offset: number, sizeBytes: number): Field<Uint8Array> {
   return {
+    offset,
     neutral: () => new Uint8Array(sizeBytes),
-    read: (view) => bytesOf(view, offset, sizeBytes).slice(),
-    write(view, value, name) {
-      invariant(value.length === sizeBytes, `${name} has ${value.length} bytes, not ${sizeBytes}`);
-      bytesOf(view, offset, sizeBytes).set(value);
+    read: (structure) => bytesOf(structure, offset, sizeBytes).slice(),
+    write(structure, value, name) {
+      if (value.length !== sizeBytes) {
+        invariant(false, `${name} has ${value.length} bytes, not ${sizeBytes}`);
+      }
+      bytesOf(structure, offset, sizeBytes).set(value);
     },
   };
 }
@@ -103,16 +125,17 @@ export function bytes(offset: number, sizeBytes: number): Field<Uint8Array> {
 /** Up to `sizeBytes` bytes, padded with zeros on disk; zeros at the end are not part of the value. */
 export function paddedBytes(offset: number, sizeBytes: number): Field<Uint8Array> {
   return {
+    offset,
     neutral: () => new Uint8Array(0),
-    read(view) {
-      const whole = bytesOf(view, offset, sizeBytes);
+    read(structure) {
+      const whole = bytesOf(structure, offset, sizeBytes);
       let length = sizeBytes;
       while (length > 0 && whole[length - 1] === 0) length--;
       return whole.slice(0, length);
     },
-    write(view, value, name) {
+    write(structure, value, name) {
       invariant(value.length <= sizeBytes, `${name} has ${value.length} bytes, over ${sizeBytes}`);
-      const whole = bytesOf(view, offset, sizeBytes);
+      const whole = bytesOf(structure, offset, sizeBytes);
       whole.fill(0);
       whole.set(value);
     },
@@ -123,11 +146,29 @@ export function paddedBytes(offset: number, sizeBytes: number): Field<Uint8Array
 export function u32Array(offset: number, count: number): Field<readonly number[]> {
   const words = Array.from({ length: count }, (_, i) => u32(offset + 4 * i));
   return {
+    offset,
     neutral: () => words.map(() => 0),
-    read: (view) => words.map((word) => word.read(view)),
-    write(view, value, name) {
+    read: (structure) => words.map((word) => word.read(structure)),
+    write(structure, value, name) {
       invariant(value.length === count, `${name} has ${value.length} numbers, not ${count}`);
-      words.forEach((word, i) => word.write(view, value[i] ?? 0, name));
+      words.forEach((word, i) => word.write(structure, value[i] ?? 0, name));
+    },
+  };
+}
+
+/** A field that older and shorter structures do not have. */
+export function optional<V>(field: Field<V>, sizeBytes: number): Field<V> {
+  const isThere = (structure: Structure): boolean =>
+    field.offset + sizeBytes <= structure.sizeBytes;
+  return {
+    offset: field.offset,
+    neutral: () => field.neutral(),
+    read: (structure) => isThere(structure) ? field.read(structure) : field.neutral(),
+    write(structure, value, name) {
+      if (isThere(structure)) field.write(structure, value, name);
+      else if (value !== field.neutral()) {
+        invariant(false, `${name} is past the ${structure.sizeBytes} bytes of its structure`);
+      }
     },
   };
 }
@@ -139,22 +180,30 @@ export function neutralFields<T extends object>(table: FieldTable<T>): T {
   return record as T;
 }
 
+/** A structure that is all of some bytes. */
+export function structureOf(bytes: Uint8Array): Structure {
+  return { view: viewOf(bytes), at: 0, sizeBytes: bytes.length };
+}
+
 /** Reads every field of a structure. */
-export function readFields<T extends object>(table: FieldTable<T>, structure: Uint8Array): T {
-  const view = viewOf(structure);
+export function readFields<T extends object>(
+  table: FieldTable<T>,
+  bytes: Uint8Array,
+  structure = structureOf(bytes),
+): T {
   const record: Partial<T> = {};
-  for (const name in table) record[name] = table[name].read(view);
+  for (const name in table) record[name] = table[name].read(structure);
   return record as T;
 }
 
 /** Writes every field of a structure; bytes that no field names are left as they are. */
 export function writeFields<T extends object>(
   table: FieldTable<T>,
-  structure: Uint8Array,
+  bytes: Uint8Array,
   record: Readonly<T>,
+  structure = structureOf(bytes),
 ): void {
-  const view = viewOf(structure);
-  for (const name in table) table[name].write(view, record[name], name);
+  for (const name in table) table[name].write(structure, record[name], name);
 }
 
 interface Part {
@@ -167,50 +216,60 @@ function split(low: Part, high: Part): Field<number> {
   const lowRange = 2 ** (8 * low.sizeBytes);
   const max = Math.min(lowRange * 2 ** (8 * high.sizeBytes) - 1, Number.MAX_SAFE_INTEGER);
   return {
+    offset: low.offset,
     neutral: () => 0,
-    read(view) {
-      const lowValue = readPart(view, low);
-      if (high.offset >= view.byteLength) return lowValue;
-      const value = readPart(view, high) * lowRange + lowValue;
+    read({ view, at, sizeBytes }) {
+      const lowValue = readPart(view, at, low);
+      if (high.offset >= sizeBytes) return lowValue;
+      const highValue = readPart(view, at, high);
+      const value = highValue * lowRange + lowValue;
       if (value <= max) return value;
+      const exact = BigInt(highValue) * BigInt(lowRange) + BigInt(lowValue);
       throw new InputError(
         `number at offset ${low.offset} of the structure`,
-        `${value} is over ${max}`,
+        `${exact} is over ${max}`,
         { data: { offset: low.offset } },
       );
     },
-    write(view, value, name) {
-      const isWhole = high.offset < view.byteLength;
+    write({ view, at, sizeBytes }, value, name) {
+      const isWhole = high.offset < sizeBytes;
       const fitted = fitting(value, isWhole ? max : lowRange - 1, name);
-      writePart(view, low, fitted % lowRange);
-      if (isWhole) writePart(view, high, Math.floor(fitted / lowRange));
+      writePart(view, at, low, fitted % lowRange);
+      if (isWhole) writePart(view, at, high, Math.floor(fitted / lowRange));
     },
   };
 }
 
-function readPart(view: DataView<ArrayBufferLike>, part: Part): number {
-  if (part.sizeBytes === 4) return view.getUint32(part.offset, true);
-  return part.sizeBytes === 2 ? view.getUint16(part.offset, true) : view.getUint8(part.offset);
+function readPart(view: DataView<ArrayBufferLike>, start: number, part: Part): number {
+  const at = start + part.offset;
+  if (part.sizeBytes === 4) return view.getUint32(at, true);
+  return part.sizeBytes === 2 ? view.getUint16(at, true) : view.getUint8(at);
 }
 
-function writePart(view: DataView<ArrayBufferLike>, part: Part, value: number): void {
-  if (part.sizeBytes === 4) view.setUint32(part.offset, value, true);
-  else if (part.sizeBytes === 2) view.setUint16(part.offset, value, true);
-  else view.setUint8(part.offset, value);
+function writePart(
+  view: DataView<ArrayBufferLike>,
+  start: number,
+  part: Part,
+  value: number,
+): void {
+  const at = start + part.offset;
+  if (part.sizeBytes === 4) view.setUint32(at, value, true);
+  else if (part.sizeBytes === 2) view.setUint16(at, value, true);
+  else view.setUint8(at, value);
 }
 
+/** The message is made only when it is needed: this runs for every field of every inode. */
 function fitting(value: number, max: number, name: string): number {
-  invariant(
-    Number.isInteger(value) && value >= 0 && value <= max,
-    `${name} = ${value} is not a whole number between 0 and ${max}`,
-  );
+  if (!(Number.isInteger(value) && value >= 0 && value <= max)) {
+    invariant(false, `${name} = ${value} is not a whole number between 0 and ${max}`);
+  }
   return value;
 }
 
 function bytesOf(
-  view: DataView<ArrayBufferLike>,
+  { view, at }: Structure,
   offset: number,
   sizeBytes: number,
 ): Uint8Array<ArrayBufferLike> {
-  return new Uint8Array(view.buffer, view.byteOffset + offset, sizeBytes);
+  return new Uint8Array(view.buffer, view.byteOffset + at + offset, sizeBytes);
 }

@@ -1,13 +1,15 @@
 /**
  * The block group descriptor (kernel documentation, "Block Group Descriptors"): where a group's bitmaps and inode table
- * are and how much of it is free. 32 bytes, or 64 with INCOMPAT_64BIT.
+ * are and how much of it is free. 32 bytes, or with INCOMPAT_64BIT as many as s_desc_size says, of which 64 are in use.
  *
  * @module
  */
 import { crc32c } from "../../bytes/crc32c.ts";
 import { invariant } from "../../errors.ts";
+import { COMPAT, RO_COMPAT } from "./constants.ts";
 import type { FieldTable } from "./fields.ts";
 import { readFields, u16, u16WithHigh, u32WithHigh, viewOf, writeFields } from "./fields.ts";
+import type { Superblock } from "./superblock.ts";
 
 /** One group's descriptor. Block numbers are absolute. */
 export interface GroupDescriptor {
@@ -36,7 +38,7 @@ export interface GroupDescriptor {
 /** How a descriptor lies on disk. */
 export interface GroupDescriptorOptions {
   readonly groupIndex: number;
-  readonly sizeBytes: 32 | 64;
+  readonly sizeBytes: number;
   /** The file system's checksum seed; undefined without METADATA_CSUM. */
   readonly seed: number | undefined;
 }
@@ -70,7 +72,7 @@ export function encodeGroupDescriptor(
 ): Uint8Array<ArrayBuffer> {
   const { groupIndex, sizeBytes, seed } = options;
   const encoded = new Uint8Array(sizeBytes);
-  const mask = sizeBytes === 64 ? 0xffffffff : 0xffff;
+  const mask = sizeBytes >= 64 ? 0xffffffff : 0xffff;
   writeFields(FIELDS, encoded, {
     ...descriptor,
     blockBitmapChecksum: (descriptor.blockBitmapChecksum & mask) >>> 0,
@@ -98,7 +100,7 @@ export function editGroupDescriptor(
   checkSize(encoded);
   const { groupIndex, seal } = options;
   const edited = new Uint8Array(encoded);
-  const mask = edited.length === 64 ? 0xffffffff : 0xffff;
+  const mask = edited.length >= 64 ? 0xffffffff : 0xffff;
   const descriptor = { ...readFields(FIELDS, edited), ...changes };
   writeFields(FIELDS, edited, {
     ...descriptor,
@@ -168,7 +170,44 @@ export function storedGroupDescriptorChecksum(encoded: Uint8Array): number {
 
 function checkSize(encoded: Uint8Array): void {
   invariant(
-    encoded.length === 32 || encoded.length === 64,
+    encoded.length >= 32 && encoded.length <= 1024,
     `a group descriptor of ${encoded.length} bytes`,
   );
+}
+
+/**
+ * Whether a group begins with a superblock: the primary one, or a backup. sparse_super2 names the groups with a backup,
+ * sparse_super has the rule of isSparseBackupGroup(), and without either every group has one.
+ */
+export function groupHasSuperblock(
+  superblock: Pick<Superblock, "featureCompat" | "featureRoCompat" | "backupGroups">,
+  groupIndex: number,
+): boolean {
+  if (groupIndex === 0) return true;
+  if ((superblock.featureCompat & COMPAT.SPARSE_SUPER2) !== 0) {
+    return superblock.backupGroups.includes(groupIndex);
+  }
+  if ((superblock.featureRoCompat & RO_COMPAT.SPARSE_SUPER) === 0) return true;
+  return isSparseBackupGroup(groupIndex);
+}
+
+/**
+ * Whether sparse_super keeps a backup in a group: 1, and the powers of 3, 5 and 7.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { isSparseBackupGroup } from "./group_descriptor.ts";
+ * const groups = Array.from({ length: 30 }, (_, group) => group);
+ * assertEquals(groups.filter(isSparseBackupGroup), [1, 3, 5, 7, 9, 25, 27]);
+ * ```
+ */
+export function isSparseBackupGroup(groupIndex: number): boolean {
+  return groupIndex === 1 || [3, 5, 7].some((base) => isPowerOf(base, groupIndex));
+}
+
+function isPowerOf(base: number, value: number): boolean {
+  let power = base;
+  while (power < value) power *= base;
+  return power === value;
 }

@@ -2,17 +2,71 @@
  * The inode (kernel documentation, "Index Nodes"; fs/ext4/ext4.h, struct ext4_inode): 128 bytes, then, in larger slots,
  * i_extra_isize more bytes of fields and after them the in-inode extended attributes.
  *
+ * Times ("Inode Timestamps"): a signed 32-bit number of seconds, and in the extra word two more bits of seconds (the
+ * epoch) below 30 bits of nanoseconds.
+ *
  * @module
  */
 import { crc32c } from "../../bytes/crc32c.ts";
 import { InputError, invariant } from "../../errors.ts";
 import { inodeSeedKey } from "./checksum.ts";
-import { viewOf } from "./fields.ts";
-import type { Timestamp } from "./timestamp.ts";
-import { TIMESTAMP_ZERO, timestampExtra, timestampFromWords } from "./timestamp.ts";
+import type { Field, FieldTable, Structure } from "./fields.ts";
+import {
+  bytes,
+  neutralFields,
+  optional,
+  readFields,
+  u16,
+  u16WithHigh,
+  u32,
+  u32WithHigh,
+  viewOf,
+  writeFields,
+} from "./fields.ts";
 
-export type { Timestamp } from "./timestamp.ts";
-export { TIMESTAMP_SECONDS_MAX, TIMESTAMP_SECONDS_MIN } from "./timestamp.ts";
+/** A point in time: seconds since 1970, which may be negative, and nanoseconds that count forward from there. */
+export interface Timestamp {
+  /** Whole seconds since 1970, rounded down. */
+  readonly seconds: number;
+  /** 0 to 999,999,999. */
+  readonly nanoseconds: number;
+}
+
+/** 1901-12-13, the first second that fits. */
+export const TIMESTAMP_SECONDS_MIN = -(2 ** 31);
+/** 2446-05-10, the last second that fits with the epoch bits. */
+export const TIMESTAMP_SECONDS_MAX = 2 ** 34 - 2 ** 31 - 1;
+/** The start of 1970. */
+export const TIMESTAMP_ZERO: Timestamp = Object.freeze({ seconds: 0, nanoseconds: 0 });
+
+/**
+ * Whether e2fsck takes this time for an old mistake: kernels before 3.14 wrote epoch bits 3 with times before 1970. Until
+ * the year 2242 e2fsck reports the last 2^31 seconds of that epoch (2310-04-04 to 2378-04-22), exits 0 under -n
+ * all the same, and moves them before 1970 under -p and -y.
+ */
+export function isMendedByFsck(seconds: number): boolean {
+  return seconds >= 0x280000000 && seconds < 0x300000000;
+}
+
+/** The extra word (i_ctime_extra and so on): epoch bits below nanoseconds. */
+export function timestampExtra(time: Timestamp): number {
+  const { seconds, nanoseconds } = time;
+  const isWhole = Number.isInteger(seconds) && Number.isInteger(nanoseconds);
+  const fits = isWhole && seconds >= TIMESTAMP_SECONDS_MIN && seconds <= TIMESTAMP_SECONDS_MAX &&
+    nanoseconds >= 0 && nanoseconds < 1e9;
+  // The message is made only when it is needed: this runs four times for every inode.
+  if (!fits) invariant(false, `a time of ${seconds} seconds and ${nanoseconds} nanoseconds`);
+  const epoch = (seconds - (seconds | 0)) / 2 ** 32;
+  return nanoseconds * 4 + epoch;
+}
+
+/**
+ * The time of a signed low word and its extra word (0 where the inode has none). A stored nanosecond count can be
+ * 10^9 or more in a damaged image; it is handed on as it is, for the caller to judge.
+ */
+export function timestampFromWords(low: number, extra: number): Timestamp {
+  return { seconds: (low | 0) + (extra & 3) * 2 ** 32, nanoseconds: extra >>> 2 };
+}
 
 /** One inode, without its number and its checksum. */
 export interface InodeRecord {
@@ -72,66 +126,65 @@ export const INODE_EXTRA_SIZE_BYTES = 32;
 /** The bytes of i_block. */
 export const INODE_BLOCK_FIELD_SIZE_BYTES = 60;
 
-/** Offsets in struct ext4_inode, for those who read single fields. */
+/** Each of the two words of a time. */
+const TIME_WORD_BYTES = 4;
+
+/** Every field of an inode, once: where it is and how it is read and written. */
+export const INODE_FIELDS: FieldTable<Omit<InodeRecord, "extraSizeBytes" | "xattrArea">> = {
+  mode: u16(0x00), // i_mode
+  uid: u16WithHigh(0x02, 0x78), // i_uid, l_i_uid_high
+  sizeBytes: u32WithHigh(0x04, 0x6c, 4), // i_size_lo, i_size_high
+  atime: time(0x08, 0x8c), // i_atime, i_atime_extra
+  ctime: time(0x0c, 0x84), // i_ctime, i_ctime_extra
+  mtime: time(0x10, 0x88), // i_mtime, i_mtime_extra
+  dtime: u32(0x14), // i_dtime
+  gid: u16WithHigh(0x18, 0x7a), // i_gid, l_i_gid_high
+  linkCount: u16(0x1a), // i_links_count
+  sectorCount: u32WithHigh(0x1c, 0x74, 2), // i_blocks_lo, l_i_blocks_high
+  flags: u32(0x20), // i_flags
+  versionLow: u32(0x24), // l_i_version
+  blockField: bytes(0x28, INODE_BLOCK_FIELD_SIZE_BYTES), // i_block
+  generation: u32(0x64), // i_generation
+  xattrBlock: u32WithHigh(0x68, 0x76, 2), // i_file_acl_lo, l_i_file_acl_high
+  // i_obso_faddr (0x70) is the address of a fragment, which nothing ever used.
+  // l_i_checksum_lo (0x7c) and i_checksum_hi (0x82) are sealed and compared, not fields.
+  crtime: time(0x90, 0x94), // i_crtime, i_crtime_extra
+  versionHigh: optional(u32(0x98), 4), // i_version_hi
+  projectId: optional(u32(0x9c), 4), // i_projid
+};
+
+/** Fields beside those of the table. */
 export const INODE_AT = {
-  mode: 0x00, // i_mode
-  uidLow: 0x02, // i_uid
-  sizeLow: 0x04, // i_size_lo
-  atime: 0x08, // i_atime
-  ctime: 0x0c, // i_ctime
-  mtime: 0x10, // i_mtime
-  dtime: 0x14, // i_dtime
-  gidLow: 0x18, // i_gid
-  linkCount: 0x1a, // i_links_count
-  blocksLow: 0x1c, // i_blocks_lo
-  flags: 0x20, // i_flags
-  versionLow: 0x24, // l_i_version
-  blockField: 0x28, // i_block
-  generation: 0x64, // i_generation
-  xattrBlockLow: 0x68, // i_file_acl_lo
   sizeHigh: 0x6c, // i_size_high
+  fragmentAddress: 0x70, // i_obso_faddr
   blocksHigh: 0x74, // l_i_blocks_high
   xattrBlockHigh: 0x76, // l_i_file_acl_high
-  uidHigh: 0x78, // l_i_uid_high
-  gidHigh: 0x7a, // l_i_gid_high
   checksumLow: 0x7c, // l_i_checksum_lo
   extraSize: 0x80, // i_extra_isize
   checksumHigh: 0x82, // i_checksum_hi
-  ctimeExtra: 0x84, // i_ctime_extra
-  mtimeExtra: 0x88, // i_mtime_extra
-  atimeExtra: 0x8c, // i_atime_extra
-  crtime: 0x90, // i_crtime
-  crtimeExtra: 0x94, // i_crtime_extra
-  versionHigh: 0x98, // i_version_hi
-  projectId: 0x9c, // i_projid
 } as const;
 
-const TWO_32 = 2 ** 32;
-const TWO_48 = 2 ** 48;
+/** A time: seconds in one word, epoch and nanoseconds in another one, each of which may be missing. */
+function time(offset: number, extraOffset: number): Field<Timestamp> {
+  const low = optional(u32(offset), TIME_WORD_BYTES);
+  const extra = optional(u32(extraOffset), TIME_WORD_BYTES);
+  return {
+    offset,
+    neutral: () => TIMESTAMP_ZERO,
+    read: (structure) => timestampFromWords(low.read(structure), extra.read(structure)),
+    write(structure, value, name) {
+      low.write(structure, value.seconds >>> 0, name);
+      extra.write(structure, timestampExtra(value), name);
+    },
+  };
+}
 
 /** An inode in which everything is zero, but for the extra size that every field of today needs. */
 export function defaultInode(): InodeRecord {
   return {
-    mode: 0,
-    uid: 0,
-    gid: 0,
-    sizeBytes: 0,
-    linkCount: 0,
-    sectorCount: 0,
-    flags: 0,
-    atime: TIMESTAMP_ZERO,
-    ctime: TIMESTAMP_ZERO,
-    mtime: TIMESTAMP_ZERO,
-    crtime: TIMESTAMP_ZERO,
-    dtime: 0,
-    generation: 0,
-    xattrBlock: 0,
-    blockField: new Uint8Array(INODE_BLOCK_FIELD_SIZE_BYTES),
+    ...neutralFields(INODE_FIELDS),
     extraSizeBytes: INODE_EXTRA_SIZE_BYTES,
     xattrArea: new Uint8Array(0),
-    versionLow: 0,
-    versionHigh: 0,
-    projectId: 0,
   };
 }
 
@@ -145,10 +198,8 @@ export function encodeInode(
   { inodeNumber, seed }: InodeEncodeOptions,
 ): void {
   target.fill(0);
-  writeInode({ bytes: target, view: viewOf(target), slotSizeBytes: target.length, seed }, 0, {
-    inode,
-    inodeNumber,
-  });
+  const structure = { view: viewOf(target), at: 0, sizeBytes: 0 };
+  writeInode({ bytes: target, structure, slotSizeBytes: target.length, seed }, inodeNumber, inode);
 }
 
 /** A part of an inode table. One view serves all its slots: making one for each takes longer than filling it. */
@@ -156,7 +207,7 @@ export class InodeSlots {
   /** All the slots; zeros where nothing was put. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly #firstInode: number;
-  readonly #area: SlotArea;
+  readonly #table: SlotTable;
 
   /** @param seed the file system's checksum seed; undefined without METADATA_CSUM */
   constructor(
@@ -167,109 +218,45 @@ export class InodeSlots {
   ) {
     this.bytes = new Uint8Array(slotCount * slotSizeBytes);
     this.#firstInode = firstInode;
-    this.#area = { bytes: this.bytes, view: viewOf(this.bytes), slotSizeBytes, seed };
+    const structure = { view: viewOf(this.bytes), at: 0, sizeBytes: 0 };
+    this.#table = { bytes: this.bytes, structure, slotSizeBytes, seed };
   }
 
   /** Writes an inode into its slot, once. */
   put(inodeNumber: number, inode: InodeRecord): void {
-    const at = (inodeNumber - this.#firstInode) * this.#area.slotSizeBytes;
+    const at = (inodeNumber - this.#firstInode) * this.#table.slotSizeBytes;
     invariant(at >= 0 && at < this.bytes.length, "an inode has a slot in its table");
-    writeInode(this.#area, at, { inode, inodeNumber });
+    this.#table.structure.at = at;
+    writeInode(this.#table, inodeNumber, inode);
   }
 }
 
-/** Where slots lie. */
-interface SlotArea {
+/** Where slots lie, and which one is written. */
+interface SlotTable {
   readonly bytes: Uint8Array;
-  readonly view: DataView<ArrayBufferLike>;
+  readonly structure: Structure;
   readonly slotSizeBytes: number;
   readonly seed: number | undefined;
 }
 
-/** Writes the slot at `at`, which is zero. */
-function writeInode(
-  { bytes, view, slotSizeBytes, seed }: SlotArea,
-  at: number,
-  { inode, inodeNumber }: { readonly inode: InodeRecord; readonly inodeNumber: number },
-): void {
-  checkFits(inode, slotSizeBytes);
-  writeBase(view, at, inode);
-  bytes.set(inode.blockField, at + INODE_AT.blockField);
-  writeExtra(view, at, inode);
-  if (inode.xattrArea.length > 0) {
-    bytes.set(inode.xattrArea, at + INODE_BASE_SIZE_BYTES + inode.extraSizeBytes);
-  }
-  if (seed !== undefined) {
-    const key = inodeSeedKey(inodeNumber, inode.generation);
-    const checksum = crc32c(seed, key, bytes.subarray(at, at + slotSizeBytes));
-    view.setUint16(at + INODE_AT.checksumLow, checksum & 0xffff, true);
-    if (inode.extraSizeBytes >= 4) {
-      view.setUint16(at + INODE_AT.checksumHigh, checksum >>> 16, true);
-    }
-  }
-}
-
-function writeBase(view: DataView<ArrayBufferLike>, at: number, inode: InodeRecord): void {
-  view.setUint16(at + INODE_AT.mode, inode.mode, true);
-  view.setUint16(at + INODE_AT.uidLow, inode.uid & 0xffff, true);
-  view.setUint32(at + INODE_AT.sizeLow, inode.sizeBytes % TWO_32, true);
-  view.setInt32(at + INODE_AT.atime, inode.atime.seconds | 0, true);
-  view.setInt32(at + INODE_AT.ctime, inode.ctime.seconds | 0, true);
-  view.setInt32(at + INODE_AT.mtime, inode.mtime.seconds | 0, true);
-  view.setUint32(at + INODE_AT.dtime, inode.dtime, true);
-  view.setUint16(at + INODE_AT.gidLow, inode.gid & 0xffff, true);
-  view.setUint16(at + INODE_AT.linkCount, inode.linkCount, true);
-  view.setUint32(at + INODE_AT.blocksLow, inode.sectorCount % TWO_32, true);
-  view.setUint32(at + INODE_AT.flags, inode.flags, true);
-  view.setUint32(at + INODE_AT.versionLow, inode.versionLow, true);
-  view.setUint32(at + INODE_AT.generation, inode.generation, true);
-  view.setUint32(at + INODE_AT.xattrBlockLow, inode.xattrBlock % TWO_32, true);
-  view.setUint32(at + INODE_AT.sizeHigh, Math.floor(inode.sizeBytes / TWO_32), true);
-  view.setUint16(at + INODE_AT.blocksHigh, Math.floor(inode.sectorCount / TWO_32), true);
-  view.setUint16(at + INODE_AT.xattrBlockHigh, Math.floor(inode.xattrBlock / TWO_32), true);
-  view.setUint16(at + INODE_AT.uidHigh, inode.uid >>> 16, true);
-  view.setUint16(at + INODE_AT.gidHigh, inode.gid >>> 16, true);
-}
-
-function writeExtra(view: DataView<ArrayBufferLike>, at: number, inode: InodeRecord): void {
-  const room = INODE_BASE_SIZE_BYTES + inode.extraSizeBytes;
-  if (inode.extraSizeBytes > 0) {
-    view.setUint16(at + INODE_AT.extraSize, inode.extraSizeBytes, true);
-  }
-  writeExtraWord(view, at, INODE_AT.ctimeExtra, room, timestampExtra(inode.ctime));
-  writeExtraWord(view, at, INODE_AT.mtimeExtra, room, timestampExtra(inode.mtime));
-  writeExtraWord(view, at, INODE_AT.atimeExtra, room, timestampExtra(inode.atime));
-  writeExtraWord(view, at, INODE_AT.crtime, room, inode.crtime.seconds >>> 0);
-  writeExtraWord(view, at, INODE_AT.crtimeExtra, room, timestampExtra(inode.crtime));
-  writeExtraWord(view, at, INODE_AT.versionHigh, room, inode.versionHigh);
-  writeExtraWord(view, at, INODE_AT.projectId, room, inode.projectId);
-}
-
-function writeExtraWord(
-  view: DataView<ArrayBufferLike>,
-  at: number,
-  offset: number,
-  room: number,
-  value: number,
-): void {
-  if (offset + 4 <= room) view.setUint32(at + offset, value, true);
-  else if (value !== 0) {
-    invariant(false, `inode field at 0x${offset.toString(16)} is past i_extra_isize`);
-  }
-}
-
-/** Ranges that DataView would cut silently. One condition, so that it costs little. */
-function checkFits(inode: InodeRecord, slotSizeBytes: number): void {
-  const fits = slotSizeBytes >= INODE_BASE_SIZE_BYTES &&
-    inode.blockField.length === INODE_BLOCK_FIELD_SIZE_BYTES &&
-    INODE_BASE_SIZE_BYTES + inode.extraSizeBytes + inode.xattrArea.length <= slotSizeBytes &&
-    inode.extraSizeBytes % 4 === 0 && inode.mode >= 0 && inode.mode <= 0xffff &&
-    inode.uid >= 0 && inode.uid < TWO_32 && inode.gid >= 0 && inode.gid < TWO_32 &&
-    inode.sizeBytes >= 0 && Number.isSafeInteger(inode.sizeBytes) &&
-    inode.linkCount >= 0 && inode.linkCount <= 0xffff &&
-    inode.sectorCount >= 0 && inode.sectorCount < TWO_48 &&
-    inode.xattrBlock >= 0 && inode.xattrBlock < TWO_48;
+/** Writes the slot where the structure is, which is zero. */
+function writeInode(table: SlotTable, inodeNumber: number, inode: InodeRecord): void {
+  const { bytes, structure, slotSizeBytes, seed } = table;
+  const { view, at } = structure;
+  const { extraSizeBytes, xattrArea } = inode;
+  const fieldsEnd = INODE_BASE_SIZE_BYTES + extraSizeBytes;
+  const fits = slotSizeBytes >= INODE_BASE_SIZE_BYTES && extraSizeBytes % 4 === 0 &&
+    fieldsEnd + xattrArea.length <= slotSizeBytes;
   if (!fits) invariant(false, `inode does not fit a slot of ${slotSizeBytes} bytes`);
+  structure.sizeBytes = fieldsEnd;
+  writeFields(INODE_FIELDS, bytes, inode, structure);
+  if (extraSizeBytes > 0) view.setUint16(at + INODE_AT.extraSize, extraSizeBytes, true);
+  if (xattrArea.length > 0) bytes.set(xattrArea, at + fieldsEnd);
+  if (seed === undefined) return;
+  const key = inodeSeedKey(inodeNumber, inode.generation);
+  const checksum = crc32c(seed, key, bytes.subarray(at, at + slotSizeBytes));
+  view.setUint16(at + INODE_AT.checksumLow, checksum & 0xffff, true);
+  if (extraSizeBytes >= 4) view.setUint16(at + INODE_AT.checksumHigh, checksum >>> 16, true);
 }
 
 /**
@@ -282,38 +269,16 @@ export function decodeInode(slot: Uint8Array, what = "inode"): InodeRecord {
   invariant(slot.length >= INODE_BASE_SIZE_BYTES, `an inode slot of ${slot.length} bytes`);
   const view = viewOf(slot);
   const extraSizeBytes = decodeExtraSize(view, what);
-  const end = INODE_BASE_SIZE_BYTES + extraSizeBytes;
-  const sizeBytes = view.getUint32(INODE_AT.sizeHigh, true) * TWO_32 +
-    view.getUint32(INODE_AT.sizeLow, true);
-  if (!Number.isSafeInteger(sizeBytes)) {
-    throw new InputError(what, `its size of ${sizeBytes} bytes is over 2^53 - 1`);
+  const sizeBytes = INODE_BASE_SIZE_BYTES + extraSizeBytes;
+  if (view.getUint32(INODE_AT.sizeHigh, true) >= 2 ** 21) {
+    const high = BigInt(view.getUint32(INODE_AT.sizeHigh, true));
+    const size = (high << 32n) + BigInt(view.getUint32(INODE_FIELDS.sizeBytes.offset, true));
+    throw new InputError(what, `its size of ${size} bytes is over 2^53 - 1`);
   }
   return {
-    mode: view.getUint16(INODE_AT.mode, true),
-    uid: view.getUint16(INODE_AT.uidHigh, true) * 0x10000 + view.getUint16(INODE_AT.uidLow, true),
-    gid: view.getUint16(INODE_AT.gidHigh, true) * 0x10000 + view.getUint16(INODE_AT.gidLow, true),
-    sizeBytes,
-    linkCount: view.getUint16(INODE_AT.linkCount, true),
-    sectorCount: view.getUint16(INODE_AT.blocksHigh, true) * TWO_32 +
-      view.getUint32(INODE_AT.blocksLow, true),
-    flags: view.getUint32(INODE_AT.flags, true),
-    atime: readTime(view, INODE_AT.atime, INODE_AT.atimeExtra, end),
-    ctime: readTime(view, INODE_AT.ctime, INODE_AT.ctimeExtra, end),
-    mtime: readTime(view, INODE_AT.mtime, INODE_AT.mtimeExtra, end),
-    crtime: timestampFromWords(
-      readExtraWord(view, INODE_AT.crtime, end),
-      readExtraWord(view, INODE_AT.crtimeExtra, end),
-    ),
-    dtime: view.getUint32(INODE_AT.dtime, true),
-    generation: view.getUint32(INODE_AT.generation, true),
-    xattrBlock: view.getUint16(INODE_AT.xattrBlockHigh, true) * TWO_32 +
-      view.getUint32(INODE_AT.xattrBlockLow, true),
-    blockField: slot.slice(INODE_AT.blockField, INODE_AT.blockField + INODE_BLOCK_FIELD_SIZE_BYTES),
+    ...readFields(INODE_FIELDS, slot, { view, at: 0, sizeBytes }),
     extraSizeBytes,
-    xattrArea: slot.slice(end),
-    versionLow: view.getUint32(INODE_AT.versionLow, true),
-    versionHigh: readExtraWord(view, INODE_AT.versionHigh, end),
-    projectId: readExtraWord(view, INODE_AT.projectId, end),
+    xattrArea: slot.slice(sizeBytes),
   };
 }
 
@@ -331,19 +296,6 @@ function decodeExtraSize(view: DataView<ArrayBufferLike>, what: string): number 
   return extraSizeBytes;
 }
 
-function readTime(
-  view: DataView<ArrayBufferLike>,
-  low: number,
-  extra: number,
-  end: number,
-): Timestamp {
-  return timestampFromWords(view.getInt32(low, true), readExtraWord(view, extra, end));
-}
-
-function readExtraWord(view: DataView<ArrayBufferLike>, offset: number, end: number): number {
-  return offset + 4 <= end ? view.getUint32(offset, true) : 0;
-}
-
 /**
  * The checksum that a slot should carry: 32 bits, of which a slot without i_checksum_hi stores the low 16.
  *
@@ -354,7 +306,10 @@ export function inodeChecksum(
   options: { readonly inodeNumber: number; readonly seed: number },
   view = viewOf(slot),
 ): number {
-  const key = inodeSeedKey(options.inodeNumber, view.getUint32(INODE_AT.generation, true));
+  const key = inodeSeedKey(
+    options.inodeNumber,
+    view.getUint32(INODE_FIELDS.generation.offset, true),
+  );
   const isWide = hasChecksumHigh(view);
   const highAt = isWide ? INODE_AT.checksumHigh : slot.length;
   const parts = [

@@ -1,19 +1,139 @@
 /**
  * Extended attributes (kernel documentation, "Extended Attributes"; fs/ext4/xattr.h): entries from the front and values
- * from the back of the room behind an inode's fields, or of a block of their own that several inodes can share.
+ * from the back of the room behind an inode's fields, or of a block of their own that several inodes can share. This file
+ * has names, hashes and writing; xattr_decode.ts reads.
  *
  * @module
  */
+import { rotateLeft } from "../../bytes/arithmetic.ts";
 import type { ByteString } from "../../bytes/byte_string.ts";
 import { crc32c } from "../../bytes/crc32c.ts";
 import { invariant } from "../../errors.ts";
 import { XATTR_REFCOUNT_MAX } from "./constants.ts";
 import { viewOf } from "./fields.ts";
-import { xattrBlockHash, xattrEntryHash } from "./xattr_hash.ts";
 
-export { xattrBlockHash, xattrEntryHash, xattrValueHash } from "./xattr_hash.ts";
-export type { SplitXattrName } from "./xattr_name.ts";
-export { joinXattrName, splitXattrName, XATTR_INDEX } from "./xattr_name.ts";
+/** e_name_index of the prefixes (EXT4_XATTR_INDEX_...). */
+export const XATTR_INDEX = {
+  USER: 1,
+  POSIX_ACL_ACCESS: 2,
+  POSIX_ACL_DEFAULT: 3,
+  TRUSTED: 4,
+  SECURITY: 6,
+  SYSTEM: 7,
+  RICHACL: 8,
+} as const;
+
+/** A name in two parts. */
+export interface SplitXattrName {
+  readonly nameIndex: number;
+  readonly suffix: ByteString;
+}
+
+interface Prefix {
+  readonly nameIndex: number;
+  readonly text: ByteString;
+  /** Whether the prefix is a name by itself; otherwise it needs a suffix. */
+  readonly isWholeName: boolean;
+}
+
+/** Whole names come before the prefix that they begin with. */
+const PREFIXES: readonly Prefix[] = [
+  {
+    nameIndex: XATTR_INDEX.POSIX_ACL_ACCESS,
+    text: "system.posix_acl_access",
+    isWholeName: true,
+  },
+  {
+    nameIndex: XATTR_INDEX.POSIX_ACL_DEFAULT,
+    text: "system.posix_acl_default",
+    isWholeName: true,
+  },
+  { nameIndex: XATTR_INDEX.RICHACL, text: "system.richacl", isWholeName: true },
+  { nameIndex: XATTR_INDEX.USER, text: "user.", isWholeName: false },
+  { nameIndex: XATTR_INDEX.TRUSTED, text: "trusted.", isWholeName: false },
+  { nameIndex: XATTR_INDEX.SECURITY, text: "security.", isWholeName: false },
+  { nameIndex: XATTR_INDEX.SYSTEM, text: "system.", isWholeName: false },
+];
+
+/**
+ * Splits a name; undefined when ext4 has no number for its prefix, or nothing follows a prefix that needs more.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { splitXattrName } from "./xattr.ts";
+ * assertEquals(splitXattrName("security.capability"), { nameIndex: 6, suffix: "capability" });
+ * assertEquals(splitXattrName("btrfs.compression"), undefined);
+ * ```
+ */
+export function splitXattrName(name: ByteString): SplitXattrName | undefined {
+  for (const { nameIndex, text, isWholeName } of PREFIXES) {
+    if (isWholeName ? name === text : name.length > text.length && name.startsWith(text)) {
+      return { nameIndex, suffix: name.slice(text.length) };
+    }
+  }
+  return undefined;
+}
+
+/** The whole name; undefined for a number or a suffix that no name has. */
+export function joinXattrName(nameIndex: number, suffix: ByteString): ByteString | undefined {
+  const prefix = PREFIXES.find((candidate) => candidate.nameIndex === nameIndex);
+  if (prefix === undefined || prefix.isWholeName !== (suffix === "")) return undefined;
+  return prefix.text + suffix;
+}
+
+/** What an entry's hash covers. */
+export interface HashedXattr {
+  readonly suffix: ByteString;
+  readonly value: Uint8Array;
+  readonly valueInode?: number;
+  readonly valueHash?: number;
+}
+
+const NAME_SHIFT = 5;
+const VALUE_SHIFT = 16;
+
+/**
+ * e_hash: the suffix byte by byte, then the value word by word (little-endian, padded with zeros). For a value in an
+ * inode the one word is that inode's hash. Old kernels on x86 took the suffix as signed characters; `signedName` gives
+ * what they wrote.
+ */
+export function xattrEntryHash(xattr: HashedXattr, signedName = false): number {
+  let hash = 0;
+  for (let i = 0; i < xattr.suffix.length; i++) {
+    const byte = xattr.suffix.charCodeAt(i);
+    hash = rotateLeft(hash, NAME_SHIFT) ^ (signedName ? (byte << 24) >> 24 : byte);
+  }
+  if (xattr.valueInode !== undefined) {
+    invariant(xattr.valueHash !== undefined, "an attribute in an inode needs its value's hash");
+    return (rotateLeft(hash, VALUE_SHIFT) ^ xattr.valueHash) >>> 0;
+  }
+  const { value } = xattr;
+  for (let at = 0; at < value.length; at += 4) {
+    const word = (value[at] ?? 0) | ((value[at + 1] ?? 0) << 8) | ((value[at + 2] ?? 0) << 16) |
+      ((value[at + 3] ?? 0) << 24);
+    hash = rotateLeft(hash, VALUE_SHIFT) ^ word;
+  }
+  return hash >>> 0;
+}
+
+/** h_hash: the entry hashes folded; 0, which means "never share", when one of them is 0. */
+export function xattrBlockHash(entryHashes: readonly number[]): number {
+  let hash = 0;
+  for (const entryHash of entryHashes) {
+    if (entryHash === 0) return 0;
+    hash = rotateLeft(hash, VALUE_SHIFT) ^ entryHash;
+  }
+  return hash >>> 0;
+}
+
+/**
+ * The hash of a value that an inode holds, which that inode keeps in i_atime. `seed` is superblockSeed(), also where
+ * the file system has no metadata checksums.
+ */
+export function xattrValueHash(seed: number, value: Uint8Array): number {
+  return crc32c(seed, value);
+}
 
 /** One attribute as ext4 stores it. ACL values are in the disk format (acl.ts). */
 export interface DiskXattr {

@@ -21,9 +21,10 @@ import {
   XATTR_MAGIC,
   XATTR_VALUE_SIZE_MAX,
   xattrBlockChecksum,
+  xattrBlockHash,
+  xattrEntryHash,
   xattrEntrySizeBytes,
 } from "./xattr.ts";
-import { xattrBlockHash, xattrEntryHash } from "./xattr_hash.ts";
 
 /** An attribute as it was read. Where an inode holds the value, `value` is empty. */
 export interface DecodedXattr extends DiskXattr {
@@ -31,7 +32,12 @@ export interface DecodedXattr extends DiskXattr {
   readonly valueSizeBytes: number;
   /** e_hash as it is stored. */
   readonly entryHash: number;
+  /** The value with the bytes that fill its last word up, which its hash covers as they are. */
+  readonly hashedValue: Uint8Array;
 }
+
+/** Hears of what is wrong with attributes that can be read all the same. */
+export type XattrComplaint = (problem: string, details?: { readonly severity?: "note" }) => void;
 
 /** An xattr block as it was read. */
 export interface DecodedXattrBlock {
@@ -49,6 +55,7 @@ interface Area {
   /** What e_value_offs counts from. */
   readonly valueBase: number;
   readonly what: string;
+  readonly complain: XattrComplaint;
 }
 
 interface Span {
@@ -59,14 +66,21 @@ interface Span {
 /**
  * Reads the area behind an inode's fields. An area too small for the magic number, or with zeros in its place, has no
  * attributes. Throws InputError, with `what` in it, for anything that is not well-formed.
+ *
+ * @param complain hears of wrong hashes; by default they are thrown, too
  */
-export function decodeInodeXattrs(area: Uint8Array, what: string): DecodedXattr[] {
+export function decodeInodeXattrs(
+  area: Uint8Array,
+  what: string,
+  complain: XattrComplaint = complainByThrowing(what),
+): DecodedXattr[] {
   if (area.length < INODE_XATTR_HEADER_SIZE_BYTES) return [];
   const view = viewOf(area);
   const magic = view.getUint32(0, true);
   if (magic === 0) return [];
   checkMagic(magic, what);
   const xattrs = readXattrs({
+    complain,
     bytes: area,
     view,
     entriesStart: INODE_XATTR_HEADER_SIZE_BYTES,
@@ -74,7 +88,7 @@ export function decodeInodeXattrs(area: Uint8Array, what: string): DecodedXattr[
     what,
   });
   for (const xattr of xattrs) {
-    if (xattr.entryHash !== 0 && xattr.valueInode === undefined) checkEntryHash(xattr, what);
+    if (xattr.entryHash !== 0 && xattr.valueInode === undefined) checkEntryHash(xattr, complain);
   }
   return xattrs;
 }
@@ -82,8 +96,14 @@ export function decodeInodeXattrs(area: Uint8Array, what: string): DecodedXattr[
 /**
  * Reads an xattr block. Throws InputError, with `what` in it, for anything that is not well-formed. The checksum is for
  * the caller to check (verifyXattrBlock()), and so are the hashes of values in inodes (verifyXattrValueInode()).
+ *
+ * @param complain hears of wrong hashes and of entries that are not in order; by default they are thrown, too
  */
-export function decodeXattrBlock(block: Uint8Array, what: string): DecodedXattrBlock {
+export function decodeXattrBlock(
+  block: Uint8Array,
+  what: string,
+  complain: XattrComplaint = complainByThrowing(what),
+): DecodedXattrBlock {
   invariant(block.length >= XATTR_BLOCK_HEADER_SIZE_BYTES, `a block of ${block.length} bytes`);
   const view = viewOf(block);
   checkMagic(view.getUint32(XATTR_BLOCK_AT.magic, true), what);
@@ -97,6 +117,7 @@ export function decodeXattrBlock(block: Uint8Array, what: string): DecodedXattrB
     );
   }
   const xattrs = readXattrs({
+    complain,
     bytes: block,
     view,
     entriesStart: XATTR_BLOCK_HEADER_SIZE_BYTES,
@@ -104,7 +125,7 @@ export function decodeXattrBlock(block: Uint8Array, what: string): DecodedXattrB
     what,
   });
   const hash = view.getUint32(XATTR_BLOCK_AT.hash, true);
-  checkBlockContent(xattrs, hash, what);
+  checkBlockContent(xattrs, hash, complain);
   return { referenceCount, hash, xattrs };
 }
 
@@ -123,7 +144,13 @@ export function verifyXattrBlock(
  */
 export function verifyXattrValueInode(xattr: DecodedXattr, valueHash: number, what: string): void {
   invariant(xattr.valueInode !== undefined, "an attribute whose value is not in an inode");
-  checkEntryHash({ ...xattr, valueHash }, what);
+  checkEntryHash({ ...xattr, valueHash }, complainByThrowing(what));
+}
+
+function complainByThrowing(what: string): XattrComplaint {
+  return (problem) => {
+    throw new InputError(what, problem);
+  };
 }
 
 function checkMagic(magic: number, what: string): void {
@@ -134,29 +161,30 @@ function checkMagic(magic: number, what: string): void {
   );
 }
 
-function checkBlockContent(xattrs: readonly DecodedXattr[], hash: number, what: string): void {
-  xattrs.forEach((xattr, index) => {
+function checkBlockContent(
+  xattrs: readonly DecodedXattr[],
+  hash: number,
+  complain: XattrComplaint,
+): void {
+  for (const [index, xattr] of xattrs.entries()) {
     const previous = xattrs[index - 1];
     if (previous !== undefined && compareDiskXattrs(previous, xattr) >= 0) {
-      throw new InputError(what, `its attribute ${describe(xattr)} is not in the kernel's order`);
+      complain(`its attribute ${describe(xattr)} is not in the kernel's order`);
     }
-    if (xattr.valueInode === undefined) checkEntryHash(xattr, what);
-  });
+    if (xattr.valueInode === undefined) checkEntryHash(xattr, complain);
+  }
   const expected = xattrBlockHash(xattrs.map((xattr) => xattr.entryHash));
   if (hash !== 0 && hash !== expected) {
-    throw new InputError(
-      what,
-      `its hash is 0x${hash.toString(16)}, not 0x${expected.toString(16)}`,
-    );
+    complain(`its hash is 0x${hash.toString(16)}, not 0x${expected.toString(16)}`);
   }
 }
 
 /** Both spellings of the hash are good: kernels before 6.2 on x86 took the name as signed characters. */
-function checkEntryHash(xattr: DecodedXattr, what: string): void {
-  const expected = xattrEntryHash(xattr);
-  if (xattr.entryHash === expected || xattr.entryHash === xattrEntryHash(xattr, true)) return;
-  throw new InputError(
-    what,
+function checkEntryHash(xattr: DecodedXattr, complain: XattrComplaint): void {
+  const hashed = { ...xattr, value: xattr.hashedValue };
+  const expected = xattrEntryHash(hashed);
+  if (xattr.entryHash === expected || xattr.entryHash === xattrEntryHash(hashed, true)) return;
+  complain(
     `the hash of attribute ${describe(xattr)} is 0x${xattr.entryHash.toString(16)}, ` +
       `not 0x${expected.toString(16)}`,
   );
@@ -238,15 +266,13 @@ function readXattr(
         `not within ${valuesStart} to ${bytes.length}`,
     );
   }
-  // Hashes are of whole words; where there is one, what fills the last word up was zero.
-  const isPadded = common.entryHash === 0 || !hasValueHere ||
-    bytes.subarray(valueEnd, paddedEnd).every((byte) => byte === 0);
-  if (!isPadded) {
-    throw new InputError(what, `bytes behind the value of ${describe(name)} are not zero`);
-  }
   const value = hasValueHere ? bytes.slice(valueStart, valueEnd) : new Uint8Array(0);
+  const hashedValue = valueEnd === paddedEnd || !hasValueHere
+    ? value
+    : bytes.slice(valueStart, paddedEnd);
+  const xattr = { ...common, value, hashedValue };
   return {
-    xattr: valueInode === 0 ? { ...common, value } : { ...common, value, valueInode },
+    xattr: valueInode === 0 ? xattr : { ...xattr, valueInode },
     span: hasValueHere ? { start: valueStart, end: paddedEnd } : undefined,
   };
 }

@@ -18,7 +18,7 @@ import {
   encodeDirectoryEntry,
   sealDirectoryBlock,
 } from "../format/directory.ts";
-import { directoryHash } from "../format/directory_hash.ts";
+import { directoryHash } from "../format/htree.ts";
 import type { DxEntry } from "../format/htree.ts";
 import {
   DX_NODE_COUNT_OFFSET,

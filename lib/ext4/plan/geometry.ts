@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { isSparseBackupGroup } from "../format/backup_groups.ts";
+import { isSparseBackupGroup } from "../format/group_descriptor.ts";
 import { divCeil } from "../../bytes/arithmetic.ts";
 import type { BlockRange } from "../../layout/blocks.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";

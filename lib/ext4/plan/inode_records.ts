@@ -22,7 +22,7 @@ import {
   TIMESTAMP_SECONDS_MAX,
   TIMESTAMP_SECONDS_MIN,
 } from "../format/inode.ts";
-import { isMendedByFsck } from "../format/timestamp.ts";
+import { isMendedByFsck } from "../format/inode.ts";
 import { encodeInodeXattrs } from "../format/xattr.ts";
 import { encodeExtentTree } from "./extent_tree.ts";
 import { inlineDataXattr, type NodeDraft, type ValueDraft } from "./inode_drafts.ts";

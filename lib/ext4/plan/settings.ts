@@ -9,7 +9,7 @@ import { optionError } from "../../errors.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import type { Packing } from "../../layout/packing.ts";
 import type { PayloadOrder } from "../../layout/placement.ts";
-import { TIMESTAMP_SECONDS_MAX } from "../format/timestamp.ts";
+import { TIMESTAMP_SECONDS_MAX } from "../format/inode.ts";
 
 /** How large the file system is, rounded up to whole blocks of 4 KiB. */
 export type ImageSize =

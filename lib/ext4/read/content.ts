@@ -1,101 +1,216 @@
 /**
- * The bytes of small things: directories' and symlinks' inline data, long symlinks, attribute values in inodes.
+ * What inodes contain: their map of blocks, the targets of symlinks, and files as payloads of the model, whose bytes stay
+ * in the image, which is the store.
  *
  * @module
  */
-import { InputError } from "../../errors.ts";
+import { setImmediate } from "node:timers/promises";
+import type { ByteString } from "../../bytes/byte_string.ts";
+import { byteStringFromBytes } from "../../bytes/byte_string.ts";
+import { InputError, throwIfAborted } from "../../errors.ts";
+import { memoryReader, type RandomReader } from "../../io/random_reader.ts";
+import type { BlockRun, DataSegment, Payload } from "../../model/payload.ts";
+import { readPayload, wholeSegment } from "../../model/payload.ts";
+import { type PayloadScan, PayloadScanner } from "../../tar/payload.ts";
 import { INODE_FLAG } from "../format/constants.ts";
-import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
-import { XATTR_INDEX } from "../format/xattr.ts";
-import { decodeInodeXattrs } from "../format/xattr_decode.ts";
-import { blockRuns } from "./block_map.ts";
-import { hasFlag } from "./inode.ts";
-import type { Ext4Image, ImageInode } from "./types.ts";
+import type { BlockMap, MapBlock, MappedRun } from "../volume/block_map.ts";
+import { readBlockMap } from "../volume/block_map.ts";
+import type { InlineData } from "../volume/content.ts";
+import {
+  isFastSymlink,
+  judgeSymlinkSize,
+  judgeTarget,
+  readInlineData,
+  readSymlinkBlock,
+} from "../volume/content.ts";
+import { judgeSize } from "../volume/inode.ts";
+import { readInodeXattrs } from "../volume/xattrs.ts";
+import type { BlockBudget, Ext4Image, ImageInode } from "./image.ts";
+import { DEFAULT_READ_LIMITS, hasFlag, hasInlineData } from "./image.ts";
 
-/** Bytes that an inode keeps in itself, in two places. */
-export interface InlineContent {
-  /** The 60 bytes of i_block. */
-  readonly first: Uint8Array;
-  /** The attribute system.data. */
-  readonly rest: Uint8Array;
+export type { MapBlock, MappedRun } from "../volume/block_map.ts";
+
+/** The longest path that the kernel follows, without its NUL. */
+const TARGET_BYTES_MAX = 4095;
+
+/** How a map is followed. */
+export interface BlockMapOptions {
+  /** Called for each block of the map, before what it maps. */
+  readonly onMapBlock?: (block: MapBlock) => void;
+}
+
+/**
+ * What an inode maps, in the order of its logical blocks. Each block of the map is checked before it is believed; runs
+ * are within the file system and never more, with the blocks of the map, than it has. An inode with inline data maps
+ * nothing, and so do devices, fifos, sockets and short symlinks: do not ask for them.
+ *
+ * @throws {InputError} for a map that is damaged
+ */
+export function blockRuns(
+  image: Ext4Image,
+  inode: ImageInode,
+  options: BlockMapOptions = {},
+): readonly MappedRun[] {
+  if (hasInlineData(inode)) return [];
+  return readBlockMap(image, inode.number, inode.view, options.onMapBlock).runs;
 }
 
 /** What an inode keeps in itself. Throws InputError when the attribute with the rest is not there. */
-export function inlineContent(inode: ImageInode): InlineContent {
-  const what = `attributes in ${inode.what}`;
-  const data = decodeInodeXattrs(inode.record.xattrArea, what).find(isInlineData);
-  if (data === undefined || data.valueInode !== undefined) {
-    throw new InputError(inode.what, "its flags say inline data, but it has no system.data");
-  }
-  return { first: inode.record.blockField, rest: data.value };
+export function inlineData(image: Ext4Image, inode: ImageInode): InlineData {
+  const { number, view } = inode;
+  return readInlineData(image, number, view, readInodeXattrs(image, number, view));
 }
 
-/** Whether an attribute is the one that holds inline data, which nobody sees as an attribute. */
-export function isInlineData(
-  xattr: { readonly nameIndex: number; readonly suffix: string },
-): boolean {
-  return xattr.nameIndex === XATTR_INDEX.SYSTEM && xattr.suffix === "data";
+/** A symlink's target: as long as its size says, without a NUL. Throws InputError for any other. */
+export function readSymlink(image: Ext4Image, inode: ImageInode): ByteString {
+  const { number, view } = inode;
+  judgeSymlinkSize(image, number, view);
+  if (view.sizeBytes > TARGET_BYTES_MAX) {
+    const why = `the target of the symlink has ${view.sizeBytes} bytes, over ${TARGET_BYTES_MAX}`;
+    throw new InputError(inode.what, why);
+  }
+  const bytes = hasInlineData(inode)
+    ? inlineData(image, inode).bytes
+    : isFastSymlink(view)
+    ? view.blockField
+    : readSymlinkBlock(image, number, view, blockRuns(image, inode));
+  if (bytes === undefined) throw new InputError(inode.what, "the target of the symlink is a hole");
+  judgeTarget(image, number, view, bytes);
+  return byteStringFromBytes(bytes, 0, view.sizeBytes);
 }
 
-/** The inline bytes up to the inode's size. Throws InputError when it keeps fewer. */
-export function inlineBytes(inode: ImageInode): Uint8Array<ArrayBuffer> {
-  const { first, rest } = inlineContent(inode);
-  const { sizeBytes } = inode.record;
-  const keptBytes = INODE_BLOCK_FIELD_SIZE_BYTES + rest.length;
-  if (sizeBytes > keptBytes) {
-    throw new InputError(
-      inode.what,
-      `its size is ${sizeBytes} bytes, but it keeps only ${keptBytes} in itself`,
-    );
-  }
-  const whole = new Uint8Array(keptBytes);
-  whole.set(first);
-  whole.set(rest, first.length);
-  return whole.slice(0, sizeBytes);
+/** Bounds that several files share. */
+export interface PayloadBounds {
+  /** Counts the blocks of all files. */
+  readonly budget?: BlockBudget;
+  /** Most runs of data; 4,194,304 by default. */
+  readonly maxSegmentCount?: number;
 }
+
+const PIECE_BYTES = 1024 * 1024;
+/** Signals are seen between pieces of about this many bytes. */
+const YIELD_AFTER_BYTES = 16 * PIECE_BYTES;
 
 /**
- * Whether a file with inline data is one hole, larger than what its inode could keep. mke2fs -d makes such inodes of files
- * without any data; the kernel reads zeros from them, and e2fsck says nothing.
+ * A file's payload. What is written of it are its segments; what was allocated only is a hole. `dataRuns` and
+ * `contentHash` need the bytes: they are read when first asked for, or by `scan()`, a piece at a time.
  */
-export function isInlineHole(inode: ImageInode): boolean {
-  if (inode.kind !== "file") return false;
-  const { first, rest } = inlineContent(inode);
-  return isBareHole(inode.record.sizeBytes, [first, rest]);
-}
+export class ImagePayload implements Payload {
+  readonly sizeBytes: number;
+  readonly segments: readonly DataSegment[];
+  readonly store: RandomReader;
+  #scan: PayloadScan | undefined;
 
-/** Whether a file of a size is one hole that says nothing in the parts that its inode keeps. */
-export function isBareHole(sizeBytes: number, parts: readonly Uint8Array[]): boolean {
-  const keptBytes = parts.reduce((sum, { length }) => sum + length, 0);
-  return sizeBytes > keptBytes && parts.every((part) => part.every((byte) => byte === 0));
+  /** The segments point into the store. */
+  constructor(sizeBytes: number, segments: readonly DataSegment[], store: RandomReader) {
+    this.sizeBytes = sizeBytes;
+    this.segments = segments;
+    this.store = store;
+  }
+
+  get dataRuns(): readonly BlockRun[] {
+    return this.#scanned().dataRuns;
+  }
+
+  get contentHash(): number {
+    return this.#scanned().contentHash;
+  }
+
+  /** Reads the bytes now, and can be stopped in the middle of a large file. Does nothing the second time. */
+  async scan(signal?: AbortSignal): Promise<void> {
+    if (this.#scan !== undefined) return;
+    const scanner = new PayloadScanner();
+    let sinceYield = 0;
+    for (const pieceBytes of scanPieces(this, scanner)) {
+      sinceYield += pieceBytes;
+      if (sinceYield < YIELD_AFTER_BYTES) continue;
+      sinceYield = 0;
+      await setImmediate();
+      throwIfAborted(signal);
+    }
+    this.#scan = scanner.finish();
+  }
+
+  #scanned(): PayloadScan {
+    if (this.#scan === undefined) {
+      const scanner = new PayloadScanner();
+      for (const _ of scanPieces(this, scanner));
+      this.#scan = scanner.finish();
+    }
+    return this.#scan;
+  }
 }
 
 /**
- * All bytes of a small inode; holes are zeros.
+ * The payload of a regular file.
  *
- * @param maxBytes the most that it can be
- * @throws {InputError} when it is larger
+ * @throws {InputError} for a file that is encrypted, or whose map is damaged
  */
-export function readContent(
+export function filePayload(
   image: Ext4Image,
   inode: ImageInode,
-  maxBytes: number,
-): Uint8Array<ArrayBuffer> {
-  const { sizeBytes } = inode.record;
-  if (sizeBytes > maxBytes) {
-    throw new InputError(inode.what, `its size is ${sizeBytes} bytes, over ${maxBytes}`);
+  bounds: PayloadBounds = {},
+): ImagePayload {
+  if (inode.kind !== "file") throw new InputError(inode.what, `it is a ${inode.kind}`);
+  if (hasFlag(inode, INODE_FLAG.ENCRYPT)) {
+    throw new InputError(inode.what, "the file is encrypted, and that is not supported");
   }
-  if (hasFlag(inode, INODE_FLAG.INLINE_DATA)) return inlineBytes(inode);
-  const content = new Uint8Array(sizeBytes);
-  const { blockSizeBytes } = image.geometry;
-  for (const { logicalBlock, blockCount, startBlock, unwritten } of blockRuns(image, inode)) {
+  const { sizeBytes } = inode.view;
+  if (!hasInlineData(inode)) {
+    const map = readBlockMap(image, inode.number, inode.view);
+    judgeSize(image, inode.number, inode.view, map);
+    const segments = fileSegments(image, inode, map, bounds);
+    return new ImagePayload(sizeBytes, segments, image.reader);
+  }
+  const { bytes, isHole } = inlineData(image, inode);
+  if (isHole) return new ImagePayload(sizeBytes, [], image.reader);
+  const store = memoryReader(bytes.slice(0, sizeBytes), image.name);
+  return new ImagePayload(sizeBytes, wholeSegment(sizeBytes), store);
+}
+
+function fileSegments(
+  image: Ext4Image,
+  inode: ImageInode,
+  map: BlockMap,
+  bounds: PayloadBounds,
+): DataSegment[] {
+  const { blockSizeBytes } = image;
+  const { sizeBytes } = inode.view;
+  const maxSegmentCount = bounds.maxSegmentCount ?? DEFAULT_READ_LIMITS.maxSegmentCount;
+  const segments: { fileOffset: number; storeOffset: number; lengthBytes: number }[] = [];
+  bounds.budget?.add(map.blockCount, inode.what);
+  for (const { logicalBlock, blockCount, startBlock, unwritten } of map.runs) {
     if (unwritten) continue;
-    for (let i = 0; i < blockCount; i++) {
-      const at = (logicalBlock + i) * blockSizeBytes;
-      if (at >= sizeBytes) break;
-      const block = image.readBlock(startBlock + i, inode.what);
-      content.set(block.subarray(0, Math.min(blockSizeBytes, sizeBytes - at)), at);
+    const fileOffset = logicalBlock * blockSizeBytes;
+    const endOffset = fileOffset + blockCount * blockSizeBytes;
+    const lengthBytes = Math.min(endOffset, sizeBytes) - fileOffset;
+    if (lengthBytes <= 0) continue;
+    const storeOffset = startBlock * blockSizeBytes;
+    const last = segments.at(-1);
+    const follows = last !== undefined && last.fileOffset + last.lengthBytes === fileOffset &&
+      last.storeOffset + last.lengthBytes === storeOffset;
+    if (follows) last.lengthBytes += lengthBytes;
+    else segments.push({ fileOffset, storeOffset, lengthBytes });
+    if (segments.length > maxSegmentCount) {
+      throw new InputError(inode.what, `it has more than ${maxSegmentCount} runs of data`);
     }
   }
-  return content;
+  return segments.slice(); // with no more room than it needs
+}
+
+/** Feeds the bytes of all segments to a scanner; gives the length of each piece. */
+function* scanPieces(payload: Payload, scanner: PayloadScanner): Generator<number> {
+  const longest = payload.segments.reduce(
+    (most, { lengthBytes }) => Math.max(most, lengthBytes),
+    0,
+  );
+  const buffer = new Uint8Array(Math.min(PIECE_BYTES, longest));
+  for (const { fileOffset, lengthBytes } of payload.segments) {
+    for (let done = 0; done < lengthBytes; done += PIECE_BYTES) {
+      const piece = buffer.subarray(0, Math.min(PIECE_BYTES, lengthBytes - done));
+      readPayload(payload, piece, fileOffset + done);
+      scanner.push(fileOffset + done, piece, 0, piece.length);
+      yield piece.length;
+    }
+  }
 }

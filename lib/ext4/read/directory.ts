@@ -1,25 +1,21 @@
 /**
- * Names of directories: linear, hashed, or kept in the inode.
+ * Names: of one directory, of all below one, and the inode that a path leads to.
  *
  * @module
  */
 import type { ByteString } from "../../bytes/byte_string.ts";
 import { displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
-import { DIRENT_TYPE, INCOMPAT, INODE_FLAG } from "../format/constants.ts";
-import {
-  decodeDirectoryBlock,
-  decodeDirectoryEntries,
-  type DirectoryEntry,
-  verifyDirectoryBlock,
-} from "../format/directory.ts";
-import { viewOf } from "../format/fields.ts";
-import { inlineContent } from "./content.ts";
-import { DirectoryBlocks } from "./directory_blocks.ts";
-import { checkLeafHashes, readIndex } from "./directory_index.ts";
-import { hasFlag } from "./inode.ts";
-import { DEFAULT_READ_LIMITS } from "./limits.ts";
-import type { Ext4Image, ImageInode, NodeKind } from "./types.ts";
+import { DIRENT_TYPE, INCOMPAT, INODE_FLAG, INODE_NUMBER } from "../format/constants.ts";
+import type { DirectoryEntries } from "../format/directory.ts";
+import { readBlockMap } from "../volume/block_map.ts";
+import type { DirectoryVisitor } from "../volume/directory.ts";
+import { DirectoryWalker } from "../volume/directory.ts";
+import type { NodeKind } from "../volume/inode.ts";
+import { isReservedInode, judgeSize } from "../volume/inode.ts";
+import { inlineData, readSymlink } from "./content.ts";
+import type { Ext4Image, ImageInode } from "./image.ts";
+import { DEFAULT_READ_LIMITS, hasFlag, hasInlineData } from "./image.ts";
 
 /** One name in a directory; never "." or "..". */
 export interface DirectoryName {
@@ -27,7 +23,7 @@ export interface DirectoryName {
   readonly name: ByteString;
   /** The inode that has this name. */
   readonly inodeNumber: number;
-  /** What the entry says that the inode is; undefined without the feature filetype. */
+  /** What the entry says that the inode is; undefined when it does not say. */
   readonly kind: NodeKind | undefined;
 }
 
@@ -35,7 +31,7 @@ export interface DirectoryName {
 export interface DirectoryContent {
   /** What ".." says. */
   readonly parentInodeNumber: number;
-  /** In the order of the directory; each name once. */
+  /** In the order of the directory's blocks; each name once. */
   readonly names: readonly DirectoryName[];
   /** Blocks that the directory maps, its map included. */
   readonly blockCount: number;
@@ -51,13 +47,12 @@ const KIND_OF_DIRENT: Readonly<Record<number, NodeKind>> = {
   [DIRENT_TYPE.SYMLINK]: "symlink",
 };
 
-const DOT_RECORD_LENGTH = 12;
-/** Before the entries in i_block of an inline directory: the number of its parent. */
-const INLINE_PARENT_SIZE_BYTES = 4;
+/** One for each image, for its room serves all directories. */
+const WALKERS = new WeakMap<Ext4Image, DirectoryWalker>();
 
 /**
- * Reads a whole directory. Every block's checksum, every record, and in a hashed one the index and the place of every
- * name are checked.
+ * Reads a whole directory. Every block's checksum, every record, and in a hashed one the index and the hash of every name
+ * are checked.
  *
  * @throws {InputError} for a directory that is damaged, encrypted, or has more names than `maxChildCount`
  */
@@ -70,90 +65,27 @@ export function readDirectory(
   if (hasFlag(inode, INODE_FLAG.ENCRYPT)) {
     throw new InputError(inode.what, "the directory is encrypted, and that is not supported");
   }
-  const collector = new NameCollector(image, inode, options.maxChildCount);
-  if (hasFlag(inode, INODE_FLAG.INLINE_DATA)) return readInlineDirectory(inode, collector);
-  const blocks = new DirectoryBlocks(image, inode);
-  const isHashed = hasFlag(inode, INODE_FLAG.INDEX);
-  const parentInodeNumber = isHashed
-    ? readHashed(image, inode, blocks, collector)
-    : readLinear(inode, blocks, collector);
-  return { parentInodeNumber, names: collector.names, blockCount: blocks.ownedBlockCount };
+  const { number, view } = inode;
+  const isInline = hasInlineData(inode);
+  const map = isInline ? undefined : readBlockMap(image, number, view);
+  if (map !== undefined) judgeSize(image, number, view, map);
+  const walker = WALKERS.get(image) ?? new DirectoryWalker(image);
+  WALKERS.set(image, walker);
+  const names = new NameCollector(image, inode, options.maxChildCount);
+  walker.walk({
+    number,
+    view,
+    runs: map?.runs ?? [],
+    inlineData: isInline ? inlineData(image, inode).bytes : undefined,
+  }, names);
+  const { parentInodeNumber } = names;
+  return { parentInodeNumber, names: names.names, blockCount: map?.blockCount ?? 0 };
 }
 
-function readLinear(
-  inode: ImageInode,
-  blocks: DirectoryBlocks,
-  collector: NameCollector,
-): number {
-  let parentInodeNumber = 0;
-  for (let logicalBlock = 0; logicalBlock < blocks.blockCount; logicalBlock++) {
-    const entries = decodeLeaf(inode, blocks, logicalBlock);
-    if (logicalBlock === 0) parentInodeNumber = takeDots(entries, inode);
-    collector.add(entries, inode.what);
-  }
-  return parentInodeNumber;
-}
-
-function readHashed(
-  image: Ext4Image,
-  inode: ImageInode,
-  blocks: DirectoryBlocks,
-  collector: NameCollector,
-): number {
-  const index = readIndex(image, inode, blocks);
-  for (const leaf of index.leaves) {
-    const entries = decodeLeaf(inode, blocks, leaf.logicalBlock);
-    checkLeafHashes(image, inode, index, leaf, entries);
-    collector.add(entries, inode.what);
-  }
-  return index.parentInodeNumber;
-}
-
-function decodeLeaf(
-  inode: ImageInode,
-  blocks: DirectoryBlocks,
-  logicalBlock: number,
-): DirectoryEntry[] {
-  const { bytes, what } = blocks.read(logicalBlock);
-  if (inode.seed !== undefined) verifyDirectoryBlock(bytes, inode.seed, what);
-  return decodeDirectoryBlock(bytes, { checksummed: inode.seed !== undefined, what });
-}
-
-/** Takes "." and ".." off the entries of the first block; returns the number of the parent. */
-function takeDots(entries: DirectoryEntry[], inode: ImageInode): number {
-  const [dot, dotDot] = entries.splice(0, 2);
-  if (dot?.name !== "." || dot.recordLength !== DOT_RECORD_LENGTH || dotDot?.name !== "..") {
-    throw new InputError(inode.what, 'the directory does not begin with "." and ".."');
-  }
-  if (dot.inodeNumber !== inode.number) {
-    throw new InputError(inode.what, `its "." is inode ${dot.inodeNumber}`);
-  }
-  return dotDot.inodeNumber;
-}
-
-/** The 56 bytes behind the parent's number, then system.data: entries fill both from end to end. */
-function readInlineDirectory(inode: ImageInode, collector: NameCollector): DirectoryContent {
-  const { first, rest } = inlineContent(inode);
-  const keptBytes = first.length + rest.length;
-  if (inode.record.sizeBytes !== keptBytes) {
-    throw new InputError(
-      inode.what,
-      `its size is ${inode.record.sizeBytes} bytes, but it keeps ${keptBytes} in itself`,
-    );
-  }
-  const what = `inline entries of ${inode.what}`;
-  const start = INLINE_PARENT_SIZE_BYTES;
-  collector.add(decodeDirectoryEntries(first, { start, end: first.length, what }), what);
-  const more = `further inline entries of ${inode.what}`;
-  collector.add(decodeDirectoryEntries(rest, { start: 0, end: rest.length, what: more }), more);
-  const parentInodeNumber = viewOf(first).getUint32(0, true);
-  return { parentInodeNumber, names: collector.names, blockCount: 0 };
-}
-
-/** Gathers the entries in use and refuses what no directory holds. */
-class NameCollector {
+/** Gathers the entries in use. */
+class NameCollector implements DirectoryVisitor {
   readonly names: DirectoryName[] = [];
-  readonly #seen = new Set<ByteString>();
+  parentInodeNumber = 0;
   readonly #hasTypes: boolean;
   readonly #maxCount: number;
   readonly #inode: ImageInode;
@@ -164,31 +96,155 @@ class NameCollector {
     this.#maxCount = maxCount;
   }
 
-  add(entries: readonly DirectoryEntry[], what: string): void {
-    for (const { inodeNumber, name, fileType } of entries) {
-      if (inodeNumber === 0) continue;
-      if (name === "." || name === "..") {
-        throw new InputError(what, `it has "${name}" among its names`);
-      }
-      if (this.#seen.has(name)) {
-        throw new InputError(what, `it has the name "${displayName(name)}" twice`);
-      }
-      if (this.names.length >= this.#maxCount) {
-        throw new InputError(this.#inode.what, `it has more than ${this.#maxCount} names`);
-      }
-      this.#seen.add(name);
-      this.names.push({ name, inodeNumber, kind: this.#kindOf(fileType, name, what) });
-    }
+  self(): void {}
+
+  parent(inodeNumber: number): void {
+    this.parentInodeNumber = inodeNumber;
   }
 
-  #kindOf(fileType: number, name: ByteString, what: string): NodeKind | undefined {
-    const kind = KIND_OF_DIRENT[fileType];
+  entry(entries: DirectoryEntries, index: number): void {
+    if (this.names.length >= this.#maxCount) {
+      throw new InputError(this.#inode.what, `it has more than ${this.#maxCount} names`);
+    }
     // Without the feature the byte is the high half of the length of the name.
-    if (this.#hasTypes ? kind !== undefined : fileType === 0) return kind;
-    const wanted = this.#hasTypes ? "1 to 7" : "0";
-    throw new InputError(
-      what,
-      `its entry "${displayName(name)}" has the file type ${fileType}, not ${wanted}`,
-    );
+    const kind = this.#hasTypes ? KIND_OF_DIRENT[entries.fileTypeAt(index)] : undefined;
+    this.names.push({ name: entries.nameAt(index), inodeNumber: entries.inodeAt(index), kind });
+  }
+}
+
+/** What a path led to. */
+export interface FoundInode {
+  /** The inode. */
+  readonly inode: ImageInode;
+  /** Where it is, with all symlinks followed; empty for the root, else it starts with a slash. */
+  readonly path: ByteString;
+}
+
+/** As the kernel: more symlinks than these are taken for a circle. */
+const SYMLINK_HOPS_MAX = 40;
+
+/**
+ * The inode at a path. Symlinks on the way are followed inside the image, where `..` of the root is the root; the last
+ * name is followed when `followsLast` says so.
+ *
+ * @throws {InputError} when nothing is there, and for a damaged directory on the way
+ */
+export function findInode(
+  image: Ext4Image,
+  path: ByteString,
+  options: { readonly followsLast: boolean },
+): FoundInode {
+  const trail: FoundInode[] = [{ inode: image.inode(INODE_NUMBER.ROOT), path: "" }];
+  const directories: KnownDirectories = new Map();
+  const wanted = splitPath(path);
+  let hopCount = 0;
+  for (let name = wanted.pop(); name !== undefined; name = wanted.pop()) {
+    const here = trail.at(-1)!;
+    if (here.inode.kind !== "directory") {
+      throw new InputError(displayName(path), `${displayName(here.path)} is no directory`);
+    }
+    if (name === ".") continue;
+    if (name === "..") {
+      if (trail.length > 1) trail.pop();
+      continue;
+    }
+    const found = child(image, here, name, directories);
+    if (found === undefined) {
+      const missing = displayName(`${here.path}/${name}`);
+      const asked = displayName(path);
+      throw new InputError(
+        asked,
+        missing === asked ? "does not exist" : `${missing} does not exist`,
+      );
+    }
+    if (found.inode.kind !== "symlink" || (wanted.length === 0 && !options.followsLast)) {
+      trail.push(found);
+      continue;
+    }
+    if (++hopCount > SYMLINK_HOPS_MAX) {
+      throw new InputError(
+        displayName(path),
+        `it leads over more than ${SYMLINK_HOPS_MAX} symlinks`,
+      );
+    }
+    const target = readSymlink(image, found.inode);
+    if (target.startsWith("/")) trail.length = 1;
+    wanted.push(...splitPath(target));
+  }
+  return trail.at(-1)!;
+}
+
+/** Directories on the way, each read once however often symlinks lead through it. */
+type KnownDirectories = Map<number, ReadonlyMap<ByteString, number>>;
+
+function child(
+  image: Ext4Image,
+  parent: FoundInode,
+  name: ByteString,
+  directories: KnownDirectories,
+): FoundInode | undefined {
+  let names = directories.get(parent.inode.number);
+  if (names === undefined) {
+    const content = readDirectory(image, parent.inode);
+    names = new Map(content.names.map((entry) => [entry.name, entry.inodeNumber]));
+    directories.set(parent.inode.number, names);
+  }
+  const inodeNumber = names.get(name);
+  if (inodeNumber === undefined) return undefined;
+  if (isReservedInode(image, inodeNumber)) {
+    throw new InputError(parent.inode.what, `a name in it is the reserved inode ${inodeNumber}`);
+  }
+  return { inode: image.inode(inodeNumber), path: `${parent.path}/${name}` };
+}
+
+/** The names of a path, the last one first. A slash at the end asks for a directory, as "." does. */
+function splitPath(path: ByteString): ByteString[] {
+  const all = path.split("/");
+  const names = all.filter((name) => name !== "" && name !== ".");
+  const last = all.at(-1);
+  if (names.length > 0 && (last === "" || last === ".")) names.push(".");
+  return names.reverse();
+}
+
+/**
+ * The names in a directory in byte order, and with `recursive` those below each of them, a directory before what is in
+ * it. A lost+found is a name like any other. Memory holds the names of the directories that are open, and a number for
+ * each directory.
+ *
+ * @throws {InputError} for a damaged directory, and one that has two names
+ */
+export function* listNames(
+  image: Ext4Image,
+  start: FoundInode,
+  options: { readonly recursive: boolean },
+): Generator<FoundInode> {
+  const { maxPathDepth } = DEFAULT_READ_LIMITS;
+  const pending = [{ directory: start, depth: 0 }];
+  const waiting: { path: ByteString; inodeNumber: number; depth: number }[] = [];
+  const seen = new Set<number>([start.inode.number]);
+  for (let item = pending.pop(); item; item = pending.pop()) {
+    const { directory, depth } = item;
+    const { names } = readDirectory(image, directory.inode);
+    for (const { name, inodeNumber } of [...names].sort((a, b) => (a.name < b.name ? 1 : -1))) {
+      waiting.push({ path: `${directory.path}/${name}`, inodeNumber, depth: depth + 1 });
+    }
+    for (let next = waiting.pop(); next; next = waiting.pop()) {
+      const { path, inodeNumber } = next;
+      if (isReservedInode(image, inodeNumber)) {
+        throw new InputError(displayName(path), `it is the reserved inode ${inodeNumber}`);
+      }
+      const inode = image.inode(inodeNumber);
+      yield { path, inode };
+      if (!options.recursive || inode.kind !== "directory") continue;
+      if (seen.has(inodeNumber)) {
+        throw new InputError(displayName(path), `it is a second name of ${inode.what}`);
+      }
+      if (next.depth > maxPathDepth) {
+        throw new InputError(displayName(path), `it is over ${maxPathDepth} directories deep`);
+      }
+      seen.add(inodeNumber);
+      pending.push({ directory: { path, inode }, depth: next.depth });
+      break;
+    }
   }
 }

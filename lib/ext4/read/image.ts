@@ -1,20 +1,12 @@
 /**
- * An ext4 image (ext2 and ext3 too) opened for reading, strictly: every checksum and every invariant on the way to
- * what is asked for is checked, and nothing is forgiven. What is wrong is an InputError `WHAT: WHY` that names the
- * structure, the block or inode, the found and the wanted value.
+ * An ext4 image (ext2 and ext3 too) opened for reading. Structures are walked by ../volume/; what the kernel refuses is an
+ * InputError `WHERE: WHAT` with the found and the wanted value, what it reads past is a warning.
  *
- * How the parts fit together:
- *
- * - {@linkcode openExt4Image} gives an {@linkcode Ext4Image}: superblock, measures, `readBlock()`, `groupDescriptor()`
- *   and `inode()`, with features that would be misread refused.
- * - block_map.ts, `blockRuns(image, inode)`: what an inode maps, from extents or from old block pointers.
- * - content.ts, `readContent()`: the bytes of a small inode; `inlineContent()`: bytes kept in the inode itself.
- * - directory.ts, `readDirectory(image, inode)`: the names of a directory, linear, hashed or inline.
- * - symlink.ts, `readSymlink()`; xattrs.ts, `XattrReader`; payload.ts, `filePayload()`: a file as the model's Payload,
- *   whose store is the image itself.
- * - tree.ts, `readTree(image, options)`: the whole as the model's FileTree. path.ts, `findInode()`: one path.
- * - geometry.ts, superblock.ts and group_table.ts have the steps one by one, for those who must look at a damaged
- *   image: `readSuperblock()` and `readGroupDescriptor()` judge nothing, `imageGeometry()` only numbers.
+ * - {@linkcode openExt4Image} gives an {@linkcode Ext4Image}; its `inode()` gives inodes in use, checked.
+ * - directory.ts: `readDirectory()`, `listNames()`, `findInode()`: the names of a directory, all names, one path.
+ * - content.ts: `blockRuns()`, `readSymlink()`, `filePayload()`: a file as the model's Payload, whose store is the image.
+ * - xattrs.ts: `XattrReader`. tree.ts: `readTree()`, the whole as the model's FileTree.
+ * - inspect.ts: what an image and an inode say, damaged or not.
  *
  * Memory: blocks are kept up to a bound; a tree grows with its names, never with the bytes of files.
  *
@@ -23,43 +15,246 @@
 import { InputError } from "../../errors.ts";
 import type { RandomReader } from "../../io/random_reader.ts";
 import type { Warnings } from "../../warnings.ts";
-import { INCOMPAT } from "../format/constants.ts";
+import { INCOMPAT, INODE_FLAG } from "../format/constants.ts";
 import type { GroupDescriptor } from "../format/group_descriptor.ts";
+import type { InodeRecord } from "../format/inode.ts";
+import {
+  decodeInode,
+  INODE_BASE_SIZE_BYTES,
+  inodeChecksum,
+  storedInodeChecksum,
+} from "../format/inode.ts";
 import {
   decodeMmpBlock,
   MMP_SEQUENCE_CLEAN,
   MMP_SIZE_BYTES,
   verifyMmpBlock,
 } from "../format/mmp.ts";
-import { metadataSeed, type Superblock, superblockSeed } from "../format/superblock.ts";
-import { BlockCache } from "./block_cache.ts";
-import { checkFeatures } from "./features.ts";
-import { type BlockPlace, type ImageGeometry, imageGeometry } from "./geometry.ts";
-import { GroupTable } from "./group_table.ts";
-import { checkInode } from "./inode.ts";
-import { readSuperblock, verifySuperblock, warnOfState } from "./superblock.ts";
-import type { Ext4Image, ImageInode } from "./types.ts";
+import type { Superblock } from "../format/superblock.ts";
+import { checkFeatures, warnOfState } from "../volume/features.ts";
+import type { ImageGeometry } from "../volume/geometry.ts";
+import { imageGeometry, readSuperblock } from "../volume/geometry.ts";
+import type { NodeKind } from "../volume/inode.ts";
+import { InodeView, judgeFields, kindOfMode, seedOf } from "../volume/inode.ts";
+import type { Judge } from "../volume/judge.ts";
+import { HERE, ReadingJudge } from "../volume/judge.ts";
+import { Volume } from "../volume/volume.ts";
 
-export type { Ext4Image, ImageInode } from "./types.ts";
+export type { NodeKind } from "../volume/inode.ts";
+
+/** Each is the largest value that is still accepted, so that no image takes unbounded time or memory. */
+export interface ReadLimits {
+  /** Names in all directories together. */
+  readonly maxNameCount: number;
+  /** Directories on the way from the root to a name, that name included. */
+  readonly maxPathDepth: number;
+  /** Names in one directory. */
+  readonly maxChildCount: number;
+  /** Separate runs of data in all files together. */
+  readonly maxSegmentCount: number;
+}
+
+/** The defaults, those of trees that are built of layers (docs/LIMITS.md). */
+export const DEFAULT_READ_LIMITS: ReadLimits = {
+  maxNameCount: 1_048_576,
+  maxPathDepth: 1024,
+  maxChildCount: 1_000_000,
+  maxSegmentCount: 4_194_304,
+};
+
+/**
+ * Counts the blocks that inodes say are theirs. Together they cannot be more than the file system has; where they are,
+ * some block has two owners, and following them all could take forever.
+ */
+export class BlockBudget {
+  readonly #blocksCount: number;
+  #usedCount = 0;
+
+  /** A budget for a file system of so many blocks. */
+  constructor(blocksCount: number) {
+    this.#blocksCount = blocksCount;
+  }
+
+  /** Counts some blocks of what `what` names. */
+  add(blockCount: number, what: string): void {
+    this.#usedCount += blockCount;
+    if (this.#usedCount <= this.#blocksCount) return;
+    throw new InputError(
+      what,
+      `with it, ${this.#usedCount} blocks have owners: the file system has ${this.#blocksCount}`,
+    );
+  }
+}
+
+/** One inode of an image. */
+export interface ImageInode {
+  /** Its number, from 1 on. */
+  readonly number: number;
+  /** What its mode says it is. */
+  readonly kind: NodeKind;
+  /** Its fields. */
+  readonly record: InodeRecord;
+  /** The same as the walkers want them. */
+  readonly view: InodeView;
+  /** The seed of its extent and directory blocks; undefined without metadata checksums. */
+  readonly seed: number | undefined;
+  /** `inode N`, for messages. */
+  readonly what: string;
+}
 
 /** What opening needs beside the bytes. */
 export interface OpenExt4Options {
   /**
-   * Counts `dirtyJournal`, `notUnmounted`, `recordedErrors`, `orphanInodes`, `inUse` and `unknownFeature`; a strict one
-   * makes errors of them.
+   * Counts `dirtyJournal`, `notUnmounted`, `recordedErrors`, `orphanInodes`, `inUse`, `unknownFeature`, `clampedTime` and
+   * `damagedMetadata`; a strict one makes errors of them.
    */
   readonly warnings: Warnings;
   /** How many bytes of blocks are kept; 16 MiB by default. */
   readonly cacheBytes?: number;
 }
 
-const DEFAULT_CACHE_BYTES = 16 * 1024 * 1024;
+const NANOSECONDS_MAX = 999_999_999;
+
+/** An open image. Nothing in it is read before it is asked for. */
+export class Ext4Image extends Volume {
+  readonly #warnings: Warnings;
+
+  /** Made by openExt4Image(). */
+  constructor(
+    reader: RandomReader,
+    options: {
+      readonly superblock: Superblock;
+      readonly geometry: ImageGeometry;
+      readonly judge: Judge;
+      readonly warnings: Warnings;
+      readonly cacheBytes?: number;
+    },
+  ) {
+    super(reader, options);
+    this.#warnings = options.warnings;
+  }
+
+  /** A group's descriptor, checked. Throws InputError when it is past the end of the image. */
+  groupDescriptor(group: number): GroupDescriptor {
+    const { descriptor } = this.group(group);
+    if (descriptor !== undefined) return descriptor;
+    throw new InputError(`group descriptor (group ${group})`, "it is past the end of the image");
+  }
+
+  /** Throws InputError unless blocks that something points to are in the file system. */
+  checkRange(startBlock: number, blockCount: number, what: string): void {
+    if (this.contains(startBlock, blockCount)) return;
+    const { firstDataBlock, blocksCount } = this.geometry;
+    throw new InputError(
+      what,
+      `it points to ${blockCount} blocks at ${startBlock}, ` +
+        `not within blocks ${firstDataBlock} to ${blocksCount - 1}`,
+      { data: { actual: startBlock } },
+    );
+  }
+
+  /** The bytes of an inode's slot, unjudged, in a buffer of their own. Throws InputError for one that does not exist. */
+  inodeSlot(inodeNumber: number): Uint8Array {
+    const { blockNumber, offsetBytes } = this.locateInode(inodeNumber);
+    const block = this.block(blockNumber);
+    if (block === undefined) {
+      throw new InputError(`inode ${inodeNumber}`, "its slot is past the end of the image");
+    }
+    return block.slice(offsetBytes, offsetBytes + this.inodeSizeBytes);
+  }
+
+  /**
+   * An inode in use, checked.
+   *
+   * @throws {InputError} for one that does not exist, is not in use or has a wrong checksum, type or flag
+   */
+  inode(inodeNumber: number): ImageInode {
+    const slot = this.inodeSlot(inodeNumber);
+    this.#checkInitialized(inodeNumber);
+    const { judge } = this;
+    const location = { inode: inodeNumber };
+    if (this.seed !== undefined) {
+      const computed = inodeChecksum(slot, { inodeNumber, seed: this.seed });
+      judge.expectChecksum("inode", location, storedInodeChecksum(slot), computed);
+    }
+    const inode = uncheckedInode(this, inodeNumber, slot);
+    const { view } = inode;
+    judgeFields(this, inodeNumber, view);
+    if (view.linkCount === 0) judge.report("inode", location, "it has a name, but no links");
+    // A file that is being cut short at the moment is in the list of orphans, which lives in i_dtime.
+    if (view.dtime !== 0 && this.superblock.lastOrphan === 0) {
+      judge.expect("inode", location, "i_dtime of an inode with links", view.dtime, 0, {
+        isReadable: true,
+      });
+    }
+    return this.#withClampedTimes(inode);
+  }
+
+  /** Only the first inodes of a group's table were ever used. */
+  #checkInitialized(inodeNumber: number): void {
+    const { group, index } = this.locateInode(inodeNumber);
+    const { initializedInodes } = this.group(group);
+    if (index < initializedInodes) return;
+    this.judge.report(
+      "inode",
+      { inode: inodeNumber },
+      `it is in use, but only the first ${initializedInodes} inodes of group ${group} ever were`,
+      { isReadable: true },
+    );
+  }
+
+  /** Nanoseconds of a second or more, which the kernel shows as they are. */
+  #withClampedTimes(inode: ImageInode): ImageInode {
+    const { record } = inode;
+    const names = (["atime", "ctime", "mtime", "crtime"] as const)
+      .filter((name) => record[name].nanoseconds > NANOSECONDS_MAX);
+    if (names.length === 0) return inode;
+    const clamped = { ...record };
+    for (const name of names) {
+      clamped[name] = { seconds: record[name].seconds, nanoseconds: NANOSECONDS_MAX };
+      const found = record[name].nanoseconds;
+      const why = `its ${name} has ${found} nanoseconds, taken as ${NANOSECONDS_MAX}`;
+      this.#warnings.add("clampedTime", inode.what, why);
+    }
+    return { ...inode, record: clamped };
+  }
+
+  /** Closes the reader. */
+  close(): void {
+    this.reader.close();
+  }
+}
+
+/** Whether an inode has an INODE_FLAG bit. */
+export function hasFlag(inode: ImageInode, flag: number): boolean {
+  return (inode.view.flags & flag) !== 0;
+}
+
+/** Whether an inode keeps its bytes in itself. */
+export function hasInlineData(inode: ImageInode): boolean {
+  return hasFlag(inode, INODE_FLAG.INLINE_DATA);
+}
+
+/** An inode as it is; one without a known type passes for a socket, which has no content. */
+export function uncheckedInode(
+  volume: Volume,
+  number: number,
+  slot: Uint8Array,
+  judge = volume.judge,
+): ImageInode {
+  const record = judge.attempt("inode", { inode: number }, () => decodeInode(slot, HERE)) ??
+    decodeInode(slot.subarray(0, INODE_BASE_SIZE_BYTES));
+  const kind = kindOfMode(record.mode) ?? "socket";
+  const view = new InodeView(slot);
+  const seed = seedOf(volume, number, view);
+  return { number, kind, record, view, seed, what: `inode ${number}` };
+}
 
 /**
  * Opens an image. The image closes the reader when it is closed.
  *
- * @throws {InputError} for what is no ext2, ext3 or ext4 image, is cut short, damaged, or has a feature that the reader
- * does not know (bigalloc among them)
+ * @throws {InputError} for what is not an ext2, ext3 or ext4 image, is cut short, damaged, or has a feature that the
+ * reader does not know
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -78,9 +273,11 @@ const DEFAULT_CACHE_BYTES = 16 * 1024 * 1024;
  * ```
  */
 export function openExt4Image(reader: RandomReader, options: OpenExt4Options): Ext4Image {
-  const found = readSuperblock(reader);
-  verifySuperblock(found);
-  const { superblock } = found;
+  const { superblock, checksum } = readSuperblock(reader);
+  const judge = new ReadingJudge(options.warnings);
+  if (checksum !== undefined) {
+    judge.expectChecksum("superblock", {}, checksum.stored, checksum.computed);
+  }
   checkFeatures(superblock, options.warnings);
   const geometry = imageGeometry(superblock);
   const wantedBytes = geometry.blocksCount * geometry.blockSizeBytes;
@@ -91,114 +288,20 @@ export function openExt4Image(reader: RandomReader, options: OpenExt4Options): E
       { data: { actual: reader.sizeBytes, expected: wantedBytes } },
     );
   }
-  const image = new OpenExt4Image(reader, superblock, geometry, options.cacheBytes);
+  const image = new Ext4Image(reader, { ...options, superblock, geometry, judge });
   warnOfState(superblock, reader.name, options.warnings);
-  if ((superblock.featureIncompat & INCOMPAT.MMP) !== 0) warnOfUse(image, options.warnings);
+  if (image.hasIncompat(INCOMPAT.MMP)) warnOfUse(image, options.warnings);
   return image;
 }
 
-class OpenExt4Image implements Ext4Image {
-  readonly reader: RandomReader;
-  readonly superblock: Superblock;
-  readonly geometry: ImageGeometry;
-  readonly seed: number | undefined;
-  readonly valueSeed: number;
-  readonly #cache: BlockCache;
-  readonly #groups: GroupTable;
-
-  constructor(
-    reader: RandomReader,
-    superblock: Superblock,
-    geometry: ImageGeometry,
-    cacheBytes = DEFAULT_CACHE_BYTES,
-  ) {
-    this.reader = reader;
-    this.superblock = superblock;
-    this.geometry = geometry;
-    this.seed = metadataSeed(superblock);
-    this.valueSeed = superblockSeed(superblock);
-    this.#cache = new BlockCache(reader, geometry.blockSizeBytes, cacheBytes);
-    this.#groups = new GroupTable(this);
-  }
-
-  get name(): string {
-    return this.reader.name;
-  }
-
-  hasCompat(bit: number): boolean {
-    return (this.superblock.featureCompat & bit) !== 0;
-  }
-
-  hasIncompat(bit: number): boolean {
-    return (this.superblock.featureIncompat & bit) !== 0;
-  }
-
-  hasRoCompat(bit: number): boolean {
-    return (this.superblock.featureRoCompat & bit) !== 0;
-  }
-
-  readBlock(blockNumber: number, what: string): Uint8Array {
-    this.checkRange(blockNumber, 1, what);
-    return this.#cache.read(blockNumber);
-  }
-
-  checkRange(startBlock: number, blockCount: number, what: string): void {
-    const { firstDataBlock, blocksCount } = this.geometry;
-    if (startBlock >= firstDataBlock && startBlock + blockCount <= blocksCount) return;
-    throw new InputError(
-      what,
-      `it points to ${blockCount} blocks at ${startBlock}, ` +
-        `not within blocks ${firstDataBlock} to ${blocksCount - 1}`,
-      { data: { actual: startBlock } },
-    );
-  }
-
-  groupDescriptor(groupIndex: number): GroupDescriptor {
-    return this.#groups.get(groupIndex);
-  }
-
-  inodePlace(inodeNumber: number): BlockPlace {
-    const { inodesCount, inodesPerGroup, inodeSizeBytes, blockSizeBytes } = this.geometry;
-    if (inodeNumber < 1 || inodeNumber > inodesCount) {
-      throw new InputError(`inode ${inodeNumber}`, `it does not exist: the last is ${inodesCount}`);
-    }
-    const groupIndex = Math.floor((inodeNumber - 1) / inodesPerGroup);
-    const offset = ((inodeNumber - 1) % inodesPerGroup) * inodeSizeBytes;
-    const { inodeTableBlock } = this.groupDescriptor(groupIndex);
-    return {
-      blockNumber: inodeTableBlock + Math.floor(offset / blockSizeBytes),
-      offsetBytes: offset % blockSizeBytes,
-    };
-  }
-
-  inodeSlot(inodeNumber: number): Uint8Array {
-    const { blockNumber, offsetBytes } = this.inodePlace(inodeNumber);
-    const block = this.readBlock(blockNumber, `inode ${inodeNumber}`);
-    return block.subarray(offsetBytes, offsetBytes + this.geometry.inodeSizeBytes);
-  }
-
-  inode(inodeNumber: number): ImageInode {
-    const slot = this.inodeSlot(inodeNumber);
-    const { inodesPerGroup } = this.geometry;
-    const groupIndex = Math.floor((inodeNumber - 1) / inodesPerGroup);
-    const initialised = this.#groups.initialisedInodes(groupIndex);
-    if ((inodeNumber - 1) % inodesPerGroup >= initialised) {
-      throw new InputError(
-        `inode ${inodeNumber}`,
-        `it is in use, but only the first ${initialised} inodes of group ${groupIndex} ever were`,
-      );
-    }
-    return checkInode(this, inodeNumber, slot);
-  }
-
-  close(): void {
-    this.reader.close();
-  }
-}
-
 function warnOfUse(image: Ext4Image, warnings: Warnings): void {
-  const what = `multiple mount protection block ${image.superblock.mmpBlock}`;
-  const block = image.readBlock(image.superblock.mmpBlock, what);
+  const { mmpBlock } = image.superblock;
+  const what = `multiple mount protection block ${mmpBlock}`;
+  const block = image.contains(mmpBlock) ? image.block(mmpBlock) : undefined;
+  if (block === undefined) {
+    const last = image.geometry.blocksCount - 1;
+    throw new InputError(what, `it is not within blocks 1 to ${last}`);
+  }
   const encoded = block.subarray(0, MMP_SIZE_BYTES);
   if (image.seed !== undefined) verifyMmpBlock(encoded, image.seed, what);
   const { sequence } = decodeMmpBlock(encoded, what);

@@ -7,16 +7,17 @@ import { setImmediate } from "node:timers/promises";
 import type { ByteString } from "../../bytes/byte_string.ts";
 import { displayName } from "../../bytes/byte_string.ts";
 import { InputError, throwIfAborted } from "../../errors.ts";
-import type { DirectoryNode, FileTree, TreeNode } from "../../model/node.ts";
+import type { DirectoryNode, FileTree, NodeAttributes, TreeNode } from "../../model/node.ts";
 import type { Warnings } from "../../warnings.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
-import { INODE_NUMBER, LINK_COUNT_MAX, RO_COMPAT } from "../format/constants.ts";
+import { INODE_FLAG, INODE_NUMBER, LINK_COUNT_MAX, RO_COMPAT } from "../format/constants.ts";
+import type { NodeKind } from "../volume/inode.ts";
+import { isReservedInode } from "../volume/inode.ts";
+import { filePayload, ImagePayload, type PayloadBounds, readSymlink } from "./content.ts";
 import { type DirectoryName, readDirectory } from "./directory.ts";
-import { isReservedInode } from "./inode.ts";
-import { BlockBudget, DEFAULT_READ_LIMITS, type ReadLimits } from "./limits.ts";
-import { NodeReader } from "./node_reader.ts";
-import { ImagePayload } from "./payload.ts";
-import type { Ext4Image, ImageInode, NodeKind } from "./types.ts";
+import type { Ext4Image, ImageInode, ReadLimits } from "./image.ts";
+import { BlockBudget, DEFAULT_READ_LIMITS, hasFlag } from "./image.ts";
+import { XattrReader } from "./xattrs.ts";
 
 /** How a tree is read. */
 export interface ReadTreeOptions {
@@ -67,8 +68,9 @@ const YIELD_AFTER_NAMES = 1024;
  * Reads the whole tree. A directory is visited before what is in it, names in byte order; `origin.entryIndex` counts
  * inodes in that order. Several names of one inode give one node.
  *
- * @throws {InputError} for anything damaged on the way: two names of a directory, a ".." that is not the parent, link
- * counts that are not the number of names, more blocks in files than the file system has, limits passed
+ * @throws {InputError} for what the kernel refuses on the way, two names of a directory, more blocks in files than the
+ * file system has, limits passed. A ".." that is not the parent, link counts that are not the number of names and the
+ * like are counted as `damagedMetadata`
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -124,7 +126,7 @@ class TreeReader {
     this.#openDirectory(inode, root, "", undefined);
     let count = 0;
     for (let item = this.#pending.pop(); item; item = this.#pending.pop()) {
-      const node = this.#takeName(item);
+      const node = this.#readName(item);
       const payload = node?.kind === "file" ? node.payload : undefined;
       if (this.#options.scansContent && payload instanceof ImagePayload) {
         await payload.scan(this.#options.signal);
@@ -138,7 +140,7 @@ class TreeReader {
   }
 
   /** Returns the node when it is new and in the tree. */
-  #takeName({ path, name, parent }: PendingName): TreeNode | undefined {
+  #readName({ path, name, parent }: PendingName): TreeNode | undefined {
     const known = this.#known.get(name.inodeNumber);
     if (known !== undefined) {
       this.#addName(known, path, name, parent);
@@ -148,7 +150,7 @@ class TreeReader {
       throw new InputError(displayName(path), `it is the reserved inode ${name.inodeNumber}`);
     }
     const inode = this.#image.inode(name.inodeNumber);
-    checkKind(inode.kind, name, path);
+    this.#checkKind(inode.kind, name, parent);
     const node = this.#nodes.read(inode, path, this.#known.size);
     const { linkCount } = inode.record;
     this.#known.set(inode.number, { linkCount, node, path, nameCount: 1 });
@@ -175,7 +177,7 @@ class TreeReader {
         `it is inode ${name.inodeNumber}, the directory ${displayName(known.path || "/")}`,
       );
     }
-    checkKind(known.node.kind, name, path);
+    this.#checkKind(known.node.kind, name, parent);
     known.nameCount++;
     parent.node.children.set(name.name, known.node);
   }
@@ -189,14 +191,13 @@ class TreeReader {
   ): boolean {
     const { maxChildCount, maxNameCount, maxPathDepth } = this.#limits;
     const content = readDirectory(this.#image, inode, { maxChildCount });
-    this.#budget.take(content.blockCount, inode.what);
+    this.#budget.add(content.blockCount, inode.what);
     const parentNumber = parent?.inodeNumber ?? inode.number;
-    if (content.parentInodeNumber !== parentNumber) {
-      throw new InputError(
-        inode.what,
-        `its ".." is inode ${content.parentInodeNumber}, but it is in inode ${parentNumber}`,
-      );
-    }
+    const { judge } = this.#image;
+    const location = { inode: inode.number };
+    judge.expect("directory", location, 'parent in ".."', content.parentInodeNumber, parentNumber, {
+      isReadable: true,
+    });
     const depth = (parent?.depth ?? -1) + 1;
     this.#nameCount += content.names.length;
     if (this.#nameCount > maxNameCount) {
@@ -223,35 +224,34 @@ class TreeReader {
   }
 
   #checkLinkCounts(): void {
-    for (const [inodeNumber, { linkCount, node, path, nameCount }] of this.#known) {
-      if (node.kind !== "directory") checkLinks(inodeNumber, linkCount, path, nameCount);
+    for (const [inode, { linkCount, node, nameCount }] of this.#known) {
+      if (node.kind !== "directory") this.#checkLinks(inode, linkCount, nameCount);
     }
     const mayLoseCount = this.#image.hasRoCompat(RO_COMPAT.DIR_NLINK);
-    for (const { inodeNumber, linkCount, path, subdirectoryCount } of this.#directories) {
+    for (const { inodeNumber, linkCount, subdirectoryCount } of this.#directories) {
       const wanted = 2 + subdirectoryCount;
       // A directory that once had too many says 1 for ever.
       if (linkCount === 1 && mayLoseCount) continue;
       const wantedOrLost = wanted <= LINK_COUNT_MAX || !mayLoseCount ? wanted : 1;
-      checkLinks(inodeNumber, linkCount, path || "/", wantedOrLost);
+      this.#checkLinks(inodeNumber, linkCount, wantedOrLost);
     }
   }
-}
 
-function checkLinks(inodeNumber: number, found: number, path: ByteString, wanted: number): void {
-  if (found === wanted) return;
-  throw new InputError(
-    `inode ${inodeNumber} (${displayName(path)})`,
-    `its link count is ${found}, not ${wanted}`,
-    { data: { actual: found, expected: wanted } },
-  );
-}
+  #checkLinks(inode: number, found: number, wanted: number): void {
+    this.#image.judge.expect("inode", { inode }, "i_links_count", found, wanted, {
+      isReadable: true,
+    });
+  }
 
-function checkKind(kind: NodeKind, name: DirectoryName, path: ByteString): void {
-  if (name.kind === undefined || name.kind === kind) return;
-  throw new InputError(
-    displayName(path),
-    `its directory says it is a ${name.kind}, but inode ${name.inodeNumber} is a ${kind}`,
-  );
+  #checkKind(kind: NodeKind, name: DirectoryName, parent: OpenDirectory): void {
+    if (name.kind === undefined || name.kind === kind) return;
+    const location = { inode: parent.inodeNumber };
+    this.#image.judge.report("directory", location, `type of "${displayName(name.name)}"`, {
+      found: name.kind,
+      wanted: kind,
+      isReadable: true,
+    });
+  }
 }
 
 /** As mke2fs makes it. The writer here makes none, and gives one that its source has 4096 bytes. */
@@ -263,4 +263,131 @@ function isPristine(
   const { mode, uid, gid, xattrs } = node.attributes;
   return path === `/${LOST_AND_FOUND}` && mode === 0o700 && uid === 0 && gid === 0 &&
     xattrs.length === 0 && inode.record.sizeBytes > BLOCK_SIZE_BYTES;
+}
+
+/** What node readers need. */
+interface NodeReaderOptions extends PayloadBounds {
+  readonly warnings: Warnings;
+}
+
+/** Flags that a user can set and the model cannot hold, by the letters of lsattr. */
+const USER_FLAGS: readonly (readonly [number, string])[] = [
+  [0x1, "s"],
+  [0x2, "u"],
+  [0x4, "c"],
+  [0x8, "S"],
+  [INODE_FLAG.IMMUTABLE, "i"],
+  [INODE_FLAG.APPEND, "a"],
+  [0x40, "d"],
+  [0x80, "A"],
+  [0x4000, "j"],
+  [0x8000, "t"],
+  [0x10000, "D"],
+  [0x20000, "T"],
+  [0x2000000, "x"],
+  [INODE_FLAG.PROJINHERIT, "P"],
+  [INODE_FLAG.CASEFOLD, "F"],
+];
+
+/** Makes nodes of inodes, and counts what gets lost. */
+class NodeReader {
+  readonly #image: Ext4Image;
+  readonly #options: NodeReaderOptions;
+  readonly #xattrs: XattrReader;
+  #segmentCount = 0;
+
+  constructor(image: Ext4Image, options: NodeReaderOptions) {
+    this.#image = image;
+    this.#options = options;
+    this.#xattrs = new XattrReader(image, options.budget);
+  }
+
+  /**
+   * The node of an inode; a directory comes without its children.
+   *
+   * @param path for messages
+   * @param entryIndex becomes part of its origin
+   */
+  read(inode: ImageInode, path: ByteString, entryIndex: number): TreeNode {
+    if (hasFlag(inode, INODE_FLAG.EA_INODE)) {
+      throw new InputError(inode.what, "it holds the value of an attribute, but has a name");
+    }
+    if (hasFlag(inode, INODE_FLAG.ENCRYPT)) {
+      throw new InputError(displayName(path), "it is encrypted, and that is not supported");
+    }
+    const describe = (): string => displayName(path === "" ? "/" : path);
+    this.#warnOfLosses(inode, describe);
+    const base = {
+      attributes: this.#attributes(inode, describe),
+      origin: { layerIndex: 0, entryIndex },
+    };
+    const { kind } = inode;
+    switch (kind) {
+      case "directory":
+        return { ...base, kind, children: new Map() };
+      case "file":
+        return { ...base, kind, payload: this.#payload(inode) };
+      case "symlink":
+        return { ...base, kind, target: readSymlink(this.#image, inode) };
+      case "characterDevice":
+      case "blockDevice":
+        return { ...base, kind, ...deviceNumbers(inode) };
+      default:
+        return { ...base, kind, deviceMajor: 0, deviceMinor: 0 };
+    }
+  }
+
+  #payload(inode: ImageInode): ReturnType<typeof filePayload> {
+    const { budget, maxSegmentCount } = this.#options;
+    const left = maxSegmentCount === undefined
+      ? {}
+      : { maxSegmentCount: maxSegmentCount - this.#segmentCount };
+    const payload = filePayload(this.#image, inode, budget ? { ...left, budget } : left);
+    this.#segmentCount += payload.segments.length;
+    return payload;
+  }
+
+  #attributes(inode: ImageInode, describe: () => string): NodeAttributes {
+    const { mode, uid, gid, mtime } = inode.record;
+    return {
+      mode: mode & 0o7777,
+      uid,
+      gid,
+      mtimeSeconds: mtime.seconds,
+      mtimeNanoseconds: mtime.nanoseconds,
+      xattrs: this.#xattrs.read(inode, this.#options.warnings, describe),
+    };
+  }
+
+  #warnOfLosses(inode: ImageInode, describe: () => string): void {
+    const { warnings } = this.#options;
+    const letters = USER_FLAGS.filter(([flag]) => hasFlag(inode, flag)).map(([, letter]) => letter);
+    if (letters.length > 0) {
+      warnings.add(
+        "droppedFlags",
+        describe(),
+        `its flags ${letters.join("")} (lsattr) are left out`,
+      );
+    }
+    if (hasFlag(inode, INODE_FLAG.VERITY)) {
+      warnings.add("droppedVerity", describe(), "its fs-verity hashes are left out");
+    }
+    const { projectId } = inode.record;
+    if (projectId !== 0 && this.#image.hasRoCompat(RO_COMPAT.PROJECT)) {
+      warnings.add("droppedProject", describe(), `its project ${projectId} is left out`);
+    }
+  }
+}
+
+/** Small numbers are in the first word of i_block, large ones in the second (old_ and new_decode_dev()). */
+export function deviceNumbers(
+  inode: ImageInode,
+): { readonly deviceMajor: number; readonly deviceMinor: number } {
+  const small = inode.view.blockWord(0);
+  if (small !== 0) return { deviceMajor: (small >>> 8) & 0xff, deviceMinor: small & 0xff };
+  const large = inode.view.blockWord(1);
+  return {
+    deviceMajor: (large >>> 8) & 0xfff,
+    deviceMinor: (large & 0xff) | ((large >>> 12) & 0xfff00),
+  };
 }

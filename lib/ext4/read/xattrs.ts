@@ -10,23 +10,20 @@ import type { Xattr } from "../../model/node.ts";
 import type { Warnings } from "../../warnings.ts";
 import { aclFromDisk } from "../format/acl.ts";
 import { INCOMPAT, INODE_FLAG } from "../format/constants.ts";
+import { joinXattrName, XATTR_INDEX } from "../format/xattr.ts";
+import type { DecodedXattr } from "../format/xattr_decode.ts";
+import { verifyXattrValueInode } from "../format/xattr_decode.ts";
+import type { AttributeValue } from "../volume/xattrs.ts";
 import {
-  joinXattrName,
-  XATTR_INDEX,
-  XATTR_VALUE_SIZE_MAX,
-  xattrValueHash,
-} from "../format/xattr.ts";
-import {
-  type DecodedXattr,
-  decodeInodeXattrs,
-  decodeXattrBlock,
-  verifyXattrBlock,
-  verifyXattrValueInode,
-} from "../format/xattr_decode.ts";
-import { isInlineData, readContent } from "./content.ts";
-import { hasFlag } from "./inode.ts";
-import type { BlockBudget } from "./limits.ts";
-import type { Ext4Image, ImageInode } from "./types.ts";
+  isInlineData,
+  judgeXattrBlockPointer,
+  readAttributeValue,
+  readInodeXattrs,
+  readXattrBlock,
+} from "../volume/xattrs.ts";
+import { blockRuns } from "./content.ts";
+import type { BlockBudget, Ext4Image, ImageInode } from "./image.ts";
+import { hasFlag } from "./image.ts";
 
 /** An attribute as it is stored, with its value read from wherever it is. ACLs are in ext4's own format. */
 export interface StoredXattr {
@@ -37,16 +34,11 @@ export interface StoredXattr {
   /** The value; shared, and not to be changed. */
   readonly value: Uint8Array;
   /** Where its entry is. */
-  readonly place: "inode" | "block";
+  readonly location: "inode" | "block";
   /** The inode that holds the value. */
   readonly valueInode: number | undefined;
   /** e_hash. */
   readonly entryHash: number;
-}
-
-interface KnownValue {
-  readonly value: Uint8Array;
-  readonly hash: number;
 }
 
 /** Most attributes in the lists of inodes that have some in themselves and some in a block. */
@@ -63,7 +55,7 @@ export class XattrReader {
   readonly #budget: BlockBudget | undefined;
   readonly #blocks = new Map<number, readonly StoredXattr[]>();
   readonly #visible = new Map<number, readonly Xattr[]>();
-  readonly #values = new Map<number, KnownValue>();
+  readonly #values = new Map<number, AttributeValue>();
   #joinedCount = 0;
 
   /** Reads of one image; a budget counts the blocks of attributes, each once. */
@@ -85,8 +77,8 @@ export class XattrReader {
       const shown = `${nameIndex}:${displayName(suffix)}`;
       warnings.add("unsupportedXattr", describe(), `xattr ${shown} dropped: it has no known name`);
     }
-    const own = visibleXattrs(all.filter(({ place }) => place === "inode"), inode.what);
-    const { xattrBlock } = inode.record;
+    const own = visibleXattrs(all.filter(({ location }) => location === "inode"), inode.what);
+    const { xattrBlock } = inode.view;
     if (xattrBlock === 0) return own;
     const shared = this.#visibleInBlock(xattrBlock);
     // A million inodes may share few blocks: as long as it can be, it is one list for all of them.
@@ -103,21 +95,20 @@ export class XattrReader {
 
   /** The attributes as they are stored, those in the inode first. */
   stored(inode: ImageInode): readonly StoredXattr[] {
-    const { xattrArea, xattrBlock } = inode.record;
+    const { number, view } = inode;
     const what = `attributes in ${inode.what}`;
-    const inInode = this.#finish(decodeInodeXattrs(xattrArea, what), "inode", what);
-    if (xattrBlock === 0) return inInode;
-    const inBlock = this.#block(xattrBlock);
+    const inInode = this.#finish(readInodeXattrs(this.#image, number, view), "inode", what);
+    if (view.xattrBlock === 0) return inInode;
+    if (!judgeXattrBlockPointer(this.#image, number, view.xattrBlock)) return inInode;
+    const inBlock = this.#block(view.xattrBlock);
     if (inInode.length === 0) return inBlock;
     const names = new Set(inInode.map(keyOf));
     const twice = inBlock.find((xattr) => names.has(keyOf(xattr)));
-    if (twice !== undefined) {
-      throw new InputError(
-        inode.what,
-        `the attribute ${displayName(keyOf(twice))} is in it and in block ${xattrBlock}`,
-      );
-    }
-    return [...inInode, ...inBlock];
+    if (twice === undefined) return [...inInode, ...inBlock];
+    throw new InputError(
+      inode.what,
+      `the attribute ${displayName(keyOf(twice))} is in it and in block ${view.xattrBlock}`,
+    );
   }
 
   #visibleInBlock(blockNumber: number): readonly Xattr[] {
@@ -132,25 +123,22 @@ export class XattrReader {
     const known = this.#blocks.get(blockNumber);
     if (known !== undefined) return known;
     const what = `attribute block ${blockNumber}`;
-    if (blockNumber === 0) throw new InputError(what, "it is the block of the superblock");
-    this.#budget?.take(1, what);
-    const block = this.#image.readBlock(blockNumber, what);
-    const { seed } = this.#image;
-    if (seed !== undefined) verifyXattrBlock(block, { blockNumber, seed, what });
-    const xattrs = this.#finish(decodeXattrBlock(block, what).xattrs, "block", what);
+    this.#budget?.add(1, what);
+    const decoded = readXattrBlock(this.#image, blockNumber)?.xattrs ?? [];
+    const xattrs = this.#finish(decoded, "block", what);
     this.#blocks.set(blockNumber, xattrs);
     return xattrs;
   }
 
   #finish(
     xattrs: readonly DecodedXattr[],
-    place: StoredXattr["place"],
+    location: StoredXattr["location"],
     what: string,
   ): StoredXattr[] {
     return xattrs.map((xattr) => {
       const { nameIndex, suffix, entryHash, valueInode } = xattr;
       const value = valueInode === undefined ? xattr.value : this.#value(xattr, valueInode, what);
-      return { nameIndex, suffix, value, place, valueInode, entryHash };
+      return { nameIndex, suffix, value, location, valueInode, entryHash };
     });
   }
 
@@ -158,18 +146,18 @@ export class XattrReader {
     if (!this.#image.hasIncompat(INCOMPAT.EA_INODE)) {
       throw new InputError(owner, `a value is in inode ${valueInode}, without the feature for it`);
     }
-    const { value, hash } = this.#knownValue(valueInode);
+    const { value, hash, isOldStyle } = this.#valueOf(valueInode);
     if (value.length !== xattr.valueSizeBytes) {
       throw new InputError(
         owner,
         `a value is ${xattr.valueSizeBytes} bytes, but inode ${valueInode} has ${value.length}`,
       );
     }
-    verifyXattrValueInode(xattr, hash, owner);
+    if (!isOldStyle) verifyXattrValueInode(xattr, hash, owner);
     return value;
   }
 
-  #knownValue(valueInode: number): KnownValue {
+  #valueOf(valueInode: number): AttributeValue {
     const known = this.#values.get(valueInode);
     if (known !== undefined) return known;
     const inode = this.#image.inode(valueInode);
@@ -179,19 +167,13 @@ export class XattrReader {
         "an attribute says its value is in it, but its flags do not",
       );
     }
-    const { blockSizeBytes } = this.#image.geometry;
-    this.#budget?.take(Math.ceil(inode.record.sizeBytes / blockSizeBytes), inode.what);
-    const value = readContent(this.#image, inode, XATTR_VALUE_SIZE_MAX);
-    const hash = xattrValueHash(this.#image.valueSeed, value);
-    const stored = inode.record.atime.seconds >>> 0;
-    if (stored !== hash) {
-      throw new InputError(
-        inode.what,
-        `the hash of its value is 0x${stored.toString(16)}, not 0x${hash.toString(16)}`,
-      );
-    }
-    this.#values.set(valueInode, { value, hash });
-    return { value, hash };
+    const { blockSizeBytes } = this.#image;
+    this.#budget?.add(Math.ceil(inode.view.sizeBytes / blockSizeBytes), inode.what);
+    const runs = blockRuns(this.#image, inode);
+    const found = readAttributeValue(this.#image, valueInode, inode.view, runs);
+    if (found === undefined) throw new InputError(inode.what, "its value cannot be read");
+    this.#values.set(valueInode, found);
+    return found;
   }
 }
 

@@ -6,10 +6,11 @@
 import { formatUuid } from "../../bytes/uuid.ts";
 import { InputError } from "../../errors.ts";
 import type { RandomReader } from "../../io/random_reader.ts";
+import { checkChecksum } from "../format/checksum.ts";
 import { INCOMPAT, SUPERBLOCK_OFFSET_BYTES } from "../format/constants.ts";
 import type { Superblock } from "../format/superblock.ts";
 import type { JournalPlace } from "../journal/log.ts";
-import { readSuperblock, verifySuperblock } from "../read/superblock.ts";
+import { readSuperblock } from "../volume/geometry.ts";
 
 /**
  * Where the log of an external journal is.
@@ -29,7 +30,9 @@ export function externalJournal(
     });
   }
   const found = readSuperblock(journal);
-  verifySuperblock(found);
+  if (found.checksum !== undefined) {
+    checkChecksum("superblock", found.checksum.stored, found.checksum.computed);
+  }
   const { featureIncompat, uuid, blocksCount, logBlockSize } = found.superblock;
   if ((featureIncompat & INCOMPAT.JOURNAL_DEV) === 0) {
     throw new InputError(journal.name, "it is not an external journal");

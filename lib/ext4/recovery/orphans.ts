@@ -9,7 +9,7 @@ import { InputError } from "../../errors.ts";
 import { inodeSeed } from "../format/checksum.ts";
 import { COMPAT, FILE_MODE, INODE_FLAG, RO_COMPAT } from "../format/constants.ts";
 import { viewOf } from "../format/fields.ts";
-import { decodeInode, INODE_AT, type InodeRecord } from "../format/inode.ts";
+import { decodeInode, INODE_AT, INODE_FIELDS, type InodeRecord } from "../format/inode.ts";
 import {
   decodeOrphanBlock,
   ORPHAN_BLOCK_TAIL_SIZE_BYTES,
@@ -18,8 +18,8 @@ import {
 } from "../format/orphan_file.ts";
 import { sealXattrBlock, XATTR_BLOCK_AT } from "../format/xattr.ts";
 import { type DecodedXattr, decodeInodeXattrs, decodeXattrBlock } from "../format/xattr_decode.ts";
-import { blockRuns } from "../read/block_map.ts";
-import { unjudgedInode } from "../read/inode.ts";
+import { blockRuns } from "../read/content.ts";
+import { uncheckedInode } from "../read/image.ts";
 import { QuotaEditor } from "./quota_editor.ts";
 import { truncateMap } from "./truncate.ts";
 import type { VolumeEditor } from "./volume_editor.ts";
@@ -126,10 +126,11 @@ class OrphanCleanup {
 
   /** An inode whose map can be walked to its end. */
   #checkedRecord(number: number): InodeRecord {
-    const record = decodeInode(this.#editor.inodeSlot(number), `inode ${number}`);
+    const slot = this.#editor.inodeSlot(number);
+    const record = decodeInode(slot, `inode ${number}`);
     if (hasMap(record)) {
       const { image } = this.#editor;
-      for (const _run of blockRuns(image, unjudgedInode(image, number, record)));
+      blockRuns(image, uncheckedInode(image, number, slot));
     }
     return record;
   }
@@ -140,7 +141,7 @@ class OrphanCleanup {
     const endBlock = divCeil(record.sizeBytes, image.geometry.blockSizeBytes);
     const freed = this.#truncate(number, slot, record, endBlock);
     this.#editor.subtractClusters(slot, freed);
-    viewOf(slot).setUint32(INODE_AT.dtime, 0, true);
+    viewOf(slot).setUint32(INODE_FIELDS.dtime.offset, 0, true);
     this.#editor.sealInode(number);
     this.#quotas.subtract(record, freed * clusterSizeBytes, 0);
     this.#truncated++;
@@ -152,16 +153,22 @@ class OrphanCleanup {
     this.#truncate(number, slot, record, 0);
     const values = this.#releaseXattrs(number, record);
     const view = viewOf(slot);
-    for (const at of [INODE_AT.blocksLow, INODE_AT.sizeLow, INODE_AT.sizeHigh]) {
+    for (
+      const at of [
+        INODE_FIELDS.sectorCount.offset,
+        INODE_FIELDS.sizeBytes.offset,
+        INODE_AT.sizeHigh,
+      ]
+    ) {
       view.setUint32(at, 0, true);
     }
     view.setUint16(INODE_AT.blocksHigh, 0, true);
-    view.setUint16(INODE_AT.linkCount, 0, true);
-    view.setUint32(INODE_AT.xattrBlockLow, 0, true);
+    view.setUint16(INODE_FIELDS.linkCount.offset, 0, true);
+    view.setUint32(INODE_FIELDS.xattrBlock.offset, 0, true);
     view.setUint16(INODE_AT.xattrBlockHigh, 0, true);
     // The kernel takes the time of the mount. Anything as low as an inode's number would look like a place in the list.
     const dtime = Math.max(superblock.writeTime, geometry.inodesCount + 1);
-    view.setUint32(INODE_AT.dtime, dtime, true);
+    view.setUint32(INODE_FIELDS.dtime.offset, dtime, true);
     const isDirectory = (record.mode & FILE_MODE.TYPE_MASK) === FILE_MODE.DIRECTORY;
     this.#editor.freeInode(number, isDirectory);
     this.#editor.sealInode(number);
@@ -215,11 +222,11 @@ class OrphanCleanup {
   #releaseValue(number: number): void {
     const slot = this.#editor.inodeSlot(number);
     const view = viewOf(slot);
-    const count = view.getUint32(INODE_AT.ctime, true) * 2 ** 32 +
-      view.getUint32(INODE_AT.versionLow, true);
+    const count = view.getUint32(INODE_FIELDS.ctime.offset, true) * 2 ** 32 +
+      view.getUint32(INODE_FIELDS.versionLow.offset, true);
     const left = Math.max(0, count - 1);
-    view.setUint32(INODE_AT.ctime, Math.floor(left / 2 ** 32), true);
-    view.setUint32(INODE_AT.versionLow, left % 2 ** 32, true);
+    view.setUint32(INODE_FIELDS.ctime.offset, Math.floor(left / 2 ** 32), true);
+    view.setUint32(INODE_FIELDS.versionLow.offset, left % 2 ** 32, true);
     if (left === 0) this.#deleteValue(number, slot);
     this.#editor.sealInode(number);
   }
@@ -229,10 +236,14 @@ class OrphanCleanup {
     this.#truncate(number, slot, record, 0);
     const view = viewOf(slot);
     const { superblock, geometry } = this.#editor.image;
-    view.setUint16(INODE_AT.linkCount, 0, true);
-    view.setUint32(INODE_AT.blocksLow, 0, true);
-    view.setUint32(INODE_AT.sizeLow, 0, true);
-    view.setUint32(INODE_AT.dtime, Math.max(superblock.writeTime, geometry.inodesCount + 1), true);
+    view.setUint16(INODE_FIELDS.linkCount.offset, 0, true);
+    view.setUint32(INODE_FIELDS.sectorCount.offset, 0, true);
+    view.setUint32(INODE_FIELDS.sizeBytes.offset, 0, true);
+    view.setUint32(
+      INODE_FIELDS.dtime.offset,
+      Math.max(superblock.writeTime, geometry.inodesCount + 1),
+      true,
+    );
     this.#editor.freeInode(number, false);
   }
 }

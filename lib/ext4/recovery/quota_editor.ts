@@ -8,8 +8,7 @@ import { InputError } from "../../errors.ts";
 import { RO_COMPAT } from "../format/constants.ts";
 import { viewOf } from "../format/fields.ts";
 import type { InodeRecord } from "../format/inode.ts";
-import { blockRuns } from "../read/block_map.ts";
-import type { MappedRun } from "../read/types.ts";
+import { blockRuns, type MappedRun } from "../read/content.ts";
 import type { VolumeEditor } from "./volume_editor.ts";
 
 const QUOTA_BLOCK_BYTES = 1024;
@@ -69,7 +68,7 @@ class QuotaFile {
 
   constructor(editor: VolumeEditor, inode: number) {
     this.#editor = editor;
-    this.#runs = [...blockRuns(editor.image, editor.image.inode(inode))];
+    this.#runs = blockRuns(editor.image, editor.image.inode(inode));
   }
 
   subtract(id: number, use: Use): void {

@@ -21,9 +21,9 @@ import type { JournalPlace } from "../journal/log.ts";
 import { BlockEditor } from "../journal/overlay.ts";
 import { type Replayed, replayJournal, type ReplayReport } from "../journal/replay.ts";
 import { decodeSuperblock, editSuperblock, type Superblock } from "../format/superblock.ts";
-import { blockRuns } from "../read/block_map.ts";
+import { blockRuns } from "../read/content.ts";
 import { openExt4Image } from "../read/image.ts";
-import { readSuperblock } from "../read/superblock.ts";
+import { readSuperblock } from "../volume/geometry.ts";
 import { externalJournal } from "./external_journal.ts";
 import { cleanUpOrphans, type OrphanReport } from "./orphans.ts";
 import { VolumeEditor } from "./volume_editor.ts";
@@ -141,7 +141,7 @@ function journalPlace(image: RandomReader, { journal }: RecoverOptions): Journal
     reader: image,
     blockSizeBytes,
     blockCount: Math.floor(inode.record.sizeBytes / blockSizeBytes),
-    runs: [...blockRuns(opened, inode)],
+    runs: blockRuns(opened, inode),
     superblockBlock: 0,
   };
 }

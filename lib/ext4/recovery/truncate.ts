@@ -12,7 +12,7 @@ import {
   sealExtentBlock,
 } from "../format/extent.ts";
 import { viewOf } from "../format/fields.ts";
-import { INODE_AT, INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
+import { INODE_BLOCK_FIELD_SIZE_BYTES, INODE_FIELDS } from "../format/inode.ts";
 import type { VolumeEditor } from "./volume_editor.ts";
 
 /** One cut. */
@@ -50,11 +50,11 @@ export function truncateMap(
   endBlock: number,
   seed: number | undefined,
 ): number {
-  const flags = viewOf(slot).getUint32(INODE_AT.flags, true);
+  const flags = viewOf(slot).getUint32(INODE_FIELDS.flags.offset, true);
   if ((flags & INODE_FLAG.INLINE_DATA) !== 0) return 0;
   const what = `inode ${inodeNumber}`;
   const cut: Cut = { editor, what, endBlock, seed, keptBlock: undefined, freedClusters: 0 };
-  const { blockField } = INODE_AT;
+  const blockField = INODE_FIELDS.blockField.offset;
   const root = slot.subarray(blockField, blockField + INODE_BLOCK_FIELD_SIZE_BYTES);
   if ((flags & INODE_FLAG.EXTENTS) !== 0) cutExtentRoot(cut, root);
   else cutPointers(cut, root);

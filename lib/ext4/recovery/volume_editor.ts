@@ -19,12 +19,11 @@ import {
   type GroupDescriptorSeal,
   storedGroupDescriptorChecksum,
 } from "../format/group_descriptor.ts";
-import { INODE_AT, sealInode } from "../format/inode.ts";
+import { INODE_AT, INODE_FIELDS, sealInode } from "../format/inode.ts";
 import { editSuperblock, type Superblock } from "../format/superblock.ts";
 import { BlockEditor } from "../journal/overlay.ts";
 import type { RandomReader } from "../../io/random_reader.ts";
-import { descriptorPlace } from "../read/geometry.ts";
-import type { Ext4Image } from "../read/types.ts";
+import type { Ext4Image } from "../read/image.ts";
 
 /** What changed in a group. */
 interface GroupChange {
@@ -59,7 +58,7 @@ export class VolumeEditor {
 
   /** The slot of an inode, to change. It needs sealInode() then. */
   inodeSlot(inodeNumber: number): Uint8Array {
-    const { blockNumber, offsetBytes } = this.image.inodePlace(inodeNumber);
+    const { blockNumber, offsetBytes } = this.image.locateInode(inodeNumber);
     const block = this.blocks.edit(blockNumber);
     return block.subarray(offsetBytes, offsetBytes + this.image.geometry.inodeSizeBytes);
   }
@@ -126,13 +125,13 @@ export class VolumeEditor {
   /** Takes clusters out of an inode's i_blocks. */
   subtractClusters(slot: Uint8Array, clusters: number): void {
     const view = viewOf(slot);
-    const isHuge = (view.getUint32(INODE_AT.flags, true) & INODE_FLAG.HUGE_FILE) !== 0;
+    const isHuge = (view.getUint32(INODE_FIELDS.flags.offset, true) & INODE_FLAG.HUGE_FILE) !== 0;
     const { blockSizeBytes } = this.image.geometry;
     const unit = isHuge ? blockSizeBytes : SECTOR_SIZE_BYTES;
     const count = view.getUint16(INODE_AT.blocksHigh, true) * 2 ** 32 +
-      view.getUint32(INODE_AT.blocksLow, true);
+      view.getUint32(INODE_FIELDS.sectorCount.offset, true);
     const left = Math.max(0, count - clusters * (this.clusterSizeBytes / unit));
-    view.setUint32(INODE_AT.blocksLow, left % 2 ** 32, true);
+    view.setUint32(INODE_FIELDS.sectorCount.offset, left % 2 ** 32, true);
     view.setUint16(INODE_AT.blocksHigh, Math.floor(left / 2 ** 32), true);
   }
 
@@ -185,7 +184,9 @@ export class VolumeEditor {
     const { image } = this;
     const { superblock, geometry, seed } = image;
     const descriptor = image.groupDescriptor(group);
-    const { blockNumber, offsetBytes } = descriptorPlace(superblock, geometry, group);
+    const { descriptorsPerBlock } = image;
+    const blockNumber = image.descriptorBlock(Math.floor(group / descriptorsPerBlock));
+    const offsetBytes = (group % descriptorsPerBlock) * geometry.descriptorSizeBytes;
     const { descriptorSizeBytes, blocksPerGroup, inodesPerGroup } = geometry;
     const encoded = this.blocks.edit(blockNumber)
       .subarray(offsetBytes, offsetBytes + descriptorSizeBytes);

@@ -42,7 +42,7 @@ Deno.test("cat refuses what is no file, and damaged ones before a byte is printe
     Deno.writeFileSync(image, bytes);
     const damaged = await cat([image, "/holes"]);
     assertEquals([damaged.code, damaged.stdout], [3, ""]);
-    assertStringIncludes(damaged.stderr, "extent block");
+    assertStringIncludes(damaged.stderr, "extent tree");
   });
 });
 

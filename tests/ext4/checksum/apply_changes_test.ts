@@ -10,9 +10,9 @@ import {
   journalState,
   openJournal,
   removeJournal,
-} from "../../../lib/ext4/checksum/apply_changes.ts";
+} from "../../../lib/ext4/checksum/change_journal.ts";
 import type { ChangeJournalHeader } from "../../../lib/ext4/checksum/change_journal.ts";
-import { NODE_IMAGE_FILES } from "../../../lib/ext4/checksum/image_files.ts";
+import { NODE_IMAGE_FILES } from "../../../lib/ext4/checksum/change_journal.ts";
 import { changeJournalPath, switchMetadataChecksums } from "../../../lib/ext4/checksum/switch.ts";
 import { memoryReader } from "../../../lib/io/random_reader.ts";
 import { NO_PROGRESS } from "../../../lib/progress.ts";

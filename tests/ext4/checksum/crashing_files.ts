@@ -5,8 +5,8 @@
  * @module
  */
 import { closeSync } from "node:fs";
-import type { ImageFiles } from "../../../lib/ext4/checksum/image_files.ts";
-import { NODE_IMAGE_FILES } from "../../../lib/ext4/checksum/image_files.ts";
+import type { ImageFiles } from "../../../lib/ext4/checksum/change_journal.ts";
+import { NODE_IMAGE_FILES } from "../../../lib/ext4/checksum/change_journal.ts";
 import type { Random } from "../../oracle/noise.ts";
 
 const SECTOR_SIZE_BYTES = 512;

@@ -1,13 +1,19 @@
 import { assert, assertEquals } from "@std/assert";
 import process from "node:process";
 import { InputError } from "../../../lib/errors.ts";
-import type { SwitchContext } from "../../../lib/ext4/checksum/switch_context.ts";
-import { switchGroups } from "../../../lib/ext4/checksum/switch_groups.ts";
-import { Volume } from "../../../lib/ext4/checksum/volume.ts";
+import type { SwitchContext } from "../../../lib/ext4/checksum/switch_structures.ts";
+import { switchGroups } from "../../../lib/ext4/checksum/switch_structures.ts";
+import { ReadingJudge } from "../../../lib/ext4/volume/judge.ts";
+import type { Volume } from "../../../lib/ext4/volume/volume.ts";
 import { COMPAT } from "../../../lib/ext4/format/constants.ts";
-import { memoryReader } from "../../../lib/io/random_reader.ts";
+import { Warnings } from "../../../lib/warnings.ts";
 import { Random } from "../../oracle/noise.ts";
 import { fixture, FIXTURES } from "../format/fixture_image.ts";
+import { volumeOfBytes } from "../volume/open_volume.ts";
+
+function openVolume(bytes: Uint8Array): Volume {
+  return volumeOfBytes(bytes, new ReadingJudge(new Warnings()));
+}
 
 Deno.test("switchGroups makes again what the fixtures have, structure by structure", async () => {
   let switchedCount = 0;
@@ -20,12 +26,12 @@ Deno.test("switchGroups makes again what the fixtures have, structure by structu
       const counts = { groups: 0, inodes: 0, directoryBlocks: 0, extentBlocks: 0, xattrBlocks: 0 };
       const changes: [number, Uint8Array][] = [];
       const context: SwitchContext = {
-        volume: new Volume(memoryReader(bytes)),
+        volume: openVolume(bytes),
         name,
         enable,
         seed: anySeed,
         counts,
-        lacking: { leaves: 0, indexBlocks: 0, extentBlocks: 0, first: undefined },
+        lacking: { leaves: 0, indexBlocks: 0, first: undefined },
         change: (offset, part) => Promise.resolve(void changes.push([offset, part.slice()])),
       };
       await switchGroups(context, () => {});
@@ -53,10 +59,10 @@ Deno.test("switchGroups makes again what the fixtures have, structure by structu
 
 /** Copies of descriptors, which may be older than the descriptors. */
 function backupsOf(bytes: Uint8Array): { descriptorBlocks: number[] } {
-  const volume = new Volume(memoryReader(bytes));
+  const volume = openVolume(bytes);
   const blocks: number[] = [];
   for (let i = 0; i * volume.descriptorsPerBlock < volume.groupCount; i++) {
-    for (const block of volume.descriptorBlocks(i).slice(1)) {
+    for (const { block } of volume.descriptorBackups(i)) {
       blocks.push(block * volume.blockSizeBytes);
     }
   }
@@ -79,7 +85,7 @@ Deno.test("switchGroups on images with random damage ends, and fails with nothin
       bytes[at] = random.pick([0, 0xff, random.below(256), bytes[at]! ^ (1 << random.below(8))]);
     }
     try {
-      const volume = new Volume(memoryReader(bytes));
+      const volume = openVolume(bytes);
       await switchGroups({
         volume,
         name,
@@ -87,7 +93,7 @@ Deno.test("switchGroups on images with random damage ends, and fails with nothin
         enable: seed === undefined || random.chance(0.7),
         seed: anySeed,
         counts: { groups: 0, inodes: 0, directoryBlocks: 0, extentBlocks: 0, xattrBlocks: 0 },
-        lacking: { leaves: 0, indexBlocks: 0, extentBlocks: 0, first: undefined },
+        lacking: { leaves: 0, indexBlocks: 0, first: undefined },
         change: (offset, part) => {
           assert(offset >= 0 && offset + part.length <= bytes.length, "outside of the image");
           return Promise.resolve();

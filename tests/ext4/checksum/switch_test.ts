@@ -14,10 +14,8 @@ import { InputError, InterruptedError } from "../../../lib/errors.ts";
 import { INCOMPAT, RO_COMPAT } from "../../../lib/ext4/format/constants.ts";
 import type { Superblock } from "../../../lib/ext4/format/superblock.ts";
 import { editSuperblock } from "../../../lib/ext4/format/superblock.ts";
-import { NODE_IMAGE_FILES } from "../../../lib/ext4/checksum/image_files.ts";
+import { NODE_IMAGE_FILES } from "../../../lib/ext4/checksum/change_journal.ts";
 import { changeJournalPath, switchMetadataChecksums } from "../../../lib/ext4/checksum/switch.ts";
-import { Volume } from "../../../lib/ext4/checksum/volume.ts";
-import { memoryReader } from "../../../lib/io/random_reader.ts";
 import { BLOCK_SIZE_BYTES } from "../../../lib/model/payload.ts";
 import { NO_PROGRESS } from "../../../lib/progress.ts";
 import { mustRun, withTemporaryDirectory } from "../../oracle/command.ts";
@@ -26,6 +24,7 @@ import { kernelOrNotice, mountReadWrite } from "../../oracle/kernel.ts";
 import { assertKernelTree } from "../../oracle/kernel_tree.ts";
 import { dir, file, treeOf } from "../../oracle/tree_builder.ts";
 import { fixture } from "../format/fixture_image.ts";
+import { volumeOfBytes } from "../volume/open_volume.ts";
 import { makeCase, writeCase } from "../fuzz_case.ts";
 import { makeImage as bless } from "../made_image.ts";
 import { makeImage, makeTree, RECIPES } from "./mke2fs_image.ts";
@@ -41,9 +40,9 @@ function features(image: string): string[] {
 /** The image without backup descriptors: tools that make images leave old ones there, and a switch makes them new. */
 function withoutBackups(image: string): Uint8Array {
   const bytes = new Uint8Array(readFileSync(image));
-  const volume = new Volume(memoryReader(bytes));
+  const volume = volumeOfBytes(bytes);
   for (let i = 0; i * volume.descriptorsPerBlock < volume.groupCount; i++) {
-    for (const block of volume.descriptorBlocks(i).slice(1)) {
+    for (const { block } of volume.descriptorBackups(i)) {
       bytes.fill(0, block * volume.blockSizeBytes, (block + 1) * volume.blockSizeBytes);
     }
   }
@@ -149,7 +148,8 @@ Deno.test("switchMetadataChecksums refuses images that are damaged, in use or un
       treeOf({ directory: dir({ name: file("x", { xattrs: { "user.a": "b" } }) }) }),
     );
     const good = new Uint8Array(readFileSync(image));
-    const { superblock, groups } = new Volume(memoryReader(good));
+    const volume = volumeOfBytes(good);
+    const { superblock } = volume;
     const edited = (changes: Partial<Superblock>) => {
       const bytes = new Uint8Array(good);
       bytes.set(editSuperblock(bytes.slice(1024, 2048), changes), 1024);
@@ -160,7 +160,7 @@ Deno.test("switchMetadataChecksums refuses images that are damaged, in use or un
       bytes[offset]! ^= 1;
       return bytes;
     };
-    const table = groups[0]!.descriptor.inodeTableBlock * 4096;
+    const table = volume.group(0).descriptor!.inodeTableBlock * 4096;
     const { featureIncompat, featureRoCompat } = superblock;
     const cases: [image: Uint8Array, why: string][] = [
       [edited({ featureIncompat: featureIncompat | INCOMPAT.RECOVER }), "not written back"],
@@ -170,16 +170,16 @@ Deno.test("switchMetadataChecksums refuses images that are damaged, in use or un
       [edited({ featureIncompat: featureIncompat | 0x1000000 }), "0x1000000"],
       [edited({ featureCompat: 0x80000000 }), "0x80000000"],
       [edited({ featureRoCompat: featureRoCompat | RO_COMPAT.GDT_CSUM }), "both"],
-      [edited({ inodesPerGroup: 7 }), "do not make"],
-      [edited({ logBlockSize: 60 }), "bytes long"],
-      [edited({ inodeSizeBytes: 96 }), "96 bytes long"],
+      [edited({ inodesPerGroup: 7 }), "s_inodes_per_group is 7"],
+      [edited({ logBlockSize: 60 }), "s_log_block_size is 60"],
+      [edited({ inodeSizeBytes: 96 }), "s_inode_size is 96"],
       [edited({ revision: 0 }), "revision 0"],
-      [edited({ descriptorSizeBytes: 32 }), "descriptors are 32"],
+      [edited({ descriptorSizeBytes: 32 }), "s_desc_size is 32"],
       [good.subarray(0, good.length - 4096), "its file system"],
       [flipped(1024 + 0x78), "superblock: its checksum is"],
-      [flipped(4096 + 3), "descriptor of group 0: its checksum is"],
-      [flipped(groups[0]!.descriptor.blockBitmapBlock * 4096 + 9), "block bitmap of group 0"],
-      [flipped(groups[0]!.descriptor.inodeBitmapBlock * 4096 + 1), "inode bitmap of group 0"],
+      [flipped(4096 + 3), "group descriptor (group 0, byte 4096): checksum"],
+      [flipped(volume.group(0).descriptor!.blockBitmapBlock * 4096 + 9), "block bitmap of group 0"],
+      [flipped(volume.group(0).descriptor!.inodeBitmapBlock * 4096 + 1), "inode bitmap of group 0"],
       [flipped(table + 256 + 8), "inode 2: its checksum is"],
     ];
     for (const [bytes, why] of cases) {
@@ -237,8 +237,7 @@ Deno.test("switchMetadataChecksums on gives what tune2fs gives, but for times an
     writeFileSync(theirs, bytes);
     await set(ours, true);
     mustRun("tune2fs", ["-O", "metadata_csum", theirs]);
-    const { groups } = new Volume(memoryReader(bytes));
-    const table = groups[0]!.descriptor.inodeTableBlock * blockSizeBytes;
+    const table = volumeOfBytes(bytes).group(0).descriptor!.inodeTableBlock * blockSizeBytes;
     const { inodeSizeBytes, firstInode } = superblock;
     const [found, wanted] = [ours, theirs].map((path) => {
       const image = new Uint8Array(readFileSync(path));

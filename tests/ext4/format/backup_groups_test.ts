@@ -1,5 +1,8 @@
 import { assertEquals } from "@std/assert";
-import { groupHasSuperblock, isSparseBackupGroup } from "../../../lib/ext4/format/backup_groups.ts";
+import {
+  groupHasSuperblock,
+  isSparseBackupGroup,
+} from "../../../lib/ext4/format/group_descriptor.ts";
 
 type Words = Parameters<typeof groupHasSuperblock>[0];
 

@@ -7,7 +7,7 @@ import process from "node:process";
 import fc from "fast-check";
 import { bytesFromByteString, byteStringFromBytes } from "../../../lib/bytes/byte_string.ts";
 import { InputError } from "../../../lib/errors.ts";
-import { directoryHash } from "../../../lib/ext4/format/directory_hash.ts";
+import { directoryHash } from "../../../lib/ext4/format/htree.ts";
 import { notRun } from "../../oracle/notice.ts";
 import { VECTOR_SEED, VECTOR_SEED_UUID, VECTORS } from "./directory_hash_vectors.ts";
 

@@ -18,7 +18,7 @@ import {
 } from "../../../lib/ext4/format/group_descriptor.ts";
 import { decodeInode, type InodeRecord } from "../../../lib/ext4/format/inode.ts";
 import { decodeSuperblock, type Superblock } from "../../../lib/ext4/format/superblock.ts";
-import { timestampFromWords } from "../../../lib/ext4/format/timestamp.ts";
+import { timestampFromWords } from "../../../lib/ext4/format/inode.ts";
 import { unpackFixture } from "./fixture_image.ts";
 
 /** What debugfs calls a field of the superblock, and what it is here. */

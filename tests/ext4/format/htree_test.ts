@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { InputError } from "../../../lib/errors.ts";
 import { SUPERBLOCK_FLAG } from "../../../lib/ext4/format/constants.ts";
 import { decodeDirectoryBlock } from "../../../lib/ext4/format/directory.ts";
-import { directoryHash } from "../../../lib/ext4/format/directory_hash.ts";
+import { directoryHash } from "../../../lib/ext4/format/htree.ts";
 import {
   decodeDxNode,
   decodeDxRoot,

@@ -6,7 +6,7 @@ import {
   TIMESTAMP_SECONDS_MIN,
   timestampExtra,
   timestampFromWords,
-} from "../../../lib/ext4/format/timestamp.ts";
+} from "../../../lib/ext4/format/inode.ts";
 
 Deno.test("timestamps match the table of the kernel's documentation", () => {
   // Kernel documentation, "Inode Timestamps": epoch bits, sign bit of the low word, seconds.

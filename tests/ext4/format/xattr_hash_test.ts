@@ -1,9 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import {
-  xattrBlockHash,
-  xattrEntryHash,
-  xattrValueHash,
-} from "../../../lib/ext4/format/xattr_hash.ts";
+import { xattrBlockHash, xattrEntryHash, xattrValueHash } from "../../../lib/ext4/format/xattr.ts";
 
 const NOTHING = new Uint8Array(0);
 

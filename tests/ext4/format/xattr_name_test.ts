@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { byteStringFromBytes } from "../../../lib/bytes/byte_string.ts";
-import { joinXattrName, splitXattrName } from "../../../lib/ext4/format/xattr_name.ts";
+import { joinXattrName, splitXattrName } from "../../../lib/ext4/format/xattr.ts";
 
 Deno.test("splitXattrName and joinXattrName know ext4's prefixes", () => {
   const table: [string, number, string][] = [

@@ -135,7 +135,9 @@ function decodedOf(xattr: DiskXattr, entryHash: number): DecodedXattr {
   const { valueHash: _, ...rest } = xattr;
   const isHere = xattr.valueInode === undefined;
   const value = isHere ? xattr.value : new Uint8Array(0);
-  return { ...rest, value, valueSizeBytes: xattr.value.length, entryHash };
+  const hashedValue = new Uint8Array(isHere ? (value.length + 3) & ~3 : 0);
+  hashedValue.set(value);
+  return { ...rest, value, hashedValue, valueSizeBytes: xattr.value.length, entryHash };
 }
 
 Deno.test("attributes in inodes survive a round trip in just the room they say they need", () => {

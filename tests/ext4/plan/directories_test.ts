@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../../lib/errors.ts";
-import { directoryHash } from "../../../lib/ext4/format/directory_hash.ts";
+import { directoryHash } from "../../../lib/ext4/format/htree.ts";
 import {
   direntType,
   encodeDirectory,

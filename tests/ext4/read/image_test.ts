@@ -1,7 +1,7 @@
-import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../../lib/errors.ts";
 import { memoryReader } from "../../../lib/io/random_reader.ts";
-import { openExt4Image } from "../../../lib/ext4/read/image.ts";
+import { BlockBudget, openExt4Image } from "../../../lib/ext4/read/image.ts";
 import { Warnings } from "../../../lib/warnings.ts";
 import { unpackFixture } from "../format/fixture_image.ts";
 import { openFixture, victimOf } from "./read_image.ts";
@@ -43,23 +43,6 @@ Deno.test("openExt4Image tells when a machine uses the image", () => {
   assertEquals(warnings.list().map(({ kind }) => kind), ["inUse"]);
 });
 
-Deno.test("Ext4Image has no blocks and inodes but its own", () => {
-  const image = openFixture("csum-1k");
-  const { blocksCount, inodesCount } = image.geometry;
-  assertEquals(image.readBlock(blocksCount - 1, "last").length, 1024);
-  for (const block of [0, blocksCount, 2 ** 40]) {
-    assertThrows(
-      () => image.readBlock(block, "test"),
-      InputError,
-      `test: it points to 1 blocks at`,
-    );
-  }
-  for (const number of [0, inodesCount + 1, 2 ** 32 - 1]) {
-    assertThrows(() => image.inode(number), InputError, `inode ${number}: it does not exist`);
-  }
-  assertStringIncludes(image.name, "csum-1k");
-});
-
 Deno.test("Ext4Image closes its reader", () => {
   let isClosed = false;
   const reader = {
@@ -68,4 +51,15 @@ Deno.test("Ext4Image closes its reader", () => {
   };
   openExt4Image(reader, { warnings: new Warnings() }).close();
   assertEquals(isClosed, true);
+});
+
+Deno.test("BlockBudget lets inodes own as many blocks as there are, and no more", () => {
+  const budget = new BlockBudget(100);
+  budget.add(60, "inode 12");
+  budget.add(40, "inode 13");
+  assertThrows(
+    () => budget.add(1, "inode 14"),
+    InputError,
+    "inode 14: with it, 101 blocks have owners: the file system has 100",
+  );
 });

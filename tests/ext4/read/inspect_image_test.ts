@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../../lib/errors.ts";
-import { inspectImage } from "../../../lib/ext4/read/inspect_image.ts";
+import { inspectImage } from "../../../lib/ext4/read/inspect.ts";
 import { memoryReader } from "../../../lib/io/random_reader.ts";
 import { runCommand, withTemporaryDirectory } from "../../oracle/command.ts";
 import { unpackFixture } from "../format/fixture_image.ts";

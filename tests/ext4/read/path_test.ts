@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../../lib/errors.ts";
-import { findInode } from "../../../lib/ext4/read/path.ts";
+import { findInode } from "../../../lib/ext4/read/directory.ts";
 import { isRoot } from "../../oracle/libc_user.ts";
 import { notRun } from "../../oracle/notice.ts";
 import { mustRun, withTemporaryDirectory } from "../../oracle/command.ts";

@@ -1,8 +1,8 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { InterruptedError } from "../../../lib/errors.ts";
-import { filePayload, ImagePayload } from "../../../lib/ext4/read/payload.ts";
-import { BlockBudget } from "../../../lib/ext4/read/limits.ts";
-import { findInode } from "../../../lib/ext4/read/path.ts";
+import { filePayload, ImagePayload } from "../../../lib/ext4/read/content.ts";
+import { BlockBudget } from "../../../lib/ext4/read/image.ts";
+import { findInode } from "../../../lib/ext4/read/directory.ts";
 import { memoryReader, openFileReader } from "../../../lib/io/random_reader.ts";
 import { readPayload } from "../../../lib/model/payload.ts";
 import { mustRun, withTemporaryDirectory } from "../../oracle/command.ts";
@@ -10,7 +10,7 @@ import { assertE2fsckClean } from "../../oracle/e2fsck.ts";
 import { Random } from "../../oracle/noise.ts";
 import { payloadOf } from "../../oracle/tree_builder.ts";
 import { openStrictly, victimOf } from "./read_image.ts";
-import { assertUndamaged, verifyFile } from "./verify/undamaged.ts";
+import { assertUndamaged, verifyFile } from "../verify/undamaged.ts";
 
 Deno.test("filePayload points into the image, and its holes are holes", () => {
   const victim = victimOf("plain-4k");
@@ -116,9 +116,9 @@ Deno.test("ImagePayload stops in the middle of a large file when it is told to",
 
 Deno.test("filePayload refuses files that are too long, encrypted, no files, or written behind their end", () => {
   const cases: [path: string, offset: number, word: number, message: string][] = [
-    ["/holes", 0x04, 50_000, "it has blocks up to byte"],
-    ["/holes", 0x6c, 0x10_0000, "its size is 45"],
-    ["/holes", 0x20, 0x80800, "the file is encrypted"],
+    ["/holes", 0x04, 50_000, "i_size: found 50000, wanted at least 65536"],
+    ["/holes", 0x6c, 0x10_0000, "i_size: found 45"],
+    ["/holes", 0x20, 0x80800, "i_flags: ENCRYPT without the feature"],
     ["/directory", 0x6c, 0, "it is a directory"],
   ];
   for (const [path, offset, word, message] of cases) {

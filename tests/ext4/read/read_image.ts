@@ -6,7 +6,7 @@
 import { InputError } from "../../../lib/errors.ts";
 import type { Ext4Image } from "../../../lib/ext4/read/image.ts";
 import { openExt4Image } from "../../../lib/ext4/read/image.ts";
-import { findInode } from "../../../lib/ext4/read/path.ts";
+import { findInode } from "../../../lib/ext4/read/directory.ts";
 import { readTree } from "../../../lib/ext4/read/tree.ts";
 import type { RandomReader } from "../../../lib/io/random_reader.ts";
 import { memoryReader, openFileReader } from "../../../lib/io/random_reader.ts";
@@ -87,8 +87,7 @@ export class Victim {
   /** Where an inode's slot begins. */
   inodeOffset(inodeNumber: number): number {
     const image = this.open();
-    const { blockNumber, offsetBytes } = image.inodePlace(inodeNumber);
-    return blockNumber * image.geometry.blockSizeBytes + offsetBytes;
+    return image.inodeOffset(inodeNumber);
   }
 
   /** The number of a name in the root. */

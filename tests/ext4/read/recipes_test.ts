@@ -8,8 +8,8 @@ import { kernelOrNotice } from "../../oracle/kernel.ts";
 import { isRoot } from "../../oracle/libc_user.ts";
 import { notRun } from "../../oracle/notice.ts";
 import { assertKernelShows, assertSameTrees, withTree } from "./read_image.ts";
-import { e2fsckVerdict } from "./verify/damage.ts";
-import { assertUndamaged } from "./verify/undamaged.ts";
+import { e2fsckVerdict } from "../verify/damage.ts";
+import { assertUndamaged } from "../verify/undamaged.ts";
 import type { Recipe } from "./recipes.ts";
 import { KERNEL_RECIPES, makeImage, MKE2FS_RECIPES } from "./recipes.ts";
 

@@ -5,15 +5,14 @@ import {
   RO_COMPAT,
   SUPERBLOCK_OFFSET_BYTES,
 } from "../../../lib/ext4/format/constants.ts";
-import { blockRuns } from "../../../lib/ext4/read/block_map.ts";
-import { descriptorPlace } from "../../../lib/ext4/read/geometry.ts";
+import { isFastSymlink } from "../../../lib/ext4/volume/content.ts";
 import type { Ext4Image } from "../../../lib/ext4/read/image.ts";
 import { openExt4Image } from "../../../lib/ext4/read/image.ts";
-import { inspectImage } from "../../../lib/ext4/read/inspect_image.ts";
-import { inspectInode } from "../../../lib/ext4/read/inspect_inode.ts";
-import { listNames } from "../../../lib/ext4/read/listing.ts";
-import { findInode } from "../../../lib/ext4/read/path.ts";
-import { isFastSymlink } from "../../../lib/ext4/read/symlink.ts";
+import { inspectImage } from "../../../lib/ext4/read/inspect.ts";
+import { inspectInode } from "../../../lib/ext4/read/inspect.ts";
+import { listNames } from "../../../lib/ext4/read/directory.ts";
+import { findInode } from "../../../lib/ext4/read/directory.ts";
+import { blockRuns } from "../../../lib/ext4/read/content.ts";
 import { readDirectory } from "../../../lib/ext4/read/directory.ts";
 import { readTree } from "../../../lib/ext4/read/tree.ts";
 import { memoryReader } from "../../../lib/io/random_reader.ts";
@@ -161,12 +160,12 @@ function findPlaces(bytes: Uint8Array): Map<string, Place[]> {
   const { blockSizeBytes, groupCount, descriptorSizeBytes, inodeSizeBytes } = image.geometry;
   add("superblock", SUPERBLOCK_OFFSET_BYTES, 0x290);
   for (let group = 0; group < groupCount; group++) {
-    const { blockNumber, offsetBytes } = descriptorPlace(image.superblock, image.geometry, group);
-    add("descriptor", blockNumber * blockSizeBytes + offsetBytes, descriptorSizeBytes);
+    const block = image.descriptorBlock(Math.floor(group / image.descriptorsPerBlock));
+    const at = (group % image.descriptorsPerBlock) * descriptorSizeBytes;
+    add("descriptor", block * blockSizeBytes + at, descriptorSizeBytes);
   }
   for (const { number, kind, xattrBlock } of usedInodes(image)) {
-    const { blockNumber, offsetBytes } = image.inodePlace(number);
-    const offset = blockNumber * blockSizeBytes + offsetBytes;
+    const offset = image.inodeOffset(number);
     add("inode", offset, inodeSizeBytes);
     add("block field", offset + 0x28, 60);
     if (inodeSizeBytes > 160) add("attributes in inode", offset + 160, inodeSizeBytes - 160);
@@ -174,7 +173,7 @@ function findPlaces(bytes: Uint8Array): Map<string, Place[]> {
     if (xattrBlock !== 0) add("values", (xattrBlock + 1) * blockSizeBytes - 400, 400);
     const inode = image.inode(number);
     if ((kind !== "file" && kind !== "directory" && kind !== "symlink")) continue;
-    if (kind === "symlink" && isFastSymlink(inode)) continue;
+    if (kind === "symlink" && isFastSymlink(inode.view)) continue;
     const onMapBlock = (block: { readonly blockNumber: number }) =>
       add("map block", block.blockNumber * blockSizeBytes, blockSizeBytes);
     for (const { startBlock, blockCount } of blockRuns(image, inode, { onMapBlock })) {

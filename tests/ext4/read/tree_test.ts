@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { InputError, InterruptedError } from "../../../lib/errors.ts";
 import type { Ext4Image } from "../../../lib/ext4/read/image.ts";
-import { DirectoryBlocks } from "../../../lib/ext4/read/directory_blocks.ts";
+import { blockRuns } from "../../../lib/ext4/read/content.ts";
 import type { ReadTreeOptions } from "../../../lib/ext4/read/tree.ts";
 import { readTree } from "../../../lib/ext4/read/tree.ts";
 import { sortedChildren, walkTree } from "../../../lib/model/node.ts";
@@ -16,9 +16,8 @@ function read(image: Ext4Image, options: Partial<ReadTreeOptions> = {}) {
 /** Where the entry of a name in the root's block begins. */
 function entryOffset(victim: Victim, name: string): number {
   const image = victim.open();
-  const { bytes, what } = new DirectoryBlocks(image, image.inode(2)).read(0);
-  const block = Number(/directory block (\d+)/.exec(what)![1]);
-  const at = new TextDecoder("latin1").decode(bytes).indexOf(name) - 8;
+  const block = blockRuns(image, image.inode(2))[0]!.startBlock;
+  const at = new TextDecoder("latin1").decode(image.block(block)).indexOf(name) - 8;
   return block * image.geometry.blockSizeBytes + at;
 }
 
@@ -64,24 +63,24 @@ Deno.test("readTree refuses circles, second names of directories and wrong link 
       v.view.setUint32(entryOffset(v, "many"), v.inodeOf("/directory"), true);
     }],
     ["/pipe: it is the reserved inode 8", (v) => v.view.setUint32(entryOffset(v, "pipe"), 8, true)],
-    ["/pipe: its directory says it is a fifo, but inode", (v) => {
+    ['type of "pipe": found fifo, wanted file', (v) => {
       v.view.setUint32(entryOffset(v, "pipe"), v.inodeOf("/empty"), true);
     }],
     [
-      "inode 2 (/): its link count is 9, not",
+      "inode 2: i_links_count: found 9, wanted",
       (v) => v.view.setUint16(v.inodeOffset(2) + 0x1a, 9, true),
     ],
     [
-      "(/holes): its link count is 2, not 1",
+      ": i_links_count: found 2, wanted 1",
       (v) => v.view.setUint16(v.inodeOffset(v.inodeOf("/holes")) + 0x1a, 2, true),
     ],
     ["inode 2: the root is a file", (v) => {
       v.view.setUint16(v.inodeOffset(2), 0o100755, true);
     }],
-    ['its ".." is inode 11, but it is in inode 2', (v) => {
+    ['parent in "..": found 11, wanted 2', (v) => {
       const image = v.open();
-      const { what } = new DirectoryBlocks(image, image.inode(v.inodeOf("/directory"))).read(0);
-      v.view.setUint32(Number(/directory block (\d+)/.exec(what)![1]) * 4096 + 12, 11, true);
+      const [run] = blockRuns(image, image.inode(v.inodeOf("/directory")));
+      v.view.setUint32(run!.startBlock * 4096 + 12, 11, true);
     }],
   ];
   for (const [message, damage] of cases) {

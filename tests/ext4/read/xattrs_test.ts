@@ -1,7 +1,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { byteStringFromBytes } from "../../../lib/bytes/byte_string.ts";
 import type { Ext4Image } from "../../../lib/ext4/read/image.ts";
-import { BlockBudget } from "../../../lib/ext4/read/limits.ts";
+import { BlockBudget } from "../../../lib/ext4/read/image.ts";
 import { XattrReader } from "../../../lib/ext4/read/xattrs.ts";
 import { Warnings } from "../../../lib/warnings.ts";
 import { victimOf } from "./read_image.ts";
@@ -24,7 +24,7 @@ Deno.test("XattrReader reads attributes from the inode, from a block and from va
   ]);
   assertEquals(byteStringFromBytes(xattrs[4]!.value), "v".repeat(300));
   const stored = new XattrReader(image).stored(image.inode(victim.inodeOf("/xattrs-block")));
-  assertEquals(stored.filter(({ place }) => place === "inode").map(({ suffix }) => suffix), [
+  assertEquals(stored.filter(({ location }) => location === "inode").map(({ suffix }) => suffix), [
     "data",
     "overlay.opaque",
     "z",
@@ -75,7 +75,10 @@ Deno.test("XattrReader refuses blocks, values and ACLs that are damaged", () => 
     const { victim, number, block, offset } = blockOf("csum-4k", "/xattrs-block");
     victim.bytes[offset + 2000]! ^= 1;
     const refusal = victim.refusal((image) => readXattrs(image, number));
-    assertStringIncludes(refusal, `attribute block ${block}: its checksum is 0x`);
+    assertStringIncludes(
+      refusal,
+      `attribute block (block ${block}, byte ${offset}): checksum: found 0x`,
+    );
   }
   {
     const { victim, number, offset } = blockOf("plain-4k", "/xattrs-block");
@@ -106,5 +109,8 @@ Deno.test("XattrReader refuses a value inode that is none, or has another value"
   });
   victim.bytes[value] = 0x79;
   const refusal = victim.refusal((opened) => readXattrs(opened, number));
-  assertStringIncludes(refusal, `inode ${valueInode}: the hash of its value is 0x`);
+  assertStringIncludes(
+    refusal,
+    `attribute value (inode ${valueInode}): hash of the value: found 0x`,
+  );
 });

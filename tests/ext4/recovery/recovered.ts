@@ -7,7 +7,7 @@ import { assertEquals } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { openExt4Image } from "../../../lib/ext4/read/image.ts";
 import { readTree } from "../../../lib/ext4/read/tree.ts";
-import { verifyImage } from "../../../lib/ext4/read/verify/verify.ts";
+import { verifyImage } from "../../../lib/ext4/verify/verify.ts";
 import { recoverImage, type RecoveryReport } from "../../../lib/ext4/recovery/recover.ts";
 import { openFileReader } from "../../../lib/io/random_reader.ts";
 import { Warnings } from "../../../lib/warnings.ts";

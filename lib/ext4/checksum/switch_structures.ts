@@ -1,0 +1,394 @@
+/**
+ * The checksums of everything but superblocks: groups with their bitmaps and descriptors, inodes, and the blocks that
+ * belong to them.
+ *
+ * @module
+ */
+import { InputError } from "../../errors.ts";
+import { readExactly } from "../../io/random_reader.ts";
+import { bitmapChecksum, testBit } from "../format/bitmap.ts";
+import { checkChecksum, inodeSeed } from "../format/checksum.ts";
+import {
+  COMPAT,
+  FILE_MODE,
+  GROUP_FLAG,
+  INCOMPAT,
+  INODE_FLAG,
+  INODE_NUMBER,
+} from "../format/constants.ts";
+import { sealExtentBlock } from "../format/extent.ts";
+import { viewOf } from "../format/fields.ts";
+import type { GroupDescriptor } from "../format/group_descriptor.ts";
+import { editGroupDescriptor } from "../format/group_descriptor.ts";
+import { inodeChecksum, sealInode, storedInodeChecksum } from "../format/inode.ts";
+import { decodeJournalSuperblock, JOURNAL_SUPERBLOCK_SIZE_BYTES } from "../format/journal.ts";
+import { MMP_SIZE_BYTES, sealMmpBlock, verifyMmpBlock } from "../format/mmp.ts";
+import { decodeOrphanBlock, sealOrphanBlock, verifyOrphanBlock } from "../format/orphan_file.ts";
+import { sealXattrBlock, XATTR_BLOCK_AT } from "../format/xattr.ts";
+import type { MappedRun } from "../volume/block_map.ts";
+import { readBlockMap } from "../volume/block_map.ts";
+import { isFastSymlink } from "../volume/content.ts";
+import { readIndex } from "../volume/htree.ts";
+import { InodeView, judgeSize } from "../volume/inode.ts";
+import type { Volume } from "../volume/volume.ts";
+import { judgeXattrBlockPointer, readXattrBlock } from "../volume/xattrs.ts";
+import { switchIndexBlock, switchLeaf } from "./directory_blocks.ts";
+
+/** How many structures got or lost a checksum. */
+export interface SwitchCounts {
+  /** Block groups. */
+  groups: number;
+  /** Inodes, unused ones included. */
+  inodes: number;
+  /** Blocks of directories. */
+  directoryBlocks: number;
+  /** Blocks of extent trees. */
+  extentBlocks: number;
+  /** Blocks of extended attributes. */
+  xattrBlocks: number;
+}
+
+/** Structures without room for a checksum. */
+export interface LackingRoom {
+  leaves: number;
+  indexBlocks: number;
+  first: string | undefined;
+}
+
+/** One switch. */
+export interface SwitchContext {
+  readonly volume: Volume;
+  /** What to call the image in messages. */
+  readonly name: string;
+  /** True: checksums come. False: they go, and are checked first. */
+  readonly enable: boolean;
+  /** The file system's. */
+  readonly seed: number;
+  readonly counts: SwitchCounts;
+  readonly lacking: LackingRoom;
+  /** Takes new bytes for a position of the image. */
+  readonly change: (offsetBytes: number, bytes: Uint8Array) => Promise<void>;
+}
+
+const UNINIT = GROUP_FLAG.INODE_UNINIT | GROUP_FLAG.BLOCK_UNINIT;
+/** An inode table is read and written in pieces of about this size. */
+const TABLE_PIECE_BYTES = 256 << 10;
+
+/** A whole block, in a buffer of its own. Throws InputError for one that the file system does not have. */
+export function readBlock(volume: Volume, block: number, what: string): Uint8Array {
+  const bytes = volume.contains(block) ? volume.read(block) : undefined;
+  if (bytes !== undefined) return bytes;
+  const last = volume.geometry.blocksCount - 1;
+  throw new InputError(what, `block ${block} is not within 1 to ${last}`, {
+    data: { actual: block },
+  });
+}
+
+/** Switches everything but the superblocks. */
+export async function switchGroups(
+  context: SwitchContext,
+  progress: (bytes: number) => void,
+): Promise<void> {
+  const { volume } = context;
+  if (volume.hasIncompat(INCOMPAT.MMP)) await switchMmpBlock(context);
+  const inodes = new InodeSwitch(context);
+  const descriptors: Uint8Array[] = [];
+  for (let group = 0; group < volume.groupCount; group++) {
+    descriptors.push(switchDescriptor(context, group));
+    await switchInodeTable(context, group, inodes, progress);
+    context.counts.groups++;
+  }
+  await writeDescriptors(context, descriptors);
+}
+
+function switchDescriptor(context: SwitchContext, group: number): Uint8Array {
+  const { volume, enable, seed } = context;
+  const { flags } = volume.group(group);
+  const { encoded, descriptor } = volume.findDescriptor(group)!;
+  const { clustersPerGroup, inodesPerGroup } = volume.geometry;
+  const block = descriptor.blockBitmapBlock;
+  const bitmaps: Partial<GroupDescriptor> = {
+    ...(flags & GROUP_FLAG.BLOCK_UNINIT) !== 0 ? {} : {
+      blockBitmapChecksum: switchBitmap(context, `block bitmap of group ${group}`, {
+        block,
+        usedBytes: clustersPerGroup / 8,
+        stored: descriptor.blockBitmapChecksum,
+      }),
+    },
+    ...(flags & GROUP_FLAG.INODE_UNINIT) !== 0 ? {} : {
+      inodeBitmapChecksum: switchBitmap(context, `inode bitmap of group ${group}`, {
+        block: descriptor.inodeBitmapBlock,
+        usedBytes: inodesPerGroup / 8,
+        stored: descriptor.inodeBitmapChecksum,
+      }),
+    },
+  };
+  // Without checksums nothing in a descriptor says that a part is not in use: all of it was read and is right.
+  const marks: Partial<GroupDescriptor> = volume.hasGroupChecksums ? {} : {
+    flags: (descriptor.flags & ~UNINIT) | GROUP_FLAG.INODE_ZEROED,
+    itableUnusedCount: 0,
+  };
+  return editGroupDescriptor(encoded, { ...bitmaps, ...marks }, {
+    groupIndex: group,
+    seal: enable ? { kind: "crc32c", seed } : { kind: "crc16", uuid: volume.superblock.uuid },
+  });
+}
+
+/** The checksum of a bitmap, which the descriptor has. One that was never written has none. */
+function switchBitmap(
+  { volume, enable, seed, name }: SwitchContext,
+  what: string,
+  bitmap: { readonly block: number; readonly usedBytes: number; readonly stored: number },
+): number {
+  const bytes = readBlock(volume, bitmap.block, `${name}: ${what}`);
+  const computed = bitmapChecksum(seed, bytes, bitmap.usedBytes);
+  if (enable) return computed;
+  const masked = (computed & volume.bitmapChecksumMask) >>> 0;
+  checkChecksum(`${name}: ${what}`, bitmap.stored, masked);
+  return 0;
+}
+
+async function switchInodeTable(
+  context: SwitchContext,
+  group: number,
+  inodes: InodeSwitch,
+  progress: (bytes: number) => void,
+): Promise<void> {
+  const { volume, name } = context;
+  const { inodesPerGroup, inodeSizeBytes } = volume.geometry;
+  const { descriptor, initializedInodes, flags } = volume.group(group);
+  if (descriptor === undefined || (flags & GROUP_FLAG.INODE_UNINIT) !== 0) return;
+  const what = `${name}: inode bitmap of group ${group}`;
+  const bitmap = readBlock(volume, descriptor.inodeBitmapBlock, what);
+  const tableOffset = descriptor.inodeTableBlock * volume.blockSizeBytes;
+  const perPiece = TABLE_PIECE_BYTES / inodeSizeBytes;
+  for (let first = 0; first < initializedInodes; first += perPiece) {
+    const count = Math.min(perPiece, initializedInodes - first);
+    const piece = new Uint8Array(count * inodeSizeBytes);
+    const offsetBytes = tableOffset + first * inodeSizeBytes;
+    readExactly(volume.reader, piece, offsetBytes);
+    let changedEnd = 0;
+    for (let i = 0; i < count; i++) {
+      const slot = piece.subarray(i * inodeSizeBytes, (i + 1) * inodeSizeBytes);
+      if (slot.every((byte) => byte === 0)) continue;
+      const inodeNumber = group * inodesPerGroup + first + i + 1;
+      await inodes.switch(slot, inodeNumber, testBit(bitmap, first + i));
+      changedEnd = (i + 1) * inodeSizeBytes;
+    }
+    if (changedEnd > 0) await context.change(offsetBytes, piece.subarray(0, changedEnd));
+    progress(piece.length);
+  }
+}
+
+/** Writes the descriptors and all their copies. */
+async function writeDescriptors(
+  context: SwitchContext,
+  descriptors: readonly Uint8Array[],
+): Promise<void> {
+  const { volume } = context;
+  const { descriptorsPerBlock, geometry: { descriptorSizeBytes } } = volume;
+  for (let i = 0; i * descriptorsPerBlock < descriptors.length; i++) {
+    const part = descriptors.slice(i * descriptorsPerBlock, (i + 1) * descriptorsPerBlock);
+    const bytes = new Uint8Array(part.length * descriptorSizeBytes);
+    part.forEach((descriptor, j) => bytes.set(descriptor, j * descriptorSizeBytes));
+    const copies = volume.descriptorBackups(i).map(({ block }) => block);
+    for (const block of [volume.descriptorBlock(i), ...copies]) {
+      await context.change(block * volume.blockSizeBytes, bytes);
+    }
+  }
+}
+
+async function switchMmpBlock(context: SwitchContext): Promise<void> {
+  const { volume, enable, seed, name } = context;
+  const { mmpBlock } = volume.superblock;
+  const what = `${name}: MMP block ${mmpBlock}`;
+  const bytes = readBlock(volume, mmpBlock, what).subarray(0, MMP_SIZE_BYTES);
+  if (!enable) verifyMmpBlock(bytes, seed, what);
+  sealMmpBlock(bytes, enable ? seed : undefined);
+  await context.change(mmpBlock * volume.blockSizeBytes, bytes);
+}
+
+/** Switches inodes one after another. What the walkers of the volume read is checked before it is changed. */
+class InodeSwitch {
+  readonly #context: SwitchContext;
+  readonly #seenXattrBlocks = new Set<number>();
+  readonly #ownedBlocks = new Set<number>();
+
+  constructor(context: SwitchContext) {
+    this.#context = context;
+  }
+
+  /**
+   * Switches one inode, in place, and the blocks that it owns.
+   *
+   * @param isUsed by the inode bitmap; only then its blocks are its own
+   */
+  async switch(slot: Uint8Array, inodeNumber: number, isUsed: boolean): Promise<void> {
+    const { enable, seed, name, counts } = this.#context;
+    if (!enable) {
+      const computed = inodeChecksum(slot, { inodeNumber, seed });
+      checkChecksum(`${name}: inode ${inodeNumber}`, storedInodeChecksum(slot), computed);
+    }
+    const stored = slot.slice();
+    sealInode(slot, { inodeNumber, seed: enable ? seed : undefined });
+    // mke2fs seals reserved inodes that are empty. The checksum is all there is to say that it did: nobody else reads it.
+    if (!enable && slot.every((byte) => byte === 0)) slot.set(stored);
+    counts.inodes++;
+    if (!isUsed || inodeNumber === INODE_NUMBER.BAD_BLOCKS) return;
+    // A view of what was stored: the slot without its checksum is the same but for that.
+    const view = new InodeView(stored);
+    if (view.mode !== 0 || view.usesExtents) await this.#switchBlocks(view, inodeNumber);
+  }
+
+  async #switchBlocks(view: InodeView, inode: number): Promise<void> {
+    const { volume, seed } = this.#context;
+    if (view.xattrBlock !== 0) await this.#switchXattrBlock(view.xattrBlock, inode);
+    if (view.hasInlineData) return;
+    if (view.type === FILE_MODE.SYMLINK && isFastSymlink(view)) return;
+    const { superblock } = volume;
+    const isDirectory = view.type === FILE_MODE.DIRECTORY;
+    const isOrphanFile = volume.hasCompat(COMPAT.ORPHAN_FILE) &&
+      inode === superblock.orphanFileInode;
+    const isJournal = volume.hasCompat(COMPAT.HAS_JOURNAL) && inode === superblock.journalInode;
+    const hasOwnBlocks = isDirectory || isOrphanFile || isJournal;
+    if (!view.usesExtents && !hasOwnBlocks) return;
+    const extentBlocks: number[] = [];
+    const map = readBlockMap(volume, inode, view, ({ blockNumber }) => {
+      if (view.usesExtents) extentBlocks.push(blockNumber);
+    });
+    const ownSeed = inodeSeed(seed, inode, view.generation);
+    for (const block of extentBlocks) await this.#switchExtentBlock(block, ownSeed, inode);
+    if (!hasOwnBlocks) return;
+    if (isDirectory) judgeSize(volume, inode, view, map);
+    const blocks = wholeBlocks(map.runs, `${this.#context.name}: inode ${inode}`);
+    if (isDirectory) await this.#switchDirectory(view, map.runs, ownSeed, inode);
+    if (isOrphanFile) await this.#switchOrphanFile(blocks, ownSeed, inode);
+    if (isJournal) this.#refuseFullJournal(blocks[0]!);
+  }
+
+  async #switchXattrBlock(block: number, inode: number): Promise<void> {
+    const { volume, enable, seed, counts } = this.#context;
+    if (this.#seenXattrBlocks.has(block)) return;
+    this.#seenXattrBlocks.add(block);
+    if (!judgeXattrBlockPointer(volume, inode, block)) return;
+    this.#own(block, inode);
+    readXattrBlock(volume, block);
+    const bytes = this.#read(block, inode);
+    if (enable) sealXattrBlock(bytes, { blockNumber: block, seed });
+    else viewOf(bytes).setUint32(XATTR_BLOCK_AT.checksum, 0, true);
+    counts.xattrBlocks++;
+    await this.#change(block, bytes);
+  }
+
+  async #switchExtentBlock(block: number, ownSeed: number, inode: number): Promise<void> {
+    const { enable, counts } = this.#context;
+    this.#own(block, inode);
+    const bytes = this.#read(block, inode);
+    if (enable) sealExtentBlock(bytes, ownSeed);
+    else {
+      const tail = 12 * (1 + viewOf(bytes).getUint16(4, true));
+      viewOf(bytes).setUint32(tail, 0, true);
+    }
+    counts.extentBlocks++;
+    await this.#change(block, bytes);
+  }
+
+  async #switchDirectory(
+    view: InodeView,
+    runs: readonly MappedRun[],
+    inodeSeed: number,
+    inode: number,
+  ): Promise<void> {
+    const { enable, volume, lacking, counts, name } = this.#context;
+    const isIndexed = volume.hasCompat(COMPAT.DIR_INDEX) && (view.flags & INODE_FLAG.INDEX) !== 0;
+    const index = isIndexed ? readIndex(volume, { number: inode, view, runs }) : undefined;
+    const isEncrypted = (view.flags & INODE_FLAG.ENCRYPT) !== 0;
+    for (const [logical, block] of wholeBlocks(runs, name).entries()) {
+      this.#own(block, inode);
+      const bytes = this.#read(block, inode);
+      const what = `inode ${inode}, directory block ${logical}`;
+      const options = { enable, inodeSeed, isEncrypted, what: `${name}: ${what}` };
+      const countOffset = index?.indexBlocks.get(logical);
+      const isSwitched = countOffset === undefined
+        ? switchLeaf(bytes, options)
+        : switchIndexBlock(bytes, countOffset, options);
+      if (!isSwitched) {
+        if (countOffset === undefined) lacking.leaves++;
+        else lacking.indexBlocks++;
+        lacking.first ??= what;
+      }
+      counts.directoryBlocks++;
+      await this.#change(block, bytes);
+    }
+  }
+
+  async #switchOrphanFile(
+    blocks: readonly number[],
+    inodeSeed: number,
+    inode: number,
+  ): Promise<void> {
+    const { enable, name } = this.#context;
+    for (const block of blocks) {
+      const what = `${name}: inode ${inode}, orphan block ${block}`;
+      this.#own(block, inode);
+      const bytes = this.#read(block, inode);
+      const [orphan] = decodeOrphanBlock(bytes, what);
+      if (orphan !== undefined) {
+        throw new InputError(what, `inode ${orphan} waits to be deleted`, {
+          hint: "check it first: e2fsck -f",
+        });
+      }
+      const options = { blockNumber: block, inodeSeed };
+      if (enable) sealOrphanBlock(bytes, options);
+      else {
+        verifyOrphanBlock(bytes, { ...options, what });
+        viewOf(bytes).setUint32(bytes.length - 4, 0, true);
+      }
+      await this.#change(block, bytes);
+    }
+  }
+
+  /** RECOVER is not set, but a journal whose log begins somewhere would be replayed all the same. */
+  #refuseFullJournal(block: number): void {
+    const { volume, name } = this.#context;
+    const bytes = readBlock(volume, block, `${name}: journal superblock`);
+    const journal = decodeJournalSuperblock(bytes.subarray(0, JOURNAL_SUPERBLOCK_SIZE_BYTES));
+    if (journal.startBlock === 0) return;
+    throw new InputError(name, "its journal holds changes that were not written back", {
+      hint: "let e2fsck -f or a mount replay the journal first",
+    });
+  }
+
+  /** A block that two structures own cannot have the checksums of both. */
+  #own(block: number, inode: number): void {
+    if (this.#ownedBlocks.has(block)) {
+      const what = `${this.#context.name}: inode ${inode}`;
+      throw new InputError(what, `block ${block} of it is in use elsewhere`, {
+        hint: "check it first: e2fsck -f",
+      });
+    }
+    this.#ownedBlocks.add(block);
+  }
+
+  #read(block: number, inode: number): Uint8Array {
+    return readBlock(this.#context.volume, block, `${this.#context.name}: inode ${inode}`);
+  }
+
+  async #change(block: number, bytes: Uint8Array): Promise<void> {
+    await this.#context.change(block * this.#context.volume.blockSizeBytes, bytes);
+  }
+}
+
+/** The blocks of a file without holes, in order. */
+function wholeBlocks(runs: readonly MappedRun[], what: string): number[] {
+  const blocks: number[] = [];
+  for (const { logicalBlock, startBlock, blockCount, unwritten } of runs) {
+    if (logicalBlock !== blocks.length || unwritten) break;
+    for (let i = 0; i < blockCount; i++) blocks.push(startBlock + i);
+  }
+  const last = runs.at(-1);
+  if (last === undefined || blocks.length !== last.logicalBlock + last.blockCount) {
+    throw new InputError(what, `it has no block ${blocks.length}, and must not have holes`);
+  }
+  return blocks;
+}

@@ -1,0 +1,157 @@
+/**
+ * Extended attributes of all inodes: who owns which block of them, which inodes hold values, and whether the counts of
+ * references are right.
+ *
+ * @module
+ */
+import { divCeil } from "../../bytes/arithmetic.ts";
+import type { DecodedXattr } from "../format/xattr_decode.ts";
+import { verifyXattrValueInode } from "../format/xattr_decode.ts";
+import type { MappedRun } from "../volume/block_map.ts";
+import type { InodeView } from "../volume/inode.ts";
+import { HERE } from "../volume/judge.ts";
+import {
+  judgeXattrBlockPointer,
+  readAttributeValue,
+  readInodeXattrs,
+  readXattrBlock,
+} from "../volume/xattrs.ts";
+import type { Context, ValueReference, XattrBlockState } from "./context.ts";
+
+/** What an inode's attributes mean for the rest of it. */
+export interface InodeXattrs {
+  /** Blocks that count as the inode's beside those it maps. */
+  readonly chargedBlocks: number;
+  /** How many of its values are in inodes. */
+  readonly valueCount: number;
+  /** Those in the inode. */
+  readonly inInode: readonly DecodedXattr[];
+}
+
+const TWO_32 = 2 ** 32;
+
+/** Most inodes. */
+const NO_XATTRS: InodeXattrs = { chargedBlocks: 0, valueCount: 0, inInode: [] };
+
+/** Judges all attributes of an inode. */
+export function checkXattrs(context: Context, inode: number, view: InodeView): InodeXattrs {
+  if (!view.hasOwnXattrs && view.xattrBlock === 0) return NO_XATTRS;
+  const inInode = readInodeXattrs(context.volume, inode, view);
+  const values = inInode.filter((xattr) => xattr.valueInode !== undefined);
+  let chargedBlocks = valueBlocks(context, values);
+  for (const xattr of values) context.valueReferences.push({ owner: inode, xattr });
+  if (view.xattrBlock !== 0) chargedBlocks += checkBlockOf(context, inode, view.xattrBlock);
+  const inBlock = context.xattrBlocks.get(view.xattrBlock)?.values.length ?? 0;
+  return { chargedBlocks, valueCount: values.length + inBlock, inInode };
+}
+
+/** The blocks of values in inodes, which each owner is charged with. */
+function valueBlocks({ volume }: Context, values: readonly DecodedXattr[]): number {
+  return values.reduce(
+    (sum, { valueSizeBytes }) => sum + divCeil(valueSizeBytes, volume.blockSizeBytes),
+    0,
+  );
+}
+
+/** An inode's attribute block; it is read for the first of its owners. */
+function checkBlockOf(context: Context, inode: number, block: number): number {
+  const { volume, usage, xattrBlocks } = context;
+  if (!judgeXattrBlockPointer(volume, inode, block)) return 0;
+  if (!xattrBlocks.has(block)) {
+    usage.mark(block, 1, inode);
+    xattrBlocks.set(block, readBlockState(context, block, inode));
+  }
+  const state = xattrBlocks.get(block);
+  if (state === undefined) return 1;
+  state.references++;
+  return 1 + state.chargedBlocks;
+}
+
+function readBlockState(
+  context: Context,
+  block: number,
+  firstOwner: number,
+): XattrBlockState | undefined {
+  const decoded = readXattrBlock(context.volume, block);
+  if (decoded === undefined) return undefined;
+  const values = decoded.xattrs.filter((xattr) => xattr.valueInode !== undefined);
+  const storedReferences = decoded.referenceCount;
+  const chargedBlocks = valueBlocks(context, values);
+  return { firstOwner, storedReferences, references: 0, chargedBlocks, values };
+}
+
+/** An inode that holds a value. */
+export function checkValueInode(
+  context: Context,
+  inode: number,
+  view: InodeView,
+  runs: readonly MappedRun[],
+): void {
+  const value = readAttributeValue(context.volume, inode, view, runs);
+  if (value === undefined) return;
+  context.valueInodes.set(inode, {
+    hash: value.hash,
+    sizeBytes: view.sizeBytes,
+    storedReferences: view.ctimeWord * TWO_32 + view.versionLow,
+    isOldStyle: value.isOldStyle,
+  });
+}
+
+/** After all inodes: references to attribute blocks and to values, and the hashes that name them. */
+export function checkXattrReferences(context: Context): void {
+  const { judge, xattrBlocks, valueReferences, valueInodes, volume } = context;
+  for (const [block, state] of xattrBlocks) {
+    if (state === undefined) continue;
+    const location = { block, offset: block * volume.blockSizeBytes };
+    const { storedReferences, references } = state;
+    judge.expect("attribute block", location, "h_refcount", storedReferences, references);
+  }
+  const counts = new Map<number, number>();
+  for (const reference of valueReferences) checkValueReference(context, reference, counts);
+  // A value counts the blocks that name it, however many inodes share them.
+  for (const state of xattrBlocks.values()) {
+    for (const xattr of state?.values ?? []) {
+      checkValueReference(context, { owner: state!.firstOwner, xattr }, counts);
+    }
+  }
+  for (const [inode, value] of valueInodes) {
+    const references = counts.get(inode) ?? 0;
+    if (value.isOldStyle && references === 1) continue;
+    judge.expect("attribute value", { inode }, "references", value.storedReferences, references);
+  }
+}
+
+/** An attribute, and the inode that it says its value is in. */
+function checkValueReference(
+  context: Context,
+  { owner, xattr }: ValueReference,
+  counts: Map<number, number>,
+): void {
+  const { judge, valueInodes, inodes, volume } = context;
+  const inode = xattr.valueInode ?? 0;
+  const value = valueInodes.get(inode);
+  const location = { inode: owner };
+  if (value === undefined) {
+    const isThere = inode > 0 && inode <= volume.geometry.inodesCount && inodes.isValue(inode);
+    if (isThere) return;
+    judge.report("extended attributes", location, "inode of a value", {
+      found: inode,
+      wanted: "an inode with the flag EA_INODE",
+    });
+    return;
+  }
+  counts.set(inode, (counts.get(inode) ?? 0) + 1);
+  judge.expect(
+    "extended attributes",
+    location,
+    `size of the value in inode ${inode}`,
+    xattr.valueSizeBytes,
+    value.sizeBytes,
+  );
+  if (value.isOldStyle) return;
+  judge.attempt(
+    "extended attributes",
+    location,
+    () => verifyXattrValueInode(xattr, value.hash, HERE),
+  );
+}

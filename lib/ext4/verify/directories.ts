@@ -1,0 +1,168 @@
+/**
+ * What directories name, how they hang together, and how often every inode is named.
+ *
+ * @module
+ */
+import {
+  DIRENT_TYPE,
+  FILE_MODE,
+  INODE_NUMBER,
+  LINK_COUNT_MAX,
+  RO_COMPAT,
+} from "../format/constants.ts";
+import type { DirectoryEntries } from "../format/directory.ts";
+import type { DirectoryVisitor, DirectoryWalk } from "../volume/directory.ts";
+import type { Context } from "./context.ts";
+import type { ParentTable } from "./usage.ts";
+import { INODE_TRAIT } from "./usage.ts";
+
+/** What entries say of a type, by i_mode >> 12. */
+const FILE_TYPES: readonly number[] = Array.from(
+  { length: 16 },
+  (_, type) =>
+    new Map<number, number>([
+      [FILE_MODE.REGULAR, DIRENT_TYPE.REGULAR],
+      [FILE_MODE.DIRECTORY, DIRENT_TYPE.DIRECTORY],
+      [FILE_MODE.CHARACTER_DEVICE, DIRENT_TYPE.CHARACTER_DEVICE],
+      [FILE_MODE.BLOCK_DEVICE, DIRENT_TYPE.BLOCK_DEVICE],
+      [FILE_MODE.FIFO, DIRENT_TYPE.FIFO],
+      [FILE_MODE.SOCKET, DIRENT_TYPE.SOCKET],
+      [FILE_MODE.SYMLINK, DIRENT_TYPE.SYMLINK],
+    ]).get(type << 12) ?? DIRENT_TYPE.UNKNOWN,
+);
+
+/** Holds the entries of every directory against the inodes that they name. */
+export class EntryCheck implements DirectoryVisitor {
+  readonly #context: Context;
+  readonly #parents: ParentTable;
+  #directory = 0;
+
+  constructor(context: Context, parents: ParentTable) {
+    this.#context = context;
+    this.#parents = parents;
+  }
+
+  /** Begins a directory. */
+  begin(directory: number): void {
+    this.#directory = directory;
+  }
+
+  self(): void {
+    this.#context.inodes.refer(this.#directory);
+  }
+
+  parent(inodeNumber: number): void {
+    this.#parents.setDotDot(this.#directory, inodeNumber);
+  }
+
+  entry(entries: DirectoryEntries, index: number, walk: DirectoryWalk): void {
+    const { inodes, volume } = this.#context;
+    const inode = entries.inodeAt(index);
+    const { inodesCount } = volume.geometry;
+    if (inode < volume.firstInode || inode > inodesCount) {
+      const isRoot = inode === INODE_NUMBER.ROOT;
+      walk.reportEntry(index, isRoot ? "names the root" : "names an inode that no entry can name", {
+        found: inode,
+        wanted: `${volume.firstInode} to ${inodesCount}`,
+      });
+      return;
+    }
+    const kind = inodes.kind(inode);
+    if ((kind & INODE_TRAIT.USED) === 0) {
+      const wanted = "an inode in use";
+      walk.reportEntry(index, "names an inode that is not in use", { found: inode, wanted });
+      return;
+    }
+    if ((kind & INODE_TRAIT.HIDDEN) !== 0) {
+      const wanted = "a file";
+      walk.reportEntry(index, "names an inode of the file system itself", { found: inode, wanted });
+    }
+    const type = FILE_TYPES[kind & 0xf]!;
+    const wanted = walk.typeIn(type);
+    if (entries.fileTypeAt(index) !== wanted) walk.reportType(index, wanted);
+    inodes.refer(inode);
+    if (type !== DIRENT_TYPE.DIRECTORY) return;
+    const first = this.#parents.addName(inode, this.#directory);
+    if (first === undefined) return;
+    walk.reportEntry(index, "is a second name of a directory", {
+      found: inode,
+      wanted: `only the one in inode ${first}`,
+    });
+  }
+}
+
+/** After all directories: parents, ways to the root, link counts. */
+export function checkLinks(context: Context, parents: ParentTable): void {
+  const { inodes, judge, directories, volume } = context;
+  const root = INODE_NUMBER.ROOT;
+  if (!inodes.isUsed(root) || inodes.type(root) !== FILE_MODE.DIRECTORY) {
+    judge.report("inode", { inode: root }, "the root is not a directory");
+  }
+  for (const { number } of directories) {
+    const dotDot = parents.dotDotOf(number);
+    // What ".." names counts a link, as any entry does.
+    if (dotDot !== undefined && dotDot >= 1 && dotDot <= volume.geometry.inodesCount) {
+      inodes.refer(dotDot);
+    }
+    const wanted = number === root ? number : parents.parentOf(number);
+    if (dotDot === undefined || wanted === undefined) continue;
+    judge.expect("directory", { inode: number }, 'parent in ".."', dotDot, wanted);
+  }
+  checkConnected(context, parents);
+  for (let inode = inodes.nextUnsettled(0); inode !== 0; inode = inodes.nextUnsettled(inode)) {
+    checkLinkCount(context, inode);
+  }
+}
+
+/** Every directory must have a way to the root; of a loop none has. */
+function checkConnected(context: Context, parents: ParentTable): void {
+  const connected = new Set<number>([INODE_NUMBER.ROOT]);
+  const lost = new Set<number>();
+  for (const { number } of context.directories) {
+    const parent = parents.parentOf(number);
+    if (connected.has(number)) continue;
+    if (parent !== undefined && connected.has(parent) && !lost.has(number)) {
+      connected.add(number);
+      continue;
+    }
+    const trail = new Set<number>();
+    let at: number | undefined = number;
+    while (at !== undefined && !connected.has(at) && !lost.has(at) && !trail.has(at)) {
+      trail.add(at);
+      at = parents.parentOf(at);
+    }
+    const isConnected = at !== undefined && connected.has(at);
+    for (const each of trail) (isConnected ? connected : lost).add(each);
+    if (!isConnected) {
+      context.judge.report("directory", { inode: number }, "no path from the root leads to it");
+    }
+  }
+}
+
+function checkLinkCount(context: Context, inode: number): void {
+  const { inodes, judge } = context;
+  const stored = inodes.linkCount(inode);
+  if (inodes.isHidden(inode)) {
+    if (inodes.isValue(inode)) judge.expect("inode", { inode }, "i_links_count", stored, 1);
+    return;
+  }
+  const named = inodes.references(inode);
+  if (named === 0) {
+    judge.report("inode", { inode }, "it is in use, but has no name");
+    return;
+  }
+  const wanted = isUncounted(context, inode) ? 1 : named;
+  judge.expect("inode", { inode }, "i_links_count", stored, wanted);
+}
+
+/**
+ * Under DIR_NLINK, a directory that had too many subdirectories to count has one link, and keeps it when they become
+ * fewer. It must have had an index, then.
+ */
+function isUncounted({ inodes, volume }: Context, inode: number): boolean {
+  if (inodes.type(inode) !== FILE_MODE.DIRECTORY || !volume.hasRoCompat(RO_COMPAT.DIR_NLINK)) {
+    return false;
+  }
+  return inodes.references(inode) > LINK_COUNT_MAX ||
+    (inodes.linkCount(inode) === 1 && inodes.isIndexed(inode));
+}

@@ -1,0 +1,366 @@
+/**
+ * The inode tables: every slot that may be in use, its checksum, its fields, its blocks and its attributes.
+ *
+ * @module
+ */
+import {
+  COMPAT,
+  FILE_MODE,
+  INCOMPAT,
+  INODE_FLAG,
+  INODE_NUMBER,
+  RO_COMPAT,
+} from "../format/constants.ts";
+import type { BlockMapVisitor, MappedRun } from "../volume/block_map.ts";
+import { walkBlockMap } from "../volume/block_map.ts";
+import {
+  isFastSymlink,
+  judgeSymlinkSize,
+  judgeTarget,
+  readInlineData,
+  readSymlinkBlock,
+} from "../volume/content.ts";
+import { InodeView, judgeBlockCount, judgeFields, judgeSize } from "../volume/inode.ts";
+import type { Location } from "../volume/judge.ts";
+import type { Volume } from "../volume/volume.ts";
+import type { InodeXattrs } from "./attributes.ts";
+import { checkValueInode, checkXattrs } from "./attributes.ts";
+import type { Context } from "./context.ts";
+import type { BlockUsage } from "./usage.ts";
+import { INODE_TRAIT } from "./usage.ts";
+
+/** Blocks of a table that are read at once. */
+const READ_BLOCKS = 64;
+/** Blocks of tables between two looks at the signal. */
+const BLOCKS_A_TURN = 1024;
+const NO_RUNS: readonly MappedRun[] = [];
+
+/** What inodes that the superblock names are for. */
+export type SpecialUse = "journal" | "resize" | "quota" | "orphan file";
+
+interface Scan {
+  readonly context: Context;
+  readonly special: ReadonlyMap<number, SpecialUse>;
+  readonly blocks: InodeBlocks;
+  readonly buffer: Uint8Array;
+  /** Those that the slots in the buffer should carry. */
+  readonly checksums: Uint32Array;
+}
+
+/** Looks at all inodes, in order. Yields where the caller may let others work. */
+export function* scanInodes(context: Context): Generator<void> {
+  const { volume, groups } = context;
+  const scan: Scan = {
+    context,
+    special: specialInodes(volume),
+    blocks: new InodeBlocks(context),
+    buffer: new Uint8Array(READ_BLOCKS * volume.blockSizeBytes),
+    checksums: new Uint32Array(READ_BLOCKS * volume.inodesPerBlock),
+  };
+  let blocksOfTurn = 0;
+  yield;
+  for (let group = 0; group < groups.length; group++) {
+    const { descriptor, initializedInodes, isTableSound } = groups[group]!;
+    if (descriptor === undefined || !isTableSound) continue;
+    for (let index = 0; index < initializedInodes;) {
+      const count = scanSlots(scan, group, index);
+      if (count === 0) break;
+      index += count;
+      blocksOfTurn += READ_BLOCKS;
+      if (blocksOfTurn < BLOCKS_A_TURN) continue;
+      blocksOfTurn = 0;
+      yield;
+    }
+  }
+}
+
+/** Looks at the inodes of a group from one on, as many as are read at once; the answer is how many, 0 past the end. */
+function scanSlots(scan: Scan, group: number, start: number): number {
+  const { context, buffer, checksums } = scan;
+  const { volume, groups, judge } = context;
+  const { descriptor, initializedInodes } = groups[group]!;
+  const block = descriptor!.inodeTableBlock + start / volume.inodesPerBlock;
+  const count = Math.min(READ_BLOCKS * volume.inodesPerBlock, initializedInodes - start);
+  const bytes = volume.read(block, Math.ceil(count / volume.inodesPerBlock), buffer);
+  if (bytes === undefined) {
+    judge.report("inode table", { group, block }, "it is past the end");
+    return 0;
+  }
+  const view = new InodeView(bytes, volume.inodeSizeBytes);
+  const firstInode = group * volume.geometry.inodesPerGroup + start + 1;
+  if (volume.seed !== undefined) {
+    view.computeChecksums(volume.seed, firstInode, checksums.subarray(0, count));
+  }
+  for (let index = 0; index < count; index++) {
+    const inode = firstInode + index;
+    if (view.isBlankAt(index) && !scan.special.has(inode)) continue;
+    view.moveTo(index);
+    checkSlot(scan, inode, view, checksums[index]!);
+  }
+  return count;
+}
+
+/** The inodes that the superblock of a volume names. */
+export function specialInodes(volume: Volume): ReadonlyMap<number, SpecialUse> {
+  const special = new Map<number, SpecialUse>();
+  const { superblock } = volume;
+  const note = (inode: number, use: SpecialUse) => {
+    if (inode !== 0 && inode !== INODE_NUMBER.ROOT) special.set(inode, use);
+  };
+  if (volume.hasRoCompat(RO_COMPAT.QUOTA)) {
+    note(superblock.userQuotaInode, "quota");
+    note(superblock.groupQuotaInode, "quota");
+    if (volume.hasRoCompat(RO_COMPAT.PROJECT)) note(superblock.projectQuotaInode, "quota");
+  }
+  if (volume.hasCompat(COMPAT.ORPHAN_FILE)) note(superblock.orphanFileInode, "orphan file");
+  if (volume.hasCompat(COMPAT.RESIZE_INODE)) note(INODE_NUMBER.RESIZE, "resize");
+  if (volume.hasCompat(COMPAT.HAS_JOURNAL)) note(superblock.journalInode, "journal");
+  return special;
+}
+
+function checkSlot(scan: Scan, inode: number, view: InodeView, checksum: number): void {
+  const { context, special } = scan;
+  const { volume, judge } = context;
+  // Most inodes are right, and need no location for findings.
+  if (volume.seed !== undefined && view.storedChecksum !== checksum) {
+    judge.expectChecksum("inode", locateSlot(volume, inode), view.storedChecksum, checksum);
+  }
+  if (view.dtime !== 0 && isOnOrphanList(context, view)) {
+    const problem = "i_dtime is the number of the next orphan, or no time";
+    judge.report("orphan list", locateSlot(volume, inode), problem, { found: view.dtime });
+  }
+  if (special.has(inode)) checkSpecial(scan, inode, view);
+  else if (inode < volume.firstInode && inode !== INODE_NUMBER.ROOT) {
+    checkReserved(scan, inode, view);
+  } else if (view.linkCount > 0) checkUsed(scan, inode, view);
+  else if (view.mode !== 0 && view.dtime === 0) {
+    judge.report("inode", locateSlot(volume, inode), "i_dtime of an inode without links", {
+      found: 0,
+      wanted: "when it was deleted",
+    });
+  }
+}
+
+/**
+ * Orphans keep the number of the next one where others keep the time of their deletion. In a file system that was made
+ * or mounted in the first days of 1970 the two cannot be told apart.
+ */
+function isOnOrphanList({ volume }: Context, view: InodeView): boolean {
+  const { inodesCount, writeTime, mountTime, mkfsTime } = volume.superblock;
+  const isEarly = [writeTime, mountTime, mkfsTime].some((time) => time > 0 && time < inodesCount);
+  return view.dtime > 0 && view.dtime < inodesCount && !isEarly &&
+    !volume.hasIncompat(INCOMPAT.RECOVER);
+}
+
+function locateSlot(volume: Volume, inode: number): Location {
+  return { inode, offset: volume.inodeOffset(inode) };
+}
+
+/** A file of the file system itself: it has blocks, but no name. */
+function checkSpecial(scan: Scan, inode: number, view: InodeView): void {
+  const { context, blocks } = scan;
+  const { judge, inodes, volume } = context;
+  const location = { inode };
+  if (view.type !== FILE_MODE.REGULAR) {
+    judge.report("inode", location, "type of a file of the file system itself", {
+      found: octal(view.mode),
+      wanted: "a regular file",
+    });
+  }
+  inodes.add(inode, view.mode, view.linkCount, INODE_TRAIT.HIDDEN);
+  if (view.linkCount === 0) {
+    judge.report("inode", location, "links of a file of the file system itself", {
+      found: 0,
+      wanted: "at least 1",
+    });
+  }
+  judgeFields(volume, inode, view);
+  const { chargedBlocks } = checkXattrs(context, inode, view);
+  // The blocks of the resize inode are those that its group keeps free: they are not its own.
+  const isResize = inode === INODE_NUMBER.RESIZE;
+  blocks.begin(inode, true);
+  if (!isResize) walkBlockMap(volume, inode, view, blocks);
+  judgeSize(volume, inode, view, blocks);
+  if (!isResize) judgeBlockCount(volume, inode, view, blocks.blockCount + chargedBlocks);
+  keep(context, inode, view, blocks.runs, undefined);
+}
+
+/** The other inodes below s_first_ino: mostly not in use at all. */
+function checkReserved(scan: Scan, inode: number, view: InodeView): void {
+  const { context, blocks } = scan;
+  const { judge, volume } = context;
+  const mayHaveBlocks = inode === INODE_NUMBER.BAD_BLOCKS || view.type === FILE_MODE.REGULAR;
+  if (view.mode !== 0 && !mayHaveBlocks) {
+    judge.report("inode", { inode }, "type of a reserved inode", {
+      found: octal(view.mode),
+      wanted: "none, or a regular file",
+    });
+  }
+  const isNamedElsewhere = inode === INODE_NUMBER.JOURNAL || inode === INODE_NUMBER.RESIZE ||
+    inode === INODE_NUMBER.USER_QUOTA || inode === INODE_NUMBER.GROUP_QUOTA;
+  if (isNamedElsewhere && (view.linkCount > 0 || view.sectorCount > 0 || view.blockWord(0) > 0)) {
+    judge.report("inode", { inode }, "it is in use, but the superblock says nothing of it");
+  }
+  if (inode === INODE_NUMBER.BAD_BLOCKS && !isBareList(view)) {
+    judge.report("inode", { inode }, "the list of bad blocks has an owner, a type or a link");
+  }
+  const { chargedBlocks } = checkXattrs(context, inode, view);
+  blocks.begin(inode, false);
+  walkBlockMap(volume, inode, view, blocks);
+  judgeSize(volume, inode, view, blocks);
+  judgeBlockCount(volume, inode, view, blocks.blockCount + chargedBlocks);
+}
+
+function isBareList(view: InodeView): boolean {
+  return view.mode === 0 && view.uid === 0 && view.gid === 0 && view.linkCount === 0 &&
+    view.xattrBlock === 0;
+}
+
+function checkUsed(scan: Scan, inode: number, view: InodeView): void {
+  const { context, blocks } = scan;
+  const { judge, inodes, volume } = context;
+  const { flags, type } = view;
+  const isValue = (flags & INODE_FLAG.EA_INODE) !== 0;
+  const { VALUE, HIDDEN, INDEXED } = INODE_TRAIT;
+  const traits = (isValue ? VALUE | HIDDEN : 0) | ((flags & INODE_FLAG.INDEX) !== 0 ? INDEXED : 0);
+  inodes.add(inode, view.mode, view.linkCount, traits);
+  if (view.dtime !== 0) {
+    judge.expect("inode", { inode }, "i_dtime of an inode with links", view.dtime, 0);
+  }
+  judgeFields(volume, inode, view);
+  const xattrs = checkXattrs(context, inode, view);
+  const isDirectory = type === FILE_MODE.DIRECTORY;
+  const isFile = type === FILE_MODE.REGULAR;
+  blocks.begin(inode, isDirectory || isValue);
+  let inlineData: Uint8Array | undefined;
+  if (view.hasInlineData) {
+    inlineData = readInlineData(volume, inode, view, xattrs.inInode).bytes;
+    if (type === FILE_MODE.SYMLINK) judgeTarget(volume, inode, view, inlineData);
+  } else if (isFile || isDirectory) {
+    walkBlockMap(volume, inode, view, blocks);
+    judgeSize(volume, inode, view, blocks);
+  } else if (type === FILE_MODE.SYMLINK) checkSymlink(scan, inode, view);
+  const blockCount = blocks.blockCount + xattrs.chargedBlocks;
+  judgeBlockCount(volume, inode, view, blockCount);
+  if (isValue) checkValueInode(context, inode, view, blocks.runs);
+  else if (context.quotas.length > 0) countQuota(context, view, blockCount, xattrs);
+  if (isDirectory) {
+    context.usedDirectories[Math.floor((inode - 1) / volume.geometry.inodesPerGroup)]!++;
+    keep(context, inode, view, blocks.runs, inlineData);
+  } else if (isFile && !isValue && view.sizeBytes >= context.layoutRule.thresholdBytes) {
+    countLayout(context, inode, blocks);
+  }
+}
+
+function checkSymlink({ context, blocks }: Scan, inode: number, view: InodeView): void {
+  const { volume } = context;
+  judgeSymlinkSize(volume, inode, view);
+  if (isFastSymlink(view)) {
+    judgeTarget(volume, inode, view, view.blockField);
+    return;
+  }
+  blocks.begin(inode, true);
+  walkBlockMap(volume, inode, view, blocks);
+  const block = readSymlinkBlock(volume, inode, view, blocks.runs);
+  if (block !== undefined) judgeTarget(volume, inode, view, block);
+}
+
+function keep(
+  context: Context,
+  inode: number,
+  view: InodeView,
+  runs: readonly MappedRun[],
+  inlineData: Uint8Array | undefined,
+): void {
+  // The slot is a part of a larger read, which must not stay in memory for it.
+  const kept = { number: inode, view: view.copy(), runs, inlineData };
+  if (context.inodes.isHidden(inode)) context.special.set(inode, kept);
+  else context.directories.push(kept);
+}
+
+/**
+ * What quotas count: everything that somebody has, but not what the file system has for itself. A value in an inode
+ * counts as an inode of whoever names it. e2fsck leaves out symlinks with inline data, and so has to be whoever compares.
+ */
+function countQuota(
+  context: Context,
+  view: InodeView,
+  blockCount: number,
+  xattrs: InodeXattrs,
+): void {
+  if (view.type === FILE_MODE.SYMLINK && view.hasInlineData) return;
+  const ids = [view.uid, view.gid, view.projectId];
+  for (const [type, usages] of context.quotas.entries()) {
+    const id = ids[type] ?? 0;
+    const usage = usages.get(id) ?? { bytes: 0, inodes: 0 };
+    usage.bytes += blockCount * context.volume.blockSizeBytes;
+    usage.inodes += 1 + xattrs.valueCount;
+    usages.set(id, usage);
+  }
+}
+
+function countLayout({ layout }: Context, inode: number, blocks: InodeBlocks): void {
+  if (blocks.runCount === 0) return;
+  layout.files++;
+  if (blocks.isCongruent) layout.congruentFiles++;
+  else layout.firstOff ??= inode;
+}
+
+/** Marks the blocks of one inode after another as used, and sums up what they are. */
+class InodeBlocks implements BlockMapVisitor {
+  /** Blocks of data and of the map together. */
+  blockCount = 0;
+  /** The last logical block that is written; -1 without any. */
+  lastWritten = -1;
+  /** The last logical block that is mapped; -1 without any. */
+  last = -1;
+  /** Runs without those that have blocks of another owner, where they are kept. */
+  runs: MappedRun[] = [];
+  runCount = 0;
+  /** Whether physical = logical, modulo the grid, for every run. */
+  isCongruent = true;
+  readonly #usage: BlockUsage;
+  readonly #gridBlocks: number;
+  #inode = 0;
+  #keepsRuns = false;
+
+  constructor({ usage, volume, layoutRule }: Context) {
+    this.#usage = usage;
+    this.#gridBlocks = Math.max(1, layoutRule.gridBytes / volume.blockSizeBytes);
+  }
+
+  /** Begins an inode. */
+  begin(inode: number, keepsRuns: boolean): void {
+    this.#inode = inode;
+    this.#keepsRuns = keepsRuns;
+    this.blockCount = 0;
+    this.lastWritten = -1;
+    this.last = -1;
+    this.runCount = 0;
+    this.isCongruent = true;
+    this.runs = keepsRuns ? [] : NO_RUNS as MappedRun[];
+  }
+
+  /** A block of the map that has another owner already is not followed: it could lead in circles. */
+  mapBlock(blockNumber: number): boolean {
+    this.blockCount++;
+    return this.#usage.mark(blockNumber, 1, this.#inode);
+  }
+
+  run(logicalBlock: number, startBlock: number, blockCount: number, unwritten: boolean): void {
+    const isOwn = this.#usage.mark(startBlock, blockCount, this.#inode);
+    this.blockCount += blockCount;
+    const last = logicalBlock + blockCount - 1;
+    if (last > this.last) this.last = last;
+    if (!unwritten && last > this.lastWritten) this.lastWritten = last;
+    // What is left of the work on an inode is bounded by the image, because no block is in two runs.
+    if (!isOwn) return;
+    this.runCount++;
+    if ((startBlock - logicalBlock) % this.#gridBlocks !== 0) this.isCongruent = false;
+    if (this.#keepsRuns) this.runs.push({ logicalBlock, blockCount, startBlock, unwritten });
+  }
+}
+
+function octal(mode: number): string {
+  return `mode 0${mode.toString(8)}`;
+}

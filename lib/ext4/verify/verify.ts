@@ -1,0 +1,263 @@
+/**
+ * Verifying an image: every checksum, every pointer, every count, without stopping at the first fault.
+ *
+ * The passes follow those of e2fsck: the superblock and descriptors, all inodes with their blocks and attributes, all
+ * directories, the links between them, the bitmaps and counts; then journal, backups and what few images have.
+ *
+ * Memory: two bits a block, some bytes an inode in use, and a record for each directory.
+ *
+ * @module
+ */
+import { setImmediate } from "node:timers/promises";
+import { InputError, throwIfAborted } from "../../errors.ts";
+import type { RandomReader } from "../../io/random_reader.ts";
+import { NO_PROGRESS, type Progress } from "../../progress.ts";
+import { Warnings } from "../../warnings.ts";
+import type { WarningSummary } from "../../warnings.ts";
+import { INCOMPAT, INODE_FLAG } from "../format/constants.ts";
+import { HASH_SEED } from "../plan/directories.ts";
+import { formatUuid } from "../../bytes/uuid.ts";
+import { blocksBehind, DirectoryWalker } from "../volume/directory.ts";
+import { featureNames, warnOfState } from "../volume/features.ts";
+import type { Finding } from "../volume/judge.ts";
+import { Findings } from "../volume/judge.ts";
+import type { Group, Volume } from "../volume/volume.ts";
+import { checkXattrReferences } from "./attributes.ts";
+import { checkBackups } from "./backups.ts";
+import { checkBitmaps, checkGroupFlags, markGroupBlocks } from "./bitmaps.ts";
+import type { Context, LayoutRule } from "./context.ts";
+import { newContext } from "./context.ts";
+import { checkLinks, EntryCheck } from "./directories.ts";
+import { scanInodes } from "./inodes.ts";
+import { checkJournal } from "./journal.ts";
+import { checkQuotas } from "./quota.ts";
+import { checkMmp, checkOrphans, checkResizeInode } from "./special.ts";
+import { checkSuperblock } from "./superblock.ts";
+import type { Owner } from "./usage.ts";
+import { BlockUsage, describeOwner, ParentTable } from "./usage.ts";
+
+export type { Finding, Location, Structure } from "../volume/judge.ts";
+export type { LayoutRule } from "./context.ts";
+
+/** How an image is to be verified. */
+export interface VerifyOptions {
+  /** How many findings are kept; the rest are counted. 1000 by default. */
+  readonly findingsMax?: number;
+  /** What large files are held against; 128 KiB and 64 KiB by default. */
+  readonly layout?: Partial<LayoutRule>;
+  /** Whether a large file that is not congruent is a finding. Otherwise it is only counted. */
+  readonly demandsLayout?: boolean;
+  /** Progress reporter. */
+  readonly progress?: Progress;
+  /** Ends the work with its reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** How the large files of an image lie. */
+export interface LayoutReport {
+  /** What they are held against. */
+  readonly gridBytes: number;
+  /** Files of at least this size are large. */
+  readonly thresholdBytes: number;
+  /** Regular files of at least the threshold that have blocks. */
+  readonly files: number;
+  /** Those of which every extent has physical = logical block, modulo the grid. */
+  readonly congruentFiles: number;
+}
+
+/** What was found. */
+export interface VerifyReport {
+  /** Whether there is no finding. */
+  readonly clean: boolean;
+  /** How many there are, those that were not kept included. */
+  readonly findingCount: number;
+  /** The first findings, in the order of the passes. */
+  readonly findings: readonly Finding[];
+  /** False when the superblock is so damaged that nothing else could be looked at. */
+  readonly complete: boolean;
+  /** Of what was read. */
+  readonly sizeBytes: number;
+  /** Undefined when the superblock could not be read. */
+  readonly uuid?: string;
+  /** By the names that e2fsprogs gives them. */
+  readonly features?: readonly string[];
+  /** Whether it has the constant hash seed that bless gives to all its images. */
+  readonly blessed?: boolean;
+  /** Inodes in use. */
+  readonly usedInodes?: number;
+  /** Blocks in use. */
+  readonly usedBlocks?: number;
+  /** How the large files lie. */
+  readonly layout?: LayoutReport;
+  /** What is unusual and no fault. */
+  readonly warnings: readonly WarningSummary[];
+}
+
+const FINDINGS_MAX_DEFAULT = 1000;
+const GRID_BYTES_DEFAULT = 128 * 1024;
+const THRESHOLD_BYTES_DEFAULT = 64 * 1024;
+/** Directories between two looks at the signal. */
+const DIRECTORIES_A_TURN = 256;
+
+/**
+ * Verifies an image.
+ *
+ * @param reader the image; it is left open
+ * @throws {InputError} when it is no ext4 image at all, or has features that are not supported
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { readFileSync } from "node:fs";
+ * import { gunzipSync } from "node:zlib";
+ * import { memoryReader } from "../../io/random_reader.ts";
+ * import { verifyImage } from "./verify.ts";
+ *
+ * const fixture = new URL("../../../fixtures/ext4/csum-4k.img.gz", import.meta.url);
+ * const image = new Uint8Array(gunzipSync(readFileSync(fixture)));
+ * assertEquals((await verifyImage(memoryReader(image))).findings, []);
+ *
+ * image[1024 + 0x10] ^= 1; // s_free_inodes_count
+ * const { clean, findings } = await verifyImage(memoryReader(image));
+ * assertEquals(clean, false);
+ * assertEquals(findings.map(({ problem }) => problem), ["checksum", "s_free_inodes_count"]);
+ * ```
+ */
+export async function verifyImage(
+  reader: RandomReader,
+  options: VerifyOptions = {},
+): Promise<VerifyReport> {
+  const findings = new Findings(options.findingsMax ?? FINDINGS_MAX_DEFAULT);
+  const warnings = new Warnings();
+  const volume = checkSuperblock(reader, findings);
+  if (volume === undefined) return reportOf(reader, findings, warnings, undefined);
+  findings.attempt("superblock", {}, () => warnOfState(volume.superblock, reader.name, warnings));
+  const context = newContext(volume, readGroups(volume), {
+    gridBytes: options.layout?.gridBytes ?? GRID_BYTES_DEFAULT,
+    thresholdBytes: options.layout?.thresholdBytes ?? THRESHOLD_BYTES_DEFAULT,
+  });
+  await runPasses(context, options);
+  return reportOf(reader, findings, warnings, context);
+}
+
+/** Every group whose descriptor the image holds. The rest of a table that ends early cannot be there either. */
+function readGroups(volume: Volume): Group[] {
+  const groups: Group[] = [];
+  for (let index = 0; index < volume.groupCount; index++) {
+    const group = volume.group(index);
+    const tableBlock = Math.floor(index / volume.descriptorsPerBlock);
+    if (group.descriptor === undefined && volume.descriptorBlock(tableBlock) >= volume.endBlock) {
+      break;
+    }
+    groups.push(group);
+  }
+  return groups;
+}
+
+async function runPasses(context: Context, options: VerifyOptions): Promise<void> {
+  const { judge } = context;
+  const task = (options.progress ?? NO_PROGRESS).begin("verify");
+  const turn = async () => {
+    throwIfAborted(options.signal);
+    await setImmediate();
+  };
+  try {
+    checkGroupFlags(context);
+    await markAndScan(context, turn);
+    await reportSharedBlocks(context, turn);
+    checkXattrReferences(context);
+    await checkDirectories(context, turn);
+    checkBitmaps(context);
+    checkJournal(context);
+    checkOrphans(context);
+    checkMmp(context);
+    checkQuotas(context);
+    checkBackups(context);
+    const { layout, layoutRule } = context;
+    if (options.demandsLayout && layout.firstOff !== undefined) {
+      const { gridBytes, thresholdBytes } = layoutRule;
+      const problem = `files of ${thresholdBytes} bytes or more off the grid of ${gridBytes}, ` +
+        "this inode first";
+      const found = layout.files - layout.congruentFiles;
+      judge.report("layout", { inode: layout.firstOff }, problem, { found, wanted: 0 });
+    }
+  } finally {
+    task.end();
+  }
+}
+
+async function markAndScan(context: Context, turn: () => Promise<void>): Promise<void> {
+  markGroupBlocks(context);
+  for (const _pause of scanInodes(context)) await turn();
+  checkResizeInode(context);
+}
+
+async function checkDirectories(context: Context, turn: () => Promise<void>): Promise<void> {
+  const { directories, volume } = context;
+  const parents = new ParentTable();
+  const check = new EntryCheck(context, parents);
+  const walker = new DirectoryWalker(volume);
+  const behind = blocksBehind(directories);
+  for (const [i, directory] of directories.entries()) {
+    if (i % DIRECTORIES_A_TURN === 0) await turn();
+    if ((directory.view.flags & INODE_FLAG.ENCRYPT) !== 0 && volume.hasIncompat(INCOMPAT.ENCRYPT)) {
+      const what = `the directory inode ${directory.number} is encrypted`;
+      throw new InputError(volume.name, what);
+    }
+    check.begin(directory.number);
+    walker.walk(directory, check, behind[i]!);
+  }
+  checkLinks(context, parents);
+}
+
+/** Names both owners of blocks that two have: the first ones are found by going through everything again. */
+async function reportSharedBlocks(context: Context, turn: () => Promise<void>): Promise<void> {
+  const { usage, volume, judge, layoutRule } = context;
+  if (usage.sharedCount === 0) return;
+  const watched = new Map<number, Owner | undefined>();
+  for (const { block } of usage.shared) watched.set(block, undefined);
+  const silent = volume.withJudge(new Findings(0));
+  const again = newContext(silent, context.groups, layoutRule, new BlockUsage(silent, watched));
+  await markAndScan(again, turn);
+  for (const { block, owner } of usage.shared) {
+    const first = watched.get(block);
+    const firstName = first === undefined ? "another" : describeOwner(first);
+    judge.report("image", { block }, "block with two owners", {
+      found: `${firstName} and ${describeOwner(owner)}`,
+      wanted: "one",
+    });
+  }
+  const rest = usage.sharedCount - usage.shared.length;
+  if (rest > 0) judge.report("image", {}, "more blocks with two owners", { found: rest });
+}
+
+function reportOf(
+  reader: RandomReader,
+  findings: Findings,
+  warnings: Warnings,
+  context: Context | undefined,
+): VerifyReport {
+  const common = {
+    clean: findings.total === 0,
+    findingCount: findings.total,
+    findings: findings.kept,
+    complete: context !== undefined,
+    sizeBytes: reader.sizeBytes,
+    warnings: warnings.list(),
+  };
+  if (context === undefined) return common;
+  const { superblock } = context.volume;
+  const { layout, layoutRule } = context;
+  return {
+    ...common,
+    uuid: formatUuid(superblock.uuid),
+    features: featureNames(superblock),
+    blessed: superblock.hashSeed.every((word, i) => word === HASH_SEED[i]),
+    usedInodes: superblock.inodesCount - superblock.freeInodesCount,
+    usedBlocks: superblock.blocksCount - superblock.freeBlocksCount,
+    layout: {
+      ...layoutRule,
+      files: layout.files,
+      congruentFiles: layout.congruentFiles,
+    },
+  };
+}

@@ -1,0 +1,420 @@
+/**
+ * Directories: every block, every entry, and in a hashed one the index and the hash of every name. One walker serves all;
+ * a visitor hears of the entries.
+ *
+ * @module
+ */
+import type { ByteString } from "../../bytes/byte_string.ts";
+import { displayName } from "../../bytes/byte_string.ts";
+import { crc32c } from "../../bytes/crc32c.ts";
+import { littleEndianWords } from "../../bytes/words.ts";
+import { COMPAT, DIRENT_TYPE, INCOMPAT, INODE_FLAG } from "../format/constants.ts";
+import type { EntryRange } from "../format/directory.ts";
+import {
+  DIRECTORY_TAIL_SIZE_BYTES,
+  DirectoryEntries,
+  verifyDirectoryBlock,
+} from "../format/directory.ts";
+import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
+import type { DirectoryIndex, HashRange, MappedDirectory, NameHasher } from "./htree.ts";
+import { describeRange, readIndex } from "./htree.ts";
+import { seedOf } from "./inode.ts";
+import type { FaultDetails, Location } from "./judge.ts";
+import { HERE, hex } from "./judge.ts";
+import type { Volume } from "./volume.ts";
+
+/** A directory that is to be walked. */
+export interface Directory extends MappedDirectory {
+  /** i_block and the attribute behind it; undefined when its entries are in blocks. */
+  readonly inlineData: Uint8Array | undefined;
+}
+
+/** Who hears of what a directory holds. */
+export interface DirectoryVisitor {
+  /** That the directory has an entry for itself, or counts as if it had. */
+  self(): void;
+  /** What ".." says. */
+  parent(inodeNumber: number): void;
+  /** An entry in use that is neither "." nor "..". */
+  entry(entries: DirectoryEntries, index: number, walk: DirectoryWalk): void;
+}
+
+/** Blocks that are read at once: small directories lie side by side, and a read for each costs more than the look. */
+const WINDOW_BLOCKS = 32;
+/** Where the entries of an inline directory begin in i_block: behind the parent's number. */
+const INLINE_ENTRIES_AT = 4;
+/** "." and ".." of the first block. */
+const DOT_COUNT = 2;
+const TAIL_WORDS = DIRECTORY_TAIL_SIZE_BYTES / 4;
+/** rec_len, name_len and file_type of the fake entry with the checksum. */
+const TAIL_HEAD = DIRECTORY_TAIL_SIZE_BYTES | (DIRENT_TYPE.CHECKSUM_TAIL << 24);
+
+/** Walks one directory after the other, in memory that the next one uses again. */
+export class DirectoryWalker {
+  readonly #volume: Volume;
+  readonly #window: BlockWindow;
+  readonly #entries: DirectoryEntries;
+
+  constructor(volume: Volume) {
+    this.#volume = volume;
+    this.#window = new BlockWindow(volume);
+    // The data of an inline directory is i_block and a part of a slot, and no slot is larger than a block.
+    this.#entries = new DirectoryEntries(volume.blockSizeBytes + INODE_BLOCK_FIELD_SIZE_BYTES);
+  }
+
+  /**
+   * Walks a directory.
+   *
+   * @param blocksBehind how many blocks behind its own the next directories have
+   */
+  walk(directory: Directory, visitor: DirectoryVisitor, blocksBehind = 0): void {
+    const walk = new DirectoryWalk(this.#volume, directory, visitor, {
+      window: this.#window,
+      entries: this.#entries,
+    });
+    if (directory.inlineData !== undefined) walk.walkInline(directory.inlineData);
+    else walk.walkBlocks(blocksBehind);
+  }
+}
+
+interface Room {
+  readonly window: BlockWindow;
+  readonly entries: DirectoryEntries;
+}
+
+/** The walk through one directory. */
+export class DirectoryWalk {
+  readonly directory: Directory;
+  readonly #volume: Volume;
+  readonly #visitor: DirectoryVisitor;
+  readonly #room: Room;
+  readonly #entries: DirectoryEntries;
+  readonly #seed: number | undefined;
+  readonly #isEncrypted: boolean;
+  #index: DirectoryIndex | undefined;
+  /** Names that may be in several blocks, "." and ".." among them; undefined until there is one. */
+  #allNames: Set<ByteString> | undefined;
+  /** Where the names of the block are to be looked up; undefined as long as their order tells that they differ. */
+  #names: Set<ByteString> | undefined;
+  /** The block; undefined in an inode. */
+  #block: number | undefined;
+  /** Where the block, or the inode, begins. */
+  #offset = 0;
+
+  constructor(volume: Volume, directory: Directory, visitor: DirectoryVisitor, room: Room) {
+    this.directory = directory;
+    this.#volume = volume;
+    this.#visitor = visitor;
+    this.#room = room;
+    this.#entries = room.entries;
+    this.#seed = seedOf(volume, directory.number, directory.view);
+    this.#isEncrypted = (directory.view.flags & INODE_FLAG.ENCRYPT) !== 0;
+  }
+
+  /** Where an entry is; inline entries are in no block. */
+  locate(index: number): Location {
+    const inode = this.directory.number;
+    if (this.#block === undefined) return { inode, offset: this.#offset };
+    return { inode, block: this.#block, offset: this.#offset + this.#entries.offsetAt(index) };
+  }
+
+  /** Reports something of an entry: `entry "NAME" PROBLEM`. */
+  reportEntry(index: number, problem: string, details: FaultDetails): void {
+    const name = displayName(this.#entries.nameAt(index));
+    const judge = this.#volume.judge;
+    judge.report("directory", this.locate(index), `entry "${name}" ${problem}`, details);
+  }
+
+  /** A directory inside its inode: the parent, then entries up to the end of i_block and of the attribute. */
+  walkInline(data: Uint8Array): void {
+    const words = littleEndianWords(data);
+    this.#offset = this.#volume.inodeOffset(this.directory.number);
+    // There is no entry ".", but it counts.
+    this.#visitor.self();
+    this.#visitor.parent(words[0]! >>> 0);
+    this.#names = this.#sharedNames();
+    const entries = this.#entries;
+    const fieldEnd = INODE_BLOCK_FIELD_SIZE_BYTES;
+    for (const [start, end] of [[INLINE_ENTRIES_AT, fieldEnd], [fieldEnd, data.length]] as const) {
+      if (!this.#readEntries({ bytes: data, words, firstWord: 0, start, end, dotCount: 0 })) {
+        continue;
+      }
+      for (let i = 0; i < entries.count; i++) this.#visitEntry(i, false);
+    }
+  }
+
+  walkBlocks(blocksBehind: number): void {
+    const { number: inode, view, runs } = this.directory;
+    const { judge, blockSizeBytes } = this.#volume;
+    const { window } = this.#room;
+    // Without the feature the kernel reads all blocks one after another.
+    const isIndexed = (view.flags & INODE_FLAG.INDEX) !== 0 &&
+      this.#volume.hasCompat(COMPAT.DIR_INDEX);
+    if (isIndexed) this.#index = readIndex(this.#volume, this.directory);
+    let expected = 0;
+    for (const { logicalBlock, startBlock, blockCount, unwritten } of runs) {
+      if (logicalBlock !== expected) {
+        judge.report("directory", { inode }, "hole in a directory at logical block", {
+          found: expected,
+        });
+      }
+      if (unwritten) {
+        judge.report("directory", { inode, block: startBlock }, "block is unwritten");
+      }
+      expected = logicalBlock + blockCount;
+      for (let at = 0; at < blockCount; at += WINDOW_BLOCKS) {
+        const length = Math.min(WINDOW_BLOCKS, blockCount - at);
+        const behind = at + length < blockCount ? 0 : blocksBehind;
+        const bytes = window.read(startBlock + at, length, behind);
+        if (bytes === undefined) {
+          judge.report("directory", { inode, block: startBlock + at }, "block is past the end");
+          break;
+        }
+        for (let i = 0; i < length; i++) {
+          this.#block = startBlock + at + i;
+          this.#offset = this.#block * blockSizeBytes;
+          const part = bytes.subarray(i * blockSizeBytes, (i + 1) * blockSizeBytes);
+          this.#walkBlock(part, logicalBlock + at + i);
+        }
+      }
+    }
+    if (expected === 0) judge.report("directory", { inode }, "it has no block");
+  }
+
+  #walkBlock(bytes: Uint8Array, logical: number): void {
+    const index = this.#index;
+    const isIndex = index?.indexBlocks.has(logical) ?? false;
+    if (isIndex && logical > 0) return;
+    if (!this.#readBlock(bytes, isIndex, logical)) return;
+    if (logical === 0) this.#visitDots();
+    const range = index?.leaves.get(logical);
+    if (range !== undefined && index?.hasher !== undefined) {
+      this.#visitLeaf(range, index.hasher);
+      return;
+    }
+    this.#names = this.#isAlone() && index === undefined ? undefined : this.#sharedNames();
+    const entries = this.#entries;
+    for (let i = entries.dotCount; i < entries.count; i++) {
+      this.#visitEntry(i, i < entries.firstUnordered);
+    }
+  }
+
+  /** Whether a directory has one block, so that no name can be in another. */
+  #isAlone(): boolean {
+    const { runs } = this.directory;
+    return runs.length === 1 && runs[0]!.blockCount === 1;
+  }
+
+  /** Names of a directory of several blocks. */
+  #sharedNames(): Set<ByteString> {
+    return this.#allNames ??= new Set([".", ".."]);
+  }
+
+  /** Judges the checksum of a block and reads its entries; false when they cannot be read. */
+  #readBlock(bytes: Uint8Array, isIndex: boolean, logical: number): boolean {
+    const { window } = this.#room;
+    const { words } = window;
+    const seed = this.#seed;
+    const block = this.#block!;
+    const firstWord = window.firstWord(block);
+    const dotCount = logical === 0 ? DOT_COUNT : 0;
+    if (seed === undefined || isIndex) {
+      return this.#readEntries({ bytes, words, firstWord, start: 0, end: bytes.length, dotCount });
+    }
+    const tail = firstWord + (bytes.length >>> 2) - TAIL_WORDS;
+    const end = bytes.length - DIRECTORY_TAIL_SIZE_BYTES;
+    const range = { bytes, words, firstWord, start: 0, end, dotCount };
+    const isTailSound = words[tail] === 0 && words[tail + 1] === TAIL_HEAD;
+    const isRead = isTailSound && this.#readEntries(range);
+    const isRight = isRead && crc32c(seed, bytes.subarray(0, end)) === words[tail + 2]! >>> 0;
+    if (!isRight) {
+      const location = { inode: this.directory.number, block };
+      const { judge } = this.#volume;
+      judge.attempt("directory", location, () => verifyDirectoryBlock(bytes, seed, HERE));
+    }
+    return isRead;
+  }
+
+  /** Reads entries; false, and reported, when they are not well-formed. */
+  #readEntries(range: EntryRange): boolean {
+    const fault = this.#entries.read(
+      this.#isEncrypted ? { ...range, isEncrypted: true } : range,
+    );
+    if (fault === undefined) return true;
+    const inode = this.directory.number;
+    const location = this.#block === undefined
+      ? { inode, offset: this.#offset }
+      : { inode, block: this.#block };
+    const { actual } = fault.data;
+    this.#volume.judge.report(
+      "directory",
+      location,
+      fault.problem,
+      actual === undefined ? {} : { found: actual },
+    );
+    return false;
+  }
+
+  /** The leaves come in the order of the directory's blocks, which need not be that of their hashes. */
+  #visitLeaf(range: HashRange, hasher: NameHasher): void {
+    const entries = this.#entries;
+    // Equal names have equal hashes: they are in one leaf, or in leaves that share a hash.
+    const isShared = range.isHighShared || range.isLowShared;
+    this.#names = isShared ? this.#sharedNames() : undefined;
+    let lastHash = -1;
+    for (let i = 0; i < entries.count; i++) {
+      if (entries.inodeAt(i) === 0) continue;
+      const name = entries.nameAt(i);
+      const hash = hasher.hash(name);
+      this.#visitEntry(i, hash > lastHash && name !== "." && name !== "..");
+      lastHash = hash;
+      if (hasher.isWithin(name, hash, range)) continue;
+      const location = { inode: this.directory.number, block: this.#block! };
+      const problem = `hash of "${displayName(name)}"`;
+      this.#volume.judge.report("directory index", location, problem, {
+        found: hasher.hashes(name).map(hex).join(" or "),
+        wanted: describeRange(range),
+      });
+    }
+  }
+
+  /** The first two entries of a directory: itself and its parent. */
+  #visitDots(): void {
+    const entries = this.#entries;
+    const inode = this.directory.number;
+    const location = { inode, block: this.#block!, offset: this.#offset };
+    const { judge } = this.#volume;
+    const shown = (index: number) =>
+      index < entries.count
+        ? `"${displayName(entries.nameAt(index))}" ${entries.inodeAt(index)}`
+        : "none";
+    if (entries.count < 1 || !entries.isDots(0, 1) || entries.inodeAt(0) !== inode) {
+      judge.report("directory", location, 'first entry, not "." of the directory', {
+        found: shown(0),
+        wanted: `"." ${inode}`,
+      });
+    }
+    this.#visitor.self();
+    if (entries.count < 2 || !entries.isDots(1, 2) || entries.inodeAt(1) === 0) {
+      const problem = 'second entry, not ".." of a parent';
+      judge.report("directory", location, problem, { found: shown(1) });
+    } else this.#visitor.parent(entries.inodeAt(1));
+    for (let i = 0; i < Math.min(DOT_COUNT, entries.count); i++) {
+      const wanted = this.typeIn(DIRENT_TYPE.DIRECTORY);
+      if (entries.fileTypeAt(i) !== wanted) this.reportType(i, wanted, location);
+      if (!entries.isDots(i, i + 1) || entries.byteBehindName(i) === 0) continue;
+      const problem = `byte behind the name "${".".repeat(i + 1)}"`;
+      judge.report("directory", location, problem, {
+        found: entries.byteBehindName(i),
+        wanted: 0,
+        isReadable: true,
+      });
+    }
+  }
+
+  /** The type that an entry of a DIRENT_TYPE has. Without filetype the byte is the high half of the name's length. */
+  typeIn(type: number): number {
+    return this.#volume.hasIncompat(INCOMPAT.FILETYPE) ? type : DIRENT_TYPE.UNKNOWN;
+  }
+
+  /** Reports the type that an entry has. The kernel takes an unknown one for no answer. */
+  reportType(index: number, wanted: number, location = this.locate(index)): void {
+    const found = this.#entries.fileTypeAt(index);
+    const problem = `file type of "${displayName(this.#entries.nameAt(index))}"`;
+    this.#volume.judge.report("directory", location, problem, {
+      found,
+      wanted,
+      isReadable: true,
+    });
+  }
+
+  /**
+   * An entry that names something else.
+   *
+   * @param isNew whether its name is known to differ from all before it
+   */
+  #visitEntry(index: number, isNew: boolean): void {
+    if (this.#entries.inodeAt(index) === 0) return;
+    if (!isNew || this.#names !== undefined) this.#lookUpName(index);
+    this.#visitor.entry(this.#entries, index, this);
+  }
+
+  /** Looks a name up among those before it. */
+  #lookUpName(index: number): void {
+    const entries = this.#entries;
+    if (this.#names === undefined) {
+      this.#names = new Set([".", ".."]);
+      for (let i = entries.dotCount; i < index; i++) {
+        if (entries.inodeAt(i) !== 0) this.#names.add(entries.nameAt(i));
+      }
+    }
+    const nameCount = this.#names.size;
+    if (this.#names.add(entries.nameAt(index)).size > nameCount) return;
+    this.reportEntry(index, "is there twice", {
+      found: entries.inodeAt(index),
+      wanted: "each name once",
+    });
+  }
+}
+
+/** The blocks that were read last. */
+class BlockWindow {
+  readonly #volume: Volume;
+  readonly #buffer: Uint8Array;
+  #words: Int32Array;
+  #start = 0;
+  #count = 0;
+
+  constructor(volume: Volume) {
+    this.#volume = volume;
+    this.#buffer = new Uint8Array(WINDOW_BLOCKS * volume.blockSizeBytes);
+    this.#words = littleEndianWords(this.#buffer);
+  }
+
+  /** All that was read, as words. */
+  get words(): Int32Array {
+    return this.#words;
+  }
+
+  /**
+   * Up to WINDOW_BLOCKS blocks, until the next call; undefined when the image ends before.
+   *
+   * @param behind how many blocks behind them will be asked for next
+   */
+  read(start: number, count: number, behind: number): Uint8Array | undefined {
+    const { blockSizeBytes } = this.#volume;
+    if (start < this.#start || start + count > this.#start + this.#count) {
+      this.#start = start;
+      this.#count = this.#fill(start, Math.min(WINDOW_BLOCKS, count + behind)) ||
+        this.#fill(start, count);
+      if (this.#count === 0) return undefined;
+      // On a machine that keeps the high byte of a word first, they are a copy.
+      this.#words = littleEndianWords(this.#buffer);
+    }
+    const at = (start - this.#start) * blockSizeBytes;
+    return this.#buffer.subarray(at, at + count * blockSizeBytes);
+  }
+
+  /** Where a block that was read begins in the words. */
+  firstWord(block: number): number {
+    return (block - this.#start) * (this.#volume.blockSizeBytes >>> 2);
+  }
+
+  #fill(start: number, count: number): number {
+    return this.#volume.read(start, count, this.#buffer) === undefined ? 0 : count;
+  }
+}
+
+/** For each of some directories in order, how many blocks behind its own belong to those that come next. */
+export function blocksBehind(directories: readonly MappedDirectory[]): Uint8Array {
+  const behind = new Uint8Array(directories.length);
+  for (let i = directories.length - 2; i >= 0; i--) {
+    const { runs } = directories[i]!;
+    const run = runs[0];
+    const next = directories[i + 1]!.runs[0];
+    if (run === undefined || next === undefined || runs.length > 1) continue;
+    if (next.startBlock !== run.startBlock + run.blockCount) continue;
+    behind[i] = Math.min(WINDOW_BLOCKS, next.blockCount + behind[i + 1]!);
+  }
+  return behind;
+}

@@ -1,0 +1,230 @@
+/**
+ * The index of a hashed directory: a tree of hashes over its leaves (kernel documentation, "Hash Tree Directories").
+ *
+ * @module
+ */
+import type { ByteString } from "../../bytes/byte_string.ts";
+import { INCOMPAT, INODE_FLAG, SUPERBLOCK_FLAG } from "../format/constants.ts";
+import type { DirectoryHashOptions, DxEntry } from "../format/htree.ts";
+import {
+  decodeDxNode,
+  decodeDxRoot,
+  directoryHash,
+  DX_INDIRECT_LEVELS_MAX,
+  DX_NODE_COUNT_OFFSET,
+  DX_ROOT_COUNT_OFFSET,
+  verifyDxBlock,
+} from "../format/htree.ts";
+import type { Superblock } from "../format/superblock.ts";
+import type { MappedRun } from "./block_map.ts";
+import { physicalBlock } from "./block_map.ts";
+import type { InodeView } from "./inode.ts";
+import { seedOf } from "./inode.ts";
+import { HERE, hex } from "./judge.ts";
+import type { Volume } from "./volume.ts";
+
+/** The hashes that a leaf may hold. */
+export interface HashRange {
+  readonly low: number;
+  /** The first hash of the next leaf; Infinity for the last leaf. */
+  readonly high: number;
+  /** Whether this leaf goes on with the last hash of the one before. */
+  readonly isLowShared: boolean;
+  /** Whether the next leaf goes on with the last hash of this one. */
+  readonly isHighShared: boolean;
+}
+
+/** Hashes names as the superblock says: in two ways where it says neither signed nor unsigned. */
+export class NameHasher {
+  readonly #ways: readonly DirectoryHashOptions[];
+
+  constructor({ hashSeed: seed, flags }: Superblock, version: number) {
+    const { SIGNED_HASH, UNSIGNED_HASH } = SUPERBLOCK_FLAG;
+    const isTold = (flags & (SIGNED_HASH | UNSIGNED_HASH)) !== 0;
+    const ways = isTold ? [(flags & UNSIGNED_HASH) === 0] : [false, true];
+    this.#ways = ways.map((signed) => ({ version, seed, signed }));
+  }
+
+  /** The hash of a name, in the first of the ways. */
+  hash(name: ByteString): number {
+    return directoryHash(name, this.#ways[0]!).hash;
+  }
+
+  /**
+   * Whether a name may be in a leaf.
+   *
+   * @param hash as hash() gives it
+   */
+  isWithin(name: ByteString, hash: number, range: HashRange): boolean {
+    return isInRange(hash, range) ||
+      this.#ways.length > 1 && this.hashes(name).some((each) => isInRange(each, range));
+  }
+
+  /** The hashes of a name. */
+  hashes(name: ByteString): number[] {
+    return this.#ways.map((way) => directoryHash(name, way).hash);
+  }
+}
+
+function isInRange(hash: number, { low, high, isHighShared }: HashRange): boolean {
+  return hash >= low && (hash < high || (hash === high && isHighShared));
+}
+
+/** A directory whose blocks are mapped. */
+export interface MappedDirectory {
+  readonly number: number;
+  readonly view: InodeView;
+  readonly runs: readonly MappedRun[];
+}
+
+/** What the index says of the directory's blocks, by their logical numbers. */
+export interface DirectoryIndex {
+  /** The root, 0, and the nodes below it, each with where its count and its entries begin. */
+  readonly indexBlocks: ReadonlyMap<number, number>;
+  readonly leaves: ReadonlyMap<number, HashRange>;
+  /** Undefined where names are folded or encrypted before they are hashed. */
+  readonly hasher: NameHasher | undefined;
+}
+
+interface Walk {
+  readonly volume: Volume;
+  readonly directory: MappedDirectory;
+  readonly blockCount: number;
+  readonly indexBlocks: Map<number, number>;
+  readonly leaves: Map<number, HashRange>;
+}
+
+/**
+ * Reads and judges the index; undefined when its root cannot be read. Every block of the directory must be in it exactly
+ * once, so no index is endless.
+ */
+export function readIndex(volume: Volume, directory: MappedDirectory): DirectoryIndex | undefined {
+  const { judge } = volume;
+  const { number: inode, runs, view } = directory;
+  const last = runs.at(-1);
+  const blockCount = last === undefined ? 0 : last.logicalBlock + last.blockCount;
+  const indexBlocks = new Map([[0, DX_ROOT_COUNT_OFFSET]]);
+  const leaves = new Map<number, HashRange>();
+  const walk: Walk = { volume, directory, blockCount, indexBlocks, leaves };
+  const found = readIndexBlock(walk, 0, DX_ROOT_COUNT_OFFSET);
+  if (found === undefined) return undefined;
+  const location = { inode, block: found.block };
+  const root = judge.attempt(
+    "directory index",
+    location,
+    () => decodeDxRoot(found.bytes, { checksummed: volume.seed !== undefined, what: HERE }),
+  );
+  if (root === undefined) return undefined;
+  const levelsMax = DX_INDIRECT_LEVELS_MAX + (volume.hasIncompat(INCOMPAT.LARGEDIR) ? 1 : 0);
+  if (root.indirectLevels > levelsMax) {
+    judge.report("directory index", location, "indirect_levels", {
+      found: root.indirectLevels,
+      wanted: `at most ${levelsMax}`,
+    });
+  }
+  walkEntries(walk, root.entries, root.indirectLevels, {
+    low: 0,
+    high: Infinity,
+    isLowShared: false,
+    isHighShared: false,
+  });
+  for (const run of runs) {
+    const end = run.logicalBlock + run.blockCount;
+    for (let logical = run.logicalBlock; logical < end; logical++) {
+      if (leaves.has(logical) || indexBlocks.has(logical)) continue;
+      judge.report("directory index", { inode }, "it does not lead to logical block", {
+        found: logical,
+      });
+    }
+  }
+  const isHidden = (view.flags & (INODE_FLAG.CASEFOLD | INODE_FLAG.ENCRYPT)) !== 0;
+  const hasher = isHidden ? undefined : new NameHasher(volume.superblock, root.hashVersion);
+  return { indexBlocks, leaves, hasher };
+}
+
+function walkEntries(
+  walk: Walk,
+  entries: readonly DxEntry[],
+  levels: number,
+  range: HashRange,
+): void {
+  for (const [i, { block: logical, hash }] of entries.entries()) {
+    const next = entries[i + 1];
+    const low = i === 0 ? range.low : evenHash(hash);
+    if (low < range.low || low > range.high) {
+      const location = { inode: walk.directory.number };
+      walk.volume.judge.report("directory index", location, "hash of an entry", {
+        found: hex(low),
+        wanted: describeRange(range),
+      });
+    }
+    const isLowShared = i === 0 ? range.isLowShared : (hash & 1) === 1;
+    const child = next === undefined
+      ? { ...range, low, isLowShared }
+      : { low, high: evenHash(next.hash), isLowShared, isHighShared: (next.hash & 1) === 1 };
+    walkChild(walk, logical, levels, child);
+  }
+}
+
+function walkChild(walk: Walk, logical: number, levels: number, range: HashRange): void {
+  const { volume, directory, indexBlocks, leaves } = walk;
+  const { judge } = volume;
+  const location = { inode: directory.number };
+  if (logical < 1 || logical >= walk.blockCount) {
+    judge.report("directory index", location, "pointer to logical block", {
+      found: logical,
+      wanted: `1 to ${walk.blockCount - 1}`,
+    });
+    return;
+  }
+  if (indexBlocks.has(logical) || leaves.has(logical)) {
+    judge.report("directory index", location, "second pointer to logical block", {
+      found: logical,
+    });
+    return;
+  }
+  if (levels === 0) {
+    leaves.set(logical, range);
+    return;
+  }
+  indexBlocks.set(logical, DX_NODE_COUNT_OFFSET);
+  const found = readIndexBlock(walk, logical, DX_NODE_COUNT_OFFSET);
+  if (found === undefined) return;
+  const node = judge.attempt(
+    "directory index",
+    { ...location, block: found.block },
+    () => decodeDxNode(found.bytes, { checksummed: volume.seed !== undefined, what: HERE }),
+  );
+  if (node !== undefined) walkEntries(walk, node.entries, levels - 1, range);
+}
+
+/** Reads an index block and judges its checksum. */
+function readIndexBlock(
+  { volume, directory }: Walk,
+  logical: number,
+  countOffset: number,
+): { readonly bytes: Uint8Array; readonly block: number } | undefined {
+  const block = physicalBlock(directory.runs, logical);
+  if (block === undefined) return undefined;
+  const bytes = volume.block(block);
+  if (bytes === undefined) return undefined;
+  const seed = seedOf(volume, directory.number, directory.view);
+  if (seed !== undefined) {
+    volume.judge.attempt(
+      "directory index",
+      { inode: directory.number, block },
+      () => verifyDxBlock(bytes, { countOffset, inodeSeed: seed, what: HERE }),
+    );
+  }
+  return { bytes, block };
+}
+
+/** A range of hashes in words. */
+export function describeRange({ low, high }: HashRange): string {
+  return `${hex(low)} to ${high === Infinity ? "the end" : hex(high)}`;
+}
+
+/** Bit 0 of a hash in an index marks a collision. */
+function evenHash(hash: number): number {
+  return (hash & ~1) >>> 0;
+}

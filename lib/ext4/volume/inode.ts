@@ -1,0 +1,472 @@
+/**
+ * Inodes as the walkers see them: a slot as plain numbers, and what its fields have to be by themselves.
+ *
+ * Most inodes are looked at once, by one view that goes from slot to slot: a record of its own for each, or a call for
+ * each field, would cost more than the look.
+ *
+ * @module
+ */
+import { crc32c } from "../../bytes/crc32c.ts";
+import { littleEndianWords } from "../../bytes/words.ts";
+import type { TreeNode } from "../../model/node.ts";
+import { inodeSeed, inodeSeedKey } from "../format/checksum.ts";
+import {
+  COMPAT,
+  FILE_MODE,
+  INCOMPAT,
+  INODE_FLAG,
+  INODE_NUMBER,
+  RO_COMPAT,
+} from "../format/constants.ts";
+import { EXTENT_MAGIC } from "../format/extent.ts";
+import {
+  INODE_AT,
+  INODE_BASE_SIZE_BYTES,
+  INODE_BLOCK_FIELD_SIZE_BYTES,
+  INODE_FIELDS,
+} from "../format/inode.ts";
+import type { FaultDetails } from "./judge.ts";
+import { hex } from "./judge.ts";
+import type { Volume } from "./volume.ts";
+
+/** The word that begins at an offset, or that the 16 bits at it are a part of. */
+function wordAt(offset: number): number {
+  return offset >>> 2;
+}
+
+/** Words of a slot, and which of its fields have 16 bits of them: `low` and `high`. */
+const INODE_WORD = {
+  mode: wordAt(INODE_FIELDS.mode.offset), // low
+  sizeLow: wordAt(INODE_FIELDS.sizeBytes.offset),
+  dtime: wordAt(INODE_FIELDS.dtime.offset),
+  linkCount: wordAt(INODE_FIELDS.linkCount.offset), // high
+  blocksLow: wordAt(INODE_FIELDS.sectorCount.offset),
+  flags: wordAt(INODE_FIELDS.flags.offset),
+  blockField: wordAt(INODE_FIELDS.blockField.offset),
+  generation: wordAt(INODE_FIELDS.generation.offset),
+  xattrBlockLow: wordAt(INODE_FIELDS.xattrBlock.offset),
+  sizeHigh: wordAt(INODE_AT.sizeHigh),
+  fragmentAddress: wordAt(INODE_AT.fragmentAddress),
+  blocksHigh: wordAt(INODE_AT.blocksHigh), // low
+  xattrBlockHigh: wordAt(INODE_AT.xattrBlockHigh), // high
+  checksumLow: wordAt(INODE_AT.checksumLow), // low
+  extraSize: wordAt(INODE_AT.extraSize), // low
+  checksumHigh: wordAt(INODE_AT.checksumHigh), // high
+} as const;
+
+const TWO_32 = 2 ** 32;
+const LOW_HALF = 0xffff;
+/** i_extra_isize from which on there is i_checksum_hi. */
+const CHECKSUM_EXTRA_SIZE_BYTES = 4;
+const UID_HIGH_AT = 0x78; // l_i_uid_high
+const GID_HIGH_AT = 0x7a; // l_i_gid_high
+
+/** A slot of an inode table, and then another: it looks where it is told to. */
+export class InodeView {
+  /** i_mode. */
+  mode = 0;
+  /** The type bits of the mode. */
+  type = 0;
+  /** Sizes over 2^53 lose their last bits; none of them is possible. */
+  sizeBytes = 0;
+  linkCount = 0;
+  /** Units of 512 bytes, or blocks with the flag HUGE_FILE. */
+  sectorCount = 0;
+  flags = 0;
+  usesExtents = false;
+  hasInlineData = false;
+  dtime = 0;
+  generation = 0;
+  xattrBlock = 0;
+  xattrBlockHigh = 0;
+  fragmentAddress = 0;
+  /** i_extra_isize; 0 in a slot without room for it. */
+  extraSizeBytes = 0;
+  /** Whether anything is behind the fields, where attributes would begin. */
+  hasOwnXattrs = false;
+  readonly slotSizeBytes: number;
+  /** All slots as words, each with so many. */
+  readonly words: Int32Array;
+  readonly slotWords: number;
+  readonly #bytes: Uint8Array;
+  /** The slot's first word. */
+  #at = 0;
+
+  /**
+   * Looks at the first slot.
+   *
+   * @param bytes whole slots; they must not change
+   * @param slotSizeBytes s_inode_size
+   */
+  constructor(bytes: Uint8Array, slotSizeBytes = bytes.length) {
+    this.slotSizeBytes = slotSizeBytes;
+    this.#bytes = bytes;
+    this.words = littleEndianWords(bytes);
+    this.slotWords = slotSizeBytes >>> 2;
+    this.moveTo(0);
+  }
+
+  /** Whether every byte of a slot is zero. */
+  isBlankAt(index: number): boolean {
+    const start = index * this.slotWords;
+    const end = start + this.slotWords;
+    for (let at = start; at < end; at++) if (this.words[at] !== 0) return false;
+    return true;
+  }
+
+  /** Looks at another slot. */
+  moveTo(index: number): void {
+    const at = index * this.slotWords;
+    this.#at = at;
+    const words = this.words;
+    const mode = words[at + INODE_WORD.mode]! & LOW_HALF;
+    const flags = words[at + INODE_WORD.flags]! >>> 0;
+    this.mode = mode;
+    this.type = mode & FILE_MODE.TYPE_MASK;
+    this.flags = flags;
+    this.usesExtents = (flags & INODE_FLAG.EXTENTS) !== 0;
+    this.hasInlineData = (flags & INODE_FLAG.INLINE_DATA) !== 0;
+    this.linkCount = words[at + INODE_WORD.linkCount]! >>> 16;
+    this.dtime = words[at + INODE_WORD.dtime]! >>> 0;
+    this.generation = words[at + INODE_WORD.generation]! >>> 0;
+    this.fragmentAddress = words[at + INODE_WORD.fragmentAddress]! >>> 0;
+    this.sizeBytes = (words[at + INODE_WORD.sizeHigh]! >>> 0) * TWO_32 +
+      (words[at + INODE_WORD.sizeLow]! >>> 0);
+    this.sectorCount = (words[at + INODE_WORD.blocksHigh]! & LOW_HALF) * TWO_32 +
+      (words[at + INODE_WORD.blocksLow]! >>> 0);
+    this.xattrBlockHigh = words[at + INODE_WORD.xattrBlockHigh]! >>> 16;
+    this.xattrBlock = this.xattrBlockHigh * TWO_32 + (words[at + INODE_WORD.xattrBlockLow]! >>> 0);
+    if (this.slotSizeBytes === INODE_BASE_SIZE_BYTES) return;
+    const extraSizeBytes = words[at + INODE_WORD.extraSize]! & LOW_HALF;
+    this.extraSizeBytes = extraSizeBytes;
+    const end = INODE_BASE_SIZE_BYTES + extraSizeBytes;
+    this.hasOwnXattrs = extraSizeBytes > 0 && end + 4 <= this.slotSizeBytes &&
+      this.#hasBytes(end, 4);
+  }
+
+  get uid(): number {
+    return this.#half(UID_HIGH_AT) * 0x10000 + this.#half(INODE_FIELDS.uid.offset);
+  }
+
+  get gid(): number {
+    return this.#half(GID_HIGH_AT) * 0x10000 + this.#half(INODE_FIELDS.gid.offset);
+  }
+
+  get projectId(): number {
+    const { offset } = INODE_FIELDS.projectId;
+    const isThere = this.extraSizeBytes >= offset + 4 - INODE_BASE_SIZE_BYTES;
+    return isThere ? this.#word(offset) : 0;
+  }
+
+  /** i_atime as stored: the hash of an attribute's value, in an inode that holds one. */
+  get atimeWord(): number {
+    return this.#word(INODE_FIELDS.atime.offset);
+  }
+
+  /** i_ctime as stored: the high word of the references to a value. */
+  get ctimeWord(): number {
+    return this.#word(INODE_FIELDS.ctime.offset);
+  }
+
+  /** i_mtime as stored: the owner of a value, in the older scheme. */
+  get mtimeWord(): number {
+    return this.#word(INODE_FIELDS.mtime.offset);
+  }
+
+  get versionLow(): number {
+    return this.#word(INODE_FIELDS.versionLow.offset);
+  }
+
+  /** The slot's bytes; they must not change. */
+  get slot(): Uint8Array {
+    return this.#bytes.subarray(4 * this.#at, 4 * this.#at + this.slotSizeBytes);
+  }
+
+  /** i_block. */
+  get blockField(): Uint8Array {
+    const at = 4 * this.#at + INODE_FIELDS.blockField.offset;
+    return this.#bytes.subarray(at, at + INODE_BLOCK_FIELD_SIZE_BYTES);
+  }
+
+  /** Where i_block begins in the words. */
+  get blockFieldWord(): number {
+    return this.#at + INODE_WORD.blockField;
+  }
+
+  /** One of the 15 words of i_block. */
+  blockWord(index: number): number {
+    return this.words[this.#at + INODE_WORD.blockField + index]! >>> 0;
+  }
+
+  /** A view of a copy of this slot alone, for those who must not keep the table. */
+  copy(): InodeView {
+    return new InodeView(this.slot.slice());
+  }
+
+  /** The checksum that the slot carries: 32 bits, or 16 without i_checksum_hi. */
+  get storedChecksum(): number {
+    const low = this.words[this.#at + INODE_WORD.checksumLow]! & LOW_HALF;
+    if (this.extraSizeBytes < CHECKSUM_EXTRA_SIZE_BYTES) return low;
+    return (this.words[this.#at + INODE_WORD.checksumHigh]! >>> 16) * 0x10000 + low;
+  }
+
+  /**
+   * The checksums that slots should carry, as inodeChecksum() of inode.ts computes them: 32 bits, or 16 without
+   * i_checksum_hi. All of them at once, because a runtime is quick to compile a loop that does one thing.
+   *
+   * @param seed the file system's
+   * @param firstInode the inode of slot 0
+   * @param checksums for one number a slot
+   */
+  computeChecksums(seed: number, firstInode: number, checksums: Uint32Array): void {
+    // One update of the hasher instead of five: what a checksum covers is put together first.
+    const keyBytes = 8;
+    const covered = new Uint8Array(keyBytes + this.slotSizeBytes);
+    for (let index = 0; index < checksums.length; index++) {
+      const at = index * this.slotWords;
+      const isWide = this.slotSizeBytes > INODE_BASE_SIZE_BYTES &&
+        (this.words[at + INODE_WORD.extraSize]! & LOW_HALF) >= CHECKSUM_EXTRA_SIZE_BYTES;
+      covered.set(inodeSeedKey(firstInode + index, this.words[at + INODE_WORD.generation]!));
+      covered.set(this.#bytes.subarray(4 * at, 4 * at + this.slotSizeBytes), keyBytes);
+      // Both halves of the field count as zero.
+      covered.fill(0, keyBytes + INODE_AT.checksumLow, keyBytes + INODE_AT.checksumLow + 2);
+      const highAt = keyBytes + INODE_AT.checksumHigh;
+      if (isWide) covered.fill(0, highAt, highAt + 2);
+      const register = crc32c(seed, covered);
+      checksums[index] = isWide ? register : register & LOW_HALF;
+    }
+  }
+
+  /** Whether one of some bytes of the slot is not zero: i_extra_isize of a damaged inode may be any number. */
+  #hasBytes(offset: number, count: number): boolean {
+    const start = 4 * this.#at + offset;
+    for (let at = start; at < start + count; at++) if (this.#bytes[at] !== 0) return true;
+    return false;
+  }
+
+  #half(offset: number): number {
+    return (this.words[this.#at + wordAt(offset)]! >>> ((offset & 2) << 3)) & LOW_HALF;
+  }
+
+  #word(offset: number): number {
+    return this.words[this.#at + wordAt(offset)]! >>> 0;
+  }
+}
+
+/** What an inode is as a node of a tree. */
+export type NodeKind = TreeNode["kind"];
+
+const KIND_OF_TYPE: Readonly<Record<number, NodeKind>> = {
+  [FILE_MODE.FIFO]: "fifo",
+  [FILE_MODE.CHARACTER_DEVICE]: "characterDevice",
+  [FILE_MODE.DIRECTORY]: "directory",
+  [FILE_MODE.BLOCK_DEVICE]: "blockDevice",
+  [FILE_MODE.REGULAR]: "file",
+  [FILE_MODE.SYMLINK]: "symlink",
+  [FILE_MODE.SOCKET]: "socket",
+};
+
+/** The kind of file that i_mode tells of; undefined when it is none. */
+export function kindOfMode(mode: number): NodeKind | undefined {
+  return KIND_OF_TYPE[mode & FILE_MODE.TYPE_MASK];
+}
+
+/** The seed of the blocks that belong to an inode; undefined without metadata checksums. */
+export function seedOf(volume: Volume, inode: number, view: InodeView): number | undefined {
+  return volume.seed === undefined ? undefined : inodeSeed(volume.seed, inode, view.generation);
+}
+
+/** Whether a number is one of the inodes that the file system keeps for itself; the root is not. */
+export function isReservedInode(volume: Volume, inode: number): boolean {
+  return inode !== INODE_NUMBER.ROOT && inode < volume.firstInode;
+}
+
+/** EXT2_COMPRBLK_FL and EXT2_IMAGIC_FL: nothing has used them for decades. */
+const COMPRESSED_BLOCKS = 0x200;
+const IMAGIC = 0x2000;
+const COMPAT_IMAGIC = 0x2;
+const EXTRA_SIZE_MIN = 4;
+const SECTOR_SIZE_BYTES = 512;
+const LARGE_FILE_BYTES = 2 ** 31;
+const SPECIAL_TYPES = typeSet([
+  FILE_MODE.CHARACTER_DEVICE,
+  FILE_MODE.BLOCK_DEVICE,
+  FILE_MODE.FIFO,
+  FILE_MODE.SOCKET,
+]);
+const DATA_TYPES = typeSet([FILE_MODE.REGULAR, FILE_MODE.DIRECTORY, FILE_MODE.SYMLINK]);
+
+/** Types of inodes as a set of bits: bit n is that of i_mode >> 12. */
+function typeSet(types: readonly number[]): number {
+  return types.reduce((set, type) => set | 1 << (type >>> 12), 0);
+}
+
+function isIn(types: number, type: number): boolean {
+  return (types >>> (type >>> 12) & 1) === 1;
+}
+
+/** Fields of an inode in use that mean something by themselves. Most are right, and need no location for findings. */
+export function judgeFields(volume: Volume, inode: number, view: InodeView): void {
+  const { extraSizeBytes, type } = view;
+  const isSpecial = isIn(SPECIAL_TYPES, type);
+  const room = view.slotSizeBytes - INODE_BASE_SIZE_BYTES;
+  const bad = (problem: string, details: FaultDetails) =>
+    volume.judge.report("inode", { inode }, problem, details);
+  const isExtraSound = (extraSizeBytes & 3) === 0 && extraSizeBytes <= room &&
+    (extraSizeBytes === 0 || extraSizeBytes >= EXTRA_SIZE_MIN);
+  if (!isExtraSound) {
+    bad("i_extra_isize", { found: extraSizeBytes, wanted: `0, or a multiple of 4 up to ${room}` });
+  }
+  if (view.fragmentAddress !== 0) {
+    bad("i_faddr", { found: view.fragmentAddress, wanted: 0, isReadable: true });
+  }
+  if (view.xattrBlockHigh !== 0 && !volume.hasIncompat(INCOMPAT.BIT64)) {
+    bad("i_file_acl_high without 64bit", { found: view.xattrBlockHigh, wanted: 0 });
+  }
+  if (!isSpecial && !isIn(DATA_TYPES, type)) {
+    bad("type", { found: `mode 0${view.mode.toString(8)}`, wanted: "one of the seven types" });
+  }
+  if (isSpecial && view.sizeBytes !== 0) {
+    bad("i_size of a special file", { found: view.sizeBytes, wanted: 0, isReadable: true });
+  }
+  if (!areFlagsPlain(volume, view)) judgeFlags(volume, inode, view);
+  if (!view.usesExtents && !view.hasInlineData && looksLikeExtents(view)) {
+    bad("flag EXTENTS of an inode with an extent tree", { found: "clear", wanted: "set" });
+  }
+}
+
+/** Whether an inode has the flag EXTENTS where it may, as most have, or none at all. */
+function areFlagsPlain(volume: Volume, { flags, type }: InodeView): boolean {
+  if (flags === 0) return true;
+  return flags === INODE_FLAG.EXTENTS && isIn(DATA_TYPES, type) &&
+    volume.hasIncompat(INCOMPAT.EXTENTS);
+}
+
+/** Flags that the features or the type of the inode do not allow; the kernel reads an inode in spite of some. */
+function judgeFlags(volume: Volume, inode: number, view: InodeView): void {
+  const { flags, type } = view;
+  const isSpecial = isIn(SPECIAL_TYPES, type);
+  const { EXTENTS, INLINE_DATA, INDEX, IMMUTABLE, APPEND } = INODE_FLAG;
+  const wrong: [flag: number, when: boolean, why: string, isReadable: boolean][] = [
+    [EXTENTS, !volume.hasIncompat(INCOMPAT.EXTENTS), "EXTENTS without the feature", false],
+    [EXTENTS, isSpecial, "EXTENTS on a special file", true],
+    [EXTENTS, view.hasInlineData, "EXTENTS beside INLINE_DATA", false],
+    [
+      INLINE_DATA,
+      !volume.hasIncompat(INCOMPAT.INLINE_DATA),
+      "INLINE_DATA without the feature",
+      false,
+    ],
+    [INLINE_DATA, isSpecial, "INLINE_DATA on a special file", true],
+    [INDEX, !volume.hasCompat(COMPAT.DIR_INDEX), "INDEX without the feature", true],
+    [INDEX, type !== FILE_MODE.DIRECTORY, "INDEX on what is no directory", true],
+    [INDEX, view.hasInlineData, "INDEX beside INLINE_DATA", true],
+    [IMMUTABLE | APPEND, isSpecial || type === FILE_MODE.SYMLINK, "IMMUTABLE or APPEND", true],
+    [INODE_FLAG.VERITY, !volume.hasRoCompat(RO_COMPAT.VERITY), "VERITY without the feature", true],
+    [
+      INODE_FLAG.ENCRYPT,
+      !volume.hasIncompat(INCOMPAT.ENCRYPT),
+      "ENCRYPT without the feature",
+      false,
+    ],
+    [
+      INODE_FLAG.CASEFOLD,
+      !volume.hasIncompat(INCOMPAT.CASEFOLD),
+      "CASEFOLD without the feature",
+      true,
+    ],
+    [
+      INODE_FLAG.EA_INODE,
+      type !== FILE_MODE.REGULAR,
+      "EA_INODE on what is no regular file",
+      false,
+    ],
+    [IMAGIC, !volume.hasCompat(COMPAT_IMAGIC), "IMAGIC", true],
+    [COMPRESSED_BLOCKS, true, "COMPRBLK", true],
+  ];
+  for (const [flag, when, why, isReadable] of wrong) {
+    if (!when || (flags & flag) === 0) continue;
+    volume.judge.report("inode", { inode }, `i_flags: ${why}`, {
+      found: hex(flags),
+      wanted: hex(flags & ~flag),
+      isReadable,
+    });
+  }
+}
+
+/** No map of blocks begins like this: its second pointer would be to a block of the first descriptors. */
+function looksLikeExtents(view: InodeView): boolean {
+  if ((view.blockWord(0) & 0xffff) !== EXTENT_MAGIC || !isIn(DATA_TYPES, view.type)) return false;
+  const isSymlinkText = view.type === FILE_MODE.SYMLINK && view.sectorCount === 0;
+  const second = view.blockWord(1);
+  return !isSymlinkText && (second & 0xffff) === 4 && second >>> 16 <= 5;
+}
+
+/** What must be known of a map of blocks to judge the size of its inode. */
+export interface MappedExtent {
+  /** The last logical block that is mapped; -1 without any. */
+  readonly last: number;
+  /** The last logical block that is written; -1 without any. */
+  readonly lastWritten: number;
+}
+
+/** i_size against the blocks of a file or a directory. */
+export function judgeSize(
+  volume: Volume,
+  inode: number,
+  view: InodeView,
+  map: MappedExtent,
+): void {
+  const { blockSizeBytes } = volume;
+  const { sizeBytes } = view;
+  const bad = (wanted: number | string, isReadable = false) =>
+    volume.judge.report("inode", { inode }, "i_size", { found: sizeBytes, wanted, isReadable });
+  if (view.type === FILE_MODE.DIRECTORY) {
+    const mapped = (map.last + 1) * blockSizeBytes;
+    if (sizeBytes !== mapped || sizeBytes === 0) bad(mapped);
+    return;
+  }
+  // Blocks past the end of a file may only be unwritten ones; e2fsck, too, lets one begin right at the end. What
+  // fs-verity needs lies past the end of its file.
+  const isVerity = (view.flags & INODE_FLAG.VERITY) !== 0;
+  if (map.lastWritten >= 0 && sizeBytes < map.lastWritten * blockSizeBytes && !isVerity) {
+    bad(`at least ${map.lastWritten * blockSizeBytes}`, true);
+  }
+  const most = largestSize(volume, view.usesExtents);
+  if (sizeBytes > most) bad(`at most ${most}`);
+  if (sizeBytes >= LARGE_FILE_BYTES) judgeLargeFile(volume, inode, view);
+}
+
+/** Sizes of 2 GiB and more need the feature large_file, wherever the bytes are. */
+export function judgeLargeFile(volume: Volume, inode: number, view: InodeView): void {
+  if (view.sizeBytes < LARGE_FILE_BYTES || volume.hasRoCompat(RO_COMPAT.LARGE_FILE)) return;
+  volume.judge.report("inode", { inode }, "i_size", {
+    found: view.sizeBytes,
+    wanted: `below ${LARGE_FILE_BYTES} without large_file`,
+    isReadable: true,
+  });
+}
+
+function largestSize(volume: Volume, usesExtents: boolean): number {
+  const { blockSizeBytes } = volume;
+  if (usesExtents) return TWO_32 * blockSizeBytes - 1;
+  const fanOut = blockSizeBytes / 4;
+  return (12 + fanOut + fanOut ** 2 + fanOut ** 3) * blockSizeBytes;
+}
+
+/** i_blocks against the blocks that were counted. */
+export function judgeBlockCount(
+  volume: Volume,
+  inode: number,
+  view: InodeView,
+  blockCount: number,
+): void {
+  const { sectorCount } = view;
+  const sectors = blockCount * (volume.blockSizeBytes / SECTOR_SIZE_BYTES);
+  if (sectorCount === sectors && (view.flags & INODE_FLAG.HUGE_FILE) === 0) return;
+  const countsBlocks = (view.flags & INODE_FLAG.HUGE_FILE) !== 0 &&
+    volume.hasRoCompat(RO_COMPAT.HUGE_FILE);
+  const wanted = countsBlocks ? blockCount : sectors;
+  if (sectorCount === wanted) return;
+  volume.judge.expect("inode", { inode }, "i_blocks", sectorCount, wanted, { isReadable: true });
+}

@@ -1,0 +1,304 @@
+/**
+ * What a fault means. The walkers of this folder find faults and hand each to a judge: one that reads throws for what
+ * the kernel refuses and counts the rest as warnings, and ones that collect keep everything and go on.
+ *
+ * @module
+ */
+import { InputError } from "../../errors.ts";
+import type { Warnings } from "../../warnings.ts";
+
+/** The kind of structure that a fault is in. */
+export type Structure =
+  | "image"
+  | "superblock"
+  | "backup superblock"
+  | "group descriptor"
+  | "backup group descriptor"
+  | "block bitmap"
+  | "inode bitmap"
+  | "inode table"
+  | "inode"
+  | "extent tree"
+  | "block map"
+  | "directory"
+  | "directory index"
+  | "extended attributes"
+  | "attribute block"
+  | "attribute value"
+  | "resize inode"
+  | "journal"
+  | "orphan list"
+  | "orphan file"
+  | "mmp block"
+  | "quota file"
+  | "layout";
+
+/** Where in the image. Blocks are physical, offsets are bytes from the start of the image. */
+export interface Location {
+  /** The block group. */
+  readonly group?: number;
+  /** The inode's number. */
+  readonly inode?: number;
+  /** The physical block. */
+  readonly block?: number;
+  /** Bytes from the start of the image. */
+  readonly offset?: number;
+}
+
+/** One fault. */
+export interface Finding extends Location {
+  /** What is faulty. */
+  readonly structure: Structure;
+  /** What is wrong, in a few words. */
+  readonly problem: string;
+  /** What is there. */
+  readonly found?: string | number;
+  /** What should be. */
+  readonly wanted?: string | number;
+  /** `note`: worth knowing, but neither e2fsck nor the kernel objects. Damage otherwise. */
+  readonly severity?: "note";
+}
+
+/** What is known of a fault beside its problem. */
+export interface FaultDetails extends Pick<Finding, "found" | "wanted" | "severity"> {
+  /** Whether the kernel reads past it. */
+  readonly isReadable?: boolean;
+}
+
+/** The name of a structure and where it is, for messages: `extent tree (inode 12, block 99)`. */
+export function describeLocation(structure: Structure, location: Location): string {
+  const { group, inode, block, offset } = location;
+  const isInode = structure === "inode" && inode !== undefined;
+  const parts = [
+    ...group === undefined ? [] : [`group ${group}`],
+    ...inode === undefined || isInode ? [] : [`inode ${inode}`],
+    ...block === undefined ? [] : [`block ${block}`],
+    ...offset === undefined ? [] : [`byte ${offset}`],
+  ];
+  const name = isInode ? `inode ${inode}` : structure;
+  return parts.length === 0 ? name : `${name} (${parts.join(", ")})`;
+}
+
+/** What is wrong in a line: `eh_depth: found 3, wanted 1`. */
+export function describeProblem({ problem, found, wanted }: Finding): string {
+  // What a decoder says has its numbers in it.
+  const isNew = (value: string | number | undefined) =>
+    value !== undefined && !problem.includes(`${value}`);
+  const values = [
+    ...isNew(found) ? [`found ${found}`] : [],
+    ...isNew(wanted) ? [`wanted ${wanted}`] : [],
+  ];
+  return values.length === 0 ? problem : `${problem}: ${values.join(", ")}`;
+}
+
+/** Hears of faults. */
+export abstract class Judge {
+  /** Decides on one fault; whoever reported it goes on if this returns. */
+  protected abstract judge(finding: Finding, isReadable: boolean): void;
+
+  /** Reports a fault. */
+  report(
+    structure: Structure,
+    location: Location,
+    problem: string,
+    details: FaultDetails = {},
+  ): void {
+    const { isReadable = false, ...values } = details;
+    this.judge({ structure, ...location, problem, ...values }, isReadable);
+  }
+
+  /** Reports a number that is not what it must be; says whether it was. */
+  expect(
+    structure: Structure,
+    location: Location,
+    problem: string,
+    found: number,
+    wanted: number,
+    details: FaultDetails = {},
+  ): boolean {
+    if (found === wanted) return true;
+    this.report(structure, location, problem, { ...details, found, wanted });
+    return false;
+  }
+
+  /** The same for a checksum, which is shown in hexadecimal. */
+  expectChecksum(
+    structure: Structure,
+    location: Location,
+    found: number,
+    wanted: number,
+  ): boolean {
+    if (found === wanted) return true;
+    this.report(structure, location, "checksum", { found: hex(found), wanted: hex(wanted) });
+    return false;
+  }
+
+  /** Runs a decoder; what it throws about its input is reported, and the answer undefined. */
+  attempt<T>(structure: Structure, location: Location, decode: () => T): T | undefined {
+    let fault: InputError;
+    try {
+      return decode();
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      fault = error;
+    }
+    const { actual, expected, checksum } = fault.data;
+    if (checksum === true && typeof actual === "number" && typeof expected === "number") {
+      this.expectChecksum(structure, location, actual, expected);
+    } else this.report(structure, location, reasonOf(fault), valuesOf(fault));
+    return undefined;
+  }
+}
+
+/** Goes on past what the kernel reads past and counts it as `damagedMetadata`; throws an InputError for the rest. */
+export class ReadingJudge extends Judge {
+  readonly #warnings: Warnings;
+  readonly #prefix: string;
+
+  /** @param prefix what comes before the structure in errors, such as the name of the image */
+  constructor(warnings: Warnings, prefix = "") {
+    super();
+    this.#warnings = warnings;
+    this.#prefix = prefix;
+  }
+
+  protected override judge(finding: Finding, isReadable: boolean): void {
+    if (finding.severity === "note") return;
+    if (!isReadable) throw errorOf(finding, this.#prefix);
+    const { structure, ...location } = finding;
+    const what = describeLocation(structure, location);
+    this.#warnings.add("damagedMetadata", what, `${describeProblem(finding)}; it was read anyway`);
+  }
+}
+
+/** Keeps what was found, each message once, and goes on: for a look at something damaged. */
+export class MessageJudge extends Judge {
+  readonly #messages = new Set<string>();
+
+  /** What was wrong so far, in the order in which it was found. */
+  get messages(): readonly string[] {
+    return [...this.#messages];
+  }
+
+  /** Adds what somebody else threw. */
+  add(error: InputError): void {
+    this.#messages.add(error.message);
+  }
+
+  /** What a look gives; undefined when it throws an InputError, which is kept. Other errors are thrown on. */
+  look<T>(work: () => T): T | undefined {
+    try {
+      return work();
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      this.add(error);
+      return undefined;
+    }
+  }
+
+  protected override judge(finding: Finding): void {
+    this.add(errorOf(finding, ""));
+  }
+}
+
+/** Keeps findings; past a bound they are only counted. */
+export class Findings extends Judge {
+  readonly #limit: number;
+  readonly #kept: Finding[] = [];
+  #total = 0;
+  #notes = 0;
+
+  /** @param limit how many are kept */
+  constructor(limit: number) {
+    super();
+    this.#limit = limit;
+  }
+
+  /** How many there are, notes included. */
+  get total(): number {
+    return this.#total;
+  }
+
+  /** How many of them are notes. */
+  get notes(): number {
+    return this.#notes;
+  }
+
+  get kept(): readonly Finding[] {
+    return this.#kept;
+  }
+
+  protected override judge(finding: Finding): void {
+    this.#total++;
+    if (finding.severity === "note") this.#notes++;
+    if (this.#kept.length < this.#limit) this.#kept.push(finding);
+  }
+}
+
+/** What decoders are given as the name of a structure: the location of a finding says it better. */
+export const HERE = "here";
+
+/** A number as findings show flags and checksums. */
+export function hex(value: number): string {
+  return `0x${(value >>> 0).toString(16)}`;
+}
+
+function errorOf(finding: Finding, prefix: string): InputError {
+  const { structure, found, wanted, inode, block, offset, group } = finding;
+  const location = {
+    ...group === undefined ? {} : { group },
+    ...inode === undefined ? {} : { inode },
+    ...block === undefined ? {} : { block },
+    ...offset === undefined ? {} : { offset },
+  };
+  return new InputError(
+    `${prefix}${describeLocation(structure, location)}`,
+    describeProblem(finding),
+    {
+      data: {
+        ...location,
+        ...found === undefined ? {} : { actual: found },
+        ...wanted === undefined ? {} : { expected: wanted },
+      },
+    },
+  );
+}
+
+/** The message of a decoder without the name of the structure. */
+function reasonOf(error: InputError): string {
+  const colon = error.message.indexOf(": ");
+  return error.message.slice(colon + 2);
+}
+
+function valuesOf(error: InputError): { found?: number; wanted?: number } {
+  const { actual, expected } = error.data;
+  return {
+    ...typeof actual === "number" ? { found: actual } : {},
+    ...typeof expected === "number" ? { wanted: expected } : {},
+  };
+}
+
+/**
+ * What was thrown while an image was read, as it is to be thrown on: an InputError that does not begin with the name of
+ * the image gets it in front. Everything else is given back as it is.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { InputError } from "../../errors.ts";
+ * import { faultInImage } from "./judge.ts";
+ * const fault = faultInImage("a.ext4", new InputError("inode 7", "its checksum is wrong"));
+ * assertEquals((fault as Error).message, "a.ext4: inode 7: its checksum is wrong");
+ * assertEquals(faultInImage("a.ext4", fault), fault);
+ * ```
+ */
+export function faultInImage(imageName: string, error: unknown): unknown {
+  if (!(error instanceof InputError) || error.what === imageName) return error;
+  const { message, hint, remedies, data, cause } = error;
+  return new InputError(imageName, message, {
+    ...hint === undefined ? {} : { hint },
+    remedies,
+    data,
+    cause: cause ?? error,
+  });
+}

@@ -1,0 +1,442 @@
+/**
+ * A file system as its superblock gives it: where superblocks, descriptors, bitmaps and inode tables are, and reading
+ * blocks and descriptors. Everything else of this folder walks structures of a volume; faults go to its judge.
+ *
+ * Bytes come through a RandomReader, so one that shows a journal's changes can be put below. A block that is not there is
+ * undefined, never an error: whoever wants it reports that.
+ *
+ * @module
+ */
+import { divCeil } from "../../bytes/arithmetic.ts";
+import { InputError, invariant } from "../../errors.ts";
+import type { RandomReader } from "../../io/random_reader.ts";
+import { COMPAT, GROUP_FLAG, INCOMPAT, RO_COMPAT } from "../format/constants.ts";
+import type { GroupDescriptor } from "../format/group_descriptor.ts";
+import {
+  decodeGroupDescriptor,
+  groupDescriptorChecksum,
+  groupDescriptorCrc16,
+  groupHasSuperblock,
+  storedGroupDescriptorChecksum,
+} from "../format/group_descriptor.ts";
+import type { Superblock } from "../format/superblock.ts";
+import { metadataSeed, superblockSeed } from "../format/superblock.ts";
+import type { ChecksumPair, ImageGeometry } from "./geometry.ts";
+import type { Judge, Location } from "./judge.ts";
+
+/** A position in the image, in blocks and bytes. */
+export interface BlockOffset {
+  /** The block. */
+  readonly blockNumber: number;
+  /** From the start of the block. */
+  readonly offsetBytes: number;
+}
+
+/** A descriptor as it was found; nothing in it was judged. */
+export interface FoundDescriptor {
+  readonly descriptor: GroupDescriptor;
+  readonly encoded: Uint8Array;
+  /** Undefined for a file system without them. */
+  readonly checksum: ChecksumPair | undefined;
+}
+
+/** One group, judged. */
+export interface Group {
+  readonly index: number;
+  /** Undefined when its descriptor cannot be read. */
+  readonly descriptor: GroupDescriptor | undefined;
+  /** Whether its descriptor can be read and has the right checksum, if it has any. */
+  readonly isIntact: boolean;
+  /** bg_flags as far as they count: without group checksums nobody looks at them. */
+  readonly flags: number;
+  /** Inodes of its table that may be in use; the others have never been. */
+  readonly initializedInodes: number;
+  /** Whether the table is where it can be. */
+  readonly isTableSound: boolean;
+}
+
+/** What a volume needs beside its bytes. */
+export interface VolumeOptions {
+  readonly superblock: Superblock;
+  readonly geometry: ImageGeometry;
+  readonly judge: Judge;
+  /** How many bytes of blocks are kept; 16 MiB by default. */
+  readonly cacheBytes?: number;
+}
+
+const CACHE_BYTES_DEFAULT = 16 * 1024 * 1024;
+const KEPT_GROUPS_MAX = 16384;
+
+/** An image whose superblock can be worked with. */
+export class Volume {
+  readonly reader: RandomReader;
+  readonly superblock: Superblock;
+  readonly geometry: ImageGeometry;
+  readonly judge: Judge;
+  readonly blockSizeBytes: number;
+  readonly inodeSizeBytes: number;
+  readonly firstInode: number;
+  readonly groupCount: number;
+  readonly descriptorsPerBlock: number;
+  /** Blocks of the whole descriptor table. */
+  readonly descriptorBlocks: number;
+  readonly inodesPerBlock: number;
+  readonly inodeTableBlocks: number;
+  /** Blocks from here on are not in the image, whatever the superblock says. */
+  readonly endBlock: number;
+  /** The seed of metadata checksums; undefined without them. */
+  readonly seed: number | undefined;
+  /** The seed of hashes of attribute values in inodes, which are there without METADATA_CSUM too. */
+  readonly valueSeed: number;
+  /** Whether group descriptors have checksums, and with them flags for groups never used. */
+  readonly hasGroupChecksums: boolean;
+  readonly #cache: BlockCache;
+  readonly #groups = new Map<number, Group>();
+
+  constructor(reader: RandomReader, options: VolumeOptions) {
+    const { superblock, geometry, judge, cacheBytes = CACHE_BYTES_DEFAULT } = options;
+    this.reader = reader;
+    this.superblock = superblock;
+    this.geometry = geometry;
+    this.judge = judge;
+    this.blockSizeBytes = geometry.blockSizeBytes;
+    this.inodeSizeBytes = geometry.inodeSizeBytes;
+    this.firstInode = geometry.firstInode;
+    this.groupCount = geometry.groupCount;
+    this.descriptorsPerBlock = geometry.descriptorsPerBlock;
+    this.descriptorBlocks = divCeil(this.groupCount, this.descriptorsPerBlock);
+    this.inodesPerBlock = this.blockSizeBytes / this.inodeSizeBytes;
+    this.inodeTableBlocks = divCeil(geometry.inodesPerGroup, this.inodesPerBlock);
+    const { blocksCount } = geometry;
+    this.endBlock = Math.min(blocksCount, Math.floor(reader.sizeBytes / this.blockSizeBytes));
+    this.seed = metadataSeed(superblock);
+    this.valueSeed = superblockSeed(superblock);
+    this.hasGroupChecksums =
+      (superblock.featureRoCompat & (RO_COMPAT.METADATA_CSUM | RO_COMPAT.GDT_CSUM)) !== 0;
+    this.#cache = new BlockCache(reader, this.blockSizeBytes, cacheBytes);
+  }
+
+  /** The same volume with another judge. */
+  withJudge(judge: Judge): Volume {
+    return new Volume(this.reader, {
+      superblock: this.superblock,
+      geometry: this.geometry,
+      judge,
+    });
+  }
+
+  /** What to call the image in messages. */
+  get name(): string {
+    return this.reader.name;
+  }
+
+  /** Whether a COMPAT bit is set. */
+  hasCompat(feature: number): boolean {
+    return (this.superblock.featureCompat & feature) !== 0;
+  }
+
+  /** Whether an INCOMPAT bit is set. */
+  hasIncompat(feature: number): boolean {
+    return (this.superblock.featureIncompat & feature) !== 0;
+  }
+
+  /** Whether an RO_COMPAT bit is set. */
+  hasRoCompat(feature: number): boolean {
+    return (this.superblock.featureRoCompat & feature) !== 0;
+  }
+
+  /** The bits that a descriptor keeps of the checksum of a bitmap. */
+  get bitmapChecksumMask(): number {
+    return this.geometry.descriptorSizeBytes >= 64 ? 0xffffffff : 0xffff;
+  }
+
+  /** The first block of a group. */
+  groupStart(group: number): number {
+    return this.geometry.firstDataBlock + group * this.geometry.blocksPerGroup;
+  }
+
+  /** How many blocks a group has; the last may have fewer. */
+  groupBlocks(group: number): number {
+    const { blocksPerGroup, blocksCount } = this.geometry;
+    return Math.min(blocksPerGroup, blocksCount - this.groupStart(group));
+  }
+
+  /**
+   * The block of a group that its superblock, if it has one, is in. With 1 KiB blocks and clusters the primary one is in
+   * block 1 though counting begins at block 0.
+   */
+  superblockBlock(group: number): number {
+    const isShifted = group === 0 && this.blockSizeBytes === 1024 &&
+      this.geometry.firstDataBlock === 0;
+    return this.groupStart(group) + (isShifted ? 1 : 0);
+  }
+
+  /** Whether a group has a copy of the superblock. */
+  hasSuperblock(group: number): boolean {
+    return groupHasSuperblock(this.superblock, group);
+  }
+
+  /** The groups of the image that have a backup of the superblock. However many groups there should be, these are few. */
+  backupGroups(): number[] {
+    const { backupGroups } = this.superblock;
+    const { blocksPerGroup, firstDataBlock } = this.geometry;
+    const isInImage = (group: number) =>
+      group > 0 && group < this.groupCount && this.groupStart(group) < this.endBlock;
+    if (this.hasCompat(COMPAT.SPARSE_SUPER2)) {
+      return [...new Set(backupGroups)].filter(isInImage).sort((a, b) => a - b);
+    }
+    const end = divCeil(Math.max(0, this.endBlock - firstDataBlock), blocksPerGroup);
+    if (!this.hasRoCompat(RO_COMPAT.SPARSE_SUPER)) {
+      return Array.from({ length: Math.max(0, end - 1) }, (_, i) => i + 1).filter(isInImage);
+    }
+    const groups = [1];
+    for (const base of [3, 5, 7]) for (let at = base; at < end; at *= base) groups.push(at);
+    return groups.filter(isInImage).sort((a, b) => a - b);
+  }
+
+  /** How many blocks of a group's head hold descriptors, and how many more are kept free for them. */
+  descriptorRoom(group: number): { readonly used: number; readonly reserved: number } {
+    const { firstMetaBlockGroup, reservedGdtBlocks } = this.superblock;
+    const isMeta = this.hasIncompat(INCOMPAT.META_BG);
+    if (this.#isMetaBlock(Math.floor(group / this.descriptorsPerBlock))) {
+      const index = group % this.descriptorsPerBlock;
+      const hasCopy = index === 0 || index === 1 || index === this.descriptorsPerBlock - 1;
+      return { used: hasCopy ? 1 : 0, reserved: 0 };
+    }
+    if (!this.hasSuperblock(group)) return { used: 0, reserved: 0 };
+    return {
+      used: isMeta ? firstMetaBlockGroup : this.descriptorBlocks,
+      reserved: reservedGdtBlocks,
+    };
+  }
+
+  /** Whether META_BG puts a block of the descriptor table into the groups that it describes. */
+  #isMetaBlock(index: number): boolean {
+    return this.hasIncompat(INCOMPAT.META_BG) && index >= this.superblock.firstMetaBlockGroup;
+  }
+
+  /** The block of a part of the descriptor table that is in use. */
+  descriptorBlock(index: number): number {
+    if (!this.#isMetaBlock(index)) return this.superblockBlock(0) + 1 + index;
+    return this.#headOf(index * this.descriptorsPerBlock);
+  }
+
+  /**
+   * The groups of the image, and the blocks in them, that hold backups of a block of the descriptor table.
+   *
+   * @param backups as backupGroups() gives them
+   */
+  descriptorBackups(
+    index: number,
+    backups = this.backupGroups(),
+  ): { readonly group: number; readonly block: number }[] {
+    const { descriptorsPerBlock, groupCount, endBlock } = this;
+    if (this.#isMetaBlock(index)) {
+      const first = index * descriptorsPerBlock;
+      return [first + 1, first + descriptorsPerBlock - 1]
+        .filter((group) => group < groupCount && this.groupStart(group) < endBlock)
+        .map((group) => ({ group, block: this.#headOf(group) }));
+    }
+    return backups
+      .filter((group) => !this.#isMetaBlock(Math.floor(group / descriptorsPerBlock)))
+      .map((group) => ({ group, block: this.groupStart(group) + 1 + index }));
+  }
+
+  /** The block behind a group's superblock, or its first one. */
+  #headOf(group: number): number {
+    return this.superblockBlock(group) + (this.hasSuperblock(group) ? 1 : 0);
+  }
+
+  /** Whether a run of blocks can hold anything but the superblock of group 0 and what is before it. */
+  contains(start: number, count = 1): boolean {
+    return start > 0 && start >= this.geometry.firstDataBlock &&
+      start + count <= this.geometry.blocksCount;
+  }
+
+  /**
+   * `count` blocks; undefined when the image ends before.
+   *
+   * @param buffer what to read into, when the blocks are not needed any more at the next read into it
+   */
+  read(start: number, count = 1, buffer?: Uint8Array): Uint8Array | undefined {
+    if (start < 0 || start + count > this.endBlock) return undefined;
+    const sizeBytes = count * this.blockSizeBytes;
+    const bytes = buffer?.subarray(0, sizeBytes) ?? new Uint8Array(sizeBytes);
+    const length = this.reader.readAt(bytes, start * this.blockSizeBytes);
+    return length === sizeBytes ? bytes : undefined;
+  }
+
+  /** One block, which is kept for the next one who wants it: it must not be changed. Undefined past the end. */
+  block(blockNumber: number): Uint8Array | undefined {
+    if (blockNumber < 0 || blockNumber >= this.endBlock) return undefined;
+    return this.#cache.read(blockNumber);
+  }
+
+  /** A descriptor, unjudged; undefined past the end of the image. Throws InputError for numbers that are too large. */
+  findDescriptor(group: number): FoundDescriptor | undefined {
+    const { descriptorSizeBytes } = this.geometry;
+    const block = this.block(this.descriptorBlock(Math.floor(group / this.descriptorsPerBlock)));
+    if (block === undefined) return undefined;
+    const at = (group % this.descriptorsPerBlock) * descriptorSizeBytes;
+    const encoded = block.subarray(at, at + descriptorSizeBytes);
+    const computed = this.#descriptorChecksum(encoded, group);
+    const checksum = computed === undefined
+      ? undefined
+      : { stored: storedGroupDescriptorChecksum(encoded), computed };
+    return { descriptor: decodeGroupDescriptor(encoded), encoded, checksum };
+  }
+
+  /** What the checksum of a descriptor should be; undefined when descriptors have none. */
+  #descriptorChecksum(encoded: Uint8Array, group: number): number | undefined {
+    if (this.seed !== undefined) {
+      return groupDescriptorChecksum(encoded, { groupIndex: group, seed: this.seed });
+    }
+    if (!this.hasGroupChecksums) return undefined;
+    return groupDescriptorCrc16(encoded, { groupIndex: group, uuid: this.superblock.uuid });
+  }
+
+  /** Compares the checksum of a descriptor, or of a copy of one. */
+  judgeDescriptorChecksum(
+    structure: "group descriptor" | "backup group descriptor",
+    location: Location,
+    encoded: Uint8Array,
+    group: number,
+  ): boolean {
+    const wanted = this.#descriptorChecksum(encoded, group);
+    if (wanted === undefined) return true;
+    const found = storedGroupDescriptorChecksum(encoded);
+    return this.judge.expectChecksum(structure, location, found, wanted);
+  }
+
+  /** A group. It is judged when it is first asked for. */
+  group(index: number): Group {
+    if (index >= this.groupCount) invariant(false, `a group ${index}`);
+    const known = this.#groups.get(index);
+    if (known !== undefined) return known;
+    if (this.#groups.size >= KEPT_GROUPS_MAX) this.#groups.clear();
+    const group = readGroup(this, index);
+    this.#groups.set(index, group);
+    return group;
+  }
+
+  /** Where an inode is in the tables. */
+  locateInode(
+    inodeNumber: number,
+  ): BlockOffset & { readonly group: number; readonly index: number } {
+    const { inodesPerGroup, inodesCount } = this.geometry;
+    if (inodeNumber < 1 || inodeNumber > inodesCount) {
+      throw new InputError(`inode ${inodeNumber}`, `it does not exist: the last is ${inodesCount}`);
+    }
+    const group = Math.floor((inodeNumber - 1) / inodesPerGroup);
+    const index = (inodeNumber - 1) % inodesPerGroup;
+    const table = this.group(group).descriptor?.inodeTableBlock ?? 0;
+    const blockNumber = table + Math.floor(index / this.inodesPerBlock);
+    const offsetBytes = (index % this.inodesPerBlock) * this.inodeSizeBytes;
+    return { group, index, blockNumber, offsetBytes };
+  }
+
+  /** Where an inode's slot begins, from the start of the image. */
+  inodeOffset(inodeNumber: number): number {
+    const { blockNumber, offsetBytes } = this.locateInode(inodeNumber);
+    return blockNumber * this.blockSizeBytes + offsetBytes;
+  }
+}
+
+/** Reads and judges a descriptor. */
+function readGroup(volume: Volume, index: number): Group {
+  const { judge, geometry } = volume;
+  const block = volume.descriptorBlock(Math.floor(index / volume.descriptorsPerBlock));
+  const at = (index % volume.descriptorsPerBlock) * geometry.descriptorSizeBytes;
+  const location = { group: index, offset: block * volume.blockSizeBytes + at };
+  const unread = {
+    index,
+    descriptor: undefined,
+    isIntact: false,
+    flags: 0,
+    initializedInodes: geometry.inodesPerGroup,
+    isTableSound: false,
+  };
+  if (volume.block(block) === undefined) {
+    judge.report("group descriptor", { group: index, block }, "it is past the end of the image");
+    return unread;
+  }
+  const found = judge.attempt("group descriptor", location, () => volume.findDescriptor(index));
+  if (found === undefined) return unread;
+  const { descriptor, encoded } = found;
+  const isIntact = volume.judgeDescriptorChecksum("group descriptor", location, encoded, index);
+  const isTableSound = judgeLocations(volume, descriptor, location);
+  // Counts that a wrong checksum puts in doubt must not hide inodes.
+  const counts = volume.hasGroupChecksums && isIntact;
+  const isUnused = counts && (descriptor.flags & GROUP_FLAG.INODE_UNINIT) !== 0;
+  const unused = counts ? descriptor.itableUnusedCount : 0;
+  return {
+    index,
+    descriptor,
+    isIntact,
+    flags: volume.hasGroupChecksums ? descriptor.flags : 0,
+    initializedInodes: isUnused ? 0 : Math.max(0, geometry.inodesPerGroup - unused),
+    isTableSound,
+  };
+}
+
+/** Bitmaps and table must lie in the file system, and without flex_bg in their group. */
+function judgeLocations(
+  volume: Volume,
+  descriptor: GroupDescriptor,
+  location: Location & { readonly group: number },
+): boolean {
+  const { group } = location;
+  const isFree = volume.hasIncompat(INCOMPAT.FLEX_BG);
+  const first = isFree ? volume.geometry.firstDataBlock : volume.groupStart(group);
+  const end = isFree
+    ? volume.geometry.blocksCount
+    : volume.groupStart(group) + volume.groupBlocks(group);
+  const judgeRange = (problem: string, start: number, count: number): boolean => {
+    if (start > 0 && start >= first && start + count <= end) return true;
+    volume.judge.report("group descriptor", location, problem, {
+      found: start,
+      wanted: `${Math.max(1, first)} to ${end - count}`,
+    });
+    return false;
+  };
+  judgeRange("bg_block_bitmap", descriptor.blockBitmapBlock, 1);
+  judgeRange("bg_inode_bitmap", descriptor.inodeBitmapBlock, 1);
+  return judgeRange("bg_inode_table", descriptor.inodeTableBlock, volume.inodeTableBlocks);
+}
+
+/** Reads blocks and keeps the last ones, up to a number of bytes; what is used least lately goes first. */
+class BlockCache {
+  readonly #reader: RandomReader;
+  readonly #blockSizeBytes: number;
+  readonly #capacityBlocks: number;
+  readonly #blocks = new Map<number, Uint8Array>();
+
+  constructor(reader: RandomReader, blockSizeBytes: number, capacityBytes: number) {
+    this.#reader = reader;
+    this.#blockSizeBytes = blockSizeBytes;
+    this.#capacityBlocks = Math.max(1, Math.floor(capacityBytes / blockSizeBytes));
+  }
+
+  /** One block; undefined when the image ends before it. */
+  read(blockNumber: number): Uint8Array | undefined {
+    const known = this.#blocks.get(blockNumber);
+    if (known !== undefined) {
+      // The order of a Map is that of insertion: the last one used goes to the end.
+      this.#blocks.delete(blockNumber);
+      this.#blocks.set(blockNumber, known);
+      return known;
+    }
+    // A new buffer, since one that goes may still be in a caller's hands.
+    const block = new Uint8Array(this.#blockSizeBytes);
+    const length = this.#reader.readAt(block, blockNumber * this.#blockSizeBytes);
+    if (length !== block.length) return undefined;
+    if (this.#blocks.size >= this.#capacityBlocks) {
+      for (const oldest of this.#blocks.keys()) {
+        this.#blocks.delete(oldest);
+        break;
+      }
+    }
+    this.#blocks.set(blockNumber, block);
+    return block;
+  }
+}

@@ -1,0 +1,45 @@
+import { assertEquals } from "@std/assert";
+import { specialInodes } from "../../../lib/ext4/verify/inodes.ts";
+import { volumeOf } from "../volume/open_volume.ts";
+import { inodeNamed, problemsOf, viewAt } from "./damage.ts";
+
+Deno.test("specialInodes are those that the features name", () => {
+  const named = (name: string) => {
+    return [...specialInodes(volumeOf(name))].sort(([a], [b]) => a - b);
+  };
+  assertEquals(named("plain-4k"), []);
+  assertEquals(named("csum-4k"), [[7, "resize"], [8, "journal"]]);
+  assertEquals(named("rare-4k").map(([, use]) => use), [
+    "quota",
+    "quota",
+    "journal",
+    "quota",
+    "orphan file",
+  ]);
+});
+
+Deno.test("an inode is judged by its type, its links and its time of deletion", async () => {
+  const cases: [at: number, value: number, problem: string][] = [
+    [0x00, 0x3000, "inode: type"],
+    [0x14, 5, "inode: i_dtime of an inode with links"],
+    [0x1a, 0, "inode: i_dtime of an inode without links"],
+    [0x1a, 7, "inode: i_links_count"],
+  ];
+  for (const [at, value, problem] of cases) {
+    const problems = await problemsOf("plain-4k", (image) => {
+      viewAt(inodeNamed(image, "times").slot).setUint16(at, value, true);
+    });
+    assertEquals(problems.includes(problem), true, `${problem}: ${problems}`);
+  }
+});
+
+Deno.test("every inode's checksum is compared, also that of one that is not in use", async () => {
+  const used = await problemsOf("csum-4k", (image) => {
+    viewAt(inodeNamed(image, "times").slot).setUint8(0x7c, 0);
+  });
+  assertEquals(used, ["inode: checksum"]);
+  const unused = await problemsOf("csum-4k", (image) => {
+    image.inodeSlot(3)[0x30] = 1;
+  });
+  assertEquals(unused.includes("inode: checksum"), true);
+});

@@ -1,0 +1,99 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { inodeChecksum, storedInodeChecksum } from "../../../lib/ext4/format/inode.ts";
+import { InodeView, isReservedInode, kindOfMode } from "../../../lib/ext4/volume/inode.ts";
+import { fixtures } from "../format/fixture_image.ts";
+import { victimOf } from "../read/read_image.ts";
+import { volumeOf } from "./open_volume.ts";
+
+Deno.test("InodeView reads what decodeInode reads, from every inode of the fixtures", () => {
+  let count = 0;
+  for (const image of fixtures()) {
+    for (const { slot, inode } of image.usedInodes()) {
+      const view = new InodeView(slot);
+      const fields = [
+        "mode",
+        "uid",
+        "gid",
+        "sizeBytes",
+        "linkCount",
+        "sectorCount",
+        "flags",
+        "dtime",
+        "generation",
+        "xattrBlock",
+        "versionLow",
+        "extraSizeBytes",
+        "projectId",
+      ] as const;
+      assertEquals(fields.map((field) => view[field]), fields.map((field) => inode[field]));
+      assertEquals(view.blockField, inode.blockField);
+      assertEquals(view.isBlankAt(0), slot.every((byte) => byte === 0));
+      assertEquals(view.storedChecksum, storedInodeChecksum(slot));
+      const options = { inodeNumber: 12, seed: 0x94361cb2 };
+      const before = slot.slice();
+      const checksums = new Uint32Array(1);
+      view.computeChecksums(options.seed, 12, checksums);
+      assertEquals([...checksums], [inodeChecksum(slot, options)]);
+      assertEquals(slot, before);
+      count++;
+    }
+  }
+  assertEquals(count > 200, true);
+});
+
+Deno.test("InodeView moves from slot to slot, and a copy stays where it is", () => {
+  const table = new Uint8Array(3 * 256).map((_, i) => (i >> 8) + 1);
+  const view = new InodeView(table, 256);
+  assertEquals(view.slotSizeBytes, 256);
+  const modes = [0, 1, 2].map((index) => {
+    view.moveTo(index);
+    return view.mode;
+  });
+  assertEquals(modes, [0x101, 0x202, 0x303]);
+  view.moveTo(1);
+  const copy = view.copy();
+  view.moveTo(2);
+  assertEquals([copy.mode, copy.slot, copy.blockField.length], [0x202, table.slice(256, 512), 60]);
+  table.fill(0, 256);
+  assertEquals([0, 1, 2].map((index) => view.isBlankAt(index)), [false, true, true]);
+  assertEquals([copy.isBlankAt(0), copy.mode], [false, 0x202]);
+});
+
+Deno.test("kindOfMode knows the seven types and no other", () => {
+  const kinds = Array.from({ length: 16 }, (_, type) => kindOfMode((type << 12) | 0o7777));
+  assertEquals(kinds.map((kind) => kind?.[0] ?? "-").join(""), "-fc-d-b-f-s-s---");
+});
+
+Deno.test("isReservedInode leaves the root out", () => {
+  const volume = volumeOf("plain-4k");
+  const reserved = [1, 2, 8, 10, 11].map((number) => isReservedInode(volume, number));
+  assertEquals(reserved, [true, false, true, true, false]);
+});
+
+Deno.test("an inode with a wrong checksum is refused, in full and in half", () => {
+  for (const name of ["csum-4k", "csum-1k"]) {
+    const victim = victimOf(name);
+    victim.bytes[victim.inodeOffset(2) + 0x18]! ^= 1;
+    assertStringIncludes(victim.refusal((image) => image.inode(2)), "inode 2: checksum: found 0x");
+  }
+});
+
+Deno.test("what no inode in use has is named", () => {
+  const wrong: [offset: number, word: number, message: string][] = [
+    [0x00, 0x000001a4, "type: found mode 0644"],
+    [0x18, 0x00000000, "it has a name, but no links"],
+    [0x14, 0x00000001, "i_dtime of an inode with links: found 1"],
+    [0x20, 0x10080000, "i_flags: EXTENTS beside INLINE_DATA"],
+    [0x20, 0x10000000, "i_flags: INLINE_DATA without the feature"],
+    [0x84, 0xfffffffc, "its ctime has 1073741823 nanoseconds"],
+    [0x80, 0x00000063, "i_extra_isize is 99"],
+  ];
+  for (const [offset, word, message] of wrong) {
+    const victim = victimOf("plain-4k");
+    const number = victim.inodeOf("/empty");
+    victim.view.setUint32(victim.inodeOffset(number) + offset, word, true);
+    const refusal = victim.refusal((image) => image.inode(number));
+    assertStringIncludes(refusal, `inode ${number}: `);
+    assertStringIncludes(refusal, message);
+  }
+});
