@@ -69,24 +69,35 @@ export class InodeView {
   type = 0;
   /** Sizes over 2^53 lose their last bits; none of them is possible. */
   sizeBytes = 0;
+  /** i_links_count. */
   linkCount = 0;
   /** Units of 512 bytes, or blocks with the flag HUGE_FILE. */
   sectorCount = 0;
+  /** INODE_FLAG bits. */
   flags = 0;
+  /** Whether it has an extent tree. */
   usesExtents = false;
+  /** Whether it keeps its data in itself. */
   hasInlineData = false;
+  /** i_dtime. */
   dtime = 0;
+  /** i_generation. */
   generation = 0;
+  /** The block of its attributes, or 0. */
   xattrBlock = 0;
+  /** The high half of that. */
   xattrBlockHigh = 0;
+  /** i_obso_faddr. */
   fragmentAddress = 0;
   /** i_extra_isize; 0 in a slot without room for it. */
   extraSizeBytes = 0;
   /** Whether anything is behind the fields, where attributes would begin. */
   hasOwnXattrs = false;
+  /** s_inode_size. */
   readonly slotSizeBytes: number;
   /** All slots as words, each with so many. */
   readonly words: Int32Array;
+  /** Words of a slot. */
   readonly slotWords: number;
   readonly #bytes: Uint8Array;
   /** The slot's first word. */
@@ -144,14 +155,17 @@ export class InodeView {
       this.#hasBytes(end, 4);
   }
 
+  /** Owner. */
   get uid(): number {
     return this.#half(UID_HIGH_AT) * 0x10000 + this.#half(INODE_FIELDS.uid.offset);
   }
 
+  /** Group. */
   get gid(): number {
     return this.#half(GID_HIGH_AT) * 0x10000 + this.#half(INODE_FIELDS.gid.offset);
   }
 
+  /** i_projid; 0 in a slot without it. */
   get projectId(): number {
     const { offset } = INODE_FIELDS.projectId;
     const isThere = this.extraSizeBytes >= offset + 4 - INODE_BASE_SIZE_BYTES;
@@ -173,6 +187,7 @@ export class InodeView {
     return this.#word(INODE_FIELDS.mtime.offset);
   }
 
+  /** l_i_version. */
   get versionLow(): number {
     return this.#word(INODE_FIELDS.versionLow.offset);
   }

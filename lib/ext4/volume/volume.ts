@@ -34,7 +34,9 @@ export interface BlockOffset {
 
 /** A descriptor as it was found; nothing in it was judged. */
 export interface FoundDescriptor {
+  /** What it says. */
   readonly descriptor: GroupDescriptor;
+  /** Its bytes; they must not be changed. */
   readonly encoded: Uint8Array;
   /** Undefined for a file system without them. */
   readonly checksum: ChecksumPair | undefined;
@@ -42,6 +44,7 @@ export interface FoundDescriptor {
 
 /** One group, judged. */
 export interface Group {
+  /** Its number, from 0 on. */
   readonly index: number;
   /** Undefined when its descriptor cannot be read. */
   readonly descriptor: GroupDescriptor | undefined;
@@ -57,8 +60,11 @@ export interface Group {
 
 /** What a volume needs beside its bytes. */
 export interface VolumeOptions {
+  /** The primary superblock. */
   readonly superblock: Superblock;
+  /** The measures that follow from it. */
   readonly geometry: ImageGeometry;
+  /** Hears of faults. */
   readonly judge: Judge;
   /** How many bytes of blocks are kept; 16 MiB by default. */
   readonly cacheBytes?: number;
@@ -69,18 +75,29 @@ const KEPT_GROUPS_MAX = 16384;
 
 /** An image whose superblock can be worked with. */
 export class Volume {
+  /** The image's bytes. */
   readonly reader: RandomReader;
+  /** The primary superblock. */
   readonly superblock: Superblock;
+  /** The measures that follow from it. */
   readonly geometry: ImageGeometry;
+  /** Hears of faults. */
   readonly judge: Judge;
+  /** 1024 to 65536, a power of two. */
   readonly blockSizeBytes: number;
+  /** Length of an inode's slot. */
   readonly inodeSizeBytes: number;
+  /** The first inode that can have a name; the root is below it. */
   readonly firstInode: number;
+  /** Block groups. */
   readonly groupCount: number;
+  /** Group descriptors in a block. */
   readonly descriptorsPerBlock: number;
   /** Blocks of the whole descriptor table. */
   readonly descriptorBlocks: number;
+  /** Inodes' slots in a block. */
   readonly inodesPerBlock: number;
+  /** Blocks of a group's inode table. */
   readonly inodeTableBlocks: number;
   /** Blocks from here on are not in the image, whatever the superblock says. */
   readonly endBlock: number;
@@ -93,6 +110,7 @@ export class Volume {
   readonly #cache: BlockCache;
   readonly #groups = new Map<number, Group>();
 
+  /** A volume over the bytes of an image. Nothing of it is read before it is asked for. */
   constructor(reader: RandomReader, options: VolumeOptions) {
     const { superblock, geometry, judge, cacheBytes = CACHE_BYTES_DEFAULT } = options;
     this.reader = reader;
@@ -228,7 +246,7 @@ export class Volume {
    */
   descriptorBackups(
     index: number,
-    backups = this.backupGroups(),
+    backups: readonly number[] = this.backupGroups(),
   ): { readonly group: number; readonly block: number }[] {
     const { descriptorsPerBlock, groupCount, endBlock } = this;
     if (this.#isMetaBlock(index)) {
