@@ -64,7 +64,7 @@ export class AscendingAllocator {
     return range;
   }
 
-  /** Takes `blockCount` blocks in as many pieces as reserved ranges force. */
+  /** Takes `blockCount` blocks, in several pieces if reserved ranges are in the way. */
   take(blockCount: number): BlockRange[] {
     const ranges: BlockRange[] = [];
     for (let left = blockCount; left > 0;) {
@@ -75,7 +75,7 @@ export class AscendingAllocator {
     return ranges;
   }
 
-  /** Takes `blockCount` blocks in one piece, past reserved ranges that are in the way. Returns the first. */
+  /** Takes `blockCount` contiguous blocks and returns the first; skips gaps that are too small. */
   takeContiguous(blockCount: number): number {
     while (this.contiguousBlocks < blockCount) {
       this.#cursor += this.contiguousBlocks;
@@ -111,7 +111,7 @@ export function mergeRanges(ranges: readonly BlockRange[]): BlockRange[] {
   return merged;
 }
 
-/** Ranges of many lists in the order given, those that touch the one before joined to it: far fewer, for {@linkcode mergeRanges}. */
+/** The ranges of many lists in the order given, each joined to the one before if they touch. */
 export function joinedInOrder(lists: readonly (readonly BlockRange[])[]): BlockRange[] {
   const joined: { startBlock: number; blockCount: number }[] = [];
   let last: { startBlock: number; blockCount: number } | undefined;

@@ -1,8 +1,8 @@
 /**
  * How files below the alignment threshold are packed: which of them start on the grid.
  *
- * A rule sees the files in the order they will lie in and nothing of where they lie, so equal runs of files are packed
- * alike in every image. Another rule is one more kind of `Packing` and one more function here.
+ * A rule sees the files in their order on disk but not their blocks, so equal runs of files are packed alike in every
+ * image. Another rule is one more kind of `Packing` and one more function here.
  *
  * @module
  */
@@ -17,7 +17,7 @@ export type Packing =
 export interface DemandedPayload {
   /** The file's length, holes included. */
   readonly sizeBytes: number;
-  /** The file's blocks that need a place: ascending, disjoint, counted from the start of the file. */
+  /** The blocks of the file that need space on disk: ascending, disjoint, counted from the start of the file. */
   readonly dataRuns: readonly BlockRange[];
   /** 32 bits that depend on the content alone. */
   readonly contentHash: number;
@@ -26,11 +26,11 @@ export interface DemandedPayload {
 /** A file that asks for blocks. */
 export interface Demand {
   readonly payload: DemandedPayload;
-  /** A number for its directory; only whether two are equal counts. */
+  /** Identifies its directory; only compared for equality. */
   readonly directory: number;
 }
 
-/** The choices that a layout depends on. */
+/** The options of a layout. */
 export interface LayoutRules {
   readonly blockSizeBytes: number;
   /** The most blocks that one extent can have. */
@@ -41,7 +41,7 @@ export interface LayoutRules {
   readonly packing: Packing;
 }
 
-/** For each file, 1 if it starts on the grid although it is small. What it says of other files has no effect. */
+/** For each file, 1 if it starts on the grid although it is small; for other files without meaning. */
 export function runStarts(demands: readonly Demand[], rules: LayoutRules): Uint8Array {
   const { packing } = rules;
   if (packing.kind === "tight" || rules.alignThresholdBytes === Infinity) {
@@ -52,8 +52,8 @@ export function runStarts(demands: readonly Demand[], rules: LayoutRules): Uint8
 
 /**
  * A run ends behind every aligned file that has data. It also ends, once it has `lowBytes`, behind a small file whose
- * content says so, and in front of another directory. One number of state and no look-ahead: images in which some files
- * differ fall into step again at the next boundary.
+ * content says so, and in front of another directory. There is one number of state and no look-ahead, so images in which
+ * some files differ are in step again at the next boundary.
  */
 function resyncStarts(
   demands: readonly Demand[],

@@ -1,9 +1,9 @@
 /**
- * Where payload goes: the layout in which fixed-grid block stores find equal content again. It knows no file system,
- * only files that ask for blocks and ranges that are reserved.
+ * The layout of payload in which stores of fixed-size blocks find equal content again. It is independent of the file
+ * system: its input is files that need blocks, and reserved ranges.
  *
  * A file of at least the threshold is grid-congruent: every extent of it has physical block = logical block modulo the
- * grid. Smaller files are packed behind each other, in runs that start on the grid (packing.ts).
+ * grid. Smaller files are packed one after the other, in runs that start on the grid (packing.ts).
  *
  * @module
  */
@@ -47,7 +47,7 @@ export function placePayloads(
   area: { readonly fromBlock: number; readonly reserved: readonly BlockRange[] },
 ): Placement {
   const { gridBlocks } = rules;
-  // With alignment on, what resumes behind a reserved range resumes on the grid.
+  // With alignment, payload resumes on the grid behind a reserved range.
   const reserved = rules.alignThresholdBytes === Infinity
     ? area.reserved
     : roundedToGrid(area.reserved, gridBlocks);
@@ -81,7 +81,7 @@ function takeExtents(
   const isSmall = runs.length === 1 && first !== undefined &&
     first.blockCount <= Math.min(extentBlocksMax, allocator.contiguousBlocks);
   if (isSmall && gridBlocks === 1) {
-    // Nearly all files of nearly all images: one array with room for one, and nothing besides.
+    // Fast path for nearly all files: a single extent.
     const { startBlock: logicalBlock, blockCount } = first;
     return [{ logicalBlock, blockCount, startBlock: allocator.takeContiguous(blockCount) }];
   }
@@ -120,12 +120,12 @@ function roundedToGrid(reserved: readonly BlockRange[], gridBlocks: number): Blo
 }
 
 /**
- * Which payload comes first: by path; by the lowest layer that has anything at the path, then by path; or by layer and
- * by place in it, as a writer without a plan has it.
+ * The order of payload: by path; by the lowest layer that has anything at the path, then by path; or by layer and entry, as
+ * a writer without a plan has it.
  */
 export type PayloadOrder = "path" | "first-layer" | "layer";
 
-/** What the orders look at. */
+/** What the order depends on. */
 export interface PayloadOrigin {
   /** The lowest layer that has anything at the path; 0 when not set. */
   readonly firstLayer?: number;
@@ -133,7 +133,7 @@ export interface PayloadOrigin {
   readonly origin: { readonly layerIndex: number; readonly entryIndex: number };
 }
 
-/** Brings files from the order of their paths, which equal ones keep, into another one. */
+/** Sorts files that are in path order, which is kept among equal ones. */
 export function sortPayloads<T>(
   files: T[],
   order: PayloadOrder,

@@ -1,20 +1,20 @@
 /**
- * A file tree in memory: what all layers together say. Hard links are one node object under several names.
+ * A file tree in memory. Hard links are one node object under several names.
  *
  * @module
  */
 import type { ByteString } from "../bytes/byte_string.ts";
 import type { Payload } from "./payload.ts";
 
-/** One extended attribute. The name is whole (`user.x`, `security.capability`); ACLs are in the system call's format. */
+/** An extended attribute. ACLs are in the format of the system calls. */
 export interface Xattr {
-  /** Whole, prefix included. */
+  /** With its prefix: `user.x`, `security.capability`. */
   readonly name: ByteString;
   /** Binary; may be empty. */
   readonly value: Uint8Array;
 }
 
-/** What every kind of node has. */
+/** The attributes of every kind of node. */
 export interface NodeAttributes {
   /** Permission bits with setuid, setgid and sticky: 0 to 0o7777. */
   readonly mode: number;
@@ -24,29 +24,29 @@ export interface NodeAttributes {
   readonly gid: number;
   /** Whole seconds, rounded down; negative before 1970. */
   readonly mtimeSeconds: number;
-  /** 0 to 999,999,999, always counted forward from mtimeSeconds. */
+  /** 0 to 999,999,999, added to mtimeSeconds. */
   readonly mtimeNanoseconds: number;
   /** In byte order of the names, each name once. */
   readonly xattrs: readonly Xattr[];
 }
 
-/** Where a node came from, for orders that follow the layers. */
+/** The origin of a node, for orders that follow the layers. */
 export interface NodeOrigin {
   /** From 0 at the bottom. */
   readonly layerIndex: number;
-  /** Place in the layer's tar, from 0. */
+  /** Index in the layer's tar, from 0. */
   readonly entryIndex: number;
 }
 
-/** What every node of a tree has, whatever its kind. */
+/** The properties of every kind of node. */
 export interface NodeBase {
   /** Mode, owner, time and extended attributes. */
   attributes: NodeAttributes;
   /** The entry that it was made from. */
   origin: NodeOrigin;
   /**
-   * Number of the lowest layer that had anything at its path, though another node; 0 when not set. It decides about
-   * the order of payload and about nothing else.
+   * The lowest layer that had anything at its path, even another node; 0 if not set. Only the order of payload depends
+   * on it.
    */
   firstLayer?: number;
 }
@@ -55,7 +55,7 @@ export interface NodeBase {
 export interface DirectoryNode extends NodeBase {
   /** Always `directory`. */
   readonly kind: "directory";
-  /** By name, in no order that counts; `sortedChildren` has one. */
+  /** By name, in no particular order; see `sortedChildren`. */
   readonly children: Map<ByteString, TreeNode>;
 }
 
@@ -63,7 +63,7 @@ export interface DirectoryNode extends NodeBase {
 export interface FileNode extends NodeBase {
   /** Always `file`. */
   readonly kind: "file";
-  /** The bytes, which are read when they are needed. */
+  /** The bytes, read on demand. */
   readonly payload: Payload;
 }
 
@@ -75,13 +75,13 @@ export interface SymlinkNode extends NodeBase {
   readonly target: ByteString;
 }
 
-/** A device, fifo or socket; the numbers are 0 for the last two. */
+/** A device, fifo or socket. */
 export interface SpecialNode extends NodeBase {
-  /** Which of those that have no bytes. */
+  /** Which of them. */
   readonly kind: "characterDevice" | "blockDevice" | "fifo" | "socket";
-  /** 0 for what is no device. */
+  /** 0 unless it is a device. */
   readonly deviceMajor: number;
-  /** 0 for what is no device. */
+  /** 0 unless it is a device. */
   readonly deviceMinor: number;
 }
 
@@ -90,7 +90,7 @@ export type TreeNode = DirectoryNode | FileNode | SymlinkNode | SpecialNode;
 
 /** A whole tree. */
 export interface FileTree {
-  /** The directory that everything is in. */
+  /** The root directory. */
   readonly root: DirectoryNode;
 }
 
@@ -99,19 +99,19 @@ export function sortedChildren({ children }: DirectoryNode): [ByteString, TreeNo
   return sortedNames(children.keys()).map((name) => [name, children.get(name)!]);
 }
 
-/** Names in byte order, which they come in from a tar that was sorted. */
+/** Names in byte order; fast if they are in order already, as from a sorted tar. */
 export function sortedNames(given: Iterable<ByteString>): ByteString[] {
   const names = [...given];
   for (let i = 1; i < names.length; i++) {
-    // The default order of strings is that of their characters, which are bytes.
+    // Strings compare by their characters, which are bytes here.
     if (names[i]! < names[i - 1]!) return names.sort();
   }
   return names;
 }
 
 /**
- * Visits every name of a tree once: a directory before its children, children in byte order of their names.
- * A hard-linked node is visited once for each of its names. Recursion-free, so depth is bounded only by memory.
+ * Visits every name of a tree once, a directory before its children, in byte order of the names. A node with several hard
+ * links is visited once for each. Not recursive, so that depth is only bounded by memory.
  */
 export function* walkTree(tree: FileTree): Generator<{ path: ByteString; node: TreeNode }> {
   const pending: { path: ByteString; node: TreeNode }[] = [{ path: "", node: tree.root }];

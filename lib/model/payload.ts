@@ -1,15 +1,15 @@
 /**
- * The content of a regular file: where its bytes lie, and which of its blocks hold anything at all.
+ * The content of a regular file: where its bytes are stored, and which of its blocks are not zero.
  *
  * @module
  */
 import type { RandomReader } from "../io/random_reader.ts";
 import { readExactly } from "../io/random_reader.ts";
 
-/** Payload is looked at in blocks of this size; it is also the block size of every image written. */
+/** The block size of every image that is written, and of the runs of payload. */
 export const BLOCK_SIZE_BYTES = 4096;
 
-/** Bytes of a file that are stored somewhere. What lies between segments is zeros. */
+/** A range of a file that is stored. Between segments there are zeros. */
 export interface DataSegment {
   /** Where in the file. */
   readonly fileOffset: number;
@@ -27,7 +27,7 @@ export interface BlockRun {
   readonly blockCount: number;
 }
 
-/** What a file holds, without the bytes themselves. */
+/** The index of a payload, without its bytes. */
 export interface PayloadIndex {
   /** The file's length, holes included. */
   readonly sizeBytes: number;
@@ -35,7 +35,7 @@ export interface PayloadIndex {
   readonly segments: readonly DataSegment[];
   /** The blocks with a byte that is not zero: ascending, disjoint, never touching. All other blocks are holes. */
   readonly dataRuns: readonly BlockRun[];
-  /** CRC-32 (the zip one) of the bytes of the data runs, padded to whole blocks: a cheap fingerprint for the layout. */
+  /** CRC-32 (as in zip) of the bytes of the data runs, padded to whole blocks. */
   readonly contentHash: number;
 }
 
@@ -58,11 +58,11 @@ export function wholeSegment(sizeBytes: number): readonly DataSegment[] {
   return sizeBytes === 0 ? [] : [{ fileOffset: 0, storeOffset: 0, lengthBytes: sizeBytes }];
 }
 
-/** Most files are small and have no hole: as many of their runs are kept for all of them. */
+/** Most files are small and without holes: those of up to this many blocks share their runs. */
 const SHARED_RUNS_MAX = 64;
 const sharedRuns: (readonly BlockRun[])[] = [];
 
-/** The data runs of a file whose first `blockCount` blocks hold data, and no other. Small files share them. */
+/** The data runs of a file with data in its first `blockCount` blocks and nowhere else. */
 export function runFromStart(blockCount: number): readonly BlockRun[] {
   if (blockCount > SHARED_RUNS_MAX) return [{ startBlock: 0, blockCount }];
   return sharedRuns[blockCount] ??= Object.freeze([Object.freeze({ startBlock: 0, blockCount })]);

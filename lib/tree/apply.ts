@@ -1,7 +1,7 @@
 /**
- * One layer onto a tree, by the rules of the OCI image-spec (layer.md, "Applying Changesets"). Whiteouts come first, wherever
- * they stand in the tar, and so hide names of lower layers only; then the entries, in order; last the hard links whose
- * target came later than they.
+ * Applies a layer to a tree by the rules of the OCI image-spec (layer.md, "Applying Changesets"). Whiteouts come first,
+ * wherever they are in the tar, and so hide names of lower layers only; then the entries, in order; last the hard links
+ * that precede their targets.
  *
  * @module
  */
@@ -21,7 +21,7 @@ import {
   refuseWhiteoutName,
 } from "./whiteouts.ts";
 
-/** One hard link that waits for the end of its layer. */
+/** A hard link that precedes its target. */
 export interface DeferredLink extends Dentry {
   /** Normalised names of the target. */
   readonly target: readonly ByteString[];
@@ -29,7 +29,7 @@ export interface DeferredLink extends Dentry {
   readonly what: () => string;
 }
 
-/** Where a link's target should be, and what is there. */
+/** The name of a link's target, and its node if it exists. */
 export interface LinkTarget extends Dentry {
   readonly node: TreeNode | undefined;
 }
@@ -41,21 +41,21 @@ export interface LinkResolver {
   readonly add: (link: DeferredLink, target: LinkTarget, node: TreeNode) => void;
 }
 
-/** The hard links of one layer that had no target yet when they were met. Nothing lies under their names. */
+/** The hard links of one layer that precede their targets. Their names are free meanwhile. */
 export class DeferredLinks {
   readonly #links = new DentryMap<DeferredLink>();
 
-  /** Sets the link aside; an earlier one with the same name is forgotten. */
+  /** Defers a link, in place of an earlier one with the same name. */
   add(link: DeferredLink): void {
     this.#links.set(link, link);
   }
 
-  /** True when a link of that name waits. */
+  /** Whether a link of that name is deferred. */
   has(dentry: Dentry): boolean {
     return this.#links.get(dentry) !== undefined;
   }
 
-  /** Forgets the link, because a later entry has the same name. */
+  /** Drops the link, because a later entry has the same name. */
   cancel(dentry: Dentry): void {
     this.#links.delete(dentry);
   }
@@ -63,12 +63,12 @@ export class DeferredLinks {
   /**
    * Adds all links, each after the link that it points to. Linear in their number.
    *
-   * @throws InputError when a target does not exist, or links point at each other in a ring
+   * @throws InputError when a target does not exist, or links form a cycle
    */
   settle(resolver: LinkResolver): void {
     const queue = this.#links.values();
     const waiting = new DentryMap<DeferredLink[]>();
-    // The queue grows while it is walked: a link that was waited for brings those that wait for it.
+    // The queue grows while it is processed: each link is followed by those that wait for it.
     for (const link of queue) {
       const target = resolver.find(link);
       if (!target) continue;
@@ -221,7 +221,7 @@ class LayerApplier {
     }
     this.#noteReplacement(dentry, existing);
     const node = nodeOf(entry, this.#origin(), this.#layer.store, this.#entryContext);
-    // Only a tree that stands for itself says what comes first: in a layer, the layers below decide.
+    // Only in a complete tree: for a layer, the layers below decide.
     if (entry.firstLayer !== undefined && !this.#layer.whiteouts) {
       node.firstLayer = entry.firstLayer;
     }
@@ -257,7 +257,7 @@ class LayerApplier {
     }
     const target = this.#findTarget(names, this.#what);
     if (target?.node) return this.#addLink(dentry, target, target.node);
-    // The name is taken from now on, so what had it goes now: no path or link may lead to it any more.
+    // The name is taken from now on: no path or link may lead to its former node any more.
     this.#noteReplacement(dentry, dentry.directory.children.get(dentry.name));
     this.#context.firstLayers?.noteRemoval(dentry);
     this.#context.changes?.noteName(dentry.directory, dentry.name);
@@ -265,7 +265,7 @@ class LayerApplier {
     this.#deferred.add({ ...dentry, target: names, what: this.#what });
   }
 
-  /** Where the names lead, without following the last one. */
+  /** Looks up a path without following its last name. */
   #findTarget(names: readonly ByteString[], what: () => string): LinkTarget | undefined {
     const { tree } = this.#context;
     if (names.length === 0) return { directory: tree.root, name: "", node: tree.root };
@@ -294,8 +294,7 @@ class LayerApplier {
   }
 
   /**
-   * A link to a file that AUFS kept aside for its links. Docker makes a copy for each link; here they are what they
-   * were: names of one file.
+   * A link to a file that AUFS kept for its hard links. Docker makes a copy for each; here they are hard links again.
    */
   #addAufsLink(dentry: Dentry, fileName: ByteString): void {
     const known = this.#aufsDentries.get(fileName);
@@ -310,7 +309,7 @@ class LayerApplier {
     this.#aufsDentries.set(fileName, { ...dentry, node });
   }
 
-  /** Sets the name; whatever had it loses that name and no other. */
+  /** Assigns the name to a node; its former node keeps its other names. */
   #setName(dentry: Dentry, node: TreeNode): void {
     const { directory, name } = dentry;
     const { directoryNames } = this.#context.budget.limits;
@@ -326,7 +325,7 @@ class LayerApplier {
     directory.children.set(name, node);
   }
 
-  /** A directory that the path of the current entry needs. */
+  /** Creates a directory that the path of the current entry needs. */
   #implyDirectory(
     parent: DirectoryNode,
     name: ByteString,
@@ -351,7 +350,7 @@ class LayerApplier {
     return directory;
   }
 
-  /** Counts what of this very layer is lost when the name is set. */
+  /** Warns if assigning the name drops something of this same layer. */
   #noteReplacement(dentry: Dentry, existing: TreeNode | undefined): void {
     if (this.#noteDuplicate(dentry, existing)) return;
     if (existing?.kind === "directory" && holdsLayer(existing, this.#context.layerIndex)) {
@@ -359,7 +358,7 @@ class LayerApplier {
     }
   }
 
-  /** Counts a name that an entry of this layer gave already. */
+  /** Warns if an earlier entry of this layer has the same name. */
   #noteDuplicate(dentry: Dentry, existing: TreeNode | undefined): boolean {
     const isDuplicate = this.#deferred.has(dentry) || existing !== undefined && (
           existing.origin.layerIndex === this.#context.layerIndex && !this.#implied.has(existing) ||
@@ -373,7 +372,7 @@ class LayerApplier {
     this.#context.warnings.add(
       "duplicatePath",
       this.#what(),
-      "the layer has this path more than once; the last entry counts",
+      "the layer has this path more than once: the last entry is used",
     );
   }
 
@@ -396,7 +395,7 @@ class LayerApplier {
   }
 }
 
-/** Whether anything in the directory, however deep, is of that layer. */
+/** Whether anything below the directory is of that layer. */
 function holdsLayer(directory: DirectoryNode, layerIndex: number): boolean {
   const pending = [directory];
   for (let next = pending.pop(); next; next = pending.pop()) {

@@ -1,5 +1,5 @@
 /**
- * All layers of an image to one tree.
+ * Builds one tree from all layers of an image.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { emptyDirectory, impliedDirectoryAttributes, type NodeTime } from "./nod
 
 export type { TreeLayer } from "./layer.ts";
 
-/** What {@link buildTree} needs beside the layers. */
+/** Options of {@link buildTree}. */
 export interface BuildTreeOptions {
   /** Counts what is changed or left out. */
   readonly warnings: Warnings;
@@ -26,8 +26,8 @@ export interface BuildTreeOptions {
 /**
  * Applies the layers, the lowest first, to an empty root (0755 0:0).
  *
- * Hard links keep their identity across layers; the attributes in a hard link's own header are not used, since they
- * may not be filled in. What is dropped or changed is counted: `clampedPath`, `duplicatePath`, `replacedParent`,
+ * Hard links keep their identity across layers; the attributes in their own headers are ignored, since some writers leave
+ * them empty. Warnings of what is dropped or changed: `clampedPath`, `duplicatePath`, `replacedParent`,
  * `unsupportedXattr`, `skippedAufsMetadata`.
  *
  * @throws InputError for entries that no tree can have, and for what the limits forbid; the message names the

@@ -1,9 +1,9 @@
 /**
- * What an OCI layer must say so that one tree becomes another (OCI image-spec, layer.md, "Change Types").
+ * The OCI layer that turns one tree into another (OCI image-spec, layer.md, "Change Types").
  *
- * What stays as it is is not mentioned. A file with several names is mentioned with all of them or not at all, so that
- * no hard link of the layer points below it: not every tool that unpacks layers can follow one there. Where nothing of
- * a directory stays, it is made opaque in place of a whiteout for each name.
+ * It contains only what differs. A file with several names is included with all of them or not at all, so that no hard link
+ * points into a lower layer, where not every tool can follow it. A directory of which nothing is kept becomes opaque, instead
+ * of having a whiteout for each name.
  *
  * @module
  */
@@ -22,24 +22,24 @@ import { BLOCK_SIZE_BYTES, type BlockRun, type Payload, readPayload } from "../m
 import type { Warnings } from "../warnings.ts";
 import { NodeNamer, opaqueItem, refuseMarkerName, type TarItem, whiteoutItem } from "./entries.ts";
 
-/** How many names are what they were not. */
+/** Numbers of names that differ. */
 export interface DiffCounts {
   /** Names that only the second tree has. */
   added: number;
-  /** Names that only the first tree has; of a directory that is gone, its own alone. */
+  /** Names that only the first tree has; a removed directory counts once. */
   removed: number;
-  /** Names that both have, but that are another thing, or have other attributes, content or links. */
+  /** Names that both have, with another kind, attributes, content or links. */
   changed: number;
 }
 
-/** Two trees compared. */
+/** The result of a comparison. */
 export interface TreeDiff {
   /** The entries of the layer, in order. */
   readonly items: readonly TarItem[];
   readonly counts: Readonly<DiffCounts>;
 }
 
-/** What comparing needs beside the trees. */
+/** Options of a comparison. */
 export interface DiffOptions {
   readonly warnings: Warnings;
   readonly signal?: AbortSignal | undefined;
@@ -79,7 +79,7 @@ export async function diffTrees(
   return new TreeDiffer(kept, options.warnings).run(before, after);
 }
 
-/** The nodes of the second tree, directories apart, that are there under all their names and are the same. */
+/** The nodes of the second tree, except directories, that are the same in the first under all their names. */
 async function keptNodes(
   before: FileTree,
   after: FileTree,
@@ -87,7 +87,7 @@ async function keptNodes(
 ): Promise<ReadonlySet<TreeNode>> {
   const former = new Map<ByteString, TreeNode>();
   for (const { path, node } of walkTree(before)) former.set(path, node);
-  /** The one node that the first tree has under all names of a node so far. */
+  /** For each node, the one that the first tree has under all of its names so far. */
   const candidates = new Map<TreeNode, TreeNode | undefined>();
   for (const { path, node } of walkTree(after)) {
     if (node.kind === "directory") continue;
@@ -99,7 +99,7 @@ async function keptNodes(
   const taken = new Set<TreeNode>();
   let count = 0;
   for (const [node, found] of candidates) {
-    // Two nodes cannot both be what was one.
+    // Two nodes that were one are not both kept.
     if (found === undefined || taken.has(found) || !equalAttributes(found, node)) continue;
     if (!await equalContent(found, node, signal)) continue;
     kept.add(node);
@@ -138,7 +138,7 @@ class TreeDiffer {
     return { items: this.#items, counts: this.#counts };
   }
 
-  /** Says what is to be said of one name, and returns what is in it. */
+  /** Adds the entries for one name, and returns its children. */
   #compare({ path, before, after }: Pair): Pair[] {
     if (after.kind !== "directory") {
       if (!this.#kept.has(after)) this.#mention(path, before, after);
@@ -163,7 +163,7 @@ class TreeDiffer {
     if (before === undefined) this.#counts.added++;
     else this.#counts.changed++;
     this.#push(path, after);
-    // What cannot be said leaves at least nothing wrong behind.
+    // A layer cannot hold sockets, but it can remove what was there.
     if (after.kind === "socket" && before !== undefined) this.#items.push(whiteoutItem(path));
   }
 
@@ -173,7 +173,7 @@ class TreeDiffer {
     if (item !== undefined) this.#items.push(item);
   }
 
-  /** Whether nothing of a directory stays, and so much goes that one marker is shorter. */
+  /** Whether nothing of a directory is kept and more than one name would need a whiteout. */
   #isReplaced(before: DirectoryNode, after: DirectoryNode): boolean {
     let goneCount = 0;
     for (const [name, old] of before.children) {
@@ -218,8 +218,8 @@ function equalXattrs(a: NodeAttributes, b: NodeAttributes): boolean {
 }
 
 /**
- * Whether two nodes of a kind hold the same: a file its bytes, a symlink its target, a device its numbers. Of directories
- * nothing is compared. Bytes are read only when everything else agrees.
+ * Whether two nodes have the same content: the bytes of files, the targets of symlinks, the numbers of devices; for
+ * directories only the kind. Bytes are read only if everything else is equal.
  */
 export async function equalContent(
   a: TreeNode,

@@ -1,5 +1,5 @@
 /**
- * From a tree back to the entries of a tar, or of an OCI layer: the latter is the way back of what overlay.ts does.
+ * From a tree back to the entries of a tar or of an OCI layer, which reverses what overlay.ts does.
  *
  * @module
  */
@@ -19,10 +19,10 @@ import { isWhiteoutDevice, sortXattrs } from "./nodes.ts";
 import { ESCAPED_PREFIX, OPAQUE_NAME, PRIVATE_PREFIX } from "./overlay.ts";
 import { OPAQUE_MARKER, WHITEOUT_PREFIX } from "./whiteouts.ts";
 
-/** One entry of a tar that is to be written. */
+/** An entry to write to a tar. */
 export interface TarItem {
   readonly entry: Omit<TarEntry, "headerOffset">;
-  /** The bytes of a file; undefined for all else. */
+  /** The content of a file; undefined for other entries. */
   readonly payload: Payload | undefined;
 }
 
@@ -30,8 +30,8 @@ export interface TarItem {
 export const ROOT_ENTRY_PATH = "./";
 
 /**
- * All entries of a tree: a directory before what is in it, names in byte order, the first name of a node as itself and
- * its other names as hard links to that. Sockets, which tar has not, are left out and counted (`skippedSocket`).
+ * All entries of a tree: directories before their children, names in byte order, a node under its first name and as hard
+ * links under the others. Sockets, which tar cannot hold, are left out with a warning (`skippedSocket`).
  */
 export function* treeItems(tree: FileTree, warnings: Warnings): Generator<TarItem> {
   const namer = new NodeNamer(warnings);
@@ -41,7 +41,7 @@ export function* treeItems(tree: FileTree, warnings: Warnings): Generator<TarIte
   }
 }
 
-/** Makes entries of nodes, and remembers under which name a node came first. */
+/** Turns nodes into entries, and keeps track of the first name of each. */
 export class NodeNamer {
   readonly #warnings: Warnings;
   readonly #firstPaths = new Map<TreeNode, ByteString>();
@@ -94,25 +94,25 @@ function entryOf(node: TreeNode, path: ByteString): TarItem["entry"] {
   };
 }
 
-/** The entry that takes a name of lower layers away. `path` begins with a slash. */
+/** The whiteout of a name. `path` begins with a slash. */
 export function whiteoutItem(path: ByteString): TarItem {
   refuseMarkerName(path);
   const split = path.lastIndexOf("/") + 1;
   return markerItem(`${path.slice(0, split)}${WHITEOUT_PREFIX}${path.slice(split)}`);
 }
 
-/** The entry that hides what lower layers have in a directory. `path` begins with a slash; the root's is empty. */
+/** The opaque marker of a directory. `path` begins with a slash; that of the root is empty. */
 export function opaqueItem(path: ByteString): TarItem {
   refuseMarkerName(path);
   return markerItem(`${path}/${OPAQUE_MARKER}`);
 }
 
-/** Throws an InputError for a path that no entry of a layer can have: one of its names would be a whiteout's. */
+/** Throws an InputError for a path that a layer cannot contain, because one of its names would be a whiteout. */
 export function refuseMarkerName(path: ByteString): void {
   if (!path.includes(`/${WHITEOUT_PREFIX}`)) return;
   throw new InputError(
     displayName(path),
-    `no layer can say anything of names that begin with ${WHITEOUT_PREFIX}: they would be whiteouts`,
+    `a layer cannot contain names that begin with ${WHITEOUT_PREFIX}: they would be whiteouts`,
   );
 }
 
@@ -138,9 +138,9 @@ function markerItem(path: ByteString): TarItem {
 
 /**
  * All entries of a layer: character devices 0:0 become whiteouts, directories with `trusted.overlay.opaque` get an opaque
- * marker, and attributes that were escaped get their names back.
+ * marker, and escaped attributes their original names.
  *
- * @throws InputError for what a layer cannot say: names that begin with `.wh.`, and other marks of overlayfs
+ * @throws InputError for names that begin with `.wh.`, and for other private attributes of overlayfs
  */
 export function* layerItems(tree: FileTree, warnings: Warnings): Generator<TarItem> {
   const namer = new NodeNamer(warnings);

@@ -14,18 +14,18 @@ import {
 } from "../model/node.ts";
 import type { Dentry } from "./nodes.ts";
 
-/** Sets `firstLayer` of nodes. Beside the tree, it keeps what whiteouts took away. */
+/** Sets `firstLayer` of nodes, and remembers nodes that whiteouts removed. */
 export class FirstLayers {
-  /** What directories had under names that are free now. */
+  /** Former nodes of names that are free now. */
   readonly #gone = new WeakMap<DirectoryNode, Map<ByteString, TreeNode>>();
 
-  /** To be called before a name is taken away. */
+  /** Called before a name is removed. */
   noteRemoval({ directory, name }: Dentry): void {
     const node = directory.children.get(name);
     if (node !== undefined) this.#goneFrom(directory).set(name, node);
   }
 
-  /** To be called before a name is given to a node. */
+  /** Called before a name is assigned to a node. */
   notePlacement({ directory, name }: Dentry, node: TreeNode, layerIndex: number): void {
     const gone = this.#gone.get(directory);
     const former = directory.children.get(name) ?? gone?.get(name);
@@ -36,7 +36,7 @@ export class FirstLayers {
     if (node.kind === "directory" && former.kind === "directory") this.#inherit(node, former);
   }
 
-  /** A directory that is made again has the names of the one that was taken away, to be found when they come back. */
+  /** A directory that is created again remembers the names of the removed one. */
   #inherit(directory: DirectoryNode, former: DirectoryNode): void {
     const gone = this.#goneFrom(former);
     for (const [name, child] of former.children) gone.set(name, child);

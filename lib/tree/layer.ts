@@ -1,5 +1,5 @@
 /**
- * A layer, what it is applied to, and what it did to the tree: layered mode needs to know that beside the tree itself.
+ * A layer, what it is applied to, and what it changes: layered mode needs to know that besides the tree itself.
  *
  * @module
  */
@@ -20,54 +20,54 @@ export interface TreeLayer {
   readonly store: RandomReader;
   /** False for plain root file system tars: there, `.wh.` names are ordinary files. */
   readonly whiteouts: boolean;
-  /** What to call it in messages: a digest or a file's name. */
+  /** Its name in messages: a digest or a file name. */
   readonly name: string;
 }
 
-/** What a layer is applied to, and with what. */
+/** What a layer is applied to, and how. */
 export interface ApplyContext {
   readonly tree: FileTree;
   readonly layerIndex: number;
   readonly budget: TreeBudget;
   readonly warnings: Warnings;
-  /** For directories that entries need and no entry describes. */
+  /** The attributes of directories without an entry. */
   readonly impliedAttributes: NodeAttributes;
-  /** Where nodes get their first layer from; not needed for images of single layers. */
+  /** Tracks the first layers of nodes; not needed in layered mode. */
   readonly firstLayers?: FirstLayers | undefined;
-  /** Set in layered mode: where to write down what the layer did. */
+  /** Records the changes of the layer, in layered mode. */
   readonly changes?: LayerChanges | undefined;
 }
 
-/** How messages name an entry: its path, its layer, and where in the layer it is. */
+/** An entry in messages: its path, its layer, and its offset there. */
 export function describeEntry(entry: TarEntry, layerName: string): string {
   return `${displayName(shortenPath(entry.path))} in ${layerName} at offset ${entry.headerOffset}`;
 }
 
-/** Cuts the middle out of a path that would fill the screen. */
+/** Cuts out the middle of a long path. */
 export function shortenPath(path: ByteString): ByteString {
   return path.length <= 240 ? path : `${path.slice(0, 120)}...${path.slice(-117)}`;
 }
 
 /** One whiteout or opaque marker. */
 export interface Marker {
-  /** Names from the root to the directory that the marker speaks of. */
+  /** The path of the directory that the marker is about. */
   readonly directory: readonly ByteString[];
-  /** The name that is gone; undefined when the directory is opaque: all names of lower layers are. */
+  /** The name that is removed; undefined for an opaque marker. */
   readonly name: ByteString | undefined;
   readonly entry: TarEntry;
 }
 
-/** What is known of a tree across its layers: where its directories lie, and the names of linked nodes. */
+/** What is tracked across layers: the dentries of directories, and the names of nodes with hard links. */
 export class TreeIndex {
   /** A directory is never moved, so the first dentry of one is its only one. */
   readonly dentries = new WeakMap<DirectoryNode, Dentry>();
-  /** Names that were ever given to a node with more than one; some may be gone again. */
+  /** All names that a node with hard links ever had; some may be gone again. */
   readonly linkedNames = new Map<TreeNode, Dentry[]>();
 
   /**
-   * Drops the names that are gone, and nodes that have fewer than two left.
+   * Drops names that are gone, and nodes with fewer than two left.
    *
-   * @returns the nodes with the names that they have, and whether they had others before
+   * @returns for each node its current names, and whether it has lost any
    */
   refreshLinkedNames(root: DirectoryNode): { names: readonly Dentry[]; lostName: boolean }[] {
     const attached = new Map<DirectoryNode, boolean>([[root, true]]);
@@ -86,7 +86,7 @@ export class TreeIndex {
     });
   }
 
-  /** Whether the directory can be reached from the root; `known` has the answers so far. */
+  /** Whether the directory is reachable from the root; `known` caches the answers. */
   #isAttached(directory: DirectoryNode, known: Map<DirectoryNode, boolean>): boolean {
     const climbed: DirectoryNode[] = [];
     let at = directory;
@@ -114,13 +114,13 @@ function addOnce(
   return true;
 }
 
-/** Records what one layer does, while it does it. */
+/** Records the changes of one layer. */
 export class LayerChanges {
   readonly index: TreeIndex;
   readonly layerIndex: number;
-  /** Names that were touched, with the node that lower layers had there. */
+  /** Names that were changed, with their former nodes. */
   readonly changedNames = new Map<DirectoryNode, Map<ByteString, TreeNode | undefined>>();
-  /** Directories that this layer made: none of their content is from lower layers. */
+  /** Directories that this layer created: nothing in them is from lower layers. */
   readonly newDirectories = new Set<DirectoryNode>();
   /** Directories with an entry of their own. */
   readonly describedDirectories = new Set<DirectoryNode>();
@@ -128,7 +128,7 @@ export class LayerChanges {
   readonly opaqueDirectories = new Set<DirectoryNode>();
   /** The layer's markers, and whether each hid something of a lower layer. */
   readonly markers: { readonly marker: Marker; readonly isHiding: boolean }[] = [];
-  /** True once something came out otherwise than it would without the lower layers. */
+  /** Whether anything depends on the lower layers. */
   usesLowerLayers = false;
 
   constructor(index: TreeIndex, layerIndex: number) {
@@ -136,30 +136,30 @@ export class LayerChanges {
     this.layerIndex = layerIndex;
   }
 
-  /** To be called before a name is set or removed; the first call for a name counts. */
+  /** Called before a name is assigned or removed; only the first call for a name has an effect. */
   noteName(directory: DirectoryNode, name: ByteString): void {
     let names = this.changedNames.get(directory);
     if (!names) this.changedNames.set(directory, names = new Map());
     if (!names.has(name)) names.set(name, directory.children.get(name));
   }
 
-  /** Whether the layer touched the name. */
+  /** Whether the layer changed the name. */
   hasName(dentry: Dentry): boolean {
     return this.changedNames.get(dentry.directory)?.has(dentry.name) ?? false;
   }
 
-  /** A directory was made under that name. */
+  /** Called when a directory is created. */
   noteNewDirectory(directory: DirectoryNode, dentry: Dentry): void {
     this.newDirectories.add(directory);
     this.index.dentries.set(directory, dentry);
   }
 
-  /** A symlink was followed, or a node linked to. */
+  /** Called when a symlink is followed, or a node is linked to. */
   noteUse(node: TreeNode): void {
     if (node.origin.layerIndex !== this.layerIndex) this.usesLowerLayers = true;
   }
 
-  /** A node that had the first name got the second one. */
+  /** Called when a node with the first name gets the second one. */
   noteLink(node: TreeNode, first: Dentry, second: Dentry): void {
     this.noteUse(node);
     const dentries = this.index.linkedNames.get(node);

@@ -1,11 +1,11 @@
 /**
- * Bounds on what layers may make of a tree, so that no input takes unbounded time or memory.
+ * Limits on trees, so that no input takes unbounded time or memory.
  *
  * @module
  */
 import { limitError } from "../errors.ts";
 
-/** Bounds on one tree; each is the largest value that is still accepted. */
+/** Limits on one tree; each is the largest value that is accepted. */
 export interface TreeLimits {
   /** Entries of all layers together, plus the directories that they imply. */
   readonly treeNodes: number;
@@ -19,7 +19,7 @@ export interface TreeLimits {
   readonly directoryNames: number;
 }
 
-/** The defaults. Real images stay far below every one of them. */
+/** The defaults, far above what real images need. */
 export const DEFAULT_TREE_LIMITS: TreeLimits = {
   treeNodes: 2 ** 20,
   pathDepth: 1024,
@@ -31,10 +31,10 @@ export const DEFAULT_TREE_LIMITS: TreeLimits = {
 /** The longest name that a directory entry of ext4 can hold. */
 export const MAX_NAME_SIZE_BYTES = 255;
 
-/** The longest symlink target: one block less the NUL that the kernel puts behind it. */
+/** The longest symlink target: one block without the NUL at its end. */
 export const MAX_SYMLINK_TARGET_SIZE_BYTES = 4095;
 
-/** Counts what is bounded for a tree as a whole. */
+/** Counts against the limits of a whole tree. */
 export class TreeBudget {
   readonly limits: TreeLimits;
   #nodeCount = 0;
@@ -55,7 +55,7 @@ export class TreeBudget {
     }
   }
 
-  /** Counts path components that a symlink puts in front of the rest of a path. */
+  /** Counts the path components of a symlink that is followed. */
   countSymlinkSteps(stepCount: number, what: () => string): void {
     this.#symlinkStepCount += stepCount;
     if (this.#symlinkStepCount > this.limits.symlinkSteps) {

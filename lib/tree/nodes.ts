@@ -1,5 +1,5 @@
 /**
- * Nodes of the tree as one layer entry describes them.
+ * Nodes of the tree, as the entries of layers describe them.
  *
  * @module
  */
@@ -26,7 +26,7 @@ export interface Dentry {
   readonly name: ByteString;
 }
 
-/** A moment as ext4 stores it: whole seconds and the nanoseconds after them. */
+/** A time: whole seconds and nanoseconds. */
 export interface NodeTime {
   /** Since 1970, rounded down. */
   readonly seconds: number;
@@ -51,20 +51,20 @@ export function emptyDirectory(attributes: NodeAttributes, origin: NodeOrigin): 
   return { kind: "directory", attributes, origin, children: new Map() };
 }
 
-/** True for the node by which overlayfs says that a name does not exist. */
+/** Whether a node is a whiteout of overlayfs. */
 export function isWhiteoutDevice(node: TreeNode): node is SpecialNode {
   return node.kind === "characterDevice" && node.deviceMajor === 0 && node.deviceMinor === 0;
 }
 
-/** What {@link attributesOf} needs to say of an entry that something of it was dropped. */
+/** What warnings about an entry need. */
 export interface EntryContext {
   readonly warnings: Warnings;
   readonly describe: (entry: TarEntry) => string;
 }
 
 /**
- * The attributes that an entry gives its inode: mode bits above 07777 cut off, xattrs in byte order (of a name
- * that comes twice, the later value), and without those that the kernel allows on other kinds of files only.
+ * The attributes of an entry: the mode without bits above 07777; xattrs in byte order, the last of equal names, without
+ * those that the kernel does not allow on files of its kind.
  */
 export function attributesOf(entry: TarEntry, context: EntryContext): NodeAttributes {
   const mode = entry.mode & 0o7777;
@@ -79,7 +79,7 @@ export function attributesOf(entry: TarEntry, context: EntryContext): NodeAttrib
 }
 
 const ACCESS_ACL = "system.posix_acl_access";
-/** Owner, group and other: what the mode says as well. */
+/** Owner, group and others, which the mode expresses as well. */
 const BASE_ENTRIES = 3;
 
 /**
@@ -118,7 +118,7 @@ export function nodeOf(
   store: RandomReader,
   context: EntryContext,
 ): TreeNode {
-  invariant(entry.kind !== "hardlink", "a hard link is a name of a node, not a node");
+  invariant(entry.kind !== "hardlink", "a hard link does not describe a node");
   const attributes = attributesOf(entry, context);
   switch (entry.kind) {
     case "directory":

@@ -135,7 +135,7 @@ function warnOfWhiteoutDevices(
   }
 }
 
-/** Where the layer changed which names share a node, or touched one of them, it takes all of them. */
+/** If the layer changed any name of a node with hard links, its tree gets all of them. */
 function takeUpLinkedNames(changes: LayerChanges, root: DirectoryNode): void {
   for (const { names, lostName } of changes.index.refreshLinkedNames(root)) {
     if (!lostName && !names.some((dentry) => changes.hasName(dentry))) continue;
@@ -147,7 +147,7 @@ function takeUpLinkedNames(changes: LayerChanges, root: DirectoryNode): void {
   }
 }
 
-/** Notes the directories on the way to everything that was touched. */
+/** Marks the parents of everything that was changed. */
 function noteParents(changes: LayerChanges): void {
   const { dentries } = changes.index;
   const done = new Set<DirectoryNode>();
@@ -162,22 +162,22 @@ function noteParents(changes: LayerChanges): void {
   }
 }
 
-/** One directory that is still to be filled. */
+/** A directory that is to be filled. */
 interface PendingDirectory {
   readonly source: DirectoryNode;
   readonly target: DirectoryNode;
   readonly path: ByteString;
-  /** All of its names are the layer's, so that lower layers need not be hidden name by name. */
+  /** All of its names are of this layer, so nothing below needs a whiteout. */
   readonly isWhole: boolean;
 }
 
-/** The touched part of a merged tree, as a tree of its own. */
+/** The changed part of a merged tree, as a tree of its own. */
 class LayerProjection {
   readonly #merged: FileTree;
   readonly #changes: LayerChanges;
   readonly #warnings: Warnings;
   readonly #impliedAttributes: NodeAttributes;
-  /** Files that could not be taken as they are; one copy each, so that links stay links. */
+  /** Files with changed attributes: one copy of each, so that hard links stay hard links. */
   readonly #copies = new Map<TreeNode, TreeNode>();
   readonly #pending: PendingDirectory[] = [];
 
@@ -209,7 +209,7 @@ class LayerProjection {
     }
   }
 
-  /** @param before what lower layers show under the name, if it has to be hidden */
+  /** @param before the node of lower layers, if it has to be hidden */
   #take(
     { target, path: parentPath }: PendingDirectory,
     name: ByteString,
@@ -283,10 +283,10 @@ function equalAttributes(a: NodeAttributes, implied: NodeAttributes): boolean {
     a.xattrs.length === 0;
 }
 
-/** What overlayfs keeps for itself, and hides, when it is mounted without `userxattr`. */
+/** Private to overlayfs, which hides it when it is mounted without `userxattr`. */
 export const PRIVATE_PREFIX = "trusted.overlay.";
 
-/** Under this prefix it shows what lies there as `trusted.overlay.`, from Linux 6.7 on; before, it hides it. */
+/** From Linux 6.7 on shown as `trusted.overlay.`; hidden before. */
 export const ESCAPED_PREFIX = "trusted.overlay.overlay.";
 
 /** XATTR_NAME_MAX of the kernel. */
@@ -328,7 +328,7 @@ export function overlayAttributes(
   return { ...attributes, xattrs: sortXattrs(xattrs) };
 }
 
-/** Whether a layer image cannot have the attributes as they are. */
+/** Whether a layer image needs other attributes. */
 export function hasPrivateXattrs(attributes: NodeAttributes): boolean {
   return attributes.xattrs.some(({ name }) => name.startsWith(PRIVATE_PREFIX));
 }

@@ -1,6 +1,6 @@
 /**
- * Paths of layer entries: bytes, cut at slashes, kept inside the root, and walked as the kernel would walk them with the tree
- * as its root.
+ * Paths of layer entries: split at slashes, kept inside the root, and resolved as the kernel would resolve them with the
+ * tree as its root.
  *
  * @module
  */
@@ -9,20 +9,20 @@ import { InputError, limitError } from "../errors.ts";
 import type { DirectoryNode, SymlinkNode, TreeNode } from "../model/node.ts";
 import { MAX_NAME_SIZE_BYTES, type TreeBudget } from "./limits.ts";
 
-/** A path as the names that lead from the root to it. */
+/** A normalised path. */
 export interface NormalPath {
-  /** No name is empty, `.` or `..`; the root has none. */
+  /** From the root on, none of them empty, `.` or `..`; empty for the root. */
   readonly names: readonly ByteString[];
-  /** True when the path had a `..`, or was absolute and not just the root. */
+  /** Whether the path had a `..`, or was absolute and not just `/`. */
   readonly clamped: boolean;
 }
 
 /**
- * Normalises the path of an entry, or of a hard link's target: empty and `.` components go, `..` takes
- * the component before it away and stops at the root, and an absolute path starts at the root.
+ * Normalises the path of an entry, or of a hard link's target: drops empty and `.` components, resolves `..` up to the root,
+ * and takes absolute paths from the root of the tree.
  *
  * @param what names the entry in messages; called only for those
- * @param maxNameBytes that a component may have; 255 unless it is one that never becomes a file
+ * @param maxNameBytes the longest component; more than 255 only for those that do not become files
  * @throws InputError when a component is longer than that or holds a NUL
  * @example
  * ```ts
@@ -71,24 +71,24 @@ export function checkName(
   }
 }
 
-/** What a walk does where the tree has no directory to go on. */
+/** What a walk does where it cannot simply go on. */
 export interface WalkRules {
   /**
-   * Called where `parent` has no directory or symlink of that name, but `found` or nothing.
-   * Returns the directory to go on in, or undefined to give the walk up.
+   * Called where `parent` has no directory or symlink of that name, but `found`. Returns the directory to continue in, or
+   * undefined to stop.
    */
   readonly onGap: (
     parent: DirectoryNode,
     name: ByteString,
     found: TreeNode | undefined,
   ) => DirectoryNode | undefined;
-  /** Called before a symlink is followed; false gives the walk up. */
+  /** Called before a symlink is followed; false stops the walk. */
   readonly onSymlink: (parent: DirectoryNode, name: ByteString, symlink: SymlinkNode) => boolean;
-  /** True when a path that breaks a limit is no error but leads nowhere. */
+  /** Stop instead of throwing at a limit. */
   readonly isLenient?: boolean;
 }
 
-/** Walks paths of one tree. Symlinks are followed inside the tree: `/` is its root, and so is the `..` of its root. */
+/** Resolves paths in one tree. Symlinks are followed inside of it: `/`, and `..` of the root, are its root. */
 export class PathWalker {
   readonly #root: DirectoryNode;
   readonly #budget: TreeBudget;
@@ -99,10 +99,10 @@ export class PathWalker {
   }
 
   /**
-   * The directory that the first `count` names lead to; symlinks among them are followed, the last one too.
+   * The directory that the first `count` names lead to, with all symlinks followed.
    *
    * @param what names the entry in messages; called only for those
-   * @returns undefined when one of the rules gave the walk up
+   * @returns undefined if one of the rules stopped the walk
    * @throws InputError for more symlinks, steps or depth than the limits allow
    */
   walk(
@@ -122,7 +122,7 @@ export class PathWalker {
     return trail[count];
   }
 
-  /** Goes on from the end of the trail (the directories from the root on), with symlinks and gaps on the way. */
+  /** Continues from the end of the trail (the directories from the root on) through symlinks and gaps. */
   #walkSlowly(
     trail: DirectoryNode[],
     names: readonly ByteString[],
@@ -151,7 +151,7 @@ export class PathWalker {
     return trail.at(-1);
   }
 
-  /** Puts the symlink's target in front of the names that are still to walk. */
+  /** Puts the target of a symlink in front of the remaining names. */
   #follow(
     symlink: SymlinkNode,
     trail: DirectoryNode[],
@@ -164,7 +164,7 @@ export class PathWalker {
     for (let i = steps.length - 1; i >= 0; i--) pending.push(steps[i]!);
   }
 
-  /** The trail is as long as the path of a name in its last directory. */
+  /** The length of the trail is the depth of a name in its last directory. */
   #enter(
     trail: DirectoryNode[],
     directory: DirectoryNode,

@@ -13,12 +13,12 @@ import { MAX_NAME_SIZE_BYTES } from "./limits.ts";
 import { isWhiteoutDevice } from "./nodes.ts";
 import { checkName, normalisePath, PathWalker, type WalkRules } from "./paths.ts";
 
-/** What every whiteout's name begins with. */
+/** The prefix of whiteouts. */
 export const WHITEOUT_PREFIX = ".wh.";
 
-/** The name of the marker that makes a directory opaque. */
+/** The name of opaque markers. */
 export const OPAQUE_MARKER = ".wh..wh..opq";
-/** A whiteout is no file: its name may be longer than that of the longest file. */
+/** A whiteout does not become a file, so its name may be longer. */
 const MAX_MARKER_SIZE_BYTES = MAX_NAME_SIZE_BYTES + WHITEOUT_PREFIX.length;
 
 const AUFS_PREFIX = ".wh..wh.";
@@ -26,18 +26,18 @@ const AUFS_LINK_DIRECTORY = ".wh..wh.plnk";
 
 /** The entries of a layer that do not describe files. */
 export interface LayerMarkers {
-  /** Shallow ones first, then in byte order: the order in the tar has no meaning. */
+  /** By depth, then in byte order: their order in the tar is ignored. */
   readonly markers: readonly Marker[];
-  /** Indexes of the markers' entries and of the AUFS metadata: none of them becomes a file. */
+  /** Indexes of the entries of markers and AUFS metadata, which do not become files. */
   readonly entryIndexes: ReadonlySet<number>;
-  /** How many of them are AUFS metadata, with the first one. */
+  /** The number of AUFS metadata entries, and the first one. */
   readonly aufs: { readonly count: number; readonly first: TarEntry } | undefined;
   /** Entry indexes of the files that AUFS kept for hard links, by their last name. */
   readonly aufsLinkFiles: ReadonlyMap<ByteString, number>;
 }
 
 /**
- * Finds the markers among a layer's entries. The tar type of a marker is of no account.
+ * Finds the markers among the entries of a layer, whatever their kind.
  *
  * @param describe names an entry in messages
  * @throws InputError for `.wh.`, `.wh..` and `.wh...`, and for an entry below a whiteout's name
@@ -69,7 +69,7 @@ export function findMarkers(
   return { markers: sortMarkers(markers), entryIndexes, aufs, aufsLinkFiles };
 }
 
-/** True for a path inside the directory in which AUFS kept the files of hard links. */
+/** Whether a path is inside the directory in which AUFS kept files with hard links. */
 export function isAufsLinkFile(names: readonly ByteString[]): boolean {
   return names.length > 1 && names[0] === AUFS_LINK_DIRECTORY;
 }
@@ -79,7 +79,7 @@ export function refuseWhiteoutName(name: ByteString, what: () => string): void {
   if (!name.startsWith(WHITEOUT_PREFIX)) return;
   throw new InputError(
     what(),
-    `the path leads through ${displayName(name)}, which is a whiteout's name and no directory`,
+    `the path leads through ${displayName(name)}, which is the name of a whiteout`,
   );
 }
 
@@ -104,13 +104,13 @@ function markerOf(
   if (name === "" || name === "." || name === "..") {
     throw new InputError(
       describe(entry),
-      `a whiteout must name a file, and this one names "${name}"`,
+      `the whiteout is not of a file name, but of "${name}"`,
     );
   }
   return { directory, name, entry };
 }
 
-/** Opaque markers before whiteouts of the same directory; equal markers in any order do the same. */
+/** Opaque markers before whiteouts of the same directory. */
 function sortMarkers(markers: readonly Marker[]): Marker[] {
   return markers
     .map((marker) => ({
@@ -123,9 +123,9 @@ function sortMarkers(markers: readonly Marker[]): Marker[] {
 }
 
 /**
- * Takes away what the markers hide. Their directories are looked up in the tree of the lower layers, through its
- * symlinks; but a symlink that the layer itself puts something else in place of leads nowhere, for the
- * marker then speaks of that something else. Nothing is made for a marker, and one that hides nothing is ignored.
+ * Removes what the markers hide. Their directories are looked up in the tree of the lower layers, through its symlinks,
+ * except symlinks that the layer itself replaces: the marker is about what replaces them. Markers that hide nothing are
+ * ignored.
  */
 export function applyMarkers(
   entries: readonly TarEntry[],
@@ -153,7 +153,7 @@ export function applyMarkers(
   }
 }
 
-/** Returns false when there was nothing to hide. */
+/** Returns false if there was nothing to hide. */
 function hide(
   directory: DirectoryNode,
   { name }: Marker,
@@ -181,9 +181,8 @@ function hide(
 }
 
 /**
- * For layered mode, when the layer is applied: marks the layer's own new directories that it also calls opaque, or
- * whose names it whites out. There may be nothing below to hide, but then the mark makes the layer the same whatever
- * is below.
+ * For layered mode, after the layer is applied: marks new directories that the layer calls opaque or whites out. Even if
+ * nothing below is hidden, the layer's tree is then the same whatever is below.
  */
 export function noteOpaqueDirectories(walker: PathWalker, changes: LayerChanges): void {
   const { newDirectories, opaqueDirectories } = changes;
@@ -202,7 +201,7 @@ export function noteOpaqueDirectories(walker: PathWalker, changes: LayerChanges)
 
 const LENIENT_RULES = { onGap: () => undefined, isLenient: true };
 
-/** The symlinks of lower layers whose names this layer gives to something that is no symlink. */
+/** The symlinks of lower layers that this layer replaces by something else. */
 function replacedSymlinks(
   entries: readonly TarEntry[],
   markerIndexes: ReadonlySet<number>,

@@ -158,7 +158,7 @@ Deno.test("blessMerged leaves nothing behind when it fails, and says why", async
     const layout = { ...MERGED_DEFAULTS, gridBytes: 7 };
     const small = { ...MERGED_DEFAULTS, size: { kind: "total", sizeBytes: 8192 } } as const;
     await assertRejects(() => bless(directory, source, { layout }), UsageError, "gridBytes");
-    await assertRejects(() => bless(directory, source, { layout: small }), InputError, "too small");
+    await assertRejects(() => bless(directory, source, { layout: small }), InputError, "too few");
     await assertRejects(() => bless(directory, `tar:${directory}/cut.tar`), InputError);
     await assertRejects(() => bless(directory, `tar:${directory}/none.tar`), BlessfsError);
     const signal = AbortSignal.abort();

@@ -236,22 +236,22 @@ export const WHITEOUT_CASES: readonly EdgeImage[] = [
   {
     name: "whiteout-without-a-name",
     layers: [[{ path: "a" }], [{ path: ".wh." }]],
-    refused: 'a whiteout must name a file, and this one names ""',
+    refused: 'the whiteout is not of a file name, but of ""',
   },
   {
     name: "whiteout-of-dot",
     layers: [[{ path: "d/" }, { path: "d/a" }], [{ path: "d/.wh.." }]],
-    refused: 'a whiteout must name a file, and this one names "."',
+    refused: 'the whiteout is not of a file name, but of "."',
   },
   {
     name: "whiteout-of-dot-dot",
     layers: [[{ path: "d/" }, { path: "d/a" }], [{ path: "d/.wh..." }]],
-    refused: 'a whiteout must name a file, and this one names ".."',
+    refused: 'the whiteout is not of a file name, but of ".."',
   },
   {
     name: "file-below-a-whiteout-name",
     layers: [[{ path: "d/" }], [{ path: ".wh.d/x" }]],
-    refused: "the path leads through .wh.d, which is a whiteout's name",
+    refused: "the path leads through .wh.d, which is the name of a whiteout",
     umociDiffers: "it makes a directory of that name",
   },
   {

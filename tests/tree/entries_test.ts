@@ -1,5 +1,5 @@
 import process from "node:process";
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../lib/errors.ts";
 import { walkTree } from "../../lib/model/node.ts";
 import { buildTree } from "../../lib/tree/build.ts";
@@ -25,7 +25,7 @@ import { describeTree } from "./describe.ts";
 import { layersOf, treeOptions } from "./layers.ts";
 import { layerOfItems } from "./tar_round_trip.ts";
 
-const SEED_COUNT = Number(process.env["BLESSFS_TREE_SEEDS"] ?? 8);
+const TREE_COUNT = Number(process.env["BLESSFS_TREE_SEEDS"] ?? 4);
 
 Deno.test("treeItems names the root, directories first, and links by their first name", () => {
   const linked = file("x");
@@ -44,7 +44,7 @@ Deno.test("treeItems names the root, directories first, and links by their first
 
 Deno.test("treeItems through a tar give any tree back", async () => {
   let comparedCount = 0;
-  for (let seed = 1; seed <= SEED_COUNT; seed++) {
+  for (let seed = 1; comparedCount < TREE_COUNT; seed++) {
     const tree = copyTree(randomTree(new Random(seed), {
       gridBytes: 131_072,
       contentBytesMax: 1 << 20,
@@ -64,7 +64,6 @@ Deno.test("treeItems through a tar give any tree back", async () => {
     const difference = firstDifference(viewTree(made), viewTree(tree), { sameHoles: true });
     assertEquals(difference && describeDifference(difference), undefined, `seed ${seed}`);
   }
-  assert(comparedCount > 3);
 });
 
 Deno.test("NodeNamer gives the number of the first layer to files with data alone", () => {

@@ -59,7 +59,7 @@ Deno.test("findMarkers sets AUFS metadata aside, in the root only", () => {
 
 Deno.test("findMarkers refuses markers without a name and paths through markers", () => {
   for (const path of [".wh.", "d/.wh..", "d/.wh...", "d/.wh."]) {
-    assertThrows(() => find(path), InputError, "must name a file");
+    assertThrows(() => find(path), InputError, "is not of a file name");
   }
   for (const path of [".wh.d/x", "a/.wh.d/.wh.x"]) {
     assertThrows(() => find(path), InputError, "leads through .wh.d");

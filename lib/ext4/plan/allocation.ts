@@ -1,8 +1,8 @@
 /**
- * Gives every structure its blocks. Metadata comes first and together, payload behind it on the grid.
+ * Allocates blocks to every structure: metadata first and together, payload behind it on the grid.
  *
- * How many groups there are depends on where the last payload ends, and how many extent blocks are needed depends on
- * where payload is cut; both only grow, so the layout is repeated until they hold.
+ * The number of groups depends on where payload ends, and the number of extent tree blocks on where it is cut. Both only
+ * grow, so the allocation is repeated until they are right.
  *
  * @module
  */
@@ -36,10 +36,10 @@ export interface FileDemand extends Demand {
   readonly payload: Payload;
 }
 
-/** What asks for blocks. */
+/** Everything that needs blocks. */
 export interface AllocationDemand {
   readonly inodes: InodeDrafts;
-  /** The files with payload, in the order they are placed. */
+  /** The files with payload, in their order on disk. */
   readonly files: readonly FileDemand[];
 }
 
@@ -52,7 +52,7 @@ export interface InodeBlocks {
 /** The blocks of all inodes that have any. */
 export class InodeBlockTable {
   readonly #leaves: (readonly ExtentLeaf[] | undefined)[] = [];
-  /** Few inodes have a tree that does not fit into them. */
+  /** Few inodes need tree blocks outside of them. */
   readonly #treeBlocks = new Map<number, readonly number[]>();
 
   set(inodeNumber: number, { leaves, treeBlocks }: InodeBlocks): void {
@@ -77,7 +77,7 @@ export class InodeBlockTable {
 
 const NO_TREE_BLOCKS: readonly number[] = [];
 
-/** Where everything lies. */
+/** The blocks of everything. */
 export interface Allocation {
   readonly geometry: Geometry;
   readonly totalBlocks: number;
@@ -95,23 +95,23 @@ export interface Allocation {
   readonly usedRanges: readonly BlockRange[];
 }
 
-/** A free inode for every so many free bytes, as mke2fs does. */
+/** Free bytes for each free inode, as in mke2fs. */
 const FREE_BYTES_PER_INODE = 16384;
-/** A file system without 64bit addresses no more; one with it is refused past that as well. */
+/** What a file system without 64bit can address; larger ones with it are refused as well. */
 const IMAGE_BLOCKS_MAX = 2 ** 32;
 /** s_inodes_count is 32-bit. */
 const INODES_MAX = 2 ** 32 - 1;
-/** Rounds after which a layout that still grows is a fault. */
+/** An allocation that still grows after this many rounds is a fault of the program. */
 const ROUNDS_MAX = 64;
 
-/** Lays out an image. */
+/** Allocates the blocks of an image. */
 export function allocate(demand: AllocationDemand, settings: Settings): Allocation {
   const { size } = settings;
   const used = demand.inodes.lastInodeNumber;
   if (size.kind !== "total") {
     const spare = size.kind === "free" ? spareInodes(size.freeBytes) : 0;
     const layout = settle(demand, settings, wantedInodes(used, spare, settings));
-    invariant(layout !== undefined, "an image that may grow holds its content");
+    invariant(layout !== undefined, "an image without a given size holds its content");
     return layout;
   }
   const exact = settle(
@@ -119,7 +119,7 @@ export function allocate(demand: AllocationDemand, settings: Settings): Allocati
     { ...settings, size: { kind: "exact" } },
     wantedInodes(used, 0, settings),
   );
-  invariant(exact !== undefined, "an image that may grow holds its content");
+  invariant(exact !== undefined, "an image without a given size holds its content");
   const least = Math.max(exact.placement.endBlock, groupsEnd(exact.geometry));
   const totalBlocks = totalSizeBlocks(size.sizeBytes);
   if (totalBlocks < least) throw tooSmall(totalBlocks, least);
@@ -130,7 +130,7 @@ export function allocate(demand: AllocationDemand, settings: Settings): Allocati
   return layout;
 }
 
-/** Repeats the layout until its assumptions hold; undefined when it does not fit a given size. */
+/** Repeats the allocation until its assumptions are right; undefined if it does not fit the given size. */
 function settle(
   demand: AllocationDemand,
   settings: Settings,
@@ -222,7 +222,7 @@ function allocateOnce(
   };
 }
 
-/** Hands out blocks for metadata and remembers them. */
+/** Allocates blocks for metadata and keeps track of them. */
 class MetadataArea {
   readonly #allocator: AscendingAllocator;
   readonly used: BlockRange[] = [];
@@ -264,14 +264,14 @@ class MetadataArea {
   }
 }
 
-/** A journal lies in one piece where that is possible at all, else around the reserved ranges. */
+/** A journal is contiguous if it fits between two reserved ranges. */
 function takeJournal(area: MetadataArea, blockCount: number, geometry: Geometry): InodeBlocks {
   const pieceMax = BLOCKS_PER_GROUP - 1 - geometry.descriptorBlocks;
   if (blockCount > pieceMax) return area.takeMapped(area.take(blockCount));
   return area.takeMapped([{ startBlock: area.takeContiguous(blockCount), blockCount }]);
 }
 
-/** Gives files their tree blocks, in order, as far as there are any; returns how many are needed. */
+/** Assigns tree blocks to files in order, as long as there are any; returns how many are needed. */
 function assignTrees(
   demand: AllocationDemand,
   placement: Placement,
@@ -311,14 +311,14 @@ function totalSizeBlocks(sizeBytes: number): number {
   return divCeil(sizeBytes, BLOCK_SIZE_BYTES);
 }
 
-/** The size of the file system in blocks; undefined when the content does not fit a given one. */
+/** The size of the file system in blocks; undefined if the content does not fit the given size. */
 function imageBlocks(
   attempt: Attempt,
   settings: Settings,
   geometry: Geometry,
 ): number | undefined {
   const { size, gridBlocks } = settings;
-  // The payload area begins behind all metadata, so its end is the end of everything that was placed.
+  // The payload area is behind all metadata, so its end is the end of everything.
   const contentEnd = attempt.placement.endBlock;
   const needed = Math.max(contentEnd, groupsEnd(geometry));
   if (size.kind === "total") {
@@ -331,7 +331,7 @@ function imageBlocks(
 }
 
 function checkImageBlocks(totalBlocks: number, settings: Settings): void {
-  // Without 64bit there is no word for 2^32 itself.
+  // Without 64bit, s_blocks_count cannot hold 2^32 itself.
   const blocksMax = settings.wide ? IMAGE_BLOCKS_MAX : IMAGE_BLOCKS_MAX - 1;
   if (totalBlocks <= blocksMax) return;
   throw new InputError(
@@ -350,7 +350,7 @@ function checkInodeTotal({ groupCount, inodesPerGroup }: Geometry): void {
   );
 }
 
-/** Every group must exist, those that only inodes ask for as well, and the last one must hold its backups. */
+/** All groups must exist, including those that only inodes need, and the last one must hold its backup. */
 function groupsEnd(geometry: Geometry): number {
   const lastBackup = geometry.reserved.at(-1)!;
   return Math.max(
@@ -359,7 +359,7 @@ function groupsEnd(geometry: Geometry): number {
   );
 }
 
-/** A last group that could not even hold its backups is filled up until it can. */
+/** Extends a last group that is too small for its own backup. */
 function withoutStub(totalBlocks: number, geometry: Geometry, settings: Settings): number {
   const lastGroup = Math.floor((totalBlocks - 1) / BLOCKS_PER_GROUP);
   if (!groupHasSuperblock(lastGroup, settings.backups)) return totalBlocks;
@@ -370,9 +370,9 @@ function withoutStub(totalBlocks: number, geometry: Geometry, settings: Settings
 function tooSmall(totalBlocks: number, leastBlocks: number): InputError {
   return new InputError(
     "size",
-    `${totalBlocks * BLOCK_SIZE_BYTES} bytes are too small: the content needs ` +
+    `${totalBlocks * BLOCK_SIZE_BYTES} bytes are too few: the content needs ` +
       `${leastBlocks * BLOCK_SIZE_BYTES}`,
-    { option: "size", hint: "give at least that much, or no size at all" },
+    { option: "size", hint: "give at least that, or leave the size out" },
   );
 }
 
@@ -381,7 +381,7 @@ function stubGroup(totalBlocks: number): InputError {
   return new InputError(
     "size",
     `${totalBlocks * BLOCK_SIZE_BYTES} bytes end in a block group of ` +
-      `${(totalBlocks - groupStart) * BLOCK_SIZE_BYTES}, too few for what the group itself needs`,
+      `${(totalBlocks - groupStart) * BLOCK_SIZE_BYTES}, too few for the metadata of the group`,
     { option: "size", hint: `give ${groupStart * BLOCK_SIZE_BYTES}, or some megabytes more` },
   );
 }

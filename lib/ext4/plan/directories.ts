@@ -31,10 +31,10 @@ import {
 
 /** s_hash_seed: any constant that is not zero. These are the first digits of pi. */
 export const HASH_SEED: readonly number[] = [0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344];
-/** Dot and dot-dot as they stand in a linear directory's first block. */
+/** The entries for `.` and `..` of a linear directory. */
 const DOTS_SIZE_BYTES = direntSizeBytes(1) + direntSizeBytes(2);
 
-/** A name and what it names. */
+/** A directory entry. */
 export interface DirectoryChild {
   readonly name: ByteString;
   readonly inodeNumber: number;
@@ -53,7 +53,7 @@ interface DirectoryIndex {
   readonly names: readonly ByteString[];
   /** Where in `names` each leaf starts. */
   readonly leafStarts: readonly number[];
-  /** The lowest hash of each leaf, bit 0 set when the leaf before ends with the same hash. */
+  /** The lowest hash of each leaf; bit 0 is set if the previous leaf ends with the same hash. */
   readonly leafHashes: readonly number[];
   /** Blocks between the root and the leaves. */
   readonly nodeCount: number;
@@ -87,7 +87,7 @@ export function shapeDirectory(
 ): DirectoryShape {
   let sizeBytes = DOTS_SIZE_BYTES;
   const all: ByteString[] = [];
-  // Full leaves alone would be too many blocks: that is seen before names are hashed and sorted.
+  // Detects what cannot fit even in full leaves, before names are hashed and sorted.
   const mostBytes = leavesMax(checksummed) * leafRoomBytes(checksummed);
   for (const name of names) {
     sizeBytes += direntSizeBytes(name.length);
@@ -95,7 +95,7 @@ export function shapeDirectory(
     if (sizeBytes - DOTS_SIZE_BYTES > mostBytes) {
       throw new InputError(
         displayName(path || "/"),
-        `has at least ${all.length} entries: a directory without large_dir has at most ` +
+        `has at least ${all.length} entries: a directory without large_dir holds at most ` +
           `${leavesMax(checksummed)} blocks of them`,
       );
     }
@@ -105,7 +105,7 @@ export function shapeDirectory(
   return { blockCount: 1 + index.nodeCount + index.leafStarts.length, index };
 }
 
-/** Encodes all blocks of a directory. `childOf` finds what a name names; names are asked in the order written. */
+/** Encodes all blocks of a directory. `childOf` looks up names in the order in which they are written. */
 export function encodeDirectory(
   shape: DirectoryShape,
   directory: {
@@ -156,7 +156,7 @@ function indexNames(
     hashes[i] = hash;
     minors[i] = minor;
   });
-  // Numbers are sorted in place of objects: a directory may have hundreds of thousands of names.
+  // Sorts indexes instead of objects: a directory may have hundreds of thousands of names.
   const order = new Uint32Array(names.length).map((_, i) => i).sort((a, b) =>
     hashes[a]! - hashes[b]! || minors[a]! - minors[b]! || (names[a]! < names[b]! ? -1 : 1)
   );
@@ -239,7 +239,7 @@ function encodeIndex(
   if (checksummed) sealDxBlock(root, DX_ROOT_COUNT_OFFSET, inodeSeed);
 }
 
-/** Packs entries into a block; the last one's record reaches to the end of the room. */
+/** Packs entries into a block; the record of the last one extends to the end. */
 function encodeLeaf(
   block: Uint8Array,
   children: readonly DirectoryChild[],

@@ -20,7 +20,7 @@ const NODE_ENTRIES_MAX = extentEntriesMax(BLOCK_SIZE_BYTES);
 
 const NO_BYTES = new Uint8Array(0);
 
-/** How many blocks the tree over so many extents needs beside its root. */
+/** Blocks that the tree over `leafCount` extents needs besides its root. */
 export function extentTreeBlockCount(leafCount: number): number {
   let blockCount = 0;
   for (let entries = leafCount; entries > EXTENT_ROOT_ENTRIES_MAX;) {

@@ -1,5 +1,5 @@
 /**
- * The fixed places of a file system: block groups, backups of the superblock and descriptors, inode table sizes.
+ * The geometry of a file system: block groups, backups of the superblock and descriptors, inode table sizes.
  *
  * Kernel: Documentation/filesystems/ext4, "Layout" and "Block and Inode Allocation Policy"; which groups have backups
  * is ext4_bg_has_super().
@@ -11,11 +11,11 @@ import { divCeil } from "../../bytes/arithmetic.ts";
 import type { BlockRange } from "../../layout/blocks.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 
-/** As many blocks as one bitmap block has bits. */
+/** The number of bits in a bitmap block. */
 export const BLOCKS_PER_GROUP = BLOCK_SIZE_BYTES * 8;
-/** One inode bitmap block limits a group to as many inodes. */
+/** The number of bits in an inode bitmap block. */
 export const INODES_PER_GROUP_MAX = BLOCK_SIZE_BYTES * 8;
-/** Bytes of an inode slot. */
+/** The size of an inode in its table. */
 export const INODE_SIZE_BYTES = 256;
 /** Inodes in one block of an inode table. */
 export const INODES_PER_BLOCK = BLOCK_SIZE_BYTES / INODE_SIZE_BYTES;

@@ -27,7 +27,7 @@ import { BLOCKS_PER_GROUP, INODE_SIZE_BYTES } from "./geometry.ts";
 import type { MetadataWrite } from "./image_plan.ts";
 import type { Settings } from "./settings.ts";
 
-/** s_checksum_seed of every image: equal metadata is then equal whatever the UUID. The digits of e. */
+/** s_checksum_seed of every image, so that metadata does not depend on the UUID. The digits of e. */
 export const CHECKSUM_SEED = 0x2b7e1516;
 
 const STATE_CLEAN = 1;
@@ -36,7 +36,7 @@ const CHECKSUM_CRC32C = 1;
 const JOURNAL_BACKUP_BLOCKS = 1;
 /** EXT4_DEFM_XATTR_USER and EXT4_DEFM_ACL, as mke2fs sets them. */
 const DEFAULT_MOUNT_OPTIONS = 0xc;
-/** 16 groups, as mke2fs sets it; it guides where a mounted file system allocates. */
+/** 16 groups, as mke2fs sets it; it influences where a mounted file system allocates. */
 const LOG_GROUPS_PER_FLEX = 4;
 const LOG_BLOCK_SIZE = Math.log2(BLOCK_SIZE_BYTES) - 10;
 
@@ -114,7 +114,7 @@ function reservedBlocks(settings: Settings, totalBlocks: number): number {
     throw optionError(
       "reservedBlocks",
       `${wanted * BLOCK_SIZE_BYTES} bytes are more than half of the image, ` +
-        `${most * BLOCK_SIZE_BYTES}: e2fsck takes no more`,
+        `${most * BLOCK_SIZE_BYTES}, which e2fsck does not accept`,
     );
   }
   return wanted;
@@ -160,13 +160,13 @@ export interface GroupTables {
   readonly descriptors: readonly GroupDescriptor[];
   readonly freeBlocksCount: number;
   readonly freeInodesCount: number;
-  /** The bitmaps that must be written; those of untouched groups are told by their flags. */
+  /** The bitmaps to write; those of unused groups are implied by their flags. */
   readonly bitmaps: readonly MetadataWrite[];
 }
 
-/** What the tables depend on beside the layout. */
+/** What the tables depend on besides the allocation. */
 export interface GroupTableOptions {
-  /** Checksum seed; undefined without metadata checksums, and then no group may be left uninitialised. */
+  /** Checksum seed; undefined without metadata checksums, when all groups must be initialised. */
   readonly seed: number | undefined;
   /** Inodes 1 up to this one are in use. */
   readonly lastInodeNumber: number;
@@ -215,7 +215,7 @@ export function buildGroupTables(layout: Allocation, options: GroupTableOptions)
           geometry.inodesPerGroup / 8,
         )
         : 0,
-      // Without checksums the kernel does not look at this count and e2fsck wants it to be 0.
+      // Without checksums the kernel ignores this count and e2fsck wants 0.
       itableUnusedCount: seed === undefined ? 0 : usage.freeInodes,
     });
   }
@@ -259,7 +259,7 @@ function groupUsage(layout: Allocation, options: GroupTableOptions, group: numbe
   if (options.seed !== undefined) {
     flags |= GROUP_FLAG.INODE_ZEROED;
     if (usedInodes === 0) flags |= GROUP_FLAG.INODE_UNINIT;
-    // The kernel makes up such a bitmap from the backups alone; the last group's also has its end to mark.
+    // The kernel derives such a bitmap from the backups alone; that of the last group has its end marked as well.
     const isLast = group === geometry.groupCount - 1;
     if (!isLast && usedBlocks === backupBlocks(layout, startBlock)) {
       flags |= GROUP_FLAG.BLOCK_UNINIT;
@@ -289,7 +289,7 @@ function blockBitmap(layout: Allocation, group: number): Uint8Array {
   forEachOverlap(layout.usedRanges, { startBlock, endBlock }, (from, blockCount) => {
     setBits(bitmap, from - startBlock, blockCount);
   });
-  // Bits behind the end of the file system are 1.
+  // Bits beyond the end of the file system are set.
   const lastBit = Math.min(endBlock, layout.totalBlocks) - startBlock;
   setBits(bitmap, lastBit, BLOCKS_PER_GROUP - lastBit);
   return bitmap;

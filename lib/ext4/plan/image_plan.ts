@@ -1,5 +1,5 @@
 /**
- * The whole of an image before it is written.
+ * The plan of an image: everything about it before it is written.
  *
  * @module
  */
@@ -8,13 +8,13 @@ import type { Payload } from "../../model/payload.ts";
 import type { Geometry } from "./geometry.ts";
 import type { NodeDraft } from "./inode_drafts.ts";
 
-/** A run of metadata. `encode` is called once, when its turn comes, so that large tables never exist as a whole. */
+/** A run of metadata. `encode` is called once, just before it is written, so that large tables never exist as a whole. */
 export interface MetadataWrite {
   /** Where in the image. */
   readonly offsetBytes: number;
-  /** How long it is; a whole number of blocks, or part of one. */
+  /** A multiple of the block size, or less than one block. */
   readonly sizeBytes: number;
-  /** Makes the bytes. */
+  /** Returns the bytes. */
   readonly encode: () => Uint8Array;
 }
 
@@ -68,11 +68,11 @@ export interface PlanSummary {
   readonly freeInodes: number;
   /** Files that start on the grid. */
   readonly alignedFiles: number;
-  /** Free space between and inside payload that alignment left. */
+  /** Free space that alignment leaves between and inside payload. */
   readonly paddingBytes: number;
 }
 
-/** Every byte of an image but its payload, and where the payload goes. */
+/** Every byte of an image except payload, and the location of payload. */
 export interface ImagePlan {
   /** Files that are kept in their inodes: metadata is made from them, the last of it when all payload is written. */
   readonly inlinePayloads: readonly Payload[];

@@ -1,8 +1,8 @@
 /**
  * Every inode that an image will have, before blocks are given out: nodes of the tree, the journal, attribute values.
  *
- * The root has its fixed number, all others follow in path order, so that equal trees get equal numbers however their
- * layers were cut.
+ * The root has its fixed number and all others are numbered in path order, so that equal trees get equal numbers whatever
+ * their layers.
  *
  * @module
  */
@@ -24,11 +24,11 @@ import {
   XattrPlanner,
 } from "./xattrs.ts";
 
-/** A node with its number. There is one for each file of an image, so it holds no more than it must. */
+/** A node with its number. There is one for each file, so it is kept small. */
 export class NumberedNode {
   readonly inodeNumber: number;
   readonly node: TreeNode;
-  /** Names of it; for a directory 2 and its subdirectories. Not yet cut to what a directory stores. */
+  /** The number of its names; for a directory 2 and its subdirectories, even if that is too many to store. */
   linkCount: number;
   readonly #parent: NumberedNode | undefined;
   readonly #name: ByteString;
@@ -55,7 +55,7 @@ export class NumberedNode {
     return this.#parent?.inodeNumber ?? this.inodeNumber;
   }
 
-  /** The first of its paths in path order; empty for the root. Put together each time. */
+  /** The first of its paths in path order; empty for the root. Built on each call. */
   get path(): ByteString {
     const names = [this.#name];
     for (let at = this.#parent; at !== undefined; at = at.#parent) names.push(at.#name);
@@ -118,7 +118,7 @@ function openDirectory(
   return { numbered, children, names: sortedNames(children.keys()), nextName: 0 };
 }
 
-/** What i_links_count says: a directory with more links than fit says 1 (DIR_NLINK). */
+/** i_links_count: 1 for a directory with more links than fit (DIR_NLINK). */
 export function storedLinkCount(numbered: Pick<NumberedNode, "node" | "linkCount">): number {
   const isFull = numbered.node.kind === "directory" && numbered.linkCount > LINK_COUNT_MAX;
   return isFull ? 1 : numbered.linkCount;
@@ -127,7 +127,10 @@ export function storedLinkCount(numbered: Pick<NumberedNode, "node" | "linkCount
 function addName(known: NumberedNode, directory: NumberedNode, name: ByteString): void {
   if (known.node.kind === "directory") {
     const path = `${directory.path}/${name}`;
-    throw new InputError(displayName(path), "is a second name of a directory");
+    throw new InputError(
+      displayName(path),
+      "is a second name of a directory, which ext4 cannot have",
+    );
   }
   known.linkCount++;
   if (known.linkCount > LINK_COUNT_MAX) {
@@ -140,7 +143,7 @@ function addName(known: NumberedNode, directory: NumberedNode, name: ByteString)
 
 /** Metadata content of an inode: directory blocks, a long symlink, an attribute value. */
 export interface MetadataContent {
-  /** How many blocks it takes. */
+  /** Its length in blocks. */
   readonly blockCount: number;
   /** All the blocks, encoded. */
   readonly encode: () => Uint8Array;
@@ -148,11 +151,11 @@ export interface MetadataContent {
 
 /** A node of the tree that will be an inode. */
 export class NodeDraft {
-  /** A node of the tree, and not an attribute's value. */
+  /** Distinguishes it from the value of an attribute. */
   readonly kind = "node";
-  /** Its attributes, spread over inode and block. */
+  /** Its extended attributes, divided between inode and block. */
   readonly xattrs: InodeXattrs;
-  /** What it has in blocks besides payload. */
+  /** Its metadata blocks. */
   readonly content: MetadataContent | undefined;
   /** A hashed directory. */
   readonly isIndexed: boolean;
@@ -187,12 +190,12 @@ export class NodeDraft {
     return this.#numbered.parentInodeNumber;
   }
 
-  /** What it becomes an inode of. */
+  /** The node of the tree. */
   get node(): TreeNode {
     return this.#numbered.node;
   }
 
-  /** The first path that leads to it, put together each time. */
+  /** The first path that leads to it; built on each call. */
   get path(): ByteString {
     return this.#numbered.path;
   }
@@ -211,7 +214,7 @@ export interface ValueDraft {
   readonly content: MetadataContent;
 }
 
-/** All the inodes, in the order of their numbers, the journal left out. */
+/** All inodes except the journal, in the order of their numbers. */
 export interface InodeDrafts {
   readonly drafts: readonly (NodeDraft | ValueDraft)[];
   readonly planner: XattrPlanner;
@@ -219,7 +222,7 @@ export interface InodeDrafts {
   readonly lastInodeNumber: number;
 }
 
-/** What drafting needs to know. */
+/** Options for drafting. */
 export interface DraftOptions {
   /** Checksum seed of the file system, whether metadata is checksummed or not. */
   readonly seed: number;
@@ -231,7 +234,7 @@ export interface DraftOptions {
 
 /** Logical blocks are 32-bit, and the kernel keeps the last one for itself (ext4_max_size()). */
 const FILE_BLOCKS_MAX = 2 ** 32 - 1;
-/** A path of one block with its NUL is the longest the kernel follows. */
+/** The kernel follows targets of up to one block, including the NUL. */
 const SYMLINK_BYTES_MAX = BLOCK_SIZE_BYTES - 1;
 
 /** Drafts every inode of a tree. */
@@ -254,12 +257,12 @@ export function draftInodes(tree: FileTree, options: DraftOptions): InodeDrafts 
       content: wholeBlocks(value.value),
     });
   }
-  // The reserved inodes are in use whatever the tree holds, the journal's among them.
+  // The reserved inodes, including that of the journal, are always in use.
   const lastInodeNumber = Math.max(drafts.at(-1)!.inodeNumber, INODE_NUMBER.FIRST_USABLE - 1);
   return { drafts, planner, lastInodeNumber };
 }
 
-/** The bytes of a small file beyond those in i_block go into this attribute (kernel documentation, "Inline Data"). */
+/** The attribute for the bytes of a small file that do not fit into i_block (kernel documentation, "Inline Data"). */
 export function inlineDataXattr(
   content: Uint8Array,
 ): { nameIndex: number; suffix: ByteString; value: Uint8Array } {
@@ -326,7 +329,7 @@ function symlinkContent(path: ByteString, target: ByteString): MetadataContent |
       `its target has ${target.length} bytes: wanted 1 to ${SYMLINK_BYTES_MAX} and no NUL`,
     );
   }
-  // A target that leaves room for its NUL in i_block is kept there.
+  // A target that fits into i_block with its NUL is kept there.
   if (target.length < INODE_BLOCK_FIELD_SIZE_BYTES) return undefined;
   return wholeBlocks(bytesFromByteString(target));
 }

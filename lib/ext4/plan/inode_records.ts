@@ -1,5 +1,5 @@
 /**
- * Inodes as they are stored: attributes clamped to what ext4 can say, block maps, sizes and block counts.
+ * Inodes as they are stored: attributes limited to what ext4 can represent, block maps, sizes and block counts.
  *
  * Kernel: Documentation/filesystems/ext4, "Index Nodes".
  *
@@ -36,7 +36,7 @@ const OWNER_MAX = 2 ** 32 - 2;
 const DEVICE_MAJOR_MAX = 0xfff;
 const DEVICE_MINOR_MAX = 0xfffff;
 
-/** What the records need beside the draft. */
+/** What a record needs besides the draft. */
 export interface RecordContext {
   /** Checksum seed; undefined without metadata checksums. */
   readonly seed: number | undefined;
@@ -53,7 +53,7 @@ export function nodeRecord(draft: NodeDraft, context: RecordContext): InodeRecor
   const { attributes } = node;
   const time = clampTime(attributes);
   const { flags, blockField, sizeBytes, xattrArea } = contentFields(draft, context);
-  // One literal, in the order of the type: there is one for each file, and all shall be of one shape.
+  // One literal in the order of the type, so that all records have the same hidden class: there is one for each file.
   return {
     mode: typeBits(node) | (xattrs.mode & 0o7777),
     uid: attributes.uid,
@@ -78,12 +78,12 @@ export function nodeRecord(draft: NodeDraft, context: RecordContext): InodeRecor
   };
 }
 
-/** What an inode says of its content. */
+/** The fields that describe content. */
 interface ContentFields {
   readonly flags: number;
   readonly blockField: Uint8Array;
   readonly sizeBytes: number;
-  /** Set where content lies there, beside the attributes. */
+  /** Set if it holds content besides the attributes. */
   readonly xattrArea?: Uint8Array;
 }
 
@@ -156,7 +156,7 @@ export function journalRecord(
   };
 }
 
-/** Refuses owners and devices that ext4 cannot store; counts times that will be clamped. */
+/** Refuses owners and devices that ext4 cannot store, and warns of times that it changes. */
 export function checkAttributes(
   drafts: readonly (NodeDraft | ValueDraft)[],
   warnings: Warnings,
@@ -172,7 +172,7 @@ export function checkAttributes(
       warnings.add("clampedTime", nameOf(draft), why);
     }
     if (isMendedByFsck(mtimeSeconds)) {
-      const why = "e2fsck -p would take its time for one before 1970";
+      const why = "e2fsck -p would take its time for a time before 1970";
       warnings.add("suspectTime", nameOf(draft), why);
     }
     checkDevice(draft);
@@ -203,7 +203,7 @@ function checkDevice(draft: NodeDraft): void {
   }
 }
 
-/** A time as ext4 can store it; one out of range becomes the nearest. */
+/** A time as ext4 can store it: the nearest if it is out of range. */
 function clampTime(attributes: NodeAttributes): Timestamp {
   const { mtimeSeconds, mtimeNanoseconds } = attributes;
   if (mtimeSeconds < TIMESTAMP_SECONDS_MIN) {
@@ -222,7 +222,7 @@ function sectorCount(context: RecordContext): number {
   return blocks * SECTORS_PER_BLOCK;
 }
 
-/** An owner is charged for each attribute value in an inode of its own (ext4_xattr_inode_alloc_quota()). */
+/** Values in inodes of their own are charged to the owner (ext4_xattr_inode_alloc_quota()). */
 function valueBlocks(xattrs: InodeXattrs): number {
   let blocks = 0;
   for (const xattr of xattrs.block?.xattrs ?? []) {
@@ -231,7 +231,7 @@ function valueBlocks(xattrs: InodeXattrs): number {
   return blocks;
 }
 
-/** i_block of what is mapped by extents. */
+/** i_block of an inode that is mapped by extents. */
 function mapField(inodeNumber: number, context: RecordContext): Uint8Array {
   const { leaves, treeBlocks } = context.blocks ?? NO_BLOCKS;
   const isSealed = context.seed !== undefined && treeBlocks.length > 0;

@@ -1,6 +1,6 @@
 /**
- * From a tree and settings to the plan of an image. Pure: nothing is read but what the tree already says, except the
- * bytes of files that live in their inodes, when their turn to be written comes.
+ * From a tree and settings to the plan of an image. Pure: reads no payload, except that of inline files when their inodes
+ * are written.
  *
  * @module
  */
@@ -38,7 +38,7 @@ import { draftInodes, type InodeDrafts, type NodeDraft, type ValueDraft } from "
 import { checkAttributes, journalRecord, nodeRecord, valueRecord } from "./inode_records.ts";
 import type { Settings } from "./settings.ts";
 
-/** Inodes of one table that are encoded at a time. */
+/** Inodes that are encoded at a time. */
 const INODES_PER_WRITE = 1024;
 
 /** Plans an image. */
@@ -75,7 +75,7 @@ export function planExt4(tree: FileTree, settings: Settings, warnings: Warnings)
   return builder.build(layouts);
 }
 
-/** Turns a layout into writes. */
+/** Turns an allocation into writes. */
 class PlanBuilder {
   readonly #layout: Allocation;
   readonly #inodes: InodeDrafts;
@@ -149,11 +149,11 @@ class PlanBuilder {
     const table = encodeDescriptorTable(this.#layout, tables, this.#seed);
     for (const { startBlock } of geometry.reserved) {
       const blockGroupNumber = startBlock / BLOCKS_PER_GROUP;
-      // s_block_group_nr is 16-bit; the kernel does not read it, and e2fsck wants no more.
+      // s_block_group_nr has 16 bits; the kernel does not read it, and e2fsck is satisfied with them.
       const stored = blockGroupNumber % 2 ** 16;
       const encoded = encodeSuperblock({ ...superblock, blockGroupNumber: stored });
       const startBytes = startBlock * BLOCK_SIZE_BYTES;
-      // Only the primary one leaves room for a boot sector.
+      // Only the primary superblock leaves room for a boot sector.
       const inset = blockGroupNumber === 0 ? SUPERBLOCK_OFFSET_BYTES : 0;
       this.#writes.push(
         { offsetBytes: startBytes + inset, sizeBytes: encoded.length, encode: () => encoded },
@@ -166,7 +166,7 @@ class PlanBuilder {
     }
   }
 
-  /** The parts of the tables that are in use; the rest stays a hole. */
+  /** The used parts of the tables; the rest stays a hole. */
   #addInodeTables(): void {
     const { geometry, inodeTableBlocks } = this.#layout;
     const byNumber = this.#recordsByNumber();
@@ -250,7 +250,7 @@ class PlanBuilder {
     });
   }
 
-  /** Directories, long symlinks, attribute values, and the extent blocks of everything. */
+  /** Directories, long symlinks, attribute values, and all extent tree blocks. */
   #addContent(): void {
     for (const [inodeNumber, blocks] of this.#layout.inodeBlocks.entries()) {
       this.#addTree(inodeNumber, blocks);

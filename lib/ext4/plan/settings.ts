@@ -1,5 +1,5 @@
 /**
- * What the user may choose about an image, and the checked numbers that the planner works with.
+ * The options of an image, and the settings that follow from them once they are checked.
  *
  * @module
  */
@@ -22,7 +22,7 @@ export type ReservedBlocks =
   | { readonly kind: "bytes"; readonly bytes: number }
   | { readonly kind: "percent"; readonly percent: number };
 
-/** Every choice that changes the bytes of an image, beside its tree. */
+/** Every option that changes the bytes of an image. */
 export interface LayoutOptions {
   /** The fixed block size of the store that the image is laid out for: a power of two, 4 KiB to 1 MiB. */
   readonly gridBytes: number;
@@ -48,13 +48,13 @@ export interface LayoutOptions {
   readonly metadataChecksums: boolean;
   /** `3.10`: only features that a kernel of that version mounts. */
   readonly compat: "3.10" | undefined;
-  /** At least this many inodes, used ones included; undefined: what the content needs, and one for 16 KiB of free space. */
+  /** At least this many inodes in total; undefined: those of the content, and one for each 16 KiB of free space. */
   readonly inodeCount: number | undefined;
   /** Blocks that only root may use. */
   readonly reservedBlocks: ReservedBlocks;
 }
 
-/** The checked choices, in blocks. */
+/** Checked options, in blocks. */
 export interface Settings {
   readonly gridBlocks: number;
   readonly alignThresholdBytes: number;
@@ -71,7 +71,7 @@ export interface Settings {
   readonly constantSeed: boolean;
   readonly inodeCount: number | undefined;
   readonly reservedBlocks: ReservedBlocks;
-  /** Seconds that stand for every time that the tree does not give. */
+  /** Unix time for everything that the tree gives no time for. */
   readonly timestamp: number;
 }
 
@@ -81,7 +81,7 @@ const JOURNAL_BLOCKS_MIN = 1024;
 /** e2fsprogs' own limit for journals (ext2fs_default_journal_size, mke2fs(8)). */
 const JOURNAL_BLOCKS_MAX = 10_240_000;
 const LABEL_BYTES_MAX = 16;
-/** 2^32 blocks of 4 KiB: what a file system without 64bit can address; groups past it are refused for all. */
+/** 2^32 blocks of 4 KiB: what a file system without 64bit can address; larger ones are always refused. */
 const IMAGE_BYTES_MAX = 2 ** 44;
 
 /** Checks the options and turns them into blocks. Throws a UsageError that names the option. */

@@ -1,6 +1,6 @@
 /**
- * Where extended attributes go: into the inode while they fit, then into a block that equal sets share, and values that
- * fit neither into inodes of their own.
+ * Where extended attributes are stored: in the inode while they fit, then in a block that inodes with equal attributes
+ * share, and values that fit neither in inodes of their own.
  *
  * Kernel: Documentation/filesystems/ext4, "Extended Attributes".
  *
@@ -31,15 +31,15 @@ import { INODE_SIZE_BYTES } from "./geometry.ts";
 export const INODE_XATTR_CAPACITY_BYTES = INODE_SIZE_BYTES - INODE_BASE_SIZE_BYTES -
   INODE_EXTRA_SIZE_BYTES;
 
-/** Of a whole name, prefix included: the limit of system calls, XATTR_NAME_MAX of Linux. */
+/** XATTR_NAME_MAX of Linux: for the whole name with its prefix. */
 export const XATTR_NAME_LENGTH_MAX = 255;
 
-/** Owner, group and others: what the mode says as well. */
+/** Owner, group and others, which the mode expresses as well. */
 const MINIMAL_ACL_ENTRIES = 3;
 
 /** A block of attributes and how many inodes point to it. */
 export interface SharedXattrBlock {
-  /** In the order in which they are stored. */
+  /** In the order on disk. */
   readonly xattrs: readonly DiskXattr[];
   /** How many inodes point to it. */
   referenceCount: number;
@@ -53,17 +53,17 @@ export interface ValueInode {
   referenceCount: number;
 }
 
-/** The attributes of one inode, spread. */
+/** The attributes of one inode, divided. */
 export interface InodeXattrs {
   /** Those behind the inode's fields. */
   readonly inInode: readonly DiskXattr[];
   /** Those in a block, which other inodes may share. */
   readonly block: SharedXattrBlock | undefined;
-  /** Permission bits after an access ACL had its say. */
+  /** The mode, with the permissions of an access ACL. */
   readonly mode: number;
 }
 
-/** Spreads attributes inode by inode; remembers what can be shared. */
+/** Divides the attributes of one inode after the other, and shares what is equal. */
 export class XattrPlanner {
   readonly blocks: SharedXattrBlock[] = [];
   readonly valueInodes: ValueInode[] = [];
@@ -90,7 +90,7 @@ export class XattrPlanner {
     this.#allowsValueInodes = options.allowsValueInodes;
   }
 
-  /** For a node without attributes: one object for all nodes of a mode, since most nodes have none. */
+  /** For a node without attributes, as most are: one object for all nodes of a mode. */
   planNone(mode: number): InodeXattrs {
     let none = this.#noneByMode.get(mode);
     if (none === undefined) {
@@ -99,7 +99,7 @@ export class XattrPlanner {
     return none;
   }
 
-  /** Spreads the attributes of one node. */
+  /** Divides the attributes of one node. */
   plan(path: ByteString, node: TreeNode): InodeXattrs {
     const { mode, xattrs } = node.attributes;
     if (xattrs.length === 0) return this.planNone(mode);
@@ -156,7 +156,7 @@ export class XattrPlanner {
       known.referenceCount++;
       return known;
     }
-    // A value is referred to by blocks, not by the inodes that share them.
+    // The references to a value are those of blocks, not of the inodes that share them.
     for (const { valueInode } of xattrs) {
       if (valueInode !== undefined) this.#valueByNumber.get(valueInode)!.referenceCount++;
     }
@@ -183,7 +183,7 @@ export class XattrPlanner {
   }
 }
 
-/** Attributes in ext4's terms and order; what cannot be stored is reported. */
+/** Attributes in the format and order of ext4, with a warning for each that cannot be stored. */
 function convertXattrs(
   path: ByteString,
   node: TreeNode,
@@ -218,14 +218,14 @@ function unsupportedBecause(xattr: Xattr, node: TreeNode): string | undefined {
   const split = splitXattrName(xattr.name);
   if (split === undefined) return "ext4 has no such name";
   if (xattr.name.length > XATTR_NAME_LENGTH_MAX || xattr.name.includes("\0")) {
-    return "its name is too long or has a NUL";
+    return "its name is too long or contains a NUL";
   }
   if (xattr.value.length > XATTR_VALUE_SIZE_MAX) {
     return `its value has ${xattr.value.length} bytes, the kernel reads ${XATTR_VALUE_SIZE_MAX}`;
   }
-  // The kernel keeps system.* for itself; system.data is where inline data lives.
+  // system.* is reserved for the kernel; system.data holds inline data.
   if (split.nameIndex === XATTR_INDEX.SYSTEM || split.nameIndex === XATTR_INDEX.RICHACL) {
-    return "the kernel keeps this name for itself";
+    return "this name is reserved for the kernel";
   }
   if (split.nameIndex === XATTR_INDEX.POSIX_ACL_DEFAULT && node.kind !== "directory") {
     return "only directories have default ACLs";

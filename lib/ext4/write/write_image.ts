@@ -1,5 +1,5 @@
 /**
- * Writes a plan in one ascending pass: metadata and payload as they come, each byte once, holes left out.
+ * Writes a plan in one ascending pass over metadata and payload: each byte once, holes skipped.
  *
  * @module
  */
@@ -12,13 +12,13 @@ import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../../model/payload
 import type { Progress } from "../../progress.ts";
 import type { ImagePlan, MetadataWrite, PayloadWrite } from "../plan/image_plan.ts";
 
-/** How payload is read: this many bytes at most at a time. */
+/** The most payload that is read at a time. */
 const PIECE_BYTES = 1024 * 1024;
-/** Signals are seen between pieces of work of about this many bytes or writes. */
+/** Signals are handled after about this many bytes or writes. */
 const YIELD_AFTER_BYTES = 16 * 1024 * 1024;
 const YIELD_AFTER_WRITES = 2048;
 
-/** What only the bytes could tell. */
+/** What is known once the bytes are written. */
 export interface WriteResult {
   /** Cells of the grid that hold a byte that is not zero, in bytes. */
   readonly storedBytes: number;
@@ -26,15 +26,15 @@ export interface WriteResult {
 
 /** How an image is written. */
 export interface WriteOptions {
-  /** Ends the writing when it is aborted. */
+  /** Stops the writing when it is aborted. */
   readonly signal?: AbortSignal | undefined;
-  /** Told how far it is. */
+  /** Progress reporter. */
   readonly progress: Progress;
-  /** Told of each write of payload when it is done. */
+  /** Called after each write of payload. */
   readonly onWritten?: (write: PayloadWrite) => void;
 }
 
-/** Writes a whole image and finishes the sink. On any error the sink is aborted before the error goes on. */
+/** Writes an image and finishes the sink; aborts the sink before throwing any error. */
 export async function writeImage(
   plan: ImagePlan,
   sink: ImageSink,
@@ -58,12 +58,12 @@ class PlanWriter {
   readonly #cells: CellCounter;
   readonly #buffer = new Uint8Array(PIECE_BYTES);
   readonly #aheadBuffer = readAheadBuffer();
-  /** The store of the payload before, and how it is read: small files mostly lie one behind the other. */
+  /** The store of the previous payload and its reader: small files are mostly stored one after the other. */
   #store: RandomReader | undefined;
   #ahead: RandomReader | undefined;
   #payload: Payload | undefined;
   #payloadHash = 0;
-  /** Where in the payload the next run may start; two files can have the same payload, one behind the other. */
+  /** The first block that the next run may start at; consecutive files can have the same payload. */
   #payloadBlock = 0;
   #bytesSinceYield = 0;
   #writesSinceYield = 0;
@@ -136,7 +136,7 @@ class PlanWriter {
     return this.#ahead;
   }
 
-  /** What was written must be what was planned from: a store that changed in between would be a wrong image. */
+  /** Payload must be what was planned from: a source that changed in between would make a wrong image. */
   #endPayload(): void {
     const payload = this.#payload;
     if (payload !== undefined && payload.contentHash !== this.#payloadHash) {
@@ -151,7 +151,7 @@ class PlanWriter {
   }
 
   #put(bytes: Uint8Array, offset: number): Promise<void> | undefined {
-    // The message is made only when it is wanted: this is called for every file.
+    // Builds the message only if it is needed: this is called for every file.
     if (offset < this.#endOffset) {
       invariant(false, `a write at ${offset} behind ${this.#endOffset}`);
     }
@@ -183,7 +183,7 @@ function plannedBytes(plan: ImagePlan): number {
   return bytes;
 }
 
-/** Counts cells while bytes go by in ascending order. */
+/** Counts cells of bytes in ascending order. */
 export class CellCounter {
   readonly #cellBytes: number;
   #count = 0;
@@ -198,7 +198,7 @@ export class CellCounter {
     return this.#count * this.#cellBytes;
   }
 
-  /** Counts the cells that `bytes` at `offset` put something into. */
+  /** Counts the cells in which `bytes` at `offset` has a byte that is not zero. */
   add(bytes: Uint8Array, offset: number): void {
     const cellBytes = this.#cellBytes;
     const end = offset + bytes.length;

@@ -109,7 +109,7 @@ Deno.test("allocate keeps to a size in blocks, and refuses one that is too small
   const size = (sizeBytes: number) => ({ size: { kind: "total", sizeBytes } as const });
   const tree = treeOf({ "f": file("x") });
   assertEquals(lay(tree, size(10 * GIB - 4095)).totalBlocks, (10 * GIB) / 4096);
-  assertThrows(() => lay(tree, size(1 * MIB)), InputError, "too small");
+  assertThrows(() => lay(tree, size(1 * MIB)), InputError, "too few");
   const long = treeOf({ "a": unreadFile(15 * 1024 * GIB), "b": unreadFile(2 * 1024 * GIB) });
   assertThrows(() => lay(long), InputError, "at most 17592186044416");
 });
@@ -117,7 +117,7 @@ Deno.test("allocate keeps to a size in blocks, and refuses one that is too small
 Deno.test("allocate says a least size that is enough, whatever size was asked for first", () => {
   const tree = treeOf({ "f": unreadFile(300 * MIB) });
   const size = (sizeBytes: number) => ({ size: { kind: "total", sizeBytes } as const });
-  const { message } = assertThrows(() => lay(tree, size(1 * MIB)), InputError, "too small");
+  const { message } = assertThrows(() => lay(tree, size(1 * MIB)), InputError, "too few");
   const leastBytes = Number(/needs (\d+)$/.exec(message)![1]);
   assertEquals(lay(tree, size(leastBytes)).totalBlocks * 4096, leastBytes);
   assertThrows(() => lay(tree, size(leastBytes - 4096)), InputError, `needs ${leastBytes}`);
