@@ -401,7 +401,7 @@ export class JobRun {
     const wait = settings.retryDelaysMs[this.record.attempts];
     if (wait === undefined) return await this.#end("failed", fault);
     await this.#duringOutages(() => store.putBack(this.#claim, delayMs ?? wait, true));
-    this.#log("warn", "job is tried again", { waitMs: delayMs ?? wait, ...fault });
+    this.#log("warn", "job is tried again", { waitMs: delayMs ?? wait, fault });
   }
 
   async #end(state: "failed" | "cancelled", fault: Fault | undefined): Promise<void> {
@@ -411,7 +411,7 @@ export class JobRun {
     );
     if (!isOurs) return;
     metrics.add("blessfs_jobs_ended_total", { state, code: fault?.code ?? "" });
-    this.#log(state === "failed" ? "warn" : "info", `job ${state}`, { ...fault });
+    this.#log(state === "failed" ? "warn" : "info", `job ${state}`, { fault });
   }
 
   async #publish(

@@ -265,7 +265,8 @@ export class ServerProcess {
   }
 
   async kill(signal: "SIGKILL" | "SIGTERM"): Promise<number | null> {
-    this.child.kill(signal);
+    // Deno takes a child that it has sent a signal to for one that died of it.
+    process.kill(this.child.pid!, signal);
     return await this.#ended;
   }
 }

@@ -71,7 +71,7 @@ export class Authorizer {
     if (credentials?.kind === "password") return this.#basic(credentials);
     const { registry } = this.#options;
     const why = "asks for a user name and a password: found none";
-    throw new IoError(displayText(registry), why, LOGIN_REMEDY);
+    throw new IoError(displayText(registry), why, { ...LOGIN_REMEDY, data: { status: 401 } });
   }
 
   /**
