@@ -4,24 +4,16 @@
  * @module
  */
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
-import { openVerity, verityData, type VerityQuery } from "../../lib/bless/verity_place.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { checkGrid } from "../../lib/ext4/plan/settings.ts";
-import { faultInImage } from "../../lib/ext4/volume/judge.ts";
-import {
-  type Finding,
-  verifyImage,
-  type VerifyOptions,
-  type VerifyReport,
-} from "../../lib/ext4/verify/verify.ts";
+import { type Finding, verifyImage, type VerifyReport } from "../../lib/ext4/verify/verify.ts";
 import type { RecoveryReport } from "../../lib/ext4/recovery/recover.ts";
-import { verifyTree, type VerityCheck } from "../../lib/verity/verify_tree.ts";
+import type { VerityCheck } from "../../lib/verity/verify_tree.ts";
 import type { CommandIo, OptionSpec, ParsedArguments } from "../command.ts";
 import { errorLines, EXIT, failureFacts, safeLine } from "../errors.ts";
 import { styleOf } from "../text.ts";
 import { formatCount, parseCount, parseSize, sizeOption } from "../values.ts";
 import { parseImageAccess, withImageReader } from "./image.ts";
-import { checkText, verityQuery } from "./verity.ts";
 
 const FINDINGS_DEFAULT = 100;
 const NO_STYLE = styleOf(false);
@@ -57,6 +49,9 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 |
     signal: io.signal,
   };
   const access = parseImageAccess(args, io);
+  const isProved = args.value("root-hash") !== undefined;
+  // Most images have no hash tree, and need none of this code.
+  const verityCommand = isProved ? await import("./verity.ts") : undefined;
   const images = args.positionals("IMAGE");
   checkVerityArguments(args, images);
   const verified: Verified[] = [];
@@ -64,13 +59,13 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 |
   for (const image of images) {
     let found: Verified;
     try {
-      found = args.value("root-hash") === undefined
+      found = verityCommand === undefined
         ? await withImageReader(
           image,
           access,
           async (reader, replay) => ({ image, report: await verifyImage(reader, options), replay }),
         )
-        : await verifyProved(verityQuery(image, args), options);
+        : { image, replay: undefined, ...await verityCommand.verifyProved(image, args, options) };
     } catch (error) {
       io.signal.throwIfAborted();
       // What was found in the other images is worth knowing all the same.
@@ -82,7 +77,8 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 |
     io.warn(report.warnings);
     if (io.json) continue;
     await io.stdout.write(reportText(found, io.quiet));
-    if (verity !== undefined) await io.stdout.write(checkText(image, verity, io.quiet));
+    if (verityCommand === undefined || verity === undefined) continue;
+    await io.stdout.write(verityCommand.checkText(image, verity, io.quiet));
   }
   const hasMore = verified.length + failures.length > 1;
   if (io.json && (failures.length === 0 || hasMore)) {
@@ -110,27 +106,11 @@ function checkVerityArguments(args: ParsedArguments, images: readonly string[]):
   if (rootHash !== undefined && images.length > 1) {
     throw new UsageError("--root-hash", `is that of one image: ${images.length} are named`);
   }
-  const place = ["hash-file", "hash-offset"].find((name) => args.value(name) !== undefined);
+  const place = args.firstGiven(["hash-file", "hash-offset"]);
   if (rootHash === undefined && place !== undefined) {
     throw new UsageError(`--${place}`, "there is no root hash to check the tree with", {
       remedies: [{ option: "rootHash", change: "set" }],
     });
-  }
-}
-
-/** Checks the file system that a hash tree covers, and all of it against the tree. */
-async function verifyProved(query: VerityQuery, options: VerifyOptions): Promise<Verified> {
-  const { image } = query;
-  const found = openVerity(query);
-  try {
-    const report = await verifyImage(verityData(found), options);
-    const { rootHash } = query;
-    const verity = await verifyTree(found.place, { ...options, rootHash });
-    return { image, report, replay: undefined, verity };
-  } catch (error) {
-    throw faultInImage(image, error);
-  } finally {
-    found.close();
   }
 }
 

@@ -5,8 +5,19 @@
  */
 import { randomBytes } from "node:crypto";
 import { formatVerity } from "../../lib/bless/verity_image.ts";
-import { checkRootHash, openVerity, type VerityQuery } from "../../lib/bless/verity_place.ts";
+import {
+  checkRootHash,
+  openVerity,
+  verityData,
+  type VerityQuery,
+} from "../../lib/bless/verity_place.ts";
 import { UsageError } from "../../lib/errors.ts";
+import { faultInImage } from "../../lib/ext4/volume/judge.ts";
+import {
+  verifyImage,
+  type VerifyOptions,
+  type VerifyReport,
+} from "../../lib/ext4/verify/verify.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { CONSTANT_SALT, parseSalt, SALT_BYTES } from "../../lib/verity/format.ts";
 import { type VerityFormat, verityText } from "../../lib/verity/texts.ts";
@@ -83,7 +94,7 @@ export function readSalt(
 }
 
 /** What the arguments say of the place of a tree. */
-export function verityQuery(image: string, args: ParsedArguments): VerityQuery {
+function verityQuery(image: string, args: ParsedArguments): VerityQuery {
   return {
     image,
     hashFile: args.value("hash-file"),
@@ -93,7 +104,7 @@ export function verityQuery(image: string, args: ParsedArguments): VerityQuery {
 }
 
 /** Finds a tree and checks all of it. */
-export async function checkVerity(
+async function checkVerity(
   query: VerityQuery,
   io: CommandIo,
   findingsMax: number,
@@ -145,4 +156,24 @@ export function checkText(image: string, check: VerityCheck, quiet: boolean): st
 function findingText({ kind, offset, found, wanted }: VerityFinding): string {
   const what = { data: "data", tree: "hash tree", root: "root of the hash tree" }[kind];
   return `${what} (byte ${offset}): wrong hash: found ${found}, wanted ${wanted}`;
+}
+
+/** Checks the file system that a hash tree covers, and all of it against the tree: `verify --root-hash`. */
+export async function verifyProved(
+  image: string,
+  args: ParsedArguments,
+  options: VerifyOptions,
+): Promise<{ readonly report: VerifyReport; readonly verity: VerityCheck }> {
+  const query = verityQuery(image, args);
+  const found = openVerity(query);
+  try {
+    const report = await verifyImage(verityData(found), options);
+    const { rootHash } = query;
+    const verity = await verifyTree(found.place, { ...options, rootHash });
+    return { report, verity };
+  } catch (error) {
+    throw faultInImage(image, error);
+  } finally {
+    found.close();
+  }
 }
