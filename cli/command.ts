@@ -226,6 +226,8 @@ export interface ProcessIo {
   readonly signal: AbortSignal;
   /** Milliseconds of a clock that never goes back; only for reports and progress. */
   now(): number;
+  /** Throws when this process cannot do what a command line asks for. */
+  checkEnvironment?(words: readonly string[]): void;
 }
 
 /** What the program gives to a command, with the options that all commands share already applied. */

@@ -6,11 +6,12 @@
  *
  * @module
  */
+import { Buffer, isUtf8 } from "node:buffer";
 import { readFileSync, writeSync } from "node:fs";
 import process from "node:process";
 import { isatty } from "node:tty";
-import { InterruptedError } from "../lib/errors.ts";
-import { ioErrorFrom, systemErrorFacts } from "../lib/io/system_error.ts";
+import { InterruptedError, IoError, UsageError } from "../lib/errors.ts";
+import { displayPath, ioErrorFrom, systemErrorFacts } from "../lib/io/system_error.ts";
 import type { Command, InputStream, NoticeStream, ResultStream } from "./command.ts";
 import type { ExitCode } from "./errors.ts";
 import { ClosedPipeError, errorLines, EXIT, exitCodeOf, isDebug, SIGNAL_EXITS } from "./errors.ts";
@@ -44,6 +45,7 @@ export async function runProgram(commands: readonly Command[]): Promise<void> {
     cwd: process.cwd(),
     signal,
     now: () => performance.now(),
+    checkEnvironment,
   }, commands);
   end(await Promise.race([finished, graceAfter(signal)]));
 }
@@ -54,6 +56,61 @@ function graceAfter(signal: AbortSignal): Promise<ExitCode> {
       setTimeout(() => resolve(exitCodeOf(signal.reason)), GRACE_MS);
     });
   });
+}
+
+/** Fewer descriptors are not enough for a runtime and its threads: it ends by itself, in words and with a code of its own. */
+const OPEN_FILES_MIN = 32;
+
+/**
+ * Refuses to work where the runtime, not this program, would decide what comes of it.
+ *
+ * @throws UsageError for a variable that changes what the runtime does, and words that it could not decode
+ * @throws IoError where too few files may be open
+ */
+function checkEnvironment(words: readonly string[]): void {
+  const isBun = process.versions["bun"] !== undefined;
+  // Bun puts the options of this variable in front of the program's own words.
+  if (isBun && import.meta.url.startsWith("file:///$bunfs/") && process.execArgv.length > 0) {
+    throw new UsageError("BUN_OPTIONS", "changes what this program does: unset it");
+  }
+  if (
+    process.versions["deno"] === undefined && process.env["NODE_TLS_REJECT_UNAUTHORIZED"] === "0"
+  ) {
+    const why = "is 0, so no certificate would be checked: unset it";
+    throw new UsageError("NODE_TLS_REJECT_UNAUTHORIZED", why);
+  }
+  const openFilesMax = openFilesLimit();
+  if (openFilesMax < OPEN_FILES_MIN) {
+    throw new IoError("open files", `the limit is ${openFilesMax}: wanted ${OPEN_FILES_MIN}`, {
+      hint: "raise the limit on open files (`ulimit -n`)",
+    });
+  }
+  // Runtimes put U+FFFD for bytes that are not UTF-8, and then look for a file of that name.
+  const undecoded = words.find((word) => word.includes("\ufffd"));
+  if (undecoded !== undefined && !isUtf8(procFile("cmdline"))) {
+    throw new UsageError(
+      displayPath(undecoded),
+      "is not UTF-8, and the runtime cannot open such a name",
+      {
+        hint: "make a symbolic link to it, and name that",
+      },
+    );
+  }
+}
+
+/** The soft limit of this process; Infinity where it is not known. */
+function openFilesLimit(): number {
+  const match = /^Max open files\s+(\d+)/m.exec(procFile("limits").toString("latin1"));
+  return match === null ? Infinity : Number(match[1]);
+}
+
+/** A file of proc(5) about this process; empty where there is none. */
+function procFile(name: string): Buffer {
+  try {
+    return readFileSync(`/proc/self/${name}`);
+  } catch {
+    return Buffer.alloc(0);
+  }
 }
 
 /** All output has been flushed by now, so nothing that is still open may hold the process back. */
@@ -100,15 +157,10 @@ export function watchSignals(): AbortSignal {
  * SIGINT ignored in what they start in the background.
  */
 function hangupIsIgnored(): boolean | undefined {
-  try {
-    // proc(5): SigIgn is a mask in hexadecimal, signal 1 in its lowest bit.
-    const mask = /^SigIgn:\s*[0-9a-f]*([0-9a-f])$/m.exec(
-      readFileSync("/proc/self/status", "latin1"),
-    );
-    return mask === null ? undefined : (parseInt(mask[1]!, 16) & 1) === 1;
-  } catch {
-    return undefined;
-  }
+  // proc(5): SigIgn is a mask in hexadecimal, signal 1 in its lowest bit.
+  const status = procFile("status").toString("latin1");
+  const mask = /^SigIgn:\s*[0-9a-f]*([0-9a-f])$/m.exec(status);
+  return mask === null ? undefined : (parseInt(mask[1]!, 16) & 1) === 1;
 }
 
 /**

@@ -74,6 +74,7 @@ async function answer(
     return EXIT.done;
   }
   const args = request.arguments();
+  io.checkEnvironment?.(words);
   run.apply(args);
   const runCommand = await request.command!.load();
   return await runCommand(args, run.commandIo(args)) ?? EXIT.done;

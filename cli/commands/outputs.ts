@@ -6,19 +6,28 @@
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { sep } from "node:path";
 import type { TarCounts } from "../../lib/bless/export.ts";
-import { UsageError } from "../../lib/errors.ts";
+import { IoError, UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { realPathOf } from "../../lib/io/paths.ts";
 import { createStdoutSink, type ImageSink } from "../../lib/io/sink.ts";
 import { isTreeDirectory } from "../../lib/source/recognise.ts";
 import { parseSourceName } from "../../lib/source/source_name.ts";
 import type { CommandIo } from "../command.ts";
-import { safeLine } from "../errors.ts";
+import { ClosedPipeError, safeLine } from "../errors.ts";
 import { formatCount, formatSize } from "../values.ts";
 
-/** Standard output for what is made, which `what` names. */
+/** Standard output for what is made, which `what` names. A reader that leaves before it is whole is a failure. */
 export function stdoutSink(what: string, io: CommandIo): ImageSink {
-  if (!io.json) return createStdoutSink((bytes) => io.stdout.writeThrough(bytes));
+  if (!io.json) {
+    return createStdoutSink(async (bytes) => {
+      try {
+        await io.stdout.writeThrough(bytes);
+      } catch (error) {
+        if (!(error instanceof ClosedPipeError)) throw error;
+        throw new IoError("standard output", `was closed before the ${what} was whole`);
+      }
+    });
+  }
   const why = `the ${what} takes standard output, so the report cannot`;
   throw new UsageError("--json", why, {
     hint: `write the ${what} to a file, or leave out --json`,
