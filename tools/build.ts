@@ -6,8 +6,8 @@
  *
  * Without `--runtime`, `deno compile` is tried first; where its runtime cannot be downloaded (and DENORT_BIN names
  * none), Bun makes the binary, and a line says so; npm has its runtimes for all targets. TARGET is one of linux-x64,
- * linux-arm64, linux-x64-musl, linux-arm64-musl, macos-x64, macos-arm64, windows-x64, windows-arm64; default: this
- * machine. A binary for this machine is started once to see that it works.
+ * linux-arm64, linux-x64-musl, linux-arm64-musl, macos-x64, macos-arm64; default: this machine. A binary for this machine
+ * is proved before it is called built: it blesses a layer, in a worker, and verifies the image.
  *
  * @module
  */
@@ -15,7 +15,6 @@ import { parseArgs } from "@std/cli/parse-args";
 import { isAbsolute, join } from "node:path";
 import config from "../deno.json" with { type: "json" };
 import {
-  binaryPath,
   bundleProgram,
   compile,
   DEFAULT_BUNDLE,
@@ -50,7 +49,7 @@ function parseRequest(args: readonly string[]): Request | string {
   if (runtime !== undefined && runtime !== "deno" && runtime !== "bun") {
     return `unknown runtime ${runtime}; there are deno, bun`;
   }
-  const path = binaryPath(target, output ?? "dist/blessfs");
+  const path = output ?? "dist/blessfs";
   return {
     runtimes: runtime === undefined ? ["deno", "bun"] : [runtime],
     target,

@@ -3,8 +3,10 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { makeArchive } from "./release_archive.ts";
 
 export const ROOT: string = new URL("../", import.meta.url).pathname;
 export const DEFAULT_BUNDLE: string = join(ROOT, "dist/blessfs.mjs");
@@ -12,36 +14,37 @@ export const DEFAULT_BUNDLE: string = join(ROOT, "dist/blessfs.mjs");
 /** The version of Bun that binaries are made with; the one that `npx` fetches where it is not installed. */
 export const BUN_VERSION = "1.4.5";
 
+/**
+ * The oldest runtimes that do what this program needs. The node:fs of older Deno has descriptors of its own, so that a
+ * worker cannot open what another thread hands it.
+ */
+export const RUNTIME_VERSIONS_MIN = { deno: "2.9.0", bun: "1.4.0" } as const;
+
 /** What a runtime calls a target; `undefined` where it has none. */
 export interface Target {
   readonly deno: string | undefined;
   readonly bun: string;
 }
 
-/** The targets by the names that archives of releases carry. */
+/**
+ * The targets by the names that archives of releases carry. Bun's for x64 are those that need no AVX2. There is none for
+ * Windows, where a thread cannot open what another one holds open.
+ */
 export const TARGETS: Readonly<Record<string, Target>> = {
-  "linux-x64": { deno: "x86_64-unknown-linux-gnu", bun: "bun-linux-x64" },
+  "linux-x64": { deno: "x86_64-unknown-linux-gnu", bun: "bun-linux-x64-baseline" },
   "linux-arm64": { deno: "aarch64-unknown-linux-gnu", bun: "bun-linux-arm64" },
-  "linux-x64-musl": { deno: undefined, bun: "bun-linux-x64-musl" },
+  "linux-x64-musl": { deno: undefined, bun: "bun-linux-x64-musl-baseline" },
   "linux-arm64-musl": { deno: undefined, bun: "bun-linux-arm64-musl" },
-  "macos-x64": { deno: "x86_64-apple-darwin", bun: "bun-darwin-x64" },
+  "macos-x64": { deno: "x86_64-apple-darwin", bun: "bun-darwin-x64-baseline" },
   "macos-arm64": { deno: "aarch64-apple-darwin", bun: "bun-darwin-arm64" },
-  "windows-x64": { deno: "x86_64-pc-windows-msvc", bun: "bun-windows-x64" },
-  "windows-arm64": { deno: "aarch64-pc-windows-msvc", bun: "bun-windows-arm64" },
 };
 
 /** What a binary is made with. */
 export type Runtime = "deno" | "bun";
 
-/** The name that a binary of a target has: Windows starts only what ends in `.exe`, and Bun adds that by itself. */
-export function binaryPath(target: string, path: string): string {
-  return target.startsWith("windows") && !path.endsWith(".exe") ? `${path}.exe` : path;
-}
-
 /** The target that this process runs on. */
 export function hostTarget(): string {
-  const systems: Readonly<Record<string, string>> = { darwin: "macos", windows: "windows" };
-  const system = systems[Deno.build.os] ?? "linux";
+  const system = Deno.build.os === "darwin" ? "macos" : Deno.build.os;
   return `${system}-${Deno.build.arch === "aarch64" ? "arm64" : "x64"}`;
 }
 
@@ -103,8 +106,8 @@ export function withoutCachePaths(bundle: string): string {
 }
 
 /**
- * Makes a binary. One for this machine is started with an empty environment, and removed when it is not this program: a
- * DENORT_BIN that names Deno itself, say, would give a binary that is Deno.
+ * Makes a binary. One for this machine is proved, and removed when it is not this program or does not work: a DENORT_BIN
+ * that names Deno itself, say, would give a binary that is Deno.
  *
  * @throws when the runtime has no such target or cannot be had
  */
@@ -118,7 +121,7 @@ export function compile(
   try {
     if (runtime === "deno") compileWithDeno(bundle, target, output);
     else compileWithBun(join(dirname(bundle), "parts"), target, output);
-    if (target === hostTarget()) checkBinary(output, version);
+    if (target === hostTarget()) proveBinary(output, version);
   } catch (error) {
     if (existsSync(output)) Deno.removeSync(output);
     throw error;
@@ -129,6 +132,7 @@ export function compile(
 function compileWithDeno(bundle: string, target: string, output: string): void {
   const name = TARGETS[target]?.deno;
   if (name === undefined) throw new Error(`deno compile has no runtime for ${target}`);
+  checkRuntime("deno", Deno.version.deno);
   const options = ["--no-check", "--no-config", "--no-lock", "-A", `--target=${name}`];
   withRuntime(
     "deno compile",
@@ -178,6 +182,7 @@ function compileWithBun(partsDirectory: string, target: string, output: string):
     () => {
       const main = bundleParts(partsDirectory);
       runStep(program, [...prefix, "build", ...options, `--outfile=${output}`, main]);
+      if (target.startsWith("linux")) disarm(output);
     },
   );
 }
@@ -192,10 +197,89 @@ export function findBun(): [string, ...string[]] {
   return ["npx", "-y", `bun@${BUN_VERSION}`];
 }
 
-/** Throws unless a binary starts with an empty environment and is this program in this version. */
+/**
+ * Variables by which a binary that Bun made would run other code than its own, or become Bun itself. Whoever sets them
+ * decides what the program does, and may have it say that it succeeded.
+ */
+const OBEYED_VARIABLES = ["BUN_OPTIONS", "BUN_BE_BUN", "BUN_INSPECT"];
+
+/**
+ * Makes a binary for Linux deaf to those variables: their names in the runtime become ones that no shell can set. The
+ * signature of a binary for macOS would be broken by it; there the program refuses to start.
+ */
+function disarm(path: string): void {
+  const bytes = Buffer.from(Deno.readFileSync(path));
+  for (const name of OBEYED_VARIABLES) {
+    let count = 0;
+    for (let at = bytes.indexOf(name); at >= 0; at = bytes.indexOf(name, at + 1)) {
+      bytes[at] = "=".charCodeAt(0);
+      count++;
+    }
+    if (count === 0) throw new Error(`the runtime does not name ${name}: look how it reads it now`);
+  }
+  Deno.writeFileSync(path, bytes);
+}
+
+/** Throws unless a binary is this program in this version, on a runtime that is not too old. */
 export function checkBinary(path: string, version: string): void {
-  const said = runStep(path, ["--version"], { clearEnv: true }).trim();
-  if (!said.includes(version) || !said.startsWith("blessfs")) {
-    throw new Error(`${path} --version: found ${JSON.stringify(said)}, wanted blessfs ${version}`);
+  const said = runStep(path, ["--version", "--json"], { clearEnv: true }).trim();
+  const wanted = `wanted blessfs ${version}`;
+  const fault = `${path} --version --json: found ${JSON.stringify(said)}, ${wanted}`;
+  let facts: Record<string, string>;
+  try {
+    facts = JSON.parse(said);
+  } catch (cause) {
+    throw new Error(fault, { cause });
+  }
+  if (facts["blessfs"] !== version) throw new Error(fault);
+  const { runtime = "", runtimeVersion = "" } = facts;
+  checkRuntime(runtime, runtimeVersion);
+}
+
+/** Throws for a runtime that is too old. */
+export function checkRuntime(runtime: string, version: string): void {
+  const least = RUNTIME_VERSIONS_MIN[runtime as Runtime];
+  if (least === undefined) {
+    throw new Error(`${runtime} is not a runtime that binaries are made with`);
+  }
+  const [found, wanted] = [version, least].map((text) => text.split(".").map(Number));
+  const at = wanted!.findIndex((part, i) => part !== found![i]);
+  if (at < 0 || found![at]! > wanted![at]!) return;
+  throw new Error(`the runtime is ${runtime} ${version}: wanted ${least} or later`);
+}
+
+/** A layer that is long enough to be read by a thread of its own, and inflated into a file that two threads share. */
+const PROOF_BYTES = 2 << 20;
+
+/**
+ * Throws unless a binary is this program and works: it blesses a layer in a worker, proves the image, and gives back
+ * what was in it. One that Bun made for Linux does so whatever Bun's variables say.
+ */
+export function proveBinary(path: string, version: string): void {
+  checkBinary(path, version);
+  const scratch = Deno.makeTempDirSync({ prefix: "blessfs-proof-" });
+  try {
+    const bytes = new Uint8Array(PROOF_BYTES);
+    let state = 1;
+    for (let i = 0; i < bytes.length; i++) {
+      state = Math.imul(state, 1_664_525) + 1_013_904_223 | 0;
+      bytes[i] = state >>> 24;
+    }
+    const [tar, image] = [join(scratch, "layer.tar.gz"), join(scratch, "image.ext4")];
+    Deno.writeFileSync(tar, makeArchive("proof", [{ path: "data", bytes }], 0));
+    const trap = join(scratch, "trap.js");
+    Deno.writeTextFileSync(trap, "console.log('trapped'); process.exit(0);");
+    const env: Record<string, string> = Deno.build.os === "linux"
+      ? { BUN_OPTIONS: `--preload=${trap}`, BUN_BE_BUN: "1", TMPDIR: scratch }
+      : { TMPDIR: scratch };
+    const run = (...args: string[]) => runStep(path, args, { clearEnv: true, env });
+    run("bless", `tar:${tar}`, "-o", image, "--jobs", "2");
+    run("verify", image);
+    const listed = run("ls", "-l", image, "/proof/data");
+    if (!listed.includes(` ${PROOF_BYTES} `)) throw new Error(`ls shows ${listed.trim()}`);
+  } catch (cause) {
+    throw new Error(`${path} was made, but does not work: ${(cause as Error).message}`, { cause });
+  } finally {
+    Deno.removeSync(scratch, { recursive: true });
   }
 }

@@ -21,14 +21,7 @@ import {
 import { COMMANDS } from "../cli/commands.ts";
 import { renderManPage } from "../cli/manual.ts";
 import config from "../deno.json" with { type: "json" };
-import {
-  binaryPath,
-  bundleProgram,
-  compile,
-  DEFAULT_BUNDLE,
-  ROOT,
-  TARGETS,
-} from "./build_steps.ts";
+import { bundleProgram, compile, DEFAULT_BUNDLE, ROOT, TARGETS } from "./build_steps.ts";
 import type { Runtime } from "./build_steps.ts";
 import { archiveName, checksumLines, makeArchive } from "./release_archive.ts";
 import type { ReleaseFile } from "./release_archive.ts";
@@ -98,7 +91,7 @@ function release({ runtime, targets, output }: Request): void {
     const mtimeSeconds = Number(Deno.env.get("SOURCE_DATE_EPOCH") ?? 0);
     const archives = new Map<string, Uint8Array>();
     for (const target of targets) {
-      const binary = binaryPath(target, join(scratch, target, "blessfs"));
+      const binary = join(scratch, target, "blessfs");
       compile(runtime, DEFAULT_BUNDLE, target, binary, config.version);
       const program = { path: basename(binary), bytes: Deno.readFileSync(binary) };
       const name = archiveName(config.version, target);

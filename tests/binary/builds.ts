@@ -7,8 +7,15 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
 import config from "../../deno.json" with { type: "json" };
-import { bundleProgram, compile, findBun, hostTarget } from "../../tools/build_steps.ts";
+import {
+  bundleProgram,
+  checkBinary,
+  compile,
+  findBun,
+  hostTarget,
+} from "../../tools/build_steps.ts";
 import type { Runtime } from "../../tools/build_steps.ts";
 import { notRun } from "../oracle/notice.ts";
 
@@ -31,9 +38,18 @@ const directory = mkdtempSync(join(tmpdir(), "blessfs-builds-"));
 const bundle = join(directory, "blessfs.mjs");
 let made: readonly Build[] | undefined;
 
-/** All builds that this machine can make. For each that it cannot, one line says so. */
+/**
+ * All builds that this machine can make. For each that it cannot, one line says so. BLESSFS_BINARY names one that is
+ * there already, such as that of a release: then it is the only one.
+ */
 export function builds(): readonly Build[] {
   if (made !== undefined) return made;
+  const given = process.env["BLESSFS_BINARY"];
+  if (given) {
+    checkBinary(given, config.version);
+    const { runtime } = JSON.parse(said(given, "--version", "--json"));
+    return made = [{ name: `the binary made with ${runtime}`, words: [given], isBinary: true }];
+  }
   bundleProgram(bundle);
   return made = [...binary("bun"), ...binary("deno"), ...underBun(), ...underNode()];
 }
@@ -85,5 +101,5 @@ function underNode(): Build[] {
 function said(program: string, ...args: string[]): string {
   const { status, stdout, stderr } = spawnSync(program, args, { encoding: "utf8", cwd: directory });
   if (status !== 0) throw new Error(`${program} ${args.join(" ")}: ${stderr}`);
-  return stdout.trim().split("\n").at(-1)!;
+  return args.includes("--json") ? stdout : stdout.trim().split("\n").at(-1)!;
 }

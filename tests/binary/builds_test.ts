@@ -99,7 +99,7 @@ Deno.test("every build blesses to the bytes that the sources give, in files and 
       assertEquals(digest(stream.stdout), digest(readFileSync(merged)), build.name);
       const layered = run(build, ["bless", "layered", `oci:${FIXTURE}`, "-o", layers, "--force"]);
       assertEquals([layered.code, layered.stderr], [0, ""], build.name);
-      const { elapsedMs: _elapsed, ...report } = JSON.parse(String(file.stdout));
+      const { elapsedMs: _elapsed, version: _version, ...report } = JSON.parse(String(file.stdout));
       const found = { merged: digest(readFileSync(merged)), layers: digestsOf(layers), report };
       assertEquals(found, expected.get("all") ?? found, build.name);
       expected.set("all", found);
@@ -134,7 +134,9 @@ Deno.test("every build probes as the sources do", async () => {
     for (const build of [SOURCES, ...builds()]) {
       const probed = run(build, words);
       assertEquals([probed.code, probed.stderr], [0, ""], build.name);
-      const { elapsedMs: _elapsed, ...report } = JSON.parse(String(probed.stdout));
+      const { elapsedMs: _elapsed, version: _version, ...report } = JSON.parse(
+        String(probed.stdout),
+      );
       assertEquals(report, expected ?? report, build.name);
       expected = report;
     }
@@ -158,14 +160,58 @@ Deno.test("every build verifies an image, and finds what was damaged", async () 
   });
 });
 
-Deno.test("a closed pipe ends every build quietly", () => {
-  for (const { name, words } of builds()) {
-    const line = '"$@" bless "$SOURCE" -o - | head -c 10 | wc -c; exit ${PIPESTATUS[0]}';
+Deno.test("a reader that leaves early ends a listing of every build quietly, and fails an image", () => {
+  const inPipe = (words: readonly string[], line: string) => {
     const { status, stdout, stderr } = spawnSync("bash", ["-c", line, "bash", ...words], {
       encoding: "utf8",
       env: environment({ SOURCE: `oci:${FIXTURE}` }),
     });
-    assertEquals([status, stdout.trim(), stderr], [0, "10", ""], name);
+    return [status, stdout.trim(), stderr];
+  };
+  for (const { name, words } of builds()) {
+    const image = '"$@" bless "$SOURCE" -o - | head -c 10 | wc -c; exit ${PIPESTATUS[0]}';
+    const fault = "blessfs: standard output: was closed before the image was whole\n";
+    assertEquals(inPipe(words, image), [4, "10", fault], name);
+    const list = '"$@" man | head -n 1 | wc -l; exit ${PIPESTATUS[0]}';
+    assertEquals(inPipe(words, list), [0, "1", ""], name);
+  }
+});
+
+Deno.test("no variable makes a binary run other code, or succeed without doing its work", async () => {
+  await inDirectory((directory) => {
+    const trap = join(directory, "trap.js");
+    writeFileSync(trap, 'console.log("trapped"); process.exit(0);');
+    const environments: Record<string, string>[] = [
+      { BUN_OPTIONS: `--preload=${trap}` },
+      { BUN_OPTIONS: "--version" },
+      { BUN_BE_BUN: "1" },
+      { NODE_OPTIONS: `--require=${trap}` },
+      { DENO_FLAGS: `--preload=${trap}`, DENO_UNSTABLE: "1" },
+    ];
+    for (const build of builds().filter((one) => one.isBinary)) {
+      for (const env of environments) {
+        const place = `${build.name}: ${JSON.stringify(env)}`;
+        const version = run(build, ["--version"], { env });
+        assertEquals(String(version.stdout), `blessfs ${config.version}\n`, place);
+        const { code, stderr } = run(build, ["bless", "tar:missing", "-o", "x"], { env });
+        assertEquals([code, stderr.split(":")[0]], [3, "blessfs"], place);
+      }
+      const env = { NODE_TLS_REJECT_UNAUTHORIZED: "0" };
+      const unchecked = run(build, ["bless", "docker://localhost:1/a", "-o", "x"], { env });
+      const isDeno = unchecked.code !== 2;
+      assertEquals(unchecked.stderr.includes("unset it"), !isDeno, unchecked.stderr);
+      assertEquals(isDeno, build.name.includes("deno"));
+    }
+  });
+});
+
+Deno.test("every build says which runtime it is made of", () => {
+  for (const build of builds()) {
+    const { stdout } = run(build, ["--version", "--json"]);
+    const { blessfs, runtime, runtimeVersion } = JSON.parse(String(stdout));
+    assertEquals(blessfs, config.version);
+    assertStringIncludes(build.name.toLowerCase(), runtime);
+    assertMatch(runtimeVersion, /^\d+\.\d+\.\d+/);
   }
 });
 

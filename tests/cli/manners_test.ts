@@ -1,6 +1,6 @@
 /** What people notice first about a tool, with the real program in a process of its own. */
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { inDirectory, MAIN, runInBash, runProgramWith } from "./program.ts";
 
@@ -52,7 +52,7 @@ Deno.test("a pager that is left early ends every long text quietly", async () =>
     const image = `${directory}/image`;
     assertEquals(runProgramWith(MAIN, ["bless", SOURCE, "-o", image]).code, 0);
     const commands = ["man", "completions bash", "probe --help", `ls -lR ${image}`];
-    commands.push(`cat ${image} /usr/share/lines.txt`, `export ${image} -o - --quiet`);
+    commands.push(`cat ${image} /usr/share/lines.txt`);
     for (const command of commands) {
       const { code, stderr } = runInBash(`$BLESSFS ${command} | head -n 1; exit \${PIPESTATUS[0]}`);
       assertEquals([code, stderr], [0, ""], command);
@@ -75,4 +75,45 @@ Deno.test("an image in a pipe comes with one summary line, and with none under -
   const loud = runInBash(`$BLESSFS bless ${SOURCE} -o - 2>&1 >/dev/null`);
   assertMatch(loud.stdout, /^blessfs: streamed [\d.]+ MiB, \d+ files in .*\n$/);
   assertEquals(runInBash(`$BLESSFS bless ${SOURCE} -o - --quiet 2>&1 >/dev/null`).stdout, "");
+});
+
+Deno.test("a reader that leaves before what it asked for is whole makes that a failure", async () => {
+  await inDirectory((directory) => {
+    const image = `${directory}/image`;
+    assertEquals(runProgramWith(MAIN, ["bless", SOURCE, "-o", image]).code, 0);
+    const lines = [
+      [`bless ${SOURCE} -o -`, "image"],
+      [`bless ${SOURCE} -o - --store ${directory}/store --index ${directory}/index`, "image"],
+      [`export ${image} -o -`, "tar"],
+      [`diff rootfs:${directory}/empty ${image} -o -`, "tar"],
+    ] as const;
+    mkdirSync(`${directory}/empty`);
+    for (const [line, what] of lines) {
+      const { code, stderr } = runInBash(
+        `$BLESSFS ${line} --quiet | head -c 1; exit \${PIPESTATUS[0]}`,
+      );
+      assertEquals([code, stderr], [
+        4,
+        `blessfs: standard output: was closed before the ${what} was whole\n`,
+      ], line);
+    }
+    assertEquals(existsSync(`${directory}/index`), false);
+  });
+});
+
+Deno.test("what the runtime would decide by itself is refused in this program's words", async () => {
+  await inDirectory((directory) => {
+    const few = runInBash(`ulimit -n 30; $BLESSFS verify ${directory}/x`);
+    assertEquals([few.code, few.stderr.split("\n")[0]], [
+      4,
+      "blessfs: open files: the limit is 30: wanted 32",
+    ]);
+    const odd = runInBash(`$BLESSFS verify ${directory}/$'\\xff'`);
+    assertEquals(odd.code, 2);
+    assertStringIncludes(odd.stderr, "is not UTF-8");
+    assertStringIncludes(odd.stderr, "hint: make a symbolic link to it");
+    // The character that stands for such bytes is as good as any other.
+    const real = runInBash(`$BLESSFS verify ${directory}/\ufffd`);
+    assertEquals([real.code, real.stderr.includes("does not exist")], [3, true]);
+  });
 });

@@ -2,7 +2,9 @@ import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@
 import config from "../../deno.json" with { type: "json" };
 import {
   checkBinary,
+  checkRuntime,
   hostTarget,
+  proveBinary,
   ROOT,
   TARGETS,
   withoutCachePaths,
@@ -87,7 +89,8 @@ Deno.test("bundle and build refuse arguments that they do not know", () => {
 Deno.test("every target has a name for Bun, and this machine is one", () => {
   for (const [name, target] of Object.entries(TARGETS)) {
     const [system, processor, libc] = name.split("-");
-    const wanted = ["bun", system === "macos" ? "darwin" : system, processor, libc];
+    const baseline = processor === "x64" ? "baseline" : undefined;
+    const wanted = ["bun", system === "macos" ? "darwin" : system, processor, libc, baseline];
     assertEquals(target.bun, wanted.filter((part) => part !== undefined).join("-"));
   }
   assertEquals(hostTarget() in TARGETS, true);
@@ -98,5 +101,38 @@ Deno.test("checkBinary refuses what starts but is another program", () => {
     const path = `${scratch}/other`;
     Deno.writeTextFileSync(path, "#!/bin/sh\necho deno 2.9.6\n", { mode: 0o755 });
     assertThrows(() => checkBinary(path, config.version), Error, 'found "deno 2.9.6"');
+    const old = JSON.stringify({ blessfs: "0.0.0", runtime: "deno", runtimeVersion: "2.9.6" });
+    Deno.writeTextFileSync(path, `#!/bin/sh\necho '${old}'\n`, { mode: 0o755 });
+    assertThrows(() => checkBinary(path, config.version), Error, "wanted blessfs");
+  });
+});
+
+Deno.test("checkRuntime refuses runtimes that are too old, by their version", () => {
+  for (const version of ["2.9.0", "2.9.6", "2.10.0", "3.0.0"]) checkRuntime("deno", version);
+  for (const version of ["2.8.3", "2.6.10", "1.46.0"]) {
+    assertThrows(() => checkRuntime("deno", version), Error, "wanted 2.9.0 or later");
+  }
+  checkRuntime("bun", "1.4.5");
+  assertThrows(() => checkRuntime("bun", "1.3.9"), Error, "the runtime is bun 1.3.9");
+  assertThrows(() => checkRuntime("node", "22.0.0"), Error, "node is not a runtime");
+});
+
+Deno.test("proveBinary refuses a program that says its version and then makes no image", () => {
+  withTemporaryDirectory((scratch) => {
+    const path = `${scratch}/other`;
+    const facts = JSON.stringify({
+      blessfs: config.version,
+      runtime: "deno",
+      runtimeVersion: "2.9.6",
+    });
+    for (const [rest, why] of [["exit 4", "status 4"], ["exit 0", "ls shows"]]) {
+      const text = `#!/bin/sh\n[ "$1" = --version ] && echo '${facts}' && exit 0\n${rest}\n`;
+      Deno.writeTextFileSync(path, text, { mode: 0o755 });
+      assertThrows(
+        () => proveBinary(path, config.version),
+        Error,
+        `does not work: ${why === "ls shows" ? why : path}`,
+      );
+    }
   });
 });

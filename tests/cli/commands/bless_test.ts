@@ -218,7 +218,7 @@ Deno.test("bless shows warnings, and --strict makes the first one a failure", as
   });
 });
 
-Deno.test("the program streams an image into a pipe, and ends quietly when that is closed", async () => {
+Deno.test("the program streams an image into a pipe, and fails when that is closed", async () => {
   await inDirectory((directory) => {
     const { code, stderr } = runInBash(
       `$BLESSFS bless ${SOURCE} -o ${directory}/image -q && ` +
@@ -226,7 +226,10 @@ Deno.test("the program streams an image into a pipe, and ends quietly when that 
     );
     assertEquals([code, stderr], [0, ""]);
     const closed = runInBash(`$BLESSFS bless ${SOURCE} -o - | head -c 1; exit \${PIPESTATUS[0]}`);
-    assertEquals([closed.code, closed.stderr], [0, ""]);
+    assertEquals([closed.code, closed.stderr], [
+      4,
+      "blessfs: standard output: was closed before the image was whole\n",
+    ]);
     assertEquals(readdirSync(directory), ["image"]);
   });
 });
