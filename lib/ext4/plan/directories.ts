@@ -11,7 +11,7 @@ import { displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
 import type { TreeNode } from "../../model/node.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
-import { DIRENT_TYPE, HASH_VERSION } from "../format/constants.ts";
+import { DIRENT_TYPE, FILE_MODE, HASH_VERSION } from "../format/constants.ts";
 import {
   DIRECTORY_TAIL_SIZE_BYTES,
   direntSizeBytes,
@@ -59,25 +59,21 @@ interface DirectoryIndex {
   readonly nodeCount: number;
 }
 
-/** file_type of a node. */
-export function direntType(kind: TreeNode["kind"]): number {
-  switch (kind) {
-    case "file":
-      return DIRENT_TYPE.REGULAR;
-    case "directory":
-      return DIRENT_TYPE.DIRECTORY;
-    case "symlink":
-      return DIRENT_TYPE.SYMLINK;
-    case "characterDevice":
-      return DIRENT_TYPE.CHARACTER_DEVICE;
-    case "blockDevice":
-      return DIRENT_TYPE.BLOCK_DEVICE;
-    case "fifo":
-      return DIRENT_TYPE.FIFO;
-    case "socket":
-      return DIRENT_TYPE.SOCKET;
-  }
-}
+/** How kinds of nodes are stored: in i_mode, and as file_type of directory entries. */
+export const KIND_CODES: Readonly<
+  Record<TreeNode["kind"], { readonly mode: number; readonly direntType: number }>
+> = {
+  file: { mode: FILE_MODE.REGULAR, direntType: DIRENT_TYPE.REGULAR },
+  directory: { mode: FILE_MODE.DIRECTORY, direntType: DIRENT_TYPE.DIRECTORY },
+  symlink: { mode: FILE_MODE.SYMLINK, direntType: DIRENT_TYPE.SYMLINK },
+  characterDevice: {
+    mode: FILE_MODE.CHARACTER_DEVICE,
+    direntType: DIRENT_TYPE.CHARACTER_DEVICE,
+  },
+  blockDevice: { mode: FILE_MODE.BLOCK_DEVICE, direntType: DIRENT_TYPE.BLOCK_DEVICE },
+  fifo: { mode: FILE_MODE.FIFO, direntType: DIRENT_TYPE.FIFO },
+  socket: { mode: FILE_MODE.SOCKET, direntType: DIRENT_TYPE.SOCKET },
+};
 
 /** Decides the shape of a directory from its names alone. */
 export function shapeDirectory(

@@ -9,14 +9,14 @@
 import { divCeil } from "../../bytes/arithmetic.ts";
 import { bytesFromByteString, type ByteString, displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
-import { type FileTree, sortedNames, type TreeNode } from "../../model/node.ts";
+import { type DirectoryNode, type FileTree, sortedNames, type TreeNode } from "../../model/node.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../../model/payload.ts";
 import type { Warnings } from "../../warnings.ts";
 import { inodeSeed } from "../format/checksum.ts";
 import { INODE_NUMBER, LINK_COUNT_MAX } from "../format/constants.ts";
 import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
 import { inodeXattrsSizeBytes, XATTR_INDEX } from "../format/xattr.ts";
-import { type DirectoryShape, direntType, encodeDirectory, shapeDirectory } from "./directories.ts";
+import { type DirectoryShape, encodeDirectory, KIND_CODES, shapeDirectory } from "./directories.ts";
 import {
   INODE_XATTR_CAPACITY_BYTES,
   type InodeXattrs,
@@ -24,30 +24,54 @@ import {
   XattrPlanner,
 } from "./xattrs.ts";
 
-/** A node with its number. There is one for each file, so it is kept small. */
-export class NumberedNode {
+/** Metadata content of an inode: directory blocks, a long symlink, an attribute value. */
+export interface MetadataContent {
+  /** Its length in blocks. */
+  readonly blockCount: number;
+  /** All the blocks, encoded. */
+  readonly encode: () => Uint8Array;
+}
+
+const NO_XATTRS: InodeXattrs = { inInode: [], block: undefined, mode: 0 };
+
+/** A node of the tree that will be an inode. There is one for each file, so it is kept small. */
+export class NodeDraft {
+  /** Distinguishes it from the value of an attribute. */
+  readonly kind = "node";
+  /** From 1. */
   readonly inodeNumber: number;
+  /** The node of the tree. */
   readonly node: TreeNode;
-  /** The number of its names; for a directory 2 and its subdirectories, even if that is too many to store. */
-  linkCount: number;
-  readonly #parent: NumberedNode | undefined;
+  /** Its extended attributes, divided between inode and block. */
+  xattrs: InodeXattrs = NO_XATTRS;
+  /** Its metadata blocks. */
+  content: MetadataContent | undefined = undefined;
+  /** A hashed directory. */
+  isIndexed = false;
+  /** A file whose bytes live in the inode. */
+  isInline = false;
+  readonly #parent: NodeDraft | undefined;
   readonly #name: ByteString;
+  /** The number of its names; for a directory 2 and its subdirectories, even if that is too many to store. */
+  #linkCount: number;
 
   /**
+   * A draft that has one name so far.
+   *
    * @param parent the directory that has its first name; undefined for the root
    * @param name the first of its names in path order; empty for the root
    */
   constructor(
     inodeNumber: number,
     node: TreeNode,
-    parent: NumberedNode | undefined,
+    parent: NodeDraft | undefined,
     name: ByteString,
   ) {
     this.inodeNumber = inodeNumber;
     this.node = node;
-    this.linkCount = node.kind === "directory" ? 2 : 1;
     this.#parent = parent;
     this.#name = name;
+    this.#linkCount = node.kind === "directory" ? 2 : 1;
   }
 
   /** The directory that has its first name; the root's is itself. */
@@ -61,12 +85,27 @@ export class NumberedNode {
     for (let at = this.#parent; at !== undefined; at = at.#parent) names.push(at.#name);
     return names.reverse().join("/");
   }
+
+  /** i_links_count: 1 for a directory with more links than fit (DIR_NLINK). */
+  get linkCount(): number {
+    return this.node.kind === "directory" && this.#linkCount > LINK_COUNT_MAX ? 1 : this.#linkCount;
+  }
+
+  /** Counts one more link. Throws an InputError for a file that has too many. */
+  addLink(): void {
+    this.#linkCount++;
+    if (this.node.kind === "directory" || this.#linkCount <= LINK_COUNT_MAX) return;
+    throw new InputError(
+      displayName(this.path),
+      `has more than ${LINK_COUNT_MAX} hard links, the most that ext4 can count`,
+    );
+  }
 }
 
 /** A tree in inode order. */
 export interface NumberedTree {
-  /** The root first, then ascending inode numbers from 11. */
-  readonly nodes: readonly NumberedNode[];
+  /** The root first, then ascending inode numbers from 11; without their details. */
+  readonly nodes: readonly NodeDraft[];
   readonly inodeNumberOf: (node: TreeNode) => number;
   /** The number that the next inode would get. */
   readonly nextInodeNumber: number;
@@ -74,7 +113,7 @@ export interface NumberedTree {
 
 /** A directory whose children are being numbered. */
 interface OpenDirectory {
-  readonly numbered: NumberedNode;
+  readonly draft: NodeDraft;
   readonly children: ReadonlyMap<ByteString, TreeNode>;
   /** In byte order. */
   readonly names: readonly ByteString[];
@@ -83,9 +122,9 @@ interface OpenDirectory {
 
 /** Numbers every node of a tree once and counts its links. */
 export function numberTree(tree: FileTree): NumberedTree {
-  const root = new NumberedNode(INODE_NUMBER.ROOT, tree.root, undefined, "");
+  const root = new NodeDraft(INODE_NUMBER.ROOT, tree.root, undefined, "");
   const nodes = [root];
-  const byNode = new Map<TreeNode, NumberedNode>([[tree.root, root]]);
+  const byNode = new Map<TreeNode, NodeDraft>([[tree.root, root]]);
   let nextInodeNumber: number = INODE_NUMBER.FIRST_USABLE;
   const trail = [openDirectory(root, tree.root.children)];
   for (let open = trail.at(-1); open !== undefined; open = trail.at(-1)) {
@@ -96,114 +135,32 @@ export function numberTree(tree: FileTree): NumberedTree {
     }
     const node = open.children.get(name)!;
     const known = byNode.get(node);
+    if (known?.node.kind === "directory") {
+      throw new InputError(
+        displayName(`${open.draft.path}/${name}`),
+        "is a second name of a directory, which ext4 cannot have",
+      );
+    }
     if (known !== undefined) {
-      addName(known, open.numbered, name);
+      known.addLink();
       continue;
     }
-    const numbered = new NumberedNode(nextInodeNumber++, node, open.numbered, name);
-    nodes.push(numbered);
-    byNode.set(node, numbered);
+    const draft = new NodeDraft(nextInodeNumber++, node, open.draft, name);
+    nodes.push(draft);
+    byNode.set(node, draft);
     if (node.kind !== "directory") continue;
-    open.numbered.linkCount++;
-    trail.push(openDirectory(numbered, node.children));
+    open.draft.addLink();
+    trail.push(openDirectory(draft, node.children));
   }
   const inodeNumberOf = (node: TreeNode) => byNode.get(node)!.inodeNumber;
   return { nodes, inodeNumberOf, nextInodeNumber };
 }
 
 function openDirectory(
-  numbered: NumberedNode,
+  draft: NodeDraft,
   children: ReadonlyMap<ByteString, TreeNode>,
 ): OpenDirectory {
-  return { numbered, children, names: sortedNames(children.keys()), nextName: 0 };
-}
-
-/** i_links_count: 1 for a directory with more links than fit (DIR_NLINK). */
-export function storedLinkCount(numbered: Pick<NumberedNode, "node" | "linkCount">): number {
-  const isFull = numbered.node.kind === "directory" && numbered.linkCount > LINK_COUNT_MAX;
-  return isFull ? 1 : numbered.linkCount;
-}
-
-function addName(known: NumberedNode, directory: NumberedNode, name: ByteString): void {
-  if (known.node.kind === "directory") {
-    const path = `${directory.path}/${name}`;
-    throw new InputError(
-      displayName(path),
-      "is a second name of a directory, which ext4 cannot have",
-    );
-  }
-  known.linkCount++;
-  if (known.linkCount > LINK_COUNT_MAX) {
-    throw new InputError(
-      displayName(known.path),
-      `has more than ${LINK_COUNT_MAX} hard links, the most that ext4 can count`,
-    );
-  }
-}
-
-/** Metadata content of an inode: directory blocks, a long symlink, an attribute value. */
-export interface MetadataContent {
-  /** Its length in blocks. */
-  readonly blockCount: number;
-  /** All the blocks, encoded. */
-  readonly encode: () => Uint8Array;
-}
-
-/** A node of the tree that will be an inode. */
-export class NodeDraft {
-  /** Distinguishes it from the value of an attribute. */
-  readonly kind = "node";
-  /** Its extended attributes, divided between inode and block. */
-  readonly xattrs: InodeXattrs;
-  /** Its metadata blocks. */
-  readonly content: MetadataContent | undefined;
-  /** A hashed directory. */
-  readonly isIndexed: boolean;
-  /** A file whose bytes live in the inode. */
-  readonly isInline: boolean;
-  readonly #numbered: NumberedNode;
-
-  /**
-   * A draft of a numbered node.
-   *
-   * @param numbered whose links have all been counted
-   * @param parts what is derived from it
-   */
-  constructor(
-    numbered: NumberedNode,
-    parts: Pick<NodeDraft, "xattrs" | "content" | "isIndexed" | "isInline">,
-  ) {
-    this.#numbered = numbered;
-    this.xattrs = parts.xattrs;
-    this.content = parts.content;
-    this.isIndexed = parts.isIndexed;
-    this.isInline = parts.isInline;
-  }
-
-  /** From 1. */
-  get inodeNumber(): number {
-    return this.#numbered.inodeNumber;
-  }
-
-  /** Of the directory that has the first path. */
-  get parentInodeNumber(): number {
-    return this.#numbered.parentInodeNumber;
-  }
-
-  /** The node of the tree. */
-  get node(): TreeNode {
-    return this.#numbered.node;
-  }
-
-  /** The first path that leads to it; built on each call. */
-  get path(): ByteString {
-    return this.#numbered.path;
-  }
-
-  /** As it will be stored. */
-  get linkCount(): number {
-    return storedLinkCount(this.#numbered);
-  }
+  return { draft, children, names: sortedNames(children.keys()), nextName: 0 };
 }
 
 /** An attribute value that will be an inode. */
@@ -246,9 +203,8 @@ export function draftInodes(tree: FileTree, options: DraftOptions): InodeDrafts 
     firstValueInode: numbered.nextInodeNumber,
     allowsValueInodes: options.allowsValueInodes,
   });
-  const drafts: (NodeDraft | ValueDraft)[] = numbered.nodes.map((item) =>
-    draftNode(item, numbered, planner, options)
-  );
+  for (const draft of numbered.nodes) addDetails(draft, numbered, planner, options);
+  const drafts: (NodeDraft | ValueDraft)[] = [...numbered.nodes];
   for (const value of planner.valueInodes) {
     drafts.push({
       kind: "value",
@@ -273,38 +229,34 @@ export function inlineDataXattr(
   };
 }
 
-function draftNode(
-  item: NumberedNode,
+function addDetails(
+  draft: NodeDraft,
   numbered: NumberedTree,
   planner: XattrPlanner,
   options: DraftOptions,
-): NodeDraft {
-  const { node } = item;
-  const { mode, xattrs: given } = node.attributes;
-  const xattrs = given.length === 0 ? planner.planNone(mode) : planner.plan(item.path, node);
-  let content: MetadataContent | undefined;
-  let isIndexed = false;
+): void {
+  const { node } = draft;
+  const { mode, xattrs } = node.attributes;
+  draft.xattrs = xattrs.length === 0 ? planner.planNone(mode) : planner.plan(draft.path, node);
   if (node.kind === "directory") {
-    const shape = shapeDirectory(item.path, node.children.keys(), options.metadataChecksums);
-    isIndexed = shape.index !== undefined;
-    content = directoryContent(item, shape, numbered, options);
+    const shape = shapeDirectory(draft.path, node.children.keys(), options.metadataChecksums);
+    draft.isIndexed = shape.index !== undefined;
+    draft.content = directoryContent(draft, node, shape, numbered, options);
   } else if (node.kind === "symlink") {
-    content = symlinkContent(item.path, node.target);
+    draft.content = symlinkContent(draft.path, node.target);
   } else if (node.kind === "file") {
-    checkFileSize(item, node.payload);
+    checkFileSize(draft, node.payload);
+    draft.isInline = options.inlineData && fitsInline(node.payload, draft.xattrs);
   }
-  const isInline = options.inlineData && node.kind === "file" && fitsInline(node.payload, xattrs);
-  return new NodeDraft(item, { xattrs, content, isIndexed, isInline });
 }
 
 function directoryContent(
-  item: NumberedNode,
+  { inodeNumber, parentInodeNumber }: NodeDraft,
+  node: DirectoryNode,
   shape: DirectoryShape,
   numbered: NumberedTree,
   options: DraftOptions,
 ): MetadataContent {
-  const { node, inodeNumber, parentInodeNumber } = item;
-  if (node.kind !== "directory") throw new TypeError("directoryContent wants a directory");
   return {
     blockCount: shape.blockCount,
     encode: () =>
@@ -314,7 +266,7 @@ function directoryContent(
         names: shape.index === undefined ? [...node.children.keys()].sort() : [],
         childOf: (name) => {
           const child = node.children.get(name)!;
-          const fileType = direntType(child.kind);
+          const fileType = KIND_CODES[child.kind].direntType;
           return { name, inodeNumber: numbered.inodeNumberOf(child), fileType };
         },
         inodeSeed: options.metadataChecksums ? inodeSeed(options.seed, inodeNumber, 0) : undefined,
@@ -346,10 +298,10 @@ function wholeBlocks(bytes: Uint8Array): MetadataContent {
   };
 }
 
-function checkFileSize(item: NumberedNode, payload: Payload): void {
+function checkFileSize(draft: NodeDraft, payload: Payload): void {
   if (divCeil(payload.sizeBytes, BLOCK_SIZE_BYTES) > FILE_BLOCKS_MAX) {
     throw new InputError(
-      displayName(item.path),
+      displayName(draft.path),
       `has ${payload.sizeBytes} bytes: ext4 files have at most ` +
         `${FILE_BLOCKS_MAX * BLOCK_SIZE_BYTES}`,
     );

@@ -8,7 +8,7 @@
 import { divCeil } from "../../bytes/arithmetic.ts";
 import { bytesFromByteString, displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
-import type { NodeAttributes, SpecialNode, TreeNode } from "../../model/node.ts";
+import type { NodeAttributes, SpecialNode } from "../../model/node.ts";
 import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../../model/payload.ts";
 import type { Warnings } from "../../warnings.ts";
 import { inodeSeed } from "../format/checksum.ts";
@@ -24,6 +24,7 @@ import {
 } from "../format/inode.ts";
 import { isMendedByFsck } from "../format/inode.ts";
 import { encodeInodeXattrs } from "../format/xattr.ts";
+import { KIND_CODES } from "./directories.ts";
 import { encodeExtentTree } from "./extent_tree.ts";
 import { inlineDataXattr, type NodeDraft, type ValueDraft } from "./inode_drafts.ts";
 import type { InodeBlocks } from "./allocation.ts";
@@ -55,7 +56,7 @@ export function nodeRecord(draft: NodeDraft, context: RecordContext): InodeRecor
   const { flags, blockField, sizeBytes, xattrArea } = contentFields(draft, context);
   // One literal in the order of the type, so that all records have the same hidden class: there is one for each file.
   return {
-    mode: typeBits(node) | (xattrs.mode & 0o7777),
+    mode: KIND_CODES[node.kind].mode | (xattrs.mode & 0o7777),
     uid: attributes.uid,
     gid: attributes.gid,
     sizeBytes,
@@ -268,23 +269,4 @@ function deviceField(node: SpecialNode): Uint8Array {
     view.setUint32(4, word >>> 0, true);
   }
   return field;
-}
-
-function typeBits(node: TreeNode): number {
-  switch (node.kind) {
-    case "file":
-      return FILE_MODE.REGULAR;
-    case "directory":
-      return FILE_MODE.DIRECTORY;
-    case "symlink":
-      return FILE_MODE.SYMLINK;
-    case "characterDevice":
-      return FILE_MODE.CHARACTER_DEVICE;
-    case "blockDevice":
-      return FILE_MODE.BLOCK_DEVICE;
-    case "fifo":
-      return FILE_MODE.FIFO;
-    case "socket":
-      return FILE_MODE.SOCKET;
-  }
 }

@@ -89,13 +89,8 @@ export function resolveSettings(
   options: LayoutOptions,
   identity: { readonly derivedUuid: Uint8Array; readonly timestamp: number },
 ): Settings {
-  checkGrid(options.gridBytes);
-  checkThreshold(options.alignThresholdBytes);
+  checkNumbers(options, identity.timestamp);
   checkPacking(options.packing);
-  checkSize(options.size);
-  checkReserved(options.reservedBlocks);
-  checkInodeCount(options.inodeCount);
-  checkTimestamp(identity.timestamp);
   const legacy = options.compat === "3.10";
   if (legacy && options.inlineData) {
     throw optionError("inlineData", "a 3.10 kernel cannot read it", {
@@ -142,14 +137,38 @@ export function checkGrid(gridBytes: number): void {
   }
 }
 
-function checkThreshold(thresholdBytes: number): void {
-  if (thresholdBytes === Infinity) return;
-  if (!Number.isSafeInteger(thresholdBytes) || thresholdBytes < BLOCK_SIZE_BYTES) {
-    throw optionError(
-      "alignThresholdBytes",
-      `wanted at least 4K, or none, found ${thresholdBytes}`,
-    );
+function checkNumbers(options: LayoutOptions, timestamp: number): void {
+  const { alignThresholdBytes, size, reservedBlocks, inodeCount } = options;
+  const any = Number.MAX_SAFE_INTEGER;
+  checkGrid(options.gridBytes);
+  if (alignThresholdBytes !== Infinity) {
+    const range = [BLOCK_SIZE_BYTES, any] as const;
+    checkWhole("alignThresholdBytes", alignThresholdBytes, range, "at least 4K, or none");
   }
+  if (size.kind !== "exact") {
+    const bytes = size.kind === "total" ? size.sizeBytes : size.freeBytes;
+    checkWhole("size", bytes, [0, IMAGE_BYTES_MAX], "0 to 16T");
+  }
+  if (reservedBlocks.kind === "bytes") {
+    checkWhole("reservedBlocks", reservedBlocks.bytes, [0, any], "a size");
+  } else if (!(reservedBlocks.percent >= 0 && reservedBlocks.percent <= 50)) {
+    throw optionError("reservedBlocks", `wanted 0 to 50 percent, found ${reservedBlocks.percent}`);
+  }
+  if (inodeCount !== undefined) {
+    checkWhole("inodeCount", inodeCount, [1, 0xffffffff], "1 to 4294967295");
+  }
+  const wanted = `0 to ${TIMESTAMP_SECONDS_MAX} seconds`;
+  checkWhole("timestamp", timestamp, [0, TIMESTAMP_SECONDS_MAX], wanted);
+}
+
+function checkWhole(
+  option: string,
+  value: number,
+  [least, most]: readonly [least: number, most: number],
+  wanted: string,
+): void {
+  if (Number.isSafeInteger(value) && value >= least && value <= most) return;
+  throw optionError(option, `wanted ${wanted}, found ${value}`);
 }
 
 function checkPacking(packing: Packing): void {
@@ -167,40 +186,6 @@ function checkPacking(packing: Packing): void {
       `wanted MEAN at least 4K over LO, found ${meanBytes} and ${lowBytes}`,
     );
   }
-}
-
-function checkSize(size: ImageSize): void {
-  if (size.kind === "exact") return;
-  const bytes = size.kind === "total" ? size.sizeBytes : size.freeBytes;
-  if (!Number.isSafeInteger(bytes) || bytes < 0 || bytes > IMAGE_BYTES_MAX) {
-    throw optionError("size", `wanted 0 to 16T, found ${bytes}`);
-  }
-}
-
-function checkReserved(reserved: ReservedBlocks): void {
-  if (reserved.kind === "percent" && !(reserved.percent >= 0 && reserved.percent <= 50)) {
-    throw optionError("reservedBlocks", `wanted 0 to 50 percent, found ${reserved.percent}`);
-  }
-  if (reserved.kind === "bytes" && !(Number.isSafeInteger(reserved.bytes) && reserved.bytes >= 0)) {
-    throw optionError("reservedBlocks", `wanted a size, found ${reserved.bytes}`);
-  }
-}
-
-function checkInodeCount(inodeCount: number | undefined): void {
-  if (inodeCount === undefined) return;
-  if (!Number.isSafeInteger(inodeCount) || inodeCount < 1 || inodeCount > 0xffffffff) {
-    throw optionError("inodeCount", `wanted 1 to 4294967295, found ${inodeCount}`);
-  }
-}
-
-function checkTimestamp(timestamp: number): void {
-  if (Number.isSafeInteger(timestamp) && timestamp >= 0 && timestamp <= TIMESTAMP_SECONDS_MAX) {
-    return;
-  }
-  throw optionError(
-    "timestamp",
-    `wanted 0 to ${TIMESTAMP_SECONDS_MAX} seconds, found ${timestamp}`,
-  );
 }
 
 function journalBlocks(journalBytes: number): number {
