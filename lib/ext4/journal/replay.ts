@@ -138,12 +138,7 @@ class TargetTable {
 function readRevocations(log: JournalLog, { revocations }: ScannedLog, targets: TargetTable): void {
   for (const { block, transaction } of revocations) {
     const revoked = decodeRevokedBlocks(log.read(block), log.format);
-    if (revoked === undefined) {
-      throw new InputError("journal", `block ${block}: its revocations do not fit it`, {
-        data: { block },
-      });
-    }
-    for (const target of revoked) targets.revoke(target, transaction);
+    for (const target of revoked ?? []) targets.revoke(target, transaction);
   }
 }
 

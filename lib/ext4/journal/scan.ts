@@ -12,6 +12,7 @@ import {
   crc32BigEndian,
   decodeCommit,
   decodeLogHeader,
+  decodeRevokedBlocks,
   decodeTags,
   hasRightCommitChecksum,
   hasRightTail,
@@ -120,6 +121,12 @@ class Scan {
         return true;
       case LOG_BLOCK_TYPE.REVOKE:
         if (!hasRightTail(block, this.#log.format)) this.#hasSuspect = true;
+        // The kernel counts them while it scans, and gives up here even if the transaction was never committed.
+        if (decodeRevokedBlocks(block, this.#log.format) === undefined) {
+          throw new InputError("journal", `block ${at}: its revocations do not fit it`, {
+            data: { block: at },
+          });
+        }
         this.#revocations.push({ block: at, transaction: this.#transaction });
         return true;
       case LOG_BLOCK_TYPE.COMMIT:
@@ -154,13 +161,18 @@ class Scan {
     if (isVersion1 && this.#end !== undefined) {
       throw this.#damaged("another one was committed after it", this.#end);
     }
-    if (!this.#isCommitRight(block)) {
+    if (this.#isCommitRight(block)) this.#crc32 = CRC32_START;
+    else {
       if (seconds < this.#lastCommitSeconds) return false;
+      // The kernel takes a number of 0 for no transaction at all: it neither refuses that one, nor ends there for good.
+      const isUnnamed = this.#sequence === 0;
       // With asynchronous commits, this block may be on the disk before the rest of its transaction.
-      if (!this.#isAsynchronous) throw this.#damaged("its commit block has a wrong checksum");
-      this.#end = this.#transaction;
+      if (!this.#isAsynchronous) {
+        if (isUnnamed) return false;
+        throw this.#damaged("its commit block has a wrong checksum");
+      }
+      if (!isUnnamed) this.#end = this.#transaction;
     }
-    this.#crc32 = CRC32_START;
     this.#lastCommitSeconds = seconds;
     this.#sequence = (this.#sequence + 1) >>> 0;
     this.#transaction++;

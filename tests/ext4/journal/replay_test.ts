@@ -1,13 +1,7 @@
 import { assertEquals } from "@std/assert";
-import { openExt4Image } from "../../../lib/ext4/read/image.ts";
-import { readTree } from "../../../lib/ext4/read/tree.ts";
-import { recoverImage } from "../../../lib/ext4/recovery/recover.ts";
-import { InputError } from "../../../lib/errors.ts";
-import { memoryReader } from "../../../lib/io/random_reader.ts";
-import { readPayload } from "../../../lib/model/payload.ts";
-import { Warnings } from "../../../lib/warnings.ts";
 import { withTemporaryDirectory } from "../../oracle/command.ts";
-import { kernelOrNotice, mountReadWrite } from "../../oracle/kernel.ts";
+import { kernelOrNotice } from "../../oracle/kernel.ts";
+import { describe, readMounted, readRecovered } from "./outcome.ts";
 import { LogImage, type LogOptions, type LogPart } from "./log_builder.ts";
 
 const COMMIT: LogPart = { kind: "commit" };
@@ -113,6 +107,20 @@ const CASES: readonly Case[] = [
       image.add(blocks([0, 1]), { kind: "revoke", fileBlocks: [], usedBytes: 70_000 }, COMMIT),
   },
   {
+    name: "such revocations in a transaction that was not committed",
+    write: (image) =>
+      image.add(blocks([0, 1]), COMMIT, { kind: "revoke", fileBlocks: [], usedBytes: 70_000 }),
+  },
+  ...[0xffffffff, 0].map((sequence) => ({
+    name: `a damaged commit of the transaction with the number 0, the first being ${sequence}`,
+    versions: [1, 2, 3] as const,
+    options: { sequence },
+    write: (image: LogImage) => {
+      image.add(blocks([0, 1]), COMMIT, blocks([1, 2]), COMMIT);
+      image.journalBlock(sequence === 0 ? 3 : 6)[17]! ^= 1;
+    },
+  })),
+  {
     name: "a copy that is damaged",
     write: (image) => {
       image.add(blocks([0, 1], [1, 1]), COMMIT, blocks([2, 2]), COMMIT);
@@ -183,6 +191,22 @@ const CASES: readonly Case[] = [
       },
     },
   ]),
+  {
+    name: "a commit with more than its header in its block",
+    versions: [2, 3],
+    write: (image) => {
+      image.add(blocks([0, 1]), COMMIT);
+      image.journalBlock(3).fill(7, 64);
+    },
+  },
+  {
+    name: "a commit with something in the padding of its header",
+    versions: [2, 3],
+    write: (image) => {
+      image.add(blocks([0, 1]), COMMIT);
+      image.journalBlock(3)[63]! ^= 1;
+    },
+  },
   {
     name: "a commit without its checksum",
     versions: [1],
@@ -286,48 +310,5 @@ for (const blockSizeBytes of [1024, 4096]) {
         });
       });
     }
-  }
-}
-
-/** The file in an image, or why it cannot be read. */
-interface Outcome {
-  readonly content?: Uint8Array;
-  readonly error?: string;
-}
-
-/** The words that the file has at every KiB, equal neighbours once. */
-function describe({ content }: Outcome): string {
-  if (content === undefined) return "refused";
-  const view = new DataView(content.buffer, content.byteOffset, content.byteLength);
-  const parts: string[] = [];
-  for (let at = 0; at < content.length; at += 1024) {
-    const part = `${view.getUint32(at).toString(16)} ${view.getUint32(at + 4).toString(16)}`;
-    if (parts.at(-1) !== part) parts.push(part);
-  }
-  return parts.join(", ");
-}
-
-async function readRecovered(bytes: Uint8Array): Promise<Outcome> {
-  try {
-    const { reader } = recoverImage(memoryReader(bytes, "image"));
-    const warnings = new Warnings();
-    const { root } = await readTree(openExt4Image(reader, { warnings }), { warnings });
-    const node = root.children.get("file");
-    if (node?.kind !== "file") throw new Error("the file is gone");
-    const content = new Uint8Array(node.payload.sizeBytes);
-    readPayload(node.payload, content, 0);
-    return { content };
-  } catch (error) {
-    if (!(error instanceof InputError)) throw error;
-    assertEquals(error.remedies.map(({ option }) => option), ["replay"]);
-    return { error: error.message };
-  }
-}
-
-function readMounted(image: string): Outcome {
-  try {
-    return { content: mountReadWrite(image, (mount) => Deno.readFileSync(`${mount}/file`)) };
-  } catch (error) {
-    return { error: (error as Error).message };
   }
 }
