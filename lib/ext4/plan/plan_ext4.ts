@@ -119,16 +119,8 @@ class PlanBuilder {
         ? [draft.node.payload]
         : []
     );
-    const plan = {
-      totalBlocks,
-      geometry,
-      metadata,
-      payload,
-      inlinePayloads,
-      files,
-      usedRanges,
-      gridBlocks,
-    };
+    const placed = { totalBlocks, geometry, usedRanges, gridBlocks, files };
+    const plan = { ...placed, metadata, payload, inlinePayloads };
     const summary = summarize(plan, {
       layout: this.#layout,
       inodes: this.#inodes,
@@ -136,6 +128,10 @@ class PlanBuilder {
       uuid: this.#settings.uuid,
     });
     return { ...plan, summary };
+  }
+
+  #add(offsetBytes: number, sizeBytes: number, encode: () => Uint8Array): void {
+    this.#writes.push({ offsetBytes, sizeBytes, encode });
   }
 
   #addSuperblocks(tables: GroupTables): void {
@@ -150,19 +146,15 @@ class PlanBuilder {
     for (const { startBlock } of geometry.reserved) {
       const blockGroupNumber = startBlock / BLOCKS_PER_GROUP;
       // s_block_group_nr has 16 bits; the kernel does not read it, and e2fsck is satisfied with them.
-      const stored = blockGroupNumber % 2 ** 16;
-      const encoded = encodeSuperblock({ ...superblock, blockGroupNumber: stored });
+      const encoded = encodeSuperblock({
+        ...superblock,
+        blockGroupNumber: blockGroupNumber % 2 ** 16,
+      });
       const startBytes = startBlock * BLOCK_SIZE_BYTES;
       // Only the primary superblock leaves room for a boot sector.
       const inset = blockGroupNumber === 0 ? SUPERBLOCK_OFFSET_BYTES : 0;
-      this.#writes.push(
-        { offsetBytes: startBytes + inset, sizeBytes: encoded.length, encode: () => encoded },
-        {
-          offsetBytes: startBytes + BLOCK_SIZE_BYTES,
-          sizeBytes: table.length,
-          encode: () => table,
-        },
-      );
+      this.#add(startBytes + inset, encoded.length, () => encoded);
+      this.#add(startBytes + BLOCK_SIZE_BYTES, table.length, () => table);
     }
   }
 
@@ -177,11 +169,11 @@ class PlanBuilder {
       const end = Math.min(first + INODES_PER_WRITE, groupEnd, last + 1);
       const indexInGroup = first - 1 - group * geometry.inodesPerGroup;
       const firstInode = first;
-      this.#writes.push({
-        offsetBytes: inodeTableBlocks[group]! * BLOCK_SIZE_BYTES + indexInGroup * INODE_SIZE_BYTES,
-        sizeBytes: (end - first) * INODE_SIZE_BYTES,
-        encode: () => this.#encodeInodes(byNumber, firstInode, end),
-      });
+      this.#add(
+        inodeTableBlocks[group]! * BLOCK_SIZE_BYTES + indexInGroup * INODE_SIZE_BYTES,
+        (end - first) * INODE_SIZE_BYTES,
+        () => this.#encodeInodes(byNumber, firstInode, end),
+      );
       first = end;
     }
   }
@@ -243,11 +235,8 @@ class PlanBuilder {
       blockCount: this.#settings.journalBlocks,
       uuid: this.#settings.uuid,
     });
-    this.#writes.push({
-      offsetBytes: journal.leaves[0]!.startBlock * BLOCK_SIZE_BYTES,
-      sizeBytes: superblock.length,
-      encode: () => superblock,
-    });
+    const startBytes = journal.leaves[0]!.startBlock * BLOCK_SIZE_BYTES;
+    this.#add(startBytes, superblock.length, () => superblock);
   }
 
   /** Directories, long symlinks, attribute values, and all extent tree blocks. */
@@ -260,11 +249,11 @@ class PlanBuilder {
       for (const leaf of this.#layout.inodeBlocks.get(inodeNumber)?.leaves ?? []) {
         const sizeBytes = leaf.blockCount * BLOCK_SIZE_BYTES;
         const at = leaf.logicalBlock * BLOCK_SIZE_BYTES;
-        this.#writes.push({
-          offsetBytes: leaf.startBlock * BLOCK_SIZE_BYTES,
+        this.#add(
+          leaf.startBlock * BLOCK_SIZE_BYTES,
           sizeBytes,
-          encode: () => content.encode().subarray(at, at + sizeBytes),
-        });
+          () => content.encode().subarray(at, at + sizeBytes),
+        );
       }
     }
   }
@@ -272,16 +261,12 @@ class PlanBuilder {
   #addXattrBlocks(): void {
     this.#inodes.planner.blocks.forEach((block, i) => {
       const blockNumber = this.#layout.xattrBlocks[i]!;
-      this.#writes.push({
-        offsetBytes: blockNumber * BLOCK_SIZE_BYTES,
-        sizeBytes: BLOCK_SIZE_BYTES,
-        encode: () => {
-          const { xattrs, referenceCount } = block;
-          const options = { blockSizeBytes: BLOCK_SIZE_BYTES, referenceCount };
-          const encoded = encodeXattrBlock(xattrs, options);
-          if (this.#seed !== undefined) sealXattrBlock(encoded, { blockNumber, seed: this.#seed });
-          return encoded;
-        },
+      this.#add(blockNumber * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES, () => {
+        const { xattrs, referenceCount } = block;
+        const options = { blockSizeBytes: BLOCK_SIZE_BYTES, referenceCount };
+        const encoded = encodeXattrBlock(xattrs, options);
+        if (this.#seed !== undefined) sealXattrBlock(encoded, { blockNumber, seed: this.#seed });
+        return encoded;
       });
     });
   }
@@ -290,13 +275,9 @@ class PlanBuilder {
     if (blocks.treeBlocks.length === 0) return;
     let encoded: Uint8Array | undefined;
     blocks.treeBlocks.forEach((block, i) => {
-      this.#writes.push({
-        offsetBytes: block * BLOCK_SIZE_BYTES,
-        sizeBytes: BLOCK_SIZE_BYTES,
-        encode: () => {
-          encoded ??= this.#tree(inodeNumber, blocks).blocks;
-          return encoded.subarray(i * BLOCK_SIZE_BYTES, (i + 1) * BLOCK_SIZE_BYTES);
-        },
+      this.#add(block * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES, () => {
+        encoded ??= this.#tree(inodeNumber, blocks).blocks;
+        return encoded.subarray(i * BLOCK_SIZE_BYTES, (i + 1) * BLOCK_SIZE_BYTES);
       });
     });
   }
