@@ -28,3 +28,14 @@ export function isPowerOfTwo(value: number): boolean {
 export function rotateLeft(value: number, bits: number): number {
   return (value << bits) | (value >>> (32 - bits));
 }
+
+/** The first index below `count` for which `holds`, which must hold for all behind it as well; `count` for none. */
+export function firstIndex(count: number, holds: (index: number) => boolean): number {
+  let [low, high] = [0, count];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (holds(middle)) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { alignUp } from "../bytes/arithmetic.ts";
+import { alignUp, firstIndex } from "../bytes/arithmetic.ts";
 import { invariant } from "../errors.ts";
 
 /** A run of blocks of the image. */
@@ -138,23 +138,14 @@ export function forEachOverlap(
   window: { readonly startBlock: number; readonly endBlock: number },
   visit: (startBlock: number, blockCount: number) => void,
 ): void {
-  for (let i = firstRangeAfter(ranges, window.startBlock); i < ranges.length; i++) {
+  const first = firstIndex(ranges.length, (i) => {
+    const { startBlock, blockCount } = ranges[i]!;
+    return startBlock + blockCount > window.startBlock;
+  });
+  for (let i = first; i < ranges.length; i++) {
     const range = ranges[i]!;
     if (range.startBlock >= window.endBlock) return;
     const from = Math.max(range.startBlock, window.startBlock);
     visit(from, Math.min(range.startBlock + range.blockCount, window.endBlock) - from);
   }
-}
-
-/** Index of the first range that ends after `block`. */
-function firstRangeAfter(ranges: readonly BlockRange[], block: number): number {
-  let low = 0;
-  let high = ranges.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    const range = ranges[middle]!;
-    if (range.startBlock + range.blockCount > block) high = middle;
-    else low = middle + 1;
-  }
-  return low;
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { firstIndex } from "../bytes/arithmetic.ts";
 import type { RandomReader } from "../io/random_reader.ts";
 import { readExactly } from "../io/random_reader.ts";
 
@@ -81,8 +82,13 @@ export function readPayload(
 ): void {
   const end = fileOffset + target.length;
   let filled = fileOffset;
-  for (let i = firstSegmentAfter(payload.segments, fileOffset); i < payload.segments.length; i++) {
-    const segment = payload.segments[i]!;
+  const { segments } = payload;
+  const first = firstIndex(segments.length, (i) => {
+    const { fileOffset: start, lengthBytes } = segments[i]!;
+    return start + lengthBytes > fileOffset;
+  });
+  for (let i = first; i < segments.length; i++) {
+    const segment = segments[i]!;
     if (segment.fileOffset >= end) break;
     const from = Math.max(segment.fileOffset, fileOffset);
     const to = Math.min(segment.fileOffset + segment.lengthBytes, end);
@@ -95,17 +101,4 @@ export function readPayload(
     filled = to;
   }
   if (filled < end) target.fill(0, filled - fileOffset);
-}
-
-/** Index of the first segment that ends after `fileOffset`. */
-function firstSegmentAfter(segments: readonly DataSegment[], fileOffset: number): number {
-  let low = 0;
-  let high = segments.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    const segment = segments[middle]!;
-    if (segment.fileOffset + segment.lengthBytes > fileOffset) high = middle;
-    else low = middle + 1;
-  }
-  return low;
 }

@@ -4,6 +4,7 @@ import {
   alignDown,
   alignUp,
   divCeil,
+  firstIndex,
   isPowerOfTwo,
   rotateLeft,
 } from "../../lib/bytes/arithmetic.ts";
@@ -34,4 +35,11 @@ Deno.test("rotateLeft loses no bit", () => {
   assertEquals(rotateLeft(0x12345678, 8) >>> 0, 0x34567812);
   assertEquals(rotateLeft(0x80000001, 1) >>> 0, 3);
   assertEquals(rotateLeft(1, 31) >>> 0, 0x80000000);
+});
+
+Deno.test("firstIndex finds where a condition begins to hold, and the count where it never does", () => {
+  const numbers = [1, 3, 3, 7];
+  const first = (value: number) => firstIndex(numbers.length, (i) => numbers[i]! >= value);
+  assertEquals([0, 1, 2, 3, 4, 7, 8].map(first), [0, 0, 1, 1, 3, 3, 4]);
+  assertEquals(firstIndex(0, () => true), 0);
 });

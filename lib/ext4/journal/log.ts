@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { firstIndex } from "../../bytes/arithmetic.ts";
 import { InputError } from "../../errors.ts";
 import { type RandomReader, readExactly } from "../../io/random_reader.ts";
 import { viewOf } from "../format/fields.ts";
@@ -121,14 +122,13 @@ export class JournalLog {
 
   #runOf(block: number): JournalRun {
     const { runs, blockCount } = this.#place;
-    let [low, high] = [0, runs.length];
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      const run = runs[middle]!;
-      if (block < run.logicalBlock) high = middle;
-      else if (block >= run.logicalBlock + run.blockCount) low = middle + 1;
-      else return run;
-    }
+    const run = runs[
+      firstIndex(runs.length, (i) => {
+        const { logicalBlock, blockCount } = runs[i]!;
+        return logicalBlock + blockCount > block;
+      })
+    ];
+    if (run !== undefined && run.logicalBlock <= block) return run;
     const why = block < blockCount ? "is a hole" : `does not exist: it has ${blockCount}`;
     throw new InputError("journal", `its block ${block} ${why}`, { data: { block } });
   }

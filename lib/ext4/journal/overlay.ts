@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { firstIndex } from "../../bytes/arithmetic.ts";
 import { InputError } from "../../errors.ts";
 import { type RandomReader, readExactly } from "../../io/random_reader.ts";
 
@@ -57,13 +58,7 @@ export function overlayReader(
 
 /** The first index whose number is at least `value`; the length when there is none. */
 export function firstAtOrAfter(sorted: ArrayLike<number>, value: number): number {
-  let [low, high] = [0, sorted.length];
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (sorted[middle]! < value) low = middle + 1;
-    else high = middle;
-  }
-  return low;
+  return firstIndex(sorted.length, (i) => sorted[i]! >= value);
 }
 
 /** Changes blocks of an image in memory. */

@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { firstIndex } from "../../bytes/arithmetic.ts";
 import { littleEndianWords } from "../../bytes/words.ts";
 import { EXTENT_BLOCKS_MAX } from "../format/constants.ts";
 import {
@@ -354,15 +355,12 @@ export function physicalBlock(
   runs: readonly MappedRun[],
   logicalBlock: number,
 ): number | undefined {
-  let low = 0;
-  let high = runs.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    const run = runs[middle]!;
-    if (run.logicalBlock + run.blockCount > logicalBlock) high = middle;
-    else low = middle + 1;
-  }
-  const run = runs[low];
+  const run = runs[
+    firstIndex(runs.length, (i) => {
+      const { logicalBlock: start, blockCount } = runs[i]!;
+      return start + blockCount > logicalBlock;
+    })
+  ];
   if (run === undefined || run.logicalBlock > logicalBlock) return undefined;
   return run.startBlock + (logicalBlock - run.logicalBlock);
 }
