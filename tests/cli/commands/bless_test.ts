@@ -263,7 +263,7 @@ Deno.test("the program interrupted in the middle of reading leaves nothing behin
       running.child.stdin!.write(
         buildTar([{ path: "half", data: new Uint8Array(1 << 20).fill(1) }]).subarray(0, 300_000),
       );
-      await new Promise((resolve) => setTimeout(resolve, 700));
+      await running.until("standard input");
       process.kill(running.child.pid!, signal);
       const outcome = await running.ended;
       assertEquals(outcome.code, code, outcome.stderr);
