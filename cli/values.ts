@@ -50,27 +50,7 @@ function sizeError(text: string, what: string, why: string): UsageError {
   });
 }
 
-/**
- * A size for people: `512 B`, `128.0 KiB`, `1.5 GiB`.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { formatSize } from "./values.ts";
- * assertEquals(formatSize(131072), "128.0 KiB");
- * ```
- */
-export function formatSize(sizeBytes: number): string {
-  if (sizeBytes < 1024) return `${Math.round(sizeBytes)} B`;
-  let value = sizeBytes;
-  let unit = 0;
-  // 1023.95 would be shown as 1024.0, which is 1.0 of the next unit.
-  while (value >= 1023.95 && unit < UNITS.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  return `${value.toFixed(1)} ${UNITS[unit]}iB`;
-}
+export { formatSize } from "../lib/bytes/size_text.ts";
 
 /** A size as it is typed, exact: `128K`, `4M`, `131073`. */
 export { shortSize as sizeOption } from "../probe/labels.ts";

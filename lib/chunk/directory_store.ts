@@ -9,12 +9,14 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmdirSync,
   type Stats,
   statSync,
 } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { basename, dirname, join } from "node:path";
+import { hostname } from "node:os";
 import process from "node:process";
 import {
   InputError,
@@ -56,6 +58,8 @@ const MAX_NAME_TRIES = 1000;
 const YIELD_AFTER_SYNCS = 64;
 /** `desync prune` removes what a crash left under such a name; casync passes over it. */
 const PART_PREFIX = ".tmp-cacnk";
+/** Whose part it is: the host and the process identifiers that its writer sees, and the writer among them. */
+const PART_NAME = /^\.tmp-cacnk-(.+)-(\d+)-\d+$/;
 
 let partCount = 0;
 
@@ -234,6 +238,7 @@ export class DirectoryStore implements ChunkStore {
       // The store itself may be new, too.
       if (made !== undefined && made !== folder) this.#unsynced.add(dirname(made));
       if (made !== undefined) this.#unsynced.add(this.#path);
+      if (made === undefined) this.#removeAbandoned(folder);
     } catch (cause) {
       throw ioErrorFrom(folder, "cannot be created", cause);
     }
@@ -241,9 +246,20 @@ export class DirectoryStore implements ChunkStore {
     return folder;
   }
 
+  /** Removes the parts of processes that were killed. Of other hosts, nobody here can tell whether they go on. */
+  #removeAbandoned(folder: string): void {
+    for (const { name } of entriesOf(folder)) {
+      const [, place, pid] = PART_NAME.exec(name) ?? [];
+      if (place === processPlace() && !isRunning(Number(pid))) this.#remove(join(folder, name));
+    }
+  }
+
   #createPart(folder: string): { readonly descriptor: number; readonly partPath: string } {
     for (let tries = 1;; tries++) {
-      const partPath = join(folder, `${PART_PREFIX}-${process.pid}-${++partCount}`);
+      const partPath = join(
+        folder,
+        `${PART_PREFIX}-${processPlace()}-${process.pid}-${++partCount}`,
+      );
       try {
         const descriptor = this.#files.openExclusive(partPath);
         this.#parts.add(partPath);
@@ -342,6 +358,33 @@ export class DirectoryStore implements ChunkStore {
     } catch {
       // What is written is thrown away.
     }
+  }
+}
+
+let ownPlace: string | undefined;
+
+/**
+ * Where the number of a process means that process: a host and, as containers have their own numbers, a namespace
+ * (pid_namespaces(7)).
+ */
+function processPlace(): string {
+  if (ownPlace !== undefined) return ownPlace;
+  let namespace = "";
+  try {
+    namespace = readlinkSync("/proc/self/ns/pid").replace(/\D/g, "");
+  } catch {
+    // Systems without namespaces.
+  }
+  return ownPlace = `${hostname().replace(/[^A-Za-z0-9.]/g, "_")}.${namespace}`;
+}
+
+/** Whether there is a process of that number. */
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    // Somebody else's may not be signalled, but is there.
+    return systemErrorFacts(error)?.code !== "ESRCH";
   }
 }
 

@@ -7,12 +7,15 @@
 import { Buffer } from "node:buffer";
 import {
   closeSync,
+  fchmodSync,
+  fchownSync,
   fsync,
   fsyncSync,
   ftruncateSync,
   linkSync,
   openSync,
   renameSync,
+  type Stats,
   unlinkSync,
   write,
   writeSync,
@@ -21,18 +24,20 @@ import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { setImmediate } from "node:timers";
 import { InterruptedError, invariant, type IoError, throwIfAborted } from "../errors.ts";
-import { checkOutput, outputExistsError, type OutputOptions } from "./paths.ts";
+import { checkOutput, outputExistsError, type OutputOptions, statIfThere } from "./paths.ts";
 import { type ImageSink, WriteGatherer } from "./sink.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "./system_error.ts";
 
 /** What an output does to the file system. Every call throws the runtime's own error. */
 export interface FileOperations {
-  /** Creates a file for writing; fails when the name is taken (O_EXCL). */
-  openExclusive(path: string): number;
+  /** Creates a file for writing, with mode 666 unless one is given; fails when the name is taken (O_EXCL). */
+  openExclusive(path: string, mode?: number): number;
   /** Writes at a position; returns the bytes written, which may be fewer than given. */
   write(descriptor: number, bytes: Uint8Array, position: number): number;
   /** The same without blocking the thread. The bytes stay as they are until it is done. */
   writeBehind(descriptor: number, bytes: Uint8Array, position: number): Promise<number>;
+  /** Gives the file the mode and the owner of another one, as far as this process may. */
+  takeAttributes(descriptor: number, from: Stats): void;
   /** Gives the file its size; what lies beyond the last write is a hole. */
   truncate(descriptor: number, sizeBytes: number): void;
   /** Does not block the thread, so that signals are served meanwhile. */
@@ -51,7 +56,7 @@ export interface FileOperations {
 
 /** The file system of this machine. */
 export const NODE_FILE_OPERATIONS: FileOperations = {
-  openExclusive: (path) => openSync(path, "wx"),
+  openExclusive: (path, mode) => openSync(path, "wx", mode),
   write: (descriptor, bytes, position) => writeSync(descriptor, bytes, 0, bytes.length, position),
   writeBehind: (descriptor, bytes, position) =>
     new Promise((resolve, reject) =>
@@ -64,6 +69,17 @@ export const NODE_FILE_OPERATIONS: FileOperations = {
         (error, count) => error ? reject(error) : resolve(count),
       )
     ),
+  takeAttributes(descriptor, { mode, uid, gid }) {
+    let isOwned = true;
+    try {
+      fchownSync(descriptor, uid, gid);
+    } catch (error) {
+      // Only root gives files away. What others put there stays theirs, and runs with nobody else's rights.
+      if (systemErrorFacts(error)?.code !== "EPERM") throw error;
+      isOwned = false;
+    }
+    fchmodSync(descriptor, mode & (isOwned ? 0o7777 : 0o777));
+  },
   truncate: ftruncateSync,
   sync: (descriptor) =>
     new Promise((resolve, reject) =>
@@ -98,6 +114,8 @@ let temporaryCount = 0;
 export interface FileSinkOptions extends OutputOptions {
   /** When it is aborted, the part is removed at once, before anything else runs. */
   readonly signal?: AbortSignal;
+  /** Of the new file, less what the umask takes away; 666 when left out. One that is replaced gives its own. */
+  readonly mode?: number;
   /** Another file system, for tests. */
   readonly files?: FileOperations;
 }
@@ -105,7 +123,8 @@ export interface FileSinkOptions extends OutputOptions {
 /**
  * A sink that makes the regular file `path`. The name is checked now, nothing is created before the first write.
  * The part is called `<path>.part-<pid>-<n>`. Without `force` the name is taken with link(2), which never replaces a
- * file that came in between; where the file system has no links, it is looked at once more and then renamed.
+ * file that came in between; where the file system has no links, it is looked at once more and then renamed. With
+ * `force`, the new file has the mode and the owner of the one that it replaces.
  *
  * @throws UsageError, IoError as {@linkcode checkOutput}; later, IoError with the path and offset of what failed
  *
@@ -136,6 +155,7 @@ class FileSink implements ImageSink {
   readonly #path: string;
   readonly #finalPath: string;
   readonly #force: boolean;
+  readonly #mode: number | undefined;
   readonly #signal: AbortSignal | undefined;
   readonly #files: FileOperations;
   readonly #gatherer = new WriteGatherer((bytes, offset) => this.#writeAll(bytes, offset));
@@ -154,6 +174,7 @@ class FileSink implements ImageSink {
     this.#path = path;
     this.#finalPath = finalPath;
     this.#force = options.force ?? false;
+    this.#mode = options.mode;
     this.#signal = options.signal;
     this.#files = options.files ?? NODE_FILE_OPERATIONS;
     this.#signal?.addEventListener("abort", this.#onAbort);
@@ -181,6 +202,13 @@ class FileSink implements ImageSink {
       `cannot be made ${sizeBytes} bytes long`,
       () => this.#files.truncate(descriptor, sizeBytes),
     );
+    const replaced = this.#replaced();
+    if (replaced !== undefined) {
+      this.#guard(
+        "cannot be given the mode and the owner of the file that it replaces",
+        () => this.#files.takeAttributes(descriptor, replaced),
+      );
+    }
     await this.#syncAndClose(descriptor);
     this.#publish();
   }
@@ -190,6 +218,11 @@ class FileSink implements ImageSink {
     this.#end("dropped");
     if (this.#pendingCalls === 0) this.#closeQuietly();
     this.#removePart();
+  }
+
+  /** The file that is there now. */
+  #replaced(): Stats | undefined {
+    return this.#force ? statIfThere(this.#finalPath) : undefined;
   }
 
   async #settle(written: Promise<void>): Promise<void> {
@@ -213,7 +246,12 @@ class FileSink implements ImageSink {
     for (let tries = 1;; tries++) {
       const partPath = partPathOf(this.#finalPath);
       try {
-        this.#descriptor = this.#files.openExclusive(partPath);
+        // From the beginning, nobody can read it who could not read the file that it replaces.
+        const mode = this.#replaced()?.mode ?? this.#mode;
+        this.#descriptor = this.#files.openExclusive(
+          partPath,
+          mode === undefined ? mode : mode & 0o777,
+        );
         this.#partPath = partPath;
         this.#state = "open";
         return this.#descriptor;

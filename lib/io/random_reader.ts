@@ -6,7 +6,7 @@
  * @module
  */
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from "node:fs";
-import { InputError, invariant, IoError } from "../errors.ts";
+import { type ErrorDetails, InputError, invariant, IoError } from "../errors.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "./system_error.ts";
 
 /** Bytes that can be read at any position. */
@@ -185,9 +185,14 @@ export function openFault(path: string, wanted: string, cause: unknown): Error {
 }
 
 /** The error for an input that is not there. @param wanted what should be, such as `a tar` */
-export function missingInput(path: string, wanted: string): InputError {
+export function missingInput(
+  path: string,
+  wanted: string,
+  details: Pick<ErrorDetails, "hint"> = {},
+): InputError {
   const shown = displayPath(path);
-  return new InputError(shown, `does not exist: wanted ${wanted}`, { data: { path: shown } });
+  const why = `does not exist: wanted ${wanted}`;
+  return new InputError(shown, why, { ...details, data: { path: shown } });
 }
 
 function wrongKind(path: string, stats: Stats, wanted: WantedInput): InputError {

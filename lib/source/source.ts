@@ -19,7 +19,13 @@ import { openRegistryImage } from "./registry/image.ts";
 import { openRootfsDirectory } from "./rootfs.ts";
 import { openSourceFile, spoolStream } from "./source_file.ts";
 import { statIfThere } from "../io/paths.ts";
-import { parseSourceName, type ReferencedName, type SourceName } from "./source_name.ts";
+import { missingInput } from "../io/random_reader.ts";
+import {
+  likelySource,
+  parseSourceName,
+  type ReferencedName,
+  type SourceName,
+} from "./source_name.ts";
 import { openTarFile } from "./tree_image.ts";
 import type { OpenedImage, SourceOptions } from "./types.ts";
 
@@ -137,7 +143,12 @@ async function openPath(
   path: string,
   options: SourceOptions,
 ): Promise<OpenedImage> {
-  if (statIfThere(path)?.isDirectory()) return await openAnyDirectory(source, path, options);
+  const found = statIfThere(path);
+  if (found?.isDirectory()) return await openAnyDirectory(source, path, options);
+  if (found === undefined) {
+    const hint = likelySource(path, existsSync);
+    throw missingInput(path, "an image, a tar or a directory", hint === undefined ? {} : { hint });
+  }
   const file = await openSourceFile(path, "an image, a tar or a directory", options);
   return await openAnyFile(source, file, options);
 }

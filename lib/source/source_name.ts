@@ -5,6 +5,7 @@
  */
 import { UsageError } from "../errors.ts";
 import { displayText } from "./json.ts";
+import { parseReference } from "./reference.ts";
 import type { SourceKind } from "./types.ts";
 
 /** A source as it was written, taken apart. */
@@ -75,10 +76,11 @@ export function parseSourceName(source: string, exists: (path: string) => boolea
     throw new UsageError(`source "${displayText(source)}"`, "a registry is written docker://");
   }
   if (/^[a-z][a-z0-9+-]*$/.test(kind) && !exists(source)) {
+    const kinds = `the kinds are ${SOURCE_KINDS.join(", ")}; a path may be written as ./PATH`;
     throw new UsageError(
       `source "${displayText(source)}"`,
-      `"${kind}:" is no known kind of source, and there is no such file`,
-      { hint: `the kinds are ${SOURCE_KINDS.join(", ")}; a path may be written as ./PATH` },
+      `"${kind}:" is not a kind of source, and there is no such file`,
+      { hint: likelySource(source, exists) ?? kinds },
     );
   }
   const image = splitPartition(source, exists);
@@ -129,4 +131,38 @@ function splitReference(
 function nonEmpty(text: string, source: string): string {
   if (text === "") throw new UsageError(`source "${displayText(source)}"`, "a part of it is empty");
   return text;
+}
+
+/**
+ * What was probably meant by a source that is not there: an image in a layout, or one in a registry.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { likelySource } from "./source_name.ts";
+ * const hint = "for an image in a registry, write docker://team/app:1.2";
+ * assertEquals(likelySource("team/app:1.2", () => false), hint);
+ * ```
+ */
+export function likelySource(
+  source: string,
+  exists: (path: string) => boolean,
+): string | undefined {
+  const colon = source.lastIndexOf(":");
+  if (colon > 0 && exists(source.slice(0, colon))) {
+    return `for an image of a layout, write oci:${displayText(source)}`;
+  }
+  const named = source.replace(/^(?:https?:\/\/|docker:)/, "");
+  const isFile = /^[./]|\.(?:ext[234]|img|raw|tar|t?gz|t?xz|zst|caibx)$/i.test(named);
+  if (isFile || !isReference(named)) return undefined;
+  return `for an image in a registry, write docker://${displayText(named)}`;
+}
+
+function isReference(text: string): boolean {
+  try {
+    parseReference(text);
+    return true;
+  } catch {
+    return false;
+  }
 }

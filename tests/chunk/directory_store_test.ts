@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { spawnSync } from "node:child_process";
 import {
   chmodSync,
   existsSync,
@@ -187,12 +188,47 @@ Deno.test("DirectoryStore removes what is half-written at once when it is told t
   });
 });
 
+/** What the name of a part begins with: the place where the number of its process, which follows, means that process. */
+async function partStart(): Promise<string> {
+  return await withDirectory(async (directory) => {
+    let names: string[] = [];
+    const files = faulty({
+      sync: (descriptor) => {
+        names = namesBelow(directory);
+        return NODE_FILE_OPERATIONS.sync(descriptor);
+      },
+    });
+    await new DirectoryStore(directory, { files }).put(ID, STORED);
+    return names[0]!.slice(0, names[0]!.lastIndexOf(`-${process.pid}-`));
+  });
+}
+
 Deno.test("DirectoryStore steps over what a crash of the same process number left", async () => {
+  const start = await partStart();
   await withDirectory(async (directory) => {
     const folder = join(directory, ID.slice(0, 4));
     mkdirSync(folder);
-    for (let n = 1; n < 200; n++) writeFileSync(join(folder, `.tmp-cacnk-${process.pid}-${n}`), "");
+    for (let n = 1; n < 200; n++) writeFileSync(join(folder, `${start}-${process.pid}-${n}`), "");
     assertEquals(await new DirectoryStore(directory).put(ID, STORED), "added");
+  });
+});
+
+Deno.test("DirectoryStore removes the parts of killed processes of its host, and no others", async () => {
+  const start = await partStart();
+  await withDirectory(async (directory) => {
+    const folder = join(directory, ID.slice(0, 4));
+    mkdirSync(folder);
+    const ended = spawnSync("true").pid!;
+    const [left, ...kept] = [
+      `${start}-${ended}-1`,
+      `${start}-${process.ppid}-1`,
+      `.tmp-cacnk-elsewhere.4026531836-${ended}-1`,
+      `.tmp-cacnk-${ended}-1`,
+      ".tmp-cacnk123456",
+    ];
+    for (const name of [left!, ...kept]) writeFileSync(join(folder, name), "part");
+    assertEquals(await new DirectoryStore(directory).put(ID, STORED), "added");
+    assertEquals(namesBelow(directory), [...kept, basename(chunkPath(ID))].sort());
   });
 });
 

@@ -108,7 +108,7 @@ Deno.test("a --size that the content does not fit is refused with the size that 
     for (const sizeBytes of [0, 4096, exact / 2, exact - 4 * MIB]) {
       const size = { kind: "total", sizeBytes } as const;
       const error = await assertRejects(() => makeImage(image, someTree(), { size }), InputError);
-      assertMatch(error.message, /size: .* too small: the content needs \d+/);
+      assertMatch(error.message, /size: .* are too few: the content needs \d+/);
     }
     assertEquals([...Deno.readDirSync(scratch)], []);
   });

@@ -1,10 +1,13 @@
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import {
+  chmodSync,
+  chownSync,
   existsSync,
   lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -13,6 +16,7 @@ import { join } from "node:path";
 import { BlessfsError, InterruptedError, IoError } from "../../lib/errors.ts";
 import { createFileSink, NODE_FILE_OPERATIONS } from "../../lib/io/file_sink.ts";
 import { checkOutput } from "../../lib/io/paths.ts";
+import { isRoot } from "../oracle/libc_user.ts";
 import { faultyFiles, inDirectory, MIB, systemError, writeOddPieces } from "./sink_samples.ts";
 
 Deno.test("createFileSink writes pieces at their offsets, leaves gaps as zeros and renames at the end", async () => {
@@ -59,6 +63,30 @@ Deno.test("createFileSink refuses an existing file without force, and replaces i
     await sink.finish(9);
     assertEquals(readFileSync(path, "utf8"), "new image");
     assertEquals(readdirSync(directory), ["image"]);
+  });
+});
+
+Deno.test("createFileSink gives a file that replaces another one its mode and owner", async () => {
+  await inDirectory(async (directory) => {
+    const path = join(directory, "image");
+    for (const mode of [0o600, 0o640, 0o4755, 0o444]) {
+      writeFileSync(path, "old");
+      if (isRoot()) chownSync(path, 1234, 5678);
+      chmodSync(path, mode);
+      const { uid, gid } = statSync(path);
+      const sink = createFileSink(path, { force: true });
+      await sink.write(Uint8Array.of(1), 0);
+      const [part] = readdirSync(directory).filter((name) => name !== "image");
+      // Nobody may read the part who may not read what it replaces.
+      assertEquals(statSync(join(directory, part!)).mode & 0o777 & ~mode, 0);
+      await sink.finish(1);
+      const found = statSync(path);
+      assertEquals([found.mode & 0o7777, found.uid, found.gid], [mode, uid, gid]);
+      rmSync(path, { force: true });
+    }
+    const fresh = createFileSink(path, { mode: 0o600 });
+    await fresh.finish(1);
+    assertEquals(statSync(path).mode & 0o777, 0o600);
   });
 });
 

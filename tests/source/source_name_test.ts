@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
-import { parseSourceName } from "../../lib/source/source_name.ts";
+import { likelySource, parseSourceName } from "../../lib/source/source_name.ts";
 
 function parse(source: string, existing: readonly string[] = []): unknown {
   return parseSourceName(source, (path) => existing.includes(path));
@@ -53,5 +53,25 @@ Deno.test("parseSourceName refuses what cannot be meant", () => {
   const wrong = ["", "oci:", "oci::r", "oci:d:", "tar:", "dir:", "docker://", "a\0b"];
   for (const source of wrong) assertThrows(() => parse(source), UsageError);
   assertThrows(() => parse("docker:debian"), UsageError, "docker://");
-  assertThrows(() => parse("oic:dir"), UsageError, `"oic:" is no known kind of source`);
+  assertThrows(() => parse("oic:dir"), UsageError, `"oic:" is not a kind of source`);
+});
+
+Deno.test("likelySource names an image of a layout that is there, or of a registry", () => {
+  const exists = (path: string) => path === "images/python";
+  const hints: [source: string, hint: string | undefined][] = [
+    ["images/python:latest", "for an image of a layout, write oci:images/python:latest"],
+    ["nginx:latest", "for an image in a registry, write docker://nginx:latest"],
+    ["team/app", "for an image in a registry, write docker://team/app"],
+    [
+      "https://registry.example.com/a/b:1",
+      "for an image in a registry, write docker://registry.example.com/a/b:1",
+    ],
+    ["docker:debian", "for an image in a registry, write docker://debian"],
+    ["/images/x:tag", undefined],
+    ["./app", undefined],
+    ["python.ext4", undefined],
+    ["root.tar.gz", undefined],
+    ["Not a reference", undefined],
+  ];
+  for (const [source, hint] of hints) assertEquals(likelySource(source, exists), hint, source);
 });

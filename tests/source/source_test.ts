@@ -37,7 +37,7 @@ Deno.test("openImage opens every kind of source as what it is", async () => {
 
 Deno.test("openImage refuses what cannot be meant before it looks at anything", async () => {
   await assertRejects(() => openImage("", testOptions()), UsageError);
-  await assertRejects(() => openImage("oic:/x", testOptions()), UsageError, "no known kind");
+  await assertRejects(() => openImage("oic:/x", testOptions()), UsageError, "not a kind");
   const signal = AbortSignal.abort();
   await assertRejects(() => openImage("/nowhere", testOptions({ signal })), InterruptedError);
 });

@@ -238,6 +238,8 @@ async function decideChanges(
   const newSuperblock = switchedSuperblock(encodedSuperblock, enable);
   const sink = createFileSink(changeJournalPath(reader.name), {
     files,
+    // It holds what the image holds, and is for the same eyes.
+    mode: statSync(reader.name).mode,
     ...signal === undefined ? {} : { signal },
   });
   const bar = progress.begin("inodes", tableBytes(superblock));

@@ -7,6 +7,7 @@
  * @module
  */
 import { alignUp, divCeil } from "../../bytes/arithmetic.ts";
+import { exactSize } from "../../bytes/size_text.ts";
 import { InputError, invariant } from "../../errors.ts";
 import {
   AscendingAllocator,
@@ -370,8 +371,8 @@ function withoutStub(totalBlocks: number, geometry: Geometry, settings: Settings
 function tooSmall(totalBlocks: number, leastBlocks: number): InputError {
   return new InputError(
     "size",
-    `${totalBlocks * BLOCK_SIZE_BYTES} bytes are too few: the content needs ` +
-      `${leastBlocks * BLOCK_SIZE_BYTES}`,
+    `${exactSize(totalBlocks * BLOCK_SIZE_BYTES)} are too few: the content needs ` +
+      exactSize(leastBlocks * BLOCK_SIZE_BYTES),
     { option: "size", hint: "give at least that, or leave the size out" },
   );
 }
@@ -380,8 +381,8 @@ function stubGroup(totalBlocks: number): InputError {
   const groupStart = Math.floor((totalBlocks - 1) / BLOCKS_PER_GROUP) * BLOCKS_PER_GROUP;
   return new InputError(
     "size",
-    `${totalBlocks * BLOCK_SIZE_BYTES} bytes end in a block group of ` +
-      `${(totalBlocks - groupStart) * BLOCK_SIZE_BYTES}, too few for the metadata of the group`,
+    `${exactSize(totalBlocks * BLOCK_SIZE_BYTES)} end in a block group of ` +
+      `${exactSize((totalBlocks - groupStart) * BLOCK_SIZE_BYTES)}, too few for its metadata`,
     { option: "size", hint: `give ${groupStart * BLOCK_SIZE_BYTES}, or some megabytes more` },
   );
 }

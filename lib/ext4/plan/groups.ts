@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { exactSize } from "../../bytes/size_text.ts";
 import { optionError } from "../../errors.ts";
 import { countBlocks, forEachOverlap } from "../../layout/blocks.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
@@ -113,8 +114,8 @@ function reservedBlocks(settings: Settings, totalBlocks: number): number {
   if (wanted > most) {
     throw optionError(
       "reservedBlocks",
-      `${wanted * BLOCK_SIZE_BYTES} bytes are more than half of the image, ` +
-        `${most * BLOCK_SIZE_BYTES}, which e2fsck does not accept`,
+      `${exactSize(wanted * BLOCK_SIZE_BYTES)} are more than half of the image, ` +
+        `${exactSize(most * BLOCK_SIZE_BYTES)}, which e2fsck does not accept`,
     );
   }
   return wanted;

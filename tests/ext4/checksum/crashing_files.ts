@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { closeSync } from "node:fs";
+import { closeSync, type Stats } from "node:fs";
 import type { ImageFiles } from "../../../lib/ext4/checksum/change_journal.ts";
 import { NODE_IMAGE_FILES } from "../../../lib/ext4/checksum/change_journal.ts";
 import type { Random } from "../../oracle/noise.ts";
@@ -58,6 +58,10 @@ export class CrashingFiles implements ImageFiles {
   // deno-lint-ignore require-await -- what it throws must come as a rejection
   async writeBehind(descriptor: number, bytes: Uint8Array, position: number): Promise<number> {
     return this.write(descriptor, bytes, position);
+  }
+
+  takeAttributes(descriptor: number, from: Stats): void {
+    NODE_IMAGE_FILES.takeAttributes(descriptor, from);
   }
 
   truncate(descriptor: number, sizeBytes: number): void {

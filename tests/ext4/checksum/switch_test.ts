@@ -1,12 +1,14 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Buffer } from "node:buffer";
 import {
+  chmodSync,
   copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -292,5 +294,27 @@ Deno.test("switchMetadataChecksums gives up when another run was quicker, and le
     }
     rmSync(changeJournalPath(image));
     assertE2fsckClean(image);
+  });
+});
+
+Deno.test("the file of changes can be read by nobody who could not read the image", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const image = join(directory, "image");
+    mustRun("mke2fs", ["-q", "-t", "ext4", image, "4M"]);
+    for (const [i, mode] of [0o600, 0o640].entries()) {
+      chmodSync(image, mode);
+      const modes: number[] = [];
+      const sync = (descriptor: number) => {
+        const other = readdirSync(directory).find((name) => name !== "image");
+        if (other !== undefined) modes.push(statSync(join(directory, other)).mode & 0o777);
+        return NODE_IMAGE_FILES.sync(descriptor);
+      };
+      await switchMetadataChecksums(image, {
+        enable: i > 0,
+        progress: NO_PROGRESS,
+        files: { ...NODE_IMAGE_FILES, sync },
+      });
+      assertEquals(modes[0], mode);
+    }
   });
 });

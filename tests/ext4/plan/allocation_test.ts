@@ -118,7 +118,7 @@ Deno.test("allocate says a least size that is enough, whatever size was asked fo
   const tree = treeOf({ "f": unreadFile(300 * MIB) });
   const size = (sizeBytes: number) => ({ size: { kind: "total", sizeBytes } as const });
   const { message } = assertThrows(() => lay(tree, size(1 * MIB)), InputError, "too few");
-  const leastBytes = Number(/needs (\d+)$/.exec(message)![1]);
+  const leastBytes = Number(/needs (\d+) bytes/.exec(message)![1]);
   assertEquals(lay(tree, size(leastBytes)).totalBlocks * 4096, leastBytes);
   assertThrows(() => lay(tree, size(leastBytes - 4096)), InputError, `needs ${leastBytes}`);
 });
