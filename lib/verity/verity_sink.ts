@@ -18,8 +18,8 @@ import { type BlockHasher, type HashedBlocks, hashHere, HashThread } from "./has
 const PIECE_BYTES = 1 << 20;
 /** Pieces that were given to the thread and are not hashed yet. */
 const UNDERWAY_MAX = 4;
-/** A thread takes as long to start as hashing so many blocks: 32 MiB. */
-const THREAD_BLOCKS_MIN = 8192;
+/** Starting a thread takes as long as hashing a tenth of so much: 256 MiB. */
+const THREAD_BLOCKS_MIN = 65536;
 
 /** Which blocks a piece holds: `blocks` that are in its buffer, then `zeros` that are not. */
 interface Part {
