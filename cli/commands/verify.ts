@@ -150,10 +150,12 @@ function reportText({ image, report, replay }: Verified, quiet: boolean): string
 }
 
 /** What was done before an image was checked. */
-function replayText({ transactions, blocks, orphans }: RecoveryReport): string {
+function replayText(report: RecoveryReport): string {
+  const { transactions, blocks, fastCommitBlocks, orphans } = report;
   const counts = [
     `${formatCount(transactions)} ${transactions === 1 ? "transaction" : "transactions"}`,
     `${formatCount(blocks)} ${blocks === 1 ? "block" : "blocks"}`,
+    ...fastCommitBlocks === 0 ? [] : [`${formatCount(fastCommitBlocks)} of fast commits`],
     ...orphans.deleted === 0 ? [] : [`${formatCount(orphans.deleted)} orphans deleted`],
     ...orphans.truncated === 0 ? [] : [`${formatCount(orphans.truncated)} orphans truncated`],
   ];

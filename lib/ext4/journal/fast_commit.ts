@@ -1,14 +1,56 @@
 /**
- * Fast commits (fs/ext4/fast_commit.h): what changed since the last transaction as tags, in blocks of their own at the end
- * of the journal. Little-endian.
+ * Fast commits (fs/ext4/fast_commit.h, fast_commit.c): what changed since the last transaction as tags, in blocks of their
+ * own at the end of the journal. Little-endian, unlike the rest of it.
  *
  * @module
  */
+import { crc32c } from "../../bytes/crc32c.ts";
+import { InputError } from "../../errors.ts";
 import { viewOf } from "../format/fields.ts";
 import type { JournalLog } from "./log.ts";
 
+/** One change. */
+export type FastCommitRecord =
+  | {
+    /** Blocks that a file has from now on, in place of others at the same place. */
+    readonly kind: "addRange";
+    readonly inode: number;
+    readonly logicalBlock: number;
+    readonly blockCount: number;
+    readonly startBlock: number;
+    readonly unwritten: boolean;
+  }
+  | {
+    /** Blocks that a file no longer has. */
+    readonly kind: "deleteRange";
+    readonly inode: number;
+    readonly logicalBlock: number;
+    readonly blockCount: number;
+  }
+  | {
+    /** A name that a directory has from now on, or no longer has. */
+    readonly kind: "create" | "link" | "unlink";
+    readonly parent: number;
+    readonly inode: number;
+    readonly name: Uint8Array;
+  }
+  | {
+    /** An inode up to i_extra_isize, without what it maps. */
+    readonly kind: "inode";
+    readonly inode: number;
+    readonly slot: Uint8Array;
+  };
+
+/** What a journal holds beyond its log. */
+export interface FastCommits {
+  /** In the order in which they happened. */
+  readonly records: readonly FastCommitRecord[];
+  /** Blocks that hold them. */
+  readonly blocks: number;
+}
+
 /** fc_tag. */
-export const FAST_COMMIT_TAG = {
+const TAG = {
   ADD_RANGE: 1,
   DEL_RANGE: 2,
   CREATE: 3,
@@ -20,18 +62,174 @@ export const FAST_COMMIT_TAG = {
   HEAD: 9,
 } as const;
 
-const TAG_AT = { tag: 0, length: 2, value: 4 } as const;
+const TAG_HEADER_BYTES = 4;
+const TAG_AT = { tag: 0, length: 2 } as const;
 const HEAD_AT = { features: 0, sequence: 4 } as const;
+const TAIL_AT = { sequence: 0, checksum: 4 } as const;
+const INODE_MIN_BYTES = 4 + 128;
+const NAME_AT = 8;
+const RANGE_BYTES = 16;
+const DELETED_RANGE_BYTES = 12;
+const UNWRITTEN = 0x8000;
+const SEQUENCE_BYTES = 8;
+const NAME_BYTES_MAX = 255;
+
+/** Reading stops here; more cannot be made sense of. */
+interface Stop {
+  readonly error: string | undefined;
+}
 
 /**
- * Whether a log is followed by fast commits.
+ * Reads the fast commits that follow a log. When they fill all their room, a kernel (6.18) reads one block too far and
+ * refuses the image; they are read here all the same.
  *
  * @param sequence the transaction that they belong to: the first one that is not in the log
+ * @throws {InputError} when the first of them is damaged: the kernel does not mount such an image
  */
-export function hasFastCommits(log: JournalLog, sequence: number): boolean {
+export function readFastCommits(log: JournalLog, sequence: number): FastCommits {
+  const scan = new FastCommitScan(sequence);
   const { startBlock, endBlock } = log.fastCommits;
-  if (log.superblock.startBlock === 0 || startBlock >= endBlock) return false;
-  const view = viewOf(log.read(startBlock));
-  return view.getUint16(TAG_AT.tag, true) === FAST_COMMIT_TAG.HEAD &&
-    view.getUint32(TAG_AT.value + HEAD_AT.sequence, true) === sequence;
+  if (log.superblock.startBlock === 0) return scan.finish();
+  for (let block = startBlock; block < endBlock; block++) {
+    const stop = scan.take(log.read(block), block === startBlock);
+    if (stop === undefined) continue;
+    if (stop.error !== undefined) {
+      throw new InputError("journal", `block ${block}, a fast commit: ${stop.error}`, {
+        data: { block },
+      });
+    }
+    break;
+  }
+  return scan.finish();
+}
+
+class FastCommitScan {
+  readonly #sequence: number;
+  readonly #records: FastCommitRecord[] = [];
+  /** How many of the records, and of the blocks, belong to commits with a tail. */
+  #whole = { records: 0, blocks: 0 };
+  #hasCommit = false;
+  #blocks = 0;
+  #checksum = 0;
+
+  constructor(sequence: number) {
+    this.#sequence = sequence;
+  }
+
+  finish(): FastCommits {
+    return {
+      records: this.#records.slice(0, this.#whole.records),
+      blocks: this.#whole.blocks,
+    };
+  }
+
+  /** Takes in a block; says when it is the last. */
+  take(block: Uint8Array, isFirst: boolean): Stop | undefined {
+    const view = viewOf(block);
+    if (isFirst && view.getUint16(TAG_AT.tag, true) !== TAG.HEAD) return { error: undefined };
+    this.#blocks++;
+    for (let at = 0; at + TAG_HEADER_BYTES <= block.length;) {
+      const tag = view.getUint16(at + TAG_AT.tag, true);
+      const length = view.getUint16(at + TAG_AT.length, true);
+      const next = at + TAG_HEADER_BYTES + length;
+      if (next > block.length || !isLengthPossible(tag, length)) {
+        return this.#stopOr("it has a tag that is unknown or does not fit its block");
+      }
+      const stop = this.#takeTag(tag, block.slice(at, next));
+      if (stop !== undefined) return stop;
+      at = next;
+    }
+    return undefined;
+  }
+
+  #takeTag(tag: number, bytes: Uint8Array): Stop | undefined {
+    const value = bytes.subarray(TAG_HEADER_BYTES);
+    const view = viewOf(value);
+    if (tag === TAG.TAIL) return this.#takeTail(bytes, view);
+    if (tag === TAG.HEAD) {
+      if (view.getUint32(HEAD_AT.features, true) !== 0) return { error: "it has unknown features" };
+      // Left over from an earlier transaction.
+      if (view.getUint32(HEAD_AT.sequence, true) !== this.#sequence) return { error: undefined };
+    } else if (tag !== TAG.PAD) this.#records.push(decodeRecord(tag, value, view));
+    this.#checksum = crc32c(this.#checksum, bytes);
+    return undefined;
+  }
+
+  /** The tail of a commit counts up to its checksum; the rest of its block is empty. */
+  #takeTail(bytes: Uint8Array, view: DataView<ArrayBufferLike>): Stop | undefined {
+    const covered = bytes.subarray(0, TAG_HEADER_BYTES + TAIL_AT.checksum);
+    const checksum = crc32c(this.#checksum, covered);
+    this.#checksum = 0;
+    const isRight = view.getUint32(TAIL_AT.sequence, true) === this.#sequence &&
+      view.getUint32(TAIL_AT.checksum, true) === checksum;
+    if (!isRight) return this.#stopOr("its checksum is wrong");
+    this.#whole = { records: this.#records.length, blocks: this.#blocks };
+    this.#hasCommit = true;
+    return undefined;
+  }
+
+  /** Behind a whole commit, nothing has to make sense. */
+  #stopOr(error: string): Stop {
+    return { error: this.#hasCommit ? undefined : error };
+  }
+}
+
+function isLengthPossible(tag: number, length: number): boolean {
+  switch (tag) {
+    case TAG.ADD_RANGE:
+      return length === RANGE_BYTES;
+    case TAG.DEL_RANGE:
+      return length === DELETED_RANGE_BYTES;
+    case TAG.CREATE:
+    case TAG.LINK:
+    case TAG.UNLINK:
+      return length > NAME_AT && length <= NAME_AT + NAME_BYTES_MAX;
+    case TAG.INODE:
+      return length >= INODE_MIN_BYTES;
+    case TAG.TAIL:
+    case TAG.HEAD:
+      return length >= SEQUENCE_BYTES;
+    default:
+      return tag === TAG.PAD;
+  }
+}
+
+function decodeRecord(
+  tag: number,
+  value: Uint8Array,
+  view: DataView<ArrayBufferLike>,
+): FastCommitRecord {
+  const first = view.getUint32(0, true);
+  switch (tag) {
+    case TAG.ADD_RANGE: {
+      const length = view.getUint16(8, true);
+      const unwritten = length > UNWRITTEN;
+      return {
+        kind: "addRange",
+        inode: first,
+        logicalBlock: view.getUint32(4, true),
+        blockCount: unwritten ? length - UNWRITTEN : length,
+        startBlock: view.getUint16(10, true) * 2 ** 32 + view.getUint32(12, true),
+        unwritten,
+      };
+    }
+    case TAG.DEL_RANGE:
+      return {
+        kind: "deleteRange",
+        inode: first,
+        logicalBlock: view.getUint32(4, true),
+        blockCount: view.getUint32(8, true),
+      };
+    case TAG.INODE:
+      return { kind: "inode", inode: first, slot: value.subarray(4) };
+    default: {
+      const kind = tag === TAG.CREATE ? "create" : tag === TAG.LINK ? "link" : "unlink";
+      return {
+        kind,
+        parent: first,
+        inode: view.getUint32(4, true),
+        name: value.subarray(NAME_AT),
+      };
+    }
+  }
 }

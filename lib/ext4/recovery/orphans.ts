@@ -55,14 +55,14 @@ export function cleanUpOrphans(editor: VolumeEditor): OrphanReport {
 
 class OrphanCleanup {
   readonly #editor: VolumeEditor;
-  readonly #quotas: QuotaEditor;
+  readonly #remover: InodeRemover;
   readonly #seen = new Set<number>();
   #deleted = 0;
   #truncated = 0;
 
   constructor(editor: VolumeEditor) {
     this.#editor = editor;
-    this.#quotas = new QuotaEditor(editor);
+    this.#remover = new InodeRemover(editor);
   }
 
   report(): OrphanReport {
@@ -70,7 +70,7 @@ class OrphanCleanup {
   }
 
   finish(): void {
-    this.#quotas.finish();
+    this.#remover.finish();
   }
 
   /** The list that starts in the superblock and goes on in i_dtime. It ends at the first inode that cannot be on it. */
@@ -119,8 +119,13 @@ class OrphanCleanup {
     if (record.dtime > inodesCount) return undefined;
     const hasContent = HAS_CONTENT.includes(record.mode & FILE_MODE.TYPE_MASK);
     if (record.linkCount > 0 && !hasContent) return undefined;
-    if (record.linkCount === 0) this.#delete(number, record);
-    else this.#cut(number, record);
+    if (record.linkCount === 0) {
+      this.#remover.remove(number);
+      this.#deleted++;
+    } else {
+      this.#remover.truncate(number);
+      this.#truncated++;
+    }
     return record.dtime;
   }
 
@@ -134,22 +139,41 @@ class OrphanCleanup {
     }
     return record;
   }
+}
 
-  #cut(number: number, record: InodeRecord): void {
+/** Takes inodes and what they map out of use. */
+export class InodeRemover {
+  readonly #editor: VolumeEditor;
+  readonly #quotas: QuotaEditor;
+
+  constructor(editor: VolumeEditor) {
+    this.#editor = editor;
+    this.#quotas = new QuotaEditor(editor);
+  }
+
+  /** Writes what quotas count less. */
+  finish(): void {
+    this.#quotas.finish();
+  }
+
+  /** Cuts what an inode maps to its size. */
+  truncate(number: number): void {
     const { image, clusterSizeBytes } = this.#editor;
     const slot = this.#editor.inodeSlot(number);
+    const record = decodeInode(slot, `inode ${number}`);
     const endBlock = divCeil(record.sizeBytes, image.geometry.blockSizeBytes);
     const freed = this.#truncate(number, slot, record, endBlock);
     this.#editor.subtractClusters(slot, freed);
     viewOf(slot).setUint32(INODE_FIELDS.dtime.offset, 0, true);
     this.#editor.sealInode(number);
     this.#quotas.subtract(record, freed * clusterSizeBytes, 0);
-    this.#truncated++;
   }
 
-  #delete(number: number, record: InodeRecord): void {
+  /** Deletes an inode with its blocks and attributes. */
+  remove(number: number): void {
     const { superblock, geometry } = this.#editor.image;
     const slot = this.#editor.inodeSlot(number);
+    const record = decodeInode(slot, `inode ${number}`);
     this.#truncate(number, slot, record, 0);
     const values = this.#releaseXattrs(number, record);
     const view = viewOf(slot);
@@ -177,7 +201,6 @@ class OrphanCleanup {
       : geometry.blockSizeBytes;
     const bytes = record.sectorCount * unit + values.bytes;
     this.#quotas.subtract(record, bytes, 1 + values.inodes);
-    this.#deleted++;
   }
 
   #truncate(number: number, slot: Uint8Array, record: InodeRecord, endBlock: number): number {

@@ -15,7 +15,7 @@ import {
   SUPERBLOCK_SIZE_BYTES,
 } from "../format/constants.ts";
 import { viewOf } from "../format/fields.ts";
-import { hasFastCommits } from "../journal/fast_commit.ts";
+import { type FastCommits, readFastCommits } from "../journal/fast_commit.ts";
 import { patchJournalSuperblock } from "../journal/journal_superblock.ts";
 import type { JournalPlace } from "../journal/log.ts";
 import { BlockEditor } from "../journal/overlay.ts";
@@ -25,6 +25,7 @@ import { blockRuns } from "../read/content.ts";
 import { openExt4Image } from "../read/image.ts";
 import { readSuperblock } from "../volume/geometry.ts";
 import { externalJournal } from "./external_journal.ts";
+import { replayFastCommits } from "./fast_commits.ts";
 import { cleanUpOrphans, type OrphanReport } from "./orphans.ts";
 import { VolumeEditor } from "./volume_editor.ts";
 
@@ -99,13 +100,19 @@ function recovered(image: RandomReader, options: RecoverOptions): RecoveredImage
   const before = readEncodedSuperblock(image);
   const place = journalPlace(image, options);
   const replayed = replayJournal(image, place);
-  if (hasFastCommits(replayed.log, replayed.endSequence)) {
-    throw new InputError("journal", "it has fast commits, which are not supported");
-  }
+  const fastCommits = readFastCommits(replayed.log, replayed.endSequence);
   const editor = new BlockEditor(replayed.reader, place.blockSizeBytes);
   finishSuperblock(editor, place.blockSizeBytes, before, replayed);
   if (place.reader === image) finishJournal(editor, replayed);
-  return mended(editor.reader(), replayed.report);
+  const reader = withFastCommits(editor.reader(), fastCommits);
+  return mended(reader, { ...replayed.report, fastCommitBlocks: fastCommits.blocks });
+}
+
+function withFastCommits(reader: RandomReader, { records }: FastCommits): RandomReader {
+  if (records.length === 0) return reader;
+  const editor = new VolumeEditor(openExt4Image(reader, { warnings: new Warnings() }));
+  replayFastCommits(editor, records);
+  return editor.finish({});
 }
 
 /** Finishes what was under way when the machine stopped, and counts what is free, as a mount does. */

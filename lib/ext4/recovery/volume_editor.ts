@@ -4,14 +4,17 @@
  *
  * @module
  */
+import { divCeil } from "../../bytes/arithmetic.ts";
+import { InputError } from "../../errors.ts";
 import {
   GROUP_FLAG,
+  INCOMPAT,
   INODE_FLAG,
   RO_COMPAT,
   SUPERBLOCK_OFFSET_BYTES,
   SUPERBLOCK_SIZE_BYTES,
 } from "../format/constants.ts";
-import { bitmapChecksum, testBit } from "../format/bitmap.ts";
+import { bitmapChecksum, setBits, testBit } from "../format/bitmap.ts";
 import { viewOf } from "../format/fields.ts";
 import {
   editGroupDescriptor,
@@ -32,6 +35,10 @@ interface GroupChange {
   usedDirectories: number;
   hasBlockBitmap: boolean;
   hasInodeBitmap: boolean;
+  /** GROUP_FLAG bits that no longer hold. */
+  clearedFlags: number;
+  /** Inodes at the end of the table that were never used; undefined when that did not change. */
+  unusedInodes: number | undefined;
 }
 
 const SECTOR_SIZE_BYTES = 512;
@@ -73,7 +80,8 @@ export class VolumeEditor {
   isInodeUsed(inodeNumber: number): boolean {
     const { group, bit } = this.#inodePlace(inodeNumber);
     const { flags, inodeBitmapBlock } = this.image.groupDescriptor(group);
-    if ((flags & GROUP_FLAG.INODE_UNINIT) !== 0 && !this.#changes.has(group)) return false;
+    const cleared = this.#changes.get(group)?.clearedFlags ?? 0;
+    if ((flags & ~cleared & GROUP_FLAG.INODE_UNINIT) !== 0) return false;
     return testBit(this.blocks.read(inodeBitmapBlock), bit);
   }
 
@@ -115,6 +123,122 @@ export class VolumeEditor {
       }
     }
     return freed;
+  }
+
+  /** Marks an inode as used. What is in its slot, if it never was, becomes zeros. */
+  useInode(inodeNumber: number, isDirectory: boolean): void {
+    const { group, bit } = this.#inodePlace(inodeNumber);
+    const { inodesPerGroup } = this.image.geometry;
+    const descriptor = this.image.groupDescriptor(group);
+    const change = this.#change(group);
+    const bitmap = this.blocks.edit(descriptor.inodeBitmapBlock);
+    if (this.#isUninitialised(group, change, GROUP_FLAG.INODE_UNINIT)) {
+      bitmap.fill(0);
+      setBits(bitmap, inodesPerGroup, 8 * bitmap.length - inodesPerGroup);
+      change.clearedFlags |= GROUP_FLAG.INODE_UNINIT;
+      change.unusedInodes = inodesPerGroup;
+    }
+    change.hasInodeBitmap = true;
+    const unused = change.unusedInodes ?? descriptor.itableUnusedCount;
+    if (this.#hasGroupFlags && bit >= inodesPerGroup - unused) {
+      this.inodeSlot(inodeNumber).fill(0);
+      change.unusedInodes = inodesPerGroup - bit - 1;
+    }
+    if (testBit(bitmap, bit)) return;
+    setBits(bitmap, bit, 1);
+    change.freeInodes--;
+    if (isDirectory) change.usedDirectories++;
+  }
+
+  /** Marks a run of blocks as used. Not for bigalloc. */
+  useBlocks(startBlock: number, blockCount: number): void {
+    this.image.checkRange(startBlock, blockCount, "blocks in use");
+    const { firstDataBlock, blocksPerGroup } = this.image.geometry;
+    for (let block = startBlock; block < startBlock + blockCount; block++) {
+      const group = Math.floor((block - firstDataBlock) / blocksPerGroup);
+      const bitmap = this.#blockBitmap(group);
+      const bit = (block - firstDataBlock) % blocksPerGroup;
+      if (testBit(bitmap, bit)) continue;
+      setBits(bitmap, bit, 1);
+      this.#change(group).freeBlocks--;
+    }
+  }
+
+  /**
+   * Marks a block as used that was free before and is free now. Not for bigalloc.
+   *
+   * @param isKept whether a free block is to be left alone
+   * @throws {InputError} when there is none
+   */
+  allocateBlock(isKept: (block: number) => boolean): number {
+    const { firstDataBlock, blocksPerGroup, groupCount } = this.image.geometry;
+    for (let group = 0; group < groupCount; group++) {
+      const { flags, freeBlocksCount, blockBitmapBlock } = this.image.groupDescriptor(group);
+      if (freeBlocksCount === 0 || (flags & GROUP_FLAG.BLOCK_UNINIT) !== 0) continue;
+      const before = this.image.block(blockBitmapBlock);
+      if (before === undefined) continue;
+      const now = this.blocks.read(blockBitmapBlock);
+      const end = this.image.groupBlocks(group);
+      for (let bit = 0; bit < end; bit++) {
+        const block = firstDataBlock + group * blocksPerGroup + bit;
+        if (testBit(before, bit) || testBit(now, bit) || isKept(block)) continue;
+        this.useBlocks(block, 1);
+        return block;
+      }
+    }
+    throw new InputError(this.image.name, "has no free block for what its fast commits add");
+  }
+
+  /** Whether bg_flags count. */
+  get #hasGroupFlags(): boolean {
+    return this.image.hasRoCompat(RO_COMPAT.METADATA_CSUM) ||
+      this.image.hasRoCompat(RO_COMPAT.GDT_CSUM);
+  }
+
+  #isUninitialised(group: number, change: GroupChange, flag: number): boolean {
+    const { flags } = this.image.groupDescriptor(group);
+    return this.#hasGroupFlags && (flags & ~change.clearedFlags & flag) !== 0;
+  }
+
+  /** The bitmap of a group, to change. A group that was never used has none yet. */
+  #blockBitmap(group: number): Uint8Array {
+    const change = this.#change(group);
+    const bitmap = this.blocks.edit(this.image.groupDescriptor(group).blockBitmapBlock);
+    change.hasBlockBitmap = true;
+    if (this.#isUninitialised(group, change, GROUP_FLAG.BLOCK_UNINIT)) {
+      change.clearedFlags |= GROUP_FLAG.BLOCK_UNINIT;
+      this.#fillBlockBitmap(group, bitmap);
+    }
+    return bitmap;
+  }
+
+  /** What is in use in a group without files: superblock, descriptors, and bitmaps and tables of its flex group. */
+  #fillBlockBitmap(group: number, bitmap: Uint8Array): void {
+    const { image } = this;
+    const start = image.groupStart(group);
+    const length = image.groupBlocks(group);
+    const mark = (block: number, count: number) => {
+      const from = Math.max(block, start);
+      const to = Math.min(block + count, start + length);
+      if (from < to) setBits(bitmap, from - start, to - from);
+    };
+    bitmap.fill(0);
+    setBits(bitmap, length, 8 * bitmap.length - length);
+    const { used, reserved } = image.descriptorRoom(group);
+    mark(start, (image.hasSuperblock(group) ? 1 : 0) + used + reserved);
+    const flexGroups = image.hasIncompat(INCOMPAT.FLEX_BG)
+      ? 2 ** image.superblock.logGroupsPerFlex
+      : 1;
+    const first = Math.floor(group / flexGroups) * flexGroups;
+    const end = Math.min(first + flexGroups, image.geometry.groupCount);
+    const { inodesPerGroup, inodeSizeBytes, blockSizeBytes } = image.geometry;
+    const tableBlocks = divCeil(inodesPerGroup * inodeSizeBytes, blockSizeBytes);
+    for (let other = first; other < end; other++) {
+      const descriptor = image.groupDescriptor(other);
+      mark(descriptor.blockBitmapBlock, 1);
+      mark(descriptor.inodeBitmapBlock, 1);
+      mark(descriptor.inodeTableBlock, tableBlocks);
+    }
   }
 
   /** Bytes of a cluster. */
@@ -174,6 +298,8 @@ export class VolumeEditor {
         usedDirectories: 0,
         hasBlockBitmap: false,
         hasInodeBitmap: false,
+        clearedFlags: 0,
+        unusedInodes: undefined,
       };
       this.#changes.set(group, change);
     }
@@ -195,6 +321,8 @@ export class VolumeEditor {
       freeInodesCount: descriptor.freeInodesCount + change.freeInodes,
       usedDirectoriesCount: Math.max(0, descriptor.usedDirectoriesCount + change.usedDirectories),
     };
+    if (change.clearedFlags !== 0) changes.flags = descriptor.flags & ~change.clearedFlags;
+    if (change.unusedInodes !== undefined) changes.itableUnusedCount = change.unusedInodes;
     if (seed !== undefined && change.hasBlockBitmap) {
       const bitmap = this.blocks.read(descriptor.blockBitmapBlock);
       const usedBytes = blocksPerGroup / this.clusterBlocks / 8;

@@ -27,6 +27,8 @@ export interface CrashSpec {
   readonly changes: number;
   /** What happens before the copy: nothing, one file is synced now and then, or everything is. */
   readonly sync: "none" | "fsync" | "all";
+  /** Only files are changed after that time, and often synced: what fast commits are for. */
+  readonly filesOnly?: boolean;
   /** Called when the image is copied, to copy what belongs to it. */
   readonly copied?: () => void;
 }
@@ -95,10 +97,11 @@ export function makeCrashImage(spec: CrashSpec, path: string, scratch: string): 
   try {
     writer.change(SETTLED_CHANGES);
     mustRun("sync", ["-f", mountPoint]);
+    if (spec.filesOnly) writer.changeFilesOnly();
     writer.change(spec.changes, spec.sync === "fsync" ? FSYNC_CHANCE : 0);
     if (spec.sync === "fsync") writer.syncOneFile();
     if (spec.sync === "all") mustRun("sync", ["-f", mountPoint]);
-    writer.change(5);
+    if (!spec.filesOnly) writer.change(5);
     mustRun("cp", ["--sparse=always", live, path]);
     spec.copied?.();
   } finally {
@@ -115,6 +118,7 @@ class Writer {
   #directories: string[];
   readonly #held: Deno.FsFile[] = [];
   #count = 0;
+  #filesOnly = false;
 
   constructor(root: string, seed: number) {
     this.#random = new Random(seed);
@@ -123,6 +127,10 @@ class Writer {
 
   close(): void {
     for (const file of this.#held) file.close();
+  }
+
+  changeFilesOnly(): void {
+    this.#filesOnly = true;
   }
 
   change(count: number, fsyncChance = 0): void {
@@ -152,6 +160,14 @@ class Writer {
   }
 
   #changeOnce(): void {
+    if (this.#filesOnly) {
+      this.#random.pick([
+        ...[() => this.#create(), () => this.#create(), () => this.#overwrite()],
+        ...[() => this.#truncate(), () => this.#rename(), () => this.#remove(), () => this.#link()],
+        () => this.#attributes(),
+      ])();
+      return;
+    }
     const kinds = [
       ...[() => this.#create(), () => this.#create(), () => this.#create()],
       ...[() => this.#overwrite(), () => this.#truncate(), () => this.#truncate()],

@@ -1,0 +1,258 @@
+/**
+ * Adding and removing names of directories.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { InputError } from "../../errors.ts";
+import { inodeSeed } from "../format/checksum.ts";
+import { DIRENT_TYPE, FILE_MODE, INCOMPAT, INODE_FLAG } from "../format/constants.ts";
+import {
+  decodeRecordLength,
+  DIRECTORY_TAIL_SIZE_BYTES,
+  direntSizeBytes,
+  encodeRecordLength,
+  sealDirectoryBlock,
+} from "../format/directory.ts";
+import { viewOf } from "../format/fields.ts";
+import { INODE_AT, INODE_FIELDS } from "../format/inode.ts";
+import type { BlockMaps } from "./block_maps.ts";
+import type { VolumeEditor } from "./volume_editor.ts";
+
+/** Offsets in struct ext4_dir_entry_2. */
+const ENTRY_AT = { inode: 0, recordLength: 4, nameLength: 6, fileType: 7, name: 8 } as const;
+const MIN_BYTES = 12;
+
+const TYPE_OF_MODE: Readonly<Record<number, number>> = {
+  [FILE_MODE.REGULAR]: DIRENT_TYPE.REGULAR,
+  [FILE_MODE.DIRECTORY]: DIRENT_TYPE.DIRECTORY,
+  [FILE_MODE.CHARACTER_DEVICE]: DIRENT_TYPE.CHARACTER_DEVICE,
+  [FILE_MODE.BLOCK_DEVICE]: DIRENT_TYPE.BLOCK_DEVICE,
+  [FILE_MODE.FIFO]: DIRENT_TYPE.FIFO,
+  [FILE_MODE.SOCKET]: DIRENT_TYPE.SOCKET,
+  [FILE_MODE.SYMLINK]: DIRENT_TYPE.SYMLINK,
+};
+
+/** A place of an entry in a directory. */
+interface Place {
+  readonly block: number;
+  readonly at: number;
+  /** The entry before it in the block; undefined for the first one. */
+  readonly before: number | undefined;
+}
+
+/** One directory that is changed. */
+export class DirectoryEditor {
+  readonly #editor: VolumeEditor;
+  readonly #maps: BlockMaps;
+  readonly #inode: number;
+  readonly #seed: number | undefined;
+
+  /** @throws {InputError} for a directory that is kept in its inode */
+  constructor(editor: VolumeEditor, maps: BlockMaps, inode: number) {
+    this.#editor = editor;
+    this.#maps = maps;
+    this.#inode = inode;
+    const view = this.#view;
+    if ((view.getUint32(INODE_FIELDS.flags.offset, true) & INODE_FLAG.INLINE_DATA) !== 0) {
+      throw new InputError(`inode ${inode}`, "a fast commit changes a directory without blocks");
+    }
+    const { seed } = editor.image;
+    const generation = view.getUint32(INODE_FIELDS.generation.offset, true);
+    this.#seed = seed === undefined ? undefined : inodeSeed(seed, inode, generation);
+  }
+
+  /** The inode that a name leads to; undefined when it is not there. */
+  find(name: Uint8Array): number | undefined {
+    const place = this.#find(name);
+    if (place === undefined) return undefined;
+    return viewOf(this.#editor.blocks.read(place.block)).getUint32(place.at, true);
+  }
+
+  /** Takes a name away, if it is there. */
+  remove(name: Uint8Array): void {
+    const place = this.#find(name);
+    if (place === undefined) return;
+    const block = this.#editor.blocks.edit(place.block);
+    const view = viewOf(block);
+    if (place.before === undefined) view.setUint32(place.at + ENTRY_AT.inode, 0, true);
+    else {this.#setLength(
+        view,
+        place.before,
+        place.at + this.#length(view, place.at) - place.before,
+      );}
+    this.#seal(block);
+  }
+
+  /** Adds a name that is not there. An indexed directory becomes one without: its index would need the name, too. */
+  add(name: Uint8Array, inode: number, mode: number): void {
+    this.#dropIndex();
+    const hasType = this.#editor.image.hasIncompat(INCOMPAT.FILETYPE);
+    const fileType = hasType ? TYPE_OF_MODE[mode & FILE_MODE.TYPE_MASK] ?? 0 : 0;
+    const wanted = direntSizeBytes(name.length);
+    const put = (block: Uint8Array, at: number) => {
+      const view = viewOf(block);
+      view.setUint32(at + ENTRY_AT.inode, inode, true);
+      view.setUint8(at + ENTRY_AT.nameLength, name.length);
+      view.setUint8(at + ENTRY_AT.fileType, fileType);
+      block.set(name, at + ENTRY_AT.name);
+      this.#seal(block);
+    };
+    for (const number of this.#blocks()) {
+      const view = viewOf(this.#editor.blocks.read(number));
+      for (const { at, length } of this.#entries(view)) {
+        const isUsed = view.getUint32(at, true) !== 0;
+        const used = isUsed ? direntSizeBytes(view.getUint8(at + ENTRY_AT.nameLength)) : 0;
+        if (length - used < wanted) continue;
+        const block = this.#editor.blocks.edit(number);
+        if (isUsed) {
+          this.#setLength(viewOf(block), at, used);
+          this.#setLength(viewOf(block), at + used, length - used);
+        }
+        put(block, at + used);
+        return;
+      }
+    }
+    const block = this.#append();
+    this.#setLength(viewOf(block), 0, this.#end(block));
+    put(block, 0);
+  }
+
+  get #view(): DataView<ArrayBufferLike> {
+    return viewOf(this.#editor.inodeSlot(this.#inode));
+  }
+
+  #find(name: Uint8Array): Place | undefined {
+    for (const number of this.#blocks()) {
+      const block = this.#editor.blocks.read(number);
+      const view = viewOf(block);
+      let before: number | undefined;
+      for (const { at } of this.#entries(view)) {
+        const length = view.getUint8(at + ENTRY_AT.nameLength);
+        const start = at + ENTRY_AT.name;
+        const isIt = view.getUint32(at, true) !== 0 && length === name.length &&
+          Buffer.compare(block.subarray(start, start + length), name) === 0;
+        if (isIt) return { block: number, at, before };
+        before = at;
+      }
+    }
+    return undefined;
+  }
+
+  /** The blocks of the directory, in order. */
+  *#blocks(): Generator<number> {
+    const { blockSizeBytes } = this.#editor.image.geometry;
+    const count = sizeOf(this.#view) / blockSizeBytes;
+    for (const { logicalBlock, blockCount, startBlock } of this.#maps.extents(this.#inode)) {
+      const end = Math.min(blockCount, count - logicalBlock);
+      for (let i = 0; i < end; i++) yield startBlock + i;
+    }
+  }
+
+  /** The entries of a block, unused ones too, but not the one that holds its checksum. */
+  *#entries(view: DataView<ArrayBufferLike>): Generator<{ readonly at: number; length: number }> {
+    const end = view.byteLength;
+    for (let at = 0; at + MIN_BYTES <= end;) {
+      const length = this.#length(view, at);
+      if (length < MIN_BYTES || length % 4 !== 0 || at + length > end) {
+        throw new InputError(
+          `inode ${this.#inode}`,
+          `a fast commit changes it, but one of its entries has a length of ${length}`,
+        );
+      }
+      const isTail = view.getUint32(at, true) === 0 &&
+        view.getUint8(at + ENTRY_AT.fileType) === DIRENT_TYPE.CHECKSUM_TAIL;
+      if (!isTail) yield { at, length };
+      at += length;
+    }
+  }
+
+  #length(view: DataView<ArrayBufferLike>, at: number): number {
+    return decodeRecordLength(view.getUint16(at + ENTRY_AT.recordLength, true), view.byteLength);
+  }
+
+  #setLength(view: DataView<ArrayBufferLike>, at: number, length: number): void {
+    view.setUint16(at + ENTRY_AT.recordLength, encodeRecordLength(length), true);
+  }
+
+  /** Where the entries of a block end. */
+  #end(block: Uint8Array): number {
+    return block.length - (this.#seed === undefined ? 0 : DIRECTORY_TAIL_SIZE_BYTES);
+  }
+
+  /** A block of an index has its checksum elsewhere, and says so with an entry that reaches to its end. */
+  #seal(block: Uint8Array): void {
+    if (this.#seed === undefined) return;
+    const tail = viewOf(block);
+    const at = block.length - DIRECTORY_TAIL_SIZE_BYTES;
+    tail.setUint32(at, 0, true);
+    tail.setUint16(at + ENTRY_AT.recordLength, DIRECTORY_TAIL_SIZE_BYTES, true);
+    tail.setUint8(at + ENTRY_AT.nameLength, 0);
+    tail.setUint8(at + ENTRY_AT.fileType, DIRENT_TYPE.CHECKSUM_TAIL);
+    sealDirectoryBlock(block, this.#seed);
+  }
+
+  /** The blocks of the index become blocks of entries without any. */
+  #dropIndex(): void {
+    const view = this.#view;
+    const flags = view.getUint32(INODE_FIELDS.flags.offset, true);
+    if ((flags & INODE_FLAG.INDEX) === 0) return;
+    for (const number of this.#blocks()) {
+      const entries = [...this.#entries(viewOf(this.#editor.blocks.read(number)))];
+      const last = entries.at(-1)!;
+      // In a block of names with a checksum, the last entry ends before it.
+      const isIndex =
+        last.at + last.length === viewOf(this.#editor.blocks.read(number)).byteLength &&
+        (this.#seed !== undefined || this.#isIndexBlock(number));
+      if (!isIndex) continue;
+      const block = this.#editor.blocks.edit(number);
+      const isRoot = number === this.#maps.extents(this.#inode)[0]!.startBlock;
+      const used = isRoot ? 2 * MIN_BYTES : 0;
+      block.fill(0, used);
+      const at = isRoot ? MIN_BYTES : 0;
+      this.#setLength(viewOf(block), at, this.#end(block) - at);
+      this.#seal(block);
+    }
+    view.setUint32(INODE_FIELDS.flags.offset, (flags & ~INODE_FLAG.INDEX) >>> 0, true);
+    this.#editor.sealInode(this.#inode);
+  }
+
+  /** Without checksums, a node of an index looks like a block with one unused entry; only the first block is the root. */
+  #isIndexBlock(number: number): boolean {
+    const first = this.#maps.extents(this.#inode)[0]!;
+    if (number === first.startBlock) return true;
+    const view = viewOf(this.#editor.blocks.read(number));
+    return view.getUint32(0, true) === 0 && this.#length(view, 0) === view.byteLength;
+  }
+
+  /** A new block at the end of the directory. */
+  #append(): Uint8Array {
+    const { blockSizeBytes } = this.#editor.image.geometry;
+    const view = this.#view;
+    const sizeBytes = sizeOf(view);
+    const startBlock = this.#editor.allocateBlock(this.#isKept);
+    const logicalBlock = sizeBytes / blockSizeBytes;
+    this.#maps.put(this.#inode, { logicalBlock, blockCount: 1, startBlock });
+    const size = sizeBytes + blockSizeBytes;
+    view.setUint32(INODE_FIELDS.sizeBytes.offset, size % 2 ** 32, true);
+    view.setUint32(INODE_AT.sizeHigh, Math.floor(size / 2 ** 32), true);
+    this.#editor.sealInode(this.#inode);
+    const block = this.#editor.blocks.edit(startBlock);
+    block.fill(0);
+    return block;
+  }
+
+  /** Free blocks that fast commits give to files. */
+  #isKept: (block: number) => boolean = () => false;
+
+  /** Says which free blocks are not to be taken. */
+  keep(isKept: (block: number) => boolean): this {
+    this.#isKept = isKept;
+    return this;
+  }
+}
+
+function sizeOf(inode: DataView<ArrayBufferLike>): number {
+  return inode.getUint32(INODE_AT.sizeHigh, true) * 2 ** 32 +
+    inode.getUint32(INODE_FIELDS.sizeBytes.offset, true);
+}
