@@ -33,6 +33,7 @@ const PROGRESS_MS = 15_000;
 /** The examples are compiled before they are run. */
 const EXAMPLES_SECONDS = 15;
 const OWN_OPTIONS = ["--verbose", "--record", "--long"];
+const IS_LONG = Deno.args.includes("--long");
 
 /** One run of `deno test`. Types are checked by `deno task check`. */
 interface Run {
@@ -42,7 +43,7 @@ interface Run {
 }
 
 function planRuns(args: readonly string[], times: FileTimes): Run[] {
-  const tier = args.includes("--long") ? "long" : "default";
+  const tier = IS_LONG ? "long" : "default";
   const others = args.filter((arg) => !OWN_OPTIONS.includes(arg));
   const paths = others.filter((arg) => !arg.startsWith("-") && exists(arg));
   const options = others.filter((arg) => !paths.includes(arg));
@@ -73,19 +74,22 @@ function sayPlan(runs: readonly Run[]): void {
     const processors = navigator.hardwareConcurrency;
     const seconds = progress.totalSeconds / processors + (runs.length > 1 ? EXAMPLES_SECONDS : 0);
     const fileCount = args.filter((arg) => arg.endsWith(".ts")).length;
-    console.log(
-      `${fileCount} test files: ${
-        aboutMinutes(seconds)
-      } where all ${processors} processors are idle`,
-    );
+    // The recorded times are those of short sweeps.
+    const time = IS_LONG
+      ? "an hour or two"
+      : `${aboutMinutes(seconds)} while all ${processors} processors are idle`;
+    console.log(`${fileCount} test files: ${time}`);
   }
 }
 
 function sayProgress({ title, progress }: Run, startMs: number): void {
   if (progress === undefined) return console.log(`... ${title}: running`);
-  const left = progress.secondsLeft((Date.now() - startMs) / 1000);
+  const left = IS_LONG ? undefined : progress.secondsLeft((Date.now() - startMs) / 1000);
+  const share = IS_LONG
+    ? `${progress.startedFiles} files begun`
+    : `${Math.floor(progress.fraction * 100)} %`;
   console.log(
-    `... ${title}: ${Math.floor(progress.fraction * 100)} %, ${progress.tests} tests` +
+    `... ${title}: ${share}, ${progress.tests} tests` +
       (left === undefined ? "" : `, ${aboutMinutes(left)} left`),
   );
 }
@@ -127,7 +131,7 @@ async function execute(run: Run, notices: Set<string>, verbose: boolean): Promis
   const args = ["test", "-A", "--no-check", "--parallel", `--junit-path=${report}`, ...run.args];
   const child = new Deno.Command(Deno.execPath(), {
     args,
-    env: Deno.args.includes("--long") ? { ...LONG_SWEEPS, ...Deno.env.toObject() } : {},
+    env: IS_LONG ? { ...LONG_SWEEPS, ...Deno.env.toObject() } : {},
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
