@@ -109,6 +109,9 @@ export const COMMON_OPTIONS: readonly OptionSpec[] = [
   { name: "no-color", summary: "the same as --color never" },
 ];
 
+/** The first word of the hidden command that completion scripts call. */
+export const COMPLETE_WORD = "__complete";
+
 /** All options of a command, its own first. */
 export function optionsOf(command: Command): readonly OptionSpec[] {
   return [...command.options, ...COMMON_OPTIONS];

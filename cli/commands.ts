@@ -33,7 +33,7 @@ const COMPLETIONS: Command = {
     choices: ["bash", "zsh", "fish"],
   }],
   options: [],
-  load: async () => (await import("./commands/documents.ts")).runCompletions(COMMANDS),
+  load: async () => (await import("./commands/documents.ts")).runCompletions,
 };
 
 const MAN: Command = {

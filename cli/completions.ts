@@ -1,496 +1,217 @@
 /**
- * The completion scripts for bash, zsh and fish. What the three need to know is worked out once from the table.
+ * Completions. The scripts for the shells are short: they ask the program itself what may stand at the cursor, with the
+ * hidden command `blessfs __complete WORD... CURRENT`.
  *
  * @module
  */
-import type { Command, Completion, OptionSpec, PositionalSpec } from "./command.ts";
-import { COMMON_OPTIONS, optionsOf, spelling } from "./command.ts";
+import { findCommand } from "./arguments.ts";
+import type { Command, OptionSpec, PositionalSpec } from "./command.ts";
+import { COMMON_OPTIONS, COMPLETE_WORD, optionsOf, spelling } from "./command.ts";
 import { SOURCE_FORMS, TOPICS } from "./help.ts";
 
-/** A value or an operand that can be completed. */
-export interface Completable {
-  /** Words to offer. */
-  readonly words: readonly string[];
-  readonly completion: Completion;
+/** What may stand at the cursor. */
+export interface Offer {
+  /** Whole words, with what they mean; all begin with the current one. */
+  readonly words: readonly (readonly [word: string, meaning: string])[];
+  /** What a shell offers beside them. */
+  readonly paths: "none" | "files" | "directories";
+  /** The part of the current word that stands before a path, such as `oci:` or `--output=`. */
+  readonly prefix: string;
 }
 
-/** An option as a shell sees it. */
-export interface ShellOption extends Completable {
-  /** With dashes: `-o`, `--output`. */
-  readonly spellings: readonly string[];
-  readonly summary: string;
-  readonly takesValue: boolean;
-  readonly valueName: string;
-  readonly repeatable: boolean;
-}
-
-/** An operand as a shell sees it. */
-export interface ShellOperand extends Completable {
-  readonly name: string;
-  readonly repeated: boolean;
-}
-
-/** One name of a command: the command itself or an alias. */
-export interface ShellCommand {
-  readonly name: string;
-  readonly summary: string;
-  readonly options: readonly ShellOption[];
-  readonly operands: readonly ShellOperand[];
-  /** Second words that may follow this name in place of an operand. */
-  readonly secondWords: readonly string[];
-}
-
-/** Everything that a completion script is made from. */
-export interface ShellModel {
-  readonly commands: readonly ShellCommand[];
-  /** The words that may come first, with their meaning. */
-  readonly firstWords: readonly (readonly [word: string, summary: string])[];
-  readonly commonOptions: readonly ShellOption[];
-  /** Every spelling of an option that takes a value. */
-  readonly valueSpellings: readonly string[];
-}
-
-/** Works the model out. */
-export function shellModel(commands: readonly Command[]): ShellModel {
-  const helpWords = [...commands.map((command) => command.name.split(" ")[0]!), ...TOPICS];
-  const entries = commands.flatMap((command) =>
-    [command.name, ...command.aliases ?? []].map((name): ShellCommand => ({
-      name,
-      summary: command.summary,
-      options: optionsOf(command).map(shellOption),
-      operands: command.positionals.map((spec) => shellOperand(spec, helpWords)),
-      secondWords: commands.filter((other) => other.name.startsWith(`${name} `))
-        .map((other) => other.name.slice(name.length + 1)),
-    }))
-  );
-  const firstWords = new Map<string, string>();
-  for (const { name, summary } of entries) {
-    const [first = ""] = name.split(" ");
-    if (!firstWords.has(first)) firstWords.set(first, summary);
-  }
-  const options = [...commands.flatMap((command) => command.options), ...COMMON_OPTIONS].map(
-    shellOption,
-  );
-  const valueSpellings = options.filter((option) => option.takesValue).flatMap((option) =>
-    option.spellings
-  );
-  return {
-    commands: entries,
-    firstWords: [...firstWords],
-    commonOptions: COMMON_OPTIONS.map(shellOption),
-    valueSpellings: [...new Set(valueSpellings)],
-  };
-}
-
-function shellOption(option: OptionSpec): ShellOption {
-  const short = option.short === undefined ? [] : [`-${option.short}`];
-  return {
-    spellings: [...short, spelling(option)],
-    summary: option.summary,
-    takesValue: option.value !== undefined,
-    valueName: option.value ?? "",
-    repeatable: option.list ?? false,
-    words: option.choices ?? [],
-    completion: option.completion ?? "none",
-  };
-}
-
-function shellOperand(spec: PositionalSpec, helpWords: readonly string[]): ShellOperand {
-  return {
-    name: spec.name,
-    repeated: spec.repeated ?? false,
-    words: spec.choices ?? (spec.completion === "command" ? [...new Set(helpWords)] : []),
-    completion: spec.completion ?? "none",
-  };
-}
-
-/** A text as one word of a POSIX shell. */
-function quoted(text: string): string {
-  return `'${text.replaceAll("'", `'\\''`)}'`;
-}
-
-/** The patterns of a `case` that find the command, longer names first; in bash and zsh. */
-function commandPatterns({ commands }: ShellModel): string {
-  const names = commands.map(({ name }) => name)
-    .sort((a, b) => b.split(" ").length - a.split(" ").length);
-  return names.map((name) =>
-    `    ${quoted(`${name} `)}*) command=${quoted(name)} index=${name.split(" ").length} ;;`
-  ).join("\n");
-}
+const NOTHING: Offer = { words: [], paths: "none", prefix: "" };
 
 /**
- * The script. bash cuts words at `:` and `=` (COMP_WORDBREAKS), so `oci:/dir` comes in three words; the loop counts
- * such pieces as one.
+ * What may stand in the place of `current`.
+ *
+ * @param before the words of the command line before it, without the program's name
  */
-export function bashCompletions(model: ShellModel): string {
-  return `# bash completion for blessfs. To use it: source <(blessfs completions bash)
-_blessfs_words() {
-  local IFS=$' \\t\\n'
-  COMPREPLY+=($(compgen -W "$1" -- "$cur"))
-}
-
-_blessfs_files() {
-  local IFS=$'\\n'
-  COMPREPLY+=($(compgen "$1" -- "$cur"))
-  type compopt &>/dev/null && compopt -o filenames 2>/dev/null
-}
-
-_blessfs_source() {
-  if [[ $cur == *:* ]]; then
-    local form=\${cur%%:*}: path
-    cur=\${cur#*:}
-    local IFS=$'\\n'
-    for path in $(compgen -f -- "$cur"); do COMPREPLY+=("$form$path"); done
-    return
-  fi
-  _blessfs_words ${quoted(SOURCE_FORMS.map((form) => form.prefix).join(" "))}
-  if ((\${#COMPREPLY[@]} == 0)); then
-    _blessfs_files -f
-  else
-    local IFS=$'\\n'
-    COMPREPLY+=($(compgen -f -- "$cur"))
-    ((\${#COMPREPLY[@]} == 1)) && type compopt &>/dev/null && compopt -o nospace 2>/dev/null
-  fi
-}
-
-_blessfs() {
-  local cur=\${COMP_WORDS[COMP_CWORD]} word pending= glued= ended= i command= index=0
-  local -a operands=()
-  COMPREPLY=()
-  for ((i = 1; i < COMP_CWORD; i++)); do
-    word=\${COMP_WORDS[i]}
-    if [[ $word == = && -n $pending ]]; then continue; fi
-    if [[ $word == :* ]]; then glued=1; continue; fi
-    if [[ -n $glued ]]; then glued=; continue; fi
-    if [[ -n $pending ]]; then pending=; continue; fi
-    if [[ -n $ended ]]; then operands+=("$word"); continue; fi
-    case $word in
-      --) ended=1 ;;
-      ${model.valueSpellings.join("|")}) pending=$word ;;
-      -*) ;;
-      *) operands+=("$word") ;;
-    esac
-  done
-  if [[ $cur == :* ]]; then cur=\${cur#:}; glued=1; fi
-  if [[ $cur == = && -n $pending ]]; then cur=; fi
-  if [[ -n $glued ]]; then _blessfs_files -f; return; fi
-  case "\${operands[0]} \${operands[1]} " in
-${commandPatterns(model)}
-  esac
-  if [[ -n $pending ]]; then
-    case "$command $pending" in
-${bashValueCases(model).join("\n")}
-    esac
-    return
-  fi
-  if [[ $cur == -* && -z $ended ]]; then
-    case $command in
-${model.commands.map((command) => bashOptionCase(command.name, command)).join("\n")}
-      *) _blessfs_words ${
-    quoted(model.commonOptions.flatMap((option) => option.spellings).join(" "))
-  } ;;
-    esac
-    return
-  fi
-  if [[ -z $command ]]; then
-    ((\${#operands[@]} == 0)) && _blessfs_words ${
-    quoted(model.firstWords.map(([word]) => word).join(" "))
+export function completeLine(
+  before: readonly string[],
+  current: string,
+  commands: readonly Command[],
+): Offer {
+  const known = [...commands.flatMap(({ options }) => options), ...COMMON_OPTIONS];
+  const { operands, pending, isEnded } = readBefore(before, known);
+  const { command, nameWords } = findCommand(operands, commands);
+  const options = command === undefined ? COMMON_OPTIONS : optionsOf(command);
+  if (pending !== undefined) {
+    return offerOf(options.find(({ name }) => name === pending.name) ?? pending, current, "");
   }
-    return
-  fi
-  case "$command $((\${#operands[@]} - index))" in
-${model.commands.flatMap(bashOperandCases).join("\n")}
-  esac
+  if (!isEnded && current.startsWith("-")) return offerOption(options, current);
+  const named = operands.join(" ");
+  const nextWords: [string, string][] = commands.flatMap(({ name, aliases = [], summary }) =>
+    [name, ...aliases].filter((text) => named === "" || text.startsWith(`${named} `))
+      .map((text): [string, string] => [text.split(" ")[operands.length]!, summary])
+  );
+  const next = unique(nextWords.filter(([word]) => word.startsWith(current)));
+  if (command === undefined) return { ...NOTHING, words: next };
+  const at = operands.length - nameWords;
+  const spec = command.positionals[at] ?? command.positionals.findLast(({ repeated }) => repeated);
+  if (spec === undefined) return { ...NOTHING, words: next };
+  const helpWords = commands.map(({ name, summary }): [string, string] => [
+    name.split(" ")[0]!,
+    summary,
+  ]);
+  const topics = TOPICS.map((topic): [string, string] => [topic, "a topic of the help"]);
+  const offer = offerOf(spec, current, "", unique([...helpWords, ...topics]));
+  return at === 0 ? { ...offer, words: [...next, ...offer.words] } : offer;
+}
+
+/** An offer as the scripts read it: what paths are wanted and behind which prefix, and then a word a line. */
+export function offerText({ words, paths, prefix }: Offer): string {
+  return [[paths, prefix], ...words].map((parts) => `${parts.join("\t")}\n`).join("");
+}
+
+function readBefore(before: readonly string[], known: readonly OptionSpec[]) {
+  const operands: string[] = [];
+  let pending: OptionSpec | undefined;
+  let isEnded = false;
+  for (const word of before) {
+    if (pending !== undefined) pending = undefined;
+    else if (isEnded || !/^-./.test(word)) operands.push(word);
+    else if (word === "--") isEnded = true;
+    else if (!word.startsWith("--")) {
+      pending = known.find(({ short, value }) => value !== undefined && short === word.at(-1));
+    } else {
+      pending = known.find((option) => option.value !== undefined && spelling(option) === word);
+    }
+  }
+  return { operands, pending, isEnded };
+}
+
+function offerOption(options: readonly OptionSpec[], current: string): Offer {
+  const equals = current.indexOf("=");
+  if (current.startsWith("--") && equals > 0) {
+    const prefix = current.slice(0, equals + 1);
+    const option = options.find((one) => `${spelling(one)}=` === prefix);
+    return option === undefined ? NOTHING : offerOf(option, current.slice(equals + 1), prefix);
+  }
+  const words = options.flatMap((option): [string, string][] =>
+    [...option.short === undefined ? [] : [`-${option.short}`], spelling(option)]
+      .map((word) => [word, option.summary])
+  );
+  return { ...NOTHING, words: words.filter(([word]) => word.startsWith(current)) };
+}
+
+/** What may be the value of an option, or an operand. */
+function offerOf(
+  { choices, completion }: OptionSpec | PositionalSpec,
+  current: string,
+  prefix: string,
+  commandWords: readonly (readonly [string, string])[] = [],
+): Offer {
+  const forms = SOURCE_FORMS.map(({ prefix, meaning }) => [prefix, meaning] as const);
+  const form = forms.find(([text]) => current.startsWith(text))?.[0] ?? "";
+  const words = choices !== undefined
+    ? choices.map((word) => [word, ""] as const)
+    : completion === "command"
+    ? commandWords
+    : completion === "source" && form === ""
+    ? forms
+    : [];
+  return {
+    words: words.filter(([word]) => word.startsWith(current))
+      .map(([word, meaning]) => [prefix + word, meaning] as const),
+    paths: choices !== undefined || form === "docker://"
+      ? "none"
+      : completion === "directory"
+      ? "directories"
+      : completion === "file" || completion === "source"
+      ? "files"
+      : "none",
+    prefix: completion === "source" ? prefix + form : prefix,
+  };
+}
+
+function unique(words: readonly (readonly [string, string])[]): [string, string][] {
+  const found = new Map<string, string>();
+  for (const [word, meaning] of words) if (!found.has(word)) found.set(word, meaning);
+  return [...found];
+}
+
+/** The script for bash 3.2 and later, without the bash-completion package. */
+export const BASH_COMPLETIONS = `\
+# bash completion for blessfs. To use it: source <(blessfs completions bash)
+_blessfs() {
+  local word cur= head= paths prefix line i IFS=$' \\t\\n'
+  local -a before=()
+  COMPREPLY=()
+  # bash cuts words at : and = (COMP_WORDBREAKS). They are put together again, and what bash does not replace is the head.
+  for ((i = 1; i <= COMP_CWORD; i++)); do
+    word=\${COMP_WORDS[i]}
+    if [[ $word == [:=] || ( $cur == *[:=] && \${COMP_WORDS[i - 1]} == [:=] ) ]]; then
+      cur+=$word
+    else
+      ((i > 1)) && before+=("$cur")
+      cur=$word
+    fi
+  done
+  head=\${cur%"$word"}
+  [[ $word == [:=] ]] && head=$cur
+  {
+    IFS=$'\\t' read -r paths prefix
+    while IFS=$'\\t' read -r line _; do COMPREPLY+=("\${line#"$head"}"); done
+  } < <("\${COMP_WORDS[0]}" ${COMPLETE_WORD} "\${before[@]}" "$cur" 2>/dev/null)
+  [[ \${#COMPREPLY[@]} == 1 && \${COMPREPLY[0]} == *[:/] ]] && compopt -o nospace 2>/dev/null
+  [[ $paths == none ]] && return
+  while IFS= read -r line; do
+    line=$prefix$line
+    COMPREPLY+=("\${line#"$head"}")
+  done < <(compgen "-\${paths:0:1}" -- "\${cur#"$prefix"}")
+  compopt -o filenames 2>/dev/null
 }
 
 complete -F _blessfs blessfs
 `;
-}
 
-function bashOptionCase(name: string, command: ShellCommand): string {
-  const spellings = command.options.flatMap((option) => option.spellings).join(" ");
-  return `      ${quoted(name)}) _blessfs_words ${quoted(spellings)} ;;`;
-}
-
-function bashValueCases(model: ShellModel): string[] {
-  const common = model.commonOptions.map((option) => ({ option, before: "*" }));
-  const own = model.commands.flatMap((command) =>
-    command.options.filter((option) =>
-      !model.commonOptions.some((other) => other.spellings[0] === option.spellings[0])
-    )
-      .map((option) => ({ option, before: quoted(command.name) }))
-  );
-  return [...own, ...common].flatMap(({ option, before }) => {
-    const action = bashAction(option);
-    if (!option.takesValue || action === "") return [];
-    const patterns = option.spellings.map((spelling) => `${before}' ${spelling}'`).join("|");
-    return [`      ${patterns}) ${action} ;;`];
-  });
-}
-
-function bashOperandCases(command: ShellCommand): string[] {
-  return command.operands.flatMap((operand, at) => {
-    const second = at === 0 && command.secondWords.length > 0
-      ? `_blessfs_words ${quoted(command.secondWords.join(" "))}`
-      : "";
-    const action = [bashAction(operand), second].filter((part) => part !== "").join("; ");
-    if (action === "") return [];
-    const position = operand.repeated ? `' '*` : `' ${at}'`;
-    return [`    ${quoted(command.name)}${position}) ${action} ;;`];
-  });
-}
-
-function bashAction(completable: Completable): string {
-  if (completable.words.length > 0) return `_blessfs_words ${quoted(completable.words.join(" "))}`;
-  switch (completable.completion) {
-    case "file":
-      return "_blessfs_files -f";
-    case "directory":
-      return "_blessfs_files -d";
-    case "source":
-      return "_blessfs_source";
-    default:
-      return "";
-  }
-}
-
-/** The script; a file `_blessfs` in a directory of `$fpath`, or sourced after compinit. */
-export function zshCompletions(model: ShellModel): string {
-  return `#compdef blessfs
+/** The script for zsh; a file `_blessfs` in a directory of `$fpath`, or sourced after compinit. */
+export const ZSH_COMPLETIONS = `\
+#compdef blessfs
 # zsh completion for blessfs. To use it: blessfs completions zsh > "\${fpath[1]}/_blessfs"
-_blessfs_source() {
-  if compset -P ${quoted(formPattern("file"))}; then _files
-  elif compset -P ${quoted(formPattern("directory"))}; then _files -/
-  elif compset -P 'docker://'; then _message 'REGISTRY/REPO[:TAG][@DIGEST]'
-  else
-    local -a forms=(${SOURCE_FORMS.map((form) => form.prefix).join(" ")})
-    _alternative 'forms:form of source:compadd -S "" -a forms' 'files:file:_files'
-  fi
-}
-
-_blessfs_first_word() {
-  local -a words_and_meanings=(
-${model.firstWords.map(([word, summary]) => `    ${quoted(`${word}:${summary}`)}`).join("\n")}
-  )
-  _describe -t commands command words_and_meanings
-}
-
 _blessfs() {
-  local command= pending= ended= i index=0
-  local -a operands=() places=()
-  for ((i = 2; i < CURRENT; i++)); do
-    if [[ -n $pending ]]; then pending=; continue; fi
-    if [[ -z $ended ]]; then
-      case $words[i] in
-        --) ended=1; continue ;;
-        ${model.valueSpellings.join("|")}) pending=1; continue ;;
-        -*) continue ;;
-      esac
-    fi
-    operands+=("$words[i]") places+=($i)
+  local line paths prefix
+  local -a lines whole begun
+  lines=("\${(@f)$("\${(Q)words[1]}" ${COMPLETE_WORD} "\${(Q@)words[2,CURRENT-1]}" "\${(Q)words[CURRENT]}" 2>/dev/null)}")
+  IFS=$'\\t' read -r paths prefix <<< "\${lines[1]}"
+  for line in "\${(@)lines[2,-1]}"; do
+    [[ -z $line ]] && continue
+    # _describe takes a colon for the end of the word.
+    local word=\${line%%$'\\t'*} meaning=\${line#*$'\\t'}
+    if [[ $word == *[:/] ]]; then begun+=("\${word//:/\\\\:}:$meaning"); else whole+=("\${word//:/\\\\:}:$meaning"); fi
   done
-  case "$operands[1] $operands[2] " in
-${commandPatterns(model)}
-  esac
-  # The name is taken out, so that _arguments counts operands from the first one.
-  for ((i = index; i > 0; i--)); do
-    words[$places[i]]=()
-    ((CURRENT--))
-  done
-  case $command in
-${model.commands.map((command) => zshCommandCase(command)).join("\n")}
-    *)
-      _arguments -s -S : \\
-${specLines([...model.commonOptions.map(zshOption), quoted("1:command:_blessfs_first_word")])}
-      ;;
-  esac
+  (($#begun)) && _describe -t forms 'form of source' begun -S ''
+  (($#whole)) && _describe -t words word whole
+  [[ $paths == none ]] && return
+  [[ -n $prefix ]] && compset -P "\${(b)prefix}"
+  if [[ $paths == directories ]]; then _files -/; else _files; fi
 }
 
 if [[ $funcstack[1] == _blessfs ]]; then _blessfs "$@"; else compdef _blessfs blessfs; fi
 `;
-}
 
-function formPattern(completion: "file" | "directory"): string {
-  const names = SOURCE_FORMS.filter((form) => form.completion === completion).map((form) =>
-    form.prefix.slice(0, -1)
-  );
-  return `(${names.join("|")}):`;
-}
-
-function zshCommandCase(command: ShellCommand): string {
-  const operands = command.operands.map((operand, at) => {
-    const action = at === 0 && command.secondWords.length > 0
-      ? `{_alternative "words:kind:(${command.secondWords.join(" ")})" "operands:${operand.name}:${
-        zshAction(operand)
-      }"}`
-      : zshAction(operand);
-    return quoted(`${operand.repeated ? "*" : at + 1}:${zshEscaped(operand.name)}:${action}`);
-  });
-  return `    ${quoted(command.name)})
-      _arguments -s -S : \\
-${specLines([...command.options.map(zshOption), ...operands])}
-      ;;`;
-}
-
-function specLines(specs: readonly string[]): string {
-  return specs.map((spec) => `        ${spec}`).join(" \\\n");
-}
-
-function zshOption(option: ShellOption): string {
-  const others = option.repeatable ? "*" : `(${option.spellings.join(" ")})`;
-  const value = option.takesValue ? `:${zshEscaped(option.valueName)}:${zshAction(option)}` : "";
-  const tail = quoted(`[${zshEscaped(option.summary)}]${value}`);
-  const names = option.spellings.map((name) => {
-    if (!option.takesValue) return name;
-    return name.startsWith("--") ? `${name}=` : `${name}+`;
-  });
-  const shown = names.length === 1 ? quoted(names[0]!) : `{${names.join(",")}}`;
-  return `${quoted(others)}${shown}${tail}`;
-}
-
-function zshEscaped(text: string): string {
-  return text.replace(/[\\[\]:]/g, (character) => `\\${character}`);
-}
-
-function zshAction(completable: Completable): string {
-  if (completable.words.length > 0) return `(${completable.words.map(zshEscaped).join(" ")})`;
-  switch (completable.completion) {
-    case "file":
-      return "_files";
-    case "directory":
-      return "_files -/";
-    case "source":
-      return "_blessfs_source";
-    default:
-      return " ";
-  }
-}
-
-/** The script; `~/.config/fish/completions/blessfs.fish`. */
-export function fishCompletions(model: ShellModel): string {
-  const names = model.commands.map((command) => command.name)
-    .sort((a, b) => b.split(" ").length - a.split(" ").length);
-  return `# fish completion for blessfs. To use it: blessfs completions fish | source
-# Prints the command's name and how many operands follow it, before the cursor.
-function __blessfs_state
-    set -l operands
-    set -l pending
-    set -l ended
-    for word in (commandline -opc)[2..-1]
-        if test -n "$pending"
-            set pending
-        else if test -n "$ended"
-            set -a operands $word
-        else
-            switch $word
-                case --
-                    set ended 1
-                case ${model.valueSpellings.join(" ")}
-                    set pending 1
-                case '-*'
-                case '*'
-                    set -a operands $word
-            end
-        end
-    end
-    for name in ${names.map(fishQuoted).join(" ")}
-        set -l words (string split ' ' -- $name)
-        if test "$operands[1..$(count $words)]" = "$name"
-            echo $name
-            math (count $operands) - (count $words)
-            return
-        end
-    end
-    echo
-    count $operands
-end
-
-# Whether the command is $argv[1], and the next operand is number $argv[2] where that is given.
-function __blessfs_at
-    set -l state (__blessfs_state)
-    test "$state[1]" = "$argv[1]"; or return 1
-    set -q argv[2]; or return 0
-    test "$state[2]" = "$argv[2]"
-end
-
-function __blessfs_sources
+/** The script for fish; `~/.config/fish/completions/blessfs.fish`. */
+export const FISH_COMPLETIONS = `\
+# fish completion for blessfs. To use it: blessfs completions fish | source
+function __blessfs_complete
+    set -l words (commandline -opc)
     set -l current (commandline -ct)
-    if string match -q '*:*' -- $current
-        set -l form (string replace -r ':.*' ':' -- $current)
-        for path in (__fish_complete_path (string replace -r '^[^:]*:' '' -- $current))
-            echo $form$path
-        end
-    else
-${
-    SOURCE_FORMS.map(({ prefix, meaning }) =>
-      `        printf '%s\\t%s\\n' ${prefix} ${fishQuoted(meaning)}`
-    ).join("\n")
-  }
-        __fish_complete_path $current
+    set -l lines ($words[1] ${COMPLETE_WORD} $words[2..-1] "$current" 2>/dev/null)
+    set -l head (string split \\t -- "$lines[1]")
+    set -l prefix "$head[2]"
+    set -l rest (string sub -s (math (string length -- "$prefix") + 1) -- "$current")
+    set -l paths
+    switch "$head[1]"
+        case files
+            set paths (__fish_complete_path "$rest")
+        case directories
+            set paths (__fish_complete_directories "$rest")
+    end
+    test (count $lines) -gt 1; and printf '%s\\n' $lines[2..-1]
+    for path in $paths
+        echo $prefix$path
     end
 end
 
-complete -c blessfs -f
-${
-    model.firstWords.map(([word, summary]) =>
-      fishLine("'__blessfs_at \"\" 0'", `-a ${word}`, summary)
-    )
-      .join("\n")
-  }
-${model.commonOptions.map((option) => fishOption(option, undefined)).join("\n")}
-${model.commands.flatMap((command) => fishCommand(command, model)).join("\n")}
+complete -c blessfs -f -a '(__blessfs_complete)'
 `;
-}
-
-function fishCommand(command: ShellCommand, model: ShellModel): string[] {
-  const common = new Set(model.commonOptions.map((option) => option.spellings[0]));
-  const condition = (more = "") => fishQuoted(`__blessfs_at "${command.name}"${more}`);
-  const options = command.options.filter((option) => !common.has(option.spellings[0]))
-    .map((option) => fishOption(option, condition()));
-  const operands = command.operands.flatMap((operand, at) => {
-    const offer = fishOffer(operand, "-k");
-    return offer === ""
-      ? []
-      : [fishLine(condition(operand.repeated ? "" : ` ${at}`), offer, operand.name)];
-  });
-  const second = command.secondWords.map((word) =>
-    fishLine(condition(" 0"), `-a ${word}`, `${command.name} ${word}`)
-  );
-  return [...options, ...operands, ...second];
-}
-
-function fishOption(option: ShellOption, condition: string | undefined): string {
-  const names = option.spellings.map((name) =>
-    name.startsWith("--") ? `-l ${name.slice(2)}` : `-s ${name.slice(1)}`
-  );
-  const value = option.takesValue ? ` ${fishOffer(option, "-x") || "-x"}` : "";
-  return fishLine(condition, names.join(" ") + value, option.summary);
-}
-
-function fishLine(condition: string | undefined, what: string, summary: string): string {
-  const when = condition === undefined ? "" : ` -n ${condition}`;
-  return `complete -c blessfs${when} ${what} -d ${fishQuoted(summary)}`;
-}
-
-/** What to offer; `mode` is put before a list of words. */
-function fishOffer(completable: Completable, mode: "-x" | "-k"): string {
-  const exclusive = mode === "-x" ? "-x " : "";
-  if (completable.words.length > 0) {
-    return `${exclusive}-a ${fishQuoted(completable.words.join(" "))}`;
-  }
-  switch (completable.completion) {
-    case "file":
-      return mode === "-x" ? "-r -F" : "-F";
-    case "directory":
-      return `${exclusive}-a '(__fish_complete_directories)'`;
-    case "source":
-      return `${exclusive}-a '(__blessfs_sources)'`;
-    default:
-      return "";
-  }
-}
-
-/** fish knows two escapes between single quotes: of the quote and of the backslash. */
-function fishQuoted(text: string): string {
-  return `'${text.replace(/[\\']/g, (character) => `\\${character}`)}'`;
-}

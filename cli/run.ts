@@ -8,7 +8,7 @@ import { BlessfsError, InterruptedError } from "../lib/errors.ts";
 import type { WarningSummary } from "../lib/warnings.ts";
 import { readCommandLine, type Request } from "./arguments.ts";
 import type { Command, CommandIo, OptionSpec, ParsedArguments, ProcessIo } from "./command.ts";
-import { optionsOf } from "./command.ts";
+import { COMPLETE_WORD, optionsOf } from "./command.ts";
 import {
   ClosedPipeError,
   errorJson,
@@ -30,12 +30,13 @@ import { type ColourChoice, isColoured, styleOf } from "./text.ts";
 import { formatCount } from "./values.ts";
 import { programVersion, VERSION } from "./version.ts";
 
-/** Runs a command line. Every failure is told on `io.stderr` and becomes the exit code; nothing is thrown. */
+/** Runs a command line. Every failure is shown on `io.stderr` and becomes the exit code; nothing is thrown. */
 export async function runCommandLine(
   words: readonly string[],
   io: ProcessIo,
   commands: readonly Command[],
 ): Promise<ExitCode> {
+  if (words[0] === COMPLETE_WORD) return await complete(words.slice(1), io, commands);
   const request = readCommandLine(words, commands);
   const run = new Run(request, io);
   try {
@@ -46,6 +47,18 @@ export async function runCommandLine(
   } catch (error) {
     return run.fail(error);
   }
+}
+
+/** Answers the script of a shell; whatever goes wrong, nothing is offered. */
+async function complete(
+  words: readonly string[],
+  io: ProcessIo,
+  commands: readonly Command[],
+): Promise<ExitCode> {
+  const { completeLine, offerText } = await import("./completions.ts");
+  await io.stdout.write(offerText(completeLine(words.slice(0, -1), words.at(-1) ?? "", commands)));
+  await io.stdout.flush();
+  return EXIT.done;
 }
 
 async function answer(

@@ -12,12 +12,7 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { basename, join } from "node:path";
-import {
-  bashCompletions,
-  fishCompletions,
-  shellModel,
-  zshCompletions,
-} from "../cli/completions.ts";
+import { BASH_COMPLETIONS, FISH_COMPLETIONS, ZSH_COMPLETIONS } from "../cli/completions.ts";
 import { COMMANDS } from "../cli/commands.ts";
 import { renderManPage } from "../cli/manual.ts";
 import config from "../deno.json" with { type: "json" };
@@ -68,12 +63,11 @@ function parseRequest(args: readonly string[]): Request | string {
 
 /** What is the same in every archive. */
 function commonFiles(): ReleaseFile[] {
-  const model = shellModel(COMMANDS);
   const made = {
     "man/blessfs.1": renderManPage(COMMANDS),
-    "completions/blessfs.bash": bashCompletions(model),
-    "completions/_blessfs": zshCompletions(model),
-    "completions/blessfs.fish": fishCompletions(model),
+    "completions/blessfs.bash": BASH_COMPLETIONS,
+    "completions/_blessfs": ZSH_COMPLETIONS,
+    "completions/blessfs.fish": FISH_COMPLETIONS,
   };
   const encoder = new TextEncoder();
   return [

@@ -5,14 +5,14 @@
  */
 import { UsageError } from "../../lib/errors.ts";
 import { findCommand } from "../arguments.ts";
-import type { Command, Run } from "../command.ts";
-import { bashCompletions, fishCompletions, shellModel, zshCompletions } from "../completions.ts";
+import type { Command, CommandIo, ParsedArguments, Run } from "../command.ts";
+import { BASH_COMPLETIONS, FISH_COMPLETIONS, ZSH_COMPLETIONS } from "../completions.ts";
 import { safeLine } from "../errors.ts";
 import { commandHelp, mainHelp, topicHelp, TOPICS } from "../help.ts";
 import { renderCliMarkdown, renderManPage } from "../manual.ts";
 import { suggestionHint } from "../values.ts";
 
-const SHELLS = { bash: bashCompletions, zsh: zshCompletions, fish: fishCompletions } as const;
+const SHELLS = { bash: BASH_COMPLETIONS, zsh: ZSH_COMPLETIONS, fish: FISH_COMPLETIONS } as const;
 
 /** `blessfs help [COMMAND|TOPIC]`. */
 export function runHelp(commands: readonly Command[]): Run {
@@ -30,11 +30,8 @@ export function runMan(commands: readonly Command[]): Run {
 }
 
 /** `blessfs completions SHELL`. */
-export function runCompletions(commands: readonly Command[]): Run {
-  return async (args, io) => {
-    const render = SHELLS[args.positional("SHELL") as keyof typeof SHELLS];
-    await io.stdout.write(render(shellModel(commands)));
-  };
+export async function runCompletions(args: ParsedArguments, io: CommandIo): Promise<void> {
+  await io.stdout.write(SHELLS[args.positional("SHELL") as keyof typeof SHELLS]);
 }
 
 function helpOn(words: readonly string[], commands: readonly Command[]): string {

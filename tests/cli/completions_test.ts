@@ -1,17 +1,23 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { bashCompletions } from "../../cli/completions.ts";
-import { fishCompletions } from "../../cli/completions.ts";
-import { shellModel } from "../../cli/completions.ts";
-import { zshCompletions } from "../../cli/completions.ts";
+import { fileURLToPath } from "node:url";
+import { spelling } from "../../cli/command.ts";
+import {
+  BASH_COMPLETIONS,
+  completeLine,
+  FISH_COMPLETIONS,
+  ZSH_COMPLETIONS,
+} from "../../cli/completions.ts";
 import { COMMANDS } from "../../cli/commands.ts";
 import { notRun } from "../oracle/notice.ts";
-import { SAMPLE_COMMANDS } from "./sample_commands.ts";
+import { programWords } from "./program.ts";
 
-const SAMPLE = shellModel(SAMPLE_COMMANDS);
+const SAMPLE = fileURLToPath(new URL("./sample_program.ts", import.meta.url));
+/** What a shell runs in the place of the program. */
+const PROGRAM = programWords(SAMPLE).map((word) => `'${word}'`).join(" ");
 const FORMS = "docker-archive: docker:// dir: ext4: oci-archive: oci: rootfs: tar:".split(" ");
 
 /** Runs a shell in a directory with `a file`, `plain.tar` and `sub/`; undefined, and a line that says so, without it. */
@@ -36,7 +42,7 @@ function lines(text: string): string[] {
   return text.split("\n").filter((line) => line !== "").toSorted();
 }
 
-Deno.test("bashCompletions completes commands, options, values, files and sources", () => {
+Deno.test("the script for bash completes commands, options, values, files and sources", () => {
   const cases: [words: string[], offers: string[]][] = [
     [[""], ["bless", "cat", "completions", "dedup-probe", "probe"]],
     [["bl"], ["bless"]],
@@ -57,7 +63,8 @@ Deno.test("bashCompletions completes commands, options, values, files and source
     [["--color", ""], ["always", "auto", "never"]],
     [["completions", ""], ["bash", "zsh"]],
   ];
-  const script = `${bashCompletions(SAMPLE)}
+  const script = `${BASH_COMPLETIONS}
+blessfs() { ${PROGRAM} "$@"; }
 complete_words() {
   COMP_WORDS=(blessfs "$@") COMP_CWORD=$#
   _blessfs
@@ -71,7 +78,7 @@ ${cases.map(([words]) => `complete_words ${words.map((word) => `'${word}'`).join
   cases.forEach(([words, offers], i) => assertEquals(found[i], offers.toSorted(), words.join(" ")));
 });
 
-Deno.test("fishCompletions completes commands, options, values, files and sources", () => {
+Deno.test("the script for fish completes commands, options, values, files and sources", () => {
   const cases: [line: string, offers: string[]][] = [
     ["", ["bless", "cat", "completions", "dedup-probe", "probe"]],
     ["bless ", ["a file", "layered", "merged", "plain.tar", "sub/", ...FORMS]],
@@ -86,7 +93,8 @@ Deno.test("fishCompletions completes commands, options, values, files and source
     ["probe a b rootf", ["rootfs:"]],
     ["completions ", ["bash", "zsh"]],
   ];
-  const script = `${fishCompletions(SAMPLE)}
+  const script = `${FISH_COMPLETIONS}
+function blessfs; ${PROGRAM} $argv; end
 ${cases.map(([line]) => `complete -C 'blessfs ${line}'\necho ==`).join("\n")}
 `;
   const output = inShell("fish", ["--no-config"], script);
@@ -96,39 +104,74 @@ ${cases.map(([line]) => `complete -C 'blessfs ${line}'\necho ==`).join("\n")}
   cases.forEach(([line, offers], i) => assertEquals(found[i], offers.toSorted(), line));
 });
 
-Deno.test("zshCompletions hands the right specification to _arguments, with the command taken out", () => {
-  const cases: [words: string[], handed: string][] = [
-    [["bless", ""], "blessfs / 2 / layered+SOURCE"],
-    [["bless", "layered", "-o", "x", ""], "blessfs -o x / 4 / SOURCE"],
-    [["-q", "bless", "merged", "tar:x", ""], "blessfs -q tar:x / 4 / SOURCE"],
-    [["--color", "never", "cat", "i", "--", ""], "blessfs --color never i -- / 6 / IMAGE+PATH"],
-    [["--quiet", ""], "blessfs --quiet / 3 / command"],
+Deno.test("the script for zsh offers words with their meanings, and paths behind what stands before them", () => {
+  const cases: [words: string[], calls: string[]][] = [
+    [["bl"], ["words bless:does bless merged"]],
+    [["bless", "oci:pl"], ["prefix oci:", "files"]],
+    [["bless", "layered", "-o", ""], ["files -/"]],
+    [["bless", "--backups=s"], ["words --backups=sparse:"]],
+    [["probe", "oci:x", "rootf"], ["forms rootfs\\::a directory tree", "files"]],
+    [["cat", "x", ""], []],
   ];
+  // The functions of zsh's completion system show what they are given.
   const script = `
 compdef() { :; }
-_arguments() {
-  local -a named
-  [[ "$*" == *layered* ]] && named+=(layered)
-  for name in SOURCE IMAGE PATH command; do [[ "$*" == *":$name:"* ]] && named+=($name); done
-  print -r -- "\${words[*]%% } / $CURRENT / \${(j:+:)named}"
+compset() { print -r -- "prefix $2"; }
+_files() { print -r -- "files\${1:+ $1}"; }
+_describe() {
+  local item
+  for item in "\${(@P)4}"; do print -r -- "$2 $item"; done
 }
-${zshCompletions(SAMPLE)}
+${ZSH_COMPLETIONS}
+blessfs() { ${PROGRAM} "$@"; }
 ${
     cases.map(([words]) => {
       const all = ["blessfs", ...words].map((word) => `'${word}'`).join(" ");
-      return `words=(${all}); CURRENT=$#words; _blessfs`;
+      return `words=(${all}); CURRENT=$#words; _blessfs; echo "=="`;
     }).join("\n")
   }
 `;
   const output = inShell("zsh", ["-f"], script);
   if (output === undefined) return;
-  const found = output.trimEnd().split("\n").map((line) => line.replace(/ +\//, " /"));
-  assertEquals(found, cases.map(([, handed]) => handed));
+  const found = output.split("==\n").slice(0, -1).map((text) =>
+    text.split("\n").filter((line) => line !== "")
+  );
+  assertEquals(found, cases.map(([, calls]) => calls));
 });
 
-Deno.test("the completion scripts of the real commands have no syntax errors", () => {
-  const model = shellModel(COMMANDS);
-  inShell("bash", ["-n"], bashCompletions(model));
-  inShell("zsh", ["-n"], zshCompletions(model));
-  inShell("fish", ["--no-execute"], fishCompletions(model));
+Deno.test("the completion scripts have no syntax errors", () => {
+  inShell("bash", ["-n"], BASH_COMPLETIONS);
+  inShell("zsh", ["-n"], ZSH_COMPLETIONS);
+  inShell("fish", ["--no-execute"], FISH_COMPLETIONS);
+});
+
+Deno.test("completeLine offers something at every place of every real command", () => {
+  for (const { name, aliases = [], options, positionals } of COMMANDS) {
+    for (const typed of [name, ...aliases]) {
+      const words = typed.split(" ");
+      const [last = ""] = words.slice(-1);
+      const begun = completeLine(words.slice(0, -1), last.slice(0, 1), COMMANDS);
+      assert(begun.words.some(([word]) => word === last), typed);
+      for (const option of options) {
+        const offered = completeLine(words, spelling(option), COMMANDS).words;
+        assert(offered.some(([word]) => word === spelling(option)), `${typed} ${option.name}`);
+        const value = completeLine([...words, spelling(option)], "", COMMANDS);
+        if (option.value === undefined) continue;
+        assertEquals(value.words.map(([word]) => word), option.choices ?? [], option.name);
+      }
+      const { words: offered, paths } = completeLine(words, "", COMMANDS);
+      const [first] = positionals;
+      if (first?.completion === "file") assertEquals(paths, "files", typed);
+      if (first?.completion === "source") assert(offered.some(([word]) => word === "oci:"), typed);
+    }
+  }
+});
+
+Deno.test("nothing is offered where nothing is known, and no line makes it fail", () => {
+  for (
+    const line of [["nope", ""], ["cat", "x", "y", "z", ""], ["--color", "x", ""], ["--", "-"]]
+  ) {
+    const offer = completeLine(line.slice(0, -1), line.at(-1)!, COMMANDS);
+    assertEquals(offer.paths, "none", line.join(" "));
+  }
 });
