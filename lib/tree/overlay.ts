@@ -31,8 +31,7 @@ import type {
   Xattr,
 } from "../model/node.ts";
 import type { Warnings } from "../warnings.ts";
-import { applyLayer } from "./apply.ts";
-import { type BuildTreeOptions, emptyTree } from "./build.ts";
+import { applyLayer, type BuildTreeOptions, emptyTree } from "./build.ts";
 import { describeEntry, LayerChanges, TreeIndex, type TreeLayer } from "./layer.ts";
 import { TreeBudget } from "./limits.ts";
 import {
