@@ -17,6 +17,7 @@ import { LayerClaims } from "./layer_claims.ts";
 import { takeLock } from "./lock.ts";
 import { createLog, errorFacts } from "./log.ts";
 import { Metrics } from "./metrics.ts";
+import { addPages } from "./page/pages.ts";
 import type { JobContext } from "./run_job.ts";
 import { ServeService } from "./service.ts";
 import type { ServeSettings } from "./settings.ts";
@@ -74,6 +75,7 @@ export async function startServer(
       service,
       tokens,
       onlyLoopbackHosts: settings.listen.kind === "tcp" && tokens.isOpen,
+      pages: (app) => addPages(app, service, tokens),
     });
     const listener = await listen(app, settings.listen);
     workers.start();

@@ -49,6 +49,11 @@ export class ServeService {
     return this.#isDraining;
   }
 
+  /** Jobs that run on this host. */
+  get runningCount(): number {
+    return this.#workers.runningCount;
+  }
+
   /** Takes no more requests for work. */
   beginDraining(): void {
     this.#isDraining = true;

@@ -280,11 +280,15 @@ export class StoreQueries {
   }
 
   /** What all images come to. */
-  async imageTotals(): Promise<{ readonly count: number; readonly sizeBytes: number }> {
+  async imageTotals(): Promise<
+    { readonly count: number; readonly sizeBytes: number; readonly newBytes: number }
+  > {
     const [row] = await this.database.run(
-      "SELECT count(*) AS n, coalesce(sum(size_bytes), 0) AS bytes FROM images",
+      `SELECT count(*) AS n, coalesce(sum(size_bytes), 0) AS bytes,
+         coalesce(sum(new_bytes), 0) AS new_bytes FROM images`,
     );
-    return { count: Number(row!["n"]), sizeBytes: Number(row!["bytes"]) };
+    const number = (column: string) => Number(row![column]);
+    return { count: number("n"), sizeBytes: number("bytes"), newBytes: number("new_bytes") };
   }
 
   /** What a name stands for. */

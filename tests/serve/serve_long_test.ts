@@ -16,7 +16,7 @@ const ROUNDS = Number(process.env["SERVE_KILL_ROUNDS"] ?? 100);
 const SEED = Number(process.env["SERVE_KILL_SEED"] ?? 1);
 const P99_MS_MAX = 50;
 /** Who asks at the same time. */
-const CLIENTS = 16;
+const CLIENTS = 8;
 
 /** Resident memory of a process now. */
 function residentMebibytes(pid: number): number {

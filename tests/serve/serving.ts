@@ -219,7 +219,8 @@ export async function inDirectory<T>(test: (directory: string) => Promise<T>): P
   try {
     return await test(directory);
   } finally {
-    rmSync(directory, { recursive: true, force: true });
+    await ServerProcess.endAll();
+    rmSync(directory, { recursive: true, force: true, maxRetries: 10 });
   }
 }
 
@@ -236,6 +237,7 @@ export function writeSmallImage(directory: string, number: number): string {
 
 /** A server in a process of its own. */
 export class ServerProcess {
+  static readonly #running = new Set<ServerProcess>();
   readonly child: ChildProcess;
   readonly #ended: Promise<number | null>;
   log = "";
@@ -249,7 +251,18 @@ export class ServerProcess {
     this.child.stderr!.on("data", (piece: Uint8Array) => {
       this.log += new TextDecoder().decode(piece);
     });
-    this.#ended = new Promise((resolve) => this.child.on("close", (code) => resolve(code)));
+    ServerProcess.#running.add(this);
+    this.#ended = new Promise((resolve) => {
+      this.child.on("close", (code) => {
+        ServerProcess.#running.delete(this);
+        resolve(code);
+      });
+    });
+  }
+
+  /** Ends what a test that failed has left running. */
+  static async endAll(): Promise<void> {
+    for (const server of ServerProcess.#running) await server.kill("SIGKILL");
   }
 
   /** Starts one, and waits until it listens. */
