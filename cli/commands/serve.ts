@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism, hostname } from "node:os";
-import { isAbsolute, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import process from "node:process";
 import { UsageError } from "../../lib/errors.ts";
 import { ioErrorFrom } from "../../lib/io/system_error.ts";
@@ -101,7 +101,13 @@ function storeOf(args: ParsedArguments, io: CommandIo, isShared: boolean): strin
       hint: "name one that all of them reach with --store",
     });
   }
-  return /^[a-z0-9+]+:\/\//.test(store) || isAbsolute(store) ? store : resolve(io.cwd, store);
+  if (/^[a-z0-9+]+:\/\//.test(store)) return store;
+  const path = resolve(io.cwd, store);
+  // A job would say so much later.
+  if (existsSync(path)) return path;
+  throw new UsageError("--store", `${path}: there is no such directory`, {
+    hint: "make it first: `mkdir`",
+  });
 }
 
 function parseListen(text: string, cwd: string): ListenAddress {
@@ -183,6 +189,12 @@ export async function runTask(args: ParsedArguments, io: CommandIo): Promise<voi
     const { resolveSource } = await import("../../serve/tasks/resolve.ts");
     const [source] = what;
     await io.writeJson(await resolveSource(source!, parseSourceOptions(args, io, [source!])));
+    return;
+  }
+  if (args.positional("TASK") === "restore") {
+    const { restoreFile } = await import("../../serve/tasks/restore.ts");
+    await restoreFile(what[0]!, args.value("store")!, args.value("output")!, io.signal);
+    await io.writeJson({});
     return;
   }
   const { forgetImages, measureFiles } = await import("../../serve/tasks/measure.ts");

@@ -16,6 +16,8 @@ const HEADERS_MS_MAX = 10_000;
 const REQUEST_MS_MAX = 30_000;
 /** A connection on which nothing moves for so long is closed; streams of events move every 15 seconds. */
 const IDLE_MS_MAX = 120_000;
+/** A server that lives answers sooner. */
+const ANSWER_MS_MAX = 3000;
 
 /** A server that listens. */
 export interface Listener {
@@ -73,18 +75,30 @@ async function removeStaleSocket(path: string): Promise<void> {
   if (!facts.isSocket()) {
     throw new IoError(path, "exists and is not a socket", { hint: "name another path" });
   }
-  const answers = await new Promise<boolean>((resolve) => {
-    const socket = connect({ path });
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once("error", () => resolve(false));
-  });
-  if (answers) {
+  if (await answersHttp(path)) {
     throw new IoError(path, "another server listens there", { hint: "name another path" });
   }
   rmSync(path, { force: true });
+}
+
+/**
+ * Whether somebody answers. That a connection is made says nothing: a process that its server was just about to start when it
+ * was killed can have the socket for a moment, and never answers.
+ */
+function answersHttp(path: string): Promise<boolean> {
+  return new Promise<boolean>((resolve) => {
+    const socket = connect({ path });
+    const end = (answers: boolean) => {
+      clearTimeout(timer);
+      socket.destroy();
+      resolve(answers);
+    };
+    const timer = setTimeout(() => end(false), ANSWER_MS_MAX);
+    socket.once("connect", () => socket.write("GET /healthz HTTP/1.0\r\n\r\n"));
+    socket.once("data", () => end(true));
+    socket.once("error", () => end(false));
+    socket.once("close", () => end(false));
+  });
 }
 
 async function close(server: Server, address: ListenAddress, waitMs: number): Promise<void> {

@@ -386,7 +386,7 @@ export function jobView(job: Job): Html {
 export function jobSection(job: Job): Html {
   const seconds = Object.entries(job.secondsByState)
     .map(([state, value]) => `${state} ${value.toFixed(1)} s`).join(", ");
-  return html`<p>${stateView(job)} ${cancelForm(job)}</div>${faultView(job)}
+  return html`<div>${stateView(job)} ${cancelForm(job)}</div>${faultView(job)}
 ${job.state === "queued" || job.finishedAt !== null ? null : tasksView(job.progress)}
 <dl class="facts">
 <dt>Job</dt><dd class="mono">${job.id}</dd>

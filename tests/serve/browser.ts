@@ -81,8 +81,10 @@ export class Browser {
 
   /** Opens a page, and waits until it is there. */
   async open(url: string): Promise<void> {
+    // What is there before is told from what comes by this mark.
+    await this.value("window.isBefore = true");
     await this.ask("Page.navigate", { url });
-    await this.until("document.readyState !== 'loading' && location.href !== 'about:blank'");
+    await this.until("!window.isBefore && document.readyState === 'complete'");
   }
 
   /** What an expression of JavaScript comes to in the page. */
