@@ -31,11 +31,11 @@ export type ExitCode = typeof EXIT[keyof typeof EXIT];
 /** The meaning of each code, for people. */
 export const EXIT_MEANINGS: Readonly<Record<ExitCode, string>> = {
   0: "done",
-  1: "the answer is no: verify found damage, diff found a difference, probe saved less than --min-dedup",
+  1: "the answer is no: verify found damage, diff found a difference, probe found less than --min-dedup",
   2: "the command line is wrong",
   3: "the input is missing, damaged or not supported",
   4: "reading, writing or the network failed; an output exists and --force was not given",
-  70: "a fault of blessfs itself",
+  70: "a bug in blessfs",
   129: "interrupted by SIGHUP",
   130: "interrupted by SIGINT (Ctrl-C)",
   143: "interrupted by SIGTERM",
@@ -131,8 +131,8 @@ export class ClosedPipeError extends Error {
 }
 
 const REPORT_HINT =
-  `this is a fault of blessfs ${VERSION}, not of yours: please report it with the command line ` +
-  "and what BLESSFS_DEBUG=1 shows";
+  `this is a bug in blessfs ${VERSION}: please report it with the command line and the output of ` +
+  "BLESSFS_DEBUG=1";
 
 /** A text that may hold anything, on one line and without control characters. */
 export function safeLine(text: string): string {

@@ -69,18 +69,18 @@ export const PURPOSE =
 
 /** The variables of the environment that count. */
 export const ENVIRONMENT: readonly (readonly [name: string, meaning: string])[] = [
-  ["BLESSFS_DEBUG", "set to 1: an error comes with its stack and its causes"],
+  ["BLESSFS_DEBUG", "set to 1 to show the stack and the causes of an error"],
   ["DEDUP_ALIGN_THRESHOLD", "the default of `probe --align-threshold`"],
   [
     "DOCKER_CONFIG",
-    "the directory of docker's config.json, for credentials of registries; ~/.docker when not set",
+    "the directory of docker's config.json, with credentials for registries; default: ~/.docker",
   ],
-  ["FORCE_COLOR", "colour the output even where it is no terminal"],
-  ["NO_COLOR", "set to anything: no colours"],
-  ["REGISTRY_AUTH_FILE", "the default of --authfile, which need not exist"],
+  ["FORCE_COLOR", "colour the output even if it is not a terminal"],
+  ["NO_COLOR", "set to anything but an empty text for no colours"],
+  ["REGISTRY_AUTH_FILE", "the default of --authfile; it may be missing"],
   [
     "SOURCE_DATE_EPOCH",
-    "seconds since 1970: the time for what has none of its own; 0 when not set",
+    "the time, in seconds since 1970, of everything that has no time of its own; default: 0",
   ],
   ["TERM", "`dumb`: no colours and no progress"],
 ];
@@ -97,7 +97,7 @@ export function usageLines(commands: readonly Command[]): string {
   return [
     "usage: blessfs COMMAND [OPTION]... [OPERAND]...",
     ...wrap(`commands: ${commands.map((command) => command.name).join(", ")}`, COLUMNS),
-    "hint: `blessfs --help` tells more",
+    "hint: `blessfs --help` shows more",
     "",
   ].join("\n");
 }
@@ -154,7 +154,7 @@ export function topicHelp(topic: string): string | undefined {
         ["Sources:", ...sourceLines()],
         paragraph("A bare path is recognised by its content.", COLUMNS),
         paragraph(
-          "With several refs in a source and none named, the command fails and lists them. `--platform` " +
+          "If a source has several refs and none is named, the command fails and lists them. `--platform` " +
             "picks from an image for several platforms; the default is linux on the architecture of this machine.",
           COLUMNS,
         ),

@@ -35,7 +35,7 @@ export function renderManPage(commands: readonly Command[]): string {
       "Results go to standard output, everything else to standard error. Options may stand before or after ",
     ),
     escaped(
-      "the command. An output gets its name when it is whole; after a failure nothing of it stays behind.",
+      "the command. An output appears under its name only when it is complete; a failure leaves nothing behind.",
     ),
     ".SH COMMANDS",
     ...commands.flatMap(commandLines),
@@ -103,8 +103,8 @@ export function renderCliMarkdown(commands: readonly Command[]): string {
     ),
     "Results go to standard output, everything else to standard error. `-` stands for standard input or output where " +
     "a file is meant. Options may stand before or after the command; `--` ends them.",
-    "An output is written under another name beside its own, and gets its name when it is whole. When the work fails " +
-    "or is interrupted, nothing of it stays behind. A symbolic link as output stands for the file that it names.",
+    "An output is written under a temporary name beside its own and renamed when it is complete. If the work fails or " +
+    "is interrupted, nothing is left behind. If the output is a symbolic link, the file that it points to is replaced.",
     ...commands.flatMap(commandParts),
     "## Options of every command",
     optionTable(COMMON_OPTIONS),
@@ -119,7 +119,7 @@ export function renderCliMarkdown(commands: readonly Command[]): string {
     "`131072`, `128K`, `128KiB`, `4M`, `1.5G`. A bare number is bytes.",
     "## Exit codes",
     table(["code", "meaning"], Object.entries(EXIT_MEANINGS)),
-    "An error is one line, `blessfs: WHAT: WHY`, and where there is a remedy a line `hint: REMEDY`. With `--json` it " +
+    "An error is one line, `blessfs: WHAT: WHY`, often followed by a line `hint: REMEDY`. With `--json` it " +
     'is one JSON object on standard error: `{"error":{"category","exitCode","message","hint","data"}}`, where the ' +
     "category is `usage`, `input`, `io`, `interrupted` or `internal`.",
     "## Environment",

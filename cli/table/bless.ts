@@ -41,7 +41,7 @@ export const BLESS_MERGED: Command = {
       "blessfs bless oci:images/vm -o none --store /srv/chunks --index vm.caibx",
     ],
     [
-      "Make a root that proves itself, with its dm-verity tree behind it",
+      "Make a root that proves itself, with its dm-verity tree appended",
       "blessfs bless oci:images/vm -o vm.ext4 --verity append --roothash",
     ],
     [
@@ -51,10 +51,10 @@ export const BLESS_MERGED: Command = {
     ["Get the figures for a script", "blessfs bless oci:images/python -o python.ext4 --json"],
   ],
   description: [
-    "With --verity there is no journal unless one is asked for, which is an error: the image is never written to. `blessfs " +
-    "verity dump` shows how to open it. On a disk, the partitions of root and tree are named by the root hash.",
-    "Equal sources and options give equal bytes, whoever blesses them, where and when. The UUID is derived from " +
-    "the source's digest.",
+    "With --verity the image is never written to, so it has no journal, and asking for one is an error. `blessfs verity " +
+    "dump` shows how to open it. On a disk, the root hash names the partitions of the root and its tree.",
+    "The same source and options always give the same bytes, on every machine. The UUID is derived from the digest of " +
+    "the source.",
   ],
   positionals: [SOURCE_OPERAND],
   options: [
@@ -91,18 +91,18 @@ export const BLESS_MERGED: Command = {
 /** `blessfs bless layered`. */
 export const BLESS_LAYERED: Command = {
   name: "bless layered",
-  summary: "make one ext4 image a layer, for overlayfs",
+  summary: "make one ext4 image per layer, for overlayfs",
   examples: [
     [
       "Bless every layer of an image that skopeo copied here",
       "blessfs bless layered oci:images/python:latest -o layers",
     ],
     [
-      "Add another image; layers that are there already are used again",
+      "Add another image; existing layers are used again",
       "blessfs bless layered oci:images/node:latest -o layers",
     ],
     [
-      "Put the images into a chunk store too, with one index a layer",
+      "Put the images into a chunk store too, with one index per layer",
       "blessfs bless layered oci:images/python:latest -o layers --store /srv/chunks",
     ],
     [
@@ -115,16 +115,16 @@ export const BLESS_LAYERED: Command = {
     ],
   ],
   description: [
-    "Each layer becomes DIR/DIFFID.ext4, with a record DIR/DIFFID.json that proves it to be whole. What a layer " +
-    "shows can depend on those below it; where its name has an image that shows something else, its name goes on with a part " +
-    "of its tree's digest. An image that is there, whole and made with the same options is left alone; where that is so " +
-    "for all, no layer is read.",
-    "DIR/image.json holds the image's config, its layers from the bottom up and the options of the overlay mount. It is " +
-    "always that of the last image; DIR/image-DIGEST.json is the same and stays.",
-    "With --store the index of each image's chunks is DIR/NAME.caibx, named in image.json; the images stay where they are. " +
-    "image.json says what this run made: without --store it names no index, and those of earlier runs are left as they are.",
-    "Mount each layer that has a mountPoint read-only at a directory of that name, make the directories listed under " +
-    "overlay.emptyDirectories beside them, and there run `mount -t overlay overlay -o OPTIONS TARGET`.",
+    "Each layer becomes DIR/DIFFID.ext4, with a record DIR/DIFFID.json that proves that it is complete. What a layer " +
+    "shows can depend on the layers below it. If DIFFID is taken by an image that shows something else, a part of the " +
+    "digest of its tree is added to the name. An existing image that is complete and was made with the same options is " +
+    "used again; if all are, no layer is read.",
+    "DIR/image.json holds the config of the image, its layers from the bottom up and the options of the overlay mount. It " +
+    "always describes the last image blessed; DIR/image-DIGEST.json is a copy that stays.",
+    "With --store, DIR/NAME.caibx is the index of the chunks of each image, and image.json names it; the images stay in " +
+    "DIR. image.json describes this run: without --store it names no index, and existing indexes are left alone.",
+    "To mount it: mount each layer that has a mountPoint read-only on a directory of that name, make the directories " +
+    "listed in overlay.emptyDirectories beside them, and run `mount -t overlay overlay -o OPTIONS TARGET` there.",
   ],
   positionals: [SOURCE_OPERAND],
   options: [
@@ -132,7 +132,7 @@ export const BLESS_LAYERED: Command = {
       value: "DIR",
       required: true,
       completion: "directory",
-      summary: "the directory of the images; made when it is missing",
+      summary: "the directory for the images; created if it is missing",
     }),
     forceOption("replace images there that were made with other options, or are not whole"),
     STORE_OPTION,
@@ -168,11 +168,11 @@ export const CHUNK: Command = {
     ["Ask how much of an image is new", "blessfs chunk python.ext4 --store /srv/chunks --dry-run"],
   ],
   description: [
-    "The index is byte for byte that of `casync make --chunk-size=131072:131072:131072`. Chunks are stored as casync and " +
-    "desync store them, each once. All of them are in the store before the index gets its name.",
-    "`casync extract --store=http://host/chunks FILE.caibx IMAGE` and `desync extract -s STORE FILE.caibx IMAGE` get the " +
-    "image back; `desync mount-index -s STORE FILE.caibx DIR` shows it without fetching more than is read.",
-    "Many may write to one store at once, from several hosts.",
+    "The index is the same, byte for byte, as that of `casync make --chunk-size=131072:131072:131072`. Chunks are stored " +
+    "as casync and desync store them, each once. All of them are in the store before the index appears.",
+    "`casync extract --store=http://host/chunks FILE.caibx IMAGE` and `desync extract -s STORE FILE.caibx IMAGE` restore " +
+    "the image; `desync mount-index -s STORE FILE.caibx DIR` shows it and fetches only what is read.",
+    "Several hosts can write to one store at the same time.",
   ],
   positionals: [{
     name: "IMAGE",
@@ -183,7 +183,7 @@ export const CHUNK: Command = {
     { ...STORE_OPTION, required: true },
     outputOption({
       value: "FILE.caibx",
-      summary: "the index to make; - writes it to standard output. Left out only with --dry-run",
+      summary: "the index to make; - writes it to standard output; optional with --dry-run",
     }),
     {
       name: "grid",
@@ -217,9 +217,9 @@ export const EXPORT: Command = {
   ],
   description: [
     "The tar is in the PAX format, with all attributes, ACLs, capabilities, hard links, devices, holes, names as bytes " +
-    "and times to the nanosecond. Equal sources give equal tars. Sockets, which tar has not, are left out with a warning.",
-    "An image that is blessed from the tar with the same options is the same image, byte for byte: the tar carries " +
-    "the UUID in a comment, which other tools pass over.",
+    "and times to the nanosecond. Equal sources give equal tars. Sockets are left out with a warning, as tar has none.",
+    "Blessing the tar with the same options gives the same image, byte for byte: the tar carries the UUID in a comment, " +
+    "which other tools ignore.",
   ],
   positionals: [{ name: "IMAGE", summary: "an ext4 image, or any source", completion: "source" }],
   options: [
@@ -231,7 +231,8 @@ export const EXPORT: Command = {
     forceOption(),
     {
       name: "layer",
-      summary: "write a layer's image as an OCI layer: whiteouts in place of overlayfs's marks",
+      summary:
+        "write the image of a layer as an OCI layer, with whiteouts instead of overlayfs's marks",
     },
     ...SOURCE_OPTIONS,
     JSON_OPTION,
@@ -255,14 +256,14 @@ export const DIFF: Command = {
     ],
   ],
   description: [
-    "Compared are names, kinds, bytes, modes, owners, times, extended attributes and hard links. What is equal is not in " +
-    "the layer; what is gone is there as a whiteout, and a directory of which nothing stays is made opaque. A file " +
-    "with several names comes with all of them.",
+    "It compares names, kinds, bytes, modes, owners, times, extended attributes and hard links. The layer holds what is " +
+    "different: a whiteout for what was removed, an opaque directory where nothing was kept. A file with several names " +
+    "comes with all of them.",
     "Blessing A with the layer on top gives the files of B.",
   ],
   positionals: [
-    { name: "A", summary: "the source that the layer lies on", completion: "source" },
-    { name: "B", summary: "the source that comes of it", completion: "source" },
+    { name: "A", summary: "the source that the layer goes on", completion: "source" },
+    { name: "B", summary: "the source that A becomes", completion: "source" },
   ],
   options: [
     outputOption({
@@ -271,7 +272,7 @@ export const DIFF: Command = {
       summary: "the layer to make, uncompressed; - streams it to standard output",
     }),
     forceOption(),
-    { name: "exit-code", summary: "exit with 1 when there is a difference" },
+    { name: "exit-code", summary: "exit with 1 if there is a difference" },
     ...SOURCE_OPTIONS,
     JSON_OPTION,
   ],

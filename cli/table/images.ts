@@ -34,14 +34,14 @@ export const PROBE: Command = {
     ["Fail when too little is shared", "blessfs probe oci:old oci:new --min-dedup 40%"],
   ],
   description: [
-    "Nothing is written: the bytes that bless would write are cut and hashed as they come. All-zero units are " +
-    "never counted. Raw sizes leave out zero blocks of 4 KiB inside units, stored sizes are each unit compressed.",
-    "Rows: whole files (without metadata), the unaligned image in the order of its layers, FastCDC over the same " +
-    "bytes, and the image as bless would lay it out, for each threshold and packing.",
+    "Nothing is written: the bytes that bless would write are cut and hashed in memory. All-zero units are never " +
+    "counted. Raw sizes leave out zero blocks of 4 KiB inside units; stored sizes are those of each unit compressed.",
+    "The rows are whole files (without metadata), the unaligned image in the order of its layers, FastCDC over the " +
+    "same bytes, and the image as bless would lay it out, for each threshold and packing.",
   ],
   positionals: [{
     name: "SOURCE",
-    summary: "an image; the order is that of the new bytes",
+    summary: "an image; new bytes are counted in this order",
     completion: "source",
     repeated: true,
   }],
@@ -104,29 +104,29 @@ export const PROBE: Command = {
       completion: "file",
       summary: "write every unit of every row into a Parquet file, for --from or a database",
     },
-    { name: "from", summary: "the sources are files of --fingerprints: read nothing else" },
-    { name: "as-is", summary: "cut the files given as they are, and rebuild nothing" },
+    { name: "from", summary: "the sources are files written with --fingerprints" },
+    { name: "as-is", summary: "cut the files as they are, without blessing them" },
     {
       name: "format",
       value: "FORMAT",
       choices: ["table", "json", "csv"],
       defaultText: "table",
-      summary: "how the answer is printed",
+      summary: "the format of the answer",
     },
     {
       name: "plot",
       value: "FILE",
       completion: "file",
-      summary: "draw the stored bytes of all rows into an SVG file",
+      summary: "write a chart of the stored bytes of all rows as SVG",
     },
     forceOption("replace a FILE that exists"),
     { name: "self-shift", summary: "compare the first image with itself, shifted on the grid" },
-    { name: "pairwise", summary: "show the shared bytes of every two images" },
-    { name: "explain", summary: "show the identical files that lose most to the cut" },
+    { name: "pairwise", summary: "show the bytes that each pair of images shares" },
+    { name: "explain", summary: "show the identical files that lose the most to the grid" },
     {
       name: "min-dedup",
       value: "SHARE",
-      summary: "exit with 1 when the row shares less of its stored bytes; 40% or 0.4",
+      summary: "exit with 1 if the row shares less of its stored bytes, such as 40% or 0.4",
     },
     {
       name: "row",
@@ -158,10 +158,10 @@ export const VERIFY: Command = {
     ["Give findings to a script", "blessfs verify python.ext4 --json"],
   ],
   description: [
-    "Reports damage wherever e2fsck -fn does, and where it does not look: values of attributes, backups, the journal's " +
-    "copy in the superblock. It changes nothing. The exit code is 1 when an image is damaged.",
-    "How large files lie on the grid is counted. An image does not say which grid it was blessed for: with --grid or " +
-    "--align-threshold, files off that grid count as damage.",
+    "It finds the damage that e2fsck -fn finds, and more: in the values of attributes, in backups, in the superblock's " +
+    "copy of the journal inode. It changes nothing. The exit code is 1 if an image is damaged.",
+    "It also counts the large files that lie on the grid. An image does not say which grid it was blessed for; with " +
+    "--grid or --align-threshold, files off that grid count as damage.",
   ],
   positionals: [{ name: "IMAGE", summary: "an ext4 image", completion: "file", repeated: true }],
   options: [
@@ -170,7 +170,7 @@ export const VERIFY: Command = {
       key: "gridBytes",
       value: "SIZE",
       defaultText: sizeOption(MERGED_DEFAULTS.gridBytes),
-      summary: "the grid that large files are to lie on",
+      summary: "the grid that large files should lie on",
     },
     {
       name: "align-threshold",
@@ -183,7 +183,7 @@ export const VERIFY: Command = {
       name: "max-findings",
       value: "COUNT",
       defaultText: "100",
-      summary: "how many findings of an image are shown; all are counted",
+      summary: "show at most this many findings per image; all are counted",
     },
     {
       ...ROOT_HASH_OPTION,
@@ -207,10 +207,9 @@ export const INSPECT: Command = {
     ["One fact for a script", "blessfs inspect --json image.ext4 | jq -r .superblock.uuid"],
   ],
   description: [
-    "What dumpe2fs and debugfs's stat show. Checksums are shown as they are stored and, where that is another number, " +
-    "as they should be. A damaged structure is shown as far as it goes, with what is wrong with it; whether an image is " +
-    "sound is for verify to say.",
-    "With a PATH its inode is shown: symlinks on the way are followed, the last name is not.",
+    "It shows what dumpe2fs and debugfs's stat show. A wrong checksum is shown with the right one. A damaged structure is " +
+    "shown as far as it can be read, with what is wrong; `blessfs verify` says whether the whole image is sound.",
+    "With a PATH it shows the inode. Symlinks in the path are followed, except the last name.",
   ],
   positionals: [IMAGE_OPERAND, {
     name: "PATH",
@@ -223,7 +222,7 @@ export const INSPECT: Command = {
       name: "max-extents",
       value: "N",
       defaultText: "1000",
-      summary: "list at most so many extents of an inode",
+      summary: "list at most this many extents of an inode",
     },
     ...REPLAY_OPTIONS,
     STRICT_IMAGE_OPTION,
@@ -242,9 +241,9 @@ export const LS: Command = {
     ["All of it for a script", "blessfs ls --recursive --json image.ext4"],
   ],
   description: [
-    "Names come in byte order, one a line, with --recursive as paths from the root. Bytes that are not UTF-8 and " +
-    "control characters are shown as \\xNN. A long line has inode, mode, links, owner, group, size (of a device its " +
-    "numbers), time of modification in UTC, and name.",
+    "Names are listed in byte order, one per line; with --recursive they are paths from the root. Bytes that are not " +
+    "UTF-8 and control characters are shown as \\xNN. A long line has inode, mode, links, owner, group, size (or the " +
+    "numbers of a device), modification time in UTC, and name.",
     "A PATH that is a symlink is followed, unless --directory is given.",
   ],
   positionals: [IMAGE_OPERAND, {
@@ -254,8 +253,8 @@ export const LS: Command = {
     completion: "none",
   }],
   options: [
-    { name: "long", short: "l", summary: "show what the inodes say" },
-    { name: "recursive", short: "R", summary: "list what is below directories as well" },
+    { name: "long", short: "l", summary: "show inode, mode, owner, size and time too" },
+    { name: "recursive", short: "R", summary: "list subdirectories too" },
     { name: "directory", short: "d", summary: "list a directory or symlink itself" },
     ...REPLAY_OPTIONS,
     STRICT_IMAGE_OPTION,
@@ -273,8 +272,8 @@ export const CAT: Command = {
     ["Take one out", "blessfs cat image.ext4 /usr/bin/env > env"],
   ],
   description: [
-    "Symlinks are followed inside the image. Holes come out as zeros. All metadata on the way to a file is checked; a " +
-    "file that is damaged is not printed.",
+    "Symlinks are followed inside the image. Holes are printed as zeros. The metadata of a file is checked first; a " +
+    "damaged file is not printed.",
   ],
   positionals: [IMAGE_OPERAND, {
     name: "PATH",
@@ -298,17 +297,17 @@ export const CHECKSUM: Command = {
     ],
   ],
   description: [
-    "As tune2fs -O metadata_csum does it, for images that are not mounted and clean. uninit_bg comes when the " +
-    "checksums go, and goes when they come. Before they go, every checksum is compared.",
-    "All new bytes are first written to IMAGE.checksum-changes and brought to the disk. If the work is interrupted, no " +
-    "kernel mounts the image until the same command was run again, which finishes it. Nothing else may write to the image " +
+    "It does what tune2fs -O metadata_csum does, for clean images that are not mounted. Without checksums the image has " +
+    "uninit_bg instead. Before checksums are removed, every one is checked.",
+    "All changes are first written to IMAGE.checksum-changes and synced to disk. If the work is interrupted, no kernel " +
+    "mounts the image until the same command has run again and finished it. Nothing else may write to the image " +
     "meanwhile; a run that notices another one gives up.",
-    "An image without room for checksums is left as it is; the error says how many blocks are too full.",
+    "An image without room for checksums is left unchanged; the error says how many blocks are too full.",
   ],
   positionals: [{ name: "IMAGE", summary: "the image, a regular file", completion: "file" }],
   options: [
-    { name: "enable", summary: "give all metadata checksums" },
-    { name: "disable", summary: "take them away" },
+    { name: "enable", summary: "add checksums to all metadata" },
+    { name: "disable", summary: "remove them" },
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/checksum.ts")).run,

@@ -56,8 +56,8 @@ function placementOptions(defaults: LayoutOptions): readonly OptionSpec[] {
       open: true,
       defaultText: packingText(defaults.packing, sizeOption),
       summary:
-        "how smaller files are packed: resync[:MEAN[:LO]] starts a run on the grid again every MEAN bytes or " +
-        "so but not before LO (a quarter of MEAN), at places that the content decides; tight never does",
+        "how smaller files are packed: resync[:MEAN[:LO]] starts on the grid again about every MEAN bytes, but not " +
+        "before LO (a quarter of MEAN), at places that depend on the content; tight never does",
     },
   ];
 }
@@ -117,13 +117,13 @@ const FEATURE_OPTIONS: readonly OptionSpec[] = [
     name: "metadata-csum",
     key: "metadataChecksums",
     on: true,
-    summary: "leave out the checksums of metadata",
+    summary: "make an image without metadata checksums",
   },
   {
     name: "compat",
     value: "KERNEL",
     choices: ["3.10"],
-    summary: "only features that a kernel of that version mounts",
+    summary: "use only features that this kernel can mount",
   },
 ];
 
@@ -132,7 +132,7 @@ export const REPLAY_OPTIONS: readonly OptionSpec[] = [
   {
     name: "replay",
     on: true,
-    summary: "read an image that was not unmounted as it lies, without what only its journal holds",
+    summary: "read an image that was not unmounted as it is, and ignore its journal",
   },
   {
     name: "external-journal",
@@ -148,25 +148,24 @@ export const SOURCE_OPTIONS: readonly OptionSpec[] = [
     name: "platform",
     value: "OS/ARCH[/VARIANT]",
     defaultText: "linux on this machine's architecture",
-    summary: "which one of an image for several platforms; one that is for another is an error",
+    summary: "which platform of the image to use; an image for another one is an error",
   },
   {
     name: "jobs",
     value: "N",
     defaultText: "the number of processors",
-    summary: "layers read at the same time",
+    summary: "how many layers are read at the same time",
   },
   {
     name: "tmpdir",
     value: "DIR",
     completion: "directory",
     defaultText: "the system's",
-    summary: "where inflated layers are kept while they are needed",
+    summary: "where decompressed layers are kept while they are needed",
   },
   {
     name: "plain-http",
-    summary:
-      "speak http with the registry; without it, only a registry on loopback may have no TLS",
+    summary: "use http, not https, for the registry; loopback needs no such option",
   },
   {
     name: "authfile",
@@ -174,27 +173,29 @@ export const SOURCE_OPTIONS: readonly OptionSpec[] = [
     value: "FILE",
     completion: "file",
     defaultText: "those of podman and docker",
-    summary:
-      "where the credentials for the registry are, in place of the files that logging in makes",
+    summary: "read the credentials for the registry from this file",
   },
   {
     name: "blob-cache",
     value: "DIR",
     completion: "directory",
-    summary:
-      "keep layers that come from a registry in this directory, and read them there the next time",
+    summary: "keep layers from registries in this directory, and read them from there next time",
   },
-  { name: "strict", summary: "fail where something of the source would be changed or left out" },
+  {
+    name: "strict",
+    summary: "fail instead of warning when something in the source is changed or left out",
+  },
   ...REPLAY_OPTIONS,
-  { name: "ignore-diffid", summary: "warn, not fail, when a layer does not match its diff id" },
+  { name: "ignore-diffid", summary: "only warn if a layer does not match its diff id" },
   {
     name: "limit",
     value: "NAME=VALUE",
     list: true,
     choices: LIMITS.filter(({ isFixed }) => !isFixed).map(({ name }) => `${kebabCase(name)}=`),
     open: true,
-    summary: "allow the source more, or less, than is usual; docs/LIMITS.md has the names: " +
-      "layers, layer-entries, unpacked-bytes, unpacked-ratio and so on",
+    summary:
+      "change a limit on what a source may contain; docs/LIMITS.md has the names: layers, layer-entries, " +
+      "unpacked-bytes, unpacked-ratio and others",
   },
 ];
 
@@ -215,7 +216,7 @@ export const CHUNK_OPTIONS: readonly OptionSpec[] = [
     value: "NAME",
     choices: CHUNK_DIGESTS,
     defaultText: CHUNK_DIGESTS[0]!,
-    summary: "what chunks are called by; all users of a store must take the same",
+    summary: "the digest that names chunks; all users of a store must use the same one",
   },
   {
     name: "zstd-level",
@@ -225,9 +226,9 @@ export const CHUNK_OPTIONS: readonly OptionSpec[] = [
   },
   {
     name: "verify-store",
-    summary: "read the chunks that are in the store, and fail when one is damaged",
+    summary: "read the chunks that the store already has, and fail if one is damaged",
   },
-  { name: "dry-run", summary: "write nothing at all, and say what would be new in the store" },
+  { name: "dry-run", summary: "write nothing, and report what would be new in the store" },
 ];
 
 /** The image that is looked into. */

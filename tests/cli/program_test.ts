@@ -40,7 +40,7 @@ Deno.test("a fault of the program exits 70 with a report line and no stack", () 
   assertEquals(fault.code, 70);
   assertMatch(
     fault.stderr,
-    /^blessfs: internal error: x is undefined\nhint: this is a fault of blessfs .*\n$/,
+    /^blessfs: internal error: x is undefined\nhint: this is a bug in blessfs .*\n$/,
   );
   const debug = runProgramWith(WORKING, ["fault"], { env: { BLESSFS_DEBUG: "1" } });
   assertStringIncludes(debug.stderr, "working_program.ts");

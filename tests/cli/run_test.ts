@@ -77,7 +77,7 @@ Deno.test("runCommandLine asks for a report of what is its own fault", async () 
     assertEquals(code, 70);
     assertMatch(
       stderr,
-      /^blessfs: internal error: .*\nhint: this is a fault of blessfs \S+, .*report it.*\n$/,
+      /^blessfs: internal error: .*\nhint: this is a bug in blessfs \S+: please report it .*\n$/,
     );
   }
 });

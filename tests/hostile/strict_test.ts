@@ -112,7 +112,7 @@ const LAYERED_CASES: Readonly<Record<string, Maker>> = {
 };
 
 /** Where the kinds of other commands are added, by folder. */
-const OTHER_COMMANDS = ["lib/ext4/read/", "lib/ext4/checksum/", "probe/"];
+const OTHER_COMMANDS = ["lib/ext4/read/", "lib/ext4/volume/", "lib/ext4/checksum/", "probe/"];
 
 /** The kinds that the sources add: the first argument of `warnings.add` and `warn`. */
 function kindsOf(paths: (path: string) => boolean): Set<string> {
