@@ -6,7 +6,8 @@
  *
  * @module
  */
-import { DatabaseSync, type StatementSync } from "node:sqlite";
+import process from "node:process";
+import type { DatabaseSync, StatementSync } from "node:sqlite";
 import {
   type Database,
   type Dialect,
@@ -29,13 +30,22 @@ const DIALECT: Dialect = {
 const BATCH_MAX = 64;
 const STATEMENTS_MAX = 256;
 
+/**
+ * Opens a database. The module is loaded only now: in a bundle an import would load it with every command, and Node says that
+ * it is experimental.
+ */
+export function openDatabaseFile(path: string): DatabaseSync {
+  const { DatabaseSync } = process.getBuiltinModule("node:sqlite");
+  return new DatabaseSync(path);
+}
+
 /** A connection with its prepared statements. */
 class Connection implements Session {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
 
   constructor(path: string) {
-    this.#database = new DatabaseSync(path);
+    this.#database = openDatabaseFile(path);
     // Another process may look into the file; it is waited for.
     this.exec("PRAGMA busy_timeout = 5000");
     this.exec("PRAGMA journal_mode = WAL");

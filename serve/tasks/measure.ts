@@ -10,7 +10,8 @@
 import { createHash } from "node:crypto";
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { Buffer } from "node:buffer";
-import { DatabaseSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
+import { openDatabaseFile } from "../state/sqlite.ts";
 
 /** Cells of a picture that shows a whole image. */
 const MAP_LENGTH_MAX = 1024;
@@ -113,7 +114,7 @@ class CellDatabase {
   readonly #database: DatabaseSync;
 
   constructor(path: string) {
-    this.#database = new DatabaseSync(path);
+    this.#database = openDatabaseFile(path);
     for (
       const statement of [
         "PRAGMA busy_timeout = 60000",
