@@ -9,10 +9,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { cpuUsage, stdout } from "node:process";
 import { openFileReader, readExactly } from "../lib/io/random_reader.ts";
-import { Chunker } from "../probe/fast_cdc/chunker.ts";
-import { fastCdcParameters, GEAR_PARAMETERS } from "../probe/fast_cdc/parameters.ts";
-import { CellCutter } from "../probe/units/cell_cutter.ts";
-import { ContentTable } from "../probe/units/content_table.ts";
+import { Chunker, fastCdcParameters, GEAR_PARAMETERS } from "../lib/chunk/fastcdc.ts";
+import { CellCutter } from "../probe/units/cutters.ts";
+import { ContentTable } from "../probe/units/store.ts";
 
 const MIB = 1024 * 1024;
 const INPUT_BYTES = 256 * MIB;

@@ -53,7 +53,7 @@ function sizeError(text: string, what: string, why: string): UsageError {
 export { formatSize } from "../lib/bytes/size_text.ts";
 
 /** A size as it is typed, exact: `128K`, `4M`, `131073`. */
-export { shortSize as sizeOption } from "../probe/labels.ts";
+export { shortSize as sizeOption } from "../lib/bytes/arithmetic.ts";
 
 /** A time for people: `0.42 s`, `12.3 s`, `1:23`, `1:02:03`. */
 export function formatDuration(milliseconds: number): string {

@@ -1,161 +1,233 @@
 /**
- * The sweep as a picture: what all images take in one store, by scheme, against the lines of FastCDC and whole files.
+ * The answer of a probe as pictures: what all images take in one store by layout, and what each image adds.
+ *
+ * Rows are told apart by shape and filling, references by the dashes of their lines, so that the pictures can be read in
+ * black and white. Nothing is written over a line; values stand in columns of their own.
  *
  * @module
  */
+import { shortSize } from "../lib/bytes/arithmetic.ts";
 import type { ProbeReport, SchemeReport } from "./report.ts";
-import { schemeLabel } from "./labels.ts";
+import { schemeLabel } from "./schemes.ts";
+import {
+  type Axis,
+  axisFor,
+  type Marker,
+  shortened,
+  sizeIn,
+  svgAxis,
+  svgDocument,
+  svgLine,
+  svgMarker,
+  svgText,
+} from "./svg.ts";
 
-const WIDTH = 900;
-const LABEL_WIDTH_LEAST = 120;
-/** More than a character of the label's font is wide on average, so that none is cut off. */
-const CHARACTER_WIDTH = 7.6;
-const VALUE_WIDTH = 90;
-const BAR_HEIGHT = 22;
-const ROW_HEIGHT = 32;
-const TOP = 92;
-const BOTTOM = 58;
-const TICKS_MOST = 6;
-const KIB = 1024;
-const MIB = 1024 * KIB;
-/** Below it sizes are KiB. */
-const MIB_LEAST = 4 * MIB;
+const WIDTH = 800;
+const MARGIN = 16;
+const ROW_HEIGHT = 24;
+/** More than a character is wide on average. */
+const CHARACTER_WIDTH = 7.4;
+const LABEL_WIDTH_MAX = 250;
+const VALUE_WIDTH = 66;
+const UNITS_WIDTH = 66;
+const PADDING_WIDTH = 86;
+const AXIS_HEIGHT = 44;
+const NAMES_LENGTH_MAX = 112;
 
-const BAR_COLOURS = {
-  unaligned: "#9aa0a6",
-  "as-is": "#9aa0a6",
-  resync: "#1a73a8",
-  tight: "#7fb3d3",
+interface Style {
+  readonly marker: Marker;
+  readonly colour: string;
+  readonly isHollow: boolean;
+}
+
+/** Colours of Okabe and Ito, which people with any colour vision tell apart. */
+const STYLES: Readonly<Record<string, Style>> = {
+  unaligned: { marker: "circle", colour: "#666666", isHollow: true },
+  "start-aligned": { marker: "square", colour: "#666666", isHollow: true },
+  "as-is": { marker: "circle", colour: "#0072b2", isHollow: true },
+  merge: { marker: "circle", colour: "#0072b2", isHollow: false },
+  resync: { marker: "triangle", colour: "#d55e00", isHollow: false },
+  tight: { marker: "diamond", colour: "#009e73", isHollow: false },
+  fastcdc: { marker: "cross", colour: "#000000", isHollow: false },
+  file: { marker: "diamond", colour: "#000000", isHollow: true },
 };
-const LINE_COLOURS = { fastcdc: "#c5372c", file: "#2b7d3f" };
+const FASTCDC_LINE = { colour: "#000000", width: 1.5, dashes: "7 4" };
+const FILE_LINE = { colour: "#000000", width: 1.5, dashes: "1.5 3.5" };
 
-/** An SVG document without scripts or fonts of its own. */
+/** An SVG document of both pictures. */
 export function reportChart(report: ProbeReport): string {
-  const several = new Set(report.schemes.map(({ grid }) => grid ?? 0)).size > 2;
-  const rows = report.schemes.filter(({ scheme }) => scheme !== "fastcdc" && scheme !== "file");
-  const bars = rows.map((row) => ({ row, label: schemeLabel(row, several) }));
-  const longest = Math.max(...bars.map(({ label }) => label.length));
-  const left = Math.max(LABEL_WIDTH_LEAST, Math.ceil(longest * CHARACTER_WIDTH) + 20);
-  const most = Math.max(1, ...report.schemes.map(({ union }) => union.stored));
-  const unit = most < MIB_LEAST ? { bytes: KIB, name: "KiB" } : { bytes: MIB, name: "MiB" };
-  const step = niceStep(most / unit.bytes / TICKS_MOST) * unit.bytes;
-  const plotWidth = WIDTH - left - VALUE_WIDTH;
-  const scale: Scale = {
-    unitBytes: unit.bytes,
-    xOf: (bytes) => left + bytes / most * plotWidth,
-  };
-  const height = TOP + bars.length * ROW_HEIGHT + BOTTOM;
-  const plotEnd = height - BOTTOM;
-  const parts = [
-    heading(report),
-    ...ticks(most, step).map((bytes) => tick(bytes, scale, plotEnd)),
-    ...bars.map(({ row, label }, i) => bar(row, label, TOP + i * ROW_HEIGHT, scale)),
-    ...report.schemes.flatMap((row) => referenceLine(row, scale, plotEnd, report.grid)),
-    ...rows.map((row, i) => value(row, TOP + i * ROW_HEIGHT, scale)),
-    text(left, height - 14, `stored bytes of all images in one store, ${unit.name}`, "#555"),
-  ];
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" ` +
-    `viewBox="0 0 ${WIDTH} ${height}" font-family="Helvetica, Arial, sans-serif" font-size="13">\n` +
-    `<rect width="${WIDTH}" height="${height}" fill="white"/>\n${parts.join("\n")}\n</svg>\n`;
+  const parts: string[] = [];
+  let y = heading(parts, report);
+  for (const grid of gridsOf(report)) y = storePanel(parts, report, grid, y);
+  if (report.images.length > 1) y = newBytesPanel(parts, report, y);
+  return svgDocument(WIDTH, Math.ceil(y + MARGIN), parts);
 }
 
-/** Where sizes lie, and what they are told in. */
-interface Scale {
-  readonly unitBytes: number;
-  readonly xOf: (bytes: number) => number;
+function gridsOf({ schemes }: ProbeReport): number[] {
+  return [...new Set(schemes.flatMap(({ grid }) => grid ?? []))];
 }
 
-function heading(report: ProbeReport): string {
-  const names = report.images.map(({ source }) => source).join(", ");
-  const shown = names.length > 110 ? `${report.images.length} images` : names;
-  const measure = report.compress === "none" ? "without compression" : report.compress;
-  return [
-    `<text x="16" y="28" font-size="17" font-weight="bold">Stored bytes by layout, ${measure}` +
-    `</text>`,
-    text(16, 48, shown, "#555"),
-  ].join("\n");
+function heading(parts: string[], report: ProbeReport): number {
+  const measure = report.compress === "none" ? "not compressed" : report.compress;
+  const title = `Stored bytes of ${report.images.length} images in one store, ${measure}`;
+  parts.push(svgText(MARGIN, 28, title, { size: 17, isBold: true }));
+  let y = 48;
+  for (const line of namesOf(report)) {
+    parts.push(svgText(MARGIN, y, line, { colour: "#444", size: 12 }));
+    y += 16;
+  }
+  return y;
 }
 
-function tick(bytes: number, { xOf, unitBytes }: Scale, plotEnd: number): string {
-  const x = xOf(bytes);
-  return `<line x1="${x.toFixed(1)}" y1="${TOP - 6}" x2="${x.toFixed(1)}" y2="${plotEnd}" ` +
-    `stroke="#e4e4e4"/>\n` +
-    text(x, plotEnd + 18, `${bytes / unitBytes}`, "#555", "middle");
+/** The names of the images on lines of their own, a few of them. */
+function namesOf({ images }: ProbeReport): string[] {
+  const names = images.slice(0, 4).map(({ source }, i) =>
+    shortened(`${i + 1}  ${source}`, NAMES_LENGTH_MAX)
+  );
+  const more = images.length - names.length;
+  return more > 0 ? [...names, `and ${more} more`] : names;
 }
 
-function bar(
-  row: SchemeReport,
-  label: string,
-  y: number,
-  { xOf }: Scale,
-): string {
-  const kind = row.packing?.split(":")[0] ?? row.scheme;
-  const colour = BAR_COLOURS[kind as keyof typeof BAR_COLOURS];
-  const left = xOf(0);
-  const width = xOf(row.union.stored) - left;
-  return [
-    text(left - 10, y + 16, label, "#111", "end"),
-    `<rect x="${left}" y="${y}" width="${width.toFixed(1)}" height="${BAR_HEIGHT}" ` +
-    `fill="${colour}"/>`,
-  ].join("\n");
-}
-
-/** Over the lines, on white, so that it can be read where one goes through it. */
-function value(row: SchemeReport, y: number, { xOf, unitBytes }: Scale): string {
-  const { stored } = row.union;
-  const shown = (stored / unitBytes).toFixed(1);
-  const x = xOf(stored) + 4;
-  return `<rect x="${x.toFixed(1)}" y="${y + 3}" width="${shown.length * CHARACTER_WIDTH + 2}" ` +
-    `height="${BAR_HEIGHT - 6}" fill="white"/>\n` + text(x + 2, y + 16, shown, "#111");
-}
-
-/** The lines are those of the first grid. */
-function referenceLine(
-  row: SchemeReport,
-  { xOf, unitBytes }: Scale,
-  plotEnd: number,
+/** What the images take together, by layout, between the references of that grid. */
+function storePanel(
+  parts: string[],
+  report: ProbeReport,
   grid: number,
-): string[] {
-  const isFile = row.scheme === "file";
-  if (!isFile && (row.scheme !== "fastcdc" || row.grid !== grid)) return [];
-  const colour = isFile ? LINE_COLOURS.file : LINE_COLOURS.fastcdc;
-  const x = xOf(row.union.stored).toFixed(1);
-  const label = `${schemeLabel(row, false)}: ${(row.union.stored / unitBytes).toFixed(1)}`;
-  const halfWidth = label.length * CHARACTER_WIDTH / 2;
+  top: number,
+): number {
+  const rows = report.schemes.filter((row) =>
+    row.grid === grid && row.scheme !== "fastcdc" && row.scheme !== "file"
+  );
+  const fastCdc = report.schemes.find((row) => row.scheme === "fastcdc" && row.grid === grid);
+  const file = report.schemes.find((row) => row.scheme === "file");
+  const references = [fastCdc, file].filter((row) => row !== undefined);
+  const left = MARGIN + labelWidth(rows) + 10;
+  const right = WIDTH - MARGIN - VALUE_WIDTH - UNITS_WIDTH - PADDING_WIDTH;
+  const values = [...rows, ...references].map(({ union }) => union.stored);
+  const axis = axisFor(values, left, right);
+  let y = top + 22;
+  parts.push(svgText(MARGIN, y, `Cells of ${shortSize(grid)}`, { isBold: true }));
+  y = legend(parts, references, axis, y + 20);
+  const columns = [right + VALUE_WIDTH, right + VALUE_WIDTH + UNITS_WIDTH, WIDTH - MARGIN];
+  [axis.unit.name, "units", "padding"].forEach((name, i) =>
+    parts.push(svgText(columns[i]!, y, name, { colour: "#444", anchor: "end", size: 12 }))
+  );
+  const [plotTop, plotBottom] = [y + 8, y + 8 + rows.length * ROW_HEIGHT];
+  parts.push(svgAxis(axis, plotTop, plotBottom));
+  references.forEach((row) => {
+    const x = axis.xOf(row.union.stored);
+    const style = row.scheme === "file" ? FILE_LINE : FASTCDC_LINE;
+    parts.push(svgLine([x, plotTop], [x, plotBottom], style));
+  });
+  rows.forEach((row, i) => {
+    const middle = plotTop + (i + 0.5) * ROW_HEIGHT;
+    parts.push(rowOf(row, axis, left, middle));
+    const cells = [
+      sizeIn(row.union.stored, axis.unit),
+      row.union.units.toLocaleString("en"),
+      `${(row.paddingBytes / 2 ** 20).toFixed(1)} MiB`,
+    ];
+    cells.forEach((cell, c) =>
+      parts.push(svgText(columns[c]!, middle + 4, cell, { anchor: "end" }))
+    );
+  });
+  return plotBottom + AXIS_HEIGHT;
+}
+
+function rowOf(row: SchemeReport, axis: Axis, left: number, middle: number): string {
+  const label = shortened(schemeLabel(row, false), Math.floor(LABEL_WIDTH_MAX / CHARACTER_WIDTH));
+  const style = styleOf(row);
   return [
-    `<line x1="${x}" y1="${TOP - 8}" x2="${x}" y2="${plotEnd}" stroke="${colour}" ` +
-    `stroke-width="1.5" stroke-dasharray="6 4"/>`,
-    // One above the other, so that lines that are close together can be told apart.
-    text(
-      Math.min(Number(x), WIDTH - halfWidth),
-      TOP - (isFile ? 28 : 13),
-      label,
-      colour,
-      "middle",
+    svgText(left - 10, middle + 4, label, { anchor: "end" }),
+    svgMarker(style.marker, axis.xOf(row.union.stored), middle, style),
+  ].join("\n");
+}
+
+/** What the lines are, each with a piece of its line. */
+function legend(
+  parts: string[],
+  references: readonly SchemeReport[],
+  { unit }: Axis,
+  y: number,
+): number {
+  let x = MARGIN;
+  for (const row of references) {
+    const style = row.scheme === "file" ? FILE_LINE : FASTCDC_LINE;
+    const text = `${schemeLabel(row, false)}: ${sizeIn(row.union.stored, unit)} ${unit.name}, ` +
+      `${row.union.units.toLocaleString("en")} units`;
+    parts.push(svgLine([x, y - 4], [x + 34, y - 4], style));
+    parts.push(svgText(x + 40, y, text, { size: 12 }));
+    x += 40 + text.length * CHARACTER_WIDTH * 0.92 + 24;
+  }
+  return y + 18;
+}
+
+/** What each image adds to those before it, at the first grid. */
+function newBytesPanel(parts: string[], report: ProbeReport, top: number): number {
+  const [grid] = gridsOf(report);
+  const rows = report.schemes.filter((row) => row.grid === grid || row.grid === null);
+  const left = MARGIN + labelWidth(rows) + 10;
+  const right = WIDTH - MARGIN - VALUE_WIDTH;
+  let y = top + 26;
+  parts.push(
+    svgText(MARGIN, y, "New stored bytes, image by image", { size: 17, isBold: true }),
+    svgText(
+      MARGIN,
+      y + 18,
+      `what each image adds to those before it, cells of ${shortSize(grid!)}`,
+      {
+        colour: "#444",
+        size: 12,
+      },
     ),
-  ];
+  );
+  y += 26;
+  // The first image has nothing before it, and would leave no room for the others.
+  for (let image = 1; image < report.images.length; image++) {
+    y = newBytesRows(parts, rows, image, { left, right, top: y, report });
+  }
+  return y;
 }
 
-function text(x: number, y: number, content: string, colour: string, anchor = "start"): string {
-  return `<text x="${x.toFixed(1)}" y="${y}" fill="${colour}" text-anchor="${anchor}">` +
-    `${escapeXml(content)}</text>`;
+function newBytesRows(
+  parts: string[],
+  rows: readonly SchemeReport[],
+  image: number,
+  { left, right, top, report }: {
+    readonly left: number;
+    readonly right: number;
+    readonly top: number;
+    readonly report: ProbeReport;
+  },
+): number {
+  const axis = axisFor(rows.map(({ newBytes }) => newBytes[image]!.stored), left, right, false);
+  const name = shortened(`image ${image + 1}: ${report.images[image]!.source}`, 90);
+  parts.push(svgText(MARGIN, top + 18, name, { isBold: true }));
+  parts.push(
+    svgText(WIDTH - MARGIN, top + 18, axis.unit.name, { colour: "#444", anchor: "end", size: 12 }),
+  );
+  const [plotTop, plotBottom] = [top + 26, top + 26 + rows.length * ROW_HEIGHT];
+  parts.push(svgAxis(axis, plotTop, plotBottom));
+  rows.forEach((row, i) => {
+    const middle = plotTop + (i + 0.5) * ROW_HEIGHT;
+    const bytes = row.newBytes[image]!.stored;
+    const style = styleOf(row);
+    const label = shortened(schemeLabel(row, false), Math.floor(LABEL_WIDTH_MAX / CHARACTER_WIDTH));
+    parts.push(
+      svgText(left - 10, middle + 4, label, { anchor: "end" }),
+      svgLine([axis.xOf(0), middle], [axis.xOf(bytes), middle], { colour: style.colour, width: 2 }),
+      svgMarker(style.marker, axis.xOf(bytes), middle, style),
+      svgText(WIDTH - MARGIN, middle + 4, sizeIn(bytes, axis.unit), { anchor: "end" }),
+    );
+  });
+  return plotBottom + AXIS_HEIGHT - 8;
 }
 
-/** Markup and the characters that XML 1.0 does not have are replaced. */
-function escapeXml(content: string): string {
-  return content
-    .replaceAll("&", "&amp;")
-    .replaceAll("<", "&lt;")
-    .replaceAll(">", "&gt;")
-    // deno-lint-ignore no-control-regex
-    .replace(/[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]/g, "?");
+function styleOf({ packing, scheme }: SchemeReport): Style {
+  return STYLES[packing?.split(":")[0] ?? scheme]!;
 }
 
-function niceStep(least: number): number {
-  const power = 10 ** Math.floor(Math.log10(Math.max(least, 1e-6)));
-  return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= least)!;
-}
-
-function ticks(most: number, step: number): number[] {
-  return Array.from({ length: Math.floor(most / step) + 1 }, (_, i) => i * step);
+function labelWidth(rows: readonly SchemeReport[]): number {
+  const longest = Math.max(0, ...rows.map((row) => schemeLabel(row, false).length));
+  return Math.min(LABEL_WIDTH_MAX, longest * CHARACTER_WIDTH);
 }

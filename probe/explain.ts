@@ -7,10 +7,9 @@ import type { ByteString } from "../lib/bytes/byte_string.ts";
 import type { FileLayout, ImagePlan } from "../lib/ext4/plan/image_plan.ts";
 import type { Payload } from "../lib/model/payload.ts";
 import { BLOCK_SIZE_BYTES } from "../lib/model/payload.ts";
-import type { CellListener } from "./cutters.ts";
-import type { MainSchemeWatch } from "./measure_image.ts";
-import type { Scheme } from "./options.ts";
-import type { ImageUnits } from "./units/scheme_store.ts";
+import type { CellListener, MainSchemeWatch } from "./measure.ts";
+import type { Scheme } from "./schemes.ts";
+import type { ImageUnits } from "./units/store.ts";
 
 /** A file that an earlier image has as well. */
 export interface LostFile {

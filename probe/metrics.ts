@@ -8,7 +8,7 @@
  *
  * @module
  */
-import type { ImageUnits, SchemeStore, UnitTotals } from "./units/scheme_store.ts";
+import type { ImageUnits, SchemeStore, UnitTotals } from "./units/store.ts";
 
 /** One figure in both measures. */
 export interface Measures {

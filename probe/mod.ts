@@ -43,17 +43,18 @@
  * @module
  */
 export { probe } from "./probe.ts";
-export { probeFingerprints } from "./fingerprints/probe_fingerprints.ts";
-export type { FromFingerprintsOptions } from "./fingerprints/probe_fingerprints.ts";
-export type { ProbeOptions, Scheme } from "./options.ts";
+export { probeFingerprints } from "./fingerprints/reader.ts";
+export type { FromFingerprintsOptions } from "./fingerprints/reader.ts";
+export { SCHEME_KINDS } from "./schemes.ts";
+export type { ProbeOptions, Scheme, SchemeDescription, SchemeKind } from "./schemes.ts";
 export type { CapturedShares, ProbeReport, SchemeReport } from "./report.ts";
 export type { HistogramBin, ImageMetrics, Measures, Overlap, SchemeMetrics } from "./metrics.ts";
-export type { UnitTotals } from "./units/scheme_store.ts";
-export type { ImageFacts } from "./image_parts.ts";
+export type { UnitTotals } from "./units/store.ts";
+export type { ImageFacts } from "./images.ts";
 export type { SelfShift } from "./self_shift.ts";
 export type { LostFile } from "./explain.ts";
-export type { Compression } from "./units/compressor.ts";
-export { Chunker } from "./fast_cdc/chunker.ts";
-export type { ChunkReceiver } from "./fast_cdc/chunker.ts";
-export { fastCdcParameters, GEAR_PARAMETERS } from "./fast_cdc/parameters.ts";
-export type { ChunkerParameters } from "./fast_cdc/parameters.ts";
+export type { Compression } from "./units/compress_thread.ts";
+export { Chunker } from "../lib/chunk/fastcdc.ts";
+export type { ChunkReceiver } from "../lib/chunk/fastcdc.ts";
+export { fastCdcParameters, GEAR_PARAMETERS } from "../lib/chunk/fastcdc.ts";
+export type { ChunkerParameters } from "../lib/chunk/fastcdc.ts";

@@ -4,24 +4,32 @@
  * @module
  */
 import { optionError, UsageError } from "../lib/errors.ts";
-import { measureFile } from "./as_is.ts";
-import { chooseRow } from "./choose_row.ts";
+import {
+  createStores,
+  cutPlan,
+  cutTogether,
+  type MeasuredScheme,
+  measureFile,
+  measureImage,
+  openSource,
+  planPart,
+  type ProbeStores,
+} from "./measure.ts";
+import { chooseRow, type ProbeOptions, schemesOf } from "./schemes.ts";
 import { LostFileWatch } from "./explain.ts";
-import type { ImageFacts, ProbedImage } from "./image_parts.ts";
-import { warnOfDoubtfulSets } from "./doubtful_sets.ts";
-import { cutTogether } from "./cutters.ts";
+import {
+  type ImageFacts,
+  optionsOf,
+  type ProbedImage,
+  warnOfDoubtfulSets,
+  withEachImage,
+} from "./images.ts";
 import { FingerprintWriter } from "./fingerprints/writer.ts";
-import { withEachImage } from "./image_parts.ts";
-import { cutPlan, measureImage, planPart } from "./measure_image.ts";
-import type { ProbeOptions } from "./options.ts";
-import { schemesOf } from "./options.ts";
 import type { ProbeReport } from "./report.ts";
 import { probeReport, reportFacts } from "./report.ts";
 import type { SelfShift } from "./self_shift.ts";
 import { SelfShiftMeter } from "./self_shift.ts";
-import type { MeasuredScheme, ProbeStores } from "./stores.ts";
 import { storedSizes } from "./units/stored_sizes.ts";
-import { createStores } from "./stores.ts";
 
 /**
  * Measures images, one after the other; options are checked before anything is read.
@@ -71,13 +79,13 @@ async function probeImages(
   const images: ImageFacts[] = [];
   const watch = options.explain ? new LostFileWatch(main.scheme) : undefined;
   let selfShift: readonly SelfShift[] | undefined;
-  await withEachImage(options, async (image) => {
+  await withEachImage(options, async (image, ownOptions) => {
     const { parts: _parts, ...facts } = image;
     images.push(facts);
     watch?.beginImage();
-    await measureImage(image, options, stores, watch);
+    await measureImage(image, ownOptions, stores, watch);
     await writer?.addImage(facts);
-    if (options.selfShift) selfShift ??= await measureShifts(image, options, { stores, main });
+    if (options.selfShift) selfShift ??= await measureShifts(image, ownOptions, { stores, main });
   });
   return { images, selfShift, lostFiles: watch?.worst(main.store.images) };
 }
@@ -91,7 +99,7 @@ async function measureShifts(
   const { contents } = main.store.images[0]!;
   const meter = new SelfShiftMeter(stores.table, contents, main.scheme.gridBytes);
   const plan = planPart(image.parts[0]!, main.scheme, options);
-  await cutPlan(plan, cutTogether(meter.cutters(), options), image, options);
+  await cutPlan(plan, cutTogether(meter.cutters(), options), options);
   return meter.results();
 }
 
@@ -101,8 +109,9 @@ async function probeFiles(
 ): Promise<Findings> {
   const images: ImageFacts[] = [];
   let selfShift: readonly SelfShift[] | undefined;
-  for (const source of options.sources) {
-    await measureFile(source, options, { stores });
+  for (const source of options.sources) openSource(source).close();
+  for (const [i, source] of options.sources.entries()) {
+    await measureFile(source, optionsOf(options, i), { stores });
     const facts = { source, manifestDigest: null, platform: null };
     images.push(facts);
     await writer?.addImage(facts);

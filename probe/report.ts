@@ -6,16 +6,22 @@
 import { displayName } from "../lib/bytes/byte_string.ts";
 import type { Warnings, WarningSummary } from "../lib/warnings.ts";
 import type { LostFile } from "./explain.ts";
-import { chunkerText } from "./fast_cdc/parameters.ts";
-import type { ImageFacts } from "./image_parts.ts";
+import type { ImageFacts } from "./images.ts";
 import type { Measures, Overlap, SchemeMetrics } from "./metrics.ts";
 import { overlapMatrix, schemeMetrics } from "./metrics.ts";
-import type { ProbeOptions, Scheme } from "./options.ts";
-import { packingText } from "../lib/bless/options.ts";
+import {
+  describeScheme,
+  type ProbeOptions,
+  type Scheme,
+  type SchemeDescription,
+} from "./schemes.ts";
 import type { SelfShift } from "./self_shift.ts";
-import type { MeasuredScheme } from "./stores.ts";
+import type { MeasuredScheme } from "./measure.ts";
 
-/** Shares of what FastCDC saves over the image without alignment; null where it saves nothing. */
+/**
+ * What a row saves over `unaligned` as a share of what FastCDC saves over it, at the grid of the row. Null where FastCDC
+ * saves less than 2 % of `unaligned`: a share of next to nothing says nothing.
+ */
 export interface CapturedShares {
   /** Of raw bytes. */
   readonly raw: number | null;
@@ -24,18 +30,10 @@ export interface CapturedShares {
 }
 
 /** One row. */
-export interface SchemeReport extends SchemeMetrics {
-  /** What was cut, and how. */
-  readonly scheme: Scheme["kind"];
-  /** Null for whole files. */
-  readonly grid: number | null;
-  /** Null where nothing is aligned. */
-  readonly threshold: number | null;
-  /** As the option is written; null where nothing is aligned. */
-  readonly packing: string | null;
-  /** `AVG:MIN:MAX` in bytes, or `gear`; null where nothing is chunked. */
-  readonly cdc: string | null;
-  /** How near it comes to FastCDC. */
+export interface SchemeReport extends SchemeMetrics, SchemeDescription {
+  /** How it compares with FastCDC; null with one image, and where both shares are. */
+  readonly captured: CapturedShares | null;
+  /** The former name of `captured`, with two nulls in place of null. */
   readonly ceilingCaptured: CapturedShares;
 }
 
@@ -106,7 +104,7 @@ export function probeReport(
     schemes: rows.map((row) => ({
       ...describeScheme(row.scheme),
       ...row.metrics,
-      ceilingCaptured: captured(row, rows),
+      ...captured(row, rows),
     })),
     mainScheme: measured.indexOf(main),
     ...selfShift === undefined ? {} : { selfShift },
@@ -118,41 +116,37 @@ export function probeReport(
   };
 }
 
-/** What a row says of its scheme. */
-export type SchemeDescription = Pick<
-  SchemeReport,
-  "scheme" | "grid" | "threshold" | "packing" | "cdc"
->;
-
-/** Describes a scheme as reports do. */
-export function describeScheme(scheme: Scheme): SchemeDescription {
-  const { kind, gridBytes, aligned, chunker } = scheme;
-  return {
-    scheme: kind,
-    grid: gridBytes === 0 ? null : gridBytes,
-    threshold: aligned?.thresholdBytes ?? null,
-    packing: aligned === undefined ? null : packingText(aligned.packing),
-    cdc: chunker === undefined ? null : chunkerText(chunker),
-  };
-}
-
 interface Row {
   readonly scheme: Scheme;
   readonly metrics: SchemeMetrics;
 }
 
+/** A smaller share is no base for a comparison. */
+const SAVED_SHARE_MIN = 0.02;
+const NO_SHARES: CapturedShares = { raw: null, stored: null };
+
 /** Compared at the scheme's own grid; whole files have none, so at the first. */
-function captured(row: Row, rows: readonly Row[]): CapturedShares {
+function captured(
+  row: Row,
+  rows: readonly Row[],
+): Pick<SchemeReport, "captured" | "ceilingCaptured"> {
+  const none = { captured: null, ceilingCaptured: NO_SHARES };
   const find = (...kinds: Scheme["kind"][]) =>
     rows.find(({ scheme }) =>
       kinds.includes(scheme.kind) &&
       (row.scheme.gridBytes === 0 || scheme.gridBytes === row.scheme.gridBytes)
     )!.metrics.union;
+  if (row.metrics.perImage.length < 2) return none;
   const before = find("unaligned", "as-is");
-  const ceiling = find("fastcdc");
+  const reference = find("fastcdc");
   const share = (measure: keyof Measures) => {
-    const most = before[measure] - ceiling[measure];
-    return most <= 0 ? null : (before[measure] - row.metrics.union[measure]) / most;
+    const saved = before[measure] - reference[measure];
+    return saved < SAVED_SHARE_MIN * before[measure] || saved === 0
+      ? null
+      : (before[measure] - row.metrics.union[measure]) / saved;
   };
-  return { raw: share("raw"), stored: share("stored") };
+  const shares = { raw: share("raw"), stored: share("stored") };
+  return shares.raw === null && shares.stored === null
+    ? none
+    : { captured: shares, ceilingCaptured: shares };
 }

@@ -4,8 +4,8 @@
  * @module
  */
 import type { ImageSink } from "../lib/io/sink.ts";
-import { CellCutter } from "./units/cell_cutter.ts";
-import type { ContentTable } from "./units/content_table.ts";
+import { CellCutter } from "./units/cutters.ts";
+import type { ContentTable } from "./units/store.ts";
 
 /** One shift. */
 export interface SelfShift {

@@ -33,7 +33,6 @@ const PROGRESS_MS = 15_000;
 /** The examples are compiled before they are run. */
 const EXAMPLES_SECONDS = 15;
 const OWN_OPTIONS = ["--verbose", "--record", "--long"];
-const IS_LONG = Deno.args.includes("--long");
 
 /** One run of `deno test`. Types are checked by `deno task check`. */
 interface Run {
@@ -43,7 +42,7 @@ interface Run {
 }
 
 function planRuns(args: readonly string[], times: FileTimes): Run[] {
-  const tier = IS_LONG ? "long" : "default";
+  const tier = args.includes("--long") ? "long" : "default";
   const others = args.filter((arg) => !OWN_OPTIONS.includes(arg));
   const paths = others.filter((arg) => !arg.startsWith("-") && exists(arg));
   const options = others.filter((arg) => !paths.includes(arg));
@@ -74,22 +73,19 @@ function sayPlan(runs: readonly Run[]): void {
     const processors = navigator.hardwareConcurrency;
     const seconds = progress.totalSeconds / processors + (runs.length > 1 ? EXAMPLES_SECONDS : 0);
     const fileCount = args.filter((arg) => arg.endsWith(".ts")).length;
-    // The recorded times are those of short sweeps.
-    const time = IS_LONG
-      ? "an hour or two"
-      : `${aboutMinutes(seconds)} while all ${processors} processors are idle`;
-    console.log(`${fileCount} test files: ${time}`);
+    console.log(
+      `${fileCount} test files: ${
+        aboutMinutes(seconds)
+      } where all ${processors} processors are idle`,
+    );
   }
 }
 
 function sayProgress({ title, progress }: Run, startMs: number): void {
   if (progress === undefined) return console.log(`... ${title}: running`);
-  const left = IS_LONG ? undefined : progress.secondsLeft((Date.now() - startMs) / 1000);
-  const share = IS_LONG
-    ? `${progress.startedFiles} files begun`
-    : `${Math.floor(progress.fraction * 100)} %`;
+  const left = progress.secondsLeft((Date.now() - startMs) / 1000);
   console.log(
-    `... ${title}: ${share}, ${progress.tests} tests` +
+    `... ${title}: ${Math.floor(progress.fraction * 100)} %, ${progress.tests} tests` +
       (left === undefined ? "" : `, ${aboutMinutes(left)} left`),
   );
 }
@@ -131,7 +127,7 @@ async function execute(run: Run, notices: Set<string>, verbose: boolean): Promis
   const args = ["test", "-A", "--no-check", "--parallel", `--junit-path=${report}`, ...run.args];
   const child = new Deno.Command(Deno.execPath(), {
     args,
-    env: IS_LONG ? { ...LONG_SWEEPS, ...Deno.env.toObject() } : {},
+    env: Deno.args.includes("--long") ? { ...LONG_SWEEPS, ...Deno.env.toObject() } : {},
     stdin: "null",
     stdout: "piped",
     stderr: "piped",

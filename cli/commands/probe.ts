@@ -4,20 +4,20 @@
  * @module
  */
 import { resolve } from "node:path";
-import { MERGED_DEFAULTS, NONE } from "../../lib/bless/options.ts";
+import { MERGED_DEFAULTS, NONE, packingText } from "../../lib/bless/options.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
 import { reportChart } from "../../probe/chart.ts";
 import { reportCsv } from "../../probe/csv.ts";
+import { reportHtml } from "../../probe/html.ts";
 import {
   type ChunkerParameters,
   fastCdcParameters,
   GEAR_PARAMETERS,
-} from "../../probe/fast_cdc/parameters.ts";
-import { probeFingerprints } from "../../probe/fingerprints/probe_fingerprints.ts";
-import { schemeLabel } from "../../probe/labels.ts";
-import type { ProbeOptions } from "../../probe/options.ts";
+} from "../../lib/chunk/fastcdc.ts";
+import { probeFingerprints } from "../../probe/fingerprints/reader.ts";
+import { type ProbeOptions, schemeLabel } from "../../probe/schemes.ts";
 import { probe } from "../../probe/probe.ts";
 import type { ProbeReport } from "../../probe/report.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
@@ -30,7 +30,7 @@ import { parsePacking, parseSourceOptions, parseThreshold, sourceDateEpoch } fro
 /** `blessfs probe SOURCE...`. */
 export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
   const format = outputFormat(args, io);
-  const minDedup = args.parsed("min-dedup", parseShare);
+  const gates = parseGates(args);
   const outputs = new ProbeOutputs(args, io);
   let report: ProbeReport;
   try {
@@ -43,7 +43,47 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 |
   if (format !== "json") io.warn(report.warnings);
   if (format === "json") await io.writeReport(report);
   else await io.stdout.write(format === "csv" ? reportCsv(report) : probeText(report));
-  return minDedup === undefined ? undefined : gate(report, minDedup, io);
+  return failedGates(report, gates, io);
+}
+
+/** What fails the run: less shared, or more added by the last image, than this. */
+interface Gates {
+  readonly minDedup: number | undefined;
+  readonly maxNewBytes: number | undefined;
+  readonly maxNewShare: number | undefined;
+}
+
+function parseGates(args: ParsedArguments): Gates {
+  return {
+    minDedup: args.parsed("min-dedup", parseShare),
+    maxNewBytes: args.parsed("max-new-bytes", parseSize),
+    maxNewShare: args.parsed("max-new-share", parseShare),
+  };
+}
+
+/** Undefined without gates. */
+function failedGates(report: ProbeReport, gates: Gates, io: CommandIo): 0 | 1 | undefined {
+  const { minDedup, maxNewBytes, maxNewShare } = gates;
+  if (minDedup === undefined && maxNewBytes === undefined && maxNewShare === undefined) return;
+  const row = report.schemes[report.mainScheme]!;
+  const added = row.newBytes.at(-1)!.stored;
+  const own = row.perImage.at(-1)!.stored;
+  const share = own === 0 ? 0 : added / own;
+  const shared = row.crossImageDedup.stored;
+  const percent = (value: number) => `${(value * 100).toFixed(2)}%`;
+  const failures = [
+    minDedup !== undefined && shared < minDedup &&
+    `--min-dedup: ${percent(shared)} of the stored bytes is shared, wanted ${percent(minDedup)}`,
+    maxNewBytes !== undefined && added > maxNewBytes &&
+    `--max-new-bytes: the last image adds ${added} stored bytes, wanted at most ${maxNewBytes}`,
+    maxNewShare !== undefined && share > maxNewShare &&
+    `--max-new-share: ${percent(share)} of the last image's stored bytes is new, wanted at most ` +
+      percent(maxNewShare),
+  ].filter((failure) => failure !== false);
+  for (const failure of failures) {
+    io.stderr.write(`blessfs: ${failure} (${schemeLabel(row, true)})\n`);
+  }
+  return failures.length === 0 ? EXIT.done : EXIT.answerNo;
 }
 
 async function reportOf(
@@ -71,23 +111,11 @@ async function reportOf(
   const { warnings, signal } = sourceOptions;
   return await probeFingerprints({
     paths: sources,
-    pairwise: args.flag("pairwise"),
+    pairwise: args.flag("pairwise") || args.value("report") !== undefined,
     row: args.value("row"),
     warnings,
     signal,
   });
-}
-
-function gate(report: ProbeReport, minDedup: number, io: CommandIo): 0 | 1 {
-  const row = report.schemes[report.mainScheme]!;
-  const { stored } = row.crossImageDedup;
-  if (stored >= minDedup) return EXIT.done;
-  const percent = (share: number) => `${(share * 100).toFixed(2)}%`;
-  io.stderr.write(
-    `blessfs: --min-dedup: ${schemeLabel(row, true)}: ${percent(stored)} of the stored bytes is ` +
-      `shared, wanted ${percent(minDedup)}\n`,
-  );
-  return EXIT.answerNo;
 }
 
 function outputFormat(args: ParsedArguments, io: CommandIo): "table" | "json" | "csv" {
@@ -125,14 +153,15 @@ export function parseMeasure(
     mode: args.value("mode") === "layered" ? "layered" : "merged",
     asIs: args.flag("as-is"),
     thresholds: thresholds(args, env),
-    packings: (args.values("packing") ?? ["resync", "tight"])
+    packings: (args.values("packing") ?? [packingText(MERGED_DEFAULTS.packing), "tight"])
       .map((text) => parsePacking(text, "--packing")),
     grids: grids ?? [MERGED_DEFAULTS.gridBytes],
     chunker: args.parsed("cdc", parseChunker),
     compression: args.parsed("compress", parseCompression) ?? { kind: "zstd", level: 1 },
     selfShift: args.flag("self-shift"),
-    pairwise: args.flag("pairwise"),
-    explain: args.flag("explain"),
+    pairwise: args.flag("pairwise") || args.value("report") !== undefined,
+    // A page for others says where the layout loses, where that can be known.
+    explain: args.flag("explain") || (args.value("report") !== undefined && !args.flag("as-is")),
     row: args.value("row"),
   };
 }
@@ -219,6 +248,7 @@ export class ProbeOutputs {
   /** Undefined when none are wanted. */
   readonly fingerprints: ImageSink | undefined;
   readonly #chart: ImageSink | undefined;
+  readonly #page: ImageSink | undefined;
 
   /** Opened first, so that a file in the way is reported before the work. */
   constructor(args: ParsedArguments, io: CommandIo) {
@@ -228,27 +258,52 @@ export class ProbeOutputs {
       path === undefined
         ? undefined
         : createFileSink(path, { force: args.flag("force"), signal: io.signal, sourcePaths });
-    const [plot, fingerprints] = [fileValue(args, "plot"), fileValue(args, "fingerprints")];
-    if (
-      plot !== undefined && fingerprints !== undefined && resolve(plot) === resolve(fingerprints)
-    ) {
-      throw new UsageError(`--plot ${safeLine(plot)}`, "is the file of --fingerprints too");
-    }
+    const names = ["plot", "report", "fingerprints"] as const;
+    const [plot, page, fingerprints] = names.map((name) => fileValue(args, name));
+    refusePixels(plot);
+    refuseSameFiles([["plot", plot], ["report", page], ["fingerprints", fingerprints]]);
     this.#chart = sinkOf(plot);
+    this.#page = sinkOf(page);
     this.fingerprints = sinkOf(fingerprints);
   }
 
   async writeChart(report: ProbeReport): Promise<void> {
-    if (this.#chart === undefined) return;
-    const chart = new TextEncoder().encode(reportChart(report));
-    await this.#chart.write(chart, 0);
-    await this.#chart.finish(chart.length);
+    if (this.#chart !== undefined) await writeText(this.#chart, reportChart(report));
+    if (this.#page !== undefined) await writeText(this.#page, reportHtml(report));
   }
 
   /** Drops what was not finished. */
   async abort(): Promise<void> {
     await this.#chart?.abort();
+    await this.#page?.abort();
     await this.fingerprints?.abort();
+  }
+}
+
+async function writeText(sink: ImageSink, text: string): Promise<void> {
+  const bytes = new TextEncoder().encode(text);
+  await sink.write(bytes, 0);
+  await sink.finish(bytes.length);
+}
+
+/** A picture is an SVG; a name that promises something else is refused. */
+export function refusePixels(path: string | undefined): void {
+  const ending = /\.(png|jpe?g|gif|webp|pdf|bmp|tiff?)$/i.exec(path ?? "")?.[0];
+  if (ending === undefined) return;
+  throw new UsageError(`--plot ${safeLine(path!)}`, `pictures are SVG, not ${ending.slice(1)}`, {
+    hint: `name it .svg, and convert it: rsvg-convert picture.svg -o picture${ending}`,
+  });
+}
+
+function refuseSameFiles(files: readonly (readonly [string, string | undefined])[]): void {
+  const seen = new Map<string, string>();
+  for (const [option, path] of files) {
+    if (path === undefined) continue;
+    const other = seen.get(resolve(path));
+    if (other !== undefined) {
+      throw new UsageError(`--${other} ${safeLine(path)}`, `is the file of --${option} too`);
+    }
+    seen.set(resolve(path), option);
   }
 }
 

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { schemeLabel, shortSize } from "../../probe/labels.ts";
+import { schemeLabel } from "../../probe/schemes.ts";
+import { shortSize } from "../../lib/bytes/arithmetic.ts";
 import type { ProbeReport, SchemeReport } from "../../probe/report.ts";
 import { safeLine } from "../errors.ts";
 import { formatCount, formatSize } from "../values.ts";
@@ -15,7 +16,7 @@ export function probeText(report: ProbeReport): string {
   const sections = [
     ["", imagesTable(report)],
     [
-      "one store for all images (cross: saved across images; captured: of what FastCDC saves)",
+      "one store for all images (cross: saved across images; captured: saved over unaligned, as a share of what FastCDC saves)",
       schemesTable(report),
     ],
     ["stored bytes that each image adds to those before it", newBytesTable(report)],
@@ -89,10 +90,10 @@ function schemesTable(report: ProbeReport): Row[] {
       schemeLabel(row, showsGrid),
       formatSize(row.union.stored),
       percent(row.crossImageDedup.stored),
-      percent(row.ceilingCaptured.stored),
+      percent(row.captured?.stored ?? null),
       formatSize(row.union.raw),
       percent(row.crossImageDedup.raw),
-      percent(row.ceilingCaptured.raw),
+      percent(row.captured?.raw ?? null),
       formatCount(row.union.units),
       formatSize(row.meanUnitBytes),
       formatSize(row.paddingBytes),

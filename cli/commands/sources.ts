@@ -5,7 +5,7 @@
  */
 import { existsSync } from "node:fs";
 import { type LimitKey, limitOptions, LIMITS } from "../../lib/bless/limits.ts";
-import { type LayoutOptions, MERGED_DEFAULTS, NONE } from "../../lib/bless/options.ts";
+import { type LayoutOptions, NONE } from "../../lib/bless/options.ts";
 import { UsageError } from "../../lib/errors.ts";
 import type { SourceOptions } from "../../lib/source/source.ts";
 import { parseSourceName, type SourceName } from "../../lib/source/source_name.ts";
@@ -93,19 +93,18 @@ export function parseThreshold(text: string, what: string): number {
   return text === NONE ? Infinity : parseSize(text, what);
 }
 
-/** Reads `resync[:MEAN[:LO]]` or `tight`. */
+const PACKINGS = ["merge", "resync", "tight"];
+const RESYNC_MEAN_BYTES = 256 * 1024;
+
+/** Reads `merge`, `resync[:MEAN[:LO]]` or `tight`. */
 export function parsePacking(text: string, what: string): Packing {
   const [rule = "", mean, low, ...more] = text.split(":");
-  if (rule === "tight" && mean === undefined) return { kind: "tight" };
+  if ((rule === "tight" || rule === "merge") && mean === undefined) return { kind: rule };
   if (rule !== "resync" || more.length > 0) {
-    throw choiceError(safeLine(text), what, "resync[:MEAN[:LO]] or tight", ["resync", "tight"]);
+    throw choiceError(safeLine(text), what, "merge, resync[:MEAN[:LO]] or tight", PACKINGS);
   }
-  const usual = MERGED_DEFAULTS.packing as Packing & { kind: "resync" };
-  const meanBytes = mean === undefined ? usual.meanBytes : parseSize(mean, what);
-  // LO is the same share of MEAN as in the default.
-  const lowBytes = low === undefined
-    ? Math.floor(meanBytes * usual.lowBytes / usual.meanBytes)
-    : parseSize(low, what);
+  const meanBytes = mean === undefined ? RESYNC_MEAN_BYTES : parseSize(mean, what);
+  const lowBytes = low === undefined ? Math.floor(meanBytes / 4) : parseSize(low, what);
   return { kind: "resync", meanBytes, lowBytes };
 }
 

@@ -31,13 +31,15 @@ export const PROBE: Command = {
       "Compare what hosts wrote with --fingerprints FILE",
       "blessfs probe --from old.parquet new.parquet",
     ],
-    ["Fail when too little is shared", "blessfs probe oci:old oci:new --min-dedup 40%"],
+    ["Fail when a rebuild adds too much", "blessfs probe oci:old oci:new --max-new-share 5%"],
+    ["Send the answer to a team", "blessfs probe oci:a oci:b oci:c --report dedup.html"],
   ],
   description: [
-    "Nothing is written: the bytes that bless would write are cut and hashed in memory. All-zero units are never " +
-    "counted. Raw sizes leave out zero blocks of 4 KiB inside units; stored sizes are those of each unit compressed.",
-    "The rows are whole files (without metadata), the unaligned image in the order of its layers, FastCDC over the " +
-    "same bytes, and the image as bless would lay it out, for each threshold and packing.",
+    "Nothing is written: the bytes that bless would write are cut and hashed as they come. All-zero units are " +
+    "never counted. Raw sizes leave out zero blocks of 4 KiB inside units, stored sizes are each unit compressed.",
+    "Rows: whole files (without metadata); unaligned, an image without any alignment, in the order of its layers; " +
+    "start-aligned, the same from a cell's start on; FastCDC over the unaligned bytes, a reference that layouts can " +
+    "pass; aligned, the image as bless would lay it out, for each threshold and packing.",
   ],
   positionals: [{
     name: "SOURCE",
@@ -60,10 +62,10 @@ export const PROBE: Command = {
       name: "packing",
       value: "RULE",
       list: true,
-      choices: ["resync", "tight"],
+      choices: ["merge", "resync", "tight"],
       open: true,
-      defaultText: "resync,tight",
-      summary: "a row for each packing: resync[:MEAN[:LO]] or tight",
+      defaultText: "the default of bless, tight",
+      summary: "a row for each packing: merge, resync[:MEAN[:LO]] or tight",
     },
     {
       name: "grid",
@@ -119,6 +121,12 @@ export const PROBE: Command = {
       completion: "file",
       summary: "write a chart of the stored bytes of all rows as SVG",
     },
+    {
+      name: "report",
+      value: "FILE",
+      completion: "file",
+      summary: "write an HTML page with tables and pictures, --pairwise and --explain included",
+    },
     forceOption("replace a FILE that exists"),
     { name: "self-shift", summary: "compare the first image with itself, shifted on the grid" },
     { name: "pairwise", summary: "show the bytes that each pair of images shares" },
@@ -126,7 +134,18 @@ export const PROBE: Command = {
     {
       name: "min-dedup",
       value: "SHARE",
-      summary: "exit with 1 if the row shares less of its stored bytes, such as 40% or 0.4",
+      summary:
+        "exit with 1 when the row shares less of its stored bytes; 40% or 0.4. Of n equal images, (n-1)/n is shared",
+    },
+    {
+      name: "max-new-bytes",
+      value: "SIZE",
+      summary: "exit with 1 when the last image adds more stored bytes to those before it",
+    },
+    {
+      name: "max-new-share",
+      value: "SHARE",
+      summary: "exit with 1 when more of the last image's stored bytes are new; 5% or 0.05",
     },
     {
       name: "row",

@@ -38,7 +38,7 @@ function placementOptions(defaults: LayoutOptions): readonly OptionSpec[] {
       value: "SIZE",
       defaultText: sizeOption(defaults.gridBytes),
       summary:
-        "the block size of the store: a power of two from 4K to 1M that payloads are aligned to",
+        "the block size of the store: a power of two from 4K to 16M that payloads are aligned to",
     },
     {
       name: "align-threshold",
@@ -52,12 +52,13 @@ function placementOptions(defaults: LayoutOptions): readonly OptionSpec[] {
     {
       name: "packing",
       value: "RULE",
-      choices: ["resync", "tight"],
+      choices: ["merge", "resync", "tight"],
       open: true,
       defaultText: packingText(defaults.packing, sizeOption),
       summary:
-        "how smaller files are packed: resync[:MEAN[:LO]] starts on the grid again about every MEAN bytes, but not " +
-        "before LO (a quarter of MEAN), at places that depend on the content; tight never does",
+        "how smaller files are packed: merge joins neighbours up to one cell of the grid, along boundaries that their " +
+        "names decide; resync[:MEAN[:LO]] starts a run on the grid every MEAN bytes or so, but not before LO (a " +
+        "quarter of MEAN), at places that the content decides; tight starts none",
     },
   ];
 }

@@ -15,7 +15,7 @@ const MIB = 1024 * KIB;
 const SHARED_DEFAULTS: LayoutOptions = {
   gridBytes: 128 * KIB,
   alignThresholdBytes: 64 * KIB,
-  packing: { kind: "resync", meanBytes: 256 * KIB, lowBytes: 64 * KIB },
+  packing: { kind: "merge" },
   size: { kind: "exact" },
   journalBytes: 4 * MIB,
   uuid: undefined,
@@ -58,9 +58,9 @@ export function journalText(journalBytes: number, sizeText = String as SizeText)
   return journalBytes === 0 ? NONE : sizeText(journalBytes);
 }
 
-/** A packing as text: `resync:MEAN:LO` or `tight`. */
+/** A packing as text: `merge`, `resync:MEAN:LO` or `tight`. */
 export function packingText(packing: Packing, sizeText = String as SizeText): string {
-  if (packing.kind === "tight") return packing.kind;
+  if (packing.kind !== "resync") return packing.kind;
   return [packing.kind, sizeText(packing.meanBytes), sizeText(packing.lowBytes)].join(":");
 }
 

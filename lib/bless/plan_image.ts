@@ -15,7 +15,7 @@ import type { Warnings } from "../warnings.ts";
  * Version of the image format: raised whenever an equal source and equal options begin to give other bytes. Reports and
  * records of layers state it; tests/pins holds the digests of this version.
  */
-export const FORMAT_VERSION = 1;
+export const FORMAT_VERSION = 2;
 
 /** What the UUID of an image is derived from. */
 export interface ContentIdentity {

@@ -24,6 +24,14 @@ export function isPowerOfTwo(value: number): boolean {
   return Number.isSafeInteger(value) && value > 0 && 2 ** Math.round(Math.log2(value)) === value;
 }
 
+/** The 32 bits of `value`, each of which then depends on all of them: the last step of MurmurHash3. */
+export function mixedBits(value: number): number {
+  let bits = value;
+  bits = Math.imul(bits ^ (bits >>> 16), 0x85ebca6b);
+  bits = Math.imul(bits ^ (bits >>> 13), 0xc2b2ae35);
+  return (bits ^ (bits >>> 16)) >>> 0;
+}
+
 /** The 32 bits of `value` moved left by 1 to 31 places, those that fall out coming in at the right; a signed number. */
 export function rotateLeft(value: number, bits: number): number {
   return (value << bits) | (value >>> (32 - bits));
@@ -38,4 +46,17 @@ export function firstIndex(count: number, holds: (index: number) => boolean): nu
     else low = middle + 1;
   }
   return low;
+}
+
+const SIZE_UNITS = ["", "K", "M", "G", "T"];
+
+/** A size in the largest unit that it is whole in: `128K`. */
+export function shortSize(sizeBytes: number): string {
+  let value = sizeBytes;
+  let unit = 0;
+  while (value > 0 && value % 1024 === 0 && unit < SIZE_UNITS.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${value}${SIZE_UNITS[unit]}`;
 }

@@ -10,6 +10,7 @@ import type { BlockRange } from "./blocks.ts";
 
 /** How files below the alignment threshold are packed. */
 export type Packing =
+  | { readonly kind: "merge" }
   | { readonly kind: "resync"; readonly meanBytes: number; readonly lowBytes: number }
   | { readonly kind: "tight" };
 
@@ -28,6 +29,8 @@ export interface Demand {
   readonly payload: DemandedPayload;
   /** Identifies its directory; only compared for equality. */
   readonly directory: number;
+  /** 32 bits that depend on the last two names of its path alone: its directory's and its own. */
+  readonly nameHash: number;
 }
 
 /** The options of a layout. */
@@ -38,6 +41,8 @@ export interface LayoutRules {
   readonly gridBlocks: number;
   /** Files of at least this size are aligned; `Infinity` turns alignment off. */
   readonly alignThresholdBytes: number;
+  /** Whether payload begins on the grid. */
+  readonly startsOnGrid: boolean;
   readonly packing: Packing;
 }
 
@@ -47,7 +52,90 @@ export function runStarts(demands: readonly Demand[], rules: LayoutRules): Uint8
   if (packing.kind === "tight" || rules.alignThresholdBytes === Infinity) {
     return new Uint8Array(demands.length);
   }
-  return resyncStarts(demands, rules, packing);
+  return packing.kind === "merge"
+    ? mergeStarts(demands, rules)
+    : resyncStarts(demands, rules, packing);
+}
+
+/**
+ * "Merge up to one cell". A stretch of small files, between two aligned ones, begins as one group a file. The boundaries
+ * between neighbours are then visited from the weakest on, and two groups become one where that still fits into a cell. What
+ * is weak does not depend on where files lie: boundaries within a directory go first, and among those the names decide,
+ * which survive edits of the files. So a change stays in its cell unless it makes a group fit, or no longer fit.
+ */
+function mergeStarts(demands: readonly Demand[], rules: LayoutRules): Uint8Array {
+  const starts = new Uint8Array(demands.length);
+  let stretch: number[] = [];
+  for (let i = 0; i < demands.length; i++) {
+    const { payload } = demands[i]!;
+    if (payload.dataRuns.length === 0) continue;
+    if (payload.sizeBytes < rules.alignThresholdBytes) stretch.push(i);
+    else {
+      startGroups(stretch, demands, rules.gridBlocks, starts);
+      stretch = [];
+    }
+  }
+  startGroups(stretch, demands, rules.gridBlocks, starts);
+  return starts;
+}
+
+/** Marks the first file of each group of a stretch. */
+function startGroups(
+  stretch: readonly number[],
+  demands: readonly Demand[],
+  gridBlocks: number,
+  starts: Uint8Array,
+): void {
+  const groups = new NeighbourGroups(stretch.map((i) => dataBlocks(demands[i]!)));
+  const strengthOf = (boundary: number): number => {
+    const [before, behind] = [demands[stretch[boundary]!]!, demands[stretch[boundary + 1]!]!];
+    return (before.directory === behind.directory ? 2 ** 32 : 0) + behind.nameHash;
+  };
+  const count = Math.max(0, stretch.length - 1);
+  const strengths = Float64Array.from({ length: count }, (_, boundary) => strengthOf(boundary));
+  const contentOf = (boundary: number) => demands[stretch[boundary + 1]!]!.payload.contentHash;
+  const weakestFirst = Uint32Array.from({ length: count }, (_, boundary) => boundary).sort((a, b) =>
+    strengths[b]! - strengths[a]! || contentOf(b) - contentOf(a) || b - a
+  );
+  for (const boundary of weakestFirst) groups.join(boundary, gridBlocks);
+  for (let i = 0; i < stretch.length; i++) if (groups.isFirst(i)) starts[stretch[i]!] = 1;
+}
+
+/** Neighbours in groups: a union-find over intervals. */
+class NeighbourGroups {
+  /** The first of the group, or one nearer to it. */
+  readonly #before: Uint32Array;
+  /** Of the group, at its first. */
+  readonly #blocks: number[];
+
+  constructor(blocks: number[]) {
+    this.#blocks = blocks;
+    this.#before = Uint32Array.from(blocks, (_, i) => i);
+  }
+
+  /** Joins the groups on both sides of a boundary, unless they have more than `blocksMax` together. */
+  join(boundary: number, blocksMax: number): void {
+    const [first, second] = [this.#firstOf(boundary), this.#firstOf(boundary + 1)];
+    const blocks = this.#blocks[first]! + this.#blocks[second]!;
+    if (blocks > blocksMax) return;
+    this.#blocks[first] = blocks;
+    this.#before[second] = first;
+  }
+
+  isFirst(index: number): boolean {
+    return this.#before[index] === index;
+  }
+
+  #firstOf(index: number): number {
+    const before = this.#before;
+    let at = index;
+    while (before[at] !== at) at = before[at] = before[before[at]!]!;
+    return at;
+  }
+}
+
+function dataBlocks({ payload }: Demand): number {
+  return payload.dataRuns.reduce((sum, { blockCount }) => sum + blockCount, 0);
 }
 
 /**
@@ -78,8 +166,7 @@ function resyncStarts(
       runBytes = 0;
       continue;
     }
-    let blocks = 0;
-    for (const { blockCount } of payload.dataRuns) blocks += blockCount;
+    const blocks = dataBlocks(demands[i]!);
     runBytes += blocks * blockSizeBytes;
     const fraction = payload.contentHash / 2 ** 32;
     isAtBoundary = runBytes >= lowBytes && fraction < 1 - (1 - perBlock) ** blocks;

@@ -40,11 +40,16 @@ export function isAligned(
   return payload.sizeBytes >= rules.alignThresholdBytes;
 }
 
-/** Places files in the order given, from the first grid cell at or after `fromBlock`. */
+/** Places files in the order given, from `fromBlock` or the first grid cell behind it. */
 export function placePayloads(
   demands: readonly Demand[],
   rules: LayoutRules,
-  area: { readonly fromBlock: number; readonly reserved: readonly BlockRange[] },
+  area: {
+    readonly fromBlock: number;
+    readonly reserved: readonly BlockRange[];
+    /** What {@linkcode runStarts} gives, for who places the same files several times. */
+    readonly runStarts?: Uint8Array;
+  },
 ): Placement {
   const { gridBlocks } = rules;
   // With alignment, payload resumes on the grid behind a reserved range.
@@ -52,9 +57,9 @@ export function placePayloads(
     ? area.reserved
     : roundedToGrid(area.reserved, gridBlocks);
   const allocator = new AscendingAllocator(reserved, area.fromBlock);
-  allocator.alignTo(gridBlocks);
+  if (rules.startsOnGrid) allocator.alignTo(gridBlocks);
   const startBlock = allocator.cursor;
-  const startsRun = runStarts(demands, rules);
+  const startsRun = area.runStarts ?? runStarts(demands, rules);
   let endBlock = startBlock;
   let alignedCount = 0;
   const extents = demands.map(({ payload }, i) => {

@@ -4,19 +4,28 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import type { AsyncBuffer, FileMetaData } from "hyparquet";
-import { parquetMetadataAsync, parquetReadObjects } from "hyparquet";
+import {
+  type AsyncBuffer,
+  type FileMetaData,
+  parquetMetadataAsync,
+  parquetReadObjects,
+} from "hyparquet";
 import { byteStringFromText, displayName } from "../../lib/bytes/byte_string.ts";
-import { BlessfsError, InputError, throwIfAborted } from "../../lib/errors.ts";
-import type { RandomReader } from "../../lib/io/random_reader.ts";
-import { openFileReader, readExactly } from "../../lib/io/random_reader.ts";
-import { schemeLabel } from "../labels.ts";
-import { describeScheme } from "../report.ts";
-import type { MeasuredScheme, ProbeStores } from "../stores.ts";
-import type { ImageCollector } from "../units/scheme_store.ts";
-import type { FingerprintMetadata } from "./metadata.ts";
-import { decodeMetadata, METADATA_KEY, unitsCrc32 } from "./metadata.ts";
-import { UNIT_DIGEST_BYTES } from "./schema.ts";
+import { BlessfsError, InputError, throwIfAborted, UsageError } from "../../lib/errors.ts";
+import { openFileReader, type RandomReader, readExactly } from "../../lib/io/random_reader.ts";
+import type { Warnings } from "../../lib/warnings.ts";
+import { warnOfDoubtfulSets } from "../images.ts";
+import { createStores, type MeasuredScheme, type ProbeStores } from "../measure.ts";
+import { type ProbeReport, probeReport } from "../report.ts";
+import { chooseRow, describeScheme, schemeLabel } from "../schemes.ts";
+import type { ImageCollector } from "../units/store.ts";
+import {
+  decodeMetadata,
+  type FingerprintMetadata,
+  METADATA_KEY,
+  UNIT_DIGEST_BYTES,
+  unitsCrc32,
+} from "./format.ts";
 
 /** A file whose metadata was read. */
 export interface FingerprintFile {
@@ -195,5 +204,75 @@ async function understood<T>(name: string, read: () => Promise<T>): Promise<T> {
     if (cause instanceof BlessfsError) throw cause;
     const why = displayName(byteStringFromText((cause as Error).message ?? String(cause)));
     throw new InputError(name, `is no Parquet file that can be read: ${why}`, { cause });
+  }
+}
+
+/** What can be chosen when nothing is measured. */
+export interface FromFingerprintsOptions {
+  /** In the order that new bytes are counted in. */
+  readonly paths: readonly string[];
+  /** Whether the report has the matrix of overlaps. */
+  readonly pairwise: boolean;
+  /** As in ProbeOptions. */
+  readonly row?: string | undefined;
+  /** Where doubtful sets are told of. */
+  readonly warnings: Warnings;
+  /** Ends the reading with an InterruptedError. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Puts files of fingerprints together. All must have the same rows, mode and compression.
+ *
+ * @throws InputError for a file that is damaged or differs from the first; IoError when reading fails
+ */
+export async function probeFingerprints(options: FromFingerprintsOptions): Promise<ProbeReport> {
+  const { paths, pairwise, row, warnings, signal } = options;
+  if (paths.length === 0) throw new UsageError("FILE", "wanted at least one");
+  const files: FingerprintFile[] = [];
+  try {
+    for (const path of paths) {
+      const file = await openFingerprints(path);
+      files.push(file);
+      checkSame(file, files[0]!);
+    }
+    const { schemes, mode, compress } = files[0]!.metadata;
+    const main = chooseRow(schemes, { row, explain: false, selfShift: false });
+    const stores = createStores(schemes, { isCompressed: compress !== "none" });
+    for (const file of files) await file.load(stores, signal);
+    const images = files.flatMap(({ metadata }) =>
+      metadata.images.map(({ source, manifestDigest, platform }) => ({
+        source,
+        manifestDigest,
+        platform,
+      }))
+    );
+    warnOfDoubtfulSets(images, warnings);
+    const details = {
+      images,
+      main: stores.measured.find(({ scheme }) => scheme === main)!,
+      selfShift: undefined,
+      lostFiles: undefined,
+    };
+    return probeReport(stores.measured, details, { mode, compress, pairwise, warnings });
+  } finally {
+    for (const file of files) file.close();
+  }
+}
+
+function checkSame({ name, metadata }: FingerprintFile, first: FingerprintFile): void {
+  const facts = ({ mode, compress, schemes }: FingerprintMetadata) => ({
+    mode,
+    compression: compress,
+    rows: schemes.map((scheme) => schemeLabel(describeScheme(scheme), true)).join(", "),
+  });
+  const [own, wanted] = [facts(metadata), facts(first.metadata)];
+  for (const key of ["mode", "compression", "rows"] as const) {
+    if (own[key] === wanted[key]) continue;
+    throw new InputError(
+      name,
+      `${key}: ${own[key]}; wanted those of ${first.name}: ${wanted[key]}`,
+      { hint: "fingerprint all images with the same options" },
+    );
   }
 }

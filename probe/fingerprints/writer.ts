@@ -7,16 +7,20 @@ import { Buffer } from "node:buffer";
 import type { DecodedArray, KeyValue } from "hyparquet";
 import { ByteWriter, ParquetWriter } from "hyparquet-writer";
 import type { ImageSink } from "../../lib/io/sink.ts";
-import type { ImageFacts } from "../image_parts.ts";
-import { schemeLabel } from "../labels.ts";
-import type { ProbeOptions } from "../options.ts";
-import { describeScheme, reportFacts } from "../report.ts";
-import type { MeasuredScheme, ProbeStores } from "../stores.ts";
-import type { UnitPlace } from "../units/scheme_store.ts";
-import type { FingerprintedImage } from "./metadata.ts";
-import { encodeMetadata, METADATA_KEY, unitsCrc32 } from "./metadata.ts";
-import type { FingerprintRow } from "./schema.ts";
-import { COLUMN_NAMES, PARQUET_SCHEMA } from "./schema.ts";
+import type { ImageFacts } from "../images.ts";
+import { describeScheme, type ProbeOptions, schemeLabel } from "../schemes.ts";
+import { reportFacts } from "../report.ts";
+import type { MeasuredScheme, ProbeStores } from "../measure.ts";
+import type { UnitPlace } from "../units/store.ts";
+import {
+  COLUMN_NAMES,
+  encodeMetadata,
+  type FingerprintedImage,
+  type FingerprintRow,
+  METADATA_KEY,
+  PARQUET_SCHEMA,
+  unitsCrc32,
+} from "./format.ts";
 
 /** What is held in memory at a time. */
 const ROWS_PER_GROUP = 32_768;

@@ -1,6 +1,5 @@
 /**
- * A thread that compresses units and says how small they got. This module is both its ends: it starts itself as the
- * worker, so that nothing has to know its file, also when everything is bundled into one file.
+ * What a unit takes in a store that compresses each unit by itself.
  *
  * @module
  */
@@ -11,10 +10,54 @@ import {
   Worker,
   workerData,
 } from "node:worker_threads";
-import { invariant } from "../../lib/errors.ts";
-import { type Compression, storedSizeMeasure } from "./compressor.ts";
+import * as zlib from "node:zlib";
+import { invariant, optionError } from "../../lib/errors.ts";
+
+/** How a store compresses. */
+export type Compression =
+  | { readonly kind: "none" }
+  | { readonly kind: "zstd"; readonly level: number };
+
+/** Size of bytes in the store. */
+export type StoredSizeOf = (bytes: Uint8Array) => number;
+
+/** Larger units are compressed in pieces of this size, so that memory is bounded. */
+const UNIT_PIECE_BYTES = 4 * 1024 * 1024;
+const LEVEL_MOST = 19;
+
+/**
+ * Makes the measure. Without compression a unit's `stored` is its `raw`, which is told by undefined.
+ *
+ * @throws UsageError for a level out of range, and where the runtime has no zstd
+ */
+export function storedSizeMeasure(compression: Compression): StoredSizeOf | undefined {
+  if (compression.kind === "none") return undefined;
+  const { level } = compression;
+  if (!Number.isInteger(level) || level < 1 || level > LEVEL_MOST) {
+    throw optionError("compression", `wanted zstd:1 to zstd:${LEVEL_MOST}, found zstd:${level}`);
+  }
+  if (typeof zlib.zstdCompressSync !== "function") {
+    throw optionError("compression", "this runtime cannot compress with zstd", {
+      hint: "use Deno, Bun or Node 22",
+      remedies: [{ option: "compression", change: "set", value: "none" }],
+    });
+  }
+  const params = { [zlib.constants.ZSTD_c_compressionLevel]: level };
+  return (bytes) => {
+    let sizeBytes = 0;
+    for (let at = 0; at < bytes.length; at += UNIT_PIECE_BYTES) {
+      const piece = bytes.subarray(at, at + UNIT_PIECE_BYTES);
+      // zstd chooses smaller tables for a size that it knows, and compresses a little better, as zstd(1) does.
+      const options = { params, pledgedSrcSize: piece.length };
+      sizeBytes += zlib.zstdCompressSync(piece, options).length;
+    }
+    return sizeBytes;
+  };
+}
 
 const ROLE = "blessfs-compress";
+/** The first message of a thread. */
+const READY = "ready";
 /** Units are sent in batches of at most so many bytes. */
 export const BATCH_BYTES = 4 * 1024 * 1024;
 
@@ -50,6 +93,9 @@ export class CompressThread {
   /** Of the batches sent, the oldest first. */
   readonly #sent: { readonly takes: readonly Take[]; readonly bytes: number }[] = [];
   readonly #spareBuffers: ArrayBuffer[] = [];
+  /** What is not posted before the thread listens: while its modules load, Deno drops messages. */
+  readonly #unsent: Batch[] = [];
+  #isReady = false;
   #batch = new Uint8Array(BATCH_BYTES);
   #lengths: number[] = [];
   #takes: Take[] = [];
@@ -61,7 +107,11 @@ export class CompressThread {
   constructor(compression: Compression) {
     const data: ThreadData = { role: ROLE, compression };
     this.#worker = new Worker(new URL(import.meta.url), { workerData: data });
-    this.#worker.on("message", (answer: Answer) => this.#receive(answer));
+    this.#worker.on("message", (answer: Answer | typeof READY) => {
+      if (answer !== READY) return this.#receive(answer);
+      for (const batch of this.#unsent.splice(0)) this.#post(batch);
+      this.#isReady = true;
+    });
     this.#worker.on("messageerror", (error: Error) => this.#die(error));
     this.#worker.on("error", (error: Error) => this.#die(error));
     this.#worker.on("exit", (code: number) => {
@@ -110,11 +160,16 @@ export class CompressThread {
     const batch: Batch = { buffer, lengths: this.#lengths };
     this.#sent.push({ takes: this.#takes, bytes: this.#filled });
     this.#sentBytes += this.#filled;
-    this.#worker.postMessage(batch, [buffer]);
+    if (this.#isReady) this.#post(batch);
+    else this.#unsent.push(batch);
     this.#batch = new Uint8Array(this.#spareBuffers.pop() ?? new ArrayBuffer(BATCH_BYTES));
     this.#lengths = [];
     this.#takes = [];
     this.#filled = 0;
+  }
+
+  #post(batch: Batch): void {
+    this.#worker.postMessage(batch, [batch.buffer]);
   }
 
   #receive({ buffer, sizes }: Answer): void {
@@ -147,6 +202,7 @@ function serve(port: MessagePort, { compression }: ThreadData): void {
     const answer: Answer = { buffer, sizes };
     port.postMessage(answer, [buffer]);
   });
+  port.postMessage(READY);
 }
 
 // `import.meta.main` is true in workers, too, and tells nothing here.

@@ -9,9 +9,7 @@ import { walkTree } from "../../lib/model/node.ts";
 import type { Payload } from "../../lib/model/payload.ts";
 import { BLOCK_SIZE_BYTES, readPayload } from "../../lib/model/payload.ts";
 import type { Progress } from "../../lib/progress.ts";
-import type { ContentTable } from "./content_table.ts";
-import { contentId } from "./content_table.ts";
-import type { ImageCollector } from "./scheme_store.ts";
+import { contentId, type ContentTable, type ImageCollector } from "./store.ts";
 import type { StoredSizes } from "./stored_sizes.ts";
 import { pause } from "./stored_sizes.ts";
 

@@ -12,7 +12,7 @@ import { BLOCK_SIZE_BYTES, readPayload } from "../../lib/model/payload.ts";
 import type { Progress } from "../../lib/progress.ts";
 import type { StoredSizes } from "./stored_sizes.ts";
 import { pause } from "./stored_sizes.ts";
-import { countNonZeroBytes } from "./zero_blocks.ts";
+import { countNonZeroBytes } from "./cutters.ts";
 
 /** A cell that is not all zeros: its content's number, and its bytes that lie in no zero block. */
 export interface KnownCell {

@@ -6,9 +6,13 @@
 import { availableParallelism } from "node:os";
 import { setImmediate } from "node:timers/promises";
 import { InterruptedError, throwIfAborted } from "../../lib/errors.ts";
-import { BATCH_BYTES, CompressThread } from "./compress_thread.ts";
-import type { Compression, StoredSizeOf } from "./compressor.ts";
-import { storedSizeMeasure } from "./compressor.ts";
+import {
+  BATCH_BYTES,
+  type Compression,
+  CompressThread,
+  storedSizeMeasure,
+  type StoredSizeOf,
+} from "./compress_thread.ts";
 
 /** Measures units; answers may come later. */
 export interface StoredSizes {

@@ -112,7 +112,7 @@ Deno.test("sourceReport writes the layout as options are written, and null where
     platform: null,
     grid: 131_072,
     alignThreshold: 65_536,
-    packing: "resync:262144:65536",
+    packing: "merge",
   });
   const tight = {
     ...MERGED_DEFAULTS,

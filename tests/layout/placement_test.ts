@@ -2,7 +2,12 @@ import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import fc from "fast-check";
 import type { BlockRange } from "../../lib/layout/blocks.ts";
-import type { Demand, DemandedPayload, LayoutRules } from "../../lib/layout/packing.ts";
+import {
+  type Demand,
+  type DemandedPayload,
+  type LayoutRules,
+  runStarts,
+} from "../../lib/layout/packing.ts";
 import {
   appendExtents,
   type Extent,
@@ -18,8 +23,10 @@ const TIGHT: LayoutRules = {
   extentBlocksMax: 32_768,
   gridBlocks: 32,
   alignThresholdBytes: 64 * KIB,
+  startsOnGrid: true,
   packing: { kind: "tight" },
 };
+const MERGE: LayoutRules = { ...TIGHT, packing: { kind: "merge" } };
 const RESYNC: LayoutRules = {
   ...TIGHT,
   packing: { kind: "resync", meanBytes: 256 * KIB, lowBytes: 64 * KIB },
@@ -34,7 +41,7 @@ function payload(blockCount: number, contentHash = 0xffffffff): DemandedPayload 
 }
 
 function inOneDirectory(payloads: readonly DemandedPayload[]): Demand[] {
-  return payloads.map((payload) => ({ payload, directory: 11 }));
+  return payloads.map((payload) => ({ payload, directory: 11, nameHash: 0 }));
 }
 
 function starts(
@@ -56,7 +63,9 @@ describe("placePayloads", () => {
 
   it("no alignment packs everything", () => {
     const rules = { ...RESYNC, alignThresholdBytes: Infinity };
-    assertEquals(starts([payload(3, 0), payload(100, 0), payload(2, 0)], rules), [32, 35, 135]);
+    const payloads = [payload(3, 0), payload(100, 0), payload(2, 0)];
+    assertEquals(starts(payloads, rules), [32, 35, 135]);
+    assertEquals(starts(payloads, { ...rules, startsOnGrid: false }), [1, 4, 104]);
   });
 
   it("a large file resumes congruent behind a reserved range", () => {
@@ -88,7 +97,7 @@ describe("placePayloads", () => {
     fc.assert(
       fc.property(
         fc.array(index, { maxLength: 12 }),
-        fc.constantFrom(TIGHT, RESYNC, { ...RESYNC, alignThresholdBytes: Infinity }),
+        fc.constantFrom(TIGHT, RESYNC, MERGE, { ...RESYNC, alignThresholdBytes: Infinity }),
         (payloads, rules) => {
           const placed = placePayloads(inOneDirectory(payloads), rules, { fromBlock: 3, reserved });
           let next = placed.startBlock;
@@ -101,7 +110,7 @@ describe("placePayloads", () => {
               if (isAligned(payloads[i]!, rules)) assertEquals((startBlock - logicalBlock) % 32, 0);
               for (let cell = Math.floor(startBlock / 32); cell * 32 < next; cell++) {
                 const owner = owners.get(cell) ?? i;
-                const shares = owner !== i && rules === RESYNC &&
+                const shares = owner !== i && (rules === RESYNC || rules === MERGE) &&
                   (isAligned(payloads[i]!, rules) || isAligned(payloads[owner]!, rules));
                 assertEquals(shares, false);
                 owners.set(cell, i);
@@ -180,7 +189,7 @@ describe("resync packing", () => {
 
   it("ends a run where the directory changes, but only past the low mark", () => {
     const files = (...places: number[]) =>
-      places.map((directory) => ({ payload: payload(8), directory }));
+      places.map((directory) => ({ payload: payload(8), directory, nameHash: 0 }));
     const startsOf = (list: readonly Demand[], rules = RESYNC) =>
       placePayloads(list, rules, { fromBlock: 1, reserved: [] }).extents.map(([leaf]) =>
         leaf!.startBlock
@@ -191,9 +200,98 @@ describe("resync packing", () => {
     const unaligned = { ...RESYNC, alignThresholdBytes: Infinity };
     assertEquals(startsOf(files(1, 1, 2), unaligned), [32, 40, 48]);
     // What lies behind an aligned file is a new run, whatever its directory.
-    const aligned = { payload: payload(16), directory: 99 };
+    const aligned = { payload: payload(16), directory: 99, nameHash: 0 };
     const [a, b] = files(1, 2);
     assertEquals(startsOf([a!, a!, aligned, a!, b!]), [32, 40, 64, 96, 104]);
+  });
+});
+
+describe("merge packing", () => {
+  /** The rule as it is stated, without regard to what it costs. */
+  function groupsByDefinition(demands: readonly Demand[], rules: LayoutRules): number[][] {
+    const blocksOf = ({ payload }: Demand) =>
+      payload.dataRuns.reduce((sum, { blockCount }) => sum + blockCount, 0);
+    const stretches: number[][] = [[]];
+    demands.forEach((demand, i) => {
+      if (blocksOf(demand) === 0) return;
+      if (demand.payload.sizeBytes >= rules.alignThresholdBytes) stretches.push([]);
+      else stretches.at(-1)!.push(i);
+    });
+    return stretches.flatMap((stretch) => {
+      let groups = stretch.map((i) => [i]);
+      const boundaries = stretch.slice(1).map((behind, i) => ({
+        behind,
+        key: [
+          demands[stretch[i]!]!.directory === demands[behind]!.directory ? 1 : 0,
+          demands[behind]!.nameHash,
+          demands[behind]!.payload.contentHash,
+          i,
+        ],
+      }));
+      boundaries.sort((a, b) => {
+        const at = a.key.findIndex((part, i) => part !== b.key[i]);
+        return b.key[at]! - a.key[at]!;
+      });
+      for (const { behind } of boundaries) {
+        const at = groups.findIndex((group) => group[0] === behind);
+        const joined = [...groups[at - 1]!, ...groups[at]!];
+        const blocks = joined.reduce((sum, i) => sum + blocksOf(demands[i]!), 0);
+        if (blocks > rules.gridBlocks) continue;
+        groups = [...groups.slice(0, at - 1), joined, ...groups.slice(at + 1)];
+      }
+      return groups;
+    });
+  }
+
+  it("joins as its definition says, for any files", () => {
+    const demand = fc.record({
+      blockCount: fc.nat(20),
+      directory: fc.nat(3),
+      nameHash: fc.oneof(fc.nat(3), fc.nat(0xffffffff)),
+      contentHash: fc.oneof(fc.nat(2), fc.nat(0xffffffff)),
+    });
+    fc.assert(
+      fc.property(
+        fc.array(demand, { maxLength: 60 }),
+        fc.constantFrom(4, 16, 32, 1024),
+        (files, gridBlocks) => {
+          const rules = { ...MERGE, gridBlocks };
+          const demands = files.map(({ blockCount, contentHash, ...rest }) => ({
+            payload: payload(blockCount, contentHash),
+            ...rest,
+          }));
+          const wanted = new Uint8Array(demands.length);
+          for (const [first] of groupsByDefinition(demands, rules)) wanted[first!] = 1;
+          assertEquals([...runStarts(demands, rules)], [...wanted]);
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+
+  it("fills no cell over its end, and starts every group on the grid", () => {
+    const demands = Array.from({ length: 40 }, (_, i): Demand => ({
+      payload: payload(1 + i % 9, i),
+      directory: Math.floor(i / 7),
+      nameHash: Math.imul(i, 0x9e3779b1) >>> 0,
+    }));
+    const { extents } = placePayloads(demands, MERGE, { fromBlock: 1, reserved: [] });
+    for (const [{ startBlock, blockCount }] of extents as [Extent][]) {
+      assertEquals(Math.floor(startBlock / 32), Math.floor((startBlock + blockCount - 1) / 32));
+    }
+  });
+
+  it("keeps a change within its cell when no group begins or ceases to fit", () => {
+    const demands = Array.from({ length: 200 }, (_, i): Demand => ({
+      payload: payload(3, i),
+      directory: Math.floor(i / 10),
+      nameHash: Math.imul(i, 0x9e3779b1) >>> 0,
+    }));
+    const before = runStarts(demands, MERGE);
+    const changed = demands.map((demand, i) =>
+      i === 101 ? { ...demand, payload: payload(3, 0xdead) } : demand
+    );
+    assertEquals([...runStarts(changed, MERGE)], [...before]);
   });
 });
 

@@ -41,6 +41,7 @@ const OPTIONS: Readonly<Record<string, Choices>> = {
   "threshold 128K": { alignThresholdBytes: 128 * KIB },
   "threshold 65537": { alignThresholdBytes: 65_537 },
   "threshold none": { alignThresholdBytes: Infinity },
+  "resync 256K:64K": resync(256 * KIB, 64 * KIB),
   "tight": { packing: { kind: "tight" } },
   "tight, threshold none": { packing: { kind: "tight" }, alignThresholdBytes: Infinity },
   "resync 128K:32K": resync(128 * KIB, 32 * KIB),

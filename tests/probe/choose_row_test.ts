@@ -1,7 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../lib/errors.ts";
-import { chooseRow } from "../../probe/choose_row.ts";
-import { schemesOf } from "../../probe/options.ts";
+import { chooseRow, schemesOf } from "../../probe/schemes.ts";
 import { optionsFor } from "./sources.ts";
 
 const KIB = 1024;

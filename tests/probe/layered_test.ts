@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { LAYERED_DEFAULTS } from "../../lib/bless/options.ts";
-import { layoutOf, schemesOf } from "../../probe/options.ts";
+import { layoutOf, schemesOf } from "../../probe/schemes.ts";
 import { probe } from "../../probe/probe.ts";
 import { blessTo, writeLayers } from "../bless/layered_helpers.ts";
 import { withDirectory } from "../source/helpers.ts";

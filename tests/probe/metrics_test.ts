@@ -1,7 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { overlapMatrix, schemeMetrics } from "../../probe/metrics.ts";
-import { ContentTable } from "../../probe/units/content_table.ts";
-import { SchemeStore } from "../../probe/units/scheme_store.ts";
+import { ContentTable, SchemeStore } from "../../probe/units/store.ts";
 
 /** Units named by letters; a unit's size and raw bytes are 100, its stored bytes the letter's place. */
 function storeOf(images: readonly string[]): SchemeStore {

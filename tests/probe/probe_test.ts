@@ -2,11 +2,14 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { blessMerged } from "../../lib/bless/merged.ts";
-import { UsageError } from "../../lib/errors.ts";
+import { InputError, UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
+import { fastCdcParameters } from "../../lib/chunk/fastcdc.ts";
+import type { Progress } from "../../lib/progress.ts";
 import { reportChart } from "../../probe/chart.ts";
+import { reportHtml } from "../../probe/html.ts";
 import { reportCsv } from "../../probe/csv.ts";
-import { layoutOf, type ProbeOptions, schemesOf } from "../../probe/options.ts";
+import { layoutOf, type ProbeOptions, schemesOf } from "../../probe/schemes.ts";
 import { probe } from "../../probe/probe.ts";
 import { noise, optionsFor, withTars } from "./sources.ts";
 
@@ -39,7 +42,10 @@ Deno.test("probe cuts the cells that a blessed file has, with and without compre
         }
         // FastCDC runs over the same bytes as the row without alignment.
         if (scheme.kind === "unaligned") {
-          assertEquals(asIs.schemes[1]!.union, report.schemes[i + 1]!.union);
+          const fastCdc = report.schemes.find(({ scheme: kind, grid }) =>
+            kind === "fastcdc" && grid === scheme.gridBytes
+          );
+          assertEquals(asIs.schemes[1]!.union, fastCdc!.union);
         }
       }
     }
@@ -49,7 +55,8 @@ Deno.test("probe cuts the cells that a blessed file has, with and without compre
 Deno.test("probe finds large shared files when they are aligned, and has none to explain", async () => {
   await withTars(async (sources) => {
     const report = await probe(optionsFor(sources, { explain: true, pairwise: true }));
-    const [files, unaligned, , resync] = report.schemes;
+    const row = (kind: string) => report.schemes.find(({ scheme }) => scheme === kind);
+    const [files, unaligned, resync] = ["file", "unaligned", "aligned"].map(row);
     const sharedBytes = 700 * KIB + 5 + 40 * 9000 + 200 * KIB;
     assertEquals(files!.each.raw - files!.union.raw, sharedBytes);
     assert(resync!.crossImageDedup.raw > unaligned!.crossImageDedup.raw + 0.2);
@@ -80,6 +87,7 @@ Deno.test("probe in layered mode and with gear chunks gives a row for each schem
     assertEquals(report.schemes.map(({ scheme, cdc }) => [scheme, cdc]), [
       ["file", null],
       ["unaligned", null],
+      ["start-aligned", null],
       ["fastcdc", "gear"],
       ["aligned", null],
       ["aligned", null],
@@ -90,13 +98,7 @@ Deno.test("probe in layered mode and with gear chunks gives a row for each schem
 Deno.test("probe tells of a source given twice and of one alone", async () => {
   await withTars(async ([source]) => {
     const twice = await probe(optionsFor([source!, source!]));
-    assertEquals(twice.schemes.map(({ crossImageDedup }) => crossImageDedup.raw), [
-      0.5,
-      0.5,
-      0.5,
-      0.5,
-      0.5,
-    ]);
+    for (const { crossImageDedup } of twice.schemes) assertEquals(crossImageDedup.raw, 0.5);
     assertEquals(twice.warnings.map(({ kind }) => kind), ["repeatedSource"]);
     const alone = await probe(optionsFor([source!]));
     assertEquals(alone.warnings.map(({ kind }) => kind), ["singleSource"]);
@@ -109,7 +111,7 @@ Deno.test("probe refuses what cannot be meant before it reads anything", async (
     [{ thresholds: [0] }, "alignThresholdBytes: "],
     [{ thresholds: [3 * KIB] }, "alignThresholdBytes: "],
     [{ grids: [3 * KIB] }, "gridBytes: "],
-    [{ grids: [2 ** 21] }, "gridBytes: "],
+    [{ grids: [2 ** 25] }, "gridBytes: "],
     [{ compression: { kind: "zstd", level: 20 } }, "compression: "],
     [{ asIs: true, explain: true }, "explain: "],
     [{ asIs: true, mode: "layered" }, "mode: "],
@@ -141,43 +143,124 @@ Deno.test("probe --as-is takes any file, but neither an empty one nor a director
   });
 });
 
-Deno.test("reportCsv and reportChart show every scheme", async () => {
-  await withTars(async (sources) => {
-    const report = await probe(optionsFor(sources, { thresholds: [16 * KIB, 64 * KIB] }));
-    const lines = reportCsv(report).trimEnd().split("\n");
-    assertEquals(lines.length, 1 + report.schemes.length);
-    assertEquals(new Set(lines.map((line) => line.split(",").length)).size, 1);
-    const chart = reportChart({
-      ...report,
-      images: [{ ...report.images[0]!, source: "<a&\x01>" }],
-    });
-    assertStringIncludes(chart, "&lt;a&amp;?&gt;");
-    assertStringIncludes(chart, "aligned 16K resync:256K:64K");
-    assertEquals(chart.match(/stroke-dasharray/g)!.length, 2);
+Deno.test("probe tells of a later source that is missing before it reads the first", async () => {
+  await withTars(async ([first]) => {
+    for (const asIs of [false, true]) {
+      const began: string[] = [];
+      const progress: Progress = {
+        begin: (name) => (began.push(name), { advance: () => {}, end: () => {} }),
+      };
+      const source = asIs ? first!.slice("tar:".length) : first!;
+      const missing = asIs ? "/nonexistent/b" : "tar:/nonexistent/b";
+      await assertRejects(
+        () => probe(optionsFor([source, missing], { asIs, progress })),
+        InputError,
+        "/nonexistent/b: does not exist",
+      );
+      assertEquals(began, []);
+    }
   });
 });
 
-Deno.test("reportChart has room for its labels, and no mark on its axis twice", async () => {
+Deno.test("probe says which image of how many it is at", async () => {
   await withTars(async (sources) => {
-    const packings = [{ kind: "resync", meanBytes: 1_048_580, lowBytes: 65_540 }] as const;
+    const began = new Set<string>();
+    const progress: Progress = {
+      begin: (name) => (began.add(name), { advance: () => {}, end: () => {} }),
+    };
+    await probe(optionsFor(sources, { progress }));
+    const shown = sources.map((source, i) => `image ${i + 1} of 2: ${source}`);
+    for (const name of shown) assert(began.has(name), [...began].join());
+  });
+});
+
+Deno.test("captured is null with one image, and where FastCDC saves next to nothing", async () => {
+  await withTars(async (sources) => {
+    const alone = await probe(optionsFor(sources.slice(0, 1)));
+    for (const row of alone.schemes) {
+      assertEquals([row.captured, row.ceilingCaptured], [null, { raw: null, stored: null }]);
+    }
+    const two = await probe(optionsFor(sources));
+    const row = (kind: string) => two.schemes.find(({ scheme }) => scheme === kind)!;
+    const [plain, fastCdc, aligned] = ["unaligned", "fastcdc", "aligned"].map(row);
+    assertEquals(plain!.captured!.raw, 0);
+    assertEquals(fastCdc!.captured!.raw, 1);
+    const saved = plain!.union.raw - fastCdc!.union.raw;
+    assertEquals(aligned!.captured!.raw, (plain!.union.raw - aligned!.union.raw) / saved);
+    // Chunks so large that FastCDC finds little of what two images share.
+    const chunker = fastCdcParameters(4 * KIB * KIB, 4 * KIB * KIB, 16 * KIB * KIB);
+    const coarse = await probe(optionsFor(sources, { chunker }));
+    for (const { captured } of coarse.schemes) assertEquals(captured, null);
+  });
+});
+
+Deno.test("reportCsv has a line for each figure of each row, and of each image", async () => {
+  await withTars(async (sources) => {
+    const report = await probe(optionsFor(sources, { thresholds: [16 * KIB, 64 * KIB] }));
+    const [header, ...lines] = reportCsv(report).trimEnd().split("\n").map((line) =>
+      line.split(",")
+    );
+    assertEquals(header!.slice(-4), ["image_number", "image", "figure", "value"]);
+    assertEquals(lines.length, report.schemes.length * (15 + 2 * 10));
+    assertEquals(new Set(lines.map(({ length }) => length)), new Set([header!.length]));
+    const value = (layout: string, image: string, figure: string) =>
+      lines.find((line) => line[0] === layout && line[6] === image && line[8] === figure)![9];
+    const row = report.schemes.at(-1)!;
+    const layout = "aligned 64K tight @128K";
+    assertEquals(value(layout, "", "union_stored"), `${row.union.stored}`);
+    assertEquals(value(layout, "2", "new_raw"), `${row.newBytes[1]!.raw}`);
+  });
+});
+
+Deno.test("reportChart shows every row and writes nothing beyond its edges", async () => {
+  await withTars(async (sources) => {
+    const packings = [
+      { kind: "resync", meanBytes: 1_048_580, lowBytes: 65_540 },
+      { kind: "merge" },
+    ] as const;
     const report = await probe(optionsFor(sources, { packings, grids: [64 * KIB, 128 * KIB] }));
     for (const factor of [0, 1, 1000, 1e6]) {
       const schemes = report.schemes.map((row) => ({
         ...row,
         union: { ...row.union, stored: Math.round(row.union.stored / 1000 * factor) },
       }));
-      const chart = reportChart({ ...report, schemes });
-      const texts = [...chart.matchAll(/<text x="([\d.]+)" .*text-anchor="(\w+)">([^<]*)</g)]
-        .map(([, x, anchor, content]) => ({ x: Number(x), anchor, content: content! }));
-      for (const { x, anchor, content } of texts) {
-        const width = content.length * 7;
-        const start = anchor === "end" ? x - width : anchor === "middle" ? x - width / 2 : x;
-        assert(start >= 0 && start + width <= 900, `${start} ${content}`);
+      const images = report.images.map((image, i) => ({
+        ...image,
+        source: i === 0 ? "<a&\x01>" : "b".repeat(300),
+      }));
+      const chart = reportChart({ ...report, schemes, images });
+      assertStringIncludes(chart, "&lt;a&amp;?&gt;");
+      for (const label of ["aligned 64K merge", "start-aligned", "Cells of 64K", "Cells of 128K"]) {
+        assertStringIncludes(chart, label);
       }
-      const marks = texts.filter(({ content }) => /^[\d.]+$/.test(content))
-        .filter(({ anchor }) => anchor === "middle").map(({ content }) => content);
-      assertEquals(new Set(marks).size, marks.length);
+      assert(!chart.includes("NaN") && !chart.includes("Infinity"));
+      const texts = chart.matchAll(
+        /<text x="([\d.]+)" .*text-anchor="(\w+)" font-size="(\d+)"[^>]*>([^<]*)</g,
+      );
+      for (const [, at, anchor, size, content] of texts) {
+        const width = content!.length * Number(size) * 0.5;
+        const x = Number(at);
+        const start = anchor === "end" ? x - width : anchor === "middle" ? x - width / 2 : x;
+        assert(start >= 0 && start + width <= 800, `${start} ${content}`);
+      }
     }
+  });
+});
+
+Deno.test("reportHtml is one page with tables, pictures and the matrix, and escapes names", async () => {
+  await withTars(async (sources) => {
+    const report = await probe(optionsFor(sources, { pairwise: true, explain: true }));
+    const images = report.images.map((image) => ({ ...image, source: "<script>x</script>" }));
+    const page = reportHtml({ ...report, images });
+    for (const part of ["<svg", "Where the layout loses", "two by two", "What the words mean"]) {
+      assertStringIncludes(page, part);
+    }
+    assert(!page.includes("<script") && !/\b(src|href)=/.test(page));
+    for (const tag of ["table", "tr", "td", "section", "div", "ul", "li", "svg", "p", "small"]) {
+      const open = page.match(new RegExp(`<${tag}[ >]`, "g"))?.length ?? 0;
+      assertEquals(page.match(new RegExp(`</${tag}>`, "g"))?.length ?? 0, open, tag);
+    }
+    assertStringIncludes(reportHtml(await probe(optionsFor(sources.slice(0, 1)))), "</html>");
   });
 });
 

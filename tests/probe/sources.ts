@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NO_PROGRESS } from "../../lib/progress.ts";
 import { Warnings } from "../../lib/warnings.ts";
-import type { ProbeOptions } from "../../probe/options.ts";
+import type { ProbeOptions } from "../../probe/schemes.ts";
 import { Random } from "../oracle/noise.ts";
 import { buildTar } from "../tar/build.ts";
 

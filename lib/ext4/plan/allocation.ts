@@ -15,7 +15,7 @@ import {
   joinedInOrder,
   mergeRanges,
 } from "../../layout/blocks.ts";
-import type { Demand } from "../../layout/packing.ts";
+import { type Demand, type LayoutRules, runStarts } from "../../layout/packing.ts";
 import { appendExtents, type Placement, placePayloads } from "../../layout/placement.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../../model/payload.ts";
 import { EXTENT_BLOCKS_MAX } from "../format/constants.ts";
@@ -42,6 +42,8 @@ export interface AllocationDemand {
   readonly inodes: InodeDrafts;
   /** The files with payload, in their order on disk. */
   readonly files: readonly FileDemand[];
+  /** For each file, 1 if a run of small files starts with it. */
+  readonly runStarts: Uint8Array;
 }
 
 /** Extents of an inode and the blocks of the tree over them. */
@@ -106,8 +108,12 @@ const INODES_MAX = 2 ** 32 - 1;
 const ROUNDS_MAX = 64;
 
 /** Allocates the blocks of an image. */
-export function allocate(demand: AllocationDemand, settings: Settings): Allocation {
+export function allocate(
+  { inodes, files }: Omit<AllocationDemand, "runStarts">,
+  settings: Settings,
+): Allocation {
   const { size } = settings;
+  const demand = { inodes, files, runStarts: runStarts(files, layoutRules(settings)) };
   const used = demand.inodes.lastInodeNumber;
   if (size.kind !== "total") {
     const spare = size.kind === "free" ? spareInodes(size.freeBytes) : 0;
@@ -129,6 +135,10 @@ export function allocate(demand: AllocationDemand, settings: Settings): Allocati
     settle(demand, settings, wantedInodes(used, 0, settings));
   if (layout === undefined) throw stubGroup(totalBlocks);
   return layout;
+}
+
+function layoutRules(settings: Settings): LayoutRules {
+  return { ...settings, blockSizeBytes: BLOCK_SIZE_BYTES, extentBlocksMax: EXTENT_BLOCKS_MAX };
 }
 
 /** Repeats the allocation until its assumptions are right; undefined if it does not fit the given size. */
@@ -192,14 +202,10 @@ function allocateOnce(
   }
   const xattrBlocks = metadata.takeBlocks(demand.inodes.planner.blocks.length);
   const treeBlocks = blockNumbers(metadata.peek(assumed.payloadTreeBlocks));
-  const rules = {
-    ...settings,
-    blockSizeBytes: BLOCK_SIZE_BYTES,
-    extentBlocksMax: EXTENT_BLOCKS_MAX,
-  };
-  const placement = placePayloads(demand.files, rules, {
+  const placement = placePayloads(demand.files, layoutRules(settings), {
     fromBlock: metadata.cursor,
     reserved: geometry.reserved,
+    runStarts: demand.runStarts,
   });
   const payloadTreeBlocksNeeded = assignTrees(demand, placement, treeBlocks, inodeBlocks);
   const usedTreeBlocks = treeBlocks.slice(0, payloadTreeBlocksNeeded)

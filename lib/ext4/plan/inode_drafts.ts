@@ -6,6 +6,9 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
+import { crc32 } from "node:zlib";
+import { mixedBits } from "../../bytes/arithmetic.ts";
 import { divCeil } from "../../bytes/arithmetic.ts";
 import { bytesFromByteString, type ByteString, displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
@@ -84,6 +87,13 @@ export class NodeDraft {
     const names = [this.#name];
     for (let at = this.#parent; at !== undefined; at = at.#parent) names.push(at.#name);
     return names.reverse().join("/");
+  }
+
+  /** 32 bits of the last two names of that path: those of the directory, empty for the root, and of the node. */
+  get nameHash(): number {
+    const parentName = this.#parent === undefined ? "" : this.#parent.#name;
+    const names = `${parentName}/${this.#name}`;
+    return mixedBits(crc32(Buffer.from(names, "latin1")));
   }
 
   /** i_links_count: 1 for a directory with more links than fit (DIR_NLINK). */

@@ -56,7 +56,7 @@ export function planExt4(tree: FileTree, settings: Settings, warnings: Warnings)
   for (const draft of inodes.drafts) {
     if (draft.kind !== "node" || draft.isInline || draft.node.kind !== "file") continue;
     const directory = draft.parentInodeNumber;
-    files.push({ draft, payload: draft.node.payload, directory });
+    files.push({ draft, payload: draft.node.payload, directory, nameHash: draft.nameHash });
   }
   sortPayloads(files, settings.payloadOrder, ({ draft }) => draft.node);
   const layout = allocate({ inodes, files }, settings);

@@ -24,10 +24,12 @@ export type ReservedBlocks =
 
 /** Every option that changes the bytes of an image. */
 export interface LayoutOptions {
-  /** The fixed block size of the store that the image is laid out for: a power of two, 4 KiB to 1 MiB. */
+  /** The fixed block size of the store that the image is laid out for: a power of two, 4 KiB to 16 MiB. */
   readonly gridBytes: number;
   /** Files of at least this size start on the grid; `Infinity` turns alignment off. */
   readonly alignThresholdBytes: number;
+  /** Whether payload begins on the grid; default: unless alignment is off. */
+  readonly startsOnGrid?: boolean;
   /** How files below the threshold are packed. */
   readonly packing: Packing;
   /** Default `path`. */
@@ -58,6 +60,7 @@ export interface LayoutOptions {
 export interface Settings {
   readonly gridBlocks: number;
   readonly alignThresholdBytes: number;
+  readonly startsOnGrid: boolean;
   readonly packing: Packing;
   readonly payloadOrder: PayloadOrder;
   readonly size: ImageSize;
@@ -75,7 +78,7 @@ export interface Settings {
   readonly timestamp: number;
 }
 
-const GRID_BYTES_MAX = 1024 * 1024;
+const GRID_BYTES_MAX = 16 * 1024 * 1024;
 /** The kernel refuses smaller journals (JBD2_MIN_JOURNAL_BLOCKS). */
 const JOURNAL_BLOCKS_MIN = 1024;
 /** e2fsprogs' own limit for journals (ext2fs_default_journal_size, mke2fs(8)). */
@@ -106,6 +109,7 @@ export function resolveSettings(
   return {
     gridBlocks: options.gridBytes / BLOCK_SIZE_BYTES,
     alignThresholdBytes: options.alignThresholdBytes,
+    startsOnGrid: options.startsOnGrid ?? options.alignThresholdBytes !== Infinity,
     packing: options.packing,
     payloadOrder: options.payloadOrder ?? "path",
     size: options.size,
@@ -133,7 +137,7 @@ export function parseUuid(text: string): Uint8Array {
 /** Throws a UsageError for an invalid grid size. */
 export function checkGrid(gridBytes: number): void {
   if (!isPowerOfTwo(gridBytes) || gridBytes < BLOCK_SIZE_BYTES || gridBytes > GRID_BYTES_MAX) {
-    throw optionError("gridBytes", `wanted a power of two from 4K to 1M, found ${gridBytes}`);
+    throw optionError("gridBytes", `wanted a power of two from 4K to 16M, found ${gridBytes}`);
   }
 }
 
@@ -172,7 +176,7 @@ function checkWhole(
 }
 
 function checkPacking(packing: Packing): void {
-  if (packing.kind === "tight") return;
+  if (packing.kind !== "resync") return;
   const { meanBytes, lowBytes } = packing;
   if (!Number.isSafeInteger(meanBytes) || !Number.isSafeInteger(lowBytes) || lowBytes < 0) {
     throw optionError(

@@ -135,7 +135,10 @@ Deno.test("the program wants a row that there is", async () => {
     assertStringIncludes(run.stderr, "aligned 64K tight @128K");
     const gate = probe(source, source, "--row", "64K tight", "--min-dedup", "90%");
     assertEquals(gate.code, 1);
-    assertStringIncludes(gate.stderr, "--min-dedup: aligned 64K tight @128K: 50.00%");
+    assertStringIncludes(
+      gate.stderr,
+      "--min-dedup: 50.00% of the stored bytes is shared, wanted 90.00% (aligned 64K tight @128K)",
+    );
     assertEquals(probe("--min-dedup", "1").code, 2);
     return Promise.resolve();
   });

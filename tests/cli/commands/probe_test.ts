@@ -30,15 +30,18 @@ Deno.test("probe prints a table, one JSON document, or CSV", async () => {
   await withTars(async (_directory, sources) => {
     const table = await runFake(["probe", ...sources], COMMANDS);
     assertEquals([table.code, table.stderr], [0, ""]);
-    assertStringIncludes(table.stdout, "aligned 64K resync:256K:64K");
+    assertStringIncludes(table.stdout, "aligned 64K merge");
     const json = await runFake(["dedup-probe", ...sources, "--json", "--pairwise"], COMMANDS);
     const report = JSON.parse(json.stdout);
-    assertEquals([report.grid, report.images.length, report.schemes.length], [131072, 2, 5]);
-    assertEquals(report.schemes[3].threshold, 65536);
-    assertEquals(report.schemes[3].newBytes.length, 2);
+    assertEquals([report.grid, report.images.length, report.schemes.length], [131072, 2, 6]);
+    assertEquals(report.schemes[4].threshold, 65536);
+    assertEquals(report.schemes[4].newBytes.length, 2);
     assertEquals(report.pairwise.length, 2);
     const csv = await runFake(["probe", ...sources, "--format", "csv"], COMMANDS);
-    assertEquals(csv.stdout.trimEnd().split("\n").length, 6);
+    assertStringIncludes(
+      csv.stdout,
+      "aligned 64K tight @128K,aligned,131072,65536,tight,,,,union_stored,",
+    );
   });
 });
 
@@ -47,7 +50,8 @@ Deno.test("probe takes lists, and its threshold from DEDUP_ALIGN_THRESHOLD", asy
     const words = ["probe", ...sources, "--format", "csv"];
     const rows = async (more: string[], env: Record<string, string>) =>
       (await runFake([...words, ...more], COMMANDS, { env })).stdout.trimEnd().split("\n")
-        .slice(1).map((line) => line.split(",").slice(0, 4).join(" "));
+        .filter((line) => line.includes(",union_raw,"))
+        .map((line) => line.split(",").slice(1, 5).join(" "));
     const env = { DEDUP_ALIGN_THRESHOLD: "16K" };
     assertEquals((await rows(["--packing", "tight"], env)).at(-1), "aligned 131072 16384 tight");
     const swept = await rows([
@@ -61,10 +65,12 @@ Deno.test("probe takes lists, and its threshold from DEDUP_ALIGN_THRESHOLD", asy
     assertEquals(swept, [
       "file   ",
       "unaligned 65536  ",
+      "start-aligned 65536  ",
       "fastcdc 65536  ",
       "aligned 65536 65536 tight",
       "aligned 65536 1099511627776 tight",
       "unaligned 131072  ",
+      "start-aligned 131072  ",
       "fastcdc 131072  ",
       "aligned 131072 65536 tight",
       "aligned 131072 1099511627776 tight",
@@ -80,6 +86,34 @@ Deno.test("probe --min-dedup is a gate", async () => {
     assertEquals(failed.code, 1);
     assertStringIncludes(failed.stderr, "wanted 99.90%");
     assertEquals((await run("200%")).code, 2);
+  });
+});
+
+Deno.test("probe --max-new-bytes and --max-new-share are gates on the last image", async () => {
+  await withTars(async (_directory, sources) => {
+    const run = (...words: string[]) => runFake(["probe", ...sources, ...words], COMMANDS);
+    assertEquals((await run("--max-new-bytes", "1G", "--max-new-share", "100%")).code, 0);
+    const failed = await run("--max-new-bytes", "1", "--max-new-share", "0.001");
+    assertEquals(failed.code, 1);
+    assertStringIncludes(failed.stderr, "--max-new-bytes: the last image adds ");
+    assertStringIncludes(failed.stderr, "--max-new-share: ");
+    const same = await runFake(
+      ["probe", sources[0]!, sources[0]!, "--max-new-bytes", "0"],
+      COMMANDS,
+    );
+    assertEquals(same.code, 0);
+    assertEquals((await run("--max-new-share", "much")).code, 2);
+  });
+});
+
+Deno.test("probe --plot refuses pixels, and --report writes a page", async () => {
+  await withTars(async (directory, sources) => {
+    const png = await runFake(["probe", ...sources, "--plot", join(directory, "x.png")], COMMANDS);
+    assertEquals(png.code, 2);
+    assertStringIncludes(png.stderr, "pictures are SVG, not png");
+    const page = join(directory, "page.html");
+    assertEquals((await runFake(["probe", ...sources, "--report", page], COMMANDS)).code, 0);
+    assertStringIncludes(readFileSync(page, "utf8"), "Where the layout loses");
   });
 });
 

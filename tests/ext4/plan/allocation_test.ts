@@ -25,6 +25,7 @@ function lay(tree: FileTree, choices: Partial<LayoutOptions> = {}): Allocation {
         draft: draft as NodeDraft,
         payload: draft.node.payload,
         directory: draft.parentInodeNumber,
+        nameHash: draft.nameHash,
       }]
       : []
   );

@@ -28,7 +28,7 @@ Deno.test("resolveSettings drops what an old kernel does not know", () => {
 Deno.test("resolveSettings names the option that is out of range", () => {
   const refused: [Partial<LayoutOptions>, string][] = [
     [{ gridBytes: 4097 }, "gridBytes"],
-    [{ gridBytes: 2 * MIB }, "gridBytes"],
+    [{ gridBytes: 32 * MIB }, "gridBytes"],
     [{ alignThresholdBytes: 1 }, "alignThresholdBytes"],
     [{ alignThresholdBytes: NaN }, "alignThresholdBytes"],
     [{ packing: { kind: "resync", meanBytes: 8192, lowBytes: 4096 } }, "packing"],

@@ -2,8 +2,8 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { readFileSync, writeFileSync } from "node:fs";
 import { InputError, UsageError } from "../../../lib/errors.ts";
 import { Warnings } from "../../../lib/warnings.ts";
-import { probeFingerprints } from "../../../probe/fingerprints/probe_fingerprints.ts";
-import type { ProbeOptions } from "../../../probe/options.ts";
+import { probeFingerprints } from "../../../probe/fingerprints/reader.ts";
+import type { ProbeOptions } from "../../../probe/schemes.ts";
 import { probe } from "../../../probe/probe.ts";
 import type { ProbeReport } from "../../../probe/report.ts";
 import { optionsFor, withTars } from "../sources.ts";
@@ -81,7 +81,7 @@ Deno.test("probeFingerprints takes files with the same rows only, and a row that
     await assertRejects(() => from(`${directory}/missing`), InputError, "does not exist");
     const options = { pairwise: false, warnings: new Warnings() };
     const { mainScheme } = await probeFingerprints({ ...options, paths: [a!], row: "fastcdc" });
-    assertEquals(mainScheme, 2);
+    assertEquals(mainScheme, 3);
     await assertRejects(() => probeFingerprints({ ...options, paths: [a!], row: "x" }), UsageError);
   });
 });

@@ -1,12 +1,13 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { crc32 } from "node:zlib";
 import type { ImageSink } from "../../../lib/io/sink.ts";
-import { Chunker } from "../../../probe/fast_cdc/chunker.ts";
-import type { ChunkerParameters } from "../../../probe/fast_cdc/parameters.ts";
-import { fastCdcParameters, GEAR_PARAMETERS } from "../../../probe/fast_cdc/parameters.ts";
-import { CellCutter } from "../../../probe/units/cell_cutter.ts";
-import { ChunkCutter } from "../../../probe/units/chunk_cutter.ts";
-import { countNonZeroBytes } from "../../../probe/units/zero_blocks.ts";
+import {
+  Chunker,
+  type ChunkerParameters,
+  fastCdcParameters,
+  GEAR_PARAMETERS,
+} from "../../../lib/chunk/fastcdc.ts";
+import { CellCutter, ChunkCutter, countNonZeroBytes } from "../../../probe/units/cutters.ts";
 import { Random } from "../../oracle/noise.ts";
 
 const BLOCK = 4096;

@@ -1,7 +1,6 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { InterruptedError, UsageError } from "../../../lib/errors.ts";
-import { CompressThread } from "../../../probe/units/compress_thread.ts";
-import { storedSizeMeasure } from "../../../probe/units/compressor.ts";
+import { CompressThread, storedSizeMeasure } from "../../../probe/units/compress_thread.ts";
 import { pause, storedSizes } from "../../../probe/units/stored_sizes.ts";
 import { noise } from "../sources.ts";
 

@@ -6,12 +6,12 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { fastCdcGearTable, splitMixGearTable } from "../../../probe/fast_cdc/gear_table.ts";
-import { KERNEL_BASE64 } from "../../../probe/fast_cdc/kernel.ts";
-import { notRun } from "../../oracle/notice.ts";
+import { fastCdcGearTable, splitMixGearTable } from "../../lib/chunk/fastcdc.ts";
+import { KERNEL_BASE64 } from "../../lib/chunk/fastcdc_kernel.ts";
+import { notRun } from "../oracle/notice.ts";
 
-Deno.test("KERNEL_BASE64 is what wat2wasm makes of kernel.wat", () => {
-  const source = fileURLToPath(new URL("../../../probe/fast_cdc/kernel.wat", import.meta.url));
+Deno.test("KERNEL_BASE64 is what wat2wasm makes of fastcdc_kernel.wat", () => {
+  const source = fileURLToPath(new URL("../../lib/chunk/fastcdc_kernel.wat", import.meta.url));
   const directory = mkdtempSync(join(tmpdir(), "blessfs-kernel-"));
   try {
     const target = join(directory, "kernel.wasm");

@@ -1,14 +1,136 @@
 /**
- * Cuts a stream of bytes into content-defined chunks, with memory for a few chunks only.
+ * What a content-defined chunker is set to.
  *
  * @module
  */
-import { alignUp } from "../../lib/bytes/arithmetic.ts";
-import { fastCdcGearTable, splitMixGearTable } from "./gear_table.ts";
-import type { ChunkKernel, Cut } from "./kernel.ts";
-import { createKernel, DATA_OFFSET } from "./kernel.ts";
-import { normalizedMasks } from "./masks.ts";
-import type { ChunkerParameters } from "./parameters.ts";
+import { createHash } from "node:crypto";
+import { alignUp } from "../bytes/arithmetic.ts";
+import { optionError } from "../errors.ts";
+import { type ChunkKernel, createKernel, type Cut, DATA_OFFSET } from "./fastcdc_kernel.ts";
+
+/** FastCDC with normalised chunking (v2020), or the plain gear chunker. Sizes in bytes. */
+export type ChunkerParameters =
+  | {
+    readonly kind: "fastcdc";
+    readonly minBytes: number;
+    readonly averageBytes: number;
+    readonly maxBytes: number;
+    /** How many bits the masks lie apart from the average's; 0 to 3. */
+    readonly normalization: number;
+    readonly seed: bigint;
+  }
+  | {
+    readonly kind: "gear";
+    readonly minBytes: number;
+    readonly maxBytes: number;
+    readonly maskBits: number;
+  };
+
+/** A plain gear chunker with a mask of 17 bits, 16 KiB to 1 MiB. */
+export const GEAR_PARAMETERS: ChunkerParameters = {
+  kind: "gear",
+  minBytes: 16 * 1024,
+  maxBytes: 1024 * 1024,
+  maskBits: 17,
+};
+
+const AVERAGE_BYTES_LEAST = 256;
+const AVERAGE_BYTES_MOST = 4 * 1024 * 1024;
+const MIN_BYTES_LEAST = 64;
+const MAX_BYTES_MOST = 16 * 1024 * 1024;
+
+/**
+ * FastCDC around an average. Without bounds, a quarter of it and four times it.
+ *
+ * @throws UsageError for sizes out of range or order
+ */
+export function fastCdcParameters(
+  averageBytes: number,
+  minBytes: number = alignUp(Math.floor(averageBytes / 4), 2),
+  maxBytes: number = averageBytes * 4,
+): ChunkerParameters {
+  const isInRange = averageBytes >= AVERAGE_BYTES_LEAST && averageBytes <= AVERAGE_BYTES_MOST;
+  if (!isInRange) {
+    throw optionError("chunker", `wanted an average from 256 to 4M, found ${averageBytes}`);
+  }
+  const isOrdered = minBytes >= MIN_BYTES_LEAST && minBytes <= averageBytes &&
+    averageBytes <= maxBytes && maxBytes <= MAX_BYTES_MOST;
+  if (!isOrdered) {
+    throw optionError(
+      "chunker",
+      `wanted 64 <= MIN <= AVG <= MAX <= 16M, found MIN ${minBytes}, AVG ${averageBytes}, ` +
+        `MAX ${maxBytes}`,
+    );
+  }
+  return { kind: "fastcdc", minBytes, averageBytes, maxBytes, normalization: 1, seed: 0n };
+}
+
+/** The parameters as they are typed after `--cdc`, in bytes. */
+export function chunkerText(parameters: ChunkerParameters): string {
+  if (parameters.kind === "gear") return "gear";
+  return `${parameters.averageBytes}:${parameters.minBytes}:${parameters.maxBytes}`;
+}
+
+/** By the binary logarithm of the chunk size that a mask alone gives, from 2^5. Facts of the published algorithm. */
+const MASKS: readonly bigint[] = [
+  0x1804110n,
+  0x1803110n,
+  0x18035100n,
+  0x1800035300n,
+  0x19000353000n,
+  0x590003530000n,
+  0xd90003530000n,
+  0xd90103530000n,
+  0xd90303530000n,
+  0xd90313530000n,
+  0xd90f03530000n,
+  0xd90303537000n,
+  0xd90703537000n,
+  0xd90707537000n,
+  0xd91707537000n,
+  0xd91747537000n,
+  0xd91767537000n,
+  0xd93767537000n,
+  0xd93777537000n,
+  0xd93777577000n,
+  0xdb3777577000n,
+];
+const FIRST_BITS = 5;
+
+/** The masks up to the average and behind it: harder to meet, then easier. */
+export function normalizedMasks(
+  averageBytes: number,
+  normalization: number,
+): { readonly maskSmall: bigint; readonly maskLarge: bigint } {
+  const bits = Math.round(Math.log2(averageBytes));
+  return {
+    maskSmall: MASKS[bits + normalization - FIRST_BITS]!,
+    maskLarge: MASKS[bits - normalization - FIRST_BITS]!,
+  };
+}
+
+const MASK_64 = 2n ** 64n - 1n;
+const BYTE_VALUES = 256;
+
+/** The canonical table of FastCDC: for a byte, the first 8 bytes, big-endian, of the MD5 of 64 times that byte. */
+export function fastCdcGearTable(seed = 0n): BigUint64Array {
+  return BigUint64Array.from({ length: BYTE_VALUES }, (_, byte) => {
+    const digest = createHash("md5").update(new Uint8Array(64).fill(byte)).digest();
+    return digest.readBigUInt64BE(0) ^ seed;
+  });
+}
+
+/** A table of splitmix64 (Steele, Lea and Flood, OOPSLA 2014), whose state begins at the golden ratio. */
+export function splitMixGearTable(): BigUint64Array {
+  const step = 0x9e3779b97f4a7c15n;
+  let state = step;
+  return BigUint64Array.from({ length: BYTE_VALUES }, () => {
+    state = (state + step) & MASK_64;
+    let mixed = ((state ^ (state >> 30n)) * 0xbf58476d1ce4e5b9n) & MASK_64;
+    mixed = ((mixed ^ (mixed >> 27n)) * 0x94d049bb133111ebn) & MASK_64;
+    return mixed ^ (mixed >> 31n);
+  });
+}
 
 /** Takes a chunk. The bytes are only lent. */
 export type ChunkReceiver = (chunk: Uint8Array, offset: number, hash: bigint) => void;

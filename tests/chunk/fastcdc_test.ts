@@ -2,15 +2,18 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { Chunker } from "../../../probe/fast_cdc/chunker.ts";
-import type { ChunkerParameters } from "../../../probe/fast_cdc/parameters.ts";
-import { fastCdcParameters, GEAR_PARAMETERS } from "../../../probe/fast_cdc/parameters.ts";
-import { splitMixGearTable } from "../../../probe/fast_cdc/gear_table.ts";
-import { UsageError } from "../../../lib/errors.ts";
+import {
+  Chunker,
+  type ChunkerParameters,
+  fastCdcParameters,
+  GEAR_PARAMETERS,
+  splitMixGearTable,
+} from "../../lib/chunk/fastcdc.ts";
+import { UsageError } from "../../lib/errors.ts";
 
 type Chunk = [hash: bigint, length: number];
 
-const PICTURE = readFileSync(new URL("../fixtures/sekien_akashita.jpg", import.meta.url));
+const PICTURE = readFileSync(new URL("./fixtures/sekien_akashita.jpg", import.meta.url));
 
 function fastCdc(
   sizes: readonly [min: number, average: number, max: number],

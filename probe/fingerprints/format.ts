@@ -1,11 +1,14 @@
 /**
- * What a file of fingerprints says beside its rows, as JSON in the file's metadata: the rows of the report, and of each
- * image what its units do not say.
+ * The columns of a file of fingerprints. docs/FLEET.md says what they mean.
  *
  * @module
  */
 import { Buffer } from "node:buffer";
 import { crc32 } from "node:zlib";
+import type { SchemaElement } from "hyparquet";
+import { decodeCheckedJson, encodeCheckedJson } from "../../lib/bless/checked_json.ts";
+import type { Packing } from "../../lib/bless/options.ts";
+import { fastCdcParameters, GEAR_PARAMETERS } from "../../lib/chunk/fastcdc.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";
 import {
   asObject,
@@ -17,13 +20,78 @@ import {
   type JsonPlace,
   required,
 } from "../../lib/source/json.ts";
-import { decodeCheckedJson, encodeCheckedJson } from "../../lib/bless/checked_json.ts";
-import type { Packing } from "../../lib/bless/options.ts";
-import { fastCdcParameters, GEAR_PARAMETERS } from "../fast_cdc/parameters.ts";
-import type { ImageFacts } from "../image_parts.ts";
-import type { Scheme } from "../options.ts";
+import type { ImageFacts } from "../images.ts";
 import type { ProbeReport } from "../report.ts";
-import { describeScheme, type SchemeDescription } from "../report.ts";
+import {
+  describeScheme,
+  type Scheme,
+  SCHEME_KINDS,
+  type SchemeDescription,
+  type SchemeKind,
+} from "../schemes.ts";
+
+/** One unit of one image in one row of the report. */
+export interface FingerprintRow {
+  /** The source, as it was given. */
+  readonly image: string;
+  readonly image_digest: string | null;
+  /** Counted from 0 in the file. */
+  readonly image_number: number;
+  /** The label of the row of the report. */
+  readonly layout: string;
+  readonly scheme: string;
+  readonly grid: bigint | null;
+  readonly threshold: bigint | null;
+  readonly packing: string | null;
+  readonly cdc: string | null;
+  /** SHA-256. */
+  readonly unit: Uint8Array;
+  readonly unit_bytes: bigint;
+  readonly raw: bigint;
+  readonly stored: bigint;
+  /** Which file system of the image: 0, or the number of the layer. */
+  readonly part: number;
+  /** Where the image has the unit first; null for whole files. */
+  readonly offset: bigint | null;
+}
+
+/** Length of a digest. */
+export const UNIT_DIGEST_BYTES = 32;
+
+const TEXT = { type: "BYTE_ARRAY", converted_type: "UTF8" } as const;
+const NUMBER = { type: "INT32" } as const;
+const SIZE = { type: "INT64" } as const;
+const DIGEST = { type: "FIXED_LEN_BYTE_ARRAY", type_length: UNIT_DIGEST_BYTES } as const;
+
+const COLUMNS: Record<keyof FingerprintRow, [Partial<SchemaElement>, "REQUIRED" | "OPTIONAL"]> = {
+  image: [TEXT, "REQUIRED"],
+  image_digest: [TEXT, "OPTIONAL"],
+  image_number: [NUMBER, "REQUIRED"],
+  layout: [TEXT, "REQUIRED"],
+  scheme: [TEXT, "REQUIRED"],
+  grid: [SIZE, "OPTIONAL"],
+  threshold: [SIZE, "OPTIONAL"],
+  packing: [TEXT, "OPTIONAL"],
+  cdc: [TEXT, "OPTIONAL"],
+  unit: [DIGEST, "REQUIRED"],
+  unit_bytes: [SIZE, "REQUIRED"],
+  raw: [SIZE, "REQUIRED"],
+  stored: [SIZE, "REQUIRED"],
+  part: [NUMBER, "REQUIRED"],
+  offset: [SIZE, "OPTIONAL"],
+};
+
+/** The columns in their order. */
+export const COLUMN_NAMES = Object.keys(COLUMNS) as (keyof FingerprintRow)[];
+
+/** The schema as Parquet has it: the root, then the columns. */
+export const PARQUET_SCHEMA: SchemaElement[] = [
+  { name: "units", num_children: COLUMN_NAMES.length },
+  ...COLUMN_NAMES.map((name): SchemaElement => {
+    const [type, repetition_type] = COLUMNS[name];
+    return { ...type, name, repetition_type };
+  }),
+];
 
 /** The key of the JSON in the file. */
 export const METADATA_KEY = "blessfs.fingerprints";
@@ -135,7 +203,7 @@ function asCounts(value: unknown, place: JsonPlace): ImageCounts {
   };
 }
 
-const KINDS = ["file", "unaligned", "fastcdc", "aligned", "as-is"] as const;
+const KINDS = Object.keys(SCHEME_KINDS) as SchemeKind[];
 
 function asScheme(value: unknown, place: JsonPlace): Scheme {
   const row = asObject(value, place);
@@ -171,9 +239,9 @@ function checkScheme(scheme: Scheme, row: SchemeDescription, place: JsonPlace): 
 
 function asPacking(value: unknown, place: JsonPlace): Packing {
   const text = asString(value, place);
-  if (text === "tight") return { kind: "tight" };
+  if (text === "tight" || text === "merge") return { kind: text };
   const [, mean, low] = /^resync:(\d{1,15}):(\d{1,15})$/.exec(text) ?? [];
-  if (mean === undefined) throw jsonFault(place, value, "tight or resync:MEAN:LO");
+  if (mean === undefined) throw jsonFault(place, value, "merge, tight or resync:MEAN:LO");
   return { kind: "resync", meanBytes: Number(mean), lowBytes: Number(low) };
 }
 

@@ -1,12 +1,12 @@
 /**
- * The chunkers' inner loops as WebAssembly, because 64-bit sums are slow in script. kernel.wat beside this file is
+ * The chunkers' inner loops as WebAssembly, because 64-bit sums are slow in script. fastcdc_kernel.wat beside this file is
  * their source.
  *
  * @module
  */
 import { Buffer } from "node:buffer";
 
-/** `kernel.wat`, assembled by wat2wasm. */
+/** `fastcdc_kernel.wat`, assembled by wat2wasm. */
 export const KERNEL_BASE64 =
   "AGFzbQEAAAABFwJgB39/f39/fn4Cf35gBX9/f39+An9+AwMCAAEFAwEAAQcbAwZtZW1vcnkCAAdmYXN0Q2RjAAAEZ2Vh" +
   "cgABCsUCAswBBAF+An8BfgF/IAEgAk0EQCABQgAPCyABIARLBEAgBCEBCyABIAMgASADSRshCSAAIAJBfnFqIQggBSEK" +

@@ -3,17 +3,20 @@
  *
  * @module
  */
+import { existsSync } from "node:fs";
+import { displayPath } from "../lib/io/system_error.ts";
+import { parseSourceName } from "../lib/source/source_name.ts";
 import { treeDigest } from "../lib/bless/layered_identity.ts";
 import { contentIdentity } from "../lib/bless/load_tree.ts";
 import type { ContentIdentity } from "../lib/bless/plan_image.ts";
 import { throwIfAborted } from "../lib/errors.ts";
 import type { FileTree } from "../lib/model/node.ts";
 import { formatPlatform } from "../lib/source/platform.ts";
-import type { LoadedLayer } from "../lib/source/source.ts";
-import { closeLayers, loadLayers, openImage } from "../lib/source/source.ts";
+import { closeLayers, type LoadedLayer, loadLayers, openImage } from "../lib/source/source.ts";
 import { buildTree } from "../lib/tree/build.ts";
 import { overlayTrees } from "../lib/tree/overlay.ts";
-import type { ProbeOptions } from "./options.ts";
+import type { Warnings } from "../lib/warnings.ts";
+import type { ProbeOptions } from "./schemes.ts";
 
 /** One file system of an image. */
 export interface ImagePart {
@@ -40,9 +43,13 @@ export interface ProbedImage extends ImageFacts {
 /** Loads images in turn, the next one while one is used, and frees each after its use. */
 export async function withEachImage(
   options: ProbeOptions,
-  use: (image: ProbedImage) => Promise<void>,
+  use: (image: ProbedImage, options: ProbeOptions) => Promise<void>,
 ): Promise<void> {
   const { sources, signal } = options;
+  for (const source of sources) {
+    // Opening it says best what is missing, and nothing has been read yet.
+    if (isMissing(source)) (await openImage(source, options)).close();
+  }
   const failure = new AbortController();
   const loadOptions = {
     ...options,
@@ -61,7 +68,7 @@ export async function withEachImage(
           // Told when its turn comes, or never, when another error comes first.
           loading.catch(() => {});
         }
-        await use(held.image);
+        await use(held.image, optionsOf(options, i));
       } finally {
         held.close();
       }
@@ -70,6 +77,23 @@ export async function withEachImage(
     failure.abort();
     await loading?.then((held) => held.close(), () => {});
   }
+}
+
+/** The options for one of the images: its tasks are called by its number and name. */
+export function optionsOf(options: ProbeOptions, index: number): ProbeOptions {
+  const { sources, progress } = options;
+  const source = displayPath(sources[index]!);
+  const name = `image ${index + 1} of ${sources.length}: ${source}`;
+  return {
+    ...options,
+    progress: { begin: (_task, totalBytes) => progress.begin(name, totalBytes) },
+  };
+}
+
+/** Whether a source is a path of this machine with nothing at it. */
+function isMissing(source: string): boolean {
+  const name = parseSourceName(source, existsSync);
+  return "path" in name && !existsSync(name.path);
 }
 
 interface HeldImage {
@@ -119,4 +143,21 @@ function partsOf(
       contentDigest: treeDigest(tree, layers[layerIndex]!.diffId, (i) => layers[i]!.diffId),
     },
   }));
+}
+
+/** Warns of an image that is alone or given twice, and of several platforms. */
+export function warnOfDoubtfulSets(images: readonly ImageFacts[], warnings: Warnings): void {
+  const names = new Set<string>();
+  for (const { source } of images) {
+    if (names.has(source)) warnings.add("repeatedSource", source, "is given more than once");
+    names.add(source);
+  }
+  if (images.length === 1) {
+    warnings.add("singleSource", images[0]!.source, "is the only image, so nothing can be shared");
+  }
+  const platforms = new Set(images.flatMap(({ platform }) => platform ?? []));
+  if (platforms.size > 1) {
+    const list = [...platforms].join(", ");
+    warnings.add("mixedPlatforms", list, "images of different platforms share few programs");
+  }
 }

@@ -1,0 +1,308 @@
+/**
+ * The stores of all schemes of one probe, over one table of contents.
+ *
+ * @module
+ */
+import { planImage } from "../lib/bless/plan_image.ts";
+import { displayPath } from "../lib/io/system_error.ts";
+import { InputError, throwIfAborted } from "../lib/errors.ts";
+import type { ImagePlan } from "../lib/ext4/plan/image_plan.ts";
+import { writeImage } from "../lib/ext4/write/write_image.ts";
+import { openFileReader, type RandomReader, readExactly } from "../lib/io/random_reader.ts";
+import type { ImageSink } from "../lib/io/sink.ts";
+import { BLOCK_SIZE_BYTES, type Payload } from "../lib/model/payload.ts";
+import { Warnings } from "../lib/warnings.ts";
+import type { ImagePart, ProbedImage } from "./images.ts";
+import { layoutOf, type ProbeOptions, type Scheme } from "./schemes.ts";
+import { CellCutter, ChunkCutter } from "./units/cutters.ts";
+import { addFileUnits } from "./units/file_units.ts";
+import { CellCompositions, PlanCutter } from "./units/plan_cutter.ts";
+import { ContentTable, type ImageCollector, SchemeStore } from "./units/store.ts";
+import { pause, type StoredSizes } from "./units/stored_sizes.ts";
+
+/** A scheme and its store. */
+export interface MeasuredScheme {
+  readonly scheme: Scheme;
+  readonly store: SchemeStore;
+}
+
+/** Everything that a probe fills. */
+export interface ProbeStores {
+  readonly table: ContentTable;
+  readonly sizes: StoredSizes | undefined;
+  readonly measured: readonly MeasuredScheme[];
+  readonly compositions: CellCompositions;
+}
+
+/** What the stores of a probe are for. */
+export interface StoreChoices {
+  /** Undefined where nothing is compressed here. */
+  readonly sizes?: StoredSizes | undefined;
+  /** Whether stored sizes are others than raw ones; by default, whether something is compressed. */
+  readonly isCompressed?: boolean;
+  /** Whether places of units are wanted. */
+  readonly keepsPlaces?: boolean;
+}
+
+/** Empty stores. */
+export function createStores(schemes: readonly Scheme[], choices: StoreChoices): ProbeStores {
+  const { sizes, isCompressed = sizes !== undefined, keepsPlaces } = choices;
+  const table = new ContentTable();
+  const measured = schemes.map((scheme) => ({
+    scheme,
+    store: new SchemeStore(table, isCompressed, keepsPlaces),
+  }));
+  return { table, sizes, measured, compositions: new CellCompositions() };
+}
+
+/** Told which content each cell of the grid has. */
+export type CellListener = (cellIndex: number, content: number) => void;
+
+/** A sink that cuts as a scheme does. */
+export function cutterOf(
+  scheme: Scheme,
+  collector: ImageCollector,
+  stores: ProbeStores,
+  listener?: CellListener,
+): ImageSink {
+  const { table, sizes } = stores;
+  if (scheme.chunker !== undefined) {
+    return new ChunkCutter(scheme.chunker, (chunk, rawBytes, offset) => {
+      collector.add(table.indexOfBytes(chunk, sizes), rawBytes, offset);
+    });
+  }
+  return new CellCutter(scheme.gridBytes, (cell, cellIndex, rawBytes) => {
+    const content = table.indexOfBytes(cell, sizes);
+    collector.add(content, rawBytes, cellIndex * scheme.gridBytes);
+    listener?.(cellIndex, content);
+  });
+}
+
+/** What cutters stop for. */
+export interface CutPauses {
+  /** Undefined where nothing is compressed. */
+  readonly sizes?: StoredSizes | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const PAUSE_AFTER_BYTES = 16 * 1024 * 1024;
+
+/** Gives the same bytes to sinks that never wait, with a pause now and then, and without a promise for every write. */
+export function cutTogether(sinks: readonly ImageSink[], pauses: CutPauses): ImageSink {
+  let sincePause = 0;
+  return {
+    write: (bytes, offset) => {
+      for (const sink of sinks) sink.write(bytes, offset);
+      sincePause += bytes.length * sinks.length;
+      if (sincePause < PAUSE_AFTER_BYTES) return;
+      sincePause = 0;
+      return pause(pauses.sizes, pauses.signal);
+    },
+    finish: (sizeBytes) => {
+      for (const sink of sinks) sink.finish(sizeBytes);
+    },
+    abort: () => {
+      for (const sink of sinks) sink.abort();
+    },
+  };
+}
+
+/** What the details of a probe want to know of the main scheme's images. */
+export interface MainSchemeWatch {
+  readonly scheme: Scheme;
+  /** Begins a part of an image; the listener is told of its cells. */
+  beginPart(plan: ImagePlan, contentOf: ReadonlyMap<Payload, number>): CellListener;
+}
+
+/** Measures one image in every scheme. */
+export async function measureImage(
+  image: ProbedImage,
+  options: ProbeOptions,
+  stores: ProbeStores,
+  watch?: MainSchemeWatch,
+): Promise<void> {
+  const contentOf = await measureFiles(image, options, stores);
+  for (const group of layoutGroups(stores.measured)) {
+    await measureLayout(group, { image, options, stores, contentOf, watch });
+  }
+}
+
+async function measureFiles(
+  image: ProbedImage,
+  options: ProbeOptions,
+  stores: ProbeStores,
+): Promise<ReadonlyMap<Payload, number>> {
+  const contentOf = new Map<Payload, number>();
+  const { store } = stores.measured.find(({ scheme }) => scheme.kind === "file")!;
+  const collector = store.beginImage();
+  for (const [part, { tree }] of image.parts.entries()) {
+    collector.beginPart(part);
+    const context = {
+      ...stores,
+      progress: options.progress,
+      signal: options.signal,
+    };
+    const contents = await addFileUnits(tree, collector, context);
+    for (const [payload, content] of contents) contentOf.set(payload, content);
+  }
+  collector.finish();
+  return contentOf;
+}
+
+/** Schemes that cut the same bytes stand together: FastCDC and the fixed grid on the unaligned image. */
+function layoutGroups(measured: readonly MeasuredScheme[]): MeasuredScheme[][] {
+  const groups = new Map<string, MeasuredScheme[]>();
+  measured.forEach((item, i) => {
+    const { kind, gridBytes } = item.scheme;
+    if (kind === "file") return;
+    const isAlone = kind === "aligned" || kind === "start-aligned";
+    const key = isAlone ? `${kind} ${i}` : `unaligned ${gridBytes}`;
+    groups.set(key, [...groups.get(key) ?? [], item]);
+  });
+  return [...groups.values()];
+}
+
+interface LayoutContext {
+  readonly image: ProbedImage;
+  readonly options: ProbeOptions;
+  readonly stores: ProbeStores;
+  readonly contentOf: ReadonlyMap<Payload, number>;
+  readonly watch: MainSchemeWatch | undefined;
+}
+
+async function measureLayout(
+  group: readonly MeasuredScheme[],
+  context: LayoutContext,
+): Promise<void> {
+  const { image, options, stores, contentOf, watch } = context;
+  const collected = group.map(({ scheme, store }) => ({ scheme, collector: store.beginImage() }));
+  for (const [number, part] of image.parts.entries()) {
+    for (const { collector } of collected) collector.beginPart(number);
+    const plan = planPart(part, group[0]!.scheme, options);
+    // The bytes of the unaligned image go by for FastCDC; of all others, only cells that no layout before had.
+    if (group.length === 1) {
+      const { scheme, collector } = collected[0]!;
+      collector.addSize(plan.summary.sizeBytes, plan.summary.paddingBytes);
+      const listener = watch?.scheme === scheme ? watch.beginPart(plan, contentOf) : undefined;
+      await cutAligned(plan, collector, context, listener);
+      continue;
+    }
+    const cutters = collected.map(({ scheme, collector }) => {
+      collector.addSize(plan.summary.sizeBytes, plan.summary.paddingBytes);
+      const listener = watch?.scheme === scheme ? watch.beginPart(plan, contentOf) : undefined;
+      return cutterOf(scheme, collector, stores, listener);
+    });
+    await cutPlan(plan, cutTogether(cutters, { sizes: stores.sizes, ...options }), options);
+  }
+  for (const { collector } of collected) collector.finish();
+}
+
+async function cutAligned(
+  plan: ImagePlan,
+  collector: ImageCollector,
+  { options, stores, contentOf }: LayoutContext,
+  listener: CellListener | undefined,
+): Promise<void> {
+  const { table, sizes, compositions } = stores;
+  const cutter = new PlanCutter(plan, {
+    compositions,
+    contentOf,
+    numberOf: (cell) => table.indexOfBytes(cell, sizes),
+    progress: options.progress,
+    sizes,
+    signal: options.signal,
+  }, ({ content, rawBytes }, cellIndex) => {
+    collector.add(content, rawBytes, cellIndex * plan.gridBlocks * BLOCK_SIZE_BYTES);
+    listener?.(cellIndex, content);
+  });
+  await cutter.run();
+}
+
+/** Plans a part in the layout of a scheme. */
+export function planPart(part: ImagePart, scheme: Scheme, options: ProbeOptions): ImagePlan {
+  // A plan tells the same in every scheme, and bless tells it better.
+  const warnings = options.warnings.strict ? options.warnings : new Warnings();
+  return planImage(part.tree, {
+    layout: layoutOf(scheme, options.mode),
+    ...part.identity,
+    timestamp: options.timestamp,
+    warnings,
+  });
+}
+
+/** Sends the bytes of a plan through cutters. */
+export async function cutPlan(
+  plan: ImagePlan,
+  cutters: ImageSink,
+  options: ProbeOptions,
+): Promise<void> {
+  const { progress } = options;
+  await writeImage(plan, cutters, { signal: options.signal, progress });
+}
+
+/** A multiple of every grid. */
+const FILE_PIECE_BYTES = 16 * 1024 * 1024;
+
+/** Opens a file that is to be cut as it is. Throws when it is missing, empty or not a file. */
+export function openSource(source: string): RandomReader {
+  const path = source.startsWith("ext4:") ? source.slice("ext4:".length) : source;
+  const reader = openFileReader(path, {
+    what: "a disk image or any file",
+    directoryHint: "a tree is measured as the image that is made of it, not as it is",
+  });
+  if (reader.sizeBytes > 0) return reader;
+  reader.close();
+  throw new InputError(displayPath(path), "is empty: wanted a disk image or any file");
+}
+
+/**
+ * Cuts one file: into the stores, or with cutters of the caller's.
+ *
+ * @param source a path, or `ext4:` and a path
+ */
+export async function measureFile(
+  source: string,
+  options: ProbeOptions,
+  target: { readonly stores: ProbeStores } | { readonly cutters: readonly ImageSink[] },
+): Promise<void> {
+  const reader = openSource(source);
+  const name = displayPath(reader.name);
+  try {
+    const { sizeBytes } = reader;
+    if ("cutters" in target) {
+      await cutReader(reader, cutTogether(target.cutters, options), name, options);
+      return;
+    }
+    const collected = target.stores.measured.map(({ scheme, store }) => {
+      const collector = store.beginImage();
+      collector.addSize(sizeBytes, 0);
+      return { collector, cutter: cutterOf(scheme, collector, target.stores) };
+    });
+    const pauses = { sizes: target.stores.sizes, signal: options.signal };
+    const cutters = cutTogether(collected.map(({ cutter }) => cutter), pauses);
+    await cutReader(reader, cutters, name, options);
+    for (const { collector } of collected) collector.finish();
+  } finally {
+    reader.close();
+  }
+}
+
+async function cutReader(
+  reader: ReturnType<typeof openFileReader>,
+  sink: ImageSink,
+  name: string,
+  options: ProbeOptions,
+): Promise<void> {
+  const { sizeBytes } = reader;
+  const task = options.progress.begin(name, sizeBytes);
+  const buffer = new Uint8Array(FILE_PIECE_BYTES);
+  for (let at = 0; at < sizeBytes; at += FILE_PIECE_BYTES) {
+    const piece = buffer.subarray(0, Math.min(FILE_PIECE_BYTES, sizeBytes - at));
+    readExactly(reader, piece, at);
+    await sink.write(piece, at);
+    task.advance(piece.length);
+    throwIfAborted(options.signal);
+  }
+  await sink.finish(sizeBytes);
+  task.end();
+}

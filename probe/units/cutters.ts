@@ -1,0 +1,167 @@
+/**
+ * Which blocks hold nothing.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { alignDown } from "../../lib/bytes/arithmetic.ts";
+import { Chunker, type ChunkerParameters } from "../../lib/chunk/fastcdc.ts";
+import { invariant } from "../../lib/errors.ts";
+import type { ImageSink } from "../../lib/io/sink.ts";
+import { BLOCK_SIZE_BYTES } from "../../lib/model/payload.ts";
+
+const ZEROS = Buffer.alloc(BLOCK_SIZE_BYTES);
+
+/** Whether a part of at most a block is all zeros. */
+export function isZeroBlock(bytes: Uint8Array, start: number, end: number): boolean {
+  // A first look spares the call for most blocks that hold something.
+  if (bytes[start] !== 0) return false;
+  return Buffer.compare(ZEROS.subarray(0, end - start), bytes.subarray(start, end)) === 0;
+}
+
+/** Bytes in blocks that are not all zeros; the first block begins where the bytes begin. */
+export function countNonZeroBytes(bytes: Uint8Array): number {
+  let count = 0;
+  for (let at = 0; at < bytes.length; at += BLOCK_SIZE_BYTES) {
+    const end = Math.min(at + BLOCK_SIZE_BYTES, bytes.length);
+    if (!isZeroBlock(bytes, at, end)) count += end - at;
+  }
+  return count;
+}
+
+/** Takes a cell that is not all zeros, with the bytes in it that lie in no zero block. The bytes are only lent. */
+export type CellReceiver = (cell: Uint8Array, cellIndex: number, rawBytes: number) => void;
+
+/** A sink that keeps one cell. */
+export class CellCutter implements ImageSink {
+  readonly #cellBytes: number;
+  readonly #receive: CellReceiver;
+  readonly #shiftBytes: number;
+  readonly #cell: Uint8Array;
+  /** The cell that is being filled; its bytes up to `filled` are set. */
+  #cellIndex = 0;
+  #filled = 0;
+
+  /** @param shiftBytes zeros in front of the image, which move it on the grid */
+  constructor(cellBytes: number, receive: CellReceiver, shiftBytes = 0) {
+    this.#cellBytes = cellBytes;
+    this.#receive = receive;
+    this.#shiftBytes = shiftBytes;
+    this.#cell = new Uint8Array(cellBytes);
+  }
+
+  write(bytes: Uint8Array, offset: number): void {
+    const cellBytes = this.#cellBytes;
+    let at = offset + this.#shiftBytes;
+    invariant(at >= this.#cellIndex * cellBytes + this.#filled, "writes ascend");
+    for (let done = 0; done < bytes.length;) {
+      const start = alignDown(at, cellBytes);
+      if (start !== this.#cellIndex * cellBytes) this.#nextCell(start / cellBytes);
+      const count = Math.min(bytes.length - done, start + cellBytes - at);
+      const part = bytes.subarray(done, done + count);
+      if (count === cellBytes) this.#emit(part);
+      else this.#fill(part, at - start);
+      done += count;
+      at += count;
+    }
+  }
+
+  /** The last cell may be shorter than the others. */
+  finish(sizeBytes: number): void {
+    const end = sizeBytes + this.#shiftBytes;
+    const start = this.#cellIndex * this.#cellBytes;
+    invariant(end >= start + this.#filled, "an image ends behind its last byte");
+    if (this.#filled > 0) this.#flush(Math.min(this.#cellBytes, end - start));
+  }
+
+  abort(): void {
+    this.#filled = 0;
+  }
+
+  #fill(part: Uint8Array, inset: number): void {
+    this.#cell.fill(0, this.#filled, inset);
+    this.#cell.set(part, inset);
+    this.#filled = inset + part.length;
+  }
+
+  #nextCell(cellIndex: number): void {
+    if (this.#filled > 0) this.#flush(this.#cellBytes);
+    this.#cellIndex = cellIndex;
+  }
+
+  #flush(sizeBytes: number): void {
+    this.#cell.fill(0, this.#filled, sizeBytes);
+    this.#filled = 0;
+    this.#emit(this.#cell.subarray(0, sizeBytes));
+  }
+
+  #emit(cell: Uint8Array): void {
+    const rawBytes = countNonZeroBytes(cell);
+    if (rawBytes > 0) this.#receive(cell, this.#cellIndex, rawBytes);
+  }
+}
+
+/** Takes a chunk that is not all zeros, with the bytes in it that lie in no zero block of the image, and its offset. */
+export type MeasuredChunkReceiver = (chunk: Uint8Array, rawBytes: number, offset: number) => void;
+
+/** The image is handed on in pieces of this size; whole holes between them are not read. */
+const PIECE_BYTES = 1024 * 1024;
+/** More than the longest chunk and a piece have. */
+const REMEMBERED_BLOCKS = 8192;
+
+/** A sink that keeps a chunk or two. */
+export class ChunkCutter implements ImageSink {
+  readonly #pieces: CellCutter;
+  readonly #chunker: Chunker;
+  readonly #receive: MeasuredChunkReceiver;
+  /** The blocks that are not all zeros, each at its number modulo the length. */
+  readonly #nonZeroBlocks = new Float64Array(REMEMBERED_BLOCKS).fill(-1);
+
+  constructor(parameters: ChunkerParameters, receive: MeasuredChunkReceiver) {
+    this.#receive = receive;
+    this.#chunker = new Chunker(parameters, (chunk, offset) => this.#measure(chunk, offset));
+    this.#pieces = new CellCutter(PIECE_BYTES, (piece, index) => this.#push(piece, index));
+  }
+
+  write(bytes: Uint8Array, offset: number): void {
+    this.#pieces.write(bytes, offset);
+  }
+
+  finish(sizeBytes: number): void {
+    this.#pieces.finish(sizeBytes);
+    this.#chunker.pushZeros(sizeBytes - this.#chunker.offset);
+    this.#chunker.finish();
+  }
+
+  abort(): void {
+    this.#pieces.abort();
+  }
+
+  #push(piece: Uint8Array, index: number): void {
+    const offset = index * PIECE_BYTES;
+    this.#chunker.pushZeros(offset - this.#chunker.offset);
+    for (let at = 0; at < piece.length; at += BLOCK_SIZE_BYTES) {
+      if (isZeroBlock(piece, at, Math.min(at + BLOCK_SIZE_BYTES, piece.length))) continue;
+      const block = (offset + at) / BLOCK_SIZE_BYTES;
+      this.#nonZeroBlocks[block % REMEMBERED_BLOCKS] = block;
+    }
+    this.#chunker.push(piece);
+  }
+
+  #measure(chunk: Uint8Array, offset: number): void {
+    // The parts of two blocks at its ends may be zeros while the blocks are not.
+    if (countNonZeroBytes(chunk) === 0) return;
+    const end = offset + chunk.length;
+    let rawBytes = 0;
+    for (
+      let block = Math.floor(offset / BLOCK_SIZE_BYTES);
+      block * BLOCK_SIZE_BYTES < end;
+      block++
+    ) {
+      if (this.#nonZeroBlocks[block % REMEMBERED_BLOCKS] !== block) continue;
+      const blockStart = block * BLOCK_SIZE_BYTES;
+      rawBytes += Math.min(blockStart + BLOCK_SIZE_BYTES, end) - Math.max(blockStart, offset);
+    }
+    this.#receive(chunk, rawBytes, offset);
+  }
+}
