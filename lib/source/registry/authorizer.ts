@@ -15,13 +15,13 @@ import {
   parseSecretObject,
   secretText,
 } from "./credentials.ts";
-import type { HttpRequest } from "./http.ts";
+import type { ConnectionSettings, HttpRequest } from "./http.ts";
 import {
-  LOGIN_REMEDY,
-  overcomeFaults,
-  type Patience,
-  sendPatiently,
+  loginDetails,
+  type RetryContext,
+  sendWithRetries,
   statusFault,
+  withRetries,
 } from "./retry.ts";
 
 const TOKEN_ANSWER_BYTES = 1 << 20;
@@ -39,8 +39,12 @@ export interface AuthorizerOptions {
   readonly scope: string;
   /** Looks for credentials; called once at most, and only when the registry asks for some. */
   readonly findCredentials: () => Promise<Credentials | undefined>;
+  /** What went wrong while credentials were looked for, in words. */
+  readonly credentialFaults?: () => readonly string[];
+  /** How token servers are reached. */
+  readonly connection?: ConnectionSettings;
   /** What each request to a token server is made with. */
-  readonly patience: () => Patience;
+  readonly retryContext: () => RetryContext;
 }
 
 /** Knows what to send to one registry for one repository. */
@@ -71,7 +75,11 @@ export class Authorizer {
     if (credentials?.kind === "password") return this.#basic(credentials);
     const { registry } = this.#options;
     const why = "asks for a user name and a password: found none";
-    throw new IoError(displayText(registry), why, { ...LOGIN_REMEDY, data: { status: 401 } });
+    const faults = this.#options.credentialFaults?.() ?? [];
+    throw new IoError(displayText(registry), why, {
+      ...loginDetails(faults),
+      data: { status: 401 },
+    });
   }
 
   /**
@@ -96,9 +104,14 @@ export class Authorizer {
     return true;
   }
 
+  /** Goes on without an authorization, as before any refusal. */
+  forget(): void {
+    this.#challenge = undefined;
+  }
+
   #findCredentials(): Promise<Credentials | undefined> {
     this.#credentials ??= this.#options.findCredentials().then((found) => {
-      const { secrets } = this.#options.patience();
+      const { secrets } = this.#options.retryContext();
       if (found) secrets.add(found.kind === "password" ? found.password : found.token);
       return found;
     });
@@ -107,7 +120,7 @@ export class Authorizer {
 
   #basic({ username, password }: Credentials & { readonly kind: "password" }): string {
     const header = basicAuthorization(username, password);
-    this.#options.patience().secrets.add(header.slice("Basic ".length));
+    this.#options.retryContext().secrets.add(header.slice("Basic ".length));
     return header;
   }
 
@@ -136,11 +149,13 @@ export class Authorizer {
 
   async #fetchToken(scope: string, signal: AbortSignal | undefined): Promise<string> {
     const credentials = await this.#findCredentials();
-    const patience = this.#options.patience();
+    const retryContext = this.#options.retryContext();
     const request = this.#tokenRequest(scope, credentials, signal);
-    const bytes = await overcomeFaults(request, patience.retries, async () => {
-      const answer = await sendPatiently(request, patience);
-      if (answer.status !== 200) throw await statusFault(answer, request.what, patience.secrets);
+    const bytes = await withRetries(request, retryContext.retries, async () => {
+      const answer = await sendWithRetries(request, retryContext);
+      if (answer.status !== 200) {
+        throw await statusFault(answer, request.what, retryContext.secrets);
+      }
       const body = await answer.bytes(TOKEN_ANSWER_BYTES);
       if (body) return body;
       throw new InputError(request.what, `answers with more than ${TOKEN_ANSWER_BYTES} bytes`);
@@ -148,7 +163,7 @@ export class Authorizer {
     const object = parseSecretObject(bytes, `${request.what}: its answer`);
     const token = secretText(object, "token") ?? secretText(object, "access_token");
     if (!isToken(token)) throw new InputError(`${request.what}: its answer`, "has no token in it");
-    patience.secrets.add(token);
+    retryContext.secrets.add(token);
     return token;
   }
 
@@ -171,12 +186,18 @@ export class Authorizer {
         ["refresh_token", credentials.token],
         ...fields,
       ]);
-      return { what, url, form, signal };
+      return { what, url, form, signal, ...this.#connection() };
     }
     for (const [name, value] of fields) url.searchParams.append(name, value);
-    if (credentials?.kind !== "password") return { what, url, signal };
+    const request = { what, url, signal, ...this.#connection() };
+    if (credentials?.kind !== "password") return request;
     url.searchParams.append("account", credentials.username);
-    return { what, url, authorization: this.#basic(credentials), signal };
+    return { ...request, authorization: this.#basic(credentials) };
+  }
+
+  #connection(): Pick<HttpRequest, "connection"> {
+    const { connection } = this.#options;
+    return connection === undefined ? {} : { connection };
   }
 
   /** Where tokens are got. Over plain http only if the registry itself is reached so (CVE-2019-10214). */

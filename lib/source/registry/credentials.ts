@@ -13,7 +13,7 @@ import { type ErrorDetails, InputError, IoError } from "../../errors.ts";
 import { ioErrorFrom } from "../../io/system_error.ts";
 import { displayText, parseJson } from "../json.ts";
 import type { ImageReference } from "../reference.ts";
-import { credentialKeys, helperServer, plainCredentialKey } from "./endpoint.ts";
+import { credentialKeys, helperServer, plainCredentialKeys } from "./endpoint.ts";
 import { interruption, type RegistryTiming } from "./http.ts";
 
 /** What proves who asks. */
@@ -86,7 +86,7 @@ export const CREDENTIAL_FILE_BYTES = 1 << 20;
 const pipeContents = new WeakMap<object, Map<string, Uint8Array>>();
 
 /** A file to look at. */
-export interface CredentialPlace {
+export interface CredentialFile {
   readonly path: string;
   /** Whether it is an error that it does not exist. */
   readonly isWanted: boolean;
@@ -97,10 +97,10 @@ export interface CredentialPlace {
  *
  * @param authFile the file that was named for this run
  */
-export function credentialPlaces(
+export function credentialFiles(
   authFile: string | undefined,
   environment: Readonly<Record<string, string | undefined>>,
-): CredentialPlace[] {
+): CredentialFile[] {
   if (authFile !== undefined) return [{ path: authFile, isWanted: true }];
   const named = environment["REGISTRY_AUTH_FILE"];
   if (named) return [{ path: named, isWanted: false }];
@@ -126,7 +126,7 @@ export function credentialPlaces(
  */
 export async function findCredentials(
   reference: ImageReference,
-  places: readonly CredentialPlace[],
+  places: readonly CredentialFile[],
   context: HelperContext,
   run: object = {},
 ): Promise<Credentials | undefined> {
@@ -156,10 +156,12 @@ async function lookUp(
     if (typeof helper !== "string") {
       throw new InputError(what, `credHelpers."${displayText(key)}" is no name of a helper`);
     }
-    const found = await askCredentialHelper(helper, key, context);
+    const found = await tryCredentialHelper(helper, key, context);
     if (found) return found;
   }
   for (const [key, entry] of entriesFor(file, "auths", keys)) {
+    // Some programs keep nothing so.
+    if (entry === null) continue;
     const object = asSecretObject(entry);
     if (!object) throw new InputError(what, `auths."${displayText(key)}" is no object`);
     const found = readEntry(object, `${what}: auths."${displayText(key)}"`);
@@ -167,7 +169,7 @@ async function lookUp(
   }
   const store = secretText(file, "credsStore");
   if (store === undefined) return undefined;
-  return await askCredentialHelper(store, helperServer(reference.registry), context);
+  return await tryCredentialHelper(store, helperServer(reference.registry), context);
 }
 
 /** The entries of a part of the file that suit, the most special first. */
@@ -182,7 +184,9 @@ function entriesFor(
   return keys.flatMap((wanted) => {
     // The very same name counts more than one that only means it.
     const same = written.filter((key) => key === wanted);
-    const alike = written.filter((key) => key !== wanted && plainCredentialKey(key) === wanted);
+    const alike = written.filter((key) =>
+      key !== wanted && plainCredentialKeys(key).includes(wanted)
+    );
     return [...same, ...alike].map((key) => [key, object[key]] as const);
   });
 }
@@ -199,7 +203,8 @@ function readEntry(entry: SecretObject, what: string): Credentials | undefined {
     if (!isToken(token)) throw new InputError(what, `has an ${field} that is no token`);
     return { kind, token };
   }
-  const auth = secretText(entry, "auth");
+  // base64(1) breaks lines, and Go's decoder passes over the breaks.
+  const auth = secretText(entry, "auth")?.replace(/[\r\n]/g, "");
   if (auth === undefined) {
     const [username, password] = [secretText(entry, "username"), secretText(entry, "password")];
     if (username === undefined || password === undefined) return undefined;
@@ -269,6 +274,24 @@ export interface HelperContext {
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly timing: RegistryTiming;
   readonly signal: AbortSignal | undefined;
+  /** Is told of helpers that are missing or fail, which are passed over then; without it they are errors. */
+  readonly onFault?: (fault: string) => void;
+}
+
+/** Asks a helper; one that is missing or fails knows nothing, if somebody is told. */
+async function tryCredentialHelper(
+  name: string,
+  server: string,
+  context: HelperContext,
+): Promise<Credentials | undefined> {
+  try {
+    return await askCredentialHelper(name, server, context);
+  } catch (error) {
+    const isFault = error instanceof IoError || error instanceof InputError;
+    if (!isFault || context.onFault === undefined) throw error;
+    context.onFault(error.message);
+    return undefined;
+  }
 }
 
 /**

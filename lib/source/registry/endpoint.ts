@@ -4,6 +4,7 @@
  * @module
  */
 import { UsageError } from "../../errors.ts";
+import { type CertificateFiles, isLoopback } from "../../io/http_fetch.ts";
 import { displayText } from "../json.ts";
 import type { ImageReference } from "../reference.ts";
 import type { RegistryTiming } from "./http.ts";
@@ -14,13 +15,6 @@ const DOCKER_HUB_HOST = "registry-1.docker.io";
 /** The name that docker keeps docker.io's credentials under. */
 const DOCKER_HUB_KEY = "https://index.docker.io/v1/";
 const DOCKER_HUB_NAMES = [DOCKER_HUB, "index.docker.io", DOCKER_HUB_HOST];
-
-/** Whether a host, perhaps with a port, is this machine by its very name. No resolver is asked. */
-export function isLoopback(host: string): boolean {
-  const name = host.replace(/:\d+$/, "").toLowerCase();
-  if (name === "localhost" || name === "[::1]") return true;
-  return /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(name);
-}
 
 /**
  * The addresses to try, in order. Plain http is tried on loopback alone, behind https, unless it is asked for; then
@@ -58,10 +52,15 @@ export function credentialKeys({ registry, repository }: ImageReference): string
   return keys;
 }
 
-/** A key of a file of credentials as `credentialKeys` writes it: docker's may have a scheme and a version. */
-export function plainCredentialKey(key: string): string {
+/**
+ * The forms of a key of a file of credentials as `credentialKeys` writes them. Docker's may have a scheme and a path, which
+ * say nothing: it takes the host alone.
+ */
+export function plainCredentialKeys(key: string): string[] {
   const bare = key.replace(/^https?:\/\//, "");
-  return bare === key && !bare.endsWith("/") ? bare : bare.replace(/(?:\/v[12])?\/*$/, "");
+  const plain = bare.replace(/(?:\/v[12])?\/*$/, "");
+  if (bare === key) return [bare.endsWith("/") ? plain : bare];
+  return [...new Set([plain, plain.split("/", 1)[0]!])];
 }
 
 /** What a credential helper is asked for. */
@@ -70,7 +69,9 @@ export function helperServer(registry: string): string {
 }
 
 /** How registries are reached. */
-export interface RegistryOptions {
+export interface RegistryOptions extends CertificateFiles {
+  /** Where directories of certificates lie, each named after its registry; default: those of docker and podman. */
+  readonly certificateDirectories?: readonly string[];
   /** Speak http, not https. Without it, http is only tried on loopback, when https fails. */
   readonly plainHttp?: boolean;
   /** The only file that credentials are looked for in, as docker and podman write them; default: theirs. */

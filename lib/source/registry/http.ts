@@ -12,12 +12,24 @@ import {
   InterruptedError,
   IoError,
 } from "../../errors.ts";
+import {
+  type Certificates,
+  type FetchSettings,
+  fetchWith,
+  ProxyError,
+  proxyOf,
+} from "../../io/http_fetch.ts";
 import { displayText } from "../json.ts";
 
 /** No registry needs more. */
 export const MAX_REDIRECTS = 10;
 /** A connection on which nothing came for so long is given up. */
 export const STALL_MILLISECONDS = 60_000;
+/** How long it takes to find out that a server is too slow. */
+const SPELL_MILLISECONDS = 120_000;
+/** Less than this in so many pieces is too slow. */
+const SLOW_BYTES = 16 << 10;
+const SLOW_PIECES = 8;
 /** What is read of a body that nobody wants, so that its connection can be used again. */
 const DRAINED_BYTES = 64 << 10;
 const REDIRECT_STATUSES: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
@@ -30,12 +42,34 @@ export interface HttpRequest {
   readonly headers?: Readonly<Record<string, string>>;
   /** Goes to the origin of `url` and nowhere else. */
   readonly authorization?: string | undefined;
+  /** What goes to other origins that redirects lead to: tokens that were got from them, anonymously. */
+  readonly otherAuthorizations?: ReadonlyMap<string, string>;
+  /** How servers are reached. */
+  readonly connection?: ConnectionSettings;
   /** The fields of a form; with them the request is a POST. */
   readonly form?: URLSearchParams;
   readonly signal: AbortSignal | undefined;
   /** How long nothing may come; default STALL_MILLISECONDS. */
   readonly stallMilliseconds?: number;
 }
+
+/** How servers are reached. */
+export interface ConnectionSettings {
+  /** Where proxies are said. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly certificates: Certificates | undefined;
+  /** The one origin that the client certificate is shown to. */
+  readonly origin: string;
+}
+
+/** Parameters of addresses that are signed: whoever gets one needs no other proof, and may refuse two. */
+const SIGNATURE_PARAMETERS: ReadonlySet<string> = new Set([
+  "x-amz-signature",
+  "x-goog-signature",
+  "x-oss-signature",
+  "signature",
+  "sig",
+]);
 
 /**
  * Asks, and follows redirects.
@@ -56,9 +90,16 @@ export async function sendRequest(request: HttpRequest, timing: RegistryTiming):
       throw redirectFault(request, url, `after ${MAX_REDIRECTS} redirects already`);
     }
     const next = redirectTarget(request, url, location);
-    if (next.origin !== url.origin) authorization = undefined;
+    if (next.origin !== url.origin) {
+      authorization = request.otherAuthorizations?.get(next.origin);
+    }
+    if (isSigned(next)) authorization = undefined;
     url = next;
   }
+}
+
+function isSigned({ searchParams }: URL): boolean {
+  return [...searchParams.keys()].some((name) => SIGNATURE_PARAMETERS.has(name.toLowerCase()));
 }
 
 function redirectTarget(request: HttpRequest, from: URL, location: string): URL {
@@ -88,7 +129,7 @@ async function exchange(request: HttpRequest, timing: RegistryTiming): Promise<A
   );
   try {
     const response = await connection.watch((inner) =>
-      fetch(url, {
+      fetchWith(url, {
         method: form ? "POST" : "GET",
         headers: {
           "User-Agent": "blessfs",
@@ -96,11 +137,11 @@ async function exchange(request: HttpRequest, timing: RegistryTiming): Promise<A
           "Accept-Encoding": "identity",
           ...headers,
           ...authorization === undefined ? {} : { Authorization: authorization },
+          ...form ? { "Content-Type": "application/x-www-form-urlencoded" } : {},
         },
-        ...form ? { body: form } : {},
-        redirect: "manual",
+        ...form ? { body: form.toString() } : {},
         signal: inner,
-      })
+      }, settingsFor(url, request.connection))
     );
     const answer = new Answer(response, url, connection);
     const encoding = answer.header("content-encoding")?.trim().toLowerCase();
@@ -114,8 +155,21 @@ async function exchange(request: HttpRequest, timing: RegistryTiming): Promise<A
     return answer;
   } catch (error) {
     connection.end();
-    throw error;
+    const proxy = proxyOf(url, request.connection?.environment ?? {});
+    throw error instanceof NetworkFault && proxy ? error.through(proxy) : error;
   }
+}
+
+/** The client certificate is shown to the registry alone; authorities count for whoever it sends us to as well. */
+function settingsFor(url: URL, connection: ConnectionSettings | undefined): FetchSettings {
+  if (connection === undefined) return { environment: {} };
+  const { environment, certificates, origin } = connection;
+  if (certificates === undefined || url.origin === origin) return { environment, certificates };
+  const { authorities } = certificates;
+  return {
+    environment,
+    certificates: authorities.length === 0 ? undefined : { authorities, client: undefined },
+  };
 }
 
 /** An answer whose body was not read yet. */
@@ -146,8 +200,11 @@ export class Answer {
 
   /** The type of the body without parameters, in lower case. */
   get mediaType(): string | undefined {
-    const [type = ""] = (this.header("content-type") ?? "").split(";");
-    return type.trim().toLowerCase() || undefined;
+    const types = (this.header("content-type") ?? "").split(",")
+      .map((value) => value.split(";", 1)[0]!.trim().toLowerCase());
+    // Some servers send the header twice.
+    const [type = "", ...others] = new Set(types);
+    return (others.length === 0 ? type : types.join(", ")) || undefined;
   }
 
   /**
@@ -161,6 +218,7 @@ export class Answer {
       while (reader) {
         const { done, value } = await this.#connection.watch(() => reader.read());
         if (done) break;
+        this.#connection.count(value.length);
         if (value.length > 0) yield value;
       }
     } finally {
@@ -214,12 +272,46 @@ class Connection {
   readonly #stallMilliseconds: number;
   readonly #onAbort = () => this.#controller.abort();
   #isStalled = false;
+  #isSlow = false;
+  /** Pieces and bytes of this spell, and whether the one before was slow, too. */
+  #pieceCount = 0;
+  #receivedBytes = 0;
+  #wasSlow = false;
+  #endSpell: () => void;
 
   constructor(signal: AbortSignal | undefined, timing: RegistryTiming, stallMilliseconds: number) {
     this.#signal = signal;
     this.#timing = timing;
     this.#stallMilliseconds = stallMilliseconds;
     signal?.addEventListener("abort", this.#onAbort, { once: true });
+    this.#endSpell = this.#beginSpell();
+  }
+
+  /** Counts a piece of the body. */
+  count(lengthBytes: number): void {
+    this.#pieceCount++;
+    this.#receivedBytes += lengthBytes;
+  }
+
+  /**
+   * Something comes all the time from a server that sends one byte at a time, and yet it must be given up. Two spells in
+   * which many pieces hold next to nothing are enough; in one that is spent with a slow receiver, few pieces come.
+   */
+  #beginSpell(): () => void {
+    return this.#timing.alarm(SPELL_MILLISECONDS, () => {
+      const isSlow = this.#pieceCount >= SLOW_PIECES && this.#receivedBytes < SLOW_BYTES;
+      if (isSlow && this.#wasSlow) {
+        this.#isSlow = true;
+        this.#controller.abort();
+        return;
+      }
+      this.#endSpell();
+      if (this.#controller.signal.aborted) return;
+      this.#wasSlow = isSlow;
+      this.#pieceCount = 0;
+      this.#receivedBytes = 0;
+      this.#endSpell = this.#beginSpell();
+    });
   }
 
   /** Takes a step that waits for the network. */
@@ -236,6 +328,10 @@ class Connection {
       if (this.#isStalled) {
         throw new NetworkFault(`nothing came for ${this.#stallMilliseconds / 1000} seconds`, true);
       }
+      if (this.#isSlow) {
+        const why = `fewer than ${SLOW_BYTES} bytes came in ${SPELL_MILLISECONDS / 1000} seconds`;
+        throw new NetworkFault(why, true);
+      }
       throw networkFault(error);
     } finally {
       disarm();
@@ -243,6 +339,7 @@ class Connection {
   }
 
   end(): void {
+    this.#endSpell();
     this.#signal?.removeEventListener("abort", this.#onAbort);
     this.#controller.abort();
   }
@@ -265,6 +362,12 @@ export class NetworkFault extends Error {
     this.isTransient = isTransient;
     this.details = details;
   }
+
+  /** The same fault, met on the way through a proxy. */
+  through({ host }: URL): NetworkFault {
+    const why = `${this.message} (through the proxy ${displayText(host)})`;
+    return new NetworkFault(why, this.isTransient, this.details);
+  }
 }
 
 interface KnownFault {
@@ -275,15 +378,12 @@ interface KnownFault {
   readonly details?: NetworkFault["details"];
 }
 
-const CERTIFICATE_HINT =
-  "give the certificate authority to the runtime: DENO_CERT=FILE under Deno, NODE_EXTRA_CA_CERTS=FILE under Node and Bun";
-
 const KNOWN_FAULTS: readonly KnownFault[] = [
   {
     signs: /CERT_|_CERT|SELF_SIGNED|UNABLE_TO_VERIFY|invalid peer certificate|CERTIFICATE/,
     why: UNTRUSTED_CERTIFICATE,
     isTransient: false,
-    details: { hint: CERTIFICATE_HINT },
+    details: { remedies: [{ option: "caFile", change: "set", to: "trust its authority" }] },
   },
   {
     signs: /EPROTO|ERR_SSL|InvalidContentType|corrupt message|HandshakeFailure/,
@@ -348,6 +448,7 @@ const SHOWN_CHARACTERS = 160;
  * ```
  */
 export function networkFault(error: unknown): NetworkFault {
+  if (error instanceof ProxyError) return new NetworkFault(displayText(error.message), false);
   const said: string[] = [];
   let current = error;
   for (let depth = 0; depth < MAX_CAUSES && current instanceof Error; depth++) {

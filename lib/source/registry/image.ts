@@ -23,7 +23,7 @@ import { throughBlobCache } from "./blob_cache.ts";
 import { connectRegistry, type RegistryClient } from "./client.ts";
 import { apiPath } from "./endpoint.ts";
 import { type Answer, NetworkFault } from "./http.ts";
-import { overcomeFaults, statusFault } from "./retry.ts";
+import { withRetries } from "./retry.ts";
 
 const ACCEPT = { Accept: ACCEPTED_DOCUMENT_TYPES.join(", ") };
 /** Types that say nothing; then the document itself must. */
@@ -119,9 +119,9 @@ async function fetchRoot(
   const path = apiPath(reference, "manifests", reference.digest ?? reference.tag!);
   const retries = client.retries();
   const place = { what: name, url: client.url(path), signal };
-  const { answer, bytes } = await overcomeFaults(place, retries, async () => {
+  const { answer, bytes } = await withRetries(place, retries, async () => {
     const answer = await client.get(path, { what: name, headers: ACCEPT, signal, retries });
-    if (answer.status !== 200) throw await statusFault(answer, name, client.secrets);
+    if (answer.status !== 200) throw await client.fault(answer, name);
     checkIsDocument(answer, name);
     return { answer, bytes: await readAll(answer, limitBytes, name) };
   });
@@ -299,7 +299,7 @@ class Transfer {
       answer.close();
       throw missingBlob(descriptor, what);
     }
-    throw await statusFault(answer, what, this.#client.secrets);
+    throw await this.#client.fault(answer, what);
   }
 }
 

@@ -105,7 +105,7 @@ export class Retries {
 }
 
 /** What patient requests are made with. */
-export interface Patience {
+export interface RetryContext {
   readonly timing: RegistryTiming;
   readonly retries: Retries;
   readonly secrets: Secrets;
@@ -116,10 +116,13 @@ export interface Patience {
  *
  * @throws {IoError} when all attempts fail
  */
-export async function sendPatiently(request: HttpRequest, patience: Patience): Promise<Answer> {
-  const { timing, retries, secrets } = patience;
+export async function sendWithRetries(
+  request: HttpRequest,
+  retryContext: RetryContext,
+): Promise<Answer> {
+  const { timing, retries, secrets } = retryContext;
   for (;;) {
-    const answer = await overcomeFaults(request, retries, () => sendRequest(request, timing));
+    const answer = await withRetries(request, retries, () => sendRequest(request, timing));
     if (!isWorthRetrying(answer.status)) return answer;
     const fault = await statusFault(answer, request.what, secrets);
     if (!await retries.again(request.signal, answer)) throw fault;
@@ -131,7 +134,7 @@ export async function sendPatiently(request: HttpRequest, patience: Patience): P
  *
  * @throws {IoError} when all attempts fail
  */
-export async function overcomeFaults<T>(
+export async function withRetries<T>(
   { what, url, signal }: Pick<HttpRequest, "what" | "url" | "signal">,
   retries: Retries,
   step: () => Promise<T>,
@@ -154,11 +157,20 @@ export function unreachable(what: string, host: string, fault: NetworkFault): Io
   return new IoError(what, `${who} cannot be reached: ${fault.message}`, fault.details);
 }
 
-/** What a user can do about a refusal. */
-export const LOGIN_REMEDY: ErrorDetails = {
-  hint: "log in with `docker login` or `podman login`",
-  remedies: [{ option: "authFile", change: "set", to: "read credentials from another file" }],
-};
+/**
+ * What a user can do about a refusal.
+ *
+ * @param credentialFaults what went wrong while credentials were looked for
+ */
+export function loginDetails(credentialFaults: readonly string[] = []): ErrorDetails {
+  const login = "log in with `docker login` or `podman login`";
+  return {
+    hint: credentialFaults.length === 0
+      ? login
+      : `no credentials were found, because ${credentialFaults.join("; ")}; or ${login}`,
+    remedies: [{ option: "authFile", change: "set", to: "read credentials from another file" }],
+  };
+}
 /** A longer body tells nothing. */
 const ERROR_BODY_BYTES = 64 << 10;
 const SHOWN_CHARACTERS = 200;
@@ -167,11 +179,13 @@ const SHOWN_CHARACTERS = 200;
  * The error for an answer whose status is not the wanted one. Reads its body and lets go of it.
  *
  * @param what what was asked for; safe to print
+ * @param credentialFaults what went wrong while credentials were looked for, for the hint
  */
 export async function statusFault(
   answer: Answer,
   what: string,
   secrets: Secrets,
+  credentialFaults: readonly string[] = [],
 ): Promise<InputError | IoError> {
   const host = displayText(answer.url.host);
   const { status } = answer;
@@ -183,7 +197,7 @@ export async function statusFault(
   }
   if (status === 401 || status === 403) {
     const why = `${host} refuses access (status ${status})${detail}`;
-    return new IoError(what, why, { ...LOGIN_REMEDY, data });
+    return new IoError(what, why, { ...loginDetails(credentialFaults), data });
   }
   const why = status === 429
     ? `${host} has had too many requests (status 429)${detail}`

@@ -39,7 +39,7 @@ async function withTokens(
       address: new URL(more.address ?? "http://r.example.com/"),
       scope: SCOPE,
       findCredentials: () => Promise.resolve(more.credentials),
-      patience: () => ({ timing, retries: new Retries(timing, NO_PROGRESS), secrets }),
+      retryContext: () => ({ timing, retries: new Retries(timing, NO_PROGRESS), secrets }),
     });
     const usual = (origin: string) => `Bearer realm="${origin}/token?a=b",service="example"`;
     assertEquals(await authorizer.authorization(undefined), undefined);
@@ -168,7 +168,7 @@ Deno.test("Authorizer knows no answer to refusals that offer nothing", () => {
     address: new URL("https://r.example.com/"),
     scope: SCOPE,
     findCredentials: () => Promise.reject(new Error("nobody asked for them")),
-    patience: () => {
+    retryContext: () => {
       throw new Error("nobody asked for it");
     },
   });

@@ -1,6 +1,6 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:https";
 import { type AddressInfo, createServer as createPlainServer, type Socket } from "node:net";
 import { join } from "node:path";
@@ -74,13 +74,13 @@ Deno.test("RegistryClient gets along without authorization where nobody wants an
   });
 });
 
-Deno.test("RegistryClient gets a token before it is refused, and another when it expires", async () => {
+Deno.test("RegistryClient gets a token when it is refused, and another when it expires", async () => {
   await withRegistry(async (registry) => {
     registry.add({ layers: [] });
     const client = await connect(registry);
     for (let i = 0; i < 5; i++) assertEquals(await statusOf(client), 200);
     const sent = registry.asked("manifests").map(({ headers }) => headers.authorization?.at(-1));
-    assertEquals(sent, ["1", "1", "1", "2", "2", "2", "3"]);
+    assertEquals(sent, [undefined, "1", "1", "1", "2", "2", "2", "3"]);
     assertEquals(registry.asked("/token").length, 3);
   }, tokens(2));
 });
@@ -118,7 +118,8 @@ Deno.test("RegistryClient takes basic credentials from the file it is given", as
       assertEquals(await statusOf(await connect(registry, { authFile: file })), 200);
       save("you");
       assertEquals(await statusOf(await connect(registry, { authFile: file })), 401);
-      assertEquals(registry.asked("manifests").length, 2);
+      // Each of the two asks without a login first.
+      assertEquals(registry.asked("manifests").length, 4);
       await assertRejects(async () => statusOf(await connect(registry)), IoError, "found none");
     }, ({ headers }, response) => {
       if (headers.authorization === `Basic ${btoa("me:hunter22")}`) return;
@@ -133,7 +134,8 @@ Deno.test("RegistryClient gives no authorization to a host that it was sent to",
     const strict = tokens(Infinity);
     await withRegistry(async (registry) => {
       assertEquals(await statusOf(await connect(registry)), 401);
-      assertEquals(storage.requests.map(({ headers }) => headers.authorization), [undefined]);
+      const shown = storage.requests.map(({ headers }) => headers.authorization);
+      assertEquals(shown, [undefined, undefined]);
       assertEquals(registry.asked("/token").length, 1);
     }, (request, response, registry) => {
       if (strict(request, response, registry)) return true;
@@ -247,7 +249,35 @@ Deno.test("connectRegistry trusts no certificate that nobody vouches for", async
     const source = registrySource(new TestTiming(), { plainHttp: false });
     const connect = () => connectRegistry(parseReference(`${host}/x`), source);
     const error = await assertRejects(connect, IoError, "its certificate is not trusted");
-    assert(error.hint?.includes("DENO_CERT"));
+    assertEquals(error.remedies.map(({ option }) => option), ["caFile"]);
+  });
+});
+
+Deno.test("RegistryClient trusts the authority that it is given, or that lies where docker looks", async () => {
+  await withTls("trusting an authority", async (host, certificate, registry) => {
+    registry.add({ layers: [] });
+    await withDirectory(async (directory) => {
+      mkdirSync(join(directory, host), { recursive: true });
+      copyFileSync(certificate, join(directory, host, "ca.crt"));
+      const ways: Partial<RegistryOptions>[] = [
+        { caFile: certificate },
+        { certificateDirectories: ["/nonexistent", directory] },
+      ];
+      for (const way of ways) {
+        // A proxy that is not there: what is on loopback is reached without it.
+        const environment = { HOME: "/nonexistent", HTTPS_PROXY: "http://127.0.0.1:9" };
+        const options = { plainHttp: false, environment, ...way };
+        const source = registrySource(new TestTiming(), options);
+        const client = await connectRegistry(parseReference(`${host}/app:v1`), source);
+        const request = { what: "x", signal: undefined, retries: client.retries() };
+        const answer = await client.get("/v2/app/manifests/v1", request);
+        assertEquals([answer.status, (await answer.bytes(1 << 20))!.length > 10], [200, true]);
+      }
+      writeFileSync(join(directory, host, "client.cert"), readFileSync(certificate));
+      const source = registrySource(new TestTiming(), { certificateDirectories: [directory] });
+      const connect = () => connectRegistry(parseReference(`${host}/app:v1`), source);
+      await assertRejects(connect, InputError, "its key is missing: wanted client.key beside it");
+    });
   });
 });
 
@@ -275,6 +305,107 @@ Deno.test("RegistryClient keeps InputErrors of credentials to the request that n
   await withRegistry(async (registry) => {
     const client = await connect(registry, { authFile: "/nonexistent/auth.json" });
     await assertRejects(() => statusOf(client), InputError, "does not exist");
-    assertEquals(registry.asked("manifests").length, 0);
+    assertEquals(registry.asked("manifests").length, 1);
   }, tokens(1));
+});
+
+const BASIC = { "www-authenticate": 'Basic realm="example"' };
+
+Deno.test("RegistryClient asks for what is public without a login, whatever /v2/ wants", async () => {
+  await withRegistry(async (registry) => {
+    registry.add({ layers: [] });
+    assertEquals(await statusOf(await connect(registry)), 200);
+    assertEquals(registry.requests.map(({ headers }) => headers.authorization), [
+      undefined,
+      undefined,
+    ]);
+  }, ({ path }, response) => {
+    if (path !== "/v2/") return;
+    response.writeHead(401, BASIC).end();
+    return true;
+  });
+});
+
+Deno.test("RegistryClient logs in where a registry hides what is not public", async () => {
+  await withDirectory(async (directory) => {
+    const file = join(directory, "auth.json");
+    for (const status of [403, 404]) {
+      await withRegistry(async (registry) => {
+        registry.add({ layers: [] });
+        const auths = { [registry.host]: { auth: btoa("me:hunter22") } };
+        writeFileSync(file, JSON.stringify({ auths }));
+        assertEquals(await statusOf(await connect(registry, { authFile: file })), 200);
+        // Without credentials, what it said first is what counts.
+        assertEquals(await statusOf(await connect(registry)), status);
+      }, ({ path, headers }, response) => {
+        if (headers.authorization !== undefined) return;
+        response.writeHead(path === "/v2/" ? 401 : status, BASIC).end();
+        return true;
+      });
+    }
+  });
+});
+
+Deno.test("RegistryClient gets an anonymous token from a registry that another one sends it to", async () => {
+  const strict = tokens(1);
+  await withDirectory(async (directory) => {
+    await withRegistry(async (behind) => {
+      behind.add({ layers: [] });
+      await withRegistry(async (front) => {
+        const file = join(directory, "auth.json");
+        const auth = btoa("me:hunter22");
+        const auths = { [front.host]: { auth }, [behind.host]: { auth } };
+        writeFileSync(file, JSON.stringify({ auths }));
+        const client = await connect(front, { authFile: file });
+        for (let i = 0; i < 3; i++) assertEquals(await statusOf(client), 200);
+        const shown = behind.requests.flatMap(({ headers }) => headers.authorization ?? []);
+        assertEquals([...new Set(shown)], ["Bearer t1", "Bearer t2", "Bearer t3"]);
+        assertEquals(front.requests.filter(({ headers }) => headers.authorization), []);
+      }, ({ path }, response) => {
+        if (path === "/v2/") return;
+        response.writeHead(307, { location: `${behind.origin}${path}` }).end();
+        return true;
+      });
+    }, strict);
+  });
+});
+
+Deno.test("RegistryClient goes on without a helper that is missing, and says so when it is refused", async () => {
+  await withDirectory(async (directory) => {
+    const file = join(directory, "auth.json");
+    writeFileSync(file, JSON.stringify({ credsStore: "gone", auths: { "r.example.com": null } }));
+    await withRegistry(async (registry) => {
+      registry.add({ layers: [] });
+      assertEquals(await statusOf(await connect(registry, { authFile: file })), 200);
+    }, tokens(9));
+    await withRegistry(async (registry) => {
+      const client = await connect(registry, { authFile: file });
+      const answer = await client.get(PATH, {
+        what: "x",
+        signal: undefined,
+        retries: client.retries(),
+      });
+      const { hint } = await client.fault(answer, "x");
+      assertStringIncludes(hint ?? "", "docker-credential-gone: is not on the PATH");
+    }, tokens(0));
+    await withRegistry(async (registry) => {
+      const client = await connect(registry, { authFile: file });
+      const error = await assertRejects(() => statusOf(client), IoError, "found none");
+      assertStringIncludes(error.hint ?? "", "docker-credential-gone: is not on the PATH");
+    }, (_, response) => {
+      response.writeHead(401, BASIC).end();
+      return true;
+    });
+  });
+});
+
+Deno.test("RegistryClient names the proxy that does not let it through", async () => {
+  const timing = new TestTiming();
+  const environment = { HOME: "/nonexistent", HTTPS_PROXY: "http://127.0.0.1:9" };
+  const options = { plainHttp: false, environment, certificateDirectories: [] };
+  await withTls("naming a proxy", async (_, certificate) => {
+    const source = registrySource(timing, { ...options, caFile: certificate });
+    const connect = () => connectRegistry(parseReference("r.example.com/x"), source);
+    await assertRejects(connect, IoError, "(through the proxy 127.0.0.1:9)");
+  });
 });

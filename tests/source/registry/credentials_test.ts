@@ -11,7 +11,7 @@ import {
   asSecretObject,
   basicAuthorization,
   CREDENTIAL_FILE_BYTES,
-  credentialPlaces,
+  credentialFiles,
   type Credentials,
   findCredentials,
   isToken,
@@ -92,7 +92,7 @@ async function find(
       PATH: `${directory}:${process.env["PATH"]}`,
       ...Object.fromEntries(Object.entries(environment).map(([k, v]) => [k, at(v)])),
     };
-    const places = credentialPlaces(authFile === undefined ? undefined : at(authFile), full);
+    const places = credentialFiles(authFile === undefined ? undefined : at(authFile), full);
     const context = { environment: full, timing: new TestTiming(), signal: undefined };
     return await findCredentials(parseReference(reference), places, context);
   });

@@ -5,10 +5,10 @@ import {
   apiPath,
   credentialKeys,
   helperServer,
-  isLoopback,
-  plainCredentialKey,
+  plainCredentialKeys,
   registryAddresses,
 } from "../../../lib/source/registry/endpoint.ts";
+import { isLoopback } from "../../../lib/io/http_fetch.ts";
 
 Deno.test("isLoopback goes by the name alone", () => {
   for (const host of ["localhost", "LOCALHOST:5000", "127.0.0.1", "127.1.2.3:80", "[::1]:5000"]) {
@@ -58,7 +58,7 @@ Deno.test("credentialKeys goes from the repository to the host", () => {
   ]);
 });
 
-Deno.test("plainCredentialKey takes off what docker writes around a host", () => {
+Deno.test("plainCredentialKeys takes off what docker writes around a host", () => {
   const keys = {
     "https://index.docker.io/v1/": "index.docker.io",
     "http://r.example.com": "r.example.com",
@@ -67,7 +67,11 @@ Deno.test("plainCredentialKey takes off what docker writes around a host", () =>
     "r.example.com/team/v1": "r.example.com/team/v1",
     "r.example.com": "r.example.com",
   };
-  for (const [key, plain] of Object.entries(keys)) assertEquals(plainCredentialKey(key), plain);
+  for (const [key, plain] of Object.entries(keys)) assertEquals(plainCredentialKeys(key), [plain]);
+  assertEquals(plainCredentialKeys("https://r.example.com:5/team/app"), [
+    "r.example.com:5/team/app",
+    "r.example.com:5",
+  ]);
 });
 
 Deno.test("helperServer asks for docker.io as docker does", () => {

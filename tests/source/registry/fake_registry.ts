@@ -127,21 +127,23 @@ export async function withRegistry<T>(
 /** A clock that stands still: waits end at once and are noted, alarms ring when a test wants. */
 export class TestTiming implements RegistryTiming {
   readonly waits: number[] = [];
-  readonly #alarms = new Set<() => void>();
+  readonly #alarms = new Map<() => void, number>();
 
   wait(milliseconds: number): Promise<void> {
     this.waits.push(milliseconds);
     return Promise.resolve();
   }
 
-  alarm(_milliseconds: number, ring: () => void): () => void {
-    this.#alarms.add(ring);
+  alarm(milliseconds: number, ring: () => void): () => void {
+    this.#alarms.set(ring, milliseconds);
     return () => this.#alarms.delete(ring);
   }
 
-  /** Has every alarm ring that is set. */
-  ring(): void {
-    for (const ring of [...this.#alarms]) ring();
+  /** Has every alarm ring that is set, or those that were set for so long. */
+  ring(only?: number): void {
+    for (const [ring, milliseconds] of [...this.#alarms]) {
+      if (only === undefined || milliseconds === only) ring();
+    }
   }
 
   get alarmCount(): number {

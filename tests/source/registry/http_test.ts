@@ -311,3 +311,61 @@ Deno.test("interruption passes on our own errors and words all others", () => {
   assert(interruption(AbortSignal.abort()) instanceof InterruptedError);
   assert(interruption(AbortSignal.abort("because")) instanceof InterruptedError);
 });
+
+Deno.test("sendRequest shows nothing to an address that is signed, also of the same host", async () => {
+  await withRegistry(async (registry) => {
+    const url = new URL("/v2/a", registry.origin);
+    const request = { what: "x", url, authorization: "Bearer t", signal: undefined };
+    await (await sendRequest(request, new TestTiming())).drain();
+    assertEquals(registry.requests.map(({ path, headers }) => [path, headers.authorization]), [
+      ["/v2/a", "Bearer t"],
+      ["/plain", "Bearer t"],
+      ["/signed?X-Amz-Signature=00", undefined],
+    ]);
+  }, ({ path }, response) => {
+    const next = { "/v2/a": "/plain", "/plain": "/signed?X-Amz-Signature=00" }[path];
+    response.writeHead(next === undefined ? 200 : 302, next ? { location: next } : {}).end();
+    return true;
+  });
+});
+
+Deno.test("Answer takes a Content-Type that is sent twice for one, and two for none", async () => {
+  const types = async (...values: string[]) =>
+    await withRegistry(async (registry) => {
+      const request = { what: "x", url: new URL("/a", registry.origin), signal: undefined };
+      const answer = await sendRequest(request, new TestTiming());
+      await answer.drain();
+      return answer.mediaType;
+    }, (_, response) => {
+      response.writeHead(200, values.flatMap((value) => ["Content-Type", value])).end();
+      return true;
+    });
+  assertEquals(await types("application/json"), "application/json");
+  assertEquals(await types("a/b; x=1", "A/B"), "a/b");
+  assertEquals(await types("a/b", "c/d"), "a/b, c/d");
+});
+
+Deno.test("an answer that comes a byte at a time is given up", async () => {
+  const timing = new TestTiming();
+  const timers: number[] = [];
+  await withRegistry(async (registry) => {
+    const request = { what: "x", url: new URL("/a", registry.origin), signal: undefined };
+    const answer = await sendRequest(request, timing);
+    let pieceCount = 0;
+    const error = await assertRejects(async () => {
+      for await (const piece of answer.pieces()) {
+        pieceCount += piece.length;
+        // The alarm of a single piece is not the one that rings.
+        if (pieceCount % 20 === 0) setTimeout(() => timing.ring(120_000), 0);
+        if (pieceCount > 2000) break;
+      }
+    }, NetworkFault);
+    assertStringIncludes(error.message, "fewer than 16384 bytes came in 120 seconds");
+    assertEquals(timing.alarmCount, 0);
+  }, (_, response) => {
+    response.writeHead(200);
+    timers.push(setInterval(() => response.write("x"), 1) as unknown as number);
+    return true;
+  });
+  timers.forEach((timer) => clearInterval(timer));
+});

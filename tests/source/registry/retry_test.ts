@@ -8,12 +8,12 @@ import {
   isWorthRetrying,
   LONGEST_WAIT_MILLISECONDS,
   MAX_ATTEMPTS,
-  overcomeFaults,
   Retries,
   retryAfterMilliseconds,
-  sendPatiently,
+  sendWithRetries,
   statusFault,
   unreachable,
+  withRetries,
 } from "../../../lib/source/registry/retry.ts";
 import {
   errorBody,
@@ -99,11 +99,15 @@ async function patiently(
 ): Promise<{ outcome: number | Error; requestCount: number; waits: number[] }> {
   const timing = new TestTiming();
   return await withRegistry(async (registry) => {
-    const patience = { timing, retries: new Retries(timing, NO_PROGRESS), secrets: new Secrets() };
+    const retryContext = {
+      timing,
+      retries: new Retries(timing, NO_PROGRESS),
+      secrets: new Secrets(),
+    };
     const request = { what: "a thing", url: new URL(registry.origin), signal: undefined };
     let outcome: number | Error;
     try {
-      const answer = await sendPatiently(request, patience);
+      const answer = await sendWithRetries(request, retryContext);
       await answer.drain();
       outcome = answer.status;
     } catch (error) {
@@ -126,14 +130,14 @@ function refuses(
   };
 }
 
-Deno.test("sendPatiently tries again what may pass", async () => {
+Deno.test("sendWithRetries tries again what may pass", async () => {
   for (const status of [408, 429, 500, 502, 503, 504]) {
     const { outcome, waits } = await patiently(refuses(2, status));
     assertEquals([outcome, waits], [200, [1000, 2000]]);
   }
 });
 
-Deno.test("sendPatiently waits as long as the server asks", async () => {
+Deno.test("sendWithRetries waits as long as the server asks", async () => {
   assertEquals((await patiently(refuses(1, 429, { "retry-after": "9" }))).waits, [9000]);
   const dates = {
     date: "Wed, 21 Oct 2015 07:28:00 GMT",
@@ -142,21 +146,21 @@ Deno.test("sendPatiently waits as long as the server asks", async () => {
   assertEquals((await patiently(refuses(1, 503, dates))).waits, [3000]);
 });
 
-Deno.test("sendPatiently gives up in the end", async () => {
+Deno.test("sendWithRetries gives up in the end", async () => {
   const { outcome, requestCount } = await patiently(refuses(Infinity, 503));
   assert(outcome instanceof IoError);
   assertStringIncludes(outcome.message, "answers with status 503");
   assertEquals(requestCount, MAX_ATTEMPTS);
 });
 
-Deno.test("sendPatiently asks once where another answer is not to be expected", async () => {
+Deno.test("sendWithRetries asks once where another answer is not to be expected", async () => {
   for (const status of [400, 401, 403, 404, 410, 416]) {
     const { outcome, requestCount, waits } = await patiently(refuses(Infinity, status));
     assertEquals([outcome, requestCount, waits], [status, 1, []]);
   }
 });
 
-Deno.test("sendPatiently overcomes connections that break", async () => {
+Deno.test("sendWithRetries overcomes connections that break", async () => {
   const { outcome, waits } = await patiently((_, response, { requests }) => {
     if (requests.length > 3) response.end("fine");
     else response.destroy();
@@ -165,14 +169,14 @@ Deno.test("sendPatiently overcomes connections that break", async () => {
   assertEquals([outcome, waits.length > 0], [200, true]);
 });
 
-Deno.test("overcomeFaults tries again for the network alone", async () => {
+Deno.test("withRetries tries again for the network alone", async () => {
   const timing = new TestTiming();
   const place = { what: "x", url: new URL("https://r.example.com/"), signal: undefined };
   const times = async (fault: Error) => {
     let count = 0;
     const error = await assertRejects(
       () =>
-        overcomeFaults(place, new Retries(timing, NO_PROGRESS), () => {
+        withRetries(place, new Retries(timing, NO_PROGRESS), () => {
           count++;
           return Promise.reject(fault);
         }),
