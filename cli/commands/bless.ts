@@ -38,7 +38,7 @@ export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<v
     refuseTerminal("SOURCE", io, `redirect a tar or an archive into it: ${example}`);
   }
   const layout = parseLayout(args, withoutJournal(args, MERGED_DEFAULTS));
-  const sourceOptions = parseSourceOptions(args, io, [source]);
+  const sourceOptions = parseSourceOptions(args, io, [source], args.value("store"));
   const timestamp = sourceDateEpoch(io);
   const outputs = await openOutputs(args, io, layout.gridBytes);
   const opened = openEnvelope(args, io, {
@@ -229,7 +229,7 @@ export async function runLayered(args: ParsedArguments, io: CommandIo): Promise<
   const source = args.positional("SOURCE");
   refuseInsideSource(outputDir, source);
   const layout = parseLayout(args, LAYERED_DEFAULTS);
-  const sourceOptions = parseSourceOptions(args, io, [source]);
+  const sourceOptions = parseSourceOptions(args, io, [source], args.value("store"));
   const opened = await openUploader(args, io, { source });
   const { chunks, ...report } = await blessLayered({
     ...sourceOptions,

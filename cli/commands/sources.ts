@@ -6,7 +6,9 @@
 import { existsSync } from "node:fs";
 import { type LimitKey, limitOptions, LIMITS } from "../../lib/bless/limits.ts";
 import { type LayoutOptions, NONE } from "../../lib/bless/options.ts";
+import { isS3Address } from "../../lib/chunk/s3_request.ts";
 import { UsageError } from "../../lib/errors.ts";
+import type { CertificateFiles } from "../../lib/io/http_fetch.ts";
 import type { SourceOptions } from "../../lib/source/source.ts";
 import { parseSourceName, type SourceName } from "../../lib/source/source_name.ts";
 import { Warnings } from "../../lib/warnings.ts";
@@ -47,14 +49,16 @@ export function parseLayout(args: ParsedArguments, defaults: LayoutOptions): Lay
 /**
  * Reads the options of reading sources, and adds what the run gives.
  *
+ * @param store where chunks go, if they go anywhere
  * @throws UsageError for an option that none of the sources has a use for, too
  */
 export function parseSourceOptions(
   args: ParsedArguments,
   io: CommandIo,
   sources: readonly string[],
+  store?: string,
 ): SourceOptions {
-  refuseUnusedOptions(args, sources);
+  refuseUnusedOptions(args, sources, store);
   const platform = args.value("platform");
   const tmpdir = args.value("tmpdir");
   const jobs = args.parsed("jobs", (text, what) => parseCount(text, what, 1, MAX_JOBS));
@@ -68,17 +72,29 @@ export function parseSourceOptions(
     ...replay ? {} : { replay },
     ...externalJournal === undefined ? {} : { externalJournal },
     verifyDiffIds: !args.flag("ignore-diffid"),
+    ignoreZeros: args.flag("ignore-zeros"),
     ...parseLimits(args.values("limit") ?? []),
     registry: {
       plainHttp: args.flag("plain-http"),
       ...authFile === undefined ? {} : { authFile },
       ...blobCache === undefined ? {} : { blobCache },
+      ...certificateFiles(args),
       environment: io.env,
     },
     signal: io.signal,
     progress: io.progress,
     warnings: new Warnings(args.flag("strict")),
     stdin: io.stdin.chunks(),
+  };
+}
+
+/** The files of certificates that are named. */
+export function certificateFiles(args: ParsedArguments): CertificateFiles {
+  const [caFile, certFile, keyFile] = ["ca-file", "cert", "key"].map((name) => args.value(name));
+  return {
+    ...caFile === undefined ? {} : { caFile },
+    ...certFile === undefined ? {} : { certFile },
+    ...keyFile === undefined ? {} : { keyFile },
   };
 }
 
@@ -163,7 +179,11 @@ const KINDS_WITHOUT_PLATFORM: ReadonlySet<SourceName["kind"]> = new Set(["tar", 
  *
  * @throws {UsageError} for an invalid source, too
  */
-export function refuseUnusedOptions(args: ParsedArguments, sources: readonly string[]): void {
+export function refuseUnusedOptions(
+  args: ParsedArguments,
+  sources: readonly string[],
+  store?: string,
+): void {
   const kinds = sources.map((source) => parseSourceName(source, existsSync).kind);
   const areTrees = kinds.every((kind) => KINDS_WITHOUT_PLATFORM.has(kind));
   if (args.value("platform") !== undefined && areTrees) {
@@ -171,8 +191,11 @@ export function refuseUnusedOptions(args: ParsedArguments, sources: readonly str
       hint: "leave it out",
     });
   }
-  const name = args.firstGiven(["plain-http", "authfile", "blob-cache"]);
-  if (name === undefined || kinds.includes("docker")) return;
+  if (kinds.includes("docker")) return;
+  const isOnS3 = store !== undefined && isS3Address(store);
+  const certificates = isOnS3 ? [] : ["ca-file", "cert", "key"];
+  const name = args.firstGiven(["plain-http", "authfile", "blob-cache", ...certificates]);
+  if (name === undefined) return;
   throw new UsageError(`--${name}`, "has no effect on a source that is in no registry", {
     hint: "leave it out; an image in a registry is written docker://HOST/NAME",
   });

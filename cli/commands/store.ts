@@ -11,6 +11,7 @@ import {
 } from "../../lib/chunk/chunk.ts";
 import { type ChunkCounts, ChunkUploader } from "../../lib/chunk/chunk_uploader.ts";
 import { openChunkStore } from "../../lib/chunk/open_store.ts";
+import { certificateFiles } from "./sources.ts";
 import { isS3Address } from "../../lib/chunk/s3_request.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
@@ -52,7 +53,7 @@ export async function openUploader(
 ): Promise<OpenedUploader | undefined> {
   const text = args.value("store");
   if (text === undefined) {
-    const unused = ["digest", "zstd-level", ...others, "verify-store", "dry-run"];
+    const unused = ["digest", "zstd-level", ...others, "create-store", "verify-store", "dry-run"];
     const first = args.firstGiven(unused);
     if (first === undefined) return undefined;
     throw new UsageError(`--${first}`, "has no effect without a store", {
@@ -65,7 +66,12 @@ export async function openUploader(
   }) ?? ZSTD_LEVEL_DEFAULT;
   const isDryRun = args.flag("dry-run");
   const { signal } = io;
-  const store = await openChunkStore(text, { env: io.env, signal });
+  const store = await openChunkStore(text, {
+    env: io.env,
+    signal,
+    createStore: args.flag("create-store"),
+    certificates: certificateFiles(args),
+  });
   const verifiesStore = args.flag("verify-store");
   const uploader = new ChunkUploader({ store, zstdLevel, isDryRun, verifiesStore, signal });
   return {

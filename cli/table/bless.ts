@@ -7,6 +7,7 @@ import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { type Command, JSON_OPTION } from "../command.ts";
 import { sizeOption } from "../values.ts";
 import {
+  CERTIFICATE_OPTIONS,
   CHUNK_OPTIONS,
   forceOption,
   layoutOptions,
@@ -194,6 +195,7 @@ export const CHUNK: Command = {
     },
     forceOption("replace an index that exists"),
     ...CHUNK_OPTIONS,
+    ...CERTIFICATE_OPTIONS,
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/chunk.ts")).run,

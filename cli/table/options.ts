@@ -143,13 +143,41 @@ export const REPLAY_OPTIONS: readonly OptionSpec[] = [
   },
 ];
 
+/** How servers prove themselves, and this program to them. */
+export const CERTIFICATE_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "ca-file",
+    value: "FILE",
+    completion: "file",
+    summary:
+      "trust the certificate authorities in this file too, for the registry and a store on S3",
+  },
+  {
+    name: "cert",
+    key: "certFile",
+    value: "FILE",
+    completion: "file",
+    summary: "the certificate to show to the registry or the store; with --key",
+  },
+  {
+    name: "key",
+    key: "keyFile",
+    value: "FILE",
+    completion: "file",
+    summary: "the key that belongs to --cert",
+  },
+];
+
 /** How a source is read. */
 export const SOURCE_OPTIONS: readonly OptionSpec[] = [
   {
     name: "platform",
     value: "OS/ARCH[/VARIANT]",
     defaultText: "linux on this machine's architecture",
-    summary: "which platform of the image to use; an image for another one is an error",
+    choices: ["any"],
+    open: true,
+    summary:
+      "which platform of the image to use; an image for another one is an error. any takes what there is",
   },
   {
     name: "jobs",
@@ -182,9 +210,14 @@ export const SOURCE_OPTIONS: readonly OptionSpec[] = [
     completion: "directory",
     summary: "keep layers from registries in this directory, and read them from there next time",
   },
+  ...CERTIFICATE_OPTIONS,
   {
     name: "strict",
     summary: "fail instead of warning when something in the source is changed or left out",
+  },
+  {
+    name: "ignore-zeros",
+    summary: "read on after the end marker of a tar, for tars that were joined with cat",
   },
   ...REPLAY_OPTIONS,
   { name: "ignore-diffid", summary: "only warn if a layer does not match its diff id" },
@@ -224,6 +257,10 @@ export const CHUNK_OPTIONS: readonly OptionSpec[] = [
     value: "N",
     defaultText: String(ZSTD_LEVEL_DEFAULT),
     summary: `how hard new chunks are compressed, 1 to ${ZSTD_LEVEL_MAX}`,
+  },
+  {
+    name: "create-store",
+    summary: "make the directory of the store if it does not exist",
   },
   {
     name: "verify-store",

@@ -49,6 +49,8 @@ import {
 export interface DirectoryStoreOptions {
   /** When it is aborted, what is half-written is removed at once. */
   readonly signal?: AbortSignal | undefined;
+  /** Whether the directory must be there already. Default false. */
+  readonly mustExist?: boolean;
   /** Another file system, for tests. */
   readonly files?: FileOperations;
 }
@@ -71,6 +73,7 @@ export class DirectoryStore implements ChunkStore {
   readonly name: string;
   readonly #path: string;
   readonly #signal: AbortSignal | undefined;
+  readonly #mustExist: boolean;
   readonly #files: FileOperations;
   /** Folders with names that are not on the disk yet. */
   readonly #unsynced = new Set<string>();
@@ -84,6 +87,7 @@ export class DirectoryStore implements ChunkStore {
     this.name = displayPath(path);
     this.#path = realPathOf(path);
     this.#signal = options.signal;
+    this.#mustExist = options.mustExist ?? false;
     this.#files = options.files ?? NODE_FILE_OPERATIONS;
     this.#signal?.addEventListener("abort", () => this.#removeParts());
   }
@@ -223,6 +227,11 @@ export class DirectoryStore implements ChunkStore {
     const found = statIfThere(this.#path);
     if (found?.isDirectory()) return;
     if (found) throw new UsageError(this.name, "is not a directory: wanted one for the chunks");
+    if (this.#mustExist) {
+      throw new IoError(this.name, "does not exist: wanted a directory of chunks", {
+        remedies: [{ option: "createStore", change: "set", to: "make it" }],
+      });
+    }
     const parent = dirname(this.#path);
     if (statIfThere(parent)?.isDirectory()) return;
     throw new IoError(this.name, `the directory ${displayPath(parent)} does not exist`, {

@@ -4,6 +4,7 @@
  * @module
  */
 import { optionError } from "../errors.ts";
+import { type CertificateFiles, readCertificates } from "../io/http_fetch.ts";
 import { displayPath } from "../io/system_error.ts";
 import { type Environment, readAwsSettings } from "./aws_settings.ts";
 import type { ChunkStore } from "./chunk_store.ts";
@@ -17,6 +18,10 @@ export interface OpenStoreOptions {
   readonly env: Environment;
   /** Ends requests that are under way. */
   readonly signal?: AbortSignal | undefined;
+  /** Make a directory that does not exist: without it, a name that is typed wrong is an error. Default false. */
+  readonly createStore?: boolean;
+  /** Certificates for S3, beside those that everybody trusts. */
+  readonly certificates?: CertificateFiles;
 }
 
 /**
@@ -27,28 +32,26 @@ export interface OpenStoreOptions {
  */
 export async function openChunkStore(
   text: string,
-  { env, signal }: OpenStoreOptions,
+  options: OpenStoreOptions,
 ): Promise<ChunkStore> {
-  const store = await newStore(text, env, signal);
+  const store = await newStore(text, options);
   await store.open();
   return store;
 }
 
-async function newStore(
-  text: string,
-  env: Environment,
-  signal: AbortSignal | undefined,
-): Promise<ChunkStore> {
+async function newStore(text: string, options: OpenStoreOptions): Promise<ChunkStore> {
+  const { env, signal, createStore = false, certificates = {} } = options;
   if (text.includes("\ufffd")) {
     throw optionError("store", `${displayPath(text)} is not UTF-8: such names are not supported`);
   }
   if (isS3Address(text)) {
     // An address that is wrong is told before keys are looked for.
     parseS3Address(text);
-    return new S3Store(text, { settings: await readAwsSettings(env), signal });
+    const connection = { environment: env, certificates: readCertificates(certificates) };
+    return new S3Store(text, { settings: await readAwsSettings(env), signal, connection });
   }
   const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):\/\//.exec(text)?.[1];
-  if (scheme === undefined) return new DirectoryStore(text, { signal });
+  if (scheme === undefined) return new DirectoryStore(text, { signal, mustExist: !createStore });
   throw optionError("store", `${scheme}:// is not a store that can be written to`, {
     hint: "name a directory, or s3+https://HOST/BUCKET/PREFIX",
   });

@@ -9,6 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { LimitedBytesTransformStream, toArrayBuffer } from "@std/streams";
 import { AwsV4Signer } from "aws4fetch";
 import { BlessfsError, InputError, throwIfAborted } from "../errors.ts";
+import { type FetchSettings, fetchWith } from "../io/http_fetch.ts";
 import type { AwsSettings } from "./aws_settings.ts";
 import {
   type FailureContext,
@@ -23,6 +24,8 @@ import { objectPath, type S3Address, type S3Answer, type S3Request } from "./s3_
 /** What a client needs beside the address. */
 export interface S3ClientOptions {
   readonly settings: AwsSettings;
+  /** Certificates and proxies; default: those of the runtime. */
+  readonly connection?: FetchSettings;
   readonly signal?: AbortSignal | undefined;
   /** Waits between tries; for tests. */
   readonly pause?: (milliseconds: number, signal: AbortSignal | undefined) => Promise<void>;
@@ -105,13 +108,12 @@ export class S3Client {
     const { url, headers } = await this.#sign(request);
     const limit = limitTime(timeoutMs, signal);
     try {
-      const response = await fetch(url, {
+      const response = await fetchWith(new URL(url), {
         method,
-        headers,
-        redirect: "manual",
+        headers: Object.fromEntries(headers),
         signal: limit.signal,
         ...body === undefined ? {} : { body: body as Uint8Array<ArrayBuffer> },
-      });
+      }, this.#options.connection ?? { environment: {} });
       const isAsked = statuses.includes(response.status);
       const bytes = method === "HEAD" ? EMPTY : await this.#read(response, request, isAsked);
       return { status: response.status, headers: response.headers, body: bytes };

@@ -32,7 +32,7 @@ export function statIfThere(
     const code = systemErrorFacts(cause)?.code;
     // Below a file there is nothing either.
     if (code === "ENOENT" || code === "ENOTDIR") return undefined;
-    throw ioErrorFrom(path, undefined, cause);
+    throw ioErrorFrom(path, "cannot be accessed", cause);
   }
 }
 

@@ -52,7 +52,15 @@ Deno.test("casync gives back a blessed image from a directory and over HTTP, bit
   for (const digest of ["sha512-256", "sha256"]) {
     await withDirectory(async (directory) => {
       const at = (name: string) => join(directory, name);
-      const words = ["--store", at("store"), "--index", at("image.caibx"), "--digest", digest];
+      const words = [
+        "--create-store",
+        "--store",
+        at("store"),
+        "--index",
+        at("image.caibx"),
+        "--digest",
+        digest,
+      ];
       const blessed = await runFake(["bless", SOURCE, "-o", at("image"), ...words], COMMANDS);
       assertEquals(blessed.code, 0, blessed.stderr);
       const image = readFileSync(at("image"));
@@ -82,7 +90,16 @@ Deno.test("casync needs the chunk of zeros, and finds it", async () => {
     const at = (name: string) => join(directory, name);
     writeFileSync(at("file"), "");
     truncateSync(at("file"), 50 * CHUNK_BYTES);
-    const words = ["chunk", at("file"), "--store", at("store"), "-o", at("x.caibx"), "--quiet"];
+    const words = [
+      "chunk",
+      at("file"),
+      "--create-store",
+      "--store",
+      at("store"),
+      "-o",
+      at("x.caibx"),
+      "--quiet",
+    ];
     assertEquals((await runFake(words, COMMANDS)).code, 0);
     const extract = ["extract", `--store=${at("store")}`, at("x.caibx"), at("copy")];
     await mustRunBeside("casync", extract);

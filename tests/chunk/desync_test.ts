@@ -31,7 +31,7 @@ const S3 = {
 };
 
 async function bless(directory: string, store: string): Promise<void> {
-  const words = ["-o", join(directory, "image"), "--store", store];
+  const words = ["-o", join(directory, "image"), "--create-store", "--store", store];
   const index = ["--index", join(directory, "image.caibx")];
   const { code, stderr } = await runFake(["bless", SOURCE, ...words, ...index], COMMANDS, {
     env: AWS,
@@ -62,7 +62,15 @@ Deno.test("desync gives back a blessed image from a directory, and verifies the 
       (await run("desync", ["verify", "-s", at("store")])).output,
       idAt(index, 0),
     );
-    const words = ["chunk", at("image"), "--store", at("store"), "--dry-run", "--verify-store"];
+    const words = [
+      "chunk",
+      at("image"),
+      "--create-store",
+      "--store",
+      at("store"),
+      "--dry-run",
+      "--verify-store",
+    ];
     const ours = await runFake(words, COMMANDS);
     assertEquals(ours.code, 3);
     assertStringIncludes(ours.stderr, idAt(index, 0));

@@ -12,11 +12,15 @@ const ENV = {
   AWS_REGION: TEST_REGION,
 };
 
-Deno.test("openChunkStore opens a directory, there or still to be made", async () => {
+Deno.test("openChunkStore opens a directory, and makes one only when it is told to", async () => {
   await withDirectory(async (directory) => {
     assertEquals((await openChunkStore(directory, { env: {} })).name, directory);
-    await openChunkStore(join(directory, "new"), { env: {} });
-    await assertRejects(() => openChunkStore(join(directory, "a/b"), { env: {} }), IoError);
+    await openChunkStore(join(directory, "new"), { env: {}, createStore: true });
+    const missing = () => openChunkStore(join(directory, "neww"), { env: {} });
+    const error = await assertRejects(missing, IoError, "does not exist: wanted a directory");
+    assertEquals(error.remedies.map(({ option }) => option), ["createStore"]);
+    const below = { env: {}, createStore: true };
+    await assertRejects(() => openChunkStore(join(directory, "a/b"), below), IoError);
   });
 });
 

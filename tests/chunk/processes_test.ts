@@ -53,10 +53,21 @@ async function storeAtOnce(directory: string, store: string) {
   writeFileSync(at("second"), second);
   const names = ["first", "second", "first", "second"];
   const running = names.map((name, i) =>
-    start("chunk", at(name), "--store", store, "-o", at(`${i}.caibx`), "--json")
+    start("chunk", at(name), "--create-store", "--store", store, "-o", at(`${i}.caibx`), "--json")
   );
   running.push(
-    start("bless", SOURCE, "-o", "none", "--store", store, "--index", at("4.caibx"), "--json"),
+    start(
+      "bless",
+      SOURCE,
+      "-o",
+      "none",
+      "--create-store",
+      "--store",
+      store,
+      "--index",
+      at("4.caibx"),
+      "--json",
+    ),
   );
   const ended = await Promise.all(running.map(({ ended }) => ended));
   for (const { code, stderr } of ended) assertEquals([code, stderr], [0, ""]);
@@ -103,7 +114,15 @@ Deno.test("SIGINT in the middle leaves whole chunks, no index, and a store that 
     const at = (name: string) => join(directory, name);
     writeFileSync(at("image"), noise(300 * CHUNK_BYTES));
     // The hardest level, so that it takes a while.
-    const words = ["chunk", at("image"), "--store", at("store"), "-o", at("x.caibx")];
+    const words = [
+      "chunk",
+      at("image"),
+      "--create-store",
+      "--store",
+      at("store"),
+      "-o",
+      at("x.caibx"),
+    ];
     const program = start(...words, "--zstd-level", "19");
     while (storedFiles(at("store")).length < 3) await sleep(5);
     program.signal("SIGINT");
@@ -149,7 +168,7 @@ Deno.test("a full disk is told, and leaves neither parts nor an index", async ()
     if (mounted.status !== 0) return notRun("a store on a full disk", mounted.stderr.trim());
     try {
       writeFileSync(at("image"), noise(20 * CHUNK_BYTES));
-      const words = ["--store", at("disk/store"), "-o", at("x.caibx")];
+      const words = ["--create-store", "--store", at("disk/store"), "-o", at("x.caibx")];
       const { code, stderr } = await start("chunk", at("image"), ...words).ended;
       assertEquals(code, 4);
       assertStringIncludes(stderr, "no space left on the device");

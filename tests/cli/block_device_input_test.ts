@@ -42,7 +42,7 @@ Deno.test("every command reads an image from a block device as it reads the file
       }
       const store = join(directory, "store");
       const report = JSON.parse(
-        await outputOf("chunk", device, "--dry-run", "--store", store, "--json"),
+        await outputOf("chunk", device, "--dry-run", "--create-store", "--store", store, "--json"),
       );
       assertEquals(report.sizeBytes, readFileSync(image).length);
     });

@@ -12,7 +12,7 @@ const LINES: Readonly<Record<string, (input: string, output: string) => readonly
     ["", "tar:", "oci:", "dir:", "oci-archive:", "docker-archive:", "rootfs:", "ext4:"]
       .map((kind) => ["bless", `${kind}${input}`, "-o", output]),
   "bless layered": (input, output) => [["bless", "layered", `oci:${input}`, "-o", output]],
-  chunk: (input, output) => [["chunk", input, "--dry-run", "--store", output]],
+  chunk: (input, output) => [["chunk", input, "--dry-run", "--create-store", "--store", output]],
   probe: (input) => [["probe", input], ["probe", "--as-is", input], ["probe", "--from", input]],
   verify: (input) => [["verify", input]],
   "verity format": (input, output) => [

@@ -40,7 +40,7 @@ function inPlace(work: (at: (name: string) => string) => Promise<void>): Promise
 Deno.test("chunk puts a file into a store and reports it in a few aligned lines", async () => {
   await inPlace(async (at) => {
     writeFileSync(at("image"), sampleFile());
-    const words = [at("image"), "--store", at("store")];
+    const words = [at("image"), "--create-store", "--store", at("store")];
     const { code, stdout, stderr } = await blessfs("chunk", ...words, "-o", at("x.caibx"));
     assertEquals([code, stderr], [0, ""]);
     assertStringIncludes(stdout, `index   ${at("x.caibx")}\nstore   ${at("store")}\n`);
@@ -64,7 +64,7 @@ Deno.test("chunk puts a file into a store and reports it in a few aligned lines"
 Deno.test("chunk in a dry run says what would be sent, and writes nothing", async () => {
   await inPlace(async (at) => {
     writeFileSync(at("image"), noise(3 * CHUNK_BYTES));
-    const words = ["chunk", at("image"), "--store", at("store"), "--json"];
+    const words = ["chunk", at("image"), "--create-store", "--store", at("store"), "--json"];
     const dry = JSON.parse((await blessfs(...words, "--dry-run")).stdout);
     const dryWithName = await blessfs(...words, "--dry-run", "-o", at("x.caibx"));
     assertEquals(readdirSync(at(".")), ["image"]);
@@ -83,7 +83,7 @@ Deno.test("chunk takes empty files, short ends, other sizes and standard input",
     for (const size of [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1]) {
       const bytes = noise(size);
       writeFileSync(at("image"), bytes);
-      const words = ["--store", at("store"), "--grid", "4K", "-f", "-q", "-o"];
+      const words = ["--create-store", "--store", at("store"), "--grid", "4K", "-f", "-q", "-o"];
       assertEquals((await blessfs("chunk", at("image"), ...words, at("x.caibx"))).code, 0);
       const index = decodeChunkIndex(new Uint8Array(readFileSync(at("x.caibx"))), "x");
       assertEquals([index.sizeBytes, index.chunkBytes], [size, 4096]);
@@ -108,7 +108,7 @@ Deno.test("chunk says its report beside an index that takes standard output", as
   await inPlace(async (at) => {
     writeFileSync(at("image"), sampleFile());
     const fake = fakeProcess();
-    const line = ["chunk", at("image"), "--store", at("store"), "-o", "-"];
+    const line = ["chunk", at("image"), "--create-store", "--store", at("store"), "-o", "-"];
     assertEquals(await runCommandLine(line, fake.io, COMMANDS), 0);
     assertEquals(decodeChunkIndex(new Uint8Array(fake.stdoutBytes()), "x").sizeBytes, 393221);
     assertStringIncludes(fake.stderr(), "chunks  4 of");
@@ -120,7 +120,7 @@ Deno.test("chunk refuses command lines that cannot be meant, before it touches t
   await inPlace(async (at) => {
     writeFileSync(at("image"), "x");
     mkdirSync(at("directory"));
-    const store = ["--store", at("store")];
+    const store = ["--create-store", "--store", at("store")];
     const cases: [string[], number, string][] = [
       [["chunk", at("image")], 2, "--store"],
       [["chunk", at("image"), ...store], 2, "--output"],
@@ -131,8 +131,16 @@ Deno.test("chunk refuses command lines that cannot be meant, before it touches t
       [["chunk", at("image"), ...store, "-o", at("x"), "--digest", "md5"], 2, "--digest"],
       [["chunk", at("missing"), ...store, "-o", at("x")], 3, "does not exist: wanted"],
       [["chunk", at("directory"), ...store, "-o", at("x")], 3, "is a directory: wanted"],
-      [["chunk", at("image"), "--store", at("image"), "-o", at("x")], 2, "is not a directory"],
-      [["chunk", at("image"), "--store", at("a/b"), "-o", at("x")], 4, "does not exist"],
+      [
+        ["chunk", at("image"), "--create-store", "--store", at("image"), "-o", at("x")],
+        2,
+        "is not a directory",
+      ],
+      [
+        ["chunk", at("image"), "--create-store", "--store", at("a/b"), "-o", at("x")],
+        4,
+        "does not exist",
+      ],
       [
         ["chunk", at("image"), "--store", "http://h/x", "-o", at("x")],
         2,
@@ -187,7 +195,7 @@ Deno.test("chunk and bless refuse one name for the store and its index, before a
         at("x"),
       ]]
     ) {
-      const { code, stderr } = await blessfs(...words, "--store", at("./x/../x"));
+      const { code, stderr } = await blessfs(...words, "--create-store", "--store", at("./x/../x"));
       assertEquals([code, stderr.includes("is named for the store and for an index")], [2, true]);
       assertEquals(readdirSync(at(".")), ["image"]);
     }
@@ -203,11 +211,17 @@ Deno.test("bless refuses a store or an index inside of the tree that it reads", 
         for (
           const words of [[source, "-o", "none", ...index], ["layered", source, "-o", at("out")]]
         ) {
-          const { code, stderr } = await blessfs("bless", ...words, "--store", store);
+          const { code, stderr } = await blessfs(
+            "bless",
+            ...words,
+            "--create-store",
+            "--store",
+            store,
+          );
           assertEquals([code, stderr.includes("lies inside its source")], [2, true], stderr);
         }
       }
-      const inside = ["--store", at("store"), "--index", at("tree/x.caibx")];
+      const inside = ["--create-store", "--store", at("store"), "--index", at("tree/x.caibx")];
       assertEquals((await blessfs("bless", source, "-o", "none", ...inside)).code, 2);
     }
     assertEquals(readdirSync(at(".")), ["tree"]);
@@ -218,12 +232,20 @@ Deno.test("bless --store makes image, chunks and index in one pass, and none of 
   await inPlace(async (at) => {
     const store = (
       name: string,
-    ) => ["--store", at(`store-${name}`), "--index", at(`${name}.caibx`)];
+    ) => ["--create-store", "--store", at(`store-${name}`), "--index", at(`${name}.caibx`)];
     const both = await blessfs("bless", SOURCE, "-o", at("image"), ...store("both"), "--json");
     assertEquals([both.code, both.stderr], [0, ""]);
     assertEquals((await blessfs("bless", SOURCE, "-o", at("plain"), "-q")).code, 0);
     assertEquals(readFileSync(at("plain")), readFileSync(at("image")));
-    const chunk = ["chunk", at("image"), "--store", at("store-chunk"), "-o", at("chunk.caibx")];
+    const chunk = [
+      "chunk",
+      at("image"),
+      "--create-store",
+      "--store",
+      at("store-chunk"),
+      "-o",
+      at("chunk.caibx"),
+    ];
     assertEquals((await blessfs(...chunk, "-q")).code, 0);
     const alone = await blessfs("bless", SOURCE, "-o", "none", ...store("none"), "--json");
     for (const name of ["chunk", "none"]) {
@@ -246,7 +268,7 @@ Deno.test("bless --store makes image, chunks and index in one pass, and none of 
 
 Deno.test("bless --store streams the image or the index while the rest goes where it belongs", async () => {
   await inPlace(async (at) => {
-    const store = ["--store", at("store")];
+    const store = ["--create-store", "--store", at("store")];
     assertEquals(
       (await blessfs("bless", SOURCE, "-o", at("image"), ...store, "--index", at("x"), "-q")).code,
       0,
@@ -275,7 +297,16 @@ Deno.test("bless --store streams the image or the index while the rest goes wher
 
 Deno.test("bless --store --dry-run makes neither image nor index nor chunks", async () => {
   await inPlace(async (at) => {
-    const words = ["-o", at("image"), "--store", at("store"), "--index", at("x.caibx"), "--json"];
+    const words = [
+      "-o",
+      at("image"),
+      "--create-store",
+      "--store",
+      at("store"),
+      "--index",
+      at("x.caibx"),
+      "--json",
+    ];
     const dry = await blessfs("bless", SOURCE, ...words, "--dry-run");
     assertEquals([dry.code, readdirSync(at("."))], [0, []]);
     const report = JSON.parse(dry.stdout);
@@ -293,7 +324,16 @@ Deno.test("bless --store --dry-run makes neither image nor index nor chunks", as
 
 Deno.test("bless layered --store names an index a layer", async () => {
   await inPlace(async (at) => {
-    const words = ["bless", "layered", SOURCE, "-o", at("layers"), "--store", at("store")];
+    const words = [
+      "bless",
+      "layered",
+      SOURCE,
+      "-o",
+      at("layers"),
+      "--create-store",
+      "--store",
+      at("store"),
+    ];
     const dry = await blessfs(...words, "--dry-run");
     assertMatch(
       dry.stdout,
