@@ -78,6 +78,7 @@ const STATES = {
 const COUNTED = {
   layerEntries: "the number of entries",
   layerHeaders: "the number of headers",
+  attributeBytes: "the size of all extended attributes and long paths so far",
   fileSizeBytes: "its size",
   extraPayloadPieces: "the number of pieces of payloads so far",
 } as const satisfies Partial<Record<keyof TarLimits, string>>;
@@ -125,6 +126,7 @@ export class TarIndexer {
   #zeroBlocks = 0;
   #headerCount = 0;
   #entryCount = 0;
+  #attributeBytes = 0;
   #extraPieces = 0;
   #firstComment: ByteString | undefined;
   /** Where what is not zero begins behind the end marker. */
@@ -361,6 +363,10 @@ export class TarIndexer {
     this.#moveTo(this.#place.headerOffset, header.entry.path);
     this.#entryCount = this.#counted("layerEntries", this.#entryCount + 1);
     if (this.#entryCount === 1) this.#firstComment = header.comment;
+    this.#attributeBytes = this.#counted(
+      "attributeBytes",
+      this.#attributeBytes + attributeBytes(header.entry),
+    );
     this.#current = header;
     this.#storedSizeBytes = header.storedSizeBytes;
     const { entry, sparse } = header;
@@ -459,6 +465,18 @@ export class TarIndexer {
 
 /** tar(1) fills up the last record of a tar with zeros; none is longer than this one. */
 const EMPTY_TAR_BYTES_MAX = 1 << 20;
+/** What an attribute takes beside its bytes, and how much of a path counts as a name. */
+const ATTRIBUTE_OVERHEAD_BYTES = 128;
+const NAME_BYTES = 256;
+
+function attributeBytes({ path, linkTarget, xattrs }: Omit<TarEntry, "payload">): number {
+  let bytes = Math.max(0, path.length - NAME_BYTES) + Math.max(0, linkTarget.length - NAME_BYTES);
+  for (const { name, value } of xattrs) {
+    bytes += name.length + value.length + ATTRIBUTE_OVERHEAD_BYTES;
+  }
+  return bytes;
+}
+
 const NO_SEGMENTS: readonly DataSegment[] = [];
 
 /** Entries that stand for no file. */

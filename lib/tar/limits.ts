@@ -17,6 +17,11 @@ export interface TarLimits {
   readonly extendedHeaderBytes: number;
   /** Data of all extended headers together. */
   readonly extendedHeaderTotalBytes: number;
+  /**
+   * What entries hold in memory beside their names: extended attributes, each counted as 128 bytes more than it is long, and
+   * of paths and targets what is longer than 256 bytes.
+   */
+  readonly attributeBytes: number;
   /** A path, or the target of a hard link. */
   readonly pathBytes: number;
   /** Components of a path. */
@@ -41,6 +46,7 @@ export const DEFAULT_TAR_LIMITS: TarLimits = {
   // As Go's archive/tar.
   extendedHeaderBytes: 2 ** 20,
   extendedHeaderTotalBytes: 2 ** 29,
+  attributeBytes: 2 ** 27,
   pathBytes: 2 ** 16,
   pathDepth: 1024,
   // ext4 has room for 255; a whiteout's name is 4 longer than the name it removes.

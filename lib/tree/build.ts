@@ -418,7 +418,7 @@ class LayerApplier {
         `the ${kind} ${displayName(name)} on its path was replaced by a directory`,
       );
     }
-    this.#context.budget.countNode(this.#what);
+    this.#context.budget.countImplied(this.#what);
     const directory = emptyDirectory(this.#context.impliedAttributes, this.#origin());
     this.#implied.add(directory);
     this.#setName(dentry, directory);

@@ -9,6 +9,8 @@ import { limitError } from "../errors.ts";
 export interface TreeLimits {
   /** Entries of all layers together, plus the directories that they imply. */
   readonly treeNodes: number;
+  /** Directories without an entry of their own, which the paths of other entries imply. */
+  readonly impliedDirectories: number;
   /** Directories on the way from the root to a name, that name included. */
   readonly pathDepth: number;
   /** Symlinks followed while one path is resolved. */
@@ -22,6 +24,8 @@ export interface TreeLimits {
 /** The defaults, far above what real images need. */
 export const DEFAULT_TREE_LIMITS: TreeLimits = {
   treeNodes: 2 ** 20,
+  // A few bytes of a path make one, and each takes two kibibytes of memory.
+  impliedDirectories: 2 ** 18,
   pathDepth: 1024,
   symlinkHops: 255,
   symlinkSteps: 50_000_000,
@@ -38,6 +42,7 @@ export const MAX_SYMLINK_TARGET_SIZE_BYTES = 4095;
 export class TreeBudget {
   readonly limits: TreeLimits;
   #nodeCount = 0;
+  #impliedCount = 0;
   #symlinkStepCount = 0;
 
   constructor(limits: Partial<TreeLimits> = {}) {
@@ -51,6 +56,18 @@ export class TreeBudget {
         what(),
         `the layers have more than ${this.limits.treeNodes} entries and implied directories`,
         { name: "treeNodes", expected: this.limits.treeNodes },
+      );
+    }
+  }
+
+  /** Counts one implied directory, which is a node as well. */
+  countImplied(what: () => string): void {
+    this.countNode(what);
+    if (++this.#impliedCount > this.limits.impliedDirectories) {
+      throw limitError(
+        what(),
+        `the layers imply more than ${this.limits.impliedDirectories} directories that have no entry`,
+        { name: "impliedDirectories", expected: this.limits.impliedDirectories },
       );
     }
   }

@@ -258,3 +258,38 @@ function distinctHeaders(part: number, count: number): Uint8Array {
   }
   return zlib.gzipSync(bytes, { level: 1 });
 }
+
+/** What no source may take, whatever it asks for. */
+const BOUND_BYTES = 700 << 20;
+
+Deno.test("attributes and implied directories without end are refused by limits that are named", async () => {
+  await withDirectory(async (directory) => {
+    const value = "x".repeat(60_000);
+    const attributes = Array.from({ length: 2300 }, (_, i) => [
+      paxHeader([["SCHILY.xattr.user.a", value]]),
+      rawHeader({ name: `f${i}` }),
+    ]);
+    const many = Array.from({ length: 60 }, (_, i) => [
+      paxHeader(Array.from({ length: 18_000 }, (_, j) => [`SCHILY.xattr.user.${j}`, "v"])),
+      rawHeader({ name: `f${i}` }),
+    ]);
+    const deep = "a/".repeat(1000);
+    const implied = Array.from({ length: 300 }, (_, i) => [
+      paxHeader([["path", `${i}/${deep}f`]]),
+      rawHeader({ name: "f" }),
+    ]);
+    for (
+      const [parts, limit] of [
+        [attributes, "attribute-bytes"],
+        [many, "attribute-bytes"],
+        [implied, "implied-directories"],
+      ] as const
+    ) {
+      const source = write(directory, "bad.tar", [...parts.flat(), new Uint8Array(1024)]);
+      const found = await run(directory, source);
+      assertEquals(found.code, 3, found.stderr);
+      assert(found.stderr.includes(`--limit ${limit}=`), found.stderr.slice(-300));
+      assert(found.peakBytes < BOUND_BYTES, `${limit}: ${found.peakBytes}`);
+    }
+  });
+});
