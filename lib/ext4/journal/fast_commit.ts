@@ -5,7 +5,7 @@
  * @module
  */
 import { crc32c } from "../../bytes/crc32c.ts";
-import { InputError } from "../../errors.ts";
+import { InputError, limitError } from "../../errors.ts";
 import { viewOf } from "../format/fields.ts";
 import type { JournalLog } from "./log.ts";
 
@@ -73,6 +73,8 @@ const DELETED_RANGE_BYTES = 12;
 const UNWRITTEN = 0x8000;
 const SEQUENCE_BYTES = 8;
 const NAME_BYTES_MAX = 255;
+/** A hundred times what fits the room that mke2fs makes. */
+const RECORDS_MAX = 1_000_000;
 
 /** Reading stops here; more cannot be made sense of. */
 interface Stop {
@@ -150,9 +152,20 @@ class FastCommitScan {
       if (view.getUint32(HEAD_AT.features, true) !== 0) return { error: "it has unknown features" };
       // Left over from an earlier transaction.
       if (view.getUint32(HEAD_AT.sequence, true) !== this.#sequence) return { error: undefined };
-    } else if (tag !== TAG.PAD) this.#records.push(decodeRecord(tag, value, view));
+    } else if (tag !== TAG.PAD) this.#add(decodeRecord(tag, value, view));
     this.#checksum = crc32c(this.#checksum, bytes);
     return undefined;
+  }
+
+  #add(record: FastCommitRecord): void {
+    if (this.#records.length === RECORDS_MAX) {
+      throw limitError("journal", `its fast commits have more than ${RECORDS_MAX} changes`, {
+        name: "fastCommitRecords",
+        expected: RECORDS_MAX,
+        isFixed: true,
+      });
+    }
+    this.#records.push(record);
   }
 
   /** The tail of a commit counts up to its checksum; the rest of its block is empty. */

@@ -47,22 +47,23 @@ export class BlockMaps {
   put(inode: number, extent: ExtentLeaf): void {
     this.remove(inode, extent.logicalBlock, extent.blockCount);
     const extents = this.#load(inode);
-    extents.push(extent);
-    extents.sort((a, b) => a.logicalBlock - b.logicalBlock);
+    extents.splice(firstEndingAfter(extents, extent.logicalBlock), 0, extent);
   }
 
   /** Takes away what is mapped there. */
   remove(inode: number, logicalBlock: number, blockCount: number): void {
     const end = logicalBlock + blockCount;
-    const left = this.#load(inode).flatMap((extent): ExtentLeaf[] => {
-      const extentEnd = extent.logicalBlock + extent.blockCount;
-      if (extentEnd <= logicalBlock || extent.logicalBlock >= end) return [extent];
-      return [
-        part(extent, extent.logicalBlock, logicalBlock),
-        part(extent, end, extentEnd),
-      ].filter((piece) => piece.blockCount > 0);
-    });
-    this.#maps.set(inode, left);
+    const extents = this.#load(inode);
+    const first = firstEndingAfter(extents, logicalBlock);
+    let behind = first;
+    while (behind < extents.length && extents[behind]!.logicalBlock < end) behind++;
+    if (behind === first) return;
+    const [from, to] = [extents[first]!, extents[behind - 1]!];
+    const left = [
+      part(from, from.logicalBlock, logicalBlock),
+      part(to, end, to.logicalBlock + to.blockCount),
+    ].filter((piece) => piece.blockCount > 0);
+    extents.splice(first, behind - first, ...left);
   }
 
   /** Writes all trees, and marks their blocks as used. `isKept` says which free blocks are to be left alone. */
@@ -141,6 +142,18 @@ function writeBlockCount(slot: Uint8Array, blocks: number, blockSizeBytes: numbe
   const count = isHuge ? all : all * (blockSizeBytes / SECTOR_SIZE_BYTES);
   view.setUint32(INODE_FIELDS.sectorCount.offset, count % 2 ** 32, true);
   view.setUint16(INODE_AT.blocksHigh, Math.floor(count / 2 ** 32), true);
+}
+
+/** The first extent that reaches beyond a logical block; their number when none does. */
+function firstEndingAfter(extents: readonly ExtentLeaf[], logicalBlock: number): number {
+  let [low, high] = [0, extents.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const extent = extents[middle]!;
+    if (extent.logicalBlock + extent.blockCount <= logicalBlock) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 /** What of an extent lies between two logical blocks. */

@@ -4,6 +4,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
+import { type ByteString, byteStringFromBytes } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
 import { inodeSeed } from "../format/checksum.ts";
 import { DIRENT_TYPE, FILE_MODE, INCOMPAT, INODE_FLAG } from "../format/constants.ts";
@@ -47,12 +48,26 @@ export class DirectoryEditor {
   readonly #maps: BlockMaps;
   readonly #inode: number;
   readonly #seed: number | undefined;
+  readonly #isKept: (block: number) => boolean;
+  /** The block that each name is in. */
+  readonly #names = new Map<ByteString, number>();
+  /** How many blocks at its beginning are not looked at for room any more. */
+  #fullBlocks = 0;
 
-  /** @throws {InputError} for a directory that is kept in its inode */
-  constructor(editor: VolumeEditor, maps: BlockMaps, inode: number) {
+  /**
+   * @param isKept whether a free block is not to be taken for more names
+   * @throws {InputError} for a directory that is kept in its inode, or is damaged
+   */
+  constructor(
+    editor: VolumeEditor,
+    maps: BlockMaps,
+    inode: number,
+    isKept: (block: number) => boolean,
+  ) {
     this.#editor = editor;
     this.#maps = maps;
     this.#inode = inode;
+    this.#isKept = isKept;
     const view = this.#view;
     if ((view.getUint32(INODE_FIELDS.flags.offset, true) & INODE_FLAG.INLINE_DATA) !== 0) {
       throw new InputError(`inode ${inode}`, "a fast commit changes a directory without blocks");
@@ -60,6 +75,16 @@ export class DirectoryEditor {
     const { seed } = editor.image;
     const generation = view.getUint32(INODE_FIELDS.generation.offset, true);
     this.#seed = seed === undefined ? undefined : inodeSeed(seed, inode, generation);
+    for (const number of this.#blocks()) {
+      const block = editor.blocks.read(number);
+      const entries = viewOf(block);
+      for (const { at } of this.#entries(entries)) {
+        if (entries.getUint32(at, true) === 0) continue;
+        const start = at + ENTRY_AT.name;
+        const end = start + entries.getUint8(at + ENTRY_AT.nameLength);
+        this.#names.set(byteStringFromBytes(block, start, end), number);
+      }
+    }
   }
 
   /** The inode that a name leads to; undefined when it is not there. */
@@ -76,12 +101,12 @@ export class DirectoryEditor {
     const block = this.#editor.blocks.edit(place.block);
     const view = viewOf(block);
     if (place.before === undefined) view.setUint32(place.at + ENTRY_AT.inode, 0, true);
-    else {this.#setLength(
-        view,
-        place.before,
-        place.at + this.#length(view, place.at) - place.before,
-      );}
+    else {
+      const end = place.at + this.#length(view, place.at);
+      this.#setLength(view, place.before, end - place.before);
+    }
     this.#seal(block);
+    this.#names.delete(byteStringFromBytes(name, 0, name.length));
   }
 
   /** Adds a name that is not there. An indexed directory becomes one without: its index would need the name, too. */
@@ -90,15 +115,19 @@ export class DirectoryEditor {
     const hasType = this.#editor.image.hasIncompat(INCOMPAT.FILETYPE);
     const fileType = hasType ? TYPE_OF_MODE[mode & FILE_MODE.TYPE_MASK] ?? 0 : 0;
     const wanted = direntSizeBytes(name.length);
-    const put = (block: Uint8Array, at: number) => {
+    const put = (number: number, at: number) => {
+      const block = this.#editor.blocks.edit(number);
       const view = viewOf(block);
       view.setUint32(at + ENTRY_AT.inode, inode, true);
       view.setUint8(at + ENTRY_AT.nameLength, name.length);
       view.setUint8(at + ENTRY_AT.fileType, fileType);
       block.set(name, at + ENTRY_AT.name);
       this.#seal(block);
+      this.#names.set(byteStringFromBytes(name, 0, name.length), number);
     };
+    let passed = 0;
     for (const number of this.#blocks()) {
+      if (passed++ < this.#fullBlocks) continue;
       const view = viewOf(this.#editor.blocks.read(number));
       for (const { at, length } of this.#entries(view)) {
         const isUsed = view.getUint32(at, true) !== 0;
@@ -109,13 +138,16 @@ export class DirectoryEditor {
           this.#setLength(viewOf(block), at, used);
           this.#setLength(viewOf(block), at + used, length - used);
         }
-        put(block, at + used);
+        put(number, at + used);
+        this.#fullBlocks = passed - 1;
         return;
       }
     }
-    const block = this.#append();
+    const number = this.#append();
+    const block = this.#editor.blocks.edit(number);
     this.#setLength(viewOf(block), 0, this.#end(block));
-    put(block, 0);
+    put(number, 0);
+    this.#fullBlocks = passed;
   }
 
   get #view(): DataView<ArrayBufferLike> {
@@ -123,18 +155,18 @@ export class DirectoryEditor {
   }
 
   #find(name: Uint8Array): Place | undefined {
-    for (const number of this.#blocks()) {
-      const block = this.#editor.blocks.read(number);
-      const view = viewOf(block);
-      let before: number | undefined;
-      for (const { at } of this.#entries(view)) {
-        const length = view.getUint8(at + ENTRY_AT.nameLength);
-        const start = at + ENTRY_AT.name;
-        const isIt = view.getUint32(at, true) !== 0 && length === name.length &&
-          Buffer.compare(block.subarray(start, start + length), name) === 0;
-        if (isIt) return { block: number, at, before };
-        before = at;
-      }
+    const number = this.#names.get(byteStringFromBytes(name, 0, name.length));
+    if (number === undefined) return undefined;
+    const block = this.#editor.blocks.read(number);
+    const view = viewOf(block);
+    let before: number | undefined;
+    for (const { at } of this.#entries(view)) {
+      const length = view.getUint8(at + ENTRY_AT.nameLength);
+      const start = at + ENTRY_AT.name;
+      const isIt = view.getUint32(at, true) !== 0 && length === name.length &&
+        Buffer.compare(block.subarray(start, start + length), name) === 0;
+      if (isIt) return { block: number, at, before };
+      before = at;
     }
     return undefined;
   }
@@ -226,7 +258,7 @@ export class DirectoryEditor {
   }
 
   /** A new block at the end of the directory. */
-  #append(): Uint8Array {
+  #append(): number {
     const { blockSizeBytes } = this.#editor.image.geometry;
     const view = this.#view;
     const sizeBytes = sizeOf(view);
@@ -237,18 +269,8 @@ export class DirectoryEditor {
     view.setUint32(INODE_FIELDS.sizeBytes.offset, size % 2 ** 32, true);
     view.setUint32(INODE_AT.sizeHigh, Math.floor(size / 2 ** 32), true);
     this.#editor.sealInode(this.#inode);
-    const block = this.#editor.blocks.edit(startBlock);
-    block.fill(0);
-    return block;
-  }
-
-  /** Free blocks that fast commits give to files. */
-  #isKept: (block: number) => boolean = () => false;
-
-  /** Says which free blocks are not to be taken. */
-  keep(isKept: (block: number) => boolean): this {
-    this.#isKept = isKept;
-    return this;
+    this.#editor.blocks.edit(startBlock).fill(0);
+    return startBlock;
   }
 }
 

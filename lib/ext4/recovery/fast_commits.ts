@@ -13,6 +13,7 @@ import { EXTENT_MAGIC, EXTENT_ROOT_ENTRIES_MAX } from "../format/extent.ts";
 import { viewOf } from "../format/fields.ts";
 import { INODE_FIELDS } from "../format/inode.ts";
 import type { FastCommitRecord } from "../journal/fast_commit.ts";
+import { firstAtOrAfter } from "../journal/overlay.ts";
 import { BlockMaps } from "./block_maps.ts";
 import { DirectoryEditor } from "./directory_editor.ts";
 import { InodeRemover } from "./orphans.ts";
@@ -55,6 +56,7 @@ class FastCommitReplay {
   readonly #editor: VolumeEditor;
   readonly #maps: BlockMaps;
   readonly #remover: InodeRemover;
+  readonly #directories = new Map<number, DirectoryEditor>();
   /** Inodes that were replaced or linked. */
   readonly #touched = new Set<number>();
   readonly #isKept: (block: number) => boolean;
@@ -63,11 +65,7 @@ class FastCommitReplay {
     this.#editor = editor;
     this.#maps = new BlockMaps(editor);
     this.#remover = new InodeRemover(editor);
-    const ranges = records.flatMap((record) => record.kind === "addRange" ? [record] : []);
-    this.#isKept = (block) =>
-      ranges.some(({ startBlock, blockCount }) =>
-        block >= startBlock && block < startBlock + blockCount
-      );
+    this.#isKept = blocksOfRanges(records);
   }
 
   apply(record: FastCommitRecord): void {
@@ -158,10 +156,13 @@ class FastCommitReplay {
 
   /** A directory to change; undefined when there is none of that number. */
   #directory(inode: number): DirectoryEditor | undefined {
-    if (!this.#exists(inode)) return undefined;
+    const known = this.#directories.get(inode);
+    if (known !== undefined || !this.#exists(inode)) return known;
     const mode = viewOf(this.#editor.inodeSlot(inode)).getUint16(INODE_FIELDS.mode.offset, true);
     if ((mode & FILE_MODE.TYPE_MASK) !== FILE_MODE.DIRECTORY) return undefined;
-    return new DirectoryEditor(this.#editor, this.#maps, inode).keep(this.#isKept);
+    const directory = new DirectoryEditor(this.#editor, this.#maps, inode, this.#isKept);
+    this.#directories.set(inode, directory);
+    return directory;
   }
 
   #remove(inode: number): void {
@@ -201,4 +202,20 @@ class FastCommitReplay {
     if (inode >= firstInode && inode <= inodesCount) return;
     throw new InputError("journal", `a fast commit changes inode ${inode}, which no file has`);
   }
+}
+
+/** Whether a block is one of those that fast commits give to files. */
+function blocksOfRanges(records: readonly FastCommitRecord[]): (block: number) => boolean {
+  const ranges = records.flatMap((record) => record.kind === "addRange" ? [record] : [])
+    .sort((a, b) => a.startBlock - b.startBlock);
+  const starts = ranges.map(({ startBlock }) => startBlock);
+  // Ranges may overlap: how far those reach that begin no later.
+  let end = 0;
+  const ends = ranges.map(({ startBlock, blockCount }) =>
+    end = Math.max(end, startBlock + blockCount)
+  );
+  return (block) => {
+    const index = firstAtOrAfter(starts, block + 1) - 1;
+    return index >= 0 && block < ends[index]!;
+  };
 }

@@ -53,6 +53,8 @@ export class VolumeEditor {
   /** Blocks that are allocated together: 1 without bigalloc. */
   readonly clusterBlocks: number;
   readonly #changes = new Map<number, GroupChange>();
+  /** Where to look for a free block: none before it is one. */
+  #allocateFrom = 0;
 
   constructor(image: Ext4Image) {
     this.image = image;
@@ -167,22 +169,24 @@ export class VolumeEditor {
   /**
    * Marks a block as used that was free before and is free now. Not for bigalloc.
    *
-   * @param isKept whether a free block is to be left alone
+   * @param isKept whether a free block is to be left alone, for as long as there are changes
    * @throws {InputError} when there is none
    */
   allocateBlock(isKept: (block: number) => boolean): number {
     const { firstDataBlock, blocksPerGroup, groupCount } = this.image.geometry;
-    for (let group = 0; group < groupCount; group++) {
+    const from = this.#allocateFrom;
+    for (let group = Math.floor(from / blocksPerGroup); group < groupCount; group++) {
       const { flags, freeBlocksCount, blockBitmapBlock } = this.image.groupDescriptor(group);
       if (freeBlocksCount === 0 || (flags & GROUP_FLAG.BLOCK_UNINIT) !== 0) continue;
       const before = this.image.block(blockBitmapBlock);
       if (before === undefined) continue;
       const now = this.blocks.read(blockBitmapBlock);
       const end = this.image.groupBlocks(group);
-      for (let bit = 0; bit < end; bit++) {
+      for (let bit = Math.max(0, from - group * blocksPerGroup); bit < end; bit++) {
         const block = firstDataBlock + group * blocksPerGroup + bit;
         if (testBit(before, bit) || testBit(now, bit) || isKept(block)) continue;
         this.useBlocks(block, 1);
+        this.#allocateFrom = group * blocksPerGroup + bit + 1;
         return block;
       }
     }
