@@ -79,7 +79,7 @@ export function schemaStatements({ serial, bytes }: Dialect): readonly string[] 
       WHERE finished_ms IS NULL AND same_as IS NULL`,
     `CREATE UNIQUE INDEX IF NOT EXISTS jobs_key ON jobs (job_key)
       WHERE job_key IS NOT NULL AND finished_ms IS NULL AND same_as IS NULL`,
-    `CREATE INDEX IF NOT EXISTS jobs_queue ON jobs (priority DESC, created_ms, id)
+    `CREATE INDEX IF NOT EXISTS jobs_queue ON jobs (priority DESC, runs, created_ms, id)
       WHERE state = 'queued' AND same_as IS NULL`,
     `CREATE INDEX IF NOT EXISTS jobs_state ON jobs (state, id)`,
     `CREATE INDEX IF NOT EXISTS jobs_owner ON jobs (owner) WHERE owner IS NOT NULL`,

@@ -93,7 +93,7 @@ export class JobStore extends StoreQueries {
     await session.run("INSERT INTO job_names (job_id, name) VALUES (?, ?)", [id, name]);
   }
 
-  /** Takes the next job, if there is one. */
+  /** Takes the next job, if there is one. One that has run before goes behind the others: it may be what kills servers. */
   async claim(owner: string, leaseMs: number): Promise<JobRecord | undefined> {
     const { now, skipLocked } = this.database.dialect;
     const [row] = await this.database.transaction((session) =>
@@ -104,7 +104,7 @@ export class JobStore extends StoreQueries {
          WHERE id = (
            SELECT id FROM jobs
            WHERE state = 'queued' AND same_as IS NULL AND not_before_ms <= ${now}
-           ORDER BY priority DESC, created_ms, id LIMIT 1${skipLocked}
+           ORDER BY priority DESC, runs, created_ms, id LIMIT 1${skipLocked}
          ) RETURNING id`,
         [owner, leaseMs],
       )
