@@ -11,6 +11,8 @@ import { writeImage } from "../lib/ext4/write/write_image.ts";
 import { openFileReader, type RandomReader, readExactly } from "../lib/io/random_reader.ts";
 import type { ImageSink } from "../lib/io/sink.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../lib/model/payload.ts";
+import { treeShape } from "../lib/verity/format.ts";
+import { TreeSink, VeritySink } from "../lib/verity/verity_sink.ts";
 import { Warnings } from "../lib/warnings.ts";
 import type { ImagePart, ProbedImage } from "./images.ts";
 import { layoutOf, type ProbeOptions, type Scheme } from "./schemes.ts";
@@ -185,6 +187,7 @@ async function measureLayout(
       collector.addSize(plan.summary.sizeBytes, plan.summary.paddingBytes);
       const listener = watch?.scheme === scheme ? watch.beginPart(plan, contentOf) : undefined;
       await cutAligned(plan, collector, context, listener);
+      await cutTree(plan, scheme, collector, context);
       continue;
     }
     const cutters = collected.map(({ scheme, collector }) => {
@@ -192,7 +195,15 @@ async function measureLayout(
       const listener = watch?.scheme === scheme ? watch.beginPart(plan, contentOf) : undefined;
       return cutterOf(scheme, collector, stores, listener);
     });
-    await cutPlan(plan, cutTogether(cutters, { sizes: stores.sizes, ...options }), options);
+    const together = cutTogether(cutters, { sizes: stores.sizes, ...options });
+    if (options.veritySalt === undefined) {
+      await cutPlan(plan, together, options);
+      continue;
+    }
+    const { dataBlocks, sizeBytes } = treeShape(plan.totalBlocks);
+    for (const { collector } of collected) collector.addSize(sizeBytes, 0);
+    const salt = options.veritySalt();
+    await cutPlan(plan, new VeritySink(together, { dataBlocks, salt }), options);
   }
   for (const { collector } of collected) collector.finish();
 }
@@ -218,12 +229,35 @@ async function cutAligned(
   await cutter.run();
 }
 
+/** The tree that bless would put behind an image. For it, every block is read. */
+async function cutTree(
+  plan: ImagePlan,
+  scheme: Scheme,
+  collector: ImageCollector,
+  { options, stores }: LayoutContext,
+): Promise<void> {
+  if (options.veritySalt === undefined) return;
+  const sink = new TreeSink({ dataBlocks: plan.totalBlocks, salt: options.veritySalt() });
+  await cutPlan(plan, sink, options);
+  const { tree } = sink;
+  try {
+    const { sizeBytes } = tree.shape;
+    collector.addSize(sizeBytes, 0);
+    const cutter = cutterOf(scheme, collector, stores);
+    const offset = plan.totalBlocks * BLOCK_SIZE_BYTES;
+    await tree.writeTo(cutter, offset);
+    await cutter.finish(offset + sizeBytes);
+  } finally {
+    tree.close();
+  }
+}
+
 /** Plans a part in the layout of a scheme. */
 export function planPart(part: ImagePart, scheme: Scheme, options: ProbeOptions): ImagePlan {
   // A plan tells the same in every scheme, and bless tells it better.
   const warnings = options.warnings.strict ? options.warnings : new Warnings();
   return planImage(part.tree, {
-    layout: layoutOf(scheme, options.mode),
+    layout: layoutOf(scheme, options.mode, options.veritySalt !== undefined),
     ...part.identity,
     timestamp: options.timestamp,
     warnings,

@@ -130,6 +130,11 @@ function checkAsIs(options: ProbeOptions): void {
       remedies: [{ option: "explain", change: "omit" }, { option: "asIs", change: "omit" }],
     });
   }
+  if (options.veritySalt !== undefined) {
+    throw optionError("verity", "files cut as they are get no tree", {
+      remedies: [{ option: "verity", change: "omit" }, { option: "asIs", change: "omit" }],
+    });
+  }
   if (options.mode === "layered") {
     throw optionError("mode", "files cut as they are have no layers", {
       remedies: [{ option: "mode", change: "set", value: "merged" }],

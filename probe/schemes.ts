@@ -36,6 +36,8 @@ export interface ProbeOptions extends SourceOptions {
   readonly chunker: ChunkerParameters | undefined;
   /** What stored means beside raw. */
   readonly compression: Compression;
+  /** Measure each image with its dm-verity tree behind it; undefined: without. Asked for a salt for each tree. */
+  readonly veritySalt?: (() => Uint8Array) | undefined;
   /** Whether the first image is compared with itself, shifted. */
   readonly selfShift: boolean;
   /** Whether each image is compared with each other one. */
@@ -103,8 +105,13 @@ export function schemesOf(options: ProbeOptions): Scheme[] {
 }
 
 /** The layout of a scheme's images: what bless would make, or what a writer without alignment gives. */
-export function layoutOf(scheme: Scheme, mode: "merged" | "layered"): LayoutOptions {
-  const defaults = mode === "merged" ? MERGED_DEFAULTS : LAYERED_DEFAULTS;
+export function layoutOf(
+  scheme: Scheme,
+  mode: "merged" | "layered",
+  hasTree = false,
+): LayoutOptions {
+  const modeDefaults = mode === "merged" ? MERGED_DEFAULTS : LAYERED_DEFAULTS;
+  const defaults = hasTree ? { ...modeDefaults, journalBytes: 0 } : modeDefaults;
   const { gridBytes, aligned } = scheme;
   if (aligned === undefined) {
     return {

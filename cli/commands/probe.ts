@@ -26,6 +26,7 @@ import { choiceError, parseCount, parsePercent, parseSize } from "../values.ts";
 import { localPaths } from "./outputs.ts";
 import { probeText } from "./probe_table.ts";
 import { parsePacking, parseSourceOptions, parseThreshold, sourceDateEpoch } from "./sources.ts";
+import { readSalt } from "./verity.ts";
 
 /** `blessfs probe SOURCE...`. */
 export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
@@ -137,6 +138,7 @@ export type Measure = Pick<
   | "grids"
   | "chunker"
   | "compression"
+  | "veritySalt"
   | "selfShift"
   | "pairwise"
   | "explain"
@@ -158,6 +160,7 @@ export function parseMeasure(
     grids: grids ?? [MERGED_DEFAULTS.gridBytes],
     chunker: args.parsed("cdc", parseChunker),
     compression: args.parsed("compress", parseCompression) ?? { kind: "zstd", level: 1 },
+    veritySalt: parseTree(args),
     selfShift: args.flag("self-shift"),
     pairwise: args.flag("pairwise") || args.value("report") !== undefined,
     // A page for others says where the layout loses, where that can be known.
@@ -166,8 +169,23 @@ export function parseMeasure(
   };
 }
 
+/** A random salt is another one for each tree, as for each run of bless. */
+function parseTree(args: ParsedArguments): (() => Uint8Array) | undefined {
+  const salt = args.value("verity-salt");
+  if (args.value("verity") !== undefined) {
+    readSalt(salt);
+    return () => readSalt(salt).salt;
+  }
+  if (salt === undefined) return undefined;
+  throw new UsageError("--verity-salt", "means nothing without --verity", {
+    remedies: [{ option: "verity", change: "set" }],
+  });
+}
+
 /** What files that are cut as they are have no use for. */
 const BLESS_OPTIONS = [
+  "verity",
+  "verity-salt",
   "align-threshold",
   "packing",
   "limit",

@@ -13,7 +13,7 @@ import {
   SOURCE_OPTIONS,
   STRICT_IMAGE_OPTION,
 } from "./options.ts";
-import { HASH_PLACE_OPTIONS, ROOT_HASH_OPTION } from "./verity.ts";
+import { HASH_PLACE_OPTIONS, ROOT_HASH_OPTION, VERITY_SALT_OPTION } from "./verity.ts";
 
 /** `blessfs probe`. */
 export const PROBE: Command = {
@@ -100,6 +100,13 @@ export const PROBE: Command = {
       defaultText: "merged",
       summary: "measure merged images, or one image a layer",
     },
+    {
+      name: "verity",
+      value: "append",
+      choices: ["append"],
+      summary: "measure each image with its dm-verity tree behind it",
+    },
+    VERITY_SALT_OPTION,
     {
       name: "fingerprints",
       value: "FILE",

@@ -31,7 +31,7 @@ export const HASH_PLACE_OPTIONS: readonly OptionSpec[] = [
 ];
 
 /** Where the salt comes from, in bless. */
-const VERITY_SALT_OPTION: OptionSpec = {
+export const VERITY_SALT_OPTION: OptionSpec = {
   name: "verity-salt",
   value: "HEX|random",
   choices: ["random"],

@@ -6,6 +6,7 @@ import { InputError, UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { fastCdcParameters } from "../../lib/chunk/fastcdc.ts";
 import type { Progress } from "../../lib/progress.ts";
+import { CONSTANT_SALT } from "../../lib/verity/format.ts";
 import { reportChart } from "../../probe/chart.ts";
 import { reportHtml } from "../../probe/html.ts";
 import { reportCsv } from "../../probe/csv.ts";
@@ -49,6 +50,45 @@ Deno.test("probe cuts the cells that a blessed file has, with and without compre
         }
       }
     }
+  });
+});
+
+Deno.test("probe counts the hash trees that bless puts behind images", async () => {
+  await withTars(async (sources, directory) => {
+    const veritySalt = () => CONSTANT_SALT;
+    const compression = { kind: "none" } as const;
+    const options = optionsFor(sources, { compression, veritySalt });
+    const report = await probe(options);
+    const plain = await probe(optionsFor(sources, { compression }));
+    for (const [i, scheme] of schemesOf(options).entries()) {
+      if (scheme.kind === "file" || scheme.kind === "fastcdc") continue;
+      const images: string[] = [];
+      for (const source of sources) {
+        const image = join(directory, `image-${images.length}`);
+        images.push(image);
+        await blessMerged({
+          ...options,
+          source,
+          layout: layoutOf(scheme, "merged", true),
+          envelope: { verity: { salt: veritySalt() } },
+          sink: createFileSink(image, { force: true }),
+        });
+      }
+      const asIs = await probe(optionsFor(images, { asIs: true, compression }));
+      for (const key of ["each", "union", "newBytes", "zeroBytes"] as const) {
+        assertEquals(asIs.schemes[0]![key], report.schemes[i]![key], `${scheme.kind} ${key}`);
+      }
+      assert(report.schemes[i]!.union.raw > plain.schemes[i]!.union.raw);
+    }
+    const layered = optionsFor(sources, { mode: "layered", compression, veritySalt });
+    const trees = (await probe(layered)).schemes.at(-1)!.each.units;
+    const without = (await probe({ ...layered, veritySalt: undefined })).schemes.at(-1)!.each.units;
+    assert(trees > without);
+    await assertRejects(
+      () => probe(optionsFor(sources, { asIs: true, veritySalt })),
+      UsageError,
+      "verity: files cut as they are get no tree",
+    );
   });
 });
 
