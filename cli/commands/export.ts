@@ -10,23 +10,26 @@ import type { CommandIo, ParsedArguments } from "../command.ts";
 import { EXIT, safeLine } from "../errors.ts";
 import { aligned } from "../text.ts";
 import { formatCount, formatSize } from "../values.ts";
+import { LeftOut } from "./image.ts";
 import { contentText, exactSize, tarSink } from "./outputs.ts";
 import { parseSourceOptions, sourceDateEpoch } from "./sources.ts";
 
 /** `blessfs export IMAGE -o TAR`. */
-export async function runExport(args: ParsedArguments, io: CommandIo): Promise<void> {
+export async function runExport(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
+  const leftOut = new LeftOut(args);
   const image = args.positional("IMAGE");
   const tar = args.value("output")!;
   const sourceOptions = parseSourceOptions(args, io, [image]);
   const { source, ...report } = await exportTar({
     ...sourceOptions,
+    onUnreadable: leftOut.onFault,
     source: image,
     layer: args.flag("layer"),
     timestamp: sourceDateEpoch(io),
     sink: tarSink(tar, [image], args.flag("force"), io),
   });
   io.warn(report.warnings);
-  if (io.json) await io.writeReport({ source, tar, ...report });
+  if (io.json) await io.writeReport({ source, tar, ...report, ...leftOutOf(leftOut) });
   else if (tar !== "-" && !io.quiet) {
     await io.stdout.write(aligned([
       ["tar", safeLine(tar)],
@@ -36,6 +39,12 @@ export async function runExport(args: ParsedArguments, io: CommandIo): Promise<v
       ["content", contentText(report)],
     ]));
   }
+  return leftOut.finish(io);
+}
+
+/** What the JSON document says of it. */
+function leftOutOf({ onFault, entries }: LeftOut): { readonly leftOut?: typeof entries } {
+  return onFault === undefined ? {} : { leftOut: entries };
 }
 
 /** `blessfs diff A B -o TAR`. */
@@ -45,17 +54,22 @@ export async function runDiff(args: ParsedArguments, io: CommandIo): Promise<0 |
     throw new UsageError("diff", "only one of the sources can be standard input");
   }
   const layer = args.value("output");
+  const leftOut = new LeftOut(args);
   const report = await diffSources({
     ...parseSourceOptions(args, io, [before, after]),
+    onUnreadable: leftOut.onFault,
     before,
     after,
     timestamp: sourceDateEpoch(io),
     sink: layer === undefined ? undefined : tarSink(layer, [before, after], args.flag("force"), io),
   });
   io.warn(report.warnings);
-  if (io.json) await io.writeReport({ ...report, layer: layer ?? null });
-  else if (layer !== "-" && !io.quiet) await io.stdout.write(diffText(report, layer));
+  if (io.json) {
+    await io.writeReport({ ...report, layer: layer ?? null, ...leftOutOf(leftOut) });
+  } else if (layer !== "-" && !io.quiet) await io.stdout.write(diffText(report, layer));
+  const code = leftOut.finish(io);
   if (args.flag("exit-code") && !report.isEqual) return EXIT.answerNo;
+  return code;
 }
 
 function diffText(report: DiffReport, layer: string | undefined): string {

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { byteStringFromText } from "../../lib/bytes/byte_string.ts";
+import { type ByteString, byteStringFromText, displayName } from "../../lib/bytes/byte_string.ts";
+import type { InputError } from "../../lib/errors.ts";
 import { INODE_NUMBER } from "../../lib/ext4/format/constants.ts";
 import { type Ext4Image, openExt4Image } from "../../lib/ext4/read/image.ts";
 import { faultInImage } from "../../lib/ext4/volume/judge.ts";
@@ -14,6 +15,7 @@ import { openNamedImage } from "../../lib/source/image_file.ts";
 import type { SourceOptions } from "../../lib/source/types.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
+import { EXIT, safeLine } from "../errors.ts";
 
 /** How an image is to be opened. */
 export type ImageAccess = SourceOptions;
@@ -76,4 +78,28 @@ export function findOperand(
   if (inodeNumber === undefined) return findInode(image, byteStringFromText(operand), options);
   const path = inodeNumber === INODE_NUMBER.ROOT ? "" : byteStringFromText(operand);
   return { inode: image.inode(inodeNumber), path };
+}
+
+/** What cannot be read and is left out under --keep-going. */
+export class LeftOut {
+  /** What was left out so far, and why. */
+  readonly entries: { readonly path: string; readonly why: string }[] = [];
+  /** Hears of it; undefined when the first fault is an error. */
+  readonly onFault: ((path: ByteString, error: InputError) => void) | undefined;
+
+  constructor(args: ParsedArguments) {
+    if (!args.flag("keep-going")) return;
+    this.onFault = (path, error) => {
+      this.entries.push({ path: displayName(path), why: error.message });
+    };
+  }
+
+  /** Lists what was left out; the answer is the exit code. */
+  finish(io: CommandIo): 1 | void {
+    if (this.entries.length === 0) return;
+    for (const { path, why } of this.entries) {
+      io.stderr.write(`blessfs: left out ${path}: ${safeLine(why)}\n`);
+    }
+    return EXIT.answerNo;
+  }
 }

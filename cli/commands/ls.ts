@@ -9,22 +9,22 @@ import { type ByteString, displayName, textFromByteString } from "../../lib/byte
 import { InputError, throwIfAborted } from "../../lib/errors.ts";
 import type { Timestamp } from "../../lib/ext4/format/inode.ts";
 import type { Ext4Image, ImageInode } from "../../lib/ext4/read/image.ts";
-import { listNames } from "../../lib/ext4/read/directory.ts";
+import { type FoundInode, goOn, listNames } from "../../lib/ext4/read/directory.ts";
 import { deviceNumbers } from "../../lib/ext4/read/tree.ts";
-import type { FoundInode } from "../../lib/ext4/read/directory.ts";
-import { filePayload } from "../../lib/ext4/read/content.ts";
-import { readSymlink } from "../../lib/ext4/read/content.ts";
+import { filePayload, readSymlink } from "../../lib/ext4/read/content.ts";
 import { readPayload } from "../../lib/model/payload.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
-import { findOperand, parseImageAccess, withImage } from "./image.ts";
+import { findOperand, LeftOut, parseImageAccess, withImage } from "./image.ts";
 
 const YIELD_AFTER_NAMES = 256;
 
 /** `blessfs ls IMAGE [PATH]`. */
-export async function runLs(args: ParsedArguments, io: CommandIo): Promise<void> {
+export async function runLs(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
   const imagePath = args.positional("IMAGE");
+  const leftOut = new LeftOut(args);
+  const { onFault } = leftOut;
   const warnings = new Warnings(args.flag("strict"));
   await withImage(imagePath, parseImageAccess(args, io), warnings, async (image) => {
     io.warn(warnings.list());
@@ -32,17 +32,28 @@ export async function runLs(args: ParsedArguments, io: CommandIo): Promise<void>
     const start = findOperand(image, args.positionals("PATH")[0] ?? "/", { followsLast: !itself });
     const recursive = args.flag("recursive");
     const isListed = start.inode.kind === "directory" && !itself;
-    const names = isListed ? listNames(image, start, { recursive }) : [start];
+    const options = { recursive, ...onFault === undefined ? {} : { onFault } };
+    const names = isListed ? listNames(image, start, options) : [start];
+    const look = <T>(name: FoundInode, work: () => T): T | undefined =>
+      goOn(name.path, onFault, work);
     if (io.json) {
       const entries: ReturnType<typeof listedEntry>[] = [];
-      await forEachName(names, io, (name) => void entries.push(listedEntry(image, name)));
-      await io.writeJson({ image: imagePath, entries, warnings: warnings.list() });
+      await forEachName(names, io, (name) => {
+        const entry = look(name, () => listedEntry(image, name));
+        if (entry !== undefined) entries.push(entry);
+      });
+      const left = onFault === undefined ? {} : { leftOut: leftOut.entries };
+      await io.writeJson({ image: imagePath, entries, ...left, warnings: warnings.list() });
       return;
     }
     const isWhole = recursive || !isListed;
     const lineOf = args.flag("long") ? longLine : shortLine;
-    await forEachName(names, io, (name) => io.stdout.write(lineOf(image, name, isWhole)));
+    await forEachName(names, io, (name) => {
+      const line = look(name, () => lineOf(image, name, isWhole));
+      return line === undefined ? undefined : io.stdout.write(line);
+    });
   });
+  return leftOut.finish(io);
 }
 
 function shortLine(_image: Ext4Image, found: FoundInode, isWhole: boolean): string {

@@ -5,6 +5,7 @@
  */
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { UsageError } from "../../lib/errors.ts";
+import { describeLocation, describeProblem } from "../../lib/ext4/volume/judge.ts";
 import { checkGrid } from "../../lib/ext4/plan/settings.ts";
 import { type Finding, verifyImage, type VerifyReport } from "../../lib/ext4/verify/verify.ts";
 import type { RecoveryReport } from "../../lib/ext4/recovery/recover.ts";
@@ -48,6 +49,10 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 |
     progress: io.progress,
     signal: io.signal,
   };
+  const isStrict = args.flag("strict");
+  const isClean = (found: Verified): boolean =>
+    found.verity?.clean !== false && found.report.clean &&
+    !(isStrict && (found.report.noteCount > 0 || found.report.warnings.length > 0));
   const access = parseImageAccess(args, io);
   const isProved = args.value("root-hash") !== undefined;
   // Most images have no hash tree, and need none of this code.
@@ -82,7 +87,7 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 |
   }
   const hasMore = verified.length + failures.length > 1;
   if (io.json && (failures.length === 0 || hasMore)) {
-    await io.writeJson(documentOf(verified, failures, args.options));
+    await io.writeJson(documentOf({ verified, isClean }, failures, args.options));
   }
   const last = failures.pop();
   if (last !== undefined) {
@@ -94,10 +99,6 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 |
     throw last.error;
   }
   return verified.every(isClean) ? undefined : EXIT.answerNo;
-}
-
-function isClean({ report, verity }: Verified): boolean {
-  return report.clean && verity?.clean !== false;
 }
 
 /** A root hash is that of one image. */
@@ -116,7 +117,10 @@ function checkVerityArguments(args: ParsedArguments, images: readonly string[]):
 
 /** `clean` speaks for all images that were named. */
 function documentOf(
-  verified: readonly Verified[],
+  { verified, isClean }: {
+    readonly verified: readonly Verified[];
+    readonly isClean: (found: Verified) => boolean;
+  },
   failures: readonly Failure[],
   options: readonly OptionSpec[],
 ): unknown {
@@ -163,10 +167,12 @@ function replayText(report: RecoveryReport): string {
 }
 
 function summaryOf(report: VerifyReport): string {
-  const { findingCount, layout } = report;
-  const verdict = report.clean
-    ? "clean"
-    : `damaged: ${formatCount(findingCount)} ${findingCount === 1 ? "finding" : "findings"}`;
+  const { findingCount, noteCount, layout } = report;
+  const counted = (count: number, what: string) =>
+    `${formatCount(count)} ${what}${count === 1 ? "" : "s"}`;
+  const damage = counted(findingCount - noteCount, "finding");
+  const notes = noteCount === 0 ? "" : `, ${counted(noteCount, "note")}`;
+  const verdict = `${report.clean ? "clean" : `damaged: ${damage}`}${notes}`;
   if (layout === undefined) return `${verdict}; nothing but the superblock could be looked at`;
   const parts = [
     verdict,
@@ -180,21 +186,7 @@ function summaryOf(report: VerifyReport): string {
 
 /** One finding on one line: where, what, found and wanted. */
 export function findingText(finding: Finding): string {
-  const { structure, problem, found, wanted } = finding;
-  const places: string[] = [];
-  if (finding.group !== undefined) places.push(`group ${finding.group}`);
-  if (finding.inode !== undefined && structure !== "inode") places.push(`inode ${finding.inode}`);
-  if (finding.block !== undefined) places.push(`block ${finding.block}`);
-  if (finding.offset !== undefined) places.push(`byte ${finding.offset}`);
-  const name = structure === "inode" && finding.inode !== undefined
-    ? `inode ${finding.inode}`
-    : structure;
-  const where = places.length === 0 ? name : `${name} (${places.join(", ")})`;
-  const values = [
-    ...found === undefined ? [] : [`found ${found}`],
-    ...wanted === undefined ? [] : [`wanted ${wanted}`],
-  ];
-  return values.length === 0
-    ? `${where}: ${problem}`
-    : `${where}: ${problem}: ${values.join(", ")}`;
+  const { structure, severity } = finding;
+  const text = `${describeLocation(structure, finding)}: ${describeProblem(finding)}`;
+  return severity === undefined ? text : `${severity}: ${text}`;
 }

@@ -10,6 +10,7 @@ import {
   CERTIFICATE_OPTIONS,
   CHUNK_OPTIONS,
   forceOption,
+  KEEP_GOING_OPTION,
   layoutOptions,
   outputOption,
   SOURCE_OPERAND,
@@ -236,6 +237,7 @@ export const EXPORT: Command = {
       summary:
         "write the image of a layer as an OCI layer, with whiteouts instead of overlayfs's marks",
     },
+    KEEP_GOING_OPTION,
     ...SOURCE_OPTIONS,
     JSON_OPTION,
   ],
@@ -275,6 +277,7 @@ export const DIFF: Command = {
     }),
     forceOption(),
     { name: "exit-code", summary: "exit with 1 if there is a difference" },
+    KEEP_GOING_OPTION,
     ...SOURCE_OPTIONS,
     JSON_OPTION,
   ],

@@ -9,6 +9,7 @@ import { sizeOption } from "../values.ts";
 import {
   forceOption,
   IMAGE_OPERAND,
+  KEEP_GOING_OPTION,
   REPLAY_OPTIONS,
   SOURCE_OPTIONS,
   STRICT_IMAGE_OPTION,
@@ -186,6 +187,8 @@ export const VERIFY: Command = {
   description: [
     "It finds the damage that e2fsck -fn finds, and more: in the values of attributes, in backups, in the superblock's " +
     "copy of the journal inode. It changes nothing. The exit code is 1 if an image is damaged.",
+    "A note is worth knowing, but neither the kernel nor e2fsck minds it: a stale backup of another writer, a journal " +
+    "on another device that nobody looked at. With --strict, notes and warnings count as damage.",
     "It also counts the large files that lie on the grid. An image does not say which grid it was blessed for; with " +
     "--grid or --align-threshold, files off that grid count as damage.",
   ],
@@ -211,6 +214,7 @@ export const VERIFY: Command = {
       defaultText: "100",
       summary: "show at most this many findings per image; all are counted",
     },
+    { name: "strict", summary: "take notes and warnings for damage" },
     {
       ...ROOT_HASH_OPTION,
       summary: "check the hash tree of the image too, and every block against it",
@@ -282,6 +286,7 @@ export const LS: Command = {
     { name: "long", short: "l", summary: "show inode, mode, owner, size and time too" },
     { name: "recursive", short: "R", summary: "list subdirectories too" },
     { name: "directory", short: "d", summary: "list a directory or symlink itself" },
+    KEEP_GOING_OPTION,
     ...REPLAY_OPTIONS,
     STRICT_IMAGE_OPTION,
     JSON_OPTION,

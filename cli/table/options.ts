@@ -283,6 +283,12 @@ export const SOURCE_OPERAND: PositionalSpec = {
   completion: "source",
 };
 
+/** What lets a command go on past what cannot be read. */
+export const KEEP_GOING_OPTION: OptionSpec = {
+  name: "keep-going",
+  summary: "leave out what cannot be read in an ext4 image, list it, and exit with 1",
+};
+
 /** What makes warnings about an image errors. */
 export const STRICT_IMAGE_OPTION: OptionSpec = {
   name: "strict",

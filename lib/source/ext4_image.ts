@@ -53,7 +53,9 @@ export async function openExt4Source(
 async function loadImage(reader: RandomReader, options: SourceOptions): Promise<LoadedLayer> {
   const { warnings, signal, progress } = options;
   const image = openExt4Image(reader, { warnings });
-  const tree = await readTree(image, { warnings, scansContent: true, signal });
+  const { onUnreadable: onFault } = options;
+  const faults = onFault === undefined ? {} : { onFault };
+  const tree = await readTree(image, { warnings, scansContent: true, signal, ...faults });
   const isBlessed = isAsBlessed(image);
   // Blessing puts files in the order of (first layer, path): the places that they have tell the first part of it.
   if (isBlessed) rankPayloads(tree, ({ payload }) => placeIn(payload, reader));

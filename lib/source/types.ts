@@ -3,6 +3,8 @@
  *
  * @module
  */
+import type { ByteString } from "../bytes/byte_string.ts";
+import type { InputError } from "../errors.ts";
 import type { RandomReader, SharedDescriptor } from "../io/random_reader.ts";
 import type { Progress } from "../progress.ts";
 import type { TarEntry } from "../tar/entry.ts";
@@ -46,6 +48,8 @@ export interface SourceOptions {
   readonly verifyDiffIds?: boolean;
   /** False: an ext4 image that was not unmounted is read as it lies, its journal is not replayed. Default true. */
   readonly replay?: boolean;
+  /** Hears of what cannot be read in an ext4 image and is left out; without it, that is an error. */
+  readonly onUnreadable?: ((path: ByteString, error: InputError) => void) | undefined;
   /** The path of the external journal of an ext4 image that has one. */
   readonly externalJournal?: string;
   /** Bounds on what a source may ask for; what is not given is `DEFAULT_SOURCE_LIMITS`. */

@@ -19,8 +19,7 @@ const KNOWN_COMPAT = 0x1e3f;
 const FAST_COMMIT = 0x400;
 const KNOWN_INCOMPAT = Object.values(INCOMPAT).reduce((all, bit) => all | bit, 0) &
   ~(INCOMPAT.JOURNAL_DEV | INCOMPAT.DIRDATA);
-/** SHARED_BLOCKS, which images of Android have, and all that constants.ts names. */
-const KNOWN_RO_COMPAT = Object.values(RO_COMPAT).reduce((all, bit) => all | bit, 0x4000);
+const KNOWN_RO_COMPAT = Object.values(RO_COMPAT).reduce((all, bit) => all | bit, 0);
 
 /** @throws InputError that says why the image cannot be switched, and what helps */
 export function refuseUnfit(volume: Volume): void {

@@ -314,6 +314,11 @@ export class DirectoryEntries {
     return this.#fileTypes[index]!;
   }
 
+  /** The bytes of an entry's name. */
+  nameLengthAt(index: number): number {
+    return this.#nameLengths[index]!;
+  }
+
   /** The name of an entry. */
   nameAt(index: number): ByteString {
     // One call for all names: a call for each would cost more than all the rest.

@@ -69,6 +69,8 @@ export const JOURNAL_SUPERBLOCK_SIZE_BYTES = 1024;
 /** The smallest journal that the kernel takes (JBD2_MIN_JOURNAL_BLOCKS). */
 export const JOURNAL_BLOCKS_MIN = 1024;
 
+/** Without features: what would be in their place has no meaning. */
+const BLOCK_TYPE_SUPERBLOCK_V1 = 3;
 const BLOCK_TYPE_SUPERBLOCK_V2 = 4;
 const CHECKSUM_TYPE_CRC32C = 4;
 
@@ -130,15 +132,16 @@ export function encodeJournalSuperblock(journal: NewJournalSuperblock): Uint8Arr
 }
 
 /**
- * Reads the 1024 bytes of a superblock. Throws InputError when they are not a version 2 superblock, or carry a checksum
- * that is wrong or of an unknown type.
+ * Reads the 1024 bytes of a superblock, of version 1 or 2. Throws InputError when they are none, or carry a checksum that
+ * is wrong or of an unknown type.
  */
 export function decodeJournalSuperblock(encoded: Uint8Array): JournalSuperblock {
   checkSize(encoded);
   const view = viewOf(encoded);
   const magic = view.getUint32(AT.magic);
   const blockType = view.getUint32(AT.blockType);
-  if (magic !== JOURNAL_MAGIC || blockType !== BLOCK_TYPE_SUPERBLOCK_V2) {
+  const isVersion1 = blockType === BLOCK_TYPE_SUPERBLOCK_V1;
+  if (magic !== JOURNAL_MAGIC || (blockType !== BLOCK_TYPE_SUPERBLOCK_V2 && !isVersion1)) {
     throw new InputError(
       "journal superblock",
       `magic 0x${magic.toString(16)} and block type ${blockType}, ` +
@@ -147,6 +150,9 @@ export function decodeJournalSuperblock(encoded: Uint8Array): JournalSuperblock 
     );
   }
   const journal = readJournalFields(encoded, view);
+  if (isVersion1) {
+    return { ...journal, featureCompat: 0, featureIncompat: 0, featureRoCompat: 0 };
+  }
   if (hasJournalChecksum(journal.featureIncompat)) checkJournalChecksum(encoded, journal);
   return journal;
 }

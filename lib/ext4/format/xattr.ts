@@ -21,6 +21,7 @@ export const XATTR_INDEX = {
   SECURITY: 6,
   SYSTEM: 7,
   RICHACL: 8,
+  ENCRYPTION: 9,
 } as const;
 
 /** A name in two parts. */

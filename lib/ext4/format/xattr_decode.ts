@@ -169,7 +169,8 @@ function checkBlockContent(
   for (const [index, xattr] of xattrs.entries()) {
     const previous = xattrs[index - 1];
     if (previous !== undefined && compareDiskXattrs(previous, xattr) >= 0) {
-      complain(`its attribute ${describe(xattr)} is not in the kernel's order`);
+      const problem = `its attribute ${describe(xattr)} is not in the kernel's order`;
+      complain(problem, { severity: "note" });
     }
     if (xattr.valueInode === undefined) checkEntryHash(xattr, complain);
   }

@@ -61,7 +61,10 @@ export function inlineData(image: Ext4Image, inode: ImageInode): InlineData {
   return readInlineData(image, number, view, readInodeXattrs(image, number, view));
 }
 
-/** A symlink's target: as long as its size says, without a NUL. Throws InputError for any other. */
+/**
+ * A symlink's target: as long as its size says, without a NUL; that of an encrypted one is ciphertext. Throws InputError
+ * for any other.
+ */
 export function readSymlink(image: Ext4Image, inode: ImageInode): ByteString {
   const { number, view } = inode;
   judgeSymlinkSize(image, number, view);
@@ -75,8 +78,13 @@ export function readSymlink(image: Ext4Image, inode: ImageInode): ByteString {
     ? view.blockField
     : readSymlinkBlock(image, number, view, blockRuns(image, inode));
   if (bytes === undefined) throw new InputError(inode.what, "the target of the symlink is a hole");
-  judgeTarget(image, number, view, bytes);
-  return byteStringFromBytes(bytes, 0, view.sizeBytes);
+  // What is encrypted is shown as it lies.
+  const isInline = hasInlineData(inode);
+  judgeTarget(image, number, view, bytes, isInline ? "note" : undefined);
+  // Of inline data the kernel takes what is before the first NUL.
+  const end = isInline && !hasFlag(inode, INODE_FLAG.ENCRYPT) ? bytes.indexOf(0) : -1;
+  const sizeBytes = end < 0 ? view.sizeBytes : Math.min(end, view.sizeBytes);
+  return byteStringFromBytes(bytes, 0, sizeBytes);
 }
 
 /** Bounds that several files share. */

@@ -6,7 +6,7 @@
 import type { ByteString } from "../../bytes/byte_string.ts";
 import { displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
-import { DIRENT_TYPE, INCOMPAT, INODE_FLAG, INODE_NUMBER } from "../format/constants.ts";
+import { DIRENT_TYPE, INCOMPAT, INODE_NUMBER } from "../format/constants.ts";
 import type { DirectoryEntries } from "../format/directory.ts";
 import { readBlockMap } from "../volume/block_map.ts";
 import type { DirectoryVisitor } from "../volume/directory.ts";
@@ -15,7 +15,7 @@ import type { NodeKind } from "../volume/inode.ts";
 import { isReservedInode, judgeSize } from "../volume/inode.ts";
 import { inlineData, readSymlink } from "./content.ts";
 import type { Ext4Image, ImageInode } from "./image.ts";
-import { DEFAULT_READ_LIMITS, hasFlag, hasInlineData } from "./image.ts";
+import { DEFAULT_READ_LIMITS, hasInlineData } from "./image.ts";
 
 /** One name in a directory; never "." or "..". */
 export interface DirectoryName {
@@ -52,9 +52,9 @@ const WALKERS = new WeakMap<Ext4Image, DirectoryWalker>();
 
 /**
  * Reads a whole directory. Every block's checksum, every record, and in a hashed one the index and the hash of every name
- * are checked.
+ * are checked. The names of an encrypted directory are ciphertext.
  *
- * @throws {InputError} for a directory that is damaged, encrypted, or has more names than `maxChildCount`
+ * @throws {InputError} for a directory that is damaged, or has more names than `maxChildCount`
  */
 export function readDirectory(
   image: Ext4Image,
@@ -62,9 +62,6 @@ export function readDirectory(
   options: { readonly maxChildCount?: number } = {},
 ): DirectoryContent {
   if (inode.kind !== "directory") throw new InputError(inode.what, `it is a ${inode.kind}`);
-  if (hasFlag(inode, INODE_FLAG.ENCRYPT)) {
-    throw new InputError(inode.what, "the directory is encrypted, and that is not supported");
-  }
   const { number, view } = inode;
   const isInline = hasInlineData(inode);
   const map = isInline ? undefined : readBlockMap(image, number, view);
@@ -206,6 +203,14 @@ function splitPath(path: ByteString): ByteString[] {
   return names.reverse();
 }
 
+/** What is listed. */
+export interface ListOptions {
+  /** Whether names below names are listed, too. */
+  readonly recursive: boolean;
+  /** Hears of what cannot be read and is left out; without it, that is an error. */
+  readonly onFault?: (path: ByteString, error: InputError) => void;
+}
+
 /**
  * The names in a directory in byte order, and with `recursive` those below each of them, a directory before what is in
  * it. A lost+found is a name like any other. Memory holds the names of the directories that are open, and a number for
@@ -216,24 +221,30 @@ function splitPath(path: ByteString): ByteString[] {
 export function* listNames(
   image: Ext4Image,
   start: FoundInode,
-  options: { readonly recursive: boolean },
+  options: ListOptions,
 ): Generator<FoundInode> {
   const { maxPathDepth } = DEFAULT_READ_LIMITS;
   const pending = [{ directory: start, depth: 0 }];
   const waiting: { path: ByteString; inodeNumber: number; depth: number }[] = [];
   const seen = new Set<number>([start.inode.number]);
+  const look = <T>(path: ByteString, work: () => T): T | undefined =>
+    goOn(path, options.onFault, work);
   for (let item = pending.pop(); item; item = pending.pop()) {
     const { directory, depth } = item;
-    const { names } = readDirectory(image, directory.inode);
-    for (const { name, inodeNumber } of [...names].sort((a, b) => (a.name < b.name ? 1 : -1))) {
+    const content = look(directory.path, () => readDirectory(image, directory.inode));
+    const names = [...content?.names ?? []].sort((a, b) => (a.name < b.name ? 1 : -1));
+    for (const { name, inodeNumber } of names) {
       waiting.push({ path: `${directory.path}/${name}`, inodeNumber, depth: depth + 1 });
     }
     for (let next = waiting.pop(); next; next = waiting.pop()) {
       const { path, inodeNumber } = next;
-      if (isReservedInode(image, inodeNumber)) {
-        throw new InputError(displayName(path), `it is the reserved inode ${inodeNumber}`);
-      }
-      const inode = image.inode(inodeNumber);
+      const inode = look(path, () => {
+        if (isReservedInode(image, inodeNumber)) {
+          throw new InputError(displayName(path), `it is the reserved inode ${inodeNumber}`);
+        }
+        return image.inode(inodeNumber);
+      });
+      if (inode === undefined) continue;
       yield { path, inode };
       if (!options.recursive || inode.kind !== "directory") continue;
       if (seen.has(inodeNumber)) {
@@ -246,5 +257,20 @@ export function* listNames(
       pending.push({ directory: { path, inode }, depth: next.depth });
       break;
     }
+  }
+}
+
+/** What some work gives; undefined when it throws an InputError and somebody hears of it. */
+export function goOn<T>(
+  path: ByteString,
+  onFault: ListOptions["onFault"],
+  work: () => T,
+): T | undefined {
+  try {
+    return work();
+  } catch (error) {
+    if (onFault === undefined || !(error instanceof InputError)) throw error;
+    onFault(path === "" ? "/" : path, error);
+    return undefined;
   }
 }

@@ -14,14 +14,17 @@ import { INODE_FLAG, INODE_NUMBER, LINK_COUNT_MAX, RO_COMPAT } from "../format/c
 import type { NodeKind } from "../volume/inode.ts";
 import { isReservedInode } from "../volume/inode.ts";
 import { filePayload, ImagePayload, type PayloadBounds, readSymlink } from "./content.ts";
-import { type DirectoryName, readDirectory } from "./directory.ts";
+import { type DirectoryName, goOn, readDirectory } from "./directory.ts";
 import type { Ext4Image, ImageInode, ReadLimits } from "./image.ts";
 import { BlockBudget, DEFAULT_READ_LIMITS, hasFlag } from "./image.ts";
 import { XattrReader } from "./xattrs.ts";
 
 /** How a tree is read. */
 export interface ReadTreeOptions {
-  /** Counts what the model has no place for: `droppedFlags`, `droppedProject`, `droppedVerity`, `unsupportedXattr`. */
+  /**
+   * Counts what the model cannot hold: `droppedFlags`, `droppedProject`, `droppedVerity`, `unsupportedXattr`, and
+   * `encrypted` for what was left out because it means nothing without its key.
+   */
   readonly warnings: Warnings;
   /**
    * What becomes of a lost+found as mke2fs makes it: an empty directory of root's, 0700, of more than 4096 bytes. By
@@ -32,6 +35,8 @@ export interface ReadTreeOptions {
   readonly scansContent?: boolean;
   /** Bounds in place of the defaults. */
   readonly limits?: Partial<ReadLimits>;
+  /** Hears of what cannot be read and is left out of the tree; without it, that is an error. */
+  readonly onFault?: (path: ByteString, error: InputError) => void;
   /** Stops the work. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -107,7 +112,9 @@ class TreeReader {
     this.#image = image;
     this.#options = options;
     this.#limits = { ...DEFAULT_READ_LIMITS, ...options.limits };
-    this.#budget = new BlockBudget(image.geometry.blocksCount);
+    // Files share blocks on purpose where this is set: each maps no more than there are.
+    const isShared = image.hasRoCompat(RO_COMPAT.SHARED_BLOCKS);
+    this.#budget = new BlockBudget(isShared ? Infinity : image.geometry.blocksCount);
     this.#nodes = new NodeReader(image, {
       warnings: options.warnings,
       budget: this.#budget,
@@ -126,7 +133,7 @@ class TreeReader {
     this.#openDirectory(inode, root, "", undefined);
     let count = 0;
     for (let item = this.#pending.pop(); item; item = this.#pending.pop()) {
-      const node = this.#readName(item);
+      const node = goOn(item.path, this.#options.onFault, () => this.#readName(item));
       const payload = node?.kind === "file" ? node.payload : undefined;
       if (this.#options.scansContent && payload instanceof ImagePayload) {
         await payload.scan(this.#options.signal);
@@ -151,6 +158,12 @@ class TreeReader {
     }
     const inode = this.#image.inode(name.inodeNumber);
     this.#checkKind(inode.kind, name, parent);
+    if (isUnreadable(inode)) {
+      if (inode.kind === "directory") parent.subdirectoryCount++;
+      const what = displayName(path);
+      this.#options.warnings.add("encrypted", what, "it is encrypted, and was left out");
+      return undefined;
+    }
     const node = this.#nodes.read(inode, path, this.#known.size);
     const { linkCount } = inode.record;
     this.#known.set(inode.number, { linkCount, node, path, nameCount: 1 });
@@ -254,6 +267,13 @@ class TreeReader {
   }
 }
 
+/** Whether only a key would give what an inode has a meaning. */
+function isUnreadable(inode: ImageInode): boolean {
+  const { kind } = inode;
+  return (kind === "file" || kind === "directory" || kind === "symlink") &&
+    hasFlag(inode, INODE_FLAG.ENCRYPT);
+}
+
 /** As mke2fs makes it. The writer here makes none, and gives one that its source has 4096 bytes. */
 function isPristine(
   inode: ImageInode,
@@ -311,9 +331,6 @@ class NodeReader {
   read(inode: ImageInode, path: ByteString, entryIndex: number): TreeNode {
     if (hasFlag(inode, INODE_FLAG.EA_INODE)) {
       throw new InputError(inode.what, "it holds the value of an attribute, but has a name");
-    }
-    if (hasFlag(inode, INODE_FLAG.ENCRYPT)) {
-      throw new InputError(displayName(path), "it is encrypted, and that is not supported");
     }
     const describe = (): string => displayName(path === "" ? "/" : path);
     this.#warnOfLosses(inode, describe);

@@ -14,7 +14,8 @@ import {
   superblockChecksum,
 } from "../format/superblock.ts";
 import type { Context } from "./context.ts";
-import { hex } from "../volume/judge.ts";
+import type { Finding } from "../volume/judge.ts";
+import { hex, Judge } from "../volume/judge.ts";
 
 /** Fields of the shape. */
 const SHAPE = [
@@ -44,8 +45,12 @@ const CHANGING_INCOMPAT = INCOMPAT.RECOVER | INCOMPAT.EXTENTS | INCOMPAT.ENCRYPT
 const CHANGING_RO_COMPAT = RO_COMPAT.LARGE_FILE | RO_COMPAT.HUGE_FILE | RO_COMPAT.DIR_NLINK |
   RO_COMPAT.EXTRA_ISIZE | RO_COMPAT.ORPHAN_PRESENT | RO_COMPAT.VERITY | RO_COMPAT.READONLY;
 
-/** Compares every backup with the primary. */
-export function checkBackups(context: Context): void {
+/**
+ * Compares every backup with the primary. Those of other writers than this program may be stale: nobody reads them as long
+ * as the primary is whole, and their faults are notes.
+ */
+export function checkBackups(whole: Context, isBlessed: boolean): void {
+  const context = isBlessed ? whole : withNotes(whole);
   const { volume } = context;
   const backups = volume.backupGroups();
   for (const group of backups) checkBackupSuperblock(context, group);
@@ -56,6 +61,27 @@ export function checkBackups(context: Context): void {
     for (const copy of volume.descriptorBackups(index, backups)) {
       checkBackupDescriptors(context, index, copy, intact);
     }
+  }
+}
+
+/** The same context, in which every fault is a note. */
+function withNotes(context: Context): Context {
+  const volume = context.volume.withJudge(new NoteJudge(context.judge));
+  return { ...context, volume, judge: volume.judge };
+}
+
+/** Hands faults on as notes. */
+class NoteJudge extends Judge {
+  readonly #judge: Judge;
+
+  constructor(judge: Judge) {
+    super();
+    this.#judge = judge;
+  }
+
+  protected override judge(finding: Finding): void {
+    const { structure, problem, ...rest } = finding;
+    this.#judge.report(structure, rest, problem, { ...rest, severity: "note" });
   }
 }
 

@@ -23,7 +23,7 @@ export interface ValueReference {
 export interface ValueInode {
   readonly hash: number;
   readonly sizeBytes: number;
-  readonly storedReferences: number;
+  readonly storedReferences: bigint;
   readonly isOldStyle: boolean;
 }
 
@@ -34,6 +34,8 @@ export interface XattrBlockState {
   references: number;
   /** Blocks that its values in inodes charge to each owner. */
   readonly chargedBlocks: number;
+  readonly xattrs: readonly DecodedXattr[];
+  /** Those whose values are in inodes. */
   readonly values: readonly DecodedXattr[];
 }
 

@@ -16,6 +16,14 @@ import type { Context } from "./context.ts";
 import type { ParentTable } from "./usage.ts";
 import { INODE_TRAIT } from "./usage.ts";
 
+/** The shortest encrypted name (FSCRYPT_FNAME_MIN_MSG_LEN). */
+const CIPHERTEXT_BYTES_MIN = 16;
+const ENCRYPTABLE_TYPES: readonly number[] = [
+  FILE_MODE.REGULAR,
+  FILE_MODE.DIRECTORY,
+  FILE_MODE.SYMLINK,
+];
+
 /** What entries say of a type, by i_mode >> 12. */
 const FILE_TYPES: readonly number[] = Array.from(
   { length: 16 },
@@ -36,6 +44,7 @@ export class EntryCheck implements DirectoryVisitor {
   readonly #context: Context;
   readonly #parents: ParentTable;
   #directory = 0;
+  #isEncrypted = false;
 
   constructor(context: Context, parents: ParentTable) {
     this.#context = context;
@@ -45,6 +54,7 @@ export class EntryCheck implements DirectoryVisitor {
   /** Begins a directory. */
   begin(directory: number): void {
     this.#directory = directory;
+    this.#isEncrypted = (this.#context.inodes.kind(directory) & INODE_TRAIT.ENCRYPTED) !== 0;
   }
 
   self(): void {
@@ -78,6 +88,7 @@ export class EntryCheck implements DirectoryVisitor {
       walk.reportEntry(index, "names an inode of the file system itself", { found: inode, wanted });
     }
     const type = FILE_TYPES[kind & 0xf]!;
+    if (this.#isEncrypted) this.#checkEncrypted(entries, index, kind, walk);
     const wanted = walk.typeIn(type);
     if (entries.fileTypeAt(index) !== wanted) walk.reportType(index, wanted);
     inodes.refer(inode);
@@ -88,6 +99,27 @@ export class EntryCheck implements DirectoryVisitor {
       found: inode,
       wanted: `only the one in inode ${first}`,
     });
+  }
+
+  /** Names in an encrypted directory are ciphertext, and what they name is encrypted, too. */
+  #checkEncrypted(
+    entries: DirectoryEntries,
+    index: number,
+    kind: number,
+    walk: DirectoryWalk,
+  ): void {
+    const found = entries.inodeAt(index);
+    if (entries.nameLengthAt(index) < CIPHERTEXT_BYTES_MIN) {
+      const wanted = `at least ${CIPHERTEXT_BYTES_MIN}`;
+      walk.reportEntry(index, "is too short for an encrypted name", {
+        found: entries.nameLengthAt(index),
+        wanted,
+      });
+    }
+    const canBeEncrypted = ENCRYPTABLE_TYPES.includes((kind & 0xf) << 12);
+    if (!canBeEncrypted || (kind & INODE_TRAIT.ENCRYPTED) !== 0) return;
+    const wanted = "an encrypted inode";
+    walk.reportEntry(index, "names an inode that is not encrypted", { found, wanted });
   }
 }
 

@@ -3,14 +3,7 @@
  *
  * @module
  */
-import {
-  COMPAT,
-  FILE_MODE,
-  INCOMPAT,
-  INODE_FLAG,
-  INODE_NUMBER,
-  RO_COMPAT,
-} from "../format/constants.ts";
+import { COMPAT, FILE_MODE, INODE_FLAG, INODE_NUMBER, RO_COMPAT } from "../format/constants.ts";
 import type { BlockMapVisitor, MappedRun } from "../volume/block_map.ts";
 import { walkBlockMap } from "../volume/block_map.ts";
 import {
@@ -148,8 +141,7 @@ function checkSlot(scan: Scan, inode: number, view: InodeView, checksum: number)
 function isOnOrphanList({ volume }: Context, view: InodeView): boolean {
   const { inodesCount, writeTime, mountTime, mkfsTime } = volume.superblock;
   const isEarly = [writeTime, mountTime, mkfsTime].some((time) => time > 0 && time < inodesCount);
-  return view.dtime > 0 && view.dtime < inodesCount && !isEarly &&
-    !volume.hasIncompat(INCOMPAT.RECOVER);
+  return view.dtime > 0 && view.dtime < inodesCount && !isEarly;
 }
 
 function locateSlot(volume: Volume, inode: number): Location {
@@ -199,14 +191,20 @@ function checkReserved(scan: Scan, inode: number, view: InodeView): void {
   const isNamedElsewhere = inode === INODE_NUMBER.JOURNAL || inode === INODE_NUMBER.RESIZE ||
     inode === INODE_NUMBER.USER_QUOTA || inode === INODE_NUMBER.GROUP_QUOTA;
   if (isNamedElsewhere && (view.linkCount > 0 || view.sectorCount > 0 || view.blockWord(0) > 0)) {
-    judge.report("inode", { inode }, "it is in use, but the superblock says nothing of it");
+    const isJournal = inode === INODE_NUMBER.JOURNAL;
+    judge.report("inode", { inode }, "it is in use, but the superblock says nothing of it", {
+      ...isJournal ? { severity: "note" } : {},
+    });
   }
   if (inode === INODE_NUMBER.BAD_BLOCKS && !isBareList(view)) {
     judge.report("inode", { inode }, "the list of bad blocks has an owner, a type or a link");
   }
+  const isBadBlocks = inode === INODE_NUMBER.BAD_BLOCKS;
   const { chargedBlocks } = checkXattrs(context, inode, view);
-  blocks.begin(inode, false);
+  blocks.begin(inode, false, isBadBlocks);
   walkBlockMap(volume, inode, view, blocks);
+  // The list of bad blocks has no size and counts no blocks.
+  if (isBadBlocks) return;
   judgeSize(volume, inode, view, blocks);
   judgeBlockCount(volume, inode, view, blocks.blockCount + chargedBlocks);
 }
@@ -222,20 +220,25 @@ function checkUsed(scan: Scan, inode: number, view: InodeView): void {
   const { flags, type } = view;
   const isValue = (flags & INODE_FLAG.EA_INODE) !== 0;
   const { VALUE, HIDDEN, INDEXED } = INODE_TRAIT;
-  const traits = (isValue ? VALUE | HIDDEN : 0) | ((flags & INODE_FLAG.INDEX) !== 0 ? INDEXED : 0);
+  const traits = (isValue ? VALUE | HIDDEN : 0) |
+    ((flags & INODE_FLAG.INDEX) !== 0 ? INDEXED : 0) |
+    ((flags & INODE_FLAG.ENCRYPT) !== 0 ? INODE_TRAIT.ENCRYPTED : 0);
   inodes.add(inode, view.mode, view.linkCount, traits);
   if (view.dtime !== 0) {
     judge.expect("inode", { inode }, "i_dtime of an inode with links", view.dtime, 0);
   }
   judgeFields(volume, inode, view);
   const xattrs = checkXattrs(context, inode, view);
+  if ((flags & INODE_FLAG.ENCRYPT) !== 0 && !xattrs.hasContext) {
+    judge.report("inode", { inode }, "it is encrypted, but does not say how");
+  }
   const isDirectory = type === FILE_MODE.DIRECTORY;
   const isFile = type === FILE_MODE.REGULAR;
   blocks.begin(inode, isDirectory || isValue);
   let inlineData: Uint8Array | undefined;
   if (view.hasInlineData) {
     inlineData = readInlineData(volume, inode, view, xattrs.inInode).bytes;
-    if (type === FILE_MODE.SYMLINK) judgeTarget(volume, inode, view, inlineData);
+    if (type === FILE_MODE.SYMLINK) judgeTarget(volume, inode, view, inlineData, "note");
   } else if (isFile || isDirectory) {
     walkBlockMap(volume, inode, view, blocks);
     judgeSize(volume, inode, view, blocks);
@@ -320,18 +323,29 @@ class InodeBlocks implements BlockMapVisitor {
   /** Whether physical = logical, modulo the grid, for every run. */
   isCongruent = true;
   readonly #usage: BlockUsage;
+  readonly #volume: Volume;
   readonly #gridBlocks: number;
   #inode = 0;
   #keepsRuns = false;
+  /** A bad block may be in metadata. */
+  #mayShareBlocks = false;
+  #lastCluster = -1;
 
   constructor({ usage, volume, layoutRule }: Context) {
     this.#usage = usage;
+    this.#volume = volume;
     this.#gridBlocks = Math.max(1, layoutRule.gridBytes / volume.blockSizeBytes);
   }
 
-  /** Begins an inode. */
-  begin(inode: number, keepsRuns: boolean): void {
+  /**
+   * Begins an inode.
+   *
+   * @param mayShareBlocks whether its blocks may be in use already
+   */
+  begin(inode: number, keepsRuns: boolean, mayShareBlocks = false): void {
     this.#inode = inode;
+    this.#mayShareBlocks = mayShareBlocks;
+    this.#lastCluster = -1;
     this.#keepsRuns = keepsRuns;
     this.blockCount = 0;
     this.lastWritten = -1;
@@ -343,13 +357,55 @@ class InodeBlocks implements BlockMapVisitor {
 
   /** A block of the map that has another owner already is not followed: it could lead in circles. */
   mapBlock(blockNumber: number): boolean {
-    this.blockCount++;
-    return this.#usage.mark(blockNumber, 1, this.#inode);
+    this.#countClusters(blockNumber, 1);
+    return this.#mark(blockNumber, 1);
+  }
+
+  #mark(startBlock: number, blockCount: number): boolean {
+    if (this.#mayShareBlocks) {
+      this.#judgeBadBlocks(startBlock, blockCount);
+      this.#usage.markAgain(startBlock, blockCount);
+      return true;
+    }
+    return this.#usage.mark(startBlock, blockCount, this.#inode);
+  }
+
+  /** A bad block may be in a backup or an inode table, but neither in what is read first nor in a bitmap. */
+  #judgeBadBlocks(startBlock: number, blockCount: number): void {
+    for (let block = startBlock; block < startBlock + blockCount; block++) {
+      if (!this.#usage.has(block) || !isEssential(this.#volume, block)) continue;
+      const location = { inode: this.#inode, block };
+      this.#volume.judge.report("inode", location, "a bad block is in use for metadata");
+    }
+  }
+
+  /** Clusters count as a whole, and once when runs share one. */
+  #countClusters(startBlock: number, blockCount: number): void {
+    const size = this.#volume.geometry.clusterBlocks;
+    if (size === 1) {
+      this.blockCount += blockCount;
+      return;
+    }
+    const first = Math.floor(startBlock / size);
+    const last = Math.floor((startBlock + blockCount - 1) / size);
+    this.blockCount += size * (last - first + (first === this.#lastCluster ? 0 : 1));
+    this.#lastCluster = last;
+  }
+
+  #checkAlignment(logicalBlock: number, startBlock: number): void {
+    const size = this.#volume.geometry.clusterBlocks;
+    if (size === 1 || (startBlock - logicalBlock) % size === 0) return;
+    const location = { inode: this.#inode, block: startBlock };
+    this.#volume.judge.report("extent tree", location, "position in the cluster", {
+      found: startBlock % size,
+      wanted: logicalBlock % size,
+    });
   }
 
   run(logicalBlock: number, startBlock: number, blockCount: number, unwritten: boolean): void {
-    const isOwn = this.#usage.mark(startBlock, blockCount, this.#inode);
-    this.blockCount += blockCount;
+    const isOwn = this.#mark(startBlock, blockCount);
+    this.#checkAlignment(logicalBlock, startBlock);
+    this.#countClusters(startBlock, blockCount);
     const last = logicalBlock + blockCount - 1;
     if (last > this.last) this.last = last;
     if (!unwritten && last > this.lastWritten) this.lastWritten = last;
@@ -359,6 +415,20 @@ class InodeBlocks implements BlockMapVisitor {
     if ((startBlock - logicalBlock) % this.#gridBlocks !== 0) this.isCongruent = false;
     if (this.#keepsRuns) this.runs.push({ logicalBlock, blockCount, startBlock, unwritten });
   }
+}
+
+/** Whether a block is the primary superblock, a descriptor in use, or a bitmap. */
+function isEssential(volume: Volume, block: number): boolean {
+  const head = volume.superblockBlock(0);
+  if (block >= head && block <= head + volume.descriptorRoom(0).used) return true;
+  for (let group = 0; group < volume.groupCount; group++) {
+    if (volume.groupStart(group) >= volume.endBlock) break;
+    const { descriptor } = volume.group(group);
+    if (descriptor?.blockBitmapBlock === block || descriptor?.inodeBitmapBlock === block) {
+      return true;
+    }
+  }
+  return false;
 }
 
 function octal(mode: number): string {

@@ -30,12 +30,8 @@ const SECTOR_SIZE_BYTES = 512;
 export function checkOrphans(context: Context): void {
   const { volume, judge } = context;
   const { superblock } = volume;
-  const isDirty = volume.hasIncompat(INCOMPAT.RECOVER);
-  if (superblock.lastOrphan !== 0 && !isDirty) {
-    judge.report("orphan list", SUPERBLOCK_LOCATION, "s_last_orphan", {
-      found: superblock.lastOrphan,
-      wanted: 0,
-    });
+  if (superblock.lastOrphan !== 0) {
+    judge.expect("orphan list", SUPERBLOCK_LOCATION, "s_last_orphan", superblock.lastOrphan, 0);
   }
   if (superblock.lastOrphan > superblock.inodesCount) {
     judge.report("orphan list", SUPERBLOCK_LOCATION, "s_last_orphan", {
@@ -44,9 +40,7 @@ export function checkOrphans(context: Context): void {
     });
   }
   const isPresent = volume.hasRoCompat(RO_COMPAT.ORPHAN_PRESENT);
-  if (isPresent && (!isDirty || !volume.hasCompat(COMPAT.ORPHAN_FILE))) {
-    judge.report("superblock", SUPERBLOCK_LOCATION, "orphan_present, but it was unmounted");
-  }
+  if (isPresent) judge.report("superblock", SUPERBLOCK_LOCATION, "orphan_present");
   if (!volume.hasCompat(COMPAT.ORPHAN_FILE)) return;
   if (!volume.hasCompat(COMPAT.HAS_JOURNAL)) {
     judge.report("superblock", SUPERBLOCK_LOCATION, "orphan_file without has_journal");
@@ -57,10 +51,10 @@ export function checkOrphans(context: Context): void {
       found: superblock.orphanFileInode,
       wanted: "an inode in use",
     });
-  } else checkOrphanFile(context, file, isPresent && isDirty);
+  } else checkOrphanFile(context, file);
 }
 
-function checkOrphanFile(context: Context, file: KeptInode, mayHaveOrphans: boolean): void {
+function checkOrphanFile(context: Context, file: KeptInode): void {
   const { volume, judge } = context;
   const location = { inode: file.number };
   const seed = seedOf(volume, file.number, file.view);
@@ -68,7 +62,7 @@ function checkOrphanFile(context: Context, file: KeptInode, mayHaveOrphans: bool
   for (const { startBlock, blockCount } of file.runs) {
     blocks += blockCount;
     for (let block = startBlock; block < startBlock + blockCount; block++) {
-      checkOrphanBlock(context, { ...location, block }, seed, mayHaveOrphans);
+      checkOrphanBlock(context, { ...location, block }, seed);
     }
   }
   const wanted = file.view.sizeBytes / volume.blockSizeBytes;
@@ -79,7 +73,6 @@ function checkOrphanBlock(
   context: Context,
   location: { readonly inode: number; readonly block: number },
   seed: number | undefined,
-  mayHaveOrphans: boolean,
 ): void {
   const { volume, judge } = context;
   const bytes = volume.read(location.block);
@@ -90,11 +83,11 @@ function checkOrphanBlock(
   if (seed !== undefined) {
     const options = { blockNumber: location.block, inodeSeed: seed, what: HERE };
     judge.attempt("orphan file", location, () => verifyOrphanBlock(bytes, options));
-  } else if (!mayHaveOrphans) {
+  } else {
     judge.expect("orphan file", location, "ob_checksum", storedOrphanBlockChecksum(bytes), 0);
   }
   const orphans = judge.attempt("orphan file", location, () => decodeOrphanBlock(bytes, HERE));
-  if (orphans === undefined || orphans.length === 0 || mayHaveOrphans) return;
+  if (orphans === undefined || orphans.length === 0) return;
   judge.report("orphan file", location, "inodes in it", {
     found: orphans.join(", "),
     wanted: "none",
@@ -144,7 +137,8 @@ export function checkResizeInode(context: Context): void {
   const backups = volume.backupGroups();
   const reserved = volume.superblock.reservedGdtBlocks;
   const blockCount = 1 + reserved * (1 + backups.length);
-  const sectors = blockCount * (volume.blockSizeBytes / SECTOR_SIZE_BYTES);
+  const clusterBytes = volume.geometry.clusterBlocks * volume.blockSizeBytes;
+  const sectors = blockCount * (clusterBytes / SECTOR_SIZE_BYTES);
   judge.expect("resize inode", { inode }, "i_blocks", view.sectorCount, sectors);
   if (!volume.contains(block)) {
     judge.report("resize inode", { inode }, "double indirect block", {

@@ -124,11 +124,7 @@ function areFeaturesKnown(
   const mayBeDamaged = !isIntact && (superblock.featureRoCompat & RO_COMPAT.METADATA_CSUM) !== 0;
   try {
     checkFeatures(superblock, new Warnings());
-    // On the Hurd there is no filetype. With it, this is a system that never made the image, and a finding.
-    if (
-      superblock.creatorOs === CREATOR_HURD &&
-      (superblock.featureIncompat & INCOMPAT.FILETYPE) === 0
-    ) {
+    if (superblock.creatorOs === CREATOR_HURD) {
       throw new InputError(reader.name, "s_creator_os is 1, the Hurd: that is not supported");
     }
     const unknown = featureNames({
@@ -204,7 +200,11 @@ function checkRest(superblock: Superblock, judge: Judge): void {
   }
   const extra = Math.max(superblock.minExtraInodeSize, superblock.wantExtraInodeSize);
   if (revision > 0 && superblock.inodeSizeBytes > 128 && extra > superblock.inodeSizeBytes - 128) {
-    bad("s_want_extra_isize", extra, `at most ${superblock.inodeSizeBytes - 128}`);
+    judge.report("superblock", LOCATION, "s_want_extra_isize", {
+      found: extra,
+      wanted: `at most ${superblock.inodeSizeBytes - 128}`,
+      severity: "note",
+    });
   }
 }
 

@@ -79,6 +79,15 @@ export class BlockUsage {
     return ((this.bits[bit >>> 3] ?? 0) >> (bit & 7) & 1) === 1;
   }
 
+  /** Marks blocks as used, whether or not they are in use already. */
+  markAgain(start: number, count: number): void {
+    const end = Math.min(start + count, this.#endBlock);
+    for (let block = Math.max(start, this.#firstBlock); block < end; block++) {
+      const bit = block - this.#firstBlock;
+      this.bits[bit >>> 3]! |= 1 << (bit & 7);
+    }
+  }
+
   /**
    * Marks blocks as used by an owner; false when one of them was in use before. Blocks that the image does not hold are
    * left out: whoever marks them has to look at their range.
@@ -122,13 +131,15 @@ export const INODE_TRAIT = {
   VALUE: 0x40,
   /** It is in use. */
   USED: 0x80,
+  /** It is encrypted. */
+  ENCRYPTED: 0x100,
 } as const;
 const { USED } = INODE_TRAIT;
 const TYPE = 0xf;
 const DIRECTORY = FILE_MODE.DIRECTORY >>> 12;
 
 interface GroupCounts {
-  readonly kinds: Uint8Array;
+  readonly kinds: Uint16Array;
   readonly links: Uint16Array;
   readonly references: Uint32Array;
   /** Behind the last inode that was added. */
@@ -243,7 +254,7 @@ export class InodeCounts {
 
 function newCounts(inodeCount: number): GroupCounts {
   return {
-    kinds: new Uint8Array(inodeCount),
+    kinds: new Uint16Array(inodeCount),
     links: new Uint16Array(inodeCount),
     references: new Uint32Array(inodeCount),
     end: 0,

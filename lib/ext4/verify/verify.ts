@@ -9,12 +9,12 @@
  * @module
  */
 import { setImmediate } from "node:timers/promises";
-import { InputError, throwIfAborted } from "../../errors.ts";
+import { throwIfAborted } from "../../errors.ts";
 import type { RandomReader } from "../../io/random_reader.ts";
 import { NO_PROGRESS, type Progress } from "../../progress.ts";
 import { Warnings } from "../../warnings.ts";
 import type { WarningSummary } from "../../warnings.ts";
-import { INCOMPAT, INODE_FLAG } from "../format/constants.ts";
+import { RO_COMPAT } from "../format/constants.ts";
 import { HASH_SEED } from "../plan/directories.ts";
 import { formatUuid } from "../../bytes/uuid.ts";
 import { blocksBehind, DirectoryWalker } from "../volume/directory.ts";
@@ -67,10 +67,12 @@ export interface LayoutReport {
 
 /** What was found. */
 export interface VerifyReport {
-  /** Whether there is no finding. */
+  /** Whether there is no finding but notes. */
   readonly clean: boolean;
   /** How many there are, those that were not kept included. */
   readonly findingCount: number;
+  /** How many of them are notes: worth knowing, but neither the kernel nor e2fsck objects. */
+  readonly noteCount: number;
   /** The first findings, in the order of the passes. */
   readonly findings: readonly Finding[];
   /** False when the superblock is so damaged that nothing else could be looked at. */
@@ -171,7 +173,7 @@ async function runPasses(context: Context, options: VerifyOptions): Promise<void
     checkOrphans(context);
     checkMmp(context);
     checkQuotas(context);
-    checkBackups(context);
+    checkBackups(context, isBlessed(context.volume));
     const { layout, layoutRule } = context;
     if (options.demandsLayout && layout.firstOff !== undefined) {
       const { gridBytes, thresholdBytes } = layoutRule;
@@ -199,10 +201,6 @@ async function checkDirectories(context: Context, turn: () => Promise<void>): Pr
   const behind = blocksBehind(directories);
   for (const [i, directory] of directories.entries()) {
     if (i % DIRECTORIES_A_TURN === 0) await turn();
-    if ((directory.view.flags & INODE_FLAG.ENCRYPT) !== 0 && volume.hasIncompat(INCOMPAT.ENCRYPT)) {
-      const what = `the directory inode ${directory.number} is encrypted`;
-      throw new InputError(volume.name, what);
-    }
     check.begin(directory.number);
     walker.walk(directory, check, behind[i]!);
   }
@@ -212,7 +210,8 @@ async function checkDirectories(context: Context, turn: () => Promise<void>): Pr
 /** Names both owners of blocks that two have: the first ones are found by going through everything again. */
 async function reportSharedBlocks(context: Context, turn: () => Promise<void>): Promise<void> {
   const { usage, volume, judge, layoutRule } = context;
-  if (usage.sharedCount === 0) return;
+  // With shared_blocks, as Android's images have, files of equal content share blocks on purpose.
+  if (usage.sharedCount === 0 || volume.hasRoCompat(RO_COMPAT.SHARED_BLOCKS)) return;
   const watched = new Map<number, Owner | undefined>();
   for (const { block } of usage.shared) watched.set(block, undefined);
   const silent = volume.withJudge(new Findings(0));
@@ -230,6 +229,11 @@ async function reportSharedBlocks(context: Context, turn: () => Promise<void>): 
   if (rest > 0) judge.report("image", {}, "more blocks with two owners", { found: rest });
 }
 
+/** Whether it has the constant hash seed that bless gives to all its images. */
+function isBlessed({ superblock }: Volume): boolean {
+  return superblock.hashSeed.every((word, i) => word === HASH_SEED[i]);
+}
+
 function reportOf(
   reader: RandomReader,
   findings: Findings,
@@ -237,8 +241,9 @@ function reportOf(
   context: Context | undefined,
 ): VerifyReport {
   const common = {
-    clean: findings.total === 0,
+    clean: findings.total === findings.notes,
     findingCount: findings.total,
+    noteCount: findings.notes,
     findings: findings.kept,
     complete: context !== undefined,
     sizeBytes: reader.sizeBytes,
@@ -251,7 +256,7 @@ function reportOf(
     ...common,
     uuid: formatUuid(superblock.uuid),
     features: featureNames(superblock),
-    blessed: superblock.hashSeed.every((word, i) => word === HASH_SEED[i]),
+    blessed: isBlessed(context.volume),
     usedInodes: superblock.inodesCount - superblock.freeInodesCount,
     usedBlocks: superblock.blocksCount - superblock.freeBlocksCount,
     layout: {

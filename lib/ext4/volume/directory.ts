@@ -325,6 +325,7 @@ export class DirectoryWalk {
       found,
       wanted,
       isReadable: true,
+      ...found === DIRENT_TYPE.UNKNOWN ? { severity: "note" } : {},
     });
   }
 

@@ -64,24 +64,18 @@ const RO_COMPAT_NAMES: Names = {
   0x800: "replica",
   [RO_COMPAT.READONLY]: "read-only",
   [RO_COMPAT.PROJECT]: "project",
-  0x4000: "shared_blocks",
+  [RO_COMPAT.SHARED_BLOCKS]: "shared_blocks",
   [RO_COMPAT.VERITY]: "verity",
   [RO_COMPAT.ORPHAN_PRESENT]: "orphan_present",
 };
 
-/** What the reader knows how to read. ENCRYPT: only what is not encrypted. */
+/** What the reader knows how to read. ENCRYPT: names and files without their keys are listed, not read. */
 const KNOWN_INCOMPAT = INCOMPAT.FILETYPE | INCOMPAT.RECOVER | INCOMPAT.META_BG | INCOMPAT.EXTENTS |
   INCOMPAT.BIT64 | INCOMPAT.MMP | INCOMPAT.FLEX_BG | INCOMPAT.EA_INODE | INCOMPAT.CSUM_SEED |
   INCOMPAT.LARGEDIR | INCOMPAT.INLINE_DATA | INCOMPAT.ENCRYPT | INCOMPAT.CASEFOLD;
 
 const HALF_SWITCHED_HINT =
   "a switch of its checksums was interrupted: finish it with `blessfs checksum`";
-
-/** Such file systems can be mounted read-only without knowing these, but blocks in them do not mean what they seem to. */
-const REFUSED_RO_COMPAT: Names = {
-  [RO_COMPAT.BIGALLOC]: "bigalloc",
-  0x4000: "shared_blocks",
-};
 
 const KNOWN_RO_COMPAT = Object.values(RO_COMPAT).reduce((word, bit) => word | bit, 0);
 
@@ -111,8 +105,7 @@ export function featureNames(features: FeatureWords): string[] {
  */
 export function checkFeatures(features: FeatureWords, warnings: Warnings): void {
   const { featureIncompat, featureRoCompat } = features;
-  const unknown = namesOf((featureIncompat & ~KNOWN_INCOMPAT) >>> 0, INCOMPAT_NAMES, "I");
-  const refused = [...unknown, ...namesOf(featureRoCompat, REFUSED_RO_COMPAT, undefined)];
+  const refused = namesOf((featureIncompat & ~KNOWN_INCOMPAT) >>> 0, INCOMPAT_NAMES, "I");
   if (refused.length > 0) {
     const isHalfSwitched = (featureIncompat & HALF_SWITCHED_FEATURE) !== 0;
     throw new InputError("superblock", `the feature ${refused.join(", ")} is not supported`, {
@@ -134,13 +127,11 @@ export function checkFeatures(features: FeatureWords, warnings: Warnings): void 
   }
 }
 
-/** With no prefix, bits without a name are left out. */
-function namesOf(word: number, names: Names, prefix: string | undefined): string[] {
+function namesOf(word: number, names: Names, prefix: string): string[] {
   const found: string[] = [];
   for (let bit = 0; bit < 32; bit++) {
     if (((word >>> bit) & 1) === 0) continue;
-    const name = names[2 ** bit] ?? (prefix && `FEATURE_${prefix}${bit}`);
-    if (name !== undefined) found.push(name);
+    found.push(names[2 ** bit] ?? `FEATURE_${prefix}${bit}`);
   }
   return found;
 }

@@ -291,6 +291,15 @@ export function seedOf(volume: Volume, inode: number, view: InodeView): number |
   return volume.seed === undefined ? undefined : inodeSeed(volume.seed, inode, view.generation);
 }
 
+/** An inode as it is in its table, unjudged; undefined when it is not there. */
+export function viewOfInode(volume: Volume, inode: number): InodeView | undefined {
+  if (inode < 1 || inode > volume.geometry.inodesCount) return undefined;
+  const { blockNumber, offsetBytes } = volume.locateInode(inode);
+  const block = volume.contains(blockNumber) ? volume.block(blockNumber) : undefined;
+  if (block === undefined) return undefined;
+  return new InodeView(block.subarray(offsetBytes, offsetBytes + volume.inodeSizeBytes));
+}
+
 /** Whether a number is one of the inodes that the file system keeps for itself; the root is not. */
 export function isReservedInode(volume: Volume, inode: number): boolean {
   return inode !== INODE_NUMBER.ROOT && inode < volume.firstInode;

@@ -243,6 +243,11 @@ export function hex(value: number): string {
   return `0x${(value >>> 0).toString(16)}`;
 }
 
+/** A number as findings show it: one that a JavaScript number cannot hold exactly is text. */
+export function exactNumber(value: bigint): number | string {
+  return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : `${value}`;
+}
+
 function errorOf(finding: Finding, prefix: string): InputError {
   const { structure, found, wanted, inode, block, offset, group } = finding;
   const location = {

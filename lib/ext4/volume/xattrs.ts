@@ -11,6 +11,7 @@ import { decodeInodeXattrs, decodeXattrBlock, verifyXattrBlock } from "../format
 import type { MappedRun } from "./block_map.ts";
 import { readRuns } from "./block_map.ts";
 import type { InodeView } from "./inode.ts";
+import { viewOfInode } from "./inode.ts";
 import type { Location, Structure } from "./judge.ts";
 import { HERE, hex } from "./judge.ts";
 import type { Volume } from "./volume.ts";
@@ -87,6 +88,12 @@ export function readXattrBlock(volume: Volume, block: number): DecodedXattrBlock
   );
 }
 
+/** Whether a value is of the older scheme: its inode has the number of its one owner in i_mtime, and its generation. */
+export function isOldStyleValue(volume: Volume, view: InodeView): boolean {
+  const owner = viewOfInode(volume, view.mtimeWord);
+  return owner !== undefined && owner.generation === view.generation;
+}
+
 /** Complaints are of hashes and of order, for which the kernel does not look. */
 function complaintTo(volume: Volume, structure: Structure, location: Location): XattrComplaint {
   return (problem, details) =>
@@ -119,7 +126,7 @@ export function readAttributeValue(
     return undefined;
   }
   const hash = xattrValueHash(volume.valueSeed, value);
-  const isOldStyle = view.atimeWord !== hash && view.mtimeWord !== 0 && view.versionLow === 0;
+  const isOldStyle = view.atimeWord !== hash && isOldStyleValue(volume, view);
   if (!isOldStyle && view.atimeWord !== hash) {
     judge.report("attribute value", location, "hash of the value", {
       found: hex(view.atimeWord),

@@ -42,6 +42,13 @@ Deno.test("encodeJournalSuperblock makes by default just what mke2fs makes", () 
   assertEquals(encoded, journalSuperblock(image).slice());
 });
 
+Deno.test("a journal superblock of version 1 has no features", () => {
+  const bytes = journalSuperblock(fixture("kernel")).slice();
+  new DataView(bytes.buffer).setUint32(4, 3);
+  const { featureIncompat, featureCompat, featureRoCompat } = decodeJournalSuperblock(bytes);
+  assertEquals([featureIncompat, featureCompat, featureRoCompat], [0, 0, 0]);
+});
+
 Deno.test("decodeJournalSuperblock refuses another kind of block and wrong checksums", () => {
   const good = journalSuperblock(fixture("kernel"));
   const journal = decodeJournalSuperblock(good);
@@ -52,7 +59,7 @@ Deno.test("decodeJournalSuperblock refuses another kind of block and wrong check
   );
   const damages: [string, (view: DataView) => void][] = [
     ["magic 0xc03b3999 and block type 4", (view) => view.setUint32(0, 0xc03b3999)],
-    ["block type 3", (view) => view.setUint32(4, 3)],
+    ["block type 5", (view) => view.setUint32(4, 5)],
     ["checksum type is 1", (view) => view.setUint8(0x50, 1)],
     ["its checksum is 0x", (view) => view.setUint8(0x300, 1)],
     ["its checksum is 0x", (view) => view.setUint8(0xfc, view.getUint8(0xfc) ^ 1)],
