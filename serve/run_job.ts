@@ -79,6 +79,7 @@ export class JobRun {
   readonly #abort = new AbortController();
   readonly #tasks = new Map<unknown, JobProgress["tasks"][number]>();
   readonly #seconds: Record<string, number>;
+  readonly #begunMs = performance.now();
   #reason: StopReason | undefined;
   #key: string | undefined;
   #hasNews = false;
@@ -188,7 +189,6 @@ export class JobRun {
     { readonly kind: "resolved"; readonly source: ResolvedSource } | (Outcome & { kind: "failed" })
   > {
     const { source, options } = this.record;
-    const { settings } = this.#context;
     const platform = options["platform"];
     const words = [
       "serve-task",
@@ -198,7 +198,7 @@ export class JobRun {
       ...platform === undefined ? [] : [`--platform=${platform}`],
       ...this.#sourceWords(),
     ];
-    const end = await this.#runProgram(stage, words, Math.min(settings.deadlineMs, RESOLVE_MS_MAX));
+    const end = await this.#runProgram(stage, words, RESOLVE_MS_MAX);
     const verdict = verdictOf(end, this.#usesNetwork);
     if (verdict.kind === "failed") {
       // A registry that says nothing may say something later.
@@ -242,7 +242,7 @@ export class JobRun {
       ...settings.store === undefined ? [] : [`--store=${settings.store}`],
       ...settings.store === undefined || mode === "layered" ? [] : [`--index=${indexPath}`],
     ];
-    const end = await this.#runProgram(stage, words, settings.deadlineMs);
+    const end = await this.#runProgram(stage, words);
     const verdict = verdictOf(end, this.#usesNetwork);
     if (verdict.kind === "failed") return verdict;
     const report = verdict.document as unknown as BlessReport;
@@ -282,7 +282,7 @@ export class JobRun {
       `--grid-bytes=${report.grid}`,
       `--cells=${images.cellsPath}`,
       "--json",
-    ], settings.deadlineMs);
+    ]);
     const verdict = verdictOf(end, false);
     if (verdict.kind === "failed") return verdict;
     const { files } = verdict.document as unknown as { files: readonly MeasuredFile[] };
@@ -473,14 +473,15 @@ export class JobRun {
   async #runProgram(
     workDir: string,
     words: readonly string[],
-    deadlineMs: number,
+    mostMs = Infinity,
   ): Promise<ProgramEnd> {
     const { settings } = this.#context;
+    const leftMs = settings.deadlineMs - (performance.now() - this.#begunMs);
     const run: ProgramRun = {
       words,
       workDir,
       traceparent: this.record.traceparent,
-      deadlineMs,
+      deadlineMs: Math.max(1, Math.min(leftMs, mostMs)),
       memoryBytes: settings.jobMemoryBytes,
       signal: this.#abort.signal,
       onLine: (line) => this.#onLine(line),

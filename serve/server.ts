@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import process from "node:process";
+import { BlessfsError, IoError } from "../lib/errors.ts";
 import { Tokens } from "./access.ts";
 import { JobEvents } from "./events.ts";
 import { createApp } from "./http/app.ts";
@@ -18,6 +19,7 @@ import { takeLock } from "./lock.ts";
 import { createLog, errorFacts } from "./log.ts";
 import { Metrics } from "./metrics.ts";
 import { addPages } from "./page/pages.ts";
+import { reconcile } from "./reconcile.ts";
 import type { JobContext } from "./run_job.ts";
 import { ServeService } from "./service.ts";
 import type { ServeSettings } from "./settings.ts";
@@ -88,51 +90,34 @@ export async function startServer(
   }
 }
 
-/** Opens what `--state` names. */
+/** Opens what `--state` names. Its address is not repeated: there may be a password in it. */
 async function openState(state: string): Promise<Database> {
-  if (/^postgres(?:ql)?:\/\//.test(state)) {
-    const { openPostgres } = await import("./state/postgres.ts");
-    return await openPostgres(state);
-  }
-  const { openSqlite } = await import("./state/sqlite.ts");
-  mkdirSync(dirname(state), { recursive: true });
-  const unlock = takeLock(`${state}.lock`, state);
   try {
-    return openSqlite(state, unlock);
+    if (/^postgres(?:ql)?:\/\//.test(state)) {
+      const { openPostgres } = await import("./state/postgres.ts");
+      return await openPostgres(state);
+    }
+    return await openFile(state);
+  } catch (cause) {
+    if (cause instanceof BlessfsError) throw cause;
+    const why = cause instanceof Error && cause.message !== "" ? cause.message : String(cause);
+    throw new IoError("the state", `cannot be opened: ${why}`, {
+      hint: "check the file or the database that --state names, and who may use it",
+      cause,
+    });
+  }
+}
+
+async function openFile(path: string): Promise<Database> {
+  const { openSqlite } = await import("./state/sqlite.ts");
+  mkdirSync(dirname(path), { recursive: true });
+  const unlock = takeLock(`${path}.lock`, path);
+  try {
+    return openSqlite(path, unlock);
   } catch (error) {
     unlock();
     throw error;
   }
-}
-
-/** Brings the directory and the state together: neither has an image that the other has not. */
-async function reconcile({ images, store, settings, log }: JobContext): Promise<void> {
-  const isAlone = store.dialectName === "sqlite";
-  for (const digest of await images.digests()) {
-    if (await store.image(digest) !== undefined) continue;
-    const sidecar = await images.sidecar(digest);
-    if (sidecar === undefined) continue;
-    if (await store.job(sidecar.record.jobId) !== undefined) {
-      // Its job was about to end; it will make the image again, if it was not cancelled.
-      await images.remove(digest);
-    } else if (isAlone) {
-      await store.adopt(sidecar.record, sidecar.key ?? undefined);
-      log.warn("image found that the state does not know", { image: digest });
-    }
-  }
-  if (!isAlone || settings.store !== undefined) return;
-  let after: string | undefined;
-  do {
-    const page = await store.images({ after, limit: 500 });
-    for (const { digest } of page) {
-      if (await images.has(digest)) continue;
-      log.warn("image is missing; it is made again when it is asked for", { image: digest });
-      await store.deleteImage(digest, true);
-      await images.remove(digest);
-    }
-    const last = page.at(-1);
-    after = last && `${last.createdMs}-${last.digest}`;
-  } while (after !== undefined);
 }
 
 class Server implements RunningServer {

@@ -138,8 +138,10 @@ export class ServeService {
   }
 
   /** Cancels a job; resolves at once, and the job ends when its process is gone. */
-  async cancel(id: string): Promise<Job> {
+  async cancel(asked: string): Promise<Job> {
     const { store, events } = this.context;
+    // It may have turned out to be another name for a job.
+    const { id } = await this.#record(asked);
     const done = await store.cancel(id);
     if (done === "unknown") throw unknownJob(id);
     if (done === "finished") {

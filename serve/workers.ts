@@ -4,6 +4,7 @@
  * @module
  */
 import { errorFacts } from "./log.ts";
+import { reconcile } from "./reconcile.ts";
 import { type JobContext, JobRun, type StopReason } from "./run_job.ts";
 
 const IDLE_MS = 1000;
@@ -190,6 +191,8 @@ export class Workers {
     const { store, images, claims, settings, log } = this.#context;
     try {
       await images.trimBlobs(settings.blobBytesMax, claims.neededDigests);
+      // What another host has deleted goes here, too.
+      await images.exclusive(() => reconcile(this.#context));
       await store.forgetJobs(settings.keepJobsMs);
     } catch (error) {
       log.warn("tidying failed", errorFacts(error));

@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { hasCommand } from "../oracle/command.ts";
 import { notRun } from "../oracle/notice.ts";
+import { SERVE } from "../../cli/table/serve.ts";
 import { furnish, shellBlocks } from "../tools/documents.ts";
 import { environment } from "../cli/program.ts";
 import { inDirectory } from "./serving.ts";
@@ -37,4 +38,22 @@ Deno.test("the shell blocks of docs/SERVE.md do what they say, one after the oth
     );
     return Promise.resolve();
   });
+});
+
+Deno.test("the unit and the manifests of docs/FLEET.md use options that there are", () => {
+  const text = readFileSync(`${ROOT}docs/FLEET.md`, "utf8");
+  const blocks = [...text.matchAll(/^```(ini|yaml)\n(.*?)^```$/gms)];
+  assertEquals(blocks.map(([, kind]) => kind), ["ini", "yaml"]);
+  for (const [block] of blocks) {
+    const used = [...block.matchAll(/(?<=[\s])--([a-z][a-z-]*)/g)].map(([, name]) => name!);
+    const known = SERVE.options.map(({ name }) => name);
+    assertEquals(used.filter((name) => !known.includes(name)), []);
+    for (const name of ["listen", "images", "state", "store", "token-file"]) {
+      assertEquals(used.includes(name), true, name);
+    }
+  }
+  // What a pod waits for is longer than what the server waits for.
+  const seconds = (pattern: RegExp) => Number(pattern.exec(text)![1]);
+  assertEquals(seconds(/terminationGracePeriodSeconds: (\d+)/) > seconds(/--drain=(\d+)/), true);
+  assertEquals(seconds(/TimeoutStopSec=(\d+)/) > seconds(/--drain (\d+)/), true);
 });

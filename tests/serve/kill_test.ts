@@ -113,3 +113,18 @@ Deno.test("files that a server never finished are swept, and those of others are
     await server.kill("SIGTERM");
   });
 });
+
+Deno.test("a state that cannot be opened ends the start with a reason, and repeats no password", async () => {
+  await inDirectory(async (directory) => {
+    const images = join(directory, "images");
+    const broken = join(directory, "state.db");
+    writeFileSync(broken, "this is no database, and long enough to be taken for one ".repeat(20));
+    for (const state of [broken, "postgres://user:hunter2@127.0.0.1:1/none"]) {
+      const store = ["--store", directory];
+      const start = ServerProcess.start(["--images", images, "--state", state, ...store]);
+      const message = await start.then(() => "", (error: Error) => error.message);
+      assert(message.includes("the state: cannot be opened: "), message);
+      assert(!message.includes("hunter2"), message);
+    }
+  });
+});
