@@ -11,7 +11,7 @@ import { choiceRequest, chooseManifest } from "./choose.ts";
 import { describeDocument, documentKind } from "./documents.ts";
 import { displayText } from "./json.ts";
 import { openManifest } from "./manifest.ts";
-import { readSmallFile } from "./source_file.ts";
+import { readDocumentFile } from "./source_file.ts";
 import { statIfThere } from "../io/paths.ts";
 import type { OpenedImage, SourceOptions } from "./types.ts";
 
@@ -25,7 +25,9 @@ export function isDirTransport(directory: string): boolean {
   if (!statIfThere(join(directory, MANIFEST_FILE))?.isFile()) return false;
   const stats = statIfThere(version);
   if (!stats?.isFile() || stats.size > 1024) return false;
-  return new TextDecoder().decode(readSmallFile(version, 1024)).startsWith("Directory Transport");
+  return new TextDecoder().decode(readDocumentFile(directory, VERSION_FILE, 1024)).startsWith(
+    "Directory Transport",
+  );
 }
 
 /** Opens the image in a directory of this kind. */
@@ -42,8 +44,9 @@ export async function openDirTransport(
   }
   const request = choiceRequest(options);
   const what = `${name}: ${MANIFEST_FILE}`;
-  const bytes = readSmallFile(
-    join(directory, MANIFEST_FILE),
+  const bytes = readDocumentFile(
+    directory,
+    MANIFEST_FILE,
     request.limits.manifestBytes,
     "manifestBytes",
   );

@@ -15,7 +15,7 @@ import { readIndex } from "./documents.ts";
 import { checkJson, displayText, fields, parseJson } from "./json.ts";
 import type { DocumentLimit } from "./limits.ts";
 import { openManifest } from "./manifest.ts";
-import { readSmallFile } from "./source_file.ts";
+import { readDocumentFile } from "./source_file.ts";
 import { statIfThere } from "../io/paths.ts";
 import type { OpenedImage, SourceOptions } from "./types.ts";
 
@@ -90,8 +90,8 @@ export function directoryFiles(
   directory: string,
 ): LayoutFiles {
   return (file, limitBytes, limitName) => {
-    const path = join(directory, file);
-    return statIfThere(path) && readSmallFile(path, limitBytes, limitName);
+    return statIfThere(join(directory, file)) &&
+      readDocumentFile(directory, file, limitBytes, limitName);
   };
 }
 

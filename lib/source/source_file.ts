@@ -6,9 +6,10 @@
  */
 import { createReadStream } from "node:fs";
 import { tmpdir } from "node:os";
+import { join, sep } from "node:path";
 import { InputError, IoError, limitError, throwIfAborted } from "../errors.ts";
 import { openInputFile, type RandomReader, SharedDescriptor } from "../io/random_reader.ts";
-import { statIfThere } from "../io/paths.ts";
+import { realPathOf, statIfThere } from "../io/paths.ts";
 import { createUnlinkedFile, singleFile, SpoolWriter } from "../io/spool.ts";
 import { displayText } from "./json.ts";
 import { DEFAULT_SOURCE_LIMITS, type DocumentLimit } from "./limits.ts";
@@ -107,6 +108,26 @@ export function readSmallFile(
   } finally {
     file.release();
   }
+}
+
+/**
+ * A document of a layout in a directory. A link may lead to another file of the layout, and not out of it: it is not for an
+ * image to say which file of this machine is read.
+ *
+ * @throws {InputError} when it leads out, and as {@link readSmallFile} does
+ */
+export function readDocumentFile(
+  directory: string,
+  file: string,
+  limitBytes: number,
+  limitName?: DocumentLimit,
+): Uint8Array {
+  const path = join(directory, file);
+  const root = realPathOf(directory);
+  if (!realPathOf(path).startsWith(root.endsWith(sep) ? root : root + sep)) {
+    throw new InputError(displayText(path), "is a link to a file outside of the layout");
+  }
+  return readSmallFile(path, limitBytes, limitName);
 }
 
 /** A part of a file, whole, if it is no longer than `limitBytes`. */

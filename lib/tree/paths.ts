@@ -145,6 +145,8 @@ export class PathWalker {
         this.#follow(child, trail, pending, what);
         continue;
       }
+      // The target of a symlink may go through a name that is not there, and come back: no other tool makes it for that.
+      if (child?.kind !== "directory" && skipDetour(pending)) continue;
       const next = child?.kind === "directory" ? child : rules.onGap(directory, name, child);
       if (!next || !this.#enter(trail, next, rules, what)) return undefined;
     }
@@ -192,4 +194,23 @@ export class PathWalker {
       { name: "symlinkHops", expected: symlinkHops },
     );
   }
+}
+
+/**
+ * Takes the rest of a way that leads through a name and back out of it, as in `missing/a/../..`, off the names that are
+ * still to come, the next one last.
+ *
+ * @returns whether there is such a way
+ */
+function skipDetour(pending: ByteString[]): boolean {
+  let depth = 1;
+  for (let i = pending.length - 1; i >= 0; i--) {
+    const name = pending[i]!;
+    if (name === "" || name === ".") continue;
+    depth += name === ".." ? -1 : 1;
+    if (depth > 0) continue;
+    pending.length = i;
+    return true;
+  }
+  return false;
 }

@@ -219,6 +219,25 @@ export const PATH_CASES: readonly EdgeImage[] = [
     ],
   },
   {
+    name: "symlink-through-a-missing-name-and-back",
+    layers: [
+      [{ path: "etc/" }, { path: "etc/old" }, { path: "etc/kept", data: "1" }],
+      [{ path: "local", link: "missing/../../../etc" }],
+      [
+        { path: "local/new", data: "2" },
+        { path: "hard", kind: "hardlink", link: "local/kept" },
+        { path: "local/.wh.old" },
+      ],
+    ],
+    expected: [
+      { path: "etc/" },
+      { path: "etc/kept", data: "1" },
+      { path: "etc/new", data: "2" },
+      { path: "hard", sameAs: "etc/kept" },
+      { path: "local", link: "missing/../../../etc" },
+    ],
+  },
+  {
     name: "symlink-dangling-on-the-path",
     layers: [[{ path: "e", link: "/abs/outside" }], [{ path: "e/f", data: "1" }]],
     expected: [
