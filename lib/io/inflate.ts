@@ -232,6 +232,14 @@ export class TransformInflater implements Inflater {
   #damage(error: unknown): unknown {
     if (error instanceof BlessfsError) return error;
     const { code, message } = error as NodeJS.ErrnoException;
+    // A header is wanted at the start of each member, and that of the first was seen already.
+    if (message.includes("incorrect header check")) {
+      const why = `bytes that are not ${this.#kind} data follow the ${this.#kind} data`;
+      return new InputError(this.#name, why, {
+        hint: "if they can be left out, unpack it first: gzip -dc FILE > FILE.tar",
+        cause: error,
+      });
+    }
     const why = code === "Z_BUF_ERROR" ? "ends too early" : `is damaged (${message})`;
     return new InputError(this.#name, `the ${this.#kind} data ${why}`, { cause: error });
   }
@@ -323,6 +331,55 @@ const DECODER_CODES: ReadonlyMap<string, string> = new Map([
   ["8", "the xz data ends too early or is damaged"],
 ]);
 
+const XZ_HINT = "unpack it first: xz -dc FILE.tar.xz > FILE.tar";
+/** The start of a file holds the stream's flags and the header of its first block (xz file format, sections 2.1 and 3.1). */
+const XZ_HEAD_BYTES = 64;
+const XZ_CHECKS: ReadonlyMap<number, string> = new Map([
+  [0, "no check"],
+  [1, "CRC32"],
+  [4, "CRC64"],
+  [10, "SHA-256"],
+]);
+const XZ_FILTERS: ReadonlyMap<number, string> = new Map([
+  [0x03, "delta"],
+  [0x04, "x86 (BCJ)"],
+  [0x05, "PowerPC (BCJ)"],
+  [0x06, "IA-64 (BCJ)"],
+  [0x07, "ARM (BCJ)"],
+  [0x08, "ARM-Thumb (BCJ)"],
+  [0x09, "SPARC (BCJ)"],
+  [0x0a, "ARM64 (BCJ)"],
+  [0x0b, "RISC-V (BCJ)"],
+]);
+
+/** What of the options in the head of an xz file the decoder may not know, in words. */
+function xzOptions(head: Uint8Array): string {
+  const check = (head[7] ?? 0) & 0x0f;
+  const parts = [`the check ${XZ_CHECKS.get(check) ?? `of type ${check}`}`];
+  // Block header: its size, flags with the number of filters, two optional sizes, then the filters.
+  const flags = head[13] ?? 0;
+  let at = 14;
+  for (const bit of [0x40, 0x80]) {
+    if ((flags & bit) === 0) continue;
+    while ((head[at++] ?? 0) & 0x80);
+  }
+  for (let i = 0; i <= (flags & 3) && at + 1 < head.length; i++) {
+    const filter = head[at]!;
+    const propertyBytes = head[at + 1]!;
+    const name = XZ_FILTERS.get(filter);
+    if (name !== undefined) parts.push(`the filter ${name}`);
+    if (filter === 0x21) parts.push(`a dictionary of ${dictionaryText(head[at + 2] ?? 0)}`);
+    at += 2 + propertyBytes;
+  }
+  return parts.join(", ");
+}
+
+/** LZMA2's dictionary size is coded in six bits (xz file format, section 5.3.1). */
+function dictionaryText(bits: number): string {
+  const bytes = (2 | (bits & 1)) * 2 ** (Math.floor(bits / 2) + 11);
+  return `${bytes / 2 ** 20} MiB`;
+}
+
 /** The decoder allows one stream at a time in a thread; a second one waits for the first. */
 export function createXzInflater(options: InflaterOptions): Inflater {
   return new XzInflater(options);
@@ -333,6 +390,8 @@ class XzInflater implements Inflater {
   readonly #name: string;
   readonly #emit: (bytes: Uint8Array) => void;
   #piece: Uint8Array | undefined;
+  /** The start of the data, for errors. */
+  #head = new Uint8Array(0);
   #ended = false;
   #decoderWaits: (() => void) | undefined;
   #pusher: { resolve: () => void; reject: (reason: unknown) => void } | undefined;
@@ -351,6 +410,7 @@ class XzInflater implements Inflater {
     if (this.#failure) return Promise.reject(this.#failure.reason);
     // The decoder takes an empty piece for the end.
     if (piece.length === 0) return Promise.resolve();
+    if (this.#running === undefined) this.#head = piece.slice(0, XZ_HEAD_BYTES);
     this.#running ??= this.#run();
     this.#piece = piece;
     return new Promise((resolve, reject) => {
@@ -418,6 +478,12 @@ class XzInflater implements Inflater {
   #describe(error: unknown): unknown {
     const code = /error code (\d+)/.exec((error as Error).message ?? "")?.[1];
     const why = code === undefined ? undefined : DECODER_CODES.get(code);
-    return why === undefined ? error : new InputError(this.#name, why, { cause: error });
+    if (why === undefined) return error;
+    const isUnsupported = code === "3" || code === "4" || code === "6";
+    if (!isUnsupported) return new InputError(this.#name, why, { cause: error });
+    return new InputError(this.#name, `${why}: it has ${xzOptions(this.#head)}`, {
+      hint: XZ_HINT,
+      cause: error,
+    });
   }
 }
