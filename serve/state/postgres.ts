@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { setTimeout as delay } from "node:timers/promises";
 import postgres from "postgres";
 import {
   type Database,
@@ -27,6 +28,11 @@ const CONNECT_SECONDS = 5;
 const SCHEMA_LOCK = 0x626c6573;
 /** PostgreSQL, appendix A: connections, resources, an operator's intervention, a system error. */
 const OUTAGE_CLASSES = ["08", "53", "57", "58"];
+/** A deadlock, and a serialization that failed. */
+const CLASHES = ["40P01", "40001"];
+const CLASH_TRIES = 5;
+const START_TRIES = 30;
+const START_WAIT_MS = 500;
 const OID_BIGINT = 20;
 
 /**
@@ -55,16 +61,36 @@ export async function openPostgres(address: string): Promise<Database> {
     },
   });
   const database = new PostgresDatabase(sql);
-  try {
-    await database.transaction(async (session) => {
-      await session.run(`SELECT pg_advisory_xact_lock(${SCHEMA_LOCK})`);
-      for (const statement of schemaStatements(DIALECT)) await session.run(statement);
-    });
-  } catch (error) {
-    await database.close();
-    throw error;
+  for (let tries = 1;; tries++) {
+    try {
+      await makeTables(database);
+      return database;
+    } catch (error) {
+      // A server that starts, or ends, is waited for; one that is not there is told at once.
+      const isPassing = isSqlState(error) && database.isOutage(error) && tries < START_TRIES;
+      if (!isPassing) {
+        await database.close();
+        throw error;
+      }
+      await delay(START_WAIT_MS);
+    }
   }
-  return database;
+}
+
+/** Makes the tables where they are missing. Where they are not, nothing is locked that other hosts use. */
+async function makeTables(database: Database): Promise<void> {
+  await database.transaction(async (session) => {
+    await session.run(`SELECT pg_advisory_xact_lock(${SCHEMA_LOCK})`);
+    const [row] = await session.run("SELECT to_regclass('image_indexes') AS last");
+    if (row!["last"] !== null) return;
+    for (const statement of schemaStatements(DIALECT)) await session.run(statement);
+  });
+}
+
+/** Five characters are an SQLSTATE; the library and the system have words. */
+function isSqlState(error: unknown): error is { readonly code: string } {
+  const code = (error as { code?: unknown } | null)?.code;
+  return typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) && !code.startsWith("E");
 }
 
 /** libpq lets `host` in the query name the directory of a socket; the library wants the socket as an option. */
@@ -107,19 +133,25 @@ class PostgresDatabase implements Database {
   }
 
   async transaction<T>(work: (session: Session) => Promise<T>): Promise<T> {
-    return await this.#sql.begin((transaction) =>
-      work({ run: (sql, values) => runOn(transaction, sql, values) })
-    ) as T;
+    for (let tries = 1;; tries++) {
+      try {
+        return await this.#sql.begin((transaction) =>
+          work({ run: (sql, values) => runOn(transaction, sql, values) })
+        ) as T;
+      } catch (error) {
+        // Two hosts stood in each other's way; nothing was done, and the second time is another time.
+        const isClash = isSqlState(error) && CLASHES.includes(error.code);
+        if (!isClash || tries === CLASH_TRIES) throw error;
+      }
+    }
   }
 
   isOutage(error: unknown): boolean {
-    const code = (error as { code?: unknown }).code;
-    if (typeof code !== "string") return false;
-    // Five characters are an SQLSTATE; the library and the system have words.
-    if (/^[0-9A-Z]{5}$/.test(code) && !/^E/.test(code)) {
-      // A deadlock and a failed serialization pass as well.
-      return OUTAGE_CLASSES.includes(code.slice(0, 2)) || code === "40P01" || code === "40001";
+    if (isSqlState(error)) {
+      return OUTAGE_CLASSES.includes(error.code.slice(0, 2)) || CLASHES.includes(error.code);
     }
+    const code = (error as { code?: unknown } | null)?.code;
+    if (typeof code !== "string") return false;
     return /^(?:CONNECT|ECONN|ENOENT|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENOTFOUND|EAI_AGAIN)/.test(code);
   }
 
