@@ -22,7 +22,7 @@ import type { Progress } from "../progress.ts";
 import { treeShape } from "../verity/format.ts";
 import type { HashTree } from "../verity/hash_tree.ts";
 import { dataBlocksOf, TreeSink, type VerityReport, verityReport } from "../verity/verity_sink.ts";
-import { appendedTreeOffset } from "./verity_place.ts";
+import { appendedTreeOffset, ext4Bytes } from "./verity_place.ts";
 
 /** What to do. */
 export interface FormatVerityOptions {
@@ -110,7 +110,7 @@ function dataBytesOf(
       remedies: [{ option: "force", change: "set", to: "replace it" }],
     });
   }
-  const dataBytes = options.dataBytes ?? known ?? reader.sizeBytes;
+  const dataBytes = options.dataBytes ?? known ?? dataEnd(reader, isFile, options);
   const dataBlocks = dataBlocksOf(dataBytes);
   if (dataBlocks === undefined) {
     throw new InputError(shown, `has ${dataBytes} bytes: wanted a multiple of 4096`, {
@@ -140,6 +140,30 @@ function dataBytesOf(
     });
   }
   return dataBytes;
+}
+
+/** What is behind a file system may be a tree that was never finished, so it is not taken for data. */
+function dataEnd(
+  reader: RandomReader,
+  isFile: boolean,
+  { hashSink, force = false }: FormatVerityOptions,
+): number {
+  const fileSystemBytes = ext4Bytes(reader);
+  const behindBytes = reader.sizeBytes - (fileSystemBytes ?? reader.sizeBytes);
+  if (fileSystemBytes === undefined || behindBytes <= 0 || hashSink !== undefined || !isFile) {
+    return reader.sizeBytes;
+  }
+  if (force) return fileSystemBytes;
+  throw new InputError(
+    displayPath(reader.name),
+    `has ${behindBytes} bytes behind its file system of ${fileSystemBytes} bytes`,
+    {
+      remedies: [
+        { option: "force", change: "set", to: "replace them" },
+        { option: "dataBytes", change: "set", to: "hash them too" },
+      ],
+    },
+  );
 }
 
 async function hashImage(

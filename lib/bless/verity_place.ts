@@ -142,8 +142,8 @@ function sizeWithoutFooter(image: RandomReader): number {
   return hasVhdFooter(footer) ? start : image.sizeBytes;
 }
 
-/** Of the file system at the start of an image; undefined when it is no ext4. */
-function ext4Bytes(image: RandomReader): number | undefined {
+/** How long the file system at the start of an image is; undefined when it is no ext4. */
+export function ext4Bytes(image: RandomReader): number | undefined {
   const encoded = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
   if (image.readAt(encoded, SUPERBLOCK_OFFSET_BYTES) !== encoded.length) return undefined;
   if ((encoded[0x38]! | (encoded[0x39]! << 8)) !== SUPERBLOCK_MAGIC) return undefined;

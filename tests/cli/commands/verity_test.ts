@@ -161,6 +161,27 @@ Deno.test("bad input is refused, and leaves everything as it was", async () => {
   });
 });
 
+Deno.test("what is behind a file system is not taken for data: it may be half a tree", async () => {
+  await withFixture("csum-4k", async (image) => {
+    const sizeBytes = Deno.statSync(image).size;
+    await runFake(["verity", "format", image], COMMANDS);
+    const whole = Deno.readFileSync(image);
+    // Killed before the superblock, which comes last.
+    const half = whole.slice(0, whole.length - 4096).fill(0, sizeBytes, sizeBytes + 4096);
+    Deno.writeFileSync(image, half);
+    const refused = await runFake(["verity", "format", image], COMMANDS);
+    assertEquals(refused.code, 3);
+    assertStringIncludes(
+      refused.stderr,
+      `has ${half.length - sizeBytes} bytes behind its file system of ${sizeBytes} bytes`,
+    );
+    assertEquals(Deno.readFileSync(image), half);
+    const { code } = await runFake(["verity", "format", image, "--force"], COMMANDS);
+    assertEquals(code, 0);
+    assertEquals(Deno.readFileSync(image), whole);
+  });
+});
+
 Deno.test("a tree that is there is replaced when that is asked for", async () => {
   await withTemporaryDirectory(async (directory) => {
     const image = join(directory, "image");
