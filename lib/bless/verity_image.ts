@@ -15,6 +15,7 @@ import {
 } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { BlessfsError, InputError, invariant, throwIfAborted } from "../errors.ts";
+import { readFileInto } from "../io/file_source.ts";
 import { openFileReader, type RandomReader, readExactly } from "../io/random_reader.ts";
 import type { ImageSink } from "../io/sink.ts";
 import { displayPath, ioErrorFrom } from "../io/system_error.ts";
@@ -150,10 +151,11 @@ function dataEnd(
 ): number {
   const fileSystemBytes = ext4Bytes(reader);
   const behindBytes = reader.sizeBytes - (fileSystemBytes ?? reader.sizeBytes);
-  if (fileSystemBytes === undefined || behindBytes <= 0 || hashSink !== undefined || !isFile) {
+  if (fileSystemBytes === undefined || behindBytes <= 0 || hashSink !== undefined) {
     return reader.sizeBytes;
   }
-  if (force) return fileSystemBytes;
+  // A device is as long as it is; what is behind its file system is free.
+  if (force || !isFile) return fileSystemBytes;
   throw new InputError(
     displayPath(reader.name),
     `has ${behindBytes} bytes behind its file system of ${fileSystemBytes} bytes`,
@@ -172,6 +174,16 @@ async function hashImage(
   { salt, signal, progress }: FormatVerityOptions,
 ): Promise<HashTree> {
   const sink = new TreeSink({ dataBlocks: dataBlocksOf(dataBytes)!, salt });
+  if (dataBytes === reader.sizeBytes) {
+    try {
+      // It knows of holes.
+      await readFileInto(reader.name, sink, { signal, progress, task: "verity" });
+      return sink.tree;
+    } catch (error) {
+      await sink.abort();
+      throw error;
+    }
+  }
   const task = progress.begin("verity", dataBytes);
   const buffer = new Uint8Array(PIECE_BYTES);
   try {
