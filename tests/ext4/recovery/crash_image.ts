@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { closeSync, fsyncSync, openSync } from "node:fs";
 import { byteStringFromText } from "../../../lib/bytes/byte_string.ts";
 import { mustRun } from "../../oracle/command.ts";
 import { unmount } from "../../oracle/kernel.ts";
@@ -149,9 +150,9 @@ class Writer {
   syncOneFile(): void {
     const path = this.#files.at(-1);
     if (path === undefined) return;
-    const file = Deno.openSync(path, { read: true, write: true });
-    file.syncSync();
-    file.close();
+    const descriptor = openSync(path, "r+");
+    fsyncSync(descriptor);
+    closeSync(descriptor);
   }
 
   #newPath(): string {
@@ -189,14 +190,13 @@ class Writer {
   /** Also with blocks that begin as blocks of a journal do, which it must escape. */
   #overwrite(): void {
     if (this.#files.length === 0) return;
-    const file = Deno.openSync(this.#random.pick(this.#files), { write: true });
+    using file = Deno.openSync(this.#random.pick(this.#files), { write: true });
     const bytes = this.#random.bytes(9000);
     if (this.#random.chance(0.5)) {
       for (let at = 0; at + 4 <= bytes.length; at += 1024) bytes.set([0xc0, 0x3b, 0x39, 0x98], at);
     }
     file.seekSync(1024 * this.#random.below(40), Deno.SeekMode.Start);
     file.writeSync(bytes);
-    file.close();
   }
 
   #truncate(): void {
@@ -206,12 +206,11 @@ class Writer {
 
   #sparse(): void {
     const path = this.#newPath();
-    const file = Deno.openSync(path, { write: true, create: true });
+    using file = Deno.openSync(path, { write: true, create: true });
     for (let i = 0; i < 12; i++) {
       file.seekSync(20_000 * this.#random.below(600), Deno.SeekMode.Start);
       file.writeSync(this.#random.bytes(3000));
     }
-    file.close();
     this.#files.push(path);
   }
 
