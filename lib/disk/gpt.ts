@@ -12,6 +12,8 @@ import type { RandomReader } from "../io/random_reader.ts";
 
 /** The only sector size that is written: what every virtual disk has. */
 export const SECTOR_BYTES = 512;
+/** What is read, too. */
+export const SECTOR_BYTES_MAX = 4096;
 
 /** One partition. */
 export interface GptPartition {
@@ -210,25 +212,27 @@ function swapped(bytes: Uint8Array): Uint8Array {
   return Uint8Array.from(order, (from) => bytes[from]!);
 }
 
-/** Whether a disk begins as one with a GPT does. */
-export function hasGpt(reader: RandomReader): boolean {
+/** Whether a disk begins as one with a GPT does. @param sectorBytes 512, or 4096 for a disk that has no smaller ones */
+export function hasGpt(reader: RandomReader, sectorBytes = SECTOR_BYTES): boolean {
   const sector = new Uint8Array(SECTOR_BYTES);
-  return reader.readAt(sector, SECTOR_BYTES) === SECTOR_BYTES &&
+  return reader.readAt(sector, sectorBytes) === SECTOR_BYTES &&
     byteStringFromBytes(sector, 0, 8) === SIGNATURE;
 }
 
 /**
  * Reads the table at the start of a disk. Empty entries are left out.
  *
+ * @param sectorBytes 512, or 4096 for a disk that has no smaller ones
  * @throws {InputError} when it is damaged, or does not fit the disk
  */
 export function readGpt(
   reader: RandomReader,
+  sectorBytes = SECTOR_BYTES,
 ): Gpt & { readonly partitions: readonly FoundPartition[] } {
   const sector = new Uint8Array(SECTOR_BYTES);
   const fault = (why: string) => new InputError(reader.name, `the partition table ${why}`);
-  if (!hasGpt(reader)) throw fault("is missing: wanted a GPT");
-  reader.readAt(sector, SECTOR_BYTES);
+  if (!hasGpt(reader, sectorBytes)) throw fault("is missing: wanted a GPT");
+  reader.readAt(sector, sectorBytes);
   const view = new DataView(sector.buffer);
   const headerBytes = view.getUint32(12, true);
   if (headerBytes < HEADER_BYTES || headerBytes > SECTOR_BYTES) {
@@ -243,14 +247,15 @@ export function readGpt(
     throw fault(`has ${count} entries of ${entryBytes} bytes: wanted at most 1024 of 128 to 4096`);
   }
   const entries = new Uint8Array(count * entryBytes);
-  const entriesOffset = safeNumber(view.getBigUint64(72, true)) * SECTOR_BYTES;
+  const entriesOffset = safeNumber(view.getBigUint64(72, true)) * sectorBytes;
   if (reader.readAt(entries, entriesOffset) !== entries.length) {
     throw fault(`has its entries at ${entriesOffset}, behind the end at ${reader.sizeBytes}`);
   }
   checkCrc("entries", crc32(entries), view.getUint32(88, true), fault);
   const partitions: FoundPartition[] = [];
   for (let i = 0; i < count; i++) {
-    const partition = decodeEntry(entries.subarray(i * entryBytes, (i + 1) * entryBytes));
+    const entry = entries.subarray(i * entryBytes, (i + 1) * entryBytes);
+    const partition = decodeEntry(entry, sectorBytes);
     if (partition === undefined) continue;
     const end = partition.startBytes + partition.sizeBytes;
     if (partition.sizeBytes <= 0 || end > reader.sizeBytes) {
@@ -276,7 +281,7 @@ function checkCrc(
   }
 }
 
-function decodeEntry(entry: Uint8Array): GptPartition | undefined {
+function decodeEntry(entry: Uint8Array, sectorBytes: number): GptPartition | undefined {
   if (entry.subarray(0, 16).every((byte) => byte === 0)) return undefined;
   const view = new DataView(entry.buffer, entry.byteOffset, entry.byteLength);
   const startSector = safeNumber(view.getBigUint64(32, true));
@@ -288,8 +293,8 @@ function decodeEntry(entry: Uint8Array): GptPartition | undefined {
   return {
     typeGuid: formatUuid(swapped(entry.subarray(0, 16))),
     guid: formatUuid(swapped(entry.subarray(16, 32))),
-    startBytes: startSector * SECTOR_BYTES,
-    sizeBytes: (lastSector + 1 - startSector) * SECTOR_BYTES,
+    startBytes: startSector * sectorBytes,
+    sizeBytes: (lastSector + 1 - startSector) * sectorBytes,
     name: name.replace(/\0.*$/s, ""),
     isReadOnly: (view.getBigUint64(48, true) & READ_ONLY_BIT) !== 0n,
   };
@@ -297,6 +302,6 @@ function decodeEntry(entry: Uint8Array): GptPartition | undefined {
 
 /** Sectors further than any file has them stand for the last that a number can name. */
 function safeNumber(sector: bigint): number {
-  const most = BigInt(Number.MAX_SAFE_INTEGER) / BigInt(2 * SECTOR_BYTES);
+  const most = BigInt(Number.MAX_SAFE_INTEGER) / BigInt(2 * SECTOR_BYTES_MAX);
   return Number(sector < most ? sector : most);
 }

@@ -6,7 +6,7 @@
  */
 import { InputError } from "../errors.ts";
 import type { RandomReader } from "../io/random_reader.ts";
-import { type FoundPartition, hasGpt, readGpt, SECTOR_BYTES } from "./gpt.ts";
+import { type FoundPartition, hasGpt, readGpt, SECTOR_BYTES, SECTOR_BYTES_MAX } from "./gpt.ts";
 
 /** One partition of a disk. */
 export interface DiskPartition {
@@ -67,8 +67,9 @@ interface Entry {
  * ```
  */
 export function readPartitions(disk: RandomReader): PartitionTable | undefined {
-  if (hasGpt(disk)) {
-    const found: readonly FoundPartition[] = readGpt(disk).partitions;
+  const sectorBytes = [SECTOR_BYTES, SECTOR_BYTES_MAX].find((size) => hasGpt(disk, size));
+  if (sectorBytes !== undefined) {
+    const found: readonly FoundPartition[] = readGpt(disk, sectorBytes).partitions;
     return {
       kind: "GPT",
       partitions: found.map(({ number, startBytes, sizeBytes, name }) => ({

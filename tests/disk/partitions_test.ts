@@ -3,6 +3,7 @@ import { openPartition, readPartitions } from "../../lib/disk/partitions.ts";
 import { InputError } from "../../lib/errors.ts";
 import { memoryReader } from "../../lib/io/random_reader.ts";
 import { hasCommand, mustRun, withTemporaryDirectory } from "../oracle/command.ts";
+import { kernelOrNotice } from "../oracle/kernel.ts";
 import { notRun } from "../oracle/notice.ts";
 
 const DISK_BYTES = 64 * 1024 * 1024;
@@ -48,6 +49,33 @@ for (const [name, script] of Object.entries(SCRIPTS)) {
     assertEquals(found, [...wanted]);
   });
 }
+
+Deno.test("readPartitions reads a GPT of a disk with sectors of 4096 bytes", () => {
+  if (!kernelOrNotice("a disk with large sectors")) return;
+  withTemporaryDirectory((directory) => {
+    const path = `${directory}/disk`;
+    Deno.writeFileSync(path, new Uint8Array(0));
+    Deno.truncateSync(path, DISK_BYTES);
+    const device = mustRun("losetup", ["--find", "--show", "--sector-size", "4096", path]).trim();
+    try {
+      const script = "label: gpt\nsize=4M,name=one\nsize=8M,name=two\n";
+      mustRun("sh", [
+        "-c",
+        `printf '${script}' | sfdisk -q --no-reread --no-tell-kernel ${device}`,
+      ]);
+    } finally {
+      mustRun("losetup", ["--detach", device]);
+    }
+    const { partitions } = readPartitions(memoryReader(Deno.readFileSync(path), "disk"))!;
+    assertEquals(
+      partitions.map(({ startBytes, sizeBytes, name }) => [startBytes, sizeBytes, name]),
+      [
+        [1 << 20, 4 << 20, "one"],
+        [5 << 20, 8 << 20, "two"],
+      ],
+    );
+  });
+});
 
 /** A sector with a table: type, start and length in sectors of each entry. */
 function table(...entries: readonly (readonly [number, number, number])[]): Uint8Array {
