@@ -13,6 +13,7 @@ import type { Command } from "./command.ts";
 import { TOPICS } from "./help.ts";
 import { BLESS_LAYERED, BLESS_MERGED, CHUNK, DIFF, EXPORT } from "./table/bless.ts";
 import { CAT, CHECKSUM, INSPECT, LS, PROBE, VERIFY } from "./table/images.ts";
+import { PRUNE, RESTORE, STORE_VERIFY } from "./table/stores.ts";
 import { SERVE } from "./table/serve.ts";
 import { VERITY_DUMP, VERITY_FORMAT, VERITY_VERIFY } from "./table/verity.ts";
 
@@ -77,6 +78,9 @@ export const COMMANDS: readonly Command[] = [
   BLESS_MERGED,
   BLESS_LAYERED,
   CHUNK,
+  RESTORE,
+  PRUNE,
+  STORE_VERIFY,
   PROBE,
   VERIFY,
   VERITY_FORMAT,

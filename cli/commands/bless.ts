@@ -26,7 +26,14 @@ import {
   stdoutSink,
 } from "./outputs.ts";
 import { parseLayout, parseSourceOptions, sourceDateEpoch } from "./sources.ts";
-import { indexTarget, openUploader, type StoreReport, storeReport, storeRows } from "./store.ts";
+import {
+  cutOptions,
+  indexTarget,
+  openUploader,
+  type StoreReport,
+  storeReport,
+  storeRows,
+} from "./store.ts";
 
 /** `blessfs bless [merged] SOURCE -o IMAGE`. */
 export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<void> {
@@ -176,7 +183,7 @@ export async function openOutputs(
       hint: "write ./none for a file of that name",
     });
   }
-  const chunks = new ChunkSink(opened.uploader, { chunkBytes: gridBytes, digest: opened.digest });
+  const chunks = new ChunkSink(opened.uploader, cutOptions(opened, gridBytes));
   const sinks: ImageSink[] = [chunks];
   if (!opened.isDryRun) {
     if (file !== undefined) sinks.push(file);

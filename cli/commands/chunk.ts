@@ -14,7 +14,14 @@ import { safeLine } from "../errors.ts";
 import { aligned } from "../text.ts";
 import { formatDuration, parseSize } from "../values.ts";
 import { exactSize, refuseTerminal } from "./outputs.ts";
-import { indexTarget, openUploader, type StoreReport, storeReport, storeRows } from "./store.ts";
+import {
+  cutOptions,
+  indexTarget,
+  openUploader,
+  type StoreReport,
+  storeReport,
+  storeRows,
+} from "./store.ts";
 
 /** The file that standard input comes from, where it comes from one. */
 const STDIN_PATH = "/dev/stdin";
@@ -36,7 +43,7 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
     ? undefined
     : indexTarget(index, args, io, { sourcePaths: [image === "-" ? STDIN_PATH : image] });
   const opened = (await openUploader(args, io))!;
-  const chunks = new ChunkSink(opened.uploader, { chunkBytes, digest: opened.digest });
+  const chunks = new ChunkSink(opened.uploader, cutOptions(opened, chunkBytes));
   const withIndex = target !== undefined && !opened.isDryRun;
   const sink = withIndex ? teeSink(chunks, createIndexSink(chunks, target)) : chunks;
   const sizeBytes = await readInto(image, { sink, chunks }, io).finally(() => opened.close());

@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { type ChunkerParameters, chunkerText, fastCdcParameters } from "../../lib/chunk/fastcdc.ts";
+import type { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
 import {
   CHUNK_DIGESTS,
   type ChunkDigest,
@@ -19,8 +21,11 @@ import { checkOutput, realPathOf } from "../../lib/io/paths.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
-import { formatCount, formatSize, parseCount } from "../values.ts";
+import { choiceError, formatCount, formatSize, parseCount, parseSize } from "../values.ts";
 import { refuseInsideSource, stdoutSink } from "./outputs.ts";
+
+/** What casync and desync take by themselves. */
+const FASTCDC_AVERAGE_BYTES = 64 * 1024;
 
 /** A store that was opened, and how it is used. */
 export interface OpenedUploader {
@@ -29,6 +34,8 @@ export interface OpenedUploader {
   readonly storeName: string;
   readonly digest: ChunkDigest;
   readonly isDryRun: boolean;
+  /** Undefined for chunks of one size. */
+  readonly chunker: ChunkerParameters | undefined;
   /** Lets others prune the store again. To be called when all indexes have been written, and after failures. */
   close(): Promise<void>;
 }
@@ -53,7 +60,15 @@ export async function openUploader(
 ): Promise<OpenedUploader | undefined> {
   const text = args.value("store");
   if (text === undefined) {
-    const unused = ["digest", "zstd-level", ...others, "create-store", "verify-store", "dry-run"];
+    const unused = [
+      "chunker",
+      "digest",
+      "zstd-level",
+      ...others,
+      "create-store",
+      "verify-store",
+      "dry-run",
+    ];
     const first = args.firstGiven(unused);
     if (first === undefined) return undefined;
     throw new UsageError(`--${first}`, "has no effect without a store", {
@@ -79,8 +94,27 @@ export async function openUploader(
     storeName: store.name,
     digest: (args.value("digest") ?? CHUNK_DIGESTS[0]) as ChunkDigest,
     isDryRun,
+    chunker: args.parsed("chunker", parseChunker),
     close: () => uploader.close(),
   };
+}
+
+/** How an image is cut: at the grid, or as the chunker says. */
+export function cutOptions(
+  { digest, chunker }: OpenedUploader,
+  gridBytes: number,
+): ConstructorParameters<typeof ChunkSink>[1] {
+  return { digest, chunker, chunkBytes: chunker?.maxBytes ?? gridBytes };
+}
+
+function parseChunker(text: string, what: string): ChunkerParameters | undefined {
+  const [kind, ...sizes] = text.split(":");
+  if (kind === "fixed" && sizes.length === 0) return undefined;
+  if (kind !== "fastcdc" || (sizes.length !== 0 && sizes.length !== 3)) {
+    throw choiceError(safeLine(text), what, "fixed or fastcdc[:AVG:MIN:MAX]", ["fixed", "fastcdc"]);
+  }
+  const [average = FASTCDC_AVERAGE_BYTES, min, max] = sizes.map((size) => parseSize(size, what));
+  return fastCdcParameters(average, min, max);
 }
 
 /**
@@ -120,26 +154,33 @@ export interface StoreReport extends ChunkCounts {
   readonly store: string;
   readonly dryRun: boolean;
   readonly digest: ChunkDigest;
+  /** `fixed`, or `fastcdc:AVG:MIN:MAX` in bytes. */
+  readonly chunker: string;
+  /** Of each chunk, or of the largest that there may be. */
   readonly chunkBytes: number;
 }
 
 /** Puts a report together. */
 export function storeReport(
-  { storeName, isDryRun, digest }: OpenedUploader,
+  { storeName, isDryRun, digest, chunker }: OpenedUploader,
   chunkBytes: number,
   counts: Readonly<ChunkCounts>,
 ): StoreReport {
-  return { store: storeName, dryRun: isDryRun, digest, chunkBytes, ...counts };
+  const cut = chunker === undefined ? "fixed" : `fastcdc:${chunkerText(chunker)}`;
+  const largest = chunker?.maxBytes ?? chunkBytes;
+  const base = { store: storeName, dryRun: isDryRun, digest, chunker: cut };
+  return { ...base, chunkBytes: largest, ...counts };
 }
 
 /** The same for people. */
 export function storeRows(report: StoreReport): readonly (readonly [string, string])[] {
   const { chunks, distinctChunks, zeroChunks, newChunks, reusedChunks } = report;
   const sent = `${formatSize(report.sentBytes)} ${report.dryRun ? "to send" : "sent"}`;
+  const mostOf = report.chunker === "fixed" ? "" : "at most ";
   const kinds = `${formatCount(distinctChunks)} distinct, ${formatCount(zeroChunks)} of zeros`;
   return [
     ["store", safeLine(report.store)],
-    ["chunks", `${formatCount(chunks)} of ${formatSize(report.chunkBytes)}, ${kinds}`],
+    ["chunks", `${formatCount(chunks)} of ${mostOf}${formatSize(report.chunkBytes)}, ${kinds}`],
     ["new", `${formatCount(newChunks)} chunks, ${formatSize(report.newBytes)}, ${sent}`],
     ["reused", `${formatCount(reusedChunks)} chunks, ${formatSize(report.reusedBytes)}`],
   ];

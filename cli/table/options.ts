@@ -246,6 +246,14 @@ export const STORE_OPTION: OptionSpec = {
 /** How chunks get into a store. */
 export const CHUNK_OPTIONS: readonly OptionSpec[] = [
   {
+    name: "chunker",
+    value: "fixed|fastcdc[:AVG:MIN:MAX]",
+    choices: ["fixed", "fastcdc"],
+    open: true,
+    defaultText: "fixed",
+    summary: "cut at the grid, or by content, never across a hole's edge; AVG is 64K when left out",
+  },
+  {
     name: "digest",
     value: "NAME",
     choices: CHUNK_DIGESTS,

@@ -6,6 +6,7 @@
 import { type ChunkCounts, type ChunkUploader, sumOfCounts } from "../chunk/chunk_uploader.ts";
 import type { ChunkDigest } from "../chunk/chunk.ts";
 import { type ChunkIndex, decodeChunkIndex, encodeChunkIndex } from "../chunk/chunk_index.ts";
+import type { ChunkerParameters } from "../chunk/fastcdc.ts";
 import { ChunkSink } from "../chunk/chunk_sink.ts";
 import { readFileInto } from "../io/file_source.ts";
 import { InputError, throwIfAborted } from "../errors.ts";
@@ -21,6 +22,8 @@ export interface LayerChunksTarget {
   readonly uploader: ChunkUploader;
   /** The digest that names chunks. */
   readonly digest: ChunkDigest;
+  /** Cuts by content; default: at the grid. */
+  readonly chunker?: ChunkerParameters | undefined;
 }
 
 /** How chunks are made and indexes written. */
@@ -89,8 +92,12 @@ export class LayerChunks {
   }
 
   #newSink(): ChunkSink {
-    const { uploader, digest, chunkBytes } = this.#options;
-    return new ChunkSink(uploader, { chunkBytes, digest });
+    const { uploader, digest, chunker, chunkBytes } = this.#options;
+    return new ChunkSink(uploader, {
+      chunkBytes: chunker?.maxBytes ?? chunkBytes,
+      digest,
+      chunker,
+    });
   }
 
   /**

@@ -20,6 +20,7 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { InputError, invariant } from "../errors.ts";
 import { CHUNK_BYTES_MAX, CHUNK_ID_BYTES, type ChunkDigest } from "./chunk.ts";
 
@@ -38,13 +39,20 @@ const TABLE_OFFSET = 64;
 const TABLE_HEADER_BYTES = 16;
 const ITEM_BYTES = 8 + CHUNK_ID_BYTES;
 const TAIL_BYTES = 40;
+const TWO_32 = 2 ** 32;
 
 /** What a file is made of. */
 export interface ChunkIndex {
   /** What chunks are named with. */
   readonly digest: ChunkDigest;
-  /** Of each chunk but the last, which may be shorter. */
+  /** Of each chunk but the last, which may be shorter; where `cut` is set, of the largest that there may be. */
   readonly chunkBytes: number;
+  /** Of a file that was cut by its content: the sizes that were aimed at, and where each chunk ends. */
+  readonly cut?: {
+    readonly minBytes: number;
+    readonly averageBytes: number;
+    readonly ends: readonly number[];
+  };
   /** Of the file. */
   readonly sizeBytes: number;
   /** The ids one behind the other, 32 bytes each. */
@@ -70,7 +78,7 @@ export interface ChunkIndex {
  * ```
  */
 export function encodeChunkIndex(index: ChunkIndex): Uint8Array {
-  const { chunkBytes, sizeBytes, ids } = index;
+  const { chunkBytes, ids } = index;
   const count = chunkCount(index);
   invariant(
     ids.length === count * CHUNK_ID_BYTES,
@@ -82,12 +90,16 @@ export function encodeChunkIndex(index: ChunkIndex): Uint8Array {
   put(0, BigInt(HEADER_BYTES));
   put(8, INDEX_MAGIC);
   put(16, FLAGS_OF_CASYNC | (index.digest === "sha512-256" ? FLAG_SHA512_256 : 0n));
-  for (const offset of [24, 32, 40]) put(offset, BigInt(chunkBytes));
+  put(24, BigInt(index.cut?.minBytes ?? chunkBytes));
+  put(32, BigInt(index.cut?.averageBytes ?? chunkBytes));
+  put(40, BigInt(chunkBytes));
   put(48, UNKNOWN_SIZE);
   put(56, TABLE_MAGIC);
   for (let i = 0; i < count; i++) {
     const offset = TABLE_OFFSET + i * ITEM_BYTES;
-    put(offset, BigInt(Math.min((i + 1) * chunkBytes, sizeBytes)));
+    const end = chunkEnd(index, i);
+    view.setUint32(offset, end % TWO_32, true);
+    view.setUint32(offset + 4, Math.floor(end / TWO_32), true);
     bytes.set(ids.subarray(i * CHUNK_ID_BYTES, (i + 1) * CHUNK_ID_BYTES), offset + 8);
   }
   const tail = TABLE_OFFSET + count * ITEM_BYTES;
@@ -98,10 +110,10 @@ export function encodeChunkIndex(index: ChunkIndex): Uint8Array {
 }
 
 /**
- * Reads an index whose chunks are all of one size.
+ * Reads an index, whoever wrote it.
  *
  * @param what the index, safe to print
- * @throws {InputError} when it is damaged, or its chunks are of several sizes
+ * @throws {InputError} when it is damaged, or its chunks are larger than any that this program makes
  */
 export function decodeChunkIndex(bytes: Uint8Array, what: string): ChunkIndex {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -127,13 +139,13 @@ export function decodeChunkIndex(bytes: Uint8Array, what: string): ChunkIndex {
     const found = view.getBigUint64(offset, true);
     if (found !== value) throw fieldFault(what, offset, field, found, value);
   }
-  const chunkBytes = readChunkSize(view, what);
+  const sizes = readChunkSizes(view, what);
   const index = {
     digest: (view.getBigUint64(16, true) & FLAG_SHA512_256) === 0n
       ? "sha256" as const
       : "sha512-256" as const,
-    chunkBytes,
-    sizeBytes: readEnds(view, count, chunkBytes, what),
+    chunkBytes: sizes.maxBytes,
+    ...readEnds(view, count, sizes, what),
     ids: new Uint8Array(count * CHUNK_ID_BYTES),
   };
   for (let i = 0; i < count; i++) {
@@ -144,42 +156,89 @@ export function decodeChunkIndex(bytes: Uint8Array, what: string): ChunkIndex {
 }
 
 /** How many chunks a file has. */
-export function chunkCount({ chunkBytes, sizeBytes }: Omit<ChunkIndex, "ids">): number {
-  return Math.ceil(sizeBytes / chunkBytes);
+export function chunkCount({ chunkBytes, sizeBytes, cut }: Omit<ChunkIndex, "ids">): number {
+  return cut?.ends.length ?? Math.ceil(sizeBytes / chunkBytes);
 }
 
-function readChunkSize(view: DataView, what: string): number {
-  const [least, average, largest] = [24, 32, 40].map((offset) => view.getBigUint64(offset, true));
-  if (least !== largest || average !== largest) {
-    throw new InputError(
-      what,
-      `has chunks of ${least} to ${largest} bytes: wanted chunks of one size`,
-    );
-  }
-  if (largest === 0n || largest! > BigInt(CHUNK_BYTES_MAX)) {
-    throw new InputError(
-      what,
-      `has chunks of ${largest} bytes: wanted at most ${CHUNK_BYTES_MAX}`,
-    );
-  }
-  return Number(largest);
+/** Where a chunk ends in the file. */
+export function chunkEnd(
+  { chunkBytes, sizeBytes, cut }: Omit<ChunkIndex, "ids">,
+  i: number,
+): number {
+  return cut === undefined ? Math.min((i + 1) * chunkBytes, sizeBytes) : cut.ends[i]!;
 }
 
-/** Checks where the chunks end; the size of the file. */
-function readEnds(view: DataView, count: number, chunkBytes: number, what: string): number {
-  let start = 0n;
+/** The chunks of an index in order. */
+export function* chunksOf(
+  index: ChunkIndex,
+): Generator<{ readonly id: string; readonly offset: number; readonly sizeBytes: number }> {
+  const ids = Buffer.from(index.ids.buffer, index.ids.byteOffset, index.ids.length);
+  const count = chunkCount(index);
+  let offset = 0;
+  for (let i = 0; i < count; i++) {
+    const id = ids.toString("hex", i * CHUNK_ID_BYTES, (i + 1) * CHUNK_ID_BYTES);
+    const end = chunkEnd(index, i);
+    yield { id, offset, sizeBytes: end - offset };
+    offset = end;
+  }
+}
+
+interface ChunkSizes {
+  readonly minBytes: number;
+  readonly averageBytes: number;
+  readonly maxBytes: number;
+}
+
+function readChunkSizes(view: DataView, what: string): ChunkSizes {
+  const [min, average, max] = [24, 32, 40].map((offset) => view.getBigUint64(offset, true)) as [
+    bigint,
+    bigint,
+    bigint,
+  ];
+  if (min < 1n || min > average || average > max) {
+    throw new InputError(
+      what,
+      `has chunks of ${min} to ${max} bytes, ${average} on average: wanted ascending sizes`,
+    );
+  }
+  if (max > BigInt(CHUNK_BYTES_MAX)) {
+    throw new InputError(what, `has chunks of ${max} bytes: wanted at most ${CHUNK_BYTES_MAX}`);
+  }
+  return { minBytes: Number(min), averageBytes: Number(average), maxBytes: Number(max) };
+}
+
+/** Checks where the chunks end; the size of the file, and the ends where they do not follow from it. */
+function readEnds(
+  view: DataView,
+  count: number,
+  { minBytes, averageBytes, maxBytes }: ChunkSizes,
+  what: string,
+): Pick<ChunkIndex, "sizeBytes" | "cut"> {
+  const isFixed = minBytes === maxBytes;
+  const ends: number[] = [];
+  let start = 0;
   for (let i = 0; i < count; i++) {
     const offset = TABLE_OFFSET + i * ITEM_BYTES;
-    const end = view.getBigUint64(offset, true);
-    const whole = start + BigInt(chunkBytes);
-    const isRight = end === whole || i === count - 1 && end > start && end < whole;
-    if (!isRight) throw fieldFault(what, offset, `end of chunk ${i}`, end, whole);
+    const end = view.getUint32(offset, true) + TWO_32 * view.getUint32(offset + 4, true);
+    const whole = start + maxBytes;
+    const mayBeShort = !isFixed || i === count - 1;
+    const isRight = end === whole || mayBeShort && end > start && end < whole;
+    if (!isRight) {
+      throw fieldFault(
+        what,
+        offset,
+        `end of chunk ${i}`,
+        view.getBigUint64(offset, true),
+        BigInt(whole),
+      );
+    }
+    if (!Number.isSafeInteger(end)) {
+      throw new InputError(what, `is of a file of ${end} bytes: wanted less than 2^53`);
+    }
+    if (!isFixed) ends.push(end);
     start = end;
   }
-  if (start > BigInt(Number.MAX_SAFE_INTEGER)) {
-    throw new InputError(what, `is of a file of ${start} bytes: wanted less than 2^53`);
-  }
-  return Number(start);
+  return { sizeBytes: start, ...isFixed ? {} : { cut: { minBytes, averageBytes, ends } } };
 }
 
 function fieldFault(

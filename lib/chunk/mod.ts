@@ -48,4 +48,8 @@ export type { ChunkSinkOptions } from "./chunk_sink.ts";
 export { decodeChunkIndex, encodeChunkIndex } from "./chunk_index.ts";
 export type { ChunkIndex } from "./chunk_index.ts";
 export type { ChunkDigest } from "./chunk.ts";
+export { restoreFile } from "./restore.ts";
+export type { RestoreCounts, RestoreOptions } from "./restore.ts";
+export { pruneStore, verifyStore } from "./maintain_store.ts";
+export type { DamagedChunk, PruneCounts, PruneOptions, StoreFindings } from "./maintain_store.ts";
 export type { Environment } from "./aws_settings.ts";

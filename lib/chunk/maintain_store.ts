@@ -1,0 +1,200 @@
+/**
+ * Keeping a chunk store in order: removing what no index names, and checking every chunk.
+ *
+ * @module
+ */
+import { BlessfsError, InputError, throwIfAborted } from "../errors.ts";
+import { NO_PROGRESS, type Progress } from "../progress.ts";
+import { CHUNK_BYTES_MAX, CHUNK_DIGESTS, chunkId, decompressChunk } from "./chunk.ts";
+import { type ChunkIndex, chunksOf } from "./chunk_index.ts";
+import { type ChunkStore, isMissingChunk, LOCK_FOLDER, type StoredObject } from "./chunk_store.ts";
+import { lockStore } from "./store_lock.ts";
+
+/** What is removed. */
+export interface PruneOptions {
+  /** All indexes whose files shall be kept; at least one. */
+  readonly indexes: readonly ChunkIndex[];
+  /** Chunks that were stored later than this before now are kept: they may be of a run that has not ended. */
+  readonly graceMs: number;
+  /** Count, and remove nothing. */
+  readonly isDryRun?: boolean;
+  /** Ends the work with its reason. */
+  readonly signal?: AbortSignal | undefined;
+  /** Progress reporter. */
+  readonly progress?: Progress;
+}
+
+/** What was found, and what became of it. Bytes are those of stored objects. */
+export interface PruneCounts {
+  /** Named by an index. */
+  keptChunks: number;
+  /** Stored bytes of those. */
+  keptBytes: number;
+  /** Named by none, but too young. */
+  youngChunks: number;
+  /** Stored bytes of those. */
+  youngBytes: number;
+  /** Named by none, and old. */
+  removedChunks: number;
+  /** Stored bytes of those. */
+  removedBytes: number;
+  /** What crashes left behind; removed too. */
+  leftovers: number;
+  /** Named by an index, but not in the store. */
+  missingChunks: number;
+}
+
+/** What others leave in a store when they crash: `.tmp-cacnk...` of desync and of this program. */
+const LEFTOVER = /(^|\/)\.tmp-cacnk/;
+
+/**
+ * Removes chunks that no index names. Writers of this program wait meanwhile; chunks of other writers are protected by
+ * the grace period alone. After an interruption, the next run removes what is left.
+ *
+ * @throws {IoError} when somebody writes to the store
+ */
+export async function pruneStore(store: ChunkStore, options: PruneOptions): Promise<PruneCounts> {
+  const { indexes, graceMs, isDryRun = false, signal, progress = NO_PROGRESS } = options;
+  if (indexes.length === 0) {
+    throw new InputError(store.name, "no index is given: everything would be removed");
+  }
+  const wanted = new Set<string>();
+  for (const index of indexes) for (const { id } of chunksOf(index)) wanted.add(id);
+  const counts = {
+    keptChunks: 0,
+    keptBytes: 0,
+    youngChunks: 0,
+    youngBytes: 0,
+    removedChunks: 0,
+    removedBytes: 0,
+    leftovers: 0,
+    missingChunks: 0,
+  };
+  const lock = await lockStore(store, "prune", { graceMs: lockGraceMs(graceMs), signal });
+  const task = progress.begin("prune");
+  try {
+    for await (const object of store.list(undefined, signal)) {
+      throwIfAborted(signal);
+      const isOld = lock.nowMs - object.storedMs >= graceMs;
+      if (countObject(object, isOld, wanted, counts) && !isDryRun) {
+        await store.remove(object.path, signal);
+      }
+      task.advance(object.sizeBytes);
+    }
+  } finally {
+    task.end();
+    await lock.release();
+  }
+  counts.missingChunks = wanted.size;
+  return counts;
+}
+
+/** A run that is at work holds its mark for longer than this only seldom, so no shorter grace lets it be ignored. */
+function lockGraceMs(graceMs: number): number {
+  return Math.max(graceMs, 3600 * 1000);
+}
+
+/** Counts an object; whether it is to be removed. What was found is no longer wanted. */
+function countObject(
+  { id, path, sizeBytes }: StoredObject,
+  isOld: boolean,
+  wanted: Set<string>,
+  counts: PruneCounts,
+): boolean {
+  if (id === undefined) {
+    const isLeftover = isOld && LEFTOVER.test(path) && !path.startsWith(LOCK_FOLDER);
+    if (isLeftover) counts.leftovers++;
+    return isLeftover;
+  }
+  if (wanted.delete(id)) {
+    counts.keptChunks++;
+    counts.keptBytes += sizeBytes;
+    return false;
+  }
+  if (!isOld) {
+    counts.youngChunks++;
+    counts.youngBytes += sizeBytes;
+    return false;
+  }
+  counts.removedChunks++;
+  counts.removedBytes += sizeBytes;
+  return true;
+}
+
+/** A chunk that is not what its name says. */
+export interface DamagedChunk {
+  /** In the store. */
+  readonly path: string;
+  /** What is wrong with it. */
+  readonly why: string;
+}
+
+/** What a look at every chunk found. */
+export interface StoreFindings {
+  /** How many there are. */
+  readonly chunks: number;
+  /** As they are stored. */
+  readonly storedBytes: number;
+  /** As content. */
+  readonly contentBytes: number;
+  /** In the order of their paths. */
+  readonly damaged: readonly DamagedChunk[];
+}
+
+const CONCURRENCY = 8;
+
+/** Reads every chunk of a store and compares its content with its name. */
+export async function verifyStore(
+  store: ChunkStore,
+  { signal, progress = NO_PROGRESS }: {
+    readonly signal?: AbortSignal | undefined;
+    readonly progress?: Progress;
+  } = {},
+): Promise<StoreFindings> {
+  const sums = { chunks: 0, storedBytes: 0, contentBytes: 0 };
+  const damaged: DamagedChunk[] = [];
+  const task = progress.begin("verify");
+  const objects = store.list(undefined, signal)[Symbol.asyncIterator]();
+  const lane = async () => {
+    for (let next = await objects.next(); !next.done; next = await objects.next()) {
+      throwIfAborted(signal);
+      const { id, path, sizeBytes } = next.value;
+      if (id === undefined) continue;
+      const found = await contentOf(store, id, signal);
+      sums.chunks++;
+      sums.storedBytes += sizeBytes;
+      if (typeof found === "string") damaged.push({ path, why: found });
+      else sums.contentBytes += found;
+      task.advance(sizeBytes);
+    }
+  };
+  try {
+    await Promise.all(Array.from({ length: CONCURRENCY }, lane));
+  } finally {
+    task.end();
+  }
+  damaged.sort((a, b) => a.path < b.path ? -1 : 1);
+  return { ...sums, damaged };
+}
+
+/** The size of a chunk's content, or what is wrong with it. */
+async function contentOf(
+  store: ChunkStore,
+  id: string,
+  signal: AbortSignal | undefined,
+): Promise<number | string> {
+  let stored: Uint8Array;
+  try {
+    stored = await store.get(id, signal);
+  } catch (error) {
+    if (error instanceof BlessfsError && (isMissingChunk(error) || error.category === "input")) {
+      return error.why;
+    }
+    throw error;
+  }
+  const content = decompressChunk(stored, CHUNK_BYTES_MAX);
+  if (content === undefined) return `its ${stored.length} bytes are not a whole zstd frame`;
+  // A store does not say which digest its names are.
+  const isRight = CHUNK_DIGESTS.some((digest) => chunkId(content, digest) === id);
+  return isRight ? content.length : `its ${content.length} bytes of content have another digest`;
+}
