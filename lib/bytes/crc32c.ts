@@ -34,6 +34,39 @@ export function crc32c(seed: number, ...parts: readonly Uint8Array[]): number {
   state[REGISTER_OFFSET + 3] = start >>> 24;
   hasher.load(state);
   for (const part of parts) hasher.update(part);
+  return finishedRegister();
+}
+
+/**
+ * {@linkcode crc32c} for many structures of one length with one start value, in half of the time a call.
+ *
+ * A CRC is linear: another start value changes the sums of all inputs of one length by the same bits. So the hasher
+ * starts where it starts by itself, which costs less than to give it a state.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { crc32c, crc32cOfLength } from "./crc32c.ts";
+ * const bytes = Uint8Array.of(1, 2, 3);
+ * assertEquals(crc32cOfLength(5, 3)(bytes), crc32c(5, bytes));
+ * ```
+ */
+export function crc32cOfLength(
+  seed: number,
+  lengthBytes: number,
+): (bytes: Uint8Array) => number {
+  const zeros = new Uint8Array(lengthBytes);
+  const difference = crc32c(seed, zeros) ^ registerFromStart(zeros);
+  return (bytes) => (registerFromStart(bytes) ^ difference) >>> 0;
+}
+
+function registerFromStart(bytes: Uint8Array): number {
+  hasher.init();
+  hasher.update(bytes);
+  return finishedRegister();
+}
+
+function finishedRegister(): number {
   const digest = hasher.digest("binary");
   return ~(digest[0]! << 24 | digest[1]! << 16 | digest[2]! << 8 | digest[3]!) >>> 0;
 }

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { crc32c } from "../../lib/bytes/crc32c.ts";
+import { crc32c, crc32cOfLength } from "../../lib/bytes/crc32c.ts";
 
 /** One bit at a time, straight from the definition. */
 function crc32cByBits(seed: number, bytes: Uint8Array): number {
@@ -42,6 +42,15 @@ Deno.test("crc32c is the same for parts of any length, the hasher's own buffer o
   for (const cut of [0, 1, 255, 2048, 16_383, 16_384, 16_385, 32_768, 49_999, 50_000]) {
     assertEquals(crc32c(0x12345678, bytes.subarray(0, cut), bytes.subarray(cut)), whole);
   }
+});
+
+Deno.test("crc32cOfLength equals crc32c for any seed and length", () => {
+  const seeds = fc.nat({ max: 0xffffffff });
+  fc.assert(fc.property(seeds, fc.uint8Array({ maxLength: 300 }), (seed, bytes) => {
+    const sum = crc32cOfLength(seed, bytes.length);
+    assertEquals(sum(bytes), crc32c(seed, bytes));
+    assertEquals(sum(bytes.map((byte) => ~byte)), crc32c(seed, bytes.map((byte) => ~byte)));
+  }));
 });
 
 Deno.test("crc32c gives the vectors of ext4: a UUID's seed, an inode's, and bitmaps", () => {

@@ -1,28 +1,27 @@
 /**
- * Metadata checksums on or off, in place, for images that exist.
+ * Metadata checksums on or off, in place, for images that exist. Some are refused: images in use, with changes that were
+ * not written back, or with structures that are not known here.
  *
  * @module
  */
 import { realpathSync, statSync } from "node:fs";
 import { InputError, IoError, throwIfAborted } from "../../errors.ts";
 import { createFileSink } from "../../io/file_sink.ts";
-import {
-  openFault,
-  openFileReader,
-  type RandomReader,
-  readExactly,
-} from "../../io/random_reader.ts";
 import { loopDeviceOf } from "../../io/paths.ts";
+import type { RandomReader } from "../../io/random_reader.ts";
+import { openFault, openFileReader, readExactly } from "../../io/random_reader.ts";
 import { displayPath } from "../../io/system_error.ts";
 import type { Progress } from "../../progress.ts";
 import { Warnings } from "../../warnings.ts";
 import { checkChecksum, filesystemSeed } from "../format/checksum.ts";
 import {
+  COMPAT,
   HALF_SWITCHED_FEATURE,
   INCOMPAT,
   RO_COMPAT,
   SUPERBLOCK_SIZE_BYTES,
 } from "../format/constants.ts";
+import { decodeMmpBlock, MMP_SEQUENCE_CLEAN, MMP_SIZE_BYTES } from "../format/special_blocks.ts";
 import type { Superblock } from "../format/superblock.ts";
 import {
   decodeSuperblock,
@@ -46,9 +45,8 @@ import {
   readPrimarySuperblock,
   removeJournal,
 } from "./change_journal.ts";
-import { refuseUnfit } from "./refusals.ts";
 import type { LackingRoom, SwitchContext, SwitchCounts } from "./switch_structures.ts";
-import { switchGroups } from "./switch_structures.ts";
+import { readBlock, switchGroups } from "./switch_structures.ts";
 
 /** How to switch. */
 export interface SwitchOptions {
@@ -350,5 +348,81 @@ function refuseLacking(name: string, lacking: LackingRoom): void {
       hint: "e2fsck -fD makes room in directories",
       data: { directoryBlocks: leaves, indexBlocks },
     },
+  );
+}
+
+const STATE_CLEAN = 1;
+const STATE_ERRORS = 2;
+
+/** All COMPAT bits of Linux up to ORPHAN_FILE, without those of snapshots. */
+const KNOWN_COMPAT = 0x1e3f;
+const FAST_COMMIT = 0x400;
+const KNOWN_INCOMPAT = Object.values(INCOMPAT).reduce((all, bit) => all | bit, 0) &
+  ~(INCOMPAT.JOURNAL_DEV | INCOMPAT.DIRDATA);
+const KNOWN_RO_COMPAT = Object.values(RO_COMPAT).reduce((all, bit) => all | bit, 0);
+
+/** @throws InputError that says why the image cannot be switched, and what helps */
+export function refuseUnfit(volume: Volume): void {
+  const { superblock, reader } = volume;
+  refuseUnknown(superblock, reader.name);
+  refuseUnclean(superblock, reader.name);
+  if ((superblock.featureIncompat & INCOMPAT.MMP) !== 0) refuseMounted(volume);
+}
+
+function refuseUnknown(superblock: Superblock, name: string): void {
+  const { featureCompat, featureIncompat, featureRoCompat } = superblock;
+  const unknown: [string, number][] = [
+    ["compat", featureCompat & ~(KNOWN_COMPAT | FAST_COMMIT)],
+    ["incompat", featureIncompat & ~KNOWN_INCOMPAT],
+    ["ro_compat", featureRoCompat & ~KNOWN_RO_COMPAT],
+  ];
+  for (const [word, bits] of unknown) {
+    if (bits === 0) continue;
+    throw new InputError(
+      name,
+      `it has the ${word} feature 0x${(bits >>> 0).toString(16)}, whose structures are not known`,
+    );
+  }
+  const hashed = INCOMPAT.ENCRYPT | INCOMPAT.CASEFOLD;
+  if ((featureIncompat & hashed) === hashed) {
+    throw new InputError(name, "its directories may be both encrypted and casefolded");
+  }
+  const both = RO_COMPAT.GDT_CSUM | RO_COMPAT.METADATA_CSUM;
+  if ((featureRoCompat & both) === both) {
+    throw new InputError(name, "it has both uninit_bg and metadata_csum, which is damage");
+  }
+}
+
+function refuseUnclean(superblock: Superblock, name: string): void {
+  const fsck = { hint: "check it first: e2fsck -f" };
+  const { state } = superblock;
+  if ((superblock.featureIncompat & INCOMPAT.RECOVER) !== 0) {
+    throw new InputError(name, "its journal holds changes that were not written back", {
+      hint: "let e2fsck -f or a mount replay the journal first",
+    });
+  }
+  if ((state & STATE_CLEAN) === 0 || (state & STATE_ERRORS) !== 0) {
+    throw new InputError(name, `its state is ${state}: it is mounted, or was not unmounted`, fsck);
+  }
+  if (superblock.lastOrphan !== 0) {
+    throw new InputError(name, `inode ${superblock.lastOrphan} waits to be deleted`, fsck);
+  }
+  const hasOrphanFile = (superblock.featureCompat & COMPAT.ORPHAN_FILE) !== 0;
+  if (hasOrphanFile && (superblock.featureRoCompat & RO_COMPAT.ORPHAN_PRESENT) !== 0) {
+    throw new InputError(name, "inodes in its orphan file wait to be deleted", fsck);
+  }
+}
+
+function refuseMounted(volume: Volume): void {
+  const { mmpBlock } = volume.superblock;
+  const what = `${volume.reader.name}: MMP block ${mmpBlock}`;
+  const block = readBlock(volume, mmpBlock, what);
+  const { sequence } = decodeMmpBlock(block.subarray(0, MMP_SIZE_BYTES), what);
+  if (sequence === MMP_SEQUENCE_CLEAN) return;
+  throw new InputError(
+    what,
+    `its sequence is 0x${sequence.toString(16)}, not 0x${MMP_SEQUENCE_CLEAN.toString(16)}: ` +
+      "a machine uses the file system",
+    { hint: "unmount it everywhere, or clear the mark with tune2fs -E clear_mmp" },
   );
 }

@@ -2,11 +2,14 @@
  * The checksums of everything but superblocks: groups with their bitmaps and descriptors, inodes, and the blocks that
  * belong to them.
  *
+ * A leaf of a directory has a fake entry of 12 bytes for its checksum, which comes off the last entry's record; an index
+ * block has one place for an entry less.
+ *
  * @module
  */
 import { InputError } from "../../errors.ts";
 import { readExactly } from "../../io/random_reader.ts";
-import { bitmapChecksum, testBit } from "../format/bitmap.ts";
+import { bitmapChecksum, editGroupDescriptor, testBit } from "../format/group_descriptor.ts";
 import { checkChecksum, inodeSeed } from "../format/checksum.ts";
 import {
   COMPAT,
@@ -16,14 +19,37 @@ import {
   INODE_FLAG,
   INODE_NUMBER,
 } from "../format/constants.ts";
+import {
+  decodeDirectoryBlock,
+  DIRECTORY_TAIL_SIZE_BYTES,
+  direntSizeBytes,
+  encodeRecordLength,
+  RECORD_LENGTH_MIN,
+  sealDirectoryBlock,
+  verifyDirectoryBlock,
+} from "../format/directory.ts";
 import { sealExtentBlock } from "../format/extent.ts";
 import { viewOf } from "../format/fields.ts";
 import type { GroupDescriptor } from "../format/group_descriptor.ts";
-import { editGroupDescriptor } from "../format/group_descriptor.ts";
+import {
+  decodeDxNode,
+  decodeDxRoot,
+  DX_ENTRY_SIZE_BYTES,
+  DX_ROOT_COUNT_OFFSET,
+  dxEntriesMax,
+  sealDxBlock,
+  verifyDxBlock,
+} from "../format/htree.ts";
 import { inodeChecksum, sealInode, storedInodeChecksum } from "../format/inode.ts";
 import { decodeJournalSuperblock, JOURNAL_SUPERBLOCK_SIZE_BYTES } from "../format/journal.ts";
-import { MMP_SIZE_BYTES, sealMmpBlock, verifyMmpBlock } from "../format/mmp.ts";
-import { decodeOrphanBlock, sealOrphanBlock, verifyOrphanBlock } from "../format/orphan_file.ts";
+import {
+  decodeOrphanBlock,
+  MMP_SIZE_BYTES,
+  sealMmpBlock,
+  sealOrphanBlock,
+  verifyMmpBlock,
+  verifyOrphanBlock,
+} from "../format/special_blocks.ts";
 import { sealXattrBlock, XATTR_BLOCK_AT } from "../format/xattr.ts";
 import type { MappedRun } from "../volume/block_map.ts";
 import { readBlockMap } from "../volume/block_map.ts";
@@ -32,7 +58,6 @@ import { readIndex } from "../volume/htree.ts";
 import { InodeView, judgeSize } from "../volume/inode.ts";
 import type { Volume } from "../volume/volume.ts";
 import { judgeXattrBlockPointer, readXattrBlock } from "../volume/xattrs.ts";
-import { switchIndexBlock, switchLeaf } from "./directory_blocks.ts";
 
 /** How many structures got or lost a checksum. */
 export interface SwitchCounts {
@@ -391,4 +416,73 @@ function wholeBlocks(runs: readonly MappedRun[], what: string): number[] {
     throw new InputError(what, `it has no block ${blocks.length}, and must not have holes`);
   }
   return blocks;
+}
+
+const RECORD_LENGTH_AT = 4;
+
+/** What both kinds of blocks need. */
+export interface DirectoryBlockOptions {
+  readonly enable: boolean;
+  /** That of the directory. */
+  readonly inodeSeed: number;
+  /** Whether its names may have any bytes. */
+  readonly isEncrypted?: boolean;
+  readonly what: string;
+}
+
+/**
+ * Gives a leaf its checksum, or takes it away, in place.
+ *
+ * @returns false when there is no room: the block is as it was
+ * @throws InputError when the block is damaged, or the checksum to be taken away is wrong
+ */
+export function switchLeaf(block: Uint8Array, options: DirectoryBlockOptions): boolean {
+  const { enable, inodeSeed, isEncrypted = false, what } = options;
+  if (!enable) verifyDirectoryBlock(block, inodeSeed, what);
+  const entries = decodeDirectoryBlock(block, { checksummed: !enable, isEncrypted, what });
+  const last = entries.at(-1)!;
+  const end = enable ? block.length : block.length - DIRECTORY_TAIL_SIZE_BYTES;
+  const lastAt = end - last.recordLength;
+  const view = viewOf(block);
+  if (!enable) {
+    const recordLength = last.recordLength + DIRECTORY_TAIL_SIZE_BYTES;
+    block.fill(0, end);
+    view.setUint16(lastAt + RECORD_LENGTH_AT, encodeRecordLength(recordLength), true);
+    return true;
+  }
+  const isTail = last.inodeNumber === 0 && last.recordLength === DIRECTORY_TAIL_SIZE_BYTES;
+  if (!isTail || entries.length === 1) {
+    const needed = last.inodeNumber === 0 ? RECORD_LENGTH_MIN : direntSizeBytes(last.name.length);
+    const left = last.recordLength - DIRECTORY_TAIL_SIZE_BYTES;
+    if (left < Math.max(needed, RECORD_LENGTH_MIN)) return false;
+    view.setUint16(lastAt + RECORD_LENGTH_AT, encodeRecordLength(left), true);
+  }
+  sealDirectoryBlock(block, inodeSeed);
+  return true;
+}
+
+/**
+ * Gives an index block its checksum, or takes it away, in place.
+ *
+ * @param countOffset DX_ROOT_COUNT_OFFSET or DX_NODE_COUNT_OFFSET
+ * @returns false when there is no room, and then it is as it was
+ * @throws InputError as {@linkcode switchLeaf}
+ */
+export function switchIndexBlock(
+  block: Uint8Array,
+  countOffset: number,
+  options: DirectoryBlockOptions,
+): boolean {
+  const { enable, inodeSeed, what } = options;
+  if (!enable) verifyDxBlock(block, { countOffset, inodeSeed, what });
+  const decode = countOffset === DX_ROOT_COUNT_OFFSET ? decodeDxRoot : decodeDxNode;
+  const { entries } = decode(block, { checksummed: !enable, what });
+  const limit = dxEntriesMax(block.length, { countOffset, checksummed: enable });
+  if (entries.length > limit) return false;
+  viewOf(block).setUint16(countOffset, limit, true);
+  const tail = countOffset + DX_ENTRY_SIZE_BYTES * (enable ? limit : limit - 1);
+  // dt_reserved may hold anything, and the checksum covers it: it stays as it is.
+  block.fill(0, tail + 4, tail + DX_ENTRY_SIZE_BYTES);
+  if (enable) sealDxBlock(block, countOffset, inodeSeed);
+  return true;
 }

@@ -9,7 +9,12 @@ import { exactSize } from "../../bytes/size_text.ts";
 import { optionError } from "../../errors.ts";
 import { countBlocks, forEachOverlap } from "../../layout/blocks.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
-import { bitmapChecksum, setBits } from "../format/bitmap.ts";
+import {
+  bitmapChecksum,
+  encodeGroupDescriptor,
+  type GroupDescriptor,
+  setBits,
+} from "../format/group_descriptor.ts";
 import {
   COMPAT,
   GROUP_FLAG,
@@ -19,7 +24,6 @@ import {
   RO_COMPAT,
   SUPERBLOCK_FLAG,
 } from "../format/constants.ts";
-import { encodeGroupDescriptor, type GroupDescriptor } from "../format/group_descriptor.ts";
 import { INODE_EXTRA_SIZE_BYTES } from "../format/inode.ts";
 import { defaultSuperblock, type Superblock } from "../format/superblock.ts";
 import type { Allocation } from "./allocation.ts";

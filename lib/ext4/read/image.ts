@@ -29,7 +29,7 @@ import {
   MMP_SEQUENCE_CLEAN,
   MMP_SIZE_BYTES,
   verifyMmpBlock,
-} from "../format/mmp.ts";
+} from "../format/special_blocks.ts";
 import type { Superblock } from "../format/superblock.ts";
 import { checkFeatures, warnOfState } from "../volume/features.ts";
 import type { ImageGeometry } from "../volume/geometry.ts";

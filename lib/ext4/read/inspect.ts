@@ -8,7 +8,7 @@ import type { ByteString } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
 import type { RandomReader } from "../../io/random_reader.ts";
 import { Warnings } from "../../warnings.ts";
-import { bitmapChecksum } from "../format/bitmap.ts";
+import { bitmapChecksum } from "../format/group_descriptor.ts";
 import { COMPAT, GROUP_FLAG, INODE_FLAG } from "../format/constants.ts";
 import type { GroupDescriptor } from "../format/group_descriptor.ts";
 import { inodeChecksum, type InodeRecord, storedInodeChecksum } from "../format/inode.ts";

@@ -15,7 +15,7 @@ import {
   ORPHAN_BLOCK_TAIL_SIZE_BYTES,
   sealOrphanBlock,
   verifyOrphanBlock,
-} from "../format/orphan_file.ts";
+} from "../format/special_blocks.ts";
 import { sealXattrBlock, XATTR_BLOCK_AT } from "../format/xattr.ts";
 import { type DecodedXattr, decodeInodeXattrs, decodeXattrBlock } from "../format/xattr_decode.ts";
 import { blockRuns } from "../read/content.ts";

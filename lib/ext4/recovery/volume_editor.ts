@@ -14,14 +14,16 @@ import {
   SUPERBLOCK_OFFSET_BYTES,
   SUPERBLOCK_SIZE_BYTES,
 } from "../format/constants.ts";
-import { bitmapChecksum, setBits, testBit } from "../format/bitmap.ts";
-import { viewOf } from "../format/fields.ts";
 import {
+  bitmapChecksum,
   editGroupDescriptor,
   type GroupDescriptor,
   type GroupDescriptorSeal,
+  setBits,
   storedGroupDescriptorChecksum,
+  testBit,
 } from "../format/group_descriptor.ts";
+import { viewOf } from "../format/fields.ts";
 import { INODE_AT, INODE_FIELDS, sealInode } from "../format/inode.ts";
 import { editSuperblock, type Superblock } from "../format/superblock.ts";
 import { BlockEditor } from "../journal/overlay.ts";

@@ -11,12 +11,14 @@ import {
   SUPERBLOCK_OFFSET_BYTES,
 } from "../format/constants.ts";
 import { viewOf } from "../format/fields.ts";
-import { decodeMmpBlock, MMP_SIZE_BYTES, verifyMmpBlock } from "../format/mmp.ts";
 import {
+  decodeMmpBlock,
   decodeOrphanBlock,
+  MMP_SIZE_BYTES,
   storedOrphanBlockChecksum,
+  verifyMmpBlock,
   verifyOrphanBlock,
-} from "../format/orphan_file.ts";
+} from "../format/special_blocks.ts";
 import type { Context, KeptInode } from "./context.ts";
 import { seedOf } from "../volume/inode.ts";
 import { HERE } from "../volume/judge.ts";

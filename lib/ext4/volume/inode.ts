@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { crc32c } from "../../bytes/crc32c.ts";
+import { crc32cOfLength } from "../../bytes/crc32c.ts";
 import { littleEndianWords } from "../../bytes/words.ts";
 import type { TreeNode } from "../../model/node.ts";
 import { inodeSeed, inodeSeedKey } from "../format/checksum.ts";
@@ -237,6 +237,9 @@ export class InodeView {
     // One update of the hasher instead of five: what a checksum covers is put together first.
     const keyBytes = 8;
     const covered = new Uint8Array(keyBytes + this.slotSizeBytes);
+    const lowAt = keyBytes + INODE_AT.checksumLow;
+    const highAt = keyBytes + INODE_AT.checksumHigh;
+    const sum = crc32cOfLength(seed, covered.length);
     for (let index = 0; index < checksums.length; index++) {
       const at = index * this.slotWords;
       const isWide = this.slotSizeBytes > INODE_BASE_SIZE_BYTES &&
@@ -244,10 +247,9 @@ export class InodeView {
       covered.set(inodeSeedKey(firstInode + index, this.words[at + INODE_WORD.generation]!));
       covered.set(this.#bytes.subarray(4 * at, 4 * at + this.slotSizeBytes), keyBytes);
       // Both halves of the field count as zero.
-      covered.fill(0, keyBytes + INODE_AT.checksumLow, keyBytes + INODE_AT.checksumLow + 2);
-      const highAt = keyBytes + INODE_AT.checksumHigh;
-      if (isWide) covered.fill(0, highAt, highAt + 2);
-      const register = crc32c(seed, covered);
+      covered[lowAt] = covered[lowAt + 1] = 0;
+      if (isWide) covered[highAt] = covered[highAt + 1] = 0;
+      const register = sum(covered);
       checksums[index] = isWide ? register : register & LOW_HALF;
     }
   }

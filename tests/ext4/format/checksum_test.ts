@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { crc32c } from "../../../lib/bytes/crc32c.ts";
 import { InputError } from "../../../lib/errors.ts";
-import { bitmapChecksum } from "../../../lib/ext4/format/bitmap.ts";
+import { bitmapChecksum } from "../../../lib/ext4/format/group_descriptor.ts";
 import {
   checkChecksum,
   CRC32C_START,

@@ -17,8 +17,8 @@ import { decodeExtentNode, type ExtentLeaf } from "../../../lib/ext4/format/exte
 import {
   decodeGroupDescriptor,
   type GroupDescriptor,
+  testBit,
 } from "../../../lib/ext4/format/group_descriptor.ts";
-import { testBit } from "../../../lib/ext4/format/bitmap.ts";
 import { decodeInode, type InodeRecord } from "../../../lib/ext4/format/inode.ts";
 import { decodeDxNode, decodeDxRoot } from "../../../lib/ext4/format/htree.ts";
 import {

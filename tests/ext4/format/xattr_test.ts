@@ -1,5 +1,5 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { byteStringFromBytes } from "../../../lib/bytes/byte_string.ts";
 import { viewOf } from "../../../lib/ext4/format/fields.ts";
 import type { DiskXattr } from "../../../lib/ext4/format/xattr.ts";
@@ -8,8 +8,11 @@ import {
   encodeInodeXattrs,
   encodeXattrBlock,
   inodeXattrsSizeBytes,
+  joinXattrName,
   sealXattrBlock,
+  splitXattrName,
   XATTR_BLOCK_AT,
+  xattrBlockHash,
   xattrBlockUsedBytes,
   xattrEntryHash,
   xattrEntrySizeBytes,
@@ -23,7 +26,8 @@ import {
   verifyXattrBlock,
   verifyXattrValueInode,
 } from "../../../lib/ext4/format/xattr_decode.ts";
-import { type FixtureImage, fixtures } from "./fixture_image.ts";
+import type { FixtureImage } from "./fixture_image.ts";
+import { fixtures } from "./fixture_image.ts";
 
 /** Fetches the values that are in inodes, checks them, and gives what an encoder takes. */
 function whole(image: FixtureImage, xattrs: readonly DecodedXattr[]): DiskXattr[] {
@@ -206,4 +210,87 @@ Deno.test("sizes are those of the format", () => {
   assertEquals(xattrValueSizeBytes({ value: new Uint8Array(0) }), 0);
   assertEquals(xattrValueSizeBytes({ value: new Uint8Array(5), valueInode: 12 }), 0);
   assertEquals(encodeInodeXattrs([], 96), new Uint8Array(0));
+});
+
+Deno.test("splitXattrName and joinXattrName know ext4's prefixes", () => {
+  const table: [string, number, string][] = [
+    ["user.a", 1, "a"],
+    ["user.system.posix_acl_access", 1, "system.posix_acl_access"],
+    ["system.posix_acl_access", 2, ""],
+    ["system.posix_acl_default", 3, ""],
+    ["trusted.overlay.opaque", 4, "overlay.opaque"],
+    ["security.capability", 6, "capability"],
+    ["system.data", 7, "data"],
+    ["system.posix_acl_access2", 7, "posix_acl_access2"],
+    ["system.richacl", 8, ""],
+    ["user.\xff", 1, "\xff"],
+  ];
+  for (const [name, nameIndex, suffix] of table) {
+    assertEquals(splitXattrName(name), { nameIndex, suffix });
+    assertEquals(joinXattrName(nameIndex, suffix), name);
+  }
+  for (const name of ["user.", "user", "", "btrfs.compression", "USER.a", "security."]) {
+    assertEquals(splitXattrName(name), undefined);
+  }
+  assertEquals(joinXattrName(0, "a"), undefined);
+  assertEquals(joinXattrName(5, "a"), undefined);
+  assertEquals(joinXattrName(1, ""), undefined);
+  assertEquals(joinXattrName(2, "a"), undefined);
+});
+
+Deno.test("a name that splits joins to itself again", () => {
+  const prefix = fc.constantFrom(
+    "user.",
+    "trusted.",
+    "security.",
+    "system.",
+    "system.posix_acl_access",
+    "",
+  );
+  const rest = fc.uint8Array({ maxLength: 20 }).map((bytes) => byteStringFromBytes(bytes));
+  fc.assert(fc.property(prefix, rest, (start, end) => {
+    const split = splitXattrName(start + end);
+    if (split !== undefined) {
+      assertEquals(joinXattrName(split.nameIndex, split.suffix), start + end);
+    }
+  }));
+});
+
+const NOTHING = new Uint8Array(0);
+
+Deno.test("xattrEntryHash rotates by 5 for a character and by 16 for a word", () => {
+  // By hand from fs/ext4/xattr.c: "ab" is 0x61 rotated by 5, xor 0x62.
+  assertEquals(xattrEntryHash({ suffix: "", value: NOTHING }), 0);
+  assertEquals(xattrEntryHash({ suffix: "a", value: NOTHING }), 0x61);
+  assertEquals(xattrEntryHash({ suffix: "ab", value: NOTHING }), 0xc42);
+  assertEquals(xattrEntryHash({ suffix: "ab", value: Uint8Array.of(1) }), 0x0c420001);
+  const value = Uint8Array.of(1, 0, 0, 0x80, 2);
+  // The first word turns 0x0c42 into 0x8c420001, the second, padded, that into 0x00018c40.
+  assertEquals(xattrEntryHash({ suffix: "ab", value }), 0x00018c40);
+});
+
+Deno.test("xattrEntryHash takes the value's hash for a value in an inode", () => {
+  const xattr = { suffix: "ab", value: Uint8Array.of(9), valueInode: 12, valueHash: 0xf0000001 };
+  assertEquals(xattrEntryHash(xattr), 0xfc420001);
+  const { valueHash: _, ...without } = xattr;
+  assertThrows(() => xattrEntryHash(without), Error, "Invariant");
+});
+
+Deno.test("xattrEntryHash has a signed spelling for characters over 0x7f", () => {
+  assertEquals(xattrEntryHash({ suffix: "\x80", value: NOTHING }), 0x80);
+  assertEquals(xattrEntryHash({ suffix: "\x80", value: NOTHING }, true), 0xffffff80);
+  const plain = { suffix: "abc", value: NOTHING };
+  assertEquals(xattrEntryHash(plain), xattrEntryHash(plain, true));
+});
+
+Deno.test("xattrBlockHash folds the entries, and is 0 when one of them is", () => {
+  assertEquals(xattrBlockHash([]), 0);
+  assertEquals(xattrBlockHash([0x12345678]), 0x12345678);
+  assertEquals(xattrBlockHash([0x12345678, 1]), 0x56781235);
+  assertEquals(xattrBlockHash([0x12345678, 0, 1]), 0);
+});
+
+Deno.test("xattrValueHash is CRC-32C from the file system's seed", () => {
+  const value = new TextEncoder().encode("123456789");
+  assertEquals(xattrValueHash(0xffffffff, value), 0x1cf96d7c);
 });

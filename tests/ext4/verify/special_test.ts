@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { readFileSync, writeFileSync } from "node:fs";
-import { ORPHAN_BLOCK_MAGIC } from "../../../lib/ext4/format/orphan_file.ts";
+import { ORPHAN_BLOCK_MAGIC } from "../../../lib/ext4/format/special_blocks.ts";
 import { mustRun, withTemporaryDirectory } from "../../oracle/command.ts";
 import { e2fsckVerdict, problemsOf, viewAt } from "./damage.ts";
 import { assertUndamaged, verifyFile } from "./undamaged.ts";

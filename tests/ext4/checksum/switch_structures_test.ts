@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../../lib/errors.ts";
-import { switchIndexBlock, switchLeaf } from "../../../lib/ext4/checksum/directory_blocks.ts";
+import { switchIndexBlock, switchLeaf } from "../../../lib/ext4/checksum/switch_structures.ts";
 import {
   decodeDirectoryBlock,
   encodeDirectoryEntry,
