@@ -208,7 +208,7 @@ Deno.test("the size of a disk is the size that is given, and the root takes what
   await assertRejects(
     () => blessed({ disk: {} }, { size: { kind: "total", sizeBytes: 3 * MIB } }),
     InputError,
-    "the content needs 3264512, on a disk of 3145728 bytes",
+    "the content needs 3264512 bytes (3.1 MiB), on a disk of 3145728 bytes",
   );
 });
 
