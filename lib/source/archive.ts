@@ -7,14 +7,13 @@
 import type { ByteString } from "../bytes/byte_string.ts";
 import { InputError } from "../errors.ts";
 import { parseDigest } from "../io/digest.ts";
-import { SNIFF_BYTES, sniffCompression } from "../io/inflate.ts";
 import type { RandomReader } from "../io/random_reader.ts";
 import { normalizeMemberPath, type TarEntry } from "../tar/entry.ts";
 import { TarIndexer } from "../tar/indexer.ts";
 import type { TarLimits } from "../tar/limits.ts";
 import type { WarnCallback } from "../tar/pax.ts";
 import { type BlobStore, missingBlob } from "./blobs.ts";
-import { contentFault, isTarHeader, storedHead } from "./content.ts";
+import { contentFault, isCompressed, isTarHeader, storedHead } from "./content.ts";
 import { checkSize, type Descriptor } from "./documents.ts";
 import { displayText } from "./json.ts";
 import { loadAlone, reportWarnings } from "./layers/load_layers.ts";
@@ -253,12 +252,6 @@ export function scanned(
   } finally {
     reader.close();
   }
-}
-
-/** Whether a file's first bytes are those of a known compression. */
-export function isCompressed(file: SourceFile): boolean {
-  const head = readSmallPart(file, 0, Math.min(SNIFF_BYTES, file.sizeBytes), SNIFF_BYTES);
-  return sniffCompression(head) !== "none";
 }
 
 /** The file itself, or what is in it if it is compressed. Takes over the file, also when that fails. */

@@ -6,7 +6,7 @@
  */
 import { InputError } from "../errors.ts";
 import { SUPERBLOCK_MAGIC, SUPERBLOCK_OFFSET_BYTES } from "../ext4/format/constants.ts";
-import { createInflater, sniffCompression } from "../io/inflate.ts";
+import { createInflater, SNIFF_BYTES, sniffCompression } from "../io/inflate.ts";
 import { checkHeaderSum, isZeroBlock, TAR_BLOCK_SIZE_BYTES } from "../tar/header.ts";
 import { fileReader, readSmallPart, type SourceFile } from "./source_file.ts";
 
@@ -15,6 +15,8 @@ export interface KnownContent {
   /** With its article, such as `an EROFS image`. */
   readonly what: string;
   readonly hint: string;
+  /** A disk with a partition table. */
+  readonly isDisk?: boolean;
 }
 
 /** How much of a file is looked at: the magic of btrfs comes last. */
@@ -131,10 +133,10 @@ export function recogniseContent(head: Uint8Array): KnownContent | undefined {
   if (isTarHeader(head)) return undefined;
   if (isExt4(head)) return { what: "an ext4 image", hint: "name it ext4:FILE" };
   for (const [offset, magic, what, hint] of MAGICS) {
-    if (hasBytes(head, offset, magic)) return { what, hint };
+    if (hasBytes(head, offset, magic)) return { what, hint, isDisk: hint === PARTITION_HINT };
   }
   if (head[510] === 0x55 && head[511] === 0xaa) {
-    return { what: "a disk with partitions (MBR)", hint: PARTITION_HINT };
+    return { what: "a disk with partitions (MBR)", hint: PARTITION_HINT, isDisk: true };
   }
   if (head.length > 0 && isText(head.subarray(0, TAR_BLOCK_SIZE_BYTES))) {
     return { what: "a text file", hint: "name a tar, an image or a directory" };
@@ -160,6 +162,12 @@ export function contentFault(name: string, head: Uint8Array, wanted: string): In
 /** The first bytes of a file, as they are stored. */
 export function storedHead(file: SourceFile): Uint8Array {
   return readSmallPart(file, 0, Math.min(HEAD_BYTES, file.sizeBytes), HEAD_BYTES);
+}
+
+/** Whether a file's first bytes are those of a known compression. */
+export function isCompressed(file: SourceFile): boolean {
+  const head = readSmallPart(file, 0, Math.min(SNIFF_BYTES, file.sizeBytes), SNIFF_BYTES);
+  return sniffCompression(head) !== "none";
 }
 
 /** The first bytes of what a file holds: inflated if it is compressed. What is damaged is told of when it is read. */

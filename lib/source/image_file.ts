@@ -10,10 +10,10 @@ import { openPartition, type PartitionTable, readPartitions } from "../disk/part
 import { InputError } from "../errors.ts";
 import { recoverImage, type RecoveryReport } from "../ext4/recovery/recover.ts";
 import { openFileReader, type RandomReader } from "../io/random_reader.ts";
-import { inflated } from "./archive.ts";
 import {
   contentFault,
   HEAD_BYTES,
+  isCompressed,
   isExt4,
   type KnownContent,
   recogniseContent,
@@ -52,7 +52,7 @@ export async function openImageFile(
   { partition }: Pick<ImageName, "partition">,
   options: SourceOptions,
 ): Promise<OpenedImageFile> {
-  const plain = await inflated(file, options);
+  const plain = await plainFile(file, options);
   const whole = fileReader(plain);
   plain.file.release();
   let reader = whole;
@@ -67,15 +67,25 @@ export async function openImageFile(
   }
 }
 
+/** What is in a file, if it is compressed: then the code that reads layers is loaded. */
+async function plainFile(file: SourceFile, options: SourceOptions): Promise<SourceFile> {
+  let needsInflating: boolean;
+  try {
+    needsInflating = isCompressed(file);
+  } catch (error) {
+    file.file.release();
+    throw error;
+  }
+  if (!needsInflating) return file;
+  const { inflated } = await import("./archive.ts");
+  return await inflated(file, options);
+}
+
 /** Whether a file is to be opened here, though no superblock begins it: a sparse image, or a disk. */
 export function isImageContainer(head: Uint8Array): boolean {
   if (isAndroidSparse(head)) return true;
   const known = recogniseContent(head);
-  return known !== undefined && isDisk(known);
-}
-
-function isDisk({ what }: KnownContent): boolean {
-  return what.startsWith("a disk with partitions");
+  return known?.isDisk ?? false;
 }
 
 function headOf(reader: RandomReader): Uint8Array {
@@ -88,7 +98,7 @@ function checkContent(reader: RandomReader): void {
   const head = headOf(reader);
   const known = recogniseContent(head);
   if (isExt4(head) || known === undefined) return;
-  const table = isDisk(known) ? readTable(reader, known) : undefined;
+  const table = known.isDisk ? readTable(reader, known) : undefined;
   if (table === undefined || table.partitions.length === 0) {
     throw contentFault(reader.name, head, WANTED);
   }

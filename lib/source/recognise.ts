@@ -6,10 +6,11 @@
 import { join } from "node:path";
 import { statIfThere } from "../io/paths.ts";
 import type { WarnCallback } from "../tar/pax.ts";
-import { type Archive, isCompressed, scanned } from "./archive.ts";
+import { type Archive, scanned } from "./archive.ts";
 import {
   contentFault,
   inflatedHead,
+  isCompressed,
   isExt4,
   isTarHeader,
   isZeroLed,
