@@ -209,6 +209,13 @@ function checkInodes(
   const usedBytes = inodesPerGroup / 8;
   const wanted = new Uint8Array(usedBytes);
   inodes.markUsed(group, wanted);
+  if (!volume.hasGroupChecksums) {
+    // The kernel ignores the marks then, but e2fsck does not when it meets inodes behind them.
+    const { flags, itableUnusedCount } = descriptor;
+    const isUnused = (flags & GROUP_FLAG.INODE_UNINIT) !== 0;
+    const hidden = inodesBehind(wanted, isUnused ? 0 : inodesPerGroup - itableUnusedCount);
+    judge.expect("group descriptor", { group }, "inodes marked as never used", hidden, 0);
+  }
   // Reserved inodes count as used; small groups have only some of them each.
   const reserved = Math.min(volume.firstInode - 1 - group * inodesPerGroup, inodesPerGroup);
   for (let i = 0; i < reserved; i++) wanted[i >> 3]! |= 1 << (i & 7);
@@ -232,6 +239,15 @@ function checkInodes(
   expect("bg_free_inodes_count", descriptor.freeInodesCount, free);
   expect("bg_used_dirs_count", descriptor.usedDirectoriesCount, context.usedDirectories[group]!);
   return free;
+}
+
+/** How many bits are set from an index on. */
+function inodesBehind(bitmap: Uint8Array, start: number): number {
+  let count = 0;
+  for (let i = Math.max(0, start); i < 8 * bitmap.length; i++) {
+    count += bitmap[i >> 3]! >> (i & 7) & 1;
+  }
+  return count;
 }
 
 function compare(context: Context, comparison: Comparison): void {

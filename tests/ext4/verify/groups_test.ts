@@ -26,3 +26,16 @@ Deno.test("two groups with one bitmap are two owners of a block", async () => {
   });
   assertEquals(problems.includes("image: block with two owners"), true);
 });
+
+Deno.test("without group checksums, marks of what was never used are a note, and damage over inodes in use", async () => {
+  const [flags, itableUnused] = [0x12, 0x1c];
+  for (const [offset, isDamage] of [[flags, true], [itableUnused, false]] as const) {
+    const problems = await problemsOf("plain-4k", (image) => {
+      viewAt(image.descriptorBytes(0)).setUint16(offset, 1, true);
+    });
+    const marks = "group descriptor: marks of what was never used, without group checksums";
+    assertEquals(problems.includes(marks), true, `${problems}`);
+    const inodes = "group descriptor: inodes marked as never used";
+    assertEquals(problems.includes(inodes), isDamage, `${problems}`);
+  }
+});
