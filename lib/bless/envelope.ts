@@ -256,18 +256,24 @@ async function writePartitions(
     const partitions = planPartitions(plan, envelope, tree, writeOptions);
     const { architecture, size } = options;
     const footerBytes = envelope.vhd ? VHD_FOOTER_BYTES : 0;
-    const disk = await writePartitioned(target, partitions, {
+    const hashSink = verity?.hashSink;
+    // A tree in a file of its own is finished before the disk gets its name.
+    const unfinished: ImageSink = {
+      write: (bytes, offset) => target.write(bytes, offset),
+      finish: () => {},
+      abort: () => target.abort(),
+    };
+    const disk = await writePartitioned(unfinished, partitions, {
       architecture,
       identity: identity.text,
       diskBytes: size.kind === "total" ? size.sizeBytes - footerBytes : undefined,
     });
-    if (tree === undefined) return { disk };
-    const hashSink = verity?.hashSink;
-    if (hashSink !== undefined) {
+    if (tree !== undefined && hashSink !== undefined) {
       await tree.writeTo(hashSink, 0);
       await hashSink.finish(tree.shape.sizeBytes);
     }
-    return { disk, verity: verityReport(tree, 0) };
+    await target.finish(disk.sizeBytes);
+    return tree === undefined ? { disk } : { disk, verity: verityReport(tree, 0) };
   } finally {
     tree?.close();
   }

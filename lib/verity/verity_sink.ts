@@ -228,8 +228,8 @@ export interface VeritySinkOptions extends TreeSinkOptions {
 }
 
 /**
- * Makes the tree of the image that goes by. An image in a file of its own is finished first: a tree is only seen when
- * there is what it is for.
+ * Makes the tree of the image that goes by. A tree in a file of its own is finished first: who sees the image finds its
+ * tree, and a tree that has no room leaves no image.
  *
  * @example
  * ```ts
@@ -283,8 +283,8 @@ export class VeritySink implements ImageSink {
         await this.#image.finish(sizeBytes + tree.shape.sizeBytes);
       } else {
         await tree.writeTo(hashSink, 0);
-        await this.#image.finish(sizeBytes);
         await hashSink.finish(tree.shape.sizeBytes);
+        await this.#image.finish(sizeBytes);
       }
       this.#report = verityReport(tree, hashSink === undefined ? sizeBytes : 0);
     } finally {

@@ -11,6 +11,7 @@ import { parseVeritySignature } from "../../lib/disk/verity_signature.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { memoryReader } from "../../lib/io/random_reader.ts";
+import type { ImageSink } from "../../lib/io/sink.ts";
 import { hostPlatform } from "../../lib/source/platform.ts";
 import { CONSTANT_SALT } from "../../lib/verity/format.ts";
 import { verifyTree } from "../../lib/verity/verify_tree.ts";
@@ -246,6 +247,25 @@ Deno.test("a VHD is the image, and what is around it, with a footer", async () =
       mustRun("qemu-img", ["convert", "-f", "vpc", "-O", "raw", path, raw]);
       assertEquals(equal(Deno.readFileSync(raw), plain.bytes), true);
     });
+  }
+});
+
+Deno.test("a tree that has no room in its file leaves no image and no disk", async () => {
+  for (const disk of [undefined, {}]) {
+    const sink = new MemorySink();
+    const full: ImageSink = {
+      write: () => {},
+      finish: () => {
+        throw new Error("no space");
+      },
+      abort: () => {},
+    };
+    await assertRejects(
+      () => blessed({ verity: { ...VERITY, hashSink: full }, disk }, {}, { sink }),
+      Error,
+      "no space",
+    );
+    assertEquals([sink.isAborted, sink.isFinished], [true, false]);
   }
 });
 

@@ -89,7 +89,17 @@ Deno.test("bless puts trees and disks into a chunk store as they are in files", 
     const store = join(directory, "store");
     const words = [SOURCE, "--disk", "gpt", "--verity", "append", "--vhd"];
     const index = join(directory, "tiny.caibx");
-    const made = await bless(...words, "-o", image, "--store", store, "--index", index, "--json");
+    const made = await bless(
+      ...words,
+      "-o",
+      image,
+      "--create-store",
+      "--store",
+      store,
+      "--index",
+      index,
+      "--json",
+    );
     assertEquals(made.code, 0, made.stderr);
     const other = join(directory, "other.caibx");
     const chunked = await runFake(["chunk", image, "--store", store, "-o", other], COMMANDS);
