@@ -12,7 +12,7 @@
 import type { Command } from "./command.ts";
 import { TOPICS } from "./help.ts";
 import { BLESS_LAYERED, BLESS_MERGED, CHUNK, DIFF, EXPORT } from "./table/bless.ts";
-import { CAT, CHECKSUM, INSPECT, LS, PROBE, VERIFY } from "./table/images.ts";
+import { CAT, CHECKSUM, INSPECT, LS, MAP, PROBE, VERIFY } from "./table/images.ts";
 import { PRUNE, RESTORE, STORE_VERIFY } from "./table/stores.ts";
 import { SERVE } from "./table/serve.ts";
 import { VERITY_DUMP, VERITY_FORMAT, VERITY_VERIFY } from "./table/verity.ts";
@@ -82,6 +82,7 @@ export const COMMANDS: readonly Command[] = [
   PRUNE,
   STORE_VERIFY,
   PROBE,
+  MAP,
   VERIFY,
   VERITY_FORMAT,
   VERITY_VERIFY,

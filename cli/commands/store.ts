@@ -79,6 +79,7 @@ export async function openUploader(
   const zstdLevel = args.parsed("zstd-level", (level, what) => {
     return parseCount(level, what, 1, ZSTD_LEVEL_MAX);
   }) ?? ZSTD_LEVEL_DEFAULT;
+  const chunker = args.parsed("chunker", parseChunker);
   const isDryRun = args.flag("dry-run");
   const { signal } = io;
   const store = await openChunkStore(text, {
@@ -94,7 +95,7 @@ export async function openUploader(
     storeName: store.name,
     digest: (args.value("digest") ?? CHUNK_DIGESTS[0]) as ChunkDigest,
     isDryRun,
-    chunker: args.parsed("chunker", parseChunker),
+    chunker,
     close: () => uploader.close(),
   };
 }

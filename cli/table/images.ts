@@ -168,6 +168,49 @@ export const PROBE: Command = {
   load: async () => (await import("../commands/probe.ts")).run,
 };
 
+/** `blessfs map`. */
+export const MAP: Command = {
+  name: "map",
+  summary: "draw how ext4 images lie on a grid, and which cells they share",
+  examples: [
+    ["See the layout of an image", "blessfs map python.ext4 --plot python.svg"],
+    ["See what two images share", "blessfs map old.ext4 new.ext4 --plot shared.svg"],
+  ],
+  description: [
+    "Metadata, files on the grid, runs of small files and free space are told apart; a cell is filled as far as it is in " +
+    "use. With several images, a point marks each cell that another one has too.",
+  ],
+  positionals: [{ ...IMAGE_OPERAND, repeated: true }],
+  options: [
+    {
+      name: "plot",
+      value: "FILE",
+      required: true,
+      completion: "file",
+      summary: "the SVG file to make",
+    },
+    {
+      name: "grid",
+      key: "gridBytes",
+      value: "SIZE",
+      defaultText: sizeOption(MERGED_DEFAULTS.gridBytes),
+      summary: "the size of cells",
+    },
+    {
+      name: "align-threshold",
+      key: "alignThresholdBytes",
+      value: "SIZE|none",
+      choices: ["none"],
+      open: true,
+      defaultText: sizeOption(MERGED_DEFAULTS.alignThresholdBytes),
+      summary: "files of at least this size are shown as files on the grid",
+    },
+    forceOption("replace a FILE that exists"),
+    ...REPLAY_OPTIONS,
+  ],
+  load: async () => (await import("../commands/map.ts")).run,
+};
+
 /** `blessfs verify`. */
 export const VERIFY: Command = {
   name: "verify",
