@@ -5,30 +5,13 @@
  * @module
  */
 import { versions } from "node:process";
-import type { Transform } from "node:stream";
-import { createGunzip } from "node:zlib";
 import * as zlib from "node:zlib";
 import * as xzModule from "xz-decompress";
-import { BlessfsError, InputError } from "../errors.ts";
+import { InputError } from "../errors.ts";
+import { type Inflater, type InflaterOptions, TransformInflater } from "./inflater.ts";
 import { MAX_ZSTD_WINDOW_LOG, ZstdFrameWalker } from "./zstd_frames.ts";
 
-/** Takes compressed pieces and hands out what they inflate to. */
-export interface Inflater {
-  /** Resolves when the piece may be reused. The last of what it inflates to may be emitted only at the next call. */
-  push(piece: Uint8Array): Promise<void>;
-  /** Resolves when everything has been emitted. @throws {InputError} when the stream is not complete */
-  end(): Promise<void>;
-  /** Frees the decoder. Safe at any time, more than once. */
-  close(): void;
-}
-
-/** What an inflater is made from. */
-export interface InflaterOptions {
-  /** What the stream is called in errors. */
-  readonly name: string;
-  /** Receives inflated bytes in order, which are valid until it returns. What it throws comes out of `push` or `end`. */
-  readonly emit: (bytes: Uint8Array) => void;
-}
+export { type Inflater, type InflaterOptions, TransformInflater } from "./inflater.ts";
 
 /** How bytes are stored. */
 export type Compression = "none" | "gzip" | "zstd" | "xz" | "bzip2";
@@ -81,7 +64,7 @@ export function createInflater(
 ): Inflater {
   switch (compression) {
     case "gzip":
-      return new TransformInflater(createGunzip({ chunkSize: GZIP_CHUNK_BYTES }), "gzip", options);
+      return new GzipInflater(options);
     case "zstd":
       return createZstdInflater(options);
     case "xz":
@@ -97,160 +80,182 @@ function startsWith(bytes: Uint8Array, magic: readonly number[]): boolean {
   return magic.every((value, i) => bytes[i] === value);
 }
 
-/** A transform of node:zlib. `bytesWritten` counts the input that was used. */
-export interface ZlibTransform extends Transform {
-  readonly bytesWritten: number;
-}
+/** What comes next in a gzip file. RFC 1952, section 2. */
+type GzipState = "header" | "data" | "trailer" | "rest";
+
+const GZIP_TRAILER_BYTES = 8;
+/** Longer headers are refused; names and comments have no limit of their own. */
+const GZIP_HEADER_BYTES_MAX = 1 << 18;
+const GZIP_FLAG = { headerCrc: 0x02, extra: 0x04, name: 0x08, comment: 0x10 } as const;
+/** A member that inflates to no more than this is one of many, as in eStargz. */
+const SMALL_MEMBER_BYTES = 1 << 18;
+const EMPTY = new Uint8Array(0);
 
 /**
- * Drives a transform. Runtimes that inflate in a thread of their own do so while the receiver looks at the chunk before:
- * a chunk is held back until the decoder has the next one to fill. Memory is bounded by one piece and two chunks, and
- * what the receiver throws stops the stream.
+ * Inflates gzip files member by member. The runtimes' own gunzip does so too, but loses what it has inflated last when
+ * something else follows the last member, which gzip(1) leaves out with a warning.
  */
-export class TransformInflater implements Inflater {
-  readonly #stream: ZlibTransform;
-  readonly #kind: string;
-  readonly #name: string;
-  readonly #ended: Promise<void>;
-  readonly #emit: (bytes: Uint8Array) => void;
-  /** What the decoder has put out last, while nobody has seen it. */
-  #heldBack: Uint8Array<ArrayBuffer> | undefined;
-  /** Whether the decoder has no more to do. */
-  #isIdle = true;
-  #hasEnded = false;
-  #pushedBytes = 0;
-  #failure: { readonly reason: unknown } | undefined;
-  #reject: ((reason: unknown) => void) | undefined;
+class GzipInflater implements Inflater {
+  readonly #options: InflaterOptions;
+  #state: GzipState = "header";
+  #memberCount = 0;
+  #member: TransformInflater | undefined;
+  #memberBytes = Infinity;
+  #crc = 0;
+  /** The beginning of a header or a trailer. */
+  #pending = EMPTY;
+  /** Whether zeros came behind the last member. */
+  #isPadded = false;
+  #restBytes = 0;
 
-  /** @param kind what the stream is compressed with, for errors */
-  constructor(stream: ZlibTransform, kind: string, options: InflaterOptions) {
-    this.#stream = stream;
-    this.#kind = kind;
-    this.#name = options.name;
-    this.#emit = options.emit;
-    stream.on("error", (error) => {
-      // What came out before the damage may be wrong in itself, and comes first.
-      this.#release();
-      this.#failure ??= { reason: this.#damage(error) };
-      this.#giveUp();
-    });
-    this.#ended = new Promise((resolve) =>
-      stream.on("end", () => {
-        this.#hasEnded = true;
-        resolve();
-      })
-    );
-    stream.on("data", ({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>) => {
-      // A runtime that inflates in this thread puts out all of a piece without a microtask in between.
-      this.#release();
-      if (this.#failure) return this.#giveUp();
-      // Not a Buffer: what slices it must get a copy.
-      this.#heldBack = new Uint8Array(buffer, byteOffset, byteLength);
-      // By then the decoder has been given the next chunk, or is idle.
-      queueMicrotask(() => {
-        if (!this.#isIdle) this.#release();
-      });
-    });
+  constructor(options: InflaterOptions) {
+    this.#options = options;
   }
 
   async push(piece: Uint8Array): Promise<void> {
-    this.#pushedBytes += piece.length;
-    if (!this.#hasEnded) {
-      await this.#step((resolve) => {
-        this.#isIdle = false;
-        this.#stream.write(piece, () => {
-          this.#isIdle = true;
-          resolve();
-        });
-        this.#release();
-      });
+    let rest = this.#pending.length === 0 ? piece : joined(this.#pending, piece);
+    this.#pending = EMPTY;
+    while (rest.length > 0) {
+      const count = this.#state === "data" ? await this.#pushData(rest) : this.#take(rest);
+      if (count === 0 && this.#state !== "data") {
+        this.#pending = rest.slice();
+        return;
+      }
+      rest = rest.subarray(count);
     }
-    if (!this.#hasEnded) return;
-    this.emitHeldBack();
-    this.#checkPadding(piece);
-  }
-
-  /**
-   * Emits what was held back, so that a fault in it comes before those of what follows. To be called between pushes.
-   *
-   * @throws what the receiver throws
-   */
-  emitHeldBack(): void {
-    this.#release();
-    if (this.#failure) throw this.#failure.reason;
   }
 
   async end(): Promise<void> {
-    await this.#step((resolve) => {
-      this.#ended.then(resolve);
-      if (!this.#hasEnded) this.#stream.end();
-    });
-    this.emitHeldBack();
+    if (this.#state === "data") await this.#member!.end();
+    const isComplete = this.#memberCount > 0 && this.#state !== "data" &&
+      this.#state !== "trailer";
+    const isMember = this.#pending[0] === 0x1f && this.#pending[1] === 0x8b;
+    if (!isComplete || isMember) throw this.#fault("ends too early");
+    this.#restBytes += this.#pending.length;
+    if (this.#restBytes === 0) return;
+    const why =
+      `${this.#restBytes} bytes that are not gzip data follow the gzip data, and are left out`;
+    this.#options.warn?.("trailingBytes", this.#options.name, why);
   }
 
   close(): void {
-    this.#failure ??= { reason: new InputError(this.#name, "is no longer read") };
-    this.#stream.destroy();
+    this.#member?.close();
   }
 
-  /** Emits what was held back. */
-  #release(): void {
-    const chunk = this.#heldBack;
-    this.#heldBack = undefined;
-    if (chunk === undefined || this.#failure) return;
-    try {
-      this.#emit(chunk);
-    } catch (error) {
-      this.#failure = { reason: error };
-      // While the decoder is at work in its thread, it reads the piece: what it has to say next ends the wait.
-      if (this.#isIdle) this.#giveUp();
+  async #pushData(bytes: Uint8Array): Promise<number> {
+    const member = this.#member!;
+    await member.push(bytes);
+    if (!member.hasEnded) return bytes.length;
+    const { unusedBytes } = member;
+    member.close();
+    this.#state = "trailer";
+    return bytes.length - unusedBytes;
+  }
+
+  /** Takes a part of the file that is not data; returns its length, or 0 when not all of it is there. */
+  #take(bytes: Uint8Array): number {
+    switch (this.#state) {
+      case "trailer":
+        return this.#takeTrailer(bytes);
+      case "rest":
+        this.#restBytes += bytes.length;
+        return bytes.length;
+      default:
+        return this.#memberCount === 0 ? this.#takeHeader(bytes) : this.#takeNext(bytes);
     }
-    freeIfLast(chunk);
   }
 
-  /** A decoder that is done ignores the rest. Zeros there are padding; anything else is data that would be lost. */
-  #checkPadding(piece: Uint8Array): void {
-    const unusedBytes = Math.min(piece.length, this.#pushedBytes - this.#stream.bytesWritten);
-    if (piece.subarray(piece.length - unusedBytes).every((byte) => byte === 0)) return;
-    throw new InputError(this.#name, `something that is no ${this.#kind} data follows the data`);
-  }
-
-  #step(start: (resolve: () => void) => void): Promise<void> {
-    if (this.#failure) return Promise.reject(this.#failure.reason);
-    return new Promise((resolve, reject) => {
-      this.#reject = reject;
-      start(() => this.#failure ? reject(this.#failure.reason) : resolve());
-    });
-  }
-
-  #giveUp(): void {
-    this.#reject?.(this.#failure?.reason);
-    this.#stream.destroy();
-  }
-
-  /** What the decoder complains of; runtimes name only some of it the same way. */
-  #damage(error: unknown): unknown {
-    if (error instanceof BlessfsError) return error;
-    const { code, message } = error as NodeJS.ErrnoException;
-    // A header is wanted at the start of each member, and that of the first was seen already.
-    if (message.includes("incorrect header check")) {
-      const why = `bytes that are not ${this.#kind} data follow the ${this.#kind} data`;
-      return new InputError(this.#name, why, {
-        hint: "if they can be left out, unpack it first: gzip -dc FILE > FILE.tar",
-        cause: error,
-      });
+  /** What follows a member: another one, zeros to fill up a block, or something else. */
+  #takeNext(bytes: Uint8Array): number {
+    const zeros = bytes.findIndex((byte) => byte !== 0);
+    if (zeros !== 0) {
+      this.#isPadded = true;
+      return zeros < 0 ? bytes.length : zeros;
     }
-    const why = code === "Z_BUF_ERROR" ? "ends too early" : `is damaged (${message})`;
-    return new InputError(this.#name, `the ${this.#kind} data ${why}`, { cause: error });
+    const isMember = !this.#isPadded && bytes[0] === 0x1f &&
+      (bytes.length === 1 || bytes[1] === 0x8b);
+    if (isMember) return bytes.length === 1 ? 0 : this.#takeHeader(bytes);
+    this.#state = "rest";
+    return this.#take(bytes);
+  }
+
+  #takeHeader(bytes: Uint8Array): number {
+    const length = gzipHeaderLength(bytes);
+    if (length === undefined) {
+      if (bytes.length > GZIP_HEADER_BYTES_MAX) {
+        throw this.#fault("is damaged (its header is too long)");
+      }
+      return 0;
+    }
+    if (bytes[2] !== 8) throw this.#fault("is damaged (unknown compression method)");
+    if (bytes[3]! & 0xe0) throw this.#fault("is damaged (unknown header flags set)");
+    const chunkSize = this.#memberBytes <= SMALL_MEMBER_BYTES
+      ? SMALL_MEMBER_BYTES
+      : GZIP_CHUNK_BYTES;
+    this.#memberCount++;
+    this.#memberBytes = 0;
+    this.#crc = 0;
+    this.#state = "data";
+    const { name, emit } = this.#options;
+    const options: InflaterOptions = {
+      name,
+      emit: (inflated) => {
+        this.#crc = zlib.crc32(inflated, this.#crc);
+        this.#memberBytes += inflated.length;
+        emit(inflated);
+      },
+    };
+    this.#member = new TransformInflater(
+      zlib.createInflateRaw({ chunkSize }),
+      "gzip",
+      options,
+      true,
+    );
+    return length;
+  }
+
+  #takeTrailer(bytes: Uint8Array): number {
+    if (bytes.length < GZIP_TRAILER_BYTES) return 0;
+    const view = new DataView(bytes.buffer, bytes.byteOffset, GZIP_TRAILER_BYTES);
+    if (view.getUint32(0, true) !== this.#crc) {
+      throw this.#fault("is damaged (incorrect data check)");
+    }
+    if (view.getUint32(4, true) !== this.#memberBytes % 2 ** 32) {
+      throw this.#fault("is damaged (incorrect length check)");
+    }
+    this.#state = "header";
+    return GZIP_TRAILER_BYTES;
+  }
+
+  #fault(why: string): InputError {
+    return new InputError(this.#options.name, `the gzip data ${why}`);
   }
 }
 
-/**
- * Frees a buffer whose last part this is: the decoder makes a new one for what follows. To leave it to the garbage
- * collector costs the kernel more time than the decoder takes: each new buffer is memory that was never touched before.
- */
-function freeIfLast({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>): void {
-  if (byteOffset + byteLength === buffer.byteLength) buffer.transfer(0);
+/** The length of the header of a member; undefined when not all of it is there. */
+function gzipHeaderLength(bytes: Uint8Array): number | undefined {
+  if (bytes.length < 10) return undefined;
+  const flags = bytes[3]!;
+  let length = 10;
+  if (flags & GZIP_FLAG.extra) {
+    if (bytes.length < length + 2) return undefined;
+    length += 2 + bytes[length]! + bytes[length + 1]! * 256;
+  }
+  for (const flag of [GZIP_FLAG.name, GZIP_FLAG.comment]) {
+    if ((flags & flag) === 0) continue;
+    const end = bytes.indexOf(0, length);
+    if (end < 0) return undefined;
+    length = end + 1;
+  }
+  if (flags & GZIP_FLAG.headerCrc) length += 2;
+  return length <= bytes.length ? length : undefined;
+}
+
+function joined(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(a.length + b.length);
+  bytes.set(a);
+  bytes.set(b, a.length);
+  return bytes;
 }
 
 /** Deno's decoder must not meet damage behind its first output of a write: see zstd_frames.ts. */

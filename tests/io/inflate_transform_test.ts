@@ -5,16 +5,54 @@ import { joinBytes } from "../tar/build.ts";
 import { gzipOf, HAS_ZSTD, inflate, SAMPLE, samples, zstdOf } from "./compressed_samples.ts";
 import { noise } from "../source/helpers.ts";
 
-Deno.test("TransformInflater allows zeros after gzip data, and nothing else", async () => {
+Deno.test("gzip data may be followed by zeros, and what else follows is counted and left out", async () => {
   const stored = gzipOf(SAMPLE);
   const zeros = new Uint8Array(1000);
-  const padded = joinBytes([stored, zeros]);
   for (const pieceBytes of [1, 300, 1 << 20]) {
-    assertEquals(await inflate("gzip", padded, pieceBytes), SAMPLE);
-    for (const tail of [[1], [0, 1], [0x1f, 0x8b], [0, 0x1f, 0x8b, 8]]) {
-      const spoilt = joinBytes([stored, new Uint8Array(tail), zeros]);
-      await assertRejects(() => inflate("gzip", spoilt, pieceBytes), InputError);
+    for (
+      const [tail, restBytes] of [
+        [[0], 0],
+        [[1], 1001],
+        [[0, 1], 1001],
+        [[0, 0x1f, 0x8b, 8], 1003],
+        [[0x1f], 1001],
+      ] as const
+    ) {
+      const told: string[] = [];
+      const pieces: Uint8Array[] = [];
+      const inflater = createInflater("gzip", {
+        name: "it",
+        emit: (bytes) => pieces.push(bytes.slice()),
+        warn: (kind, _, why) => told.push(`${kind}: ${why}`),
+      });
+      const bytes = joinBytes([stored, new Uint8Array(tail), zeros]);
+      for (let at = 0; at < bytes.length; at += pieceBytes) {
+        await inflater.push(bytes.slice(at, at + pieceBytes));
+      }
+      await inflater.end();
+      assertEquals(joinBytes(pieces), SAMPLE);
+      const why =
+        `${restBytes} bytes that are not gzip data follow the gzip data, and are left out`;
+      assertEquals(told, restBytes === 0 ? [] : [`trailingBytes: ${why}`]);
     }
+    const begun = joinBytes([stored, new Uint8Array([0x1f, 0x8b])]);
+    await assertRejects(() => inflate("gzip", begun, pieceBytes), InputError, "ends too early");
+  }
+});
+
+Deno.test("gzip headers may have all that there is, and trailers must be right", async () => {
+  const stored = gzipOf(SAMPLE);
+  const extra = [4, 0, 1, 2, 3, 4];
+  const text = [...new TextEncoder().encode("name"), 0, ...new TextEncoder().encode("comment"), 0];
+  const header = [0x1f, 0x8b, 8, 0x1e, 0, 0, 0, 0, 0, 3, ...extra, ...text, 0, 0];
+  const full = joinBytes([new Uint8Array(header), stored.subarray(10)]);
+  for (const pieceBytes of [1, 7, 1 << 20]) {
+    assertEquals(await inflate("gzip", full, pieceBytes), SAMPLE);
+  }
+  for (const [at, message] of [[8, "data check"], [4, "length check"]] as const) {
+    const wrong = stored.slice();
+    wrong[stored.length - at]! ^= 1;
+    await assertRejects(() => inflate("gzip", wrong), InputError, message);
   }
 });
 

@@ -223,7 +223,11 @@ class LayerReader {
       this.#warn("mediaTypeMismatch", name, `is ${found}, though its type is ${mediaType}`);
     }
     if (compression !== "none") {
-      this.#inflater = createInflater(compression, { name, emit: (bytes) => this.#take(bytes) });
+      this.#inflater = createInflater(compression, {
+        name,
+        emit: (bytes) => this.#take(bytes),
+        warn: (kind, what, why) => this.#warn(kind, what, why),
+      });
     }
   }
 
