@@ -37,7 +37,6 @@ export async function restoreImage(restoration: Restoration): Promise<string> {
     const made = join(stage, "image.ext4");
     await writeFile(indexPath, index);
     await run(settings, stage, [
-      "serve-task",
       "restore",
       indexPath,
       `--store=${chunkStore}`,

@@ -95,6 +95,11 @@ export class JobRun {
     this.#seconds = { ...record.seconds };
   }
 
+  /** What the state knows the run by. */
+  get claim(): Claim {
+    return this.#claim;
+  }
+
   /** How far it is. */
   get progress(): JobProgress {
     return { tasks: [...this.#tasks.values()] };

@@ -18,6 +18,7 @@ export class Workers {
   readonly #running = new Map<string, JobRun>();
   readonly #ends = new Set<Promise<void>>();
   readonly #timers = new Set<ReturnType<typeof setTimeout>>();
+  #claimCount = 0;
   #isOpen = true;
   #isClaiming = false;
   #wantsMore = false;
@@ -44,7 +45,7 @@ export class Workers {
     const { leaseMs } = this.#context.settings;
     this.#every(IDLE_MS, () => this.#fill());
     this.#every(leaseMs / 3, () => this.#renew());
-    if (!this.#isAlone) this.#every(leaseMs / 2, () => this.#recover());
+    this.#every(leaseMs / 2, () => this.#recover());
     this.#every(JANITOR_MS, () => this.#tidy());
     this.kick();
   }
@@ -112,10 +113,12 @@ export class Workers {
     try {
       while (this.#wantsMore && this.#isOpen && this.#running.size < settings.workers) {
         this.#wantsMore = false;
-        const record = await store.claim(this.#owner, settings.leaseMs);
+        // Each claim has a name of its own: a job that comes back to this host is not that of before.
+        const owner = `${this.#owner}-${++this.#claimCount}`;
+        const record = await store.claim(owner, settings.leaseMs);
         if (record === undefined) continue;
         this.#wantsMore = true;
-        this.#begin(new JobRun(this.#context, record, this.#owner));
+        this.#begin(new JobRun(this.#context, record, owner));
       }
     } catch (error) {
       log.warn("no job could be taken", errorFacts(error));
@@ -128,12 +131,14 @@ export class Workers {
 
   #begin(run: JobRun): void {
     const { id } = run.record;
+    // What was lost here and comes back ends first, and then no more counts.
+    this.#running.get(id)?.stop("lost");
     this.#running.set(id, run);
     this.#context.events.tell(id, { kind: "state" });
     // Taken between the drain's look at the list and now.
     if (!this.#isOpen) run.stop("drain");
     const ended = run.run().then(() => {
-      this.#running.delete(id);
+      if (this.#running.get(id) === run) this.#running.delete(id);
       this.#ends.delete(ended);
       this.#tellEnd();
       this.kick();
@@ -151,8 +156,8 @@ export class Workers {
     // What was taken after this is not missed in the answer.
     const asked = [...this.#running.values()];
     try {
-      const progress = new Map(asked.map((run) => [run.record.id, run.progress]));
-      const mine = await store.renew(this.#owner, settings.leaseMs, progress);
+      const claims = asked.map((run) => ({ ...run.claim, progress: run.progress }));
+      const mine = await store.renew(claims, settings.leaseMs);
       this.#renewedMs = performance.now();
       for (const run of asked) {
         const state = mine.get(run.record.id);
@@ -176,6 +181,8 @@ export class Workers {
 
   async #recover(): Promise<void> {
     const { store, events, log } = this.#context;
+    // After a sleep of this machine its own jobs come first.
+    await this.#renew();
     try {
       for (const { id, state } of await store.recover({ kind: "expired" })) {
         log.warn("job of a host that is silent", { job: id, state });

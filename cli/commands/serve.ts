@@ -191,12 +191,6 @@ export async function runTask(args: ParsedArguments, io: CommandIo): Promise<voi
     await io.writeJson(await resolveSource(source!, parseSourceOptions(args, io, [source!])));
     return;
   }
-  if (args.positional("TASK") === "restore") {
-    const { restoreFile } = await import("../../serve/tasks/restore.ts");
-    await restoreFile(what[0]!, args.value("store")!, args.value("output")!, io.signal);
-    await io.writeJson({});
-    return;
-  }
   const { forgetImages, measureFiles } = await import("../../serve/tasks/measure.ts");
   const cellsPath = args.value("cells")!;
   if (args.positional("TASK") === "forget") {

@@ -49,15 +49,13 @@ export const SERVE_TASK: Command = {
   summary: "do one part of a server's job",
   examples: [],
   positionals: [
-    { name: "TASK", summary: "what to do", choices: ["resolve", "measure", "forget", "restore"] },
+    { name: "TASK", summary: "what to do", choices: ["resolve", "measure", "forget"] },
     { name: "WHAT", summary: "a source, or files", repeated: true, least: 1 },
   ],
   options: [
     ...SOURCE_OPTIONS,
     { name: "grid-bytes", value: "BYTES", summary: "the cells of the files" },
     { name: "cells", value: "FILE", summary: "the database of the cells that are known" },
-    { name: "store", value: "STORE", summary: "where chunks come from" },
-    { name: "output", short: "o", value: "FILE", summary: "what is made of them" },
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/serve.ts")).runTask,

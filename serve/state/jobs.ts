@@ -93,7 +93,12 @@ export class JobStore extends StoreQueries {
     await session.run("INSERT INTO job_names (job_id, name) VALUES (?, ?)", [id, name]);
   }
 
-  /** Takes the next job, if there is one. One that has run before goes behind the others: it may be what kills servers. */
+  /**
+   * Takes the next job, if there is one.
+   * One that has run before goes behind the others: it may be what kills servers.
+   *
+   * @param owner a name that no other claim has, ever
+   */
   async claim(owner: string, leaseMs: number): Promise<JobRecord | undefined> {
     const { now, skipLocked } = this.database.dialect;
     const [row] = await this.database.transaction((session) =>
@@ -113,29 +118,29 @@ export class JobStore extends StoreQueries {
   }
 
   /**
-   * Says that the owner lives, and how far its jobs are.
+   * Says that jobs are still being run, and how far they are. A job that is not named loses its lease in time.
    *
-   * @returns the jobs that are still its own; those with `cancelRequested` shall end
+   * @returns the jobs that are still their owners'; those with `cancelRequested` shall end
    */
   async renew(
-    owner: string,
+    running: readonly (Claim & { readonly progress: JobProgress })[],
     leaseMs: number,
-    progress: ReadonlyMap<string, JobProgress>,
   ): Promise<ReadonlyMap<string, { readonly cancelRequested: boolean }>> {
     const { now } = this.database.dialect;
+    // In one order, so that hosts do not wait for each other in a circle.
+    const sorted = [...running].sort((a, b) => a.id < b.id ? -1 : 1);
     const rows = await this.database.transaction(async (session) => {
-      for (const [id, value] of progress) {
-        await session.run("UPDATE jobs SET progress = ? WHERE id = ? AND owner = ?", [
-          JSON.stringify(value),
-          id,
-          owner,
-        ]);
+      const renewed: Row[] = [];
+      for (const { id, owner, progress } of sorted) {
+        renewed.push(
+          ...await session.run(
+            `UPDATE jobs SET lease_until_ms = ${now} + ?, progress = ?
+             WHERE id = ? AND owner = ? AND finished_ms IS NULL RETURNING id, cancel_requested`,
+            [leaseMs, JSON.stringify(progress), id, owner],
+          ),
+        );
       }
-      return await session.run(
-        `UPDATE jobs SET lease_until_ms = ${now} + ?
-         WHERE owner = ? AND finished_ms IS NULL RETURNING id, cancel_requested`,
-        [leaseMs, owner],
-      );
+      return renewed;
     });
     return new Map(
       rows.map((row) => [row["id"] as string, { cancelRequested: row["cancel_requested"] === 1 }]),
@@ -143,7 +148,7 @@ export class JobStore extends StoreQueries {
   }
 
   /**
-   * Puts jobs back whose host has not been heard of, or of any host but `except`.
+   * Puts jobs back whose host has not been heard of, or all that have one.
    *
    * @returns the jobs that were put back, or were given up because their host died too often
    */

@@ -100,7 +100,7 @@ onBoth(
     assertEquals(await store.end(claim, "failed", undefined, {}), false);
     assertEquals(await store.advance(claim, "writing", {}), false);
     assertEquals(await store.putBack(claim, 0, true), false);
-    assertEquals((await store.renew("first", 1000, new Map())).size, 0);
+    assertEquals((await store.renew([{ ...claim, progress: { tasks: [] } }], 1000)).size, 0);
     assertEquals(await store.image(image("a", "").digest), undefined);
     assertEquals((await store.recover({ kind: "expired" })).length, 0);
     assert(await store.complete({ id: first!.id, owner: "second" }, image("a", first!.id), [], {}));
@@ -161,7 +161,8 @@ onBoth("what was cancelled cannot be completed", async (store) => {
   const id = posted.kind === "full" ? "" : posted.id;
   await store.claim("a", 60_000);
   assertEquals(await store.cancel(id), "requested");
-  assertEquals((await store.renew("a", 1000, new Map())).get(id), { cancelRequested: true });
+  const renewed = await store.renew([{ id, owner: "a", progress: { tasks: [] } }], 1000);
+  assertEquals(renewed.get(id), { cancelRequested: true });
   assertEquals(await store.complete({ id, owner: "a" }, image("a", id), [], {}), false);
   assert(await store.end({ id, owner: "a" }, "cancelled", undefined, {}));
   assertEquals(await store.cancel(id), "finished");
