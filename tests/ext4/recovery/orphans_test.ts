@@ -1,7 +1,10 @@
 import { assertEquals } from "@std/assert";
-import { mustRun, withTemporaryDirectory } from "../../oracle/command.ts";
+import { recoverImage } from "../../../lib/ext4/recovery/recover.ts";
+import { verifyImage } from "../../../lib/ext4/verify/verify.ts";
+import { openFileReader } from "../../../lib/io/random_reader.ts";
+import { mustRun, runCommand, withTemporaryDirectory } from "../../oracle/command.ts";
 import { kernelOrNotice } from "../../oracle/kernel.ts";
-import { assertRecovered } from "./recovered.ts";
+import { assertRecovered, writtenFault } from "./recovered.ts";
 
 const FEATURES = [
   "",
@@ -77,3 +80,30 @@ for (const features of FEATURES) {
     });
   }
 }
+
+Deno.test("orphans are taken out of quotas, and e2fsck finds the counts right", async () => {
+  await withTemporaryDirectory(async (scratch) => {
+    const image = `${scratch}/image`;
+    const tree = `${scratch}/tree`;
+    Deno.mkdirSync(tree);
+    for (const name of ["whole", "cut", "gone"]) {
+      Deno.writeFileSync(`${tree}/${name}`, new Uint8Array(500_000).fill(0x61));
+    }
+    mustRun("mke2fs", ["-q", "-F", "-t", "ext4", "-O", "quota", "-d", tree, image, "40M"]);
+    for (const [name, owner] of [["cut", 1000], ["gone", 70_000]] as const) {
+      mustRun("debugfs", ["-w", "-R", `set_inode_field ${name} uid ${owner}`, image]);
+    }
+    // mke2fs counts before it copies; e2fsck counts again.
+    assertEquals(runCommand("e2fsck", ["-fy", image]).status, 1);
+    leaveUnfinished(image, [{ name: "cut", sizeBytes: 12_345 }, { name: "gone" }]);
+    const raw = openFileReader(image);
+    try {
+      const { reader, replay } = recoverImage(raw);
+      assertEquals(replay?.orphans, { deleted: 1, truncated: 1 });
+      assertEquals(writtenFault(reader), undefined);
+      assertEquals((await verifyImage(reader)).findings, []);
+    } finally {
+      raw.close();
+    }
+  });
+});

@@ -98,7 +98,7 @@ function e2fsckFault(image: string, journal: string | undefined): string | undef
 }
 
 /** What e2fsck finds in the image as it is read, when that is written to a file. */
-function writtenFault(reader: RandomReader, journal: string | undefined): string | undefined {
+export function writtenFault(reader: RandomReader, journal?: string): string | undefined {
   return withTemporaryDirectory((directory) => {
     const path = `${directory}/image`;
     const file = Deno.openSync(path, { write: true, create: true });
