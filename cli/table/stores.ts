@@ -20,7 +20,7 @@ export const RESTORE: Command = {
     ["Restore an image", "blessfs restore vm.caibx --store /srv/chunks -o vm.ext4"],
     [
       "Fetch only what an older image does not have",
-      "blessfs restore new.caibx --store s3+https://host/bucket/chunks -o new.ext4 --seed old.ext4",
+      "blessfs restore b.caibx --store s3+https://host/vm -o b.ext4 --seed a.ext4",
     ],
     ["Write it onto a disk", "blessfs restore vm.caibx --store /srv/chunks -o /dev/vdb"],
   ],

@@ -8,7 +8,7 @@ import {
 } from "@std/assert";
 import { readFileSync } from "node:fs";
 import { spawnSync } from "node:child_process";
-import { optionsOf, spelling } from "../../cli/command.ts";
+import { COMMON_OPTIONS, optionsOf, spelling } from "../../cli/command.ts";
 import type { Command } from "../../cli/command.ts";
 import { COMMANDS } from "../../cli/commands.ts";
 import { readCommandLine } from "../../cli/arguments.ts";
@@ -21,6 +21,7 @@ import { SOURCE_KINDS } from "../../lib/source/source_name.ts";
 import { runFake } from "./fake_io.ts";
 import { SAMPLE_COMMANDS } from "./sample_commands.ts";
 import { notRun } from "../oracle/notice.ts";
+import { listFiles, ROOT } from "../tidy/repository.ts";
 
 const TABLES = [COMMANDS, SAMPLE_COMMANDS];
 
@@ -177,4 +178,23 @@ Deno.test("a page that begins with a dot or has backslashes is no request to rof
 Deno.test("SOURCE_FORMS are the kinds that the library reads", () => {
   const kinds = SOURCE_FORMS.map(({ prefix }) => prefix.replace(/:.*/, ""));
   assertEquals(kinds.toSorted(), [...SOURCE_KINDS].toSorted());
+});
+
+Deno.test("the library names no option of the command line", () => {
+  // Options of tar, xz, veritysetup and the like have names of ours, too.
+  const others = /^(?:directory|format|hash-offset|name|output|size|version)$/;
+  const names = new Set(
+    COMMANDS.flatMap((command) => command.options).concat(COMMON_OPTIONS).map(({ name }) => name)
+      .filter((name) => !others.test(name)),
+  );
+  const found = [...listFiles("lib/"), ...listFiles("probe/")].filter((path) =>
+    path.endsWith(".ts")
+  ).flatMap((path) =>
+    readFileSync(new URL(path, ROOT), "utf8").split("\n").filter((line) =>
+      !/^\s*(?:\*|\/\/|\/\*)/.test(line)
+    )
+      .flatMap((line) => [...line.matchAll(/["'`][^"'`]*--(?:no-)?([a-z][a-z-]*)/g)])
+      .filter(([, name]) => names.has(name!)).map(([text]) => `${path}: ${text}`)
+  );
+  assertEquals(found, []);
 });
