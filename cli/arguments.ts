@@ -269,6 +269,10 @@ function unknownOption(given: GivenOption, options: readonly OptionSpec[]): Usag
         hint: "log in with `docker login` or `podman login`, or name the file with --authfile FILE",
       });
     }
+    const owner = options.find(({ choices }) => choices?.includes(given.name));
+    if (owner !== undefined) {
+      return error({ hint: `did you mean \`--${owner.name} ${given.name}\`?` });
+    }
     const names = options.flatMap(({ name, on }) => on ? [name, `no-${name}`] : [name]);
     return error(suggestionHint(given.name, names, (name) => `--${name}`));
   }

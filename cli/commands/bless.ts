@@ -113,7 +113,7 @@ function mergedText(
   elapsedMs: number,
   stored: StoredReport | undefined,
 ): string {
-  const cells = `${formatSize(report.storedBytes)} in cells of ${formatSize(report.grid)}`;
+  const cells = `${formatSize(report.storedBytes)} in use, of ${formatSize(report.grid)} each`;
   const aligns = `${formatCount(report.alignedFiles)} files on the grid, ${
     formatSize(report.paddingBytes)
   } of padding`;
@@ -130,7 +130,7 @@ function mergedText(
     ["uuid", report.uuid],
     ["size", exactSize(report.sizeBytes)],
     ["used", formatSize(report.usedBytes)],
-    ["stored", cells],
+    ["cells", cells],
     ["content", content],
     ["layout", aligns],
     ["layers", formatCount(report.layers.length)],
@@ -288,7 +288,7 @@ function layeredText(
     ["layers", `${formatCount(layers.length)}, ${formatCount(reusedLayers)} of them used again`],
     ...layers.map((layer, i) => [`layer ${i + 1}`, layerText(layer, isDryRun)] as const),
     ["size", formatSize(report.sizeBytes)],
-    ["stored", `${formatSize(report.storedBytes)} in cells of ${formatSize(report.grid)}`],
+    ["cells", `${formatSize(report.storedBytes)} in use, of ${formatSize(report.grid)} each`],
     ...report.disk === undefined ? [] : [
       [
         "disk",

@@ -106,6 +106,12 @@ Deno.test("probe --max-new-bytes and --max-new-share are gates on the last image
   });
 });
 
+Deno.test("an option that is the value of another one is told as such", async () => {
+  const { code, stderr } = await runFake(["probe", "x", "--csv"], COMMANDS);
+  assertEquals(code, 2);
+  assertStringIncludes(stderr, "did you mean `--format csv`?");
+});
+
 Deno.test("probe --plot refuses pixels, and --report writes a page", async () => {
   await withTars(async (directory, sources) => {
     const png = await runFake(["probe", ...sources, "--plot", join(directory, "x.png")], COMMANDS);
