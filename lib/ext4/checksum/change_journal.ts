@@ -7,7 +7,7 @@
  * CRC-32C of offset, length and bytes) and bytes; at the end a record without bytes whose offset is the number of
  * records.
  *
- * The order of writing makes every state tell what it is. First the superblock gets a feature that nobody knows; when that
+ * The order of writing makes every state recognizable. First the superblock gets a feature that nobody knows; when that
  * is on the disk, all else is written; when that is on the disk, the new superblock; and when that is, the journal goes. So
  * an image whose superblock is the old or the new one is whole, and one with the unknown feature is finished from the
  * journal. To write the same bytes again does no harm.

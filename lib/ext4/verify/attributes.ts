@@ -30,22 +30,30 @@ export interface InodeXattrs {
   readonly valueCount: number;
   /** Those in the inode. */
   readonly inInode: readonly DecodedXattr[];
-  /** Whether it says how it is encrypted. */
-  readonly hasContext: boolean;
+  /** Set when it says how it is encrypted: equal for inodes that are encrypted alike. */
+  readonly policy?: string;
 }
 
 /** By version. */
 const CONTEXT_SIZES_BYTES: Readonly<Record<number, number>> = { 1: 28, 2: 40 };
+const NONCE_SIZE_BYTES = 16;
 const TWO_32 = 2n ** 32n;
 
 /** Most inodes. */
-const NO_XATTRS: InodeXattrs = { chargedBlocks: 0, valueCount: 0, inInode: [], hasContext: false };
+const NO_XATTRS: InodeXattrs = { chargedBlocks: 0, valueCount: 0, inInode: [] };
 
-/** A context of fscrypt (fs/ext4/xattr.h, EXT4_XATTR_INDEX_ENCRYPTION), of a version that may be to come. */
-function isEncryptionContext({ nameIndex, suffix, value }: DecodedXattr): boolean {
-  if (nameIndex !== XATTR_INDEX.ENCRYPTION || suffix !== "c" || value.length === 0) return false;
+/**
+ * What a context of fscrypt says (fs/ext4/xattr.h, EXT4_XATTR_INDEX_ENCRYPTION), but for the nonce that it ends with.
+ * Contexts of unknown versions are all alike; undefined is one that cannot be right.
+ */
+function policyIn(xattrs: readonly DecodedXattr[]): string | undefined {
+  const isContext = (xattr: DecodedXattr) =>
+    xattr.nameIndex === XATTR_INDEX.ENCRYPTION && xattr.suffix === "c";
+  const value = xattrs.find(isContext)?.value;
+  if (value === undefined || value.length === 0) return undefined;
   const sizeBytes = CONTEXT_SIZES_BYTES[value[0]!];
-  return sizeBytes === undefined || value.length === sizeBytes;
+  if (sizeBytes === undefined) return "unknown";
+  return value.length === sizeBytes ? value.subarray(0, -NONCE_SIZE_BYTES).join() : undefined;
 }
 
 /** Judges all attributes of an inode. */
@@ -59,8 +67,9 @@ export function checkXattrs(context: Context, inode: number, view: InodeView): I
   const inBlock = context.xattrBlocks.get(view.xattrBlock)?.values.length ?? 0;
   const names = [...inInode, ...context.xattrBlocks.get(view.xattrBlock)?.xattrs ?? []];
   const isEncrypted = (view.flags & INODE_FLAG.ENCRYPT) !== 0;
-  const hasContext = isEncrypted && names.some(isEncryptionContext);
-  return { chargedBlocks, valueCount: values.length + inBlock, inInode, hasContext };
+  const policy = isEncrypted ? policyIn(names) : undefined;
+  const valueCount = values.length + inBlock;
+  return { chargedBlocks, valueCount, inInode, ...policy === undefined ? {} : { policy } };
 }
 
 /** The blocks of values in inodes, which each owner is charged with, but for values of the older scheme. */

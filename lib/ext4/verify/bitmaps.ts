@@ -38,7 +38,7 @@ export function checkBitmaps(context: Context): void {
   let freeInodes = 0;
   for (const [group, state] of groups.entries()) {
     if (state.descriptor === undefined) continue;
-    // A group that the image does not hold in full was told already.
+    // A group that the image does not hold in full was reported already.
     if (volume.groupStart(group) + volume.groupBlocks(group) > volume.endBlock) return;
     freeBlocks += checkBlocks(context, group, state, state.descriptor);
     freeInodes += checkInodes(context, group, state, state.descriptor);

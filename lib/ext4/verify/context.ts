@@ -73,6 +73,8 @@ export interface Context {
   /** Directories in use, by group. */
   readonly usedDirectories: Uint32Array;
   readonly directories: KeptInode[];
+  /** How encrypted inodes are encrypted, by number. */
+  readonly policies: Map<number, string>;
   /** Journal, resize inode, quota files and the like, by number. */
   readonly special: Map<number, KeptInode>;
   readonly xattrBlocks: Map<number, XattrBlockState | undefined>;
@@ -100,6 +102,7 @@ export function newContext(
     groups,
     usedDirectories: new Uint32Array(groups.length),
     directories: [],
+    policies: new Map(),
     special: new Map(),
     xattrBlocks: new Map(),
     valueReferences: [],

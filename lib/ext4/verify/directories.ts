@@ -116,10 +116,16 @@ export class EntryCheck implements DirectoryVisitor {
         wanted,
       });
     }
-    const canBeEncrypted = ENCRYPTABLE_TYPES.includes((kind & 0xf) << 12);
-    if (!canBeEncrypted || (kind & INODE_TRAIT.ENCRYPTED) !== 0) return;
-    const wanted = "an encrypted inode";
-    walk.reportEntry(index, "names an inode that is not encrypted", { found, wanted });
+    if ((kind & INODE_TRAIT.ENCRYPTED) !== 0) {
+      const { policies } = this.#context;
+      const [own, other] = [policies.get(this.#directory), policies.get(found)];
+      if (own === undefined || other === undefined || own === other) return;
+      const wanted = "the directory's policy";
+      walk.reportEntry(index, "names an inode with another encryption policy", { found, wanted });
+    } else if (ENCRYPTABLE_TYPES.includes((kind & 0xf) << 12)) {
+      const wanted = "an encrypted inode";
+      walk.reportEntry(index, "names an inode that is not encrypted", { found, wanted });
+    }
   }
 }
 

@@ -229,7 +229,8 @@ function checkUsed(scan: Scan, inode: number, view: InodeView): void {
   }
   judgeFields(volume, inode, view);
   const xattrs = checkXattrs(context, inode, view);
-  if ((flags & INODE_FLAG.ENCRYPT) !== 0 && !xattrs.hasContext) {
+  if (xattrs.policy !== undefined) context.policies.set(inode, xattrs.policy);
+  else if ((flags & INODE_FLAG.ENCRYPT) !== 0) {
     judge.report("inode", { inode }, "it is encrypted, but does not say how");
   }
   const isDirectory = type === FILE_MODE.DIRECTORY;

@@ -159,7 +159,7 @@ function readLeaf(walk: TreeWalk, block: number): Map<number, QuotaUsage> {
   return entries;
 }
 
-/** An entry of id 0 without use or limit is told from an empty location by the grace time that stands in it. */
+/** An entry of id 0 without use or limit has a grace time, unlike an empty slot. */
 function isBlank(view: DataView<ArrayBufferLike>, at: number): boolean {
   for (let i = 0; i < ENTRY_BYTES; i += 4) if (view.getUint32(at + i, true) !== 0) return false;
   return true;

@@ -94,7 +94,7 @@ export class DirectoryWalk {
   #index: DirectoryIndex | undefined;
   /** Names that may be in several blocks, "." and ".." among them; undefined until there is one. */
   #allNames: Set<ByteString> | undefined;
-  /** Where the names of the block are to be looked up; undefined as long as their order tells that they differ. */
+  /** Where the names of the block are to be looked up; undefined as long as their order shows that they differ. */
   #names: Set<ByteString> | undefined;
   /** The block; undefined in an inode. */
   #block: number | undefined;

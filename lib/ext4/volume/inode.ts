@@ -61,7 +61,7 @@ const CHECKSUM_EXTRA_SIZE_BYTES = 4;
 const UID_HIGH_AT = 0x78; // l_i_uid_high
 const GID_HIGH_AT = 0x7a; // l_i_gid_high
 
-/** A slot of an inode table, and then another: it looks where it is told to. */
+/** One slot of an inode table at a time; moveTo() selects another. */
 export class InodeView {
   /** i_mode. */
   mode = 0;
@@ -283,7 +283,7 @@ const KIND_OF_TYPE: Readonly<Record<number, NodeKind>> = {
   [FILE_MODE.SOCKET]: "socket",
 };
 
-/** The kind of file that i_mode tells of; undefined when it is none. */
+/** The kind of file that i_mode stands for; undefined when it is none. */
 export function kindOfMode(mode: number): NodeKind | undefined {
   return KIND_OF_TYPE[mode & FILE_MODE.TYPE_MASK];
 }

@@ -12,8 +12,8 @@ import { e2fsckVerdict, isReported, verdictOf } from "../verify/damage.ts";
 const LONG_NAME = "a-name-of-16-byt";
 
 /** Gives an inode an encryption context (linux/fs/crypto/fscrypt_private.h, fscrypt_context_v1). */
-function setContext(bytes: Uint8Array, path: string, name: string): void {
-  const context = "\\001\\001\\004\\000" + "k".repeat(24);
+function setContext(bytes: Uint8Array, path: string, name: string, key = "k", nonce = "k"): void {
+  const context = "\\001\\001\\004\\000" + key.repeat(8) + nonce.repeat(16);
   mustRun("debugfs", ["-w", "-R", `ea_set ${name} user.c "${context}"`, path]);
   bytes.set(Deno.readFileSync(path));
   const image = openExt4Image(memoryReader(bytes), { warnings: new Warnings() });
@@ -24,7 +24,12 @@ function setContext(bytes: Uint8Array, path: string, name: string): void {
 }
 
 /** An image in which a directory and the file in it are flagged as encrypted. */
-function encryptedImage(scratch: string, fileFlags: string): Uint8Array {
+function encryptedImage(
+  scratch: string,
+  fileFlags: string,
+  key?: string,
+  nonce?: string,
+): Uint8Array {
   const source = `${scratch}/source`;
   Deno.mkdirSync(`${source}/secret`, { recursive: true });
   Deno.writeTextFileSync(`${source}/secret/${LONG_NAME}`, "ciphertext");
@@ -45,7 +50,7 @@ function encryptedImage(scratch: string, fileFlags: string): Uint8Array {
   mustRun("mke2fs", options);
   const bytes = Deno.readFileSync(path);
   setContext(bytes, path, "/secret");
-  setContext(bytes, path, `/secret/${LONG_NAME}`);
+  setContext(bytes, path, `/secret/${LONG_NAME}`, key, nonce);
   mustRun("debugfs", ["-w", "-R", "sif /secret flags 0x80800", path]);
   mustRun("debugfs", ["-w", "-R", `sif /secret/${LONG_NAME} flags ${fileFlags}`, path]);
   return Deno.readFileSync(path);
@@ -75,6 +80,16 @@ Deno.test("a file that is not encrypted in a directory that is, is damage to ver
     assertEquals(e2fsckVerdict(`${scratch}/image`).isReported, true);
     assertEquals(isReported(await verdictOf(bytes)), true);
   });
+});
+
+Deno.test("a directory and its files have one encryption policy, each with a nonce of its own", async () => {
+  for (const [key, nonce, isDamaged] of [["k", "n", false], ["l", "n", true]] as const) {
+    await withTemporaryDirectory(async (scratch) => {
+      const bytes = encryptedImage(scratch, "0x80800", key, nonce);
+      assertEquals(e2fsckVerdict(`${scratch}/image`).isReported, isDamaged);
+      assertEquals(isReported(await verdictOf(bytes)), isDamaged);
+    });
+  }
 });
 
 Deno.test("readTree goes on past what cannot be read when somebody hears of it", async () => {
