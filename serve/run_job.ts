@@ -69,7 +69,6 @@ interface BlessReport {
 
 const PROGRESS_MS = 200;
 const OUTAGE_WAIT_MS = 1000;
-const RESOLVE_MS_MAX = 10 * 60_000;
 
 /** A run. */
 export class JobRun {
@@ -203,7 +202,7 @@ export class JobRun {
       ...platform === undefined ? [] : [`--platform=${platform}`],
       ...this.#sourceWords(),
     ];
-    const end = await this.#runProgram(stage, words, RESOLVE_MS_MAX);
+    const end = await this.#runProgram(stage, words, this.#context.settings.resolveMs);
     const verdict = verdictOf(end, this.#usesNetwork);
     if (verdict.kind === "failed") {
       // A registry that says nothing may say something later.

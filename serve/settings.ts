@@ -30,6 +30,8 @@ export interface ServeSettings {
   readonly jobMemoryBytes: number;
   /** How long one run of a job may take. */
   readonly deadlineMs: number;
+  /** How much of that resolving a source may take: a registry that is silent so long is asked again later. */
+  readonly resolveMs: number;
   /** What the layers of registries may take up while no job needs them. */
   readonly blobBytesMax: number;
   /** How long to wait after each failure of the network; after the last one the job fails. */

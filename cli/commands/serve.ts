@@ -20,6 +20,7 @@ import { VERSION } from "../version.ts";
 import { parseSourceOptions, sourceDateEpoch } from "./sources.ts";
 
 const SECOND_MS = 1000;
+const RESOLVE_MS = 600 * SECOND_MS;
 const DAY_MS = 24 * 3600 * SECOND_MS;
 const TOKEN_CHARACTERS_MIN = 16;
 
@@ -67,6 +68,7 @@ function settingsOf(args: ParsedArguments, io: CommandIo): ServeSettings {
     queueMax: count("queue", 1000),
     jobMemoryBytes: size("job-memory", 2 * 1024 ** 3),
     deadlineMs: count("deadline", 3600) * SECOND_MS,
+    resolveMs: RESOLVE_MS,
     blobBytesMax: size("layer-cache", 10 * 1024 ** 3),
     retryDelaysMs: delays.map((text) => parseCount(text, "--retry-after", 0) * SECOND_MS),
     leaseMs: count("lease", 15) * SECOND_MS,

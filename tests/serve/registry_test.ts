@@ -178,5 +178,5 @@ Deno.test("whatever a registry does, each job ends as it should and the others g
     assertEquals([attempts["recovers"], attempts["missing:none"]], [1, 0]);
     assert(log.some((line) => line.includes("job is tried again")));
     assertEquals((await client.ask("/readyz")).status, 200);
-  }, { workers: 4, deadlineMs: 6000 });
+  }, { workers: 4, resolveMs: 10_000 });
 });

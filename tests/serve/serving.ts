@@ -148,6 +148,7 @@ export function testSettings(
     queueMax: 1000,
     jobMemoryBytes: 2 * 1024 ** 3,
     deadlineMs: 120_000,
+    resolveMs: 60_000,
     blobBytesMax: 1 << 30,
     retryDelaysMs: [10, 10],
     leaseMs: 2000,
