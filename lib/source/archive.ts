@@ -74,7 +74,7 @@ export class ArchiveMembers {
           "is stored as a sparse file: make the archive again with plain files",
         );
       }
-      if (member.kind === "other") throw new InputError(what, "is no regular file");
+      if (member.kind === "other") throw new InputError(what, "is not a regular file");
       at = member.path;
     }
     const what = `${this.name}: ${displayText(path)}`;
@@ -86,7 +86,7 @@ export class ArchiveMembers {
 export interface ScanOptions {
   readonly tarLimits?: Partial<TarLimits>;
   readonly ignoreZeros?: boolean;
-  /** Is told of bytes behind the end marker. */
+  /** Called for bytes behind the end marker. */
   readonly warn?: WarnCallback;
 }
 

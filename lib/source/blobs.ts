@@ -131,7 +131,7 @@ export class BlobFiles implements BlobStore {
     const stats = statIfThere(path);
     if (!stats) throw missingBlob(descriptor, this.name);
     if (!stats.isFile()) {
-      throw new InputError(displayText(path), "is no regular file: wanted a blob");
+      throw new InputError(displayText(path), "is not a regular file: wanted a blob");
     }
     checkSize(stats.size, descriptor.sizeBytes, displayText(path));
     return path;

@@ -170,7 +170,7 @@ export function isCompressed(file: SourceFile): boolean {
   return sniffCompression(head) !== "none";
 }
 
-/** The first bytes of what a file holds: inflated if it is compressed. What is damaged is told of when it is read. */
+/** The first bytes of what a file holds: inflated if it is compressed. Damage is reported when the file is read. */
 export async function inflatedHead(file: SourceFile): Promise<Uint8Array> {
   const stored = storedHead(file);
   const compression = sniffCompression(stored);

@@ -70,7 +70,7 @@ function openSavedImage(
   if (!bytes) {
     throw new InputError(
       archive.name,
-      `is no docker archive: the file ${DOCKER_MARKER} is missing`,
+      `is not a docker archive: the file ${DOCKER_MARKER} is missing`,
     );
   }
   const saved = chooseSaved(readSavedImages(bytes, what), reference, archive.name);

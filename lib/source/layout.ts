@@ -57,7 +57,7 @@ export async function openLayout(
 function checkMarker(files: LayoutFiles, name: string): void {
   const bytes = files(LAYOUT_MARKER, MARKER_LIMIT_BYTES);
   if (!bytes) {
-    throw new InputError(name, `is no OCI image layout: the file ${LAYOUT_MARKER} is missing`);
+    throw new InputError(name, `is not an OCI image layout: the file ${LAYOUT_MARKER} is missing`);
   }
   const what = `${name}: ${LAYOUT_MARKER}`;
   checkJson(MARKER, parseJson(bytes, what), { what, field: "" });
@@ -74,7 +74,7 @@ export async function openOciDirectory(
   const stats = statIfThere(directory);
   if (!stats) throw missingInput(directory, "an OCI image layout");
   if (!stats.isDirectory()) {
-    throw new InputError(name, "is no directory: wanted an OCI image layout", {
+    throw new InputError(name, "is not a directory: wanted an OCI image layout", {
       hint: "a layout in a tar is written oci-archive:FILE",
     });
   }

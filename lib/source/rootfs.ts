@@ -41,7 +41,7 @@ export function openRootfsDirectory(
   const stats = statIfThere(directory);
   if (!stats) throw missingInput(directory, "a directory tree");
   if (!stats.isDirectory()) {
-    throw new InputError(name, "is no directory: wanted a directory tree", {
+    throw new InputError(name, "is not a directory: wanted a directory tree", {
       hint: "a tar is written tar:FILE",
     });
   }

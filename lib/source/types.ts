@@ -40,7 +40,7 @@ export interface SourceOptions {
   readonly jobs?: number;
   /** Ends the work with its reason. */
   readonly signal?: AbortSignal;
-  /** Is told how far the work is. */
+  /** Progress reporter. */
   readonly progress: Progress;
   /** Counts what is changed or left out. */
   readonly warnings: Warnings;

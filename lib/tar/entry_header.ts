@@ -150,7 +150,7 @@ export class ExtensionCollector {
     }
   }
 
-  /** Passed over, as docker and containerd do; it is told of when it would have changed anything. */
+  /** Passed over, as docker and containerd do; a warning says so where it would have changed anything. */
   #readGlobal(data: Uint8Array, place: TarPlace): void {
     forEachPaxRecord(data, place, (key, start, end) => {
       if (start === end || key === "comment") return;

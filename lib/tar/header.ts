@@ -204,7 +204,7 @@ export function checkHeaderSum(bytes: Uint8Array, base: number, place: TarPlace)
   if (wanted === sum || wanted === signedSum(bytes, base, sum)) return;
   throw tarFault(
     place,
-    `this is no tar header: its checksum field says ${wanted}, its bytes add up to ${sum}`,
+    `this is not a tar header: its checksum field says ${wanted}, its bytes add up to ${sum}`,
     { expected: wanted, actual: sum },
   );
 }

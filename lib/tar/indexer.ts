@@ -51,7 +51,7 @@ export interface TarIndexerOptions {
   readonly name: string;
   /** Gets every entry, in order, once all its bytes have passed. */
   readonly emit: (entry: TarEntry) => void;
-  /** Is told of what was dropped or changed; `Warnings.add` fits. */
+  /** Called for what was dropped or changed; `Warnings.add` fits. */
   readonly warn: WarnCallback;
   /** Instead of the defaults. */
   readonly limits?: Partial<TarLimits>;

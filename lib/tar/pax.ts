@@ -436,7 +436,7 @@ function sortedXattrs(values: ReadonlyMap<ByteString, Uint8Array>, place: TarPla
   return [...values].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, value]) => ({ name, value }));
 }
 
-/** An ACL's text; undefined when there is none, or when it is dropped, which is told of. */
+/** An ACL's text; undefined when there is none, or when it is dropped with a warning. */
 function readAcl(
   text: ByteString | undefined,
   place: TarPlace,

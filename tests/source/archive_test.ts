@@ -71,7 +71,7 @@ Deno.test("find refuses what cannot be read in place", () => {
     { path: "after", data: "x" },
   ]);
   assertThrows(() => members.find("sparse"), InputError, "sparse");
-  assertThrows(() => members.find("fifo"), InputError, "no regular file");
+  assertThrows(() => members.find("fifo"), InputError, "not a regular file");
   assertEquals(members.find("after")!.lengthBytes, 1);
 });
 
@@ -92,7 +92,7 @@ Deno.test("scanArchive refuses a member that is longer than the archive, and wha
     () =>
       scanArchive(memoryReader(joinBytes([tar.subarray(0, 1024), new Uint8Array(512).fill(9)]))),
     InputError,
-    "no tar header",
+    "not a tar header",
   );
   assertEquals(scanArchive(memoryReader(new Uint8Array(0))).find("a"), undefined);
 });

@@ -74,7 +74,7 @@ Deno.test("BlobFiles reads and locates a blob under the name that its digest giv
     assertThrows(() => blobs.locate(descriptor("sha256:../../x", 4)), InputError);
     mkdirSync(join(directory, "bbbb.x"));
     const other = descriptor(`sha256:${"b".repeat(64)}`, 3);
-    await assertRejects(async () => await blobs.read(other), InputError, "no regular file");
+    await assertRejects(async () => await blobs.read(other), InputError, "not a regular file");
   } finally {
     rmSync(directory, { recursive: true });
   }

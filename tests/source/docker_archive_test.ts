@@ -65,8 +65,8 @@ Deno.test("openDockerArchive refuses links that go round, and layers that are no
     [{ path: "c/layer.tar", link: "../c/layer.tar" }, "links follow one another"],
     [{ path: "c/layer.tar", link: "../nowhere" }, "c/layer.tar: is missing"],
     [{ path: "c/layer.tar", link: "../../../../etc/passwd" }, "c/layer.tar: is missing"],
-    [{ path: "c/layer.tar", link: "../a" }, "is no regular file"],
-    [{ path: "c/layer.tar", kind: "fifo" }, "is no regular file"],
+    [{ path: "c/layer.tar", link: "../a" }, "is not a regular file"],
+    [{ path: "c/layer.tar", kind: "fifo" }, "is not a regular file"],
     [{ path: "c/layer.tar", data: { sizeBytes: 1 << 20, parts: [[0, TARS[0]!]] } }, "sparse"],
     [{ path: "c/layer.tar", data: TARS[1]! }, "its diff id is"],
   ];

@@ -87,7 +87,7 @@ function blobPath(directory: string, digest: string): string {
 Deno.test("openImage refuses a directory that is no layout", async () => {
   await withDirectory(async (directory) => {
     const open = () => openImage(`oci:${directory}`, testOptions());
-    await assertRejects(open, InputError, "is no OCI image layout");
+    await assertRejects(open, InputError, "is not an OCI image layout");
   });
 });
 
@@ -97,7 +97,11 @@ Deno.test("openImage refuses a directory that is not there, and a file", async (
     writeFileSync(file, "");
     const missing = () => openImage(`oci:${directory}/none:latest`, testOptions());
     await assertRejects(missing, InputError, "does not exist");
-    await assertRejects(() => openImage(`oci:${file}`, testOptions()), InputError, "no directory");
+    await assertRejects(
+      () => openImage(`oci:${file}`, testOptions()),
+      InputError,
+      "not a directory",
+    );
   });
 });
 

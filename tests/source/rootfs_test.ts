@@ -148,7 +148,7 @@ Deno.test("openRootfsDirectory refuses what is no directory", async () => {
     const file = join(directory, "file");
     writeFileSync(file, "");
     const open = (path: string) => () => openImage(`rootfs:${path}`, testOptions());
-    await assertRejects(open(file), InputError, "is no directory");
+    await assertRejects(open(file), InputError, "is not a directory");
     await assertRejects(open(`${file}-none`), InputError, "does not exist");
   });
 });

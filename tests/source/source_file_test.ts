@@ -40,8 +40,8 @@ Deno.test("readSmallFile reads files up to its limit, and nothing but files", as
     assertEquals(readSmallFile(file, 5).length, 5);
     assertThrows(() => readSmallFile(file, 4), InputError, "is 5 bytes long: at most 4");
     mkdirSync(join(directory, "d"));
-    assertThrows(() => readSmallFile(join(directory, "d"), 4), InputError, "no regular file");
-    assertThrows(() => readSmallFile(join(directory, "x"), 4), InputError, "no regular file");
+    assertThrows(() => readSmallFile(join(directory, "d"), 4), InputError, "not a regular file");
+    assertThrows(() => readSmallFile(join(directory, "x"), 4), InputError, "not a regular file");
   });
 });
 

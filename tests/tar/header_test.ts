@@ -48,7 +48,7 @@ Deno.test("TarIndexer accepts unsigned and signed checksums and refuses others",
     rawEntry({ name: "ok" }, "data"),
     rawHeader({ checksum: "000001\0 " }),
   ));
-  assertStringIncludes(error.message, "test.tar: header at offset 1024: this is no tar header");
+  assertStringIncludes(error.message, "test.tar: header at offset 1024: this is not a tar header");
   assertEquals(error.data["headerOffset"], 1024);
   assertThrows(() => readTar(rawTar(rawHeader({ checksum: "xxxxxxxx" }))), InputError);
 });
@@ -64,7 +64,11 @@ Deno.test("checkHeaderSum adds up blocks at any address", () => {
       bytes.set(block, base);
       checkHeaderSum(bytes, base, place);
       bytes[base + 300]! ^= 1;
-      assertThrows(() => checkHeaderSum(bytes, base, place), InputError, "this is no tar header");
+      assertThrows(
+        () => checkHeaderSum(bytes, base, place),
+        InputError,
+        "this is not a tar header",
+      );
     }
   }
 });

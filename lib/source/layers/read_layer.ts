@@ -64,7 +64,7 @@ export interface LayerFacts {
   readonly warnings: readonly LayerWarning[];
 }
 
-/** Who is told while a layer is read. */
+/** What is called while a layer is read. */
 export interface LayerListener {
   entries(batch: readonly TarEntry[]): void;
   /** After each piece: how many stored and uncompressed bytes it was. */

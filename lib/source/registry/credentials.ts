@@ -274,11 +274,11 @@ export interface HelperContext {
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly timing: RegistryTiming;
   readonly signal: AbortSignal | undefined;
-  /** Is told of helpers that are missing or fail, which are passed over then; without it they are errors. */
+  /** Called for helpers that are missing or fail, which are skipped then; without it they are errors. */
   readonly onFault?: (fault: string) => void;
 }
 
-/** Asks a helper; one that is missing or fails knows nothing, if somebody is told. */
+/** Asks a helper; one that is missing or fails is skipped where `onFault` is given. */
 async function tryCredentialHelper(
   name: string,
   server: string,
