@@ -466,8 +466,9 @@ function decodePercent(name: ByteString): ByteString {
   return name.replace(/%([0-9A-Fa-f]{2})/g, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
 }
 
-/** Base64 with or without padding. */
-function decodeBase64(key: ByteString, text: ByteString, place: TarPlace): Uint8Array {
+/** Base64 with or without padding. Line breaks are skipped, as base64(1) writes them (RFC 2045, section 6.8). */
+function decodeBase64(key: ByteString, broken: ByteString, place: TarPlace): Uint8Array {
+  const text = broken.replace(/[\r\n]/g, "");
   const padding = text.endsWith("==") ? 2 : text.endsWith("=") ? 1 : 0;
   const digits = text.slice(0, text.length - padding);
   const isPadded = padding === 0 || text.length % 4 === 0;
