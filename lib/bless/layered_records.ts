@@ -91,7 +91,7 @@ function envelopeFacts({ verity, vhd, disk }: EnvelopeOptions): OptionFacts {
       verity: "append",
       veritySalt: verity.isRandomSalt ? "random" : Buffer.from(verity.salt).toString("hex"),
     },
-    // The footer of a disk is no part of its partitions.
+    // The partitions leave out the footer of the disk.
     ...vhd && disk === undefined ? { vhd: "yes" } : {},
   };
 }

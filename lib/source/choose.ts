@@ -331,7 +331,7 @@ async function platformByConfig(
   try {
     config = readManifest(bytes, name, descriptor.mediaType).config;
   } catch (error) {
-    // A signature or another artifact beside the images; it is no fault that it is there.
+    // A signature or another artifact beside the images, which is allowed.
     if (error instanceof InputError) return undefined;
     throw error;
   }

@@ -101,7 +101,7 @@ const STORAGE_TYPES: ReadonlySet<string> = new Set([
   "text/plain",
 ]);
 
-/** The compression that a layer's media type states; undefined when it is no layer that can be read here. */
+/** The compression that a layer's media type states; undefined when the layer cannot be read here. */
 export function layerCompression(mediaType: string): Compression | undefined {
   return LAYER_COMPRESSIONS.get(mediaType);
 }

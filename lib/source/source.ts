@@ -45,7 +45,7 @@ export { closeLayers, loadLayers } from "./layers/load_layers.ts";
  * Opens an image: its manifest and config are read and checked, its layers are only located.
  *
  * @param source as the user wrote it: `oci:DIR[:REF]`, `tar:FILE`, ...
- * @throws {UsageError} when the source cannot be meant
+ * @throws {UsageError} when the source's name is invalid
  * @throws {InputError} when there is no such image, or it is damaged or unsupported
  * @throws {IoError} when it cannot be read, or its registry cannot be asked
  * @example

@@ -46,7 +46,7 @@ export const SOURCE_KINDS: readonly SourceKind[] = [
  * Takes a source apart. Nothing is read; `exists` only decides between the readings of a path with colons in it.
  *
  * @param exists whether something is at a path
- * @throws {UsageError} when it cannot be meant
+ * @throws {UsageError} when it is invalid
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -92,7 +92,7 @@ export function parseSourceName(source: string, exists: (path: string) => boolea
  * An ext4 image as it is written where nothing else is possible: `FILE`, `FILE#PARTITION`, either behind `ext4:`.
  *
  * @param exists whether something is at a path
- * @throws {UsageError} when it cannot be meant
+ * @throws {UsageError} when it is invalid
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";

@@ -36,7 +36,7 @@ export interface FingerprintFile {
   readonly close: () => void;
 }
 
-/** More is no file of ours: about a hundred bytes a row. */
+/** A larger one was not written here: a row takes about a hundred bytes. */
 const ROWS_PER_GROUP_MOST = 1_000_000;
 const COLUMNS = ["image_number", "layout", "unit", "unit_bytes", "raw", "stored"] as const;
 type ReadRow = Readonly<Record<typeof COLUMNS[number], unknown>>;

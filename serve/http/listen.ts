@@ -35,7 +35,7 @@ export async function listen(app: App, address: ListenAddress): Promise<Listener
     (request, response) => void handler(request, response),
   );
   server.setTimeout(IDLE_MS_MAX);
-  // A client that speaks something else, or goes away, is no failure of ours.
+  // A client that speaks something else, or disconnects, does not count as a failure of the server.
   server.on("clientError", (_error, socket) => {
     if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
     else socket.destroy();

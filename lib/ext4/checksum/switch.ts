@@ -188,7 +188,7 @@ async function switchImage(
   const journal = openJournal(journalPath, files);
   if (!journal) throw lostJournal(name, displayPath(journalPath));
   try {
-    // No runtime can lock a file. The journal's name is had by one run at a time, and from here on the superblock tells
+    // No runtime can lock a file. Only one run at a time can create the journal's name, and from here on the superblock tells
     // whether another run, or a mount, came between.
     if (journalState(reader, readChangeJournalHeader(journal)) !== "unapplied") {
       removeJournal(journalPath, files);

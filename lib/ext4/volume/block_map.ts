@@ -319,7 +319,7 @@ export class BlockMap implements BlockMapVisitor {
     this.runs.push({ logicalBlock, blockCount, startBlock, unwritten });
   }
 
-  /** No inode has more blocks than the file system: where it seems so, some have two owners, and there is no end of it. */
+  /** No inode has more blocks than the file system. One that seems to maps some of them twice, perhaps without end. */
   #count(more: number): boolean {
     const { blocksCount } = this.#volume.geometry;
     this.blockCount += more;

@@ -154,7 +154,10 @@ async function lookUp(
   const keys = credentialKeys(reference);
   for (const [key, helper] of entriesFor(file, "credHelpers", keys)) {
     if (typeof helper !== "string") {
-      throw new InputError(what, `credHelpers."${displayText(key)}" is no name of a helper`);
+      throw new InputError(
+        what,
+        `credHelpers."${displayText(key)}" is not a valid name of a helper`,
+      );
     }
     const found = await tryCredentialHelper(helper, key, context);
     if (found) return found;
