@@ -144,8 +144,7 @@ const WINDOW_SPARE_BYTES = 2 * 1024 * 1024;
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { Chunker } from "./chunker.ts";
- * import { fastCdcParameters } from "./parameters.ts";
+ * import { Chunker, fastCdcParameters } from "./fastcdc.ts";
  *
  * const lengths: number[] = [];
  * const chunker = new Chunker(

@@ -94,9 +94,18 @@ const EMPTY_PROGRESS: JobProgress = { tasks: [] };
 /** A job whose host died this often is told as failed: it may be what kills them. */
 export const RUNS_MAX = 25;
 
-/** A name for a job that sorts by time. */
+let lastJobMs = 0;
+let jobsOfLastMs = 0;
+
+/**
+ * A name for a job that sorts by time; 32 hexadecimal digits. Jobs of one process and one millisecond sort in the order of
+ * the calls, so that the queue is first in, first out.
+ */
 export function newJobId(nowMs: number): string {
-  return `${nowMs.toString(16).padStart(12, "0")}${randomBytes(10).toString("hex")}`;
+  jobsOfLastMs = nowMs === lastJobMs ? jobsOfLastMs + 1 : 0;
+  lastJobMs = nowMs;
+  const hex = (value: number, digits: number) => value.toString(16).padStart(digits, "0");
+  return `${hex(nowMs, 12)}${hex(jobsOfLastMs, 6)}${randomBytes(7).toString("hex")}`;
 }
 
 /** SHA-256 of a JSON document whose keys are in order. */

@@ -83,7 +83,10 @@ Deno.test("a reader that leaves before what it asked for is whole makes that a f
     assertEquals(runProgramWith(MAIN, ["bless", SOURCE, "-o", image]).code, 0);
     const lines = [
       [`bless ${SOURCE} -o -`, "image"],
-      [`bless ${SOURCE} -o - --store ${directory}/store --index ${directory}/index`, "image"],
+      [
+        `bless ${SOURCE} -o - --create-store --store ${directory}/store --index ${directory}/index`,
+        "image",
+      ],
       [`export ${image} -o -`, "tar"],
       [`diff rootfs:${directory}/empty ${image} -o -`, "tar"],
     ] as const;

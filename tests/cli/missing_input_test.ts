@@ -23,6 +23,7 @@ const LINES: Readonly<Record<string, (input: string, output: string) => readonly
   "verity dump": (input) => [["verity", "dump", input]],
   inspect: (input) => [["inspect", input], ["inspect", input, "/"]],
   ls: (input) => [["ls", input]],
+  map: (input, output) => [["map", input, "--plot", output]],
   cat: (input) => [["cat", input, "/etc/passwd"]],
   export: (input, output) => [["export", input, "-o", output]],
   diff: (input, output) => [["diff", input, input], ["diff", input, input, "-o", output]],

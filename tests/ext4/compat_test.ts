@@ -180,7 +180,7 @@ Deno.test("choices that contradict each other are refused", () => {
     { compat: "3.10", inlineData: true },
     { compat: "3.10", backups: "none" },
     { gridBytes: 3000 },
-    { gridBytes: 2 * MIB },
+    { gridBytes: 32 * MIB },
     { gridBytes: 2048 },
     { alignThresholdBytes: 0 },
     { packing: { kind: "resync", meanBytes: 65536, lowBytes: 65536 } },

@@ -4,7 +4,7 @@ import type { BlessRequest } from "../../serve/schemas.ts";
 import { JobStore } from "../../serve/state/jobs.ts";
 import { openPostgres } from "../../serve/state/postgres.ts";
 import { openSqlite } from "../../serve/state/sqlite.ts";
-import type { ImageRecord } from "../../serve/state/store.ts";
+import { type ImageRecord, newJobId } from "../../serve/state/store.ts";
 import { notRun } from "../oracle/notice.ts";
 import { postgresMissing, PostgresServer } from "./postgres_server.ts";
 import { inDirectory, pause } from "./serving.ts";
@@ -187,4 +187,10 @@ Deno.test("SQLite: one transaction that fails undoes nothing of those beside it"
     assertEquals(rows[0]!["n"], 20);
     await database.close();
   });
+});
+
+Deno.test("newJobId sorts by time, and jobs of one millisecond in the order of the calls", () => {
+  const ids = [5, 5, 5, 6, 6, 2 ** 41].map((nowMs) => newJobId(nowMs));
+  assertEquals([...ids].sort(), ids);
+  for (const id of ids) assertEquals(/^[0-9a-f]{32}$/.test(id), true, id);
 });
