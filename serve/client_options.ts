@@ -30,4 +30,5 @@ export const CLIENT_OPTIONS: readonly string[] = [
   "strict",
   "uid-map",
   "uuid",
+  "verity",
 ];

@@ -164,8 +164,11 @@ function readTokens(path: string | undefined): readonly string[] {
   });
 }
 
-/** The options of `bless` that clients may set, as its own table has them. */
-function optionRules(): OptionRule[] {
+/**
+ * The options of `bless` that clients may set, as its own table has them. Where the two modes differ, the narrower row of
+ * `bless layered` holds: no client names a file of this machine for a hash tree.
+ */
+export function optionRules(): OptionRule[] {
   const specs = new Map(
     [
       ...BLESS_MERGED.options,

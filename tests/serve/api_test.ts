@@ -48,6 +48,26 @@ Deno.test("an image is asked for, waited for, and is what `blessfs bless` makes"
   });
 });
 
+Deno.test("an image with a hash tree tells its root hash, and no client names a file for the tree", async () => {
+  await withServing({}, async ({ client, directory }) => {
+    const asked = await client.ask("/v1/images", {
+      json: { source: TINY, options: { verity: "append" } },
+    });
+    const job = await client.ended(asked.json.id);
+    assertEquals([job.state, job.error], ["complete", null]);
+    const { json: image } = await client.ask(`/v1/images/${job.image}`);
+    const alone = join(directory, "alone.ext4");
+    runProgramWith(MAIN, ["bless", TINY, "-o", alone, "--verity", "append"]);
+    const proved = runProgramWith(MAIN, ["verify", alone, "--root-hash", image.rootHash]);
+    assertEquals(proved.code, 0, proved.stderr);
+    const refused = await client.ask("/v1/images", {
+      json: { source: TINY, options: { verity: join(directory, "tree") } },
+    });
+    assertEquals(refused.status, 400);
+    assertEquals(existsSync(join(directory, "tree")), false);
+  });
+});
+
 Deno.test("a layered image has one file a layer, and shares them with the images after it", async () => {
   await withServing({}, async ({ client, directory }) => {
     const shared = sampleTar(1);

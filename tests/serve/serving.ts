@@ -7,8 +7,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import * as v from "valibot";
-import { BLESS_MERGED } from "../../cli/table/bless.ts";
-import { CLIENT_OPTIONS } from "../../serve/client_options.ts";
+import { optionRules } from "../../cli/commands/serve.ts";
 import { type DocumentName, DOCUMENTS, type Route, ROUTES } from "../../serve/http/routes.ts";
 import type { Job } from "../../serve/schemas.ts";
 import { type RunningServer, startServer } from "../../serve/server.ts";
@@ -156,16 +155,7 @@ export function testSettings(
     keepJobsMs: 3_600_000,
     tokens: [],
     policy: { roots: undefined, trustsClients: true, registries: undefined },
-    optionRules: CLIENT_OPTIONS.flatMap((name) => {
-      const spec = BLESS_MERGED.options
-        .find((known) => known.name === name);
-      return spec === undefined ? [] : [{
-        name,
-        kind: spec.value === undefined ? "flag" as const : "value" as const,
-        isOn: spec.on ?? false,
-        choices: spec.open ? undefined : spec.choices,
-      }];
-    }),
+    optionRules: optionRules(),
     authFile: undefined,
     plainHttp: false,
     tmpdir: undefined,
