@@ -13,8 +13,6 @@ export const CLIENT_OPTIONS: readonly string[] = [
   "backups",
   "chunker",
   "compat",
-  "exclude",
-  "gid-map",
   "grid",
   "ignore-diffid",
   "ignore-zeros",
@@ -28,7 +26,6 @@ export const CLIENT_OPTIONS: readonly string[] = [
   "reserved",
   "size",
   "strict",
-  "uid-map",
   "uuid",
   "verity",
 ];

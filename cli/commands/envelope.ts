@@ -9,7 +9,7 @@ import { InputError, UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { realPathOf } from "../../lib/io/paths.ts";
 import { openFileReader, type RandomReader, readExactly } from "../../lib/io/random_reader.ts";
-import { type ImageSink, nullSink } from "../../lib/io/sink.ts";
+import { type ImageSink, nullSink, writeWhole } from "../../lib/io/sink.ts";
 import { rootHashPath } from "../../lib/verity/texts.ts";
 import type { VerityReport } from "../../lib/verity/verity_sink.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
@@ -179,14 +179,7 @@ function hashFile(
 
 /** No line end, as veritysetup writes it. */
 async function writeRootHash(sink: ImageSink, { rootHash }: VerityReport): Promise<void> {
-  const bytes = new TextEncoder().encode(rootHash);
-  try {
-    await sink.write(bytes, 0);
-    await sink.finish(bytes.length);
-  } catch (error) {
-    await sink.abort();
-    throw error;
-  }
+  await writeWhole(sink, new TextEncoder().encode(rootHash));
 }
 
 /** Every FAT file system ends its first sector so. */

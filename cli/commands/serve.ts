@@ -7,7 +7,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism, hostname } from "node:os";
 import { join, resolve } from "node:path";
 import process from "node:process";
-import { UsageError } from "../../lib/errors.ts";
+import { invariant, UsageError } from "../../lib/errors.ts";
 import { ioErrorFrom } from "../../lib/io/system_error.ts";
 import type { OptionRule } from "../../serve/access.ts";
 import { CLIENT_OPTIONS } from "../../serve/client_options.ts";
@@ -175,15 +175,15 @@ export function optionRules(): OptionRule[] {
       ...BLESS_LAYERED.options,
     ].map((spec) => [spec.name, spec]),
   );
-  return CLIENT_OPTIONS.flatMap((name): OptionRule[] => {
+  return CLIENT_OPTIONS.map((name): OptionRule => {
     const spec = specs.get(name);
-    if (spec === undefined) return [];
-    return [{
+    invariant(spec !== undefined, `bless has no option "${name}"`);
+    return {
       name,
       kind: spec.value === undefined ? "flag" : spec.list ? "list" : "value",
       isOn: spec.on ?? false,
       choices: spec.open ? undefined : spec.choices,
-    }];
+    };
   });
 }
 

@@ -21,7 +21,7 @@ import {
 import { createFileSink } from "../io/file_sink.ts";
 import { checkOutput, statIfThere } from "../io/paths.ts";
 import { openFileReader } from "../io/random_reader.ts";
-import { type ImageSink, nullSink, teeSink } from "../io/sink.ts";
+import { type ImageSink, nullSink, teeSink, writeWhole } from "../io/sink.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "../io/system_error.ts";
 import type { Progress } from "../progress.ts";
 import {
@@ -112,14 +112,8 @@ export async function writeFileWhole(
   bytes: Uint8Array,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const sink = createFileSink(path, { force: true, ...signal === undefined ? {} : { signal } });
-  try {
-    await sink.write(bytes, 0);
-    await sink.finish(bytes.length);
-  } catch (error) {
-    await sink.abort();
-    throw error;
-  }
+  const options = { force: true, ...signal === undefined ? {} : { signal } };
+  await writeWhole(createFileSink(path, options), bytes);
 }
 
 const ZEROS = new Uint8Array(CHECKSUM_PIECE_BYTES);

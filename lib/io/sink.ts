@@ -25,6 +25,17 @@ export interface ImageSink {
 /** Takes an image and keeps nothing: for measuring what the rest costs. */
 export const nullSink: ImageSink = { write: () => {}, finish: () => {}, abort: () => {} };
 
+/** Gives a sink all its bytes at once. A sink that fails is aborted. */
+export async function writeWhole(sink: ImageSink, bytes: Uint8Array): Promise<void> {
+  try {
+    await sink.write(bytes, 0);
+    await sink.finish(bytes.length);
+  } catch (error) {
+    await sink.abort();
+    throw error;
+  }
+}
+
 /**
  * Gives the same image to several sinks, one after the other. A failure of one is a failure of the whole; the caller
  * then aborts it. They finish in the order given, so a sink whose end cannot be undone, such as a file, belongs last.
