@@ -105,7 +105,14 @@ export class DirectoryStore implements ChunkStore {
     } catch (error) {
       if (systemErrorFacts((error as Error).cause)?.code !== "ELOOP") throw error;
     }
-    if (found === undefined) return this.#hasDanglingLink(path);
+    if (found === undefined) {
+      const link = statIfThere(path, lstatSync);
+      if (link === undefined) return false;
+      // A link to nothing has a chunk's name, and neither casync nor a later put would get past it.
+      if (link.isSymbolicLink()) throw notAChunk(path, "is a link to nothing");
+      // Another process has stored the chunk since the first look.
+      return this.has(id, contentBytes);
+    }
     const why = !found.isFile()
       ? "is not a file"
       : found.size === 0
@@ -205,12 +212,6 @@ export class DirectoryStore implements ChunkStore {
       if (code === "ENOENT" || code === "ENOTEMPTY" || code === "EEXIST") return;
       throw ioErrorFrom(path, "cannot be removed", cause);
     }
-  }
-
-  /** A link to nothing has a chunk's name, and neither casync nor a later put would get past it. */
-  #hasDanglingLink(path: string): false {
-    if (statIfThere(path, lstatSync) !== undefined) throw notAChunk(path, "is a link to nothing");
-    return false;
   }
 
   #syncPath(path: string): void {
