@@ -17,8 +17,8 @@ import {
   fields,
   inside,
   jsonFault,
+  type JsonLocation,
   type JsonObject,
-  type JsonPlace,
   listOf,
   maybe,
   optional,
@@ -253,22 +253,22 @@ export function readIndex(
   mediaType: string | undefined,
 ): readonly Descriptor[] {
   const object = parseJsonObject(bytes, what);
-  const place = { what, field: "" };
-  checkDocumentType(object, place, "index", mediaType);
+  const location = { what, field: "" };
+  checkDocumentType(object, location, "index", mediaType);
   for (const key of ["layers", "config", "fsLayers"]) {
-    if (field(object, key) !== undefined) throw ambiguous(place, "an index", key);
+    if (field(object, key) !== undefined) throw ambiguous(location, "an index", key);
   }
-  const { manifests } = checkJson(INDEX, object, place);
-  const entries = checkJson(ENTRIES, object, place).manifests;
-  const at = inside(place, "manifests");
+  const { manifests } = checkJson(INDEX, object, location);
+  const entries = checkJson(ENTRIES, object, location).manifests;
+  const at = inside(location, "manifests");
   return manifests.flatMap(({ mediaType }, i) =>
     documentKind(mediaType) === "unknown" ? [] : [readDescriptor(entries[i], inside(at, i))]
   );
 }
 
-function readDescriptor(value: unknown, place: JsonPlace): Descriptor {
-  const descriptor = checkJson(DESCRIPTOR, value, place);
-  parseDigest(descriptor.digest, place.what);
+function readDescriptor(value: unknown, location: JsonLocation): Descriptor {
+  const descriptor = checkJson(DESCRIPTOR, value, location);
+  parseDigest(descriptor.digest, location.what);
   return descriptor;
 }
 
@@ -279,12 +279,12 @@ export function readManifest(
   mediaType: string | undefined,
 ): ManifestDocument {
   const object = parseJsonObject(bytes, what);
-  const place = { what, field: "" };
-  checkDocumentType(object, place, "manifest", mediaType);
+  const location = { what, field: "" };
+  checkDocumentType(object, location, "manifest", mediaType);
   for (const key of ["manifests", "fsLayers"]) {
-    if (field(object, key) !== undefined) throw ambiguous(place, "a manifest", key);
+    if (field(object, key) !== undefined) throw ambiguous(location, "a manifest", key);
   }
-  const { config, layers = [] } = checkJson(MANIFEST, object, place);
+  const { config, layers = [] } = checkJson(MANIFEST, object, location);
   for (const { digest } of [config, ...layers]) parseDigest(digest, what);
   const isDocker = (mediaType ?? field(object, "mediaType")) === DOCKER_MANIFEST_TYPE;
   const isUnusual = isDocker && STORAGE_TYPES.has(config.mediaType);
@@ -336,31 +336,38 @@ export function describeDocument(bytes: Uint8Array, what: string): Descriptor {
 /** A document must be what its descriptor called it, or two tools will see two images in it (CVE-2021-41190). */
 function checkDocumentType(
   object: JsonObject,
-  place: JsonPlace,
+  location: JsonLocation,
   kind: DocumentKind,
   wanted: string | undefined,
 ): void {
   const version = field(object, "schemaVersion");
   if (version === 1) {
-    throw new InputError(place.what, "is a manifest of schema version 1, which is not supported", {
-      hint: REMAKE_HINT,
-    });
+    throw new InputError(
+      location.what,
+      "is a manifest of schema version 1, which is not supported",
+      {
+        hint: REMAKE_HINT,
+      },
+    );
   }
-  if (version !== 2) throw jsonFault(inside(place, "schemaVersion"), version, "2");
-  const stated = optional(object, "mediaType", place, asString);
+  if (version !== 2) throw jsonFault(inside(location, "schemaVersion"), version, "2");
+  const stated = optional(object, "mediaType", location, asString);
   if (stated === undefined || stated === "") return;
   if (wanted !== undefined && stated !== wanted) {
-    throw jsonFault(inside(place, "mediaType"), stated, `"${wanted}", as it was announced`);
+    throw jsonFault(inside(location, "mediaType"), stated, `"${wanted}", as it was announced`);
   }
   if (documentKind(stated) !== kind) {
     throw jsonFault(
-      inside(place, "mediaType"),
+      inside(location, "mediaType"),
       stated,
       `the type of ${kind === "index" ? "an index" : "a manifest"}`,
     );
   }
 }
 
-function ambiguous(place: JsonPlace, kind: string, key: string): InputError {
-  return new InputError(place.what, `is ${kind} and yet has "${key}": wanted only one of the two`);
+function ambiguous(location: JsonLocation, kind: string, key: string): InputError {
+  return new InputError(
+    location.what,
+    `is ${kind} and yet has "${key}": wanted only one of the two`,
+  );
 }

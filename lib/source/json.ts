@@ -12,7 +12,7 @@ import { InputError } from "../errors.ts";
 export type JsonObject = Readonly<Record<string, unknown>>;
 
 /** Where a value stands, for errors. */
-export interface JsonPlace {
+export interface JsonLocation {
   /** The document, safe to print. */
   readonly what: string;
   /** The way to the value, such as `manifests[2].platform`; empty for the document itself. */
@@ -68,16 +68,16 @@ function decodeJson(bytes: Uint8Array): unknown {
   return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
 }
 
-/** The place of a field inside an object or array. */
-export function inside(place: JsonPlace, key: string | number): JsonPlace {
-  const step = typeof key === "number" ? `[${key}]` : place.field === "" ? key : `.${key}`;
-  return { what: place.what, field: place.field + step };
+/** The location of a field inside an object or array. */
+export function inside(location: JsonLocation, key: string | number): JsonLocation {
+  const step = typeof key === "number" ? `[${key}]` : location.field === "" ? key : `.${key}`;
+  return { what: location.what, field: location.field + step };
 }
 
 /** The error for a value that is not what it should be. */
-export function jsonFault(place: JsonPlace, found: unknown, wanted: string): InputError {
-  const field = place.field === "" ? "the document" : displayText(place.field);
-  return new InputError(place.what, `${field} is ${showJson(found)}: wanted ${wanted}`);
+export function jsonFault(location: JsonLocation, found: unknown, wanted: string): InputError {
+  const field = location.field === "" ? "the document" : displayText(location.field);
+  return new InputError(location.what, `${field} is ${showJson(found)}: wanted ${wanted}`);
 }
 
 /** A value for a message: cut short and safe to print. */
@@ -147,10 +147,10 @@ export function maybe<S extends v.GenericSchema>(
  * import { assertEquals, assertThrows } from "@std/assert";
  * import { checkJson, fields, SIZE_BYTES, TEXT } from "./json.ts";
  * const schema = fields({ digest: TEXT, size: SIZE_BYTES });
- * const place = { what: "index.json", field: "manifests[0]" };
- * assertEquals(checkJson(schema, { digest: "x", size: 1 }, place).size, 1);
+ * const location = { what: "index.json", field: "manifests[0]" };
+ * assertEquals(checkJson(schema, { digest: "x", size: 1 }, location).size, 1);
  * assertThrows(
- *   () => checkJson(schema, { digest: "x" }, place),
+ *   () => checkJson(schema, { digest: "x" }, location),
  *   Error,
  *   "index.json: manifests[0].size is missing: wanted a whole number of bytes",
  * );
@@ -159,23 +159,23 @@ export function maybe<S extends v.GenericSchema>(
 export function checkJson<S extends v.GenericSchema>(
   schema: S,
   value: unknown,
-  place: JsonPlace,
+  location: JsonLocation,
 ): Read<S> {
   const result = v.safeParse(schema, value, { abortEarly: true });
   if (result.success) return result.output;
   const [issue] = result.issues;
-  const at = (issue.path ?? []).reduce<JsonPlace>(
+  const at = (issue.path ?? []).reduce<JsonLocation>(
     (inner, { key }) => inside(inner, key as string | number),
-    place,
+    location,
   );
   throw jsonFault(at, issue.input, issue.message);
 }
 
-/** Reads a value at its place. */
-export type JsonReader<T> = (value: unknown, place: JsonPlace) => T;
+/** Reads a value at its location. */
+export type JsonReader<T> = (value: unknown, location: JsonLocation) => T;
 
 function reader<S extends v.GenericSchema>(schema: S): JsonReader<Read<S>> {
-  return (value, place) => checkJson(schema, value, place);
+  return (value, location) => checkJson(schema, value, location);
 }
 
 /** @throws {InputError} when the value is no object */
@@ -194,26 +194,27 @@ export const asSizeBytes: JsonReader<number> = reader(SIZE_BYTES);
 export function optional<T>(
   object: JsonObject,
   key: string,
-  place: JsonPlace,
+  location: JsonLocation,
   read: JsonReader<T>,
 ): T | undefined {
   const value = field(object, key);
-  return value === undefined || value === null ? undefined : read(value, inside(place, key));
+  return value === undefined || value === null ? undefined : read(value, inside(location, key));
 }
 
 /** A field that must be there. */
 export function required<T>(
   object: JsonObject,
   key: string,
-  place: JsonPlace,
+  location: JsonLocation,
   read: JsonReader<T>,
 ): T {
-  return read(field(object, key), inside(place, key));
+  return read(field(object, key), inside(location, key));
 }
 
 /** Each element of an array. */
 export function eachOf<T>(read: JsonReader<T>): JsonReader<T[]> {
-  return (value, place) => asArray(value, place).map((item, i) => read(item, inside(place, i)));
+  return (value, location) =>
+    asArray(value, location).map((item, i) => read(item, inside(location, i)));
 }
 
 /** A field of the document itself, never of the prototype. */

@@ -21,12 +21,12 @@ import {
   TYPE_FLAG,
 } from "./header.ts";
 import {
-  describePlace,
+  describeLocation,
   limitFault,
   quoted,
   tarFault,
   type TarLimits,
-  type TarPlace,
+  type TarLocation,
 } from "./limits.ts";
 import {
   firstLayerOfComment,
@@ -56,7 +56,7 @@ export class ExtensionCollector {
 
   // The extended header that is being read.
   #flag = 0;
-  #place: TarPlace | undefined;
+  #location: TarLocation | undefined;
   #wanted = 0;
   #buffer = new Uint8Array(FIRST_BUFFER_SIZE_BYTES);
   #length = 0;
@@ -82,25 +82,25 @@ export class ExtensionCollector {
   }
 
   /** Starts on the data of an extended header. Errors: InputError when it goes beyond a limit. */
-  begin(flag: number, sizeBytes: number, place: TarPlace): void {
+  begin(flag: number, sizeBytes: number, location: TarLocation): void {
     const { extendedHeaderBytes, extendedHeaderTotalBytes } = this.#context.limits;
     if (sizeBytes > extendedHeaderBytes) {
       const what = "the size of an extended header";
-      throw limitFault(place, what, "extendedHeaderBytes", sizeBytes, extendedHeaderBytes);
+      throw limitFault(location, what, "extendedHeaderBytes", sizeBytes, extendedHeaderBytes);
     }
     this.#totalBytes += sizeBytes;
     if (this.#totalBytes > extendedHeaderTotalBytes) {
       const what = "the size of all extended headers";
       const limit = extendedHeaderTotalBytes;
-      throw limitFault(place, what, "extendedHeaderTotalBytes", this.#totalBytes, limit);
+      throw limitFault(location, what, "extendedHeaderTotalBytes", this.#totalBytes, limit);
     }
     this.#flag = flag;
-    this.#place = place;
+    this.#location = location;
     this.#wanted = sizeBytes;
     this.#length = 0;
     // A global header belongs to no entry.
-    if (flag !== TYPE_FLAG.paxGlobal) this.#firstHeaderOffset ??= place.headerOffset;
-    if (sizeBytes === 0) this.#read(this.#buffer, 0, 0, place);
+    if (flag !== TYPE_FLAG.paxGlobal) this.#firstHeaderOffset ??= location.headerOffset;
+    if (sizeBytes === 0) this.#read(this.#buffer, 0, 0, location);
   }
 
   /** Takes what belongs to the data from `chunk[at...]`; returns how much that was. Errors: InputError. */
@@ -113,8 +113,8 @@ export class ExtensionCollector {
     }
     this.#length += taken;
     if (this.missing === 0) {
-      if (isWhole) this.#read(chunk, at, at + taken, this.#place!);
-      else this.#read(this.#buffer, 0, this.#length, this.#place!);
+      if (isWhole) this.#read(chunk, at, at + taken, this.#location!);
+      else this.#read(this.#buffer, 0, this.#length, this.#location!);
     }
     return taken;
   }
@@ -134,7 +134,7 @@ export class ExtensionCollector {
   }
 
   /** Takes the data of a header, `bytes[start, end)`. Of several headers of a kind the last one counts. */
-  #read(bytes: Uint8Array, start: number, end: number, place: TarPlace): void {
+  #read(bytes: Uint8Array, start: number, end: number, location: TarLocation): void {
     switch (this.#flag) {
       case TYPE_FLAG.gnuLongName:
         this.#longPath = cString(bytes, start, end);
@@ -143,22 +143,22 @@ export class ExtensionCollector {
         this.#longLinkTarget = cString(bytes, start, end);
         return;
       case TYPE_FLAG.paxGlobal:
-        this.#readGlobal(bytes.subarray(start, end), place);
+        this.#readGlobal(bytes.subarray(start, end), location);
         return;
       default:
-        this.#pax = readPaxRecords(bytes, place, start, end);
+        this.#pax = readPaxRecords(bytes, location, start, end);
     }
   }
 
   /** Passed over, as docker and containerd do; a warning says so where it would have changed anything. */
-  #readGlobal(data: Uint8Array, place: TarPlace): void {
-    forEachPaxRecord(data, place, (key, start, end) => {
+  #readGlobal(data: Uint8Array, location: TarLocation): void {
+    forEachPaxRecord(data, location, (key, start, end) => {
       if (start === end || key === "comment") return;
       if (isUnsupportedKey(key)) {
-        throw tarFault(place, `its PAX record ${quoted(key)} is not supported`);
+        throw tarFault(location, `its PAX record ${quoted(key)} is not supported`);
       }
       const why = `the record ${quoted(key)} of a global PAX header is passed over`;
-      this.#context.warn("globalHeader", describePlace(place), why);
+      this.#context.warn("globalHeader", describeLocation(location), why);
     });
   }
 
@@ -240,7 +240,7 @@ export function readEntryHeader(
   bytes: Uint8Array,
   base: number,
   extensions: EntryExtensions,
-  headerPlace: TarPlace,
+  headerLocation: TarLocation,
   context: ReaderContext,
 ): EntryHeader {
   const { pax } = extensions;
@@ -249,32 +249,36 @@ export function readEntryHeader(
   const plainPath = extensions.longPath || pax?.path || headerPath(bytes, base, format);
   const isSparse = flag === TYPE_FLAG.gnuSparse || pax?.sparse !== undefined;
   const sparse = isSparse
-    ? sparseForm(flag, format, pax, { ...headerPlace, path: plainPath }, context.limits)
+    ? sparseForm(flag, format, pax, { ...headerLocation, path: plainPath }, context.limits)
     : undefined;
   const path = (sparse?.kind !== "oldMap" && sparse?.path) || plainPath;
-  const { tarName, headerOffset } = headerPlace;
-  const place = { tarName, headerOffset, path };
-  if (path === "") throw tarFault(place, "its path is empty");
+  const { tarName, headerOffset } = headerLocation;
+  const location = { tarName, headerOffset, path };
+  if (path === "") throw tarFault(location, "its path is empty");
   const kind = kindOfFlag(flag, path);
-  if (kind === undefined) throw flagFault(flag, place);
+  if (kind === undefined) throw flagFault(flag, location);
   if (pax?.unsupported !== undefined) {
-    throw tarFault(place, `its PAX record ${quoted(pax.unsupported)} is not supported`);
+    throw tarFault(location, `its PAX record ${quoted(pax.unsupported)} is not supported`);
   }
-  checkPath(path, place, context.limits);
+  checkPath(path, location, context.limits);
   const isLink = kind === "symlink" || kind === "hardlink";
   const linkTarget = isLink
     ? extensions.longLinkTarget || pax?.linkPath || nameField(bytes, base, HEADER_FIELDS.linkName)
     : "";
-  if (isLink) checkLinkTarget(linkTarget, kind, place, context.limits);
-  if (sparse && kind !== "file") throw tarFault(place, `it is a sparse ${kind}`);
+  if (isLink) checkLinkTarget(linkTarget, kind, location, context.limits);
+  if (sparse && kind !== "file") throw tarFault(location, `it is a sparse ${kind}`);
 
-  const { xattrs, permissions } = paxAttributes(pax, place, context.warn);
-  const mode = blockNumber(bytes, base, "mode", place) & MODE_BITS;
-  const time = pax?.mtime ?? blockTime(bytes, base, place);
+  const { xattrs, permissions } = paxAttributes(pax, location, context.warn);
+  const mode = blockNumber(bytes, base, "mode", location) & MODE_BITS;
+  const time = pax?.mtime ?? blockTime(bytes, base, location);
   const isDevice = (kind === "characterDevice" || kind === "blockDevice") && format !== "v7";
   const firstLayer = firstLayerOfComment(pax?.comment);
   for (const key of pax?.dropped ?? []) {
-    context.warn("paxRecord", describePlace(place), `its PAX record ${quoted(key)} is dropped`);
+    context.warn(
+      "paxRecord",
+      describeLocation(location),
+      `its PAX record ${quoted(key)} is dropped`,
+    );
   }
   return {
     entry: {
@@ -282,18 +286,18 @@ export function readEntryHeader(
       path,
       linkTarget,
       mode: permissions === undefined ? mode : (mode & ~PERMISSION_BITS) | permissions,
-      uid: idOf("uid", pax?.uid ?? blockNumber(bytes, base, "uid", place), place),
-      gid: idOf("gid", pax?.gid ?? blockNumber(bytes, base, "gid", place), place),
+      uid: idOf("uid", pax?.uid ?? blockNumber(bytes, base, "uid", location), location),
+      gid: idOf("gid", pax?.gid ?? blockNumber(bytes, base, "gid", location), location),
       mtimeSeconds: time.seconds,
       mtimeNanoseconds: time.nanoseconds,
-      deviceMajor: isDevice ? deviceNumber(bytes, base, "deviceMajor", pax, place) : 0,
-      deviceMinor: isDevice ? deviceNumber(bytes, base, "deviceMinor", pax, place) : 0,
+      deviceMajor: isDevice ? deviceNumber(bytes, base, "deviceMajor", pax, location) : 0,
+      deviceMinor: isDevice ? deviceNumber(bytes, base, "deviceMinor", pax, location) : 0,
       xattrs,
       ...firstLayer === undefined ? {} : { firstLayer },
       payload: undefined,
       headerOffset,
     },
-    storedSizeBytes: hasData(flag, kind) ? storedSize(bytes, base, pax, place) : 0,
+    storedSizeBytes: hasData(flag, kind) ? storedSize(bytes, base, pax, location) : 0,
     sparse,
     comment: pax?.comment,
   };
@@ -304,17 +308,19 @@ function sparseForm(
   flag: number,
   format: HeaderFormat,
   pax: PaxRecords | undefined,
-  place: TarPlace,
+  location: TarLocation,
   limits: TarLimits,
 ): EntryHeader["sparse"] {
-  if (flag !== TYPE_FLAG.gnuSparse) return pax?.sparse && paxSparseForm(pax.sparse, place, limits);
+  if (flag !== TYPE_FLAG.gnuSparse) {
+    return pax?.sparse && paxSparseForm(pax.sparse, location, limits);
+  }
   if (format === "gnu") return { kind: "oldMap" };
-  throw tarFault(place, `it is sparse in the ${format} format; only GNU's is known`);
+  throw tarFault(location, `it is sparse in the ${format} format; only GNU's is known`);
 }
 
 /** The size in the header block at `base`; of a meta header there is no other. Errors: InputError. */
-export function blockSize(bytes: Uint8Array, base: number, place: TarPlace): number {
-  return checkedSize(blockNumber(bytes, base, "size", place), place);
+export function blockSize(bytes: Uint8Array, base: number, location: TarLocation): number {
+  return checkedSize(blockNumber(bytes, base, "size", location), location);
 }
 
 /**
@@ -330,15 +336,15 @@ function storedSize(
   bytes: Uint8Array,
   base: number,
   pax: PaxRecords | undefined,
-  place: TarPlace,
+  location: TarLocation,
 ): number {
   return pax?.sizeBytes === undefined
-    ? blockSize(bytes, base, place)
-    : checkedSize(pax.sizeBytes, place);
+    ? blockSize(bytes, base, location)
+    : checkedSize(pax.sizeBytes, location);
 }
 
-function checkedSize(size: number, place: TarPlace): number {
-  if (size < 0) throw tarFault(place, `its size is ${size}; wanted a number from 0`);
+function checkedSize(size: number, location: TarLocation): number {
+  if (size < 0) throw tarFault(location, `its size is ${size}; wanted a number from 0`);
   return size;
 }
 
@@ -346,13 +352,16 @@ function blockNumber(
   bytes: Uint8Array,
   base: number,
   name: keyof typeof HEADER_FIELDS,
-  place: TarPlace,
+  location: TarLocation,
 ): number {
   const field: HeaderField = HEADER_FIELDS[name];
   const value = readNumberField(bytes, base, field);
   if (Number.isFinite(value)) return value;
   const why = Number.isNaN(value) ? "is not a number" : "is too large";
-  throw tarFault(place, `its header field ${name} ${why}: ${quoted(rawField(bytes, base, field))}`);
+  throw tarFault(
+    location,
+    `its header field ${name} ${why}: ${quoted(rawField(bytes, base, field))}`,
+  );
 }
 
 function rawField(bytes: Uint8Array, base: number, field: HeaderField): ByteString {
@@ -360,16 +369,16 @@ function rawField(bytes: Uint8Array, base: number, field: HeaderField): ByteStri
   return String.fromCharCode(...bytes.subarray(start, start + field.lengthBytes));
 }
 
-function blockTime(bytes: Uint8Array, base: number, place: TarPlace): TarTime {
+function blockTime(bytes: Uint8Array, base: number, location: TarLocation): TarTime {
   const value = readNumberField(bytes, base, HEADER_FIELDS.mtime);
   if (value === 0) return EPOCH;
-  if (Number.isNaN(value)) blockNumber(bytes, base, "mtime", place);
+  if (Number.isNaN(value)) blockNumber(bytes, base, "mtime", location);
   return { seconds: nearestSeconds(value), nanoseconds: 0 };
 }
 
-function idOf(name: "uid" | "gid", id: number, place: TarPlace): number {
+function idOf(name: "uid" | "gid", id: number, location: TarLocation): number {
   if (id < 0 || id > MAX_ID) {
-    throw tarFault(place, `its ${name} is ${id}; wanted 0 to ${MAX_ID}`, {
+    throw tarFault(location, `its ${name} is ${id}; wanted 0 to ${MAX_ID}`, {
       actual: id,
       expected: MAX_ID,
     });
@@ -382,16 +391,16 @@ function deviceNumber(
   base: number,
   name: "deviceMajor" | "deviceMinor",
   pax: PaxRecords | undefined,
-  place: TarPlace,
+  location: TarLocation,
 ): number {
-  const value = pax?.[name] ?? blockNumber(bytes, base, name, place);
+  const value = pax?.[name] ?? blockNumber(bytes, base, name, location);
   if (value >= 0 && value <= MAX_DEVICE_NUMBER) return value;
-  throw tarFault(place, `its ${name} is ${value}; wanted 0 to ${MAX_DEVICE_NUMBER}`);
+  throw tarFault(location, `its ${name} is ${value}; wanted 0 to ${MAX_DEVICE_NUMBER}`);
 }
 
-function checkPath(path: ByteString, place: TarPlace, limits: TarLimits): void {
+function checkPath(path: ByteString, location: TarLocation, limits: TarLimits): void {
   if (path.length > limits.pathBytes) {
-    throw limitFault(place, "its path's length", "pathBytes", path.length, limits.pathBytes);
+    throw limitFault(location, "its path's length", "pathBytes", path.length, limits.pathBytes);
   }
   let depth = 0;
   for (let start = 0; start < path.length;) {
@@ -400,31 +409,34 @@ function checkPath(path: ByteString, place: TarPlace, limits: TarLimits): void {
     if (end > start) depth++;
     if (end - start > limits.nameBytes) {
       const what = "the length of a name in its path";
-      throw limitFault(place, what, "nameBytes", end - start, limits.nameBytes);
+      throw limitFault(location, what, "nameBytes", end - start, limits.nameBytes);
     }
     start = end + 1;
   }
   if (depth > limits.pathDepth) {
-    throw limitFault(place, "its path's depth", "pathDepth", depth, limits.pathDepth);
+    throw limitFault(location, "its path's depth", "pathDepth", depth, limits.pathDepth);
   }
 }
 
 function checkLinkTarget(
   target: ByteString,
   kind: "symlink" | "hardlink",
-  place: TarPlace,
+  location: TarLocation,
   limits: TarLimits,
 ): void {
-  if (target === "") throw tarFault(place, `it is a ${kind} to nowhere: its target is empty`);
+  if (target === "") throw tarFault(location, `it is a ${kind} to nowhere: its target is empty`);
   const name = kind === "symlink" ? "symlinkTargetBytes" : "pathBytes";
   if (target.length > limits[name]) {
-    throw limitFault(place, `its ${kind} target's length`, name, target.length, limits[name]);
+    throw limitFault(location, `its ${kind} target's length`, name, target.length, limits[name]);
   }
 }
 
-function flagFault(flag: number, place: TarPlace): Error {
+function flagFault(flag: number, location: TarLocation): Error {
   const shown = quoted(String.fromCharCode(flag));
   return flag === TYPE_FLAG.gnuMultiVolume
-    ? tarFault(place, `type ${shown}: it goes on from another volume, and those are not supported`)
-    : tarFault(place, `type ${shown} is not known`, { typeFlag: flag });
+    ? tarFault(
+      location,
+      `type ${shown}: it goes on from another volume, and those are not supported`,
+    )
+    : tarFault(location, `type ${shown} is not known`, { typeFlag: flag });
 }

@@ -6,7 +6,7 @@
  */
 import { alignUp } from "../bytes/arithmetic.ts";
 import { type ByteString, byteStringFromBytes } from "../bytes/byte_string.ts";
-import { tarFault, type TarPlace } from "./limits.ts";
+import { tarFault, type TarLocation } from "./limits.ts";
 
 /** Headers, and payloads rounded up, are counted in blocks of this size. */
 export const TAR_BLOCK_SIZE_BYTES = 512;
@@ -193,7 +193,7 @@ export function isZeroBlock(bytes: Uint8Array, base: number): boolean {
 }
 
 /** Throws when the checksum is neither the unsigned nor the signed sum (old tars) of the block's bytes. */
-export function checkHeaderSum(bytes: Uint8Array, base: number, place: TarPlace): void {
+export function checkHeaderSum(bytes: Uint8Array, base: number, location: TarLocation): void {
   const { offset, lengthBytes } = HEADER_FIELDS.checksum;
   let sum = 8 * 0x20; // the field itself counts as spaces
   for (let at = base; at < base + offset; at++) sum += bytes[at]!;
@@ -203,7 +203,7 @@ export function checkHeaderSum(bytes: Uint8Array, base: number, place: TarPlace)
   const wanted = readNumberField(bytes, base, HEADER_FIELDS.checksum);
   if (wanted === sum || wanted === signedSum(bytes, base, sum)) return;
   throw tarFault(
-    place,
+    location,
     `this is not a tar header: its checksum field says ${wanted}, its bytes add up to ${sum}`,
     { expected: wanted, actual: sum },
   );

@@ -35,11 +35,11 @@ import {
 } from "./header.ts";
 import {
   DEFAULT_TAR_LIMITS,
-  describePlace,
+  describeLocation,
   limitFault,
   tarFault,
   type TarLimits,
-  type TarPlace,
+  type TarLocation,
 } from "./limits.ts";
 import type { WarnCallback } from "./pax.ts";
 import { isZero, PayloadCollector } from "./payload.ts";
@@ -137,7 +137,7 @@ export class TarIndexer {
   #blockLength = 0;
 
   /** The header or entry that is being read. */
-  #place: TarPlace;
+  #location: TarLocation;
   readonly #extensions: ExtensionCollector;
   #current: EntryHeader | undefined;
   #map: MapReader | undefined;
@@ -151,7 +151,7 @@ export class TarIndexer {
     this.#limits = { ...DEFAULT_TAR_LIMITS, ...options.limits };
     this.#context = { limits: this.#limits, warn: options.warn };
     this.#extensions = new ExtensionCollector(this.#context);
-    this.#place = { tarName: options.name, headerOffset: 0, path: "" };
+    this.#location = { tarName: options.name, headerOffset: 0, path: "" };
   }
 
   /** Entries so far. */
@@ -206,11 +206,11 @@ export class TarIndexer {
     if (!lacksPadding && (this.#state !== "header" || this.#blockLength > 0)) {
       const part = STATES[this.#state];
       const why = `the tar ends in the middle of ${part}, at offset ${this.#offset}`;
-      throw tarFault(this.#place, why, data);
+      throw tarFault(this.#location, why, data);
     }
     if (this.#extensions.firstHeaderOffset !== undefined) {
       const why = `the tar ends at offset ${this.#offset}, and the entry of this header is missing`;
-      throw tarFault(this.#place, why, data);
+      throw tarFault(this.#location, why, data);
     }
     if (this.#zeroBlocks === 0) {
       const why = `it has no end marker; it may have been cut short at offset ${this.#offset}`;
@@ -306,9 +306,12 @@ export class TarIndexer {
       return;
     }
     if (this.#zeroBlocks > 0 && !this.#options.ignoreZeros) {
-      throw tarFault(this.#place, "a block with something in it follows a single block of zeros");
+      throw tarFault(
+        this.#location,
+        "a block with something in it follows a single block of zeros",
+      );
     }
-    checkHeaderSum(bytes, base, this.#place);
+    checkHeaderSum(bytes, base, this.#location);
     this.#headerCount = this.#counted("layerHeaders", this.#headerCount + 1);
     const flag = bytes[base + HEADER_FIELDS.typeFlag.offset]!;
     if (isExtension(flag)) this.#beginExtension(flag, bytes, base);
@@ -321,15 +324,15 @@ export class TarIndexer {
     if (this.#zeroBlocks < 2 || this.#options.ignoreZeros) return;
     if (this.#extensions.firstHeaderOffset !== undefined) {
       const why = "an extended header stands before the end, with no entry that it belongs to";
-      this.#options.warn("danglingHeader", describePlace(this.#place), why);
+      this.#options.warn("danglingHeader", describeLocation(this.#location), why);
     }
     this.#state = "ended";
   }
 
   #beginExtension(flag: number, bytes: Uint8Array, base: number): void {
     this.#nameMetaHeader(bytes, base);
-    const sizeBytes = blockSize(bytes, base, this.#place);
-    this.#extensions.begin(flag, sizeBytes, this.#place);
+    const sizeBytes = blockSize(bytes, base, this.#location);
+    this.#extensions.begin(flag, sizeBytes, this.#location);
     this.#skipSizeBytes = paddedSizeBytes(sizeBytes) - sizeBytes;
     this.#state = sizeBytes > 0 ? "extension" : "header";
   }
@@ -339,28 +342,28 @@ export class TarIndexer {
     this.#nameMetaHeader(bytes, base);
     if (flag !== TYPE_FLAG.gnuVolumeLabel) {
       const why = `an entry of type "${String.fromCharCode(flag)}" is skipped`;
-      this.#options.warn("skippedEntry", describePlace(this.#place), why);
+      this.#options.warn("skippedEntry", describeLocation(this.#location), why);
     }
     // An ACL stands between the extended headers and their entry; the others are entries of their own.
     if (flag !== TYPE_FLAG.solarisAcl) this.#extensions.take();
-    this.#skipData(blockSize(bytes, base, this.#place));
+    this.#skipData(blockSize(bytes, base, this.#location));
   }
 
   #moveTo(headerOffset: number, path: ByteString): void {
-    this.#place = { tarName: this.#options.name, headerOffset, path };
+    this.#location = { tarName: this.#options.name, headerOffset, path };
   }
 
   /** For messages: the name of a header that is no entry, as its block has it. */
   #nameMetaHeader(bytes: Uint8Array, base: number): void {
-    this.#moveTo(this.#place.headerOffset, nameField(bytes, base, HEADER_FIELDS.name));
+    this.#moveTo(this.#location.headerOffset, nameField(bytes, base, HEADER_FIELDS.name));
   }
 
   #beginEntry(bytes: Uint8Array, base: number, dataOffset: number): void {
     const { firstHeaderOffset } = this.#extensions;
     if (firstHeaderOffset !== undefined) this.#moveTo(firstHeaderOffset, "");
     const extensions = this.#extensions.take();
-    const header = readEntryHeader(bytes, base, extensions, this.#place, this.#context);
-    this.#moveTo(this.#place.headerOffset, header.entry.path);
+    const header = readEntryHeader(bytes, base, extensions, this.#location, this.#context);
+    this.#moveTo(this.#location.headerOffset, header.entry.path);
     this.#entryCount = this.#counted("layerEntries", this.#entryCount + 1);
     if (this.#entryCount === 1) this.#firstComment = header.comment;
     this.#attributeBytes = this.#counted(
@@ -380,11 +383,11 @@ export class TarIndexer {
     } else if (sparse.kind === "mapped") {
       this.#beginSparsePayload(sparse.ranges, sparse.sizeBytes, dataOffset);
     } else if (sparse.kind === "mapInData") {
-      const reader = new SparseMapReader(this.#place, this.#limits);
+      const reader = new SparseMapReader(this.#location, this.#limits);
       this.#map = { kind: sparse.kind, reader, sizeBytes: sparse.sizeBytes };
       this.#awaitMapBlock();
     } else {
-      const reader = new OldSparseMapReader(bytes, base, this.#place, this.#limits);
+      const reader = new OldSparseMapReader(bytes, base, this.#location, this.#limits);
       this.#map = { kind: sparse.kind, reader };
       this.#continueOldMap(reader, dataOffset);
     }
@@ -411,7 +414,7 @@ export class TarIndexer {
   /** The map of GNU.sparse 1.0 must end within the entry's data. */
   #awaitMapBlock(): void {
     if (this.#storedSizeBytes < TAR_BLOCK_SIZE_BYTES) {
-      throw tarFault(this.#place, "its sparse map does not end within its data");
+      throw tarFault(this.#location, "its sparse map does not end within its data");
     }
     this.#state = "sparseMap";
   }
@@ -419,7 +422,10 @@ export class TarIndexer {
   #beginSparsePayload(ranges: readonly SparseRange[], sizeBytes: number, dataOffset: number): void {
     this.#map = undefined;
     const stored = this.#storedSizeBytes;
-    this.#beginPayload(placeRanges(ranges, sizeBytes, stored, dataOffset, this.#place), sizeBytes);
+    this.#beginPayload(
+      placeRanges(ranges, sizeBytes, stored, dataOffset, this.#location),
+      sizeBytes,
+    );
   }
 
   #beginPayload(segments: readonly DataSegment[], sizeBytes: number): void {
@@ -459,7 +465,7 @@ export class TarIndexer {
   #counted(limitName: keyof typeof COUNTED, found: number): number {
     const limit = this.#limits[limitName];
     if (found <= limit) return found;
-    throw limitFault(this.#place, COUNTED[limitName], limitName, found, limit);
+    throw limitFault(this.#location, COUNTED[limitName], limitName, found, limit);
   }
 }
 

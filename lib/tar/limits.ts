@@ -1,5 +1,5 @@
 /**
- * What a tar may ask of this program, and how messages name a place in a tar. Nothing is allocated on the word of a length
+ * What a tar may ask of this program, and how messages name a location in a tar. Nothing is allocated on the word of a length
  * field; the limits bound what can add up.
  *
  * @module
@@ -67,7 +67,7 @@ export const FIXED_TAR_LIMITS: ReadonlySet<keyof TarLimits> = new Set([
 ]);
 
 /** A header of a tar, for messages. */
-export interface TarPlace {
+export interface TarLocation {
   /** What the tar is called. */
   readonly tarName: string;
   /** Where the header lies in the uncompressed tar. */
@@ -79,45 +79,47 @@ export interface TarPlace {
 /** Longer paths are shortened in messages. */
 const SHOWN_PATH_BYTES = 200;
 
-/** The place in words: the tar, the path, the offset. Safe to print. */
-export function describePlace(place: TarPlace): string {
-  return `${place.tarName}: ${nameOf(place.path)} at offset ${place.headerOffset}`;
+/** The location in words: the tar, the path, the offset. Safe to print. */
+export function describeLocation(location: TarLocation): string {
+  return `${location.tarName}: ${nameOf(location.path)} at offset ${location.headerOffset}`;
 }
 
 /**
- * The error for something wrong at a place: an InputError whose message names the tar, the path and the offset, and whose
+ * The error for something wrong at a location: an InputError whose message names the tar, the path and the offset, and whose
  * data has them too. `why` says what was found and what was wanted.
  */
 export function tarFault(
-  place: TarPlace,
+  location: TarLocation,
   why: string,
   data: Readonly<Record<string, string | number>> = {},
 ): InputError {
-  return new InputError(describePlace(place), why, {
-    data: { ...placeData(place), ...data },
+  return new InputError(describeLocation(location), why, {
+    data: { ...locationData(location), ...data },
   });
 }
 
-function placeData({ tarName, path, headerOffset }: TarPlace): Record<string, string | number> {
+function locationData(
+  { tarName, path, headerOffset }: TarLocation,
+): Record<string, string | number> {
   return { tar: tarName, path: displayName(path), headerOffset };
 }
 
 /** The error for something that goes beyond a limit. */
 export function limitFault(
-  place: TarPlace,
+  location: TarLocation,
   what: string,
   limitName: keyof TarLimits,
   found: number,
   limit: number,
 ): InputError {
   return limitError(
-    describePlace(place),
+    describeLocation(location),
     `${what} is ${found}, more than the limit of ${limit}`,
     {
       name: limitName,
       expected: limit,
       actual: found,
-      data: placeData(place),
+      data: locationData(location),
       isFixed: FIXED_TAR_LIMITS.has(limitName),
     },
   );

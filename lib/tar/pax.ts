@@ -9,7 +9,7 @@ import { bytesFromByteString, type ByteString, byteStringFromBytes } from "../by
 import type { Xattr } from "../model/node.ts";
 import { aclFromText, type AclTextResult } from "./acl.ts";
 import { parseDecimal, readPaxTime, type TarTime } from "./header.ts";
-import { describePlace, quoted, tarFault, type TarPlace } from "./limits.ts";
+import { describeLocation, quoted, tarFault, type TarLocation } from "./limits.ts";
 
 const UUID = /^blessfs uuid ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
 const FIRST_LAYER = /^blessfs first-layer ([1-9][0-9]{0,5})$/;
@@ -116,16 +116,16 @@ export function emptyPaxRecords(): PaxRecords {
  */
 export function readPaxRecords(
   bytes: Uint8Array,
-  place: TarPlace,
+  location: TarLocation,
   start = 0,
   end = bytes.length,
 ): PaxRecords {
   const records = emptyPaxRecords();
   forEachPaxRecord(
     bytes,
-    place,
+    location,
     (key, valueStart, valueEnd) => {
-      takeRecord(records, key, bytes, valueStart, valueEnd, place);
+      takeRecord(records, key, bytes, valueStart, valueEnd, location);
     },
     start,
     end,
@@ -139,7 +139,7 @@ export function readPaxRecords(
  */
 export function forEachPaxRecord(
   bytes: Uint8Array,
-  place: TarPlace,
+  location: TarLocation,
   visit: (key: ByteString, start: number, end: number) => void,
   dataStart = 0,
   dataEnd = bytes.length,
@@ -155,24 +155,26 @@ export function forEachPaxRecord(
     const end = start + lengthBytes;
     const recordAt = start - dataStart;
     if (at === start || at - start > LENGTH_DIGITS || at === dataEnd || bytes[at] !== SPACE) {
-      throw recordFault(place, recordAt, "does not start with its length and a space");
+      throw recordFault(location, recordAt, "does not start with its length and a space");
     }
     if (end > dataEnd || end <= at + 1) {
       throw recordFault(
-        place,
+        location,
         recordAt,
         `says it is ${lengthBytes} bytes long, of ${dataEnd - start}`,
       );
     }
-    if (bytes[end - 1] !== NEWLINE) throw recordFault(place, recordAt, "does not end in a newline");
+    if (bytes[end - 1] !== NEWLINE) {
+      throw recordFault(location, recordAt, "does not end in a newline");
+    }
     const keyStart = at + 1;
     let equals = keyStart;
     while (equals < end - 1 && bytes[equals] !== EQUALS) equals++;
     if (equals === keyStart || equals === end - 1) {
-      throw recordFault(place, recordAt, "has no key before an equals sign");
+      throw recordFault(location, recordAt, "has no key before an equals sign");
     }
     const key = keyAt(bytes, keyStart, equals);
-    if (key.includes("\0")) throw recordFault(place, recordAt, "has a NUL in its key");
+    if (key.includes("\0")) throw recordFault(location, recordAt, "has a NUL in its key");
     visit(key, equals + 1, end - 1);
     at = end;
   }
@@ -194,7 +196,7 @@ function takeRecord(
   bytes: Uint8Array,
   start: number,
   end: number,
-  place: TarPlace,
+  location: TarLocation,
 ): void {
   switch (key) {
     case "atime":
@@ -205,35 +207,35 @@ function takeRecord(
       records.comment = byteStringFromBytes(bytes, start, end);
       return;
     case "path":
-      records.path = textValue(key, bytes, start, end, place);
+      records.path = textValue(key, bytes, start, end, location);
       return;
     case "linkpath":
-      records.linkPath = textValue(key, bytes, start, end, place);
+      records.linkPath = textValue(key, bytes, start, end, location);
       return;
     case "uname":
     case "gname":
-      textValue(key, bytes, start, end, place);
+      textValue(key, bytes, start, end, location);
       return;
     case "size":
-      records.sizeBytes = numberValue(key, bytes, start, end, place);
+      records.sizeBytes = numberValue(key, bytes, start, end, location);
       return;
     case "uid":
-      records.uid = numberValue(key, bytes, start, end, place);
+      records.uid = numberValue(key, bytes, start, end, location);
       return;
     case "gid":
-      records.gid = numberValue(key, bytes, start, end, place);
+      records.gid = numberValue(key, bytes, start, end, location);
       return;
     case "mtime":
-      records.mtime = timeValue(key, bytes, start, end, place);
+      records.mtime = timeValue(key, bytes, start, end, location);
       return;
     case "SCHILY.devmajor":
-      records.deviceMajor = numberValue(key, bytes, start, end, place);
+      records.deviceMajor = numberValue(key, bytes, start, end, location);
       return;
     case "SCHILY.devminor":
-      records.deviceMinor = numberValue(key, bytes, start, end, place);
+      records.deviceMinor = numberValue(key, bytes, start, end, location);
       return;
     default:
-      takeExtension(records, key, bytes, start, end, place);
+      takeExtension(records, key, bytes, start, end, location);
   }
 }
 
@@ -244,7 +246,7 @@ function takeExtension(
   bytes: Uint8Array,
   start: number,
   end: number,
-  place: TarPlace,
+  location: TarLocation,
 ): void {
   if (key.startsWith(SCHILY_XATTR)) {
     const name = unescapeXattrName(key.slice(SCHILY_XATTR.length));
@@ -255,7 +257,7 @@ function takeExtension(
     const name = key.slice(LIBARCHIVE_XATTR.length);
     (records.libarchiveXattrs ??= new Map()).set(name, byteStringFromBytes(bytes, start, end));
   } else if (key.startsWith("GNU.sparse.")) {
-    takeSparse(records, key, byteStringFromBytes(bytes, start, end), place);
+    takeSparse(records, key, byteStringFromBytes(bytes, start, end), location);
   } else if (key === "SCHILY.acl.access") {
     records.aclAccess = byteStringFromBytes(bytes, start, end);
   } else if (key === "SCHILY.acl.default") {
@@ -279,7 +281,7 @@ function takeSparse(
   records: PaxRecords,
   key: ByteString,
   value: ByteString,
-  place: TarPlace,
+  location: TarLocation,
 ): void {
   const sparse = records.sparse ??= {
     major: "",
@@ -299,7 +301,7 @@ function takeSparse(
       sparse.minor = value;
       return;
     case "GNU.sparse.name":
-      if (value.includes("\0")) throw valueFault(place, key, value, "text without a NUL");
+      if (value.includes("\0")) throw valueFault(location, key, value, "text without a NUL");
       sparse.name = value;
       return;
     case "GNU.sparse.size":
@@ -317,7 +319,9 @@ function takeSparse(
     case "GNU.sparse.offset":
     case "GNU.sparse.numbytes": {
       const wanted = sparse.pairs.length % 2 === 0 ? "GNU.sparse.offset" : "GNU.sparse.numbytes";
-      if (key !== wanted) throw tarFault(place, `a ${key} record stands where ${wanted} is wanted`);
+      if (key !== wanted) {
+        throw tarFault(location, `a ${key} record stands where ${wanted} is wanted`);
+      }
       sparse.pairs.push(value);
     }
   }
@@ -328,10 +332,10 @@ function textValue(
   bytes: Uint8Array,
   start: number,
   end: number,
-  place: TarPlace,
+  location: TarLocation,
 ): ByteString | undefined {
   const value = byteStringFromBytes(bytes, start, end);
-  if (value.includes("\0")) throw valueFault(place, key, value, "text without a NUL");
+  if (value.includes("\0")) throw valueFault(location, key, value, "text without a NUL");
   return value === "" ? undefined : value;
 }
 
@@ -340,13 +344,13 @@ function numberValue(
   bytes: Uint8Array,
   start: number,
   end: number,
-  place: TarPlace,
+  location: TarLocation,
 ): number | undefined {
   if (start === end) return undefined;
   const text = byteStringFromBytes(bytes, start, end);
   const value = parseDecimal(text);
   if (Number.isSafeInteger(value)) return value;
-  throw valueFault(place, key, text, "a decimal number below 2^53");
+  throw valueFault(location, key, text, "a decimal number below 2^53");
 }
 
 function timeValue(
@@ -354,13 +358,13 @@ function timeValue(
   bytes: Uint8Array,
   start: number,
   end: number,
-  place: TarPlace,
+  location: TarLocation,
 ): TarTime | undefined {
   if (start === end) return undefined;
   const time = readPaxTime(bytes, start, end);
   if (time) return time;
   const text = byteStringFromBytes(bytes, start, end);
-  throw valueFault(place, key, text, "decimal seconds below 2^53");
+  throw valueFault(location, key, text, "decimal seconds below 2^53");
 }
 
 /** GNU tar's escapes in the keys of xattrs: `%3D` for an equals sign and `%25` for a percent sign, nothing else. */
@@ -370,14 +374,19 @@ function unescapeXattrName(name: ByteString): ByteString {
     : name;
 }
 
-function recordFault(place: TarPlace, at: number, why: string): Error {
-  return tarFault(place, `the PAX record at byte ${at} of its extended header ${why}`, {
+function recordFault(location: TarLocation, at: number, why: string): Error {
+  return tarFault(location, `the PAX record at byte ${at} of its extended header ${why}`, {
     recordOffset: at,
   });
 }
 
-function valueFault(place: TarPlace, key: ByteString, value: ByteString, wanted: string): Error {
-  return tarFault(place, `the PAX record ${quoted(key)} is ${quoted(value)}; wanted ${wanted}`);
+function valueFault(
+  location: TarLocation,
+  key: ByteString,
+  value: ByteString,
+  wanted: string,
+): Error {
+  return tarFault(location, `the PAX record ${quoted(key)} is ${quoted(value)}; wanted ${wanted}`);
 }
 
 /** How the reader tells of what it dropped or changed: `Warnings.add` fits. */
@@ -402,7 +411,7 @@ const DEFAULT_ACL = "system.posix_acl_default";
  */
 export function paxAttributes(
   records: PaxRecords | undefined,
-  place: TarPlace,
+  location: TarLocation,
   warn: WarnCallback,
 ): PaxAttributes {
   if (
@@ -412,25 +421,27 @@ export function paxAttributes(
   const values = new Map<ByteString, Uint8Array>(records.schilyXattrs);
   for (const [key, text] of records.libarchiveXattrs ?? []) {
     const name = decodePercent(key);
-    if (!values.has(name)) values.set(name, decodeBase64(key, text, place));
+    if (!values.has(name)) values.set(name, decodeBase64(key, text, location));
   }
   if (records.selinuxLabel && !values.has("security.selinux")) {
     // libselinux stores the label with its NUL.
     values.set("security.selinux", bytesFromByteString(`${records.selinuxLabel}\0`));
   }
-  const access = values.has(ACCESS_ACL) ? undefined : readAcl(records.aclAccess, place, warn);
+  const access = values.has(ACCESS_ACL) ? undefined : readAcl(records.aclAccess, location, warn);
   // An access ACL of the three base entries is the mode once more; the kernel keeps none either.
   if (access && !access.isMinimal) values.set(ACCESS_ACL, access.value);
-  const fallback = values.has(DEFAULT_ACL) ? undefined : readAcl(records.aclDefault, place, warn);
+  const fallback = values.has(DEFAULT_ACL)
+    ? undefined
+    : readAcl(records.aclDefault, location, warn);
   if (fallback) values.set(DEFAULT_ACL, fallback.value);
-  return { xattrs: sortedXattrs(values, place), permissions: access?.permissions };
+  return { xattrs: sortedXattrs(values, location), permissions: access?.permissions };
 }
 
-function sortedXattrs(values: ReadonlyMap<ByteString, Uint8Array>, place: TarPlace): Xattr[] {
+function sortedXattrs(values: ReadonlyMap<ByteString, Uint8Array>, location: TarLocation): Xattr[] {
   for (const name of values.keys()) {
-    if (name === "") throw tarFault(place, "an xattr has no name");
+    if (name === "") throw tarFault(location, "an xattr has no name");
     if (name.includes("\0")) {
-      throw tarFault(place, `the xattr ${quoted(name)} has a NUL in its name`);
+      throw tarFault(location, `the xattr ${quoted(name)} has a NUL in its name`);
     }
   }
   return [...values].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, value]) => ({ name, value }));
@@ -439,7 +450,7 @@ function sortedXattrs(values: ReadonlyMap<ByteString, Uint8Array>, place: TarPla
 /** An ACL's text; undefined when there is none, or when it is dropped with a warning. */
 function readAcl(
   text: ByteString | undefined,
-  place: TarPlace,
+  location: TarLocation,
   warn: WarnCallback,
 ): Extract<AclTextResult, { kind: "acl" }> | undefined {
   const acl = aclFromText(text ?? "");
@@ -451,12 +462,12 @@ function readAcl(
     case "unknownName":
       warn(
         "aclName",
-        describePlace(place),
+        describeLocation(location),
         `its ACL is dropped: it gives ${quoted(acl.name)} by name, with no number`,
       );
       return undefined;
     case "invalid":
-      warn("aclInvalid", describePlace(place), `its ACL is dropped: ${acl.why}`);
+      warn("aclInvalid", describeLocation(location), `its ACL is dropped: ${acl.why}`);
       return undefined;
   }
 }
@@ -467,13 +478,13 @@ function decodePercent(name: ByteString): ByteString {
 }
 
 /** Base64 with or without padding. Line breaks are skipped, as base64(1) writes them (RFC 2045, section 6.8). */
-function decodeBase64(key: ByteString, broken: ByteString, place: TarPlace): Uint8Array {
+function decodeBase64(key: ByteString, broken: ByteString, location: TarLocation): Uint8Array {
   const text = broken.replace(/[\r\n]/g, "");
   const padding = text.endsWith("==") ? 2 : text.endsWith("=") ? 1 : 0;
   const digits = text.slice(0, text.length - padding);
   const isPadded = padding === 0 || text.length % 4 === 0;
   if (!isPadded || digits.length % 4 === 1 || !/^[A-Za-z0-9+/]*$/.test(digits)) {
-    throw tarFault(place, `the PAX record ${quoted(`LIBARCHIVE.xattr.${key}`)} is not base64`);
+    throw tarFault(location, `the PAX record ${quoted(`LIBARCHIVE.xattr.${key}`)} is not base64`);
   }
   return Uint8Array.from(Buffer.from(digits, "base64"));
 }

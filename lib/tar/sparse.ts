@@ -7,7 +7,7 @@
 import type { ByteString } from "../bytes/byte_string.ts";
 import type { DataSegment } from "../model/payload.ts";
 import { GNU_FIELDS, parseDecimal, readNumberField, TAR_BLOCK_SIZE_BYTES } from "./header.ts";
-import { limitFault, quoted, tarFault, type TarLimits, type TarPlace } from "./limits.ts";
+import { limitFault, quoted, tarFault, type TarLimits, type TarLocation } from "./limits.ts";
 import type { PaxSparseRecords } from "./pax.ts";
 
 /** A range of a file that is stored; empty ranges may occur. */
@@ -33,7 +33,7 @@ export type PaxSparseForm =
 /** Reads the GNU.sparse records; undefined when they do not make the entry sparse. Errors: InputError. */
 export function paxSparseForm(
   records: PaxSparseRecords,
-  place: TarPlace,
+  location: TarLocation,
   limits: TarLimits,
 ): PaxSparseForm | undefined {
   const { major, minor } = records;
@@ -45,7 +45,7 @@ export function paxSparseForm(
   const isMapInData = major === "1" && minor === "0";
   if (hasVersion && !isMapped && !isMapInData) {
     throw tarFault(
-      place,
+      location,
       `it is sparse in the GNU format ${quoted(`${major}.${minor}`)}; 0.0, 0.1 and 1.0 are known`,
     );
   }
@@ -53,36 +53,41 @@ export function paxSparseForm(
   const sizeText = records.size || records.realSize;
   const sizeBytes = parseDecimal(sizeText);
   if (!(sizeBytes >= 0)) {
-    throw tarFault(place, `its GNU.sparse size is ${quoted(sizeText)}; wanted a decimal number`);
+    throw tarFault(location, `its GNU.sparse size is ${quoted(sizeText)}; wanted a decimal number`);
   }
   const path = records.name;
   if (isMapInData) return { kind: "mapInData", path, sizeBytes };
-  return { kind: "mapped", path, sizeBytes, ranges: parseMapRecord(map, records, place, limits) };
+  return {
+    kind: "mapped",
+    path,
+    sizeBytes,
+    ranges: parseMapRecord(map, records, location, limits),
+  };
 }
 
 /** The map of 0.1, `OFFSET,LENGTH,...`, and the pairs of 0.0 put into the same form. */
 function parseMapRecord(
   map: ByteString,
   records: PaxSparseRecords,
-  place: TarPlace,
+  location: TarLocation,
   limits: TarLimits,
 ): SparseRange[] {
   const texts = map === "" ? [] : map.split(",");
   const count = parseDecimal(records.numBlocks);
   if (texts.length !== 2 * count) {
     throw tarFault(
-      place,
+      location,
       `its sparse map has ${texts.length} numbers; wanted two for each of ${
         quoted(records.numBlocks)
       } blocks`,
     );
   }
-  checkRangeCount(count, place, limits);
+  checkRangeCount(count, location, limits);
   const ranges: SparseRange[] = [];
   for (let i = 0; i < texts.length; i += 2) {
     ranges.push({
-      fileOffset: mapNumber(texts[i]!, place),
-      lengthBytes: mapNumber(texts[i + 1]!, place),
+      fileOffset: mapNumber(texts[i]!, location),
+      lengthBytes: mapNumber(texts[i + 1]!, location),
     });
   }
   return ranges;
@@ -90,7 +95,7 @@ function parseMapRecord(
 
 /** Reads the map of GNU.sparse 1.0, one block after the other: decimal numbers, each with a newline. */
 export class SparseMapReader {
-  readonly #place: TarPlace;
+  readonly #location: TarLocation;
   readonly #limits: TarLimits;
   readonly #ranges: SparseRange[] = [];
   #digits = "";
@@ -98,8 +103,8 @@ export class SparseMapReader {
   #rangeCount: number | undefined;
   #pendingOffset: number | undefined;
 
-  constructor(place: TarPlace, limits: TarLimits) {
-    this.#place = place;
+  constructor(location: TarLocation, limits: TarLimits) {
+    this.#location = location;
     this.#limits = limits;
   }
 
@@ -109,13 +114,13 @@ export class SparseMapReader {
       const code = bytes[at]!;
       if (code !== 0x0a) {
         this.#digits += String.fromCharCode(code);
-        if (this.#digits.length > MAP_NUMBER_DIGITS) mapNumber(this.#digits, this.#place, true);
+        if (this.#digits.length > MAP_NUMBER_DIGITS) mapNumber(this.#digits, this.#location, true);
         continue;
       }
-      const value = mapNumber(this.#digits, this.#place);
+      const value = mapNumber(this.#digits, this.#location);
       this.#digits = "";
       if (this.#rangeCount === undefined) {
-        checkRangeCount(value, this.#place, this.#limits);
+        checkRangeCount(value, this.#location, this.#limits);
         this.#rangeCount = value;
       } else if (this.#pendingOffset === undefined) {
         this.#pendingOffset = value;
@@ -136,7 +141,7 @@ const OLD_MAP_NUMBER_SIZE_BYTES = 12;
 
 /** Reads the map of the old GNU format: a few ranges in the header, the rest in blocks behind it. */
 export class OldSparseMapReader {
-  readonly #place: TarPlace;
+  readonly #location: TarLocation;
   readonly #limits: TarLimits;
   readonly ranges: SparseRange[] = [];
   /** The file's length. */
@@ -144,12 +149,12 @@ export class OldSparseMapReader {
   /** Whether another block of the map follows. */
   expectsMore = false;
 
-  constructor(header: Uint8Array, base: number, place: TarPlace, limits: TarLimits) {
-    this.#place = place;
+  constructor(header: Uint8Array, base: number, location: TarLocation, limits: TarLimits) {
+    this.#location = location;
     this.#limits = limits;
     this.sizeBytes = readNumberField(header, base, GNU_FIELDS.realSize);
     if (!(this.sizeBytes >= 0)) {
-      throw tarFault(place, `its sparse real size is ${this.sizeBytes}; wanted a number from 0`);
+      throw tarFault(location, `its sparse real size is ${this.sizeBytes}; wanted a number from 0`);
     }
     this.#take(header, base, OLD_MAP_IN_HEADER);
   }
@@ -173,12 +178,12 @@ export class OldSparseMapReader {
       const length = readNumberField(bytes, base, { offset: offset + lengthBytes, lengthBytes });
       if (!(fileOffset >= 0 && length >= 0)) {
         throw tarFault(
-          this.#place,
+          this.#location,
           `its sparse map has the range ${fileOffset}+${length}; wanted numbers from 0`,
         );
       }
       this.ranges.push({ fileOffset, lengthBytes: length });
-      checkRangeCount(this.ranges.length, this.#place, this.#limits);
+      checkRangeCount(this.ranges.length, this.#location, this.#limits);
     }
   }
 }
@@ -192,7 +197,7 @@ export function placeRanges(
   sizeBytes: number,
   storedSizeBytes: number,
   storeOffset: number,
-  place: TarPlace,
+  location: TarLocation,
 ): DataSegment[] {
   const segments: DataSegment[] = [];
   let end = 0;
@@ -200,13 +205,13 @@ export function placeRanges(
   for (const { fileOffset, lengthBytes } of ranges) {
     if (fileOffset < end) {
       throw tarFault(
-        place,
+        location,
         `its sparse map has a range at ${fileOffset}, before the end of the one before at ${end}`,
       );
     }
     end = fileOffset + lengthBytes;
     if (end > sizeBytes) {
-      throw tarFault(place, `its sparse map goes to ${end}, beyond its size of ${sizeBytes}`);
+      throw tarFault(location, `its sparse map goes to ${end}, beyond its size of ${sizeBytes}`);
     }
     if (lengthBytes > 0) {
       segments.push({ fileOffset, storeOffset: storeOffset + stored, lengthBytes });
@@ -215,7 +220,7 @@ export function placeRanges(
   }
   if (stored !== storedSizeBytes) {
     throw tarFault(
-      place,
+      location,
       `its sparse map adds up to ${stored} bytes, and ${storedSizeBytes} are stored`,
       { expected: stored, actual: storedSizeBytes },
     );
@@ -226,16 +231,16 @@ export function placeRanges(
 /** No number of a map needs more: 2^53 has 16. */
 const MAP_NUMBER_DIGITS = 20;
 
-function mapNumber(text: ByteString, place: TarPlace, isUnfinished = false): number {
+function mapNumber(text: ByteString, location: TarLocation, isUnfinished = false): number {
   const value = isUnfinished ? NaN : parseDecimal(text);
   if (Number.isSafeInteger(value) && value >= 0) return value;
-  throw tarFault(place, `its sparse map has ${quoted(text)} where a number from 0 is wanted`);
+  throw tarFault(location, `its sparse map has ${quoted(text)} where a number from 0 is wanted`);
 }
 
-function checkRangeCount(count: number, place: TarPlace, limits: TarLimits): void {
+function checkRangeCount(count: number, location: TarLocation, limits: TarLimits): void {
   if (count > limits.sparseSegments) {
     throw limitFault(
-      place,
+      location,
       "the number of ranges in its sparse map",
       "sparseSegments",
       count,

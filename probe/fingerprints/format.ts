@@ -17,7 +17,7 @@ import {
   eachOf,
   inside,
   jsonFault,
-  type JsonPlace,
+  type JsonLocation,
   required,
 } from "../../lib/source/json.ts";
 import type { ImageFacts } from "../images.ts";
@@ -157,43 +157,43 @@ export function encodeMetadata(metadata: FingerprintMetadata): string {
 /** Decodes it. Throws an InputError that names the field. */
 export function decodeMetadata(text: string, what: string): FingerprintMetadata {
   const document = decodeCheckedJson(new TextEncoder().encode(text), VERSION, what);
-  const place = { what, field: "" };
-  const schemes = required(document, "rows", place, eachOf(asScheme));
+  const location = { what, field: "" };
+  const schemes = required(document, "rows", location, eachOf(asScheme));
   return {
-    mode: required(document, "mode", place, asMode),
-    compress: required(document, "compress", place, asString),
+    mode: required(document, "mode", location, asMode),
+    compress: required(document, "compress", location, asString),
     schemes,
     images: required(
       document,
       "images",
-      place,
+      location,
       eachOf((image, at) => asImage(image, at, schemes.length)),
     ),
   };
 }
 
-function asMode(value: unknown, place: JsonPlace): ProbeReport["mode"] {
+function asMode(value: unknown, location: JsonLocation): ProbeReport["mode"] {
   if (value === "merged" || value === "layered" || value === "as-is") return value;
-  throw jsonFault(place, value, "merged, layered or as-is");
+  throw jsonFault(location, value, "merged, layered or as-is");
 }
 
-function asImage(value: unknown, place: JsonPlace, schemeCount: number): FingerprintedImage {
-  const image = asObject(value, place);
-  const counts = required(image, "counts", place, eachOf(asCounts));
+function asImage(value: unknown, location: JsonLocation, schemeCount: number): FingerprintedImage {
+  const image = asObject(value, location);
+  const counts = required(image, "counts", location, eachOf(asCounts));
   if (counts.length !== schemeCount) {
-    throw jsonFault(inside(place, "counts.length"), counts.length, `${schemeCount}`);
+    throw jsonFault(inside(location, "counts.length"), counts.length, `${schemeCount}`);
   }
   return {
-    source: required(image, "source", place, asString),
-    manifestDigest: required(image, "manifestDigest", place, orNull(asString)),
-    platform: required(image, "platform", place, orNull(asString)),
+    source: required(image, "source", location, asString),
+    manifestDigest: required(image, "manifestDigest", location, orNull(asString)),
+    platform: required(image, "platform", location, orNull(asString)),
     counts,
   };
 }
 
-function asCounts(value: unknown, place: JsonPlace): ImageCounts {
-  const counts = asObject(value, place);
-  const count = (name: keyof ImageCounts) => required(counts, name, place, asSizeBytes);
+function asCounts(value: unknown, location: JsonLocation): ImageCounts {
+  const counts = asObject(value, location);
+  const count = (name: keyof ImageCounts) => required(counts, name, location, asSizeBytes);
   return {
     logicalBytes: count("logicalBytes"),
     nonZeroBytes: count("nonZeroBytes"),
@@ -205,14 +205,16 @@ function asCounts(value: unknown, place: JsonPlace): ImageCounts {
 
 const KINDS = Object.keys(SCHEME_KINDS) as SchemeKind[];
 
-function asScheme(value: unknown, place: JsonPlace): Scheme {
-  const row = asObject(value, place);
+function asScheme(value: unknown, location: JsonLocation): Scheme {
+  const row = asObject(value, location);
   const kind = KINDS.find((each) => each === row["scheme"]);
-  if (kind === undefined) throw jsonFault(inside(place, "scheme"), row["scheme"], KINDS.join(", "));
-  const grid = required(row, "grid", place, orNull(asSizeBytes));
-  const threshold = required(row, "threshold", place, orNull(asSizeBytes));
-  const packing = required(row, "packing", place, orNull(asPacking));
-  const chunker = required(row, "cdc", place, orNull(asChunker));
+  if (kind === undefined) {
+    throw jsonFault(inside(location, "scheme"), row["scheme"], KINDS.join(", "));
+  }
+  const grid = required(row, "grid", location, orNull(asSizeBytes));
+  const threshold = required(row, "threshold", location, orNull(asSizeBytes));
+  const packing = required(row, "packing", location, orNull(asPacking));
+  const chunker = required(row, "cdc", location, orNull(asChunker));
   const scheme: Scheme = {
     kind,
     gridBytes: grid ?? 0,
@@ -221,12 +223,12 @@ function asScheme(value: unknown, place: JsonPlace): Scheme {
       : { thresholdBytes: threshold, packing },
     chunker: chunker ?? undefined,
   };
-  checkScheme(scheme, row as unknown as SchemeDescription, place);
+  checkScheme(scheme, row as unknown as SchemeDescription, location);
   return scheme;
 }
 
 /** Each kind of row has its own things and no others. */
-function checkScheme(scheme: Scheme, row: SchemeDescription, place: JsonPlace): void {
+function checkScheme(scheme: Scheme, row: SchemeDescription, location: JsonLocation): void {
   const { kind, gridBytes, aligned, chunker } = scheme;
   const isWhole = (gridBytes > 0) === (kind !== "file") &&
     (aligned !== undefined) === (kind === "aligned") &&
@@ -234,32 +236,32 @@ function checkScheme(scheme: Scheme, row: SchemeDescription, place: JsonPlace): 
   const again = describeScheme(scheme);
   const isSame = (Object.keys(again) as (keyof SchemeDescription)[])
     .every((name) => again[name] === row[name]);
-  if (!isWhole || !isSame) throw jsonFault(place, row, `a row of the kind ${kind}`);
+  if (!isWhole || !isSame) throw jsonFault(location, row, `a row of the kind ${kind}`);
 }
 
-function asPacking(value: unknown, place: JsonPlace): Packing {
-  const text = asString(value, place);
+function asPacking(value: unknown, location: JsonLocation): Packing {
+  const text = asString(value, location);
   if (text === "tight" || text === "merge") return { kind: text };
   const [, mean, low] = /^resync:(\d{1,15}):(\d{1,15})$/.exec(text) ?? [];
-  if (mean === undefined) throw jsonFault(place, value, "merge, tight or resync:MEAN:LO");
+  if (mean === undefined) throw jsonFault(location, value, "merge, tight or resync:MEAN:LO");
   return { kind: "resync", meanBytes: Number(mean), lowBytes: Number(low) };
 }
 
-function asChunker(value: unknown, place: JsonPlace): NonNullable<Scheme["chunker"]> {
-  const text = asString(value, place);
+function asChunker(value: unknown, location: JsonLocation): NonNullable<Scheme["chunker"]> {
+  const text = asString(value, location);
   if (text === "gear") return GEAR_PARAMETERS;
   const [, average, min, max] = /^(\d{1,15}):(\d{1,15}):(\d{1,15})$/.exec(text) ?? [];
-  if (average === undefined) throw jsonFault(place, value, "AVG:MIN:MAX or gear");
+  if (average === undefined) throw jsonFault(location, value, "AVG:MIN:MAX or gear");
   try {
     return fastCdcParameters(Number(average), Number(min), Number(max));
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    throw new InputError(place.what, error.message, { cause: error });
+    throw new InputError(location.what, error.message, { cause: error });
   }
 }
 
 function orNull<T>(
-  read: (value: unknown, place: JsonPlace) => T,
-): (value: unknown, place: JsonPlace) => T | null {
-  return (value, place) => value === null ? null : read(value, place);
+  read: (value: unknown, location: JsonLocation) => T,
+): (value: unknown, location: JsonLocation) => T | null {
+  return (value, location) => value === null ? null : read(value, location);
 }
