@@ -1,18 +1,31 @@
 /**
- * The program `blessfs`. A worker that is made from the bundle loads this module too, and must not run it again; nor
- * would `import.meta.main` tell, which is true in a worker as well.
+ * The program `blessfs`. Its bundle is the code of its threads, too. Imported by another program, it does nothing.
  *
  * @module
  */
+import { realpathSync } from "node:fs";
 import process from "node:process";
+import { fileURLToPath } from "node:url";
 import { isMainThread } from "node:worker_threads";
+import { useWorkerUrl } from "../lib/io/thread.ts";
 import { COMMANDS } from "./commands.ts";
 import { runProgram } from "./process.ts";
 import { SERVE_TASK } from "./table/serve.ts";
 
-if (isMainThread) {
+/** Whether this is the module that the process was started with. Node tells only since version 24. */
+function isProgram(): boolean {
+  if (typeof import.meta.main === "boolean") return import.meta.main;
+  try {
+    return realpathSync(process.argv[1] ?? "") === fileURLToPath(import.meta.url);
+  } catch {
+    return false;
+  }
+}
+
+// In a bundle, there is no worker.ts beside the module that starts threads.
+if (!import.meta.url.endsWith("/cli/main.ts")) useWorkerUrl(import.meta.url);
+
+if (!isMainThread) await import("../worker.ts");
+else if (isProgram()) {
   await runProgram(process.argv[2] === SERVE_TASK.name ? [SERVE_TASK] : COMMANDS);
-} else {
-  // A worker finds its own module among those of all commands.
-  await Promise.all(COMMANDS.map((command) => command.load()));
 }

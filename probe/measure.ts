@@ -203,7 +203,8 @@ async function measureLayout(
     const { dataBlocks, sizeBytes } = treeShape(plan.totalBlocks);
     for (const { collector } of collected) collector.addSize(sizeBytes, 0);
     const salt = options.veritySalt();
-    await cutPlan(plan, new VeritySink(together, { dataBlocks, salt }), options);
+    const { workerUrl } = options;
+    await cutPlan(plan, new VeritySink(together, { dataBlocks, salt, workerUrl }), options);
   }
   for (const { collector } of collected) collector.finish();
 }
@@ -237,7 +238,9 @@ async function cutTree(
   { options, stores }: LayoutContext,
 ): Promise<void> {
   if (options.veritySalt === undefined) return;
-  const sink = new TreeSink({ dataBlocks: plan.totalBlocks, salt: options.veritySalt() });
+  const { workerUrl } = options;
+  const salt = options.veritySalt();
+  const sink = new TreeSink({ dataBlocks: plan.totalBlocks, salt, workerUrl });
   await cutPlan(plan, sink, options);
   const { tree } = sink;
   try {

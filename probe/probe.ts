@@ -42,7 +42,7 @@ export async function probe(options: ProbeOptions): Promise<ProbeReport> {
   if (options.asIs) checkAsIs(options);
   const schemes = schemesOf(options);
   const row = chooseRow(schemes, options);
-  const sizes = storedSizes(options.compression, options.jobs);
+  const sizes = storedSizes(options.compression, options.jobs, options);
   const keepsPlaces = options.fingerprints !== undefined;
   const stores = createStores(schemes, { sizes, keepsPlaces });
   const main = stores.measured.find(({ scheme }) => scheme === row)!;

@@ -24,6 +24,7 @@ import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import { CellCounter, writeImage, type WriteOptions } from "../ext4/write/write_image.ts";
 import { type RandomReader, readExactly } from "../io/random_reader.ts";
 import type { ImageSink } from "../io/sink.ts";
+import type { ThreadOptions } from "../io/thread.ts";
 import { BLOCK_SIZE_BYTES } from "../model/payload.ts";
 import type { Progress } from "../progress.ts";
 import { treeShape, VERITY_BLOCK_BYTES } from "../verity/format.ts";
@@ -102,7 +103,7 @@ export interface EnvelopedResult {
 }
 
 /** How it is written. */
-export interface EnvelopeWriteOptions extends WriteOptions {
+export interface EnvelopeWriteOptions extends WriteOptions, ThreadOptions {
   readonly envelope: EnvelopeOptions | undefined;
   /** Of the layout that was planned. */
   readonly size: LayoutOptions["size"];
@@ -222,8 +223,14 @@ export async function writeEnveloped(
       return done({});
     }
     const { salt, hashSink } = verity;
-    const { tmpdir } = options;
-    const sink = new VeritySink(outer, { dataBlocks: plan.totalBlocks, salt, hashSink, tmpdir });
+    const { tmpdir, workerUrl } = options;
+    const sink = new VeritySink(outer, {
+      dataBlocks: plan.totalBlocks,
+      salt,
+      hashSink,
+      tmpdir,
+      workerUrl,
+    });
     await writeImage(plan, sink, writeOptions);
     invariant(sink.report !== undefined, "an image that ended has a tree");
     return done({ verity: sink.report });
@@ -282,9 +289,9 @@ async function writePartitions(
 async function hashPlan(
   plan: ImagePlan,
   salt: Uint8Array,
-  { signal, progress, tmpdir }: EnvelopeWriteOptions,
+  { signal, progress, tmpdir, workerUrl }: EnvelopeWriteOptions,
 ): Promise<HashTree> {
-  const sink = new TreeSink({ dataBlocks: plan.totalBlocks, salt, tmpdir });
+  const sink = new TreeSink({ dataBlocks: plan.totalBlocks, salt, tmpdir, workerUrl });
   const hashing: Progress = { begin: (_name, totalBytes) => progress.begin("hash", totalBytes) };
   await writeImage(plan, sink, { signal, progress: hashing });
   return sink.tree;

@@ -227,13 +227,14 @@ export class LayerImages {
     { warnings, progress }: { readonly warnings: NotingWarnings; readonly progress: Progress },
   ): Promise<RecordBody> {
     const plan = this.#plan(read, warnings);
-    const { envelope: { verity, vhd, disk } = {}, layout: { size }, signal, tmpdir } =
+    const { envelope: { verity, vhd, disk } = {}, layout: { size }, signal, tmpdir, workerUrl } =
       this.#options;
     const written = await writeEnveloped(plan, sink, {
       envelope: { verity, vhd: vhd && disk === undefined },
       size,
       architecture: "",
       tmpdir,
+      workerUrl,
       signal,
       progress,
     });

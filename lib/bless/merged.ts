@@ -67,12 +67,13 @@ async function bless(options: BlessMergedOptions): Promise<BlessReport> {
       envelope,
       () => planImage(tree, { layout: inside, ...identity, timestamp, warnings }),
     );
-    const { progress, signal, tmpdir } = options;
+    const { progress, signal, tmpdir, workerUrl } = options;
     const written = await writeEnveloped(plan, sink, {
       envelope,
       size: layout.size,
       architecture,
       tmpdir,
+      workerUrl,
       progress,
       signal,
       onWritten: releaseAsWritten(stores, plan),

@@ -19,6 +19,7 @@ import { readFileInto } from "../io/file_source.ts";
 import { openFileReader, type RandomReader, readExactly } from "../io/random_reader.ts";
 import type { ImageSink } from "../io/sink.ts";
 import { displayPath, ioErrorFrom } from "../io/system_error.ts";
+import type { ThreadOptions } from "../io/thread.ts";
 import type { Progress } from "../progress.ts";
 import { treeShape } from "../verity/format.ts";
 import type { HashTree } from "../verity/hash_tree.ts";
@@ -26,7 +27,7 @@ import { dataBlocksOf, TreeSink, type VerityReport, verityReport } from "../veri
 import { appendedTreeOffset, ext4Bytes } from "./verity_place.ts";
 
 /** What to do. */
-export interface FormatVerityOptions {
+export interface FormatVerityOptions extends ThreadOptions {
   /** A regular file or a block device. */
   readonly image: string;
   /** Goes before every block that is hashed; at most 256 bytes. */
@@ -171,9 +172,9 @@ function dataEnd(
 async function hashImage(
   reader: RandomReader,
   dataBytes: number,
-  { salt, signal, progress }: FormatVerityOptions,
+  { salt, signal, progress, workerUrl }: FormatVerityOptions,
 ): Promise<HashTree> {
-  const sink = new TreeSink({ dataBlocks: dataBlocksOf(dataBytes)!, salt });
+  const sink = new TreeSink({ dataBlocks: dataBlocksOf(dataBytes)!, salt, workerUrl });
   if (dataBytes === reader.sizeBytes) {
     try {
       // It knows of holes.

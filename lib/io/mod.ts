@@ -10,4 +10,5 @@ export type { FileOperations, FileSinkOptions } from "./file_sink.ts";
 export type { OutputOptions } from "./paths.ts";
 export { createStdoutSink, nullSink, teeSink } from "./sink.ts";
 export type { ImageSink, StreamWriter } from "./sink.ts";
+export type { ThreadOptions } from "./thread.ts";
 export type { CertificateFiles } from "../io/http_fetch.ts";

@@ -6,6 +6,7 @@
 import type { ByteString } from "../bytes/byte_string.ts";
 import type { InputError } from "../errors.ts";
 import type { RandomReader, SharedDescriptor } from "../io/random_reader.ts";
+import type { ThreadOptions } from "../io/thread.ts";
 import type { Progress } from "../progress.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import type { TarLimits } from "../tar/limits.ts";
@@ -27,7 +28,7 @@ export type SourceKind =
   | "ext4";
 
 /** What opening an image and loading its layers need. */
-export interface SourceOptions {
+export interface SourceOptions extends ThreadOptions {
   /**
    * `os/arch[/variant]`; without it, linux on this machine's architecture. An image for another platform is an error, one
    * that states none a warning when a platform was asked for. `any` takes whatever there is. `tar:`, `rootfs:` and `ext4:`

@@ -1,21 +1,15 @@
 /**
  * Digests of blocks: SHA-256 of the salt and then the block, here or in a thread that hashes while others read and write.
- * This module is both ends of that thread: it starts itself as the worker, like the one that reads layers, so that it
- * works bundled and compiled, too.
+ * This module is both ends of that thread.
  *
  * @module
  */
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
-import {
-  isMainThread,
-  type MessagePort,
-  parentPort,
-  Worker,
-  workerData,
-} from "node:worker_threads";
+import type { MessagePort } from "node:worker_threads";
 import { littleEndianWords } from "../bytes/words.ts";
 import { invariant } from "../errors.ts";
+import { Thread, type ThreadOptions } from "../io/thread.ts";
 import { VERITY_BLOCK_BYTES } from "./format.ts";
 
 /** Computes digests with one salt. That of a block of zeros is computed once. */
@@ -58,8 +52,6 @@ function isZero(block: Uint8Array): boolean {
   return true;
 }
 
-const ROLE = "blessfs-verity";
-
 /** Hashed blocks. */
 export interface HashedBlocks {
   /** 32 bytes a block. */
@@ -76,8 +68,7 @@ export interface BlockHasher {
   close(): Promise<void>;
 }
 
-interface ThreadData {
-  readonly role: typeof ROLE;
+interface HashSetup {
   readonly salt: Uint8Array;
 }
 
@@ -106,25 +97,26 @@ export function hashHere(salt: Uint8Array): BlockHasher {
 
 /** Hashes in a thread of its own. */
 export class HashThread implements BlockHasher {
-  readonly #worker: Worker;
+  readonly #thread: Thread<Job, Outcome>;
   readonly #pending: {
     readonly resolve: (hashed: HashedBlocks) => void;
     readonly reject: (reason: unknown) => void;
   }[] = [];
   #dead: { readonly reason: unknown } | undefined;
 
-  constructor(salt: Uint8Array) {
-    const data: ThreadData = { role: ROLE, salt };
-    this.#worker = new Worker(new URL(import.meta.url), { workerData: data });
-    this.#worker.on("message", ({ buffer, digests }: Outcome) => {
-      const next = this.#pending.shift();
-      invariant(next !== undefined, "an answer that nobody waits for");
-      next.resolve({ buffer, digests: new Uint8Array(digests) });
-    });
-    this.#worker.on("messageerror", (error: Error) => this.#die(error));
-    this.#worker.on("error", (error: Error) => this.#die(error));
-    this.#worker.on("exit", (code: number) => {
-      this.#die(new Error(`The thread that hashes blocks ended early, with exit code ${code}`));
+  constructor(salt: Uint8Array, options: ThreadOptions = {}) {
+    const setup: HashSetup = { salt };
+    this.#thread = new Thread({
+      role: "hashes",
+      setup,
+      purpose: "hashes blocks",
+      workerUrl: options.workerUrl,
+      receive: ({ buffer, digests }) => {
+        const next = this.#pending.shift();
+        invariant(next !== undefined, "an answer that nobody waits for");
+        next.resolve({ buffer, digests: new Uint8Array(digests) });
+      },
+      die: (reason) => this.#die(reason),
     });
   }
 
@@ -134,13 +126,13 @@ export class HashThread implements BlockHasher {
       this.#pending.push({ resolve, reject });
     });
     const job: Job = { buffer, lengthBytes };
-    this.#worker.postMessage(job, [buffer]);
+    this.#thread.post(job, [buffer]);
     return hashed;
   }
 
   async close(): Promise<void> {
     this.#die(new Error("The thread that hashes blocks was closed"));
-    await this.#worker.terminate();
+    await this.#thread.terminate();
   }
 
   #die(reason: unknown): void {
@@ -149,16 +141,12 @@ export class HashThread implements BlockHasher {
   }
 }
 
-function serve(port: MessagePort, { salt }: ThreadData): void {
+/** The thread's end: hashes what it is sent. */
+export function serveHashes(port: MessagePort, { salt }: HashSetup): void {
   const hasher = new BlockDigests(new Uint8Array(salt));
   port.on("message", ({ buffer, lengthBytes }: Job) => {
     const { buffer: digests } = hasher.digests(new Uint8Array(buffer, 0, lengthBytes));
     const outcome: Outcome = { buffer, digests };
     port.postMessage(outcome, [buffer, digests]);
   });
-}
-
-// `import.meta.main` is true in workers, too, and tells nothing here.
-if (!isMainThread && parentPort && workerData?.role === ROLE) {
-  serve(parentPort, workerData as ThreadData);
 }

@@ -8,6 +8,7 @@ import { Buffer } from "node:buffer";
 import { setImmediate } from "node:timers/promises";
 import { InputError, throwIfAborted } from "../errors.ts";
 import { type RandomReader, readExactly } from "../io/random_reader.ts";
+import type { ThreadOptions } from "../io/thread.ts";
 import { NO_PROGRESS, type Progress } from "../progress.ts";
 import {
   decodeVeritySuperblock,
@@ -69,7 +70,7 @@ export interface VerityCheck {
 }
 
 /** How it is checked. */
-export interface VerifyTreeOptions {
+export interface VerifyTreeOptions extends ThreadOptions {
   /** In hexadecimal; without it the tree is only held against itself. */
   readonly rootHash?: string | undefined;
   /** Findings that are listed; all are counted. Default 100. */
@@ -130,7 +131,7 @@ export async function verifyTree(
   const superblock = readVeritySuperblock(place.hash, place.hashOffset);
   const shape = checkedShape(place, superblock);
   const { threaded = shape.dataBlocks >= THREAD_BLOCKS_MIN } = options;
-  const hasher = threaded ? new HashThread(superblock.salt) : hashHere(superblock.salt);
+  const hasher = threaded ? new HashThread(superblock.salt, options) : hashHere(superblock.salt);
   try {
     return await new TreeVerifier(place, shape, superblock, options).run(hasher);
   } finally {

@@ -6,6 +6,7 @@
  */
 import { invariant } from "../errors.ts";
 import type { ImageSink } from "../io/sink.ts";
+import type { ThreadOptions } from "../io/thread.ts";
 import { DIGEST_BYTES, VERITY_BLOCK_BYTES } from "./format.ts";
 import {
   type HashTree,
@@ -28,7 +29,7 @@ interface Part {
 }
 
 /** How a tree is made. */
-export interface TreeSinkOptions extends HashTreeOptions {
+export interface TreeSinkOptions extends HashTreeOptions, ThreadOptions {
   /** Hash in a thread of its own, side by side with what the caller does; default: where it pays. */
   readonly threaded?: boolean | undefined;
 }
@@ -69,7 +70,7 @@ export class TreeSink implements ImageSink {
   constructor(options: TreeSinkOptions) {
     const { dataBlocks, salt, threaded = dataBlocks >= THREAD_BLOCKS_MIN } = options;
     this.#builder = new HashTreeBuilder(options);
-    this.#hasher = threaded ? new HashThread(salt) : hashHere(salt);
+    this.#hasher = threaded ? new HashThread(salt, options) : hashHere(salt);
     this.#dataBytes = dataBlocks * VERITY_BLOCK_BYTES;
   }
 

@@ -3,15 +3,10 @@
  *
  * @module
  */
-import {
-  isMainThread,
-  type MessagePort,
-  parentPort,
-  Worker,
-  workerData,
-} from "node:worker_threads";
+import type { MessagePort } from "node:worker_threads";
 import * as zlib from "node:zlib";
 import { invariant, optionError } from "../../lib/errors.ts";
+import { Thread, type ThreadOptions } from "../../lib/io/thread.ts";
 
 /** How a store compresses. */
 export type Compression =
@@ -55,14 +50,10 @@ export function storedSizeMeasure(compression: Compression): StoredSizeOf | unde
   };
 }
 
-const ROLE = "blessfs-compress";
-/** The first message of a thread. */
-const READY = "ready";
 /** Units are sent in batches of at most so many bytes. */
 export const BATCH_BYTES = 4 * 1024 * 1024;
 
-interface ThreadData {
-  readonly role: typeof ROLE;
+interface CompressionSetup {
   readonly compression: Compression;
 }
 
@@ -89,13 +80,10 @@ interface Waiter {
 
 /** The calling thread's end. */
 export class CompressThread {
-  readonly #worker: Worker;
+  readonly #thread: Thread<Batch, Answer>;
   /** Of the batches sent, the oldest first. */
   readonly #sent: { readonly takes: readonly Take[]; readonly bytes: number }[] = [];
   readonly #spareBuffers: ArrayBuffer[] = [];
-  /** What is not posted before the thread listens: while its modules load, Deno drops messages. */
-  readonly #unsent: Batch[] = [];
-  #isReady = false;
   #batch = new Uint8Array(BATCH_BYTES);
   #lengths: number[] = [];
   #takes: Take[] = [];
@@ -104,18 +92,15 @@ export class CompressThread {
   #waiters: Waiter[] = [];
   #dead: { readonly why: unknown } | undefined;
 
-  constructor(compression: Compression) {
-    const data: ThreadData = { role: ROLE, compression };
-    this.#worker = new Worker(new URL(import.meta.url), { workerData: data });
-    this.#worker.on("message", (answer: Answer | typeof READY) => {
-      if (answer !== READY) return this.#receive(answer);
-      for (const batch of this.#unsent.splice(0)) this.#post(batch);
-      this.#isReady = true;
-    });
-    this.#worker.on("messageerror", (error: Error) => this.#die(error));
-    this.#worker.on("error", (error: Error) => this.#die(error));
-    this.#worker.on("exit", (code: number) => {
-      this.#die(new Error(`The thread that compresses ended early, with exit code ${code}`));
+  constructor(compression: Compression, options: ThreadOptions = {}) {
+    const setup: CompressionSetup = { compression };
+    this.#thread = new Thread({
+      role: "compression",
+      setup,
+      purpose: "compresses",
+      workerUrl: options.workerUrl,
+      receive: (answer) => this.#receive(answer),
+      die: (reason) => this.#die(reason),
     });
   }
 
@@ -152,7 +137,7 @@ export class CompressThread {
   /** Ends the thread; what was not answered never is. */
   async close(): Promise<void> {
     this.#dead ??= { why: new Error("The thread that compresses was closed") };
-    await this.#worker.terminate();
+    await this.#thread.terminate();
   }
 
   #send(): void {
@@ -160,16 +145,11 @@ export class CompressThread {
     const batch: Batch = { buffer, lengths: this.#lengths };
     this.#sent.push({ takes: this.#takes, bytes: this.#filled });
     this.#sentBytes += this.#filled;
-    if (this.#isReady) this.#post(batch);
-    else this.#unsent.push(batch);
+    this.#thread.post(batch, [batch.buffer]);
     this.#batch = new Uint8Array(this.#spareBuffers.pop() ?? new ArrayBuffer(BATCH_BYTES));
     this.#lengths = [];
     this.#takes = [];
     this.#filled = 0;
-  }
-
-  #post(batch: Batch): void {
-    this.#worker.postMessage(batch, [batch.buffer]);
   }
 
   #receive({ buffer, sizes }: Answer): void {
@@ -189,7 +169,8 @@ export class CompressThread {
   }
 }
 
-function serve(port: MessagePort, { compression }: ThreadData): void {
+/** The thread's end: compresses what it is sent. */
+export function serveCompression(port: MessagePort, { compression }: CompressionSetup): void {
   const storedSizeOf = storedSizeMeasure(compression);
   invariant(storedSizeOf !== undefined, "only a store that compresses has threads for it");
   port.on("message", ({ buffer, lengths }: Batch) => {
@@ -202,10 +183,4 @@ function serve(port: MessagePort, { compression }: ThreadData): void {
     const answer: Answer = { buffer, sizes };
     port.postMessage(answer, [buffer]);
   });
-  port.postMessage(READY);
-}
-
-// `import.meta.main` is true in workers, too, and tells nothing here.
-if (!isMainThread && parentPort && workerData?.role === ROLE) {
-  serve(parentPort, workerData as ThreadData);
 }

@@ -6,6 +6,7 @@
 import { availableParallelism } from "node:os";
 import { setImmediate } from "node:timers/promises";
 import { InterruptedError, throwIfAborted } from "../../lib/errors.ts";
+import type { ThreadOptions } from "../../lib/io/thread.ts";
 import {
   BATCH_BYTES,
   type Compression,
@@ -51,13 +52,15 @@ const ALONE_BYTES = 4 * BATCH_BYTES;
 export function storedSizes(
   compression: Compression,
   jobs: number = availableParallelism(),
+  threadOptions: ThreadOptions = {},
 ): StoredSizes | undefined {
   const here = storedSizeMeasure(compression);
   if (here === undefined || compression.kind === "none") return undefined;
   const isSlow = compression.level > QUICK_LEVEL_MOST;
   const threadCount = Math.min(THREADS_MOST, Math.max(jobs - 1, isSlow ? 1 : 0));
   if (threadCount < 1) return sizesHere(here);
-  const start = () => Array.from({ length: threadCount }, () => new CompressThread(compression));
+  const start = () =>
+    Array.from({ length: threadCount }, () => new CompressThread(compression, threadOptions));
   return new ThreadedSizes(isSlow ? undefined : here, start);
 }
 

@@ -20,6 +20,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["lib/source/"],
   ["lib/bless/"],
   ["probe/"],
+  ["worker.ts"],
   ["serve/"],
   ["cli/"],
 ];

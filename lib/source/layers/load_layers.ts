@@ -106,7 +106,7 @@ class Loading {
         const { signal } = task.abort;
         const onAbort = () => worker?.stop(signal.reason);
         signal.addEventListener("abort", onAbort, { once: true });
-        await this.#load(task, () => worker ??= new LayerWorker());
+        await this.#load(task, () => worker ??= new LayerWorker(this.#options));
         signal.removeEventListener("abort", onAbort);
       }
     } finally {
@@ -203,7 +203,7 @@ export async function loadAlone(
     const read = await loadLayer(source, {
       options,
       signal: abort.signal,
-      worker: () => worker ??= new LayerWorker(),
+      worker: () => worker ??= new LayerWorker(options),
       budget: new ImageBudget({ ...DEFAULT_SOURCE_LIMITS, ...options.limits }),
       spoolPartsMax: 1,
       progress: bar,

@@ -1,18 +1,10 @@
 /**
- * The thread that reads layers. This module is both its ends: it starts itself as the worker, so that nothing has to know
- * its file, also when everything is bundled into one file or compiled into one program. A program that bundles it must
- * not do its own work in a worker: guard it with `isMainThread` of node:worker_threads.
+ * The thread that reads layers: both its ends.
  *
  * @module
  */
 import { closeSync } from "node:fs";
-import {
-  isMainThread,
-  type MessagePort,
-  parentPort,
-  Worker,
-  workerData,
-} from "node:worker_threads";
+import type { MessagePort } from "node:worker_threads";
 import {
   BlessfsError,
   type ErrorDetails,
@@ -24,6 +16,7 @@ import {
 } from "../../errors.ts";
 import { descriptorReader } from "../../io/random_reader.ts";
 import { reopenDescriptor, type SpoolTarget, SpoolWriter } from "../../io/spool.ts";
+import { Thread, type ThreadOptions } from "../../io/thread.ts";
 import { packEntries, unpackEntries } from "../../tar/entry.ts";
 import {
   bigPieces,
@@ -36,7 +29,6 @@ import {
   type StoredPieces,
 } from "./read_layer.ts";
 
-const ROLE = "blessfs-layer";
 /** A stream is read ahead of the worker by this many pieces. */
 const MAX_WAITING_PIECES = 4;
 /** How long a worker may take to let go of its job before its thread is cut off. */
@@ -52,8 +44,7 @@ export type WorkerInput =
   }
   | { readonly kind: "stream"; readonly stream: AsyncIterable<Uint8Array> };
 
-interface ThreadData {
-  readonly role: typeof ROLE;
+interface LayerSetup {
   /** Not 0: let go. */
   readonly stopFlag: Int32Array;
 }
@@ -90,7 +81,7 @@ interface PendingJob {
  * with it, also when it fails: until then the worker may open the descriptors that it was given.
  */
 export class LayerWorker {
-  readonly #worker: Worker;
+  readonly #thread: Thread<ToWorker, FromWorker>;
   readonly #stopFlag = new Int32Array(new SharedArrayBuffer(4));
   #pending: PendingJob | undefined;
   #waitingPieces = 0;
@@ -102,14 +93,15 @@ export class LayerWorker {
   #idle: (() => void) | undefined;
   #stopped: Promise<void> | undefined;
 
-  constructor() {
-    const data: ThreadData = { role: ROLE, stopFlag: this.#stopFlag };
-    this.#worker = new Worker(new URL(import.meta.url), { workerData: data });
-    this.#worker.on("message", (message: FromWorker) => this.#receive(message));
-    this.#worker.on("messageerror", (error: Error) => this.#die(error));
-    this.#worker.on("error", (error: Error) => this.#die(error));
-    this.#worker.on("exit", (code: number) => {
-      this.#die(new Error(`The thread that reads layers ended early, with exit code ${code}`));
+  constructor(options: ThreadOptions = {}) {
+    const setup: LayerSetup = { stopFlag: this.#stopFlag };
+    this.#thread = new Thread({
+      role: "layers",
+      setup,
+      purpose: "reads layers",
+      workerUrl: options.workerUrl,
+      receive: (message) => this.#receive(message),
+      die: (reason) => this.#die(reason),
     });
   }
 
@@ -156,7 +148,7 @@ export class LayerWorker {
         };
       });
     }
-    await this.#worker.terminate();
+    await this.#thread.terminate();
     this.#die(reason);
   }
 
@@ -188,7 +180,7 @@ export class LayerWorker {
   }
 
   #post(message: ToWorker, transfer: ArrayBuffer[] = []): void {
-    this.#worker.postMessage(message, transfer);
+    this.#thread.post(message, transfer);
   }
 
   #receive(message: FromWorker): void {
@@ -235,7 +227,8 @@ export class LayerWorker {
   }
 }
 
-function serve(port: MessagePort, { stopFlag }: ThreadData): void {
+/** The thread's end: reads what it is sent. */
+export function serveLayers(port: MessagePort, { stopFlag }: LayerSetup): void {
   const stopped = () => Atomics.load(stopFlag, 0) !== 0;
   let queue: PieceQueue | undefined;
   const post = (message: FromWorker, transfer: ArrayBuffer[] = []) =>
@@ -295,11 +288,6 @@ async function runJob(
   } finally {
     for (const descriptor of opened) closeSync(descriptor);
   }
-}
-
-// `import.meta.main` is true in workers, too, and tells nothing here.
-if (!isMainThread && parentPort && workerData?.role === ROLE) {
-  serve(parentPort, workerData as ThreadData);
 }
 
 /** Pieces that were sent and not read yet, in order. */

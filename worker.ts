@@ -1,0 +1,24 @@
+/**
+ * The module that threads of this library load; it does nothing in a main thread. An application needs it only to ship the
+ * code of the threads by itself: bundle it as a file of its own and pass its URL as `workerUrl`.
+ *
+ * @module
+ */
+import { type MessagePort, parentPort, workerData } from "node:worker_threads";
+import { announceThread, type ThreadData, useWorkerUrl } from "./lib/io/thread.ts";
+
+/** What threads do. Each loads what its own job needs. */
+const ROLES: Readonly<Record<string, () => Promise<(port: MessagePort, setup: never) => void>>> = {
+  layers: async () => (await import("./lib/source/layers/worker.ts")).serveLayers,
+  hashes: async () => (await import("./lib/verity/hasher.ts")).serveHashes,
+  compression: async () => (await import("./probe/units/compress_thread.ts")).serveCompression,
+};
+
+const { role, workerUrl, setup } = (workerData ?? {}) as Partial<ThreadData>;
+const load = role === undefined ? undefined : ROLES[role];
+if (parentPort && load && workerUrl !== undefined) {
+  useWorkerUrl(workerUrl);
+  const serve = await load();
+  serve(parentPort, setup as never);
+  announceThread(parentPort);
+}
