@@ -1,7 +1,7 @@
 /**
  * blessfs as a library: from a container image to an ext4 image that fixed-block stores deduplicate well.
  *
- * The whole way in one call is {@linkcode blessMerged}, or {@linkcode blessLayered} for one image a layer. Its parts can be had one by one: {@linkcode openImage} and
+ * The whole way in one call is {@linkcode blessMerged}, or {@linkcode blessLayered} for one image a layer. Its parts can be used one by one: {@linkcode openImage} and
  * {@linkcode loadLayers} read a source, {@linkcode buildTree} applies its layers, {@linkcode planImage} works out every
  * byte of the image but its payload, {@linkcode writeImage} writes it to a sink.
  *

@@ -73,7 +73,7 @@ export interface Command {
   readonly examples: readonly (readonly [purpose: string, line: string])[];
   readonly positionals: readonly PositionalSpec[];
   readonly options: readonly OptionSpec[];
-  /** Handles signals itself: it runs until it is told to end, and ends in its own time. */
+  /** Handles signals itself: it runs until it is asked to stop, and ends in its own time. */
   readonly handlesSignals?: boolean;
   /** Loads its code, which the other commands do not need. */
   load(): Promise<Run>;
@@ -204,7 +204,7 @@ export interface ResultStream {
   writeThrough(bytes: Uint8Array): Promise<void>;
 }
 
-/** Standard error: progress, warnings and errors. Written at once; that it cannot be written is no failure. */
+/** Standard error: progress, warnings and errors. Written at once; failing to write it is not an error. */
 export interface NoticeStream {
   readonly isTerminal: boolean;
   /** The width of the terminal now; undefined when it is not known. */

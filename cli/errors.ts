@@ -122,7 +122,7 @@ function isLimit(key: string): boolean {
   return LIMITS.some(({ name, isFixed }) => name === key && !isFixed);
 }
 
-/** The reader of standard output has gone away: the work may end, and it is no failure. */
+/** The reader of standard output has gone away: the work may end, which is not a failure. */
 export class ClosedPipeError extends Error {
   override readonly name = "ClosedPipeError";
   constructor() {

@@ -140,7 +140,7 @@ export function commandHelp(command: Command, commands: readonly Command[]): str
   ]);
 }
 
-/** `blessfs help TOPIC`; undefined for a word that is none. */
+/** `blessfs help TOPIC`; undefined for an unknown word. */
 export function topicHelp(topic: string): string | undefined {
   switch (topic) {
     case "environment":

@@ -108,7 +108,7 @@ export function parsePercent(text: string, what: string): number {
 }
 
 /**
- * The error of a value that is none of the words that are possible.
+ * The error of a value that is not one of the possible words.
  *
  * @param wanted the forms that are possible, as shown in the help
  */

@@ -23,7 +23,7 @@ export interface LostFile {
   readonly lostBytes: number;
 }
 
-/** The files that are told of. */
+/** The files that are listed. */
 const FILES_MOST = 20;
 
 interface WatchedPart {

@@ -112,7 +112,7 @@ export function cutTogether(sinks: readonly ImageSink[], pauses: CutPauses): Ima
 /** What the details of a probe want to know of the main scheme's images. */
 export interface MainSchemeWatch {
   readonly scheme: Scheme;
-  /** Begins a part of an image; the listener is told of its cells. */
+  /** Begins a part of an image; the listener gets its cells. */
   beginPart(plan: ImagePlan, contentOf: ReadonlyMap<Payload, number>): CellListener;
 }
 

@@ -121,7 +121,7 @@ interface Row {
   readonly metrics: SchemeMetrics;
 }
 
-/** A smaller share is no base for a comparison. */
+/** A smaller share is too small to compare with. */
 const SAVED_SHARE_MIN = 0.02;
 const NO_SHARES: CapturedShares = { raw: null, stored: null };
 

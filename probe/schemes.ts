@@ -44,7 +44,7 @@ export interface ProbeOptions extends SourceOptions {
   readonly pairwise: boolean;
   /** Whether the files are named whose bytes are stored again. */
   readonly explain: boolean;
-  /** Words of the label of the row that details are told of; undefined: the first aligned one. */
+  /** Words of the label of the row whose details are shown; undefined: the first aligned one. */
   readonly row?: string | undefined;
   /** Where to write every unit of every row as a Parquet file; left open on errors. */
   readonly fingerprints?: ImageSink | undefined;
@@ -127,7 +127,7 @@ export function layoutOf(
   return { ...defaults, gridBytes, alignThresholdBytes: thresholdBytes, packing };
 }
 
-/** The scheme that details are told of: the first aligned one, else the fixed grid as it is. */
+/** The scheme whose details are shown: the first aligned one, else the fixed grid as it is. */
 export function mainScheme(schemes: readonly Scheme[]): Scheme | undefined {
   return schemes.find(({ kind }) => kind === "aligned") ??
     schemes.find(({ kind }) => kind === "as-is" || kind === "unaligned");

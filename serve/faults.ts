@@ -46,7 +46,7 @@ interface ToldError {
 }
 
 /**
- * Reads how a process of this program ended. Only what the network did can pass by itself, and so is worth another attempt.
+ * Reads how a process of this program ended. Only network failures can pass by themselves, and are worth another attempt.
  *
  * @param usesNetwork whether the source is in a registry
  */

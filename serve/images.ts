@@ -3,7 +3,7 @@
  *
  *     HEX.ext4          an image, by the SHA-256 of its bytes
  *     layers/KEY/       images of layers that were made with the same options, as `bless layered` makes them
- *     HEX.json          what belongs to an image, written before it; an image without one is no image
+ *     HEX.json          what belongs to an image, written before it; without it there is no image
  *     .serve/           work of jobs, layers of registries, figures; nothing in it has to be kept
  *
  * @module

@@ -1,5 +1,5 @@
 /**
- * What a server is told when it is started.
+ * The settings of a server.
  *
  * @module
  */
@@ -11,7 +11,7 @@ export type ListenAddress =
   | { readonly kind: "unix"; readonly path: string }
   | { readonly kind: "tcp"; readonly host: string; readonly port: number };
 
-/** Everything that a server is told. */
+/** All settings of a server. */
 export interface ServeSettings {
   readonly listen: ListenAddress;
   /** The directory of images. */
@@ -38,7 +38,7 @@ export interface ServeSettings {
   readonly retryDelaysMs: readonly number[];
   /** How long a host may be silent before its jobs are given to another. */
   readonly leaseMs: number;
-  /** How long running jobs are waited for when the server is told to end. */
+  /** How long running jobs are waited for when the server is asked to stop. */
   readonly drainMs: number;
   /** How long jobs that have ended are remembered. */
   readonly keepJobsMs: number;

@@ -142,7 +142,7 @@ function sizeWithoutFooter(image: RandomReader): number {
   return hasVhdFooter(footer) ? start : image.sizeBytes;
 }
 
-/** How long the file system at the start of an image is; undefined when it is no ext4. */
+/** How long the file system at the start of an image is; undefined if it is not ext4. */
 export function ext4Bytes(image: RandomReader): number | undefined {
   const encoded = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
   if (image.readAt(encoded, SUPERBLOCK_OFFSET_BYTES) !== encoded.length) return undefined;

@@ -45,7 +45,7 @@ async function newStore(text: string, options: OpenStoreOptions): Promise<ChunkS
     throw optionError("store", `${displayPath(text)} is not UTF-8: such names are not supported`);
   }
   if (isS3Address(text)) {
-    // An address that is wrong is told before keys are looked for.
+    // A wrong address is reported before keys are looked for.
     parseS3Address(text);
     const connection = { environment: env, certificates: readCertificates(certificates) };
     return new S3Store(text, { settings: await readAwsSettings(env), signal, connection });

@@ -34,7 +34,7 @@ const DOCUMENT_TYPES = /^(text\/|image\/|application\/(xhtml|xml|json|javascript
 /**
  * A store in a bucket. An object is there whole or not at all, because the server takes it only when all of it has
  * arrived and has the digest that was signed. It is asked to store only where nothing is (`If-None-Match: *`), so that
- * of two who come at once one is told that the other was quicker.
+ * when two come at once, one learns that the other was quicker.
  */
 export class S3Store implements ChunkStore {
   readonly name: string;
@@ -97,7 +97,7 @@ export class S3Store implements ChunkStore {
         }
       } else if (isAboutCondition(answer)) this.#knowsConditions = false;
     }
-    // One that fails now fails for a reason of its own, which is told.
+    // One that fails now fails for a reason of its own, which is reported.
     const answer = await this.#client.send({ ...request, headers: HEADERS }, STORED_STATUSES);
     return await this.#confirm(id, stored, answer);
   }

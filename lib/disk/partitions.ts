@@ -159,7 +159,7 @@ function readLogical(disk: RandomReader, firstSector: number): (Entry & { number
   return found;
 }
 
-/** The four entries of a sector; undefined when it is no table. */
+/** The four entries of a sector; undefined if it is not a table. */
 function readEntries(disk: RandomReader, sector: number): Entry[] | undefined {
   const bytes = new Uint8Array(SECTOR_BYTES);
   if (disk.readAt(bytes, sector * SECTOR_BYTES) !== SECTOR_BYTES) return undefined;

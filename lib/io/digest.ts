@@ -24,7 +24,7 @@ const DIGEST_GRAMMAR = /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+$/;
  * Checks a digest before it is used in a path or compared.
  *
  * @param what the document that the digest stands in, for the error
- * @throws {InputError} when it is no digest, or one of an algorithm that is not supported
+ * @throws {InputError} when it is not a digest, or one of an algorithm that is not supported
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";

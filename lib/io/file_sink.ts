@@ -167,7 +167,7 @@ class FileSink implements ImageSink {
   #sinceSyncBytes = 0;
   /** Calls that are under way and need the descriptor open. */
   #pendingCalls = 0;
-  /** A sync of what was written so far; its failure is told in the end, for the system tells of it once only. */
+  /** A sync of what was written so far; its failure is reported at the end, because the system reports it only once. */
   #earlySync: Promise<void> | undefined;
 
   constructor(path: string, finalPath: string, options: FileSinkOptions) {

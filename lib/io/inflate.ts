@@ -454,7 +454,7 @@ class XzInflater implements Inflater {
       }
       // The decoder leaves what comes behind its last stream unread.
       if (!this.#ended || this.#piece) {
-        throw new InputError(this.#name, "something that is no xz data follows the xz data");
+        throw new InputError(this.#name, "something other than xz data follows the xz data");
       }
     } catch (error) {
       this.#failure ??= { reason: this.#describe(error) };

@@ -22,7 +22,7 @@ export interface InflaterOptions {
   readonly name: string;
   /** Receives inflated bytes in order, which are valid until it returns. What it throws comes out of `push` or `end`. */
   readonly emit: (bytes: Uint8Array) => void;
-  /** Is told of what is left out; `Warnings.add` fits. */
+  /** Called with everything that is left out; `Warnings.add` fits. */
   readonly warn?: (kind: string, what: string, why: string) => void;
 }
 
@@ -164,7 +164,7 @@ export class TransformInflater implements Inflater {
   #checkPadding(piece: Uint8Array): void {
     const unusedBytes = Math.min(piece.length, this.#pushedBytes - this.#stream.bytesWritten);
     if (piece.subarray(piece.length - unusedBytes).every((byte) => byte === 0)) return;
-    throw new InputError(this.#name, `something that is no ${this.#kind} data follows the data`);
+    throw new InputError(this.#name, `something other than ${this.#kind} data follows the data`);
   }
 
   #step(start: (resolve: () => void) => void): Promise<void> {

@@ -200,7 +200,7 @@ function wrongKind(path: string, stats: Stats, wanted: WantedInput): InputError 
     ? ["a directory", wanted.directoryHint]
     : stats.isFIFO()
     ? ["a pipe", wanted.pipeHint]
-    : ["no regular file and no block device", undefined];
+    : ["neither a regular file nor a block device", undefined];
   return new InputError(displayPath(path), `is ${kind}: wanted ${wanted.what}`, {
     ...hint === undefined ? {} : { hint },
   });

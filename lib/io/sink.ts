@@ -130,7 +130,7 @@ export class WriteGatherer {
     if (piece.length === 0) return;
     this.#onItsWay = this.#emit(piece, offset) ?? undefined;
     if (this.#onItsWay === undefined) return;
-    // Whoever waits for it next is told of its failure.
+    // The next one who waits for it gets its failure.
     this.#onItsWay.catch(() => {});
     [this.#buffer, this.#otherBuffer] = [this.#otherBuffer, this.#buffer];
   }

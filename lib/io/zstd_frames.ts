@@ -56,7 +56,7 @@ export class ZstdFrameWalker {
   /**
    * Cuts a piece into parts, in order and without skippable frames. No part reaches over the end of a frame.
    *
-   * @throws {InputError} at what is no frame, or one that wants too much memory or a dictionary
+   * @throws {InputError} at anything but a frame, or one that wants too much memory or a dictionary
    */
   *walk(piece: Uint8Array): Generator<Uint8Array> {
     let start = this.#insideDataFrame ? 0 : -1;

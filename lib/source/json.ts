@@ -21,7 +21,7 @@ export interface JsonLocation {
 
 const SHOWN_CHARACTERS = 80;
 /**
- * Objects and arrays inside each other. Reading deeper ones is no trouble, but writing them, or walking them, takes as many
+ * Objects and arrays inside each other. Reading deeper ones would work, but writing them, or walking them, takes as many
  * calls inside each other.
  */
 export const JSON_DEPTH_MAX = 256;
@@ -43,7 +43,7 @@ export function displayText(text: string): string {
  * Parses a document that must be an object.
  *
  * @param what the document's name in errors
- * @throws {InputError} when it is no JSON, or no object
+ * @throws {InputError} when it is not a JSON object
  */
 export function parseJsonObject(bytes: Uint8Array, what: string): JsonObject {
   return asObject(parseJson(bytes, what), { what, field: "" });
@@ -178,16 +178,16 @@ function reader<S extends v.GenericSchema>(schema: S): JsonReader<Read<S>> {
   return (value, location) => checkJson(schema, value, location);
 }
 
-/** @throws {InputError} when the value is no object */
+/** @throws {InputError} when the value is not an object */
 export const asObject: JsonReader<JsonObject> = reader(OBJECT);
 
-/** @throws {InputError} when the value is no array */
+/** @throws {InputError} when the value is not an array */
 export const asArray: JsonReader<readonly unknown[]> = reader(listOf(v.unknown()));
 
-/** @throws {InputError} when the value is no string */
+/** @throws {InputError} when the value is not a string */
 export const asString: JsonReader<string> = reader(TEXT);
 
-/** @throws {InputError} when the value is no {@link SIZE_BYTES} */
+/** @throws {InputError} when the value is not a {@link SIZE_BYTES} */
 export const asSizeBytes: JsonReader<number> = reader(SIZE_BYTES);
 
 /** A field that may be absent or null, which is the same in image configs. */

@@ -49,7 +49,7 @@ export function parseReference(text: string): ImageReference {
   if (digest !== undefined && !isDigest(digest)) {
     // In front of it may be a password that somebody put there.
     const shown = displayText(digest.slice(0, 200));
-    throw new UsageError(`reference "...@${shown}"`, "what stands behind @ is no digest", {
+    throw new UsageError(`reference "...@${shown}"`, "what follows @ is not a digest", {
       hint: "write it as [REGISTRY/]REPOSITORY[:TAG][@DIGEST]",
     });
   }
@@ -91,7 +91,7 @@ export function formatReference({ registry, repository, tag, digest }: ImageRefe
   }`;
 }
 
-/** Whether two names mean the same image; what is no reference is compared as it stands. */
+/** Whether two names mean the same image; anything else is compared as it is. */
 export function sameReference(a: string, b: string): boolean {
   return canonicalName(a) === canonicalName(b);
 }

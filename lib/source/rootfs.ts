@@ -92,7 +92,7 @@ async function writeTarOf(
   warnOf(complaints, name, warnings);
 }
 
-/** tar says of sockets that it leaves them out; that is no failure to it. */
+/** tar says of sockets that it leaves them out; it does not call that a failure. */
 function warnOf(complaints: string, name: string, warnings: Warnings): void {
   for (const line of complaints.split("\n")) {
     if (line === "") continue;

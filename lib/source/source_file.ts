@@ -43,7 +43,7 @@ export async function openSourceFile(
   return { name, file: new SharedDescriptor(descriptor), sizeBytes };
 }
 
-/** Reads a stream to its end into an unlinked file, if it is no longer than what layers may inflate to. */
+/** Reads a stream to its end into an unlinked file, if it is not longer than what layers may inflate to. */
 export async function spoolStream(
   name: string,
   stream: AsyncIterable<Uint8Array>,
@@ -92,7 +92,7 @@ export function storedPart(
 /**
  * A regular file of at most `limitBytes`, whole.
  *
- * @throws {InputError} when it is longer, or no regular file
+ * @throws {InputError} when it is longer, or not a regular file
  */
 export function readSmallFile(
   path: string,
@@ -130,7 +130,7 @@ export function readDocumentFile(
   return readSmallFile(path, limitBytes, limitName);
 }
 
-/** A part of a file, whole, if it is no longer than `limitBytes`. */
+/** A part of a file, whole, if it is not longer than `limitBytes`. */
 export function readSmallPart(
   { name, file }: SourceFile,
   offsetBytes: number,

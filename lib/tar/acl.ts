@@ -47,7 +47,7 @@ export type AclTextResult =
   | { readonly kind: "empty" }
   /** A user or group is given by a name alone; images have no table of names to look in. */
   | { readonly kind: "unknownName"; readonly name: ByteString }
-  /** The text is no valid ACL. `why` is safe to print. */
+  /** The text is not a valid ACL. `why` is safe to print. */
   | { readonly kind: "invalid"; readonly why: string };
 
 /**
@@ -92,7 +92,7 @@ const WORD_OF_TAG = new Map<number, string>([
 ]);
 
 /**
- * The text of an ACL in the system call's format, with numbers in place of names; undefined for a value that is none.
+ * The text of an ACL in the system call's format, with numbers in place of names; undefined for an invalid value.
  *
  * @example
  * ```ts

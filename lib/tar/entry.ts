@@ -44,9 +44,9 @@ export interface TarEntry {
   readonly mtimeSeconds: number;
   /** 0 to 999,999,999. */
   readonly mtimeNanoseconds: number;
-  /** 0 for what is no device. */
+  /** 0 if it is not a device. */
   readonly deviceMajor: number;
-  /** 0 for what is no device. */
+  /** 0 if it is not a device. */
   readonly deviceMinor: number;
   /** In byte order of the names, each name once. */
   readonly xattrs: readonly Xattr[];

@@ -168,7 +168,7 @@ function isDigit(code: number): boolean {
 /**
  * A PAX time: decimal seconds with an optional fraction. The number is taken at its real value, as GNU tar and Go write
  * it: `-0.5` is half a second before 1970. (bsdtar writes the seconds rounded down with a fraction that counts forward;
- * nothing in the record tells the two apart.) Digits beyond nanoseconds are cut off. Undefined when it is no number.
+ * nothing in the record tells the two apart.) Digits beyond nanoseconds are cut off. Undefined if it is not a number.
  */
 export function parsePaxTime(text: ByteString): TarTime | undefined {
   const parts = /^([+-]?[0-9]+)(?:\.([0-9]*))?$/.exec(text);

@@ -353,7 +353,7 @@ export class TarIndexer {
     this.#location = { tarName: this.#options.name, headerOffset, path };
   }
 
-  /** For messages: the name of a header that is no entry, as its block has it. */
+  /** For messages: the name of a header without an entry, as its block has it. */
   #nameMetaHeader(bytes: Uint8Array, base: number): void {
     this.#moveTo(this.#location.headerOffset, nameField(bytes, base, HEADER_FIELDS.name));
   }

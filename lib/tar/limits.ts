@@ -1,5 +1,5 @@
 /**
- * What a tar may ask of this program, and how messages name a location in a tar. Nothing is allocated on the word of a length
+ * What a tar may ask of this program, and how messages name a location in a tar. Length fields allocate nothing
  * field; the limits bound what can add up.
  *
  * @module

@@ -185,7 +185,7 @@ function asyncBuffer(reader: RandomReader): AsyncBuffer {
       if (start < 0 || start > reader.sizeBytes) {
         throw new InputError(
           reader.name,
-          `is no Parquet file that can be read: its footer points to offset ${start}, ` +
+          `is not a readable Parquet file: its footer points to offset ${start}, ` +
             `wanted 0 to ${reader.sizeBytes}`,
         );
       }
@@ -203,7 +203,7 @@ async function understood<T>(name: string, read: () => Promise<T>): Promise<T> {
   } catch (cause) {
     if (cause instanceof BlessfsError) throw cause;
     const why = displayName(byteStringFromText((cause as Error).message ?? String(cause)));
-    throw new InputError(name, `is no Parquet file that can be read: ${why}`, { cause });
+    throw new InputError(name, `is not a readable Parquet file: ${why}`, { cause });
   }
 }
 
@@ -215,7 +215,7 @@ export interface FromFingerprintsOptions {
   readonly pairwise: boolean;
   /** As in ProbeOptions. */
   readonly row?: string | undefined;
-  /** Where doubtful sets are told of. */
+  /** Where doubtful sets are reported. */
   readonly warnings: Warnings;
   /** Ends the reading with an InterruptedError. */
   readonly signal?: AbortSignal | undefined;

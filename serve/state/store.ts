@@ -91,7 +91,7 @@ export interface JobFilter {
 
 const JOB_IS_LISTED = "same_as IS NULL";
 const EMPTY_PROGRESS: JobProgress = { tasks: [] };
-/** A job whose host died this often is told as failed: it may be what kills them. */
+/** A job whose host died this often counts as failed: it may be what kills them. */
 export const RUNS_MAX = 25;
 
 let lastJobMs = 0;

@@ -167,7 +167,7 @@ for (const cve of ["CVE-2014-9357", "CVE-2026-41567"]) {
       process.env["PATH"] = `${programs}:${path}`;
       try {
         const outcome = await sandbox.blessTar(SAMPLE_XZ);
-        assert("error" in outcome, "the sample is no tar");
+        assert("error" in outcome, "the sample is not a tar");
         accepted(await sandbox.blessTar(gzipSync(buildTar([{ path: "bin/xz", data: "1" }]))));
       } finally {
         process.env["PATH"] = path;

@@ -58,7 +58,7 @@ Deno.test("readFileInto refuses what has no bytes of its own", async () => {
     assertEquals(spawnSync("mkfifo", [pipe]).status, 0);
     const cases: [path: string, why: string, hint: string | undefined][] = [
       [directory, "is a directory: wanted", undefined],
-      ["/dev/null", "is no regular file and no block device", undefined],
+      ["/dev/null", "is neither a regular file nor a block device", undefined],
       [pipe, "is a pipe: wanted", "a stream is read with `-`"],
       [join(directory, "missing"), "does not exist: wanted", undefined],
     ];

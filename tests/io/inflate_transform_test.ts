@@ -77,7 +77,7 @@ Deno.test("TransformInflater stops at what its receiver throws, and says just th
 });
 
 Deno.test("TransformInflater tells of a fault in what came out before that of what follows", async () => {
-  const fault = new InputError("tar", "is no tar");
+  const fault = new InputError("tar", "is not a tar");
   const tails: [what: string, tail: readonly number[]][] = [
     ["data after padding", [0, 0, 7]],
     ["damage", [0x1f, 0x8b, 8, 0xff]],

@@ -40,7 +40,7 @@ Deno.test("openInputFile refuses what has no positions, and waits for nobody", (
       assertThrows(() => openInputFile(path, WANTED), InputError, `${path}: ${why}`).hint;
     assertEquals(hintOf(fifo, "is a pipe: wanted a tar"), WANTED.pipeHint);
     assertEquals(hintOf(scratch, "is a directory: wanted a tar"), WANTED.directoryHint);
-    assertEquals(hintOf("/dev/zero", "is no regular file and no block device"), undefined);
+    assertEquals(hintOf("/dev/zero", "is neither a regular file nor a block device"), undefined);
   });
 });
 

@@ -68,7 +68,7 @@ Deno.test("recogniseContent names images and archives of other kinds, and no tar
   }
 });
 
-Deno.test("openImage refuses by name what is no tar, however it is named, stored and read", async () => {
+Deno.test("openImage refuses by name what is not a tar, however it is named, stored and read", async () => {
   await withDirectory(async (directory) => {
     const path = join(directory, "file");
     for (const [offset, magic, name] of KNOWN.filter(([, , name]) => name !== "an ext4 image")) {

@@ -66,9 +66,13 @@ Deno.test("parseReference refuses what is no reference", () => {
 });
 
 Deno.test("parseReference repeats no password that stands in front of a host", () => {
-  const error = assertThrows(() => parseReference("me:hunter22@r.io/a"), UsageError, "no digest");
+  const error = assertThrows(
+    () => parseReference("me:hunter22@r.io/a"),
+    UsageError,
+    "not a digest",
+  );
   assertEquals(`${error.message} ${error.hint}`.includes("hunter22"), false);
-  assertThrows(() => parseReference("r.io/a@sha256:00"), UsageError, "no digest");
+  assertThrows(() => parseReference("r.io/a@sha256:00"), UsageError, "not a digest");
 });
 
 Deno.test("sameReference compares names as docker completes them", () => {

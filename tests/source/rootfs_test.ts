@@ -143,7 +143,7 @@ Deno.test("openRootfsDirectory counts sockets, which a tar cannot hold", async (
   });
 });
 
-Deno.test("openRootfsDirectory refuses what is no directory", async () => {
+Deno.test("openRootfsDirectory refuses what is not a directory", async () => {
   await withDirectory(async (directory) => {
     const file = join(directory, "file");
     writeFileSync(file, "");

@@ -28,7 +28,7 @@ Deno.test("openSourceFile opens files, through links too, and says what else it 
     await assertRejects(
       open("/dev/null"),
       InputError,
-      "is no regular file and no block device: wanted a tar",
+      "is neither a regular file nor a block device: wanted a tar",
     );
   });
 });

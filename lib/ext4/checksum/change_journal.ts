@@ -135,7 +135,7 @@ function getUint64(view: DataView, at: number): number {
 /**
  * Reads the header of a journal.
  *
- * @throws InputError when it is no journal, or damaged
+ * @throws InputError when it is not a journal, or damaged
  */
 export function readChangeJournalHeader(reader: RandomReader): ChangeJournalHeader {
   const encoded = new Uint8Array(FIRST_RECORD_OFFSET);

@@ -110,7 +110,7 @@ function checkedImage(path: string): string {
   try {
     imagePath = realpathSync(path);
     if (!statSync(imagePath).isFile()) {
-      throw new InputError(name, "is no regular file: wanted an ext4 image", {
+      throw new InputError(name, "is not a regular file: wanted an ext4 image", {
         hint: "for a device use tune2fs -O metadata_csum",
       });
     }

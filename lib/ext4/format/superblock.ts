@@ -364,7 +364,7 @@ export function decodeSuperblock(encoded: Uint8Array): Superblock {
     throw new InputError(
       "superblock",
       `its magic number is 0x${magic.toString(16)}, not 0x${SUPERBLOCK_MAGIC.toString(16)}`,
-      { hint: "this is no ext2, ext3 or ext4 file system", data: { magic } },
+      { hint: "this is not an ext2, ext3 or ext4 file system", data: { magic } },
     );
   }
   return readFields(FIELDS, encoded);

@@ -138,7 +138,7 @@ export function findInode(
   for (let name = wanted.pop(); name !== undefined; name = wanted.pop()) {
     const here = trail.at(-1)!;
     if (here.inode.kind !== "directory") {
-      throw new InputError(displayName(path), `${displayName(here.path)} is no directory`);
+      throw new InputError(displayName(path), `${displayName(here.path)} is not a directory`);
     }
     if (name === ".") continue;
     if (name === "..") {

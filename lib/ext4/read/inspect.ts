@@ -86,7 +86,7 @@ export interface ImageInspection {
  * Looks at an image. The superblock has to have numbers that make sense; nothing else is demanded, and checksums are
  * shown, not enforced.
  *
- * @throws {InputError} for what is no ext2, ext3 or ext4 file system
+ * @throws {InputError} for anything but an ext2, ext3 or ext4 file system
  */
 export function inspectImage(reader: RandomReader): ImageInspection {
   const { superblock, checksum } = readSuperblock(reader);

@@ -102,7 +102,7 @@ class OrphanCleanup {
     }
   }
 
-  /** Deletes or cuts one inode; gives the next one of the list, or undefined for an inode that is no orphan. */
+  /** Deletes or cuts one inode; gives the next one of the list, or undefined if the inode is not an orphan. */
   #process(number: number): number | undefined {
     const { image } = this.#editor;
     const { firstInode, inodesCount } = image.geometry;

@@ -58,7 +58,7 @@ const S_STATE_AT = 0x3a;
 /**
  * Replays the journal of an image that needs it.
  *
- * @param image an image; what is no ext4 image, or needs no recovery, is given back as it is
+ * @param image an image; one that needs no recovery, or is not ext4, is returned as it is
  * @throws {InputError} when its journal cannot be replayed: the kernel would not mount it either
  */
 export function recoverImage(image: RandomReader, options: RecoverOptions = {}): RecoveredImage {

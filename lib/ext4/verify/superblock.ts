@@ -44,7 +44,7 @@ const KNOWN_RO_COMPAT = sum(RO_COMPAT);
 /**
  * Reads and judges the superblock. Returns undefined when nothing else can be read by it.
  *
- * @throws {InputError} when the image is no ext2, ext3 or ext4 file system, or has features that are not supported
+ * @throws {InputError} when the image is not an ext2, ext3 or ext4 file system, or has features that are not supported
  */
 export function checkSuperblock(reader: RandomReader, judge: Judge): Volume | undefined {
   const encoded = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
@@ -101,7 +101,7 @@ function checkOwnChecksum(
   const stored = storedSuperblockChecksum(encoded);
   const computed = superblockChecksum(encoded);
   const isChecksummed = (superblock.featureRoCompat & RO_COMPAT.METADATA_CSUM) !== 0;
-  // A right checksum is no accident: the feature was there when it was written.
+  // A right checksum cannot be chance: the feature was there when it was written.
   if (!isChecksummed && stored === computed) return true;
   if (!isChecksummed) return false;
   judge.expect(

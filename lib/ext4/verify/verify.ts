@@ -105,7 +105,7 @@ const DIRECTORIES_A_TURN = 256;
  * Verifies an image.
  *
  * @param reader the image; it is left open
- * @throws {InputError} when it is no ext4 image at all, or has features that are not supported
+ * @throws {InputError} when it is not an ext4 image at all, or has features that are not supported
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";

@@ -385,7 +385,7 @@ function judgeFlags(volume: Volume, inode: number, view: InodeView): void {
     ],
     [INLINE_DATA, isSpecial, "INLINE_DATA on a special file", true],
     [INDEX, !volume.hasCompat(COMPAT.DIR_INDEX), "INDEX without the feature", true],
-    [INDEX, type !== FILE_MODE.DIRECTORY, "INDEX on what is no directory", true],
+    [INDEX, type !== FILE_MODE.DIRECTORY, "INDEX on something other than a directory", true],
     [INDEX, view.hasInlineData, "INDEX beside INLINE_DATA", true],
     [IMMUTABLE | APPEND, isSpecial || type === FILE_MODE.SYMLINK, "IMMUTABLE or APPEND", true],
     [INODE_FLAG.VERITY, !volume.hasRoCompat(RO_COMPAT.VERITY), "VERITY without the feature", true],
@@ -404,7 +404,7 @@ function judgeFlags(volume: Volume, inode: number, view: InodeView): void {
     [
       INODE_FLAG.EA_INODE,
       type !== FILE_MODE.REGULAR,
-      "EA_INODE on what is no regular file",
+      "EA_INODE on something other than a regular file",
       false,
     ],
     [IMAGIC, !volume.hasCompat(COMPAT_IMAGIC), "IMAGIC", true],

@@ -207,7 +207,7 @@ class LayerReader {
     await this.#inflater?.end();
     if (this.#job.content === "bytes") return;
     if (this.#uncompressedBytes > 0) return this.#index(() => this.#indexer.end());
-    // A layer of no bytes at all is no tar, but images have such layers, and say so by the diff id.
+    // An empty layer is not a tar, but images have such layers: the diff id shows it.
     if (this.#job.wantedDiffId === undefined) {
       throw new InputError(this.#job.name, "is empty: wanted a tar");
     }
@@ -252,7 +252,7 @@ class LayerReader {
     this.#spool?.append(bytes);
   }
 
-  /** Takes a step of the indexer. What is no tar from its beginning is called by its name. */
+  /** Takes a step of the indexer. What is not a tar from the start is named. */
   #index(step: () => void): void {
     try {
       step();

@@ -297,7 +297,7 @@ export class PieceQueue implements AsyncIterable<Uint8Array> {
   #ended = false;
   #wake: (() => void) | undefined;
 
-  /** @param taken is told when the reader is done with a piece */
+  /** @param taken called when the reader is done with a piece */
   constructor(taken: (piece: Uint8Array) => void) {
     this.#taken = taken;
   }

@@ -64,7 +64,7 @@ export class Authorizer {
   /**
    * The Authorization header for the next request; undefined while the registry never asked for one.
    *
-   * @throws {IoError} when the registry wants credentials and there are none, or no token can be had
+   * @throws {IoError} when the registry wants credentials and there are none, or no token can be obtained
    */
   async authorization(signal: AbortSignal | undefined): Promise<string | undefined> {
     const challenge = this.#challenge;
@@ -132,7 +132,7 @@ export class Authorizer {
       try {
         return await (this.#pendingTokens.get(scope) ?? this.#begin(scope, signal));
       } catch (error) {
-        // Whoever began it was told to stop; that is no reason for the others.
+        // The one who began it was asked to stop; that must not stop the others.
         if (!(error instanceof InterruptedError) || signal?.aborted) throw error;
       }
     }

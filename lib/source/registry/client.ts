@@ -77,7 +77,7 @@ export async function connectRegistry(
       if (error.message.startsWith(UNTRUSTED_CERTIFICATE)) certificateFault = error;
     }
   }
-  // It does speak https there, so that http is no choice.
+  // It does speak https there, so http is not an option.
   if (certificateFault) throw unreachable(what, reference.registry, certificateFault);
   const retries = new Retries(timing, progress, FIRST_CONTACT_ATTEMPTS);
   return await client(last, await sendWithRetries(ping(last), { timing, retries, secrets }));

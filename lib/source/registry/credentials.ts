@@ -56,7 +56,7 @@ export type SecretObject = Readonly<Record<string, unknown>>;
 /**
  * Parses a document that holds secrets. Unlike for other documents, no error shows any part of it.
  *
- * @throws {InputError} when it is no JSON object
+ * @throws {InputError} when it is not a JSON object
  */
 export function parseSecretObject(bytes: Uint8Array, what: string): SecretObject {
   const object = asSecretObject(parseJson(bytes, what));
@@ -166,7 +166,7 @@ async function lookUp(
     // Some programs keep nothing so.
     if (entry === null) continue;
     const object = asSecretObject(entry);
-    if (!object) throw new InputError(what, `auths."${displayText(key)}" is no object`);
+    if (!object) throw new InputError(what, `auths."${displayText(key)}" is not an object`);
     const found = readEntry(object, `${what}: auths."${displayText(key)}"`);
     if (found) return found;
   }
@@ -175,7 +175,7 @@ async function lookUp(
   return await tryCredentialHelper(store, helperServer(reference.registry), context);
 }
 
-/** The entries of a part of the file that suit, the most special first. */
+/** The entries of a part of the file that suit, the most specific first. */
 function entriesFor(
   file: SecretObject,
   part: string,
@@ -203,7 +203,7 @@ function readEntry(entry: SecretObject, what: string): Credentials | undefined {
   ) {
     const token = secretText(entry, field);
     if (token === undefined) continue;
-    if (!isToken(token)) throw new InputError(what, `has an ${field} that is no token`);
+    if (!isToken(token)) throw new InputError(what, `has an ${field} that is not a token`);
     return { kind, token };
   }
   // base64(1) breaks lines, and Go's decoder passes over the breaks.
@@ -330,7 +330,7 @@ export async function askCredentialHelper(
   if (username !== TOKEN_USERNAME) {
     return { kind: "password", username: username ?? "", password: secret };
   }
-  if (!isToken(secret)) throw new InputError(`${what}: its output`, "has a token that is none");
+  if (!isToken(secret)) throw new InputError(`${what}: its output`, "has an invalid token");
   return { kind: "identityToken", token: secret };
 }
 

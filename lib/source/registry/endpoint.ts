@@ -41,7 +41,7 @@ export function apiPath(
   return `/v2/${repository}/${kind}/${id}`;
 }
 
-/** The names that credentials for a repository may stand under, the most special first, as podman looks them up. */
+/** The names that credentials for a repository may stand under, the most specific first, as podman looks them up. */
 export function credentialKeys({ registry, repository }: ImageReference): string[] {
   const hosts = registry === DOCKER_HUB ? DOCKER_HUB_NAMES : [registry];
   const parts = repository.split("/");

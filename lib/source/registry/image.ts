@@ -197,7 +197,7 @@ export interface BlobRequest {
  * The bytes of a blob, in order, in pieces of any size.
  *
  * @throws {InputError} when there is no such blob, or its size is not the descriptor's
- * @throws {IoError} when it cannot be had for all attempts
+ * @throws {IoError} when it cannot be fetched after all attempts
  */
 export async function* blobPieces(
   client: RegistryClient,
@@ -246,7 +246,7 @@ export async function* blobPieces(
   }
 }
 
-/** What is known of how a blob can be had in parts. RFC 9110 section 14. */
+/** What is known of how a blob can be fetched in parts. RFC 9110 section 14. */
 class Transfer {
   readonly #client: RegistryClient;
   readonly #request: BlobRequest;

@@ -61,7 +61,7 @@ Deno.test("ls fails with one line for what is not there and for what is no image
     const other = await ls(image);
     assertEquals(other.code, 3);
     assertStringIncludes(other.stderr, `${image}: superblock: its magic number is 0x0`);
-    assertStringIncludes(other.stderr, "hint: this is no ext2, ext3 or ext4 file system");
+    assertStringIncludes(other.stderr, "hint: this is not an ext2, ext3 or ext4 file system");
   });
 });
 

@@ -198,7 +198,7 @@ Deno.test("switchMetadataChecksums refuses images that are damaged, in use or un
       assertEquals(readFileSync(image).compare(bytes), 0, why);
       assertEquals(readdirSync(directory), ["image"], why);
     }
-    await assertRejects(() => set(directory, false), InputError, "no regular file");
+    await assertRejects(() => set(directory, false), InputError, "not a regular file");
     await assertRejects(() => set(`${image}.not`, false), InputError, "does not exist: wanted");
   });
 });

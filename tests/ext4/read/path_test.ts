@@ -25,11 +25,11 @@ Deno.test("findInode finds names however the path is written", () => {
   });
 });
 
-Deno.test("findInode says which name is not there, and what is no directory", () => {
+Deno.test("findInode says which name is not there, and what is not a directory", () => {
   const image = openFixture("csum-4k");
   const cases = [
     ["/directory/none/x", "/directory/none/x: /directory/none does not exist"],
-    ["/empty/x", "/empty/x: /empty is no directory"],
+    ["/empty/x", "/empty/x: /empty is not a directory"],
     ["/a\x1b[2J", "/a\\x1b[2J: does not exist"],
     ["/short", "/short: /target does not exist"],
   ] as const;
@@ -48,7 +48,7 @@ Deno.test("findInode takes a slash at the end for a directory", () => {
     assertThrows(
       () => findInode(image, path, { followsLast: false }),
       InputError,
-      `${path}: /empty is no directory`,
+      `${path}: /empty is not a directory`,
     );
   }
   // As the kernel has it, the symlink is followed then.

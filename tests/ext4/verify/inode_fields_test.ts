@@ -6,7 +6,7 @@ Deno.test("fields of an inode are held against features, type and blocks", async
     ["times", 0x80, 3, "i_extra_isize"],
     ["times", 0x70, 1, "i_faddr"],
     ["times", 0x1c, 9, "i_blocks"],
-    ["times", 0x20, 0x1000, "i_flags: INDEX on what is no directory"],
+    ["times", 0x20, 0x1000, "i_flags: INDEX on something other than a directory"],
     ["null", 0x04, 1, "i_size of a special file"],
     ["null", 0x20, 0x10, "i_flags: IMMUTABLE or APPEND"],
     ["directory", 0x04, 100, "i_size"],

@@ -307,7 +307,7 @@ Deno.test("askCredentialHelper takes a secret of the user <token> for a token", 
   const error = await assertRejects(
     () => ask({ script: wrong }),
     InputError,
-    "a token that is none",
+    "an invalid token",
   );
   assert(!error.message.includes("hunter"));
 });
