@@ -9,15 +9,15 @@
 /** What an error may carry beside its message. */
 export interface ErrorDetails {
   /** One sentence that says what the user can do. It names no option: that is what `remedies` are for. */
-  readonly hint?: string;
+  readonly hint?: string | undefined;
   /** The key of the option at fault in the options of the call, such as `gridBytes`. */
-  readonly option?: string;
+  readonly option?: string | undefined;
   /** Options that help. */
-  readonly remedies?: readonly Remedy[];
+  readonly remedies?: readonly Remedy[] | undefined;
   /** Options whose values differ from the wanted ones; the message ends with them. */
-  readonly differences?: readonly OptionDifference[];
+  readonly differences?: readonly OptionDifference[] | undefined;
   /** Machine-readable facts for `--json`: path, offset, expected, actual. */
-  readonly data?: Readonly<Record<string, string | number | boolean | null>>;
+  readonly data?: Readonly<Record<string, string | number | boolean | null>> | undefined;
   /** The error that caused this one. */
   readonly cause?: unknown;
 }
@@ -29,11 +29,11 @@ export interface Remedy {
   /** What to do with it. */
   readonly change: "set" | "omit";
   /** A value to set it to, where there is one to suggest. */
-  readonly value?: string;
+  readonly value?: string | undefined;
   /** The condition, such as `if the registry has no TLS`. */
-  readonly when?: string;
+  readonly when?: string | undefined;
   /** The purpose, such as `replace it`. */
-  readonly to?: string;
+  readonly to?: string | undefined;
 }
 
 /** An option that was found with one value and wanted with another. */
@@ -143,11 +143,11 @@ export interface ExceededLimit {
   readonly name: string;
   /** The largest value that is accepted. */
   readonly expected: number;
-  readonly actual?: number;
+  readonly actual?: number | undefined;
   /** More facts for the error's data. */
-  readonly data?: ErrorDetails["data"];
+  readonly data?: ErrorDetails["data"] | undefined;
   /** More could not be stored, so the limit cannot be raised. */
-  readonly isFixed?: boolean;
+  readonly isFixed?: boolean | undefined;
 }
 
 /** The error for an input that goes beyond a limit. Its data names the limit, its remedy is to raise it. */

@@ -95,7 +95,7 @@ async function ownersOf(
   const warnings = new Warnings();
   const tree = await readTree(openExt4Image(reader, { warnings }), {
     warnings,
-    scansContent: false,
+    scanContent: false,
   });
   const owners = new Map<number, number>();
   let fileCount = 0;

@@ -41,9 +41,9 @@ export interface StoreChoices {
   /** Undefined where nothing is compressed here. */
   readonly sizes?: StoredSizes | undefined;
   /** Whether stored sizes are others than raw ones; by default, whether something is compressed. */
-  readonly isCompressed?: boolean;
+  readonly isCompressed?: boolean | undefined;
   /** Whether places of units are wanted. */
-  readonly keepsPlaces?: boolean;
+  readonly keepsPlaces?: boolean | undefined;
 }
 
 /** Empty stores. */

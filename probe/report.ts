@@ -50,11 +50,11 @@ export interface ProbeReport {
   /** The rows. */
   readonly schemes: readonly SchemeReport[];
   /** Of the scheme that `mainScheme` is the index of, as are the others below. */
-  readonly selfShift?: readonly SelfShift[];
+  readonly selfShift?: readonly SelfShift[] | undefined;
   /** How images overlap: `pairwise[i][j]`. */
-  readonly pairwise?: readonly (readonly Overlap[])[];
+  readonly pairwise?: readonly (readonly Overlap[])[] | undefined;
   /** Files whose bytes are stored again, largest loss first. */
-  readonly explain?: readonly LostFile[];
+  readonly explain?: readonly LostFile[] | undefined;
   /** Index in `schemes`. */
   readonly mainScheme: number;
   /** What was changed or left out, one for each kind. */

@@ -118,7 +118,7 @@ export function layoutOf(
       ...defaults,
       gridBytes,
       alignThresholdBytes: Infinity,
-      startsOnGrid: scheme.kind === "start-aligned",
+      startOnGrid: scheme.kind === "start-aligned",
       packing: { kind: "tight" },
       payloadOrder: "layer",
     };

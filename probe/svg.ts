@@ -50,10 +50,10 @@ export function svgText(
   y: number,
   content: string,
   { colour = "#111", anchor = "start", size = 13, isBold = false }: {
-    readonly colour?: string;
-    readonly anchor?: "start" | "middle" | "end";
-    readonly size?: number;
-    readonly isBold?: boolean;
+    readonly colour?: string | undefined;
+    readonly anchor?: "start" | "middle" | "end" | undefined;
+    readonly size?: number | undefined;
+    readonly isBold?: boolean | undefined;
   } = {},
 ): string {
   return `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" fill="${colour}" text-anchor="${anchor}" ` +
@@ -65,9 +65,9 @@ export function svgLine(
   [x1, y1]: readonly [number, number],
   [x2, y2]: readonly [number, number],
   { colour = "#bbb", width = 1, dashes = "" }: {
-    readonly colour?: string;
-    readonly width?: number;
-    readonly dashes?: string;
+    readonly colour?: string | undefined;
+    readonly width?: number | undefined;
+    readonly dashes?: string | undefined;
   } = {},
 ): string {
   return `<line x1="${x1.toFixed(1)}" y1="${y1.toFixed(1)}" x2="${x2.toFixed(1)}" ` +

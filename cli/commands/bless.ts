@@ -51,7 +51,7 @@ export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<v
   const opened = openEnvelope(args, io, {
     source,
     image: image === "-" || image === NO_IMAGE ? undefined : image,
-    isDryRun: args.flag("dry-run"),
+    dryRun: args.flag("dry-run"),
   });
   const { envelope } = opened;
   let report: BlessReport;
@@ -185,7 +185,7 @@ export async function openOutputs(
   }
   const chunks = new ChunkSink(opened.uploader, cutOptions(opened, gridBytes));
   const sinks: ImageSink[] = [chunks];
-  if (!opened.isDryRun) {
+  if (!opened.dryRun) {
     if (file !== undefined) sinks.push(file);
     if (indexSink !== undefined) sinks.push(createIndexSink(chunks, indexSink));
   }
@@ -193,7 +193,7 @@ export async function openOutputs(
     sink: teeSink(...sinks),
     close: opened.close,
     storeReport: () => ({
-      index: opened.isDryRun ? null : index ?? null,
+      index: opened.dryRun ? null : index ?? null,
       ...storeReport(opened, gridBytes, chunks.counts),
     }),
   };
@@ -247,9 +247,9 @@ export async function runLayered(args: ParsedArguments, io: CommandIo): Promise<
     outputDir,
     force: args.flag("force"),
     chunks: opened,
-    isDryRun: opened?.isDryRun ?? false,
+    dryRun: opened?.dryRun ?? false,
   }).finally(opened?.close);
-  if (args.flag("roothash") && !opened?.isDryRun) {
+  if (args.flag("roothash") && !opened?.dryRun) {
     for (const { file, verity } of report.layers) {
       await writeRootHashBeside(join(outputDir, file), verity!, io);
     }
@@ -280,13 +280,13 @@ function layeredText(
   { stored, elapsedMs }: { readonly stored: StoreReport | undefined; readonly elapsedMs: number },
 ): string {
   const { layers, reusedLayers } = report;
-  const isDryRun = stored?.dryRun ?? false;
+  const dryRun = stored?.dryRun ?? false;
   return aligned([
-    ["directory", isDryRun ? "none: a dry run" : safeLine(directory)],
+    ["directory", dryRun ? "none: a dry run" : safeLine(directory)],
     ["source", safeLine(report.source)],
     ...report.manifestDigest === null ? [] : [["manifest", report.manifestDigest] as const],
     ["layers", `${formatCount(layers.length)}, ${formatCount(reusedLayers)} of them used again`],
-    ...layers.map((layer, i) => [`layer ${i + 1}`, layerText(layer, isDryRun)] as const),
+    ...layers.map((layer, i) => [`layer ${i + 1}`, layerText(layer, dryRun)] as const),
     ["size", formatSize(report.sizeBytes)],
     ["cells", `${formatSize(report.storedBytes)} in use, of ${formatSize(report.grid)} each`],
     ...report.disk === undefined ? [] : [
@@ -304,9 +304,9 @@ function layeredText(
 
 function layerText(
   { diffId, image, isReused }: LayeredReport["layers"][number],
-  isDryRun: boolean,
+  dryRun: boolean,
 ): string {
   const hex = diffId.slice(diffId.indexOf(":") + 1).slice(0, SHOWN_HEX_DIGITS);
-  const how = isReused ? "used again" : isDryRun ? "would be made" : "made";
+  const how = isReused ? "used again" : dryRun ? "would be made" : "made";
   return `${hex}, ${formatSize(image.sizeBytes)}, ${formatCount(image.files)} files, ${how}`;
 }

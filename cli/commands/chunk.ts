@@ -44,7 +44,7 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
     : indexTarget(index, args, io, { sourcePaths: [image === "-" ? STDIN_PATH : image] });
   const opened = (await openUploader(args, io))!;
   const chunks = new ChunkSink(opened.uploader, cutOptions(opened, chunkBytes));
-  const withIndex = target !== undefined && !opened.isDryRun;
+  const withIndex = target !== undefined && !opened.dryRun;
   const sink = withIndex ? teeSink(chunks, createIndexSink(chunks, target)) : chunks;
   const sizeBytes = await readInto(image, { sink, chunks }, io).finally(() => opened.close());
   const report = storeReport(opened, chunkBytes, chunks.counts);

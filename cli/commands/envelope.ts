@@ -37,7 +37,7 @@ export interface EnvelopeContext {
   /** Undefined for an image that has no file of its own. */
   readonly image: string | undefined;
   /** Write nothing. */
-  readonly isDryRun: boolean;
+  readonly dryRun: boolean;
 }
 
 /**
@@ -143,7 +143,7 @@ function refuseWithout(args: ParsedArguments, needed: string, names: readonly st
 function rootHashFile(
   args: ParsedArguments,
   io: CommandIo,
-  { source, image, isDryRun }: EnvelopeContext,
+  { source, image, dryRun }: EnvelopeContext,
 ): ImageSink {
   if (image === undefined) {
     throw new UsageError("--roothash", "the image has no name that the file could be named after", {
@@ -152,7 +152,7 @@ function rootHashFile(
   }
   const path = rootHashPath(image);
   refuseInsideSource(path, source);
-  if (isDryRun) return nullSink;
+  if (dryRun) return nullSink;
   const options = { force: args.flag("force"), signal: io.signal };
   return createFileSink(path, { ...options, sourcePaths: localPaths([source]) });
 }
@@ -161,7 +161,7 @@ function hashFile(
   file: string,
   args: ParsedArguments,
   io: CommandIo,
-  { source, image, isDryRun }: EnvelopeContext,
+  { source, image, dryRun }: EnvelopeContext,
 ): ImageSink {
   if (file === "-") {
     throw new UsageError("--verity", "the hash tree needs a file: wanted append or its name");
@@ -172,7 +172,7 @@ function hashFile(
     });
   }
   refuseInsideSource(file, source);
-  if (isDryRun) return nullSink;
+  if (dryRun) return nullSink;
   const options = { force: args.flag("force"), signal: io.signal };
   return createFileSink(file, { ...options, sourcePaths: localPaths([source]) });
 }

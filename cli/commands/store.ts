@@ -33,7 +33,7 @@ export interface OpenedUploader {
   /** Safe to print. */
   readonly storeName: string;
   readonly digest: ChunkDigest;
-  readonly isDryRun: boolean;
+  readonly dryRun: boolean;
   /** Undefined for chunks of one size. */
   readonly chunker: ChunkerParameters | undefined;
   /** Lets others prune the store again. To be called when all indexes have been written, and after failures. */
@@ -80,7 +80,7 @@ export async function openUploader(
     return parseCount(level, what, 1, ZSTD_LEVEL_MAX);
   }) ?? ZSTD_LEVEL_DEFAULT;
   const chunker = args.parsed("chunker", parseChunker);
-  const isDryRun = args.flag("dry-run");
+  const dryRun = args.flag("dry-run");
   const { signal } = io;
   const store = await openChunkStore(text, {
     env: io.env,
@@ -88,13 +88,13 @@ export async function openUploader(
     createStore: args.flag("create-store"),
     certificates: certificateFiles(args),
   });
-  const verifiesStore = args.flag("verify-store");
-  const uploader = new ChunkUploader({ store, zstdLevel, isDryRun, verifiesStore, signal });
+  const verifyStore = args.flag("verify-store");
+  const uploader = new ChunkUploader({ store, zstdLevel, dryRun, verifyStore, signal });
   return {
     uploader,
     storeName: store.name,
     digest: (args.value("digest") ?? CHUNK_DIGESTS[0]) as ChunkDigest,
-    isDryRun,
+    dryRun,
     chunker,
     close: () => uploader.close(),
   };
@@ -163,13 +163,13 @@ export interface StoreReport extends ChunkCounts {
 
 /** Puts a report together. */
 export function storeReport(
-  { storeName, isDryRun, digest, chunker }: OpenedUploader,
+  { storeName, dryRun, digest, chunker }: OpenedUploader,
   chunkBytes: number,
   counts: Readonly<ChunkCounts>,
 ): StoreReport {
   const cut = chunker === undefined ? "fixed" : `fastcdc:${chunkerText(chunker)}`;
   const largest = chunker?.maxBytes ?? chunkBytes;
-  const base = { store: storeName, dryRun: isDryRun, digest, chunker: cut };
+  const base = { store: storeName, dryRun: dryRun, digest, chunker: cut };
   return { ...base, chunkBytes: largest, ...counts };
 }
 

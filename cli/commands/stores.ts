@@ -52,12 +52,12 @@ export async function runPrune(args: ParsedArguments, io: CommandIo): Promise<0 
   const indexes: ChunkIndex[] = [];
   for (const path of args.positionals("INDEX")) indexes.push(await readIndex(path, io));
   const store = await openChunkStore(args.value("store")!, { env: io.env, signal: io.signal });
-  const isDryRun = args.flag("dry-run");
+  const dryRun = args.flag("dry-run");
   const graceMs = args.parsed("grace", parseTime) ?? GRACE_MS_DEFAULT;
-  const options = { indexes, graceMs, isDryRun, signal: io.signal, progress: io.progress };
+  const options = { indexes, graceMs, dryRun, signal: io.signal, progress: io.progress };
   const counts = await pruneStore(store, options);
   const { missingChunks } = counts;
-  if (io.json) await io.writeReport({ store: store.name, dryRun: isDryRun, ...counts });
+  if (io.json) await io.writeReport({ store: store.name, dryRun: dryRun, ...counts });
   else if (!io.quiet) {
     const of = (chunks: number, bytes: number) =>
       `${formatCount(chunks)} chunks, ${formatSize(bytes)}`;
@@ -65,7 +65,7 @@ export async function runPrune(args: ParsedArguments, io: CommandIo): Promise<0 
       ["store", safeLine(store.name)],
       ["kept", of(counts.keptChunks, counts.keptBytes)],
       ["too young", of(counts.youngChunks, counts.youngBytes)],
-      [isDryRun ? "would go" : "removed", of(counts.removedChunks, counts.removedBytes)],
+      [dryRun ? "would go" : "removed", of(counts.removedChunks, counts.removedBytes)],
       ["leftovers", formatCount(counts.leftovers)],
     ]));
   }

@@ -44,7 +44,7 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 |
       thresholdBytes: args.parsed("align-threshold", parseSize) ??
         MERGED_DEFAULTS.alignThresholdBytes,
     },
-    demandsLayout: args.firstGiven(["grid", "align-threshold"]) !== undefined,
+    requireLayout: args.firstGiven(["grid", "align-threshold"]) !== undefined,
     findingsMax: args.parsed("max-findings", parseCount) ?? FINDINGS_DEFAULT,
     progress: io.progress,
     signal: io.signal,

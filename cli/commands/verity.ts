@@ -87,10 +87,10 @@ export async function runDump(args: ParsedArguments, io: CommandIo): Promise<voi
 /** A salt that is named, `random`, or the one that all images have. */
 export function readSalt(
   text: string | undefined,
-): { readonly salt: Uint8Array; readonly isRandomSalt: boolean } {
-  const isRandomSalt = text === "random";
-  if (isRandomSalt) return { salt: new Uint8Array(randomBytes(SALT_BYTES)), isRandomSalt };
-  return { salt: text === undefined ? CONSTANT_SALT : parseSalt(text), isRandomSalt };
+): { readonly salt: Uint8Array; readonly randomSalt: boolean } {
+  const randomSalt = text === "random";
+  if (randomSalt) return { salt: new Uint8Array(randomBytes(SALT_BYTES)), randomSalt };
+  return { salt: text === undefined ? CONSTANT_SALT : parseSalt(text), randomSalt };
 }
 
 /** What the arguments say of the place of a tree. */

@@ -19,7 +19,7 @@ export interface DiffSourcesOptions extends SourceOptions {
   /** Receives the layer, uncompressed; without it, the sources are only compared. */
   readonly sink?: ImageSink | undefined;
   /** Unix time for everything that the sources give no time for; default 0. */
-  readonly timestamp?: number;
+  readonly timestamp?: number | undefined;
 }
 
 /** The result of a comparison. */

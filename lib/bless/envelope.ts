@@ -48,7 +48,7 @@ export interface VerityOptions {
   /** Goes before every block that is hashed; at most 256 bytes. */
   readonly salt: Uint8Array;
   /** The salt is another one each time, so what is there with another one is as good. */
-  readonly isRandomSalt?: boolean;
+  readonly randomSalt?: boolean | undefined;
   /** Takes the tree; it goes behind the image, or into its own partition, when left out. */
   readonly hashSink?: ImageSink | undefined;
 }
@@ -88,11 +88,11 @@ export interface DiskReport {
 /** What a report says of the envelope; what is not there is left out. */
 export interface EnvelopeReport {
   /** The hash tree. */
-  readonly verity?: VerityReport;
+  readonly verity?: VerityReport | undefined;
   /** The disk. */
-  readonly disk?: DiskReport;
+  readonly disk?: DiskReport | undefined;
   /** Of the whole file, when it is more than the file system. */
-  readonly outputBytes?: number;
+  readonly outputBytes?: number | undefined;
 }
 
 /** What was written. */

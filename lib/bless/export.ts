@@ -33,9 +33,9 @@ export interface ExportOptions extends SourceOptions {
   /** Receives the tar; it is finished on success and aborted otherwise. */
   readonly sink: ImageSink;
   /** Treat the tree as a layer for overlayfs: its whiteout devices and opaque attributes become OCI markers. */
-  readonly layer?: boolean;
+  readonly layer?: boolean | undefined;
   /** Unix time for everything that the source gives no time for; default 0. */
-  readonly timestamp?: number;
+  readonly timestamp?: number | undefined;
 }
 
 /** Entries of a tar, by kind. */

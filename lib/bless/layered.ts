@@ -50,13 +50,13 @@ export interface BlessLayeredOptions extends SourceOptions {
   /** The output directory; created if missing. */
   readonly outputDir: string;
   /** Replace images that are not whole or were made with other options. */
-  readonly force?: boolean;
+  readonly force?: boolean | undefined;
   /** Unix time for everything that the source gives no time for; default 0. */
-  readonly timestamp?: number;
+  readonly timestamp?: number | undefined;
   /** A chunk store for the images; their indexes are written to the output directory. */
   readonly chunks?: LayerChunksTarget | undefined;
   /** Write nothing; report what would be written. */
-  readonly isDryRun?: boolean;
+  readonly dryRun?: boolean | undefined;
 }
 
 /** One layer and its image. */
@@ -68,13 +68,13 @@ export interface LayeredLayerReport extends LayerReport {
   /** The figures of the image. */
   readonly image: ImageReport;
   /** Of the hash tree behind it; left out when there is none. */
-  readonly verity?: VerityReport;
+  readonly verity?: VerityReport | undefined;
   /** Its number on the disk, from 1 on; left out when there is none. */
-  readonly partition?: number;
+  readonly partition?: number | undefined;
   /** The index of its chunks, a file in the output directory; left out without a chunk store. */
-  readonly index?: string;
+  readonly index?: string | undefined;
   /** Its chunks in the store, old and new. */
-  readonly chunks?: Readonly<ChunkCounts>;
+  readonly chunks?: Readonly<ChunkCounts> | undefined;
 }
 
 /** A layered image. The figures are sums over the images, each counted once. */
@@ -86,11 +86,11 @@ export interface LayeredReport extends SourceReport, Omit<ImageReport, "uuid"> {
   /** Bottom to top. */
   readonly layers: readonly LayeredLayerReport[];
   /** All layers in one; left out when none was asked for. */
-  readonly disk?: LayeredDisk;
+  readonly disk?: LayeredDisk | undefined;
   /** What was changed or left out, one for each kind. */
   readonly warnings: readonly WarningSummary[];
   /** Sums over the images; left out without a chunk store. */
-  readonly chunks?: Readonly<ChunkCounts>;
+  readonly chunks?: Readonly<ChunkCounts> | undefined;
 }
 
 /**
@@ -123,7 +123,7 @@ export async function blessLayered(options: BlessLayeredOptions): Promise<Layere
         },
       );
     }
-    isMade = isMissing && !options.isDryRun && makeDirectory(outputDir);
+    isMade = isMissing && !options.dryRun && makeDirectory(outputDir);
     return await bless(image, options);
   } catch (error) {
     if (isMade) removeIfEmpty(outputDir);
@@ -134,7 +134,7 @@ export async function blessLayered(options: BlessLayeredOptions): Promise<Layere
 }
 
 async function bless(image: OpenedImage, options: BlessLayeredOptions): Promise<LayeredReport> {
-  const { envelope, outputDir, signal, progress, isDryRun = false, timestamp = 0 } = options;
+  const { envelope, outputDir, signal, progress, dryRun = false, timestamp = 0 } = options;
   const layout = imageLayout(options);
   const chunks = layerChunks(options);
   const store = new LayerStore(outputDir, {
@@ -142,7 +142,7 @@ async function bless(image: OpenedImage, options: BlessLayeredOptions): Promise<
     force: options.force ?? false,
     signal,
     progress,
-    isDryRun,
+    dryRun,
     alsoTo: chunks && ((name) => chunks.sinkOf(name)),
   });
   const used = await new LayerImages(store, { ...options, layout, timestamp }).ofAll(image);
@@ -163,7 +163,7 @@ async function bless(image: OpenedImage, options: BlessLayeredOptions): Promise<
     ...indexOf(chunked, name),
   }));
   const description = encodeDescription(image, contentDigest, described, disk);
-  if (!isDryRun) await writeDescription(outputDir, contentDigest, description, signal);
+  if (!dryRun) await writeDescription(outputDir, contentDigest, description, signal);
   return {
     mode: "layered",
     ...sourceReport(options.source, image, layout),
@@ -208,10 +208,10 @@ function checkLayeredEnvelope(
 async function diskOf(
   used: readonly UsedImage[],
   contentDigest: string,
-  { envelope, outputDir, layout: { size }, isDryRun = false, signal }: BlessLayeredOptions,
+  { envelope, outputDir, layout: { size }, dryRun = false, signal }: BlessLayeredOptions,
   chunks: LayerChunks | undefined,
 ): Promise<LayeredDisk | undefined> {
-  if (envelope?.disk === undefined || isDryRun) return undefined;
+  if (envelope?.disk === undefined || dryRun) return undefined;
   return await writeLayeredDisk(used, {
     outputDir,
     contentDigest,
@@ -236,10 +236,10 @@ function aroundOf(
 }
 
 function layerChunks(options: BlessLayeredOptions): LayerChunks | undefined {
-  const { chunks, layout, outputDir, isDryRun = false, force = false, signal, progress } = options;
+  const { chunks, layout, outputDir, dryRun = false, force = false, signal, progress } = options;
   if (chunks === undefined) return undefined;
   const chunkBytes = layout.gridBytes;
-  return new LayerChunks({ ...chunks, outputDir, chunkBytes, isDryRun, force, signal, progress });
+  return new LayerChunks({ ...chunks, outputDir, chunkBytes, dryRun, force, signal, progress });
 }
 
 function indexOf(
@@ -277,11 +277,11 @@ export interface DescribedLayer {
   /** Of the image. */
   readonly sizeBytes: number;
   /** Of the hash tree behind the file system; left out when there is none. */
-  readonly verity?: VerityReport;
+  readonly verity?: VerityReport | undefined;
   /** Its number on the disk, from 1 on; left out when there is none. */
-  readonly partition?: number;
+  readonly partition?: number | undefined;
   /** The index of its chunks, a file in the same directory; left out without a chunk store. */
-  readonly index?: string;
+  readonly index?: string | undefined;
 }
 
 /** How to stack mounted layers. */

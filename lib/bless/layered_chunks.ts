@@ -32,7 +32,7 @@ export interface LayerChunksOptions extends LayerChunksTarget {
   /** The size of a chunk: the grid. */
   readonly chunkBytes: number;
   /** Write no indexes. */
-  readonly isDryRun: boolean;
+  readonly dryRun: boolean;
   /** Replace files that have the name of an index but are not one. */
   readonly force: boolean;
   readonly signal?: AbortSignal | undefined;
@@ -84,7 +84,7 @@ export class LayerChunks {
     }
     const chunked = new Map<string, ChunkedImage>();
     for (const [name, sink] of sinks) {
-      const index = this.#options.isDryRun ? undefined : `${name}.caibx`;
+      const index = this.#options.dryRun ? undefined : `${name}.caibx`;
       if (index !== undefined) await this.#writeIndex(index, sink.index);
       chunked.set(name, { index, counts: sink.counts });
     }

@@ -24,7 +24,7 @@ export interface LayeredDisk extends DiskReport {
   /** A name in the output directory. */
   readonly file: string;
   /** The index of its chunks, a name in the output directory; left out when it went to no store. */
-  readonly index?: string;
+  readonly index?: string | undefined;
 }
 
 /** How it is made. */

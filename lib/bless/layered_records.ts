@@ -89,7 +89,7 @@ function envelopeFacts({ verity, vhd, disk }: EnvelopeOptions): OptionFacts {
   return {
     ...verity === undefined ? {} : {
       verity: "append",
-      veritySalt: verity.isRandomSalt ? "random" : Buffer.from(verity.salt).toString("hex"),
+      veritySalt: verity.randomSalt ? "random" : Buffer.from(verity.salt).toString("hex"),
     },
     // The partitions leave out the footer of the disk.
     ...vhd && disk === undefined ? { vhd: "yes" } : {},

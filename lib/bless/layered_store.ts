@@ -224,7 +224,7 @@ export interface LayerStoreOptions {
   readonly signal?: AbortSignal | undefined;
   readonly progress: Progress;
   /** Write nothing: images are planned and checksummed only. */
-  readonly isDryRun?: boolean;
+  readonly dryRun?: boolean | undefined;
   /** Another sink for each new image, which receives it before it is named. */
   readonly alsoTo?: ((name: string) => ImageSink) | undefined;
 }
@@ -275,9 +275,9 @@ export class LayerStore {
     name: string,
     write: (sink: ImageSink) => Promise<RecordBody>,
   ): Promise<LayerRecord> {
-    const { signal, force, isDryRun = false, alsoTo } = this.#options;
+    const { signal, force, dryRun = false, alsoTo } = this.#options;
     const imagePath = this.#pathOf(name, "ext4");
-    const file = isDryRun
+    const file = dryRun
       ? nullSink
       : createFileSink(imagePath, { force, ...signal === undefined ? {} : { signal } });
     const checksums = new ChecksumSink();
@@ -287,7 +287,7 @@ export class LayerStore {
       const body = await write(teeSink(checksums, ...others, heldSink(file)));
       record = this.#record(body, checksums.checksums);
       // An old record belongs to an image that is gone or about to be replaced.
-      if (!isDryRun && (force || statIfThere(imagePath) === undefined)) {
+      if (!dryRun && (force || statIfThere(imagePath) === undefined)) {
         removeQuietly(this.#pathOf(name, "json"));
       }
       await file.finish(record.checksums.sizeBytes);
@@ -347,14 +347,14 @@ export class LayerStore {
 
   /** Keeps what is known of a layer in a position. */
   async addPosition(position: LayerPosition, record: PositionRecord): Promise<void> {
-    if (this.#options.isDryRun) return;
+    if (this.#options.dryRun) return;
     const path = this.#pathOf(positionFileName(position), "json");
     await writeFileWhole(path, encodePosition(record), this.#options.signal);
   }
 
   /** Not interrupted by signals, so that the record follows the image. */
   async #keepRecord(name: string, record: LayerRecord): Promise<LayerRecord> {
-    if (!this.#options.isDryRun) {
+    if (!this.#options.dryRun) {
       await writeFileWhole(this.#pathOf(name, "json"), encodeRecord(record), undefined);
     }
     this.#known.set(name, record);
@@ -374,7 +374,7 @@ export class LayerStore {
     const found = statIfThere(path);
     if (found === undefined) {
       try {
-        if (!this.#options.isDryRun) checkOutput(path);
+        if (!this.#options.dryRun) checkOutput(path);
         return undefined;
       } catch (error) {
         // It was created between the two checks.
@@ -423,7 +423,7 @@ export class LayerStore {
 /** Why an image cannot be reused. */
 interface Unfitness {
   readonly why: string;
-  readonly differences?: readonly OptionDifference[];
+  readonly differences?: readonly OptionDifference[] | undefined;
 }
 
 /** Whether an error says that a file exists that did not exist before: another process has created it. */

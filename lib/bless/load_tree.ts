@@ -28,7 +28,7 @@ export interface LoadedTree {
 /** Loads a source, passes its tree to `use`, and frees what holds the payload. */
 export async function withTree<T>(
   source: string,
-  options: SourceOptions & { readonly timestamp?: number },
+  options: SourceOptions & { readonly timestamp?: number | undefined },
   use: (loaded: LoadedTree) => Promise<T>,
 ): Promise<T> {
   const { warnings, signal, timestamp = 0, treeLimits } = options;

@@ -35,7 +35,7 @@ export interface BlessMergedOptions extends SourceOptions {
   /** Receives the image; it is finished on success and aborted otherwise. */
   readonly sink: ImageSink;
   /** Unix time for everything that the source gives no time for; default 0. */
-  readonly timestamp?: number;
+  readonly timestamp?: number | undefined;
 }
 
 /**

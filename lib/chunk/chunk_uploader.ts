@@ -74,15 +74,15 @@ export interface ChunkUploaderOptions {
   /** How hard they are compressed, 1 to 19. */
   readonly zstdLevel: number;
   /** Store nothing; only count what would be. */
-  readonly isDryRun?: boolean;
+  readonly dryRun?: boolean | undefined;
   /** Read the chunks that are there, and compare their digests. */
-  readonly verifiesStore?: boolean;
+  readonly verifyStore?: boolean | undefined;
   /** Ends the work with its reason. */
   readonly signal?: AbortSignal | undefined;
   /** Chunks on their way at the same time; default 16. */
-  readonly concurrency?: number;
+  readonly concurrency?: number | undefined;
   /** Different chunks that are brought in one run; default DISTINCT_CHUNKS_MAX. */
-  readonly distinctChunksMax?: number;
+  readonly distinctChunksMax?: number | undefined;
 }
 
 /** A chunk for the store. */
@@ -145,12 +145,12 @@ export class ChunkUploader {
       return undefined;
     }
     this.#remember(id);
-    const { verifiesStore = false } = this.#options;
+    const { verifyStore = false } = this.#options;
     const isThere = this.#isLocked
       ? this.#store.has(id, bytes.length, this.#stop.signal)
       : this.#lockAndLook(id, bytes.length);
     // Most chunks of most images are there: nothing waits for those that are.
-    if (isThere === true && !verifiesStore) {
+    if (isThere === true && !verifyStore) {
       countReused(counts, bytes.length);
       return undefined;
     }
@@ -164,7 +164,7 @@ export class ChunkUploader {
   async settle(): Promise<void> {
     while (this.#underway.size > 0) await this.#waitForOne();
     this.#throwIfFailed();
-    if (!this.#options.isDryRun) await this.#store.settle();
+    if (!this.#options.dryRun) await this.#store.settle();
   }
 
   /** Ends what is on its way, and waits until it has ended. */
@@ -188,7 +188,7 @@ export class ChunkUploader {
   /** The store is locked with the first chunk, so that a run that fails before leaves nothing in it. */
   async #lockAndLook(id: string, contentBytes: number): Promise<boolean> {
     const { signal } = this.#stop;
-    if (!this.#options.isDryRun) {
+    if (!this.#options.dryRun) {
       this.#locking ??= lockStore(this.#store, "write", { graceMs: GRACE_MS_DEFAULT, signal });
       await this.#locking;
     }
@@ -231,14 +231,14 @@ export class ChunkUploader {
   }
 
   async #bring(chunk: OfferedChunk, isThere: boolean | Promise<boolean>): Promise<void> {
-    const { store, isDryRun = false, zstdLevel } = this.#options;
+    const { store, dryRun = false, zstdLevel } = this.#options;
     const { id, bytes, counts } = chunk;
     const { signal } = this.#stop;
     if (await isThere) return await this.#reuse(chunk);
     // One that failed meanwhile has ended the work for all.
     if (this.#failure !== undefined) return;
     const stored = compressChunk(bytes, zstdLevel);
-    const outcome = isDryRun ? "added" : await store.put(id, stored, signal);
+    const outcome = dryRun ? "added" : await store.put(id, stored, signal);
     if (outcome === "present") return await this.#reuse(chunk);
     counts.newChunks++;
     counts.newBytes += bytes.length;
@@ -246,7 +246,7 @@ export class ChunkUploader {
   }
 
   async #reuse(chunk: OfferedChunk): Promise<void> {
-    if (this.#options.verifiesStore === true) {
+    if (this.#options.verifyStore === true) {
       await verifyChunk(this.#store, chunk, this.#stop.signal);
     }
     countReused(chunk.counts, chunk.bytes.length);

@@ -50,9 +50,9 @@ export interface DirectoryStoreOptions {
   /** When it is aborted, what is half-written is removed at once. */
   readonly signal?: AbortSignal | undefined;
   /** Whether the directory must be there already. Default false. */
-  readonly mustExist?: boolean;
+  readonly mustExist?: boolean | undefined;
   /** Another file system, for tests. */
-  readonly files?: FileOperations;
+  readonly files?: FileOperations | undefined;
 }
 
 const MAX_NAME_TRIES = 1000;

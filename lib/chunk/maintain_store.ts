@@ -17,11 +17,11 @@ export interface PruneOptions {
   /** Chunks that were stored later than this before now are kept: they may be of a run that has not ended. */
   readonly graceMs: number;
   /** Count, and remove nothing. */
-  readonly isDryRun?: boolean;
+  readonly dryRun?: boolean | undefined;
   /** Ends the work with its reason. */
   readonly signal?: AbortSignal | undefined;
   /** Progress reporter. */
-  readonly progress?: Progress;
+  readonly progress?: Progress | undefined;
 }
 
 /** What was found, and what became of it. Bytes are those of stored objects. */
@@ -54,7 +54,7 @@ const LEFTOVER = /(^|\/)\.tmp-cacnk/;
  * @throws {IoError} when somebody writes to the store
  */
 export async function pruneStore(store: ChunkStore, options: PruneOptions): Promise<PruneCounts> {
-  const { indexes, graceMs, isDryRun = false, signal, progress = NO_PROGRESS } = options;
+  const { indexes, graceMs, dryRun = false, signal, progress = NO_PROGRESS } = options;
   if (indexes.length === 0) {
     throw new InputError(store.name, "no index is given: everything would be removed");
   }
@@ -76,7 +76,7 @@ export async function pruneStore(store: ChunkStore, options: PruneOptions): Prom
     for await (const object of store.list(undefined, signal)) {
       throwIfAborted(signal);
       const isOld = lock.nowMs - object.storedMs >= graceMs;
-      if (countObject(object, isOld, wanted, counts) && !isDryRun) {
+      if (countObject(object, isOld, wanted, counts) && !dryRun) {
         await store.remove(object.path, signal);
       }
       task.advance(object.sizeBytes);
@@ -148,7 +148,7 @@ export async function verifyStore(
   store: ChunkStore,
   { signal, progress = NO_PROGRESS }: {
     readonly signal?: AbortSignal | undefined;
-    readonly progress?: Progress;
+    readonly progress?: Progress | undefined;
   } = {},
 ): Promise<StoreFindings> {
   const sums = { chunks: 0, storedBytes: 0, contentBytes: 0 };

@@ -19,9 +19,9 @@ export interface OpenStoreOptions {
   /** Ends requests that are under way. */
   readonly signal?: AbortSignal | undefined;
   /** Make a directory that does not exist: without it, a name that is typed wrong is an error. Default false. */
-  readonly createStore?: boolean;
+  readonly createStore?: boolean | undefined;
   /** Certificates for S3, beside those that everybody trusts. */
-  readonly certificates?: CertificateFiles;
+  readonly certificates?: CertificateFiles | undefined;
 }
 
 /**

@@ -35,15 +35,15 @@ export interface RestoreOptions {
   /** Where the chunks are. */
   readonly store: ChunkStore;
   /** Files that may have some of the chunks, such as an older image. */
-  readonly seeds?: readonly string[];
+  readonly seeds?: readonly string[] | undefined;
   /** Replace a file that is there. */
-  readonly force?: boolean;
+  readonly force?: boolean | undefined;
   /** Ends the work with its reason. */
   readonly signal?: AbortSignal | undefined;
   /** Progress reporter. */
-  readonly progress?: Progress;
+  readonly progress?: Progress | undefined;
   /** Chunks that are fetched at the same time; default 16. */
-  readonly concurrency?: number;
+  readonly concurrency?: number | undefined;
 }
 
 /** Where the bytes came from. */

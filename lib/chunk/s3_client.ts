@@ -25,13 +25,13 @@ import { objectPath, type S3Address, type S3Answer, type S3Request } from "./s3_
 export interface S3ClientOptions {
   readonly settings: AwsSettings;
   /** Certificates and proxies; default: those of the runtime. */
-  readonly connection?: FetchSettings;
+  readonly connection?: FetchSettings | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Waits between tries; for tests. */
   readonly pause?: (milliseconds: number, signal: AbortSignal | undefined) => Promise<void>;
-  readonly tries?: number;
+  readonly tries?: number | undefined;
   /** For one try. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
 }
 
 const DEFAULT_TRIES = 8;

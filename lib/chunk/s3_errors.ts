@@ -44,7 +44,7 @@ const LONGEST_RETRY_AFTER_SECONDS = 20;
 
 interface Meaning {
   readonly why: string;
-  readonly hint?: ErrorDetails["hint"];
+  readonly hint?: ErrorDetails["hint"] | undefined;
 }
 
 const NO_SPACE: Meaning = {

@@ -24,16 +24,16 @@ export interface S3Address {
 export interface S3Request {
   readonly method: "GET" | "HEAD" | "PUT" | "DELETE";
   /** The object, without the store's prefix; undefined for the bucket itself. */
-  readonly key?: string;
-  readonly query?: Readonly<Record<string, string>>;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: Uint8Array;
+  readonly key?: string | undefined;
+  readonly query?: Readonly<Record<string, string>> | undefined;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  readonly body?: Uint8Array | undefined;
   /** The longest answer to expect; a longer one is a failure. */
-  readonly mostBytes?: number;
+  readonly mostBytes?: number | undefined;
   /** How often it is tried at most; default: as the client has it. */
-  readonly tries?: number;
+  readonly tries?: number | undefined;
   /** How long one try may take; default: as the client has it. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
   /** Ends the request with its reason. */
   readonly signal?: AbortSignal | undefined;
 }

@@ -31,7 +31,7 @@ export interface StoreLockOptions {
   readonly graceMs: number;
   readonly signal?: AbortSignal | undefined;
   /** How long a writer waits for one who prunes, between looks; for tests. */
-  readonly pauseMs?: number;
+  readonly pauseMs?: number | undefined;
 }
 
 /** A day: longer than a run takes. */

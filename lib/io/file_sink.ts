@@ -113,11 +113,11 @@ let temporaryCount = 0;
 /** How a file is made. */
 export interface FileSinkOptions extends OutputOptions {
   /** When it is aborted, the part is removed at once, before anything else runs. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Of the new file, less what the umask takes away; 666 when left out. One that is replaced gives its own. */
-  readonly mode?: number;
+  readonly mode?: number | undefined;
   /** Another file system, for tests. */
-  readonly files?: FileOperations;
+  readonly files?: FileOperations | undefined;
 }
 
 /**

@@ -24,9 +24,9 @@ export interface ReadIntoOptions {
   readonly signal?: AbortSignal | undefined;
   readonly progress: Progress;
   /** What the progress is called; default: `chunk`. */
-  readonly task?: string;
+  readonly task?: string | undefined;
   /** Called with the size of a file before it is read; may throw. */
-  readonly checkSize?: (sizeBytes: number) => void;
+  readonly checkSize?: ((sizeBytes: number) => void) | undefined;
 }
 
 const READ_BYTES = 1 << 20;

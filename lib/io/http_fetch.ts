@@ -24,11 +24,11 @@ export interface Certificates {
 /** Files of certificates, in PEM. */
 export interface CertificateFiles {
   /** Authorities to trust beside the usual ones. */
-  readonly caFile?: string;
+  readonly caFile?: string | undefined;
   /** The certificate of this client; goes with `keyFile`. */
-  readonly certFile?: string;
+  readonly certFile?: string | undefined;
   /** Its key. */
-  readonly keyFile?: string;
+  readonly keyFile?: string | undefined;
 }
 
 /** How a server is reached. */
@@ -42,7 +42,7 @@ export interface FetchSettings {
 export interface FetchInit {
   readonly method: string;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body?: string | Uint8Array<ArrayBuffer>;
+  readonly body?: string | Uint8Array<ArrayBuffer> | undefined;
   readonly signal: AbortSignal;
 }
 

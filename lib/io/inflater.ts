@@ -23,7 +23,7 @@ export interface InflaterOptions {
   /** Receives inflated bytes in order, which are valid until it returns. What it throws comes out of `push` or `end`. */
   readonly emit: (bytes: Uint8Array) => void;
   /** Called with everything that is left out; `Warnings.add` fits. */
-  readonly warn?: (kind: string, what: string, why: string) => void;
+  readonly warn?: ((kind: string, what: string, why: string) => void) | undefined;
 }
 
 /** A transform of node:zlib. `bytesWritten` counts the input that was used. */

@@ -49,9 +49,9 @@ export function realPathOf(path: string): string {
 /** What is allowed for an output. */
 export interface OutputOptions {
   /** Replace a file that is there. */
-  readonly force?: boolean;
+  readonly force?: boolean | undefined;
   /** Files that are read and so must not be the output. Those that do not exist are passed over. */
-  readonly sourcePaths?: readonly string[];
+  readonly sourcePaths?: readonly string[] | undefined;
 }
 
 /**

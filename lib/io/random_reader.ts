@@ -20,7 +20,7 @@ export interface RandomReader {
   /** Gives the resource back; not to be read afterwards. */
   close(): void;
   /** The parts that it lies in, where they can be given back one by one. */
-  readonly parts?: ReaderParts;
+  readonly parts?: ReaderParts | undefined;
 }
 
 /** Parts of what a reader reads. */
@@ -135,9 +135,9 @@ export interface WantedInput {
   /** Such as `an ext4 image`. */
   readonly what: string;
   /** A remedy where there is a directory. */
-  readonly directoryHint?: string;
+  readonly directoryHint?: string | undefined;
   /** A remedy where there is a pipe. */
-  readonly pipeHint?: string;
+  readonly pipeHint?: string | undefined;
 }
 
 /**

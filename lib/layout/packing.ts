@@ -42,7 +42,7 @@ export interface LayoutRules {
   /** Files of at least this size are aligned; `Infinity` turns alignment off. */
   readonly alignThresholdBytes: number;
   /** Whether payload begins on the grid. */
-  readonly startsOnGrid: boolean;
+  readonly startOnGrid: boolean;
   readonly packing: Packing;
 }
 

@@ -48,7 +48,7 @@ export function placePayloads(
     readonly fromBlock: number;
     readonly reserved: readonly BlockRange[];
     /** What {@linkcode runStarts} gives, for who places the same files several times. */
-    readonly runStarts?: Uint8Array;
+    readonly runStarts?: Uint8Array | undefined;
   },
 ): Placement {
   const { gridBlocks } = rules;
@@ -57,7 +57,7 @@ export function placePayloads(
     ? area.reserved
     : roundedToGrid(area.reserved, gridBlocks);
   const allocator = new AscendingAllocator(reserved, area.fromBlock);
-  if (rules.startsOnGrid) allocator.alignTo(gridBlocks);
+  if (rules.startOnGrid) allocator.alignTo(gridBlocks);
   const startBlock = allocator.cursor;
   const startsRun = area.runStarts ?? runStarts(demands, rules);
   let endBlock = startBlock;
@@ -133,7 +133,7 @@ export type PayloadOrder = "path" | "first-layer" | "layer";
 /** What the order depends on. */
 export interface PayloadOrigin {
   /** The lowest layer that has anything at the path; 0 when not set. */
-  readonly firstLayer?: number;
+  readonly firstLayer?: number | undefined;
   /** Where the file itself comes from. */
   readonly origin: { readonly layerIndex: number; readonly entryIndex: number };
 }

@@ -48,7 +48,7 @@ export interface NodeBase {
    * The lowest layer that had anything at its path, even another node; 0 if not set. Only the order of payload depends
    * on it.
    */
-  firstLayer?: number;
+  firstLayer?: number | undefined;
 }
 
 /** A directory and its children by name. */

@@ -84,10 +84,10 @@ export class ArchiveMembers {
 
 /** How an archive is scanned. */
 export interface ScanOptions {
-  readonly tarLimits?: Partial<TarLimits>;
-  readonly ignoreZeros?: boolean;
+  readonly tarLimits?: Partial<TarLimits> | undefined;
+  readonly ignoreZeros?: boolean | undefined;
   /** Called for bytes behind the end marker. */
-  readonly warn?: WarnCallback;
+  readonly warn?: WarnCallback | undefined;
 }
 
 /**
@@ -108,7 +108,7 @@ export function scanArchive(
       if (kind === "trailingBytes") warn?.(kind, what, why);
     },
     limits: tarLimits,
-    scansPayload: false,
+    scanPayload: false,
     ignoreZeros,
   });
   const window = new Uint8Array(WINDOW_BYTES);

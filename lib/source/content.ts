@@ -16,7 +16,7 @@ export interface KnownContent {
   readonly what: string;
   readonly hint: string;
   /** A disk with a partition table. */
-  readonly isDisk?: boolean;
+  readonly isDisk?: boolean | undefined;
 }
 
 /** How much of a file is looked at: the magic of btrfs comes last. */

@@ -55,7 +55,7 @@ async function loadImage(reader: RandomReader, options: SourceOptions): Promise<
   const image = openExt4Image(reader, { warnings });
   const { onUnreadable: onFault } = options;
   const faults = onFault === undefined ? {} : { onFault };
-  const tree = await readTree(image, { warnings, scansContent: true, signal, ...faults });
+  const tree = await readTree(image, { warnings, scanContent: true, signal, ...faults });
   const isBlessed = isAsBlessed(image);
   // Blessing puts files in the order of (first layer, path): the places that they have tell the first part of it.
   if (isBlessed) rankPayloads(tree, ({ payload }) => placeIn(payload, reader));

@@ -15,9 +15,9 @@ export interface Platform {
   /** In Go's terms, such as `amd64`. */
   readonly architecture: string;
   /** Such as `v8`. */
-  readonly variant?: string;
+  readonly variant?: string | undefined;
   /** Such as `10.0.17763.1817`: an image for Windows runs on the very version that it was made for. */
-  readonly osVersion?: string;
+  readonly osVersion?: string | undefined;
 }
 
 const ARCHITECTURE_ALIASES: ReadonlyMap<string, readonly [architecture: string, variant?: string]> =

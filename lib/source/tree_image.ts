@@ -71,7 +71,7 @@ export function treeLayer(tree: {
   readonly stored: StoredBytes;
   readonly sizeBytes: number | undefined;
   /** What its bytes are; default: a tar. */
-  readonly content?: "tar" | "bytes";
+  readonly content?: "tar" | "bytes" | undefined;
 }): LayerSource {
   return {
     name: tree.name,

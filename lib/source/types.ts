@@ -34,41 +34,41 @@ export interface SourceOptions extends ThreadOptions {
    * that states none a warning when a platform was asked for. `any` takes whatever there is. `tar:`, `rootfs:` and `ext4:`
    * have no platform, and say nothing.
    */
-  readonly platform?: string;
+  readonly platform?: string | undefined;
   /** Where inflated layers are kept; default: the system's directory for temporary files. */
-  readonly tmpdir?: string;
+  readonly tmpdir?: string | undefined;
   /** Layers read at the same time; default: the number of processors. */
-  readonly jobs?: number;
+  readonly jobs?: number | undefined;
   /** Ends the work with its reason. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Progress reporter. */
   readonly progress: Progress;
   /** Counts what is changed or left out. */
   readonly warnings: Warnings;
   /** False: a diff id that does not match is a warning, for images that were made wrong. Default true. */
-  readonly verifyDiffIds?: boolean;
+  readonly verifyDiffIds?: boolean | undefined;
   /** False: an ext4 image that was not unmounted is read as it lies, its journal is not replayed. Default true. */
-  readonly replay?: boolean;
+  readonly replay?: boolean | undefined;
   /** Hears of what cannot be read in an ext4 image and is left out; without it, that is an error. */
   readonly onUnreadable?: ((path: ByteString, error: InputError) => void) | undefined;
   /** The path of the external journal of an ext4 image that has one. */
-  readonly externalJournal?: string;
+  readonly externalJournal?: string | undefined;
   /** Bounds on what a source may ask for; what is not given is `DEFAULT_SOURCE_LIMITS`. */
-  readonly limits?: Partial<SourceLimits>;
+  readonly limits?: Partial<SourceLimits> | undefined;
   /** Blocks of zeros do not end a tar, for tars that were written one behind the other. Default false. */
-  readonly ignoreZeros?: boolean;
+  readonly ignoreZeros?: boolean | undefined;
   /** Bounds on what a tar may ask for. */
-  readonly tarLimits?: Partial<TarLimits>;
+  readonly tarLimits?: Partial<TarLimits> | undefined;
   /** Bounds on the tree that the layers make together. */
-  readonly treeLimits?: Partial<TreeLimits>;
+  readonly treeLimits?: Partial<TreeLimits> | undefined;
   /** Layers stored in no more bytes than this are read without a worker; default 256 KiB. */
-  readonly inlineLayerBytes?: number;
+  readonly inlineLayerBytes?: number | undefined;
   /** The spool of a layer is cut into files of this size; default 64 MiB. */
-  readonly spoolPartBytes?: number;
+  readonly spoolPartBytes?: number | undefined;
   /** How registries are reached. */
-  readonly registry?: RegistryOptions;
+  readonly registry?: RegistryOptions | undefined;
   /** What the source `-` is read from; default: the process's standard input. */
-  readonly stdin?: AsyncIterable<Uint8Array>;
+  readonly stdin?: AsyncIterable<Uint8Array> | undefined;
 }
 
 /** Stored bytes that lie in a file, whole. */
@@ -127,7 +127,7 @@ export interface LayerSource {
   /** How the bytes are had. */
   readonly stored: StoredBytes;
   /** What they are once they are inflated: a tar, unless it says something else. */
-  readonly content?: "tar" | "bytes";
+  readonly content?: "tar" | "bytes" | undefined;
 }
 
 /** An image whose manifest and config were read and checked; its layers were not. */

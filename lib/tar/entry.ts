@@ -51,7 +51,7 @@ export interface TarEntry {
   /** In byte order of the names, each name once. */
   readonly xattrs: readonly Xattr[];
   /** The number that decides about the order of payload (NodeBase.firstLayer), where an exported tar gives one. */
-  readonly firstLayer?: number;
+  readonly firstLayer?: number | undefined;
   /** Set for `file` only. Store offsets are offsets in the uncompressed tar. */
   readonly payload: PayloadIndex | undefined;
   /** Where the entry's first header lies in the uncompressed tar, for messages. */

@@ -54,14 +54,14 @@ export interface TarIndexerOptions {
   /** Called for what was dropped or changed; `Warnings.add` fits. */
   readonly warn: WarnCallback;
   /** Instead of the defaults. */
-  readonly limits?: Partial<TarLimits>;
+  readonly limits?: Partial<TarLimits> | undefined;
   /**
    * False: entries are emitted as soon as their headers were read, with payloads whose data runs and content hash say
    * nothing, and the caller may skip the bytes of files. Default true.
    */
-  readonly scansPayload?: boolean;
+  readonly scanPayload?: boolean | undefined;
   /** Zero blocks do not end the tar, as with tar(1)'s --ignore-zeros: for tars that were written one behind the other. */
-  readonly ignoreZeros?: boolean;
+  readonly ignoreZeros?: boolean | undefined;
 }
 
 /** What the bytes at the current offset are, and how a message calls them. */
@@ -430,7 +430,7 @@ export class TarIndexer {
 
   #beginPayload(segments: readonly DataSegment[], sizeBytes: number): void {
     this.#counted("fileSizeBytes", sizeBytes);
-    if (this.#options.scansPayload === false) {
+    if (this.#options.scanPayload === false) {
       this.#emitPayload({ sizeBytes, segments, dataRuns: [], contentHash: 0 });
       this.#skipData(this.#storedSizeBytes);
       return;

@@ -41,7 +41,7 @@ export interface BuildTreeOptions {
   /** Modification time of directories that no entry describes, the root among them. */
   readonly defaultTime: NodeTime;
   /** Bounds on the tree; what is not given is the default. */
-  readonly limits?: Partial<TreeLimits>;
+  readonly limits?: Partial<TreeLimits> | undefined;
 }
 
 /**

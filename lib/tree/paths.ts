@@ -85,7 +85,7 @@ export interface WalkRules {
   /** Called before a symlink is followed; false stops the walk. */
   readonly onSymlink: (parent: DirectoryNode, name: ByteString, symlink: SymlinkNode) => boolean;
   /** Stop instead of throwing at a limit. */
-  readonly isLenient?: boolean;
+  readonly lenient?: boolean | undefined;
 }
 
 /** Resolves paths in one tree. Symlinks are followed inside of it: `/`, and `..` of the root, are its root. */
@@ -176,7 +176,7 @@ export class PathWalker {
     trail.push(directory);
     const { pathDepth } = this.#budget.limits;
     if (trail.length <= pathDepth) return true;
-    if (rules.isLenient) return false;
+    if (rules.lenient) return false;
     throw limitError(what(), `the path is more than ${pathDepth} names deep`, {
       name: "pathDepth",
       expected: pathDepth,
@@ -186,7 +186,7 @@ export class PathWalker {
   #mayHop(hopCount: number, name: ByteString, rules: WalkRules, what: () => string): boolean {
     const { symlinkHops } = this.#budget.limits;
     if (hopCount <= symlinkHops) return true;
-    if (rules.isLenient) return false;
+    if (rules.lenient) return false;
     throw limitError(
       what(),
       `the path leads through more than ${symlinkHops} symlinks, ` +

@@ -199,7 +199,7 @@ export function noteOpaqueDirectories(walker: PathWalker, changes: LayerChanges)
   }
 }
 
-const LENIENT_RULES = { onGap: () => undefined, isLenient: true };
+const LENIENT_RULES = { onGap: () => undefined, lenient: true };
 
 /** The symlinks of lower layers that this layer replaces by something else. */
 function replacedSymlinks(

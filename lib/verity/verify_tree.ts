@@ -32,13 +32,13 @@ export interface VerityPlace {
   /** Holds the blocks that were hashed. */
   readonly data: RandomReader;
   /** Where in `data` the blocks begin that were hashed; default 0. */
-  readonly dataOffset?: number;
+  readonly dataOffset?: number | undefined;
   /** May be the same as `data`. */
   readonly hash: RandomReader;
   /** Of the superblock, in `hash`. */
   readonly hashOffset: number;
   /** Where the partition begins that holds the tree; default 0. */
-  readonly hashStart?: number;
+  readonly hashStart?: number | undefined;
 }
 
 /** What is wrong with one block. */

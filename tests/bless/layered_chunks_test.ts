@@ -14,10 +14,10 @@ import { blessTo, filesOf, writeLayers } from "./layered_helpers.ts";
 
 const DIGEST = "sha512-256";
 
-function target(directory: string, isDryRun = false) {
+function target(directory: string, dryRun = false) {
   const store = new DirectoryStore(join(directory, "store"));
   return {
-    uploader: new ChunkUploader({ store, zstdLevel: 1, isDryRun }),
+    uploader: new ChunkUploader({ store, zstdLevel: 1, dryRun }),
     digest: DIGEST,
   } as const;
 }
@@ -32,11 +32,11 @@ function withLayers(test: (directory: string, source: string) => Promise<void>):
 
 /** The index of a file as it would be cut anew. */
 async function indexOf(path: string): Promise<Uint8Array> {
-  const isDryRun = true;
+  const dryRun = true;
   const uploader = new ChunkUploader({
     store: new DirectoryStore("/nowhere"),
     zstdLevel: 1,
-    isDryRun,
+    dryRun,
   });
   const sink = new ChunkSink(uploader, { chunkBytes: 131072, digest: DIGEST });
   await readFileInto(path, sink, { progress: NO_PROGRESS });
@@ -99,14 +99,14 @@ Deno.test("blessLayered without a store names no index, and leaves those of earl
 Deno.test("blessLayered in a dry run writes nothing, and knows what would be new", async () => {
   await withLayers(async (directory, source) => {
     const out = join(directory, "out");
-    const dry = await blessTo(out, source, { chunks: target(directory, true), isDryRun: true });
+    const dry = await blessTo(out, source, { chunks: target(directory, true), dryRun: true });
     assertEquals([existsSync(out), existsSync(join(directory, "store"))], [false, false]);
     assertEquals(dry.layers.map(({ index }) => index), [undefined, undefined]);
     const real = await blessTo(out, source, { chunks: target(directory) });
     assertEquals(dry.chunks, real.chunks);
     assertEquals(dry.layers.map(({ image }) => image), real.layers.map(({ image }) => image));
     const files = filesOf(out);
-    await blessTo(out, source, { chunks: target(directory, true), isDryRun: true, force: true });
+    await blessTo(out, source, { chunks: target(directory, true), dryRun: true, force: true });
     assertEquals(filesOf(out), files);
   });
 });
@@ -153,7 +153,7 @@ Deno.test("LayerChunks counts an image that comes twice once", async () => {
       ...target(directory),
       outputDir: out,
       chunkBytes: 131072,
-      isDryRun: false,
+      dryRun: false,
       force: false,
       progress: NO_PROGRESS,
     });
@@ -173,7 +173,7 @@ Deno.test("LayerChunks counts what was new of an image that another process was 
       ...target(directory),
       outputDir: out,
       chunkBytes: 131072,
-      isDryRun: false,
+      dryRun: false,
       force: false,
       progress: NO_PROGRESS,
     });

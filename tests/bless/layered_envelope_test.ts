@@ -85,7 +85,7 @@ Deno.test("an image with another tree, or none, is not used again", async () => 
     // A salt that is another one each time is no reason to make an image again.
     const random = (byte: number) => ({
       force: byte === 0,
-      envelope: { verity: { salt: Uint8Array.of(byte), isRandomSalt: true } },
+      envelope: { verity: { salt: Uint8Array.of(byte), randomSalt: true } },
     });
     const first = await blessTo(out, source, random(0));
     const second = await blessTo(out, source, random(1));

@@ -41,9 +41,9 @@ Deno.test("LIMITS has every limit of the parts, once by name", () => {
 Deno.test("limitOptions hands every limit to the part that has it", () => {
   const values = new Map(LIMITS.map(({ name }, i) => [name, i]));
   const { limits, tarLimits, treeLimits } = limitOptions(values);
-  assertEquals(Object.keys(limits), Object.keys(DEFAULT_SOURCE_LIMITS));
-  assertEquals(Object.keys(tarLimits), Object.keys(DEFAULT_TAR_LIMITS));
-  assertEquals(Object.keys(treeLimits), Object.keys(DEFAULT_TREE_LIMITS));
-  assertEquals(tarLimits.pathDepth, treeLimits.pathDepth);
+  assertEquals(Object.keys(limits!), Object.keys(DEFAULT_SOURCE_LIMITS));
+  assertEquals(Object.keys(tarLimits!), Object.keys(DEFAULT_TAR_LIMITS));
+  assertEquals(Object.keys(treeLimits!), Object.keys(DEFAULT_TREE_LIMITS));
+  assertEquals(tarLimits!.pathDepth, treeLimits!.pathDepth);
   assertEquals(limitOptions(new Map()), { limits: {}, tarLimits: {}, treeLimits: {} });
 });

@@ -58,7 +58,7 @@ Deno.test("ChunkUploader remembers so many different chunks, over all files, and
 Deno.test("ChunkUploader has the bytes of a chunk copied before the call returns", async () => {
   const memory = new MemoryStore();
   memory.duringPut = () => new Promise((resolve) => setTimeout(resolve));
-  const uploader = uploaderOf(memory, { verifiesStore: true });
+  const uploader = uploaderOf(memory, { verifyStore: true });
   const bytes = noise(4096);
   const id = chunkId(bytes, "sha256");
   uploader.offer({ id, digest: "sha256", bytes, counts: { ...NO_CHUNKS } });
@@ -99,7 +99,7 @@ Deno.test("ChunkUploader in a dry run stores nothing and says how much it would"
   const file = noise(6 * CHUNK_BYTES);
   await store(file.subarray(0, 2 * CHUNK_BYTES), uploaderOf(dry));
   await store(file.subarray(0, 2 * CHUNK_BYTES), uploaderOf(real));
-  const { counts } = await store(file, uploaderOf(dry, { isDryRun: true }));
+  const { counts } = await store(file, uploaderOf(dry, { dryRun: true }));
   assertEquals([counts.newChunks, counts.reusedChunks, dry.chunks.size], [4, 2, 2]);
   assertEquals(counts, (await store(file, uploaderOf(real))).counts);
 });
@@ -117,14 +117,14 @@ Deno.test("ChunkUploader that verifies finds a chunk that is not what it is call
     const memory = new MemoryStore();
     await store(file, uploaderOf(memory));
     assertEquals(
-      (await store(file, uploaderOf(memory, { verifiesStore: true }))).counts.reusedChunks,
+      (await store(file, uploaderOf(memory, { verifyStore: true }))).counts.reusedChunks,
       3,
     );
     const id = chunkId(file.subarray(CHUNK_BYTES, 2 * CHUNK_BYTES), "sha512-256");
     memory.chunks.set(id, change(memory.chunks.get(id)!));
     await store(file, uploaderOf(memory));
     const error = await assertRejects(
-      () => store(file, uploaderOf(memory, { verifiesStore: true })),
+      () => store(file, uploaderOf(memory, { verifyStore: true })),
       InputError,
     );
     assert(error.message.startsWith(`memory: chunk ${id.slice(0, 4)}/${id}.cacnk: is damaged: `));

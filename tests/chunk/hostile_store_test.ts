@@ -86,8 +86,8 @@ Deno.test("a 412 is no proof: the chunk is asked for, and put without the condit
       isChunkPut(request) && request.headers["if-none-match"] !== undefined
         ? { status }
         : undefined;
-    for (const verifiesStore of [false, true]) {
-      const server = await upload({ misbehave }, { verifiesStore });
+    for (const verifyStore of [false, true]) {
+      const server = await upload({ misbehave }, { verifyStore });
       assertEquals([chunksIn(server).length, server.faults], [40, []]);
     }
   }
@@ -107,7 +107,7 @@ Deno.test("what a 412 says is there is read when the store is verified", async (
     server.objects.set(key, Buffer.from(compressChunk(noise(4096, 9), 1)));
     const chunks = new S3Store(server.store(), { settings: TEST_SETTINGS });
     await assertRejects(
-      () => store(FILE, uploaderOf(chunks, { verifiesStore: true }), SMALL),
+      () => store(FILE, uploaderOf(chunks, { verifyStore: true }), SMALL),
       InputError,
       "is damaged",
     );
@@ -154,9 +154,9 @@ Deno.test("a dangling link at a chunk's name is not the chunk, and nothing is sw
     const path = join(directory, chunkPath(chunkId(FILE.subarray(0, 4096), "sha512-256")));
     rmSync(path);
     symlinkSync("/nonexistent/x", path);
-    for (const verifiesStore of [false, true]) {
+    for (const verifyStore of [false, true]) {
       await assertRejects(
-        () => store(FILE, uploaderOf(chunks(), { verifiesStore }), SMALL),
+        () => store(FILE, uploaderOf(chunks(), { verifyStore }), SMALL),
         InputError,
         "is a link to nothing: wanted a chunk",
       );

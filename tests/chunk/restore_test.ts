@@ -212,7 +212,7 @@ Deno.test("pruneStore keeps what indexes name and what is young, and removes the
     writeFileSync(path, "x");
     utimesSync(path, old, old);
     assert(!existsSync(leftover));
-    const asked = await pruneStore(chunks, { indexes: [kept], graceMs, isDryRun: true });
+    const asked = await pruneStore(chunks, { indexes: [kept], graceMs, dryRun: true });
     assertEquals([asked.removedChunks, asked.leftovers, asked.youngChunks], [10, 1, 1]);
     const { removedChunks, leftovers, missingChunks } = await pruneStore(chunks, {
       indexes: [kept],

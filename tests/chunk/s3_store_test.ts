@@ -127,7 +127,7 @@ Deno.test("S3Store gets every chunk through, however the server misbehaves", asy
     // cannot know that it is its own.
     assertEquals(counts.newChunks + counts.reusedChunks, 150);
     assertEquals([server.objects.size, server.faults], [150, []]);
-    const again = await store(file, uploaderOf(chunks, { verifiesStore: true }), {
+    const again = await store(file, uploaderOf(chunks, { verifyStore: true }), {
       chunkBytes: 4096,
     });
     assertEquals([again.counts.newChunks, again.counts.reusedChunks], [0, 150]);

@@ -1,4 +1,4 @@
-import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { UsageError } from "../../lib/errors.ts";
@@ -24,23 +24,6 @@ Deno.test("a thread finds its code beside the sources, or where workerUrl says",
   assertEquals(await hashOne(WORKER), WANTED);
   const text = `import ${JSON.stringify(WORKER.href)};`;
   assertEquals(await hashOne(`data:text/javascript,${encodeURIComponent(text)}`), WANTED);
-});
-
-Deno.test("a thread loads its code over HTTP", async () => {
-  let requests = 0;
-  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, () => {
-    requests++;
-    return new Response(`import ${JSON.stringify(WORKER.href)};`, {
-      headers: { "content-type": "text/javascript" },
-    });
-  });
-  // Deno lets no remote module import a local one: that it says so shows that the module was loaded.
-  const error = await assertRejects(() =>
-    hashOne(`http://127.0.0.1:${server.addr.port}/worker.js`)
-  );
-  await server.shutdown();
-  assertEquals(requests, 1);
-  assertStringIncludes(String(error), "Remote modules are not allowed to import local modules");
 });
 
 Deno.test("a thread whose URL is none, or leads nowhere, is an error", async () => {

@@ -23,7 +23,7 @@ const TIGHT: LayoutRules = {
   extentBlocksMax: 32_768,
   gridBlocks: 32,
   alignThresholdBytes: 64 * KIB,
-  startsOnGrid: true,
+  startOnGrid: true,
   packing: { kind: "tight" },
 };
 const MERGE: LayoutRules = { ...TIGHT, packing: { kind: "merge" } };
@@ -65,7 +65,7 @@ describe("placePayloads", () => {
     const rules = { ...RESYNC, alignThresholdBytes: Infinity };
     const payloads = [payload(3, 0), payload(100, 0), payload(2, 0)];
     assertEquals(starts(payloads, rules), [32, 35, 135]);
-    assertEquals(starts(payloads, { ...rules, startsOnGrid: false }), [1, 4, 104]);
+    assertEquals(starts(payloads, { ...rules, startOnGrid: false }), [1, 4, 104]);
   });
 
   it("a large file resumes congruent behind a reserved range", () => {

@@ -120,7 +120,7 @@ Deno.test("PathWalker refuses loops and depth, or leads nowhere when it is lenie
     { path: "d/d/d/" },
     { path: "r", link: "." },
   );
-  const lenient = { ...RULES, isLenient: true };
+  const lenient = { ...RULES, lenient: true };
   const cases: [string, Partial<TreeLimits>][] = [
     ["a", {}],
     ["self", {}],

@@ -55,9 +55,9 @@ export interface SwitchOptions {
   /** Progress reporter. */
   readonly progress: Progress;
   /** Is heard until the changes are decided on; then they are carried through. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Another file system, for tests. */
-  readonly files?: ImageFiles;
+  readonly files?: ImageFiles | undefined;
 }
 
 /** What was done. */

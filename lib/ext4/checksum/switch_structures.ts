@@ -426,7 +426,7 @@ export interface DirectoryBlockOptions {
   /** That of the directory. */
   readonly inodeSeed: number;
   /** Whether its names may have any bytes. */
-  readonly isEncrypted?: boolean;
+  readonly isEncrypted?: boolean | undefined;
   readonly what: string;
 }
 

@@ -25,7 +25,7 @@ export interface AclEntry {
   /** Bits rwx, 0 to 7. */
   readonly permissions: number;
   /** The user's or group's id where the tag has one. */
-  readonly id?: number;
+  readonly id?: number | undefined;
 }
 
 const SYSTEM_CALL_VERSION = 2;

@@ -139,7 +139,7 @@ export function decodeDirectoryBlock(
   block: Uint8Array,
   options: {
     readonly checksummed: boolean;
-    readonly isEncrypted?: boolean;
+    readonly isEncrypted?: boolean | undefined;
     readonly what: string;
   },
 ): DirectoryEntry[] {
@@ -154,7 +154,7 @@ export function decodeDirectoryEntries(
   range: {
     readonly start: number;
     readonly end: number;
-    readonly isEncrypted?: boolean;
+    readonly isEncrypted?: boolean | undefined;
     readonly what: string;
   },
 ): DirectoryEntry[] {
@@ -193,7 +193,7 @@ export interface EntryRange {
   /** How many entries at the front are "." and "..". */
   readonly dotCount: number;
   /** Whether names may have any bytes, as encrypted ones do. */
-  readonly isEncrypted?: boolean;
+  readonly isEncrypted?: boolean | undefined;
 }
 
 /** Why entries cannot be read. */

@@ -17,7 +17,7 @@ export interface ExtentLeaf {
   readonly blockCount: number;
   readonly startBlock: number;
   /** Allocated but reads as zeros. */
-  readonly unwritten?: boolean;
+  readonly unwritten?: boolean | undefined;
 }
 
 /** A pointer to the node that maps everything from a logical block on. */
@@ -30,8 +30,8 @@ export interface ExtentIndex {
 export interface ExtentNode {
   readonly depth: number;
   readonly entriesMax: number;
-  readonly leaves?: readonly ExtentLeaf[];
-  readonly indexes?: readonly ExtentIndex[];
+  readonly leaves?: readonly ExtentLeaf[] | undefined;
+  readonly indexes?: readonly ExtentIndex[] | undefined;
 }
 
 /** Entries that fit i_block. */

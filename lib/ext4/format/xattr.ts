@@ -87,8 +87,8 @@ export function joinXattrName(nameIndex: number, suffix: ByteString): ByteString
 export interface HashedXattr {
   readonly suffix: ByteString;
   readonly value: Uint8Array;
-  readonly valueInode?: number;
-  readonly valueHash?: number;
+  readonly valueInode?: number | undefined;
+  readonly valueHash?: number | undefined;
 }
 
 const NAME_SHIFT = 5;
@@ -145,9 +145,9 @@ export interface DiskXattr {
   /** The value as it is on disk. */
   readonly value: Uint8Array;
   /** The inode that holds the value (INCOMPAT.EA_INODE); then valueHash is needed. */
-  readonly valueInode?: number;
+  readonly valueInode?: number | undefined;
   /** xattrValueHash() of a value that an inode holds. */
-  readonly valueHash?: number;
+  readonly valueHash?: number | undefined;
 }
 
 /** h_magic, and the magic of the area in an inode. */

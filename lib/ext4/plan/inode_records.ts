@@ -85,7 +85,7 @@ interface ContentFields {
   readonly blockField: Uint8Array;
   readonly sizeBytes: number;
   /** Set if it holds content besides the attributes. */
-  readonly xattrArea?: Uint8Array;
+  readonly xattrArea?: Uint8Array | undefined;
 }
 
 function contentFields(draft: NodeDraft, context: RecordContext): ContentFields {

@@ -29,11 +29,11 @@ export interface LayoutOptions {
   /** Files of at least this size start on the grid; `Infinity` turns alignment off. */
   readonly alignThresholdBytes: number;
   /** Whether payload begins on the grid; default: unless alignment is off. */
-  readonly startsOnGrid?: boolean;
+  readonly startOnGrid?: boolean | undefined;
   /** How files below the threshold are packed. */
   readonly packing: Packing;
   /** Default `path`. */
-  readonly payloadOrder?: PayloadOrder;
+  readonly payloadOrder?: PayloadOrder | undefined;
   /** How large the file system is. */
   readonly size: ImageSize;
   /** Size of the internal journal, rounded up to whole blocks of 4 KiB; 0 for none. */
@@ -60,7 +60,7 @@ export interface LayoutOptions {
 export interface Settings {
   readonly gridBlocks: number;
   readonly alignThresholdBytes: number;
-  readonly startsOnGrid: boolean;
+  readonly startOnGrid: boolean;
   readonly packing: Packing;
   readonly payloadOrder: PayloadOrder;
   readonly size: ImageSize;
@@ -109,7 +109,7 @@ export function resolveSettings(
   return {
     gridBlocks: options.gridBytes / BLOCK_SIZE_BYTES,
     alignThresholdBytes: options.alignThresholdBytes,
-    startsOnGrid: options.startsOnGrid ?? options.alignThresholdBytes !== Infinity,
+    startOnGrid: options.startOnGrid ?? options.alignThresholdBytes !== Infinity,
     packing: options.packing,
     payloadOrder: options.payloadOrder ?? "path",
     size: options.size,

@@ -36,7 +36,7 @@ const TARGET_BYTES_MAX = 4095;
 /** How a map is followed. */
 export interface BlockMapOptions {
   /** Called for each block of the map, before what it maps. */
-  readonly onMapBlock?: (block: MapBlock) => void;
+  readonly onMapBlock?: ((block: MapBlock) => void) | undefined;
 }
 
 /**
@@ -90,9 +90,9 @@ export function readSymlink(image: Ext4Image, inode: ImageInode): ByteString {
 /** Bounds that several files share. */
 export interface PayloadBounds {
   /** Counts the blocks of all files. */
-  readonly budget?: BlockBudget;
+  readonly budget?: BlockBudget | undefined;
   /** Most runs of data; 4,194,304 by default. */
-  readonly maxSegmentCount?: number;
+  readonly maxSegmentCount?: number | undefined;
 }
 
 const PIECE_BYTES = 1024 * 1024;

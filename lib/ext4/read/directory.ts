@@ -208,7 +208,7 @@ export interface ListOptions {
   /** Whether names below names are listed, too. */
   readonly recursive: boolean;
   /** Hears of what cannot be read and is left out; without it, that is an error. */
-  readonly onFault?: (path: ByteString, error: InputError) => void;
+  readonly onFault?: ((path: ByteString, error: InputError) => void) | undefined;
 }
 
 /**

@@ -110,7 +110,7 @@ export interface OpenExt4Options {
    */
   readonly warnings: Warnings;
   /** How many bytes of blocks are kept; 16 MiB by default. */
-  readonly cacheBytes?: number;
+  readonly cacheBytes?: number | undefined;
 }
 
 const NANOSECONDS_MAX = 999_999_999;
@@ -127,7 +127,7 @@ export class Ext4Image extends Volume {
       readonly geometry: ImageGeometry;
       readonly judge: Judge;
       readonly warnings: Warnings;
-      readonly cacheBytes?: number;
+      readonly cacheBytes?: number | undefined;
     },
   ) {
     super(reader, options);

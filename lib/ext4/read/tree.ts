@@ -30,13 +30,13 @@ export interface ReadTreeOptions {
    * What becomes of a lost+found as mke2fs makes it: an empty directory of root's, 0700, of more than 4096 bytes. By
    * default it is left out, since it belongs to the file system and not to its content. Any other is kept.
    */
-  readonly lostAndFound?: "omitWhenPristine" | "keep";
+  readonly lostAndFound?: "omitWhenPristine" | "keep" | undefined;
   /** Reads the bytes of all files, so that their `dataRuns` and `contentHash` are known; by default when asked for. */
-  readonly scansContent?: boolean;
+  readonly scanContent?: boolean | undefined;
   /** Bounds in place of the defaults. */
-  readonly limits?: Partial<ReadLimits>;
+  readonly limits?: Partial<ReadLimits> | undefined;
   /** Hears of what cannot be read and is left out of the tree; without it, that is an error. */
-  readonly onFault?: (path: ByteString, error: InputError) => void;
+  readonly onFault?: ((path: ByteString, error: InputError) => void) | undefined;
   /** Stops the work. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -135,7 +135,7 @@ class TreeReader {
     for (let item = this.#pending.pop(); item; item = this.#pending.pop()) {
       const node = goOn(item.path, this.#options.onFault, () => this.#readName(item));
       const payload = node?.kind === "file" ? node.payload : undefined;
-      if (this.#options.scansContent && payload instanceof ImagePayload) {
+      if (this.#options.scanContent && payload instanceof ImagePayload) {
         await payload.scan(this.#options.signal);
       }
       if (++count % YIELD_AFTER_NAMES !== 0) continue;

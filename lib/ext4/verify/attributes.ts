@@ -31,7 +31,7 @@ export interface InodeXattrs {
   /** Those in the inode. */
   readonly inInode: readonly DecodedXattr[];
   /** Set when it says how it is encrypted: equal for inodes that are encrypted alike. */
-  readonly policy?: string;
+  readonly policy?: string | undefined;
 }
 
 /** By version. */

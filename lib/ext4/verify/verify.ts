@@ -42,15 +42,15 @@ export type { LayoutRule } from "./context.ts";
 /** How an image is to be verified. */
 export interface VerifyOptions {
   /** How many findings are kept; the rest are counted. 1000 by default. */
-  readonly findingsMax?: number;
+  readonly findingsMax?: number | undefined;
   /** What large files are held against; 128 KiB and 64 KiB by default. */
-  readonly layout?: Partial<LayoutRule>;
+  readonly layout?: Partial<LayoutRule> | undefined;
   /** Whether a large file that is not congruent is a finding. Otherwise it is only counted. */
-  readonly demandsLayout?: boolean;
+  readonly requireLayout?: boolean | undefined;
   /** Progress reporter. */
-  readonly progress?: Progress;
+  readonly progress?: Progress | undefined;
   /** Ends the work with its reason. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** How the large files of an image lie. */
@@ -80,17 +80,17 @@ export interface VerifyReport {
   /** Of what was read. */
   readonly sizeBytes: number;
   /** Undefined when the superblock could not be read. */
-  readonly uuid?: string;
+  readonly uuid?: string | undefined;
   /** By the names that e2fsprogs gives them. */
-  readonly features?: readonly string[];
+  readonly features?: readonly string[] | undefined;
   /** Whether it has the constant hash seed that bless gives to all its images. */
-  readonly blessed?: boolean;
+  readonly blessed?: boolean | undefined;
   /** Inodes in use. */
-  readonly usedInodes?: number;
+  readonly usedInodes?: number | undefined;
   /** Blocks in use. */
-  readonly usedBlocks?: number;
+  readonly usedBlocks?: number | undefined;
   /** How the large files lie. */
-  readonly layout?: LayoutReport;
+  readonly layout?: LayoutReport | undefined;
   /** What is unusual and no fault. */
   readonly warnings: readonly WarningSummary[];
 }
@@ -175,7 +175,7 @@ async function runPasses(context: Context, options: VerifyOptions): Promise<void
     checkQuotas(context);
     checkBackups(context, isBlessed(context.volume));
     const { layout, layoutRule } = context;
-    if (options.demandsLayout && layout.firstOff !== undefined) {
+    if (options.requireLayout && layout.firstOff !== undefined) {
       const { gridBytes, thresholdBytes } = layoutRule;
       const problem = `files of ${thresholdBytes} bytes or more off the grid of ${gridBytes}, ` +
         "this inode first";

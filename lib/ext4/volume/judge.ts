@@ -36,13 +36,13 @@ export type Structure =
 /** Where in the image. Blocks are physical, offsets are bytes from the start of the image. */
 export interface Location {
   /** The block group. */
-  readonly group?: number;
+  readonly group?: number | undefined;
   /** The inode's number. */
-  readonly inode?: number;
+  readonly inode?: number | undefined;
   /** The physical block. */
-  readonly block?: number;
+  readonly block?: number | undefined;
   /** Bytes from the start of the image. */
-  readonly offset?: number;
+  readonly offset?: number | undefined;
 }
 
 /** One fault. */
@@ -52,17 +52,17 @@ export interface Finding extends Location {
   /** What is wrong, in a few words. */
   readonly problem: string;
   /** What is there. */
-  readonly found?: string | number;
+  readonly found?: string | number | undefined;
   /** What should be. */
-  readonly wanted?: string | number;
+  readonly wanted?: string | number | undefined;
   /** `note`: worth knowing, but neither e2fsck nor the kernel objects. Damage otherwise. */
-  readonly severity?: "note";
+  readonly severity?: "note" | undefined;
 }
 
 /** What is known of a fault beside its problem. */
 export interface FaultDetails extends Pick<Finding, "found" | "wanted" | "severity"> {
   /** Whether the kernel reads past it. */
-  readonly isReadable?: boolean;
+  readonly isReadable?: boolean | undefined;
 }
 
 /** The name of a structure and where it is, for messages: `extent tree (inode 12, block 99)`. */

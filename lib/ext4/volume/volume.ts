@@ -67,7 +67,7 @@ export interface VolumeOptions {
   /** Hears of faults. */
   readonly judge: Judge;
   /** How many bytes of blocks are kept; 16 MiB by default. */
-  readonly cacheBytes?: number;
+  readonly cacheBytes?: number | undefined;
 }
 
 const CACHE_BYTES_DEFAULT = 16 * 1024 * 1024;

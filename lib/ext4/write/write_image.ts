@@ -31,7 +31,7 @@ export interface WriteOptions {
   /** Progress reporter. */
   readonly progress: Progress;
   /** Called after each write of payload. */
-  readonly onWritten?: (write: PayloadWrite) => void;
+  readonly onWritten?: ((write: PayloadWrite) => void) | undefined;
 }
 
 /** Writes an image and finishes the sink; aborts the sink before throwing any error. */

@@ -40,9 +40,9 @@ export interface AuthorizerOptions {
   /** Looks for credentials; called once at most, and only when the registry asks for some. */
   readonly findCredentials: () => Promise<Credentials | undefined>;
   /** What went wrong while credentials were looked for, in words. */
-  readonly credentialFaults?: () => readonly string[];
+  readonly credentialFaults?: (() => readonly string[]) | undefined;
   /** How token servers are reached. */
-  readonly connection?: ConnectionSettings;
+  readonly connection?: ConnectionSettings | undefined;
   /** What each request to a token server is made with. */
   readonly retryContext: () => RetryContext;
 }

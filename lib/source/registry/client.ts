@@ -31,16 +31,16 @@ const GUESS_MILLISECONDS = 5000;
 
 /** What connecting needs. */
 export interface ConnectOptions {
-  readonly registry?: RegistryOptions;
+  readonly registry?: RegistryOptions | undefined;
   readonly progress: Progress;
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** A request to the repository. */
 export interface RepositoryRequest {
   /** What is asked for, for errors. */
   readonly what: string;
-  readonly headers?: Readonly<Record<string, string>>;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   readonly signal: AbortSignal | undefined;
   readonly retries: Retries;
 }
@@ -97,7 +97,7 @@ function connectionSettings(
 /** What is known once a registry was reached. */
 interface FirstContact {
   readonly address: URL;
-  readonly connection?: ConnectionSettings;
+  readonly connection?: ConnectionSettings | undefined;
   /** What the registry said to the first request. */
   readonly answer: Answer;
   readonly secrets: Secrets;

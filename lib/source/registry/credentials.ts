@@ -278,7 +278,7 @@ export interface HelperContext {
   readonly timing: RegistryTiming;
   readonly signal: AbortSignal | undefined;
   /** Called for helpers that are missing or fail, which are skipped then; without it they are errors. */
-  readonly onFault?: (fault: string) => void;
+  readonly onFault?: ((fault: string) => void) | undefined;
 }
 
 /** Asks a helper; one that is missing or fails is skipped where `onFault` is given. */

@@ -71,15 +71,15 @@ export function helperServer(registry: string): string {
 /** How registries are reached. */
 export interface RegistryOptions extends CertificateFiles {
   /** Where directories of certificates lie, each named after its registry; default: those of docker and podman. */
-  readonly certificateDirectories?: readonly string[];
+  readonly certificateDirectories?: readonly string[] | undefined;
   /** Speak http, not https. Without it, http is only tried on loopback, when https fails. */
-  readonly plainHttp?: boolean;
+  readonly plainHttp?: boolean | undefined;
   /** The only file that credentials are looked for in, as docker and podman write them; default: theirs. */
-  readonly authFile?: string;
+  readonly authFile?: string | undefined;
   /** Where files of credentials and their helpers are looked for; default: the process's environment. */
   readonly environment?: Readonly<Record<string, string | undefined>>;
   /** A directory that layers are kept in when they have been read, and read from when they are needed again. */
-  readonly blobCache?: string;
+  readonly blobCache?: string | undefined;
   /** Replaces the clock. */
-  readonly timing?: RegistryTiming;
+  readonly timing?: RegistryTiming | undefined;
 }

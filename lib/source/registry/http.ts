@@ -39,18 +39,18 @@ export interface HttpRequest {
   /** What is asked for, for errors; safe to print. */
   readonly what: string;
   readonly url: URL;
-  readonly headers?: Readonly<Record<string, string>>;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Goes to the origin of `url` and nowhere else. */
   readonly authorization?: string | undefined;
   /** What goes to other origins that redirects lead to: tokens that were got from them, anonymously. */
-  readonly otherAuthorizations?: ReadonlyMap<string, string>;
+  readonly otherAuthorizations?: ReadonlyMap<string, string> | undefined;
   /** How servers are reached. */
-  readonly connection?: ConnectionSettings;
+  readonly connection?: ConnectionSettings | undefined;
   /** The fields of a form; with them the request is a POST. */
-  readonly form?: URLSearchParams;
+  readonly form?: URLSearchParams | undefined;
   readonly signal: AbortSignal | undefined;
   /** How long nothing may come; default STALL_MILLISECONDS. */
-  readonly stallMilliseconds?: number;
+  readonly stallMilliseconds?: number | undefined;
 }
 
 /** How servers are reached. */
@@ -375,7 +375,7 @@ interface KnownFault {
   readonly signs: RegExp;
   readonly why: string;
   readonly isTransient: boolean;
-  readonly details?: NetworkFault["details"];
+  readonly details?: NetworkFault["details"] | undefined;
 }
 
 const KNOWN_FAULTS: readonly KnownFault[] = [

@@ -186,7 +186,7 @@ export const PROGRESS_BYTES = 1 << 20;
 /** What is asked for. */
 export interface BlobRequest {
   readonly path: string;
-  readonly headers?: Readonly<Record<string, string>>;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Its size is compared; its digest is not. */
   readonly descriptor: Descriptor;
   /** What the blob is called in errors. */

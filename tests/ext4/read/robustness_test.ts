@@ -86,7 +86,7 @@ async function attempt(bytes: Uint8Array): Promise<"read" | "refused"> {
   try {
     const warnings = new Warnings();
     const image = openExt4Image(memoryReader(bytes), { warnings });
-    await readTree(image, { warnings, scansContent: true, lostAndFound: "keep" });
+    await readTree(image, { warnings, scanContent: true, lostAndFound: "keep" });
     return "read";
   } catch (error) {
     if (error instanceof InputError) return "refused";

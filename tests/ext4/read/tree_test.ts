@@ -46,7 +46,7 @@ Deno.test("readTree leaves out a lost+found as mke2fs makes it, unless told to k
 });
 
 Deno.test("readTree reads the bytes of files when it is asked to", async () => {
-  const { root } = await read(openFixture("csum-1k"), { scansContent: true });
+  const { root } = await read(openFixture("csum-1k"), { scanContent: true });
   const holes = root.children.get("holes")!;
   assertEquals(holes.kind === "file" && holes.payload.dataRuns.length, 1);
 });
@@ -105,7 +105,7 @@ Deno.test("readTree keeps to its limits, and stops when it is told to", async ()
   }
   const large = openFixture("csum-1k");
   const signal = AbortSignal.abort();
-  const fast = read(large, { signal, scansContent: true });
+  const fast = read(large, { signal, scanContent: true });
   assertEquals((await Promise.allSettled([fast]))[0].status, "fulfilled");
   const many = victimOfMke2fs(
     ["-t", "ext4", "-N", "2000"],

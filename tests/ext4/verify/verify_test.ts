@@ -39,7 +39,7 @@ Deno.test("verify counts the large files on the grid, and holds an image to it w
       }]);
       const layout = { gridBytes: MIB };
       assertEquals((await verifyImage(reader, { layout })).clean, true);
-      const held = await verifyImage(reader, { layout, demandsLayout: true });
+      const held = await verifyImage(reader, { layout, requireLayout: true });
       assertEquals(held.findings.map(({ structure }) => structure), ["layout"]);
     } finally {
       reader.close();
