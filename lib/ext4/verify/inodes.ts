@@ -328,7 +328,7 @@ class InodeBlocks implements BlockMapVisitor {
   readonly #gridBlocks: number;
   #inode = 0;
   #keepsRuns = false;
-  /** A bad block may be in metadata. */
+  /** A bad block may be in metadata; a block of the map that lists it may not. */
   #mayShareBlocks = false;
   #lastCluster = -1;
 
@@ -359,7 +359,7 @@ class InodeBlocks implements BlockMapVisitor {
   /** A block of the map that has another owner already is not followed: it could lead in circles. */
   mapBlock(blockNumber: number): boolean {
     this.#countClusters(blockNumber, 1);
-    return this.#mark(blockNumber, 1);
+    return this.#usage.mark(blockNumber, 1, this.#inode);
   }
 
   #mark(startBlock: number, blockCount: number): boolean {

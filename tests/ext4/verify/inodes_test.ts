@@ -43,3 +43,12 @@ Deno.test("every inode's checksum is compared, also that of one that is not in u
   });
   assertEquals(unused.includes("inode: checksum"), true);
 });
+
+Deno.test("a block of the map of bad blocks must not be in use", async () => {
+  const problems = await problemsOf("plain-4k", (image) => {
+    const inodeTable = image.descriptor(0).inodeTableBlock;
+    // The double indirect block: i_block is at 0x28.
+    viewAt(image.inodeSlot(1)).setUint32(0x28 + 13 * 4, inodeTable + 1, true);
+  });
+  assertEquals(problems, ["image: block with two owners"]);
+});
