@@ -5,11 +5,15 @@
  */
 import { join } from "node:path";
 import { blessLayered, type LayeredReport } from "../../lib/bless/layered.ts";
+import { fillingBytes } from "../../lib/bless/envelope.ts";
 import { blessMerged } from "../../lib/bless/merged.ts";
 import { LAYERED_DEFAULTS, type LayoutOptions, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import type { BlessReport } from "../../lib/bless/report.ts";
 import { ChunkSink, createIndexSink } from "../../lib/chunk/chunk_sink.ts";
+import { SECTOR_BYTES } from "../../lib/disk/gpt.ts";
 import { UsageError } from "../../lib/errors.ts";
+import { deviceFacts, isBlockDevice } from "../../lib/io/block_device.ts";
+import { createDeviceSink, type DeviceSink, type ZeroedBy } from "../../lib/io/device_sink.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { type ImageSink, teeSink } from "../../lib/io/sink.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
@@ -22,6 +26,7 @@ import {
   exactSize,
   localPaths,
   refuseInsideSource,
+  refuseSameDevice,
   refuseTerminal,
   stdoutSink,
 } from "./outputs.ts";
@@ -44,13 +49,14 @@ export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<v
     const example = "`blessfs bless - -o IMAGE < root.tar`";
     refuseTerminal("SOURCE", io, `redirect a tar or an archive into it: ${example}`);
   }
-  const layout = parseLayout(args, withoutJournal(args, MERGED_DEFAULTS));
+  const defaults = withoutJournal(args, MERGED_DEFAULTS);
+  const layout = parseLayout(args, defaults, fillBytesOf(args, image));
   const sourceOptions = parseSourceOptions(args, io, [source], args.value("store"));
   const timestamp = sourceDateEpoch(io);
   const outputs = await openOutputs(args, io, layout.gridBytes);
   const opened = openEnvelope(args, io, {
     source,
-    image: image === "-" || image === NO_IMAGE ? undefined : image,
+    image: image === "-" || image === NO_IMAGE || outputs.device ? undefined : image,
     dryRun: args.flag("dry-run"),
   });
   const { envelope } = opened;
@@ -66,10 +72,11 @@ export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<v
   const elapsedMs = Math.round(io.now() - started);
   io.warn(report.warnings);
   const stored = outputs.storeReport();
-  if (io.json) await io.writeReport(document(report, image, stored, elapsedMs));
+  const made = { image, stored, device: deviceReport(outputs), elapsedMs };
+  if (io.json) await io.writeReport(document(report, made));
   else if (image === "-" && stored === undefined) tellStreamed(report, elapsedMs, io);
   else if (!io.quiet) {
-    const text = mergedText(report, image, elapsedMs, stored);
+    const text = mergedText(report, made);
     if (image === "-" || stored?.index === "-") io.stderr.write(text);
     else await io.stdout.write(text);
   }
@@ -80,11 +87,39 @@ function withoutJournal(args: ParsedArguments, defaults: LayoutOptions): LayoutO
   return args.value("verity") === undefined ? defaults : { ...defaults, journalBytes: 0 };
 }
 
+/** What `--size fill` stands for; undefined when the output is no device. */
+function fillBytesOf(args: ParsedArguments, image: string): (() => number) | undefined {
+  if (!isBlockDevice(image)) return undefined;
+  return () =>
+    fillingBytes(deviceFacts(image).sizeBytes, {
+      ...args.value("verity") === "append" ? { verity: { salt: new Uint8Array(0) } } : {},
+      ...args.value("disk") === undefined ? {} : { disk: {} },
+      vhd: args.flag("vhd"),
+    });
+}
+
+/** What is said of a device that was written. */
+interface DeviceReport {
+  readonly sizeBytes: number;
+  /** How the holes of the image became zeros. */
+  readonly zeroedBy: ZeroedBy;
+}
+
+function deviceReport({ device }: Outputs): DeviceReport | undefined {
+  return device && { sizeBytes: device.sizeBytes, zeroedBy: device.zeroedBy };
+}
+
+/** What was made of a plan. */
+interface MadeImage {
+  readonly image: string;
+  readonly stored: StoredReport | undefined;
+  readonly device: DeviceReport | undefined;
+  readonly elapsedMs: number;
+}
+
 function document(
   report: BlessReport,
-  image: string,
-  stored: StoredReport | undefined,
-  elapsedMs: number,
+  { image, stored, device, elapsedMs }: MadeImage,
 ): Record<string, unknown> {
   const { mode, source, manifestDigest, ...rest } = report;
   return {
@@ -93,10 +128,17 @@ function document(
     manifestDigest,
     image: image === NO_IMAGE || stored?.dryRun ? null : image,
     ...rest,
+    ...device === undefined ? {} : { device },
     ...stored === undefined ? {} : { chunkStore: stored },
     elapsedMs,
   };
 }
+
+const ZEROED_TEXTS: Readonly<Record<ZeroedBy, string>> = {
+  device: "zeroed by itself",
+  writing: "zeros written",
+  nothing: "taken for zeroed",
+};
 
 function tellStreamed(report: BlessReport, elapsedMs: number, io: CommandIo): void {
   if (io.quiet) return;
@@ -109,9 +151,7 @@ function tellStreamed(report: BlessReport, elapsedMs: number, io: CommandIo): vo
 
 function mergedText(
   report: BlessReport,
-  image: string,
-  elapsedMs: number,
-  stored: StoredReport | undefined,
+  { image, stored, device, elapsedMs }: MadeImage,
 ): string {
   const cells = `${formatSize(report.storedBytes)} in use, of ${formatSize(report.grid)} each`;
   const aligns = `${formatCount(report.alignedFiles)} files on the grid, ${
@@ -135,6 +175,12 @@ function mergedText(
     ["layout", aligns],
     ["layers", formatCount(report.layers.length)],
     ...envelopeRows(report),
+    ...device === undefined ? [] : [
+      [
+        "device",
+        `${exactSize(device.sizeBytes)}, ${ZEROED_TEXTS[device.zeroedBy]}`,
+      ] as const,
+    ],
     ...stored === undefined ? [] : [
       ["index", stored.index === null ? "none: a dry run" : safeLine(stored.index)] as const,
       ...storeRows(stored),
@@ -152,6 +198,8 @@ export type StoredReport = StoreReport & { readonly index: string | null };
 /** Where the image goes. */
 export interface Outputs {
   readonly sink: ImageSink;
+  /** The block device that it goes to, if it does. */
+  readonly device?: DeviceSink | undefined;
   /** Once the image is there; undefined when it went to no store. */
   storeReport(): StoredReport | undefined;
   /** To be called in the end, whatever happened. */
@@ -167,7 +215,8 @@ export async function openOutputs(
   const source = args.positional("SOURCE");
   const image = args.value("output")!;
   const index = args.value("index");
-  const file = image === NO_IMAGE ? undefined : outputSink(image, source, args, io);
+  const device = args.flag("dry-run") ? undefined : openDevice(image, source, args, io);
+  const file = image === NO_IMAGE ? undefined : device ?? outputSink(image, source, args, io);
   const indexSink = index === undefined ? undefined : openIndex(index, args, io);
   if (args.value("store") !== undefined && index === undefined && !args.flag("dry-run")) {
     throw new UsageError("--store", "there is no name for the index of the chunks", {
@@ -177,7 +226,7 @@ export async function openOutputs(
   const opened = await openUploader(args, io, { others: ["index"], source });
   if (opened === undefined) {
     if (file !== undefined) {
-      return { sink: file, storeReport: () => undefined, close: () => Promise.resolve() };
+      return { sink: file, device, storeReport: () => undefined, close: () => Promise.resolve() };
     }
     throw new UsageError("--output", "`none` without --store would make nothing", {
       hint: "write ./none for a file of that name",
@@ -191,12 +240,37 @@ export async function openOutputs(
   }
   return {
     sink: teeSink(...sinks),
+    device,
     close: opened.close,
     storeReport: () => ({
       index: opened.dryRun ? null : index ?? null,
       ...storeReport(opened, gridBytes, chunks.counts),
     }),
   };
+}
+
+/** The device that an image goes to; undefined for whatever else it is. */
+function openDevice(
+  image: string,
+  source: string,
+  args: ParsedArguments,
+  io: CommandIo,
+): DeviceSink | undefined {
+  const assumeZeroed = args.flag("assume-zeroed");
+  if (image === "-" || image === NO_IMAGE || !isBlockDevice(image)) {
+    if (!assumeZeroed) return undefined;
+    throw new UsageError("--assume-zeroed", "has no effect on an output that is no block device", {
+      hint: "leave it out",
+    });
+  }
+  refuseSameDevice(image, localPaths([source]));
+  const device = createDeviceSink(image, { assumeZeroed, signal: io.signal });
+  if (args.value("disk") === undefined || device.sectorBytes === SECTOR_BYTES) return device;
+  throw new UsageError(
+    safeLine(image),
+    `has sectors of ${device.sectorBytes} bytes: partition tables are made for ${SECTOR_BYTES}`,
+    { hint: "leave out --disk, or name a device with sectors of 512 bytes" },
+  );
 }
 
 function openIndex(index: string, args: ParsedArguments, io: CommandIo): ImageSink {

@@ -8,7 +8,7 @@ import { sep } from "node:path";
 import type { TarCounts } from "../../lib/bless/export.ts";
 import { IoError, UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
-import { realPathOf } from "../../lib/io/paths.ts";
+import { realPathOf, statIfThere } from "../../lib/io/paths.ts";
 import { createStdoutSink, type ImageSink } from "../../lib/io/sink.ts";
 import { isTreeDirectory } from "../../lib/source/recognise.ts";
 import { parseSourceName } from "../../lib/source/source_name.ts";
@@ -65,6 +65,16 @@ export function localPaths(sources: readonly string[]): string[] {
     const name = parseSourceName(source, existsSync);
     return "path" in name ? [name.path] : [];
   });
+}
+
+/** Refuses a device that is written and read: a source under another name is still itself. */
+export function refuseSameDevice(device: string, sourcePaths: readonly string[]): void {
+  const { rdev } = statSync(device);
+  for (const path of sourcePaths) {
+    const source = statIfThere(path);
+    if (source?.isBlockDevice() !== true || source.rdev !== rdev) continue;
+    throw new UsageError(safeLine(device), "is the source too: the output must be another device");
+  }
 }
 
 /**

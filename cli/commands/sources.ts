@@ -24,16 +24,22 @@ type Packing = LayoutOptions["packing"];
 /**
  * Reads the layout options.
  *
+ * @param fillBytes what `--size fill` stands for; without it, that is refused
  * @throws UsageError for a value that cannot be read; whether it makes sense is for the library to say
  */
-export function parseLayout(args: ParsedArguments, defaults: LayoutOptions): LayoutOptions {
+export function parseLayout(
+  args: ParsedArguments,
+  defaults: LayoutOptions,
+  fillBytes?: () => number,
+): LayoutOptions {
+  const size = (text: string, what: string) => parseImageSize(text, what, fillBytes);
   return {
     ...defaults,
     gridBytes: args.parsed("grid", parseSize) ?? defaults.gridBytes,
     alignThresholdBytes: args.parsed("align-threshold", parseThreshold) ??
       defaults.alignThresholdBytes,
     packing: args.parsed("packing", parsePacking) ?? defaults.packing,
-    size: args.parsed("size", parseImageSize) ?? defaults.size,
+    size: args.parsed("size", size) ?? defaults.size,
     journalBytes: args.parsed("journal", parseJournal) ?? defaults.journalBytes,
     uuid: args.value("uuid") ?? defaults.uuid,
     label: args.value("label") ?? defaults.label,
@@ -109,6 +115,9 @@ export function parseThreshold(text: string, what: string): number {
   return text === NONE ? Infinity : parseSize(text, what);
 }
 
+/** The size of the device that is written. */
+export const FILL = "fill";
+
 const PACKINGS = ["merge", "resync", "tight"];
 const RESYNC_MEAN_BYTES = 256 * 1024;
 
@@ -124,8 +133,18 @@ export function parsePacking(text: string, what: string): Packing {
   return { kind: "resync", meanBytes, lowBytes };
 }
 
-function parseImageSize(text: string, what: string): LayoutOptions["size"] {
+function parseImageSize(
+  text: string,
+  what: string,
+  fillBytes: (() => number) | undefined,
+): LayoutOptions["size"] {
   if (text === "exact") return { kind: "exact" };
+  if (text === FILL) {
+    if (fillBytes !== undefined) return { kind: "total", sizeBytes: fillBytes() };
+    throw new UsageError(what, "fill takes the size of a block device, and the output is none", {
+      remedies: [{ option: "output", change: "set", value: "/dev/vdb", to: "name one" }],
+    });
+  }
   if (text.startsWith("+")) return { kind: "free", freeBytes: parseSize(text.slice(1), what) };
   return { kind: "total", sizeBytes: parseSize(text, what) };
 }

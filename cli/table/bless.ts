@@ -37,7 +37,10 @@ export const BLESS_MERGED: Command = {
       "Leave 2 GiB of free space in it, for a virtual machine that writes",
       "blessfs bless oci:images/python:latest -o vm.ext4 --size +2G",
     ],
-    ["Stream it into a block device", "blessfs bless tar:root.tar.gz -o - | dd of=/dev/vdb bs=1M"],
+    [
+      "Write it onto a block device, with all of its space",
+      "blessfs bless oci:images/vm -o /dev/vdb --size fill",
+    ],
     [
       "Put it into a chunk store that casync and desync read, and make no image",
       "blessfs bless oci:images/vm -o none --store /srv/chunks --index vm.caibx",
@@ -55,6 +58,9 @@ export const BLESS_MERGED: Command = {
   description: [
     "With --verity the image is never written to, so it has no journal, and asking for one is an error. `blessfs verity " +
     "dump` shows how to open it. On a disk, the root hash names the partitions of the root and its tree.",
+    "A block device must be large enough, and neither mounted nor in use. All of the image is written to it, its zeros " +
+    "included; the superblock comes last, so after an interrupted run nothing mounts there. What is on the device behind " +
+    "the image stays.",
     "The same source and options always give the same bytes, on every machine. The UUID is derived from the digest of " +
     "the source.",
   ],
@@ -64,8 +70,13 @@ export const BLESS_MERGED: Command = {
       value: "IMAGE",
       required: true,
       summary:
-        "the image to make; - streams it to standard output, none makes only what --store asks for",
+        "the image to make, or the block device to write; - streams it to standard output, none makes only what --store " +
+        "asks for",
     }),
+    {
+      name: "assume-zeroed",
+      summary: "the device reads zeros everywhere: do not write the zeros of the image",
+    },
     STORE_OPTION,
     {
       name: "index",

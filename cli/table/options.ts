@@ -71,10 +71,11 @@ function sizeOptions(defaults: LayoutOptions): readonly OptionSpec[] {
       name: "size",
       value: "[+]SIZE",
       defaultText: "exact",
-      choices: ["exact"],
+      choices: ["exact", "fill"],
       open: true,
       summary:
-        "size of the file system, or with + the free space in it; exact: what the content needs",
+        "size of the file system, or with + the free space in it; exact: what the content needs; fill: what the device " +
+        "that is written has room for",
     },
     {
       name: "journal",

@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { alignDown } from "../bytes/arithmetic.ts";
 import { derivedUuid, formatUuid } from "../bytes/uuid.ts";
 import {
   layOutDisk,
@@ -15,11 +16,12 @@ import {
   roomOnDisk,
   writeDisk,
 } from "../disk/disk_layout.ts";
-import type { Gpt } from "../disk/gpt.ts";
+import { type Gpt, SECTOR_BYTES } from "../disk/gpt.ts";
 import { type PartitionRole, partitionType } from "../disk/partition_types.ts";
 import type { VeritySignature } from "../disk/verity_signature.ts";
 import { checkVhdSize, VHD_FOOTER_BYTES, vhdSink } from "../disk/vhd.ts";
 import { InputError, invariant, optionError, throwIfAborted } from "../errors.ts";
+import { withoutStubGroup } from "../ext4/plan/geometry.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import { CellCounter, writeImage, type WriteOptions } from "../ext4/write/write_image.ts";
 import { type RandomReader, readExactly } from "../io/random_reader.ts";
@@ -27,7 +29,7 @@ import type { ImageSink } from "../io/sink.ts";
 import type { ThreadOptions } from "../io/thread.ts";
 import { BLOCK_SIZE_BYTES } from "../model/payload.ts";
 import type { Progress } from "../progress.ts";
-import { treeShape, VERITY_BLOCK_BYTES } from "../verity/format.ts";
+import { dataBlocksWithin, treeShape, VERITY_BLOCK_BYTES } from "../verity/format.ts";
 import type { HashTree } from "../verity/hash_tree.ts";
 import { TreeSink, type VerityReport, verityReport, VeritySink } from "../verity/verity_sink.ts";
 import type { LayoutOptions } from "./options.ts";
@@ -201,6 +203,7 @@ export async function writeEnveloped(
 ): Promise<EnvelopedResult> {
   const { envelope = {}, ...writeOptions } = options;
   const { verity, disk, vhd = false } = envelope;
+  target.checkSize?.(outputBytesOf(plan, envelope, options.size));
   if (verity === undefined && disk === undefined && !vhd) {
     const { storedBytes } = await writeImage(plan, target, writeOptions);
     return { storedBytes, envelope: {} };
@@ -239,6 +242,41 @@ export async function writeEnveloped(
     await verity?.hashSink?.abort();
     throw error;
   }
+}
+
+/** Of all that will be written. */
+function outputBytesOf(
+  plan: ImagePlan,
+  { verity, disk, vhd }: EnvelopeOptions,
+  size: LayoutOptions["size"],
+): number {
+  const dataBytes = plan.totalBlocks * BLOCK_SIZE_BYTES;
+  const treeBytes = verity === undefined || verity.hashSink !== undefined
+    ? 0
+    : treeShape(plan.totalBlocks).sizeBytes;
+  const footerBytes = vhd ? VHD_FOOTER_BYTES : 0;
+  if (disk === undefined) return dataBytes + treeBytes + footerBytes;
+  const sizes = [disk.esp?.sizeBytes, dataBytes, treeBytes, disk.signature?.bytes.length];
+  const { diskBytes } = layOutDisk(
+    sizes.filter((sizeBytes) => sizeBytes !== undefined && sizeBytes > 0) as number[],
+    size.kind === "total" ? size.sizeBytes - footerBytes : undefined,
+  );
+  return diskBytes + footerBytes;
+}
+
+/**
+ * The size to give for an image that fills a device: of the file system, or of the disk.
+ *
+ * @param envelope what is put around the file system
+ * @returns in bytes; of a disk, what `withinDisk` takes
+ */
+export function fillingBytes(deviceBytes: number, envelope: EnvelopeOptions = {}): number {
+  const { verity, disk, vhd } = envelope;
+  if (disk !== undefined) return alignDown(deviceBytes, SECTOR_BYTES);
+  const blocks = Math.floor((deviceBytes - (vhd ? VHD_FOOTER_BYTES : 0)) / BLOCK_SIZE_BYTES);
+  const hasTree = verity !== undefined && verity.hashSink === undefined;
+  const dataBlocks = hasTree ? dataBlocksWithin(blocks) : blocks;
+  return withoutStubGroup(Math.max(0, dataBlocks)) * BLOCK_SIZE_BYTES;
 }
 
 /** A partition that is going to be written. */

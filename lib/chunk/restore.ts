@@ -6,20 +6,18 @@
  *
  * @module
  */
-import {
-  closeSync,
-  fstatSync,
-  fsyncSync,
-  ftruncateSync,
-  openSync,
-  readSync,
-  renameSync,
-  statSync,
-  writeSync,
-} from "node:fs";
+import { closeSync, fstatSync, ftruncateSync, openSync, renameSync, statSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
-import { InputError, IoError, throwIfAborted } from "../errors.ts";
+import { IoError, throwIfAborted } from "../errors.ts";
 import { readFileInto } from "../io/file_source.ts";
+import {
+  checkRoom,
+  claimDevice,
+  type ClaimedDevice,
+  deviceFacts,
+  isBlockDevice,
+} from "../io/block_device.ts";
+import { DevicePatch, PositionedFile } from "../io/device_patch.ts";
 import { checkOutput, statIfThere } from "../io/paths.ts";
 import { displayPath, ioErrorFrom } from "../io/system_error.ts";
 import { NO_PROGRESS, type Progress } from "../progress.ts";
@@ -78,22 +76,30 @@ export async function restoreFile(
   path: string,
   options: RestoreOptions,
 ): Promise<RestoreCounts> {
-  const device = statIfThere(path)?.isBlockDevice() === true;
+  const device = isBlockDevice(path);
   const finalPath = device ? path : checkOutput(path, { force: options.force ?? false });
   const partialPath = device ? path : `${finalPath}${PARTIAL_ENDING}`;
   const seeds = await findInSeeds(index, options);
   const isResumed = device || statIfThere(partialPath) !== undefined;
-  const descriptor = openOutput(partialPath, isResumed);
+  let claim: ClaimedDevice | undefined;
+  let descriptor: number | undefined;
   try {
-    const work = new Restorer(index, descriptor, { ...options, path, seeds, isResumed });
-    if (device) work.checkRoom(partialPath);
-    else ftruncateSync(descriptor, index.sizeBytes);
-    const counts = await work.run();
-    fsyncSync(descriptor);
+    if (device) {
+      checkRoom(path, deviceFacts(path).sizeBytes, index.sizeBytes);
+      claim = await claimDevice(path);
+    }
+    descriptor = claim?.descriptor ?? openOutput(partialPath, isResumed);
+    if (!device) ftruncateSync(descriptor, index.sizeBytes);
+    const output = device
+      ? new DevicePatch(path, descriptor, index.sizeBytes)
+      : new PositionedFile(path, descriptor);
+    const counts = await new Restorer(index, output, { ...options, seeds, isResumed }).run();
+    output.finish();
     if (!device) renameSync(partialPath, finalPath);
     return counts;
   } finally {
-    closeSync(descriptor);
+    if (descriptor !== undefined) closeSync(descriptor);
+    claim?.release();
     for (const { descriptor } of new Set([...seeds.values()].map(({ file }) => file))) {
       closeSync(descriptor);
     }
@@ -102,6 +108,7 @@ export async function restoreFile(
 
 interface SeedFile {
   readonly descriptor: number;
+  readonly content: PositionedFile;
 }
 
 interface SeedChunk {
@@ -110,29 +117,21 @@ interface SeedChunk {
 }
 
 interface Work extends Omit<RestoreOptions, "seeds"> {
-  readonly path: string;
   readonly seeds: ReadonlyMap<string, SeedChunk>;
   readonly isResumed: boolean;
 }
 
 class Restorer {
   readonly #index: ChunkIndex;
-  readonly #descriptor: number;
+  readonly #output: PositionedFile;
   readonly #work: Work;
   readonly #counts = { chunks: 0, zeroBytes: 0, keptBytes: 0, seedBytes: 0, fetchedBytes: 0 };
   readonly #zeroIds = new Map<number, string>();
 
-  constructor(index: ChunkIndex, descriptor: number, work: Work) {
+  constructor(index: ChunkIndex, output: PositionedFile, work: Work) {
     this.#index = index;
-    this.#descriptor = descriptor;
+    this.#output = output;
     this.#work = work;
-  }
-
-  /** A device has no size of its own to ask for, but its last byte can be read or not. */
-  checkRoom(path: string): void {
-    const { sizeBytes } = this.#index;
-    if (sizeBytes === 0 || this.#read(1, sizeBytes - 1).length === 1) return;
-    throw new InputError(displayPath(path), `is too small: wanted ${sizeBytes} bytes`);
   }
 
   async run(): Promise<RestoreCounts> {
@@ -177,21 +176,21 @@ class Restorer {
     if (this.#work.isResumed) {
       // Signals are served, and other lanes get on.
       await setImmediate();
-      const there = this.#read(sizeBytes, offset);
+      const there = this.#output.read(sizeBytes, offset);
       if (there.length === sizeBytes && chunkId(there, digest) === id) {
         if (!isZero) this.#counts.keptBytes += sizeBytes;
         return;
       }
     }
-    if (isZero) return this.#write(new Uint8Array(sizeBytes), offset);
+    if (isZero) return this.#output.write(new Uint8Array(sizeBytes), offset);
     const seeded = this.#fromSeed(id, sizeBytes);
     if (seeded !== undefined) {
       this.#counts.seedBytes += sizeBytes;
       await setImmediate();
-      return this.#write(seeded, offset);
+      return this.#output.write(seeded, offset);
     }
     const chunk = { id, digest, contentBytes: sizeBytes };
-    this.#write(await fetchChunk(this.#work.store, chunk, signal), offset);
+    this.#output.write(await fetchChunk(this.#work.store, chunk, signal), offset);
     this.#counts.fetchedBytes += sizeBytes;
   }
 
@@ -199,7 +198,7 @@ class Restorer {
   #fromSeed(id: string, sizeBytes: number): Uint8Array | undefined {
     const found = this.#work.seeds.get(id);
     if (found === undefined) return undefined;
-    const bytes = readUpTo(found.file.descriptor, sizeBytes, found.offset);
+    const bytes = found.file.content.read(sizeBytes, found.offset);
     return chunkId(bytes, this.#index.digest) === id ? bytes : undefined;
   }
 
@@ -210,24 +209,6 @@ class Restorer {
       this.#zeroIds.set(sizeBytes, id);
     }
     return id;
-  }
-
-  #read(sizeBytes: number, offset: number): Uint8Array {
-    try {
-      return readUpTo(this.#descriptor, sizeBytes, offset);
-    } catch (cause) {
-      throw ioErrorFrom(this.#work.path, `cannot be read at offset ${offset}`, cause);
-    }
-  }
-
-  #write(bytes: Uint8Array, offset: number): void {
-    try {
-      for (let done = 0; done < bytes.length;) {
-        done += writeSync(this.#descriptor, bytes, done, bytes.length - done, offset + done);
-      }
-    } catch (cause) {
-      throw ioErrorFrom(this.#work.path, `cannot be written at offset ${offset}`, cause);
-    }
   }
 }
 
@@ -243,17 +224,6 @@ function openOutput(path: string, isThere: boolean): number {
   throw new IoError(displayPath(path), "is neither a file nor a block device");
 }
 
-function readUpTo(descriptor: number, sizeBytes: number, offset: number): Uint8Array {
-  const bytes = new Uint8Array(sizeBytes);
-  let done = 0;
-  while (done < sizeBytes) {
-    const count = readSync(descriptor, bytes, done, sizeBytes - done, offset + done);
-    if (count === 0) break;
-    done += count;
-  }
-  return bytes.subarray(0, done);
-}
-
 /** Where seeds have chunks that the index names: they are cut as the index says that its file was. */
 async function findInSeeds(
   index: ChunkIndex,
@@ -264,7 +234,8 @@ async function findInSeeds(
   const wanted = new Set<string>();
   for (const { id } of chunksOf(index)) wanted.add(id);
   for (const path of seeds) {
-    const file: SeedFile = { descriptor: openSeed(path) };
+    const descriptor = openSeed(path);
+    const file: SeedFile = { descriptor, content: new PositionedFile(path, descriptor) };
     const note = (bytes: Uint8Array, offset: number) => {
       const id = chunkId(bytes, index.digest);
       if (wanted.has(id) && !found.has(id)) found.set(id, { file, offset });

@@ -9,7 +9,6 @@ import {
   closeSync,
   fchmodSync,
   fchownSync,
-  fsync,
   fsyncSync,
   ftruncateSync,
   linkSync,
@@ -17,33 +16,27 @@ import {
   renameSync,
   type Stats,
   unlinkSync,
-  write,
-  writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import process from "node:process";
-import { setImmediate } from "node:timers";
-import { InterruptedError, invariant, type IoError, throwIfAborted } from "../errors.ts";
+import { invariant, throwIfAborted } from "../errors.ts";
+import {
+  DescriptorWriter,
+  NODE_WRITER_OPERATIONS,
+  type WriterOperations,
+} from "./descriptor_writer.ts";
 import { checkOutput, outputExistsError, type OutputOptions, statIfThere } from "./paths.ts";
-import { type ImageSink, WriteGatherer } from "./sink.ts";
+import type { ImageSink } from "./sink.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "./system_error.ts";
 
 /** What an output does to the file system. Every call throws the runtime's own error. */
-export interface FileOperations {
+export interface FileOperations extends WriterOperations {
   /** Creates a file for writing, with mode 666 unless one is given; fails when the name is taken (O_EXCL). */
   openExclusive(path: string, mode?: number): number;
-  /** Writes at a position; returns the bytes written, which may be fewer than given. */
-  write(descriptor: number, bytes: Uint8Array, position: number): number;
-  /** The same without blocking the thread. The bytes stay as they are until it is done. */
-  writeBehind(descriptor: number, bytes: Uint8Array, position: number): Promise<number>;
   /** Gives the file the mode and the owner of another one, as far as this process may. */
   takeAttributes(descriptor: number, from: Stats): void;
   /** Gives the file its size; what lies beyond the last write is a hole. */
   truncate(descriptor: number, sizeBytes: number): void;
-  /** Does not block the thread, so that signals are served meanwhile. */
-  sync(descriptor: number): Promise<void>;
-  /** Some file systems tell of failed writes only here. */
-  close(descriptor: number): void;
   /** Fails when `to` exists, which `rename` does not. */
   link(from: string, to: string): void;
   /** Replaces `to` when it exists. */
@@ -56,19 +49,8 @@ export interface FileOperations {
 
 /** The file system of this machine. */
 export const NODE_FILE_OPERATIONS: FileOperations = {
+  ...NODE_WRITER_OPERATIONS,
   openExclusive: (path, mode) => openSync(path, "wx", mode),
-  write: (descriptor, bytes, position) => writeSync(descriptor, bytes, 0, bytes.length, position),
-  writeBehind: (descriptor, bytes, position) =>
-    new Promise((resolve, reject) =>
-      write(
-        descriptor,
-        bytes,
-        0,
-        bytes.length,
-        position,
-        (error, count) => error ? reject(error) : resolve(count),
-      )
-    ),
   takeAttributes(descriptor, { mode, uid, gid }) {
     let isOwned = true;
     try {
@@ -81,11 +63,6 @@ export const NODE_FILE_OPERATIONS: FileOperations = {
     fchmodSync(descriptor, mode & (isOwned ? 0o7777 : 0o777));
   },
   truncate: ftruncateSync,
-  sync: (descriptor) =>
-    new Promise((resolve, reject) =>
-      fsync(descriptor, (error) => error ? reject(error) : resolve())
-    ),
-  close: closeSync,
   link: linkSync,
   rename: renameSync,
   unlink: unlinkSync,
@@ -99,12 +76,6 @@ export const NODE_FILE_OPERATIONS: FileOperations = {
   },
 };
 
-/** After so many bytes the sink lets the event loop turn, so that a signal is served while a large image is written. */
-const YIELD_BYTES = 8 << 20;
-/** Handing a smaller write to another thread takes longer than the write. */
-const WRITE_BEHIND_BYTES = 64 << 10;
-/** After so many bytes the disk begins its part of the work, so that little is left to wait for in the end. */
-const SYNC_BYTES = 64 << 20;
 const MAX_NAME_BYTES = 255;
 const MAX_NAME_TRIES = 100;
 
@@ -158,17 +129,11 @@ class FileSink implements ImageSink {
   readonly #mode: number | undefined;
   readonly #signal: AbortSignal | undefined;
   readonly #files: FileOperations;
-  readonly #gatherer = new WriteGatherer((bytes, offset) => this.#writeAll(bytes, offset));
   readonly #onAbort = () => this.abort();
   #state: State = "unopened";
+  #writer: DescriptorWriter | undefined;
   #descriptor: number | undefined;
   #partPath: string | undefined;
-  #sinceYieldBytes = 0;
-  #sinceSyncBytes = 0;
-  /** Calls that are under way and need the descriptor open. */
-  #pendingCalls = 0;
-  /** A sync of what was written so far; its failure is reported at the end, because the system reports it only once. */
-  #earlySync: Promise<void> | undefined;
 
   constructor(path: string, finalPath: string, options: FileSinkOptions) {
     this.#path = path;
@@ -182,20 +147,17 @@ class FileSink implements ImageSink {
 
   write(bytes: Uint8Array, offset: number): void | Promise<void> {
     throwIfAborted(this.#signal);
-    const written = this.#guard(undefined, () => {
-      this.#openOnce();
-      return this.#gatherer.write(bytes, offset);
-    });
+    const written = this.#guard(undefined, () => this.#openOnce().write(bytes, offset));
     if (written !== undefined) return this.#settle(written);
-    if (this.#sinceYieldBytes >= YIELD_BYTES) return this.#yield();
   }
 
   async finish(sizeBytes: number): Promise<void> {
     throwIfAborted(this.#signal);
-    const descriptor = this.#guard(undefined, () => this.#openOnce());
-    await this.#settle(this.#gatherer.flush());
+    const writer = this.#guard(undefined, () => this.#openOnce());
+    const descriptor = this.#descriptor!;
+    await this.#settle(writer.flush());
     invariant(
-      sizeBytes >= this.#gatherer.endOffset,
+      sizeBytes >= writer.endOffset,
       `image ends at ${sizeBytes}, before what was written`,
     );
     this.#guard(
@@ -209,14 +171,14 @@ class FileSink implements ImageSink {
         () => this.#files.takeAttributes(descriptor, replaced),
       );
     }
-    await this.#syncAndClose(descriptor);
+    await this.#syncAndClose(writer);
     this.#publish();
   }
 
   abort(): void {
     if (this.#state === "finished" || this.#state === "dropped") return;
     this.#end("dropped");
-    if (this.#pendingCalls === 0) this.#closeQuietly();
+    this.#writer?.drop();
     this.#removePart();
   }
 
@@ -231,17 +193,13 @@ class FileSink implements ImageSink {
     } catch (cause) {
       throw this.#failed(undefined, cause);
     }
-    this.#checkLive();
-    if (this.#sinceYieldBytes >= YIELD_BYTES) await this.#yield();
   }
 
-  #yield(): Promise<void> {
-    this.#sinceYieldBytes = 0;
-    return new Promise((resolve) => setImmediate(resolve));
-  }
-
-  #openOnce(): number {
-    if (this.#descriptor !== undefined) return this.#descriptor;
+  #openOnce(): DescriptorWriter {
+    if (this.#writer !== undefined) {
+      this.#writer.checkLive();
+      return this.#writer;
+    }
     invariant(this.#state === "unopened", `write to a file that is ${this.#state}`);
     for (let tries = 1;; tries++) {
       const partPath = partPathOf(this.#finalPath);
@@ -252,9 +210,10 @@ class FileSink implements ImageSink {
           partPath,
           mode === undefined ? mode : mode & 0o777,
         );
+        this.#writer = new DescriptorWriter(this.#path, this.#descriptor, this.#files);
         this.#partPath = partPath;
         this.#state = "open";
-        return this.#descriptor;
+        return this.#writer;
       } catch (cause) {
         const taken = systemErrorFacts(cause)?.code === "EEXIST";
         if (!taken || tries === MAX_NAME_TRIES) {
@@ -264,88 +223,24 @@ class FileSink implements ImageSink {
     }
   }
 
-  #writeAll(bytes: Uint8Array, offset: number): void | Promise<void> {
-    this.#checkLive();
-    const descriptor = this.#descriptor;
-    invariant(descriptor !== undefined, "write to a file that is not open");
-    this.#sinceYieldBytes += bytes.length;
-    this.#sinceSyncBytes += bytes.length;
-    const doneBytes = bytes.length < WRITE_BEHIND_BYTES
-      ? this.#writeNow(descriptor, bytes, offset)
-      : 0;
-    if (doneBytes === bytes.length) return;
-    return this.#writeBehind(descriptor, bytes.subarray(doneBytes), offset + doneBytes);
-  }
-
-  /** One call, which nearly always writes everything. */
-  #writeNow(descriptor: number, bytes: Uint8Array, offset: number): number {
-    try {
-      return checkProgress(this.#files.write(descriptor, bytes, offset));
-    } catch (cause) {
-      throw this.#writeError(bytes, offset, cause);
-    }
-  }
-
-  async #writeBehind(descriptor: number, bytes: Uint8Array, offset: number): Promise<void> {
-    for (let done = 0; done < bytes.length;) {
-      const [rest, at] = [bytes.subarray(done), offset + done];
-      try {
-        const write = () => this.#files.writeBehind(descriptor, rest, at);
-        done += checkProgress(await this.#calling(write));
-      } catch (cause) {
-        throw this.#writeError(rest, at, cause);
-      }
-      this.#checkLive();
-    }
-    if (this.#sinceSyncBytes < SYNC_BYTES || this.#earlySync !== undefined) return;
-    this.#sinceSyncBytes = 0;
-    this.#syncEarly(descriptor);
-  }
-
-  #writeError(bytes: Uint8Array, offset: number, cause: unknown): IoError {
-    const doing = `cannot write ${bytes.length} bytes at offset ${offset}`;
-    return ioErrorFrom(this.#path, doing, cause);
-  }
-
-  #syncEarly(descriptor: number): void {
-    const sync = this.#calling(() => this.#files.sync(descriptor));
-    this.#earlySync = sync;
-    // Kept when it fails.
-    sync.then(() => this.#earlySync = undefined, () => {});
-  }
-
-  async #syncAndClose(descriptor: number): Promise<void> {
+  async #syncAndClose(writer: DescriptorWriter): Promise<void> {
     this.#state = "publishing";
     let failure: unknown;
     try {
-      await this.#earlySync;
-      this.#checkLive();
-      await this.#calling(() => this.#files.sync(descriptor));
+      await writer.sync();
     } catch (cause) {
       failure = cause;
     }
-    // abort() may have come meanwhile, and the descriptor may be closed.
-    this.#checkLive();
-    this.#descriptor = undefined;
+    // abort() may have come meanwhile.
+    writer.checkLive();
     try {
-      this.#files.close(descriptor);
+      writer.close();
     } catch (cause) {
       failure ??= cause;
     }
     if (failure !== undefined) {
       this.abort();
       throw ioErrorFrom(this.#path, "cannot be brought to the disk", failure);
-    }
-  }
-
-  /** Runs a call that needs the descriptor open until it is done. */
-  async #calling<T>(call: () => Promise<T>): Promise<T> {
-    this.#pendingCalls++;
-    try {
-      return await call();
-    } finally {
-      this.#pendingCalls--;
-      if (this.#pendingCalls === 0 && this.#wasDropped()) this.#closeQuietly();
     }
   }
 
@@ -395,28 +290,9 @@ class FileSink implements ImageSink {
     return systemErrorFacts(cause) === undefined ? cause : ioErrorFrom(this.#path, doing, cause);
   }
 
-  #checkLive(): void {
-    if (this.#wasDropped()) throw new InterruptedError("interrupted", "the work was told to stop");
-  }
-
-  #wasDropped(): boolean {
-    return this.#state === "dropped";
-  }
-
   #end(state: State): void {
     this.#state = state;
     this.#signal?.removeEventListener("abort", this.#onAbort);
-  }
-
-  #closeQuietly(): void {
-    if (this.#descriptor === undefined) return;
-    const descriptor = this.#descriptor;
-    this.#descriptor = undefined;
-    try {
-      this.#files.close(descriptor);
-    } catch {
-      // The part is thrown away: what close has to say about it does not matter.
-    }
   }
 
   #removePart(): void {
@@ -427,11 +303,6 @@ class FileSink implements ImageSink {
       // Somebody else removed it, or the directory has become read-only: the first error is the one to tell.
     }
   }
-}
-
-function checkProgress(count: number): number {
-  if (count <= 0) throw new Error("nothing was written");
-  return count;
 }
 
 function partPathOf(finalPath: string): string {

@@ -11,6 +11,12 @@ import { ioErrorFrom } from "./system_error.ts";
 /** Takes an image in one ascending pass. */
 export interface ImageSink {
   /**
+   * Says before the first write how long the image will be, where that is known.
+   *
+   * @throws when there is no room for it
+   */
+  checkSize?(sizeBytes: number): void;
+  /**
    * Writes bytes, which may be used again once it is done.
    *
    * @param offset at or after the end of the write before
@@ -42,6 +48,9 @@ export async function writeWhole(sink: ImageSink, bytes: Uint8Array): Promise<vo
  */
 export function teeSink(...sinks: readonly ImageSink[]): ImageSink {
   return {
+    checkSize(sizeBytes) {
+      for (const sink of sinks) sink.checkSize?.(sizeBytes);
+    },
     async write(bytes, offset) {
       for (const sink of sinks) await sink.write(bytes, offset);
     },

@@ -7,25 +7,11 @@ import { runFake } from "../cli/fake_io.ts";
 import { unpackFixture } from "../ext4/format/fixture_image.ts";
 import { hasCommand, mustRun, runCommand, withTemporaryDirectory } from "../oracle/command.ts";
 import { kernelOrNotice } from "../oracle/kernel.ts";
+import { withWritableLoopDevice } from "../oracle/loop_device.ts";
 import { notRun } from "../oracle/notice.ts";
 import { hasVeritysetup, veritysetupAgrees } from "../verity/veritysetup.ts";
 
 const SOURCE = `oci:${fileURLToPath(new URL("../../fixtures/oci-tiny", import.meta.url))}`;
-
-/** Attaches a file to a loop device that can be written, works on it, and detaches it. */
-async function withDevice(
-  file: string,
-  what: string,
-  work: (device: string) => Promise<void>,
-): Promise<void> {
-  if (!kernelOrNotice(what)) return;
-  const device = mustRun("losetup", ["--find", "--show", file]).trim();
-  try {
-    await work(device);
-  } finally {
-    mustRun("losetup", ["--detach", device]);
-  }
-}
 
 async function run(...words: string[]): Promise<string> {
   const { code, stdout, stderr } = await runFake(words, COMMANDS);
@@ -40,7 +26,7 @@ Deno.test("a disk that was streamed onto a device is proved there", async () => 
     const made = JSON.parse(await run(...words, "-o", disk, "--json"));
     const file = join(directory, "device");
     Deno.writeFileSync(file, new Uint8Array(made.outputBytes).fill(0xee));
-    await withDevice(file, "disks on devices", async (device) => {
+    await withWritableLoopDevice(file, "disks on devices", async (device) => {
       mustRun("dd", [`if=${disk}`, `of=${device}`, "bs=1M", "status=none"]);
       await run("verify", device, "--root-hash", made.verity.rootHash);
       if (hasCommand("sgdisk")) assertMatch(mustRun("sgdisk", ["-v", device]), /No problems found/);
@@ -55,7 +41,7 @@ Deno.test("a device larger than its file system gets the tree behind it", async 
     const image = unpackFixture("csum-4k");
     Deno.writeFileSync(file, image);
     Deno.truncateSync(file, image.length + (1 << 20));
-    await withDevice(file, "trees on devices", async (device) => {
+    await withWritableLoopDevice(file, "trees on devices", async (device) => {
       const { verity } = JSON.parse(await run("verity", "format", device, "--json"));
       assertEquals(verity.hashOffset, image.length);
       await run("verity", "verify", device, "--root-hash", verity.rootHash);
@@ -63,7 +49,7 @@ Deno.test("a device larger than its file system gets the tree behind it", async 
       assertEquals(veritysetupAgrees(device, device, verity.rootHash, image.length), true);
     });
     Deno.writeFileSync(file, image);
-    await withDevice(file, "trees on devices that are full", async (device) => {
+    await withWritableLoopDevice(file, "trees on devices that are full", async (device) => {
       const { code, stderr } = await runFake(["verity", "format", device], COMMANDS);
       assertEquals(code, 3);
       assertStringIncludes(stderr, `has ${image.length} bytes: data and tree need`);

@@ -24,8 +24,25 @@ export function withLoopDevice(
   what: string,
   work: (device: string) => void | Promise<void>,
 ): boolean | Promise<boolean> {
+  return attached(["--read-only", file], what, work);
+}
+
+/** The same, attached so that it can be written to. */
+export async function withWritableLoopDevice(
+  file: string,
+  what: string,
+  work: (device: string) => Promise<void>,
+): Promise<boolean> {
+  return await attached([file], what, work);
+}
+
+function attached(
+  words: readonly string[],
+  what: string,
+  work: (device: string) => void | Promise<void>,
+): boolean | Promise<boolean> {
   if (!kernelOrNotice(what)) return false;
-  const device = mustRun("losetup", ["--find", "--show", "--read-only", file]).trim();
+  const device = mustRun("losetup", ["--find", "--show", ...words]).trim();
   const detach = () => void mustRun("losetup", ["--detach", device]);
   let result;
   try {

@@ -68,3 +68,10 @@ export function makeGeometry(
 export function groupHasSuperblock(group: number, backups: "sparse" | "none"): boolean {
   return group === 0 || (backups === "sparse" && isSparseBackupGroup(group));
 }
+
+/** The most blocks, up to `totalBlocks`, with which the last group has room for a superblock and descriptors of its own. */
+export function withoutStubGroup(totalBlocks: number): number {
+  const descriptorBlocks = divCeil(divCeil(totalBlocks, BLOCKS_PER_GROUP) * 64, BLOCK_SIZE_BYTES);
+  const inLastGroup = totalBlocks % BLOCKS_PER_GROUP;
+  return inLastGroup < 1 + descriptorBlocks ? totalBlocks - inLastGroup : totalBlocks;
+}

@@ -1,0 +1,280 @@
+/**
+ * Block devices as outputs: how large they are, whether something uses them, how they are claimed and zeroed.
+ *
+ * @module
+ */
+import { spawn } from "node:child_process";
+import { constants, openSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { constants as osConstants } from "node:os";
+import { join } from "node:path";
+import { InputError, IoError } from "../errors.ts";
+import { statIfThere } from "./paths.ts";
+import { openFileReader } from "./random_reader.ts";
+import { displayPath, ioErrorFrom, systemErrorFacts } from "./system_error.ts";
+
+/**
+ * Of a device, what is cleared before anything else is changed and written after everything else: superblocks and partition
+ * tables lie there, so nothing mounts meanwhile. A first partition begins at 1 MiB; its superblock is in it as well.
+ */
+export const DEVICE_HEAD_BYTES: number = 2 << 20;
+/** Of the head, what comes last: a superblock, or an MBR and the header of a GPT. */
+export const DEVICE_FIRST_BYTES = 4096;
+
+/** Whether a path leads to a block device. */
+export function isBlockDevice(path: string): boolean {
+  return path !== "" && statIfThere(path)?.isBlockDevice() === true;
+}
+
+/** What is known of a block device before it is written to. */
+export interface DeviceFacts {
+  readonly sizeBytes: number;
+  /** Of a logical sector: what the sectors of a partition table count. */
+  readonly sectorBytes: number;
+}
+
+/**
+ * Looks at a block device.
+ *
+ * @throws {IoError} when it cannot be opened
+ */
+export function deviceFacts(path: string): DeviceFacts {
+  const reader = openFileReader(path);
+  const { sizeBytes } = reader;
+  reader.close();
+  return { sizeBytes, sectorBytes: queueNumber(path, "logical_block_size") ?? 512 };
+}
+
+/** Throws an InputError for a device that has not so many bytes. */
+export function checkRoom(path: string, deviceBytes: number, neededBytes: number): void {
+  if (neededBytes <= deviceBytes) return;
+  const shown = displayPath(path);
+  throw new InputError(shown, `has ${deviceBytes} bytes: the image needs ${neededBytes}`, {
+    data: { path: shown, expected: neededBytes, actual: deviceBytes },
+  });
+}
+
+/** A device that nobody else can mount or claim. */
+export interface ClaimedDevice {
+  /** For reading and writing; whoever has it closes it. */
+  readonly descriptor: number;
+  /** Gives the claim back. To be called once the descriptor is closed. */
+  release(): void;
+}
+
+/**
+ * Opens a block device for writing so that nobody else can mount it, swap on it or make a part of another device of it
+ * (open(2): O_EXCL without O_CREAT).
+ *
+ * @throws {IoError} when it is in use, or cannot be opened
+ */
+export async function claimDevice(path: string): Promise<ClaimedDevice> {
+  const use = deviceUse(path);
+  if (use !== undefined) throw busyError(path, use);
+  if (isReadOnly(path)) throw new IoError(displayPath(path), "is read-only");
+  try {
+    const descriptor = openSync(path, constants.O_RDWR | constants.O_EXCL);
+    return { descriptor, release: () => {} };
+  } catch (cause) {
+    const code = systemErrorFacts(cause)?.code;
+    if (code === "EBUSY") throw busyError(path, "is in use");
+    // Deno makes O_CREAT | O_EXCL of it, which no file that exists can be opened with.
+    if (code !== "EEXIST") throw ioErrorFrom(path, "cannot be opened for writing", cause);
+  }
+  const release = await claimByHelper(path);
+  try {
+    return { descriptor: openSync(path, "r+"), release };
+  } catch (cause) {
+    release();
+    throw ioErrorFrom(path, "cannot be opened for writing", cause);
+  }
+}
+
+function isReadOnly(path: string): boolean {
+  const directory = sysDirectory(deviceNumber(statSync(path).rdev));
+  return directory !== undefined && textOf(join(directory, "ro")) === "1";
+}
+
+function busyError(path: string, use: string): IoError {
+  const shown = displayPath(path);
+  return new IoError(shown, `${use}: an image would destroy what is on it`, {
+    hint: "unmount it, or stop what uses it",
+    data: { path: shown, code: "EBUSY" },
+  });
+}
+
+/** Programs that open a device as Deno cannot, say so, and keep it open until their standard input ends. */
+const CLAIMERS: readonly (readonly [program: string, option: string, script: string])[] = [
+  [
+    "perl",
+    "-e",
+    '$|=1;if(sysopen(D,$ARGV[0],$ARGV[1])){print"0\\n";sysread(STDIN,$_,1)}else{print 0+$!,"\\n"}',
+  ],
+  [
+    "python3",
+    "-c",
+    "import os,sys\n" +
+    "try: os.open(sys.argv[1],int(sys.argv[2])); print(0,flush=True); sys.stdin.read(1)\n" +
+    "except OSError as error: print(error.errno,flush=True)",
+  ],
+];
+
+/** @returns what gives the claim back; where no helper is installed, what /proc and /sys say has to do */
+async function claimByHelper(path: string): Promise<() => void> {
+  const flags = String(constants.O_RDWR | constants.O_EXCL);
+  for (const [program, option, script] of CLAIMERS) {
+    const helper = spawn(program, [option, script, path, flags], {
+      stdio: ["pipe", "pipe", "ignore"],
+    });
+    const release = () => void helper.kill();
+    // Its end of the pipe may be gone before ours is.
+    helper.stdin.on("error", () => {});
+    const errno = await new Promise<string | undefined>((resolve) => {
+      helper.on("error", () => resolve(undefined));
+      helper.stdout.once("data", (line: Uint8Array) => resolve(String(line).trim()));
+      helper.stdout.once("end", () => resolve(undefined));
+    });
+    if (errno === "0") return release;
+    if (errno === undefined) continue;
+    release();
+    if (Number(errno) === osConstants.errno.EBUSY) throw busyError(path, "is in use");
+    // Opening it again gives the error of this runtime.
+    break;
+  }
+  return () => {};
+}
+
+/** What uses a device or a partition of it, such as `is mounted on /srv`; undefined when nothing is known to. */
+function deviceUse(path: string): string | undefined {
+  const { rdev } = statSync(path);
+  const own = deviceNumber(rdev);
+  const directory = sysDirectory(own);
+  const parts = directory === undefined ? [] : partitionsIn(directory);
+  for (
+    const { number, sysPath, name } of [
+      { number: own, sysPath: directory, name: undefined },
+      ...parts,
+    ]
+  ) {
+    const what = name === undefined ? "" : `has a partition ${name} that `;
+    const mounted = mountPointOf(number);
+    if (mounted !== undefined) return `${what}is mounted on ${displayPath(mounted)}`;
+    if (isSwap(number)) return `${what}is used as swap space`;
+    const [holder] = sysPath === undefined ? [] : namesIn(join(sysPath, "holders"));
+    if (holder !== undefined) return `${what}is a part of /dev/${holder}`;
+  }
+  return undefined;
+}
+
+interface Partition {
+  /** As `8:1`. */
+  readonly number: string;
+  readonly sysPath: string;
+  readonly name: string;
+}
+
+function partitionsIn(directory: string): Partition[] {
+  return namesIn(directory).flatMap((name) => {
+    const sysPath = join(directory, name);
+    const number = textOf(join(sysPath, "dev"));
+    const isPartition = number !== undefined && textOf(join(sysPath, "partition")) !== undefined;
+    return isPartition ? [{ number, sysPath, name }] : [];
+  });
+}
+
+/** As the kernel writes it, `8:1`. The number of stat(2) has the parts interleaved (makedev(3)). */
+function deviceNumber(rdev: number): string {
+  const bits = BigInt(rdev);
+  const major = ((bits >> 8n) & 0xfffn) | ((bits >> 32n) & ~0xfffn);
+  const minor = (bits & 0xffn) | ((bits >> 12n) & 0xffffff00n);
+  return `${major}:${minor}`;
+}
+
+function sysDirectory(number: string): string | undefined {
+  try {
+    return realpathSync.native(`/sys/dev/block/${number}`);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A number that the queue of a device tells (kernel documentation, ABI/stable/sysfs-block); undefined without it. */
+function queueNumber(path: string, name: string): number | undefined {
+  const directory = sysDirectory(deviceNumber(statSync(path).rdev));
+  if (directory === undefined) return undefined;
+  // A partition shares the queue of its disk.
+  const text = textOf(join(directory, "queue", name)) ?? textOf(join(directory, "../queue", name));
+  return text === undefined || !/^\d+$/.test(text) ? undefined : Number(text);
+}
+
+/** proc(5), /proc/pid/mountinfo: the third field is the number of the device, the fifth the mount point. */
+function mountPointOf(number: string): string | undefined {
+  for (const line of (textOf("/proc/self/mountinfo") ?? "").split("\n")) {
+    const fields = line.split(" ");
+    if (fields[2] !== number) continue;
+    return fields[4]!.replace(
+      /\\([0-7]{3})/g,
+      (_, octal) => String.fromCharCode(parseInt(octal, 8)),
+    );
+  }
+  return undefined;
+}
+
+function isSwap(number: string): boolean {
+  const lines = (textOf("/proc/swaps") ?? "").split("\n").slice(1);
+  return lines.some((line) => {
+    const path = line.split(/\s/)[0]!;
+    try {
+      const stats = statSync(path);
+      return stats.isBlockDevice() && deviceNumber(stats.rdev) === number;
+    } catch {
+      return false;
+    }
+  });
+}
+
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory).sort();
+  } catch {
+    return [];
+  }
+}
+
+function textOf(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Lets a device make the bytes from its start to `endBytes` zeros without writing them, where it can. The kernel punches
+ * holes only into devices that read zeros then, and refuses all others (fallocate(2), FALLOC_FL_PUNCH_HOLE); the program
+ * fallocate of util-linux asks it to.
+ *
+ * @param endBytes a multiple of 4096
+ * @returns whether they are zeros now
+ */
+export async function zeroByDevice(path: string, endBytes: number): Promise<boolean> {
+  if (endBytes === 0 || !((queueNumber(path, "write_zeroes_max_bytes") ?? 0) > 0)) return false;
+  return await runQuietly("fallocate", [
+    "--punch-hole",
+    "--offset=0",
+    `--length=${endBytes}`,
+    path,
+  ]);
+}
+
+/** Asks the kernel to read the partition table of a device again. That it cannot is no failure: many have none. */
+export async function rereadPartitions(path: string): Promise<void> {
+  await runQuietly("blockdev", ["--rereadpt", path]);
+}
+
+async function runQuietly(program: string, words: readonly string[]): Promise<boolean> {
+  const child = spawn(program, words, { stdio: "ignore" });
+  return await new Promise((resolve) => {
+    child.on("error", () => resolve(false));
+    child.on("close", (code) => resolve(code === 0));
+  });
+}

@@ -1,0 +1,267 @@
+/**
+ * An image straight onto a block device. What is a hole in a file is made zeros, so the bytes are those of the file.
+ *
+ * The first bytes are cleared before anything else and written after everything else: superblocks and partition tables
+ * lie there, so a run that was interrupted leaves nothing that mounts, neither of the new nor of what was there before.
+ *
+ * @module
+ */
+import { alignDown } from "../bytes/arithmetic.ts";
+import { byteStringFromBytes } from "../bytes/byte_string.ts";
+import { invariant, throwIfAborted } from "../errors.ts";
+import {
+  checkRoom,
+  claimDevice,
+  type ClaimedDevice,
+  DEVICE_FIRST_BYTES,
+  DEVICE_HEAD_BYTES,
+  deviceFacts,
+  rereadPartitions,
+  zeroByDevice,
+} from "./block_device.ts";
+import {
+  DescriptorWriter,
+  NODE_WRITER_OPERATIONS,
+  type WriterOperations,
+} from "./descriptor_writer.ts";
+import { type ImageSink, PIECE_BYTES } from "./sink.ts";
+import { ioErrorFrom, systemErrorFacts } from "./system_error.ts";
+
+/** At offset 512 of a disk with a GUID partition table. */
+const GPT_SIGNATURE = "EFI PART";
+/** A device zeroes whole sectors; none has larger ones. */
+const ZEROED_UNIT_BYTES = 4096;
+const ZEROS = new Uint8Array(PIECE_BYTES);
+
+/** What is done with a device. */
+export interface DeviceOperations extends WriterOperations {
+  /** Lets the device make zeros, see {@linkcode zeroByDevice}. */
+  zero(path: string, endBytes: number): Promise<boolean>;
+}
+
+/** Those of this machine. */
+export const NODE_DEVICE_OPERATIONS: DeviceOperations = {
+  ...NODE_WRITER_OPERATIONS,
+  zero: zeroByDevice,
+};
+
+/** How a device is written. */
+export interface DeviceSinkOptions {
+  /** It reads zeros everywhere already, so holes need no writing. */
+  readonly assumeZeroed?: boolean | undefined;
+  /** When it is aborted, nothing more is written. */
+  readonly signal?: AbortSignal | undefined;
+  /** Other operations, for tests. */
+  readonly files?: DeviceOperations | undefined;
+}
+
+/** How holes became zeros: the device was asked to, they were written, or nothing was done. */
+export type ZeroedBy = "device" | "writing" | "nothing";
+
+/** A sink that writes to a block device. */
+export interface DeviceSink extends ImageSink {
+  /** Of the device. */
+  readonly sizeBytes: number;
+  /** Of a logical sector. */
+  readonly sectorBytes: number;
+  /** Once it is finished. */
+  readonly zeroedBy: ZeroedBy;
+  /** Throws an InputError for an image that is larger than the device. */
+  checkSize(sizeBytes: number): void;
+}
+
+/**
+ * A sink for a block device, which is claimed with the first write: nobody else can mount it meanwhile.
+ *
+ * @param path of the device
+ * @throws {IoError} when it cannot be opened; with the first write, when it is mounted or in use; later with the offset of
+ * what failed
+ * @throws {InputError} when it is no device; from `checkSize`, or at the latest when it ends, for an image that is larger than
+ * the device
+ *
+ * @example
+ * ```ts
+ * import { assertThrows } from "@std/assert";
+ * import { createDeviceSink } from "./device_sink.ts";
+ * assertThrows(() => createDeviceSink("/dev/null"), Error, "/dev/null: is neither a regular file");
+ * ```
+ */
+export function createDeviceSink(path: string, options: DeviceSinkOptions = {}): DeviceSink {
+  return new BlockDeviceSink(path, options);
+}
+
+class BlockDeviceSink implements DeviceSink {
+  readonly sizeBytes: number;
+  readonly sectorBytes: number;
+  zeroedBy: ZeroedBy = "writing";
+  readonly #path: string;
+  readonly #options: DeviceSinkOptions;
+  readonly #files: DeviceOperations;
+  readonly #onAbort = () => this.abort();
+  /** What the image begins with, up to DEVICE_HEAD_BYTES. */
+  readonly #head = new Uint8Array(DEVICE_HEAD_BYTES);
+  #claim: ClaimedDevice | undefined;
+  #writer: DescriptorWriter | undefined;
+  /** Of the image, once it is known. */
+  #imageBytes: number | undefined;
+  /** Up to here, the device has zeros wherever nothing is written. */
+  #zeroedEnd = 0;
+  #endOffset = 0;
+  #isEnded = false;
+
+  constructor(path: string, options: DeviceSinkOptions) {
+    this.#path = path;
+    this.#options = options;
+    this.#files = options.files ?? NODE_DEVICE_OPERATIONS;
+    const { sizeBytes, sectorBytes } = deviceFacts(path);
+    this.sizeBytes = sizeBytes;
+    this.sectorBytes = sectorBytes;
+    options.signal?.addEventListener("abort", this.#onAbort);
+  }
+
+  checkSize(sizeBytes: number): void {
+    checkRoom(this.#path, this.sizeBytes, sizeBytes);
+    this.#imageBytes = sizeBytes;
+  }
+
+  write(bytes: Uint8Array, offset: number): void | Promise<void> {
+    throwIfAborted(this.#options.signal);
+    const writer = this.#writer;
+    if (writer === undefined) return this.#beginWith(bytes, offset);
+    const written = this.#guard(() => this.#put(writer, bytes, offset));
+    if (written !== undefined) return this.#settle(written);
+  }
+
+  async finish(sizeBytes: number): Promise<void> {
+    throwIfAborted(this.#options.signal);
+    invariant(
+      sizeBytes >= this.#endOffset,
+      `image ends at ${sizeBytes}, before what was written`,
+    );
+    this.checkSize(sizeBytes);
+    await this.#settle(this.#finish(this.#writer ?? await this.#begin(), sizeBytes));
+    if (byteStringFromBytes(this.#head, 512, 520) === GPT_SIGNATURE) {
+      await rereadPartitions(this.#path);
+    }
+  }
+
+  abort(): void {
+    if (this.#isEnded) return;
+    this.#end();
+    this.#writer?.drop();
+    this.#claim?.release();
+  }
+
+  async #beginWith(bytes: Uint8Array, offset: number): Promise<void> {
+    const writer = await this.#begin();
+    await this.#settle(Promise.resolve(this.#put(writer, bytes, offset)));
+  }
+
+  async #begin(): Promise<DescriptorWriter> {
+    const claim = await claimDevice(this.#path);
+    const writer = new DescriptorWriter(this.#path, claim.descriptor, this.#files);
+    this.#claim = claim;
+    this.#writer = writer;
+    if (this.#isEnded) {
+      writer.drop();
+      claim.release();
+    }
+    await this.#settle(this.#clear(writer));
+    return writer;
+  }
+
+  /** From here on, nothing of what was there mounts. */
+  async #clear(writer: DescriptorWriter): Promise<void> {
+    writer.checkLive();
+    const imageBytes = this.#imageBytes ?? this.sizeBytes;
+    await writer.writeApart(this.#head.subarray(0, Math.min(DEVICE_HEAD_BYTES, imageBytes)), 0);
+    await this.#sync(writer);
+    if (this.#options.assumeZeroed) {
+      this.zeroedBy = "nothing";
+      this.#zeroedEnd = this.sizeBytes;
+      return;
+    }
+    if (this.#imageBytes === undefined) return;
+    const wholeBlocks = alignDown(this.#imageBytes, ZEROED_UNIT_BYTES);
+    if (!await this.#files.zero(this.#path, wholeBlocks)) return;
+    this.zeroedBy = "device";
+    this.#zeroedEnd = wholeBlocks;
+  }
+
+  #put(writer: DescriptorWriter, bytes: Uint8Array, offset: number): void | Promise<void> {
+    invariant(offset >= this.#endOffset, `write at ${offset} after the end ${this.#endOffset}`);
+    checkRoom(this.#path, this.sizeBytes, offset + bytes.length);
+    const holeStart = this.#endOffset;
+    this.#endOffset = offset + bytes.length;
+    if (offset < DEVICE_HEAD_BYTES) {
+      this.#head.set(bytes.subarray(0, DEVICE_HEAD_BYTES - offset), offset);
+    }
+    if (this.#endOffset <= DEVICE_HEAD_BYTES) return;
+    const behindHead = Math.max(0, DEVICE_HEAD_BYTES - offset);
+    const [rest, start] = [bytes.subarray(behindHead), offset + behindHead];
+    const from = this.#holeToWrite(holeStart);
+    if (from >= start) return writer.write(rest, start);
+    return this.#writeZeros(writer, from, start).then(() => writer.write(rest, start));
+  }
+
+  #holeToWrite(holeStart: number): number {
+    return Math.max(holeStart, DEVICE_HEAD_BYTES, this.#zeroedEnd);
+  }
+
+  async #writeZeros(writer: DescriptorWriter, start: number, end: number): Promise<void> {
+    for (let at = start; at < end; at += ZEROS.length) {
+      await writer.write(ZEROS.subarray(0, Math.min(ZEROS.length, end - at)), at);
+    }
+  }
+
+  async #finish(writer: DescriptorWriter, sizeBytes: number): Promise<void> {
+    await this.#writeZeros(writer, this.#holeToWrite(this.#endOffset), sizeBytes);
+    await writer.flush();
+    const head = this.#head.subarray(0, Math.min(DEVICE_HEAD_BYTES, sizeBytes));
+    await writer.writeApart(head.subarray(DEVICE_FIRST_BYTES), DEVICE_FIRST_BYTES);
+    await this.#sync(writer);
+    await writer.writeApart(head.subarray(0, DEVICE_FIRST_BYTES), 0);
+    await this.#sync(writer);
+    this.#end();
+    try {
+      writer.close();
+    } finally {
+      this.#claim?.release();
+    }
+  }
+
+  async #sync(writer: DescriptorWriter): Promise<void> {
+    try {
+      await writer.sync();
+    } catch (cause) {
+      throw systemErrorFacts(cause) === undefined
+        ? cause
+        : ioErrorFrom(this.#path, "cannot be brought to the disk", cause);
+    }
+  }
+
+  #guard<T>(step: () => T): T {
+    try {
+      return step();
+    } catch (cause) {
+      this.abort();
+      throw cause;
+    }
+  }
+
+  async #settle(work: Promise<void>): Promise<void> {
+    try {
+      await work;
+    } catch (cause) {
+      this.abort();
+      throw systemErrorFacts(cause) === undefined
+        ? cause
+        : ioErrorFrom(this.#path, undefined, cause);
+    }
+  }
+
+  #end(): void {
+    this.#isEnded = true;
+    this.#options.signal?.removeEventListener("abort", this.#onAbort);
+  }
+}
