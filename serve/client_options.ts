@@ -29,3 +29,6 @@ export const CLIENT_OPTIONS: readonly string[] = [
   "uuid",
   "verity",
 ];
+
+/** Where clients have fewer choices than the command line: a client names no file here, and the server keeps one an image. */
+export const CLIENT_CHOICES: Readonly<Record<string, readonly string[]>> = { verity: ["append"] };

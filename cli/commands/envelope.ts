@@ -10,7 +10,7 @@ import { createFileSink } from "../../lib/io/file_sink.ts";
 import { realPathOf } from "../../lib/io/paths.ts";
 import { openFileReader, type RandomReader, readExactly } from "../../lib/io/random_reader.ts";
 import { type ImageSink, nullSink, writeWhole } from "../../lib/io/sink.ts";
-import { rootHashPath } from "../../lib/verity/texts.ts";
+import { rootHashPath, verityPath } from "../../lib/verity/texts.ts";
 import type { VerityReport } from "../../lib/verity/verity_sink.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
@@ -20,6 +20,9 @@ import { readSalt } from "./verity.ts";
 
 /** The largest signature is read whole; what is larger is none. */
 const SIGNATURE_BYTES_MAX = 8 << 20;
+
+/** The place of a hash tree that is in a file named after its image. */
+const BESIDE = "beside";
 
 /** An envelope, and the files that it needs. */
 export interface OpenedEnvelope {
@@ -62,7 +65,7 @@ export function openEnvelope(
     const signaturePath = args.value("verity-signature");
     const signature = signaturePath === undefined ? undefined : readSignature(signaturePath);
     const disk = args.value("disk") === undefined ? undefined : { esp, signature };
-    const verity = verityOf(args, (file) => hashFile(file, args, io, context));
+    const verity = verityOf(args, (file) => hashFile(file, args, io, context), context.image);
     const vhd = args.flag("vhd");
     const isPlain = verity === undefined && disk === undefined && !vhd;
     return {
@@ -78,10 +81,12 @@ export function openEnvelope(
   }
 }
 
-/** The envelope of layers, which has no files. */
+/** The envelope of layers; the library names their files. */
 export function layeredEnvelope(args: ParsedArguments): EnvelopeOptions | undefined {
   refuseWithout(args, "verity", ["verity-salt", "roothash"]);
-  const verity = verityOf(args, () => undefined);
+  const place = args.value("verity");
+  const salt = readSalt(args.value("verity-salt"));
+  const verity = place === undefined ? undefined : { ...salt, isBeside: place === BESIDE };
   const disk = args.value("disk") === undefined ? undefined : {};
   const vhd = args.flag("vhd");
   return verity === undefined && disk === undefined && !vhd ? undefined : { verity, disk, vhd };
@@ -123,12 +128,25 @@ export function envelopeRows(
 
 function verityOf(
   args: ParsedArguments,
-  hashSinkOf: (file: string) => ImageSink | undefined,
+  hashSinkOf: (file: string) => ImageSink,
+  image: string | undefined,
 ): EnvelopeOptions["verity"] {
   const verity = args.value("verity");
   if (verity === undefined) return undefined;
-  const hashSink = verity === "append" ? undefined : hashSinkOf(verity);
-  return { ...readSalt(args.value("verity-salt")), hashSink };
+  const salt = readSalt(args.value("verity-salt"));
+  if (verity === "append") return salt;
+  return { ...salt, hashSink: hashSinkOf(verity === BESIDE ? besideImage(image) : verity) };
+}
+
+function besideImage(image: string | undefined): string {
+  if (image !== undefined) return verityPath(image);
+  throw new UsageError(
+    "--verity",
+    "the image has no name that the hash tree could be named after",
+    {
+      hint: "name the file of the tree, or use append",
+    },
+  );
 }
 
 function refuseWithout(args: ParsedArguments, needed: string, names: readonly string[]): void {

@@ -10,7 +10,7 @@ import process from "node:process";
 import { invariant, UsageError } from "../../lib/errors.ts";
 import { ioErrorFrom } from "../../lib/io/system_error.ts";
 import type { OptionRule } from "../../serve/access.ts";
-import { CLIENT_OPTIONS } from "../../serve/client_options.ts";
+import { CLIENT_CHOICES, CLIENT_OPTIONS } from "../../serve/client_options.ts";
 import { programWords } from "../../serve/program.ts";
 import type { ListenAddress, ServeSettings } from "../../serve/settings.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
@@ -165,8 +165,8 @@ function readTokens(path: string | undefined): readonly string[] {
 }
 
 /**
- * The options of `bless` that clients may set, as its own table has them. Where the two modes differ, the narrower row of
- * `bless layered` holds: no client names a file of this machine for a hash tree.
+ * The options of `bless` that clients may set, as its own table has them. Where the two modes differ, the row of
+ * `bless layered` holds.
  */
 export function optionRules(): OptionRule[] {
   const specs = new Map(
@@ -182,7 +182,7 @@ export function optionRules(): OptionRule[] {
       name,
       kind: spec.value === undefined ? "flag" : spec.list ? "list" : "value",
       isOn: spec.on ?? false,
-      choices: spec.open ? undefined : spec.choices,
+      choices: CLIENT_CHOICES[name] ?? (spec.open ? undefined : spec.choices),
     };
   });
 }

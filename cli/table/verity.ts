@@ -44,11 +44,12 @@ export const VERITY_SALT_OPTION: OptionSpec = {
 export const ENVELOPE_OPTIONS: readonly OptionSpec[] = [
   {
     name: "verity",
-    value: "append|FILE",
-    choices: ["append"],
+    value: "append|beside|FILE",
+    choices: ["append", "beside"],
     open: true,
     completion: "file",
-    summary: "make the dm-verity tree in the same pass: behind the image, or in a file of its own",
+    summary:
+      "make the dm-verity tree in the same pass: behind the image, in IMAGE.verity, or in a file of its own",
   },
   VERITY_SALT_OPTION,
   {
@@ -82,9 +83,9 @@ export const ENVELOPE_OPTIONS: readonly OptionSpec[] = [
 export const LAYERED_ENVELOPE_OPTIONS: readonly OptionSpec[] = [
   {
     name: "verity",
-    value: "append",
-    choices: ["append"],
-    summary: "make a dm-verity tree behind each image, in the same pass",
+    value: "append|beside",
+    choices: ["append", "beside"],
+    summary: "make a dm-verity tree of each image, in the same pass: behind it, or in IMAGE.verity",
   },
   VERITY_SALT_OPTION,
   { name: "roothash", summary: "write the root hash of each image to IMAGE.roothash too" },

@@ -53,6 +53,8 @@ export interface VerityOptions {
   readonly randomSalt?: boolean | undefined;
   /** Takes the tree; it goes behind the image, or into its own partition, when left out. */
   readonly hashSink?: ImageSink | undefined;
+  /** Of images of layers: each tree goes into a file beside its image, not behind it. */
+  readonly isBeside?: boolean;
 }
 
 /** A disk with a GUID partition table. */

@@ -36,6 +36,7 @@ import {
 import { contentDigestOf } from "./load_tree.ts";
 import type { LayoutOptions } from "./options.ts";
 import { type ImageReport, type LayerReport, type SourceReport, sourceReport } from "./report.ts";
+import { verityPath } from "../verity/texts.ts";
 import type { VerityReport } from "../verity/verity_sink.ts";
 import type { WarningSummary } from "../warnings.ts";
 
@@ -67,8 +68,10 @@ export interface LayeredLayerReport extends LayerReport {
   readonly isReused: boolean;
   /** The figures of the image. */
   readonly image: ImageReport;
-  /** Of the hash tree behind it; left out when there is none. */
+  /** Of its hash tree; left out when there is none. */
   readonly verity?: VerityReport | undefined;
+  /** The file of the hash tree in the output directory; left out when the tree is behind the image. */
+  readonly hashFile?: string | undefined;
   /** Its number on the disk, from 1 on; left out when there is none. */
   readonly partition?: number | undefined;
   /** The index of its chunks, a file in the output directory; left out without a chunk store. */
@@ -201,7 +204,10 @@ function checkLayeredEnvelope(
     throw optionError("veritySignature", "a disk of layers has no partition for a signature");
   }
   if (verity?.hashSink !== undefined) {
-    throw optionError("verity", "each layer has a tree of its own: wanted append");
+    throw optionError("verity", "each layer has a tree of its own: wanted append or beside");
+  }
+  if (verity?.isBeside && disk !== undefined) {
+    throw optionError("verity", "the trees of layers on a disk are on it: wanted append");
   }
 }
 
@@ -227,10 +233,11 @@ function aroundOf(
   { name, record }: Pick<UsedImage, "name" | "record">,
   disk: LayeredDisk | undefined,
   used: readonly UsedImage[],
-): Pick<LayeredLayerReport, "verity" | "partition"> {
+): Pick<LayeredLayerReport, "verity" | "hashFile" | "partition"> {
   const partition = imagesOnDisk(used).findIndex((image) => image.name === name) + 1;
   return {
     ...record.verity === undefined ? {} : { verity: record.verity },
+    ...record.hashFile === undefined ? {} : { hashFile: verityPath(`${name}.ext4`) },
     ...disk === undefined ? {} : { partition },
   };
 }
@@ -276,8 +283,10 @@ export interface DescribedLayer {
   readonly uuid: string;
   /** Of the image. */
   readonly sizeBytes: number;
-  /** Of the hash tree behind the file system; left out when there is none. */
+  /** Of its hash tree; left out when there is none. */
   readonly verity?: VerityReport | undefined;
+  /** The file of the hash tree in the same directory; left out when the tree is behind the file system. */
+  readonly hashFile?: string | undefined;
   /** Its number on the disk, from 1 on; left out when there is none. */
   readonly partition?: number | undefined;
   /** The index of its chunks, a file in the same directory; left out without a chunk store. */

@@ -206,9 +206,15 @@ export class LayerImages {
   /** Adopts an image without a record if it has the bytes that would be written. */
   async #adopt(name: string, read: ReadLayer): Promise<LayerRecord | undefined> {
     const warnings = new NotingWarnings(new Warnings(), "kind");
-    const checksums = new ChecksumSink();
-    const body = await this.#write(read, checksums, { warnings, progress: NO_PROGRESS });
-    return await this.#store.adopt(name, body, checksums.checksums);
+    const image = new ChecksumSink();
+    const hashTree = this.#store.hashTreeFile(name);
+    const options = { warnings, progress: NO_PROGRESS };
+    try {
+      const body = await this.#write(read, { image, hash: hashTree?.sink }, options);
+      return await this.#store.adopt(name, body, image.checksums, hashTree);
+    } finally {
+      await hashTree?.abort();
+    }
   }
 
   async #make(name: string, read: ReadLayer): Promise<UsedImage> {
@@ -216,21 +222,24 @@ export class LayerImages {
     const { progress } = this.#options;
     const record = await this.#store.add(
       name,
-      (sink) => this.#write(read, sink, { warnings, progress }),
+      (image, hash) => this.#write(read, { image, hash }, { warnings, progress }),
     );
     return { name, record, report: layerReport(read.layer), isReused: false };
   }
 
   async #write(
     read: ReadLayer,
-    sink: ImageSink,
+    sinks: { readonly image: ImageSink; readonly hash: ImageSink | undefined },
     { warnings, progress }: { readonly warnings: NotingWarnings; readonly progress: Progress },
   ): Promise<RecordBody> {
     const plan = this.#plan(read, warnings);
     const { envelope: { verity, vhd, disk } = {}, layout: { size }, signal, tmpdir, workerUrl } =
       this.#options;
-    const written = await writeEnveloped(plan, sink, {
-      envelope: { verity, vhd: vhd && disk === undefined },
+    const written = await writeEnveloped(plan, sinks.image, {
+      envelope: {
+        verity: verity && { ...verity, hashSink: sinks.hash },
+        vhd: vhd && disk === undefined,
+      },
       size,
       architecture: "",
       tmpdir,

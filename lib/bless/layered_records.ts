@@ -44,8 +44,10 @@ export interface LayerRecord {
   readonly options: OptionFacts;
   readonly checksums: FileChecksums;
   readonly image: ImageReport;
-  /** Of the hash tree behind it; undefined when there is none. */
+  /** Of its hash tree; undefined when there is none. */
   readonly verity?: VerityReport | undefined;
+  /** Of the file of the hash tree; undefined when the tree is behind the image. */
+  readonly hashFile?: FileChecksums | undefined;
   /** What was warned of when it was made. */
   readonly warnings: readonly LayerWarning[];
 }
@@ -84,11 +86,14 @@ export function optionFacts(
   };
 }
 
+/** Of the fact `verity`: each tree is in a file beside its image. */
+export const BESIDE = "beside";
+
 /** An image without anything around it has no such facts. */
 function envelopeFacts({ verity, vhd, disk }: EnvelopeOptions): OptionFacts {
   return {
     ...verity === undefined ? {} : {
-      verity: "append",
+      verity: verity.isBeside ? BESIDE : "append",
       veritySalt: verity.randomSalt ? "random" : Buffer.from(verity.salt).toString("hex"),
     },
     // The partitions leave out the footer of the disk.
@@ -150,18 +155,21 @@ export const IMAGE_COUNTS = {
   storedBytes: SIZE_BYTES,
 } satisfies Record<keyof Omit<ImageReport, "uuid">, v.GenericSchema>;
 
+const CHECKSUMS = v.pipe(
+  fields({ sizeBytes: SIZE_BYTES, crc32s: listOf(SIZE_BYTES) }),
+  v.check(
+    ({ sizeBytes, crc32s }) => crc32s.length === Math.ceil(sizeBytes / CHECKSUM_PIECE_BYTES),
+    "one checksum for each MiB",
+  ),
+);
+
 const RECORD: v.GenericSchema<unknown, LayerRecord> = fields({
   formatVersion: SIZE_BYTES,
   diffId: TEXT,
   tree: TEXT,
   options: v.record(TEXT, TEXT, "an object"),
-  checksums: v.pipe(
-    fields({ sizeBytes: SIZE_BYTES, crc32s: listOf(SIZE_BYTES) }),
-    v.check(
-      ({ sizeBytes, crc32s }) => crc32s.length === Math.ceil(sizeBytes / CHECKSUM_PIECE_BYTES),
-      "one checksum for each MiB",
-    ),
-  ),
+  checksums: CHECKSUMS,
+  hashFile: v.optional(CHECKSUMS),
   image: fields({ uuid: TEXT, ...IMAGE_COUNTS }),
   verity: v.optional(fields({
     rootHash: TEXT,

@@ -24,7 +24,9 @@ import { openFileReader } from "../io/random_reader.ts";
 import { type ImageSink, nullSink, teeSink, writeWhole } from "../io/sink.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "../io/system_error.ts";
 import type { Progress } from "../progress.ts";
+import { verityPath } from "../verity/texts.ts";
 import {
+  BESIDE,
   CHECKSUM_PIECE_BYTES,
   decodePosition,
   decodeRecord,
@@ -230,7 +232,35 @@ export interface LayerStoreOptions {
 }
 
 /** A record without what the store adds. */
-export type RecordBody = Omit<LayerRecord, "formatVersion" | "options" | "checksums">;
+export type RecordBody = Omit<LayerRecord, "formatVersion" | "options" | "checksums" | "hashFile">;
+
+/** The file of a hash tree: it gets its name after its image, and before the record. */
+export class HashTreeFile {
+  readonly #file: ImageSink;
+  readonly #checksums = new ChecksumSink();
+  /** Takes the tree. */
+  readonly sink: ImageSink;
+
+  /** @param file takes the tree as well, and is finished by {@link HashTreeFile.publish} */
+  constructor(file: ImageSink) {
+    this.#file = file;
+    this.sink = teeSink(this.#checksums, heldSink(file));
+  }
+
+  /** Once the tree is written. */
+  get checksums(): FileChecksums {
+    return this.#checksums.checksums;
+  }
+
+  /** Gives the file its name. */
+  async publish(): Promise<void> {
+    await this.#file.finish(this.checksums.sizeBytes);
+  }
+
+  abort(): void | Promise<void> {
+    return this.#file.abort();
+  }
+}
 
 const RECORD_BYTES_MAX = 1 << 28;
 /** The record follows its image at once. After this time it will not come any more. */
@@ -268,14 +298,15 @@ export class LayerStore {
    * Writes an image and its record. The image gets its name first. Should the record not follow, for the process may be
    * killed in between, the image is whole all the same, and {@link LayerStore.adopt} takes it over.
    *
-   * @param write writes the image and says what its record is to say
+   * @param write writes the image, and its hash tree where that has a file of its own, and says what its record is to say
    * @throws {IoError} with the code EEXIST when another process was faster
    */
   async add(
     name: string,
-    write: (sink: ImageSink) => Promise<RecordBody>,
+    write: (sink: ImageSink, hashSink: ImageSink | undefined) => Promise<RecordBody>,
   ): Promise<LayerRecord> {
     const { signal, force, dryRun = false, alsoTo } = this.#options;
+    const hashTree = this.hashTreeFile(name);
     const imagePath = this.#pathOf(name, "ext4");
     const file = dryRun
       ? nullSink
@@ -284,18 +315,30 @@ export class LayerStore {
     const others = alsoTo === undefined ? [] : [alsoTo(name)];
     let record: LayerRecord;
     try {
-      const body = await write(teeSink(checksums, ...others, heldSink(file)));
-      record = this.#record(body, checksums.checksums);
+      const body = await write(teeSink(checksums, ...others, heldSink(file)), hashTree?.sink);
+      record = this.#record(body, checksums.checksums, hashTree);
       // An old record belongs to an image that is gone or about to be replaced.
       if (!dryRun && (force || statIfThere(imagePath) === undefined)) {
         removeQuietly(this.#pathOf(name, "json"));
       }
       await file.finish(record.checksums.sizeBytes);
+      await hashTree?.publish();
     } catch (error) {
       await file.abort();
+      await hashTree?.abort();
       throw error;
     }
     return await this.#keepRecord(name, record);
+  }
+
+  /** The file of the hash tree of an image that is going to be written; undefined when it has none. */
+  hashTreeFile(name: string): HashTreeFile | undefined {
+    const { options, dryRun = false, signal } = this.#options;
+    if (options["verity"] !== BESIDE) return undefined;
+    if (dryRun) return new HashTreeFile(nullSink);
+    // One without an image was left by a writer that was killed.
+    const file = { force: true, ...signal === undefined ? {} : { signal } };
+    return new HashTreeFile(createFileSink(verityPath(this.#pathOf(name, "ext4")), file));
   }
 
   /** Whether there is an image without a record: its writer has not got to it yet, or was killed. */
@@ -309,16 +352,21 @@ export class LayerStore {
    * the record meanwhile.
    *
    * @param checksums of what would be written
+   * @param hashTree its hash tree, which is written in any case; undefined when it has no file of its own
    * @throws {IoError} when the image differs
    */
   async adopt(
     name: string,
     body: RecordBody,
     checksums: FileChecksums,
+    hashTree?: HashTreeFile,
   ): Promise<LayerRecord | undefined> {
     const path = this.#pathOf(name, "ext4");
     const damage = await findDamage(path, checksums, this.#options);
-    if (damage === undefined) return await this.#keepRecord(name, this.#record(body, checksums));
+    if (damage === undefined) {
+      await hashTree?.publish();
+      return await this.#keepRecord(name, this.#record(body, checksums, hashTree));
+    }
     for (let tries = 0; tries < RECORD_WAIT_TRIES; tries++) {
       if (!this.isUnrecorded(name)) return undefined;
       await setTimeout(RECORD_WAIT_MILLISECONDS);
@@ -361,8 +409,20 @@ export class LayerStore {
     return record;
   }
 
-  #record(body: RecordBody, checksums: FileChecksums): LayerRecord {
-    return { formatVersion: FORMAT_VERSION, ...body, options: this.#options.options, checksums };
+  #record(
+    body: RecordBody,
+    checksums: FileChecksums,
+    hashTree: HashTreeFile | undefined,
+  ): LayerRecord {
+    const { options } = this.#options;
+    const hashFile = hashTree?.checksums;
+    return {
+      formatVersion: FORMAT_VERSION,
+      ...body,
+      options,
+      checksums,
+      ...hashFile === undefined ? {} : { hashFile },
+    };
   }
 
   #pathOf(name: string, ending: "ext4" | "json"): string {
@@ -398,7 +458,19 @@ export class LayerStore {
     const differences = optionDifferences(record.options, this.#options.options);
     if (differences.length > 0) return { why: "it was made with other options", differences };
     const damage = await findDamage(path, record.checksums, this.#options);
-    return damage === undefined ? undefined : { why: `it is damaged: it ${damage}` };
+    if (damage !== undefined) return { why: `it is damaged: it ${damage}` };
+    return record.hashFile === undefined
+      ? undefined
+      : await this.#hashFileFault(verityPath(path), record.hashFile);
+  }
+
+  async #hashFileFault(path: string, wanted: FileChecksums): Promise<Unfitness | undefined> {
+    const shown = displayPath(path);
+    if (statIfThere(path)?.isFile() !== true) return { why: `its hash tree ${shown} is missing` };
+    const damage = await findDamage(path, wanted, this.#options);
+    return damage === undefined
+      ? undefined
+      : { why: `its hash tree ${shown} is damaged: it ${damage}` };
   }
 
   /** The record, or why it cannot be used; undefined if there is none. */

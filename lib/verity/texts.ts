@@ -122,5 +122,17 @@ function containerdMetadata({ rootHash, hashOffset }: VerityReport): string {
  * ```
  */
 export function rootHashPath(imagePath: string): string {
-  return `${imagePath.replace(/\.raw$/, "")}.roothash`;
+  return besidePath(imagePath, "roothash");
+}
+
+/**
+ * Where systemd looks for the hash tree of an image that is not behind it: named as the file of the root hash, with
+ * `.verity` (systemd-dissect(1)).
+ */
+export function verityPath(imagePath: string): string {
+  return besidePath(imagePath, "verity");
+}
+
+function besidePath(imagePath: string, ending: string): string {
+  return `${imagePath.replace(/\.raw$/, "")}.${ending}`;
 }

@@ -1,6 +1,6 @@
 import { assertEquals, assertMatch, assertNotEquals, assertRejects } from "@std/assert";
 import { Buffer } from "node:buffer";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { memoryReader } from "../../lib/io/random_reader.ts";
 import { IoError, UsageError } from "../../lib/errors.ts";
 import { readGpt } from "../../lib/disk/gpt.ts";
@@ -20,6 +20,7 @@ const LAYERS = [
   [{ path: "c/" }, { path: "c/d", data: "d" }],
 ];
 const VERITY = { salt: CONSTANT_SALT };
+const BESIDE = { ...VERITY, isBeside: true };
 
 Deno.test("each layer gets a hash tree, and an image that is there is used with its own", async () => {
   await withDirectory(async (directory) => {
@@ -56,6 +57,80 @@ Deno.test("each layer gets a hash tree, and an image that is there is used with 
       report.layers.map(({ verity }) => verity),
     );
     assertEquals(filesOf(out), before);
+  });
+});
+
+Deno.test("each layer gets a hash tree in a file beside its image, which stays as it is", async () => {
+  await withDirectory(async (directory) => {
+    writeLayers(`${directory}/oci`, LAYERS);
+    const source = `oci:${directory}/oci`;
+    const [plain, behind, out] = ["plain", "behind", "out"].map((name) => `${directory}/${name}`);
+    await blessTo(plain!, source);
+    const appended = await blessTo(behind!, source, { envelope: { verity: VERITY } });
+    const report = await blessTo(out!, source, { envelope: { verity: BESIDE } });
+    const compares = hasVeritysetup("trees beside layers against veritysetup");
+    for (const [i, { file, image, verity, hashFile }] of report.layers.entries()) {
+      assertEquals(hashFile, `${file}.verity`);
+      const [path, treePath] = [`${out}/${file}`, `${out}/${hashFile}`];
+      assertEquals(Buffer.compare(readFileSync(path), readFileSync(`${plain}/${file}`)), 0);
+      const whole = readFileSync(`${behind}/${file}`);
+      assertEquals(Buffer.compare(readFileSync(treePath), whole.subarray(image.sizeBytes)), 0);
+      assertEquals(verity, { ...appended.layers[i]!.verity!, hashOffset: 0 });
+      if (compares) assertEquals(veritysetupAgrees(path, treePath, verity!.rootHash), true);
+    }
+    const described = JSON.parse(readFileSync(`${out}/image.json`, "utf8")).layers;
+    assertEquals(
+      described.map((layer: { hashFile: string }) => layer.hashFile),
+      report.layers.map(({ hashFile }) => hashFile),
+    );
+    const before = filesOf(out!);
+    const again = await blessTo(out!, source, { envelope: { verity: BESIDE } });
+    assertEquals([again.reusedLayers, filesOf(out!)], [3, before]);
+    assertEquals(
+      again.layers.map(({ verity }) => verity),
+      report.layers.map(({ verity }) => verity),
+    );
+  });
+});
+
+Deno.test("a tree beside its image that is gone or damaged is told, and made again with its image", async () => {
+  await withDirectory(async (directory) => {
+    writeLayers(`${directory}/oci`, LAYERS);
+    const source = `oci:${directory}/oci`;
+    const out = `${directory}/out`;
+    const envelope = { verity: BESIDE };
+    const { layers } = await blessTo(out, source, { envelope });
+    const whole = filesOf(out);
+    const treePath = `${out}/${layers[0]!.hashFile}`;
+    const recordPath = `${out}/${layers[0]!.file.replace(/ext4$/, "json")}`;
+    const spoils: [message: string, spoil: () => void][] = [
+      ["is missing", () => rmSync(treePath)],
+      ["is damaged: it was changed", () => {
+        writeFileSync(
+          treePath,
+          readFileSync(treePath).map((byte, i) => i === 5000 ? byte ^ 1 : byte),
+        );
+      }],
+      ["is damaged: it has 5 bytes", () => writeFileSync(treePath, "short")],
+    ];
+    for (const [message, spoil] of spoils) {
+      spoil();
+      const error = await assertRejects(() => blessTo(out, source, { envelope }), IoError, message);
+      assertMatch(error.message, /cannot be reused: its hash tree .*\.verity/);
+      const forced = await blessTo(out, source, { envelope, force: true });
+      assertEquals([forced.reusedLayers, filesOf(out)], [2, whole]);
+    }
+    // A writer that was killed left the image, and perhaps a part of the rest.
+    for (const left of [[], [treePath]]) {
+      for (const path of [treePath, recordPath]) if (!left.includes(path)) rmSync(path);
+      const adopted = await blessTo(out, source, { envelope });
+      assertEquals([adopted.reusedLayers, filesOf(out)], [3, whole]);
+    }
+    // It was killed before the image had its name.
+    rmSync(`${out}/${layers[0]!.file}`);
+    rmSync(recordPath);
+    const made = await blessTo(out, source, { envelope });
+    assertEquals([made.reusedLayers, filesOf(out)], [2, whole]);
   });
 });
 
@@ -162,7 +237,12 @@ Deno.test("a disk of layers that would not fit, or that nobody boots from, is re
           envelope: { verity: { ...VERITY, hashSink: new MemorySink() } },
         }),
       UsageError,
-      "verity: each layer has a tree of its own: wanted append",
+      "verity: each layer has a tree of its own: wanted append or beside",
+    );
+    await assertRejects(
+      () => blessTo(`${directory}/none`, source, { envelope: { disk: {}, verity: BESIDE } }),
+      UsageError,
+      "verity: the trees of layers on a disk are on it: wanted append",
     );
   });
 });

@@ -58,6 +58,34 @@ Deno.test("bless --verity FILE writes the tree beside the image, and refuses wha
   });
 });
 
+Deno.test("bless --verity beside names the tree after the image, as systemd does", async () => {
+  await inDirectory(async (directory) => {
+    const roots: string[] = [];
+    for (const [name, tree] of [["tiny.ext4", "tiny.ext4.verity"], ["tiny.raw", "tiny.verity"]]) {
+      const image = join(directory, name!);
+      const made = await bless(SOURCE, "-o", image, "--verity", "beside", "--json");
+      assertEquals(made.code, 0, made.stderr);
+      const { rootHash } = JSON.parse(made.stdout).verity;
+      roots.push(rootHash);
+      const hashFile = join(directory, tree!);
+      const words = ["verity", "verify", image, "--hash-file", hashFile, "--root-hash", rootHash];
+      assertEquals((await runFake(words, COMMANDS)).code, 0);
+    }
+    assertEquals(roots[0], roots[1]);
+    const streamed = await bless(SOURCE, "-o", "-", "--verity", "beside");
+    assertEquals(streamed.code, 2);
+    assertStringIncludes(streamed.stderr, "the image has no name that the hash tree could be");
+    const out = join(directory, "layers");
+    const layered = await bless("layered", SOURCE, "-o", out, "--verity", "beside", "--json");
+    assertEquals(layered.code, 0, layered.stderr);
+    for (const { file, hashFile, verity: { rootHash } } of JSON.parse(layered.stdout).layers) {
+      const words = ["verify", join(out, file), "--hash-file", join(out, hashFile)];
+      const verified = await runFake([...words, "--root-hash", rootHash], COMMANDS);
+      assertEquals(verified.code, 0, verified.stderr);
+    }
+  });
+});
+
 Deno.test("bless --disk gpt makes a disk whose partitions tools see", async () => {
   await inDirectory(async (directory) => {
     const [disk, esp] = [join(directory, "tiny.raw"), join(directory, "esp.img")];
@@ -178,6 +206,6 @@ Deno.test("options around an image that mean nothing are refused, and nothing is
     }
     const layered = await bless("layered", SOURCE, "-o", `${image}.d`, "--verity", "file");
     assertEquals(layered.code, 2);
-    assertStringIncludes(layered.stderr, "--verity: `file`: wanted append");
+    assertStringIncludes(layered.stderr, "--verity: `file`: wanted append, beside");
   });
 });
