@@ -75,9 +75,21 @@ Deno.test("systemd-dissect finds root and tree of a disk by the root hash", asyn
       disk,
     ];
     const { verity } = JSON.parse(await run(...words, "--json"));
-    const dissect = ["--json=short", `--root-hash=${verity.rootHash}`, disk];
-    const { stdout, stderr } = runCommand("systemd-dissect", dissect);
+    const dissect = (path: string) => {
+      const words = ["--json=short", `--root-hash=${verity.rootHash}`, path];
+      return runCommand("systemd-dissect", words);
+    };
+    const { stdout, stderr } = dissect(disk);
     assertMatch(stdout, /"designator":"root".*"verity":"?(?:yes|true)/, stderr);
     assertMatch(stdout, /"designator":"root-verity"/);
+    // What the signature is worth only the kernel says, when the disk is opened.
+    const [signature, signed] = [join(directory, "signature.json"), join(directory, "signed.raw")];
+    const { rootHash } = verity;
+    const document = { rootHash, signature: "MIIB", certificateFingerprint: "01".repeat(32) };
+    Deno.writeTextFileSync(signature, JSON.stringify(document));
+    await run(...words.slice(0, 6), "--verity-signature", signature, "-o", signed);
+    const found = dissect(signed);
+    assertMatch(found.stdout, /"designator":"root",[^}]*"verity":"signed"/, found.stderr);
+    assertMatch(found.stdout, /"designator":"root-verity-sig"/);
   });
 });

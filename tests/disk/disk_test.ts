@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { InputError, UsageError } from "../../lib/errors.ts";
 import { encodeGpt, type Gpt, hasGpt, readGpt } from "../../lib/disk/gpt.ts";
 import { layOutDisk, roomOnDisk, writeDisk } from "../../lib/disk/disk_layout.ts";
-import { partitionType, rootRoleOf } from "../../lib/disk/partition_types.ts";
+import { type PartitionRole, partitionType, rootRoleOf } from "../../lib/disk/partition_types.ts";
 import { encodeVhdFooter, hasVhdFooter, vhdSink } from "../../lib/disk/vhd.ts";
 import { parseVeritySignature } from "../../lib/disk/verity_signature.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
@@ -149,6 +149,56 @@ Deno.test("partition types are those of the specification, by architecture", () 
     "no root partition type for the architecture `s390x`: wanted amd64 or arm64",
   );
   assertThrows(() => partitionType("root", "toString"), UsageError);
+});
+
+/** As the tables of the tools call them; sgdisk of gptfdisk 1.0.9 does not know those of signatures. */
+const TYPE_NAMES: [role: PartitionRole, architecture: string, sfdisk: string, sgdisk?: string][] = [
+  ["root", "amd64", "Linux root (x86-64)", "Linux x86-64 root (/)"],
+  ["root-verity", "amd64", "Linux root verity (x86-64)", "Linux x86-64 root verity"],
+  ["root-verity-sig", "amd64", "Linux root verity sign. (x86-64)"],
+  ["root", "arm64", "Linux root (ARM-64)", "Linux ARM64 root (/)"],
+  ["root-verity", "arm64", "Linux root verity (ARM-64)", "Linux ARM64 root verity"],
+  ["root-verity-sig", "arm64", "Linux root verity sign. (ARM-64)"],
+  ["esp", "amd64", "EFI System", "EFI system partition"],
+  ["layer", "amd64", "Linux filesystem", "Linux filesystem"],
+];
+
+Deno.test("sfdisk and sgdisk know the types of both architectures by name", async () => {
+  const layout = layOutDisk(TYPE_NAMES.map(() => MIB));
+  const gpt: Gpt = {
+    diskGuid: guid(1),
+    diskBytes: layout.diskBytes,
+    partitions: TYPE_NAMES.map(([role, architecture], i) => ({
+      typeGuid: partitionType(role, architecture),
+      guid: guid(i + 2),
+      startBytes: layout.starts[i]!,
+      sizeBytes: MIB,
+      name: role,
+      isReadOnly: true,
+    })),
+  };
+  await withTemporaryDirectory(async (directory) => {
+    const path = join(directory, "disk");
+    Deno.writeFileSync(path, (await writtenDisk(gpt)).bytes);
+    const check = (tool: "sfdisk" | "sgdisk", i: number, wanted: string, found: string) => {
+      if (found !== wanted && /^unknown$/i.test(found)) {
+        notRun(`the partition type of ${wanted} against ${tool}`, "this version does not know it");
+      } else assertEquals(found, wanted, `${tool}, partition ${i + 1}`);
+    };
+    if (hasCommand("sfdisk")) {
+      const listed = mustRun("sfdisk", ["--list", "--output", "Type", path]).trim().split("\n");
+      const found = listed.slice(-TYPE_NAMES.length).map((line) => line.trim());
+      for (const [i, [, , name]] of TYPE_NAMES.entries()) check("sfdisk", i, name, found[i]!);
+    } else notRun("names of partition types against sfdisk", "sfdisk is not installed");
+    if (!hasCommand("sgdisk")) {
+      return notRun("names of partition types against sgdisk", "sgdisk is not installed");
+    }
+    for (const [i, [, , , name]] of TYPE_NAMES.entries()) {
+      if (name === undefined) continue;
+      const shown = mustRun("sgdisk", [`--info=${i + 1}`, path]);
+      check("sgdisk", i, name, /GUID code: \S+ \((.*)\)$/m.exec(shown)?.[1] ?? shown);
+    }
+  });
 });
 
 Deno.test("encoding takes no partition that is not on the disk", () => {
