@@ -86,7 +86,7 @@ export function layeredEnvelope(args: ParsedArguments): EnvelopeOptions | undefi
   refuseWithout(args, "verity", ["verity-salt", "roothash"]);
   const place = args.value("verity");
   const salt = readSalt(args.value("verity-salt"));
-  const verity = place === undefined ? undefined : { ...salt, isBeside: place === BESIDE };
+  const verity = place === undefined ? undefined : { ...salt, beside: place === BESIDE };
   const disk = args.value("disk") === undefined ? undefined : {};
   const vhd = args.flag("vhd");
   return verity === undefined && disk === undefined && !vhd ? undefined : { verity, disk, vhd };

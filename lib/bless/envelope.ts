@@ -54,7 +54,7 @@ export interface VerityOptions {
   /** Takes the tree; it goes behind the image, or into its own partition, when left out. */
   readonly hashSink?: ImageSink | undefined;
   /** Of images of layers: each tree goes into a file beside its image, not behind it. */
-  readonly isBeside?: boolean;
+  readonly beside?: boolean | undefined;
 }
 
 /** A disk with a GUID partition table. */

@@ -206,7 +206,7 @@ function checkLayeredEnvelope(
   if (verity?.hashSink !== undefined) {
     throw optionError("verity", "each layer has a tree of its own: wanted append or beside");
   }
-  if (verity?.isBeside && disk !== undefined) {
+  if (verity?.beside && disk !== undefined) {
     throw optionError("verity", "the trees of layers on a disk are on it: wanted append");
   }
 }

@@ -93,7 +93,7 @@ export const BESIDE = "beside";
 function envelopeFacts({ verity, vhd, disk }: EnvelopeOptions): OptionFacts {
   return {
     ...verity === undefined ? {} : {
-      verity: verity.isBeside ? BESIDE : "append",
+      verity: verity.beside ? BESIDE : "append",
       veritySalt: verity.randomSalt ? "random" : Buffer.from(verity.salt).toString("hex"),
     },
     // The partitions leave out the footer of the disk.

@@ -20,7 +20,7 @@ const LAYERS = [
   [{ path: "c/" }, { path: "c/d", data: "d" }],
 ];
 const VERITY = { salt: CONSTANT_SALT };
-const BESIDE = { ...VERITY, isBeside: true };
+const BESIDE = { ...VERITY, beside: true };
 
 Deno.test("each layer gets a hash tree, and an image that is there is used with its own", async () => {
   await withDirectory(async (directory) => {
