@@ -94,8 +94,15 @@ export * from "./lib/io/mod.ts";
 export * from "./probe/mod.ts";
 
 export { formatUuid } from "./lib/bytes/uuid.ts";
-export { BlessfsError, InputError, InterruptedError, IoError, UsageError } from "./lib/errors.ts";
-export type { ErrorDetails, OptionDifference, Remedy } from "./lib/errors.ts";
+export {
+  BlessfsError,
+  ERROR_CODES,
+  InputError,
+  InterruptedError,
+  IoError,
+  UsageError,
+} from "./lib/errors.ts";
+export type { ErrorCode, ErrorDetails, OptionDifference, Remedy } from "./lib/errors.ts";
 export { Warnings } from "./lib/warnings.ts";
 export type { WarningSummary } from "./lib/warnings.ts";
 export { NO_PROGRESS } from "./lib/progress.ts";

@@ -6,7 +6,13 @@
  */
 import { LIMITS } from "../lib/bless/limits.ts";
 import { byteStringFromText, displayName, plainJson } from "../lib/bytes/byte_string.ts";
-import { BlessfsError, differencesText, InterruptedError, type Remedy } from "../lib/errors.ts";
+import {
+  BlessfsError,
+  differencesText,
+  type ErrorCode,
+  InterruptedError,
+  type Remedy,
+} from "../lib/errors.ts";
 import { systemErrorFacts } from "../lib/io/system_error.ts";
 import { type OptionSpec, spelling } from "./command.ts";
 import type { Style } from "./text.ts";
@@ -193,6 +199,8 @@ export function errorJson(
 /** What `--json` tells of a failure. */
 export interface FailureFacts {
   readonly category: FailureCategory;
+  /** Of docs/ERRORS.md; `bug` for what nobody is expected to meet. */
+  readonly code: ErrorCode | "bug";
   readonly exitCode: ExitCode;
   readonly message: string;
   readonly hint: string | null;
@@ -207,6 +215,7 @@ export function failureFacts(
   const { message, hint } = describe(error, options);
   return {
     category: categoryOf(error),
+    code: error instanceof BlessfsError ? error.code : "bug",
     exitCode: exitCodeOf(error),
     message,
     hint: hint ?? null,

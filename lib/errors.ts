@@ -1,13 +1,70 @@
 /**
- * The errors that callers are expected to meet. Each class is one category of the exit code table (cli/exit_codes.ts);
- * the message is always `WHAT: WHY`, with the path or offset, the found and the wanted value in it.
+ * The errors that callers are expected to meet. Each class is one category of the exit code table (cli/exit_codes.ts),
+ * each code one reason; the message is always `WHAT: WHY`, with the path or offset, the found and the wanted value in it.
  * Anything else that is thrown is a fault of the program itself.
  *
  * @module
  */
 
+/** Every code of an error, with its meaning. docs/ERRORS.md is held to it. */
+export const ERROR_CODES = {
+  invalidOption: "An option, or an argument, has an invalid value, or does not go with another.",
+  alreadyExists: "Something is there already, and replacing it was not asked for.",
+  ambiguous: "Several things fit, such as the images of an archive, and none was chosen.",
+  changed: "The input changed while it was read.",
+  closedPipe: "The reader of the output went away.",
+  damaged: "The input contradicts itself, its checksums or the rules of its format.",
+  digestMismatch: "The input is another one than its digest says.",
+  doesNotFit: "The content does not fit into the size or the format.",
+  inUse: "The input is in use, or was not closed properly.",
+  interrupted: "The signal was aborted; `cause` is its reason.",
+  ioFailed: "The system or the device failed for another reason: see `data.code`.",
+  limitExceeded: "The input goes beyond a limit; `data.limit` names one that can be raised.",
+  missingPart: "The input lacks a part that it names: a blob, a layer, a chunk.",
+  missingProgram: "A program that is needed is not installed or cannot be run.",
+  noSpace: "The disk, a quota or the store is full.",
+  notFound: "There is no such file, image, platform, partition or inode.",
+  notStorable: "ext4 or a layer cannot hold what the input has.",
+  permissionDenied: "The operating system refuses access.",
+  platformMismatch: "The image is for another platform.",
+  refused: "A server refuses access, or the request.",
+  rejectedWarning: "A warning, where `strict` makes warnings errors; `data.kind` is its kind.",
+  tooManyOpenFiles: "The process or the system has no more file descriptors.",
+  unreachable: "A server gives no answer, breaks off, or cannot answer now.",
+  unsupported: "The input is sound but uses something that is not supported.",
+  wrongKind: "The input is something else than what was wanted.",
+} as const;
+
+/** Why something failed. */
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+/** Errors of the operating system that have codes of their own. */
+const CODES_BY_SYSTEM: Readonly<Record<string, ErrorCode>> = {
+  EACCES: "permissionDenied",
+  EDQUOT: "noSpace",
+  EEXIST: "alreadyExists",
+  EFBIG: "noSpace",
+  EMFILE: "tooManyOpenFiles",
+  ENFILE: "tooManyOpenFiles",
+  ENOENT: "notFound",
+  ENOSPC: "noSpace",
+  ENOTDIR: "notFound",
+  EPERM: "permissionDenied",
+  EPIPE: "closedPipe",
+  EROFS: "permissionDenied",
+};
+
+const CODES_BY_CATEGORY = {
+  usage: "invalidOption",
+  input: "damaged",
+  io: "ioFailed",
+  interrupted: "interrupted",
+} as const;
+
 /** What an error may carry beside its message. */
 export interface ErrorDetails {
+  /** Why; by default `invalidOption`, `damaged`, `interrupted`, or what the system's code means. */
+  readonly code?: ErrorCode | undefined;
   /** One sentence that says what the user can do. It names no option: that is what `remedies` are for. */
   readonly hint?: string | undefined;
   /** The key of the option at fault in the options of the call, such as `gridBytes`. */
@@ -50,6 +107,7 @@ export interface OptionDifference {
 export abstract class BlessfsError extends Error {
   /** What kind of failure it is; the command line derives its exit code from it. */
   abstract readonly category: "usage" | "input" | "io" | "interrupted";
+  readonly #code: ErrorCode | undefined;
   /** What the error is about: a path, a place in a file, or an option. */
   readonly what: string;
   /** What is wrong with it. */
@@ -74,6 +132,7 @@ export abstract class BlessfsError extends Error {
       details.cause === undefined ? undefined : { cause: details.cause },
     );
     this.name = new.target.name;
+    this.#code = details.code;
     this.what = what;
     this.why = why;
     this.hint = details.hint;
@@ -82,6 +141,17 @@ export abstract class BlessfsError extends Error {
     this.differences = differences;
     this.data = details.data ?? {};
   }
+
+  /** Why, for programs: the meaning of each is in `ERROR_CODES`. */
+  get code(): ErrorCode {
+    if (this.#code !== undefined) return this.#code;
+    return (this.category === "io" && codeOfSystem(this)) || CODES_BY_CATEGORY[this.category];
+  }
+}
+
+function codeOfSystem({ data, cause }: BlessfsError): ErrorCode | undefined {
+  const code = data["code"] ?? (cause as { readonly code?: unknown } | undefined)?.code;
+  return typeof code === "string" ? CODES_BY_SYSTEM[code] : undefined;
 }
 
 /** The command line is wrong, or an option has an invalid value. */
@@ -154,6 +224,7 @@ export interface ExceededLimit {
 export function limitError(what: string, why: string, limit: ExceededLimit): InputError {
   const { name, expected, actual, data, isFixed = false } = limit;
   return new InputError(what, why, {
+    code: "limitExceeded",
     data: { ...data, limit: name, ...actual === undefined ? {} : { actual }, expected },
     ...isFixed
       ? {}
@@ -166,7 +237,13 @@ export function invariant(condition: unknown, message: string): asserts conditio
   if (!condition) throw new Error(`Invariant broken: ${message}`);
 }
 
-/** Throws an InterruptedError when the signal has been aborted. */
+/** Throws {@linkcode abortError} when the signal has been aborted. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new InterruptedError("interrupted", "the work was told to stop");
+  if (signal?.aborted) throw abortError(signal);
+}
+
+/** The error of work that a signal ended: its reason, if that is a BlessfsError; else one with the reason as cause. */
+export function abortError({ reason }: AbortSignal): BlessfsError {
+  if (reason instanceof BlessfsError) return reason;
+  return new InterruptedError("interrupted", "the work was told to stop", { cause: reason });
 }

@@ -34,6 +34,7 @@ export class Warnings {
   add(kind: string, what: string, why: string, count = 1): void {
     if (this.strict) {
       throw new InputError(what, why, {
+        code: "rejectedWarning",
         remedies: [{ option: "strict", change: "omit", to: "accept this" }],
         data: { kind },
       });

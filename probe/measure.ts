@@ -289,7 +289,9 @@ export function openSource(source: string): RandomReader {
   });
   if (reader.sizeBytes > 0) return reader;
   reader.close();
-  throw new InputError(displayPath(path), "is empty: wanted a disk image or any file");
+  throw new InputError(displayPath(path), "is empty: wanted a disk image or any file", {
+    code: "wrongKind",
+  });
 }
 
 /**

@@ -175,6 +175,7 @@ export function withinDisk<T>(
     const isOfDisk = envelope?.disk !== undefined && size.kind === "total";
     if (!isOfDisk || !(error instanceof InputError) || error.option !== "size") throw error;
     throw new InputError(error.what, `${error.why}, on a disk of ${size.sizeBytes} bytes`, {
+      code: "doesNotFit",
       option: "size",
       hint: "give a larger size, or none for just what is needed",
     });
@@ -373,7 +374,7 @@ function planPartitions(
       throw new InputError(
         name,
         `signs the root hash ${signature.rootHash}, the image has ${rootHash}`,
-        { data: { expected: rootHash!, actual: signature.rootHash } },
+        { code: "digestMismatch", data: { expected: rootHash!, actual: signature.rootHash } },
       );
     }
     const write: PartitionWriter = async (sink) => await sink.write(bytes, 0);

@@ -403,6 +403,6 @@ export function stackFault(source: string, layerCount: number): InputError {
   return new InputError(
     displayText(source),
     `has ${layerCount} layers: overlayfs stacks at most ${STACKED_LAYERS_MAX}`,
-    { hint: "bless it into one merged image" },
+    { code: "notStorable", hint: "bless it into one merged image" },
   );
 }

@@ -59,6 +59,7 @@ export function checkDirectory(path: string): boolean {
   const parent = dirname(path);
   if (statIfThere(parent)?.isDirectory()) return true;
   throw new IoError(shown, `the directory ${displayPath(parent)} does not exist`, {
+    code: "notFound",
     hint: "create it first",
   });
 }

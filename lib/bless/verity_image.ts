@@ -95,6 +95,7 @@ function checkUnchanged(path: string, before: Stats): void {
   const after = statOf(path);
   if (after.size === before.size && after.mtimeMs === before.mtimeMs) return;
   throw new InputError(displayPath(path), "changed while it was hashed", {
+    code: "changed",
     hint: "unmount it, and let nothing write to it meanwhile",
   });
 }
@@ -109,6 +110,7 @@ function dataBytesOf(
   const known = hashSink === undefined ? appendedTreeOffset(reader) : undefined;
   if (known !== undefined && !force) {
     throw new InputError(shown, `has a hash tree already, at offset ${known}`, {
+      code: "alreadyExists",
       remedies: [{ option: "force", change: "set", to: "replace it" }],
     });
   }
@@ -129,6 +131,7 @@ function dataBytesOf(
       shown,
       `has ${reader.sizeBytes} bytes: data and tree need ${neededBytes}`,
       {
+        code: "doesNotFit",
         remedies: [
           { option: "dataBytes", change: "set", to: "hash a part of it" },
           { option: "hashFile", change: "set", to: "put the tree elsewhere" },
@@ -138,6 +141,7 @@ function dataBytesOf(
   }
   if (isFile && !force && dataBytes < reader.sizeBytes) {
     throw new InputError(shown, `has ${reader.sizeBytes - dataBytes} bytes behind its data`, {
+      code: "alreadyExists",
       remedies: [{ option: "force", change: "set", to: "replace them" }],
     });
   }
@@ -161,6 +165,7 @@ function dataEnd(
     displayPath(reader.name),
     `has ${behindBytes} bytes behind its file system of ${fileSystemBytes} bytes`,
     {
+      code: "alreadyExists",
       remedies: [
         { option: "force", change: "set", to: "replace them" },
         { option: "dataBytes", change: "set", to: "hash them too" },

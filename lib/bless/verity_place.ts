@@ -113,6 +113,7 @@ function findPlace(image: RandomReader, rootHash: string | undefined): VerityPla
   const hashOffset = appendedTreeOffset(image);
   if (hashOffset !== undefined) return { data: image, hash: image, hashOffset };
   throw new InputError(image.name, "has no hash tree behind its data", {
+    code: "notFound",
     remedies: [
       { option: "hashFile", change: "set", to: "name the file of the tree" },
       { option: "hashOffset", change: "set", to: "say where it begins" },

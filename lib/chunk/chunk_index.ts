@@ -202,7 +202,9 @@ function readChunkSizes(view: DataView, what: string): ChunkSizes {
     );
   }
   if (max > BigInt(CHUNK_BYTES_MAX)) {
-    throw new InputError(what, `has chunks of ${max} bytes: wanted at most ${CHUNK_BYTES_MAX}`);
+    throw new InputError(what, `has chunks of ${max} bytes: wanted at most ${CHUNK_BYTES_MAX}`, {
+      code: "limitExceeded",
+    });
   }
   return { minBytes: Number(min), averageBytes: Number(average), maxBytes: Number(max) };
 }

@@ -345,6 +345,7 @@ export class ChunkSink implements ImageSink {
     if (count <= CHUNKS_MAX) return;
     const { chunkBytes } = this.#options;
     throw new InputError("index", `more than ${CHUNKS_MAX} chunks of ${chunkBytes} bytes`, {
+      code: "limitExceeded",
       hint: "choose larger chunks or a smaller image",
     });
   }

@@ -200,6 +200,7 @@ export class ChunkUploader {
     const { distinctChunksMax = DISTINCT_CHUNKS_MAX } = this.#options;
     if (this.#known.size >= distinctChunksMax) {
       throw new InputError(this.#store.name, `more than ${distinctChunksMax} different chunks`, {
+        code: "limitExceeded",
         hint: "choose larger chunks or a smaller image",
       });
     }

@@ -18,14 +18,7 @@ import { setImmediate } from "node:timers/promises";
 import { basename, dirname, join } from "node:path";
 import { hostname } from "node:os";
 import process from "node:process";
-import {
-  InputError,
-  InterruptedError,
-  IoError,
-  optionError,
-  throwIfAborted,
-  UsageError,
-} from "../errors.ts";
+import { InputError, IoError, optionError, throwIfAborted, UsageError } from "../errors.ts";
 import { type FileOperations, NODE_FILE_OPERATIONS } from "../io/file_sink.ts";
 import { realPathOf, statIfThere } from "../io/paths.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "../io/system_error.ts";
@@ -230,12 +223,14 @@ export class DirectoryStore implements ChunkStore {
     if (found) throw new UsageError(this.name, "is not a directory: wanted one for the chunks");
     if (this.#mustExist) {
       throw new IoError(this.name, "does not exist: wanted a directory of chunks", {
+        code: "notFound",
         remedies: [{ option: "createStore", change: "set", to: "make it" }],
       });
     }
     const parent = dirname(this.#path);
     if (statIfThere(parent)?.isDirectory()) return;
     throw new IoError(this.name, `the directory ${displayPath(parent)} does not exist`, {
+      code: "notFound",
       hint: "create it first",
     });
   }
@@ -296,9 +291,7 @@ export class DirectoryStore implements ChunkStore {
       this.#files.close(descriptor);
     } catch (cause) {
       if (isOpen) this.#closeQuietly(descriptor);
-      if (this.#signal?.aborted) {
-        throw new InterruptedError("interrupted", "the work was told to stop");
-      }
+      throwIfAborted(this.#signal);
       throw ioErrorFrom(partPath, `cannot write ${stored.length} bytes`, cause);
     }
   }
@@ -333,6 +326,7 @@ export class DirectoryStore implements ChunkStore {
   #read(path: string): Uint8Array {
     if (statIfThere(path) === undefined) {
       throw new InputError(displayPath(path), "is missing: wanted a chunk", {
+        code: "missingPart",
         data: { path: displayPath(path), code: MISSING_CODE },
       });
     }
@@ -342,6 +336,7 @@ export class DirectoryStore implements ChunkStore {
       throw new InputError(
         displayPath(path),
         `has ${size} bytes: a chunk has at most ${STORED_BYTES_MAX}`,
+        { code: "limitExceeded" },
       );
     } catch (cause) {
       if (cause instanceof InputError) throw cause;

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type ErrorDetails, IoError } from "../errors.ts";
+import { type ErrorCode, type ErrorDetails, IoError } from "../errors.ts";
 import { displayPath } from "../io/system_error.ts";
 import type { S3Address, S3Answer, S3Request } from "./s3_request.ts";
 
@@ -97,6 +97,12 @@ const ACCESS_DENIED: Meaning = {
     "the keys need s3:GetObject, s3:PutObject, s3:DeleteObject and, for the bucket, s3:ListBucket",
 };
 
+function failureCode(status: number, why: string): ErrorCode {
+  if (why === NO_SPACE.why) return "noSpace";
+  if (status === 404) return "notFound";
+  return PASSING_STATUSES.includes(status) ? "unreachable" : "refused";
+}
+
 /** What an answer with an unwanted status means. */
 export function s3Failure(
   answer: Omit<S3Answer, "mayBeRepeated">,
@@ -120,6 +126,7 @@ export function s3Failure(
       shownRequest(context),
       `${why} (status ${status}${said === "" ? "" : `: ${said}`})`,
       {
+        code: failureCode(status, why),
         ...hint === undefined ? {} : { hint },
         data: { status, code: code === "" ? null : code },
       },
@@ -160,6 +167,7 @@ export function networkError(
   }
   const said = masked(reasons.join(": "), secrets).replace(/\.$/, "") || "no answer";
   return new IoError(address.shown, `the server cannot be reached: ${said}`, {
+    code: "unreachable",
     hint: "check the host and the network, and try again: what was stored is not sent twice",
     cause,
   });

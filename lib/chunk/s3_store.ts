@@ -77,6 +77,7 @@ export class S3Store implements ChunkStore {
     const { status, body } = await this.#client.send(request, [200, 404]);
     if (status === 200) return body;
     throw new InputError(`${this.name}/${key}`, "is missing: wanted a chunk", {
+      code: "missingPart",
       data: { path: key, code: MISSING_CODE },
     });
   }

@@ -63,6 +63,7 @@ export function isAndroidSparse(head: Uint8Array): boolean {
 export function openAndroidSparse(file: RandomReader): RandomReader {
   const fault = (why: string) =>
     new InputError(file.name, `is an Android sparse image that ${why}`, {
+      code: "unsupported",
       hint: "see what simg2img FILE root.ext4 makes of it",
     });
   const header = new DataView(new ArrayBuffer(HEADER_BYTES));

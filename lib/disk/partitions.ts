@@ -110,12 +110,16 @@ export function readPartitions(disk: RandomReader): PartitionTable | undefined {
 export function openPartition(disk: RandomReader, number: number): RandomReader {
   const table = readPartitions(disk);
   if (table === undefined) {
-    throw new InputError(disk.name, `has no partition table: wanted partition ${number}`);
+    throw new InputError(disk.name, `has no partition table: wanted partition ${number}`, {
+      code: "notFound",
+    });
   }
   const partition = table.partitions.find((one) => one.number === number);
   if (partition === undefined) {
     const numbers = table.partitions.map((one) => one.number).join(", ");
-    throw new InputError(disk.name, `has no partition ${number}: it has ${numbers || "none"}`);
+    throw new InputError(disk.name, `has no partition ${number}: it has ${numbers || "none"}`, {
+      code: "notFound",
+    });
   }
   const { startBytes, sizeBytes } = partition;
   if (startBytes + sizeBytes > disk.sizeBytes) {

@@ -41,6 +41,7 @@ export function parseVeritySignature(content: Uint8Array, name: string): VerityS
     throw new InputError(
       name,
       `has ${content.length} bytes: wanted at most ${SIGNATURE_BYTES_MAX}`,
+      { code: "limitExceeded" },
     );
   }
   const document = parseObject(content, name);

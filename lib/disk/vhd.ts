@@ -63,7 +63,9 @@ export function checkVhdSize(diskBytes: number): void {
     throw new InputError("VHD", `a disk of ${diskBytes} bytes: wanted whole sectors of 512`);
   }
   if (diskBytes > VHD_BYTES_MAX) {
-    throw new InputError("VHD", `a disk of ${diskBytes} bytes: wanted at most ${VHD_BYTES_MAX}`);
+    throw new InputError("VHD", `a disk of ${diskBytes} bytes: wanted at most ${VHD_BYTES_MAX}`, {
+      code: "limitExceeded",
+    });
   }
 }
 

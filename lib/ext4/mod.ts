@@ -41,9 +41,10 @@ export type { DiskXattr } from "./format/xattr.ts";
 export { parseUuid } from "./plan/settings.ts";
 export { writeImage } from "./write/write_image.ts";
 export type { WriteOptions, WriteResult } from "./write/write_image.ts";
-export { verifyImage } from "./verify/verify.ts";
+export { FINDING_CODES, verifyImage } from "./verify/verify.ts";
 export type {
   Finding,
+  FindingCode,
   LayoutReport,
   LayoutRule,
   Location,

@@ -45,6 +45,7 @@ export function parseDigest(text: string, what: string): ParsedDigest {
     throw new InputError(
       what,
       `the digest ${shown} is of an unknown kind: wanted sha256 or sha512`,
+      { code: "unsupported" },
     );
   }
   if (hex.length !== hexLength || !/^[0-9a-f]+$/.test(hex)) {

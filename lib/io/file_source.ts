@@ -67,7 +67,7 @@ export async function readFileInto(
     const readBytes = await readRanges(reader, ranges, sink, { ...options, advance });
     if (readBytes !== sizeBytes) {
       const what = `it had ${sizeBytes} bytes, and now ${readBytes}`;
-      throw new InputError(reader.name, `changed while it was read: ${what}`);
+      throw new InputError(reader.name, `changed while it was read: ${what}`, { code: "changed" });
     }
     advance(sizeBytes);
     await sink.finish(sizeBytes);

@@ -71,6 +71,7 @@ export function createInflater(
       return createXzInflater(options);
     case "bzip2":
       throw new InputError(options.name, "is compressed with bzip2, which is not supported", {
+        code: "unsupported",
         hint: "unpack it first, for example with bunzip2",
       });
   }
@@ -267,6 +268,7 @@ const ZSTD_CHUNK_BYTES = WRITES_ONE_BLOCK ? 256 << 10 : 1 << 20;
 export function createZstdInflater(options: InflaterOptions): Inflater {
   if (typeof zlib.createZstdDecompress !== "function") {
     throw new InputError(options.name, "is compressed with zstd, which this runtime cannot read", {
+      code: "unsupported",
       hint: "use Deno, Bun, or Node 22.15 or later, or compress it with gzip",
     });
   }

@@ -74,6 +74,7 @@ export function checkOutput(path: string, options: OutputOptions = {}): string {
   const target = statIfThere(path);
   if (target === undefined) {
     throw new IoError(shown, "is a symbolic link to nothing", {
+      code: "notFound",
       hint: "remove the link, or name its target",
     });
   }
@@ -128,6 +129,7 @@ function checkedParent(path: string): string {
   const found = statIfThere(parent);
   if (found === undefined) {
     throw new IoError(displayPath(path), `the directory ${displayPath(parent)} does not exist`, {
+      code: "notFound",
       hint: "create it first",
     });
   }

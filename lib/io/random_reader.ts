@@ -192,7 +192,7 @@ export function missingInput(
 ): InputError {
   const shown = displayPath(path);
   const why = `does not exist: wanted ${wanted}`;
-  return new InputError(shown, why, { ...details, data: { path: shown } });
+  return new InputError(shown, why, { ...details, code: "notFound", data: { path: shown } });
 }
 
 function wrongKind(path: string, stats: Stats, wanted: WantedInput): InputError {
@@ -202,6 +202,7 @@ function wrongKind(path: string, stats: Stats, wanted: WantedInput): InputError 
     ? ["a pipe", wanted.pipeHint]
     : ["neither a regular file nor a block device", undefined];
   return new InputError(displayPath(path), `is ${kind}: wanted ${wanted.what}`, {
+    code: "wrongKind",
     ...hint === undefined ? {} : { hint },
   });
 }

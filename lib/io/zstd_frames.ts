@@ -178,7 +178,9 @@ export class ZstdFrameWalker {
     const dictionaryBytes = DICTIONARY_ID_FIELD_BYTES[(descriptor & 3) as 0 | 1 | 2 | 3];
     const dictionaryAt = singleSegment ? 1 : 2;
     if (this.#number(dictionaryAt, dictionaryBytes) !== 0) {
-      throw new InputError(this.#name, "the zstd data wants a dictionary, which is not there");
+      throw new InputError(this.#name, "the zstd data wants a dictionary, which is not there", {
+        code: "missingPart",
+      });
     }
     const contentAt = dictionaryAt + dictionaryBytes;
     const contentFieldBytes = this.#fieldWanted - contentAt;
@@ -192,7 +194,10 @@ export class ZstdFrameWalker {
         this.#name,
         `the zstd data wants a window of ${windowBytes} bytes: ` +
           `at most ${2 ** MAX_ZSTD_WINDOW_LOG} are allowed`,
-        { hint: "compress it again with a window of at most 128 MiB (2^27 bytes)" },
+        {
+          code: "unsupported",
+          hint: "compress it again with a window of at most 128 MiB (2^27 bytes)",
+        },
       );
     }
     this.#want("block", 3);

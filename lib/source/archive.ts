@@ -72,13 +72,18 @@ export class ArchiveMembers {
         throw new InputError(
           what,
           "is stored as a sparse file: make the archive again with plain files",
+          { code: "unsupported" },
         );
       }
-      if (member.kind === "other") throw new InputError(what, "is not a regular file");
+      if (member.kind === "other") {
+        throw new InputError(what, "is not a regular file", { code: "wrongKind" });
+      }
       at = member.path;
     }
     const what = `${this.name}: ${displayText(path)}`;
-    throw new InputError(what, `more than ${MAX_LINK_HOPS} links follow one another`);
+    throw new InputError(what, `more than ${MAX_LINK_HOPS} links follow one another`, {
+      code: "limitExceeded",
+    });
   }
 }
 

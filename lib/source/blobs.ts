@@ -76,6 +76,7 @@ export function missingBlob(descriptor: Descriptor, where: string): InputError {
     ? "; its descriptor names other places for it, which are not asked"
     : "";
   return new InputError(where, `the blob ${descriptor.digest} is missing${elsewhere}`, {
+    code: "missingPart",
     data: { digest: descriptor.digest },
   });
 }
@@ -131,7 +132,9 @@ export class BlobFiles implements BlobStore {
     const stats = statIfThere(path);
     if (!stats) throw missingBlob(descriptor, this.name);
     if (!stats.isFile()) {
-      throw new InputError(displayText(path), "is not a regular file: wanted a blob");
+      throw new InputError(displayText(path), "is not a regular file: wanted a blob", {
+        code: "wrongKind",
+      });
     }
     checkSize(stats.size, descriptor.sizeBytes, displayText(path));
     return path;

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { InputError, limitError, type Remedy, UsageError } from "../errors.ts";
+import { type ErrorCode, InputError, limitError, type Remedy, UsageError } from "../errors.ts";
 import { type BlobStore, missingBlob, readDocument } from "./blobs.ts";
 import {
   type Descriptor,
@@ -86,11 +86,12 @@ export function chooseReference(
     const named = images.filter(test);
     if (new Set(named.map(nameOf)).size > 1) {
       const why = `holds ${named.length} images named "${displayText(reference)}"`;
-      throw new InputError(what, why, { hint: listHint(named) });
+      throw new InputError(what, why, { code: "ambiguous", hint: listHint(named) });
     }
     if (named.length > 0) return named;
   }
   throw new UnknownReferenceError(what, `has no image named "${displayText(reference)}"`, {
+    code: "notFound",
     hint: images.length === 0 ? "the layout holds no image" : listHint(images),
   });
 }
@@ -123,6 +124,7 @@ function onlyImage(
   const onePlatformEach = platforms.size === digests.size && !platforms.has(undefined);
   if (names.size === 1 && (onePlatformEach || !names.has(undefined))) return images;
   throw new InputError(what, `holds ${images.length} images: wanted the name of one`, {
+    code: "ambiguous",
     hint: listHint(images),
   });
 }
@@ -134,6 +136,7 @@ function byPosition(images: readonly Descriptor[], position: string, what: strin
   const image = images[Number(position)];
   if (image) return image;
   throw new InputError(what, `has no image number ${position}: it holds ${images.length}`, {
+    code: "notFound",
     hint: listHint(images),
   });
 }
@@ -171,7 +174,7 @@ export async function chooseImage(
   const nested = manifests.find((manifest) => manifest.digest === digest);
   if (nested) return nested;
   const why = `has no image with the digest ${displayText(digest)}`;
-  throw new InputError(store.name, why, { hint: listHint(images) });
+  throw new InputError(store.name, why, { code: "notFound", hint: listHint(images) });
 }
 
 /** A manifest, and what it is for. */
@@ -223,7 +226,7 @@ export async function chooseManifest(
   const why = `names an image for ${
     formatPlatform(chosen.platform)
   }, but its manifest ${chosen.descriptor.digest} is missing: found ${found}`;
-  throw platformFault(what, why, there);
+  throw platformFault(what, why, there, "missingPart");
 }
 
 /** Of two forms of one image, the first; the other is compressed with zstd. */
@@ -242,12 +245,17 @@ function wantedText(wanted: WantedPlatform): string {
   return wanted === "any" ? "any platform" : formatPlatform(wanted);
 }
 
-function platformFault(what: string, why: string, there: readonly Candidate[]): InputError {
+function platformFault(
+  what: string,
+  why: string,
+  there: readonly Candidate[],
+  code: ErrorCode = "platformMismatch",
+): InputError {
   const [value] = platformsOf(there);
   const remedies: readonly Remedy[] = value === undefined
     ? []
     : [{ option: "platform", change: "set", value }];
-  return new InputError(what, why, { remedies });
+  return new InputError(what, why, { code, remedies });
 }
 
 function severalImages(
@@ -257,13 +265,18 @@ function severalImages(
 ): InputError {
   if (wanted === "any" && platformsOf(candidates).length === candidates.length) {
     const found = platformsOf(candidates).join(", ");
-    return platformFault(what, `holds ${candidates.length} images: ${found}`, candidates);
+    return platformFault(
+      what,
+      `holds ${candidates.length} images: ${found}`,
+      candidates,
+      "ambiguous",
+    );
   }
   const names = candidates.map(({ descriptor, platform }) =>
     `@${descriptor.digest} (${formatPlatform(platform)})`
   );
   const why = `holds ${candidates.length} images for ${wantedText(wanted)}`;
-  return new InputError(what, why, { hint: listImages(names) });
+  return new InputError(what, why, { code: "ambiguous", hint: listImages(names) });
 }
 
 /** What indexes lead to. */
@@ -342,7 +355,9 @@ async function platformByConfig(
 
 function noImage(descriptors: readonly Descriptor[], what: string): InputError {
   if (descriptors.some(({ mediaType }) => documentKind(mediaType) === "schema1")) {
-    return new InputError(what, "holds a manifest of schema version 1, which is not supported");
+    return new InputError(what, "holds a manifest of schema version 1, which is not supported", {
+      code: "unsupported",
+    });
   }
-  return new InputError(what, "holds no container image");
+  return new InputError(what, "holds no container image", { code: "wrongKind" });
 }

@@ -148,15 +148,20 @@ export function recogniseContent(head: Uint8Array): KnownContent | undefined {
 export function contentFault(name: string, head: Uint8Array, wanted: string): InputError {
   const known = recogniseContent(head);
   if (known) {
-    return new InputError(name, `is ${known.what}: wanted ${wanted}`, { hint: known.hint });
+    return new InputError(name, `is ${known.what}: wanted ${wanted}`, {
+      code: "wrongKind",
+      hint: known.hint,
+    });
   }
-  if (head.length === 0) return new InputError(name, `is empty: wanted ${wanted}`);
+  if (head.length === 0) {
+    return new InputError(name, `is empty: wanted ${wanted}`, { code: "wrongKind" });
+  }
   const why = isZeroLed(head)
     ? "begins with zeros, and is not a tar"
     : head.length < TAR_BLOCK_SIZE_BYTES
     ? `is only ${head.length} bytes long`
     : "is not recognised: its first 512 bytes are not the header of a tar";
-  return new InputError(name, `${why}: wanted ${wanted}`);
+  return new InputError(name, `${why}: wanted ${wanted}`, { code: "wrongKind" });
 }
 
 /** The first bytes of a file, as they are stored. */

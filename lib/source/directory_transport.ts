@@ -40,7 +40,11 @@ export async function openDirTransport(
   const stats = statIfThere(directory);
   if (!stats) throw missingInput(directory, "a directory that skopeo wrote");
   if (!statIfThere(join(directory, MANIFEST_FILE))) {
-    throw new InputError(name, `is not a directory that skopeo wrote: ${MANIFEST_FILE} is missing`);
+    throw new InputError(
+      name,
+      `is not a directory that skopeo wrote: ${MANIFEST_FILE} is missing`,
+      { code: "wrongKind" },
+    );
   }
   const request = choiceRequest(options);
   const what = `${name}: ${MANIFEST_FILE}`;

@@ -71,6 +71,7 @@ function openSavedImage(
     throw new InputError(
       archive.name,
       `is not a docker archive: the file ${DOCKER_MARKER} is missing`,
+      { code: "wrongKind" },
     );
   }
   const saved = chooseSaved(readSavedImages(bytes, what), reference, archive.name);
@@ -80,7 +81,11 @@ function openSavedImage(
     request.limits.configBytes,
     "configBytes",
   );
-  if (!configBytes) throw new InputError(configName, "is missing: wanted the image's config");
+  if (!configBytes) {
+    throw new InputError(configName, "is missing: wanted the image's config", {
+      code: "missingPart",
+    });
+  }
   const configDigest = digestOf(configBytes);
   checkNamedAfterContent(saved.configPath, configDigest, configName);
   const config = readConfig(configBytes, configName);
@@ -107,7 +112,7 @@ function savedLayers(archive: Archive, saved: SavedImage, config: ConfigDocument
   return saved.layerPaths.map((path, i) => {
     const stored = archive.stored(path);
     const what = `${archive.name}: ${displayText(path)}`;
-    if (!stored) throw new InputError(what, "is missing: wanted a layer");
+    if (!stored) throw new InputError(what, "is missing: wanted a layer", { code: "missingPart" });
     const diffId = config.diffIds[i]!;
     const hex = hexOfBlobPath(path);
     return {
@@ -144,7 +149,10 @@ function chooseSaved(
   const hint = images.length === 0 ? "the archive holds no image" : listHint(images);
   if (reference === undefined) {
     if (images.length === 1) return images[0]!;
-    throw new InputError(what, `holds ${images.length} images: wanted the name of one`, { hint });
+    throw new InputError(what, `holds ${images.length} images: wanted the name of one`, {
+      code: "ambiguous",
+      hint,
+    });
   }
   if (reference.startsWith("@")) {
     const position = reference.slice(1);
@@ -154,6 +162,7 @@ function chooseSaved(
     const image = images[Number(position)];
     if (image) return image;
     throw new InputError(what, `has no image number ${position}: it holds ${images.length}`, {
+      code: "notFound",
       hint,
     });
   }
@@ -161,13 +170,14 @@ function chooseSaved(
   const [image] = named;
   if (!image) {
     throw new UnknownReferenceError(what, `has no image named "${displayText(reference)}"`, {
+      code: "notFound",
       hint,
     });
   }
   if (named.every(({ configPath }) => configPath === image.configPath)) return image;
   const why = `holds ${named.length} images named "${displayText(reference)}"`;
   const numbers = named.map((image) => `@${images.indexOf(image)}`);
-  throw new InputError(what, why, { hint: listImages(numbers) });
+  throw new InputError(what, why, { code: "ambiguous", hint: listImages(numbers) });
 }
 
 function listHint(images: readonly SavedImage[]): string {

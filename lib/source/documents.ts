@@ -236,6 +236,7 @@ export function checkSize(found: number, wanted: number, what: string): void {
 /** The error for a blob that is not what its digest says. */
 export function digestFault(what: string, found: string, wanted: string): InputError {
   return new InputError(what, `its digest is ${found}: wanted ${wanted}`, {
+    code: "digestMismatch",
     data: { expected: wanted, actual: found },
   });
 }
@@ -292,6 +293,7 @@ export function readManifest(
     throw new InputError(
       what,
       `its config is of type ${config.mediaType}: it is not a container image`,
+      { code: "wrongKind" },
     );
   }
   const oddity = isUnusual
@@ -345,9 +347,7 @@ function checkDocumentType(
     throw new InputError(
       location.what,
       "is a manifest of schema version 1, which is not supported",
-      {
-        hint: REMAKE_HINT,
-      },
+      { code: "unsupported", hint: REMAKE_HINT },
     );
   }
   if (version !== 2) throw jsonFault(inside(location, "schemaVersion"), version, "2");

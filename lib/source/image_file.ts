@@ -115,7 +115,7 @@ function checkContent(reader: RandomReader): void {
     reader.name,
     `is a disk with ${count} ${count === 1 ? "partition" : "partitions"} (${table.kind}): ` +
       `wanted ${WANTED}`,
-    { hint: `add the number of a partition: ${list.join(", ")}` },
+    { code: "wrongKind", hint: `add the number of a partition: ${list.join(", ")}` },
   );
 }
 

@@ -242,6 +242,7 @@ function checkDepth(bytes: Uint8Array, what: string): void {
     else if ((byte & ~CURLY_BIT) === CLOSING) depth--;
     else if ((byte & ~CURLY_BIT) === OPENING && ++depth > JSON_DEPTH_MAX) {
       throw new InputError(what, `nests more than ${JSON_DEPTH_MAX} deep at byte ${at}`, {
+        code: "limitExceeded",
         data: { offset: at, expected: JSON_DEPTH_MAX },
       });
     }

@@ -48,7 +48,11 @@ export async function openLayout(
   checkMarker(files, store.name);
   const indexName = `${store.name}: index.json`;
   const bytes = files("index.json", request.limits.manifestBytes, "manifestBytes");
-  if (!bytes) throw new InputError(indexName, "is missing: wanted an OCI image layout");
+  if (!bytes) {
+    throw new InputError(indexName, "is missing: wanted an OCI image layout", {
+      code: "wrongKind",
+    });
+  }
   const entries = readIndex(bytes, indexName, undefined);
   const descriptor = await chooseImage(store, entries, reference, request);
   return await openManifest(store, descriptor, request, { ...origin, warnings: options.warnings });
@@ -57,7 +61,9 @@ export async function openLayout(
 function checkMarker(files: LayoutFiles, name: string): void {
   const bytes = files(LAYOUT_MARKER, MARKER_LIMIT_BYTES);
   if (!bytes) {
-    throw new InputError(name, `is not an OCI image layout: the file ${LAYOUT_MARKER} is missing`);
+    throw new InputError(name, `is not an OCI image layout: the file ${LAYOUT_MARKER} is missing`, {
+      code: "wrongKind",
+    });
   }
   const what = `${name}: ${LAYOUT_MARKER}`;
   checkJson(MARKER, parseJson(bytes, what), { what, field: "" });
@@ -75,6 +81,7 @@ export async function openOciDirectory(
   if (!stats) throw missingInput(directory, "an OCI image layout");
   if (!stats.isDirectory()) {
     throw new InputError(name, "is not a directory: wanted an OCI image layout", {
+      code: "wrongKind",
       hint: "a layout in a tar is written oci-archive:FILE",
     });
   }

@@ -142,6 +142,7 @@ export function checkPlatform(
   if (isEither) return;
   const value = formatPlatform({ ...stated, osVersion: undefined });
   throw new InputError(what, `is for ${value}: wanted ${formatPlatform(wanted)}`, {
+    code: "platformMismatch",
     remedies: [{ option: "platform", change: "set", value }],
     data: { expected: formatPlatform(wanted), actual: value },
   });
@@ -174,7 +175,7 @@ function layerSources(
       throw new InputError(
         `${manifestName}: ${name}`,
         `is of type ${mediaType}, which cannot be read: ${whyNoLayer(mediaType)}`,
-        { data: { digest, mediaType } },
+        { code: "unsupported", data: { digest, mediaType } },
       );
     }
     return {

@@ -42,6 +42,7 @@ export function openRootfsDirectory(
   if (!stats) throw missingInput(directory, "a directory tree");
   if (!stats.isDirectory()) {
     throw new InputError(name, "is not a directory: wanted a directory tree", {
+      code: "wrongKind",
       hint: "a tar is written tar:FILE",
     });
   }
@@ -104,6 +105,7 @@ function warnOf(complaints: string, name: string, warnings: Warnings): void {
 function tarFailed(name: string, outcome: number | Error, complaints: string): IoError {
   if (outcome instanceof Error) {
     return new IoError(name, `tar cannot be run: ${outcome.message}`, {
+      code: "missingProgram",
       hint: "directory trees are read through GNU tar: install it",
       cause: outcome,
     });

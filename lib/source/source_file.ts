@@ -100,7 +100,9 @@ export function readSmallFile(
   limitName?: DocumentLimit,
 ): Uint8Array {
   const name = displayText(path);
-  if (!statIfThere(path)?.isFile()) throw new InputError(name, "is not a regular file");
+  if (!statIfThere(path)?.isFile()) {
+    throw new InputError(name, "is not a regular file", { code: "wrongKind" });
+  }
   const file = SharedDescriptor.openFile(path);
   try {
     const { sizeBytes } = file;

@@ -227,11 +227,14 @@ export class TarIndexer {
       throw new InputError(
         name,
         `begins with ${start ?? this.#offset} bytes of zeros: wanted a tar`,
+        { code: "wrongKind" },
       );
     }
     if (start === undefined) return;
     if (this.#headerCount === 0) {
-      throw new InputError(name, `begins with zeros up to offset ${start}: wanted a tar`);
+      throw new InputError(name, `begins with zeros up to offset ${start}: wanted a tar`, {
+        code: "wrongKind",
+      });
     }
     const why = `${
       this.#offset - start

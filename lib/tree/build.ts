@@ -313,6 +313,7 @@ class LayerApplier {
       throw new InputError(
         this.#what(),
         `the entry for the root is a ${entry.kind}, not a directory`,
+        { code: "wrongKind" },
       );
     }
     if (this.#rootDescribed) this.#warnDuplicate();

@@ -113,6 +113,7 @@ export function refuseMarkerName(path: ByteString): void {
   throw new InputError(
     displayName(path),
     `a layer cannot contain names that begin with ${WHITEOUT_PREFIX}: they would be whiteouts`,
+    { code: "notStorable" },
   );
 }
 
@@ -177,7 +178,7 @@ function plainXattrs(
       throw new InputError(
         displayName(path),
         `its attribute ${displayName(name)} has no meaning in a layer`,
-        { remedies: [{ option: "layer", change: "omit" }] },
+        { code: "notStorable", remedies: [{ option: "layer", change: "omit" }] },
       );
     } else plain.push({ name, value });
   }

@@ -161,10 +161,13 @@ function checkSymlinkTarget(entry: TarEntry, context: EntryContext): void {
       context.describe(entry),
       `the symlink's target has ${target.length} bytes; ` +
         `ext4 allows ${MAX_SYMLINK_TARGET_SIZE_BYTES}`,
+      { code: "notStorable" },
     );
   }
   if (target.includes("\0")) {
-    throw new InputError(context.describe(entry), "the symlink's target holds a NUL byte");
+    throw new InputError(context.describe(entry), "the symlink's target holds a NUL byte", {
+      code: "notStorable",
+    });
   }
 }
 

@@ -64,10 +64,13 @@ export function checkName(
       what(),
       `the name ${displayName(name.slice(0, 32))}... has ${name.length} bytes; ` +
         `ext4 allows ${maxNameBytes}`,
+      { code: "notStorable" },
     );
   }
   if (name.includes("\0")) {
-    throw new InputError(what(), `the name ${displayName(name)} holds a NUL byte`);
+    throw new InputError(what(), `the name ${displayName(name)} holds a NUL byte`, {
+      code: "notStorable",
+    });
   }
 }
 

@@ -80,6 +80,7 @@ export function refuseWhiteoutName(name: ByteString, what: () => string): void {
   throw new InputError(
     what(),
     `the path leads through ${displayName(name)}, which is the name of a whiteout`,
+    { code: "notStorable" },
   );
 }
 

@@ -93,7 +93,9 @@ export function decodeVeritySuperblock(bytes: Uint8Array, what: string): VerityS
   const wrong = (field: string, found: string | number, wanted: string | number) =>
     new InputError(what, `the ${field} of the verity superblock is ${found}: wanted ${wanted}`);
   if (!hasVerityMagic(bytes)) {
-    throw new InputError(what, "has no verity superblock where one was expected");
+    throw new InputError(what, "has no verity superblock where one was expected", {
+      code: "wrongKind",
+    });
   }
   const check = (field: string, found: number, wanted: number) => {
     if (found !== wanted) throw wrong(field, found, wanted);

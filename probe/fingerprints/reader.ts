@@ -51,6 +51,7 @@ export async function openFingerprints(path: string): Promise<FingerprintFile> {
     const text = parquet.key_value_metadata?.find(({ key }) => key === METADATA_KEY)?.value;
     if (text === undefined) {
       throw new InputError(name, "is a Parquet file without fingerprints", {
+        code: "wrongKind",
         hint: "`blessfs probe` writes one",
       });
     }
@@ -187,6 +188,7 @@ function asyncBuffer(reader: RandomReader): AsyncBuffer {
           reader.name,
           `is not a readable Parquet file: its footer points to offset ${start}, ` +
             `wanted 0 to ${reader.sizeBytes}`,
+          { code: "wrongKind" },
         );
       }
       const bytes = new Uint8Array(Math.max(0, Math.min(end, reader.sizeBytes) - start));
@@ -203,7 +205,10 @@ async function understood<T>(name: string, read: () => Promise<T>): Promise<T> {
   } catch (cause) {
     if (cause instanceof BlessfsError) throw cause;
     const why = displayName(byteStringFromText((cause as Error).message ?? String(cause)));
-    throw new InputError(name, `is not a readable Parquet file: ${why}`, { cause });
+    throw new InputError(name, `is not a readable Parquet file: ${why}`, {
+      code: "wrongKind",
+      cause,
+    });
   }
 }
 

@@ -5,7 +5,7 @@
  */
 import { availableParallelism } from "node:os";
 import { setImmediate } from "node:timers/promises";
-import { InterruptedError, throwIfAborted } from "../../lib/errors.ts";
+import { abortError, throwIfAborted } from "../../lib/errors.ts";
 import type { ThreadOptions } from "../../lib/io/thread.ts";
 import {
   BATCH_BYTES,
@@ -145,7 +145,7 @@ async function unlessAborted(
 ): Promise<void> {
   let stop = () => {};
   const aborted = new Promise<never>((_resolve, reject) => {
-    stop = () => reject(new InterruptedError("interrupted", "the work was told to stop"));
+    stop = () => reject(abortError(signal!));
   });
   if (signal?.aborted) stop();
   signal?.addEventListener("abort", stop);

@@ -299,7 +299,10 @@ export function lostJournal(imagePath: string, journalPath: string): InputError 
   return new InputError(
     imagePath,
     `a switch of its checksums was interrupted, and the rest of it is not in ${journalPath}`,
-    { hint: "put that file back and run the command again, or take a copy of the image" },
+    {
+      code: "inUse",
+      hint: "put that file back and run the command again, or take a copy of the image",
+    },
   );
 }
 

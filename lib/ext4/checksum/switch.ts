@@ -5,7 +5,7 @@
  * @module
  */
 import { realpathSync, statSync } from "node:fs";
-import { InputError, IoError, throwIfAborted } from "../../errors.ts";
+import { type ErrorDetails, InputError, IoError, throwIfAborted } from "../../errors.ts";
 import { createFileSink } from "../../io/file_sink.ts";
 import { loopDeviceOf } from "../../io/paths.ts";
 import type { RandomReader } from "../../io/random_reader.ts";
@@ -111,6 +111,7 @@ function checkedImage(path: string): string {
     imagePath = realpathSync(path);
     if (!statSync(imagePath).isFile()) {
       throw new InputError(name, "is not a regular file: wanted an ext4 image", {
+        code: "wrongKind",
         hint: "for a device use tune2fs -O metadata_csum",
       });
     }
@@ -121,6 +122,7 @@ function checkedImage(path: string): string {
   const device = loopDeviceOf(imagePath);
   if (device !== undefined) {
     throw new InputError(name, `is in use as ${device}`, {
+      code: "inUse",
       hint: "unmount it and detach it first",
     });
   }
@@ -180,7 +182,7 @@ async function switchImage(
     throw new InputError(
       name,
       "it has attributes in inodes of their own (ea_inode), whose hashes need the seed of the checksums",
-      { hint: "make the image again without checksums" },
+      { code: "unsupported", hint: "make the image again without checksums" },
     );
   }
   const decided = await decideChanges({ volume, encodedSuperblock, name }, options, files);
@@ -208,7 +210,9 @@ function openVolume(
 ): { readonly volume: Volume; readonly encoded: Uint8Array } {
   try {
     const { superblock, encoded } = readSuperblock(reader);
-    if (superblock.revision === 0) throw new InputError(name, "revision 0 has no features");
+    if (superblock.revision === 0) {
+      throw new InputError(name, "revision 0 has no features", { code: "unsupported" });
+    }
     const geometry = imageGeometry(superblock);
     const wanted = geometry.blocksCount * geometry.blockSizeBytes;
     if (reader.sizeBytes < wanted) {
@@ -277,6 +281,7 @@ async function decideChanges(
 
 function changedMeanwhile(name: string): InputError {
   return new InputError(name, "was changed meanwhile, by another run or by somebody else", {
+    code: "changed",
     hint: "run it again when nothing else writes to the image",
   });
 }
@@ -345,6 +350,7 @@ function refuseLacking(name: string, lacking: LackingRoom): void {
     `there is no room for checksums in ${leaves} directory blocks and ${indexBlocks} directory ` +
       `index blocks; the first is ${first}`,
     {
+      code: "doesNotFit",
       hint: "e2fsck -fD makes room in directories",
       data: { directoryBlocks: leaves, indexBlocks },
     },
@@ -381,11 +387,14 @@ function refuseUnknown(superblock: Superblock, name: string): void {
     throw new InputError(
       name,
       `it has the ${word} feature 0x${(bits >>> 0).toString(16)}, whose structures are not known`,
+      { code: "unsupported" },
     );
   }
   const hashed = INCOMPAT.ENCRYPT | INCOMPAT.CASEFOLD;
   if ((featureIncompat & hashed) === hashed) {
-    throw new InputError(name, "its directories may be both encrypted and casefolded");
+    throw new InputError(name, "its directories may be both encrypted and casefolded", {
+      code: "unsupported",
+    });
   }
   const both = RO_COMPAT.GDT_CSUM | RO_COMPAT.METADATA_CSUM;
   if ((featureRoCompat & both) === both) {
@@ -394,10 +403,11 @@ function refuseUnknown(superblock: Superblock, name: string): void {
 }
 
 function refuseUnclean(superblock: Superblock, name: string): void {
-  const fsck = { hint: "check it first: e2fsck -f" };
+  const fsck: ErrorDetails = { code: "inUse", hint: "check it first: e2fsck -f" };
   const { state } = superblock;
   if ((superblock.featureIncompat & INCOMPAT.RECOVER) !== 0) {
     throw new InputError(name, "its journal holds changes that were not written back", {
+      code: "inUse",
       hint: "let e2fsck -f or a mount replay the journal first",
     });
   }
@@ -423,6 +433,6 @@ function refuseMounted(volume: Volume): void {
     what,
     `its sequence is 0x${sequence.toString(16)}, not 0x${MMP_SEQUENCE_CLEAN.toString(16)}: ` +
       "a machine uses the file system",
-    { hint: "unmount it everywhere, or clear the mark with tune2fs -E clear_mmp" },
+    { code: "inUse", hint: "unmount it everywhere, or clear the mark with tune2fs -E clear_mmp" },
   );
 }

@@ -360,6 +360,7 @@ class InodeSwitch {
       const [orphan] = decodeOrphanBlock(bytes, what);
       if (orphan !== undefined) {
         throw new InputError(what, `inode ${orphan} waits to be deleted`, {
+          code: "inUse",
           hint: "check it first: e2fsck -f",
         });
       }
@@ -380,6 +381,7 @@ class InodeSwitch {
     const journal = decodeJournalSuperblock(bytes.subarray(0, JOURNAL_SUPERBLOCK_SIZE_BYTES));
     if (journal.startBlock === 0) return;
     throw new InputError(name, "its journal holds changes that were not written back", {
+      code: "inUse",
       hint: "let e2fsck -f or a mount replay the journal first",
     });
   }

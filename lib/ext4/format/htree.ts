@@ -200,7 +200,9 @@ export function decodeDxRoot(block: Uint8Array, options: DxDecodeOptions): DxRoo
     throw new InputError(what, "its reserved fields are in use");
   }
   if (hashVersion > HASH_VERSION.TEA) {
-    throw new InputError(what, `its hash version ${hashVersion} is not supported`);
+    throw new InputError(what, `its hash version ${hashVersion} is not supported`, {
+      code: "unsupported",
+    });
   }
   if (indirectLevels > DX_INDIRECT_LEVELS_MAX + 1) {
     throw new InputError(what, `it has ${indirectLevels} levels of nodes below it`);
@@ -310,7 +312,9 @@ function rawHash(name: ByteString, options: DirectoryHashOptions): DirectoryHash
     case HASH_VERSION.TEA:
       return teaHash(name, options);
     default:
-      throw new InputError("directory index", `hash version ${options.version} is not supported`);
+      throw new InputError("directory index", `hash version ${options.version} is not supported`, {
+        code: "unsupported",
+      });
   }
 }
 

@@ -345,6 +345,7 @@ function checkImageBlocks(totalBlocks: number, settings: Settings): void {
     "the image",
     `needs ${totalBlocks * BLOCK_SIZE_BYTES} bytes: blessfs makes at most ` +
       `${blocksMax * BLOCK_SIZE_BYTES}`,
+    { code: "doesNotFit" },
   );
 }
 
@@ -354,6 +355,7 @@ function checkInodeTotal({ groupCount, inodesPerGroup }: Geometry): void {
     "the image",
     `needs ${groupCount * inodesPerGroup} inodes in ${groupCount} groups: ext4 counts at most ` +
       `${INODES_MAX}`,
+    { code: "doesNotFit" },
   );
 }
 
@@ -379,7 +381,7 @@ function tooSmall(totalBlocks: number, leastBlocks: number): InputError {
     "size",
     `${exactSize(totalBlocks * BLOCK_SIZE_BYTES)} are too few: the content needs ` +
       exactSize(leastBlocks * BLOCK_SIZE_BYTES),
-    { option: "size", hint: "give at least that, or leave the size out" },
+    { code: "doesNotFit", option: "size", hint: "give at least that, or leave the size out" },
   );
 }
 
@@ -389,6 +391,10 @@ function stubGroup(totalBlocks: number): InputError {
     "size",
     `${exactSize(totalBlocks * BLOCK_SIZE_BYTES)} end in a block group of ` +
       `${exactSize((totalBlocks - groupStart) * BLOCK_SIZE_BYTES)}, too few for its metadata`,
-    { option: "size", hint: `give ${groupStart * BLOCK_SIZE_BYTES}, or some megabytes more` },
+    {
+      code: "doesNotFit",
+      option: "size",
+      hint: `give ${groupStart * BLOCK_SIZE_BYTES}, or some megabytes more`,
+    },
   );
 }

@@ -93,6 +93,7 @@ export function shapeDirectory(
         displayName(path || "/"),
         `has at least ${all.length} entries: a directory without large_dir holds at most ` +
           `${leavesMax(checksummed)} blocks of them`,
+        { code: "doesNotFit" },
       );
     }
   }

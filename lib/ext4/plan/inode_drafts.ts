@@ -108,6 +108,7 @@ export class NodeDraft {
     throw new InputError(
       displayName(this.path),
       `has more than ${LINK_COUNT_MAX} hard links, the most that ext4 can count`,
+      { code: "limitExceeded" },
     );
   }
 }

@@ -161,7 +161,9 @@ export function filePayload(
 ): ImagePayload {
   if (inode.kind !== "file") throw new InputError(inode.what, `it is a ${inode.kind}`);
   if (hasFlag(inode, INODE_FLAG.ENCRYPT)) {
-    throw new InputError(inode.what, "the file is encrypted, and that is not supported");
+    throw new InputError(inode.what, "the file is encrypted, and that is not supported", {
+      code: "unsupported",
+    });
   }
   const { sizeBytes } = inode.view;
   if (!hasInlineData(inode)) {

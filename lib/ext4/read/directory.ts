@@ -138,7 +138,9 @@ export function findInode(
   for (let name = wanted.pop(); name !== undefined; name = wanted.pop()) {
     const here = trail.at(-1)!;
     if (here.inode.kind !== "directory") {
-      throw new InputError(displayName(path), `${displayName(here.path)} is not a directory`);
+      throw new InputError(displayName(path), `${displayName(here.path)} is not a directory`, {
+        code: "wrongKind",
+      });
     }
     if (name === ".") continue;
     if (name === "..") {
@@ -152,6 +154,7 @@ export function findInode(
       throw new InputError(
         asked,
         missing === asked ? "does not exist" : `${missing} does not exist`,
+        { code: "notFound" },
       );
     }
     if (found.inode.kind !== "symlink" || (wanted.length === 0 && !options.followsLast)) {
@@ -162,6 +165,7 @@ export function findInode(
       throw new InputError(
         displayName(path),
         `it leads over more than ${SYMLINK_HOPS_MAX} symlinks`,
+        { code: "limitExceeded" },
       );
     }
     const target = readSymlink(image, found.inode);

@@ -125,7 +125,9 @@ class TreeReader {
   async read(): Promise<FileTree> {
     const inode = this.#image.inode(INODE_NUMBER.ROOT);
     if (inode.kind !== "directory") {
-      throw new InputError(inode.what, `the root is a ${inode.kind}, not a directory`);
+      throw new InputError(inode.what, `the root is a ${inode.kind}, not a directory`, {
+        code: "wrongKind",
+      });
     }
     const root = this.#nodes.read(inode, "", 0) as DirectoryNode;
     const { linkCount } = inode.record;

@@ -88,6 +88,7 @@ export class XattrReader {
       throw new InputError(
         this.#image.name,
         `its inodes have more than ${JOINED_COUNT_MAX} attributes, most of them in shared blocks`,
+        { code: "limitExceeded" },
       );
     }
     return [...own, ...shared].sort(byName);

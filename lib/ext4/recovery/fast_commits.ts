@@ -44,7 +44,9 @@ export function replayFastCommits(
     ] as const
   ) {
     if (editor.image.hasRoCompat(feature)) {
-      throw new InputError("journal", `it has fast commits, which are not supported with ${name}`);
+      throw new InputError("journal", `it has fast commits, which are not supported with ${name}`, {
+        code: "unsupported",
+      });
     }
   }
   const replay = new FastCommitReplay(editor, records);
@@ -103,7 +105,9 @@ class FastCommitReplay {
     this.#checkNumber(inode);
     const mode = viewOf(from).getUint16(INODE_FIELDS.mode.offset, true);
     if ((mode & FILE_MODE.TYPE_MASK) === FILE_MODE.DIRECTORY) {
-      throw new InputError("journal", `a fast commit makes directory ${inode}: not supported`);
+      throw new InputError("journal", `a fast commit makes directory ${inode}: not supported`, {
+        code: "unsupported",
+      });
     }
     if (this.#exists(inode) && this.#hasExtents(inode)) this.#maps.extents(inode);
     this.#editor.useInode(inode, false);

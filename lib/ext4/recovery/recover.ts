@@ -143,7 +143,9 @@ function journalPlace(image: RandomReader, { journal }: RecoverOptions): Journal
     return externalJournal(superblock, blockSizeBytes, journal);
   }
   const inode = opened.inode(superblock.journalInode);
-  if (inode.kind !== "file") throw new InputError(inode.what, "the journal is not a regular file");
+  if (inode.kind !== "file") {
+    throw new InputError(inode.what, "the journal is not a regular file", { code: "wrongKind" });
+  }
   return {
     reader: image,
     blockSizeBytes,

@@ -49,7 +49,9 @@ const KNOWN_RO_COMPAT = sum(RO_COMPAT);
 export function checkSuperblock(reader: RandomReader, judge: Judge): Volume | undefined {
   const encoded = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
   if (reader.readAt(encoded, SUPERBLOCK_OFFSET_BYTES) !== encoded.length) {
-    throw new InputError(reader.name, `not an ext4 image: it has only ${reader.sizeBytes} bytes`);
+    throw new InputError(reader.name, `not an ext4 image: it has only ${reader.sizeBytes} bytes`, {
+      code: "wrongKind",
+    });
   }
   if (!checkMagic(reader, encoded, judge)) return undefined;
   const superblock = judge.attempt("superblock", LOCATION, () => decodeSuperblock(encoded));
@@ -80,7 +82,7 @@ function checkMagic(reader: RandomReader, encoded: Uint8Array, judge: Judge): bo
     throw new InputError(
       reader.name,
       `not an ext2, ext3 or ext4 file system: its magic number is ${hex(magic)}, not 0xef53`,
-      { data: { offset: SUPERBLOCK_OFFSET_BYTES + MAGIC_AT, actual: magic } },
+      { code: "wrongKind", data: { offset: SUPERBLOCK_OFFSET_BYTES + MAGIC_AT, actual: magic } },
     );
   }
   judge.report("superblock", LOCATION, "magic number", { found: hex(magic), wanted: "0xef53" });
@@ -125,7 +127,9 @@ function areFeaturesKnown(
   try {
     checkFeatures(superblock, new Warnings());
     if (superblock.creatorOs === CREATOR_HURD) {
-      throw new InputError(reader.name, "s_creator_os is 1, the Hurd: that is not supported");
+      throw new InputError(reader.name, "s_creator_os is 1, the Hurd: that is not supported", {
+        code: "unsupported",
+      });
     }
     const unknown = featureNames({
       featureCompat: (superblock.featureCompat & ~KNOWN_COMPAT) >>> 0,
@@ -136,6 +140,7 @@ function areFeaturesKnown(
     throw new InputError(
       reader.name,
       `the feature ${unknown.join(", ")} is not known, so nothing can be said about the image`,
+      { code: "unsupported" },
     );
   } catch (error) {
     if (!mayBeDamaged || !(error instanceof InputError)) throw error;

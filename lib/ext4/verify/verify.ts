@@ -36,7 +36,8 @@ import { checkSuperblock } from "./superblock.ts";
 import type { Owner } from "./usage.ts";
 import { BlockUsage, describeOwner, ParentTable } from "./usage.ts";
 
-export type { Finding, Location, Structure } from "../volume/judge.ts";
+export { FINDING_CODES } from "../volume/judge.ts";
+export type { Finding, FindingCode, Location, Structure } from "../volume/judge.ts";
 export type { LayoutRule } from "./context.ts";
 
 /** How an image is to be verified. */

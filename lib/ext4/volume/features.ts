@@ -109,6 +109,7 @@ export function checkFeatures(features: FeatureWords, warnings: Warnings): void 
   if (refused.length > 0) {
     const isHalfSwitched = (featureIncompat & HALF_SWITCHED_FEATURE) !== 0;
     throw new InputError("superblock", `the feature ${refused.join(", ")} is not supported`, {
+      code: "unsupported",
       ...isHalfSwitched ? { hint: HALF_SWITCHED_HINT } : {},
       data: { features: refused.join(",") },
     });

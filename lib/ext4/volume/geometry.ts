@@ -47,7 +47,9 @@ export interface FoundSuperblock {
 export function readSuperblock(reader: RandomReader): FoundSuperblock {
   const encoded = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
   if (reader.sizeBytes < SUPERBLOCK_OFFSET_BYTES + encoded.length) {
-    throw new InputError(reader.name, `not an ext4 image: it has only ${reader.sizeBytes} bytes`);
+    throw new InputError(reader.name, `not an ext4 image: it has only ${reader.sizeBytes} bytes`, {
+      code: "wrongKind",
+    });
   }
   readExactly(reader, encoded, SUPERBLOCK_OFFSET_BYTES);
   const superblock = decodeSuperblock(encoded);
@@ -155,7 +157,9 @@ function checkRevision(superblock: Superblock): void {
     throw new InputError("superblock", "s_rev_level is 0, but it has features");
   }
   if (creatorOs === CREATOR_HURD) {
-    throw new InputError("superblock", "s_creator_os is 1, the Hurd, whose inodes are different");
+    throw new InputError("superblock", "s_creator_os is 1, the Hurd, whose inodes are different", {
+      code: "unsupported",
+    });
   }
   if ((featureRoCompat & RO_COMPAT.METADATA_CSUM) !== 0) {
     wantEqual("s_checksum_type", superblock.checksumType, CHECKSUM_TYPE_CRC32C);

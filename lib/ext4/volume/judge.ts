@@ -45,8 +45,24 @@ export interface Location {
   readonly offset?: number | undefined;
 }
 
+/** Every code of a finding, with its meaning. docs/ERRORS.md is held to it. */
+export const FINDING_CODES = {
+  badChecksum: "A checksum does not match what it is of.",
+  badFormat: "A structure cannot be decoded.",
+  badValue: "A field has another value than the rest of the image calls for.",
+  notFound: "What something names or needs is not there.",
+  outOfBounds: "A block, an inode or a range is past the end of what it lies in.",
+  usedTwice: "Two owners have the same block, or two pointers lead to the same place.",
+  unexpected: "Something is there, or in a state, that must not be.",
+} as const;
+
+/** The kind of a fault. */
+export type FindingCode = keyof typeof FINDING_CODES;
+
 /** One fault. */
 export interface Finding extends Location {
+  /** The kind of fault. */
+  readonly code: FindingCode;
   /** What is faulty. */
   readonly structure: Structure;
   /** What is wrong, in a few words. */
@@ -61,6 +77,8 @@ export interface Finding extends Location {
 
 /** What is known of a fault beside its problem. */
 export interface FaultDetails extends Pick<Finding, "found" | "wanted" | "severity"> {
+  /** The kind of fault; without it, the one that its values and its problem tell. */
+  readonly code?: FindingCode | undefined;
   /** Whether the kernel reads past it. */
   readonly isReadable?: boolean | undefined;
 }
@@ -91,6 +109,18 @@ export function describeProblem({ problem, found, wanted }: Finding): string {
   return values.length === 0 ? problem : `${problem}: ${values.join(", ")}`;
 }
 
+/** The codes of problems that are found in many places, by their words; others are told by their values. */
+const CODES_BY_WORDS: readonly (readonly [RegExp, FindingCode])[] = [
+  [/past the end|behind the bits/, "outOfBounds"],
+  [/two owners|^second /, "usedTwice"],
+  [/^no |^hole |has no |cannot be read|does not lead/, "notFound"],
+];
+
+function codeOf(problem: string, { wanted }: Pick<Finding, "wanted">): FindingCode {
+  for (const [words, code] of CODES_BY_WORDS) if (words.test(problem)) return code;
+  return wanted === undefined ? "unexpected" : "badValue";
+}
+
 /** Hears of faults. */
 export abstract class Judge {
   /** Decides on one fault; whoever reported it goes on if this returns. */
@@ -103,8 +133,9 @@ export abstract class Judge {
     problem: string,
     details: FaultDetails = {},
   ): void {
-    const { isReadable = false, ...values } = details;
-    this.judge({ structure, ...location, problem, ...values }, isReadable);
+    const { isReadable = false, code, ...values } = details;
+    const kind = code ?? codeOf(problem, values);
+    this.judge({ code: kind, structure, ...location, problem, ...values }, isReadable);
   }
 
   /** Reports a number that is not what it must be; says whether it was. */
@@ -129,7 +160,11 @@ export abstract class Judge {
     wanted: number,
   ): boolean {
     if (found === wanted) return true;
-    this.report(structure, location, "checksum", { found: hex(found), wanted: hex(wanted) });
+    this.report(structure, location, "checksum", {
+      code: "badChecksum",
+      found: hex(found),
+      wanted: hex(wanted),
+    });
     return false;
   }
 
@@ -145,7 +180,10 @@ export abstract class Judge {
     const { actual, expected, checksum } = fault.data;
     if (checksum === true && typeof actual === "number" && typeof expected === "number") {
       this.expectChecksum(structure, location, actual, expected);
-    } else this.report(structure, location, reasonOf(fault), valuesOf(fault));
+    } else {
+      const values = valuesOf(fault);
+      this.report(structure, location, reasonOf(fault), { code: "badFormat", ...values });
+    }
     return undefined;
   }
 }
@@ -299,8 +337,9 @@ function valuesOf(error: InputError): { found?: number; wanted?: number } {
  */
 export function faultInImage(imageName: string, error: unknown): unknown {
   if (!(error instanceof InputError) || error.what === imageName) return error;
-  const { message, hint, remedies, data, cause } = error;
+  const { code, message, hint, remedies, data, cause } = error;
   return new InputError(imageName, message, {
+    code,
     ...hint === undefined ? {} : { hint },
     remedies,
     data,

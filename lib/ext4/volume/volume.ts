@@ -343,7 +343,11 @@ export class Volume {
   ): BlockOffset & { readonly group: number; readonly index: number } {
     const { inodesPerGroup, inodesCount } = this.geometry;
     if (inodeNumber < 1 || inodeNumber > inodesCount) {
-      throw new InputError(`inode ${inodeNumber}`, `it does not exist: the last is ${inodesCount}`);
+      throw new InputError(
+        `inode ${inodeNumber}`,
+        `it does not exist: the last is ${inodesCount}`,
+        { code: "notFound" },
+      );
     }
     const group = Math.floor((inodeNumber - 1) / inodesPerGroup);
     const index = (inodeNumber - 1) % inodesPerGroup;

@@ -144,6 +144,7 @@ class PlanWriter {
         payload.store.name,
         `changed while it was read: a file of ${payload.sizeBytes} bytes has checksum ` +
           `${this.#payloadHash}, wanted ${payload.contentHash}`,
+        { code: "changed" },
       );
     }
     this.#payload = undefined;

@@ -166,6 +166,7 @@ async function loadOutput(
       throw new InputError(
         source.name,
         `is compressed with ${read.facts.compression}: wanted a tar`,
+        { code: "wrongKind" },
       );
     }
     return { ...read, file: file.share(), offsetBytes: 0 };
@@ -284,6 +285,7 @@ async function* unhurried(pieces: StoredPieces): AsyncGenerator<Uint8Array> {
 /** The error for two places of an image that call one blob by two diff ids. */
 export function diffIdConflict(source: LayerSource, found: string): InputError {
   return new InputError(source.name, `its diff id is ${found}: wanted ${source.diffId}`, {
+    code: "digestMismatch",
     data: { expected: source.diffId ?? null, actual: found },
   });
 }

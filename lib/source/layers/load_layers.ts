@@ -4,7 +4,7 @@
  * @module
  */
 import { availableParallelism } from "node:os";
-import { InterruptedError, invariant, throwIfAborted } from "../../errors.ts";
+import { abortError, InterruptedError, invariant, throwIfAborted } from "../../errors.ts";
 import { SharedDescriptor } from "../../io/random_reader.ts";
 import type { Warnings } from "../../warnings.ts";
 import { DEFAULT_SOURCE_LIMITS, ImageBudget } from "../limits.ts";
@@ -78,9 +78,7 @@ class Loading {
 
   async run(): Promise<LoadedLayer[]> {
     const { signal, jobs } = this.#options;
-    const onAbort = () => {
-      this.#fail(-1, new InterruptedError("interrupted", "the work was told to stop"));
-    };
+    const onAbort = () => this.#fail(-1, abortError(signal!));
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
       const wanted = Math.max(1, jobs ?? availableParallelism());
@@ -193,7 +191,7 @@ export async function loadAlone(
   const abort = new AbortController();
   let worker: LayerWorker | undefined;
   const onAbort = () => {
-    const reason = new InterruptedError("interrupted", "the work was told to stop");
+    const reason = abortError(options.signal!);
     abort.abort(reason);
     worker?.stop(reason);
   };

@@ -209,7 +209,7 @@ class LayerReader {
     if (this.#uncompressedBytes > 0) return this.#index(() => this.#indexer.end());
     // An empty layer is not a tar, but images have such layers: the diff id shows it.
     if (this.#job.wantedDiffId === undefined) {
-      throw new InputError(this.#job.name, "is empty: wanted a tar");
+      throw new InputError(this.#job.name, "is empty: wanted a tar", { code: "wrongKind" });
     }
   }
 

@@ -345,11 +345,12 @@ const CLASSES = {
 /** Makes an error fit to be posted. */
 export function plainError(error: unknown): PlainError {
   if (error instanceof BlessfsError) {
-    const { category, message, what, why, hint, option, remedies, differences, data, stack } =
+    const { category, message, what, why, code, hint, option, remedies, differences, data, stack } =
       error;
     const facts = {
       what,
       why,
+      code,
       ...hint === undefined ? {} : { hint },
       ...option === undefined ? {} : { option },
       remedies,

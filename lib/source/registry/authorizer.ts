@@ -78,6 +78,7 @@ export class Authorizer {
     const faults = this.#options.credentialFaults?.() ?? [];
     throw new IoError(displayText(registry), why, {
       ...loginDetails(faults),
+      code: "refused",
       data: { status: 401 },
     });
   }
@@ -158,7 +159,9 @@ export class Authorizer {
       }
       const body = await answer.bytes(TOKEN_ANSWER_BYTES);
       if (body) return body;
-      throw new InputError(request.what, `answers with more than ${TOKEN_ANSWER_BYTES} bytes`);
+      throw new InputError(request.what, `answers with more than ${TOKEN_ANSWER_BYTES} bytes`, {
+        code: "limitExceeded",
+      });
     });
     const object = parseSecretObject(bytes, `${request.what}: its answer`);
     const token = secretText(object, "token") ?? secretText(object, "access_token");

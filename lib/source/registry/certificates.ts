@@ -56,13 +56,17 @@ function readDirectory(directory: string): Certificates | undefined {
   const clients = names.filter((name) => name.endsWith(".cert"));
   const [first, second] = clients;
   if (second !== undefined) {
-    throw new InputError(directory, `holds ${clients.length} client certificates: wanted one`);
+    throw new InputError(directory, `holds ${clients.length} client certificates: wanted one`, {
+      code: "ambiguous",
+    });
   }
   if (first === undefined) return { authorities, client: undefined };
   const certFile = join(directory, first);
   const keyName = `${first.slice(0, -".cert".length)}.key`;
   if (!names.includes(keyName)) {
-    throw new InputError(certFile, `its key is missing: wanted ${keyName} beside it`);
+    throw new InputError(certFile, `its key is missing: wanted ${keyName} beside it`, {
+      code: "missingPart",
+    });
   }
   const client = readCertificates({ certFile, keyFile: join(directory, keyName) })?.client;
   return { authorities, client };

@@ -9,12 +9,12 @@ import { spawn } from "node:child_process";
 import { accessSync, closeSync, constants, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
-import { type ErrorDetails, InputError, IoError } from "../../errors.ts";
+import { abortError, type ErrorDetails, InputError, IoError } from "../../errors.ts";
 import { ioErrorFrom } from "../../io/system_error.ts";
 import { displayText, parseJson } from "../json.ts";
 import type { ImageReference } from "../reference.ts";
 import { credentialKeys, helperServer, plainCredentialKeys } from "./endpoint.ts";
-import { interruption, type RegistryTiming } from "./http.ts";
+import type { RegistryTiming } from "./http.ts";
 
 /** What proves who asks. */
 export type Credentials =
@@ -136,7 +136,9 @@ export async function findCredentials(
       const found = await lookUp(bytes, displayText(path), reference, context);
       if (found) return found;
     } else if (isWanted) {
-      throw new InputError(displayText(path), "does not exist: wanted a file of credentials");
+      throw new InputError(displayText(path), "does not exist: wanted a file of credentials", {
+        code: "notFound",
+      });
     }
   }
   return undefined;
@@ -253,6 +255,7 @@ function readIfThere(path: string, run: object): Uint8Array | undefined {
   throw new InputError(
     displayText(path),
     `is longer than the ${CREDENTIAL_FILE_BYTES} bytes that are read of a file of credentials`,
+    { code: "limitExceeded" },
   );
 }
 
@@ -316,7 +319,9 @@ export async function askCredentialHelper(
   const program = `docker-credential-${name}`;
   const what = `credential helper ${program}`;
   const path = findProgram(program, context.environment["PATH"] ?? "");
-  if (path === undefined) throw new IoError(what, "is not on the PATH", REMEDY);
+  if (path === undefined) {
+    throw new IoError(what, "is not on the PATH", { ...REMEDY, code: "missingProgram" });
+  }
   const { exitCode, output } = await runHelper(path, what, server, context);
   if (exitCode !== 0) {
     if (/credentials not found/i.test(new TextDecoder().decode(output))) return undefined;
@@ -374,18 +379,25 @@ function runHelper(
       child.stdout.destroy();
       reject(error);
     };
-    const onAbort = () => settle(interruption(signal!));
+    const onAbort = () => settle(abortError(signal!));
     const disarm = timing.alarm(HELPER_MILLISECONDS, () => {
       const why = `gives no answer within ${HELPER_MILLISECONDS / 1000} seconds`;
       settle(new IoError(what, why, REMEDY));
     });
     signal?.addEventListener("abort", onAbort, { once: true });
-    child.on("error", () => settle(new IoError(what, "cannot be run", REMEDY)));
+    child.on(
+      "error",
+      () => settle(new IoError(what, "cannot be run", { ...REMEDY, code: "missingProgram" })),
+    );
     child.stdout.on("data", (piece: Uint8Array) => {
       lengthBytes += piece.length;
       pieces.push(piece);
       if (lengthBytes <= OUTPUT_BYTES) return;
-      settle(new InputError(what, `its output is longer than ${OUTPUT_BYTES} bytes`));
+      settle(
+        new InputError(what, `its output is longer than ${OUTPUT_BYTES} bytes`, {
+          code: "limitExceeded",
+        }),
+      );
     });
     child.on("close", (code: number | null) => {
       settle();

@@ -5,13 +5,7 @@
  * @module
  */
 import { setTimeout as delay } from "node:timers/promises";
-import {
-  BlessfsError,
-  type ErrorDetails,
-  InputError,
-  InterruptedError,
-  IoError,
-} from "../../errors.ts";
+import { abortError, type ErrorDetails, InputError, IoError } from "../../errors.ts";
 import {
   type Certificates,
   type FetchSettings,
@@ -150,6 +144,7 @@ async function exchange(request: HttpRequest, timing: RegistryTiming): Promise<A
       throw new IoError(
         request.what,
         `${displayText(url.host)} sends it encoded as ${shown}, which was not asked for`,
+        { code: "refused" },
       );
     }
     return answer;
@@ -316,7 +311,7 @@ class Connection {
 
   /** Takes a step that waits for the network. */
   async watch<T>(step: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    if (this.#signal?.aborted) throw interruption(this.#signal);
+    if (this.#signal?.aborted) throw abortError(this.#signal);
     const disarm = this.#timing.alarm(this.#stallMilliseconds, () => {
       this.#isStalled = true;
       this.#controller.abort();
@@ -324,7 +319,7 @@ class Connection {
     try {
       return await step(this.#controller.signal);
     } catch (error) {
-      if (this.#signal?.aborted) throw interruption(this.#signal);
+      if (this.#signal?.aborted) throw abortError(this.#signal);
       if (this.#isStalled) {
         throw new NetworkFault(`nothing came for ${this.#stallMilliseconds / 1000} seconds`, true);
       }
@@ -488,10 +483,3 @@ export const REAL_TIMING: RegistryTiming = {
     return () => clearTimeout(timer);
   },
 };
-
-/** Why work was told to stop, as an error to throw. */
-export function interruption(signal: AbortSignal): Error {
-  const { reason } = signal;
-  if (reason instanceof BlessfsError) return reason;
-  return new InterruptedError("interrupted", "the work was told to stop");
-}

@@ -157,7 +157,9 @@ async function readAll(answer: Answer, limitBytes: number, what: string): Promis
   }
   answer.close();
   const found = lengthBytes === undefined ? "is longer" : `is ${lengthBytes} bytes long`;
-  throw new InputError(what, `its manifest ${found}: at most ${limitBytes} bytes are read`);
+  throw new InputError(what, `its manifest ${found}: at most ${limitBytes} bytes are read`, {
+    code: "limitExceeded",
+  });
 }
 
 /** Compares what came with what was asked for, or else with what the registry says of it. Returns its digest. */
@@ -241,6 +243,7 @@ export async function* blobPieces(
     if (await retries.again(signal)) continue;
     const host = displayText(answer.url.host);
     throw new IoError(what, `${host} sent ${receivedBytes} of ${wantedBytes} bytes: ${why}`, {
+      code: "unreachable",
       data: { expected: wantedBytes, actual: receivedBytes },
     });
   }

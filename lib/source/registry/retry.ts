@@ -3,14 +3,13 @@
  *
  * @module
  */
-import { type ErrorDetails, InputError, IoError } from "../../errors.ts";
+import { abortError, type ErrorDetails, InputError, IoError } from "../../errors.ts";
 import type { Progress } from "../../progress.ts";
 import { displayText } from "../json.ts";
 import { asSecretObject, parseSecretObject, type Secrets, secretText } from "./credentials.ts";
 import {
   type Answer,
   type HttpRequest,
-  interruption,
   NetworkFault,
   type RegistryTiming,
   sendRequest,
@@ -99,7 +98,7 @@ export class Retries {
     } finally {
       task.end();
     }
-    if (signal?.aborted) throw interruption(signal);
+    if (signal?.aborted) throw abortError(signal);
     return true;
   }
 }
@@ -154,7 +153,10 @@ export async function withRetries<T>(
 export function unreachable(what: string, host: string, fault: NetworkFault): IoError {
   const shown = displayText(host);
   const who = what === shown ? "it" : shown;
-  return new IoError(what, `${who} cannot be reached: ${fault.message}`, fault.details);
+  return new IoError(what, `${who} cannot be reached: ${fault.message}`, {
+    ...fault.details,
+    code: "unreachable",
+  });
 }
 
 /**
@@ -193,16 +195,17 @@ export async function statusFault(
   const detail = told === "" ? "" : `: ${displayText(told.slice(0, SHOWN_CHARACTERS))}`;
   const data = { status };
   if (status === 404) {
-    return new InputError(what, `${host} does not have it${detail}`, { data });
+    return new InputError(what, `${host} does not have it${detail}`, { code: "notFound", data });
   }
   if (status === 401 || status === 403) {
     const why = `${host} refuses access (status ${status})${detail}`;
-    return new IoError(what, why, { ...loginDetails(credentialFaults), data });
+    return new IoError(what, why, { ...loginDetails(credentialFaults), code: "refused", data });
   }
   const why = status === 429
     ? `${host} has had too many requests (status 429)${detail}`
     : `${host} answers with status ${status}${detail}`;
-  return new IoError(what, why, { data });
+  const code = status === 429 || status >= 500 ? "unreachable" : "refused";
+  return new IoError(what, why, { code, data });
 }
 
 /** What the body says, as registries and token servers word it; empty when it says nothing. */

@@ -93,11 +93,24 @@ Deno.test("verify holds images to a grid that is named, and shows as many findin
 
 Deno.test("findingText says where, what, found and wanted", () => {
   assertEquals(
-    findingText({ structure: "inode", inode: 12, problem: "i_size", found: 1, wanted: 2 }),
+    findingText({
+      code: "badValue",
+      structure: "inode",
+      inode: 12,
+      problem: "i_size",
+      found: 1,
+      wanted: 2,
+    }),
     "inode 12: i_size: found 1, wanted 2",
   );
   assertEquals(
-    findingText({ structure: "directory", inode: 12, block: 9, problem: "block is unwritten" }),
+    findingText({
+      code: "unexpected",
+      structure: "directory",
+      inode: 12,
+      block: 9,
+      problem: "block is unwritten",
+    }),
     "directory (inode 12, block 9): block is unwritten",
   );
 });

@@ -18,6 +18,7 @@ Deno.test("attempt reports what a decoder refuses, and nothing else", () => {
   assertEquals(findings.attempt("extent tree", { inode: 12 }, refuse), undefined);
   assertEquals(findings.attempt("extent tree", { inode: 12 }, () => 7), 7);
   assertEquals(findings.kept, [{
+    code: "badFormat",
     structure: "extent tree",
     inode: 12,
     problem: "its depth is 7, over 5",

@@ -1,10 +1,9 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import type { ServerResponse } from "node:http";
 import { gzipSync } from "node:zlib";
-import { InputError, InterruptedError, IoError } from "../../../lib/errors.ts";
+import { abortError, InputError, InterruptedError, IoError } from "../../../lib/errors.ts";
 import {
   type HttpRequest,
-  interruption,
   MAX_REDIRECTS,
   NetworkFault,
   networkFault,
@@ -307,9 +306,9 @@ Deno.test("REAL_TIMING rings unless it is told not to", async () => {
 
 Deno.test("interruption passes on our own errors and words all others", () => {
   const reason = new IoError("layer 1", "the disk is full");
-  assertEquals(interruption(AbortSignal.abort(reason)), reason);
-  assert(interruption(AbortSignal.abort()) instanceof InterruptedError);
-  assert(interruption(AbortSignal.abort("because")) instanceof InterruptedError);
+  assertEquals(abortError(AbortSignal.abort(reason)), reason);
+  assert(abortError(AbortSignal.abort()) instanceof InterruptedError);
+  assert(abortError(AbortSignal.abort("because")) instanceof InterruptedError);
 });
 
 Deno.test("sendRequest shows nothing to an address that is signed, also of the same host", async () => {
