@@ -229,7 +229,7 @@ function checkArguments(
       throw new UsageError(shownName(given), `was given twice: \`${one}\` and \`${other}\``);
     }
     checkValue(given, option, texts[0]!);
-    values.set(option.name, option.list ? splitLists(given, texts) : texts);
+    values.set(option.name, option.list && !option.whole ? splitLists(given, texts) : texts);
   }
   for (const option of options) {
     if (option.required && !values.has(option.name)) throw missingOption(command, option);
@@ -239,7 +239,9 @@ function checkArguments(
       line.given.some((given) => given.name === name || given.name === `no-${name}`)
     ),
   );
-  return new ParsedArguments(options, flags, values, sortOperands(command, operands, commands));
+  const order = line.given.map(({ name }) => name).filter((name) => values.has(name));
+  const positionals = sortOperands(command, operands, commands);
+  return new ParsedArguments(options, flags, values, positionals, order);
 }
 
 /** The option of the command that was meant. @throws UsageError when it has none of that name */

@@ -30,8 +30,10 @@ export interface OptionSpec {
   readonly open?: boolean;
   /** What holds when it is not given, for the help; the command itself applies it. */
   readonly defaultText?: string;
-  /** Several values: repeated or with commas between. */
+  /** Several values: repeated, or with commas between unless they are `whole`. */
   readonly list?: boolean;
+  /** Commas are a part of the value. */
+  readonly whole?: boolean;
   /** A flag that is on unless `--no-NAME` is given. */
   readonly on?: boolean;
   readonly required?: boolean;
@@ -130,18 +132,22 @@ export class ParsedArguments {
   readonly #flags: ReadonlyMap<string, boolean>;
   readonly #values: ReadonlyMap<string, readonly string[]>;
   readonly #positionals: ReadonlyMap<string, readonly string[]>;
+  readonly #order: readonly string[];
 
+  /** @param order the names of the options with values, once for each value, as they were given */
   constructor(
     options: readonly OptionSpec[],
     flags: ReadonlyMap<string, boolean>,
     values: ReadonlyMap<string, readonly string[]>,
     positionals: ReadonlyMap<string, readonly string[]>,
+    order: readonly string[] = [],
   ) {
     this.options = options;
     this.#options = new Map(options.map((option) => [option.name, option]));
     this.#flags = flags;
     this.#values = values;
     this.#positionals = positionals;
+    this.#order = order;
   }
 
   /** Whether a flag is on. */
@@ -168,6 +174,13 @@ export class ParsedArguments {
   values(name: string): readonly string[] | undefined {
     invariant(this.#options.get(name)?.list === true, `list --${name} is in the table`);
     return this.#values.get(name);
+  }
+
+  /** The values of several lists, in the order that they were given in. Values that may hold commas only. */
+  inOrder(names: readonly string[]): { readonly name: string; readonly value: string }[] {
+    const lists = new Map(names.map((name) => [name, [...this.values(name) ?? []]]));
+    return this.#order.filter((name) => lists.has(name))
+      .map((name) => ({ name, value: lists.get(name)!.shift()! }));
   }
 
   /** The first of some options that was given, be it a flag, a value or a list. */

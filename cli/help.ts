@@ -182,7 +182,9 @@ export function usageOf(command: Command): string[] {
 /** How an option stands in a list: `-o, --output IMAGE`. */
 export function optionTerm(option: OptionSpec): string {
   const short = option.short === undefined ? "    " : `-${option.short}, `;
-  const value = option.value === undefined ? "" : ` ${option.value}${option.list ? ",..." : ""}`;
+  const value = option.value === undefined
+    ? ""
+    : ` ${option.value}${option.list ? (option.whole ? "..." : ",...") : ""}`;
   return `${short}${spelling(option)}${value}`;
 }
 

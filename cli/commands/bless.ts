@@ -8,7 +8,7 @@ import { blessLayered, type LayeredReport } from "../../lib/bless/layered.ts";
 import { fillingBytes } from "../../lib/bless/envelope.ts";
 import { blessMerged } from "../../lib/bless/merged.ts";
 import { LAYERED_DEFAULTS, type LayoutOptions, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
-import type { BlessReport } from "../../lib/bless/report.ts";
+import type { BlessReport, SourceReport } from "../../lib/bless/report.ts";
 import { ChunkSink, createIndexSink } from "../../lib/chunk/chunk_sink.ts";
 import { SECTOR_BYTES } from "../../lib/disk/gpt.ts";
 import { UsageError } from "../../lib/errors.ts";
@@ -20,6 +20,12 @@ import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
 import { aligned } from "../text.ts";
 import { formatCount, formatDuration, formatSize } from "../values.ts";
+import {
+  NO_ADDITIONS,
+  parseAdditions,
+  type ParsedAdditions,
+  refuseInsideAdditions,
+} from "./additions.ts";
 import { envelopeRows, layeredEnvelope, openEnvelope, writeRootHashBeside } from "./envelope.ts";
 import {
   countsText,
@@ -52,8 +58,9 @@ export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<v
   const defaults = withoutJournal(args, MERGED_DEFAULTS);
   const layout = parseLayout(args, defaults, fillBytesOf(args, image));
   const sourceOptions = parseSourceOptions(args, io, [source], args.value("store"));
+  const additions = parseAdditions(args, io, [source]);
   const timestamp = sourceDateEpoch(io);
-  const outputs = await openOutputs(args, io, layout.gridBytes);
+  const outputs = await openOutputs(args, io, layout.gridBytes, additions);
   const opened = openEnvelope(args, io, {
     source,
     image: image === "-" || image === NO_IMAGE || outputs.device ? undefined : image,
@@ -63,7 +70,15 @@ export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<v
   let report: BlessReport;
   try {
     const { sink } = outputs;
-    report = await blessMerged({ ...sourceOptions, source, layout, envelope, timestamp, sink });
+    report = await blessMerged({
+      ...sourceOptions,
+      ...additions.options,
+      source,
+      layout,
+      envelope,
+      timestamp,
+      sink,
+    });
   } finally {
     opened.close();
     await outputs.close();
@@ -140,6 +155,14 @@ const ZEROED_TEXTS: Readonly<Record<ZeroedBy, string>> = {
   nothing: "taken for zeroed",
 };
 
+/** What was put on top. */
+function additionRows({ additions }: SourceReport): (readonly [string, string])[] {
+  if (additions === undefined) return [];
+  const { entries, sizeBytes, digest } = additions;
+  const counts = `${formatCount(entries)} entries, ${formatSize(sizeBytes)}`;
+  return [["additions", `${counts}, ${digest}`]];
+}
+
 function tellStreamed(report: BlessReport, elapsedMs: number, io: CommandIo): void {
   if (io.quiet) return;
   const size = formatSize(report.outputBytes ?? report.sizeBytes);
@@ -174,6 +197,7 @@ function mergedText(
     ["content", content],
     ["layout", aligns],
     ["layers", formatCount(report.layers.length)],
+    ...additionRows(report),
     ...envelopeRows(report),
     ...device === undefined ? [] : [
       [
@@ -211,12 +235,17 @@ export async function openOutputs(
   args: ParsedArguments,
   io: CommandIo,
   gridBytes: number,
+  additions: ParsedAdditions = NO_ADDITIONS,
 ): Promise<Outputs> {
   const source = args.positional("SOURCE");
   const image = args.value("output")!;
   const index = args.value("index");
+  for (const output of [image, index ?? "-"]) {
+    if (output !== "-" && output !== NO_IMAGE) refuseInsideAdditions(output, additions);
+  }
+  const sourcePaths = [...localPaths([source]), ...additions.paths];
   const device = args.flag("dry-run") ? undefined : openDevice(image, source, args, io);
-  const file = image === NO_IMAGE ? undefined : device ?? outputSink(image, source, args, io);
+  const file = image === NO_IMAGE ? undefined : device ?? outputSink(image, sourcePaths, args, io);
   const indexSink = index === undefined ? undefined : openIndex(index, args, io);
   if (args.value("store") !== undefined && index === undefined && !args.flag("dry-run")) {
     throw new UsageError("--store", "there is no name for the index of the chunks", {
@@ -289,14 +318,14 @@ function openIndex(index: string, args: ParsedArguments, io: CommandIo): ImageSi
 
 function outputSink(
   image: string,
-  source: string,
+  sourcePaths: readonly string[],
   args: ParsedArguments,
   io: CommandIo,
 ): ImageSink {
   if (image === "-") return stdoutSink("image", io);
   const options = { force: args.flag("force"), signal: io.signal };
-  const sink = createFileSink(image, { ...options, sourcePaths: localPaths([source]) });
-  refuseInsideSource(image, source);
+  const sink = createFileSink(image, { ...options, sourcePaths });
+  refuseInsideSource(image, args.positional("SOURCE"));
   return sink;
 }
 
@@ -309,11 +338,14 @@ export async function runLayered(args: ParsedArguments, io: CommandIo): Promise<
   const outputDir = args.value("output")!;
   const source = args.positional("SOURCE");
   refuseInsideSource(outputDir, source);
+  const additions = parseAdditions(args, io, [source]);
+  refuseInsideAdditions(outputDir, additions);
   const layout = parseLayout(args, LAYERED_DEFAULTS);
   const sourceOptions = parseSourceOptions(args, io, [source], args.value("store"));
   const opened = await openUploader(args, io, { source });
   const { chunks, ...report } = await blessLayered({
     ...sourceOptions,
+    ...additions.options,
     source,
     layout,
     envelope: layeredEnvelope(args),
@@ -361,6 +393,7 @@ function layeredText(
     ...report.manifestDigest === null ? [] : [["manifest", report.manifestDigest] as const],
     ["layers", `${formatCount(layers.length)}, ${formatCount(reusedLayers)} of them used again`],
     ...layers.map((layer, i) => [`layer ${i + 1}`, layerText(layer, dryRun)] as const),
+    ...additionRows(report),
     ["size", formatSize(report.sizeBytes)],
     ["cells", `${formatSize(report.storedBytes)} in use, of ${formatSize(report.grid)} each`],
     ...report.disk === undefined ? [] : [

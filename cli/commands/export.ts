@@ -10,6 +10,7 @@ import type { CommandIo, ParsedArguments } from "../command.ts";
 import { EXIT, safeLine } from "../errors.ts";
 import { aligned } from "../text.ts";
 import { formatCount, formatSize } from "../values.ts";
+import { parseAdditions } from "./additions.ts";
 import { LeftOut } from "./image.ts";
 import { contentText, exactSize, tarSink } from "./outputs.ts";
 import { parseSourceOptions, sourceDateEpoch } from "./sources.ts";
@@ -19,14 +20,20 @@ export async function runExport(args: ParsedArguments, io: CommandIo): Promise<0
   const leftOut = new LeftOut(args);
   const image = args.positional("IMAGE");
   const tar = args.value("output")!;
+  const additions = parseAdditions(args, io, [image]);
   const sourceOptions = parseSourceOptions(args, io, [image]);
   const { source, ...report } = await exportTar({
     ...sourceOptions,
+    ...additions.options,
     onUnreadable: leftOut.onFault,
     source: image,
     layer: args.flag("layer"),
     timestamp: sourceDateEpoch(io),
-    sink: tarSink(tar, [image], args.flag("force"), io),
+    sink: tarSink(
+      tar,
+      { sources: [image], addedPaths: additions.paths, force: args.flag("force") },
+      io,
+    ),
   });
   io.warn(report.warnings);
   if (io.json) await io.writeReport({ source, tar, ...report, ...leftOutOf(leftOut) });
@@ -54,14 +61,20 @@ export async function runDiff(args: ParsedArguments, io: CommandIo): Promise<0 |
     throw new UsageError("diff", "only one of the sources can be standard input");
   }
   const layer = args.value("output");
+  const additions = parseAdditions(args, io, [before, after]);
   const leftOut = new LeftOut(args);
   const report = await diffSources({
     ...parseSourceOptions(args, io, [before, after]),
+    ...additions.options,
     onUnreadable: leftOut.onFault,
     before,
     after,
     timestamp: sourceDateEpoch(io),
-    sink: layer === undefined ? undefined : tarSink(layer, [before, after], args.flag("force"), io),
+    sink: layer === undefined ? undefined : tarSink(
+      layer,
+      { sources: [before, after], addedPaths: additions.paths, force: args.flag("force") },
+      io,
+    ),
   });
   io.warn(report.warnings);
   if (io.json) {

@@ -37,13 +37,18 @@ export function stdoutSink(what: string, io: CommandIo): ImageSink {
 /** The sink of a tar: a file, or standard output for `-`. */
 export function tarSink(
   output: string,
-  sources: readonly string[],
-  force: boolean,
+  { sources, addedPaths = [], force }: {
+    readonly sources: readonly string[];
+    readonly addedPaths?: readonly string[];
+    readonly force: boolean;
+  },
   io: CommandIo,
 ): ImageSink {
   if (output !== "-") {
     for (const source of sources) refuseInsideSource(output, source);
-    return createFileSink(output, { force, signal: io.signal, sourcePaths: localPaths(sources) });
+    for (const path of addedPaths) refuseInsideTree(output, path);
+    const sourcePaths = [...localPaths(sources), ...addedPaths];
+    return createFileSink(output, { force, signal: io.signal, sourcePaths });
   }
   const sink = stdoutSink("tar", io);
   if (!io.stdout.isTerminal) return sink;
@@ -85,7 +90,12 @@ export function refuseSameDevice(device: string, sourcePaths: readonly string[])
  */
 export function refuseInsideSource(output: string, source: string): void {
   const tree = treeOf(source);
-  if (tree === undefined) return;
+  if (tree !== undefined) refuseInsideTree(output, tree);
+}
+
+/** Refuses an output inside a directory that is read. */
+export function refuseInsideTree(output: string, tree: string): void {
+  if (!existsSync(tree) || !statSync(tree).isDirectory()) return;
   const root = realpathSync.native(tree);
   const path = realPathOf(output);
   if (path !== root && !path.startsWith(root.endsWith(sep) ? root : root + sep)) return;

@@ -22,7 +22,9 @@ import { probe } from "../../probe/probe.ts";
 import type { ProbeReport } from "../../probe/report.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { EXIT, safeLine } from "../errors.ts";
+import { ADDITION_NAMES } from "../table/additions.ts";
 import { choiceError, parseCount, parsePercent, parseSize } from "../values.ts";
+import { parseAdditions } from "./additions.ts";
 import { localPaths } from "./outputs.ts";
 import { probeText } from "./probe_table.ts";
 import { parsePacking, parseSourceOptions, parseThreshold, sourceDateEpoch } from "./sources.ts";
@@ -100,9 +102,11 @@ async function reportOf(
   if (way === "from") refuseMeasure(args);
   if (way === "as-is") refuseLayout(args);
   const sourceOptions = parseSourceOptions(args, io, sources);
+  const additions = parseAdditions(args, io, sources);
   if (way !== "from") {
     return await probe({
       ...sourceOptions,
+      ...additions.options,
       ...parseMeasure(args, io.env),
       sources,
       fingerprints: outputs.fingerprints,
@@ -198,6 +202,7 @@ const BLESS_OPTIONS = [
   "blob-cache",
   "plain-http",
   "ignore-diffid",
+  ...ADDITION_NAMES,
 ];
 /** What is chosen when fingerprints are written. */
 const MEASURE_OPTIONS = [

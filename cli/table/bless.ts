@@ -6,6 +6,7 @@
 import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { type Command, JSON_OPTION } from "../command.ts";
 import { sizeOption } from "../values.ts";
+import { ADDITION_OPTIONS } from "./additions.ts";
 import {
   CERTIFICATE_OPTIONS,
   CHUNK_OPTIONS,
@@ -53,6 +54,10 @@ export const BLESS_MERGED: Command = {
       "Make a disk that systemd boots by its root hash",
       "blessfs bless oci:vm -o vm.raw --disk gpt --verity append --esp esp.img",
     ],
+    [
+      "Add what a virtual machine needs to start",
+      "blessfs bless oci:images/python -o vm.ext4 --add ./init:/sbin/init:mode=0755",
+    ],
     ["Get the figures for a script", "blessfs bless oci:images/python -o python.ext4 --json"],
   ],
   description: [
@@ -95,6 +100,7 @@ export const BLESS_MERGED: Command = {
     { name: "label", value: "TEXT", summary: "label of the file system, at most 16 bytes" },
     ...layoutOptions(MERGED_DEFAULTS),
     ...ENVELOPE_OPTIONS,
+    ...ADDITION_OPTIONS,
     ...SOURCE_OPTIONS,
     JSON_OPTION,
   ],
@@ -159,6 +165,7 @@ export const BLESS_LAYERED: Command = {
     { name: "label", value: "TEXT", summary: "label of the file systems, at most 16 bytes" },
     ...layoutOptions(LAYERED_DEFAULTS),
     ...LAYERED_ENVELOPE_OPTIONS,
+    ...ADDITION_OPTIONS,
     ...SOURCE_OPTIONS,
     JSON_OPTION,
   ],
@@ -249,6 +256,7 @@ export const EXPORT: Command = {
         "write the image of a layer as an OCI layer, with whiteouts instead of overlayfs's marks",
     },
     KEEP_GOING_OPTION,
+    ...ADDITION_OPTIONS,
     ...SOURCE_OPTIONS,
     JSON_OPTION,
   ],
@@ -289,6 +297,7 @@ export const DIFF: Command = {
     forceOption(),
     { name: "exit-code", summary: "exit with 1 if there is a difference" },
     KEEP_GOING_OPTION,
+    ...ADDITION_OPTIONS,
     ...SOURCE_OPTIONS,
     JSON_OPTION,
   ],

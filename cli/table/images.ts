@@ -6,6 +6,7 @@
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { type Command, JSON_OPTION } from "../command.ts";
 import { sizeOption } from "../values.ts";
+import { ADDITION_OPTIONS } from "./additions.ts";
 import {
   forceOption,
   IMAGE_OPERAND,
@@ -162,6 +163,7 @@ export const PROBE: Command = {
       summary:
         "the row that these and the histogram are of, by words of its label: '64K tight', fastcdc",
     },
+    ...ADDITION_OPTIONS,
     ...SOURCE_OPTIONS,
     JSON_OPTION,
   ],

@@ -7,14 +7,15 @@ import type { ImageSink } from "../io/sink.ts";
 import type { SourceOptions } from "../source/source.ts";
 import { type DiffCounts, diffTrees } from "../tree/diff.ts";
 import type { WarningSummary } from "../warnings.ts";
-import { counted, LAYER_HOLE_BYTES_MAX, noCounts, type TarCounts, writeTar } from "./export.ts";
+import { LAYER_HOLE_BYTES_MAX, writeTar } from "../tree/write_tar.ts";
+import { counted, noCounts, type TarCounts } from "./export.ts";
 import { withTree } from "./load_tree.ts";
 
 /** What to compare, and where to write the layer. */
 export interface DiffSourcesOptions extends SourceOptions {
   /** The source that the layer is applied to, as on the command line. */
   readonly before: string;
-  /** The source that it results in. */
+  /** The source that it results in; additions are put on this one. */
   readonly after: string;
   /** Receives the layer, uncompressed; without it, the sources are only compared. */
   readonly sink?: ImageSink | undefined;
@@ -65,7 +66,7 @@ export async function diffSources(options: DiffSourcesOptions): Promise<DiffRepo
   try {
     return await withTree(
       options.before,
-      options,
+      { ...options, additions: [] },
       ({ tree: before }) =>
         withTree(options.after, options, async ({ tree: after }) => {
           const { warnings, signal, progress, sink } = options;

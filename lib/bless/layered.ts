@@ -33,7 +33,7 @@ import {
   removeIfEmpty,
   writeFileWhole,
 } from "./layered_store.ts";
-import { contentDigestOf } from "./load_tree.ts";
+import { imageDigest } from "./load_tree.ts";
 import type { LayoutOptions } from "./options.ts";
 import { type ImageReport, type LayerReport, type SourceReport, sourceReport } from "./report.ts";
 import { verityPath } from "../verity/texts.ts";
@@ -150,8 +150,7 @@ async function bless(image: OpenedImage, options: BlessLayeredOptions): Promise<
   });
   const used = await new LayerImages(store, { ...options, layout, timestamp }).ofAll(image);
   throwIfAborted(signal);
-  const contentDigest = image.manifestDigest ??
-    contentDigestOf(used.map(({ report }) => report.diffId));
+  const contentDigest = imageDigest(image, used.map(({ report }) => report.diffId));
   const disk = await diskOf(used, contentDigest, options, chunks);
   const onDisk = disk === undefined ? [] : [{ name: diskName(contentDigest), isReused: false }];
   const chunked = await chunks?.finish([...used, ...onDisk]);

@@ -58,17 +58,30 @@ export async function withTree<T>(
 }
 
 /**
- * What identifies a source: the digest of its manifest, or else of its diff ids. A source of one layer may state the UUID
- * of the image that it was exported from.
+ * What identifies a source: the digest of its manifest, or else of its diff ids, and of what is put on top. A source of one
+ * layer may state the UUID of the image that it was exported from.
  */
 export function contentIdentity(
   image: OpenedImage,
   layers: readonly LoadedLayer[],
 ): ContentIdentity {
-  const contentDigest = image.manifestDigest ??
-    contentDigestOf(layers.map(({ diffId }) => diffId));
+  const contentDigest = imageDigest(image, layers.map(({ diffId }) => diffId));
   const isOwn = image.manifestDigest === undefined && layers.length === 1;
   return { contentDigest, statedUuid: isOwn ? layers[0]!.statedUuid : undefined };
+}
+
+/**
+ * The digest that identifies an image, with what is put on top of it.
+ *
+ * @param diffIds of all layers, bottom to top
+ */
+export function imageDigest(
+  { manifestDigest, additions }: Pick<OpenedImage, "manifestDigest" | "additions">,
+  diffIds: readonly string[],
+): string {
+  if (additions === undefined) return manifestDigest ?? contentDigestOf(diffIds);
+  const below = manifestDigest ?? contentDigestOf(diffIds.slice(0, -1));
+  return contentDigestOf([below, `additions ${additions.digest}`]);
 }
 
 /** The digest that identifies a source without a manifest. */

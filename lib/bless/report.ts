@@ -10,7 +10,7 @@ import { packingText } from "./options.ts";
 import { FORMAT_VERSION } from "./plan_image.ts";
 import type { WriteResult } from "../ext4/write/write_image.ts";
 import { formatPlatform } from "../source/platform.ts";
-import type { LoadedLayer, OpenedImage } from "../source/source.ts";
+import type { AdditionsReport, LoadedLayer, OpenedImage } from "../source/source.ts";
 import type { WarningSummary } from "../warnings.ts";
 
 /** One layer of the source. */
@@ -47,6 +47,8 @@ export interface SourceReport {
   readonly configDigest: string | null;
   /** `os/arch[/variant]`; null if the source does not say. */
   readonly platform: string | null;
+  /** What was put on top; left out where nothing was. */
+  readonly additions?: AdditionsReport | undefined;
   /** The grid, in bytes. */
   readonly grid: number;
   /** In bytes; null when alignment is off. */
@@ -94,6 +96,7 @@ export function sourceReport(
     manifestDigest: image.manifestDigest ?? null,
     configDigest: image.configDigest ?? null,
     platform: image.platform === undefined ? null : formatPlatform(image.platform),
+    ...image.additions === undefined ? {} : { additions: image.additions },
     grid: layout.gridBytes,
     alignThreshold: layout.alignThresholdBytes === Infinity ? null : layout.alignThresholdBytes,
     packing: packingText(layout.packing),

@@ -7,6 +7,8 @@ export type { RegistryOptions } from "./registry/endpoint.ts";
 export type { RegistryTiming } from "./registry/http.ts";
 export { closeLayers, DEFAULT_SOURCE_LIMITS, loadLayers, openImage } from "./source.ts";
 export type {
+  Addition,
+  AdditionsReport,
   LayerSource,
   LoadedLayer,
   OpenedImage,
@@ -15,5 +17,7 @@ export type {
   SourceOptions,
   StoredBytes,
 } from "./source.ts";
+export type { AddedReport, AddPath, AddTar } from "./types.ts";
 export type { StoredFile, StoredLoaded, StoredOutput, StoredStream } from "./types.ts";
+export type { AddedEntries } from "../tree/layer.ts";
 export type { Platform } from "./platform.ts";

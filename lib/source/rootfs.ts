@@ -12,7 +12,7 @@ import type { Warnings } from "../warnings.ts";
 import { displayText } from "./json.ts";
 import { statIfThere } from "../io/paths.ts";
 import { treeImage } from "./tree_image.ts";
-import type { OpenedImage, SourceOptions } from "./types.ts";
+import type { OpenedImage, SourceOptions, StoredOutput } from "./types.ts";
 
 const TAR_OPTIONS: readonly string[] = [
   "--create",
@@ -50,26 +50,38 @@ export function openRootfsDirectory(
     source,
     kind: "rootfs",
     name,
-    stored: {
-      kind: "output",
-      writeTo: (descriptor, signal) =>
-        writeTarOf(directory, name, descriptor, signal, options.warnings),
-    },
+    stored: tarOfHost({ directory, member: ".", name }, options.warnings),
     sizeBytes: undefined,
     close: () => {},
   });
 }
 
+/** What tar(1) reads. */
+export interface HostMember {
+  readonly directory: string;
+  /** In the directory: `.` for all of it, or `./NAME`. */
+  readonly member: string;
+  /** In messages; safe to print. */
+  readonly name: string;
+}
+
+/** The tar of a part of this machine's files. */
+export function tarOfHost(host: HostMember, warnings: Warnings): StoredOutput {
+  return {
+    kind: "output",
+    writeTo: (descriptor, signal) => writeTarOf(host, descriptor, signal, warnings),
+  };
+}
+
 /** Has tar write to the file itself: a pipe in between, and passing on what comes out of it, cost as much as the reading. */
 async function writeTarOf(
-  directory: string,
-  name: string,
+  { directory, member, name }: HostMember,
   descriptor: number,
   signal: AbortSignal | undefined,
   warnings: Warnings,
 ): Promise<void> {
   throwIfAborted(signal);
-  const child = spawn("tar", [...TAR_OPTIONS, `--directory=${directory}`, "."], {
+  const child = spawn("tar", [...TAR_OPTIONS, `--directory=${directory}`, member], {
     stdio: ["ignore", descriptor, "pipe"],
     env: { ...env, LC_ALL: "C", TAR_OPTIONS: "" },
   });
@@ -127,7 +139,7 @@ function remedyOf(exitCode: number, complaints: string): ErrorDetails {
   }
   return {
     hint: exitCode === 1
-      ? "the tree changed while it was read: try again when nothing writes to it"
+      ? "files changed while they were read: try again when nothing writes to them"
       : "everything in the tree must be readable; GNU tar is needed",
   };
 }

@@ -7,6 +7,7 @@ import { existsSync } from "node:fs";
 import process from "node:process";
 import { throwIfAborted } from "../errors.ts";
 import { choiceRequest } from "./choose.ts";
+import { withAdditions } from "./additions.ts";
 import { openArchive } from "./archive.ts";
 import { openDirTransport } from "./directory_transport.ts";
 import { openDockerArchive } from "./docker_archive.ts";
@@ -30,6 +31,8 @@ import { openTarFile } from "./tree_image.ts";
 import type { OpenedImage, SourceOptions } from "./types.ts";
 
 export type {
+  Addition,
+  AdditionsReport,
   LayerSource,
   LoadedLayer,
   OpenedImage,
@@ -67,6 +70,11 @@ export { closeLayers, loadLayers } from "./layers/load_layers.ts";
  */
 export async function openImage(source: string, options: SourceOptions): Promise<OpenedImage> {
   throwIfAborted(options.signal);
+  return await withAdditions(await openBare(source, options), options);
+}
+
+/** Opens an image without what is put on top of it. */
+async function openBare(source: string, options: SourceOptions): Promise<OpenedImage> {
   const { platform: wanted } = choiceRequest(options);
   const name = parseSourceName(source, existsSync);
   const image = await open(source, name, options);

@@ -10,6 +10,7 @@ import type { ThreadOptions } from "../io/thread.ts";
 import type { Progress } from "../progress.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import type { TarLimits } from "../tar/limits.ts";
+import type { AddedEntries } from "../tree/layer.ts";
 import type { TreeLimits } from "../tree/limits.ts";
 import type { Warnings } from "../warnings.ts";
 import type { SourceLimits } from "./limits.ts";
@@ -26,6 +27,58 @@ export type SourceKind =
   | "tar"
   | "rootfs"
   | "ext4";
+
+/** Adds a file or a directory tree of this machine. */
+export interface AddPath {
+  /** Tells the ways apart. */
+  readonly kind: "path";
+  /** What to add: a file, a directory or a pipe; `-` is standard input. A link that it is itself is followed. */
+  readonly host: string;
+  /**
+   * Where in the image, from its root. A file lands in a directory under its own name where this ends with a slash; a
+   * directory's content lands in the directory of that name.
+   */
+  readonly guest: string;
+  /** Permission bits of everything but symlinks, 0 to 0o7777; default: those of the host. */
+  readonly mode?: number | undefined;
+  /** Owner; default 0. */
+  readonly uid?: number | undefined;
+  /** Group; default 0. */
+  readonly gid?: number | undefined;
+}
+
+/** Adds a tar, compressed or not, by the rules of layers. */
+export interface AddTar {
+  /** Tells the ways apart. */
+  readonly kind: "tar";
+  /** The tar; `-` is standard input. */
+  readonly path: string;
+}
+
+/** What is put on top of an image, as one more layer. */
+export type Addition = AddPath | AddTar;
+
+/** What an addition put into the layer. */
+export interface AddedReport {
+  /** As it was given: `HOST:GUEST`, or the path of a tar. */
+  readonly what: string;
+  /** Entries of the layer that come from it. */
+  readonly entries: number;
+  /** Lengths of its files, holes included. */
+  readonly sizeBytes: number;
+}
+
+/** The layer of additions. */
+export interface AdditionsReport {
+  /** Of the layer, an uncompressed tar: `sha256:...`. The UUID of the image is derived from it, too. */
+  readonly digest: string;
+  /** Of the layer. */
+  readonly sizeBytes: number;
+  /** All entries of the layer. */
+  readonly entries: number;
+  /** One for each addition, in the order given. */
+  readonly added: readonly AddedReport[];
+}
 
 /** What opening an image and loading its layers need. */
 export interface SourceOptions extends ThreadOptions {
@@ -69,6 +122,10 @@ export interface SourceOptions extends ThreadOptions {
   readonly registry?: RegistryOptions | undefined;
   /** What the source `-` is read from; default: the process's standard input. */
   readonly stdin?: AsyncIterable<Uint8Array> | undefined;
+  /** What is put on top of the image, in this order. */
+  readonly additions?: readonly Addition[] | undefined;
+  /** Unix time of what has no time of its own, such as files that are added; default 0. */
+  readonly timestamp?: number | undefined;
 }
 
 /** Stored bytes that lie in a file, whole. */
@@ -128,6 +185,8 @@ export interface LayerSource {
   readonly stored: StoredBytes;
   /** What they are once they are inflated: a tar, unless it says something else. */
   readonly content?: "tar" | "bytes" | undefined;
+  /** Set for the layer of additions alone: what was added by its path. */
+  readonly added?: AddedEntries | undefined;
 }
 
 /** An image whose manifest and config were read and checked; its layers were not. */
@@ -146,6 +205,8 @@ export interface OpenedImage {
   readonly platform: Platform | undefined;
   /** Bottom to top. */
   readonly layers: readonly LayerSource[];
+  /** What was put on top; undefined where nothing was. */
+  readonly additions?: AdditionsReport | undefined;
   /** Closes what the image holds open. Loaded layers stay readable. */
   close(): void;
 }
@@ -172,4 +233,6 @@ export interface LoadedLayer {
   readonly entries: readonly TarEntry[];
   /** The uncompressed tar. */
   readonly store: RandomReader;
+  /** Set for the layer of additions alone: what was added by its path. */
+  readonly added?: AddedEntries | undefined;
 }

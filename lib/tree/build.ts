@@ -283,6 +283,7 @@ class LayerApplier {
 
   #applyEntry(entry: TarEntry): void {
     const names = this.#namesOf(entry.path);
+    if (this.#layer.added !== undefined && this.#isPlaced(entry, names)) return;
     if (names.length === 0) return this.#describeRoot(entry);
     const count = names.length - 1;
     const directory = this.#walker.walk(names, count, this.#makeRules, this.#what);
@@ -306,6 +307,30 @@ class LayerApplier {
       this.#context.changes?.noteNewDirectory(node, dentry);
       this.#context.changes?.describedDirectories.add(node);
     }
+  }
+
+  /** Whether the entry was added by a path that leads to a directory, which it stands for then. */
+  #isPlaced(entry: TarEntry, names: readonly ByteString[]): boolean {
+    const rule = this.#layer.added?.get(this.#entryIndex);
+    if (rule === undefined) return false;
+    const found = this.#walker.walk(names, names.length, this.#findRules, this.#what);
+    if (found === undefined) return false;
+    if (entry.kind !== "directory") {
+      // A link may take the place of a link.
+      if (entry.kind === "symlink" && this.#findTarget(names, this.#what)?.node !== found) {
+        return false;
+      }
+      throw new InputError(
+        this.#what(),
+        `is a ${entry.kind}, and would take the place of a directory of the image`,
+        { hint: "end the path in the image with a slash to add it inside of the directory" },
+      );
+    }
+    if (rule === "describe") {
+      this.#implied.delete(found);
+      this.#describeDirectory(found, entry);
+    }
+    return true;
   }
 
   #describeRoot(entry: TarEntry): void {

@@ -22,7 +22,16 @@ export interface TreeLayer {
   readonly whiteouts: boolean;
   /** Its name in messages: a digest or a file name. */
   readonly name: string;
+  /** The entries that follow links to directories; undefined when there are none. */
+  readonly added?: AddedEntries | undefined;
 }
+
+/**
+ * Entries that were added by their paths, as cp(1) would, by their indexes. Where the path of one leads to a directory, that
+ * directory is meant, be it through a link: `describe` gives it the entry's attributes, `create` leaves it as it is, and
+ * anything but a directory is an error.
+ */
+export type AddedEntries = ReadonlyMap<number, "describe" | "create">;
 
 /** What a layer is applied to, and how. */
 export interface ApplyContext {

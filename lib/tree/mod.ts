@@ -8,6 +8,7 @@ export type { BuildTreeOptions, TreeLayer } from "./build.ts";
 export { overlayTrees } from "./overlay.ts";
 export type { OverlayTree } from "./overlay.ts";
 export type { NodeTime } from "./nodes.ts";
+export type { AddedEntries } from "./layer.ts";
 export type { TreeLimits } from "./limits.ts";
 export { sortedChildren, walkTree } from "../model/node.ts";
 export type {

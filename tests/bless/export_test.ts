@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { counted, exportTar, noCounts, writeTar } from "../../lib/bless/export.ts";
+import { counted, exportTar, noCounts } from "../../lib/bless/export.ts";
+import { writeTar } from "../../lib/tree/write_tar.ts";
 import { blessMerged } from "../../lib/bless/merged.ts";
 import { LAYERED_DEFAULTS, type LayoutOptions, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { planImage } from "../../lib/bless/plan_image.ts";

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +11,7 @@ import { NO_PROGRESS } from "../../lib/progress.ts";
 import { closeLayers, loadLayers, openImage } from "../../lib/source/source.ts";
 import type { LoadedLayer, OpenedImage, SourceOptions } from "../../lib/source/source.ts";
 import { Warnings } from "../../lib/warnings.ts";
+import { notRun } from "../oracle/notice.ts";
 import { buildTar } from "../tar/build.ts";
 
 /** Runs a test with a directory of its own, which is removed afterwards. */
@@ -20,6 +22,15 @@ export async function withDirectory<T>(test: (directory: string) => T | Promise<
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+/** Whether GNU tar is there; says so when not. @param what what needs it */
+export function hasGnuTar(what: string): boolean {
+  try {
+    if (execFileSync("tar", ["--version"]).toString().includes("GNU tar")) return true;
+  } catch { /* no tar at all */ }
+  notRun(what, "GNU tar is missing");
+  return false;
 }
 
 /** Options with collected warnings and no progress. */

@@ -10,16 +10,7 @@ import type { TarEntry } from "../../lib/tar/entry.ts";
 import { closeDescriptor, openDirectory } from "../oracle/libc.ts";
 import { setXattrAt } from "../oracle/libc_changes.ts";
 import { notRun } from "../oracle/notice.ts";
-import { openAndLoad, testOptions, withDirectory, withLoaded } from "./helpers.ts";
-
-/** Whether GNU tar is there; says so when not. */
-function hasGnuTar(): boolean {
-  try {
-    if (execFileSync("tar", ["--version"]).toString().includes("GNU tar")) return true;
-  } catch { /* no tar at all */ }
-  notRun("rootfs: sources", "GNU tar is missing");
-  return false;
-}
+import { hasGnuTar, openAndLoad, testOptions, withDirectory, withLoaded } from "./helpers.ts";
 
 /** Runs a shell script in a directory; false when it fails, for what not every machine can do. */
 function tryShell(directory: string, script: string): boolean {
@@ -40,7 +31,7 @@ async function entriesOf(directory: string): Promise<Map<string, TarEntry>> {
 }
 
 Deno.test("openRootfsDirectory keeps kinds, modes, times, links and holes", async () => {
-  if (!hasGnuTar()) return;
+  if (!hasGnuTar("rootfs: sources")) return;
   await withDirectory(async (directory) => {
     mkdirSync(join(directory, "d"));
     writeFileSync(join(directory, "d/file"), "content");
@@ -75,7 +66,7 @@ Deno.test("openRootfsDirectory keeps kinds, modes, times, links and holes", asyn
 });
 
 Deno.test("openRootfsDirectory keeps names that are not UTF-8", async () => {
-  if (!hasGnuTar()) return;
+  if (!hasGnuTar("rootfs: sources")) return;
   await withDirectory(async (directory) => {
     assert(tryShell(directory, `touch "$(printf '\\377\\n\\033x')"`));
     const entries = await entriesOf(directory);
@@ -84,7 +75,7 @@ Deno.test("openRootfsDirectory keeps names that are not UTF-8", async () => {
 });
 
 Deno.test("openRootfsDirectory keeps xattrs and ACLs", async () => {
-  if (!hasGnuTar()) return;
+  if (!hasGnuTar("rootfs: sources")) return;
   await withDirectory(async (directory) => {
     writeFileSync(join(directory, "f"), "x");
     mkdirSync(join(directory, "d"));
@@ -114,7 +105,7 @@ Deno.test("openRootfsDirectory keeps xattrs and ACLs", async () => {
 });
 
 Deno.test("openRootfsDirectory gives the same bytes every time", async () => {
-  if (!hasGnuTar()) return;
+  if (!hasGnuTar("rootfs: sources")) return;
   await withDirectory(async (directory) => {
     mkdirSync(join(directory, "deep/er".repeat(30)), { recursive: true });
     for (const name of ["b", "a", "Z", "0"]) writeFileSync(join(directory, name), name);
@@ -130,7 +121,7 @@ Deno.test("openRootfsDirectory gives the same bytes every time", async () => {
 });
 
 Deno.test("openRootfsDirectory counts sockets, which a tar cannot hold", async () => {
-  if (!hasGnuTar()) return;
+  if (!hasGnuTar("rootfs: sources")) return;
   await withDirectory(async (directory) => {
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(join(directory, "socket"), resolve));
@@ -179,7 +170,7 @@ Deno.test("openRootfsDirectory fails with tar's words when something cannot be r
   assertStringIncludes(unreadable.hint ?? "", "readable");
   const changed = await withTarScript("printf '\\033[2J' >&2; exit 1");
   assertStringIncludes(changed.message, "exit code 1: \\x1b[2J");
-  assertStringIncludes(changed.hint ?? "", "changed while it was read");
+  assertStringIncludes(changed.hint ?? "", "changed while they were read");
   const full = await withTarScript("echo 'tar: -: Wrote only 4096 of 10240 bytes' >&2; exit 2");
   assertEquals(full.remedies[0]?.option, "tmpdir");
 });
@@ -191,7 +182,7 @@ Deno.test("openRootfsDirectory says so when tar is missing", async () => {
 });
 
 Deno.test("openRootfsDirectory stops tar when it is told to", async () => {
-  if (!hasGnuTar()) return;
+  if (!hasGnuTar("rootfs: sources")) return;
   await withDirectory(async (directory) => {
     writeFileSync(join(directory, "big"), new Uint8Array(30_000_000).fill(5));
     const abort = new AbortController();

@@ -5,7 +5,7 @@
  */
 import { memoryReader } from "../../lib/io/random_reader.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
-import { writeTar } from "../../lib/bless/export.ts";
+import { writeTar } from "../../lib/tree/write_tar.ts";
 import type { TreeLayer } from "../../lib/tree/build.ts";
 import type { TarItem } from "../../lib/tree/entries.ts";
 import { readTar } from "../tar/read.ts";

@@ -152,7 +152,9 @@ class Loading {
       this.#sources.forEach((source, i) => {
         const task = this.#taskOfLayer[i];
         layers.push(task ? this.#loadedLayer(source, task, reported) : loadedBefore(source));
-        if (this.#isTree) warnOfTree(layers[i]!, this.#options.warnings);
+        if (this.#isTree && source.added === undefined) {
+          warnOfTree(layers[i]!, this.#options.warnings);
+        }
       });
     } catch (error) {
       closeLayers(layers);
@@ -230,6 +232,7 @@ export function loadedLayer(source: LayerSource, read: ReadLayer): LoadedLayer {
     statedUuid: facts.statedUuid,
     entries,
     store: file.share().reader(source.name, offsetBytes, facts.uncompressedBytes),
+    ...source.added === undefined ? {} : { added: source.added },
   };
 }
 

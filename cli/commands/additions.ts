@@ -1,0 +1,107 @@
+/**
+ * Reads the options that put something on top of a source.
+ *
+ * @module
+ */
+import { UsageError } from "../../lib/errors.ts";
+import type { Addition, AddPath } from "../../lib/source/types.ts";
+import type { SourceOptions } from "../../lib/source/source.ts";
+import type { CommandIo, ParsedArguments } from "../command.ts";
+import { safeLine } from "../errors.ts";
+import { ADDITION_NAMES } from "../table/additions.ts";
+import { choiceError, parseCount } from "../values.ts";
+import { refuseInsideTree } from "./outputs.ts";
+import { sourceDateEpoch } from "./sources.ts";
+
+/** What is put on top, and the files that it is read from. */
+export interface ParsedAdditions {
+  readonly options: Pick<SourceOptions, "additions" | "timestamp">;
+  /** Files and directories of this machine: outputs must be others. */
+  readonly paths: readonly string[];
+}
+
+/** Nothing is put on top. */
+export const NO_ADDITIONS: ParsedAdditions = { options: {}, paths: [] };
+
+/**
+ * Reads them in the order that they were given in.
+ *
+ * @param sources what the additions are put on
+ * @throws {UsageError} for one that cannot be read, and where two things would be standard input
+ */
+export function parseAdditions(
+  args: ParsedArguments,
+  io: CommandIo,
+  sources: readonly string[],
+): ParsedAdditions {
+  const additions = args.inOrder(ADDITION_NAMES).map(({ name, value }): Addition =>
+    name === "add" ? parseAdd(value) : { kind: "tar", path: value }
+  );
+  const paths = additions.map((addition) =>
+    addition.kind === "tar" ? addition.path : addition.host
+  );
+  const readers = [...sources, ...paths].filter((path) => path === "-");
+  if (paths.includes("-") && readers.length > 1) {
+    throw new UsageError("-", "only one thing can be read from standard input");
+  }
+  if (additions.length === 0) return NO_ADDITIONS;
+  return {
+    options: { additions, timestamp: sourceDateEpoch(io) },
+    paths: paths.filter((path) => path !== "-"),
+  };
+}
+
+/** Refuses an output that lies inside of a directory that is added: it would become a part of itself. */
+export function refuseInsideAdditions(output: string, { paths }: ParsedAdditions): void {
+  for (const path of paths) refuseInsideTree(output, path);
+}
+
+const ATTRIBUTES = ["mode", "uid", "gid"];
+/** The largest id; the one above stands for none (chown(2)). */
+const ID_MAX = 2 ** 32 - 2;
+const FORM = "HOST:GUEST[:mode=MODE,uid=UID,gid=GID]";
+
+/**
+ * Reads `HOST:GUEST[:mode=MODE,uid=UID,gid=GID]`. HOST may hold colons: GUEST begins at the last one that a slash follows.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { parseAdd } from "./additions.ts";
+ * assertEquals(parseAdd("a:b:/sbin/init:mode=755"), {
+ *   kind: "path", host: "a:b", guest: "/sbin/init", mode: 0o755,
+ * });
+ * ```
+ */
+export function parseAdd(text: string): AddPath {
+  const attributes = /:((?:mode|uid|gid)=[^:/]*)$/.exec(text)?.[1];
+  const paths = attributes === undefined ? text : text.slice(0, -attributes.length - 1);
+  const slashed = paths.lastIndexOf(":/");
+  const colon = slashed >= 0 ? slashed : paths.lastIndexOf(":");
+  const [host, guest] = [paths.slice(0, Math.max(colon, 0)), paths.slice(colon + 1)];
+  if (colon < 0 || host === "" || guest === "") {
+    throw new UsageError("--add", `\`${safeLine(text)}\`: wanted ${FORM}`, {
+      hint: "for example `--add ./init:/sbin/init:mode=0755`",
+    });
+  }
+  return { kind: "path", host, guest, ...parseAttributes(attributes) };
+}
+
+function parseAttributes(text: string | undefined): Pick<AddPath, "mode" | "uid" | "gid"> {
+  const found: { mode?: number; uid?: number; gid?: number } = {};
+  for (const item of text?.split(",") ?? []) {
+    const [name = "", value, ...more] = item.split("=");
+    if (!ATTRIBUTES.includes(name) || value === undefined || more.length > 0) {
+      throw choiceError(safeLine(item), "--add", "mode=MODE, uid=UID or gid=GID", ATTRIBUTES);
+    }
+    if (name in found) throw new UsageError("--add", `${name} is given more than once`);
+    if (name === "mode") found.mode = parseMode(value);
+    else found[name as "uid" | "gid"] = parseCount(value, `--add ${name}`, 0, ID_MAX);
+  }
+  return found;
+}
+
+function parseMode(text: string): number {
+  if (/^[0-7]{3,5}$/.test(text) && parseInt(text, 8) <= 0o7777) return parseInt(text, 8);
+  throw new UsageError("--add mode", `\`${safeLine(text)}\`: wanted octal digits such as 0755`);
+}
