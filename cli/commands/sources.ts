@@ -46,7 +46,7 @@ export function parseLayout(
     backups: args.value("backups") as LayoutOptions["backups"] | undefined ?? defaults.backups,
     inlineData: args.flag("inline-data"),
     metadataChecksums: args.flag("metadata-csum"),
-    compat: args.value("compat") as LayoutOptions["compat"],
+    compat: args.values("compat"),
     inodeCount: args.parsed("inodes", parseCount) ?? defaults.inodeCount,
     reservedBlocks: args.parsed("reserved", parseReserved) ?? defaults.reservedBlocks,
   };

@@ -5,6 +5,7 @@
  */
 import type { LayoutOptions } from "../../lib/bless/options.ts";
 import { journalText, NONE, packingText, thresholdText } from "../../lib/bless/options.ts";
+import { COMPAT_NAMES } from "../../lib/ext4/plan/compat.ts";
 import { LIMITS } from "../../lib/bless/limits.ts";
 import { CHUNK_DIGESTS, ZSTD_LEVEL_DEFAULT, ZSTD_LEVEL_MAX } from "../../lib/chunk/chunk.ts";
 import type { OptionSpec, PositionalSpec } from "../command.ts";
@@ -123,9 +124,13 @@ const FEATURE_OPTIONS: readonly OptionSpec[] = [
   },
   {
     name: "compat",
-    value: "KERNEL",
-    choices: ["3.10"],
-    summary: "use only features that this kernel can mount",
+    value: "READER",
+    list: true,
+    choices: COMPAT_NAMES,
+    open: true,
+    summary:
+      "what must be able to read the image: grub, grub-2.12, u-boot, or a version of Linux from 3.10 on, such as " +
+      "linux-5.10; features that one of them cannot read are left out, or refused where they are needed",
   },
 ];
 

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { compatText } from "../ext4/plan/compat.ts";
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import * as v from "valibot";
@@ -15,7 +16,7 @@ import { decodeCheckedJson, encodeCheckedJson } from "./checked_json.ts";
 import type { VerityReport } from "../verity/verity_sink.ts";
 import type { EnvelopeOptions } from "./envelope.ts";
 import { layerFileName } from "./layered_identity.ts";
-import { journalText, type LayoutOptions, NONE, packingText, thresholdText } from "./options.ts";
+import { journalText, type LayoutOptions, packingText, thresholdText } from "./options.ts";
 import type { ImageReport } from "./report.ts";
 
 /** The length of a piece of an image; the last may be shorter. */
@@ -74,7 +75,7 @@ export function optionFacts(
     backups: layout.backups,
     inlineData: layout.inlineData ? "yes" : "no",
     metadataChecksums: layout.metadataChecksums ? "yes" : "no",
-    compat: layout.compat ?? NONE,
+    compat: compatText(layout.compat ?? []),
     inodeCount: String(layout.inodeCount ?? "derived"),
     reservedBlocks: reservedBlocks.kind === "percent"
       ? `${reservedBlocks.percent}%`

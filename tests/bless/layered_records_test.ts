@@ -126,7 +126,7 @@ Deno.test("optionFacts differ whenever an option differs, and the difference nam
     ["backups", { backups: "sparse" }],
     ["inlineData", { inlineData: true }],
     ["metadataChecksums", { metadataChecksums: false }],
-    ["compat", { compat: "3.10" }],
+    ["compat", { compat: ["3.10"] }],
     ["inodeCount", { inodeCount: 100 }],
     ["reservedBlocks", { reservedBlocks: { kind: "bytes", bytes: 4096 } }],
     ["reservedBlocks", { reservedBlocks: { kind: "percent", percent: 5 } }],

@@ -2,8 +2,9 @@ import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import type { LayoutOptions } from "../../lib/bless/options.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";
 import type { FileTree, TreeNode } from "../../lib/model/node.ts";
-import { mustRun, withTemporaryDirectory } from "../oracle/command.ts";
+import { hasCommand, mustRun, runCommand, withTemporaryDirectory } from "../oracle/command.ts";
 import { kernelOrNotice } from "../oracle/kernel.ts";
+import { notRun } from "../oracle/notice.ts";
 import { dir, file, special, symlink, treeOf } from "../oracle/tree_builder.ts";
 import { assertMounts, assertSound, makeImage, MIB, planTree } from "./made_image.ts";
 
@@ -76,7 +77,7 @@ async function checkChoices(choices: Partial<LayoutOptions>): Promise<void> {
 Deno.test("--compat 3.10 asks for nothing that a kernel of that time does not know", async () => {
   await withTemporaryDirectory(async (scratch) => {
     for (const metadataChecksums of [true, false]) {
-      const choices = { compat: "3.10", metadataChecksums } as const;
+      const choices = { compat: ["3.10"], metadataChecksums } as const;
       const made = await makeImage(`${scratch}/image`, richTree(), choices);
       const header = headerOf(made.path);
       assertEquals(featuresOf(made.path).filter((name) => !FEATURES_OF_3_10.has(name)), []);
@@ -88,7 +89,7 @@ Deno.test("--compat 3.10 asks for nothing that a kernel of that time does not kn
   });
 });
 
-for (const compat of ["3.10", undefined] as const) {
+for (const compat of [["3.10"], undefined]) {
   for (const metadataChecksums of [true, false]) {
     for (const journalBytes of [0, 4 * MIB]) {
       const what = `compat ${compat}, checksums ${metadataChecksums}, journal ${journalBytes}`;
@@ -110,7 +111,7 @@ for (const compat of ["3.10", undefined] as const) {
 Deno.test("free space and many groups go with every kind of checksum", async () => {
   const size = { kind: "free", freeBytes: 600 * MIB } as const;
   for (const metadataChecksums of [true, false]) {
-    for (const compat of ["3.10", undefined] as const) {
+    for (const compat of [["3.10"], undefined]) {
       await checkChoices({ size, metadataChecksums, compat, journalBytes: 140 * MIB });
     }
   }
@@ -177,8 +178,8 @@ Deno.test("--inodes beyond what one group holds makes groups, whatever the conte
 
 Deno.test("choices that contradict each other are refused", () => {
   const refused: Partial<LayoutOptions>[] = [
-    { compat: "3.10", inlineData: true },
-    { compat: "3.10", backups: "none" },
+    { compat: ["3.10"], inlineData: true },
+    { compat: ["3.10"], backups: "none" },
     { gridBytes: 3000 },
     { gridBytes: 32 * MIB },
     { gridBytes: 2048 },
@@ -203,5 +204,104 @@ Deno.test("choices that contradict each other are refused", () => {
 
 Deno.test("values that need inodes of their own are refused where no old kernel could read them", () => {
   const tree = treeOf({ "f": file("", { xattrs: { "user.big": "x".repeat(5000) } }) });
-  assertThrows(() => planTree(tree, { compat: "3.10" }), InputError, "extended attributes");
+  assertThrows(() => planTree(tree, { compat: ["3.10"] }), InputError, "extended attributes");
+});
+
+const GRUB = "grub-fstest";
+
+/** Whether GRUB's own reader is here. */
+function hasGrub(what: string): boolean {
+  if (hasCommand(GRUB)) return true;
+  notRun(what, "grub-fstest is not installed (grub-common)");
+  return false;
+}
+
+Deno.test("GRUB reads images that are made for it, to the last byte", async () => {
+  if (!hasGrub("images read by GRUB")) return;
+  const content = new Uint8Array(300_000).map((_, i) => (i * 31 + (i >> 8)) & 0xff);
+  const tree = treeOf({
+    "boot": dir({
+      "kernel": file(content),
+      "link": symlink(`../boot/${"./".repeat(60)}kernel`),
+      "short": symlink("kernel"),
+    }),
+    "hashed": dir(
+      Array.from({ length: 700 }, (_, i): [string, TreeNode] => [`entry-${i}`, file(`${i}`)]),
+    ),
+    "holes": file({ sizeBytes: 400 * 8192, parts: [[0, Uint8Array.of(1)], [4096 * 77, content]] }),
+    "attributes": file("x", { xattrs: { "user.a": "a".repeat(900) } }),
+  });
+  const holes = new Uint8Array(400 * 8192);
+  holes[0] = 1;
+  holes.set(content, 4096 * 77);
+  const files: [string, Uint8Array][] = [
+    ["/boot/kernel", content],
+    ["/boot/link", content],
+    ["/boot/short", content],
+    ["/hashed/entry-699", new TextEncoder().encode("699")],
+    ["/holes", holes],
+    ["/attributes", new TextEncoder().encode("x")],
+  ];
+  await withTemporaryDirectory(async (scratch) => {
+    const local = `${scratch}/local`;
+    const choices: Partial<LayoutOptions>[] = [
+      {},
+      { backups: "none", size: { kind: "total", sizeBytes: 700 * MIB } },
+      { metadataChecksums: false, journalBytes: 0 },
+    ];
+    for (const choice of choices) {
+      const compat = ["grub", "u-boot", "linux-5.10"];
+      const made = await makeImage(`${scratch}/image`, tree, { ...choice, compat });
+      assertSound(made);
+      assertEquals(featuresOf(made.path).includes("metadata_csum_seed"), false);
+      for (const [path, bytes] of files) {
+        Deno.writeFileSync(local, bytes);
+        mustRun(GRUB, [made.path, "cmp", path, local]);
+      }
+      // A hashed directory is not in the order of its names.
+      const listed = mustRun(GRUB, [made.path, "ls", "/hashed"]).trim().split(" ");
+      assertEquals(listed.sort(), Array.from({ length: 700 }, (_, i) => `entry-${i}`).sort());
+    }
+  });
+});
+
+Deno.test("GRUB refuses what --compat grub rules out", async () => {
+  if (!hasGrub("images that GRUB refuses")) return;
+  const big = { xattrs: { "user.big": "x".repeat(5000) } };
+  await withTemporaryDirectory(async (scratch) => {
+    const cases: [FileTree, Partial<LayoutOptions>, boolean][] = [
+      [treeOf({ "f": file("content") }), {}, true],
+      [treeOf({ "f": file("content") }), { inlineData: true }, false],
+      [treeOf({ "f": file("content", big) }), {}, false],
+    ];
+    for (const [tree, choices, isRead] of cases) {
+      const { path } = await makeImage(`${scratch}/image`, tree, {
+        ...choices,
+        compat: isRead ? ["grub"] : undefined,
+      });
+      const { stdout } = runCommand(GRUB, [path, "cat", "/f"]);
+      assertEquals(stdout === "content", isRead, JSON.stringify(choices));
+    }
+  });
+});
+
+Deno.test("a file that needs what a reader does not know is named with the reader", () => {
+  const tree = treeOf({
+    "dir": dir({ "f": file("", { xattrs: { "user.big": "x".repeat(5000) } }) }),
+  });
+  for (
+    const [names, shown] of [
+      [["grub"], "GRUB"],
+      [["u-boot", "grub-2.12"], "GRUB 2.12"],
+      [["linux-4.9"], "Linux 4.9"],
+    ] as const
+  ) {
+    const error = assertThrows(() => planTree(tree, { compat: names }), InputError);
+    assertMatch(
+      error.message,
+      /^\/dir\/f: its extended attributes need \d+ bytes: a block holds 4096/,
+    );
+    assertMatch(error.message, new RegExp(`, and ${shown} cannot read ea_inode$`));
+  }
+  planTree(tree, { compat: ["u-boot", "linux-5.10"] });
 });

@@ -146,7 +146,7 @@ const GROWN: Readonly<Record<string, Partial<LayoutOptions>>> = {
   "more descriptors than a block": { size: { kind: "total", sizeBytes: 5 * GIB } },
   "a journal over the first backup": { journalBytes: 150 * MIB },
   "without checksums": { metadataChecksums: false },
-  "for an old kernel": { compat: "3.10" },
+  "for an old kernel": { compat: ["3.10"] },
 };
 
 for (const [what, choices] of Object.entries(GROWN)) {

@@ -23,7 +23,7 @@ export interface TreeConditions {
 
 /** The grid and the age of the kernel: chosen first, because trees are made to fit them. */
 export function randomConditions(random: Random): TreeConditions {
-  return { gridBytes: random.pick(GRIDS), compat: random.chance(0.12) ? "3.10" : undefined };
+  return { gridBytes: random.pick(GRIDS), compat: random.chance(0.12) ? ["3.10"] : undefined };
 }
 
 /** All the other options. */

@@ -63,9 +63,9 @@ const OPTIONS: Readonly<Record<string, Choices>> = {
   "inline data": { inlineData: true },
   "no checksums": { metadataChecksums: false },
   "no checksums, inline data": { metadataChecksums: false, inlineData: true },
-  "compat 3.10": { compat: "3.10" },
-  "compat 3.10, size 40G": { compat: "3.10", size: { kind: "total", sizeBytes: 40 * GIB } },
-  "compat 3.10, no checksums": { compat: "3.10", metadataChecksums: false },
+  "compat 3.10": { compat: ["3.10"] },
+  "compat 3.10, size 40G": { compat: ["3.10"], size: { kind: "total", sizeBytes: 40 * GIB } },
+  "compat 3.10, no checksums": { compat: ["3.10"], metadataChecksums: false },
   "inodes 100000": { inodeCount: 100_000 },
   "inodes 50000, size +64M": { inodeCount: 50_000, size: { kind: "free", freeBytes: 64 * MIB } },
   "reserved 5%": {

@@ -196,7 +196,8 @@ export interface DraftOptions {
   readonly seed: number;
   readonly metadataChecksums: boolean;
   readonly inlineData: boolean;
-  readonly allowsValueInodes: boolean;
+  /** See {@linkcode XattrPlanner}. */
+  readonly valueInodesRefusedBy: string | undefined;
   readonly warnings: Warnings;
 }
 
@@ -212,7 +213,7 @@ export function draftInodes(tree: FileTree, options: DraftOptions): InodeDrafts 
     seed: options.seed,
     warnings: options.warnings,
     firstValueInode: numbered.nextInodeNumber,
-    allowsValueInodes: options.allowsValueInodes,
+    valueInodesRefusedBy: options.valueInodesRefusedBy,
   });
   for (const draft of numbered.nodes) addDetails(draft, numbered, planner, options);
   const drafts: (NodeDraft | ValueDraft)[] = [...numbered.nodes];

@@ -48,7 +48,7 @@ export function planExt4(tree: FileTree, settings: Settings, warnings: Warnings)
     seed,
     metadataChecksums: settings.metadataChecksums,
     inlineData: settings.inlineData,
-    allowsValueInodes: settings.wide,
+    valueInodesRefusedBy: settings.valueInodesRefusedBy,
     warnings,
   });
   checkAttributes(inodes.drafts, warnings);

@@ -10,6 +10,7 @@ import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import type { Packing } from "../../layout/packing.ts";
 import type { PayloadOrder } from "../../layout/placement.ts";
 import { TIMESTAMP_SECONDS_MAX } from "../format/inode.ts";
+import { type RuledOut, ruledOutBy } from "./compat.ts";
 
 /** How large the file system is, rounded up to whole blocks of 4 KiB. */
 export type ImageSize =
@@ -48,8 +49,8 @@ export interface LayoutOptions {
   readonly inlineData: boolean;
   /** CRC-32C on every structure (metadata_csum). */
   readonly metadataChecksums: boolean;
-  /** `3.10`: only features that a kernel of that version mounts. */
-  readonly compat: "3.10" | undefined;
+  /** What must be able to read the image, such as `grub`, `u-boot` or `linux-5.10`; undefined: current kernels. */
+  readonly compat: readonly string[] | undefined;
   /** At least this many inodes in total; undefined: those of the content, and one for each 16 KiB of free space. */
   readonly inodeCount: number | undefined;
   /** Blocks that only root may use. */
@@ -72,6 +73,8 @@ export interface Settings {
   readonly metadataChecksums: boolean;
   readonly wide: boolean;
   readonly constantSeed: boolean;
+  /** What cannot read attribute values in inodes of their own; undefined: they are made where they are needed. */
+  readonly valueInodesRefusedBy: string | undefined;
   readonly inodeCount: number | undefined;
   readonly reservedBlocks: ReservedBlocks;
   /** Unix time for everything that the tree gives no time for. */
@@ -94,18 +97,8 @@ export function resolveSettings(
 ): Settings {
   checkNumbers(options, identity.timestamp);
   checkPacking(options.packing);
-  const legacy = options.compat === "3.10";
-  if (legacy && options.inlineData) {
-    throw optionError("inlineData", "a 3.10 kernel cannot read it", {
-      remedies: [{ option: "compat", change: "omit", when: "if no such kernel mounts the image" }],
-    });
-  }
-  if (legacy && options.backups === "none") {
-    throw optionError("backups", "none is sparse_super2, which a 3.10 kernel does not mount", {
-      hint: "layered images have none by default",
-      remedies: [{ option: "backups", change: "set", value: "sparse" }],
-    });
-  }
+  const ruledOut = ruledOutBy(options.compat ?? []);
+  checkRuledOut(options, ruledOut);
   return {
     gridBlocks: options.gridBytes / BLOCK_SIZE_BYTES,
     alignThresholdBytes: options.alignThresholdBytes,
@@ -119,12 +112,29 @@ export function resolveSettings(
     backups: options.backups,
     inlineData: options.inlineData,
     metadataChecksums: options.metadataChecksums,
-    wide: !legacy,
-    constantSeed: options.metadataChecksums && !legacy,
+    wide: !ruledOut.has("64bit"),
+    constantSeed: options.metadataChecksums && !ruledOut.has("metadata_csum_seed"),
+    valueInodesRefusedBy: ruledOut.get("ea_inode"),
     inodeCount: options.inodeCount,
     reservedBlocks: options.reservedBlocks,
     timestamp: identity.timestamp,
   };
+}
+
+function checkRuledOut({ inlineData, backups }: LayoutOptions, ruledOut: RuledOut): void {
+  const withoutInlineData = ruledOut.get("inline_data");
+  if (inlineData && withoutInlineData !== undefined) {
+    throw optionError("inlineData", `${withoutInlineData} cannot read it`, {
+      remedies: [{ option: "compat", change: "omit", when: "if it never reads the image" }],
+    });
+  }
+  const withoutSparse = ruledOut.get("sparse_super2");
+  if (backups === "none" && withoutSparse !== undefined) {
+    throw optionError("backups", `none is sparse_super2, which ${withoutSparse} does not mount`, {
+      hint: "layered images have none by default",
+      remedies: [{ option: "backups", change: "set", value: "sparse" }],
+    });
+  }
 }
 
 /** The 16 bytes of a UUID in its usual form. */

@@ -69,7 +69,7 @@ export class XattrPlanner {
   readonly valueInodes: ValueInode[] = [];
   readonly #seed: number;
   readonly #warnings: Warnings;
-  readonly #allowsValueInodes: boolean;
+  readonly #valueInodesRefusedBy: string | undefined;
   #nextInodeNumber: number;
   readonly #blockByContent = new Map<ByteString, SharedXattrBlock>();
   readonly #valueByContent = new Map<ByteString, ValueInode>();
@@ -81,13 +81,14 @@ export class XattrPlanner {
       readonly seed: number;
       readonly warnings: Warnings;
       readonly firstValueInode: number;
-      readonly allowsValueInodes: boolean;
+      /** What cannot read values in inodes of their own; undefined: there may be some. */
+      readonly valueInodesRefusedBy: string | undefined;
     },
   ) {
     this.#seed = options.seed;
     this.#warnings = options.warnings;
     this.#nextInodeNumber = options.firstValueInode;
-    this.#allowsValueInodes = options.allowsValueInodes;
+    this.#valueInodesRefusedBy = options.valueInodesRefusedBy;
   }
 
   /** For a node without attributes, as most are: one object for all nodes of a mode. */
@@ -127,12 +128,15 @@ export class XattrPlanner {
         if (xattr.valueInode !== undefined || xattr.value.length === 0) return;
         if (largest < 0 || xattr.value.length > fitted[largest]!.value.length) largest = i;
       });
-      if (largest < 0 || !this.#allowsValueInodes) {
-        throw new InputError(
-          displayName(path),
-          `its extended attributes need ${xattrBlockUsedBytes(fitted)} bytes: a block holds ` +
-            `${BLOCK_SIZE_BYTES}`,
-        );
+      const reader = this.#valueInodesRefusedBy;
+      if (largest < 0 || reader !== undefined) {
+        const why = `its extended attributes need ${xattrBlockUsedBytes(fitted)} bytes: a block ` +
+          `holds ${BLOCK_SIZE_BYTES}`;
+        throw reader === undefined
+          ? new InputError(displayName(path), why)
+          : new InputError(displayName(path), `${why}, and ${reader} cannot read ea_inode`, {
+            remedies: [{ option: "compat", change: "omit", when: "if it never reads the image" }],
+          });
       }
       const xattr = fitted[largest]!;
       const valueInode = this.#shareValue(xattr.value);

@@ -16,7 +16,7 @@ function lay(tree: FileTree, choices: Partial<LayoutOptions> = {}): Allocation {
     seed: 5,
     metadataChecksums: true,
     inlineData: false,
-    allowsValueInodes: true,
+    valueInodesRefusedBy: undefined,
     warnings: new Warnings(),
   });
   const files = inodes.drafts.flatMap((draft) =>
@@ -132,7 +132,7 @@ Deno.test("allocate refuses a size that ends in a group without room for its bac
 Deno.test("allocate refuses more inodes and blocks than their words hold", () => {
   assertThrows(() => lay(treeOf({}), { inodeCount: 2 ** 32 - 1 }), InputError, "4294967295");
   const size = { kind: "total", sizeBytes: 2 ** 44 } as const;
-  assertThrows(() => lay(treeOf({}), { size, compat: "3.10" }), InputError, "at most");
+  assertThrows(() => lay(treeOf({}), { size, compat: ["3.10"] }), InputError, "at most");
 });
 
 Deno.test("allocate never ends in a last group without room for its backups", () => {

@@ -35,14 +35,14 @@ Deno.test("the superblock has the features that were asked for and no others", (
   assertEquals(features({ journalBytes: 0 }), [0x28, 0x22c2, 0x46b]);
   assertEquals(features({ backups: "none" }), [0x22c, 0x22c2, 0x46a]);
   assertEquals(features({ metadataChecksums: false }), [0x2c, 0x2c2, 0x6b]);
-  assertEquals(features({ compat: "3.10" }), [0x2c, 0x242, 0x46b]);
+  assertEquals(features({ compat: ["3.10"] }), [0x2c, 0x242, 0x46b]);
   assertEquals(features({ inlineData: true }), [0x2c, 0xa2c2, 0x46b]);
   assertEquals(features({}, 10_000), [0x2c, 0x26c2, 0x46b]);
 });
 
 Deno.test("the checksum seed is a constant where there is one, and the UUID's otherwise", () => {
   assertEquals(superblock().getUint32(0x270, true), CHECKSUM_SEED);
-  assertEquals(superblock({ compat: "3.10" }).getUint32(0x270, true), 0);
+  assertEquals(superblock({ compat: ["3.10"] }).getUint32(0x270, true), 0);
   assertEquals(superblock({ metadataChecksums: false }).getUint32(0x270, true), 0);
 });
 

@@ -57,7 +57,7 @@ function draft(tree: FileTree, choices: Partial<DraftOptions> = {}) {
     seed: 5,
     metadataChecksums: true,
     inlineData: false,
-    allowsValueInodes: true,
+    valueInodesRefusedBy: undefined,
     warnings: new Warnings(),
     ...choices,
   });

@@ -22,7 +22,7 @@ function drafts(node: TreeNode, inlineData = false): (NodeDraft | ValueDraft)[] 
     seed: 5,
     metadataChecksums: true,
     inlineData,
-    allowsValueInodes: true,
+    valueInodesRefusedBy: undefined,
     warnings: new Warnings(),
   });
   return drafts.slice(1);

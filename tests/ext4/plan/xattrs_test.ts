@@ -6,8 +6,8 @@ import { Warnings } from "../../../lib/warnings.ts";
 import type { AttributeChoices } from "../../oracle/tree_builder.ts";
 import { dir, file, symlink } from "../../oracle/tree_builder.ts";
 
-function planner(allowsValueInodes = true, warnings = new Warnings()) {
-  return new XattrPlanner({ seed: 1, warnings, firstValueInode: 50, allowsValueInodes });
+function planner(valueInodesRefusedBy?: string, warnings = new Warnings()) {
+  return new XattrPlanner({ seed: 1, warnings, firstValueInode: 50, valueInodesRefusedBy });
 }
 
 function withXattrs(xattrs: AttributeChoices["xattrs"]): TreeNode {
@@ -50,7 +50,7 @@ Deno.test("values that fit no block go into inodes, which blocks and not inodes 
 Deno.test("where there are no value inodes, too much is refused with its size", () => {
   const node = withXattrs({ "user.v": new Uint8Array(5000) });
   assertThrows(
-    () => planner(false).plan("/f", node),
+    () => planner("GRUB").plan("/f", node),
     InputError,
     "/f: its extended attributes need",
   );
@@ -67,11 +67,11 @@ Deno.test("names without a place in ext4 are counted and left out", () => {
     "user.kept": "k",
     "user.large": new Uint8Array(65_537),
   });
-  const { inInode, block } = planner(true, warnings).plan("/f", node);
+  const { inInode, block } = planner(undefined, warnings).plan("/f", node);
   assertEquals(inInode.map(({ suffix }) => suffix), ["kept"]);
   assertEquals(block?.xattrs.map(({ suffix }) => suffix.length), [250]);
   assertEquals(warnings.list().map(({ kind, count }) => [kind, count]), [["unsupportedXattr", 5]]);
-  const strict = planner(true, new Warnings(true));
+  const strict = planner(undefined, new Warnings(true));
   assertThrows(() => strict.plan("/f", node), InputError);
 });
 
@@ -91,7 +91,7 @@ Deno.test("an access ACL decides the mode, and is dropped where the mode says it
   const minimal = acl([1, 7, none], [4, 5, none], [32, 4, none]);
   const named = acl([1, 6, none], [2, 7, 1000], [4, 0, none], [16, 4, none], [32, 0, none]);
   const plan = (node: TreeNode, warnings = new Warnings()) =>
-    planner(true, warnings).plan("/f", node);
+    planner(undefined, warnings).plan("/f", node);
   const access = (value: Uint8Array) => ({ "system.posix_acl_access": value });
   const small = plan(file("", { mode: 0o4600, xattrs: access(minimal) }));
   assertEquals([small.mode, small.inInode.length], [0o4754, 0]);

@@ -18,8 +18,8 @@ const CHOICES: Readonly<Record<string, Partial<LayoutOptions>>> = {
   inline: { ...NO_JOURNAL, inlineData: true },
   "without checksums": { metadataChecksums: false },
   "inline, without checksums": { ...NO_JOURNAL, inlineData: true, metadataChecksums: false },
-  "3.10": { compat: "3.10" },
-  "3.10, without checksums": { ...NO_JOURNAL, compat: "3.10", metadataChecksums: false },
+  "3.10": { compat: ["3.10"] },
+  "3.10, without checksums": { ...NO_JOURNAL, compat: ["3.10"], metadataChecksums: false },
 };
 
 /** A node of every kind, a hashed directory, files of many extents, attributes in inodes and in blocks. */

@@ -1,0 +1,120 @@
+/**
+ * What reads images, and which features of ext4 it cannot read.
+ *
+ * - GRUB: fs/ext2.c, EXT2_DRIVER_SUPPORTED_INCOMPAT and EXT2_DRIVER_IGNORED_INCOMPAT. It refuses a file system with any other
+ *   incompatible feature, and does not look at the other two words. It ignores metadata_csum_seed since 2.12; some
+ *   distributions have that change in their 2.06.
+ * - U-Boot: fs/ext4/ext4_common.c looks at no incompatible feature but 64bit (since 2016.09), so it reads wrong bytes where it
+ *   does not know one: data that is in inodes. It does not read extended attributes.
+ * - Linux: EXT4_FEATURE_INCOMPAT_SUPP in fs/ext4/ext4.h of each version.
+ *
+ * @module
+ */
+import { optionError } from "../../errors.ts";
+
+/** Features that not everything can read, by the names that dumpe2fs prints. */
+export type OptionalFeature =
+  | "64bit"
+  | "ea_inode"
+  | "inline_data"
+  | "metadata_csum_seed"
+  | "sparse_super2";
+
+interface Reader {
+  /** As it is chosen. */
+  readonly name: string;
+  /** For errors. */
+  readonly shown: string;
+  readonly lacks: readonly OptionalFeature[];
+}
+
+const BOOT_LOADERS: readonly Reader[] = [
+  { name: "grub", shown: "GRUB", lacks: ["ea_inode", "inline_data", "metadata_csum_seed"] },
+  { name: "grub-2.12", shown: "GRUB 2.12", lacks: ["ea_inode", "inline_data"] },
+  { name: "u-boot", shown: "U-Boot", lacks: ["inline_data"] },
+];
+
+type Version = readonly [major: number, minor: number];
+
+/** The oldest kernel that images are made for. It has checksums of metadata, but not yet their later repairs. */
+const OLDEST: Version = [3, 10];
+
+/** The first kernel that is trusted with a feature; RHEL 7's is 3.10 and has none of them. */
+const SINCE: Readonly<Record<OptionalFeature, Version>> = {
+  "64bit": [3, 16],
+  "inline_data": [3, 16],
+  "sparse_super2": [3, 16],
+  "metadata_csum_seed": [4, 4],
+  "ea_inode": [4, 13],
+};
+
+/** Some of the names that `--compat` takes; any version of Linux from 3.10 on is another one. */
+export const COMPAT_NAMES: readonly string[] = [
+  ...BOOT_LOADERS.map(({ name }) => name),
+  "linux-3.10",
+  "linux-5.10",
+];
+
+/** Who cannot read each feature; one that all can read is not there. */
+export type RuledOut = ReadonlyMap<OptionalFeature, string>;
+
+/**
+ * The features that some of the readers cannot read.
+ *
+ * @param names such as `grub`, `linux-5.10` or `5.10`
+ * @throws {UsageError} for one that is not known
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { ruledOutBy } from "./compat.ts";
+ * assertEquals([...ruledOutBy(["u-boot", "linux-5.10"])], [["inline_data", "U-Boot"]]);
+ * ```
+ */
+export function ruledOutBy(names: readonly string[]): RuledOut {
+  const ruledOut = new Map<OptionalFeature, string>();
+  for (const { shown, lacks } of names.map(readerOf)) {
+    for (const feature of lacks) if (!ruledOut.has(feature)) ruledOut.set(feature, shown);
+  }
+  return ruledOut;
+}
+
+function readerOf(name: string): Reader {
+  const known = BOOT_LOADERS.find((reader) => reader.name === name);
+  if (known !== undefined) return known;
+  const [, major, minor] = /^(?:linux-)?(\d{1,3})\.(\d{1,3})(?:\.\d+)?$/.exec(name) ?? [];
+  if (major === undefined) {
+    throw optionError(
+      "compat",
+      `wanted ${COMPAT_NAMES.join(", ")} or another Linux, found ${name}`,
+    );
+  }
+  const version: Version = [Number(major), Number(minor)];
+  if (isBefore(version, OLDEST)) {
+    throw optionError("compat", `wanted Linux ${OLDEST.join(".")} or later, found ${name}`);
+  }
+  const features = Object.keys(SINCE) as OptionalFeature[];
+  return {
+    name,
+    shown: `Linux ${version.join(".")}`,
+    lacks: features.filter((feature) => isBefore(version, SINCE[feature])),
+  };
+}
+
+function isBefore(one: Version, other: Version): boolean {
+  return one[0] < other[0] || (one[0] === other[0] && one[1] < other[1]);
+}
+
+/**
+ * What a list of readers changes about the bytes of an image, as text: `none`, `3.10` for all of it, or the features that are
+ * left out.
+ */
+export function compatText(names: readonly string[]): string {
+  const ruledOut = ruledOutBy(names);
+  const left = DROPPED.filter((feature) => ruledOut.has(feature));
+  if (left.length === 0) return "none";
+  return left.length === DROPPED.length ? OLDEST.join(".") : `without ${left.join(", ")}`;
+}
+
+/** Left out in silence; the others are options, which are refused. */
+const DROPPED: readonly OptionalFeature[] = ["64bit", "metadata_csum_seed", "ea_inode"];
