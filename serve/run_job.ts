@@ -446,6 +446,8 @@ export class JobRun {
         throw error;
       }
     }).catch(async (error: unknown) => {
+      // A host that gave up its claim during an outage does not say how the job ended: it runs again.
+      if (this.#reason === "lost") return undefined;
       const isFull = (error as { code?: unknown }).code === "ENOSPC";
       await this.#end("failed", {
         code: isFull ? "no_space" : "io",
@@ -471,7 +473,8 @@ export class JobRun {
 
   async #unpublish(digest: string): Promise<void> {
     const { images, store } = this.#context;
-    if (await store.image(digest) === undefined) await images.remove(digest);
+    const record = await this.#duringOutages(() => store.image(digest));
+    if (record === undefined) await images.remove(digest);
   }
 
   async #runProgram(
