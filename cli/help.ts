@@ -49,6 +49,18 @@ export const SOURCE_FORMS: readonly SourceForm[] = [
     completion: "none",
   },
   {
+    prefix: "docker-daemon:",
+    rest: "NAME[:TAG]",
+    meaning: "an image of a running Docker or podman, over its socket",
+    completion: "none",
+  },
+  {
+    prefix: "containers-storage:",
+    rest: "NAME[:TAG]",
+    meaning: "an image of podman's and buildah's storage, through skopeo or podman",
+    completion: "none",
+  },
+  {
     prefix: "tar:",
     rest: "FILE",
     meaning: "one tar of a root file system: plain, gzip, zstd or xz",
@@ -74,6 +86,11 @@ export const ENVIRONMENT: readonly (readonly [name: string, meaning: string])[] 
   [
     "DOCKER_CONFIG",
     "the directory of docker's config.json, with credentials for registries; default: ~/.docker",
+  ],
+  [
+    "DOCKER_HOST",
+    "where `docker-daemon:` finds the daemon: unix:///PATH or tcp://HOST:PORT, the latter with DOCKER_TLS_VERIFY and " +
+    "DOCKER_CERT_PATH as docker has them; default: the first socket of Docker or podman that is there",
   ],
   ["FORCE_COLOR", "colour the output even if it is not a terminal"],
   ["NO_COLOR", "set to anything but an empty text for no colours"],

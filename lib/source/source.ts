@@ -9,8 +9,10 @@ import { throwIfAborted } from "../errors.ts";
 import { choiceRequest } from "./choose.ts";
 import { withAdditions } from "./additions.ts";
 import { openArchive } from "./archive.ts";
+import { openStoredImage } from "./containers_storage.ts";
 import { openDirTransport } from "./directory_transport.ts";
 import { openDockerArchive } from "./docker_archive.ts";
+import { openDaemonImage } from "./docker_daemon.ts";
 import { openExt4Source } from "./ext4_image.ts";
 import { displayText } from "./json.ts";
 import { openOciArchive, openOciDirectory } from "./layout.ts";
@@ -127,6 +129,10 @@ async function open(
       );
     case "docker":
       return await openRegistryImage(source, name.reference, options);
+    case "docker-daemon":
+      return await openDaemonImage(source, name.reference, options);
+    case "containers-storage":
+      return await openStoredImage(source, name.reference, options);
   }
 }
 

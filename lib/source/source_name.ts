@@ -1,5 +1,5 @@
 /**
- * How sources are written: `KIND:PATH[:REF]`, `docker://REFERENCE`, `-`, or a bare path.
+ * How sources are written: `KIND:PATH[:REF]`, `docker://REFERENCE`, `KIND:NAME`, `-`, or a bare path.
  *
  * @module
  */
@@ -13,7 +13,7 @@ export type SourceName =
   | ReferencedName
   | { readonly kind: "dir" | "tar" | "rootfs"; readonly path: string }
   | ({ readonly kind: "ext4" } & ImageName)
-  | { readonly kind: "docker"; readonly reference: string }
+  | { readonly kind: "docker" | "docker-daemon" | "containers-storage"; readonly reference: string }
   | { readonly kind: "path"; readonly path: string }
   | { readonly kind: "stdin" };
 
@@ -33,11 +33,13 @@ export interface ImageName {
 
 const KINDS_WITH_REFERENCE = ["oci", "oci-archive", "docker-archive"] as const;
 const KINDS_WITH_PATH = ["dir", "tar", "rootfs"] as const;
+const KINDS_OF_NAMES = ["docker-daemon", "containers-storage"] as const;
 
 /** The kinds of sources that may stand before a colon. */
 export const SOURCE_KINDS: readonly SourceKind[] = [
   ...KINDS_WITH_REFERENCE,
   "docker",
+  ...KINDS_OF_NAMES,
   ...KINDS_WITH_PATH,
   "ext4",
 ];
@@ -72,6 +74,8 @@ export function parseSourceName(source: string, exists: (path: string) => boolea
   if (withPath) return { kind: withPath, path: nonEmpty(rest, source) };
   const withReference = KINDS_WITH_REFERENCE.find((known) => known === kind);
   if (withReference) return { kind: withReference, ...splitReference(rest, source, exists) };
+  const ofNames = KINDS_OF_NAMES.find((known) => known === kind);
+  if (ofNames) return { kind: ofNames, reference: nonEmpty(rest, source) };
   if (kind === "docker") {
     throw new UsageError(`source "${displayText(source)}"`, "a registry is written docker://");
   }

@@ -24,6 +24,8 @@ export type SourceKind =
   | "docker-archive"
   | "dir"
   | "docker"
+  | "docker-daemon"
+  | "containers-storage"
   | "tar"
   | "rootfs"
   | "ext4";

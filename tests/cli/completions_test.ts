@@ -18,7 +18,9 @@ import { programWords } from "./program.ts";
 const SAMPLE = fileURLToPath(new URL("./sample_program.ts", import.meta.url));
 /** What a shell runs in the place of the program. */
 const PROGRAM = programWords(SAMPLE).map((word) => `'${word}'`).join(" ");
-const FORMS = "docker-archive: docker:// dir: ext4: oci-archive: oci: rootfs: tar:".split(" ");
+const FORMS =
+  "docker-archive: containers-storage: docker-daemon: docker:// dir: ext4: oci-archive: oci: rootfs: tar:"
+    .split(" ");
 
 /** Runs a shell in a directory with `a file`, `plain.tar` and `sub/`; undefined, and a line that says so, without it. */
 function inShell(shell: string, args: readonly string[], input = ""): string | undefined {

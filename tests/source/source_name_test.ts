@@ -21,6 +21,9 @@ Deno.test("parseSourceName takes every kind of source apart", () => {
     reference: "x:1",
   });
   assertEquals(parse("docker://a/b:c"), { kind: "docker", reference: "a/b:c" });
+  for (const kind of ["docker-daemon", "containers-storage"]) {
+    assertEquals(parse(`${kind}:a/b:c`), { kind, reference: "a/b:c" });
+  }
   for (const kind of ["dir", "tar", "rootfs"]) {
     assertEquals(parse(`${kind}:a:b`), { kind, path: "a:b" });
   }

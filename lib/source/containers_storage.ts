@@ -1,0 +1,195 @@
+/**
+ * `containers-storage:NAME`: an image of the storage that podman, buildah and CRI-O share. Its layout on disk is private to
+ * its library, and an ordinary user's lies behind a user namespace, so skopeo or podman copies the image out. Both write it
+ * as `dir:`, the one form that keeps manifest and config as they are and compresses nothing.
+ *
+ * @module
+ */
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { InputError, invariant, IoError, throwIfAborted } from "../errors.ts";
+import { ioErrorFrom } from "../io/system_error.ts";
+import { openDirTransport } from "./directory_transport.ts";
+import { displayText } from "./json.ts";
+import type { LayerSource, OpenedImage, SourceOptions } from "./types.ts";
+
+/** Of what a program says, this much is kept for the message. */
+const KEPT_COMPLAINT_CHARACTERS = 16 << 10;
+const SHOWN_CHARACTERS = 400;
+
+/** A program that copies an image, and the arguments with which it does. */
+interface Copier {
+  readonly program: string;
+  arguments(image: string, directory: string): string[];
+}
+
+/** In the order in which they are tried. */
+const COPIERS: readonly Copier[] = [
+  {
+    program: "skopeo",
+    arguments: (image, directory) => [
+      "--insecure-policy",
+      "copy",
+      "-q",
+      `containers-storage:${image}`,
+      `dir:${directory}`,
+    ],
+  },
+  {
+    program: "podman",
+    arguments: (image, directory) => ["push", "-q", image, `dir:${directory}`],
+  },
+];
+
+/**
+ * Opens an image of the storage. What was copied is open and unlinked when this returns, so that nothing is left behind.
+ *
+ * @param image a name or an id, as podman takes it
+ * @throws {InputError} when the storage has no such image
+ * @throws {IoError} when neither program is installed, or it fails
+ */
+export async function openStoredImage(
+  source: string,
+  image: string,
+  options: SourceOptions,
+): Promise<OpenedImage> {
+  const what = displayText(source);
+  const directory = temporaryDirectory(options.tmpdir ?? tmpdir());
+  try {
+    const task = options.progress.begin(what);
+    try {
+      await copyOut(what, image, directory, options);
+    } finally {
+      task.end();
+    }
+    const copied = await openDirTransport(source, directory, options);
+    // The manifest was written anew for layers that are not compressed: it is not the one that the image was pulled by.
+    return heldOpen({ ...copied, kind: "containers-storage", manifestDigest: undefined });
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+function temporaryDirectory(parent: string): string {
+  try {
+    return mkdtempSync(join(parent, "blessfs-storage-"));
+  } catch (cause) {
+    throw ioErrorFrom(parent, "cannot hold temporary files", cause);
+  }
+}
+
+/** Has the first program that is installed copy the image. */
+async function copyOut(
+  what: string,
+  image: string,
+  directory: string,
+  options: SourceOptions,
+): Promise<void> {
+  const env = options.registry?.environment ?? process.env;
+  // A name that began with a dash would be an option.
+  if (image.startsWith("-")) throw new InputError(what, "is not the name of an image");
+  for (const copier of COPIERS) {
+    const outcome = await run(copier.program, copier.arguments(image, directory), {
+      env,
+      signal: options.signal,
+    });
+    if (outcome === "missing") continue;
+    if (outcome.exitCode === 0) return;
+    throw copyFault(what, copier.program, outcome);
+  }
+  throw new IoError(what, "is read through skopeo or podman, and neither is installed", {
+    hint: "install one of them, such as with `apt-get install skopeo`",
+  });
+}
+
+interface Outcome {
+  readonly exitCode: number;
+  readonly complaints: string;
+}
+
+async function run(
+  program: string,
+  args: readonly string[],
+  { env, signal }: {
+    readonly env: Readonly<Record<string, string | undefined>>;
+    readonly signal: AbortSignal | undefined;
+  },
+): Promise<Outcome | "missing"> {
+  throwIfAborted(signal);
+  const child = spawn(program, args, { env, stdio: ["ignore", "ignore", "pipe"] });
+  const { stderr } = child;
+  invariant(stderr !== null, "what the program says is piped");
+  let complaints = "";
+  stderr.setEncoding("utf8");
+  stderr.on("data", (text: string) => {
+    complaints = (complaints + text).slice(-KEPT_COMPLAINT_CHARACTERS);
+  });
+  const ended = new Promise<number | NodeJS.ErrnoException>((resolve) => {
+    child.on("error", resolve);
+    child.on("close", (code) => resolve(code ?? -1));
+  });
+  const onAbort = () => child.kill("SIGKILL");
+  signal?.addEventListener("abort", onAbort, { once: true });
+  const outcome = await ended;
+  signal?.removeEventListener("abort", onAbort);
+  throwIfAborted(signal);
+  if (typeof outcome === "number") return { exitCode: outcome, complaints };
+  if (outcome.code === "ENOENT") return "missing";
+  throw new IoError(program, `cannot be run: ${outcome.message}`, { cause: outcome });
+}
+
+const UNKNOWN_IMAGE = /does not resolve to an image ID|image not known|identifier is not an image/i;
+
+function copyFault(what: string, program: string, { exitCode, complaints }: Outcome): Error {
+  if (UNKNOWN_IMAGE.test(complaints)) {
+    return new InputError(what, "the storage has no such image", {
+      hint: "`podman images` lists what is there; each user has a storage of their own",
+    });
+  }
+  const lines = complaints.trim().split("\n");
+  const said = messageOf(lines.at(-1) ?? "").slice(-SHOWN_CHARACTERS);
+  return new IoError(what, `${program} failed with exit code ${exitCode}: ${displayText(said)}`);
+}
+
+/** The message of a line of Go's logrus, or the line. */
+function messageOf(line: string): string {
+  const quoted = /\bmsg=("(?:[^"\\]|\\.)*")/.exec(line)?.[1];
+  if (quoted === undefined) return line.replace(/^Error: /, "");
+  try {
+    return String(JSON.parse(quoted));
+  } catch {
+    return line;
+  }
+}
+
+/** The image with its layers' files open, which may be unlinked then. */
+function heldOpen(image: OpenedImage): OpenedImage {
+  const releases: (() => void)[] = [];
+  const release = () => releases.splice(0).forEach((each) => each());
+  try {
+    const layers = image.layers.map((layer): LayerSource => {
+      const { stored } = layer;
+      // The new manifest may still call its layers compressed, as the one before did.
+      const mediaType = undefined;
+      if (stored.kind !== "file") return { ...layer, mediaType };
+      const file = stored.open();
+      releases.push(() => file.release());
+      return { ...layer, mediaType, stored: { ...stored, open: () => file.share() } };
+    });
+    return {
+      ...image,
+      layers,
+      close: () => {
+        release();
+        image.close();
+      },
+    };
+  } catch (error) {
+    release();
+    image.close();
+    throw error;
+  }
+}
