@@ -43,7 +43,7 @@ const SidecarSchema = v.object({
     manifestDigest: v.nullable(v.string()),
     createdMs: v.number(),
     sizeBytes: v.number(),
-    storedBytes: v.number(),
+    cellBytes: v.number(),
     newBytes: v.number(),
     sharedBytes: v.number(),
     rootHash: v.nullable(v.string()),

@@ -57,7 +57,7 @@ type Outcome =
 interface BlessReport {
   readonly manifestDigest: string | null;
   readonly sizeBytes: number;
-  readonly storedBytes: number;
+  readonly cellBytes: number;
   readonly grid: number;
   readonly layers: readonly {
     readonly diffId: string;
@@ -365,7 +365,7 @@ export class JobRun {
       manifestDigest: report.manifestDigest,
       createdMs: Date.now(),
       sizeBytes: report.sizeBytes,
-      storedBytes: report.storedBytes,
+      cellBytes: report.cellBytes,
       newBytes: chunkStore?.newBytes ?? sum((file) => file.newBytes),
       sharedBytes: chunkStore?.reusedBytes ?? sum((file) => file.sharedBytes),
       rootHash: report.verity?.rootHash ?? null,

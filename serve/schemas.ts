@@ -135,7 +135,7 @@ const FigureFields = {
   job: v.string(),
   names: v.array(v.string()),
   sizeBytes: Count,
-  storedBytes: Count,
+  cellBytes: Count,
   newBytes: Count,
   sharedBytes: Count,
   rootHash: v.nullable(v.string()),

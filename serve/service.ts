@@ -378,7 +378,7 @@ export class ServeService {
 /** An image in a list. */
 export function figuresOf(record: NamedImage): ImageFigures {
   const { digest, mode, source, manifestDigest, jobId, names, createdMs } = record;
-  const { sizeBytes, storedBytes, newBytes, sharedBytes, rootHash } = record;
+  const { sizeBytes, cellBytes, newBytes, sharedBytes, rootHash } = record;
   return {
     digest,
     mode,
@@ -387,7 +387,7 @@ export function figuresOf(record: NamedImage): ImageFigures {
     job: jobId,
     names: [...names],
     sizeBytes,
-    storedBytes,
+    cellBytes,
     newBytes,
     sharedBytes,
     rootHash,

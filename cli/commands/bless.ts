@@ -102,6 +102,13 @@ function withoutJournal(args: ParsedArguments, defaults: LayoutOptions): LayoutO
   return args.value("verity") === undefined ? defaults : { ...defaults, journalBytes: 0 };
 }
 
+/** `storedBytes` is the former name of `cellBytes`; stored is now only what compression leaves, as in a probe. */
+function withFormerName<T extends { readonly cellBytes: number }>(
+  report: T,
+): T & { readonly storedBytes: number } {
+  return { ...report, storedBytes: report.cellBytes };
+}
+
 /** What `--size fill` stands for; undefined when the output is no device. */
 function fillBytesOf(args: ParsedArguments, image: string): (() => number) | undefined {
   if (!isBlockDevice(image)) return undefined;
@@ -136,7 +143,7 @@ function document(
   report: BlessReport,
   { image, stored, device, elapsedMs }: MadeImage,
 ): Record<string, unknown> {
-  const { mode, source, manifestDigest, ...rest } = report;
+  const { mode, source, manifestDigest, ...rest } = withFormerName(report);
   return {
     mode,
     source,
@@ -176,7 +183,7 @@ function mergedText(
   report: BlessReport,
   { image, stored, device, elapsedMs }: MadeImage,
 ): string {
-  const cells = `${formatSize(report.storedBytes)} in use, of ${formatSize(report.grid)} each`;
+  const cells = `${formatSize(report.cellBytes)} in use, of ${formatSize(report.grid)} each`;
   const aligns = `${formatCount(report.alignedFiles)} files on the grid, ${
     formatSize(report.paddingBytes)
   } of padding`;
@@ -362,7 +369,7 @@ export async function runLayered(args: ParsedArguments, io: CommandIo): Promise<
   }
   const elapsedMs = Math.round(io.now() - started);
   io.warn(report.warnings);
-  const { mode, source: _source, manifestDigest, ...rest } = report;
+  const { mode, source: _source, manifestDigest, ...rest } = withFormerName(report);
   const stored = opened && storeReport(opened, layout.gridBytes, chunks!);
   if (io.json) {
     const chunkStore = stored === undefined ? {} : { chunkStore: stored };
@@ -395,7 +402,7 @@ function layeredText(
     ...layers.map((layer, i) => [`layer ${i + 1}`, layerText(layer, dryRun)] as const),
     ...additionRows(report),
     ["size", formatSize(report.sizeBytes)],
-    ["cells", `${formatSize(report.storedBytes)} in use, of ${formatSize(report.grid)} each`],
+    ["cells", `${formatSize(report.cellBytes)} in use, of ${formatSize(report.grid)} each`],
     ...report.disk === undefined ? [] : [
       [
         "disk",

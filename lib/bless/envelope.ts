@@ -102,7 +102,7 @@ export interface EnvelopeReport {
 /** What was written. */
 export interface EnvelopedResult {
   /** Cells of the grid that hold a byte that is not zero, in bytes: of all that was written. */
-  readonly storedBytes: number;
+  readonly cellBytes: number;
   readonly envelope: EnvelopeReport;
 }
 
@@ -208,14 +208,14 @@ export async function writeEnveloped(
   const { verity, disk, vhd = false } = envelope;
   target.checkSize?.(outputBytesOf(plan, envelope, options.size));
   if (verity === undefined && disk === undefined && !vhd) {
-    const { storedBytes } = await writeImage(plan, target, writeOptions);
-    return { storedBytes, envelope: {} };
+    const { cellBytes } = await writeImage(plan, target, writeOptions);
+    return { cellBytes, envelope: {} };
   }
   const counted = new CountingSink(target, plan.gridBlocks * BLOCK_SIZE_BYTES);
   const identity = { text: plan.summary.uuid };
   const outer = vhd ? vhdSink(counted, () => derivedUuid("blessfs vhd", identity.text)) : counted;
   const done = (report: EnvelopeReport): EnvelopedResult => ({
-    storedBytes: counted.storedBytes,
+    cellBytes: counted.cellBytes,
     envelope: { ...report, outputBytes: counted.sizeBytes },
   });
   try {
@@ -455,8 +455,8 @@ class CountingSink implements ImageSink {
     this.#cells = new CellCounter(gridBytes);
   }
 
-  get storedBytes(): number {
-    return this.#cells.storedBytes;
+  get cellBytes(): number {
+    return this.#cells.cellBytes;
   }
 
   write(bytes: Uint8Array, offset: number): void | Promise<void> {

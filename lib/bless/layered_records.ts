@@ -30,7 +30,7 @@ export interface FileChecksums {
 }
 
 /** Version of the record's fields; `formatVersion` is that of the image's bytes. */
-const RECORD_VERSION = 3;
+const RECORD_VERSION = 4;
 
 /** The options that decide the bytes, by their keys; those left out have their defaults. */
 export type OptionFacts = Readonly<Record<string, string>>;
@@ -153,7 +153,7 @@ export const IMAGE_COUNTS = {
   freeInodes: SIZE_BYTES,
   alignedFiles: SIZE_BYTES,
   paddingBytes: SIZE_BYTES,
-  storedBytes: SIZE_BYTES,
+  cellBytes: SIZE_BYTES,
 } satisfies Record<keyof Omit<ImageReport, "uuid">, v.GenericSchema>;
 
 const CHECKSUMS = v.pipe(

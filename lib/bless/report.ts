@@ -31,8 +31,8 @@ export interface LayerReport {
 
 /** One ext4 image. */
 export interface ImageReport extends PlanSummary {
-  /** Grid cells that are not all zero, as written. */
-  readonly storedBytes: number;
+  /** Grid cells that are not all zero, as written: whole cells, in bytes. */
+  readonly cellBytes: number;
 }
 
 /** The source and options, in reports of either mode. */
@@ -69,7 +69,7 @@ export interface BlessReport extends SourceReport, ImageReport, EnvelopeReport {
 
 /** The figures of one image. */
 export function imageReport(plan: ImagePlan, written: WriteResult): ImageReport {
-  return { ...plan.summary, storedBytes: written.storedBytes };
+  return { ...plan.summary, cellBytes: written.cellBytes };
 }
 
 /** The figures of one layer. */

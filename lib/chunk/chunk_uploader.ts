@@ -83,6 +83,8 @@ export interface ChunkUploaderOptions {
   readonly concurrency?: number | undefined;
   /** Different chunks that are brought in one run; default DISTINCT_CHUNKS_MAX. */
   readonly distinctChunksMax?: number | undefined;
+  /** Told once that the store is being pruned and the run waits, and for whose mark. */
+  readonly onWait?: ((path: string) => void) | undefined;
 }
 
 /** A chunk for the store. */
@@ -189,7 +191,9 @@ export class ChunkUploader {
   async #lockAndLook(id: string, contentBytes: number): Promise<boolean> {
     const { signal } = this.#stop;
     if (!this.#options.dryRun) {
-      this.#locking ??= lockStore(this.#store, "write", { graceMs: GRACE_MS_DEFAULT, signal });
+      const { onWait } = this.#options;
+      const options = { graceMs: GRACE_MS_DEFAULT, signal, onWait };
+      this.#locking ??= lockStore(this.#store, "write", options);
       await this.#locking;
     }
     this.#isLocked = true;

@@ -9,19 +9,18 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
-  readlinkSync,
   rmdirSync,
   type Stats,
   statSync,
 } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { basename, dirname, join } from "node:path";
-import { hostname } from "node:os";
 import process from "node:process";
 import { InputError, IoError, optionError, throwIfAborted, UsageError } from "../errors.ts";
 import { type FileOperations, NODE_FILE_OPERATIONS } from "../io/file_sink.ts";
 import { realPathOf, statIfThere } from "../io/paths.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "../io/system_error.ts";
+import { isRunning, processPlace } from "./process_place.ts";
 import {
   chunkFolder,
   chunkIdOf,
@@ -363,33 +362,6 @@ export class DirectoryStore implements ChunkStore {
     } catch {
       // What is written is thrown away.
     }
-  }
-}
-
-let ownPlace: string | undefined;
-
-/**
- * Where the number of a process means that process: a host and, as containers have their own numbers, a namespace
- * (pid_namespaces(7)).
- */
-function processPlace(): string {
-  if (ownPlace !== undefined) return ownPlace;
-  let namespace = "";
-  try {
-    namespace = readlinkSync("/proc/self/ns/pid").replace(/\D/g, "");
-  } catch {
-    // Systems without namespaces.
-  }
-  return ownPlace = `${hostname().replace(/[^A-Za-z0-9.]/g, "_")}.${namespace}`;
-}
-
-/** Whether there is a process of that number. */
-function isRunning(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch (error) {
-    // Somebody else's may not be signalled, but is there.
-    return systemErrorFacts(error)?.code !== "ESRCH";
   }
 }
 

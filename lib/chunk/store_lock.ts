@@ -3,16 +3,17 @@
  * until its run has ended, so it must not be pruned meanwhile.
  *
  * Everybody leaves a mark in the store first and looks for the marks of others then, so of two who come at once at least
- * one sees the other. Several may write at a time; who prunes does it alone. A mark that a crash left behind counts until it
- * is older than the grace period, by the clock of the store.
+ * one sees the other. Several may write at a time; who prunes does it alone. A mark that a crash left behind is removed by the
+ * next one under the same kernel; elsewhere it counts until it is older than the grace period, by the clock of the store.
  *
  * @module
  */
-import { hostname } from "node:os";
+import { basename } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { IoError, throwIfAborted } from "../errors.ts";
 import { type ChunkStore, LOCK_FOLDER, type StoredObject } from "./chunk_store.ts";
+import { isRunning, kernelPlace } from "./process_place.ts";
 
 /** What somebody does to a store. */
 export type StoreUse = "write" | "prune";
@@ -32,6 +33,8 @@ export interface StoreLockOptions {
   readonly signal?: AbortSignal | undefined;
   /** How long a writer waits for one who prunes, between looks; for tests. */
   readonly pauseMs?: number | undefined;
+  /** Told once that a writer waits, and for whose mark. */
+  readonly onWait?: ((path: string) => void) | undefined;
 }
 
 /** A day: longer than a run takes. */
@@ -55,6 +58,7 @@ export async function lockStore(
   options: StoreLockOptions,
 ): Promise<StoreLock> {
   const { graceMs, signal, pauseMs = PAUSE_MS } = options;
+  let { onWait } = options;
   const own = await leaveMark(store, use);
   const release = () => store.remove(own, AbortSignal.timeout(RELEASE_MS)).catch(() => {});
   try {
@@ -67,15 +71,20 @@ export async function lockStore(
       if (ownMs === undefined && use === "prune") {
         throw lockFault(store, "does not list what was just stored in it", own);
       }
-      const others = marks.filter(({ path, storedMs }) =>
-        path !== own && nowMs - storedMs < graceMs
-      );
+      const others: StoredObject[] = [];
+      for (const mark of marks) {
+        if (mark.path === own) continue;
+        if (isLeftOver(mark)) await store.remove(mark.path, signal);
+        else if (nowMs - mark.storedMs < graceMs) others.push(mark);
+      }
       const pruner = others.find(({ path }) => path.startsWith(`${LOCK_FOLDER}/prune`));
       if (use === "prune" && others.length > 0) {
         const what = pruner === undefined ? "is being written to" : "is being pruned already";
         throw lockFault(store, what, others[0]!.path);
       }
       if (pruner === undefined) return { nowMs, release };
+      onWait?.(pruner.path);
+      onWait = undefined;
       await sleep(pauseMs, undefined, signal === undefined ? {} : { signal }).catch(() => {});
     }
   } catch (error) {
@@ -86,12 +95,18 @@ export async function lockStore(
 
 /** The name is of this machine and process, and numbered, so that it needs no chance. */
 async function leaveMark(store: ChunkStore, use: StoreUse): Promise<string> {
-  const host = hostname().replace(/[^A-Za-z0-9.-]/g, "_").slice(0, 64);
   for (let tries = 0; tries < NAME_TRIES; tries++) {
-    const path = `${LOCK_FOLDER}/${use}-${host}-${process.pid}-${++lockCount}`;
+    const path = `${LOCK_FOLDER}/${use}-${kernelPlace()}-${process.pid}-${++lockCount}`;
     if (await store.mark(path)) return path;
   }
   throw lockFault(store, "there is no free name for a mark", LOCK_FOLDER);
+}
+
+/** Whether a mark is one of a process under this kernel that is gone. */
+function isLeftOver({ path }: StoredObject): boolean {
+  const [, place, pid] = basename(path).split("-");
+  return place === kernelPlace() && !place.endsWith(".") && pid !== undefined &&
+    !isRunning(Number(pid));
 }
 
 async function marksIn(

@@ -292,7 +292,7 @@ function imagesView(images: readonly ImageFigures[], count: number): Html {
                 <span class="hint">${image.source}</span>
               `}</td>
               <td class="number">${sizeText(image.sizeBytes)}</td>
-              <td class="number">${sizeText(image.storedBytes)}</td>
+              <td class="number">${sizeText(image.cellBytes)}</td>
               <td class="number">${sizeText(image.newBytes)}</td>
               <td class="number">${sizeText(image.sharedBytes)}</td>
               <td>${timeView(image.createdAt)}</td>
@@ -442,7 +442,7 @@ export function imageView(image: ImageDocument): Html {
     ["Names", image.names.join(", ")],
     [
       "Size",
-      `${sizeText(image.sizeBytes)}, ${sizeText(image.storedBytes)} in cells that hold something`,
+      `${sizeText(image.sizeBytes)}, ${sizeText(image.cellBytes)} in cells that hold something`,
     ],
     ["Added", `${sizeText(image.newBytes)} new, ${sizeText(image.sharedBytes)} shared`],
     ["UUID", text(image.report["uuid"])],

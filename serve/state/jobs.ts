@@ -329,7 +329,7 @@ export class JobStore extends StoreQueries {
         image.manifestDigest,
         image.createdMs,
         image.sizeBytes,
-        image.storedBytes,
+        image.cellBytes,
         image.newBytes,
         image.sharedBytes,
         image.rootHash,

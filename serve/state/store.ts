@@ -49,7 +49,7 @@ export interface ImageRecord {
   readonly manifestDigest: string | null;
   readonly createdMs: number;
   readonly sizeBytes: number;
-  readonly storedBytes: number;
+  readonly cellBytes: number;
   readonly newBytes: number;
   readonly sharedBytes: number;
   readonly rootHash: string | null;
@@ -166,7 +166,7 @@ export function imageOf(row: Row): ImageRecord {
     manifestDigest: row["manifest_digest"] as string | null,
     createdMs: row["created_ms"] as number,
     sizeBytes: row["size_bytes"] as number,
-    storedBytes: row["stored_bytes"] as number,
+    cellBytes: row["stored_bytes"] as number,
     newBytes: row["new_bytes"] as number,
     sharedBytes: row["shared_bytes"] as number,
     rootHash: row["root_hash"] as string | null,

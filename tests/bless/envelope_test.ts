@@ -67,12 +67,12 @@ function equal(a: Uint8Array, b: Uint8Array): boolean {
 Deno.test("a hash tree is appended in the pass that writes, over the same image", async () => {
   const plain = await blessed(undefined);
   const { report, bytes } = await blessed({ verity: VERITY });
-  const { verity, outputBytes, sizeBytes, storedBytes } = report;
+  const { verity, outputBytes, sizeBytes, cellBytes } = report;
   assertEquals(equal(bytes.subarray(0, sizeBytes), plain.bytes), true);
   assertEquals([verity?.hashOffset, outputBytes], [sizeBytes, bytes.length]);
   assertEquals(bytes.length, sizeBytes + verity!.hashBytes);
   // The tree is one more cell.
-  assertEquals(storedBytes, plain.report.storedBytes + 131072);
+  assertEquals(cellBytes, plain.report.cellBytes + 131072);
   await withTemporaryDirectory(async (directory) => {
     const image = join(directory, "image");
     Deno.writeFileSync(image, bytes);

@@ -57,7 +57,7 @@ const RECORD: LayerRecord = {
     uuid: "u",
     sizeBytes: 1,
     usedBytes: 2,
-    storedBytes: 3,
+    cellBytes: 3,
     paddingBytes: 4,
     files: 5,
     directories: 6,

@@ -71,9 +71,9 @@ Deno.test("imageReport has the counts of the plan and what writing found out", (
     timestamp: 0,
     warnings: new Warnings(),
   });
-  const report = imageReport(plan, { storedBytes: 12_345 });
+  const report = imageReport(plan, { cellBytes: 12_345 });
   assertEquals(report.uuid, formatUuid(deriveUuid({ contentDigest: "sha256:00" })));
-  assertEquals(report.storedBytes, 12_345);
+  assertEquals(report.cellBytes, 12_345);
   assertEquals([report.files, report.directories, report.alignedFiles], [1, 2, 1]);
   assertEquals(report.sizeBytes, plan.totalBlocks * 4096);
   assertEquals(JSON.parse(JSON.stringify(report)), report);

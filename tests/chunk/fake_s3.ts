@@ -40,6 +40,8 @@ export interface FakeS3Options {
   readonly keys?: AwsKeys;
   /** Knows `If-None-Match`; without it such a PUT gets 501, or the header is passed over. */
   readonly conditions?: "kept" | "refused" | "ignored";
+  /** Objects of one answer to a list; default: all. */
+  readonly pageObjects?: number;
   /** Asked at each request, with a count from 1. */
   readonly misbehave?: (request: SeenRequest, n: number) => FakeAnswer | undefined;
 }
@@ -62,6 +64,8 @@ export const TEST_SETTINGS: AwsSettings = settingsOf(TEST_KEYS);
 /** A server that runs. */
 export class FakeS3 {
   readonly objects = new Map<string, Buffer>();
+  /** When objects were stored that were not stored at the beginning of 2026. */
+  readonly times = new Map<string, string>();
   readonly requests: SeenRequest[] = [];
   /** Signatures that were wrong, and why. */
   readonly faults: string[] = [];
@@ -148,7 +152,7 @@ export class FakeS3 {
     }
     if (request.path.split("/")[1] !== this.bucket) return errorAnswer(404, "NoSuchBucket", "No");
     if (request.method === "PUT") return this.#put(request);
-    if (request.key === "") return this.#list(request.query.get("prefix") ?? "");
+    if (request.key === "") return this.#list(request.query);
     if (request.method === "DELETE") {
       this.objects.delete(request.key);
       return { status: 204 };
@@ -165,15 +169,23 @@ export class FakeS3 {
     return { headers: { ...headers, "content-length": String(object.length) } };
   }
 
-  #list(prefix: string): FakeAnswer {
-    const entries = [...this.objects].filter(([key]) => key.startsWith(prefix)).map((
-      [key, { length }],
-    ) =>
-      `<Contents><Key>${key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>` +
-      `<Size>${length}</Size></Contents>`
+  /** In the order of keys; a token is the last key of the page before, in base64 as real ones look. */
+  #list(query: URLSearchParams): FakeAnswer {
+    const prefix = query.get("prefix") ?? "";
+    const after = Buffer.from(query.get("continuation-token") ?? "", "base64").toString();
+    const keys = [...this.objects.keys()].filter((key) => key.startsWith(prefix) && key > after)
+      .sort();
+    const page = keys.slice(0, this.#options.pageObjects ?? keys.length);
+    const entries = page.map((key) =>
+      `<Contents><Key>${key}</Key>` +
+      `<LastModified>${this.times.get(key) ?? "2026-01-01T00:00:00.000Z"}</LastModified>` +
+      `<Size>${this.objects.get(key)!.length}</Size></Contents>`
     );
-    const head = "<ListBucketResult><IsTruncated>false</IsTruncated>";
-    return { body: `${head}${entries.join("")}</ListBucketResult>` };
+    const token = page.length === keys.length
+      ? "<IsTruncated>false</IsTruncated>"
+      : "<IsTruncated>true</IsTruncated><NextContinuationToken>" +
+        `${Buffer.from(page.at(-1)!).toString("base64")}</NextContinuationToken>`;
+    return { body: `<ListBucketResult>${token}${entries.join("")}</ListBucketResult>` };
   }
 
   #put({ key, body, headers }: SeenRequest): FakeAnswer {

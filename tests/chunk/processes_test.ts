@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { chunkPath, decompressChunk } from "../../lib/chunk/chunk.ts";
 import { decodeChunkIndex } from "../../lib/chunk/chunk_index.ts";
+import { kernelPlace } from "../../lib/chunk/process_place.ts";
 import { MAIN, programWords, RunningProgram } from "../cli/program.ts";
 import { runCommand } from "../oracle/command.ts";
 import { unmount } from "../oracle/kernel.ts";
@@ -182,5 +183,25 @@ Deno.test("a full disk is told, and leaves neither parts nor an index", async ()
     } finally {
       unmount(at("disk"));
     }
+  });
+});
+
+Deno.test("a writer waits for one who prunes, says so, and goes on when that one is gone", async () => {
+  if (kernelPlace().endsWith(".")) return notRun("marks of killed processes", "this is not Linux");
+  await withDirectory(async (directory) => {
+    const at = (name: string) => join(directory, name);
+    writeFileSync(at("image"), noise(3 * CHUNK_BYTES));
+    const pruner = new RunningProgram("sleep", ["1000"]);
+    const mark = `.blessfs/prune-${kernelPlace()}-${pruner.child.pid}-1`;
+    mkdirSync(at("store/.blessfs"), { recursive: true });
+    writeFileSync(at(`store/${mark}`), "");
+    const writer = start("chunk", at("image"), "--store", at("store"), "-o", at("x.caibx"));
+    await writer.until(`store is being pruned (${mark}): waiting`);
+    assertEquals(existsSync(at("x.caibx")), false);
+    pruner.signal("SIGKILL");
+    await pruner.ended;
+    const { code, stderr } = await writer.ended;
+    assertEquals(code, 0, stderr);
+    assertEquals(storedFiles(at("store")).length, 3);
   });
 });

@@ -1,8 +1,20 @@
 /** Chunks cut by content, images put together again, and stores kept in order. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
-import { existsSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
+import process from "node:process";
 import { chunkPath } from "../../lib/chunk/chunk.ts";
 import {
   type ChunkIndex,
@@ -15,8 +27,12 @@ import { DirectoryStore } from "../../lib/chunk/directory_store.ts";
 import { fastCdcParameters } from "../../lib/chunk/fastcdc.ts";
 import { pruneStore, verifyStore } from "../../lib/chunk/maintain_store.ts";
 import { PARTIAL_ENDING, restoreFile } from "../../lib/chunk/restore.ts";
+import { kernelPlace } from "../../lib/chunk/process_place.ts";
 import { GRACE_MS_DEFAULT, lockStore } from "../../lib/chunk/store_lock.ts";
 import { InputError, IoError } from "../../lib/errors.ts";
+import { mustRun } from "../oracle/command.ts";
+import { kernelOrNotice } from "../oracle/kernel.ts";
+import { notRun } from "../oracle/notice.ts";
 import { noise, store, uploaderOf, withDirectory } from "./helpers.ts";
 import { mustRunBeside, programOrNotice } from "./programs.ts";
 
@@ -174,6 +190,51 @@ Deno.test("restoreFile goes on where it stopped, and believes nothing that it fi
   });
 });
 
+Deno.test("restoreFile writes a block device in place, zeros too, and nothing behind the file", async () => {
+  if (!kernelOrNotice("restoring onto a block device")) return;
+  await withDirectory(async (directory) => {
+    const at = (name: string) => join(directory, name);
+    const chunks = new DirectoryStore(at("store"));
+    const file = holey();
+    const before = noise(1 << 20, 7);
+    for (const more of [BY_CONTENT, { chunkBytes: 4096 }]) {
+      const index = await stored(directory, file, more);
+      writeFileSync(at("disk"), before);
+      const device = mustRun("losetup", ["--find", "--show", at("disk")]).trim();
+      try {
+        const counts = await restoreFile(index, device, { store: chunks });
+        assertEquals([counts.keptBytes, counts.zeroBytes + counts.fetchedBytes], [0, file.length]);
+        const whole = readFileSync(device);
+        assert(whole.subarray(0, file.length).equals(file));
+        assert(whole.subarray(file.length).equals(before.subarray(file.length)));
+        // What is damaged there is mended, and only that is fetched.
+        const descriptor = openSync(device, "r+");
+        writeSync(descriptor, noise(5000, 8), 0, 5000, 100_000);
+        writeSync(descriptor, noise(5000, 8), 0, 5000, 500_000);
+        closeSync(descriptor);
+        const again = await restoreFile(index, device, { store: chunks });
+        assert(again.fetchedBytes > 0 && again.fetchedBytes < 80_000, JSON.stringify(again));
+        assert(readFileSync(device).subarray(0, file.length).equals(file));
+      } finally {
+        mustRun("losetup", ["--detach", device]);
+      }
+      assert(readFileSync(at("disk")).subarray(0, file.length).equals(file));
+    }
+    const index = await stored(directory, noise(2 << 20), { chunkBytes: 4096 });
+    const device = mustRun("losetup", ["--find", "--show", at("disk")]).trim();
+    try {
+      await assertRejects(
+        () => restoreFile(index, device, { store: chunks }),
+        InputError,
+        "has 1048576 bytes: the image needs 2097152",
+      );
+      assert(readFileSync(device).subarray(0, file.length).equals(file));
+    } finally {
+      mustRun("losetup", ["--detach", device]);
+    }
+  });
+});
+
 Deno.test("restoreFile and verifyStore find damaged chunks", async () => {
   await withDirectory(async (directory) => {
     const chunks = new DirectoryStore(join(directory, "store"));
@@ -253,5 +314,40 @@ Deno.test("a store is not pruned while somebody writes to it, and writers wait f
     const old = new Date("2020-01-01");
     utimesSync(join(directory, marks[0]!), old, old);
     await (await lockStore(chunks, "prune", options)).release();
+  });
+});
+
+Deno.test("a mark of a process that was killed is taken away by the next, and one of elsewhere is not", async () => {
+  if (kernelPlace().endsWith(".")) return notRun("marks of killed processes", "this is not Linux");
+  await withDirectory(async (directory) => {
+    const chunks = new DirectoryStore(directory);
+    const options = { graceMs: GRACE_MS_DEFAULT, pauseMs: 5 };
+    const { pid } = spawnSync("true");
+    for (const use of ["prune", "write"]) {
+      const left = `.blessfs/${use}-${kernelPlace()}-${pid}-1`;
+      await chunks.mark(left);
+      const waits: string[] = [];
+      const onWait = (path: string) => waits.push(path);
+      await (await lockStore(chunks, "write", { ...options, onWait })).release();
+      assertEquals([waits, existsSync(join(directory, left))], [[], false]);
+      await chunks.mark(left);
+      await (await lockStore(chunks, "prune", options)).release();
+    }
+    for (const [place, number] of [[kernelPlace(), process.pid], ["other.1.ab", pid]]) {
+      const theirs = `.blessfs/prune-${place}-${number}-1`;
+      await chunks.mark(theirs);
+      await assertRejects(() => lockStore(chunks, "prune", options), IoError, "is being pruned");
+      const waits: string[] = [];
+      const waiting = lockStore(chunks, "write", {
+        ...options,
+        // It is gone when the writer looks again.
+        onWait: (path) => {
+          waits.push(path);
+          rmSync(join(directory, path));
+        },
+      });
+      await (await waiting).release();
+      assertEquals(waits, [theirs]);
+    }
   });
 });

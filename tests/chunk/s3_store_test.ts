@@ -1,6 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { chunkId, chunkPath, compressChunk, STORED_BYTES_MAX } from "../../lib/chunk/chunk.ts";
+import { type ChunkIndex, chunksOf } from "../../lib/chunk/chunk_index.ts";
+import { pruneStore } from "../../lib/chunk/maintain_store.ts";
 import { S3Store } from "../../lib/chunk/s3_store.ts";
 import { InputError, IoError } from "../../lib/errors.ts";
 import {
@@ -75,6 +77,51 @@ Deno.test("S3Store knows its own chunk again when the answer to it was lost", as
     assertEquals(await chunks.put(ID, STORED), "present");
   });
 });
+
+Deno.test("pruneStore keeps what indexes name in a bucket, page by page, and goes on where it stopped", async () => {
+  for (const pageObjects of [1, 7, 1000]) {
+    const stop = new AbortController();
+    let deleted = 0;
+    const misbehave: FakeS3Options["misbehave"] = ({ method, key }) => {
+      if (method !== "DELETE" || !key.endsWith(".cacnk") || ++deleted !== 4) return undefined;
+      stop.abort(new Error("stopped"));
+      return { silent: true };
+    };
+    await withStore({ pageObjects, misbehave }, async (chunks, server) => {
+      const kept = await store(noise(20 * 4096, 1), uploaderOf(chunks), { chunkBytes: 4096 });
+      const keptKeys = [...server.objects.keys()].filter((key) => key.endsWith(".cacnk"));
+      const gone = await store(noise(20 * 4096, 2), uploaderOf(chunks), { chunkBytes: 4096 });
+      await Promise.all([kept, gone].map(({ index }) => assertStored(chunks, index)));
+      const goneKeys = [...server.objects.keys()]
+        .filter((key) => key.endsWith(".cacnk") && !keptKeys.includes(key));
+      assertEquals([keptKeys.length, goneKeys.length], [20, 20]);
+      for (const key of server.objects.keys()) {
+        if (key.includes("/.blessfs/")) server.objects.delete(key);
+      }
+      server.objects.set("chunks/README", Buffer.from("not a chunk"));
+      server.objects.set("elsewhere", Buffer.from("of others"));
+      const options = { indexes: [kept.index], graceMs: 24 * 3600 * 1000 };
+      const young = await pruneStore(chunks, options);
+      assertEquals([young.keptChunks, young.youngChunks, young.removedChunks], [20, 20, 0]);
+      for (const key of [...keptKeys, ...goneKeys]) server.times.set(key, "2025-06-01T12:00:00Z");
+      const { signal } = stop;
+      await assertRejects(() => pruneStore(chunks, { ...options, signal }), Error, "interrupted");
+      // The mark is gone, too, so that others can write.
+      assertEquals([...server.objects.keys()].filter((key) => key.includes("/.blessfs/")), []);
+      const left = goneKeys.filter((key) => server.objects.has(key)).length;
+      assertEquals(left, 17);
+      const rest = await pruneStore(chunks, options);
+      assertEquals([rest.keptChunks, rest.removedChunks, rest.missingChunks], [20, left, 0]);
+      const wanted = [...keptKeys, "chunks/README", "elsewhere"].sort();
+      assertEquals([...server.objects.keys()].sort(), wanted);
+      await assertStored(chunks, kept.index);
+    });
+  }
+});
+
+async function assertStored(chunks: S3Store, index: ChunkIndex): Promise<void> {
+  for (const { id, sizeBytes } of chunksOf(index)) assert(await chunks.has(id, sizeBytes));
+}
 
 Deno.test("S3Store opens only what it can use", async () => {
   const cases: [number, string, string][] = [

@@ -94,7 +94,7 @@ export class RunningProgram {
   }
 
   /** Sends a signal. Not `child.kill`, after which Deno tells that signal for the exit code. */
-  signal(name: "SIGINT" | "SIGTERM" | "SIGHUP"): void {
+  signal(name: "SIGINT" | "SIGTERM" | "SIGHUP" | "SIGKILL"): void {
     process.kill(this.child.pid!, name);
   }
 

@@ -24,7 +24,7 @@ function image(digit: string, jobId: string): ImageRecord {
     manifestDigest: null,
     createdMs: 1,
     sizeBytes: 2 ** 40,
-    storedBytes: 3,
+    cellBytes: 3,
     newBytes: 2,
     sharedBytes: 1,
     rootHash: null,

@@ -21,7 +21,7 @@ const YIELD_AFTER_WRITES = 2048;
 /** What is known once the bytes are written. */
 export interface WriteResult {
   /** Cells of the grid that hold a byte that is not zero, in bytes. */
-  readonly storedBytes: number;
+  readonly cellBytes: number;
 }
 
 /** How an image is written. */
@@ -97,7 +97,7 @@ class PlanWriter {
     }
     await this.#sink.finish(totalBlocks * BLOCK_SIZE_BYTES);
     task.end();
-    return { storedBytes: this.#cells.storedBytes };
+    return { cellBytes: this.#cells.cellBytes };
   }
 
   async #writeMetadata(write: MetadataWrite): Promise<number> {
@@ -195,7 +195,7 @@ export class CellCounter {
   }
 
   /** Cells counted so far, in bytes. */
-  get storedBytes(): number {
+  get cellBytes(): number {
     return this.#count * this.#cellBytes;
   }
 

@@ -40,7 +40,7 @@ Deno.test("bless layered --json prints the report of the contract as the only th
     assertEquals([code, stderr], [0, ""]);
     const report = JSON.parse(stdout);
     const keys =
-      "mode source manifestDigest directory sizeBytes usedBytes storedBytes files directories grid " +
+      "mode source manifestDigest directory sizeBytes usedBytes cellBytes storedBytes files directories grid " +
       "alignThreshold packing alignedFiles paddingBytes layers elapsedMs warnings reusedLayers";
     for (const key of keys.split(" ")) assert(key in report, key);
     for (const key of ["digest", "diffId", "entries", "file", "isReused", "image"]) {

@@ -71,7 +71,7 @@ Deno.test("bless --json prints the report of the contract as the only thing on s
     assertEquals([code, stderr], [0, ""]);
     const report = JSON.parse(stdout);
     const keys =
-      "mode source manifestDigest image uuid sizeBytes usedBytes storedBytes files directories grid " +
+      "mode source manifestDigest image uuid sizeBytes usedBytes cellBytes storedBytes files directories grid " +
       "alignThreshold packing alignedFiles paddingBytes layers elapsedMs warnings";
     for (const key of keys.split(" ")) assert(key in report, key);
     for (const key of ["digest", "diffId", "entries"]) assert(key in report.layers[0], key);

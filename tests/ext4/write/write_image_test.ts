@@ -20,7 +20,7 @@ function memorySink(sizeBytes: number): ImageSink & { readonly image: Uint8Array
 Deno.test("writeImage writes payload where the plan has it, and counts the cells that hold any", async () => {
   const plan = planTree(TREE, { journalBytes: 0 });
   const sink = memorySink(plan.totalBlocks * 4096);
-  const { storedBytes } = await writeImage(plan, sink, { progress: NO_PROGRESS });
+  const { cellBytes } = await writeImage(plan, sink, { progress: NO_PROGRESS });
   for (const { startBlock, blockCount, logicalBlock, payload } of plan.payload) {
     const wanted = new Uint8Array(blockCount * 4096);
     payload.store.readAt(
@@ -34,7 +34,7 @@ Deno.test("writeImage writes payload where the plan has it, and counts the cells
   for (let at = 0; at < sink.image.length; at += 131_072) {
     if (sink.image.subarray(at, at + 131_072).some((byte) => byte !== 0)) cells++;
   }
-  assertEquals(storedBytes, cells * 131_072);
+  assertEquals(cellBytes, cells * 131_072);
 });
 
 Deno.test("writeImage tells how far it is, up to all that was planned", async () => {
@@ -91,13 +91,13 @@ Deno.test("writeImage waits for a sink that is slow, and writes nothing after an
 Deno.test("CellCounter counts each cell with a byte in it once, however it is written", () => {
   const counter = new CellCounter(8);
   counter.add(Uint8Array.of(0, 0, 0, 1), 0);
-  assertEquals(counter.storedBytes, 8);
+  assertEquals(counter.cellBytes, 8);
   counter.add(Uint8Array.of(1, 1, 1, 1, 0, 0, 0, 0), 4);
-  assertEquals(counter.storedBytes, 8);
+  assertEquals(counter.cellBytes, 8);
   counter.add(Uint8Array.of(0, 0, 0, 2), 12);
-  assertEquals(counter.storedBytes, 16);
+  assertEquals(counter.cellBytes, 16);
   counter.add(new Uint8Array(100), 16);
-  assertEquals(counter.storedBytes, 16);
+  assertEquals(counter.cellBytes, 16);
   counter.add(new Uint8Array(17).fill(1), 119);
-  assertEquals(counter.storedBytes, 16 + 24);
+  assertEquals(counter.cellBytes, 16 + 24);
 });
