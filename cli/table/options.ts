@@ -257,7 +257,8 @@ export const CHUNK_OPTIONS: readonly OptionSpec[] = [
     choices: ["fixed", "fastcdc"],
     open: true,
     defaultText: "fixed",
-    summary: "cut at the grid, or by content, never across a hole's edge; AVG is 64K when left out",
+    summary:
+      "cut at the grid, or by content, never across a hole's edge; AVG is 128K when left out",
   },
   {
     name: "digest",

@@ -99,7 +99,7 @@ export async function restoreFile(
     return counts;
   } finally {
     if (descriptor !== undefined) closeSync(descriptor);
-    claim?.release();
+    await claim?.release();
     for (const { descriptor } of new Set([...seeds.values()].map(({ file }) => file))) {
       closeSync(descriptor);
     }

@@ -57,8 +57,8 @@ export function checkRoom(path: string, deviceBytes: number, neededBytes: number
 export interface ClaimedDevice {
   /** For reading and writing; whoever has it closes it. */
   readonly descriptor: number;
-  /** Gives the claim back. To be called once the descriptor is closed. */
-  release(): void;
+  /** Gives the claim back: when it resolves, others can mount the device. To be called once the descriptor is closed. */
+  release(): Promise<void>;
 }
 
 /**
@@ -73,7 +73,7 @@ export async function claimDevice(path: string): Promise<ClaimedDevice> {
   if (isReadOnly(path)) throw new IoError(displayPath(path), "is read-only");
   try {
     const descriptor = openSync(path, constants.O_RDWR | constants.O_EXCL);
-    return { descriptor, release: () => {} };
+    return { descriptor, release: () => Promise.resolve() };
   } catch (cause) {
     const code = systemErrorFacts(cause)?.code;
     if (code === "EBUSY") throw busyError(path, "is in use");
@@ -84,7 +84,7 @@ export async function claimDevice(path: string): Promise<ClaimedDevice> {
   try {
     return { descriptor: openSync(path, "r+"), release };
   } catch (cause) {
-    release();
+    await release();
     throw ioErrorFrom(path, "cannot be opened for writing", cause);
   }
 }
@@ -119,13 +119,20 @@ const CLAIMERS: readonly (readonly [program: string, option: string, script: str
 ];
 
 /** @returns what gives the claim back; where no helper is installed, what /proc and /sys say has to do */
-async function claimByHelper(path: string): Promise<() => void> {
+async function claimByHelper(path: string): Promise<() => Promise<void>> {
   const flags = String(constants.O_RDWR | constants.O_EXCL);
   for (const [program, option, script] of CLAIMERS) {
     const helper = spawn(program, [option, script, path, flags], {
       stdio: ["pipe", "pipe", "ignore"],
     });
-    const release = () => void helper.kill();
+    const ended = new Promise<void>((resolve) => {
+      helper.on("exit", () => resolve());
+      helper.on("error", () => resolve());
+    });
+    const release = () => {
+      helper.kill();
+      return ended;
+    };
     // Its end of the pipe may be gone before ours is.
     helper.stdin.on("error", () => {});
     const errno = await new Promise<string | undefined>((resolve) => {
@@ -135,12 +142,12 @@ async function claimByHelper(path: string): Promise<() => void> {
     });
     if (errno === "0") return release;
     if (errno === undefined) continue;
-    release();
+    await release();
     if (Number(errno) === osConstants.errno.EBUSY) throw busyError(path, "is in use");
     // Opening it again gives the error of this runtime.
     break;
   }
-  return () => {};
+  return () => Promise.resolve();
 }
 
 /** What uses a device or a partition of it, such as `is mounted on /srv`; undefined when nothing is known to. */

@@ -145,11 +145,11 @@ class BlockDeviceSink implements DeviceSink {
     }
   }
 
-  abort(): void {
+  async abort(): Promise<void> {
     if (this.#isEnded) return;
     this.#end();
     this.#writer?.drop();
-    this.#claim?.release();
+    await this.#claim?.release();
   }
 
   async #beginWith(bytes: Uint8Array, offset: number): Promise<void> {
@@ -164,7 +164,7 @@ class BlockDeviceSink implements DeviceSink {
     this.#writer = writer;
     if (this.#isEnded) {
       writer.drop();
-      claim.release();
+      await claim.release();
     }
     await this.#settle(this.#clear(writer));
     return writer;
@@ -226,7 +226,7 @@ class BlockDeviceSink implements DeviceSink {
     try {
       writer.close();
     } finally {
-      this.#claim?.release();
+      await this.#claim?.release();
     }
   }
 

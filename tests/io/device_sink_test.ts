@@ -230,7 +230,7 @@ Deno.test("a device with a partition in use is refused", async () => {
       }
       const { descriptor, release } = await claimDevice(device);
       NODE_DEVICE_OPERATIONS.close(descriptor);
-      release();
+      await release();
     } finally {
       mustRun("losetup", ["--detach", device]);
     }
