@@ -150,6 +150,11 @@ export class ParsedArguments {
     this.#order = order;
   }
 
+  /** Whether the command has an option of that name. */
+  has(name: string): boolean {
+    return this.#options.has(name);
+  }
+
   /** Whether a flag is on. */
   flag(name: string): boolean {
     const option = this.#options.get(name);

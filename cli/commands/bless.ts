@@ -28,6 +28,7 @@ import {
 } from "./additions.ts";
 import { envelopeRows, layeredEnvelope, openEnvelope, writeRootHashBeside } from "./envelope.ts";
 import {
+  configSink,
   countsText,
   exactSize,
   localPaths,
@@ -60,6 +61,10 @@ export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<v
   const sourceOptions = parseSourceOptions(args, io, [source], args.value("store"));
   const additions = parseAdditions(args, io, [source]);
   const timestamp = sourceDateEpoch(io);
+  const config = configSink(args, io, {
+    image: image === "-" || image === NO_IMAGE ? undefined : image,
+    sourcePaths: [...localPaths([source]), ...additions.paths],
+  });
   const outputs = await openOutputs(args, io, layout.gridBytes, additions);
   const opened = openEnvelope(args, io, {
     source,
@@ -78,6 +83,7 @@ export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<v
       envelope,
       timestamp,
       sink,
+      configSink: config,
     });
   } finally {
     opened.close();
@@ -92,7 +98,8 @@ export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<v
   else if (image === "-" && stored === undefined) tellStreamed(report, elapsedMs, io);
   else if (!io.quiet) {
     const text = mergedText(report, made);
-    if (image === "-" || stored?.index === "-") io.stderr.write(text);
+    const isTaken = [image, stored?.index, args.value("config")].includes("-");
+    if (isTaken) io.stderr.write(text);
     else await io.stdout.write(text);
   }
 }
@@ -349,6 +356,10 @@ export async function runLayered(args: ParsedArguments, io: CommandIo): Promise<
   refuseInsideAdditions(outputDir, additions);
   const layout = parseLayout(args, LAYERED_DEFAULTS);
   const sourceOptions = parseSourceOptions(args, io, [source], args.value("store"));
+  const config = configSink(args, io, {
+    image: outputDir,
+    sourcePaths: [...localPaths([source]), ...additions.paths],
+  });
   const opened = await openUploader(args, io, { source });
   const { chunks, ...report } = await blessLayered({
     ...sourceOptions,
@@ -361,6 +372,7 @@ export async function runLayered(args: ParsedArguments, io: CommandIo): Promise<
     force: args.flag("force"),
     chunks: opened,
     dryRun: opened?.dryRun ?? false,
+    configSink: config,
   }).finally(opened?.close);
   if (args.flag("roothash") && !opened?.dryRun) {
     for (const { file, verity } of report.layers) {
@@ -383,7 +395,9 @@ export async function runLayered(args: ParsedArguments, io: CommandIo): Promise<
       elapsedMs,
     });
   } else if (!io.quiet) {
-    await io.stdout.write(layeredText(report, outputDir, { stored, elapsedMs }));
+    const text = layeredText(report, outputDir, { stored, elapsedMs });
+    if (args.value("config") === "-") io.stderr.write(text);
+    else await io.stdout.write(text);
   }
 }
 

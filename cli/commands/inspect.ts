@@ -4,6 +4,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
+import { existsSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import {
   type ByteString,
@@ -12,7 +13,7 @@ import {
   displayName,
 } from "../../lib/bytes/byte_string.ts";
 import { formatUuid } from "../../lib/bytes/uuid.ts";
-import { throwIfAborted } from "../../lib/errors.ts";
+import { throwIfAborted, UsageError } from "../../lib/errors.ts";
 import type { Superblock } from "../../lib/ext4/format/superblock.ts";
 import { joinXattrName } from "../../lib/ext4/format/xattr.ts";
 import { openExt4Image } from "../../lib/ext4/read/image.ts";
@@ -25,10 +26,14 @@ import {
 import { type InodeInspection, inspectInode } from "../../lib/ext4/read/inspect.ts";
 import { findInode } from "../../lib/ext4/read/directory.ts";
 import type { StoredXattr } from "../../lib/ext4/read/xattrs.ts";
+import { statIfThere } from "../../lib/io/paths.ts";
 import type { RandomReader } from "../../lib/io/random_reader.ts";
+import { holdsTar } from "../../lib/source/recognise.ts";
+import { parseSourceName } from "../../lib/source/source_name.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
+import { INSPECTED_SOURCE_OPTIONS } from "../table/options.ts";
 import { aligned, type Style } from "../text.ts";
 import { formatSize, parseCount } from "../values.ts";
 import { inodeNumberOf, parseImageAccess, withImageReader } from "./image.ts";
@@ -41,6 +46,14 @@ const YIELD_AFTER_GROUPS = 256;
 
 /** `blessfs inspect IMAGE [PATH]`. */
 export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
+  if (await isSource(args.positional("IMAGE"), io)) {
+    const { runSource } = await import("./inspect_source.ts");
+    return await runSource(args, io);
+  }
+  const unused = args.firstGiven(INSPECTED_SOURCE_OPTIONS.map(({ name }) => name));
+  if (unused !== undefined) {
+    throw new UsageError(`--${unused}`, "has no effect on ext4 images", { hint: "leave it out" });
+  }
   const maxRunCount = args.parsed("max-extents", (text, what) => {
     return parseCount(text, what, 0, 100_000_000);
   }) ?? DEFAULT_EXTENT_COUNT;
@@ -50,6 +63,18 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
     if (operand === undefined) await showImage(reader, warnings, io);
     else await showInode(reader, operand, { warnings, maxRunCount }, io);
   });
+}
+
+/** Whether the operand names any source but an ext4 image. */
+async function isSource(operand: string, io: CommandIo): Promise<boolean> {
+  if (operand === "-") return false;
+  const name = parseSourceName(operand, existsSync);
+  if (name.kind !== "path") return name.kind !== "ext4";
+  const found = statIfThere(name.path);
+  if (found?.isDirectory()) return true;
+  if (!found?.isFile()) return false;
+  const { progress, signal } = io;
+  return await holdsTar(name.path, { progress, signal, warnings: new Warnings() });
 }
 
 async function showImage(reader: RandomReader, warnings: Warnings, io: CommandIo): Promise<void> {

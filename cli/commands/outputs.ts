@@ -12,7 +12,7 @@ import { realPathOf, statIfThere } from "../../lib/io/paths.ts";
 import { createStdoutSink, type ImageSink } from "../../lib/io/sink.ts";
 import { isTreeDirectory } from "../../lib/source/recognise.ts";
 import { parseSourceName } from "../../lib/source/source_name.ts";
-import type { CommandIo } from "../command.ts";
+import type { CommandIo, ParsedArguments } from "../command.ts";
 import { ClosedPipeError, safeLine } from "../errors.ts";
 import { formatCount, formatSize } from "../values.ts";
 
@@ -55,6 +55,36 @@ export function tarSink(
   throw new UsageError("--output", "`-` is standard output, and that is a terminal", {
     hint: "redirect it into a file or a program",
   });
+}
+
+/**
+ * The sink of `--config`: a file, or standard output for `-`; undefined where none is asked for, or nothing is to be written.
+ *
+ * @param image the output beside it; undefined when it is not a file
+ */
+export function configSink(
+  args: ParsedArguments,
+  io: CommandIo,
+  { image, sourcePaths }: {
+    readonly image: string | undefined;
+    readonly sourcePaths: readonly string[];
+  },
+): ImageSink | undefined {
+  const config = args.value("config");
+  if (config === undefined || args.flag("dry-run")) return undefined;
+  if (config === "-") {
+    if (args.value("output") === "-") {
+      throw new UsageError("--config", "the image takes standard output, so the config cannot");
+    }
+    return stdoutSink("config", io);
+  }
+  if (image !== undefined && realPathOf(image) === realPathOf(config)) {
+    throw new UsageError(safeLine(config), "is named for the output and for the config", {
+      hint: "name two files",
+    });
+  }
+  refuseInsideSource(config, args.positional("SOURCE"));
+  return createFileSink(config, { force: args.flag("force"), signal: io.signal, sourcePaths });
 }
 
 /** Refuses to wait for a person who types an image. */

@@ -53,7 +53,7 @@ export function parseLayout(
 }
 
 /**
- * Reads the options of reading sources, and adds what the run gives.
+ * Reads the options of reading sources, as far as the command has them, and adds what the run gives.
  *
  * @param store where chunks go, if they go anywhere
  * @throws UsageError for an option that none of the sources has a use for, too
@@ -67,9 +67,12 @@ export function parseSourceOptions(
   refuseUnusedOptions(args, sources, store);
   const platform = args.value("platform");
   const tmpdir = args.value("tmpdir");
-  const jobs = args.parsed("jobs", (text, what) => parseCount(text, what, 1, MAX_JOBS));
+  const readsLayers = args.has("jobs");
+  const jobs = readsLayers
+    ? args.parsed("jobs", (text, what) => parseCount(text, what, 1, MAX_JOBS))
+    : undefined;
   const authFile = args.value("authfile");
-  const blobCache = args.value("blob-cache");
+  const blobCache = readsLayers ? args.value("blob-cache") : undefined;
   const { replay, externalJournal } = parseImageAccess(args, io);
   return {
     ...platform === undefined ? {} : { platform },
@@ -77,8 +80,8 @@ export function parseSourceOptions(
     ...jobs === undefined ? {} : { jobs },
     ...replay ? {} : { replay },
     ...externalJournal === undefined ? {} : { externalJournal },
-    verifyDiffIds: !args.flag("ignore-diffid"),
-    ignoreZeros: args.flag("ignore-zeros"),
+    verifyDiffIds: !(readsLayers && args.flag("ignore-diffid")),
+    ignoreZeros: readsLayers && args.flag("ignore-zeros"),
     ...parseLimits(args.values("limit") ?? []),
     registry: {
       plainHttp: args.flag("plain-http"),
@@ -213,7 +216,12 @@ export function refuseUnusedOptions(
   if (kinds.includes("docker")) return;
   const isOnS3 = store !== undefined && isS3Address(store);
   const certificates = isOnS3 ? [] : ["ca-file", "cert", "key"];
-  const name = args.firstGiven(["plain-http", "authfile", "blob-cache", ...certificates]);
+  const name = args.firstGiven([
+    "plain-http",
+    "authfile",
+    ...args.has("blob-cache") ? ["blob-cache"] : [],
+    ...certificates,
+  ]);
   if (name === undefined) return;
   throw new UsageError(`--${name}`, "has no effect on a source that is in no registry", {
     hint: "leave it out; an image in a registry is written docker://HOST/NAME",

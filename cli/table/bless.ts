@@ -4,7 +4,7 @@
  * @module
  */
 import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
-import { type Command, JSON_OPTION } from "../command.ts";
+import { type Command, JSON_OPTION, type OptionSpec } from "../command.ts";
 import { sizeOption } from "../values.ts";
 import { ADDITION_OPTIONS } from "./additions.ts";
 import {
@@ -19,6 +19,15 @@ import {
   STORE_OPTION,
 } from "./options.ts";
 import { ENVELOPE_OPTIONS, LAYERED_ENVELOPE_OPTIONS } from "./verity.ts";
+
+/** `--config`. */
+const CONFIG_OPTION: OptionSpec = {
+  name: "config",
+  value: "FILE",
+  completion: "file",
+  summary:
+    "write the config of the image (entry point, environment and so on) as it is stored; - writes it to standard output",
+};
 
 /** `blessfs bless merged`. */
 export const BLESS_MERGED: Command = {
@@ -100,6 +109,7 @@ export const BLESS_MERGED: Command = {
     { name: "label", value: "TEXT", summary: "label of the file system, at most 16 bytes" },
     ...layoutOptions(MERGED_DEFAULTS),
     ...ENVELOPE_OPTIONS,
+    CONFIG_OPTION,
     ...ADDITION_OPTIONS,
     ...SOURCE_OPTIONS,
     JSON_OPTION,
@@ -165,6 +175,7 @@ export const BLESS_LAYERED: Command = {
     { name: "label", value: "TEXT", summary: "label of the file systems, at most 16 bytes" },
     ...layoutOptions(LAYERED_DEFAULTS),
     ...LAYERED_ENVELOPE_OPTIONS,
+    CONFIG_OPTION,
     ...ADDITION_OPTIONS,
     ...SOURCE_OPTIONS,
     JSON_OPTION,

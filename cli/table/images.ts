@@ -10,6 +10,7 @@ import { ADDITION_OPTIONS } from "./additions.ts";
 import {
   forceOption,
   IMAGE_OPERAND,
+  INSPECTED_SOURCE_OPTIONS,
   KEEP_GOING_OPTION,
   REPLAY_OPTIONS,
   SOURCE_OPTIONS,
@@ -274,19 +275,30 @@ export const VERIFY: Command = {
 /** `blessfs inspect`. */
 export const INSPECT: Command = {
   name: "inspect",
-  summary: "show the superblock and groups of an ext4 image, or one of its inodes",
+  summary: "show what an ext4 image is made of, or the manifest and config of any other source",
   examples: [
     ["Features, sizes, groups and checksums", "blessfs inspect image.ext4"],
     ["Where a file lies", "blessfs inspect image.ext4 /usr/bin/env"],
     ["An inode by its number", "blessfs inspect image.ext4 '<8>'"],
     ["One fact for a script", "blessfs inspect --json image.ext4 | jq -r .superblock.uuid"],
+    ["What an image runs, and how large it is", "blessfs inspect oci:images/python:latest"],
+    [
+      "Its config",
+      "blessfs inspect docker://registry.example.com/team/app:1.2 --json | jq .config",
+    ],
   ],
   description: [
+    "Of an ext4 image (`ext4:FILE`, or a file or device that holds one) it shows the superblock and the groups, and with a " +
+    "PATH an inode. Of every other source, it shows manifest, config, layers and sizes, and reads no layer.",
     "It shows what dumpe2fs and debugfs's stat show. A wrong checksum is shown with the right one. A damaged structure is " +
     "shown as far as it can be read, with what is wrong; `blessfs verify` says whether the whole image is sound.",
     "With a PATH it shows the inode. Symlinks in the path are followed, except the last name.",
   ],
-  positionals: [IMAGE_OPERAND, {
+  positionals: [{
+    name: "IMAGE",
+    summary: "an ext4 image, or FILE#NUMBER for one in a partition of a disk, or any source",
+    completion: "source",
+  }, {
     name: "PATH",
     summary: "a name in the image, or <N> for an inode",
     least: 0,
@@ -301,6 +313,7 @@ export const INSPECT: Command = {
     },
     ...REPLAY_OPTIONS,
     STRICT_IMAGE_OPTION,
+    ...INSPECTED_SOURCE_OPTIONS,
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/inspect.ts")).run,

@@ -239,6 +239,11 @@ export const SOURCE_OPTIONS: readonly OptionSpec[] = [
   },
 ];
 
+/** The options of sources that matter before layers are read. */
+export const INSPECTED_SOURCE_OPTIONS: readonly OptionSpec[] = SOURCE_OPTIONS.filter(({ name }) =>
+  ["platform", "tmpdir", "plain-http", "authfile", "ca-file", "cert", "key", "limit"].includes(name)
+);
+
 /** Where chunks go. */
 export const STORE_OPTION: OptionSpec = {
   name: "store",

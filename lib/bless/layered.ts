@@ -10,6 +10,7 @@ import type { ChunkCounts } from "../chunk/chunk_uploader.ts";
 import { InputError, optionError, throwIfAborted } from "../errors.ts";
 import { resolveSettings } from "../ext4/plan/settings.ts";
 import { outputExistsError, statIfThere } from "../io/paths.ts";
+import type { ImageSink } from "../io/sink.ts";
 import { displayPath } from "../io/system_error.ts";
 import { asString, displayText, field, optional, parseJsonObject } from "../source/json.ts";
 import { formatPlatform } from "../source/platform.ts";
@@ -34,6 +35,7 @@ import {
   writeFileWhole,
 } from "./layered_store.ts";
 import { imageDigest } from "./load_tree.ts";
+import { beginConfig } from "./merged.ts";
 import type { LayoutOptions } from "./options.ts";
 import { type ImageReport, type LayerReport, type SourceReport, sourceReport } from "./report.ts";
 import { verityPath } from "../verity/texts.ts";
@@ -56,6 +58,8 @@ export interface BlessLayeredOptions extends SourceOptions {
   readonly timestamp?: number | undefined;
   /** A chunk store for the images; their indexes are written to the output directory. */
   readonly chunks?: LayerChunksTarget | undefined;
+  /** Receives the image's config as it is stored, in the end; it is an error if the source has none. */
+  readonly configSink?: ImageSink | undefined;
   /** Write nothing; report what would be written. */
   readonly dryRun?: boolean | undefined;
 }
@@ -126,9 +130,13 @@ export async function blessLayered(options: BlessLayeredOptions): Promise<Layere
         },
       );
     }
+    const finishConfig = await beginConfig(image, options.configSink);
     isMade = isMissing && !options.dryRun && makeDirectory(outputDir);
-    return await bless(image, options);
+    const report = await bless(image, options);
+    await finishConfig();
+    return report;
   } catch (error) {
+    await options.configSink?.abort();
     if (isMade) removeIfEmpty(outputDir);
     throw error;
   } finally {

@@ -10,6 +10,7 @@ import { resolveSettings } from "../ext4/plan/settings.ts";
 import { partAt, type RandomReader, type ReaderParts } from "../io/random_reader.ts";
 import type { ImageSink } from "../io/sink.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../model/payload.ts";
+import { storedConfig } from "../source/config.ts";
 import { hostPlatform, parsePlatform } from "../source/platform.ts";
 import type { OpenedImage, SourceOptions } from "../source/source.ts";
 import {
@@ -34,6 +35,8 @@ export interface BlessMergedOptions extends SourceOptions {
   readonly envelope?: EnvelopeOptions | undefined;
   /** Receives the image; it is finished on success and aborted otherwise. */
   readonly sink: ImageSink;
+  /** Receives the image's config as it is stored, when the image is whole; it is an error if the source has none. */
+  readonly configSink?: ImageSink | undefined;
   /** Unix time for everything that the source gives no time for; default 0. */
   readonly timestamp?: number | undefined;
 }
@@ -50,6 +53,7 @@ export async function blessMerged(options: BlessMergedOptions): Promise<BlessRep
   } catch (error) {
     await options.envelope?.verity?.hashSink?.abort();
     await options.sink.abort();
+    await options.configSink?.abort();
     throw error;
   }
 }
@@ -60,6 +64,7 @@ async function bless(options: BlessMergedOptions): Promise<BlessReport> {
   const inside = layoutInside(layout, envelope);
   resolveSettings(inside, { derivedUuid: new Uint8Array(16), timestamp });
   return await withTree(source, options, async ({ tree, image, identity, stores, layers }) => {
+    const finishConfig = await beginConfig(image, options.configSink);
     const architecture = architectureOf(image, options);
     checkEnvelope(envelope, layout, architecture);
     const plan = withinDisk(
@@ -78,6 +83,7 @@ async function bless(options: BlessMergedOptions): Promise<BlessReport> {
       signal,
       onWritten: releaseAsWritten(stores, plan),
     });
+    await finishConfig();
     return {
       mode: "merged",
       ...sourceReport(source, image, layout),
@@ -87,6 +93,21 @@ async function bless(options: BlessMergedOptions): Promise<BlessReport> {
       warnings: warnings.list(),
     };
   });
+}
+
+/**
+ * Writes the config of an image to a sink, which fails early on a full disk.
+ *
+ * @returns to be called when the image is whole: it makes the config visible
+ */
+export async function beginConfig(
+  image: OpenedImage,
+  sink: ImageSink | undefined,
+): Promise<() => Promise<void>> {
+  if (sink === undefined) return () => Promise.resolve();
+  const bytes = storedConfig(image);
+  await sink.write(bytes, 0);
+  return async () => await sink.finish(bytes.length);
 }
 
 /** What partitions are for: of the image, of the platform that was asked for, or of this machine. */

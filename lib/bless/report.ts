@@ -5,6 +5,12 @@
  */
 import type { ImagePlan, PlanSummary } from "../ext4/plan/image_plan.ts";
 import type { LayoutOptions } from "../ext4/plan/settings.ts";
+import {
+  type ContainerConfig,
+  containerConfig,
+  type StatedPlatform,
+  statedPlatform,
+} from "../source/config.ts";
 import type { EnvelopeReport } from "./envelope.ts";
 import { packingText } from "./options.ts";
 import { FORMAT_VERSION } from "./plan_image.ts";
@@ -36,7 +42,7 @@ export interface ImageReport extends PlanSummary {
 }
 
 /** The source and options, in reports of either mode. */
-export interface SourceReport {
+export interface SourceReport extends StatedPlatform {
   /** Equal sources and options give equal bytes while this is the same. */
   readonly formatVersion: number;
   /** As it was given. */
@@ -47,6 +53,8 @@ export interface SourceReport {
   readonly configDigest: string | null;
   /** `os/arch[/variant]`; null if the source does not say. */
   readonly platform: string | null;
+  /** What the image runs, and how; null for a source without a config. */
+  readonly config: ContainerConfig | null;
   /** What was put on top; left out where nothing was. */
   readonly additions?: AdditionsReport | undefined;
   /** The grid, in bytes. */
@@ -96,6 +104,8 @@ export function sourceReport(
     manifestDigest: image.manifestDigest ?? null,
     configDigest: image.configDigest ?? null,
     platform: image.platform === undefined ? null : formatPlatform(image.platform),
+    ...statedPlatform(image.config),
+    config: containerConfig(image.config),
     ...image.additions === undefined ? {} : { additions: image.additions },
     grid: layout.gridBytes,
     alignThreshold: layout.alignThresholdBytes === Infinity ? null : layout.alignThresholdBytes,

@@ -102,6 +102,7 @@ function openSavedImage(
     manifestDigest: undefined,
     configDigest,
     config: config.json,
+    configBytes,
     platform: config.platform,
     layers: savedLayers(archive, saved, config),
     close: archive.close,

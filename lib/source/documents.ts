@@ -134,6 +134,8 @@ export interface Descriptor {
 
 /** What a manifest says. */
 export interface ManifestDocument {
+  /** The whole document. */
+  readonly json: JsonObject;
   readonly config: Descriptor;
   readonly layers: readonly Descriptor[];
   /** What is unusual in it, in words. */
@@ -299,7 +301,7 @@ export function readManifest(
   const oddity = isUnusual
     ? `its config is of type ${config.mediaType}: taken for ${DOCKER_CONFIG_TYPE}`
     : undefined;
-  return { config, layers, oddity };
+  return { json: object, config, layers, oddity };
 }
 
 /** Reads a config. */

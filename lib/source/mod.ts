@@ -5,6 +5,10 @@
  */
 export type { RegistryOptions } from "./registry/endpoint.ts";
 export type { RegistryTiming } from "./registry/http.ts";
+export { CONTAINER_FIELDS, containerConfig, statedPlatform } from "./config.ts";
+export type { ContainerConfig, StatedPlatform } from "./config.ts";
+export { inspectSource } from "./inspect.ts";
+export type { InspectedLayer, SourceInspection } from "./inspect.ts";
 export { closeLayers, DEFAULT_SOURCE_LIMITS, loadLayers, openImage } from "./source.ts";
 export type {
   Addition,

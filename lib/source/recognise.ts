@@ -24,7 +24,7 @@ import { loadAlone, loadedLayer, reportWarnings } from "./layers/load_layers.ts"
 import { LAYOUT_MARKER, openOciArchive, openOciDirectory } from "./layout.ts";
 import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
 import { openRootfsDirectory } from "./rootfs.ts";
-import type { SourceFile } from "./source_file.ts";
+import { openSourceFile, type SourceFile } from "./source_file.ts";
 import { loadedTree, openTarFile } from "./tree_image.ts";
 import type { OpenedImage, SourceOptions } from "./types.ts";
 
@@ -48,6 +48,16 @@ export function isTreeDirectory(directory: string): boolean {
 
 function hasLayoutMarker(directory: string): boolean {
   return statIfThere(join(directory, LAYOUT_MARKER))?.isFile() === true;
+}
+
+/** Whether a file holds a tar, compressed or not: an archive of images, or a tree. */
+export async function holdsTar(path: string, options: SourceOptions): Promise<boolean> {
+  const file = await openSourceFile(path, "an image", options);
+  try {
+    return isTarHeader(await inflatedHead(file));
+  } finally {
+    file.file.release();
+  }
 }
 
 /** Opens a file as what is in it says. Takes over the file, also when that fails. */

@@ -201,8 +201,12 @@ export interface OpenedImage {
   readonly manifestDigest: string | undefined;
   /** `sha256:...`; undefined where there is no config. */
   readonly configDigest: string | undefined;
+  /** The manifest document; undefined where there is none. */
+  readonly manifest?: unknown;
   /** The config document; undefined for a tar or a directory. */
   readonly config: unknown;
+  /** The config as it is stored; undefined where there is none. */
+  readonly configBytes?: Uint8Array | undefined;
   /** From the config. */
   readonly platform: Platform | undefined;
   /** Bottom to top. */

@@ -47,6 +47,7 @@ Deno.test("every command with sources refuses options that none of them has a us
     ["export", "ext4:/nonexistent", "-o", MISSING],
     ["diff", "ext4:/nonexistent", "rootfs:/nonexistent", "-o", MISSING],
     ["probe", "tar:/nonexistent"],
+    ["inspect", "tar:/nonexistent"],
   ];
   // A server gets its sources later.
   const commands = COMMANDS.filter(({ name, options }) =>
