@@ -16,7 +16,7 @@ import { closeLayers, type LoadedLayer, loadLayers, openImage } from "../lib/sou
 import { buildTree } from "../lib/tree/build.ts";
 import { overlayTrees } from "../lib/tree/overlay.ts";
 import type { Warnings } from "../lib/warnings.ts";
-import type { ProbeOptions } from "./schemes.ts";
+import type { ResolvedProbeOptions } from "./schemes.ts";
 
 /** One file system of an image. */
 export interface ImagePart {
@@ -42,8 +42,8 @@ export interface ProbedImage extends ImageFacts {
 
 /** Loads images in turn, the next one while one is used, and frees each after its use. */
 export async function withEachImage(
-  options: ProbeOptions,
-  use: (image: ProbedImage, options: ProbeOptions) => Promise<void>,
+  options: ResolvedProbeOptions,
+  use: (image: ProbedImage, options: ResolvedProbeOptions) => Promise<void>,
 ): Promise<void> {
   const { sources, signal } = options;
   for (const source of sources) {
@@ -80,7 +80,7 @@ export async function withEachImage(
 }
 
 /** The options for one of the images: its tasks are called by its number and name. */
-export function optionsOf(options: ProbeOptions, index: number): ProbeOptions {
+export function optionsOf(options: ResolvedProbeOptions, index: number): ResolvedProbeOptions {
   const { sources, progress } = options;
   const source = displayPath(sources[index]!);
   const name = `image ${index + 1} of ${sources.length}: ${source}`;
@@ -101,7 +101,7 @@ interface HeldImage {
   readonly close: () => void;
 }
 
-async function load(source: string, options: ProbeOptions): Promise<HeldImage> {
+async function load(source: string, options: ResolvedProbeOptions): Promise<HeldImage> {
   const image = await openImage(source, options);
   let layers: LoadedLayer[] = [];
   const close = () => {
@@ -127,7 +127,7 @@ async function load(source: string, options: ProbeOptions): Promise<HeldImage> {
 function partsOf(
   layers: readonly LoadedLayer[],
   identity: ContentIdentity,
-  options: ProbeOptions,
+  options: ResolvedProbeOptions,
 ): ImagePart[] {
   const treeOptions = {
     warnings: options.warnings,

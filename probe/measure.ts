@@ -15,7 +15,7 @@ import { treeShape } from "../lib/verity/format.ts";
 import { TreeSink, VeritySink } from "../lib/verity/verity_sink.ts";
 import { Warnings } from "../lib/warnings.ts";
 import type { ImagePart, ProbedImage } from "./images.ts";
-import { layoutOf, type ProbeOptions, type Scheme } from "./schemes.ts";
+import { layoutOf, type ResolvedProbeOptions, type Scheme } from "./schemes.ts";
 import { CellCutter, ChunkCutter } from "./units/cutters.ts";
 import { addFileUnits } from "./units/file_units.ts";
 import { CellCompositions, PlanCutter } from "./units/plan_cutter.ts";
@@ -119,7 +119,7 @@ export interface MainSchemeWatch {
 /** Measures one image in every scheme. */
 export async function measureImage(
   image: ProbedImage,
-  options: ProbeOptions,
+  options: ResolvedProbeOptions,
   stores: ProbeStores,
   watch?: MainSchemeWatch,
 ): Promise<void> {
@@ -131,7 +131,7 @@ export async function measureImage(
 
 async function measureFiles(
   image: ProbedImage,
-  options: ProbeOptions,
+  options: ResolvedProbeOptions,
   stores: ProbeStores,
 ): Promise<ReadonlyMap<Payload, number>> {
   const contentOf = new Map<Payload, number>();
@@ -166,7 +166,7 @@ function layoutGroups(measured: readonly MeasuredScheme[]): MeasuredScheme[][] {
 
 interface LayoutContext {
   readonly image: ProbedImage;
-  readonly options: ProbeOptions;
+  readonly options: ResolvedProbeOptions;
   readonly stores: ProbeStores;
   readonly contentOf: ReadonlyMap<Payload, number>;
   readonly watch: MainSchemeWatch | undefined;
@@ -256,7 +256,11 @@ async function cutTree(
 }
 
 /** Plans a part in the layout of a scheme. */
-export function planPart(part: ImagePart, scheme: Scheme, options: ProbeOptions): ImagePlan {
+export function planPart(
+  part: ImagePart,
+  scheme: Scheme,
+  options: ResolvedProbeOptions,
+): ImagePlan {
   // A plan tells the same in every scheme, and bless tells it better.
   const warnings = options.warnings.strict ? options.warnings : new Warnings();
   return planImage(part.tree, {
@@ -271,7 +275,7 @@ export function planPart(part: ImagePart, scheme: Scheme, options: ProbeOptions)
 export async function cutPlan(
   plan: ImagePlan,
   cutters: ImageSink,
-  options: ProbeOptions,
+  options: ResolvedProbeOptions,
 ): Promise<void> {
   const { progress } = options;
   await writeImage(plan, cutters, { signal: options.signal, progress });
@@ -301,7 +305,7 @@ export function openSource(source: string): RandomReader {
  */
 export async function measureFile(
   source: string,
-  options: ProbeOptions,
+  options: ResolvedProbeOptions,
   target: { readonly stores: ProbeStores } | { readonly cutters: readonly ImageSink[] },
 ): Promise<void> {
   const reader = openSource(source);
@@ -330,7 +334,7 @@ async function cutReader(
   reader: ReturnType<typeof openFileReader>,
   sink: ImageSink,
   name: string,
-  options: ProbeOptions,
+  options: ResolvedProbeOptions,
 ): Promise<void> {
   const { sizeBytes } = reader;
   const task = options.progress.begin(name, sizeBytes);

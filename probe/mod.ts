@@ -5,24 +5,14 @@
  * @example Measure what a store of blocks of 64 KiB saves across two images
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { MERGED_DEFAULTS, NO_PROGRESS, probe, Warnings } from "../mod.ts";
+ * import { MERGED_DEFAULTS, probe } from "../mod.ts";
  *
  * const fixture = new URL("../fixtures/oci-tiny", import.meta.url).pathname;
  * const report = await probe({
  *   sources: [`oci:${fixture}`, `oci:${fixture}`],
- *   mode: "merged",
- *   asIs: false,
- *   thresholds: [64 * 1024],
- *   packings: [MERGED_DEFAULTS.packing],
  *   grids: [64 * 1024],
- *   chunker: undefined,
+ *   packings: [MERGED_DEFAULTS.packing],
  *   compression: { kind: "none" },
- *   selfShift: false,
- *   pairwise: false,
- *   explain: false,
- *   timestamp: 0,
- *   warnings: new Warnings(),
- *   progress: NO_PROGRESS,
  * });
  * // Two equal images: one store keeps everything once.
  * assertEquals(report.schemes[report.mainScheme]?.crossImageDedup.raw, 0.5);
@@ -46,7 +36,13 @@ export { probe } from "./probe.ts";
 export { probeFingerprints } from "./fingerprints/reader.ts";
 export type { FromFingerprintsOptions } from "./fingerprints/reader.ts";
 export { SCHEME_KINDS } from "./schemes.ts";
-export type { ProbeOptions, Scheme, SchemeDescription, SchemeKind } from "./schemes.ts";
+export type {
+  ProbeOptions,
+  ResolvedProbeOptions,
+  Scheme,
+  SchemeDescription,
+  SchemeKind,
+} from "./schemes.ts";
 export type { CapturedShares, ProbeReport, SchemeReport } from "./report.ts";
 export type { HistogramBin, ImageMetrics, Measures, Overlap, SchemeMetrics } from "./metrics.ts";
 export type { UnitTotals } from "./units/store.ts";

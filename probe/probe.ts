@@ -15,7 +15,13 @@ import {
   planPart,
   type ProbeStores,
 } from "./measure.ts";
-import { chooseRow, type ProbeOptions, schemesOf } from "./schemes.ts";
+import {
+  chooseRow,
+  type ProbeOptions,
+  type ResolvedProbeOptions,
+  resolveProbe,
+  schemesOf,
+} from "./schemes.ts";
 import { LostFileWatch } from "./explain.ts";
 import {
   type ImageFacts,
@@ -37,7 +43,8 @@ import { storedSizes } from "./units/stored_sizes.ts";
  * Throws a UsageError for an option out of range, an InputError for a source that is damaged or not supported, an
  * IoError when reading fails, an InterruptedError when the signal fires.
  */
-export async function probe(options: ProbeOptions): Promise<ProbeReport> {
+export async function probe(given: ProbeOptions): Promise<ProbeReport> {
+  const options = resolveProbe(given);
   if (options.sources.length === 0) throw new UsageError("SOURCE", "wanted at least one");
   if (options.asIs) checkAsIs(options);
   const schemes = schemesOf(options);
@@ -73,7 +80,7 @@ interface Run {
 }
 
 async function probeImages(
-  options: ProbeOptions,
+  options: ResolvedProbeOptions,
   { stores, main, writer }: Run,
 ): Promise<Findings> {
   const images: ImageFacts[] = [];
@@ -93,7 +100,7 @@ async function probeImages(
 /** Shifts the first image; of a layered one, its lowest layer. */
 async function measureShifts(
   image: ProbedImage,
-  options: ProbeOptions,
+  options: ResolvedProbeOptions,
   { stores, main }: { readonly stores: ProbeStores; readonly main: MeasuredScheme },
 ): Promise<SelfShift[]> {
   const { contents } = main.store.images[0]!;
@@ -104,7 +111,7 @@ async function measureShifts(
 }
 
 async function probeFiles(
-  options: ProbeOptions,
+  options: ResolvedProbeOptions,
   { stores, main, writer }: Run,
 ): Promise<Findings> {
   const images: ImageFacts[] = [];
@@ -124,7 +131,7 @@ async function probeFiles(
   return { images, selfShift, lostFiles: undefined };
 }
 
-function checkAsIs(options: ProbeOptions): void {
+function checkAsIs(options: ResolvedProbeOptions): void {
   if (options.explain) {
     throw optionError("explain", "files cut as they are have no files inside", {
       remedies: [{ option: "explain", change: "omit" }, { option: "asIs", change: "omit" }],

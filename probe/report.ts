@@ -11,7 +11,7 @@ import type { Measures, Overlap, SchemeMetrics } from "./metrics.ts";
 import { overlapMatrix, schemeMetrics } from "./metrics.ts";
 import {
   describeScheme,
-  type ProbeOptions,
+  type ResolvedProbeOptions,
   type Scheme,
   type SchemeDescription,
 } from "./schemes.ts";
@@ -78,7 +78,7 @@ export interface ReportFacts {
 }
 
 /** The facts of a probe with such options. */
-export function reportFacts(options: ProbeOptions): ReportFacts {
+export function reportFacts(options: ResolvedProbeOptions): ReportFacts {
   const { asIs, mode, compression, pairwise, warnings } = options;
   return {
     mode: asIs ? "as-is" : mode,

@@ -15,11 +15,18 @@ import { type ChunkerParameters, chunkerText, fastCdcParameters } from "../lib/c
 import { optionError, type Remedy } from "../lib/errors.ts";
 import { checkGrid, resolveSettings } from "../lib/ext4/plan/settings.ts";
 import type { ImageSink } from "../lib/io/sink.ts";
-import type { SourceOptions } from "../lib/source/source.ts";
+import { type ResolvedOptions, resolveOptions } from "../lib/source/source.ts";
 import type { Compression } from "./units/compress_thread.ts";
 
-/** A probe. Sizes in bytes. */
-export interface ProbeOptions extends SourceOptions {
+/** A probe. Sizes in bytes. What is left out is as `blessfs probe` has it. */
+export type ProbeOptions =
+  & Pick<ResolvedProbeOptions, "sources">
+  & {
+    readonly [K in keyof ResolvedProbeOptions]?: ResolvedProbeOptions[K] | undefined;
+  };
+
+/** A probe of which everything is given. */
+export interface ResolvedProbeOptions extends ResolvedOptions {
   /** As on the command line, in the order that new bytes are counted in. */
   readonly sources: readonly string[];
   /** Whether merged images are measured or those of the layers. */
@@ -52,6 +59,25 @@ export interface ProbeOptions extends SourceOptions {
   readonly timestamp: number;
 }
 
+/** Fills in what `blessfs probe` does without options. */
+export function resolveProbe(given: ProbeOptions): ResolvedProbeOptions {
+  const { alignThresholdBytes, packing, gridBytes } = MERGED_DEFAULTS;
+  return {
+    ...resolveOptions(given),
+    mode: given.mode ?? "merged",
+    asIs: given.asIs ?? false,
+    thresholds: given.thresholds ?? [alignThresholdBytes],
+    packings: given.packings ?? [packing, { kind: "tight" }],
+    grids: given.grids ?? [gridBytes],
+    chunker: given.chunker,
+    compression: given.compression ?? { kind: "zstd", level: 1 },
+    selfShift: given.selfShift ?? false,
+    pairwise: given.pairwise ?? false,
+    explain: given.explain ?? false,
+    timestamp: given.timestamp ?? 0,
+  };
+}
+
 /** Kinds of rows, each with what it is in one line, in the order of a report. */
 export const SCHEME_KINDS = {
   file: "whole files: what a store of files would keep, without any metadata",
@@ -82,7 +108,7 @@ export interface Scheme {
 const CDC_AVERAGE_MAX = 4 * 1024 * 1024;
 
 /** The schemes of a probe in the order of the report, each once. Throws a UsageError for an option out of range. */
-export function schemesOf(options: ProbeOptions): Scheme[] {
+export function schemesOf(options: ResolvedProbeOptions): Scheme[] {
   const { asIs } = options;
   const schemes: Scheme[] = [];
   const add = (scheme: Scheme) => schemes.push(scheme);
@@ -133,7 +159,7 @@ export function mainScheme(schemes: readonly Scheme[]): Scheme | undefined {
     schemes.find(({ kind }) => kind === "as-is" || kind === "unaligned");
 }
 
-function alignedChoices(options: ProbeOptions): NonNullable<Scheme["aligned"]>[] {
+function alignedChoices(options: ResolvedProbeOptions): NonNullable<Scheme["aligned"]>[] {
   const choices = new Map<string, NonNullable<Scheme["aligned"]>>();
   for (const packing of options.packings) {
     for (const thresholdBytes of options.thresholds) {
@@ -194,7 +220,7 @@ export function schemeLabel(row: SchemeDescription, showsGrid: boolean): string 
  */
 export function chooseRow(
   schemes: readonly Scheme[],
-  options: Pick<ProbeOptions, "row" | "explain" | "selfShift">,
+  options: Pick<ResolvedProbeOptions, "row" | "explain" | "selfShift">,
 ): Scheme {
   const { row } = options;
   if (row === undefined) return mainScheme(schemes)!;

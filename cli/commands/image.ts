@@ -12,13 +12,13 @@ import { findInode, type FoundInode } from "../../lib/ext4/read/directory.ts";
 import type { RecoveryReport } from "../../lib/ext4/recovery/recover.ts";
 import type { RandomReader } from "../../lib/io/random_reader.ts";
 import { openNamedImage } from "../../lib/source/image_file.ts";
-import type { SourceOptions } from "../../lib/source/types.ts";
+import type { ResolvedOptions } from "../../lib/source/types.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { EXIT, safeLine } from "../errors.ts";
 
 /** How an image is to be opened. */
-export type ImageAccess = SourceOptions;
+export type ImageAccess = ResolvedOptions;
 
 /** Reads REPLAY_OPTIONS, and adds what the run gives. */
 export function parseImageAccess(args: ParsedArguments, io: CommandIo): ImageAccess {

@@ -17,7 +17,7 @@ import {
   GEAR_PARAMETERS,
 } from "../../lib/chunk/fastcdc.ts";
 import { probeFingerprints } from "../../probe/fingerprints/reader.ts";
-import { type ProbeOptions, schemeLabel } from "../../probe/schemes.ts";
+import { type ResolvedProbeOptions, schemeLabel } from "../../probe/schemes.ts";
 import { probe } from "../../probe/probe.ts";
 import type { ProbeReport } from "../../probe/report.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
@@ -134,7 +134,7 @@ const THRESHOLD_VARIABLE = "DEDUP_ALIGN_THRESHOLD";
 
 /** What is measured and how, but for the sources. */
 export type Measure = Pick<
-  ProbeOptions,
+  ResolvedProbeOptions,
   | "mode"
   | "asIs"
   | "thresholds"
@@ -261,7 +261,7 @@ function parseChunker(text: string, what: string): ChunkerParameters {
   return fastCdcParameters(average!, min, max);
 }
 
-function parseCompression(text: string, what: string): ProbeOptions["compression"] {
+function parseCompression(text: string, what: string): ResolvedProbeOptions["compression"] {
   const [kind, level, ...more] = text.split(":");
   if (kind === NONE && level === undefined) return { kind: "none" };
   if (kind !== "zstd" || more.length > 0) {

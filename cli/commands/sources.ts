@@ -9,7 +9,7 @@ import { type LayoutOptions, NONE } from "../../lib/bless/options.ts";
 import { isS3Address } from "../../lib/chunk/s3_request.ts";
 import { UsageError } from "../../lib/errors.ts";
 import type { CertificateFiles } from "../../lib/io/http_fetch.ts";
-import type { SourceOptions } from "../../lib/source/source.ts";
+import type { ResolvedOptions, SourceOptions } from "../../lib/source/source.ts";
 import { parseSourceName, type SourceName } from "../../lib/source/source_name.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
@@ -63,7 +63,7 @@ export function parseSourceOptions(
   io: CommandIo,
   sources: readonly string[],
   store?: string,
-): SourceOptions {
+): ResolvedOptions {
   refuseUnusedOptions(args, sources, store);
   const platform = args.value("platform");
   const tmpdir = args.value("tmpdir");

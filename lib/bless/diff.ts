@@ -4,7 +4,7 @@
  * @module
  */
 import type { ImageSink } from "../io/sink.ts";
-import type { SourceOptions } from "../source/source.ts";
+import { resolveOptions, type SourceOptions } from "../source/source.ts";
 import { type DiffCounts, diffTrees } from "../tree/diff.ts";
 import type { WarningSummary } from "../warnings.ts";
 import { LAYER_HOLE_BYTES_MAX, writeTar } from "../tree/write_tar.ts";
@@ -49,20 +49,19 @@ export interface DiffReport extends Readonly<DiffCounts> {
  * import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
  * import { tmpdir } from "node:os";
  * import { join } from "node:path";
- * import { NO_PROGRESS } from "../progress.ts";
- * import { Warnings } from "../warnings.ts";
  * import { diffSources } from "./diff.ts";
  * const directory = mkdtempSync(join(tmpdir(), "diff-"));
  * const tar = join(directory, "empty.tar");
  * writeFileSync(tar, new Uint8Array(1024));
  * const { isEqual } = await diffSources({
- *   before: `tar:${tar}`, after: `tar:${tar}`, progress: NO_PROGRESS, warnings: new Warnings(),
+ *   before: `tar:${tar}`, after: `tar:${tar}`,
  * });
  * rmSync(directory, { recursive: true });
  * assertEquals(isEqual, true);
  * ```
  */
-export async function diffSources(options: DiffSourcesOptions): Promise<DiffReport> {
+export async function diffSources(given: DiffSourcesOptions): Promise<DiffReport> {
+  const options = resolveOptions(given);
   try {
     return await withTree(
       options.before,

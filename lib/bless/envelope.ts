@@ -28,7 +28,7 @@ import { type RandomReader, readExactly } from "../io/random_reader.ts";
 import type { ImageSink } from "../io/sink.ts";
 import type { ThreadOptions } from "../io/thread.ts";
 import { BLOCK_SIZE_BYTES } from "../model/payload.ts";
-import type { Progress } from "../progress.ts";
+import { NO_PROGRESS, type Progress } from "../progress.ts";
 import { dataBlocksWithin, treeShape, VERITY_BLOCK_BYTES } from "../verity/format.ts";
 import type { HashTree } from "../verity/hash_tree.ts";
 import { TreeSink, type VerityReport, verityReport, VeritySink } from "../verity/verity_sink.ts";
@@ -330,7 +330,7 @@ async function writePartitions(
 async function hashPlan(
   plan: ImagePlan,
   salt: Uint8Array,
-  { signal, progress, tmpdir, workerUrl }: EnvelopeWriteOptions,
+  { signal, progress = NO_PROGRESS, tmpdir, workerUrl }: EnvelopeWriteOptions,
 ): Promise<HashTree> {
   const sink = new TreeSink({ dataBlocks: plan.totalBlocks, salt, tmpdir, workerUrl });
   const hashing: Progress = { begin: (_name, totalBytes) => progress.begin("hash", totalBytes) };

@@ -5,7 +5,7 @@
  */
 import { formatUuid } from "../bytes/uuid.ts";
 import type { ImageSink } from "../io/sink.ts";
-import type { SourceOptions } from "../source/source.ts";
+import { resolveOptions, type SourceOptions } from "../source/source.ts";
 import { uuidComment } from "../tar/pax.ts";
 import { layerItems, type TarItem, treeItems } from "../tree/entries.ts";
 import { rankPayloads } from "../tree/first_layers.ts";
@@ -84,7 +84,8 @@ export interface ExportReport extends Readonly<TarCounts> {
  * rmSync(directory, { recursive: true });
  * ```
  */
-export async function exportTar(options: ExportOptions): Promise<ExportReport> {
+export async function exportTar(given: ExportOptions): Promise<ExportReport> {
+  const options = resolveOptions(given);
   const { source, sink, layer = false, warnings } = options;
   try {
     return await withTree(source, options, async ({ tree, identity }) => {

@@ -14,7 +14,13 @@ import type { ImageSink } from "../io/sink.ts";
 import { displayPath } from "../io/system_error.ts";
 import { asString, displayText, field, optional, parseJsonObject } from "../source/json.ts";
 import { formatPlatform } from "../source/platform.ts";
-import { type OpenedImage, openImage, type SourceOptions } from "../source/source.ts";
+import {
+  type OpenedImage,
+  openImage,
+  type ResolvedOptions,
+  resolveOptions,
+  type SourceOptions,
+} from "../source/source.ts";
 import {
   type ChunkedImage,
   LayerChunks,
@@ -36,7 +42,7 @@ import {
 } from "./layered_store.ts";
 import { imageDigest } from "./load_tree.ts";
 import { beginConfig } from "./merged.ts";
-import type { LayoutOptions } from "./options.ts";
+import { LAYERED_DEFAULTS, type LayoutOptions } from "./options.ts";
 import { type ImageReport, type LayerReport, type SourceReport, sourceReport } from "./report.ts";
 import { verityPath } from "../verity/texts.ts";
 import type { VerityReport } from "../verity/verity_sink.ts";
@@ -46,8 +52,11 @@ import type { WarningSummary } from "../warnings.ts";
 export interface BlessLayeredOptions extends SourceOptions {
   /** As on the command line: `oci:DIR:REF`, `tar:FILE` and so on. */
   readonly source: string;
-  /** A UUID is only allowed for a source with one layer; otherwise each is derived from its layer. */
-  readonly layout: LayoutOptions;
+  /**
+   * The layout; what is not given is that of `LAYERED_DEFAULTS`. A UUID is only allowed for a source with one layer;
+   * otherwise each is derived from its layer.
+   */
+  readonly layout?: Partial<LayoutOptions> | undefined;
   /** A hash tree behind each image, one disk for all, the footers of VHDs. */
   readonly envelope?: EnvelopeOptions | undefined;
   /** The output directory; created if missing. */
@@ -63,6 +72,11 @@ export interface BlessLayeredOptions extends SourceOptions {
   /** Write nothing; report what would be written. */
   readonly dryRun?: boolean | undefined;
 }
+
+/** Options with their defaults. */
+type ResolvedLayeredOptions = BlessLayeredOptions & ResolvedOptions & {
+  readonly layout: LayoutOptions;
+};
 
 /** One layer and its image. */
 export interface LayeredLayerReport extends LayerReport {
@@ -109,7 +123,11 @@ export interface LayeredReport extends SourceReport, Omit<ImageReport, "uuid"> {
  * store, an IoError when reading or writing fails or an existing image does not match, an InterruptedError when the
  * signal fires.
  */
-export async function blessLayered(options: BlessLayeredOptions): Promise<LayeredReport> {
+export async function blessLayered(given: BlessLayeredOptions): Promise<LayeredReport> {
+  const options: ResolvedLayeredOptions = {
+    ...resolveOptions(given),
+    layout: { ...LAYERED_DEFAULTS, ...given.layout },
+  };
   const { layout, envelope, outputDir, timestamp = 0 } = options;
   checkLayeredEnvelope(envelope, layout);
   resolveSettings(imageLayout(options), { derivedUuid: new Uint8Array(16), timestamp });
@@ -144,7 +162,7 @@ export async function blessLayered(options: BlessLayeredOptions): Promise<Layere
   }
 }
 
-async function bless(image: OpenedImage, options: BlessLayeredOptions): Promise<LayeredReport> {
+async function bless(image: OpenedImage, options: ResolvedLayeredOptions): Promise<LayeredReport> {
   const { envelope, outputDir, signal, progress, dryRun = false, timestamp = 0 } = options;
   const layout = imageLayout(options);
   const chunks = layerChunks(options);
@@ -195,7 +213,7 @@ async function bless(image: OpenedImage, options: BlessLayeredOptions): Promise<
 }
 
 /** On a disk, the given size is that of the disk. */
-function imageLayout({ layout, envelope }: BlessLayeredOptions): LayoutOptions {
+function imageLayout({ layout, envelope }: ResolvedLayeredOptions): LayoutOptions {
   const isOfDisk = envelope?.disk !== undefined && layout.size.kind === "total";
   return isOfDisk ? { ...layout, size: { kind: "exact" } } : layout;
 }
@@ -221,7 +239,7 @@ function checkLayeredEnvelope(
 async function diskOf(
   used: readonly UsedImage[],
   contentDigest: string,
-  { envelope, outputDir, layout: { size }, dryRun = false, signal }: BlessLayeredOptions,
+  { envelope, outputDir, layout: { size }, dryRun = false, signal }: ResolvedLayeredOptions,
   chunks: LayerChunks | undefined,
 ): Promise<LayeredDisk | undefined> {
   if (envelope?.disk === undefined || dryRun) return undefined;
@@ -249,7 +267,7 @@ function aroundOf(
   };
 }
 
-function layerChunks(options: BlessLayeredOptions): LayerChunks | undefined {
+function layerChunks(options: ResolvedLayeredOptions): LayerChunks | undefined {
   const { chunks, layout, outputDir, dryRun = false, force = false, signal, progress } = options;
   if (chunks === undefined) return undefined;
   const chunkBytes = layout.gridBytes;

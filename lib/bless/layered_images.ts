@@ -14,7 +14,7 @@ import {
   type LoadedLayer,
   loadLayers,
   type OpenedImage,
-  type SourceOptions,
+  type ResolvedOptions,
 } from "../source/source.ts";
 import { overlayTrees } from "../tree/overlay.ts";
 import { Warnings } from "../warnings.ts";
@@ -37,7 +37,7 @@ import { planImage } from "./plan_image.ts";
 import { imageReport, type LayerReport, layerReport } from "./report.ts";
 
 /** How images are made. */
-export interface LayerImagesOptions extends SourceOptions {
+export interface LayerImagesOptions extends ResolvedOptions {
   readonly layout: LayoutOptions;
   /** What is put around each file system; of a disk around all, the file systems know nothing. */
   readonly envelope?: EnvelopeOptions | undefined;

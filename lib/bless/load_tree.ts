@@ -8,7 +8,7 @@ import { setImmediate } from "node:timers/promises";
 import { throwIfAborted } from "../errors.ts";
 import type { RandomReader } from "../io/random_reader.ts";
 import type { FileTree } from "../model/node.ts";
-import type { LoadedLayer, OpenedImage, SourceOptions } from "../source/source.ts";
+import type { LoadedLayer, OpenedImage, ResolvedOptions } from "../source/source.ts";
 import { closeLayers, loadLayers, openImage } from "../source/source.ts";
 import { buildTree } from "../tree/build.ts";
 import type { ContentIdentity } from "./plan_image.ts";
@@ -28,7 +28,7 @@ export interface LoadedTree {
 /** Loads a source, passes its tree to `use`, and frees what holds the payload. */
 export async function withTree<T>(
   source: string,
-  options: SourceOptions & { readonly timestamp?: number | undefined },
+  options: ResolvedOptions & { readonly timestamp?: number | undefined },
   use: (loaded: LoadedTree) => Promise<T>,
 ): Promise<T> {
   const { warnings, signal, timestamp = 0, treeLimits } = options;

@@ -12,7 +12,12 @@ import type { ImageSink } from "../io/sink.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../model/payload.ts";
 import { storedConfig } from "../source/config.ts";
 import { hostPlatform, parsePlatform } from "../source/platform.ts";
-import type { OpenedImage, SourceOptions } from "../source/source.ts";
+import {
+  type OpenedImage,
+  type ResolvedOptions,
+  resolveOptions,
+  type SourceOptions,
+} from "../source/source.ts";
 import {
   checkEnvelope,
   type EnvelopeOptions,
@@ -21,7 +26,7 @@ import {
   writeEnveloped,
 } from "./envelope.ts";
 import { withTree } from "./load_tree.ts";
-import type { LayoutOptions } from "./options.ts";
+import { type LayoutOptions, MERGED_DEFAULTS } from "./options.ts";
 import { planImage } from "./plan_image.ts";
 import { type BlessReport, imageReport, sourceReport } from "./report.ts";
 
@@ -29,8 +34,8 @@ import { type BlessReport, imageReport, sourceReport } from "./report.ts";
 export interface BlessMergedOptions extends SourceOptions {
   /** As on the command line: `oci:DIR:REF`, `tar:FILE` and so on. */
   readonly source: string;
-  /** The layout; begin with `MERGED_DEFAULTS`. */
-  readonly layout: LayoutOptions;
+  /** The layout; what is not given is that of `MERGED_DEFAULTS`. */
+  readonly layout?: Partial<LayoutOptions> | undefined;
   /** What is put around the file system: a hash tree, a disk, the footer of a VHD. */
   readonly envelope?: EnvelopeOptions | undefined;
   /** Receives the image; it is finished on success and aborted otherwise. */
@@ -41,6 +46,11 @@ export interface BlessMergedOptions extends SourceOptions {
   readonly timestamp?: number | undefined;
 }
 
+/** Options with their defaults. */
+type ResolvedMergedOptions = BlessMergedOptions & ResolvedOptions & {
+  readonly layout: LayoutOptions;
+};
+
 /**
  * Blesses a source into one image. Options are checked before anything is read.
  *
@@ -49,7 +59,8 @@ export interface BlessMergedOptions extends SourceOptions {
  */
 export async function blessMerged(options: BlessMergedOptions): Promise<BlessReport> {
   try {
-    return await bless(options);
+    const layout = { ...MERGED_DEFAULTS, ...options.layout };
+    return await bless({ ...resolveOptions(options), layout });
   } catch (error) {
     await options.envelope?.verity?.hashSink?.abort();
     await options.sink.abort();
@@ -58,7 +69,7 @@ export async function blessMerged(options: BlessMergedOptions): Promise<BlessRep
   }
 }
 
-async function bless(options: BlessMergedOptions): Promise<BlessReport> {
+async function bless(options: ResolvedMergedOptions): Promise<BlessReport> {
   const { source, layout, envelope, sink, warnings, timestamp = 0 } = options;
   checkEnvelope(envelope, layout);
   const inside = layoutInside(layout, envelope);

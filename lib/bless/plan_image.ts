@@ -9,7 +9,8 @@ import { planExt4 } from "../ext4/plan/plan_ext4.ts";
 import type { LayoutOptions } from "../ext4/plan/settings.ts";
 import { parseUuid, resolveSettings } from "../ext4/plan/settings.ts";
 import type { FileTree } from "../model/node.ts";
-import type { Warnings } from "../warnings.ts";
+import { Warnings } from "../warnings.ts";
+import { MERGED_DEFAULTS } from "./options.ts";
 
 /**
  * Version of the image format: raised whenever an equal source and equal options begin to give other bytes. Reports and
@@ -27,23 +28,24 @@ export interface ContentIdentity {
 
 /** The options of a plan. */
 export interface PlanImageOptions extends ContentIdentity {
-  /** The layout; begin with `MERGED_DEFAULTS` or `LAYERED_DEFAULTS`. */
-  readonly layout: LayoutOptions;
-  /** Unix time for everything that the tree gives no time for. */
-  readonly timestamp: number;
-  /** Counts what ext4 cannot store unchanged. */
-  readonly warnings: Warnings;
+  /** The layout; what is not given is that of `MERGED_DEFAULTS`. */
+  readonly layout?: Partial<LayoutOptions> | undefined;
+  /** Unix time for everything that the tree gives no time for; default 0. */
+  readonly timestamp?: number | undefined;
+  /** Counts what ext4 cannot store unchanged; default: one of its own. */
+  readonly warnings?: Warnings | undefined;
 }
 
 /**
  * Plans an image. Throws a UsageError for an invalid option and an InputError for a tree that ext4 cannot hold.
  */
 export function planImage(tree: FileTree, options: PlanImageOptions): ImagePlan {
-  const settings = resolveSettings(options.layout, {
+  const { layout, timestamp = 0, warnings = new Warnings() } = options;
+  const settings = resolveSettings({ ...MERGED_DEFAULTS, ...layout }, {
     derivedUuid: deriveUuid(options),
-    timestamp: options.timestamp,
+    timestamp,
   });
-  return planExt4(tree, settings, options.warnings);
+  return planExt4(tree, settings, warnings);
 }
 
 /** The UUID of an image: the one that its content states, or one of version 8 (RFC 9562, section 5.8) derived from it. */

@@ -20,7 +20,7 @@ import { openFileReader, type RandomReader, readExactly } from "../io/random_rea
 import type { ImageSink } from "../io/sink.ts";
 import { displayPath, ioErrorFrom } from "../io/system_error.ts";
 import type { ThreadOptions } from "../io/thread.ts";
-import type { Progress } from "../progress.ts";
+import { NO_PROGRESS, type Progress } from "../progress.ts";
 import { treeShape } from "../verity/format.ts";
 import type { HashTree } from "../verity/hash_tree.ts";
 import { dataBlocksOf, TreeSink, type VerityReport, verityReport } from "../verity/verity_sink.ts";
@@ -41,7 +41,7 @@ export interface FormatVerityOptions extends ThreadOptions {
   /** Ends the work when it is aborted. */
   readonly signal?: AbortSignal | undefined;
   /** Told how far it is. */
-  readonly progress: Progress;
+  readonly progress?: Progress | undefined;
 }
 
 const PIECE_BYTES = 1 << 20;
@@ -177,7 +177,7 @@ function dataEnd(
 async function hashImage(
   reader: RandomReader,
   dataBytes: number,
-  { salt, signal, progress, workerUrl }: FormatVerityOptions,
+  { salt, signal, progress = NO_PROGRESS, workerUrl }: FormatVerityOptions,
 ): Promise<HashTree> {
   const sink = new TreeSink({ dataBlocks: dataBlocksOf(dataBytes)!, salt, workerUrl });
   if (dataBytes === reader.sizeBytes) {

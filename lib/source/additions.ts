@@ -39,7 +39,7 @@ import type {
   AddTar,
   LayerSource,
   OpenedImage,
-  SourceOptions,
+  ResolvedOptions,
   StoredBytes,
 } from "./types.ts";
 
@@ -63,7 +63,7 @@ interface ReadAddition {
  */
 export async function withAdditions(
   image: OpenedImage,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<OpenedImage> {
   const { additions = [] } = options;
   if (additions.length === 0) return image;
@@ -83,7 +83,7 @@ export async function withAdditions(
 async function onTop(
   image: OpenedImage,
   read: readonly ReadAddition[],
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<OpenedImage> {
   const items = read.flatMap((addition) => addition.items);
   const file = new SharedDescriptor(createUnlinkedFile(options.tmpdir ?? tmpdir()));
@@ -126,7 +126,7 @@ async function onTop(
 async function writeLayer(
   items: readonly TarItem[],
   file: SharedDescriptor,
-  { tmpdir: directory = tmpdir(), signal, progress }: SourceOptions,
+  { tmpdir: directory = tmpdir(), signal, progress }: ResolvedOptions,
 ): Promise<{ readonly digest: string; readonly sizeBytes: number }> {
   const spool = new SpoolWriter(singleFile(file.descriptor, directory));
   const digester = new Digester("sha256");
@@ -143,14 +143,14 @@ async function writeLayer(
   return { digest: digester.digest(), sizeBytes };
 }
 
-async function readAddition(addition: Addition, options: SourceOptions): Promise<ReadAddition> {
+async function readAddition(addition: Addition, options: ResolvedOptions): Promise<ReadAddition> {
   return addition.kind === "tar"
     ? await readTar(addition, options)
     : await readPath(addition, options);
 }
 
 /** A tar is a layer already. */
-async function readTar({ path }: AddTar, options: SourceOptions): Promise<ReadAddition> {
+async function readTar({ path }: AddTar, options: ResolvedOptions): Promise<ReadAddition> {
   const file = path === "-"
     ? await spoolStream("standard input", options.stdin ?? process.stdin, options)
     : await openSourceFile(path, "a tar", options);
@@ -178,7 +178,7 @@ async function readEntries(
   name: string,
   stored: StoredBytes,
   sizeBytes: number | undefined,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<ReadEntries> {
   const { facts, entries, file, offsetBytes } = await loadAlone(
     treeLayer({ name, stored, sizeBytes }),
@@ -206,7 +206,7 @@ function sumsOf(items: readonly TarItem[]): Omit<AddedReport, "what"> {
   return { entries: items.length, sizeBytes };
 }
 
-async function readPath(add: AddPath, options: SourceOptions): Promise<ReadAddition> {
+async function readPath(add: AddPath, options: ResolvedOptions): Promise<ReadAddition> {
   const guest = guestPath(add);
   const what = `${add.host}:${add.guest}`;
   const host = hostOf(add.host);
@@ -257,7 +257,7 @@ async function readStream(
     readonly path: ByteString;
     readonly what: string;
   },
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<ReadAddition> {
   const { name, file, sizeBytes } = await spoolStream(displayPath(add.host), stream, options);
   const store = file.reader(name, 0, sizeBytes);
@@ -348,7 +348,7 @@ function placed(
   entry: TarItem["entry"],
   pathOf: (path: ByteString) => ByteString,
   { mode, uid = 0, gid = 0 }: AddPath,
-  { timestamp = 0, warnings }: SourceOptions,
+  { timestamp = 0, warnings }: ResolvedOptions,
 ): TarItem["entry"] {
   const path = pathOf(entry.path);
   refuseMarkerName(`/${path}`);

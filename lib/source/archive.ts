@@ -20,7 +20,7 @@ import { loadAlone, reportWarnings } from "./layers/load_layers.ts";
 import type { DocumentLimit } from "./limits.ts";
 import { fileReader, readSmallPart, type SourceFile, storedPart } from "./source_file.ts";
 import { once, treeLayer } from "./tree_image.ts";
-import type { SourceOptions, StoredFile } from "./types.ts";
+import type { ResolvedOptions, StoredFile } from "./types.ts";
 
 /** Where a file's bytes lie in the archive. */
 export interface MemberFile {
@@ -232,7 +232,7 @@ export class ArchiveBlobs implements BlobStore {
 }
 
 /** Opens an archive, compressed or not. Takes over the file, also when that fails. */
-export async function openArchive(file: SourceFile, options: SourceOptions): Promise<Archive> {
+export async function openArchive(file: SourceFile, options: ResolvedOptions): Promise<Archive> {
   const plain = await inflated(file, options);
   try {
     const head = storedHead(plain);
@@ -247,7 +247,7 @@ export async function openArchive(file: SourceFile, options: SourceOptions): Pro
 /** The archive in an uncompressed file. It takes over the file when that works. */
 export function scanned(
   file: SourceFile,
-  { tarLimits, ignoreZeros }: SourceOptions,
+  { tarLimits, ignoreZeros }: ResolvedOptions,
   warn: WarnCallback,
 ): Archive {
   const reader = fileReader(file);
@@ -260,7 +260,7 @@ export function scanned(
 }
 
 /** The file itself, or what is in it if it is compressed. Takes over the file, also when that fails. */
-export async function inflated(file: SourceFile, options: SourceOptions): Promise<SourceFile> {
+export async function inflated(file: SourceFile, options: ResolvedOptions): Promise<SourceFile> {
   const { name, sizeBytes } = file;
   try {
     if (!isCompressed(file)) return file;

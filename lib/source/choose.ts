@@ -25,7 +25,7 @@ import {
   type WantedPlatform,
 } from "./platform.ts";
 import { sameReference } from "./reference.ts";
-import type { SourceOptions } from "./types.ts";
+import type { ResolvedOptions } from "./types.ts";
 
 const REFERENCE_ANNOTATION = "org.opencontainers.image.ref.name";
 /** containerd and docker write the whole name here, and only the tag above. */
@@ -47,7 +47,7 @@ export interface ChoiceRequest {
 }
 
 /** The options as a choice among manifests needs them. */
-export function choiceRequest(options: SourceOptions): ChoiceRequest {
+export function choiceRequest(options: ResolvedOptions): ChoiceRequest {
   return {
     platform: options.platform === undefined ? undefined : parseWantedPlatform(options.platform),
     limits: { ...DEFAULT_SOURCE_LIMITS, ...options.limits },

@@ -14,7 +14,7 @@ import { InputError, invariant, IoError, throwIfAborted } from "../errors.ts";
 import { ioErrorFrom } from "../io/system_error.ts";
 import { openDirTransport } from "./directory_transport.ts";
 import { displayText } from "./json.ts";
-import type { LayerSource, OpenedImage, SourceOptions } from "./types.ts";
+import type { LayerSource, OpenedImage, ResolvedOptions } from "./types.ts";
 
 /** Of what a program says, this much is kept for the message. */
 const KEPT_COMPLAINT_CHARACTERS = 16 << 10;
@@ -54,7 +54,7 @@ const COPIERS: readonly Copier[] = [
 export async function openStoredImage(
   source: string,
   image: string,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<OpenedImage> {
   const what = displayText(source);
   const directory = temporaryDirectory(options.tmpdir ?? tmpdir());
@@ -86,7 +86,7 @@ async function copyOut(
   what: string,
   image: string,
   directory: string,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<void> {
   const env = options.registry?.environment ?? process.env;
   // A name that began with a dash would be an option.

@@ -13,7 +13,7 @@ import { displayText } from "./json.ts";
 import { openManifest } from "./manifest.ts";
 import { readDocumentFile } from "./source_file.ts";
 import { statIfThere } from "../io/paths.ts";
-import type { OpenedImage, SourceOptions } from "./types.ts";
+import type { OpenedImage, ResolvedOptions } from "./types.ts";
 
 const MANIFEST_FILE = "manifest.json";
 /** Its content is a line such as `Directory Transport Version: 1.1`. */
@@ -34,7 +34,7 @@ export function isDirTransport(directory: string): boolean {
 export async function openDirTransport(
   source: string,
   directory: string,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<OpenedImage> {
   const name = displayText(directory);
   const stats = statIfThere(directory);

@@ -14,7 +14,7 @@ import { checkJson, displayText, fields, listOf, maybe, parseJson, TEXT } from "
 import { archiveFiles, LAYOUT_MARKER, openLayout } from "./layout.ts";
 import { checkLayerCount, checkPlatform, layerName, MissingLayersError } from "./manifest.ts";
 import { sameReference } from "./reference.ts";
-import type { LayerSource, OpenedImage, SourceOptions } from "./types.ts";
+import type { LayerSource, OpenedImage, ResolvedOptions } from "./types.ts";
 
 /** The file that marks an archive of docker's own kind. */
 export const DOCKER_MARKER = "manifest.json";
@@ -31,7 +31,7 @@ export async function openDockerArchive(
   source: string,
   archive: Archive,
   reference: string | undefined,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<OpenedImage> {
   if (archive.members.has(LAYOUT_MARKER) && archive.members.has("index.json")) {
     try {
@@ -62,7 +62,7 @@ function openSavedImage(
   source: string,
   archive: Archive,
   reference: string | undefined,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): OpenedImage {
   const request = choiceRequest(options);
   const what = `${archive.name}: ${DOCKER_MARKER}`;

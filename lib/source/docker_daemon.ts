@@ -19,7 +19,7 @@ import { checkJson, displayText, fields, listOf, maybe, parseJson, TEXT } from "
 import { parseReference } from "./reference.ts";
 import { NetworkFault, networkFault, REAL_TIMING, type RegistryTiming } from "./registry/http.ts";
 import { spoolStream } from "./source_file.ts";
-import type { OpenedImage, SourceOptions } from "./types.ts";
+import type { OpenedImage, ResolvedOptions } from "./types.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -128,7 +128,7 @@ function namedEndpoint(named: string, environment: Environment): DaemonEndpoint 
 export async function openDaemonImage(
   source: string,
   image: string,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<OpenedImage> {
   const environment = options.registry?.environment ?? process.env;
   const timing = options.registry?.timing ?? REAL_TIMING;

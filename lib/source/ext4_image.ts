@@ -27,7 +27,7 @@ import { rankPayloads } from "../tree/first_layers.ts";
 import { openImageFile } from "./image_file.ts";
 import type { SourceFile } from "./source_file.ts";
 import { loadedTree } from "./tree_image.ts";
-import type { LoadedLayer, OpenedImage, SourceOptions } from "./types.ts";
+import type { LoadedLayer, OpenedImage, ResolvedOptions } from "./types.ts";
 
 /**
  * Reads the whole tree of an image, and the bytes of its files once. Takes over the file, also when that fails.
@@ -37,7 +37,7 @@ import type { LoadedLayer, OpenedImage, SourceOptions } from "./types.ts";
 export async function openExt4Source(
   source: string,
   file: SourceFile,
-  options: SourceOptions,
+  options: ResolvedOptions,
   partition?: number,
 ): Promise<OpenedImage> {
   const { name } = file;
@@ -50,7 +50,7 @@ export async function openExt4Source(
   }
 }
 
-async function loadImage(reader: RandomReader, options: SourceOptions): Promise<LoadedLayer> {
+async function loadImage(reader: RandomReader, options: ResolvedOptions): Promise<LoadedLayer> {
   const { warnings, signal, progress } = options;
   const image = openExt4Image(reader, { warnings });
   const { onUnreadable: onFault } = options;

@@ -21,7 +21,7 @@ import {
 import { displayText } from "./json.ts";
 import { fileReader, openSourceFile, type SourceFile } from "./source_file.ts";
 import { type ImageName, parseImageName } from "./source_name.ts";
-import type { SourceOptions } from "./types.ts";
+import type { ResolvedOptions } from "./types.ts";
 
 /** An image that can be read. */
 export interface OpenedImageFile {
@@ -40,7 +40,7 @@ const WANTED = "an ext4 image";
  */
 export async function openNamedImage(
   image: string,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<OpenedImageFile> {
   const name = parseImageName(image, existsSync);
   return await openImageFile(await openSourceFile(name.path, WANTED, options), name, options);
@@ -50,7 +50,7 @@ export async function openNamedImage(
 export async function openImageFile(
   file: SourceFile,
   { partition }: Pick<ImageName, "partition">,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<OpenedImageFile> {
   const plain = await plainFile(file, options);
   const whole = fileReader(plain);
@@ -68,7 +68,7 @@ export async function openImageFile(
 }
 
 /** What is in a file, if it is compressed: then the code that reads layers is loaded. */
-async function plainFile(file: SourceFile, options: SourceOptions): Promise<SourceFile> {
+async function plainFile(file: SourceFile, options: ResolvedOptions): Promise<SourceFile> {
   let needsInflating: boolean;
   try {
     needsInflating = isCompressed(file);
@@ -131,7 +131,7 @@ function readTable(disk: RandomReader, known: KnownContent): PartitionTable | un
 }
 
 /** The image with its journal replayed, if it has to be. */
-function asMounted(image: RandomReader, options: SourceOptions): OpenedImageFile {
+function asMounted(image: RandomReader, options: ResolvedOptions): OpenedImageFile {
   const { replay = true, externalJournal } = options;
   if (!replay) return { reader: image, replay: undefined };
   if (externalJournal === undefined) return recoverImage(image);

@@ -17,7 +17,7 @@ import type { DocumentLimit } from "./limits.ts";
 import { openManifest } from "./manifest.ts";
 import { readDocumentFile } from "./source_file.ts";
 import { statIfThere } from "../io/paths.ts";
-import type { OpenedImage, SourceOptions } from "./types.ts";
+import type { OpenedImage, ResolvedOptions } from "./types.ts";
 
 /** Reads a small file of the layout; undefined when it is not there. */
 export type LayoutFiles = (
@@ -29,7 +29,7 @@ export type LayoutFiles = (
 /** What a user asked for. */
 export interface LayoutRequest {
   readonly origin: { readonly source: string; readonly kind: OpenedImage["kind"] };
-  readonly options: SourceOptions;
+  readonly options: ResolvedOptions;
 }
 
 /** The file that marks a layout. */
@@ -74,7 +74,7 @@ export async function openOciDirectory(
   source: string,
   directory: string,
   reference: string | undefined,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<OpenedImage> {
   const name = displayText(directory);
   const stats = statIfThere(directory);
@@ -112,7 +112,7 @@ export async function openOciArchive(
   source: string,
   archive: Archive,
   reference: string | undefined,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<OpenedImage> {
   const origin = { source, kind: "oci-archive" as const };
   return await openLayout(new ArchiveBlobs(archive), archiveFiles(archive), reference, {

@@ -16,6 +16,7 @@ export type {
   LayerSource,
   LoadedLayer,
   OpenedImage,
+  ResolvedOptions,
   SourceKind,
   SourceLimits,
   SourceOptions,

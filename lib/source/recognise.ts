@@ -26,13 +26,13 @@ import { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
 import { openRootfsDirectory } from "./rootfs.ts";
 import { openSourceFile, type SourceFile } from "./source_file.ts";
 import { loadedTree, openTarFile } from "./tree_image.ts";
-import type { OpenedImage, SourceOptions } from "./types.ts";
+import type { OpenedImage, ResolvedOptions } from "./types.ts";
 
 /** Opens a directory as what is in it says: a layout, what skopeo wrote, or else a tree. */
 export async function openAnyDirectory(
   source: string,
   directory: string,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<OpenedImage> {
   if (hasLayoutMarker(directory)) {
     return await openOciDirectory(source, directory, undefined, options);
@@ -51,7 +51,7 @@ function hasLayoutMarker(directory: string): boolean {
 }
 
 /** Whether a file holds a tar, compressed or not: an archive of images, or a tree. */
-export async function holdsTar(path: string, options: SourceOptions): Promise<boolean> {
+export async function holdsTar(path: string, options: ResolvedOptions): Promise<boolean> {
   const file = await openSourceFile(path, "an image", options);
   try {
     return isTarHeader(await inflatedHead(file));
@@ -64,7 +64,7 @@ export async function holdsTar(path: string, options: SourceOptions): Promise<bo
 export async function openAnyFile(
   source: string,
   file: SourceFile,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<OpenedImage> {
   let isTaken = false;
   try {
@@ -97,7 +97,7 @@ async function openCompressed(
   source: string,
   file: SourceFile,
   head: Uint8Array,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<OpenedImage> {
   const { name } = file;
   // Of what is damaged there may be no head, and what reads it all says why.
@@ -128,7 +128,7 @@ async function openCompressed(
 /** The file as an archive, and how its image is opened if it holds one. */
 function asArchive(
   file: SourceFile,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): { readonly archive: Archive; readonly opener: typeof openOciArchive | undefined } {
   const told: Parameters<WarnCallback>[] = [];
   const archive = scanned(file, options, (...warning) => told.push(warning));

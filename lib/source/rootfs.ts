@@ -12,7 +12,7 @@ import type { Warnings } from "../warnings.ts";
 import { displayText } from "./json.ts";
 import { statIfThere } from "../io/paths.ts";
 import { treeImage } from "./tree_image.ts";
-import type { OpenedImage, SourceOptions, StoredOutput } from "./types.ts";
+import type { OpenedImage, ResolvedOptions, StoredOutput } from "./types.ts";
 
 const TAR_OPTIONS: readonly string[] = [
   "--create",
@@ -35,7 +35,7 @@ const KEPT_COMPLAINT_CHARACTERS = 16 << 10;
 export function openRootfsDirectory(
   source: string,
   directory: string,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): OpenedImage {
   const name = displayText(directory);
   const stats = statIfThere(directory);

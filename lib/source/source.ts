@@ -30,7 +30,12 @@ import {
   type SourceName,
 } from "./source_name.ts";
 import { openTarFile } from "./tree_image.ts";
-import type { OpenedImage, SourceOptions } from "./types.ts";
+import {
+  type OpenedImage,
+  type ResolvedOptions,
+  resolveOptions,
+  type SourceOptions,
+} from "./types.ts";
 
 export type {
   Addition,
@@ -38,12 +43,14 @@ export type {
   LayerSource,
   LoadedLayer,
   OpenedImage,
+  ResolvedOptions,
   SourceKind,
   SourceOptions,
   StoredBytes,
 } from "./types.ts";
 export type { SourceLimits } from "./limits.ts";
 export { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
+export { resolveOptions } from "./types.ts";
 export { closeLayers, loadLayers } from "./layers/load_layers.ts";
 
 /**
@@ -56,13 +63,11 @@ export { closeLayers, loadLayers } from "./layers/load_layers.ts";
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { NO_PROGRESS } from "../progress.ts";
- * import { Warnings } from "../warnings.ts";
  * import { closeLayers, loadLayers, openImage } from "./source.ts";
  * async function* emptyTar() {
  *   yield new Uint8Array(1024);
  * }
- * const options = { progress: NO_PROGRESS, warnings: new Warnings(), stdin: emptyTar() };
+ * const options = { stdin: emptyTar() };
  * const image = await openImage("-", options);
  * const layers = await loadLayers(image, options);
  * assertEquals(layers.map((layer) => layer.entries), [[]]);
@@ -70,13 +75,17 @@ export { closeLayers, loadLayers } from "./layers/load_layers.ts";
  * image.close();
  * ```
  */
-export async function openImage(source: string, options: SourceOptions): Promise<OpenedImage> {
+export async function openImage(
+  source: string,
+  given: SourceOptions = {},
+): Promise<OpenedImage> {
+  const options = resolveOptions(given);
   throwIfAborted(options.signal);
   return await withAdditions(await openBare(source, options), options);
 }
 
 /** Opens an image without what is put on top of it. */
-async function openBare(source: string, options: SourceOptions): Promise<OpenedImage> {
+async function openBare(source: string, options: ResolvedOptions): Promise<OpenedImage> {
   const { platform: wanted } = choiceRequest(options);
   const name = parseSourceName(source, existsSync);
   const image = await open(source, name, options);
@@ -99,7 +108,7 @@ function isTree({ kind }: OpenedImage): boolean {
 async function open(
   source: string,
   name: SourceName,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<OpenedImage> {
   switch (name.kind) {
     case "oci":
@@ -139,7 +148,7 @@ async function open(
 async function openArchiveFile(
   source: string,
   name: ReferencedName,
-  options: SourceOptions,
+  options: ResolvedOptions,
   opener: typeof openOciArchive,
 ): Promise<OpenedImage> {
   const file = await openSourceFile(name.path, "an image archive", options);
@@ -155,7 +164,7 @@ async function openArchiveFile(
 async function openPath(
   source: string,
   path: string,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<OpenedImage> {
   const found = statIfThere(path);
   if (found?.isDirectory()) return await openAnyDirectory(source, path, options);

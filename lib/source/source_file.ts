@@ -13,7 +13,7 @@ import { realPathOf, statIfThere } from "../io/paths.ts";
 import { createUnlinkedFile, singleFile, SpoolWriter } from "../io/spool.ts";
 import { displayText } from "./json.ts";
 import { DEFAULT_SOURCE_LIMITS, type DocumentLimit } from "./limits.ts";
-import type { SourceOptions, StoredFile } from "./types.ts";
+import type { ResolvedOptions, StoredFile } from "./types.ts";
 
 /** An open file. Whoever has it releases `file`. */
 export interface SourceFile {
@@ -32,7 +32,7 @@ export interface SourceFile {
 export async function openSourceFile(
   path: string,
   wanted: string,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<SourceFile> {
   const name = displayText(path);
   if (statIfThere(path)?.isFIFO()) return await spoolStream(name, createReadStream(path), options);
@@ -47,7 +47,7 @@ export async function openSourceFile(
 export async function spoolStream(
   name: string,
   stream: AsyncIterable<Uint8Array>,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<SourceFile> {
   const directory = options.tmpdir ?? tmpdir();
   const limitBytes = options.limits?.unpackedBytes ?? DEFAULT_SOURCE_LIMITS.unpackedBytes;

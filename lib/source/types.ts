@@ -7,12 +7,12 @@ import type { ByteString } from "../bytes/byte_string.ts";
 import type { InputError } from "../errors.ts";
 import type { RandomReader, SharedDescriptor } from "../io/random_reader.ts";
 import type { ThreadOptions } from "../io/thread.ts";
-import type { Progress } from "../progress.ts";
+import { NO_PROGRESS, type Progress } from "../progress.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import type { TarLimits } from "../tar/limits.ts";
 import type { AddedEntries } from "../tree/layer.ts";
 import type { TreeLimits } from "../tree/limits.ts";
-import type { Warnings } from "../warnings.ts";
+import { Warnings } from "../warnings.ts";
 import type { SourceLimits } from "./limits.ts";
 import type { Platform } from "./platform.ts";
 import type { RegistryOptions } from "./registry/endpoint.ts";
@@ -96,10 +96,10 @@ export interface SourceOptions extends ThreadOptions {
   readonly jobs?: number | undefined;
   /** Ends the work with its reason. */
   readonly signal?: AbortSignal | undefined;
-  /** Progress reporter. */
-  readonly progress: Progress;
-  /** Counts what is changed or left out. */
-  readonly warnings: Warnings;
+  /** Progress reporter; default: none. */
+  readonly progress?: Progress | undefined;
+  /** Counts what is changed or left out; default: one of its own, which reports list. */
+  readonly warnings?: Warnings | undefined;
   /** False: a diff id that does not match is a warning, for images that were made wrong. Default true. */
   readonly verifyDiffIds?: boolean | undefined;
   /** False: an ext4 image that was not unmounted is read as it lies, its journal is not replayed. Default true. */
@@ -128,6 +128,20 @@ export interface SourceOptions extends ThreadOptions {
   readonly additions?: readonly Addition[] | undefined;
   /** Unix time of what has no time of its own, such as files that are added; default 0. */
   readonly timestamp?: number | undefined;
+}
+
+/** Options with what reports progress and counts warnings. */
+export interface ResolvedOptions extends SourceOptions {
+  /** Progress reporter. */
+  readonly progress: Progress;
+  /** Counts what is changed or left out. */
+  readonly warnings: Warnings;
+}
+
+/** Fills in what reports progress and counts warnings. */
+export function resolveOptions<T extends SourceOptions>(options: T): T & ResolvedOptions {
+  const { progress = NO_PROGRESS, warnings = new Warnings() } = options;
+  return { ...options, progress, warnings };
 }
 
 /** Stored bytes that lie in a file, whole. */

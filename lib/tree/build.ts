@@ -9,7 +9,7 @@ import { type ByteString, displayName } from "../bytes/byte_string.ts";
 import { InputError, limitError } from "../errors.ts";
 import type { DirectoryNode, FileTree, TreeNode } from "../model/node.ts";
 import type { TarEntry } from "../tar/entry.ts";
-import type { Warnings } from "../warnings.ts";
+import { Warnings } from "../warnings.ts";
 import { FirstLayers } from "./first_layers.ts";
 import { type ApplyContext, describeEntry, shortenPath, type TreeLayer } from "./layer.ts";
 import { TreeBudget, type TreeLimits } from "./limits.ts";
@@ -34,12 +34,15 @@ import {
 
 export type { TreeLayer } from "./layer.ts";
 
+/** The time of what states none. */
+export const EPOCH: NodeTime = { seconds: 0, nanoseconds: 0 };
+
 /** Options of {@link buildTree}. */
 export interface BuildTreeOptions {
-  /** Counts what is changed or left out. */
-  readonly warnings: Warnings;
-  /** Modification time of directories that no entry describes, the root among them. */
-  readonly defaultTime: NodeTime;
+  /** Counts what is changed or left out; default: one of its own. */
+  readonly warnings?: Warnings | undefined;
+  /** Modification time of directories that no entry describes, the root among them; default: 1970-01-01. */
+  readonly defaultTime?: NodeTime | undefined;
   /** Bounds on the tree; what is not given is the default. */
   readonly limits?: Partial<TreeLimits> | undefined;
 }
@@ -58,7 +61,6 @@ export interface BuildTreeOptions {
  * import { assertEquals } from "@std/assert";
  * import { memoryReader } from "../io/random_reader.ts";
  * import { EMPTY_PAYLOAD_INDEX } from "../model/payload.ts";
- * import { Warnings } from "../warnings.ts";
  * import { buildTree, type TreeLayer } from "./build.ts";
  *
  * const file = {
@@ -71,15 +73,15 @@ export interface BuildTreeOptions {
  *   whiteouts: true,
  *   name: "layer",
  * });
- * const { root } = buildTree([layer("a", "b"), layer(".wh.a", "c")], {
- *   warnings: new Warnings(),
- *   defaultTime: { seconds: 0, nanoseconds: 0 },
- * });
+ * const { root } = buildTree([layer("a", "b"), layer(".wh.a", "c")]);
  * assertEquals([...root.children.keys()], ["b", "c"]);
  * ```
  */
-export function buildTree(layers: readonly TreeLayer[], options: BuildTreeOptions): FileTree {
-  const { warnings, defaultTime, limits } = options;
+export function buildTree(
+  layers: readonly TreeLayer[],
+  options: BuildTreeOptions = {},
+): FileTree {
+  const { warnings = new Warnings(), defaultTime = EPOCH, limits } = options;
   const impliedAttributes = impliedDirectoryAttributes(defaultTime);
   const budget = new TreeBudget(limits);
   const tree = emptyTree(defaultTime);

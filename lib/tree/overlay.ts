@@ -30,8 +30,8 @@ import type {
   TreeNode,
   Xattr,
 } from "../model/node.ts";
-import type { Warnings } from "../warnings.ts";
-import { applyLayer, type BuildTreeOptions, emptyTree } from "./build.ts";
+import { Warnings } from "../warnings.ts";
+import { applyLayer, type BuildTreeOptions, emptyTree, EPOCH } from "./build.ts";
 import { describeEntry, LayerChanges, TreeIndex, type TreeLayer } from "./layer.ts";
 import { TreeBudget } from "./limits.ts";
 import {
@@ -67,7 +67,6 @@ export interface OverlayTree {
  * import { assertEquals } from "@std/assert";
  * import { memoryReader } from "../io/random_reader.ts";
  * import { EMPTY_PAYLOAD_INDEX } from "../model/payload.ts";
- * import { Warnings } from "../warnings.ts";
  * import type { TreeLayer } from "./build.ts";
  * import { overlayTrees } from "./overlay.ts";
  *
@@ -81,8 +80,7 @@ export interface OverlayTree {
  *   whiteouts: true,
  *   name: "layer",
  * });
- * const options = { warnings: new Warnings(), defaultTime: { seconds: 0, nanoseconds: 0 } };
- * const kinds = [...overlayTrees([layer("a", "b"), layer(".wh.a", "c")], options)].map(({ tree }) =>
+ * const kinds = [...overlayTrees([layer("a", "b"), layer(".wh.a", "c")])].map(({ tree }) =>
  *   [...tree.root.children].map(([name, node]) => `${name} ${node.kind}`)
  * );
  * assertEquals(kinds, [["a file", "b file"], ["a characterDevice", "c file"]]);
@@ -90,9 +88,9 @@ export interface OverlayTree {
  */
 export function* overlayTrees(
   layers: readonly TreeLayer[],
-  options: BuildTreeOptions,
+  options: BuildTreeOptions = {},
 ): Generator<OverlayTree, FileTree> {
-  const { warnings, defaultTime, limits } = options;
+  const { warnings = new Warnings(), defaultTime = EPOCH, limits } = options;
   const impliedAttributes = impliedDirectoryAttributes(defaultTime);
   const budget = new TreeBudget(limits);
   const merged = emptyTree(defaultTime);

@@ -218,7 +218,7 @@ export interface FromFingerprintsOptions {
   readonly paths: readonly string[];
   /** Whether the report has the matrix of overlaps. */
   readonly pairwise: boolean;
-  /** As in ProbeOptions. */
+  /** As in ResolvedProbeOptions. */
   readonly row?: string | undefined;
   /** Where doubtful sets are reported. */
   readonly warnings: Warnings;

@@ -8,7 +8,7 @@ import type { DecodedArray, KeyValue } from "hyparquet";
 import { ByteWriter, ParquetWriter } from "hyparquet-writer";
 import type { ImageSink } from "../../lib/io/sink.ts";
 import type { ImageFacts } from "../images.ts";
-import { describeScheme, type ProbeOptions, schemeLabel } from "../schemes.ts";
+import { describeScheme, type ResolvedProbeOptions, schemeLabel } from "../schemes.ts";
 import { reportFacts } from "../report.ts";
 import type { MeasuredScheme, ProbeStores } from "../measure.ts";
 import type { UnitPlace } from "../units/store.ts";
@@ -29,7 +29,7 @@ const ROWS_PER_GROUP = 32_768;
 export class FingerprintWriter {
   readonly #sink: ImageSink;
   readonly #stores: ProbeStores;
-  readonly #options: ProbeOptions;
+  readonly #options: ResolvedProbeOptions;
   readonly #bytes = new ByteWriter(1 << 20);
   readonly #metadata: KeyValue[] = [];
   readonly #parquet: ParquetWriter;
@@ -37,7 +37,7 @@ export class FingerprintWriter {
   #writtenBytes = 0;
 
   /** @param stores must keep places */
-  constructor(sink: ImageSink, stores: ProbeStores, options: ProbeOptions) {
+  constructor(sink: ImageSink, stores: ProbeStores, options: ResolvedProbeOptions) {
     this.#sink = sink;
     this.#stores = stores;
     this.#options = options;

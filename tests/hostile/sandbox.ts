@@ -12,7 +12,7 @@ import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { InputError } from "../../lib/errors.ts";
 import { digestOf } from "../../lib/io/digest.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
-import type { SourceOptions } from "../../lib/source/source.ts";
+import type { ResolvedOptions, SourceOptions } from "../../lib/source/source.ts";
 import { buildTree } from "../../lib/tree/build.ts";
 import { writeOciLayout } from "../source/build_layout.ts";
 import { openFilesBelow, testOptions, withDirectory, withLoaded } from "../source/helpers.ts";
@@ -107,7 +107,7 @@ export class Sandbox {
     return await blessLayered(options);
   }
 
-  #options(more: Partial<SourceOptions>): SourceOptions {
+  #options(more: Partial<SourceOptions>): ResolvedOptions {
     return testOptions({ tmpdir: join(this.directory, "tmp"), ...more });
   }
 

@@ -10,7 +10,7 @@ import { CONSTANT_SALT } from "../../lib/verity/format.ts";
 import { reportChart } from "../../probe/chart.ts";
 import { reportHtml } from "../../probe/html.ts";
 import { reportCsv } from "../../probe/csv.ts";
-import { layoutOf, type ProbeOptions, schemesOf } from "../../probe/schemes.ts";
+import { layoutOf, type ResolvedProbeOptions, schemesOf } from "../../probe/schemes.ts";
 import { probe } from "../../probe/probe.ts";
 import { noise, optionsFor, withTars } from "./sources.ts";
 
@@ -147,7 +147,7 @@ Deno.test("probe tells of a source given twice and of one alone", async () => {
 
 Deno.test("probe refuses what cannot be meant before it reads anything", async () => {
   const missing = ["tar:/nonexistent"];
-  const refused: [Partial<ProbeOptions>, string][] = [
+  const refused: [Partial<ResolvedProbeOptions>, string][] = [
     [{ thresholds: [0] }, "alignThresholdBytes: "],
     [{ thresholds: [3 * KIB] }, "alignThresholdBytes: "],
     [{ grids: [3 * KIB] }, "gridBytes: "],

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NO_PROGRESS } from "../../lib/progress.ts";
 import { Warnings } from "../../lib/warnings.ts";
-import type { ProbeOptions } from "../../probe/schemes.ts";
+import type { ResolvedProbeOptions } from "../../probe/schemes.ts";
 import { Random } from "../oracle/noise.ts";
 import { buildTar } from "../tar/build.ts";
 
@@ -17,8 +17,8 @@ const KIB = 1024;
 /** The usual options, without compression. */
 export function optionsFor(
   sources: readonly string[],
-  change: Partial<ProbeOptions> = {},
-): ProbeOptions {
+  change: Partial<ResolvedProbeOptions> = {},
+): ResolvedProbeOptions {
   return {
     sources,
     mode: "merged",

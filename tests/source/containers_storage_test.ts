@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { InputError, InterruptedError, IoError } from "../../lib/errors.ts";
-import type { SourceOptions } from "../../lib/source/types.ts";
+import type { ResolvedOptions } from "../../lib/source/types.ts";
 import { hasCommand, mustRun, runCommand } from "../oracle/command.ts";
 import { notRun } from "../oracle/notice.ts";
 import { TARS } from "./build_archives.ts";
@@ -37,7 +37,7 @@ function writeCopy(directory: string): void {
 /** A directory with programs of these names, and options that look for programs nowhere else. */
 async function withPrograms(
   programs: Readonly<Record<string, string>>,
-  test: (options: SourceOptions, directory: string) => Promise<void>,
+  test: (options: ResolvedOptions, directory: string) => Promise<void>,
 ): Promise<void> {
   await withDirectory(async (directory) => {
     const bin = join(directory, "bin");

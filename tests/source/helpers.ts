@@ -7,11 +7,14 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { NO_PROGRESS } from "../../lib/progress.ts";
-import { closeLayers, loadLayers, openImage } from "../../lib/source/source.ts";
-import type { LoadedLayer, OpenedImage, SourceOptions } from "../../lib/source/source.ts";
-import { Warnings } from "../../lib/warnings.ts";
 import { notRun } from "../oracle/notice.ts";
+import { closeLayers, loadLayers, openImage, resolveOptions } from "../../lib/source/source.ts";
+import type {
+  LoadedLayer,
+  OpenedImage,
+  ResolvedOptions,
+  SourceOptions,
+} from "../../lib/source/source.ts";
 import { buildTar } from "../tar/build.ts";
 
 /** Runs a test with a directory of its own, which is removed afterwards. */
@@ -34,12 +37,12 @@ export function hasGnuTar(what: string): boolean {
 }
 
 /** Options with collected warnings and no progress. */
-export function testOptions(more: Partial<SourceOptions> = {}): SourceOptions {
-  return { progress: NO_PROGRESS, warnings: new Warnings(), jobs: 2, ...more };
+export function testOptions(more: SourceOptions = {}): ResolvedOptions {
+  return resolveOptions({ jobs: 2, ...more });
 }
 
 /** Every layer goes through a worker. */
-export const ALWAYS_WORKER: Partial<SourceOptions> = { inlineLayerBytes: -1 };
+export const ALWAYS_WORKER: Partial<ResolvedOptions> = { inlineLayerBytes: -1 };
 
 /** A tar of a few files, bigger and smaller ones. */
 export function sampleTar(seed = 1): Uint8Array<ArrayBuffer> {
@@ -114,7 +117,7 @@ export function noise(lengthBytes: number): Uint8Array {
 }
 
 /** Both ways that a layer is read, with the options that make it so. */
-export const WAYS: readonly [string, Partial<SourceOptions>][] = [
+export const WAYS: readonly [string, Partial<ResolvedOptions>][] = [
   ["in workers", ALWAYS_WORKER],
   ["in workers, with spools of many parts", { ...ALWAYS_WORKER, spoolPartBytes: 700 }],
   ["in place", {}],

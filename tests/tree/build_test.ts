@@ -29,7 +29,7 @@ for (const image of EDGE_IMAGES) {
     const build = () => buildTree(layersOf(image.layers, image.whiteouts ?? true), options);
     if ("refused" in image) assertThrows(build, InputError, image.refused);
     else assertExpectedTree(build(), image.expected);
-    assertEquals(countsOf(options.warnings), image.warnings ?? {});
+    assertEquals(countsOf(options.warnings!), image.warnings ?? {});
     if (image.warnings) assertStrictRefuses(image);
   });
 }

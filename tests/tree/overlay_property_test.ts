@@ -35,8 +35,8 @@ Deno.test("overlayTrees returns the tree that buildTree makes, and warns of the 
       const merged = buildTree(layersOf(stack), forTree);
       assertEquals(describeTree(step.value), describeTree(merged));
       assertEquals(
-        forLayers.warnings.list().filter(({ kind }) => kind !== "whiteoutDevice"),
-        forTree.warnings.list(),
+        forLayers.warnings!.list().filter(({ kind }) => kind !== "whiteoutDevice"),
+        forTree.warnings!.list(),
       );
     }),
     { numRuns: RUN_COUNT / 10 },

@@ -190,7 +190,7 @@ Deno.test("overlayTrees escapes the xattrs of overlayfs and drops those that get
   });
   assertEquals(g?.xattrs, { [`trusted.overlay.overlay.${suffix}`]: "1" });
   assertEquals(h?.xattrs, {});
-  assertEquals(options.warnings.list().map(({ kind, count }) => [kind, count]), [
+  assertEquals(options.warnings!.list().map(({ kind, count }) => [kind, count]), [
     ["unsupportedXattr", 1],
   ]);
 });
@@ -202,7 +202,7 @@ Deno.test("overlayTrees warns of 0:0 devices in the input", () => {
     ...overlayTrees(layersOf([[device, { ...device, path: "m", minor: 1 }]]), options),
   ];
   assertEquals(sketch(trees[0]!.tree), { "/m": "characterDevice" });
-  assertEquals(options.warnings.list().map(({ kind, count }) => [kind, count]), [
+  assertEquals(options.warnings!.list().map(({ kind, count }) => [kind, count]), [
     ["whiteoutDevice", 1],
   ]);
 });

@@ -11,7 +11,7 @@ import { loopDeviceOf } from "../../io/paths.ts";
 import type { RandomReader } from "../../io/random_reader.ts";
 import { openFault, openFileReader, readExactly } from "../../io/random_reader.ts";
 import { displayPath } from "../../io/system_error.ts";
-import type { Progress } from "../../progress.ts";
+import { NO_PROGRESS, type Progress } from "../../progress.ts";
 import { Warnings } from "../../warnings.ts";
 import { checkChecksum, filesystemSeed } from "../format/checksum.ts";
 import {
@@ -52,8 +52,8 @@ import { readBlock, switchGroups } from "./switch_structures.ts";
 export interface SwitchOptions {
   /** True: checksums come. False: they go. */
   readonly enable: boolean;
-  /** Progress reporter. */
-  readonly progress: Progress;
+  /** Progress reporter; default: none. */
+  readonly progress?: Progress | undefined;
   /** Is heard until the changes are decided on; then they are carried through. */
   readonly signal?: AbortSignal | undefined;
   /** Another file system, for tests. */
@@ -233,7 +233,7 @@ async function decideChanges(
     readonly encodedSuperblock: Uint8Array;
     readonly name: string;
   },
-  { enable, signal, progress }: SwitchOptions,
+  { enable, signal, progress = NO_PROGRESS }: SwitchOptions,
   files: ImageFiles,
 ): Promise<SwitchCounts & { writtenBytes: number }> {
   const { superblock, reader } = volume;

@@ -14,7 +14,7 @@
  */
 import { InputError } from "../../errors.ts";
 import type { RandomReader } from "../../io/random_reader.ts";
-import type { Warnings } from "../../warnings.ts";
+import { Warnings } from "../../warnings.ts";
 import { INCOMPAT, INODE_FLAG } from "../format/constants.ts";
 import type { GroupDescriptor } from "../format/group_descriptor.ts";
 import type { InodeRecord } from "../format/inode.ts";
@@ -106,9 +106,9 @@ export interface ImageInode {
 export interface OpenExt4Options {
   /**
    * Counts `dirtyJournal`, `notUnmounted`, `recordedErrors`, `orphanInodes`, `inUse`, `unknownFeature`, `clampedTime` and
-   * `damagedMetadata`; a strict one makes errors of them.
+   * `damagedMetadata`; a strict one makes errors of them. Default: one of its own.
    */
-  readonly warnings: Warnings;
+  readonly warnings?: Warnings | undefined;
   /** How many bytes of blocks are kept; 16 MiB by default. */
   readonly cacheBytes?: number | undefined;
 }
@@ -261,24 +261,24 @@ export function uncheckedInode(
  * import { readFileSync } from "node:fs";
  * import { gunzipSync } from "node:zlib";
  * import { memoryReader } from "../../io/random_reader.ts";
- * import { Warnings } from "../../warnings.ts";
  * import { openExt4Image } from "./image.ts";
  * import { readTree } from "./tree.ts";
  * const fixture = new URL("../../../fixtures/ext4/csum-4k.img.gz", import.meta.url);
  * const reader = memoryReader(gunzipSync(readFileSync(fixture)), "csum-4k.img");
- * const image = openExt4Image(reader, { warnings: new Warnings() });
- * const { root } = await readTree(image, { warnings: new Warnings() });
+ * const image = openExt4Image(reader);
+ * const { root } = await readTree(image);
  * assertEquals(root.children.get("disk")?.kind, "blockDevice");
  * image.close();
  * ```
  */
-export function openExt4Image(reader: RandomReader, options: OpenExt4Options): Ext4Image {
+export function openExt4Image(reader: RandomReader, options: OpenExt4Options = {}): Ext4Image {
+  const { warnings = new Warnings() } = options;
   const { superblock, checksum } = readSuperblock(reader);
-  const judge = new ReadingJudge(options.warnings);
+  const judge = new ReadingJudge(warnings);
   if (checksum !== undefined) {
     judge.expectChecksum("superblock", {}, checksum.stored, checksum.computed);
   }
-  checkFeatures(superblock, options.warnings);
+  checkFeatures(superblock, warnings);
   const geometry = imageGeometry(superblock);
   const wantedBytes = geometry.blocksCount * geometry.blockSizeBytes;
   if (reader.sizeBytes < wantedBytes) {
@@ -288,9 +288,9 @@ export function openExt4Image(reader: RandomReader, options: OpenExt4Options): E
       { data: { actual: reader.sizeBytes, expected: wantedBytes } },
     );
   }
-  const image = new Ext4Image(reader, { ...options, superblock, geometry, judge });
-  warnOfState(superblock, reader.name, options.warnings);
-  if (image.hasIncompat(INCOMPAT.MMP)) warnOfUse(image, options.warnings);
+  const image = new Ext4Image(reader, { ...options, warnings, superblock, geometry, judge });
+  warnOfState(superblock, reader.name, warnings);
+  if (image.hasIncompat(INCOMPAT.MMP)) warnOfUse(image, warnings);
   return image;
 }
 

@@ -8,7 +8,7 @@ import type { ByteString } from "../../bytes/byte_string.ts";
 import { displayName } from "../../bytes/byte_string.ts";
 import { InputError, throwIfAborted } from "../../errors.ts";
 import type { DirectoryNode, FileTree, NodeAttributes, TreeNode } from "../../model/node.ts";
-import type { Warnings } from "../../warnings.ts";
+import { Warnings } from "../../warnings.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import { INODE_FLAG, INODE_NUMBER, LINK_COUNT_MAX, RO_COMPAT } from "../format/constants.ts";
 import type { NodeKind } from "../volume/inode.ts";
@@ -23,9 +23,9 @@ import { XattrReader } from "./xattrs.ts";
 export interface ReadTreeOptions {
   /**
    * Counts what the model cannot hold: `droppedFlags`, `droppedProject`, `droppedVerity`, `unsupportedXattr`, and
-   * `encrypted` for what was left out because it means nothing without its key.
+   * `encrypted` for what was left out because it means nothing without its key. Default: one of its own.
    */
-  readonly warnings: Warnings;
+  readonly warnings?: Warnings | undefined;
   /**
    * What becomes of a lost+found as mke2fs makes it: an empty directory of root's, 0700, of more than 4096 bytes. By
    * default it is left out, since it belongs to the file system and not to its content. Any other is kept.
@@ -82,24 +82,26 @@ const YIELD_AFTER_NAMES = 1024;
  * import { readFileSync } from "node:fs";
  * import { gunzipSync } from "node:zlib";
  * import { memoryReader } from "../../io/random_reader.ts";
- * import { Warnings } from "../../warnings.ts";
  * import { openExt4Image } from "./image.ts";
  * import { readTree } from "./tree.ts";
  * const fixture = new URL("../../../fixtures/ext4/gdt-csum-1k.img.gz", import.meta.url);
- * const warnings = new Warnings();
- * const image = openExt4Image(memoryReader(gunzipSync(readFileSync(fixture))), { warnings });
- * const { root } = await readTree(image, { warnings });
+ * const image = openExt4Image(memoryReader(gunzipSync(readFileSync(fixture))));
+ * const { root } = await readTree(image);
  * const file = root.children.get("holes");
  * assertEquals(file?.kind === "file" && file.payload.segments.length, 450);
  * ```
  */
-export async function readTree(image: Ext4Image, options: ReadTreeOptions): Promise<FileTree> {
+export async function readTree(
+  image: Ext4Image,
+  options: ReadTreeOptions = {},
+): Promise<FileTree> {
   return await new TreeReader(image, options).read();
 }
 
 class TreeReader {
   readonly #image: Ext4Image;
   readonly #options: ReadTreeOptions;
+  readonly #warnings: Warnings;
   readonly #limits: ReadLimits;
   readonly #budget: BlockBudget;
   readonly #nodes: NodeReader;
@@ -110,13 +112,14 @@ class TreeReader {
 
   constructor(image: Ext4Image, options: ReadTreeOptions) {
     this.#image = image;
+    this.#warnings = options.warnings ?? new Warnings();
     this.#options = options;
     this.#limits = { ...DEFAULT_READ_LIMITS, ...options.limits };
     // Files share blocks on purpose where this is set: each maps no more than there are.
     const isShared = image.hasRoCompat(RO_COMPAT.SHARED_BLOCKS);
     this.#budget = new BlockBudget(isShared ? Infinity : image.geometry.blocksCount);
     this.#nodes = new NodeReader(image, {
-      warnings: options.warnings,
+      warnings: this.#warnings,
       budget: this.#budget,
       maxSegmentCount: this.#limits.maxSegmentCount,
     });
@@ -163,7 +166,7 @@ class TreeReader {
     if (isUnreadable(inode)) {
       if (inode.kind === "directory") parent.subdirectoryCount++;
       const what = displayName(path);
-      this.#options.warnings.add("encrypted", what, "it is encrypted, and was left out");
+      this.#warnings.add("encrypted", what, "it is encrypted, and was left out");
       return undefined;
     }
     const node = this.#nodes.read(inode, path, this.#known.size);

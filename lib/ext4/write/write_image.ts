@@ -9,7 +9,7 @@ import { InputError, invariant, throwIfAborted } from "../../errors.ts";
 import { type RandomReader, readAhead, readAheadBuffer } from "../../io/random_reader.ts";
 import type { ImageSink } from "../../io/sink.ts";
 import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../../model/payload.ts";
-import type { Progress } from "../../progress.ts";
+import { NO_PROGRESS, type Progress } from "../../progress.ts";
 import type { ImagePlan, MetadataWrite, PayloadWrite } from "../plan/image_plan.ts";
 
 /** The most payload that is read at a time. */
@@ -28,8 +28,8 @@ export interface WriteResult {
 export interface WriteOptions {
   /** Stops the writing when it is aborted. */
   readonly signal?: AbortSignal | undefined;
-  /** Progress reporter. */
-  readonly progress: Progress;
+  /** Progress reporter; default: none. */
+  readonly progress?: Progress | undefined;
   /** Called after each write of payload. */
   readonly onWritten?: ((write: PayloadWrite) => void) | undefined;
 }
@@ -38,7 +38,7 @@ export interface WriteOptions {
 export async function writeImage(
   plan: ImagePlan,
   sink: ImageSink,
-  options: WriteOptions,
+  options: WriteOptions = {},
 ): Promise<WriteResult> {
   const writer = new PlanWriter(plan, sink, options);
   try {
@@ -73,7 +73,7 @@ class PlanWriter {
     this.#plan = plan;
     this.#sink = sink;
     this.#signal = options.signal;
-    this.#progress = options.progress;
+    this.#progress = options.progress ?? NO_PROGRESS;
     this.#onWritten = options.onWritten;
     this.#cells = new CellCounter(plan.gridBlocks * BLOCK_SIZE_BYTES);
   }

@@ -23,7 +23,7 @@ import type { TarEntry } from "../../tar/entry.ts";
 import { DEFAULT_SOURCE_LIMITS, type ImageBudget } from "../limits.ts";
 import type {
   LayerSource,
-  SourceOptions,
+  ResolvedOptions,
   StoredFile,
   StoredOutput,
   StoredStream,
@@ -62,7 +62,7 @@ export interface ReadLayer {
 
 /** What reading a layer may use. */
 export interface LoadContext {
-  readonly options: SourceOptions;
+  readonly options: ResolvedOptions;
   readonly signal: AbortSignal;
   /** A worker for this layer alone, started if there is none. */
   readonly worker: () => LayerWorker;
@@ -212,7 +212,7 @@ async function run(
   return { facts, entries };
 }
 
-function layerJob(source: LayerSource, options: SourceOptions): LayerJob {
+function layerJob(source: LayerSource, options: ResolvedOptions): LayerJob {
   return {
     name: source.name,
     mediaType: source.mediaType,

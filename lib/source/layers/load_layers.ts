@@ -9,7 +9,14 @@ import { SharedDescriptor } from "../../io/random_reader.ts";
 import type { Warnings } from "../../warnings.ts";
 import { DEFAULT_SOURCE_LIMITS, ImageBudget } from "../limits.ts";
 import { warnOfTree } from "../tree_image.ts";
-import type { LayerSource, LoadedLayer, OpenedImage, SourceOptions } from "../types.ts";
+import {
+  type LayerSource,
+  type LoadedLayer,
+  type OpenedImage,
+  type ResolvedOptions,
+  resolveOptions,
+  type SourceOptions,
+} from "../types.ts";
 import { diffIdConflict, loadLayer, type ReadLayer, SPOOL_FILES_MAX } from "./load_layer.ts";
 import { LayerWorker } from "./worker.ts";
 
@@ -23,8 +30,9 @@ import { LayerWorker } from "./worker.ts";
  */
 export async function loadLayers(
   image: OpenedImage,
-  options: SourceOptions,
+  given: SourceOptions = {},
 ): Promise<LoadedLayer[]> {
+  const options = resolveOptions(given);
   throwIfAborted(options.signal);
   const loading = new Loading(image, options);
   return await loading.run();
@@ -45,7 +53,7 @@ interface Task {
 
 class Loading {
   readonly #sources: readonly LayerSource[];
-  readonly #options: SourceOptions;
+  readonly #options: ResolvedOptions;
   /** Whether the one layer is a tree of its own, not one of an image's. */
   readonly #isTree: boolean;
   readonly #tasks: readonly Task[];
@@ -56,7 +64,7 @@ class Loading {
   #next = 0;
   #failure: { readonly index: number; readonly reason: unknown } | undefined;
 
-  constructor({ layers: sources, kind }: OpenedImage, options: SourceOptions) {
+  constructor({ layers: sources, kind }: OpenedImage, options: ResolvedOptions) {
     this.#sources = sources;
     this.#isTree = kind === "tar" || kind === "rootfs" || kind === "ext4";
     this.#options = options;
@@ -187,7 +195,7 @@ function loadedBefore(source: LayerSource): LoadedLayer {
  */
 export async function loadAlone(
   source: LayerSource,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<ReadLayer & { readonly file: SharedDescriptor }> {
   throwIfAborted(options.signal);
   const abort = new AbortController();

@@ -18,7 +18,7 @@ import {
 import { displayText } from "../json.ts";
 import { openManifest } from "../manifest.ts";
 import { parseReference } from "../reference.ts";
-import type { OpenedImage, SourceOptions, StoredBytes, StoredStream } from "../types.ts";
+import type { OpenedImage, ResolvedOptions, StoredBytes, StoredStream } from "../types.ts";
 import { throughBlobCache } from "./blob_cache.ts";
 import { connectRegistry, type RegistryClient } from "./client.ts";
 import { apiPath } from "./endpoint.ts";
@@ -45,7 +45,7 @@ const PLAIN_TYPES: ReadonlySet<string | undefined> = new Set([
 export async function openRegistryImage(
   source: string,
   reference: string,
-  options: SourceOptions,
+  options: ResolvedOptions,
 ): Promise<OpenedImage> {
   const request = choiceRequest(options);
   const client = await connectRegistry(parseReference(reference), options);
@@ -63,7 +63,7 @@ class RegistryBlobs implements BlobStore {
   readonly #signal: AbortSignal | undefined;
   readonly #cache: string | undefined;
 
-  constructor(client: RegistryClient, { signal, registry }: SourceOptions) {
+  constructor(client: RegistryClient, { signal, registry }: ResolvedOptions) {
     this.name = client.name;
     this.#client = client;
     this.#signal = signal;
@@ -113,7 +113,7 @@ class RegistryBlobs implements BlobStore {
 async function fetchRoot(
   client: RegistryClient,
   limitBytes: number,
-  { signal, warnings }: SourceOptions,
+  { signal, warnings }: ResolvedOptions,
 ): Promise<Descriptor> {
   const { name, reference } = client;
   const path = apiPath(reference, "manifests", reference.digest ?? reference.tag!);

@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { InputError, UsageError } from "../../../lib/errors.ts";
 import { Warnings } from "../../../lib/warnings.ts";
 import { probeFingerprints } from "../../../probe/fingerprints/reader.ts";
-import type { ProbeOptions } from "../../../probe/schemes.ts";
+import type { ResolvedProbeOptions } from "../../../probe/schemes.ts";
 import { probe } from "../../../probe/probe.ts";
 import type { ProbeReport } from "../../../probe/report.ts";
 import { optionsFor, withTars } from "../sources.ts";
@@ -12,7 +12,7 @@ import { MemorySink } from "./memory_sink.ts";
 async function fingerprint(
   path: string,
   sources: readonly string[],
-  change: Partial<ProbeOptions> = {},
+  change: Partial<ResolvedProbeOptions> = {},
 ): Promise<ProbeReport> {
   const sink = new MemorySink();
   const options = { compression: { kind: "zstd", level: 1 }, pairwise: true, ...change } as const;
@@ -26,7 +26,7 @@ const from = (...paths: string[]) =>
 
 Deno.test("fingerprints give the report of the images themselves, in one file and in several", async () => {
   await withTars(async (sources, directory) => {
-    const kinds: Partial<ProbeOptions>[] = [
+    const kinds: Partial<ResolvedProbeOptions>[] = [
       {},
       { compression: { kind: "none" }, grids: [65536, 131072] },
       { mode: "layered" },

@@ -8,7 +8,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import type { RegistryOptions } from "../../../lib/source/registry/endpoint.ts";
 import type { RegistryTiming } from "../../../lib/source/registry/http.ts";
-import type { SourceOptions } from "../../../lib/source/source.ts";
+import type { ResolvedOptions, SourceOptions } from "../../../lib/source/source.ts";
 import { type Blobs, buildImage, type BuiltImage, type ImageSpec } from "../build_layout.ts";
 import { testOptions } from "../helpers.ts";
 
@@ -156,7 +156,7 @@ export function registrySource(
   timing: RegistryTiming,
   registry: Partial<RegistryOptions> = {},
   more: Partial<SourceOptions> = {},
-): SourceOptions {
+): ResolvedOptions {
   const environment = { HOME: "/nonexistent" };
   return testOptions({
     registry: { plainHttp: true, environment, timing, ...registry },

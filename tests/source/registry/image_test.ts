@@ -12,7 +12,7 @@ import {
 } from "../../../lib/source/documents.ts";
 import { openRegistryImage } from "../../../lib/source/registry/image.ts";
 import { openImage } from "../../../lib/source/source.ts";
-import type { SourceOptions } from "../../../lib/source/types.ts";
+import type { ResolvedOptions, SourceOptions } from "../../../lib/source/types.ts";
 import { runFake } from "../../cli/fake_io.ts";
 import { buildTar } from "../../tar/build.ts";
 import {
@@ -46,7 +46,7 @@ import {
 
 const SPEC: ImageSpec = { layers: [sampleTar(1), sampleTar(2), sampleTar(1)] };
 
-function options(more: Partial<SourceOptions> = {}): SourceOptions {
+function options(more: Partial<SourceOptions> = {}): ResolvedOptions {
   return registrySource(new TestTiming(), {}, more);
 }
 
