@@ -231,8 +231,13 @@ function checkArguments(
     checkValue(given, option, texts[0]!);
     values.set(option.name, option.list && !option.whole ? splitLists(given, texts) : texts);
   }
+  const { batchOption } = command;
+  const isBatch = batchOption !== undefined && values.has(batchOption);
+  if (isBatch) refuseCall(command, batchOption, values, operands);
   for (const option of options) {
-    if (option.required && !values.has(option.name)) throw missingOption(command, option);
+    if (option.required && !isBatch && !values.has(option.name)) {
+      throw missingOption(command, option);
+    }
   }
   const flags = new Map(
     [...line.flags].filter(([name]) =>
@@ -240,8 +245,26 @@ function checkArguments(
     ),
   );
   const order = line.given.map(({ name }) => name).filter((name) => values.has(name));
-  const positionals = sortOperands(command, operands, commands);
+  const positionals = isBatch
+    ? new Map(command.positionals.map(({ name }) => [name, []]))
+    : sortOperands(command, operands, commands);
   return new ParsedArguments(options, flags, values, positionals, order);
+}
+
+/** Refuses what the lines of a batch say. */
+function refuseCall(
+  command: Command,
+  batchOption: string,
+  values: ReadonlyMap<string, unknown>,
+  operands: readonly string[],
+): void {
+  const [operand] = operands;
+  const option = command.options.find(({ name, required }) => required && values.has(name));
+  if (operand === undefined && option === undefined) return;
+  const given = option === undefined ? `\`${displayPath(operand!)}\`` : `--${option.name}`;
+  throw new UsageError(`--${batchOption}`, `every line names its own: found ${given} as well`, {
+    hint: `write it on a line of the batch, or leave out --${batchOption}`,
+  });
 }
 
 /** The option of the command that was meant. @throws UsageError when it has none of that name */

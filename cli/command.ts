@@ -75,6 +75,8 @@ export interface Command {
   readonly examples: readonly (readonly [purpose: string, line: string])[];
   readonly positionals: readonly PositionalSpec[];
   readonly options: readonly OptionSpec[];
+  /** The option that stands for the operands and the required options: a list of calls to make. */
+  readonly batchOption?: string;
   /** Handles signals itself: it runs until it is asked to stop, and ends in its own time. */
   readonly handlesSignals?: boolean;
   /** Loads its code, which the other commands do not need. */
@@ -186,6 +188,19 @@ export class ParsedArguments {
     const lists = new Map(names.map((name) => [name, [...this.values(name) ?? []]]));
     return this.#order.filter((name) => lists.has(name))
       .map((name) => ({ name, value: lists.get(name)!.shift()! }));
+  }
+
+  /** The same options, unless `call` gives others, with the operands of `call`. */
+  withCall(call: ParsedArguments): ParsedArguments {
+    const values = new Map([...this.#values, ...call.#values]);
+    const order = this.#order.filter((name) => !call.#values.has(name));
+    return new ParsedArguments(
+      this.options,
+      new Map([...this.#flags, ...call.#flags]),
+      values,
+      call.#positionals,
+      [...order, ...call.#order],
+    );
   }
 
   /** The first of some options that was given, be it a flag, a value or a list. */

@@ -37,7 +37,7 @@ export type ExitCode = typeof EXIT[keyof typeof EXIT];
 /** The meaning of each code, for people. */
 export const EXIT_MEANINGS: Readonly<Record<ExitCode, string>> = {
   0: "done",
-  1: "the answer is no: verify found damage, diff found a difference, probe found less than --min-dedup",
+  1: "the answer is no: verify found damage, diff found a difference, probe found less than --min-dedup, an image of a batch failed",
   2: "the command line is wrong",
   3: "the input is missing, damaged or not supported",
   4: "reading, writing or the network failed; an output exists and --force was not given",

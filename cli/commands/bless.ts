@@ -16,6 +16,7 @@ import { deviceFacts, isBlockDevice } from "../../lib/io/block_device.ts";
 import { createDeviceSink, type DeviceSink, type ZeroedBy } from "../../lib/io/device_sink.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { type ImageSink, teeSink } from "../../lib/io/sink.ts";
+import type { SourceOptions } from "../../lib/source/source.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
 import { aligned } from "../text.ts";
@@ -49,13 +50,37 @@ import {
 
 /** `blessfs bless [merged] SOURCE -o IMAGE`. */
 export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<void> {
-  const started = io.now();
-  const source = args.positional("SOURCE");
   const image = args.value("output")!;
-  if (source === "-") {
+  if (args.positional("SOURCE") === "-") {
     const example = "`blessfs bless - -o IMAGE < root.tar`";
     refuseTerminal("SOURCE", io, `redirect a tar or an archive into it: ${example}`);
   }
+  const { report, made } = await makeMerged(args, io);
+  const { stored, elapsedMs } = made;
+  io.warn(report.warnings);
+  if (io.json) await io.writeReport(document(report, made));
+  else if (image === "-" && stored === undefined) tellStreamed(report, elapsedMs, io);
+  else if (!io.quiet) {
+    const text = mergedText(report, made);
+    const isTaken = [image, stored?.index, args.value("config")].includes("-");
+    if (isTaken) io.stderr.write(text);
+    else await io.stdout.write(text);
+  }
+}
+
+/**
+ * Makes one image as the arguments say.
+ *
+ * @param shared what it has in common with other images that are made
+ */
+export async function makeMerged(
+  args: ParsedArguments,
+  io: CommandIo,
+  shared: Pick<SourceOptions, "jobs" | "layerCache"> = {},
+): Promise<{ readonly report: BlessReport; readonly made: MadeImage }> {
+  const started = io.now();
+  const source = args.positional("SOURCE");
+  const image = args.value("output")!;
   const defaults = withoutJournal(args, MERGED_DEFAULTS);
   const layout = parseLayout(args, defaults, fillBytesOf(args, image));
   const sourceOptions = parseSourceOptions(args, io, [source], args.value("store"));
@@ -78,6 +103,7 @@ export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<v
     report = await blessMerged({
       ...sourceOptions,
       ...additions.options,
+      ...shared,
       source,
       layout,
       envelope,
@@ -91,17 +117,8 @@ export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<v
   }
   await opened.finish(report);
   const elapsedMs = Math.round(io.now() - started);
-  io.warn(report.warnings);
   const stored = outputs.storeReport();
-  const made = { image, stored, device: deviceReport(outputs), elapsedMs };
-  if (io.json) await io.writeReport(document(report, made));
-  else if (image === "-" && stored === undefined) tellStreamed(report, elapsedMs, io);
-  else if (!io.quiet) {
-    const text = mergedText(report, made);
-    const isTaken = [image, stored?.index, args.value("config")].includes("-");
-    if (isTaken) io.stderr.write(text);
-    else await io.stdout.write(text);
-  }
+  return { report, made: { image, stored, device: deviceReport(outputs), elapsedMs } };
 }
 
 /** An image with a hash tree has no journal unless one is asked for. */
@@ -128,7 +145,7 @@ function fillBytesOf(args: ParsedArguments, image: string): (() => number) | und
 }
 
 /** What is said of a device that was written. */
-interface DeviceReport {
+export interface DeviceReport {
   readonly sizeBytes: number;
   /** How the holes of the image became zeros. */
   readonly zeroedBy: ZeroedBy;
@@ -139,14 +156,15 @@ function deviceReport({ device }: Outputs): DeviceReport | undefined {
 }
 
 /** What was made of a plan. */
-interface MadeImage {
+export interface MadeImage {
   readonly image: string;
   readonly stored: StoredReport | undefined;
   readonly device: DeviceReport | undefined;
   readonly elapsedMs: number;
 }
 
-function document(
+/** The report as a document. */
+export function document(
   report: BlessReport,
   { image, stored, device, elapsedMs }: MadeImage,
 ): Record<string, unknown> {

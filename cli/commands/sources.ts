@@ -17,7 +17,8 @@ import { kebabCase, safeLine } from "../errors.ts";
 import { choiceError, parseCount, parsePercent, parseSize } from "../values.ts";
 import { parseImageAccess } from "./image.ts";
 
-const MAX_JOBS = 256;
+/** Layers that are read, or images of a batch that are made, at the same time. */
+export const MAX_JOBS = 256;
 
 type Packing = LayoutOptions["packing"];
 

@@ -68,6 +68,7 @@ export const BLESS_MERGED: Command = {
       "blessfs bless oci:images/python -o vm.ext4 --add ./init:/sbin/init:mode=0755",
     ],
     ["Get the figures for a script", "blessfs bless oci:images/python -o python.ext4 --json"],
+    ["Make the images that a file lists", "blessfs bless --batch images.jsonl --jobs 4"],
   ],
   description: [
     "With --verity the image is never written to, so it has no journal, and asking for one is an error. `blessfs verity " +
@@ -75,9 +76,14 @@ export const BLESS_MERGED: Command = {
     "A block device must be large enough, and neither mounted nor in use. All of the image is written to it, its zeros " +
     "included; the superblock comes last, so after an interrupted run nothing mounts there. What is on the device behind " +
     "the image stays.",
+    'A batch is one JSON object a line: source, output, and options by their names, such as {"source": "oci:images/vm", ' +
+    '"output": "vm.ext4", "options": {"size": "+2G", "compat": ["grub"]}}. Options on the command line hold for ' +
+    "every line that has no other. Each line gets its report as one line of JSON on standard output, in their order, with " +
+    "`line` and, where it failed, `error`; the exit code is 1 then. Layers that several images have are read once.",
     "The same source and options always give the same bytes, on every machine. The UUID is derived from the digest of " +
     "the source.",
   ],
+  batchOption: "batch",
   positionals: [SOURCE_OPERAND],
   options: [
     outputOption({
@@ -87,6 +93,12 @@ export const BLESS_MERGED: Command = {
         "the image to make, or the block device to write; - streams it to standard output, none makes only what --store " +
         "asks for",
     }),
+    {
+      name: "batch",
+      value: "FILE",
+      completion: "file",
+      summary: "make the image of each line of this file; - reads the lines from standard input",
+    },
     {
       name: "assume-zeroed",
       summary: "the device reads zeros everywhere: do not write the zeros of the image",
@@ -114,7 +126,13 @@ export const BLESS_MERGED: Command = {
     ...SOURCE_OPTIONS,
     JSON_OPTION,
   ],
-  load: async () => (await import("../commands/bless.ts")).runMerged,
+  load: async () => {
+    const { runMerged } = await import("../commands/bless.ts");
+    return async (args, io) => {
+      if (args.value("batch") === undefined) return await runMerged(args, io);
+      return await (await import("../commands/batch.ts")).runBatch(args, io);
+    };
+  },
 };
 
 /** `blessfs bless layered`. */

@@ -22,6 +22,8 @@ export type {
   SourceOptions,
   StoredBytes,
 } from "./source.ts";
+export { createLayerCache } from "./layers/layer_cache.ts";
+export type { LayerCache } from "./types.ts";
 export type { AddedReport, AddPath, AddTar } from "./types.ts";
 export type { StoredFile, StoredLoaded, StoredOutput, StoredStream } from "./types.ts";
 export type { AddedEntries } from "../tree/layer.ts";

@@ -82,6 +82,14 @@ export interface AdditionsReport {
   readonly added: readonly AddedReport[];
 }
 
+/** Layers that several images share, read once. */
+export interface LayerCache {
+  /** Says that an image will be loaded once more, with these options. */
+  announce(image: Pick<OpenedImage, "layers">, options: SourceOptions): void;
+  /** Gives back what is kept. */
+  close(): void;
+}
+
 /** What opening an image and loading its layers need. */
 export interface SourceOptions extends ThreadOptions {
   /**
@@ -124,6 +132,8 @@ export interface SourceOptions extends ThreadOptions {
   readonly registry?: RegistryOptions | undefined;
   /** What the source `-` is read from; default: the process's standard input. */
   readonly stdin?: AsyncIterable<Uint8Array> | undefined;
+  /** Keeps layers that other images have as well. */
+  readonly layerCache?: LayerCache | undefined;
   /** What is put on top of the image, in this order. */
   readonly additions?: readonly Addition[] | undefined;
   /** Unix time of what has no time of its own, such as files that are added; default 0. */

@@ -18,6 +18,7 @@ import {
   type SourceOptions,
 } from "../types.ts";
 import { diffIdConflict, loadLayer, type ReadLayer, SPOOL_FILES_MAX } from "./load_layer.ts";
+import { SharedLayers } from "./layer_cache.ts";
 import { LayerWorker } from "./worker.ts";
 
 /**
@@ -123,24 +124,57 @@ class Loading {
   /** Never rejects. */
   async #load(task: Task, worker: () => LayerWorker): Promise<void> {
     const { source, abort } = task;
-    const bar = this.#options.progress.begin(source.name, source.sizeBytes);
     this.#running.add(task);
     try {
-      task.result = await loadLayer(source, {
-        options: this.#options,
-        signal: abort.signal,
-        worker,
-        budget: this.#budget,
-        spoolPartsMax: Math.max(1, Math.floor(SPOOL_FILES_MAX / this.#tasks.length)),
-        progress: bar,
-      });
+      const cache = sharedLayersOf(source, this.#options);
+      task.result = cache === undefined
+        ? await this.#read(task, worker)
+        : await this.#loadShared(task, cache, () => this.#read(task, worker, 1));
     } catch (error) {
       this.#fail(task.index, error);
       // A stream that waits for more shall wait no longer.
       abort.abort(error);
     } finally {
       this.#running.delete(task);
+    }
+  }
+
+  async #read(
+    { source, abort }: Task,
+    worker: () => LayerWorker,
+    spoolPartsMax = Math.max(1, Math.floor(SPOOL_FILES_MAX / this.#tasks.length)),
+  ): Promise<ReadLayer> {
+    const bar = this.#options.progress.begin(source.name, source.sizeBytes);
+    try {
+      return await loadLayer(source, {
+        options: this.#options,
+        signal: abort.signal,
+        worker,
+        budget: this.#budget,
+        spoolPartsMax,
+        progress: bar,
+      });
+    } finally {
       bar.end();
+    }
+  }
+
+  /** What is kept is not given back in parts, so its spool is one file. */
+  async #loadShared(
+    { source, abort }: Task,
+    cache: SharedLayers,
+    read: () => Promise<ReadLayer>,
+  ): Promise<ReadLayer> {
+    const { layer, isKept } = await cache.load(source, this.#options, read);
+    if (!isKept) return layer;
+    try {
+      throwIfAborted(abort.signal);
+      this.#budget.takeUnpacked(layer.facts.uncompressedBytes, source.name);
+      this.#budget.takeEntries(layer.entries.length, source.name);
+      return layer;
+    } catch (error) {
+      layer.file.release();
+      throw error;
     }
   }
 
@@ -181,6 +215,14 @@ class Loading {
     }
     return loadedLayer(source, read);
   }
+}
+
+/** The cache that a layer goes through; undefined for none. */
+function sharedLayersOf(source: LayerSource, options: SourceOptions): SharedLayers | undefined {
+  const { layerCache } = options;
+  return layerCache instanceof SharedLayers && layerCache.takes(source, options)
+    ? layerCache
+    : undefined;
 }
 
 function loadedBefore(source: LayerSource): LoadedLayer {
