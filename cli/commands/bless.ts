@@ -8,6 +8,7 @@ import { blessLayered, type LayeredReport } from "../../lib/bless/layered.ts";
 import { fillingBytes } from "../../lib/bless/envelope.ts";
 import { blessMerged } from "../../lib/bless/merged.ts";
 import { LAYERED_DEFAULTS, type LayoutOptions, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
+import type { LikeOptions, LikeReport } from "../../lib/bless/previous_image.ts";
 import type { BlessReport, SourceReport } from "../../lib/bless/report.ts";
 import { ChunkSink, createIndexSink } from "../../lib/chunk/chunk_sink.ts";
 import { SECTOR_BYTES } from "../../lib/disk/gpt.ts";
@@ -110,6 +111,7 @@ export async function makeMerged(
       timestamp,
       sink,
       configSink: config,
+      ...parseLike(args),
     });
   } finally {
     opened.close();
@@ -119,6 +121,11 @@ export async function makeMerged(
   const elapsedMs = Math.round(io.now() - started);
   const stored = outputs.storeReport();
   return { report, made: { image, stored, device: deviceReport(outputs), elapsedMs } };
+}
+
+/** The previous image, and what becomes of its bytes. */
+function parseLike(args: ParsedArguments): LikeOptions {
+  return { like: args.value("like"), keepStale: args.flag("keep-stale") };
 }
 
 /** An image with a hash tree has no journal unless one is asked for. */
@@ -229,6 +236,7 @@ function mergedText(
     ["content", content],
     ["layout", aligns],
     ["layers", formatCount(report.layers.length)],
+    ...report.like === undefined ? [] : [["like", likeText(report.like)] as const],
     ...additionRows(report),
     ...envelopeRows(report),
     ...device === undefined ? [] : [
@@ -243,6 +251,20 @@ function mergedText(
     ],
     ["time", formatDuration(elapsedMs)],
   ]);
+}
+
+/** What was kept of the previous image, in one line. */
+function likeText({ previous, afresh, cells, staleBytes }: LikeReport): string {
+  const counts = countsText([
+    [cells.kept, "cells kept"],
+    [cells.changed, "changed"],
+    [cells.new, "new"],
+  ]);
+  const stale = staleBytes === 0
+    ? ""
+    : `; ${formatSize(staleBytes)} of removed content stays readable on the raw device`;
+  const how = afresh === null ? "" : `; laid out afresh: ${afresh}`;
+  return `${safeLine(previous)}: ${counts}${stale}${how}`;
 }
 
 /** For an image that only goes to a chunk store. */

@@ -28,10 +28,16 @@ import {
 import { withTree } from "./load_tree.ts";
 import { type LayoutOptions, MERGED_DEFAULTS } from "./options.ts";
 import { planImage } from "./plan_image.ts";
+import {
+  checkLike,
+  type LikeOptions,
+  type OpenedPrevious,
+  openPrevious,
+} from "./previous_image.ts";
 import { type BlessReport, imageReport, sourceReport } from "./report.ts";
 
 /** What to bless, how, and where to. */
-export interface BlessMergedOptions extends SourceOptions {
+export interface BlessMergedOptions extends SourceOptions, LikeOptions {
   /** As on the command line: `oci:DIR:REF`, `tar:FILE` and so on. */
   readonly source: string;
   /** The layout; what is not given is that of `MERGED_DEFAULTS`. */
@@ -70,10 +76,26 @@ export async function blessMerged(options: BlessMergedOptions): Promise<BlessRep
 }
 
 async function bless(options: ResolvedMergedOptions): Promise<BlessReport> {
-  const { source, layout, envelope, sink, warnings, timestamp = 0 } = options;
+  const { layout, envelope, timestamp = 0 } = options;
+  checkLike(options);
   checkEnvelope(envelope, layout);
   const inside = layoutInside(layout, envelope);
   resolveSettings(inside, { derivedUuid: new Uint8Array(16), timestamp });
+  const previous = await openPrevious(options, { ...options, layout: inside });
+  try {
+    return await blessLike(options, inside, previous);
+  } finally {
+    previous?.close();
+  }
+}
+
+async function blessLike(
+  options: ResolvedMergedOptions,
+  inside: LayoutOptions,
+  previous: OpenedPrevious | undefined,
+): Promise<BlessReport> {
+  const { source, layout, envelope, sink, warnings, timestamp = 0 } = options;
+  const { continuation } = previous ?? {};
   return await withTree(source, options, async ({ tree, image, identity, stores, layers }) => {
     const finishConfig = await beginConfig(image, options.configSink);
     const architecture = architectureOf(image, options);
@@ -81,7 +103,7 @@ async function bless(options: ResolvedMergedOptions): Promise<BlessReport> {
     const plan = withinDisk(
       layout,
       envelope,
-      () => planImage(tree, { layout: inside, ...identity, timestamp, warnings }),
+      () => planImage(tree, { layout: inside, ...identity, timestamp, warnings, continuation }),
     );
     const { progress, signal, tmpdir, workerUrl } = options;
     const written = await writeEnveloped(plan, sink, {
@@ -93,6 +115,7 @@ async function bless(options: ResolvedMergedOptions): Promise<BlessReport> {
       progress,
       signal,
       onWritten: releaseAsWritten(stores, plan),
+      onBytes: previous?.onBytes,
     });
     await finishConfig();
     return {
@@ -101,6 +124,7 @@ async function bless(options: ResolvedMergedOptions): Promise<BlessReport> {
       ...imageReport(plan, written),
       ...written.envelope,
       layers,
+      ...previous === undefined ? {} : { like: previous.report(plan.kept!) },
       warnings: warnings.list(),
     };
   });

@@ -13,6 +13,14 @@ export type { ImageSize, LayoutOptions, Packing, ReservedBlocks } from "./option
 export { deriveUuid, planImage } from "./plan_image.ts";
 export type { ContentIdentity, PlanImageOptions } from "./plan_image.ts";
 export type { BlessReport, ImageReport, LayerReport, SourceReport } from "./report.ts";
+export { openPrevious } from "./previous_image.ts";
+export type {
+  CellCounts,
+  LikeOptions,
+  LikeReport,
+  OpenedPrevious,
+  PreviousOptions,
+} from "./previous_image.ts";
 export type { LayerChunksTarget } from "./layered_chunks.ts";
 export { exportTar } from "./export.ts";
 export type { ExportOptions, ExportReport, TarCounts } from "./export.ts";

@@ -5,7 +5,7 @@
  */
 import { derivedUuid } from "../bytes/uuid.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
-import { planExt4 } from "../ext4/plan/plan_ext4.ts";
+import { type Continuation, planExt4 } from "../ext4/plan/plan_ext4.ts";
 import type { LayoutOptions } from "../ext4/plan/settings.ts";
 import { parseUuid, resolveSettings } from "../ext4/plan/settings.ts";
 import type { FileTree } from "../model/node.ts";
@@ -34,6 +34,8 @@ export interface PlanImageOptions extends ContentIdentity {
   readonly timestamp?: number | undefined;
   /** Counts what ext4 cannot store unchanged; default: one of its own. */
   readonly warnings?: Warnings | undefined;
+  /** A previous image whose blocks are kept where nothing changed. */
+  readonly continuation?: Continuation | undefined;
 }
 
 /**
@@ -45,7 +47,7 @@ export function planImage(tree: FileTree, options: PlanImageOptions): ImagePlan 
     derivedUuid: deriveUuid(options),
     timestamp,
   });
-  return planExt4(tree, settings, warnings);
+  return planExt4(tree, settings, warnings, options.continuation);
 }
 
 /** The UUID of an image: the one that its content states, or one of version 8 (RFC 9562, section 5.8) derived from it. */

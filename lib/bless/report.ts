@@ -13,6 +13,7 @@ import {
 } from "../source/config.ts";
 import type { EnvelopeReport } from "./envelope.ts";
 import { packingText } from "./options.ts";
+import type { LikeReport } from "./previous_image.ts";
 import { FORMAT_VERSION } from "./plan_image.ts";
 import type { WriteResult } from "../ext4/write/write_image.ts";
 import { formatPlatform } from "../source/platform.ts";
@@ -71,6 +72,8 @@ export interface BlessReport extends SourceReport, ImageReport, EnvelopeReport {
   readonly mode: "merged";
   /** Bottom to top. */
   readonly layers: readonly LayerReport[];
+  /** What was kept of a previous image; left out without one. */
+  readonly like?: LikeReport | undefined;
   /** What was changed or left out, one for each kind. */
   readonly warnings: readonly WarningSummary[];
 }

@@ -29,10 +29,15 @@ export type { PayloadOrder } from "../layout/placement.ts";
 export type {
   FileLayout,
   ImagePlan,
+  KeptFacts,
   MetadataWrite,
   PayloadWrite,
   PlanSummary,
 } from "./plan/image_plan.ts";
+export type { Continuation } from "./plan/plan_ext4.ts";
+export type { PreviousGroup, PreviousImage, PreviousNode } from "./plan/previous.ts";
+export type { DirectoryIndex, DirectoryIndexNode, DirectoryLeaf } from "./plan/directories.ts";
+export type { Extent } from "../layout/placement.ts";
 export type { Geometry } from "./plan/geometry.ts";
 export type { BlockRange } from "../layout/blocks.ts";
 export type { MetadataContent, NodeDraft } from "./plan/inode_drafts.ts";

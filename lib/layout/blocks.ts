@@ -149,3 +149,64 @@ export function forEachOverlap(
     visit(from, Math.min(range.startBlock + range.blockCount, window.endBlock) - from);
   }
 }
+
+/** Every block that is in any of the ranges, which may overlap and come in any order; ascending, merged. */
+export function uniteRanges(ranges: Iterable<BlockRange>): BlockRange[] {
+  const sorted = [...ranges].sort((a, b) => a.startBlock - b.startBlock);
+  const united: { startBlock: number; blockCount: number }[] = [];
+  for (const { startBlock, blockCount } of sorted) {
+    if (blockCount === 0) continue;
+    const last = united.at(-1);
+    if (last !== undefined && startBlock <= last.startBlock + last.blockCount) {
+      const end = Math.max(last.startBlock + last.blockCount, startBlock + blockCount);
+      last.blockCount = end - last.startBlock;
+    } else {
+      united.push({ startBlock, blockCount });
+    }
+  }
+  return united;
+}
+
+/** The blocks of `ranges` that are in none of `taken`; both ascending and merged. */
+export function subtractRanges(
+  ranges: readonly BlockRange[],
+  taken: readonly BlockRange[],
+): BlockRange[] {
+  const left: BlockRange[] = [];
+  let next = 0;
+  for (const { startBlock, blockCount } of ranges) {
+    const end = startBlock + blockCount;
+    let at = startBlock;
+    while (next < taken.length && endOf(taken[next]!) <= at) next++;
+    for (let i = next; i < taken.length && taken[i]!.startBlock < end; i++) {
+      const range = taken[i]!;
+      if (range.startBlock > at) left.push({ startBlock: at, blockCount: range.startBlock - at });
+      at = Math.max(at, endOf(range));
+    }
+    if (at < end) left.push({ startBlock: at, blockCount: end - at });
+  }
+  return left;
+}
+
+/** The block behind a range. */
+export function endOf({ startBlock, blockCount }: BlockRange): number {
+  return startBlock + blockCount;
+}
+
+/** Whether a block range has a block in common with any of the others, which are ascending and merged. */
+export function overlapsAny(range: BlockRange, others: readonly BlockRange[]): boolean {
+  const first = firstIndex(others.length, (i) => endOf(others[i]!) > range.startBlock);
+  return first < others.length && others[first]!.startBlock < endOf(range);
+}
+
+/** How many blocks of ranges, ascending and merged, lie in `[startBlock, endBlock)`. */
+export function blocksWithin(
+  ranges: readonly BlockRange[],
+  window: { readonly startBlock: number; readonly endBlock: number },
+): number {
+  let blocks = 0;
+  forEachOverlap(ranges, window, (_, blockCount) => {
+    blocks += blockCount;
+  });
+  return blocks;
+}

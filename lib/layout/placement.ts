@@ -76,7 +76,7 @@ export function placePayloads(
 }
 
 /** Extents for all runs, physical = logical modulo the grid. */
-function takeExtents(
+export function takeExtents(
   runs: readonly BlockRange[],
   allocator: AscendingAllocator,
   gridBlocks: number,
@@ -117,7 +117,7 @@ export function appendExtents(
 }
 
 /** Every cell of the grid that a reserved range reaches into. */
-function roundedToGrid(reserved: readonly BlockRange[], gridBlocks: number): BlockRange[] {
+export function roundedToGrid(reserved: readonly BlockRange[], gridBlocks: number): BlockRange[] {
   return reserved.map(({ startBlock, blockCount }) => {
     const start = startBlock - startBlock % gridBlocks;
     return { startBlock: start, blockCount: alignUp(startBlock + blockCount, gridBlocks) - start };

@@ -105,7 +105,7 @@ const IMAGE_BLOCKS_MAX = 2 ** 32;
 /** s_inodes_count is 32-bit. */
 const INODES_MAX = 2 ** 32 - 1;
 /** An allocation that still grows after this many rounds is a fault of the program. */
-const ROUNDS_MAX = 64;
+export const ROUNDS_MAX = 64;
 
 /** Allocates the blocks of an image. */
 export function allocate(
@@ -137,7 +137,8 @@ export function allocate(
   return layout;
 }
 
-function layoutRules(settings: Settings): LayoutRules {
+/** What the layout of payload depends on. */
+export function layoutRules(settings: Settings): LayoutRules {
   return { ...settings, blockSizeBytes: BLOCK_SIZE_BYTES, extentBlocksMax: EXTENT_BLOCKS_MAX };
 }
 
@@ -297,7 +298,8 @@ function assignTrees(
   return needed;
 }
 
-function blockNumbers(ranges: readonly BlockRange[]): number[] {
+/** Every block of the ranges. */
+export function blockNumbers(ranges: readonly BlockRange[]): number[] {
   const numbers: number[] = [];
   for (const { startBlock, blockCount } of ranges) {
     for (let i = 0; i < blockCount; i++) numbers.push(startBlock + i);
@@ -314,18 +316,19 @@ function spareInodes(freeBytes: number): number {
   return divCeil(freeBytes, FREE_BYTES_PER_INODE);
 }
 
-function totalSizeBlocks(sizeBytes: number): number {
+/** Whole blocks of a given size. */
+export function totalSizeBlocks(sizeBytes: number): number {
   return divCeil(sizeBytes, BLOCK_SIZE_BYTES);
 }
 
 /** The size of the file system in blocks; undefined if the content does not fit the given size. */
-function imageBlocks(
-  attempt: Attempt,
+export function imageBlocks(
+  attempt: { readonly placement: Pick<Placement, "endBlock"> },
   settings: Settings,
   geometry: Geometry,
 ): number | undefined {
   const { size, gridBlocks } = settings;
-  // The payload area is behind all metadata, so its end is the end of everything.
+  // The payload area is behind all metadata, so its end is the end of everything; that of a kept layout counts metadata.
   const contentEnd = attempt.placement.endBlock;
   const needed = Math.max(contentEnd, groupsEnd(geometry));
   if (size.kind === "total") {
@@ -337,7 +340,8 @@ function imageBlocks(
   return Math.max(wanted, alignUp(needed, gridBlocks));
 }
 
-function checkImageBlocks(totalBlocks: number, settings: Settings): void {
+/** Refuses an image of more blocks than ext4 can count here. */
+export function checkImageBlocks(totalBlocks: number, settings: Settings): void {
   // Without 64bit, s_blocks_count cannot hold 2^32 itself.
   const blocksMax = settings.wide ? IMAGE_BLOCKS_MAX : IMAGE_BLOCKS_MAX - 1;
   if (totalBlocks <= blocksMax) return;
@@ -349,7 +353,8 @@ function checkImageBlocks(totalBlocks: number, settings: Settings): void {
   );
 }
 
-function checkInodeTotal({ groupCount, inodesPerGroup }: Geometry): void {
+/** Refuses more inodes than ext4 can count. */
+export function checkInodeTotal({ groupCount, inodesPerGroup }: Geometry): void {
   if (groupCount * inodesPerGroup <= INODES_MAX) return;
   throw new InputError(
     "the image",

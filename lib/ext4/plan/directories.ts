@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { divCeil } from "../../bytes/arithmetic.ts";
+import { divCeil, firstIndex } from "../../bytes/arithmetic.ts";
 import type { ByteString } from "../../bytes/byte_string.ts";
 import { displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
@@ -31,6 +31,7 @@ import {
 
 /** s_hash_seed: any constant that is not zero. These are the first digits of pi. */
 export const HASH_SEED: readonly number[] = [0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344];
+const HASH_OPTIONS = { version: HASH_VERSION.HALF_MD4, seed: HASH_SEED, signed: false };
 /** The entries for `.` and `..` of a linear directory. */
 const DOTS_SIZE_BYTES = direntSizeBytes(1) + direntSizeBytes(2);
 
@@ -48,15 +49,30 @@ export interface DirectoryShape {
   readonly index: DirectoryIndex | undefined;
 }
 
-interface DirectoryIndex {
-  /** Every name, in hash order. */
+/** How the names of a hashed directory are spread. Blocks are counted from its start. */
+export interface DirectoryIndex {
+  /** In hash order. */
+  readonly leaves: readonly DirectoryLeaf[];
+  /** Nodes between the root and the leaves, in hash order; empty when the root leads to the leaves. */
+  readonly nodes: readonly DirectoryIndexNode[];
+}
+
+/** A block of names. */
+export interface DirectoryLeaf {
+  /** Counted from the start of the directory. */
+  readonly block: number;
+  /** The lowest hash that it may hold; bit 0 is set if the leaf before ends with the same hash. */
+  readonly hash: number;
+  /** In the order in which they are stored. */
   readonly names: readonly ByteString[];
-  /** Where in `names` each leaf starts. */
-  readonly leafStarts: readonly number[];
-  /** The lowest hash of each leaf; bit 0 is set if the previous leaf ends with the same hash. */
-  readonly leafHashes: readonly number[];
-  /** Blocks between the root and the leaves. */
-  readonly nodeCount: number;
+}
+
+/** A block of the index between the root and the leaves. */
+export interface DirectoryIndexNode {
+  /** Counted from the start of the directory. */
+  readonly block: number;
+  /** How many leaves it leads to. */
+  readonly leafCount: number;
 }
 
 /** How kinds of nodes are stored: in i_mode, and as file_type of directory entries. */
@@ -75,12 +91,13 @@ export const KIND_CODES: Readonly<
   socket: { mode: FILE_MODE.SOCKET, direntType: DIRENT_TYPE.SOCKET },
 };
 
-/** Decides the shape of a directory from its names alone. */
+/** Decides the shape of a directory from its names, and from how they were spread before. */
 export function shapeDirectory(
   path: ByteString,
   names: Iterable<ByteString>,
-  checksummed: boolean,
+  options: { readonly checksummed: boolean; readonly previous?: DirectoryIndex | undefined },
 ): DirectoryShape {
+  const { checksummed, previous } = options;
   let sizeBytes = DOTS_SIZE_BYTES;
   const all: ByteString[] = [];
   // Detects what cannot fit even in full leaves, before names are hashed and sorted.
@@ -97,9 +114,14 @@ export function shapeDirectory(
       );
     }
   }
+  const kept = previous && keepIndex(previous, all, checksummed);
+  if (kept !== undefined) return shapeOf(kept);
   if (sizeBytes <= leafRoomBytes(checksummed)) return { blockCount: 1, index: undefined };
-  const index = indexNames(path, all, checksummed);
-  return { blockCount: 1 + index.nodeCount + index.leafStarts.length, index };
+  return shapeOf(indexNames(path, all, checksummed));
+}
+
+function shapeOf(index: DirectoryIndex): DirectoryShape {
+  return { blockCount: 1 + index.nodes.length + index.leaves.length, index };
 }
 
 /** Encodes all blocks of a directory. `childOf` looks up names in the order in which they are written. */
@@ -124,13 +146,10 @@ export function encodeDirectory(
     encodeLeaf(blocks, [...dots, ...children], directory.inodeSeed);
     return blocks;
   }
-  const { names, leafStarts, nodeCount } = shape.index;
   encodeIndex(blocks, shape.index, directory);
-  for (let leaf = 0; leaf < leafStarts.length; leaf++) {
-    const at = (1 + nodeCount + leaf) * BLOCK_SIZE_BYTES;
-    const children = names
-      .slice(leafStarts[leaf], leafStarts[leaf + 1] ?? names.length)
-      .map((name) => directory.childOf(name));
+  for (const { block, names } of shape.index.leaves) {
+    const at = block * BLOCK_SIZE_BYTES;
+    const children = names.map((name) => directory.childOf(name));
     encodeLeaf(blocks.subarray(at, at + BLOCK_SIZE_BYTES), children, directory.inodeSeed);
   }
   return blocks;
@@ -145,11 +164,48 @@ function indexNames(
   names: readonly ByteString[],
   checksummed: boolean,
 ): DirectoryIndex {
-  const options = { version: HASH_VERSION.HALF_MD4, seed: HASH_SEED, signed: false };
+  const hashed = sortByHash(names);
+  const room = leafRoomBytes(checksummed);
+  const leaves: { block: number; hash: number; names: ByteString[] }[] = [];
+  let leafBytes = Infinity;
+  hashed.forEach(({ name, hash }, i) => {
+    const sizeBytes = direntSizeBytes(name.length);
+    if (leafBytes + sizeBytes > room) {
+      const continues = i > 0 && hashed[i - 1]!.hash === hash;
+      leaves.push({ block: 0, hash: continues ? hash + 1 : hash, names: [] });
+      leafBytes = 0;
+    }
+    leaves.at(-1)!.names.push(name);
+    leafBytes += sizeBytes;
+  });
+  const limits = indexLimits(checksummed);
+  const nodeCount = leaves.length <= limits.root ? 0 : divCeil(leaves.length, limits.node);
+  if (nodeCount > limits.root) {
+    throw new InputError(
+      displayName(path || "/"),
+      `has ${names.length} entries in ${leaves.length} blocks: a directory without large_dir ` +
+        `has at most ${leavesMax(checksummed)}`,
+    );
+  }
+  leaves.forEach((leaf, i) => leaf.block = 1 + nodeCount + i);
+  const perNode = divCeil(leaves.length, Math.max(nodeCount, 1));
+  const nodes = Array.from({ length: nodeCount }, (_, i) => ({
+    block: 1 + i,
+    leafCount: Math.min(perNode, leaves.length - i * perNode),
+  }));
+  return { leaves, nodes };
+}
+
+interface HashedName {
+  readonly name: ByteString;
+  readonly hash: number;
+}
+
+function sortByHash(names: readonly ByteString[]): HashedName[] {
   const hashes = new Uint32Array(names.length);
   const minors = new Uint32Array(names.length);
   names.forEach((name, i) => {
-    const { hash, minor } = directoryHash(name, options);
+    const { hash, minor } = directoryHash(name, HASH_OPTIONS);
     hashes[i] = hash;
     minors[i] = minor;
   });
@@ -157,32 +213,79 @@ function indexNames(
   const order = new Uint32Array(names.length).map((_, i) => i).sort((a, b) =>
     hashes[a]! - hashes[b]! || minors[a]! - minors[b]! || (names[a]! < names[b]! ? -1 : 1)
   );
-  const room = leafRoomBytes(checksummed);
-  const leafStarts: number[] = [];
-  const leafHashes: number[] = [];
-  let leafBytes = Infinity;
-  const sorted = Array.from(order, (index) => names[index]!);
-  sorted.forEach((name, i) => {
-    const sizeBytes = direntSizeBytes(name.length);
-    if (leafBytes + sizeBytes > room) {
-      const hash = hashes[order[i]!]!;
-      const continues = i > 0 && hashes[order[i - 1]!] === hash;
-      leafStarts.push(i);
-      leafHashes.push(continues ? hash + 1 : hash);
-      leafBytes = 0;
+  return Array.from(order, (index) => ({ name: names[index]!, hash: hashes[index]! }));
+}
+
+/**
+ * The index that a directory had, with names taken out of their leaves and new ones put in: every other block stays as it
+ * was. A leaf that is too full is split in two, as the kernel does it (do_split()). Undefined when that has no room in the
+ * index, or too little is left of it.
+ */
+function keepIndex(
+  previous: DirectoryIndex,
+  names: readonly ByteString[],
+  checksummed: boolean,
+): DirectoryIndex | undefined {
+  const newNames = new Set(names);
+  const leaves: KeptLeaf[] = [];
+  let leafIndex = 0;
+  const nodes = previous.nodes.length === 0
+    ? [{ block: 0, leafCount: previous.leaves.length }]
+    : previous.nodes;
+  nodes.forEach(({ leafCount }, node) => {
+    for (const leaf of previous.leaves.slice(leafIndex, leafIndex + leafCount)) {
+      const kept = leaf.names.filter((name) => newNames.delete(name));
+      leaves.push({ block: leaf.block, hash: leaf.hash, names: kept, node });
     }
-    leafBytes += sizeBytes;
+    leafIndex += leafCount;
   });
-  const limits = indexLimits(checksummed);
-  const nodeCount = leafStarts.length <= limits.root ? 0 : divCeil(leafStarts.length, limits.node);
-  if (nodeCount > limits.root) {
-    throw new InputError(
-      displayName(path || "/"),
-      `has ${names.length} entries in ${leafStarts.length} blocks: a directory without large_dir ` +
-        `has at most ${leavesMax(checksummed)}`,
+  if (leaves.every((leaf) => leaf.names.length === 0)) return undefined;
+  let nextBlock = 1 + previous.nodes.length + leaves.length;
+  for (const { name, hash } of sortByHash([...newNames])) {
+    const at = Math.max(
+      0,
+      firstIndex(leaves.length, (i) => (leaves[i]!.hash & ~1) >>> 0 > hash) - 1,
     );
+    leaves[at]!.names.push(name);
+    if (leafSizeBytes(leaves[at]!.names) <= leafRoomBytes(checksummed)) continue;
+    const upper = splitLeaf(leaves[at]!, nextBlock++);
+    if (upper === undefined) return undefined;
+    leaves.splice(at + 1, 0, upper);
   }
-  return { names: sorted, leafStarts, leafHashes, nodeCount };
+  const limits = indexLimits(checksummed);
+  const most = previous.nodes.length === 0 ? limits.root : limits.node;
+  const counts = nodes.map((_, node) => leaves.filter((leaf) => leaf.node === node).length);
+  if (counts.some((count) => count > most)) return undefined;
+  return {
+    leaves,
+    nodes: previous.nodes.map(({ block }, node) => ({ block, leafCount: counts[node]! })),
+  };
+}
+
+interface KeptLeaf {
+  readonly block: number;
+  readonly hash: number;
+  names: ByteString[];
+  /** Which node leads to it. */
+  readonly node: number;
+}
+
+/** Moves the upper half of a leaf's names into a new one; undefined when all have one hash. */
+function splitLeaf(leaf: KeptLeaf, block: number): KeptLeaf | undefined {
+  const hashed = sortByHash(leaf.names);
+  const halfBytes = leafSizeBytes(leaf.names) / 2;
+  let at = 0;
+  for (let bytes = 0; bytes < halfBytes; at++) bytes += direntSizeBytes(hashed[at]!.name.length);
+  // Names of one hash stay together.
+  while (at < hashed.length && hashed[at]!.hash === hashed[at - 1]!.hash) at++;
+  if (at === hashed.length) return undefined;
+  leaf.names = hashed.slice(0, at).map(({ name }) => name);
+  const names = hashed.slice(at).map(({ name }) => name);
+  return { block, hash: hashed[at]!.hash, names, node: leaf.node };
+}
+
+function leafSizeBytes(names: readonly ByteString[]): number {
+  return names.reduce((sum, name) => sum + direntSizeBytes(name.length), 0);
 }
 
 function leavesMax(checksummed: boolean): number {
@@ -207,21 +310,22 @@ function encodeIndex(
     readonly inodeSeed: number | undefined;
   },
 ): void {
-  const { nodeCount, leafHashes } = index;
+  const { nodes, leaves } = index;
   const { inodeNumber, parentInodeNumber, inodeSeed } = directory;
   const checksummed = inodeSeed !== undefined;
-  const leafEntries: DxEntry[] = leafHashes.map((hash, i) => ({ hash, block: 1 + nodeCount + i }));
+  const leafEntries: DxEntry[] = leaves.map(({ hash, block }) => ({ hash, block }));
   let rootEntries = leafEntries;
-  if (nodeCount > 0) {
-    const perNode = divCeil(leafEntries.length, nodeCount);
+  if (nodes.length > 0) {
     rootEntries = [];
-    for (let node = 0; node < nodeCount; node++) {
-      const entries = leafEntries.slice(node * perNode, (node + 1) * perNode);
-      const at = (1 + node) * BLOCK_SIZE_BYTES;
+    let first = 0;
+    for (const { block: nodeBlock, leafCount } of nodes) {
+      const entries = leafEntries.slice(first, first + leafCount);
+      first += leafCount;
+      const at = nodeBlock * BLOCK_SIZE_BYTES;
       const block = blocks.subarray(at, at + BLOCK_SIZE_BYTES);
       encodeDxNode(block, { entries, checksummed });
       if (checksummed) sealDxBlock(block, DX_NODE_COUNT_OFFSET, inodeSeed);
-      rootEntries.push({ hash: entries[0]!.hash, block: 1 + node });
+      rootEntries.push({ hash: entries[0]!.hash, block: nodeBlock });
     }
   }
   const root = blocks.subarray(0, BLOCK_SIZE_BYTES);
@@ -229,7 +333,7 @@ function encodeIndex(
     inodeNumber,
     parentInodeNumber,
     hashVersion: HASH_VERSION.HALF_MD4,
-    indirectLevels: nodeCount > 0 ? 1 : 0,
+    indirectLevels: nodes.length > 0 ? 1 : 0,
     entries: rootEntries,
     checksummed,
   });
@@ -243,6 +347,10 @@ function encodeLeaf(
   inodeSeed: number | undefined,
 ): void {
   const room = leafRoomBytes(inodeSeed !== undefined);
+  // A leaf whose names are all gone: one record that is not in use.
+  if (children.length === 0) {
+    encodeDirectoryEntry(block, 0, { name: "", inodeNumber: 0, fileType: 0, recordLength: room });
+  }
   let at = 0;
   children.forEach((child, i) => {
     const isLast = i === children.length - 1;

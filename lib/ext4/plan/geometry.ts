@@ -43,12 +43,15 @@ export function makeGeometry(
     readonly inodeCount: number;
     readonly wide: boolean;
     readonly backups: "sparse" | "none";
+    /** As many as this, whatever the count of inodes. */
+    readonly inodesPerGroup?: number | undefined;
   },
 ): Geometry {
   const { groupCount, inodeCount } = options;
   const descriptorSizeBytes = options.wide ? 64 : 32;
   const descriptorBlocks = divCeil(groupCount * descriptorSizeBytes, BLOCK_SIZE_BYTES);
-  const inodeTableBlocks = divCeil(divCeil(inodeCount, groupCount), INODES_PER_BLOCK);
+  const { inodesPerGroup = divCeil(inodeCount, groupCount) } = options;
+  const inodeTableBlocks = divCeil(inodesPerGroup, INODES_PER_BLOCK);
   const reserved: BlockRange[] = [];
   for (let group = 0; group < groupCount; group++) {
     if (!groupHasSuperblock(group, options.backups)) continue;

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { firstIndex } from "../../bytes/arithmetic.ts";
 import { exactSize } from "../../bytes/size_text.ts";
 import { optionError } from "../../errors.ts";
 import { countBlocks, forEachOverlap } from "../../layout/blocks.ts";
@@ -141,7 +142,8 @@ function journalFields(
   };
 }
 
-function featureWords(
+/** The features of an image. */
+export function featureWords(
   settings: Settings,
   used: UsedFeatures,
 ): Pick<Superblock, "featureCompat" | "featureIncompat" | "featureRoCompat"> {
@@ -173,8 +175,10 @@ export interface GroupTables {
 export interface GroupTableOptions {
   /** Checksum seed; undefined without metadata checksums, when all groups must be initialised. */
   readonly seed: number | undefined;
-  /** Inodes 1 up to this one are in use. */
+  /** The highest inode number in use. */
   readonly lastInodeNumber: number;
+  /** Lower numbers that are not in use, ascending. */
+  readonly freeInodeNumbers?: readonly number[] | undefined;
   /** Inode numbers of directories. */
   readonly directoryInodes: readonly number[];
 }
@@ -198,9 +202,8 @@ export function buildGroupTables(layout: Allocation, options: GroupTableOptions)
       bitmaps.push(blockWrite(layout.blockBitmapBlocks[group]!, () => blockBitmap(layout, group)));
     }
     if (hasInodeBitmap) {
-      const used = usage.usedInodes;
       const number = layout.inodeBitmapBlocks[group]!;
-      bitmaps.push(blockWrite(number, () => inodeBitmap(geometry.inodesPerGroup, used)));
+      bitmaps.push(blockWrite(number, () => inodeBitmap(geometry.inodesPerGroup, usage)));
     }
     descriptors.push({
       blockBitmapBlock: layout.blockBitmapBlocks[group]!,
@@ -216,12 +219,12 @@ export function buildGroupTables(layout: Allocation, options: GroupTableOptions)
       inodeBitmapChecksum: hasInodeBitmap && seed !== undefined
         ? bitmapChecksum(
           seed,
-          inodeBitmap(geometry.inodesPerGroup, usage.usedInodes),
+          inodeBitmap(geometry.inodesPerGroup, usage),
           geometry.inodesPerGroup / 8,
         )
         : 0,
       // Without checksums the kernel ignores this count and e2fsck wants 0.
-      itableUnusedCount: seed === undefined ? 0 : usage.freeInodes,
+      itableUnusedCount: seed === undefined ? 0 : geometry.inodesPerGroup - usage.usedSlots,
     });
   }
   return { descriptors, freeBlocksCount, freeInodesCount, bitmaps };
@@ -244,7 +247,10 @@ export function encodeDescriptorTable(
 
 interface GroupUsage {
   readonly freeBlocks: number;
-  readonly usedInodes: number;
+  /** Slots of the inode table up to the last one in use. */
+  readonly usedSlots: number;
+  /** Slots before that one that are not in use. */
+  readonly freeSlots: readonly number[];
   readonly freeInodes: number;
   readonly flags: number;
 }
@@ -259,11 +265,16 @@ function groupUsage(layout: Allocation, options: GroupTableOptions, group: numbe
   });
   const { inodesPerGroup } = geometry;
   const before = group * inodesPerGroup;
-  const usedInodes = Math.min(Math.max(options.lastInodeNumber - before, 0), inodesPerGroup);
+  const freeSlots = freeSlotsOf(options.freeInodeNumbers ?? [], before, inodesPerGroup);
+  let usedSlots = Math.min(Math.max(options.lastInodeNumber - before, 0), inodesPerGroup);
+  while (freeSlots.at(-1) === usedSlots - 1) {
+    freeSlots.pop();
+    usedSlots--;
+  }
   let flags = 0;
   if (options.seed !== undefined) {
     flags |= GROUP_FLAG.INODE_ZEROED;
-    if (usedInodes === 0) flags |= GROUP_FLAG.INODE_UNINIT;
+    if (usedSlots === 0) flags |= GROUP_FLAG.INODE_UNINIT;
     // The kernel derives such a bitmap from the backups alone; that of the last group has its end marked as well.
     const isLast = group === geometry.groupCount - 1;
     if (!isLast && usedBlocks === backupBlocks(layout, startBlock)) {
@@ -272,10 +283,21 @@ function groupUsage(layout: Allocation, options: GroupTableOptions, group: numbe
   }
   return {
     freeBlocks: endBlock - startBlock - usedBlocks,
-    usedInodes,
-    freeInodes: inodesPerGroup - usedInodes,
+    usedSlots,
+    freeSlots,
+    freeInodes: inodesPerGroup - usedSlots + freeSlots.length,
     flags,
   };
+}
+
+/** The slots of a group's table whose numbers are listed as free. */
+function freeSlotsOf(free: readonly number[], before: number, inodesPerGroup: number): number[] {
+  const slots: number[] = [];
+  const first = firstIndex(free.length, (i) => free[i]! > before);
+  for (let i = first; i < free.length && free[i]! <= before + inodesPerGroup; i++) {
+    slots.push(free[i]! - before - 1);
+  }
+  return slots;
 }
 
 function backupBlocks(layout: Allocation, startBlock: number): number {
@@ -300,9 +322,13 @@ function blockBitmap(layout: Allocation, group: number): Uint8Array {
   return bitmap;
 }
 
-function inodeBitmap(inodesPerGroup: number, usedInodes: number): Uint8Array {
+function inodeBitmap(
+  inodesPerGroup: number,
+  { usedSlots, freeSlots }: Pick<GroupUsage, "usedSlots" | "freeSlots">,
+): Uint8Array {
   const bitmap = new Uint8Array(BLOCK_SIZE_BYTES);
-  setBits(bitmap, 0, usedInodes);
+  setBits(bitmap, 0, usedSlots);
+  for (const slot of freeSlots) bitmap[slot >> 3]! &= ~(1 << (slot & 7));
   setBits(bitmap, inodesPerGroup, BLOCK_SIZE_BYTES * 8 - inodesPerGroup);
   return bitmap;
 }

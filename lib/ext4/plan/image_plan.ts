@@ -72,6 +72,18 @@ export interface PlanSummary {
   readonly paddingBytes: number;
 }
 
+/** What a plan took over from a previous image. */
+export interface KeptFacts {
+  /** Files with blocks whose blocks are those of the previous image. */
+  readonly keptFiles: number;
+  /** Files with blocks that were placed anew. */
+  readonly placedFiles: number;
+  /** Free blocks that hold bytes of the previous image: removed content that stays readable on the raw device. */
+  readonly staleBytes: number;
+  /** Why the image was laid out afresh after all; undefined when it was not. */
+  readonly afresh: string | undefined;
+}
+
 /** Every byte of an image except payload, and the location of payload. */
 export interface ImagePlan {
   /** Files that are kept in their inodes: metadata is made from them, the last of it when all payload is written. */
@@ -92,4 +104,6 @@ export interface ImagePlan {
   readonly gridBlocks: number;
   /** Counts for reports. */
   readonly summary: PlanSummary;
+  /** Undefined without a previous image. */
+  readonly kept?: KeptFacts | undefined;
 }

@@ -19,7 +19,13 @@ import { inodeSeed } from "../format/checksum.ts";
 import { INODE_NUMBER, LINK_COUNT_MAX } from "../format/constants.ts";
 import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
 import { inodeXattrsSizeBytes, XATTR_INDEX } from "../format/xattr.ts";
-import { type DirectoryShape, encodeDirectory, KIND_CODES, shapeDirectory } from "./directories.ts";
+import {
+  type DirectoryIndex,
+  type DirectoryShape,
+  encodeDirectory,
+  KIND_CODES,
+  shapeDirectory,
+} from "./directories.ts";
 import {
   INODE_XATTR_CAPACITY_BYTES,
   type InodeXattrs,
@@ -115,11 +121,9 @@ export class NodeDraft {
 
 /** A tree in inode order. */
 export interface NumberedTree {
-  /** The root first, then ascending inode numbers from 11; without their details. */
+  /** The root first, then the others in path order; without their details. */
   readonly nodes: readonly NodeDraft[];
   readonly inodeNumberOf: (node: TreeNode) => number;
-  /** The number that the next inode would get. */
-  readonly nextInodeNumber: number;
 }
 
 /** A directory whose children are being numbered. */
@@ -131,12 +135,25 @@ interface OpenDirectory {
   nextName: number;
 }
 
+/** Gives out inode numbers from 11 on, each once. */
+export interface InodeNumbers {
+  /** The number of a node of the tree, which is asked for once. */
+  ofNode(node: TreeNode): number;
+  /** The number of an inode without a name. */
+  next(): number;
+}
+
+/** One number after the other. */
+export function ascendingNumbers(): InodeNumbers {
+  let nextNumber: number = INODE_NUMBER.FIRST_USABLE;
+  return { ofNode: () => nextNumber++, next: () => nextNumber++ };
+}
+
 /** Numbers every node of a tree once and counts its links. */
-export function numberTree(tree: FileTree): NumberedTree {
+export function numberTree(tree: FileTree, numbers = ascendingNumbers()): NumberedTree {
   const root = new NodeDraft(INODE_NUMBER.ROOT, tree.root, undefined, "");
   const nodes = [root];
   const byNode = new Map<TreeNode, NodeDraft>([[tree.root, root]]);
-  let nextInodeNumber: number = INODE_NUMBER.FIRST_USABLE;
   const trail = [openDirectory(root, tree.root.children)];
   for (let open = trail.at(-1); open !== undefined; open = trail.at(-1)) {
     const name = open.names[open.nextName++];
@@ -156,7 +173,7 @@ export function numberTree(tree: FileTree): NumberedTree {
       known.addLink();
       continue;
     }
-    const draft = new NodeDraft(nextInodeNumber++, node, open.draft, name);
+    const draft = new NodeDraft(numbers.ofNode(node), node, open.draft, name);
     nodes.push(draft);
     byNode.set(node, draft);
     if (node.kind !== "directory") continue;
@@ -164,7 +181,7 @@ export function numberTree(tree: FileTree): NumberedTree {
     trail.push(openDirectory(draft, node.children));
   }
   const inodeNumberOf = (node: TreeNode) => byNode.get(node)!.inodeNumber;
-  return { nodes, inodeNumberOf, nextInodeNumber };
+  return { nodes, inodeNumberOf };
 }
 
 function openDirectory(
@@ -182,12 +199,14 @@ export interface ValueDraft {
   readonly content: MetadataContent;
 }
 
-/** All inodes except the journal, in the order of their numbers. */
+/** All inodes except the journal: nodes in path order, then attribute values. */
 export interface InodeDrafts {
   readonly drafts: readonly (NodeDraft | ValueDraft)[];
   readonly planner: XattrPlanner;
   /** Highest inode number used. */
   readonly lastInodeNumber: number;
+  /** Lower numbers that are not in use, ascending; there are none unless numbers were kept. */
+  readonly freeInodeNumbers: readonly number[];
 }
 
 /** Options for drafting. */
@@ -199,6 +218,10 @@ export interface DraftOptions {
   /** See {@linkcode XattrPlanner}. */
   readonly valueInodesRefusedBy: string | undefined;
   readonly warnings: Warnings;
+  /** From 11 on, one after the other, when left out. */
+  readonly numbers?: InodeNumbers | undefined;
+  /** How the names of a directory were spread over its blocks before; undefined for a new one. */
+  readonly previousIndexOf?: ((node: DirectoryNode) => DirectoryIndex | undefined) | undefined;
 }
 
 /** Logical blocks are 32-bit, and the kernel keeps the last one for itself (ext4_max_size()). */
@@ -208,11 +231,12 @@ const SYMLINK_BYTES_MAX = BLOCK_SIZE_BYTES - 1;
 
 /** Drafts every inode of a tree. */
 export function draftInodes(tree: FileTree, options: DraftOptions): InodeDrafts {
-  const numbered = numberTree(tree);
+  const { numbers = ascendingNumbers() } = options;
+  const numbered = numberTree(tree, numbers);
   const planner = new XattrPlanner({
     seed: options.seed,
     warnings: options.warnings,
-    firstValueInode: numbered.nextInodeNumber,
+    takeInodeNumber: () => numbers.next(),
     valueInodesRefusedBy: options.valueInodesRefusedBy,
   });
   for (const draft of numbered.nodes) addDetails(draft, numbered, planner, options);
@@ -225,9 +249,23 @@ export function draftInodes(tree: FileTree, options: DraftOptions): InodeDrafts 
       content: wholeBlocks(value.value),
     });
   }
+  return { drafts, planner, ...numbersInUse(drafts) };
+}
+
+function numbersInUse(
+  drafts: readonly { readonly inodeNumber: number }[],
+): Pick<InodeDrafts, "lastInodeNumber" | "freeInodeNumbers"> {
   // The reserved inodes, including that of the journal, are always in use.
-  const lastInodeNumber = Math.max(drafts.at(-1)!.inodeNumber, INODE_NUMBER.FIRST_USABLE - 1);
-  return { drafts, planner, lastInodeNumber };
+  const lastReserved = INODE_NUMBER.FIRST_USABLE - 1;
+  const used = Uint32Array.from(drafts, ({ inodeNumber }) => inodeNumber).sort();
+  const freeInodeNumbers: number[] = [];
+  let last: number = lastReserved;
+  for (const number of used) {
+    if (number <= lastReserved) continue;
+    for (let free = last + 1; free < number; free++) freeInodeNumbers.push(free);
+    last = number;
+  }
+  return { lastInodeNumber: last, freeInodeNumbers };
 }
 
 /** The attribute for the bytes of a small file that do not fit into i_block (kernel documentation, "Inline Data"). */
@@ -251,7 +289,10 @@ function addDetails(
   const { mode, xattrs } = node.attributes;
   draft.xattrs = xattrs.length === 0 ? planner.planNone(mode) : planner.plan(draft.path, node);
   if (node.kind === "directory") {
-    const shape = shapeDirectory(draft.path, node.children.keys(), options.metadataChecksums);
+    const shape = shapeDirectory(draft.path, node.children.keys(), {
+      checksummed: options.metadataChecksums,
+      previous: options.previousIndexOf?.(node),
+    });
     draft.isIndexed = shape.index !== undefined;
     draft.content = directoryContent(draft, node, shape, numbered, options);
   } else if (node.kind === "symlink") {

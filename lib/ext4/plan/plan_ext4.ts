@@ -6,11 +6,11 @@
  */
 import { formatUuid } from "../../bytes/uuid.ts";
 import { divCeil } from "../../bytes/arithmetic.ts";
-import { countBlocks } from "../../layout/blocks.ts";
+import { blocksWithin, countBlocks } from "../../layout/blocks.ts";
 import { isAligned, sortPayloads } from "../../layout/placement.ts";
 import type { FileTree } from "../../model/node.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
-import type { Warnings } from "../../warnings.ts";
+import { Warnings } from "../../warnings.ts";
 import { filesystemSeed, inodeSeed } from "../format/checksum.ts";
 import { INODE_NUMBER, SUPERBLOCK_OFFSET_BYTES } from "../format/constants.ts";
 import { type InodeRecord, InodeSlots } from "../format/inode.ts";
@@ -34,24 +34,108 @@ import type {
   PayloadWrite,
   PlanSummary,
 } from "./image_plan.ts";
-import { draftInodes, type InodeDrafts, type NodeDraft, type ValueDraft } from "./inode_drafts.ts";
+import {
+  draftInodes,
+  type DraftOptions,
+  type InodeDrafts,
+  type NodeDraft,
+  type ValueDraft,
+} from "./inode_drafts.ts";
 import { checkAttributes, journalRecord, nodeRecord, valueRecord } from "./inode_records.ts";
+import { allocateAmongKept } from "./kept_allocation.ts";
+import { type PreviousImage, PreviousMatches } from "./previous.ts";
 import type { Settings } from "./settings.ts";
+import { driftOf, staleRanges, staleWrites } from "./stale.ts";
 
 /** Inodes that are encoded at a time. */
 const INODES_PER_WRITE = 1024;
 
+/** A previous image that a plan is to continue. */
+export interface Continuation {
+  /** Where everything was. */
+  readonly previous: PreviousImage;
+  /** Blocks that are given up keep their bytes. */
+  readonly keepsStale: boolean;
+}
+
 /** Plans an image. */
-export function planExt4(tree: FileTree, settings: Settings, warnings: Warnings): ImagePlan {
-  const seed = settings.constantSeed ? CHECKSUM_SEED : filesystemSeed(settings.uuid);
+export function planExt4(
+  tree: FileTree,
+  settings: Settings,
+  warnings: Warnings,
+  continuation?: Continuation,
+): ImagePlan {
+  if (continuation === undefined) return planAfresh(tree, settings, warnings);
+  return planAfter(tree, settings, warnings, continuation);
+}
+
+function planAfresh(tree: FileTree, settings: Settings, warnings: Warnings): ImagePlan {
+  const inodes = draftInodes(tree, draftOptions(settings, warnings));
+  checkAttributes(inodes.drafts, warnings);
+  const files = fileDemands(inodes, settings);
+  return buildPlan(allocate({ inodes, files }, settings), inodes, files, settings);
+}
+
+/** Continues a previous image, unless it drifted too far from what a fresh layout would be. */
+function planAfter(
+  tree: FileTree,
+  settings: Settings,
+  warnings: Warnings,
+  { previous, keepsStale }: Continuation,
+): ImagePlan {
+  const matches = new PreviousMatches(tree, previous);
+  // What is counted as a warning is counted once, by the fresh plan.
+  const fresh = planAfresh(tree, settings, warnings);
   const inodes = draftInodes(tree, {
-    seed,
+    ...draftOptions(settings, new Warnings()),
+    numbers: matches.numbers(),
+    previousIndexOf: (node) => matches.indexOf(node),
+  });
+  const files = fileDemands(inodes, settings);
+  const afresh = (why: string): ImagePlan => ({
+    ...fresh,
+    kept: { keptFiles: 0, placedFiles: withBlocks(fresh.files).length, staleBytes: 0, afresh: why },
+  });
+  const layout = allocateAmongKept({ inodes, files, previous, matches, keepsStale }, settings);
+  if (typeof layout === "string") return afresh(layout);
+  const plan = buildPlan(layout, inodes, files, settings);
+  const stale = keepsStale ? staleRanges(plan, layout.isKept, previous) : [];
+  const why = driftOf(plan, fresh, countBlocks(stale) * BLOCK_SIZE_BYTES);
+  if (why !== undefined) return afresh(why);
+  const metadata = [...plan.metadata, ...stale.flatMap((range) => staleWrites(range, previous))];
+  const keptFiles = layout.isKept.reduce((sum, each) => sum + each, 0);
+  return {
+    ...plan,
+    metadata: metadata.sort((a, b) => a.offsetBytes - b.offsetBytes),
+    kept: {
+      keptFiles,
+      placedFiles: withBlocks(plan.files).length - keptFiles,
+      staleBytes: countBlocks(stale) * BLOCK_SIZE_BYTES,
+      afresh: undefined,
+    },
+  };
+}
+
+function withBlocks(files: readonly FileLayout[]): readonly FileLayout[] {
+  return files.filter(({ extents }) => extents.length > 0);
+}
+
+function draftOptions(settings: Settings, warnings: Warnings): DraftOptions {
+  return {
+    seed: seedOf(settings),
     metadataChecksums: settings.metadataChecksums,
     inlineData: settings.inlineData,
     valueInodesRefusedBy: settings.valueInodesRefusedBy,
     warnings,
-  });
-  checkAttributes(inodes.drafts, warnings);
+  };
+}
+
+function seedOf(settings: Settings): number {
+  return settings.constantSeed ? CHECKSUM_SEED : filesystemSeed(settings.uuid);
+}
+
+/** The files with payload, in their order on disk. */
+function fileDemands(inodes: InodeDrafts, settings: Settings): FileDemand[] {
   const files: FileDemand[] = [];
   for (const draft of inodes.drafts) {
     if (draft.kind !== "node" || draft.isInline || draft.node.kind !== "file") continue;
@@ -59,20 +143,23 @@ export function planExt4(tree: FileTree, settings: Settings, warnings: Warnings)
     files.push({ draft, payload: draft.node.payload, directory, nameHash: draft.nameHash });
   }
   sortPayloads(files, settings.payloadOrder, ({ draft }) => draft.node);
-  const layout = allocate({ inodes, files }, settings);
-  const builder = new PlanBuilder(
-    layout,
-    inodes,
-    settings,
-    settings.metadataChecksums ? seed : undefined,
-  );
+  return files;
+}
+
+function buildPlan(
+  layout: Allocation,
+  inodes: InodeDrafts,
+  files: readonly FileDemand[],
+  settings: Settings,
+): ImagePlan {
+  const seed = settings.metadataChecksums ? seedOf(settings) : undefined;
   const layouts: FileLayout[] = files.map(({ draft, payload }, i) => ({
     draft,
     payload,
     isAligned: isAligned(payload, settings),
     extents: layout.placement.extents[i]!,
   }));
-  return builder.build(layouts);
+  return new PlanBuilder(layout, inodes, settings, seed).build(layouts);
 }
 
 /** Turns an allocation into writes. */
@@ -101,6 +188,7 @@ class PlanBuilder {
     const tables = buildGroupTables(this.#layout, {
       seed: this.#seed,
       lastInodeNumber: this.#inodes.lastInodeNumber,
+      freeInodeNumbers: this.#inodes.freeInodeNumbers,
       directoryInodes: this.#inodes.drafts
         .filter((draft) => draft.kind === "node" && draft.node.kind === "directory")
         .map((draft) => draft.inodeNumber),
@@ -204,13 +292,15 @@ class PlanBuilder {
         : this.#layout.xattrBlocks[xattrBlockOf.get(block)!]!;
       return nodeRecord(draft, { ...context, xattrBlock });
     };
+    const draftOf: (NodeDraft | ValueDraft | undefined)[] = [];
+    for (const draft of drafts) {
+      while (draftOf.length < draft.inodeNumber) draftOf.push(undefined);
+      draftOf[draft.inodeNumber] = draft;
+    }
     return (inodeNumber) => {
       if (inodeNumber === INODE_NUMBER.JOURNAL) return this.#journalRecord();
-      if (inodeNumber === INODE_NUMBER.ROOT) return record(drafts[0]!);
-      const draft = drafts[inodeNumber - INODE_NUMBER.FIRST_USABLE + 1];
-      return inodeNumber < INODE_NUMBER.FIRST_USABLE || draft === undefined
-        ? undefined
-        : record(draft);
+      const draft = draftOf[inodeNumber];
+      return draft && record(draft);
     };
   }
 
@@ -298,7 +388,10 @@ function payloadWrites(files: readonly FileLayout[]): PayloadWrite[] {
       writes.push({ startBlock, blockCount: inFile, logicalBlock, payload });
     }
   }
-  return writes;
+  const ascends = writes.every((write, i) =>
+    i === 0 || write.startBlock > writes[i - 1]!.startBlock
+  );
+  return ascends ? writes : writes.sort((a, b) => a.startBlock - b.startBlock);
 }
 
 /** Counts what a plan holds. */
@@ -313,15 +406,9 @@ export function summarize(
 ): PlanSummary {
   const kinds = countKinds(facts.inodes);
   const { placement } = facts.layout;
-  let payloadBlocks = 0;
-  for (const { blockCount } of plan.payload) payloadBlocks += blockCount;
-  let reservedInPayload = 0;
-  for (const { startBlock, blockCount } of plan.geometry.reserved) {
-    const isInside = startBlock >= placement.startBlock && startBlock < placement.endBlock;
-    if (isInside) reservedInPayload += blockCount;
-  }
-  const paddingBlocks = placement.endBlock - placement.startBlock - payloadBlocks -
-    reservedInPayload;
+  const { startBlock, endBlock } = placement;
+  const paddingBlocks = endBlock - startBlock -
+    blocksWithin(plan.usedRanges, { startBlock, endBlock });
   return {
     uuid: formatUuid(facts.uuid),
     sizeBytes: plan.totalBlocks * BLOCK_SIZE_BYTES,

@@ -70,7 +70,7 @@ export class XattrPlanner {
   readonly #seed: number;
   readonly #warnings: Warnings;
   readonly #valueInodesRefusedBy: string | undefined;
-  #nextInodeNumber: number;
+  readonly #takeInodeNumber: () => number;
   readonly #blockByContent = new Map<ByteString, SharedXattrBlock>();
   readonly #valueByContent = new Map<ByteString, ValueInode>();
   readonly #valueByNumber = new Map<number, ValueInode>();
@@ -80,14 +80,15 @@ export class XattrPlanner {
     options: {
       readonly seed: number;
       readonly warnings: Warnings;
-      readonly firstValueInode: number;
+      /** The number of the next inode that holds a value. */
+      readonly takeInodeNumber: () => number;
       /** What cannot read values in inodes of their own; undefined: there may be some. */
       readonly valueInodesRefusedBy: string | undefined;
     },
   ) {
     this.#seed = options.seed;
     this.#warnings = options.warnings;
-    this.#nextInodeNumber = options.firstValueInode;
+    this.#takeInodeNumber = options.takeInodeNumber;
     this.#valueInodesRefusedBy = options.valueInodesRefusedBy;
   }
 
@@ -175,7 +176,7 @@ export class XattrPlanner {
     const known = this.#valueByContent.get(key);
     if (known !== undefined) return known;
     const inode: ValueInode = {
-      inodeNumber: this.#nextInodeNumber++,
+      inodeNumber: this.#takeInodeNumber(),
       value,
       hash: xattrValueHash(this.#seed, value),
       referenceCount: 0,

@@ -32,6 +32,8 @@ export interface WriteOptions {
   readonly progress?: Progress | undefined;
   /** Called after each write of payload. */
   readonly onWritten?: ((write: PayloadWrite) => void) | undefined;
+  /** Called with all bytes in ascending order; they are only lent. */
+  readonly onBytes?: ((bytes: Uint8Array, offset: number) => void) | undefined;
 }
 
 /** Writes an image and finishes the sink; aborts the sink before throwing any error. */
@@ -55,6 +57,7 @@ class PlanWriter {
   readonly #signal: AbortSignal | undefined;
   readonly #progress: Progress;
   readonly #onWritten: ((write: PayloadWrite) => void) | undefined;
+  readonly #onBytes: WriteOptions["onBytes"];
   readonly #cells: CellCounter;
   readonly #buffer = new Uint8Array(PIECE_BYTES);
   readonly #aheadBuffer = readAheadBuffer();
@@ -75,6 +78,7 @@ class PlanWriter {
     this.#signal = options.signal;
     this.#progress = options.progress ?? NO_PROGRESS;
     this.#onWritten = options.onWritten;
+    this.#onBytes = options.onBytes;
     this.#cells = new CellCounter(plan.gridBlocks * BLOCK_SIZE_BYTES);
   }
 
@@ -158,6 +162,7 @@ class PlanWriter {
     }
     this.#endOffset = offset + bytes.length;
     this.#cells.add(bytes, offset);
+    this.#onBytes?.(bytes, offset);
     const written = this.#sink.write(bytes, offset);
     this.#bytesSinceYield += bytes.length;
     this.#writesSinceYield++;

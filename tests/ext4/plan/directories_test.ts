@@ -43,7 +43,7 @@ function names(count: number, lengthBytes: number): string[] {
 }
 
 function encode(all: readonly string[], inodeSeed: number | undefined) {
-  const shape = shapeDirectory("/d", all, inodeSeed !== undefined);
+  const shape = shapeDirectory("/d", all, { checksummed: inodeSeed !== undefined });
   const numberOf = new Map(all.map((name, i) => [name, 100 + i]));
   const blocks = encodeDirectory(shape, {
     inodeNumber: 20,
@@ -81,10 +81,16 @@ Deno.test("an empty directory is one block of dots, with a checksum or without",
 });
 
 Deno.test("shapeDirectory stays linear while every record fits", () => {
-  assertEquals(shapeDirectory("/d", names(253, 8), true).blockCount, 1);
-  assertEquals(shapeDirectory("/d", names(254, 8), true).index === undefined, false);
-  assertEquals(shapeDirectory("/d", names(254, 8), false).blockCount, 1);
-  assertEquals(shapeDirectory("/d", names(255, 8), false).index === undefined, false);
+  assertEquals(shapeDirectory("/d", names(253, 8), { checksummed: true }).blockCount, 1);
+  assertEquals(
+    shapeDirectory("/d", names(254, 8), { checksummed: true }).index === undefined,
+    false,
+  );
+  assertEquals(shapeDirectory("/d", names(254, 8), { checksummed: false }).blockCount, 1);
+  assertEquals(
+    shapeDirectory("/d", names(255, 8), { checksummed: false }).index === undefined,
+    false,
+  );
 });
 
 Deno.test("hashed directories keep every name in the leaf that its hash leads to", () => {
@@ -92,15 +98,15 @@ Deno.test("hashed directories keep every name in the leaf that its hash leads to
     for (const all of [names(400, 8), names(10_500, 200)]) {
       const { shape, blocks } = encode(all, seed);
       const index = shape.index!;
-      assertEquals(index.nodeCount > 0, all.length > 1000);
+      assertEquals(index.nodes.length > 0, all.length > 1000);
       const found: string[] = [];
-      index.leafStarts.forEach((_, leaf) => {
-        const at = (1 + index.nodeCount + leaf) * BLOCK_BYTES;
+      index.leaves.forEach((_, leaf) => {
+        const at = index.leaves[leaf]!.block * BLOCK_BYTES;
         for (const { name } of entriesOf(blocks.subarray(at, at + BLOCK_BYTES))) {
           const options = { version: 1, seed: HASH_SEED, signed: false };
           const { hash } = directoryHash(name, options);
-          const low = leaf === 0 ? 0 : index.leafHashes[leaf]! & ~1;
-          const high = index.leafHashes[leaf + 1] ?? 2 ** 32;
+          const low = leaf === 0 ? 0 : index.leaves[leaf]!.hash & ~1;
+          const high = index.leaves[leaf + 1]?.hash ?? 2 ** 32;
           assertEquals(hash >= low >>> 0 && hash <= high, true);
           found.push(name);
         }
@@ -120,7 +126,7 @@ Deno.test("shapeDirectory refuses what no directory holds while it counts, befor
     }
   }
   assertThrows(
-    () => shapeDirectory("/d", names(), true),
+    () => shapeDirectory("/d", names(), { checksummed: true }),
     InputError,
     "/d: has at least 4000000 entries",
   );

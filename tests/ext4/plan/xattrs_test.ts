@@ -7,7 +7,9 @@ import type { AttributeChoices } from "../../oracle/tree_builder.ts";
 import { dir, file, symlink } from "../../oracle/tree_builder.ts";
 
 function planner(valueInodesRefusedBy?: string, warnings = new Warnings()) {
-  return new XattrPlanner({ seed: 1, warnings, firstValueInode: 50, valueInodesRefusedBy });
+  let next = 50;
+  const takeInodeNumber = () => next++;
+  return new XattrPlanner({ seed: 1, warnings, takeInodeNumber, valueInodesRefusedBy });
 }
 
 function withXattrs(xattrs: AttributeChoices["xattrs"]): TreeNode {

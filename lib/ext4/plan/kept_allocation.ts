@@ -1,0 +1,395 @@
+/**
+ * Allocates blocks in the way of a previous image: what did not change keeps its blocks, metadata and payload alike.
+ *
+ * Bitmaps, inode tables, the journal, directories and attribute blocks stay where they are. What is new of them goes into
+ * cells that hold metadata already, then into cells that are free as a whole, then behind everything. Inode tables move
+ * only when they are too small; they keep their places in the cells then, so that a store still finds them.
+ *
+ * @module
+ */
+import { alignUp, divCeil } from "../../bytes/arithmetic.ts";
+import {
+  AscendingAllocator,
+  type BlockRange,
+  countBlocks,
+  endOf,
+  joinedInOrder,
+  mergeRanges,
+  overlapsAny,
+  subtractRanges,
+  uniteRanges,
+} from "../../layout/blocks.ts";
+import { keepable, type KeptDemand, placeAmongKept } from "../../layout/kept.ts";
+import { appendExtents, type Extent, roundedToGrid } from "../../layout/placement.ts";
+import { EXTENT_BLOCKS_MAX } from "../format/constants.ts";
+import type { ExtentLeaf } from "../format/extent.ts";
+import {
+  type Allocation,
+  type AllocationDemand,
+  blockNumbers,
+  checkImageBlocks,
+  checkInodeTotal,
+  type FileDemand,
+  imageBlocks,
+  type InodeBlocks,
+  InodeBlockTable,
+  layoutRules,
+  ROUNDS_MAX,
+  totalSizeBlocks,
+} from "./allocation.ts";
+import { extentTreeBlockCount } from "./extent_tree.ts";
+import {
+  BLOCKS_PER_GROUP,
+  type Geometry,
+  INODES_PER_BLOCK,
+  INODES_PER_GROUP_MAX,
+  makeGeometry,
+} from "./geometry.ts";
+import type { PreviousImage, PreviousMatches, PreviousNode } from "./previous.ts";
+import type { Settings } from "./settings.ts";
+
+/** An allocation in the way of a previous image. */
+export interface KeptAllocation extends Allocation {
+  /** For each file, in their order on disk: 1 if it keeps its blocks. */
+  readonly isKept: Uint8Array;
+}
+
+/** What is planned, and what there was before. */
+export interface KeptAllocationDemand extends Omit<AllocationDemand, "runStarts"> {
+  readonly previous: PreviousImage;
+  readonly matches: PreviousMatches;
+  /** Data that is given up stays where it is, so that its cells do not change. */
+  readonly keepsStale: boolean;
+}
+
+/** Inode tables that have to move get this share more inodes than are in use. */
+const SPARE_INODES_SHARE = 1 / 16;
+
+/** Allocates the blocks of an image; a text says why a previous image cannot be continued. */
+export function allocateAmongKept(
+  demand: KeptAllocationDemand,
+  settings: Settings,
+): KeptAllocation | string {
+  const { inodes, previous } = demand;
+  const files = demand.files.map((file) => keptDemand(file, demand.matches));
+  const rules = layoutRules(settings);
+  const isKept = keepable(files, rules, []);
+  const keptEnd = files.reduce(
+    (end, { sameContent }, i) => isKept[i] === 1 ? Math.max(end, endOf(sameContent!.at(-1)!)) : end,
+    1,
+  );
+  const { size, wide, backups } = settings;
+  const inodesNeeded = Math.max(inodes.lastInodeNumber, settings.inodeCount ?? 0);
+  let groupCount = Math.max(
+    divCeil(size.kind === "total" ? totalSizeBlocks(size.sizeBytes) : keptEnd, BLOCKS_PER_GROUP),
+    divCeil(inodesNeeded, INODES_PER_GROUP_MAX),
+  );
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    const { inodesPerGroup: previousInodes } = previous.superblock;
+    const keepsTables = previousInodes * groupCount >= inodesNeeded;
+    const inodesPerGroup = keepsTables ? previousInodes : Math.min(
+      INODES_PER_GROUP_MAX,
+      alignUp(
+        divCeil(Math.ceil(inodesNeeded * (1 + SPARE_INODES_SHARE)), groupCount),
+        INODES_PER_BLOCK,
+      ),
+    );
+    const geometry = makeGeometry({ groupCount, inodeCount: 0, inodesPerGroup, wide, backups });
+    checkInodeTotal(geometry);
+    const attempt = new KeptAttempt(demand, files, settings, geometry, keepsTables).run();
+    if (typeof attempt === "string") return attempt;
+    const totalBlocks = imageBlocks(attempt, settings, geometry);
+    if (totalBlocks === undefined) return "the content does not fit into the given size with it";
+    checkImageBlocks(totalBlocks, settings);
+    const groupsNeeded = divCeil(totalBlocks, BLOCKS_PER_GROUP);
+    if (groupsNeeded <= groupCount) return { ...attempt, geometry, totalBlocks };
+    groupCount = groupsNeeded;
+  }
+  return "the layout does not settle with it";
+}
+
+interface KeptFile extends KeptDemand {
+  readonly file: FileDemand;
+  /** The inode whose blocks it can keep. */
+  readonly content: PreviousNode | undefined;
+}
+
+function keptDemand(file: FileDemand, matches: PreviousMatches): KeptFile {
+  const { payload, directory, nameHash, draft } = file;
+  const content = draft.node.kind === "file" ? matches.contentOf(draft.node) : undefined;
+  const replaced = matches.inodeOf(draft.node);
+  return {
+    payload,
+    directory,
+    nameHash,
+    file,
+    content,
+    sameContent: content?.extents,
+    replaced: replaced?.kind === "file" ? replaced.extents : undefined,
+  };
+}
+
+class KeptAttempt {
+  readonly #demand: KeptAllocationDemand;
+  readonly #files: readonly KeptFile[];
+  readonly #settings: Settings;
+  readonly #geometry: Geometry;
+  readonly #keepsTables: boolean;
+  /** Blocks of metadata besides the reserved ranges. */
+  readonly #metadata: BlockRange[] = [];
+  readonly #inodeBlocks = new InodeBlockTable();
+
+  constructor(
+    demand: KeptAllocationDemand,
+    files: readonly KeptFile[],
+    settings: Settings,
+    geometry: Geometry,
+    keepsTables: boolean,
+  ) {
+    this.#demand = demand;
+    this.#files = files;
+    this.#settings = settings;
+    this.#geometry = geometry;
+    this.#keepsTables = keepsTables;
+  }
+
+  run(): Omit<KeptAllocation, "geometry" | "totalBlocks"> | string {
+    const { previous, keepsStale } = this.#demand;
+    const { reserved, groupCount } = this.#geometry;
+    const rules = layoutRules(this.#settings);
+    const { journal } = previous;
+    const kept = previous.groups.slice(0, groupCount);
+    for (const group of kept) {
+      this.#take([group.blockBitmapBlock, group.inodeBitmapBlock]);
+      if (!this.#keepsTables) continue;
+      const blockCount = this.#geometry.inodeTableBlocks;
+      this.#metadata.push({ startBlock: group.inodeTableBlock, blockCount });
+    }
+    for (const extent of journal?.extents ?? []) this.#metadata.push(extent);
+    this.#take(journal?.treeBlocks ?? []);
+    const contents = this.#keepContents();
+    const xattrBlocks = this.#keepXattrBlocks();
+    if (this.#metadata.some((range) => overlapsAny(range, reserved))) {
+      return "its group descriptors have no room to grow";
+    }
+    const isKept = keepable(this.#files, rules, uniteRanges([...this.#metadata, ...reserved]));
+    const keptFiles = this.#files.filter((_, i) => isKept[i] === 1);
+    for (const { content } of keptFiles) this.#take(content!.treeBlocks);
+    const room = this.#room(keptFiles.map(({ content }) => content!.extents), true);
+    const blockBitmapBlocks = kept.map((group) => group.blockBitmapBlock);
+    const inodeBitmapBlocks = kept.map((group) => group.inodeBitmapBlock);
+    for (let group = kept.length; group < groupCount; group++) {
+      blockBitmapBlocks.push(this.#takeNew(room, 1)[0]!);
+      inodeBitmapBlocks.push(this.#takeNew(room, 1)[0]!);
+    }
+    for (const { inodeNumber, blocks, missing, treeBlocks } of contents) {
+      blocks.push(...this.#takeNew(room, missing));
+      const leaves: ExtentLeaf[] = [];
+      const ranges = joinedInOrder([blocks.map((startBlock) => ({ startBlock, blockCount: 1 }))]);
+      appendExtents(leaves, 0, ranges, EXTENT_BLOCKS_MAX);
+      const own = this.#treeOver(leaves, treeBlocks, room);
+      this.#inodeBlocks.set(inodeNumber, { leaves, treeBlocks: own });
+    }
+    for (let i = 0; i < xattrBlocks.length; i++) xattrBlocks[i] ||= this.#takeNew(room, 1)[0]!;
+    const inodeTableBlocks = this.#tables(room);
+    const taken = uniteRanges(this.#metadata);
+    const placement = placeAmongKept(this.#files, rules, {
+      taken,
+      reserved,
+      cleared: (payload) =>
+        keepsStale
+          ? []
+          : subtractRanges(previous.dataRanges, uniteRanges([...taken, ...reserved, ...payload])),
+    });
+    this.#mapFiles(placement.extents, placement.isKept);
+    const payload = joinedInOrder(placement.extents);
+    const inUse = mergeRanges([...this.#metadata, ...payload]);
+    const usedRanges = mergeRanges([...inUse, ...reserved]);
+    const endBlock = endOf(inUse.at(-1)!);
+    return {
+      blockBitmapBlocks,
+      inodeBitmapBlocks,
+      inodeTableBlocks,
+      journal: journal && { leaves: journal.extents, treeBlocks: journal.treeBlocks },
+      inodeBlocks: this.#inodeBlocks,
+      xattrBlocks,
+      placement: {
+        ...placement,
+        startBlock: payload.length === 0 ? endBlock : placement.startBlock,
+        endBlock,
+      },
+      usedRanges,
+      isKept: placement.isKept,
+    };
+  }
+
+  #take(blocks: readonly number[]): void {
+    for (const startBlock of blocks) this.#metadata.push({ startBlock, blockCount: 1 });
+  }
+
+  #takeNew(room: MetadataRoom, blockCount: number): number[] {
+    const blocks = room.take(blockCount);
+    this.#take(blocks);
+    return blocks;
+  }
+
+  /** Directories, long symlinks and attribute values, with the blocks that they keep. */
+  #keepContents() {
+    const { inodes, matches } = this.#demand;
+    const contents = [];
+    for (const draft of inodes.drafts) {
+      if (draft.content === undefined) continue;
+      const found = draft.kind === "node" ? matches.inodeOf(draft.node) : undefined;
+      const isSame = draft.kind === "node" && found?.kind === draft.node.kind;
+      const { blockCount } = draft.content;
+      const blocks = isSame ? blockNumbers(found!.extents).slice(0, blockCount) : [];
+      const missing = blockCount - blocks.length;
+      const treeBlocks = isSame && blocks.length === countBlocks(found!.extents)
+        ? found!.treeBlocks
+        : [];
+      this.#take(blocks);
+      this.#take(missing === 0 ? treeBlocks : []);
+      contents.push({
+        inodeNumber: draft.inodeNumber,
+        blocks,
+        missing,
+        treeBlocks: missing === 0 ? treeBlocks : [],
+      });
+    }
+    return contents;
+  }
+
+  /** The blocks of shared attributes, 0 for new ones: each is where the first inode with them had its own. */
+  #keepXattrBlocks(): number[] {
+    const { inodes, matches } = this.#demand;
+    const order = new Map(inodes.planner.blocks.map((block, i) => [block, i]));
+    const blocks = inodes.planner.blocks.map(() => 0);
+    const claimed = new Set<number>();
+    for (const draft of inodes.drafts) {
+      if (draft.kind !== "node" || draft.xattrs.block === undefined) continue;
+      const i = order.get(draft.xattrs.block)!;
+      const before = matches.inodeOf(draft.node)?.xattrBlock ?? 0;
+      if (blocks[i] !== 0 || before === 0 || claimed.has(before)) continue;
+      claimed.add(before);
+      blocks[i] = before;
+    }
+    this.#take([...claimed]);
+    return blocks;
+  }
+
+  /** Room for new metadata among what is in use. */
+  #room(payload: readonly (readonly BlockRange[])[], withWholeCells: boolean): MetadataRoom {
+    const { gridBlocks } = this.#settings;
+    const { reserved } = this.#geometry;
+    const inUse = uniteRanges([...this.#metadata, ...payload.flat()]);
+    const used = uniteRanges([...inUse, ...reserved]);
+    const usedCells = uniteRanges(roundedToGrid(used, gridBlocks));
+    const end = alignUp(endOf(inUse.at(-1)!), gridBlocks);
+    const before = [
+      ...metadataOf(this.#demand.previous, this.#geometry),
+      ...this.#metadata,
+    ];
+    const cells = uniteRanges(roundedToGrid(before, gridBlocks))
+      .map((cell) => ({ ...cell, blockCount: Math.min(endOf(cell), end) - cell.startBlock }))
+      .filter(({ blockCount }) => blockCount > 0);
+    const free = subtractRanges(cells, used);
+    const whole = subtractRanges(
+      [{ startBlock: 0, blockCount: end }],
+      uniteRanges([...usedCells, ...cells]),
+    );
+    const pieces = withWholeCells ? [...free, ...whole] : free;
+    return new MetadataRoom(pieces, new AscendingAllocator(reserved, end));
+  }
+
+  /** Inode tables that cannot stay are laid one behind the other, as they were: each block has its place in a cell. */
+  #tables(room: MetadataRoom): number[] {
+    const { groupCount, inodeTableBlocks } = this.#geometry;
+    const { previous } = this.#demand;
+    const blocks = this.#keepsTables
+      ? previous.groups.slice(0, groupCount).map((group) => group.inodeTableBlock)
+      : [];
+    if (blocks.length === groupCount) return blocks;
+    const { gridBlocks } = this.#settings;
+    if (blocks.length === 0) {
+      room.behind.advanceToCongruent(previous.groups[0]!.inodeTableBlock % gridBlocks, gridBlocks);
+    }
+    while (blocks.length < groupCount) {
+      const startBlock = room.behind.takeContiguous(inodeTableBlocks);
+      this.#metadata.push({ startBlock, blockCount: inodeTableBlocks });
+      blocks.push(startBlock);
+    }
+    return blocks;
+  }
+
+  #treeOver(
+    leaves: readonly ExtentLeaf[],
+    before: readonly number[],
+    room: MetadataRoom,
+  ): readonly number[] {
+    const count = extentTreeBlockCount(leaves.length);
+    return [...before.slice(0, count), ...this.#takeNew(room, Math.max(0, count - before.length))];
+  }
+
+  /** Gives each file its extents, and new ones the blocks of the trees over them. */
+  #mapFiles(extents: readonly (readonly Extent[])[], isKept: Uint8Array): void {
+    let room: MetadataRoom | undefined;
+    this.#files.forEach(({ file, content }, i) => {
+      const leaves = extents[i]!;
+      if (leaves.length === 0) return;
+      const before = isKept[i] === 1 ? content!.treeBlocks : [];
+      if (extentTreeBlockCount(leaves.length) > before.length) room ??= this.#room(extents, false);
+      const treeBlocks = room === undefined ? before : this.#treeOver(leaves, before, room);
+      const blocks: InodeBlocks = { leaves, treeBlocks };
+      this.#inodeBlocks.set(file.draft.inodeNumber, blocks);
+    });
+  }
+}
+
+/** Gives out blocks for metadata: the pieces given first, then what is behind everything. */
+class MetadataRoom {
+  readonly behind: AscendingAllocator;
+  readonly #pieces: { startBlock: number; blockCount: number }[];
+  #next = 0;
+
+  constructor(pieces: readonly BlockRange[], behind: AscendingAllocator) {
+    this.#pieces = pieces.map((piece) => ({ ...piece }));
+    this.behind = behind;
+  }
+
+  take(blockCount: number): number[] {
+    const blocks: number[] = [];
+    while (blocks.length < blockCount) {
+      const piece = this.#pieces[this.#next];
+      if (piece === undefined) {
+        blocks.push(...blockNumbers(this.behind.take(blockCount - blocks.length)));
+      } else if (piece.blockCount === 0) {
+        this.#next++;
+      } else {
+        blocks.push(piece.startBlock++);
+        piece.blockCount--;
+      }
+    }
+    return blocks;
+  }
+}
+
+/** Every block of metadata that a previous image has, and the reserved ranges. */
+function metadataOf(previous: PreviousImage, { reserved }: Geometry): BlockRange[] {
+  const ranges: BlockRange[] = [...reserved, ...previous.journal?.extents ?? []];
+  const tableBlocks = divCeil(previous.superblock.inodesPerGroup, INODES_PER_BLOCK);
+  const single = (startBlock: number) => ranges.push({ startBlock, blockCount: 1 });
+  for (const group of previous.groups) {
+    single(group.blockBitmapBlock);
+    single(group.inodeBitmapBlock);
+    ranges.push({ startBlock: group.inodeTableBlock, blockCount: tableBlocks });
+  }
+  previous.journal?.treeBlocks.forEach(single);
+  const pending = [previous.root];
+  for (let node = pending.pop(); node; node = pending.pop()) {
+    node.treeBlocks.forEach(single);
+    if (node.xattrBlock !== 0) single(node.xattrBlock);
+    if (node.kind !== "file") ranges.push(...node.extents);
+    if (node.children !== undefined) pending.push(...node.children.values());
+  }
+  return ranges;
+}

@@ -1,0 +1,186 @@
+/**
+ * What a plan takes over from a previous image: which inode and which blocks a node of the tree had there.
+ *
+ * The bytes of files are always those of the new source. What is found equal here only decides where they lie, so that a
+ * wrong guess costs a cell and never makes a wrong image.
+ *
+ * @module
+ */
+import type { ByteString } from "../../bytes/byte_string.ts";
+import type { BlockRange } from "../../layout/blocks.ts";
+import type { Extent } from "../../layout/placement.ts";
+import {
+  type DirectoryNode,
+  type FileNode,
+  type FileTree,
+  sortedChildren,
+  type TreeNode,
+} from "../../model/node.ts";
+import type { PayloadIndex } from "../../model/payload.ts";
+import { INODE_NUMBER } from "../format/constants.ts";
+import type { Superblock } from "../format/superblock.ts";
+import type { DirectoryIndex } from "./directories.ts";
+import type { InodeNumbers } from "./inode_drafts.ts";
+
+/** An inode of a previous image. */
+export interface PreviousNode {
+  /** From 1. */
+  readonly inodeNumber: number;
+  /** What its mode says. */
+  readonly kind: TreeNode["kind"];
+  /** Its blocks, as a plan would map them; empty when it has none, or maps them in another way. */
+  readonly extents: readonly Extent[];
+  /** The blocks of the tree over them, the lowest level first. */
+  readonly treeBlocks: readonly number[];
+  /** The block of its attributes; 0 for none. */
+  readonly xattrBlock: number;
+  /** Of a directory. */
+  readonly children?: ReadonlyMap<ByteString, PreviousNode> | undefined;
+  /** Of a hashed directory. */
+  readonly index?: DirectoryIndex | undefined;
+  /** Of a file. */
+  readonly payload?: Pick<PayloadIndex, "sizeBytes" | "dataRuns" | "contentHash"> | undefined;
+}
+
+/** Where the metadata of a group is. */
+export interface PreviousGroup {
+  /** One block. */
+  readonly blockBitmapBlock: number;
+  /** One block. */
+  readonly inodeBitmapBlock: number;
+  /** The first of its blocks. */
+  readonly inodeTableBlock: number;
+}
+
+/** A previous image, as far as a plan needs it. */
+export interface PreviousImage {
+  /** For messages. */
+  readonly name: string;
+  /** Its primary superblock. */
+  readonly superblock: Superblock;
+  /** By number. */
+  readonly groups: readonly PreviousGroup[];
+  /** Undefined for an image without a journal. */
+  readonly journal: Pick<PreviousNode, "extents" | "treeBlocks"> | undefined;
+  /** Its root directory. */
+  readonly root: PreviousNode;
+  /** Every block that is not all zeros, in use or not; ascending, merged. */
+  readonly dataRanges: readonly BlockRange[];
+  /** Its bytes. */
+  readonly read: (startBlock: number, blockCount: number) => Uint8Array;
+}
+
+/** Which inode of a previous image each node of a tree continues. */
+export class PreviousMatches {
+  readonly #inodes = new Map<TreeNode, PreviousNode>();
+  readonly #contents = new Map<FileNode, PreviousNode>();
+
+  /**
+   * A node continues the inode that has its path, whatever became of it. A file of another path continues an inode that
+   * has its content and that nobody else continues.
+   */
+  constructor(tree: FileTree, previous: PreviousImage) {
+    const claimed = new Set<PreviousNode>();
+    const newFiles = this.#matchPaths(tree, previous, claimed);
+    const byContent = new Map<string, PreviousNode[]>();
+    for (const node of filesOf(previous.root)) {
+      const key = contentKey(node.payload!);
+      const known = byContent.get(key);
+      if (known) known.push(node);
+      else byContent.set(key, [node]);
+    }
+    const usedContents = new Set(this.#contents.values());
+    for (const node of newFiles) {
+      const candidates = byContent.get(contentKey(node.payload)) ?? [];
+      while (candidates.length > 0 && usedContents.has(candidates[0]!)) candidates.shift();
+      const found = candidates[0];
+      if (found === undefined || !hasSameContent(node, found)) continue;
+      usedContents.add(found);
+      this.#contents.set(node, found);
+      if (this.#inodes.has(node) || claimed.has(found)) continue;
+      claimed.add(found);
+      this.#inodes.set(node, found);
+    }
+  }
+
+  /** The inode that a node continues. */
+  inodeOf(node: TreeNode): PreviousNode | undefined {
+    return this.#inodes.get(node);
+  }
+
+  /** The inode that has a file's content. */
+  contentOf(node: FileNode): PreviousNode | undefined {
+    return this.#contents.get(node);
+  }
+
+  /** Numbers that are kept, and for all other nodes the lowest that are free. */
+  numbers(): InodeNumbers {
+    const taken = new Set<number>();
+    for (const { inodeNumber } of this.#inodes.values()) taken.add(inodeNumber);
+    let last: number = INODE_NUMBER.FIRST_USABLE - 1;
+    const next = () => {
+      do last++; while (taken.has(last));
+      return last;
+    };
+    return { ofNode: (node) => this.#inodes.get(node)?.inodeNumber ?? next(), next };
+  }
+
+  /** How the names of a directory were spread. */
+  indexOf(node: DirectoryNode): DirectoryIndex | undefined {
+    return this.#inodes.get(node)?.index;
+  }
+
+  /** Returns the files with data whose content did not stay where it was. */
+  #matchPaths(tree: FileTree, previous: PreviousImage, claimed: Set<PreviousNode>): FileNode[] {
+    const changed = new Set<FileNode>();
+    const pending: [TreeNode, PreviousNode | undefined][] = [[tree.root, previous.root]];
+    for (let item = pending.pop(); item; item = pending.pop()) {
+      const [node, found] = item;
+      if (found !== undefined && !this.#inodes.has(node) && !claimed.has(found)) {
+        claimed.add(found);
+        this.#inodes.set(node, found);
+      }
+      if (node.kind === "file") {
+        if (node.payload.dataRuns.length === 0) continue;
+        const isKept = this.#inodes.get(node) === found && found !== undefined &&
+          hasSameContent(node, found);
+        if (isKept) this.#contents.set(node, found);
+        if (!this.#contents.has(node)) changed.add(node);
+        else changed.delete(node);
+      }
+      if (node.kind !== "directory") continue;
+      const children = sortedChildren(node);
+      for (let i = children.length - 1; i >= 0; i--) {
+        const [name, child] = children[i]!;
+        pending.push([child, found?.children?.get(name)]);
+      }
+    }
+    return [...changed];
+  }
+}
+
+/** Every file with data, in path order, each once. */
+function* filesOf(root: PreviousNode): Generator<PreviousNode> {
+  const seen = new Set<PreviousNode>();
+  const pending = [root];
+  for (let node = pending.pop(); node; node = pending.pop()) {
+    if (seen.has(node)) continue;
+    seen.add(node);
+    if (node.payload !== undefined && node.payload.dataRuns.length > 0) yield node;
+    if (node.children === undefined) continue;
+    const names = [...node.children.keys()].sort().reverse();
+    for (const name of names) pending.push(node.children.get(name)!);
+  }
+}
+
+function contentKey({ sizeBytes, contentHash }: Pick<PayloadIndex, "sizeBytes" | "contentHash">) {
+  return `${sizeBytes}:${contentHash}`;
+}
+
+function hasSameContent({ payload }: FileNode, { payload: found }: PreviousNode): boolean {
+  if (found === undefined || contentKey(payload) !== contentKey(found)) return false;
+  return payload.dataRuns.length === found.dataRuns.length &&
+    payload.dataRuns.every(({ startBlock, blockCount }, i) =>
+      startBlock === found.dataRuns[i]!.startBlock && blockCount === found.dataRuns[i]!.blockCount
+    );
+}
