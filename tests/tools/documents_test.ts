@@ -11,8 +11,8 @@ import { COMMANDS } from "../../cli/commands.ts";
 import type { ShellBlock } from "./documents.ts";
 import { exchanges, furnish, printedPattern, runScript, shellBlocks } from "./documents.ts";
 
-/** The examples of docs/CLI.md come from the table of commands, and tests/serve runs docs/SERVE.md. */
-const TESTED_ELSEWHERE = ["docs/CLI.md", "docs/SERVE.md"];
+/** The examples of docs/CLI.md come from the table of commands, tests/serve runs docs/SERVE.md, tests/boot docs/VM.md. */
+const TESTED_ELSEWHERE = ["docs/CLI.md", "docs/SERVE.md", "docs/VM.md"];
 const DOCUMENTS = documentPaths().filter((path) =>
   !TESTED_ELSEWHERE.includes(path) && shellBlocks(read(path)).length > 0
 );
