@@ -9,6 +9,7 @@ import { announceThread, type ThreadData, useWorkerUrl } from "./lib/io/thread.t
 
 /** What threads do. Each loads what its own job needs. */
 const ROLES: Readonly<Record<string, () => Promise<(port: MessagePort, setup: never) => void>>> = {
+  blessing: async () => (await import("./lib/bless/bless_thread.ts")).serveBlessing,
   layers: async () => (await import("./lib/source/layers/worker.ts")).serveLayers,
   hashes: async () => (await import("./lib/verity/hasher.ts")).serveHashes,
   compression: async () => (await import("./probe/units/compress_thread.ts")).serveCompression,

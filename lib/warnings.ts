@@ -44,6 +44,15 @@ export class Warnings {
     else this.#byKind.set(kind, { message: `${what}: ${why}`, count });
   }
 
+  /** Counts what another one has counted. Under `strict` this one does not throw: the other one did. */
+  include(list: readonly WarningSummary[]): void {
+    for (const { kind, message, count } of list) {
+      const known = this.#byKind.get(kind);
+      if (known) known.count += count;
+      else this.#byKind.set(kind, { message, count });
+    }
+  }
+
   /** The kinds seen so far, in order of their names. */
   list(): WarningSummary[] {
     return [...this.#byKind]

@@ -40,7 +40,7 @@ import {
   removeIfEmpty,
   writeFileWhole,
 } from "./layered_store.ts";
-import { imageDigest } from "./load_tree.ts";
+import { type Admission, imageDigest } from "./load_tree.ts";
 import { beginConfig } from "./merged.ts";
 import { LAYERED_DEFAULTS, type LayoutOptions } from "./options.ts";
 import { type ImageReport, type LayerReport, type SourceReport, sourceReport } from "./report.ts";
@@ -74,7 +74,7 @@ export interface BlessLayeredOptions extends SourceOptions {
 }
 
 /** Options with their defaults. */
-type ResolvedLayeredOptions = BlessLayeredOptions & ResolvedOptions & {
+type ResolvedLayeredOptions = BlessLayeredOptions & ResolvedOptions & Admission & {
   readonly layout: LayoutOptions;
 };
 
@@ -136,6 +136,7 @@ export async function blessLayered(given: BlessLayeredOptions): Promise<LayeredR
   const image = await openImage(options.source, options);
   let isMade = false;
   try {
+    await options.admit?.(image);
     if (image.layers.length > STACKED_LAYERS_MAX) {
       throw stackFault(options.source, image.layers.length);
     }

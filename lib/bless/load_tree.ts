@@ -25,16 +25,23 @@ export interface LoadedTree {
   readonly layers: readonly LayerReport[];
 }
 
+/** What may hold an image back. */
+export interface Admission {
+  /** Is waited for when the manifest is known, before layers are read. */
+  readonly admit?: ((image: OpenedImage) => Promise<void>) | undefined;
+}
+
 /** Loads a source, passes its tree to `use`, and frees what holds the payload. */
 export async function withTree<T>(
   source: string,
-  options: ResolvedOptions & { readonly timestamp?: number | undefined },
+  options: ResolvedOptions & Admission & { readonly timestamp?: number | undefined },
   use: (loaded: LoadedTree) => Promise<T>,
 ): Promise<T> {
   const { warnings, signal, timestamp = 0, treeLimits } = options;
   const image = await openImage(source, options);
   let layers: LoadedLayer[] = [];
   try {
+    await options.admit?.(image);
     layers = await loadLayers(image, options);
     throwIfAborted(signal);
     const tree = buildTree(layers, {

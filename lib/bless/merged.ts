@@ -25,7 +25,7 @@ import {
   withinDisk,
   writeEnveloped,
 } from "./envelope.ts";
-import { withTree } from "./load_tree.ts";
+import { type Admission, withTree } from "./load_tree.ts";
 import { type LayoutOptions, MERGED_DEFAULTS } from "./options.ts";
 import { planImage } from "./plan_image.ts";
 import {
@@ -53,7 +53,7 @@ export interface BlessMergedOptions extends SourceOptions, LikeOptions {
 }
 
 /** Options with their defaults. */
-type ResolvedMergedOptions = BlessMergedOptions & ResolvedOptions & {
+type ResolvedMergedOptions = BlessMergedOptions & ResolvedOptions & Admission & {
   readonly layout: LayoutOptions;
 };
 

@@ -3,6 +3,8 @@
  *
  * @module
  */
+export { createBlesser } from "./blesser.ts";
+export type { Blesser, BlesserOptions } from "./blesser.ts";
 export { blessMerged } from "./merged.ts";
 export type { BlessMergedOptions } from "./merged.ts";
 export { contentIdentity } from "./load_tree.ts";

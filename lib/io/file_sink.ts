@@ -117,7 +117,25 @@ export interface FileSinkOptions extends OutputOptions {
  * ```
  */
 export function createFileSink(path: string, options: FileSinkOptions = {}): ImageSink {
-  return new FileSink(path, checkOutput(path, options), options);
+  const sink = new FileSink(path, checkOutput(path, options), options);
+  if (options.files === undefined) {
+    plainFileSinks.set(sink, { path, force: options.force, mode: options.mode });
+  }
+  return sink;
+}
+
+/** Sinks that another thread can make as well, while nothing was written. */
+const plainFileSinks = new WeakMap<ImageSink, FileSinkFacts>();
+
+/** What a sink of a file is made from, as plain data. */
+export interface FileSinkFacts extends Pick<FileSinkOptions, "force" | "mode"> {
+  /** The file. */
+  readonly path: string;
+}
+
+/** What a sink was made from, if it is that of a file. */
+export function fileSinkFacts(sink: ImageSink): FileSinkFacts | undefined {
+  return plainFileSinks.get(sink);
 }
 
 type State = "unopened" | "open" | "publishing" | "finished" | "dropped";

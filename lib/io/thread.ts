@@ -129,6 +129,16 @@ export class Thread<Sent, Received> {
     else this.#unsent.push({ message, transfer });
   }
 
+  /** Lets the process end while the thread has nothing to do. */
+  unref(): void {
+    this.#worker.unref();
+  }
+
+  /** Keeps the process alive again. */
+  ref(): void {
+    this.#worker.ref();
+  }
+
   /** Cuts the thread off. */
   async terminate(): Promise<void> {
     await this.#worker.terminate();

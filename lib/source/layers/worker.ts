@@ -5,15 +5,8 @@
  */
 import { closeSync } from "node:fs";
 import type { MessagePort } from "node:worker_threads";
-import {
-  BlessfsError,
-  type ErrorDetails,
-  InputError,
-  InterruptedError,
-  invariant,
-  IoError,
-  UsageError,
-} from "../../errors.ts";
+import { InterruptedError, invariant, IoError } from "../../errors.ts";
+import { type PlainError, plainError, rebuiltError } from "../../io/plain_error.ts";
 import { descriptorReader } from "../../io/random_reader.ts";
 import { reopenDescriptor, type SpoolTarget, SpoolWriter } from "../../io/spool.ts";
 import { Thread, type ThreadOptions } from "../../io/thread.ts";
@@ -323,54 +316,4 @@ export class PieceQueue implements AsyncIterable<Uint8Array> {
       else await new Promise<void>((resolve) => this.#wake = resolve);
     }
   }
-}
-
-/** An error as plain data. */
-export interface PlainError {
-  /** `bug`: an error that nobody is expected to meet. */
-  readonly category: BlessfsError["category"] | "bug";
-  readonly message: string;
-  /** Of an expected error. */
-  readonly facts: (Pick<BlessfsError, "what" | "why"> & Omit<ErrorDetails, "cause">) | undefined;
-  readonly stack: string | undefined;
-}
-
-const CLASSES = {
-  usage: UsageError,
-  input: InputError,
-  io: IoError,
-  interrupted: InterruptedError,
-} as const;
-
-/** Makes an error fit to be posted. */
-export function plainError(error: unknown): PlainError {
-  if (error instanceof BlessfsError) {
-    const { category, message, what, why, code, hint, option, remedies, differences, data, stack } =
-      error;
-    const facts = {
-      what,
-      why,
-      code,
-      ...hint === undefined ? {} : { hint },
-      ...option === undefined ? {} : { option },
-      remedies,
-      differences,
-      data,
-    };
-    return { category, message, facts, stack };
-  }
-  const { message, stack } = error instanceof Error ? error : new Error(String(error));
-  return { category: "bug", message, facts: undefined, stack };
-}
-
-/** Builds the error again: all but its cause is what it was. */
-export function rebuiltError(plain: PlainError): Error {
-  const { category, message, facts, stack } = plain;
-  if (category === "bug" || facts === undefined) {
-    const error = new Error(message);
-    if (stack !== undefined) error.stack = stack;
-    return error;
-  }
-  const { what, why, ...details } = facts;
-  return new CLASSES[category](what, why, details);
 }

@@ -8,12 +8,8 @@ import {
 } from "../../../lib/errors.ts";
 import { digestOf } from "../../../lib/io/digest.ts";
 import type { LayerJob, LayerListener } from "../../../lib/source/layers/read_layer.ts";
-import {
-  LayerWorker,
-  PieceQueue,
-  plainError,
-  rebuiltError,
-} from "../../../lib/source/layers/worker.ts";
+import { LayerWorker, PieceQueue } from "../../../lib/source/layers/worker.ts";
+import { plainError, rebuiltError } from "../../../lib/io/plain_error.ts";
 import { DEFAULT_SOURCE_LIMITS } from "../../../lib/source/limits.ts";
 import { sampleTar } from "../helpers.ts";
 

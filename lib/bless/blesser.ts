@@ -1,0 +1,418 @@
+/**
+ * One pool of threads and one budget of memory for many calls, for programs that have other things to do meanwhile: reading,
+ * planning and writing all happen in the threads.
+ *
+ * @module
+ */
+import { availableParallelism, totalmem } from "node:os";
+import { setImmediate } from "node:timers";
+import { abortError, invariant, optionError, throwIfAborted } from "../errors.ts";
+import { plainError, rebuiltError } from "../io/plain_error.ts";
+import type { ImageSink } from "../io/sink.ts";
+import { Thread, type ThreadOptions } from "../io/thread.ts";
+import type { ProgressTask } from "../progress.ts";
+import type { SourceOptions } from "../source/source.ts";
+import type { BlessCall, FromBlessThread, SinkOperation, ToBlessThread } from "./bless_thread.ts";
+import { type HandedOver, handOver } from "./handing_over.ts";
+import type { BlessLayeredOptions, LayeredReport } from "./layered.ts";
+import type { BlessMergedOptions } from "./merged.ts";
+import type { BlessReport } from "./report.ts";
+
+/** What all calls of a blesser share. */
+export interface BlesserOptions extends ThreadOptions {
+  /** Threads that work at the same time; default: the number of processors. */
+  readonly jobs?: number | undefined;
+  /**
+   * Memory that images may take together, as far as their manifests tell; one that does not fit waits before its layers are
+   * read, and one that never fits is blessed alone. Default: half of the machine's.
+   */
+  readonly memoryBytes?: number | undefined;
+  /** Where inflated layers are kept; default: the system's directory for temporary files. */
+  readonly temporaryDirectory?: string | undefined;
+}
+
+/** Blesses images in threads, as many at a time as it has. */
+export interface Blesser extends AsyncDisposable {
+  /**
+   * As {@linkcode blessMerged}. A sink of `createFileSink` writes in the thread; any other is called in this one, with pieces
+   * of 1 MiB. Standard input, stores for the chunks of layers and clocks for tests cannot be handed over.
+   */
+  blessMerged(options: BlessMergedOptions): Promise<BlessReport>;
+  /** As {@linkcode blessLayered}, with the same bounds. */
+  blessLayered(options: BlessLayeredOptions): Promise<LayeredReport>;
+  /** Aborts what runs and waits, and ends the threads. */
+  close(): Promise<void>;
+}
+
+/**
+ * Makes a blesser. Threads are started when they are first needed; idle ones keep no process alive.
+ *
+ * @throws {UsageError} for an option out of range
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { createBlesser, createFileSink } from "@blessfs/blessfs";
+ * import { mkdtempSync, rmSync } from "node:fs";
+ * import { tmpdir } from "node:os";
+ * import { join } from "node:path";
+ *
+ * const directory = mkdtempSync(join(tmpdir(), "blessfs-"));
+ * await using blesser = createBlesser({ jobs: 2 });
+ * const reports = await Promise.all(["a", "b", "c"].map((name) =>
+ *   blesser.blessMerged({
+ *     source: "oci:fixtures/oci-tiny",
+ *     sink: createFileSink(join(directory, `${name}.ext4`)),
+ *   })
+ * ));
+ * assertEquals(new Set(reports.map(({ uuid }) => uuid)).size, 1);
+ * rmSync(directory, { recursive: true });
+ * ```
+ */
+export function createBlesser(options: BlesserOptions = {}): Blesser {
+  const { jobs = availableParallelism(), memoryBytes = Math.floor(totalmem() / 2) } = options;
+  if (!Number.isInteger(jobs) || jobs < 1) {
+    throw optionError("jobs", `wanted a number of threads, found ${jobs}`);
+  }
+  if (!(memoryBytes > 0)) {
+    throw optionError("memoryBytes", `wanted a number of bytes, found ${memoryBytes}`);
+  }
+  return new ThreadedBlesser({ ...options, jobs, memoryBytes });
+}
+
+/** A call that waits for its thread, or has it. */
+interface Job {
+  readonly mode: BlessCall["mode"];
+  readonly options: SourceOptions;
+  readonly handed: HandedOver;
+  readonly resolve: (report: BlessReport | LayeredReport) => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+class ThreadedBlesser implements Blesser {
+  readonly #options: BlesserOptions & { readonly jobs: number };
+  readonly #budget: MemoryBudget;
+  readonly #idle: BlessThread[] = [];
+  readonly #busy = new Set<BlessThread>();
+  readonly #waiting: Job[] = [];
+  /** Threads in use, those that read layers for a call included. */
+  #usedJobs = 0;
+  #isClosed = false;
+
+  constructor(options: BlesserOptions & { readonly jobs: number; readonly memoryBytes: number }) {
+    this.#options = options;
+    this.#budget = new MemoryBudget(options.memoryBytes);
+  }
+
+  async blessMerged(options: BlessMergedOptions): Promise<BlessReport> {
+    return await this.#run("merged", options) as BlessReport;
+  }
+
+  async blessLayered(options: BlessLayeredOptions): Promise<LayeredReport> {
+    return await this.#run("layered", options) as LayeredReport;
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    const reason = new Error("the blesser was closed");
+    await Promise.all(this.#waiting.splice(0).map((job) => giveUp(job, closedError(reason))));
+    await Promise.all([...this.#busy].map((thread) => thread.stop(reason)));
+    await Promise.all(this.#idle.splice(0).map((thread) => thread.terminate()));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #run(mode: BlessCall["mode"], options: SourceOptions) {
+    // They stay here; the thread has others.
+    const { warnings: _warnings, progress: _progress, signal, jobs, workerUrl: _url, ...rest } =
+      options;
+    const tmpdir = options.tmpdir ?? this.#options.temporaryDirectory;
+    const handed = handOver({ ...rest, jobs, tmpdir });
+    return await new Promise<BlessReport | LayeredReport>((resolve, reject) => {
+      const job: Job = { mode, options, handed, resolve, reject };
+      if (this.#isClosed) return void giveUp(job, closedError(undefined));
+      if (signal?.aborted) return void giveUp(job, abortError(signal));
+      this.#waiting.push(job);
+      signal?.addEventListener("abort", () => {
+        const at = this.#waiting.indexOf(job);
+        if (at < 0) return;
+        this.#waiting.splice(at, 1);
+        void giveUp(job, abortError(signal));
+      }, { once: true });
+      // Calls that are made together share the threads from the start.
+      setImmediate(() => this.#startWaiting());
+    });
+  }
+
+  #startWaiting(): void {
+    while (this.#waiting.length > 0 && this.#usedJobs < this.#options.jobs && !this.#isClosed) {
+      const free = this.#options.jobs - this.#usedJobs;
+      const share = Math.max(1, Math.floor(free / this.#waiting.length));
+      const job = this.#waiting.shift()!;
+      this.#usedJobs += share;
+      void this.#start(job, Math.min(share, job.options.jobs ?? share), share);
+    }
+  }
+
+  async #start(job: Job, jobs: number, share: number): Promise<void> {
+    let thread: BlessThread | undefined;
+    try {
+      thread = this.#idle.pop() ?? new BlessThread(this.#options, this.#budget);
+      this.#busy.add(thread);
+      job.resolve(await thread.run(job, jobs));
+    } catch (error) {
+      job.reject(error);
+    } finally {
+      this.#usedJobs -= share;
+      if (thread) {
+        this.#busy.delete(thread);
+        if (this.#isClosed || thread.isDead) await thread.terminate();
+        else this.#idle.push(thread);
+      }
+      this.#startWaiting();
+    }
+  }
+}
+
+function closedError(cause: unknown): Error {
+  return abortError(AbortSignal.abort(cause ?? new Error("the blesser was closed")));
+}
+
+/** Ends a call that no thread will have. */
+async function giveUp({ handed, reject }: Job, reason: unknown): Promise<void> {
+  await abortSinks(handed.sinks);
+  reject(reason);
+}
+
+async function abortSinks(sinks: readonly ImageSink[]): Promise<void> {
+  await Promise.allSettled(sinks.map(async (sink) => await sink.abort()));
+}
+
+/** Memory that calls take in the order in which they ask. */
+export class MemoryBudget {
+  readonly #totalBytes: number;
+  readonly #waiting: { readonly bytes: number; readonly admit: () => void }[] = [];
+  #usedBytes = 0;
+
+  constructor(totalBytes: number) {
+    this.#totalBytes = totalBytes;
+  }
+
+  /** Calls `admit` once there is room. @returns gives the bytes back, or leaves the queue */
+  take(bytes: number, admit: () => void): () => void {
+    // What never fits goes alone.
+    const wanted = Math.min(bytes, this.#totalBytes);
+    let isAdmitted = false;
+    let isOver = false;
+    const entry = {
+      bytes: wanted,
+      admit: () => {
+        isAdmitted = true;
+        admit();
+      },
+    };
+    this.#waiting.push(entry);
+    this.#admitWaiting();
+    return () => {
+      if (isOver) return;
+      isOver = true;
+      if (isAdmitted) this.#usedBytes -= wanted;
+      else this.#waiting.splice(this.#waiting.indexOf(entry), 1);
+      this.#admitWaiting();
+    };
+  }
+
+  #admitWaiting(): void {
+    for (let next = this.#waiting[0]; next; next = this.#waiting[0]) {
+      if (this.#usedBytes + next.bytes > this.#totalBytes) return;
+      this.#waiting.shift();
+      this.#usedBytes += next.bytes;
+      next.admit();
+    }
+  }
+}
+
+/** How long a thread may take to let go of its job before it is cut off. */
+const GRACE_MILLISECONDS = 5000;
+
+/** The calling thread's end of a thread that blesses. */
+class BlessThread {
+  readonly #thread: Thread<ToBlessThread, FromBlessThread>;
+  readonly #budget: MemoryBudget;
+  readonly #tasks = new Map<number, ProgressTask>();
+  #job: Job | undefined;
+  #settle: ((message: FromBlessThread & { readonly type: "done" | "failed" }) => void) | undefined;
+  #fail: ((reason: unknown) => void) | undefined;
+  #release: (() => void) | undefined;
+  /** One after the other, as sinks want it. */
+  #sinkWork: Promise<void> = Promise.resolve();
+  #dead: { readonly reason: unknown } | undefined;
+  #stopReason: { readonly reason: unknown } | undefined;
+
+  constructor({ workerUrl }: ThreadOptions, budget: MemoryBudget) {
+    this.#budget = budget;
+    this.#thread = new Thread({
+      role: "blessing",
+      setup: undefined,
+      purpose: "blesses images",
+      workerUrl,
+      receive: (message) => this.#receive(message),
+      die: (reason) => {
+        this.#dead ??= { reason };
+        this.#fail?.(reason);
+      },
+    });
+  }
+
+  get isDead(): boolean {
+    return this.#dead !== undefined;
+  }
+
+  /** Blesses one image. */
+  async run(job: Job, jobs: number): Promise<BlessReport | LayeredReport> {
+    invariant(this.#job === undefined, "a thread blesses one image at a time");
+    if (this.#dead) throw this.#dead.reason;
+    const { signal, warnings, progress } = job.options;
+    this.#job = job;
+    this.#thread.ref();
+    const onAbort = () => this.#abort(signal!.reason);
+    try {
+      const ended = new Promise<FromBlessThread & { readonly type: "done" | "failed" }>(
+        (resolve, reject) => {
+          this.#settle = resolve;
+          this.#fail = reject;
+        },
+      );
+      signal?.addEventListener("abort", onAbort, { once: true });
+      this.#thread.post({
+        type: "call",
+        mode: job.mode,
+        options: job.handed.plain,
+        strict: warnings?.strict ?? false,
+        showsProgress: progress !== undefined,
+        jobs,
+      });
+      const message = await ended;
+      warnings?.include(message.warnings);
+      if (message.type === "done") return message.report;
+      throw signal?.aborted ? abortError(signal) : rebuiltError(message.error);
+    } catch (error) {
+      if (this.#dead) await abortSinks(job.handed.sinks);
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", onAbort);
+      this.#end();
+    }
+  }
+
+  /** Has the image that is being blessed given up, and ends the thread. */
+  async stop(reason: unknown): Promise<void> {
+    const fail = this.#fail;
+    const timer = setTimeout(() => fail?.(closedError(reason)), GRACE_MILLISECONDS);
+    const settle = this.#settle;
+    const settled = new Promise<void>((resolve) => {
+      this.#settle = (message) => {
+        settle?.(message);
+        resolve();
+      };
+      this.#fail = (error) => {
+        fail?.(error);
+        resolve();
+      };
+    });
+    this.#stopReason = { reason };
+    this.#abort(reason);
+    await settled;
+    clearTimeout(timer);
+    await this.terminate();
+  }
+
+  async terminate(): Promise<void> {
+    this.#dead ??= { reason: new Error("the blesser was closed") };
+    await this.#thread.terminate();
+  }
+
+  #abort(reason: unknown): void {
+    this.#thread.post({ type: "abort", reason: plainError(closedError(reason)) });
+  }
+
+  #end(): void {
+    for (const task of this.#tasks.values()) task.end();
+    this.#tasks.clear();
+    this.#release?.();
+    this.#release = undefined;
+    this.#settle = this.#fail = this.#job = undefined;
+    this.#thread.unref();
+  }
+
+  #receive(message: FromBlessThread): void {
+    switch (message.type) {
+      case "done":
+      case "failed":
+        return this.#settle?.(message);
+      case "admission":
+        this.#release = this.#budget.take(message.bytes, () => {
+          this.#thread.post({ type: "admitted" });
+        });
+        return;
+      case "sink":
+        return this.#operate(message.id, message.index, message.operation);
+      case "callback":
+        this.#job?.handed.callbacks[message.index]?.(...message.args);
+        return;
+      case "begin": {
+        const task = this.#job?.options.progress?.begin(message.name, message.totalBytes);
+        if (task) this.#tasks.set(message.task, task);
+        return;
+      }
+      case "advance":
+        return this.#tasks.get(message.task)?.advance(message.bytes);
+      case "end":
+        this.#tasks.get(message.task)?.end();
+        this.#tasks.delete(message.task);
+    }
+  }
+
+  #throwIfOver(): void {
+    throwIfAborted(this.#job?.options.signal);
+    if (this.#stopReason) throw closedError(this.#stopReason.reason);
+  }
+
+  #operate(id: number, index: number, operation: SinkOperation): void {
+    const sink = this.#job?.handed.sinks[index];
+    this.#sinkWork = this.#sinkWork.then(async () => {
+      const buffer = operation.kind === "write" ? operation.buffer : undefined;
+      let error: unknown;
+      try {
+        // What the thread sent before it heard of the end comes too late.
+        if (operation.kind !== "abort") this.#throwIfOver();
+        if (sink !== undefined) await applyTo(sink, operation);
+      } catch (thrown) {
+        error = thrown;
+      }
+      if (this.#dead) return;
+      this.#thread.post({
+        type: "answer",
+        id,
+        error: error === undefined ? undefined : plainError(error),
+        buffer,
+      }, buffer === undefined ? [] : [buffer]);
+    });
+  }
+}
+
+async function applyTo(sink: ImageSink, operation: SinkOperation): Promise<void> {
+  switch (operation.kind) {
+    case "write":
+      await sink.write(
+        new Uint8Array(operation.buffer, 0, operation.lengthBytes),
+        operation.offset,
+      );
+      return;
+    case "finish":
+      return await sink.finish(operation.sizeBytes);
+    case "abort":
+      return await sink.abort();
+  }
+}
