@@ -31,16 +31,22 @@ export interface Admission {
   readonly admit?: ((image: OpenedImage) => Promise<void>) | undefined;
 }
 
-/** Loads a source, passes its tree to `use`, and frees what holds the payload. */
+/**
+ * Loads a source, passes its tree to `use`, and frees what holds the payload.
+ *
+ * @param check looks at the image before its layers are read; may throw
+ */
 export async function withTree<T>(
   source: string,
   options: ResolvedOptions & Admission & { readonly timestamp?: number | undefined },
   use: (loaded: LoadedTree) => Promise<T>,
+  check: (image: OpenedImage) => void = () => {},
 ): Promise<T> {
   const { warnings, signal, timestamp = 0, treeLimits } = options;
   const image = await openImage(source, options);
   let layers: LoadedLayer[] = [];
   try {
+    check(image);
     await options.admit?.(image);
     layers = await loadLayers(image, options);
     throwIfAborted(signal);

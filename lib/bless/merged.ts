@@ -25,7 +25,8 @@ import {
   withinDisk,
   writeEnveloped,
 } from "./envelope.ts";
-import { type Admission, withTree } from "./load_tree.ts";
+import { checkLeastSize } from "./least_size.ts";
+import { type Admission, type LoadedTree, withTree } from "./load_tree.ts";
 import { type LayoutOptions, MERGED_DEFAULTS } from "./options.ts";
 import { planImage } from "./plan_image.ts";
 import {
@@ -96,7 +97,9 @@ async function blessLike(
 ): Promise<BlessReport> {
   const { source, layout, envelope, sink, warnings, timestamp = 0 } = options;
   const { continuation } = previous ?? {};
-  return await withTree(source, options, async ({ tree, image, identity, stores, layers }) => {
+  const use = async (
+    { tree, image, identity, stores, layers }: LoadedTree,
+  ): Promise<BlessReport> => {
     const finishConfig = await beginConfig(image, options.configSink);
     const architecture = architectureOf(image, options);
     checkEnvelope(envelope, layout, architecture);
@@ -127,7 +130,10 @@ async function blessLike(
       ...previous === undefined ? {} : { like: previous.report(plan.kept!) },
       warnings: warnings.list(),
     };
-  });
+  };
+  const check = (image: OpenedImage) =>
+    withinDisk(layout, envelope, () => checkLeastSize(image, inside, timestamp));
+  return await withTree(source, options, use, check);
 }
 
 /**
