@@ -14,11 +14,11 @@ const STYLE = `
 body { font: 15px/1.45 Helvetica, Arial, sans-serif; color: #111; max-width: 1000px; margin: 2em auto; padding: 0 1em }
 h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em } p, li { max-width: 46em }
 table { border-collapse: collapse; margin: .6em 0; font-variant-numeric: tabular-nums }
-th, td { padding: .25em .7em; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
-th { font-weight: 600; border-bottom: 2px solid #888 }
+th, td { padding: .25em .55em; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
+th { font-weight: 600; border-bottom: 2px solid #888; white-space: normal; vertical-align: bottom }
 th:first-child, td:first-child, td:has(.text) { text-align: left } tr.main td { font-weight: 600 }
-.wide { overflow-x: auto } .heat td { border: 1px solid #fff } svg { max-width: 100%; height: auto }
-small { color: #444 }
+.wide { overflow-x: auto; font-size: .9em } .heat td { border: 1px solid #fff } svg { max-width: 100%; height: auto }
+small { color: inherit }
 @media print { body { margin: 0 } h2 { break-after: avoid } }`;
 
 type Cell = string | { readonly html: string; readonly style?: string };
@@ -81,10 +81,10 @@ function schemesTable(report: ProbeReport): string {
   const header = [
     "layout",
     "stored",
-    "shared",
+    "shared of stored",
     "of FastCDC's saving",
     "raw",
-    "shared",
+    "shared of raw",
     "units",
     "mean unit",
     "padding",
@@ -137,8 +137,8 @@ function pairwiseSection(report: ProbeReport): string[] {
     `image ${i + 1}`,
     ...row.map(({ shared, containment }): Cell => {
       const share = containment.stored;
-      const paint = `background:hsl(205 70% ${(97 - 57 * share).toFixed(0)}%);` +
-        `color:${share > 0.6 ? "#fff" : "#111"}`;
+      const paint = `background:hsl(205 70% ${(97 - 62 * share).toFixed(0)}%);` +
+        `color:${share > 0.8 ? "#fff" : "#111"}`;
       return { html: `${percent(share)}<br><small>${size(shared.stored)}</small>`, style: paint };
     }),
   ]);

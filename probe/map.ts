@@ -51,7 +51,8 @@ const WIDTH = 800;
 const MARGIN = 16;
 const COLUMNS = 96;
 const CELL = 8;
-const COLOURS = { metadata: "#444444", aligned: ["#0072b2", "#66b2e0"], packed: "#e69f00" };
+/** Four shades that differ in grey, too. */
+const COLOURS = { metadata: "#222222", aligned: ["#0067a5", "#4d9fd6"], packed: "#ffcb66" };
 
 /** Finds out what each cell of an ext4 image holds. */
 export async function mapImage(
@@ -143,7 +144,7 @@ function legend(parts: string[], hasShared: boolean, y: number): number {
   const [even, odd] = COLOURS.aligned as [string, string];
   const items: [colours: readonly string[], text: string][] = [
     [[COLOURS.metadata], "metadata"],
-    [[even, odd], "files on the grid, in turn"],
+    [[even, odd], "files on the grid, in two shades"],
     [[COLOURS.packed], "runs of small files"],
     [[], "free: holes and padding"],
   ];
