@@ -8,13 +8,15 @@
 Prints one JSON object with each, union and newBytes as the probe defines them. Stored sizes come from zstd(1), so they
 may differ by what a frame's header takes; everything else must agree to the byte.
 """
+import ctypes
 import hashlib
 import json
+import os
+import shutil
 import stat
 import subprocess
 import sys
 import tempfile
-import os
 
 BLOCK = 4096
 ZERO = bytes(BLOCK)
@@ -68,20 +70,59 @@ def chunks(data, average):
     gear = [int.from_bytes(hashlib.md5(bytes([b]) * 64).digest()[:8], "big") for b in range(256)]
     masks = {17: (0xD90707537000, 0xD90303537000), 16: (0xD90703537000, 0xD90F03530000)}
     hard, easy = masks[average.bit_length() - 1]
-    least, most, wide = average // 4, average * 4, (1 << 64) - 1
+    least, most = average // 4, average * 4
+    cut = compiled_cut(gear) or python_cut(gear)
     start = 0
     while start < len(data):
-        limit = min(len(data) - start, most)
-        cut = limit
-        if limit > least:
-            value = 0
-            for i in range(least, limit):
-                value = ((value << 1) + gear[data[start + i]]) & wide
-                if value & (hard if i < average else easy) == 0:
-                    cut = i
-                    break
-        yield start, start + cut
-        start += cut
+        length = cut(data, start, min(len(data) - start, most), least, average, hard, easy)
+        yield start, start + length
+        start += length
+
+
+def python_cut(gear):
+    wide = (1 << 64) - 1
+
+    def cut(data, start, limit, least, average, hard, easy):
+        value = 0
+        for i in range(least, limit):
+            value = ((value << 1) + gear[data[start + i]]) & wide
+            if value & (hard if i < average else easy) == 0:
+                return i
+        return limit
+
+    return cut
+
+
+CUT_IN_C = """
+#include <stdint.h>
+#include <stddef.h>
+size_t cut(const uint8_t *data, size_t start, size_t limit, size_t least, size_t average,
+           uint64_t hard, uint64_t easy, const uint64_t *gear) {
+  uint64_t value = 0;
+  for (size_t i = least; i < limit; i++) {
+    value = (value << 1) + gear[data[start + i]];
+    if ((value & (i < average ? hard : easy)) == 0) return i;
+  }
+  return limit;
+}
+"""
+
+
+def compiled_cut(gear):
+    """The same, a hundred times as fast, where there is a C compiler."""
+    if shutil.which("cc") is None:
+        return None
+    with tempfile.TemporaryDirectory() as directory:
+        source, library = os.path.join(directory, "cut.c"), os.path.join(directory, "cut.so")
+        with open(source, "w") as file:
+            file.write(CUT_IN_C)
+        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
+        function = ctypes.CDLL(library).cut
+    size, word = ctypes.c_size_t, ctypes.c_uint64
+    function.restype = size
+    function.argtypes = [ctypes.c_char_p, size, size, size, size, word, word, ctypes.POINTER(word)]
+    table = (word * len(gear))(*gear)
+    return lambda *arguments: function(*arguments, table)
 
 
 def stored_sizes(units):
@@ -130,4 +171,5 @@ def main(arguments):
     }))
 
 
-main(sys.argv[1:])
+if __name__ == "__main__":
+    main(sys.argv[1:])

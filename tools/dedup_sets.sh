@@ -2,8 +2,10 @@
 # Makes the sets of images that the tables of docs/DEDUP.md measure, as plain tars of root file systems.
 # Usage: tools/dedup_sets.sh IMAGES DIR
 #   IMAGES has OCI layouts base, python and node: a minimal Debian 12, and the same with python3 and with nodejs.
-# Needs root, umoci, apt-get with the repositories of Debian 12 and its security updates, and npm. About 4 GB and 5 minutes.
+# Needs root, umoci, mmdebstrap, apt-get with the repositories of Debian 12 and its security updates, npm and python3. About
+# 6 GB and 10 minutes. tools/dedup_table.py measures a set, and `blessfs probe` any of them.
 set -euo pipefail
+tools=$(cd "$(dirname "$0")" && pwd)
 images=${1:?directory of OCI layouts}; out=${2:?directory for the sets}
 mkdir -p "$out"; out=$(cd "$out" && pwd); work=$(mktemp -d "$out/work.XXXX"); trap 'rm -rf "$work"' EXIT
 tarOf() { # FOLDER NAME
@@ -46,6 +48,35 @@ rebuild() { # IMAGE EVERY NAME
 }
 rebuild python 100 python-1pc; rebuild python 20 python-5pc
 rebuild node 100 node-1pc; rebuild node 20 node-5pc
+
+# Rebuilds in which files also grow, go and come (churn.py).
+churn() { # TAR PERCENT
+  rm -rf "$work/root"; mkdir "$work/root"; tar -C "$work/root" -xpf "$out/$1.tar"
+  "$tools/churn.py" "$work/root" "$2"; tarOf "$work/root" "$1-churn$2"
+}
+churn python 1; churn python 5; churn node 1; churn npm-1 1
+
+# The newest app without what nobody runs.
+rm -rf "$work/root"; mkdir "$work/root"; tar -C "$work/root" -xpf "$out/npm-2.tar"
+(
+  cd "$work/root/app/node_modules"
+  find . -type f \( -iname '*.md' -o -name '*.map' -o -name '*.ts' -o -name '*.flow' -o -iname 'license*' -o -iname 'changelog*' \) -delete
+  find . -depth -type d \( -name test -o -name tests -o -name docs -o -name example -o -name examples -o -name .github \) -exec rm -rf {} +
+)
+rm -rf "$work/root"/usr/share/{doc,man,locale}; tarOf "$work/root" cleaned
+
+# Python on other suites of Debian, and a point release without and with what came after it.
+debian() { # NAME SUITE SOURCES...
+  local name=$1 suite=$2; shift 2
+  SOURCE_DATE_EPOCH=1760000000 mmdebstrap --quiet --variant=minbase --include=ca-certificates,python3 \
+    --aptopt='Acquire::Check-Valid-Until "false"' "$suite" "$work/$name" "$@" >/dev/null 2>&1
+  rm -rf "$work/$name"/var/lib/apt/lists/* "$work/$name"/usr/share/{doc,man}/* "$work/$name"/var/cache/*
+  tarOf "$work/$name" "$name"; rm -rf "${work:?}/$name"
+}
+debian=http://deb.debian.org/debian
+debian bullseye bullseye "$debian"; debian trixie trixie "$debian"
+debian update-1 bookworm "deb $debian bookworm main"
+debian update-2 bookworm "deb $debian bookworm main" "deb $debian bookworm-updates main" "deb $debian-security bookworm-security main"
 
 # Packages removed: some of what dpkg installed.
 fresh node
