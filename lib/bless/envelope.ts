@@ -25,7 +25,7 @@ import { withoutStubGroup } from "../ext4/plan/geometry.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import { CellCounter, writeImage, type WriteOptions } from "../ext4/write/write_image.ts";
 import { type RandomReader, readExactly } from "../io/random_reader.ts";
-import type { ImageSink } from "../io/sink.ts";
+import { type ImageSink, teeSink, writingAgain } from "../io/sink.ts";
 import type { ThreadOptions } from "../io/thread.ts";
 import { BLOCK_SIZE_BYTES } from "../model/payload.ts";
 import { NO_PROGRESS, type Progress } from "../progress.ts";
@@ -298,24 +298,39 @@ async function writePartitions(
 ): Promise<EnvelopeReport> {
   const { envelope, ...writeOptions } = options;
   const { verity } = envelope;
-  const tree = verity === undefined ? undefined : await hashPlan(plan, verity.salt, options);
+  const source = verity === undefined
+    ? plainRoot(plan, writeOptions)
+    : target.writeAgain === undefined
+    ? hashedRoot(plan, await hashPlan(plan, verity.salt, options), writeOptions)
+    : rootHashedMeanwhile(plan, verity.salt, options);
   try {
-    if (tree !== undefined) identity.text = tree.parameters.rootHash;
-    const partitions = planPartitions(plan, envelope, tree, writeOptions);
+    const partitionsOf = (rootHash: string | undefined) =>
+      planPartitions(plan, envelope, { ...source, rootHash }, writeOptions);
+    const named = () => {
+      const rootHash = source.tree()?.parameters.rootHash;
+      if (rootHash !== undefined) identity.text = rootHash;
+      checkSignature(envelope, rootHash);
+      return { identity: identity.text, partitions: partitionsOf(rootHash) };
+    };
+    const isKnown = source.isKnown;
+    const first = isKnown ? named() : { identity: "", partitions: partitionsOf(UNKNOWN_HASH) };
     const { architecture, size } = options;
     const footerBytes = envelope.vhd ? VHD_FOOTER_BYTES : 0;
     const hashSink = verity?.hashSink;
     // A tree in a file of its own is finished before the disk gets its name.
     const unfinished: ImageSink = {
       write: (bytes, offset) => target.write(bytes, offset),
+      ...writingAgain(target),
       finish: () => {},
       abort: () => target.abort(),
     };
-    const disk = await writePartitioned(unfinished, partitions, {
+    const disk = await writePartitioned(unfinished, first.partitions, {
       architecture,
-      identity: identity.text,
+      identity: first.identity,
       diskBytes: size.kind === "total" ? size.sizeBytes - footerBytes : undefined,
+      ...isKnown ? {} : { named },
     });
+    const tree = source.tree();
     if (tree !== undefined && hashSink !== undefined) {
       await tree.writeTo(hashSink, 0);
       await hashSink.finish(tree.shape.sizeBytes);
@@ -323,8 +338,55 @@ async function writePartitions(
     await target.finish(disk.sizeBytes);
     return tree === undefined ? { disk } : { disk, verity: verityReport(tree, 0) };
   } finally {
-    tree?.close();
+    source.tree()?.close();
   }
+}
+
+/** Stands for a root hash until it is known; it has no zeros, so that it takes the same cells. */
+const UNKNOWN_HASH = "f".repeat(64);
+
+/** The file system of a disk, and its tree. */
+interface RootSource {
+  readonly writeRoot: PartitionWriter;
+  /** Undefined when there is none, or when it is not known yet. */
+  readonly tree: () => HashTree | undefined;
+  /** Whether the tree is known before the file system is written. */
+  readonly isKnown: boolean;
+}
+
+function plainRoot(plan: ImagePlan, options: WriteOptions): RootSource {
+  const writeRoot: PartitionWriter = async (sink) => void await writeImage(plan, sink, options);
+  return { writeRoot, tree: () => undefined, isKnown: true };
+}
+
+function hashedRoot(plan: ImagePlan, tree: HashTree, options: WriteOptions): RootSource {
+  return { ...plainRoot(plan, options), tree: () => tree };
+}
+
+/** Hashes in the pass that writes. The table at the start of the disk, which has the root hash in it, is written again then. */
+function rootHashedMeanwhile(
+  plan: ImagePlan,
+  salt: Uint8Array,
+  options: EnvelopeWriteOptions,
+): RootSource {
+  const { tmpdir, workerUrl, signal, progress } = options;
+  let tree: HashTree | undefined;
+  const writeRoot: PartitionWriter = async (sink) => {
+    const hashing = new TreeSink({ dataBlocks: plan.totalBlocks, salt, tmpdir, workerUrl });
+    await writeImage(plan, teeSink(hashing, sink), { signal, progress });
+    tree = hashing.tree;
+  };
+  return { writeRoot, tree: () => tree, isKnown: false };
+}
+
+function checkSignature({ disk }: EnvelopeOptions, rootHash: string | undefined): void {
+  const signature = disk?.signature;
+  if (signature === undefined || signature.rootHash === rootHash) return;
+  throw new InputError(
+    signature.name,
+    `signs the root hash ${signature.rootHash}, the image has ${rootHash}`,
+    { code: "digestMismatch", data: { expected: rootHash!, actual: signature.rootHash } },
+  );
 }
 
 async function hashPlan(
@@ -341,10 +403,9 @@ async function hashPlan(
 function planPartitions(
   plan: ImagePlan,
   { disk, verity }: EnvelopeOptions,
-  tree: HashTree | undefined,
+  { writeRoot, tree, rootHash }: RootSource & { readonly rootHash: string | undefined },
   writeOptions: WriteOptions,
 ): PlannedPartition[] {
-  const rootHash = tree?.parameters.rootHash;
   const identity = rootHash ?? plan.summary.uuid;
   const guidOf = (role: PartitionRole) =>
     formatUuid(derivedUuid(`blessfs ${role} partition`, identity));
@@ -361,22 +422,15 @@ function planPartitions(
     role: "root",
     guid: dataGuid,
     sizeBytes: plan.totalBlocks * BLOCK_SIZE_BYTES,
-    write: async (sink) => void await writeImage(plan, sink, writeOptions),
+    write: writeRoot,
   });
-  if (tree !== undefined && verity?.hashSink === undefined) {
-    const write = (sink: ImageSink) => tree.writeTo(sink, 0);
-    const { sizeBytes } = tree.shape;
+  if (verity !== undefined && verity.hashSink === undefined) {
+    const write = (sink: ImageSink) => tree()!.writeTo(sink, 0);
+    const { sizeBytes } = treeShape(plan.totalBlocks);
     partitions.push({ role: "root-verity", guid: hashGuid, sizeBytes, write });
   }
   if (signature !== undefined) {
-    const { bytes, name } = signature;
-    if (signature.rootHash !== rootHash) {
-      throw new InputError(
-        name,
-        `signs the root hash ${signature.rootHash}, the image has ${rootHash}`,
-        { code: "digestMismatch", data: { expected: rootHash!, actual: signature.rootHash } },
-      );
-    }
+    const { bytes } = signature;
     const write: PartitionWriter = async (sink) => await sink.write(bytes, 0);
     const guid = guidOf("root-verity-sig");
     partitions.push({ role: "root-verity-sig", guid, sizeBytes: bytes.length, write });
@@ -391,20 +445,27 @@ export interface PartitionedOptions {
   readonly identity: string;
   /** Just what is needed when left out. */
   readonly diskBytes?: number | undefined;
+  /** Gives identity and partitions with their final GUIDs, once all are written; the sink must have `writeAgain` then. */
+  readonly named?: (() => NamedPartitions) | undefined;
+}
+
+interface NamedPartitions {
+  readonly identity: string;
+  readonly partitions: readonly PlannedPartition[];
 }
 
 /** Writes a disk of partitions and finishes the sink. */
 export async function writePartitioned(
   target: ImageSink,
   partitions: readonly PlannedPartition[],
-  { architecture, identity, diskBytes }: PartitionedOptions,
+  { architecture, identity, diskBytes, named }: PartitionedOptions,
 ): Promise<DiskReport> {
   const layout = layOutDisk(partitions.map(({ sizeBytes }) => sizeBytes), diskBytes);
   const hasTree = partitions.some(({ role }) => role === "root-verity");
-  const gpt: Gpt = {
-    diskGuid: formatUuid(derivedUuid("blessfs disk", identity)),
+  const tableOf = (of: NamedPartitions): Gpt => ({
+    diskGuid: formatUuid(derivedUuid("blessfs disk", of.identity)),
     diskBytes: layout.diskBytes,
-    partitions: partitions.map(({ role, guid, sizeBytes }, i) => ({
+    partitions: of.partitions.map(({ role, guid, sizeBytes }, i) => ({
       typeGuid: partitionType(role, architecture),
       guid,
       startBytes: layout.starts[i]!,
@@ -412,16 +473,18 @@ export async function writePartitioned(
       name: role,
       isReadOnly: role !== "esp" && (hasTree || role === "layer"),
     })),
-  };
-  await writeDisk(gpt, target, partitions.map(({ write }) => write));
+  });
+  let gpt = tableOf({ identity, partitions });
+  const finalTable = named && (() => gpt = tableOf(named()));
+  await writeDisk(gpt, target, partitions.map(({ write }) => write), finalTable);
   return {
     guid: gpt.diskGuid,
     sizeBytes: gpt.diskBytes,
-    partitions: partitions.map(({ role, guid, sizeBytes }, i) => ({
+    partitions: gpt.partitions.map(({ guid, startBytes, sizeBytes }, i) => ({
       number: i + 1,
-      role,
+      role: partitions[i]!.role,
       guid,
-      startBytes: layout.starts[i]!,
+      startBytes,
       sizeBytes,
     })),
   };
@@ -446,6 +509,8 @@ export async function copyReader(
 
 /** Counts what goes to a sink. */
 class CountingSink implements ImageSink {
+  /** What is written again takes the same cells. */
+  readonly writeAgain?: NonNullable<ImageSink["writeAgain"]>;
   readonly #target: ImageSink;
   readonly #cells: CellCounter;
   sizeBytes = 0;
@@ -453,6 +518,8 @@ class CountingSink implements ImageSink {
   constructor(target: ImageSink, gridBytes: number) {
     this.#target = target;
     this.#cells = new CellCounter(gridBytes);
+    const { writeAgain } = writingAgain(target);
+    if (writeAgain !== undefined) this.writeAgain = writeAgain;
   }
 
   get cellBytes(): number {

@@ -5,7 +5,7 @@
  * @module
  */
 import { alignDown, alignUp } from "../bytes/arithmetic.ts";
-import { InputError, optionError, type UsageError } from "../errors.ts";
+import { InputError, invariant, optionError, type UsageError } from "../errors.ts";
 import type { ImageSink } from "../io/sink.ts";
 import {
   encodeGpt,
@@ -107,16 +107,22 @@ export type PartitionWriter = (sink: ImageSink) => Promise<void>;
  * Writes a disk in one ascending pass and finishes the sink.
  *
  * @param writers of each partition in turn; what they leave out are holes
+ * @param named gives the table with its final names when the partitions are written; the sink must have `writeAgain` then
  */
 export async function writeDisk(
   gpt: Gpt,
   sink: ImageSink,
   writers: readonly PartitionWriter[],
+  named?: () => Gpt,
 ): Promise<void> {
-  const { head, tail } = encodeGpt(gpt);
-  await sink.write(head, 0);
+  await sink.write(encodeGpt(gpt).head, 0);
   for (const [i, partition] of gpt.partitions.entries()) {
     await writers[i]!(partitionSink(sink, partition));
+  }
+  const { head, tail } = encodeGpt(named?.() ?? gpt);
+  if (named !== undefined) {
+    invariant(sink.writeAgain !== undefined, "a sink that can go back");
+    await sink.writeAgain(head, 0);
   }
   await sink.write(tail, gpt.diskBytes - tail.length);
   await sink.finish(gpt.diskBytes);

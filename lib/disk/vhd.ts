@@ -6,7 +6,7 @@
  */
 import { bytesFromByteString } from "../bytes/byte_string.ts";
 import { InputError, invariant } from "../errors.ts";
-import type { ImageSink } from "../io/sink.ts";
+import { type ImageSink, writingAgain } from "../io/sink.ts";
 
 /** How long the footer is. */
 export const VHD_FOOTER_BYTES = 512;
@@ -98,6 +98,7 @@ function geometryOf(
 export function vhdSink(target: ImageSink, uniqueId: () => Uint8Array): ImageSink {
   return {
     write: (bytes, offset) => target.write(bytes, offset),
+    ...writingAgain(target),
     async finish(sizeBytes) {
       await target.write(encodeVhdFooter(sizeBytes, uniqueId()), sizeBytes);
       await target.finish(sizeBytes + VHD_FOOTER_BYTES);

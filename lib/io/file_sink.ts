@@ -169,6 +169,14 @@ class FileSink implements ImageSink {
     if (written !== undefined) return this.#settle(written);
   }
 
+  async writeAgain(bytes: Uint8Array, offset: number): Promise<void> {
+    throwIfAborted(this.#signal);
+    const writer = this.#guard(undefined, () => this.#openOnce());
+    await this.#settle(writer.flush());
+    invariant(offset + bytes.length <= writer.endOffset, "only what was written is replaced");
+    await this.#settle(writer.writeApart(bytes, offset));
+  }
+
   async finish(sizeBytes: number): Promise<void> {
     throwIfAborted(this.#signal);
     const writer = this.#guard(undefined, () => this.#openOnce());

@@ -22,6 +22,11 @@ export interface ImageSink {
    * @param offset at or after the end of the write before
    */
   write(bytes: Uint8Array, offset: number): void | Promise<void>;
+  /**
+   * Replaces bytes that were written, before the end. Only sinks have it that keep what they were given, such as files; a
+   * stream and a chunk store do not.
+   */
+  writeAgain?(bytes: Uint8Array, offset: number): Promise<void>;
   /** Ends the image at `sizeBytes` and makes it visible under its name. */
   finish(sizeBytes: number): void | Promise<void>;
   /** Drops everything written so far. Safe to call at any time, also after `finish` failed. */
@@ -30,6 +35,12 @@ export interface ImageSink {
 
 /** Takes an image and keeps nothing: for measuring what the rest costs. */
 export const nullSink: ImageSink = { write: () => {}, finish: () => {}, abort: () => {} };
+
+/** The `writeAgain` of a sink for another one that passes on what it is given. */
+export function writingAgain(target: ImageSink): Pick<ImageSink, "writeAgain"> {
+  if (target.writeAgain === undefined) return {};
+  return { writeAgain: (bytes, offset) => target.writeAgain!(bytes, offset) };
+}
 
 /** Gives a sink all its bytes at once. A sink that fails is aborted. */
 export async function writeWhole(sink: ImageSink, bytes: Uint8Array): Promise<void> {

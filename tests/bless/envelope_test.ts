@@ -287,3 +287,88 @@ Deno.test("whatever fails, all outputs are given up", async () => {
     assertEquals([sink.isAborted, hashSink.isAborted, hashSink.isFinished], [true, true, false]);
   }
 });
+
+Deno.test("a disk in a file is hashed in the pass that writes, and has the bytes that it has elsewhere", async () => {
+  const esp = memoryReader(new Uint8Array(MIB).fill(7), "esp");
+  const signed = (hash: string) => ({
+    name: "signature.json",
+    ...parseVeritySignature(
+      new TextEncoder().encode(
+        JSON.stringify({
+          rootHash: hash,
+          signature: "MIIB",
+          certificateFingerprint: "01".repeat(32),
+        }),
+      ),
+      "signature.json",
+    ),
+  });
+  await withTemporaryDirectory(async (directory) => {
+    for (const gridBytes of [4096, 131072]) {
+      const { rootHash } = (await blessed({ verity: VERITY }, { gridBytes })).report.verity!;
+      const envelopes: EnvelopeOptions[] = [
+        { verity: VERITY, disk: {} },
+        { verity: VERITY, disk: { esp, signature: signed(rootHash) }, vhd: true },
+        { verity: VERITY, disk: { esp } },
+      ];
+      for (const [i, envelope] of envelopes.entries()) {
+        const streamed = await blessed(envelope, { gridBytes });
+        const path = join(directory, `${i}-${gridBytes}`);
+        const { report } = await blessed(envelope, { gridBytes }, { sink: createFileSink(path) });
+        assertEquals(equal(Deno.readFileSync(path), streamed.bytes), true);
+        assertEquals({ ...report, source: "" }, { ...streamed.report, source: "" });
+      }
+    }
+    const hashPath = join(directory, "tree");
+    const apart = (sink: ImageSink) => ({ verity: { ...VERITY, hashSink: sink }, disk: {} });
+    const hashSink = new MemorySink();
+    const streamed = await blessed(apart(hashSink));
+    const path = join(directory, "apart");
+    await blessed(apart(createFileSink(hashPath)), {}, { sink: createFileSink(path) });
+    assertEquals(equal(Deno.readFileSync(path), streamed.bytes), true);
+    assertEquals(equal(Deno.readFileSync(hashPath), hashSink.bytes), true);
+    const names = [...Deno.readDirSync(directory)].length;
+    const wrong = { verity: VERITY, disk: { signature: signed("ab".repeat(32)) } };
+    await assertRejects(
+      () => blessed(wrong, {}, { sink: createFileSink(join(directory, "wrong")) }),
+      InputError,
+      `signature.json: signs the root hash ${"ab".repeat(32)}`,
+    );
+    assertEquals([...Deno.readDirSync(directory)].length, names);
+  });
+});
+
+Deno.test("how long everything will be is known before the first byte", async () => {
+  const esp = memoryReader(new Uint8Array(MIB).fill(7), "esp");
+  const envelopes = (): (EnvelopeOptions | undefined)[] => [
+    undefined,
+    { vhd: true },
+    { verity: VERITY },
+    { verity: VERITY, vhd: true },
+    { verity: { ...VERITY, hashSink: new MemorySink() } },
+    { disk: {} },
+    { disk: { esp }, verity: VERITY },
+    { disk: {}, verity: VERITY, vhd: true },
+  ];
+  for (const size of [undefined, { kind: "total", sizeBytes: 30 * MIB }] as const) {
+    for (const envelope of envelopes()) {
+      const said: number[] = [];
+      let writes = 0;
+      const memory = new MemorySink();
+      const sink: ImageSink = {
+        checkSize(sizeBytes) {
+          assertEquals(writes, 0);
+          said.push(sizeBytes);
+        },
+        write(bytes, offset) {
+          writes++;
+          return memory.write(bytes, offset);
+        },
+        finish: (sizeBytes) => memory.finish(sizeBytes),
+        abort: () => memory.abort(),
+      };
+      await blessed(envelope, size === undefined ? {} : { size }, { sink });
+      assertEquals(said, [memory.bytes.length], JSON.stringify(Object.keys(envelope ?? {})));
+    }
+  }
+});
