@@ -79,7 +79,13 @@ export type { InodeRecord, Timestamp } from "./format/inode.ts";
 export { readTree } from "./read/tree.ts";
 export type { ReadTreeOptions } from "./read/tree.ts";
 export { findInode, listNames, readDirectory } from "./read/directory.ts";
-export type { DirectoryContent, DirectoryName, FoundInode, ListOptions } from "./read/directory.ts";
+export type {
+  DirectoryContent,
+  DirectoryName,
+  FoundInode,
+  ListOptions,
+  ReadDirectoryOptions,
+} from "./read/directory.ts";
 export { blockRuns, filePayload, ImagePayload, readSymlink } from "./read/content.ts";
 export type { BlockMapOptions, MapBlock, MappedRun, PayloadBounds } from "./read/content.ts";
 export { XattrReader } from "./read/xattrs.ts";

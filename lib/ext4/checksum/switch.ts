@@ -12,7 +12,6 @@ import type { RandomReader } from "../../io/random_reader.ts";
 import { openFault, openFileReader, readExactly } from "../../io/random_reader.ts";
 import { displayPath } from "../../io/system_error.ts";
 import { NO_PROGRESS, type Progress } from "../../progress.ts";
-import { Warnings } from "../../warnings.ts";
 import { checkChecksum, filesystemSeed } from "../format/checksum.ts";
 import {
   COMPAT,
@@ -31,7 +30,7 @@ import {
   superblockSeed,
 } from "../format/superblock.ts";
 import { imageGeometry, readSuperblock } from "../volume/geometry.ts";
-import { faultInImage, ReadingJudge } from "../volume/judge.ts";
+import { faultInImage, StrictJudge } from "../volume/judge.ts";
 import { Volume } from "../volume/volume.ts";
 import type { ImageFiles } from "./change_journal.ts";
 import {
@@ -219,7 +218,7 @@ function openVolume(
       const why = `it is ${reader.sizeBytes} bytes long, and its file system ${wanted}`;
       throw new InputError(name, why);
     }
-    const judge = new ReadingJudge(new Warnings(), `${name}: `);
+    const judge = new StrictJudge(`${name}: `);
     return { volume: new Volume(reader, { superblock, geometry, judge }), encoded };
   } catch (error) {
     throw faultInImage(name, error);

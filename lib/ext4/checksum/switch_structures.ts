@@ -278,8 +278,10 @@ class InodeSwitch {
     const hasOwnBlocks = isDirectory || isOrphanFile || isJournal;
     if (!view.usesExtents && !hasOwnBlocks) return;
     const extentBlocks: number[] = [];
-    const map = readBlockMap(volume, inode, view, ({ blockNumber }) => {
-      if (view.usesExtents) extentBlocks.push(blockNumber);
+    const map = readBlockMap(volume, inode, view, {
+      onMapBlock: ({ blockNumber }) => {
+        if (view.usesExtents) extentBlocks.push(blockNumber);
+      },
     });
     const ownSeed = inodeSeed(seed, inode, view.generation);
     for (const block of extentBlocks) await this.#switchExtentBlock(block, ownSeed, inode);

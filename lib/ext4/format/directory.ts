@@ -115,6 +115,14 @@ export function hasDirectoryTail(block: Uint8Array): boolean {
     view.getUint8(tail + DIRENT_AT.fileType) === DIRENT_TYPE.CHECKSUM_TAIL;
 }
 
+/** Whether a block is one unused record, as a node of an index is to code that does not know it. */
+export function isEmptyBlock(block: Uint8Array): boolean {
+  const view = viewOf(block);
+  const recordLength = view.getUint16(DIRENT_AT.recordLength, true);
+  return view.getUint32(DIRENT_AT.inodeNumber, true) === 0 &&
+    decodeRecordLength(recordLength, block.length) === block.length;
+}
+
 function checkedTailOffset(block: Uint8Array, what: string): number {
   if (!hasDirectoryTail(block)) throw new InputError(what, "it does not end with a checksum");
   return block.length - DIRECTORY_TAIL_SIZE_BYTES;
@@ -199,6 +207,11 @@ export interface EntryRange {
 /** Why entries cannot be read. */
 export interface EntryFault {
   readonly problem: string;
+  /**
+   * What the kernel makes of it: it leaves out what follows a record of an impossible length, lists an entry of an unknown
+   * type, and fails at an impossible name.
+   */
+  readonly kind: "length" | "type" | "name";
   readonly data: { readonly offset: number; readonly actual?: number };
 }
 
@@ -239,7 +252,7 @@ export class DirectoryEntries {
 
   /**
    * Reads entries, unused ones (inode 0) too: records must fill the range exactly, and names must be possible. The answer
-   * is what is wrong; undefined when nothing is.
+   * is what is wrong first; undefined when nothing is. Entries before it can be used then, and those behind an unknown type.
    */
   read(range: EntryRange): EntryFault | undefined {
     const { bytes, words, firstWord, start, end, dotCount, isEncrypted = false } = range;
@@ -251,10 +264,16 @@ export class DirectoryEntries {
     this.#firstWord = firstWord;
     this.#text = undefined;
     let previous = -1;
+    let fault: EntryFault | undefined;
     for (let at = start; at < end;) {
       const room = end - at;
       if (room < DIRENT_AT.name) {
-        return { problem: `the entry at ${at} has only ${room} bytes`, data: { offset: at } };
+        fault ??= {
+          problem: `the entry at ${at} has only ${room} bytes`,
+          kind: "length",
+          data: { offset: at },
+        };
+        break;
       }
       const inode = words[firstWord + (at >>> 2)]! >>> 0;
       const head = words[firstWord + (at >>> 2) + 1]!;
@@ -265,7 +284,15 @@ export class DirectoryEntries {
         ? RECORD_LENGTH_MIN
         : Math.max(RECORD_LENGTH_MIN, direntSizeBytes(nameLength));
       if (recordLength < least || recordLength > room || (recordLength & 3) !== 0) {
-        return lengthFault(at, recordLength, least, room);
+        fault ??= lengthFault(at, recordLength, least, room);
+        break;
+      }
+      const left = room - recordLength;
+      if (left > 0 && left < RECORD_LENGTH_MIN) {
+        const problem =
+          `the entry at ${at} is ${recordLength} bytes long and leaves ${left}, too few for another`;
+        fault ??= { problem, kind: "length", data: { offset: at, actual: recordLength } };
+        break;
       }
       const index = this.count++;
       this.#inodes[index] = inode;
@@ -276,12 +303,14 @@ export class DirectoryEntries {
         const name = firstWord + ((at + DIRENT_AT.name) >>> 2);
         if (nameLength === 0 || (!isEncrypted && !isName(words, name, nameLength))) {
           const problem = `the entry at ${at} has the name "${displayName(this.nameAt(index))}"`;
-          return { problem, data: { offset: at } };
+          this.count--;
+          fault ??= { problem, kind: "name", data: { offset: at } };
+          break;
         }
         const fileType = head >>> 24;
         if (fileType > DIRENT_TYPE.SYMLINK) {
           const problem = `the entry at ${at} has the file type ${fileType}`;
-          return { problem, data: { offset: at, actual: fileType } };
+          fault ??= { problem, kind: "type", data: { offset: at, actual: fileType } };
         }
         if (index >= dotCount && this.firstUnordered < 0) {
           if (!this.#isAfter(previous, index)) this.firstUnordered = index;
@@ -291,7 +320,7 @@ export class DirectoryEntries {
       at += recordLength;
     }
     if (this.firstUnordered < 0) this.firstUnordered = this.count;
-    return undefined;
+    return fault;
   }
 
   /** The number of the inode that an entry names; 0 for an unused one. */
@@ -325,6 +354,14 @@ export class DirectoryEntries {
     this.#text ??= byteStringFromBytes(this.#bytes);
     const start = this.#offsets[index]! + DIRENT_AT.name;
     return this.#text.slice(start, start + this.#nameLengths[index]!);
+  }
+
+  /** struct ext4_dir_entry_hash, behind names that are folded and encrypted; zeros where it is not. */
+  storedHashAt(index: number): { readonly hash: number; readonly minor: number } {
+    const at = this.#offsets[index]! + direntSizeBytes(this.#nameLengths[index]!);
+    if (at + 8 > this.#bytes.length) return { hash: 0, minor: 0 };
+    const view = viewOf(this.#bytes);
+    return { hash: view.getUint32(at, true), minor: view.getUint32(at + 4, true) };
   }
 
   /** Whether the name of an entry is so many dots. */
@@ -363,6 +400,7 @@ function lengthFault(at: number, length: number, least: number, room: number): E
   return {
     problem:
       `the entry at ${at} is ${length} bytes long, not a multiple of 4 from ${least} to ${room}`,
+    kind: "length",
     data: { offset: at, actual: length },
   };
 }

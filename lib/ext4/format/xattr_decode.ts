@@ -111,10 +111,7 @@ export function decodeXattrBlock(
   if (blockCount !== 1) throw new InputError(what, `it says it is ${blockCount} blocks, not 1`);
   const referenceCount = view.getUint32(XATTR_BLOCK_AT.referenceCount, true);
   if (referenceCount < 1 || referenceCount > XATTR_REFCOUNT_MAX) {
-    throw new InputError(
-      what,
-      `it says it has ${referenceCount} owners, not 1 to ${XATTR_REFCOUNT_MAX}`,
-    );
+    complain(`it says it has ${referenceCount} owners, not 1 to ${XATTR_REFCOUNT_MAX}`);
   }
   const xattrs = readXattrs({
     complain,
@@ -199,15 +196,16 @@ function readXattrs(area: Area): DecodedXattr[] {
   for (let at = area.entriesStart; at < entriesEnd;) {
     const { xattr, span } = readXattr(area, at, entriesEnd + XATTR_END_SIZE_BYTES);
     const key = `${xattr.nameIndex}.${xattr.suffix}`;
+    at += xattrEntrySizeBytes(xattr);
+    if (span !== undefined) spans.push(span);
     if (names.has(key)) {
-      throw new InputError(area.what, `it has the attribute ${describe(xattr)} twice`);
+      area.complain(`it has the attribute ${describe(xattr)} twice`);
+      continue;
     }
     names.add(key);
-    if (span !== undefined) spans.push(span);
     xattrs.push(xattr);
-    at += xattrEntrySizeBytes(xattr);
   }
-  checkApart(spans, area.what);
+  checkApart(spans, area.complain);
   return xattrs;
 }
 
@@ -244,9 +242,10 @@ function readXattr(
     valueSizeBytes,
     entryHash: view.getUint32(at + XATTR_ENTRY_AT.hash, true),
   };
-  if (name.nameIndex === 0 || name.suffix.includes("\0")) {
+  if (name.suffix.includes("\0")) {
     throw new InputError(what, `it has the impossible attribute ${describe(name)}`);
   }
+  if (name.nameIndex === 0) area.complain(`it has the impossible attribute ${describe(name)}`);
   if (valueSizeBytes > XATTR_VALUE_SIZE_MAX) {
     throw new InputError(
       what,
@@ -256,17 +255,13 @@ function readXattr(
   const hasValueHere = valueInode === 0 && valueSizeBytes > 0;
   const valueEnd = valueStart + valueSizeBytes;
   const paddedEnd = valueStart + ((valueSizeBytes + 3) & ~3);
-  // An empty value is nowhere, but its offset must be possible, too.
-  const isOutside = hasValueHere
-    ? valueStart < valuesStart || paddedEnd > bytes.length
-    : valueInode === 0 && valueStart > bytes.length;
-  if (isOutside) {
-    throw new InputError(
-      what,
-      `the value of ${describe(name)} is at ${valueStart} to ${paddedEnd}, ` +
-        `not within ${valuesStart} to ${bytes.length}`,
-    );
+  const outside = `the value of ${describe(name)} is at ${valueStart} to ${paddedEnd}, ` +
+    `not within ${valuesStart} to ${bytes.length}`;
+  if (hasValueHere && (valueStart < valuesStart || paddedEnd > bytes.length)) {
+    throw new InputError(what, outside);
   }
+  // An empty value is nowhere, and only e2fsck looks at its offset.
+  if (!hasValueHere && valueInode === 0 && valueStart > bytes.length) area.complain(outside);
   const value = hasValueHere ? bytes.slice(valueStart, valueEnd) : new Uint8Array(0);
   const hashedValue = valueEnd === paddedEnd || !hasValueHere
     ? value
@@ -278,11 +273,12 @@ function readXattr(
   };
 }
 
-function checkApart(spans: readonly Span[], what: string): void {
+function checkApart(spans: readonly Span[], complain: XattrComplaint): void {
   let previousEnd = 0;
   for (const { start, end } of [...spans].sort((a, b) => a.start - b.start)) {
     if (start < previousEnd) {
-      throw new InputError(what, `two values of its attributes overlap at ${start}`);
+      complain(`two values of its attributes overlap at ${start}`);
+      return;
     }
     previousEnd = end;
   }

@@ -12,18 +12,20 @@ import { memoryReader, type RandomReader } from "../../io/random_reader.ts";
 import type { BlockRun, DataSegment, Payload } from "../../model/payload.ts";
 import { readPayload, wholeSegment } from "../../model/payload.ts";
 import { type PayloadScan, PayloadScanner } from "../../tar/payload.ts";
-import { INODE_FLAG } from "../format/constants.ts";
+import { INCOMPAT, INODE_FLAG } from "../format/constants.ts";
+import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
+import { noKeyName } from "../format/no_key_name.ts";
 import type { BlockMap, MapBlock, MappedRun } from "../volume/block_map.ts";
 import { readBlockMap } from "../volume/block_map.ts";
 import type { InlineData } from "../volume/content.ts";
 import {
-  isFastSymlink,
   judgeSymlinkSize,
   judgeTarget,
   readInlineData,
   readSymlinkBlock,
 } from "../volume/content.ts";
-import { judgeSize } from "../volume/inode.ts";
+import type { InodeView } from "../volume/inode.ts";
+import { judgeSize, xattrBlockOf } from "../volume/inode.ts";
 import { readInodeXattrs } from "../volume/xattrs.ts";
 import type { BlockBudget, Ext4Image, ImageInode } from "./image.ts";
 import { DEFAULT_READ_LIMITS, hasFlag, hasInlineData } from "./image.ts";
@@ -32,6 +34,7 @@ export type { MapBlock, MappedRun } from "../volume/block_map.ts";
 
 /** The longest path that the kernel follows, without its NUL. */
 const TARGET_BYTES_MAX = 4095;
+const SECTOR_SIZE_BYTES = 512;
 
 /** How a map is followed. */
 export interface BlockMapOptions {
@@ -52,7 +55,7 @@ export function blockRuns(
   options: BlockMapOptions = {},
 ): readonly MappedRun[] {
   if (hasInlineData(inode)) return [];
-  return readBlockMap(image, inode.number, inode.view, options.onMapBlock).runs;
+  return readBlockMap(image, inode.number, inode.view, options).runs;
 }
 
 /** What an inode keeps in itself. Throws InputError when the attribute with the rest is not there. */
@@ -62,29 +65,71 @@ export function inlineData(image: Ext4Image, inode: ImageInode): InlineData {
 }
 
 /**
- * A symlink's target: as long as its size says, without a NUL; that of an encrypted one is ciphertext. Throws InputError
- * for any other.
+ * A symlink's target. One in i_block is as long as its size says; of any other the kernel takes what is before the first
+ * NUL, as far as size and block go. Of an encrypted one it shows a name without the key.
+ *
+ * @throws {InputError} for what the kernel refuses, and a target without a byte, or with over 4095
  */
 export function readSymlink(image: Ext4Image, inode: ImageInode): ByteString {
   const { number, view } = inode;
-  judgeSymlinkSize(image, number, view);
-  if (view.sizeBytes > TARGET_BYTES_MAX) {
-    const why = `the target of the symlink has ${view.sizeBytes} bytes, over ${TARGET_BYTES_MAX}`;
-    throw new InputError(inode.what, why);
-  }
+  const isEncrypted = hasFlag(inode, INODE_FLAG.ENCRYPT);
+  const isFast = !hasInlineData(inode) && isShortForKernel(image, view);
+  if (isFast && !isEncrypted) judgeFastSymlink(image, number, view);
   const bytes = hasInlineData(inode)
     ? inlineData(image, inode).bytes
-    : isFastSymlink(view)
+    : isFast
     ? view.blockField
-    : readSymlinkBlock(image, number, view, blockRuns(image, inode));
-  if (bytes === undefined) throw new InputError(inode.what, "the target of the symlink is a hole");
-  // What is encrypted is shown as it lies.
-  const isInline = hasInlineData(inode);
-  judgeTarget(image, number, view, bytes, isInline ? "note" : undefined);
-  // Of inline data the kernel takes what is before the first NUL.
-  const end = isInline && !hasFlag(inode, INODE_FLAG.ENCRYPT) ? bytes.indexOf(0) : -1;
-  const sizeBytes = end < 0 ? view.sizeBytes : Math.min(end, view.sizeBytes);
+    : slowTarget(image, inode);
+  if (isEncrypted) return encryptedTarget(inode, bytes);
+  if (!isFast) {
+    const severity = hasInlineData(inode) ? { severity: "note" as const } : {};
+    judgeTarget(image, number, view, bytes, { isReadable: true, ...severity });
+  }
+  const most = isFast || hasInlineData(inode) ? bytes.length : image.blockSizeBytes - 1;
+  const end = bytes.indexOf(0);
+  const sizeBytes = Math.min(view.sizeBytes, most, end < 0 ? Infinity : end);
+  if (sizeBytes === 0 || sizeBytes > TARGET_BYTES_MAX) {
+    const why = `the target of the symlink has ${sizeBytes} bytes, not 1 to ${TARGET_BYTES_MAX}`;
+    throw new InputError(inode.what, why);
+  }
   return byteStringFromBytes(bytes, 0, sizeBytes);
+}
+
+/** ext4_inode_is_fast_symlink(): before ea_inode there were attributes that count no blocks, so blocks decide. */
+function isShortForKernel(image: Ext4Image, view: InodeView): boolean {
+  if (image.hasIncompat(INCOMPAT.EA_INODE)) {
+    return view.sizeBytes > 0 && view.sizeBytes < INODE_BLOCK_FIELD_SIZE_BYTES;
+  }
+  const clusterSectors = image.geometry.clusterBlocks * image.blockSizeBytes / SECTOR_SIZE_BYTES;
+  return view.sectorCount === (xattrBlockOf(image, view) === 0 ? 0 : clusterSectors);
+}
+
+/** The kernel refuses a target in i_block that does not end where the size says. */
+function judgeFastSymlink(image: Ext4Image, inode: number, view: InodeView): void {
+  const end = view.blockField.indexOf(0);
+  const found = view.sizeBytes;
+  if (found > 0 && found < INODE_BLOCK_FIELD_SIZE_BYTES && found === end) return;
+  const wanted = end > 0 ? end : `1 to ${INODE_BLOCK_FIELD_SIZE_BYTES - 1}`;
+  image.judge.report("inode", { inode }, "i_size of a symlink", { found, wanted });
+}
+
+/** The first block of a symlink; more of them are not looked at. */
+function slowTarget(image: Ext4Image, inode: ImageInode): Uint8Array {
+  const { number, view } = inode;
+  judgeSymlinkSize(image, number, view, { isReadable: true });
+  const { runs } = readBlockMap(image, number, view, { endBlock: 1 });
+  const bytes = readSymlinkBlock(image, number, view, runs, { isReadable: true });
+  if (bytes !== undefined) return bytes;
+  throw new InputError(inode.what, "the target of the symlink is a hole");
+}
+
+/** struct fscrypt_symlink_data: a length of 16 bits, and the ciphertext. */
+function encryptedTarget(inode: ImageInode, bytes: Uint8Array): ByteString {
+  const length = bytes[0]! + 256 * bytes[1]!;
+  if (length === 0 || 2 + length > bytes.length) {
+    throw new InputError(inode.what, `its encrypted target has ${length} bytes`);
+  }
+  return noKeyName(byteStringFromBytes(bytes, 2, 2 + length), { hash: 0, minor: 0 });
 }
 
 /** Bounds that several files share. */
@@ -167,15 +212,18 @@ export function filePayload(
   }
   const { sizeBytes } = inode.view;
   if (!hasInlineData(inode)) {
-    const map = readBlockMap(image, inode.number, inode.view);
+    const endBlock = Math.ceil(sizeBytes / image.blockSizeBytes);
+    const map = readBlockMap(image, inode.number, inode.view, { endBlock });
     judgeSize(image, inode.number, inode.view, map);
     const segments = fileSegments(image, inode, map, bounds);
     return new ImagePayload(sizeBytes, segments, image.reader);
   }
   const { bytes, isHole } = inlineData(image, inode);
   if (isHole) return new ImagePayload(sizeBytes, [], image.reader);
-  const store = memoryReader(bytes.slice(0, sizeBytes), image.name);
-  return new ImagePayload(sizeBytes, wholeSegment(sizeBytes), store);
+  // What the size says is behind the bytes reads as zeros.
+  const storedBytes = Math.min(sizeBytes, bytes.length);
+  const store = memoryReader(bytes.slice(0, storedBytes), image.name);
+  return new ImagePayload(sizeBytes, wholeSegment(storedBytes), store);
 }
 
 function fileSegments(

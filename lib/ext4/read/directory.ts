@@ -6,16 +6,17 @@
 import type { ByteString } from "../../bytes/byte_string.ts";
 import { displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
-import { DIRENT_TYPE, INCOMPAT, INODE_NUMBER } from "../format/constants.ts";
+import { DIRENT_TYPE, INCOMPAT, INODE_FLAG, INODE_NUMBER } from "../format/constants.ts";
 import type { DirectoryEntries } from "../format/directory.ts";
+import { CIPHERTEXT_BYTES_MIN, noKeyName } from "../format/no_key_name.ts";
 import { readBlockMap } from "../volume/block_map.ts";
-import type { DirectoryVisitor } from "../volume/directory.ts";
+import type { DirectoryVisitor, DirectoryWalk } from "../volume/directory.ts";
 import { DirectoryWalker } from "../volume/directory.ts";
 import type { NodeKind } from "../volume/inode.ts";
 import { isReservedInode, judgeSize } from "../volume/inode.ts";
 import { inlineData, readSymlink } from "./content.ts";
 import type { Ext4Image, ImageInode } from "./image.ts";
-import { DEFAULT_READ_LIMITS, hasInlineData } from "./image.ts";
+import { DEFAULT_READ_LIMITS, hasFlag, hasInlineData } from "./image.ts";
 
 /** One name in a directory; never "." or "..". */
 export interface DirectoryName {
@@ -35,6 +36,8 @@ export interface DirectoryContent {
   readonly names: readonly DirectoryName[];
   /** Blocks that the directory maps, its map included. */
   readonly blockCount: number;
+  /** Why some of its names may be missing; only with `keepsGoing`. */
+  readonly fault?: InputError;
 }
 
 const KIND_OF_DIRENT: Readonly<Record<number, NodeKind>> = {
@@ -50,47 +53,85 @@ const KIND_OF_DIRENT: Readonly<Record<number, NodeKind>> = {
 /** One for each image, for its room serves all directories. */
 const WALKERS = new WeakMap<Ext4Image, DirectoryWalker>();
 
+/** How a directory is read. */
+export interface ReadDirectoryOptions {
+  /** Most names; 1,000,000 by default. */
+  readonly maxChildCount?: number;
+  /** Reads what can be read, and gives the first fault beside it. */
+  readonly keepsGoing?: boolean;
+}
+
 /**
  * Reads a whole directory. Every block's checksum, every record, and in a hashed one the index and the hash of every name
- * are checked. The names of an encrypted directory are ciphertext.
+ * are checked. The names of an encrypted directory are those that the kernel shows without the key.
  *
- * @throws {InputError} for a directory that is damaged, or has more names than `maxChildCount`
+ * @throws {InputError} for a directory that the kernel does not list, or with more names than `maxChildCount`
  */
 export function readDirectory(
   image: Ext4Image,
   inode: ImageInode,
-  options: { readonly maxChildCount?: number } = {},
+  options: ReadDirectoryOptions = {},
 ): DirectoryContent {
   if (inode.kind !== "directory") throw new InputError(inode.what, `it is a ${inode.kind}`);
+  const names = new NameCollector(image, inode, options);
+  let blockCount = 0;
+  try {
+    blockCount = walkDirectory(image, inode, names);
+  } catch (error) {
+    if (names.fault === undefined || !(error instanceof InputError)) throw error;
+    names.fault(error);
+  }
+  const { parentInodeNumber, firstFault } = names;
+  const fault = firstFault === undefined ? {} : { fault: firstFault };
+  return { parentInodeNumber, names: names.names, blockCount, ...fault };
+}
+
+/** @returns how many blocks it maps */
+function walkDirectory(image: Ext4Image, inode: ImageInode, names: NameCollector): number {
   const { number, view } = inode;
   const isInline = hasInlineData(inode);
-  const map = isInline ? undefined : readBlockMap(image, number, view);
+  const endBlock = Math.ceil(view.sizeBytes / image.blockSizeBytes);
+  const map = isInline ? undefined : readBlockMap(image, number, view, { endBlock });
   if (map !== undefined) judgeSize(image, number, view, map);
   const walker = WALKERS.get(image) ?? new DirectoryWalker(image);
   WALKERS.set(image, walker);
-  const names = new NameCollector(image, inode, options.maxChildCount);
   walker.walk({
     number,
     view,
     runs: map?.runs ?? [],
     inlineData: isInline ? inlineData(image, inode).bytes : undefined,
+    endBlock,
   }, names);
-  const { parentInodeNumber } = names;
-  return { parentInodeNumber, names: names.names, blockCount: map?.blockCount ?? 0 };
+  return map?.blockCount ?? 0;
+}
+
+/** Names in byte order, the last one first. Of two that are equal, which only damage makes, the first in the directory. */
+export function namesBackwards(names: readonly DirectoryName[]): DirectoryName[] {
+  return [...names]
+    .sort((a, b) => a.name < b.name ? 1 : a.name > b.name ? -1 : 0)
+    .filter(({ name }, i, sorted) => i === 0 || sorted[i - 1]!.name !== name);
 }
 
 /** Gathers the entries in use. */
 class NameCollector implements DirectoryVisitor {
   readonly names: DirectoryName[] = [];
   parentInodeNumber = 0;
+  firstFault: InputError | undefined;
+  /** Undefined where the first fault ends the walk. */
+  readonly fault: ((error: InputError) => void) | undefined;
   readonly #hasTypes: boolean;
+  readonly #isEncrypted: boolean;
   readonly #maxCount: number;
+  readonly #image: Ext4Image;
   readonly #inode: ImageInode;
 
-  constructor(image: Ext4Image, inode: ImageInode, maxCount = DEFAULT_READ_LIMITS.maxChildCount) {
+  constructor(image: Ext4Image, inode: ImageInode, options: ReadDirectoryOptions) {
     this.#hasTypes = image.hasIncompat(INCOMPAT.FILETYPE);
+    this.#isEncrypted = hasFlag(inode, INODE_FLAG.ENCRYPT);
+    this.#image = image;
     this.#inode = inode;
-    this.#maxCount = maxCount;
+    this.#maxCount = options.maxChildCount ?? DEFAULT_READ_LIMITS.maxChildCount;
+    this.fault = options.keepsGoing ? (error) => void (this.firstFault ??= error) : undefined;
   }
 
   self(): void {}
@@ -99,13 +140,41 @@ class NameCollector implements DirectoryVisitor {
     this.parentInodeNumber = inodeNumber;
   }
 
-  entry(entries: DirectoryEntries, index: number): void {
+  entry(
+    entries: DirectoryEntries,
+    index: number,
+    walk: DirectoryWalk,
+    isRepeated: boolean,
+  ): void {
+    if (isRepeated) return;
+    const inodeNumber = entries.inodeAt(index);
+    if (inodeNumber > this.#image.geometry.inodesCount) {
+      walk.reportEntry(index, "names an inode that is not there", {
+        found: inodeNumber,
+        wanted: `at most ${this.#image.geometry.inodesCount}`,
+        isReadable: true,
+        outcome: "it is left out",
+      });
+      return;
+    }
     if (this.names.length >= this.#maxCount) {
       throw new InputError(this.#inode.what, `it has more than ${this.#maxCount} names`);
     }
     // Without the feature the byte is the high half of the length of the name.
     const kind = this.#hasTypes ? KIND_OF_DIRENT[entries.fileTypeAt(index)] : undefined;
-    this.names.push({ name: entries.nameAt(index), inodeNumber: entries.inodeAt(index), kind });
+    this.names.push({ name: this.#nameOf(entries, index, walk), inodeNumber, kind });
+  }
+
+  #nameOf(entries: DirectoryEntries, index: number, walk: DirectoryWalk): ByteString {
+    const name = entries.nameAt(index);
+    if (!this.#isEncrypted) return name;
+    if (name.length < CIPHERTEXT_BYTES_MIN) {
+      walk.reportEntry(index, "is too short for an encrypted name", {
+        found: name.length,
+        wanted: `at least ${CIPHERTEXT_BYTES_MIN}`,
+      });
+    }
+    return noKeyName(name, walk.hashOf(index));
   }
 }
 
@@ -187,7 +256,9 @@ function child(
   let names = directories.get(parent.inode.number);
   if (names === undefined) {
     const content = readDirectory(image, parent.inode);
-    names = new Map(content.names.map((entry) => [entry.name, entry.inodeNumber]));
+    names = new Map(
+      namesBackwards(content.names).map((entry) => [entry.name, entry.inodeNumber]),
+    );
     directories.set(parent.inode.number, names);
   }
   const inodeNumber = names.get(name);
@@ -235,9 +306,11 @@ export function* listNames(
     goOn(path, options.onFault, work);
   for (let item = pending.pop(); item; item = pending.pop()) {
     const { directory, depth } = item;
-    const content = look(directory.path, () => readDirectory(image, directory.inode));
-    const names = [...content?.names ?? []].sort((a, b) => (a.name < b.name ? 1 : -1));
-    for (const { name, inodeNumber } of names) {
+    const content = readDirectory(image, directory.inode, {
+      keepsGoing: options.onFault !== undefined,
+    });
+    if (content.fault !== undefined) options.onFault?.(directory.path || "/", content.fault);
+    for (const { name, inodeNumber } of namesBackwards(content.names)) {
       waiting.push({ path: `${directory.path}/${name}`, inodeNumber, depth: depth + 1 });
     }
     for (let next = waiting.pop(); next; next = waiting.pop()) {
@@ -251,12 +324,17 @@ export function* listNames(
       if (inode === undefined) continue;
       yield { path, inode };
       if (!options.recursive || inode.kind !== "directory") continue;
-      if (seen.has(inodeNumber)) {
-        throw new InputError(displayName(path), `it is a second name of ${inode.what}`);
-      }
-      if (next.depth > maxPathDepth) {
-        throw new InputError(displayName(path), `it is over ${maxPathDepth} directories deep`);
-      }
+      const { depth: nextDepth } = next;
+      const isFollowed = look(path, () => {
+        if (seen.has(inodeNumber)) {
+          throw new InputError(displayName(path), `it is a second name of ${inode.what}`);
+        }
+        if (nextDepth > maxPathDepth) {
+          throw new InputError(displayName(path), `it is over ${maxPathDepth} directories deep`);
+        }
+        return true;
+      });
+      if (!isFollowed) continue;
       seen.add(inodeNumber);
       pending.push({ directory: { path, inode }, depth: next.depth });
       break;

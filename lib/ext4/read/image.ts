@@ -15,7 +15,7 @@
 import { InputError } from "../../errors.ts";
 import type { RandomReader } from "../../io/random_reader.ts";
 import { Warnings } from "../../warnings.ts";
-import { INCOMPAT, INODE_FLAG } from "../format/constants.ts";
+import { FILE_MODE, INCOMPAT } from "../format/constants.ts";
 import type { GroupDescriptor } from "../format/group_descriptor.ts";
 import type { InodeRecord } from "../format/inode.ts";
 import {
@@ -35,10 +35,12 @@ import { checkFeatures, warnOfState } from "../volume/features.ts";
 import type { ImageGeometry } from "../volume/geometry.ts";
 import { imageGeometry, readSuperblock } from "../volume/geometry.ts";
 import type { NodeKind } from "../volume/inode.ts";
-import { InodeView, judgeFields, kindOfMode, seedOf } from "../volume/inode.ts";
+import { InodeView, isReservedInode, judgeFields, kindOfMode, seedOf } from "../volume/inode.ts";
 import type { Judge } from "../volume/judge.ts";
 import { HERE, ReadingJudge } from "../volume/judge.ts";
 import { Volume } from "../volume/volume.ts";
+import { isInlineData, readInodeXattrs } from "../volume/xattrs.ts";
+import { SystemZones } from "./system_zones.ts";
 
 export type { NodeKind } from "../volume/inode.ts";
 
@@ -114,10 +116,12 @@ export interface OpenExt4Options {
 }
 
 const NANOSECONDS_MAX = 999_999_999;
+const TWO_32 = 2 ** 32;
 
 /** An open image. Nothing in it is read before it is asked for. */
 export class Ext4Image extends Volume {
   readonly #warnings: Warnings;
+  #zones: SystemZones | undefined;
 
   /** Made by openExt4Image(). */
   constructor(
@@ -139,6 +143,14 @@ export class Ext4Image extends Volume {
     const { descriptor } = this.group(group);
     if (descriptor !== undefined) return descriptor;
     throw new InputError(`group descriptor (group ${group})`, "it is past the end of the image");
+  }
+
+  /** The file system's own blocks count as those of no other inode; its own inodes may have them. */
+  override mayOwn(inode: number, start: number, count = 1): boolean {
+    if (!this.contains(start, count)) return false;
+    if (isReservedInode(this, inode)) return true;
+    this.#zones ??= new SystemZones(this);
+    return !this.#zones.overlap(start, count);
   }
 
   /** Throws InputError unless blocks that something points to are in the file system. */
@@ -187,7 +199,39 @@ export class Ext4Image extends Volume {
         isReadable: true,
       });
     }
-    return this.#withClampedTimes(inode);
+    return this.#withClampedTimes(this.#asTheKernelTakesIt(inode));
+  }
+
+  /** Fields that the kernel leaves aside where they make no sense. */
+  #asTheKernelTakesIt(inode: ImageInode): ImageInode {
+    const { number, view } = inode;
+    const location = { inode: number };
+    let { record } = inode;
+    // ext4_isize(): only files are that long, unless directories may be, too.
+    if (view.type !== FILE_MODE.REGULAR && view.sizeBytes >= TWO_32) {
+      if (!this.hasIncompat(INCOMPAT.LARGEDIR)) {
+        const details = { found: view.sizeBytes, wanted: view.sizeBytes % TWO_32 };
+        this.judge.report("inode", location, "i_size", {
+          ...details,
+          isReadable: true,
+          outcome: "its high half is left aside",
+        });
+        view.sizeBytes = details.wanted;
+        record = { ...record, sizeBytes: details.wanted };
+      }
+    }
+    // ext4_has_inline_data(): without the attribute i_block is taken for what it is elsewhere.
+    if (view.hasInlineData && !this.#hasInlineAttribute(number, view)) {
+      const problem = "inline data without the attribute system.data";
+      this.judge.report("inode", location, problem, { isReadable: true });
+      view.hasInlineData = false;
+    }
+    return record === inode.record ? inode : { ...inode, record };
+  }
+
+  #hasInlineAttribute(number: number, view: InodeView): boolean {
+    const rest = readInodeXattrs(this, number, view).find(isInlineData);
+    return rest !== undefined && rest.valueInode === undefined;
   }
 
   /** Only the first inodes of a group's table were ever used. */
@@ -232,7 +276,7 @@ export function hasFlag(inode: ImageInode, flag: number): boolean {
 
 /** Whether an inode keeps its bytes in itself. */
 export function hasInlineData(inode: ImageInode): boolean {
-  return hasFlag(inode, INODE_FLAG.INLINE_DATA);
+  return inode.view.hasInlineData;
 }
 
 /** An inode as it is; one without a known type passes for a socket, which has no content. */
@@ -296,15 +340,23 @@ export function openExt4Image(reader: RandomReader, options: OpenExt4Options = {
 
 function warnOfUse(image: Ext4Image, warnings: Warnings): void {
   const { mmpBlock } = image.superblock;
-  const what = `multiple mount protection block ${mmpBlock}`;
+  const { judge, seed } = image;
   const block = image.contains(mmpBlock) ? image.block(mmpBlock) : undefined;
+  // A mount for reading does not look at it (ext4_multi_mount_protect()), but whoever has it mounted does.
+  const isReadable = true;
   if (block === undefined) {
-    const last = image.geometry.blocksCount - 1;
-    throw new InputError(what, `it is not within blocks 1 to ${last}`);
+    judge.report("mmp block", { block: mmpBlock }, "it is not in the file system", { isReadable });
+    return;
   }
   const encoded = block.subarray(0, MMP_SIZE_BYTES);
-  if (image.seed !== undefined) verifyMmpBlock(encoded, image.seed, what);
-  const { sequence } = decodeMmpBlock(encoded, what);
+  let sequence = MMP_SEQUENCE_CLEAN;
+  try {
+    if (seed !== undefined) verifyMmpBlock(encoded, seed, HERE);
+    ({ sequence } = decodeMmpBlock(encoded, HERE));
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    judge.reportError("mmp block", { block: mmpBlock }, error, { isReadable });
+  }
   if (sequence !== MMP_SEQUENCE_CLEAN) {
     warnings.add("inUse", image.name, "a machine has it mounted, or did not unmount it");
   }

@@ -14,7 +14,7 @@ import { INODE_FLAG, INODE_NUMBER, LINK_COUNT_MAX, RO_COMPAT } from "../format/c
 import type { NodeKind } from "../volume/inode.ts";
 import { isReservedInode } from "../volume/inode.ts";
 import { filePayload, ImagePayload, type PayloadBounds, readSymlink } from "./content.ts";
-import { type DirectoryName, goOn, readDirectory } from "./directory.ts";
+import { type DirectoryName, goOn, namesBackwards, readDirectory } from "./directory.ts";
 import type { Ext4Image, ImageInode, ReadLimits } from "./image.ts";
 import { BlockBudget, DEFAULT_READ_LIMITS, hasFlag } from "./image.ts";
 import { XattrReader } from "./xattrs.ts";
@@ -35,7 +35,10 @@ export interface ReadTreeOptions {
   readonly scanContent?: boolean | undefined;
   /** Bounds in place of the defaults. */
   readonly limits?: Partial<ReadLimits> | undefined;
-  /** Hears of what cannot be read and is left out of the tree; without it, that is an error. */
+  /**
+   * Hears of what cannot be read and is left out of the tree: a name, some names of a directory, or the attributes of a
+   * file. Without it, that is an error.
+   */
   readonly onFault?: ((path: ByteString, error: InputError) => void) | undefined;
   /** Stops the work. */
   readonly signal?: AbortSignal | undefined;
@@ -120,6 +123,7 @@ class TreeReader {
     this.#budget = new BlockBudget(isShared ? Infinity : image.geometry.blocksCount);
     this.#nodes = new NodeReader(image, {
       warnings: this.#warnings,
+      onFault: options.onFault,
       budget: this.#budget,
       maxSegmentCount: this.#limits.maxSegmentCount,
     });
@@ -208,12 +212,19 @@ class TreeReader {
     parent: OpenDirectory | undefined,
   ): boolean {
     const { maxChildCount, maxNameCount, maxPathDepth } = this.#limits;
-    const content = readDirectory(this.#image, inode, { maxChildCount });
+    const { onFault } = this.#options;
+    const content = readDirectory(this.#image, inode, {
+      maxChildCount,
+      keepsGoing: onFault !== undefined,
+    });
+    if (content.fault !== undefined) onFault?.(path || "/", content.fault);
     this.#budget.add(content.blockCount, inode.what);
     const parentNumber = parent?.inodeNumber ?? inode.number;
     const { judge } = this.#image;
     const location = { inode: inode.number };
-    judge.expect("directory", location, 'parent in ".."', content.parentInodeNumber, parentNumber, {
+    // One that is not there was reported.
+    const found = content.parentInodeNumber || parentNumber;
+    judge.expect("directory", location, 'parent in ".."', found, parentNumber, {
       isReadable: true,
     });
     const depth = (parent?.depth ?? -1) + 1;
@@ -234,11 +245,10 @@ class TreeReader {
       subdirectoryCount: 0,
     };
     this.#directories.push(directory);
-    const names = [...content.names].sort((a, b) => (a.name < b.name ? 1 : -1));
-    for (const name of names) {
+    for (const name of namesBackwards(content.names)) {
       this.#pending.push({ path: `${path}/${name.name}`, name, parent: directory });
     }
-    return names.length === 0;
+    return content.names.length === 0 && content.fault === undefined;
   }
 
   #checkLinkCounts(): void {
@@ -293,6 +303,7 @@ function isPristine(
 /** What node readers need. */
 interface NodeReaderOptions extends PayloadBounds {
   readonly warnings: Warnings;
+  readonly onFault: ReadTreeOptions["onFault"];
 }
 
 /** Flags that a user can set and the model cannot hold, by the letters of lsattr. */
@@ -340,7 +351,7 @@ class NodeReader {
     const describe = (): string => displayName(path === "" ? "/" : path);
     this.#warnOfLosses(inode, describe);
     const base = {
-      attributes: this.#attributes(inode, describe),
+      attributes: this.#attributes(inode, path, describe),
       origin: { layerIndex: 0, entryIndex },
     };
     const { kind } = inode;
@@ -369,7 +380,8 @@ class NodeReader {
     return payload;
   }
 
-  #attributes(inode: ImageInode, describe: () => string): NodeAttributes {
+  /** Attributes that cannot be read are left out of what goes on past faults; the rest of the inode is not. */
+  #attributes(inode: ImageInode, path: ByteString, describe: () => string): NodeAttributes {
     const { mode, uid, gid, mtime } = inode.record;
     return {
       mode: mode & 0o7777,
@@ -377,7 +389,9 @@ class NodeReader {
       gid,
       mtimeSeconds: mtime.seconds,
       mtimeNanoseconds: mtime.nanoseconds,
-      xattrs: this.#xattrs.read(inode, this.#options.warnings, describe),
+      xattrs: goOn(path, this.#options.onFault, () => {
+        return this.#xattrs.read(inode, this.#options.warnings, describe);
+      }) ?? [],
     };
   }
 

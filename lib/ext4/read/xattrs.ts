@@ -13,6 +13,7 @@ import { INCOMPAT, INODE_FLAG } from "../format/constants.ts";
 import { joinXattrName, XATTR_INDEX } from "../format/xattr.ts";
 import type { DecodedXattr } from "../format/xattr_decode.ts";
 import { verifyXattrValueInode } from "../format/xattr_decode.ts";
+import { xattrBlockOf } from "../volume/inode.ts";
 import type { AttributeValue } from "../volume/xattrs.ts";
 import {
   isInlineData,
@@ -77,10 +78,27 @@ export class XattrReader {
       const shown = `${nameIndex}:${displayName(suffix)}`;
       warnings.add("unsupportedXattr", describe(), `xattr ${shown} dropped: it has no known name`);
     }
+    const visible = this.#visibleOf(inode, all);
+    // Only files and directories have a user's attributes (xattr(7)): the kernel lists others, and gives no value.
+    if (inode.kind === "file" || inode.kind === "directory" || !visible.some(isUsers)) {
+      return visible;
+    }
+    for (const { name } of visible.filter(isUsers)) {
+      const why = `xattr ${displayName(name)} dropped: a ${inode.kind} cannot have it`;
+      warnings.add("unsupportedXattr", describe(), why);
+    }
+    return visible.filter((xattr) => !isUsers(xattr));
+  }
+
+  #visibleOf(inode: ImageInode, all: readonly StoredXattr[]): readonly Xattr[] {
     const own = visibleXattrs(all.filter(({ location }) => location === "inode"), inode.what);
-    const { xattrBlock } = inode.view;
+    const xattrBlock = xattrBlockOf(this.#image, inode.view);
     if (xattrBlock === 0) return own;
-    const shared = this.#visibleInBlock(xattrBlock);
+    const known = new Set(own.map(({ name }) => name));
+    const inBlock = this.#visibleInBlock(xattrBlock);
+    const shared = inBlock.some(({ name }) => known.has(name))
+      ? inBlock.filter(({ name }) => !known.has(name))
+      : inBlock;
     // A million inodes may share few blocks: as long as it can be, it is one list for all of them.
     if (own.length === 0) return shared;
     this.#joinedCount += own.length + shared.length;
@@ -99,17 +117,21 @@ export class XattrReader {
     const { number, view } = inode;
     const what = `attributes in ${inode.what}`;
     const inInode = this.#finish(readInodeXattrs(this.#image, number, view), "inode", what);
-    if (view.xattrBlock === 0) return inInode;
-    if (!judgeXattrBlockPointer(this.#image, number, view.xattrBlock)) return inInode;
-    const inBlock = this.#block(view.xattrBlock);
+    const block = xattrBlockOf(this.#image, view);
+    if (block === 0) return inInode;
+    if (!judgeXattrBlockPointer(this.#image, number, block)) return inInode;
+    const inBlock = this.#block(block);
     if (inInode.length === 0) return inBlock;
     const names = new Set(inInode.map(keyOf));
-    const twice = inBlock.find((xattr) => names.has(keyOf(xattr)));
-    if (twice === undefined) return [...inInode, ...inBlock];
-    throw new InputError(
-      inode.what,
-      `the attribute ${displayName(keyOf(twice))} is in it and in block ${view.xattrBlock}`,
-    );
+    const twice = inBlock.filter((xattr) => names.has(keyOf(xattr)));
+    for (const xattr of twice) {
+      const problem = `attribute ${displayName(keyOf(xattr))} is there twice`;
+      this.#image.judge.report("inode", { inode: number, block }, problem, {
+        isReadable: true,
+        outcome: "the one in the inode is taken",
+      });
+    }
+    return [...inInode, ...inBlock.filter((xattr) => !names.has(keyOf(xattr)))];
   }
 
   #visibleInBlock(blockNumber: number): readonly Xattr[] {
@@ -199,6 +221,10 @@ function visibleXattrs(xattrs: readonly StoredXattr[], what: string): readonly X
     if (value !== undefined) visible.push({ name, value });
   }
   return visible.sort(byName);
+}
+
+function isUsers({ name }: Xattr): boolean {
+  return name.startsWith("user.");
 }
 
 function byName(a: Xattr, b: Xattr): number {

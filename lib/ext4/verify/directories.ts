@@ -10,14 +10,13 @@ import {
   LINK_COUNT_MAX,
   RO_COMPAT,
 } from "../format/constants.ts";
+import { CIPHERTEXT_BYTES_MIN } from "../format/no_key_name.ts";
 import type { DirectoryEntries } from "../format/directory.ts";
 import type { DirectoryVisitor, DirectoryWalk } from "../volume/directory.ts";
 import type { Context } from "./context.ts";
 import type { ParentTable } from "./usage.ts";
 import { INODE_TRAIT } from "./usage.ts";
 
-/** The shortest encrypted name (FSCRYPT_FNAME_MIN_MSG_LEN). */
-const CIPHERTEXT_BYTES_MIN = 16;
 const ENCRYPTABLE_TYPES: readonly number[] = [
   FILE_MODE.REGULAR,
   FILE_MODE.DIRECTORY,

@@ -239,7 +239,9 @@ function checkUsed(scan: Scan, inode: number, view: InodeView): void {
   let inlineData: Uint8Array | undefined;
   if (view.hasInlineData) {
     inlineData = readInlineData(volume, inode, view, xattrs.inInode).bytes;
-    if (type === FILE_MODE.SYMLINK) judgeTarget(volume, inode, view, inlineData, "note");
+    if (type === FILE_MODE.SYMLINK) {
+      judgeTarget(volume, inode, view, inlineData, { severity: "note" });
+    }
   } else if (isFile || isDirectory) {
     walkBlockMap(volume, inode, view, blocks);
     judgeSize(volume, inode, view, blocks);

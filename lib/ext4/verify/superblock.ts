@@ -126,10 +126,9 @@ function areFeaturesKnown(
   const mayBeDamaged = !isIntact && (superblock.featureRoCompat & RO_COMPAT.METADATA_CSUM) !== 0;
   try {
     checkFeatures(superblock, new Warnings());
-    if (superblock.creatorOs === CREATOR_HURD) {
-      throw new InputError(reader.name, "s_creator_os is 1, the Hurd: that is not supported", {
-        code: "unsupported",
-      });
+    if (superblock.creatorOs === CREATOR_HURD && (superblock.featureIncompat & INCOMPAT.FILETYPE)) {
+      const problem = "the feature filetype, which the Hurd does not know";
+      judge.report("superblock", LOCATION, problem, { severity: "note" });
     }
     const unknown = featureNames({
       featureCompat: (superblock.featureCompat & ~KNOWN_COMPAT) >>> 0,

@@ -21,7 +21,6 @@ import {
 import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
 import type { InodeView } from "./inode.ts";
 import { seedOf } from "./inode.ts";
-import type { Judge } from "./judge.ts";
 import { HERE } from "./judge.ts";
 import type { Volume } from "./volume.ts";
 
@@ -49,6 +48,8 @@ export interface MapBlock {
 
 /** Who hears of what an inode maps. Blocks are in the file system. */
 export interface BlockMapVisitor {
+  /** Whether nothing from a logical block on is wanted: no block of the map that begins there is looked at. */
+  endsBefore?(logicalBlock: number): boolean;
   /** A block of the map, before it is read; false keeps it from being followed. */
   mapBlock(blockNumber: number, depth: number, logicalBlock: number): boolean;
   /** A run of blocks, in the order of the map. */
@@ -118,7 +119,7 @@ function walkLeaves(walk: Walk, words: Int32Array, at: number, end: number): voi
       });
     }
     if (next > walk.next) walk.next = next;
-    if (!volume.contains(startBlock, blockCount)) {
+    if (!volume.mayOwn(inode, startBlock, blockCount)) {
       reportRun(volume, "extent tree", inode, startBlock, blockCount);
       continue;
     }
@@ -192,10 +193,13 @@ function readMapBlock(
 ): Uint8Array | undefined {
   const { judge } = volume;
   const location = { inode, block: blockNumber };
-  if (!volume.contains(blockNumber)) {
+  if (visitor.endsBefore?.(logicalBlock)) return undefined;
+  if (!volume.mayOwn(inode, blockNumber)) {
     judge.report(structure, location, "pointer to a block of the tree", {
       found: blockNumber,
-      wanted: `a block below ${volume.geometry.blocksCount}`,
+      wanted: volume.contains(blockNumber)
+        ? "none of the file system's own"
+        : `a block below ${volume.geometry.blocksCount}`,
     });
     return undefined;
   }
@@ -206,15 +210,18 @@ function readMapBlock(
 }
 
 function reportRun(
-  { judge, geometry }: { readonly judge: Judge; readonly geometry: Volume["geometry"] },
+  volume: Volume,
   structure: "extent tree" | "block map",
   inode: number,
   startBlock: number,
   blockCount: number,
 ): void {
-  judge.report(structure, { inode, block: startBlock }, "blocks of data", {
+  const isOfVolume = volume.contains(startBlock, blockCount);
+  volume.judge.report(structure, { inode, block: startBlock }, "blocks of data", {
     found: `${startBlock} to ${startBlock + blockCount - 1}`,
-    wanted: `blocks below ${geometry.blocksCount}`,
+    wanted: isOfVolume
+      ? "none of the file system's own"
+      : `blocks below ${volume.geometry.blocksCount}`,
   });
 }
 
@@ -264,7 +271,7 @@ class PointerWalk {
 
   #data(block: number, logicalBlock: number): void {
     if (block === 0) return;
-    if (!this.volume.contains(block)) {
+    if (!this.volume.mayOwn(this.inode, block)) {
       reportRun(this.volume, "block map", this.inode, block, 1);
       return;
     }
@@ -298,11 +305,20 @@ export class BlockMap implements BlockMapVisitor {
   readonly #volume: Volume;
   readonly #inode: number;
   readonly #onMapBlock: ((block: MapBlock) => void) | undefined;
+  readonly #endBlock: number;
 
-  constructor(volume: Volume, inode: number, onMapBlock?: (block: MapBlock) => void) {
+  constructor(volume: Volume, inode: number, options: ReadBlockMapOptions) {
     this.#volume = volume;
     this.#inode = inode;
-    this.#onMapBlock = onMapBlock;
+    this.#onMapBlock = options.onMapBlock;
+    this.#endBlock = options.endBlock ?? Infinity;
+  }
+
+  endsBefore(logicalBlock: number): boolean {
+    if (logicalBlock < this.#endBlock) return false;
+    this.last = Math.max(this.last, logicalBlock);
+    this.lastWritten = Math.max(this.lastWritten, logicalBlock);
+    return true;
   }
 
   mapBlock(blockNumber: number, depth: number, logicalBlock: number): boolean {
@@ -334,18 +350,22 @@ export class BlockMap implements BlockMapVisitor {
   }
 }
 
-/**
- * The whole map of an inode that maps blocks.
- *
- * @param onMapBlock called for each block of the map, before what it maps
- */
+/** How a map is read. */
+export interface ReadBlockMapOptions {
+  /** Called for each block of the map, before what it maps. */
+  readonly onMapBlock?: ((block: MapBlock) => void) | undefined;
+  /** Blocks of the map that lead to nothing before this logical block are left out: the kernel never gets there. */
+  readonly endBlock?: number;
+}
+
+/** The whole map of an inode that maps blocks. */
 export function readBlockMap(
   volume: Volume,
   inode: number,
   view: InodeView,
-  onMapBlock?: (block: MapBlock) => void,
+  options: ReadBlockMapOptions = {},
 ): BlockMap {
-  const map = new BlockMap(volume, inode, onMapBlock);
+  const map = new BlockMap(volume, inode, options);
   walkBlockMap(volume, inode, view, map);
   return map;
 }

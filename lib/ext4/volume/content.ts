@@ -9,6 +9,7 @@ import type { DecodedXattr } from "../format/xattr_decode.ts";
 import type { MappedRun } from "./block_map.ts";
 import type { InodeView } from "./inode.ts";
 import { judgeLargeFile } from "./inode.ts";
+import type { FaultDetails } from "./judge.ts";
 import type { Volume } from "./volume.ts";
 import { isInlineData } from "./xattrs.ts";
 
@@ -50,6 +51,7 @@ export function readInlineData(
     judge.report("inode", { inode }, "i_size of inline data", {
       found: view.sizeBytes,
       wanted: isDirectory ? bytes.length : `at most ${bytes.length}`,
+      isReadable: true,
     });
   }
   if (isHole) judgeLargeFile(volume, inode, view);
@@ -62,23 +64,34 @@ export function isFastSymlink(view: InodeView): boolean {
 }
 
 /** The size of a symlink's target. */
-export function judgeSymlinkSize(volume: Volume, inode: number, view: InodeView): boolean {
+export function judgeSymlinkSize(
+  volume: Volume,
+  inode: number,
+  view: InodeView,
+  details: FaultDetails = {},
+): boolean {
   const { sizeBytes } = view;
   const most = volume.blockSizeBytes - 1;
   if (sizeBytes > 0 && sizeBytes <= most) return true;
   volume.judge.report("inode", { inode }, "i_size of a symlink", {
     found: sizeBytes,
     wanted: `1 to ${most}`,
+    ...details,
   });
   return false;
 }
 
-/** The one block of a symlink that is not in its inode; undefined when it is not as it has to be. */
+/**
+ * The one block of a symlink that is not in its inode; undefined when it is not as it has to be.
+ *
+ * @param details of the fault that it has more than one block, if a reader goes on with the first
+ */
 export function readSymlinkBlock(
   volume: Volume,
   inode: number,
   view: InodeView,
   runs: readonly MappedRun[],
+  details: FaultDetails = {},
 ): Uint8Array | undefined {
   const { judge } = volume;
   if (view.sizeBytes < INODE_BLOCK_FIELD_SIZE_BYTES) {
@@ -93,8 +106,13 @@ export function readSymlinkBlock(
   if (!isOne) {
     const last = runs.at(-1);
     const found = last === undefined ? 0 : last.logicalBlock + last.blockCount;
-    judge.report("inode", { inode }, "blocks of a symlink", { found, wanted: 1 });
-    return undefined;
+    const isFirst = run !== undefined && run.logicalBlock === 0;
+    judge.report("inode", { inode }, "blocks of a symlink", {
+      found,
+      wanted: 1,
+      ...isFirst ? details : {},
+    });
+    if (!isFirst || !details.isReadable) return undefined;
   }
   if (run!.unwritten) return undefined;
   const block = volume.block(run!.startBlock);
@@ -116,13 +134,11 @@ export function judgeTarget(
   inode: number,
   view: InodeView,
   bytes: Uint8Array,
-  severity?: "note",
+  details: FaultDetails = {},
 ): void {
   // An encrypted target has any bytes.
   if ((view.flags & INODE_FLAG.ENCRYPT) !== 0) return;
   const end = bytes.indexOf(0);
   const length = end < 0 ? bytes.length : end;
-  volume.judge.expect("inode", { inode }, "i_size of a symlink", view.sizeBytes, length, {
-    ...severity === undefined ? {} : { severity },
-  });
+  volume.judge.expect("inode", { inode }, "i_size of a symlink", view.sizeBytes, length, details);
 }

@@ -8,17 +8,20 @@ import type { ByteString } from "../../bytes/byte_string.ts";
 import { displayName } from "../../bytes/byte_string.ts";
 import { crc32c } from "../../bytes/crc32c.ts";
 import { littleEndianWords } from "../../bytes/words.ts";
-import { COMPAT, DIRENT_TYPE, INCOMPAT, INODE_FLAG } from "../format/constants.ts";
+import { InputError } from "../../errors.ts";
+import { DIRENT_TYPE, INCOMPAT, INODE_FLAG } from "../format/constants.ts";
 import type { EntryRange } from "../format/directory.ts";
 import {
   DIRECTORY_TAIL_SIZE_BYTES,
   DirectoryEntries,
+  isEmptyBlock,
   verifyDirectoryBlock,
 } from "../format/directory.ts";
 import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
-import type { DirectoryIndex, HashRange, MappedDirectory, NameHasher } from "./htree.ts";
-import { describeRange, readIndex } from "./htree.ts";
-import { seedOf } from "./inode.ts";
+import type { DirectoryHash } from "../format/htree.ts";
+import type { DirectoryIndex, HashRange, MappedDirectory } from "./htree.ts";
+import { describeRange, NameHasher, readIndex } from "./htree.ts";
+import { isHashed, seedOf } from "./inode.ts";
 import type { FaultDetails, Location } from "./judge.ts";
 import { HERE, hex } from "./judge.ts";
 import type { Volume } from "./volume.ts";
@@ -27,6 +30,8 @@ import type { Volume } from "./volume.ts";
 export interface Directory extends MappedDirectory {
   /** i_block and the attribute behind it; undefined when its entries are in blocks. */
   readonly inlineData: Uint8Array | undefined;
+  /** For readers: the kernel lists nothing from this logical block on. Without it, all blocks are walked. */
+  readonly endBlock?: number;
 }
 
 /** Who hears of what a directory holds. */
@@ -35,8 +40,14 @@ export interface DirectoryVisitor {
   self(): void;
   /** What ".." says. */
   parent(inodeNumber: number): void;
-  /** An entry in use that is neither "." nor "..". */
-  entry(entries: DirectoryEntries, index: number, walk: DirectoryWalk): void;
+  /**
+   * An entry in use that is neither "." nor "..".
+   *
+   * @param isRepeated whether its name was there before
+   */
+  entry(entries: DirectoryEntries, index: number, walk: DirectoryWalk, isRepeated: boolean): void;
+  /** Hears that a block cannot be read; the others are walked then. Without it, that ends the walk. */
+  readonly fault?: ((error: InputError) => void) | undefined;
 }
 
 /** Blocks that are read at once: small directories lie side by side, and a read for each costs more than the look. */
@@ -45,6 +56,7 @@ const WINDOW_BLOCKS = 32;
 const INLINE_ENTRIES_AT = 4;
 /** "." and ".." of the first block. */
 const DOT_COUNT = 2;
+const SECTOR_SIZE_BYTES = 512;
 const TAIL_WORDS = DIRECTORY_TAIL_SIZE_BYTES / 4;
 /** rec_len, name_len and file_type of the fake entry with the checksum. */
 const TAIL_HEAD = DIRECTORY_TAIL_SIZE_BYTES | (DIRENT_TYPE.CHECKSUM_TAIL << 24);
@@ -92,6 +104,8 @@ export class DirectoryWalk {
   readonly #seed: number | undefined;
   readonly #isEncrypted: boolean;
   #index: DirectoryIndex | undefined;
+  /** Whether there should be an index, but its structure cannot be followed. */
+  #isIndexLost = false;
   /** Names that may be in several blocks, "." and ".." among them; undefined until there is one. */
   #allNames: Set<ByteString> | undefined;
   /** Where the names of the block are to be looked up; undefined as long as their order shows that they differ. */
@@ -118,6 +132,19 @@ export class DirectoryWalk {
     return { inode, block: this.#block, offset: this.#offset + this.#entries.offsetAt(index) };
   }
 
+  /**
+   * The hash under which the kernel lists an entry of an encrypted directory; zeros where it does not list by hashes.
+   * Where names are folded, too, it is stored behind the name.
+   */
+  hashOf(index: number): DirectoryHash {
+    const { view } = this.directory;
+    if ((view.flags & INODE_FLAG.CASEFOLD) !== 0) return this.#entries.storedHashAt(index);
+    if (!isHashed(this.#volume, view)) return { hash: 0, minor: 0 };
+    const { superblock } = this.#volume;
+    const version = this.#index?.hashVersion ?? superblock.defaultHashVersion;
+    return new NameHasher(superblock, version).wholeHash(this.#entries.nameAt(index));
+  }
+
   /** Reports something of an entry: `entry "NAME" PROBLEM`. */
   reportEntry(index: number, problem: string, details: FaultDetails): void {
     const name = displayName(this.#entries.nameAt(index));
@@ -136,35 +163,40 @@ export class DirectoryWalk {
     const entries = this.#entries;
     const fieldEnd = INODE_BLOCK_FIELD_SIZE_BYTES;
     for (const [start, end] of [[INLINE_ENTRIES_AT, fieldEnd], [fieldEnd, data.length]] as const) {
-      if (!this.#readEntries({ bytes: data, words, firstWord: 0, start, end, dotCount: 0 })) {
-        continue;
-      }
+      this.#readEntries({ bytes: data, words, firstWord: 0, start, end, dotCount: 0 });
       for (let i = 0; i < entries.count; i++) this.#visitEntry(i, false);
     }
   }
 
   walkBlocks(blocksBehind: number): void {
-    const { number: inode, view, runs } = this.directory;
+    const { number: inode, view, runs, endBlock = Infinity } = this.directory;
     const { judge, blockSizeBytes } = this.#volume;
     const { window } = this.#room;
-    // Without the feature the kernel reads all blocks one after another.
-    const isIndexed = (view.flags & INODE_FLAG.INDEX) !== 0 &&
-      this.#volume.hasCompat(COMPAT.DIR_INDEX);
-    if (isIndexed) this.#index = readIndex(this.#volume, this.directory);
+    this.#readIndex();
+    // By hashes the kernel wants every block, one after another it passes over holes.
+    const isReadable = !isHashed(this.#volume, view);
     let expected = 0;
     for (const { logicalBlock, startBlock, blockCount, unwritten } of runs) {
       if (logicalBlock !== expected) {
         judge.report("directory", { inode }, "hole in a directory at logical block", {
           found: expected,
+          isReadable: isReadable || expected >= endBlock,
+        });
+        // It gives up at a hole that more is before than the inode has blocks.
+        const isEnd = (logicalBlock - 1) * blockSizeBytes > view.sectorCount * SECTOR_SIZE_BYTES;
+        if (isEnd && endBlock < Infinity) break;
+      }
+      if (logicalBlock >= endBlock) break;
+      if (unwritten) {
+        judge.report("directory", { inode, block: startBlock }, "block is unwritten", {
+          isReadable: true,
         });
       }
-      if (unwritten) {
-        judge.report("directory", { inode, block: startBlock }, "block is unwritten");
-      }
-      expected = logicalBlock + blockCount;
-      for (let at = 0; at < blockCount; at += WINDOW_BLOCKS) {
-        const length = Math.min(WINDOW_BLOCKS, blockCount - at);
-        const behind = at + length < blockCount ? 0 : blocksBehind;
+      const walkedCount = Math.min(blockCount, endBlock - logicalBlock);
+      expected = logicalBlock + walkedCount;
+      for (let at = 0; at < walkedCount; at += WINDOW_BLOCKS) {
+        const length = Math.min(WINDOW_BLOCKS, walkedCount - at);
+        const behind = at + length < walkedCount ? 0 : blocksBehind;
         const bytes = window.read(startBlock + at, length, behind);
         if (bytes === undefined) {
           judge.report("directory", { inode, block: startBlock + at }, "block is past the end");
@@ -174,17 +206,43 @@ export class DirectoryWalk {
           this.#block = startBlock + at + i;
           this.#offset = this.#block * blockSizeBytes;
           const part = bytes.subarray(i * blockSizeBytes, (i + 1) * blockSizeBytes);
-          this.#walkBlock(part, logicalBlock + at + i);
+          this.#attempt(() => this.#walkBlock(part, logicalBlock + at + i));
         }
       }
     }
-    if (expected === 0) judge.report("directory", { inode }, "it has no block");
+    if (expected === 0) {
+      judge.report("directory", { inode }, "it has no block", {
+        isReadable: isReadable || endBlock === 0,
+      });
+    }
+  }
+
+  /** Without the feature the kernel reads all blocks one after another, and so it does when the index is damaged. */
+  #readIndex(): void {
+    const { view } = this.directory;
+    if ((view.flags & INODE_FLAG.INDEX) === 0 || !isHashed(this.#volume, view)) return;
+    this.#attempt(() => {
+      this.#index = readIndex(this.#volume, this.directory);
+    });
+    this.#isIndexLost = this.#index === undefined;
+  }
+
+  /** Does some work; where the visitor hears of faults, the walk goes on behind one. */
+  #attempt(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      if (this.#visitor.fault === undefined || !(error instanceof InputError)) throw error;
+      this.#visitor.fault(error);
+    }
   }
 
   #walkBlock(bytes: Uint8Array, logical: number): void {
     const index = this.#index;
-    const isIndex = index?.indexBlocks.has(logical) ?? false;
+    const isIndex = index?.indexBlocks.has(logical) ?? (this.#isIndexLost && logical === 0);
     if (isIndex && logical > 0) return;
+    // What is a node of a lost index looks like a block without entries.
+    if (this.#isIndexLost && logical > 0 && isEmptyBlock(bytes)) return;
     if (!this.#readBlock(bytes, isIndex, logical)) return;
     if (logical === 0) this.#visitDots();
     const range = index?.leaves.get(logical);
@@ -194,6 +252,9 @@ export class DirectoryWalk {
     }
     this.#names = this.#isAlone() && index === undefined ? undefined : this.#sharedNames();
     const entries = this.#entries;
+    for (let i = 0; i < Math.min(entries.dotCount, entries.count); i++) {
+      if (!entries.isDots(i, 1) && !entries.isDots(i, 2)) this.#visitEntry(i, false);
+    }
     for (let i = entries.dotCount; i < entries.count; i++) {
       this.#visitEntry(i, i < entries.firstUnordered);
     }
@@ -210,7 +271,7 @@ export class DirectoryWalk {
     return this.#allNames ??= new Set([".", ".."]);
   }
 
-  /** Judges the checksum of a block and reads its entries; false when they cannot be read. */
+  /** Judges the checksum of a block and reads its entries, as far as they can be; false when none can. */
   #readBlock(bytes: Uint8Array, isIndex: boolean, logical: number): boolean {
     const { window } = this.#room;
     const { words } = window;
@@ -219,40 +280,43 @@ export class DirectoryWalk {
     const firstWord = window.firstWord(block);
     const dotCount = logical === 0 ? DOT_COUNT : 0;
     if (seed === undefined || isIndex) {
-      return this.#readEntries({ bytes, words, firstWord, start: 0, end: bytes.length, dotCount });
+      this.#readEntries({ bytes, words, firstWord, start: 0, end: bytes.length, dotCount });
+      return true;
     }
     const tail = firstWord + (bytes.length >>> 2) - TAIL_WORDS;
     const end = bytes.length - DIRECTORY_TAIL_SIZE_BYTES;
     const range = { bytes, words, firstWord, start: 0, end, dotCount };
     const isTailSound = words[tail] === 0 && words[tail + 1] === TAIL_HEAD;
-    const isRead = isTailSound && this.#readEntries(range);
-    const isRight = isRead && crc32c(seed, bytes.subarray(0, end)) === words[tail + 2]! >>> 0;
+    const isRight = isTailSound && crc32c(seed, bytes.subarray(0, end)) === words[tail + 2]! >>> 0;
     if (!isRight) {
       const location = { inode: this.directory.number, block };
       const { judge } = this.#volume;
       judge.attempt("directory", location, () => verifyDirectoryBlock(bytes, seed, HERE));
     }
-    return isRead;
+    if (isTailSound) this.#readEntries(range);
+    return isTailSound;
   }
 
-  /** Reads entries; false, and reported, when they are not well-formed. */
-  #readEntries(range: EntryRange): boolean {
+  /** Reads entries, and reports what is not well-formed. */
+  #readEntries(range: EntryRange): void {
     const fault = this.#entries.read(
       this.#isEncrypted ? { ...range, isEncrypted: true } : range,
     );
-    if (fault === undefined) return true;
+    if (fault === undefined) return;
     const inode = this.directory.number;
     const location = this.#block === undefined
       ? { inode, offset: this.#offset }
       : { inode, block: this.#block };
     const { actual } = fault.data;
-    this.#volume.judge.report(
-      "directory",
-      location,
-      fault.problem,
-      actual === undefined ? {} : { found: actual },
-    );
-    return false;
+    const details = {
+      ...actual === undefined ? {} : { found: actual },
+      isReadable: fault.kind !== "name",
+      ...fault.kind === "length" ? { outcome: "what follows it in the block is left out" } : {},
+    };
+    const report = () => this.#volume.judge.report("directory", location, fault.problem, details);
+    // What is before an impossible name is listed.
+    if (fault.kind === "name") this.#attempt(report);
+    else report();
   }
 
   /** The leaves come in the order of the directory's blocks, which need not be that of their hashes. */
@@ -274,6 +338,7 @@ export class DirectoryWalk {
       this.#volume.judge.report("directory index", location, problem, {
         found: hasher.hashes(name).map(hex).join(" or "),
         wanted: describeRange(range),
+        isReadable: true,
       });
     }
   }
@@ -292,14 +357,16 @@ export class DirectoryWalk {
       judge.report("directory", location, 'first entry, not "." of the directory', {
         found: shown(0),
         wanted: `"." ${inode}`,
+        isReadable: true,
       });
     }
     this.#visitor.self();
     if (entries.count < 2 || !entries.isDots(1, 2) || entries.inodeAt(1) === 0) {
       const problem = 'second entry, not ".." of a parent';
-      judge.report("directory", location, problem, { found: shown(1) });
+      judge.report("directory", location, problem, { found: shown(1), isReadable: true });
     } else this.#visitor.parent(entries.inodeAt(1));
     for (let i = 0; i < Math.min(DOT_COUNT, entries.count); i++) {
+      if (!entries.isDots(i, 1) && !entries.isDots(i, 2)) continue;
       const wanted = this.typeIn(DIRENT_TYPE.DIRECTORY);
       if (entries.fileTypeAt(i) !== wanted) this.reportType(i, wanted, location);
       if (!entries.isDots(i, i + 1) || entries.byteBehindName(i) === 0) continue;
@@ -336,12 +403,12 @@ export class DirectoryWalk {
    */
   #visitEntry(index: number, isNew: boolean): void {
     if (this.#entries.inodeAt(index) === 0) return;
-    if (!isNew || this.#names !== undefined) this.#lookUpName(index);
-    this.#visitor.entry(this.#entries, index, this);
+    const isRepeated = (!isNew || this.#names !== undefined) && this.#lookUpName(index);
+    this.#visitor.entry(this.#entries, index, this, isRepeated);
   }
 
-  /** Looks a name up among those before it. */
-  #lookUpName(index: number): void {
+  /** Looks a name up among those before it, and says whether it is one of them. */
+  #lookUpName(index: number): boolean {
     const entries = this.#entries;
     if (this.#names === undefined) {
       this.#names = new Set([".", ".."]);
@@ -350,11 +417,14 @@ export class DirectoryWalk {
       }
     }
     const nameCount = this.#names.size;
-    if (this.#names.add(entries.nameAt(index)).size > nameCount) return;
+    if (this.#names.add(entries.nameAt(index)).size > nameCount) return false;
     this.reportEntry(index, "is there twice", {
       found: entries.inodeAt(index),
       wanted: "each name once",
+      isReadable: true,
+      outcome: "the first one is taken",
     });
+    return true;
   }
 }
 

@@ -7,6 +7,7 @@ import { InputError } from "../../errors.ts";
 import type { Warnings } from "../../warnings.ts";
 import { COMPAT, HALF_SWITCHED_FEATURE, INCOMPAT, RO_COMPAT } from "../format/constants.ts";
 import type { Superblock } from "../format/superblock.ts";
+import { CREATOR_HURD } from "./geometry.ts";
 
 /** The three words of features. */
 export type FeatureWords = Pick<
@@ -155,6 +156,10 @@ export function warnOfState(superblock: Superblock, name: string, warnings: Warn
     );
   } else if ((state & STATE.CLEAN) === 0) {
     warnings.add("notUnmounted", name, "it was not unmounted; it is read as it is");
+  }
+  if (superblock.creatorOs === CREATOR_HURD) {
+    const why = "it was made by the Hurd: translators and authors of files are not read";
+    warnings.add("unknownFeature", name, why);
   }
   if ((state & STATE.ERRORS) !== 0) {
     warnings.add("recordedErrors", name, "the kernel found errors in it that were never repaired");

@@ -151,15 +151,10 @@ export function imageGeometry(superblock: Superblock): ImageGeometry {
 
 /** The first revision has no features and fixed inodes. */
 function checkRevision(superblock: Superblock): void {
-  const { revision, creatorOs, featureCompat, featureIncompat, featureRoCompat } = superblock;
+  const { revision, featureCompat, featureIncompat, featureRoCompat } = superblock;
   wantRange("s_rev_level", revision, 0, REVISION_DYNAMIC);
   if (revision === 0 && (featureCompat | featureIncompat | featureRoCompat) !== 0) {
     throw new InputError("superblock", "s_rev_level is 0, but it has features");
-  }
-  if (creatorOs === CREATOR_HURD) {
-    throw new InputError("superblock", "s_creator_os is 1, the Hurd, whose inodes are different", {
-      code: "unsupported",
-    });
   }
   if ((featureRoCompat & RO_COMPAT.METADATA_CSUM) !== 0) {
     wantEqual("s_checksum_type", superblock.checksumType, CHECKSUM_TYPE_CRC32C);

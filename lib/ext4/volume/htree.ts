@@ -4,8 +4,9 @@
  * @module
  */
 import type { ByteString } from "../../bytes/byte_string.ts";
+import { InputError } from "../../errors.ts";
 import { INCOMPAT, INODE_FLAG, SUPERBLOCK_FLAG } from "../format/constants.ts";
-import type { DirectoryHashOptions, DxEntry } from "../format/htree.ts";
+import type { DirectoryHash, DirectoryHashOptions, DxEntry } from "../format/htree.ts";
 import {
   decodeDxNode,
   decodeDxRoot,
@@ -20,6 +21,7 @@ import type { MappedRun } from "./block_map.ts";
 import { physicalBlock } from "./block_map.ts";
 import type { InodeView } from "./inode.ts";
 import { seedOf } from "./inode.ts";
+import type { Location } from "./judge.ts";
 import { HERE, hex } from "./judge.ts";
 import type { Volume } from "./volume.ts";
 
@@ -50,6 +52,11 @@ export class NameHasher {
     return directoryHash(name, this.#ways[0]!).hash;
   }
 
+  /** Both words of that. */
+  wholeHash(name: ByteString): DirectoryHash {
+    return directoryHash(name, this.#ways[0]!);
+  }
+
   /**
    * Whether a name may be in a leaf.
    *
@@ -75,6 +82,8 @@ export interface MappedDirectory {
   readonly number: number;
   readonly view: InodeView;
   readonly runs: readonly MappedRun[];
+  /** For readers: the kernel refuses an index that leads to this logical block or one behind it. */
+  readonly endBlock?: number;
 }
 
 /** What the index says of the directory's blocks, by their logical numbers. */
@@ -82,6 +91,7 @@ export interface DirectoryIndex {
   /** The root, 0, and the nodes below it, each with where its count and its entries begin. */
   readonly indexBlocks: ReadonlyMap<number, number>;
   readonly leaves: ReadonlyMap<number, HashRange>;
+  readonly hashVersion: number;
   /** Undefined where names are folded or encrypted before they are hashed. */
   readonly hasher: NameHasher | undefined;
 }
@@ -92,25 +102,28 @@ interface Walk {
   readonly blockCount: number;
   readonly indexBlocks: Map<number, number>;
   readonly leaves: Map<number, HashRange>;
+  isSound: boolean;
 }
 
 /**
- * Reads and judges the index; undefined when its root cannot be read. Every block of the directory must be in it exactly
- * once, so no index is endless.
+ * Reads and judges the index; undefined when it cannot be followed. Every block of the directory must be in it exactly
+ * once, so no index is endless. Of what is wrong with one, the kernel refuses wrong checksums and blocks that are not there;
+ * for the rest it reads all blocks one after another.
  */
 export function readIndex(volume: Volume, directory: MappedDirectory): DirectoryIndex | undefined {
   const { judge } = volume;
   const { number: inode, runs, view } = directory;
   const last = runs.at(-1);
-  const blockCount = last === undefined ? 0 : last.logicalBlock + last.blockCount;
+  const mappedCount = last === undefined ? 0 : last.logicalBlock + last.blockCount;
+  const blockCount = Math.min(mappedCount, directory.endBlock ?? Infinity);
   const indexBlocks = new Map([[0, DX_ROOT_COUNT_OFFSET]]);
   const leaves = new Map<number, HashRange>();
-  const walk: Walk = { volume, directory, blockCount, indexBlocks, leaves };
+  const walk: Walk = { volume, directory, blockCount, indexBlocks, leaves, isSound: true };
   const found = readIndexBlock(walk, 0, DX_ROOT_COUNT_OFFSET);
   if (found === undefined) return undefined;
   const location = { inode, block: found.block };
-  const root = judge.attempt(
-    "directory index",
+  const root = attemptReadable(
+    walk,
     location,
     () => decodeDxRoot(found.bytes, { checksummed: volume.seed !== undefined, what: HERE }),
   );
@@ -120,7 +133,9 @@ export function readIndex(volume: Volume, directory: MappedDirectory): Directory
     judge.report("directory index", location, "indirect_levels", {
       found: root.indirectLevels,
       wanted: `at most ${levelsMax}`,
+      isReadable: true,
     });
+    return undefined;
   }
   walkEntries(walk, root.entries, root.indirectLevels, {
     low: 0,
@@ -131,15 +146,18 @@ export function readIndex(volume: Volume, directory: MappedDirectory): Directory
   for (const run of runs) {
     const end = run.logicalBlock + run.blockCount;
     for (let logical = run.logicalBlock; logical < end; logical++) {
-      if (leaves.has(logical) || indexBlocks.has(logical)) continue;
+      if (logical >= blockCount || leaves.has(logical) || indexBlocks.has(logical)) continue;
+      walk.isSound = false;
       judge.report("directory index", { inode }, "it does not lead to logical block", {
         found: logical,
+        isReadable: true,
       });
     }
   }
+  if (!walk.isSound) return undefined;
   const isHidden = (view.flags & (INODE_FLAG.CASEFOLD | INODE_FLAG.ENCRYPT)) !== 0;
   const hasher = isHidden ? undefined : new NameHasher(volume.superblock, root.hashVersion);
-  return { indexBlocks, leaves, hasher };
+  return { indexBlocks, leaves, hashVersion: root.hashVersion, hasher };
 }
 
 function walkEntries(
@@ -153,9 +171,11 @@ function walkEntries(
     const low = i === 0 ? range.low : evenHash(hash);
     if (low < range.low || low > range.high) {
       const location = { inode: walk.directory.number };
+      walk.isSound = false;
       walk.volume.judge.report("directory index", location, "hash of an entry", {
         found: hex(low),
         wanted: describeRange(range),
+        isReadable: true,
       });
     }
     const isLowShared = i === 0 ? range.isLowShared : (hash & 1) === 1;
@@ -171,6 +191,7 @@ function walkChild(walk: Walk, logical: number, levels: number, range: HashRange
   const { judge } = volume;
   const location = { inode: directory.number };
   if (logical < 1 || logical >= walk.blockCount) {
+    walk.isSound = false;
     judge.report("directory index", location, "pointer to logical block", {
       found: logical,
       wanted: `1 to ${walk.blockCount - 1}`,
@@ -178,8 +199,10 @@ function walkChild(walk: Walk, logical: number, levels: number, range: HashRange
     return;
   }
   if (indexBlocks.has(logical) || leaves.has(logical)) {
+    walk.isSound = false;
     judge.report("directory index", location, "second pointer to logical block", {
       found: logical,
+      isReadable: true,
     });
     return;
   }
@@ -189,13 +212,28 @@ function walkChild(walk: Walk, logical: number, levels: number, range: HashRange
   }
   indexBlocks.set(logical, DX_NODE_COUNT_OFFSET);
   const found = readIndexBlock(walk, logical, DX_NODE_COUNT_OFFSET);
-  if (found === undefined) return;
-  const node = judge.attempt(
-    "directory index",
+  if (found === undefined) {
+    walk.isSound = false;
+    return;
+  }
+  const node = attemptReadable(
+    walk,
     { ...location, block: found.block },
     () => decodeDxNode(found.bytes, { checksummed: volume.seed !== undefined, what: HERE }),
   );
   if (node !== undefined) walkEntries(walk, node.entries, levels - 1, range);
+}
+
+/** Runs a decoder of a part of the index; what it throws is read past by those who do without the index. */
+function attemptReadable<T>(walk: Walk, location: Location, decode: () => T): T | undefined {
+  try {
+    return decode();
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    walk.isSound = false;
+    walk.volume.judge.reportError("directory index", location, error, { isReadable: true });
+    return undefined;
+  }
 }
 
 /** Reads an index block and judges its checksum. */

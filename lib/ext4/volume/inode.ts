@@ -25,6 +25,7 @@ import {
   INODE_BLOCK_FIELD_SIZE_BYTES,
   INODE_FIELDS,
 } from "../format/inode.ts";
+import { CREATOR_HURD } from "./geometry.ts";
 import type { FaultDetails } from "./judge.ts";
 import { hex } from "./judge.ts";
 import type { Volume } from "./volume.ts";
@@ -302,6 +303,17 @@ export function viewOfInode(volume: Volume, inode: number): InodeView | undefine
   return new InodeView(block.subarray(offsetBytes, offsetBytes + volume.inodeSizeBytes));
 }
 
+/** The block of an inode's attributes, or 0. Without 64bit, and for the Hurd, the kernel does not look at the high half. */
+export function xattrBlockOf(volume: Volume, view: InodeView): number {
+  const isWide = volume.hasIncompat(INCOMPAT.BIT64) && !isOfHurd(volume);
+  return isWide ? view.xattrBlock : view.xattrBlock % TWO_32;
+}
+
+/** The Hurd has something else in that half. */
+function isOfHurd({ superblock }: Volume): boolean {
+  return superblock.creatorOs === CREATOR_HURD;
+}
+
 /** Whether a number is one of the inodes that the file system keeps for itself; the root is not. */
 export function isReservedInode(volume: Volume, inode: number): boolean {
   return inode !== INODE_NUMBER.ROOT && inode < volume.firstInode;
@@ -346,8 +358,12 @@ export function judgeFields(volume: Volume, inode: number, view: InodeView): voi
   if (view.fragmentAddress !== 0) {
     bad("i_faddr", { found: view.fragmentAddress, wanted: 0, isReadable: true });
   }
-  if (view.xattrBlockHigh !== 0 && !volume.hasIncompat(INCOMPAT.BIT64)) {
-    bad("i_file_acl_high without 64bit", { found: view.xattrBlockHigh, wanted: 0 });
+  if (view.xattrBlockHigh !== 0 && !volume.hasIncompat(INCOMPAT.BIT64) && !isOfHurd(volume)) {
+    bad("i_file_acl_high without 64bit", {
+      found: view.xattrBlockHigh,
+      wanted: 0,
+      isReadable: true,
+    });
   }
   if (!isSpecial && !isIn(DATA_TYPES, type)) {
     bad("type", { found: `mode 0${view.mode.toString(8)}`, wanted: "one of the seven types" });
@@ -357,7 +373,11 @@ export function judgeFields(volume: Volume, inode: number, view: InodeView): voi
   }
   if (!areFlagsPlain(volume, view)) judgeFlags(volume, inode, view);
   if (!view.usesExtents && !view.hasInlineData && looksLikeExtents(view)) {
-    bad("flag EXTENTS of an inode with an extent tree", { found: "clear", wanted: "set" });
+    bad("flag EXTENTS of an inode with an extent tree", {
+      found: "clear",
+      wanted: "set",
+      isReadable: true,
+    });
   }
 }
 
@@ -374,32 +394,38 @@ function judgeFlags(volume: Volume, inode: number, view: InodeView): void {
   const isSpecial = isIn(SPECIAL_TYPES, type);
   const { EXTENTS, INLINE_DATA, INDEX, IMMUTABLE, APPEND } = INODE_FLAG;
   const wrong: [flag: number, when: boolean, why: string, isReadable: boolean][] = [
-    [EXTENTS, !volume.hasIncompat(INCOMPAT.EXTENTS), "EXTENTS without the feature", false],
+    [EXTENTS, !volume.hasIncompat(INCOMPAT.EXTENTS), "EXTENTS without the feature", true],
     [EXTENTS, isSpecial, "EXTENTS on a special file", true],
     [EXTENTS, view.hasInlineData, "EXTENTS beside INLINE_DATA", false],
     [
       INLINE_DATA,
       !volume.hasIncompat(INCOMPAT.INLINE_DATA),
       "INLINE_DATA without the feature",
-      false,
+      true,
     ],
     [INLINE_DATA, isSpecial, "INLINE_DATA on a special file", true],
-    [INDEX, !volume.hasCompat(COMPAT.DIR_INDEX), "INDEX without the feature", true],
+    [
+      INDEX,
+      !volume.hasCompat(COMPAT.DIR_INDEX),
+      "INDEX without the feature",
+      type !== FILE_MODE.DIRECTORY || volume.seed === undefined,
+    ],
     [INDEX, type !== FILE_MODE.DIRECTORY, "INDEX on something other than a directory", true],
     [INDEX, view.hasInlineData, "INDEX beside INLINE_DATA", true],
-    [IMMUTABLE | APPEND, isSpecial || type === FILE_MODE.SYMLINK, "IMMUTABLE or APPEND", true],
+    [IMMUTABLE | APPEND, isSpecial, "IMMUTABLE or APPEND", true],
+    [IMMUTABLE | APPEND, type === FILE_MODE.SYMLINK, "IMMUTABLE or APPEND", false],
     [INODE_FLAG.VERITY, !volume.hasRoCompat(RO_COMPAT.VERITY), "VERITY without the feature", true],
     [
       INODE_FLAG.ENCRYPT,
       !volume.hasIncompat(INCOMPAT.ENCRYPT),
       "ENCRYPT without the feature",
-      false,
+      true,
     ],
     [
       INODE_FLAG.CASEFOLD,
       !volume.hasIncompat(INCOMPAT.CASEFOLD),
       "CASEFOLD without the feature",
-      true,
+      false,
     ],
     [
       INODE_FLAG.EA_INODE,
@@ -436,6 +462,15 @@ export interface MappedExtent {
   readonly lastWritten: number;
 }
 
+/**
+ * Whether the kernel lists a directory by the hashes of its names: those with an index, and those of one block
+ * (is_dx_dir()). It reads all others one block after another.
+ */
+export function isHashed(volume: Volume, view: InodeView): boolean {
+  return volume.hasCompat(COMPAT.DIR_INDEX) && ((view.flags & INODE_FLAG.INDEX) !== 0 ||
+    Math.floor(view.sizeBytes / volume.blockSizeBytes) === 1);
+}
+
 /** i_size against the blocks of a file or a directory. */
 export function judgeSize(
   volume: Volume,
@@ -449,7 +484,7 @@ export function judgeSize(
     volume.judge.report("inode", { inode }, "i_size", { found: sizeBytes, wanted, isReadable });
   if (view.type === FILE_MODE.DIRECTORY) {
     const mapped = (map.last + 1) * blockSizeBytes;
-    if (sizeBytes !== mapped || sizeBytes === 0) bad(mapped);
+    if (sizeBytes !== mapped || sizeBytes === 0) bad(mapped, true);
     return;
   }
   // Blocks past the end of a file may only be unwritten ones; e2fsck, too, lets one begin right at the end. What

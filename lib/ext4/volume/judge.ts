@@ -81,6 +81,8 @@ export interface FaultDetails extends Pick<Finding, "found" | "wanted" | "severi
   readonly code?: FindingCode | undefined;
   /** Whether the kernel reads past it. */
   readonly isReadable?: boolean | undefined;
+  /** What becomes of it when it is read past, in a warning; by default "it was read anyway". */
+  readonly outcome?: string | undefined;
 }
 
 /** The name of a structure and where it is, for messages: `extent tree (inode 12, block 99)`. */
@@ -124,7 +126,7 @@ function codeOf(problem: string, { wanted }: Pick<Finding, "wanted">): FindingCo
 /** Hears of faults. */
 export abstract class Judge {
   /** Decides on one fault; whoever reported it goes on if this returns. */
-  protected abstract judge(finding: Finding, isReadable: boolean): void;
+  protected abstract judge(finding: Finding, isReadable: boolean, outcome: string): void;
 
   /** Reports a fault. */
   report(
@@ -133,9 +135,9 @@ export abstract class Judge {
     problem: string,
     details: FaultDetails = {},
   ): void {
-    const { isReadable = false, code, ...values } = details;
+    const { isReadable = false, outcome = "it was read anyway", code, ...values } = details;
     const kind = code ?? codeOf(problem, values);
-    this.judge({ code: kind, structure, ...location, problem, ...values }, isReadable);
+    this.judge({ code: kind, structure, ...location, problem, ...values }, isReadable, outcome);
   }
 
   /** Reports a number that is not what it must be; says whether it was. */
@@ -158,9 +160,11 @@ export abstract class Judge {
     location: Location,
     found: number,
     wanted: number,
+    details: Pick<FaultDetails, "isReadable"> = {},
   ): boolean {
     if (found === wanted) return true;
     this.report(structure, location, "checksum", {
+      ...details,
       code: "badChecksum",
       found: hex(found),
       wanted: hex(wanted),
@@ -177,35 +181,57 @@ export abstract class Judge {
       if (!(error instanceof InputError)) throw error;
       fault = error;
     }
+    this.reportError(structure, location, fault);
+    return undefined;
+  }
+
+  /** Reports what a decoder threw about its input. */
+  reportError(
+    structure: Structure,
+    location: Location,
+    fault: InputError,
+    details: Pick<FaultDetails, "isReadable" | "outcome"> = {},
+  ): void {
     const { actual, expected, checksum } = fault.data;
     if (checksum === true && typeof actual === "number" && typeof expected === "number") {
-      this.expectChecksum(structure, location, actual, expected);
+      this.expectChecksum(structure, location, actual, expected, details);
     } else {
-      const values = valuesOf(fault);
+      const values = { ...valuesOf(fault), ...details };
       this.report(structure, location, reasonOf(fault), { code: "badFormat", ...values });
     }
-    return undefined;
   }
 }
 
 /** Goes on past what the kernel reads past and counts it as `damagedMetadata`; throws an InputError for the rest. */
 export class ReadingJudge extends Judge {
   readonly #warnings: Warnings;
+
+  constructor(warnings: Warnings) {
+    super();
+    this.#warnings = warnings;
+  }
+
+  protected override judge(finding: Finding, isReadable: boolean, outcome: string): void {
+    if (finding.severity === "note") return;
+    if (!isReadable) throw errorOf(finding, "");
+    const { structure, ...location } = finding;
+    const what = describeLocation(structure, location);
+    this.#warnings.add("damagedMetadata", what, `${describeProblem(finding)}; ${outcome}`);
+  }
+}
+
+/** Throws an InputError for every fault, notes apart: for whoever changes an image in place. */
+export class StrictJudge extends Judge {
   readonly #prefix: string;
 
   /** @param prefix what comes before the structure in errors, such as the name of the image */
-  constructor(warnings: Warnings, prefix = "") {
+  constructor(prefix: string) {
     super();
-    this.#warnings = warnings;
     this.#prefix = prefix;
   }
 
-  protected override judge(finding: Finding, isReadable: boolean): void {
-    if (finding.severity === "note") return;
-    if (!isReadable) throw errorOf(finding, this.#prefix);
-    const { structure, ...location } = finding;
-    const what = describeLocation(structure, location);
-    this.#warnings.add("damagedMetadata", what, `${describeProblem(finding)}; it was read anyway`);
+  protected override judge(finding: Finding): void {
+    if (finding.severity !== "note") throw errorOf(finding, this.#prefix);
   }
 }
 

@@ -271,6 +271,11 @@ export class Volume {
       start + count <= this.geometry.blocksCount;
   }
 
+  /** Whether an inode may have a run of blocks. Readers refuse what is the file system's own, as the kernel does. */
+  mayOwn(_inode: number, start: number, count = 1): boolean {
+    return this.contains(start, count);
+  }
+
   /**
    * `count` blocks; undefined when the image ends before.
    *
@@ -323,7 +328,8 @@ export class Volume {
     const wanted = this.#descriptorChecksum(encoded, group);
     if (wanted === undefined) return true;
     const found = storedGroupDescriptorChecksum(encoded);
-    return this.judge.expectChecksum(structure, location, found, wanted);
+    // A read-only mount says so and goes on (ext4_check_descriptors()).
+    return this.judge.expectChecksum(structure, location, found, wanted, { isReadable: true });
   }
 
   /** A group. It is judged when it is first asked for. */

@@ -54,7 +54,7 @@ export function readInodeXattrs(
 
 /** Whether an inode may have an attribute block, and has it in the file system. */
 export function judgeXattrBlockPointer(volume: Volume, inode: number, block: number): boolean {
-  const isInVolume = volume.contains(block);
+  const isInVolume = volume.mayOwn(inode, block);
   if (isInVolume && volume.hasCompat(COMPAT.EXT_ATTR)) return true;
   volume.judge.report("inode", { inode, block }, "i_file_acl", {
     found: block,

@@ -1,6 +1,12 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../../lib/errors.ts";
-import { Findings, hex, MessageJudge, ReadingJudge } from "../../../lib/ext4/volume/judge.ts";
+import {
+  Findings,
+  hex,
+  MessageJudge,
+  ReadingJudge,
+  StrictJudge,
+} from "../../../lib/ext4/volume/judge.ts";
 import { Warnings } from "../../../lib/warnings.ts";
 
 Deno.test("Findings keeps up to its bound and counts the rest", () => {
@@ -33,11 +39,11 @@ Deno.test("attempt reports what a decoder refuses, and nothing else", () => {
 
 Deno.test("ReadingJudge throws for what the kernel refuses, and warns of what it reads past", () => {
   const warnings = new Warnings();
-  const judge = new ReadingJudge(warnings, "a.ext4: ");
+  const judge = new ReadingJudge(warnings);
   assertThrows(
     () => judge.report("extent tree", { inode: 12, block: 9 }, "eh_depth", { found: 3, wanted: 1 }),
     InputError,
-    "a.ext4: extent tree (inode 12, block 9): eh_depth: found 3, wanted 1",
+    "extent tree (inode 12, block 9): eh_depth: found 3, wanted 1",
   );
   judge.report("inode", { inode: 12 }, "i_faddr", { found: 3, wanted: 0, isReadable: true });
   judge.report("superblock", {}, "s_mtime", { severity: "note" });
@@ -48,6 +54,16 @@ Deno.test("ReadingJudge throws for what the kernel refuses, and warns of what it
     () => new ReadingJudge(new Warnings(true)).report("inode", {}, "i_faddr", { isReadable: true }),
     InputError,
     "i_faddr",
+  );
+});
+
+Deno.test("StrictJudge throws for all but notes", () => {
+  const judge = new StrictJudge("a.ext4: ");
+  judge.report("superblock", {}, "s_mtime", { severity: "note" });
+  assertThrows(
+    () => judge.report("inode", { inode: 12 }, "i_faddr", { found: 3, isReadable: true }),
+    InputError,
+    "a.ext4: inode 12: i_faddr: found 3",
   );
 });
 
