@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { blessLayered, type LayeredReport } from "../../lib/bless/layered.ts";
 import { fillingBytes } from "../../lib/bless/envelope.ts";
@@ -18,6 +19,7 @@ import { createDeviceSink, type DeviceSink, type ZeroedBy } from "../../lib/io/d
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { type ImageSink, teeSink } from "../../lib/io/sink.ts";
 import type { SourceOptions } from "../../lib/source/source.ts";
+import { parseImageName } from "../../lib/source/source_name.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
 import { aligned } from "../text.ts";
@@ -89,7 +91,7 @@ export async function makeMerged(
   const timestamp = sourceDateEpoch(io);
   const config = configSink(args, io, {
     image: image === "-" || image === NO_IMAGE ? undefined : image,
-    sourcePaths: [...localPaths([source]), ...additions.paths],
+    sourcePaths: [...localPaths([source]), ...additions.paths, ...previousPaths(args)],
   });
   const outputs = await openOutputs(args, io, layout.gridBytes, additions);
   const opened = openEnvelope(args, io, {
@@ -126,6 +128,12 @@ export async function makeMerged(
 /** The previous image, and what becomes of its bytes. */
 function parseLike(args: ParsedArguments): LikeOptions {
   return { like: args.value("like"), keepStale: args.flag("keep-stale") };
+}
+
+/** The previous image as a path of this machine; the image itself may replace it, for it is whole first. */
+function previousPaths(args: ParsedArguments): string[] {
+  const like = args.value("like");
+  return like === undefined || like === "" ? [] : [parseImageName(like, existsSync).path];
 }
 
 /** An image with a hash tree has no journal unless one is asked for. */
@@ -346,7 +354,8 @@ function openDevice(
       hint: "leave it out",
     });
   }
-  refuseSameDevice(image, localPaths([source]));
+  // What is written over the image that it is laid out like could not be compared with it.
+  refuseSameDevice(image, [...localPaths([source]), ...previousPaths(args)]);
   const device = createDeviceSink(image, { assumeZeroed, signal: io.signal });
   if (args.value("disk") === undefined || device.sectorBytes === SECTOR_BYTES) return device;
   throw new UsageError(
@@ -363,7 +372,7 @@ function openIndex(index: string, args: ParsedArguments, io: CommandIo): ImageSi
     throw new UsageError("--index", "the image takes standard output, so the index cannot");
   }
   const target = indexTarget(index, args, io, {
-    sourcePaths: localPaths([source]),
+    sourcePaths: [...localPaths([source]), ...previousPaths(args)],
     image: image === "-" || image === NO_IMAGE ? undefined : image,
   });
   if (index !== "-") refuseInsideSource(index, source);
@@ -413,6 +422,7 @@ export async function runLayered(args: ParsedArguments, io: CommandIo): Promise<
     chunks: opened,
     dryRun: opened?.dryRun ?? false,
     configSink: config,
+    ...parseLike(args),
   }).finally(opened?.close);
   if (args.flag("roothash") && !opened?.dryRun) {
     for (const { file, verity } of report.layers) {

@@ -134,23 +134,25 @@ const FEATURE_OPTIONS: readonly OptionSpec[] = [
   },
 ];
 
-/** What an image takes over from the last build. */
-export const LIKE_OPTIONS: readonly OptionSpec[] = [
-  {
-    name: "like",
-    value: "PREVIOUS",
-    completion: "file",
-    summary:
-      "keep the blocks, inode numbers and directory blocks that this image (or FILE#NUMBER, a partition of a disk) " +
-      "has for what did not change; nothing else of it is in the new one",
-  },
-  {
-    name: "keep-stale",
-    summary:
-      "with --like, freed blocks keep the bytes that PREVIOUS has there, so fewer chunks are new: removed content " +
-      "stays readable on the raw device",
-  },
-];
+/** What an image takes over from the last build; `what` says which. */
+export function likeOptions(what: string): readonly OptionSpec[] {
+  return [
+    {
+      name: "like",
+      value: "PREVIOUS",
+      completion: "file",
+      summary:
+        `keep the blocks, inode numbers and directory blocks that ${what} for what did not ` +
+        "change; nothing else of it is in the new one",
+    },
+    {
+      name: "keep-stale",
+      summary:
+        "with --like, freed blocks keep the bytes that PREVIOUS has there, so fewer chunks are new: removed content " +
+        "stays readable on the raw device",
+    },
+  ];
+}
 
 /** How an image that was not unmounted is read. */
 export const REPLAY_OPTIONS: readonly OptionSpec[] = [

@@ -30,7 +30,13 @@ import {
 import { checkEnvelope, type EnvelopeOptions } from "./envelope.ts";
 import { diskName, imagesOnDisk, type LayeredDisk, writeLayeredDisk } from "./layered_disk.ts";
 import { LayerImages, type UsedImage } from "./layered_images.ts";
-import { IMAGE_COUNTS, optionFacts } from "./layered_records.ts";
+import { PreviousLayers } from "./layered_previous.ts";
+import {
+  DESCRIPTION_FILE,
+  DESCRIPTION_KIND,
+  IMAGE_COUNTS,
+  optionFacts,
+} from "./layered_records.ts";
 import {
   checkDirectory,
   LayerStore,
@@ -43,6 +49,7 @@ import {
 import { type Admission, imageDigest } from "./load_tree.ts";
 import { beginConfig } from "./merged.ts";
 import { LAYERED_DEFAULTS, type LayoutOptions } from "./options.ts";
+import { checkLike, type LikeReport } from "./previous_image.ts";
 import { type ImageReport, type LayerReport, type SourceReport, sourceReport } from "./report.ts";
 import { verityPath } from "../verity/texts.ts";
 import type { VerityReport } from "../verity/verity_sink.ts";
@@ -50,6 +57,13 @@ import type { WarningSummary } from "../warnings.ts";
 
 /** What to bless, how, and where to. */
 export interface BlessLayeredOptions extends SourceOptions {
+  /** A directory that an earlier build was blessed into: a new layer is laid out like one that is gone since. */
+  readonly like?: string | undefined;
+  /**
+   * Blocks that are given up keep the bytes that they have in the previous image: its removed content stays readable on
+   * the raw device. Default false.
+   */
+  readonly keepStale?: boolean | undefined;
   /** As on the command line: `oci:DIR:REF`, `tar:FILE` and so on. */
   readonly source: string;
   /**
@@ -92,6 +106,8 @@ export interface LayeredLayerReport extends LayerReport {
   readonly hashFile?: string | undefined;
   /** Its number on the disk, from 1 on; left out when there is none. */
   readonly partition?: number | undefined;
+  /** What was kept of an image of the build before, which is named by its file; left out when it was laid out afresh. */
+  readonly like?: LikeReport | undefined;
   /** The index of its chunks, a file in the output directory; left out without a chunk store. */
   readonly index?: string | undefined;
   /** Its chunks in the store, old and new. */
@@ -129,10 +145,13 @@ export async function blessLayered(given: BlessLayeredOptions): Promise<LayeredR
     layout: { ...LAYERED_DEFAULTS, ...given.layout },
   };
   const { layout, envelope, outputDir, timestamp = 0 } = options;
+  checkLike(options);
   checkLayeredEnvelope(envelope, layout);
   resolveSettings(imageLayout(options), { derivedUuid: new Uint8Array(16), timestamp });
   const isMissing = checkDirectory(outputDir);
   if (!isMissing && !options.force) checkDescription(outputDir);
+  const { like } = options;
+  const previousLayers = like === undefined ? undefined : new PreviousLayers(like);
   const image = await openImage(options.source, options);
   let isMade = false;
   try {
@@ -151,7 +170,7 @@ export async function blessLayered(given: BlessLayeredOptions): Promise<LayeredR
     }
     const finishConfig = await beginConfig(image, options.configSink);
     isMade = isMissing && !options.dryRun && makeDirectory(outputDir);
-    const report = await bless(image, options);
+    const report = await bless(image, options, previousLayers);
     await finishConfig();
     return report;
   } catch (error) {
@@ -163,7 +182,11 @@ export async function blessLayered(given: BlessLayeredOptions): Promise<LayeredR
   }
 }
 
-async function bless(image: OpenedImage, options: ResolvedLayeredOptions): Promise<LayeredReport> {
+async function bless(
+  image: OpenedImage,
+  options: ResolvedLayeredOptions,
+  previousLayers: PreviousLayers | undefined,
+): Promise<LayeredReport> {
   const { envelope, outputDir, signal, progress, dryRun = false, timestamp = 0 } = options;
   const layout = imageLayout(options);
   const chunks = layerChunks(options);
@@ -175,7 +198,8 @@ async function bless(image: OpenedImage, options: ResolvedLayeredOptions): Promi
     dryRun,
     alsoTo: chunks && ((name) => chunks.sinkOf(name)),
   });
-  const used = await new LayerImages(store, { ...options, layout, timestamp }).ofAll(image);
+  const images = new LayerImages(store, { ...options, layout, timestamp, previousLayers });
+  const used = await images.ofAll(image);
   throwIfAborted(signal);
   const contentDigest = imageDigest(image, used.map(({ report }) => report.diffId));
   const disk = await diskOf(used, contentDigest, options, chunks);
@@ -203,6 +227,7 @@ async function bless(image: OpenedImage, options: ResolvedLayeredOptions): Promi
       file: `${name}.ext4`,
       isReused,
       image: record.image,
+      ...record.like === undefined ? {} : { like: record.like },
       ...aroundOf({ name, record }, disk, used),
       ...indexOf(chunked, name),
       ...chunked === undefined ? {} : { chunks: chunked.get(name)!.counts },
@@ -295,8 +320,6 @@ function sums(used: readonly UsedImage[]): Omit<ImageReport, "uuid"> {
 /** The kernel's limit on lower directories (OVL_MAX_STACK in Linux, fs/overlayfs). */
 export const STACKED_LAYERS_MAX = 500;
 
-const KIND = "blessfs layered image";
-const FILE_NAME = "image.json";
 const DESCRIPTION_BYTES_MAX = 64 << 20;
 
 /** One layer, bottom to top. */
@@ -364,7 +387,7 @@ export function encodeDescription(
 ): Uint8Array {
   const mountPoints = layerMountPoints(layers.map(({ file }) => file));
   const description = {
-    kind: KIND,
+    kind: DESCRIPTION_KIND,
     contentDigest,
     manifestDigest: image.manifestDigest ?? null,
     configDigest: image.configDigest ?? null,
@@ -384,14 +407,16 @@ export function encodeDescription(
  * @throws {IoError} when it may not be replaced
  */
 export function checkDescription(directory: string): void {
-  const path = pathIn(directory, FILE_NAME);
+  const path = pathIn(directory, DESCRIPTION_FILE);
   const found = statIfThere(path);
   if (found === undefined) return;
   const shown = displayPath(path);
   if (!found.isFile() || found.size > DESCRIPTION_BYTES_MAX) throw outputExistsError(shown);
   try {
     const document = parseJsonObject(readFileWhole(path), shown);
-    if (optional(document, "kind", { what: shown, field: "" }, asString) === KIND) return;
+    if (optional(document, "kind", { what: shown, field: "" }, asString) === DESCRIPTION_KIND) {
+      return;
+    }
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
   }
@@ -409,7 +434,7 @@ export async function writeDescription(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const hex = contentDigest.slice(contentDigest.indexOf(":") + 1);
-  for (const name of [`image-${hex}.json`, FILE_NAME]) {
+  for (const name of [`image-${hex}.json`, DESCRIPTION_FILE]) {
     const path = pathIn(directory, name);
     const found = statIfThere(path);
     const isSame = found?.isFile() && found.size === bytes.length &&

@@ -3,8 +3,10 @@
  *
  * @module
  */
+import { basename } from "node:path";
 import { throwIfAborted } from "../errors.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
+import type { Continuation } from "../ext4/plan/plan_ext4.ts";
 import type { ImageSink } from "../io/sink.ts";
 import type { FileTree } from "../model/node.ts";
 import { NO_PROGRESS, type Progress } from "../progress.ts";
@@ -33,7 +35,9 @@ import {
   recordedWarnings,
 } from "./layered_records.ts";
 import type { LayoutOptions } from "./options.ts";
+import type { PreviousLayers } from "./layered_previous.ts";
 import { planImage } from "./plan_image.ts";
+import { type LikeOptions, type OpenedPrevious, openPrevious } from "./previous_image.ts";
 import { imageReport, type LayerReport, layerReport } from "./report.ts";
 
 /** How images are made. */
@@ -43,6 +47,10 @@ export interface LayerImagesOptions extends ResolvedOptions {
   readonly envelope?: EnvelopeOptions | undefined;
   /** Unix time for everything that the source gives no time for. */
   readonly timestamp: number;
+  /** The layers of a previous build. */
+  readonly previousLayers?: PreviousLayers | undefined;
+  /** What becomes of their bytes. */
+  readonly keepStale?: LikeOptions["keepStale"];
 }
 
 /** The image of one layer. */
@@ -65,6 +73,8 @@ interface ReadLayer {
   readonly layer: LoadedLayer;
   readonly tree: FileTree;
   readonly treeDigest: string;
+  /** The image to lay its own out like. */
+  readonly previous: string | undefined;
 }
 
 const MAKE_TRIES = 10;
@@ -152,12 +162,14 @@ export class LayerImages {
         ...treeLimits === undefined ? {} : { limits: treeLimits },
       });
       const used: UsedImage[] = [];
+      const previous = this.#previousOf(image, layers);
       for (const { layerIndex, tree } of trees) {
         throwIfAborted(signal);
         const layer = layers[layerIndex]!;
         const notes = [...notesAbout(readNotes, layer.name), ...treeWarnings.take()];
         const digest = treeDigest(tree, layer.diffId, (i) => layers[i]!.diffId);
-        used.push(await this.#imageOf({ layer, tree, treeDigest: digest }));
+        const read = { layer, tree, treeDigest: digest, previous: previous[layerIndex] };
+        used.push(await this.#imageOf(read));
         const position = positionOf(image.layers[layerIndex]!, layer.diffId, keys[layerIndex]!);
         await this.#store.addPosition(position, {
           position: positionKey(position),
@@ -170,6 +182,12 @@ export class LayerImages {
     } finally {
       closeLayers(layers);
     }
+  }
+
+  /** What each layer is laid out like; those that were not read state their diff ids. */
+  #previousOf(image: OpenedImage, read: readonly LoadedLayer[]): (string | undefined)[] {
+    const diffIds = image.layers.map(({ diffId }, i) => read[i]?.diffId ?? diffId);
+    return this.#options.previousLayers?.pathsFor(diffIds) ?? [];
   }
 
   /**
@@ -232,7 +250,23 @@ export class LayerImages {
     sinks: { readonly image: ImageSink; readonly hash: ImageSink | undefined },
     { warnings, progress }: { readonly warnings: NotingWarnings; readonly progress: Progress },
   ): Promise<RecordBody> {
-    const plan = this.#plan(read, warnings);
+    const { layout, timestamp, keepStale } = this.#options;
+    const like = { like: read.previous, keepStale };
+    const previous = await openPrevious(like, { ...this.#options, layout, timestamp });
+    try {
+      return await this.#writeLike(read, sinks, previous, { warnings, progress });
+    } finally {
+      previous?.close();
+    }
+  }
+
+  async #writeLike(
+    read: ReadLayer,
+    sinks: { readonly image: ImageSink; readonly hash: ImageSink | undefined },
+    previous: OpenedPrevious | undefined,
+    { warnings, progress }: { readonly warnings: NotingWarnings; readonly progress: Progress },
+  ): Promise<RecordBody> {
+    const plan = this.#plan(read, warnings, previous?.continuation);
     const { envelope: { verity, vhd, disk } = {}, layout: { size }, signal, tmpdir, workerUrl } =
       this.#options;
     const written = await writeEnveloped(plan, sinks.image, {
@@ -246,21 +280,28 @@ export class LayerImages {
       workerUrl,
       signal,
       progress,
+      onBytes: previous?.onBytes,
     });
     const { layer, treeDigest } = read;
+    const like = previous?.report(plan.kept!);
     return {
       diffId: layer.diffId,
       tree: treeDigest,
       image: imageReport(plan, written),
       verity: written.envelope.verity,
+      ...like === undefined ? {} : { like: { ...like, previous: basename(like.previous) } },
       warnings: recordedWarnings(warnings.take(), layer.name),
     };
   }
 
-  #plan({ layer, tree, treeDigest }: ReadLayer, warnings: Warnings): ImagePlan {
+  #plan(
+    { layer, tree, treeDigest }: ReadLayer,
+    warnings: Warnings,
+    continuation: Continuation | undefined,
+  ): ImagePlan {
     const { layout, timestamp } = this.#options;
     const identity = { contentDigest: treeDigest, statedUuid: layer.statedUuid };
-    return planImage(tree, { layout, ...identity, timestamp, warnings });
+    return planImage(tree, { layout, ...identity, timestamp, warnings, continuation });
   }
 }
 

@@ -17,6 +17,7 @@ import type { VerityReport } from "../verity/verity_sink.ts";
 import type { EnvelopeOptions } from "./envelope.ts";
 import { layerFileName } from "./layered_identity.ts";
 import { journalText, type LayoutOptions, packingText, thresholdText } from "./options.ts";
+import type { LikeReport } from "./previous_image.ts";
 import type { ImageReport } from "./report.ts";
 
 /** The length of a piece of an image; the last may be shorter. */
@@ -28,6 +29,11 @@ export interface FileChecksums {
   /** One for each piece; holes count as zeros. */
   readonly crc32s: readonly number[];
 }
+
+/** What `image.json` says that it is. */
+export const DESCRIPTION_KIND = "blessfs layered image";
+/** The file that describes the layers of an image. */
+export const DESCRIPTION_FILE = "image.json";
 
 /** Version of the record's fields; `formatVersion` is that of the image's bytes. */
 const RECORD_VERSION = 4;
@@ -49,6 +55,8 @@ export interface LayerRecord {
   readonly verity?: VerityReport | undefined;
   /** Of the file of the hash tree; undefined when the tree is behind the image. */
   readonly hashFile?: FileChecksums | undefined;
+  /** Of the image that it was laid out like, by the name of its file; left out when it was not. */
+  readonly like?: LikeReport | undefined;
   /** What was warned of when it was made. */
   readonly warnings: readonly LayerWarning[];
 }
@@ -113,7 +121,7 @@ export function optionDifferences(found: OptionFacts, wanted: OptionFacts): Opti
     }));
 }
 
-/** The bytes of a record; they depend only on the tree and the options. */
+/** The bytes of a record; they depend only on the tree, the options and the image that it was laid out like. */
 export function encodeRecord(record: LayerRecord): Uint8Array {
   return encodeCheckedJson(RECORD_VERSION, record);
 }
@@ -179,6 +187,15 @@ const RECORD: v.GenericSchema<unknown, LayerRecord> = fields({
     dataBlocks: SIZE_BYTES,
     hashOffset: SIZE_BYTES,
     hashBytes: SIZE_BYTES,
+  })),
+  like: v.optional(fields({
+    previous: TEXT,
+    digest: TEXT,
+    keptFiles: SIZE_BYTES,
+    placedFiles: SIZE_BYTES,
+    staleBytes: SIZE_BYTES,
+    afresh: v.nullable(TEXT),
+    cells: fields({ kept: SIZE_BYTES, changed: SIZE_BYTES, new: SIZE_BYTES }),
   })),
   warnings: WARNINGS,
 });
