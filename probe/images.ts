@@ -13,6 +13,7 @@ import { throwIfAborted } from "../lib/errors.ts";
 import type { FileTree } from "../lib/model/node.ts";
 import { formatPlatform } from "../lib/source/platform.ts";
 import { closeLayers, type LoadedLayer, loadLayers, openImage } from "../lib/source/source.ts";
+import { treeOptions } from "../lib/source/tree_options.ts";
 import { buildTree } from "../lib/tree/build.ts";
 import { overlayTrees } from "../lib/tree/overlay.ts";
 import type { Warnings } from "../lib/warnings.ts";
@@ -129,15 +130,10 @@ function partsOf(
   identity: ContentIdentity,
   options: ResolvedProbeOptions,
 ): ImagePart[] {
-  const treeOptions = {
-    warnings: options.warnings,
-    defaultTime: { seconds: options.timestamp, nanoseconds: 0 },
-    ...options.treeLimits === undefined ? {} : { limits: options.treeLimits },
-  };
   if (options.mode === "merged") {
-    return [{ tree: buildTree(layers, treeOptions), identity }];
+    return [{ tree: buildTree(layers, treeOptions(options)), identity }];
   }
-  return [...overlayTrees(layers, treeOptions)].map(({ tree, layerIndex }) => ({
+  return [...overlayTrees(layers, treeOptions(options))].map(({ tree, layerIndex }) => ({
     tree,
     identity: {
       contentDigest: treeDigest(tree, layers[layerIndex]!.diffId, (i) => layers[i]!.diffId),

@@ -6,6 +6,7 @@
 import { UsageError } from "../../lib/errors.ts";
 import type { Addition, AddPath } from "../../lib/source/types.ts";
 import type { SourceOptions } from "../../lib/source/source.ts";
+import type { IdRange } from "../../lib/tree/owners.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
 import { ADDITION_NAMES } from "../table/additions.ts";
@@ -15,7 +16,7 @@ import { sourceDateEpoch } from "./sources.ts";
 
 /** What is put on top, and the files that it is read from. */
 export interface ParsedAdditions {
-  readonly options: Pick<SourceOptions, "additions" | "timestamp">;
+  readonly options: Pick<SourceOptions, "additions" | "timestamp" | "uidMap" | "gidMap">;
   /** Files and directories of this machine: outputs must be others. */
   readonly paths: readonly string[];
 }
@@ -35,18 +36,28 @@ export function parseAdditions(
   sources: readonly string[],
 ): ParsedAdditions {
   const additions = args.inOrder(ADDITION_NAMES).map(({ name, value }): Addition =>
-    name === "add" ? parseAdd(value) : { kind: "tar", path: value }
+    name === "add"
+      ? parseAdd(value)
+      : name === "exclude"
+      ? { kind: "exclude", pattern: value }
+      : { kind: "tar", path: value }
   );
-  const paths = additions.map((addition) =>
-    addition.kind === "tar" ? addition.path : addition.host
+  const paths = additions.flatMap((addition) =>
+    addition.kind === "exclude" ? [] : addition.kind === "tar" ? [addition.path] : [addition.host]
+  );
+  const [uidMap, gidMap] = ["uid-map", "gid-map"].map((name) =>
+    args.values(name)?.map((text) => parseIdRange(text, `--${name}`))
   );
   const readers = [...sources, ...paths].filter((path) => path === "-");
   if (paths.includes("-") && readers.length > 1) {
     throw new UsageError("-", "only one thing can be read from standard input");
   }
-  if (additions.length === 0) return NO_ADDITIONS;
   return {
-    options: { additions, timestamp: sourceDateEpoch(io) },
+    options: {
+      ...uidMap === undefined ? {} : { uidMap },
+      ...gidMap === undefined ? {} : { gidMap },
+      ...additions.length === 0 ? {} : { additions, timestamp: sourceDateEpoch(io) },
+    },
     paths: paths.filter((path) => path !== "-"),
   };
 }
@@ -54,6 +65,20 @@ export function parseAdditions(
 /** Refuses an output that lies inside of a directory that is added: it would become a part of itself. */
 export function refuseInsideAdditions(output: string, { paths }: ParsedAdditions): void {
   for (const path of paths) refuseInsideTree(output, path);
+}
+
+/** Reads `FROM:TO:COUNT`; whether ranges overlap is for the library to say. */
+export function parseIdRange(text: string, what: string): IdRange {
+  const parts = text.split(":");
+  if (parts.length !== 3) {
+    throw new UsageError(what, `\`${safeLine(text)}\`: wanted FROM:TO:COUNT`, {
+      hint: `for example \`${what} 0:100000:65536\``,
+    });
+  }
+  const [from, to, count] = parts.map((part, i) =>
+    parseCount(part, what, i === 2 ? 1 : 0, ID_MAX + 1)
+  );
+  return { from: from!, to: to!, count: count! };
 }
 
 const ATTRIBUTES = ["mode", "uid", "gid"];

@@ -205,8 +205,11 @@ const ZEROED_TEXTS: Readonly<Record<ZeroedBy, string>> = {
 /** What was put on top. */
 function additionRows({ additions }: SourceReport): (readonly [string, string])[] {
   if (additions === undefined) return [];
-  const { entries, sizeBytes, digest } = additions;
-  const counts = `${formatCount(entries)} entries, ${formatSize(sizeBytes)}`;
+  const { entries, sizeBytes, digest, excludedNames, differingCells } = additions;
+  const left = excludedNames === 0 ? "" : `, ${formatCount(excludedNames)} names left out`;
+  const counts = `${formatCount(entries)} entries, ${formatSize(sizeBytes)}${left}, ${
+    formatCount(differingCells)
+  } cells differ`;
   return [["additions", `${counts}, ${digest}`]];
 }
 

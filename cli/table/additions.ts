@@ -27,7 +27,25 @@ export const ADDITION_OPTIONS: readonly OptionSpec[] = [
     completion: "file",
     summary: "apply a tar on top by the rules of layers, whiteouts included",
   },
+  {
+    name: "exclude",
+    key: "additions",
+    value: "PATTERN",
+    list: true,
+    whole: true,
+    summary:
+      "leave out what matches, of the image and of what was added before: a path of the image with the wildcards and the ! " +
+      "of .dockerignore files",
+  },
+  ...["uid", "gid"].map((kind): OptionSpec => ({
+    name: `${kind}-map`,
+    value: "FROM:TO:COUNT",
+    list: true,
+    whole: true,
+    summary:
+      `map the ${kind}s from FROM on to those from TO on, COUNT of them; repeated for more. All must be mapped`,
+  })),
 ];
 
-/** Their names. */
-export const ADDITION_NAMES: readonly string[] = ADDITION_OPTIONS.map(({ name }) => name);
+/** Those that are done in the order that they are given in. */
+export const ADDITION_NAMES: readonly string[] = ["add", "add-tar", "exclude"];

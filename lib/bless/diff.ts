@@ -65,7 +65,7 @@ export async function diffSources(given: DiffSourcesOptions): Promise<DiffReport
   try {
     return await withTree(
       options.before,
-      { ...options, additions: [] },
+      { ...options, additions: [], uidMap: undefined, gidMap: undefined },
       ({ tree: before }) =>
         withTree(options.after, options, async ({ tree: after }) => {
           const { warnings, signal, progress, sink } = options;

@@ -219,7 +219,12 @@ async function bless(
   if (!dryRun) await writeDescription(outputDir, contentDigest, description, signal);
   return {
     mode: "layered",
-    ...sourceReport(options.source, image, layout),
+    ...sourceReport(
+      options.source,
+      image,
+      layout,
+      used.at(-1)!.record.image.cellBytes / layout.gridBytes,
+    ),
     ...sums(used),
     reusedLayers: used.filter(({ isReused }) => isReused).length,
     layers: used.map(({ name, report, record, isReused }) => ({

@@ -23,6 +23,7 @@ export interface ChainLink {
  * below. A layer whose `.wh.` names are ordinary files is a different layer even if its diff id is the same. From the
  * first unknown diff id on, the keys are undefined.
  *
+ * @param idMaps the maps of owners as lines
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -33,8 +34,12 @@ export interface ChainLink {
  * assertEquals(top?.length, diffId.length);
  * ```
  */
-export function chainKeys(layers: readonly ChainLink[]): (string | undefined)[] {
-  let below: string | undefined = "";
+export function chainKeys(
+  layers: readonly ChainLink[],
+  idMaps: readonly string[] = [],
+): (string | undefined)[] {
+  // What a layer shows depends on the maps, as it does on what is below.
+  let below: string | undefined = idMaps.length === 0 ? "" : sha256(idMaps.join("\n"));
   return layers.map(({ diffId, whiteouts }) => {
     if (diffId === undefined || below === undefined) return below = undefined;
     const own: string = whiteouts ? diffId : sha256(`${diffId} plain`);

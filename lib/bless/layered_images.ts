@@ -18,10 +18,18 @@ import {
   type OpenedImage,
   type ResolvedOptions,
 } from "../source/source.ts";
+import { treeOptions } from "../source/tree_options.ts";
 import { overlayTrees } from "../tree/overlay.ts";
+import { idMapLines } from "../tree/owners.ts";
 import { Warnings } from "../warnings.ts";
 import { type EnvelopeOptions, writeEnveloped } from "./envelope.ts";
-import { chainKeys, layerFileName, treeDigest, treeFileName } from "./layered_identity.ts";
+import {
+  chainKeys,
+  type ChainLink,
+  layerFileName,
+  treeDigest,
+  treeFileName,
+} from "./layered_identity.ts";
 import { ChecksumSink, isTaken, type LayerStore, type RecordBody } from "./layered_store.ts";
 import {
   addRecorded,
@@ -113,7 +121,7 @@ export class LayerImages {
   async #findAll(layers: readonly LayerSource[]): Promise<(KnownImage | undefined)[]> {
     // If wrong diff ids are accepted, a layer has to be read to know what it is.
     const isTrusted = this.#options.verifyDiffIds ?? true;
-    const keys = isTrusted ? chainKeys(layers) : [];
+    const keys = isTrusted ? this.#chainKeys(layers) : [];
     const found: (KnownImage | undefined)[] = [];
     for (const [i, source] of layers.entries()) {
       const chainKey = keys[i];
@@ -124,6 +132,10 @@ export class LayerImages {
       );
     }
     return found;
+  }
+
+  #chainKeys(layers: readonly ChainLink[]): (string | undefined)[] {
+    return chainKeys(layers, idMapLines(this.#options));
   }
 
   async #findInPosition(position: LayerPosition): Promise<KnownImage | undefined> {
@@ -148,19 +160,15 @@ export class LayerImages {
   }
 
   async #read(image: OpenedImage, readCount: number): Promise<UsedImage[]> {
-    const { signal, timestamp, warnings, treeLimits } = this.#options;
+    const { signal, warnings } = this.#options;
     const readWarnings = new NotingWarnings(warnings, "case");
     const lower = { ...image, layers: image.layers.slice(0, readCount) };
     const layers = await loadLayers(lower, { ...this.#options, warnings: readWarnings });
     try {
       const readNotes = readWarnings.take();
-      const keys = chainKeys(layers);
+      const keys = this.#chainKeys(layers);
       const treeWarnings = new NotingWarnings(warnings, "kind");
-      const trees = overlayTrees(layers, {
-        warnings: treeWarnings,
-        defaultTime: { seconds: timestamp, nanoseconds: 0 },
-        ...treeLimits === undefined ? {} : { limits: treeLimits },
-      });
+      const trees = overlayTrees(layers, treeOptions({ ...this.#options, warnings: treeWarnings }));
       const used: UsedImage[] = [];
       const previous = this.#previousOf(image, layers);
       for (const { layerIndex, tree } of trees) {

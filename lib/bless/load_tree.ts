@@ -10,7 +10,10 @@ import type { RandomReader } from "../io/random_reader.ts";
 import type { FileTree } from "../model/node.ts";
 import type { LoadedLayer, OpenedImage, ResolvedOptions } from "../source/source.ts";
 import { closeLayers, loadLayers, openImage } from "../source/source.ts";
+import { treeOptions } from "../source/tree_options.ts";
 import { buildTree } from "../tree/build.ts";
+import { idMapLines } from "../tree/owners.ts";
+import { Warnings } from "../warnings.ts";
 import type { ContentIdentity } from "./plan_image.ts";
 import { type LayerReport, layerReport } from "./report.ts";
 
@@ -23,6 +26,14 @@ export interface LoadedTree {
   readonly stores: readonly RandomReader[];
   /** Bottom to top. */
   readonly layers: readonly LayerReport[];
+  /** The same without what is put on top; undefined where nothing is. */
+  readonly below: TreeBelow | undefined;
+}
+
+/** A source without what is put on top of it. */
+export interface TreeBelow {
+  readonly tree: FileTree;
+  readonly identity: ContentIdentity;
 }
 
 /** What may hold an image back. */
@@ -42,7 +53,7 @@ export async function withTree<T>(
   use: (loaded: LoadedTree) => Promise<T>,
   check: (image: OpenedImage) => void = () => {},
 ): Promise<T> {
-  const { warnings, signal, timestamp = 0, treeLimits } = options;
+  const { signal } = options;
   const image = await openImage(source, options);
   let layers: LoadedLayer[] = [];
   try {
@@ -50,11 +61,8 @@ export async function withTree<T>(
     await options.admit?.(image);
     layers = await loadLayers(image, options);
     throwIfAborted(signal);
-    const tree = buildTree(layers, {
-      warnings,
-      defaultTime: { seconds: timestamp, nanoseconds: 0 },
-      ...treeLimits === undefined ? {} : { limits: treeLimits },
-    });
+    const tree = buildTree(layers, treeOptions(options));
+    const below = treeBelow(image, layers, options);
     const reports = layers.map(layerReport);
     // The tree has all that matters of the entries, which take as much memory as what comes next.
     layers = layers.map((layer) => ({ ...layer, entries: [] }));
@@ -63,11 +71,24 @@ export async function withTree<T>(
     throwIfAborted(signal);
     const identity = contentIdentity(image, layers);
     const stores = layers.map(({ store }) => store);
-    return await use({ tree, image, identity, stores, layers: reports });
+    return await use({ tree, image, identity, stores, layers: reports, below });
   } finally {
     closeLayers(layers);
     image.close();
   }
+}
+
+function treeBelow(
+  image: OpenedImage,
+  layers: readonly LoadedLayer[],
+  options: ResolvedOptions,
+): TreeBelow | undefined {
+  if (image.additions === undefined) return undefined;
+  const without = layers.slice(0, -1);
+  return {
+    tree: buildTree(without, treeOptions({ ...options, warnings: new Warnings() })),
+    identity: contentIdentity({ ...image, additions: undefined }, without),
+  };
 }
 
 /**
@@ -79,7 +100,8 @@ export function contentIdentity(
   layers: readonly LoadedLayer[],
 ): ContentIdentity {
   const contentDigest = imageDigest(image, layers.map(({ diffId }) => diffId));
-  const isOwn = image.manifestDigest === undefined && layers.length === 1;
+  const isOwn = image.manifestDigest === undefined && layers.length === 1 &&
+    image.idMaps === undefined;
   return { contentDigest, statedUuid: isOwn ? layers[0]!.statedUuid : undefined };
 }
 
@@ -89,12 +111,19 @@ export function contentIdentity(
  * @param diffIds of all layers, bottom to top
  */
 export function imageDigest(
-  { manifestDigest, additions }: Pick<OpenedImage, "manifestDigest" | "additions">,
+  { manifestDigest, additions, idMaps = {} }: Pick<
+    OpenedImage,
+    "manifestDigest" | "additions" | "idMaps"
+  >,
   diffIds: readonly string[],
 ): string {
-  if (additions === undefined) return manifestDigest ?? contentDigestOf(diffIds);
-  const below = manifestDigest ?? contentDigestOf(diffIds.slice(0, -1));
-  return contentDigestOf([below, `additions ${additions.digest}`]);
+  const below = additions === undefined ? diffIds : diffIds.slice(0, -1);
+  const digest = manifestDigest ?? contentDigestOf(below);
+  const changes = [
+    ...additions === undefined ? [] : [`additions ${additions.digest}`],
+    ...idMapLines(idMaps),
+  ];
+  return changes.length === 0 ? digest : contentDigestOf([digest, ...changes]);
 }
 
 /** The digest that identifies a source without a manifest. */

@@ -11,6 +11,7 @@ import { partAt, type RandomReader, type ReaderParts } from "../io/random_reader
 import type { ImageSink } from "../io/sink.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../model/payload.ts";
 import { storedConfig } from "../source/config.ts";
+import { Warnings } from "../warnings.ts";
 import { hostPlatform, parsePlatform } from "../source/platform.ts";
 import {
   type OpenedImage,
@@ -25,10 +26,11 @@ import {
   withinDisk,
   writeEnveloped,
 } from "./envelope.ts";
+import { differingCells } from "./differing_cells.ts";
 import { checkLeastSize } from "./least_size.ts";
-import { type Admission, type LoadedTree, withTree } from "./load_tree.ts";
+import { type Admission, type LoadedTree, type TreeBelow, withTree } from "./load_tree.ts";
 import { type LayoutOptions, MERGED_DEFAULTS } from "./options.ts";
-import { planImage } from "./plan_image.ts";
+import { planImage, type PlanImageOptions } from "./plan_image.ts";
 import {
   checkLike,
   type LikeOptions,
@@ -97,9 +99,8 @@ async function blessLike(
 ): Promise<BlessReport> {
   const { source, layout, envelope, sink, warnings, timestamp = 0 } = options;
   const { continuation } = previous ?? {};
-  const use = async (
-    { tree, image, identity, stores, layers }: LoadedTree,
-  ): Promise<BlessReport> => {
+  const use = async (loaded: LoadedTree): Promise<BlessReport> => {
+    const { tree, image, identity, stores, layers } = loaded;
     const finishConfig = await beginConfig(image, options.configSink);
     const architecture = architectureOf(image, options);
     checkEnvelope(envelope, layout, architecture);
@@ -109,6 +110,10 @@ async function blessLike(
       () => planImage(tree, { layout: inside, ...identity, timestamp, warnings, continuation }),
     );
     const { progress, signal, tmpdir, workerUrl } = options;
+    const differing = await cellsFromBelow(loaded, options, {
+      layout: inside,
+      continuation,
+    });
     const written = await writeEnveloped(plan, sink, {
       envelope,
       size: layout.size,
@@ -123,7 +128,7 @@ async function blessLike(
     await finishConfig();
     return {
       mode: "merged",
-      ...sourceReport(source, image, layout),
+      ...sourceReport(source, image, layout, differing),
       ...imageReport(plan, written),
       ...written.envelope,
       layers,
@@ -134,6 +139,18 @@ async function blessLike(
   const check = (image: OpenedImage) =>
     withinDisk(layout, envelope, () => checkLeastSize(image, inside, timestamp));
   return await withTree(source, options, use, check);
+}
+
+/** How many cells what is put on top changes; undefined where nothing is. The plans are made for this alone. */
+async function cellsFromBelow(
+  { tree, identity, below }: LoadedTree,
+  { timestamp = 0, signal }: ResolvedMergedOptions,
+  options: Pick<PlanImageOptions, "layout" | "continuation">,
+): Promise<number | undefined> {
+  if (below === undefined) return undefined;
+  const planOf = (of: TreeBelow) =>
+    planImage(of.tree, { ...options, ...of.identity, timestamp, warnings: new Warnings() });
+  return await differingCells(planOf({ tree, identity }), planOf(below), signal);
 }
 
 /**

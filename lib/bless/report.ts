@@ -18,6 +18,7 @@ import { FORMAT_VERSION } from "./plan_image.ts";
 import type { WriteResult } from "../ext4/write/write_image.ts";
 import { formatPlatform } from "../source/platform.ts";
 import type { AdditionsReport, LoadedLayer, OpenedImage } from "../source/source.ts";
+import { type IdMaps, rangeText } from "../tree/owners.ts";
 import type { WarningSummary } from "../warnings.ts";
 
 /** One layer of the source. */
@@ -42,6 +43,15 @@ export interface ImageReport extends PlanSummary {
   readonly cellBytes: number;
 }
 
+/** What was put on top of a source. */
+export interface AddedLayerReport extends AdditionsReport {
+  /**
+   * Cells of the grid that are not those of the image that the same options make without it; in layered mode those of the
+   * layer's image.
+   */
+  readonly differingCells: number;
+}
+
 /** The source and options, in reports of either mode. */
 export interface SourceReport extends StatedPlatform {
   /** Equal sources and options give equal bytes while this is the same. */
@@ -57,7 +67,11 @@ export interface SourceReport extends StatedPlatform {
   /** What the image runs, and how; null for a source without a config. */
   readonly config: ContainerConfig | null;
   /** What was put on top; left out where nothing was. */
-  readonly additions?: AdditionsReport | undefined;
+  readonly additions?: AddedLayerReport | undefined;
+  /** How owners were mapped, `FROM:TO:COUNT` each; left out where they were not. */
+  readonly uidMap?: readonly string[] | undefined;
+  /** How groups were mapped, `FROM:TO:COUNT` each; left out where they were not. */
+  readonly gidMap?: readonly string[] | undefined;
   /** The grid, in bytes. */
   readonly grid: number;
   /** In bytes; null when alignment is off. */
@@ -95,11 +109,16 @@ export function layerReport(layer: LoadedLayer): LayerReport {
   };
 }
 
-/** The source and options of a report. */
+/**
+ * The source and options of a report.
+ *
+ * @param differingCells what the report says of what was put on top
+ */
 export function sourceReport(
   source: string,
   image: OpenedImage,
   layout: LayoutOptions,
+  differingCells?: number,
 ): SourceReport {
   return {
     formatVersion: FORMAT_VERSION,
@@ -109,9 +128,21 @@ export function sourceReport(
     platform: image.platform === undefined ? null : formatPlatform(image.platform),
     ...statedPlatform(image.config),
     config: containerConfig(image.config),
-    ...image.additions === undefined ? {} : { additions: image.additions },
+    ...image.additions === undefined || differingCells === undefined
+      ? {}
+      : { additions: { ...image.additions, differingCells } },
+    ...idMapsReport(image.idMaps),
     grid: layout.gridBytes,
     alignThreshold: layout.alignThresholdBytes === Infinity ? null : layout.alignThresholdBytes,
     packing: packingText(layout.packing),
+  };
+}
+
+function idMapsReport(
+  { uidMap = [], gidMap = [] }: IdMaps = {},
+): Pick<SourceReport, "uidMap" | "gidMap"> {
+  return {
+    ...uidMap.length === 0 ? {} : { uidMap: uidMap.map(rangeText) },
+    ...gidMap.length === 0 ? {} : { gidMap: gidMap.map(rangeText) },
   };
 }

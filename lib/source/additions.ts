@@ -5,11 +5,12 @@
  * @module
  */
 import { createReadStream, type Stats } from "node:fs";
+import { setImmediate } from "node:timers/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname } from "node:path";
 import process from "node:process";
 import { type ByteString, byteStringFromText, displayName } from "../bytes/byte_string.ts";
-import { InputError, UsageError } from "../errors.ts";
+import { InputError, throwIfAborted, UsageError } from "../errors.ts";
 import { Digester } from "../io/digest.ts";
 import { realPathOf, statIfThere } from "../io/paths.ts";
 import {
@@ -24,12 +25,18 @@ import { displayPath } from "../io/system_error.ts";
 import { BLOCK_SIZE_BYTES, runFromStart, wholeSegment } from "../model/payload.ts";
 import { normalizeMemberPath, type TarEntry } from "../tar/entry.ts";
 import { refuseMarkerName, type TarItem } from "../tree/entries.ts";
-import type { AddedEntries } from "../tree/layer.ts";
+import { buildTree, growingTree } from "../tree/build.ts";
+import { diffTrees } from "../tree/diff.ts";
+import { excludeFrom, parsePatterns } from "../tree/exclude.ts";
+import { isMarkerPath } from "../tree/whiteouts.ts";
+import type { AddedEntries, TreeLayer } from "../tree/layer.ts";
 import { LAYER_HOLE_BYTES_MAX, writeTar } from "../tree/write_tar.ts";
+import { Warnings } from "../warnings.ts";
 import { contentFault, inflatedHead, isTarHeader, isZeroLed } from "./content.ts";
-import { loadAlone, reportWarnings } from "./layers/load_layers.ts";
+import { closeLayers, loadAlone, loadLayers, reportWarnings } from "./layers/load_layers.ts";
 import { type HostMember, tarOfHost } from "./rootfs.ts";
 import { openSourceFile, spoolStream, storedPart } from "./source_file.ts";
+import { treeOptions } from "./tree_options.ts";
 import { once, treeLayer } from "./tree_image.ts";
 import type {
   AddedReport,
@@ -38,6 +45,7 @@ import type {
   AddPath,
   AddTar,
   LayerSource,
+  LoadedLayer,
   OpenedImage,
   ResolvedOptions,
   StoredBytes,
@@ -52,6 +60,8 @@ interface ReadAddition {
   readonly items: readonly TarItem[];
   /** For each item; undefined for those of a tar, which are a layer's. */
   readonly rules: readonly ("describe" | "create" | undefined)[];
+  /** What payload is read from, until `close`. */
+  readonly store: RandomReader;
   readonly close: () => void;
 }
 
@@ -68,31 +78,153 @@ export async function withAdditions(
   const { additions = [] } = options;
   if (additions.length === 0) return image;
   const read: ReadAddition[] = [];
+  let below = image;
   try {
-    for (const addition of additions) read.push(await readAddition(addition, options));
-    return await onTop(image, read, options);
+    for (const addition of additions) {
+      if (addition.kind !== "exclude") read.push(await readAddition(addition, options));
+    }
+    if (!needTurns(additions, read)) {
+      return await onTop(image, combined(read), reportsOf(read), options);
+    }
+    const loaded = await loadBelow(image, options);
+    below = loaded.image;
+    const { items, excludedNames } = await excluded(additions, read, loaded.layers, options);
+    const report = { ...reportsOf(read), excludedNames };
+    return await onTop(below, { items, rules: [] }, report, options);
   } catch (error) {
-    image.close();
+    below.close();
     throw error;
   } finally {
     for (const { close } of read) close();
   }
 }
 
+/**
+ * Whether the image is needed to say what the additions do, one after the other. One layer cannot take away what it adds, and
+ * which names a pattern matches depends on what is there.
+ */
+function needTurns(additions: readonly Addition[], read: readonly ReadAddition[]): boolean {
+  return additions.some(({ kind }) => kind === "exclude") ||
+    read.slice(1).some(({ items }) => items.some(({ entry }) => isMarkerPath(entry.path)));
+}
+
+/** The entries of a layer, and the rules of those that have one. */
+interface LayerContent {
+  readonly items: readonly TarItem[];
+  readonly rules: ReadAddition["rules"];
+}
+
+function combined(read: readonly ReadAddition[]): LayerContent {
+  return { items: read.flatMap(({ items }) => items), rules: read.flatMap(({ rules }) => rules) };
+}
+
+function reportsOf(
+  read: readonly ReadAddition[],
+): Pick<AdditionsReport, "added" | "excludedNames"> {
+  return { added: read.map(({ report }) => report), excludedNames: 0 };
+}
+
+/** The image with its layers loaded. They are handed on when somebody loads them, and otherwise closed with the image. */
+async function loadBelow(
+  image: OpenedImage,
+  options: ResolvedOptions,
+): Promise<{ readonly image: OpenedImage; readonly layers: readonly LoadedLayer[] }> {
+  // Whoever loads them next warns of a tree that looks like an archive, and maps owners.
+  const asImage = { ...image, kind: "oci" as const };
+  const layers = await loadLayers(asImage, { ...options, uidMap: undefined, gidMap: undefined });
+  const untaken = new Set(layers);
+  const take = (layer: LoadedLayer) => {
+    untaken.delete(layer);
+    return layer;
+  };
+  const loaded = {
+    ...image,
+    layers: image.layers.map((source, i): LayerSource => ({
+      ...source,
+      stored: { kind: "loaded", take: () => take(layers[i]!) },
+    })),
+    close: once(() => {
+      closeLayers([...untaken]);
+      image.close();
+    }),
+  };
+  return { image: loaded, layers };
+}
+
+/**
+ * The layer that does what additions and patterns do in turn: the difference between the image's tree and the tree that they
+ * make of it.
+ */
+async function excluded(
+  additions: readonly Addition[],
+  read: readonly ReadAddition[],
+  layers: readonly LoadedLayer[],
+  options: ResolvedOptions,
+): Promise<{ readonly items: readonly TarItem[]; readonly excludedNames: number }> {
+  const { warnings, signal } = options;
+  const unmapped = { ...options, uidMap: undefined, gidMap: undefined };
+  // Whoever applies the image's layers for good warns of what is in them.
+  const silent = treeOptions({ ...unmapped, warnings: new Warnings() });
+  const before = buildTree(layers, silent);
+  const { tree, apply } = growingTree(layers, silent);
+  const pending = [...read];
+  let excludedNames = 0;
+  for (let at = 0; at < additions.length;) {
+    const patterns: string[] = [];
+    for (let next = additions[at]; next?.kind === "exclude"; next = additions[++at]) {
+      patterns.push(next.pattern);
+    }
+    if (patterns.length > 0) {
+      const outcome = excludeFrom(tree, await parsePatterns(patterns));
+      excludedNames += outcome.removedNames;
+      for (const pattern of outcome.unmatched) {
+        warnings.add(
+          "unmatchedPattern",
+          pattern,
+          "matches nothing in the image, and excludes nothing",
+        );
+      }
+    } else {
+      apply(layerOf(pending.shift()!), warnings);
+      at++;
+    }
+    await setImmediate();
+    throwIfAborted(signal);
+  }
+  const { items } = await diffTrees(before, tree, { warnings: new Warnings(), signal });
+  return {
+    // Where payload lay in the image says nothing about the layer.
+    items: items.map(({ entry: { firstLayer: _, ...entry }, payload }) => ({ entry, payload })),
+    excludedNames,
+  };
+}
+
+/** An addition as a layer by itself; its payload is told apart by its entries, not by a store of its own. */
+function layerOf({ items, rules, store }: ReadAddition): TreeLayer {
+  return {
+    name: LAYER_NAME,
+    entries: items.map(({ entry }, i) => ({ ...entry, headerOffset: i })),
+    store,
+    whiteouts: true,
+    added: rulesByIndex(rules),
+  };
+}
+
+function rulesByIndex(rules: ReadAddition["rules"]): AddedEntries {
+  return new Map(rules.flatMap((rule, i) => rule === undefined ? [] : [[i, rule] as const]));
+}
+
 /** Writes the layer, and puts it on top. */
 async function onTop(
   image: OpenedImage,
-  read: readonly ReadAddition[],
+  { items, rules }: LayerContent,
+  parts: Pick<AdditionsReport, "added" | "excludedNames">,
   options: ResolvedOptions,
 ): Promise<OpenedImage> {
-  const items = read.flatMap((addition) => addition.items);
   const file = new SharedDescriptor(createUnlinkedFile(options.tmpdir ?? tmpdir()));
   try {
-    const { digest, sizeBytes } = await writeLayer(items, file, options);
-    const rules = read.flatMap((addition) => addition.rules);
-    const added: AddedEntries = new Map(
-      rules.flatMap((rule, i) => rule === undefined ? [] : [[i, rule] as const]),
-    );
+    const added = rulesByIndex(rules);
+    const { digest, sizeBytes } = await writeLayer(items, rulesComment(rules), file, options);
     const stored = storedPart({ name: LAYER_NAME, file, sizeBytes }, 0, sizeBytes);
     const layer: LayerSource = {
       ...treeLayer({ name: LAYER_NAME, stored, sizeBytes }),
@@ -101,16 +233,10 @@ async function onTop(
       whiteouts: true,
       added,
     };
-    const report: AdditionsReport = {
-      digest,
-      sizeBytes,
-      entries: items.length,
-      added: read.map((addition) => addition.report),
-    };
     return {
       ...image,
       layers: [...image.layers, layer],
-      additions: report,
+      additions: { digest, sizeBytes, entries: items.length, ...parts },
       close: once(() => {
         file.release();
         image.close();
@@ -122,9 +248,29 @@ async function onTop(
   }
 }
 
+/**
+ * The rules as a comment on the whole tar, so that its digest says what they are: `create 0 describe 1-5`. Undefined where
+ * all entries are those of tars.
+ */
+function rulesComment(rules: ReadAddition["rules"]): ByteString | undefined {
+  const runs: { readonly rule: string; readonly first: number; last: number }[] = [];
+  rules.forEach((rule, i) => {
+    const run = runs.at(-1);
+    if (rule === undefined) return;
+    if (run?.rule === rule && run.last === i - 1) run.last = i;
+    else runs.push({ rule, first: i, last: i });
+  });
+  if (runs.length === 0) return undefined;
+  const texts = runs.map(({ rule, first, last }) =>
+    `${rule} ${first}${last === first ? "" : `-${last}`}`
+  );
+  return `blessfs additions ${texts.join(" ")}`;
+}
+
 /** Writes a layer to an empty file. */
 async function writeLayer(
   items: readonly TarItem[],
+  comment: ByteString | undefined,
   file: SharedDescriptor,
   { tmpdir: directory = tmpdir(), signal, progress }: ResolvedOptions,
 ): Promise<{ readonly digest: string; readonly sizeBytes: number }> {
@@ -139,11 +285,14 @@ async function writeLayer(
     abort: () => {},
   };
   const denseHoleBytesMax = LAYER_HOLE_BYTES_MAX;
-  const sizeBytes = await writeTar(items, sink, { denseHoleBytesMax, signal, progress });
+  const sizeBytes = await writeTar(items, sink, { comment, denseHoleBytesMax, signal, progress });
   return { digest: digester.digest(), sizeBytes };
 }
 
-async function readAddition(addition: Addition, options: ResolvedOptions): Promise<ReadAddition> {
+async function readAddition(
+  addition: AddPath | AddTar,
+  options: ResolvedOptions,
+): Promise<ReadAddition> {
   return addition.kind === "tar"
     ? await readTar(addition, options)
     : await readPath(addition, options);
@@ -161,7 +310,8 @@ async function readTar({ path }: AddTar, options: ResolvedOptions): Promise<Read
     const read = await readEntries(file.name, stored, file.sizeBytes, options);
     const items = read.entries.map((entry) => itemOf(entry, read.store));
     const report = { what: path, ...sumsOf(items) };
-    return { report, items, rules: items.map(() => undefined), close: read.close };
+    const { store, close } = read;
+    return { report, items, rules: items.map(() => undefined), store, close };
   } finally {
     file.file.release();
   }
@@ -231,12 +381,8 @@ async function readPath(add: AddPath, options: ResolvedOptions): Promise<ReadAdd
       const inBase = (path: ByteString) => isTree ? joined(base, normalizeMemberPath(path)) : base;
       return itemOf(placed(entry, inBase, add, options), read.store);
     });
-    return {
-      report: { what, ...sumsOf(items) },
-      items,
-      rules: rulesOf(items, add),
-      close: read.close,
-    };
+    const { store, close } = read;
+    return { report: { what, ...sumsOf(items) }, items, rules: rulesOf(items, add), store, close };
   } catch (error) {
     read.close();
     throw error;
@@ -282,7 +428,13 @@ async function readStream(
     },
   };
   const items = [itemOf(placed(entry, () => path, add, options), store)];
-  return { report: { what, ...sumsOf(items) }, items, rules: ["describe"], close: store.close };
+  return {
+    report: { what, ...sumsOf(items) },
+    items,
+    rules: ["describe"],
+    store,
+    close: store.close,
+  };
 }
 
 const STREAM_MODE = 0o644;

@@ -29,6 +29,7 @@ import {
   type ReferencedName,
   type SourceName,
 } from "./source_name.ts";
+import { checkIdMaps, hasIdMaps } from "../tree/owners.ts";
 import { openTarFile } from "./tree_image.ts";
 import {
   type OpenedImage,
@@ -81,7 +82,9 @@ export async function openImage(
 ): Promise<OpenedImage> {
   const options = resolveOptions(given);
   throwIfAborted(options.signal);
-  return await withAdditions(await openBare(source, options), options);
+  checkIdMaps(options);
+  const image = await withAdditions(await openBare(source, options), options);
+  return hasIdMaps(options) ? { ...image, idMaps: options } : image;
 }
 
 /** Opens an image without what is put on top of it. */

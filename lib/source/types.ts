@@ -11,6 +11,7 @@ import { NO_PROGRESS, type Progress } from "../progress.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import type { TarLimits } from "../tar/limits.ts";
 import type { AddedEntries } from "../tree/layer.ts";
+import type { IdMaps } from "../tree/owners.ts";
 import type { TreeLimits } from "../tree/limits.ts";
 import { Warnings } from "../warnings.ts";
 import type { SourceLimits } from "./limits.ts";
@@ -57,8 +58,19 @@ export interface AddTar {
   readonly path: string;
 }
 
+/** Takes away what a pattern matches of the image and of the additions before it. */
+export interface Exclude {
+  /** Tells the ways apart. */
+  readonly kind: "exclude";
+  /**
+   * A pattern as in a .dockerignore file, matched with the paths of the image. Patterns in a row are one list: the last one
+   * that matches decides, and `!` keeps.
+   */
+  readonly pattern: string;
+}
+
 /** What is put on top of an image, as one more layer. */
-export type Addition = AddPath | AddTar;
+export type Addition = AddPath | AddTar | Exclude;
 
 /** What an addition put into the layer. */
 export interface AddedReport {
@@ -78,8 +90,10 @@ export interface AdditionsReport {
   readonly sizeBytes: number;
   /** All entries of the layer. */
   readonly entries: number;
-  /** One for each addition, in the order given. */
+  /** One for each path and tar that was added, in the order given. */
   readonly added: readonly AddedReport[];
+  /** Names that patterns took away. */
+  readonly excludedNames: number;
 }
 
 /** Layers that several images share, read once. */
@@ -91,7 +105,7 @@ export interface LayerCache {
 }
 
 /** What opening an image and loading its layers need. */
-export interface SourceOptions extends ThreadOptions {
+export interface SourceOptions extends ThreadOptions, IdMaps {
   /**
    * `os/arch[/variant]`; without it, linux on this machine's architecture. An image for another platform is an error, one
    * that states none a warning when a platform was asked for. `any` takes whatever there is. `tar:`, `rootfs:` and `ext4:`
@@ -237,6 +251,8 @@ export interface OpenedImage {
   readonly layers: readonly LayerSource[];
   /** What was put on top; undefined where nothing was. */
   readonly additions?: AdditionsReport | undefined;
+  /** The maps that its owners go through; undefined where there are none. */
+  readonly idMaps?: IdMaps | undefined;
   /** Closes what the image holds open. Loaded layers stay readable. */
   close(): void;
 }

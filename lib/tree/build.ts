@@ -22,6 +22,7 @@ import {
   nodeOf,
   type NodeTime,
 } from "./nodes.ts";
+import type { NodeOwner } from "./owners.ts";
 import { checkName, normalisePath, PathWalker, type WalkRules } from "./paths.ts";
 import {
   applyMarkers,
@@ -43,6 +44,8 @@ export interface BuildTreeOptions {
   readonly warnings?: Warnings | undefined;
   /** Modification time of directories that no entry describes, the root among them; default: 1970-01-01. */
   readonly defaultTime?: NodeTime | undefined;
+  /** Owner of those directories; default 0:0. */
+  readonly defaultOwner?: NodeOwner | undefined;
   /** Bounds on the tree; what is not given is the default. */
   readonly limits?: Partial<TreeLimits> | undefined;
 }
@@ -81,22 +84,38 @@ export function buildTree(
   layers: readonly TreeLayer[],
   options: BuildTreeOptions = {},
 ): FileTree {
-  const { warnings = new Warnings(), defaultTime = EPOCH, limits } = options;
-  const impliedAttributes = impliedDirectoryAttributes(defaultTime);
+  return growingTree(layers, options).tree;
+}
+
+/** A tree of some layers, and what applies one more to it: the tree is changed in place, and unusable after an error. */
+export interface GrowingTree {
+  readonly tree: FileTree;
+  readonly apply: (layer: TreeLayer, warnings: Warnings) => void;
+}
+
+/** Builds a tree as {@link buildTree} does, with more layers to come. */
+export function growingTree(
+  layers: readonly TreeLayer[],
+  options: BuildTreeOptions = {},
+): GrowingTree {
+  const { warnings: own = new Warnings(), defaultTime = EPOCH, defaultOwner, limits } = options;
+  const impliedAttributes = impliedDirectoryAttributes(defaultTime, defaultOwner);
   const budget = new TreeBudget(limits);
-  const tree = emptyTree(defaultTime);
+  const tree = emptyTree(defaultTime, defaultOwner);
   const firstLayers = new FirstLayers();
-  layers.forEach((layer, layerIndex) =>
-    applyLayer(layer, { tree, layerIndex, budget, warnings, impliedAttributes, firstLayers })
-  );
-  return tree;
+  let layerIndex = 0;
+  const apply = (layer: TreeLayer, warnings: Warnings) => {
+    applyLayer(layer, { tree, layerIndex, budget, warnings, impliedAttributes, firstLayers });
+    layerIndex++;
+  };
+  for (const layer of layers) apply(layer, own);
+  return { tree, apply };
 }
 
 /** A root without children, as it is before the first layer. */
-export function emptyTree(defaultTime: NodeTime): FileTree {
-  return {
-    root: emptyDirectory(impliedDirectoryAttributes(defaultTime), { layerIndex: 0, entryIndex: 0 }),
-  };
+export function emptyTree(defaultTime: NodeTime, defaultOwner?: NodeOwner): FileTree {
+  const attributes = impliedDirectoryAttributes(defaultTime, defaultOwner);
+  return { root: emptyDirectory(attributes, { layerIndex: 0, entryIndex: 0 }) };
 }
 
 /** A hard link that precedes its target. */

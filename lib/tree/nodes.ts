@@ -34,12 +34,15 @@ export interface NodeTime {
   readonly nanoseconds: number;
 }
 
-/** Attributes of directories that no entry describes: 0755 0:0 and the given time. */
-export function impliedDirectoryAttributes(time: NodeTime): NodeAttributes {
+/** Attributes of directories that no entry describes: 0755, the given time, and 0:0 unless there is another owner. */
+export function impliedDirectoryAttributes(
+  time: NodeTime,
+  { uid, gid }: Pick<NodeAttributes, "uid" | "gid"> = { uid: 0, gid: 0 },
+): NodeAttributes {
   return {
     mode: 0o755,
-    uid: 0,
-    gid: 0,
+    uid,
+    gid,
     mtimeSeconds: time.seconds,
     mtimeNanoseconds: time.nanoseconds,
     xattrs: [],

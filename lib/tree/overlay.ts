@@ -38,7 +38,6 @@ import {
   emptyDirectory,
   impliedDirectoryAttributes,
   isWhiteoutDevice,
-  type NodeTime,
   sortXattrs,
 } from "./nodes.ts";
 
@@ -90,10 +89,10 @@ export function* overlayTrees(
   layers: readonly TreeLayer[],
   options: BuildTreeOptions = {},
 ): Generator<OverlayTree, FileTree> {
-  const { warnings = new Warnings(), defaultTime = EPOCH, limits } = options;
-  const impliedAttributes = impliedDirectoryAttributes(defaultTime);
+  const { warnings = new Warnings(), defaultTime = EPOCH, defaultOwner, limits } = options;
+  const impliedAttributes = impliedDirectoryAttributes(defaultTime, defaultOwner);
   const budget = new TreeBudget(limits);
-  const merged = emptyTree(defaultTime);
+  const merged = emptyTree(defaultTime, defaultOwner);
   const index = new TreeIndex();
   for (const [layerIndex, layer] of layers.entries()) {
     const changes = new LayerChanges(index, layerIndex);
@@ -108,7 +107,7 @@ export function* overlayTrees(
     });
     takeUpLinkedNames(changes, merged.root);
     noteParents(changes);
-    const tree = new LayerProjection(merged, changes, warnings, defaultTime).make();
+    const tree = new LayerProjection(merged, changes, warnings, impliedAttributes).make();
     yield { layerIndex, tree, isSelfContained: !changes.usesLowerLayers };
   }
   return merged;
@@ -178,11 +177,16 @@ class LayerProjection {
   readonly #copies = new Map<TreeNode, TreeNode>();
   readonly #pending: PendingDirectory[] = [];
 
-  constructor(merged: FileTree, changes: LayerChanges, warnings: Warnings, defaultTime: NodeTime) {
+  constructor(
+    merged: FileTree,
+    changes: LayerChanges,
+    warnings: Warnings,
+    impliedAttributes: NodeAttributes,
+  ) {
     this.#merged = merged;
     this.#changes = changes;
     this.#warnings = warnings;
-    this.#impliedAttributes = impliedDirectoryAttributes(defaultTime);
+    this.#impliedAttributes = impliedAttributes;
   }
 
   make(): FileTree {

@@ -74,6 +74,11 @@ export function isAufsLinkFile(names: readonly ByteString[]): boolean {
   return names.length > 1 && names[0] === AUFS_LINK_DIRECTORY;
 }
 
+/** Whether an entry's path is that of a whiteout or an opaque marker. */
+export function isMarkerPath(path: ByteString): boolean {
+  return path.slice(path.replace(/\/+$/, "").lastIndexOf("/") + 1).startsWith(WHITEOUT_PREFIX);
+}
+
 /** Throws an InputError for a name that would be a whiteout if the tree were made into a layer again. */
 export function refuseWhiteoutName(name: ByteString, what: () => string): void {
   if (!name.startsWith(WHITEOUT_PREFIX)) return;

@@ -6,6 +6,7 @@
 import { availableParallelism } from "node:os";
 import { abortError, InterruptedError, invariant, throwIfAborted } from "../../errors.ts";
 import { SharedDescriptor } from "../../io/random_reader.ts";
+import { ownerMapper } from "../../tree/owners.ts";
 import type { Warnings } from "../../warnings.ts";
 import { DEFAULT_SOURCE_LIMITS, ImageBudget } from "../limits.ts";
 import { warnOfTree } from "../tree_image.ts";
@@ -36,7 +37,18 @@ export async function loadLayers(
   const options = resolveOptions(given);
   throwIfAborted(options.signal);
   const loading = new Loading(image, options);
-  return await loading.run();
+  const layers = await loading.run();
+  const mapper = ownerMapper(options);
+  if (mapper === undefined) return layers;
+  try {
+    return layers.map((layer) => ({
+      ...layer,
+      entries: mapper.entries(layer.entries, layer.name, layer.whiteouts),
+    }));
+  } catch (error) {
+    closeLayers(layers);
+    throw error;
+  }
 }
 
 /** Closes the stores of loaded layers, which frees their spools. */
