@@ -284,7 +284,7 @@ export const INSPECT: Command = {
     ["What an image runs, and how large it is", "blessfs inspect oci:images/python:latest"],
     [
       "Its config",
-      "blessfs inspect docker://registry.example.com/team/app:1.2 --json | jq .config",
+      "blessfs inspect docker://quay.io/team/app --json | jq .config",
     ],
   ],
   description: [

@@ -223,7 +223,7 @@ async function bless(
       options.source,
       image,
       layout,
-      used.at(-1)!.record.image.cellBytes / layout.gridBytes,
+      image.additions && used.at(-1)!.record.image.cellBytes / layout.gridBytes,
     ),
     ...sums(used),
     reusedLayers: used.filter(({ isReused }) => isReused).length,

@@ -363,6 +363,7 @@ async function readPath(add: AddPath, options: ResolvedOptions): Promise<ReadAdd
   if (host === "stream") {
     if (guest.isDirectory) {
       throw new InputError(displayPath(add.host), "is a pipe and has no name: wanted one", {
+        code: "wrongKind",
         hint: "end the path in the image with a name instead of a slash",
       });
     }
@@ -472,7 +473,9 @@ function hostOf(path: string): Omit<HostMember, "name"> | "stream" {
     const real = realPathOf(path);
     return { directory: dirname(real), member: `./${basename(real)}` };
   }
-  throw new InputError(displayPath(path), "is a device or a socket: wanted a file or a directory");
+  throw new InputError(displayPath(path), "is a device or a socket: wanted a file or a directory", {
+    code: "wrongKind",
+  });
 }
 
 /**

@@ -79,5 +79,11 @@ export function statedPlatform(config: unknown): StatedPlatform {
  */
 export function storedConfig({ source, configBytes }: OpenedImage): Uint8Array {
   if (configBytes !== undefined) return configBytes;
-  throw new InputError(displayText(source), "has no config: only images have one, trees have none");
+  throw new InputError(
+    displayText(source),
+    "has no config: only images have one, trees have none",
+    {
+      code: "missingPart",
+    },
+  );
 }

@@ -344,7 +344,10 @@ class LayerApplier {
       throw new InputError(
         this.#what(),
         `is a ${entry.kind}, and would take the place of a directory of the image`,
-        { hint: "end the path in the image with a slash to add it inside of the directory" },
+        {
+          code: "wrongKind",
+          hint: "end the path in the image with a slash to add it inside of the directory",
+        },
       );
     }
     if (rule === "describe") {

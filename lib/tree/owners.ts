@@ -158,6 +158,7 @@ export class OwnerMapper {
     const range = ranges.find(({ from, count }) => id >= from && id - from < count);
     if (range !== undefined) return range.to + (id - range.from);
     throw new InputError(what(), `its ${kind} ${id} is in no range of the map`, {
+      code: "unsupported",
       remedies: [{ option: `${kind}Map`, change: "set", to: "map it" }],
       data: { [kind]: id },
     });

@@ -103,6 +103,9 @@ const CASES: Readonly<Record<string, Maker>> = {
     return Promise.resolve([`rootfs:${directory}`]);
   },
   trailingBytes: tar(OK, new Uint8Array(1024), OK),
+  unmatchedPattern: image({ layers: [buildTar([{ path: "a" }])] }, {
+    additions: [{ kind: "exclude", pattern: "b" }],
+  }),
   unsupportedXattr: layers([{ path: "a", xattrs: { "strange.name": "1" } }]),
 };
 

@@ -32,6 +32,20 @@ async function fails(...words: string[]): Promise<string> {
   return stderr;
 }
 
+/** The shorter image ends in zeros. */
+function differentCells(a: Buffer, b: Buffer, cellBytes: number): number {
+  let count = 0;
+  for (let at = 0; at < Math.max(a.length, b.length); at += cellBytes) {
+    const [one, other] = [a, b].map((image) => {
+      const cell = Buffer.alloc(cellBytes);
+      image.copy(cell, 0, at, at + cellBytes);
+      return cell;
+    });
+    if (Buffer.compare(one!, other!) !== 0) count++;
+  }
+  return count;
+}
+
 /** A tar to add, which needs no GNU tar. */
 function writeAddition(directory: string): string {
   const path = join(directory, "add.tar");
@@ -96,7 +110,12 @@ Deno.test("an addition is a layer of its own in every mode, and decides the UUID
     assertEquals(await run("cat", at("x.ext4"), "/opt/added/x"), "x");
 
     const text = await run("bless", SOURCE, "-o", at("again.ext4"), ...add);
-    assertStringIncludes(text, `2 entries, 2.5 KiB, ${report.additions.digest}`);
+    const { digest, differingCells } = report.additions;
+    assertStringIncludes(text, `2 entries, 2.5 KiB, ${differingCells} cells differ, ${digest}`);
+    const [changed, plainBytes] = [at("x.ext4"), at("plain.ext4")].map((path) =>
+      readFileSync(path)
+    );
+    assertEquals(differingCells, differentCells(changed!, plainBytes!, report.grid));
     assertEquals(
       Buffer.compare(readFileSync(at("again.ext4")), readFileSync(at("x.ext4"))),
       0,
@@ -182,5 +201,136 @@ Deno.test("additions give what umoci insert gives, byte for byte", async () => {
     await run("bless", SOURCE, "-o", at("ours.ext4"), "--add", `${at("tree")}:/opt/agent`, ...uuid);
     const [umoci, ours] = [readFileSync(at("umoci.ext4")), readFileSync(at("ours.ext4"))];
     assertEquals(Buffer.compare(umoci, ours), 0);
+  });
+});
+
+Deno.test("patterns leave out what is below them and before them, in every mode", async () => {
+  await inDirectory(async (directory) => {
+    const at = (name: string) => join(directory, name);
+    writeFileSync(
+      at("add.tar"),
+      buildTar([{ path: "opt/a.log", data: "a" }, { path: "opt/b", data: "b" }]),
+    );
+    writeFileSync(at("late.tar"), buildTar([{ path: "opt/late.log", data: "l" }]));
+    const words = [
+      ...[
+        "--add-tar",
+        at("add.tar"),
+        "--exclude",
+        "usr/share",
+        "--exclude",
+        "!usr/share/lines.txt",
+      ],
+      ...["--exclude", "**/*.log", "--add-tar", at("late.tar"), "--exclude", "no/such/*"],
+    ];
+    const { code, stdout, stderr } = await runFake(
+      ["bless", SOURCE, "-o", at("x.ext4"), ...words, "--json"],
+      COMMANDS,
+    );
+    assertEquals(code, 0, stderr);
+    const report = JSON.parse(stdout);
+    assertEquals(report.warnings.map(({ kind }: { kind: string }) => kind), ["unmatchedPattern"]);
+    assertE2fsckClean(at("x.ext4"));
+    const names = (await run("ls", "-R", at("x.ext4"))).split("\n").map((name) =>
+      name.replace(/^\//, "")
+    );
+    for (const name of ["usr/share", "usr/share/lines.txt", "opt/b", "opt/late.log"]) {
+      assert(names.includes(name), `${name} in ${names.join(" ")}`);
+    }
+    assertEquals(names.filter((name) => name.startsWith("usr/share/")), ["usr/share/lines.txt"]);
+    assert(!names.includes("opt/a.log"));
+
+    const layered = JSON.parse(
+      await run("bless", "layered", SOURCE, "-o", at("layers"), ...words, "--json"),
+    );
+    assertEquals(layered.additions.digest, report.additions.digest);
+    assertEquals(
+      layered.additions.differingCells,
+      layered.layers.at(-1).image.cellBytes / layered.grid,
+    );
+    const hex = report.additions.digest.slice("sha256:".length);
+    await run("export", at(`layers/${hex}.ext4`), "--layer", "-o", at("layer.tar"));
+    await run("bless", SOURCE, "-o", at("again.ext4"), "--add-tar", at("layer.tar"));
+    const equal = JSON.parse(await run("diff", at("x.ext4"), at("again.ext4"), "--json"));
+    assertEquals(equal.isEqual, true);
+
+    const none = await runFake(["bless", SOURCE, "-o", at("y.ext4"), "--exclude", "[a"], COMMANDS);
+    assertStringIncludes(none.stderr, "is not a pattern");
+    assertEquals(none.code, 2);
+    const strict = ["bless", SOURCE, "-o", at("y.ext4"), "--exclude", "no/such", "--strict"];
+    assertEquals((await runFake(strict, COMMANDS)).code, 3);
+  });
+});
+
+Deno.test("a pattern gives what umoci's whiteout gives, byte for byte", async () => {
+  const what = "comparing patterns with umoci insert --whiteout";
+  if (!hasCommand("umoci")) return notRun(what, "umoci is not installed");
+  await inDirectory(async (directory) => {
+    const at = (name: string) => join(directory, name);
+    cpSync(LAYOUT, at("oci"), { recursive: true });
+    execFileSync("umoci", ["insert", "--image", `${at("oci")}:latest`, "--whiteout", "/usr/share"]);
+    const uuid = ["--uuid", UUID];
+    await run("bless", `oci:${at("oci")}:latest`, "-o", at("umoci.ext4"), ...uuid);
+    await run("bless", SOURCE, "-o", at("ours.ext4"), "--exclude", "usr/share", ...uuid);
+    const [umoci, ours] = [readFileSync(at("umoci.ext4")), readFileSync(at("ours.ext4"))];
+    assertEquals(Buffer.compare(umoci, ours), 0);
+  });
+});
+
+Deno.test("maps shift every owner in every mode, and decide the UUID", async () => {
+  await inDirectory(async (directory) => {
+    const at = (name: string) => join(directory, name);
+    // The other ranges are for one file of the fixture.
+    const ranges = (to: number) => [`0:${to}:65536`, "100000:500000:1", "4000000000:4000000000:1"];
+    const maps = [
+      ...ranges(100_000).flatMap((range) => ["--uid-map", range]),
+      ...ranges(200_000).flatMap((range) => ["--gid-map", range]),
+    ];
+    const add = ["--add-tar", writeAddition(directory)];
+    const plain = JSON.parse(await run("bless", SOURCE, "-o", at("plain.ext4"), ...add, "--json"));
+    const report = JSON.parse(
+      await run("bless", SOURCE, "-o", at("x.ext4"), ...add, ...maps, "--json"),
+    );
+    assertEquals([report.uidMap, report.gidMap], [ranges(100_000), ranges(200_000)]);
+    assert(report.uuid !== plain.uuid);
+    assertE2fsckClean(at("x.ext4"));
+    const owners = async (image: string) =>
+      JSON.parse(await run("ls", "-R", at(image), "--json")).entries.map(
+        ({ path, uid, gid }: { path: string; uid: number; gid: number }) => [path, uid, gid],
+      );
+    const shift = (id: number, by: number) => {
+      if (id < 65_536) return id + by;
+      return id === 100_000 ? 500_000 : id;
+    };
+    const shifted = (await owners("plain.ext4")).map(
+      (
+        [path, uid, gid]: [string, number, number],
+      ) => [path, shift(uid, 100_000), shift(gid, 200_000)],
+    );
+    assertEquals(await owners("x.ext4"), shifted);
+
+    // Images of layers that were made without the map are left alone.
+    await run("bless", "layered", SOURCE, "-o", at("layers"));
+    const layered = async () =>
+      JSON.parse(await run("bless", "layered", SOURCE, "-o", at("layers"), ...maps, "--json"));
+    const first = await layered();
+    assertEquals(first.reusedLayers, 0);
+    assertEquals((await layered()).reusedLayers, first.layers.length);
+    for (const { file } of first.layers) assertE2fsckClean(at(`layers/${file}`));
+
+    for (
+      const [words, wanted] of [
+        [["--uid-map", "0:1"], "wanted FROM:TO:COUNT"],
+        [["--uid-map", "0:1:x"], "wanted a whole number"],
+        [["--gid-map", "0:0:9", "--gid-map", "8:99:1"], "--gid-map: the ranges 0:0:9 and 8:99:1"],
+      ] as const
+    ) assertStringIncludes(await fails("bless", SOURCE, "-o", at("y.ext4"), ...words), wanted);
+    const unmapped = await runFake(
+      ["bless", SOURCE, "-o", at("y.ext4"), "--uid-map", "0:9:1"],
+      COMMANDS,
+    );
+    assertEquals(unmapped.code, 3);
+    assertStringIncludes(unmapped.stderr, "is in no range of the map");
+    assertStringIncludes(unmapped.stderr, "--uid-map");
   });
 });
