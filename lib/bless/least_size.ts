@@ -25,15 +25,16 @@ const LAYER_SHARE = 1 / 8;
  * @throws {InputError} when it is less
  */
 export function checkLeastSize(
-  image: Pick<OpenedImage, "layers" | "manifestDigest">,
+  image: Pick<OpenedImage, "layers" | "manifestDigest" | "additions">,
   layout: LayoutOptions,
   timestamp: number,
 ): void {
   const { size } = layout;
   if (size.kind !== "total") return;
   checkEmpty(layout, timestamp);
-  const top = image.layers.findLast(({ added }) => added === undefined);
-  const storedBytes = image.manifestDigest === undefined ? 0 : top?.sizeBytes ?? 0;
+  // Additions may take away what the image has.
+  const isKnown = image.manifestDigest !== undefined && image.additions === undefined;
+  const storedBytes = isKnown ? image.layers.at(-1)?.sizeBytes ?? 0 : 0;
   if (size.sizeBytes >= storedBytes * LAYER_SHARE) return;
   throw new InputError(
     "size",
