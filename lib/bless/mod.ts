@@ -14,7 +14,13 @@ export { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "./options.ts";
 export type { ImageSize, LayoutOptions, Packing, ReservedBlocks } from "./options.ts";
 export { deriveUuid, planImage } from "./plan_image.ts";
 export type { ContentIdentity, PlanImageOptions } from "./plan_image.ts";
-export type { BlessReport, ImageReport, LayerReport, SourceReport } from "./report.ts";
+export type {
+  AddedLayerReport,
+  BlessReport,
+  ImageReport,
+  LayerReport,
+  SourceReport,
+} from "./report.ts";
 export { openPrevious } from "./previous_image.ts";
 export type {
   CellCounts,

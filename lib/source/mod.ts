@@ -24,7 +24,8 @@ export type {
 } from "./source.ts";
 export { createLayerCache } from "./layers/layer_cache.ts";
 export type { LayerCache } from "./types.ts";
-export type { AddedReport, AddPath, AddTar } from "./types.ts";
+export type { AddedReport, AddPath, AddTar, Exclude } from "./types.ts";
+export type { IdMaps, IdRange } from "../tree/owners.ts";
 export type { StoredFile, StoredLoaded, StoredOutput, StoredStream } from "./types.ts";
 export type { AddedEntries } from "../tree/layer.ts";
 export type { Platform } from "./platform.ts";

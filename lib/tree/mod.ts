@@ -9,6 +9,7 @@ export { overlayTrees } from "./overlay.ts";
 export type { OverlayTree } from "./overlay.ts";
 export type { NodeTime } from "./nodes.ts";
 export type { AddedEntries } from "./layer.ts";
+export type { IdMaps, IdRange, NodeOwner } from "./owners.ts";
 export type { TreeLimits } from "./limits.ts";
 export { sortedChildren, walkTree } from "../model/node.ts";
 export type {

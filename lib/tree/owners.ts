@@ -30,7 +30,9 @@ export interface IdMaps {
 
 /** An owner and a group. */
 export interface NodeOwner {
+  /** Of the owner. */
   readonly uid: number;
+  /** Of the group. */
   readonly gid: number;
 }
 
