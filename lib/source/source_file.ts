@@ -7,7 +7,7 @@
 import { createReadStream } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, sep } from "node:path";
-import { InputError, IoError, limitError, throwIfAborted } from "../errors.ts";
+import { BlessfsError, InputError, IoError, limitError, throwIfAborted } from "../errors.ts";
 import { openInputFile, type RandomReader, SharedDescriptor } from "../io/random_reader.ts";
 import { realPathOf, statIfThere } from "../io/paths.ts";
 import { createUnlinkedFile, singleFile, SpoolWriter } from "../io/spool.ts";
@@ -70,7 +70,7 @@ export async function spoolStream(
   } catch (error) {
     file.release();
     const code = (error as NodeJS.ErrnoException).code;
-    if (code === undefined) throw error;
+    if (code === undefined || error instanceof BlessfsError) throw error;
     throw new IoError(name, `cannot be read: ${(error as Error).message}`, { cause: error });
   }
 }

@@ -66,3 +66,27 @@ Deno.test("openImage warns of --platform for what turns out to be a tree, unless
     await assertRejects(() => openImage(tar, wrong), UsageError, "OS/ARCH");
   });
 });
+
+Deno.test("a stream that is too long, or given up, is told as that and not as a fault of reading", async () => {
+  async function* endless() {
+    for (;;) {
+      await Promise.resolve();
+      yield new Uint8Array(1 << 16);
+    }
+  }
+  const limits = { unpackedBytes: 1 << 20 };
+  const error = await assertRejects(() => openImage("-", { stdin: endless(), limits }), InputError);
+  assertEquals(error.code, "limitExceeded");
+  const abort = new AbortController();
+  async function* abortingStream() {
+    yield* [await Promise.resolve(new Uint8Array(1))];
+    abort.abort(new Error("enough"));
+    yield new Uint8Array(1);
+  }
+  const { signal } = abort;
+  const aborted = await assertRejects(
+    () => openImage("-", { stdin: abortingStream(), signal }),
+    InterruptedError,
+  );
+  assertEquals(aborted.cause, signal.reason);
+});

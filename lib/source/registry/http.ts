@@ -5,7 +5,7 @@
  * @module
  */
 import { setTimeout as delay } from "node:timers/promises";
-import { abortError, type ErrorDetails, InputError, IoError } from "../../errors.ts";
+import { abortError, BlessfsError, type ErrorDetails, InputError, IoError } from "../../errors.ts";
 import {
   type Certificates,
   type FetchSettings,
@@ -448,7 +448,7 @@ export function networkFault(error: unknown): NetworkFault {
   let current = error;
   for (let depth = 0; depth < MAX_CAUSES && current instanceof Error; depth++) {
     const { code } = current as { code?: unknown };
-    if (typeof code === "string") said.push(code);
+    if (typeof code === "string" && !(current instanceof BlessfsError)) said.push(code);
     said.push(current.message);
     current = current.cause;
   }
