@@ -52,7 +52,11 @@ export function hostTarget(): string {
 export function runStep(
   program: string,
   args: readonly string[],
-  options: { readonly env?: Record<string, string>; readonly clearEnv?: boolean } = {},
+  options: {
+    readonly env?: Record<string, string>;
+    readonly clearEnv?: boolean;
+    readonly cwd?: string;
+  } = {},
 ): string {
   let output: Deno.CommandOutput;
   try {
