@@ -11,6 +11,7 @@ import { setImmediate } from "node:timers/promises";
 import { Buffer } from "node:buffer";
 import type { ByteString } from "../bytes/byte_string.ts";
 import { throwIfAborted } from "../errors.ts";
+import { clampTimestamp, type Timestamp } from "../ext4/format/inode.ts";
 import {
   type DirectoryNode,
   type FileTree,
@@ -206,8 +207,22 @@ export function equalAttributes(a: TreeNode, b: TreeNode): boolean {
   if (a.kind !== b.kind) return false;
   const [first, second] = [a.attributes, b.attributes];
   return first.mode === second.mode && first.uid === second.uid && first.gid === second.gid &&
-    first.mtimeSeconds === second.mtimeSeconds &&
-    first.mtimeNanoseconds === second.mtimeNanoseconds && equalXattrs(first, second);
+    equalTimes(first, second) && equalXattrs(first, second);
+}
+
+/** Whether two times are the same, or one is what ext4 makes of the other, which it cannot hold. */
+function equalTimes(a: NodeAttributes, b: NodeAttributes): boolean {
+  const [first, second] = [timeOf(a), timeOf(b)];
+  return isSame(first, second) || isSame(clampTimestamp(first), second) ||
+    isSame(first, clampTimestamp(second));
+}
+
+function timeOf({ mtimeSeconds, mtimeNanoseconds }: NodeAttributes): Timestamp {
+  return { seconds: mtimeSeconds, nanoseconds: mtimeNanoseconds };
+}
+
+function isSame(a: Timestamp, b: Timestamp): boolean {
+  return a.seconds === b.seconds && a.nanoseconds === b.nanoseconds;
 }
 
 function equalXattrs(a: NodeAttributes, b: NodeAttributes): boolean {

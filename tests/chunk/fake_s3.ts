@@ -7,7 +7,11 @@
  */
 import { Buffer } from "node:buffer";
 import { createHash, createHmac } from "node:crypto";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import {
+  createServer as createTlsServer,
+  type ServerOptions as TlsServerOptions,
+} from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import type { AwsKeys, AwsSettings } from "../../lib/chunk/aws_settings.ts";
 
@@ -42,6 +46,8 @@ export interface FakeS3Options {
   readonly conditions?: "kept" | "refused" | "ignored";
   /** Objects of one answer to a list; default: all. */
   readonly pageObjects?: number;
+  /** Speaks TLS, in this way. */
+  readonly tls?: TlsServerOptions;
   /** Asked at each request, with a count from 1. */
   readonly misbehave?: (request: SeenRequest, n: number) => FakeAnswer | undefined;
 }
@@ -72,11 +78,15 @@ export class FakeS3 {
   readonly bucket: string;
   readonly #options: FakeS3Options;
   readonly #keys: AwsKeys;
-  readonly #server = createServer((request, response) => void this.#serve(request, response));
+  readonly #server: Server;
   readonly #sockets = new Set<Socket>();
 
   constructor(options: FakeS3Options = {}) {
     this.#options = options;
+    const serve = (request: IncomingMessage, response: ServerResponse) =>
+      void this.#serve(request, response);
+    const { tls } = options;
+    this.#server = tls === undefined ? createServer(serve) : createTlsServer(tls, serve);
     this.bucket = options.bucket ?? "bucket";
     this.#keys = options.keys ?? TEST_KEYS;
     this.#server.on("connection", (socket: Socket) => {
@@ -86,9 +96,10 @@ export class FakeS3 {
     });
   }
 
-  /** `http://127.0.0.1:PORT`. */
+  /** `http://127.0.0.1:PORT`, or `https://`. */
   get origin(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    const scheme = this.#options.tls === undefined ? "http" : "https";
+    return `${scheme}://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
   /** The address of a store in it. */

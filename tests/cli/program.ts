@@ -71,12 +71,16 @@ export class RunningProgram {
   constructor(
     command: string,
     args: readonly string[],
-    options: { stdin?: "pipe" | "ignore"; readsStdout?: boolean } = {},
+    options: {
+      stdin?: "pipe" | "ignore";
+      readsStdout?: boolean;
+      env?: Record<string, string>;
+    } = {},
   ) {
     const readsStdout = options.readsStdout ?? true;
     this.child = spawn(command, [...args], {
       stdio: [options.stdin ?? "ignore", "pipe", "pipe"],
-      env: environment({ BLESSFS_TEST_SAYS_SO: readsStdout ? "" : "1" }),
+      env: environment({ ...options.env, BLESSFS_TEST_SAYS_SO: readsStdout ? "" : "1" }),
     });
     // A process that has ended reads no more; how it ended is what tests look at.
     this.child.stdin?.on("error", () => {});

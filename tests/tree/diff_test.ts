@@ -178,6 +178,17 @@ Deno.test("equalAttributes compares every field", () => {
   for (const other of others) assertEquals(equalAttributes(same(), other), false);
 });
 
+Deno.test("equalAttributes takes a time for equal to what ext4 makes of it", () => {
+  const at = (mtime: [number, number]) => file("x", { mtime });
+  const pairs: [[number, number], [number, number], boolean][] = [
+    [[2 ** 40, 5], [2 ** 34 - 2 ** 31 - 1, 999_999_999], true],
+    [[-(2 ** 31), 0], [-(2 ** 33), 7], true],
+    [[2 ** 40, 0], [2 ** 41, 0], false],
+    [[2 ** 40, 0], [2 ** 34 - 2 ** 31 - 1, 0], false],
+  ];
+  for (const [a, b, isEqual] of pairs) assertEquals(equalAttributes(at(a), at(b)), isEqual);
+});
+
 Deno.test("equalContent reads bytes where checksums cannot tell", async () => {
   const one = file("hello");
   const { payload } = one;

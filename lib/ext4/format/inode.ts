@@ -39,6 +39,14 @@ export const TIMESTAMP_SECONDS_MAX = 2 ** 34 - 2 ** 31 - 1;
 /** The start of 1970. */
 export const TIMESTAMP_ZERO: Timestamp = Object.freeze({ seconds: 0, nanoseconds: 0 });
 
+/** A time as ext4 can hold it: the nearest if it is out of range. */
+export function clampTimestamp(time: Timestamp): Timestamp {
+  const { seconds } = time;
+  if (seconds < TIMESTAMP_SECONDS_MIN) return { seconds: TIMESTAMP_SECONDS_MIN, nanoseconds: 0 };
+  if (seconds <= TIMESTAMP_SECONDS_MAX) return time;
+  return { seconds: TIMESTAMP_SECONDS_MAX, nanoseconds: 999_999_999 };
+}
+
 /**
  * Whether e2fsck takes this time for an old mistake: kernels before 3.14 wrote epoch bits 3 with times before 1970. Until
  * the year 2242 e2fsck reports the last 2^31 seconds of that epoch (2310-04-04 to 2378-04-22), exits 0 under -n

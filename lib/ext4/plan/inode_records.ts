@@ -14,6 +14,7 @@ import type { Warnings } from "../../warnings.ts";
 import { inodeSeed } from "../format/checksum.ts";
 import { FILE_MODE, INODE_FLAG } from "../format/constants.ts";
 import {
+  clampTimestamp,
   defaultInode,
   INODE_BLOCK_FIELD_SIZE_BYTES,
   INODE_EXTRA_SIZE_BYTES,
@@ -204,16 +205,8 @@ function checkDevice(draft: NodeDraft): void {
   }
 }
 
-/** A time as ext4 can store it: the nearest if it is out of range. */
-function clampTime(attributes: NodeAttributes): Timestamp {
-  const { mtimeSeconds, mtimeNanoseconds } = attributes;
-  if (mtimeSeconds < TIMESTAMP_SECONDS_MIN) {
-    return { seconds: TIMESTAMP_SECONDS_MIN, nanoseconds: 0 };
-  }
-  if (mtimeSeconds > TIMESTAMP_SECONDS_MAX) {
-    return { seconds: TIMESTAMP_SECONDS_MAX, nanoseconds: 999_999_999 };
-  }
-  return { seconds: mtimeSeconds, nanoseconds: mtimeNanoseconds };
+function clampTime({ mtimeSeconds, mtimeNanoseconds }: NodeAttributes): Timestamp {
+  return clampTimestamp({ seconds: mtimeSeconds, nanoseconds: mtimeNanoseconds });
 }
 
 function sectorCount(context: RecordContext): number {
