@@ -186,7 +186,9 @@ function compileWithBun(partsDirectory: string, target: string, output: string):
     () => {
       const main = bundleParts(partsDirectory);
       runStep(program, [...prefix, "build", ...options, `--outfile=${output}`, main]);
-      if (target.startsWith("linux")) disarm(output);
+      if (!target.startsWith("linux")) return;
+      disarm(output);
+      forgetSections(output);
     },
   );
 }
@@ -222,6 +224,33 @@ function disarm(path: string): void {
     if (count === 0) throw new Error(`the runtime does not name ${name}: look how it reads it now`);
   }
   Deno.writeFileSync(path, bytes);
+}
+
+/** Fields of the header of a 64-bit ELF file, little-endian: where the table of sections is, and how many there are. */
+const ELF_AT = { class: 4, sectionTable: 0x28, sectionCount: 0x3c, sectionNames: 0x3e } as const;
+const ELF_64_BITS = 2;
+
+/**
+ * Makes a binary for Linux forget its table of sections, which nobody needs to run it. By that table strip(1) would throw
+ * away the program and leave the bare runtime, which cannot notice; without it GNU strip refuses, and LLVM's keeps all that
+ * is loaded.
+ */
+function forgetSections(path: string): void {
+  const file = Deno.openSync(path, { read: true, write: true });
+  try {
+    const header = Buffer.alloc(64);
+    file.readSync(header);
+    if (header.toString("latin1", 0, 4) !== "\x7fELF" || header[ELF_AT.class] !== ELF_64_BITS) {
+      throw new Error("the binary is not a 64-bit ELF file: look what it is now");
+    }
+    header.writeBigUInt64LE(0n, ELF_AT.sectionTable);
+    header.writeUInt16LE(0, ELF_AT.sectionCount);
+    header.writeUInt16LE(0, ELF_AT.sectionNames);
+    file.seekSync(0, Deno.SeekMode.Start);
+    file.writeSync(header);
+  } finally {
+    file.close();
+  }
 }
 
 /** Throws unless a binary is this program in this version, on a runtime that is not too old. */

@@ -2,13 +2,22 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { open } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import process from "node:process";
 import { fileURLToPath } from "node:url";
 import config from "../../deno.json" with { type: "json" };
 import { isRoot } from "../oracle/libc_user.ts";
-import { mustRun } from "../oracle/command.ts";
+import { hasCommand, mustRun } from "../oracle/command.ts";
 import { notRun } from "../oracle/notice.ts";
 import { writeOciLayout } from "../source/build_layout.ts";
 import { buildTar } from "../tar/build.ts";
@@ -202,6 +211,26 @@ Deno.test("no variable makes a binary run other code, or succeed without doing i
       const isDeno = unchecked.code !== 2;
       assertEquals(unchecked.stderr.includes("unset it"), !isDeno, unchecked.stderr);
       assertEquals(isDeno, build.name.includes("deno"));
+    }
+  });
+});
+
+Deno.test("strip leaves a binary what it is", async () => {
+  await inDirectory((directory) => {
+    for (const build of builds().filter(({ isBinary }) => isBinary)) {
+      // deno compile puts the program behind all sections, and its runtime looks there.
+      if (process.platform !== "linux" || build.name.includes("deno")) continue;
+      for (const strip of ["strip", "llvm-strip"]) {
+        if (!hasCommand(strip)) {
+          notRun(`${strip} on ${build.name}`, `${strip} is not installed`);
+          continue;
+        }
+        const path = join(directory, "stripped");
+        copyFileSync(build.words[0], path);
+        spawnSync(strip, [path]);
+        const { stdout } = run({ ...build, words: [path] }, ["--version"]);
+        assertEquals(String(stdout), `blessfs ${config.version}\n`, `${strip}, ${build.name}`);
+      }
     }
   });
 });
