@@ -78,7 +78,11 @@ export function decodeInodeXattrs(
   const view = viewOf(area);
   const magic = view.getUint32(0, true);
   if (magic === 0) return [];
-  checkMagic(magic, what);
+  if (magic !== XATTR_MAGIC) {
+    // The kernel takes the area for an empty one.
+    complain(magicFault(magic));
+    return [];
+  }
   const xattrs = readXattrs({
     complain,
     bytes: area,
@@ -151,11 +155,11 @@ function complainByThrowing(what: string): XattrComplaint {
 }
 
 function checkMagic(magic: number, what: string): void {
-  if (magic === XATTR_MAGIC) return;
-  throw new InputError(
-    what,
-    `the magic number of its attributes is 0x${magic.toString(16)}, not 0xea020000`,
-  );
+  if (magic !== XATTR_MAGIC) throw new InputError(what, magicFault(magic));
+}
+
+function magicFault(magic: number): string {
+  return `the magic number of its attributes is 0x${magic.toString(16)}, not 0xea020000`;
 }
 
 function checkBlockContent(
