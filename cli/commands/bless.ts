@@ -309,7 +309,7 @@ export async function openOutputs(
     if (output !== "-" && output !== NO_IMAGE) refuseInsideAdditions(output, additions);
   }
   const sourcePaths = [...localPaths([source]), ...additions.paths];
-  const device = args.flag("dry-run") ? undefined : openDevice(image, source, args, io);
+  const device = args.flag("dry-run") ? undefined : openDevice(image, sourcePaths, args, io);
   const file = image === NO_IMAGE ? undefined : device ?? outputSink(image, sourcePaths, args, io);
   const indexSink = index === undefined ? undefined : openIndex(index, args, io);
   if (args.value("store") !== undefined && index === undefined && !args.flag("dry-run")) {
@@ -346,7 +346,7 @@ export async function openOutputs(
 /** The device that an image goes to; undefined for whatever else it is. */
 function openDevice(
   image: string,
-  source: string,
+  sourcePaths: readonly string[],
   args: ParsedArguments,
   io: CommandIo,
 ): DeviceSink | undefined {
@@ -358,7 +358,7 @@ function openDevice(
     });
   }
   // What is written over the image that it is laid out like could not be compared with it.
-  refuseSameDevice(image, [...localPaths([source]), ...previousPaths(args)]);
+  refuseSameDevice(image, [...sourcePaths, ...previousPaths(args), args.value("esp") ?? ""]);
   const device = createDeviceSink(image, { assumeZeroed, signal: io.signal });
   if (args.value("disk") === undefined || device.sectorBytes === SECTOR_BYTES) return device;
   throw new UsageError(

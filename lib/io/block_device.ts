@@ -7,7 +7,7 @@ import { spawn } from "node:child_process";
 import { constants, openSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { constants as osConstants } from "node:os";
 import { join } from "node:path";
-import { InputError, IoError } from "../errors.ts";
+import { InputError, IoError, throwIfAborted } from "../errors.ts";
 import { statIfThere } from "./paths.ts";
 import { openFileReader } from "./random_reader.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "./system_error.ts";
@@ -255,22 +255,31 @@ function textOf(path: string): string | undefined {
   }
 }
 
+/** A process that outlives this one zeroes no more than this, which takes no time that anybody could use the device in. */
+const ZEROED_AT_ONCE_BYTES = 2 ** 30;
+
 /**
  * Lets a device make the bytes from its start to `endBytes` zeros without writing them, where it can. The kernel punches
  * holes only into devices that read zeros then, and refuses all others (fallocate(2), FALLOC_FL_PUNCH_HOLE); the program
  * fallocate of util-linux asks it to.
  *
  * @param endBytes a multiple of 4096
+ * @param signal ends the work
  * @returns whether they are zeros now
  */
-export async function zeroByDevice(path: string, endBytes: number): Promise<boolean> {
+export async function zeroByDevice(
+  path: string,
+  endBytes: number,
+  signal?: AbortSignal,
+): Promise<boolean> {
   if (endBytes === 0 || !((queueNumber(path, "write_zeroes_max_bytes") ?? 0) > 0)) return false;
-  return await runQuietly("fallocate", [
-    "--punch-hole",
-    "--offset=0",
-    `--length=${endBytes}`,
-    path,
-  ]);
+  for (let at = 0; at < endBytes; at += ZEROED_AT_ONCE_BYTES) {
+    throwIfAborted(signal);
+    const lengthBytes = Math.min(ZEROED_AT_ONCE_BYTES, endBytes - at);
+    const words = ["--punch-hole", `--offset=${at}`, `--length=${lengthBytes}`, path];
+    if (!await runQuietly("fallocate", words)) return false;
+  }
+  return true;
 }
 
 /** Asks the kernel to read the partition table of a device again. That it cannot is no failure: many have none. */

@@ -36,7 +36,7 @@ const ZEROS = new Uint8Array(PIECE_BYTES);
 /** What is done with a device. */
 export interface DeviceOperations extends WriterOperations {
   /** Lets the device make zeros, see {@linkcode zeroByDevice}. */
-  zero(path: string, endBytes: number): Promise<boolean>;
+  zero(path: string, endBytes: number, signal?: AbortSignal): Promise<boolean>;
 }
 
 /** Those of this machine. */
@@ -108,6 +108,8 @@ class BlockDeviceSink implements DeviceSink {
   #zeroedEnd = 0;
   #endOffset = 0;
   #isEnded = false;
+  /** When it resolves, the device is free again. */
+  #aborted: Promise<void> = Promise.resolve();
 
   constructor(path: string, options: DeviceSinkOptions) {
     this.#path = path;
@@ -128,8 +130,12 @@ class BlockDeviceSink implements DeviceSink {
     throwIfAborted(this.#options.signal);
     const writer = this.#writer;
     if (writer === undefined) return this.#beginWith(bytes, offset);
-    const written = this.#guard(() => this.#put(writer, bytes, offset));
-    if (written !== undefined) return this.#settle(written);
+    try {
+      const written = this.#put(writer, bytes, offset);
+      if (written !== undefined) return this.#settle(written);
+    } catch (cause) {
+      return this.#settle(Promise.reject(cause));
+    }
   }
 
   async finish(sizeBytes: number): Promise<void> {
@@ -145,16 +151,16 @@ class BlockDeviceSink implements DeviceSink {
     }
   }
 
-  async abort(): Promise<void> {
-    if (this.#isEnded) return;
+  abort(): Promise<void> {
+    if (this.#isEnded) return this.#aborted;
     this.#end();
     this.#writer?.drop();
-    await this.#claim?.release();
+    return this.#aborted = this.#claim?.release() ?? Promise.resolve();
   }
 
   async #beginWith(bytes: Uint8Array, offset: number): Promise<void> {
     const writer = await this.#begin();
-    await this.#settle(Promise.resolve(this.#put(writer, bytes, offset)));
+    await this.#settle((async () => await this.#put(writer, bytes, offset))());
   }
 
   async #begin(): Promise<DescriptorWriter> {
@@ -183,7 +189,7 @@ class BlockDeviceSink implements DeviceSink {
     }
     if (this.#imageBytes === undefined) return;
     const wholeBlocks = alignDown(this.#imageBytes, ZEROED_UNIT_BYTES);
-    if (!await this.#files.zero(this.#path, wholeBlocks)) return;
+    if (!await this.#files.zero(this.#path, wholeBlocks, this.#options.signal)) return;
     this.zeroedBy = "device";
     this.#zeroedEnd = wholeBlocks;
   }
@@ -240,20 +246,11 @@ class BlockDeviceSink implements DeviceSink {
     }
   }
 
-  #guard<T>(step: () => T): T {
-    try {
-      return step();
-    } catch (cause) {
-      this.abort();
-      throw cause;
-    }
-  }
-
   async #settle(work: Promise<void>): Promise<void> {
     try {
       await work;
     } catch (cause) {
-      this.abort();
+      await this.abort();
       throw systemErrorFacts(cause) === undefined
         ? cause
         : ioErrorFrom(this.#path, undefined, cause);

@@ -44,40 +44,53 @@ export function guestKernel(): GuestKernel | string {
  */
 export function runGuest(
   kernel: GuestKernel,
-  { disk, script, directory }: {
+  { disk, script, directory, programs = [], isKept = false }: {
     readonly disk: string;
     /** For busybox's sh. */
     readonly script: string;
     /** For the ramdisk. */
     readonly directory: string;
+    /** Programs of this machine that the script needs besides. */
+    readonly programs?: readonly string[];
+    /** Keep what the guest writes to the disk. */
+    readonly isKept?: boolean;
   },
 ): string {
-  const ramdisk = makeRamdisk(kernel, script, directory);
+  const ramdisk = makeRamdisk(kernel, { script, directory, programs });
   const { stdout, status } = runCommand("timeout", [
     String(SECONDS_MAX),
     "qemu-system-x86_64",
     ...["-accel", "tcg", "-m", "512", "-nographic", "-no-reboot", "-nodefaults"],
     ...["-serial", "stdio", "-kernel", kernel.image, "-initrd", ramdisk],
     ...["-append", "console=ttyS0 panic=-1 quiet"],
-    ...["-drive", `file=${disk},format=raw,if=virtio,snapshot=on`],
+    ...["-drive", `file=${disk},format=raw,if=virtio,snapshot=${isKept ? "off" : "on"}`],
   ]);
   const text = stdout.replaceAll("\r", "");
   if (text.includes(DONE)) return text;
   throw new Error(`the guest did not end its script (status ${status}):\n${text.slice(-4000)}`);
 }
 
-function makeRamdisk(kernel: GuestKernel, script: string, directory: string): string {
+function makeRamdisk(
+  kernel: GuestKernel,
+  { script, directory, programs }: {
+    readonly script: string;
+    readonly directory: string;
+    readonly programs: readonly string[];
+  },
+): string {
   const root = join(directory, "ramdisk");
   const path = (name: string) => join(root, name);
   for (const name of ["bin", "dev", "proc", "sys", "mnt", "run", "modules"]) {
     Deno.mkdirSync(path(name), { recursive: true });
   }
   Deno.copyFileSync("/bin/busybox", path("bin/busybox"));
-  const veritysetup = mustRun("sh", ["-c", "command -v veritysetup"]).trim();
-  for (const file of [veritysetup, ...librariesOf(veritysetup)]) {
-    const target = file === veritysetup ? path("bin/veritysetup") : path(file.slice(1));
-    Deno.mkdirSync(dirname(target), { recursive: true });
-    Deno.copyFileSync(file, target);
+  for (const name of ["veritysetup", ...programs]) {
+    const program = mustRun("sh", ["-c", `command -v ${name}`]).trim();
+    for (const file of [program, ...librariesOf(program)]) {
+      const target = file === program ? path(`bin/${name}`) : path(file.slice(1));
+      Deno.mkdirSync(dirname(target), { recursive: true });
+      Deno.copyFileSync(file, target);
+    }
   }
   const modules = modulesOf(kernel.release);
   for (const module of modules) Deno.copyFileSync(module, path(`modules/${basename(module)}`));

@@ -49,7 +49,7 @@ function growsMounted(): boolean {
   if (!kernelOrNotice(what)) return false;
   const rights = /^CapEff:\s*([0-9a-f]+)$/m.exec(Deno.readTextFileSync("/proc/self/status"))!;
   if ((BigInt(`0x${rights[1]}`) >> CAP_SYS_RESOURCE) & 1n) return true;
-  notRun(what, "root has no CAP_SYS_RESOURCE here");
+  notRun(what, "root has no CAP_SYS_RESOURCE here; the long tier grows them in a guest");
   return false;
 }
 
