@@ -3,10 +3,10 @@
 
     dedup_table.py SETS NAME...     SETS has NAME.tar, plain tars of root file systems (tools/dedup_sets.sh)
 
-Prints a table in Markdown: what a store of all images keeps, for images of mke2fs and of bless, by cells of 128 KiB, by
-canonical FastCDC and by casync's own chunker. Fails where check_probe.py, which has nothing of blessfs in it, does not
-agree with the probe: to the byte in raw, units and unitBytes, within 0.3 % in stored. BLESSFS names the program
-(default: blessfs). Needs root, python3, zstd, casync and mke2fs, and in TMPDIR four times the room of the images.
+Prints two tables in Markdown. The first: what a store of all images keeps, for images of mke2fs and of bless, by cells of
+128 KiB, by canonical FastCDC and by casync's own chunker. The second: what the probe says of them, and what check_probe.py
+says, which has nothing of blessfs in it. Fails where the two do not agree: to the byte in raw, units and unitBytes, within
+0.3 % in stored. BLESSFS names the program (default: blessfs). Needs root, python3, zstd, casync and mke2fs, and in TMPDIR four times the room of the images.
 """
 import json
 import os
@@ -31,11 +31,10 @@ def probe(*words):
     return {row["scheme"]: row for row in report["schemes"]}
 
 
-def counted(paths, fastcdc):
-    """What check_probe.py prints, of files that are there."""
+def counted(found):
+    """What check_probe.py prints, of the units of each image."""
     known, images = {}, []
-    for path in paths:
-        units = check_probe.units_of(path, GRID, fastcdc)
+    for units in found:
         new = [key for key in units if key not in known]
         for key, size in zip(new, check_probe.stored_sizes([units[key][1] for key in new])):
             known[key] = (units[key][0], size, len(units[key][1]))
@@ -47,7 +46,11 @@ def counted(paths, fastcdc):
     }
 
 
+CHECKED = []
+
+
 def agree(what, found, wanted):
+    CHECKED.append((what, found["union"], wanted["union"]))
     for part in ("each", "union"):
         for name in ("raw", "units", "unitBytes"):
             if found[part][name] != wanted[part][name]:
@@ -69,6 +72,14 @@ def casync(paths, directory):
     return sum(sizes), len(sizes)
 
 
+def cells_of(paths):
+    return (check_probe.units_of(path, GRID, False) for path in paths)
+
+
+def chunks_of(paths):
+    return (check_probe.units_of(path, GRID, True) for path in paths)
+
+
 def tree_image(tar, path, directory):
     """What `mke2fs -d` makes of a tar: with the size and the count of inodes that the content needs, as near as it goes."""
     root = os.path.join(directory, "root")
@@ -78,7 +89,9 @@ def tree_image(tar, path, directory):
     inodes = int(run("du", "-s", "--inodes", root).split()[0]) + 100
     options = ["-q", "-t", "ext4", "-b", "4096", "-N", str(inodes), "-O", "^has_journal", "-m", "0"]
     run("mke2fs", *options, "-U", "01234567-89ab-cdef-0123-456789abcdef", "-d", root, path, f"{kib * 13 // 10 + 65536}k")
+    files = check_probe.files_of(root)
     run("rm", "-r", root)
+    return files
 
 
 def row(label, stored, units, cross=None):
@@ -97,14 +110,15 @@ def main(sets, names):
         for tar, path in zip(tars, blessed):
             run(*BLESSFS, "bless", "tar:" + tar, "-o", path, "--quiet")
         rows = probe("--packing", "merge", *("tar:" + tar for tar in tars))
-        agree("cells of blessed images", rows["aligned"], counted(blessed, False))
+        agree("cells of blessed images", rows["aligned"], counted(cells_of(blessed)))
         as_is = probe("--as-is", *blessed)
-        agree("FastCDC of blessed images", as_is["fastcdc"], counted(blessed, True))
+        agree("FastCDC of blessed images", as_is["fastcdc"], counted(chunks_of(blessed)))
         made = [os.path.join(directory, name + ".mke2fs") for name in names]
-        for tar, path in zip(tars, made):
-            tree_image(tar, path, directory)
+        agree("whole files", rows["file"], counted(
+            tree_image(tar, path, directory) for tar, path in zip(tars, made)
+        ))
         others = probe("--as-is", *made)
-        agree("cells of images of mke2fs", others["as-is"], counted(made, False))
+        agree("cells of images of mke2fs", others["as-is"], counted(cells_of(made)))
         print(f"| {', '.join(names)} | stored | units | shared |")
         print("| --- | ---: | ---: | ---: |")
         for label, found in [
@@ -122,6 +136,10 @@ def main(sets, names):
         ]:
             row(label, found["union"]["stored"], found["union"]["units"], cross_of(found))
         row("blessed, casync's chunker", *casync(blessed, directory))
+    print("\n| figure | probe | script |\n| --- | ---: | ---: |")
+    for what, found, wanted in CHECKED:
+        for name in ("raw", "units", "unitBytes", "stored"):
+            print(f"| {what}, {name} | {found[name]:,} | {wanted[name]:,} |")
 
 
 if __name__ == "__main__":

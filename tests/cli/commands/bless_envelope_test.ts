@@ -142,6 +142,30 @@ Deno.test("bless puts trees and disks into a chunk store as they are in files", 
   });
 });
 
+Deno.test("bless layered puts images and their trees, and the disk of all, into a chunk store as they are in files", async () => {
+  await inDirectory(async (directory) => {
+    const store = join(directory, "store");
+    for (const around of [["append"], ["beside"], ["append", "--disk", "gpt", "--vhd"]]) {
+      const out = join(directory, around.join("-"));
+      const words = ["layered", SOURCE, "-o", out, "--verity", ...around];
+      const made = await bless(...words, "--create-store", "--store", store, "--json");
+      assertEquals(made.code, 0, made.stderr);
+      const { layers, disk } = JSON.parse(made.stdout);
+      const files: { file: string; index: string }[] = [
+        ...layers,
+        ...disk === undefined ? [] : [disk],
+      ];
+      for (const { file, index } of files) {
+        const copy = join(directory, "copy");
+        const restore = ["restore", join(out, index), "--store", store, "-o", copy, "--force"];
+        const restored = await runFake(restore, COMMANDS);
+        assertEquals(restored.code, 0, restored.stderr);
+        assertEquals(readFileSync(copy), readFileSync(join(out, file)), file);
+      }
+    }
+  });
+});
+
 Deno.test("bless layered --verity append --disk gpt names root hashes and partitions", async () => {
   await inDirectory(async (directory) => {
     const out = join(directory, "layers");
