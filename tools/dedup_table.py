@@ -88,7 +88,9 @@ def tree_image(tar, path, directory):
     kib = int(run("du", "-sk", "--apparent-size", root).split()[0])
     inodes = int(run("du", "-s", "--inodes", root).split()[0]) + 100
     options = ["-q", "-t", "ext4", "-b", "4096", "-N", str(inodes), "-O", "^has_journal", "-m", "0"]
-    run("mke2fs", *options, "-U", "01234567-89ab-cdef-0123-456789abcdef", "-d", root, path, f"{kib * 13 // 10 + 65536}k")
+    uuid = "01234567-89ab-cdef-0123-456789abcdef"
+    os.environ["E2FSPROGS_FAKE_TIME"] = "1760000000"
+    run("mke2fs", *options, "-U", uuid, "-E", "hash_seed=" + uuid, "-d", root, path, f"{kib * 13 // 10 + 65536}k")
     files = check_probe.files_of(root)
     run("rm", "-r", root)
     return files
