@@ -64,7 +64,8 @@ export const PRUNE: Command = {
   ],
   description: [
     "All indexes whose images shall stay must be named. Writers of blessfs wait while a store is pruned, and a store that " +
-    "is being written to is not pruned; chunks of other programs are safe for the grace period.",
+    "is being written to is not pruned; chunks of other programs are safe for the grace period. A run that was killed leaves a " +
+    "mark below .blessfs in the store: the next run on the same host removes it, for others it counts for a day.",
   ],
   positionals: [{
     name: "INDEX",
