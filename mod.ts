@@ -1,82 +1,70 @@
 /**
  * blessfs as a library: from a container image to an ext4 image that fixed-block stores deduplicate well.
  *
- * The whole way in one call is {@linkcode blessMerged}, or {@linkcode blessLayered} for one image a layer. Its parts can be used one by one: {@linkcode openImage} and
- * {@linkcode loadLayers} read a source, {@linkcode buildTree} applies its layers, {@linkcode planImage} works out every
- * byte of the image but its payload, {@linkcode writeImage} writes it to a sink.
+ * The whole way in one call is {@linkcode blessMerged}, or {@linkcode blessLayered} for one image a layer;
+ * {@linkcode createBlesser} does it for many images at once, in threads. The parts can be used one by one:
+ * {@linkcode openImage} and {@linkcode loadLayers} read a source, {@linkcode buildTree} applies its layers,
+ * {@linkcode planImage} works out every byte of the image but its payload, {@linkcode writeImage} writes it to a sink.
  *
- * {@linkcode probe} measures what a store of fixed blocks saves across images, on the bytes that would be written.
- *
- * {@linkcode verifyImage} checks an image, whoever made it: every checksum, every structure, every count.
- *
- * {@linkcode openExt4Image} and {@linkcode readTree} give back what is in an image, as the same tree.
+ * - Sinks: {@linkcode createFileSink}, {@linkcode MemorySink}, {@linkcode toWritable} for any stream.
+ * - {@linkcode verifyImage} checks an image, whoever made it: every checksum, every structure, every count.
+ * - {@linkcode openExt4Image}, {@linkcode readTree} and {@linkcode fileStream} give back what is in an image;
+ *   {@linkcode openTar} what is in a tar.
+ * - {@linkcode probe} measures what a store of fixed blocks saves across images, on the bytes that would be written.
  *
  * Everything here runs on node: modules alone, in Deno, Bun and Node. Nothing prints, reads the clock or asks for
  * randomness. Names of files are byte strings ({@linkcode ByteString}), sizes are bytes. What a caller is expected to
- * meet is thrown as a {@linkcode BlessfsError}; any other error is a fault of the library.
+ * meet is thrown as a {@linkcode BlessfsError} with a stable `code` (docs/ERRORS.md); any other error is a fault of the
+ * library.
  *
  * @example Bless an OCI image layout
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { mkdtempSync, rmSync, statSync } from "node:fs";
- * import { tmpdir } from "node:os";
- * import { join } from "node:path";
- * import { blessMerged, createFileSink, MERGED_DEFAULTS, NO_PROGRESS, Warnings } from "./mod.ts";
+ * import { blessMerged, createFileSink } from "@blessfs/blessfs";
+ * import { rmSync, statSync } from "node:fs";
  *
- * const directory = mkdtempSync(join(tmpdir(), "blessfs-"));
- * const image = join(directory, "tiny.ext4");
- * const fixture = new URL("./fixtures/oci-tiny", import.meta.url).pathname;
+ * const image = "/tmp/blessfs-example.ext4";
  * const report = await blessMerged({
- *   source: `oci:${fixture}`,
- *   layout: { ...MERGED_DEFAULTS, journalBytes: 0 },
- *   sink: createFileSink(image),
- *   warnings: new Warnings(),
- *   progress: NO_PROGRESS,
+ *   source: "oci:fixtures/oci-tiny",
+ *   sink: createFileSink(image, { force: true }),
  * });
  * assertEquals(report.sizeBytes, statSync(image).size);
  * assertEquals(report.sizeBytes % report.grid, 0);
- * rmSync(directory, { recursive: true });
+ * rmSync(image);
+ * ```
+ *
+ * @example Bless what comes in a stream, into a stream
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { blessMerged, toWritable } from "@blessfs/blessfs";
+ * import { createReadStream } from "node:fs";
+ *
+ * // Of a response, for example: `(await fetch(url)).body`.
+ * const stdin = createReadStream("fixtures/tar/gnu-v7.tar");
+ * const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+ * const blessed = blessMerged({ source: "-", stdin, sink: toWritable(writable) });
+ * let receivedBytes = 0;
+ * for await (const piece of readable) receivedBytes += piece.length;
+ * assertEquals(receivedBytes, (await blessed).sizeBytes);
  * ```
  *
  * @example Plan without writing
  * ```ts
  * import { assert, assertEquals } from "@std/assert";
- * import {
- *   buildTree,
- *   closeLayers,
- *   contentIdentity,
- *   loadLayers,
- *   MERGED_DEFAULTS,
- *   NO_PROGRESS,
- *   openImage,
- *   planImage,
- *   Warnings,
- * } from "./mod.ts";
+ * import { buildTree, contentIdentity, loadLayers, openImage, planImage } from "@blessfs/blessfs";
  *
- * const options = { warnings: new Warnings(), progress: NO_PROGRESS };
- * const fixture = new URL("./fixtures/oci-tiny", import.meta.url).pathname;
- * const image = await openImage(`oci:${fixture}`, options);
- * const layers = await loadLayers(image, options);
- * try {
- *   const tree = buildTree(layers, { ...options, defaultTime: { seconds: 0, nanoseconds: 0 } });
- *   for (const gridBytes of [64 * 1024, 128 * 1024]) {
- *     const plan = planImage(tree, {
- *       layout: { ...MERGED_DEFAULTS, gridBytes },
- *       ...contentIdentity(image, layers),
- *       timestamp: 0,
- *       warnings: options.warnings,
- *     });
- *     assertEquals(plan.summary.sizeBytes % gridBytes, 0);
- *     for (const file of plan.files) {
- *       if (!file.isAligned) continue;
- *       for (const { logicalBlock, startBlock } of file.extents) {
- *         assert((startBlock - logicalBlock) % plan.gridBlocks === 0);
- *       }
+ * using image = await openImage("oci:fixtures/oci-tiny");
+ * using layers = await loadLayers(image);
+ * const tree = buildTree(layers);
+ * for (const gridBytes of [64 * 1024, 128 * 1024]) {
+ *   const plan = planImage(tree, { layout: { gridBytes }, ...contentIdentity(image, layers) });
+ *   assertEquals(plan.summary.sizeBytes % gridBytes, 0);
+ *   for (const file of plan.files) {
+ *     if (!file.isAligned) continue;
+ *     for (const { logicalBlock, startBlock } of file.extents) {
+ *       assert((startBlock - logicalBlock) % plan.gridBlocks === 0);
  *     }
  *   }
- * } finally {
- *   closeLayers(layers);
- *   image.close();
  * }
  * ```
  *

@@ -5,13 +5,11 @@
  * @example Measure what a store of blocks of 64 KiB saves across two images
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { MERGED_DEFAULTS, probe } from "../mod.ts";
+ * import { probe } from "@blessfs/blessfs/probe";
  *
- * const fixture = new URL("../fixtures/oci-tiny", import.meta.url).pathname;
  * const report = await probe({
- *   sources: [`oci:${fixture}`, `oci:${fixture}`],
+ *   sources: ["oci:fixtures/oci-tiny", "oci:fixtures/oci-tiny"],
  *   grids: [64 * 1024],
- *   packings: [MERGED_DEFAULTS.packing],
  *   compression: { kind: "none" },
  * });
  * // Two equal images: one store keeps everything once.
@@ -21,7 +19,7 @@
  * @example Cut bytes into chunks that depend on the content alone
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { Chunker, fastCdcParameters } from "../mod.ts";
+ * import { Chunker, fastCdcParameters } from "@blessfs/blessfs/probe";
  *
  * const lengths: number[] = [];
  * const chunker = new Chunker(fastCdcParameters(64 * 1024), (chunk) => lengths.push(chunk.length));

@@ -28,7 +28,7 @@ import { addCounts, parseReport, type TestReport } from "./test_report.ts";
 
 const ROOT = new URL("../", import.meta.url).pathname;
 const TIMES = new URL("test_times.json", import.meta.url);
-const DOCUMENTED = ["lib", "probe", "serve", "cli", "mod.ts", "README.md"];
+const DOCUMENTED = ["lib", "probe", "serve", "cli", "mod.ts", "README.md", "docs/ERRORS.md"];
 const PROGRESS_MS = 15_000;
 /** The examples are compiled before they are run. */
 const EXAMPLES_SECONDS = 15;

@@ -1,6 +1,20 @@
 /**
  * Blessing: from a source to one ext4 image, or one a layer; back to a tar; and the layer between two sources.
  *
+ * @example Bless layers for overlayfs
+ * ```ts
+ * import { assert, assertEquals } from "@std/assert";
+ * import { blessLayered } from "@blessfs/blessfs/bless";
+ * import { existsSync, mkdtempSync, rmSync } from "node:fs";
+ *
+ * const outputDir = mkdtempSync("/tmp/blessfs-");
+ * const { layers } = await blessLayered({ source: "oci:fixtures/oci-tiny", outputDir });
+ * assert(layers.every(({ file }) => existsSync(`${outputDir}/${file}`)));
+ * const again = await blessLayered({ source: "oci:fixtures/oci-tiny", outputDir });
+ * assertEquals(again.reusedLayers, layers.length);
+ * rmSync(outputDir, { recursive: true });
+ * ```
+ *
  * @module
  */
 export { createBlesser } from "./blesser.ts";

@@ -4,35 +4,18 @@
  * @example Put an image into a chunk store
  * ```ts
  * import { assertEquals } from "@std/assert";
+ * import { blessMerged } from "@blessfs/blessfs";
+ * import { ChunkSink, ChunkUploader, openChunkStore } from "@blessfs/blessfs/chunk";
  * import { mkdtempSync, rmSync } from "node:fs";
- * import { tmpdir } from "node:os";
- * import { join } from "node:path";
- * import {
- *   blessMerged,
- *   ChunkUploader,
- *   ChunkSink,
- *   MERGED_DEFAULTS,
- *   NO_PROGRESS,
- *   openChunkStore,
- *   Warnings,
- * } from "../../mod.ts";
  *
- * const directory = mkdtempSync(join(tmpdir(), "blessfs-"));
- * const fixture = new URL("../../fixtures/oci-tiny", import.meta.url).pathname;
+ * const directory = mkdtempSync("/tmp/blessfs-");
  * const store = await openChunkStore(directory, { env: {} });
  * const uploader = new ChunkUploader({ store, zstdLevel: 3 });
- * const layout = MERGED_DEFAULTS;
- * const sink = new ChunkSink(uploader, { chunkBytes: layout.gridBytes, digest: "sha512-256" });
- * await blessMerged({
- *   source: `oci:${fixture}`,
- *   layout,
- *   sink,
- *   warnings: new Warnings(),
- *   progress: NO_PROGRESS,
- * });
+ * const sink = new ChunkSink(uploader, { chunkBytes: 128 * 1024, digest: "sha512-256" });
+ * await blessMerged({ source: "oci:fixtures/oci-tiny", sink });
  * const { newChunks, distinctChunks } = sink.counts;
  * assertEquals(newChunks, distinctChunks);
- * assertEquals(sink.index.chunkBytes, layout.gridBytes);
+ * assertEquals(sink.index.chunkBytes, 128 * 1024);
  * rmSync(directory, { recursive: true });
  * ```
  *

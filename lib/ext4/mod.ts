@@ -4,23 +4,21 @@
  * @example Read an image back, whoever made it
  * ```ts
  * import { assertEquals } from "@std/assert";
+ * import { memoryReader, walkTree } from "@blessfs/blessfs";
+ * import { openExt4Image, readTree, verifyImage } from "@blessfs/blessfs/ext4";
  * import { readFileSync } from "node:fs";
  * import { gunzipSync } from "node:zlib";
- * import { memoryReader, openExt4Image, readTree, verifyImage, walkTree, Warnings } from "../../mod.ts";
  *
- * const fixture = new URL("../../fixtures/ext4/csum-4k.img.gz", import.meta.url);
- * const reader = memoryReader(gunzipSync(readFileSync(fixture)), "csum-4k.img");
- * assertEquals((await verifyImage(reader)).clean, true);
+ * const bytes = gunzipSync(readFileSync("fixtures/ext4/csum-4k.img.gz"));
+ * assertEquals((await verifyImage(memoryReader(bytes))).clean, true);
  *
- * const warnings = new Warnings();
- * const image = openExt4Image(reader, { warnings });
- * const tree = await readTree(image, { warnings });
+ * // Or the path of an image: openExt4Image("root.ext4").
+ * using image = openExt4Image(bytes);
  * const devices: string[] = [];
- * for (const { path, node } of walkTree(tree)) {
+ * for (const { path, node } of walkTree(await readTree(image))) {
  *   if (node.kind === "blockDevice") devices.push(path);
  * }
  * assertEquals(devices, ["/disk"]);
- * image.close();
  * ```
  *
  * @module
@@ -76,6 +74,7 @@ export type { ChecksumPair, ImageGeometry } from "./volume/geometry.ts";
 export type { Superblock } from "./format/superblock.ts";
 export type { GroupDescriptor } from "./format/group_descriptor.ts";
 export type { InodeRecord, Timestamp } from "./format/inode.ts";
+export { fileStream } from "./read/file_stream.ts";
 export { readTree } from "./read/tree.ts";
 export type { ReadTreeOptions } from "./read/tree.ts";
 export { findInode, listNames, readDirectory } from "./read/directory.ts";

@@ -5,6 +5,8 @@
  */
 export { descriptorReader, memoryReader, readExactly } from "./random_reader.ts";
 export type { RandomReader, ReaderParts, SharedDescriptor } from "./random_reader.ts";
+export { MemorySink, readerOf, toWritable } from "./streams.ts";
+export type { AsyncReader, BytesSource, ReaderOptions } from "./streams.ts";
 export { createFileSink } from "./file_sink.ts";
 export type { FileOperations, FileSinkOptions } from "./file_sink.ts";
 export type { OutputOptions } from "./paths.ts";

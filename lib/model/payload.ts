@@ -102,3 +102,35 @@ export function readPayload(
   }
   if (filled < end) target.fill(0, filled - fileOffset);
 }
+
+/** The size of the pieces of a stream. */
+const STREAM_PIECE_BYTES = 256 << 10;
+
+/**
+ * The bytes of a file from its first to its last, as a stream; zeros for holes. Its store must stay open until the stream has
+ * ended or was cancelled.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { memoryReader } from "../io/random_reader.ts";
+ * import { EMPTY_PAYLOAD_INDEX, payloadStream, wholeSegment } from "./payload.ts";
+ *
+ * const store = memoryReader(new TextEncoder().encode("hello"));
+ * const payload = { ...EMPTY_PAYLOAD_INDEX, sizeBytes: 5, segments: wholeSegment(5), store };
+ * assertEquals(await new Response(payloadStream(payload)).text(), "hello");
+ * ```
+ */
+export function payloadStream(payload: Payload): ReadableStream<Uint8Array<ArrayBuffer>> {
+  let position = 0;
+  return new ReadableStream({
+    pull(controller) {
+      const leftBytes = payload.sizeBytes - position;
+      if (leftBytes === 0) return controller.close();
+      const piece = new Uint8Array(Math.min(STREAM_PIECE_BYTES, leftBytes));
+      readPayload(payload, piece, position);
+      position += piece.length;
+      controller.enqueue(piece);
+    },
+  }, { highWaterMark: 0 });
+}

@@ -1,8 +1,20 @@
 /**
  * Sources: images, their layers, and what they may ask for.
  *
+ * @example Look at the layers of an image
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { loadLayers, openImage } from "@blessfs/blessfs/source";
+ *
+ * using image = await openImage("oci:fixtures/oci-tiny");
+ * using layers = await loadLayers(image);
+ * assertEquals(layers.map(({ diffId }) => diffId.slice(0, 7)), layers.map(() => "sha256:"));
+ * ```
+ *
  * @module
  */
+export { openTar } from "./open_tar.ts";
+export type { OpenedTar } from "./open_tar.ts";
 export type { RegistryOptions } from "./registry/endpoint.ts";
 export type { RegistryTiming } from "./registry/http.ts";
 export { CONTAINER_FIELDS, containerConfig, statedPlatform } from "./config.ts";

@@ -22,6 +22,7 @@ import { openRegistryImage } from "./registry/image.ts";
 import { openRootfsDirectory } from "./rootfs.ts";
 import { openSourceFile, spoolStream } from "./source_file.ts";
 import { statIfThere } from "../io/paths.ts";
+import { type BytesSource, byteStream } from "../io/streams.ts";
 import { missingInput } from "../io/random_reader.ts";
 import {
   likelySource,
@@ -57,34 +58,43 @@ export { closeLayers, loadLayers } from "./layers/load_layers.ts";
 /**
  * Opens an image: its manifest and config are read and checked, its layers are only located.
  *
- * @param source as the user wrote it: `oci:DIR[:REF]`, `tar:FILE`, ...
+ * @param source as the user wrote it: `oci:DIR[:REF]`, `tar:FILE`, ...; or the bytes of an archive, a tar or an ext4 image, in
+ * memory, in a stream or behind a reader, which are copied into a temporary file
  * @throws {UsageError} when the source's name is invalid
  * @throws {InputError} when there is no such image, or it is damaged or unsupported
  * @throws {IoError} when it cannot be read, or its registry cannot be asked
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { closeLayers, loadLayers, openImage } from "./source.ts";
- * async function* emptyTar() {
- *   yield new Uint8Array(1024);
- * }
- * const options = { stdin: emptyTar() };
- * const image = await openImage("-", options);
- * const layers = await loadLayers(image, options);
+ * import { loadLayers, openImage } from "@blessfs/blessfs";
+ * const emptyTar = new Uint8Array(1024);
+ * using image = await openImage(new Blob([emptyTar]).stream());
+ * using layers = await loadLayers(image);
  * assertEquals(layers.map((layer) => layer.entries), [[]]);
- * closeLayers(layers);
- * image.close();
  * ```
  */
 export async function openImage(
-  source: string,
+  source: BytesSource,
   given: SourceOptions = {},
-): Promise<OpenedImage> {
+): Promise<OpenedImage & Disposable> {
   const options = resolveOptions(given);
   throwIfAborted(options.signal);
   checkIdMaps(options);
-  const image = await withAdditions(await openBare(source, options), options);
-  return hasIdMaps(options) ? { ...image, idMaps: options } : image;
+  const bare = typeof source === "string"
+    ? await openBare(source, options)
+    : await openBytes(source, options);
+  const opened = await withAdditions(bare, options);
+  const image = hasIdMaps(options) ? { ...opened, idMaps: options } : opened;
+  return Object.assign(image, { [Symbol.dispose]: () => image.close() });
+}
+
+/** Opens what is not named but given: it is recognised as what comes from standard input. */
+async function openBytes(
+  source: Exclude<BytesSource, string>,
+  options: ResolvedOptions,
+): Promise<OpenedImage> {
+  const file = await spoolStream("the given bytes", byteStream(source), options);
+  return await openAnyFile("-", file, options);
 }
 
 /** Opens an image without what is put on top of it. */

@@ -1,11 +1,13 @@
 /**
- * Tar: entries read from any kind of tar, and written as PAX.
+ * Tar: entries read from any kind of tar, and written as PAX. A tar with the bytes of its files is opened by `openTar` of
+ * `@blessfs/blessfs/source`.
  *
  * @example List what is in a tar
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import { readFileSync } from "node:fs";
- * import { displayName, TarIndexer } from "../../mod.ts";
+ * import { displayName } from "@blessfs/blessfs";
+ * import { TarIndexer } from "@blessfs/blessfs/tar";
  *
  * const names: string[] = [];
  * const indexer = new TarIndexer({
@@ -14,7 +16,7 @@
  *   warn: () => {},
  * });
  * // In pieces of any size.
- * indexer.push(readFileSync(new URL("../../fixtures/tar/gnu-v7.tar", import.meta.url)));
+ * indexer.push(readFileSync("fixtures/tar/gnu-v7.tar"));
  * indexer.end();
  * assertEquals(names.slice(0, 3), ["simple/", "simple/dir/", "simple/dir/file"]);
  * ```
@@ -26,5 +28,6 @@ export type { TarIndexerOptions } from "./indexer.ts";
 export { encodeTarEntry, END_OF_ARCHIVE_SIZE_BYTES } from "./writer.ts";
 export type { EncodedTarEntry, StoredRange } from "./writer.ts";
 export type { TarEntry, TarEntryKind } from "./entry.ts";
+export { DEFAULT_TAR_LIMITS } from "./limits.ts";
 export type { TarLimits } from "./limits.ts";
 export type { WarnCallback } from "./pax.ts";

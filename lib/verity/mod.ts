@@ -4,29 +4,17 @@
  * @example Prove an image by its root hash
  * ```ts
  * import { assertEquals } from "@std/assert";
+ * import { blessMerged, createFileSink, openVerity } from "@blessfs/blessfs";
+ * import { CONSTANT_SALT, verifyTree } from "@blessfs/blessfs/verity";
  * import { mkdtempSync, rmSync } from "node:fs";
- * import { tmpdir } from "node:os";
- * import { join } from "node:path";
- * import {
- *   blessMerged,
- *   CONSTANT_SALT,
- *   createFileSink,
- *   MERGED_DEFAULTS,
- *   NO_PROGRESS,
- *   openVerity,
- *   verifyTree,
- *   Warnings,
- * } from "../../mod.ts";
  *
- * const directory = mkdtempSync(join(tmpdir(), "blessfs-"));
- * const image = join(directory, "root.ext4");
+ * const directory = mkdtempSync("/tmp/blessfs-");
+ * const image = `${directory}/root.ext4`;
  * const { verity } = await blessMerged({
- *   source: `oci:${new URL("../../fixtures/oci-tiny", import.meta.url).pathname}`,
- *   layout: { ...MERGED_DEFAULTS, journalBytes: 0 },
+ *   source: "oci:fixtures/oci-tiny",
+ *   layout: { journalBytes: 0 },
  *   envelope: { verity: { salt: CONSTANT_SALT } },
  *   sink: createFileSink(image),
- *   warnings: new Warnings(),
- *   progress: NO_PROGRESS,
  * });
  * const found = openVerity({ image });
  * const { rootHash } = verity!;

@@ -33,7 +33,7 @@ export interface LayoutOptions {
   readonly startOnGrid?: boolean | undefined;
   /** How files below the threshold are packed. */
   readonly packing: Packing;
-  /** Default `path`. */
+  /** In which order files are laid out: `first-layer` in MERGED_DEFAULTS; `path` where it is left out. */
   readonly payloadOrder?: PayloadOrder | undefined;
   /** How large the file system is. */
   readonly size: ImageSize;

@@ -13,7 +13,7 @@
  * @module
  */
 import { InputError } from "../../errors.ts";
-import type { RandomReader } from "../../io/random_reader.ts";
+import { memoryReader, openFileReader, type RandomReader } from "../../io/random_reader.ts";
 import { Warnings } from "../../warnings.ts";
 import { FILE_MODE, INCOMPAT } from "../format/constants.ts";
 import type { GroupDescriptor } from "../format/group_descriptor.ts";
@@ -37,7 +37,7 @@ import { imageGeometry, readSuperblock } from "../volume/geometry.ts";
 import type { NodeKind } from "../volume/inode.ts";
 import { InodeView, isReservedInode, judgeFields, kindOfMode, seedOf } from "../volume/inode.ts";
 import type { Judge } from "../volume/judge.ts";
-import { HERE, ReadingJudge } from "../volume/judge.ts";
+import { faultInImage, HERE, ReadingJudge } from "../volume/judge.ts";
 import { Volume } from "../volume/volume.ts";
 import { isInlineData, readInodeXattrs } from "../volume/xattrs.ts";
 import { SystemZones } from "./system_zones.ts";
@@ -267,6 +267,11 @@ export class Ext4Image extends Volume {
   close(): void {
     this.reader.close();
   }
+
+  /** The same, for `using`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
 }
 
 /** Whether an inode has an INODE_FLAG bit. */
@@ -295,7 +300,8 @@ export function uncheckedInode(
 }
 
 /**
- * Opens an image. The image closes the reader when it is closed.
+ * Opens an image: of the file at a path, in memory, or through a reader, which the image closes when it is closed. What comes
+ * in a stream is made a reader by {@linkcode readerOf}.
  *
  * @throws {InputError} for what is not an ext2, ext3 or ext4 image, is cut short, damaged, or has a feature that the
  * reader does not know
@@ -304,18 +310,31 @@ export function uncheckedInode(
  * import { assertEquals } from "@std/assert";
  * import { readFileSync } from "node:fs";
  * import { gunzipSync } from "node:zlib";
- * import { memoryReader } from "../../io/random_reader.ts";
  * import { openExt4Image } from "./image.ts";
  * import { readTree } from "./tree.ts";
  * const fixture = new URL("../../../fixtures/ext4/csum-4k.img.gz", import.meta.url);
- * const reader = memoryReader(gunzipSync(readFileSync(fixture)), "csum-4k.img");
- * const image = openExt4Image(reader);
+ * using image = openExt4Image(gunzipSync(readFileSync(fixture)));
  * const { root } = await readTree(image);
  * assertEquals(root.children.get("disk")?.kind, "blockDevice");
- * image.close();
  * ```
  */
-export function openExt4Image(reader: RandomReader, options: OpenExt4Options = {}): Ext4Image {
+export function openExt4Image(
+  source: string | Uint8Array | RandomReader,
+  options: OpenExt4Options = {},
+): Ext4Image {
+  if (typeof source !== "string") {
+    return openReader(source instanceof Uint8Array ? memoryReader(source) : source, options);
+  }
+  const reader = openFileReader(source, { what: "an ext4 image" });
+  try {
+    return openReader(reader, options);
+  } catch (error) {
+    reader.close();
+    throw faultInImage(source, error);
+  }
+}
+
+function openReader(reader: RandomReader, options: OpenExt4Options): Ext4Image {
   const { warnings = new Warnings() } = options;
   const { superblock, checksum } = readSuperblock(reader);
   const judge = new ReadingJudge(warnings);

@@ -25,7 +25,7 @@ import { LayerWorker } from "./worker.ts";
 /**
  * Reads every layer of an image once, checks size, digest and diff id, and indexes it.
  *
- * @returns the layers bottom to top; close them with {@link closeLayers}
+ * @returns the layers bottom to top; close them with {@link closeLayers}, or `using`
  * @throws {InputError} when a layer is damaged or not what the manifest and config say; of several, the lowest's error
  * @throws {IoError} when reading or spooling fails, for example on a full disk
  * @throws {InterruptedError} when the signal is aborted
@@ -33,22 +33,26 @@ import { LayerWorker } from "./worker.ts";
 export async function loadLayers(
   image: OpenedImage,
   given: SourceOptions = {},
-): Promise<LoadedLayer[]> {
+): Promise<LoadedLayer[] & Disposable> {
   const options = resolveOptions(given);
   throwIfAborted(options.signal);
   const loading = new Loading(image, options);
   const layers = await loading.run();
   const mapper = ownerMapper(options);
-  if (mapper === undefined) return layers;
+  if (mapper === undefined) return disposable(layers);
   try {
-    return layers.map((layer) => ({
+    return disposable(layers.map((layer) => ({
       ...layer,
       entries: mapper.entries(layer.entries, layer.name, layer.whiteouts),
-    }));
+    })));
   } catch (error) {
     closeLayers(layers);
     throw error;
   }
+}
+
+function disposable(layers: LoadedLayer[]): LoadedLayer[] & Disposable {
+  return Object.assign(layers, { [Symbol.dispose]: () => closeLayers(layers) });
 }
 
 /** Closes the stores of loaded layers, which frees their spools. */

@@ -1,0 +1,218 @@
+/**
+ * Between this library and the web's streams: images into memory and into a WritableStream, and bytes from anywhere as a
+ * reader.
+ *
+ * @module
+ */
+import { tmpdir } from "node:os";
+import { InputError, invariant, throwIfAborted } from "../errors.ts";
+import {
+  descriptorReader,
+  memoryReader,
+  openFileReader,
+  type RandomReader,
+} from "./random_reader.ts";
+import { createStdoutSink, type ImageSink, PIECE_BYTES } from "./sink.ts";
+import { createUnlinkedFile, singleFile, SpoolWriter } from "./spool.ts";
+
+/**
+ * Keeps an image in memory.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { blessMerged, MemorySink, openExt4Image } from "@blessfs/blessfs";
+ *
+ * const sink = new MemorySink();
+ * const { sizeBytes } = await blessMerged({ source: "oci:fixtures/oci-tiny", sink });
+ * assertEquals(sink.bytes.length, sizeBytes);
+ * using image = openExt4Image(sink.bytes);
+ * assertEquals(image.superblock.uuid.length, 16);
+ * ```
+ */
+export class MemorySink implements ImageSink {
+  #buffer = new Uint8Array(PIECE_BYTES);
+  #endOffset = 0;
+  #bytes: Uint8Array<ArrayBuffer> | undefined;
+
+  /** The image, once it is finished. @throws {TypeError} before */
+  get bytes(): Uint8Array<ArrayBuffer> {
+    if (this.#bytes === undefined) throw new TypeError("the image is not finished");
+    return this.#bytes;
+  }
+
+  /** Keeps a copy. */
+  write(bytes: Uint8Array, offset: number): void {
+    invariant(offset >= this.#endOffset, `write at ${offset} after the end ${this.#endOffset}`);
+    this.#endOffset = offset + bytes.length;
+    this.#reserve(this.#endOffset);
+    this.#buffer.set(bytes, offset);
+  }
+
+  /** Ends the image. */
+  finish(sizeBytes: number): void {
+    this.#reserve(sizeBytes);
+    this.#bytes = this.#buffer.subarray(0, sizeBytes);
+  }
+
+  /** Forgets the image. */
+  abort(): void {
+    this.#buffer = new Uint8Array();
+    this.#bytes = undefined;
+  }
+
+  #reserve(sizeBytes: number): void {
+    if (sizeBytes <= this.#buffer.length) return;
+    const grown = new Uint8Array(Math.max(sizeBytes, 2 * this.#buffer.length));
+    grown.set(this.#buffer);
+    this.#buffer = grown;
+  }
+}
+
+/**
+ * A sink that writes an image into a stream from its first byte to its last, with holes as zeros, in pieces of 1 MiB. It waits
+ * for the stream's reader, closes the stream at the end, and aborts it when the work fails.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { blessMerged, toWritable } from "@blessfs/blessfs";
+ *
+ * // Any stream, such as that of a request or of a file.
+ * const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+ * const blessed = blessMerged({ source: "oci:fixtures/oci-tiny", sink: toWritable(writable) });
+ * let receivedBytes = 0;
+ * for await (const piece of readable) receivedBytes += piece.length;
+ * assertEquals(receivedBytes, (await blessed).sizeBytes);
+ * ```
+ */
+export function toWritable(stream: WritableStream<Uint8Array>): ImageSink {
+  const writer = stream.getWriter();
+  // What fails is told by the write that waits.
+  writer.closed.catch(() => {});
+  let isOver = false;
+  const sink = createStdoutSink(async (bytes) => {
+    await writer.ready;
+    // The sink fills its buffer again, and a stream may pass it on.
+    await writer.write(bytes.slice());
+  });
+  return {
+    write: (bytes, offset) => sink.write(bytes, offset),
+    async finish(sizeBytes) {
+      await sink.finish(sizeBytes);
+      isOver = true;
+      await writer.close();
+    },
+    async abort() {
+      await sink.abort();
+      if (isOver) return;
+      isOver = true;
+      await writer.abort(new Error("the image was dropped")).catch(() => {});
+    },
+  };
+}
+
+/** Bytes that can be read at any position, after a while: of an object in a store, of a file of another host. */
+export interface AsyncReader {
+  /** How many bytes there are. */
+  readonly sizeBytes: number;
+  /** Fills `target` from `position`; gives the bytes read, fewer only at the end. */
+  read(target: Uint8Array, position: number): Promise<number>;
+}
+
+/** Bytes from anywhere. A string is the path of a file. */
+export type BytesSource =
+  | string
+  | Uint8Array
+  | RandomReader
+  | AsyncReader
+  | AsyncIterable<Uint8Array>
+  | ReadableStream<Uint8Array>;
+
+/** How bytes are brought here. */
+export interface ReaderOptions {
+  /** Where what comes in a stream is kept, without a name; default: the system's directory for temporary files. */
+  readonly temporaryDirectory?: string | undefined;
+  /** What to call the bytes in messages. */
+  readonly name?: string | undefined;
+  /** Ends the work with its reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * A reader over bytes from anywhere. Memory, files and readers are read where they are; streams and readers that have to be
+ * waited for are first copied into a temporary file, as an image is read here and there.
+ *
+ * @throws {InputError} when there is no such file
+ * @throws {IoError} when it cannot be read, or the temporary file not be written
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { readerOf } from "@blessfs/blessfs";
+ *
+ * const blob = new Blob(["hello"]);
+ * using reader = await readerOf(blob.stream());
+ * assertEquals(reader.sizeBytes, 5);
+ * ```
+ */
+export async function readerOf(
+  source: BytesSource,
+  options: ReaderOptions = {},
+): Promise<RandomReader & Disposable> {
+  if (typeof source === "string") return disposable(openFileReader(source));
+  if (source instanceof Uint8Array) return disposable(memoryReader(source, options.name));
+  if ("readAt" in source) return disposable(source);
+  return disposable(await spooled("read" in source ? piecesOf(source) : source, options));
+}
+
+/** Bytes from anywhere, from the first to the last. */
+export function byteStream(source: Exclude<BytesSource, string>): AsyncIterable<Uint8Array> {
+  if (source instanceof Uint8Array) return iterableOf(source);
+  if ("readAt" in source) return piecesOf({ sizeBytes: source.sizeBytes, read: readLater(source) });
+  return "read" in source ? piecesOf(source) : source;
+}
+
+async function* iterableOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
+function readLater(reader: RandomReader): AsyncReader["read"] {
+  return (target, position) => Promise.resolve(reader.readAt(target, position));
+}
+
+async function* piecesOf(reader: AsyncReader): AsyncGenerator<Uint8Array> {
+  for (let position = 0; position < reader.sizeBytes;) {
+    const piece = new Uint8Array(Math.min(PIECE_BYTES, reader.sizeBytes - position));
+    const count = await reader.read(piece, position);
+    if (count === 0) {
+      throw new InputError("the reader", `ends at ${position} of ${reader.sizeBytes} bytes`);
+    }
+    yield piece.subarray(0, count);
+    position += count;
+  }
+}
+
+async function spooled(
+  stream: AsyncIterable<Uint8Array>,
+  { temporaryDirectory = tmpdir(), name = "the stream", signal }: ReaderOptions,
+): Promise<RandomReader> {
+  const descriptor = createUnlinkedFile(temporaryDirectory);
+  const writer = new SpoolWriter(singleFile(descriptor, temporaryDirectory));
+  try {
+    for await (const piece of stream) {
+      throwIfAborted(signal);
+      writer.append(piece);
+    }
+    writer.flush();
+  } catch (error) {
+    descriptorReader(descriptor, name, 0).close();
+    throw error;
+  }
+  return descriptorReader(descriptor, name, writer.sizeBytes);
+}
+
+function disposable(reader: RandomReader): RandomReader & Disposable {
+  return Object.assign(Object.create(reader) as RandomReader, {
+    [Symbol.dispose]: () => reader.close(),
+  });
+}
