@@ -9,13 +9,14 @@ import { InputError, throwIfAborted } from "../lib/errors.ts";
 import type { ImagePlan } from "../lib/ext4/plan/image_plan.ts";
 import { writeImage } from "../lib/ext4/write/write_image.ts";
 import { openFileReader, type RandomReader, readExactly } from "../lib/io/random_reader.ts";
-import type { ImageSink } from "../lib/io/sink.ts";
+import { type ImageSink, teeSink } from "../lib/io/sink.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../lib/model/payload.ts";
 import { treeShape } from "../lib/verity/format.ts";
 import { TreeSink, VeritySink } from "../lib/verity/verity_sink.ts";
 import { Warnings } from "../lib/warnings.ts";
 import type { ImagePart, ProbedImage } from "./images.ts";
-import { layoutOf, type ResolvedProbeOptions, type Scheme } from "./schemes.ts";
+import type { ContinuedImages } from "./continued.ts";
+import { isContinued, layoutOf, type ResolvedProbeOptions, type Scheme } from "./schemes.ts";
 import { CellCutter, ChunkCutter } from "./units/cutters.ts";
 import { addFileUnits } from "./units/file_units.ts";
 import { CellCompositions, PlanCutter } from "./units/plan_cutter.ts";
@@ -34,6 +35,8 @@ export interface ProbeStores {
   readonly sizes: StoredSizes | undefined;
   readonly measured: readonly MeasuredScheme[];
   readonly compositions: CellCompositions;
+  /** For rows of images that are laid out like those before them. */
+  readonly continued?: ContinuedImages | undefined;
 }
 
 /** What the stores of a probe are for. */
@@ -44,17 +47,19 @@ export interface StoreChoices {
   readonly isCompressed?: boolean | undefined;
   /** Whether places of units are wanted. */
   readonly keepsPlaces?: boolean | undefined;
+  /** Needed for rows of images that are laid out like those before them. */
+  readonly continued?: ContinuedImages | undefined;
 }
 
 /** Empty stores. */
 export function createStores(schemes: readonly Scheme[], choices: StoreChoices): ProbeStores {
-  const { sizes, isCompressed = sizes !== undefined, keepsPlaces } = choices;
+  const { sizes, isCompressed = sizes !== undefined, keepsPlaces, continued } = choices;
   const table = new ContentTable();
   const measured = schemes.map((scheme) => ({
     scheme,
     store: new SchemeStore(table, isCompressed, keepsPlaces),
   }));
-  return { table, sizes, measured, compositions: new CellCompositions() };
+  return { table, sizes, measured, compositions: new CellCompositions(), continued };
 }
 
 /** Told which content each cell of the grid has. */
@@ -157,7 +162,7 @@ function layoutGroups(measured: readonly MeasuredScheme[]): MeasuredScheme[][] {
   measured.forEach((item, i) => {
     const { kind, gridBytes } = item.scheme;
     if (kind === "file") return;
-    const isAlone = kind === "aligned" || kind === "start-aligned";
+    const isAlone = kind === "aligned" || kind === "start-aligned" || isContinued(item.scheme);
     const key = isAlone ? `${kind} ${i}` : `unaligned ${gridBytes}`;
     groups.set(key, [...groups.get(key) ?? [], item]);
   });
@@ -177,6 +182,7 @@ async function measureLayout(
   context: LayoutContext,
 ): Promise<void> {
   const { image, options, stores, contentOf, watch } = context;
+  if (isContinued(group[0]!.scheme)) return await measureContinued(group[0]!, context);
   const collected = group.map(({ scheme, store }) => ({ scheme, collector: store.beginImage() }));
   for (const [number, part] of image.parts.entries()) {
     for (const { collector } of collected) collector.beginPart(number);
@@ -207,6 +213,27 @@ async function measureLayout(
     await cutPlan(plan, new VeritySink(together, { dataBlocks, salt, workerUrl }), options);
   }
   for (const { collector } of collected) collector.finish();
+}
+
+/** Images like those before them are written to files, for the next one to be laid out like. */
+async function measureContinued(
+  { scheme, store }: MeasuredScheme,
+  context: LayoutContext,
+): Promise<void> {
+  const { image, options, stores, contentOf, watch } = context;
+  const collector = store.beginImage();
+  for (const [number, part] of image.parts.entries()) {
+    collector.beginPart(number);
+    await stores.continued!.plan(part, scheme, async (plan, file) => {
+      collector.addSize(plan.summary.sizeBytes, plan.summary.paddingBytes);
+      const listener = watch?.scheme === scheme ? watch.beginPart(plan, contentOf) : undefined;
+      const cutter = cutterOf(scheme, collector, stores, listener);
+      const pauses = { sizes: stores.sizes, signal: options.signal };
+      await cutPlan(plan, teeSink(cutTogether([cutter], pauses), file), options);
+      await cutTree(plan, scheme, collector, context);
+    });
+  }
+  collector.finish();
 }
 
 async function cutAligned(

@@ -22,6 +22,7 @@ import {
   resolveProbe,
   schemesOf,
 } from "./schemes.ts";
+import { ContinuedImages } from "./continued.ts";
 import { LostFileWatch } from "./explain.ts";
 import {
   type ImageFacts,
@@ -51,7 +52,8 @@ export async function probe(given: ProbeOptions): Promise<ProbeReport> {
   const row = chooseRow(schemes, options);
   const sizes = storedSizes(options.compression, options.jobs, options);
   const keepsPlaces = options.fingerprints !== undefined;
-  const stores = createStores(schemes, { sizes, keepsPlaces });
+  const continued = new ContinuedImages(options);
+  const stores = createStores(schemes, { sizes, keepsPlaces, continued });
   const main = stores.measured.find(({ scheme }) => scheme === row)!;
   const run = options.asIs ? probeFiles : probeImages;
   const writer = options.fingerprints &&
@@ -63,6 +65,7 @@ export async function probe(given: ProbeOptions): Promise<ProbeReport> {
     warnOfDoubtfulSets(details.images, options.warnings);
     return probeReport(stores.measured, { ...details, main }, reportFacts(options));
   } finally {
+    continued.close();
     await sizes?.close();
   }
 }

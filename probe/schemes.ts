@@ -49,6 +49,8 @@ export interface ResolvedProbeOptions extends ResolvedOptions {
   readonly selfShift: boolean;
   /** Whether each image is compared with each other one. */
   readonly pairwise: boolean;
+  /** `previous`: each aligned row has two more, in which each image is laid out like the one before it. */
+  readonly like?: "previous" | undefined;
   /** Whether the files are named whose bytes are stored again. */
   readonly explain: boolean;
   /** Words of the label of the row whose details are shown; undefined: the first aligned one. */
@@ -87,6 +89,8 @@ export const SCHEME_KINDS = {
   fastcdc: "content-defined chunks of the unaligned image: a reference, which layouts can pass",
   aligned:
     "the layout of bless: files from the threshold on start on the grid, smaller ones are packed",
+  like: "the same, each image laid out like the one before it (`bless --like`)",
+  "like-stale": "the same, and freed blocks keep their bytes (`bless --like --keep-stale`)",
 } as const;
 
 /** A kind of row. */
@@ -98,7 +102,7 @@ export interface Scheme {
   readonly kind: SchemeKind;
   /** 0 where there is no grid. */
   readonly gridBytes: number;
-  /** Of aligned ones only. */
+  /** Of those with the layout of bless only. */
   readonly aligned: { readonly thresholdBytes: number; readonly packing: Packing } | undefined;
   /** Of content-defined ones only. */
   readonly chunker: ChunkerParameters | undefined;
@@ -110,6 +114,7 @@ const CDC_AVERAGE_MAX = 4 * 1024 * 1024;
 /** The schemes of a probe in the order of the report, each once. Throws a UsageError for an option out of range. */
 export function schemesOf(options: ResolvedProbeOptions): Scheme[] {
   const { asIs } = options;
+  checkLikeRows(options);
   const schemes: Scheme[] = [];
   const add = (scheme: Scheme) => schemes.push(scheme);
   if (!asIs) add({ kind: "file", gridBytes: 0, aligned: undefined, chunker: undefined });
@@ -125,9 +130,28 @@ export function schemesOf(options: ResolvedProbeOptions): Scheme[] {
       const scheme: Scheme = { kind: "aligned", gridBytes, aligned, chunker: undefined };
       checkLayout(layoutOf(scheme, options.mode));
       add(scheme);
+      if (options.like === undefined) continue;
+      add({ ...scheme, kind: "like" });
+      add({ ...scheme, kind: "like-stale" });
     }
   }
   return schemes;
+}
+
+/** Throws a UsageError where images have none before them that they could be laid out like. */
+function checkLikeRows({ like, asIs, mode }: ResolvedProbeOptions): void {
+  if (like === undefined || (!asIs && mode === "merged")) return;
+  throw optionError("like", "only merged images are laid out like the one before", {
+    remedies: [{ option: "like", change: "omit" }, {
+      option: asIs ? "asIs" : "mode",
+      change: "omit",
+    }],
+  });
+}
+
+/** Whether each image of a row is laid out like the one before it. */
+export function isContinued({ kind }: Scheme): boolean {
+  return kind === "like" || kind === "like-stale";
 }
 
 /** The layout of a scheme's images: what bless would make, or what a writer without alignment gives. */

@@ -147,6 +147,7 @@ export type Measure = Pick<
   | "pairwise"
   | "explain"
   | "row"
+  | "like"
 >;
 
 /** Reads what is measured. Throws a UsageError for a value that cannot be read. */
@@ -169,6 +170,7 @@ export function parseMeasure(
     pairwise: args.flag("pairwise") || args.value("report") !== undefined,
     // A page for others says where the layout loses, where that can be known.
     explain: args.flag("explain") || (args.value("report") !== undefined && !args.flag("as-is")),
+    like: args.value("like") === undefined ? undefined : "previous",
     row: args.value("row"),
   };
 }
@@ -214,6 +216,7 @@ const MEASURE_OPTIONS = [
   "as-is",
   "self-shift",
   "explain",
+  "like",
 ];
 
 /** Throws a UsageError for what `--from` cannot choose any more. */

@@ -104,6 +104,14 @@ export const PROBE: Command = {
       summary: "measure merged images, or one image a layer",
     },
     {
+      name: "like",
+      value: "previous",
+      choices: ["previous"],
+      summary:
+        "two more rows for each layout, in which each image is laid out like the one before it: as with --like, and " +
+        "with --keep-stale too. The sources are builds in their order",
+    },
+    {
       name: "verity",
       value: "append",
       choices: ["append"],

@@ -24,6 +24,7 @@ import type { ImageFacts } from "../images.ts";
 import type { ProbeReport } from "../report.ts";
 import {
   describeScheme,
+  isContinued,
   type Scheme,
   SCHEME_KINDS,
   type SchemeDescription,
@@ -231,7 +232,7 @@ function asScheme(value: unknown, location: JsonLocation): Scheme {
 function checkScheme(scheme: Scheme, row: SchemeDescription, location: JsonLocation): void {
   const { kind, gridBytes, aligned, chunker } = scheme;
   const isWhole = (gridBytes > 0) === (kind !== "file") &&
-    (aligned !== undefined) === (kind === "aligned") &&
+    (aligned !== undefined) === (kind === "aligned" || isContinued(scheme)) &&
     (chunker !== undefined) === (kind === "fastcdc");
   const again = describeScheme(scheme);
   const isSame = (Object.keys(again) as (keyof SchemeDescription)[])

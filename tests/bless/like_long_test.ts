@@ -1,3 +1,7 @@
+import { assert } from "@std/assert";
+import { createHash } from "node:crypto";
+import { readFileSync, rmSync, statSync } from "node:fs";
+import { deflateRawSync } from "node:zlib";
 import type { LayoutOptions } from "../../lib/bless/options.ts";
 import { withDirectory } from "../source/helpers.ts";
 import { makeImage } from "../ext4/made_image.ts";
@@ -38,3 +42,37 @@ Deno.test("chains of rebuilds under every kind of option stay sound and equal to
     });
   }
 });
+
+Deno.test("twenty rebuilds do not decay, and each is clean and equal to its tree", async () => {
+  const mounts = kernelOrNotice("mounting rebuilt images");
+  for (const keepStale of [false, true]) {
+    await withDirectory(async (scratch) => {
+      const random = new Random(4321);
+      let tree = firstTree(random, 400);
+      await makeImage(`${scratch}/0`, tree);
+      for (let i = 1; i <= 20; i++) {
+        tree = changedTree(tree, random, 0.01);
+        const made = await rebuild(`${scratch}/${i}`, tree, `${scratch}/${i - 1}`, { keepStale });
+        await assertRebuilt(made, mounts);
+        rmSync(`${scratch}/${i - 1}`);
+      }
+      const { plan } = await makeImage(`${scratch}/fresh`, tree);
+      const [last, fresh] = [`${scratch}/20`, `${scratch}/fresh`].map(storedBytes);
+      assert(last! <= fresh! * 1.05, `${last} stored bytes, ${fresh} of a fresh one`);
+      const { sizeBytes } = plan.summary;
+      assert(statSync(`${scratch}/20`).size <= sizeBytes * 1.25 + 64 * plan.gridBlocks * 4096);
+    });
+  }
+});
+
+/** What a store keeps of an image: its different cells, compressed. */
+function storedBytes(path: string): number {
+  const image = readFileSync(path);
+  const stored = new Map<string, number>();
+  for (let at = 0; at < image.length; at += 128 * KIB) {
+    const cell = image.subarray(at, at + 128 * KIB);
+    if (cell.every((byte) => byte === 0)) continue;
+    stored.set(createHash("sha256").update(cell).digest("hex"), deflateRawSync(cell).length);
+  }
+  return [...stored.values()].reduce((sum, bytes) => sum + bytes, 0);
+}
