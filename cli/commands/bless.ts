@@ -31,6 +31,7 @@ import {
   refuseInsideAdditions,
 } from "./additions.ts";
 import { envelopeRows, layeredEnvelope, openEnvelope, writeRootHashBeside } from "./envelope.ts";
+import { hotRows, parseHot, prefetchSink, writePrefetch } from "./hot.ts";
 import {
   configSink,
   countsText,
@@ -89,6 +90,8 @@ export async function makeMerged(
   const sourceOptions = parseSourceOptions(args, io, [source], args.value("store"));
   const additions = parseAdditions(args, io, [source]);
   const timestamp = sourceDateEpoch(io);
+  const hot = parseHot(args);
+  const prefetch = prefetchSink(args, io);
   const config = configSink(args, io, {
     image: image === "-" || image === NO_IMAGE ? undefined : image,
     sourcePaths: [...localPaths([source]), ...additions.paths, ...previousPaths(args)],
@@ -114,12 +117,14 @@ export async function makeMerged(
       sink,
       configSink: config,
       ...parseLike(args),
+      ...hot,
     });
   } finally {
     opened.close();
     await outputs.close();
   }
   await opened.finish(report);
+  if (prefetch !== undefined) await writePrefetch(prefetch, report);
   const elapsedMs = Math.round(io.now() - started);
   const stored = outputs.storeReport();
   return { report, made: { image, stored, device: deviceReport(outputs), elapsedMs } };
@@ -247,6 +252,7 @@ function mergedText(
     ["content", content],
     ["layout", aligns],
     ["layers", formatCount(report.layers.length)],
+    ...hotRows(report),
     ...report.like === undefined ? [] : [["like", likeText(report.like)] as const],
     ...additionRows(report),
     ...envelopeRows(report),

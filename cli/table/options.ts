@@ -154,6 +154,24 @@ export function likeOptions(what: string): readonly OptionSpec[] {
   ];
 }
 
+/** What a boot reads first. */
+export const HOT_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "hot",
+    value: "FILE|entrypoint",
+    completion: "file",
+    summary:
+      "put the files that a boot reads first, in that order: a list of paths, what strace or fatrace printed, or what " +
+      "the entry point of the image loads",
+  },
+  {
+    name: "prefetch",
+    value: "FILE",
+    completion: "file",
+    summary: "write where the hot files lie, and the ids of those cells, as JSON",
+  },
+];
+
 /** How an image that was not unmounted is read. */
 export const REPLAY_OPTIONS: readonly OptionSpec[] = [
   {

@@ -27,6 +27,14 @@ import {
   writeEnveloped,
 } from "./envelope.ts";
 import { differingCells } from "./differing_cells.ts";
+import {
+  checkHot,
+  chooseHot,
+  type HotOptions,
+  hotWithin,
+  prefetchInOutput,
+  prefetchOf,
+} from "./hot.ts";
 import { checkLeastSize } from "./least_size.ts";
 import { type Admission, type LoadedTree, type TreeBelow, withTree } from "./load_tree.ts";
 import { type LayoutOptions, MERGED_DEFAULTS } from "./options.ts";
@@ -40,7 +48,7 @@ import {
 import { type BlessReport, imageReport, sourceReport } from "./report.ts";
 
 /** What to bless, how, and where to. */
-export interface BlessMergedOptions extends SourceOptions, LikeOptions {
+export interface BlessMergedOptions extends SourceOptions, LikeOptions, HotOptions {
   /** As on the command line: `oci:DIR:REF`, `tar:FILE` and so on. */
   readonly source: string;
   /** The layout; what is not given is that of `MERGED_DEFAULTS`. */
@@ -81,6 +89,7 @@ export async function blessMerged(options: BlessMergedOptions): Promise<BlessRep
 async function bless(options: ResolvedMergedOptions): Promise<BlessReport> {
   const { layout, envelope, timestamp = 0 } = options;
   checkLike(options);
+  checkHot(options);
   checkEnvelope(envelope, layout);
   const inside = layoutInside(layout, envelope);
   resolveSettings(inside, { derivedUuid: new Uint8Array(16), timestamp });
@@ -104,11 +113,15 @@ async function blessLike(
     const finishConfig = await beginConfig(image, options.configSink);
     const architecture = architectureOf(image, options);
     checkEnvelope(envelope, layout, architecture);
+    const hot = options.hot && chooseHot(tree, options.hot, image, warnings);
+    const wishes = { continuation, hot: hot?.files };
     const plan = withinDisk(
       layout,
       envelope,
-      () => planImage(tree, { layout: inside, ...identity, timestamp, warnings, continuation }),
+      () => planImage(tree, { layout: inside, ...identity, timestamp, warnings, ...wishes }),
     );
+    // Before the write lets go of the payload.
+    const prefetch = hot && prefetchOf(plan, hot, options.hotDigest ?? "sha512-256");
     const { progress, signal, tmpdir, workerUrl } = options;
     const differing = await cellsFromBelow(loaded, options, {
       layout: inside,
@@ -133,6 +146,8 @@ async function blessLike(
       ...written.envelope,
       layers,
       ...previous === undefined ? {} : { like: previous.report(plan.kept!) },
+      ...hot === undefined ? {} : { hot: hot.report },
+      ...prefetch === undefined ? {} : { prefetch: prefetchInOutput(prefetch, written.envelope) },
       warnings: warnings.list(),
     };
   };
@@ -143,13 +158,19 @@ async function blessLike(
 
 /** How many cells what is put on top changes; undefined where nothing is. The plans are made for this alone. */
 async function cellsFromBelow(
-  { tree, identity, below }: LoadedTree,
-  { timestamp = 0, signal }: ResolvedMergedOptions,
+  { tree, image, identity, below }: LoadedTree,
+  { timestamp = 0, signal, hot }: ResolvedMergedOptions,
   options: Pick<PlanImageOptions, "layout" | "continuation">,
 ): Promise<number | undefined> {
   if (below === undefined) return undefined;
   const planOf = (of: TreeBelow) =>
-    planImage(of.tree, { ...options, ...of.identity, timestamp, warnings: new Warnings() });
+    planImage(of.tree, {
+      ...options,
+      ...of.identity,
+      timestamp,
+      warnings: new Warnings(),
+      hot: hotWithin(of.tree, hot, image),
+    });
   return await differingCells(planOf({ tree, identity }), planOf(below), signal);
 }
 

@@ -43,6 +43,9 @@ export type {
   OpenedPrevious,
   PreviousOptions,
 } from "./previous_image.ts";
+export type { HotFiles, HotOptions, HotReport, PrefetchReport } from "./hot.ts";
+export { parseHotList } from "../source/hot_list.ts";
+export type { HotList, HotListEntry, HotListFormat } from "../source/hot_list.ts";
 export type { LayerChunksTarget } from "./layered_chunks.ts";
 export { exportTar } from "./export.ts";
 export type { ExportOptions, ExportReport, TarCounts } from "./export.ts";

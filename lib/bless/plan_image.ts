@@ -8,7 +8,7 @@ import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import { type Continuation, planExt4 } from "../ext4/plan/plan_ext4.ts";
 import type { LayoutOptions } from "../ext4/plan/settings.ts";
 import { parseUuid, resolveSettings } from "../ext4/plan/settings.ts";
-import type { FileTree } from "../model/node.ts";
+import type { FileNode, FileTree } from "../model/node.ts";
 import { Warnings } from "../warnings.ts";
 import { MERGED_DEFAULTS } from "./options.ts";
 
@@ -36,6 +36,8 @@ export interface PlanImageOptions extends ContentIdentity {
   readonly warnings?: Warnings | undefined;
   /** A previous image whose blocks are kept where nothing changed. */
   readonly continuation?: Continuation | undefined;
+  /** Files of the tree that are placed first, in this order; not together with a previous image. */
+  readonly hot?: readonly FileNode[] | undefined;
 }
 
 /**
@@ -47,7 +49,8 @@ export function planImage(tree: FileTree, options: PlanImageOptions): ImagePlan 
     derivedUuid: deriveUuid(options),
     timestamp,
   });
-  return planExt4(tree, settings, warnings, options.continuation);
+  const { continuation, hot } = options;
+  return planExt4(tree, settings, warnings, { continuation, hot });
 }
 
 /** The UUID of an image: the one that its content states, or one of version 8 (RFC 9562, section 5.8) derived from it. */

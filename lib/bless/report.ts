@@ -12,6 +12,7 @@ import {
   statedPlatform,
 } from "../source/config.ts";
 import type { EnvelopeReport } from "./envelope.ts";
+import type { HotReport, PrefetchReport } from "./hot.ts";
 import { packingText } from "./options.ts";
 import type { LikeReport } from "./previous_image.ts";
 import { FORMAT_VERSION } from "./plan_image.ts";
@@ -88,6 +89,10 @@ export interface BlessReport extends SourceReport, ImageReport, EnvelopeReport {
   readonly layers: readonly LayerReport[];
   /** What was kept of a previous image; left out without one. */
   readonly like?: LikeReport | undefined;
+  /** What was placed first; left out where nothing was. */
+  readonly hot?: HotReport | undefined;
+  /** Where that is, so that it can be fetched before it is asked for; left out where it has no blocks. */
+  readonly prefetch?: PrefetchReport | undefined;
   /** What was changed or left out, one for each kind. */
   readonly warnings: readonly WarningSummary[];
 }

@@ -1,14 +1,15 @@
 /** Roots that blessfs made start, are what was planned, grow, and outlive a power cut. */
 import { assertEquals, assertMatch, assertNotMatch } from "@std/assert";
-import { copyFileSync, mkdirSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { copyFileSync, mkdirSync, symlinkSync, truncateSync } from "node:fs";
+import { join } from "node:path";
 import { ROOT } from "../../tools/build_steps.ts";
-import { inDirectory, MAIN, runProgramWith } from "../cli/program.ts";
+import { inDirectory } from "../cli/program.ts";
 import { hasCommand, mustRun } from "../oracle/command.ts";
 import { assertE2fsckClean } from "../oracle/e2fsck.ts";
 import { notRun } from "../oracle/notice.ts";
+import { blessfs, writeTree } from "./boot_steps.ts";
 import { type HostKernel, hostKernel, Machine, machineWords, PROMPT } from "./machine.ts";
-import { makeSystemdRoot } from "./roots.ts";
+import { makeRoot, SYSTEMD_ROOT } from "./roots.ts";
 
 const GROWN_BYTES = 2 * 1024 ** 3;
 /** Prints what ext4 complains of, and then that it has looked. */
@@ -29,21 +30,8 @@ const READ = "sha256sum -c /kept.sha256";
 /** Both the kernel and e2fsck in the ramdisk may be the one that replays the journal. */
 const REPLAYED = /recovery complete|recovering journal/;
 
-function blessfs(...words: string[]): void {
-  const { code, stderr } = runProgramWith(MAIN, words, { cwd: ROOT });
-  assertEquals(code, 0, stderr);
-}
-
 function digestOf(path: string): string {
   return mustRun("sha256sum", [path]).split(" ", 1)[0]!;
-}
-
-function writeTree(directory: string, files: Readonly<Record<string, string>>): void {
-  for (const [path, text] of Object.entries(files)) {
-    const target = join(directory, path);
-    mkdirSync(dirname(target), { recursive: true });
-    writeFileSync(target, text, { mode: text.startsWith("#!") ? 0o755 : 0o644 });
-  }
 }
 
 function kernelOrNotice(what: string): HostKernel | undefined {
@@ -88,7 +76,7 @@ Deno.test("a root with systemd boots, grows, loses power, and boots again", asyn
   if (kernel === undefined) return;
   await inDirectory(async (directory) => {
     const planned = join(directory, "root.tar");
-    const why = makeSystemdRoot(planned);
+    const why = makeRoot(planned, SYSTEMD_ROOT);
     if (why !== undefined) return notRun(what, why);
     const machineFiles = join(directory, "machine");
     const getty = "etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf";

@@ -8,7 +8,7 @@ import { hasCommand, mustRun } from "../oracle/command.ts";
 import { notRun } from "../oracle/notice.ts";
 import { furnish, runScript, type ShellBlock, shellBlocks } from "../tools/documents.ts";
 import { hostKernel } from "./machine.ts";
-import { makeSystemdRoot } from "./roots.ts";
+import { makeRoot, SYSTEMD_ROOT } from "./roots.ts";
 
 const PATH = "docs/VM.md";
 /** What is typed at a prompt, ended by what the document tells people to type. */
@@ -64,7 +64,7 @@ Deno.test("docs/VM.md boots what it says", async () => {
   if (typeof kernel === "string") return notRun(`the commands of ${PATH}`, kernel);
   if (!hasCommand("busybox")) return notRun(`the commands of ${PATH}`, "busybox is not installed");
   await inDirectory((directory) => {
-    const why = makeSystemdRoot(join(directory, "root.tar"));
+    const why = makeRoot(join(directory, "root.tar"), SYSTEMD_ROOT);
     if (why !== undefined) return notRun(`the commands of ${PATH}`, why);
     furnish(directory, ROOT);
     putConsole(directory);

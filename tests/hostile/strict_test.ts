@@ -7,11 +7,13 @@ import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { delimiter, join } from "node:path";
 import process from "node:process";
+import type { HotOptions } from "../../lib/bless/hot.ts";
 import { blessLayered } from "../../lib/bless/layered.ts";
 import { blessMerged } from "../../lib/bless/merged.ts";
 import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { InputError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
+import { parseHotList } from "../../lib/source/hot_list.ts";
 import type { SourceOptions } from "../../lib/source/source.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import { runProgramWith } from "../cli/program.ts";
@@ -23,7 +25,9 @@ import { paxHeader, rawEntry, rawHeader, rawTar } from "../tar/raw.ts";
 import { readSources, ROOT } from "../tidy/repository.ts";
 
 /** Makes a source with one thing that is worth a warning, and gives its name and the options to read it. */
-type Maker = (directory: string) => Promise<[source: string, more?: Partial<SourceOptions>]>;
+type Maker = (
+  directory: string,
+) => Promise<[source: string, more?: Partial<SourceOptions> & HotOptions]>;
 
 function layers(...entries: SimpleEntry[][]): Maker {
   return image({ layers: entries.map(buildTar) });
@@ -109,6 +113,15 @@ const CASES: Readonly<Record<string, Maker>> = {
   unsupportedXattr: layers([{ path: "a", xattrs: { "strange.name": "1" } }]),
 };
 
+/** Kinds that only one image with all layers has. */
+const MERGED_CASES: Readonly<Record<string, Maker>> = {
+  hotFileMissing: async (directory) => {
+    const [source] = await tar(OK)(directory);
+    const list = parseHotList(new TextEncoder().encode("/ok\n/none\n"), "list");
+    return [source, { hot: { kind: "list", name: "list", list } }];
+  },
+};
+
 /** Kinds that only layers for overlayfs have. */
 const LAYERED_CASES: Readonly<Record<string, Maker>> = {
   whiteoutDevice: layers([{ path: "a", kind: "characterDevice", major: 0, minor: 0 }]),
@@ -137,7 +150,7 @@ Deno.test("every kind of warning that blessing gives has a case here and a row i
   const isOther = (path: string) => OTHER_COMMANDS.some((folder) => path.startsWith(folder));
   // The writer of tars has records, and they are added, too.
   const found = kindsOf((path) => !isOther(path) && path !== "lib/tar/writer.ts");
-  const cases = [...Object.keys(CASES), ...Object.keys(LAYERED_CASES)].sort();
+  const cases = Object.keys({ ...CASES, ...MERGED_CASES, ...LAYERED_CASES }).sort();
   assertEquals([...found].sort(), cases);
   const page = readFileSync(new URL("../../docs/WARNINGS.md", import.meta.url), "utf8");
   const rows = page.split("\n").filter((line) => line.startsWith("| `"))
@@ -145,14 +158,18 @@ Deno.test("every kind of warning that blessing gives has a case here and a row i
   assertEquals(rows, cases);
 });
 
-for (const [kind, make] of Object.entries({ ...CASES, ...LAYERED_CASES })) {
+for (const [kind, make] of Object.entries({ ...CASES, ...MERGED_CASES, ...LAYERED_CASES })) {
   Deno.test(`${kind} is counted, and an error under strict`, async () => {
     await withDirectory(async (directory) => {
       const inside = join(directory, "source");
       mkdirSync(inside);
       const [source, more = {}] = await make(inside);
       await withTar(directory, kind, async () => {
-        const ways = kind in LAYERED_CASES ? [layered] : [merged, layered];
+        const ways = kind in LAYERED_CASES
+          ? [layered]
+          : kind in MERGED_CASES
+          ? [merged]
+          : [merged, layered];
         for (const [i, bless] of ways.entries()) {
           const report = await bless(source, join(directory, `lax-${i}`), more, false);
           const warning = report.warnings.find((each) => each.kind === kind);
@@ -166,7 +183,7 @@ for (const [kind, make] of Object.entries({ ...CASES, ...LAYERED_CASES })) {
           assertStringIncludes(warning!.message, error.message.split(": ").at(-1)!);
         }
         // An image that is there already is no way around it.
-        if (kind === "diffIdMismatch" || ways.length === 0) return;
+        if (kind === "diffIdMismatch" || !ways.includes(layered)) return;
         await assertRejects(
           () => layered(source, join(directory, `lax-${ways.length - 1}`), more, true),
           InputError,

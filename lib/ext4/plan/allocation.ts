@@ -15,7 +15,8 @@ import {
   joinedInOrder,
   mergeRanges,
 } from "../../layout/blocks.ts";
-import { type Demand, type LayoutRules, runStarts } from "../../layout/packing.ts";
+import { runStartsBehindHot } from "../../layout/hot_order.ts";
+import type { Demand, LayoutRules } from "../../layout/packing.ts";
 import { appendExtents, type Placement, placePayloads } from "../../layout/placement.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../../model/payload.ts";
 import { EXTENT_BLOCKS_MAX } from "../format/constants.ts";
@@ -109,11 +110,15 @@ export const ROUNDS_MAX = 64;
 
 /** Allocates the blocks of an image. */
 export function allocate(
-  { inodes, files }: Omit<AllocationDemand, "runStarts">,
+  { inodes, files, hotCount = 0 }: Omit<AllocationDemand, "runStarts"> & {
+    /** How many of the files, from the first on, are hot. */
+    readonly hotCount?: number | undefined;
+  },
   settings: Settings,
 ): Allocation {
   const { size } = settings;
-  const demand = { inodes, files, runStarts: runStarts(files, layoutRules(settings)) };
+  const starts = runStartsBehindHot(files, layoutRules(settings), hotCount);
+  const demand = { inodes, files, runStarts: starts };
   const used = demand.inodes.lastInodeNumber;
   if (size.kind !== "total") {
     const spare = size.kind === "free" ? spareInodes(size.freeBytes) : 0;

@@ -6,9 +6,11 @@
  */
 import { formatUuid } from "../../bytes/uuid.ts";
 import { divCeil } from "../../bytes/arithmetic.ts";
+import { invariant } from "../../errors.ts";
 import { blocksWithin, countBlocks } from "../../layout/blocks.ts";
+import { hotFirst } from "../../layout/hot_order.ts";
 import { isAligned, sortPayloads } from "../../layout/placement.ts";
-import type { FileTree } from "../../model/node.ts";
+import type { FileNode, FileTree, TreeNode } from "../../model/node.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import { Warnings } from "../../warnings.ts";
 import { filesystemSeed, inodeSeed } from "../format/checksum.ts";
@@ -58,22 +60,41 @@ export interface Continuation {
   readonly keepsStale: boolean;
 }
 
+/** What a plan takes up beside the tree; at most one of them. */
+export interface PlanWishes {
+  /** A previous image, whose blocks are kept where nothing changed. */
+  readonly continuation?: Continuation | undefined;
+  /** Files that are placed first, in this order. */
+  readonly hot?: readonly FileNode[] | undefined;
+}
+
 /** Plans an image. */
 export function planExt4(
   tree: FileTree,
   settings: Settings,
   warnings: Warnings,
-  continuation?: Continuation,
+  { continuation, hot }: PlanWishes = {},
 ): ImagePlan {
-  if (continuation === undefined) return planAfresh(tree, settings, warnings);
+  if (continuation === undefined) return planAfresh(tree, settings, warnings, hot);
+  invariant(hot === undefined, "files that stay where they are cannot come first");
   return planAfter(tree, settings, warnings, continuation);
 }
 
-function planAfresh(tree: FileTree, settings: Settings, warnings: Warnings): ImagePlan {
+function planAfresh(
+  tree: FileTree,
+  settings: Settings,
+  warnings: Warnings,
+  hot: readonly FileNode[] = [],
+): ImagePlan {
   const inodes = draftInodes(tree, draftOptions(settings, warnings));
   checkAttributes(inodes.drafts, warnings);
-  const files = fileDemands(inodes, settings);
-  return buildPlan(allocate({ inodes, files }, settings), inodes, files, settings);
+  const ranks = new Map<TreeNode, number>(hot.map((node, rank) => [node, rank]));
+  const { files, hotCount } = hotFirst(
+    fileDemands(inodes, settings),
+    settings,
+    ({ draft }) => ranks.get(draft.node),
+  );
+  return buildPlan(allocate({ inodes, files, hotCount }, settings), inodes, files, settings);
 }
 
 /** Continues a previous image, unless it drifted too far from what a fresh layout would be. */

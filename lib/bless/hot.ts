@@ -1,0 +1,265 @@
+/**
+ * Hot files: those that a boot reads, from a list or found from the entry point, which are placed first and in order; and
+ * where they came to lie, so that a store or a server can have them ready.
+ *
+ * @module
+ */
+import { alignDown, alignUp } from "../bytes/arithmetic.ts";
+import { type ByteString, displayName } from "../bytes/byte_string.ts";
+import { type ChunkDigest, chunkId } from "../chunk/chunk.ts";
+import { ChunkCutter, type CutPiece } from "../chunk/chunk_sink.ts";
+import { InputError, optionError } from "../errors.ts";
+import type { ImagePlan } from "../ext4/plan/image_plan.ts";
+import { type FileNode, type FileTree, sortedChildren, type TreeNode } from "../model/node.ts";
+import { BLOCK_SIZE_BYTES, readPayload } from "../model/payload.ts";
+import type { HotList, HotListFormat } from "../source/hot_list.ts";
+import { displayText } from "../source/json.ts";
+import type { OpenedImage } from "../source/types.ts";
+import { resolvePath } from "../tree/resolve.ts";
+import type { Warnings } from "../warnings.ts";
+import type { EnvelopeReport } from "./envelope.ts";
+import { entrypointClosure } from "./hot_entrypoint.ts";
+
+/** Which files are hot: those of a list, or those that starting the entry point reads. */
+export type HotFiles =
+  | { readonly kind: "entrypoint" }
+  | {
+    readonly kind: "list";
+    /** In errors and in the report. */
+    readonly name: string;
+    readonly list: HotList;
+  };
+
+/** Options of what is hot. */
+export interface HotOptions {
+  /** What a boot reads first; those files are placed in front of all others, in that order. */
+  readonly hot?: HotFiles | undefined;
+  /** The digest by which the report names cells; default `sha512-256`, as in chunk stores. */
+  readonly hotDigest?: ChunkDigest | undefined;
+}
+
+/** What was hot. */
+export interface HotReport {
+  /** `entrypoint`, or the name of the list. */
+  readonly source: string;
+  /** How the list is written; null for `entrypoint`. */
+  readonly format: HotListFormat | null;
+  /** Files that were placed first, each once. */
+  readonly files: number;
+  /** Their sizes together. */
+  readonly bytes: number;
+  /** Paths that are not in the image, or lead to no file. */
+  readonly missing: number;
+}
+
+/** Where hot files lie: whole cells of the grid. */
+export interface PrefetchReport {
+  /** Where the first cell begins in the output, in bytes. */
+  readonly offset: number;
+  /** Up to the end of the last cell, or of the image. */
+  readonly length: number;
+  /** Of the ids. */
+  readonly digest: ChunkDigest;
+  /** Of each cell, in order; those of a chunk store that is cut by the same grid. */
+  readonly cells: readonly string[];
+}
+
+/** Hot files of a tree. */
+export interface ChosenHot {
+  /** In the order in which they are read. */
+  readonly files: readonly FileNode[];
+  readonly report: HotReport;
+}
+
+/** Throws a UsageError where options exclude each other. */
+export function checkHot({ hot, like }: HotOptions & { readonly like?: unknown }): void {
+  if (hot === undefined || like === undefined) return;
+  throw optionError("hot", "has no effect on an image whose blocks stay where they are", {
+    remedies: [{ option: "like", change: "omit", when: "to lay the image out afresh" }],
+    hint: "an image that continues one with hot files keeps them where they are",
+  });
+}
+
+/**
+ * Finds the hot files in a tree.
+ *
+ * @throws {InputError} when none of them is in the image
+ */
+export function chooseHot(
+  tree: FileTree,
+  hot: HotFiles,
+  image: Pick<OpenedImage, "source" | "config">,
+  warnings: Warnings,
+): ChosenHot {
+  const { files, missing } = findHot(tree, hot, image);
+  const source = hot.kind === "entrypoint" ? "entrypoint" : hot.name;
+  if (files.length === 0) {
+    throw new InputError(
+      source,
+      `names ${missing.length} paths, and none leads to a file of the image`,
+      {
+        hint: "paths begin at the root of the image",
+      },
+    );
+  }
+  for (const path of missing) {
+    warnings.add("hotFileMissing", displayText(source), `${displayName(path)} is not in the image`);
+  }
+  return {
+    files,
+    report: {
+      source,
+      format: hot.kind === "entrypoint" ? null : hot.list.format,
+      files: files.length,
+      bytes: files.reduce((sum, { payload }) => sum + payload.sizeBytes, 0),
+      missing: missing.length,
+    },
+  };
+}
+
+/** The hot files that a tree has, of which nothing is said; undefined where there are none. */
+export function hotWithin(
+  tree: FileTree,
+  hot: HotFiles | undefined,
+  image: Pick<OpenedImage, "source" | "config">,
+): readonly FileNode[] | undefined {
+  if (hot === undefined) return undefined;
+  try {
+    return findHot(tree, hot, image).files;
+  } catch (error) {
+    if (error instanceof InputError) return undefined;
+    throw error;
+  }
+}
+
+function findHot(
+  tree: FileTree,
+  hot: HotFiles,
+  image: Pick<OpenedImage, "source" | "config">,
+): ReturnType<typeof filesOfList> {
+  return hot.kind === "entrypoint"
+    ? entrypointClosure(tree, image.config, image.source)
+    : filesOfList(tree, hot.list);
+}
+
+function filesOfList(
+  tree: FileTree,
+  { entries }: HotList,
+): { readonly files: readonly FileNode[]; readonly missing: readonly ByteString[] } {
+  const files = new Set<FileNode>();
+  const missing = new Set<ByteString>();
+  for (const { path, takesTree } of entries) {
+    const node = resolvePath(tree, path)?.node;
+    if (node === undefined) missing.add(path);
+    else if (node.kind === "file") files.add(node);
+    else if (node.kind === "directory") { if (takesTree) addTree(node, files); }
+    else if (takesTree) missing.add(path);
+  }
+  return { files: [...files], missing: [...missing] };
+}
+
+/** All files below a directory, in the order of their paths. */
+function addTree(directory: TreeNode, files: Set<FileNode>): void {
+  const pending: TreeNode[] = [directory];
+  for (let node = pending.pop(); node !== undefined; node = pending.pop()) {
+    if (node.kind === "file") files.add(node);
+    if (node.kind !== "directory") continue;
+    for (const [, child] of sortedChildren(node).reverse()) pending.push(child);
+  }
+}
+
+/** The same in the file or device that was made, where the file system may be a partition of a disk. */
+export function prefetchInOutput(
+  prefetch: PrefetchReport,
+  { disk }: Pick<EnvelopeReport, "disk">,
+): PrefetchReport {
+  const root = disk?.partitions.find(({ role }) => role === "root");
+  return root === undefined ? prefetch : { ...prefetch, offset: prefetch.offset + root.startBytes };
+}
+
+/** What is read of a file at a time. */
+const PIECE_BLOCKS = 256;
+
+/**
+ * Where the hot files of a plan lie, and the ids of those cells. Reads their payload.
+ *
+ * @returns undefined when none of them has blocks
+ */
+export function prefetchOf(
+  plan: ImagePlan,
+  { files }: ChosenHot,
+  digest: ChunkDigest,
+): PrefetchReport | undefined {
+  const gridBytes = plan.gridBlocks * BLOCK_SIZE_BYTES;
+  const hot = new Set<TreeNode>(files);
+  let [first, end] = [Infinity, 0];
+  for (const { draft, extents } of plan.files) {
+    if (!hot.has(draft.node)) continue;
+    for (const { startBlock, blockCount } of extents) {
+      first = Math.min(first, startBlock);
+      end = Math.max(end, startBlock + blockCount);
+    }
+  }
+  if (end === 0) return undefined;
+  const sizeBytes = plan.totalBlocks * BLOCK_SIZE_BYTES;
+  const offset = alignDown(first * BLOCK_SIZE_BYTES, gridBytes);
+  const length = Math.min(alignUp(end * BLOCK_SIZE_BYTES, gridBytes), sizeBytes) - offset;
+  return { offset, length, digest, cells: cellIds(plan, { offset, length, gridBytes }, digest) };
+}
+
+function cellIds(
+  plan: ImagePlan,
+  { offset, length, gridBytes }: {
+    readonly offset: number;
+    readonly length: number;
+    readonly gridBytes: number;
+  },
+  digest: ChunkDigest,
+): string[] {
+  const ids: string[] = [];
+  const zeroId = chunkId(new Uint8Array(gridBytes), digest);
+  const take = (pieces: Iterable<CutPiece>) => {
+    for (const piece of pieces) {
+      if (piece instanceof Uint8Array) ids.push(chunkId(piece, digest));
+      else for (let i = 0; i < piece.zeroChunks; i++) ids.push(zeroId);
+    }
+  };
+  const cutter = new ChunkCutter(gridBytes);
+  const end = offset + length;
+  for (const { at, bytes } of bytesWithin(plan, offset, end)) {
+    const from = Math.max(offset - at, 0);
+    take(cutter.write(bytes.subarray(from, end - at), at + from - offset));
+  }
+  take(cutter.finish(length));
+  return ids;
+}
+
+/** The bytes of a plan that reach into a range, in ascending order. */
+function* bytesWithin(
+  { metadata, payload }: ImagePlan,
+  start: number,
+  end: number,
+): Generator<{ readonly at: number; readonly bytes: Uint8Array }> {
+  const overlaps = (at: number, lengthBytes: number) => at < end && at + lengthBytes > start;
+  const sources = [
+    ...metadata
+      .filter(({ offsetBytes, sizeBytes }) => overlaps(offsetBytes, sizeBytes))
+      .map(({ offsetBytes, encode }) => ({ at: offsetBytes, read: () => [encode()] })),
+    ...payload.flatMap((write) => {
+      const pieces = [];
+      for (let done = 0; done < write.blockCount; done += PIECE_BLOCKS) {
+        const lengthBytes = Math.min(PIECE_BLOCKS, write.blockCount - done) * BLOCK_SIZE_BYTES;
+        const at = (write.startBlock + done) * BLOCK_SIZE_BYTES;
+        if (!overlaps(at, lengthBytes)) continue;
+        const read = () => {
+          const bytes = new Uint8Array(lengthBytes);
+          readPayload(write.payload, bytes, (write.logicalBlock + done) * BLOCK_SIZE_BYTES);
+          return [bytes];
+        };
+        pieces.push({ at, read });
+      }
+      return pieces;
+    }),
+  ].sort((a, b) => a.at - b.at);
+  for (const { at, read } of sources) for (const bytes of read()) yield { at, bytes };
+}
