@@ -48,10 +48,18 @@ export async function readRecovered(bytes: Uint8Array): Promise<Outcome> {
   }
 }
 
-export function readMounted(image: string): Outcome {
+/**
+ * What the kernel makes of an image. Each is in a file of its own: a loop device of the one before may still be going away,
+ * and mount(8) would take it, with what it remembers, for a file of the same name.
+ */
+export function readMounted(bytes: Uint8Array, scratch: string): Outcome {
+  const image = Deno.makeTempFileSync({ dir: scratch });
   try {
+    Deno.writeFileSync(image, bytes);
     return { content: mountReadWrite(image, (mount) => Deno.readFileSync(`${mount}/file`)) };
   } catch (error) {
     return { error: (error as Error).message };
+  } finally {
+    Deno.removeSync(image);
   }
 }

@@ -66,11 +66,13 @@ function mutate({ name, bytes }: Image, random: Random): { what: string; undo: (
   return { what: `${kind} ${at}x${length}`, undo: () => bytes.set(before, at) };
 }
 
-/** Reads all of an image; what is damaged may be refused, with an InputError. */
+/** Reads all of an image, past faults and without; what is damaged may be refused, with an InputError. */
 async function readAll(bytes: Uint8Array): Promise<void> {
   try {
     const warnings = new Warnings();
-    await readTree(openExt4Image(memoryReader(bytes), { warnings }), { warnings });
+    const image = openExt4Image(memoryReader(bytes), { warnings });
+    await readTree(image, { warnings, onFault: () => {} });
+    await readTree(image, { warnings });
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
   }
