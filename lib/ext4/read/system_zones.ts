@@ -7,6 +7,7 @@
 import { firstIndex } from "../../bytes/arithmetic.ts";
 import { InputError } from "../../errors.ts";
 import { COMPAT } from "../format/constants.ts";
+import type { GroupDescriptor } from "../format/group_descriptor.ts";
 import { readBlockMap } from "../volume/block_map.ts";
 import { viewOfInode } from "../volume/inode.ts";
 import type { Volume } from "../volume/volume.ts";
@@ -42,11 +43,25 @@ function* groupZones(volume: Volume): Generator<Zone> {
     const { used, reserved } = volume.descriptorRoom(group);
     const start = volume.groupStart(group);
     yield zone(start, (volume.hasSuperblock(group) ? 1 : 0) + used + reserved);
-    const { descriptor } = volume.group(group);
+    const descriptor = descriptorOf(volume, group);
     if (descriptor === undefined) continue;
     yield zone(descriptor.blockBitmapBlock, 1);
     yield zone(descriptor.inodeBitmapBlock, 1);
     yield zone(descriptor.inodeTableBlock, volume.inodeTableBlocks);
+  }
+}
+
+/** A group without one costs what is in it, and not all that is elsewhere. */
+function descriptorOf(volume: Volume, group: number): GroupDescriptor | undefined {
+  try {
+    return volume.group(group).descriptor;
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    volume.judge.reportError("group descriptor", { group }, error, {
+      isReadable: true,
+      outcome: "what is in the group cannot be read",
+    });
+    return undefined;
   }
 }
 
