@@ -16,7 +16,7 @@ export const ERROR_CODES = {
   damaged: "The input contradicts itself, its checksums or the rules of its format.",
   digestMismatch: "The input is another one than its digest says.",
   doesNotFit: "The content does not fit into the size or the format.",
-  inUse: "The input is in use, or was not closed properly.",
+  inUse: "The input or the output is in use, or was not closed properly.",
   interrupted: "The signal was aborted; `cause` is its reason.",
   ioFailed: "The system or the device failed for another reason: see `data.code`.",
   limitExceeded: "The input goes beyond a limit; `data.limit` names one that can be raised.",

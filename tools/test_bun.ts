@@ -32,6 +32,7 @@ const COPIED = [
   "fixtures",
   "docs",
   "mod.ts",
+  "worker.ts",
   "deno.json",
 ];
 /** These are about the repository, or start Deno themselves. */

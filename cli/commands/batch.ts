@@ -234,7 +234,9 @@ class Batch {
       await this.#io.stdout.flush();
     } catch (error) {
       if (!(error instanceof ClosedPipeError)) throw error;
-      throw new IoError("standard output", "was closed before all images were made");
+      throw new IoError("standard output", "was closed before all images were made", {
+        code: "closedPipe",
+      });
     }
     if (failure === undefined || this.#io.json) return;
     const style = styleOf(false);

@@ -49,6 +49,7 @@ export function checkRoom(path: string, deviceBytes: number, neededBytes: number
   if (neededBytes <= deviceBytes) return;
   const shown = displayPath(path);
   throw new InputError(shown, `has ${deviceBytes} bytes: the image needs ${neededBytes}`, {
+    code: "doesNotFit",
     data: { path: shown, expected: neededBytes, actual: deviceBytes },
   });
 }
@@ -70,7 +71,9 @@ export interface ClaimedDevice {
 export async function claimDevice(path: string): Promise<ClaimedDevice> {
   const use = deviceUse(path);
   if (use !== undefined) throw busyError(path, use);
-  if (isReadOnly(path)) throw new IoError(displayPath(path), "is read-only");
+  if (isReadOnly(path)) {
+    throw new IoError(displayPath(path), "is read-only", { code: "permissionDenied" });
+  }
   try {
     const descriptor = openSync(path, constants.O_RDWR | constants.O_EXCL);
     return { descriptor, release: () => Promise.resolve() };
@@ -97,6 +100,7 @@ function isReadOnly(path: string): boolean {
 function busyError(path: string, use: string): IoError {
   const shown = displayPath(path);
   return new IoError(shown, `${use}: an image would destroy what is on it`, {
+    code: "inUse",
     hint: "unmount it, or stop what uses it",
     data: { path: shown, code: "EBUSY" },
   });

@@ -58,6 +58,8 @@ export class DescriptorWriter {
   readonly #gatherer = new WriteGatherer((bytes, offset) => this.#writeAll(bytes, offset));
   #isDropped = false;
   #isClosed = false;
+  #tellClosed = () => {};
+  readonly #closed = new Promise<void>((resolve) => this.#tellClosed = resolve);
   #sinceYieldBytes = 0;
   #sinceSyncBytes = 0;
   /** Calls that are under way and need the descriptor open. */
@@ -108,13 +110,18 @@ export class DescriptorWriter {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#files.close(this.#descriptor);
+    try {
+      this.#files.close(this.#descriptor);
+    } finally {
+      this.#tellClosed();
+    }
   }
 
-  /** Gives up; the descriptor is closed when no call needs it any more. */
-  drop(): void {
+  /** Gives up; when it resolves, no call needs the descriptor any more and it is closed. */
+  drop(): Promise<void> {
     this.#isDropped = true;
     if (this.#pendingCalls === 0) this.#closeQuietly();
+    return this.#isClosed ? Promise.resolve() : this.#closed;
   }
 
   /** @throws {InterruptedError} once it was dropped */

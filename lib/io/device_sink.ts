@@ -154,8 +154,12 @@ class BlockDeviceSink implements DeviceSink {
   abort(): Promise<void> {
     if (this.#isEnded) return this.#aborted;
     this.#end();
-    this.#writer?.drop();
-    return this.#aborted = this.#claim?.release() ?? Promise.resolve();
+    return this.#aborted = this.#giveBack();
+  }
+
+  async #giveBack(): Promise<void> {
+    await this.#writer?.drop();
+    await this.#claim?.release();
   }
 
   async #beginWith(bytes: Uint8Array, offset: number): Promise<void> {
@@ -169,8 +173,7 @@ class BlockDeviceSink implements DeviceSink {
     this.#claim = claim;
     this.#writer = writer;
     if (this.#isEnded) {
-      writer.drop();
-      await claim.release();
+      await this.#giveBack();
     }
     await this.#settle(this.#clear(writer));
     return writer;

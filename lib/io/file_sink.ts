@@ -204,7 +204,7 @@ class FileSink implements ImageSink {
   abort(): void {
     if (this.#state === "finished" || this.#state === "dropped") return;
     this.#end("dropped");
-    this.#writer?.drop();
+    void this.#writer?.drop();
     this.#removePart();
   }
 

@@ -141,6 +141,7 @@ Deno.test("an image that is given up leaves the head cleared, and the device fre
     await writeOddPieces(sink);
     controller.abort();
     await assertRejects(async () => await sink.finish(6 * MIB), InterruptedError);
+    await sink.abort();
     assert(content().subarray(0, HEAD_BYTES).every((byte) => byte === 0));
     const again = createDeviceSink(device);
     const expected = await writeOddPieces(again);
