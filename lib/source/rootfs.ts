@@ -110,7 +110,7 @@ function warnOf(complaints: string, name: string, warnings: Warnings): void {
   for (const line of complaints.split("\n")) {
     if (line === "") continue;
     const kind = line.endsWith("socket ignored") ? "skippedSocket" : "tarWarning";
-    warnings.add(kind, name, displayText(line.replace(/^tar: /, "")));
+    warnings.add(kind, name, displayText(line.replace(/^(?:\S*\/)?tar: /, "")));
   }
 }
 
@@ -131,7 +131,7 @@ function tarFailed(name: string, outcome: number | Error, complaints: string): I
 
 function remedyOf(exitCode: number, complaints: string): ErrorDetails {
   // Of a disk that fills up in the middle of a record, tar says only how much it wrote.
-  if (/^tar: -: (?:Wrote only|Cannot write)/m.test(complaints)) {
+  if (/^(?:\S*\/)?tar: -: (?:Wrote only|Cannot write)/m.test(complaints)) {
     return {
       hint: "the tar is kept in a temporary file, and the disk is full",
       remedies: [{ option: "tmpdir", change: "set", to: "keep it elsewhere" }],

@@ -145,14 +145,15 @@ Deno.test("layered mode gives additions an image of their own, and leaves the ot
     const add = ["--add-tar", writeAddition(directory)];
     const layers = join(directory, "layers");
     const plain = JSON.parse(await run("bless", "layered", SOURCE, "-o", layers, "--json"));
-    const before = readdirSync(layers).filter((name) => name.endsWith(".ext4"));
+    const images = () => readdirSync(layers).filter((name) => name.endsWith(".ext4")).sort();
+    const before = images();
     const report = JSON.parse(
       await run("bless", "layered", SOURCE, "-o", layers, ...add, "--json"),
     );
     assertEquals(report.reusedLayers, plain.layers.length);
     const digest = report.additions.digest.slice("sha256:".length);
-    const after = readdirSync(layers).filter((name) => name.endsWith(".ext4"));
-    assertEquals(after, [...before, `${digest}.ext4`].sort());
+
+    assertEquals(images(), [...before, `${digest}.ext4`].sort());
     assertE2fsckClean(join(layers, `${digest}.ext4`));
     const { layers: described, contentDigest } = JSON.parse(
       readFileSync(join(layers, "image.json"), "utf8"),
