@@ -146,13 +146,14 @@ class ThreadedBlesser implements Blesser {
   }
 
   #startWaiting(): void {
-    while (this.#waiting.length > 0 && this.#usedJobs < this.#options.jobs && !this.#isClosed) {
-      const free = this.#options.jobs - this.#usedJobs;
-      const share = Math.max(1, Math.floor(free / this.#waiting.length));
-      const job = this.#waiting.shift()!;
-      this.#usedJobs += share;
-      void this.#start(job, Math.min(share, job.options.jobs ?? share), share);
-    }
+    const free = this.#options.jobs - this.#usedJobs;
+    if (this.#waiting.length === 0 || free === 0 || this.#isClosed) return;
+    const share = Math.max(1, Math.floor(free / this.#waiting.length));
+    const job = this.#waiting.shift()!;
+    this.#usedJobs += share;
+    void this.#start(job, Math.min(share, job.options.jobs ?? share), share);
+    // To start a thread holds this one up, under Deno most: other work comes in between.
+    if (this.#waiting.length > 0) setImmediate(() => this.#startWaiting());
   }
 
   async #start(job: Job, jobs: number, share: number): Promise<void> {
