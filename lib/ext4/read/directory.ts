@@ -14,6 +14,7 @@ import type { DirectoryVisitor, DirectoryWalk } from "../volume/directory.ts";
 import { DirectoryWalker } from "../volume/directory.ts";
 import type { NodeKind } from "../volume/inode.ts";
 import { isReservedInode, judgeSize } from "../volume/inode.ts";
+import { faultInImage } from "../volume/judge.ts";
 import { inlineData, readSymlink } from "./content.ts";
 import type { Ext4Image, ImageInode } from "./image.ts";
 import { DEFAULT_READ_LIMITS, hasFlag, hasInlineData } from "./image.ts";
@@ -82,8 +83,13 @@ export function readDirectory(
     names.fault(error);
   }
   const { parentInodeNumber, firstFault } = names;
-  const fault = firstFault === undefined ? {} : { fault: firstFault };
+  const fault = firstFault === undefined ? {} : { fault: partFault("names in it", firstFault) };
   return { parentInodeNumber, names: names.names, blockCount, ...fault };
+}
+
+/** A fault that costs a part of something: the message says which. */
+export function partFault(part: string, fault: InputError): InputError {
+  return faultInImage(part, fault) as InputError;
 }
 
 /** @returns how many blocks it maps */

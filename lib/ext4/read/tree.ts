@@ -14,7 +14,7 @@ import { INODE_FLAG, INODE_NUMBER, LINK_COUNT_MAX, RO_COMPAT } from "../format/c
 import type { NodeKind } from "../volume/inode.ts";
 import { isReservedInode } from "../volume/inode.ts";
 import { filePayload, ImagePayload, type PayloadBounds, readSymlink } from "./content.ts";
-import { type DirectoryName, goOn, namesBackwards, readDirectory } from "./directory.ts";
+import { type DirectoryName, goOn, namesBackwards, partFault, readDirectory } from "./directory.ts";
 import type { Ext4Image, ImageInode, ReadLimits } from "./image.ts";
 import { BlockBudget, DEFAULT_READ_LIMITS, hasFlag } from "./image.ts";
 import { XattrReader } from "./xattrs.ts";
@@ -383,13 +383,16 @@ class NodeReader {
   /** Attributes that cannot be read are left out of what goes on past faults; the rest of the inode is not. */
   #attributes(inode: ImageInode, path: ByteString, describe: () => string): NodeAttributes {
     const { mode, uid, gid, mtime } = inode.record;
+    const { onFault } = this.#options;
+    const onPart = (at: ByteString, error: InputError) =>
+      onFault?.(at, partFault("its attributes", error));
     return {
       mode: mode & 0o7777,
       uid,
       gid,
       mtimeSeconds: mtime.seconds,
       mtimeNanoseconds: mtime.nanoseconds,
-      xattrs: goOn(path, this.#options.onFault, () => {
+      xattrs: goOn(path, onFault && onPart, () => {
         return this.#xattrs.read(inode, this.#options.warnings, describe);
       }) ?? [],
     };

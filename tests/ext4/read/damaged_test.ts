@@ -18,8 +18,18 @@ const INDIRECT_LEVELS = 0x1e;
 /** The first hash in the root of an index, and its block. */
 const SECOND_ENTRY = 0x28;
 
-/** Directories in blocks of 1 KiB, made without checksums so that anything in them can be another number. */
+/** Images by their options, each made once. */
+const MADE = new Map<string, Victim>();
+
 function victim(options: readonly string[] = []): Victim {
+  const key = options.join(" ");
+  const made = MADE.get(key) ?? makeVictim(options);
+  MADE.set(key, made);
+  return new Victim(made.bytes);
+}
+
+/** Directories in blocks of 1 KiB, made without checksums so that anything in them can be another number. */
+function makeVictim(options: readonly string[]): Victim {
   return withTemporaryDirectory((scratch) => {
     const source = `${scratch}/source`;
     for (const directory of ["small", "linear", "hashed"]) {
@@ -180,5 +190,9 @@ Deno.test("what the kernel refuses is refused, and costs no more than itself", a
   assertEquals(linear?.kind === "directory" && linear.children.size > 30, true);
   assertEquals(faults.length, 2, `${faults}`);
   assertEquals(faults.some((fault) => /^\/small\/b: extent tree/.test(fault)), true, `${faults}`);
-  assertEquals(faults.some((fault) => /^\/linear: directory/.test(fault)), true, `${faults}`);
+  assertEquals(
+    faults.some((fault) => /^\/linear: names in it: directory/.test(fault)),
+    true,
+    `${faults}`,
+  );
 });
