@@ -25,7 +25,7 @@ import {
   readSymlinkBlock,
 } from "../volume/content.ts";
 import type { InodeView } from "../volume/inode.ts";
-import { judgeSize, xattrBlockOf } from "../volume/inode.ts";
+import { judgeSize, SECTOR_SIZE_BYTES, xattrBlockOf } from "../volume/inode.ts";
 import { readInodeXattrs } from "../volume/xattrs.ts";
 import type { BlockBudget, Ext4Image, ImageInode } from "./image.ts";
 import { DEFAULT_READ_LIMITS, hasFlag, hasInlineData } from "./image.ts";
@@ -34,7 +34,6 @@ export type { MapBlock, MappedRun } from "../volume/block_map.ts";
 
 /** The longest path that the kernel follows, without its NUL. */
 const TARGET_BYTES_MAX = 4095;
-const SECTOR_SIZE_BYTES = 512;
 
 /** How a map is followed. */
 export interface BlockMapOptions {

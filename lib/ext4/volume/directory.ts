@@ -21,7 +21,7 @@ import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
 import type { DirectoryHash } from "../format/htree.ts";
 import type { DirectoryIndex, HashRange, MappedDirectory } from "./htree.ts";
 import { describeRange, NameHasher, readIndex } from "./htree.ts";
-import { isHashed, seedOf } from "./inode.ts";
+import { isHashed, SECTOR_SIZE_BYTES, seedOf } from "./inode.ts";
 import type { FaultDetails, Location } from "./judge.ts";
 import { HERE, hex } from "./judge.ts";
 import type { Volume } from "./volume.ts";
@@ -56,7 +56,6 @@ const WINDOW_BLOCKS = 32;
 const INLINE_ENTRIES_AT = 4;
 /** "." and ".." of the first block. */
 const DOT_COUNT = 2;
-const SECTOR_SIZE_BYTES = 512;
 const TAIL_WORDS = DIRECTORY_TAIL_SIZE_BYTES / 4;
 /** rec_len, name_len and file_type of the fake entry with the checksum. */
 const TAIL_HEAD = DIRECTORY_TAIL_SIZE_BYTES | (DIRENT_TYPE.CHECKSUM_TAIL << 24);

@@ -324,7 +324,8 @@ const COMPRESSED_BLOCKS = 0x200;
 const IMAGIC = 0x2000;
 const COMPAT_IMAGIC = 0x2;
 const EXTRA_SIZE_MIN = 4;
-const SECTOR_SIZE_BYTES = 512;
+/** The unit of i_blocks. */
+export const SECTOR_SIZE_BYTES = 512;
 const LARGE_FILE_BYTES = 2 ** 31;
 const SPECIAL_TYPES = typeSet([
   FILE_MODE.CHARACTER_DEVICE,
