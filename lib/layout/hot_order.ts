@@ -3,16 +3,21 @@
  * their own, then the large ones on the grid. What is read together then lies together, and a large file has the same cells
  * as in any other image: they only move.
  *
+ * A small file would leave a gap in the cell that it shared with others, and that cell would no longer be the one that other
+ * images have. So a copy of it stays there, in blocks that are free: the store has them already.
+ *
  * @module
  */
 import { type Demand, type LayoutRules, runStarts } from "./packing.ts";
 import { isAligned } from "./placement.ts";
 
-/** Files in the order in which they are placed. */
+/** Files and copies in the order in which they are placed. */
 export interface HotOrder<T> {
   readonly files: readonly T[];
-  /** How many of them, from the first on, are hot. */
-  readonly hotCount: number;
+  /** For each, 1 if it is a copy of a hot file, in blocks that stay free. */
+  readonly isCopy: Uint8Array;
+  /** For each, 1 if it starts on the grid although it is small. */
+  readonly runStarts: Uint8Array;
 }
 
 /**
@@ -23,33 +28,35 @@ export interface HotOrder<T> {
  */
 export function hotFirst<T extends Demand>(
   files: readonly T[],
-  rules: Pick<LayoutRules, "alignThresholdBytes">,
+  rules: LayoutRules,
   rankOf: (file: T) => number | undefined,
 ): HotOrder<T> {
-  const hot = files.flatMap((file) => {
+  const starts = runStarts(files, rules);
+  const hasCells = rules.alignThresholdBytes !== Infinity;
+  const hot: { readonly file: T; readonly rank: number; readonly isLarge: boolean }[] = [];
+  const others: { readonly file: T; readonly start: number; readonly isCopy: boolean }[] = [];
+  files.forEach((file, i) => {
     const rank = rankOf(file);
-    return rank === undefined ? [] : [{ file, rank, isLarge: isAligned(file.payload, rules) }];
+    const isLarge = isAligned(file.payload, rules);
+    if (rank !== undefined) hot.push({ file, rank, isLarge });
+    const stays = rank === undefined || (hasCells && !isLarge && file.payload.dataRuns.length > 0);
+    if (stays) others.push({ file, start: starts[i]!, isCopy: rank !== undefined });
   });
-  if (hot.length === 0) return { files, hotCount: 0 };
   hot.sort((a, b) => Number(a.isLarge) - Number(b.isLarge) || a.rank - b.rank);
-  const others = files.filter((file) => rankOf(file) === undefined);
-  return { files: [...hot.map(({ file }) => file), ...others], hotCount: hot.length };
+  const placed = [...hot.map(({ file }) => file), ...others.map(({ file }) => file)];
+  const isCopy = new Uint8Array(placed.length);
+  isCopy.set(others.map((other) => Number(other.isCopy)), hot.length);
+  const placedStarts = new Uint8Array(placed.length);
+  placedStarts.set(others.map(({ start }) => start), hot.length);
+  if (hot.length > 0 && hasCells) {
+    startCell(placed, placedStarts, 0);
+    startCell(placed, placedStarts, hot.length);
+  }
+  return { files: placed, isCopy, runStarts: placedStarts };
 }
 
-/** For each file, 1 if it starts on the grid although it is small: the hot ones are packed, and the next begins a cell. */
-export function runStartsBehindHot(
-  demands: readonly Demand[],
-  rules: LayoutRules,
-  hotCount: number,
-): Uint8Array {
-  if (hotCount === 0) return runStarts(demands, rules);
-  const starts = new Uint8Array(demands.length);
-  const others = demands.slice(hotCount);
-  starts.set(runStarts(others, rules), hotCount);
-  if (rules.alignThresholdBytes === Infinity) return starts;
-  for (const [from, part] of [[0, demands.slice(0, hotCount)], [hotCount, others]] as const) {
-    const first = part.findIndex(({ payload }) => payload.dataRuns.length > 0);
-    if (first >= 0) starts[from + first] = 1;
-  }
-  return starts;
+/** Has the first file with blocks, from an index on, start on the grid. */
+function startCell(files: readonly Demand[], starts: Uint8Array, from: number): void {
+  const first = files.findIndex(({ payload }, i) => i >= from && payload.dataRuns.length > 0);
+  if (first >= 0) starts[first] = 1;
 }

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
-import { hotFirst, runStartsBehindHot } from "../../lib/layout/hot_order.ts";
-import type { Demand, LayoutRules } from "../../lib/layout/packing.ts";
+import { hotFirst } from "../../lib/layout/hot_order.ts";
+import { type Demand, type LayoutRules, runStarts } from "../../lib/layout/packing.ts";
 import { placePayloads } from "../../lib/layout/placement.ts";
 
 const RULES: LayoutRules = {
@@ -33,33 +33,51 @@ const FILES = [
 
 function ordered(hot: readonly string[]): { names: string[]; starts: number[] } {
   const rankOf = ({ name }: Named) => hot.includes(name) ? hot.indexOf(name) : undefined;
-  const { files, hotCount } = hotFirst(FILES, RULES, rankOf);
-  const runStarts = runStartsBehindHot(files, RULES, hotCount);
+  const { files, isCopy, runStarts } = hotFirst(FILES, RULES, rankOf);
   const { extents } = placePayloads(files, RULES, { fromBlock: 10, reserved: [], runStarts });
   return {
-    names: files.map(({ name }) => name),
+    names: files.map(({ name }, i) => isCopy[i] === 1 ? `copy of ${name}` : name),
     starts: extents.map((own) => own[0]?.startBlock ?? -1),
   };
 }
 
 Deno.test("hot files come first, small ones packed and large ones on the grid behind them", () => {
   assertEquals(ordered(["e", "D", "empty", "a"]), {
-    names: ["e", "empty", "a", "D", "B", "c"],
-    // Three blocks and one share a cell; what follows the hot ones begins a cell.
-    starts: [32, -1, 35, 64, 96, 160],
+    names: ["e", "empty", "a", "D", "copy of a", "B", "c", "copy of e"],
+    // Three blocks and one share a cell; what follows the hot ones begins a cell, as it does without them.
+    starts: [32, -1, 35, 64, 96, 128, 192, 224],
   });
   assertEquals(ordered(["c", "e"]).starts.slice(0, 4), [32, 34, 64, 96]);
 });
 
-Deno.test("nothing changes where nothing is hot", () => {
-  const { files, hotCount } = hotFirst(FILES, RULES, () => undefined);
-  assertEquals([files, hotCount], [FILES, 0]);
+Deno.test("cells of other files are those that they are where nothing is hot", () => {
+  /** The files of each cell and where in it they begin, without the hot ones themselves. */
+  const cellsOf = (hot: readonly string[]) => {
+    const { names, starts } = ordered(hot);
+    const cells = new Map<number, string[]>();
+    names.forEach((name, i) => {
+      if (hot.includes(name) || starts[i] === -1) return;
+      const cell = Math.floor(starts[i]! / 32);
+      const place = `${name.replace("copy of ", "")}@${starts[i]! % 32}`;
+      cells.set(cell, [...cells.get(cell) ?? [], place]);
+    });
+    return [...cells.values()].map((each) => each.join(" "));
+  };
+  assertEquals(cellsOf(["e", "a"]), cellsOf([]));
+  // A large one only moves, and still parts the small ones around it.
+  assertEquals(cellsOf(["D", "c"]), cellsOf([]).filter((cell) => cell !== "D@0"));
 });
 
-Deno.test("without alignment hot files come first, and nothing is padded", () => {
+Deno.test("nothing changes where nothing is hot", () => {
+  const { files, isCopy, runStarts: starts } = hotFirst(FILES, RULES, () => undefined);
+  assertEquals([files, [...isCopy]], [FILES, [0, 0, 0, 0, 0, 0]]);
+  assertEquals(starts, runStarts(FILES, RULES));
+});
+
+Deno.test("without alignment hot files come first, and there are no cells to keep", () => {
   const rules = { ...RULES, alignThresholdBytes: Infinity, startOnGrid: false };
   const rankOf = ({ name }: Named) => name === "e" ? 0 : undefined;
-  const { files, hotCount } = hotFirst(FILES, rules, rankOf);
-  assertEquals([...runStartsBehindHot(files, rules, hotCount)], [0, 0, 0, 0, 0, 0]);
+  const { files, isCopy, runStarts: starts } = hotFirst(FILES, rules, rankOf);
+  assertEquals([[...starts], [...isCopy]], [[0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]);
   assertEquals(files.map(({ name }) => name), ["e", "a", "B", "c", "D", "empty"]);
 });

@@ -15,8 +15,8 @@ import {
   joinedInOrder,
   mergeRanges,
 } from "../../layout/blocks.ts";
-import { runStartsBehindHot } from "../../layout/hot_order.ts";
-import type { Demand, LayoutRules } from "../../layout/packing.ts";
+import type { HotOrder } from "../../layout/hot_order.ts";
+import { type Demand, type LayoutRules, runStarts } from "../../layout/packing.ts";
 import { appendExtents, type Placement, placePayloads } from "../../layout/placement.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../../model/payload.ts";
 import { EXTENT_BLOCKS_MAX } from "../format/constants.ts";
@@ -45,6 +45,8 @@ export interface AllocationDemand {
   readonly files: readonly FileDemand[];
   /** For each file, 1 if a run of small files starts with it. */
   readonly runStarts: Uint8Array;
+  /** For each file, 1 if its blocks stay free, and no inode has them. */
+  readonly isCopy: Uint8Array;
 }
 
 /** Extents of an inode and the blocks of the tree over them. */
@@ -110,15 +112,16 @@ export const ROUNDS_MAX = 64;
 
 /** Allocates the blocks of an image. */
 export function allocate(
-  { inodes, files, hotCount = 0 }: Omit<AllocationDemand, "runStarts"> & {
-    /** How many of the files, from the first on, are hot. */
-    readonly hotCount?: number | undefined;
+  { inodes, files, hotOrder }: Omit<AllocationDemand, "runStarts" | "isCopy"> & {
+    /** Of the files, where some are hot. */
+    readonly hotOrder?: Pick<HotOrder<FileDemand>, "runStarts" | "isCopy"> | undefined;
   },
   settings: Settings,
 ): Allocation {
   const { size } = settings;
-  const starts = runStartsBehindHot(files, layoutRules(settings), hotCount);
-  const demand = { inodes, files, runStarts: starts };
+  const starts = hotOrder?.runStarts ?? runStarts(files, layoutRules(settings));
+  const isCopy = hotOrder?.isCopy ?? new Uint8Array(files.length);
+  const demand = { inodes, files, runStarts: starts, isCopy };
   const used = demand.inodes.lastInodeNumber;
   if (size.kind !== "total") {
     const spare = size.kind === "free" ? spareInodes(size.freeBytes) : 0;
@@ -220,7 +223,7 @@ function allocateOnce(
     ...geometry.reserved,
     ...metadata.used,
     ...usedTreeBlocks,
-    ...joinedInOrder(placement.extents),
+    ...joinedInOrder(placement.extents.filter((_, i) => demand.isCopy[i] === 0)),
   ]);
   return {
     blockBitmapBlocks,
@@ -294,7 +297,7 @@ function assignTrees(
   let needed = 0;
   demand.files.forEach(({ draft }, i) => {
     const leaves = placement.extents[i]!;
-    if (leaves.length === 0) return;
+    if (leaves.length === 0 || demand.isCopy[i] === 1) return;
     const count = extentTreeBlockCount(leaves.length);
     const own = count === 0 ? NO_TREE_BLOCKS : treeBlocks.slice(needed, needed + count);
     inodeBlocks.set(draft.inodeNumber, { leaves, treeBlocks: own });

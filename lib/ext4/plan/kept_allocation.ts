@@ -55,7 +55,7 @@ export interface KeptAllocation extends Allocation {
 }
 
 /** What is planned, and what there was before. */
-export interface KeptAllocationDemand extends Omit<AllocationDemand, "runStarts"> {
+export interface KeptAllocationDemand extends Omit<AllocationDemand, "runStarts" | "isCopy"> {
   readonly previous: PreviousImage;
   readonly matches: PreviousMatches;
   /** Data that is given up stays where it is, so that its cells do not change. */

@@ -19,7 +19,13 @@ import { type InodeRecord, InodeSlots } from "../format/inode.ts";
 import { encodeJournalSuperblock } from "../format/journal.ts";
 import { encodeSuperblock } from "../format/superblock.ts";
 import { encodeXattrBlock, sealXattrBlock } from "../format/xattr.ts";
-import { allocate, type Allocation, type FileDemand, type InodeBlocks } from "./allocation.ts";
+import {
+  allocate,
+  type Allocation,
+  type FileDemand,
+  type InodeBlocks,
+  layoutRules,
+} from "./allocation.ts";
 import { encodeExtentTree } from "./extent_tree.ts";
 import { BLOCKS_PER_GROUP, INODE_SIZE_BYTES } from "./geometry.ts";
 import {
@@ -88,13 +94,14 @@ function planAfresh(
 ): ImagePlan {
   const inodes = draftInodes(tree, draftOptions(settings, warnings));
   checkAttributes(inodes.drafts, warnings);
+  const files = fileDemands(inodes, settings);
+  if (hot.length === 0) {
+    return buildPlan(allocate({ inodes, files }, settings), inodes, files, settings);
+  }
   const ranks = new Map<TreeNode, number>(hot.map((node, rank) => [node, rank]));
-  const { files, hotCount } = hotFirst(
-    fileDemands(inodes, settings),
-    settings,
-    ({ draft }) => ranks.get(draft.node),
-  );
-  return buildPlan(allocate({ inodes, files, hotCount }, settings), inodes, files, settings);
+  const hotOrder = hotFirst(files, layoutRules(settings), ({ draft }) => ranks.get(draft.node));
+  const layout = allocate({ inodes, files: hotOrder.files, hotOrder }, settings);
+  return buildPlan(layout, inodes, hotOrder.files, settings, hotOrder.isCopy);
 }
 
 /** Continues a previous image, unless it drifted too far from what a fresh layout would be. */
@@ -172,6 +179,7 @@ function buildPlan(
   inodes: InodeDrafts,
   files: readonly FileDemand[],
   settings: Settings,
+  isCopy?: Uint8Array,
 ): ImagePlan {
   const seed = settings.metadataChecksums ? seedOf(settings) : undefined;
   const layouts: FileLayout[] = files.map(({ draft, payload }, i) => ({
@@ -180,7 +188,12 @@ function buildPlan(
     isAligned: isAligned(payload, settings),
     extents: layout.placement.extents[i]!,
   }));
-  return new PlanBuilder(layout, inodes, settings, seed).build(layouts);
+  const builder = new PlanBuilder(layout, inodes, settings, seed);
+  if (isCopy === undefined) return builder.build(layouts, []);
+  return builder.build(
+    layouts.filter((_, i) => isCopy[i] === 0),
+    layouts.filter((_, i) => isCopy[i] === 1),
+  );
 }
 
 /** Turns an allocation into writes. */
@@ -204,7 +217,8 @@ class PlanBuilder {
     this.#seed = seed;
   }
 
-  build(files: readonly FileLayout[]): ImagePlan {
+  /** @param copies what is written to free blocks */
+  build(files: readonly FileLayout[], copies: readonly FileLayout[]): ImagePlan {
     const { totalBlocks, geometry, usedRanges } = this.#layout;
     const tables = buildGroupTables(this.#layout, {
       seed: this.#seed,
@@ -221,7 +235,7 @@ class PlanBuilder {
     this.#addContent();
     this.#addXattrBlocks();
     const metadata = this.#writes.sort((a, b) => a.offsetBytes - b.offsetBytes);
-    const payload = payloadWrites(files);
+    const payload = payloadWrites([...files, ...copies]);
     const { gridBlocks } = this.#settings;
     const inlinePayloads = this.#inodes.drafts.flatMap((draft) =>
       draft.kind === "node" && draft.isInline && draft.node.kind === "file"
