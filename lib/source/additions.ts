@@ -175,7 +175,7 @@ async function excluded(
       patterns.push(next.pattern);
     }
     if (patterns.length > 0) {
-      const outcome = excludeFrom(tree, await parsePatterns(patterns));
+      const outcome = await excludeFrom(tree, await parsePatterns(patterns), signal);
       excludedNames += outcome.removedNames;
       for (const pattern of outcome.unmatched) {
         warnings.add(

@@ -4,8 +4,9 @@
  *
  * @module
  */
+import { setImmediate } from "node:timers/promises";
 import { type ByteString, textFromByteString } from "../bytes/byte_string.ts";
-import { optionError } from "../errors.ts";
+import { optionError, throwIfAborted } from "../errors.ts";
 import { type DirectoryNode, type FileTree, type TreeNode, walkTree } from "../model/node.ts";
 
 /** A pattern, and which paths it matches. */
@@ -79,8 +80,14 @@ function literal(pattern: string): string {
   );
 }
 
+const YIELD_AFTER_NAMES = 512;
+
 /** Takes out of a tree, which is changed in place, what the patterns say. */
-export function excludeFrom(tree: FileTree, patterns: readonly ExcludePattern[]): Exclusion {
+export async function excludeFrom(
+  tree: FileTree,
+  patterns: readonly ExcludePattern[],
+  signal?: AbortSignal,
+): Promise<Exclusion> {
   const directories = new Map<ByteString, DirectoryNode>();
   const names: { readonly path: ByteString; readonly node: TreeNode }[] = [];
   for (const item of walkTree(tree)) {
@@ -89,8 +96,13 @@ export function excludeFrom(tree: FileTree, patterns: readonly ExcludePattern[])
   }
   const matched = new Set<ExcludePattern>();
   let removedNames = 0;
+  let count = 0;
   // Children before their directories.
   for (const { path, node } of names.reverse()) {
+    if (++count % YIELD_AFTER_NAMES === 0) {
+      await setImmediate();
+      throwIfAborted(signal);
+    }
     const text = textFromByteString(path) ?? path;
     let isExcluded = false;
     for (const pattern of patterns) {

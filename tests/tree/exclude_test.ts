@@ -18,7 +18,7 @@ function sample() {
 
 async function left(...patterns: string[]): Promise<{ names: string[]; unmatched: string[] }> {
   const tree = sample();
-  const { removedNames, unmatched } = excludeFrom(tree, await parsePatterns(patterns));
+  const { removedNames, unmatched } = await excludeFrom(tree, await parsePatterns(patterns));
   const names = [...walkTree(tree)].map(({ path }) => path.slice(1)).filter((path) => path !== "");
   assertEquals(removedNames, [...walkTree(sample())].length - 1 - names.length);
   return { names, unmatched: [...unmatched] };

@@ -1,12 +1,13 @@
 /** Additions against ADD of a Containerfile, which buildah runs. */
 import { assert, assertEquals } from "@std/assert";
 import { execFileSync, spawnSync } from "node:child_process";
-import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { COMMANDS } from "../../../cli/commands.ts";
 import { hasCommand } from "../../oracle/command.ts";
+import { kernelOrNotice, unmount } from "../../oracle/kernel.ts";
 import { notRun } from "../../oracle/notice.ts";
 import { hasGnuTar } from "../../source/helpers.ts";
 import { runFake } from "../fake_io.ts";
@@ -85,5 +86,46 @@ Deno.test("additions give what ADD gives", async () => {
     const ours = listed(at("ours.tar"), paths);
     assert(ours.length >= 8, ours.join("\n"));
     assertEquals(ours, listed(at("theirs.tar"), paths));
+  });
+});
+
+Deno.test("the kernel's overlay of layers with additions is the merged image", async () => {
+  const what = "comparing an overlay with additions";
+  if (!kernelOrNotice(what)) return;
+  if (!hasGnuTar(what)) return;
+  await inDirectory(async (directory) => {
+    const at = (name: string) => join(directory, name);
+    mkdirSync(at("tree"));
+    writeFileSync(at("tree/conf"), "conf");
+    const options = [
+      ...["--exclude", "usr/share", "--exclude", "!usr/share/lines.txt"],
+      ...[
+        "--add",
+        `${at("tree")}:/opt/agent:mode=0711,uid=5`,
+        "--add",
+        `${at("tree")}/conf:/usr/bin/hello`,
+      ],
+      ...["0:7000:65536", "100000:900000:1", "4000000000:4000000000:1"]
+        .flatMap((range) => ["--uid-map", range]),
+    ];
+    await run("bless", `oci:${LAYOUT}`, "-o", at("merged.ext4"), ...options);
+    await run("bless", "layered", `oci:${LAYOUT}`, "-o", at("layers"), ...options);
+    const { layers, overlay } = JSON.parse(readFileSync(at("layers/image.json"), "utf8"));
+    const mounted: string[] = [];
+    const mount = (target: string, ...words: string[]) => {
+      mkdirSync(at(target));
+      execFileSync("mount", [...words, at(target)], { cwd: directory });
+      mounted.unshift(at(target));
+    };
+    try {
+      for (const { mountPoint, file } of layers) {
+        if (mountPoint !== null) mount(mountPoint, "-o", "loop,ro", at(`layers/${file}`));
+      }
+      for (const name of overlay.emptyDirectories) mkdirSync(at(name));
+      mount("root", "-t", "overlay", "overlay", "-o", overlay.options);
+      await run("diff", `rootfs:${at("root")}`, `ext4:${at("merged.ext4")}`, "--exit-code");
+    } finally {
+      for (const target of mounted) unmount(target);
+    }
   });
 });
