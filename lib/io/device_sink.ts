@@ -139,6 +139,8 @@ class BlockDeviceSink implements DeviceSink {
   }
 
   async finish(sizeBytes: number): Promise<void> {
+    // Whoever sees the failure may use the device at once.
+    if (this.#options.signal?.aborted) await this.#aborted;
     throwIfAborted(this.#options.signal);
     invariant(
       sizeBytes >= this.#endOffset,

@@ -42,6 +42,7 @@ Deno.test("verify prints one document for all images", async () => {
     assertEquals(images[1].findings[1], {
       structure: "superblock",
       offset: 1024,
+      code: "badValue",
       problem: "s_free_inodes_count",
       found: images[1].findings[1].wanted ^ 1,
       wanted: images[1].findings[1].wanted,
