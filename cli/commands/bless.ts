@@ -271,7 +271,7 @@ function mergedText(
 }
 
 /** What was kept of the previous image, in one line. */
-function likeText({ previous, afresh, cells, staleBytes }: LikeReport): string {
+function likeText({ previous, afresh, staleCleared, cells, staleBytes }: LikeReport): string {
   const counts = countsText([
     [cells.kept, "cells kept"],
     [cells.changed, "changed"],
@@ -280,7 +280,8 @@ function likeText({ previous, afresh, cells, staleBytes }: LikeReport): string {
   const stale = staleBytes === 0
     ? ""
     : `; ${formatSize(staleBytes)} of removed content stays readable on the raw device`;
-  const how = afresh === null ? "" : `; laid out afresh: ${afresh}`;
+  const cleared = staleCleared === null ? "" : `; removed content was cleared: ${staleCleared}`;
+  const how = afresh === null ? cleared : `; laid out afresh: ${afresh}`;
   return `${safeLine(previous)}: ${counts}${stale}${how}`;
 }
 

@@ -194,6 +194,7 @@ const RECORD: v.GenericSchema<unknown, LayerRecord> = fields({
     keptFiles: SIZE_BYTES,
     placedFiles: SIZE_BYTES,
     staleBytes: SIZE_BYTES,
+    staleCleared: v.nullable(TEXT),
     afresh: v.nullable(TEXT),
     cells: fields({ kept: SIZE_BYTES, changed: SIZE_BYTES, new: SIZE_BYTES }),
   })),

@@ -36,11 +36,13 @@ export interface LikeOptions {
 }
 
 /** What became of a previous image. */
-export interface LikeReport extends Omit<KeptFacts, "afresh"> {
+export interface LikeReport extends Omit<KeptFacts, "afresh" | "staleCleared"> {
   /** As it was given. */
   readonly previous: string;
   /** SHA-256 of the bytes of its file system, `sha256:...`. */
   readonly digest: string;
+  /** Why all stale bytes were cleared although they should be kept; null when they were not. */
+  readonly staleCleared: string | null;
   /** Why the image was laid out afresh; null when it was not. */
   readonly afresh: string | null;
   /** Cells of the new image with data: as they were, changed, and where there was no data before. */
@@ -128,10 +130,11 @@ export async function openPrevious(
     return {
       continuation: { previous, keepsStale: keepStale },
       onBytes: (bytes, offset) => counter.add(bytes, offset),
-      report: ({ afresh, ...kept }) => ({
+      report: ({ afresh, staleCleared, ...kept }) => ({
         previous: like,
         digest: scan.digest,
         ...kept,
+        staleCleared: staleCleared ?? null,
         afresh: afresh ?? null,
         cells: counter.finish(),
       }),

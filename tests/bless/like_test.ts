@@ -122,17 +122,30 @@ function changedBlocks(a: string, b: string): number {
   return count;
 }
 
-Deno.test("an image that drifted is laid out afresh, and its report says why", async () => {
+Deno.test("too many stale bytes are cleared, and an image that drifted is laid out afresh", async () => {
   await withDirectory(async (scratch) => {
     const random = new Random(9);
-    const noise = (count: number) =>
-      Array.from({ length: count }, (_, i) => [`f${i}`, file(random.bytes(9000))] as const);
-    const names = noise(300);
-    await makeImage(`${scratch}/0`, treeOf(names));
-    const half = names.filter((_, i) => i % 2 === 0);
-    const made = await rebuild(`${scratch}/1`, treeOf(half), `${scratch}/0`, { keepStale: true });
-    assert(made.like.afresh?.includes("stale bytes"), made.like.afresh ?? "continued");
-    const fresh = await makeImage(`${scratch}/2`, treeOf(half));
+    const files = (count: number, sizeBytes: number) =>
+      Array.from(
+        { length: count },
+        (_, i) => [`f${1000 + i}`, file(random.bytes(sizeBytes))] as const,
+      );
+    const small = files(300, 9000);
+    await makeImage(`${scratch}/0`, treeOf(small));
+    const half = small.filter((_, i) => i % 2 === 0);
+    const cleared = await rebuild(`${scratch}/1`, treeOf(half), `${scratch}/0`, {
+      keepStale: true,
+    });
+    assert(cleared.like.staleCleared?.includes("of stale bytes, over"));
+    assertEquals([cleared.like.afresh, cleared.like.staleBytes], [null, 0]);
+    assertEquals(cleared.like.keptFiles, half.length);
+    await assertRebuilt(cleared, false);
+    const large = files(120, 128 * 1024);
+    await makeImage(`${scratch}/2`, treeOf(large));
+    const last = treeOf(large.slice(-20));
+    const made = await rebuild(`${scratch}/3`, last, `${scratch}/2`);
+    assert(made.like.afresh?.includes("a fresh layout has"), made.like.afresh ?? "continued");
+    const fresh = await makeImage(`${scratch}/4`, last);
     assertEquals(made.plan.summary.sizeBytes, fresh.plan.summary.sizeBytes);
     await assertRebuilt(made, false);
   });

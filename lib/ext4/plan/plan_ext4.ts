@@ -53,7 +53,7 @@ import { checkAttributes, journalRecord, nodeRecord, valueRecord } from "./inode
 import { allocateAmongKept } from "./kept_allocation.ts";
 import { type PreviousImage, PreviousMatches } from "./previous.ts";
 import type { Settings } from "./settings.ts";
-import { driftOf, staleRanges, staleWrites } from "./stale.ts";
+import { driftOf, staleExcess, staleRanges, staleWrites } from "./stale.ts";
 
 /** Inodes that are encoded at a time. */
 const INODES_PER_WRITE = 1024;
@@ -120,28 +120,38 @@ function planAfter(
     previousIndexOf: (node) => matches.indexOf(node),
   });
   const files = fileDemands(inodes, settings);
-  const afresh = (why: string): ImagePlan => ({
-    ...fresh,
-    kept: { keptFiles: 0, placedFiles: withBlocks(fresh.files).length, staleBytes: 0, afresh: why },
-  });
-  const layout = allocateAmongKept({ inodes, files, previous, matches, keepsStale }, settings);
-  if (typeof layout === "string") return afresh(layout);
-  const plan = buildPlan(layout, inodes, files, settings);
-  const stale = keepsStale ? staleRanges(plan, layout.isKept, previous) : [];
-  const why = driftOf(plan, fresh, countBlocks(stale) * BLOCK_SIZE_BYTES);
-  if (why !== undefined) return afresh(why);
-  const metadata = [...plan.metadata, ...stale.flatMap((range) => staleWrites(range, previous))];
-  const keptFiles = layout.isKept.reduce((sum, each) => sum + each, 0);
-  return {
-    ...plan,
-    metadata: metadata.sort((a, b) => a.offsetBytes - b.offsetBytes),
-    kept: {
-      keptFiles,
-      placedFiles: withBlocks(plan.files).length - keptFiles,
-      staleBytes: countBlocks(stale) * BLOCK_SIZE_BYTES,
-      afresh: undefined,
-    },
-  };
+  const demand = { inodes, files, previous, matches };
+  let staleCleared: string | undefined;
+  for (const keeps of keepsStale ? [true, false] : [false]) {
+    const layout = allocateAmongKept({ ...demand, keepsStale: keeps }, settings);
+    if (typeof layout === "string") return afreshBecause(layout, fresh);
+    const plan = buildPlan(layout, inodes, files, settings);
+    const why = driftOf(plan, fresh);
+    if (why !== undefined) return afreshBecause(why, fresh);
+    const stale = keeps ? staleRanges(plan, layout.isKept, previous) : [];
+    staleCleared ??= staleExcess(countBlocks(stale) * BLOCK_SIZE_BYTES, fresh);
+    if (keeps && staleCleared !== undefined) continue;
+    const metadata = [...plan.metadata, ...stale.flatMap((range) => staleWrites(range, previous))];
+    const keptFiles = layout.isKept.reduce((sum, each) => sum + each, 0);
+    return {
+      ...plan,
+      metadata: metadata.sort((a, b) => a.offsetBytes - b.offsetBytes),
+      kept: {
+        keptFiles,
+        placedFiles: withBlocks(plan.files).length - keptFiles,
+        staleBytes: countBlocks(stale) * BLOCK_SIZE_BYTES,
+        staleCleared,
+        afresh: undefined,
+      },
+    };
+  }
+  throw new Error("Invariant broken: an image without stale bytes has too many");
+}
+
+function afreshBecause(why: string, fresh: ImagePlan): ImagePlan {
+  const placedFiles = withBlocks(fresh.files).length;
+  const kept = { keptFiles: 0, placedFiles, staleBytes: 0, staleCleared: undefined, afresh: why };
+  return { ...fresh, kept };
 }
 
 function withBlocks(files: readonly FileLayout[]): readonly FileLayout[] {

@@ -17,7 +17,7 @@ import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import type { ImagePlan, MetadataWrite } from "./image_plan.ts";
 import type { PreviousImage } from "./previous.ts";
 
-/** Stale bytes over this share of the bytes in use: the image is laid out afresh. */
+/** Stale bytes over this share of the bytes in use are all cleared. */
 export const STALE_SHARE_MAX = 1 / 20;
 /** An image this much larger than a fresh one, and by more than some cells: the image is laid out afresh. */
 export const SIZE_SHARE_MAX = 1 / 4;
@@ -75,12 +75,15 @@ export function staleWrites(range: BlockRange, previous: PreviousImage): Metadat
   return writes;
 }
 
-/** Why an image is too far from a fresh layout to be continued; undefined when it is not. */
-export function driftOf(plan: ImagePlan, fresh: ImagePlan, staleBytes: number): string | undefined {
+/** Why stale bytes are too many to be kept; undefined when they are not. */
+export function staleExcess(staleBytes: number, fresh: ImagePlan): string | undefined {
   const staleMax = Math.floor(fresh.summary.usedBytes * STALE_SHARE_MAX);
-  if (staleBytes > staleMax) {
-    return `it would have ${exactSize(staleBytes)} of stale bytes, over ${exactSize(staleMax)}`;
-  }
+  if (staleBytes <= staleMax) return undefined;
+  return `it would have ${exactSize(staleBytes)} of stale bytes, over ${exactSize(staleMax)}`;
+}
+
+/** Why an image is too far from a fresh layout to be continued; undefined when it is not. */
+export function driftOf(plan: ImagePlan, fresh: ImagePlan): string | undefined {
   const excess = plan.totalBlocks - fresh.totalBlocks;
   const isLarge = excess > fresh.totalBlocks * SIZE_SHARE_MAX &&
     excess > SIZE_CELLS_MIN * plan.gridBlocks;
