@@ -172,7 +172,8 @@ function compareContent(
   if (wanted.kind !== "file" || found.kind !== "file") return undefined;
   const contents: ObservedContent[] = [];
   try {
-    contents.push(found.open(), wanted.open());
+    contents.push(found.open());
+    contents.push(wanted.open());
     const [a, b] = contents as [ObservedContent, ObservedContent];
     return compareHoles(wanted, a, b, options) ?? compareBytes(wanted.path, a, b, counts);
   } finally {

@@ -173,8 +173,16 @@ function openContent(
   descriptor: number,
   sizeBytes: number,
 ): ObservedContent {
+  let ranges: [number, number][];
+  try {
+    ranges = dataRanges(descriptor, sizeBytes);
+  } catch (error) {
+    // A file that stays open would keep its file system mounted.
+    closeDescriptor(descriptor);
+    throw error;
+  }
   return {
-    dataRanges: dataRanges(descriptor, sizeBytes),
+    dataRanges: ranges,
     readAt(target, position) {
       reading(path, `bytes at ${position}`, () => {
         const count = readAt(descriptor, target, position);
