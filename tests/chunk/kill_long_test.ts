@@ -107,7 +107,7 @@ Deno.test("a prune that is killed again and again loses nothing that an index na
     let killed = 0;
     let fewer = 0;
     let left = missing(at, "second");
-    for (let round = 0; round < 40; round++) {
+    for (let round = 0; round < 24; round++) {
       if (await killAfter(dryRun * (0.4 + 0.9 * ((round * 7) % 20) / 20), ...words)) killed++;
       assertEquals(missing(at, "first"), 0, `round ${round}`);
       const now = missing(at, "second");
@@ -122,7 +122,7 @@ Deno.test("a prune that is killed again and again loses nothing that an index na
       left = missing(at, "second");
       assertEquals(left, 0, `round ${round}`);
     }
-    assert(killed >= 10 && fewer >= 3, `${killed} killed, ${fewer} in the middle`);
+    assert(killed >= 6 && fewer >= 2, `${killed} killed, ${fewer} in the middle`);
     await must(...words);
     assertEquals([missing(at, "first"), missing(at, "second")], [0, 1000]);
     assertEquals(readdirSync(at("store")).filter((name) => name.startsWith(".")), []);
