@@ -212,9 +212,8 @@ function additionRows({ additions }: SourceReport): (readonly [string, string])[
   if (additions === undefined) return [];
   const { entries, sizeBytes, digest, excludedNames, differingCells } = additions;
   const left = excludedNames === 0 ? "" : `, ${formatCount(excludedNames)} names left out`;
-  const counts = `${formatCount(entries)} entries, ${formatSize(sizeBytes)}${left}, ${
-    formatCount(differingCells)
-  } cells differ`;
+  const cells = differingCells === null ? "" : `, ${formatCount(differingCells)} cells differ`;
+  const counts = `${formatCount(entries)} entries, ${formatSize(sizeBytes)}${left}${cells}`;
   return [["additions", `${counts}, ${digest}`]];
 }
 

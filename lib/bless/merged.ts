@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { InputError } from "../errors.ts";
 import type { ImagePlan, PayloadWrite } from "../ext4/plan/image_plan.ts";
 import { resolveSettings } from "../ext4/plan/settings.ts";
 import { partAt, type RandomReader, type ReaderParts } from "../io/random_reader.ts";
@@ -156,12 +157,15 @@ async function blessLike(
   return await withTree(source, options, use, check);
 }
 
-/** How many cells what is put on top changes; undefined where nothing is. The plans are made for this alone. */
+/**
+ * How many cells what is put on top changes; undefined where nothing is, and null where there is no such image without it. The
+ * plans are made for this alone.
+ */
 async function cellsFromBelow(
   { tree, image, identity, below }: LoadedTree,
   { timestamp = 0, signal, hot }: ResolvedMergedOptions,
   options: Pick<PlanImageOptions, "layout" | "continuation">,
-): Promise<number | undefined> {
+): Promise<number | null | undefined> {
   if (below === undefined) return undefined;
   const planOf = (of: TreeBelow) =>
     planImage(of.tree, {
@@ -171,7 +175,16 @@ async function cellsFromBelow(
       warnings: new Warnings(),
       hot: hotWithin(of.tree, hot, image),
     });
-  return await differingCells(planOf({ tree, identity }), planOf(below), signal);
+  const plan = planOf({ tree, identity });
+  let without: ImagePlan;
+  try {
+    without = planOf(below);
+  } catch (error) {
+    // Only what patterns leave may fit into the size that is given.
+    if (error instanceof InputError) return null;
+    throw error;
+  }
+  return await differingCells(plan, without, signal);
 }
 
 /**

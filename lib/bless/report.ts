@@ -48,9 +48,9 @@ export interface ImageReport extends PlanSummary {
 export interface AddedLayerReport extends AdditionsReport {
   /**
    * Cells of the grid that are not those of the image that the same options make without it; in layered mode those of the
-   * layer's image.
+   * layer's image. Null where there is no image without it, as with a size that is too small for it.
    */
-  readonly differingCells: number;
+  readonly differingCells: number | null;
 }
 
 /** The source and options, in reports of either mode. */
@@ -123,7 +123,7 @@ export function sourceReport(
   source: string,
   image: OpenedImage,
   layout: LayoutOptions,
-  differingCells?: number,
+  differingCells?: number | null,
 ): SourceReport {
   return {
     formatVersion: FORMAT_VERSION,

@@ -335,3 +335,21 @@ Deno.test("maps shift every owner in every mode, and decide the UUID", async () 
     assertStringIncludes(unmapped.stderr, "--uid-map");
   });
 });
+
+Deno.test("an image that fits only without what patterns leave out is made", async () => {
+  await inDirectory(async (directory) => {
+    const at = (name: string) => join(directory, name);
+    const files = ["big", "small"].map((name) => ({
+      path: name,
+      data: new Uint8Array(name === "big" ? 3 << 20 : 1000).fill(7),
+    }));
+    writeFileSync(at("root.tar"), buildTar(files));
+    const words = ["bless", `tar:${at("root.tar")}`, "-o", at("x.ext4"), "--size", "1M"];
+    const bless = [...words, "--journal", "none", "--exclude", "big"];
+    const report = JSON.parse(await run(...bless, "--json"));
+    assertEquals(report.additions.differingCells, null);
+    const text = await run(...bless, "--force");
+    assert(!text.includes("cells differ"), text);
+    assertE2fsckClean(at("x.ext4"));
+  });
+});
