@@ -315,7 +315,7 @@ export async function openOutputs(
     if (output !== "-" && output !== NO_IMAGE) refuseInsideAdditions(output, additions);
   }
   const sourcePaths = [...localPaths([source]), ...additions.paths];
-  const device = args.flag("dry-run") ? undefined : openDevice(image, sourcePaths, args, io);
+  const device = openDevice(image, sourcePaths, args, io);
   const file = image === NO_IMAGE ? undefined : device ?? outputSink(image, sourcePaths, args, io);
   const indexSink = index === undefined ? undefined : openIndex(index, args, io);
   if (args.value("store") !== undefined && index === undefined && !args.flag("dry-run")) {
@@ -340,7 +340,7 @@ export async function openOutputs(
   }
   return {
     sink: teeSink(...sinks),
-    device,
+    device: opened.dryRun ? undefined : device,
     close: opened.close,
     storeReport: () => ({
       index: opened.dryRun ? null : index ?? null,

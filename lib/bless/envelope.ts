@@ -272,6 +272,13 @@ function outputBytesOf(
  *
  * @param envelope what is put around the file system
  * @returns in bytes; of a disk, what `withinDisk` takes
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { fillingBytes } from "./envelope.ts";
+ * assertEquals(fillingBytes(64 * 1024 * 1024 + 512), 64 * 1024 * 1024);
+ * ```
  */
 export function fillingBytes(deviceBytes: number, envelope: EnvelopeOptions = {}): number {
   const { verity, disk, vhd } = envelope;

@@ -51,6 +51,7 @@ export { exportTar } from "./export.ts";
 export type { ExportOptions, ExportReport, TarCounts } from "./export.ts";
 export { diffSources } from "./diff.ts";
 export type { DiffReport, DiffSourcesOptions } from "./diff.ts";
+export { fillingBytes } from "./envelope.ts";
 export type {
   DiskOptions,
   DiskReport,

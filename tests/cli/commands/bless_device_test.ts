@@ -117,6 +117,11 @@ Deno.test("an image goes to a device and to a chunk store at once, and comes bac
     const expected = readFileSync(file!);
     const there = () => expected.compare(content().subarray(0, expected.length));
     assertEquals(there(), 0);
+    const untouched = Uint8Array.from(content());
+    const dry = ["bless", SOURCE, "-o", device, "--store", store!, "--dry-run", "--size", "fill"];
+    const { image, device: written } = await run(...dry);
+    assertEquals([image, written], [null, undefined]);
+    assertEquals(readFileSync(device).compare(untouched), 0);
     const restore = ["restore", index!, "--store", store!, "-o", device];
     assertEquals((await run(...restore)).fetchedBytes, 0);
     writeFileSync(device, noiseBytes(DEVICE_BYTES, 3));
