@@ -5,11 +5,14 @@
  * @module
  */
 import process from "node:process";
-import { Machine, PROMPT } from "./machine.ts";
+import { EMULATED, Machine, PROMPT } from "./machine.ts";
 
 const [commands = "", ...words] = process.argv.slice(2);
 const machine = new Machine(
-  words.map((word) => (word === "accel=kvm:tcg" ? "accel=tcg" : word)),
+  words.map((word, i) => {
+    if (words[i - 1] === "-append") return `${EMULATED} ${word}`;
+    return word === "accel=kvm:tcg" ? "accel=tcg" : word;
+  }),
   (text) => process.stdout.write(text),
 );
 const isPrompted = await machine.until(PROMPT).then(() => true, () => false);
