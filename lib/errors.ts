@@ -131,7 +131,6 @@ export abstract class BlessfsError extends Error {
       `${what}: ${why}${shown}`,
       details.cause === undefined ? undefined : { cause: details.cause },
     );
-    this.name = new.target.name;
     this.#code = details.code;
     this.what = what;
     this.why = why;
@@ -156,24 +155,32 @@ function codeOfSystem({ data, cause }: BlessfsError): ErrorCode | undefined {
 
 /** The command line is wrong, or an option has an invalid value. */
 export class UsageError extends BlessfsError {
+  /** Always `UsageError`, however a bundler calls the class. */
+  override readonly name: string = "UsageError";
   /** Always `usage`. */
   readonly category = "usage";
 }
 
 /** The input is damaged, unsupported or not what it says it is. */
 export class InputError extends BlessfsError {
+  /** Always `InputError`, however a bundler calls the class. */
+  override readonly name: string = "InputError";
   /** Always `input`. */
   readonly category = "input";
 }
 
 /** Reading or writing failed: a full disk, a missing permission, a network fault. */
 export class IoError extends BlessfsError {
+  /** Always `IoError`, however a bundler calls the class. */
+  override readonly name: string = "IoError";
   /** Always `io`. */
   readonly category = "io";
 }
 
 /** The work was interrupted (SIGINT, SIGTERM, an aborted signal). */
 export class InterruptedError extends BlessfsError {
+  /** Always `InterruptedError`, however a bundler calls the class. */
+  override readonly name: string = "InterruptedError";
   /** Always `interrupted`. */
   readonly category = "interrupted";
 }

@@ -80,15 +80,17 @@ export type FromBlessThread =
     readonly warnings: readonly WarningSummary[];
   };
 
-/** What a thread and the runtime in it take before there is an image. */
-const THREAD_BYTES = 64 << 20;
-/** What trees, plans and buffers take for each byte of a stored layer. Measured on images of Debian: a sixth to a third. */
-const BYTES_EACH_STORED = 1 / 3;
+/** What a thread takes, with buffers and garbage, before there are many entries: measured, 80 to 100 MiB. */
+const THREAD_BYTES = 96 << 20;
+/** What trees and plans take for each entry (docs/PERFORMANCE.md). */
+const ENTRY_BYTES = 2.7 * 1024;
+/** A manifest tells no numbers of entries. Layers of Debian have one for each 9 to 28 KiB that are stored. */
+const STORED_BYTES_EACH_ENTRY = 8 * 1024;
 
 /** The memory that an image will take at most, as far as its manifest tells. */
 export function estimatedBytes({ layers }: Pick<OpenedImage, "layers">): number {
   const storedBytes = layers.reduce((sum, { sizeBytes = 0 }) => sum + sizeBytes, 0);
-  return Math.ceil(THREAD_BYTES + storedBytes * BYTES_EACH_STORED);
+  return Math.ceil(THREAD_BYTES + storedBytes / STORED_BYTES_EACH_ENTRY * ENTRY_BYTES);
 }
 
 /** The thread's end: blesses what it is sent, one image after the other. */
