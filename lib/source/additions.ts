@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { createReadStream, type Stats } from "node:fs";
+import { createReadStream, fstatSync, type Stats } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname } from "node:path";
@@ -35,7 +35,7 @@ import { Warnings } from "../warnings.ts";
 import { contentFault, inflatedHead, isTarHeader, isZeroLed } from "./content.ts";
 import { closeLayers, loadAlone, loadLayers, reportWarnings } from "./layers/load_layers.ts";
 import { type HostMember, tarOfHost } from "./rootfs.ts";
-import { openSourceFile, spoolStream, storedPart } from "./source_file.ts";
+import { openSourceFile, type SourceFile, spoolStream, storedPart } from "./source_file.ts";
 import { treeOptions } from "./tree_options.ts";
 import { once, treeLayer } from "./tree_image.ts";
 import type {
@@ -62,6 +62,8 @@ interface ReadAddition {
   readonly rules: readonly ("describe" | "create" | undefined)[];
   /** What payload is read from, until `close`. */
   readonly store: RandomReader;
+  /** Throws if what it was read from is not what it was. */
+  readonly checkUnchanged?: () => void;
   readonly close: () => void;
 }
 
@@ -89,8 +91,8 @@ export async function withAdditions(
     const loaded = await loadBelow(image, options);
     below = loaded.image;
     const { items, excludedNames } = await excluded(additions, read, loaded.layers, options);
-    const report = { ...reportsOf(read), excludedNames };
-    return await onTop(below, { items, rules: [] }, report, options);
+    const content = { ...combined(read), items, rules: [] };
+    return await onTop(below, content, { ...reportsOf(read), excludedNames }, options);
   } catch (error) {
     below.close();
     throw error;
@@ -112,10 +114,16 @@ function needTurns(additions: readonly Addition[], read: readonly ReadAddition[]
 interface LayerContent {
   readonly items: readonly TarItem[];
   readonly rules: ReadAddition["rules"];
+  /** To be called when all payload was read. */
+  readonly checkUnchanged: () => void;
 }
 
 function combined(read: readonly ReadAddition[]): LayerContent {
-  return { items: read.flatMap(({ items }) => items), rules: read.flatMap(({ rules }) => rules) };
+  return {
+    items: read.flatMap(({ items }) => items),
+    rules: read.flatMap(({ rules }) => rules),
+    checkUnchanged: () => read.forEach((addition) => addition.checkUnchanged?.()),
+  };
 }
 
 function reportsOf(
@@ -217,7 +225,7 @@ function rulesByIndex(rules: ReadAddition["rules"]): AddedEntries {
 /** Writes the layer, and puts it on top. */
 async function onTop(
   image: OpenedImage,
-  { items, rules }: LayerContent,
+  { items, rules, checkUnchanged }: LayerContent,
   parts: Pick<AdditionsReport, "added" | "excludedNames">,
   options: ResolvedOptions,
 ): Promise<OpenedImage> {
@@ -225,6 +233,7 @@ async function onTop(
   try {
     const added = rulesByIndex(rules);
     const { digest, sizeBytes } = await writeLayer(items, rulesComment(rules), file, options);
+    checkUnchanged();
     const stored = storedPart({ name: LAYER_NAME, file, sizeBytes }, 0, sizeBytes);
     const layer: LayerSource = {
       ...treeLayer({ name: LAYER_NAME, stored, sizeBytes }),
@@ -304,17 +313,40 @@ async function readTar({ path }: AddTar, options: ResolvedOptions): Promise<Read
     ? await spoolStream("standard input", options.stdin ?? process.stdin, options)
     : await openSourceFile(path, "a tar", options);
   try {
+    const checkUnchanged = changeCheck(file);
     const head = await inflatedHead(file);
     if (!isTarHeader(head) && !isZeroLed(head)) throw contentFault(file.name, head, "a tar");
     const stored = storedPart(file, 0, file.sizeBytes);
     const read = await readEntries(file.name, stored, file.sizeBytes, options);
     const items = read.entries.map((entry) => itemOf(entry, read.store));
     const report = { what: path, ...sumsOf(items) };
-    const { store, close } = read;
-    return { report, items, rules: items.map(() => undefined), store, close };
-  } finally {
+    const close = () => {
+      read.close();
+      file.file.release();
+    };
+    const { store } = read;
+    return { report, items, rules: items.map(() => undefined), store, close, checkUnchanged };
+  } catch (error) {
     file.file.release();
+    throw error;
   }
+}
+
+/** What throws when a file is not what it was. It is read twice: its entries first, then their payload. */
+function changeCheck({ name, file }: SourceFile): () => void {
+  const { descriptor } = file;
+  const stampOf = () => {
+    const { size, mtimeNs, ctimeNs } = fstatSync(descriptor, { bigint: true });
+    return `${size} ${mtimeNs} ${ctimeNs}`;
+  };
+  const before = stampOf();
+  return () => {
+    if (stampOf() === before) return;
+    throw new InputError(name, "changed while it was read", {
+      code: "changed",
+      hint: "try again when nothing writes to it",
+    });
+  };
 }
 
 /** Entries, and what their payload is read from until `close`. */

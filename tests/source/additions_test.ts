@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { execFileSync } from "node:child_process";
 import {
+  appendFileSync,
   chmodSync,
   existsSync,
   linkSync,
@@ -24,6 +25,7 @@ import { Warnings } from "../../lib/warnings.ts";
 import { buildTar } from "../tar/build.ts";
 import {
   hasGnuTar,
+  noise,
   openAndLoad,
   openFilesBelow,
   testOptions,
@@ -282,6 +284,29 @@ Deno.test("a host file that changes while it is read is an error", async () => {
     } finally {
       env["PATH"] = path;
     }
+    assertEquals(openFilesBelow(directory), []);
+  });
+});
+
+Deno.test("a tar that changes while it is read is an error", async () => {
+  await withDirectory(async (directory) => {
+    const path = join(directory, "add.tar");
+    writeFileSync(path, buildTar([{ path: "big", data: noise(3 << 20) }]));
+    // The layer is written when all entries are known.
+    const progress = {
+      begin: (task: string) => ({
+        advance: () => {
+          if (task === "tar") appendFileSync(path, "more");
+        },
+        end: () => {},
+      }),
+    };
+    const error = await assertRejects(
+      () => added(directory, [{ kind: "tar", path }], { progress }),
+      InputError,
+      "add.tar: changed while it was read",
+    );
+    assertEquals(error.code, "changed");
     assertEquals(openFilesBelow(directory), []);
   });
 });
