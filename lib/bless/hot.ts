@@ -4,11 +4,12 @@
  *
  * @module
  */
+import { setImmediate } from "node:timers/promises";
 import { alignDown, alignUp } from "../bytes/arithmetic.ts";
 import { type ByteString, displayName } from "../bytes/byte_string.ts";
 import { type ChunkDigest, chunkId } from "../chunk/chunk.ts";
 import { ChunkCutter, type CutPiece } from "../chunk/chunk_sink.ts";
-import { InputError, optionError } from "../errors.ts";
+import { InputError, optionError, throwIfAborted } from "../errors.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import { type FileNode, type FileTree, sortedChildren, type TreeNode } from "../model/node.ts";
 import { BLOCK_SIZE_BYTES, readPayload } from "../model/payload.ts";
@@ -185,11 +186,11 @@ const PIECE_BLOCKS = 256;
  *
  * @returns undefined when none of them has blocks
  */
-export function prefetchOf(
+export async function prefetchOf(
   plan: ImagePlan,
   { files }: ChosenHot,
-  digest: ChunkDigest,
-): PrefetchReport | undefined {
+  { digest, signal }: { readonly digest: ChunkDigest; readonly signal?: AbortSignal | undefined },
+): Promise<PrefetchReport | undefined> {
   const gridBytes = plan.gridBlocks * BLOCK_SIZE_BYTES;
   const hot = new Set<TreeNode>(files);
   let [first, end] = [Infinity, 0];
@@ -204,18 +205,22 @@ export function prefetchOf(
   const sizeBytes = plan.totalBlocks * BLOCK_SIZE_BYTES;
   const offset = alignDown(first * BLOCK_SIZE_BYTES, gridBytes);
   const length = Math.min(alignUp(end * BLOCK_SIZE_BYTES, gridBytes), sizeBytes) - offset;
-  return { offset, length, digest, cells: cellIds(plan, { offset, length, gridBytes }, digest) };
+  const range = { offset, length, gridBytes };
+  return { offset, length, digest, cells: await cellIds(plan, range, { digest, signal }) };
 }
 
-function cellIds(
+/** Bytes that are hashed before signals are handled. */
+const BURST_BYTES = 32 << 20;
+
+async function cellIds(
   plan: ImagePlan,
   { offset, length, gridBytes }: {
     readonly offset: number;
     readonly length: number;
     readonly gridBytes: number;
   },
-  digest: ChunkDigest,
-): string[] {
+  { digest, signal }: { readonly digest: ChunkDigest; readonly signal: AbortSignal | undefined },
+): Promise<string[]> {
   const ids: string[] = [];
   const zeroId = chunkId(new Uint8Array(gridBytes), digest);
   const take = (pieces: Iterable<CutPiece>) => {
@@ -226,7 +231,14 @@ function cellIds(
   };
   const cutter = new ChunkCutter(gridBytes);
   const end = offset + length;
+  let burstBytes = 0;
   for (const { at, bytes } of bytesWithin(plan, offset, end)) {
+    burstBytes += bytes.length;
+    if (burstBytes >= BURST_BYTES) {
+      burstBytes = 0;
+      await setImmediate();
+      throwIfAborted(signal);
+    }
     const from = Math.max(offset - at, 0);
     take(cutter.write(bytes.subarray(from, end - at), at + from - offset));
   }

@@ -115,15 +115,16 @@ async function blessLike(
     const architecture = architectureOf(image, options);
     checkEnvelope(envelope, layout, architecture);
     const hot = options.hot && chooseHot(tree, options.hot, image, warnings);
-    const wishes = { continuation, hot: hot?.files };
+    const placement = { continuation, hot: hot?.files };
     const plan = withinDisk(
       layout,
       envelope,
-      () => planImage(tree, { layout: inside, ...identity, timestamp, warnings, ...wishes }),
+      () => planImage(tree, { layout: inside, ...identity, timestamp, warnings, ...placement }),
     );
     // Before the write lets go of the payload.
-    const prefetch = hot && prefetchOf(plan, hot, options.hotDigest ?? "sha512-256");
     const { progress, signal, tmpdir, workerUrl } = options;
+    const { hotDigest: digest = "sha512-256" } = options;
+    const prefetch = hot && await prefetchOf(plan, hot, { digest, signal });
     const differing = await cellsFromBelow(loaded, options, {
       layout: inside,
       continuation,

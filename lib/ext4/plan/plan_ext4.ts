@@ -66,8 +66,8 @@ export interface Continuation {
   readonly keepsStale: boolean;
 }
 
-/** What a plan takes up beside the tree; at most one of them. */
-export interface PlanWishes {
+/** What decides where files are placed; at most one of them. */
+export interface PlacementInput {
   /** A previous image, whose blocks are kept where nothing changed. */
   readonly continuation?: Continuation | undefined;
   /** Files that are placed first, in this order. */
@@ -79,7 +79,7 @@ export function planExt4(
   tree: FileTree,
   settings: Settings,
   warnings: Warnings,
-  { continuation, hot }: PlanWishes = {},
+  { continuation, hot }: PlacementInput = {},
 ): ImagePlan {
   if (continuation === undefined) return planAfresh(tree, settings, warnings, hot);
   invariant(hot === undefined, "files that stay where they are cannot come first");
