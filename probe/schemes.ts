@@ -89,8 +89,8 @@ export const SCHEME_KINDS = {
   fastcdc: "content-defined chunks of the unaligned image: a reference, which layouts can pass",
   aligned:
     "the layout of bless: files from the threshold on start on the grid, smaller ones are packed",
-  like: "the same, each image laid out like the one before it (`bless --like`)",
-  "like-stale": "the same, and freed blocks keep their bytes (`bless --like --keep-stale`)",
+  like: "the same, each image laid out like the one before it",
+  "like-stale": "the same, and freed blocks keep their bytes",
 } as const;
 
 /** A kind of row. */
