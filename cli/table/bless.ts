@@ -69,6 +69,10 @@ export const BLESS_MERGED: Command = {
       "Add what a virtual machine needs to start",
       "blessfs bless oci:images/python -o vm.ext4 --add ./init:/sbin/init:mode=0755",
     ],
+    [
+      "Lay a rebuild out like the last build, so that few chunks are new",
+      "blessfs bless oci:images/app -o app-2.ext4 --like app-1.ext4",
+    ],
     ["Get the figures for a script", "blessfs bless oci:images/python -o python.ext4 --json"],
     ["Make the images that a file lists", "blessfs bless --batch images.jsonl --jobs 4"],
   ],

@@ -92,9 +92,19 @@ export function checkLike({ like, keepStale = false }: LikeOptions): void {
 }
 
 /**
- * Opens a previous image, if one is given.
+ * Opens a previous image, verifies it and reads it once; gives undefined if none is named. `blessMerged` does it by itself
+ * when it has the option `like`.
  *
  * @throws {InputError} for one that is damaged, not ext4, or was made with other options
+ * @example
+ * ```ts
+ * import { assertEquals, assertRejects } from "@std/assert";
+ * import { MERGED_DEFAULTS } from "./options.ts";
+ * import { openPrevious } from "./previous_image.ts";
+ * const options = { layout: MERGED_DEFAULTS };
+ * assertEquals(await openPrevious({}, options), undefined);
+ * await assertRejects(() => openPrevious({ like: "no-such.ext4" }, options));
+ * ```
  */
 export async function openPrevious(
   { like, keepStale = false }: LikeOptions,

@@ -8,13 +8,13 @@ import type { Payload } from "../../model/payload.ts";
 import type { Geometry } from "./geometry.ts";
 import type { NodeDraft } from "./inode_drafts.ts";
 
-/** A run of metadata. `encode` is called once, just before it is written, so that large tables never exist as a whole. */
+/** A run of metadata. `encode` is called just before it is written, so that large tables never exist as a whole. */
 export interface MetadataWrite {
   /** Where in the image. */
   readonly offsetBytes: number;
   /** A multiple of the block size, or less than one block. */
   readonly sizeBytes: number;
-  /** Returns the bytes. */
+  /** Returns the bytes, the same on every call. */
   readonly encode: () => Uint8Array;
 }
 
