@@ -99,6 +99,7 @@ Deno.test("runCommandLine writes a failure under --json as one JSON object, wron
   assertEquals(JSON.parse(failed.stderr), {
     error: {
       category: "input",
+      code: "damaged",
       exitCode: 3,
       message: "a.tar: cut \x1b off",
       hint: "look",
