@@ -1,5 +1,6 @@
 /**
- * Running programs to be timed: whole processes, with their wall time and, where time(1) is there, their peak memory.
+ * Running programs to be timed: whole processes, with their wall time and, where time(1) is there, their
+ * processor time and peak memory.
  *
  * @module
  */
@@ -15,6 +16,8 @@ export interface Command {
 /** What one run took. */
 export interface Run {
   readonly milliseconds: number;
+  /** User and system time of the process and its children, to 10 ms each; undefined without time(1). */
+  readonly processorMs: number | undefined;
   /** The largest resident set of the process; undefined without time(1). */
   readonly peakBytes: number | undefined;
 }
@@ -54,7 +57,9 @@ export function isInstalled(program: string): boolean {
 export function run({ program, args }: Command, scratch: string): Run {
   const figures = `${scratch}/time`;
   const hasTime = existsSync(TIME);
-  const line = hasTime ? [TIME, "-o", figures, "-f", "%M", program, ...args] : [program, ...args];
+  const line = hasTime
+    ? [TIME, "-o", figures, "-f", "%M %U %S", program, ...args]
+    : [program, ...args];
   const errors = `${scratch}/stderr`;
   const stderr = openSync(errors, "w");
   const start = performance.now();
@@ -64,6 +69,8 @@ export function run({ program, args }: Command, scratch: string): Run {
   if (status !== 0) {
     throw new Error(`${line.join(" ")} ended with ${status}:\n${readFileSync(errors, "utf8")}`);
   }
-  const peakBytes = hasTime ? Number(readFileSync(figures, "utf8").trim()) * 1024 : undefined;
-  return { milliseconds, peakBytes };
+  if (!hasTime) return { milliseconds, processorMs: undefined, peakBytes: undefined };
+  const [kibibytes = NaN, user = NaN, system = NaN] = readFileSync(figures, "utf8").trim()
+    .split(" ").map(Number);
+  return { milliseconds, processorMs: 1000 * (user + system), peakBytes: kibibytes * 1024 };
 }

@@ -82,13 +82,35 @@ export function makeFiles(root: string, fileCount: number, perDirectory: number)
   }
 }
 
-/** Writes a plain tar of `fileCount` files, about `sizeBytes` in all; every byte from a seeded generator. */
-export function writeLargeTar(path: string, sizeBytes: number, fileCount: number): void {
+/** Writes a plain tar of small files, 100 in a directory. */
+export function writeManyTar(path: string, fileCount: number): void {
+  const descriptor = openSync(path, "w");
+  const content = new Uint8Array(TAR_BLOCK_SIZE_BYTES);
+  for (let i = 0; i < fileCount; i++) {
+    new TextEncoder().encodeInto(`content of file ${i}`, content);
+    writeSync(descriptor, fileHead(`d${Math.floor(i / 100)}/file-${i}`, content.length));
+    writeSync(descriptor, content);
+  }
+  writeSync(descriptor, new Uint8Array(END_OF_ARCHIVE_SIZE_BYTES));
+  closeSync(descriptor);
+}
+
+/**
+ * Writes a plain tar of `fileCount` files, about `sizeBytes` in all; every byte from a seeded generator.
+ *
+ * @param firstFile the number in the name and the bytes of the first
+ */
+export function writeLargeTar(
+  path: string,
+  sizeBytes: number,
+  fileCount: number,
+  firstFile = 0,
+): void {
   const descriptor = openSync(path, "w");
   const fileBytes = Math.floor(sizeBytes / fileCount / TAR_BLOCK_SIZE_BYTES) * TAR_BLOCK_SIZE_BYTES;
   const words = new Uint32Array(MIB / 4);
   let state = 0x2545f491;
-  for (let file = 0; file < fileCount; file++) {
+  for (let file = firstFile; file < firstFile + fileCount; file++) {
     writeSync(descriptor, fileHead(`file-${file}`, fileBytes));
     for (let at = 0; at < fileBytes; at += MIB) {
       for (let word = 0; word < words.length; word++) {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Command, run } from "./command.ts";
+import { type Command, type Run, run } from "./command.ts";
 
 /** A pair that takes longer is run once: its first run, with cold caches, counts. */
 const LONG_PAIR_MILLISECONDS = 60_000;
@@ -14,6 +14,8 @@ export interface PairResult {
   readonly peerMs: number;
   /** The median of the ratios, pair by pair. */
   readonly ratio: number;
+  /** The same of processor time; undefined without time(1). */
+  readonly processor: Pick<PairResult, "oursMs" | "peerMs" | "ratio"> | undefined;
   readonly peakBytes: number | undefined;
 }
 
@@ -24,23 +26,25 @@ export function runPairs(
   options: { readonly runCount: number; readonly scratch: string; readonly before?: () => void },
 ): PairResult {
   const { runCount, scratch, before } = options;
-  const oursMs: number[] = [];
-  const peerMs: number[] = [];
-  const ratios: number[] = [];
-  let peakBytes: number | undefined;
+  const runs: { readonly ours: Run; readonly peer: Run }[] = [];
   for (let i = 0; i <= runCount; i++) {
     before?.();
-    const a = run(ours, scratch);
-    const b = run(peer, scratch);
-    const isLong = a.milliseconds + b.milliseconds > LONG_PAIR_MILLISECONDS;
-    if (i === 0 && !isLong) continue;
-    oursMs.push(a.milliseconds);
-    peerMs.push(b.milliseconds);
-    ratios.push(a.milliseconds / b.milliseconds);
-    if (a.peakBytes !== undefined) peakBytes = Math.max(peakBytes ?? 0, a.peakBytes);
+    const pair = { ours: run(ours, scratch), peer: run(peer, scratch) };
+    const isLong = pair.ours.milliseconds + pair.peer.milliseconds > LONG_PAIR_MILLISECONDS;
+    if (i > 0 || isLong) runs.push(pair);
     if (isLong) break;
   }
-  return { oursMs: median(oursMs), peerMs: median(peerMs), ratio: median(ratios), peakBytes };
+  const medians = (of: (run: Run) => number) => ({
+    oursMs: median(runs.map((pair) => of(pair.ours))),
+    peerMs: median(runs.map((pair) => of(pair.peer))),
+    ratio: median(runs.map((pair) => of(pair.ours) / of(pair.peer))),
+  });
+  const isTimed = runs[0]!.ours.processorMs !== undefined;
+  return {
+    ...medians(({ milliseconds }) => milliseconds),
+    processor: isTimed ? medians(({ processorMs }) => processorMs!) : undefined,
+    peakBytes: isTimed ? Math.max(...runs.map(({ ours }) => ours.peakBytes!)) : undefined,
+  };
 }
 
 /** The middle value; the lower one of two. */

@@ -97,6 +97,36 @@ async function againstCopy(context: RowContext): Promise<RowOutcome> {
   return pair(context, bless(`oci:${scratch}/layout`, `${scratch}/image`), peer);
 }
 
+/** One tar, gzipped or not, beside a shell line; `{tar}` and `{out}` in it are files. */
+function againstTar(programs: readonly string[], suffix: "" | ".gz", line: string) {
+  return async (context: RowContext): Promise<RowOutcome> => {
+    for (const program of programs) {
+      const missing = needs(program);
+      if (missing) return missing;
+    }
+    const { source, scratch } = context;
+    const [layer] = await layerFiles(source);
+    const tar = suffix === "" ? plainLayers([layer!], scratch)[0]! : layer!;
+    const words = line.replaceAll("{tar}", quoted(tar))
+      .replaceAll("{out}", quoted(`${scratch}/peer`));
+    return pair(context, bless(`tar:${tar}`, `${scratch}/image`), shell(words));
+  };
+}
+
+async function rootDirectory(context: RowContext): Promise<RowOutcome> {
+  const missing = needs("mke2fs");
+  if (missing) return missing;
+  const { source, scratch } = context;
+  const [root, image] = [`${scratch}/root`, `${scratch}/peer.ext4`];
+  const [layer] = await layerFiles(source);
+  mkdirSync(root);
+  run(shell(`gzip -dc < ${quoted(layer!)} | tar -xf - -C ${quoted(root)}`), scratch);
+  const peer = shell(
+    `rm -f ${quoted(image)} && mke2fs -q -t ext4 -d ${quoted(root)} ${quoted(image)} 2G`,
+  );
+  return pair(context, bless(`rootfs:${root}`, `${scratch}/image`), peer);
+}
+
 function layeredAgain(context: RowContext): Promise<RowOutcome> {
   const { source, scratch } = context;
   const layered = (directory: string) =>
@@ -212,6 +242,48 @@ function start(context: RowContext): Promise<RowOutcome> {
 
 /** All rows, in the order of the table. */
 export const ROWS: readonly Row[] = [
+  {
+    name: "tar-gzip-tar2ext4",
+    work: "a gzip tar",
+    peer: "gzip -dc into tar2ext4",
+    goal: "cpu 0.5, wall 0.45",
+    measure: againstTar(["tar2ext4"], ".gz", "gzip -dc < {tar} | tar2ext4 -o {out}"),
+  },
+  {
+    name: "tar-igzip-tar2ext4",
+    work: "a gzip tar",
+    peer: "igzip -dc into tar2ext4",
+    goal: "cpu 1.0, wall 0.8",
+    measure: againstTar(["igzip", "tar2ext4"], ".gz", "igzip -dc < {tar} | tar2ext4 -o {out}"),
+  },
+  {
+    name: "tar-igzip",
+    work: "a gzip tar",
+    peer: "igzip -dc to a file",
+    goal: "cpu 2.2, wall 1.5",
+    measure: againstTar(["igzip"], ".gz", "igzip -dc < {tar} > {out}"),
+  },
+  {
+    name: "tar-tar2ext4",
+    work: "a plain tar",
+    peer: "tar2ext4",
+    goal: "cpu 1.5, wall 1.2",
+    measure: againstTar(["tar2ext4"], "", "tar2ext4 -i {tar} -o {out}"),
+  },
+  {
+    name: "tar-copy",
+    work: "a plain tar",
+    peer: "cp",
+    goal: "cpu 4.5, wall 3.2",
+    measure: againstTar([], "", "cp {tar} {out}"),
+  },
+  {
+    name: "rootfs",
+    work: "a root directory",
+    peer: "mke2fs -d",
+    goal: "cpu 0.9, wall 0.7",
+    measure: rootDirectory,
+  },
   {
     name: "igzip",
     work: "merged, gzip layers",
