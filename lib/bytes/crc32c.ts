@@ -6,17 +6,25 @@
  *
  * @module
  */
+import process from "node:process";
 import { createCRC32 } from "hash-wasm";
 
 const CASTAGNOLI_REFLECTED = 0x82f63b78;
 /** A saved state is the id of the hash function, then the complement of the register, low byte first. */
 const REGISTER_OFFSET = 4;
+const DIGIT_0 = 0x30;
+const LETTER_A = 0x61;
+/**
+ * A binary digest is an array with a buffer of its own. In V8 that takes five times as long as the text, and has to be
+ * collected; in Bun's engine it takes half as long.
+ */
+const TAKES_TEXT = process.versions["bun"] === undefined;
 
 const hasher = await createCRC32(CASTAGNOLI_REFLECTED);
 const state = hasher.init().save();
 
 /**
- * The raw register after feeding `parts` into a register that starts at `seed`. A call costs about half a microsecond
+ * The raw register after feeding `parts` into a register that starts at `seed`. A call costs about a quarter of a microsecond
  * beside its bytes: give it the parts of a structure in one call.
  *
  * @example
@@ -67,6 +75,19 @@ function registerFromStart(bytes: Uint8Array): number {
 }
 
 function finishedRegister(): number {
-  const digest = hasher.digest("binary");
-  return ~(digest[0]! << 24 | digest[1]! << 16 | digest[2]! << 8 | digest[3]!) >>> 0;
+  const sum = TAKES_TEXT ? sumOfText(hasher.digest("hex")) : sumOfBytes(hasher.digest("binary"));
+  return ~sum >>> 0;
+}
+
+function sumOfBytes(digest: Uint8Array): number {
+  return digest[0]! << 24 | digest[1]! << 16 | digest[2]! << 8 | digest[3]!;
+}
+
+function sumOfText(digits: string): number {
+  let sum = 0;
+  for (let i = 0; i < digits.length; i++) {
+    const code = digits.charCodeAt(i);
+    sum = sum << 4 | (code < LETTER_A ? code - DIGIT_0 : code - LETTER_A + 10);
+  }
+  return sum;
 }
