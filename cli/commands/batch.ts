@@ -247,7 +247,10 @@ class Batch {
   #tellSum(): void {
     if (this.#io.quiet || this.#io.json) return;
     const failed = this.#failedCount === 0 ? "" : `, ${formatCount(this.#failedCount)} failed`;
-    this.#io.stderr.write(`blessfs: ${formatCount(this.#madeCount)} images made${failed}\n`);
+    const made = `${formatCount(this.#madeCount)} ${
+      this.#madeCount === 1 ? "image" : "images"
+    } made`;
+    this.#io.stderr.write(`blessfs: ${made}${failed}\n`);
   }
 }
 

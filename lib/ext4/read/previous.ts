@@ -75,11 +75,11 @@ export async function readPrevious(
 /** Only an image that the same options make can be continued. */
 function checkOptions(image: Ext4Image, settings: Settings): void {
   const { superblock, geometry } = image;
-  const refuse = (why: string): never => {
-    throw new InputError(image.name, `cannot be continued: ${why}`, {
-      code: "unsupported",
-      hint: "lay the image out afresh, without a previous one",
-    });
+  const refuse = (
+    why: string,
+    hint = "lay the image out afresh, without a previous one",
+  ): never => {
+    throw new InputError(image.name, `cannot be continued: ${why}`, { code: "unsupported", hint });
   };
   const expect = (what: string, found: number, wanted: number) => {
     if (found !== wanted) refuse(`it has ${what} ${found}, wanted ${wanted}`);
@@ -97,7 +97,12 @@ function checkOptions(image: Ext4Image, settings: Settings): void {
       ...extra.length > 0 ? [`it has ${extra.join(", ")}`] : [],
       ...missing.length > 0 ? [`it lacks ${missing.join(", ")}`] : [],
     ];
-    refuse(`its features differ from those of the options: ${parts.join("; ")}`);
+    refuse(
+      `its features differ from those of the options: ${parts.join("; ")}`,
+      [...extra, ...missing].includes("has_journal")
+        ? "make both with a journal or both without; an image with a hash tree has none"
+        : undefined,
+    );
   }
   expect("a first data block", geometry.firstDataBlock, 0);
   expect("blocks per group", geometry.blocksPerGroup, BLOCKS_PER_GROUP);
