@@ -40,7 +40,7 @@ export class PreviousLayers {
     } catch (cause) {
       throw new InputError(
         displayPath(directory),
-        "is no directory of layers that can be continued",
+        "is not a directory of layers that can be continued",
         {
           code: "wrongKind",
           hint: "name a directory that `bless layered` made",
