@@ -364,7 +364,8 @@ export class ServeService {
       for (const { id, state, sameAs, progress } of records) {
         const news = JSON.stringify([state, sameAs]);
         const before = this.#seen.get(id);
-        if (before !== undefined && before !== news) events.tell(id, { kind: "state" });
+        // The first look tells, too: the state may have changed since the one who watches read it.
+        if (before !== news) events.tell(id, { kind: "state" });
         else if (!FINAL_STATES.includes(state)) events.tell(id, { kind: "progress", progress });
         this.#seen.set(id, news);
       }
