@@ -162,14 +162,19 @@ export async function readerOf(
   if (typeof source === "string") return disposable(openFileReader(source));
   if (source instanceof Uint8Array) return disposable(memoryReader(source, options.name));
   if ("readAt" in source) return disposable(source);
-  return disposable(await spooled("read" in source ? piecesOf(source) : source, options));
+  return disposable(await spooled(isAsyncReader(source) ? piecesOf(source) : source, options));
 }
 
 /** Bytes from anywhere, from the first to the last. */
 export function byteStream(source: Exclude<BytesSource, string>): AsyncIterable<Uint8Array> {
   if (source instanceof Uint8Array) return iterableOf(source);
   if ("readAt" in source) return piecesOf({ sizeBytes: source.sizeBytes, read: readLater(source) });
-  return "read" in source ? piecesOf(source) : source;
+  return isAsyncReader(source) ? piecesOf(source) : source;
+}
+
+/** Streams of Node have a method `read`, too, and no size. */
+function isAsyncReader(source: AsyncReader | AsyncIterable<Uint8Array>): source is AsyncReader {
+  return !(Symbol.asyncIterator in source);
 }
 
 async function* iterableOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

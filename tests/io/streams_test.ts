@@ -2,6 +2,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { InputError, InterruptedError, IoError } from "../../lib/errors.ts";
 import { memoryReader, type RandomReader } from "../../lib/io/random_reader.ts";
 import {
@@ -135,4 +136,13 @@ Deno.test("readerOf tells what went wrong, and closes what it is disposed of", a
     assertEquals(reader.name, "memory");
   }
   assertEquals(closes, 1);
+});
+
+Deno.test("readerOf and byteStream read streams of Node, which have a method read as well", async () => {
+  const pieces = () => Readable.from([Uint8Array.of(1, 2), Uint8Array.of(3)]);
+  using reader = await readerOf(pieces());
+  assertEquals(reader.sizeBytes, 3);
+  const read: number[] = [];
+  for await (const piece of byteStream(pieces())) read.push(...piece);
+  assertEquals(read, [1, 2, 3]);
 });
