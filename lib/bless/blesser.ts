@@ -129,20 +129,28 @@ class ThreadedBlesser implements Blesser {
       options;
     const tmpdir = options.tmpdir ?? this.#options.temporaryDirectory;
     const handed = handOver({ ...rest, jobs, tmpdir });
-    return await new Promise<BlessReport | LayeredReport>((resolve, reject) => {
-      const job: Job = { mode, options, handed, resolve, reject };
-      if (this.#isClosed) return void giveUp(job, closedError(undefined));
-      if (signal?.aborted) return void giveUp(job, abortError(signal));
+    const { promise, resolve, reject } = Promise.withResolvers<BlessReport | LayeredReport>();
+    const job: Job = { mode, options, handed, resolve, reject };
+    const onAbort = () => {
+      const at = this.#waiting.indexOf(job);
+      if (at < 0) return;
+      this.#waiting.splice(at, 1);
+      void giveUp(job, abortError(signal!));
+    };
+    if (this.#isClosed) void giveUp(job, closedError(undefined));
+    else if (signal?.aborted) void giveUp(job, abortError(signal));
+    else {
       this.#waiting.push(job);
-      signal?.addEventListener("abort", () => {
-        const at = this.#waiting.indexOf(job);
-        if (at < 0) return;
-        this.#waiting.splice(at, 1);
-        void giveUp(job, abortError(signal));
-      }, { once: true });
+      signal?.addEventListener("abort", onAbort, { once: true });
       // Calls that are made together share the threads from the start.
       setImmediate(() => this.#startWaiting());
-    });
+    }
+    try {
+      return await promise;
+    } finally {
+      // A signal can outlive many calls, and would keep their options alive.
+      signal?.removeEventListener("abort", onAbort);
+    }
   }
 
   #startWaiting(): void {
@@ -156,14 +164,21 @@ class ThreadedBlesser implements Blesser {
     if (this.#waiting.length > 0) setImmediate(() => this.#startWaiting());
   }
 
+  /** An idle thread. One that died meanwhile would fail the call with the error of another. */
+  #livingIdle(): BlessThread | undefined {
+    let thread: BlessThread | undefined;
+    do thread = this.#idle.pop(); while (thread?.isDead);
+    return thread;
+  }
+
   async #start(job: Job, jobs: number, share: number): Promise<void> {
     let thread: BlessThread | undefined;
     try {
-      thread = this.#idle.pop() ?? new BlessThread(this.#options, this.#budget);
+      thread = this.#livingIdle() ?? new BlessThread(this.#options, this.#budget);
       this.#busy.add(thread);
       job.resolve(await thread.run(job, jobs));
     } catch (error) {
-      job.reject(error);
+      await giveUp(job, error);
     } finally {
       this.#usedJobs -= share;
       if (thread) {
@@ -180,14 +195,10 @@ function closedError(cause: unknown): Error {
   return abortError(AbortSignal.abort(cause ?? new Error("the blesser was closed")));
 }
 
-/** Ends a call that no thread will have. */
+/** Ends a call that fails. Aborting a sink twice does nothing more. */
 async function giveUp({ handed, reject }: Job, reason: unknown): Promise<void> {
-  await abortSinks(handed.sinks);
+  await Promise.allSettled(handed.sinks.map(async (sink) => await sink.abort()));
   reject(reason);
-}
-
-async function abortSinks(sinks: readonly ImageSink[]): Promise<void> {
-  await Promise.allSettled(sinks.map(async (sink) => await sink.abort()));
 }
 
 /** Memory that calls take in the order in which they ask. */
@@ -298,9 +309,6 @@ class BlessThread {
       warnings?.include(message.warnings);
       if (message.type === "done") return message.report;
       throw signal?.aborted ? abortError(signal) : rebuiltError(message.error);
-    } catch (error) {
-      if (this.#dead) await abortSinks(job.handed.sinks);
-      throw error;
     } finally {
       signal?.removeEventListener("abort", onAbort);
       this.#end();

@@ -246,3 +246,21 @@ Deno.test("RemoteSink sends pieces of 1 MiB with their gaps, few at a time, and 
   await failing.write(new Uint8Array(1 << 20), 0);
   await assertRejects(async () => await failing.finish(1 << 20), Error, "full");
 });
+
+Deno.test("a blesser whose threads cannot start aborts the sink, and listens to no signal afterwards", async () => {
+  let listening = 0;
+  const { signal } = new AbortController();
+  const [add, remove] = [
+    signal.addEventListener.bind(signal),
+    signal.removeEventListener.bind(signal),
+  ];
+  signal.addEventListener = (...args: Parameters<typeof add>) => (listening++, add(...args));
+  signal.removeEventListener = (...args: Parameters<typeof remove>) => {
+    listening--;
+    remove(...args);
+  };
+  await using blesser = createBlesser({ jobs: 1, workerUrl: "not a URL" });
+  const sink = new Recorder();
+  await assertRejects(() => blesser.blessMerged({ source: SOURCE, sink, signal }), Error);
+  assertEquals([sink.aborts, listening], [1, 0]);
+});
