@@ -83,34 +83,89 @@ export interface Command {
   load(): Promise<Run>;
 }
 
+/**
+ * An option, written as the help shows it: `-o, --output FILE`; with `,...` behind a value that may be a list, and `...`
+ * behind one that may be repeated and holds commas.
+ *
+ * Words in lower case between bars are choices, beside which other values are possible where one part is no such word.
+ * Shells offer files or directories for values that are called so.
+ */
+export function option(
+  shown: string,
+  summary: string,
+  more: Partial<OptionSpec> = {},
+): OptionSpec {
+  const [, short, name, value, list] = /^(?:-(.), )?--(\S+)(?: (.+?)(,?\.\.\.)?)?$/.exec(shown) ??
+    [];
+  invariant(name !== undefined, `\`${shown}\` is an option`);
+  const parts = value?.split("|") ?? [];
+  const choices = parts.filter((part) => /^[a-z-]+$/.test(part));
+  const completion = completionOf(value ?? "");
+  return {
+    name,
+    ...short === undefined ? {} : { short },
+    ...value === undefined ? {} : { value },
+    summary,
+    ...choices.length === 0 ? {} : { choices },
+    ...choices.length > 0 && choices.length < parts.length ? { open: true } : {},
+    ...list === undefined ? {} : { list: true },
+    ...list === "..." ? { whole: true } : {},
+    ...completion === undefined ? {} : { completion },
+    ...more,
+  };
+}
+
+/** An operand, written as the help shows it: `IMAGE`, `IMAGE...`, `[PATH]`, `[TOPIC...]`. */
+export function operand(
+  shown: string,
+  summary: string,
+  more: Partial<PositionalSpec> = {},
+): PositionalSpec {
+  const name = shown.replace(/[[\].]/g, "");
+  const completion = completionOf(name);
+  return {
+    name,
+    summary,
+    ...shown.startsWith("[") ? { least: 0 } : {},
+    ...shown.includes("...") ? { repeated: true } : {},
+    ...completion === undefined ? {} : { completion },
+    ...more,
+  };
+}
+
+function completionOf(value: string): Completion | undefined {
+  if (value === "SOURCE") return "source";
+  return /FILE|IMAGE|INDEX|TAR/.test(value) ? "file" : /DIR/.test(value) ? "directory" : undefined;
+}
+
+/** Examples from pairs of lines: `# WHAT THE LINE DOES`, and the line. */
+export function examples(text: string): [purpose: string, line: string][] {
+  const lines = text.trim().split("\n").map((line) => line.trim());
+  return lines.flatMap((line, i) => i % 2 === 1 ? [] : [[line.slice("# ".length), lines[i + 1]!]]);
+}
+
 /** One document on standard output in place of text. For every command that has an answer. */
-export const JSON_OPTION: OptionSpec = {
-  name: "json",
-  summary:
-    "print one JSON document on standard output; a failure is one JSON object on standard error",
-};
+export const JSON_OPTION: OptionSpec = option(
+  "--json",
+  "print one JSON document on standard output; a failure is one JSON object on standard error",
+);
 
 /** The options that every command has. */
 export const COMMON_OPTIONS: readonly OptionSpec[] = [
-  { name: "help", short: "h", summary: "show help and exit" },
-  { name: "version", short: "V", summary: "show the version and exit; with --json, its runtime" },
-  { name: "quiet", short: "q", summary: "print errors only (and results that are asked for)" },
-  {
-    name: "progress",
-    value: "WHEN",
-    choices: ["auto", "always", "never", "json"],
-    defaultText: "auto",
-    summary:
-      "show progress on standard error; auto: on a terminal; json: one JSON object a line, for programs",
-  },
-  {
-    name: "color",
-    value: "WHEN",
-    choices: ["auto", "always", "never"],
-    defaultText: "auto",
-    summary: "colour the output; auto: on a terminal, unless NO_COLOR is set or TERM=dumb",
-  },
-  { name: "no-color", summary: "the same as --color never" },
+  option("-h, --help", "show help and exit"),
+  option("-V, --version", "show the version and exit; with --json, its runtime"),
+  option("-q, --quiet", "print errors only (and results that are asked for)"),
+  option(
+    "--progress WHEN",
+    "show progress on standard error; auto: on a terminal; json: one JSON object a line, for programs",
+    { choices: ["auto", "always", "never", "json"], defaultText: "auto" },
+  ),
+  option(
+    "--color WHEN",
+    "colour the output; auto: on a terminal, unless NO_COLOR is set or TERM=dumb",
+    { choices: ["auto", "always", "never"], defaultText: "auto" },
+  ),
+  option("--no-color", "the same as --color never"),
 ];
 
 /** The first word of the hidden command that completion scripts call. */

@@ -9,30 +9,26 @@
  *
  * @module
  */
-import type { Command } from "./command.ts";
+import { type Command, examples, operand, option } from "./command.ts";
 import { TOPICS } from "./help.ts";
-import { BLESS_LAYERED, BLESS_MERGED, CHUNK, DIFF, EXPORT } from "./table/bless.ts";
+import { BLESS_LAYERED, BLESS_MERGED, DIFF, EXPORT } from "./table/bless.ts";
 import { CAT, CHECKSUM, INSPECT, LS, MAP, PROBE, VERIFY } from "./table/images.ts";
-import { PRUNE, RESTORE, STORE_VERIFY } from "./table/stores.ts";
+import { CHUNK, PRUNE, RESTORE, STORE_VERIFY } from "./table/stores.ts";
 import { SERVE } from "./table/serve.ts";
 import { VERITY_DUMP, VERITY_FORMAT, VERITY_VERIFY } from "./table/verity.ts";
 
 const COMPLETIONS: Command = {
   name: "completions",
   summary: "print the completion script for a shell",
-  examples: [
-    ["Complete in this bash", "source <(blessfs completions bash)"],
-    ["Complete in every zsh", 'blessfs completions zsh > "${fpath[1]}/_blessfs"'],
-    [
-      "Complete in every fish",
-      "blessfs completions fish > ~/.config/fish/completions/blessfs.fish",
-    ],
-  ],
-  positionals: [{
-    name: "SHELL",
-    summary: "what the script is for",
-    choices: ["bash", "zsh", "fish"],
-  }],
+  examples: examples(`
+    # Complete in this bash
+    source <(blessfs completions bash)
+    # Complete in every zsh
+    blessfs completions zsh > "\${fpath[1]}/_blessfs"
+    # Complete in every fish
+    blessfs completions fish > ~/.config/fish/completions/blessfs.fish
+  `),
+  positionals: [operand("SHELL", "what the script is for", { choices: ["bash", "zsh", "fish"] })],
   options: [],
   load: async () => (await import("./commands/documents.ts")).runCompletions,
 };
@@ -40,35 +36,36 @@ const COMPLETIONS: Command = {
 const MAN: Command = {
   name: "man",
   summary: "print the manual page",
-  examples: [
-    ["Read the manual", "blessfs man | man -l -"],
-    ["Install it", "blessfs man > /usr/local/share/man/man1/blessfs.1"],
-  ],
+  examples: examples(`
+    # Read the manual
+    blessfs man | man -l -
+    # Install it
+    blessfs man > /usr/local/share/man/man1/blessfs.1
+  `),
   positionals: [],
-  options: [{
-    name: "format",
-    value: "FORMAT",
-    choices: ["roff", "markdown"],
-    defaultText: "roff",
-    summary: "roff is for man(1), markdown is docs/CLI.md",
-  }],
+  options: [
+    option("--format FORMAT", "roff is for man(1), markdown is docs/CLI.md", {
+      choices: ["roff", "markdown"],
+      defaultText: "roff",
+    }),
+  ],
   load: async () => (await import("./commands/documents.ts")).runMan(COMMANDS),
 };
 
 const HELP: Command = {
   name: "help",
   summary: "show help on a command or a topic",
-  examples: [
-    ["Show examples and options of a command", "blessfs help bless"],
-    ["Show what the exit codes mean", "blessfs help exit-codes"],
+  examples: examples(`
+    # Show examples and options of a command
+    blessfs help bless
+    # Show what the exit codes mean
+    blessfs help exit-codes
+  `),
+  positionals: [
+    operand("[COMMAND|TOPIC...]", `a command, or one of the topics ${TOPICS.join(", ")}`, {
+      completion: "command",
+    }),
   ],
-  positionals: [{
-    name: "COMMAND|TOPIC",
-    summary: `a command, or one of the topics ${TOPICS.join(", ")}`,
-    least: 0,
-    repeated: true,
-    completion: "command",
-  }],
   options: [],
   load: async () => (await import("./commands/documents.ts")).runHelp(COMMANDS),
 };

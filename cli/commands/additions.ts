@@ -9,7 +9,7 @@ import type { SourceOptions } from "../../lib/source/source.ts";
 import type { IdRange } from "../../lib/tree/owners.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
-import { ADDITION_NAMES } from "../table/additions.ts";
+import { ADDITION_NAMES } from "../table/options.ts";
 import { choiceError, parseCount } from "../values.ts";
 import { refuseInsideTree } from "./outputs.ts";
 import { sourceDateEpoch } from "./sources.ts";

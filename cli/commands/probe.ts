@@ -22,7 +22,7 @@ import { probe } from "../../probe/probe.ts";
 import type { ProbeReport } from "../../probe/report.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { EXIT, safeLine } from "../errors.ts";
-import { ADDITION_OPTIONS } from "../table/additions.ts";
+import { ADDITION_OPTIONS } from "../table/options.ts";
 import { choiceError, parseCount, parsePercent, parseSize } from "../values.ts";
 import { parseAdditions } from "./additions.ts";
 import { localPaths } from "./outputs.ts";

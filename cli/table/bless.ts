@@ -4,18 +4,22 @@
  * @module
  */
 import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
-import { type Command, JSON_OPTION, type OptionSpec } from "../command.ts";
-import { sizeOption } from "../values.ts";
-import { ADDITION_OPTIONS } from "./additions.ts";
 import {
-  CERTIFICATE_OPTIONS,
+  type Command,
+  examples,
+  JSON_OPTION,
+  operand,
+  option,
+  type OptionSpec,
+} from "../command.ts";
+import {
+  ADDITION_OPTIONS,
   CHUNK_OPTIONS,
   forceOption,
   HOT_OPTIONS,
   KEEP_GOING_OPTION,
   layoutOptions,
   likeOptions,
-  outputOption,
   SOURCE_OPERAND,
   SOURCE_OPTIONS,
   STORE_OPTION,
@@ -23,59 +27,40 @@ import {
 import { ENVELOPE_OPTIONS, LAYERED_ENVELOPE_OPTIONS } from "./verity.ts";
 
 /** `--config`. */
-const CONFIG_OPTION: OptionSpec = {
-  name: "config",
-  value: "FILE",
-  completion: "file",
-  summary:
-    "write the config of the image (entry point, environment and so on) as it is stored; - writes it to standard output",
-};
+const CONFIG_OPTION: OptionSpec = option(
+  "--config FILE",
+  "write the config of the image (entry point, environment and so on) as it is stored; - writes it to standard output",
+);
 
 /** `blessfs bless merged`. */
 export const BLESS_MERGED: Command = {
   name: "bless merged",
   aliases: ["bless"],
   summary: "make one ext4 image with all layers applied",
-  examples: [
-    [
-      "Bless an image that skopeo copied here",
-      "blessfs bless oci:images/python:latest -o python.ext4",
-    ],
-    [
-      "Bless an image straight from its registry",
-      "blessfs bless docker://registry.example.com/team/app:1.2 -o app.ext4",
-    ],
-    [
-      "Leave 2 GiB of free space in it, for a virtual machine that writes",
-      "blessfs bless oci:images/python:latest -o vm.ext4 --size +2G",
-    ],
-    [
-      "Write it onto a block device, with all of its space",
-      "blessfs bless oci:images/vm -o /dev/vdb --size fill",
-    ],
-    [
-      "Put it into a chunk store that casync and desync read, and make no image",
-      "blessfs bless oci:images/vm -o none --store /srv/chunks --index vm.caibx",
-    ],
-    [
-      "Make a root that proves itself, with its dm-verity tree appended",
-      "blessfs bless oci:images/vm -o vm.ext4 --verity append --roothash",
-    ],
-    [
-      "Make a disk that systemd boots by its root hash",
-      "blessfs bless oci:vm -o vm.raw --disk gpt --verity append --esp esp.img",
-    ],
-    [
-      "Add what a virtual machine needs to start",
-      "blessfs bless oci:images/python -o vm.ext4 --add ./init:/sbin/init:mode=0755",
-    ],
-    [
-      "Lay a rebuild out like the last build, so that few chunks are new",
-      "blessfs bless oci:images/app -o app-2.ext4 --like app-1.ext4",
-    ],
-    ["Get the figures for a script", "blessfs bless oci:images/python -o python.ext4 --json"],
-    ["Make the images that a file lists", "blessfs bless --batch images.jsonl --jobs 4"],
-  ],
+  examples: examples(`
+    # Bless an image that skopeo copied here
+    blessfs bless oci:images/python:latest -o python.ext4
+    # Bless an image straight from its registry
+    blessfs bless docker://registry.example.com/team/app:1.2 -o app.ext4
+    # Leave 2 GiB of free space in it, for a virtual machine that writes
+    blessfs bless oci:images/python:latest -o vm.ext4 --size +2G
+    # Write it onto a block device, with all of its space
+    blessfs bless oci:images/vm -o /dev/vdb --size fill
+    # Put it into a chunk store that casync and desync read, and make no image
+    blessfs bless oci:images/vm -o none --store /srv/chunks --index vm.caibx
+    # Make a root that proves itself, with its dm-verity tree appended
+    blessfs bless oci:images/vm -o vm.ext4 --verity append --roothash
+    # Make a disk that systemd boots by its root hash
+    blessfs bless oci:vm -o vm.raw --disk gpt --verity append --esp esp.img
+    # Add what a virtual machine needs to start
+    blessfs bless oci:images/python -o vm.ext4 --add ./init:/sbin/init:mode=0755
+    # Lay a rebuild out like the last build, so that few chunks are new
+    blessfs bless oci:images/app -o app-2.ext4 --like app-1.ext4
+    # Get the figures for a script
+    blessfs bless oci:images/python -o python.ext4 --json
+    # Make the images that a file lists
+    blessfs bless --batch images.jsonl --jobs 4
+  `),
   description: [
     "With --verity the image is never written to, so it has no journal, and asking for one is an error. `blessfs verity " +
     "dump` shows how to open it. On a disk, the root hash names the partitions of the root and its tree.",
@@ -92,39 +77,29 @@ export const BLESS_MERGED: Command = {
   batchOption: "batch",
   positionals: [SOURCE_OPERAND],
   options: [
-    outputOption({
-      value: "IMAGE",
-      required: true,
-      summary:
-        "the image to make, or the block device to write; - streams it to standard output, none makes only what --store " +
+    option(
+      "-o, --output IMAGE",
+      "the image to make, or the block device to write; - streams it to standard output, none makes only what --store " +
         "asks for",
-    }),
-    {
-      name: "batch",
-      value: "FILE",
-      completion: "file",
-      summary: "make the image of each line of this file; - reads the lines from standard input",
-    },
-    {
-      name: "assume-zeroed",
-      summary: "the device reads zeros everywhere: do not write the zeros of the image",
-    },
+      { required: true },
+    ),
+    option(
+      "--batch FILE",
+      "make the image of each line of this file; - reads the lines from standard input",
+    ),
+    option(
+      "--assume-zeroed",
+      "the device reads zeros everywhere: do not write the zeros of the image",
+    ),
     STORE_OPTION,
-    {
-      name: "index",
-      value: "FILE.caibx",
-      completion: "file",
-      summary: "the index of the chunks in the store; - writes it to standard output",
-    },
+    option(
+      "--index FILE.caibx",
+      "the index of the chunks in the store; - writes it to standard output",
+    ),
     ...CHUNK_OPTIONS,
     forceOption(),
-    {
-      name: "uuid",
-      value: "UUID",
-      defaultText: "from the content",
-      summary: "UUID of the file system",
-    },
-    { name: "label", value: "TEXT", summary: "label of the file system, at most 16 bytes" },
+    option("--uuid UUID", "UUID of the file system", { defaultText: "from the content" }),
+    option("--label TEXT", "label of the file system, at most 16 bytes"),
     ...layoutOptions(MERGED_DEFAULTS),
     ...likeOptions("this image, or FILE#NUMBER, has"),
     ...HOT_OPTIONS,
@@ -147,28 +122,18 @@ export const BLESS_MERGED: Command = {
 export const BLESS_LAYERED: Command = {
   name: "bless layered",
   summary: "make one ext4 image per layer, for overlayfs",
-  examples: [
-    [
-      "Bless every layer of an image that skopeo copied here",
-      "blessfs bless layered oci:images/python:latest -o layers",
-    ],
-    [
-      "Add another image; existing layers are used again",
-      "blessfs bless layered oci:images/node:latest -o layers",
-    ],
-    [
-      "Put the images into a chunk store too, with one index per layer",
-      "blessfs bless layered oci:images/python:latest -o layers --store /srv/chunks",
-    ],
-    [
-      "Give each a dm-verity tree, and put all into one disk for a virtual machine",
-      "blessfs bless layered oci:app -o layers --verity append --disk gpt",
-    ],
-    [
-      "Get the names and figures of the images for a script",
-      "blessfs bless layered oci:images/python -o layers --json",
-    ],
-  ],
+  examples: examples(`
+    # Bless every layer of an image that skopeo copied here
+    blessfs bless layered oci:images/python:latest -o layers
+    # Add another image; existing layers are used again
+    blessfs bless layered oci:images/node:latest -o layers
+    # Put the images into a chunk store too, with one index per layer
+    blessfs bless layered oci:images/python:latest -o layers --store /srv/chunks
+    # Give each a dm-verity tree, and put all into one disk for a virtual machine
+    blessfs bless layered oci:app -o layers --verity append --disk gpt
+    # Get the names and figures of the images for a script
+    blessfs bless layered oci:images/python -o layers --json
+  `),
   description: [
     "Each layer becomes DIR/DIFFID.ext4, with a record DIR/DIFFID.json that proves that it is complete. What a layer " +
     "shows can depend on the layers below it. If DIFFID is taken by an image that shows something else, a part of the " +
@@ -183,22 +148,16 @@ export const BLESS_LAYERED: Command = {
   ],
   positionals: [SOURCE_OPERAND],
   options: [
-    outputOption({
-      value: "DIR",
+    option("-o, --output DIR", "the directory for the images; created if it is missing", {
       required: true,
-      completion: "directory",
-      summary: "the directory for the images; created if it is missing",
     }),
     forceOption("replace images there that were made with other options, or are not whole"),
     STORE_OPTION,
     ...CHUNK_OPTIONS,
-    {
-      name: "uuid",
-      value: "UUID",
+    option("--uuid UUID", "UUID of the file system, for a source of one layer", {
       defaultText: "from the layer and what it shows",
-      summary: "UUID of the file system, for a source of one layer",
-    },
-    { name: "label", value: "TEXT", summary: "label of the file systems, at most 16 bytes" },
+    }),
+    option("--label TEXT", "label of the file systems, at most 16 bytes"),
     ...layoutOptions(LAYERED_DEFAULTS),
     ...likeOptions("the images in this directory of an earlier build have"),
     ...LAYERED_ENVELOPE_OPTIONS,
@@ -210,89 +169,36 @@ export const BLESS_LAYERED: Command = {
   load: async () => (await import("../commands/bless.ts")).runLayered,
 };
 
-/** `blessfs chunk`. */
-export const CHUNK: Command = {
-  name: "chunk",
-  summary: "put an existing image into a chunk store of casync and desync",
-  examples: [
-    [
-      "Put an image into a store in a directory",
-      "blessfs chunk python.ext4 --store /srv/chunks -o python.caibx",
-    ],
-    [
-      "Put it into a bucket",
-      "blessfs chunk vm.ext4 --store s3+https://host/bucket/chunks -o vm.caibx",
-    ],
-    ["Ask how much of an image is new", "blessfs chunk python.ext4 --store /srv/chunks --dry-run"],
-  ],
-  description: [
-    "The index is the same, byte for byte, as that of `casync make --chunk-size=131072:131072:131072`. Chunks are stored " +
-    "as casync and desync store them, each once. All of them are in the store before the index appears.",
-    "`casync extract --store=http://host/chunks FILE.caibx IMAGE` and `desync extract -s STORE FILE.caibx IMAGE` restore " +
-    "the image; `desync mount-index -s STORE FILE.caibx DIR` shows it and fetches only what is read.",
-    "Several hosts can write to one store at the same time.",
-  ],
-  positionals: [{
-    name: "IMAGE",
-    summary: "a file or a block device, or - for standard input",
-    completion: "file",
-  }],
-  options: [
-    { ...STORE_OPTION, required: true },
-    outputOption({
-      value: "FILE.caibx",
-      summary: "the index to make; - writes it to standard output; optional with --dry-run",
-    }),
-    {
-      name: "grid",
-      key: "chunkBytes",
-      value: "SIZE",
-      defaultText: sizeOption(MERGED_DEFAULTS.gridBytes),
-      summary: "the size of chunks: the grid that the image was made for",
-    },
-    forceOption("replace an index that exists"),
-    ...CHUNK_OPTIONS,
-    ...CERTIFICATE_OPTIONS,
-    JSON_OPTION,
-  ],
-  load: async () => (await import("../commands/chunk.ts")).run,
-};
-
 /** `blessfs export`. */
 export const EXPORT: Command = {
   name: "export",
   summary: "write what is in an ext4 image, or any other source, as one tar",
-  examples: [
-    ["Get the files back", "blessfs export python.ext4 -o python.tar"],
-    [
-      "Unpack an image without a mount",
-      "blessfs export vm.ext4 -o - | tar --xattrs --xattrs-include='*' -xpC root",
-    ],
-    [
-      "Make the image of a layer a layer again, for an OCI layout",
-      "blessfs export layers/0123abcd.ext4 --layer -o layer.tar",
-    ],
-    ["Flatten the layers of an image", "blessfs export oci:images/python:latest -o python.tar"],
-  ],
+  examples: examples(`
+    # Get the files back
+    blessfs export python.ext4 -o python.tar
+    # Unpack an image without a mount
+    blessfs export vm.ext4 -o - | tar --xattrs --xattrs-include='*' -xpC root
+    # Make the image of a layer a layer again, for an OCI layout
+    blessfs export layers/0123abcd.ext4 --layer -o layer.tar
+    # Flatten the layers of an image
+    blessfs export oci:images/python:latest -o python.tar
+  `),
   description: [
     "The tar is in the PAX format, with all attributes, ACLs, capabilities, hard links, devices, holes, names as bytes " +
     "and times to the nanosecond. Equal sources give equal tars. Sockets are left out with a warning, as tar has none.",
     "Blessing the tar with the same options gives the same image, byte for byte: the tar carries the UUID in a comment, " +
     "which other tools ignore.",
   ],
-  positionals: [{ name: "IMAGE", summary: "an ext4 image, or any source", completion: "source" }],
+  positionals: [operand("IMAGE", "an ext4 image, or any source", { completion: "source" })],
   options: [
-    outputOption({
-      value: "TAR",
+    option("-o, --output TAR", "the tar to make; - streams it to standard output", {
       required: true,
-      summary: "the tar to make; - streams it to standard output",
     }),
     forceOption(),
-    {
-      name: "layer",
-      summary:
-        "write the image of a layer as an OCI layer, with whiteouts instead of overlayfs's marks",
-    },
+    option(
+      "--layer",
+      "write the image of a layer as an OCI layer, with whiteouts instead of overlayfs's marks",
+    ),
     KEEP_GOING_OPTION,
     ...ADDITION_OPTIONS,
     ...SOURCE_OPTIONS,
@@ -305,17 +211,14 @@ export const EXPORT: Command = {
 export const DIFF: Command = {
   name: "diff",
   summary: "write the OCI layer that turns one image into another",
-  examples: [
-    ["Make a layer of what was changed", "blessfs diff old.ext4 new.ext4 -o layer.tar"],
-    [
-      "See whether two images show the same files",
-      "blessfs diff oci:images/python:latest python.ext4 --exit-code",
-    ],
-    [
-      "Squash the upper layers of an image",
-      "blessfs diff oci:images/base oci:images/python -o - | gzip > layer.tar.gz",
-    ],
-  ],
+  examples: examples(`
+    # Make a layer of what was changed
+    blessfs diff old.ext4 new.ext4 -o layer.tar
+    # See whether two images show the same files
+    blessfs diff oci:images/python:latest python.ext4 --exit-code
+    # Squash the upper layers of an image
+    blessfs diff oci:images/base oci:images/python -o - | gzip > layer.tar.gz
+  `),
   description: [
     "It compares names, kinds, bytes, modes, owners, times, extended attributes and hard links. The layer holds what is " +
     "different: a whiteout for what was removed, an opaque directory where nothing was kept. A file with several names " +
@@ -323,17 +226,17 @@ export const DIFF: Command = {
     "Blessing A with the layer on top gives the files of B.",
   ],
   positionals: [
-    { name: "A", summary: "the source that the layer goes on", completion: "source" },
-    { name: "B", summary: "the source that A becomes", completion: "source" },
+    operand("A", "the source that the layer goes on", { completion: "source" }),
+    operand("B", "the source that A becomes", { completion: "source" }),
   ],
   options: [
-    outputOption({
-      value: "TAR",
-      defaultText: "none: only compare",
-      summary: "the layer to make, uncompressed; - streams it to standard output",
-    }),
+    option(
+      "-o, --output TAR",
+      "the layer to make, uncompressed; - streams it to standard output",
+      { defaultText: "none: only compare" },
+    ),
     forceOption(),
-    { name: "exit-code", summary: "exit with 1 if there is a difference" },
+    option("--exit-code", "exit with 1 if there is a difference"),
     KEEP_GOING_OPTION,
     ...ADDITION_OPTIONS,
     ...SOURCE_OPTIONS,

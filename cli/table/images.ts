@@ -4,10 +4,10 @@
  * @module
  */
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
-import { type Command, JSON_OPTION } from "../command.ts";
+import { type Command, examples, JSON_OPTION, operand, option } from "../command.ts";
 import { sizeOption } from "../values.ts";
-import { ADDITION_OPTIONS } from "./additions.ts";
 import {
+  ADDITION_OPTIONS,
   forceOption,
   IMAGE_OPERAND,
   INSPECTED_SOURCE_OPTIONS,
@@ -23,20 +23,20 @@ export const PROBE: Command = {
   name: "probe",
   aliases: ["dedup-probe"],
   summary: "show what fixed-grid dedup saves across images",
-  examples: [
-    ["Compare three images", "blessfs probe oci:images/base oci:images/python oci:images/node"],
-    [
-      "See what a rebuild adds, by threshold, as a chart",
-      "blessfs probe oci:old oci:new --align-threshold 16K,64K --plot sweep.svg",
-    ],
-    ["Cut disk images as they are", "blessfs probe --as-is a.ext4 b.ext4 --grid 64K,128K,256K"],
-    [
-      "Compare what hosts wrote with --fingerprints FILE",
-      "blessfs probe --from old.parquet new.parquet",
-    ],
-    ["Fail when a rebuild adds too much", "blessfs probe oci:old oci:new --max-new-share 5%"],
-    ["Send the answer to a team", "blessfs probe oci:a oci:b oci:c --report dedup.html"],
-  ],
+  examples: examples(`
+    # Compare three images
+    blessfs probe oci:images/base oci:images/python oci:images/node
+    # See what a rebuild adds, by threshold, as a chart
+    blessfs probe oci:old oci:new --align-threshold 16K,64K --plot sweep.svg
+    # Cut disk images as they are
+    blessfs probe --as-is a.ext4 b.ext4 --grid 64K,128K,256K
+    # Compare what hosts wrote with --fingerprints FILE
+    blessfs probe --from old.parquet new.parquet
+    # Fail when a rebuild adds too much
+    blessfs probe oci:old oci:new --max-new-share 5%
+    # Send the answer to a team
+    blessfs probe oci:a oci:b oci:c --report dedup.html
+  `),
   description: [
     "Nothing is written: the bytes that bless would write are cut and hashed as they come. All-zero units are " +
     "never counted. Raw sizes leave out zero blocks of 4 KiB inside units, stored sizes are each unit compressed.",
@@ -44,134 +44,79 @@ export const PROBE: Command = {
     "start-aligned, the same from a cell's start on; FastCDC over the unaligned bytes, a reference that layouts can " +
     "pass; aligned, the image as bless would lay it out, for each threshold and packing.",
   ],
-  positionals: [{
-    name: "SOURCE",
-    summary: "an image; new bytes are counted in this order",
-    completion: "source",
-    repeated: true,
-  }],
+  positionals: [operand("SOURCE...", "an image; new bytes are counted in this order")],
   options: [
-    {
-      name: "align-threshold",
+    option("--align-threshold SIZE|none,...", "a row for each threshold; none is always a row", {
       key: "alignThresholdBytes",
-      value: "SIZE|none",
-      list: true,
-      choices: ["none"],
-      open: true,
       defaultText: `DEDUP_ALIGN_THRESHOLD, else ${sizeOption(MERGED_DEFAULTS.alignThresholdBytes)}`,
-      summary: "a row for each threshold; none is always a row",
-    },
-    {
-      name: "packing",
-      value: "RULE",
-      list: true,
+    }),
+    option("--packing RULE,...", "a row for each packing: merge, resync[:MEAN[:LO]] or tight", {
       choices: ["merge", "resync", "tight"],
       open: true,
       defaultText: "the default of bless, tight",
-      summary: "a row for each packing: merge, resync[:MEAN[:LO]] or tight",
-    },
-    {
-      name: "grid",
+    }),
+    option("--grid SIZE,...", "block sizes of the store", {
       key: "gridBytes",
-      value: "SIZE",
-      list: true,
       defaultText: sizeOption(MERGED_DEFAULTS.gridBytes),
-      summary: "block sizes of the store",
-    },
-    {
-      name: "cdc",
-      key: "chunker",
-      value: "AVG[:MIN:MAX]|gear",
-      choices: ["gear"],
-      open: true,
-      defaultText: "the grid's size",
-      summary: "sizes of FastCDC's chunks, or a plain gear chunker of 16K to 1M with 17 bits",
-    },
-    {
-      name: "compress",
+    }),
+    option(
+      "--cdc AVG[:MIN:MAX]|gear",
+      "sizes of FastCDC's chunks, or a plain gear chunker of 16K to 1M with 17 bits",
+      { key: "chunker", defaultText: "the grid's size" },
+    ),
+    option("--compress HOW", "what stored sizes mean: none, or zstd[:LEVEL]", {
       key: "compression",
-      value: "HOW",
       choices: ["none", "zstd"],
       open: true,
       defaultText: "zstd:1",
-      summary: "what stored sizes mean: none, or zstd[:LEVEL]",
-    },
-    {
-      name: "mode",
-      value: "MODE",
+    }),
+    option("--mode MODE", "measure merged images, or one image a layer", {
       choices: ["merged", "layered"],
       defaultText: "merged",
-      summary: "measure merged images, or one image a layer",
-    },
-    {
-      name: "like",
-      value: "previous",
-      choices: ["previous"],
-      summary:
-        "two more rows for each layout, in which each image is laid out like the one before it: as with --like, and " +
+    }),
+    option(
+      "--like previous",
+      "two more rows for each layout, in which each image is laid out like the one before it: as with --like, and " +
         "with --keep-stale too. The sources are builds in their order",
-    },
-    {
-      name: "verity",
-      value: "append",
-      choices: ["append"],
-      summary: "measure each image with its dm-verity tree behind it",
-    },
+    ),
+    option("--verity append", "measure each image with its dm-verity tree behind it"),
     VERITY_SALT_OPTION,
-    {
-      name: "fingerprints",
-      value: "FILE",
-      completion: "file",
-      summary: "write every unit of every row into a Parquet file, for --from or a database",
-    },
-    { name: "from", summary: "the sources are files written with --fingerprints" },
-    { name: "as-is", summary: "cut the files as they are, without blessing them" },
-    {
-      name: "format",
-      value: "FORMAT",
+    option(
+      "--fingerprints FILE",
+      "write every unit of every row into a Parquet file, for --from or a database",
+    ),
+    option("--from", "the sources are files written with --fingerprints"),
+    option("--as-is", "cut the files as they are, without blessing them"),
+    option("--format FORMAT", "the format of the answer", {
       choices: ["table", "json", "csv"],
       defaultText: "table",
-      summary: "the format of the answer",
-    },
-    {
-      name: "plot",
-      value: "FILE",
-      completion: "file",
-      summary: "write a chart of the stored bytes of all rows as SVG",
-    },
-    {
-      name: "report",
-      value: "FILE",
-      completion: "file",
-      summary: "write an HTML page with tables and pictures, --pairwise and --explain included",
-    },
+    }),
+    option("--plot FILE", "write a chart of the stored bytes of all rows as SVG"),
+    option(
+      "--report FILE",
+      "write an HTML page with tables and pictures, --pairwise and --explain included",
+    ),
     forceOption("replace a FILE that exists"),
-    { name: "self-shift", summary: "compare the first image with itself, shifted on the grid" },
-    { name: "pairwise", summary: "show the bytes that each pair of images shares" },
-    { name: "explain", summary: "show the identical files that lose the most to the grid" },
-    {
-      name: "min-dedup",
-      value: "SHARE",
-      summary:
-        "exit with 1 when the row shares less of its stored bytes; 40% or 0.4. Of n equal images, (n-1)/n is shared",
-    },
-    {
-      name: "max-new-bytes",
-      value: "SIZE",
-      summary: "exit with 1 when the last image adds more stored bytes to those before it",
-    },
-    {
-      name: "max-new-share",
-      value: "SHARE",
-      summary: "exit with 1 when more of the last image's stored bytes are new; 5% or 0.05",
-    },
-    {
-      name: "row",
-      value: "WORDS",
-      defaultText: "the first aligned row; with --as-is the first one",
-      summary:
-        "the row that these and the histogram are of, by words of its label: '64K tight', fastcdc",
-    },
+    option("--self-shift", "compare the first image with itself, shifted on the grid"),
+    option("--pairwise", "show the bytes that each pair of images shares"),
+    option("--explain", "show the identical files that lose the most to the grid"),
+    option(
+      "--min-dedup SHARE",
+      "exit with 1 when the row shares less of its stored bytes; 40% or 0.4. Of n equal images, (n-1)/n is shared",
+    ),
+    option(
+      "--max-new-bytes SIZE",
+      "exit with 1 when the last image adds more stored bytes to those before it",
+    ),
+    option(
+      "--max-new-share SHARE",
+      "exit with 1 when more of the last image's stored bytes are new; 5% or 0.05",
+    ),
+    option(
+      "--row WORDS",
+      "the row that these and the histogram are of, by words of its label: '64K tight', fastcdc",
+      { defaultText: "the first aligned row; with --as-is the first one" },
+    ),
     ...ADDITION_OPTIONS,
     ...SOURCE_OPTIONS,
     JSON_OPTION,
@@ -183,39 +128,28 @@ export const PROBE: Command = {
 export const MAP: Command = {
   name: "map",
   summary: "draw how ext4 images lie on a grid, and which cells they share",
-  examples: [
-    ["See the layout of an image", "blessfs map python.ext4 --plot python.svg"],
-    ["See what two images share", "blessfs map old.ext4 new.ext4 --plot shared.svg"],
-  ],
+  examples: examples(`
+    # See the layout of an image
+    blessfs map python.ext4 --plot python.svg
+    # See what two images share
+    blessfs map old.ext4 new.ext4 --plot shared.svg
+  `),
   description: [
     "Metadata, files on the grid, runs of small files and free space are told apart; a cell is filled as far as it is in " +
     "use. With several images, a point marks each cell that another one has too.",
   ],
   positionals: [{ ...IMAGE_OPERAND, repeated: true }],
   options: [
-    {
-      name: "plot",
-      value: "FILE",
-      required: true,
-      completion: "file",
-      summary: "the SVG file to make",
-    },
-    {
-      name: "grid",
+    option("--plot FILE", "the SVG file to make", { required: true }),
+    option("--grid SIZE", "the size of cells", {
       key: "gridBytes",
-      value: "SIZE",
       defaultText: sizeOption(MERGED_DEFAULTS.gridBytes),
-      summary: "the size of cells",
-    },
-    {
-      name: "align-threshold",
-      key: "alignThresholdBytes",
-      value: "SIZE|none",
-      choices: ["none"],
-      open: true,
-      defaultText: sizeOption(MERGED_DEFAULTS.alignThresholdBytes),
-      summary: "files of at least this size are shown as files on the grid",
-    },
+    }),
+    option(
+      "--align-threshold SIZE|none",
+      "files of at least this size are shown as files on the grid",
+      { key: "alignThresholdBytes", defaultText: sizeOption(MERGED_DEFAULTS.alignThresholdBytes) },
+    ),
     forceOption("replace a FILE that exists"),
     ...REPLAY_OPTIONS,
   ],
@@ -226,18 +160,16 @@ export const MAP: Command = {
 export const VERIFY: Command = {
   name: "verify",
   summary: "check ext4 images: every checksum, every structure, every count",
-  examples: [
-    ["Check an image, without e2fsprogs", "blessfs verify python.ext4"],
-    [
-      "Check all layers, and fail when a large file is off the grid",
-      "blessfs verify layers/*.ext4 --grid 128K --align-threshold 64K",
-    ],
-    [
-      "Prove all of an image with a dm-verity tree by its root hash",
-      "blessfs verify root.ext4 --root-hash HEX",
-    ],
-    ["Give findings to a script", "blessfs verify python.ext4 --json"],
-  ],
+  examples: examples(`
+    # Check an image, without e2fsprogs
+    blessfs verify python.ext4
+    # Check all layers, and fail when a large file is off the grid
+    blessfs verify layers/*.ext4 --grid 128K --align-threshold 64K
+    # Prove all of an image with a dm-verity tree by its root hash
+    blessfs verify root.ext4 --root-hash HEX
+    # Give findings to a script
+    blessfs verify python.ext4 --json
+  `),
   description: [
     "It finds the damage that e2fsck -fn finds, and more: in the values of attributes, in backups, in the superblock's " +
     "copy of the journal inode. It changes nothing. The exit code is 1 if an image is damaged.",
@@ -246,29 +178,20 @@ export const VERIFY: Command = {
     "It also counts the large files that lie on the grid. An image does not say which grid it was blessed for; with " +
     "--grid or --align-threshold, files off that grid count as damage.",
   ],
-  positionals: [{ name: "IMAGE", summary: "an ext4 image", completion: "file", repeated: true }],
+  positionals: [operand("IMAGE...", "an ext4 image")],
   options: [
-    {
-      name: "grid",
+    option("--grid SIZE", "the grid that large files should lie on", {
       key: "gridBytes",
-      value: "SIZE",
       defaultText: sizeOption(MERGED_DEFAULTS.gridBytes),
-      summary: "the grid that large files should lie on",
-    },
-    {
-      name: "align-threshold",
+    }),
+    option("--align-threshold SIZE", "files of at least this size are large", {
       key: "alignThresholdBytes",
-      value: "SIZE",
       defaultText: sizeOption(MERGED_DEFAULTS.alignThresholdBytes),
-      summary: "files of at least this size are large",
-    },
-    {
-      name: "max-findings",
-      value: "COUNT",
+    }),
+    option("--max-findings COUNT", "show at most this many findings per image; all are counted", {
       defaultText: "100",
-      summary: "show at most this many findings per image; all are counted",
-    },
-    { name: "strict", summary: "take notes and warnings for damage" },
+    }),
+    option("--strict", "take notes and warnings for damage"),
     {
       ...ROOT_HASH_OPTION,
       summary: "check the hash tree of the image too, and every block against it",
@@ -284,17 +207,20 @@ export const VERIFY: Command = {
 export const INSPECT: Command = {
   name: "inspect",
   summary: "show what an ext4 image is made of, or the manifest and config of any other source",
-  examples: [
-    ["Features, sizes, groups and checksums", "blessfs inspect image.ext4"],
-    ["Where a file lies", "blessfs inspect image.ext4 /usr/bin/env"],
-    ["An inode by its number", "blessfs inspect image.ext4 '<8>'"],
-    ["One fact for a script", "blessfs inspect --json image.ext4 | jq -r .superblock.uuid"],
-    ["What an image runs, and how large it is", "blessfs inspect oci:images/python:latest"],
-    [
-      "Its config",
-      "blessfs inspect docker://quay.io/team/app --json | jq .config",
-    ],
-  ],
+  examples: examples(`
+    # Features, sizes, groups and checksums
+    blessfs inspect image.ext4
+    # Where a file lies
+    blessfs inspect image.ext4 /usr/bin/env
+    # An inode by its number
+    blessfs inspect image.ext4 '<8>'
+    # One fact for a script
+    blessfs inspect --json image.ext4 | jq -r .superblock.uuid
+    # What an image runs, and how large it is
+    blessfs inspect oci:images/python:latest
+    # Its config
+    blessfs inspect docker://quay.io/team/app --json | jq .config
+  `),
   description: [
     "Of an ext4 image (`ext4:FILE`, or a file or device that holds one) it shows the superblock and the groups, and with a " +
     "PATH an inode. Of every other source, it shows manifest, config, layers and sizes, and reads no layer.",
@@ -302,23 +228,18 @@ export const INSPECT: Command = {
     "shown as far as it can be read, with what is wrong; `blessfs verify` says whether the whole image is sound.",
     "With a PATH it shows the inode. Symlinks in the path are followed, except the last name.",
   ],
-  positionals: [{
-    name: "IMAGE",
-    summary: "an ext4 image, or FILE#NUMBER for one in a partition of a disk, or any source",
-    completion: "source",
-  }, {
-    name: "PATH",
-    summary: "a name in the image, or <N> for an inode",
-    least: 0,
-    completion: "none",
-  }],
+  positionals: [
+    operand(
+      "IMAGE",
+      "an ext4 image, or FILE#NUMBER for one in a partition of a disk, or any source",
+      { completion: "source" },
+    ),
+    operand("[PATH]", "a name in the image, or <N> for an inode"),
+  ],
   options: [
-    {
-      name: "max-extents",
-      value: "N",
+    option("--max-extents N", "list at most this many extents of an inode", {
       defaultText: "1000",
-      summary: "list at most this many extents of an inode",
-    },
+    }),
     ...REPLAY_OPTIONS,
     STRICT_IMAGE_OPTION,
     ...INSPECTED_SOURCE_OPTIONS,
@@ -331,27 +252,28 @@ export const INSPECT: Command = {
 export const LS: Command = {
   name: "ls",
   summary: "list files of an ext4 image",
-  examples: [
-    ["List the root", "blessfs ls image.ext4"],
-    ["Everything below a directory, at length", "blessfs ls -lR image.ext4 /usr"],
-    ["All of it for a script", "blessfs ls --recursive --json image.ext4"],
-  ],
+  examples: examples(`
+    # List the root
+    blessfs ls image.ext4
+    # Everything below a directory, at length
+    blessfs ls -lR image.ext4 /usr
+    # All of it for a script
+    blessfs ls --recursive --json image.ext4
+  `),
   description: [
     "Names are listed in byte order, one per line; with --recursive they are paths from the root. Bytes that are not " +
     "UTF-8 and control characters are shown as \\xNN. A long line has inode, mode, links, owner, group, size (or the " +
     "numbers of a device), modification time in UTC, and name.",
     "A PATH that is a symlink is followed, unless --directory is given.",
   ],
-  positionals: [IMAGE_OPERAND, {
-    name: "PATH",
-    summary: "a name in the image, or <N> for an inode; the root when left out",
-    least: 0,
-    completion: "none",
-  }],
+  positionals: [
+    IMAGE_OPERAND,
+    operand("[PATH]", "a name in the image, or <N> for an inode; the root when left out"),
+  ],
   options: [
-    { name: "long", short: "l", summary: "show inode, mode, owner, size and time too" },
-    { name: "recursive", short: "R", summary: "list subdirectories too" },
-    { name: "directory", short: "d", summary: "list a directory or symlink itself" },
+    option("-l, --long", "show inode, mode, owner, size and time too"),
+    option("-R, --recursive", "list subdirectories too"),
+    option("-d, --directory", "list a directory or symlink itself"),
     KEEP_GOING_OPTION,
     ...REPLAY_OPTIONS,
     STRICT_IMAGE_OPTION,
@@ -364,20 +286,17 @@ export const LS: Command = {
 export const CAT: Command = {
   name: "cat",
   summary: "print files of an ext4 image",
-  examples: [
-    ["Look at a file", "blessfs cat image.ext4 /etc/os-release"],
-    ["Take one out", "blessfs cat image.ext4 /usr/bin/env > env"],
-  ],
+  examples: examples(`
+    # Look at a file
+    blessfs cat image.ext4 /etc/os-release
+    # Take one out
+    blessfs cat image.ext4 /usr/bin/env > env
+  `),
   description: [
     "Symlinks are followed inside the image. Holes are printed as zeros. The metadata of a file is checked first; a " +
     "damaged file is not printed.",
   ],
-  positionals: [IMAGE_OPERAND, {
-    name: "PATH",
-    summary: "a file in the image, or <N> for an inode",
-    repeated: true,
-    completion: "none",
-  }],
+  positionals: [IMAGE_OPERAND, operand("PATH...", "a file in the image, or <N> for an inode")],
   options: [...REPLAY_OPTIONS, STRICT_IMAGE_OPTION],
   load: async () => (await import("../commands/ls.ts")).runCat,
 };
@@ -386,13 +305,12 @@ export const CAT: Command = {
 export const CHECKSUM: Command = {
   name: "checksum",
   summary: "switch the metadata checksums of an ext4 image on or off, in place",
-  examples: [
-    ["Give an old image checksums", "blessfs checksum --enable old.ext4"],
-    [
-      "Take them away, for a kernel that does not know them",
-      "blessfs checksum --disable image.ext4",
-    ],
-  ],
+  examples: examples(`
+    # Give an old image checksums
+    blessfs checksum --enable old.ext4
+    # Take them away, for a kernel that does not know them
+    blessfs checksum --disable image.ext4
+  `),
   description: [
     "It does what tune2fs -O metadata_csum does, for clean images that are not mounted. Without checksums the image has " +
     "uninit_bg instead. Before checksums are removed, every one is checked.",
@@ -401,10 +319,10 @@ export const CHECKSUM: Command = {
     "meanwhile; a run that notices another one gives up.",
     "An image without room for checksums is left unchanged; the error says how many blocks are too full.",
   ],
-  positionals: [{ name: "IMAGE", summary: "the image, a regular file", completion: "file" }],
+  positionals: [operand("IMAGE", "the image, a regular file")],
   options: [
-    { name: "enable", summary: "add checksums to all metadata" },
-    { name: "disable", summary: "remove them" },
+    option("--enable", "add checksums to all metadata"),
+    option("--disable", "remove them"),
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/checksum.ts")).run,

@@ -8,21 +8,13 @@ import { journalText, NONE, packingText, thresholdText } from "../../lib/bless/o
 import { COMPAT_NAMES } from "../../lib/ext4/plan/compat.ts";
 import { LIMITS } from "../../lib/bless/limits.ts";
 import { CHUNK_DIGESTS, ZSTD_LEVEL_DEFAULT, ZSTD_LEVEL_MAX } from "../../lib/chunk/chunk.ts";
-import type { OptionSpec, PositionalSpec } from "../command.ts";
+import { operand, option, type OptionSpec, type PositionalSpec } from "../command.ts";
 import { kebabCase } from "../errors.ts";
 import { sizeOption } from "../values.ts";
 
-/** An option whose values are files. */
-type FileOption = Pick<OptionSpec, "name" | "value" | "summary"> & Partial<OptionSpec>;
-
-/** `-o, --output`, which every command that makes something has. */
-export function outputOption(option: Omit<FileOption, "name">): OptionSpec {
-  return { name: "output", short: "o", completion: "file", ...option };
-}
-
 /** `-f, --force`. */
 export function forceOption(summary = "replace an output that exists"): OptionSpec {
-  return { name: "force", short: "f", summary };
+  return option("-f, --force", summary);
 }
 
 /** The options that decide the bytes of an image; `defaults` only fills in the help. */
@@ -33,34 +25,30 @@ export function layoutOptions(defaults: LayoutOptions): readonly OptionSpec[] {
 /** Where payload goes. */
 function placementOptions(defaults: LayoutOptions): readonly OptionSpec[] {
   return [
-    {
-      name: "grid",
-      key: "gridBytes",
-      value: "SIZE",
-      defaultText: sizeOption(defaults.gridBytes),
-      summary:
-        "the block size of the store: a power of two from 4K to 16M that payloads are aligned to",
-    },
-    {
-      name: "align-threshold",
-      key: "alignThresholdBytes",
-      value: "SIZE|none",
-      choices: [NONE],
-      open: true,
-      defaultText: thresholdText(defaults.alignThresholdBytes, sizeOption),
-      summary: "files of at least this size start on the grid; none turns alignment off",
-    },
-    {
-      name: "packing",
-      value: "RULE",
-      choices: ["merge", "resync", "tight"],
-      open: true,
-      defaultText: packingText(defaults.packing, sizeOption),
-      summary:
-        "how smaller files are packed: merge joins neighbours up to one cell of the grid, along boundaries that their " +
+    option(
+      "--grid SIZE",
+      "the block size of the store: a power of two from 4K to 16M that payloads are aligned to",
+      { key: "gridBytes", defaultText: sizeOption(defaults.gridBytes) },
+    ),
+    option(
+      "--align-threshold SIZE|none",
+      "files of at least this size start on the grid; none turns alignment off",
+      {
+        key: "alignThresholdBytes",
+        defaultText: thresholdText(defaults.alignThresholdBytes, sizeOption),
+      },
+    ),
+    option(
+      "--packing RULE",
+      "how smaller files are packed: merge joins neighbours up to one cell of the grid, along boundaries that their " +
         "names decide; resync[:MEAN[:LO]] starts a run on the grid every MEAN bytes or so, but not before LO (a " +
         "quarter of MEAN), at places that the content decides; tight starts none",
-    },
+      {
+        choices: ["merge", "resync", "tight"],
+        open: true,
+        defaultText: packingText(defaults.packing, sizeOption),
+      },
+    ),
   ];
 }
 
@@ -68,213 +56,134 @@ function placementOptions(defaults: LayoutOptions): readonly OptionSpec[] {
 function sizeOptions(defaults: LayoutOptions): readonly OptionSpec[] {
   const { reservedBlocks: reserved } = defaults;
   return [
-    {
-      name: "size",
-      value: "[+]SIZE",
-      defaultText: "exact",
-      choices: ["exact", "fill"],
-      open: true,
-      summary:
-        "size of the file system, or with + the free space in it; exact: what the content needs; fill: what the device " +
+    option(
+      "--size [+]SIZE",
+      "size of the file system, or with + the free space in it; exact: what the content needs; fill: what the device " +
         "that is written has room for",
-    },
-    {
-      name: "journal",
+      { defaultText: "exact", choices: ["exact", "fill"], open: true },
+    ),
+    option("--journal SIZE|none", "internal journal, at least 4M", {
       key: "journalBytes",
-      value: "SIZE|none",
-      choices: [NONE],
-      open: true,
       defaultText: journalText(defaults.journalBytes, sizeOption),
-      summary: "internal journal, at least 4M",
-    },
-    {
-      name: "backups",
-      value: "WHICH",
-      choices: ["sparse", NONE],
-      defaultText: defaults.backups,
-      summary:
-        "backup superblocks; none: no reserved gaps, but the kernel cannot grow the file system online",
-    },
-    {
-      name: "reserved",
+    }),
+    option(
+      "--backups WHICH",
+      "backup superblocks; none: no reserved gaps, but the kernel cannot grow the file system online",
+      { choices: ["sparse", NONE], defaultText: defaults.backups },
+    ),
+    option("--reserved SIZE|PERCENT%", "space that only root may fill", {
       key: "reservedBlocks",
-      value: "SIZE|PERCENT%",
       defaultText: reserved.kind === "percent"
         ? `${reserved.percent}%`
         : sizeOption(reserved.bytes),
-      summary: "space that only root may fill",
-    },
-    {
-      name: "inodes",
+    }),
+    option("--inodes N", "make at least N inodes, used ones included", {
       key: "inodeCount",
-      value: "N",
       defaultText: "from the content and the free space",
-      summary: "make at least N inodes, used ones included",
-    },
+    }),
   ];
 }
 
 const FEATURE_OPTIONS: readonly OptionSpec[] = [
-  { name: "inline-data", summary: "keep small files inside their inodes" },
-  {
-    name: "metadata-csum",
+  option("--inline-data", "keep small files inside their inodes"),
+  option("--metadata-csum", "make an image without metadata checksums", {
     key: "metadataChecksums",
     on: true,
-    summary: "make an image without metadata checksums",
-  },
-  {
-    name: "compat",
-    value: "READER",
-    list: true,
-    choices: COMPAT_NAMES,
-    open: true,
-    summary:
-      "what must be able to read the image: grub, grub-2.12, u-boot, or a version of Linux from 3.10 on, such as " +
+  }),
+  option(
+    "--compat READER,...",
+    "what must be able to read the image: grub, grub-2.12, u-boot, or a version of Linux from 3.10 on, such as " +
       "linux-5.10; features that one of them cannot read are left out, or refused where they are needed",
-  },
+    { choices: COMPAT_NAMES, open: true },
+  ),
 ];
 
 /** What an image takes over from the last build; `what` says which. */
 export function likeOptions(what: string): readonly OptionSpec[] {
   return [
-    {
-      name: "like",
-      value: "PREVIOUS",
-      completion: "file",
-      summary:
-        `keep the blocks, inode numbers and directory blocks that ${what} for what did not ` +
+    option(
+      "--like PREVIOUS",
+      `keep the blocks, inode numbers and directory blocks that ${what} for what did not ` +
         "change; nothing else of it is in the new one",
-    },
-    {
-      name: "keep-stale",
-      summary:
-        "with --like, freed blocks keep the bytes that PREVIOUS has there, so fewer chunks are new: removed content " +
+      { completion: "file" },
+    ),
+    option(
+      "--keep-stale",
+      "with --like, freed blocks keep the bytes that PREVIOUS has there, so fewer chunks are new: removed content " +
         "stays readable on the raw device",
-    },
+    ),
   ];
 }
 
 /** What a boot reads first. */
 export const HOT_OPTIONS: readonly OptionSpec[] = [
-  {
-    name: "hot",
-    value: "FILE|entrypoint",
-    completion: "file",
-    summary:
-      "put the files that a boot reads first, in that order: a list of paths, what strace or fatrace printed, or what " +
+  option(
+    "--hot FILE|entrypoint",
+    "put the files that a boot reads first, in that order: a list of paths, what strace or fatrace printed, or what " +
       "the entry point of the image loads",
-  },
-  {
-    name: "prefetch",
-    value: "FILE",
-    completion: "file",
-    summary: "write where the hot files lie, and the ids of those cells, as JSON",
-  },
+  ),
+  option("--prefetch FILE", "write where the hot files lie, and the ids of those cells, as JSON"),
 ];
 
 /** How an image that was not unmounted is read. */
 export const REPLAY_OPTIONS: readonly OptionSpec[] = [
-  {
-    name: "replay",
+  option("--replay", "read an image that was not unmounted as it is, and ignore its journal", {
     on: true,
-    summary: "read an image that was not unmounted as it is, and ignore its journal",
-  },
-  {
-    name: "external-journal",
-    value: "FILE",
-    completion: "file",
-    summary: "the journal of an image that keeps it on another device",
-  },
+  }),
+  option("--external-journal FILE", "the journal of an image that keeps it on another device"),
 ];
 
 /** How servers prove themselves, and this program to them. */
 export const CERTIFICATE_OPTIONS: readonly OptionSpec[] = [
-  {
-    name: "ca-file",
-    value: "FILE",
-    completion: "file",
-    summary:
-      "trust the certificate authorities in this file too, for the registry and a store on S3",
-  },
-  {
-    name: "cert",
+  option(
+    "--ca-file FILE",
+    "trust the certificate authorities in this file too, for the registry and a store on S3",
+  ),
+  option("--cert FILE", "the certificate to show to the registry or the store; with --key", {
     key: "certFile",
-    value: "FILE",
-    completion: "file",
-    summary: "the certificate to show to the registry or the store; with --key",
-  },
-  {
-    name: "key",
-    key: "keyFile",
-    value: "FILE",
-    completion: "file",
-    summary: "the key that belongs to --cert",
-  },
+  }),
+  option("--key FILE", "the key that belongs to --cert", { key: "keyFile" }),
 ];
 
 /** How a source is read. */
 export const SOURCE_OPTIONS: readonly OptionSpec[] = [
-  {
-    name: "platform",
-    value: "OS/ARCH[/VARIANT]",
-    defaultText: "linux on this machine's architecture",
-    choices: ["any"],
-    open: true,
-    summary:
-      "which platform of the image to use; an image for another one is an error. any takes what there is",
-  },
-  {
-    name: "jobs",
-    value: "N",
+  option(
+    "--platform OS/ARCH[/VARIANT]",
+    "which platform of the image to use; an image for another one is an error. any takes what there is",
+    { defaultText: "linux on this machine's architecture", choices: ["any"], open: true },
+  ),
+  option("--jobs N", "how many layers are read at the same time", {
     defaultText: "the number of processors",
-    summary: "how many layers are read at the same time",
-  },
-  {
-    name: "tmpdir",
-    value: "DIR",
-    completion: "directory",
+  }),
+  option("--tmpdir DIR", "where decompressed layers are kept while they are needed", {
     defaultText: "the system's",
-    summary: "where decompressed layers are kept while they are needed",
-  },
-  {
-    name: "plain-http",
-    summary: "use http, not https, for the registry; loopback needs no such option",
-  },
-  {
-    name: "authfile",
+  }),
+  option("--plain-http", "use http, not https, for the registry; loopback needs no such option"),
+  option("--authfile FILE", "read the credentials for the registry from this file", {
     key: "authFile",
-    value: "FILE",
-    completion: "file",
     defaultText: "those of podman and docker",
-    summary: "read the credentials for the registry from this file",
-  },
-  {
-    name: "blob-cache",
-    value: "DIR",
-    completion: "directory",
-    summary: "keep layers from registries in this directory, and read them from there next time",
-  },
+  }),
+  option(
+    "--blob-cache DIR",
+    "keep layers from registries in this directory, and read them from there next time",
+  ),
   ...CERTIFICATE_OPTIONS,
-  {
-    name: "strict",
-    summary: "fail instead of warning when something in the source is changed or left out",
-  },
-  {
-    name: "ignore-zeros",
-    summary: "read on after the end marker of a tar, for tars that were joined with cat",
-  },
+  option("--strict", "fail instead of warning when something in the source is changed or left out"),
+  option(
+    "--ignore-zeros",
+    "read on after the end marker of a tar, for tars that were joined with cat",
+  ),
   ...REPLAY_OPTIONS,
-  { name: "ignore-diffid", summary: "only warn if a layer does not match its diff id" },
-  {
-    name: "limit",
-    value: "NAME=VALUE",
-    list: true,
-    choices: LIMITS.filter(({ isFixed }) => !isFixed).map(({ name }) => `${kebabCase(name)}=`),
-    open: true,
-    summary:
-      "change a limit on what a source may contain; docs/LIMITS.md has the names: layers, layer-entries, " +
+  option("--ignore-diffid", "only warn if a layer does not match its diff id"),
+  option(
+    "--limit NAME=VALUE,...",
+    "change a limit on what a source may contain; docs/LIMITS.md has the names: layers, layer-entries, " +
       "unpacked-bytes, unpacked-ratio and others",
-  },
+    {
+      choices: LIMITS.filter(({ isFixed }) => !isFixed).map(({ name }) => `${kebabCase(name)}=`),
+      open: true,
+    },
+  ),
 ];
 
 /** The options of sources that matter before layers are read. */
@@ -283,72 +192,84 @@ export const INSPECTED_SOURCE_OPTIONS: readonly OptionSpec[] = SOURCE_OPTIONS.fi
 );
 
 /** Where chunks go. */
-export const STORE_OPTION: OptionSpec = {
-  name: "store",
-  value: "STORE",
-  completion: "directory",
-  summary:
-    "put the chunks into this store: a directory, or s3+https://HOST/BUCKET/PREFIX with the keys of AWS_ACCESS_KEY_ID " +
+export const STORE_OPTION: OptionSpec = option(
+  "--store STORE",
+  "put the chunks into this store: a directory, or s3+https://HOST/BUCKET/PREFIX with the keys of AWS_ACCESS_KEY_ID " +
     "and AWS_SECRET_ACCESS_KEY or of a profile",
-};
+  { completion: "directory" },
+);
 
 /** How chunks get into a store. */
 export const CHUNK_OPTIONS: readonly OptionSpec[] = [
-  {
-    name: "chunker",
-    value: "fixed|fastcdc[:AVG:MIN:MAX]",
-    choices: ["fixed", "fastcdc"],
-    open: true,
-    defaultText: "fixed",
-    summary:
-      "cut at the grid, or by content, never across a hole's edge; AVG is 128K when left out",
-  },
-  {
-    name: "digest",
-    value: "NAME",
-    choices: CHUNK_DIGESTS,
-    defaultText: CHUNK_DIGESTS[0]!,
-    summary: "the digest that names chunks; all users of a store must use the same one",
-  },
-  {
-    name: "zstd-level",
-    value: "N",
+  option(
+    "--chunker fixed|fastcdc[:AVG:MIN:MAX]",
+    "cut at the grid, or by content, never across a hole's edge; AVG is 128K when left out",
+    { choices: ["fixed", "fastcdc"], open: true, defaultText: "fixed" },
+  ),
+  option(
+    "--digest NAME",
+    "the digest that names chunks; all users of a store must use the same one",
+    { choices: CHUNK_DIGESTS, defaultText: CHUNK_DIGESTS[0]! },
+  ),
+  option("--zstd-level N", `how hard new chunks are compressed, 1 to ${ZSTD_LEVEL_MAX}`, {
     defaultText: String(ZSTD_LEVEL_DEFAULT),
-    summary: `how hard new chunks are compressed, 1 to ${ZSTD_LEVEL_MAX}`,
-  },
-  {
-    name: "create-store",
-    summary: "make the directory of the store if it does not exist",
-  },
-  {
-    name: "verify-store",
-    summary: "read the chunks that the store already has, and fail if one is damaged",
-  },
-  { name: "dry-run", summary: "write nothing, and report what would be new in the store" },
+  }),
+  option("--create-store", "make the directory of the store if it does not exist"),
+  option(
+    "--verify-store",
+    "read the chunks that the store already has, and fail if one is damaged",
+  ),
+  option("--dry-run", "write nothing, and report what would be new in the store"),
 ];
 
 /** The image that is looked into. */
-export const IMAGE_OPERAND: PositionalSpec = {
-  name: "IMAGE",
-  summary: "an ext4, ext3 or ext2 image, or FILE#NUMBER for one in a partition of a disk",
-  completion: "file",
-};
+export const IMAGE_OPERAND: PositionalSpec = operand(
+  "IMAGE",
+  "an ext4, ext3 or ext2 image, or FILE#NUMBER for one in a partition of a disk",
+);
 
 /** The image to bless. */
-export const SOURCE_OPERAND: PositionalSpec = {
-  name: "SOURCE",
-  summary: "the image to bless, or - for one on standard input",
-  completion: "source",
-};
+export const SOURCE_OPERAND: PositionalSpec = operand(
+  "SOURCE",
+  "the image to bless, or - for one on standard input",
+);
 
 /** What lets a command go on past what cannot be read. */
-export const KEEP_GOING_OPTION: OptionSpec = {
-  name: "keep-going",
-  summary: "leave out what cannot be read in an ext4 image, list it, and exit with 1",
-};
+export const KEEP_GOING_OPTION: OptionSpec = option(
+  "--keep-going",
+  "leave out what cannot be read in an ext4 image, list it, and exit with 1",
+);
 
 /** What makes warnings about an image errors. */
-export const STRICT_IMAGE_OPTION: OptionSpec = {
-  name: "strict",
-  summary: "fail for an image that was not left clean (errors on record, a journal not replayed)",
-};
+export const STRICT_IMAGE_OPTION: OptionSpec = option(
+  "--strict",
+  "fail for an image that was not left clean (errors on record, a journal not replayed)",
+);
+
+/** What becomes one more layer. */
+export const ADDITION_OPTIONS: readonly OptionSpec[] = [
+  option(
+    "--add HOST:GUEST[:mode=MODE,uid=UID,gid=GID]...",
+    "add a file of this machine, or what is in a directory, at the path GUEST of the image; a file lands inside of a " +
+      "directory that ends with a slash. Owner and group are 0 and modes are those of HOST if they are not given",
+    { key: "additions", completion: "file" },
+  ),
+  option("--add-tar TAR...", "apply a tar on top by the rules of layers, whiteouts included", {
+    key: "additions",
+  }),
+  option(
+    "--exclude PATTERN...",
+    "leave out what matches, of the image and of what was added before: a path of the image with the wildcards and the ! " +
+      "of .dockerignore files",
+    { key: "additions" },
+  ),
+  ...["uid", "gid"].map((
+    kind,
+  ): OptionSpec => (option(
+    `--${kind}-map FROM:TO:COUNT...`,
+    `map the ${kind}s from FROM on to those from TO on, COUNT of them; repeated for more. All must be mapped`,
+  ))),
+];
+
+/** Those that are done in the order that they are given in. */
+export const ADDITION_NAMES: readonly string[] = ["add", "add-tar", "exclude"];

@@ -1,10 +1,19 @@
 /**
- * The commands of chunk stores, besides `chunk`.
+ * The commands of chunk stores.
  *
  * @module
  */
-import { type Command, JSON_OPTION, type OptionSpec } from "../command.ts";
-import { forceOption, outputOption, STORE_OPTION } from "./options.ts";
+import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
+import {
+  type Command,
+  examples,
+  JSON_OPTION,
+  operand,
+  option,
+  type OptionSpec,
+} from "../command.ts";
+import { sizeOption } from "../values.ts";
+import { CERTIFICATE_OPTIONS, CHUNK_OPTIONS, forceOption, STORE_OPTION } from "./options.ts";
 
 const STORE: OptionSpec = {
   ...STORE_OPTION,
@@ -12,42 +21,69 @@ const STORE: OptionSpec = {
   summary: "the chunk store: a directory, or s3+https://HOST/BUCKET/PREFIX",
 };
 
+/** `blessfs chunk`. */
+export const CHUNK: Command = {
+  name: "chunk",
+  summary: "put an existing image into a chunk store of casync and desync",
+  examples: examples(`
+    # Put an image into a store in a directory
+    blessfs chunk python.ext4 --store /srv/chunks -o python.caibx
+    # Put it into a bucket
+    blessfs chunk vm.ext4 --store s3+https://host/bucket/chunks -o vm.caibx
+    # Ask how much of an image is new
+    blessfs chunk python.ext4 --store /srv/chunks --dry-run
+  `),
+  description: [
+    "The index is the same, byte for byte, as that of `casync make --chunk-size=131072:131072:131072`. Chunks are stored " +
+    "as casync and desync store them, each once. All of them are in the store before the index appears.",
+    "`casync extract --store=http://host/chunks FILE.caibx IMAGE` and `desync extract -s STORE FILE.caibx IMAGE` restore " +
+    "the image; `desync mount-index -s STORE FILE.caibx DIR` shows it and fetches only what is read.",
+    "Several hosts can write to one store at the same time.",
+  ],
+  positionals: [operand("IMAGE", "a file or a block device, or - for standard input")],
+  options: [
+    { ...STORE_OPTION, required: true },
+    option(
+      "-o, --output FILE.caibx",
+      "the index to make; - writes it to standard output; optional with --dry-run",
+    ),
+    option("--grid SIZE", "the size of chunks: the grid that the image was made for", {
+      key: "chunkBytes",
+      defaultText: sizeOption(MERGED_DEFAULTS.gridBytes),
+    }),
+    forceOption("replace an index that exists"),
+    ...CHUNK_OPTIONS,
+    ...CERTIFICATE_OPTIONS,
+    JSON_OPTION,
+  ],
+  load: async () => (await import("../commands/chunk.ts")).run,
+};
+
 /** `blessfs restore`. */
 export const RESTORE: Command = {
   name: "restore",
   summary: "get an image back from a chunk store",
-  examples: [
-    ["Restore an image", "blessfs restore vm.caibx --store /srv/chunks -o vm.ext4"],
-    [
-      "Fetch only what an older image does not have",
-      "blessfs restore b.caibx --store s3+https://host/vm -o b.ext4 --seed a.ext4",
-    ],
-    ["Write it onto a disk", "blessfs restore vm.caibx --store /srv/chunks -o /dev/vdb"],
-  ],
+  examples: examples(`
+    # Restore an image
+    blessfs restore vm.caibx --store /srv/chunks -o vm.ext4
+    # Fetch only what an older image does not have
+    blessfs restore b.caibx --store s3+https://host/vm -o b.ext4 --seed a.ext4
+    # Write it onto a disk
+    blessfs restore vm.caibx --store /srv/chunks -o /dev/vdb
+  `),
   description: [
     "Every chunk is checked by its digest. Chunks of zeros are holes. Indexes of casync and desync are restored as well.",
     "An interrupted restore keeps what it has in OUTPUT.restoring; the same command goes on there. A block device is read " +
     "first, and only what differs is written.",
   ],
-  positionals: [{
-    name: "INDEX",
-    summary: "a .caibx file, or - for standard input",
-    completion: "file",
-  }],
+  positionals: [operand("INDEX", "a .caibx file, or - for standard input")],
   options: [
     STORE,
-    outputOption({
-      value: "IMAGE|DEVICE",
-      required: true,
-      summary: "the file or block device to write",
-    }),
-    {
-      name: "seed",
-      value: "IMAGE",
-      list: true,
-      completion: "file",
-      summary: "take equal chunks from this file, such as an older image, and not from the store",
-    },
+    option("-o, --output IMAGE|DEVICE", "the file or block device to write", { required: true }),
+    option(
+      "--seed IMAGE,...",
+      "take equal chunks from this file, such as an older image, and not from the store",
+    ),
     forceOption(),
     JSON_OPTION,
   ],
@@ -58,30 +94,24 @@ export const RESTORE: Command = {
 export const PRUNE: Command = {
   name: "prune",
   summary: "remove chunks from a store that no index names",
-  examples: [
-    ["Keep two images", "blessfs prune vm-1.caibx vm-2.caibx --store /srv/chunks"],
-    ["Ask what would go", "blessfs prune *.caibx --store /srv/chunks --dry-run"],
-  ],
+  examples: examples(`
+    # Keep two images
+    blessfs prune vm-1.caibx vm-2.caibx --store /srv/chunks
+    # Ask what would go
+    blessfs prune *.caibx --store /srv/chunks --dry-run
+  `),
   description: [
     "All indexes whose images shall stay must be named. Writers of blessfs wait while a store is pruned, and a store that " +
     "is being written to is not pruned; chunks of other programs are safe for the grace period. A run that was killed leaves a " +
     "mark below .blessfs in the store: the next run on the same host removes it, for others it counts for a day.",
   ],
-  positionals: [{
-    name: "INDEX",
-    summary: "the .caibx files of all images to keep",
-    repeated: true,
-    completion: "file",
-  }],
+  positionals: [operand("INDEX...", "the .caibx files of all images to keep")],
   options: [
     STORE,
-    {
-      name: "grace",
-      value: "TIME",
+    option("--grace TIME", "keep chunks that were stored less than this ago: 30m, 24h, 7d", {
       defaultText: "24h",
-      summary: "keep chunks that were stored less than this ago: 30m, 24h, 7d",
-    },
-    { name: "dry-run", summary: "remove nothing, and report what would be removed" },
+    }),
+    option("--dry-run", "remove nothing, and report what would be removed"),
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/stores.ts")).runPrune,
@@ -91,7 +121,10 @@ export const PRUNE: Command = {
 export const STORE_VERIFY: Command = {
   name: "store verify",
   summary: "read every chunk of a store and check its digest",
-  examples: [["Check a store", "blessfs store verify --store /srv/chunks"]],
+  examples: examples(`
+    # Check a store
+    blessfs store verify --store /srv/chunks
+  `),
   description: ["Exits with 1 if a chunk is damaged. Nothing is changed."],
   positionals: [],
   options: [STORE, JSON_OPTION],

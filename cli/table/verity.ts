@@ -4,119 +4,91 @@
  * @module
  */
 import { VERITY_FORMATS } from "../../lib/verity/texts.ts";
-import { type Command, JSON_OPTION, type OptionSpec } from "../command.ts";
+import {
+  type Command,
+  examples,
+  JSON_OPTION,
+  operand,
+  option,
+  type OptionSpec,
+} from "../command.ts";
 import { forceOption } from "./options.ts";
 
 /** Proves data and tree. `verify` has it, too. */
-export const ROOT_HASH_OPTION: OptionSpec = {
-  name: "root-hash",
-  value: "HEX",
-  summary: "the root hash that data and tree must have",
-};
+export const ROOT_HASH_OPTION: OptionSpec = option(
+  "--root-hash HEX",
+  "the root hash that data and tree must have",
+);
 
 /** Where the tree is. */
 export const HASH_PLACE_OPTIONS: readonly OptionSpec[] = [
-  {
-    name: "hash-file",
-    value: "FILE",
-    completion: "file",
-    summary: "the file of the hash tree, where it is not behind the data",
-  },
-  {
-    name: "hash-offset",
-    value: "SIZE",
+  option("--hash-file FILE", "the file of the hash tree, where it is not behind the data"),
+  option("--hash-offset SIZE", "where the verity superblock is in its file", {
     defaultText: "found; 0 in a file of its own",
-    summary: "where the verity superblock is in its file",
-  },
+  }),
 ];
 
 /** Where the salt comes from, in bless. */
-export const VERITY_SALT_OPTION: OptionSpec = {
-  name: "verity-salt",
-  value: "HEX|random",
-  choices: ["random"],
-  open: true,
-  defaultText: "32 zeros",
-  summary: "the salt of every hash of the tree, at most 256 bytes; - for none",
-};
+export const VERITY_SALT_OPTION: OptionSpec = option(
+  "--verity-salt HEX|random",
+  "the salt of every hash of the tree, at most 256 bytes; - for none",
+  { defaultText: "32 zeros" },
+);
 
 /** What is around a merged image. */
 export const ENVELOPE_OPTIONS: readonly OptionSpec[] = [
-  {
-    name: "verity",
-    value: "append|beside|FILE",
-    choices: ["append", "beside"],
-    open: true,
-    completion: "file",
-    summary:
-      "make the dm-verity tree in the same pass: behind the image, in IMAGE.verity, or in a file of its own",
-  },
+  option(
+    "--verity append|beside|FILE",
+    "make the dm-verity tree in the same pass: behind the image, in IMAGE.verity, or in a file of its own",
+  ),
   VERITY_SALT_OPTION,
-  {
-    name: "roothash",
-    summary: "write the root hash to IMAGE.roothash too, where systemd looks for it",
-  },
-  {
-    name: "disk",
-    value: "KIND",
-    choices: ["gpt"],
-    summary:
-      "make a disk with a GUID partition table, the image and its tree in partitions; --size is then that of the disk",
-  },
-  {
-    name: "esp",
-    value: "FILE",
-    completion: "file",
-    summary: "an EFI system partition for the disk, as it is",
-  },
-  {
-    name: "verity-signature",
-    value: "FILE",
-    completion: "file",
-    summary:
-      "the JSON of a signed root hash, for a partition of its own (Discoverable Partitions Specification)",
-  },
-  { name: "vhd", summary: "end the output with the footer of a fixed VHD, for Hyper-V" },
+  option("--roothash", "write the root hash to IMAGE.roothash too, where systemd looks for it"),
+  option(
+    "--disk KIND",
+    "make a disk with a GUID partition table, the image and its tree in partitions; --size is then that of the disk",
+    { choices: ["gpt"] },
+  ),
+  option("--esp FILE", "an EFI system partition for the disk, as it is"),
+  option(
+    "--verity-signature FILE",
+    "the JSON of a signed root hash, for a partition of its own (Discoverable Partitions Specification)",
+  ),
+  option("--vhd", "end the output with the footer of a fixed VHD, for Hyper-V"),
 ];
 
 /** What is around the images of layers. */
 export const LAYERED_ENVELOPE_OPTIONS: readonly OptionSpec[] = [
-  {
-    name: "verity",
-    value: "append|beside",
-    choices: ["append", "beside"],
-    summary: "make a dm-verity tree of each image, in the same pass: behind it, or in IMAGE.verity",
-  },
+  option(
+    "--verity append|beside",
+    "make a dm-verity tree of each image, in the same pass: behind it, or in IMAGE.verity",
+  ),
   VERITY_SALT_OPTION,
-  { name: "roothash", summary: "write the root hash of each image to IMAGE.roothash too" },
-  {
-    name: "disk",
-    value: "KIND",
-    choices: ["gpt"],
-    summary:
-      "put all images into one disk as well, DIR/image-DIGEST.raw, a partition each; --size is then that of the disk",
-  },
-  {
-    name: "vhd",
-    summary: "end the disk, or without one each image, with the footer of a fixed VHD",
-  },
+  option("--roothash", "write the root hash of each image to IMAGE.roothash too"),
+  option(
+    "--disk KIND",
+    "put all images into one disk as well, DIR/image-DIGEST.raw, a partition each; --size is then that of the disk",
+    { choices: ["gpt"] },
+  ),
+  option("--vhd", "end the disk, or without one each image, with the footer of a fixed VHD"),
 ];
 
-const VERITY_IMAGE = {
-  name: "IMAGE",
-  summary: "an image, a disk with a partition table, or a block device",
-  completion: "file",
-} as const;
+const VERITY_IMAGE = operand(
+  "IMAGE",
+  "an image, a disk with a partition table, or a block device",
+);
 
 /** `verity format`. */
 export const VERITY_FORMAT: Command = {
   name: "verity format",
   summary: "give an image a dm-verity hash tree, as veritysetup format does",
-  examples: [
-    ["Put the tree behind the image", "blessfs verity format root.ext4"],
-    ["Put it into a file of its own", "blessfs verity format root.ext4 --hash-file root.verity"],
-    ["Get the root hash for a script", "blessfs verity format root.ext4 --json"],
-  ],
+  examples: examples(`
+    # Put the tree behind the image
+    blessfs verity format root.ext4
+    # Put it into a file of its own
+    blessfs verity format root.ext4 --hash-file root.verity
+    # Get the root hash for a script
+    blessfs verity format root.ext4 --json
+  `),
   description: [
     "Format 1 with SHA-256 and blocks of 4096 bytes. Salt and UUID are the same for equal images, unless --salt says " +
     "otherwise. `blessfs bless --verity` makes the same tree while it writes the image.",
@@ -126,22 +98,14 @@ export const VERITY_FORMAT: Command = {
   positionals: [VERITY_IMAGE],
   options: [
     { ...HASH_PLACE_OPTIONS[0]!, summary: "write the tree here, not behind the image" },
-    {
-      name: "salt",
+    option("--salt HEX|random", "the salt of every hash, at most 256 bytes; - for none", {
       key: "veritySalt",
-      value: "HEX|random",
-      choices: ["random"],
-      open: true,
       defaultText: "32 zeros",
-      summary: "the salt of every hash, at most 256 bytes; - for none",
-    },
-    {
-      name: "data-size",
+    }),
+    option("--data-size SIZE", "how much of the image is hashed", {
       key: "dataBytes",
-      value: "SIZE",
       defaultText: "all of it",
-      summary: "how much of the image is hashed",
-    },
+    }),
     forceOption("replace a tree that is there"),
     JSON_OPTION,
   ],
@@ -152,13 +116,12 @@ export const VERITY_FORMAT: Command = {
 export const VERITY_VERIFY: Command = {
   name: "verity verify",
   summary: "check an image and its hash tree against a root hash",
-  examples: [
-    ["Check an image with its tree behind it", "blessfs verity verify root.ext4 --root-hash HEX"],
-    [
-      "Check an image whose tree is in another file",
-      "blessfs verity verify root.ext4 --hash-file root.verity --root-hash HEX",
-    ],
-  ],
+  examples: examples(`
+    # Check an image with its tree behind it
+    blessfs verity verify root.ext4 --root-hash HEX
+    # Check an image whose tree is in another file
+    blessfs verity verify root.ext4 --hash-file root.verity --root-hash HEX
+  `),
   description: [
     "Reads data and tree once, without any right and without the kernel. Every damaged block is counted. The exit code is 1 " +
     "when there is one. On a disk, the partitions are found by the root hash.",
@@ -167,12 +130,9 @@ export const VERITY_VERIFY: Command = {
   options: [
     { ...ROOT_HASH_OPTION, required: true },
     ...HASH_PLACE_OPTIONS,
-    {
-      name: "max-findings",
-      value: "COUNT",
+    option("--max-findings COUNT", "how many damaged blocks are shown; all are counted", {
       defaultText: "100",
-      summary: "how many damaged blocks are shown; all are counted",
-    },
+    }),
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/verity.ts")).runVerify,
@@ -182,17 +142,14 @@ export const VERITY_VERIFY: Command = {
 export const VERITY_DUMP: Command = {
   name: "verity dump",
   summary: "show the hash tree of an image, or how to open it",
-  examples: [
-    ["Show what the superblock says", "blessfs verity dump root.ext4"],
-    [
-      "Get what the kernel needs to mount it as root, without an initial ramdisk",
-      "blessfs verity dump root.ext4 --format kernel --device /dev/vda",
-    ],
-    [
-      "Write the file that containerd keeps beside a layer",
-      "blessfs verity dump layer.ext4 --format containerd > layer.ext4.dmverity",
-    ],
-  ],
+  examples: examples(`
+    # Show what the superblock says
+    blessfs verity dump root.ext4
+    # Get what the kernel needs to mount it as root, without an initial ramdisk
+    blessfs verity dump root.ext4 --format kernel --device /dev/vda
+    # Write the file that containerd keeps beside a layer
+    blessfs verity dump layer.ext4 --format containerd > layer.ext4.dmverity
+  `),
   description: [
     "The root hash is that of the tree: it proves nothing unless it is compared with one from somewhere else.",
     "--format kernel gives dm-mod.create= for the command line, veritysetup the command that opens the device, systemd a " +
@@ -202,31 +159,17 @@ export const VERITY_DUMP: Command = {
   options: [
     ROOT_HASH_OPTION,
     ...HASH_PLACE_OPTIONS,
-    {
-      name: "format",
-      value: "WHAT",
+    option("--format WHAT", "for whom it is written", {
       choices: ["text", ...VERITY_FORMATS],
       defaultText: "text",
-      summary: "for whom it is written",
-    },
-    {
-      name: "device",
-      value: "DEVICE",
+    }),
+    option("--device DEVICE", "where the data will be when it is opened", {
       defaultText: "the image",
-      summary: "where the data will be when it is opened",
-    },
-    {
-      name: "hash-device",
-      value: "DEVICE",
+    }),
+    option("--hash-device DEVICE", "where the tree will be", {
       defaultText: "that of the data, or the file of the tree",
-      summary: "where the tree will be",
-    },
-    {
-      name: "name",
-      value: "NAME",
-      defaultText: "root",
-      summary: "what the opened device is called",
-    },
+    }),
+    option("--name NAME", "what the opened device is called", { defaultText: "root" }),
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/verity.ts")).runDump,
