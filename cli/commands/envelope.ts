@@ -4,13 +4,12 @@
  * @module
  */
 import type { EnvelopeOptions, EnvelopeReport } from "../../lib/bless/envelope.ts";
-import { parseVeritySignature } from "../../lib/disk/verity_signature.ts";
+import { parseVeritySignature, rootHashPath, verityPath } from "../../lib/verity/texts.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { realPathOf } from "../../lib/io/paths.ts";
 import { openFileReader, type RandomReader, readExactly } from "../../lib/io/random_reader.ts";
 import { type ImageSink, nullSink, writeWhole } from "../../lib/io/sink.ts";
-import { rootHashPath, verityPath } from "../../lib/verity/texts.ts";
 import type { VerityReport } from "../../lib/verity/verity_sink.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";

@@ -10,16 +10,17 @@
 import { alignDown } from "../bytes/arithmetic.ts";
 import { derivedUuid, formatUuid } from "../bytes/uuid.ts";
 import {
+  checkVhdSize,
   layOutDisk,
   PARTITION_ALIGNMENT_BYTES,
   type PartitionWriter,
   roomOnDisk,
+  VHD_FOOTER_BYTES,
+  vhdSink,
   writeDisk,
 } from "../disk/disk_layout.ts";
-import { type Gpt, SECTOR_BYTES } from "../disk/gpt.ts";
-import { type PartitionRole, partitionType } from "../disk/partition_types.ts";
-import type { VeritySignature } from "../disk/verity_signature.ts";
-import { checkVhdSize, VHD_FOOTER_BYTES, vhdSink } from "../disk/vhd.ts";
+import { type Gpt, type PartitionRole, partitionType, SECTOR_BYTES } from "../disk/gpt.ts";
+import type { VeritySignature } from "../verity/texts.ts";
 import { InputError, invariant, optionError, throwIfAborted } from "../errors.ts";
 import { withoutStubGroup } from "../ext4/plan/geometry.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";

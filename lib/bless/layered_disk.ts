@@ -8,7 +8,7 @@ import { derivedUuid } from "../bytes/uuid.ts";
 import { createFileSink } from "../io/file_sink.ts";
 import { openFileReader, type RandomReader } from "../io/random_reader.ts";
 import { type ImageSink, teeSink } from "../io/sink.ts";
-import { vhdSink } from "../disk/vhd.ts";
+import { vhdSink } from "../disk/disk_layout.ts";
 import {
   copyReader,
   type DiskReport,

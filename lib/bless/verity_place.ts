@@ -4,9 +4,8 @@
  *
  * @module
  */
-import { hasGpt, readGpt } from "../disk/gpt.ts";
-import { rootRoleOf } from "../disk/partition_types.ts";
-import { hasVhdFooter, VHD_FOOTER_BYTES } from "../disk/vhd.ts";
+import { hasGpt, readGpt, rootRoleOf } from "../disk/gpt.ts";
+import { hasVhdFooter, VHD_FOOTER_BYTES } from "../disk/disk_layout.ts";
 import { InputError, optionError } from "../errors.ts";
 import {
   SUPERBLOCK_MAGIC,

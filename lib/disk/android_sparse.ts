@@ -5,6 +5,7 @@
  * @module
  */
 import { crc32 } from "node:zlib";
+import { firstIndex } from "../bytes/arithmetic.ts";
 import { InputError, limitError } from "../errors.ts";
 import type { RandomReader } from "../io/random_reader.ts";
 
@@ -95,14 +96,6 @@ export function openAndroidSparse(file: RandomReader): RandomReader {
   return image;
 }
 
-interface Shape {
-  readonly firstAt: number;
-  readonly headerBytes: number;
-  readonly count: number;
-  readonly blockBytes: number;
-  readonly sizeBytes: number;
-}
-
 /** A checksum of all that comes before a place in the image. */
 interface Check {
   readonly end: number;
@@ -112,7 +105,9 @@ interface Check {
 function readChunks(
   file: RandomReader,
   fault: (why: string) => InputError,
-  shape: Shape,
+  shape: Readonly<
+    Record<"firstAt" | "headerBytes" | "count" | "blockBytes" | "sizeBytes", number>
+  >,
 ): { readonly chunks: Chunks; readonly checks: readonly Check[] } {
   if (shape.count > CHUNKS_MAX) {
     throw limitError(file.name, `has ${shape.count} chunks`, {
@@ -155,11 +150,8 @@ function readChunks(
     at += totalBytes;
   }
   if (start !== shape.sizeBytes) {
-    throw fault(
-      `has ${start / shape.blockBytes} blocks: its header says ${
-        shape.sizeBytes / shape.blockBytes
-      }`,
-    );
+    const [found, wanted] = [start / shape.blockBytes, shape.sizeBytes / shape.blockBytes];
+    throw fault(`has ${found} blocks: its header says ${wanted}`);
   }
   chunks.starts[chunks.count] = start;
   return { chunks, checks };
@@ -179,7 +171,8 @@ function sparseReader(file: RandomReader, chunks: Chunks, sizeBytes: number): Ra
     readAt(target, position) {
       const end = Math.min(position + target.length, sizeBytes);
       let done = 0;
-      for (let index = chunkAt(starts, count, position); position + done < end; index++) {
+      const first = firstIndex(count, (i) => starts[i + 1]! > position);
+      for (let index = first; position + done < end; index++) {
         const from = position + done;
         const length = Math.min(end, starts[index + 1]!) - from;
         const part = target.subarray(done, done + length);
@@ -192,17 +185,6 @@ function sparseReader(file: RandomReader, chunks: Chunks, sizeBytes: number): Ra
     },
     close: () => file.close(),
   };
-}
-
-/** The last chunk that begins at or before a place. */
-function chunkAt(starts: Float64Array, count: number, position: number): number {
-  let [low, high] = [0, Math.max(0, count - 1)];
-  while (low < high) {
-    const middle = Math.ceil((low + high) / 2);
-    if (starts[middle]! <= position) low = middle;
-    else high = middle - 1;
-  }
-  return low;
 }
 
 function fillWord(target: Uint8Array, word: number, offset: number): void {

@@ -1,18 +1,19 @@
 /**
  * The GUID partition table (UEFI specification, chapter 5): a protective MBR, the header and its entries at the start of
- * the disk, and copies of both at its end.
+ * the disk, and copies of both at its end. Partition types are those of the Discoverable Partitions Specification
+ * (uapi-group.org).
  *
  * @module
  */
 import { crc32 } from "node:zlib";
 import { formatUuid, uuidBytes } from "../bytes/uuid.ts";
 import { bytesFromByteString, byteStringFromBytes } from "../bytes/byte_string.ts";
-import { InputError, invariant } from "../errors.ts";
+import { InputError, invariant, optionError } from "../errors.ts";
 import type { RandomReader } from "../io/random_reader.ts";
 
 /** The only sector size that is written: what every virtual disk has. */
 export const SECTOR_BYTES = 512;
-/** What is read, too. */
+/** A sector size that is read as well. */
 export const SECTOR_BYTES_MAX = 4096;
 
 /** One partition. */
@@ -41,6 +42,20 @@ export interface Gpt {
   readonly partitions: readonly GptPartition[];
 }
 
+/** A partition of a disk that was read. */
+export interface FoundPartition extends GptPartition {
+  /** From 1 on, as in `/dev/sda1`. */
+  readonly number: number;
+}
+
+/** The bytes at the start of the disk and those at its end. */
+export interface EncodedGpt {
+  /** At offset 0. */
+  readonly head: Uint8Array;
+  /** Ends with the disk. */
+  readonly tail: Uint8Array;
+}
+
 const SIGNATURE = "EFI PART";
 const REVISION = 0x00010000;
 const HEADER_BYTES = 92;
@@ -52,33 +67,44 @@ const ENTRY_COUNT_MAX = 1024;
 const NAME_UNITS_MAX = 36;
 const READ_ONLY_BIT = 1n << 60n;
 
-/** A partition of a disk that was read. */
-export interface FoundPartition extends GptPartition {
-  /** From 1 on, as in `/dev/sda1`. */
-  readonly number: number;
-}
+/** Offsets in the header (section 5.3.2). */
+const HEADER_AT = {
+  revision: 8,
+  headerBytes: 12,
+  headerCrc: 16,
+  ownSector: 24,
+  otherSector: 32,
+  firstUsable: 40,
+  lastUsable: 48,
+  diskGuid: 56,
+  entriesSector: 72,
+  entryCount: 80,
+  entryBytes: 84,
+  entriesCrc: 88,
+} as const;
 
-/** How many entries a table for so many partitions has. */
-function entryCountFor(partitionCount: number): number {
-  return Math.max(ENTRY_COUNT_MIN, Math.ceil(partitionCount / 4) * 4);
+/** Offsets in an entry (section 5.3.3). */
+const ENTRY_AT = {
+  typeGuid: 0,
+  guid: 16,
+  firstSector: 32,
+  lastSector: 40,
+  attributes: 48,
+  name: 56,
+} as const;
+
+function entriesBytes(partitionCount: number): number {
+  return Math.max(ENTRY_COUNT_MIN, Math.ceil(partitionCount / 4) * 4) * ENTRY_BYTES;
 }
 
 /** Bytes at the start of a disk with so many partitions: MBR, header, entries. */
 export function gptHeadBytes(partitionCount: number): number {
-  return 2 * SECTOR_BYTES + entryCountFor(partitionCount) * ENTRY_BYTES;
+  return 2 * SECTOR_BYTES + entriesBytes(partitionCount);
 }
 
 /** Bytes at its end: entries, header. */
 export function gptTailBytes(partitionCount: number): number {
-  return gptHeadBytes(partitionCount) - SECTOR_BYTES;
-}
-
-/** The bytes at the start of the disk and those at its end. */
-export interface EncodedGpt {
-  /** At offset 0. */
-  readonly head: Uint8Array;
-  /** Ends with the disk. */
-  readonly tail: Uint8Array;
+  return SECTOR_BYTES + entriesBytes(partitionCount);
 }
 
 /**
@@ -96,44 +122,44 @@ export interface EncodedGpt {
  * assertEquals([head.length, tail.length], [34 * 512, 33 * 512]);
  * ```
  */
-export function encodeGpt(gpt: Gpt): EncodedGpt {
-  const { diskBytes, partitions } = gpt;
+export function encodeGpt({ diskGuid, diskBytes, partitions }: Gpt): EncodedGpt {
   const lastSector = diskBytes / SECTOR_BYTES - 1;
   invariant(Number.isSafeInteger(lastSector), `a disk of ${diskBytes} bytes`);
   const headBytes = gptHeadBytes(partitions.length);
   const tailBytes = gptTailBytes(partitions.length);
-  const entries = encodeEntries(partitions);
-  const entrySectors = entries.length / SECTOR_BYTES;
-  const facts = {
-    gpt,
-    entries,
-    firstUsable: headBytes / SECTOR_BYTES,
-    lastUsable: lastSector - tailBytes / SECTOR_BYTES,
-  };
   for (const { startBytes, sizeBytes } of partitions) {
     invariant(
       startBytes >= headBytes && startBytes + sizeBytes <= diskBytes - tailBytes,
       `a partition of ${sizeBytes} bytes at ${startBytes}`,
     );
   }
+  const entries = encodeEntries(partitions);
+  const header = (ownSector: number, otherSector: number, entriesSector: number) => {
+    const bytes = new Uint8Array(SECTOR_BYTES);
+    const view = new DataView(bytes.buffer);
+    const setSector = (at: number, sector: number) => view.setBigUint64(at, BigInt(sector), true);
+    bytes.set(bytesFromByteString(SIGNATURE), 0);
+    view.setUint32(HEADER_AT.revision, REVISION, true);
+    view.setUint32(HEADER_AT.headerBytes, HEADER_BYTES, true);
+    setSector(HEADER_AT.ownSector, ownSector);
+    setSector(HEADER_AT.otherSector, otherSector);
+    setSector(HEADER_AT.firstUsable, headBytes / SECTOR_BYTES);
+    setSector(HEADER_AT.lastUsable, lastSector - tailBytes / SECTOR_BYTES);
+    bytes.set(encodeGuid(diskGuid), HEADER_AT.diskGuid);
+    setSector(HEADER_AT.entriesSector, entriesSector);
+    view.setUint32(HEADER_AT.entryCount, entries.length / ENTRY_BYTES, true);
+    view.setUint32(HEADER_AT.entryBytes, ENTRY_BYTES, true);
+    view.setUint32(HEADER_AT.entriesCrc, crc32(entries), true);
+    view.setUint32(HEADER_AT.headerCrc, crc32(bytes.subarray(0, HEADER_BYTES)), true);
+    return bytes;
+  };
   const head = new Uint8Array(headBytes);
   head.set(protectiveMbr(lastSector), 0);
-  head.set(
-    encodeHeader({ ...facts, ownSector: 1, otherSector: lastSector, entriesSector: 2 }),
-    512,
-  );
+  head.set(header(1, lastSector, 2), SECTOR_BYTES);
   head.set(entries, 2 * SECTOR_BYTES);
   const tail = new Uint8Array(tailBytes);
   tail.set(entries, 0);
-  tail.set(
-    encodeHeader({
-      ...facts,
-      ownSector: lastSector,
-      otherSector: 1,
-      entriesSector: lastSector - entrySectors,
-    }),
-    entries.length,
-  );
+  tail.set(header(lastSector, 1, lastSector - entries.length / SECTOR_BYTES), entries.length);
   return { head, tail };
 }
 
@@ -149,52 +175,26 @@ function protectiveMbr(lastSector: number): Uint8Array {
   return mbr;
 }
 
-function encodeHeader(facts: {
-  readonly gpt: Gpt;
-  readonly entries: Uint8Array;
-  readonly firstUsable: number;
-  readonly lastUsable: number;
-  readonly ownSector: number;
-  readonly otherSector: number;
-  readonly entriesSector: number;
-}): Uint8Array {
-  const { gpt, entries } = facts;
-  const header = new Uint8Array(SECTOR_BYTES);
-  const view = new DataView(header.buffer);
-  header.set(bytesFromByteString(SIGNATURE), 0);
-  view.setUint32(8, REVISION, true);
-  view.setUint32(12, HEADER_BYTES, true);
-  view.setBigUint64(24, BigInt(facts.ownSector), true);
-  view.setBigUint64(32, BigInt(facts.otherSector), true);
-  view.setBigUint64(40, BigInt(facts.firstUsable), true);
-  view.setBigUint64(48, BigInt(facts.lastUsable), true);
-  header.set(encodeGuid(gpt.diskGuid), 56);
-  view.setBigUint64(72, BigInt(facts.entriesSector), true);
-  view.setUint32(80, entries.length / ENTRY_BYTES, true);
-  view.setUint32(84, ENTRY_BYTES, true);
-  view.setUint32(88, crc32(entries), true);
-  view.setUint32(16, crc32(header.subarray(0, HEADER_BYTES)), true);
-  return header;
-}
-
 function encodeEntries(partitions: readonly GptPartition[]): Uint8Array {
-  const entries = new Uint8Array(entryCountFor(partitions.length) * ENTRY_BYTES);
+  const entries = new Uint8Array(entriesBytes(partitions.length));
   const view = new DataView(entries.buffer);
-  for (const [i, partition] of partitions.entries()) {
+  for (
+    const [i, { typeGuid, guid, startBytes, sizeBytes, name, isReadOnly }] of partitions.entries()
+  ) {
     const at = i * ENTRY_BYTES;
-    const { startBytes, sizeBytes, name } = partition;
     invariant(
       startBytes % SECTOR_BYTES === 0 && sizeBytes % SECTOR_BYTES === 0 && sizeBytes > 0,
       `a partition of ${sizeBytes} bytes at ${startBytes}`,
     );
     invariant(name.length <= NAME_UNITS_MAX, `a partition name of ${name.length} units`);
-    entries.set(encodeGuid(partition.typeGuid), at);
-    entries.set(encodeGuid(partition.guid), at + 16);
-    view.setBigUint64(at + 32, BigInt(startBytes / SECTOR_BYTES), true);
-    view.setBigUint64(at + 40, BigInt((startBytes + sizeBytes) / SECTOR_BYTES - 1), true);
-    view.setBigUint64(at + 48, partition.isReadOnly ? READ_ONLY_BIT : 0n, true);
+    const lastSector = (startBytes + sizeBytes) / SECTOR_BYTES - 1;
+    entries.set(encodeGuid(typeGuid), at + ENTRY_AT.typeGuid);
+    entries.set(encodeGuid(guid), at + ENTRY_AT.guid);
+    view.setBigUint64(at + ENTRY_AT.firstSector, BigInt(startBytes / SECTOR_BYTES), true);
+    view.setBigUint64(at + ENTRY_AT.lastSector, BigInt(lastSector), true);
+    view.setBigUint64(at + ENTRY_AT.attributes, isReadOnly ? READ_ONLY_BIT : 0n, true);
     for (let unit = 0; unit < name.length; unit++) {
-      view.setUint16(at + 56 + 2 * unit, name.charCodeAt(unit), true);
+      view.setUint16(at + ENTRY_AT.name + 2 * unit, name.charCodeAt(unit), true);
     }
   }
   return entries;
@@ -212,7 +212,7 @@ function swapped(bytes: Uint8Array): Uint8Array {
   return Uint8Array.from(order, (from) => bytes[from]!);
 }
 
-/** Whether a disk begins as one with a GPT does. @param sectorBytes 512, or 4096 for a disk that has no smaller ones */
+/** Whether a disk has a GPT. @param sectorBytes 512, or 4096 for a disk that has no smaller ones */
 export function hasGpt(reader: RandomReader, sectorBytes = SECTOR_BYTES): boolean {
   const sector = new Uint8Array(SECTOR_BYTES);
   return reader.readAt(sector, sectorBytes) === SECTOR_BYTES &&
@@ -229,34 +229,38 @@ export function readGpt(
   reader: RandomReader,
   sectorBytes = SECTOR_BYTES,
 ): Gpt & { readonly partitions: readonly FoundPartition[] } {
-  const sector = new Uint8Array(SECTOR_BYTES);
   const fault = (why: string) => new InputError(reader.name, `the partition table ${why}`);
+  const checkCrc = (part: string, found: number, wanted: number) => {
+    if (found === wanted) return;
+    throw fault(`is damaged: the checksum of its ${part} is ${found}, wanted ${wanted}`);
+  };
   if (!hasGpt(reader, sectorBytes)) throw fault("is missing: wanted a GPT");
+  const sector = new Uint8Array(SECTOR_BYTES);
   reader.readAt(sector, sectorBytes);
   const view = new DataView(sector.buffer);
-  const headerBytes = view.getUint32(12, true);
+  const headerBytes = view.getUint32(HEADER_AT.headerBytes, true);
   if (headerBytes < HEADER_BYTES || headerBytes > SECTOR_BYTES) {
     throw fault(`has a header of ${headerBytes} bytes: wanted ${HEADER_BYTES} to ${SECTOR_BYTES}`);
   }
-  const headerCrc = view.getUint32(16, true);
-  view.setUint32(16, 0, true);
-  checkCrc("header", crc32(sector.subarray(0, headerBytes)), headerCrc, fault);
-  const count = view.getUint32(80, true);
-  const entryBytes = view.getUint32(84, true);
+  const headerCrc = view.getUint32(HEADER_AT.headerCrc, true);
+  view.setUint32(HEADER_AT.headerCrc, 0, true);
+  checkCrc("header", crc32(sector.subarray(0, headerBytes)), headerCrc);
+  const count = view.getUint32(HEADER_AT.entryCount, true);
+  const entryBytes = view.getUint32(HEADER_AT.entryBytes, true);
   if (count > ENTRY_COUNT_MAX || entryBytes < ENTRY_BYTES || entryBytes > 4096) {
     throw fault(`has ${count} entries of ${entryBytes} bytes: wanted at most 1024 of 128 to 4096`);
   }
   const entries = new Uint8Array(count * entryBytes);
-  const entriesOffset = safeNumber(view.getBigUint64(72, true)) * sectorBytes;
+  const entriesOffset = sectorAt(view, HEADER_AT.entriesSector) * sectorBytes;
   if (reader.readAt(entries, entriesOffset) !== entries.length) {
     throw fault(`has its entries at ${entriesOffset}, behind the end at ${reader.sizeBytes}`);
   }
-  checkCrc("entries", crc32(entries), view.getUint32(88, true), fault);
+  checkCrc("entries", crc32(entries), view.getUint32(HEADER_AT.entriesCrc, true));
   const partitions: FoundPartition[] = [];
   for (let i = 0; i < count; i++) {
     const entry = entries.subarray(i * entryBytes, (i + 1) * entryBytes);
+    if (entry.subarray(0, 16).every((byte) => byte === 0)) continue;
     const partition = decodeEntry(entry, sectorBytes);
-    if (partition === undefined) continue;
     const end = partition.startBytes + partition.sizeBytes;
     if (partition.sizeBytes <= 0 || end > reader.sizeBytes) {
       throw fault(
@@ -266,42 +270,86 @@ export function readGpt(
     }
     partitions.push({ number: i + 1, ...partition });
   }
-  const diskGuid = formatUuid(swapped(sector.subarray(56, 72)));
-  return { diskGuid, diskBytes: reader.sizeBytes, partitions };
+  return { diskGuid: guidAt(sector, HEADER_AT.diskGuid), diskBytes: reader.sizeBytes, partitions };
 }
 
-function checkCrc(
-  part: string,
-  found: number,
-  wanted: number,
-  fault: (why: string) => InputError,
-): void {
-  if (found !== wanted) {
-    throw fault(`is damaged: the checksum of its ${part} is ${found}, wanted ${wanted}`);
-  }
-}
-
-function decodeEntry(entry: Uint8Array, sectorBytes: number): GptPartition | undefined {
-  if (entry.subarray(0, 16).every((byte) => byte === 0)) return undefined;
+function decodeEntry(entry: Uint8Array, sectorBytes: number): GptPartition {
   const view = new DataView(entry.buffer, entry.byteOffset, entry.byteLength);
-  const startSector = safeNumber(view.getBigUint64(32, true));
-  const lastSector = safeNumber(view.getBigUint64(40, true));
+  const firstSector = sectorAt(view, ENTRY_AT.firstSector);
   let name = "";
-  for (let at = 56; at < ENTRY_BYTES; at += 2) {
+  for (let at: number = ENTRY_AT.name; at < ENTRY_BYTES; at += 2) {
     name += String.fromCharCode(view.getUint16(at, true));
   }
   return {
-    typeGuid: formatUuid(swapped(entry.subarray(0, 16))),
-    guid: formatUuid(swapped(entry.subarray(16, 32))),
-    startBytes: startSector * sectorBytes,
-    sizeBytes: (lastSector + 1 - startSector) * sectorBytes,
+    typeGuid: guidAt(entry, ENTRY_AT.typeGuid),
+    guid: guidAt(entry, ENTRY_AT.guid),
+    startBytes: firstSector * sectorBytes,
+    sizeBytes: (sectorAt(view, ENTRY_AT.lastSector) + 1 - firstSector) * sectorBytes,
     name: name.replace(/\0.*$/s, ""),
-    isReadOnly: (view.getBigUint64(48, true) & READ_ONLY_BIT) !== 0n,
+    isReadOnly: (view.getBigUint64(ENTRY_AT.attributes, true) & READ_ONLY_BIT) !== 0n,
   };
 }
 
+function guidAt(bytes: Uint8Array, at: number): string {
+  return formatUuid(swapped(bytes.subarray(at, at + 16)));
+}
+
 /** Sectors further than any file has them stand for the last that a number can name. */
-function safeNumber(sector: bigint): number {
+function sectorAt(view: DataView, at: number): number {
+  const sector = view.getBigUint64(at, true);
   const most = BigInt(Number.MAX_SAFE_INTEGER) / BigInt(2 * SECTOR_BYTES_MAX);
   return Number(sector < most ? sector : most);
+}
+
+/** What a partition is for. */
+export type PartitionRole = "esp" | "root" | "root-verity" | "root-verity-sig" | "layer";
+
+type RootRole = "root" | "root-verity" | "root-verity-sig";
+
+/** By the name of the architecture in OCI platforms. */
+const ROOT_TYPES: Readonly<Record<string, Readonly<Record<RootRole, string>>>> = {
+  amd64: {
+    "root": "4f68bce3-e8cd-4db1-96e7-fbcaf984b709",
+    "root-verity": "2c7357ed-ebd2-46d9-aec1-23d437ec2bf5",
+    "root-verity-sig": "41092b05-9fc8-4523-994f-2def0408b176",
+  },
+  arm64: {
+    "root": "b921b045-1df0-41c3-af44-4c6f280d3fae",
+    "root-verity": "df3300ce-d69f-4c92-978c-9bfb0f38d820",
+    "root-verity-sig": "6db69de6-29f4-4758-a7a5-962190f00ce3",
+  },
+};
+
+const EFI_SYSTEM = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
+/** Linux file system data, which no tool mounts by itself. */
+const LINUX_DATA = "0fc63daf-8483-4772-8e79-3d69d8477de4";
+
+/**
+ * The type of a partition.
+ *
+ * @param architecture as OCI names it, such as `amd64`
+ * @throws {UsageError} for a root of an architecture that is not supported
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { partitionType } from "./gpt.ts";
+ * assertEquals(partitionType("root", "amd64"), "4f68bce3-e8cd-4db1-96e7-fbcaf984b709");
+ * ```
+ */
+export function partitionType(role: PartitionRole, architecture: string): string {
+  if (role === "esp") return EFI_SYSTEM;
+  if (role === "layer") return LINUX_DATA;
+  if (Object.hasOwn(ROOT_TYPES, architecture)) return ROOT_TYPES[architecture]![role];
+  throw optionError(
+    "disk",
+    `no root partition type for the architecture \`${architecture}\`: wanted ` +
+      Object.keys(ROOT_TYPES).join(" or "),
+  );
+}
+
+/** Which role a root type has, whatever its architecture; undefined for other types. */
+export function rootRoleOf(typeGuid: string): RootRole | undefined {
+  const types = Object.values(ROOT_TYPES).flatMap((roles) => Object.entries(roles));
+  return types.find(([, guid]) => guid === typeGuid)?.[0] as RootRole | undefined;
 }

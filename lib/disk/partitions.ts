@@ -8,21 +8,14 @@ import { InputError } from "../errors.ts";
 import type { RandomReader } from "../io/random_reader.ts";
 import { type FoundPartition, hasGpt, readGpt, SECTOR_BYTES, SECTOR_BYTES_MAX } from "./gpt.ts";
 
-/** One partition of a disk. */
-export interface DiskPartition {
-  /** As in `/dev/sda1`. */
-  readonly number: number;
-  readonly startBytes: number;
-  readonly sizeBytes: number;
-  /** The name that a GPT gives it; else empty. */
-  readonly name: string;
-}
-
 /** A partition table. */
 export interface PartitionTable {
   readonly kind: "GPT" | "MBR";
-  /** In the order of their numbers. */
-  readonly partitions: readonly DiskPartition[];
+  /** In the order of their numbers; those of an MBR have an empty name. */
+  readonly partitions: readonly Pick<
+    FoundPartition,
+    "number" | "startBytes" | "sizeBytes" | "name"
+  >[];
 }
 
 const SIGNATURE_AT = 510;
@@ -39,11 +32,7 @@ const FIRST_LOGICAL = 5;
 /** More logical partitions than the kernel gives numbers to are the work of a loop. */
 const LOGICAL_COUNT_MAX = 256;
 
-interface Entry {
-  readonly type: number;
-  readonly startSector: number;
-  readonly sectorCount: number;
-}
+type Entry = Readonly<Record<keyof Omit<typeof ENTRY_AT, "status">, number>>;
 
 /**
  * Reads the partition table of a disk; undefined when there is none.
@@ -69,16 +58,7 @@ interface Entry {
 export function readPartitions(disk: RandomReader): PartitionTable | undefined {
   const sectorBytes = [SECTOR_BYTES, SECTOR_BYTES_MAX].find((size) => hasGpt(disk, size));
   if (sectorBytes !== undefined) {
-    const found: readonly FoundPartition[] = readGpt(disk, sectorBytes).partitions;
-    return {
-      kind: "GPT",
-      partitions: found.map(({ number, startBytes, sizeBytes, name }) => ({
-        number,
-        startBytes,
-        sizeBytes,
-        name,
-      })),
-    };
+    return { kind: "GPT", partitions: readGpt(disk, sectorBytes).partitions };
   }
   const entries = readEntries(disk, 0);
   if (entries === undefined || entries.some(({ type }) => type === PROTECTIVE_TYPE)) {
@@ -123,11 +103,10 @@ export function openPartition(disk: RandomReader, number: number): RandomReader 
   }
   const { startBytes, sizeBytes } = partition;
   if (startBytes + sizeBytes > disk.sizeBytes) {
+    const end = startBytes + sizeBytes;
     throw new InputError(
       disk.name,
-      `its partition ${number} ends at ${
-        startBytes + sizeBytes
-      }, but it has ${disk.sizeBytes} bytes`,
+      `its partition ${number} ends at ${end}, but it has ${disk.sizeBytes} bytes`,
     );
   }
   return {

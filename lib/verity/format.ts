@@ -152,10 +152,7 @@ export const CONSTANT_SALT: Uint8Array = new Uint8Array(SALT_BYTES);
 export function parseSalt(text: string): Uint8Array {
   if (text === "-") return new Uint8Array(0);
   if (!/^(?:[0-9a-f]{2})+$/i.test(text)) {
-    throw optionError(
-      "veritySalt",
-      `wanted pairs of hex digits, found ${quoted(text)}`,
-    );
+    throw optionError("veritySalt", `wanted pairs of hex digits, found ${quoted(text)}`);
   }
   if (text.length > 2 * SALT_BYTES_MAX) {
     throw optionError(

@@ -203,43 +203,54 @@ export class HashTree {
   }
 }
 
+/** A level that is being built. */
+interface OpenLevel {
+  readonly blocks: LevelBlocks;
+  /** The block that is filled with digests. */
+  readonly block: Uint8Array;
+  filledBytes: number;
+  /** A block of this level that is over nothing but zeros. */
+  readonly zeroBlock: Uint8Array;
+}
+
 /** Takes the digests of all data blocks in order. */
 export class HashTreeBuilder {
   readonly #salt: Uint8Array;
+  readonly #digests: BlockDigests;
   readonly #shape: TreeShape;
-  readonly #levels: readonly LevelBuilder[];
-  readonly #root = new RootSlot();
+  /** The lowest first. */
+  readonly #levels: readonly OpenLevel[];
+  /** The root of a tree over zeros. */
+  readonly #zeroRoot: Uint8Array;
+  #root: Uint8Array | undefined;
   #takenBlocks = 0;
 
   constructor({ dataBlocks, salt, tmpdir }: HashTreeOptions) {
     invariant(dataBlocks >= 1, "a tree over no data");
     this.#salt = salt;
     this.#shape = treeShape(dataBlocks);
-    const digests = new BlockDigests(salt);
-    const levels: LevelBuilder[] = [];
-    let above: DigestTaker = this.#root;
-    for (let i = 0; i < this.#shape.levels.length; i++) {
-      const level = new LevelBuilder(digests, above, new LevelBlocks(tmpdir));
-      levels.unshift(level);
-      above = level;
-    }
-    this.#levels = levels;
-    // Each level needs to know what stands for zeros in it.
-    let zeroDigest = digests.zeroDigest;
-    for (const level of levels) zeroDigest = level.useZeroDigest(zeroDigest);
-    this.#root.zeroDigest = zeroDigest;
+    this.#digests = new BlockDigests(salt);
+    let zeroDigest = this.#digests.zeroDigest;
+    this.#levels = this.#shape.levels.map(() => {
+      const zeroBlock = new Uint8Array(VERITY_BLOCK_BYTES);
+      fillWith(zeroDigest, zeroBlock);
+      zeroDigest = this.#digests.digest(zeroBlock);
+      const blocks = new LevelBlocks(tmpdir);
+      return { blocks, block: new Uint8Array(VERITY_BLOCK_BYTES), filledBytes: 0, zeroBlock };
+    });
+    this.#zeroRoot = zeroDigest;
   }
 
   /** Of the data blocks that come next, 32 bytes each. */
   addDigests(digests: Uint8Array): void {
     this.#takenBlocks += digests.length / DIGEST_BYTES;
-    this.#lowest.addDigests(digests);
+    this.#add(0, digests);
   }
 
   /** The next data blocks are zeros. */
   addZeroBlocks(count: number): void {
     this.#takenBlocks += count;
-    this.#lowest.addZeros(count);
+    this.#addZeros(0, count);
   }
 
   /** All digests were given. */
@@ -249,9 +260,15 @@ export class HashTreeBuilder {
       this.#takenBlocks === dataBlocks,
       `digests of ${this.#takenBlocks} blocks: wanted ${dataBlocks}`,
     );
-    for (const level of this.#levels) level.finish();
-    const blocks = this.#levels.map(({ blocks }) => blocks);
-    return new HashTree(this.#shape, this.#salt, this.#root.digest, blocks);
+    this.#levels.forEach(({ block, filledBytes }, index) => {
+      if (filledBytes === 0) return;
+      // The room that is left in the last block is zeros.
+      block.fill(0, filledBytes);
+      this.#endBlock(index);
+    });
+    invariant(this.#root !== undefined, "a tree without a root");
+    const blocks = this.#levels.map((level) => level.blocks);
+    return new HashTree(this.#shape, this.#salt, this.#root, blocks);
   }
 
   /** Gives up. */
@@ -259,97 +276,47 @@ export class HashTreeBuilder {
     for (const { blocks } of this.#levels) blocks.close();
   }
 
-  get #lowest(): DigestTaker {
-    return this.#levels[0] ?? this.#root;
-  }
-}
-
-/** A level of the tree, or what is above the highest. */
-interface DigestTaker {
-  addDigests(digests: Uint8Array): void;
-  addZeros(count: number): void;
-}
-
-class RootSlot implements DigestTaker {
-  zeroDigest: Uint8Array = new Uint8Array(0);
-  #digest: Uint8Array | undefined;
-
-  get digest(): Uint8Array {
-    invariant(this.#digest !== undefined, "a tree without a root");
-    return this.#digest;
-  }
-
-  addDigests(digests: Uint8Array): void {
-    invariant(
-      digests.length === DIGEST_BYTES && this.#digest === undefined,
-      "a tree has one root",
-    );
-    this.#digest = digests.slice();
-  }
-
-  addZeros(count: number): void {
-    invariant(count === 1, "a tree has one root");
-    this.addDigests(this.zeroDigest);
-  }
-}
-
-class LevelBuilder implements DigestTaker {
-  readonly #digests: BlockDigests;
-  readonly #above: DigestTaker;
-  readonly blocks: LevelBlocks;
-  readonly #block = new Uint8Array(VERITY_BLOCK_BYTES);
-  #filledBytes = 0;
-  #zeroBlock = new Uint8Array(0);
-
-  constructor(digests: BlockDigests, above: DigestTaker, blocks: LevelBlocks) {
-    this.#digests = digests;
-    this.#above = above;
-    this.blocks = blocks;
-  }
-
-  /** @returns the digest of a block of this level that is over nothing but zeros */
-  useZeroDigest(digest: Uint8Array): Uint8Array {
-    const block = new Uint8Array(VERITY_BLOCK_BYTES);
-    for (let at = 0; at < block.length; at += DIGEST_BYTES) block.set(digest, at);
-    this.#zeroBlock = block;
-    return this.#digests.digest(block);
-  }
-
-  addDigests(digests: Uint8Array): void {
+  #add(index: number, digests: Uint8Array): void {
+    const level = this.#levels[index];
+    if (level === undefined) {
+      const isFirst = digests.length === DIGEST_BYTES && this.#root === undefined;
+      invariant(isFirst, "a tree has one root");
+      this.#root = digests.slice();
+      return;
+    }
     for (let at = 0; at < digests.length;) {
-      const room = VERITY_BLOCK_BYTES - this.#filledBytes;
-      const part = digests.subarray(at, at + room);
-      this.#block.set(part, this.#filledBytes);
-      this.#filledBytes += part.length;
+      const part = digests.subarray(at, at + VERITY_BLOCK_BYTES - level.filledBytes);
+      level.block.set(part, level.filledBytes);
+      level.filledBytes += part.length;
       at += part.length;
-      if (this.#filledBytes === VERITY_BLOCK_BYTES) this.#endBlock();
+      if (level.filledBytes === VERITY_BLOCK_BYTES) this.#endBlock(index);
     }
   }
 
-  addZeros(count: number): void {
-    const filled = this.#filledBytes / DIGEST_BYTES;
+  #addZeros(index: number, count: number): void {
+    const level = this.#levels[index];
+    if (level === undefined) {
+      invariant(count === 1, "a tree has one root");
+      return this.#add(index, this.#zeroRoot);
+    }
+    const { zeroBlock, filledBytes, blocks } = level;
+    const filled = filledBytes / DIGEST_BYTES;
     const before = filled === 0 ? 0 : Math.min(count, DIGESTS_PER_BLOCK - filled);
-    if (before > 0) this.addDigests(this.#zeroBlock.subarray(0, before * DIGEST_BYTES));
+    if (before > 0) this.#add(index, zeroBlock.subarray(0, before * DIGEST_BYTES));
     const whole = Math.floor((count - before) / DIGESTS_PER_BLOCK);
     if (whole > 0) {
-      this.blocks.appendRepeated(this.#zeroBlock, whole);
-      this.#above.addZeros(whole);
+      blocks.appendRepeated(zeroBlock, whole);
+      this.#addZeros(index + 1, whole);
     }
     const after = count - before - whole * DIGESTS_PER_BLOCK;
-    if (after > 0) this.addDigests(this.#zeroBlock.subarray(0, after * DIGEST_BYTES));
+    if (after > 0) this.#add(index, zeroBlock.subarray(0, after * DIGEST_BYTES));
   }
 
-  /** The room that is left in the last block is zeros. */
-  finish(): void {
-    if (this.#filledBytes === 0) return;
-    this.#block.fill(0, this.#filledBytes);
-    this.#endBlock();
-  }
-
-  #endBlock(): void {
-    this.#filledBytes = 0;
-    this.blocks.append(this.#block);
-    this.#above.addDigests(this.#digests.digest(this.#block));
+  #endBlock(index: number): void {
+    const level = this.#levels[index]!;
+    level.filledBytes = 0;
+    level.blocks.append(level.block);
+    this.#add(index + 1, this.#digests.digest(level.block));
   }
 }
 

@@ -68,10 +68,6 @@ export interface BlockHasher {
   close(): Promise<void>;
 }
 
-interface HashSetup {
-  readonly salt: Uint8Array;
-}
-
 // Buffers and not views: Deno looks at every element of a view that is posted.
 interface Job {
   readonly buffer: ArrayBuffer;
@@ -105,10 +101,9 @@ export class HashThread implements BlockHasher {
   #dead: { readonly reason: unknown } | undefined;
 
   constructor(salt: Uint8Array, options: ThreadOptions = {}) {
-    const setup: HashSetup = { salt };
     this.#thread = new Thread({
       role: "hashes",
-      setup,
+      setup: { salt },
       purpose: "hashes blocks",
       workerUrl: options.workerUrl,
       receive: ({ buffer, digests }) => {
@@ -142,7 +137,7 @@ export class HashThread implements BlockHasher {
 }
 
 /** The thread's end: hashes what it is sent. */
-export function serveHashes(port: MessagePort, { salt }: HashSetup): void {
+export function serveHashes(port: MessagePort, { salt }: { readonly salt: Uint8Array }): void {
   const hasher = new BlockDigests(new Uint8Array(salt));
   port.on("message", ({ buffer, lengthBytes }: Job) => {
     const { buffer: digests } = hasher.digests(new Uint8Array(buffer, 0, lengthBytes));

@@ -32,5 +32,11 @@ export { TreeSink, VeritySink } from "./verity_sink.ts";
 export type { TreeSinkOptions, VerityReport, VeritySinkOptions } from "./verity_sink.ts";
 export { verifyTree } from "./verify_tree.ts";
 export type { VerifyTreeOptions, VerityCheck, VerityFinding, VerityPlace } from "./verify_tree.ts";
-export { deviceMapperTable, kernelArgument, rootHashPath, verityText } from "./texts.ts";
-export type { VerityDevices, VerityFormat } from "./texts.ts";
+export {
+  deviceMapperTable,
+  kernelArgument,
+  parseVeritySignature,
+  rootHashPath,
+  verityText,
+} from "./texts.ts";
+export type { VerityDevices, VerityFormat, VeritySignature } from "./texts.ts";

@@ -71,13 +71,13 @@ export interface VerityCheck {
 
 /** How it is checked. */
 export interface VerifyTreeOptions extends ThreadOptions {
-  /** In hexadecimal; without it the tree is only held against itself. */
+  /** In hexadecimal; without it the tree is only compared with itself. */
   readonly rootHash?: string | undefined;
   /** Findings that are listed; all are counted. Default 100. */
   readonly findingsMax?: number | undefined;
   /** Ends the work when it is aborted. */
   readonly signal?: AbortSignal | undefined;
-  /** Told how far it is. */
+  /** Progress reporter. */
   readonly progress?: Progress | undefined;
   /** Hash in a thread of its own; default: where it pays. */
   readonly threaded?: boolean | undefined;
@@ -112,10 +112,20 @@ export function readVeritySuperblock(
  */
 export function readRootHash(place: VerityPlace, superblock: VeritySuperblock): string {
   const shape = checkedShape(place, superblock);
+  return readRoot(place, shape, new BlockDigests(superblock.salt)).digest;
+}
+
+/** The digest of the highest block of a tree, or of the only block of data, and where that block is. */
+function readRoot(
+  { data, dataOffset = 0, hash, hashOffset }: VerityPlace,
+  { levels }: TreeShape,
+  digests: BlockDigests,
+) {
+  const kind = levels.length === 0 ? "data" : "root";
+  const offset = kind === "data" ? dataOffset : hashOffset + VERITY_BLOCK_BYTES;
   const block = new Uint8Array(VERITY_BLOCK_BYTES);
-  if (shape.levels.length === 0) readExactly(place.data, block, place.dataOffset ?? 0);
-  else readExactly(place.hash, block, place.hashOffset + VERITY_BLOCK_BYTES);
-  return hex(new BlockDigests(superblock.salt).digest(block));
+  readExactly(kind === "data" ? data : hash, block, offset);
+  return { kind, offset, digest: hex(digests.digest(block)) } as const;
 }
 
 /**
@@ -208,22 +218,13 @@ class TreeVerifier {
   }
 
   #checkRoot(): string {
-    const { data, dataOffset = 0, hash, hashOffset } = this.#place;
-    const { rootHash } = this.#options;
-    const isOnlyData = this.#shape.levels.length === 0;
-    const offset = isOnlyData ? dataOffset : hashOffset + VERITY_BLOCK_BYTES;
-    const block = new Uint8Array(VERITY_BLOCK_BYTES);
-    readExactly(isOnlyData ? data : hash, block, offset);
-    const found = hex(this.#digests.digest(block));
-    if (rootHash !== undefined && found !== rootHash.toLowerCase()) {
-      this.#add(
-        { kind: isOnlyData ? "data" : "root", offset, found, wanted: rootHash.toLowerCase() },
-      );
-    }
+    const { kind, offset, digest: found } = readRoot(this.#place, this.#shape, this.#digests);
+    const wanted = this.#options.rootHash?.toLowerCase() ?? found;
+    if (found !== wanted) this.#add({ kind, offset, found, wanted });
     return found;
   }
 
-  /** Holds the blocks of the level below against the digests in a level. */
+  /** Compares the blocks of the level below with the digests in a level. */
   async #checkLevel(level: number): Promise<void> {
     const below = this.#shape.levels[level - 1]!;
     const block = new Uint8Array(VERITY_BLOCK_BYTES);

@@ -1,11 +1,24 @@
 import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { join } from "node:path";
 import { InputError, UsageError } from "../../lib/errors.ts";
-import { encodeGpt, type Gpt, hasGpt, readGpt } from "../../lib/disk/gpt.ts";
-import { layOutDisk, roomOnDisk, writeDisk } from "../../lib/disk/disk_layout.ts";
-import { type PartitionRole, partitionType, rootRoleOf } from "../../lib/disk/partition_types.ts";
-import { encodeVhdFooter, hasVhdFooter, vhdSink } from "../../lib/disk/vhd.ts";
-import { parseVeritySignature } from "../../lib/disk/verity_signature.ts";
+import {
+  encodeGpt,
+  type Gpt,
+  hasGpt,
+  type PartitionRole,
+  partitionType,
+  readGpt,
+  rootRoleOf,
+} from "../../lib/disk/gpt.ts";
+import {
+  encodeVhdFooter,
+  hasVhdFooter,
+  layOutDisk,
+  roomOnDisk,
+  vhdSink,
+  writeDisk,
+} from "../../lib/disk/disk_layout.ts";
+import { parseVeritySignature } from "../../lib/verity/texts.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { memoryReader } from "../../lib/io/random_reader.ts";
 import { hasCommand, mustRun, withTemporaryDirectory } from "../oracle/command.ts";
