@@ -252,5 +252,5 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 /** The error of work that a signal ended: its reason, if that is a BlessfsError; else one with the reason as cause. */
 export function abortError({ reason }: AbortSignal): BlessfsError {
   if (reason instanceof BlessfsError) return reason;
-  return new InterruptedError("interrupted", "the work was told to stop", { cause: reason });
+  return new InterruptedError("interrupted", "the work was stopped", { cause: reason });
 }

@@ -1,22 +1,23 @@
 /**
- * The thread that blesses whole images: what both ends say, and the thread's own end.
+ * The thread that blesses whole images: what both ends say, how options get there, and the thread's own end.
  *
  * @module
  */
 import type { MessagePort } from "node:worker_threads";
-import { IoError } from "../errors.ts";
+import { IoError, optionError } from "../errors.ts";
+import { createFileSink, type FileSinkFacts, fileSinkFacts } from "../io/file_sink.ts";
 import { type PlainError, plainError, rebuiltError } from "../io/plain_error.ts";
+import { memoryReader, type RandomReader, readExactly } from "../io/random_reader.ts";
 import { type ImageSink, PIECE_BYTES, WriteGatherer } from "../io/sink.ts";
 import { NO_PROGRESS, type Progress } from "../progress.ts";
 import type { OpenedImage } from "../source/source.ts";
 import { Warnings, type WarningSummary } from "../warnings.ts";
-import { takeOver } from "./handing_over.ts";
 import { blessLayered, type BlessLayeredOptions, type LayeredReport } from "./layered.ts";
 import type { Admission } from "./load_tree.ts";
 import { blessMerged, type BlessMergedOptions } from "./merged.ts";
 import type { BlessReport } from "./report.ts";
 
-/** What is to be done. */
+/** A call for the thread. */
 export interface BlessCall {
   readonly type: "call";
   readonly mode: "merged" | "layered";
@@ -40,7 +41,7 @@ export type ToBlessThread =
     readonly buffer: ArrayBuffer | undefined;
   };
 
-/** What a sink is told. */
+/** A call of a sink. */
 export type SinkOperation =
   | {
     readonly kind: "write";
@@ -69,25 +70,132 @@ export type FromBlessThread =
   }
   | { readonly type: "advance"; readonly task: number; readonly bytes: number }
   | { readonly type: "end"; readonly task: number }
-  | {
-    readonly type: "done";
-    readonly report: BlessReport | LayeredReport;
-    readonly warnings: readonly WarningSummary[];
-  }
-  | {
-    readonly type: "failed";
-    readonly error: PlainError;
-    readonly warnings: readonly WarningSummary[];
+  | EndOfCall;
+
+/** How a call ended: with a report or with an error. */
+export interface EndOfCall {
+  readonly type: "over";
+  readonly report: BlessReport | LayeredReport | undefined;
+  readonly error: PlainError | undefined;
+  readonly warnings: readonly WarningSummary[];
+}
+
+/** What stands in for something that cannot be copied. */
+type StandIn =
+  | { readonly standIn: "sink"; readonly index: number }
+  | { readonly standIn: "fileSink"; readonly facts: Omit<FileSinkFacts, "signal"> }
+  | { readonly standIn: "reader"; readonly name: string; readonly bytes: Uint8Array }
+  | { readonly standIn: "callback"; readonly index: number };
+
+/** Options as plain data, and what stayed in the calling thread. */
+export interface HandedOver {
+  readonly plain: unknown;
+  /** The sinks that the thread writes through. */
+  readonly sinks: readonly ImageSink[];
+  /** The signals of sinks that the thread makes itself. */
+  readonly signals: readonly AbortSignal[];
+  /** The functions that the thread calls without an answer. */
+  readonly callbacks: readonly ((...args: unknown[]) => unknown)[];
+  /** Why the call must fail: an option that no other thread can have, or a reader that fails. */
+  readonly fault: unknown;
+}
+
+/** Callbacks whose answer nobody waits for. */
+const CALLBACKS: readonly string[] = ["onUnreadable"];
+
+/** Makes options fit to be posted: plain data is copied; sinks, readers and callbacks stay, or are made again there. */
+export function handOver(options: object): HandedOver {
+  const sinks: ImageSink[] = [];
+  const signals: AbortSignal[] = [];
+  const callbacks: ((...args: unknown[]) => unknown)[] = [];
+  let fault: unknown;
+  const refuse = (option: string) => {
+    fault ??= optionError(option, "cannot be handed to a thread of a blesser", {
+      hint: "call blessMerged() or blessLayered() itself",
+    });
   };
+  const convert = (value: unknown, key: string): unknown => {
+    if (typeof value === "function") {
+      if (!CALLBACKS.includes(key)) return refuse(key);
+      return { standIn: "callback", index: callbacks.push(value as () => unknown) - 1 };
+    }
+    if (value instanceof URL) return value.href;
+    if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return value;
+    if (isSink(value)) {
+      const found = fileSinkFacts(value);
+      if (found === undefined) return { standIn: "sink", index: sinks.push(value) - 1 };
+      const { signal, ...facts } = found;
+      if (signal !== undefined) signals.push(signal);
+      // The thread makes another one. This one, which has written nothing, listens to its signal no more.
+      void value.abort();
+      return { standIn: "fileSink", facts };
+    }
+    if (isReader(value)) {
+      // Readers are of what is small beside an image: an EFI system partition, a signature.
+      const bytes = new Uint8Array(value.sizeBytes);
+      try {
+        readExactly(value, bytes, 0);
+      } catch (error) {
+        fault ??= error;
+      }
+      return { standIn: "reader", name: value.name, bytes };
+    }
+    if (Array.isArray(value)) return value.map((item) => convert(item, key));
+    const prototype = Object.getPrototypeOf(value);
+    if (prototype !== null && Object.getPrototypeOf(prototype) !== null) return refuse(key);
+    return Object.fromEntries(
+      Object.entries(value).map(([name, item]) => [name, convert(item, name)]),
+    );
+  };
+  return { plain: convert(options, ""), sinks, signals, callbacks, fault };
+}
+
+/** What the thread uses in place of what stayed behind. */
+interface Surrogates {
+  sink(index: number): ImageSink;
+  callback(index: number): (...args: unknown[]) => void;
+  readonly signal: AbortSignal;
+}
+
+/** Builds options again from what {@linkcode handOver} made of them. */
+function takeOver(plain: unknown, surrogates: Surrogates): unknown {
+  if (typeof plain !== "object" || plain === null || ArrayBuffer.isView(plain)) return plain;
+  if (Array.isArray(plain)) return plain.map((item) => takeOver(item, surrogates));
+  if ("standIn" in plain) {
+    const found = plain as StandIn;
+    switch (found.standIn) {
+      case "sink":
+        return surrogates.sink(found.index);
+      case "fileSink":
+        return createFileSink(found.facts.path, { ...found.facts, signal: surrogates.signal });
+      case "reader":
+        return memoryReader(found.bytes, found.name);
+      case "callback":
+        return surrogates.callback(found.index);
+    }
+  }
+  return Object.fromEntries(
+    Object.entries(plain).map(([name, item]) => [name, takeOver(item, surrogates)]),
+  );
+}
+
+function isSink(value: object): value is ImageSink {
+  const { write, finish, abort } = value as Partial<ImageSink>;
+  return [write, finish, abort].every((method) => typeof method === "function");
+}
+
+function isReader(value: object): value is RandomReader {
+  return typeof (value as Partial<RandomReader>).readAt === "function";
+}
 
 /** What a thread takes, with buffers and garbage, before there are many entries: measured, 80 to 100 MiB. */
 const THREAD_BYTES = 96 << 20;
 /** What trees and plans take for each entry (docs/PERFORMANCE.md). */
 const ENTRY_BYTES = 2.7 * 1024;
-/** A manifest tells no numbers of entries. Layers of Debian have one for each 9 to 28 KiB that are stored. */
+/** A manifest says nothing of numbers of entries. Layers of Debian have one for each 9 to 28 KiB that are stored. */
 const STORED_BYTES_EACH_ENTRY = 8 * 1024;
 
-/** The memory that an image will take at most, as far as its manifest tells. */
+/** The memory that an image will take at most, as far as its manifest says. */
 export function estimatedBytes({ layers }: Pick<OpenedImage, "layers">): number {
   const storedBytes = layers.reduce((sum, { sizeBytes = 0 }) => sum + sizeBytes, 0);
   return Math.ceil(THREAD_BYTES + storedBytes / STORED_BYTES_EACH_ENTRY * ENTRY_BYTES);
@@ -136,12 +244,14 @@ class BlessRun {
 
   async run(): Promise<void> {
     const warnings = new Warnings(this.#call.strict);
+    let report: EndOfCall["report"];
+    let error: EndOfCall["error"];
     try {
-      const report = await this.#bless(warnings);
-      this.#post({ type: "done", report, warnings: warnings.list() });
-    } catch (error) {
-      this.#post({ type: "failed", error: plainError(error), warnings: warnings.list() });
+      report = await this.#bless(warnings);
+    } catch (thrown) {
+      error = plainError(thrown);
     }
+    this.#post({ type: "over", report, error, warnings: warnings.list() });
   }
 
   async #bless(warnings: Warnings): Promise<BlessReport | LayeredReport> {
@@ -239,7 +349,7 @@ export class RemoteSink implements ImageSink {
   }
 }
 
-/** Bytes are told in steps of so many. */
+/** Progress is posted in steps of this size. */
 const STEP_BYTES = 4 << 20;
 
 function remoteProgress(post: Post): Progress {
@@ -247,19 +357,19 @@ function remoteProgress(post: Post): Progress {
   return {
     begin(name, totalBytes) {
       const task = ++lastTask;
-      let untoldBytes = 0;
-      const tell = () => {
-        if (untoldBytes > 0) post({ type: "advance", task, bytes: untoldBytes });
-        untoldBytes = 0;
+      let unsentBytes = 0;
+      const send = () => {
+        if (unsentBytes > 0) post({ type: "advance", task, bytes: unsentBytes });
+        unsentBytes = 0;
       };
       post({ type: "begin", task, name, totalBytes });
       return {
         advance(bytes) {
-          untoldBytes += bytes;
-          if (untoldBytes >= STEP_BYTES) tell();
+          unsentBytes += bytes;
+          if (unsentBytes >= STEP_BYTES) send();
         },
         end() {
-          tell();
+          send();
           post({ type: "end", task });
         },
       };

@@ -12,8 +12,15 @@ import type { ImageSink } from "../io/sink.ts";
 import { Thread, type ThreadOptions } from "../io/thread.ts";
 import type { ProgressTask } from "../progress.ts";
 import type { SourceOptions } from "../source/source.ts";
-import type { BlessCall, FromBlessThread, SinkOperation, ToBlessThread } from "./bless_thread.ts";
-import { type HandedOver, handOver } from "./handing_over.ts";
+import {
+  type BlessCall,
+  type EndOfCall,
+  type FromBlessThread,
+  type HandedOver,
+  handOver,
+  type SinkOperation,
+  type ToBlessThread,
+} from "./bless_thread.ts";
 import type { BlessLayeredOptions, LayeredReport } from "./layered.ts";
 import type { BlessMergedOptions } from "./merged.ts";
 import type { BlessReport } from "./report.ts";
@@ -123,14 +130,16 @@ class ThreadedBlesser implements Blesser {
     return this.close();
   }
 
-  async #run(mode: BlessCall["mode"], options: SourceOptions) {
+  async #run(mode: BlessCall["mode"], given: SourceOptions) {
     // They stay here; the thread has others.
-    const { warnings: _warnings, progress: _progress, signal, jobs, workerUrl: _url, ...rest } =
-      options;
-    const tmpdir = options.tmpdir ?? this.#options.temporaryDirectory;
-    const handed = handOver({ ...rest, jobs, tmpdir });
+    const { warnings: _warnings, progress: _progress, signal: own, workerUrl: _url, ...rest } =
+      given;
+    const tmpdir = given.tmpdir ?? this.#options.temporaryDirectory;
+    const handed = handOver({ ...rest, tmpdir });
+    const signals = [...new Set([...own === undefined ? [] : [own], ...handed.signals])];
+    const signal = signals.length > 1 ? AbortSignal.any(signals) : signals[0];
     const { promise, resolve, reject } = Promise.withResolvers<BlessReport | LayeredReport>();
-    const job: Job = { mode, options, handed, resolve, reject };
+    const job: Job = { mode, options: { ...given, signal }, handed, resolve, reject };
     const onAbort = () => {
       const at = this.#waiting.indexOf(job);
       if (at < 0) return;
@@ -138,6 +147,7 @@ class ThreadedBlesser implements Blesser {
       void giveUp(job, abortError(signal!));
     };
     if (this.#isClosed) void giveUp(job, closedError(undefined));
+    else if (handed.fault !== undefined) void giveUp(job, handed.fault);
     else if (signal?.aborted) void giveUp(job, abortError(signal));
     else {
       this.#waiting.push(job);
@@ -214,23 +224,16 @@ export class MemoryBudget {
   /** Calls `admit` once there is room. @returns gives the bytes back, or leaves the queue */
   take(bytes: number, admit: () => void): () => void {
     // What never fits goes alone.
-    const wanted = Math.min(bytes, this.#totalBytes);
-    let isAdmitted = false;
-    let isOver = false;
-    const entry = {
-      bytes: wanted,
-      admit: () => {
-        isAdmitted = true;
-        admit();
-      },
-    };
+    const entry = { bytes: Math.min(bytes, this.#totalBytes), admit };
     this.#waiting.push(entry);
     this.#admitWaiting();
+    let isOver = false;
     return () => {
       if (isOver) return;
       isOver = true;
-      if (isAdmitted) this.#usedBytes -= wanted;
-      else this.#waiting.splice(this.#waiting.indexOf(entry), 1);
+      const at = this.#waiting.indexOf(entry);
+      if (at < 0) this.#usedBytes -= entry.bytes;
+      else this.#waiting.splice(at, 1);
       this.#admitWaiting();
     };
   }
@@ -245,7 +248,7 @@ export class MemoryBudget {
   }
 }
 
-/** How long a thread may take to let go of its job before it is cut off. */
+/** How long a thread may take to end its call before it is cut off. */
 const GRACE_MILLISECONDS = 5000;
 
 /** The calling thread's end of a thread that blesses. */
@@ -254,13 +257,13 @@ class BlessThread {
   readonly #budget: MemoryBudget;
   readonly #tasks = new Map<number, ProgressTask>();
   #job: Job | undefined;
-  #settle: ((message: FromBlessThread & { readonly type: "done" | "failed" }) => void) | undefined;
-  #fail: ((reason: unknown) => void) | undefined;
+  #ended: PromiseWithResolvers<EndOfCall> | undefined;
   #release: (() => void) | undefined;
   /** One after the other, as sinks want it. */
   #sinkWork: Promise<void> = Promise.resolve();
-  #dead: { readonly reason: unknown } | undefined;
-  #stopReason: { readonly reason: unknown } | undefined;
+  /** Why nothing can be blessed here any more. */
+  #deathReason: Error | undefined;
+  #stopReason: Error | undefined;
 
   constructor({ workerUrl }: ThreadOptions, budget: MemoryBudget) {
     this.#budget = budget;
@@ -271,31 +274,26 @@ class BlessThread {
       workerUrl,
       receive: (message) => this.#receive(message),
       die: (reason) => {
-        this.#dead ??= { reason };
-        this.#fail?.(reason);
+        this.#deathReason ??= reason instanceof Error ? reason : new Error(String(reason));
+        this.#ended?.reject(reason);
       },
     });
   }
 
   get isDead(): boolean {
-    return this.#dead !== undefined;
+    return this.#deathReason !== undefined;
   }
 
   /** Blesses one image. */
   async run(job: Job, jobs: number): Promise<BlessReport | LayeredReport> {
     invariant(this.#job === undefined, "a thread blesses one image at a time");
-    if (this.#dead) throw this.#dead.reason;
+    if (this.#deathReason) throw this.#deathReason;
     const { signal, warnings, progress } = job.options;
     this.#job = job;
+    this.#ended = Promise.withResolvers();
     this.#thread.ref();
     const onAbort = () => this.#abort(signal!.reason);
     try {
-      const ended = new Promise<FromBlessThread & { readonly type: "done" | "failed" }>(
-        (resolve, reject) => {
-          this.#settle = resolve;
-          this.#fail = reject;
-        },
-      );
       signal?.addEventListener("abort", onAbort, { once: true });
       this.#thread.post({
         type: "call",
@@ -305,40 +303,29 @@ class BlessThread {
         showsProgress: progress !== undefined,
         jobs,
       });
-      const message = await ended;
-      warnings?.include(message.warnings);
-      if (message.type === "done") return message.report;
-      throw signal?.aborted ? abortError(signal) : rebuiltError(message.error);
+      const { report, error, warnings: found } = await this.#ended.promise;
+      warnings?.include(found);
+      if (report !== undefined) return report;
+      throw signal?.aborted ? abortError(signal) : rebuiltError(error!);
     } finally {
       signal?.removeEventListener("abort", onAbort);
       this.#end();
     }
   }
 
-  /** Has the image that is being blessed given up, and ends the thread. */
-  async stop(reason: unknown): Promise<void> {
-    const fail = this.#fail;
-    const timer = setTimeout(() => fail?.(closedError(reason)), GRACE_MILLISECONDS);
-    const settle = this.#settle;
-    const settled = new Promise<void>((resolve) => {
-      this.#settle = (message) => {
-        settle?.(message);
-        resolve();
-      };
-      this.#fail = (error) => {
-        fail?.(error);
-        resolve();
-      };
-    });
-    this.#stopReason = { reason };
+  /** Aborts the call that runs, waits for its end, and ends the thread. */
+  async stop(reason: Error): Promise<void> {
+    this.#stopReason = closedError(reason);
     this.#abort(reason);
-    await settled;
+    const ended = this.#ended;
+    const timer = setTimeout(() => ended?.reject(this.#stopReason), GRACE_MILLISECONDS);
+    await ended?.promise.catch(() => {});
     clearTimeout(timer);
     await this.terminate();
   }
 
   async terminate(): Promise<void> {
-    this.#dead ??= { reason: new Error("the blesser was closed") };
+    this.#deathReason ??= new Error("the blesser was closed");
     await this.#thread.terminate();
   }
 
@@ -350,23 +337,22 @@ class BlessThread {
     for (const task of this.#tasks.values()) task.end();
     this.#tasks.clear();
     this.#release?.();
-    this.#release = undefined;
-    this.#settle = this.#fail = this.#job = undefined;
+    this.#release = this.#ended = this.#job = undefined;
     this.#thread.unref();
   }
 
   #receive(message: FromBlessThread): void {
     switch (message.type) {
-      case "done":
-      case "failed":
-        return this.#settle?.(message);
+      case "over":
+        return this.#ended?.resolve(message);
       case "admission":
         this.#release = this.#budget.take(message.bytes, () => {
           this.#thread.post({ type: "admitted" });
         });
         return;
       case "sink":
-        return this.#operate(message.id, message.index, message.operation);
+        this.#sinkWork = this.#sinkWork.then(this.#operate.bind(this, this.#job, message));
+        return;
       case "callback":
         this.#job?.handed.callbacks[message.index]?.(...message.args);
         return;
@@ -383,31 +369,28 @@ class BlessThread {
     }
   }
 
-  #throwIfOver(): void {
-    throwIfAborted(this.#job?.options.signal);
-    if (this.#stopReason) throw closedError(this.#stopReason.reason);
-  }
-
-  #operate(id: number, index: number, operation: SinkOperation): void {
-    const sink = this.#job?.handed.sinks[index];
-    this.#sinkWork = this.#sinkWork.then(async () => {
-      const buffer = operation.kind === "write" ? operation.buffer : undefined;
-      let error: unknown;
-      try {
+  async #operate(
+    job: Job | undefined,
+    { id, index, operation }: FromBlessThread & { readonly type: "sink" },
+  ): Promise<void> {
+    const sink = job?.handed.sinks[index];
+    let error: unknown;
+    try {
+      if (operation.kind !== "abort") {
         // What the thread sent before it heard of the end comes too late.
-        if (operation.kind !== "abort") this.#throwIfOver();
-        if (sink !== undefined) await applyTo(sink, operation);
-      } catch (thrown) {
-        error = thrown;
+        throwIfAborted(job?.options.signal);
+        if (this.#stopReason) throw this.#stopReason;
       }
-      if (this.#dead) return;
-      this.#thread.post({
-        type: "answer",
-        id,
-        error: error === undefined ? undefined : plainError(error),
-        buffer,
-      }, buffer === undefined ? [] : [buffer]);
-    });
+      if (sink !== undefined) await applyTo(sink, operation);
+    } catch (thrown) {
+      error = thrown;
+    }
+    if (this.isDead) return;
+    const buffer = operation.kind === "write" ? operation.buffer : undefined;
+    this.#thread.post(
+      { type: "answer", id, error: error === undefined ? undefined : plainError(error), buffer },
+      buffer === undefined ? [] : [buffer],
+    );
   }
 }
 

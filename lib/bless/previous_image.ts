@@ -18,7 +18,7 @@ import { Digester } from "../io/digest.ts";
 import { type RandomReader, readExactly } from "../io/random_reader.ts";
 import type { BlockRange } from "../layout/blocks.ts";
 import { BLOCK_SIZE_BYTES } from "../model/payload.ts";
-import { NO_PROGRESS } from "../progress.ts";
+import { NO_PROGRESS, type Progress } from "../progress.ts";
 import { openNamedImage } from "../source/image_file.ts";
 import type { SourceOptions } from "../source/types.ts";
 import { Warnings } from "../warnings.ts";
@@ -126,9 +126,7 @@ export async function openPrevious(
     await checkWhole(reader, signal);
     const found = await readPrevious(image, settings, signal);
     const sizeBytes = image.geometry.blocksCount * BLOCK_SIZE_BYTES;
-    const task = progress.begin(reader.name, sizeBytes);
-    const scan = await scanBlocks(reader, sizeBytes, (bytes) => task.advance(bytes), signal);
-    task.end();
+    const scan = await scanBlocks(reader, sizeBytes, progress, signal);
     const read = (startBlock: number, blockCount: number) => {
       const bytes = new Uint8Array(blockCount * BLOCK_SIZE_BYTES);
       const length = Math.max(0, Math.min(bytes.length, sizeBytes - startBlock * BLOCK_SIZE_BYTES));
@@ -173,29 +171,32 @@ async function checkWhole(reader: RandomReader, signal: AbortSignal | undefined)
 async function scanBlocks(
   reader: RandomReader,
   sizeBytes: number,
-  advance: (bytes: number) => void,
+  progress: Progress,
   signal: AbortSignal | undefined,
 ): Promise<{ readonly digest: string; readonly dataRanges: readonly BlockRange[] }> {
   const digester = new Digester("sha256");
   const buffer = Buffer.alloc(PIECE_BYTES);
   const ranges: { startBlock: number; blockCount: number }[] = [];
-  for (let at = 0; at < sizeBytes; at += PIECE_BYTES) {
-    const piece = buffer.subarray(0, Math.min(PIECE_BYTES, sizeBytes - at));
-    readExactly(reader, piece, at);
-    digester.update(piece);
-    for (let inset = 0; inset < piece.length; inset += BLOCK_SIZE_BYTES) {
-      if (piece.compare(ZEROS, 0, BLOCK_SIZE_BYTES, inset, inset + BLOCK_SIZE_BYTES) === 0) {
-        continue;
+  const task = progress.begin(reader.name, sizeBytes);
+  try {
+    for (let at = 0; at < sizeBytes; at += PIECE_BYTES) {
+      const piece = buffer.subarray(0, Math.min(PIECE_BYTES, sizeBytes - at));
+      readExactly(reader, piece, at);
+      digester.update(piece);
+      for (let inset = 0; inset < piece.length; inset += BLOCK_SIZE_BYTES) {
+        if (isZero(piece.subarray(inset, inset + BLOCK_SIZE_BYTES))) continue;
+        const startBlock = (at + inset) / BLOCK_SIZE_BYTES;
+        const last = ranges.at(-1);
+        if (last?.startBlock === startBlock - (last?.blockCount ?? 0)) last!.blockCount++;
+        else ranges.push({ startBlock, blockCount: 1 });
       }
-      const startBlock = (at + inset) / BLOCK_SIZE_BYTES;
-      const last = ranges.at(-1);
-      if (last?.startBlock === startBlock - (last?.blockCount ?? 0)) last!.blockCount++;
-      else ranges.push({ startBlock, blockCount: 1 });
+      task.advance(piece.length);
+      if (at % YIELD_AFTER_BYTES !== 0) continue;
+      await setImmediate();
+      throwIfAborted(signal);
     }
-    advance(piece.length);
-    if (at % YIELD_AFTER_BYTES !== 0) continue;
-    await setImmediate();
-    throwIfAborted(signal);
+  } finally {
+    task.end();
   }
   return { digest: digester.digest(), dataRanges: ranges };
 }

@@ -40,7 +40,7 @@ export interface FormatVerityOptions extends ThreadOptions {
   readonly force?: boolean | undefined;
   /** Ends the work when it is aborted. */
   readonly signal?: AbortSignal | undefined;
-  /** Told how far it is. */
+  /** Progress reporter. */
   readonly progress?: Progress | undefined;
 }
 

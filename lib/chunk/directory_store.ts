@@ -212,7 +212,7 @@ export class DirectoryStore implements ChunkStore {
     } catch (cause) {
       // Some file systems cannot sync a directory, and say so; the chunks have their names all the same.
       if (["EINVAL", "ENOTSUP", "EOPNOTSUPP"].includes(systemErrorFacts(cause)?.code ?? "")) return;
-      throw ioErrorFrom(path, "cannot be brought to the disk", cause);
+      throw ioErrorFrom(path, "cannot be flushed to the disk", cause);
     }
   }
 

@@ -126,7 +126,7 @@ export class DescriptorWriter {
 
   /** @throws {InterruptedError} once it was dropped */
   checkLive(): void {
-    if (this.#isDropped) throw new InterruptedError("interrupted", "the work was told to stop");
+    if (this.#isDropped) throw new InterruptedError("interrupted", "the work was stopped");
   }
 
   async #settle(written: Promise<void>): Promise<void> {

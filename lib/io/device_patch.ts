@@ -51,7 +51,7 @@ export class PositionedFile {
     try {
       fsyncSync(this.#descriptor);
     } catch (cause) {
-      throw ioErrorFrom(this.#path, "cannot be brought to the disk", cause);
+      throw ioErrorFrom(this.#path, "cannot be flushed to the disk", cause);
     }
   }
 }

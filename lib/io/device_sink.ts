@@ -247,7 +247,7 @@ class BlockDeviceSink implements DeviceSink {
     } catch (cause) {
       throw systemErrorFacts(cause) === undefined
         ? cause
-        : ioErrorFrom(this.#path, "cannot be brought to the disk", cause);
+        : ioErrorFrom(this.#path, "cannot be flushed to the disk", cause);
     }
   }
 

@@ -119,7 +119,8 @@ export interface FileSinkOptions extends OutputOptions {
 export function createFileSink(path: string, options: FileSinkOptions = {}): ImageSink {
   const sink = new FileSink(path, checkOutput(path, options), options);
   if (options.files === undefined) {
-    plainFileSinks.set(sink, { path, force: options.force, mode: options.mode });
+    const { force, mode, signal } = options;
+    plainFileSinks.set(sink, { path, force, mode, signal });
   }
   return sink;
 }
@@ -127,8 +128,8 @@ export function createFileSink(path: string, options: FileSinkOptions = {}): Ima
 /** Sinks that another thread can make as well, while nothing was written. */
 const plainFileSinks = new WeakMap<ImageSink, FileSinkFacts>();
 
-/** What a sink of a file is made from, as plain data. */
-export interface FileSinkFacts extends Pick<FileSinkOptions, "force" | "mode"> {
+/** What a sink of a file is made from. */
+export interface FileSinkFacts extends Pick<FileSinkOptions, "force" | "mode" | "signal"> {
   /** The file. */
   readonly path: string;
 }
@@ -266,7 +267,7 @@ class FileSink implements ImageSink {
     }
     if (failure !== undefined) {
       this.abort();
-      throw ioErrorFrom(this.#path, "cannot be brought to the disk", failure);
+      throw ioErrorFrom(this.#path, "cannot be flushed to the disk", failure);
     }
   }
 

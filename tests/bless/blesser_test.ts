@@ -150,6 +150,27 @@ Deno.test("an abort ends calls that run and calls that wait, with the reason of 
     });
   }));
 
+Deno.test("the signal of a file's sink ends the call, as it does without a blesser", () =>
+  inDirectory(async (at) => {
+    await withBlesser(1, async (blesser) => {
+      const reason = new Error("the user left");
+      for (const isEarly of [true, false]) {
+        const abort = new AbortController();
+        const sink = createFileSink(at("image.ext4"), { signal: abort.signal });
+        if (isEarly) abort.abort(reason);
+        const begin = () => {
+          abort.abort(reason);
+          return { advance: () => {}, end: () => {} };
+        };
+        const error = await assertRejects(
+          () => blesser.blessMerged({ source: SOURCE, sink, progress: { begin } }),
+          InterruptedError,
+        );
+        assertEquals([error.cause, readdirSync(at(""))], [reason, []]);
+      }
+    });
+  }));
+
 Deno.test("close ends what runs, what waits and what comes later", async () => {
   const blesser = createBlesser({ jobs: 1 });
   const closing: Promise<void>[] = [];
@@ -173,18 +194,21 @@ Deno.test("close ends what runs, what waits and what comes later", async () => {
   await blesser.close();
 });
 
-Deno.test("options that no thread can have are refused by name", async () => {
+Deno.test("options that no thread can have are refused by name, and all sinks aborted", async () => {
   await withBlesser(1, async (blesser) => {
+    const sinks = [new Recorder(), new Recorder()];
     const error = await assertRejects(
       () =>
         blesser.blessMerged({
           source: SOURCE,
-          sink: new Recorder(),
           stdin: (async function* () {})(),
+          sink: sinks[0]!,
+          configSink: sinks[1]!,
         }),
       UsageError,
     );
     assertEquals(error.option, "stdin");
+    assertEquals(sinks.map(({ aborts }) => aborts), [1, 1]);
   });
   for (const jobs of [0, -1, 1.5, NaN]) assertThrows(() => createBlesser({ jobs }), UsageError);
   for (const memoryBytes of [0, -1, NaN]) {

@@ -3,7 +3,8 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { readFileSync, writeFileSync } from "node:fs";
 import { blessMerged } from "../../lib/bless/merged.ts";
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
-import { InputError, UsageError } from "../../lib/errors.ts";
+import { openPrevious } from "../../lib/bless/previous_image.ts";
+import { InputError, InterruptedError, UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import type { FileTree } from "../../lib/model/node.ts";
 import { makeImage } from "../ext4/made_image.ts";
@@ -186,6 +187,31 @@ Deno.test("a previous image that cannot be continued is refused by name", async 
       UsageError,
       "keepStale",
     );
+  });
+});
+
+Deno.test("an interrupted look at a previous image ends what it began", async () => {
+  await withDirectory(async (scratch) => {
+    const { path } = await makeImage(`${scratch}/0`, treeOf({ "a": file("a") }));
+    const abort = new AbortController();
+    const running: string[] = [];
+    const progress = {
+      begin(name: string) {
+        running.push(name);
+        return { advance: () => abort.abort(), end: () => running.splice(running.indexOf(name)) };
+      },
+    };
+    await assertRejects(
+      () =>
+        openPrevious({ like: path }, {
+          ...testOptions(),
+          layout: MERGED_DEFAULTS,
+          signal: abort.signal,
+          progress,
+        }),
+      InterruptedError,
+    );
+    assertEquals(running, []);
   });
 });
 

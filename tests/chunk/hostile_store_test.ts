@@ -190,7 +190,7 @@ Deno.test("chunks that are there, and their names, are synced before an index sp
     await assertRejects(
       () => store(FILE, uploaderOf(new DirectoryStore(directory, { files: failing })), SMALL),
       IoError,
-      "cannot be brought to the disk",
+      "cannot be flushed to the disk",
     );
   });
 });

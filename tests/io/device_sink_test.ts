@@ -274,7 +274,7 @@ Deno.test("a device whose storage is full fails with an error of the device", as
             await sink.finish(7 * MIB);
           },
           IoError,
-          "cannot be brought to the disk",
+          "cannot be flushed to the disk",
         );
       });
     } finally {

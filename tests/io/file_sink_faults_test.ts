@@ -196,7 +196,7 @@ Deno.test("createFileSink begins to sync a large file early, and tells of its fa
         await assertRejects(
           async () => await sink.finish(100 * MIB),
           IoError,
-          "cannot be brought to the disk",
+          "cannot be flushed to the disk",
         );
         assertEquals(readdirSync(directory), []);
       }

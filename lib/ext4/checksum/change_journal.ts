@@ -332,7 +332,7 @@ class ImageWriter {
     try {
       await this.#files.sync(this.#descriptor);
     } catch (cause) {
-      throw this.#halfDone("cannot be brought to the disk", cause);
+      throw this.#halfDone("cannot be flushed to the disk", cause);
     }
   }
 
