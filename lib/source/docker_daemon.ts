@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { existsSync } from "node:fs";
 import http, { type IncomingMessage, type RequestOptions } from "node:http";
 import https from "node:https";
@@ -11,23 +12,22 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import * as v from "valibot";
-import { type ErrorDetails, InputError, IoError, throwIfAborted, UsageError } from "../errors.ts";
+import { InputError, IoError, UsageError } from "../errors.ts";
 import { readCertificates } from "../io/http_fetch.ts";
 import { openArchive } from "./archive.ts";
 import { openDockerArchive } from "./docker_archive.ts";
-import { checkJson, displayText, fields, listOf, maybe, parseJson, TEXT } from "./json.ts";
+import { displayText, fields, readJson, TEXT } from "./json.ts";
 import { parseReference } from "./reference.ts";
-import { NetworkFault, networkFault, REAL_TIMING, type RegistryTiming } from "./registry/http.ts";
+import { Connection, NetworkFault, REAL_TIMING, type RegistryTiming } from "./registry/http.ts";
 import { spoolStream } from "./source_file.ts";
 import type { OpenedImage, ResolvedOptions } from "./types.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** How long a daemon may take to answer a question, and to send the next piece of an image. */
+/** How long a daemon may take to answer a question. */
 const STALL_MILLISECONDS = 60_000;
-/** Docker before 25 copies all layers to a temporary directory before it sends the first byte. */
+/** How long it may take to send the next piece of an image: Docker before 25 copies all layers before it sends the first. */
 const EXPORT_STALL_MILLISECONDS = 600_000;
-/** What a daemon says of an image, and of an error, is short. */
 const MAX_DOCUMENT_BYTES = 4 << 20;
 const SHOWN_CHARACTERS = 300;
 
@@ -44,16 +44,8 @@ export interface DaemonEndpoint {
 /**
  * Finds the daemon: `DOCKER_HOST`, or else the first of Docker's and podman's sockets that is there.
  *
- * @param isThere whether something is at a path
  * @throws {UsageError} when DOCKER_HOST is not `unix://PATH` or `tcp://HOST:PORT`
  * @throws {IoError} when there is no socket
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { daemonEndpoint } from "./docker_daemon.ts";
- * const endpoint = daemonEndpoint({ DOCKER_HOST: "unix:///run/docker.sock" }, () => true);
- * assertEquals(endpoint.route, { socketPath: "/run/docker.sock" });
- * ```
  */
 export function daemonEndpoint(
   environment: Environment,
@@ -70,13 +62,8 @@ export function daemonEndpoint(
   ];
   const socketPath = sockets.find(isThere);
   if (socketPath !== undefined) return socketEndpoint(socketPath);
-  throw new IoError(
-    "docker-daemon:",
-    `found no socket of Docker or podman: ${sockets.join(", ")}`,
-    {
-      hint: START_HINT,
-    },
-  );
+  const why = `found no socket of Docker or podman: ${sockets.join(", ")}`;
+  throw new IoError("docker-daemon:", why, { hint: START_HINT });
 }
 
 const START_HINT =
@@ -93,15 +80,10 @@ function namedEndpoint(named: string, environment: Environment): DaemonEndpoint 
     ? new URL(named)
     : undefined;
   if (url === undefined || url.hostname === "" || !["", "/"].includes(url.pathname)) {
-    throw new UsageError(
-      "DOCKER_HOST",
-      `found "${displayText(named)}": wanted unix:///PATH or tcp://HOST:PORT`,
-      {
-        hint: named.startsWith("ssh:")
-          ? "forward the socket: `ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock HOST`"
-          : undefined,
-      },
-    );
+    const why = `found "${displayText(named)}": wanted unix:///PATH or tcp://HOST:PORT`;
+    const forward = "forward the socket: `ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock HOST`";
+    const hint = named.startsWith("ssh:") ? forward : undefined;
+    throw new UsageError("DOCKER_HOST", why, { hint });
   }
   const isSecure = url.protocol === "https:" || (environment["DOCKER_TLS_VERIFY"] ?? "") !== "" ||
     (environment["DOCKER_TLS"] ?? "") !== "";
@@ -130,17 +112,14 @@ export async function openDaemonImage(
   image: string,
   options: ResolvedOptions,
 ): Promise<OpenedImage> {
-  const environment = options.registry?.environment ?? process.env;
-  const timing = options.registry?.timing ?? REAL_TIMING;
-  const { signal } = options;
+  const { environment = process.env, timing = REAL_TIMING } = options.registry ?? {};
   const what = displayText(source);
-  const reference = completeName(image);
+  const name = completeName(image);
   const endpoint = daemonEndpoint(environment, existsSync);
-  const daemon: Daemon = { what, endpoint, timing, signal };
-  const exported = await exportedName(daemon, reference);
-  const answer = await ask(daemon, `/images/${exported}/get`, EXPORT_STALL_MILLISECONDS);
-  const file = await spoolStream(what, answer.pieces(), options);
-  const archive = await openArchive(file, options);
+  const daemon: Daemon = { what, endpoint, timing, signal: options.signal };
+  const exported = await exportedName(daemon, image, name);
+  const pieces = ask(daemon, `/images/${exported}/get`, EXPORT_STALL_MILLISECONDS);
+  const archive = await openArchive(await spoolStream(what, pieces, options), options);
   try {
     const opened = await openDockerArchive(source, archive, undefined, options);
     return { ...opened, kind: "docker-daemon" };
@@ -150,26 +129,29 @@ export async function openDaemonImage(
   }
 }
 
-/** The name as the daemon is asked for it: a bare one would export every tag of its repository. */
+/** A bare name would export every tag of its repository. */
 function completeName(image: string): string {
-  if (/^(?:sha256:)?[0-9a-f]{12,64}$/.test(image)) return image;
-  const parsed = parseReference(image);
+  const { tag } = parseReference(image);
   const hasVersion = /[:@]/.test(image.slice(image.lastIndexOf("/") + 1));
-  return hasVersion ? image : `${image}:${parsed.tag ?? "latest"}`;
+  return hasVersion ? image : `${image}:${tag}`;
 }
 
-const FOUND_IMAGE = fields({ Id: TEXT, RepoTags: maybe(listOf(TEXT)) });
+/** What may be an id, or the beginning of one, and may also be a name. */
+const ID = /^(?:sha256:)?[0-9a-f]{1,64}$/;
+const FOUND_IMAGE = fields({ Id: TEXT });
 
-/** Asks whether the image is there, which a daemon knows at once; what was named by its id is exported by the whole id. */
-async function exportedName(daemon: Daemon, reference: string): Promise<string> {
-  const answer = await ask(daemon, `/images/${reference}/json`, STALL_MILLISECONDS);
-  const bytes = await answer.document();
+/**
+ * What to export, once the daemon has found the image. Where a daemon looks for a name first and then for an id, its answer
+ * tells which one it found.
+ */
+async function exportedName(daemon: Daemon, image: string, name: string): Promise<string> {
+  const mayBeId = ID.test(image);
+  const asked = `/images/${mayBeId ? image : name}/json`;
   const what = `${daemon.what}: what ${daemon.endpoint.name} says of it`;
-  const { Id } = checkJson(FOUND_IMAGE, parseJson(bytes, what), { what, field: "" });
+  const { Id } = readJson(FOUND_IMAGE, await wholeBody(ask(daemon, asked), daemon), what);
   const id = Id.replace(/^sha256:/, "");
-  return /^[0-9a-f]{64}$/.test(id) && id.startsWith(reference.replace(/^sha256:/, ""))
-    ? `sha256:${id}`
-    : reference;
+  const isId = mayBeId && /^[0-9a-f]{64}$/.test(id) && id.startsWith(image.replace(/^sha256:/, ""));
+  return isId ? `sha256:${id}` : name;
 }
 
 /** A daemon that is asked for one source. */
@@ -181,68 +163,43 @@ interface Daemon {
   readonly signal: AbortSignal | undefined;
 }
 
-/** A good answer whose body was not read yet. */
-interface DaemonAnswer {
-  /** The body; throws an IoError when it breaks off or stalls. */
-  pieces(): AsyncGenerator<Uint8Array>;
-  /** The body, whole, when it is a short one. */
-  document(): Promise<Uint8Array>;
-}
-
 /**
- * Asks the daemon.
+ * The body of a good answer; the request is sent when the first piece is wanted.
  *
  * @param path of the API; without a version before it, a daemon speaks its newest
  * @throws {InputError} when it has no such image
- * @throws {IoError} when it does not answer, or answers something else than 200
+ * @throws {IoError} when it does not answer, answers something else than 200, breaks off or stalls
  */
-async function ask(daemon: Daemon, path: string, stallMilliseconds: number): Promise<DaemonAnswer> {
-  const controller = new AbortController();
-  const { signal } = daemon;
-  const onAbort = () => controller.abort();
-  signal?.addEventListener("abort", onAbort, { once: true });
-  const end = () => {
-    signal?.removeEventListener("abort", onAbort);
-    controller.abort();
-  };
-  let isStalled = false;
-  const watch = async <T>(step: Promise<T>): Promise<T> => {
-    const disarm = daemon.timing.alarm(stallMilliseconds, () => {
-      isStalled = true;
-      controller.abort();
-    });
-    try {
-      return await step;
-    } catch (error) {
-      throwIfAborted(signal);
-      throw daemonFault(daemon, error, isStalled ? stallMilliseconds : undefined);
-    } finally {
-      disarm();
-    }
-  };
-  async function* bodyOf(message: IncomingMessage): AsyncGenerator<Uint8Array> {
-    const iterator = message[Symbol.asyncIterator]();
-    try {
-      for (;;) {
-        const { done, value } = await watch(iterator.next());
-        if (done) return;
-        yield value as Uint8Array;
-      }
-    } finally {
-      end();
-    }
-  }
+async function* ask(
+  daemon: Daemon,
+  path: string,
+  stallMilliseconds = STALL_MILLISECONDS,
+): AsyncGenerator<Uint8Array> {
+  const { endpoint, timing, signal } = daemon;
+  const connection = new Connection(signal, timing, stallMilliseconds);
   try {
-    throwIfAborted(signal);
-    const message = await watch(send(daemon.endpoint, path, controller.signal));
-    const document = () => wholeBody(bodyOf(message), daemon);
-    if (message.statusCode !== 200) {
-      throw refusal(daemon, message.statusCode ?? 0, await document());
-    }
-    return { pieces: () => bodyOf(message), document };
+    const message = await connection.watch((inner) => send(endpoint, path, inner));
+    const pieces = bodyOf(message, connection);
+    const { statusCode = 0 } = message;
+    if (statusCode !== 200) throw refusal(daemon, statusCode, await wholeBody(pieces, daemon));
+    yield* pieces;
   } catch (error) {
-    end();
-    throw error;
+    throw error instanceof NetworkFault ? daemonFault(daemon, error, connection.failure) : error;
+  } finally {
+    connection.end();
+  }
+}
+
+async function* bodyOf(
+  message: IncomingMessage,
+  connection: Connection,
+): AsyncGenerator<Uint8Array> {
+  const pieces: AsyncIterator<Uint8Array> = message[Symbol.asyncIterator]();
+  for (;;) {
+    const { done, value } = await connection.watch(() => pieces.next());
+    if (done) return;
+    connection.count(value.length);
+    yield value;
   }
 }
 
@@ -282,39 +239,24 @@ async function wholeBody(pieces: AsyncIterable<Uint8Array>, daemon: Daemon): Pro
     kept.push(piece);
     lengthBytes += piece.length;
     if (lengthBytes > MAX_DOCUMENT_BYTES) {
-      throw new InputError(
-        daemon.what,
-        `${daemon.endpoint.name} answers with more than ${MAX_DOCUMENT_BYTES} bytes`,
-      );
+      const why = `${daemon.endpoint.name} answers with more than ${MAX_DOCUMENT_BYTES} bytes`;
+      throw new InputError(daemon.what, why);
     }
   }
-  const whole = new Uint8Array(lengthBytes);
-  let at = 0;
-  for (const piece of kept) {
-    whole.set(piece, at);
-    at += piece.length;
-  }
-  return whole;
+  return Buffer.concat(kept);
 }
 
 /** An answer that is not the image. */
 function refusal(daemon: Daemon, status: number, body: Uint8Array): InputError | IoError {
-  const { what, endpoint } = daemon;
+  const { what, endpoint: { name } } = daemon;
   const said = daemonMessage(body);
-  if (status === 404) {
-    return new InputError(
-      what,
-      `${endpoint.name} has no such image${said && `: it says "${said}"`}`,
-      {
-        hint:
-          "`docker images` or `podman images` lists what is there; docker://NAME pulls from a registry",
-      },
-    );
+  if (status !== 404) {
+    return new IoError(what, `${name} answers with status ${status}${said && `: "${said}"`}`);
   }
-  return new IoError(
-    what,
-    `${endpoint.name} answers with status ${status}${said && `: "${said}"`}`,
-  );
+  return new InputError(what, `${name} has no such image${said && `: it says "${said}"`}`, {
+    hint:
+      "`docker images` or `podman images` lists what is there; docker://NAME pulls from a registry",
+  });
 }
 
 /** What a daemon says in `{"message": ...}`, safe to print; empty when it says nothing. */
@@ -339,18 +281,17 @@ const CONNECTION_FAULTS: ReadonlyMap<string, readonly [why: string, hint: string
 ]);
 
 /** What a connection that failed means. */
-function daemonFault(daemon: Daemon, error: unknown, stalledMilliseconds?: number): Error {
-  const { what, endpoint: { name } } = daemon;
-  if (stalledMilliseconds !== undefined) {
-    return new IoError(what, `${name} sent nothing for ${stalledMilliseconds / 1000} seconds`, {
+function daemonFault(
+  { what, endpoint: { name } }: Daemon,
+  fault: NetworkFault,
+  cause: unknown,
+): IoError {
+  if (fault.stalledSeconds !== undefined) {
+    return new IoError(what, `${name} sent nothing for ${fault.stalledSeconds} seconds`, {
       hint: "see whether `docker version` answers; restart the daemon if it does not",
     });
   }
-  const { code } = error as NodeJS.ErrnoException;
-  const [why, hint] = CONNECTION_FAULTS.get(code ?? "") ?? [];
-  const details: ErrorDetails = { hint, cause: error };
-  if (why !== undefined) return new IoError(what, `${why} ${name}`, details);
-  if (!(error instanceof Error)) return new IoError(what, `${name} failed`, details);
-  const fault = error instanceof NetworkFault ? error : networkFault(error);
-  return new IoError(what, `${name}: ${fault.message}`, details);
+  const { code = "" } = (cause ?? {}) as NodeJS.ErrnoException;
+  const [why, hint] = CONNECTION_FAULTS.get(code) ?? [];
+  return new IoError(what, why ? `${why} ${name}` : `${name}: ${fault.message}`, { hint, cause });
 }

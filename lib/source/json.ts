@@ -17,6 +17,8 @@ export interface JsonLocation {
   readonly what: string;
   /** The way to the value, such as `manifests[2].platform`; empty for the document itself. */
   readonly field: string;
+  /** The document may hold secrets: errors name its fields, and show no value. */
+  readonly isSecret?: boolean;
 }
 
 const SHOWN_CHARACTERS = 80;
@@ -71,13 +73,14 @@ function decodeJson(bytes: Uint8Array): unknown {
 /** The location of a field inside an object or array. */
 export function inside(location: JsonLocation, key: string | number): JsonLocation {
   const step = typeof key === "number" ? `[${key}]` : location.field === "" ? key : `.${key}`;
-  return { what: location.what, field: location.field + step };
+  return { ...location, field: location.field + step };
 }
 
 /** The error for a value that is not what it should be. */
 export function jsonFault(location: JsonLocation, found: unknown, wanted: string): InputError {
   const field = location.field === "" ? "the document" : displayText(location.field);
-  return new InputError(location.what, `${field} is ${showJson(found)}: wanted ${wanted}`);
+  const state = location.isSecret ? "not valid" : showJson(found);
+  return new InputError(location.what, `${field} is ${state}: wanted ${wanted}`);
 }
 
 /** A value for a message: cut short and safe to print. */
@@ -169,6 +172,15 @@ export function checkJson<S extends v.GenericSchema>(
     location,
   );
   throw jsonFault(at, issue.input, issue.message);
+}
+
+/** What a schema makes of a document. @throws {InputError} as {@link parseJson} and {@link checkJson} do */
+export function readJson<S extends v.GenericSchema>(
+  schema: S,
+  bytes: Uint8Array,
+  what: string,
+): Read<S> {
+  return checkJson(schema, parseJson(bytes, what), { what, field: "" });
 }
 
 /** Reads a value at its location. */

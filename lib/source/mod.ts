@@ -15,7 +15,6 @@
  */
 export { openTar } from "./open_tar.ts";
 export type { OpenedTar } from "./open_tar.ts";
-export type { RegistryOptions } from "./registry/endpoint.ts";
 export type { RegistryTiming } from "./registry/http.ts";
 export { CONTAINER_FIELDS, containerConfig, statedPlatform } from "./config.ts";
 export type { ContainerConfig, StatedPlatform } from "./config.ts";
@@ -36,7 +35,7 @@ export type {
 } from "./source.ts";
 export { createLayerCache } from "./layers/layer_cache.ts";
 export type { LayerCache } from "./types.ts";
-export type { AddedReport, AddPath, AddTar, Exclude } from "./types.ts";
+export type { AddedReport, AddPath, AddTar, Exclude, RegistryOptions } from "./types.ts";
 export type { IdMaps, IdRange } from "../tree/owners.ts";
 export type { StoredFile, StoredLoaded, StoredOutput, StoredStream } from "./types.ts";
 export type { AddedEntries } from "../tree/layer.ts";

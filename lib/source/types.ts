@@ -5,6 +5,7 @@
  */
 import type { ByteString } from "../bytes/byte_string.ts";
 import type { InputError } from "../errors.ts";
+import type { CertificateFiles } from "../io/http_fetch.ts";
 import type { RandomReader, SharedDescriptor } from "../io/random_reader.ts";
 import type { ThreadOptions } from "../io/thread.ts";
 import { NO_PROGRESS, type Progress } from "../progress.ts";
@@ -16,7 +17,7 @@ import type { TreeLimits } from "../tree/limits.ts";
 import { Warnings } from "../warnings.ts";
 import type { SourceLimits } from "./limits.ts";
 import type { Platform } from "./platform.ts";
-import type { RegistryOptions } from "./registry/endpoint.ts";
+import type { RegistryTiming } from "./registry/http.ts";
 
 /** How a source is written, without what comes after the colon; `tar` and `rootfs` are no images but single trees. */
 export type SourceKind =
@@ -102,6 +103,22 @@ export interface LayerCache {
   announce(image: Pick<OpenedImage, "layers">, options: SourceOptions): void;
   /** Gives back what is kept. */
   close(): void;
+}
+
+/** How registries are reached. */
+export interface RegistryOptions extends CertificateFiles {
+  /** Where directories of certificates lie, each named after its registry; default: those of docker and podman. */
+  readonly certificateDirectories?: readonly string[] | undefined;
+  /** Speak http, not https. Without it, http is only tried on loopback, when https fails. */
+  readonly plainHttp?: boolean | undefined;
+  /** The only file that credentials are looked for in, as docker and podman write them; default: theirs. */
+  readonly authFile?: string | undefined;
+  /** Where files of credentials and their helpers are looked for; default: the process's environment. */
+  readonly environment?: Readonly<Record<string, string | undefined>>;
+  /** A directory that layers are kept in when they have been read, and read from when they are needed again. */
+  readonly blobCache?: string | undefined;
+  /** Replaces the clock. */
+  readonly timing?: RegistryTiming | undefined;
 }
 
 /** What opening an image and loading its layers need. */

@@ -27,7 +27,8 @@ const ARCHIVE = buildTar(oldDockerEntries());
 
 /** Answers as a daemon with one image, `app:1`. */
 function answerAsDaemon(request: IncomingMessage, response: ServerResponse): void {
-  const names = ["app:1", "team/app:latest", `sha256:${ID}`, ID.slice(0, 12)];
+  const ids = [`sha256:${ID}`, ID.slice(0, 12), ID.slice(0, 4)];
+  const names = ["app:1", "team/app:latest", ...ids, "cafe", "cafe:latest"];
   const [, name, question] = /^\/images\/(.+)\/(json|get)$/.exec(request.url ?? "") ?? [];
   if (name === undefined || !names.includes(name)) {
     sendJson(response, 404, { message: `No such image: ${name}` });
@@ -88,6 +89,13 @@ Deno.test("openDaemonImage reads an image over a unix socket", async () => {
     asked.length = 0;
     await openAndLoad(`docker-daemon:${ID.slice(0, 12)}`, options);
     assertEquals(asked, [`/images/${ID.slice(0, 12)}/json`, `/images/sha256:${ID}/get`]);
+    asked.length = 0;
+    await openAndLoad(`docker-daemon:${ID.slice(0, 4)}`, options);
+    assertEquals(asked, [`/images/${ID.slice(0, 4)}/json`, `/images/sha256:${ID}/get`]);
+    asked.length = 0;
+    // It looks like the beginning of an id, and the daemon has an image of that name.
+    await openAndLoad("docker-daemon:cafe", options);
+    assertEquals(asked, ["/images/cafe/json", "/images/cafe:latest/get"]);
   });
 });
 
@@ -191,6 +199,14 @@ Deno.test("openDaemonImage refuses a stream that is cut", async () => {
       assertEquals((error as Error).message.startsWith("docker-daemon:app:1"), true, String(error));
     });
   }
+});
+
+Deno.test("openDaemonImage asks for no image that it cannot keep", async () => {
+  await withDaemon(answerAsDaemon, async ({ asked, directory, options }) => {
+    const elsewhere = { ...options, tmpdir: join(directory, "missing") };
+    await assertRejects(() => openAndLoad("docker-daemon:app:1", elsewhere), IoError, "missing");
+    assertEquals(asked, ["/images/app:1/json"]);
+  });
 });
 
 Deno.test("openDaemonImage ends when it is interrupted", async () => {

@@ -1,19 +1,17 @@
 /**
- * Getting a registry to answer: basic authentication, and tokens from a token server. Distribution project, "Token
- * Authentication Specification" and "OAuth2 Token Authentication".
- *
- * No clock is read: a token is used until the registry refuses it, and then a new one is got.
+ * Authentication: by name and password, and by tokens of a token server. Distribution project, "Token Authentication
+ * Specification" and "OAuth2 Token Authentication". No clock is read: a token is used until the registry refuses it.
  *
  * @module
  */
 import { InputError, InterruptedError, IoError } from "../../errors.ts";
-import { displayText } from "../json.ts";
+import { displayText, fields } from "../json.ts";
 import {
   basicAuthorization,
   type Credentials,
   isToken,
-  parseSecretObject,
-  secretText,
+  readSecrets,
+  SECRET_TEXT,
 } from "./credentials.ts";
 import type { ConnectionSettings, HttpRequest } from "./http.ts";
 import {
@@ -26,8 +24,9 @@ import {
 
 const TOKEN_ANSWER_BYTES = 1 << 20;
 const MAX_SCOPE_CHARACTERS = 1024;
-/** How this program calls itself before token servers. */
+/** This program's name, for token servers. */
 const CLIENT_ID = "blessfs";
+const TOKEN_ANSWER = fields({ token: SECRET_TEXT, access_token: SECRET_TEXT });
 
 /** What an authorizer works with. */
 export interface AuthorizerOptions {
@@ -39,15 +38,15 @@ export interface AuthorizerOptions {
   readonly scope: string;
   /** Looks for credentials; called once at most, and only when the registry asks for some. */
   readonly findCredentials: () => Promise<Credentials | undefined>;
-  /** What went wrong while credentials were looked for, in words. */
-  readonly credentialFaults?: (() => readonly string[]) | undefined;
+  /** What goes wrong while credentials are looked for, in words. */
+  readonly credentialFaults?: readonly string[];
   /** How token servers are reached. */
   readonly connection?: ConnectionSettings | undefined;
-  /** What each request to a token server is made with. */
+  /** A new one for each request to a token server. */
   readonly retryContext: () => RetryContext;
 }
 
-/** Knows what to send to one registry for one repository. */
+/** The authorization for one repository of one registry. */
 export class Authorizer {
   readonly #options: AuthorizerOptions;
   readonly #tokens = new Map<string, string>();
@@ -73,11 +72,10 @@ export class Authorizer {
     if (credentials?.kind === "registryToken") return `Bearer ${credentials.token}`;
     if (challenge.scheme === "bearer") return `Bearer ${await this.#token(signal)}`;
     if (credentials?.kind === "password") return this.#basic(credentials);
-    const { registry } = this.#options;
+    const { registry, credentialFaults } = this.#options;
     const why = "asks for a user name and a password: found none";
-    const faults = this.#options.credentialFaults?.() ?? [];
     throw new IoError(displayText(registry), why, {
-      ...loginDetails(faults),
+      ...loginDetails(credentialFaults),
       code: "refused",
       data: { status: 401 },
     });
@@ -97,15 +95,15 @@ export class Authorizer {
     if (!challenge) return false;
     this.#challenge = challenge;
     if (!isBearer(challenge)) return !used?.startsWith("Basic ");
-    // The scope of a first challenge may be an example, such as ghcr.io's; that of a refused token is meant.
+    // The scope of a first challenge may be an example, such as ghcr.io's; that of a refused token counts.
     const scope = used === undefined ? undefined : challenge.parameters.get("scope");
     if (scope && scope.length <= MAX_SCOPE_CHARACTERS) this.#scope = scope;
-    // Meanwhile somebody else may have got a new one.
+    // Another request may have got a new one in the meantime.
     if (used === `Bearer ${this.#tokens.get(this.#scope)}`) this.#tokens.delete(this.#scope);
     return true;
   }
 
-  /** Goes on without an authorization, as before any refusal. */
+  /** Continues without an authorization, as before any refusal. */
   forget(): void {
     this.#challenge = undefined;
   }
@@ -133,7 +131,7 @@ export class Authorizer {
       try {
         return await (this.#pendingTokens.get(scope) ?? this.#begin(scope, signal));
       } catch (error) {
-        // The one who began it was asked to stop; that must not stop the others.
+        // Whoever began it was interrupted; that must not stop the others.
         if (!(error instanceof InterruptedError) || signal?.aborted) throw error;
       }
     }
@@ -163,9 +161,9 @@ export class Authorizer {
         code: "limitExceeded",
       });
     });
-    const object = parseSecretObject(bytes, `${request.what}: its answer`);
-    const token = secretText(object, "token") ?? secretText(object, "access_token");
-    if (!isToken(token)) throw new InputError(`${request.what}: its answer`, "has no token in it");
+    const what = `${request.what}: its answer`;
+    const { access_token, token = access_token } = readSecrets(TOKEN_ANSWER, bytes, what);
+    if (!isToken(token)) throw new InputError(what, "has no token in it");
     retryContext.secrets.add(token);
     return token;
   }
@@ -175,35 +173,27 @@ export class Authorizer {
     credentials: Credentials | undefined,
     signal: AbortSignal | undefined,
   ): HttpRequest {
+    const { registry, connection } = this.#options;
     const url = this.#realm();
-    const what = `${displayText(this.#options.registry)}: its token server`;
+    const request = { what: `${displayText(registry)}: its token server`, url, signal, connection };
     const service = this.#challenge?.parameters.get("service");
-    const fields: [string, string][] = [
-      ...service ? [["service", service] as [string, string]] : [],
-    ];
-    fields.push(["scope", scope]);
+    const asked = { ...service ? { service } : {}, scope };
     if (credentials?.kind === "identityToken") {
-      const form = new URLSearchParams([
-        ["grant_type", "refresh_token"],
-        ["client_id", CLIENT_ID],
-        ["refresh_token", credentials.token],
-        ...fields,
-      ]);
-      return { what, url, form, signal, ...this.#connection() };
+      const form = new URLSearchParams({
+        grant_type: "refresh_token",
+        client_id: CLIENT_ID,
+        refresh_token: credentials.token,
+        ...asked,
+      });
+      return { ...request, form };
     }
-    for (const [name, value] of fields) url.searchParams.append(name, value);
-    const request = { what, url, signal, ...this.#connection() };
+    for (const [name, value] of Object.entries(asked)) url.searchParams.append(name, value);
     if (credentials?.kind !== "password") return request;
     url.searchParams.append("account", credentials.username);
     return { ...request, authorization: this.#basic(credentials) };
   }
 
-  #connection(): Pick<HttpRequest, "connection"> {
-    const { connection } = this.#options;
-    return connection === undefined ? {} : { connection };
-  }
-
-  /** Where tokens are got. Over plain http only if the registry itself is reached so (CVE-2019-10214). */
+  /** The token server's address. Over plain http only if the registry itself is reached so (CVE-2019-10214). */
   #realm(): URL {
     const { registry, address } = this.#options;
     const realm = this.#challenge?.parameters.get("realm") ?? "";
@@ -231,11 +221,11 @@ function isBearer({ scheme }: Challenge): boolean {
 export interface Challenge {
   /** In lower case. */
   readonly scheme: string;
-  /** Names in lower case. */
+  /** Their names are in lower case. */
   readonly parameters: ReadonlyMap<string, string>;
 }
 
-/** Longer headers are cut: nothing in them is worth it. */
+/** Longer headers are cut. */
 const MAX_HEADER_CHARACTERS = 8192;
 const TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
 const PARAMETER = new RegExp(
@@ -246,18 +236,7 @@ const SCHEME = new RegExp(`[\\s,]*(${TOKEN})`, "y");
 /** A challenge may carry one opaque value in place of parameters. */
 const TOKEN68 = /[ \t]+[A-Za-z0-9._~+\/-]+=*[ \t]*(?=,|$)/y;
 
-/**
- * Takes the header apart; several headers come joined with commas. What cannot be understood ends the list.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { parseChallenges } from "./authorizer.ts";
- * const [challenge] = parseChallenges('Bearer realm="https://auth.example.com/token",service="example"');
- * assertEquals(challenge?.scheme, "bearer");
- * assertEquals(challenge?.parameters.get("service"), "example");
- * ```
- */
+/** The challenges of a header; several headers come joined with commas. What cannot be parsed ends the list. */
 export function parseChallenges(header: string): Challenge[] {
   const text = header.slice(0, MAX_HEADER_CHARACTERS);
   const challenges: Challenge[] = [];

@@ -3,15 +3,25 @@
  *
  * @module
  */
+import { readdirSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
 import process from "node:process";
-import { InputError, IoError } from "../../errors.ts";
+import { InputError, IoError, UsageError } from "../../errors.ts";
+import {
+  type CertificateFiles,
+  type Certificates,
+  isLoopback,
+  readCertificates,
+  readPem,
+} from "../../io/http_fetch.ts";
+import { ioErrorFrom } from "../../io/system_error.ts";
 import type { Progress } from "../../progress.ts";
 import { displayText } from "../json.ts";
 import { formatReference, type ImageReference } from "../reference.ts";
+import type { RegistryOptions } from "../types.ts";
 import { Authorizer, type AuthorizerOptions, parseChallenges } from "./authorizer.ts";
-import { certificateDirectories, registryCertificates } from "./certificates.ts";
-import { credentialFiles, findCredentials, Secrets } from "./credentials.ts";
-import { registryAddresses, type RegistryOptions } from "./endpoint.ts";
+import { credentialFiles, DOCKER_HUB_HOSTS, findCredentials, Secrets } from "./credentials.ts";
 import {
   type Answer,
   type ConnectionSettings,
@@ -26,7 +36,7 @@ import { Retries, type RetryContext, sendWithRetries, statusFault, unreachable }
 
 /** A host that was never reached is most likely a wrong one. */
 const FIRST_CONTACT_ATTEMPTS = 3;
-/** How long https is waited for where http is tried next. */
+/** How long to wait for https where http is tried next. */
 const GUESS_MILLISECONDS = 5000;
 
 /** What connecting needs. */
@@ -37,15 +47,16 @@ export interface ConnectOptions {
 }
 
 /** A request to the repository. */
-export interface RepositoryRequest {
-  /** What is asked for, for errors. */
-  readonly what: string;
-  readonly headers?: Readonly<Record<string, string>> | undefined;
-  readonly signal: AbortSignal | undefined;
+export interface RepositoryRequest extends Pick<HttpRequest, "what" | "headers" | "signal"> {
   readonly retries: Retries;
 }
 
-/** Finds out how the registry is reached. */
+/**
+ * Finds out how the registry is reached.
+ *
+ * @throws {InputError} when a file of certificates is not what it should be
+ * @throws {IoError} when one cannot be read, or the registry does not answer
+ */
 export async function connectRegistry(
   reference: ImageReference,
   options: ConnectOptions,
@@ -57,15 +68,13 @@ export async function connectRegistry(
   const secrets = new Secrets();
   const { progress, signal } = options;
   const connectionTo = connectionSettings(reference, options.registry ?? {});
-  const ping = (address: URL): HttpRequest => ({
-    what,
-    url: new URL("/v2/", address),
-    connection: connectionTo(address),
-    signal,
-  });
+  const ping = (address: URL) => {
+    return { what, url: new URL("/v2/", address), connection: connectionTo(address), signal };
+  };
   const client = async (address: URL, answer: Answer) => {
     await answer.drain();
-    return new RegistryClient(reference, options, { ...ping(address), address, answer, secrets });
+    const connection = connectionTo(address);
+    return new RegistryClient(reference, options, { connection, address, answer, secrets });
   };
   let certificateFault: NetworkFault | undefined;
   for (const address of addresses) {
@@ -77,10 +86,27 @@ export async function connectRegistry(
       if (error.message.startsWith(UNTRUSTED_CERTIFICATE)) certificateFault = error;
     }
   }
-  // It does speak https there, so http is not an option.
+  // It speaks https, so http is not an option.
   if (certificateFault) throw unreachable(what, reference.registry, certificateFault);
   const retries = new Retries(timing, progress, FIRST_CONTACT_ATTEMPTS);
   return await client(last, await sendWithRetries(ping(last), { timing, retries, secrets }));
+}
+
+/**
+ * The addresses to try, in order. Plain http is tried on loopback alone, behind https, unless it is asked for; then
+ * https is not tried.
+ *
+ * @throws {UsageError} when the host cannot be one
+ */
+export function registryAddresses(registry: string, plainHttp: boolean): URL[] {
+  const [docker, , dockerHost] = DOCKER_HUB_HOSTS;
+  const host = registry === docker ? dockerHost : registry;
+  const schemes = plainHttp ? ["http"] : isLoopback(host) ? ["https", "http"] : ["https"];
+  return schemes.map((scheme) => {
+    const address = `${scheme}://${host}/`;
+    if (URL.canParse(address)) return new URL(address);
+    throw new UsageError(`registry "${displayText(registry)}"`, "is not a host");
+  });
 }
 
 /** How a registry, at whichever address, is reached: its certificates are read once. */
@@ -94,53 +120,106 @@ function connectionSettings(
   return ({ origin }) => ({ environment, certificates, origin });
 }
 
+/** Where docker, podman and skopeo look for certificates, in directories named after registries (containers-certs.d(5)). */
+function certificateDirectories(
+  environment: NonNullable<RegistryOptions["environment"]>,
+): string[] {
+  const home = environment["HOME"] || homedir();
+  return [
+    join(home, ".config", "containers", "certs.d"),
+    "/etc/containers/certs.d",
+    "/etc/docker/certs.d",
+  ];
+}
+
+/**
+ * All certificates for a registry: authorities of every directory; the client certificate of the named files, or else of the
+ * first directory that has one.
+ *
+ * @param host of the registry, with its port where that is written
+ */
+function registryCertificates(
+  host: string,
+  files: CertificateFiles,
+  directories: readonly string[],
+): Certificates | undefined {
+  const named = readCertificates(files);
+  const found = directories.map((directory) => readDirectory(join(directory, host)));
+  const authorities = [named, ...found].flatMap((certificates) => certificates?.authorities ?? []);
+  const client = named?.client ?? found.find((certificates) => certificates?.client)?.client;
+  return authorities.length === 0 && client === undefined ? undefined : { authorities, client };
+}
+
+function readDirectory(directory: string): Certificates | undefined {
+  const names = namesIn(directory);
+  if (names === undefined) return undefined;
+  const authorities = names.filter((name) => name.endsWith(".crt"))
+    .map((name) => readPem(join(directory, name), "CERTIFICATE"));
+  const clients = names.filter((name) => name.endsWith(".cert"));
+  const [first, second] = clients;
+  if (second !== undefined) {
+    throw new InputError(directory, `holds ${clients.length} client certificates: wanted one`, {
+      code: "ambiguous",
+    });
+  }
+  if (first === undefined) return { authorities, client: undefined };
+  const certFile = join(directory, first);
+  const keyName = `${first.slice(0, -".cert".length)}.key`;
+  if (!names.includes(keyName)) {
+    throw new InputError(certFile, `its key is missing: wanted ${keyName} beside it`, {
+      code: "missingPart",
+    });
+  }
+  const client = readCertificates({ certFile, keyFile: join(directory, keyName) })?.client;
+  return { authorities, client };
+}
+
+/** Undefined where there is no such directory, or none that this user may look into. */
+function namesIn(directory: string): string[] | undefined {
+  try {
+    return readdirSync(directory).sort();
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (["ENOENT", "ENOTDIR", "EACCES", "EPERM"].includes(code ?? "")) return undefined;
+    throw ioErrorFrom(directory, "cannot be read", cause);
+  }
+}
+
 /** What is known once a registry was reached. */
 interface FirstContact {
   readonly address: URL;
-  readonly connection?: ConnectionSettings | undefined;
-  /** What the registry said to the first request. */
+  readonly connection: ConnectionSettings;
+  /** To the first request. */
   readonly answer: Answer;
   readonly secrets: Secrets;
 }
 
-/** Asks for things of one repository. */
+/** Sends requests to one repository. */
 export class RegistryClient {
   readonly reference: ImageReference;
   /** The reference in full; safe to print. */
   readonly name: string;
-  readonly #secrets: Secrets;
   readonly #contact: FirstContact;
   readonly #timing: RegistryTiming;
   readonly #progress: Progress;
   readonly #authorizer: Authorizer;
-  /** What other registries want to see that this one sends us to, by their origins. */
+  /** For other registries that this one redirects to, by their origins. */
   readonly #others = new Map<string, Authorizer>();
   readonly #credentialFaults: string[] = [];
 
   constructor(reference: ImageReference, options: ConnectOptions, contact: FirstContact) {
-    const { timing = REAL_TIMING, authFile, environment = process.env } = options.registry ?? {};
+    const { registry = {}, signal, progress } = options;
+    const { timing = REAL_TIMING, authFile, environment = process.env } = registry;
     this.reference = reference;
     this.name = formatReference(reference);
-    this.#secrets = contact.secrets;
     this.#contact = contact;
     this.#timing = timing;
-    this.#progress = options.progress;
-    this.#authorizer = this.#newAuthorizer(
-      reference.registry,
-      contact.address,
-      () =>
-        findCredentials(
-          reference,
-          credentialFiles(authFile, environment),
-          {
-            environment,
-            timing,
-            signal: options.signal,
-            onFault: (fault) => this.#credentialFaults.push(fault),
-          },
-          options.registry,
-        ),
-    );
+    this.#progress = progress;
+    const onFault = (fault: string) => this.#credentialFaults.push(fault);
+    const context = { environment, timing, signal, onFault };
+    const files = credentialFiles(authFile, environment);
+    const find = () => findCredentials(reference, files, context, options.registry);
+    this.#authorizer = this.#newAuthorizer(reference.registry, contact.address, find);
   }
 
   #newAuthorizer(
@@ -148,14 +227,13 @@ export class RegistryClient {
     address: URL,
     findCredentials: AuthorizerOptions["findCredentials"],
   ): Authorizer {
-    const { connection } = this.#contact;
     return new Authorizer({
       registry,
       address,
       scope: `repository:${this.reference.repository}:pull`,
       findCredentials,
-      credentialFaults: () => this.#credentialFaults,
-      ...connection === undefined ? {} : { connection },
+      credentialFaults: this.#credentialFaults,
+      connection: this.#contact.connection,
       retryContext: () => this.#retryContext(this.retries()),
     });
   }
@@ -166,33 +244,31 @@ export class RegistryClient {
   }
 
   /**
-   * Asks for a path: without a login, as long as that does. A registry may want one of who asks what it can do, and none for
-   * a repository that is public.
+   * Asks for a path: without a login, as long as that works. Some registries want one for `/v2/` and none for a public
+   * repository.
    *
    * @returns an answer of any status that is not worth a retry
-   * @throws {IoError} when all attempts fail, or the registry wants credentials that are not there
+   * @throws {IoError} when all attempts fail, or the registry wants credentials and there are none
    */
-  async get(path: string, request: RepositoryRequest): Promise<Answer> {
-    const { what, headers = {}, signal, retries } = request;
+  async get(path: string, { retries, ...request }: RepositoryRequest): Promise<Answer> {
+    const { signal } = request;
     const { connection } = this.#contact;
+    const url = this.url(path);
     const asked = new Set<string>();
     for (;;) {
       const authorization = await this.#authorizer.authorization(signal);
-      const others = await this.#otherAuthorizations(signal);
-      const answer = await sendWithRetries({
-        what,
-        url: this.url(path),
-        headers,
-        authorization,
-        otherAuthorizations: others,
-        ...connection === undefined ? {} : { connection },
-        signal,
-      }, this.#retryContext(retries));
+      const otherAuthorizations = await this.#otherAuthorizations(signal);
+      const answer = await sendWithRetries(
+        { ...request, url, authorization, otherAuthorizations, connection },
+        this.#retryContext(retries),
+      );
       // Tokens expire, also in the middle of an image; but a new one must do.
       const { origin } = answer.url;
       const isSecond = asked.has(origin);
       asked.add(origin);
-      if (isSecond || !await this.#learn(answer, authorization, others, signal)) return answer;
+      if (isSecond || !await this.#learn(answer, authorization, otherAuthorizations, signal)) {
+        return answer;
+      }
       await answer.drain();
     }
   }
@@ -204,7 +280,7 @@ export class RegistryClient {
 
   /** The error for an answer whose status is not the wanted one. */
   fault(answer: Answer, what: string): Promise<InputError | IoError> {
-    return statusFault(answer, what, this.#secrets, this.#credentialFaults);
+    return statusFault(answer, what, this.#contact.secrets, this.#credentialFaults);
   }
 
   async #otherAuthorizations(
@@ -216,7 +292,7 @@ export class RegistryClient {
         const authorization = await authorizer.authorization(signal);
         if (authorization !== undefined) authorizations.set(origin, authorization);
       } catch (error) {
-        // Without one, that registry refuses, and says so.
+        // Without one, that registry refuses, with a message of its own.
         if (!(error instanceof IoError || error instanceof InputError)) throw error;
       }
     }
@@ -234,18 +310,19 @@ export class RegistryClient {
     const header = answer.header("www-authenticate");
     if (url.origin !== this.#contact.address.origin) {
       if (status !== 401 || header === undefined) return false;
-      // Nobody's credentials are for it. A token that everybody gets may be.
+      if (!parseChallenges(header).some(({ scheme }) => scheme === "bearer")) return false;
+      // No credentials are for it, but a token that everybody gets may be.
       const known = this.#others.get(url.origin) ??
         this.#newAuthorizer(url.host, url, () => Promise.resolve(undefined));
-      if (!parseChallenges(header).some(({ scheme }) => scheme === "bearer")) return false;
       this.#others.set(url.origin, known);
       return known.refused(header, others.get(url.origin) ?? "");
     }
-    if (status === 401) return this.#authorizer.refused(header ?? this.#firstChallenge, used);
-    // Some hide what is not public from those who are not logged in.
+    const firstChallenge = this.#firstChallenge;
+    if (status === 401) return this.#authorizer.refused(header ?? firstChallenge, used);
+    // Some hide what is not public from clients that are not logged in.
     const isHidden = (status === 403 || status === 404) && used === undefined;
-    if (!isHidden || this.#firstChallenge === undefined) return false;
-    if (!this.#authorizer.refused(this.#firstChallenge, undefined)) return false;
+    if (!isHidden || firstChallenge === undefined) return false;
+    if (!this.#authorizer.refused(firstChallenge, undefined)) return false;
     try {
       return await this.#authorizer.authorization(signal) !== undefined;
     } catch (error) {
@@ -255,7 +332,7 @@ export class RegistryClient {
     }
   }
 
-  /** What the registry wanted to see when it was only asked whether it is one. */
+  /** What the registry asked for when it was first contacted. */
   get #firstChallenge(): string | undefined {
     const { answer, address } = this.#contact;
     if (answer.status !== 401 || answer.url.origin !== address.origin) return undefined;
@@ -263,6 +340,6 @@ export class RegistryClient {
   }
 
   #retryContext(retries: Retries): RetryContext {
-    return { timing: this.#timing, retries, secrets: this.#secrets };
+    return { timing: this.#timing, retries, secrets: this.#contact.secrets };
   }
 }

@@ -9,19 +9,19 @@ import { spawn } from "node:child_process";
 import { accessSync, closeSync, constants, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
+import * as v from "valibot";
 import { abortError, type ErrorDetails, InputError, IoError } from "../../errors.ts";
 import { ioErrorFrom } from "../../io/system_error.ts";
-import { displayText, parseJson } from "../json.ts";
+import { checkJson, displayText, fields, parseJson } from "../json.ts";
 import type { ImageReference } from "../reference.ts";
-import { credentialKeys, helperServer, plainCredentialKeys } from "./endpoint.ts";
 import type { RegistryTiming } from "./http.ts";
 
-/** What proves who asks. */
+/** What a client proves its identity with. */
 export type Credentials =
   | { readonly kind: "password"; readonly username: string; readonly password: string }
   /** Is exchanged for tokens; OAuth calls it a refresh token. */
   | { readonly kind: "identityToken"; readonly token: string }
-  /** Is shown to the registry as it is. */
+  /** Is sent to the registry as it is. */
   | { readonly kind: "registryToken"; readonly token: string };
 
 /** The header for a name and a password. RFC 7617. */
@@ -34,12 +34,12 @@ export function isToken(value: unknown): value is string {
   return typeof value === "string" && value.length <= 1 << 16 && /^[\x21-\x7e]+$/.test(value);
 }
 
-/** Remembers secrets and takes them out of texts of others, such as the error of a server that shows what it got. */
+/** Remembers secrets and removes them from texts of others, such as an error of a server that repeats what it received. */
 export class Secrets {
   readonly #values = new Set<string>();
 
   add(value: string): void {
-    // Shorter ones would only tell, by the gaps, what they are.
+    // The gaps that shorter ones leave would give them away.
     if (value.length >= 4) this.#values.add(value);
   }
 
@@ -50,39 +50,42 @@ export class Secrets {
   }
 }
 
-/** An object of JSON whose fields were not looked at. */
-export type SecretObject = Readonly<Record<string, unknown>>;
+/** A text in a document of secrets. An empty one, or another value in its place, counts as absent. */
+export const SECRET_TEXT = v.fallback(v.optional(v.pipe(v.string(), v.nonEmpty())), undefined);
 
 /**
- * Parses a document that holds secrets. Unlike for other documents, no error shows any part of it.
+ * Reads a document that holds secrets: unlike with other documents, no error shows a value of it.
  *
- * @throws {InputError} when it is not a JSON object
+ * @throws {InputError} when it is not JSON, or not what the schema wants
  */
-export function parseSecretObject(bytes: Uint8Array, what: string): SecretObject {
-  const object = asSecretObject(parseJson(bytes, what));
-  if (!object) throw new InputError(what, "is not a JSON object");
-  return object;
+export function readSecrets<S extends v.GenericSchema>(
+  schema: S,
+  bytes: Uint8Array,
+  what: string,
+): v.InferOutput<S> {
+  return checkJson(schema, parseJson(bytes, what), { what, field: "", isSecret: true });
 }
 
-/** The value if it is an object. */
-export function asSecretObject(value: unknown): SecretObject | undefined {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return undefined;
-  return value as SecretObject;
-}
-
-/** A field of the document itself that is a string and not empty. */
-export function secretText(object: SecretObject, key: string): string | undefined {
-  const value = Object.hasOwn(object, key) ? object[key] : undefined;
-  return typeof value === "string" && value !== "" ? value : undefined;
-}
+const CREDENTIAL_FILE = fields({
+  credHelpers: v.fallback(v.optional(v.record(v.string(), v.unknown())), undefined),
+  auths: v.fallback(v.optional(v.record(v.string(), v.unknown())), undefined),
+  credsStore: SECRET_TEXT,
+});
+const HELPER_NAME = v.string("the name of a helper");
+/** Some programs write null where they keep nothing. */
+const ENTRY = v.nullable(fields({
+  registrytoken: SECRET_TEXT,
+  identitytoken: SECRET_TEXT,
+  auth: SECRET_TEXT,
+  username: SECRET_TEXT,
+  password: SECRET_TEXT,
+}));
+const HELPER_OUTPUT = fields({ Username: SECRET_TEXT, Secret: SECRET_TEXT });
 
 /** How big a file of credentials may be. */
 export const CREDENTIAL_FILE_BYTES = 1 << 20;
 
-/**
- * What came out of pipes, which give it once, for those who ask for several images in one run. It goes with the object
- * that stands for the run.
- */
+/** What was read from pipes, which can be read once only, by the object that stands for a run over several images. */
 const pipeContents = new WeakMap<object, Map<string, Uint8Array>>();
 
 /** A file to look at. */
@@ -92,11 +95,7 @@ export interface CredentialFile {
   readonly isWanted: boolean;
 }
 
-/**
- * The files to look at, in order. One that the user names is the only one.
- *
- * @param authFile the file that was named for this run
- */
+/** The files to look at, in order. One that is named for this run is the only one. */
 export function credentialFiles(
   authFile: string | undefined,
   environment: Readonly<Record<string, string | undefined>>,
@@ -119,23 +118,24 @@ export function credentialFiles(
 /**
  * Finds the credentials for a repository in the first file that has some.
  *
- * @param run whatever is the same for all that may have to share what is in a pipe
+ * @param run the same object for all calls that share what is in a pipe
  * @returns undefined when there are none
  * @throws {InputError} when a file or a helper's output is malformed; no secret is shown
  * @throws {IoError} when a file cannot be read or a helper fails
  */
 export async function findCredentials(
   reference: ImageReference,
-  places: readonly CredentialFile[],
+  files: readonly CredentialFile[],
   context: HelperContext,
   run: object = {},
 ): Promise<Credentials | undefined> {
-  for (const { path, isWanted } of places) {
+  for (const { path, isWanted } of files) {
     const bytes = pipeContents.get(run)?.get(path) ?? readIfThere(path, run);
-    if (bytes) {
+    // podman creates the file before it has anything to write.
+    if (bytes?.length) {
       const found = await lookUp(bytes, displayText(path), reference, context);
       if (found) return found;
-    } else if (isWanted) {
+    } else if (isWanted && !bytes) {
       throw new InputError(displayText(path), "does not exist: wanted a file of credentials", {
         code: "notFound",
       });
@@ -150,68 +150,86 @@ async function lookUp(
   reference: ImageReference,
   context: HelperContext,
 ): Promise<Credentials | undefined> {
-  // podman creates the file before it has anything to write.
-  if (bytes.length === 0) return undefined;
-  const file = parseSecretObject(bytes, what);
+  const { credHelpers, auths, credsStore } = readSecrets(CREDENTIAL_FILE, bytes, what);
   const keys = credentialKeys(reference);
-  for (const [key, helper] of entriesFor(file, "credHelpers", keys)) {
-    if (typeof helper !== "string") {
-      throw new InputError(
-        what,
-        `credHelpers."${displayText(key)}" is not a valid name of a helper`,
-      );
-    }
+  const at = (part: string, key: string) => ({ what, field: `${part}."${key}"`, isSecret: true });
+  for (const [key, value] of entriesFor(credHelpers, keys)) {
+    const helper = checkJson(HELPER_NAME, value, at("credHelpers", key));
     const found = await tryCredentialHelper(helper, key, context);
     if (found) return found;
   }
-  for (const [key, entry] of entriesFor(file, "auths", keys)) {
-    // Some programs keep nothing so.
-    if (entry === null) continue;
-    const object = asSecretObject(entry);
-    if (!object) throw new InputError(what, `auths."${displayText(key)}" is not an object`);
-    const found = readEntry(object, `${what}: auths."${displayText(key)}"`);
+  for (const [key, value] of entriesFor(auths, keys)) {
+    const entry = checkJson(ENTRY, value, at("auths", key));
+    const found = entry && readEntry(entry, `${what}: auths."${displayText(key)}"`);
     if (found) return found;
   }
-  const store = secretText(file, "credsStore");
-  if (store === undefined) return undefined;
-  return await tryCredentialHelper(store, helperServer(reference.registry), context);
+  if (credsStore === undefined) return undefined;
+  const isHub = reference.registry === DOCKER_HUB;
+  return await tryCredentialHelper(
+    credsStore,
+    isHub ? DOCKER_HUB_KEY : reference.registry,
+    context,
+  );
 }
 
-/** The entries of a part of the file that suit, the most specific first. */
+/** docker.io is a name; the registry behind it is the last of these. */
+export const DOCKER_HUB_HOSTS = ["docker.io", "index.docker.io", "registry-1.docker.io"] as const;
+const [DOCKER_HUB] = DOCKER_HUB_HOSTS;
+/** The name that docker asks helpers for docker.io's credentials by. */
+const DOCKER_HUB_KEY = "https://index.docker.io/v1/";
+
+/** The names that credentials for a repository may stand under, the most specific first, as podman looks them up. */
+export function credentialKeys({ registry, repository }: ImageReference): string[] {
+  const hosts = registry === DOCKER_HUB ? DOCKER_HUB_HOSTS : [registry];
+  const parts = repository.split("/");
+  return Array.from({ length: parts.length + 1 }, (_, dropped) => {
+    const below = parts.slice(0, parts.length - dropped);
+    return hosts.map((host) => [host, ...below].join("/"));
+  }).flat();
+}
+
+/**
+ * The forms of a key of a file of credentials as `credentialKeys` writes them. Docker's may have a scheme and a path, which
+ * it ignores: it takes the host alone.
+ */
+export function plainCredentialKeys(key: string): string[] {
+  const bare = key.replace(/^https?:\/\//, "");
+  const plain = bare.replace(/(?:\/v[12])?\/*$/, "");
+  if (bare === key) return [bare.endsWith("/") ? plain : bare];
+  return [...new Set([plain, plain.split("/", 1)[0]!])];
+}
+
+/** The entries that suit, the most specific first. */
 function entriesFor(
-  file: SecretObject,
-  part: string,
+  entries: Readonly<Record<string, unknown>> = {},
   keys: readonly string[],
 ): (readonly [key: string, value: unknown])[] {
-  const object = Object.hasOwn(file, part) ? asSecretObject(file[part]) : undefined;
-  if (!object) return [];
-  const written = Object.keys(object);
+  const written = Object.keys(entries);
   return keys.flatMap((wanted) => {
     // The very same name counts more than one that only means it.
     const same = written.filter((key) => key === wanted);
     const alike = written.filter((key) =>
       key !== wanted && plainCredentialKeys(key).includes(wanted)
     );
-    return [...same, ...alike].map((key) => [key, object[key]] as const);
+    return [...same, ...alike].map((key) => [key, entries[key]] as const);
   });
 }
 
-function readEntry(entry: SecretObject, what: string): Credentials | undefined {
-  for (
-    const [field, kind] of [["registrytoken", "registryToken"], [
-      "identitytoken",
-      "identityToken",
-    ]] as const
-  ) {
-    const token = secretText(entry, field);
+function readEntry(
+  entry: NonNullable<v.InferOutput<typeof ENTRY>>,
+  what: string,
+): Credentials | undefined {
+  for (const kind of ["registryToken", "identityToken"] as const) {
+    const field = kind.toLowerCase() as Lowercase<typeof kind>;
+    const token = entry[field];
     if (token === undefined) continue;
-    if (!isToken(token)) throw new InputError(what, `has an ${field} that is not a token`);
+    if (!isToken(token)) throw new InputError(what, `its ${field} is not a token`);
     return { kind, token };
   }
-  // base64(1) breaks lines, and Go's decoder passes over the breaks.
-  const auth = secretText(entry, "auth")?.replace(/[\r\n]/g, "");
+  const { username, password } = entry;
+  // base64(1) breaks lines, and Go's decoder ignores the breaks.
+  const auth = entry.auth?.replace(/[\r\n]/g, "");
   if (auth === undefined) {
-    const [username, password] = [secretText(entry, "username"), secretText(entry, "password")];
     if (username === undefined || password === undefined) return undefined;
     return { kind: "password", username, password };
   }
@@ -221,8 +239,8 @@ function readEntry(entry: SecretObject, what: string): Credentials | undefined {
     throw new InputError(what, "has an auth that is not USER:PASSWORD in base64");
   }
   // Docker pads what it encodes.
-  const password = text.slice(colon + 1).replace(/\0+$/, "");
-  return { kind: "password", username: text.slice(0, colon), password };
+  const decoded = text.slice(colon + 1).replace(/\0+$/, "");
+  return { kind: "password", username: text.slice(0, colon), password: decoded };
 }
 
 /** A small file or a pipe, whole; undefined when it is not there. */
@@ -234,11 +252,11 @@ function readIfThere(path: string, run: object): Uint8Array | undefined {
     const descriptor = openSync(path, "r");
     try {
       isPipe = fstatSync(descriptor).isFIFO();
-      for (;;) {
-        const count = readSync(descriptor, buffer, lengthBytes, buffer.length - lengthBytes, null);
+      let count: number;
+      do {
+        count = readSync(descriptor, buffer, lengthBytes, buffer.length - lengthBytes, null);
         lengthBytes += count;
-        if (count === 0 || lengthBytes === buffer.length) break;
-      }
+      } while (count > 0 && lengthBytes < buffer.length);
     } finally {
       closeSync(descriptor);
     }
@@ -247,25 +265,19 @@ function readIfThere(path: string, run: object): Uint8Array | undefined {
     if (code === "ENOENT" || code === "ENOTDIR") return undefined;
     throw ioErrorFrom(path, "cannot be read", error);
   }
-  if (lengthBytes <= CREDENTIAL_FILE_BYTES) {
-    const bytes = buffer.subarray(0, lengthBytes);
-    if (isPipe) keepForOthers(path, bytes, run);
-    return bytes;
+  if (lengthBytes > CREDENTIAL_FILE_BYTES) {
+    const why =
+      `is longer than ${CREDENTIAL_FILE_BYTES} bytes, the most that is read of a file of ` +
+      "credentials";
+    throw new InputError(displayText(path), why, { code: "limitExceeded" });
   }
-  throw new InputError(
-    displayText(path),
-    `is longer than the ${CREDENTIAL_FILE_BYTES} bytes that are read of a file of credentials`,
-    { code: "limitExceeded" },
-  );
-}
-
-function keepForOthers(path: string, bytes: Uint8Array, run: object): void {
-  const contents = pipeContents.get(run) ?? new Map<string, Uint8Array>();
-  pipeContents.set(run, contents.set(path, bytes.slice()));
+  const bytes = buffer.slice(0, lengthBytes);
+  if (isPipe) pipeContents.set(run, (pipeContents.get(run) ?? new Map()).set(path, bytes));
+  return bytes;
 }
 
 /** A helper that asks a person may take some time. */
-export const HELPER_MILLISECONDS = 60_000;
+const HELPER_MILLISECONDS = 60_000;
 const OUTPUT_BYTES = 64 << 10;
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 /** The user name by which a helper says that the secret is a token. */
@@ -314,7 +326,8 @@ export async function askCredentialHelper(
   context: HelperContext,
 ): Promise<Credentials | undefined> {
   if (!NAME.test(name)) {
-    throw new InputError(`credential helper "${displayText(name.slice(0, 80))}"`, "is not a name");
+    const shown = displayText(name.slice(0, 80));
+    throw new InputError(`credential helper "${shown}"`, "is not a valid name");
   }
   const program = `docker-credential-${name}`;
   const what = `credential helper ${program}`;
@@ -324,17 +337,17 @@ export async function askCredentialHelper(
   }
   const { exitCode, output } = await runHelper(path, what, server, context);
   if (exitCode !== 0) {
-    if (/credentials not found/i.test(new TextDecoder().decode(output))) return undefined;
-    // What it says may hold anything.
+    if (/credentials not found/i.test(output.toString())) return undefined;
+    // Its output may hold anything, and is not shown.
     throw new IoError(what, `fails with exit code ${exitCode}`, REMEDY);
   }
-  const object = parseSecretObject(output, `${what}: its output`);
-  const username = secretText(object, "Username");
-  const secret = secretText(object, "Secret");
+  const { Username: username = "", Secret: secret } = readSecrets(
+    HELPER_OUTPUT,
+    output,
+    `${what}: its output`,
+  );
   if (secret === undefined) return undefined;
-  if (username !== TOKEN_USERNAME) {
-    return { kind: "password", username: username ?? "", password: secret };
-  }
+  if (username !== TOKEN_USERNAME) return { kind: "password", username, password: secret };
   if (!isToken(secret)) throw new InputError(`${what}: its output`, "has an invalid token");
   return { kind: "identityToken", token: secret };
 }
@@ -352,22 +365,15 @@ function findProgram(program: string, path: string): string | undefined {
     });
 }
 
-interface HelperRun {
-  readonly exitCode: number;
-  readonly output: Uint8Array;
-}
-
 function runHelper(
   path: string,
   what: string,
   server: string,
   { environment, timing, signal }: HelperContext,
-): Promise<HelperRun> {
+): Promise<{ readonly exitCode: number; readonly output: Buffer }> {
   return new Promise((resolve, reject) => {
-    const child = spawn(path, ["get"], {
-      env: { ...environment },
-      stdio: ["pipe", "pipe", "ignore"],
-    });
+    const stdio = ["pipe", "pipe", "ignore"] as ["pipe", "pipe", "ignore"];
+    const child = spawn(path, ["get"], { env: { ...environment }, stdio });
     const pieces: Uint8Array[] = [];
     let lengthBytes = 0;
     const settle = (error?: Error) => {
@@ -385,31 +391,21 @@ function runHelper(
       settle(new IoError(what, why, REMEDY));
     });
     signal?.addEventListener("abort", onAbort, { once: true });
-    child.on(
-      "error",
-      () => settle(new IoError(what, "cannot be run", { ...REMEDY, code: "missingProgram" })),
-    );
+    child.on("error", () => {
+      settle(new IoError(what, "cannot be run", { ...REMEDY, code: "missingProgram" }));
+    });
     child.stdout.on("data", (piece: Uint8Array) => {
       lengthBytes += piece.length;
       pieces.push(piece);
       if (lengthBytes <= OUTPUT_BYTES) return;
-      settle(
-        new InputError(what, `its output is longer than ${OUTPUT_BYTES} bytes`, {
-          code: "limitExceeded",
-        }),
-      );
+      const why = `its output is longer than ${OUTPUT_BYTES} bytes`;
+      settle(new InputError(what, why, { code: "limitExceeded" }));
     });
     child.on("close", (code: number | null) => {
       settle();
-      const output = new Uint8Array(lengthBytes);
-      let at = 0;
-      for (const piece of pieces) {
-        output.set(piece, at);
-        at += piece.length;
-      }
-      resolve({ exitCode: code ?? -1, output });
+      resolve({ exitCode: code ?? -1, output: Buffer.concat(pieces) });
     });
-    // It may be done without reading.
+    // It may end without reading.
     child.stdin.on("error", () => {});
     child.stdin.end(`${server}\n`);
     if (signal?.aborted) onAbort();

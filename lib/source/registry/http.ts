@@ -1,11 +1,19 @@
 /**
- * One request and its answer, over the runtime's `fetch`, which also knows its proxies and certificates. Redirects are
- * followed here and not there, because a credential must not follow them to another host.
+ * One request and its answer, over the runtime's `fetch`, which knows proxies and certificates. Redirects are followed here
+ * and not there, because a credential must not follow them to another host.
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { setTimeout as delay } from "node:timers/promises";
-import { abortError, BlessfsError, type ErrorDetails, InputError, IoError } from "../../errors.ts";
+import {
+  abortError,
+  BlessfsError,
+  type ErrorDetails,
+  InputError,
+  IoError,
+  type Remedy,
+} from "../../errors.ts";
 import {
   type Certificates,
   type FetchSettings,
@@ -18,17 +26,16 @@ import { displayText } from "../json.ts";
 /** No registry needs more. */
 export const MAX_REDIRECTS = 10;
 /** A connection on which nothing came for so long is given up. */
-export const STALL_MILLISECONDS = 60_000;
-/** How long it takes to find out that a server is too slow. */
+const STALL_MILLISECONDS = 60_000;
+/** How long a server is watched before it counts as slow: it sent few bytes in many pieces. */
 const SPELL_MILLISECONDS = 120_000;
-/** Less than this in so many pieces is too slow. */
 const SLOW_BYTES = 16 << 10;
 const SLOW_PIECES = 8;
-/** What is read of a body that nobody wants, so that its connection can be used again. */
+/** What is read of an unwanted body, so that its connection can be used again. */
 const DRAINED_BYTES = 64 << 10;
 const REDIRECT_STATUSES: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
-/** What is asked. */
+/** A request. */
 export interface HttpRequest {
   /** What is asked for, for errors; safe to print. */
   readonly what: string;
@@ -36,7 +43,7 @@ export interface HttpRequest {
   readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Goes to the origin of `url` and nowhere else. */
   readonly authorization?: string | undefined;
-  /** What goes to other origins that redirects lead to: tokens that were got from them, anonymously. */
+  /** For other origins that redirects lead to: tokens that they gave to everybody. */
   readonly otherAuthorizations?: ReadonlyMap<string, string> | undefined;
   /** How servers are reached. */
   readonly connection?: ConnectionSettings | undefined;
@@ -49,14 +56,14 @@ export interface HttpRequest {
 
 /** How servers are reached. */
 export interface ConnectionSettings {
-  /** Where proxies are said. */
+  /** Names the proxies. */
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly certificates: Certificates | undefined;
-  /** The one origin that the client certificate is shown to. */
+  /** The one origin that sees the client certificate. */
   readonly origin: string;
 }
 
-/** Parameters of addresses that are signed: whoever gets one needs no other proof, and may refuse two. */
+/** Parameters of signed addresses: their hosts need no other proof, and may refuse two. */
 const SIGNATURE_PARAMETERS: ReadonlySet<string> = new Set([
   "x-amz-signature",
   "x-goog-signature",
@@ -66,7 +73,7 @@ const SIGNATURE_PARAMETERS: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Asks, and follows redirects.
+ * Sends a request, and follows redirects.
  *
  * @returns whatever the last host answered; its body is to be read, or `drain` or `close` to be called
  * @throws {NetworkFault} when no answer came
@@ -84,22 +91,18 @@ export async function sendRequest(request: HttpRequest, timing: RegistryTiming):
       throw redirectFault(request, url, `after ${MAX_REDIRECTS} redirects already`);
     }
     const next = redirectTarget(request, url, location);
-    if (next.origin !== url.origin) {
-      authorization = request.otherAuthorizations?.get(next.origin);
-    }
-    if (isSigned(next)) authorization = undefined;
+    if (next.origin !== url.origin) authorization = request.otherAuthorizations?.get(next.origin);
+    const isSigned = [...next.searchParams.keys()]
+      .some((name) => SIGNATURE_PARAMETERS.has(name.toLowerCase()));
+    if (isSigned) authorization = undefined;
     url = next;
   }
-}
-
-function isSigned({ searchParams }: URL): boolean {
-  return [...searchParams.keys()].some((name) => SIGNATURE_PARAMETERS.has(name.toLowerCase()));
 }
 
 function redirectTarget(request: HttpRequest, from: URL, location: string): URL {
   const url = URL.canParse(location, from.href) ? new URL(location, from.href) : undefined;
   if (!url || (url.protocol !== "https:" && url.protocol !== "http:")) {
-    throw redirectFault(request, from, "to something that is no HTTP address");
+    throw redirectFault(request, from, "to something that is not an HTTP address");
   }
   if (from.protocol === "https:" && url.protocol === "http:") {
     throw redirectFault(request, from, `from https to plain http, at ${displayText(url.host)}`);
@@ -116,11 +119,7 @@ function redirectFault(request: HttpRequest, from: URL, why: string): InputError
 
 async function exchange(request: HttpRequest, timing: RegistryTiming): Promise<Answer> {
   const { url, headers, authorization, form, signal } = request;
-  const connection = new Connection(
-    signal,
-    timing,
-    request.stallMilliseconds ?? STALL_MILLISECONDS,
-  );
+  const connection = new Connection(signal, timing, request.stallMilliseconds);
   try {
     const response = await connection.watch((inner) =>
       fetchWith(url, {
@@ -155,16 +154,14 @@ async function exchange(request: HttpRequest, timing: RegistryTiming): Promise<A
   }
 }
 
-/** The client certificate is shown to the registry alone; authorities count for whoever it sends us to as well. */
+/** Only the registry sees the client certificate; the authorities count for hosts that it redirects to as well. */
 function settingsFor(url: URL, connection: ConnectionSettings | undefined): FetchSettings {
   if (connection === undefined) return { environment: {} };
   const { environment, certificates, origin } = connection;
   if (certificates === undefined || url.origin === origin) return { environment, certificates };
   const { authorities } = certificates;
-  return {
-    environment,
-    certificates: authorities.length === 0 ? undefined : { authorities, client: undefined },
-  };
+  const others = authorities.length === 0 ? undefined : { authorities, client: undefined };
+  return { environment, certificates: others };
 }
 
 /** An answer whose body was not read yet. */
@@ -202,11 +199,7 @@ export class Answer {
     return (others.length === 0 ? type : types.join(", ")) || undefined;
   }
 
-  /**
-   * The body. No more of it is taken from the network than is asked for.
-   *
-   * @throws {NetworkFault} when it breaks off, or nothing comes for too long
-   */
+  /** The body, no faster than it is asked for. @throws {NetworkFault} when it breaks off or stalls */
   async *pieces(): AsyncGenerator<Uint8Array> {
     const reader = this.#response.body?.getReader();
     try {
@@ -221,11 +214,7 @@ export class Answer {
     }
   }
 
-  /**
-   * The body, whole; undefined when it is longer than the limit.
-   *
-   * @throws {NetworkFault} as `pieces` does
-   */
+  /** The body, whole; undefined when it is longer than the limit. @throws {NetworkFault} as `pieces` does */
   async bytes(limitBytes: number): Promise<Uint8Array | undefined> {
     const pieces: Uint8Array[] = [];
     let lengthBytes = 0;
@@ -234,16 +223,10 @@ export class Answer {
       if (lengthBytes > limitBytes) return undefined;
       pieces.push(piece);
     }
-    const whole = new Uint8Array(lengthBytes);
-    let at = 0;
-    for (const piece of pieces) {
-      whole.set(piece, at);
-      at += piece.length;
-    }
-    return whole;
+    return new Uint8Array(Buffer.concat(pieces));
   }
 
-  /** Lets go of the body; a short one is read, so that the connection can be used again. */
+  /** Gives up the body; a short one is read, so that the connection can be used again. */
   async drain(): Promise<void> {
     if ((this.lengthBytes ?? Infinity) > DRAINED_BYTES) return this.close();
     try {
@@ -253,28 +236,34 @@ export class Answer {
     }
   }
 
-  /** Lets go of the body and, where that is not at its end, of the connection. */
+  /** Gives up the body and, where that is not at its end, the connection. */
   close(): void {
     this.#connection.end();
   }
 }
 
-/** The life of one request: it ends when somebody says so, when the work is interrupted, or when nothing comes. */
-class Connection {
+/** The life of one request: until `end`, until the work is interrupted, or until nothing comes for too long. */
+export class Connection {
   readonly #controller = new AbortController();
   readonly #signal: AbortSignal | undefined;
   readonly #timing: RegistryTiming;
   readonly #stallMilliseconds: number;
   readonly #onAbort = () => this.#controller.abort();
+  /** What the last step threw; it may quote an address with a secret in it. */
+  failure: unknown;
   #isStalled = false;
   #isSlow = false;
-  /** Pieces and bytes of this spell, and whether the one before was slow, too. */
+  /** Of this spell; and whether the one before was slow, too. */
   #pieceCount = 0;
   #receivedBytes = 0;
   #wasSlow = false;
   #endSpell: () => void;
 
-  constructor(signal: AbortSignal | undefined, timing: RegistryTiming, stallMilliseconds: number) {
+  constructor(
+    signal: AbortSignal | undefined,
+    timing: RegistryTiming,
+    stallMilliseconds = STALL_MILLISECONDS,
+  ) {
     this.#signal = signal;
     this.#timing = timing;
     this.#stallMilliseconds = stallMilliseconds;
@@ -289,8 +278,8 @@ class Connection {
   }
 
   /**
-   * Something comes all the time from a server that sends one byte at a time, and yet it must be given up. Two spells in
-   * which many pieces hold next to nothing are enough; in one that is spent with a slow receiver, few pieces come.
+   * A server that sends one byte at a time never stalls, and yet is given up: after two spells in which many pieces held
+   * next to nothing. With a slow receiver, few pieces come.
    */
   #beginSpell(): () => void {
     return this.#timing.alarm(SPELL_MILLISECONDS, () => {
@@ -309,7 +298,7 @@ class Connection {
     });
   }
 
-  /** Takes a step that waits for the network. */
+  /** Takes a step that waits for the network. @throws {NetworkFault} when it fails or takes too long */
   async watch<T>(step: (signal: AbortSignal) => Promise<T>): Promise<T> {
     if (this.#signal?.aborted) throw abortError(this.#signal);
     const disarm = this.#timing.alarm(this.#stallMilliseconds, () => {
@@ -319,9 +308,11 @@ class Connection {
     try {
       return await step(this.#controller.signal);
     } catch (error) {
+      this.failure = error;
       if (this.#signal?.aborted) throw abortError(this.#signal);
       if (this.#isStalled) {
-        throw new NetworkFault(`nothing came for ${this.#stallMilliseconds / 1000} seconds`, true);
+        const seconds = this.#stallMilliseconds / 1000;
+        throw new NetworkFault(`nothing came for ${seconds} seconds`, true, {}, seconds);
       }
       if (this.#isSlow) {
         const why = `fewer than ${SLOW_BYTES} bytes came in ${SPELL_MILLISECONDS / 1000} seconds`;
@@ -340,22 +331,29 @@ class Connection {
   }
 }
 
-/** What a fault says when the host speaks TLS, but nobody vouches for it. */
+/** What a fault says of a certificate that no known authority signed. */
 export const UNTRUSTED_CERTIFICATE = "its certificate is not trusted";
 
 /** A request that got no answer, or not all of it. */
 export class NetworkFault extends Error {
-  /** Whether it may well work the next time. */
+  override readonly name = "NetworkFault";
+  /** Whether it may work the next time. */
   readonly isTransient: boolean;
-  /** What can be done about it. */
-  readonly details: Pick<ErrorDetails, "hint" | "remedies">;
+  readonly details: Pick<ErrorDetails, "remedies">;
+  /** How long nothing came, where that is the fault. */
+  readonly stalledSeconds: number | undefined;
 
   /** @param why in words, without secrets, safe to print */
-  constructor(why: string, isTransient: boolean, details: NetworkFault["details"] = {}) {
+  constructor(
+    why: string,
+    isTransient: boolean,
+    details: NetworkFault["details"] = {},
+    stalledSeconds?: number,
+  ) {
     super(why);
-    this.name = "NetworkFault";
     this.isTransient = isTransient;
     this.details = details;
+    this.stalledSeconds = stalledSeconds;
   }
 
   /** The same fault, met on the way through a proxy. */
@@ -365,83 +363,51 @@ export class NetworkFault extends Error {
   }
 }
 
-interface KnownFault {
-  /** Codes of errors, or parts of their messages. */
-  readonly signs: RegExp;
-  readonly why: string;
-  readonly isTransient: boolean;
-  readonly details?: NetworkFault["details"] | undefined;
-}
-
-const KNOWN_FAULTS: readonly KnownFault[] = [
-  {
-    signs: /CERT_|_CERT|SELF_SIGNED|UNABLE_TO_VERIFY|invalid peer certificate|CERTIFICATE/,
-    why: UNTRUSTED_CERTIFICATE,
-    isTransient: false,
-    details: { remedies: [{ option: "caFile", change: "set", to: "trust its authority" }] },
-  },
-  {
-    signs: /EPROTO|ERR_SSL|InvalidContentType|corrupt message|HandshakeFailure/,
-    why: "it does not speak TLS there",
-    isTransient: false,
-    details: {
-      remedies: [{ option: "plainHttp", change: "set", when: "if the registry has no TLS" }],
-    },
-  },
-  {
-    signs: /ECONNREFUSED|ConnectionRefused|Connection refused/,
-    why: "the connection is refused",
-    isTransient: true,
-  },
-  {
-    signs: /ENOTFOUND|EAI_AGAIN|dns error|failed to lookup/,
-    why: "the name of the host cannot be resolved",
-    isTransient: true,
-  },
-  {
-    signs: /EHOSTUNREACH|ENETUNREACH|unreachable/,
-    why: "the host cannot be reached",
-    isTransient: true,
-  },
-  {
-    signs: /ETIMEDOUT|TIMEOUT|timed out/i,
-    why: "the connection timed out",
-    isTransient: true,
-  },
-  {
-    signs: /bad port|Requests to port|unsafe port/i,
-    why: "the runtime refuses to talk to this port",
-    isTransient: false,
-  },
-  {
-    signs: /HPE_|invalid HTTP version|MalformedHTTP|Malformed_HTTP/,
-    why: "what it answers is not HTTP",
-    isTransient: false,
-    details: {
-      remedies: [{ option: "plainHttp", change: "omit", when: "if the registry has TLS" }],
-    },
-  },
-  {
-    signs: /ECONNRESET|EPIPE|UND_ERR_SOCKET|error reading a body|closed|terminated|reset/i,
-    why: "the connection broke",
-    isTransient: true,
-  },
+/** Codes of errors or parts of their messages, what they mean, and whether it may pass. */
+const KNOWN_FAULTS: readonly (readonly [
+  signs: RegExp,
+  why: string,
+  isTransient: boolean,
+  remedy?: Remedy,
+])[] = [
+  [
+    /CERT_|_CERT|SELF_SIGNED|UNABLE_TO_VERIFY|invalid peer certificate|CERTIFICATE/,
+    UNTRUSTED_CERTIFICATE,
+    false,
+    { option: "caFile", change: "set", to: "trust its authority" },
+  ],
+  [
+    /EPROTO|ERR_SSL|InvalidContentType|corrupt message|HandshakeFailure/,
+    "it does not speak TLS there",
+    false,
+    { option: "plainHttp", change: "set", when: "if the registry has no TLS" },
+  ],
+  [/ECONNREFUSED|ConnectionRefused|Connection refused/, "the connection is refused", true],
+  [
+    /ENOTFOUND|EAI_AGAIN|dns error|failed to lookup/,
+    "the name of the host cannot be resolved",
+    true,
+  ],
+  [/EHOSTUNREACH|ENETUNREACH|unreachable/, "the host cannot be reached", true],
+  [/ETIMEDOUT|TIMEOUT|timed out/i, "the connection timed out", true],
+  [/bad port|Requests to port|unsafe port/i, "the runtime refuses to talk to this port", false],
+  [
+    /HPE_|invalid HTTP version|MalformedHTTP|Malformed_HTTP/,
+    "what it answers is not HTTP",
+    false,
+    { option: "plainHttp", change: "omit", when: "if the registry has TLS" },
+  ],
+  [
+    /ECONNRESET|EPIPE|UND_ERR_SOCKET|error reading a body|closed|terminated|reset/i,
+    "the connection broke",
+    true,
+  ],
 ];
 
 const MAX_CAUSES = 6;
 const SHOWN_CHARACTERS = 160;
 
-/**
- * What a failed `fetch` or a failed read of its body means.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { networkFault } from "./http.ts";
- * const cause = Object.assign(new Error("socket hang up"), { code: "ECONNRESET" });
- * assertEquals(networkFault(new TypeError("fetch failed", { cause })).message, "the connection broke");
- * ```
- */
+/** What a failed `fetch`, or a failed read of its body, means. */
 export function networkFault(error: unknown): NetworkFault {
   if (error instanceof ProxyError) return new NetworkFault(displayText(error.message), false);
   const said: string[] = [];
@@ -454,8 +420,10 @@ export function networkFault(error: unknown): NetworkFault {
   }
   // The innermost cause says most; the outer ones often only that something failed.
   for (const text of said.reverse()) {
-    const known = KNOWN_FAULTS.find(({ signs }) => signs.test(text));
-    if (known) return new NetworkFault(known.why, known.isTransient, known.details);
+    const known = KNOWN_FAULTS.find(([signs]) => signs.test(text));
+    if (!known) continue;
+    const [, why, isTransient, remedy] = known;
+    return new NetworkFault(why, isTransient, { remedies: remedy && [remedy] });
   }
   const shown = displayText((said[0] ?? "it failed").replace(/[a-z][a-z0-9+.-]*:\/\/\S*/gi, "URL"));
   return new NetworkFault(`the request failed: ${shown.slice(0, SHOWN_CHARACTERS)}`, true);
@@ -463,11 +431,7 @@ export function networkFault(error: unknown): NetworkFault {
 
 /** How time passes. */
 export interface RegistryTiming {
-  /**
-   * Waits before something is tried again.
-   *
-   * @throws whatever, once the signal is aborted
-   */
+  /** Waits before something is tried again. Rejects once the signal is aborted. */
   wait(milliseconds: number, signal: AbortSignal | undefined): Promise<void>;
   /** Rings after a while, unless what it returns is called before. */
   alarm(milliseconds: number, ring: () => void): () => void;

@@ -1,10 +1,25 @@
 /**
- * `docker://REGISTRY/REPOSITORY[:TAG][@DIGEST]`: an image in a registry, pulled over its HTTP API.
+ * `docker://REGISTRY/REPOSITORY[:TAG][@DIGEST]`: an image in a registry, pulled over its HTTP API, and the directory that
+ * keeps its layers.
  *
  * @module
  */
+import { createHash } from "node:crypto";
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import process from "node:process";
 import { InputError, IoError } from "../../errors.ts";
 import { digestOf, parseDigest } from "../../io/digest.ts";
+import { SharedDescriptor } from "../../io/random_reader.ts";
 import { type BlobStore, missingBlob } from "../blobs.ts";
 import { choiceRequest, chooseManifest } from "../choose.ts";
 import {
@@ -19,9 +34,7 @@ import { displayText } from "../json.ts";
 import { openManifest } from "../manifest.ts";
 import { parseReference } from "../reference.ts";
 import type { OpenedImage, ResolvedOptions, StoredBytes, StoredStream } from "../types.ts";
-import { throughBlobCache } from "./blob_cache.ts";
 import { connectRegistry, type RegistryClient } from "./client.ts";
-import { apiPath } from "./endpoint.ts";
 import { type Answer, NetworkFault } from "./http.ts";
 import { withRetries } from "./retry.ts";
 
@@ -89,7 +102,7 @@ class RegistryBlobs implements BlobStore {
     return this.#cache === undefined ? stream : throughBlobCache(this.#cache, descriptor, stream);
   }
 
-  /** Registries are not asked for what only might be wanted. */
+  /** Registries are not asked for what may not be needed. */
   has(): boolean {
     return true;
   }
@@ -97,16 +110,20 @@ class RegistryBlobs implements BlobStore {
   close(): void {}
 
   #request(descriptor: Descriptor): BlobRequest {
-    const { reference, name } = this.#client;
     const { digest, mediaType } = descriptor;
     const isDocument = documentKind(mediaType) !== "unknown";
     return {
-      path: apiPath(reference, isDocument ? "manifests" : "blobs", digest),
+      path: pathIn(this.#client, isDocument ? "manifests" : "blobs", digest),
       ...isDocument ? { headers: ACCEPT } : {},
       descriptor,
-      what: `${name}: ${isDocument ? "manifest" : "blob"} ${digest}`,
+      what: `${this.name}: ${isDocument ? "manifest" : "blob"} ${digest}`,
     };
   }
+}
+
+/** A path of the API for the repository. The grammar of references has checked its parts. */
+function pathIn({ reference }: RegistryClient, kind: "manifests" | "blobs", id: string): string {
+  return `/v2/${reference.repository}/${kind}/${id}`;
 }
 
 /** The document that the reference itself names, with a descriptor made for it. */
@@ -116,7 +133,7 @@ async function fetchRoot(
   { signal, warnings }: ResolvedOptions,
 ): Promise<Descriptor> {
   const { name, reference } = client;
-  const path = apiPath(reference, "manifests", reference.digest ?? reference.tag!);
+  const path = pathIn(client, "manifests", reference.digest ?? reference.tag!);
   const retries = client.retries();
   const place = { what: name, url: client.url(path), signal };
   const { answer, bytes } = await withRetries(place, retries, async () => {
@@ -182,11 +199,11 @@ function checkDigests(
   return digestOf(bytes);
 }
 
-/** After so much more of the blob, earlier failures count no more. */
+/** After this many more bytes of the blob, earlier failures no longer count. */
 export const PROGRESS_BYTES = 1 << 20;
 
-/** What is asked for. */
-export interface BlobRequest {
+/** A blob to fetch. */
+interface BlobRequest {
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Its size is compared; its digest is not. */
@@ -249,7 +266,7 @@ export async function* blobPieces(
   }
 }
 
-/** What is known of how a blob can be fetched in parts. RFC 9110 section 14. */
+/** A blob that is fetched in parts where the server can do that. RFC 9110 section 14. */
 class Transfer {
   readonly #client: RegistryClient;
   readonly #request: BlobRequest;
@@ -318,4 +335,82 @@ async function* piecesFrom(answer: Answer, offsetBytes: number): AsyncGenerator<
 
 function tooLong(what: string, wantedBytes: number): InputError {
   return new InputError(what, `is longer than the ${wantedBytes} bytes that were announced`);
+}
+
+let partCount = 0;
+
+/** The file of a cache that holds a blob; undefined for a digest that is not SHA-256. */
+export function cachedBlobPath(directory: string, digest: string): string | undefined {
+  const hex = /^sha256:([0-9a-f]{64})$/.exec(digest)?.[1];
+  return hex === undefined ? undefined : join(directory, "sha256", hex);
+}
+
+/**
+ * Stored bytes of a layer: the cache's file where it is there, else the registry's stream, which leaves a copy in the cache.
+ * Processes may share a cache: a file gets its name when it is whole and right.
+ */
+function throughBlobCache(
+  directory: string,
+  { digest, sizeBytes }: Descriptor,
+  stream: StoredStream,
+): StoredBytes {
+  const path = cachedBlobPath(directory, digest);
+  if (path === undefined) return stream;
+  if (isOfSize(path, sizeBytes)) {
+    const open = () => SharedDescriptor.openFile(path);
+    return { kind: "file", open, offsetBytes: 0, lengthBytes: sizeBytes };
+  }
+  return { kind: "stream", open: (signal) => copying(stream.open(signal), path) };
+}
+
+function isOfSize(path: string, sizeBytes: number): boolean {
+  try {
+    return statSync(path).size === sizeBytes;
+  } catch {
+    return false;
+  }
+}
+
+/** Passes pieces on, and keeps a copy of them. One that cannot be made, such as on a full disk, is given up. */
+async function* copying(
+  pieces: AsyncIterable<Uint8Array>,
+  path: string,
+): AsyncGenerator<Uint8Array> {
+  const partPath = `${path}.part-${process.pid}-${++partCount}`;
+  const hash = createHash("sha256");
+  let descriptor: number | undefined;
+  const drop = () => {
+    if (descriptor === undefined) return;
+    closeSync(descriptor);
+    descriptor = undefined;
+    rmSync(partPath, { force: true });
+  };
+  const attempt = (step: () => void) => {
+    try {
+      step();
+    } catch {
+      drop();
+    }
+  };
+  attempt(() => {
+    mkdirSync(dirname(path), { recursive: true });
+    descriptor = openSync(partPath, "wx");
+  });
+  try {
+    for await (const piece of pieces) {
+      attempt(() => {
+        if (descriptor === undefined) return;
+        for (let at = 0; at < piece.length;) at += writeSync(descriptor, piece, at);
+        hash.update(piece);
+      });
+      yield piece;
+    }
+    attempt(() => {
+      if (descriptor === undefined || !path.endsWith(hash.digest("hex"))) return;
+      fsyncSync(descriptor);
+      renameSync(partPath, path);
+    });
+  } finally {
+    drop();
+  }
 }

@@ -1,12 +1,13 @@
 /**
- * Trying again: what is worth it, how often, how long to wait before, and what a refusal means.
+ * Retries: which failures are worth one, how many, after how long; and the errors for what still fails.
  *
  * @module
  */
+import * as v from "valibot";
 import { abortError, type ErrorDetails, InputError, IoError } from "../../errors.ts";
 import type { Progress } from "../../progress.ts";
-import { displayText } from "../json.ts";
-import { asSecretObject, parseSecretObject, type Secrets, secretText } from "./credentials.ts";
+import { checkJson, displayText, fields, parseJson } from "../json.ts";
+import { SECRET_TEXT, type Secrets } from "./credentials.ts";
 import {
   type Answer,
   type HttpRequest,
@@ -17,9 +18,9 @@ import {
 
 /** How often a request is made before it is given up. */
 export const MAX_ATTEMPTS = 5;
-/** Before the second attempt; each later one waits twice as long as the one before. */
+/** The wait before the second attempt; each later one is twice as long. */
 export const FIRST_WAIT_MILLISECONDS = 1000;
-/** A registry may ask for longer waits than this one, and is not heard. */
+/** Longer waits that a registry asks for are cut to this. */
 export const LONGEST_WAIT_MILLISECONDS = 60_000;
 
 /** Whether the same request may well get a better answer later. RFC 9110 section 15, RFC 6585 section 4. */
@@ -28,16 +29,8 @@ export function isWorthRetrying(status: number): boolean {
 }
 
 /**
- * How long an answer asks to wait. RFC 9110 section 10.2.3: seconds, or a date, which is compared with the date of the
- * answer itself, so that nobody's clock matters.
- *
- * @returns undefined when it does not ask
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { retryAfterMilliseconds } from "./retry.ts";
- * assertEquals(retryAfterMilliseconds("7", undefined), 7000);
- * ```
+ * How long an answer asks to wait; undefined when it does not. RFC 9110 section 10.2.3: seconds, or a date, which is compared
+ * with the date of the answer itself, so that no clock matters.
  */
 export function retryAfterMilliseconds(
   retryAfter: string | undefined,
@@ -52,12 +45,9 @@ export function retryAfterMilliseconds(
 }
 
 /** RFC 9110 section 5.6.7, in the one format that may be sent today. */
-function httpDate(text: string | undefined): number | undefined {
-  if (!text || !/^[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT$/.test(text)) {
-    return undefined;
-  }
-  const milliseconds = Date.parse(text);
-  return Number.isNaN(milliseconds) ? undefined : milliseconds;
+function httpDate(text = ""): number | undefined {
+  const isDate = /^[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT$/.test(text);
+  return isDate && !Number.isNaN(Date.parse(text)) ? Date.parse(text) : undefined;
 }
 
 /** The attempts at one thing. */
@@ -73,7 +63,7 @@ export class Retries {
     this.#maxAttempts = maxAttempts;
   }
 
-  /** Something was achieved: what failed before counts no more. */
+  /** Forgets the failures so far, because progress was made. */
   reset(): void {
     this.#failureCount = 0;
   }
@@ -103,18 +93,14 @@ export class Retries {
   }
 }
 
-/** What patient requests are made with. */
+/** What requests with retries need. */
 export interface RetryContext {
   readonly timing: RegistryTiming;
   readonly retries: Retries;
   readonly secrets: Secrets;
 }
 
-/**
- * Asks until there is an answer that will not get better.
- *
- * @throws {IoError} when all attempts fail
- */
+/** Sends a request until the answer is one that a retry will not improve. @throws {IoError} when all attempts fail */
 export async function sendWithRetries(
   request: HttpRequest,
   retryContext: RetryContext,
@@ -128,11 +114,7 @@ export async function sendWithRetries(
   }
 }
 
-/**
- * Takes a step, and takes it again when the network fails.
- *
- * @throws {IoError} when all attempts fail
- */
+/** Takes a step, again when the network fails. @throws {IoError} when all attempts fail */
 export async function withRetries<T>(
   { what, url, signal }: Pick<HttpRequest, "what" | "url" | "signal">,
   retries: Retries,
@@ -149,7 +131,7 @@ export async function withRetries<T>(
   }
 }
 
-/** The error for a host that gives no answer. */
+/** The error for a host that does not answer. */
 export function unreachable(what: string, host: string, fault: NetworkFault): IoError {
   const shown = displayText(host);
   const who = what === shown ? "it" : shown;
@@ -159,11 +141,7 @@ export function unreachable(what: string, host: string, fault: NetworkFault): Io
   });
 }
 
-/**
- * What a user can do about a refusal.
- *
- * @param credentialFaults what went wrong while credentials were looked for
- */
+/** What a user can do about a refusal. @param credentialFaults what went wrong in the search for credentials */
 export function loginDetails(credentialFaults: readonly string[] = []): ErrorDetails {
   const login = "log in with `docker login` or `podman login`";
   return {
@@ -173,16 +151,12 @@ export function loginDetails(credentialFaults: readonly string[] = []): ErrorDet
     remedies: [{ option: "authFile", change: "set", to: "read credentials from another file" }],
   };
 }
-/** A longer body tells nothing. */
+
+/** Longer bodies are not read. */
 const ERROR_BODY_BYTES = 64 << 10;
 const SHOWN_CHARACTERS = 200;
 
-/**
- * The error for an answer whose status is not the wanted one. Reads its body and lets go of it.
- *
- * @param what what was asked for; safe to print
- * @param credentialFaults what went wrong while credentials were looked for, for the hint
- */
+/** The error for an answer whose status is not the wanted one. Reads its body. */
 export async function statusFault(
   answer: Answer,
   what: string,
@@ -208,25 +182,32 @@ export async function statusFault(
   return new IoError(what, why, { code, data });
 }
 
-/** What the body says, as registries and token servers word it; empty when it says nothing. */
+const COMPLAINT = fields({
+  code: SECRET_TEXT,
+  error: SECRET_TEXT,
+  message: SECRET_TEXT,
+  error_description: SECRET_TEXT,
+  details: SECRET_TEXT,
+});
+/** Registries list errors; token servers have the fields of one in the document itself. */
+const ERROR_BODY = v.union([
+  v.pipe(
+    fields({ errors: v.tupleWithRest([COMPLAINT], v.unknown()) }),
+    v.transform(({ errors: [first] }) => first),
+  ),
+  COMPLAINT,
+]);
+
+/** The text of an error's body; empty when there is none. */
 async function errorDetail(answer: Answer): Promise<string> {
-  let bytes: Uint8Array | undefined;
   try {
-    bytes = await answer.bytes(ERROR_BODY_BYTES);
+    const bytes = await answer.bytes(ERROR_BODY_BYTES);
+    if (!bytes) return "";
+    const said = checkJson(ERROR_BODY, parseJson(bytes, ""), { what: "", field: "" });
+    const message = said.message ?? said.error_description ?? said.details;
+    return [said.code ?? said.error, message].filter((text) => text !== undefined).join(": ");
   } catch (error) {
-    if (!(error instanceof NetworkFault)) throw error;
+    if (error instanceof NetworkFault || error instanceof InputError) return "";
+    throw error;
   }
-  if (!bytes || bytes[0] !== 0x7b) return "";
-  let object;
-  try {
-    object = parseSecretObject(bytes, "");
-  } catch {
-    return "";
-  }
-  const errors = Array.isArray(object["errors"]) ? object["errors"] : [];
-  const first = asSecretObject(errors[0]) ?? object;
-  const code = secretText(first, "code") ?? secretText(first, "error");
-  const message = ["message", "error_description", "details"]
-    .map((key) => secretText(first, key)).find((text) => text !== undefined);
-  return [code, message].filter((text) => text !== undefined).join(": ");
 }

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { InputError } from "../../../lib/errors.ts";
 import { digestOf } from "../../../lib/io/digest.ts";
-import { cachedBlobPath } from "../../../lib/source/registry/blob_cache.ts";
+import { cachedBlobPath } from "../../../lib/source/registry/image.ts";
 import type { ImageSpec } from "../build_layout.ts";
 import { openAndLoad, sampleTar, storeBytes, withDirectory, withLoaded } from "../helpers.ts";
 import { registrySource, TestTiming, withRegistry } from "./fake_registry.ts";

@@ -1,4 +1,10 @@
-import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { spawn } from "node:child_process";
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:https";
@@ -6,8 +12,12 @@ import { type AddressInfo, createServer as createPlainServer, type Socket } from
 import { join } from "node:path";
 import { InputError, InterruptedError, IoError, UsageError } from "../../../lib/errors.ts";
 import { parseReference } from "../../../lib/source/reference.ts";
-import { connectRegistry, type RegistryClient } from "../../../lib/source/registry/client.ts";
-import type { RegistryOptions } from "../../../lib/source/registry/endpoint.ts";
+import {
+  connectRegistry,
+  registryAddresses,
+  type RegistryClient,
+} from "../../../lib/source/registry/client.ts";
+import type { RegistryOptions } from "../../../lib/source/types.ts";
 import { environment, MAIN, programWords } from "../../cli/program.ts";
 import { runCommand } from "../../oracle/command.ts";
 import { notRun } from "../../oracle/notice.ts";
@@ -408,4 +418,23 @@ Deno.test("RegistryClient names the proxy that does not let it through", async (
     const connect = () => connectRegistry(parseReference("r.example.com/x"), source);
     await assertRejects(connect, IoError, "(through the proxy 127.0.0.1:9)");
   });
+});
+
+function addresses(registry: string, plainHttp = false): string[] {
+  return registryAddresses(registry, plainHttp).map(({ href }) => href);
+}
+
+Deno.test("registryAddresses names http only on request or behind https on loopback", () => {
+  assertEquals(addresses("r.example.com"), ["https://r.example.com/"]);
+  assertEquals(addresses("r.example.com:5000", true), ["http://r.example.com:5000/"]);
+  assertEquals(addresses("localhost:5000"), ["https://localhost:5000/", "http://localhost:5000/"]);
+  assertEquals(addresses("[::1]:5000", true), ["http://[::1]:5000/"]);
+});
+
+Deno.test("registryAddresses knows where docker.io is", () => {
+  assertEquals(addresses("docker.io"), ["https://registry-1.docker.io/"]);
+});
+
+Deno.test("registryAddresses refuses a port that is none", () => {
+  assertThrows(() => registryAddresses("a.example.com:70000", false), UsageError, "is not a host");
 });

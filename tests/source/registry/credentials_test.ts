@@ -4,20 +4,23 @@ import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
+import * as v from "valibot";
 import { InputError, InterruptedError, IoError } from "../../../lib/errors.ts";
+import { fields } from "../../../lib/source/json.ts";
 import { parseReference } from "../../../lib/source/reference.ts";
 import {
   askCredentialHelper,
-  asSecretObject,
   basicAuthorization,
   CREDENTIAL_FILE_BYTES,
   credentialFiles,
+  credentialKeys,
   type Credentials,
   findCredentials,
   isToken,
-  parseSecretObject,
+  plainCredentialKeys,
+  readSecrets,
+  SECRET_TEXT,
   Secrets,
-  secretText,
 } from "../../../lib/source/registry/credentials.ts";
 import { withDirectory } from "../helpers.ts";
 import { TestTiming } from "./fake_registry.ts";
@@ -49,27 +52,33 @@ Deno.test("Secrets takes what it knows out of a text", () => {
   );
 });
 
-Deno.test("parseSecretObject shows nothing of a document that is wrong", () => {
-  for (const text of ['{"auth": "c2VjcmV0"', '"c2VjcmV0"', "[1]", "null", ""]) {
-    const bytes = new TextEncoder().encode(text);
-    const error = assertThrows(() => parseSecretObject(bytes, "config.json"), InputError);
-    assert(!error.message.includes("c2V"), error.message);
-    assertEquals(error.cause, undefined);
+Deno.test("readSecrets shows nothing of a document that is wrong", () => {
+  const schema = fields({ a: v.object({ b: v.number("a number") }, "an object") });
+  const read = (text: string) => readSecrets(schema, new TextEncoder().encode(text), "config.json");
+  const wrong = {
+    '{"auth": "c2VjcmV0"': "is not valid JSON",
+    '"c2VjcmV0"': "the document is not valid: wanted an object",
+    "[1]": "the document is not valid: wanted an object",
+    "null": "the document is not valid: wanted an object",
+    "": "is not valid JSON",
+    '{"a": "c2VjcmV0"}': "a is not valid: wanted an object",
+    '{"a": {"b": "c2VjcmV0"}}': "a.b is not valid: wanted a number",
+  };
+  for (const [text, why] of Object.entries(wrong)) {
+    const error = assertThrows(() => read(text), InputError);
+    assertEquals([error.message, error.cause], [`config.json: ${why}`, undefined]);
   }
-  assertThrows(
-    () => parseSecretObject(new Uint8Array([0x7b, 0xff]), "x"),
-    InputError,
-    "not valid JSON",
-  );
-  const deep = new TextEncoder().encode('{"a":'.repeat(100_000));
-  assertThrows(() => parseSecretObject(deep, "x"), InputError, "nests more than");
+  assertThrows(() => read('{"a":'.repeat(100_000)), InputError, "nests more than");
+  const bytes = new Uint8Array([0x7b, 0xff]);
+  assertThrows(() => readSecrets(schema, bytes, "x"), InputError, "not valid JSON");
 });
 
-Deno.test("secretText reads own strings that are not empty", () => {
-  const object = parseSecretObject(new TextEncoder().encode('{"a":"b","c":1,"d":""}'), "x");
-  assertEquals(secretText(object, "a"), "b");
-  for (const key of ["c", "d", "e", "toString"]) assertEquals(secretText(object, key), undefined);
-  assertEquals(asSecretObject([]), undefined);
+Deno.test("SECRET_TEXT reads own strings that are not empty", () => {
+  const entries = { a: SECRET_TEXT, c: SECRET_TEXT, d: SECRET_TEXT, e: SECRET_TEXT };
+  const schema = fields({ ...entries, toString: SECRET_TEXT });
+  const bytes = new TextEncoder().encode('{"a":"b","c":1,"d":""}');
+  const read = readSecrets(schema, bytes, "x");
+  assertEquals([read.a, read.c, read.d, read.e, read.toString], ["b", ...Array(4)]);
 });
 
 /** Looks a repository up in files of one directory; helpers are looked for there as well. */
@@ -197,6 +206,35 @@ Deno.test("findCredentials looks into the files in order", async () => {
   assertEquals(await user({ REGISTRY_AUTH_FILE: "$D/named.json" }, "$D/none.json"), undefined);
   await assertRejects(() => user({}, "$D/missing.json"), InputError, "does not exist");
   await assertRejects(() => user({}, "$D"), IoError, "cannot be read");
+});
+
+Deno.test("credentialKeys goes from the repository to the host", () => {
+  assertEquals(credentialKeys(parseReference("r.example.com:5/a/b:v1")), [
+    "r.example.com:5/a/b",
+    "r.example.com:5/a",
+    "r.example.com:5",
+  ]);
+  assertEquals(credentialKeys(parseReference("debian")).slice(-3), [
+    "docker.io",
+    "index.docker.io",
+    "registry-1.docker.io",
+  ]);
+});
+
+Deno.test("plainCredentialKeys takes off what docker writes around a host", () => {
+  const keys = {
+    "https://index.docker.io/v1/": "index.docker.io",
+    "http://r.example.com": "r.example.com",
+    "https://r.example.com/v2/": "r.example.com",
+    "r.example.com/": "r.example.com",
+    "r.example.com/team/v1": "r.example.com/team/v1",
+    "r.example.com": "r.example.com",
+  };
+  for (const [key, plain] of Object.entries(keys)) assertEquals(plainCredentialKeys(key), [plain]);
+  assertEquals(plainCredentialKeys("https://r.example.com:5/team/app"), [
+    "r.example.com:5/team/app",
+    "r.example.com:5",
+  ]);
 });
 
 /** A helper that knows one server. */
@@ -330,7 +368,7 @@ Deno.test("askCredentialHelper shows nothing of what a helper says", async () =>
 
 Deno.test("askCredentialHelper wants a name, and a program of that name", async () => {
   for (const name of ["", "../x", "a b", "-x", "a/b", "x".repeat(80)]) {
-    await assertRejects(() => ask({ script: "", name }), InputError, "is not a name");
+    await assertRejects(() => ask({ script: "", name }), InputError, "is not a valid name");
   }
   await assertRejects(() => ask({ script: "", name: "missing" }), IoError, "is not on the PATH");
 });

@@ -6,7 +6,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import type { RegistryOptions } from "../../../lib/source/registry/endpoint.ts";
+import type { RegistryOptions } from "../../../lib/source/types.ts";
 import type { RegistryTiming } from "../../../lib/source/registry/http.ts";
 import type { ResolvedOptions, SourceOptions } from "../../../lib/source/source.ts";
 import { type Blobs, buildImage, type BuiltImage, type ImageSpec } from "../build_layout.ts";

@@ -192,13 +192,12 @@ Deno.test("withRetries tries again for the network alone", async () => {
   assertEquals((await times(new InputError("x", "is wrong")))[0], 1);
 });
 
-Deno.test("unreachable names a host once and passes the hint on", () => {
-  const fault = new NetworkFault("it is gone", true, { hint: "bring it back" });
+Deno.test("unreachable names a host once and passes remedies on", () => {
+  const remedies = [{ option: "plainHttp", change: "set" }] as const;
+  const fault = new NetworkFault("it is gone", true, { remedies });
   const error = unreachable("r.example.com", "r.example.com", fault);
-  assertEquals([error.message, error.hint], [
-    "r.example.com: it cannot be reached: it is gone",
-    "bring it back",
-  ]);
+  assertEquals(error.message, "r.example.com: it cannot be reached: it is gone");
+  assertEquals(error.remedies, remedies);
 });
 
 async function faultOf(status: number, body: string | Uint8Array): Promise<InputError | IoError> {
