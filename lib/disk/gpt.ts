@@ -122,7 +122,8 @@ export function gptTailBytes(partitionCount: number): number {
  * assertEquals([head.length, tail.length], [34 * 512, 33 * 512]);
  * ```
  */
-export function encodeGpt({ diskGuid, diskBytes, partitions }: Gpt): EncodedGpt {
+export function encodeGpt(gpt: Gpt): EncodedGpt {
+  const { diskGuid, diskBytes, partitions } = gpt;
   const lastSector = diskBytes / SECTOR_BYTES - 1;
   invariant(Number.isSafeInteger(lastSector), `a disk of ${diskBytes} bytes`);
   const headBytes = gptHeadBytes(partitions.length);

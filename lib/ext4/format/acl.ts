@@ -40,19 +40,6 @@ const NO_ID = 0xffffffff;
  * The entries of an ACL in the system call format, checked as the kernel does (posix_acl_valid): in the order owner,
  * users, group, groups, mask, other; one owner, group and other; a mask where there are users or groups; no id twice.
  * Just a header means "no ACL" and gives no entries. Throws InputError otherwise.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { ACL_TAG, aclEntries } from "./acl.ts";
- * const value = new Uint8Array(28);
- * value.set([2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 4, 0, 4, 0, 255, 255, 255, 255, 32, 0, 4, 0]);
- * assertEquals(aclEntries(value).map((entry) => entry.tag), [
- *   ACL_TAG.USER_OBJ,
- *   ACL_TAG.GROUP_OBJ,
- *   ACL_TAG.OTHER,
- * ]);
- * ```
  */
 export function aclEntries(systemCallValue: Uint8Array): AclEntry[] {
   const view = checkedHeader(systemCallValue, SYSTEM_CALL_VERSION);
@@ -71,11 +58,8 @@ export function aclEntries(systemCallValue: Uint8Array): AclEntry[] {
 /** Turns the system call format into the one ext4 stores. Throws InputError for an ACL that is not valid. */
 export function aclToDisk(systemCallValue: Uint8Array): Uint8Array<ArrayBuffer> {
   const entries = aclEntries(systemCallValue);
-  const sizeBytes = entries.reduce(
-    (sum, entry) => sum + diskEntrySizeBytes(entry.tag),
-    HEADER_SIZE_BYTES,
-  );
-  const disk = new Uint8Array(sizeBytes);
+  const sizes = entries.map(({ tag }) => diskEntrySizeBytes(tag));
+  const disk = new Uint8Array(sizes.reduce((sum, size) => sum + size, HEADER_SIZE_BYTES));
   const view = viewOf(disk);
   view.setUint32(0, DISK_VERSION, true);
   let at = HEADER_SIZE_BYTES;
@@ -151,10 +135,8 @@ function checkEntries(entries: readonly AclEntry[]): void {
       throw new InputError("ACL", `its tag 0x${tag.toString(16)} is unknown`);
     }
     if (tag < previousTag) {
-      throw new InputError(
-        "ACL",
-        `tag 0x${tag.toString(16)} follows 0x${previousTag.toString(16)}`,
-      );
+      const [after, first] = [tag, previousTag].map((each) => `0x${each.toString(16)}`);
+      throw new InputError("ACL", `tag ${after} follows ${first}`);
     }
     if (permissions > 7) throw new InputError("ACL", `its permissions ${permissions} are over 7`);
     if (id === NO_ID) throw new InputError("ACL", "a user or group has the id -1");
@@ -167,16 +149,12 @@ function checkEntries(entries: readonly AclEntry[]): void {
     count.set(tag, before + 1);
     previousTag = tag;
   }
-  checkRequired(count);
-}
-
-function checkRequired(count: ReadonlyMap<number, number>): void {
   for (const tag of [ACL_TAG.USER_OBJ, ACL_TAG.GROUP_OBJ, ACL_TAG.OTHER]) {
     if (count.get(tag) === 0) {
       throw new InputError("ACL", `it has no entry of tag 0x${tag.toString(16)}`);
     }
   }
-  const namedCount = (count.get(ACL_TAG.USER) ?? 0) + (count.get(ACL_TAG.GROUP) ?? 0);
+  const namedCount = count.get(ACL_TAG.USER)! + count.get(ACL_TAG.GROUP)!;
   if (namedCount > 0 && count.get(ACL_TAG.MASK) === 0) {
     throw new InputError("ACL", "it names users or groups but has no mask");
   }

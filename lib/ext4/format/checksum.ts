@@ -17,14 +17,6 @@ const inodeKeyView = new DataView(inodeKey.buffer);
  * The file system's seed when the superblock does not store one (no INCOMPAT_CSUM_SEED).
  *
  * @param uuid the 16 bytes of s_uuid
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { filesystemSeed } from "./checksum.ts";
- * const hex = "12345678123412341234123456789abc";
- * const uuid = Uint8Array.from(hex.match(/../g) ?? [], (byte) => parseInt(byte, 16));
- * assertEquals(filesystemSeed(uuid), 0x94361cb2);
- * ```
  */
 export function filesystemSeed(uuid: Uint8Array): number {
   invariant(uuid.length === 16, `a UUID of ${uuid.length} bytes`);
@@ -49,11 +41,8 @@ export function inodeSeedKey(inodeNumber: number, generation: number): Uint8Arra
 /** Throws InputError when a stored checksum is not the computed one. `what` names the structure. */
 export function checkChecksum(what: string, stored: number, computed: number): void {
   if (stored === computed) return;
-  throw new InputError(what, `its checksum is ${hex(stored)}, not ${hex(computed)}`, {
+  const [found, wanted] = [stored, computed].map((value) => value.toString(16).padStart(4, "0"));
+  throw new InputError(what, `its checksum is 0x${found}, not 0x${wanted}`, {
     data: { actual: stored, expected: computed, checksum: true },
   });
-}
-
-function hex(value: number): string {
-  return `0x${value.toString(16).padStart(4, "0")}`;
 }

@@ -24,7 +24,7 @@ export interface DirectoryEntry {
   readonly fileType: number;
 }
 
-/** The fake entry with the checksum. */
+/** Bytes of the fake entry with the checksum. */
 export const DIRECTORY_TAIL_SIZE_BYTES = 12;
 /** The longest name. */
 export const NAME_LENGTH_MAX = 255;
@@ -62,7 +62,8 @@ export function encodeDirectoryEntry(
       recordLength % 4 === 0 && offset % 4 === 0 && offset + recordLength <= block.length,
     `a directory entry of ${recordLength} bytes at ${offset} of ${block.length}`,
   );
-  writeUint32(block, offset + DIRENT_AT.inodeNumber, entry.inodeNumber);
+  const { inodeNumber } = entry;
+  for (let i = 0; i < 4; i++) block[offset + i] = inodeNumber >>> (8 * i);
   const stored = encodeRecordLength(recordLength);
   block[offset + DIRENT_AT.recordLength] = stored & 0xff;
   block[offset + DIRENT_AT.recordLength + 1] = stored >> 8;
@@ -132,16 +133,6 @@ function checkedTailOffset(block: Uint8Array, what: string): number {
  * Reads all entries of a linear directory block, unused ones (inode 0) too, but not the fake one. Records must fill the
  * block exactly and names must be possible. Throws InputError, with `what` in it, for anything else. The checksum is
  * for the caller to check (verifyDirectoryBlock()).
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { decodeDirectoryBlock, encodeDirectoryEntry } from "./directory.ts";
- * const block = new Uint8Array(1024);
- * const entry = { inodeNumber: 12, recordLength: 1024, name: "etc", fileType: 2 };
- * encodeDirectoryEntry(block, 0, entry);
- * assertEquals(decodeDirectoryBlock(block, { checksummed: false, what: "block 9" }), [entry]);
- * ```
  */
 export function decodeDirectoryBlock(
   block: Uint8Array,
@@ -151,7 +142,7 @@ export function decodeDirectoryBlock(
     readonly what: string;
   },
 ): DirectoryEntry[] {
-  const { checksummed, isEncrypted = false, what } = options;
+  const { checksummed, isEncrypted, what } = options;
   const end = checksummed ? checkedTailOffset(block, what) : block.length;
   return decodeDirectoryEntries(block, { start: 0, end, isEncrypted, what });
 }
@@ -166,18 +157,10 @@ export function decodeDirectoryEntries(
     readonly what: string;
   },
 ): DirectoryEntry[] {
-  const { start, end, isEncrypted = false, what } = range;
+  const { end, what } = range;
   const entries = new DirectoryEntries(bytes.length);
   const words = littleEndianWords(bytes);
-  const fault = entries.read({
-    bytes,
-    words,
-    firstWord: 0,
-    start,
-    end,
-    dotCount: 0,
-    isEncrypted,
-  });
+  const fault = entries.read({ bytes, words, firstWord: 0, dotCount: 0, ...range });
   if (fault !== undefined) throw new InputError(what, fault.problem, { data: { ...fault.data } });
   return Array.from({ length: entries.count }, (_, index) => ({
     inodeNumber: entries.inodeAt(index),
@@ -205,7 +188,7 @@ export interface EntryRange {
 }
 
 /** Why entries cannot be read. */
-export interface EntryFault {
+interface EntryFault {
   readonly problem: string;
   /**
    * What the kernel makes of it: it leaves out what follows a record of an impossible length, lists an entry of an unknown
@@ -268,11 +251,8 @@ export class DirectoryEntries {
     for (let at = start; at < end;) {
       const room = end - at;
       if (room < DIRENT_AT.name) {
-        fault ??= {
-          problem: `the entry at ${at} has only ${room} bytes`,
-          kind: "length",
-          data: { offset: at },
-        };
+        const problem = `the entry at ${at} has only ${room} bytes`;
+        fault ??= { problem, kind: "length", data: { offset: at } };
         break;
       }
       const inode = words[firstWord + (at >>> 2)]! >>> 0;
@@ -284,7 +264,9 @@ export class DirectoryEntries {
         ? RECORD_LENGTH_MIN
         : Math.max(RECORD_LENGTH_MIN, direntSizeBytes(nameLength));
       if (recordLength < least || recordLength > room || (recordLength & 3) !== 0) {
-        fault ??= lengthFault(at, recordLength, least, room);
+        const problem =
+          `the entry at ${at} is ${recordLength} bytes long, not a multiple of 4 from ${least} to ${room}`;
+        fault ??= { problem, kind: "length", data: { offset: at, actual: recordLength } };
         break;
       }
       const left = room - recordLength;
@@ -396,15 +378,6 @@ export class DirectoryEntries {
   }
 }
 
-function lengthFault(at: number, length: number, least: number, room: number): EntryFault {
-  return {
-    problem:
-      `the entry at ${at} is ${length} bytes long, not a multiple of 4 from ${least} to ${room}`,
-    kind: "length",
-    data: { offset: at, actual: length },
-  };
-}
-
 function byteAt(words: Int32Array, start: number, index: number): number {
   return (words[start + (index >>> 2)]! >>> ((index & 3) << 3)) & 0xff;
 }
@@ -424,11 +397,4 @@ function isName(words: Int32Array, start: number, length: number): boolean {
 /** Whether one of the four bytes of a word is zero: only such a byte borrows without having its high bit set before. */
 function hasZeroByte(word: number): boolean {
   return ((word - 0x01010101) & ~word & 0x80808080) !== 0;
-}
-
-function writeUint32(target: Uint8Array, at: number, value: number): void {
-  target[at] = value;
-  target[at + 1] = value >>> 8;
-  target[at + 2] = value >>> 16;
-  target[at + 3] = value >>> 24;
 }

@@ -4,9 +4,11 @@
  *
  * @module
  */
+import { divCeil } from "../../bytes/arithmetic.ts";
 import { crc32c } from "../../bytes/crc32c.ts";
 import { littleEndianWords } from "../../bytes/words.ts";
 import { InputError, invariant } from "../../errors.ts";
+import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import { checkChecksum } from "./checksum.ts";
 import { EXTENT_BLOCKS_MAX } from "./constants.ts";
 import { viewOf } from "./fields.ts";
@@ -27,7 +29,7 @@ export interface ExtentIndex {
 }
 
 /** One node: leaves at depth 0, indexes above. */
-export interface ExtentNode {
+interface ExtentNode {
   readonly depth: number;
   readonly entriesMax: number;
   readonly leaves?: readonly ExtentLeaf[] | undefined;
@@ -36,8 +38,10 @@ export interface ExtentNode {
 
 /** Entries that fit i_block. */
 export const EXTENT_ROOT_ENTRIES_MAX = 4;
+/** i_block (INODE_BLOCK_FIELD_SIZE_BYTES). */
+const EXTENT_ROOT_SIZE_BYTES = 60;
 /** The deepest tree the kernel follows (EXT4_MAX_EXTENT_DEPTH). */
-export const EXTENT_DEPTH_MAX = 5;
+const EXTENT_DEPTH_MAX = 5;
 /** eh_magic. */
 export const EXTENT_MAGIC = 0xf30a;
 /** Bytes of the header and of each entry. */
@@ -76,16 +80,6 @@ export function extentEntriesMax(blockSizeBytes: number): number {
 /**
  * Writes a node's header and entries; the rest of `target` (i_block, or a whole block) becomes zero. A block still
  * needs sealExtentBlock() when the file system has metadata checksums.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { decodeExtentNode, encodeExtentNode } from "./extent.ts";
- * const root = new Uint8Array(60);
- * const leaves = [{ logicalBlock: 0, blockCount: 3, startBlock: 1000, unwritten: false }];
- * encodeExtentNode(root, { depth: 0, entriesMax: 4, leaves });
- * assertEquals(decodeExtentNode(root, "root of inode 12").leaves, leaves);
- * ```
  */
 export function encodeExtentNode(target: Uint8Array, node: ExtentNode): void {
   const { depth, entriesMax, leaves = NO_ENTRIES, indexes = NO_ENTRIES } = node;
@@ -181,8 +175,66 @@ function extentTailOffset(block: Uint8Array, what: string): number {
   throw new InputError(what, `room for ${entriesMax} entries leaves none for its checksum`);
 }
 
+const NODE_ENTRIES_MAX = extentEntriesMax(BLOCK_SIZE_BYTES);
+const NO_BYTES = new Uint8Array(0);
+
+/** Blocks that the tree over `leafCount` extents needs besides its root. */
+export function extentTreeBlockCount(leafCount: number): number {
+  let blockCount = 0;
+  for (let entries = leafCount; entries > EXTENT_ROOT_ENTRIES_MAX;) {
+    entries = divCeil(entries, NODE_ENTRIES_MAX);
+    blockCount += entries;
+  }
+  return blockCount;
+}
+
+/**
+ * Encodes the tree over `leaves`: its root (i_block), and the blocks below in the order of `treeBlocks`, the lowest level
+ * first.
+ *
+ * @param inodeSeed checksum seed of the inode; undefined without checksums
+ */
+export function encodeExtentTree(
+  leaves: readonly ExtentLeaf[],
+  treeBlocks: readonly number[],
+  inodeSeed: number | undefined,
+): { readonly root: Uint8Array; readonly blocks: Uint8Array } {
+  const root = new Uint8Array(EXTENT_ROOT_SIZE_BYTES);
+  const blocks = treeBlocks.length === 0
+    ? NO_BYTES
+    : new Uint8Array(treeBlocks.length * BLOCK_SIZE_BYTES);
+  if (leaves.length <= EXTENT_ROOT_ENTRIES_MAX) {
+    encodeExtentNode(root, { depth: 0, entriesMax: EXTENT_ROOT_ENTRIES_MAX, leaves });
+    return { root, blocks };
+  }
+  let nextBlock = 0;
+  let depth = 0;
+  let children: readonly ExtentIndex[] = [];
+  let entryCount = leaves.length;
+  while (entryCount > EXTENT_ROOT_ENTRIES_MAX) {
+    const parents: ExtentIndex[] = [];
+    for (let from = 0; from < entryCount; from += NODE_ENTRIES_MAX) {
+      const at = nextBlock * BLOCK_SIZE_BYTES;
+      const block = blocks.subarray(at, at + BLOCK_SIZE_BYTES);
+      const part = depth === 0
+        ? { leaves: leaves.slice(from, from + NODE_ENTRIES_MAX) }
+        : { indexes: children.slice(from, from + NODE_ENTRIES_MAX) };
+      encodeExtentNode(block, { depth, entriesMax: NODE_ENTRIES_MAX, ...part });
+      if (inodeSeed !== undefined) sealExtentBlock(block, inodeSeed);
+      const first = depth === 0 ? leaves[from]! : children[from]!;
+      parents.push({ logicalBlock: first.logicalBlock, childBlock: treeBlocks[nextBlock]! });
+      nextBlock++;
+    }
+    children = parents;
+    entryCount = parents.length;
+    depth++;
+  }
+  encodeExtentNode(root, { depth, entriesMax: EXTENT_ROOT_ENTRIES_MAX, indexes: children });
+  return { root, blocks };
+}
+
 /** Words of a header and of each entry. */
-export const EXTENT_ENTRY_WORDS = EXTENT_ENTRY_SIZE_BYTES / 4;
+const EXTENT_ENTRY_WORDS = EXTENT_ENTRY_SIZE_BYTES / 4;
 
 /** Fields of a node that lies in words (littleEndianWords()) from `at` on. Nothing is allocated: every file has one. */
 export const EXTENT_WORDS = {
@@ -257,18 +309,15 @@ export function extentNodeFault(
   return undefined;
 }
 
-/** A node as it was read. */
-export interface DecodedExtentNode {
+/** Reads a node as an object. Throws InputError, with `what` in it, for one that extentNodeFault() objects to. */
+export function decodeExtentNode(node: Uint8Array, what: string): {
   readonly depth: number;
   readonly entriesMax: number;
   /** Empty above depth 0. */
   readonly leaves: readonly Required<ExtentLeaf>[];
   /** Empty at depth 0. */
   readonly indexes: readonly ExtentIndex[];
-}
-
-/** Reads a node as an object. Throws InputError, with `what` in it, for one that extentNodeFault() objects to. */
-export function decodeExtentNode(node: Uint8Array, what: string): DecodedExtentNode {
+} {
   const words = littleEndianWords(node);
   const fault = extentNodeFault(words, 0, node.length);
   if (fault !== undefined) throw new InputError(what, fault);

@@ -37,23 +37,27 @@ export function viewOf(bytes: Uint8Array): DataView<ArrayBufferLike> {
 
 /** An unsigned byte. */
 export function u8(offset: number): Field<number> {
-  return {
-    offset,
-    neutral: () => 0,
-    read: ({ view, at }) => view.getUint8(at + offset),
-    write: ({ view, at }, value, name) => view.setUint8(at + offset, fitting(value, 0xff, name)),
-  };
+  return whole({ offset, sizeBytes: 1 });
 }
 
 /** An unsigned 16-bit number. */
 export function u16(offset: number): Field<number> {
+  return whole({ offset, sizeBytes: 2 });
+}
+
+/** An unsigned 32-bit number. */
+export function u32(offset: number): Field<number> {
+  return whole({ offset, sizeBytes: 4 });
+}
+
+/** An unsigned 32-bit number whose high byte comes first, as in a journal. */
+export function u32BigEndian(offset: number): Field<number> {
   return {
     offset,
     neutral: () => 0,
-    read: ({ view, at }) => view.getUint16(at + offset, true),
-    write({ view, at }, value, name) {
-      view.setUint16(at + offset, fitting(value, 0xffff, name), true);
-    },
+    read: ({ view, at }) => view.getUint32(at + offset),
+    write: ({ view, at }, value, name) =>
+      view.setUint32(at + offset, fitting(value, 0xffffffff, name)),
   };
 }
 
@@ -64,23 +68,9 @@ export function i16(offset: number): Field<number> {
     neutral: () => 0,
     read: ({ view, at }) => view.getInt16(at + offset, true),
     write({ view, at }, value, name) {
-      invariant(
-        Number.isInteger(value) && value >= -0x8000 && value <= 0x7fff,
-        `${name} = ${value} is not a signed 16-bit number`,
-      );
+      const fits = Number.isInteger(value) && value >= -0x8000 && value <= 0x7fff;
+      invariant(fits, `${name} = ${value} is not a signed 16-bit number`);
       view.setInt16(at + offset, value, true);
-    },
-  };
-}
-
-/** An unsigned 32-bit number. */
-export function u32(offset: number): Field<number> {
-  return {
-    offset,
-    neutral: () => 0,
-    read: ({ view, at }) => view.getUint32(at + offset, true),
-    write({ view, at }, value, name) {
-      view.setUint32(at + offset, fitting(value, 0xffffffff, name), true);
     },
   };
 }
@@ -96,10 +86,8 @@ export function u32WithHigh(
   highOffset: number,
   highSizeBytes: 1 | 2 | 4,
 ): Field<number> {
-  return split({ offset: lowOffset, sizeBytes: 4 }, {
-    offset: highOffset,
-    sizeBytes: highSizeBytes,
-  });
+  const high = { offset: highOffset, sizeBytes: highSizeBytes };
+  return split({ offset: lowOffset, sizeBytes: 4 }, high);
 }
 
 /** A 16-bit low half and a 16-bit high half. */
@@ -181,7 +169,7 @@ export function neutralFields<T extends object>(table: FieldTable<T>): T {
 }
 
 /** A structure that is all of some bytes. */
-export function structureOf(bytes: Uint8Array): Structure {
+function structureOf(bytes: Uint8Array): Structure {
   return { view: viewOf(bytes), at: 0, sizeBytes: bytes.length };
 }
 
@@ -209,6 +197,16 @@ export function writeFields<T extends object>(
 interface Part {
   readonly offset: number;
   readonly sizeBytes: 1 | 2 | 4;
+}
+
+function whole(part: Part): Field<number> {
+  const max = 2 ** (8 * part.sizeBytes) - 1;
+  return {
+    offset: part.offset,
+    neutral: () => 0,
+    read: ({ view, at }) => readPart(view, at, part),
+    write: ({ view, at }, value, name) => writePart(view, at, part, fitting(value, max, name)),
+  };
 }
 
 /** A number in two parts. A structure too short for the high part (a 32-byte group descriptor) has only the low one. */
@@ -266,10 +264,6 @@ function fitting(value: number, max: number, name: string): number {
   return value;
 }
 
-function bytesOf(
-  { view, at }: Structure,
-  offset: number,
-  sizeBytes: number,
-): Uint8Array<ArrayBufferLike> {
+function bytesOf({ view, at }: Structure, offset: number, sizeBytes: number): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset + at + offset, sizeBytes);
 }

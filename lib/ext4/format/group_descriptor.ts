@@ -37,14 +37,6 @@ export interface GroupDescriptor {
   readonly itableUnusedCount: number;
 }
 
-/** How a descriptor lies on disk. */
-export interface GroupDescriptorOptions {
-  readonly groupIndex: number;
-  readonly sizeBytes: number;
-  /** The file system's checksum seed; undefined without METADATA_CSUM. */
-  readonly seed: number | undefined;
-}
-
 /** bg_checksum; the same place in both sizes. */
 const CHECKSUM_OFFSET = 0x1e;
 
@@ -70,21 +62,30 @@ const FIELDS: FieldTable<GroupDescriptor> = {
  */
 export function encodeGroupDescriptor(
   descriptor: GroupDescriptor,
-  options: GroupDescriptorOptions,
+  options: {
+    readonly groupIndex: number;
+    readonly sizeBytes: number;
+    /** The file system's checksum seed; undefined without METADATA_CSUM. */
+    readonly seed: number | undefined;
+  },
 ): Uint8Array<ArrayBuffer> {
   const { groupIndex, sizeBytes, seed } = options;
   const encoded = new Uint8Array(sizeBytes);
-  const mask = sizeBytes >= 64 ? 0xffffffff : 0xffff;
-  writeFields(FIELDS, encoded, {
-    ...descriptor,
-    blockBitmapChecksum: (descriptor.blockBitmapChecksum & mask) >>> 0,
-    inodeBitmapChecksum: (descriptor.inodeBitmapChecksum & mask) >>> 0,
-  });
+  writeDescriptor(descriptor, encoded);
   if (seed !== undefined) {
     const checksum = groupDescriptorChecksum(encoded, { groupIndex, seed });
     viewOf(encoded).setUint16(CHECKSUM_OFFSET, checksum, true);
   }
   return encoded;
+}
+
+function writeDescriptor(descriptor: GroupDescriptor, target: Uint8Array): void {
+  const mask = target.length >= 64 ? 0xffffffff : 0xffff;
+  writeFields(FIELDS, target, {
+    ...descriptor,
+    blockBitmapChecksum: (descriptor.blockBitmapChecksum & mask) >>> 0,
+    inodeBitmapChecksum: (descriptor.inodeBitmapChecksum & mask) >>> 0,
+  });
 }
 
 /** What the checksum of a changed descriptor is made with. */
@@ -102,13 +103,7 @@ export function editGroupDescriptor(
   checkSize(encoded);
   const { groupIndex, seal } = options;
   const edited = new Uint8Array(encoded);
-  const mask = edited.length >= 64 ? 0xffffffff : 0xffff;
-  const descriptor = { ...readFields(FIELDS, edited), ...changes };
-  writeFields(FIELDS, edited, {
-    ...descriptor,
-    blockBitmapChecksum: (descriptor.blockBitmapChecksum & mask) >>> 0,
-    inodeBitmapChecksum: (descriptor.inodeBitmapChecksum & mask) >>> 0,
-  });
+  writeDescriptor({ ...readFields(FIELDS, edited), ...changes }, edited);
   const checksum = seal.kind === "crc32c"
     ? groupDescriptorChecksum(edited, { groupIndex, seed: seal.seed })
     : groupDescriptorCrc16(edited, { groupIndex, uuid: seal.uuid });
@@ -129,10 +124,9 @@ export function groupDescriptorChecksum(
 ): number {
   checkSize(encoded);
   const covered = new Uint8Array(4 + encoded.length);
-  const view = viewOf(covered);
-  view.setUint32(0, options.groupIndex, true);
+  viewOf(covered).setUint32(0, options.groupIndex, true);
   covered.set(encoded, 4);
-  view.setUint16(4 + CHECKSUM_OFFSET, 0, true);
+  covered.fill(0, 4 + CHECKSUM_OFFSET, 4 + CHECKSUM_OFFSET + 2);
   return crc32c(options.seed, covered) & 0xffff;
 }
 
@@ -193,17 +187,7 @@ export function groupHasSuperblock(
   return isSparseBackupGroup(groupIndex);
 }
 
-/**
- * Whether sparse_super keeps a backup in a group: 1, and the powers of 3, 5 and 7.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { isSparseBackupGroup } from "./group_descriptor.ts";
- * const groups = Array.from({ length: 30 }, (_, group) => group);
- * assertEquals(groups.filter(isSparseBackupGroup), [1, 3, 5, 7, 9, 25, 27]);
- * ```
- */
+/** Whether sparse_super keeps a backup in a group: 1, and the powers of 3, 5 and 7. */
 export function isSparseBackupGroup(groupIndex: number): boolean {
   return groupIndex === 1 || [3, 5, 7].some((base) => isPowerOf(base, groupIndex));
 }
@@ -227,12 +211,12 @@ export function setBits(bitmap: Uint8Array, firstBit: number, count: number): vo
   const firstMask = (0xff << (firstBit % 8)) & 0xff;
   const lastMask = 0xff >> (7 - ((end - 1) % 8));
   if (firstByte === lastByte) {
-    orByte(bitmap, firstByte, firstMask & lastMask);
+    bitmap[firstByte]! |= firstMask & lastMask;
     return;
   }
-  orByte(bitmap, firstByte, firstMask);
+  bitmap[firstByte]! |= firstMask;
   bitmap.fill(0xff, firstByte + 1, lastByte);
-  orByte(bitmap, lastByte, lastMask);
+  bitmap[lastByte]! |= lastMask;
 }
 
 /** Whether a bit is set. */
@@ -247,7 +231,7 @@ export function countBits(bitmap: Uint8Array, bitCount: number): number {
   invariant(bitCount <= bitmap.length * 8, `${bitCount} bits of ${bitmap.length} bytes`);
   const wholeBytes = Math.floor(bitCount / 8);
   let count = 0;
-  for (let i = 0; i < wholeBytes; i++) count += BITS_IN_BYTE[bitmap[i] ?? 0] ?? 0;
+  for (let i = 0; i < wholeBytes; i++) count += BITS_IN_BYTE[bitmap[i]!]!;
   for (let bit = wholeBytes * 8; bit < bitCount; bit++) if (testBit(bitmap, bit)) count++;
   return count;
 }
@@ -266,7 +250,3 @@ const BITS_IN_BYTE = Uint8Array.from({ length: 256 }, (_, byte) => {
   for (let rest = byte; rest > 0; rest >>= 1) count += rest & 1;
   return count;
 });
-
-function orByte(bitmap: Uint8Array, index: number, mask: number): void {
-  bitmap[index] = (bitmap[index] ?? 0) | mask;
-}

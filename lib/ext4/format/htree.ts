@@ -6,8 +6,10 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
 import { rotateLeft } from "../../bytes/arithmetic.ts";
-import type { ByteString } from "../../bytes/byte_string.ts";
+import { bytesFromByteString, type ByteString } from "../../bytes/byte_string.ts";
 import { crc32c } from "../../bytes/crc32c.ts";
 import { InputError, invariant } from "../../errors.ts";
 import { checkChecksum } from "./checksum.ts";
@@ -28,23 +30,21 @@ export interface DxEntry {
   readonly block: number;
 }
 
+/** A node below the root. */
+interface DxNode {
+  readonly entries: readonly DxEntry[];
+  /** Whether the block ends with a checksum. */
+  readonly checksummed: boolean;
+}
+
 /** The root of a directory's index. */
-export interface DxRoot {
+interface DxRoot extends DxNode {
   readonly inodeNumber: number;
   readonly parentInodeNumber: number;
   /** A HASH_VERSION; signedness is a flag of the superblock. */
   readonly hashVersion: number;
   /** Levels of dx_node below the root. */
   readonly indirectLevels: number;
-  readonly entries: readonly DxEntry[];
-  /** Whether the block ends with a checksum. */
-  readonly checksummed: boolean;
-}
-
-/** A node below the root. */
-export interface DxNode {
-  readonly entries: readonly DxEntry[];
-  readonly checksummed: boolean;
 }
 
 /** Where limit, count and the entries begin in the root. */
@@ -126,50 +126,50 @@ function writeEntries(block: Uint8Array, countOffset: number, node: DxNode): voi
 
 /** Writes the checksum (dt_checksum) of an index block. `inodeSeed` is that of the directory. */
 export function sealDxBlock(block: Uint8Array, countOffset: number, inodeSeed: number): void {
-  const what = "directory index block";
-  const tail = dxTailOffset(block, countOffset, what);
-  viewOf(block).setUint32(tail + 4, dxChecksum(block, { countOffset, inodeSeed, what }), true);
+  const { at, checksum } = dxChecksum(block, {
+    countOffset,
+    inodeSeed,
+    what: "directory index block",
+  });
+  viewOf(block).setUint32(at, checksum, true);
+}
+
+interface DxChecksumOptions {
+  readonly countOffset: number;
+  readonly inodeSeed: number;
+  readonly what: string;
 }
 
 /** Throws InputError, with `what` in it, when the checksum of an index block is wrong. */
-export function verifyDxBlock(
-  block: Uint8Array,
-  options: { readonly countOffset: number; readonly inodeSeed: number; readonly what: string },
-): void {
-  const tail = dxTailOffset(block, options.countOffset, options.what);
-  checkChecksum(
-    options.what,
-    viewOf(block).getUint32(tail + 4, true),
-    dxChecksum(block, options),
-  );
+export function verifyDxBlock(block: Uint8Array, options: DxChecksumOptions): void {
+  const { at, checksum } = dxChecksum(block, options);
+  checkChecksum(options.what, viewOf(block).getUint32(at, true), checksum);
 }
 
-/** dt_checksum as it should be: over the entries in use, dt_reserved, and zeros in its own place. */
-function dxChecksum(
-  block: Uint8Array,
-  options: { readonly countOffset: number; readonly inodeSeed: number; readonly what: string },
-): number {
-  const { countOffset, inodeSeed, what } = options;
-  const tail = dxTailOffset(block, countOffset, what);
-  const count = viewOf(block).getUint16(countOffset + 2, true);
+/**
+ * dt_checksum as it should be, and where it is: behind the room for entries, in struct dx_tail. It covers the entries in
+ * use, dt_reserved, and zeros in its own place.
+ */
+function dxChecksum(block: Uint8Array, { countOffset, inodeSeed, what }: DxChecksumOptions) {
+  const view = viewOf(block);
+  const limit = view.getUint16(countOffset, true);
+  const tail = countOffset + limit * DX_ENTRY_SIZE_BYTES;
+  if (tail + DX_ENTRY_SIZE_BYTES > block.length) {
+    throw new InputError(what, `its limit of ${limit} entries leaves no room for its checksum`);
+  }
+  const count = view.getUint16(countOffset + 2, true);
   const end = countOffset + count * DX_ENTRY_SIZE_BYTES;
   if (end > tail) throw new InputError(what, `its ${count} entries are more than its limit`);
   const reserved = block.subarray(tail, tail + 4);
-  return crc32c(inodeSeed, block.subarray(0, end), reserved, FOUR_ZEROS);
-}
-
-/** Where an index block's struct dx_tail is: behind the room for entries. */
-function dxTailOffset(block: Uint8Array, countOffset: number, what: string): number {
-  const limit = viewOf(block).getUint16(countOffset, true);
-  const tail = countOffset + limit * DX_ENTRY_SIZE_BYTES;
-  if (tail + DX_ENTRY_SIZE_BYTES <= block.length) return tail;
-  throw new InputError(what, `its limit of ${limit} entries leaves no room for its checksum`);
+  return {
+    at: tail + 4,
+    checksum: crc32c(inodeSeed, block.subarray(0, end), reserved, FOUR_ZEROS),
+  };
 }
 
 const FOUR_ZEROS = new Uint8Array(4);
 
-/** How an index block is to be read. */
-export interface DxDecodeOptions {
+interface DxDecodeOptions {
   /** Whether the file system has metadata checksums: the limit must leave room for one. */
   readonly checksummed: boolean;
   /** Names the block in errors. */
@@ -285,17 +285,7 @@ const MD4_ROUND_3 = 0x6ed9eba1;
 const TEA_DELTA = 0x9e3779b9;
 const TEA_ROUNDS = 16;
 
-/**
- * The hash of a name. Throws InputError for a version that is not one of the three.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { directoryHash } from "./htree.ts";
- * const options = { version: 1, seed: [0, 0, 0, 0], signed: false };
- * assertEquals(directoryHash("etc", options).hash & 1, 0);
- * ```
- */
+/** The hash of a name. Throws InputError for a version that is not one of the three. */
 export function directoryHash(name: ByteString, options: DirectoryHashOptions): DirectoryHash {
   if (name.length > NAME_LENGTH_MAX) invariant(false, `a name of ${name.length} bytes`);
   const raw = rawHash(name, options);
@@ -440,4 +430,28 @@ function tea(words: Words, key: Int32Array): void {
   }
   words[0] = (words[0] + left) | 0;
   words[1] = (words[1] + right) | 0;
+}
+
+/** The shortest encrypted name (FSCRYPT_FNAME_MIN_MSG_LEN). */
+export const CIPHERTEXT_BYTES_MIN = 16;
+/** Of a longer name the rest is hashed. */
+const KEPT_BYTES = 149;
+
+/**
+ * What the kernel shows in place of an encrypted name, so that it can be listed, looked up and removed without the key
+ * (struct fscrypt_nokey_name, fs/crypto/fname.c; kernel documentation, "Filesystem-level encryption"): the hashes of the
+ * directory's index, then the encrypted name, in base64url.
+ *
+ * @param hash of the name; zeros where a directory is not read by hashes, and for targets of symlinks
+ */
+export function noKeyName(ciphertext: ByteString, hash: DirectoryHash): ByteString {
+  const bytes = bytesFromByteString(ciphertext);
+  const hashes = new Uint8Array(8);
+  viewOf(hashes).setUint32(0, hash.hash, true);
+  viewOf(hashes).setUint32(4, hash.minor, true);
+  const parts: Uint8Array[] = [hashes, bytes.subarray(0, KEPT_BYTES)];
+  if (bytes.length > KEPT_BYTES) {
+    parts.push(createHash("sha256").update(bytes.subarray(KEPT_BYTES)).digest());
+  }
+  return Buffer.concat(parts).toString("base64url");
 }

@@ -36,8 +36,7 @@ export interface Timestamp {
 export const TIMESTAMP_SECONDS_MIN = -(2 ** 31);
 /** 2446-05-10, the last second that fits with the epoch bits. */
 export const TIMESTAMP_SECONDS_MAX = 2 ** 34 - 2 ** 31 - 1;
-/** The start of 1970. */
-export const TIMESTAMP_ZERO: Timestamp = Object.freeze({ seconds: 0, nanoseconds: 0 });
+const TIMESTAMP_ZERO: Timestamp = Object.freeze({ seconds: 0, nanoseconds: 0 });
 
 /** A time as ext4 can hold it: the nearest if it is out of range. */
 export function clampTimestamp(time: Timestamp): Timestamp {
@@ -120,22 +119,12 @@ export interface InodeRecord {
   readonly projectId: number;
 }
 
-/** What goes into an inode's checksum beside its bytes. */
-export interface InodeEncodeOptions {
-  readonly inodeNumber: number;
-  /** The file system's checksum seed; undefined without METADATA_CSUM. */
-  readonly seed: number | undefined;
-}
-
 /** The part of an inode that every slot has. */
 export const INODE_BASE_SIZE_BYTES = 128;
 /** i_extra_isize with all fields of today. */
 export const INODE_EXTRA_SIZE_BYTES = 32;
 /** The bytes of i_block. */
 export const INODE_BLOCK_FIELD_SIZE_BYTES = 60;
-
-/** Each of the two words of a time. */
-const TIME_WORD_BYTES = 4;
 
 /** Every field of an inode, once: where it is and how it is read and written. */
 export const INODE_FIELDS: FieldTable<Omit<InodeRecord, "extraSizeBytes" | "xattrArea">> = {
@@ -174,8 +163,8 @@ export const INODE_AT = {
 
 /** A time: seconds in one word, epoch and nanoseconds in another one, each of which may be missing. */
 function time(offset: number, extraOffset: number): Field<Timestamp> {
-  const low = optional(u32(offset), TIME_WORD_BYTES);
-  const extra = optional(u32(extraOffset), TIME_WORD_BYTES);
+  const low = optional(u32(offset), 4);
+  const extra = optional(u32(extraOffset), 4);
   return {
     offset,
     neutral: () => TIMESTAMP_ZERO,
@@ -196,26 +185,14 @@ export function defaultInode(): InodeRecord {
   };
 }
 
-/**
- * Writes an inode into its slot, which is as long as s_inode_size and is zeroed first. Fields that the extra size does
- * not reach must be zero.
- */
-export function encodeInode(
-  inode: InodeRecord,
-  target: Uint8Array,
-  { inodeNumber, seed }: InodeEncodeOptions,
-): void {
-  target.fill(0);
-  const structure = { view: viewOf(target), at: 0, sizeBytes: 0 };
-  writeInode({ bytes: target, structure, slotSizeBytes: target.length, seed }, inodeNumber, inode);
-}
-
 /** A part of an inode table. One view serves all its slots: making one for each takes longer than filling it. */
 export class InodeSlots {
   /** All the slots; zeros where nothing was put. */
   readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly #structure: Structure;
   readonly #firstInode: number;
-  readonly #table: SlotTable;
+  readonly #slotSizeBytes: number;
+  readonly #seed: number | undefined;
 
   /** @param seed the file system's checksum seed; undefined without METADATA_CSUM */
   constructor(
@@ -225,46 +202,35 @@ export class InodeSlots {
     seed: number | undefined,
   ) {
     this.bytes = new Uint8Array(slotCount * slotSizeBytes);
+    this.#structure = { view: viewOf(this.bytes), at: 0, sizeBytes: 0 };
     this.#firstInode = firstInode;
-    const structure = { view: viewOf(this.bytes), at: 0, sizeBytes: 0 };
-    this.#table = { bytes: this.bytes, structure, slotSizeBytes, seed };
+    this.#slotSizeBytes = slotSizeBytes;
+    this.#seed = seed;
   }
 
-  /** Writes an inode into its slot, once. */
+  /** Writes an inode into its slot, once. Fields that the extra size does not reach must be zero. */
   put(inodeNumber: number, inode: InodeRecord): void {
-    const at = (inodeNumber - this.#firstInode) * this.#table.slotSizeBytes;
+    const slotSizeBytes = this.#slotSizeBytes;
+    const at = (inodeNumber - this.#firstInode) * slotSizeBytes;
     invariant(at >= 0 && at < this.bytes.length, "an inode has a slot in its table");
-    this.#table.structure.at = at;
-    writeInode(this.#table, inodeNumber, inode);
+    const { extraSizeBytes, xattrArea } = inode;
+    const fieldsEnd = INODE_BASE_SIZE_BYTES + extraSizeBytes;
+    const fits = slotSizeBytes >= INODE_BASE_SIZE_BYTES && extraSizeBytes % 4 === 0 &&
+      fieldsEnd + xattrArea.length <= slotSizeBytes;
+    if (!fits) invariant(false, `inode does not fit a slot of ${slotSizeBytes} bytes`);
+    const structure = this.#structure;
+    structure.at = at;
+    structure.sizeBytes = fieldsEnd;
+    writeFields(INODE_FIELDS, this.bytes, inode, structure);
+    const { view } = structure;
+    if (extraSizeBytes > 0) view.setUint16(at + INODE_AT.extraSize, extraSizeBytes, true);
+    if (xattrArea.length > 0) this.bytes.set(xattrArea, at + fieldsEnd);
+    if (this.#seed === undefined) return;
+    const key = inodeSeedKey(inodeNumber, inode.generation);
+    const checksum = crc32c(this.#seed, key, this.bytes.subarray(at, at + slotSizeBytes));
+    view.setUint16(at + INODE_AT.checksumLow, checksum & 0xffff, true);
+    if (extraSizeBytes >= 4) view.setUint16(at + INODE_AT.checksumHigh, checksum >>> 16, true);
   }
-}
-
-/** Where slots lie, and which one is written. */
-interface SlotTable {
-  readonly bytes: Uint8Array;
-  readonly structure: Structure;
-  readonly slotSizeBytes: number;
-  readonly seed: number | undefined;
-}
-
-/** Writes the slot where the structure is, which is zero. */
-function writeInode(table: SlotTable, inodeNumber: number, inode: InodeRecord): void {
-  const { bytes, structure, slotSizeBytes, seed } = table;
-  const { view, at } = structure;
-  const { extraSizeBytes, xattrArea } = inode;
-  const fieldsEnd = INODE_BASE_SIZE_BYTES + extraSizeBytes;
-  const fits = slotSizeBytes >= INODE_BASE_SIZE_BYTES && extraSizeBytes % 4 === 0 &&
-    fieldsEnd + xattrArea.length <= slotSizeBytes;
-  if (!fits) invariant(false, `inode does not fit a slot of ${slotSizeBytes} bytes`);
-  structure.sizeBytes = fieldsEnd;
-  writeFields(INODE_FIELDS, bytes, inode, structure);
-  if (extraSizeBytes > 0) view.setUint16(at + INODE_AT.extraSize, extraSizeBytes, true);
-  if (xattrArea.length > 0) bytes.set(xattrArea, at + fieldsEnd);
-  if (seed === undefined) return;
-  const key = inodeSeedKey(inodeNumber, inode.generation);
-  const checksum = crc32c(seed, key, bytes.subarray(at, at + slotSizeBytes));
-  view.setUint16(at + INODE_AT.checksumLow, checksum & 0xffff, true);
-  if (extraSizeBytes >= 4) view.setUint16(at + INODE_AT.checksumHigh, checksum >>> 16, true);
 }
 
 /**
@@ -276,7 +242,15 @@ function writeInode(table: SlotTable, inodeNumber: number, inode: InodeRecord): 
 export function decodeInode(slot: Uint8Array, what = "inode"): InodeRecord {
   invariant(slot.length >= INODE_BASE_SIZE_BYTES, `an inode slot of ${slot.length} bytes`);
   const view = viewOf(slot);
-  const extraSizeBytes = decodeExtraSize(view, what);
+  const room = slot.length - INODE_BASE_SIZE_BYTES;
+  const extraSizeBytes = room === 0 ? 0 : view.getUint16(INODE_AT.extraSize, true);
+  if (extraSizeBytes > room || extraSizeBytes % 4 !== 0) {
+    throw new InputError(
+      what,
+      `its i_extra_isize is ${extraSizeBytes}, not a multiple of 4 up to ${room}`,
+      { data: { offset: INODE_AT.extraSize, actual: extraSizeBytes } },
+    );
+  }
   const sizeBytes = INODE_BASE_SIZE_BYTES + extraSizeBytes;
   if (view.getUint32(INODE_AT.sizeHigh, true) >= 2 ** 21) {
     const high = BigInt(view.getUint32(INODE_AT.sizeHigh, true));
@@ -290,20 +264,6 @@ export function decodeInode(slot: Uint8Array, what = "inode"): InodeRecord {
   };
 }
 
-function decodeExtraSize(view: DataView<ArrayBufferLike>, what: string): number {
-  if (view.byteLength === INODE_BASE_SIZE_BYTES) return 0;
-  const extraSizeBytes = view.getUint16(INODE_AT.extraSize, true);
-  const room = view.byteLength - INODE_BASE_SIZE_BYTES;
-  if (extraSizeBytes > room || extraSizeBytes % 4 !== 0) {
-    throw new InputError(
-      what,
-      `its i_extra_isize is ${extraSizeBytes}, not a multiple of 4 up to ${room}`,
-      { data: { offset: INODE_AT.extraSize, actual: extraSizeBytes } },
-    );
-  }
-  return extraSizeBytes;
-}
-
 /**
  * The checksum that a slot should carry: 32 bits, of which a slot without i_checksum_hi stores the low 16.
  *
@@ -314,10 +274,8 @@ export function inodeChecksum(
   options: { readonly inodeNumber: number; readonly seed: number },
   view = viewOf(slot),
 ): number {
-  const key = inodeSeedKey(
-    options.inodeNumber,
-    view.getUint32(INODE_FIELDS.generation.offset, true),
-  );
+  const generation = view.getUint32(INODE_FIELDS.generation.offset, true);
+  const key = inodeSeedKey(options.inodeNumber, generation);
   const isWide = hasChecksumHigh(view);
   const highAt = isWide ? INODE_AT.checksumHigh : slot.length;
   const parts = [

@@ -7,7 +7,16 @@
 import { crc32c } from "../../bytes/crc32c.ts";
 import { InputError, invariant } from "../../errors.ts";
 import { CRC32C_START } from "./checksum.ts";
-import { viewOf } from "./fields.ts";
+import type { FieldTable } from "./fields.ts";
+import {
+  bytes,
+  neutralFields,
+  readFields,
+  u32BigEndian,
+  u8,
+  viewOf,
+  writeFields,
+} from "./fields.ts";
 
 /** The journal's superblock. Numbers of blocks count within the journal. */
 export interface JournalSuperblock {
@@ -69,34 +78,35 @@ export const JOURNAL_SUPERBLOCK_SIZE_BYTES = 1024;
 /** The smallest journal that the kernel takes (JBD2_MIN_JOURNAL_BLOCKS). */
 export const JOURNAL_BLOCKS_MIN = 1024;
 
-/** Without features: what would be in their place has no meaning. */
-const BLOCK_TYPE_SUPERBLOCK_V1 = 3;
-const BLOCK_TYPE_SUPERBLOCK_V2 = 4;
+/** h_blocktype of a superblock. Version 1 ends before the features: what is in their place has no meaning. */
+const BLOCK_TYPE = { VERSION_1: 3, VERSION_2: 4 } as const;
+const VERSION_1_SIZE_BYTES = 0x24;
 const CHECKSUM_TYPE_CRC32C = 4;
 
-const AT = {
-  magic: 0x00, // h_magic
-  blockType: 0x04, // h_blocktype
-  blockSize: 0x0c, // s_blocksize
-  blockCount: 0x10, // s_maxlen
-  firstBlock: 0x14, // s_first
-  sequence: 0x18, // s_sequence
-  startBlock: 0x1c, // s_start
-  errorNumber: 0x20, // s_errno
-  featureCompat: 0x24, // s_feature_compat
-  featureIncompat: 0x28, // s_feature_incompat
-  featureRoCompat: 0x2c, // s_feature_ro_compat
-  uuid: 0x30, // s_uuid
-  userCount: 0x40, // s_nr_users
-  dynamicSuperblock: 0x44, // s_dynsuper
-  transactionBlocksMax: 0x48, // s_max_transaction
-  transactionDataBlocksMax: 0x4c, // s_max_trans_data
-  checksumType: 0x50, // s_checksum_type
-  fastCommitBlocks: 0x54, // s_num_fc_blks
-  headBlock: 0x58, // s_head
-  checksum: 0xfc, // s_checksum
+const MAGIC_OFFSET = 0x00; // h_magic
+const BLOCK_TYPE_OFFSET = 0x04; // h_blocktype
+const CHECKSUM_OFFSET = 0xfc; // s_checksum
+
+const FIELDS: FieldTable<JournalSuperblock> = {
+  blockSizeBytes: u32BigEndian(0x0c), // s_blocksize
+  blockCount: u32BigEndian(0x10), // s_maxlen
+  firstBlock: u32BigEndian(0x14), // s_first
+  sequence: u32BigEndian(0x18), // s_sequence
+  startBlock: u32BigEndian(0x1c), // s_start
+  errorNumber: u32BigEndian(0x20), // s_errno
+  featureCompat: u32BigEndian(0x24), // s_feature_compat
+  featureIncompat: u32BigEndian(0x28), // s_feature_incompat
+  featureRoCompat: u32BigEndian(0x2c), // s_feature_ro_compat
+  uuid: bytes(0x30, 16), // s_uuid
+  userCount: u32BigEndian(0x40), // s_nr_users
+  dynamicSuperblock: u32BigEndian(0x44), // s_dynsuper
+  transactionBlocksMax: u32BigEndian(0x48), // s_max_transaction
+  transactionDataBlocksMax: u32BigEndian(0x4c), // s_max_trans_data
+  checksumType: u8(0x50), // s_checksum_type
+  fastCommitBlocks: u32BigEndian(0x54), // s_num_fc_blks
+  headBlock: u32BigEndian(0x58), // s_head
   // s_users (0x100) lists file systems that share an external journal; an internal one leaves it zero.
-} as const;
+};
 
 /**
  * The 1024 bytes of a superblock. By default the log is empty and there are no features, and so no checksum, just as
@@ -104,30 +114,20 @@ const AT = {
  * checksum and its type are filled in.
  */
 export function encodeJournalSuperblock(journal: NewJournalSuperblock): Uint8Array<ArrayBuffer> {
-  invariant(journal.uuid.length === 16, `a UUID of ${journal.uuid.length} bytes`);
   const encoded = new Uint8Array(JOURNAL_SUPERBLOCK_SIZE_BYTES);
   const view = viewOf(encoded);
   const isChecksummed = hasJournalChecksum(journal.featureIncompat ?? 0);
-  view.setUint32(AT.magic, JOURNAL_MAGIC);
-  view.setUint32(AT.blockType, BLOCK_TYPE_SUPERBLOCK_V2);
-  view.setUint32(AT.blockSize, journal.blockSizeBytes);
-  view.setUint32(AT.blockCount, journal.blockCount);
-  view.setUint32(AT.firstBlock, journal.firstBlock ?? 1);
-  view.setUint32(AT.sequence, journal.sequence ?? 1);
-  view.setUint32(AT.startBlock, journal.startBlock ?? 0);
-  view.setUint32(AT.errorNumber, journal.errorNumber ?? 0);
-  view.setUint32(AT.featureCompat, journal.featureCompat ?? 0);
-  view.setUint32(AT.featureIncompat, journal.featureIncompat ?? 0);
-  view.setUint32(AT.featureRoCompat, journal.featureRoCompat ?? 0);
-  encoded.set(journal.uuid, AT.uuid);
-  view.setUint32(AT.userCount, journal.userCount ?? 1);
-  view.setUint32(AT.dynamicSuperblock, journal.dynamicSuperblock ?? 0);
-  view.setUint32(AT.transactionBlocksMax, journal.transactionBlocksMax ?? 0);
-  view.setUint32(AT.transactionDataBlocksMax, journal.transactionDataBlocksMax ?? 0);
-  view.setUint8(AT.checksumType, isChecksummed ? CHECKSUM_TYPE_CRC32C : journal.checksumType ?? 0);
-  view.setUint32(AT.fastCommitBlocks, journal.fastCommitBlocks ?? 0);
-  view.setUint32(AT.headBlock, journal.headBlock ?? 0);
-  if (isChecksummed) view.setUint32(AT.checksum, journalSuperblockChecksum(encoded));
+  view.setUint32(MAGIC_OFFSET, JOURNAL_MAGIC);
+  view.setUint32(BLOCK_TYPE_OFFSET, BLOCK_TYPE.VERSION_2);
+  writeFields(FIELDS, encoded, {
+    ...neutralFields(FIELDS),
+    firstBlock: 1,
+    sequence: 1,
+    userCount: 1,
+    ...journal,
+    ...(isChecksummed ? { checksumType: CHECKSUM_TYPE_CRC32C } : {}),
+  });
+  if (isChecksummed) view.setUint32(CHECKSUM_OFFSET, journalSuperblockChecksum(encoded));
   return encoded;
 }
 
@@ -138,73 +138,61 @@ export function encodeJournalSuperblock(journal: NewJournalSuperblock): Uint8Arr
 export function decodeJournalSuperblock(encoded: Uint8Array): JournalSuperblock {
   checkSize(encoded);
   const view = viewOf(encoded);
-  const magic = view.getUint32(AT.magic);
-  const blockType = view.getUint32(AT.blockType);
-  const isVersion1 = blockType === BLOCK_TYPE_SUPERBLOCK_V1;
-  if (magic !== JOURNAL_MAGIC || (blockType !== BLOCK_TYPE_SUPERBLOCK_V2 && !isVersion1)) {
+  const magic = view.getUint32(MAGIC_OFFSET);
+  const blockType = view.getUint32(BLOCK_TYPE_OFFSET);
+  const isVersion1 = blockType === BLOCK_TYPE.VERSION_1;
+  if (magic !== JOURNAL_MAGIC || (blockType !== BLOCK_TYPE.VERSION_2 && !isVersion1)) {
     throw new InputError(
       "journal superblock",
       `magic 0x${magic.toString(16)} and block type ${blockType}, ` +
-        `not 0x${JOURNAL_MAGIC.toString(16)} and ${BLOCK_TYPE_SUPERBLOCK_V2}`,
+        `not 0x${JOURNAL_MAGIC.toString(16)} and ${BLOCK_TYPE.VERSION_2}`,
       { data: { magic, blockType } },
     );
   }
-  const journal = readJournalFields(encoded, view);
   if (isVersion1) {
-    return { ...journal, featureCompat: 0, featureIncompat: 0, featureRoCompat: 0 };
+    return readFields(FIELDS, encoded.slice().fill(0, VERSION_1_SIZE_BYTES));
   }
+  const journal = readFields(FIELDS, encoded);
   if (hasJournalChecksum(journal.featureIncompat)) checkJournalChecksum(encoded, journal);
   return journal;
 }
 
-function readJournalFields(
-  encoded: Uint8Array,
-  view: DataView<ArrayBufferLike>,
-): JournalSuperblock {
-  return {
-    blockSizeBytes: view.getUint32(AT.blockSize),
-    blockCount: view.getUint32(AT.blockCount),
-    firstBlock: view.getUint32(AT.firstBlock),
-    sequence: view.getUint32(AT.sequence),
-    startBlock: view.getUint32(AT.startBlock),
-    errorNumber: view.getUint32(AT.errorNumber),
-    featureCompat: view.getUint32(AT.featureCompat),
-    featureIncompat: view.getUint32(AT.featureIncompat),
-    featureRoCompat: view.getUint32(AT.featureRoCompat),
-    uuid: encoded.slice(AT.uuid, AT.uuid + 16),
-    userCount: view.getUint32(AT.userCount),
-    dynamicSuperblock: view.getUint32(AT.dynamicSuperblock),
-    transactionBlocksMax: view.getUint32(AT.transactionBlocksMax),
-    transactionDataBlocksMax: view.getUint32(AT.transactionDataBlocksMax),
-    checksumType: view.getUint8(AT.checksumType),
-    fastCommitBlocks: view.getUint32(AT.fastCommitBlocks),
-    headBlock: view.getUint32(AT.headBlock),
-  };
-}
-
-function checkJournalChecksum(encoded: Uint8Array, journal: JournalSuperblock): void {
-  if (journal.checksumType !== CHECKSUM_TYPE_CRC32C) {
+function checkJournalChecksum(encoded: Uint8Array, { checksumType }: JournalSuperblock): void {
+  if (checksumType !== CHECKSUM_TYPE_CRC32C) {
     throw new InputError(
       "journal superblock",
-      `its checksum type is ${journal.checksumType}, not ${CHECKSUM_TYPE_CRC32C} (CRC-32C)`,
+      `its checksum type is ${checksumType}, not ${CHECKSUM_TYPE_CRC32C} (CRC-32C)`,
     );
   }
   const expected = journalSuperblockChecksum(encoded);
-  const actual = viewOf(encoded).getUint32(AT.checksum);
-  if (actual !== expected) {
-    throw new InputError(
-      "journal superblock",
-      `its checksum is 0x${actual.toString(16)}, not 0x${expected.toString(16)}`,
-      { data: { offset: AT.checksum, actual, expected } },
-    );
-  }
+  const actual = viewOf(encoded).getUint32(CHECKSUM_OFFSET);
+  if (actual === expected) return;
+  throw new InputError(
+    "journal superblock",
+    `its checksum is 0x${actual.toString(16)}, not 0x${expected.toString(16)}`,
+    { data: { offset: CHECKSUM_OFFSET, actual, expected } },
+  );
+}
+
+/** Writes where the log is, and the checksum where there is one. Works for both versions of the superblock. */
+export function patchJournalSuperblock(
+  block: Uint8Array,
+  state: Pick<JournalSuperblock, "sequence" | "startBlock" | "errorNumber">,
+): void {
+  const encoded = block.subarray(0, JOURNAL_SUPERBLOCK_SIZE_BYTES);
+  const { sequence, startBlock, errorNumber, featureIncompat } = FIELDS;
+  writeFields({ sequence, startBlock, errorNumber }, encoded, state);
+  const view = viewOf(encoded);
+  const isVersion2 = view.getUint32(BLOCK_TYPE_OFFSET) === BLOCK_TYPE.VERSION_2;
+  if (!isVersion2 || !hasJournalChecksum(view.getUint32(featureIncompat.offset))) return;
+  view.setUint32(CHECKSUM_OFFSET, journalSuperblockChecksum(encoded));
 }
 
 /** s_checksum as it should be: over the 1024 bytes with that field zero. */
 export function journalSuperblockChecksum(encoded: Uint8Array): number {
   checkSize(encoded);
-  const before = encoded.subarray(0, AT.checksum);
-  return crc32c(CRC32C_START, before, FOUR_ZEROS, encoded.subarray(AT.checksum + 4));
+  const before = encoded.subarray(0, CHECKSUM_OFFSET);
+  return crc32c(CRC32C_START, before, FOUR_ZEROS, encoded.subarray(CHECKSUM_OFFSET + 4));
 }
 
 /** Whether a journal with these features checksums its blocks. */
@@ -214,9 +202,6 @@ export function hasJournalChecksum(featureIncompat: number): boolean {
 
 const FOUR_ZEROS = new Uint8Array(4);
 
-function checkSize(encoded: Uint8Array): void {
-  invariant(
-    encoded.length === JOURNAL_SUPERBLOCK_SIZE_BYTES,
-    `a journal superblock of ${encoded.length} bytes`,
-  );
+function checkSize({ length }: Uint8Array): void {
+  invariant(length === JOURNAL_SUPERBLOCK_SIZE_BYTES, `a journal superblock of ${length} bytes`);
 }

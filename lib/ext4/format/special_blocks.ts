@@ -16,7 +16,7 @@ import type { FieldTable } from "./fields.ts";
 import { paddedBytes, readFields, u16, u32, u64, viewOf } from "./fields.ts";
 
 /** The fields of an MMP block. */
-export interface MmpBlock {
+interface MmpBlock {
   /** MMP_SEQUENCE_CLEAN when nobody uses the file system. */
   readonly sequence: number;
   /** Seconds since 1970 of the last change. */
@@ -29,7 +29,7 @@ export interface MmpBlock {
 }
 
 /** mmp_magic, "MMP" in it. */
-export const MMP_MAGIC = 0x004d4d50;
+const MMP_MAGIC = 0x004d4d50;
 /** mmp_seq of a file system that is not in use (EXT4_MMP_SEQ_CLEAN). */
 export const MMP_SEQUENCE_CLEAN = 0xff4d4d50;
 /** The bytes of the structure; the rest of its block is zero. */
@@ -80,7 +80,7 @@ export const ORPHAN_BLOCK_MAGIC = 0x0b10ca04;
 export const ORPHAN_BLOCK_TAIL_SIZE_BYTES = 8;
 
 /** What goes into an orphan block's checksum beside its bytes. */
-export interface OrphanBlockOptions {
+interface OrphanBlockOptions {
   /** The physical block. */
   readonly blockNumber: number;
   /** That of the orphan file's inode. */
@@ -124,9 +124,7 @@ export function verifyOrphanBlock(
 
 function orphanBlockChecksum(block: Uint8Array, options: OrphanBlockOptions): number {
   const number = new Uint8Array(8);
-  const view = viewOf(number);
-  view.setUint32(0, options.blockNumber % 2 ** 32, true);
-  view.setUint32(4, Math.floor(options.blockNumber / 2 ** 32), true);
+  viewOf(number).setBigUint64(0, BigInt(options.blockNumber), true);
   const inodes = block.subarray(0, block.length - ORPHAN_BLOCK_TAIL_SIZE_BYTES);
   return crc32c(options.inodeSeed, number, inodes);
 }

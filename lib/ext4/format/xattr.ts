@@ -1,14 +1,21 @@
 /**
  * Extended attributes (kernel documentation, "Extended Attributes"; fs/ext4/xattr.h): entries from the front and values
- * from the back of the room behind an inode's fields, or of a block of their own that several inodes can share. This file
- * has names, hashes and writing; xattr_decode.ts reads.
+ * from the back of the room behind an inode's fields, or of a block of their own that several inodes can share. Reading
+ * is strict: entries and values must lie apart within their room, names must be possible, in order where the kernel wants
+ * them in order, and hashes right.
  *
  * @module
  */
 import { rotateLeft } from "../../bytes/arithmetic.ts";
-import type { ByteString } from "../../bytes/byte_string.ts";
+import {
+  bytesFromByteString,
+  type ByteString,
+  byteStringFromBytes,
+  displayName,
+} from "../../bytes/byte_string.ts";
 import { crc32c } from "../../bytes/crc32c.ts";
-import { invariant } from "../../errors.ts";
+import { InputError, invariant } from "../../errors.ts";
+import { checkChecksum } from "./checksum.ts";
 import { XATTR_REFCOUNT_MAX } from "./constants.ts";
 import { viewOf } from "./fields.ts";
 
@@ -24,53 +31,34 @@ export const XATTR_INDEX = {
   ENCRYPTION: 9,
 } as const;
 
+/**
+ * Names by their start. One that ends with a dot needs a suffix; any other is a whole name, and comes before the prefix
+ * that it begins with.
+ */
+const PREFIXES: readonly (readonly [prefix: ByteString, nameIndex: number])[] = [
+  ["system.posix_acl_access", XATTR_INDEX.POSIX_ACL_ACCESS],
+  ["system.posix_acl_default", XATTR_INDEX.POSIX_ACL_DEFAULT],
+  ["system.richacl", XATTR_INDEX.RICHACL],
+  ["user.", XATTR_INDEX.USER],
+  ["trusted.", XATTR_INDEX.TRUSTED],
+  ["security.", XATTR_INDEX.SECURITY],
+  ["system.", XATTR_INDEX.SYSTEM],
+];
+
 /** A name in two parts. */
-export interface SplitXattrName {
+interface SplitXattrName {
+  /** An XATTR_INDEX. */
   readonly nameIndex: number;
+  /** What follows the prefix. */
   readonly suffix: ByteString;
 }
 
-interface Prefix {
-  readonly nameIndex: number;
-  readonly text: ByteString;
-  /** Whether the prefix is a name by itself; otherwise it needs a suffix. */
-  readonly isWholeName: boolean;
-}
-
-/** Whole names come before the prefix that they begin with. */
-const PREFIXES: readonly Prefix[] = [
-  {
-    nameIndex: XATTR_INDEX.POSIX_ACL_ACCESS,
-    text: "system.posix_acl_access",
-    isWholeName: true,
-  },
-  {
-    nameIndex: XATTR_INDEX.POSIX_ACL_DEFAULT,
-    text: "system.posix_acl_default",
-    isWholeName: true,
-  },
-  { nameIndex: XATTR_INDEX.RICHACL, text: "system.richacl", isWholeName: true },
-  { nameIndex: XATTR_INDEX.USER, text: "user.", isWholeName: false },
-  { nameIndex: XATTR_INDEX.TRUSTED, text: "trusted.", isWholeName: false },
-  { nameIndex: XATTR_INDEX.SECURITY, text: "security.", isWholeName: false },
-  { nameIndex: XATTR_INDEX.SYSTEM, text: "system.", isWholeName: false },
-];
-
-/**
- * Splits a name; undefined when ext4 has no number for its prefix, or nothing follows a prefix that needs more.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { splitXattrName } from "./xattr.ts";
- * assertEquals(splitXattrName("security.capability"), { nameIndex: 6, suffix: "capability" });
- * assertEquals(splitXattrName("btrfs.compression"), undefined);
- * ```
- */
+/** Splits a name; undefined when ext4 has no number for its prefix, or nothing follows a prefix that needs more. */
 export function splitXattrName(name: ByteString): SplitXattrName | undefined {
-  for (const { nameIndex, text, isWholeName } of PREFIXES) {
-    if (isWholeName ? name === text : name.length > text.length && name.startsWith(text)) {
-      return { nameIndex, suffix: name.slice(text.length) };
+  for (const [prefix, nameIndex] of PREFIXES) {
+    const suffix = name.slice(prefix.length);
+    if (name.startsWith(prefix) && prefix.endsWith(".") !== (suffix === "")) {
+      return { nameIndex, suffix };
     }
   }
   return undefined;
@@ -78,16 +66,22 @@ export function splitXattrName(name: ByteString): SplitXattrName | undefined {
 
 /** The whole name; undefined for a number or a suffix that no name has. */
 export function joinXattrName(nameIndex: number, suffix: ByteString): ByteString | undefined {
-  const prefix = PREFIXES.find((candidate) => candidate.nameIndex === nameIndex);
-  if (prefix === undefined || prefix.isWholeName !== (suffix === "")) return undefined;
-  return prefix.text + suffix;
+  const prefix = PREFIXES.find(([, index]) => index === nameIndex)?.[0];
+  if (prefix === undefined || prefix.endsWith(".") === (suffix === "")) return undefined;
+  return prefix + suffix;
 }
 
-/** What an entry's hash covers. */
-export interface HashedXattr {
+/** One attribute as ext4 stores it. ACL values are in the disk format (acl.ts). */
+export interface DiskXattr {
+  /** An XATTR_INDEX. */
+  readonly nameIndex: number;
+  /** The name behind its prefix. */
   readonly suffix: ByteString;
+  /** The value as it is on disk. */
   readonly value: Uint8Array;
+  /** The inode that holds the value (INCOMPAT.EA_INODE); then valueHash is needed. */
   readonly valueInode?: number | undefined;
+  /** xattrValueHash() of a value that an inode holds. */
   readonly valueHash?: number | undefined;
 }
 
@@ -99,7 +93,10 @@ const VALUE_SHIFT = 16;
  * inode the one word is that inode's hash. Old kernels on x86 took the suffix as signed characters; `signedName` gives
  * what they wrote.
  */
-export function xattrEntryHash(xattr: HashedXattr, signedName = false): number {
+export function xattrEntryHash(
+  xattr: Omit<DiskXattr, "nameIndex">,
+  signedName = false,
+): number {
   let hash = 0;
   for (let i = 0; i < xattr.suffix.length; i++) {
     const byte = xattr.suffix.charCodeAt(i);
@@ -136,34 +133,20 @@ export function xattrValueHash(seed: number, value: Uint8Array): number {
   return crc32c(seed, value);
 }
 
-/** One attribute as ext4 stores it. ACL values are in the disk format (acl.ts). */
-export interface DiskXattr {
-  /** An XATTR_INDEX. */
-  readonly nameIndex: number;
-  /** The name behind its prefix. */
-  readonly suffix: ByteString;
-  /** The value as it is on disk. */
-  readonly value: Uint8Array;
-  /** The inode that holds the value (INCOMPAT.EA_INODE); then valueHash is needed. */
-  readonly valueInode?: number | undefined;
-  /** xattrValueHash() of a value that an inode holds. */
-  readonly valueHash?: number | undefined;
-}
-
-/** h_magic, and the magic of the area in an inode. */
-export const XATTR_MAGIC = 0xea020000;
-/** The magic alone. */
-export const INODE_XATTR_HEADER_SIZE_BYTES = 4;
-/** struct ext4_xattr_header. */
-export const XATTR_BLOCK_HEADER_SIZE_BYTES = 32;
-/** The zero word behind the last entry. */
-export const XATTR_END_SIZE_BYTES = 4;
-/** struct ext4_xattr_entry before the name. */
-export const XATTR_ENTRY_HEADER_SIZE_BYTES = 16;
-/** The longest suffix that fits e_name_len. */
-export const XATTR_SUFFIX_LENGTH_MAX = 255;
 /** The largest value that the kernel reads. */
 export const XATTR_VALUE_SIZE_MAX = 65536;
+/** h_magic, and the magic of the area in an inode. */
+const MAGIC = 0xea020000;
+/** The magic alone. */
+const INODE_HEADER_SIZE_BYTES = 4;
+/** struct ext4_xattr_header. */
+const BLOCK_HEADER_SIZE_BYTES = 32;
+/** The zero word behind the last entry. */
+const END_SIZE_BYTES = 4;
+/** struct ext4_xattr_entry before the name. */
+const ENTRY_HEADER_SIZE_BYTES = 16;
+/** The longest suffix that fits e_name_len. */
+const SUFFIX_LENGTH_MAX = 255;
 
 /** Offsets in struct ext4_xattr_header. */
 export const XATTR_BLOCK_AT = {
@@ -176,7 +159,7 @@ export const XATTR_BLOCK_AT = {
 } as const;
 
 /** Offsets in struct ext4_xattr_entry. */
-export const XATTR_ENTRY_AT = {
+const ENTRY_AT = {
   nameLength: 0, // e_name_len
   nameIndex: 1, // e_name_index
   valueOffset: 2, // e_value_offs
@@ -194,24 +177,29 @@ export function compareDiskXattrs(a: DiskXattr, b: DiskXattr): number {
   return a.suffix < b.suffix ? -1 : 1;
 }
 
-/** What the entry takes: header and suffix, padded to 4. */
-export function xattrEntrySizeBytes(xattr: Pick<DiskXattr, "suffix">): number {
-  return (XATTR_ENTRY_HEADER_SIZE_BYTES + xattr.suffix.length + 3) & ~3;
+function entrySizeBytes(suffixLength: number): number {
+  return (ENTRY_HEADER_SIZE_BYTES + suffixLength + 3) & ~3;
 }
 
-/** What the value takes beside the entries: padded to 4, and nothing when an inode holds it. */
-export function xattrValueSizeBytes(xattr: Pick<DiskXattr, "value" | "valueInode">): number {
-  return xattr.valueInode === undefined ? (xattr.value.length + 3) & ~3 : 0;
+/** What the value takes beside the entries: nothing when an inode holds it. */
+function valueSizeBytes({ value, valueInode }: DiskXattr): number {
+  return valueInode === undefined ? (value.length + 3) & ~3 : 0;
 }
 
 /** The room in an inode that these attributes need, the magic and the end mark included. */
 export function inodeXattrsSizeBytes(xattrs: readonly DiskXattr[]): number {
-  return INODE_XATTR_HEADER_SIZE_BYTES + contentSizeBytes(xattrs);
+  return INODE_HEADER_SIZE_BYTES + contentSizeBytes(xattrs);
 }
 
 /** The part of a block that these attributes need, the header and the end mark included. */
 export function xattrBlockUsedBytes(xattrs: readonly DiskXattr[]): number {
-  return XATTR_BLOCK_HEADER_SIZE_BYTES + contentSizeBytes(xattrs);
+  return BLOCK_HEADER_SIZE_BYTES + contentSizeBytes(xattrs);
+}
+
+function contentSizeBytes(xattrs: readonly DiskXattr[]): number {
+  let size = END_SIZE_BYTES;
+  for (const xattr of xattrs) size += entrySizeBytes(xattr.suffix.length) + valueSizeBytes(xattr);
+  return size;
 }
 
 /**
@@ -230,12 +218,10 @@ export function encodeInodeXattrs(
     `${needed} bytes of attributes in ${capacityBytes} bytes of an inode`,
   );
   const area = new Uint8Array(capacityBytes);
-  viewOf(area).setUint32(0, XATTR_MAGIC, true);
-  writeXattrs(area, xattrs, {
-    entriesStart: INODE_XATTR_HEADER_SIZE_BYTES,
-    valueBase: INODE_XATTR_HEADER_SIZE_BYTES,
-    hashInlineValues: false,
-  });
+  viewOf(area).setUint32(0, MAGIC, true);
+  // Offsets of values count from the first entry.
+  const start = INODE_HEADER_SIZE_BYTES;
+  writeXattrs(area, xattrs, { start, valueBase: start, hashesValues: false });
   return area;
 }
 
@@ -259,16 +245,50 @@ export function encodeXattrBlock(
   );
   const block = new Uint8Array(blockSizeBytes);
   const view = viewOf(block);
-  view.setUint32(XATTR_BLOCK_AT.magic, XATTR_MAGIC, true);
+  view.setUint32(XATTR_BLOCK_AT.magic, MAGIC, true);
   view.setUint32(XATTR_BLOCK_AT.referenceCount, referenceCount, true);
   view.setUint32(XATTR_BLOCK_AT.blockCount, 1, true);
-  const entryHashes = writeXattrs(block, [...xattrs].sort(compareDiskXattrs), {
-    entriesStart: XATTR_BLOCK_HEADER_SIZE_BYTES,
-    valueBase: 0,
-    hashInlineValues: true,
-  });
+  const sorted = [...xattrs].sort(compareDiskXattrs);
+  const layout = { start: BLOCK_HEADER_SIZE_BYTES, valueBase: 0, hashesValues: true };
+  const entryHashes = writeXattrs(block, sorted, layout);
   view.setUint32(XATTR_BLOCK_AT.hash, xattrBlockHash(entryHashes), true);
   return block;
+}
+
+/** Writes entries and values; the room is known to be enough and zero. Returns the entry hashes. */
+function writeXattrs(
+  area: Uint8Array,
+  xattrs: readonly DiskXattr[],
+  layout: { readonly start: number; readonly valueBase: number; readonly hashesValues: boolean },
+): number[] {
+  const view = viewOf(area);
+  const entryHashes: number[] = [];
+  let at = layout.start;
+  let valueAt = area.length;
+  for (const xattr of xattrs) {
+    const { nameIndex, suffix, value, valueInode } = xattr;
+    invariant(
+      suffix.length <= SUFFIX_LENGTH_MAX && nameIndex > 0 && nameIndex <= 0xff &&
+        value.length <= XATTR_VALUE_SIZE_MAX && valueInode !== 0,
+      `attribute ${nameIndex} with a suffix of ${suffix.length} bytes, value ${value.length} bytes`,
+    );
+    valueAt -= valueSizeBytes(xattr);
+    const hasValueHere = valueInode === undefined && value.length > 0;
+    const hash = valueInode !== undefined || layout.hashesValues ? xattrEntryHash(xattr) : 0;
+    // The kernel leaves the offset of an empty value at 0.
+    const valueOffset = hasValueHere ? valueAt - layout.valueBase : 0;
+    view.setUint8(at + ENTRY_AT.nameLength, suffix.length);
+    view.setUint8(at + ENTRY_AT.nameIndex, nameIndex);
+    view.setUint16(at + ENTRY_AT.valueOffset, valueOffset, true);
+    view.setUint32(at + ENTRY_AT.valueInode, valueInode ?? 0, true);
+    view.setUint32(at + ENTRY_AT.valueSize, value.length, true);
+    view.setUint32(at + ENTRY_AT.hash, hash, true);
+    area.set(bytesFromByteString(suffix), at + ENTRY_AT.name);
+    if (hasValueHere) area.set(value, valueAt);
+    entryHashes.push(hash);
+    at += entrySizeBytes(suffix.length);
+  }
+  return entryHashes;
 }
 
 /** Writes h_checksum. `seed` is the file system's: a block belongs to no one inode. */
@@ -276,88 +296,266 @@ export function sealXattrBlock(
   block: Uint8Array,
   options: { readonly blockNumber: number; readonly seed: number },
 ): void {
-  viewOf(block).setUint32(XATTR_BLOCK_AT.checksum, xattrBlockChecksum(block, options), true);
+  viewOf(block).setUint32(XATTR_BLOCK_AT.checksum, blockChecksum(block, options), true);
+}
+
+/** Throws InputError, with `what` in it, when the checksum of an xattr block is wrong. */
+export function verifyXattrBlock(
+  block: Uint8Array,
+  options: { readonly blockNumber: number; readonly seed: number; readonly what: string },
+): void {
+  const stored = viewOf(block).getUint32(XATTR_BLOCK_AT.checksum, true);
+  checkChecksum(options.what, stored, blockChecksum(block, options));
 }
 
 /** h_checksum as it should be: over the block's own number (le64), then the block with that field zero. */
-export function xattrBlockChecksum(
+function blockChecksum(
   block: Uint8Array,
-  options: { readonly blockNumber: number; readonly seed: number },
+  { blockNumber, seed }: { readonly blockNumber: number; readonly seed: number },
 ): number {
   const number = new Uint8Array(8);
-  const view = viewOf(number);
-  view.setUint32(0, options.blockNumber % 2 ** 32, true);
-  view.setUint32(4, Math.floor(options.blockNumber / 2 ** 32), true);
+  viewOf(number).setBigUint64(0, BigInt(blockNumber), true);
   const before = block.subarray(0, XATTR_BLOCK_AT.checksum);
-  const after = block.subarray(XATTR_BLOCK_AT.reserved);
-  return crc32c(options.seed, number, before, FOUR_ZEROS, after);
+  return crc32c(seed, number, before, FOUR_ZEROS, block.subarray(XATTR_BLOCK_AT.reserved));
 }
 
 const NO_BYTES = new Uint8Array(0);
 const FOUR_ZEROS = new Uint8Array(4);
 
-interface Layout {
-  /** Where the first entry is. */
-  readonly entriesStart: number;
-  /** What e_value_offs counts from: the first entry in an inode, the start of a block. */
+/** An attribute as it was read. Where an inode holds the value, `value` is empty. */
+export interface DecodedXattr extends DiskXattr {
+  /** e_value_size, which is also that of a value in an inode. */
+  readonly valueSizeBytes: number;
+  /** e_hash as it is stored. */
+  readonly entryHash: number;
+  /** The value with the bytes that fill its last word up, which its hash covers as they are. */
+  readonly hashedValue: Uint8Array;
+}
+
+/** Hears of what is wrong with attributes that can be read all the same. */
+export type XattrComplaint = (problem: string, details?: { readonly severity?: "note" }) => void;
+
+/** An xattr block as it was read. */
+export interface DecodedXattrBlock {
+  readonly referenceCount: number;
+  /** h_hash; 0 where the writer did not mean the block to be shared. */
+  readonly hash: number;
+  readonly xattrs: readonly DecodedXattr[];
+}
+
+interface Range {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Entries first, values behind them. */
+interface Area {
+  readonly bytes: Uint8Array;
+  readonly view: DataView<ArrayBufferLike>;
+  readonly start: number;
+  /** What e_value_offs counts from. */
   readonly valueBase: number;
-  /** Whether entries of values that lie here get a hash. */
-  readonly hashInlineValues: boolean;
+  readonly what: string;
+  readonly complain: XattrComplaint;
 }
 
-function contentSizeBytes(xattrs: readonly DiskXattr[]): number {
-  let size = XATTR_END_SIZE_BYTES;
-  for (const xattr of xattrs) size += xattrEntrySizeBytes(xattr) + xattrValueSizeBytes(xattr);
-  return size;
-}
-
-/** Writes entries and values; the room is known to be enough and zero. Returns the entry hashes. */
-function writeXattrs(
+/**
+ * Reads the area behind an inode's fields. An area too small for the magic number, or with zeros in its place, has no
+ * attributes. Throws InputError, with `what` in it, for anything that is not well-formed.
+ *
+ * @param complain hears of wrong hashes; by default they are thrown, too
+ */
+export function decodeInodeXattrs(
   area: Uint8Array,
-  xattrs: readonly DiskXattr[],
-  layout: Layout,
-): number[] {
+  what: string,
+  complain: XattrComplaint = complainByThrowing(what),
+): DecodedXattr[] {
+  if (area.length < INODE_HEADER_SIZE_BYTES) return [];
   const view = viewOf(area);
-  const entryHashes: number[] = [];
-  let entryAt = layout.entriesStart;
-  let valueAt = area.length;
-  for (const xattr of xattrs) {
-    valueAt -= xattrValueSizeBytes(xattr);
-    const hash = xattr.valueInode !== undefined || layout.hashInlineValues
-      ? xattrEntryHash(xattr)
-      : 0;
-    const hasValueHere = xattr.valueInode === undefined && xattr.value.length > 0;
-    writeEntry(view, entryAt, xattr, {
-      // The kernel leaves the offset of an empty value at 0.
-      valueOffset: hasValueHere ? valueAt - layout.valueBase : 0,
-      hash,
-    });
-    if (hasValueHere) area.set(xattr.value, valueAt);
-    entryHashes.push(hash);
-    entryAt += xattrEntrySizeBytes(xattr);
+  const magic = view.getUint32(0, true);
+  if (magic === 0) return [];
+  if (magic !== MAGIC) {
+    // The kernel takes the area for an empty one.
+    complain(magicFault(magic));
+    return [];
   }
-  return entryHashes;
+  const start = INODE_HEADER_SIZE_BYTES;
+  const xattrs = readXattrs({ bytes: area, view, start, valueBase: start, what, complain });
+  for (const xattr of xattrs) {
+    if (xattr.entryHash !== 0 && xattr.valueInode === undefined) checkEntryHash(xattr, complain);
+  }
+  return xattrs;
 }
 
-function writeEntry(
-  view: DataView<ArrayBufferLike>,
-  at: number,
-  xattr: DiskXattr,
-  derived: { readonly valueOffset: number; readonly hash: number },
-): void {
-  const { nameIndex, suffix, value, valueInode } = xattr;
-  invariant(
-    suffix.length <= XATTR_SUFFIX_LENGTH_MAX && nameIndex > 0 && nameIndex <= 0xff &&
-      value.length <= XATTR_VALUE_SIZE_MAX && valueInode !== 0,
-    `attribute ${nameIndex} with a suffix of ${suffix.length} bytes, value ${value.length} bytes`,
-  );
-  view.setUint8(at + XATTR_ENTRY_AT.nameLength, suffix.length);
-  view.setUint8(at + XATTR_ENTRY_AT.nameIndex, nameIndex);
-  view.setUint16(at + XATTR_ENTRY_AT.valueOffset, derived.valueOffset, true);
-  view.setUint32(at + XATTR_ENTRY_AT.valueInode, valueInode ?? 0, true);
-  view.setUint32(at + XATTR_ENTRY_AT.valueSize, value.length, true);
-  view.setUint32(at + XATTR_ENTRY_AT.hash, derived.hash, true);
-  for (let i = 0; i < suffix.length; i++) {
-    view.setUint8(at + XATTR_ENTRY_AT.name + i, suffix.charCodeAt(i));
+/**
+ * Reads an xattr block. Throws InputError, with `what` in it, for anything that is not well-formed. The checksum is for
+ * the caller to check (verifyXattrBlock()), and so are the hashes of values in inodes (verifyXattrValueInode()).
+ *
+ * @param complain hears of wrong hashes and of entries that are not in order; by default they are thrown, too
+ */
+export function decodeXattrBlock(
+  block: Uint8Array,
+  what: string,
+  complain: XattrComplaint = complainByThrowing(what),
+): DecodedXattrBlock {
+  invariant(block.length >= BLOCK_HEADER_SIZE_BYTES, `a block of ${block.length} bytes`);
+  const view = viewOf(block);
+  const magic = view.getUint32(XATTR_BLOCK_AT.magic, true);
+  if (magic !== MAGIC) throw new InputError(what, magicFault(magic));
+  const blockCount = view.getUint32(XATTR_BLOCK_AT.blockCount, true);
+  if (blockCount !== 1) throw new InputError(what, `it says it is ${blockCount} blocks, not 1`);
+  const referenceCount = view.getUint32(XATTR_BLOCK_AT.referenceCount, true);
+  if (referenceCount < 1 || referenceCount > XATTR_REFCOUNT_MAX) {
+    complain(`it says it has ${referenceCount} owners, not 1 to ${XATTR_REFCOUNT_MAX}`);
   }
+  const start = BLOCK_HEADER_SIZE_BYTES;
+  const xattrs = readXattrs({ bytes: block, view, start, valueBase: 0, what, complain });
+  const hash = view.getUint32(XATTR_BLOCK_AT.hash, true);
+  checkBlockContent(xattrs, hash, complain);
+  return { referenceCount, hash, xattrs };
+}
+
+/**
+ * Throws InputError, with `what` in it, when an entry's hash does not fit the hash of the value in its inode
+ * (xattrValueHash() of the value that was read there).
+ */
+export function verifyXattrValueInode(xattr: DecodedXattr, valueHash: number, what: string): void {
+  invariant(xattr.valueInode !== undefined, "an attribute whose value is not in an inode");
+  checkEntryHash({ ...xattr, valueHash }, complainByThrowing(what));
+}
+
+function complainByThrowing(what: string): XattrComplaint {
+  return (problem) => {
+    throw new InputError(what, problem);
+  };
+}
+
+function magicFault(magic: number): string {
+  return `the magic number of its attributes is 0x${magic.toString(16)}, not 0xea020000`;
+}
+
+function checkBlockContent(
+  xattrs: readonly DecodedXattr[],
+  hash: number,
+  complain: XattrComplaint,
+): void {
+  for (const [index, xattr] of xattrs.entries()) {
+    const previous = xattrs[index - 1];
+    if (previous !== undefined && compareDiskXattrs(previous, xattr) >= 0) {
+      const problem = `its attribute ${describe(xattr)} is not in the kernel's order`;
+      complain(problem, { severity: "note" });
+    }
+    if (xattr.valueInode === undefined) checkEntryHash(xattr, complain);
+  }
+  const expected = xattrBlockHash(xattrs.map((xattr) => xattr.entryHash));
+  if (hash !== 0 && hash !== expected) {
+    complain(`its hash is 0x${hash.toString(16)}, not 0x${expected.toString(16)}`);
+  }
+}
+
+/** Both spellings of the hash are good: kernels before 6.2 on x86 took the name as signed characters. */
+function checkEntryHash(xattr: DecodedXattr, complain: XattrComplaint): void {
+  const hashed = { ...xattr, value: xattr.hashedValue };
+  const expected = xattrEntryHash(hashed);
+  if (xattr.entryHash === expected || xattr.entryHash === xattrEntryHash(hashed, true)) return;
+  complain(
+    `the hash of attribute ${describe(xattr)} is 0x${xattr.entryHash.toString(16)}, ` +
+      `not 0x${expected.toString(16)}`,
+  );
+}
+
+function readXattrs(area: Area): DecodedXattr[] {
+  const entriesEnd = findEntriesEnd(area);
+  const xattrs: DecodedXattr[] = [];
+  const ranges: Range[] = [];
+  const names = new Set<string>();
+  for (let at = area.start; at < entriesEnd;) {
+    const { xattr, range } = readXattr(area, at, entriesEnd + END_SIZE_BYTES);
+    const key = `${xattr.nameIndex}.${xattr.suffix}`;
+    at += entrySizeBytes(xattr.suffix.length);
+    if (range !== undefined) ranges.push(range);
+    if (names.has(key)) {
+      area.complain(`it has the attribute ${describe(xattr)} twice`);
+      continue;
+    }
+    names.add(key);
+    xattrs.push(xattr);
+  }
+  checkApart(ranges, area.complain);
+  return xattrs;
+}
+
+/** Where the zero word is that ends the entries. */
+function findEntriesEnd(area: Area): number {
+  const { bytes, view, what } = area;
+  let at = area.start;
+  for (;;) {
+    if (at + END_SIZE_BYTES > bytes.length) break;
+    if (view.getUint32(at, true) === 0) return at;
+    const nameLength = view.getUint8(at + ENTRY_AT.nameLength);
+    at += entrySizeBytes(nameLength);
+  }
+  throw new InputError(what, "the list of its attributes has no end");
+}
+
+function readXattr(
+  area: Area,
+  at: number,
+  valuesStart: number,
+): { xattr: DecodedXattr; range: Range | undefined } {
+  const { bytes, view, what } = area;
+  const nameStart = at + ENTRY_AT.name;
+  const nameLength = view.getUint8(at + ENTRY_AT.nameLength);
+  const valueInode = view.getUint32(at + ENTRY_AT.valueInode, true);
+  const valueSizeBytes = view.getUint32(at + ENTRY_AT.valueSize, true);
+  const valueStart = area.valueBase + view.getUint16(at + ENTRY_AT.valueOffset, true);
+  const name = {
+    nameIndex: view.getUint8(at + ENTRY_AT.nameIndex),
+    suffix: byteStringFromBytes(bytes, nameStart, nameStart + nameLength),
+  };
+  if (name.suffix.includes("\0") || name.nameIndex === 0) {
+    const impossible = `it has the impossible attribute ${describe(name)}`;
+    if (name.suffix.includes("\0")) throw new InputError(what, impossible);
+    area.complain(impossible);
+  }
+  if (valueSizeBytes > XATTR_VALUE_SIZE_MAX) {
+    throw new InputError(
+      what,
+      `its attribute ${describe(name)} has ${valueSizeBytes} bytes, over ${XATTR_VALUE_SIZE_MAX}`,
+    );
+  }
+  const hasValueHere = valueInode === 0 && valueSizeBytes > 0;
+  const valueEnd = valueStart + valueSizeBytes;
+  const paddedEnd = valueStart + ((valueSizeBytes + 3) & ~3);
+  const outside = () =>
+    `the value of ${describe(name)} is at ${valueStart} to ${paddedEnd}, ` +
+    `not within ${valuesStart} to ${bytes.length}`;
+  if (hasValueHere && (valueStart < valuesStart || paddedEnd > bytes.length)) {
+    throw new InputError(what, outside());
+  }
+  // An empty value is nowhere, and only e2fsck looks at its offset.
+  if (!hasValueHere && valueInode === 0 && valueStart > bytes.length) area.complain(outside());
+  const value = hasValueHere ? bytes.slice(valueStart, valueEnd) : NO_BYTES;
+  const isPadded = hasValueHere && valueEnd !== paddedEnd;
+  const xattr = {
+    ...name,
+    valueSizeBytes,
+    entryHash: view.getUint32(at + ENTRY_AT.hash, true),
+    value,
+    hashedValue: isPadded ? bytes.slice(valueStart, paddedEnd) : value,
+    ...(valueInode === 0 ? {} : { valueInode }),
+  };
+  return { xattr, range: hasValueHere ? { start: valueStart, end: paddedEnd } : undefined };
+}
+
+function checkApart(ranges: readonly Range[], complain: XattrComplaint): void {
+  let previousEnd = 0;
+  for (const { start, end } of [...ranges].sort((a, b) => a.start - b.start)) {
+    if (start < previousEnd) return complain(`two values of its attributes overlap at ${start}`);
+    previousEnd = end;
+  }
+}
+
+function describe(name: { readonly nameIndex: number; readonly suffix: string }): string {
+  return `${name.nameIndex}:${displayName(name.suffix)}`;
 }

@@ -41,7 +41,7 @@ export type FastCommitRecord =
     readonly slot: Uint8Array;
   };
 
-/** What a journal holds beyond its log. */
+/** The fast commits of a journal. */
 export interface FastCommits {
   /** In the order in which they happened. */
   readonly records: readonly FastCommitRecord[];
@@ -76,7 +76,7 @@ const NAME_BYTES_MAX = 255;
 /** A hundred times what fits the room that mke2fs makes. */
 const RECORDS_MAX = 1_000_000;
 
-/** Reading stops here; more cannot be made sense of. */
+/** Reading stops here, with an error or at the end. */
 interface Stop {
   readonly error: string | undefined;
 }
@@ -95,12 +95,10 @@ export function readFastCommits(log: JournalLog, sequence: number): FastCommits 
   for (let block = startBlock; block < endBlock; block++) {
     const stop = scan.take(log.read(block), block === startBlock);
     if (stop === undefined) continue;
-    if (stop.error !== undefined) {
-      throw new InputError("journal", `block ${block}, a fast commit: ${stop.error}`, {
-        data: { block },
-      });
-    }
-    break;
+    if (stop.error === undefined) break;
+    throw new InputError("journal", `block ${block}, a fast commit: ${stop.error}`, {
+      data: { block },
+    });
   }
   return scan.finish();
 }

@@ -7,19 +7,17 @@
 import { firstIndex } from "../../bytes/arithmetic.ts";
 import { InputError } from "../../errors.ts";
 import { type RandomReader, readExactly } from "../../io/random_reader.ts";
-import { viewOf } from "../format/fields.ts";
 import {
   decodeJournalSuperblock,
   JOURNAL_BLOCKS_MIN,
   JOURNAL_INCOMPAT,
-  JOURNAL_MAGIC,
   JOURNAL_SUPERBLOCK_SIZE_BYTES,
   type JournalSuperblock,
 } from "../format/journal.ts";
-import { JOURNAL_COMPAT_CHECKSUM, LOG_BLOCK_TYPE, type LogFormat, logFormat } from "./log_block.ts";
+import { JOURNAL_COMPAT_CHECKSUM, type LogFormat, logFormat } from "./log_block.ts";
 
 /** Blocks of the journal that lie in one run of blocks of what holds it. */
-export interface JournalRun {
+interface JournalRun {
   /** The first, counted within the journal. */
   readonly logicalBlock: number;
   /** How many. */
@@ -44,9 +42,6 @@ export interface JournalPlace {
 
 /** Blocks at the end of a journal for fast commits, when its superblock does not say (JBD2_DEFAULT_FAST_COMMIT_BLOCKS). */
 const FAST_COMMIT_BLOCKS_DEFAULT = 256;
-/** s_feature_compat and others begin here; a version 1 superblock ends before. */
-const VERSION_1_SIZE_BYTES = 0x24;
-const BLOCK_TYPE_AT = 0x04;
 const READ_AHEAD_BYTES = 256 * 1024;
 
 const KNOWN_INCOMPAT = Object.values(JOURNAL_INCOMPAT).reduce((all, bit) => all | bit, 0);
@@ -73,7 +68,7 @@ export class JournalLog {
     this.#place = place;
     this.#buffer = new Uint8Array(Math.max(READ_AHEAD_BYTES, place.blockSizeBytes));
     const encoded = this.read(place.superblockBlock).slice(0, JOURNAL_SUPERBLOCK_SIZE_BYTES);
-    this.superblock = decodeAnyVersion(encoded);
+    this.superblock = decodeJournalSuperblock(encoded);
     checkSuperblock(this.superblock, place);
     const { featureCompat, featureIncompat, uuid, blockCount } = this.superblock;
     this.format = logFormat(place.blockSizeBytes, featureCompat, featureIncompat, uuid);
@@ -122,28 +117,12 @@ export class JournalLog {
 
   #runOf(block: number): JournalRun {
     const { runs, blockCount } = this.#place;
-    const run = runs[
-      firstIndex(runs.length, (i) => {
-        const { logicalBlock, blockCount } = runs[i]!;
-        return logicalBlock + blockCount > block;
-      })
-    ];
+    const endOf = ({ logicalBlock, blockCount }: JournalRun) => logicalBlock + blockCount;
+    const run = runs[firstIndex(runs.length, (i) => endOf(runs[i]!) > block)];
     if (run !== undefined && run.logicalBlock <= block) return run;
     const why = block < blockCount ? "is a hole" : `does not exist: it has ${blockCount}`;
     throw new InputError("journal", `its block ${block} ${why}`, { data: { block } });
   }
-}
-
-/** A version 1 superblock is the beginning of one of version 2 without features. */
-function decodeAnyVersion(encoded: Uint8Array): JournalSuperblock {
-  const view = viewOf(encoded);
-  const isVersion1 = view.getUint32(0) === JOURNAL_MAGIC &&
-    view.getUint32(BLOCK_TYPE_AT) === LOG_BLOCK_TYPE.SUPERBLOCK_V1;
-  if (isVersion1) {
-    encoded.fill(0, VERSION_1_SIZE_BYTES);
-    view.setUint32(BLOCK_TYPE_AT, LOG_BLOCK_TYPE.SUPERBLOCK_V2);
-  }
-  return decodeJournalSuperblock(encoded);
 }
 
 /** The order and the limits of the kernel's journal_load_superblock() and of what it checks then. */
@@ -168,10 +147,10 @@ function checkSuperblock(superblock: JournalSuperblock, place: JournalPlace): vo
     fail(`s_feature_ro_compat has unknown bits 0x${featureRoCompat.toString(16)}`);
   }
   const versions = [
-    (featureCompat & JOURNAL_COMPAT_CHECKSUM) !== 0 ? "1" : "",
-    (featureIncompat & JOURNAL_INCOMPAT.CSUM_V2) !== 0 ? "2" : "",
-    (featureIncompat & JOURNAL_INCOMPAT.CSUM_V3) !== 0 ? "3" : "",
-  ].filter((version) => version !== "");
+    ...((featureCompat & JOURNAL_COMPAT_CHECKSUM) !== 0 ? ["1"] : []),
+    ...((featureIncompat & JOURNAL_INCOMPAT.CSUM_V2) !== 0 ? ["2"] : []),
+    ...((featureIncompat & JOURNAL_INCOMPAT.CSUM_V3) !== 0 ? ["3"] : []),
+  ];
   if (versions.length > 1) fail(`it has checksums of versions ${versions.join(" and ")} at once`);
   if (userCount > 1) fail(`${userCount} file systems share it; one is supported`);
   const fastCommitBlocks = fastCommitBlocksOf(superblock);

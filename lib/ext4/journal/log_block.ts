@@ -35,14 +35,6 @@ export interface LogFormat {
   readonly seed: number;
 }
 
-/** The first 12 bytes of every block of the log that is not a copy of another block. */
-export interface LogHeader {
-  /** One of LOG_BLOCK_TYPE, or unknown. */
-  readonly blockType: number;
-  /** The transaction. */
-  readonly sequence: number;
-}
-
 /** One block that a descriptor announces. Its copy is the next block of the log. */
 export interface BlockTag {
   /** Where it belongs in the file system. At 2^53 and above it is rounded, far beyond every file system. */
@@ -51,16 +43,6 @@ export interface BlockTag {
   readonly isEscaped: boolean;
   /** Stored checksum: 16 bits in version 2, 32 bits in version 3, else 0. */
   readonly checksum: number;
-}
-
-/** What a commit block says beside its transaction. */
-export interface CommitRecord {
-  /** h_chksum_type, h_chksum_size and h_chksum[0]. */
-  readonly checksumType: number;
-  readonly checksumSizeBytes: number;
-  readonly checksum: number;
-  /** When it was written, in seconds since 1970. */
-  readonly seconds: bigint;
 }
 
 const HEADER_SIZE_BYTES = 12;
@@ -104,22 +86,16 @@ export function logFormat(
   };
 }
 
-/** The header of a block; undefined when it is none of the log's own. */
-export function decodeLogHeader(block: Uint8Array): LogHeader | undefined {
+/** h_blocktype and h_sequence of a block of the log's own; undefined for a copy of another block. */
+export function decodeLogHeader(
+  block: Uint8Array,
+): { readonly blockType: number; readonly sequence: number } | undefined {
   const view = viewOf(block);
   if (view.getUint32(HEADER_AT.magic) !== JOURNAL_MAGIC) return undefined;
   return {
     blockType: view.getUint32(HEADER_AT.blockType),
     sequence: view.getUint32(HEADER_AT.sequence),
   };
-}
-
-/** Writes the header of a block. */
-export function encodeLogHeader(block: Uint8Array, { blockType, sequence }: LogHeader): void {
-  const view = viewOf(block);
-  view.setUint32(HEADER_AT.magic, JOURNAL_MAGIC);
-  view.setUint32(HEADER_AT.blockType, blockType);
-  view.setUint32(HEADER_AT.sequence, sequence);
 }
 
 /**
@@ -131,21 +107,7 @@ export function tagSizeBytes({ checksumVersion, is64Bit }: LogFormat): number {
   return 8 + (checksumVersion === 2 ? 2 : 0) + (is64Bit ? 4 : 0);
 }
 
-/**
- * The tags of a descriptor, up to the one that says that it is the last, or as many as fit.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { decodeTags, logFormat } from "./log_block.ts";
- * const block = new Uint8Array(1024);
- * const view = new DataView(block.buffer);
- * view.setUint32(12, 77); // t_blocknr
- * view.setUint16(18, 0xa); // t_flags: same UUID, last tag
- * const format = logFormat(1024, 0, 0, new Uint8Array(16));
- * assertEquals(decodeTags(block, format), [{ blockNumber: 77, isEscaped: false, checksum: 0 }]);
- * ```
- */
+/** The tags of a descriptor, up to the one that says that it is the last, or as many as fit. */
 export function decodeTags(block: Uint8Array, format: LogFormat): BlockTag[] {
   const { checksumVersion, is64Bit } = format;
   const view = viewOf(block);
@@ -186,8 +148,13 @@ export function decodeRevokedBlocks(block: Uint8Array, format: LogFormat): numbe
   return blocks;
 }
 
-/** What a commit block says. */
-export function decodeCommit(block: Uint8Array): CommitRecord {
+/** What a commit block says beside its transaction: h_chksum_type, h_chksum_size, h_chksum[0], seconds since 1970. */
+export function decodeCommit(block: Uint8Array): {
+  readonly checksumType: number;
+  readonly checksumSizeBytes: number;
+  readonly checksum: number;
+  readonly seconds: bigint;
+} {
   const view = viewOf(block);
   return {
     checksumType: view.getUint8(COMMIT_AT.checksumType),
@@ -229,17 +196,6 @@ export function commitBlockChecksum(block: Uint8Array, format: LogFormat): numbe
   return crc32c(format.seed, block.subarray(0, at), FOUR_ZEROS, block.subarray(at + 4));
 }
 
-/** Whether the copy of a block in the log is what its tag says; true when the journal does not checksum its blocks. */
-export function hasRightTagChecksum(
-  tag: BlockTag,
-  copy: Uint8Array,
-  sequence: number,
-  format: LogFormat,
-): boolean {
-  if (format.checksumVersion < 2) return true;
-  return tag.checksum === tagChecksum(copy, sequence, format);
-}
-
 /** The checksum that a tag has for the copy of a block: all 32 bits in version 3, the low 16 in version 2. */
 export function tagChecksum(copy: Uint8Array, sequence: number, format: LogFormat): number {
   const key = new Uint8Array(4);
@@ -248,22 +204,15 @@ export function tagChecksum(copy: Uint8Array, sequence: number, format: LogForma
   return format.checksumVersion === 3 ? checksum : checksum & 0xffff;
 }
 
-const CRC32_POLYNOMIAL = 0x04c11db7;
-let crc32Table: Uint32Array | undefined;
-
-/**
- * CRC-32 with the high bit first and no inversion, as version 1 checksums use it (the kernel's crc32_be()).
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { crc32BigEndian } from "./log_block.ts";
- * const digits = new TextEncoder().encode("123456789");
- * assertEquals(crc32BigEndian(0xffffffff, digits), 0x0376e6e7); // CRC-32/MPEG-2
- * ```
- */
+/** CRC-32 with the high bit first and no inversion, as version 1 checksums use it (the kernel's crc32_be()). */
 export function crc32BigEndian(seed: number, bytes: Uint8Array): number {
-  const table = crc32Table ??= makeCrc32Table();
+  const table = crc32Table ??= Uint32Array.from({ length: 256 }, (_, byte) => {
+    let register = byte << 24;
+    for (let bit = 0; bit < 8; bit++) {
+      register = (register << 1) ^ (register < 0 ? CRC32_POLYNOMIAL : 0);
+    }
+    return register;
+  });
   let register = seed | 0;
   for (let at = 0; at < bytes.length; at++) {
     register = (register << 8) ^ table[(register >>> 24) ^ bytes[at]!]!;
@@ -271,14 +220,5 @@ export function crc32BigEndian(seed: number, bytes: Uint8Array): number {
   return register >>> 0;
 }
 
-function makeCrc32Table(): Uint32Array {
-  const table = new Uint32Array(256);
-  for (let byte = 0; byte < 256; byte++) {
-    let register = byte << 24;
-    for (let bit = 0; bit < 8; bit++) {
-      register = (register << 1) ^ (register < 0 ? CRC32_POLYNOMIAL : 0);
-    }
-    table[byte] = register >>> 0;
-  }
-  return table;
-}
+const CRC32_POLYNOMIAL = 0x04c11db7;
+let crc32Table: Uint32Array | undefined;

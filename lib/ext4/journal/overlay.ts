@@ -8,28 +8,14 @@ import { InputError } from "../../errors.ts";
 import { type RandomReader, readExactly } from "../../io/random_reader.ts";
 
 /** Blocks that stand in for those of an image. */
-export interface BlockLayer {
+interface BlockLayer {
   /** The numbers of the replaced blocks in ascending order. */
   readonly blocks: ArrayLike<number>;
   /** Copies bytes of the replacement of `blocks[index]`, from `offset` in the block on, over all of `target`. */
   fill(index: number, target: Uint8Array, offset: number): void;
 }
 
-/**
- * The image as it reads with blocks replaced. Its size stays the same.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { memoryReader } from "../../io/random_reader.ts";
- * import { overlayReader } from "./overlay.ts";
- * const image = memoryReader(Uint8Array.of(1, 2, 3, 4, 5, 6), "image");
- * const layer = { blocks: [1], fill: (_: number, target: Uint8Array) => void target.fill(9) };
- * const target = new Uint8Array(4);
- * overlayReader(image, 2, layer).readAt(target, 1);
- * assertEquals([...target], [2, 9, 9, 5]);
- * ```
- */
+/** The image as it reads with blocks replaced. Its size stays the same. */
 export function overlayReader(
   image: RandomReader,
   blockSizeBytes: number,
@@ -78,19 +64,14 @@ export class BlockEditor {
     return this.#edited.size;
   }
 
-  /**
-   * A block as it is now, to look at.
-   *
-   * @throws {InputError} for a block past the end of the image
-   */
+  /** A block as it is now, to look at. Throws InputError past the end of the image. */
   read(block: number): Uint8Array {
     return this.#edited.get(block) ?? this.#readImage(block);
   }
 
   /**
-   * A block to change: what is written to the array is what the image reads as from then on.
-   *
-   * @throws {InputError} for a block past the end of the image
+   * A block to change: what is written to the array is what the image reads as from then on. Throws InputError past the
+   * end of the image.
    */
   edit(block: number): Uint8Array {
     const known = this.#edited.get(block);

@@ -5,13 +5,24 @@
  *
  * @module
  */
-import { InputError } from "../../errors.ts";
+import { InputError, limitError } from "../../errors.ts";
 import { type RandomReader, readExactly } from "../../io/random_reader.ts";
-import { JOURNAL_MAGIC } from "../format/journal.ts";
+import { viewOf } from "../format/fields.ts";
+import { JOURNAL_INCOMPAT, JOURNAL_MAGIC } from "../format/journal.ts";
 import { JournalLog, type JournalPlace } from "./log.ts";
-import { decodeRevokedBlocks, hasRightTagChecksum } from "./log_block.ts";
+import {
+  type BlockTag,
+  crc32BigEndian,
+  decodeCommit,
+  decodeLogHeader,
+  decodeRevokedBlocks,
+  decodeTags,
+  hasRightCommitChecksum,
+  hasRightTail,
+  LOG_BLOCK_TYPE,
+  tagChecksum,
+} from "./log_block.ts";
 import { firstAtOrAfter, overlayReader } from "./overlay.ts";
-import { type LoggedBlocks, scanLog, type ScannedLog } from "./scan.ts";
 
 /** What a replay did. */
 export interface ReplayReport {
@@ -44,56 +55,249 @@ export interface Replayed {
  * @param image the image as it lies; it is not changed
  * @param place where its journal is
  * @throws {InputError} for a journal that the kernel refuses to replay
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { memoryReader } from "../../io/random_reader.ts";
- * import { encodeJournalSuperblock } from "../format/journal.ts";
- * import { replayJournal } from "./replay.ts";
- * const image = new Uint8Array(4 * 1024 * 1024);
- * const uuid = new Uint8Array(16);
- * const superblock = encodeJournalSuperblock({ blockSizeBytes: 1024, blockCount: 1024, uuid });
- * image.set(superblock, 2048 * 1024);
- * const reader = memoryReader(image, "image");
- * const { report } = replayJournal(reader, {
- *   reader,
- *   blockSizeBytes: 1024,
- *   blockCount: 1024,
- *   runs: [{ logicalBlock: 0, blockCount: 1024, startBlock: 2048 }],
- *   superblockBlock: 0,
- * });
- * assertEquals(report.transactions, 0); // s_start is 0: the log is empty
- * ```
  */
 export function replayJournal(image: RandomReader, place: JournalPlace): Replayed {
   const log = new JournalLog(place);
   const { startBlock, sequence } = log.superblock;
-  if (startBlock === 0) {
-    const report = {
-      transactions: 0,
-      firstSequence: sequence,
-      blocks: 0,
-      revokedBlocks: 0,
-      fastCommitBlocks: 0,
-    };
-    return { reader: image, report, log, endSequence: sequence };
-  }
-  const scanned = scanLog(log);
-  const { blocks } = scanned;
+  const report = {
+    transactions: 0,
+    firstSequence: sequence,
+    blocks: 0,
+    revokedBlocks: 0,
+    fastCommitBlocks: 0,
+  };
+  if (startBlock === 0) return { reader: image, report, log, endSequence: sequence };
+  const { blocks, revocations, transactionCount, endSequence } = new LogScan(log).run();
   const targets = new TargetTable(blocks);
-  readRevocations(log, scanned, targets);
+  for (const { block, transaction } of revocations) {
+    const revoked = decodeRevokedBlocks(log.read(block), log.format) ?? [];
+    for (const target of revoked) targets.revoke(target, transaction);
+  }
   const endBlock = Math.floor(image.sizeBytes / place.blockSizeBytes);
   const revokedBlocks = checkCopies(log, blocks, targets, endBlock);
   const replaced = targets.replaced(blocks);
-  const report = {
-    transactions: scanned.transactionCount,
-    firstSequence: sequence,
-    blocks: replaced.length,
-    revokedBlocks,
-    fastCommitBlocks: 0,
+  return {
+    reader: replaced.length === 0 ? image : logOverlay(image, place, log, blocks, replaced),
+    report: {
+      ...report,
+      transactions: transactionCount,
+      blocks: replaced.length,
+      revokedBlocks,
+    },
+    log,
+    endSequence,
   };
-  const reader = replaced.length === 0 ? image : logOverlay(image, place, log, blocks, replaced);
-  return { reader, report, log, endSequence: scanned.endSequence };
+}
+
+/** Most copies of blocks that are kept: a log of 64 GiB with blocks of 4 KiB. */
+const JOURNAL_BLOCKS_LIMIT = 2 ** 24;
+
+/** The copies of blocks that a log holds, in the order of the log. Grows as the log is walked. */
+class LoggedBlocks {
+  count = 0;
+  /** Where each belongs in the file system. */
+  targets = new Float64Array(1024);
+  /** Where its copy is, counted within the journal. */
+  copies = new Uint32Array(1024);
+  /** The transaction that it is part of, counted from the first on. */
+  transactions = new Uint32Array(1024);
+  /** The checksum of its tag. */
+  checksums = new Uint32Array(1024);
+  /** 1 for a copy whose magic number was replaced. */
+  escaped = new Uint8Array(1024);
+
+  add(tag: BlockTag, copy: number, transaction: number): void {
+    const at = this.count;
+    if (at === this.targets.length) this.#grow();
+    this.targets[at] = tag.blockNumber;
+    this.copies[at] = copy;
+    this.transactions[at] = transaction;
+    this.checksums[at] = tag.checksum;
+    this.escaped[at] = tag.isEscaped ? 1 : 0;
+    this.count++;
+  }
+
+  /** Leaves out those of a transaction and of all behind it. */
+  dropFrom(transaction: number): void {
+    while (this.count > 0 && this.transactions[this.count - 1]! >= transaction) this.count--;
+  }
+
+  #grow(): void {
+    const length = 2 * this.targets.length;
+    if (length > JOURNAL_BLOCKS_LIMIT) {
+      throw limitError("journal", `its log holds more than ${JOURNAL_BLOCKS_LIMIT} blocks`, {
+        name: "journalBlocks",
+        expected: JOURNAL_BLOCKS_LIMIT,
+        isFixed: true,
+      });
+    }
+    const grown = <T extends { set(from: T): void }>(from: T, to: T): T => {
+      to.set(from);
+      return to;
+    };
+    this.targets = grown(this.targets, new Float64Array(length));
+    this.copies = grown(this.copies, new Uint32Array(length));
+    this.transactions = grown(this.transactions, new Uint32Array(length));
+    this.checksums = grown(this.checksums, new Uint32Array(length));
+    this.escaped = grown(this.escaped, new Uint8Array(length));
+  }
+}
+
+/** The whole transactions of a log. */
+interface ScannedLog {
+  /** How many transactions are to be replayed. */
+  readonly transactionCount: number;
+  /** The number of the first transaction behind them. */
+  readonly endSequence: number;
+  /** Their blocks. */
+  readonly blocks: LoggedBlocks;
+  /** Their blocks of revocations, with the transaction that each is part of. */
+  readonly revocations: readonly { readonly block: number; readonly transaction: number }[];
+}
+
+const CRC32_START = 0xffffffff;
+/** JBD2_CRC32_CHKSUM and its size. */
+const COMMIT_CHECKSUM = { CRC32: 1, SIZE_BYTES: 4 } as const;
+
+/**
+ * Finds out which transactions of a log are whole (fs/jbd2/recovery.c, the scan pass): from `s_start` on, as long as their
+ * blocks follow one another with the numbers that are due. Throws an InputError for a transaction that was committed but
+ * is damaged: the kernel does not mount such an image.
+ */
+class LogScan {
+  readonly #log: JournalLog;
+  readonly #blocks = new LoggedBlocks();
+  readonly #revocations: { block: number; transaction: number }[] = [];
+  readonly #isAsynchronous: boolean;
+  #block: number;
+  #sequence: number;
+  /** Transactions passed so far. */
+  #transaction = 0;
+  /** How many of them count, once one was found that does not. */
+  #end: number | undefined;
+  /** A block had a wrong checksum: it is damaged, or left over from an older log. */
+  #hasSuspect = false;
+  #lastCommitSeconds = 0n;
+  #crc32 = CRC32_START;
+
+  constructor(log: JournalLog) {
+    this.#log = log;
+    this.#block = log.superblock.startBlock;
+    this.#sequence = log.superblock.sequence;
+    this.#isAsynchronous = (log.superblock.featureIncompat & JOURNAL_INCOMPAT.ASYNC_COMMIT) !== 0;
+  }
+
+  run(): ScannedLog {
+    let passedBlocks = 0;
+    for (;;) {
+      const at = this.#block;
+      const block = this.#log.read(at);
+      const header = decodeLogHeader(block);
+      if (header === undefined || header.sequence !== this.#sequence) break;
+      this.#block = this.#log.next(at);
+      const { count } = this.#blocks;
+      if (!this.#isPassed(header.blockType, block, at)) break;
+      // A log that never ends would lead round and round.
+      passedBlocks += 1 + this.#blocks.count - count;
+      if (passedBlocks > this.#log.lengthBlocks) {
+        if (this.#hasSuspect) break;
+        throw new InputError(
+          "journal",
+          `its transactions fill more than the ${this.#log.lengthBlocks} blocks of its log`,
+        );
+      }
+    }
+    const transactionCount = this.#end ?? this.#transaction;
+    this.#blocks.dropFrom(transactionCount);
+    return {
+      transactionCount,
+      endSequence: (this.#log.superblock.sequence + transactionCount) >>> 0,
+      blocks: this.#blocks,
+      revocations: this.#revocations.filter(({ transaction }) => transaction < transactionCount),
+    };
+  }
+
+  /** Takes in one block; false when the log ends with it. */
+  #isPassed(blockType: number, block: Uint8Array, at: number): boolean {
+    switch (blockType) {
+      case LOG_BLOCK_TYPE.DESCRIPTOR:
+        this.#passDescriptor(block);
+        return true;
+      case LOG_BLOCK_TYPE.REVOKE:
+        if (!hasRightTail(block, this.#log.format)) this.#hasSuspect = true;
+        // The kernel counts them while it scans, and gives up here even if the transaction was never committed.
+        if (decodeRevokedBlocks(block, this.#log.format) === undefined) {
+          throw new InputError("journal", `block ${at}: its revocations do not fit it`, {
+            data: { block: at },
+          });
+        }
+        this.#revocations.push({ block: at, transaction: this.#transaction });
+        return true;
+      case LOG_BLOCK_TYPE.COMMIT:
+        return this.#passCommit(block);
+      default:
+        return false;
+    }
+  }
+
+  #passDescriptor(block: Uint8Array): void {
+    const { format } = this.#log;
+    if (!hasRightTail(block, format)) this.#hasSuspect = true;
+    const isSummed = format.checksumVersion === 1 && !this.#hasSuspect && this.#end === undefined;
+    if (isSummed) this.#crc32 = crc32BigEndian(this.#crc32, block);
+    for (const tag of decodeTags(block, format)) {
+      const copy = this.#block;
+      this.#block = this.#log.next(copy);
+      this.#blocks.add(tag, copy, this.#transaction);
+      if (isSummed) this.#crc32 = crc32BigEndian(this.#crc32, this.#log.read(copy));
+    }
+  }
+
+  /** A commit block ends a transaction. What follows says how damage and an unfinished commit are told apart. */
+  #passCommit(block: Uint8Array): boolean {
+    const { seconds } = decodeCommit(block);
+    if (this.#hasSuspect) {
+      // Time never runs backwards in one log, so this is what an older one left behind.
+      if (seconds < this.#lastCommitSeconds) return false;
+      throw this.#damaged("one of its blocks has a wrong checksum");
+    }
+    const isVersion1 = this.#log.format.checksumVersion === 1;
+    if (isVersion1 && this.#end !== undefined) {
+      throw this.#damaged("another one was committed after it", this.#end);
+    }
+    if (this.#isCommitRight(block)) this.#crc32 = CRC32_START;
+    else {
+      if (seconds < this.#lastCommitSeconds) return false;
+      // The kernel takes a number of 0 for no transaction at all: it neither refuses that one, nor ends there for good.
+      const isUnnamed = this.#sequence === 0;
+      // With asynchronous commits, this block may be on the disk before the rest of its transaction.
+      if (!this.#isAsynchronous) {
+        if (isUnnamed) return false;
+        throw this.#damaged("its commit block has a wrong checksum");
+      }
+      if (!isUnnamed) this.#end = this.#transaction;
+    }
+    this.#lastCommitSeconds = seconds;
+    this.#sequence = (this.#sequence + 1) >>> 0;
+    this.#transaction++;
+    return true;
+  }
+
+  #isCommitRight(block: Uint8Array): boolean {
+    const { format } = this.#log;
+    if (format.checksumVersion !== 1) return hasRightCommitChecksum(block, format);
+    const { checksumType, checksumSizeBytes, checksum } = decodeCommit(block);
+    if (checksumType === 0 && checksumSizeBytes === 0 && checksum === 0) return true;
+    return checksumType === COMMIT_CHECKSUM.CRC32 &&
+      checksumSizeBytes === COMMIT_CHECKSUM.SIZE_BYTES && checksum === this.#crc32;
+  }
+
+  #damaged(why: string, transaction = this.#transaction): InputError {
+    const sequence = (this.#log.superblock.sequence + transaction) >>> 0;
+    return new InputError("journal", `transaction ${sequence} is damaged: ${why}`, {
+      data: { sequence },
+    });
+  }
 }
 
 /** The blocks that a log replaces, each once, with the transaction that revokes it. */
@@ -103,8 +307,8 @@ class TargetTable {
   /** The transaction behind the last one that revoked it; 0 when none did. */
   readonly #revokedBefore: Uint32Array;
 
-  constructor({ targets }: LoggedBlocks) {
-    const sorted = targets.slice().sort();
+  constructor({ targets, count: copyCount }: LoggedBlocks) {
+    const sorted = targets.slice(0, copyCount).sort();
     let count = 0;
     for (const target of sorted) {
       if (count === 0 || sorted[count - 1] !== target) sorted[count++] = target;
@@ -135,13 +339,6 @@ class TargetTable {
   }
 }
 
-function readRevocations(log: JournalLog, { revocations }: ScannedLog, targets: TargetTable): void {
-  for (const { block, transaction } of revocations) {
-    const revoked = decodeRevokedBlocks(log.read(block), log.format);
-    for (const target of revoked ?? []) targets.revoke(target, transaction);
-  }
-}
-
 /** Checks all copies that count, as the kernel does before it lets an image be mounted; gives the number of the others. */
 function checkCopies(
   log: JournalLog,
@@ -167,8 +364,8 @@ function checkCopies(
       );
     }
     if (format.checksumVersion < 2) continue;
-    const tag = { blockNumber: target, isEscaped: false, checksum: blocks.checksums[i]! };
-    if (!hasRightTagChecksum(tag, log.read(blocks.copies[i]!), sequence, format)) {
+    const copy = log.read(blocks.copies[i]!);
+    if (blocks.checksums[i] !== tagChecksum(copy, sequence, format)) {
       throw new InputError("journal", `${what}: the copy of block ${target} has a wrong checksum`, {
         data: { sequence, block: target },
       });
@@ -189,7 +386,7 @@ function logOverlay(
   const positions = Float64Array.from(replaced, (copy) => log.positionOf(blocks.copies[copy]!));
   const escaped = Uint8Array.from(replaced, (copy) => blocks.escaped[copy]!);
   const magic = new Uint8Array(4);
-  new DataView(magic.buffer).setUint32(0, JOURNAL_MAGIC);
+  viewOf(magic).setUint32(0, JOURNAL_MAGIC);
   return overlayReader(image, place.blockSizeBytes, {
     blocks: numbers,
     fill(index, target, offset) {

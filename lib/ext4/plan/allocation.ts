@@ -20,8 +20,7 @@ import { type Demand, type LayoutRules, runStarts } from "../../layout/packing.t
 import { appendExtents, type Placement, placePayloads } from "../../layout/placement.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../../model/payload.ts";
 import { EXTENT_BLOCKS_MAX } from "../format/constants.ts";
-import type { ExtentLeaf } from "../format/extent.ts";
-import { extentTreeBlockCount } from "./extent_tree.ts";
+import { type ExtentLeaf, extentTreeBlockCount } from "../format/extent.ts";
 import {
   BLOCKS_PER_GROUP,
   type Geometry,

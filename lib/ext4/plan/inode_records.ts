@@ -19,14 +19,14 @@ import {
   INODE_BLOCK_FIELD_SIZE_BYTES,
   INODE_EXTRA_SIZE_BYTES,
   type InodeRecord,
+  isMendedByFsck,
   type Timestamp,
   TIMESTAMP_SECONDS_MAX,
   TIMESTAMP_SECONDS_MIN,
 } from "../format/inode.ts";
-import { isMendedByFsck } from "../format/inode.ts";
 import { encodeInodeXattrs } from "../format/xattr.ts";
 import { KIND_CODES } from "./directories.ts";
-import { encodeExtentTree } from "./extent_tree.ts";
+import { encodeExtentTree } from "../format/extent.ts";
 import { inlineDataXattr, type NodeDraft, type ValueDraft } from "./inode_drafts.ts";
 import type { InodeBlocks } from "./allocation.ts";
 import { INODE_XATTR_CAPACITY_BYTES, type InodeXattrs } from "./xattrs.ts";

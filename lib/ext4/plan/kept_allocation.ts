@@ -22,7 +22,7 @@ import {
 import { keepable, type KeptDemand, placeAmongKept } from "../../layout/kept.ts";
 import { appendExtents, type Extent, roundedToGrid } from "../../layout/placement.ts";
 import { EXTENT_BLOCKS_MAX } from "../format/constants.ts";
-import type { ExtentLeaf } from "../format/extent.ts";
+import { type ExtentLeaf, extentTreeBlockCount } from "../format/extent.ts";
 import {
   type Allocation,
   type AllocationDemand,
@@ -37,7 +37,6 @@ import {
   ROUNDS_MAX,
   totalSizeBlocks,
 } from "./allocation.ts";
-import { extentTreeBlockCount } from "./extent_tree.ts";
 import {
   BLOCKS_PER_GROUP,
   type Geometry,

@@ -26,7 +26,7 @@ import {
   type InodeBlocks,
   layoutRules,
 } from "./allocation.ts";
-import { encodeExtentTree } from "./extent_tree.ts";
+import { encodeExtentTree } from "../format/extent.ts";
 import { BLOCKS_PER_GROUP, INODE_SIZE_BYTES } from "./geometry.ts";
 import {
   buildGroupTables,

@@ -5,30 +5,38 @@
  * @module
  */
 import { setImmediate } from "node:timers/promises";
-import type { ByteString } from "../../bytes/byte_string.ts";
-import { byteStringFromBytes } from "../../bytes/byte_string.ts";
+import { type ByteString, byteStringFromBytes } from "../../bytes/byte_string.ts";
 import { InputError, throwIfAborted } from "../../errors.ts";
 import { memoryReader, type RandomReader } from "../../io/random_reader.ts";
-import type { BlockRun, DataSegment, Payload } from "../../model/payload.ts";
-import { readPayload, wholeSegment } from "../../model/payload.ts";
+import {
+  type BlockRun,
+  type DataSegment,
+  type Payload,
+  readPayload,
+  wholeSegment,
+} from "../../model/payload.ts";
 import { type PayloadScan, PayloadScanner } from "../../tar/payload.ts";
 import { INCOMPAT, INODE_FLAG } from "../format/constants.ts";
 import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
-import { noKeyName } from "../format/no_key_name.ts";
-import type { BlockMap, MapBlock, MappedRun } from "../volume/block_map.ts";
-import { readBlockMap } from "../volume/block_map.ts";
-import type { InlineData } from "../volume/content.ts";
+import { noKeyName } from "../format/htree.ts";
+import { type BlockMap, type MapBlock, type MappedRun, readBlockMap } from "../volume/block_map.ts";
 import {
+  type InlineData,
   judgeSymlinkSize,
   judgeTarget,
   readInlineData,
   readSymlinkBlock,
 } from "../volume/content.ts";
-import type { InodeView } from "../volume/inode.ts";
-import { judgeSize, SECTOR_SIZE_BYTES, xattrBlockOf } from "../volume/inode.ts";
+import { type InodeView, judgeSize, SECTOR_SIZE_BYTES, xattrBlockOf } from "../volume/inode.ts";
 import { readInodeXattrs } from "../volume/xattrs.ts";
-import type { BlockBudget, Ext4Image, ImageInode } from "./image.ts";
-import { DEFAULT_READ_LIMITS, hasFlag, hasInlineData } from "./image.ts";
+import {
+  type BlockBudget,
+  DEFAULT_READ_LIMITS,
+  type Ext4Image,
+  hasFlag,
+  hasInlineData,
+  type ImageInode,
+} from "./image.ts";
 
 export type { MapBlock, MappedRun } from "../volume/block_map.ts";
 

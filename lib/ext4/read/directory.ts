@@ -3,21 +3,23 @@
  *
  * @module
  */
-import type { ByteString } from "../../bytes/byte_string.ts";
-import { displayName } from "../../bytes/byte_string.ts";
+import { type ByteString, displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
 import { DIRENT_TYPE, INCOMPAT, INODE_FLAG, INODE_NUMBER } from "../format/constants.ts";
 import type { DirectoryEntries } from "../format/directory.ts";
-import { CIPHERTEXT_BYTES_MIN, noKeyName } from "../format/no_key_name.ts";
+import { CIPHERTEXT_BYTES_MIN, noKeyName } from "../format/htree.ts";
 import { readBlockMap } from "../volume/block_map.ts";
-import type { DirectoryVisitor, DirectoryWalk } from "../volume/directory.ts";
-import { DirectoryWalker } from "../volume/directory.ts";
-import type { NodeKind } from "../volume/inode.ts";
-import { isReservedInode, judgeSize } from "../volume/inode.ts";
+import { type DirectoryVisitor, type DirectoryWalk, DirectoryWalker } from "../volume/directory.ts";
+import { isReservedInode, judgeSize, type NodeKind } from "../volume/inode.ts";
 import { faultInImage } from "../volume/judge.ts";
 import { inlineData, readSymlink } from "./content.ts";
-import type { Ext4Image, ImageInode } from "./image.ts";
-import { DEFAULT_READ_LIMITS, hasFlag, hasInlineData } from "./image.ts";
+import {
+  DEFAULT_READ_LIMITS,
+  type Ext4Image,
+  hasFlag,
+  hasInlineData,
+  type ImageInode,
+} from "./image.ts";
 
 /** One name in a directory; never "." or "..". */
 export interface DirectoryName {

@@ -19,7 +19,7 @@ import {
   type DirectoryLeaf,
   HASH_SEED,
 } from "../plan/directories.ts";
-import { extentTreeBlockCount } from "../plan/extent_tree.ts";
+import { extentTreeBlockCount } from "../format/extent.ts";
 import { BLOCKS_PER_GROUP, INODE_SIZE_BYTES } from "../plan/geometry.ts";
 import { featureWords } from "../plan/groups.ts";
 import type { PreviousImage, PreviousNode } from "../plan/previous.ts";
@@ -34,8 +34,8 @@ import {
   type Ext4Image,
   hasFlag,
   hasInlineData,
+  type ImageInode,
 } from "./image.ts";
-import type { ImageInode } from "./image.ts";
 
 /** What was read of the structures of a previous image. */
 export type PreviousStructures = Pick<

@@ -10,12 +10,15 @@ import type { Xattr } from "../../model/node.ts";
 import type { Warnings } from "../../warnings.ts";
 import { aclFromDisk } from "../format/acl.ts";
 import { INCOMPAT, INODE_FLAG } from "../format/constants.ts";
-import { joinXattrName, XATTR_INDEX } from "../format/xattr.ts";
-import type { DecodedXattr } from "../format/xattr_decode.ts";
-import { verifyXattrValueInode } from "../format/xattr_decode.ts";
-import { xattrBlockOf } from "../volume/inode.ts";
-import type { AttributeValue } from "../volume/xattrs.ts";
 import {
+  type DecodedXattr,
+  joinXattrName,
+  verifyXattrValueInode,
+  XATTR_INDEX,
+} from "../format/xattr.ts";
+import { xattrBlockOf } from "../volume/inode.ts";
+import {
+  type AttributeValue,
   isInlineData,
   judgeXattrBlockPointer,
   readAttributeValue,
@@ -23,8 +26,7 @@ import {
   readXattrBlock,
 } from "../volume/xattrs.ts";
 import { blockRuns } from "./content.ts";
-import type { BlockBudget, Ext4Image, ImageInode } from "./image.ts";
-import { hasFlag } from "./image.ts";
+import { type BlockBudget, type Ext4Image, hasFlag, type ImageInode } from "./image.ts";
 
 /** An attribute as it is stored, with its value read from wherever it is. ACLs are in ext4's own format. */
 export interface StoredXattr {

@@ -16,8 +16,13 @@ import {
   sealOrphanBlock,
   verifyOrphanBlock,
 } from "../format/special_blocks.ts";
-import { sealXattrBlock, XATTR_BLOCK_AT } from "../format/xattr.ts";
-import { type DecodedXattr, decodeInodeXattrs, decodeXattrBlock } from "../format/xattr_decode.ts";
+import {
+  type DecodedXattr,
+  decodeInodeXattrs,
+  decodeXattrBlock,
+  sealXattrBlock,
+  XATTR_BLOCK_AT,
+} from "../format/xattr.ts";
 import { blockRuns } from "../read/content.ts";
 import { uncheckedInode } from "../read/image.ts";
 import { QuotaEditor } from "./quota_editor.ts";

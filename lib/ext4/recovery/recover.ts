@@ -16,7 +16,7 @@ import {
 } from "../format/constants.ts";
 import { viewOf } from "../format/fields.ts";
 import { type FastCommits, readFastCommits } from "../journal/fast_commit.ts";
-import { patchJournalSuperblock } from "../journal/journal_superblock.ts";
+import { patchJournalSuperblock } from "../format/journal.ts";
 import type { JournalPlace } from "../journal/log.ts";
 import { BlockEditor } from "../journal/overlay.ts";
 import { type Replayed, replayJournal, type ReplayReport } from "../journal/replay.ts";

@@ -6,12 +6,9 @@
  */
 import { divCeil } from "../../bytes/arithmetic.ts";
 import { INODE_FLAG } from "../format/constants.ts";
-import { XATTR_INDEX } from "../format/xattr.ts";
-import type { DecodedXattr } from "../format/xattr_decode.ts";
-import { verifyXattrValueInode } from "../format/xattr_decode.ts";
+import { type DecodedXattr, verifyXattrValueInode, XATTR_INDEX } from "../format/xattr.ts";
 import type { MappedRun } from "../volume/block_map.ts";
-import type { InodeView } from "../volume/inode.ts";
-import { viewOfInode } from "../volume/inode.ts";
+import { type InodeView, viewOfInode } from "../volume/inode.ts";
 import { exactNumber, HERE } from "../volume/judge.ts";
 import {
   isOldStyleValue,

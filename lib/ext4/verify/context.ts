@@ -4,7 +4,7 @@
  * @module
  */
 import { RO_COMPAT } from "../format/constants.ts";
-import type { DecodedXattr } from "../format/xattr_decode.ts";
+import type { DecodedXattr } from "../format/xattr.ts";
 import type { Directory } from "../volume/directory.ts";
 import type { Judge } from "../volume/judge.ts";
 import type { Group, Volume } from "../volume/volume.ts";

@@ -10,12 +10,11 @@ import {
   LINK_COUNT_MAX,
   RO_COMPAT,
 } from "../format/constants.ts";
-import { CIPHERTEXT_BYTES_MIN } from "../format/no_key_name.ts";
+import { CIPHERTEXT_BYTES_MIN } from "../format/htree.ts";
 import type { DirectoryEntries } from "../format/directory.ts";
 import type { DirectoryVisitor, DirectoryWalk } from "../volume/directory.ts";
 import type { Context } from "./context.ts";
-import type { ParentTable } from "./usage.ts";
-import { INODE_TRAIT } from "./usage.ts";
+import { INODE_TRAIT, type ParentTable } from "./usage.ts";
 
 const ENCRYPTABLE_TYPES: readonly number[] = [
   FILE_MODE.REGULAR,

@@ -5,10 +5,9 @@
  */
 import { FILE_MODE, INODE_FLAG } from "../format/constants.ts";
 import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
-import type { DecodedXattr } from "../format/xattr_decode.ts";
+import type { DecodedXattr } from "../format/xattr.ts";
 import type { MappedRun } from "./block_map.ts";
-import type { InodeView } from "./inode.ts";
-import { judgeLargeFile } from "./inode.ts";
+import { type InodeView, judgeLargeFile } from "./inode.ts";
 import type { FaultDetails } from "./judge.ts";
 import type { Volume } from "./volume.ts";
 import { isInlineData } from "./xattrs.ts";

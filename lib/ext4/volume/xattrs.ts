@@ -5,15 +5,20 @@
  */
 import { COMPAT, INCOMPAT } from "../format/constants.ts";
 import { INODE_BASE_SIZE_BYTES } from "../format/inode.ts";
-import { XATTR_INDEX, XATTR_VALUE_SIZE_MAX, xattrValueHash } from "../format/xattr.ts";
-import type { DecodedXattr, DecodedXattrBlock, XattrComplaint } from "../format/xattr_decode.ts";
-import { decodeInodeXattrs, decodeXattrBlock, verifyXattrBlock } from "../format/xattr_decode.ts";
-import type { MappedRun } from "./block_map.ts";
-import { readRuns } from "./block_map.ts";
-import type { InodeView } from "./inode.ts";
-import { viewOfInode } from "./inode.ts";
-import type { Location, Structure } from "./judge.ts";
-import { HERE, hex } from "./judge.ts";
+import {
+  type DecodedXattr,
+  type DecodedXattrBlock,
+  decodeInodeXattrs,
+  decodeXattrBlock,
+  verifyXattrBlock,
+  XATTR_INDEX,
+  XATTR_VALUE_SIZE_MAX,
+  type XattrComplaint,
+  xattrValueHash,
+} from "../format/xattr.ts";
+import { type MappedRun, readRuns } from "./block_map.ts";
+import { type InodeView, viewOfInode } from "./inode.ts";
+import { HERE, hex, type Location, type Structure } from "./judge.ts";
 import type { Volume } from "./volume.ts";
 
 /** A value that an inode holds. */

@@ -1,9 +1,14 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { InputError } from "../../../lib/errors.ts";
-import type { AclEntry } from "../../../lib/ext4/format/acl.ts";
-import { ACL_TAG, aclEntries, aclFromDisk, aclToDisk } from "../../../lib/ext4/format/acl.ts";
-import { decodeInodeXattrs } from "../../../lib/ext4/format/xattr_decode.ts";
+import {
+  ACL_TAG,
+  aclEntries,
+  type AclEntry,
+  aclFromDisk,
+  aclToDisk,
+} from "../../../lib/ext4/format/acl.ts";
+import { decodeInodeXattrs } from "../../../lib/ext4/format/xattr.ts";
 import { fixture } from "./fixture_image.ts";
 
 const NO_ID = 0xffffffff;

@@ -2,7 +2,6 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { InputError } from "../../../lib/errors.ts";
 import { INODE_FLAG } from "../../../lib/ext4/format/constants.ts";
-import type { DecodedExtentNode } from "../../../lib/ext4/format/extent.ts";
 import {
   decodeExtentNode,
   encodeExtentNode,
@@ -14,7 +13,7 @@ import {
 import { fixture, fixtures } from "./fixture_image.ts";
 
 /** e2fsck's rebuilt trees leave old entries behind the ones in use; only those in use are compared. */
-function usedPart(node: Uint8Array, decoded: DecodedExtentNode): Uint8Array {
+function usedPart(node: Uint8Array, decoded: ReturnType<typeof decodeExtentNode>): Uint8Array {
   return node.slice(0, 12 * (1 + decoded.leaves.length + decoded.indexes.length));
 }
 

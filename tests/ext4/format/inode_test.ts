@@ -6,7 +6,6 @@ import type { InodeRecord } from "../../../lib/ext4/format/inode.ts";
 import {
   decodeInode,
   defaultInode,
-  encodeInode,
   inodeChecksum,
   InodeSlots,
   isMendedByFsck,
@@ -18,6 +17,17 @@ import {
   timestampFromWords,
 } from "../../../lib/ext4/format/inode.ts";
 import { fixture, fixtures } from "./fixture_image.ts";
+
+/** Writes an inode into a slot of its own. */
+function encodeInode(
+  inode: InodeRecord,
+  target: Uint8Array,
+  { inodeNumber, seed }: { readonly inodeNumber: number; readonly seed: number | undefined },
+): void {
+  const slots = new InodeSlots(inodeNumber, 1, target.length, seed);
+  slots.put(inodeNumber, inode);
+  target.set(slots.bytes);
+}
 
 Deno.test("inodes in use come back byte for byte, checksum included", () => {
   let count = 0;

@@ -2,21 +2,19 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { InputError } from "../../../lib/errors.ts";
 import { viewOf } from "../../../lib/ext4/format/fields.ts";
-import type { DiskXattr } from "../../../lib/ext4/format/xattr.ts";
 import {
+  decodeInodeXattrs,
+  decodeXattrBlock,
+  type DiskXattr,
   encodeInodeXattrs,
   encodeXattrBlock,
   sealXattrBlock,
+  verifyXattrBlock,
+  verifyXattrValueInode,
   XATTR_BLOCK_AT,
   xattrBlockHash,
   xattrEntryHash,
 } from "../../../lib/ext4/format/xattr.ts";
-import {
-  decodeInodeXattrs,
-  decodeXattrBlock,
-  verifyXattrBlock,
-  verifyXattrValueInode,
-} from "../../../lib/ext4/format/xattr_decode.ts";
 
 const XATTRS: readonly DiskXattr[] = [
   { nameIndex: 1, suffix: "aaaa", value: Uint8Array.of(1, 2, 3, 4, 5) },

@@ -5,11 +5,14 @@
  * @module
  */
 import { viewOf } from "../../../lib/ext4/format/fields.ts";
-import { JOURNAL_INCOMPAT, journalSuperblockChecksum } from "../../../lib/ext4/format/journal.ts";
+import {
+  JOURNAL_INCOMPAT,
+  JOURNAL_MAGIC,
+  journalSuperblockChecksum,
+} from "../../../lib/ext4/format/journal.ts";
 import {
   commitBlockChecksum,
   crc32BigEndian,
-  encodeLogHeader,
   JOURNAL_COMPAT_CHECKSUM,
   LOG_BLOCK_TYPE,
   type LogFormat,
@@ -163,7 +166,10 @@ export class LogImage {
 
   #newBlock(blockType: number): Uint8Array {
     const block = new Uint8Array(this.#options.blockSizeBytes);
-    encodeLogHeader(block, { blockType, sequence: this.#sequence });
+    const view = viewOf(block);
+    view.setUint32(0, JOURNAL_MAGIC);
+    view.setUint32(4, blockType);
+    view.setUint32(8, this.#sequence);
     return block;
   }
 

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { encodeExtentTree, extentTreeBlockCount } from "../../../lib/ext4/plan/extent_tree.ts";
+import { encodeExtentTree, extentTreeBlockCount } from "../../../lib/ext4/format/extent.ts";
 
 const BLOCK_BYTES = 4096;
 
