@@ -70,7 +70,7 @@ export type {
 } from "./volume/volume.ts";
 export type { FaultDetails, Judge } from "./volume/judge.ts";
 export type { InodeView } from "./volume/inode.ts";
-export type { ChecksumPair, ImageGeometry } from "./volume/geometry.ts";
+export type { ChecksumPair, ImageGeometry } from "./volume/superblock.ts";
 export type { Superblock } from "./format/superblock.ts";
 export type { GroupDescriptor } from "./format/group_descriptor.ts";
 export type { InodeRecord, Timestamp } from "./format/inode.ts";

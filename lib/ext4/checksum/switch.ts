@@ -29,7 +29,7 @@ import {
   superblockChecksum,
   superblockSeed,
 } from "../format/superblock.ts";
-import { imageGeometry, readSuperblock } from "../volume/geometry.ts";
+import { imageGeometry, readSuperblock } from "../volume/superblock.ts";
 import { faultInImage, StrictJudge } from "../volume/judge.ts";
 import { Volume } from "../volume/volume.ts";
 import type { ImageFiles } from "./change_journal.ts";

@@ -51,13 +51,11 @@ import {
   verifyOrphanBlock,
 } from "../format/special_blocks.ts";
 import { sealXattrBlock, XATTR_BLOCK_AT } from "../format/xattr.ts";
-import type { MappedRun } from "../volume/block_map.ts";
-import { readBlockMap } from "../volume/block_map.ts";
-import { isFastSymlink } from "../volume/content.ts";
+import { type MappedRun, readBlockMap } from "../volume/block_map.ts";
+import { isFastSymlink, judgeXattrBlockPointer, readXattrBlock } from "../volume/content.ts";
 import { readIndex } from "../volume/htree.ts";
 import { InodeView, judgeSize } from "../volume/inode.ts";
 import type { Volume } from "../volume/volume.ts";
-import { judgeXattrBlockPointer, readXattrBlock } from "../volume/xattrs.ts";
 
 /** How many structures got or lost a checksum. */
 export interface SwitchCounts {
@@ -261,7 +259,7 @@ class InodeSwitch {
     counts.inodes++;
     if (!isUsed || inodeNumber === INODE_NUMBER.BAD_BLOCKS) return;
     // A view of what was stored: the slot without its checksum is the same but for that.
-    const view = new InodeView(stored);
+    const view = new InodeView(stored, inodeNumber);
     if (view.mode !== 0 || view.usesExtents) await this.#switchBlocks(view, inodeNumber);
   }
 
@@ -278,7 +276,7 @@ class InodeSwitch {
     const hasOwnBlocks = isDirectory || isOrphanFile || isJournal;
     if (!view.usesExtents && !hasOwnBlocks) return;
     const extentBlocks: number[] = [];
-    const map = readBlockMap(volume, inode, view, {
+    const map = readBlockMap(volume, view, {
       onMapBlock: ({ blockNumber }) => {
         if (view.usesExtents) extentBlocks.push(blockNumber);
       },
@@ -286,7 +284,7 @@ class InodeSwitch {
     const ownSeed = inodeSeed(seed, inode, view.generation);
     for (const block of extentBlocks) await this.#switchExtentBlock(block, ownSeed, inode);
     if (!hasOwnBlocks) return;
-    if (isDirectory) judgeSize(volume, inode, view, map);
+    if (isDirectory) judgeSize(volume, view, map);
     const blocks = wholeBlocks(map.runs, `${this.#context.name}: inode ${inode}`);
     if (isDirectory) await this.#switchDirectory(view, map.runs, ownSeed, inode);
     if (isOrphanFile) await this.#switchOrphanFile(blocks, ownSeed, inode);
@@ -328,7 +326,7 @@ class InodeSwitch {
   ): Promise<void> {
     const { enable, volume, lacking, counts, name } = this.#context;
     const isIndexed = volume.hasCompat(COMPAT.DIR_INDEX) && (view.flags & INODE_FLAG.INDEX) !== 0;
-    const index = isIndexed ? readIndex(volume, { number: inode, view, runs }) : undefined;
+    const index = isIndexed ? readIndex(volume, { view, runs }) : undefined;
     const isEncrypted = (view.flags & INODE_FLAG.ENCRYPT) !== 0;
     for (const [logical, block] of wholeBlocks(runs, name).entries()) {
       this.#own(block, inode);

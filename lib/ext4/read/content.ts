@@ -25,10 +25,16 @@ import {
   judgeSymlinkSize,
   judgeTarget,
   readInlineData,
+  readInodeXattrs,
   readSymlinkBlock,
 } from "../volume/content.ts";
-import { type InodeView, judgeSize, SECTOR_SIZE_BYTES, xattrBlockOf } from "../volume/inode.ts";
-import { readInodeXattrs } from "../volume/xattrs.ts";
+import {
+  type InodeView,
+  judgeSize,
+  reportInode,
+  SECTOR_SIZE_BYTES,
+  xattrBlockOf,
+} from "../volume/inode.ts";
 import {
   type BlockBudget,
   DEFAULT_READ_LIMITS,
@@ -62,13 +68,12 @@ export function blockRuns(
   options: BlockMapOptions = {},
 ): readonly MappedRun[] {
   if (hasInlineData(inode)) return [];
-  return readBlockMap(image, inode.number, inode.view, options).runs;
+  return readBlockMap(image, inode.view, options).runs;
 }
 
 /** What an inode keeps in itself. Throws InputError when the attribute with the rest is not there. */
 export function inlineData(image: Ext4Image, inode: ImageInode): InlineData {
-  const { number, view } = inode;
-  return readInlineData(image, number, view, readInodeXattrs(image, number, view));
+  return readInlineData(image, inode.view, readInodeXattrs(image, inode.view));
 }
 
 /**
@@ -78,10 +83,10 @@ export function inlineData(image: Ext4Image, inode: ImageInode): InlineData {
  * @throws {InputError} for what the kernel refuses, and a target without a byte, or with over 4095
  */
 export function readSymlink(image: Ext4Image, inode: ImageInode): ByteString {
-  const { number, view } = inode;
+  const { view } = inode;
   const isEncrypted = hasFlag(inode, INODE_FLAG.ENCRYPT);
   const isFast = !hasInlineData(inode) && isShortForKernel(image, view);
-  if (isFast && !isEncrypted) judgeFastSymlink(image, number, view);
+  if (isFast && !isEncrypted) judgeFastSymlink(image, view);
   const bytes = hasInlineData(inode)
     ? inlineData(image, inode).bytes
     : isFast
@@ -90,7 +95,7 @@ export function readSymlink(image: Ext4Image, inode: ImageInode): ByteString {
   if (isEncrypted) return encryptedTarget(inode, bytes);
   if (!isFast) {
     const severity = hasInlineData(inode) ? { severity: "note" as const } : {};
-    judgeTarget(image, number, view, bytes, { isReadable: true, ...severity });
+    judgeTarget(image, view, bytes, { isReadable: true, ...severity });
   }
   const most = isFast || hasInlineData(inode) ? bytes.length : image.blockSizeBytes - 1;
   const end = bytes.indexOf(0);
@@ -112,20 +117,20 @@ function isShortForKernel(image: Ext4Image, view: InodeView): boolean {
 }
 
 /** The kernel refuses a target in i_block that does not end where the size says. */
-function judgeFastSymlink(image: Ext4Image, inode: number, view: InodeView): void {
+function judgeFastSymlink(image: Ext4Image, view: InodeView): void {
   const end = view.blockField.indexOf(0);
   const found = view.sizeBytes;
   if (found > 0 && found < INODE_BLOCK_FIELD_SIZE_BYTES && found === end) return;
   const wanted = end > 0 ? end : `1 to ${INODE_BLOCK_FIELD_SIZE_BYTES - 1}`;
-  image.judge.report("inode", { inode }, "i_size of a symlink", { found, wanted });
+  reportInode(image, view, "i_size of a symlink", { found, wanted });
 }
 
 /** The first block of a symlink; more of them are not looked at. */
 function slowTarget(image: Ext4Image, inode: ImageInode): Uint8Array {
-  const { number, view } = inode;
-  judgeSymlinkSize(image, number, view, { isReadable: true });
-  const { runs } = readBlockMap(image, number, view, { endBlock: 1 });
-  const bytes = readSymlinkBlock(image, number, view, runs, { isReadable: true });
+  const { view } = inode;
+  judgeSymlinkSize(image, view, { isReadable: true });
+  const { runs } = readBlockMap(image, view, { endBlock: 1 });
+  const bytes = readSymlinkBlock(image, view, runs, { isReadable: true });
   if (bytes !== undefined) return bytes;
   throw new InputError(inode.what, "the target of the symlink is a hole");
 }
@@ -220,8 +225,8 @@ export function filePayload(
   const { sizeBytes } = inode.view;
   if (!hasInlineData(inode)) {
     const endBlock = Math.ceil(sizeBytes / image.blockSizeBytes);
-    const map = readBlockMap(image, inode.number, inode.view, { endBlock });
-    judgeSize(image, inode.number, inode.view, map);
+    const map = readBlockMap(image, inode.view, { endBlock });
+    judgeSize(image, inode.view, map);
     const segments = fileSegments(image, inode, map, bounds);
     return new ImagePayload(sizeBytes, segments, image.reader);
   }

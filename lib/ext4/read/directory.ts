@@ -96,15 +96,14 @@ export function partFault(part: string, fault: InputError): InputError {
 
 /** @returns how many blocks it maps */
 function walkDirectory(image: Ext4Image, inode: ImageInode, names: NameCollector): number {
-  const { number, view } = inode;
+  const { view } = inode;
   const isInline = hasInlineData(inode);
   const endBlock = Math.ceil(view.sizeBytes / image.blockSizeBytes);
-  const map = isInline ? undefined : readBlockMap(image, number, view, { endBlock });
-  if (map !== undefined) judgeSize(image, number, view, map);
+  const map = isInline ? undefined : readBlockMap(image, view, { endBlock });
+  if (map !== undefined) judgeSize(image, view, map);
   const walker = WALKERS.get(image) ?? new DirectoryWalker(image);
   WALKERS.set(image, walker);
   walker.walk({
-    number,
     view,
     runs: map?.runs ?? [],
     inlineData: isInline ? inlineData(image, inode).bytes : undefined,

@@ -31,15 +31,14 @@ import {
   verifyMmpBlock,
 } from "../format/special_blocks.ts";
 import type { Superblock } from "../format/superblock.ts";
-import { checkFeatures, warnOfState } from "../volume/features.ts";
-import type { ImageGeometry } from "../volume/geometry.ts";
-import { imageGeometry, readSuperblock } from "../volume/geometry.ts";
+import { checkFeatures, warnOfState } from "../volume/superblock.ts";
+import type { ImageGeometry } from "../volume/superblock.ts";
+import { imageGeometry, readSuperblock } from "../volume/superblock.ts";
 import type { NodeKind } from "../volume/inode.ts";
 import { InodeView, isReservedInode, judgeFields, kindOfMode, seedOf } from "../volume/inode.ts";
-import type { Judge } from "../volume/judge.ts";
-import { faultInImage, HERE, ReadingJudge } from "../volume/judge.ts";
+import { faultInImage, HERE, type Judge, ReadingJudge } from "../volume/judge.ts";
 import { Volume } from "../volume/volume.ts";
-import { isInlineData, readInodeXattrs } from "../volume/xattrs.ts";
+import { isInlineData, readInodeXattrs } from "../volume/content.ts";
 import { SystemZones } from "./system_zones.ts";
 
 export type { NodeKind } from "../volume/inode.ts";
@@ -191,7 +190,7 @@ export class Ext4Image extends Volume {
     }
     const inode = uncheckedInode(this, inodeNumber, slot);
     const { view } = inode;
-    judgeFields(this, inodeNumber, view);
+    judgeFields(this, view);
     if (view.linkCount === 0) judge.report("inode", location, "it has a name, but no links");
     // A file that is being cut short at the moment is in the list of orphans, which lives in i_dtime.
     if (view.dtime !== 0 && this.superblock.lastOrphan === 0) {
@@ -221,7 +220,7 @@ export class Ext4Image extends Volume {
       }
     }
     // ext4_has_inline_data(): without the attribute i_block is taken for what it is elsewhere.
-    if (view.hasInlineData && !this.#hasInlineAttribute(number, view)) {
+    if (view.hasInlineData && !this.#hasInlineAttribute(view)) {
       const problem = "inline data without the attribute system.data";
       this.judge.report("inode", location, problem, { isReadable: true });
       view.hasInlineData = false;
@@ -229,8 +228,8 @@ export class Ext4Image extends Volume {
     return record === inode.record ? inode : { ...inode, record };
   }
 
-  #hasInlineAttribute(number: number, view: InodeView): boolean {
-    const rest = readInodeXattrs(this, number, view).find(isInlineData);
+  #hasInlineAttribute(view: InodeView): boolean {
+    const rest = readInodeXattrs(this, view).find(isInlineData);
     return rest !== undefined && rest.valueInode === undefined;
   }
 
@@ -294,8 +293,8 @@ export function uncheckedInode(
   const record = judge.attempt("inode", { inode: number }, () => decodeInode(slot, HERE)) ??
     decodeInode(slot.subarray(0, INODE_BASE_SIZE_BYTES));
   const kind = kindOfMode(record.mode) ?? "socket";
-  const view = new InodeView(slot);
-  const seed = seedOf(volume, number, view);
+  const view = new InodeView(slot, number);
+  const seed = seedOf(volume, view);
   return { number, kind, record, view, seed, what: `inode ${number}` };
 }
 

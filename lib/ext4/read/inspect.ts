@@ -8,9 +8,8 @@ import type { ByteString } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
 import type { RandomReader } from "../../io/random_reader.ts";
 import { Warnings } from "../../warnings.ts";
-import { bitmapChecksum } from "../format/group_descriptor.ts";
+import { bitmapChecksum, type GroupDescriptor } from "../format/group_descriptor.ts";
 import { COMPAT, GROUP_FLAG, INODE_FLAG } from "../format/constants.ts";
-import type { GroupDescriptor } from "../format/group_descriptor.ts";
 import { inodeChecksum, type InodeRecord, storedInodeChecksum } from "../format/inode.ts";
 import {
   decodeJournalSuperblock,
@@ -20,13 +19,12 @@ import {
 import type { Superblock } from "../format/superblock.ts";
 import { physicalBlock } from "../volume/block_map.ts";
 import { isFastSymlink } from "../volume/content.ts";
-import { checkFeatures, featureNames } from "../volume/features.ts";
-import type { ChecksumPair, ImageGeometry } from "../volume/geometry.ts";
-import { imageGeometry, readSuperblock } from "../volume/geometry.ts";
+import { checkFeatures, featureNames } from "../volume/superblock.ts";
+import type { ChecksumPair, ImageGeometry } from "../volume/superblock.ts";
+import { imageGeometry, readSuperblock } from "../volume/superblock.ts";
 import { kindOfMode, type NodeKind } from "../volume/inode.ts";
 import { MessageJudge } from "../volume/judge.ts";
-import type { BlockOffset } from "../volume/volume.ts";
-import { Volume } from "../volume/volume.ts";
+import { type BlockOffset, Volume } from "../volume/volume.ts";
 import { blockRuns, inlineData, type MapBlock, type MappedRun, readSymlink } from "./content.ts";
 import { readDirectory } from "./directory.ts";
 import type { Ext4Image, ImageInode } from "./image.ts";
@@ -34,7 +32,7 @@ import { hasFlag, openExt4Image, uncheckedInode } from "./image.ts";
 import { deviceNumbers } from "./tree.ts";
 import { type StoredXattr, XattrReader } from "./xattrs.ts";
 
-export type { ChecksumPair } from "../volume/geometry.ts";
+export type { ChecksumPair } from "../volume/superblock.ts";
 
 /** One group. */
 export interface GroupInspection extends GroupDescriptor {

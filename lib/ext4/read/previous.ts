@@ -26,7 +26,7 @@ import type { PreviousImage, PreviousNode } from "../plan/previous.ts";
 import type { Settings } from "../plan/settings.ts";
 import { type MappedRun, physicalBlock } from "../volume/block_map.ts";
 import { type DirectoryWalk, DirectoryWalker } from "../volume/directory.ts";
-import { featureNames } from "../volume/features.ts";
+import { featureNames } from "../volume/superblock.ts";
 import { blockRuns, filePayload } from "./content.ts";
 import {
   BlockBudget,
@@ -236,12 +236,12 @@ class NodeReader {
     path: ByteString,
     depth: number,
   ): Pick<PreviousNode, "extents" | "treeBlocks" | "children" | "index"> {
-    const { number, view } = inode;
+    const { view } = inode;
     const { runs, extents, treeBlocks } = this.#mapOf(inode);
     const children = new Map<ByteString, PreviousNode>();
     const namesOf = new Map<number, ByteString[]>();
     const inlineData = undefined;
-    this.#walker.walk({ number, view, runs, inlineData }, {
+    this.#walker.walk({ view, runs, inlineData }, {
       self: () => {},
       parent: () => {},
       entry: (entries: DirectoryEntries, index: number, walk: DirectoryWalk) => {

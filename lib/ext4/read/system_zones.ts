@@ -72,7 +72,7 @@ function journalZones(volume: Volume): Zone[] {
   const view = viewOfInode(volume, journalInode);
   if (view === undefined) return [];
   try {
-    const { runs } = readBlockMap(volume, journalInode, view);
+    const { runs } = readBlockMap(volume, view);
     return runs.map(({ startBlock, blockCount }) => ({
       start: startBlock,
       end: startBlock + blockCount,

@@ -4,15 +4,13 @@
  * @module
  */
 import { setImmediate } from "node:timers/promises";
-import type { ByteString } from "../../bytes/byte_string.ts";
-import { displayName } from "../../bytes/byte_string.ts";
+import { type ByteString, displayName } from "../../bytes/byte_string.ts";
 import { InputError, throwIfAborted } from "../../errors.ts";
 import type { DirectoryNode, FileTree, NodeAttributes, TreeNode } from "../../model/node.ts";
 import { Warnings } from "../../warnings.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import { INODE_FLAG, INODE_NUMBER, LINK_COUNT_MAX, RO_COMPAT } from "../format/constants.ts";
-import type { NodeKind } from "../volume/inode.ts";
-import { isReservedInode } from "../volume/inode.ts";
+import { isReservedInode, type NodeKind } from "../volume/inode.ts";
 import { filePayload, ImagePayload, type PayloadBounds, readSymlink } from "./content.ts";
 import { type DirectoryName, goOn, namesBackwards, partFault, readDirectory } from "./directory.ts";
 import type { Ext4Image, ImageInode, ReadLimits } from "./image.ts";

@@ -24,7 +24,7 @@ import {
   readAttributeValue,
   readInodeXattrs,
   readXattrBlock,
-} from "../volume/xattrs.ts";
+} from "../volume/content.ts";
 import { blockRuns } from "./content.ts";
 import { type BlockBudget, type Ext4Image, hasFlag, type ImageInode } from "./image.ts";
 
@@ -118,7 +118,7 @@ export class XattrReader {
   stored(inode: ImageInode): readonly StoredXattr[] {
     const { number, view } = inode;
     const what = `attributes in ${inode.what}`;
-    const inInode = this.#finish(readInodeXattrs(this.#image, number, view), "inode", what);
+    const inInode = this.#finish(readInodeXattrs(this.#image, view), "inode", what);
     const block = xattrBlockOf(this.#image, view);
     if (block === 0) return inInode;
     if (!judgeXattrBlockPointer(this.#image, number, block)) return inInode;
@@ -195,7 +195,7 @@ export class XattrReader {
     const { blockSizeBytes } = this.#image;
     this.#budget?.add(Math.ceil(inode.view.sizeBytes / blockSizeBytes), inode.what);
     const runs = blockRuns(this.#image, inode);
-    const found = readAttributeValue(this.#image, valueInode, inode.view, runs);
+    const found = readAttributeValue(this.#image, inode.view, runs);
     if (found === undefined) throw new InputError(inode.what, "its value cannot be read");
     this.#values.set(valueInode, found);
     return found;

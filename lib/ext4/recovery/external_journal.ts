@@ -10,7 +10,7 @@ import { checkChecksum } from "../format/checksum.ts";
 import { INCOMPAT, SUPERBLOCK_OFFSET_BYTES } from "../format/constants.ts";
 import type { Superblock } from "../format/superblock.ts";
 import type { JournalPlace } from "../journal/log.ts";
-import { readSuperblock } from "../volume/geometry.ts";
+import { readSuperblock } from "../volume/superblock.ts";
 
 /**
  * Where the log of an external journal is.

@@ -23,7 +23,7 @@ import { type Replayed, replayJournal, type ReplayReport } from "../journal/repl
 import { decodeSuperblock, editSuperblock, type Superblock } from "../format/superblock.ts";
 import { blockRuns } from "../read/content.ts";
 import { openExt4Image } from "../read/image.ts";
-import { readSuperblock } from "../volume/geometry.ts";
+import { readSuperblock } from "../volume/superblock.ts";
 import { externalJournal } from "./external_journal.ts";
 import { replayFastCommits } from "./fast_commits.ts";
 import { cleanUpOrphans, type OrphanReport } from "./orphans.ts";

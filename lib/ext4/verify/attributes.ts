@@ -16,7 +16,7 @@ import {
   readAttributeValue,
   readInodeXattrs,
   readXattrBlock,
-} from "../volume/xattrs.ts";
+} from "../volume/content.ts";
 import type { Context, ValueReference, XattrBlockState } from "./context.ts";
 
 /** What an inode's attributes mean for the rest of it. */
@@ -54,9 +54,10 @@ function policyIn(xattrs: readonly DecodedXattr[]): string | undefined {
 }
 
 /** Judges all attributes of an inode. */
-export function checkXattrs(context: Context, inode: number, view: InodeView): InodeXattrs {
+export function checkXattrs(context: Context, view: InodeView): InodeXattrs {
   if (!view.hasOwnXattrs && view.xattrBlock === 0) return NO_XATTRS;
-  const inInode = readInodeXattrs(context.volume, inode, view);
+  const inInode = readInodeXattrs(context.volume, view);
+  const { number: inode } = view;
   const values = inInode.filter((xattr) => xattr.valueInode !== undefined);
   let chargedBlocks = valueBlocks(context, inode, values);
   for (const xattr of values) context.valueReferences.push({ owner: inode, xattr });
@@ -118,13 +119,12 @@ function readBlockState(
 /** An inode that holds a value. */
 export function checkValueInode(
   context: Context,
-  inode: number,
   view: InodeView,
   runs: readonly MappedRun[],
 ): void {
-  const value = readAttributeValue(context.volume, inode, view, runs);
+  const value = readAttributeValue(context.volume, view, runs);
   if (value === undefined) return;
-  context.valueInodes.set(inode, {
+  context.valueInodes.set(view.number, {
     hash: value.hash,
     sizeBytes: view.sizeBytes,
     storedReferences: BigInt(view.ctimeWord) * TWO_32 + BigInt(view.versionLow),

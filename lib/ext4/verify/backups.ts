@@ -14,8 +14,7 @@ import {
   superblockChecksum,
 } from "../format/superblock.ts";
 import type { Context } from "./context.ts";
-import type { Finding } from "../volume/judge.ts";
-import { hex, Judge } from "../volume/judge.ts";
+import { type Finding, hex, Judge } from "../volume/judge.ts";
 
 /** Fields of the shape. */
 const SHAPE = [

@@ -6,9 +6,8 @@
 import { Buffer } from "node:buffer";
 import { divCeil } from "../../bytes/arithmetic.ts";
 import { littleEndianWords } from "../../bytes/words.ts";
-import { bitmapChecksum, countBits } from "../format/group_descriptor.ts";
+import { bitmapChecksum, countBits, type GroupDescriptor } from "../format/group_descriptor.ts";
 import { GROUP_FLAG, INCOMPAT, SUPERBLOCK_OFFSET_BYTES } from "../format/constants.ts";
-import type { GroupDescriptor } from "../format/group_descriptor.ts";
 import type { Group } from "../volume/volume.ts";
 import type { Context } from "./context.ts";
 import { groupOwner } from "./usage.ts";

@@ -134,7 +134,7 @@ export function checkLinks(context: Context, parents: ParentTable): void {
   if (!inodes.isUsed(root) || inodes.type(root) !== FILE_MODE.DIRECTORY) {
     judge.report("inode", { inode: root }, "the root is not a directory");
   }
-  for (const { number } of directories) {
+  for (const { view: { number } } of directories) {
     const dotDot = parents.dotDotOf(number);
     // What ".." names counts a link, as any entry does.
     if (dotDot !== undefined && dotDot >= 1 && dotDot <= volume.geometry.inodesCount) {
@@ -154,7 +154,7 @@ export function checkLinks(context: Context, parents: ParentTable): void {
 function checkConnected(context: Context, parents: ParentTable): void {
   const connected = new Set<number>([INODE_NUMBER.ROOT]);
   const lost = new Set<number>();
-  for (const { number } of context.directories) {
+  for (const { view: { number } } of context.directories) {
     const parent = parents.parentOf(number);
     if (connected.has(number)) continue;
     if (parent !== undefined && connected.has(parent) && !lost.has(number)) {

@@ -4,8 +4,7 @@
  * @module
  */
 import { COMPAT, FILE_MODE, INODE_FLAG, INODE_NUMBER, RO_COMPAT } from "../format/constants.ts";
-import type { BlockMapVisitor, MappedRun } from "../volume/block_map.ts";
-import { walkBlockMap } from "../volume/block_map.ts";
+import { type BlockMapVisitor, type MappedRun, walkBlockMap } from "../volume/block_map.ts";
 import {
   isFastSymlink,
   judgeSymlinkSize,
@@ -16,11 +15,9 @@ import {
 import { InodeView, judgeBlockCount, judgeFields, judgeSize } from "../volume/inode.ts";
 import type { Location } from "../volume/judge.ts";
 import type { Volume } from "../volume/volume.ts";
-import type { InodeXattrs } from "./attributes.ts";
-import { checkValueInode, checkXattrs } from "./attributes.ts";
+import { checkValueInode, checkXattrs, type InodeXattrs } from "./attributes.ts";
 import type { Context } from "./context.ts";
-import type { BlockUsage } from "./usage.ts";
-import { INODE_TRAIT } from "./usage.ts";
+import { type BlockUsage, INODE_TRAIT } from "./usage.ts";
 
 /** Blocks of a table that are read at once. */
 const READ_BLOCKS = 64;
@@ -79,16 +76,14 @@ function scanSlots(scan: Scan, group: number, start: number): number {
     judge.report("inode table", { group, block }, "it is past the end");
     return 0;
   }
-  const view = new InodeView(bytes, volume.inodeSizeBytes);
   const firstInode = group * volume.geometry.inodesPerGroup + start + 1;
-  if (volume.seed !== undefined) {
-    view.computeChecksums(volume.seed, firstInode, checksums.subarray(0, count));
-  }
+  const view = new InodeView(bytes, firstInode, volume.inodeSizeBytes);
+  if (volume.seed !== undefined) view.computeChecksums(volume.seed, checksums.subarray(0, count));
   for (let index = 0; index < count; index++) {
     const inode = firstInode + index;
     if (view.isBlankAt(index) && !scan.special.has(inode)) continue;
     view.moveTo(index);
-    checkSlot(scan, inode, view, checksums[index]!);
+    checkSlot(scan, view, checksums[index]!);
   }
   return count;
 }
@@ -111,7 +106,8 @@ export function specialInodes(volume: Volume): ReadonlyMap<number, SpecialUse> {
   return special;
 }
 
-function checkSlot(scan: Scan, inode: number, view: InodeView, checksum: number): void {
+function checkSlot(scan: Scan, view: InodeView, checksum: number): void {
+  const { number: inode } = view;
   const { context, special } = scan;
   const { volume, judge } = context;
   // Most inodes are right, and need no location for findings.
@@ -122,10 +118,10 @@ function checkSlot(scan: Scan, inode: number, view: InodeView, checksum: number)
     const problem = "i_dtime is the number of the next orphan, or no time";
     judge.report("orphan list", locateSlot(volume, inode), problem, { found: view.dtime });
   }
-  if (special.has(inode)) checkSpecial(scan, inode, view);
+  if (special.has(inode)) checkSpecial(scan, view);
   else if (inode < volume.firstInode && inode !== INODE_NUMBER.ROOT) {
-    checkReserved(scan, inode, view);
-  } else if (view.linkCount > 0) checkUsed(scan, inode, view);
+    checkReserved(scan, view);
+  } else if (view.linkCount > 0) checkUsed(scan, view);
   else if (view.mode !== 0 && view.dtime === 0) {
     judge.report("inode", locateSlot(volume, inode), "i_dtime of an inode without links", {
       found: 0,
@@ -149,7 +145,8 @@ function locateSlot(volume: Volume, inode: number): Location {
 }
 
 /** A file of the file system itself: it has blocks, but no name. */
-function checkSpecial(scan: Scan, inode: number, view: InodeView): void {
+function checkSpecial(scan: Scan, view: InodeView): void {
+  const { number: inode } = view;
   const { context, blocks } = scan;
   const { judge, inodes, volume } = context;
   const location = { inode };
@@ -166,19 +163,20 @@ function checkSpecial(scan: Scan, inode: number, view: InodeView): void {
       wanted: "at least 1",
     });
   }
-  judgeFields(volume, inode, view);
-  const { chargedBlocks } = checkXattrs(context, inode, view);
+  judgeFields(volume, view);
+  const { chargedBlocks } = checkXattrs(context, view);
   // The blocks of the resize inode are those that its group keeps free: they are not its own.
   const isResize = inode === INODE_NUMBER.RESIZE;
   blocks.begin(inode, true);
-  if (!isResize) walkBlockMap(volume, inode, view, blocks);
-  judgeSize(volume, inode, view, blocks);
-  if (!isResize) judgeBlockCount(volume, inode, view, blocks.blockCount + chargedBlocks);
-  keep(context, inode, view, blocks.runs, undefined);
+  if (!isResize) walkBlockMap(volume, view, blocks);
+  judgeSize(volume, view, blocks);
+  if (!isResize) judgeBlockCount(volume, view, blocks.blockCount + chargedBlocks);
+  keep(context, view, blocks.runs, undefined);
 }
 
 /** The other inodes below s_first_ino: mostly not in use at all. */
-function checkReserved(scan: Scan, inode: number, view: InodeView): void {
+function checkReserved(scan: Scan, view: InodeView): void {
+  const { number: inode } = view;
   const { context, blocks } = scan;
   const { judge, volume } = context;
   const mayHaveBlocks = inode === INODE_NUMBER.BAD_BLOCKS || view.type === FILE_MODE.REGULAR;
@@ -200,13 +198,13 @@ function checkReserved(scan: Scan, inode: number, view: InodeView): void {
     judge.report("inode", { inode }, "the list of bad blocks has an owner, a type or a link");
   }
   const isBadBlocks = inode === INODE_NUMBER.BAD_BLOCKS;
-  const { chargedBlocks } = checkXattrs(context, inode, view);
+  const { chargedBlocks } = checkXattrs(context, view);
   blocks.begin(inode, false, isBadBlocks);
-  walkBlockMap(volume, inode, view, blocks);
+  walkBlockMap(volume, view, blocks);
   // The list of bad blocks has no size and counts no blocks.
   if (isBadBlocks) return;
-  judgeSize(volume, inode, view, blocks);
-  judgeBlockCount(volume, inode, view, blocks.blockCount + chargedBlocks);
+  judgeSize(volume, view, blocks);
+  judgeBlockCount(volume, view, blocks.blockCount + chargedBlocks);
 }
 
 function isBareList(view: InodeView): boolean {
@@ -214,7 +212,8 @@ function isBareList(view: InodeView): boolean {
     view.xattrBlock === 0;
 }
 
-function checkUsed(scan: Scan, inode: number, view: InodeView): void {
+function checkUsed(scan: Scan, view: InodeView): void {
+  const { number: inode } = view;
   const { context, blocks } = scan;
   const { judge, inodes, volume } = context;
   const { flags, type } = view;
@@ -227,8 +226,8 @@ function checkUsed(scan: Scan, inode: number, view: InodeView): void {
   if (view.dtime !== 0) {
     judge.expect("inode", { inode }, "i_dtime of an inode with links", view.dtime, 0);
   }
-  judgeFields(volume, inode, view);
-  const xattrs = checkXattrs(context, inode, view);
+  judgeFields(volume, view);
+  const xattrs = checkXattrs(context, view);
   if (xattrs.policy !== undefined) context.policies.set(inode, xattrs.policy);
   else if ((flags & INODE_FLAG.ENCRYPT) !== 0) {
     judge.report("inode", { inode }, "it is encrypted, but does not say how");
@@ -238,49 +237,48 @@ function checkUsed(scan: Scan, inode: number, view: InodeView): void {
   blocks.begin(inode, isDirectory || isValue);
   let inlineData: Uint8Array | undefined;
   if (view.hasInlineData) {
-    inlineData = readInlineData(volume, inode, view, xattrs.inInode).bytes;
+    inlineData = readInlineData(volume, view, xattrs.inInode).bytes;
     if (type === FILE_MODE.SYMLINK) {
-      judgeTarget(volume, inode, view, inlineData, { severity: "note" });
+      judgeTarget(volume, view, inlineData, { severity: "note" });
     }
   } else if (isFile || isDirectory) {
-    walkBlockMap(volume, inode, view, blocks);
-    judgeSize(volume, inode, view, blocks);
-  } else if (type === FILE_MODE.SYMLINK) checkSymlink(scan, inode, view);
+    walkBlockMap(volume, view, blocks);
+    judgeSize(volume, view, blocks);
+  } else if (type === FILE_MODE.SYMLINK) checkSymlink(scan, view);
   const blockCount = blocks.blockCount + xattrs.chargedBlocks;
-  judgeBlockCount(volume, inode, view, blockCount);
-  if (isValue) checkValueInode(context, inode, view, blocks.runs);
+  judgeBlockCount(volume, view, blockCount);
+  if (isValue) checkValueInode(context, view, blocks.runs);
   else if (context.quotas.length > 0) countQuota(context, view, blockCount, xattrs);
   if (isDirectory) {
     context.usedDirectories[Math.floor((inode - 1) / volume.geometry.inodesPerGroup)]!++;
-    keep(context, inode, view, blocks.runs, inlineData);
+    keep(context, view, blocks.runs, inlineData);
   } else if (isFile && !isValue && view.sizeBytes >= context.layoutRule.thresholdBytes) {
     countLayout(context, inode, blocks);
   }
 }
 
-function checkSymlink({ context, blocks }: Scan, inode: number, view: InodeView): void {
+function checkSymlink({ context, blocks }: Scan, view: InodeView): void {
   const { volume } = context;
-  judgeSymlinkSize(volume, inode, view);
+  judgeSymlinkSize(volume, view);
   if (isFastSymlink(view)) {
-    judgeTarget(volume, inode, view, view.blockField);
+    judgeTarget(volume, view, view.blockField);
     return;
   }
-  blocks.begin(inode, true);
-  walkBlockMap(volume, inode, view, blocks);
-  const block = readSymlinkBlock(volume, inode, view, blocks.runs);
-  if (block !== undefined) judgeTarget(volume, inode, view, block);
+  blocks.begin(view.number, true);
+  walkBlockMap(volume, view, blocks);
+  const block = readSymlinkBlock(volume, view, blocks.runs);
+  if (block !== undefined) judgeTarget(volume, view, block);
 }
 
 function keep(
   context: Context,
-  inode: number,
   view: InodeView,
   runs: readonly MappedRun[],
   inlineData: Uint8Array | undefined,
 ): void {
   // The slot is a part of a larger read, which must not stay in memory for it.
-  const kept = { number: inode, view: view.copy(), runs, inlineData };
-  if (context.inodes.isHidden(inode)) context.special.set(inode, kept);
+  const kept = { view: view.copy(), runs, inlineData };
+  if (context.inodes.isHidden(view.number)) context.special.set(view.number, kept);
   else context.directories.push(kept);
 }
 

@@ -83,9 +83,9 @@ export function checkJournal(context: Context): void {
 }
 
 /** Every block of the journal is there. */
-function checkMap(context: Context, { number, view, runs }: KeptInode): void {
+function checkMap(context: Context, { view, runs }: KeptInode): void {
   const { judge, volume } = context;
-  const location = { inode: number };
+  const location = { inode: view.number };
   let expected = 0;
   for (const run of runs) {
     if (run.logicalBlock !== expected || run.unwritten) {
@@ -122,7 +122,7 @@ function checkBackup(context: Context, { view }: KeptInode): void {
 
 function checkJournalBlock(context: Context, inode: KeptInode, block: number): void {
   const { judge, volume } = context;
-  const location = { inode: inode.number, block, offset: block * volume.blockSizeBytes };
+  const location = { inode: inode.view.number, block, offset: block * volume.blockSizeBytes };
   const bytes = volume.read(block);
   if (bytes === undefined) {
     judge.report("journal", location, "superblock is past the end");

@@ -46,7 +46,7 @@ export function checkQuotas(context: Context): void {
 
 function checkQuotaFile(context: Context, file: KeptInode, type: number): void {
   const { judge } = context;
-  const location = { inode: file.number };
+  const location = { inode: file.view.number };
   const { sizeBytes } = file.view;
   const { volume } = context;
   const most = Math.min(FILE_BYTES_MAX, volume.endBlock * volume.blockSizeBytes);
@@ -83,7 +83,7 @@ function checkQuotaFile(context: Context, file: KeptInode, type: number): void {
       });
     }
   }
-  compareUsage(context, file.number, type, stored);
+  compareUsage(context, file.view.number, type, stored);
 }
 
 interface TreeWalk {
@@ -100,7 +100,7 @@ interface TreeWalk {
 /** @param prefix the high bytes of the ids below this block */
 function walkTree(walk: TreeWalk, block: number, depth: number, prefix: number): void {
   const { context, file, view, seen } = walk;
-  const location = { inode: file.number };
+  const location = { inode: file.view.number };
   if (seen.has(block)) {
     context.judge.report("quota file", location, "second pointer to block", { found: block });
     return;
@@ -131,9 +131,14 @@ function readEntry(walk: TreeWalk, block: number, id: number): void {
   if (entries === undefined) leaves.set(block, entries = readLeaf(walk, block));
   const usage = entries.get(id);
   if (usage === undefined) {
-    context.judge.report("quota file", { inode: file.number }, `block ${block} has no entry of`, {
-      found: id,
-    });
+    context.judge.report(
+      "quota file",
+      { inode: file.view.number },
+      `block ${block} has no entry of`,
+      {
+        found: id,
+      },
+    );
     return;
   }
   walk.stored.set(id, usage);
@@ -149,7 +154,9 @@ function readLeaf(walk: TreeWalk, block: number): Map<number, QuotaUsage> {
     if (isBlank(view, at)) continue;
     const id = view.getUint32(at + ENTRY_AT.id, true);
     if (entries.has(id)) {
-      context.judge.report("quota file", { inode: file.number }, "second entry of", { found: id });
+      context.judge.report("quota file", { inode: file.view.number }, "second entry of", {
+        found: id,
+      });
     }
     entries.set(id, {
       inodes: u64(view, at + ENTRY_AT.inodes),

@@ -58,8 +58,8 @@ export function checkOrphans(context: Context): void {
 
 function checkOrphanFile(context: Context, file: KeptInode): void {
   const { volume, judge } = context;
-  const location = { inode: file.number };
-  const seed = seedOf(volume, file.number, file.view);
+  const location = { inode: file.view.number };
+  const seed = seedOf(volume, file.view);
   let blocks = 0;
   for (const { startBlock, blockCount } of file.runs) {
     blocks += blockCount;

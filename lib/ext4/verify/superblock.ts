@@ -22,10 +22,8 @@ import {
   superblockChecksum,
 } from "../format/superblock.ts";
 import { Warnings } from "../../warnings.ts";
-import type { Judge, Location } from "../volume/judge.ts";
-import { hex } from "../volume/judge.ts";
-import { checkFeatures, featureNames } from "../volume/features.ts";
-import { CREATOR_HURD, imageGeometry } from "../volume/geometry.ts";
+import { hex, type Judge, type Location } from "../volume/judge.ts";
+import { checkFeatures, CREATOR_HURD, featureNames, imageGeometry } from "../volume/superblock.ts";
 import { Volume } from "../volume/volume.ts";
 
 const MAGIC_AT = 0x38;

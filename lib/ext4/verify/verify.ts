@@ -12,29 +12,25 @@ import { setImmediate } from "node:timers/promises";
 import { throwIfAborted } from "../../errors.ts";
 import type { RandomReader } from "../../io/random_reader.ts";
 import { NO_PROGRESS, type Progress } from "../../progress.ts";
-import { Warnings } from "../../warnings.ts";
-import type { WarningSummary } from "../../warnings.ts";
+import { Warnings, type WarningSummary } from "../../warnings.ts";
 import { RO_COMPAT } from "../format/constants.ts";
 import { HASH_SEED } from "../plan/directories.ts";
 import { formatUuid } from "../../bytes/uuid.ts";
 import { blocksBehind, DirectoryWalker } from "../volume/directory.ts";
-import { featureNames, warnOfState } from "../volume/features.ts";
-import type { Finding } from "../volume/judge.ts";
-import { Findings } from "../volume/judge.ts";
+import { featureNames, warnOfState } from "../volume/superblock.ts";
+import { type Finding, Findings } from "../volume/judge.ts";
 import type { Group, Volume } from "../volume/volume.ts";
 import { checkXattrReferences } from "./attributes.ts";
 import { checkBackups } from "./backups.ts";
 import { checkBitmaps, checkGroupFlags, markGroupBlocks } from "./bitmaps.ts";
-import type { Context, LayoutRule } from "./context.ts";
-import { newContext } from "./context.ts";
+import { type Context, type LayoutRule, newContext } from "./context.ts";
 import { checkLinks, EntryCheck } from "./directories.ts";
 import { scanInodes } from "./inodes.ts";
 import { checkJournal } from "./journal.ts";
 import { checkQuotas } from "./quota.ts";
 import { checkMmp, checkOrphans, checkResizeInode } from "./special.ts";
 import { checkSuperblock } from "./superblock.ts";
-import type { Owner } from "./usage.ts";
-import { BlockUsage, describeOwner, ParentTable } from "./usage.ts";
+import { BlockUsage, describeOwner, type Owner, ParentTable } from "./usage.ts";
 
 export { FINDING_CODES } from "../volume/judge.ts";
 export type { Finding, FindingCode, Location, Structure } from "../volume/judge.ts";
@@ -202,7 +198,7 @@ async function checkDirectories(context: Context, turn: () => Promise<void>): Pr
   const behind = blocksBehind(directories);
   for (const [i, directory] of directories.entries()) {
     if (i % DIRECTORIES_A_TURN === 0) await turn();
-    check.begin(directory.number);
+    check.begin(directory.view.number);
     walker.walk(directory, check, behind[i]!);
   }
   checkLinks(context, parents);

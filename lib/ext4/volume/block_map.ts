@@ -19,8 +19,7 @@ import {
   verifyExtentBlock,
 } from "../format/extent.ts";
 import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
-import type { InodeView } from "./inode.ts";
-import { seedOf } from "./inode.ts";
+import { type InodeView, reportInode, seedOf } from "./inode.ts";
 import { HERE } from "./judge.ts";
 import type { Volume } from "./volume.ts";
 
@@ -62,7 +61,6 @@ const LEVELS = 3;
 
 interface Walk {
   readonly volume: Volume;
-  readonly inode: number;
   readonly view: InodeView;
   readonly visitor: BlockMapVisitor;
   /** The lowest logical block that the next extent may begin with. */
@@ -70,25 +68,17 @@ interface Walk {
 }
 
 /** Walks everything that i_block leads to. The inode must be one that maps blocks. */
-export function walkBlockMap(
-  volume: Volume,
-  inode: number,
-  view: InodeView,
-  visitor: BlockMapVisitor,
-): void {
-  if (view.usesExtents) walkExtents({ volume, inode, view, visitor, next: 0 });
-  else new PointerWalk(volume, inode, visitor).walk(view);
+export function walkBlockMap(volume: Volume, view: InodeView, visitor: BlockMapVisitor): void {
+  if (view.usesExtents) walkExtents({ volume, view, visitor, next: 0 });
+  else new PointerWalk(volume, view, visitor).walk();
 }
 
 function walkExtents(walk: Walk): void {
-  const { volume, inode, view } = walk;
-  const { words } = view;
+  const { volume, view } = walk;
+  const { words, number: inode } = view;
   const at = view.blockFieldWord;
   const fault = extentNodeFault(words, at, INODE_BLOCK_FIELD_SIZE_BYTES);
-  if (fault !== undefined) {
-    volume.judge.report("extent tree", { inode }, fault);
-    return;
-  }
+  if (fault !== undefined) return volume.judge.report("extent tree", { inode }, fault);
   const entriesMax = EXTENT_WORDS.entriesMax(words, at);
   if (entriesMax !== EXTENT_ROOT_ENTRIES_MAX) {
     volume.judge.report("extent tree", { inode }, "eh_max of the root", {
@@ -103,7 +93,7 @@ function walkExtents(walk: Walk): void {
 
 /** @param end logical block that belongs to the next node */
 function walkLeaves(walk: Walk, words: Int32Array, at: number, end: number): void {
-  const { volume, inode, visitor } = walk;
+  const { volume, view: { number: inode }, visitor } = walk;
   const count = EXTENT_WORDS.entryCount(words, at);
   for (let i = 0; i < count; i++) {
     const entry = EXTENT_WORDS.entryAt(at, i);
@@ -152,12 +142,12 @@ function readNode(
   depth: number,
   logicalBlock: number,
 ): Int32Array | undefined {
-  const { volume, inode, view } = walk;
+  const { volume, view } = walk;
   const { judge } = volume;
   const bytes = readMapBlock(walk, "extent tree", { blockNumber: block, depth, logicalBlock });
   if (bytes === undefined) return undefined;
-  const location = { inode, block };
-  const seed = seedOf(volume, inode, view);
+  const location = { inode: view.number, block };
+  const seed = seedOf(volume, view);
   if (seed !== undefined) {
     judge.attempt("extent tree", location, () => verifyExtentBlock(bytes, seed, HERE));
   }
@@ -173,11 +163,8 @@ function readNode(
   const found = EXTENT_WORDS.depth(words, 0);
   if (!judge.expect("extent tree", location, "eh_depth", found, depth)) return undefined;
   if (EXTENT_WORDS.entryCount(words, 0) === 0) {
-    judge.report("extent tree", location, "entries of a node below the root", {
-      found: 0,
-      wanted: "at least 1",
-      isReadable: true,
-    });
+    const details = { found: 0, wanted: "at least 1", isReadable: true };
+    judge.report("extent tree", location, "entries of a node below the root", details);
     return words;
   }
   const first = EXTENT_WORDS.logicalBlock(words, EXTENT_WORDS.entryAt(0, 0));
@@ -187,7 +174,7 @@ function readNode(
 
 /** A block of the map that is in the file system, and that the visitor wants followed. */
 function readMapBlock(
-  { volume, inode, visitor }: Pick<Walk, "volume" | "inode" | "visitor">,
+  { volume, view: { number: inode }, visitor }: Pick<Walk, "volume" | "view" | "visitor">,
   structure: "extent tree" | "block map",
   { blockNumber, depth, logicalBlock }: MapBlock,
 ): Uint8Array | undefined {
@@ -228,7 +215,7 @@ function reportRun(
 /** The map of ext2 and ext3: twelve blocks, then trees of one, two and three levels of pointers; 0 is a hole. */
 class PointerWalk {
   readonly volume: Volume;
-  readonly inode: number;
+  readonly view: InodeView;
   readonly visitor: BlockMapVisitor;
   readonly #fanOut: number;
   /** Consecutive blocks that were not handed out yet. */
@@ -236,14 +223,15 @@ class PointerWalk {
   #startBlock = 0;
   #blockCount = 0;
 
-  constructor(volume: Volume, inode: number, visitor: BlockMapVisitor) {
+  constructor(volume: Volume, view: InodeView, visitor: BlockMapVisitor) {
     this.volume = volume;
-    this.inode = inode;
+    this.view = view;
     this.visitor = visitor;
     this.#fanOut = volume.blockSizeBytes / 4;
   }
 
-  walk(view: InodeView): void {
+  walk(): void {
+    const { view } = this;
     for (let i = 0; i < DIRECT_COUNT; i++) this.#data(view.blockWord(i), i);
     let logicalBlock = DIRECT_COUNT;
     for (let level = 1; level <= LEVELS; level++) {
@@ -271,20 +259,18 @@ class PointerWalk {
 
   #data(block: number, logicalBlock: number): void {
     if (block === 0) return;
-    if (!this.volume.mayOwn(this.inode, block)) {
-      reportRun(this.volume, "block map", this.inode, block, 1);
-      return;
+    const inode = this.view.number;
+    if (!this.volume.mayOwn(inode, block)) {
+      return reportRun(this.volume, "block map", inode, block, 1);
     }
     const follows = this.#blockCount > 0 && this.#startBlock + this.#blockCount === block &&
       this.#logicalBlock + this.#blockCount === logicalBlock;
-    if (follows) {
-      this.#blockCount++;
-      return;
+    if (!follows) {
+      this.#flush();
+      this.#logicalBlock = logicalBlock;
+      this.#startBlock = block;
     }
-    this.#flush();
-    this.#logicalBlock = logicalBlock;
-    this.#startBlock = block;
-    this.#blockCount = 1;
+    this.#blockCount++;
   }
 
   #flush(): void {
@@ -303,13 +289,13 @@ export class BlockMap implements BlockMapVisitor {
   last = -1;
   lastWritten = -1;
   readonly #volume: Volume;
-  readonly #inode: number;
+  readonly #view: InodeView;
   readonly #onMapBlock: ((block: MapBlock) => void) | undefined;
   readonly #endBlock: number;
 
-  constructor(volume: Volume, inode: number, options: ReadBlockMapOptions) {
+  constructor(volume: Volume, view: InodeView, options: ReadBlockMapOptions) {
     this.#volume = volume;
-    this.#inode = inode;
+    this.#view = view;
     this.#onMapBlock = options.onMapBlock;
     this.#endBlock = options.endBlock ?? Infinity;
   }
@@ -341,7 +327,7 @@ export class BlockMap implements BlockMapVisitor {
     this.blockCount += more;
     if (this.blockCount <= blocksCount) return true;
     if (this.blockCount - more <= blocksCount) {
-      this.#volume.judge.report("inode", { inode: this.#inode }, "blocks that it maps", {
+      reportInode(this.#volume, this.#view, "blocks that it maps", {
         found: this.blockCount,
         wanted: `at most the ${blocksCount} of the file system`,
       });
@@ -361,12 +347,11 @@ export interface ReadBlockMapOptions {
 /** The whole map of an inode that maps blocks. */
 export function readBlockMap(
   volume: Volume,
-  inode: number,
   view: InodeView,
   options: ReadBlockMapOptions = {},
 ): BlockMap {
-  const map = new BlockMap(volume, inode, options);
-  walkBlockMap(volume, inode, view, map);
+  const map = new BlockMap(volume, view, options);
+  walkBlockMap(volume, view, map);
   return map;
 }
 

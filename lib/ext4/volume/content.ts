@@ -1,16 +1,126 @@
 /**
- * What inodes keep in themselves, and the targets of symbolic links wherever they are.
+ * What inodes have beside maps: extended attributes, which are in the inode, in a block that several inodes may share, and
+ * in inodes of their own; data in the inode itself; and the targets of symbolic links wherever they are.
  *
  * @module
  */
-import { FILE_MODE, INODE_FLAG } from "../format/constants.ts";
-import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
-import type { DecodedXattr } from "../format/xattr.ts";
-import type { MappedRun } from "./block_map.ts";
-import { type InodeView, judgeLargeFile } from "./inode.ts";
-import type { FaultDetails } from "./judge.ts";
+import { COMPAT, FILE_MODE, INCOMPAT, INODE_FLAG } from "../format/constants.ts";
+import { INODE_BASE_SIZE_BYTES, INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
+import {
+  type DecodedXattr,
+  type DecodedXattrBlock,
+  decodeInodeXattrs,
+  decodeXattrBlock,
+  verifyXattrBlock,
+  XATTR_INDEX,
+  XATTR_VALUE_SIZE_MAX,
+  type XattrComplaint,
+  xattrValueHash,
+} from "../format/xattr.ts";
+import { type MappedRun, readRuns } from "./block_map.ts";
+import { type InodeView, judgeLargeFile, reportInode, viewOfInode } from "./inode.ts";
+import { type FaultDetails, HERE, hex, type Location, type Structure } from "./judge.ts";
 import type { Volume } from "./volume.ts";
-import { isInlineData } from "./xattrs.ts";
+
+/** A value that an inode holds. */
+export interface AttributeValue {
+  readonly value: Uint8Array<ArrayBuffer>;
+  /** Of the value, as it should be. */
+  readonly hash: number;
+  /** An older scheme, in which the inode points back to its one owner and has no hash. */
+  readonly isOldStyle: boolean;
+}
+
+const NO_XATTRS: readonly DecodedXattr[] = [];
+
+/** Whether an attribute is the one that holds inline data, which nobody sees as an attribute. */
+export function isInlineData(
+  xattr: { readonly nameIndex: number; readonly suffix: string },
+): boolean {
+  return xattr.nameIndex === XATTR_INDEX.SYSTEM && xattr.suffix === "data";
+}
+
+/** The attributes that an inode keeps in itself; none when they cannot be read. */
+export function readInodeXattrs(volume: Volume, view: InodeView): readonly DecodedXattr[] {
+  if (!view.hasOwnXattrs) return NO_XATTRS;
+  const area = view.slot.subarray(INODE_BASE_SIZE_BYTES + view.extraSizeBytes);
+  const structure = "extended attributes";
+  const location = { inode: view.number };
+  const complain = complaintTo(volume, structure, location);
+  const decode = () => decodeInodeXattrs(area, HERE, complain);
+  return volume.judge.attempt(structure, location, decode) ?? NO_XATTRS;
+}
+
+/** Whether an inode may have an attribute block, and has it in the file system. */
+export function judgeXattrBlockPointer(volume: Volume, inode: number, block: number): boolean {
+  const isInVolume = volume.mayOwn(inode, block);
+  if (isInVolume && volume.hasCompat(COMPAT.EXT_ATTR)) return true;
+  volume.judge.report("inode", { inode, block }, "i_file_acl", {
+    found: block,
+    wanted: isInVolume ? "0 without ext_attr" : "a block of the file system",
+    isReadable: isInVolume,
+  });
+  return isInVolume;
+}
+
+/** An attribute block, which is in the file system; undefined when it cannot be read. */
+export function readXattrBlock(volume: Volume, block: number): DecodedXattrBlock | undefined {
+  const { judge, seed } = volume;
+  const structure = "attribute block";
+  const location = { block, offset: block * volume.blockSizeBytes };
+  const bytes = volume.block(block);
+  if (bytes === undefined) {
+    judge.report(structure, location, "block is past the end");
+    return undefined;
+  }
+  if (seed !== undefined) {
+    const options = { blockNumber: block, seed, what: HERE };
+    judge.attempt(structure, location, () => verifyXattrBlock(bytes, options));
+  }
+  const complain = complaintTo(volume, structure, location);
+  return judge.attempt(structure, location, () => decodeXattrBlock(bytes, HERE, complain));
+}
+
+/** Whether a value is of the older scheme: its inode has the number of its one owner in i_mtime, and its generation. */
+export function isOldStyleValue(volume: Volume, view: InodeView): boolean {
+  const owner = viewOfInode(volume, view.mtimeWord);
+  return owner !== undefined && owner.generation === view.generation;
+}
+
+/** Complaints are of hashes and of order, for which the kernel does not look. */
+function complaintTo(volume: Volume, structure: Structure, location: Location): XattrComplaint {
+  return (problem, details) =>
+    volume.judge.report(structure, location, problem, { ...details, isReadable: true });
+}
+
+/** The value that an inode holds, which must have the hash that the inode says; undefined when it cannot be read. */
+export function readAttributeValue(
+  volume: Volume,
+  view: InodeView,
+  runs: readonly MappedRun[],
+): AttributeValue | undefined {
+  const { sizeBytes, atimeWord } = view;
+  const bad = (problem: string, details?: FaultDetails) =>
+    volume.judge.report("attribute value", { inode: view.number }, problem, details);
+  if (!volume.hasIncompat(INCOMPAT.EA_INODE)) {
+    reportInode(volume, view, "flag EA_INODE without the feature ea_inode");
+  }
+  if (sizeBytes > XATTR_VALUE_SIZE_MAX) {
+    bad("size in bytes", { found: sizeBytes, wanted: `at most ${XATTR_VALUE_SIZE_MAX}` });
+    return undefined;
+  }
+  const value = readRuns(volume, runs, sizeBytes);
+  if (value === undefined) {
+    bad("its blocks are past the end");
+    return undefined;
+  }
+  const hash = xattrValueHash(volume.valueSeed, value);
+  const isOldStyle = atimeWord !== hash && isOldStyleValue(volume, view);
+  if (!isOldStyle && atimeWord !== hash) {
+    bad("hash of the value", { found: hex(atimeWord), wanted: hex(hash) });
+  }
+  return { value, hash, isOldStyle };
+}
 
 /** Bytes that an inode keeps in itself. */
 export interface InlineData {
@@ -30,14 +140,12 @@ export interface InlineData {
  */
 export function readInlineData(
   volume: Volume,
-  inode: number,
   view: InodeView,
   xattrs: readonly DecodedXattr[],
 ): InlineData {
-  const { judge } = volume;
   const rest = xattrs.find(isInlineData);
   if (rest === undefined || rest.valueInode !== undefined) {
-    judge.report("inode", { inode }, "inline data without the attribute system.data");
+    reportInode(volume, view, "inline data without the attribute system.data");
   }
   const restBytes = rest?.value ?? new Uint8Array(0);
   const bytes = new Uint8Array(INODE_BLOCK_FIELD_SIZE_BYTES + restBytes.length);
@@ -47,13 +155,13 @@ export function readInlineData(
   const isLarger = view.sizeBytes > bytes.length;
   const isHole = isLarger && view.type === FILE_MODE.REGULAR && bytes.every((byte) => byte === 0);
   if ((isLarger && !isHole) || (isDirectory && view.sizeBytes !== bytes.length)) {
-    judge.report("inode", { inode }, "i_size of inline data", {
+    reportInode(volume, view, "i_size of inline data", {
       found: view.sizeBytes,
       wanted: isDirectory ? bytes.length : `at most ${bytes.length}`,
       isReadable: true,
     });
   }
-  if (isHole) judgeLargeFile(volume, inode, view);
+  if (isHole) judgeLargeFile(volume, view);
   return { bytes, isHole };
 }
 
@@ -65,19 +173,13 @@ export function isFastSymlink(view: InodeView): boolean {
 /** The size of a symlink's target. */
 export function judgeSymlinkSize(
   volume: Volume,
-  inode: number,
   view: InodeView,
   details: FaultDetails = {},
-): boolean {
-  const { sizeBytes } = view;
+): void {
+  const { sizeBytes: found } = view;
   const most = volume.blockSizeBytes - 1;
-  if (sizeBytes > 0 && sizeBytes <= most) return true;
-  volume.judge.report("inode", { inode }, "i_size of a symlink", {
-    found: sizeBytes,
-    wanted: `1 to ${most}`,
-    ...details,
-  });
-  return false;
+  if (found > 0 && found <= most) return;
+  reportInode(volume, view, "i_size of a symlink", { found, wanted: `1 to ${most}`, ...details });
 }
 
 /**
@@ -87,18 +189,15 @@ export function judgeSymlinkSize(
  */
 export function readSymlinkBlock(
   volume: Volume,
-  inode: number,
   view: InodeView,
   runs: readonly MappedRun[],
   details: FaultDetails = {},
 ): Uint8Array | undefined {
-  const { judge } = volume;
-  if (view.sizeBytes < INODE_BLOCK_FIELD_SIZE_BYTES) {
-    judge.report("inode", { inode }, "i_size of a symlink with a block", {
-      found: view.sizeBytes,
-      wanted: `at least ${INODE_BLOCK_FIELD_SIZE_BYTES}`,
-      isReadable: true,
-    });
+  const bad = (problem: string, more: FaultDetails) => reportInode(volume, view, problem, more);
+  const { sizeBytes } = view;
+  if (sizeBytes < INODE_BLOCK_FIELD_SIZE_BYTES) {
+    const wanted = `at least ${INODE_BLOCK_FIELD_SIZE_BYTES}`;
+    bad("i_size of a symlink with a block", { found: sizeBytes, wanted, isReadable: true });
   }
   const [run] = runs;
   const isOne = runs.length === 1 && run!.logicalBlock === 0 && run!.blockCount === 1;
@@ -106,20 +205,14 @@ export function readSymlinkBlock(
     const last = runs.at(-1);
     const found = last === undefined ? 0 : last.logicalBlock + last.blockCount;
     const isFirst = run !== undefined && run.logicalBlock === 0;
-    judge.report("inode", { inode }, "blocks of a symlink", {
-      found,
-      wanted: 1,
-      ...isFirst ? details : {},
-    });
+    bad("blocks of a symlink", { found, wanted: 1, ...isFirst ? details : {} });
     if (!isFirst || !details.isReadable) return undefined;
   }
   if (run!.unwritten) return undefined;
   const block = volume.block(run!.startBlock);
   if (block === undefined) {
-    judge.report("inode", { inode }, "block of a symlink is past the end", {
-      found: run!.startBlock,
-      wanted: volume.endBlock,
-    });
+    const details = { found: run!.startBlock, wanted: volume.endBlock };
+    bad("block of a symlink is past the end", details);
   }
   return block;
 }
@@ -130,7 +223,6 @@ export function readSymlinkBlock(
  */
 export function judgeTarget(
   volume: Volume,
-  inode: number,
   view: InodeView,
   bytes: Uint8Array,
   details: FaultDetails = {},
@@ -138,6 +230,9 @@ export function judgeTarget(
   // An encrypted target has any bytes.
   if ((view.flags & INODE_FLAG.ENCRYPT) !== 0) return;
   const end = bytes.indexOf(0);
-  const length = end < 0 ? bytes.length : end;
-  volume.judge.expect("inode", { inode }, "i_size of a symlink", view.sizeBytes, length, details);
+  const wanted = end < 0 ? bytes.length : end;
+  const { sizeBytes: found } = view;
+  if (found !== wanted) {
+    reportInode(volume, view, "i_size of a symlink", { ...details, found, wanted });
+  }
 }

@@ -4,11 +4,10 @@
  *
  * @module
  */
-import type { ByteString } from "../../bytes/byte_string.ts";
-import { displayName } from "../../bytes/byte_string.ts";
+import { type ByteString, displayName } from "../../bytes/byte_string.ts";
 import { crc32c } from "../../bytes/crc32c.ts";
 import { littleEndianWords } from "../../bytes/words.ts";
-import { InputError } from "../../errors.ts";
+import type { InputError } from "../../errors.ts";
 import { DIRENT_TYPE, INCOMPAT, INODE_FLAG } from "../format/constants.ts";
 import type { EntryRange } from "../format/directory.ts";
 import {
@@ -22,8 +21,7 @@ import type { DirectoryHash } from "../format/htree.ts";
 import type { DirectoryIndex, HashRange, MappedDirectory } from "./htree.ts";
 import { describeRange, NameHasher, readIndex } from "./htree.ts";
 import { isHashed, SECTOR_SIZE_BYTES, seedOf } from "./inode.ts";
-import type { FaultDetails, Location } from "./judge.ts";
-import { HERE, hex } from "./judge.ts";
+import { type FaultDetails, HERE, hex, inputError, type Location } from "./judge.ts";
 import type { Volume } from "./volume.ts";
 
 /** A directory that is to be walked. */
@@ -120,13 +118,13 @@ export class DirectoryWalk {
     this.#visitor = visitor;
     this.#room = room;
     this.#entries = room.entries;
-    this.#seed = seedOf(volume, directory.number, directory.view);
+    this.#seed = seedOf(volume, directory.view);
     this.#isEncrypted = (directory.view.flags & INODE_FLAG.ENCRYPT) !== 0;
   }
 
   /** Where an entry is; inline entries are in no block. */
   locate(index: number): Location {
-    const inode = this.directory.number;
+    const inode = this.directory.view.number;
     if (this.#block === undefined) return { inode, offset: this.#offset };
     return { inode, block: this.#block, offset: this.#offset + this.#entries.offsetAt(index) };
   }
@@ -154,7 +152,7 @@ export class DirectoryWalk {
   /** A directory inside its inode: the parent, then entries up to the end of i_block and of the attribute. */
   walkInline(data: Uint8Array): void {
     const words = littleEndianWords(data);
-    this.#offset = this.#volume.inodeOffset(this.directory.number);
+    this.#offset = this.#volume.inodeOffset(this.directory.view.number);
     // There is no entry ".", but it counts.
     this.#visitor.self();
     this.#visitor.parent(words[0]! >>> 0);
@@ -168,7 +166,8 @@ export class DirectoryWalk {
   }
 
   walkBlocks(blocksBehind: number): void {
-    const { number: inode, view, runs, endBlock = Infinity } = this.directory;
+    const { view, runs, endBlock = Infinity } = this.directory;
+    const inode = view.number;
     const { judge, blockSizeBytes } = this.#volume;
     const { window } = this.#room;
     this.#readIndex();
@@ -231,8 +230,8 @@ export class DirectoryWalk {
     try {
       work();
     } catch (error) {
-      if (this.#visitor.fault === undefined || !(error instanceof InputError)) throw error;
-      this.#visitor.fault(error);
+      if (this.#visitor.fault === undefined) throw error;
+      this.#visitor.fault(inputError(error));
     }
   }
 
@@ -298,12 +297,12 @@ export class DirectoryWalk {
 
   /** The kernel passes over such a block where it reads one after another; by hashes it fails. */
   #reportChecksum(bytes: Uint8Array, seed: number): void {
-    const { number: inode, view } = this.directory;
+    const { view } = this.directory;
     try {
       verifyDirectoryBlock(bytes, seed, HERE);
     } catch (error) {
-      if (!(error instanceof InputError)) throw error;
-      this.#volume.judge.reportError("directory", { inode, block: this.#block! }, error, {
+      const location = { inode: view.number, block: this.#block! };
+      this.#volume.judge.reportError("directory", location, inputError(error), {
         isReadable: !isHashed(this.#volume, view),
         outcome: "its names are left out",
       });
@@ -316,7 +315,7 @@ export class DirectoryWalk {
       this.#isEncrypted ? { ...range, isEncrypted: true } : range,
     );
     if (fault === undefined) return;
-    const inode = this.directory.number;
+    const inode = this.directory.view.number;
     const location = this.#block === undefined
       ? { inode, offset: this.#offset }
       : { inode, block: this.#block };
@@ -346,7 +345,7 @@ export class DirectoryWalk {
       this.#visitEntry(i, hash > lastHash && name !== "." && name !== "..");
       lastHash = hash;
       if (hasher.isWithin(name, hash, range)) continue;
-      const location = { inode: this.directory.number, block: this.#block! };
+      const location = { inode: this.directory.view.number, block: this.#block! };
       const problem = `hash of "${displayName(name)}"`;
       this.#volume.judge.report("directory index", location, problem, {
         found: hasher.hashes(name).map(hex).join(" or "),
@@ -359,7 +358,7 @@ export class DirectoryWalk {
   /** The first two entries of a directory: itself and its parent. */
   #visitDots(): void {
     const entries = this.#entries;
-    const inode = this.directory.number;
+    const inode = this.directory.view.number;
     const location = { inode, block: this.#block!, offset: this.#offset };
     const { judge } = this.#volume;
     const shown = (index: number) =>

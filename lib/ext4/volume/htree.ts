@@ -4,7 +4,6 @@
  * @module
  */
 import type { ByteString } from "../../bytes/byte_string.ts";
-import { InputError } from "../../errors.ts";
 import { INCOMPAT, INODE_FLAG, SUPERBLOCK_FLAG } from "../format/constants.ts";
 import type { DirectoryHash, DirectoryHashOptions, DxEntry } from "../format/htree.ts";
 import {
@@ -17,12 +16,9 @@ import {
   verifyDxBlock,
 } from "../format/htree.ts";
 import type { Superblock } from "../format/superblock.ts";
-import type { MappedRun } from "./block_map.ts";
-import { physicalBlock } from "./block_map.ts";
-import type { InodeView } from "./inode.ts";
-import { seedOf } from "./inode.ts";
-import type { Location } from "./judge.ts";
-import { HERE, hex } from "./judge.ts";
+import { type MappedRun, physicalBlock } from "./block_map.ts";
+import { type InodeView, seedOf } from "./inode.ts";
+import { HERE, hex, inputError, type Location } from "./judge.ts";
 import type { Volume } from "./volume.ts";
 
 /** The hashes that a leaf may hold. */
@@ -79,7 +75,6 @@ function isInRange(hash: number, { low, high, isHighShared }: HashRange): boolea
 
 /** A directory whose blocks are mapped. */
 export interface MappedDirectory {
-  readonly number: number;
   readonly view: InodeView;
   readonly runs: readonly MappedRun[];
   /** For readers: the kernel refuses an index that leads to this logical block or one behind it. */
@@ -112,7 +107,8 @@ interface Walk {
  */
 export function readIndex(volume: Volume, directory: MappedDirectory): DirectoryIndex | undefined {
   const { judge } = volume;
-  const { number: inode, runs, view } = directory;
+  const { runs, view } = directory;
+  const inode = view.number;
   const last = runs.at(-1);
   const mappedCount = last === undefined ? 0 : last.logicalBlock + last.blockCount;
   const blockCount = Math.min(mappedCount, directory.endBlock ?? Infinity);
@@ -170,7 +166,7 @@ function walkEntries(
     const next = entries[i + 1];
     const low = i === 0 ? range.low : evenHash(hash);
     if (low < range.low || low > range.high) {
-      const location = { inode: walk.directory.number };
+      const location = { inode: walk.directory.view.number };
       walk.isSound = false;
       walk.volume.judge.report("directory index", location, "hash of an entry", {
         found: hex(low),
@@ -189,7 +185,7 @@ function walkEntries(
 function walkChild(walk: Walk, logical: number, levels: number, range: HashRange): void {
   const { volume, directory, indexBlocks, leaves } = walk;
   const { judge } = volume;
-  const location = { inode: directory.number };
+  const location = { inode: directory.view.number };
   if (logical < 1 || logical >= walk.blockCount) {
     walk.isSound = false;
     judge.report("directory index", location, "pointer to logical block", {
@@ -229,9 +225,9 @@ function attemptReadable<T>(walk: Walk, location: Location, decode: () => T): T 
   try {
     return decode();
   } catch (error) {
-    if (!(error instanceof InputError)) throw error;
+    const fault = inputError(error);
     walk.isSound = false;
-    walk.volume.judge.reportError("directory index", location, error, { isReadable: true });
+    walk.volume.judge.reportError("directory index", location, fault, { isReadable: true });
     return undefined;
   }
 }
@@ -246,13 +242,11 @@ function readIndexBlock(
   if (block === undefined) return undefined;
   const bytes = volume.block(block);
   if (bytes === undefined) return undefined;
-  const seed = seedOf(volume, directory.number, directory.view);
+  const seed = seedOf(volume, directory.view);
   if (seed !== undefined) {
-    volume.judge.attempt(
-      "directory index",
-      { inode: directory.number, block },
-      () => verifyDxBlock(bytes, { countOffset, inodeSeed: seed, what: HERE }),
-    );
+    const location = { inode: directory.view.number, block };
+    const options = { countOffset, inodeSeed: seed, what: HERE };
+    volume.judge.attempt("directory index", location, () => verifyDxBlock(bytes, options));
   }
   return { bytes, block };
 }

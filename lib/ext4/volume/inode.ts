@@ -25,9 +25,8 @@ import {
   INODE_BLOCK_FIELD_SIZE_BYTES,
   INODE_FIELDS,
 } from "../format/inode.ts";
-import { CREATOR_HURD } from "./geometry.ts";
-import type { FaultDetails } from "./judge.ts";
-import { hex } from "./judge.ts";
+import { CREATOR_HURD } from "./superblock.ts";
+import { type FaultDetails, hex, modeText } from "./judge.ts";
 import type { Volume } from "./volume.ts";
 
 /** The word that begins at an offset, or that the 16 bits at it are a part of. */
@@ -64,6 +63,8 @@ const GID_HIGH_AT = 0x7a; // l_i_gid_high
 
 /** One slot of an inode table at a time; moveTo() selects another. */
 export class InodeView {
+  /** The inode's number. */
+  number = 0;
   /** i_mode. */
   mode = 0;
   /** The type bits of the mode. */
@@ -101,6 +102,7 @@ export class InodeView {
   /** Words of a slot. */
   readonly slotWords: number;
   readonly #bytes: Uint8Array;
+  readonly #firstNumber: number;
   /** The slot's first word. */
   #at = 0;
 
@@ -108,9 +110,11 @@ export class InodeView {
    * Looks at the first slot.
    *
    * @param bytes whole slots; they must not change
+   * @param firstNumber the inode that has the first of them
    * @param slotSizeBytes s_inode_size
    */
-  constructor(bytes: Uint8Array, slotSizeBytes = bytes.length) {
+  constructor(bytes: Uint8Array, firstNumber: number, slotSizeBytes = bytes.length) {
+    this.#firstNumber = firstNumber;
     this.slotSizeBytes = slotSizeBytes;
     this.#bytes = bytes;
     this.words = littleEndianWords(bytes);
@@ -130,6 +134,7 @@ export class InodeView {
   moveTo(index: number): void {
     const at = index * this.slotWords;
     this.#at = at;
+    this.number = this.#firstNumber + index;
     const words = this.words;
     const mode = words[at + INODE_WORD.mode]! & LOW_HALF;
     const flags = words[at + INODE_WORD.flags]! >>> 0;
@@ -216,7 +221,7 @@ export class InodeView {
 
   /** A view of a copy of this slot alone, for those who must not keep the table. */
   copy(): InodeView {
-    return new InodeView(this.slot.slice());
+    return new InodeView(this.slot.slice(), this.number);
   }
 
   /** The checksum that the slot carries: 32 bits, or 16 without i_checksum_hi. */
@@ -231,10 +236,9 @@ export class InodeView {
    * i_checksum_hi. All of them at once, because a runtime is quick to compile a loop that does one thing.
    *
    * @param seed the file system's
-   * @param firstInode the inode of slot 0
    * @param checksums for one number a slot
    */
-  computeChecksums(seed: number, firstInode: number, checksums: Uint32Array): void {
+  computeChecksums(seed: number, checksums: Uint32Array): void {
     // One update of the hasher instead of five: what a checksum covers is put together first.
     const keyBytes = 8;
     const covered = new Uint8Array(keyBytes + this.slotSizeBytes);
@@ -245,7 +249,7 @@ export class InodeView {
       const at = index * this.slotWords;
       const isWide = this.slotSizeBytes > INODE_BASE_SIZE_BYTES &&
         (this.words[at + INODE_WORD.extraSize]! & LOW_HALF) >= CHECKSUM_EXTRA_SIZE_BYTES;
-      covered.set(inodeSeedKey(firstInode + index, this.words[at + INODE_WORD.generation]!));
+      covered.set(inodeSeedKey(this.#firstNumber + index, this.words[at + INODE_WORD.generation]!));
       covered.set(this.#bytes.subarray(4 * at, 4 * at + this.slotSizeBytes), keyBytes);
       // Both halves of the field count as zero.
       covered[lowAt] = covered[lowAt + 1] = 0;
@@ -290,8 +294,8 @@ export function kindOfMode(mode: number): NodeKind | undefined {
 }
 
 /** The seed of the blocks that belong to an inode; undefined without metadata checksums. */
-export function seedOf(volume: Volume, inode: number, view: InodeView): number | undefined {
-  return volume.seed === undefined ? undefined : inodeSeed(volume.seed, inode, view.generation);
+export function seedOf({ seed }: Volume, { number, generation }: InodeView): number | undefined {
+  return seed === undefined ? undefined : inodeSeed(seed, number, generation);
 }
 
 /** An inode as it is in its table, unjudged; undefined when it is not there. */
@@ -300,18 +304,14 @@ export function viewOfInode(volume: Volume, inode: number): InodeView | undefine
   const { blockNumber, offsetBytes } = volume.locateInode(inode);
   const block = volume.contains(blockNumber) ? volume.block(blockNumber) : undefined;
   if (block === undefined) return undefined;
-  return new InodeView(block.subarray(offsetBytes, offsetBytes + volume.inodeSizeBytes));
+  return new InodeView(block.subarray(offsetBytes, offsetBytes + volume.inodeSizeBytes), inode);
 }
 
 /** The block of an inode's attributes, or 0. Without 64bit, and for the Hurd, the kernel does not look at the high half. */
 export function xattrBlockOf(volume: Volume, view: InodeView): number {
-  const isWide = volume.hasIncompat(INCOMPAT.BIT64) && !isOfHurd(volume);
+  const isWide = volume.hasIncompat(INCOMPAT.BIT64) &&
+    volume.superblock.creatorOs !== CREATOR_HURD;
   return isWide ? view.xattrBlock : view.xattrBlock % TWO_32;
-}
-
-/** The Hurd has something else in that half. */
-function isOfHurd({ superblock }: Volume): boolean {
-  return superblock.creatorOs === CREATOR_HURD;
 }
 
 /** Whether a number is one of the inodes that the file system keeps for itself; the root is not. */
@@ -344,13 +344,23 @@ function isIn(types: number, type: number): boolean {
   return (types >>> (type >>> 12) & 1) === 1;
 }
 
+/** Reports something of an inode. */
+export function reportInode(
+  { judge }: Volume,
+  { number: inode }: InodeView,
+  problem: string,
+  details?: FaultDetails,
+): void {
+  judge.report("inode", { inode }, problem, details);
+}
+
 /** Fields of an inode in use that mean something by themselves. Most are right, and need no location for findings. */
-export function judgeFields(volume: Volume, inode: number, view: InodeView): void {
+export function judgeFields(volume: Volume, view: InodeView): void {
   const { extraSizeBytes, type } = view;
   const isSpecial = isIn(SPECIAL_TYPES, type);
   const room = view.slotSizeBytes - INODE_BASE_SIZE_BYTES;
   const bad = (problem: string, details: FaultDetails) =>
-    volume.judge.report("inode", { inode }, problem, details);
+    reportInode(volume, view, problem, details);
   const isExtraSound = (extraSizeBytes & 3) === 0 && extraSizeBytes <= room &&
     (extraSizeBytes === 0 || extraSizeBytes >= EXTRA_SIZE_MIN);
   if (!isExtraSound) {
@@ -359,26 +369,24 @@ export function judgeFields(volume: Volume, inode: number, view: InodeView): voi
   if (view.fragmentAddress !== 0) {
     bad("i_faddr", { found: view.fragmentAddress, wanted: 0, isReadable: true });
   }
-  if (view.xattrBlockHigh !== 0 && !volume.hasIncompat(INCOMPAT.BIT64) && !isOfHurd(volume)) {
-    bad("i_file_acl_high without 64bit", {
-      found: view.xattrBlockHigh,
-      wanted: 0,
-      isReadable: true,
-    });
+  // The Hurd has something else in that half.
+  if (
+    view.xattrBlockHigh !== 0 && !volume.hasIncompat(INCOMPAT.BIT64) &&
+    volume.superblock.creatorOs !== CREATOR_HURD
+  ) {
+    const details = { found: view.xattrBlockHigh, wanted: 0, isReadable: true };
+    bad("i_file_acl_high without 64bit", details);
   }
   if (!isSpecial && !isIn(DATA_TYPES, type)) {
-    bad("type", { found: `mode 0${view.mode.toString(8)}`, wanted: "one of the seven types" });
+    bad("type", { found: modeText(view.mode), wanted: "one of the seven types" });
   }
   if (isSpecial && view.sizeBytes !== 0) {
     bad("i_size of a special file", { found: view.sizeBytes, wanted: 0, isReadable: true });
   }
-  if (!areFlagsPlain(volume, view)) judgeFlags(volume, inode, view);
+  if (!areFlagsPlain(volume, view)) judgeFlags(volume, view);
   if (!view.usesExtents && !view.hasInlineData && looksLikeExtents(view)) {
-    bad("flag EXTENTS of an inode with an extent tree", {
-      found: "clear",
-      wanted: "set",
-      isReadable: true,
-    });
+    const details = { found: "clear", wanted: "set", isReadable: true };
+    bad("flag EXTENTS of an inode with an extent tree", details);
   }
 }
 
@@ -390,46 +398,30 @@ function areFlagsPlain(volume: Volume, { flags, type }: InodeView): boolean {
 }
 
 /** Flags that the features or the type of the inode do not allow; the kernel reads an inode in spite of some. */
-function judgeFlags(volume: Volume, inode: number, view: InodeView): void {
+function judgeFlags(volume: Volume, view: InodeView): void {
   const { flags, type } = view;
   const isSpecial = isIn(SPECIAL_TYPES, type);
-  const { EXTENTS, INLINE_DATA, INDEX, IMMUTABLE, APPEND } = INODE_FLAG;
+  const isDirectory = type === FILE_MODE.DIRECTORY;
+  const lacks = (feature: number) => !volume.hasIncompat(feature);
+  const { EXTENTS, INLINE_DATA, INDEX, IMMUTABLE, APPEND, VERITY, ENCRYPT } = INODE_FLAG;
+  const { CASEFOLD, EA_INODE } = INODE_FLAG;
+  const isIndexRead = !isDirectory || volume.seed === undefined;
   const wrong: [flag: number, when: boolean, why: string, isReadable: boolean][] = [
-    [EXTENTS, !volume.hasIncompat(INCOMPAT.EXTENTS), "EXTENTS without the feature", true],
+    [EXTENTS, lacks(INCOMPAT.EXTENTS), "EXTENTS without the feature", true],
     [EXTENTS, isSpecial, "EXTENTS on a special file", true],
     [EXTENTS, view.hasInlineData, "EXTENTS beside INLINE_DATA", false],
-    [
-      INLINE_DATA,
-      !volume.hasIncompat(INCOMPAT.INLINE_DATA),
-      "INLINE_DATA without the feature",
-      true,
-    ],
+    [INLINE_DATA, lacks(INCOMPAT.INLINE_DATA), "INLINE_DATA without the feature", true],
     [INLINE_DATA, isSpecial, "INLINE_DATA on a special file", true],
-    [
-      INDEX,
-      !volume.hasCompat(COMPAT.DIR_INDEX),
-      "INDEX without the feature",
-      type !== FILE_MODE.DIRECTORY || volume.seed === undefined,
-    ],
-    [INDEX, type !== FILE_MODE.DIRECTORY, "INDEX on something other than a directory", true],
+    [INDEX, !volume.hasCompat(COMPAT.DIR_INDEX), "INDEX without the feature", isIndexRead],
+    [INDEX, !isDirectory, "INDEX on something other than a directory", true],
     [INDEX, view.hasInlineData, "INDEX beside INLINE_DATA", true],
     [IMMUTABLE | APPEND, isSpecial, "IMMUTABLE or APPEND", true],
     [IMMUTABLE | APPEND, type === FILE_MODE.SYMLINK, "IMMUTABLE or APPEND", false],
-    [INODE_FLAG.VERITY, !volume.hasRoCompat(RO_COMPAT.VERITY), "VERITY without the feature", true],
+    [VERITY, !volume.hasRoCompat(RO_COMPAT.VERITY), "VERITY without the feature", true],
+    [ENCRYPT, lacks(INCOMPAT.ENCRYPT), "ENCRYPT without the feature", true],
+    [CASEFOLD, lacks(INCOMPAT.CASEFOLD), "CASEFOLD without the feature", false],
     [
-      INODE_FLAG.ENCRYPT,
-      !volume.hasIncompat(INCOMPAT.ENCRYPT),
-      "ENCRYPT without the feature",
-      true,
-    ],
-    [
-      INODE_FLAG.CASEFOLD,
-      !volume.hasIncompat(INCOMPAT.CASEFOLD),
-      "CASEFOLD without the feature",
-      false,
-    ],
-    [
-      INODE_FLAG.EA_INODE,
+      EA_INODE,
       type !== FILE_MODE.REGULAR,
       "EA_INODE on something other than a regular file",
       false,
@@ -439,11 +431,8 @@ function judgeFlags(volume: Volume, inode: number, view: InodeView): void {
   ];
   for (const [flag, when, why, isReadable] of wrong) {
     if (!when || (flags & flag) === 0) continue;
-    volume.judge.report("inode", { inode }, `i_flags: ${why}`, {
-      found: hex(flags),
-      wanted: hex(flags & ~flag),
-      isReadable,
-    });
+    const details = { found: hex(flags), wanted: hex(flags & ~flag), isReadable };
+    reportInode(volume, view, `i_flags: ${why}`, details);
   }
 }
 
@@ -473,16 +462,11 @@ export function isHashed(volume: Volume, view: InodeView): boolean {
 }
 
 /** i_size against the blocks of a file or a directory. */
-export function judgeSize(
-  volume: Volume,
-  inode: number,
-  view: InodeView,
-  map: MappedExtent,
-): void {
+export function judgeSize(volume: Volume, view: InodeView, map: MappedExtent): void {
   const { blockSizeBytes } = volume;
   const { sizeBytes } = view;
   const bad = (wanted: number | string, isReadable = false) =>
-    volume.judge.report("inode", { inode }, "i_size", { found: sizeBytes, wanted, isReadable });
+    reportInode(volume, view, "i_size", { found: sizeBytes, wanted, isReadable });
   if (view.type === FILE_MODE.DIRECTORY) {
     const mapped = (map.last + 1) * blockSizeBytes;
     if (sizeBytes !== mapped || sizeBytes === 0) bad(mapped, true);
@@ -496,17 +480,15 @@ export function judgeSize(
   }
   const most = largestSize(volume, view.usesExtents);
   if (sizeBytes > most) bad(`at most ${most}`);
-  if (sizeBytes >= LARGE_FILE_BYTES) judgeLargeFile(volume, inode, view);
+  if (sizeBytes >= LARGE_FILE_BYTES) judgeLargeFile(volume, view);
 }
 
 /** Sizes of 2 GiB and more need the feature large_file, wherever the bytes are. */
-export function judgeLargeFile(volume: Volume, inode: number, view: InodeView): void {
-  if (view.sizeBytes < LARGE_FILE_BYTES || volume.hasRoCompat(RO_COMPAT.LARGE_FILE)) return;
-  volume.judge.report("inode", { inode }, "i_size", {
-    found: view.sizeBytes,
-    wanted: `below ${LARGE_FILE_BYTES} without large_file`,
-    isReadable: true,
-  });
+export function judgeLargeFile(volume: Volume, view: InodeView): void {
+  const { sizeBytes: found } = view;
+  if (found < LARGE_FILE_BYTES || volume.hasRoCompat(RO_COMPAT.LARGE_FILE)) return;
+  const wanted = `below ${LARGE_FILE_BYTES} without large_file`;
+  reportInode(volume, view, "i_size", { found, wanted, isReadable: true });
 }
 
 function largestSize(volume: Volume, usesExtents: boolean): number {
@@ -517,18 +499,12 @@ function largestSize(volume: Volume, usesExtents: boolean): number {
 }
 
 /** i_blocks against the blocks that were counted. */
-export function judgeBlockCount(
-  volume: Volume,
-  inode: number,
-  view: InodeView,
-  blockCount: number,
-): void {
-  const { sectorCount } = view;
-  const sectors = blockCount * (volume.blockSizeBytes / SECTOR_SIZE_BYTES);
-  if (sectorCount === sectors && (view.flags & INODE_FLAG.HUGE_FILE) === 0) return;
+export function judgeBlockCount(volume: Volume, view: InodeView, blockCount: number): void {
+  const { sectorCount: found } = view;
   const countsBlocks = (view.flags & INODE_FLAG.HUGE_FILE) !== 0 &&
     volume.hasRoCompat(RO_COMPAT.HUGE_FILE);
-  const wanted = countsBlocks ? blockCount : sectors;
-  if (sectorCount === wanted) return;
-  volume.judge.expect("inode", { inode }, "i_blocks", sectorCount, wanted, { isReadable: true });
+  const wanted = countsBlocks
+    ? blockCount
+    : blockCount * (volume.blockSizeBytes / SECTOR_SIZE_BYTES);
+  if (found !== wanted) reportInode(volume, view, "i_blocks", { found, wanted, isReadable: true });
 }

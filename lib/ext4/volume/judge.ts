@@ -178,9 +178,9 @@ export abstract class Judge {
     try {
       return decode();
     } catch (error) {
-      if (!(error instanceof InputError)) throw error;
-      fault = error;
+      fault = inputError(error);
     }
+    // Outside of the try, for a judge may throw, too.
     this.reportError(structure, location, fault);
     return undefined;
   }
@@ -192,12 +192,19 @@ export abstract class Judge {
     fault: InputError,
     details: Pick<FaultDetails, "isReadable" | "outcome"> = {},
   ): void {
-    const { actual, expected, checksum } = fault.data;
-    if (checksum === true && typeof actual === "number" && typeof expected === "number") {
-      this.expectChecksum(structure, location, actual, expected, details);
+    const numberIn = (key: string) => {
+      const value = fault.data[key];
+      return typeof value === "number" ? value : undefined;
+    };
+    const [found, wanted] = [numberIn("actual"), numberIn("expected")];
+    if (fault.data["checksum"] === true && found !== undefined && wanted !== undefined) {
+      this.expectChecksum(structure, location, found, wanted, details);
     } else {
-      const values = { ...valuesOf(fault), ...details };
-      this.report(structure, location, reasonOf(fault), { code: "badFormat", ...values });
+      const values = {
+        ...found === undefined ? {} : { found },
+        ...wanted === undefined ? {} : { wanted },
+      };
+      this.report(structure, location, fault.why, { code: "badFormat", ...values, ...details });
     }
   }
 }
@@ -214,8 +221,7 @@ export class ReadingJudge extends Judge {
   protected override judge(finding: Finding, isReadable: boolean, outcome: string): void {
     if (finding.severity === "note") return;
     if (!isReadable) throw errorOf(finding, "");
-    const { structure, ...location } = finding;
-    const what = describeLocation(structure, location);
+    const what = describeLocation(finding.structure, finding);
     this.#warnings.add("damagedMetadata", what, `${describeProblem(finding)}; ${outcome}`);
   }
 }
@@ -254,8 +260,7 @@ export class MessageJudge extends Judge {
     try {
       return work();
     } catch (error) {
-      if (!(error instanceof InputError)) throw error;
-      this.add(error);
+      this.add(inputError(error));
       return undefined;
     }
   }
@@ -307,6 +312,11 @@ export function hex(value: number): string {
   return `0x${(value >>> 0).toString(16)}`;
 }
 
+/** The mode of an inode as findings show it. */
+export function modeText(mode: number): string {
+  return `mode 0${mode.toString(8)}`;
+}
+
 /** A number as findings show it: one that a JavaScript number cannot hold exactly is text. */
 export function exactNumber(value: bigint): number | string {
   return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : `${value}`;
@@ -314,37 +324,23 @@ export function exactNumber(value: bigint): number | string {
 
 function errorOf(finding: Finding, prefix: string): InputError {
   const { structure, found, wanted, inode, block, offset, group } = finding;
-  const location = {
-    ...group === undefined ? {} : { group },
-    ...inode === undefined ? {} : { inode },
-    ...block === undefined ? {} : { block },
-    ...offset === undefined ? {} : { offset },
-  };
+  const facts = { group, inode, block, offset, actual: found, expected: wanted };
+  const known = Object.entries(facts).flatMap(([key, value]) =>
+    value === undefined ? [] : [[key, value] as const]
+  );
   return new InputError(
-    `${prefix}${describeLocation(structure, location)}`,
+    `${prefix}${describeLocation(structure, finding)}`,
     describeProblem(finding),
     {
-      data: {
-        ...location,
-        ...found === undefined ? {} : { actual: found },
-        ...wanted === undefined ? {} : { expected: wanted },
-      },
+      data: Object.fromEntries(known),
     },
   );
 }
 
-/** The message of a decoder without the name of the structure. */
-function reasonOf(error: InputError): string {
-  const colon = error.message.indexOf(": ");
-  return error.message.slice(colon + 2);
-}
-
-function valuesOf(error: InputError): { found?: number; wanted?: number } {
-  const { actual, expected } = error.data;
-  return {
-    ...typeof actual === "number" ? { found: actual } : {},
-    ...typeof expected === "number" ? { wanted: expected } : {},
-  };
+/** What was thrown, if it is about the input; throws anything else. */
+export function inputError(error: unknown): InputError {
+  if (error instanceof InputError) return error;
+  throw error;
 }
 
 /**

@@ -19,9 +19,8 @@ import {
   groupHasSuperblock,
   storedGroupDescriptorChecksum,
 } from "../format/group_descriptor.ts";
-import type { Superblock } from "../format/superblock.ts";
-import { metadataSeed, superblockSeed } from "../format/superblock.ts";
-import type { ChecksumPair, ImageGeometry } from "./geometry.ts";
+import { metadataSeed, type Superblock, superblockSeed } from "../format/superblock.ts";
+import type { ChecksumPair, ImageGeometry } from "./superblock.ts";
 import type { Judge, Location } from "./judge.ts";
 
 /** A position in the image, in blocks and bytes. */

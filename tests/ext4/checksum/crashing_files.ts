@@ -5,8 +5,7 @@
  * @module
  */
 import { closeSync, type Stats } from "node:fs";
-import type { ImageFiles } from "../../../lib/ext4/checksum/change_journal.ts";
-import { NODE_IMAGE_FILES } from "../../../lib/ext4/checksum/change_journal.ts";
+import { type ImageFiles, NODE_IMAGE_FILES } from "../../../lib/ext4/checksum/change_journal.ts";
 import type { Random } from "../../oracle/noise.ts";
 
 const SECTOR_SIZE_BYTES = 512;

@@ -1,8 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import process from "node:process";
 import { InputError } from "../../../lib/errors.ts";
-import type { SwitchContext } from "../../../lib/ext4/checksum/switch_structures.ts";
-import { switchGroups } from "../../../lib/ext4/checksum/switch_structures.ts";
+import { type SwitchContext, switchGroups } from "../../../lib/ext4/checksum/switch_structures.ts";
 import { ReadingJudge } from "../../../lib/ext4/volume/judge.ts";
 import type { Volume } from "../../../lib/ext4/volume/volume.ts";
 import { COMPAT } from "../../../lib/ext4/format/constants.ts";

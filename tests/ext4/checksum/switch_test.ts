@@ -21,8 +21,7 @@ import {
 } from "../../../lib/ext4/checksum/switch.ts";
 import { COMPAT, INCOMPAT, RO_COMPAT } from "../../../lib/ext4/format/constants.ts";
 import { MMP_SEQUENCE_CLEAN } from "../../../lib/ext4/format/special_blocks.ts";
-import type { Superblock } from "../../../lib/ext4/format/superblock.ts";
-import { editSuperblock } from "../../../lib/ext4/format/superblock.ts";
+import { editSuperblock, type Superblock } from "../../../lib/ext4/format/superblock.ts";
 import { ReadingJudge } from "../../../lib/ext4/volume/judge.ts";
 import type { Volume } from "../../../lib/ext4/volume/volume.ts";
 import { BLOCK_SIZE_BYTES } from "../../../lib/model/payload.ts";

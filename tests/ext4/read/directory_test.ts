@@ -1,16 +1,13 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import type { Ext4Image } from "../../../lib/ext4/read/image.ts";
-import { uncheckedInode } from "../../../lib/ext4/read/image.ts";
+import { type Ext4Image, openExt4Image, uncheckedInode } from "../../../lib/ext4/read/image.ts";
 import { readDirectory } from "../../../lib/ext4/read/directory.ts";
 import { blockRuns } from "../../../lib/ext4/read/content.ts";
-import { openExt4Image } from "../../../lib/ext4/read/image.ts";
 import { readTree } from "../../../lib/ext4/read/tree.ts";
 import { physicalBlock } from "../../../lib/ext4/volume/block_map.ts";
 import { readIndex } from "../../../lib/ext4/volume/htree.ts";
 import { memoryReader } from "../../../lib/io/random_reader.ts";
 import { Warnings } from "../../../lib/warnings.ts";
-import type { Victim } from "./read_image.ts";
-import { openFixture, victimOf } from "./read_image.ts";
+import { openFixture, type Victim, victimOf } from "./read_image.ts";
 
 function namesOf(image: Ext4Image, number: number): string[] {
   return readDirectory(image, image.inode(number)).names.map(({ name }) => name).sort();
@@ -121,7 +118,7 @@ Deno.test("readIndex has every block of a directory but its own once, with risin
     const image = openFixture(name);
     const inode = image.inode(number);
     const runs = blockRuns(image, inode);
-    const { leaves, indexBlocks } = readIndex(image, { number, view: inode.view, runs })!;
+    const { leaves, indexBlocks } = readIndex(image, { view: inode.view, runs })!;
     const blockCount = inode.record.sizeBytes / image.blockSizeBytes;
     assertEquals(leaves.size + indexBlocks.size, blockCount);
     assertEquals(indexBlocks.size > 1, name.endsWith("1k"));

@@ -1,6 +1,5 @@
 import { assertEquals } from "@std/assert";
-import type { FileTree } from "../../../lib/model/node.ts";
-import { walkTree } from "../../../lib/model/node.ts";
+import { type FileTree, walkTree } from "../../../lib/model/node.ts";
 import { withTemporaryDirectory } from "../../oracle/command.ts";
 import { kernelOrNotice } from "../../oracle/kernel.ts";
 import { describeCase, makeCase, writeCase } from "../fuzz_case.ts";

@@ -1,6 +1,5 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { listNames } from "../../../lib/ext4/read/directory.ts";
-import { findInode } from "../../../lib/ext4/read/directory.ts";
+import { findInode, listNames } from "../../../lib/ext4/read/directory.ts";
 import { openFixture, victimOf } from "./read_image.ts";
 
 Deno.test("listNames lists a directory in byte order, and below it when asked", () => {

@@ -4,17 +4,14 @@
  * @module
  */
 import { InputError } from "../../../lib/errors.ts";
-import type { Ext4Image } from "../../../lib/ext4/read/image.ts";
-import { openExt4Image } from "../../../lib/ext4/read/image.ts";
+import { type Ext4Image, openExt4Image } from "../../../lib/ext4/read/image.ts";
 import { findInode } from "../../../lib/ext4/read/directory.ts";
 import { readTree } from "../../../lib/ext4/read/tree.ts";
-import type { RandomReader } from "../../../lib/io/random_reader.ts";
-import { memoryReader, openFileReader } from "../../../lib/io/random_reader.ts";
+import { memoryReader, openFileReader, type RandomReader } from "../../../lib/io/random_reader.ts";
 import type { FileTree } from "../../../lib/model/node.ts";
 import { Warnings } from "../../../lib/warnings.ts";
 import { mustRun, withTemporaryDirectory } from "../../oracle/command.ts";
-import type { CompareOptions } from "../../oracle/compare.ts";
-import { describeDifference, firstDifference } from "../../oracle/compare.ts";
+import { type CompareOptions, describeDifference, firstDifference } from "../../oracle/compare.ts";
 import { mountReadOnly } from "../../oracle/kernel.ts";
 import { viewImage } from "../../oracle/kernel_tree.ts";
 import { viewTree } from "../../oracle/tree_view.ts";

@@ -10,8 +10,7 @@ import { notRun } from "../../oracle/notice.ts";
 import { assertKernelShows, assertSameTrees, withTree } from "./read_image.ts";
 import { e2fsckVerdict } from "../verify/damage.ts";
 import { assertUndamaged } from "../verify/undamaged.ts";
-import type { Recipe } from "./recipes.ts";
-import { KERNEL_RECIPES, makeImage, MKE2FS_RECIPES } from "./recipes.ts";
+import { KERNEL_RECIPES, makeImage, MKE2FS_RECIPES, type Recipe } from "./recipes.ts";
 
 const ONLY = Deno.env.get("EXT4_RECIPE");
 

@@ -6,14 +6,10 @@ import {
   SUPERBLOCK_OFFSET_BYTES,
 } from "../../../lib/ext4/format/constants.ts";
 import { isFastSymlink } from "../../../lib/ext4/volume/content.ts";
-import type { Ext4Image } from "../../../lib/ext4/read/image.ts";
-import { openExt4Image } from "../../../lib/ext4/read/image.ts";
-import { inspectImage } from "../../../lib/ext4/read/inspect.ts";
-import { inspectInode } from "../../../lib/ext4/read/inspect.ts";
-import { listNames } from "../../../lib/ext4/read/directory.ts";
-import { findInode } from "../../../lib/ext4/read/directory.ts";
+import { type Ext4Image, openExt4Image } from "../../../lib/ext4/read/image.ts";
+import { inspectImage, inspectInode } from "../../../lib/ext4/read/inspect.ts";
+import { findInode, listNames, readDirectory } from "../../../lib/ext4/read/directory.ts";
 import { blockRuns } from "../../../lib/ext4/read/content.ts";
-import { readDirectory } from "../../../lib/ext4/read/directory.ts";
 import { readTree } from "../../../lib/ext4/read/tree.ts";
 import { memoryReader } from "../../../lib/io/random_reader.ts";
 import { Warnings } from "../../../lib/warnings.ts";

@@ -2,12 +2,10 @@ import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { InputError, InterruptedError } from "../../../lib/errors.ts";
 import type { Ext4Image } from "../../../lib/ext4/read/image.ts";
 import { blockRuns } from "../../../lib/ext4/read/content.ts";
-import type { ReadTreeOptions } from "../../../lib/ext4/read/tree.ts";
-import { readTree } from "../../../lib/ext4/read/tree.ts";
+import { readTree, type ReadTreeOptions } from "../../../lib/ext4/read/tree.ts";
 import { sortedChildren, walkTree } from "../../../lib/model/node.ts";
 import { Warnings } from "../../../lib/warnings.ts";
-import type { Victim } from "./read_image.ts";
-import { openFixture, victimOf, victimOfMke2fs } from "./read_image.ts";
+import { openFixture, type Victim, victimOf, victimOfMke2fs } from "./read_image.ts";
 
 function read(image: Ext4Image, options: Partial<ReadTreeOptions> = {}) {
   return readTree(image, { warnings: new Warnings(true), ...options });

@@ -10,10 +10,8 @@ import { superblockChecksum } from "../../../lib/ext4/format/superblock.ts";
 import { decodeDirectoryBlock } from "../../../lib/ext4/format/directory.ts";
 import { InputError } from "../../../lib/errors.ts";
 import { memoryReader } from "../../../lib/io/random_reader.ts";
-import type { VerifyReport } from "../../../lib/ext4/verify/verify.ts";
-import { verifyImage } from "../../../lib/ext4/verify/verify.ts";
-import type { UsedInode } from "../format/fixture_image.ts";
-import { FixtureImage, unpackFixture } from "../format/fixture_image.ts";
+import { verifyImage, type VerifyReport } from "../../../lib/ext4/verify/verify.ts";
+import { FixtureImage, unpackFixture, type UsedInode } from "../format/fixture_image.ts";
 import { runCommand } from "../../oracle/command.ts";
 
 /** A range of metadata. */

@@ -96,9 +96,8 @@ Deno.test("an indexed directory may have lost count of its links, but not anothe
 });
 
 Deno.test("blocksBehind counts the blocks of directories that follow without a gap", () => {
-  const view = new InodeView(new Uint8Array(256));
+  const view = new InodeView(new Uint8Array(256), 12);
   const directory = (...runs: [start: number, count: number][]): MappedDirectory => ({
-    number: 12,
     view,
     runs: runs.map(([startBlock, blockCount]) => ({
       logicalBlock: 0,

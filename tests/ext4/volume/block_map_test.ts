@@ -3,13 +3,11 @@ import { inodeSeed } from "../../../lib/ext4/format/checksum.ts";
 import { sealExtentBlock } from "../../../lib/ext4/format/extent.ts";
 import { blockRuns, filePayload } from "../../../lib/ext4/read/content.ts";
 import type { Ext4Image } from "../../../lib/ext4/read/image.ts";
-import type { MapBlock } from "../../../lib/ext4/volume/block_map.ts";
-import { physicalBlock, readRuns } from "../../../lib/ext4/volume/block_map.ts";
+import { type MapBlock, physicalBlock, readRuns } from "../../../lib/ext4/volume/block_map.ts";
 import type { Volume } from "../../../lib/ext4/volume/volume.ts";
 import { readPayload } from "../../../lib/model/payload.ts";
 import { Random } from "../../oracle/noise.ts";
-import type { Victim } from "../read/read_image.ts";
-import { openFixture, victimOf, victimOfMke2fs } from "../read/read_image.ts";
+import { openFixture, type Victim, victimOf, victimOfMke2fs } from "../read/read_image.ts";
 
 const BYTES = new Random(5).bytes(900_001);
 /** i_block in an inode, and its three pointers to blocks of pointers. */

@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../../lib/errors.ts";
-import { checkFeatures, featureNames } from "../../../lib/ext4/volume/features.ts";
+import { checkFeatures, featureNames } from "../../../lib/ext4/volume/superblock.ts";
 import { Warnings } from "../../../lib/warnings.ts";
 
 const NONE = { featureCompat: 0, featureIncompat: 0, featureRoCompat: 0 };

@@ -1,8 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../../lib/errors.ts";
-import type { Superblock } from "../../../lib/ext4/format/superblock.ts";
-import { defaultSuperblock } from "../../../lib/ext4/format/superblock.ts";
-import { imageGeometry } from "../../../lib/ext4/volume/geometry.ts";
+import { defaultSuperblock, type Superblock } from "../../../lib/ext4/format/superblock.ts";
+import { imageGeometry } from "../../../lib/ext4/volume/superblock.ts";
 
 function superblockOf(fields: Partial<Superblock> = {}): Superblock {
   return {

@@ -9,7 +9,7 @@ Deno.test("InodeView reads what decodeInode reads, from every inode of the fixtu
   let count = 0;
   for (const image of fixtures()) {
     for (const { slot, inode } of image.usedInodes()) {
-      const view = new InodeView(slot);
+      const view = new InodeView(slot, 12);
       const fields = [
         "mode",
         "uid",
@@ -32,7 +32,7 @@ Deno.test("InodeView reads what decodeInode reads, from every inode of the fixtu
       const options = { inodeNumber: 12, seed: 0x94361cb2 };
       const before = slot.slice();
       const checksums = new Uint32Array(1);
-      view.computeChecksums(options.seed, 12, checksums);
+      view.computeChecksums(options.seed, checksums);
       assertEquals([...checksums], [inodeChecksum(slot, options)]);
       assertEquals(slot, before);
       count++;
@@ -43,17 +43,22 @@ Deno.test("InodeView reads what decodeInode reads, from every inode of the fixtu
 
 Deno.test("InodeView moves from slot to slot, and a copy stays where it is", () => {
   const table = new Uint8Array(3 * 256).map((_, i) => (i >> 8) + 1);
-  const view = new InodeView(table, 256);
+  const view = new InodeView(table, 12, 256);
   assertEquals(view.slotSizeBytes, 256);
   const modes = [0, 1, 2].map((index) => {
     view.moveTo(index);
-    return view.mode;
+    return [view.number, view.mode];
   });
-  assertEquals(modes, [0x101, 0x202, 0x303]);
+  assertEquals(modes, [[12, 0x101], [13, 0x202], [14, 0x303]]);
   view.moveTo(1);
   const copy = view.copy();
   view.moveTo(2);
-  assertEquals([copy.mode, copy.slot, copy.blockField.length], [0x202, table.slice(256, 512), 60]);
+  assertEquals([copy.number, copy.mode, copy.slot, copy.blockField.length], [
+    13,
+    0x202,
+    table.slice(256, 512),
+    60,
+  ]);
   table.fill(0, 256);
   assertEquals([0, 1, 2].map((index) => view.isBlankAt(index)), [false, true, true]);
   assertEquals([copy.isBlankAt(0), copy.mode], [false, 0x202]);

@@ -3,14 +3,11 @@
  *
  * @module
  */
-import { imageGeometry } from "../../../lib/ext4/volume/geometry.ts";
-import type { Judge } from "../../../lib/ext4/volume/judge.ts";
-import { Findings } from "../../../lib/ext4/volume/judge.ts";
+import { imageGeometry } from "../../../lib/ext4/volume/superblock.ts";
+import { Findings, type Judge } from "../../../lib/ext4/volume/judge.ts";
 import { Volume } from "../../../lib/ext4/volume/volume.ts";
-import type { RandomReader } from "../../../lib/io/random_reader.ts";
-import { memoryReader } from "../../../lib/io/random_reader.ts";
-import type { Superblock } from "../../../lib/ext4/format/superblock.ts";
-import { decodeSuperblock } from "../../../lib/ext4/format/superblock.ts";
+import { memoryReader, type RandomReader } from "../../../lib/io/random_reader.ts";
+import { decodeSuperblock, type Superblock } from "../../../lib/ext4/format/superblock.ts";
 import { fixture } from "../format/fixture_image.ts";
 
 /** A volume over bytes of an image, whose faults are collected unless another judge is given. */

@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../../lib/errors.ts";
-import { imageGeometry } from "../../../lib/ext4/volume/geometry.ts";
+import { imageGeometry } from "../../../lib/ext4/volume/superblock.ts";
 import { Findings } from "../../../lib/ext4/volume/judge.ts";
 import { Volume } from "../../../lib/ext4/volume/volume.ts";
 import { memoryReader } from "../../../lib/io/random_reader.ts";
