@@ -4,15 +4,14 @@
  * @module
  */
 import { type ChunkerParameters, chunkerText, fastCdcParameters } from "../../lib/chunk/fastcdc.ts";
-import type { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
+import { type ChunkCounts, type ChunkSink, ChunkUploader } from "../../lib/chunk/chunk_sink.ts";
 import {
   CHUNK_DIGESTS,
   type ChunkDigest,
   ZSTD_LEVEL_DEFAULT,
   ZSTD_LEVEL_MAX,
 } from "../../lib/chunk/chunk.ts";
-import { type ChunkCounts, ChunkUploader } from "../../lib/chunk/chunk_uploader.ts";
-import { openChunkStore } from "../../lib/chunk/open_store.ts";
+import { openChunkStore } from "../../lib/chunk/store.ts";
 import { certificateFiles } from "./sources.ts";
 import { isS3Address } from "../../lib/chunk/s3_request.ts";
 import { UsageError } from "../../lib/errors.ts";

@@ -5,8 +5,7 @@
  */
 import { readFileSync } from "node:fs";
 import { type ChunkIndex, decodeChunkIndex } from "../../lib/chunk/chunk_index.ts";
-import { pruneStore, verifyStore } from "../../lib/chunk/maintain_store.ts";
-import { openChunkStore } from "../../lib/chunk/open_store.ts";
+import { openChunkStore, pruneStore, verifyStore } from "../../lib/chunk/store.ts";
 import { restoreFile } from "../../lib/chunk/restore.ts";
 import { GRACE_MS_DEFAULT } from "../../lib/chunk/store_lock.ts";
 import { UsageError } from "../../lib/errors.ts";

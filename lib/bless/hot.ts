@@ -4,21 +4,20 @@
  *
  * @module
  */
-import { setImmediate } from "node:timers/promises";
 import { alignDown, alignUp } from "../bytes/arithmetic.ts";
 import { type ByteString, displayName } from "../bytes/byte_string.ts";
-import { type ChunkDigest, chunkId } from "../chunk/chunk.ts";
-import { ChunkCutter, type CutPiece } from "../chunk/chunk_sink.ts";
-import { InputError, optionError, throwIfAborted } from "../errors.ts";
+import type { ChunkDigest } from "../chunk/chunk.ts";
+import { InputError, optionError } from "../errors.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import { type FileNode, type FileTree, sortedChildren, type TreeNode } from "../model/node.ts";
-import { BLOCK_SIZE_BYTES, readPayload } from "../model/payload.ts";
+import { BLOCK_SIZE_BYTES } from "../model/payload.ts";
 import type { HotList, HotListFormat } from "../source/hot_list.ts";
 import { displayText } from "../source/json.ts";
 import type { OpenedImage } from "../source/types.ts";
 import { resolvePath } from "../tree/resolve.ts";
 import type { Warnings } from "../warnings.ts";
 import type { EnvelopeReport } from "./envelope.ts";
+import { cellIds } from "./plan_cells.ts";
 import { entrypointClosure } from "./hot_entrypoint.ts";
 
 /** Which files are hot: those of a list, or those that starting the entry point reads. */
@@ -178,9 +177,6 @@ export function prefetchInOutput(
   return root === undefined ? prefetch : { ...prefetch, offset: prefetch.offset + root.startBytes };
 }
 
-/** What is read of a file at a time. */
-const PIECE_BLOCKS = 256;
-
 /**
  * Where the hot files of a plan lie, and the ids of those cells. Reads their payload.
  *
@@ -205,73 +201,6 @@ export async function prefetchOf(
   const sizeBytes = plan.totalBlocks * BLOCK_SIZE_BYTES;
   const offset = alignDown(first * BLOCK_SIZE_BYTES, gridBytes);
   const length = Math.min(alignUp(end * BLOCK_SIZE_BYTES, gridBytes), sizeBytes) - offset;
-  const range = { offset, length, gridBytes };
-  return { offset, length, digest, cells: await cellIds(plan, range, { digest, signal }) };
-}
-
-/** Bytes that are hashed before signals are handled. */
-const BURST_BYTES = 32 << 20;
-
-async function cellIds(
-  plan: ImagePlan,
-  { offset, length, gridBytes }: {
-    readonly offset: number;
-    readonly length: number;
-    readonly gridBytes: number;
-  },
-  { digest, signal }: { readonly digest: ChunkDigest; readonly signal: AbortSignal | undefined },
-): Promise<string[]> {
-  const ids: string[] = [];
-  const zeroId = chunkId(new Uint8Array(gridBytes), digest);
-  const take = (pieces: Iterable<CutPiece>) => {
-    for (const piece of pieces) {
-      if (piece instanceof Uint8Array) ids.push(chunkId(piece, digest));
-      else for (let i = 0; i < piece.zeroChunks; i++) ids.push(zeroId);
-    }
-  };
-  const cutter = new ChunkCutter(gridBytes);
-  const end = offset + length;
-  let burstBytes = 0;
-  for (const { at, bytes } of bytesWithin(plan, offset, end)) {
-    burstBytes += bytes.length;
-    if (burstBytes >= BURST_BYTES) {
-      burstBytes = 0;
-      await setImmediate();
-      throwIfAborted(signal);
-    }
-    const from = Math.max(offset - at, 0);
-    take(cutter.write(bytes.subarray(from, end - at), at + from - offset));
-  }
-  take(cutter.finish(length));
-  return ids;
-}
-
-/** The bytes of a plan that reach into a range, in ascending order. */
-function* bytesWithin(
-  { metadata, payload }: ImagePlan,
-  start: number,
-  end: number,
-): Generator<{ readonly at: number; readonly bytes: Uint8Array }> {
-  const overlaps = (at: number, lengthBytes: number) => at < end && at + lengthBytes > start;
-  const sources = [
-    ...metadata
-      .filter(({ offsetBytes, sizeBytes }) => overlaps(offsetBytes, sizeBytes))
-      .map(({ offsetBytes, encode }) => ({ at: offsetBytes, read: () => [encode()] })),
-    ...payload.flatMap((write) => {
-      const pieces = [];
-      for (let done = 0; done < write.blockCount; done += PIECE_BLOCKS) {
-        const lengthBytes = Math.min(PIECE_BLOCKS, write.blockCount - done) * BLOCK_SIZE_BYTES;
-        const at = (write.startBlock + done) * BLOCK_SIZE_BYTES;
-        if (!overlaps(at, lengthBytes)) continue;
-        const read = () => {
-          const bytes = new Uint8Array(lengthBytes);
-          readPayload(write.payload, bytes, (write.logicalBlock + done) * BLOCK_SIZE_BYTES);
-          return [bytes];
-        };
-        pieces.push({ at, read });
-      }
-      return pieces;
-    }),
-  ].sort((a, b) => a.at - b.at);
-  for (const { at, read } of sources) for (const bytes of read()) yield { at, bytes };
+  const cells = await cellIds(plan, { offset, length }, { digest, signal });
+  return { offset, length, digest, cells };
 }

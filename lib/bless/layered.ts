@@ -6,7 +6,7 @@
  */
 import { Buffer } from "node:buffer";
 import { plainJson } from "../bytes/byte_string.ts";
-import type { ChunkCounts } from "../chunk/chunk_uploader.ts";
+import type { ChunkCounts } from "../chunk/chunk_sink.ts";
 import { InputError, optionError, throwIfAborted } from "../errors.ts";
 import { resolveSettings } from "../ext4/plan/settings.ts";
 import { outputExistsError, statIfThere } from "../io/paths.ts";

@@ -3,11 +3,15 @@
  *
  * @module
  */
-import { type ChunkCounts, type ChunkUploader, sumOfCounts } from "../chunk/chunk_uploader.ts";
+import {
+  type ChunkCounts,
+  ChunkSink,
+  type ChunkUploader,
+  sumOfCounts,
+} from "../chunk/chunk_sink.ts";
 import type { ChunkDigest } from "../chunk/chunk.ts";
 import { type ChunkIndex, decodeChunkIndex, encodeChunkIndex } from "../chunk/chunk_index.ts";
 import type { ChunkerParameters } from "../chunk/fastcdc.ts";
-import { ChunkSink } from "../chunk/chunk_sink.ts";
 import { readFileInto } from "../io/file_source.ts";
 import { InputError, throwIfAborted } from "../errors.ts";
 import { outputExistsError, statIfThere } from "../io/paths.ts";

@@ -8,8 +8,14 @@ import { setImmediate } from "node:timers/promises";
 import { throwIfAborted } from "../errors.ts";
 import type { RandomReader } from "../io/random_reader.ts";
 import type { FileTree } from "../model/node.ts";
-import type { LoadedLayer, OpenedImage, ResolvedOptions } from "../source/source.ts";
-import { closeLayers, loadLayers, openImage } from "../source/source.ts";
+import {
+  closeLayers,
+  type LoadedLayer,
+  loadLayers,
+  type OpenedImage,
+  openImage,
+  type ResolvedOptions,
+} from "../source/source.ts";
 import { treeOptions } from "../source/tree_options.ts";
 import { buildTree } from "../tree/build.ts";
 import { idMapLines } from "../tree/owners.ts";

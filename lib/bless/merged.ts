@@ -27,7 +27,7 @@ import {
   withinDisk,
   writeEnveloped,
 } from "./envelope.ts";
-import { differingCells } from "./differing_cells.ts";
+import { differingCells } from "./plan_cells.ts";
 import {
   checkHot,
   chooseHot,

@@ -6,8 +6,7 @@
 import { derivedUuid } from "../bytes/uuid.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import { type Continuation, planExt4 } from "../ext4/plan/plan_ext4.ts";
-import type { LayoutOptions } from "../ext4/plan/settings.ts";
-import { parseUuid, resolveSettings } from "../ext4/plan/settings.ts";
+import { type LayoutOptions, parseUuid, resolveSettings } from "../ext4/plan/settings.ts";
 import type { FileNode, FileTree } from "../model/node.ts";
 import { Warnings } from "../warnings.ts";
 import { MERGED_DEFAULTS } from "./options.ts";

@@ -1,13 +1,13 @@
 /**
- * A chunk: its id, where stores of casync and desync keep it, and how it is stored. That is one zstd frame that states
- * its content's size. The same bytes always give the same frame in the same runtime; another runtime has another zstd
- * and may give another frame of the same content.
+ * A chunk: its id, how it is stored, and the stores of casync and desync that keep it under its id. It is stored as one zstd
+ * frame that states its content's size. The same bytes always give the same frame in the same runtime; another runtime has
+ * another zstd and may give another frame of the same content.
  *
  * @module
  */
 import { type BinaryLike, createHash } from "node:crypto";
 import * as zlib from "node:zlib";
-import { invariant, optionError, UsageError } from "../errors.ts";
+import { BlessfsError, InputError, invariant, optionError, UsageError } from "../errors.ts";
 import { firstZstdFrame } from "../io/zstd_frames.ts";
 
 /** The digests that an index can say its ids are; casync and desync both take the first unless told otherwise. */
@@ -57,22 +57,17 @@ export function chunkIdOf(path: string): string | undefined {
   return id !== undefined && chunkFolder(id) === folder ? id : undefined;
 }
 
-/**
- * Checks the size of chunks. The grid of an image is one that will do.
- *
- * @throws {UsageError} when it is none that blocks of a file system could be
- */
-export function checkChunkSize(chunkBytes: number, what: string): void {
-  if (Number.isInteger(chunkBytes) && Number.isInteger(Math.log2(chunkBytes))) {
-    if (chunkBytes >= CHUNK_BYTES_MIN && chunkBytes <= CHUNK_BYTES_MAX) return;
-  }
-  throw new UsageError(what, `wanted a power of two from 4K to 16M, found ${chunkBytes}`);
-}
-
 /** A block of ext4. */
-export const CHUNK_BYTES_MIN = 4096;
+const CHUNK_BYTES_MIN = 4096;
 /** The largest grid. */
 export const CHUNK_BYTES_MAX = 1 << 24;
+
+/** Checks the size of chunks, such as the grid of an image. @throws {UsageError} when it is not a valid one */
+export function checkChunkSize(chunkBytes: number, what: string): void {
+  const isPower = Number.isInteger(Math.log2(chunkBytes));
+  if (isPower && chunkBytes >= CHUNK_BYTES_MIN && chunkBytes <= CHUNK_BYTES_MAX) return;
+  throw new UsageError(what, `wanted a power of two from 4K to 16M, found ${chunkBytes}`);
+}
 
 /** What zstd(1), casync and desync take by themselves. */
 export const ZSTD_LEVEL_DEFAULT = 3;
@@ -80,12 +75,12 @@ export const ZSTD_LEVEL_DEFAULT = 3;
 export const ZSTD_LEVEL_MAX = 19;
 
 /** Of a frame: magic, descriptor, one byte of content size, the header of one block (RFC 8878, section 3.1.1). */
-export const STORED_BYTES_MIN = 9;
+const STORED_BYTES_MIN = 9;
 /** Of any chunk. */
 export const STORED_BYTES_MAX = storedBytesMax(CHUNK_BYTES_MAX);
 
 /** The most that a chunk takes: zstd grows what it cannot compress by less than 1 in 128 and a little. */
-export function storedBytesMax(contentBytes: number): number {
+function storedBytesMax(contentBytes: number): number {
   return contentBytes + contentBytes / 128 + 1024;
 }
 
@@ -136,4 +131,123 @@ export function decompressChunk(stored: Uint8Array, mostBytes: number): Uint8Arr
   } catch {
     return undefined;
   }
+}
+
+/** Whether a chunk is new in its store, or somebody else was quicker. */
+export type PutOutcome = "added" | "present";
+
+/** An object of a store, as listed. */
+export interface StoredObject {
+  /** Where it lies in the store: the path of a chunk, or of something else. */
+  readonly path: string;
+  /** The chunk's id; undefined for what is not a chunk. */
+  readonly id: string | undefined;
+  /** As it is stored. */
+  readonly sizeBytes: number;
+  /** When it was stored; milliseconds since 1970 by the store's own clock. */
+  readonly storedMs: number;
+}
+
+/** Chunks by their ids. A chunk is there whole or not at all, and is never replaced by another. */
+export interface ChunkStore {
+  /** Safe to print, without secrets. */
+  readonly name: string;
+  /**
+   * Checks that the store can be used, before any work is done.
+   *
+   * @throws {IoError} when it cannot
+   */
+  open(): Promise<void>;
+  /**
+   * Whether a chunk is there. Its content is not looked at.
+   *
+   * @param contentBytes of the chunk; what is there must be able to be one of so many bytes
+   * @throws {IoError} when that cannot be told
+   * @throws {InputError} when what is there cannot be the chunk
+   */
+  has(id: string, contentBytes: number, signal?: AbortSignal): boolean | Promise<boolean>;
+  /**
+   * The stored bytes of a chunk; no more of them than any chunk can have.
+   *
+   * @throws {InputError} when it is missing
+   */
+  get(id: string, signal?: AbortSignal): Promise<Uint8Array>;
+  /**
+   * Adds a chunk.
+   *
+   * @throws {IoError} when it cannot be stored; nothing of it is visible then
+   */
+  put(id: string, stored: Uint8Array, signal?: AbortSignal): Promise<PutOutcome>;
+  /** Makes what was added and what was found safe from a loss of power, so that an index may speak of it. */
+  settle(): Promise<void>;
+  /** Everything in the store, or in one folder of it, in the store's order. */
+  list(folder?: string, signal?: AbortSignal): AsyncIterable<StoredObject>;
+  /**
+   * Stores a small object that is not a chunk, such as a lock.
+   *
+   * @returns false when its name is taken
+   */
+  mark(path: string): Promise<boolean>;
+  /** Removes an object, if it is there. @param path as listed */
+  remove(path: string, signal?: AbortSignal): Promise<void>;
+}
+
+/** Where marks lie in a store. */
+export const LOCK_FOLDER = ".blessfs";
+
+/** The error for a chunk that is not in its store. */
+export function missingChunk(where: string, path: string): InputError {
+  return new InputError(where, "is missing: wanted a chunk", {
+    code: "missingPart",
+    data: { path, code: MISSING_CODE },
+  });
+}
+
+const MISSING_CODE = "chunkMissing";
+
+/** Whether an error says that a chunk is missing, and nothing worse. */
+export function isMissingChunk(error: unknown): boolean {
+  return error instanceof BlessfsError && error.data["code"] === MISSING_CODE;
+}
+
+/** The error for something that has the name of a chunk and is none. */
+export function notAChunk(where: string, path: string, why: string): InputError {
+  return new InputError(where, `${why}: wanted a chunk`, {
+    hint: "remove it, and it will be stored again",
+    data: { path },
+  });
+}
+
+/** Why an object of that size cannot be a chunk of so much content; undefined when it can. */
+export function sizeFault(sizeBytes: number, contentBytes: number): string | undefined {
+  if (sizeBytes === 0) return "is empty";
+  const isPossible = sizeBytes >= STORED_BYTES_MIN && sizeBytes <= storedBytesMax(contentBytes);
+  return isPossible ? undefined : `has ${sizeBytes} bytes`;
+}
+
+/**
+ * Reads a chunk from a store and checks it.
+ *
+ * @returns its content
+ * @throws {InputError} when it is missing or damaged
+ */
+export async function fetchChunk(
+  store: ChunkStore,
+  { id, digest, contentBytes }: {
+    readonly id: string;
+    readonly digest: ChunkDigest;
+    readonly contentBytes: number;
+  },
+  signal?: AbortSignal,
+): Promise<Uint8Array> {
+  const stored = await store.get(id, signal);
+  const content = decompressChunk(stored, contentBytes);
+  if (content?.length === contentBytes && chunkId(content, digest) === id) return content;
+  const found = content === undefined
+    ? `its ${stored.length} bytes are not a zstd frame of ${contentBytes} bytes`
+    : `its content has ${content.length} bytes and the digest ${chunkId(content, digest)}`;
+  throw new InputError(`${store.name}: chunk ${chunkPath(id)}`, `is damaged: ${found}`, {
+    hint: "remove it from the store, and it will be stored again",
+    data: { path: chunkPath(id) },
+  });
 }

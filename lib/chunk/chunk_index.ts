@@ -78,7 +78,7 @@ export interface ChunkIndex {
  * ```
  */
 export function encodeChunkIndex(index: ChunkIndex): Uint8Array {
-  const { chunkBytes, ids } = index;
+  const { chunkBytes, ids, digest, cut } = index;
   const count = chunkCount(index);
   invariant(
     ids.length === count * CHUNK_ID_BYTES,
@@ -86,15 +86,14 @@ export function encodeChunkIndex(index: ChunkIndex): Uint8Array {
   );
   const bytes = new Uint8Array(TABLE_OFFSET + count * ITEM_BYTES + TAIL_BYTES);
   const view = new DataView(bytes.buffer);
-  const put = (offset: number, value: bigint) => view.setBigUint64(offset, value, true);
-  put(0, BigInt(HEADER_BYTES));
-  put(8, INDEX_MAGIC);
-  put(16, FLAGS_OF_CASYNC | (index.digest === "sha512-256" ? FLAG_SHA512_256 : 0n));
-  put(24, BigInt(index.cut?.minBytes ?? chunkBytes));
-  put(32, BigInt(index.cut?.averageBytes ?? chunkBytes));
-  put(40, BigInt(chunkBytes));
-  put(48, UNKNOWN_SIZE);
-  put(56, TABLE_MAGIC);
+  const fields: readonly (readonly [offset: number, value: bigint])[] = [
+    ...constantFields(count).map(([offset, value]) => [offset, value] as const),
+    [16, FLAGS_OF_CASYNC | (digest === "sha512-256" ? FLAG_SHA512_256 : 0n)],
+    [24, BigInt(cut?.minBytes ?? chunkBytes)],
+    [32, BigInt(cut?.averageBytes ?? chunkBytes)],
+    [40, BigInt(chunkBytes)],
+  ];
+  for (const [offset, value] of fields) view.setBigUint64(offset, value, true);
   for (let i = 0; i < count; i++) {
     const offset = TABLE_OFFSET + i * ITEM_BYTES;
     const end = chunkEnd(index, i);
@@ -102,11 +101,23 @@ export function encodeChunkIndex(index: ChunkIndex): Uint8Array {
     view.setUint32(offset + 4, Math.floor(end / TWO_32), true);
     bytes.set(ids.subarray(i * CHUNK_ID_BYTES, (i + 1) * CHUNK_ID_BYTES), offset + 8);
   }
-  const tail = TABLE_OFFSET + count * ITEM_BYTES;
-  put(tail + 16, BigInt(HEADER_BYTES));
-  put(tail + 24, BigInt(TABLE_HEADER_BYTES + count * ITEM_BYTES + TAIL_BYTES));
-  put(tail + 32, TAIL_MAGIC);
   return bytes;
+}
+
+/** The fields that follow from the number of chunks. */
+function constantFields(count: number): [offset: number, value: bigint, field: string][] {
+  const tail = TABLE_OFFSET + count * ITEM_BYTES;
+  return [
+    [0, BigInt(HEADER_BYTES), "header size"],
+    [8, INDEX_MAGIC, "magic of an index"],
+    [48, UNKNOWN_SIZE, "table size"],
+    [56, TABLE_MAGIC, "magic of the table"],
+    [tail, 0n, "zeros"],
+    [tail + 8, 0n, "zeros"],
+    [tail + 16, BigInt(HEADER_BYTES), "header size"],
+    [tail + 24, BigInt(TABLE_HEADER_BYTES + count * ITEM_BYTES + TAIL_BYTES), "size of the table"],
+    [tail + 32, TAIL_MAGIC, "magic of the end"],
+  ];
 }
 
 /**
@@ -123,19 +134,7 @@ export function decodeChunkIndex(bytes: Uint8Array, what: string): ChunkIndex {
     throw new InputError(what, `has ${bytes.length} bytes: an index has ${wanted}`);
   }
   const count = itemBytes / ITEM_BYTES;
-  const tail = TABLE_OFFSET + itemBytes;
-  const wanted: [offset: number, value: bigint, field: string][] = [
-    [0, BigInt(HEADER_BYTES), "header size"],
-    [8, INDEX_MAGIC, "magic of an index"],
-    [48, UNKNOWN_SIZE, "table size"],
-    [56, TABLE_MAGIC, "magic of the table"],
-    [tail, 0n, "zeros"],
-    [tail + 8, 0n, "zeros"],
-    [tail + 16, BigInt(HEADER_BYTES), "header size"],
-    [tail + 24, BigInt(TABLE_HEADER_BYTES + itemBytes + TAIL_BYTES), "size of the table"],
-    [tail + 32, TAIL_MAGIC, "magic of the end"],
-  ];
-  for (const [offset, value, field] of wanted) {
+  for (const [offset, value, field] of constantFields(count)) {
     const found = view.getBigUint64(offset, true);
     if (found !== value) throw fieldFault(what, offset, field, found, value);
   }
@@ -168,10 +167,16 @@ export function chunkEnd(
   return cut === undefined ? Math.min((i + 1) * chunkBytes, sizeBytes) : cut.ends[i]!;
 }
 
+/** A chunk of an index. */
+export interface IndexedChunk {
+  readonly id: string;
+  /** In the file. */
+  readonly offset: number;
+  readonly sizeBytes: number;
+}
+
 /** The chunks of an index in order. */
-export function* chunksOf(
-  index: ChunkIndex,
-): Generator<{ readonly id: string; readonly offset: number; readonly sizeBytes: number }> {
+export function* chunksOf(index: ChunkIndex): Generator<IndexedChunk> {
   const ids = Buffer.from(index.ids.buffer, index.ids.byteOffset, index.ids.length);
   const count = chunkCount(index);
   let offset = 0;
@@ -190,11 +195,8 @@ interface ChunkSizes {
 }
 
 function readChunkSizes(view: DataView, what: string): ChunkSizes {
-  const [min, average, max] = [24, 32, 40].map((offset) => view.getBigUint64(offset, true)) as [
-    bigint,
-    bigint,
-    bigint,
-  ];
+  const sizeAt = (offset: number) => view.getBigUint64(offset, true);
+  const [min, average, max] = [sizeAt(24), sizeAt(32), sizeAt(40)];
   if (min < 1n || min > average || average > max) {
     throw new InputError(
       what,
@@ -226,13 +228,8 @@ function readEnds(
     const mayBeShort = !isFixed || i === count - 1;
     const isRight = end === whole || mayBeShort && end > start && end < whole;
     if (!isRight) {
-      throw fieldFault(
-        what,
-        offset,
-        `end of chunk ${i}`,
-        view.getBigUint64(offset, true),
-        BigInt(whole),
-      );
+      const found = view.getBigUint64(offset, true);
+      throw fieldFault(what, offset, `end of chunk ${i}`, found, BigInt(whole));
     }
     if (!Number.isSafeInteger(end)) {
       throw new InputError(what, `is of a file of ${end} bytes: wanted less than 2^53`);

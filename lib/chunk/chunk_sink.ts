@@ -1,185 +1,166 @@
 /**
- * A sink that cuts an image into chunks while it is made, puts them into a store, and has the index at the end.
+ * From the bytes of an image to chunks in a store: cut while the image is made, each looked for, and stored where it is
+ * missing, several at a time and with bounded memory. At the end there is an index.
  *
  * @module
  */
 import { Buffer } from "node:buffer";
-import { InputError, invariant } from "../errors.ts";
+import { InputError, invariant, throwIfAborted } from "../errors.ts";
 import type { ImageSink } from "../io/sink.ts";
-import { CHUNK_BYTES_MAX, CHUNK_ID_BYTES, type ChunkDigest, chunkId } from "./chunk.ts";
-import { Chunker, type ChunkerParameters } from "./fastcdc.ts";
+import {
+  checkZstdLevel,
+  CHUNK_BYTES_MAX,
+  CHUNK_ID_BYTES,
+  type ChunkDigest,
+  chunkId,
+  type ChunkStore,
+  compressChunk,
+  fetchChunk,
+} from "./chunk.ts";
 import { type ChunkIndex, encodeChunkIndex } from "./chunk_index.ts";
-import { type ChunkCounts, type ChunkUploader, NO_CHUNKS } from "./chunk_uploader.ts";
+import { Chunker, type ChunkerParameters } from "./fastcdc.ts";
+import { GRACE_MS_DEFAULT, lockStore, type StoreLock } from "./store_lock.ts";
 
-/** A chunk, or a number of whole chunks of zeros. The bytes of a chunk are valid until the next one is asked for. */
-export type CutPiece = Uint8Array | { readonly zeroChunks: number };
+/** A chunk, or zeros: of chunks of one size any number, else a hole. The bytes are valid during the call. */
+export type CutPiece = Uint8Array | { readonly zeroBytes: number };
 
-/** A chunk of zeros of any size, or a number of whole ones. */
-export type ContentPiece = Uint8Array | { readonly zeroBytes: number };
+/** Cuts a file that comes in ascending writes. What is skipped is zeros. */
+export interface Cutter {
+  write(bytes: Uint8Array, offset: number): void;
+  /** Cuts what is left. */
+  finish(sizeBytes: number): void;
+}
 
 const ZEROS = new Uint8Array(CHUNK_BYTES_MAX);
 /** What holes are made of: a block of ext4. */
 const HOLE_BLOCK_BYTES = 4096;
 
-/** The state of one file. */
-export class ChunkCutter {
-  readonly #chunkBytes: number;
-  readonly #chunk: Uint8Array;
-  /** Bytes of the chunk that is being filled. */
-  #filledBytes = 0;
-  #endOffset = 0;
-
-  constructor(chunkBytes: number) {
-    this.#chunkBytes = chunkBytes;
-    this.#chunk = new Uint8Array(chunkBytes);
-  }
-
-  /** The chunks that a write completes. All of them must be taken before the next call. */
-  *write(bytes: Uint8Array, offset: number): Generator<CutPiece> {
-    invariant(offset >= this.#endOffset, `write at ${offset} after the end ${this.#endOffset}`);
-    yield* this.#skipTo(offset);
-    this.#endOffset += bytes.length;
-    let rest = bytes;
-    while (rest.length > 0) {
-      const part = rest.subarray(0, this.#chunkBytes - this.#filledBytes);
-      rest = rest.subarray(part.length);
-      if (part.length === this.#chunkBytes) {
-        yield pieceOf(part);
-        continue;
-      }
-      this.#chunk.set(part, this.#filledBytes);
-      this.#filledBytes += part.length;
-      if (this.#filledBytes === this.#chunkBytes) yield this.#completed();
-    }
-  }
-
-  /** The chunks up to the end; the last one may be short, and comes as bytes also where it is zeros. */
-  *finish(sizeBytes: number): Generator<CutPiece> {
-    invariant(sizeBytes >= this.#endOffset, `the end ${sizeBytes} before ${this.#endOffset}`);
-    yield* this.#skipTo(sizeBytes);
-    if (this.#filledBytes > 0) yield this.#chunk.subarray(0, this.#filledBytes);
-    this.#filledBytes = 0;
-  }
-
-  *#skipTo(offset: number): Generator<CutPiece> {
-    let gapBytes = offset - this.#endOffset;
-    this.#endOffset = offset;
-    if (gapBytes === 0) return;
-    if (this.#filledBytes > 0) {
-      const count = Math.min(gapBytes, this.#chunkBytes - this.#filledBytes);
-      this.#fillZeros(count);
-      gapBytes -= count;
-      if (this.#filledBytes === this.#chunkBytes) yield this.#completed();
-    }
-    const zeroChunks = Math.floor(gapBytes / this.#chunkBytes);
-    if (zeroChunks > 0) yield { zeroChunks };
-    this.#fillZeros(gapBytes - zeroChunks * this.#chunkBytes);
-  }
-
-  #fillZeros(count: number): void {
-    this.#chunk.fill(0, this.#filledBytes, this.#filledBytes + count);
-    this.#filledBytes += count;
-  }
-
-  #completed(): CutPiece {
-    this.#filledBytes = 0;
-    return pieceOf(this.#chunk);
-  }
+/** How a file is cut. */
+export interface CutOptions {
+  /** A power of two; of a blessed image, its grid. For FastCDC, the largest chunk. */
+  readonly chunkBytes: number;
+  /** Cuts by content; default: into chunks of one size. */
+  readonly chunker?: ChunkerParameters | undefined;
 }
 
 /**
- * Cuts a file that comes in ascending writes where its content says, by FastCDC. No chunk reaches over the edge of a hole: a
- * run of blocks of zeros, whether it was skipped or written, ends the chunk before it, and the data behind it begins a new
- * one. So what lies between two holes is cut alike wherever it is.
+ * A cutter for one file.
+ *
+ * Into chunks of one size: the last one may be short, and comes as bytes also where it is zeros. By content: no chunk reaches
+ * over the edge of a hole. A run of blocks of zeros, whether it was skipped or written, ends the chunk before it, and the
+ * data behind it begins a new one, so what lies between two holes is cut alike wherever it is.
+ *
+ * @param receive gets every piece in order
  */
-export class ContentCutter {
-  readonly #chunker: Chunker;
-  readonly #receive: (piece: ContentPiece) => void;
-  readonly #block = new Uint8Array(HOLE_BLOCK_BYTES);
+export function createCutter(
+  { chunkBytes, chunker }: CutOptions,
+  receive: (piece: CutPiece) => void,
+): Cutter {
+  if (chunker === undefined) {
+    const onData = (bytes: Uint8Array) => {
+      for (let at = 0; at < bytes.length; at += chunkBytes) {
+        receive(bytes.subarray(at, at + chunkBytes));
+      }
+    };
+    return new BlockGatherer(chunkBytes, onData, (zeroBytes) => receive({ zeroBytes }));
+  }
+  const byContent = new Chunker(chunker, receive);
+  let holeBytes = 0;
+  const endHole = () => {
+    if (holeBytes > 0) receive({ zeroBytes: holeBytes });
+    holeBytes = 0;
+  };
+  const onZeros = (zeroBytes: number) => {
+    if (holeBytes === 0) byContent.finish();
+    holeBytes += zeroBytes;
+  };
+  const blocks = new BlockGatherer(HOLE_BLOCK_BYTES, (bytes) => {
+    // The end of a file can be less than a block.
+    if (bytes.length < HOLE_BLOCK_BYTES && isZeros(bytes)) return onZeros(bytes.length);
+    endHole();
+    byContent.push(bytes);
+  }, onZeros);
+  return {
+    write: (bytes, offset) => blocks.write(bytes, offset),
+    finish(sizeBytes) {
+      blocks.finish(sizeBytes);
+      endHole();
+      byContent.finish();
+    },
+  };
+}
+
+/** Passes a file on in runs of whole blocks, of data and of zeros; only at the end is there a part of a block, as data. */
+class BlockGatherer implements Cutter {
+  readonly #blockBytes: number;
+  readonly #onData: (bytes: Uint8Array) => void;
+  readonly #onZeros: (count: number) => void;
+  /** A block that comes in parts. */
+  readonly #block: Uint8Array;
   #filledBytes = 0;
-  #zeroBytes = 0;
   #endOffset = 0;
 
-  /** @param receive is given every piece in order; the bytes are valid during the call */
-  constructor(parameters: ChunkerParameters, receive: (piece: ContentPiece) => void) {
-    this.#receive = receive;
-    this.#chunker = new Chunker(parameters, (chunk) => receive(chunk));
+  constructor(
+    blockBytes: number,
+    onData: (bytes: Uint8Array) => void,
+    onZeros: (count: number) => void,
+  ) {
+    this.#blockBytes = blockBytes;
+    this.#onData = onData;
+    this.#onZeros = onZeros;
+    this.#block = new Uint8Array(blockBytes);
   }
 
   write(bytes: Uint8Array, offset: number): void {
     invariant(offset >= this.#endOffset, `write at ${offset} after the end ${this.#endOffset}`);
     this.#skipTo(offset);
     this.#endOffset += bytes.length;
-    let at = 0;
-    if (this.#filledBytes > 0) {
-      at = Math.min(bytes.length, HOLE_BLOCK_BYTES - this.#filledBytes);
-      this.#fill(bytes.subarray(0, at));
-    }
-    const blocksEnd = bytes.length - (bytes.length - at) % HOLE_BLOCK_BYTES;
-    // Whole blocks go on in runs of data and of zeros, without a copy.
+    const { length } = bytes;
+    const blockBytes = this.#blockBytes;
+    let at = this.#filledBytes === 0 ? 0 : Math.min(length, blockBytes - this.#filledBytes);
+    this.#fill(bytes.subarray(0, at));
+    const end = length - (length - at) % blockBytes;
+    // Whole blocks are not copied.
     let dataStart = at;
-    for (; at < blocksEnd; at += HOLE_BLOCK_BYTES) {
-      if (!isZeros(bytes.subarray(at, at + HOLE_BLOCK_BYTES))) continue;
-      this.#data(bytes.subarray(dataStart, at));
-      this.#zeros(HOLE_BLOCK_BYTES);
-      dataStart = at + HOLE_BLOCK_BYTES;
+    for (; at < end; at += blockBytes) {
+      if (!isZeros(bytes.subarray(at, at + blockBytes))) continue;
+      if (dataStart < at) this.#onData(bytes.subarray(dataStart, at));
+      this.#onZeros(blockBytes);
+      dataStart = at + blockBytes;
     }
-    this.#data(bytes.subarray(Math.min(dataStart, blocksEnd), blocksEnd));
-    if (blocksEnd < bytes.length) this.#fill(bytes.subarray(blocksEnd));
+    if (dataStart < end) this.#onData(bytes.subarray(dataStart, end));
+    this.#fill(bytes.subarray(end));
   }
 
   finish(sizeBytes: number): void {
     invariant(sizeBytes >= this.#endOffset, `the end ${sizeBytes} before ${this.#endOffset}`);
     this.#skipTo(sizeBytes);
-    const rest = this.#block.subarray(0, this.#filledBytes);
-    if (rest.length > 0) isZeros(rest) ? this.#zeros(rest.length) : this.#data(rest);
+    if (this.#filledBytes > 0) this.#onData(this.#block.subarray(0, this.#filledBytes));
     this.#filledBytes = 0;
-    this.#endHole();
-    this.#chunker.finish();
   }
 
   #skipTo(offset: number): void {
     let gapBytes = offset - this.#endOffset;
     this.#endOffset = offset;
-    if (this.#filledBytes > 0 && gapBytes > 0) {
-      const count = Math.min(gapBytes, HOLE_BLOCK_BYTES - this.#filledBytes);
+    if (this.#filledBytes > 0) {
+      const count = Math.min(gapBytes, this.#blockBytes - this.#filledBytes);
       this.#fill(ZEROS.subarray(0, count));
       gapBytes -= count;
     }
-    const wholeBytes = gapBytes - gapBytes % HOLE_BLOCK_BYTES;
-    if (wholeBytes > 0) this.#zeros(wholeBytes);
-    if (gapBytes > wholeBytes) this.#fill(ZEROS.subarray(0, gapBytes - wholeBytes));
+    const restBytes = gapBytes % this.#blockBytes;
+    if (gapBytes > restBytes) this.#onZeros(gapBytes - restBytes);
+    this.#fill(ZEROS.subarray(0, restBytes));
   }
 
-  /** Adds to the block that is being put together. */
+  /** @param part no more than the block lacks */
   #fill(part: Uint8Array): void {
     this.#block.set(part, this.#filledBytes);
     this.#filledBytes += part.length;
-    if (this.#filledBytes < HOLE_BLOCK_BYTES) return;
+    if (this.#filledBytes < this.#blockBytes) return;
     this.#filledBytes = 0;
-    if (isZeros(this.#block)) this.#zeros(HOLE_BLOCK_BYTES);
-    else this.#data(this.#block);
+    if (isZeros(this.#block)) this.#onZeros(this.#blockBytes);
+    else this.#onData(this.#block);
   }
-
-  #zeros(count: number): void {
-    if (this.#zeroBytes === 0) this.#chunker.finish();
-    this.#zeroBytes += count;
-  }
-
-  #data(bytes: Uint8Array): void {
-    if (bytes.length === 0) return;
-    this.#endHole();
-    this.#chunker.push(bytes);
-  }
-
-  #endHole(): void {
-    if (this.#zeroBytes > 0) this.#receive({ zeroBytes: this.#zeroBytes });
-    this.#zeroBytes = 0;
-  }
-}
-
-function pieceOf(chunk: Uint8Array): CutPiece {
-  return isZeros(chunk) ? { zeroChunks: 1 } : chunk;
 }
 
 function isZeros(bytes: Uint8Array): boolean {
@@ -187,12 +168,8 @@ function isZeros(bytes: Uint8Array): boolean {
   return Buffer.compare(bytes, ZEROS.subarray(0, bytes.length)) === 0;
 }
 
-/** How a file is cut. */
-export interface ChunkSinkOptions {
-  /** A power of two; of a blessed image, its grid. For FastCDC, the largest chunk. */
-  readonly chunkBytes: number;
-  /** Cuts by content; default: into chunks of one size. */
-  readonly chunker?: ChunkerParameters | undefined;
+/** How a file is cut, and its chunks are named. */
+export interface ChunkSinkOptions extends CutOptions {
   /** What chunks are named with. */
   readonly digest: ChunkDigest;
 }
@@ -208,24 +185,23 @@ const CHUNKS_MAX = 1 << 25;
 export class ChunkSink implements ImageSink {
   readonly #uploader: ChunkUploader;
   readonly #options: ChunkSinkOptions;
-  readonly #cutter: ChunkCutter | ContentCutter;
+  readonly #cutter: Cutter;
   /** Of chunks that are cut by content: where each ends. */
-  #ends: number[] = [];
+  readonly #ends: number[] = [];
   /** What to wait for when the uploader has enough to do. */
   #full: Promise<void> | undefined;
   readonly #counts: ChunkCounts = { ...NO_CHUNKS };
   readonly #seen = new Set<string>();
   #ids = new Uint8Array(FIRST_ROOM_CHUNKS * CHUNK_ID_BYTES);
-  #zeroId: Uint8Array | undefined;
+  /** Of a chunk of zeros. */
+  #zeroId: string | undefined;
   #sizeBytes: number | undefined;
 
   /** Begins at offset 0 of the file. */
   constructor(uploader: ChunkUploader, options: ChunkSinkOptions) {
     this.#uploader = uploader;
     this.#options = options;
-    this.#cutter = options.chunker === undefined
-      ? new ChunkCutter(options.chunkBytes)
-      : new ContentCutter(options.chunker, (piece) => this.#takeContent(piece));
+    this.#cutter = createCutter(options, (piece) => this.#take(piece));
   }
 
   /** What the file is made of, once it is finished. */
@@ -259,19 +235,20 @@ export class ChunkSink implements ImageSink {
   }
 
   write(bytes: Uint8Array, offset: number): void | Promise<void> {
-    const cutter = this.#cutter;
-    if (cutter instanceof ChunkCutter) return this.#takeAll(cutter.write(bytes, offset));
-    cutter.write(bytes, offset);
-    return this.#waitForRoom();
+    const { chunkBytes } = this.#options;
+    for (let at = 0; at < bytes.length;) {
+      // No more than a chunk at a time, so that no more is on its way than the uploader allows.
+      const end = at + chunkBytes - (offset + at) % chunkBytes;
+      this.#cutter.write(bytes.subarray(at, end), offset + at);
+      at = end;
+      const full = this.#waitForRoom();
+      if (full !== undefined) return full.then(() => this.write(bytes.subarray(end), offset + end));
+    }
   }
 
   async finish(sizeBytes: number): Promise<void> {
-    const cutter = this.#cutter;
-    if (cutter instanceof ChunkCutter) await this.#takeAll(cutter.finish(sizeBytes));
-    else {
-      cutter.finish(sizeBytes);
-      await this.#waitForRoom();
-    }
+    this.#cutter.finish(sizeBytes);
+    await this.#waitForRoom();
     await this.#uploader.settle();
     this.#sizeBytes = sizeBytes;
   }
@@ -281,64 +258,46 @@ export class ChunkSink implements ImageSink {
     return this.#uploader.abort();
   }
 
-  #takeAll(pieces: Generator<CutPiece>): void | Promise<void> {
-    for (let next = pieces.next(); !next.done; next = pieces.next()) {
-      const full = this.#take(next.value);
-      if (full !== undefined) return full.then(() => this.#takeAll(pieces));
-    }
-  }
-
-  /** Chunks that are cut by content come while a write goes on, so that it waits behind them. */
   #waitForRoom(): Promise<void> | undefined {
     const full = this.#full;
     this.#full = undefined;
     return full;
   }
 
-  #takeContent(piece: ContentPiece): void {
-    const end = this.#ends.at(-1) ?? 0;
-    if (piece instanceof Uint8Array) {
-      this.#full = this.#take(piece) ?? this.#full;
-      this.#ends.push(end + piece.length);
-      return;
+  #take(piece: CutPiece): void {
+    const { chunkBytes, digest } = this.#options;
+    if (piece instanceof Uint8Array) return this.#add(chunkId(piece, digest), piece, 1);
+    const count = Math.floor(piece.zeroBytes / chunkBytes);
+    if (count > 0) {
+      const zeros = ZEROS.subarray(0, chunkBytes);
+      this.#add(this.#zeroId ??= chunkId(zeros, digest), zeros, count);
     }
-    const { chunkBytes } = this.#options;
-    const wholeCount = Math.floor(piece.zeroBytes / chunkBytes);
-    if (wholeCount > 0) this.#full = this.#takeZeros(wholeCount) ?? this.#full;
-    for (let i = 1; i <= wholeCount; i++) this.#ends.push(end + i * chunkBytes);
-    const rest = piece.zeroBytes - wholeCount * chunkBytes;
-    if (rest === 0) return;
-    this.#full = this.#take(ZEROS.subarray(0, rest)) ?? this.#full;
-    this.#counts.zeroChunks++;
-    this.#ends.push(end + piece.zeroBytes);
+    const rest = ZEROS.subarray(0, piece.zeroBytes % chunkBytes);
+    if (rest.length > 0) this.#add(chunkId(rest, digest), rest, 1);
+    this.#counts.zeroChunks += Math.ceil(piece.zeroBytes / chunkBytes);
   }
 
-  /** @returns what to wait for when the uploader has enough to do */
-  #take(piece: CutPiece): Promise<void> | undefined {
-    if (!(piece instanceof Uint8Array)) return this.#takeZeros(piece.zeroChunks);
-    const id = chunkId(piece, this.#options.digest);
-    this.#append(Buffer.from(id, "hex"), 1);
-    return this.#offer(id, piece);
-  }
-
-  #takeZeros(count: number): Promise<void> | undefined {
-    let full: Promise<void> | undefined;
-    if (this.#zeroId === undefined) {
-      const zeros = new Uint8Array(this.#options.chunkBytes);
-      const id = chunkId(zeros, this.#options.digest);
-      this.#zeroId = Buffer.from(id, "hex");
-      full = this.#offer(id, zeros);
+  /** Adds a chunk to the index so many times, and offers it to the uploader once. */
+  #add(id: string, bytes: Uint8Array, count: number): void {
+    const { chunker, digest } = this.#options;
+    this.#checkCount(this.#counts.chunks + count);
+    const start = this.#counts.chunks * CHUNK_ID_BYTES;
+    const end = start + count * CHUNK_ID_BYTES;
+    if (end > this.#ids.length) {
+      const grown = new Uint8Array(Math.max(end, this.#ids.length * 2));
+      grown.set(this.#ids.subarray(0, start));
+      this.#ids = grown;
     }
-    this.#append(this.#zeroId, count);
-    this.#counts.zeroChunks += count;
-    return full;
-  }
-
-  #offer(id: string, bytes: Uint8Array): Promise<void> | undefined {
-    if (this.#seen.has(id)) return undefined;
+    const encodedId = Buffer.from(id, "hex");
+    for (let at = start; at < end; at += CHUNK_ID_BYTES) this.#ids.set(encodedId, at);
+    this.#counts.chunks += count;
+    for (let i = 0; chunker !== undefined && i < count; i++) {
+      this.#ends.push((this.#ends.at(-1) ?? 0) + bytes.length);
+    }
+    if (this.#seen.has(id)) return;
     this.#seen.add(id);
     this.#counts.distinctChunks++;
-    return this.#uploader.offer({ id, digest: this.#options.digest, bytes, counts: this.#counts });
+    this.#full = this.#uploader.offer({ id, digest, bytes, counts: this.#counts }) ?? this.#full;
   }
 
   #checkCount(count: number): void {
@@ -348,19 +307,6 @@ export class ChunkSink implements ImageSink {
       code: "limitExceeded",
       hint: "choose larger chunks or a smaller image",
     });
-  }
-
-  #append(id: Uint8Array, count: number): void {
-    this.#checkCount(this.#counts.chunks + count);
-    const start = this.#counts.chunks * CHUNK_ID_BYTES;
-    const end = start + count * CHUNK_ID_BYTES;
-    if (end > this.#ids.length) {
-      const grown = new Uint8Array(Math.max(end, this.#ids.length * 2));
-      grown.set(this.#ids.subarray(0, start));
-      this.#ids = grown;
-    }
-    for (let at = start; at < end; at += CHUNK_ID_BYTES) this.#ids.set(id, at);
-    this.#counts.chunks += count;
   }
 }
 
@@ -380,4 +326,256 @@ export function createIndexSink(chunks: ChunkSink, target: ImageSink): ImageSink
     },
     abort: () => target.abort(),
   };
+}
+
+/** The keys are the contract of `--json`. Bytes are those of the content unless they say otherwise. */
+export interface ChunkCounts {
+  /** Of the index. */
+  chunks: number;
+  /** Of these, the ones of nothing but zeros. A short last one is not among them. */
+  zeroChunks: number;
+  /** Chunks of the index, each counted once. */
+  distinctChunks: number;
+  /** Of these, the ones that the store did not have. */
+  newChunks: number;
+  /** Of the new chunks. */
+  newBytes: number;
+  /** Of the distinct chunks, the ones that it had. */
+  reusedChunks: number;
+  /** Of the reused chunks. */
+  reusedBytes: number;
+  /** Of the new chunks as they are stored. */
+  sentBytes: number;
+}
+
+/** Nothing at all. */
+export const NO_CHUNKS: Readonly<ChunkCounts> = {
+  chunks: 0,
+  zeroChunks: 0,
+  distinctChunks: 0,
+  newChunks: 0,
+  newBytes: 0,
+  reusedChunks: 0,
+  reusedBytes: 0,
+  sentBytes: 0,
+};
+
+/**
+ * The sums of several files. Chunks are distinct within each file, so one that several files have is counted in each.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { NO_CHUNKS, sumOfCounts } from "./chunk_sink.ts";
+ * const one = { ...NO_CHUNKS, chunks: 3, newChunks: 1 };
+ * assertEquals(sumOfCounts([one, one]).chunks, 6);
+ * ```
+ */
+export function sumOfCounts(all: readonly Readonly<ChunkCounts>[]): ChunkCounts {
+  const sum = { ...NO_CHUNKS };
+  for (const counts of all) {
+    for (const key of Object.keys(sum) as (keyof ChunkCounts)[]) sum[key] += counts[key];
+  }
+  return sum;
+}
+
+/** How chunks are brought to a store. */
+export interface ChunkUploaderOptions {
+  /** Where chunks go. */
+  readonly store: ChunkStore;
+  /** How hard they are compressed, 1 to 19. */
+  readonly zstdLevel: number;
+  /** Store nothing; only count what would be. */
+  readonly dryRun?: boolean | undefined;
+  /** Read the chunks that are there, and compare their digests. */
+  readonly verifyStore?: boolean | undefined;
+  /** Ends the work with its reason. */
+  readonly signal?: AbortSignal | undefined;
+  /** Chunks on their way at the same time; default 16. */
+  readonly concurrency?: number | undefined;
+  /** Different chunks that are brought in one run; default DISTINCT_CHUNKS_MAX. */
+  readonly distinctChunksMax?: number | undefined;
+  /** Called once when the run waits because the store is being pruned, with the mark of the one who prunes. */
+  readonly onWait?: ((path: string) => void) | undefined;
+}
+
+/** A chunk for the store. */
+export interface OfferedChunk {
+  /** The digest in hexadecimal, which names it. */
+  readonly id: string;
+  /** What the id is a digest with. */
+  readonly digest: ChunkDigest;
+  /** Valid only during the call. */
+  readonly bytes: Uint8Array;
+  /** Counts it as new or reused, some time before `settle` ends. */
+  readonly counts: ChunkCounts;
+}
+
+/** Enough that a store far away is kept busy, and few enough that one is not flooded. */
+const DEFAULT_CONCURRENCY = 16;
+/** So many bytes are on their way at most, or one chunk. */
+const UNDERWAY_BYTES_MAX = 64 << 20;
+/** No runtime has larger sets: two tebibytes of chunks of 128 KiB, and 64 GiB of chunks of 4 KiB. */
+export const DISTINCT_CHUNKS_MAX = 2 ** 24 - 1;
+
+/** Brings chunks of one or several files to a store, each once. */
+export class ChunkUploader {
+  readonly #options: ChunkUploaderOptions;
+  readonly #store: ChunkStore;
+  readonly #concurrency: number;
+  /** In the store, or on the way there. */
+  readonly #known = new Set<string>();
+  readonly #underway = new Set<Promise<void>>();
+  #underwayBytes = 0;
+  #locking: Promise<StoreLock> | undefined;
+  #isLocked = false;
+  #failure: { readonly error: unknown } | undefined;
+  /** Ends what is on its way when one chunk has failed for good. */
+  readonly #stop = new AbortController();
+
+  /**
+   * Begins with nothing on its way.
+   *
+   * @throws {UsageError} when chunks cannot be compressed so
+   */
+  constructor(options: ChunkUploaderOptions) {
+    checkZstdLevel(options.zstdLevel);
+    this.#options = options;
+    this.#store = options.store;
+    this.#concurrency = options.concurrency ?? DEFAULT_CONCURRENCY;
+  }
+
+  /**
+   * Brings a chunk to the store. Faults of the store come out of a later call, of `settle` at the latest.
+   *
+   * @throws {InputError} when there are too many to remember
+   * @returns what to wait for when enough chunks are on their way
+   */
+  offer(chunk: OfferedChunk): Promise<void> | undefined {
+    this.#throwIfFailed();
+    const { id, bytes, counts } = chunk;
+    if (this.#known.has(id)) {
+      countReused(counts, bytes.length);
+      return undefined;
+    }
+    this.#remember(id);
+    const { verifyStore = false } = this.#options;
+    const isThere = this.#isLocked
+      ? this.#store.has(id, bytes.length, this.#stop.signal)
+      : this.#lockAndLook(id, bytes.length);
+    // Most chunks of most images are there: nothing waits for those that are.
+    if (isThere === true && !verifyStore) {
+      countReused(counts, bytes.length);
+      return undefined;
+    }
+    this.#start(this.#bring({ ...chunk, bytes: bytes.slice() }, isThere), bytes.length);
+    const isFull = this.#underway.size >= this.#concurrency ||
+      this.#underwayBytes >= UNDERWAY_BYTES_MAX;
+    if (!isFull) return undefined;
+    const room = this.#waitForOne();
+    // Who does not wait gets the failure from a later call.
+    room.catch(() => {});
+    return room;
+  }
+
+  /** Waits until all chunks are safe in the store. */
+  async settle(): Promise<void> {
+    while (this.#underway.size > 0) await this.#waitForOne();
+    this.#throwIfFailed();
+    if (!this.#options.dryRun) await this.#store.settle();
+  }
+
+  /** Ends what is on its way, and waits until it has ended. */
+  async abort(): Promise<void> {
+    this.#fail(new Error("the upload was closed"));
+    await Promise.all(this.#underway);
+  }
+
+  /**
+   * Lets others prune the store again. To be called when the indexes are written that speak of what was brought, and after
+   * failures.
+   */
+  async close(): Promise<void> {
+    const locking = this.#locking;
+    this.#locking = undefined;
+    this.#isLocked = false;
+    const lock = await locking?.catch(() => undefined);
+    await lock?.release();
+  }
+
+  /** The store is locked with the first chunk, so that a run that fails before leaves nothing in it. */
+  async #lockAndLook(id: string, contentBytes: number): Promise<boolean> {
+    const { signal } = this.#stop;
+    if (!this.#options.dryRun) {
+      const { onWait } = this.#options;
+      const options = { graceMs: GRACE_MS_DEFAULT, signal, onWait };
+      this.#locking ??= lockStore(this.#store, "write", options);
+      await this.#locking;
+    }
+    this.#isLocked = true;
+    return await this.#store.has(id, contentBytes, signal);
+  }
+
+  #remember(id: string): void {
+    const { distinctChunksMax = DISTINCT_CHUNKS_MAX } = this.#options;
+    if (this.#known.size >= distinctChunksMax) {
+      throw new InputError(this.#store.name, `more than ${distinctChunksMax} different chunks`, {
+        code: "limitExceeded",
+        hint: "choose larger chunks or a smaller image",
+      });
+    }
+    this.#known.add(id);
+  }
+
+  #throwIfFailed(): void {
+    throwIfAborted(this.#options.signal);
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= { error };
+    this.#stop.abort();
+  }
+
+  async #waitForOne(): Promise<void> {
+    await Promise.race(this.#underway);
+    this.#throwIfFailed();
+  }
+
+  #start(work: Promise<void>, sizeBytes: number): void {
+    this.#underwayBytes += sizeBytes;
+    const watched: Promise<void> = work.catch((error) => this.#fail(error)).finally(() => {
+      this.#underwayBytes -= sizeBytes;
+      this.#underway.delete(watched);
+    });
+    this.#underway.add(watched);
+  }
+
+  async #bring(chunk: OfferedChunk, isThere: boolean | Promise<boolean>): Promise<void> {
+    const { store, dryRun = false, zstdLevel } = this.#options;
+    const { id, bytes, counts } = chunk;
+    const { signal } = this.#stop;
+    if (await isThere) return await this.#reuse(chunk);
+    // One that failed meanwhile has ended the work for all.
+    if (this.#failure !== undefined) return;
+    const stored = compressChunk(bytes, zstdLevel);
+    const outcome = dryRun ? "added" : await store.put(id, stored, signal);
+    if (outcome === "present") return await this.#reuse(chunk);
+    counts.newChunks++;
+    counts.newBytes += bytes.length;
+    counts.sentBytes += stored.length;
+  }
+
+  async #reuse(chunk: OfferedChunk): Promise<void> {
+    const { id, digest, counts, bytes: { length: contentBytes } } = chunk;
+    if (this.#options.verifyStore === true) {
+      await fetchChunk(this.#store, { id, digest, contentBytes }, this.#stop.signal);
+    }
+    countReused(counts, contentBytes);
+  }
+}
+
+function countReused(counts: ChunkCounts, sizeBytes: number): void {
+  counts.reusedChunks++;
+  counts.reusedBytes += sizeBytes;
 }

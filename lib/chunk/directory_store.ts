@@ -11,7 +11,6 @@ import {
   readFileSync,
   rmdirSync,
   type Stats,
-  statSync,
 } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { basename, dirname, join } from "node:path";
@@ -20,22 +19,20 @@ import { InputError, IoError, optionError, throwIfAborted, UsageError } from "..
 import { type FileOperations, NODE_FILE_OPERATIONS } from "../io/file_sink.ts";
 import { realPathOf, statIfThere } from "../io/paths.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "../io/system_error.ts";
-import { isRunning, processPlace } from "./process_place.ts";
+import { isRunning, processPlace } from "./store_lock.ts";
 import {
   chunkFolder,
   chunkIdOf,
   chunkPath,
-  STORED_BYTES_MAX,
-  STORED_BYTES_MIN,
-  storedBytesMax,
-} from "./chunk.ts";
-import {
   type ChunkStore,
   LOCK_FOLDER,
-  MISSING_CODE,
+  missingChunk,
+  notAChunk,
   type PutOutcome,
+  sizeFault,
+  STORED_BYTES_MAX,
   type StoredObject,
-} from "./chunk_store.ts";
+} from "./chunk.ts";
 
 /** What a store in a directory needs. */
 export interface DirectoryStoreOptions {
@@ -48,7 +45,7 @@ export interface DirectoryStoreOptions {
 }
 
 const MAX_NAME_TRIES = 1000;
-/** Signals are served after so many. */
+/** Signals are handled after this many. */
 const YIELD_AFTER_SYNCS = 64;
 /** `desync prune` removes what a crash left under such a name; casync passes over it. */
 const PART_PREFIX = ".tmp-cacnk";
@@ -81,7 +78,9 @@ export class DirectoryStore implements ChunkStore {
     this.#signal = options.signal;
     this.#mustExist = options.mustExist ?? false;
     this.#files = options.files ?? NODE_FILE_OPERATIONS;
-    this.#signal?.addEventListener("abort", () => this.#removeParts());
+    this.#signal?.addEventListener("abort", () => {
+      for (const partPath of [...this.#parts]) this.#removePart(partPath);
+    });
   }
 
   /** The directory must be there, or the one that it is to be made in. */
@@ -101,18 +100,14 @@ export class DirectoryStore implements ChunkStore {
       const link = statIfThere(path, lstatSync);
       if (link === undefined) return false;
       // A link to nothing has a chunk's name, and neither casync nor a later put would get past it.
-      if (link.isSymbolicLink()) throw notAChunk(path, "is a link to nothing");
+      if (link.isSymbolicLink()) {
+        throw notAChunk(displayPath(path), displayPath(path), "is a link to nothing");
+      }
       // Another process has stored the chunk since the first look.
       return this.has(id, contentBytes);
     }
-    const why = !found.isFile()
-      ? "is not a file"
-      : found.size === 0
-      ? "is empty"
-      : found.size < STORED_BYTES_MIN || found.size > storedBytesMax(contentBytes)
-      ? `has ${found.size} bytes`
-      : undefined;
-    if (why !== undefined) throw notAChunk(path, why);
+    const why = found.isFile() ? sizeFault(found.size, contentBytes) : "is not a file";
+    if (why !== undefined) throw notAChunk(displayPath(path), displayPath(path), why);
     this.#found.push(id);
     return true;
   }
@@ -289,7 +284,11 @@ export class DirectoryStore implements ChunkStore {
       isOpen = false;
       this.#files.close(descriptor);
     } catch (cause) {
-      if (isOpen) this.#closeQuietly(descriptor);
+      try {
+        if (isOpen) this.#files.close(descriptor);
+      } catch {
+        // What is written is thrown away.
+      }
       throwIfAborted(this.#signal);
       throw ioErrorFrom(partPath, `cannot write ${stored.length} bytes`, cause);
     }
@@ -323,28 +322,18 @@ export class DirectoryStore implements ChunkStore {
   }
 
   #read(path: string): Uint8Array {
-    if (statIfThere(path) === undefined) {
-      throw new InputError(displayPath(path), "is missing: wanted a chunk", {
-        code: "missingPart",
-        data: { path: displayPath(path), code: MISSING_CODE },
-      });
+    const shown = displayPath(path);
+    const size = statIfThere(path)?.size;
+    if (size === undefined) throw missingChunk(shown, shown);
+    if (size > STORED_BYTES_MAX) {
+      const why = `has ${size} bytes: a chunk has at most ${STORED_BYTES_MAX}`;
+      throw new InputError(shown, why, { code: "limitExceeded" });
     }
     try {
-      const { size } = statSync(path);
-      if (size <= STORED_BYTES_MAX) return readFileSync(path);
-      throw new InputError(
-        displayPath(path),
-        `has ${size} bytes: a chunk has at most ${STORED_BYTES_MAX}`,
-        { code: "limitExceeded" },
-      );
+      return readFileSync(path);
     } catch (cause) {
-      if (cause instanceof InputError) throw cause;
       throw ioErrorFrom(path, "cannot be read", cause);
     }
-  }
-
-  #removeParts(): void {
-    for (const partPath of [...this.#parts]) this.#removePart(partPath);
   }
 
   #removePart(partPath: string): void {
@@ -352,24 +341,9 @@ export class DirectoryStore implements ChunkStore {
     try {
       this.#files.unlink(partPath);
     } catch {
-      // Nobody sees a part; the error that led here is the one to tell.
+      // Nobody sees a part; the error that led here is the one to report.
     }
   }
-
-  #closeQuietly(descriptor: number): void {
-    try {
-      this.#files.close(descriptor);
-    } catch {
-      // What is written is thrown away.
-    }
-  }
-}
-
-function notAChunk(path: string, why: string): InputError {
-  return new InputError(displayPath(path), `${why}: wanted a chunk`, {
-    hint: "remove it, and it will be stored again",
-    data: { path: displayPath(path) },
-  });
 }
 
 /** What a folder has, in order. */

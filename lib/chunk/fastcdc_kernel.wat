@@ -1,7 +1,7 @@
 ;; The two chunkers. Memory: 0 to 2047 the gear table (256 u64), 2048 to 4095 the same shifted left by one,
 ;; from 4096 the data. Both functions return where the chunk that begins at $data ends, counted from there.
 ;;
-;; Make kernel.ts' bytes again: wat2wasm kernel.wat -o - | base64 -w 96
+;; Make KERNEL_BASE64 of fastcdc.ts again: wat2wasm fastcdc_kernel.wat -o - | base64 -w 96
 (module
   (memory (export "memory") 1)
 

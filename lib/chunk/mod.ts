@@ -21,11 +21,11 @@
  *
  * @module
  */
-export { openChunkStore } from "./open_store.ts";
-export type { OpenStoreOptions } from "./open_store.ts";
-export type { ChunkStore, PutOutcome, StoredObject } from "./chunk_store.ts";
-export { ChunkUploader } from "./chunk_uploader.ts";
-export type { ChunkCounts, ChunkUploaderOptions, OfferedChunk } from "./chunk_uploader.ts";
+export { openChunkStore } from "./store.ts";
+export type { OpenStoreOptions } from "./store.ts";
+export type { ChunkStore, PutOutcome, StoredObject } from "./chunk.ts";
+export { ChunkUploader } from "./chunk_sink.ts";
+export type { ChunkCounts, ChunkUploaderOptions, OfferedChunk } from "./chunk_sink.ts";
 export { ChunkSink, createIndexSink } from "./chunk_sink.ts";
 export type { ChunkSinkOptions } from "./chunk_sink.ts";
 export { decodeChunkIndex, encodeChunkIndex } from "./chunk_index.ts";
@@ -33,6 +33,6 @@ export type { ChunkIndex } from "./chunk_index.ts";
 export type { ChunkDigest } from "./chunk.ts";
 export { restoreFile } from "./restore.ts";
 export type { RestoreCounts, RestoreOptions } from "./restore.ts";
-export { pruneStore, verifyStore } from "./maintain_store.ts";
-export type { DamagedChunk, PruneCounts, PruneOptions, StoreFindings } from "./maintain_store.ts";
+export { pruneStore, verifyStore } from "./store.ts";
+export type { DamagedChunk, PruneCounts, PruneOptions, StoreFindings } from "./store.ts";
 export type { Environment } from "./aws_settings.ts";

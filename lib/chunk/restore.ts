@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { closeSync, fstatSync, ftruncateSync, openSync, renameSync, statSync } from "node:fs";
+import { closeSync, fstatSync, ftruncateSync, openSync, renameSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { IoError, throwIfAborted } from "../errors.ts";
 import { readFileInto } from "../io/file_source.ts";
@@ -21,11 +21,9 @@ import { DevicePatch, PositionedFile } from "../io/device_patch.ts";
 import { checkOutput, statIfThere } from "../io/paths.ts";
 import { displayPath, ioErrorFrom } from "../io/system_error.ts";
 import { NO_PROGRESS, type Progress } from "../progress.ts";
-import { chunkId } from "./chunk.ts";
-import { type ChunkIndex, chunksOf } from "./chunk_index.ts";
-import { ChunkCutter, ContentCutter } from "./chunk_sink.ts";
-import type { ChunkStore } from "./chunk_store.ts";
-import { fetchChunk } from "./chunk_uploader.ts";
+import { type ChunkDigest, chunkId, type ChunkStore, fetchChunk } from "./chunk.ts";
+import { type ChunkIndex, chunksOf, type IndexedChunk } from "./chunk_index.ts";
+import { createCutter } from "./chunk_sink.ts";
 import { fastCdcParameters } from "./fastcdc.ts";
 
 /** How a file is restored. */
@@ -93,123 +91,97 @@ export async function restoreFile(
     const output = device
       ? new DevicePatch(path, descriptor, index.sizeBytes)
       : new PositionedFile(path, descriptor);
-    const counts = await new Restorer(index, output, { ...options, seeds, isResumed }).run();
+    const counts = await restoreChunks(index, output, { ...options, seeds, isResumed });
     output.finish();
     if (!device) renameSync(partialPath, finalPath);
     return counts;
   } finally {
     if (descriptor !== undefined) closeSync(descriptor);
     await claim?.release();
-    for (const { descriptor } of new Set([...seeds.values()].map(({ file }) => file))) {
-      closeSync(descriptor);
-    }
+    seeds.close();
   }
 }
 
-interface SeedFile {
-  readonly descriptor: number;
-  readonly content: PositionedFile;
-}
-
+/** A chunk in a seed. */
 interface SeedChunk {
-  readonly file: SeedFile;
+  readonly file: PositionedFile;
   readonly offset: number;
 }
 
-interface Work extends Omit<RestoreOptions, "seeds"> {
-  readonly seeds: ReadonlyMap<string, SeedChunk>;
-  readonly isResumed: boolean;
+/** What seeds have of the chunks that are wanted. */
+interface Seeds {
+  readonly chunks: ReadonlyMap<string, SeedChunk>;
+  close(): void;
 }
 
-class Restorer {
-  readonly #index: ChunkIndex;
-  readonly #output: PositionedFile;
-  readonly #work: Work;
-  readonly #counts = { chunks: 0, zeroBytes: 0, keptBytes: 0, seedBytes: 0, fetchedBytes: 0 };
-  readonly #zeroIds = new Map<number, string>();
-
-  constructor(index: ChunkIndex, output: PositionedFile, work: Work) {
-    this.#index = index;
-    this.#output = output;
-    this.#work = work;
-  }
-
-  async run(): Promise<RestoreCounts> {
-    const { progress = NO_PROGRESS, concurrency = DEFAULT_CONCURRENCY } = this.#work;
-    const task = progress.begin("restore", this.#index.sizeBytes);
-    const chunks = chunksOf(this.#index);
-    const stop = new AbortController();
-    const lane = async () => {
-      // All lanes take from one iterator, so each chunk comes once.
-      for (const chunk of chunks) {
-        throwIfAborted(this.#work.signal);
-        if (stop.signal.aborted) return;
-        await this.#restore(chunk, stop.signal);
-        this.#counts.chunks++;
-        task.advance(chunk.sizeBytes);
-      }
-    };
-    const lanes = Array.from({ length: concurrency }, () =>
-      lane().catch((error) => {
-        stop.abort();
-        throw error;
-      }));
-    const outcomes = await Promise.allSettled(lanes);
-    task.end();
-    const failed = outcomes.find((outcome) => outcome.status === "rejected");
-    if (failed !== undefined) throw failed.reason;
-    return { sizeBytes: this.#index.sizeBytes, ...this.#counts };
-  }
-
-  async #restore(
-    { id, offset, sizeBytes }: {
-      readonly id: string;
-      readonly offset: number;
-      readonly sizeBytes: number;
-    },
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { digest } = this.#index;
-    const isZero = this.#zeroIdOf(sizeBytes) === id;
-    if (isZero) this.#counts.zeroBytes += sizeBytes;
-    if (isZero && !this.#work.isResumed) return;
-    if (this.#work.isResumed) {
+/** All lanes take from one iterator, so each chunk comes once. */
+async function restoreChunks(
+  index: ChunkIndex,
+  output: PositionedFile,
+  options: Omit<RestoreOptions, "seeds"> & { readonly seeds: Seeds; readonly isResumed: boolean },
+): Promise<RestoreCounts> {
+  const { progress = NO_PROGRESS, concurrency = DEFAULT_CONCURRENCY, signal } = options;
+  const { store, seeds, isResumed } = options;
+  const { digest, sizeBytes: totalBytes } = index;
+  const counts = { chunks: 0, zeroBytes: 0, keptBytes: 0, seedBytes: 0, fetchedBytes: 0 };
+  const stop = new AbortController();
+  const isZero = zeroTest(digest);
+  const restore = async ({ id, offset, sizeBytes }: IndexedChunk) => {
+    const isHole = isZero(id, sizeBytes);
+    if (isHole) counts.zeroBytes += sizeBytes;
+    if (isResumed) {
       // Signals are served, and other lanes get on.
       await setImmediate();
-      const there = this.#output.read(sizeBytes, offset);
+      const there = output.read(sizeBytes, offset);
       if (there.length === sizeBytes && chunkId(there, digest) === id) {
-        if (!isZero) this.#counts.keptBytes += sizeBytes;
+        if (!isHole) counts.keptBytes += sizeBytes;
         return;
       }
-    }
-    if (isZero) return this.#output.write(new Uint8Array(sizeBytes), offset);
-    const seeded = this.#fromSeed(id, sizeBytes);
-    if (seeded !== undefined) {
-      this.#counts.seedBytes += sizeBytes;
+    } else if (isHole) return;
+    if (isHole) return output.write(new Uint8Array(sizeBytes), offset);
+    const seed = seeds.chunks.get(id);
+    const seeded = seed?.file.read(sizeBytes, seed.offset);
+    // The seed may have changed since it was looked through.
+    if (seeded !== undefined && chunkId(seeded, digest) === id) {
+      counts.seedBytes += sizeBytes;
       await setImmediate();
-      return this.#output.write(seeded, offset);
+      return output.write(seeded, offset);
     }
     const chunk = { id, digest, contentBytes: sizeBytes };
-    this.#output.write(await fetchChunk(this.#work.store, chunk, signal), offset);
-    this.#counts.fetchedBytes += sizeBytes;
-  }
-
-  /** Undefined also when the seed has changed since it was looked through. */
-  #fromSeed(id: string, sizeBytes: number): Uint8Array | undefined {
-    const found = this.#work.seeds.get(id);
-    if (found === undefined) return undefined;
-    const bytes = found.file.content.read(sizeBytes, found.offset);
-    return chunkId(bytes, this.#index.digest) === id ? bytes : undefined;
-  }
-
-  #zeroIdOf(sizeBytes: number): string {
-    let id = this.#zeroIds.get(sizeBytes);
-    if (id === undefined) {
-      id = chunkId(new Uint8Array(sizeBytes), this.#index.digest);
-      this.#zeroIds.set(sizeBytes, id);
+    output.write(await fetchChunk(store, chunk, stop.signal), offset);
+    counts.fetchedBytes += sizeBytes;
+  };
+  const task = progress.begin("restore", totalBytes);
+  const chunks = chunksOf(index);
+  const lane = async () => {
+    try {
+      for (const chunk of chunks) {
+        throwIfAborted(signal);
+        if (stop.signal.aborted) return;
+        await restore(chunk);
+        counts.chunks++;
+        task.advance(chunk.sizeBytes);
+      }
+    } catch (error) {
+      stop.abort();
+      throw error;
     }
-    return id;
-  }
+  };
+  const outcomes = await Promise.allSettled(Array.from({ length: concurrency }, lane));
+  task.end();
+  const failed = outcomes.find((outcome) => outcome.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
+  return { sizeBytes: totalBytes, ...counts };
+}
+
+/** Tells the ids of zeros; chunks have few sizes. */
+function zeroTest(digest: ChunkDigest): (id: string, sizeBytes: number) => boolean {
+  const ids = new Map<number, string>();
+  return (id, sizeBytes) => {
+    const known = ids.get(sizeBytes) ?? chunkId(new Uint8Array(sizeBytes), digest);
+    ids.set(sizeBytes, known);
+    return known === id;
+  };
 }
 
 function openOutput(path: string, isThere: boolean): number {
@@ -228,70 +200,47 @@ function openOutput(path: string, isThere: boolean): number {
 async function findInSeeds(
   index: ChunkIndex,
   { seeds = [], signal, progress = NO_PROGRESS }: RestoreOptions,
-): Promise<Map<string, SeedChunk>> {
+): Promise<Seeds> {
   const found = new Map<string, SeedChunk>();
-  if (seeds.length === 0) return found;
+  const descriptors: number[] = [];
+  const close = () => descriptors.forEach((descriptor) => closeSync(descriptor));
   const wanted = new Set<string>();
-  for (const { id } of chunksOf(index)) wanted.add(id);
-  for (const path of seeds) {
-    const descriptor = openSeed(path);
-    const file: SeedFile = { descriptor, content: new PositionedFile(path, descriptor) };
-    const note = (bytes: Uint8Array, offset: number) => {
-      const id = chunkId(bytes, index.digest);
-      if (wanted.has(id) && !found.has(id)) found.set(id, { file, offset });
-    };
-    await readFileInto(path, seedSink(index, note), { signal, progress, task: "seed" });
+  for (const { id } of seeds.length === 0 ? [] : chunksOf(index)) wanted.add(id);
+  const { digest, chunkBytes, cut } = index;
+  const chunker = cut && fastCdcParameters(cut.averageBytes, cut.minBytes, chunkBytes);
+  try {
+    for (const path of seeds) {
+      const descriptor = openSeed(path);
+      descriptors.push(descriptor);
+      const file = new PositionedFile(path, descriptor);
+      let offset = 0;
+      const cutter = createCutter({ chunkBytes, chunker }, (piece) => {
+        if (!(piece instanceof Uint8Array)) {
+          offset += piece.zeroBytes;
+          return;
+        }
+        const id = chunkId(piece, digest);
+        if (wanted.has(id) && !found.has(id)) found.set(id, { file, offset });
+        offset += piece.length;
+      });
+      const sink = {
+        write: (bytes: Uint8Array, at: number) => cutter.write(bytes, at),
+        finish: (sizeBytes: number) => cutter.finish(sizeBytes),
+        abort: () => {},
+      };
+      await readFileInto(path, sink, { signal, progress, task: "seed" });
+    }
+  } catch (error) {
+    close();
+    throw error;
   }
-  return found;
+  return { chunks: found, close };
 }
 
 function openSeed(path: string): number {
   try {
-    statSync(path);
     return openSync(path, "r");
   } catch (cause) {
     throw ioErrorFrom(path, "cannot be opened", cause);
   }
-}
-
-/** A sink that cuts what it is given and says where each chunk lies. */
-function seedSink(
-  { chunkBytes, cut }: Pick<ChunkIndex, "chunkBytes" | "cut">,
-  note: (bytes: Uint8Array, offset: number) => void,
-): {
-  write(bytes: Uint8Array, offset: number): void;
-  finish(sizeBytes: number): void;
-  abort(): void;
-} {
-  let end = 0;
-  const take = (piece: Uint8Array | { readonly zeroBytes: number }) => {
-    if (!(piece instanceof Uint8Array)) {
-      end += piece.zeroBytes;
-      return;
-    }
-    note(piece, end);
-    end += piece.length;
-  };
-  if (cut === undefined) {
-    const cutter = new ChunkCutter(chunkBytes);
-    const takeAll = (pieces: ReturnType<ChunkCutter["write"]>) => {
-      for (const piece of pieces) {
-        take(piece instanceof Uint8Array ? piece : { zeroBytes: piece.zeroChunks * chunkBytes });
-      }
-    };
-    return {
-      write: (bytes, offset) => takeAll(cutter.write(bytes, offset)),
-      finish: (sizeBytes) => takeAll(cutter.finish(sizeBytes)),
-      abort: () => {},
-    };
-  }
-  const cutter = new ContentCutter(
-    fastCdcParameters(cut.averageBytes, cut.minBytes, chunkBytes),
-    take,
-  );
-  return {
-    write: (bytes, offset) => cutter.write(bytes, offset),
-    finish: (sizeBytes) => cutter.finish(sizeBytes),
-    abort: () => {},
-  };
 }

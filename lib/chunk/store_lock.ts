@@ -8,12 +8,14 @@
  *
  * @module
  */
+import { readFileSync, readlinkSync } from "node:fs";
+import { hostname } from "node:os";
 import { basename } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { IoError, throwIfAborted } from "../errors.ts";
-import { type ChunkStore, LOCK_FOLDER, type StoredObject } from "./chunk_store.ts";
-import { isRunning, kernelPlace } from "./process_place.ts";
+import { systemErrorFacts } from "../io/system_error.ts";
+import { type ChunkStore, LOCK_FOLDER, type StoredObject } from "./chunk.ts";
 
 /** What somebody does to a store. */
 export type StoreUse = "write" | "prune";
@@ -33,7 +35,7 @@ export interface StoreLockOptions {
   readonly signal?: AbortSignal | undefined;
   /** How long a writer waits for one who prunes, between looks; for tests. */
   readonly pauseMs?: number | undefined;
-  /** Told once that a writer waits, and for whose mark. */
+  /** Called once when a writer waits, with the mark that it waits for. */
   readonly onWait?: ((path: string) => void) | undefined;
 }
 
@@ -123,4 +125,47 @@ function lockFault(store: ChunkStore, why: string, path: string): IoError {
     hint: "try again when it has ended; remove that object if it is left over from a crash",
     data: { path },
   });
+}
+
+let ownPlace: string | undefined;
+let ownKernel: string | undefined;
+
+/**
+ * Where the number of a process means that process: a host and, as containers have their own numbers, a namespace
+ * (pid_namespaces(7)).
+ */
+export function processPlace(): string {
+  if (ownPlace !== undefined) return ownPlace;
+  const host = hostname().replace(/[^A-Za-z0-9.]/g, "_").slice(0, 64);
+  const namespace = textIfThere(() => readlinkSync("/proc/self/ns/pid"));
+  return ownPlace = `${host}.${namespace.replace(/\D/g, "")}`;
+}
+
+/**
+ * The same for a store that other hosts reach, of which two may have one name: with what names this boot of the kernel
+ * (random(4)). It ends with a dot where the system does not say that; nobody can tell then whether a process is still there.
+ */
+export function kernelPlace(): string {
+  if (ownKernel !== undefined) return ownKernel;
+  const boot = textIfThere(() => readFileSync("/proc/sys/kernel/random/boot_id", "utf8"));
+  return ownKernel = `${processPlace()}.${boot.replace(/[^0-9a-f]/g, "")}`;
+}
+
+/** Only Linux has /proc. */
+function textIfThere(read: () => string): string {
+  try {
+    return read();
+  } catch {
+    return "";
+  }
+}
+
+/** Whether there is a process of that number. */
+export function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    // Somebody else's may not be signalled, but is there.
+    return systemErrorFacts(error)?.code !== "ESRCH";
+  }
 }

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { NO_CHUNKS, sumOfCounts } from "../../lib/chunk/chunk_uploader.ts";
+import { NO_CHUNKS, sumOfCounts } from "../../lib/chunk/chunk_sink.ts";
 
 Deno.test("sumOfCounts adds every figure, and leaves what it is given alone", () => {
   const one = { ...NO_CHUNKS, chunks: 5, zeroChunks: 1, newBytes: 10 };

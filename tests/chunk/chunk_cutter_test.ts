@@ -1,32 +1,29 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { ChunkCutter } from "../../lib/chunk/chunk_sink.ts";
+import { createCutter, type CutPiece } from "../../lib/chunk/chunk_sink.ts";
 import { noise } from "./helpers.ts";
 
 const SIZE = 4096;
 
 /** Puts the pieces together again; zeros are counted apart. */
 function cut(writes: readonly [offset: number, bytes: Uint8Array][], sizeBytes: number) {
-  const cutter = new ChunkCutter(SIZE);
   const lengths: number[] = [];
   let zeroChunks = 0;
   const whole: number[] = [];
-  const take = (pieces: ReturnType<ChunkCutter["write"]>) => {
-    for (const piece of pieces) {
-      if (piece instanceof Uint8Array) {
-        lengths.push(piece.length);
-        whole.push(...piece);
-      } else {
-        zeroChunks += piece.zeroChunks;
-        for (let i = 0; i < piece.zeroChunks * SIZE; i++) whole.push(0);
-      }
+  const cutter = createCutter({ chunkBytes: SIZE }, (piece) => {
+    if (piece instanceof Uint8Array) {
+      lengths.push(piece.length);
+      whole.push(...piece);
+    } else {
+      zeroChunks += piece.zeroBytes / SIZE;
+      for (let i = 0; i < piece.zeroBytes; i++) whole.push(0);
     }
-  };
-  for (const [offset, bytes] of writes) take(cutter.write(bytes, offset));
-  take(cutter.finish(sizeBytes));
+  });
+  for (const [offset, bytes] of writes) cutter.write(bytes, offset);
+  cutter.finish(sizeBytes);
   return { whole: Uint8Array.from(whole), zeroChunks, lengths };
 }
 
-Deno.test("ChunkCutter cuts what any writes make up, holes as zeros", () => {
+Deno.test("a cutter of chunks of one size cuts what any writes make up, holes as zeros", () => {
   const content = noise(20 * SIZE + 300, 5);
   content.fill(0, 2 * SIZE, 5 * SIZE).fill(0, 7 * SIZE + 9, 9 * SIZE + 1);
   let state = 1;
@@ -46,7 +43,7 @@ Deno.test("ChunkCutter cuts what any writes make up, holes as zeros", () => {
   }
 });
 
-Deno.test("ChunkCutter counts chunks of zeros however they come", () => {
+Deno.test("a cutter of chunks of one size counts chunks of zeros however they come", () => {
   const zeros = new Uint8Array(SIZE);
   assertEquals(cut([], 10 * SIZE), {
     whole: new Uint8Array(10 * SIZE),
@@ -62,7 +59,7 @@ Deno.test("ChunkCutter counts chunks of zeros however they come", () => {
   });
 });
 
-Deno.test("ChunkCutter gives the short last chunk as bytes, zeros or not", () => {
+Deno.test("a cutter of chunks of one size gives the short last chunk as bytes, zeros or not", () => {
   assertEquals(cut([], 5).lengths, [5]);
   assertEquals(cut([[0, Uint8Array.of(1, 2)]], SIZE + 2), {
     whole: Uint8Array.of(1, 2, ...new Uint8Array(SIZE)),
@@ -72,12 +69,13 @@ Deno.test("ChunkCutter gives the short last chunk as bytes, zeros or not", () =>
   assertEquals(cut([], 0), { whole: new Uint8Array(0), zeroChunks: 0, lengths: [] });
 });
 
-Deno.test("ChunkCutter refuses to go back", () => {
+Deno.test("a cutter of chunks of one size refuses to go back", () => {
   assertThrows(() => cut([[10, Uint8Array.of(1)], [10, Uint8Array.of(1)]], 20), Error, "at 10");
   assertThrows(() => cut([[10, Uint8Array.of(1)]], 10), Error, "the end 10");
 });
 
-Deno.test("ChunkCutter skips a hole of a terabyte at once", () => {
-  const cutter = new ChunkCutter(SIZE);
-  assertEquals([...cutter.finish(2 ** 40)], [{ zeroChunks: 2 ** 28 }]);
+Deno.test("a cutter of chunks of one size skips a hole of a terabyte at once", () => {
+  const pieces: CutPiece[] = [];
+  createCutter({ chunkBytes: SIZE }, (piece) => pieces.push(piece)).finish(2 ** 40);
+  assertEquals(pieces, [{ zeroBytes: 2 ** 40 }]);
 });

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { InputError, InterruptedError, IoError, UsageError } from "../../lib/errors.ts";
 import { chunkId, compressChunk } from "../../lib/chunk/chunk.ts";
-import { NO_CHUNKS } from "../../lib/chunk/chunk_uploader.ts";
+import { NO_CHUNKS } from "../../lib/chunk/chunk_sink.ts";
 import { CHUNK_BYTES, MemoryStore, noise, store, uploaderOf } from "./helpers.ts";
 
 const SMALL = { chunkBytes: 4096 };

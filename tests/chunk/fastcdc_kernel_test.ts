@@ -6,8 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { fastCdcGearTable, splitMixGearTable } from "../../lib/chunk/fastcdc.ts";
-import { KERNEL_BASE64 } from "../../lib/chunk/fastcdc_kernel.ts";
+import { fastCdcGearTable, KERNEL_BASE64, splitMixGearTable } from "../../lib/chunk/fastcdc.ts";
 import { notRun } from "../oracle/notice.ts";
 
 Deno.test("KERNEL_BASE64 is what wat2wasm makes of fastcdc_kernel.wat", () => {

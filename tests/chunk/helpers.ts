@@ -7,11 +7,16 @@ import { Buffer } from "node:buffer";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ChunkUploader, type ChunkUploaderOptions } from "../../lib/chunk/chunk_uploader.ts";
-import { CHUNK_ID_BYTES, chunkIdOf, chunkPath } from "../../lib/chunk/chunk.ts";
+import { ChunkSink, ChunkUploader, type ChunkUploaderOptions } from "../../lib/chunk/chunk_sink.ts";
+import {
+  CHUNK_ID_BYTES,
+  chunkIdOf,
+  chunkPath,
+  type ChunkStore,
+  type PutOutcome,
+  type StoredObject,
+} from "../../lib/chunk/chunk.ts";
 import type { ChunkIndex } from "../../lib/chunk/chunk_index.ts";
-import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
-import type { ChunkStore, PutOutcome, StoredObject } from "../../lib/chunk/chunk_store.ts";
 
 export const KIB = 1024;
 export const CHUNK_BYTES = 128 * KIB;

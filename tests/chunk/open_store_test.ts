@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "node:path";
-import { openChunkStore } from "../../lib/chunk/open_store.ts";
+import { openChunkStore } from "../../lib/chunk/store.ts";
 import { IoError, UsageError } from "../../lib/errors.ts";
 import { TEST_KEYS, TEST_REGION, withFakeS3 } from "./fake_s3.ts";
 import { withDirectory } from "./helpers.ts";

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { chunkPath, decompressChunk } from "../../lib/chunk/chunk.ts";
 import { decodeChunkIndex } from "../../lib/chunk/chunk_index.ts";
-import { kernelPlace } from "../../lib/chunk/process_place.ts";
+import { kernelPlace } from "../../lib/chunk/store_lock.ts";
 import { MAIN, programWords, RunningProgram } from "../cli/program.ts";
 import { runCommand } from "../oracle/command.ts";
 import { unmount } from "../oracle/kernel.ts";

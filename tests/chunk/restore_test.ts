@@ -22,13 +22,12 @@ import {
   decodeChunkIndex,
   encodeChunkIndex,
 } from "../../lib/chunk/chunk_index.ts";
-import { ChunkSink, ContentCutter } from "../../lib/chunk/chunk_sink.ts";
+import { ChunkSink, createCutter, type Cutter } from "../../lib/chunk/chunk_sink.ts";
 import { DirectoryStore } from "../../lib/chunk/directory_store.ts";
 import { fastCdcParameters } from "../../lib/chunk/fastcdc.ts";
-import { pruneStore, verifyStore } from "../../lib/chunk/maintain_store.ts";
+import { pruneStore, verifyStore } from "../../lib/chunk/store.ts";
 import { PARTIAL_ENDING, restoreFile } from "../../lib/chunk/restore.ts";
-import { kernelPlace } from "../../lib/chunk/process_place.ts";
-import { GRACE_MS_DEFAULT, lockStore } from "../../lib/chunk/store_lock.ts";
+import { GRACE_MS_DEFAULT, kernelPlace, lockStore } from "../../lib/chunk/store_lock.ts";
 import { InputError, IoError } from "../../lib/errors.ts";
 import { mustRun } from "../oracle/command.ts";
 import { kernelOrNotice } from "../oracle/kernel.ts";
@@ -50,10 +49,10 @@ function holey(): Uint8Array {
 }
 
 /** Where chunks begin and end, and whether they are zeros. */
-function pieces(bytes: Uint8Array, writes: (cutter: ContentCutter) => void) {
+function pieces(bytes: Uint8Array, writes: (cutter: Cutter) => void) {
   const found: [start: number, end: number, isZero: boolean][] = [];
   let end = 0;
-  const cutter = new ContentCutter(PARAMETERS, (piece) => {
+  const cutter = createCutter(BY_CONTENT, (piece) => {
     const start = end;
     const isZero = !(piece instanceof Uint8Array);
     end += isZero ? piece.zeroBytes : piece.length;
@@ -66,7 +65,7 @@ function pieces(bytes: Uint8Array, writes: (cutter: ContentCutter) => void) {
   return found;
 }
 
-Deno.test("ContentCutter cuts at the edges of holes, and alike however a file is written", () => {
+Deno.test("a cutter by content cuts at the edges of holes, and alike however a file is written", () => {
   const file = holey();
   const whole = pieces(file, (cutter) => cutter.write(file, 0));
   const isZeroBlock = (block: number) =>

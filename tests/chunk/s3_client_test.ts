@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { parseS3Address } from "../../lib/chunk/s3_request.ts";
-import { S3Client, type S3ClientOptions } from "../../lib/chunk/s3_client.ts";
+import { S3Client, type S3ClientOptions } from "../../lib/chunk/s3_store.ts";
 import { InputError, InterruptedError, IoError } from "../../lib/errors.ts";
 import {
   errorAnswer,

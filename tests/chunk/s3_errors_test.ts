@@ -1,7 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { Buffer } from "node:buffer";
-import { parseS3Address } from "../../lib/chunk/s3_request.ts";
-import { isPassing, networkError, s3Failure } from "../../lib/chunk/s3_errors.ts";
+import { isPassing, networkError, parseS3Address, s3Failure } from "../../lib/chunk/s3_request.ts";
 import { errorAnswer, TEST_KEYS, TEST_REGION } from "./fake_s3.ts";
 
 const ADDRESS = parseS3Address("s3+https://host/bucket/chunks");

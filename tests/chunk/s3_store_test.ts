@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { chunkId, chunkPath, compressChunk, STORED_BYTES_MAX } from "../../lib/chunk/chunk.ts";
 import { type ChunkIndex, chunksOf } from "../../lib/chunk/chunk_index.ts";
-import { pruneStore } from "../../lib/chunk/maintain_store.ts";
+import { pruneStore } from "../../lib/chunk/store.ts";
 import { S3Store } from "../../lib/chunk/s3_store.ts";
 import { InputError, IoError } from "../../lib/errors.ts";
 import {

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { differingCells } from "../../lib/bless/differing_cells.ts";
+import { differingCells } from "../../lib/bless/plan_cells.ts";
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { planImage } from "../../lib/bless/plan_image.ts";
 import { writeImage } from "../../lib/ext4/write/write_image.ts";

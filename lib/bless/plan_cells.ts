@@ -1,12 +1,12 @@
 /**
- * How many cells of the grid differ between two plans: what a store would hold anew of one beside the other.
- *
- * Payload that both plans take from the same place is the same, and is not read.
+ * The cells of the grid that a plan will write, without writing it: how many differ from those of another plan, and the ids
+ * by which a chunk store knows them.
  *
  * @module
  */
 import { Buffer } from "node:buffer";
 import { setImmediate } from "node:timers/promises";
+import { type ChunkDigest, chunkId } from "../chunk/chunk.ts";
 import { throwIfAborted } from "../errors.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../model/payload.ts";
@@ -26,10 +26,12 @@ interface Cell {
 }
 
 const YIELD_AFTER_CELLS = 1024;
+const YIELD_AFTER_HASHES = 256;
 
 /**
- * Counts the cells of `other` and `plan` together whose bytes are not the same; a cell that one of them lacks is all zeros.
- * Metadata is made, so the plans cannot be written any more.
+ * Counts the cells of `other` and `plan` together whose bytes are not the same: what a store would hold anew of one beside
+ * the other. A cell that one of them lacks is all zeros; payload that both take from the same place is not read. Metadata is
+ * made, so the plans cannot be written any more.
  *
  * @param plan of the same grid as `other`
  */
@@ -55,6 +57,42 @@ export async function differingCells(
     throwIfAborted(signal);
   }
   return count;
+}
+
+/**
+ * The ids of cells in order, those of zeros included. Reads their payload.
+ *
+ * @param range where the first begins, and the length of all; the last may be short
+ */
+export async function cellIds(
+  plan: ImagePlan,
+  range: { readonly offset: number; readonly length: number },
+  { digest, signal }: {
+    readonly digest: ChunkDigest;
+    readonly signal?: AbortSignal | undefined;
+  },
+): Promise<string[]> {
+  const cellBytes = plan.gridBlocks * BLOCK_SIZE_BYTES;
+  const end = range.offset + range.length;
+  const cell = new Uint8Array(cellBytes);
+  const zeroId = chunkId(cell, digest);
+  const cells = cellsOf(plan, cellBytes, range.offset, end);
+  let found = next(cells);
+  const ids: string[] = [];
+  for (let start = range.offset; start < end; start += cellBytes) {
+    const isThere = found?.index === start / cellBytes;
+    if (!isThere && start + cellBytes <= end) {
+      ids.push(zeroId);
+      continue;
+    }
+    fill(cell, isThere ? found!.runs : [], start);
+    ids.push(chunkId(cell.subarray(0, end - start), digest));
+    if (isThere) found = next(cells);
+    if (ids.length % YIELD_AFTER_HASHES !== 0) continue;
+    await setImmediate();
+    throwIfAborted(signal);
+  }
+  return ids;
 }
 
 function next(cells: Iterator<Cell>): Cell | undefined {
@@ -94,56 +132,49 @@ function fill(cell: Uint8Array, runs: readonly Run[], start: number): void {
   }
 }
 
-/** The cells that anything is written into, ascending. */
-function* cellsOf(plan: ImagePlan, cellBytes: number): Generator<Cell> {
+/** The cells that anything is written into, ascending; those of a range of whole cells, or all. */
+function* cellsOf(plan: ImagePlan, cellBytes: number, start = 0, end = Infinity): Generator<Cell> {
   let index = 0;
   let runs: Run[] = [];
-  for (const run of runsOf(plan)) {
-    for (let done = 0; done < run.sizeBytes;) {
-      const at = run.offsetBytes + done;
+  for (const run of runsOf(plan, start, end)) {
+    const { offsetBytes, sizeBytes, content } = run;
+    const runEnd = Math.min(offsetBytes + sizeBytes, end);
+    for (let at = Math.max(offsetBytes, start); at < runEnd;) {
       const cell = Math.floor(at / cellBytes);
-      const sizeBytes = Math.min(run.sizeBytes - done, (cell + 1) * cellBytes - at);
+      const partEnd = Math.min(runEnd, (cell + 1) * cellBytes);
       if (cell !== index && runs.length > 0) {
         yield { index, runs };
         runs = [];
       }
       index = cell;
-      runs.push(partOf(run, done, sizeBytes));
-      done += sizeBytes;
+      const inset = at - offsetBytes;
+      const part = content instanceof Uint8Array
+        ? content.subarray(inset, partEnd - offsetBytes)
+        : { payload: content.payload, fileOffset: content.fileOffset + inset };
+      runs.push({ offsetBytes: at, sizeBytes: partEnd - at, content: part });
+      at = partEnd;
     }
   }
   if (runs.length > 0) yield { index, runs };
 }
 
-function partOf(run: Run, offset: number, sizeBytes: number): Run {
-  const offsetBytes = run.offsetBytes + offset;
-  const { content } = run;
-  return content instanceof Uint8Array
-    ? { offsetBytes, sizeBytes, content: content.subarray(offset, offset + sizeBytes) }
-    : {
-      offsetBytes,
-      sizeBytes,
-      content: { payload: content.payload, fileOffset: content.fileOffset + offset },
-    };
-}
-
-/** Metadata and payload in the order in which they are written. */
-function* runsOf({ metadata, payload }: ImagePlan): Generator<Run> {
+/** Metadata and payload that reach into a range, in the order in which they are written. */
+function* runsOf({ metadata, payload }: ImagePlan, start: number, end: number): Generator<Run> {
   let at = 0;
-  const metadataUpTo = function* (endBytes: number): Generator<Run> {
-    for (; at < metadata.length && metadata[at]!.offsetBytes < endBytes; at++) {
+  const metadataUpTo = function* (limit: number): Generator<Run> {
+    for (; at < metadata.length && metadata[at]!.offsetBytes < limit; at++) {
       const { offsetBytes, sizeBytes, encode } = metadata[at]!;
-      yield { offsetBytes, sizeBytes, content: encode() };
+      if (offsetBytes + sizeBytes > start) yield { offsetBytes, sizeBytes, content: encode() };
     }
   };
   for (const { startBlock, blockCount, logicalBlock, payload: content } of payload) {
     const offsetBytes = startBlock * BLOCK_SIZE_BYTES;
+    const sizeBytes = blockCount * BLOCK_SIZE_BYTES;
+    if (offsetBytes >= end) break;
+    if (offsetBytes + sizeBytes <= start) continue;
     yield* metadataUpTo(offsetBytes);
-    yield {
-      offsetBytes,
-      sizeBytes: blockCount * BLOCK_SIZE_BYTES,
-      content: { payload: content, fileOffset: logicalBlock * BLOCK_SIZE_BYTES },
-    };
+    const fileOffset = logicalBlock * BLOCK_SIZE_BYTES;
+    yield { offsetBytes, sizeBytes, content: { payload: content, fileOffset } };
   }
-  yield* metadataUpTo(Infinity);
+  yield* metadataUpTo(end);
 }
