@@ -35,12 +35,14 @@ const ZEROS = new Uint8Array(CHUNK_BYTES_MAX);
 /** What holes are made of: a block of ext4. */
 const HOLE_BLOCK_BYTES = 4096;
 
-/** How a file is cut. */
-export interface CutOptions {
+/** How a file is cut, and its chunks are named. */
+export interface ChunkSinkOptions {
   /** A power of two; of a blessed image, its grid. For FastCDC, the largest chunk. */
   readonly chunkBytes: number;
   /** Cuts by content; default: into chunks of one size. */
   readonly chunker?: ChunkerParameters | undefined;
+  /** What chunks are named with. */
+  readonly digest: ChunkDigest;
 }
 
 /**
@@ -53,7 +55,7 @@ export interface CutOptions {
  * @param receive gets every piece in order
  */
 export function createCutter(
-  { chunkBytes, chunker }: CutOptions,
+  { chunkBytes, chunker }: Omit<ChunkSinkOptions, "digest">,
   receive: (piece: CutPiece) => void,
 ): Cutter {
   if (chunker === undefined) {
@@ -166,12 +168,6 @@ class BlockGatherer implements Cutter {
 function isZeros(bytes: Uint8Array): boolean {
   if (bytes[0] !== 0 || bytes[bytes.length - 1] !== 0) return false;
   return Buffer.compare(bytes, ZEROS.subarray(0, bytes.length)) === 0;
-}
-
-/** How a file is cut, and its chunks are named. */
-export interface ChunkSinkOptions extends CutOptions {
-  /** What chunks are named with. */
-  readonly digest: ChunkDigest;
 }
 
 const FIRST_ROOM_CHUNKS = 1024;
