@@ -7,8 +7,7 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { existsSync, realpathSync } from "node:fs";
 import { isAbsolute, normalize, sep } from "node:path";
 import { BlessfsError } from "../lib/errors.ts";
-import { parseReference } from "../lib/source/reference.ts";
-import { parseSourceName, type SourceName } from "../lib/source/source_name.ts";
+import { parseReference, parseSourceName, type SourceName } from "../lib/source/source_name.ts";
 import { RequestError } from "./faults.ts";
 import type { OptionValue } from "./schemas.ts";
 

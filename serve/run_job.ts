@@ -5,7 +5,7 @@
  */
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { formatReference, parseReference } from "../lib/source/reference.ts";
+import { formatReference, parseReference } from "../lib/source/source_name.ts";
 import { optionWords } from "./access.ts";
 import type { JobEvents } from "./events.ts";
 import { verdictOf } from "./faults.ts";

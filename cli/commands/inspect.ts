@@ -28,7 +28,7 @@ import { findInode } from "../../lib/ext4/read/directory.ts";
 import type { StoredXattr } from "../../lib/ext4/read/xattrs.ts";
 import { statIfThere } from "../../lib/io/paths.ts";
 import type { RandomReader } from "../../lib/io/random_reader.ts";
-import { holdsTar } from "../../lib/source/recognise.ts";
+import { holdsTar } from "../../lib/source/source.ts";
 import { parseSourceName } from "../../lib/source/source_name.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";

@@ -5,8 +5,9 @@
  */
 import { plainJson } from "../../lib/bytes/byte_string.ts";
 import { UsageError } from "../../lib/errors.ts";
-import { CONTAINER_FIELDS, containerConfig } from "../../lib/source/config.ts";
 import {
+  CONTAINER_FIELDS,
+  containerConfig,
   type InspectedLayer,
   inspectSource,
   type SourceInspection,

@@ -10,7 +10,7 @@ import { IoError, UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { realPathOf, statIfThere } from "../../lib/io/paths.ts";
 import { createStdoutSink, type ImageSink } from "../../lib/io/sink.ts";
-import { isTreeDirectory } from "../../lib/source/recognise.ts";
+import { isTreeDirectory } from "../../lib/source/source.ts";
 import { parseSourceName } from "../../lib/source/source_name.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { ClosedPipeError, safeLine } from "../errors.ts";

@@ -8,7 +8,7 @@ import { type ByteString, byteStringFromBytes, byteStringFromText } from "../byt
 import { InputError } from "../errors.ts";
 import type { FileNode, FileTree } from "../model/node.ts";
 import { readPayload } from "../model/payload.ts";
-import { containerConfig } from "../source/config.ts";
+import { containerConfig } from "../source/inspect.ts";
 import { displayText } from "../source/json.ts";
 import { type ResolvedPath, resolvePath } from "../tree/resolve.ts";
 import { type ElfFile, readElf } from "./elf.ts";

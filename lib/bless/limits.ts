@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { DEFAULT_SOURCE_LIMITS, type SourceLimits } from "../source/limits.ts";
+import { DEFAULT_SOURCE_LIMITS, type SourceLimits } from "../source/types.ts";
 import type { SourceOptions } from "../source/source.ts";
 import { DEFAULT_TAR_LIMITS, FIXED_TAR_LIMITS, type TarLimits } from "../tar/limits.ts";
 import { DEFAULT_TREE_LIMITS, type TreeLimits } from "../tree/limits.ts";

@@ -11,7 +11,7 @@ import { resolveSettings } from "../ext4/plan/settings.ts";
 import { partAt, type RandomReader, type ReaderParts } from "../io/random_reader.ts";
 import type { ImageSink } from "../io/sink.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../model/payload.ts";
-import { storedConfig } from "../source/config.ts";
+import { storedConfig } from "../source/inspect.ts";
 import { Warnings } from "../warnings.ts";
 import { hostPlatform, parsePlatform } from "../source/platform.ts";
 import {

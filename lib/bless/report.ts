@@ -10,7 +10,7 @@ import {
   containerConfig,
   type StatedPlatform,
   statedPlatform,
-} from "../source/config.ts";
+} from "../source/inspect.ts";
 import type { EnvelopeReport } from "./envelope.ts";
 import type { HotReport, PrefetchReport } from "./hot.ts";
 import { packingText } from "./options.ts";

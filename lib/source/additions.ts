@@ -32,10 +32,18 @@ import { isMarkerPath } from "../tree/whiteouts.ts";
 import type { AddedEntries, TreeLayer } from "../tree/layer.ts";
 import { LAYER_HOLE_BYTES_MAX, writeTar } from "../tree/write_tar.ts";
 import { Warnings } from "../warnings.ts";
-import { contentFault, inflatedHead, isTarHeader, isZeroLed } from "./content.ts";
+import {
+  contentFault,
+  inflatedHead,
+  isTarHeader,
+  isZeroLed,
+  openSourceFile,
+  type SourceFile,
+  spoolStream,
+  storedPart,
+} from "./source_file.ts";
 import { closeLayers, loadAlone, loadLayers, reportWarnings } from "./layers/load_layers.ts";
 import { type HostMember, tarOfHost } from "./rootfs.ts";
-import { openSourceFile, type SourceFile, spoolStream, storedPart } from "./source_file.ts";
 import { treeOptions } from "./tree_options.ts";
 import { once, treeLayer } from "./tree_image.ts";
 import type {

@@ -4,26 +4,27 @@
  *
  * @module
  */
-import type { ByteString } from "../bytes/byte_string.ts";
 import { InputError } from "../errors.ts";
-import { parseDigest } from "../io/digest.ts";
-import type { RandomReader } from "../io/random_reader.ts";
 import { normalizeMemberPath, type TarEntry } from "../tar/entry.ts";
 import { TarIndexer } from "../tar/indexer.ts";
-import type { TarLimits } from "../tar/limits.ts";
 import type { WarnCallback } from "../tar/pax.ts";
-import { type BlobStore, missingBlob } from "./blobs.ts";
-import { contentFault, isCompressed, isTarHeader, storedHead } from "./content.ts";
-import { checkSize, type Descriptor } from "./documents.ts";
 import { displayText } from "./json.ts";
 import { loadAlone, reportWarnings } from "./layers/load_layers.ts";
-import type { DocumentLimit } from "./limits.ts";
-import { fileReader, readSmallPart, type SourceFile, storedPart } from "./source_file.ts";
+import {
+  contentFault,
+  fileReader,
+  isCompressed,
+  isTarHeader,
+  readSmallPart,
+  type SourceFile,
+  storedHead,
+  storedPart,
+} from "./source_file.ts";
 import { once, treeLayer } from "./tree_image.ts";
-import type { ResolvedOptions, StoredFile } from "./types.ts";
+import type { DocumentLimit, ResolvedOptions, StoredFile } from "./types.ts";
 
 /** Where a file's bytes lie in the archive. */
-export interface MemberFile {
+interface MemberFile {
   readonly kind: "file";
   readonly offsetBytes: number;
   readonly lengthBytes: number;
@@ -39,15 +40,89 @@ type Member =
 const MAX_LINK_HOPS = 16;
 const WINDOW_BYTES = 64 << 10;
 
-/** The members of an archive by their normalised paths. */
-export class ArchiveMembers {
-  readonly name: string;
-  readonly #members: ReadonlyMap<string, Member>;
+/** Members by their normalised paths. The bytes of files are skipped. */
+function scan(
+  file: SourceFile,
+  { tarLimits = {}, ignoreZeros = false }: Pick<ResolvedOptions, "tarLimits" | "ignoreZeros">,
+  warn: WarnCallback,
+): Map<string, Member> {
+  const reader = fileReader(file);
+  try {
+    const members = new Map<string, Member>();
+    const indexer = new TarIndexer({
+      name: reader.name,
+      emit: (entry) => members.set(normalizeMemberPath(entry.path), memberOf(entry)),
+      // What is odd about the archive's own entries does not matter: nothing of them gets into an image.
+      warn: (kind, what, why) => {
+        if (kind === "trailingBytes") warn(kind, what, why);
+      },
+      limits: tarLimits,
+      scanPayload: false,
+      ignoreZeros,
+    });
+    const window = new Uint8Array(WINDOW_BYTES);
+    for (let position = 0; position < reader.sizeBytes;) {
+      const skipped = Math.min(indexer.skippableBytes, reader.sizeBytes - position);
+      indexer.skip(skipped);
+      position += skipped;
+      const count = reader.readAt(window, position);
+      if (count === 0) break;
+      indexer.push(window.subarray(0, count));
+      position += count;
+    }
+    indexer.end();
+    return members;
+  } finally {
+    reader.close();
+  }
+}
 
-  /** @param name the archive's name in errors */
-  constructor(name: string, members: ReadonlyMap<string, Member>) {
-    this.name = name;
-    this.#members = members;
+function memberOf({ kind, path, linkTarget, payload }: TarEntry): Member {
+  switch (kind) {
+    case "file": {
+      const { sizeBytes, segments: [first, ...others] } = payload!;
+      if (sizeBytes > 0 && (first?.lengthBytes !== sizeBytes || others.length > 0)) {
+        return { kind: "sparse" };
+      }
+      return { kind, offsetBytes: first?.storeOffset ?? 0, lengthBytes: sizeBytes };
+    }
+    case "hardlink":
+      return { kind: "link", path: normalizeMemberPath(linkTarget) };
+    case "symlink": {
+      const isAbsolute = linkTarget.startsWith("/");
+      const target = isAbsolute ? linkTarget : `${path}/../${linkTarget}`;
+      return { kind: "link", path: normalizeMemberPath(target) };
+    }
+    default:
+      return { kind: "other" };
+  }
+}
+
+/** An uncompressed archive whose members can be read in place. */
+export class Archive {
+  readonly name: string;
+  /** Releases the file; layers that are open stay so. */
+  readonly close: () => void;
+  readonly #file: SourceFile;
+  readonly #members: ReadonlyMap<string, Member>;
+  readonly #stored = new Map<number, StoredFile>();
+
+  /**
+   * Scans the headers.
+   *
+   * @param file the archive releases it, unless this throws
+   * @param warn called for bytes behind the end marker
+   * @throws {InputError} when the archive is damaged
+   */
+  constructor(
+    file: SourceFile,
+    options: Pick<ResolvedOptions, "tarLimits" | "ignoreZeros">,
+    warn: WarnCallback,
+  ) {
+    this.name = file.name;
+    this.#file = file;
+    this.#members = scan(file, options, warn);
+    this.close = once(() => file.file.release());
   }
 
   /** Whether anything but a directory or a device is there under that very path. */
@@ -65,15 +140,11 @@ export class ArchiveMembers {
     let at = normalizeMemberPath(path);
     for (let hops = 0; hops <= MAX_LINK_HOPS; hops++) {
       const member = this.#members.get(at);
-      if (!member) return undefined;
-      if (member.kind === "file") return member;
+      if (!member || member.kind === "file") return member;
       const what = `${this.name}: ${displayText(at)}`;
       if (member.kind === "sparse") {
-        throw new InputError(
-          what,
-          "is stored as a sparse file: make the archive again with plain files",
-          { code: "unsupported" },
-        );
+        const why = "is stored as a sparse file: make the archive again with plain files";
+        throw new InputError(what, why, { code: "unsupported" });
       }
       if (member.kind === "other") {
         throw new InputError(what, "is not a regular file", { code: "wrongKind" });
@@ -85,90 +156,6 @@ export class ArchiveMembers {
       code: "limitExceeded",
     });
   }
-}
-
-/** How an archive is scanned. */
-export interface ScanOptions {
-  readonly tarLimits?: Partial<TarLimits> | undefined;
-  readonly ignoreZeros?: boolean | undefined;
-  /** Called for bytes behind the end marker. */
-  readonly warn?: WarnCallback | undefined;
-}
-
-/**
- * Scans the headers of an uncompressed archive; the bytes of its files are passed over.
- *
- * @throws {InputError} when it is damaged
- */
-export function scanArchive(
-  reader: RandomReader,
-  { tarLimits = {}, ignoreZeros = false, warn }: ScanOptions = {},
-): ArchiveMembers {
-  const members = new Map<string, Member>();
-  const indexer = new TarIndexer({
-    name: reader.name,
-    emit: (entry) => members.set(normalizeMemberPath(entry.path), memberOf(entry)),
-    // What is odd about the archive's own entries does not matter: nothing of them gets into an image.
-    warn: (kind, what, why) => {
-      if (kind === "trailingBytes") warn?.(kind, what, why);
-    },
-    limits: tarLimits,
-    scanPayload: false,
-    ignoreZeros,
-  });
-  const window = new Uint8Array(WINDOW_BYTES);
-  for (let position = 0; position < reader.sizeBytes;) {
-    const skipped = Math.min(indexer.skippableBytes, reader.sizeBytes - position);
-    indexer.skip(skipped);
-    position += skipped;
-    const count = reader.readAt(window, position);
-    if (count === 0) break;
-    indexer.push(window.subarray(0, count));
-    position += count;
-  }
-  indexer.end();
-  return new ArchiveMembers(reader.name, members);
-}
-
-function memberOf(entry: TarEntry): Member {
-  switch (entry.kind) {
-    case "file": {
-      const { sizeBytes, segments } = entry.payload!;
-      const [first, ...others] = segments;
-      if (sizeBytes > 0 && (first?.lengthBytes !== sizeBytes || others.length > 0)) {
-        return { kind: "sparse" };
-      }
-      return { kind: "file", offsetBytes: first?.storeOffset ?? 0, lengthBytes: sizeBytes };
-    }
-    case "hardlink":
-      return { kind: "link", path: normalizeMemberPath(entry.linkTarget) };
-    case "symlink":
-      return { kind: "link", path: linkedPath(entry.path, entry.linkTarget) };
-    default:
-      return { kind: "other" };
-  }
-}
-
-function linkedPath(path: ByteString, target: ByteString): string {
-  return normalizeMemberPath(target.startsWith("/") ? target : `${path}/../${target}`);
-}
-
-/** An archive whose members can be read in place. */
-export class Archive {
-  readonly name: string;
-  readonly members: ArchiveMembers;
-  /** Gives the file back; layers that are open stay so. */
-  readonly close: () => void;
-  readonly #file: SourceFile;
-  readonly #stored = new Map<number, StoredFile>();
-
-  /** @param file uncompressed; the archive releases it */
-  constructor(file: SourceFile, members: ArchiveMembers) {
-    this.name = file.name;
-    this.members = members;
-    this.#file = file;
-    this.close = once(() => file.file.release());
-  }
 
   /** A small member, whole; undefined when it is not there. */
   readSmall(
@@ -176,16 +163,16 @@ export class Archive {
     limitBytes: number,
     limitName?: DocumentLimit,
   ): Uint8Array | undefined {
-    const member = this.members.find(path);
+    const member = this.find(path);
     if (!member) return undefined;
     const part = { ...this.#file, name: `${this.name}: ${displayText(path)}` };
     const { offsetBytes, lengthBytes } = member;
     return readSmallPart(part, offsetBytes, lengthBytes, limitBytes, limitName);
   }
 
-  /** A member as a layer's stored bytes: the same object for the same bytes, whatever path led there. */
+  /** A member as a layer's stored bytes: the same object for the same bytes, by whichever path. */
   stored(path: string): StoredFile | undefined {
-    const member = this.members.find(path);
+    const member = this.find(path);
     if (!member) return undefined;
     const { offsetBytes, lengthBytes } = member;
     // An empty member takes no room, and the next one begins where it does.
@@ -199,63 +186,16 @@ export class Archive {
   }
 }
 
-/** The blobs of a layout that lies in an archive. */
-export class ArchiveBlobs implements BlobStore {
-  readonly name: string;
-  readonly #archive: Archive;
-
-  constructor(archive: Archive) {
-    this.#archive = archive;
-    this.name = archive.name;
-  }
-
-  read(descriptor: Descriptor): Promise<Uint8Array> {
-    const bytes = this.#archive.readSmall(blobPath(descriptor), descriptor.sizeBytes);
-    if (!bytes) return Promise.reject(missingBlob(descriptor, this.name));
-    return Promise.resolve(bytes);
-  }
-
-  locate(descriptor: Descriptor): StoredFile {
-    const stored = this.#archive.stored(blobPath(descriptor));
-    if (!stored) throw missingBlob(descriptor, this.name);
-    checkSize(stored.lengthBytes, descriptor.sizeBytes, `${this.name}: ${blobPath(descriptor)}`);
-    return stored;
-  }
-
-  has(descriptor: Descriptor): boolean {
-    return descriptor.data !== undefined || this.#archive.members.has(blobPath(descriptor));
-  }
-
-  close(): void {
-    this.#archive.close();
-  }
-}
-
 /** Opens an archive, compressed or not. Takes over the file, also when that fails. */
 export async function openArchive(file: SourceFile, options: ResolvedOptions): Promise<Archive> {
   const plain = await inflated(file, options);
   try {
     const head = storedHead(plain);
     if (!isTarHeader(head)) throw contentFault(file.name, head, "an image archive");
-    return scanned(plain, options, (kind, what, why) => options.warnings.add(kind, what, why));
+    return new Archive(plain, options, (...warning) => options.warnings.add(...warning));
   } catch (error) {
     plain.file.release();
     throw error;
-  }
-}
-
-/** The archive in an uncompressed file. It takes over the file when that works. */
-export function scanned(
-  file: SourceFile,
-  { tarLimits, ignoreZeros }: ResolvedOptions,
-  warn: WarnCallback,
-): Archive {
-  const reader = fileReader(file);
-  try {
-    const options = { tarLimits: tarLimits ?? {}, ignoreZeros: ignoreZeros ?? false, warn };
-    return new Archive(file, scanArchive(reader, options));
-  } finally {
-    reader.close();
   }
 }
 
@@ -281,9 +221,4 @@ export async function inflated(file: SourceFile, options: ResolvedOptions): Prom
   } finally {
     file.file.release();
   }
-}
-
-function blobPath(descriptor: Descriptor): string {
-  const { algorithm, hex } = parseDigest(descriptor.digest, "descriptor");
-  return `blobs/${algorithm}/${hex}`;
 }

@@ -12,7 +12,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { InputError, invariant, IoError, throwIfAborted } from "../errors.ts";
 import { ioErrorFrom } from "../io/system_error.ts";
-import { openDirTransport } from "./directory_transport.ts";
+import { openDirTransport } from "./layout.ts";
 import { displayText } from "./json.ts";
 import type { LayerSource, OpenedImage, ResolvedOptions } from "./types.ts";
 

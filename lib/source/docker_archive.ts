@@ -5,19 +5,33 @@
  * @module
  */
 import * as v from "valibot";
-import { InputError, UsageError } from "../errors.ts";
+import { InputError } from "../errors.ts";
 import { digestOf } from "../io/digest.ts";
-import { type Archive, ArchiveBlobs } from "./archive.ts";
-import { choiceRequest, listImages, UnknownReferenceError } from "./choose.ts";
+import type { Archive } from "./archive.ts";
 import { type ConfigDocument, digestFault, readConfig } from "./documents.ts";
-import { checkJson, displayText, fields, listOf, maybe, parseJson, TEXT } from "./json.ts";
-import { archiveFiles, LAYOUT_MARKER, openLayout } from "./layout.ts";
-import { checkLayerCount, checkPlatform, layerName, MissingLayersError } from "./manifest.ts";
-import { sameReference } from "./reference.ts";
-import type { LayerSource, OpenedImage, ResolvedOptions } from "./types.ts";
+import { displayText, fields, listOf, maybe, readJson, TEXT } from "./json.ts";
+import { LAYOUT_MARKER, openOciArchive } from "./layout.ts";
+import {
+  checkLayerCount,
+  checkPlatform,
+  imageAt,
+  layerName,
+  listImages,
+  MissingLayersError,
+  UnknownReferenceError,
+} from "./manifest.ts";
+import { wantedPlatform } from "./platform.ts";
+import { sameReference } from "./source_name.ts";
+import {
+  DEFAULT_SOURCE_LIMITS,
+  type LayerSource,
+  type OpenedImage,
+  type ResolvedOptions,
+  sourceLimits,
+} from "./types.ts";
 
 /** The file that marks an archive of docker's own kind. */
-export const DOCKER_MARKER = "manifest.json";
+const DOCKER_MARKER = "manifest.json";
 
 /** One image of manifest.json. */
 interface SavedImage {
@@ -33,25 +47,37 @@ export async function openDockerArchive(
   reference: string | undefined,
   options: ResolvedOptions,
 ): Promise<OpenedImage> {
-  if (archive.members.has(LAYOUT_MARKER) && archive.members.has("index.json")) {
+  if (holdsLayout(archive)) {
     try {
-      const origin = { source, kind: "docker-archive" as const };
-      const files = archiveFiles(archive);
-      return await openLayout(new ArchiveBlobs(archive), files, reference, { origin, options });
+      return await openOciArchive(source, archive, reference, options, "docker-archive");
     } catch (error) {
       // Docker 25.0.0 wrote layouts whose manifests have no layers; and names may stand only in manifest.json.
       const elsewhere = error instanceof MissingLayersError ||
         error instanceof UnknownReferenceError;
-      if (!elsewhere || !archive.members.has(DOCKER_MARKER)) throw error;
+      if (!elsewhere || !archive.has(DOCKER_MARKER)) throw error;
     }
   }
   return openSavedImage(source, archive, reference, options);
 }
 
-/** Whether a member `manifest.json` is docker's: other programs call theirs so, too. */
-export function isDockerManifest(bytes: Uint8Array, what: string): boolean {
+/** How an archive of images is opened; undefined when it holds none. */
+export function archiveOpener(archive: Archive): typeof openDockerArchive | undefined {
+  if (holdsSavedImages(archive)) return openDockerArchive;
+  return holdsLayout(archive) ? openOciArchive : undefined;
+}
+
+function holdsLayout(archive: Archive): boolean {
+  return archive.has(LAYOUT_MARKER) && archive.has("index.json");
+}
+
+/** Whether there is a `manifest.json` of docker's: other programs call theirs so, too. */
+function holdsSavedImages(archive: Archive): boolean {
+  const { manifestBytes } = DEFAULT_SOURCE_LIMITS;
+  if (!archive.has(DOCKER_MARKER)) return false;
+  const member = archive.find(DOCKER_MARKER);
+  if (!member || member.lengthBytes > manifestBytes) return false;
   try {
-    return readSavedImages(bytes, what).length > 0;
+    return readSavedImages(archive.readSmall(DOCKER_MARKER, manifestBytes)!, "").length > 0;
   } catch (error) {
     if (error instanceof InputError) return false;
     throw error;
@@ -64,23 +90,16 @@ function openSavedImage(
   reference: string | undefined,
   options: ResolvedOptions,
 ): OpenedImage {
-  const request = choiceRequest(options);
+  const limits = sourceLimits(options);
   const what = `${archive.name}: ${DOCKER_MARKER}`;
-  const bytes = archive.readSmall(DOCKER_MARKER, request.limits.manifestBytes, "manifestBytes");
+  const bytes = archive.readSmall(DOCKER_MARKER, limits.manifestBytes, "manifestBytes");
   if (!bytes) {
-    throw new InputError(
-      archive.name,
-      `is not a docker archive: the file ${DOCKER_MARKER} is missing`,
-      { code: "wrongKind" },
-    );
+    const why = `is not a docker archive: the file ${DOCKER_MARKER} is missing`;
+    throw new InputError(archive.name, why, { code: "wrongKind" });
   }
   const saved = chooseSaved(readSavedImages(bytes, what), reference, archive.name);
   const configName = `${archive.name}: ${displayText(saved.configPath)}`;
-  const configBytes = archive.readSmall(
-    saved.configPath,
-    request.limits.configBytes,
-    "configBytes",
-  );
+  const configBytes = archive.readSmall(saved.configPath, limits.configBytes, "configBytes");
   if (!configBytes) {
     throw new InputError(configName, "is missing: wanted the image's config", {
       code: "missingPart",
@@ -89,13 +108,9 @@ function openSavedImage(
   const configDigest = digestOf(configBytes);
   checkNamedAfterContent(saved.configPath, configDigest, configName);
   const config = readConfig(configBytes, configName);
-  checkLayerCount(saved.layerPaths.length, config.diffIds.length, what, request.limits.layers);
-  checkPlatform(
-    { found: config.platform, announced: undefined },
-    request.platform,
-    configName,
-    options.warnings,
-  );
+  checkLayerCount(saved.layerPaths.length, config.diffIds.length, what, limits.layers);
+  const stated = { found: config.platform, announced: undefined };
+  checkPlatform(stated, wantedPlatform(options), configName, options.warnings);
   return {
     source,
     kind: "docker-archive",
@@ -139,7 +154,7 @@ const SAVED_IMAGES = listOf(v.pipe(
 ));
 
 function readSavedImages(bytes: Uint8Array, what: string): readonly SavedImage[] {
-  return checkJson(SAVED_IMAGES, parseJson(bytes, what), { what, field: "" });
+  return readJson(SAVED_IMAGES, bytes, what);
 }
 
 function chooseSaved(
@@ -156,16 +171,7 @@ function chooseSaved(
     });
   }
   if (reference.startsWith("@")) {
-    const position = reference.slice(1);
-    if (!/^[0-9]{1,9}$/.test(position)) {
-      throw new UsageError(`reference "${displayText(reference)}"`, "is not @N");
-    }
-    const image = images[Number(position)];
-    if (image) return image;
-    throw new InputError(what, `has no image number ${position}: it holds ${images.length}`, {
-      code: "notFound",
-      hint,
-    });
+    return imageAt(images, reference, { what, hint, otherwise: "is not @N" });
   }
   const named = images.filter(({ tags }) => tags.some((tag) => sameReference(tag, reference)));
   const [image] = named;

@@ -17,7 +17,7 @@ import { readCertificates } from "../io/http_fetch.ts";
 import { openArchive } from "./archive.ts";
 import { openDockerArchive } from "./docker_archive.ts";
 import { displayText, fields, readJson, TEXT } from "./json.ts";
-import { parseReference } from "./reference.ts";
+import { parseReference } from "./source_name.ts";
 import { Connection, NetworkFault, REAL_TIMING, type RegistryTiming } from "./registry/http.ts";
 import { spoolStream } from "./source_file.ts";
 import type { OpenedImage, ResolvedOptions } from "./types.ts";

@@ -1,7 +1,6 @@
 /**
- * Indexes, manifests, configs and descriptors: their media types, and what they say, checked as far as one document can be by
- * itself. OCI image specification: media-types.md, descriptor.md, image-index.md, manifest.md, config.md; the older types are
- * Docker's.
+ * Indexes, manifests, configs and descriptors, each document checked by itself, and the blobs that descriptors lead to. OCI
+ * image specification: media-types.md, descriptor.md, image-index.md, manifest.md, config.md; the older types are Docker's.
  *
  * @module
  */
@@ -11,7 +10,6 @@ import { InputError } from "../errors.ts";
 import { digestOf, parseDigest } from "../io/digest.ts";
 import type { Compression } from "../io/inflate.ts";
 import {
-  asString,
   checkJson,
   field,
   fields,
@@ -21,12 +19,13 @@ import {
   type JsonObject,
   listOf,
   maybe,
-  optional,
   parseJsonObject,
   SIZE_BYTES,
   TEXT,
 } from "./json.ts";
 import { normalizePlatform, type Platform } from "./platform.ts";
+import { checkDocumentSize } from "./source_file.ts";
+import type { SourceLimits, StoredBytes } from "./types.ts";
 
 /** What a manifest or index descriptor can point at. */
 export type DocumentKind = "index" | "manifest" | "schema1" | "unknown";
@@ -34,19 +33,15 @@ export type DocumentKind = "index" | "manifest" | "schema1" | "unknown";
 const OCI = "application/vnd.oci.image.";
 const DOCKER = "application/vnd.docker.";
 
-/** An OCI index. */
 export const OCI_INDEX_TYPE = `${OCI}index.v1+json`;
-/** An OCI manifest. */
 export const OCI_MANIFEST_TYPE = `${OCI}manifest.v1+json`;
-/** The config of an image in an OCI manifest. */
 export const OCI_CONFIG_TYPE = `${OCI}config.v1+json`;
 /** An uncompressed layer; `+gzip` or `+zstd` behind it say more. */
 export const OCI_LAYER_TYPE = `${OCI}layer.v1.tar`;
 /** Docker's index, called a manifest list. */
-export const DOCKER_INDEX_TYPE = `${DOCKER}distribution.manifest.list.v2+json`;
+const DOCKER_INDEX_TYPE = `${DOCKER}distribution.manifest.list.v2+json`;
 /** Docker's manifest of schema version 2. */
 export const DOCKER_MANIFEST_TYPE = `${DOCKER}distribution.manifest.v2+json`;
-/** The config of an image in Docker's manifest. */
 export const DOCKER_CONFIG_TYPE = `${DOCKER}container.image.v1+json`;
 
 const DOCUMENT_KINDS: ReadonlyMap<string, DocumentKind> = new Map([
@@ -58,13 +53,9 @@ const DOCUMENT_KINDS: ReadonlyMap<string, DocumentKind> = new Map([
   [`${DOCKER}distribution.manifest.v1+prettyjws`, "schema1"],
 ]);
 
-/** Media types that a registry must be asked for: those that are read here. */
-export const ACCEPTED_DOCUMENT_TYPES: readonly string[] = [
-  OCI_INDEX_TYPE,
-  DOCKER_INDEX_TYPE,
-  OCI_MANIFEST_TYPE,
-  DOCKER_MANIFEST_TYPE,
-];
+/** Media types to ask a registry for: those that are supported. */
+export const ACCEPTED_DOCUMENT_TYPES: readonly string[] = [...DOCUMENT_KINDS.keys()]
+  .filter((type) => DOCUMENT_KINDS.get(type) !== "schema1");
 
 const LAYER_COMPRESSIONS: ReadonlyMap<string, Compression> = new Map([
   [OCI_LAYER_TYPE, "none"],
@@ -80,7 +71,6 @@ const LAYER_COMPRESSIONS: ReadonlyMap<string, Compression> = new Map([
   [`${DOCKER}image.rootfs.foreign.diff.tar.gzip`, "gzip"],
 ]);
 
-/** What kind of document a descriptor of this media type points at. */
 export function documentKind(mediaType: string): DocumentKind {
   return DOCUMENT_KINDS.get(mediaType) ?? "unknown";
 }
@@ -142,7 +132,7 @@ export interface ManifestDocument {
   readonly oddity: string | undefined;
 }
 
-/** What is read of a config. */
+/** What is needed of a config. */
 export interface ConfigDocument {
   /** The whole document. */
   readonly json: JsonObject;
@@ -155,7 +145,7 @@ export interface ConfigDocument {
 const MEDIA_TYPE =
   /^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}\/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$/;
 
-/** Line breaks inside are passed over, as Go's decoder does. */
+/** Line breaks inside are ignored, as Go's decoder does. */
 const BASE64 = v.pipe(
   TEXT,
   v.transform((text) => text.replace(/[\r\n]/g, "")),
@@ -163,18 +153,24 @@ const BASE64 = v.pipe(
   v.transform((text) => new Uint8Array(Buffer.from(text, "base64"))),
 );
 
-const PLATFORM = v.pipe(
-  fields({ os: TEXT, architecture: TEXT, variant: maybe(TEXT), "os.version": maybe(TEXT) }),
-  v.transform(({ os, architecture, variant, "os.version": osVersion }) =>
-    normalizePlatform({ os, architecture, variant, osVersion })
-  ),
-);
+const VARIANT = { variant: maybe(TEXT), "os.version": maybe(TEXT) };
 
-/** Some tools write an empty object, which says nothing. */
-const PLATFORM_OR_EMPTY = v.pipe(
+function platformOf(
+  { os, architecture, variant, "os.version": osVersion }:
+    & {
+      readonly [field in "os" | "architecture"]: string;
+    }
+    & { readonly [field in "variant" | "os.version"]?: string | undefined },
+): Platform {
+  return normalizePlatform({ os, architecture, variant, osVersion });
+}
+
+const PLATFORM = v.pipe(
   v.unknown(),
+  // Some tools write an empty object, which means nothing.
   v.transform((value) => JSON.stringify(value) === "{}" ? undefined : value),
-  maybe(PLATFORM),
+  maybe(fields({ os: TEXT, architecture: TEXT, ...VARIANT })),
+  v.transform((stated) => stated && platformOf(stated)),
 );
 
 const DESCRIPTOR = v.pipe(
@@ -185,7 +181,7 @@ const DESCRIPTOR = v.pipe(
     data: maybe(BASE64),
     urls: maybe(listOf(TEXT)),
     annotations: maybe(v.record(v.string(), TEXT, "an object")),
-    platform: maybe(PLATFORM_OR_EMPTY),
+    platform: maybe(PLATFORM),
     artifactType: maybe(TEXT),
   }),
   v.transform(({ size, urls, annotations, artifactType, data, platform, ...rest }): Descriptor => ({
@@ -210,17 +206,79 @@ const CONFIG = fields({
   }),
   os: maybe(TEXT),
   architecture: maybe(TEXT),
-  variant: maybe(TEXT),
-  "os.version": maybe(TEXT),
+  ...VARIANT,
 });
+/** What a document calls itself. */
+const STATED_TYPE = fields({ mediaType: maybe(TEXT) });
+
+/** Where the blobs of an image are: a layout, an archive, a registry. */
+export interface BlobStore {
+  /** What to call it in messages; safe to print. */
+  readonly name: string;
+  /**
+   * A small blob, whole. The caller compares it with the descriptor.
+   *
+   * @throws {InputError} when it is missing, or bigger than the descriptor says
+   */
+  read(descriptor: Descriptor): Promise<Uint8Array>;
+  /**
+   * A layer's stored bytes, which are not read yet.
+   *
+   * @throws {InputError} when it is missing, or when its size is known and not what the descriptor says
+   */
+  locate(descriptor: Descriptor): StoredBytes;
+  /** Whether a blob is there, as far as that can be said without reading it. */
+  has(descriptor: Descriptor): boolean;
+  close(): void;
+}
 
 /**
- * Compares a blob with its descriptor.
+ * Reads a document through its descriptor.
  *
- * @param what the blob's name in errors
- * @throws {InputError} when size or digest differ
+ * @returns with its name in errors
+ * @throws {InputError} when it is missing, too long, or not what the descriptor says
  */
-export function checkBlob(bytes: Uint8Array, descriptor: Descriptor, what: string): void {
+export async function readDocument(
+  store: BlobStore,
+  descriptor: Descriptor,
+  kind: "index" | "manifest" | "config",
+  limits: SourceLimits,
+): Promise<{ readonly bytes: Uint8Array; readonly name: string }> {
+  const name = `${store.name}: ${kind} ${descriptor.digest}`;
+  const limitName = kind === "config" ? "configBytes" : "manifestBytes";
+  checkDocumentSize(name, descriptor.sizeBytes, limits[limitName], limitName);
+  const bytes = descriptor.data ?? await store.read(descriptor);
+  checkBlob(bytes, descriptor, name);
+  return { bytes, name };
+}
+
+/** A layer's stored bytes, also when its descriptor carries them. */
+export function locateLayer(store: BlobStore, descriptor: Descriptor, what: string): StoredBytes {
+  const { data } = descriptor;
+  if (data === undefined) return store.locate(descriptor);
+  checkSize(data.length, descriptor.sizeBytes, what);
+  return {
+    kind: "stream",
+    async *open() {
+      await Promise.resolve();
+      yield data.slice();
+    },
+  };
+}
+
+/** The error for a blob that is not in its place. */
+export function missingBlob({ digest, urls }: Descriptor, where: string): InputError {
+  const elsewhere = urls.length > 0
+    ? "; its descriptor names other places for it, which are not asked"
+    : "";
+  return new InputError(where, `the blob ${digest} is missing${elsewhere}`, {
+    code: "missingPart",
+    data: { digest },
+  });
+}
+
+/** Compares a blob with its descriptor. */
+function checkBlob(bytes: Uint8Array, descriptor: Descriptor, what: string): void {
   checkSize(bytes.length, descriptor.sizeBytes, what);
   const { algorithm } = parseDigest(descriptor.digest, what);
   const found = digestOf(bytes, algorithm);
@@ -310,10 +368,8 @@ export function readConfig(bytes: Uint8Array, what: string): ConfigDocument {
   const config = checkJson(CONFIG, json, { what, field: "" });
   const diffIds = config.rootfs.diff_ids ?? [];
   for (const diffId of diffIds) parseDigest(diffId, what);
-  const { os, architecture, variant, "os.version": osVersion } = config;
-  const platform = os && architecture
-    ? normalizePlatform({ os, architecture, variant, osVersion })
-    : undefined;
+  const { os, architecture } = config;
+  const platform = os && architecture ? platformOf({ ...config, os, architecture }) : undefined;
   return { json, diffIds, platform };
 }
 
@@ -323,10 +379,10 @@ export function readConfig(bytes: Uint8Array, what: string): ConfigDocument {
  */
 export function describeDocument(bytes: Uint8Array, what: string): Descriptor {
   const object = parseJsonObject(bytes, what);
-  const stated = optional(object, "mediaType", { what, field: "" }, asString);
+  const { mediaType } = checkJson(STATED_TYPE, object, { what, field: "" });
   const looksLike = field(object, "manifests") === undefined ? OCI_MANIFEST_TYPE : OCI_INDEX_TYPE;
   return {
-    mediaType: stated || looksLike,
+    mediaType: mediaType || looksLike,
     digest: digestOf(bytes),
     sizeBytes: bytes.length,
     data: bytes,
@@ -353,8 +409,8 @@ function checkDocumentType(
     );
   }
   if (version !== 2) throw jsonFault(inside(location, "schemaVersion"), version, "2");
-  const stated = optional(object, "mediaType", location, asString);
-  if (stated === undefined || stated === "") return;
+  const { mediaType: stated } = checkJson(STATED_TYPE, object, location);
+  if (!stated) return;
   if (wanted !== undefined && stated !== wanted) {
     throw jsonFault(inside(location, "mediaType"), stated, `"${wanted}", as it was announced`);
   }

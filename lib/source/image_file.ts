@@ -12,14 +12,16 @@ import { recoverImage, type RecoveryReport } from "../ext4/recovery/recover.ts";
 import { openFileReader, type RandomReader } from "../io/random_reader.ts";
 import {
   contentFault,
+  fileReader,
   HEAD_BYTES,
   isCompressed,
   isExt4,
   type KnownContent,
+  openSourceFile,
   recogniseContent,
-} from "./content.ts";
+  type SourceFile,
+} from "./source_file.ts";
 import { displayText } from "./json.ts";
-import { fileReader, openSourceFile, type SourceFile } from "./source_file.ts";
 import { type ImageName, parseImageName } from "./source_name.ts";
 import type { ResolvedOptions } from "./types.ts";
 

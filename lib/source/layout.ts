@@ -1,72 +1,76 @@
 /**
- * `oci:DIR[:REF]` and `oci-archive:FILE[:REF]`: an OCI image layout in a directory or in a tar.
- * OCI image specification, image-layout.md.
+ * `oci:DIR[:REF]` and `oci-archive:FILE[:REF]`: an OCI image layout in a directory or in a tar (OCI image specification,
+ * image-layout.md); and `dir:DIR`, what `skopeo copy ... dir:DIR` writes: the manifest as it was, and blobs named by their
+ * digests.
  *
  * @module
  */
 import { join } from "node:path";
 import * as v from "valibot";
 import { InputError } from "../errors.ts";
-import { missingInput } from "../io/random_reader.ts";
-import { type Archive, ArchiveBlobs } from "./archive.ts";
-import { BlobFiles, type BlobStore } from "./blobs.ts";
-import { choiceRequest, chooseImage } from "./choose.ts";
-import { readIndex } from "./documents.ts";
-import { checkJson, displayText, fields, parseJson } from "./json.ts";
-import type { DocumentLimit } from "./limits.ts";
-import { openManifest } from "./manifest.ts";
-import { readDocumentFile } from "./source_file.ts";
+import { parseDigest } from "../io/digest.ts";
 import { statIfThere } from "../io/paths.ts";
-import type { OpenedImage, ResolvedOptions } from "./types.ts";
-
-/** Reads a small file of the layout; undefined when it is not there. */
-export type LayoutFiles = (
-  file: string,
-  limitBytes: number,
-  limitName?: DocumentLimit,
-) => Uint8Array | undefined;
-
-/** What a user asked for. */
-export interface LayoutRequest {
-  readonly origin: { readonly source: string; readonly kind: OpenedImage["kind"] };
-  readonly options: ResolvedOptions;
-}
+import { missingInput, SharedDescriptor } from "../io/random_reader.ts";
+import type { Archive } from "./archive.ts";
+import {
+  type BlobStore,
+  checkSize,
+  describeDocument,
+  type Descriptor,
+  documentKind,
+  missingBlob,
+  readIndex,
+} from "./documents.ts";
+import { displayText, fields, readJson } from "./json.ts";
+import { type ImageOrigin, openOneOf, openReferenced } from "./manifest.ts";
+import { readDocumentFile, readSmallFile } from "./source_file.ts";
+import {
+  type DocumentLimit,
+  type OpenedImage,
+  type ResolvedOptions,
+  sourceLimits,
+  type StoredBytes,
+  type StoredFile,
+} from "./types.ts";
 
 /** The file that marks a layout. */
 export const LAYOUT_MARKER = "oci-layout";
 const MARKER_LIMIT_BYTES = 1 << 16;
 const MARKER = fields({ imageLayoutVersion: v.literal("1.0.0", `"1.0.0"`) });
 
+/** Blobs, and the small files beside them. */
+interface LayoutStore extends BlobStore {
+  /** A small file; undefined when it is not there. */
+  readSmall(file: string, limitBytes: number, limitName?: DocumentLimit): Uint8Array | undefined;
+}
+
 /** Opens the image of a layout. The image closes the store; when opening fails, the caller does. */
-export async function openLayout(
-  store: BlobStore,
-  files: LayoutFiles,
+async function openLayout(
+  store: LayoutStore,
   reference: string | undefined,
-  { origin, options }: LayoutRequest,
+  origin: ImageOrigin,
+  options: ResolvedOptions,
 ): Promise<OpenedImage> {
-  const request = choiceRequest(options);
-  checkMarker(files, store.name);
+  checkMarker(store);
   const indexName = `${store.name}: index.json`;
-  const bytes = files("index.json", request.limits.manifestBytes, "manifestBytes");
+  const { manifestBytes } = sourceLimits(options);
+  const bytes = store.readSmall("index.json", manifestBytes, "manifestBytes");
   if (!bytes) {
     throw new InputError(indexName, "is missing: wanted an OCI image layout", {
       code: "wrongKind",
     });
   }
   const entries = readIndex(bytes, indexName, undefined);
-  const descriptor = await chooseImage(store, entries, reference, request);
-  return await openManifest(store, descriptor, request, { ...origin, warnings: options.warnings });
+  return await openReferenced(store, entries, reference, origin, options);
 }
 
-function checkMarker(files: LayoutFiles, name: string): void {
-  const bytes = files(LAYOUT_MARKER, MARKER_LIMIT_BYTES);
+function checkMarker(store: LayoutStore): void {
+  const bytes = store.readSmall(LAYOUT_MARKER, MARKER_LIMIT_BYTES);
   if (!bytes) {
-    throw new InputError(name, `is not an OCI image layout: the file ${LAYOUT_MARKER} is missing`, {
-      code: "wrongKind",
-    });
+    const why = `is not an OCI image layout: the file ${LAYOUT_MARKER} is missing`;
+    throw new InputError(store.name, why, { code: "wrongKind" });
   }
-  const what = `${name}: ${LAYOUT_MARKER}`;
-  checkJson(MARKER, parseJson(bytes, what), { what, field: "" });
+  readJson(MARKER, bytes, `${store.name}: ${LAYOUT_MARKER}`);
 }
 
 /** Opens a layout in a directory. */
@@ -76,35 +80,17 @@ export async function openOciDirectory(
   reference: string | undefined,
   options: ResolvedOptions,
 ): Promise<OpenedImage> {
-  const name = displayText(directory);
   const stats = statIfThere(directory);
   if (!stats) throw missingInput(directory, "an OCI image layout");
   if (!stats.isDirectory()) {
-    throw new InputError(name, "is not a directory: wanted an OCI image layout", {
-      code: "wrongKind",
-      hint: "a layout in a tar is written oci-archive:FILE",
-    });
+    throw new InputError(
+      displayText(directory),
+      "is not a directory: wanted an OCI image layout",
+      { code: "wrongKind", hint: "a layout in a tar is written oci-archive:FILE" },
+    );
   }
-  const origin = { source, kind: "oci" as const };
-  return await openLayout(layoutBlobs(directory), directoryFiles(directory), reference, {
-    origin,
-    options,
-  });
-}
-
-/** Reads the small files of a directory by their names; undefined when one is not there. */
-export function directoryFiles(
-  directory: string,
-): LayoutFiles {
-  return (file, limitBytes, limitName) => {
-    return statIfThere(join(directory, file)) &&
-      readDocumentFile(directory, file, limitBytes, limitName);
-  };
-}
-
-/** Blobs in `blobs/ALGORITHM/HEX`. */
-function layoutBlobs(directory: string): BlobFiles {
-  return new BlobFiles(directory, ({ algorithm, hex }) => join("blobs", algorithm, hex));
+  const store = new DirectoryStore(directory, blobPath);
+  return await openLayout(store, reference, { source, kind: "oci" }, options);
 }
 
 /** Opens the layout in an archive. The image closes the archive; when opening fails, the caller does. */
@@ -113,15 +99,128 @@ export async function openOciArchive(
   archive: Archive,
   reference: string | undefined,
   options: ResolvedOptions,
+  kind: "oci-archive" | "docker-archive" = "oci-archive",
 ): Promise<OpenedImage> {
-  const origin = { source, kind: "oci-archive" as const };
-  return await openLayout(new ArchiveBlobs(archive), archiveFiles(archive), reference, {
-    origin,
-    options,
-  });
+  return await openLayout(archiveStore(archive), reference, { source, kind }, options);
 }
 
-/** The small files of a layout in an archive. */
-export function archiveFiles(archive: Archive): LayoutFiles {
-  return (file, limitBytes, limitName) => archive.readSmall(file, limitBytes, limitName);
+/** Where a layout has a blob. The digest was checked, so the path is safe. */
+function blobPath({ digest }: Descriptor): string {
+  const { algorithm, hex } = parseDigest(digest, "descriptor");
+  return `blobs/${algorithm}/${hex}`;
+}
+
+/** A layout that lies in an archive. */
+function archiveStore(archive: Archive): LayoutStore {
+  const { name } = archive;
+  return {
+    name,
+    readSmall: (...args) => archive.readSmall(...args),
+    read(descriptor) {
+      const bytes = archive.readSmall(blobPath(descriptor), descriptor.sizeBytes);
+      return bytes ? Promise.resolve(bytes) : Promise.reject(missingBlob(descriptor, name));
+    },
+    locate(descriptor): StoredFile {
+      const path = blobPath(descriptor);
+      const stored = archive.stored(path);
+      if (!stored) throw missingBlob(descriptor, name);
+      checkSize(stored.lengthBytes, descriptor.sizeBytes, `${name}: ${path}`);
+      return stored;
+    },
+    has: (descriptor) => descriptor.data !== undefined || archive.has(blobPath(descriptor)),
+    close: archive.close,
+  };
+}
+
+/** Blobs and other files of a directory. */
+class DirectoryStore implements LayoutStore {
+  readonly name: string;
+  readonly #directory: string;
+  readonly #fileOf: (descriptor: Descriptor) => string;
+
+  /** @param fileOf the path of a blob in the directory */
+  constructor(directory: string, fileOf: (descriptor: Descriptor) => string) {
+    this.#directory = directory;
+    this.#fileOf = fileOf;
+    this.name = displayText(directory);
+  }
+
+  readSmall(file: string, limitBytes: number, limitName?: DocumentLimit): Uint8Array | undefined {
+    if (!statIfThere(join(this.#directory, file))) return undefined;
+    return readDocumentFile(this.#directory, file, limitBytes, limitName);
+  }
+
+  read(descriptor: Descriptor): Promise<Uint8Array> {
+    return Promise.resolve(readSmallFile(this.#find(descriptor), descriptor.sizeBytes));
+  }
+
+  /** The whole file; it is opened when it is read. */
+  locate(descriptor: Descriptor): StoredBytes {
+    const path = this.#find(descriptor);
+    const open = () => SharedDescriptor.openFile(path);
+    return { kind: "file", offsetBytes: 0, lengthBytes: descriptor.sizeBytes, open };
+  }
+
+  has(descriptor: Descriptor): boolean {
+    return descriptor.data !== undefined || statIfThere(this.#pathOf(descriptor)) !== undefined;
+  }
+
+  close(): void {}
+
+  #pathOf(descriptor: Descriptor): string {
+    return join(this.#directory, this.#fileOf(descriptor));
+  }
+
+  /** The blob's path, once it is known to be a file of the right size. */
+  #find(descriptor: Descriptor): string {
+    const path = this.#pathOf(descriptor);
+    const stats = statIfThere(path);
+    if (!stats) throw missingBlob(descriptor, this.name);
+    const name = displayText(path);
+    if (!stats.isFile()) {
+      throw new InputError(name, "is not a regular file: wanted a blob", { code: "wrongKind" });
+    }
+    checkSize(stats.size, descriptor.sizeBytes, name);
+    return path;
+  }
+}
+
+const MANIFEST_FILE = "manifest.json";
+/** Its content is a line such as `Directory Transport Version: 1.1`. */
+const VERSION_FILE = "version";
+
+/** Whether a directory looks like one that skopeo wrote. */
+export function isDirTransport(directory: string): boolean {
+  if (!statIfThere(join(directory, MANIFEST_FILE))?.isFile()) return false;
+  const stats = statIfThere(join(directory, VERSION_FILE));
+  if (!stats?.isFile() || stats.size > 1024) return false;
+  const text = new TextDecoder().decode(readDocumentFile(directory, VERSION_FILE, 1024));
+  return text.startsWith("Directory Transport");
+}
+
+/** Opens the image in a directory that skopeo wrote. */
+export async function openDirTransport(
+  source: string,
+  directory: string,
+  options: ResolvedOptions,
+): Promise<OpenedImage> {
+  if (!statIfThere(directory)) throw missingInput(directory, "a directory that skopeo wrote");
+  const store = new DirectoryStore(directory, transportFile);
+  const { manifestBytes } = sourceLimits(options);
+  const bytes = store.readSmall(MANIFEST_FILE, manifestBytes, "manifestBytes");
+  if (!bytes) {
+    const why = `is not a directory that skopeo wrote: ${MANIFEST_FILE} is missing`;
+    throw new InputError(store.name, why, { code: "wrongKind" });
+  }
+  const what = `${store.name}: ${MANIFEST_FILE}`;
+  const origin = { source, kind: "dir" as const };
+  return await openOneOf(store, [describeDocument(bytes, what)], what, origin, options);
+}
+
+/** skopeo's names: the hex digits alone for SHA-256, and another ending for manifests. */
+function transportFile({ digest, mediaType }: Descriptor): string {
+  const { algorithm, hex } = parseDigest(digest, "descriptor");
+  const isManifest = documentKind(mediaType) !== "unknown";
+  return (algorithm === "sha256" ? hex : `${algorithm}-${hex}`) +
+    (isManifest ? ".manifest.json" : "");
 }

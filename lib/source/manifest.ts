@@ -1,71 +1,421 @@
 /**
- * From a manifest's descriptor to an opened image: manifest and config are read and compared with each other, layers are
- * located but not touched.
+ * From what an index or a layout holds to one opened image. The image is chosen by its name and its platform; where more than
+ * one remains, nothing is chosen: the error lists them. Then manifest and config are read and compared with each other, and
+ * the layers are located but not touched.
  *
  * @module
  */
-import { InputError, limitError } from "../errors.ts";
+import { type ErrorCode, InputError, limitError, type Remedy, UsageError } from "../errors.ts";
 import type { Warnings } from "../warnings.ts";
-import { type BlobStore, locateLayer, readDocument } from "./blobs.ts";
-import type { ChoiceRequest } from "./choose.ts";
 import {
+  type BlobStore,
   type ConfigDocument,
   type Descriptor,
+  documentKind,
+  isImageConfigType,
   layerCompression,
+  locateLayer,
   type ManifestDocument,
+  missingBlob,
   readConfig,
+  readDocument,
+  readIndex,
   readManifest,
   whyNoLayer,
 } from "./documents.ts";
+import { displayText } from "./json.ts";
 import {
+  bestPlatforms,
   formatPlatform,
   hostPlatform,
   type Platform,
   platformRank,
   type WantedPlatform,
+  wantedPlatform,
 } from "./platform.ts";
-import type { LayerSource, OpenedImage } from "./types.ts";
+import { sameReference } from "./source_name.ts";
+import {
+  type LayerSource,
+  type OpenedImage,
+  type ResolvedOptions,
+  type SourceLimits,
+  sourceLimits,
+} from "./types.ts";
 
-/** Where an image comes from, as the opened image will tell. */
-export interface ImageOrigin {
-  readonly source: string;
-  readonly kind: OpenedImage["kind"];
-  readonly warnings: Warnings;
+const REFERENCE_ANNOTATION = "org.opencontainers.image.ref.name";
+/** containerd and docker write the whole name here, and only the tag above. */
+const FULL_NAME_ANNOTATION = "io.containerd.image.name";
+const ATTESTATION_ANNOTATION = "vnd.docker.reference.type";
+/** podman marks so the second of two forms of one image, whose layers differ in their compression alone. */
+const ZSTD_ANNOTATION = "io.github.containers.compression.zstd";
+/** How many images an error lists at most. */
+const LISTED_IMAGES = 20;
+
+/** No image has the name that was asked for. */
+export class UnknownReferenceError extends InputError {}
+
+/** Names of images for a hint; safe to print. */
+export function listImages(names: readonly string[]): string {
+  const more = names.length - LISTED_IMAGES;
+  const shown = names.slice(0, LISTED_IMAGES).map(displayText).join(", ");
+  return `name one of: ${shown}${more > 0 ? ` and ${more} more` : ""}`;
+}
+
+/**
+ * The entries that a reference names: by its name (in full or as docker would complete it), or by `@N`, counted from 0.
+ * Without a reference, all of them when they are one image (for several platforms, perhaps).
+ *
+ * @param what the layout's name in errors
+ * @throws {InputError} when there is no such entry, or when several could be meant
+ */
+export function chooseReference(
+  entries: readonly Descriptor[],
+  reference: string | undefined,
+  what: string,
+): readonly Descriptor[] {
+  const images = entries.filter(mayBeImage);
+  if (reference === undefined) return onlyImage(images, entries, what);
+  const hint = listHint(images);
+  if (reference.startsWith("@")) {
+    return [imageAt(images, reference, { what, hint, otherwise: "is neither @N nor @DIGEST" })];
+  }
+  const fullName = ({ annotations }: Descriptor) => annotations.get(FULL_NAME_ANNOTATION);
+  const tests: readonly ((image: Descriptor) => boolean)[] = [
+    ({ annotations }) => annotations.get(REFERENCE_ANNOTATION) === reference,
+    (image) => fullName(image) === reference,
+    (image) => sameReference(fullName(image) ?? "", reference),
+  ];
+  for (const test of tests) {
+    const named = images.filter(test);
+    if (new Set(named.map(nameOf)).size > 1) {
+      const why = `holds ${named.length} images named "${displayText(reference)}"`;
+      throw new InputError(what, why, { code: "ambiguous", hint: listHint(named) });
+    }
+    if (named.length > 0) return named;
+  }
+  throw new UnknownReferenceError(what, `has no image named "${displayText(reference)}"`, {
+    code: "notFound",
+    hint: images.length === 0 ? "the layout holds no image" : hint,
+  });
+}
+
+/**
+ * The image that `@N` names.
+ *
+ * @param otherwise what is wrong with a reference of another form
+ */
+export function imageAt<T>(
+  images: readonly T[],
+  reference: string,
+  { what, hint, otherwise }: {
+    readonly what: string;
+    readonly hint: string;
+    readonly otherwise: string;
+  },
+): T {
+  const position = reference.slice(1);
+  if (!/^[0-9]{1,9}$/.test(position)) {
+    throw new UsageError(`reference "${displayText(reference)}"`, otherwise);
+  }
+  const image = images[Number(position)];
+  if (image) return image;
+  throw new InputError(what, `has no image number ${position}: it holds ${images.length}`, {
+    code: "notFound",
+    hint,
+  });
+}
+
+/** Whether a descriptor of an index may point at an image, or at an index of images. */
+function mayBeImage(descriptor: Descriptor): boolean {
+  const kind = documentKind(descriptor.mediaType);
+  if (kind !== "index" && kind !== "manifest") return false;
+  if (descriptor.annotations.get(ATTESTATION_ANNOTATION) === "attestation-manifest") return false;
+  if (descriptor.platform?.os === "unknown") return false;
+  const { artifactType } = descriptor;
+  return artifactType === undefined || isImageConfigType(artifactType);
+}
+
+function nameOf({ annotations }: Descriptor): string | undefined {
+  return annotations.get(FULL_NAME_ANNOTATION) ?? annotations.get(REFERENCE_ANNOTATION);
+}
+
+function onlyImage(
+  images: readonly Descriptor[],
+  entries: readonly Descriptor[],
+  what: string,
+): readonly Descriptor[] {
+  // Nothing that may be an image: whoever chooses the manifest says why.
+  if (images.length === 0) return entries;
+  const digests = new Set(images.map(({ digest }) => digest));
+  if (digests.size === 1) return images;
+  const names = new Set(images.map(nameOf));
+  const platforms = new Set(images.map(({ platform }) => platform && formatPlatform(platform)));
+  const onePlatformEach = platforms.size === digests.size && !platforms.has(undefined);
+  if (names.size === 1 && (onePlatformEach || !names.has(undefined))) return images;
+  throw new InputError(what, `holds ${images.length} images: wanted the name of one`, {
+    code: "ambiguous",
+    hint: listHint(images),
+  });
+}
+
+function listHint(images: readonly Descriptor[]): string {
+  return listImages(images.map((image, i) => {
+    const suffix = image.platform ? ` (${formatPlatform(image.platform)})` : "";
+    return (nameOf(image) ?? `@${i}`) + suffix;
+  }));
+}
+
+/** Where an image comes from, as the opened image will say. */
+export type ImageOrigin = Pick<OpenedImage, "source" | "kind">;
+
+/**
+ * Opens the image that a reference names.
+ *
+ * @param entries of index.json
+ * @throws {InputError} when there is none, when several could be meant, or when something is wrong in its documents
+ */
+export async function openReferenced(
+  store: BlobStore,
+  entries: readonly Descriptor[],
+  reference: string | undefined,
+  origin: ImageOrigin,
+  options: ResolvedOptions,
+): Promise<OpenedImage> {
+  const chosen = reference?.startsWith("@") && reference.includes(":")
+    ? [await byDigest(store, entries.filter(mayBeImage), reference.slice(1), options)]
+    : chooseReference(entries, reference, store.name);
+  return await openOneOf(store, chosen, store.name, origin, options);
+}
+
+async function byDigest(
+  store: BlobStore,
+  images: readonly Descriptor[],
+  digest: string,
+  options: ResolvedOptions,
+): Promise<Descriptor> {
+  const isMeant = (image: Descriptor) => image.digest === digest;
+  const found = images.find(isMeant) ??
+    (await expandIndexes(store, images, store.name, sourceLimits(options))).manifests.find(isMeant);
+  if (found) return found;
+  const why = `has no image with the digest ${displayText(digest)}`;
+  throw new InputError(store.name, why, { code: "notFound", hint: listHint(images) });
+}
+
+/** A manifest, and what it is for. */
+interface Candidate {
+  readonly descriptor: Descriptor;
+  readonly platform: Platform;
+  readonly isThere: boolean;
+}
+
+/**
+ * Opens the image for the wanted platform.
+ *
+ * @param descriptors manifests and indexes to choose from
+ * @param what names their place in errors
+ * @throws {InputError} when there is none, more than one, or when something is wrong in its documents
+ */
+export async function openOneOf(
+  store: BlobStore,
+  descriptors: readonly Descriptor[],
+  what: string,
+  origin: ImageOrigin,
+  options: ResolvedOptions,
+): Promise<OpenedImage> {
+  const request = { platform: wantedPlatform(options), limits: sourceLimits(options) };
+  const manifest = await chooseManifest(store, descriptors, what, request);
+  return await openManifest(store, manifest, request, { ...origin, warnings: options.warnings });
+}
+
+interface Request {
+  /** Undefined: this machine's is wanted. */
+  readonly platform: WantedPlatform | undefined;
+  readonly limits: SourceLimits;
+}
+
+async function chooseManifest(
+  store: BlobStore,
+  descriptors: readonly Descriptor[],
+  what: string,
+  request: Request,
+): Promise<Descriptor> {
+  const { manifests, missing } = await expandIndexes(store, descriptors, what, request.limits);
+  if (manifests.length === 0) {
+    throw missing ? missingBlob(missing, what) : noImage(descriptors, what);
+  }
+  if (manifests.length === 1 && !missing) return manifests[0]!;
+  const candidates: Candidate[] = [];
+  for (const descriptor of manifests) {
+    const isThere = store.has(descriptor);
+    const platform = descriptor.platform ??
+      (isThere ? await platformByConfig(store, descriptor, request.limits) : undefined);
+    // Without a platform even in its config, it is an artifact, or cannot be chosen by one.
+    if (platform) candidates.push({ descriptor, platform, isThere });
+  }
+  const wanted = request.platform ?? hostPlatform();
+  const suitable = wanted === "any"
+    ? candidates.filter(({ isThere }) => isThere)
+    : bestPlatforms(wanted, candidates, ({ platform }) => platform);
+  const [chosen, ...others] = withoutTwins(suitable);
+  const there = candidates.filter(({ isThere }) => isThere);
+  if (!chosen) {
+    const why = `has no image for ${wantedText(wanted)}: found ${foundText(candidates)}`;
+    throw platformFault(what, why, there);
+  }
+  if (others.length > 0) throw severalImages(what, [chosen, ...others], wanted);
+  if (chosen.isThere) return chosen.descriptor;
+  const why = `names an image for ${formatPlatform(chosen.platform)}, but its manifest ` +
+    `${chosen.descriptor.digest} is missing: found ${foundText(there)}`;
+  throw platformFault(what, why, there, "missingPart");
+}
+
+/** Of two forms of one image, the first; the other is compressed with zstd. */
+function withoutTwins(candidates: readonly Candidate[]): readonly Candidate[] {
+  const plain = candidates.filter(({ descriptor }) =>
+    descriptor.annotations.get(ZSTD_ANNOTATION) !== "true"
+  );
+  return plain.length > 0 ? plain : candidates;
+}
+
+function platformsOf(candidates: readonly Candidate[]): string[] {
+  return [...new Set(candidates.map(({ platform }) => formatPlatform(platform)))];
+}
+
+function foundText(candidates: readonly Candidate[]): string {
+  return platformsOf(candidates).join(", ") || "none";
+}
+
+function wantedText(wanted: WantedPlatform): string {
+  return wanted === "any" ? "any platform" : formatPlatform(wanted);
+}
+
+function platformFault(
+  what: string,
+  why: string,
+  there: readonly Candidate[],
+  code: ErrorCode = "platformMismatch",
+): InputError {
+  const [value] = platformsOf(there);
+  const remedies: readonly Remedy[] = value === undefined
+    ? []
+    : [{ option: "platform", change: "set", value }];
+  return new InputError(what, why, { code, remedies });
+}
+
+function severalImages(
+  what: string,
+  candidates: readonly Candidate[],
+  wanted: WantedPlatform,
+): InputError {
+  if (wanted === "any" && platformsOf(candidates).length === candidates.length) {
+    const why = `holds ${candidates.length} images: ${foundText(candidates)}`;
+    return platformFault(what, why, candidates, "ambiguous");
+  }
+  const names = candidates.map(({ descriptor, platform }) =>
+    `@${descriptor.digest} (${formatPlatform(platform)})`
+  );
+  const why = `holds ${candidates.length} images for ${wantedText(wanted)}`;
+  return new InputError(what, why, { code: "ambiguous", hint: listImages(names) });
+}
+
+/** Every manifest, in order, with those of an index in its place; and an index that is named and not there. */
+async function expandIndexes(
+  store: BlobStore,
+  descriptors: readonly Descriptor[],
+  what: string,
+  limits: SourceLimits,
+): Promise<{ readonly manifests: readonly Descriptor[]; readonly missing?: Descriptor }> {
+  const manifests: Descriptor[] = [];
+  let missing: Descriptor | undefined;
+  const seen = new Set<string>();
+  const pending = descriptors.map((descriptor) => ({ descriptor, depth: 0 })).reverse();
+  let entryCount = 0;
+  for (let item = pending.pop(); item; item = pending.pop()) {
+    const { descriptor, depth } = item;
+    if (++entryCount > limits.indexEntries) {
+      throw limitError(what, `has more than ${limits.indexEntries} entries in its indexes`, {
+        name: "indexEntries",
+        expected: limits.indexEntries,
+      });
+    }
+    if (!mayBeImage(descriptor) || seen.has(descriptor.digest)) continue;
+    seen.add(descriptor.digest);
+    if (documentKind(descriptor.mediaType) === "manifest") {
+      manifests.push(descriptor);
+      continue;
+    }
+    if (depth >= limits.indexDepth) {
+      const name = `${store.name}: index ${descriptor.digest}`;
+      throw limitError(name, `is nested more than ${limits.indexDepth} indexes deep`, {
+        name: "indexDepth",
+        expected: limits.indexDepth,
+      });
+    }
+    if (!store.has(descriptor)) {
+      missing ??= descriptor;
+      continue;
+    }
+    const { bytes, name } = await readDocument(store, descriptor, "index", limits);
+    for (const entry of readIndex(bytes, name, descriptor.mediaType).toReversed()) {
+      pending.push({ descriptor: entry, depth: depth + 1 });
+    }
+  }
+  return { manifests, ...missing ? { missing } : {} };
+}
+
+/** The platform that a manifest's config states; undefined when its config is not that of an image. */
+async function platformByConfig(
+  store: BlobStore,
+  descriptor: Descriptor,
+  limits: SourceLimits,
+): Promise<Platform | undefined> {
+  const { bytes, name } = await readDocument(store, descriptor, "manifest", limits);
+  let config: Descriptor;
+  try {
+    config = readManifest(bytes, name, descriptor.mediaType).config;
+  } catch (error) {
+    // A signature or another artifact beside the images, which is allowed.
+    if (error instanceof InputError) return undefined;
+    throw error;
+  }
+  const document = await readDocument(store, config, "config", limits);
+  return readConfig(document.bytes, document.name).platform;
+}
+
+function noImage(descriptors: readonly Descriptor[], what: string): InputError {
+  if (descriptors.some(({ mediaType }) => documentKind(mediaType) === "schema1")) {
+    return new InputError(what, "holds a manifest of schema version 1, which is not supported", {
+      code: "unsupported",
+    });
+  }
+  return new InputError(what, "holds no container image", { code: "wrongKind" });
 }
 
 /** The manifest has no layers, but the config counts some: Docker 25.0.0 wrote such layouts. */
 export class MissingLayersError extends InputError {}
 
-/**
- * Reads the manifest and config that `descriptor` leads to.
- *
- * @throws {InputError} when anything in them is wrong or does not fit together
- */
-export async function openManifest(
+/** Reads the manifest and config that `descriptor` leads to. */
+async function openManifest(
   store: BlobStore,
   descriptor: Descriptor,
-  request: ChoiceRequest,
-  origin: ImageOrigin,
+  { platform, limits }: Request,
+  { warnings, ...origin }: ImageOrigin & { readonly warnings: Warnings },
 ): Promise<OpenedImage> {
-  const { limits } = request;
-  const name = `${store.name}: manifest ${descriptor.digest}`;
-  const bytes = await readDocument(store, descriptor, name, limits, "manifestBytes");
+  const { bytes, name } = await readDocument(store, descriptor, "manifest", limits);
   const manifest = readManifest(bytes, name, descriptor.mediaType);
-  const configName = `${store.name}: config ${manifest.config.digest}`;
-  const configBytes = await readDocument(store, manifest.config, configName, limits, "configBytes");
-  const config = readConfig(configBytes, configName);
+  const document = await readDocument(store, manifest.config, "config", limits);
+  const config = readConfig(document.bytes, document.name);
   checkLayerCount(manifest.layers.length, config.diffIds.length, name, limits.layers);
-  if (manifest.oddity) origin.warnings.add("mediaTypeMismatch", name, manifest.oddity);
+  if (manifest.oddity) warnings.add("mediaTypeMismatch", name, manifest.oddity);
   const stated = { found: config.platform, announced: descriptor.platform };
-  checkPlatform(stated, request.platform, configName, origin.warnings);
+  checkPlatform(stated, platform, document.name, warnings);
   return {
-    source: origin.source,
-    kind: origin.kind,
+    ...origin,
     manifestDigest: descriptor.digest,
     configDigest: manifest.config.digest,
     manifest: manifest.json,
     config: config.json,
-    configBytes,
+    configBytes: document.bytes,
     platform: config.platform,
     layers: layerSources(store, manifest, config, name),
     close: () => store.close(),
@@ -96,31 +446,21 @@ export function checkLayerCount(
   }
   if (layerCount === diffIdCount) return;
   const ErrorClass = layerCount === 0 ? MissingLayersError : InputError;
-  throw new ErrorClass(
-    what,
-    `has ${layerCount} layers, but its config has ${diffIdCount} diff ids`,
-    {
-      data: { expected: diffIdCount, actual: layerCount },
-    },
-  );
-}
-
-/** What is known of an image's platform. */
-export interface StatedPlatforms {
-  /** What its config says. */
-  readonly found: Platform | undefined;
-  /** What the index says, if it says anything. */
-  readonly announced: Platform | undefined;
+  const why = `has ${layerCount} layers, but its config has ${diffIdCount} diff ids`;
+  throw new ErrorClass(what, why, { data: { expected: diffIdCount, actual: layerCount } });
 }
 
 /**
- * Compares what the config says of its platform with what was asked for and with what the index said.
+ * Compares the platform that the config states with the wanted one and with the one that the index announced.
  *
  * @param request undefined: this machine's is wanted
- * @throws {InputError} when it is for another platform than the wanted one by all that is said
+ * @throws {InputError} when neither statement suits
  */
 export function checkPlatform(
-  { found, announced }: StatedPlatforms,
+  { found, announced }: {
+    readonly found: Platform | undefined;
+    readonly announced: Platform | undefined;
+  },
   request: WantedPlatform | undefined,
   what: string,
   warnings: Warnings,
@@ -129,10 +469,8 @@ export function checkPlatform(
     found && announced && formatPlatform(announced) !== formatPlatform(found) &&
     !sameBut(announced, found)
   ) {
-    const why = `is for ${formatPlatform(found)}, though the index says ${
-      formatPlatform(announced)
-    }`;
-    warnings.add("platformMismatch", what, why);
+    const [actual, expected] = [found, announced].map(formatPlatform);
+    warnings.add("platformMismatch", what, `is for ${actual}, though the index says ${expected}`);
   }
   if (request === "any") return;
   const stated = found ?? announced;

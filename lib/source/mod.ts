@@ -13,13 +13,16 @@
  *
  * @module
  */
-export { openTar } from "./open_tar.ts";
-export type { OpenedTar } from "./open_tar.ts";
+export { openTar } from "./source.ts";
+export type { OpenedTar } from "./source.ts";
 export type { RegistryTiming } from "./registry/http.ts";
-export { CONTAINER_FIELDS, containerConfig, statedPlatform } from "./config.ts";
-export type { ContainerConfig, StatedPlatform } from "./config.ts";
-export { inspectSource } from "./inspect.ts";
-export type { InspectedLayer, SourceInspection } from "./inspect.ts";
+export { CONTAINER_FIELDS, containerConfig, inspectSource, statedPlatform } from "./inspect.ts";
+export type {
+  ContainerConfig,
+  InspectedLayer,
+  SourceInspection,
+  StatedPlatform,
+} from "./inspect.ts";
 export { closeLayers, DEFAULT_SOURCE_LIMITS, loadLayers, openImage } from "./source.ts";
 export type {
   Addition,

@@ -60,12 +60,6 @@ const NAME = /^[A-Za-z0-9_.-]{1,64}$/;
  * Reads `os/arch[/variant]`.
  *
  * @throws {UsageError} when it is not written so
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { parsePlatform } from "./platform.ts";
- * assertEquals(parsePlatform("linux/aarch64"), { os: "linux", architecture: "arm64" });
- * ```
  */
 export function parsePlatform(text: string): Platform {
   const parts = text.split("/");
@@ -80,12 +74,14 @@ export function parsePlatform(text: string): Platform {
   return normalizePlatform({ os, architecture, variant });
 }
 
-/** A platform that somebody asks for; `any` is content with whatever there is. */
+/** A platform that is asked for; `any` takes whatever there is. */
 export type WantedPlatform = Platform | "any";
 
-/** Reads a platform, or `any`. @throws {UsageError} when it is neither */
-export function parseWantedPlatform(text: string): WantedPlatform {
-  return text === "any" ? text : parsePlatform(text);
+/** The platform of options; undefined for this machine's. @throws {UsageError} when it is neither one nor `any` */
+export function wantedPlatform(
+  { platform }: { readonly platform?: string | undefined },
+): WantedPlatform | undefined {
+  return platform === undefined || platform === "any" ? platform : parsePlatform(platform);
 }
 
 /** What a document says of a platform. */

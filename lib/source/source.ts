@@ -1,38 +1,61 @@
 /**
- * Sources: from what a user writes to an image whose layers can be loaded.
+ * Sources: from what a user writes, or bytes, to an image whose layers can be loaded. What is not named by its kind, such as a
+ * bare path or standard input, is recognised by its content.
  *
  * @module
  */
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 import process from "node:process";
-import { throwIfAborted } from "../errors.ts";
-import { choiceRequest } from "./choose.ts";
+import { InputError, throwIfAborted } from "../errors.ts";
+import { statIfThere } from "../io/paths.ts";
+import { missingInput } from "../io/random_reader.ts";
+import { type BytesSource, byteStream } from "../io/streams.ts";
+import { payloadStream, readPayload } from "../model/payload.ts";
+import type { TarEntry } from "../tar/entry.ts";
+import type { WarnCallback } from "../tar/pax.ts";
+import { checkIdMaps, hasIdMaps } from "../tree/owners.ts";
 import { withAdditions } from "./additions.ts";
-import { openArchive } from "./archive.ts";
+import { Archive, openArchive } from "./archive.ts";
 import { openStoredImage } from "./containers_storage.ts";
-import { openDirTransport } from "./directory_transport.ts";
-import { openDockerArchive } from "./docker_archive.ts";
+import { archiveOpener, openDockerArchive } from "./docker_archive.ts";
 import { openDaemonImage } from "./docker_daemon.ts";
 import { openExt4Source } from "./ext4_image.ts";
+import { isImageContainer } from "./image_file.ts";
 import { displayText } from "./json.ts";
-import { openOciArchive, openOciDirectory } from "./layout.ts";
+import { loadAlone, loadedLayer, loadLayers, reportWarnings } from "./layers/load_layers.ts";
+import {
+  isDirTransport,
+  LAYOUT_MARKER,
+  openDirTransport,
+  openOciArchive,
+  openOciDirectory,
+} from "./layout.ts";
 import { warnOfUnknownPlatform } from "./manifest.ts";
-import { openAnyDirectory, openAnyFile } from "./recognise.ts";
+import { wantedPlatform } from "./platform.ts";
 import { openRegistryImage } from "./registry/image.ts";
 import { openRootfsDirectory } from "./rootfs.ts";
-import { openSourceFile, spoolStream } from "./source_file.ts";
-import { statIfThere } from "../io/paths.ts";
-import { type BytesSource, byteStream } from "../io/streams.ts";
-import { missingInput } from "../io/random_reader.ts";
+import {
+  contentFault,
+  inflatedHead,
+  isCompressed,
+  isExt4,
+  isTarHeader,
+  isZeroLed,
+  openSourceFile,
+  recogniseContent,
+  type SourceFile,
+  spoolStream,
+} from "./source_file.ts";
 import {
   likelySource,
   parseSourceName,
   type ReferencedName,
   type SourceName,
 } from "./source_name.ts";
-import { checkIdMaps, hasIdMaps } from "../tree/owners.ts";
-import { openTarFile } from "./tree_image.ts";
+import { loadedTree, openTarFile } from "./tree_image.ts";
 import {
+  type LoadedLayer,
   type OpenedImage,
   type ResolvedOptions,
   resolveOptions,
@@ -47,12 +70,11 @@ export type {
   OpenedImage,
   ResolvedOptions,
   SourceKind,
+  SourceLimits,
   SourceOptions,
   StoredBytes,
 } from "./types.ts";
-export type { SourceLimits } from "./limits.ts";
-export { DEFAULT_SOURCE_LIMITS } from "./limits.ts";
-export { resolveOptions } from "./types.ts";
+export { DEFAULT_SOURCE_LIMITS, resolveOptions } from "./types.ts";
 export { closeLayers, loadLayers } from "./layers/load_layers.ts";
 
 /**
@@ -88,7 +110,7 @@ export async function openImage(
   return Object.assign(image, { [Symbol.dispose]: () => image.close() });
 }
 
-/** Opens what is not named but given: it is recognised as what comes from standard input. */
+/** Opens bytes: they are recognised as those of standard input are. */
 async function openBytes(
   source: Exclude<BytesSource, string>,
   options: ResolvedOptions,
@@ -99,12 +121,13 @@ async function openBytes(
 
 /** Opens an image without what is put on top of it. */
 async function openBare(source: string, options: ResolvedOptions): Promise<OpenedImage> {
-  const { platform: wanted } = choiceRequest(options);
+  const wanted = wantedPlatform(options);
   const name = parseSourceName(source, existsSync);
   const image = await open(source, name, options);
-  // Who names a tree as one knows that it has no platform; of a path, nobody could know before it was opened.
+  // A source of a kind that has no platform may be named with one; of a path, the kind was not known.
   const isRecognised = name.kind === "path" || name.kind === "stdin";
-  if (wanted === undefined || wanted === "any" || !isRecognised || !isTree(image)) return image;
+  const isTree = ["tar", "rootfs", "ext4"].includes(image.kind);
+  if (wanted === undefined || wanted === "any" || !isRecognised || !isTree) return image;
   try {
     warnOfUnknownPlatform(displayText(source), wanted, options.warnings);
     return image;
@@ -112,10 +135,6 @@ async function openBare(source: string, options: ResolvedOptions): Promise<Opene
     image.close();
     throw error;
   }
-}
-
-function isTree({ kind }: OpenedImage): boolean {
-  return kind === "tar" || kind === "rootfs" || kind === "ext4";
 }
 
 async function open(
@@ -127,9 +146,8 @@ async function open(
     case "oci":
       return await openOciDirectory(source, name.path, name.reference, options);
     case "oci-archive":
-      return await openArchiveFile(source, name, options, openOciArchive);
     case "docker-archive":
-      return await openArchiveFile(source, name, options, openDockerArchive);
+      return await openArchiveFile(source, name, options);
     case "dir":
       return await openDirTransport(source, name.path, options);
     case "tar":
@@ -142,13 +160,10 @@ async function open(
       const file = await spoolStream("standard input", options.stdin ?? process.stdin, options);
       return await openAnyFile(source, file, options);
     }
-    case "ext4":
-      return await openExt4Source(
-        source,
-        await openSourceFile(name.path, "an ext4 image", options),
-        options,
-        name.partition,
-      );
+    case "ext4": {
+      const file = await openSourceFile(name.path, "an ext4 image", options);
+      return await openExt4Source(source, file, options, name.partition);
+    }
     case "docker":
       return await openRegistryImage(source, name.reference, options);
     case "docker-daemon":
@@ -160,14 +175,14 @@ async function open(
 
 async function openArchiveFile(
   source: string,
-  name: ReferencedName,
+  { kind, path, reference }: ReferencedName,
   options: ResolvedOptions,
-  opener: typeof openOciArchive,
 ): Promise<OpenedImage> {
-  const file = await openSourceFile(name.path, "an image archive", options);
+  const opener = kind === "docker-archive" ? openDockerArchive : openOciArchive;
+  const file = await openSourceFile(path, "an image archive", options);
   const archive = await openArchive(file, options);
   try {
-    return await opener(source, archive, name.reference, options);
+    return await opener(source, archive, reference, options);
   } catch (error) {
     archive.close();
     throw error;
@@ -188,3 +203,175 @@ async function openPath(
   const file = await openSourceFile(path, "an image, a tar or a directory", options);
   return await openAnyFile(source, file, options);
 }
+
+/** Opens a directory by its content: a layout, what skopeo wrote, or else a tree. */
+async function openAnyDirectory(
+  source: string,
+  directory: string,
+  options: ResolvedOptions,
+): Promise<OpenedImage> {
+  if (hasLayoutMarker(directory)) {
+    return await openOciDirectory(source, directory, undefined, options);
+  }
+  if (isDirTransport(directory)) return await openDirTransport(source, directory, options);
+  return openRootfsDirectory(source, directory, options);
+}
+
+/** Whether a directory, named without its kind, is taken for the tree that is in it. */
+export function isTreeDirectory(directory: string): boolean {
+  return !hasLayoutMarker(directory) && !isDirTransport(directory);
+}
+
+function hasLayoutMarker(directory: string): boolean {
+  return statIfThere(join(directory, LAYOUT_MARKER))?.isFile() === true;
+}
+
+/** Whether a file holds a tar, compressed or not: an archive of images, or a tree. */
+export async function holdsTar(path: string, options: ResolvedOptions): Promise<boolean> {
+  const file = await openSourceFile(path, "an image", options);
+  try {
+    return isTarHeader(await inflatedHead(file));
+  } finally {
+    file.file.release();
+  }
+}
+
+/** Opens a file by its content. Takes over the file, also when that fails. */
+async function openAnyFile(
+  source: string,
+  file: SourceFile,
+  options: ResolvedOptions,
+): Promise<OpenedImage> {
+  let isTaken = false;
+  try {
+    const head = await inflatedHead(file);
+    if (isExt4(head) || isImageContainer(head)) {
+      isTaken = true;
+      return await openExt4Source(source, file, options);
+    }
+    if (isCompressed(file)) return await openCompressed(source, file, head, options);
+    checkIsTar(file.name, head);
+    return await openIfArchive(source, file, options) ?? openTarFile(source, file);
+  } catch (error) {
+    if (!isTaken) file.file.release();
+    throw error;
+  }
+}
+
+/** Throws unless the bytes may be those of a tar. */
+function checkIsTar(name: string, head: Uint8Array): void {
+  if (isTarHeader(head) || (isZeroLed(head) && !recogniseContent(head))) return;
+  throw contentFault(name, head, "a tar or an image");
+}
+
+/** Inflates a file to see what it is. If it is the tar of a tree, its only layer is loaded then. */
+async function openCompressed(
+  source: string,
+  file: SourceFile,
+  head: Uint8Array,
+  options: ResolvedOptions,
+): Promise<OpenedImage> {
+  const { name } = file;
+  // A damaged file may have no head; whatever reads it all says why.
+  if (head.length > 0) checkIsTar(name, head);
+  const tree = openTarFile(source, file);
+  const layer = tree.layers[0]!;
+  const read = await loadAlone(layer, options);
+  const inflated: SourceFile = { name, file: read.file, sizeBytes: read.facts.uncompressedBytes };
+  try {
+    const image = await openIfArchive(source, inflated, options);
+    if (image) {
+      tree.close();
+      return image;
+    }
+    // It is a tree, and its reader's warnings count.
+    reportWarnings(read, options.warnings);
+  } catch (error) {
+    read.file.release();
+    throw error;
+  }
+  const loaded = loadedLayer(layer, read);
+  read.file.release();
+  tree.close();
+  return loadedTree({ source, kind: "tar", name, layer: loaded });
+}
+
+/** Opens the image in a file that is an archive of images; undefined when it is the tar of a tree. */
+async function openIfArchive(
+  source: string,
+  file: SourceFile,
+  options: ResolvedOptions,
+): Promise<OpenedImage | undefined> {
+  const found: Parameters<WarnCallback>[] = [];
+  const archive = new Archive(file, options, (...warning) => found.push(warning));
+  const opener = archiveOpener(archive);
+  // Whoever loads a tree warns of the same.
+  if (opener) found.forEach((warning) => options.warnings.add(...warning));
+  return await opener?.(source, archive, undefined, options);
+}
+
+/** An open tar. */
+export interface OpenedTar extends Disposable {
+  /** In the tar's order. */
+  readonly entries: readonly TarEntry[];
+  /** The bytes of a file, zeros for holes; nothing for what is no file. The tar must stay open meanwhile. */
+  stream(entry: TarEntry): ReadableStream<Uint8Array<ArrayBuffer>>;
+  /** The same at once, for small files. */
+  bytes(entry: TarEntry): Uint8Array<ArrayBuffer>;
+  /** Closes what it holds open. */
+  close(): void;
+}
+
+/**
+ * Opens a tar, plain or compressed with gzip, zstd or xz: a file, memory, a stream. It is read once, and kept in a temporary
+ * file unless it is a plain file.
+ *
+ * @throws {InputError} when it is something else, or damaged
+ * @throws {IoError} when it cannot be read, or the temporary file not be written
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { openTar } from "@blessfs/blessfs";
+ *
+ * using tar = await openTar("fixtures/tar/gnu-v7.tar");
+ * const file = tar.entries.find(({ path }) => path === "simple/dir/file")!;
+ * assertEquals(await new Response(tar.stream(file)).text(), "a file in a directory\n");
+ * ```
+ */
+export async function openTar(
+  source: BytesSource,
+  options: SourceOptions = {},
+): Promise<OpenedTar> {
+  const { entries, store } = await loadTar(source, options);
+  const payloadOf = ({ payload }: TarEntry) => ({ ...NOTHING, ...payload, store });
+  return {
+    entries,
+    stream: (entry) => payloadStream(payloadOf(entry)),
+    bytes(entry) {
+      const payload = payloadOf(entry);
+      const bytes = new Uint8Array(payload.sizeBytes);
+      readPayload(payload, bytes, 0);
+      return bytes;
+    },
+    close: () => store.close(),
+    [Symbol.dispose]: () => store.close(),
+  };
+}
+
+/** Its one layer. Node 22 knows no `using`. */
+async function loadTar(source: BytesSource, options: SourceOptions): Promise<LoadedLayer> {
+  const image = await openImage(typeof source === "string" ? `tar:${source}` : source, options);
+  try {
+    if (image.kind !== "tar") {
+      throw new InputError("the given bytes", `are ${image.kind}: wanted a tar`, {
+        code: "wrongKind",
+      });
+    }
+    const [layer] = await loadLayers(image, options);
+    return layer!;
+  } finally {
+    image.close();
+  }
+}
+
+const NOTHING = { sizeBytes: 0, segments: [], dataRuns: [], contentHash: 0 };

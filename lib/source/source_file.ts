@@ -1,6 +1,6 @@
 /**
- * The file behind a source: opened once, and from then on only its descriptor counts. What cannot be read at a position,
- * such as a pipe, is copied to a spool first.
+ * The file behind a source, and what its first bytes say it is. It is opened once, and from then on only its descriptor
+ * counts. What cannot be read at a position, such as a pipe, is copied to a spool first.
  *
  * @module
  */
@@ -8,12 +8,19 @@ import { createReadStream } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, sep } from "node:path";
 import { BlessfsError, InputError, IoError, limitError, throwIfAborted } from "../errors.ts";
+import { SUPERBLOCK_MAGIC, SUPERBLOCK_OFFSET_BYTES } from "../ext4/format/constants.ts";
+import { createInflater, SNIFF_BYTES, sniffCompression } from "../io/inflate.ts";
 import { openInputFile, type RandomReader, SharedDescriptor } from "../io/random_reader.ts";
 import { realPathOf, statIfThere } from "../io/paths.ts";
 import { createUnlinkedFile, singleFile, SpoolWriter } from "../io/spool.ts";
+import { checkHeaderSum, isZeroBlock, TAR_BLOCK_SIZE_BYTES } from "../tar/header.ts";
 import { displayText } from "./json.ts";
-import { DEFAULT_SOURCE_LIMITS, type DocumentLimit } from "./limits.ts";
-import type { ResolvedOptions, StoredFile } from "./types.ts";
+import {
+  type DocumentLimit,
+  type ResolvedOptions,
+  sourceLimits,
+  type StoredFile,
+} from "./types.ts";
 
 /** An open file. Whoever has it releases `file`. */
 export interface SourceFile {
@@ -50,7 +57,7 @@ export async function spoolStream(
   options: ResolvedOptions,
 ): Promise<SourceFile> {
   const directory = options.tmpdir ?? tmpdir();
-  const limitBytes = options.limits?.unpackedBytes ?? DEFAULT_SOURCE_LIMITS.unpackedBytes;
+  const { unpackedBytes } = sourceLimits(options);
   const file = new SharedDescriptor(createUnlinkedFile(directory));
   try {
     const writer = new SpoolWriter(singleFile(file.descriptor, directory));
@@ -59,7 +66,7 @@ export async function spoolStream(
       for await (const piece of stream) {
         throwIfAborted(options.signal);
         writer.append(piece);
-        if (writer.sizeBytes > limitBytes) throw streamFault(name, limitBytes);
+        if (writer.sizeBytes > unpackedBytes) throw streamFault(name, unpackedBytes);
         task.advance(piece.length);
       }
     } finally {
@@ -140,7 +147,7 @@ export function readSmallPart(
   limitBytes: number,
   limitName?: DocumentLimit,
 ): Uint8Array {
-  if (lengthBytes > limitBytes) throw documentFault(name, lengthBytes, limitBytes, limitName);
+  checkDocumentSize(name, lengthBytes, limitBytes, limitName);
   const bytes = new Uint8Array(lengthBytes);
   const reader = file.share().reader(name, offsetBytes, lengthBytes);
   try {
@@ -150,14 +157,15 @@ export function readSmallPart(
   }
 }
 
-/** The error for a document that is longer than what is read. Without a limit's name, nothing can raise it. */
-export function documentFault(
+/** @throws {InputError} for a document that is too long. Without a limit's name, nothing can raise it. */
+export function checkDocumentSize(
   what: string,
   lengthBytes: number,
   limitBytes: number,
   limitName?: DocumentLimit,
-): InputError {
-  return limitError(what, `is ${lengthBytes} bytes long: at most ${limitBytes} are read`, {
+): void {
+  if (lengthBytes <= limitBytes) return;
+  throw limitError(what, `is ${lengthBytes} bytes long: at most ${limitBytes} are read`, {
     name: limitName ?? "documentBytes",
     expected: limitBytes,
     actual: lengthBytes,
@@ -166,12 +174,187 @@ export function documentFault(
 }
 
 function streamFault(name: string, limitBytes: number): InputError {
-  return limitError(
-    name,
-    `is longer than ${limitBytes} bytes, which is what layers may inflate to`,
-    {
-      name: "unpackedBytes",
-      expected: limitBytes,
+  const why = `is longer than ${limitBytes} bytes, which is what layers may inflate to`;
+  return limitError(name, why, { name: "unpackedBytes", expected: limitBytes });
+}
+
+/** A known format that is not supported here, and what to do with it. */
+export interface KnownContent {
+  /** With its article, such as `an EROFS image`. */
+  readonly what: string;
+  readonly hint: string;
+  /** A disk with a partition table. */
+  readonly isDisk?: boolean | undefined;
+}
+
+/** How much of a file is examined: the magic of btrfs comes last. */
+export const HEAD_BYTES = (64 << 10) + 4096;
+
+/** Where s_magic lies in a superblock. */
+const EXT4_MAGIC_OFFSET = SUPERBLOCK_OFFSET_BYTES + 0x38;
+
+const mounted = (type: string) =>
+  `mount it (mount -t ${type} -o ro,loop FILE DIR), and name the directory, rootfs:DIR`;
+const unpacked = (command: string) => `unpack it first: ${command}`;
+const inflated = (command: string, ending: string) =>
+  unpacked(`${command} -dc FILE.${ending} > FILE.tar`);
+const raw = (format: string) =>
+  `convert it first: qemu-img convert -f ${format} -O raw FILE disk.img`;
+const DPKG = unpacked("dpkg-deb --fsys-tarfile FILE > FILE.tar");
+const PARTITION_HINT = "a partition of it is named ext4:FILE#NUMBER";
+
+/** Offset, the bytes there as Latin-1 text, what the file is, and what to do with it. */
+const MAGICS: readonly (readonly [number, string, string, string])[] = [
+  [1024, "\xe2\xe1\xf5\xe0", "an EROFS image", mounted("erofs")],
+  [1024, "\x10\x20\xf5\xf2", "an F2FS image", mounted("f2fs")],
+  [65600, "_BHRfS_M", "a btrfs image", mounted("btrfs")],
+  [32769, "CD001", "an ISO 9660 image", mounted("iso9660")],
+  [32769, "NSR0", "a UDF image", mounted("udf")],
+  [0, "XFSB", "an XFS image", mounted("xfs")],
+  [0, "hsqs", "a SquashFS image", unpacked("unsquashfs -d DIR FILE; then name it rootfs:DIR")],
+  [0, "\x45\x3d\xcd\x28", "a cramfs image", mounted("cramfs")],
+  [0, "-rom1fs-", "a romfs image", mounted("romfs")],
+  [3, "NTFS    ", "an NTFS image", mounted("ntfs3")],
+  [3, "EXFAT   ", "an exFAT image", mounted("exfat")],
+  [54, "FAT1", "a FAT image", mounted("vfat")],
+  [82, "FAT32", "a FAT image", mounted("vfat")],
+  [0, "LUKS\xba\xbe", "an encrypted disk (LUKS)", "open it with cryptsetup, and name the device"],
+  [512, "LABELONE", "a physical volume of LVM", "activate it, and name the logical volume"],
+  [4086, "SWAPSPACE2", "swap space", "it holds no files"],
+  [512, "EFI PART", "a disk with partitions (GPT)", PARTITION_HINT],
+  [0, "QFI\xfb", "a qcow2 image", raw("qcow2")],
+  [0, "KDMV", "a VMDK image", raw("vmdk")],
+  [64, "\x7f\x10\xda\xbe", "a VDI image", raw("vdi")],
+  [0, "conectix", "a VHD image", raw("vpc")],
+  [0, "vhdxfile", "a VHDX image", raw("vhdx")],
+  [0, "\x3a\xff\x26\xed", "an Android sparse image", "name it ext4:FILE"],
+  [0, "\x1f\x9d", "compressed with compress", inflated("gzip", "Z")],
+  [0, "\x1f\x1e", "compressed with pack", inflated("gzip", "z")],
+  [0, "\x1f\xa0", "compressed with compress -H", inflated("gzip", "Z")],
+  [0, "\x1f\x8b", "compressed with gzip", inflated("gzip", "gz")],
+  [0, "\x28\xb5\x2f\xfd", "compressed with zstd", inflated("zstd", "zst")],
+  [0, "\xfd7zXZ\0", "compressed with xz", inflated("xz", "xz")],
+  [0, "BZh", "compressed with bzip2", inflated("bzip2", "bz2")],
+  [0, "\x04\x22\x4d\x18", "compressed with lz4", inflated("lz4", "lz4")],
+  [0, "\x02\x21\x4c\x18", "compressed with lz4", inflated("lz4", "lz4")],
+  [0, "LZIP", "compressed with lzip", inflated("lzip", "lz")],
+  [0, "\x89LZO\0\r\n\x1a\n", "compressed with lzop", inflated("lzop", "lzo")],
+  [0, "\x5d\0\0", "compressed with lzma", inflated("xz --format=lzma", "lzma")],
+  [0, "7z\xbc\xaf\x27\x1c", "a 7z archive", unpacked("7z x -so FILE > FILE.tar")],
+  [0, "PK\x03\x04", "a ZIP archive", unpacked("unzip -d DIR FILE; then name it rootfs:DIR")],
+  [0, "PK\x05\x06", "an empty ZIP archive", "it holds no files"],
+  [0, "Rar!", "a RAR archive", unpacked("unrar x FILE DIR; then name it rootfs:DIR")],
+  [0, "070701", "a cpio archive", unpacked("bsdtar -cf FILE.tar @FILE")],
+  [0, "070702", "a cpio archive", unpacked("bsdtar -cf FILE.tar @FILE")],
+  [0, "070707", "a cpio archive", unpacked("bsdtar -cf FILE.tar @FILE")],
+  [0, "\xc7\x71", "a cpio archive", unpacked("bsdtar -cf FILE.tar @FILE")],
+  [0, "!<arch>\n", "an ar archive or a Debian package", DPKG],
+  [0, "\xed\xab\xee\xdb", "an RPM package", unpacked("rpm2archive -n FILE > FILE.tar")],
+  [0, "\x7fELF", "a program (ELF)", "name a tar, an image or a directory"],
+];
+
+/** Whether the bytes are those of an ext2, ext3 or ext4 image. */
+export function isExt4(head: Uint8Array): boolean {
+  return head.length >= EXT4_MAGIC_OFFSET + 2 &&
+    head[EXT4_MAGIC_OFFSET]! + head[EXT4_MAGIC_OFFSET + 1]! * 256 === SUPERBLOCK_MAGIC &&
+    // Those two bytes may stand in a tar, too; but in front of a superblock is nothing like a header.
+    (isZeroBlock(head, 0) || !isTarHeader(head));
+}
+
+/** Whether the first block is a tar header. */
+export function isTarHeader(head: Uint8Array): boolean {
+  if (head.length < TAR_BLOCK_SIZE_BYTES || isZeroBlock(head, 0)) return false;
+  try {
+    checkHeaderSum(head, 0, { tarName: "", headerOffset: 0, path: "" });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether the file begins as an empty tar does. */
+export function isZeroLed(head: Uint8Array): boolean {
+  return head.length >= TAR_BLOCK_SIZE_BYTES && isZeroBlock(head, 0);
+}
+
+/** What the first {@link HEAD_BYTES} are of, if it is nothing that could be read as a tar. */
+export function recogniseContent(head: Uint8Array): KnownContent | undefined {
+  if (isTarHeader(head)) return undefined;
+  if (isExt4(head)) return { what: "an ext4 image", hint: "name it ext4:FILE" };
+  for (const [offset, magic, what, hint] of MAGICS) {
+    const found = String.fromCharCode(...head.subarray(offset, offset + magic.length));
+    if (found === magic) return { what, hint, isDisk: hint === PARTITION_HINT };
+  }
+  if (head[510] === 0x55 && head[511] === 0xaa) {
+    return { what: "a disk with partitions (MBR)", hint: PARTITION_HINT, isDisk: true };
+  }
+  if (head.length > 0 && isText(head.subarray(0, TAR_BLOCK_SIZE_BYTES))) {
+    return { what: "a text file", hint: "name a tar, an image or a directory" };
+  }
+  return undefined;
+}
+
+/** The error for content that is not what was wanted, by its name if it has a known one. */
+export function contentFault(name: string, head: Uint8Array, wanted: string): InputError {
+  const known = recogniseContent(head);
+  const why = known
+    ? `is ${known.what}`
+    : head.length === 0
+    ? "is empty"
+    : isZeroLed(head)
+    ? "begins with zeros, and is not a tar"
+    : head.length < TAR_BLOCK_SIZE_BYTES
+    ? `is only ${head.length} bytes long`
+    : "is not recognised: its first 512 bytes are not the header of a tar";
+  return new InputError(name, `${why}: wanted ${wanted}`, { code: "wrongKind", hint: known?.hint });
+}
+
+/** The first bytes of a file, as they are stored. */
+export function storedHead(file: SourceFile): Uint8Array {
+  return readSmallPart(file, 0, Math.min(HEAD_BYTES, file.sizeBytes), HEAD_BYTES);
+}
+
+/** Whether a file's first bytes are those of a known compression. */
+export function isCompressed(file: SourceFile): boolean {
+  const head = readSmallPart(file, 0, Math.min(SNIFF_BYTES, file.sizeBytes), SNIFF_BYTES);
+  return sniffCompression(head) !== "none";
+}
+
+/** The first bytes of what a file holds: inflated if it is compressed. Damage is reported when the file is read. */
+export async function inflatedHead(file: SourceFile): Promise<Uint8Array> {
+  const stored = storedHead(file);
+  const compression = sniffCompression(stored);
+  if (compression === "none") return stored;
+  const head = new Uint8Array(HEAD_BYTES);
+  let length = 0;
+  const inflater = createInflater(compression, {
+    name: file.name,
+    emit: (bytes) => {
+      const count = Math.min(bytes.length, HEAD_BYTES - length);
+      head.set(bytes.subarray(0, count), length);
+      length += count;
     },
-  );
+  });
+  const reader = fileReader(file);
+  const piece = new Uint8Array(HEAD_BYTES);
+  try {
+    let at = 0;
+    while (length < HEAD_BYTES && at < file.sizeBytes) {
+      const count = reader.readAt(piece, at);
+      if (count === 0) break;
+      await inflater.push(piece.subarray(0, count));
+      at += count;
+    }
+    if (length < HEAD_BYTES) await inflater.end();
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+  } finally {
+    inflater.close();
+    reader.close();
+  }
+  return head.subarray(0, length);
+}
+
+function isText(bytes: Uint8Array): boolean {
+  return bytes.every((byte) => byte >= 0x20 && byte !== 0x7f || byte >= 0x09 && byte <= 0x0d);
 }

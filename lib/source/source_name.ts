@@ -1,14 +1,16 @@
 /**
- * How sources are written: `KIND:PATH[:REF]`, `docker://REFERENCE`, `KIND:NAME`, `-`, or a bare path.
+ * How sources are written: `KIND:PATH[:REF]`, `docker://REFERENCE`, `KIND:NAME`, `-`, or a bare path; and how references to
+ * images are: `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`, by the grammar of the distribution specification and of the reference
+ * implementation that docker uses.
  *
  * @module
  */
 import { UsageError } from "../errors.ts";
+import { parseDigest } from "../io/digest.ts";
 import { displayText } from "./json.ts";
-import { parseReference } from "./reference.ts";
 import type { SourceKind } from "./types.ts";
 
-/** A source as it was written, taken apart. */
+/** A source, parsed. */
 export type SourceName =
   | ReferencedName
   | { readonly kind: "dir" | "tar" | "rootfs"; readonly path: string }
@@ -45,20 +47,10 @@ export const SOURCE_KINDS: readonly SourceKind[] = [
 ];
 
 /**
- * Takes a source apart. Nothing is read; `exists` only decides between the readings of a path with colons in it.
+ * Parses a source. Nothing is read; `exists` only decides between the readings of a path with colons in it.
  *
  * @param exists whether something is at a path
  * @throws {UsageError} when it is invalid
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { parseSourceName } from "./source_name.ts";
- * assertEquals(parseSourceName("oci:images/base:latest", () => false), {
- *   kind: "oci",
- *   path: "images/base",
- *   reference: "latest",
- * });
- * ```
  */
 export function parseSourceName(source: string, exists: (path: string) => boolean): SourceName {
   if (source === "-") return { kind: "stdin" };
@@ -97,12 +89,6 @@ export function parseSourceName(source: string, exists: (path: string) => boolea
  *
  * @param exists whether something is at a path
  * @throws {UsageError} when it is invalid
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { parseImageName } from "./source_name.ts";
- * assertEquals(parseImageName("ext4:disk.img#2", () => false), { path: "disk.img", partition: 2 });
- * ```
  */
 export function parseImageName(image: string, exists: (path: string) => boolean): ImageName {
   const isMarked = image.startsWith("ext4:") && !exists(image);
@@ -139,14 +125,6 @@ function nonEmpty(text: string, source: string): string {
 
 /**
  * What was probably meant by a source that is not there: an image in a layout, or one in a registry.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { likelySource } from "./source_name.ts";
- * const hint = "for an image in a registry, write docker://team/app:1.2";
- * assertEquals(likelySource("team/app:1.2", () => false), hint);
- * ```
  */
 export function likelySource(
   source: string,
@@ -163,10 +141,103 @@ export function likelySource(
 }
 
 function isReference(text: string): boolean {
+  return isValid(() => parseReference(text));
+}
+
+function isValid(parse: () => unknown): boolean {
   try {
-    parseReference(text);
+    parse();
     return true;
   } catch {
     return false;
   }
+}
+
+/** A reference, parsed, with the defaults filled in. */
+export interface ImageReference {
+  /** Host and port; `docker.io` where none is written. */
+  readonly registry: string;
+  /** With `library/` where docker.io's users leave it out. */
+  readonly repository: string;
+  /** `latest` where neither tag nor digest is written. */
+  readonly tag: string | undefined;
+  readonly digest: string | undefined;
+}
+
+const DEFAULT_REGISTRY = "docker.io";
+const DEFAULT_TAG = "latest";
+const MAX_NAME_CHARACTERS = 255;
+const HOST_PART = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?";
+const IPV6 = "\\[[0-9a-fA-F:]+\\]";
+const REGISTRY = new RegExp(`^(?:${HOST_PART}(?:\\.${HOST_PART})*|${IPV6})(?::[0-9]{1,5})?$`);
+const REPOSITORY_PART = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
+const TAG = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
+
+/**
+ * Parses a reference.
+ *
+ * @throws {UsageError} when it is not written as one
+ */
+export function parseReference(text: string): ImageReference {
+  const hint = "write it as [REGISTRY/]REPOSITORY[:TAG][@DIGEST]";
+  const fault = (why: string) =>
+    new UsageError(`reference "${displayText(text.slice(0, 400))}"`, why, { hint });
+  const at = text.indexOf("@");
+  const digest = at < 0 ? undefined : text.slice(at + 1);
+  if (digest !== undefined && !isValid(() => parseDigest(digest, "reference"))) {
+    // What precedes it may be a password.
+    const shown = displayText(digest.slice(0, 200));
+    throw new UsageError(`reference "...@${shown}"`, "what follows @ is not a digest", { hint });
+  }
+  const named = at < 0 ? text : text.slice(0, at);
+  // A colon before the last slash belongs to the registry's port.
+  const colon = named.indexOf(":", named.lastIndexOf("/") + 1);
+  const tag = colon < 0 ? undefined : named.slice(colon + 1);
+  if (tag !== undefined && !TAG.test(tag)) throw fault("its tag is not a tag");
+  const { registry, repository } = splitRegistry(colon < 0 ? named : named.slice(0, colon));
+  if (!REGISTRY.test(registry)) throw fault("its registry is not a host");
+  if (!repository.split("/").every((part) => REPOSITORY_PART.test(part))) {
+    const lower = /[A-Z]/.test(repository) ? ": names of repositories are in lower case" : "";
+    throw fault(`its repository is not a name${lower}`);
+  }
+  if (registry.length + 1 + repository.length > MAX_NAME_CHARACTERS) {
+    throw fault(`its name is longer than ${MAX_NAME_CHARACTERS} characters`);
+  }
+  return {
+    registry,
+    repository,
+    tag: tag ?? (digest === undefined ? DEFAULT_TAG : undefined),
+    digest,
+  };
+}
+
+/** The reference in full. */
+export function formatReference({ registry, repository, tag, digest }: ImageReference): string {
+  return `${registry}/${repository}` + (tag === undefined ? "" : `:${tag}`) +
+    (digest === undefined ? "" : `@${digest}`);
+}
+
+/** Whether two names mean the same image; anything else is compared as it is. */
+export function sameReference(a: string, b: string): boolean {
+  return canonicalName(a) === canonicalName(b);
+}
+
+function canonicalName(text: string): string {
+  try {
+    return formatReference(parseReference(text));
+  } catch {
+    return text;
+  }
+}
+
+/** The first part is a host when it looks like one; a repository's name has no dot, colon or capital there. */
+function splitRegistry(name: string): { readonly registry: string; readonly repository: string } {
+  const slash = name.indexOf("/");
+  const first = slash < 0 ? "" : name.slice(0, slash);
+  const isHost = /[.:]/.test(first) || first === "localhost" || /[A-Z]/.test(first);
+  const written = isHost ? first : DEFAULT_REGISTRY;
+  const registry = written === "index.docker.io" ? DEFAULT_REGISTRY : written;
+  const rest = isHost ? name.slice(slash + 1) : name;
+  const official = registry === DEFAULT_REGISTRY && !rest.includes("/");
+  return { registry, repository: official ? `library/${rest}` : rest };
 }

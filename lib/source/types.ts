@@ -1,10 +1,11 @@
 /**
- * What sources give: an opened image whose layers were not touched yet, and layers that were read and checked.
+ * What sources take and give: options and limits, an opened image whose layers were not touched yet, and layers that were read
+ * and checked.
  *
  * @module
  */
 import type { ByteString } from "../bytes/byte_string.ts";
-import type { InputError } from "../errors.ts";
+import { type InputError, limitError } from "../errors.ts";
 import type { CertificateFiles } from "../io/http_fetch.ts";
 import type { RandomReader, SharedDescriptor } from "../io/random_reader.ts";
 import type { ThreadOptions } from "../io/thread.ts";
@@ -15,7 +16,6 @@ import type { AddedEntries } from "../tree/layer.ts";
 import type { IdMaps } from "../tree/owners.ts";
 import type { TreeLimits } from "../tree/limits.ts";
 import { Warnings } from "../warnings.ts";
-import type { SourceLimits } from "./limits.ts";
 import type { Platform } from "./platform.ts";
 import type { RegistryTiming } from "./registry/http.ts";
 
@@ -121,6 +121,44 @@ export interface RegistryOptions extends CertificateFiles {
   readonly timing?: RegistryTiming | undefined;
 }
 
+/** What one image may ask of this program, beside what a tar may. */
+export interface SourceLimits {
+  /** An index or a manifest, as other tools limit it. */
+  readonly manifestBytes: number;
+  /** An image's config. */
+  readonly configBytes: number;
+  /** Indexes inside indexes. */
+  readonly indexDepth: number;
+  /** Descriptors in all indexes of an image together. */
+  readonly indexEntries: number;
+  /** Layers of one image. Docker allows 127. */
+  readonly layers: number;
+  /** Entries of all layers together. */
+  readonly imageEntries: number;
+  /** What all layers inflate to together. */
+  readonly unpackedBytes: number;
+  /** How many times bigger than stored a layer may be, above `unpackedRatioFloorBytes`. gzip reaches 1,032. */
+  readonly unpackedRatio: number;
+  /** Layers that inflate to no more than this may have any ratio. */
+  readonly unpackedRatioFloorBytes: number;
+}
+
+/** The limits of documents. */
+export type DocumentLimit = "manifestBytes" | "configBytes";
+
+/** The limits used where none are given. */
+export const DEFAULT_SOURCE_LIMITS: SourceLimits = {
+  manifestBytes: 4 << 20,
+  configBytes: 4 << 20,
+  indexDepth: 4,
+  indexEntries: 4096,
+  layers: 1024,
+  imageEntries: 2 ** 20,
+  unpackedBytes: 256 * 2 ** 30,
+  unpackedRatio: 2000,
+  unpackedRatioFloorBytes: 2 ** 30,
+};
+
 /** What opening an image and loading its layers need. */
 export interface SourceOptions extends ThreadOptions, IdMaps {
   /**
@@ -183,6 +221,49 @@ export interface ResolvedOptions extends SourceOptions {
 export function resolveOptions<T extends SourceOptions>(options: T): T & ResolvedOptions {
   const { progress = NO_PROGRESS, warnings = new Warnings() } = options;
   return { ...options, progress, warnings };
+}
+
+/** The limits of the options. */
+export function sourceLimits({ limits }: SourceOptions): SourceLimits {
+  return { ...DEFAULT_SOURCE_LIMITS, ...limits };
+}
+
+/** Counts what the layers take, and stops at the limits. */
+export class ImageBudget {
+  readonly #limits: SourceLimits;
+  #unpackedBytes = 0;
+  #entryCount = 0;
+
+  constructor(limits: SourceLimits) {
+    this.#limits = limits;
+  }
+
+  /** @param name the layer that takes it, for the error */
+  takeUnpacked(bytes: number, name: string): void {
+    this.#unpackedBytes += bytes;
+    const limit = this.#limits.unpackedBytes;
+    if (this.#unpackedBytes > limit) throw unpackedFault(name, limit);
+  }
+
+  /** @param name the layer that they are in, for the error */
+  takeEntries(count: number, name: string): void {
+    this.#entryCount += count;
+    const limit = this.#limits.imageEntries;
+    if (this.#entryCount > limit) {
+      throw limitError(name, `with it the image has more than ${limit} entries`, {
+        name: "imageEntries",
+        expected: limit,
+      });
+    }
+  }
+}
+
+/** The error for layers that inflate to too much. */
+export function unpackedFault(name: string, limitBytes: number): InputError {
+  return limitError(name, `with it the image inflates to more than ${limitBytes} bytes`, {
+    name: "unpackedBytes",
+    expected: limitBytes,
+  });
 }
 
 /** Stored bytes that lie in a file, whole. */

@@ -1,20 +1,34 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { writeFileSync } from "node:fs";
+import { writeFileSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { InputError } from "../../lib/errors.ts";
-import { memoryReader } from "../../lib/io/random_reader.ts";
-import { scanArchive } from "../../lib/source/archive.ts";
+import { SharedDescriptor } from "../../lib/io/random_reader.ts";
+import { createUnlinkedFile } from "../../lib/io/spool.ts";
+import { Archive } from "../../lib/source/archive.ts";
+import type { SourceOptions } from "../../lib/source/source.ts";
 import { normalizeMemberPath } from "../../lib/tar/entry.ts";
 import { gzipOf, HAS_ZSTD, skippableFrame, zstdOf } from "../io/compressed_samples.ts";
 import { buildTar, joinBytes, type SimpleEntry } from "../tar/build.ts";
 import { givesTars, layoutEntries, oldDockerEntries, TARS, withArchive } from "./build_archives.ts";
 import { openAndLoad, openFilesBelow, sampleTar, testOptions, withDirectory } from "./helpers.ts";
 
-function scan(entries: readonly SimpleEntry[]) {
-  return scanArchive(memoryReader(buildTar(entries), "archive"));
+/** An archive whose members can be found, and not be read. */
+function scanTar(tar: Uint8Array, options: Pick<SourceOptions, "tarLimits"> = {}): Archive {
+  const file = new SharedDescriptor(createUnlinkedFile(tmpdir()));
+  try {
+    writeSync(file.descriptor, tar);
+    return new Archive({ name: "archive", file, sizeBytes: tar.length }, options, () => {});
+  } finally {
+    file.release();
+  }
 }
 
-Deno.test("scanArchive finds files by their paths, long ones too, and where their bytes lie", () => {
+function scan(entries: readonly SimpleEntry[]): Archive {
+  return scanTar(buildTar(entries));
+}
+
+Deno.test("Archive finds files by their paths, long ones too, and where their bytes lie", () => {
   const long = `${"d/".repeat(150)}file`;
   const entries = [
     { path: "./a", data: "first" },
@@ -23,7 +37,7 @@ Deno.test("scanArchive finds files by their paths, long ones too, and where thei
     { path: long, data: "deep" },
   ];
   const tar = buildTar(entries);
-  const members = scanArchive(memoryReader(tar));
+  const members = scanTar(tar);
   for (
     const [path, data] of [["a", "first"], ["b/c", "x".repeat(70_000)], [long, "deep"]] as const
   ) {
@@ -36,7 +50,7 @@ Deno.test("scanArchive finds files by their paths, long ones too, and where thei
   assertEquals(members.has("b"), false);
 });
 
-Deno.test("scanArchive takes the last of several members of one name", () => {
+Deno.test("Archive takes the last of several members of one name", () => {
   const members = scan([{ path: "a", data: "1" }, { path: "./a", data: "22" }]);
   assertEquals(members.find("a")!.lengthBytes, 2);
 });
@@ -75,33 +89,32 @@ Deno.test("find refuses what cannot be read in place", () => {
   assertEquals(members.find("after")!.lengthBytes, 1);
 });
 
-Deno.test("scanArchive does without an end marker and the last padding", () => {
+Deno.test("Archive does without an end marker and the last padding", () => {
   const tar = buildTar([{ path: "a", data: "abc" }]);
   for (const length of [tar.length, tar.length - 512, tar.length - 1024, 515]) {
-    const members = scanArchive(memoryReader(tar.subarray(0, length)));
+    const members = scanTar(tar.subarray(0, length));
     assertEquals(members.find("a")!.lengthBytes, 3);
   }
   for (const length of [514, 512, 511, 1]) {
-    assertThrows(() => scanArchive(memoryReader(tar.subarray(0, length))), InputError);
+    assertThrows(() => scanTar(tar.subarray(0, length)), InputError);
   }
 });
 
-Deno.test("scanArchive refuses a member that is longer than the archive, and what is no header", () => {
+Deno.test("Archive refuses a member that is longer than the archive, and what is no header", () => {
   const tar = buildTar([{ path: "a", data: "abc" }]);
   assertThrows(
-    () =>
-      scanArchive(memoryReader(joinBytes([tar.subarray(0, 1024), new Uint8Array(512).fill(9)]))),
+    () => scanTar(joinBytes([tar.subarray(0, 1024), new Uint8Array(512).fill(9)])),
     InputError,
     "not a tar header",
   );
-  assertEquals(scanArchive(memoryReader(new Uint8Array(0))).find("a"), undefined);
+  assertEquals(scanTar(new Uint8Array(0)).find("a"), undefined);
 });
 
-Deno.test("scanArchive keeps to the limit of headers", () => {
-  const reader = memoryReader(buildTar([{ path: "a" }, { path: "b" }]));
-  scanArchive(reader, { tarLimits: { layerHeaders: 2 } });
+Deno.test("Archive keeps to the limit of headers", () => {
+  const tar = buildTar([{ path: "a" }, { path: "b" }]);
+  scanTar(tar, { tarLimits: { layerHeaders: 2 } });
   assertThrows(
-    () => scanArchive(reader, { tarLimits: { layerHeaders: 1 } }),
+    () => scanTar(tar, { tarLimits: { layerHeaders: 1 } }),
     InputError,
     "the number of headers",
   );

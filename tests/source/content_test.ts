@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { InputError } from "../../lib/errors.ts";
-import { HEAD_BYTES, isExt4, isTarHeader, recogniseContent } from "../../lib/source/content.ts";
+import { HEAD_BYTES, isExt4, isTarHeader, recogniseContent } from "../../lib/source/source_file.ts";
 import { openImage } from "../../lib/source/source.ts";
 import { gzipOf, HAS_ZSTD, zstdOf } from "../io/compressed_samples.ts";
 import { buildTar, joinBytes, type SimpleEntry } from "../tar/build.ts";

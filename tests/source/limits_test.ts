@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../lib/errors.ts";
-import { DEFAULT_SOURCE_LIMITS, ImageBudget } from "../../lib/source/limits.ts";
+import { DEFAULT_SOURCE_LIMITS, ImageBudget } from "../../lib/source/types.ts";
 
 Deno.test("ImageBudget adds up over layers, to the limit and no further", () => {
   const budget = new ImageBudget({ ...DEFAULT_SOURCE_LIMITS, unpackedBytes: 10, imageEntries: 3 });

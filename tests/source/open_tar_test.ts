@@ -7,8 +7,7 @@ import { InputError } from "../../lib/errors.ts";
 import { fileStream } from "../../lib/ext4/read/file_stream.ts";
 import { openExt4Image } from "../../lib/ext4/read/image.ts";
 import { MemorySink } from "../../lib/io/streams.ts";
-import { openTar } from "../../lib/source/open_tar.ts";
-import { loadLayers, openImage } from "../../lib/source/source.ts";
+import { loadLayers, openImage, openTar } from "../../lib/source/source.ts";
 import { buildTar } from "../tar/build.ts";
 import { openFilesBelow, withDirectory } from "./helpers.ts";
 

@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { BlessfsError, UsageError } from "../../lib/errors.ts";
-import { formatReference, parseReference, sameReference } from "../../lib/source/reference.ts";
+import { formatReference, parseReference, sameReference } from "../../lib/source/source_name.ts";
 
 const DIGEST = `sha256:${"a".repeat(64)}`;
 

@@ -20,13 +20,14 @@ import {
 import { descriptorReader, SharedDescriptor } from "../../io/random_reader.ts";
 import type { ProgressTask } from "../../progress.ts";
 import type { TarEntry } from "../../tar/entry.ts";
-import { DEFAULT_SOURCE_LIMITS, type ImageBudget } from "../limits.ts";
-import type {
-  LayerSource,
-  ResolvedOptions,
-  StoredFile,
-  StoredOutput,
-  StoredStream,
+import {
+  DEFAULT_SOURCE_LIMITS,
+  type ImageBudget,
+  type LayerSource,
+  type ResolvedOptions,
+  type StoredFile,
+  type StoredOutput,
+  type StoredStream,
 } from "../types.ts";
 import {
   bigPieces,

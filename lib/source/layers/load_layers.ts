@@ -8,9 +8,9 @@ import { abortError, InterruptedError, invariant, throwIfAborted } from "../../e
 import { SharedDescriptor } from "../../io/random_reader.ts";
 import { ownerMapper } from "../../tree/owners.ts";
 import type { Warnings } from "../../warnings.ts";
-import { DEFAULT_SOURCE_LIMITS, ImageBudget } from "../limits.ts";
-import { warnOfTree } from "../tree_image.ts";
 import {
+  DEFAULT_SOURCE_LIMITS,
+  ImageBudget,
   type LayerSource,
   type LoadedLayer,
   type OpenedImage,
@@ -18,6 +18,7 @@ import {
   resolveOptions,
   type SourceOptions,
 } from "../types.ts";
+import { warnOfTree } from "../tree_image.ts";
 import { diffIdConflict, loadLayer, type ReadLayer, SPOOL_FILES_MAX } from "./load_layer.ts";
 import { SharedLayers } from "./layer_cache.ts";
 import { LayerWorker } from "./worker.ts";

@@ -18,9 +18,15 @@ import type { TarEntry } from "../../tar/entry.ts";
 import { TarIndexer } from "../../tar/indexer.ts";
 import type { TarLimits } from "../../tar/limits.ts";
 import { uuidOfComment } from "../../tar/pax.ts";
-import { contentFault, HEAD_BYTES, isTarHeader, isZeroLed, recogniseContent } from "../content.ts";
+import {
+  contentFault,
+  HEAD_BYTES,
+  isTarHeader,
+  isZeroLed,
+  recogniseContent,
+} from "../source_file.ts";
 import { checkSize, digestFault, layerCompression } from "../documents.ts";
-import { type SourceLimits, unpackedFault } from "../limits.ts";
+import { type SourceLimits, unpackedFault } from "../types.ts";
 
 /** Stored bytes are read, and written to a spool, in pieces of this size. */
 export const PIECE_BYTES = 1 << 20;

@@ -18,7 +18,7 @@ import {
 import { ioErrorFrom } from "../../io/system_error.ts";
 import type { Progress } from "../../progress.ts";
 import { displayText } from "../json.ts";
-import { formatReference, type ImageReference } from "../reference.ts";
+import { formatReference, type ImageReference } from "../source_name.ts";
 import type { RegistryOptions } from "../types.ts";
 import { Authorizer, type AuthorizerOptions, parseChallenges } from "./authorizer.ts";
 import { credentialFiles, DOCKER_HUB_HOSTS, findCredentials, Secrets } from "./credentials.ts";

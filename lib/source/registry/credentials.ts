@@ -13,7 +13,7 @@ import * as v from "valibot";
 import { abortError, type ErrorDetails, InputError, IoError } from "../../errors.ts";
 import { ioErrorFrom } from "../../io/system_error.ts";
 import { checkJson, displayText, fields, parseJson } from "../json.ts";
-import type { ImageReference } from "../reference.ts";
+import type { ImageReference } from "../source_name.ts";
 import type { RegistryTiming } from "./http.ts";
 
 /** What a client proves its identity with. */

@@ -20,20 +20,26 @@ import process from "node:process";
 import { InputError, IoError } from "../../errors.ts";
 import { digestOf, parseDigest } from "../../io/digest.ts";
 import { SharedDescriptor } from "../../io/random_reader.ts";
-import { type BlobStore, missingBlob } from "../blobs.ts";
-import { choiceRequest, chooseManifest } from "../choose.ts";
 import {
   ACCEPTED_DOCUMENT_TYPES,
+  type BlobStore,
   checkSize,
   describeDocument,
   type Descriptor,
   digestFault,
   documentKind,
+  missingBlob,
 } from "../documents.ts";
 import { displayText } from "../json.ts";
-import { openManifest } from "../manifest.ts";
-import { parseReference } from "../reference.ts";
-import type { OpenedImage, ResolvedOptions, StoredBytes, StoredStream } from "../types.ts";
+import { openOneOf } from "../manifest.ts";
+import { parseReference } from "../source_name.ts";
+import {
+  type OpenedImage,
+  type ResolvedOptions,
+  sourceLimits,
+  type StoredBytes,
+  type StoredStream,
+} from "../types.ts";
 import { connectRegistry, type RegistryClient } from "./client.ts";
 import { type Answer, NetworkFault } from "./http.ts";
 import { withRetries } from "./retry.ts";
@@ -60,13 +66,10 @@ export async function openRegistryImage(
   reference: string,
   options: ResolvedOptions,
 ): Promise<OpenedImage> {
-  const request = choiceRequest(options);
   const client = await connectRegistry(parseReference(reference), options);
-  const root = await fetchRoot(client, request.limits.manifestBytes, options);
+  const root = await fetchRoot(client, options);
   const store = new RegistryBlobs(client, options);
-  const descriptor = await chooseManifest(store, [root], store.name, request);
-  const origin = { source, kind: "docker" as const, warnings: options.warnings };
-  return await openManifest(store, descriptor, request, origin);
+  return await openOneOf(store, [root], store.name, { source, kind: "docker" }, options);
 }
 
 /** Manifests and blobs by their digests. */
@@ -129,9 +132,10 @@ function pathIn({ reference }: RegistryClient, kind: "manifests" | "blobs", id: 
 /** The document that the reference itself names, with a descriptor made for it. */
 async function fetchRoot(
   client: RegistryClient,
-  limitBytes: number,
-  { signal, warnings }: ResolvedOptions,
+  options: ResolvedOptions,
 ): Promise<Descriptor> {
+  const { signal, warnings } = options;
+  const { manifestBytes } = sourceLimits(options);
   const { name, reference } = client;
   const path = pathIn(client, "manifests", reference.digest ?? reference.tag!);
   const retries = client.retries();
@@ -140,7 +144,7 @@ async function fetchRoot(
     const answer = await client.get(path, { what: name, headers: ACCEPT, signal, retries });
     if (answer.status !== 200) throw await client.fault(answer, name);
     checkIsDocument(answer, name);
-    return { answer, bytes: await readAll(answer, limitBytes, name) };
+    return { answer, bytes: await readAll(answer, manifestBytes, name) };
   });
   const digest = checkDigests(answer, bytes, reference.digest, name);
   const { mediaType } = answer;

@@ -10,7 +10,7 @@ import {
   PIECE_BYTES,
   readLayer,
 } from "../../../lib/source/layers/read_layer.ts";
-import { DEFAULT_SOURCE_LIMITS } from "../../../lib/source/limits.ts";
+import { DEFAULT_SOURCE_LIMITS } from "../../../lib/source/types.ts";
 import { gzipOf } from "../../io/compressed_samples.ts";
 import { buildTar, joinBytes } from "../../tar/build.ts";
 import { noise, sampleTar } from "../helpers.ts";

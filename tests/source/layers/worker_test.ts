@@ -10,7 +10,7 @@ import { digestOf } from "../../../lib/io/digest.ts";
 import type { LayerJob, LayerListener } from "../../../lib/source/layers/read_layer.ts";
 import { LayerWorker, PieceQueue } from "../../../lib/source/layers/worker.ts";
 import { plainError, rebuiltError } from "../../../lib/io/plain_error.ts";
-import { DEFAULT_SOURCE_LIMITS } from "../../../lib/source/limits.ts";
+import { DEFAULT_SOURCE_LIMITS } from "../../../lib/source/types.ts";
 import { sampleTar } from "../helpers.ts";
 
 const LISTENER: LayerListener = { entries: () => {}, progress: () => {}, stopped: () => false };

@@ -3,7 +3,7 @@ import type { ServerResponse } from "node:http";
 import { InputError, InterruptedError, IoError } from "../../../lib/errors.ts";
 import { digestOf } from "../../../lib/io/digest.ts";
 import type { Descriptor } from "../../../lib/source/documents.ts";
-import { parseReference } from "../../../lib/source/reference.ts";
+import { parseReference } from "../../../lib/source/source_name.ts";
 import { connectRegistry } from "../../../lib/source/registry/client.ts";
 import { blobPieces, PROGRESS_BYTES } from "../../../lib/source/registry/image.ts";
 import { MAX_ATTEMPTS } from "../../../lib/source/registry/retry.ts";

@@ -11,7 +11,7 @@ import { createServer } from "node:https";
 import { type AddressInfo, createServer as createPlainServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { InputError, InterruptedError, IoError, UsageError } from "../../../lib/errors.ts";
-import { parseReference } from "../../../lib/source/reference.ts";
+import { parseReference } from "../../../lib/source/source_name.ts";
 import {
   connectRegistry,
   registryAddresses,

@@ -7,7 +7,7 @@ import process from "node:process";
 import * as v from "valibot";
 import { InputError, InterruptedError, IoError } from "../../../lib/errors.ts";
 import { fields } from "../../../lib/source/json.ts";
-import { parseReference } from "../../../lib/source/reference.ts";
+import { parseReference } from "../../../lib/source/source_name.ts";
 import {
   askCredentialHelper,
   basicAuthorization,
