@@ -7,7 +7,7 @@
 import { invariant } from "../lib/errors.ts";
 import type { Progress } from "../lib/progress.ts";
 import type { WarningSummary } from "../lib/warnings.ts";
-import type { Style } from "./text.ts";
+import type { Rows, Style } from "./text.ts";
 
 /** What a shell offers for a value. */
 export type Completion = "file" | "directory" | "source" | "command" | "none";
@@ -28,7 +28,9 @@ export interface OptionSpec {
   readonly choices?: readonly string[];
   /** `choices` are only some of the possible values. */
   readonly open?: boolean;
-  /** What holds when it is not given, for the help; the command itself applies it. */
+  /** The value that holds when it is not given, as it would be typed. */
+  readonly default?: string;
+  /** What holds when it is not given, in words for the help; the command decides it. */
   readonly defaultText?: string;
   /** Several values: repeated, or with commas between unless they are `whole`. */
   readonly list?: boolean;
@@ -158,12 +160,12 @@ export const COMMON_OPTIONS: readonly OptionSpec[] = [
   option(
     "--progress WHEN",
     "show progress on standard error; auto: on a terminal; json: one JSON object a line, for programs",
-    { choices: ["auto", "always", "never", "json"], defaultText: "auto" },
+    { choices: ["auto", "always", "never", "json"], default: "auto" },
   ),
   option(
     "--color WHEN",
     "colour the output; auto: on a terminal, unless NO_COLOR is set or TERM=dumb",
-    { choices: ["auto", "always", "never"], defaultText: "auto" },
+    { choices: ["auto", "always", "never"], default: "auto" },
   ),
   option("--no-color", "the same as --color never"),
 ];
@@ -223,7 +225,14 @@ export class ParsedArguments {
   value(name: string): string | undefined {
     const option = this.#options.get(name);
     invariant(option?.value !== undefined && !option.list, `option --${name} is in the table`);
-    return this.#values.get(name)?.[0];
+    return this.#values.get(name)?.[0] ?? option.default;
+  }
+
+  /** The value of an option that is required or has a default. */
+  text(name: string): string {
+    const text = this.value(name);
+    invariant(text !== undefined, `option --${name} was checked`);
+    return text;
   }
 
   /** The value of an option as `parse` reads it, which gets the option's name for its errors. */
@@ -232,10 +241,21 @@ export class ParsedArguments {
     return text === undefined ? undefined : parse(text, `--${name}`);
   }
 
-  /** The values of an option that takes a list; undefined when it was not given. */
+  /** The same for an option that is required or has a default. */
+  read<T>(name: string, parse: (text: string, what: string) => T): T {
+    return parse(this.text(name), `--${name}`);
+  }
+
+  /** The values of an option that takes a list; undefined when it was not given and has no default. */
   values(name: string): readonly string[] | undefined {
-    invariant(this.#options.get(name)?.list === true, `list --${name} is in the table`);
-    return this.#values.get(name);
+    const option = this.#options.get(name);
+    invariant(option?.list === true, `list --${name} is in the table`);
+    return this.#values.get(name) ?? option.default?.split(",");
+  }
+
+  /** The values of a list, each as `parse` reads it. */
+  parsedValues<T>(name: string, parse: (text: string, what: string) => T): T[] | undefined {
+    return this.values(name)?.map((text) => parse(text, `--${name}`));
   }
 
   /** The values of several lists, in the order that they were given in. Values that may hold commas only. */
@@ -337,4 +357,13 @@ export interface CommandIo extends ProcessIo {
   writeJson(document: unknown): Promise<void>;
   /** The same for a report of something that was made, with the `version` of what made it. */
   writeReport(report: object): Promise<void>;
+  /**
+   * Reports what was made: as `writeReport` does with `--json`, else as rows, unless `--quiet`. The rows go to standard
+   * error where something that was made takes standard output.
+   */
+  answer(
+    report: object,
+    rows: Rows,
+    outputs?: readonly (string | null | undefined)[],
+  ): Promise<void>;
 }

@@ -46,7 +46,7 @@ const MAN: Command = {
   options: [
     option("--format FORMAT", "roff is for man(1), markdown is docs/CLI.md", {
       choices: ["roff", "markdown"],
-      defaultText: "roff",
+      default: "roff",
     }),
   ],
   load: async () => (await import("./commands/documents.ts")).runMan(COMMANDS),

@@ -210,7 +210,8 @@ export function optionMeaning(option: OptionSpec): string {
   const notes = [];
   const choices = option.choices?.join("|");
   if (choices !== undefined && !option.open && !option.value?.includes("|")) notes.push(choices);
-  if (option.defaultText !== undefined) notes.push(`default: ${option.defaultText}`);
+  const text = option.defaultText ?? option.default;
+  if (text !== undefined) notes.push(`default: ${text}`);
   return notes.length === 0 ? option.summary : `${option.summary} [${notes.join("; ")}]`;
 }
 

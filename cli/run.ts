@@ -26,7 +26,7 @@ import {
   NO_SHOWN_PROGRESS,
   type ShownProgress,
 } from "./progress.ts";
-import { type ColourChoice, isColoured, styleOf } from "./text.ts";
+import { aligned, type ColourChoice, isColoured, styleOf } from "./text.ts";
 import { formatCount } from "./values.ts";
 import { programVersion, VERSION } from "./version.ts";
 
@@ -114,7 +114,7 @@ class Run {
   /** Applies the options that all commands share. */
   apply(args: ParsedArguments): void {
     const { stderr, env } = this.io;
-    const when = args.value("progress") ?? "auto";
+    const when = args.text("progress");
     if (when === "json") {
       this.#progress = createJsonProgress({ stderr, now: this.io.now });
       return;
@@ -133,6 +133,7 @@ class Run {
     const { io } = this;
     const writeJson = async (document: unknown) =>
       await io.stdout.write(`${plainJson(document, 2)}\n`);
+    const writeReport = (report: object) => writeJson({ ...report, version: programVersion() });
     return {
       ...io,
       quiet,
@@ -143,7 +144,13 @@ class Run {
         if (!quiet && !this.#json) this.#warn(warnings);
       },
       writeJson,
-      writeReport: (report) => writeJson({ ...report, version: programVersion() }),
+      writeReport,
+      answer: async (report, rows, outputs = []) => {
+        if (this.#json) return await writeReport(report);
+        if (quiet) return;
+        if (outputs.includes("-")) io.stderr.write(aligned(rows));
+        else await io.stdout.write(aligned(rows));
+      },
     };
   }
 

@@ -91,10 +91,14 @@ export function definitions(
   });
 }
 
+/** Labels and values; a row without a value is not shown. */
+export type Rows = readonly (readonly [label: string, value: string | undefined])[];
+
 /** Label and value lines with the values in one column. */
-export function aligned(entries: readonly (readonly [label: string, value: string])[]): string {
-  const columns = Math.max(...entries.map(([label]) => label.length)) + 2;
-  return entries.map(([label, value]) => `${label.padEnd(columns)}${value}\n`).join("");
+export function aligned(rows: Rows): string {
+  const shown = rows.filter(([, value]) => value !== undefined);
+  const columns = Math.max(...shown.map(([label]) => label.length)) + 2;
+  return shown.map(([label, value]) => `${label.padEnd(columns)}${value}\n`).join("");
 }
 
 /** A summary as a sentence. */

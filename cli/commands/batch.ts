@@ -6,14 +6,7 @@
 import { createReadStream } from "node:fs";
 import { availableParallelism } from "node:os";
 import { plainJson } from "../../lib/bytes/byte_string.ts";
-import {
-  InputError,
-  InterruptedError,
-  IoError,
-  throwIfAborted,
-  UsageError,
-} from "../../lib/errors.ts";
-import { realPathOf } from "../../lib/io/paths.ts";
+import { InputError, InterruptedError, IoError, throwIfAborted } from "../../lib/errors.ts";
 import { openFault } from "../../lib/io/random_reader.ts";
 import { createLayerCache } from "../../lib/source/layers/layer_cache.ts";
 import { openImage } from "../../lib/source/source.ts";
@@ -24,11 +17,11 @@ import { type Command, type CommandIo, COMMON_OPTIONS, type ParsedArguments } fr
 import { ClosedPipeError, errorLines, EXIT, failureFacts, isDebug, safeLine } from "../errors.ts";
 import { SOURCE_OPERAND } from "../table/options.ts";
 import { styleOf } from "../text.ts";
-import { formatCount, parseCount } from "../values.ts";
+import { formatCount } from "../values.ts";
 import { programVersion } from "../version.ts";
-import { document, makeMerged, NO_IMAGE } from "./bless.ts";
-import { refuseTerminal } from "./outputs.ts";
-import { MAX_JOBS, parseSourceOptions } from "./sources.ts";
+import { makeMerged } from "./bless.ts";
+import { OutputNames, refuseTerminal } from "./outputs.ts";
+import { parseJobs, parseSourceOptions } from "./sources.ts";
 
 const LINE_BYTES_MAX = 1 << 20;
 
@@ -39,14 +32,7 @@ interface Line {
   readonly text: string;
 }
 
-/** What a line asks for. */
-interface Item {
-  readonly source: string;
-  readonly output: string;
-  readonly args: ParsedArguments;
-}
-
-/** The same as far as it is known, for reports of failures. */
+/** What a line asks for; null as far as it cannot be read. */
 interface Asked {
   source: string | null;
   output: string | null;
@@ -61,10 +47,9 @@ interface Outcome {
 
 /** `blessfs bless --batch FILE`. */
 export async function runBatch(args: ParsedArguments, io: CommandIo): Promise<0 | 1> {
-  const file = args.value("batch")!;
+  const file = args.text("batch");
   if (file === "-") refuseTerminal("--batch", io, "write one JSON object a line into it");
-  const jobs = args.parsed("jobs", (text, what) => parseCount(text, what, 1, MAX_JOBS)) ??
-    availableParallelism();
+  const jobs = args.parsed("jobs", parseJobs) ?? availableParallelism();
   const layerCache = createLayerCache();
   const batch = new Batch(args, io, layerCache);
   try {
@@ -85,8 +70,7 @@ class Batch {
   readonly #layerCache: LayerCache;
   /** What every line is a call of. */
   readonly #call: Command;
-  /** The line that writes each output. */
-  readonly #writers = new Map<string, number>();
+  readonly #names = new OutputNames();
   /** Those that come after a line that is not done. */
   readonly #waiting = new Map<number, { readonly line: Line; readonly outcome: Outcome }>();
   #nextIndex = 0;
@@ -108,12 +92,13 @@ class Batch {
     };
   }
 
-  /** Finds out which layers come again. What is wrong with a line is told when its turn has come. */
+  /** Finds out which layers are needed again. A line that cannot be read fails when its turn comes. */
   async announce(lines: readonly Line[]): Promise<void> {
     for (const line of lines) {
       throwIfAborted(this.#io.signal);
       try {
-        const { source, args } = this.#itemOf(line);
+        const args = this.#argumentsOf(line);
+        const source = args.positional("SOURCE");
         const options = {
           ...parseSourceOptions(args, this.#io, [source]),
           warnings: new Warnings(),
@@ -132,12 +117,12 @@ class Batch {
     { lanes, jobs }: { readonly lanes: number; readonly jobs: number },
   ): Promise<0 | 1> {
     let index = 0;
-    let isStopped = false;
+    const stop = Promise.withResolvers<{ readonly done: true; readonly value: undefined }>();
     const lane = async () => {
       for (;;) {
-        // Calls of a generator wait for each other, so lines come in their order.
-        const { value: line, done } = await lines.next();
-        if (done || isStopped) return;
+        // Calls of a generator wait for each other, so lines come in their order; after a failure none is waited for.
+        const { value: line, done } = await Promise.race([stop.promise, lines.next()]);
+        if (done) return;
         const at = index++;
         const outcome = await this.#bless(line, jobs);
         this.#waiting.set(at, { line, outcome });
@@ -148,37 +133,39 @@ class Batch {
     const outcomes = await Promise.allSettled(
       Array.from({ length: lanes }, () =>
         lane().catch((error) => {
-          isStopped = true;
+          stop.resolve({ done: true, value: undefined });
           throw error;
         })),
     );
     const failed = outcomes.find((outcome) => outcome.status === "rejected");
     if (failed !== undefined) throw failed.reason;
-    this.#tellSum();
+    this.#showSum();
     return this.#failedCount > 0 ? EXIT.answerNo : EXIT.done;
   }
 
   async #bless(line: Line, jobs: number): Promise<Outcome> {
+    const { number } = line;
     const asked: Asked = { source: null, output: null };
     try {
       throwIfAborted(this.#io.signal);
-      const item = this.#itemOf(line, asked);
-      this.#takeOutput(item.output, line);
-      const shared = { jobs, layerCache: this.#layerCache };
-      const { report, made } = await makeMerged(item.args, this.#io, shared);
-      return {
-        report: { line: line.number, ...document(report, made), version: programVersion() },
-        failure: undefined,
-      };
+      const args = this.#argumentsOf(line, asked);
+      const shared = { jobs, layerCache: this.#layerCache, names: this.#names, line: number };
+      const { document } = await makeMerged(args, this.#io, shared);
+      const report = { line: number, ...document, version: programVersion() };
+      return { report, failure: undefined };
     } catch (failure) {
       if (this.#io.signal.aborted || failure instanceof InterruptedError) throw failure;
+      this.#names.release(number);
       const error = failureFacts(failure, this.#args.options);
-      return { report: { line: line.number, ...asked, error }, failure };
+      return { report: { line: number, ...asked, error }, failure };
     }
   }
 
   /** @param asked is filled in as far as the line can be read */
-  #itemOf({ text, number }: Line, asked: Asked = { source: null, output: null }): Item {
+  #argumentsOf(
+    { text, number }: Line,
+    asked: Asked = { source: null, output: null },
+  ): ParsedArguments {
     const what = `line ${number}`;
     let value: unknown;
     try {
@@ -201,21 +188,9 @@ class Batch {
       optionWords(name, found, what)
     );
     const line = ["bless", ...words, `--output=${output}`, "--", source];
-    const call = readCommandLine(line, [this.#call]).arguments();
-    const args = this.#args.withCall(call);
+    const args = this.#args.withCall(readCommandLine(line, [this.#call]).arguments());
     checkStreams(args, what);
-    return { source, output, args };
-  }
-
-  /** Two lines that write one file would be a race. */
-  #takeOutput(output: string, { number }: Line): void {
-    if (output === NO_IMAGE) return;
-    const path = realPathOf(output);
-    const other = this.#writers.get(path);
-    if (other !== undefined && other !== number) {
-      throw new UsageError(safeLine(output), `is the output of line ${other} too`);
-    }
-    this.#writers.set(path, number);
+    return args;
   }
 
   async #printReady(): Promise<void> {
@@ -244,7 +219,7 @@ class Batch {
     this.#io.stderr.write(lines.replace(/^blessfs: (?!line \d)/, `blessfs: line ${number}: `));
   }
 
-  #tellSum(): void {
+  #showSum(): void {
     if (this.#io.quiet || this.#io.json) return;
     const failed = this.#failedCount === 0 ? "" : `, ${formatCount(this.#failedCount)} failed`;
     const made = `${formatCount(this.#madeCount)} ${
@@ -256,7 +231,7 @@ class Batch {
 
 /** Standard output takes the reports, and standard input may be the batch itself. */
 function checkStreams(args: ParsedArguments, what: string): void {
-  const added = [...args.values("add") ?? []].map((text) => text.split(":")[0]);
+  const added = args.values("add")?.map((text) => text.split(":")[0]) ?? [];
   const inputs = [args.positional("SOURCE"), ...added, ...args.values("add-tar") ?? []];
   if (inputs.includes("-")) throw new InputError(what, "a batch reads nothing from standard input");
   const outputs = ["output", "index", "config"].map((name) => args.value(name));

@@ -11,123 +11,209 @@ import { blessMerged } from "../../lib/bless/merged.ts";
 import { LAYERED_DEFAULTS, type LayoutOptions, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import type { LikeOptions, LikeReport } from "../../lib/bless/previous_image.ts";
 import type { BlessReport, SourceReport } from "../../lib/bless/report.ts";
-import { ChunkSink, createIndexSink } from "../../lib/chunk/chunk_sink.ts";
+import { createIndexSink } from "../../lib/chunk/chunk_sink.ts";
 import { SECTOR_BYTES } from "../../lib/disk/gpt.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { deviceFacts, isBlockDevice } from "../../lib/io/block_device.ts";
 import { createDeviceSink, type DeviceSink, type ZeroedBy } from "../../lib/io/device_sink.ts";
-import { createFileSink } from "../../lib/io/file_sink.ts";
 import { type ImageSink, teeSink } from "../../lib/io/sink.ts";
 import type { SourceOptions } from "../../lib/source/source.ts";
 import { parseImageName } from "../../lib/source/source_name.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
-import { aligned } from "../text.ts";
+import type { Rows } from "../text.ts";
 import { formatCount, formatDuration, formatSize } from "../values.ts";
-import {
-  NO_ADDITIONS,
-  parseAdditions,
-  type ParsedAdditions,
-  refuseInsideAdditions,
-} from "./additions.ts";
+import { parseAdditions } from "./additions.ts";
 import { envelopeRows, layeredEnvelope, openEnvelope, writeRootHashBeside } from "./envelope.ts";
 import { hotRows, parseHot, prefetchSink, writePrefetch } from "./hot.ts";
 import {
-  configSink,
   countsText,
   exactSize,
-  localPaths,
-  refuseInsideSource,
+  type OutputNames,
+  Outputs,
   refuseSameDevice,
   refuseTerminal,
   stdoutSink,
 } from "./outputs.ts";
 import { parseLayout, parseSourceOptions, sourceDateEpoch } from "./sources.ts";
 import {
-  cutOptions,
-  indexTarget,
+  indexSink,
+  openChunks,
+  type OpenedChunks,
   openUploader,
   type StoreReport,
   storeReport,
   storeRows,
-} from "./store.ts";
+} from "./chunk.ts";
+
+/** For an image that only goes to a chunk store. */
+export const NO_IMAGE = "none";
+
+/** What an image of a batch has in common with the others. */
+export interface SharedWork extends Pick<SourceOptions, "jobs" | "layerCache"> {
+  /** Outputs of all lines. */
+  readonly names?: OutputNames;
+  readonly line?: number;
+}
+
+/** An image that was made. */
+export interface MadeImage {
+  readonly report: BlessReport;
+  /** The same as the JSON document has it. */
+  readonly document: Record<string, unknown>;
+  readonly rows: Rows;
+  /** Where the index went. */
+  readonly index: string | null | undefined;
+  readonly elapsedMs: number;
+}
 
 /** `blessfs bless [merged] SOURCE -o IMAGE`. */
 export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<void> {
-  const image = args.value("output")!;
+  const image = args.text("output");
   if (args.positional("SOURCE") === "-") {
     const example = "`blessfs bless - -o IMAGE < root.tar`";
     refuseTerminal("SOURCE", io, `redirect a tar or an archive into it: ${example}`);
   }
-  const { report, made } = await makeMerged(args, io);
-  const { stored, elapsedMs } = made;
+  const { report, document, rows, index, elapsedMs } = await makeMerged(args, io);
   io.warn(report.warnings);
-  if (io.json) await io.writeReport(document(report, made));
-  else if (image === "-" && stored === undefined) tellStreamed(report, elapsedMs, io);
-  else if (!io.quiet) {
-    const text = mergedText(report, made);
-    const isTaken = [image, stored?.index, args.value("config")].includes("-");
-    if (isTaken) io.stderr.write(text);
-    else await io.stdout.write(text);
-  }
+  if (image === "-" && index === undefined) return tellStreamed(report, elapsedMs, io);
+  await io.answer(document, rows, [image, index, args.value("config")]);
 }
 
-/**
- * Makes one image as the arguments say.
- *
- * @param shared what it has in common with other images that are made
- */
+function tellStreamed(report: BlessReport, elapsedMs: number, io: CommandIo): void {
+  if (io.quiet) return;
+  const size = formatSize(report.outputBytes ?? report.sizeBytes);
+  const files = formatCount(report.files);
+  io.stderr.write(`blessfs: streamed ${size}, ${files} files in ${formatDuration(elapsedMs)}\n`);
+  const { verity } = report;
+  if (verity !== undefined) io.stderr.write(`blessfs: root hash ${verity.rootHash}\n`);
+}
+
+/** Makes one image as the arguments say. */
 export async function makeMerged(
   args: ParsedArguments,
   io: CommandIo,
-  shared: Pick<SourceOptions, "jobs" | "layerCache"> = {},
-): Promise<{ readonly report: BlessReport; readonly made: MadeImage }> {
+  { names, line, ...shared }: SharedWork = {},
+): Promise<MadeImage> {
   const started = io.now();
   const source = args.positional("SOURCE");
-  const image = args.value("output")!;
-  const defaults = withoutJournal(args, MERGED_DEFAULTS);
-  const layout = parseLayout(args, defaults, fillBytesOf(args, image));
+  const image = args.text("output");
+  const isFile = image !== "-" && image !== NO_IMAGE;
+  const layout = parseLayout(args, withoutJournal(args, MERGED_DEFAULTS), fillBytesOf(args, image));
   const sourceOptions = parseSourceOptions(args, io, [source], args.value("store"));
   const additions = parseAdditions(args, io, [source]);
-  const timestamp = sourceDateEpoch(io);
+  const inputs = { sources: [source], added: additions.paths };
+  const outputs = new Outputs(args, io, inputs, { ...names && { names }, ...line && { line } });
+  const device = openDevice(image, outputs, args, io);
+  const file = image === "-"
+    ? stdoutSink("image", io)
+    : device ?? (isFile ? outputs.file(image, "the image") : undefined);
+  const index = openIndex(outputs, args, io);
   const hot = parseHot(args);
-  const prefetch = prefetchSink(args, io);
-  const config = configSink(args, io, {
-    image: image === "-" || image === NO_IMAGE ? undefined : image,
-    sourcePaths: [...localPaths([source]), ...additions.paths, ...previousPaths(args)],
-  });
-  const outputs = await openOutputs(args, io, layout.gridBytes, additions);
-  const opened = openEnvelope(args, io, {
-    source,
-    image: image === "-" || image === NO_IMAGE || outputs.device ? undefined : image,
-    dryRun: args.flag("dry-run"),
-  });
-  const { envelope } = opened;
+  const prefetch = prefetchSink(args, outputs);
+  const configSink = outputs.config(previousPaths(args));
+  const around = openEnvelope(args, outputs, isFile && !device ? image : undefined);
+  let chunks: OpenedChunks | undefined;
   let report: BlessReport;
   try {
-    const { sink } = outputs;
+    const unused = { others: ["index"], source };
+    chunks = await openChunks(args, io, layout.gridBytes, unused);
     report = await blessMerged({
       ...sourceOptions,
       ...additions.options,
       ...shared,
       source,
       layout,
-      envelope,
-      timestamp,
-      sink,
-      configSink: config,
+      envelope: around.envelope,
+      timestamp: sourceDateEpoch(io),
+      sink: sinkOf(file, chunks, index),
+      configSink,
       ...parseLike(args),
       ...hot,
     });
   } finally {
-    opened.close();
-    await outputs.close();
+    around.close();
+    await chunks?.close();
   }
-  await opened.finish(report);
+  await around.finish(report);
   if (prefetch !== undefined) await writePrefetch(prefetch, report);
   const elapsedMs = Math.round(io.now() - started);
-  const stored = outputs.storeReport();
-  return { report, made: { image, stored, device: deviceReport(outputs), elapsedMs } };
+  const indexName = args.flag("dry-run") ? null : args.value("index") ?? null;
+  const made = {
+    image: image === NO_IMAGE || chunks?.dryRun ? null : image,
+    device: chunks?.dryRun
+      ? undefined
+      : device && { sizeBytes: device.sizeBytes, zeroedBy: device.zeroedBy },
+    chunkStore: chunks && { index: indexName, ...chunks.report() },
+    elapsedMs,
+  };
+  return {
+    report,
+    document: documentOf(report, made),
+    rows: mergedRows(report, made),
+    index: chunks && indexName,
+    elapsedMs,
+  };
+}
+
+/** The chunks first, then the image, and the index last: who sees it finds everything in the store. */
+function sinkOf(
+  file: ImageSink | undefined,
+  chunks: OpenedChunks | undefined,
+  index: ImageSink | undefined,
+): ImageSink {
+  if (chunks === undefined) {
+    if (file !== undefined) return file;
+    throw new UsageError("--output", "`none` without --store would make nothing", {
+      hint: "write ./none for a file of that name",
+    });
+  }
+  if (chunks.dryRun) return chunks.sink;
+  const rest = [file, index && createIndexSink(chunks.sink, index)];
+  return teeSink(chunks.sink, ...rest.filter((sink) => sink !== undefined));
+}
+
+/** The device that an image goes to; undefined for whatever else it is. */
+function openDevice(
+  image: string,
+  outputs: Outputs,
+  args: ParsedArguments,
+  io: CommandIo,
+): DeviceSink | undefined {
+  const assumeZeroed = args.flag("assume-zeroed");
+  if (image === "-" || image === NO_IMAGE || !isBlockDevice(image)) {
+    if (!assumeZeroed) return undefined;
+    throw new UsageError("--assume-zeroed", "has no effect on an output that is no block device", {
+      hint: "leave it out",
+    });
+  }
+  outputs.take(image, "the image");
+  // What is written over the image that it is laid out like could not be compared with it.
+  const read = [...outputs.sourcePaths, ...previousPaths(args), args.value("esp") ?? ""];
+  refuseSameDevice(image, read);
+  const device = createDeviceSink(image, { assumeZeroed, signal: io.signal });
+  if (args.value("disk") === undefined || device.sectorBytes === SECTOR_BYTES) return device;
+  throw new UsageError(
+    safeLine(image),
+    `has sectors of ${device.sectorBytes} bytes: partition tables are made for ${SECTOR_BYTES}`,
+    { hint: "leave out --disk, or name a device with sectors of 512 bytes" },
+  );
+}
+
+function openIndex(
+  outputs: Outputs,
+  args: ParsedArguments,
+  io: CommandIo,
+): ImageSink | undefined {
+  const index = args.value("index");
+  if (index === "-" && args.text("output") === "-") {
+    throw new UsageError("--index", "the image takes standard output, so the index cannot");
+  }
+  if (index !== undefined) return indexSink(index, outputs, args, io, previousPaths(args));
+  if (args.value("store") === undefined || args.flag("dry-run")) return undefined;
+  throw new UsageError("--store", "there is no name for the index of the chunks", {
+    hint: "name one with --index FILE.caibx, or ask only what would be new with --dry-run",
+  });
 }
 
 /** The previous image, and what becomes of its bytes. */
@@ -137,8 +223,8 @@ function parseLike(args: ParsedArguments): LikeOptions {
 
 /** The previous image as a path of this machine; the image itself may replace it, for it is whole first. */
 function previousPaths(args: ParsedArguments): string[] {
-  const like = args.value("like");
-  return like === undefined || like === "" ? [] : [parseImageName(like, existsSync).path];
+  const like = args.value("like") ?? "";
+  return like === "" ? [] : [parseImageName(like, existsSync).path];
 }
 
 /** An image with a hash tree has no journal unless one is asked for. */
@@ -164,41 +250,20 @@ function fillBytesOf(args: ParsedArguments, image: string): (() => number) | und
     });
 }
 
-/** What is said of a device that was written. */
-export interface DeviceReport {
-  readonly sizeBytes: number;
-  /** How the holes of the image became zeros. */
-  readonly zeroedBy: ZeroedBy;
-}
-
-function deviceReport({ device }: Outputs): DeviceReport | undefined {
-  return device && { sizeBytes: device.sizeBytes, zeroedBy: device.zeroedBy };
-}
-
 /** What was made of a plan. */
-export interface MadeImage {
-  readonly image: string;
-  readonly stored: StoredReport | undefined;
-  readonly device: DeviceReport | undefined;
+interface Made {
+  /** Null when none was. */
+  readonly image: string | null;
+  /** How the holes of the image became zeros on a device. */
+  readonly device: { readonly sizeBytes: number; readonly zeroedBy: ZeroedBy } | undefined;
+  readonly chunkStore: (StoreReport & { readonly index: string | null }) | undefined;
   readonly elapsedMs: number;
 }
 
-/** The report as a document. */
-export function document(
-  report: BlessReport,
-  { image, stored, device, elapsedMs }: MadeImage,
-): Record<string, unknown> {
+function documentOf(report: BlessReport, made: Made): Record<string, unknown> {
   const { mode, source, manifestDigest, ...rest } = withFormerName(report);
-  return {
-    mode,
-    source,
-    manifestDigest,
-    image: image === NO_IMAGE || stored?.dryRun ? null : image,
-    ...rest,
-    ...device === undefined ? {} : { device },
-    ...stored === undefined ? {} : { chunkStore: stored },
-    elapsedMs,
-  };
+  const { image, ...more } = made;
+  return { mode, source, manifestDigest, image, ...rest, ...more };
 }
 
 const ZEROED_TEXTS: Readonly<Record<ZeroedBy, string>> = {
@@ -207,66 +272,53 @@ const ZEROED_TEXTS: Readonly<Record<ZeroedBy, string>> = {
   nothing: "taken for zeroed",
 };
 
-/** What was put on top. */
-function additionRows({ additions }: SourceReport): (readonly [string, string])[] {
-  if (additions === undefined) return [];
-  const { entries, sizeBytes, digest, excludedNames, differingCells } = additions;
-  const left = excludedNames === 0 ? "" : `, ${formatCount(excludedNames)} names left out`;
-  const cells = differingCells === null ? "" : `, ${formatCount(differingCells)} cells differ`;
-  const counts = `${formatCount(entries)} entries, ${formatSize(sizeBytes)}${left}${cells}`;
-  return [["additions", `${counts}, ${digest}`]];
-}
-
-function tellStreamed(report: BlessReport, elapsedMs: number, io: CommandIo): void {
-  if (io.quiet) return;
-  const size = formatSize(report.outputBytes ?? report.sizeBytes);
-  const files = formatCount(report.files);
-  io.stderr.write(`blessfs: streamed ${size}, ${files} files in ${formatDuration(elapsedMs)}\n`);
-  const { verity } = report;
-  if (verity !== undefined) io.stderr.write(`blessfs: root hash ${verity.rootHash}\n`);
-}
-
-function mergedText(
-  report: BlessReport,
-  { image, stored, device, elapsedMs }: MadeImage,
-): string {
-  const cells = `${formatSize(report.cellBytes)} in use, of ${formatSize(report.grid)} each`;
-  const aligns = `${formatCount(report.alignedFiles)} files on the grid, ${
-    formatSize(report.paddingBytes)
-  } of padding`;
-  const content = countsText([
-    [report.files, "files"],
-    [report.directories, "directories"],
-    [report.symlinks, "symlinks"],
-    [report.specialFiles, "special files"],
-  ]);
-  return aligned([
-    ["image", image === NO_IMAGE || stored?.dryRun ? "none" : safeLine(image)],
+function mergedRows(report: BlessReport, { image, device, chunkStore, elapsedMs }: Made): Rows {
+  const { index } = chunkStore ?? {};
+  return [
+    ["image", image === null ? "none" : safeLine(image)],
     ["source", safeLine(report.source)],
-    ...report.manifestDigest === null ? [] : [["manifest", report.manifestDigest] as const],
+    ["manifest", report.manifestDigest ?? undefined],
     ["uuid", report.uuid],
     ["size", exactSize(report.sizeBytes)],
     ["used", formatSize(report.usedBytes)],
-    ["cells", cells],
-    ["content", content],
-    ["layout", aligns],
+    ["cells", cellsText(report)],
+    [
+      "content",
+      countsText([
+        [report.files, "files"],
+        [report.directories, "directories"],
+        [report.symlinks, "symlinks"],
+        [report.specialFiles, "special files"],
+      ]),
+    ],
+    [
+      "layout",
+      `${formatCount(report.alignedFiles)} files on the grid, ` +
+      `${formatSize(report.paddingBytes)} of padding`,
+    ],
     ["layers", formatCount(report.layers.length)],
     ...hotRows(report),
-    ...report.like === undefined ? [] : [["like", likeText(report.like)] as const],
-    ...additionRows(report),
+    ["like", report.like && likeText(report.like)],
+    ["additions", additionsText(report)],
     ...envelopeRows(report),
-    ...device === undefined ? [] : [
-      [
-        "device",
-        `${exactSize(device.sizeBytes)}, ${ZEROED_TEXTS[device.zeroedBy]}`,
-      ] as const,
-    ],
-    ...stored === undefined ? [] : [
-      ["index", stored.index === null ? "none: a dry run" : safeLine(stored.index)] as const,
-      ...storeRows(stored),
-    ],
+    ["device", device && `${exactSize(device.sizeBytes)}, ${ZEROED_TEXTS[device.zeroedBy]}`],
+    ["index", index === null ? "none: a dry run" : index && safeLine(index)],
+    ...chunkStore === undefined ? [] : storeRows(chunkStore),
     ["time", formatDuration(elapsedMs)],
-  ]);
+  ];
+}
+
+function cellsText({ cellBytes, grid }: { readonly cellBytes: number; readonly grid: number }) {
+  return `${formatSize(cellBytes)} in use, of ${formatSize(grid)} each`;
+}
+
+/** What was put on top. */
+function additionsText({ additions }: SourceReport): string | undefined {
+  if (additions === undefined) return undefined;
+  const { entries, sizeBytes, digest, excludedNames, differingCells } = additions;
+  const left = excludedNames === 0 ? "" : `, ${formatCount(excludedNames)} names left out`;
+  const cells = differingCells === null ? "" : `, ${formatCount(differingCells)} cells differ`;
+  return `${formatCount(entries)} entries, ${formatSize(sizeBytes)}${left}${cells}, ${digest}`;
 }
 
 /** What was kept of the previous image, in one line. */
@@ -284,140 +336,20 @@ function likeText({ previous, afresh, staleCleared, cells, staleBytes }: LikeRep
   return `${safeLine(previous)}: ${counts}${stale}${how}`;
 }
 
-/** For an image that only goes to a chunk store. */
-export const NO_IMAGE = "none";
-
-/** What is said of the store, and which index was written. */
-export type StoredReport = StoreReport & { readonly index: string | null };
-
-/** Where the image goes. */
-export interface Outputs {
-  readonly sink: ImageSink;
-  /** The block device that it goes to, if it does. */
-  readonly device?: DeviceSink | undefined;
-  /** Once the image is there; undefined when it went to no store. */
-  storeReport(): StoredReport | undefined;
-  /** To be called in the end, whatever happened. */
-  close(): Promise<void>;
-}
-
-/** The chunks first, then the image, and the index last: who sees it finds everything in the store. */
-export async function openOutputs(
-  args: ParsedArguments,
-  io: CommandIo,
-  gridBytes: number,
-  additions: ParsedAdditions = NO_ADDITIONS,
-): Promise<Outputs> {
-  const source = args.positional("SOURCE");
-  const image = args.value("output")!;
-  const index = args.value("index");
-  for (const output of [image, index ?? "-"]) {
-    if (output !== "-" && output !== NO_IMAGE) refuseInsideAdditions(output, additions);
-  }
-  const sourcePaths = [...localPaths([source]), ...additions.paths];
-  const device = openDevice(image, sourcePaths, args, io);
-  const file = image === NO_IMAGE ? undefined : device ?? outputSink(image, sourcePaths, args, io);
-  const indexSink = index === undefined ? undefined : openIndex(index, args, io);
-  if (args.value("store") !== undefined && index === undefined && !args.flag("dry-run")) {
-    throw new UsageError("--store", "there is no name for the index of the chunks", {
-      hint: "name one with --index FILE.caibx, or ask only what would be new with --dry-run",
-    });
-  }
-  const opened = await openUploader(args, io, { others: ["index"], source });
-  if (opened === undefined) {
-    if (file !== undefined) {
-      return { sink: file, device, storeReport: () => undefined, close: () => Promise.resolve() };
-    }
-    throw new UsageError("--output", "`none` without --store would make nothing", {
-      hint: "write ./none for a file of that name",
-    });
-  }
-  const chunks = new ChunkSink(opened.uploader, cutOptions(opened, gridBytes));
-  const sinks: ImageSink[] = [chunks];
-  if (!opened.dryRun) {
-    if (file !== undefined) sinks.push(file);
-    if (indexSink !== undefined) sinks.push(createIndexSink(chunks, indexSink));
-  }
-  return {
-    sink: teeSink(...sinks),
-    device: opened.dryRun ? undefined : device,
-    close: opened.close,
-    storeReport: () => ({
-      index: opened.dryRun ? null : index ?? null,
-      ...storeReport(opened, gridBytes, chunks.counts),
-    }),
-  };
-}
-
-/** The device that an image goes to; undefined for whatever else it is. */
-function openDevice(
-  image: string,
-  sourcePaths: readonly string[],
-  args: ParsedArguments,
-  io: CommandIo,
-): DeviceSink | undefined {
-  const assumeZeroed = args.flag("assume-zeroed");
-  if (image === "-" || image === NO_IMAGE || !isBlockDevice(image)) {
-    if (!assumeZeroed) return undefined;
-    throw new UsageError("--assume-zeroed", "has no effect on an output that is no block device", {
-      hint: "leave it out",
-    });
-  }
-  // What is written over the image that it is laid out like could not be compared with it.
-  refuseSameDevice(image, [...sourcePaths, ...previousPaths(args), args.value("esp") ?? ""]);
-  const device = createDeviceSink(image, { assumeZeroed, signal: io.signal });
-  if (args.value("disk") === undefined || device.sectorBytes === SECTOR_BYTES) return device;
-  throw new UsageError(
-    safeLine(image),
-    `has sectors of ${device.sectorBytes} bytes: partition tables are made for ${SECTOR_BYTES}`,
-    { hint: "leave out --disk, or name a device with sectors of 512 bytes" },
-  );
-}
-
-function openIndex(index: string, args: ParsedArguments, io: CommandIo): ImageSink {
-  const image = args.value("output")!;
-  const source = args.positional("SOURCE");
-  if (index === "-" && image === "-") {
-    throw new UsageError("--index", "the image takes standard output, so the index cannot");
-  }
-  const target = indexTarget(index, args, io, {
-    sourcePaths: [...localPaths([source]), ...previousPaths(args)],
-    image: image === "-" || image === NO_IMAGE ? undefined : image,
-  });
-  if (index !== "-") refuseInsideSource(index, source);
-  return target;
-}
-
-function outputSink(
-  image: string,
-  sourcePaths: readonly string[],
-  args: ParsedArguments,
-  io: CommandIo,
-): ImageSink {
-  if (image === "-") return stdoutSink("image", io);
-  const options = { force: args.flag("force"), signal: io.signal };
-  const sink = createFileSink(image, { ...options, sourcePaths });
-  refuseInsideSource(image, args.positional("SOURCE"));
-  return sink;
-}
-
 /** Digits of a diff id that tell layers apart for people. */
 const SHOWN_HEX_DIGITS = 12;
 
 /** `blessfs bless layered SOURCE -o DIR`. */
 export async function runLayered(args: ParsedArguments, io: CommandIo): Promise<void> {
   const started = io.now();
-  const outputDir = args.value("output")!;
+  const outputDir = args.text("output");
   const source = args.positional("SOURCE");
-  refuseInsideSource(outputDir, source);
   const additions = parseAdditions(args, io, [source]);
-  refuseInsideAdditions(outputDir, additions);
+  const outputs = new Outputs(args, io, { sources: [source], added: additions.paths });
+  outputs.take(outputDir, "the output");
   const layout = parseLayout(args, LAYERED_DEFAULTS);
   const sourceOptions = parseSourceOptions(args, io, [source], args.value("store"));
-  const config = configSink(args, io, {
-    image: outputDir,
-    sourcePaths: [...localPaths([source]), ...additions.paths],
-  });
+  const configSink = outputs.config();
   const opened = await openUploader(args, io, { source });
   const { chunks, ...report } = await blessLayered({
     ...sourceOptions,
@@ -430,7 +362,7 @@ export async function runLayered(args: ParsedArguments, io: CommandIo): Promise<
     force: args.flag("force"),
     chunks: opened,
     dryRun: opened?.dryRun ?? false,
-    configSink: config,
+    configSink,
     ...parseLike(args),
   }).finally(opened?.close);
   if (args.flag("roothash") && !opened?.dryRun) {
@@ -441,52 +373,41 @@ export async function runLayered(args: ParsedArguments, io: CommandIo): Promise<
   const elapsedMs = Math.round(io.now() - started);
   io.warn(report.warnings);
   const { mode, source: _source, manifestDigest, ...rest } = withFormerName(report);
-  const stored = opened && storeReport(opened, layout.gridBytes, chunks!);
-  if (io.json) {
-    const chunkStore = stored === undefined ? {} : { chunkStore: stored };
-    await io.writeReport({
-      mode,
-      source,
-      manifestDigest,
-      directory: outputDir,
-      ...rest,
-      ...chunkStore,
-      elapsedMs,
-    });
-  } else if (!io.quiet) {
-    const text = layeredText(report, outputDir, { stored, elapsedMs });
-    if (args.value("config") === "-") io.stderr.write(text);
-    else await io.stdout.write(text);
-  }
+  const chunkStore = opened && storeReport(opened, layout.gridBytes, chunks!);
+  const head = { mode, source, manifestDigest, directory: outputDir };
+  await io.answer(
+    { ...head, ...rest, chunkStore, elapsedMs },
+    layeredRows(report, outputDir, { chunkStore, elapsedMs }),
+    [args.value("config")],
+  );
 }
 
-function layeredText(
+function layeredRows(
   report: LayeredReport,
   directory: string,
-  { stored, elapsedMs }: { readonly stored: StoreReport | undefined; readonly elapsedMs: number },
-): string {
-  const { layers, reusedLayers } = report;
-  const dryRun = stored?.dryRun ?? false;
-  return aligned([
+  { chunkStore, elapsedMs }: Pick<Made, "elapsedMs"> & {
+    readonly chunkStore: StoreReport | undefined;
+  },
+): Rows {
+  const { layers, reusedLayers, disk } = report;
+  const dryRun = chunkStore?.dryRun ?? false;
+  return [
     ["directory", dryRun ? "none: a dry run" : safeLine(directory)],
     ["source", safeLine(report.source)],
-    ...report.manifestDigest === null ? [] : [["manifest", report.manifestDigest] as const],
+    ["manifest", report.manifestDigest ?? undefined],
     ["layers", `${formatCount(layers.length)}, ${formatCount(reusedLayers)} of them used again`],
     ...layers.map((layer, i) => [`layer ${i + 1}`, layerText(layer, dryRun)] as const),
-    ...additionRows(report),
+    ["additions", additionsText(report)],
     ["size", formatSize(report.sizeBytes)],
-    ["cells", `${formatSize(report.cellBytes)} in use, of ${formatSize(report.grid)} each`],
-    ...report.disk === undefined ? [] : [
-      [
-        "disk",
-        `${safeLine(report.disk.file)}, ${formatSize(report.disk.sizeBytes)}, ${
-          formatCount(report.disk.partitions.length)
-        } partitions`,
-      ] as const,
+    ["cells", cellsText(report)],
+    [
+      "disk",
+      disk && `${safeLine(disk.file)}, ${formatSize(disk.sizeBytes)}, ` +
+        `${formatCount(disk.partitions.length)} partitions`,
     ],
-    ...stored === undefined ? [] : storeRows(stored),
+    ...chunkStore === undefined ? [] : storeRows(chunkStore),
     ["time", formatDuration(elapsedMs)],
-  ]);
+  ];
 }
 
 function layerText(

@@ -4,10 +4,9 @@
  * @module
  */
 import { UsageError } from "../../lib/errors.ts";
-import { switchMetadataChecksums, type SwitchReport } from "../../lib/ext4/checksum/switch.ts";
+import { switchMetadataChecksums } from "../../lib/ext4/checksum/switch.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
-import { aligned } from "../text.ts";
 import { formatSize } from "../values.ts";
 import { countsText } from "./outputs.ts";
 
@@ -22,11 +21,8 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   }
   const { progress, signal } = io;
   const report = await switchMetadataChecksums(image, { enable, progress, signal });
-  if (io.json) await io.writeJson({ image, ...report });
-  else if (!io.quiet) await io.stdout.write(reportText(image, report));
-}
-
-function reportText(image: string, report: SwitchReport): string {
+  if (io.json) return await io.writeJson({ image, ...report });
+  const { changed } = report;
   const state = report.metadataChecksums ? "on" : "off";
   const done = countsText([
     [report.groups, "groups"],
@@ -35,11 +31,11 @@ function reportText(image: string, report: SwitchReport): string {
     [report.extentBlocks, "extent blocks"],
     [report.xattrBlocks, "xattr blocks"],
   ]);
-  return aligned([
+  await io.answer(report, [
     ["image", safeLine(image)],
-    ["checksums", report.changed ? `${state} now` : `${state} already`],
-    ...report.resumed ? [["resumed", "a switch that had been interrupted"] as const] : [],
-    ...report.changed ? [["changed", done] as const] : [],
-    ...report.changed ? [["written", formatSize(report.writtenBytes)] as const] : [],
+    ["checksums", changed ? `${state} now` : `${state} already`],
+    ["resumed", report.resumed ? "a switch that had been interrupted" : undefined],
+    ["changed", changed ? done : undefined],
+    ["written", changed ? formatSize(report.writtenBytes) : undefined],
   ]);
 }

@@ -1,27 +1,200 @@
 /**
- * `blessfs chunk`: an image that is there already, into a chunk store.
+ * `blessfs chunk`, and what `bless` has in common with it: stores that chunks go to, and what is reported of them.
  *
  * @module
  */
-import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
-import { checkChunkSize } from "../../lib/chunk/chunk.ts";
-import { ChunkSink, createIndexSink } from "../../lib/chunk/chunk_sink.ts";
-import { readFileInto, readStreamInto } from "../../lib/io/file_source.ts";
+import { checkChunkSize, type ChunkDigest, ZSTD_LEVEL_MAX } from "../../lib/chunk/chunk.ts";
+import {
+  type ChunkCounts,
+  ChunkSink,
+  ChunkUploader,
+  createIndexSink,
+} from "../../lib/chunk/chunk_sink.ts";
+import { type ChunkerParameters, chunkerText, fastCdcParameters } from "../../lib/chunk/fastcdc.ts";
+import { openChunkStore } from "../../lib/chunk/store.ts";
+import { isS3Address } from "../../lib/chunk/s3_request.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";
+import { readFileInto, readStreamInto } from "../../lib/io/file_source.ts";
+import { realPathOf } from "../../lib/io/paths.ts";
 import { type ImageSink, teeSink } from "../../lib/io/sink.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
-import { aligned } from "../text.ts";
-import { formatDuration, parseSize } from "../values.ts";
-import { exactSize, refuseTerminal } from "./outputs.ts";
+import { CHUNK_OPTIONS } from "../table/options.ts";
+import type { Rows } from "../text.ts";
 import {
-  cutOptions,
-  indexTarget,
-  openUploader,
-  type StoreReport,
-  storeReport,
-  storeRows,
-} from "./store.ts";
+  choiceError,
+  formatCount,
+  formatDuration,
+  formatSize,
+  parseCount,
+  parseSize,
+} from "../values.ts";
+import { exactSize, Outputs, refuseInsideSource, refuseTerminal, stdoutSink } from "./outputs.ts";
+import { certificateFiles } from "./sources.ts";
+
+/** Of the sizes that docs/DEDUP.md compares, the one that stores least. */
+const FASTCDC_AVERAGE_BYTES = 128 * 1024;
+
+/** A store that was opened, and how it is used. */
+export interface OpenedUploader {
+  readonly uploader: ChunkUploader;
+  /** Safe to print. */
+  readonly storeName: string;
+  readonly digest: ChunkDigest;
+  readonly dryRun: boolean;
+  /** Undefined for chunks of one size. */
+  readonly chunker: ChunkerParameters | undefined;
+  /** Lets others prune the store again. To be called when all indexes have been written, and after failures. */
+  close(): Promise<void>;
+}
+
+/** What the commands differ in. */
+export interface UploaderContext {
+  /** Options that mean something only with a store, beside those of every command that has one. */
+  readonly others?: readonly string[];
+  /** What is blessed. */
+  readonly source?: string;
+}
+
+/**
+ * Opens the store that the arguments name; undefined when they name none.
+ *
+ * @throws {UsageError} for an option that wants a store and has none, and for a store inside of the source
+ */
+export async function openUploader(
+  args: ParsedArguments,
+  io: CommandIo,
+  { others = [], source }: UploaderContext = {},
+): Promise<OpenedUploader | undefined> {
+  const text = args.value("store");
+  if (text === undefined) {
+    const first = args.firstGiven([...CHUNK_OPTIONS.map(({ name }) => name), ...others]);
+    if (first === undefined) return undefined;
+    throw new UsageError(`--${first}`, "has no effect without a store", {
+      hint: "name one with --store",
+    });
+  }
+  if (source !== undefined && !isS3Address(text)) refuseInsideSource(text, source);
+  const zstdLevel = args.read("zstd-level", (level, what) => {
+    return parseCount(level, what, 1, ZSTD_LEVEL_MAX);
+  });
+  const chunker = args.read("chunker", parseChunker);
+  const dryRun = args.flag("dry-run");
+  const { signal } = io;
+  const store = await openChunkStore(text, {
+    env: io.env,
+    signal,
+    createStore: args.flag("create-store"),
+    certificates: certificateFiles(args),
+  });
+  const verifyStore = args.flag("verify-store");
+  const onWait = (mark: string) => {
+    if (!io.quiet) io.stderr.write(`blessfs: ${store.name} is being pruned (${mark}): waiting\n`);
+  };
+  const uploader = new ChunkUploader({ store, zstdLevel, dryRun, verifyStore, signal, onWait });
+  return {
+    uploader,
+    storeName: store.name,
+    digest: args.text("digest") as ChunkDigest,
+    dryRun,
+    chunker,
+    close: () => uploader.close(),
+  };
+}
+
+/** A store, and the sink that cuts one image for it. */
+export interface OpenedChunks extends Pick<OpenedUploader, "dryRun" | "close"> {
+  readonly sink: ChunkSink;
+  /** Once the image is there. */
+  report(): StoreReport;
+}
+
+/** Opens the store that the arguments name, for one image that is cut at the grid or as they say. */
+export async function openChunks(
+  args: ParsedArguments,
+  io: CommandIo,
+  gridBytes: number,
+  context?: UploaderContext,
+): Promise<OpenedChunks | undefined> {
+  const opened = await openUploader(args, io, context);
+  if (opened === undefined) return undefined;
+  const { uploader, digest, chunker, dryRun, close } = opened;
+  const chunkBytes = chunker?.maxBytes ?? gridBytes;
+  const sink = new ChunkSink(uploader, { digest, chunker, chunkBytes });
+  return { sink, dryRun, close, report: () => storeReport(opened, gridBytes, sink.counts) };
+}
+
+function parseChunker(text: string, what: string): ChunkerParameters | undefined {
+  const [kind, ...sizes] = text.split(":");
+  if (kind === "fixed" && sizes.length === 0) return undefined;
+  if (kind !== "fastcdc" || (sizes.length !== 0 && sizes.length !== 3)) {
+    throw choiceError(safeLine(text), what, "fixed or fastcdc[:AVG:MIN:MAX]", ["fixed", "fastcdc"]);
+  }
+  const [average = FASTCDC_AVERAGE_BYTES, min, max] = sizes.map((size) => parseSize(size, what));
+  return fastCdcParameters(average, min, max);
+}
+
+/** The sink of an index: a file, or standard output for `-`. */
+export function indexSink(
+  path: string,
+  outputs: Outputs,
+  args: ParsedArguments,
+  io: CommandIo,
+  otherPaths: readonly string[] = [],
+): ImageSink {
+  if (path === "-") return stdoutSink("index", io);
+  if (path.includes("\ufffd")) {
+    throw new UsageError(safeLine(path), "is not UTF-8: such names are not supported");
+  }
+  const store = args.value("store");
+  if (store !== undefined && !isS3Address(store) && realPathOf(store) === realPathOf(path)) {
+    throw new UsageError(safeLine(path), "is named for the store and for an index", {
+      hint: "name two places",
+    });
+  }
+  return outputs.file(path, "its index", otherPaths);
+}
+
+/** What is said of a store as JSON, beside the counts. */
+export interface StoreReport extends ChunkCounts {
+  readonly store: string;
+  readonly dryRun: boolean;
+  readonly digest: ChunkDigest;
+  /** `fixed`, or `fastcdc:AVG:MIN:MAX` in bytes. */
+  readonly chunker: string;
+  /** Of each chunk, or of the largest that there may be. */
+  readonly chunkBytes: number;
+}
+
+/** Puts a report together. */
+export function storeReport(
+  { storeName, dryRun, digest, chunker }: OpenedUploader,
+  chunkBytes: number,
+  counts: Readonly<ChunkCounts>,
+): StoreReport {
+  return {
+    store: storeName,
+    dryRun,
+    digest,
+    chunker: chunker === undefined ? "fixed" : `fastcdc:${chunkerText(chunker)}`,
+    chunkBytes: chunker?.maxBytes ?? chunkBytes,
+    ...counts,
+  };
+}
+
+/** The same for people. */
+export function storeRows(report: StoreReport): Rows {
+  const { chunks, distinctChunks, zeroChunks, newChunks, reusedChunks } = report;
+  const sent = `${formatSize(report.sentBytes)} ${report.dryRun ? "to send" : "sent"}`;
+  const mostOf = report.chunker === "fixed" ? "" : "at most ";
+  const kinds = `${formatCount(distinctChunks)} distinct, ${formatCount(zeroChunks)} of zeros`;
+  return [
+    ["store", safeLine(report.store)],
+    ["chunks", `${formatCount(chunks)} of ${mostOf}${formatSize(report.chunkBytes)}, ${kinds}`],
+    ["new", `${formatCount(newChunks)} chunks, ${formatSize(report.newBytes)}, ${sent}`],
+    ["reused", `${formatCount(reusedChunks)} chunks, ${formatSize(report.reusedBytes)}`],
+  ];
+}
 
 /** The file that standard input comes from, where it comes from one. */
 const STDIN_PATH = "/dev/stdin";
@@ -30,36 +203,40 @@ const STDIN_PATH = "/dev/stdin";
 export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   const started = io.now();
   const image = args.positional("IMAGE");
-  const index = args.value("output");
-  const chunkBytes = args.parsed("grid", parseSize) ?? MERGED_DEFAULTS.gridBytes;
+  const output = args.value("output");
+  const chunkBytes = args.read("grid", parseSize);
   checkChunkSize(chunkBytes, "--grid");
   if (image === "-") refuseTerminal("IMAGE", io);
-  if (index === undefined && !args.flag("dry-run")) {
+  if (output === undefined && !args.flag("dry-run")) {
     throw new UsageError("--output", "there is no name for the index", {
       hint: "name one with -o FILE.caibx, or ask only what would be new with --dry-run",
     });
   }
-  const target = index === undefined
+  const inputs = { sources: [], added: [image === "-" ? STDIN_PATH : image] };
+  const target = output === undefined
     ? undefined
-    : indexTarget(index, args, io, { sourcePaths: [image === "-" ? STDIN_PATH : image] });
-  const opened = (await openUploader(args, io))!;
-  const chunks = new ChunkSink(opened.uploader, cutOptions(opened, chunkBytes));
-  const withIndex = target !== undefined && !opened.dryRun;
-  const sink = withIndex ? teeSink(chunks, createIndexSink(chunks, target)) : chunks;
-  const sizeBytes = await readInto(image, { sink, chunks }, io).finally(() => opened.close());
-  const report = storeReport(opened, chunkBytes, chunks.counts);
+    : indexSink(output, new Outputs(args, io, inputs), args, io);
+  const chunks = (await openChunks(args, io, chunkBytes))!;
+  const withIndex = target !== undefined && !chunks.dryRun;
+  const sink = withIndex ? teeSink(chunks.sink, createIndexSink(chunks.sink, target)) : chunks.sink;
+  const sizeBytes = await readInto(image, sink, chunks.sink, io).finally(() => chunks.close());
+  const report = chunks.report();
   const elapsedMs = Math.round(io.now() - started);
-  const written = withIndex ? index! : null;
-  if (io.json) await io.writeReport({ image, index: written, sizeBytes, ...report, elapsedMs });
-  else if (!io.quiet) {
-    await tell(reportText(report, { image, index: written, sizeBytes, elapsedMs }), written, io);
-  }
+  const index = withIndex ? output! : null;
+  await io.answer({ image, index, sizeBytes, ...report, elapsedMs }, [
+    ["image", safeLine(image)],
+    ["size", exactSize(sizeBytes)],
+    ["index", index === null ? "none: a dry run" : safeLine(index)],
+    ...storeRows(report),
+    ["time", formatDuration(elapsedMs)],
+  ], [index]);
 }
 
 /** Reads the image; whatever goes wrong, the sink is aborted. */
 async function readInto(
   image: string,
-  { sink, chunks }: { readonly sink: ImageSink; readonly chunks: ChunkSink },
+  sink: ImageSink,
+  chunks: ChunkSink,
   io: CommandIo,
 ): Promise<number> {
   const { signal, progress } = io;
@@ -82,27 +259,4 @@ async function* notEmpty(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Uint
   }
   if (sizeBytes > 0) return;
   throw new InputError("standard input", "is empty or closed: wanted a disk image or any file");
-}
-
-/** Where the index takes standard output, the report goes beside it. */
-async function tell(text: string, index: string | null, io: CommandIo): Promise<void> {
-  if (index === "-") io.stderr.write(text);
-  else await io.stdout.write(text);
-}
-
-interface Told {
-  readonly image: string;
-  readonly index: string | null;
-  readonly sizeBytes: number;
-  readonly elapsedMs: number;
-}
-
-function reportText(report: StoreReport, { image, index, sizeBytes, elapsedMs }: Told): string {
-  return aligned([
-    ["image", safeLine(image)],
-    ["size", exactSize(sizeBytes)],
-    ["index", index === null ? "none: a dry run" : safeLine(index)],
-    ...storeRows(report),
-    ["time", formatDuration(elapsedMs)],
-  ]);
 }

@@ -7,14 +7,14 @@ import type { EnvelopeOptions, EnvelopeReport } from "../../lib/bless/envelope.t
 import { parseVeritySignature, rootHashPath, verityPath } from "../../lib/verity/texts.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
-import { realPathOf } from "../../lib/io/paths.ts";
 import { openFileReader, type RandomReader, readExactly } from "../../lib/io/random_reader.ts";
 import { type ImageSink, nullSink, writeWhole } from "../../lib/io/sink.ts";
 import type { VerityReport } from "../../lib/verity/verity_sink.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
+import type { Rows } from "../text.ts";
 import { formatCount, formatSize } from "../values.ts";
-import { localPaths, refuseInsideSource } from "./outputs.ts";
+import type { Outputs } from "./outputs.ts";
 import { readSalt } from "./verity.ts";
 
 /** The largest signature is read whole; what is larger is none. */
@@ -33,42 +33,30 @@ export interface OpenedEnvelope {
   close(): void;
 }
 
-/** What the envelope is for. */
-export interface EnvelopeContext {
-  readonly source: string;
-  /** Undefined for an image that has no file of its own. */
-  readonly image: string | undefined;
-  /** Write nothing. */
-  readonly dryRun: boolean;
-}
-
 /**
  * Opens what the arguments name.
  *
+ * @param image undefined for one that has no file of its own
  * @throws {UsageError} for options that mean nothing without others
  */
 export function openEnvelope(
   args: ParsedArguments,
-  io: CommandIo,
-  context: EnvelopeContext,
+  outputs: Outputs,
+  image: string | undefined,
 ): OpenedEnvelope {
   refuseWithout(args, "verity", ["verity-salt", "roothash"]);
   refuseWithout(args, "disk", ["esp", "verity-signature"]);
-  const opened: RandomReader[] = [];
-  const close = () => opened.forEach((reader) => reader.close());
+  const rootHashSink = args.flag("roothash") ? rootHashFile(args, outputs, image) : undefined;
+  let esp: RandomReader | undefined;
+  const close = () => esp?.close();
   try {
-    const rootHashSink = args.flag("roothash") ? rootHashFile(args, io, context) : undefined;
     const espPath = args.value("esp");
-    if (espPath !== undefined) opened.push(openEsp(espPath));
-    const [esp] = opened;
+    if (espPath !== undefined) esp = openEsp(espPath);
     const signaturePath = args.value("verity-signature");
     const signature = signaturePath === undefined ? undefined : readSignature(signaturePath);
     const disk = args.value("disk") === undefined ? undefined : { esp, signature };
-    const verity = verityOf(args, (file) => hashFile(file, args, io, context), context.image);
-    const vhd = args.flag("vhd");
-    const isPlain = verity === undefined && disk === undefined && !vhd;
     return {
-      envelope: isPlain ? undefined : { verity, disk, vhd },
+      envelope: envelopeOf(verityOf(args, outputs, image), disk, args.flag("vhd")),
       finish: async ({ verity }) => {
         if (rootHashSink !== undefined) await writeRootHash(rootHashSink, verity!);
       },
@@ -87,7 +75,14 @@ export function layeredEnvelope(args: ParsedArguments): EnvelopeOptions | undefi
   const salt = readSalt(args.value("verity-salt"));
   const verity = place === undefined ? undefined : { ...salt, beside: place === BESIDE };
   const disk = args.value("disk") === undefined ? undefined : {};
-  const vhd = args.flag("vhd");
+  return envelopeOf(verity, disk, args.flag("vhd"));
+}
+
+function envelopeOf(
+  verity: EnvelopeOptions["verity"],
+  disk: EnvelopeOptions["disk"],
+  vhd: boolean,
+): EnvelopeOptions | undefined {
   return verity === undefined && disk === undefined && !vhd ? undefined : { verity, disk, vhd };
 }
 
@@ -102,50 +97,51 @@ export async function writeRootHashBeside(
 }
 
 /** The rows of a report. */
-export function envelopeRows(
-  { verity, disk, outputBytes }: EnvelopeReport,
-): (readonly [string, string])[] {
+export function envelopeRows({ verity, disk, outputBytes }: EnvelopeReport): Rows {
+  const partitions = disk?.partitions.map(({ number, role }) => `${number} ${role}`).join(", ");
   return [
-    ...verity === undefined ? [] : [
-      ["root hash", verity.rootHash] as const,
-      [
-        "hash tree",
-        `${formatSize(verity.hashBytes)} over ${formatCount(verity.dataBlocks)} blocks`,
-      ] as const,
+    ["root hash", verity?.rootHash],
+    [
+      "hash tree",
+      verity && `${formatSize(verity.hashBytes)} over ${formatCount(verity.dataBlocks)} blocks`,
     ],
-    ...disk === undefined ? [] : [
-      [
-        "disk",
-        `${formatSize(disk.sizeBytes)}: ${
-          disk.partitions.map(({ number, role }) => `${number} ${role}`).join(", ")
-        }`,
-      ] as const,
-    ],
-    ...outputBytes === undefined ? [] : [["written", formatSize(outputBytes)] as const],
+    ["disk", disk && `${formatSize(disk.sizeBytes)}: ${partitions}`],
+    ["written", outputBytes === undefined ? undefined : formatSize(outputBytes)],
   ];
 }
 
 function verityOf(
   args: ParsedArguments,
-  hashSinkOf: (file: string) => ImageSink,
+  outputs: Outputs,
   image: string | undefined,
 ): EnvelopeOptions["verity"] {
   const verity = args.value("verity");
   if (verity === undefined) return undefined;
   const salt = readSalt(args.value("verity-salt"));
   if (verity === "append") return salt;
-  return { ...salt, hashSink: hashSinkOf(verity === BESIDE ? besideImage(image) : verity) };
+  if (verity === "-") {
+    throw new UsageError("--verity", "the hash tree needs a file: wanted append or its name");
+  }
+  const file = verity === BESIDE ? besideImage(image) : verity;
+  return { ...salt, hashSink: fileUnlessDry(file, "its hash tree", args, outputs) };
+}
+
+/** Checks a name, but makes no file with `--dry-run`. */
+function fileUnlessDry(
+  path: string,
+  what: string,
+  args: ParsedArguments,
+  outputs: Outputs,
+): ImageSink {
+  if (!args.flag("dry-run")) return outputs.file(path, what);
+  outputs.take(path, what);
+  return nullSink;
 }
 
 function besideImage(image: string | undefined): string {
   if (image !== undefined) return verityPath(image);
-  throw new UsageError(
-    "--verity",
-    "the image has no name that the hash tree could be named after",
-    {
-      hint: "name the file of the tree, or use append",
-    },
-  );
+  const why = "the image has no name that the hash tree could be named after";
+  throw new UsageError("--verity", why, { hint: "name the file of the tree, or use append" });
 }
 
 function refuseWithout(args: ParsedArguments, needed: string, names: readonly string[]): void {
@@ -159,39 +155,15 @@ function refuseWithout(args: ParsedArguments, needed: string, names: readonly st
 
 function rootHashFile(
   args: ParsedArguments,
-  io: CommandIo,
-  { source, image, dryRun }: EnvelopeContext,
+  outputs: Outputs,
+  image: string | undefined,
 ): ImageSink {
-  if (image === undefined) {
-    throw new UsageError("--roothash", "the image has no name that the file could be named after", {
-      hint: "write the image to a file, or take the root hash from the report",
-    });
+  if (image !== undefined) {
+    return fileUnlessDry(rootHashPath(image), "its root hash", args, outputs);
   }
-  const path = rootHashPath(image);
-  refuseInsideSource(path, source);
-  if (dryRun) return nullSink;
-  const options = { force: args.flag("force"), signal: io.signal };
-  return createFileSink(path, { ...options, sourcePaths: localPaths([source]) });
-}
-
-function hashFile(
-  file: string,
-  args: ParsedArguments,
-  io: CommandIo,
-  { source, image, dryRun }: EnvelopeContext,
-): ImageSink {
-  if (file === "-") {
-    throw new UsageError("--verity", "the hash tree needs a file: wanted append or its name");
-  }
-  if (image !== undefined && realPathOf(image) === realPathOf(file)) {
-    throw new UsageError(safeLine(file), "is named for the image and for its hash tree", {
-      hint: "name two files, or use --verity append",
-    });
-  }
-  refuseInsideSource(file, source);
-  if (dryRun) return nullSink;
-  const options = { force: args.flag("force"), signal: io.signal };
-  return createFileSink(file, { ...options, sourcePaths: localPaths([source]) });
+  throw new UsageError("--roothash", "the image has no name that the file could be named after", {
+    hint: "write the image to a file, or take the root hash from the report",
+  });
 }
 
 /** No line end, as veritysetup writes it. */

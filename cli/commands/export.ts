@@ -4,22 +4,22 @@
  * @module
  */
 import { type DiffReport, diffSources } from "../../lib/bless/diff.ts";
-import { exportTar } from "../../lib/bless/export.ts";
+import { exportTar, type TarCounts } from "../../lib/bless/export.ts";
 import { UsageError } from "../../lib/errors.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { EXIT, safeLine } from "../errors.ts";
-import { aligned } from "../text.ts";
+import type { Rows } from "../text.ts";
 import { formatCount, formatSize } from "../values.ts";
 import { parseAdditions } from "./additions.ts";
 import { LeftOut } from "./image.ts";
-import { contentText, exactSize, tarSink } from "./outputs.ts";
+import { countsText, exactSize, Outputs } from "./outputs.ts";
 import { parseSourceOptions, sourceDateEpoch } from "./sources.ts";
 
 /** `blessfs export IMAGE -o TAR`. */
 export async function runExport(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
   const leftOut = new LeftOut(args);
   const image = args.positional("IMAGE");
-  const tar = args.value("output")!;
+  const tar = args.text("output");
   const additions = parseAdditions(args, io, [image]);
   const sourceOptions = parseSourceOptions(args, io, [image]);
   const { source, ...report } = await exportTar({
@@ -29,29 +29,19 @@ export async function runExport(args: ParsedArguments, io: CommandIo): Promise<0
     source: image,
     layer: args.flag("layer"),
     timestamp: sourceDateEpoch(io),
-    sink: tarSink(
-      tar,
-      { sources: [image], addedPaths: additions.paths, force: args.flag("force") },
-      io,
-    ),
+    sink: new Outputs(args, io, { sources: [image], added: additions.paths }).tar(tar),
   });
   io.warn(report.warnings);
-  if (io.json) await io.writeReport({ source, tar, ...report, ...leftOutOf(leftOut) });
-  else if (tar !== "-" && !io.quiet) {
-    await io.stdout.write(aligned([
+  if (tar !== "-") {
+    await io.answer({ source, tar, ...report, ...leftOut.document }, [
       ["tar", safeLine(tar)],
       ["source", safeLine(source)],
       ["uuid", report.uuid],
       ["size", exactSize(report.sizeBytes)],
       ["content", contentText(report)],
-    ]));
+    ]);
   }
   return leftOut.finish(io);
-}
-
-/** What the JSON document says of it. */
-function leftOutOf({ onFault, entries }: LeftOut): { readonly leftOut?: typeof entries } {
-  return onFault === undefined ? {} : { leftOut: entries };
 }
 
 /** `blessfs diff A B -o TAR`. */
@@ -62,6 +52,7 @@ export async function runDiff(args: ParsedArguments, io: CommandIo): Promise<0 |
   }
   const layer = args.value("output");
   const additions = parseAdditions(args, io, [before, after]);
+  const outputs = new Outputs(args, io, { sources: [before, after], added: additions.paths });
   const leftOut = new LeftOut(args);
   const report = await diffSources({
     ...parseSourceOptions(args, io, [before, after]),
@@ -70,32 +61,40 @@ export async function runDiff(args: ParsedArguments, io: CommandIo): Promise<0 |
     before,
     after,
     timestamp: sourceDateEpoch(io),
-    sink: layer === undefined ? undefined : tarSink(
-      layer,
-      { sources: [before, after], addedPaths: additions.paths, force: args.flag("force") },
-      io,
-    ),
+    sink: layer === undefined ? undefined : outputs.tar(layer),
   });
   io.warn(report.warnings);
-  if (io.json) {
-    await io.writeReport({ ...report, layer: layer ?? null, ...leftOutOf(leftOut) });
-  } else if (layer !== "-" && !io.quiet) await io.stdout.write(diffText(report, layer));
+  if (layer !== "-") {
+    const document = { ...report, layer: layer ?? null, ...leftOut.document };
+    await io.answer(document, diffRows(report, layer));
+  }
   const code = leftOut.finish(io);
-  if (args.flag("exit-code") && !report.isEqual) return EXIT.answerNo;
-  return code;
+  return args.flag("exit-code") && !report.isEqual ? EXIT.answerNo : code;
 }
 
-function diffText(report: DiffReport, layer: string | undefined): string {
-  const { added, removed, changed, sizeBytes } = report;
-  const names = `${formatCount(added)} added, ${formatCount(removed)} removed, ${
-    formatCount(changed)
-  } changed`;
-  return aligned([
+function diffRows(report: DiffReport, layer: string | undefined): Rows {
+  const { added, removed, changed, sizeBytes, isEqual } = report;
+  const names = `${formatCount(added)} added, ${formatCount(removed)} removed, ` +
+    `${formatCount(changed)} changed`;
+  return [
     ["from", safeLine(report.before)],
     ["to", safeLine(report.after)],
-    ["names", report.isEqual ? "all the same" : names],
-    ...layer === undefined ? [] : [["layer", safeLine(layer)] as const],
-    ...sizeBytes === null ? [] : [["size", formatSize(sizeBytes)] as const],
-    ...report.isEqual ? [] : [["content", contentText(report.entries)] as const],
+    ["names", isEqual ? "all the same" : names],
+    ["layer", layer && safeLine(layer)],
+    ["size", sizeBytes === null ? undefined : formatSize(sizeBytes)],
+    ["content", isEqual ? undefined : contentText(report.entries)],
+  ];
+}
+
+/** What a tar has in it, in one line. */
+export function contentText(counts: TarCounts): string {
+  const text = countsText([
+    [counts.files, "files"],
+    [counts.directories, "directories"],
+    [counts.symlinks, "symlinks"],
+    [counts.hardLinks, "hard links"],
+    [counts.specialFiles, "special files"],
+    [counts.whiteouts, "whiteouts"],
   ]);
+  return text === "" ? "nothing" : text;
 }

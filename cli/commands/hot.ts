@@ -5,17 +5,16 @@
  */
 import type { HotFiles, HotOptions } from "../../lib/bless/hot.ts";
 import type { BlessReport } from "../../lib/bless/report.ts";
-import { CHUNK_DIGESTS } from "../../lib/chunk/chunk.ts";
+import type { ChunkDigest } from "../../lib/chunk/chunk.ts";
 import { UsageError } from "../../lib/errors.ts";
-import { createFileSink } from "../../lib/io/file_sink.ts";
 import { openInputFile, SharedDescriptor } from "../../lib/io/random_reader.ts";
-import { realPathOf } from "../../lib/io/paths.ts";
 import { type ImageSink, writeWhole } from "../../lib/io/sink.ts";
 import { parseHotList } from "../../lib/source/hot_list.ts";
-import type { CommandIo, ParsedArguments } from "../command.ts";
+import type { ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
+import type { Rows } from "../text.ts";
 import { formatCount, formatSize } from "../values.ts";
-import { localPaths, refuseInsideSource } from "./outputs.ts";
+import type { Outputs } from "./outputs.ts";
 
 /** In place of a list: what the entry point reads. A list of that name is written ./entrypoint. */
 const ENTRYPOINT = "entrypoint";
@@ -23,10 +22,9 @@ const ENTRYPOINT = "entrypoint";
 /** What is hot, by the arguments. */
 export function parseHot(args: ParsedArguments): HotOptions {
   const named = args.value("hot");
-  const digest = args.value("digest");
   return {
     hot: named === undefined ? undefined : hotFiles(named),
-    hotDigest: CHUNK_DIGESTS.find((known) => known === digest),
+    hotDigest: args.text("digest") as ChunkDigest,
   };
 }
 
@@ -46,24 +44,13 @@ function hotFiles(named: string): HotFiles {
 }
 
 /** Where `--prefetch` goes; undefined without it. Checked before anything is made. */
-export function prefetchSink(args: ParsedArguments, io: CommandIo): ImageSink | undefined {
+export function prefetchSink(args: ParsedArguments, outputs: Outputs): ImageSink | undefined {
   const path = args.value("prefetch");
   if (path === undefined) return undefined;
-  if (args.value("hot") === undefined) {
-    throw new UsageError("--prefetch", "nothing is hot without --hot", {
-      hint: "name the files that a boot reads with --hot FILE, or --hot entrypoint",
-    });
-  }
-  const image = args.value("output")!;
-  if (realPathOf(image) === realPathOf(path)) {
-    throw new UsageError(safeLine(path), "is named for the image and for --prefetch", {
-      hint: "name two files",
-    });
-  }
-  const source = args.positional("SOURCE");
-  refuseInsideSource(path, source);
-  const sourcePaths = localPaths([source]);
-  return createFileSink(path, { force: args.flag("force"), signal: io.signal, sourcePaths });
+  if (args.value("hot") !== undefined) return outputs.file(path, "--prefetch");
+  throw new UsageError("--prefetch", "nothing is hot without --hot", {
+    hint: "name the files that a boot reads with --hot FILE, or --hot entrypoint",
+  });
 }
 
 /** Writes what a store or a server needs to have the cells ready. */
@@ -75,16 +62,13 @@ export async function writePrefetch(sink: ImageSink, report: BlessReport): Promi
 }
 
 /** The rows of a report. */
-export function hotRows(
-  { hot, prefetch }: BlessReport,
-): (readonly [string, string])[] {
+export function hotRows({ hot, prefetch }: BlessReport): Rows {
   if (hot === undefined) return [];
   const missing = hot.missing === 0 ? "" : `, ${formatCount(hot.missing)} paths not found`;
   const placed = prefetch === undefined
     ? "nothing: they have no blocks"
-    : `${formatSize(prefetch.length)} at ${formatSize(prefetch.offset)}, ${
-      formatCount(prefetch.cells.length)
-    } cells`;
+    : `${formatSize(prefetch.length)} at ${formatSize(prefetch.offset)}, ` +
+      `${formatCount(prefetch.cells.length)} cells`;
   return [
     ["hot", `${formatCount(hot.files)} files, ${formatSize(hot.bytes)}${missing}`],
     ["prefetch", placed],

@@ -17,15 +17,11 @@ import { Warnings } from "../../lib/warnings.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { EXIT, safeLine } from "../errors.ts";
 
-/** How an image is to be opened. */
-export type ImageAccess = ResolvedOptions;
-
 /** Reads REPLAY_OPTIONS, and adds what the run gives. */
-export function parseImageAccess(args: ParsedArguments, io: CommandIo): ImageAccess {
-  const externalJournal = args.value("external-journal");
+export function parseImageAccess(args: ParsedArguments, io: CommandIo): ResolvedOptions {
   return {
     replay: args.flag("replay"),
-    ...externalJournal === undefined ? {} : { externalJournal },
+    externalJournal: args.value("external-journal"),
     progress: io.progress,
     signal: io.signal,
     warnings: new Warnings(),
@@ -35,21 +31,19 @@ export function parseImageAccess(args: ParsedArguments, io: CommandIo): ImageAcc
 /** Opens an image, works on it, and closes it whatever happens. Faults in it are thrown with its name. */
 export async function withImage<T>(
   path: string,
-  access: ImageAccess,
+  access: ResolvedOptions,
   warnings: Warnings,
   work: (image: Ext4Image) => Promise<T>,
 ): Promise<T> {
-  return await withImageReader(
-    path,
-    access,
-    (reader) => work(openExt4Image(reader, { warnings })),
-  );
+  return await withImageReader(path, access, (reader) => {
+    return work(openExt4Image(reader, { warnings }));
+  });
 }
 
-/** The same for work that opens the image itself. It is told what was done when the journal had to be replayed. */
+/** The same for work that opens the image itself. It gets a report where the journal had to be replayed. */
 export async function withImageReader<T>(
   path: string,
-  access: ImageAccess,
+  access: ResolvedOptions,
   work: (reader: RandomReader, replay: RecoveryReport | undefined) => Promise<T>,
 ): Promise<T> {
   const { reader, replay } = await openNamedImage(path, access);
@@ -84,7 +78,7 @@ export function findOperand(
 export class LeftOut {
   /** What was left out so far, and why. */
   readonly entries: { readonly path: string; readonly why: string }[] = [];
-  /** Hears of it; undefined when the first fault is an error. */
+  /** Called for each; undefined when the first fault is an error. */
   readonly onFault: ((path: ByteString, error: InputError) => void) | undefined;
 
   constructor(args: ParsedArguments) {
@@ -92,6 +86,11 @@ export class LeftOut {
     this.onFault = (path, error) => {
       this.entries.push({ path: displayName(path), why: error.message });
     };
+  }
+
+  /** What the JSON document says of it: nothing without --keep-going. */
+  get document(): { readonly leftOut?: LeftOut["entries"] } {
+    return this.onFault === undefined ? {} : { leftOut: this.entries };
   }
 
   /** Lists what was left out; the answer is the exit code. */

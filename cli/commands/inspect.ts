@@ -39,7 +39,6 @@ import { formatSize, parseCount } from "../values.ts";
 import { inodeNumberOf, parseImageAccess, withImageReader } from "./image.ts";
 import { modeText, shownBytes, timeText } from "./ls.ts";
 
-const DEFAULT_EXTENT_COUNT = 1000;
 /** More groups than these (8 TiB) are not put into one JSON document. */
 const JSON_GROUPS_MAX = 65_536;
 const YIELD_AFTER_GROUPS = 256;
@@ -54,9 +53,9 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   if (unused !== undefined) {
     throw new UsageError(`--${unused}`, "has no effect on ext4 images", { hint: "leave it out" });
   }
-  const maxRunCount = args.parsed("max-extents", (text, what) => {
+  const maxRunCount = args.read("max-extents", (text, what) => {
     return parseCount(text, what, 0, 100_000_000);
-  }) ?? DEFAULT_EXTENT_COUNT;
+  });
   const [operand] = args.positionals("PATH");
   const warnings = new Warnings(args.flag("strict"));
   await withImageReader(args.positional("IMAGE"), parseImageAccess(args, io), async (reader) => {

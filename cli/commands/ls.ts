@@ -42,8 +42,8 @@ export async function runLs(args: ParsedArguments, io: CommandIo): Promise<0 | 1
         const entry = look(name, () => listedEntry(image, name));
         if (entry !== undefined) entries.push(entry);
       });
-      const left = onFault === undefined ? {} : { leftOut: leftOut.entries };
-      await io.writeJson({ image: imagePath, entries, ...left, warnings: warnings.list() });
+      const { document } = leftOut;
+      await io.writeJson({ image: imagePath, entries, ...document, warnings: warnings.list() });
       return;
     }
     const isWhole = recursive || !isListed;

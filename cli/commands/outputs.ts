@@ -5,7 +5,6 @@
  */
 import { existsSync, realpathSync, statSync } from "node:fs";
 import { sep } from "node:path";
-import type { TarCounts } from "../../lib/bless/export.ts";
 import { IoError, UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { realPathOf, statIfThere } from "../../lib/io/paths.ts";
@@ -34,64 +33,113 @@ export function stdoutSink(what: string, io: CommandIo): ImageSink {
   });
 }
 
-/** The sink of a tar: a file, or standard output for `-`. */
-export function tarSink(
-  output: string,
-  { sources, addedPaths = [], force }: {
-    readonly sources: readonly string[];
-    readonly addedPaths?: readonly string[];
-    readonly force: boolean;
-  },
-  io: CommandIo,
-): ImageSink {
-  if (output !== "-") {
-    for (const source of sources) refuseInsideSource(output, source);
-    for (const path of addedPaths) refuseInsideTree(output, path);
-    const sourcePaths = [...localPaths(sources), ...addedPaths];
-    return createFileSink(output, { force, signal: io.signal, sourcePaths });
+/** Outputs by their real paths: no two may be one file, neither in one call nor in two lines of a batch. */
+export class OutputNames {
+  readonly #named = new Map<string, { readonly what: string; readonly line: number | undefined }>();
+
+  /** @throws {UsageError} for a path that is taken */
+  take(path: string, what: string, line?: number): void {
+    const real = realPathOf(path);
+    const other = this.#named.get(real);
+    if (other === undefined) return void this.#named.set(real, { what, line });
+    const isOtherLine = other.line !== line;
+    const why = isOtherLine
+      ? `is the output of line ${other.line} too`
+      : `is named for ${other.what} and for ${what}`;
+    throw new UsageError(safeLine(path), why, isOtherLine ? {} : { hint: "name two files" });
   }
-  const sink = stdoutSink("tar", io);
-  if (!io.stdout.isTerminal) return sink;
-  throw new UsageError("--output", "`-` is standard output, and that is a terminal", {
-    hint: "redirect it into a file or a program",
-  });
+
+  /** Forgets the outputs of a line that failed. */
+  release(line: number): void {
+    for (const [path, named] of this.#named) if (named.line === line) this.#named.delete(path);
+  }
 }
 
-/**
- * The sink of `--config`: a file, or standard output for `-`; undefined where none is asked for, or nothing is to be written.
- *
- * @param image the output beside it; undefined when it is not a file
- */
-export function configSink(
-  args: ParsedArguments,
-  io: CommandIo,
-  { image, sourcePaths }: {
-    readonly image: string | undefined;
-    readonly sourcePaths: readonly string[];
-  },
-): ImageSink | undefined {
-  const config = args.value("config");
-  if (config === undefined || args.flag("dry-run")) return undefined;
-  if (config === "-") {
-    if (args.value("output") === "-") {
-      throw new UsageError("--config", "the image takes standard output, so the config cannot");
-    }
-    return stdoutSink("config", io);
+/** What a call reads, which none of its outputs may be or lie in. */
+export interface CallInputs {
+  readonly sources: readonly string[];
+  /** Files and directories that are added. */
+  readonly added?: readonly string[];
+}
+
+/** The outputs of one call. They are checked before the work begins, and get their names when they are whole. */
+export class Outputs {
+  readonly sourcePaths: readonly string[];
+  readonly #args: ParsedArguments;
+  readonly #io: CommandIo;
+  readonly #inputs: CallInputs;
+  readonly #names: OutputNames;
+  readonly #line: number | undefined;
+
+  /** @param names those of all lines of a batch, of which this is one */
+  constructor(
+    args: ParsedArguments,
+    io: CommandIo,
+    inputs: CallInputs,
+    { names = new OutputNames(), line }: { names?: OutputNames; line?: number } = {},
+  ) {
+    this.#args = args;
+    this.#io = io;
+    this.#inputs = inputs;
+    this.#names = names;
+    this.#line = line;
+    this.sourcePaths = [...localPaths(inputs.sources), ...inputs.added ?? []];
   }
-  if (image !== undefined && realPathOf(image) === realPathOf(config)) {
-    throw new UsageError(safeLine(config), "is named for the output and for the config", {
-      hint: "name two files",
+
+  /**
+   * Takes a name.
+   *
+   * @param what it is for, for the error
+   * @throws {UsageError} when another output has it, or it lies inside of what is read
+   */
+  take(path: string, what: string): void {
+    this.#names.take(path, what, this.#line);
+    this.#refuseInside(path);
+  }
+
+  /**
+   * The sink of a file.
+   *
+   * @param otherPaths what it must not be, either
+   */
+  file(path: string, what: string, otherPaths: readonly string[] = []): ImageSink {
+    this.#names.take(path, what, this.#line);
+    const sourcePaths = [...this.sourcePaths, ...otherPaths];
+    const options = { force: this.#args.flag("force"), signal: this.#io.signal, sourcePaths };
+    const sink = createFileSink(path, options);
+    this.#refuseInside(path);
+    return sink;
+  }
+
+  #refuseInside(path: string): void {
+    for (const source of this.#inputs.sources) refuseInsideSource(path, source);
+    for (const added of this.#inputs.added ?? []) refuseInsideTree(path, added);
+  }
+
+  /** The sink of a tar: a file, or standard output for `-`. */
+  tar(path: string): ImageSink {
+    if (path !== "-") return this.file(path, "the tar");
+    const sink = stdoutSink("tar", this.#io);
+    if (!this.#io.stdout.isTerminal) return sink;
+    throw new UsageError("--output", "`-` is standard output, and that is a terminal", {
+      hint: "redirect it into a file or a program",
     });
   }
-  refuseInsideSource(config, args.positional("SOURCE"));
-  return createFileSink(config, { force: args.flag("force"), signal: io.signal, sourcePaths });
+
+  /** The sink of `--config`; undefined where none is asked for, or nothing is to be written. */
+  config(otherPaths: readonly string[] = []): ImageSink | undefined {
+    const config = this.#args.value("config");
+    if (config === undefined || this.#args.flag("dry-run")) return undefined;
+    if (config !== "-") return this.file(config, "the config", otherPaths);
+    if (this.#args.value("output") !== "-") return stdoutSink("config", this.#io);
+    throw new UsageError("--config", "the image takes standard output, so the config cannot");
+  }
 }
 
 /** Refuses to wait for a person who types an image. */
 export function refuseTerminal(operand: string, io: CommandIo, hint?: string): void {
   if (!io.stdin.isTerminal) return;
-  const details = hint === undefined ? {} : { hint };
-  throw new UsageError(operand, "`-` is standard input, and that is a terminal", details);
+  throw new UsageError(operand, "`-` is standard input, and that is a terminal", { hint });
 }
 
 /** The paths of this machine that sources name. */
@@ -147,19 +195,6 @@ function treeOf(source: string): string | undefined {
 export function countsText(counts: readonly (readonly [count: number, name: string])[]): string {
   return counts.filter(([count]) => count > 0)
     .map(([count, name]) => `${formatCount(count)} ${name}`).join(", ");
-}
-
-/** What a tar has in it, in one line. */
-export function contentText(counts: TarCounts): string {
-  const text = countsText([
-    [counts.files, "files"],
-    [counts.directories, "directories"],
-    [counts.symlinks, "symlinks"],
-    [counts.hardLinks, "hard links"],
-    [counts.specialFiles, "special files"],
-    [counts.whiteouts, "whiteouts"],
-  ]);
-  return text === "" ? "nothing" : text;
 }
 
 /** A size rounded, and exact: `1.5 MiB (1,572,864 bytes)`. */

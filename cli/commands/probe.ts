@@ -3,13 +3,12 @@
  *
  * @module
  */
-import { resolve } from "node:path";
-import { MERGED_DEFAULTS, NONE, packingText } from "../../lib/bless/options.ts";
+import { MERGED_DEFAULTS, NONE } from "../../lib/bless/options.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
-import type { ImageSink } from "../../lib/io/sink.ts";
+import { type ImageSink, writeWhole } from "../../lib/io/sink.ts";
+import type { ResolvedOptions } from "../../lib/source/types.ts";
 import { reportChart } from "../../probe/chart.ts";
-import { reportCsv } from "../../probe/csv.ts";
 import { reportHtml } from "../../probe/html.ts";
 import {
   type ChunkerParameters,
@@ -20,32 +19,37 @@ import { probeFingerprints } from "../../probe/fingerprints/reader.ts";
 import { type ResolvedProbeOptions, schemeLabel } from "../../probe/schemes.ts";
 import { probe } from "../../probe/probe.ts";
 import type { ProbeReport } from "../../probe/report.ts";
+import { reportCsv, reportText } from "../../probe/tables.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { EXIT, safeLine } from "../errors.ts";
 import { ADDITION_OPTIONS } from "../table/options.ts";
 import { choiceError, parseCount, parsePercent, parseSize } from "../values.ts";
 import { parseAdditions } from "./additions.ts";
-import { localPaths } from "./outputs.ts";
-import { probeText } from "./probe_table.ts";
+import { localPaths, OutputNames } from "./outputs.ts";
 import { parsePacking, parseSourceOptions, parseThreshold, sourceDateEpoch } from "./sources.ts";
 import { readSalt } from "./verity.ts";
 
 /** `blessfs probe SOURCE...`. */
 export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
   const format = outputFormat(args, io);
-  const gates = parseGates(args);
-  const outputs = new ProbeOutputs(args, io);
+  const gates = {
+    minDedup: args.parsed("min-dedup", parseShare),
+    maxNewBytes: args.parsed("max-new-bytes", parseSize),
+    maxNewShare: args.parsed("max-new-share", parseShare),
+  };
+  const files = openFiles(args, io);
   let report: ProbeReport;
   try {
-    report = await reportOf(args, io, outputs);
-    await outputs.writeChart(report);
+    report = await reportOf(args, io, files.fingerprints);
+    if (files.plot !== undefined) await writeText(files.plot, reportChart(report));
+    if (files.report !== undefined) await writeText(files.report, reportHtml(report));
   } catch (error) {
-    await outputs.abort();
+    for (const name of FILES) await files[name]?.abort();
     throw error;
   }
   if (format !== "json") io.warn(report.warnings);
   if (format === "json") await io.writeReport(report);
-  else await io.stdout.write(format === "csv" ? reportCsv(report) : probeText(report));
+  else await io.stdout.write(format === "csv" ? reportCsv(report) : reportText(report));
   return failedGates(report, gates, io);
 }
 
@@ -54,14 +58,6 @@ interface Gates {
   readonly minDedup: number | undefined;
   readonly maxNewBytes: number | undefined;
   readonly maxNewShare: number | undefined;
-}
-
-function parseGates(args: ParsedArguments): Gates {
-  return {
-    minDedup: args.parsed("min-dedup", parseShare),
-    maxNewBytes: args.parsed("max-new-bytes", parseSize),
-    maxNewShare: args.parsed("max-new-share", parseShare),
-  };
 }
 
 /** Undefined without gates. */
@@ -92,7 +88,7 @@ function failedGates(report: ProbeReport, gates: Gates, io: CommandIo): 0 | 1 | 
 async function reportOf(
   args: ParsedArguments,
   io: CommandIo,
-  outputs: ProbeOutputs,
+  fingerprints: ImageSink | undefined,
 ): Promise<ProbeReport> {
   const sources = args.positionals("SOURCE");
   const way = (["from", "as-is"] as const).find((flag) => args.flag(flag));
@@ -109,45 +105,29 @@ async function reportOf(
       ...additions.options,
       ...parseMeasure(args, io.env),
       sources,
-      fingerprints: outputs.fingerprints,
+      fingerprints,
       timestamp: sourceDateEpoch(io),
     });
   }
   const { warnings, signal } = sourceOptions;
-  return await probeFingerprints({
-    paths: sources,
-    pairwise: args.flag("pairwise") || args.value("report") !== undefined,
-    row: args.value("row"),
-    warnings,
-    signal,
-  });
+  const pairwise = args.flag("pairwise") || args.value("report") !== undefined;
+  const row = args.value("row");
+  return await probeFingerprints({ paths: sources, pairwise, row, warnings, signal });
 }
 
-function outputFormat(args: ParsedArguments, io: CommandIo): "table" | "json" | "csv" {
-  const format = args.value("format") as "table" | "json" | "csv" | undefined;
-  if (!io.json) return format ?? "table";
-  if (format === undefined || format === "json") return "json";
+function outputFormat(args: ParsedArguments, io: CommandIo): string {
+  const format = args.text("format");
+  if (!io.json) return format;
+  if (args.firstGiven(["format"]) === undefined || format === "json") return "json";
   throw new UsageError("--json", `cannot be combined with --format ${format}`);
 }
 
 const THRESHOLD_VARIABLE = "DEDUP_ALIGN_THRESHOLD";
 
 /** What is measured and how, but for the sources. */
-export type Measure = Pick<
+export type Measure = Omit<
   ResolvedProbeOptions,
-  | "mode"
-  | "asIs"
-  | "thresholds"
-  | "packings"
-  | "grids"
-  | "chunker"
-  | "compression"
-  | "veritySalt"
-  | "selfShift"
-  | "pairwise"
-  | "explain"
-  | "row"
-  | "like"
+  keyof ResolvedOptions | "sources" | "fingerprints" | "timestamp"
 >;
 
 /** Reads what is measured. Throws a UsageError for a value that cannot be read. */
@@ -155,21 +135,21 @@ export function parseMeasure(
   args: ParsedArguments,
   env: Readonly<Record<string, string | undefined>>,
 ): Measure {
-  const grids = args.values("grid")?.map((text) => parseSize(text, "--grid"));
+  const hasPage = args.value("report") !== undefined;
   return {
-    mode: args.value("mode") === "layered" ? "layered" : "merged",
+    mode: args.text("mode") as Measure["mode"],
     asIs: args.flag("as-is"),
     thresholds: thresholds(args, env),
-    packings: (args.values("packing") ?? [packingText(MERGED_DEFAULTS.packing), "tight"])
-      .map((text) => parsePacking(text, "--packing")),
-    grids: grids ?? [MERGED_DEFAULTS.gridBytes],
+    packings: args.parsedValues("packing", parsePacking) ??
+      [MERGED_DEFAULTS.packing, { kind: "tight" }],
+    grids: args.parsedValues("grid", parseSize)!,
     chunker: args.parsed("cdc", parseChunker),
-    compression: args.parsed("compress", parseCompression) ?? { kind: "zstd", level: 1 },
+    compression: args.read("compress", parseCompression),
     veritySalt: parseTree(args),
     selfShift: args.flag("self-shift"),
-    pairwise: args.flag("pairwise") || args.value("report") !== undefined,
+    pairwise: args.flag("pairwise") || hasPage,
     // A page for others says where the layout loses, where that can be known.
-    explain: args.flag("explain") || (args.value("report") !== undefined && !args.flag("as-is")),
+    explain: args.flag("explain") || hasPage && !args.flag("as-is"),
     like: args.value("like") === undefined ? undefined : "previous",
     row: args.value("row"),
   };
@@ -247,8 +227,8 @@ function thresholds(
   args: ParsedArguments,
   env: Readonly<Record<string, string | undefined>>,
 ): number[] {
-  const given = args.values("align-threshold");
-  if (given !== undefined) return given.map((text) => parseThreshold(text, "--align-threshold"));
+  const given = args.parsedValues("align-threshold", parseThreshold);
+  if (given !== undefined) return given;
   const preset = env[THRESHOLD_VARIABLE];
   if (preset === undefined || preset === "") return [MERGED_DEFAULTS.alignThresholdBytes];
   return preset.split(",").map((text) => parseThreshold(text, THRESHOLD_VARIABLE));
@@ -273,47 +253,31 @@ function parseCompression(text: string, what: string): ResolvedProbeOptions["com
   return { kind: "zstd", level: level === undefined ? 1 : parseCount(level, what, 1, 19) };
 }
 
-/** Files that get their names when they are whole. */
-export class ProbeOutputs {
-  /** Undefined when none are wanted. */
-  readonly fingerprints: ImageSink | undefined;
-  readonly #chart: ImageSink | undefined;
-  readonly #page: ImageSink | undefined;
+const FILES = ["plot", "report", "fingerprints"] as const;
 
-  /** Opened first, so that a file in the way is reported before the work. */
-  constructor(args: ParsedArguments, io: CommandIo) {
-    const sources = args.positionals("SOURCE");
-    const sourcePaths = args.flag("from") ? sources : localPaths(sources);
-    const sinkOf = (path: string | undefined) =>
-      path === undefined
-        ? undefined
-        : createFileSink(path, { force: args.flag("force"), signal: io.signal, sourcePaths });
-    const names = ["plot", "report", "fingerprints"] as const;
-    const [plot, page, fingerprints] = names.map((name) => fileValue(args, name));
-    refusePixels(plot);
-    refuseSameFiles([["plot", plot], ["report", page], ["fingerprints", fingerprints]]);
-    this.#chart = sinkOf(plot);
-    this.#page = sinkOf(page);
-    this.fingerprints = sinkOf(fingerprints);
+/** Files that get their names when they are whole. Opened first, so that one in the way is reported before the work. */
+function openFiles(
+  args: ParsedArguments,
+  io: CommandIo,
+): Partial<Record<typeof FILES[number], ImageSink>> {
+  const sources = args.positionals("SOURCE");
+  const sourcePaths = args.flag("from") ? sources : localPaths(sources);
+  const options = { force: args.flag("force"), signal: io.signal, sourcePaths };
+  refusePixels(args.value("plot"));
+  const names = new OutputNames();
+  const given = FILES.flatMap((name) => {
+    const path = args.value(name);
+    return path === undefined ? [] : [{ name, path }];
+  });
+  for (const { name, path } of given) {
+    if (path !== "-") names.take(path, `--${name}`);
+    else throw new UsageError(`--${name} -`, "standard output has the report: wanted a file");
   }
-
-  async writeChart(report: ProbeReport): Promise<void> {
-    if (this.#chart !== undefined) await writeText(this.#chart, reportChart(report));
-    if (this.#page !== undefined) await writeText(this.#page, reportHtml(report));
-  }
-
-  /** Drops what was not finished. */
-  async abort(): Promise<void> {
-    await this.#chart?.abort();
-    await this.#page?.abort();
-    await this.fingerprints?.abort();
-  }
+  return Object.fromEntries(given.map(({ name, path }) => [name, createFileSink(path, options)]));
 }
 
 async function writeText(sink: ImageSink, text: string): Promise<void> {
-  const bytes = new TextEncoder().encode(text);
-  await sink.write(bytes, 0);
-  await sink.finish(bytes.length);
+  await writeWhole(sink, new TextEncoder().encode(text));
 }
 
 /** A picture is an SVG; a name that promises something else is refused. */
@@ -323,23 +287,4 @@ export function refusePixels(path: string | undefined): void {
   throw new UsageError(`--plot ${safeLine(path!)}`, `pictures are SVG, not ${ending.slice(1)}`, {
     hint: `name it .svg, and convert it: rsvg-convert picture.svg -o picture${ending}`,
   });
-}
-
-function refuseSameFiles(files: readonly (readonly [string, string | undefined])[]): void {
-  const seen = new Map<string, string>();
-  for (const [option, path] of files) {
-    if (path === undefined) continue;
-    const other = seen.get(resolve(path));
-    if (other !== undefined) {
-      throw new UsageError(`--${other} ${safeLine(path)}`, `is the file of --${option} too`);
-    }
-    seen.set(resolve(path), option);
-  }
-}
-
-/** Standard output has the report, and `-` is the name of no file. */
-function fileValue(args: ParsedArguments, name: string): string | undefined {
-  const path = args.value(name);
-  if (path !== "-") return path;
-  throw new UsageError(`--${name} -`, "standard output has the report: wanted a file");
 }

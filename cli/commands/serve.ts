@@ -41,22 +41,17 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
 }
 
 function settingsOf(args: ParsedArguments, io: CommandIo): ServeSettings {
-  const images = resolve(io.cwd, args.value("images")!);
+  const images = resolve(io.cwd, args.text("images"));
   const tokens = readTokens(args.value("token-file"));
   const listen = parseListen(args.value("listen") ?? `unix:${join(images, "serve.sock")}`, io.cwd);
   checkAccess(listen, tokens, args.flag("insecure"));
   const state = args.value("state") ?? join(images, ".serve", "state.db");
   const isShared = /^postgres(?:ql)?:\/\//.test(state);
   const store = storeOf(args, io, isShared);
-  const count = (name: string, fallback: number, least = 1, most = 1_000_000) => {
-    const text = args.value(name);
-    return text === undefined ? fallback : parseCount(text, `--${name}`, least, most);
-  };
-  const size = (name: string, fallback: number) => {
-    const text = args.value(name);
-    return text === undefined ? fallback : parseSize(text, `--${name}`);
-  };
-  const delays = args.values("retry-after") ?? ["5", "30", "120"];
+  const count = (least = 1, most = 1_000_000) => (text: string, what: string) =>
+    parseCount(text, what, least, most);
+  const seconds = (least?: number) => (text: string, what: string) =>
+    count(least)(text, what) * SECOND_MS;
   const roots = args.values("allow-source")?.map((root) => resolve(io.cwd, root));
   return {
     listen,
@@ -64,16 +59,16 @@ function settingsOf(args: ParsedArguments, io: CommandIo): ServeSettings {
     store,
     state: isShared ? state : resolve(io.cwd, state),
     host: args.value("host-name") ?? hostname(),
-    workers: count("workers", availableParallelism(), 0, 1024),
-    queueMax: count("queue", 1000),
-    jobMemoryBytes: size("job-memory", 2 * 1024 ** 3),
-    deadlineMs: count("deadline", 3600) * SECOND_MS,
+    workers: args.parsed("workers", count(0, 1024)) ?? availableParallelism(),
+    queueMax: args.read("queue", count()),
+    jobMemoryBytes: args.read("job-memory", parseSize),
+    deadlineMs: args.read("deadline", seconds()),
     resolveMs: RESOLVE_MS,
-    blobBytesMax: size("layer-cache", 10 * 1024 ** 3),
-    retryDelaysMs: delays.map((text) => parseCount(text, "--retry-after", 0) * SECOND_MS),
-    leaseMs: count("lease", 15) * SECOND_MS,
-    drainMs: count("drain", 60, 0) * SECOND_MS,
-    keepJobsMs: count("keep-jobs", 30) * DAY_MS,
+    blobBytesMax: args.read("layer-cache", parseSize),
+    retryDelaysMs: args.parsedValues("retry-after", seconds(0))!,
+    leaseMs: args.read("lease", seconds()),
+    drainMs: args.read("drain", seconds(0)),
+    keepJobsMs: args.read("keep-jobs", count()) * DAY_MS,
     tokens,
     policy: {
       roots,
@@ -197,7 +192,7 @@ export async function runTask(args: ParsedArguments, io: CommandIo): Promise<voi
     return;
   }
   const { forgetImages, measureFiles } = await import("../../serve/tasks/measure.ts");
-  const cellsPath = args.value("cells")!;
+  const cellsPath = args.text("cells");
   if (args.positional("TASK") === "forget") {
     forgetImages(cellsPath, what);
     await io.writeJson({});

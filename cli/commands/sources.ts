@@ -17,9 +17,6 @@ import { kebabCase, safeLine } from "../errors.ts";
 import { choiceError, parseCount, parsePercent, parseSize } from "../values.ts";
 import { parseImageAccess } from "./image.ts";
 
-/** Layers that are read, or images of a batch that are made, at the same time. */
-export const MAX_JOBS = 256;
-
 type Packing = LayoutOptions["packing"];
 
 /**
@@ -66,28 +63,21 @@ export function parseSourceOptions(
   store?: string,
 ): ResolvedOptions {
   refuseUnusedOptions(args, sources, store);
-  const platform = args.value("platform");
-  const tmpdir = args.value("tmpdir");
   const readsLayers = args.has("jobs");
-  const jobs = readsLayers
-    ? args.parsed("jobs", (text, what) => parseCount(text, what, 1, MAX_JOBS))
-    : undefined;
-  const authFile = args.value("authfile");
-  const blobCache = readsLayers ? args.value("blob-cache") : undefined;
   const { replay, externalJournal } = parseImageAccess(args, io);
   return {
-    ...platform === undefined ? {} : { platform },
-    ...tmpdir === undefined ? {} : { tmpdir },
-    ...jobs === undefined ? {} : { jobs },
-    ...replay ? {} : { replay },
-    ...externalJournal === undefined ? {} : { externalJournal },
+    platform: args.value("platform"),
+    tmpdir: args.value("tmpdir"),
+    jobs: readsLayers ? args.parsed("jobs", parseJobs) : undefined,
+    replay,
+    externalJournal,
     verifyDiffIds: !(readsLayers && args.flag("ignore-diffid")),
     ignoreZeros: readsLayers && args.flag("ignore-zeros"),
     ...parseLimits(args.values("limit") ?? []),
     registry: {
       plainHttp: args.flag("plain-http"),
-      ...authFile === undefined ? {} : { authFile },
-      ...blobCache === undefined ? {} : { blobCache },
+      authFile: args.value("authfile"),
+      blobCache: readsLayers ? args.value("blob-cache") : undefined,
       ...certificateFiles(args),
       environment: io.env,
     },
@@ -98,13 +88,17 @@ export function parseSourceOptions(
   };
 }
 
+/** Reads how many layers are read, or images of a batch made, at the same time. */
+export function parseJobs(text: string, what: string): number {
+  return parseCount(text, what, 1, 256);
+}
+
 /** The files of certificates that are named. */
 export function certificateFiles(args: ParsedArguments): CertificateFiles {
-  const [caFile, certFile, keyFile] = ["ca-file", "cert", "key"].map((name) => args.value(name));
   return {
-    ...caFile === undefined ? {} : { caFile },
-    ...certFile === undefined ? {} : { certFile },
-    ...keyFile === undefined ? {} : { keyFile },
+    caFile: args.value("ca-file"),
+    certFile: args.value("cert"),
+    keyFile: args.value("key"),
   };
 }
 
@@ -118,9 +112,6 @@ export function sourceDateEpoch({ env }: Pick<CommandIo, "env">): number {
 export function parseThreshold(text: string, what: string): number {
   return text === NONE ? Infinity : parseSize(text, what);
 }
-
-/** The size of the device that is written. */
-export const FILL = "fill";
 
 const PACKINGS = ["merge", "resync", "tight"];
 const RESYNC_MEAN_BYTES = 256 * 1024;
@@ -143,7 +134,7 @@ function parseImageSize(
   fillBytes: (() => number) | undefined,
 ): LayoutOptions["size"] {
   if (text === "exact") return { kind: "exact" };
-  if (text === FILL) {
+  if (text === "fill") {
     if (fillBytes !== undefined) return { kind: "total", sizeBytes: fillBytes() };
     throw new UsageError(what, "fill takes the size of a block device, and the output is none", {
       remedies: [{ option: "output", change: "set", value: "/dev/vdb", to: "name one" }],

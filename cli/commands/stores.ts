@@ -3,27 +3,27 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { readFileSync } from "node:fs";
 import { type ChunkIndex, decodeChunkIndex } from "../../lib/chunk/chunk_index.ts";
+import type { ChunkStore } from "../../lib/chunk/chunk.ts";
 import { openChunkStore, pruneStore, verifyStore } from "../../lib/chunk/store.ts";
 import { restoreFile } from "../../lib/chunk/restore.ts";
-import { GRACE_MS_DEFAULT } from "../../lib/chunk/store_lock.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { openFault } from "../../lib/io/random_reader.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { EXIT, safeLine } from "../errors.ts";
-import { aligned } from "../text.ts";
 import { formatCount, formatDuration, formatSize } from "../values.ts";
 
 /** `blessfs restore INDEX --store STORE -o OUTPUT`. */
 export async function runRestore(args: ParsedArguments, io: CommandIo): Promise<void> {
   const started = io.now();
-  const [indexPath, output] = [args.positional("INDEX"), args.value("output")!];
+  const [indexPath, output] = [args.positional("INDEX"), args.text("output")];
   if (output === "-") {
     throw new UsageError("--output -", "chunks come in any order: wanted a file or a device");
   }
   const index = await readIndex(indexPath, io);
-  const store = await openChunkStore(args.value("store")!, { env: io.env, signal: io.signal });
+  const store = await openStore(args, io);
   const counts = await restoreFile(index, output, {
     store,
     seeds: args.values("seed") ?? [],
@@ -33,9 +33,7 @@ export async function runRestore(args: ParsedArguments, io: CommandIo): Promise<
   });
   const elapsedMs = Math.round(io.now() - started);
   const report = { index: indexPath, output, store: store.name, ...counts, elapsedMs };
-  if (io.json) return await io.writeReport(report);
-  if (io.quiet) return;
-  await io.stdout.write(aligned([
+  await io.answer(report, [
     ["output", safeLine(output)],
     ["size", `${formatSize(counts.sizeBytes)}, ${formatCount(counts.chunks)} chunks`],
     ["fetched", formatSize(counts.fetchedBytes)],
@@ -43,44 +41,38 @@ export async function runRestore(args: ParsedArguments, io: CommandIo): Promise<
     ["there", formatSize(counts.keptBytes)],
     ["zeros", formatSize(counts.zeroBytes)],
     ["time", formatDuration(elapsedMs)],
-  ]));
+  ]);
 }
 
 /** `blessfs prune INDEX... --store STORE`. */
 export async function runPrune(args: ParsedArguments, io: CommandIo): Promise<0 | 1> {
   const indexes: ChunkIndex[] = [];
   for (const path of args.positionals("INDEX")) indexes.push(await readIndex(path, io));
-  const store = await openChunkStore(args.value("store")!, { env: io.env, signal: io.signal });
+  const store = await openStore(args, io);
   const dryRun = args.flag("dry-run");
-  const graceMs = args.parsed("grace", parseTime) ?? GRACE_MS_DEFAULT;
+  const graceMs = args.read("grace", parseTime);
   const options = { indexes, graceMs, dryRun, signal: io.signal, progress: io.progress };
   const counts = await pruneStore(store, options);
   const { missingChunks } = counts;
-  if (io.json) await io.writeReport({ store: store.name, dryRun: dryRun, ...counts });
-  else if (!io.quiet) {
-    const of = (chunks: number, bytes: number) =>
-      `${formatCount(chunks)} chunks, ${formatSize(bytes)}`;
-    await io.stdout.write(aligned([
-      ["store", safeLine(store.name)],
-      ["kept", of(counts.keptChunks, counts.keptBytes)],
-      ["too young", of(counts.youngChunks, counts.youngBytes)],
-      [dryRun ? "would go" : "removed", of(counts.removedChunks, counts.removedBytes)],
-      ["leftovers", formatCount(counts.leftovers)],
-    ]));
-  }
+  const of = (chunks: number, bytes: number) =>
+    `${formatCount(chunks)} chunks, ${formatSize(bytes)}`;
+  await io.answer({ store: store.name, dryRun, ...counts }, [
+    ["store", safeLine(store.name)],
+    ["kept", of(counts.keptChunks, counts.keptBytes)],
+    ["too young", of(counts.youngChunks, counts.youngBytes)],
+    [dryRun ? "would go" : "removed", of(counts.removedChunks, counts.removedBytes)],
+    ["leftovers", formatCount(counts.leftovers)],
+  ]);
   if (missingChunks === 0) return EXIT.done;
-  io.stderr.write(
-    `blessfs: ${safeLine(store.name)}: ${
-      formatCount(missingChunks)
-    } chunks that the indexes name are missing\n`,
-  );
+  const missing = `${formatCount(missingChunks)} chunks that the indexes name are missing`;
+  io.stderr.write(`blessfs: ${safeLine(store.name)}: ${missing}\n`);
   return EXIT.answerNo;
 }
 
 /** `blessfs store verify --store STORE`. */
 export async function runVerify(args: ParsedArguments, io: CommandIo): Promise<0 | 1> {
   const { signal, progress } = io;
-  const store = await openChunkStore(args.value("store")!, { env: io.env, signal });
+  const store = await openStore(args, io);
   const found = await verifyStore(store, { signal, progress });
   const { chunks, storedBytes, contentBytes, damaged } = found;
   if (io.json) await io.writeReport({ store: store.name, ...found });
@@ -99,6 +91,10 @@ export async function runVerify(args: ParsedArguments, io: CommandIo): Promise<0
   return damaged.length === 0 ? EXIT.done : EXIT.answerNo;
 }
 
+function openStore(args: ParsedArguments, { env, signal }: CommandIo): Promise<ChunkStore> {
+  return openChunkStore(args.text("store"), { env, signal });
+}
+
 async function readIndex(path: string, io: CommandIo): Promise<ChunkIndex> {
   if (path !== "-") {
     let bytes: Uint8Array;
@@ -111,10 +107,7 @@ async function readIndex(path: string, io: CommandIo): Promise<ChunkIndex> {
   }
   const pieces: Uint8Array[] = [];
   for await (const piece of io.stdin.chunks()) pieces.push(piece.slice());
-  return decodeChunkIndex(
-    new Uint8Array(await new Blob(pieces as Uint8Array<ArrayBuffer>[]).arrayBuffer()),
-    "standard input",
-  );
+  return decodeChunkIndex(Buffer.concat(pieces), "standard input");
 }
 
 const UNIT_MS: Readonly<Record<string, number>> = {

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { describeLocation, describeProblem } from "../../lib/ext4/volume/judge.ts";
 import { checkGrid } from "../../lib/ext4/plan/settings.ts";
@@ -16,7 +15,6 @@ import { styleOf } from "../text.ts";
 import { formatCount, parseCount, parseSize, sizeOption } from "../values.ts";
 import { parseImageAccess, withImageReader } from "./image.ts";
 
-const FINDINGS_DEFAULT = 100;
 const NO_STYLE = styleOf(false);
 
 /** An image of which nothing can be said. */
@@ -36,16 +34,12 @@ interface Verified {
 
 /** `blessfs verify IMAGE...`. */
 export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
-  const gridBytes = args.parsed("grid", parseSize) ?? MERGED_DEFAULTS.gridBytes;
+  const gridBytes = args.read("grid", parseSize);
   checkGrid(gridBytes);
   const options = {
-    layout: {
-      gridBytes,
-      thresholdBytes: args.parsed("align-threshold", parseSize) ??
-        MERGED_DEFAULTS.alignThresholdBytes,
-    },
+    layout: { gridBytes, thresholdBytes: args.read("align-threshold", parseSize) },
     requireLayout: args.firstGiven(["grid", "align-threshold"]) !== undefined,
-    findingsMax: args.parsed("max-findings", parseCount) ?? FINDINGS_DEFAULT,
+    findingsMax: args.read("max-findings", parseCount),
     progress: io.progress,
     signal: io.signal,
   };

@@ -25,10 +25,8 @@ import { verifyTree, type VerityCheck, type VerityFinding } from "../../lib/veri
 import type { VerityReport } from "../../lib/verity/verity_sink.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { EXIT, safeLine } from "../errors.ts";
-import { aligned } from "../text.ts";
+import { aligned, type Rows } from "../text.ts";
 import { formatCount, formatSize, parseCount, parseSize } from "../values.ts";
-
-const FINDINGS_DEFAULT = 100;
 
 /** `blessfs verity format IMAGE`. */
 export async function runFormat(args: ParsedArguments, io: CommandIo): Promise<void> {
@@ -48,15 +46,21 @@ export async function runFormat(args: ParsedArguments, io: CommandIo): Promise<v
     signal,
     progress,
   });
-  if (io.json) await io.writeReport({ image, hashFile: hashFile ?? null, verity: report });
-  else if (!io.quiet) await io.stdout.write(reportText(image, hashFile, report));
+  const document = { image, hashFile: hashFile ?? null, verity: report };
+  await io.answer(document, reportRows(image, hashFile, report));
 }
 
 /** `blessfs verity verify IMAGE`. */
 export async function runVerify(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
   const image = args.positional("IMAGE");
-  const findingsMax = args.parsed("max-findings", parseCount) ?? FINDINGS_DEFAULT;
-  const check = await checkVerity(verityQuery(image, args), io, findingsMax);
+  const findingsMax = args.read("max-findings", parseCount);
+  const { progress, signal } = io;
+  const query = verityQuery(image, args);
+  const { rootHash } = query;
+  checkRootHash(rootHash);
+  const found = openVerity(query);
+  const check = await verifyTree(found.place, { rootHash, findingsMax, progress, signal })
+    .finally(() => found.close());
   if (io.json) await io.writeJson({ image, verity: check });
   else await io.stdout.write(checkText(image, check, io.quiet));
   return check.clean ? undefined : EXIT.answerNo;
@@ -66,7 +70,7 @@ export async function runVerify(args: ParsedArguments, io: CommandIo): Promise<0
 export async function runDump(args: ParsedArguments, io: CommandIo): Promise<void> {
   const image = args.positional("IMAGE");
   const hashFile = args.value("hash-file");
-  const format = args.value("format") ?? "text";
+  const format = args.text("format");
   const found = openVerity(verityQuery(image, args));
   const { report } = found;
   found.close();
@@ -78,9 +82,9 @@ export async function runDump(args: ParsedArguments, io: CommandIo): Promise<voi
   }
   const dataDevice = args.value("device") ?? image;
   const hashDevice = args.value("hash-device") ?? hashFile ?? dataDevice;
-  const devices = { name: args.value("name") ?? "root", dataDevice, hashDevice };
+  const devices = { name: args.text("name"), dataDevice, hashDevice };
   if (io.json) await io.writeJson({ image, hashFile: hashFile ?? null, verity: report });
-  else if (format === "text") await io.stdout.write(reportText(image, hashFile, report));
+  else if (format === "text") await io.stdout.write(aligned(reportRows(image, hashFile, report)));
   else await io.stdout.write(verityText(format as VerityFormat, report, devices));
 }
 
@@ -103,34 +107,17 @@ function verityQuery(image: string, args: ParsedArguments): VerityQuery {
   };
 }
 
-/** Finds a tree and checks all of it. */
-async function checkVerity(
-  query: VerityQuery,
-  io: CommandIo,
-  findingsMax: number,
-): Promise<VerityCheck> {
-  checkRootHash(query.rootHash);
-  const found = openVerity(query);
-  try {
-    const { rootHash } = query;
-    const { progress, signal } = io;
-    return await verifyTree(found.place, { rootHash, findingsMax, progress, signal });
-  } finally {
-    found.close();
-  }
-}
-
-function reportText(image: string, hashFile: string | undefined, report: VerityReport): string {
+function reportRows(image: string, hashFile: string | undefined, report: VerityReport): Rows {
   const { rootHash, salt, uuid, dataBlocks, hashOffset, hashBytes } = report;
-  return aligned([
+  return [
     ["image", safeLine(image)],
-    ...hashFile === undefined ? [] : [["hash file", safeLine(hashFile)] as const],
+    ["hash file", hashFile && safeLine(hashFile)],
     ["root hash", rootHash],
     ["salt", salt === "" ? "-" : salt],
     ["uuid", uuid],
     ["data", `${formatCount(dataBlocks)} blocks, ${formatSize(dataBlocks * 4096)}`],
     ["tree", `${formatSize(hashBytes)} at ${formatCount(hashOffset)}`],
-  ]);
+  ];
 }
 
 /** The answer for people. */
@@ -141,12 +128,9 @@ export function checkText(image: string, check: VerityCheck, quiet: boolean): st
   const more = damagedDataBlocks + damagedTreeBlocks - findings.length;
   if (more > 0) lines.push(`${name}: and ${formatCount(more)} more`);
   if (!check.clean) {
-    lines.push(
-      `${name}: damaged: ${formatCount(damagedDataBlocks)} of ${
-        formatCount(dataBlocks)
-      } data blocks, ` +
-        `${formatCount(damagedTreeBlocks)} blocks of the hash tree`,
-    );
+    const data = `${formatCount(damagedDataBlocks)} of ${formatCount(dataBlocks)} data blocks`;
+    const tree = `${formatCount(damagedTreeBlocks)} blocks of the hash tree`;
+    lines.push(`${name}: damaged: ${data}, ${tree}`);
   } else if (!quiet) {
     lines.push(`${name}: ${formatCount(dataBlocks)} blocks match ${check.rootHash}`);
   }

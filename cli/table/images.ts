@@ -57,7 +57,7 @@ export const PROBE: Command = {
     }),
     option("--grid SIZE,...", "block sizes of the store", {
       key: "gridBytes",
-      defaultText: sizeOption(MERGED_DEFAULTS.gridBytes),
+      default: sizeOption(MERGED_DEFAULTS.gridBytes),
     }),
     option(
       "--cdc AVG[:MIN:MAX]|gear",
@@ -68,11 +68,11 @@ export const PROBE: Command = {
       key: "compression",
       choices: ["none", "zstd"],
       open: true,
-      defaultText: "zstd:1",
+      default: "zstd:1",
     }),
     option("--mode MODE", "measure merged images, or one image a layer", {
       choices: ["merged", "layered"],
-      defaultText: "merged",
+      default: "merged",
     }),
     option(
       "--like previous",
@@ -89,7 +89,7 @@ export const PROBE: Command = {
     option("--as-is", "cut the files as they are, without blessing them"),
     option("--format FORMAT", "the format of the answer", {
       choices: ["table", "json", "csv"],
-      defaultText: "table",
+      default: "table",
     }),
     option("--plot FILE", "write a chart of the stored bytes of all rows as SVG"),
     option(
@@ -143,12 +143,12 @@ export const MAP: Command = {
     option("--plot FILE", "the SVG file to make", { required: true }),
     option("--grid SIZE", "the size of cells", {
       key: "gridBytes",
-      defaultText: sizeOption(MERGED_DEFAULTS.gridBytes),
+      default: sizeOption(MERGED_DEFAULTS.gridBytes),
     }),
     option(
       "--align-threshold SIZE|none",
       "files of at least this size are shown as files on the grid",
-      { key: "alignThresholdBytes", defaultText: sizeOption(MERGED_DEFAULTS.alignThresholdBytes) },
+      { key: "alignThresholdBytes", default: sizeOption(MERGED_DEFAULTS.alignThresholdBytes) },
     ),
     forceOption("replace a FILE that exists"),
     ...REPLAY_OPTIONS,
@@ -182,14 +182,14 @@ export const VERIFY: Command = {
   options: [
     option("--grid SIZE", "the grid that large files should lie on", {
       key: "gridBytes",
-      defaultText: sizeOption(MERGED_DEFAULTS.gridBytes),
+      default: sizeOption(MERGED_DEFAULTS.gridBytes),
     }),
     option("--align-threshold SIZE", "files of at least this size are large", {
       key: "alignThresholdBytes",
-      defaultText: sizeOption(MERGED_DEFAULTS.alignThresholdBytes),
+      default: sizeOption(MERGED_DEFAULTS.alignThresholdBytes),
     }),
     option("--max-findings COUNT", "show at most this many findings per image; all are counted", {
-      defaultText: "100",
+      default: "100",
     }),
     option("--strict", "take notes and warnings for damage"),
     {
@@ -238,7 +238,7 @@ export const INSPECT: Command = {
   ],
   options: [
     option("--max-extents N", "list at most this many extents of an inode", {
-      defaultText: "1000",
+      default: "1000",
     }),
     ...REPLAY_OPTIONS,
     STRICT_IMAGE_OPTION,

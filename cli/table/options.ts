@@ -204,15 +204,15 @@ export const CHUNK_OPTIONS: readonly OptionSpec[] = [
   option(
     "--chunker fixed|fastcdc[:AVG:MIN:MAX]",
     "cut at the grid, or by content, never across a hole's edge; AVG is 128K when left out",
-    { choices: ["fixed", "fastcdc"], open: true, defaultText: "fixed" },
+    { choices: ["fixed", "fastcdc"], open: true, default: "fixed" },
   ),
   option(
     "--digest NAME",
     "the digest that names chunks; all users of a store must use the same one",
-    { choices: CHUNK_DIGESTS, defaultText: CHUNK_DIGESTS[0]! },
+    { choices: CHUNK_DIGESTS, default: CHUNK_DIGESTS[0]! },
   ),
   option("--zstd-level N", `how hard new chunks are compressed, 1 to ${ZSTD_LEVEL_MAX}`, {
-    defaultText: String(ZSTD_LEVEL_DEFAULT),
+    default: String(ZSTD_LEVEL_DEFAULT),
   }),
   option("--create-store", "make the directory of the store if it does not exist"),
   option(

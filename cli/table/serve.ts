@@ -50,31 +50,31 @@ export const SERVE: Command = {
       "jobs that run at the same time; 0 takes requests and leaves the work to other hosts",
       { defaultText: "the number of processors" },
     ),
-    option("--queue N", "jobs that may wait", { defaultText: "1000" }),
+    option("--queue N", "jobs that may wait", { default: "1000" }),
     option("--job-memory SIZE", "resident memory that a job may have; beyond it, the job fails", {
-      defaultText: "2G",
+      default: "2G",
     }),
     option("--deadline SECONDS", "how long a job may take; beyond it, it fails", {
-      defaultText: "3600",
+      default: "3600",
     }),
     option("--layer-cache SIZE", "how much of layers that came from registries is kept", {
-      defaultText: "10G",
+      default: "10G",
     }),
     option(
       "--retry-after SECONDS,...",
       "when a job that met a failure of the network is tried again",
-      { defaultText: "5,30,120" },
+      { default: "5,30,120" },
     ),
     option("--lease SECONDS", "how long a host may be silent before another one takes its jobs", {
-      defaultText: "15",
+      default: "15",
     }),
     option(
       "--drain SECONDS",
       "how long SIGTERM waits for jobs; those that take longer are run again later",
-      { defaultText: "60" },
+      { default: "60" },
     ),
     option("--keep-jobs DAYS", "how long jobs that have ended are remembered; their images stay", {
-      defaultText: "30",
+      default: "30",
     }),
     option(
       "--token-file FILE",

@@ -49,7 +49,7 @@ export const CHUNK: Command = {
     ),
     option("--grid SIZE", "the size of chunks: the grid that the image was made for", {
       key: "chunkBytes",
-      defaultText: sizeOption(MERGED_DEFAULTS.gridBytes),
+      default: sizeOption(MERGED_DEFAULTS.gridBytes),
     }),
     forceOption("replace an index that exists"),
     ...CHUNK_OPTIONS,
@@ -109,7 +109,7 @@ export const PRUNE: Command = {
   options: [
     STORE,
     option("--grace TIME", "keep chunks that were stored less than this ago: 30m, 24h, 7d", {
-      defaultText: "24h",
+      default: "24h",
     }),
     option("--dry-run", "remove nothing, and report what would be removed"),
     JSON_OPTION,

@@ -131,7 +131,7 @@ export const VERITY_VERIFY: Command = {
     { ...ROOT_HASH_OPTION, required: true },
     ...HASH_PLACE_OPTIONS,
     option("--max-findings COUNT", "how many damaged blocks are shown; all are counted", {
-      defaultText: "100",
+      default: "100",
     }),
     JSON_OPTION,
   ],
@@ -161,7 +161,7 @@ export const VERITY_DUMP: Command = {
     ...HASH_PLACE_OPTIONS,
     option("--format WHAT", "for whom it is written", {
       choices: ["text", ...VERITY_FORMATS],
-      defaultText: "text",
+      default: "text",
     }),
     option("--device DEVICE", "where the data will be when it is opened", {
       defaultText: "the image",
@@ -169,7 +169,7 @@ export const VERITY_DUMP: Command = {
     option("--hash-device DEVICE", "where the tree will be", {
       defaultText: "that of the data, or the file of the tree",
     }),
-    option("--name NAME", "what the opened device is called", { defaultText: "root" }),
+    option("--name NAME", "what the opened device is called", { default: "root" }),
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/verity.ts")).runDump,

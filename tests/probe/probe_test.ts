@@ -9,7 +9,7 @@ import type { Progress } from "../../lib/progress.ts";
 import { CONSTANT_SALT } from "../../lib/verity/format.ts";
 import { reportChart } from "../../probe/chart.ts";
 import { reportHtml } from "../../probe/html.ts";
-import { reportCsv } from "../../probe/csv.ts";
+import { reportCsv } from "../../probe/tables.ts";
 import { layoutOf, type ResolvedProbeOptions, schemesOf } from "../../probe/schemes.ts";
 import { probe } from "../../probe/probe.ts";
 import { noise, optionsFor, withTars } from "./sources.ts";

@@ -176,3 +176,65 @@ Deno.test("a reader of the reports that leaves early fails the batch", async () 
     assertStringIncludes(stderr, "standard output");
   });
 });
+
+Deno.test("no two lines of a batch write one file, whatever it is for", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const at = (name: string) => join(directory, name);
+    const line = (output: string, options: Record<string, unknown>) => ({
+      source: TINY,
+      output: at(output),
+      options: {
+        store: at("store"),
+        "create-store": true,
+        index: at(`${output}.caibx`),
+        ...options,
+      },
+    });
+    const cases: [item: unknown, message: RegExp | undefined][] = [
+      [line("1", { config: at("config") }), undefined],
+      [line("2", { config: at("config") }), /config: is the output of line 1 too/],
+      [line("3", { index: at("1.caibx") }), /1\.caibx: is the output of line 1 too/],
+      [line("4", { verity: at("1") }), /1: is the output of line 1 too/],
+      [line("5", { config: at("5") }), /5: is named for the image and for the config/],
+      [line("6", { index: at("5") }), undefined],
+    ];
+    writeFileSync(at("list"), linesFor(cases.map(([item]) => item)));
+    const run = ["bless", "--batch", at("list"), "--jobs=1", "--json"];
+    const { stdout } = await runFake(run, COMMANDS);
+    const reports = reportsOf(stdout);
+    for (const [i, [, message]] of cases.entries()) {
+      assertMatch(reports[i]!.error?.message ?? "", message ?? /^$/, `line ${i + 1}`);
+    }
+  });
+});
+
+Deno.test("a line that failed keeps no output from the lines behind it", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const output = join(directory, "x.ext4");
+    const list = join(directory, "list");
+    const items = [{ source: `oci:${join(directory, "none")}`, output }, { source: TINY, output }];
+    writeFileSync(list, linesFor(items));
+    const { stdout } = await runFake(["bless", "--batch", list, "--jobs=1"], COMMANDS);
+    const [first, second] = reportsOf(stdout);
+    assertEquals([first!.error?.exitCode, second!.error, second!["image"]], [3, undefined, output]);
+  });
+});
+
+Deno.test("a batch on standard input ends when its reports have no reader, and waits for no line", async () => {
+  await withTemporaryDirectory(async (directory) => {
+    const failWrite = () => Object.assign(new Error("EPIPE"), { code: "EPIPE" });
+    const fake = fakeProcess({ failWrite });
+    const line = `${JSON.stringify({ source: TINY, output: join(directory, "x.ext4") })}\n`;
+    const stdin = {
+      isTerminal: false,
+      async *chunks() {
+        yield new TextEncoder().encode(line);
+        // Its writer goes on living.
+        await new Promise(() => {});
+      },
+    };
+    const words = ["bless", "--batch=-", "--jobs=2"];
+    assertEquals(await runCommandLine(words, { ...fake.io, stdin }, COMMANDS), 4);
+    assertStringIncludes(fake.stderr(), "was closed before all images were made");
+  });
+});

@@ -98,7 +98,8 @@ Deno.test("parseSourceOptions reads how registries are reached", () => {
   const registryOf = (...words: string[]) => {
     const args = readCommandLine(["bless", source, "-o", "x", ...words], COMMANDS).arguments();
     const command = { ...io, quiet: true, json: false, progress: NO_PROGRESS } as CommandIo;
-    return parseSourceOptions(args, command, [source]).registry;
+    const { registry } = parseSourceOptions(args, command, [source]);
+    return Object.fromEntries(Object.entries(registry!).filter(([, value]) => value !== undefined));
   };
   assertEquals(registryOf(), { plainHttp: false, environment: env });
   assertEquals(registryOf("--plain-http", "--authfile", "auth.json"), {

@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { COMMANDS } from "../../../cli/commands.ts";
-import { contentText } from "../../../cli/commands/outputs.ts";
+import { contentText } from "../../../cli/commands/export.ts";
 import { noCounts } from "../../../lib/bless/export.ts";
 import { runFake } from "../fake_io.ts";
 import { inDirectory } from "../program.ts";
