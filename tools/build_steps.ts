@@ -83,7 +83,7 @@ export function bundleProgram(path: string): void {
 }
 
 /** Writes the same in parts, of which a command loads those that it needs; returns the one to begin with. */
-function bundleParts(directory: string): string {
+export function bundleParts(directory: string): string {
   if (existsSync(directory)) Deno.removeSync(directory, { recursive: true });
   runBundler(["--code-splitting", `--outdir=${directory}`]);
   for (const { name } of Deno.readDirSync(directory)) {

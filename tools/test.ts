@@ -12,9 +12,15 @@
  * machine could not run, then `N passed, N failed` (and `, N skipped` where there are any). Exits 1 when a test failed
  * or none ran.
  *
+ * Tests that start the program start a bundle of it, which takes half the time. Temporary files lie in memory where there
+ * is room, because a disk makes tests wait; TMPDIR names another directory.
+ *
  * @module
  */
 import { TextLineStream } from "@std/streams";
+import { statfsSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { PROGRAM_VARIABLE } from "../tests/cli/program.ts";
 import { NOT_RUN_PREFIX } from "../tests/oracle/notice.ts";
 import {
   aboutMinutes,
@@ -24,6 +30,7 @@ import {
   RunProgress,
   testFiles,
 } from "./test_plan.ts";
+import { bundleParts } from "./build_steps.ts";
 import { addCounts, parseReport, type TestReport } from "./test_report.ts";
 
 const ROOT = new URL("../", import.meta.url).pathname;
@@ -32,6 +39,11 @@ const DOCUMENTED = ["lib", "probe", "serve", "cli", "mod.ts", "README.md", "docs
 const PROGRESS_MS = 15_000;
 /** The examples are compiled before they are run. */
 const EXAMPLES_SECONDS = 15;
+/** Where files lie in memory, and how much of it must be free before tests put theirs there. */
+const MEMORY_DIRECTORY = "/dev/shm";
+const MEMORY_BYTES_MIN = 6 * 2 ** 30;
+/** The exit code of a program that Ctrl-C has ended. */
+const INTERRUPTED = 130;
 const OWN_OPTIONS = ["--verbose", "--record", "--long"];
 
 /** One run of `deno test`. Types are checked by `deno task check`. */
@@ -122,12 +134,54 @@ class OutputFilter {
   }
 }
 
-async function execute(run: Run, notices: Set<string>, verbose: boolean): Promise<TestReport> {
+/** Where there is room for what tests write. */
+function scratchParent(): string {
+  if (Deno.env.get("TMPDIR") || !exists(MEMORY_DIRECTORY)) return tmpdir();
+  const { bavail, bsize } = statfsSync(MEMORY_DIRECTORY);
+  const freeBytes = Math.min(bavail * bsize, Deno.systemMemoryInfo().available);
+  return freeBytes < MEMORY_BYTES_MIN ? tmpdir() : MEMORY_DIRECTORY;
+}
+
+/** The environment of the tests, with a bundle of the program and a directory for what they write. */
+function testEnvironment(directory: string): Record<string, string> {
+  const TMPDIR = `${directory}/tmp`;
+  Deno.mkdirSync(TMPDIR);
+  // Tests run programs as other users.
+  Deno.chmodSync(directory, 0o755);
+  Deno.chmodSync(TMPDIR, 0o1777);
+  const sweeps = Deno.args.includes("--long") ? LONG_SWEEPS : {};
+  return { ...sweeps, ...bundledProgram(`${directory}/program`), ...Deno.env.toObject(), TMPDIR };
+}
+
+function bundledProgram(directory: string): Record<string, string> {
+  if (Deno.env.has(PROGRAM_VARIABLE)) return {};
+  try {
+    return { [PROGRAM_VARIABLE]: bundleParts(directory) };
+  } catch (error) {
+    console.log(`The program is run from its sources. ${(error as Error).message}`);
+    return {};
+  }
+}
+
+/** Removes what tests have written, unless one that was stopped has left something mounted there. */
+function removeScratch(directory: string): void {
+  if (exists("/proc/mounts") && Deno.readTextFileSync("/proc/mounts").includes(directory)) {
+    return console.log(`${directory}: something is still mounted there`);
+  }
+  Deno.removeSync(directory, { recursive: true });
+}
+
+async function execute(
+  run: Run,
+  env: Record<string, string>,
+  notices: Set<string>,
+  verbose: boolean,
+): Promise<TestReport> {
   const report = Deno.makeTempFileSync({ prefix: "blessfs-report-", suffix: ".xml" });
   const args = ["test", "-A", "--no-check", "--parallel", `--junit-path=${report}`, ...run.args];
   const child = new Deno.Command(Deno.execPath(), {
     args,
-    env: Deno.args.includes("--long") ? { ...LONG_SWEEPS, ...Deno.env.toObject() } : {},
+    env,
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
@@ -174,7 +228,19 @@ async function main(): Promise<number> {
   const runs = planRuns(Deno.args, times);
   sayPlan(runs);
   let total: TestReport = { passed: 0, failed: 0, skipped: 0, tests: [] };
-  for (const run of runs) total = addCounts(total, await execute(run, notices, verbose));
+  // Ctrl-C ends the tests, which have it too, and then this.
+  let isInterrupted = false;
+  Deno.addSignalListener("SIGINT", () => isInterrupted = true);
+  const scratch = Deno.makeTempDirSync({ dir: scratchParent(), prefix: "blessfs-tests-" });
+  try {
+    const env = testEnvironment(scratch);
+    for (const run of runs) {
+      if (isInterrupted) return INTERRUPTED;
+      total = addCounts(total, await execute(run, env, notices, verbose));
+    }
+  } finally {
+    removeScratch(scratch);
+  }
   if (Deno.args.includes("--record")) record(times, total);
   for (const notice of [...notices].sort()) console.log(notice);
   const { passed, failed, skipped } = total;

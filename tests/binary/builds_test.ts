@@ -26,16 +26,16 @@ import {
   environment,
   hasTerminal,
   inDirectory,
-  MAIN,
   programWords,
   RunningProgram,
+  SOURCE_MAIN,
   terminalWords,
 } from "../cli/program.ts";
 import type { Build } from "./builds.ts";
 import { builds, removeBuilds } from "./builds.ts";
 
 const FIXTURE = fileURLToPath(new URL("../../fixtures/oci-tiny", import.meta.url));
-const SOURCES: Build = { name: "the sources", words: programWords(MAIN), isBinary: false };
+const SOURCES: Build = { name: "the sources", words: programWords(SOURCE_MAIN), isBinary: false };
 const MIB = 1 << 20;
 
 Deno.test.afterAll(removeBuilds);

@@ -81,26 +81,11 @@ export class LogImage {
   constructor(scratch: string, options: LogOptions) {
     this.#options = options;
     const { blockSizeBytes } = options;
-    const image = `${scratch}/log.img`;
-    Deno.mkdirSync(`${scratch}/tree`, { recursive: true });
-    const content = new Uint8Array(FILE_BLOCKS * blockSizeBytes).fill(0x2e);
-    Deno.writeFileSync(`${scratch}/tree/file`, content);
     const journalMiB = Math.ceil(JOURNAL_BLOCKS * blockSizeBytes / 2 ** 20);
-    mustRun("mke2fs", [
-      ...["-q", "-F", "-t", "ext4", "-b", `${blockSizeBytes}`, "-J", `size=${journalMiB}`],
-      ...[
-        "-O",
-        `^metadata_csum${options.is64Bit ? "" : ",^64bit"}`,
-        "-d",
-        `${scratch}/tree`,
-        image,
-        "24M",
-      ],
-    ]);
-    this.fileStart = blockOf(image, "/file", 0);
-    this.#journalStart = blockOf(image, "<8>", 0);
-    this.bytes = Deno.readFileSync(image);
-    Deno.removeSync(image);
+    const made = madeImage(scratch, options, journalMiB);
+    this.fileStart = made.fileStart;
+    this.#journalStart = made.journalStart;
+    this.bytes = made.bytes.slice();
     const held = Math.floor(journalMiB * 2 ** 20 / blockSizeBytes);
     this.#blockCount = options.blockCount ?? held;
     this.#block = options.startBlock ?? 1;
@@ -254,6 +239,42 @@ export class LogImage {
     this.#crc32 = 0xffffffff;
     this.#sequence = (this.#sequence + 1) >>> 0;
   }
+}
+
+/** An image of mke2fs with the file and an empty journal. */
+interface MadeImage {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly fileStart: number;
+  readonly journalStart: number;
+}
+
+const madeImages = new Map<string, MadeImage>();
+
+/** The image that a log is written into, made once for each kind. */
+function madeImage(
+  scratch: string,
+  { blockSizeBytes, is64Bit }: LogOptions,
+  journalMiB: number,
+): MadeImage {
+  const kind = `${blockSizeBytes} ${is64Bit}`;
+  const known = madeImages.get(kind);
+  if (known !== undefined) return known;
+  const image = `${scratch}/log.img`;
+  Deno.mkdirSync(`${scratch}/tree`, { recursive: true });
+  const content = new Uint8Array(FILE_BLOCKS * blockSizeBytes).fill(0x2e);
+  Deno.writeFileSync(`${scratch}/tree/file`, content);
+  mustRun("mke2fs", [
+    ...["-q", "-F", "-t", "ext4", "-b", `${blockSizeBytes}`, "-J", `size=${journalMiB}`],
+    ...["-O", `^metadata_csum${is64Bit ? "" : ",^64bit"}`, "-d", `${scratch}/tree`, image, "12M"],
+  ]);
+  const made = {
+    fileStart: blockOf(image, "/file", 0),
+    journalStart: blockOf(image, "<8>", 0),
+    bytes: Deno.readFileSync(image),
+  };
+  Deno.removeSync(image);
+  madeImages.set(kind, made);
+  return made;
 }
 
 function featuresOf(options: LogOptions): { readonly compat: number; readonly incompat: number } {

@@ -45,7 +45,7 @@ async function checkRecipes(recipes: readonly Recipe[], hasKernel: boolean): Pro
               await compareTwins(path, twin);
               if (hasKernel) await withTree(twin, (same) => assertKernelShows(twin, same));
             } else if (hasKernel) {
-              assertEquals(assertKernelShows(path, tree) > 1000, true);
+              assertEquals(assertKernelShows(path, tree) > 400, true);
             }
           });
         } catch (error) {
