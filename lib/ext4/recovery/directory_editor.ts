@@ -6,23 +6,22 @@
 import { Buffer } from "node:buffer";
 import { type ByteString, byteStringFromBytes } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
-import { inodeSeed } from "../format/checksum.ts";
 import { DIRENT_TYPE, FILE_MODE, INCOMPAT, INODE_FLAG } from "../format/constants.ts";
 import {
   decodeRecordLength,
   DIRECTORY_TAIL_SIZE_BYTES,
   direntSizeBytes,
   encodeRecordLength,
+  RECORD_LENGTH_MIN,
   sealDirectoryBlock,
 } from "../format/directory.ts";
 import { viewOf } from "../format/fields.ts";
-import { INODE_AT, INODE_FIELDS } from "../format/inode.ts";
-import type { BlockMaps } from "./block_maps.ts";
+import { seedOf } from "../volume/inode.ts";
+import type { InodeMaps } from "./inode_maps.ts";
 import type { VolumeEditor } from "./volume_editor.ts";
 
 /** Offsets in struct ext4_dir_entry_2. */
 const ENTRY_AT = { inode: 0, recordLength: 4, nameLength: 6, fileType: 7, name: 8 } as const;
-const MIN_BYTES = 12;
 
 const TYPE_OF_MODE: Readonly<Record<number, number>> = {
   [FILE_MODE.REGULAR]: DIRENT_TYPE.REGULAR,
@@ -45,36 +44,24 @@ interface Place {
 /** One directory that is changed. */
 export class DirectoryEditor {
   readonly #editor: VolumeEditor;
-  readonly #maps: BlockMaps;
+  readonly #maps: InodeMaps;
   readonly #inode: number;
   readonly #seed: number | undefined;
-  readonly #isKept: (block: number) => boolean;
   /** The block that each name is in. */
   readonly #names = new Map<ByteString, number>();
   /** How many blocks at its beginning are not looked at for room any more. */
   #fullBlocks = 0;
 
-  /**
-   * @param isKept whether a free block is not to be taken for more names
-   * @throws {InputError} for a directory that is kept in its inode, or is damaged
-   */
-  constructor(
-    editor: VolumeEditor,
-    maps: BlockMaps,
-    inode: number,
-    isKept: (block: number) => boolean,
-  ) {
+  /** @throws {InputError} for a directory that is kept in its inode, or is damaged */
+  constructor(editor: VolumeEditor, maps: InodeMaps, inode: number) {
     this.#editor = editor;
     this.#maps = maps;
     this.#inode = inode;
-    this.#isKept = isKept;
-    const view = this.#view;
-    if ((view.getUint32(INODE_FIELDS.flags.offset, true) & INODE_FLAG.INLINE_DATA) !== 0) {
+    const view = editor.inode(inode);
+    if (view.hasInlineData) {
       throw new InputError(`inode ${inode}`, "a fast commit changes a directory without blocks");
     }
-    const { seed } = editor.image;
-    const generation = view.getUint32(INODE_FIELDS.generation.offset, true);
-    this.#seed = seed === undefined ? undefined : inodeSeed(seed, inode, generation);
+    this.#seed = seedOf(editor.image, view);
     for (const number of this.#blocks()) {
       const block = editor.blocks.read(number);
       const entries = viewOf(block);
@@ -150,10 +137,6 @@ export class DirectoryEditor {
     this.#fullBlocks = passed;
   }
 
-  get #view(): DataView<ArrayBufferLike> {
-    return viewOf(this.#editor.inodeSlot(this.#inode));
-  }
-
   #find(name: Uint8Array): Place | undefined {
     const number = this.#names.get(byteStringFromBytes(name, 0, name.length));
     if (number === undefined) return undefined;
@@ -173,8 +156,7 @@ export class DirectoryEditor {
 
   /** The blocks of the directory, in order. */
   *#blocks(): Generator<number> {
-    const { blockSizeBytes } = this.#editor.image.geometry;
-    const count = sizeOf(this.#view) / blockSizeBytes;
+    const count = this.#editor.inode(this.#inode).sizeBytes / this.#editor.image.blockSizeBytes;
     for (const { logicalBlock, blockCount, startBlock } of this.#maps.extents(this.#inode)) {
       const end = Math.min(blockCount, count - logicalBlock);
       for (let i = 0; i < end; i++) yield startBlock + i;
@@ -184,9 +166,9 @@ export class DirectoryEditor {
   /** The entries of a block, unused ones too, but not the one that holds its checksum. */
   *#entries(view: DataView<ArrayBufferLike>): Generator<{ readonly at: number; length: number }> {
     const end = view.byteLength;
-    for (let at = 0; at + MIN_BYTES <= end;) {
+    for (let at = 0; at + RECORD_LENGTH_MIN <= end;) {
       const length = this.#length(view, at);
-      if (length < MIN_BYTES || length % 4 !== 0 || at + length > end) {
+      if (length < RECORD_LENGTH_MIN || length % 4 !== 0 || at + length > end) {
         throw new InputError(
           `inode ${this.#inode}`,
           `a fast commit changes it, but one of its entries has a length of ${length}`,
@@ -226,8 +208,7 @@ export class DirectoryEditor {
 
   /** The blocks of the index become blocks of entries without any. */
   #dropIndex(): void {
-    const view = this.#view;
-    const flags = view.getUint32(INODE_FIELDS.flags.offset, true);
+    const { flags } = this.#editor.inode(this.#inode);
     if ((flags & INODE_FLAG.INDEX) === 0) return;
     for (const number of this.#blocks()) {
       const entries = [...this.#entries(viewOf(this.#editor.blocks.read(number)))];
@@ -239,14 +220,13 @@ export class DirectoryEditor {
       if (!isIndex) continue;
       const block = this.#editor.blocks.edit(number);
       const isRoot = number === this.#maps.extents(this.#inode)[0]!.startBlock;
-      const used = isRoot ? 2 * MIN_BYTES : 0;
+      const used = isRoot ? 2 * RECORD_LENGTH_MIN : 0;
       block.fill(0, used);
-      const at = isRoot ? MIN_BYTES : 0;
+      const at = isRoot ? RECORD_LENGTH_MIN : 0;
       this.#setLength(viewOf(block), at, this.#end(block) - at);
       this.#seal(block);
     }
-    view.setUint32(INODE_FIELDS.flags.offset, (flags & ~INODE_FLAG.INDEX) >>> 0, true);
-    this.#editor.sealInode(this.#inode);
+    this.#editor.editInode(this.#inode, { flags: (flags & ~INODE_FLAG.INDEX) >>> 0 });
   }
 
   /** Without checksums, a node of an index looks like a block with one unused entry; only the first block is the root. */
@@ -259,22 +239,13 @@ export class DirectoryEditor {
 
   /** A new block at the end of the directory. */
   #append(): number {
-    const { blockSizeBytes } = this.#editor.image.geometry;
-    const view = this.#view;
-    const sizeBytes = sizeOf(view);
-    const startBlock = this.#editor.allocateBlock(this.#isKept);
+    const { blockSizeBytes } = this.#editor.image;
+    const { sizeBytes } = this.#editor.inode(this.#inode);
+    const startBlock = this.#editor.allocateBlock();
     const logicalBlock = sizeBytes / blockSizeBytes;
     this.#maps.put(this.#inode, { logicalBlock, blockCount: 1, startBlock });
-    const size = sizeBytes + blockSizeBytes;
-    view.setUint32(INODE_FIELDS.sizeBytes.offset, size % 2 ** 32, true);
-    view.setUint32(INODE_AT.sizeHigh, Math.floor(size / 2 ** 32), true);
-    this.#editor.sealInode(this.#inode);
+    this.#editor.editInode(this.#inode, { sizeBytes: sizeBytes + blockSizeBytes });
     this.#editor.blocks.edit(startBlock).fill(0);
     return startBlock;
   }
-}
-
-function sizeOf(inode: DataView<ArrayBufferLike>): number {
-  return inode.getUint32(INODE_AT.sizeHigh, true) * 2 ** 32 +
-    inode.getUint32(INODE_FIELDS.sizeBytes.offset, true);
 }

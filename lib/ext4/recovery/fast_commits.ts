@@ -8,22 +8,19 @@
  * @module
  */
 import { InputError } from "../../errors.ts";
-import { FILE_MODE, INODE_FLAG, RO_COMPAT } from "../format/constants.ts";
-import { EXTENT_MAGIC, EXTENT_ROOT_ENTRIES_MAX } from "../format/extent.ts";
+import { FILE_MODE, RO_COMPAT } from "../format/constants.ts";
+import { encodeExtentNode, EXTENT_MAGIC, EXTENT_ROOT_ENTRIES_MAX } from "../format/extent.ts";
 import { viewOf } from "../format/fields.ts";
 import { INODE_FIELDS } from "../format/inode.ts";
 import type { FastCommitRecord } from "../journal/fast_commit.ts";
 import { firstAtOrAfter } from "../journal/overlay.ts";
-import { BlockMaps } from "./block_maps.ts";
 import { DirectoryEditor } from "./directory_editor.ts";
+import { InodeMaps } from "./inode_maps.ts";
 import { InodeRemover } from "./orphans.ts";
 import type { VolumeEditor } from "./volume_editor.ts";
 
 const { offset: BLOCK_FIELD_AT } = INODE_FIELDS.blockField;
 const { offset: GENERATION_AT } = INODE_FIELDS.generation;
-const { offset: LINK_COUNT_AT } = INODE_FIELDS.linkCount;
-/** Offsets in struct ext4_extent_header. */
-const HEADER_AT = { magic: 0, entriesMax: 4 } as const;
 
 type NameRecord = Extract<FastCommitRecord, { kind: "create" | "link" | "unlink" }>;
 
@@ -37,37 +34,29 @@ export function replayFastCommits(
   editor: VolumeEditor,
   records: readonly FastCommitRecord[],
 ): void {
-  for (
-    const [feature, name] of [
-      [RO_COMPAT.BIGALLOC, "bigalloc"],
-      [RO_COMPAT.QUOTA, "quota"],
-    ] as const
-  ) {
-    if (editor.image.hasRoCompat(feature)) {
-      throw new InputError("journal", `it has fast commits, which are not supported with ${name}`, {
-        code: "unsupported",
-      });
-    }
+  for (const name of ["BIGALLOC", "QUOTA"] as const) {
+    if (!editor.image.hasRoCompat(RO_COMPAT[name])) continue;
+    const why = `it has fast commits, which are not supported with ${name.toLowerCase()}`;
+    throw new InputError("journal", why, { code: "unsupported" });
   }
-  const replay = new FastCommitReplay(editor, records);
+  editor.isKept = blocksOfRanges(records);
+  const replay = new FastCommitReplay(editor);
   for (const record of records) replay.apply(record);
   replay.finish();
 }
 
 class FastCommitReplay {
   readonly #editor: VolumeEditor;
-  readonly #maps: BlockMaps;
+  readonly #maps: InodeMaps;
   readonly #remover: InodeRemover;
   readonly #directories = new Map<number, DirectoryEditor>();
   /** Inodes that were replaced or linked. */
   readonly #touched = new Set<number>();
-  readonly #isKept: (block: number) => boolean;
 
-  constructor(editor: VolumeEditor, records: readonly FastCommitRecord[]) {
+  constructor(editor: VolumeEditor) {
     this.#editor = editor;
-    this.#maps = new BlockMaps(editor);
+    this.#maps = new InodeMaps(editor);
     this.#remover = new InodeRemover(editor);
-    this.#isKept = blocksOfRanges(records);
   }
 
   apply(record: FastCommitRecord): void {
@@ -94,9 +83,9 @@ class FastCommitReplay {
 
   finish(): void {
     for (const inode of this.#touched) {
-      if (this.#exists(inode) && this.#linkCount(inode) === 0) this.#remove(inode);
+      if (this.#exists(inode) && this.#editor.inode(inode).linkCount === 0) this.#remove(inode);
     }
-    this.#maps.finish(this.#isKept);
+    this.#maps.finish();
     for (const inode of this.#touched) this.#editor.sealInode(inode);
   }
 
@@ -109,7 +98,7 @@ class FastCommitReplay {
         code: "unsupported",
       });
     }
-    if (this.#exists(inode) && this.#hasExtents(inode)) this.#maps.extents(inode);
+    if (this.#exists(inode) && this.#editor.inode(inode).usesExtents) this.#maps.extents(inode);
     this.#editor.useInode(inode, false);
     const slot = this.#editor.inodeSlot(inode);
     if (from.length > slot.length) {
@@ -117,20 +106,13 @@ class FastCommitReplay {
     }
     slot.set(from.subarray(0, BLOCK_FIELD_AT));
     slot.set(from.subarray(GENERATION_AT), GENERATION_AT);
-    const view = viewOf(slot);
-    const flags = view.getUint32(INODE_FIELDS.flags.offset, true);
-    if ((flags & INODE_FLAG.EXTENTS) !== 0) {
-      if (view.getUint16(BLOCK_FIELD_AT + HEADER_AT.magic, true) !== EXTENT_MAGIC) {
-        slot.fill(0, BLOCK_FIELD_AT, GENERATION_AT);
-        view.setUint16(BLOCK_FIELD_AT + HEADER_AT.magic, EXTENT_MAGIC, true);
-        view.setUint16(BLOCK_FIELD_AT + HEADER_AT.entriesMax, EXTENT_ROOT_ENTRIES_MAX, true);
-      }
-    } else if ((flags & INODE_FLAG.INLINE_DATA) !== 0) {
-      slot.set(from.subarray(BLOCK_FIELD_AT, GENERATION_AT), BLOCK_FIELD_AT);
-    }
+    const { usesExtents, hasInlineData, blockField } = this.#editor.inode(inode);
+    if (usesExtents) {
+      if (viewOf(blockField).getUint16(0, true) !== EXTENT_MAGIC) clearMap(blockField);
+    } else if (hasInlineData) blockField.set(from.subarray(BLOCK_FIELD_AT, GENERATION_AT));
     this.#touched.add(inode);
     this.#editor.sealInode(inode);
-    if ((flags & INODE_FLAG.EXTENTS) !== 0) this.#maps.extents(inode);
+    if (usesExtents) this.#maps.extents(inode);
   }
 
   #link({ kind, parent, inode, name }: NameRecord): void {
@@ -141,10 +123,9 @@ class FastCommitReplay {
     }
     const directory = this.#directory(parent);
     const isNew = directory !== undefined && directory.find(name) === undefined;
-    const mode = viewOf(this.#editor.inodeSlot(inode)).getUint16(INODE_FIELDS.mode.offset, true);
-    if (isNew) directory.add(name, inode, mode);
-    const linkCount = this.#linkCount(inode) + (isNew ? 1 : 0);
-    this.#setLinkCount(inode, kind === "create" ? 1 : linkCount);
+    const { type, linkCount } = this.#editor.inode(inode);
+    if (isNew) directory.add(name, inode, type);
+    this.#setLinkCount(inode, kind === "create" ? 1 : linkCount + (isNew ? 1 : 0));
   }
 
   #unlink({ parent, inode, name }: NameRecord): void {
@@ -154,29 +135,26 @@ class FastCommitReplay {
     if (directory === undefined || found === undefined) return;
     // Another inode may have got the name by now; this one has one name less all the same.
     if (found === inode) directory.remove(name);
-    this.#setLinkCount(inode, Math.max(0, this.#linkCount(inode) - 1));
-    if (this.#linkCount(inode) === 0) this.#remove(inode);
+    const linkCount = Math.max(0, this.#editor.inode(inode).linkCount - 1);
+    this.#setLinkCount(inode, linkCount);
+    if (linkCount === 0) this.#remove(inode);
   }
 
   /** A directory to change; undefined when there is none of that number. */
   #directory(inode: number): DirectoryEditor | undefined {
     const known = this.#directories.get(inode);
     if (known !== undefined || !this.#exists(inode)) return known;
-    const mode = viewOf(this.#editor.inodeSlot(inode)).getUint16(INODE_FIELDS.mode.offset, true);
-    if ((mode & FILE_MODE.TYPE_MASK) !== FILE_MODE.DIRECTORY) return undefined;
-    const directory = new DirectoryEditor(this.#editor, this.#maps, inode, this.#isKept);
+    if (this.#editor.inode(inode).type !== FILE_MODE.DIRECTORY) return undefined;
+    const directory = new DirectoryEditor(this.#editor, this.#maps, inode);
     this.#directories.set(inode, directory);
     return directory;
   }
 
   #remove(inode: number): void {
-    if (this.#hasExtents(inode)) {
+    const { usesExtents, blockField } = this.#editor.inode(inode);
+    if (usesExtents) {
       this.#maps.clear(inode);
-      const slot = this.#editor.inodeSlot(inode);
-      slot.fill(0, BLOCK_FIELD_AT, GENERATION_AT);
-      const view = viewOf(slot);
-      view.setUint16(BLOCK_FIELD_AT + HEADER_AT.magic, EXTENT_MAGIC, true);
-      view.setUint16(BLOCK_FIELD_AT + HEADER_AT.entriesMax, EXTENT_ROOT_ENTRIES_MAX, true);
+      clearMap(blockField);
     }
     this.#remover.remove(inode);
   }
@@ -186,19 +164,9 @@ class FastCommitReplay {
     return inode >= 1 && inode <= inodesCount && this.#editor.isInodeUsed(inode);
   }
 
-  #hasExtents(inode: number): boolean {
-    const view = viewOf(this.#editor.inodeSlot(inode));
-    return (view.getUint32(INODE_FIELDS.flags.offset, true) & INODE_FLAG.EXTENTS) !== 0;
-  }
-
-  #linkCount(inode: number): number {
-    return viewOf(this.#editor.inodeSlot(inode)).getUint16(LINK_COUNT_AT, true);
-  }
-
-  #setLinkCount(inode: number, count: number): void {
-    viewOf(this.#editor.inodeSlot(inode)).setUint16(LINK_COUNT_AT, count, true);
+  #setLinkCount(inode: number, linkCount: number): void {
+    this.#editor.editInode(inode, { linkCount });
     this.#touched.add(inode);
-    this.#editor.sealInode(inode);
   }
 
   #checkNumber(inode: number): void {
@@ -206,6 +174,11 @@ class FastCommitReplay {
     if (inode >= firstInode && inode <= inodesCount) return;
     throw new InputError("journal", `a fast commit changes inode ${inode}, which no file has`);
   }
+}
+
+/** Makes i_block the root of an extent tree without extents. */
+function clearMap(blockField: Uint8Array): void {
+  encodeExtentNode(blockField, { depth: 0, entriesMax: EXTENT_ROOT_ENTRIES_MAX, leaves: [] });
 }
 
 /** Whether a block is one of those that fast commits give to files. */

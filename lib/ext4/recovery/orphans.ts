@@ -6,10 +6,14 @@
  */
 import { divCeil } from "../../bytes/arithmetic.ts";
 import { InputError } from "../../errors.ts";
-import { inodeSeed } from "../format/checksum.ts";
-import { COMPAT, FILE_MODE, INODE_FLAG, RO_COMPAT } from "../format/constants.ts";
+import { COMPAT, FILE_MODE, RO_COMPAT } from "../format/constants.ts";
 import { viewOf } from "../format/fields.ts";
-import { decodeInode, INODE_AT, INODE_FIELDS, type InodeRecord } from "../format/inode.ts";
+import {
+  decodeInode,
+  INODE_BLOCK_FIELD_SIZE_BYTES,
+  INODE_FIELDS,
+  type InodeRecord,
+} from "../format/inode.ts";
 import {
   decodeOrphanBlock,
   ORPHAN_BLOCK_TAIL_SIZE_BYTES,
@@ -25,8 +29,9 @@ import {
 } from "../format/xattr.ts";
 import { blockRuns } from "../read/content.ts";
 import { uncheckedInode } from "../read/image.ts";
-import { QuotaEditor } from "./quota_editor.ts";
-import { truncateMap } from "./truncate.ts";
+import { type MappedRun, physicalBlock } from "../volume/block_map.ts";
+import { inputError } from "../volume/judge.ts";
+import { truncateMap } from "./inode_maps.ts";
 import type { VolumeEditor } from "./volume_editor.ts";
 
 /** What was done with orphans. */
@@ -37,7 +42,6 @@ export interface OrphanReport {
   readonly truncated: number;
 }
 
-const SECTOR_SIZE_BYTES = 512;
 /** s_state: errors were seen, so lists of orphans are not to be trusted. */
 const STATE_ERRORS = 2;
 /** Types that can be cut. */
@@ -46,45 +50,35 @@ const HAS_CONTENT: readonly number[] = [
   FILE_MODE.DIRECTORY,
   FILE_MODE.SYMLINK,
 ];
+const TWO_32 = 2 ** 32;
 
 /** Deletes and cuts what the lists of orphans name, and empties them as far as the superblock is not concerned. */
 export function cleanUpOrphans(editor: VolumeEditor): OrphanReport {
   const { superblock } = editor.image;
   const cleanup = new OrphanCleanup(editor);
-  if ((superblock.state & STATE_ERRORS) !== 0) return cleanup.report();
-  cleanup.followList(superblock.lastOrphan);
-  if (editor.image.hasCompat(COMPAT.ORPHAN_FILE)) cleanup.readFile(superblock.orphanFileInode);
-  cleanup.finish();
-  return cleanup.report();
+  if ((superblock.state & STATE_ERRORS) === 0) {
+    cleanup.followList(superblock.lastOrphan);
+    if (editor.image.hasCompat(COMPAT.ORPHAN_FILE)) cleanup.readFile(superblock.orphanFileInode);
+    cleanup.remover.finish();
+  }
+  return { deleted: cleanup.deleted, truncated: cleanup.truncated };
 }
 
 class OrphanCleanup {
+  readonly remover: InodeRemover;
+  deleted = 0;
+  truncated = 0;
   readonly #editor: VolumeEditor;
-  readonly #remover: InodeRemover;
   readonly #seen = new Set<number>();
-  #deleted = 0;
-  #truncated = 0;
 
   constructor(editor: VolumeEditor) {
     this.#editor = editor;
-    this.#remover = new InodeRemover(editor);
-  }
-
-  report(): OrphanReport {
-    return { deleted: this.#deleted, truncated: this.#truncated };
-  }
-
-  finish(): void {
-    this.#remover.finish();
+    this.remover = new InodeRemover(editor);
   }
 
   /** The list that starts in the superblock and goes on in i_dtime. It ends at the first inode that cannot be on it. */
   followList(first: number): void {
-    for (let number = first; number !== 0;) {
-      const next = this.#process(number);
-      if (next === undefined) return;
-      number = next;
-    }
+    for (let next: number | undefined = first; next;) next = this.#process(next);
   }
 
   /** The orphan file: inodes that cannot be in it are passed over. */
@@ -109,8 +103,7 @@ class OrphanCleanup {
 
   /** Deletes or cuts one inode; gives the next one of the list, or undefined if the inode is not an orphan. */
   #process(number: number): number | undefined {
-    const { image } = this.#editor;
-    const { firstInode, inodesCount } = image.geometry;
+    const { firstInode, inodesCount } = this.#editor.image.geometry;
     if (number < firstInode || number > inodesCount || this.#seen.has(number)) return undefined;
     if (!this.#editor.isInodeUsed(number)) return undefined;
     this.#seen.add(number);
@@ -118,30 +111,28 @@ class OrphanCleanup {
     try {
       record = this.#checkedRecord(number);
     } catch (error) {
-      if (error instanceof InputError) return undefined;
-      throw error;
+      inputError(error);
+      return undefined;
     }
-    if (record.dtime > inodesCount) return undefined;
-    const hasContent = HAS_CONTENT.includes(record.mode & FILE_MODE.TYPE_MASK);
-    if (record.linkCount > 0 && !hasContent) return undefined;
-    if (record.linkCount === 0) {
-      this.#remover.remove(number);
-      this.#deleted++;
+    const { dtime, linkCount, mode } = record;
+    if (dtime > inodesCount) return undefined;
+    if (linkCount > 0 && !HAS_CONTENT.includes(mode & FILE_MODE.TYPE_MASK)) return undefined;
+    if (linkCount === 0) {
+      this.remover.remove(number);
+      this.deleted++;
     } else {
-      this.#remover.truncate(number);
-      this.#truncated++;
+      this.remover.truncate(number);
+      this.truncated++;
     }
-    return record.dtime;
+    return dtime;
   }
 
   /** An inode whose map can be walked to its end. */
   #checkedRecord(number: number): InodeRecord {
     const slot = this.#editor.inodeSlot(number);
     const record = decodeInode(slot, `inode ${number}`);
-    if (hasMap(record)) {
-      const { image } = this.#editor;
-      blockRuns(image, uncheckedInode(image, number, slot));
-    }
+    const { image } = this.#editor;
+    if (hasMap(record)) blockRuns(image, uncheckedInode(image, number, slot));
     return record;
   }
 }
@@ -163,56 +154,46 @@ export class InodeRemover {
 
   /** Cuts what an inode maps to its size. */
   truncate(number: number): void {
-    const { image, clusterSizeBytes } = this.#editor;
-    const slot = this.#editor.inodeSlot(number);
-    const record = decodeInode(slot, `inode ${number}`);
-    const endBlock = divCeil(record.sizeBytes, image.geometry.blockSizeBytes);
-    const freed = this.#truncate(number, slot, record, endBlock);
-    this.#editor.subtractClusters(slot, freed);
-    viewOf(slot).setUint32(INODE_FIELDS.dtime.offset, 0, true);
-    this.#editor.sealInode(number);
-    this.#quotas.subtract(record, freed * clusterSizeBytes, 0);
+    const editor = this.#editor;
+    const record = this.#record(number);
+    const endBlock = divCeil(record.sizeBytes, editor.image.blockSizeBytes);
+    const freedBytes = this.#truncate(number, record, endBlock) * editor.clusterSizeBytes;
+    const view = editor.inode(number);
+    const sectorCount = view.sectorCount - freedBytes / editor.countUnitBytes(view);
+    editor.editInode(number, { sectorCount: Math.max(0, sectorCount), dtime: 0 });
+    this.#quotas.subtract(record, freedBytes, 0);
   }
 
   /** Deletes an inode with its blocks and attributes. */
   remove(number: number): void {
-    const { superblock, geometry } = this.#editor.image;
-    const slot = this.#editor.inodeSlot(number);
-    const record = decodeInode(slot, `inode ${number}`);
-    this.#truncate(number, slot, record, 0);
+    const record = this.#record(number);
+    const unitBytes = this.#editor.countUnitBytes(this.#editor.inode(number));
+    this.#truncate(number, record, 0);
     const values = this.#releaseXattrs(number, record);
-    const view = viewOf(slot);
-    for (
-      const at of [
-        INODE_FIELDS.sectorCount.offset,
-        INODE_FIELDS.sizeBytes.offset,
-        INODE_AT.sizeHigh,
-      ]
-    ) {
-      view.setUint32(at, 0, true);
-    }
-    view.setUint16(INODE_AT.blocksHigh, 0, true);
-    view.setUint16(INODE_FIELDS.linkCount.offset, 0, true);
-    view.setUint32(INODE_FIELDS.xattrBlock.offset, 0, true);
-    view.setUint16(INODE_AT.xattrBlockHigh, 0, true);
-    // The kernel takes the time of the mount. Anything as low as an inode's number would look like a place in the list.
-    const dtime = Math.max(superblock.writeTime, geometry.inodesCount + 1);
-    view.setUint32(INODE_FIELDS.dtime.offset, dtime, true);
-    const isDirectory = (record.mode & FILE_MODE.TYPE_MASK) === FILE_MODE.DIRECTORY;
-    this.#editor.freeInode(number, isDirectory);
-    this.#editor.sealInode(number);
-    const unit = (record.flags & INODE_FLAG.HUGE_FILE) === 0
-      ? SECTOR_SIZE_BYTES
-      : geometry.blockSizeBytes;
-    const bytes = record.sectorCount * unit + values.bytes;
-    this.#quotas.subtract(record, bytes, 1 + values.inodes);
+    this.#delete(number, (record.mode & FILE_MODE.TYPE_MASK) === FILE_MODE.DIRECTORY);
+    this.#quotas.subtract(record, record.sectorCount * unitBytes + values.bytes, 1 + values.inodes);
   }
 
-  #truncate(number: number, slot: Uint8Array, record: InodeRecord, endBlock: number): number {
-    if (!hasMap(record)) return 0;
-    const { seed } = this.#editor.image;
-    const mapSeed = seed === undefined ? undefined : inodeSeed(seed, number, record.generation);
-    return truncateMap(this.#editor, number, slot, endBlock, mapSeed);
+  #record(number: number): InodeRecord {
+    return decodeInode(this.#editor.inodeSlot(number), `inode ${number}`);
+  }
+
+  #truncate(number: number, record: InodeRecord, endBlock: number): number {
+    return hasMap(record) ? truncateMap(this.#editor, number, endBlock) : 0;
+  }
+
+  /** Marks an inode as deleted, whose blocks and attributes were given back. */
+  #delete(number: number, isDirectory: boolean): void {
+    const { superblock, geometry } = this.#editor.image;
+    this.#editor.editInode(number, {
+      sectorCount: 0,
+      sizeBytes: 0,
+      linkCount: 0,
+      xattrBlock: 0,
+      // The kernel takes the time of the mount. Anything as low as an inode's number would look like a place in the list.
+      dtime: Math.max(superblock.writeTime, geometry.inodesCount + 1),
+    });
+    this.#editor.freeInode(number, isDirectory);
   }
 
   /** Gives back the block of attributes and values in inodes; says what quotas count for the values. */
@@ -248,40 +229,105 @@ export class InodeRemover {
 
   /** A value in an inode of its own counts its owners in i_ctime and l_i_version. */
   #releaseValue(number: number): void {
-    const slot = this.#editor.inodeSlot(number);
-    const view = viewOf(slot);
-    const count = view.getUint32(INODE_FIELDS.ctime.offset, true) * 2 ** 32 +
-      view.getUint32(INODE_FIELDS.versionLow.offset, true);
-    const left = Math.max(0, count - 1);
-    view.setUint32(INODE_FIELDS.ctime.offset, Math.floor(left / 2 ** 32), true);
-    view.setUint32(INODE_FIELDS.versionLow.offset, left % 2 ** 32, true);
-    if (left === 0) this.#deleteValue(number, slot);
-    this.#editor.sealInode(number);
-  }
-
-  #deleteValue(number: number, slot: Uint8Array): void {
-    const record = decodeInode(slot, `inode ${number}`);
-    this.#truncate(number, slot, record, 0);
-    const view = viewOf(slot);
-    const { superblock, geometry } = this.#editor.image;
-    view.setUint16(INODE_FIELDS.linkCount.offset, 0, true);
-    view.setUint32(INODE_FIELDS.sectorCount.offset, 0, true);
-    view.setUint32(INODE_FIELDS.sizeBytes.offset, 0, true);
-    view.setUint32(
-      INODE_FIELDS.dtime.offset,
-      Math.max(superblock.writeTime, geometry.inodesCount + 1),
-      true,
-    );
-    this.#editor.freeInode(number, false);
+    const { ctimeWord, versionLow } = this.#editor.inode(number);
+    const left = Math.max(0, ctimeWord * TWO_32 + versionLow - 1);
+    const slot = viewOf(this.#editor.inodeSlot(number));
+    slot.setUint32(INODE_FIELDS.ctime.offset, Math.floor(left / TWO_32), true);
+    slot.setUint32(INODE_FIELDS.versionLow.offset, left % TWO_32, true);
+    if (left > 0) return this.#editor.sealInode(number);
+    this.#truncate(number, this.#record(number), 0);
+    this.#delete(number, false);
   }
 }
 
 /** Whether i_block leads to blocks: devices, fifos, sockets and short symlinks have something else there. */
-function hasMap(record: InodeRecord): boolean {
-  const type = record.mode & FILE_MODE.TYPE_MASK;
+function hasMap({ mode, sizeBytes }: InodeRecord): boolean {
+  const type = mode & FILE_MODE.TYPE_MASK;
   if (type !== FILE_MODE.SYMLINK) return HAS_CONTENT.includes(type);
-  return record.sizeBytes >= SHORT_SYMLINK_END;
+  return sizeBytes >= INODE_BLOCK_FIELD_SIZE_BYTES;
 }
 
-/** Symlinks below this are kept in i_block. */
-const SHORT_SYMLINK_END = 60;
+const QUOTA_BLOCK_BYTES = 1024;
+const ROOT_BLOCK = 1;
+const TREE_DEPTH = 4;
+const LEAF_HEADER_BYTES = 16;
+/** struct v2r1_disk_dqblk. */
+const ENTRY_BYTES = 72;
+const ENTRY_AT = { id: 0, inodes: 24, bytes: 48 } as const;
+
+/** What quotas count less of. */
+interface Use {
+  bytes: number;
+  inodes: number;
+}
+
+/**
+ * Takes use out of the quota files of an image (fs/quota/quota_v2.c, quota_tree.c): a tree of 1 KiB blocks in a hidden
+ * inode, four levels of pointers by the bytes of an id, and entries at its end. Does nothing for an image without them.
+ */
+class QuotaEditor {
+  readonly #editor: VolumeEditor;
+  /** Users, groups and projects, by id. */
+  readonly #uses: readonly Map<number, Use>[] = [new Map(), new Map(), new Map()];
+
+  constructor(editor: VolumeEditor) {
+    this.#editor = editor;
+  }
+
+  /** Takes use away from the owners of an inode. */
+  subtract(owner: InodeRecord, bytes: number, inodes: number): void {
+    if (!this.#editor.image.hasRoCompat(RO_COMPAT.QUOTA)) return;
+    for (const [type, id] of [owner.uid, owner.gid, owner.projectId].entries()) {
+      const use = this.#uses[type]!.get(id);
+      this.#uses[type]!.set(id, {
+        bytes: bytes + (use?.bytes ?? 0),
+        inodes: inodes + (use?.inodes ?? 0),
+      });
+    }
+  }
+
+  /** Writes what was subtracted. */
+  finish(): void {
+    const { image } = this.#editor;
+    const { userQuotaInode, groupQuotaInode, projectQuotaInode } = image.superblock;
+    for (const [type, inode] of [userQuotaInode, groupQuotaInode, projectQuotaInode].entries()) {
+      const uses = this.#uses[type]!;
+      if (inode === 0 || uses.size === 0) continue;
+      const runs = blockRuns(image, image.inode(inode));
+      for (const [id, use] of uses) this.#write(runs, id, use);
+    }
+  }
+
+  #write(runs: readonly MappedRun[], id: number, use: Use): void {
+    let block = ROOT_BLOCK;
+    for (let level = TREE_DEPTH - 1; level >= 0; level--) {
+      const pointer = 4 * ((id >>> (8 * level)) & 0xff);
+      block = this.#block(runs, block).getUint32(pointer, true);
+      if (block === 0) return;
+    }
+    const view = this.#block(runs, block);
+    for (let at = LEAF_HEADER_BYTES; at + ENTRY_BYTES <= QUOTA_BLOCK_BYTES; at += ENTRY_BYTES) {
+      if (view.getUint32(at + ENTRY_AT.id, true) !== id) continue;
+      subtract(view, at + ENTRY_AT.inodes, use.inodes);
+      subtract(view, at + ENTRY_AT.bytes, use.bytes);
+    }
+  }
+
+  /** A block of the tree, to change. */
+  #block(runs: readonly MappedRun[], number: number): DataView<ArrayBufferLike> {
+    const { blockSizeBytes } = this.#editor.image;
+    const offset = number * QUOTA_BLOCK_BYTES;
+    const block = physicalBlock(runs, Math.floor(offset / blockSizeBytes));
+    if (block === undefined) throw new InputError("quota file", `it has no block ${number}`);
+    const start = offset % blockSizeBytes;
+    return viewOf(this.#editor.blocks.edit(block).subarray(start, start + QUOTA_BLOCK_BYTES));
+  }
+}
+
+/** Subtracts from a number of 64 bits. */
+function subtract(view: DataView<ArrayBufferLike>, at: number, amount: number): void {
+  const value = view.getUint32(at + 4, true) * TWO_32 + view.getUint32(at, true);
+  const left = Math.max(0, value - amount);
+  view.setUint32(at, left % TWO_32, true);
+  view.setUint32(at + 4, Math.floor(left / TWO_32), true);
+}

@@ -5,7 +5,9 @@
  * @module
  */
 import { InputError } from "../../errors.ts";
-import { type RandomReader, readExactly } from "../../io/random_reader.ts";
+import type { RandomReader } from "../../io/random_reader.ts";
+import { formatUuid } from "../../bytes/uuid.ts";
+import { checkChecksum } from "../format/checksum.ts";
 import { Warnings } from "../../warnings.ts";
 import {
   COMPAT,
@@ -23,11 +25,11 @@ import { type Replayed, replayJournal, type ReplayReport } from "../journal/repl
 import { decodeSuperblock, editSuperblock, type Superblock } from "../format/superblock.ts";
 import { blockRuns } from "../read/content.ts";
 import { openExt4Image } from "../read/image.ts";
+import { inputError } from "../volume/judge.ts";
 import { readSuperblock } from "../volume/superblock.ts";
-import { externalJournal } from "./external_journal.ts";
 import { replayFastCommits } from "./fast_commits.ts";
 import { cleanUpOrphans, type OrphanReport } from "./orphans.ts";
-import { VolumeEditor } from "./volume_editor.ts";
+import { editableSuperblock, VolumeEditor } from "./volume_editor.ts";
 
 /** What a recovery needs beside the image. */
 export interface RecoverOptions {
@@ -66,8 +68,7 @@ export function recoverImage(image: RandomReader, options: RecoverOptions = {}):
   try {
     return recovered(image, options);
   } catch (error) {
-    if (!(error instanceof InputError)) throw error;
-    const { message, hint, data, remedies } = error;
+    const { message, hint, data, remedies } = inputError(error);
     throw new InputError(image.name, `its journal cannot be replayed: ${message}`, {
       ...hint === undefined ? {} : { hint },
       data,
@@ -88,8 +89,8 @@ function needsRecovery(image: RandomReader): boolean {
     superblock = readSuperblock(image).superblock;
   } catch (error) {
     // Whoever opens the image says what is wrong with it.
-    if (error instanceof InputError) return false;
-    throw error;
+    inputError(error);
+    return false;
   }
   const { featureCompat, featureIncompat } = superblock;
   return (featureCompat & COMPAT.HAS_JOURNAL) !== 0 && (featureIncompat & INCOMPAT.RECOVER) !== 0 &&
@@ -97,7 +98,7 @@ function needsRecovery(image: RandomReader): boolean {
 }
 
 function recovered(image: RandomReader, options: RecoverOptions): RecoveredImage {
-  const before = readEncodedSuperblock(image);
+  const before = readSuperblock(image).encoded;
   const place = journalPlace(image, options);
   const replayed = replayJournal(image, place);
   const fastCommits = readFastCommits(replayed.log, replayed.endSequence);
@@ -130,7 +131,7 @@ function mended(reader: RandomReader, replay: ReplayReport): RecoveredImage {
     };
   } catch (error) {
     // The image is damaged beyond its journal: whoever opens it says where.
-    if (!(error instanceof InputError)) throw error;
+    inputError(error);
     return { reader, replay: { ...replay, orphans: { deleted: 0, truncated: 0 } } };
   }
 }
@@ -155,10 +156,52 @@ function journalPlace(image: RandomReader, { journal }: RecoverOptions): Journal
   };
 }
 
-function readEncodedSuperblock(image: RandomReader): Uint8Array<ArrayBuffer> {
-  const encoded = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
-  readExactly(image, encoded, SUPERBLOCK_OFFSET_BYTES);
-  return encoded;
+/**
+ * Where the log of an external journal is.
+ *
+ * @param superblock of the file system
+ * @throws {InputError} when there is none, or it is the journal of another file system
+ */
+function externalJournal(
+  superblock: Superblock,
+  blockSizeBytes: number,
+  journal: RandomReader | undefined,
+): JournalPlace {
+  if (journal === undefined) {
+    const uuid = formatUuid(superblock.journalUuid);
+    throw new InputError("journal", `it is on another device, which has the UUID ${uuid}`, {
+      remedies: [{ option: "externalJournal", change: "set", to: "name it" }],
+    });
+  }
+  const found = readSuperblock(journal);
+  if (found.checksum !== undefined) {
+    checkChecksum("superblock", found.checksum.stored, found.checksum.computed);
+  }
+  const { featureIncompat, uuid, blocksCount, logBlockSize } = found.superblock;
+  if ((featureIncompat & INCOMPAT.JOURNAL_DEV) === 0) {
+    throw new InputError(journal.name, "it is not an external journal");
+  }
+  if (uuid.some((byte, i) => byte !== superblock.journalUuid[i])) {
+    throw new InputError(
+      journal.name,
+      `its UUID is ${formatUuid(uuid)}, but the image wants ${formatUuid(superblock.journalUuid)}`,
+    );
+  }
+  const journalBlockSizeBytes = 2 ** (10 + logBlockSize);
+  if (journalBlockSizeBytes !== blockSizeBytes) {
+    throw new InputError(
+      journal.name,
+      `its blocks have ${journalBlockSizeBytes} bytes, those of the file system ${blockSizeBytes}`,
+    );
+  }
+  return {
+    reader: journal,
+    blockSizeBytes,
+    blockCount: Math.min(blocksCount, 2 ** 32 - 1),
+    runs: [{ logicalBlock: 0, blockCount: blocksCount, startBlock: 0 }],
+    // Behind the block that holds the ext4 superblock.
+    superblockBlock: Math.floor(SUPERBLOCK_OFFSET_BYTES / blockSizeBytes) + 1,
+  };
 }
 
 /** What a mount changes in the superblock: nothing needs recovery any more, and errors on record stay on record. */
@@ -168,9 +211,7 @@ function finishSuperblock(
   before: Uint8Array,
   { log }: Replayed,
 ): void {
-  const block = editor.edit(Math.floor(SUPERBLOCK_OFFSET_BYTES / blockSizeBytes));
-  const at = SUPERBLOCK_OFFSET_BYTES % blockSizeBytes;
-  const encoded = block.subarray(at, at + SUPERBLOCK_SIZE_BYTES);
+  const encoded = editableSuperblock(editor, blockSizeBytes);
   const { start, end } = ERROR_FIELDS;
   encoded.set(before.subarray(start, end), start);
   const superblock = decodeSuperblock(encoded);

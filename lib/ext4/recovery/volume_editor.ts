@@ -4,31 +4,29 @@
  *
  * @module
  */
-import { divCeil } from "../../bytes/arithmetic.ts";
 import { InputError } from "../../errors.ts";
+import type { RandomReader } from "../../io/random_reader.ts";
 import {
   GROUP_FLAG,
   INCOMPAT,
   INODE_FLAG,
-  RO_COMPAT,
   SUPERBLOCK_OFFSET_BYTES,
   SUPERBLOCK_SIZE_BYTES,
 } from "../format/constants.ts";
+import { viewOf } from "../format/fields.ts";
 import {
   bitmapChecksum,
   editGroupDescriptor,
   type GroupDescriptor,
-  type GroupDescriptorSeal,
   setBits,
   storedGroupDescriptorChecksum,
   testBit,
 } from "../format/group_descriptor.ts";
-import { viewOf } from "../format/fields.ts";
-import { INODE_AT, INODE_FIELDS, sealInode } from "../format/inode.ts";
+import { INODE_FIELDS, type InodeRecord, sealInode } from "../format/inode.ts";
 import { editSuperblock, type Superblock } from "../format/superblock.ts";
 import { BlockEditor } from "../journal/overlay.ts";
-import type { RandomReader } from "../../io/random_reader.ts";
 import type { Ext4Image } from "../read/image.ts";
+import { InodeView, SECTOR_SIZE_BYTES } from "../volume/inode.ts";
 
 /** What changed in a group. */
 interface GroupChange {
@@ -43,7 +41,11 @@ interface GroupChange {
   unusedInodes: number | undefined;
 }
 
-const SECTOR_SIZE_BYTES = 512;
+/** Fields that changes to an image touch. */
+type InodeChanges = Partial<
+  Pick<InodeRecord, "flags" | "sizeBytes" | "sectorCount" | "linkCount" | "dtime" | "xattrBlock">
+>;
+
 const DESCRIPTOR_CHECKSUM_AT = 0x1e;
 
 /** An image that is changed in memory. */
@@ -52,26 +54,42 @@ export class VolumeEditor {
   readonly image: Ext4Image;
   /** Its blocks as they are now. */
   readonly blocks: BlockEditor;
-  /** Blocks that are allocated together: 1 without bigalloc. */
-  readonly clusterBlocks: number;
+  /** Whether a free block is to be left alone, for as long as there are changes. */
+  isKept: (block: number) => boolean = () => false;
   readonly #changes = new Map<number, GroupChange>();
   /** Where to look for a free block: none before it is one. */
   #allocateFrom = 0;
 
   constructor(image: Ext4Image) {
     this.image = image;
-    const { logClusterSize, logBlockSize } = image.superblock;
-    this.blocks = new BlockEditor(image.reader, image.geometry.blockSizeBytes);
-    this.clusterBlocks = image.hasRoCompat(RO_COMPAT.BIGALLOC)
-      ? 2 ** (logClusterSize - logBlockSize)
-      : 1;
+    this.blocks = new BlockEditor(image.reader, image.blockSizeBytes);
+  }
+
+  /** Bytes of a cluster. */
+  get clusterSizeBytes(): number {
+    return this.image.geometry.clusterBlocks * this.image.blockSizeBytes;
   }
 
   /** The slot of an inode, to change. It needs sealInode() then. */
   inodeSlot(inodeNumber: number): Uint8Array {
     const { blockNumber, offsetBytes } = this.image.locateInode(inodeNumber);
     const block = this.blocks.edit(blockNumber);
-    return block.subarray(offsetBytes, offsetBytes + this.image.geometry.inodeSizeBytes);
+    return block.subarray(offsetBytes, offsetBytes + this.image.inodeSizeBytes);
+  }
+
+  /** An inode as it is now. */
+  inode(inodeNumber: number): InodeView {
+    return new InodeView(this.inodeSlot(inodeNumber), inodeNumber);
+  }
+
+  /** Writes fields of an inode, and its checksum. */
+  editInode(inodeNumber: number, changes: InodeChanges): void {
+    const slot = this.inodeSlot(inodeNumber);
+    const structure = { view: viewOf(slot), at: 0, sizeBytes: slot.length };
+    for (const [name, value] of Object.entries(changes)) {
+      INODE_FIELDS[name as keyof InodeChanges].write(structure, value, name);
+    }
+    this.sealInode(inodeNumber);
   }
 
   /** Writes the checksum of a changed inode. */
@@ -80,20 +98,27 @@ export class VolumeEditor {
     if (seed !== undefined) sealInode(this.inodeSlot(inodeNumber), { inodeNumber, seed });
   }
 
+  /** What i_blocks of an inode counts. */
+  countUnitBytes(view: InodeView): number {
+    return (view.flags & INODE_FLAG.HUGE_FILE) !== 0
+      ? this.image.blockSizeBytes
+      : SECTOR_SIZE_BYTES;
+  }
+
   /** Whether an inode is marked as used. */
   isInodeUsed(inodeNumber: number): boolean {
-    const { group, bit } = this.#inodePlace(inodeNumber);
+    const { group, index } = this.image.locateInode(inodeNumber);
     const { flags, inodeBitmapBlock } = this.image.groupDescriptor(group);
     const cleared = this.#changes.get(group)?.clearedFlags ?? 0;
     if ((flags & ~cleared & GROUP_FLAG.INODE_UNINIT) !== 0) return false;
-    return testBit(this.blocks.read(inodeBitmapBlock), bit);
+    return testBit(this.blocks.read(inodeBitmapBlock), index);
   }
 
   /** Marks an inode as free. */
   freeInode(inodeNumber: number, isDirectory: boolean): void {
-    const { group, bit } = this.#inodePlace(inodeNumber);
+    const { group, index } = this.image.locateInode(inodeNumber);
     const bitmap = this.blocks.edit(this.image.groupDescriptor(group).inodeBitmapBlock);
-    if (!clearBit(bitmap, bit)) return;
+    if (!clearBit(bitmap, index)) return;
     const change = this.#change(group);
     change.hasInodeBitmap = true;
     change.freeInodes++;
@@ -108,10 +133,9 @@ export class VolumeEditor {
    */
   freeBlocks(startBlock: number, blockCount: number, keptBlock?: number): number {
     this.image.checkRange(startBlock, blockCount, "blocks to free");
-    const { firstDataBlock, blocksPerGroup } = this.image.geometry;
-    const clusterOf = (block: number) => Math.floor((block - firstDataBlock) / this.clusterBlocks);
+    const { firstDataBlock, clusterBlocks, clustersPerGroup } = this.image.geometry;
+    const clusterOf = (block: number) => Math.floor((block - firstDataBlock) / clusterBlocks);
     const kept = keptBlock === undefined ? undefined : clusterOf(keptBlock);
-    const clustersPerGroup = blocksPerGroup / this.clusterBlocks;
     const last = clusterOf(startBlock + blockCount - 1);
     let freed = 0;
     for (let cluster = clusterOf(startBlock); cluster <= last;) {
@@ -131,7 +155,7 @@ export class VolumeEditor {
 
   /** Marks an inode as used. What is in its slot, if it never was, becomes zeros. */
   useInode(inodeNumber: number, isDirectory: boolean): void {
-    const { group, bit } = this.#inodePlace(inodeNumber);
+    const { group, index } = this.image.locateInode(inodeNumber);
     const { inodesPerGroup } = this.image.geometry;
     const descriptor = this.image.groupDescriptor(group);
     const change = this.#change(group);
@@ -144,12 +168,12 @@ export class VolumeEditor {
     }
     change.hasInodeBitmap = true;
     const unused = change.unusedInodes ?? descriptor.itableUnusedCount;
-    if (this.#hasGroupFlags && bit >= inodesPerGroup - unused) {
+    if (this.image.hasGroupChecksums && index >= inodesPerGroup - unused) {
       this.inodeSlot(inodeNumber).fill(0);
-      change.unusedInodes = inodesPerGroup - bit - 1;
+      change.unusedInodes = inodesPerGroup - index - 1;
     }
-    if (testBit(bitmap, bit)) return;
-    setBits(bitmap, bit, 1);
+    if (testBit(bitmap, index)) return;
+    setBits(bitmap, index, 1);
     change.freeInodes--;
     if (isDirectory) change.usedDirectories++;
   }
@@ -169,12 +193,11 @@ export class VolumeEditor {
   }
 
   /**
-   * Marks a block as used that was free before and is free now. Not for bigalloc.
+   * Marks a block as used that was free before, is free now and is not kept free. Not for bigalloc.
    *
-   * @param isKept whether a free block is to be left alone, for as long as there are changes
    * @throws {InputError} when there is none
    */
-  allocateBlock(isKept: (block: number) => boolean): number {
+  allocateBlock(): number {
     const { firstDataBlock, blocksPerGroup, groupCount } = this.image.geometry;
     const from = this.#allocateFrom;
     for (let group = Math.floor(from / blocksPerGroup); group < groupCount; group++) {
@@ -186,7 +209,7 @@ export class VolumeEditor {
       const end = this.image.groupBlocks(group);
       for (let bit = Math.max(0, from - group * blocksPerGroup); bit < end; bit++) {
         const block = firstDataBlock + group * blocksPerGroup + bit;
-        if (testBit(before, bit) || testBit(now, bit) || isKept(block)) continue;
+        if (testBit(before, bit) || testBit(now, bit) || this.isKept(block)) continue;
         this.useBlocks(block, 1);
         this.#allocateFrom = group * blocksPerGroup + bit + 1;
         return block;
@@ -195,15 +218,10 @@ export class VolumeEditor {
     throw new InputError(this.image.name, "has no free block for what its fast commits add");
   }
 
-  /** Whether bg_flags count. */
-  get #hasGroupFlags(): boolean {
-    return this.image.hasRoCompat(RO_COMPAT.METADATA_CSUM) ||
-      this.image.hasRoCompat(RO_COMPAT.GDT_CSUM);
-  }
-
+  /** Whether a flag of a group still holds. Without group checksums flags do not count. */
   #isUninitialised(group: number, change: GroupChange, flag: number): boolean {
     const { flags } = this.image.groupDescriptor(group);
-    return this.#hasGroupFlags && (flags & ~change.clearedFlags & flag) !== 0;
+    return this.image.hasGroupChecksums && (flags & ~change.clearedFlags & flag) !== 0;
   }
 
   /** The bitmap of a group, to change. A group that was never used has none yet. */
@@ -236,33 +254,13 @@ export class VolumeEditor {
       ? 2 ** image.superblock.logGroupsPerFlex
       : 1;
     const first = Math.floor(group / flexGroups) * flexGroups;
-    const end = Math.min(first + flexGroups, image.geometry.groupCount);
-    const { inodesPerGroup, inodeSizeBytes, blockSizeBytes } = image.geometry;
-    const tableBlocks = divCeil(inodesPerGroup * inodeSizeBytes, blockSizeBytes);
+    const end = Math.min(first + flexGroups, image.groupCount);
     for (let other = first; other < end; other++) {
       const descriptor = image.groupDescriptor(other);
       mark(descriptor.blockBitmapBlock, 1);
       mark(descriptor.inodeBitmapBlock, 1);
-      mark(descriptor.inodeTableBlock, tableBlocks);
+      mark(descriptor.inodeTableBlock, image.inodeTableBlocks);
     }
-  }
-
-  /** Bytes of a cluster. */
-  get clusterSizeBytes(): number {
-    return this.clusterBlocks * this.image.geometry.blockSizeBytes;
-  }
-
-  /** Takes clusters out of an inode's i_blocks. */
-  subtractClusters(slot: Uint8Array, clusters: number): void {
-    const view = viewOf(slot);
-    const isHuge = (view.getUint32(INODE_FIELDS.flags.offset, true) & INODE_FLAG.HUGE_FILE) !== 0;
-    const { blockSizeBytes } = this.image.geometry;
-    const unit = isHuge ? blockSizeBytes : SECTOR_SIZE_BYTES;
-    const count = view.getUint16(INODE_AT.blocksHigh, true) * 2 ** 32 +
-      view.getUint32(INODE_FIELDS.sectorCount.offset, true);
-    const left = Math.max(0, count - clusters * (this.clusterSizeBytes / unit));
-    view.setUint32(INODE_FIELDS.sectorCount.offset, left % 2 ** 32, true);
-    view.setUint16(INODE_AT.blocksHigh, Math.floor(left / 2 ** 32), true);
   }
 
   /**
@@ -272,27 +270,16 @@ export class VolumeEditor {
   finish(changes: Partial<Superblock>): RandomReader {
     for (const [group, change] of this.#changes) this.#writeDescriptor(group, change);
     let [freeClusters, freeInodesCount] = [0, 0];
-    for (let group = 0; group < this.image.geometry.groupCount; group++) {
+    for (let group = 0; group < this.image.groupCount; group++) {
       const descriptor = this.image.groupDescriptor(group);
       const change = this.#changes.get(group);
       freeClusters += descriptor.freeBlocksCount + (change?.freeBlocks ?? 0);
       freeInodesCount += descriptor.freeInodesCount + (change?.freeInodes ?? 0);
     }
-    const { blockSizeBytes } = this.image.geometry;
-    const block = this.blocks.edit(Math.floor(SUPERBLOCK_OFFSET_BYTES / blockSizeBytes));
-    const at = SUPERBLOCK_OFFSET_BYTES % blockSizeBytes;
-    const encoded = block.subarray(at, at + SUPERBLOCK_SIZE_BYTES);
-    const freeBlocksCount = freeClusters * this.clusterBlocks;
+    const freeBlocksCount = freeClusters * this.image.geometry.clusterBlocks;
+    const encoded = editableSuperblock(this.blocks, this.image.blockSizeBytes);
     encoded.set(editSuperblock(encoded, { ...changes, freeBlocksCount, freeInodesCount }));
     return this.blocks.reader();
-  }
-
-  #inodePlace(inodeNumber: number): { readonly group: number; readonly bit: number } {
-    const { inodesPerGroup } = this.image.geometry;
-    return {
-      group: Math.floor((inodeNumber - 1) / inodesPerGroup),
-      bit: (inodeNumber - 1) % inodesPerGroup,
-    };
   }
 
   #change(group: number): GroupChange {
@@ -314,38 +301,43 @@ export class VolumeEditor {
 
   #writeDescriptor(group: number, change: GroupChange): void {
     const { image } = this;
-    const { superblock, geometry, seed } = image;
+    const { superblock, seed, descriptorsPerBlock } = image;
+    const { descriptorSizeBytes, clustersPerGroup, inodesPerGroup } = image.geometry;
     const descriptor = image.groupDescriptor(group);
-    const { descriptorsPerBlock } = image;
-    const blockNumber = image.descriptorBlock(Math.floor(group / descriptorsPerBlock));
-    const offsetBytes = (group % descriptorsPerBlock) * geometry.descriptorSizeBytes;
-    const { descriptorSizeBytes, blocksPerGroup, inodesPerGroup } = geometry;
-    const encoded = this.blocks.edit(blockNumber)
-      .subarray(offsetBytes, offsetBytes + descriptorSizeBytes);
-    const changes: { -readonly [K in keyof GroupDescriptor]?: GroupDescriptor[K] } = {
+    const block = this.blocks.edit(image.descriptorBlock(Math.floor(group / descriptorsPerBlock)));
+    const at = (group % descriptorsPerBlock) * descriptorSizeBytes;
+    const encoded = block.subarray(at, at + descriptorSizeBytes);
+    const checksum = (seed: number, bitmapBlock: number, bits: number): number =>
+      bitmapChecksum(seed, this.blocks.read(bitmapBlock), bits / 8);
+    const changes: Partial<GroupDescriptor> = {
       freeBlocksCount: descriptor.freeBlocksCount + change.freeBlocks,
       freeInodesCount: descriptor.freeInodesCount + change.freeInodes,
       usedDirectoriesCount: Math.max(0, descriptor.usedDirectoriesCount + change.usedDirectories),
+      flags: descriptor.flags & ~change.clearedFlags,
+      itableUnusedCount: change.unusedInodes ?? descriptor.itableUnusedCount,
+      ...seed !== undefined && change.hasBlockBitmap
+        ? { blockBitmapChecksum: checksum(seed, descriptor.blockBitmapBlock, clustersPerGroup) }
+        : {},
+      ...seed !== undefined && change.hasInodeBitmap
+        ? { inodeBitmapChecksum: checksum(seed, descriptor.inodeBitmapBlock, inodesPerGroup) }
+        : {},
     };
-    if (change.clearedFlags !== 0) changes.flags = descriptor.flags & ~change.clearedFlags;
-    if (change.unusedInodes !== undefined) changes.itableUnusedCount = change.unusedInodes;
-    if (seed !== undefined && change.hasBlockBitmap) {
-      const bitmap = this.blocks.read(descriptor.blockBitmapBlock);
-      const usedBytes = blocksPerGroup / this.clusterBlocks / 8;
-      changes.blockBitmapChecksum = bitmapChecksum(seed, bitmap, usedBytes);
-    }
-    if (seed !== undefined && change.hasInodeBitmap) {
-      const bitmap = this.blocks.read(descriptor.inodeBitmapBlock);
-      changes.inodeBitmapChecksum = bitmapChecksum(seed, bitmap, inodesPerGroup / 8);
-    }
     const stored = storedGroupDescriptorChecksum(encoded);
-    const seal: GroupDescriptorSeal = seed === undefined
-      ? { kind: "crc16", uuid: superblock.uuid }
-      : { kind: "crc32c", seed };
-    encoded.set(editGroupDescriptor(encoded, changes, { groupIndex: group, seal }));
-    const isChecksummed = seed !== undefined || image.hasRoCompat(RO_COMPAT.GDT_CSUM);
-    if (!isChecksummed) viewOf(encoded).setUint16(DESCRIPTOR_CHECKSUM_AT, stored, true);
+    encoded.set(editGroupDescriptor(encoded, changes, {
+      groupIndex: group,
+      seal: seed === undefined
+        ? { kind: "crc16", uuid: superblock.uuid }
+        : { kind: "crc32c", seed },
+    }));
+    if (!image.hasGroupChecksums) viewOf(encoded).setUint16(DESCRIPTOR_CHECKSUM_AT, stored, true);
   }
+}
+
+/** The primary superblock, to change. */
+export function editableSuperblock(blocks: BlockEditor, blockSizeBytes: number): Uint8Array {
+  const block = blocks.edit(Math.floor(SUPERBLOCK_OFFSET_BYTES / blockSizeBytes));
+  const at = SUPERBLOCK_OFFSET_BYTES % blockSizeBytes;
+  return block.subarray(at, at + SUPERBLOCK_SIZE_BYTES);
 }
 
 /** Clears a bit; false when it was clear. */
