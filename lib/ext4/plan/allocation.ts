@@ -16,9 +16,9 @@ import {
   mergeRanges,
 } from "../../layout/blocks.ts";
 import type { HotOrder } from "../../layout/hot_order.ts";
-import { type Demand, type LayoutRules, runStarts } from "../../layout/packing.ts";
+import { type LayoutRules, runStarts } from "../../layout/packing.ts";
 import { appendExtents, type Placement, placePayloads } from "../../layout/placement.ts";
-import { BLOCK_SIZE_BYTES, type Payload } from "../../model/payload.ts";
+import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import { EXTENT_BLOCKS_MAX } from "../format/constants.ts";
 import { type ExtentLeaf, extentTreeBlockCount } from "../format/extent.ts";
 import {
@@ -28,25 +28,18 @@ import {
   INODES_PER_GROUP_MAX,
   makeGeometry,
 } from "./geometry.ts";
-import type { InodeDrafts, NodeDraft } from "./inode_drafts.ts";
+import { type FileDraft, type InodeDrafts, withContent } from "./inode_drafts.ts";
 import type { Settings } from "./settings.ts";
-
-/** A file with payload. */
-export interface FileDemand extends Demand {
-  readonly draft: NodeDraft;
-  readonly payload: Payload;
-}
 
 /** Everything that needs blocks. */
 export interface AllocationDemand {
   readonly inodes: InodeDrafts;
   /** The files with payload, in their order on disk. */
-  readonly files: readonly FileDemand[];
-  /** For each file, 1 if a run of small files starts with it. */
-  readonly runStarts: Uint8Array;
-  /** For each file, 1 if its blocks stay free, and no inode has them. */
-  readonly isCopy: Uint8Array;
+  readonly files: readonly FileDraft[];
 }
+
+/** Which files start a run on the grid, and which are copies, whose blocks stay free. */
+type FileOrder = Pick<HotOrder<FileDraft>, "runStarts" | "isCopy">;
 
 /** Extents of an inode and the blocks of the tree over them. */
 export interface InodeBlocks {
@@ -109,37 +102,39 @@ const INODES_MAX = 2 ** 32 - 1;
 /** An allocation that still grows after this many rounds is a fault of the program. */
 export const ROUNDS_MAX = 64;
 
-/** Allocates the blocks of an image. */
+/**
+ * Allocates the blocks of an image.
+ *
+ * @param hotOrder of the files, where some are hot
+ */
 export function allocate(
-  { inodes, files, hotOrder }: Omit<AllocationDemand, "runStarts" | "isCopy"> & {
-    /** Of the files, where some are hot. */
-    readonly hotOrder?: Pick<HotOrder<FileDemand>, "runStarts" | "isCopy"> | undefined;
-  },
+  { inodes, files }: AllocationDemand,
   settings: Settings,
+  hotOrder?: FileOrder,
 ): Allocation {
   const { size } = settings;
-  const starts = hotOrder?.runStarts ?? runStarts(files, layoutRules(settings));
-  const isCopy = hotOrder?.isCopy ?? new Uint8Array(files.length);
-  const demand = { inodes, files, runStarts: starts, isCopy };
-  const used = demand.inodes.lastInodeNumber;
+  const demand = {
+    inodes,
+    files,
+    runStarts: hotOrder?.runStarts ?? runStarts(files, layoutRules(settings)),
+    isCopy: hotOrder?.isCopy ?? new Uint8Array(files.length),
+  };
+  const inodesWith = (spare: number) =>
+    Math.max(inodes.lastInodeNumber, settings.inodeCount ?? inodes.lastInodeNumber + spare);
   if (size.kind !== "total") {
     const spare = size.kind === "free" ? spareInodes(size.freeBytes) : 0;
-    const layout = settle(demand, settings, wantedInodes(used, spare, settings));
+    const layout = settle(demand, settings, inodesWith(spare));
     invariant(layout !== undefined, "an image without a given size holds its content");
     return layout;
   }
-  const exact = settle(
-    demand,
-    { ...settings, size: { kind: "exact" } },
-    wantedInodes(used, 0, settings),
-  );
+  const exact = settle(demand, { ...settings, size: { kind: "exact" } }, inodesWith(0));
   invariant(exact !== undefined, "an image without a given size holds its content");
   const least = Math.max(exact.placement.endBlock, groupsEnd(exact.geometry));
   const totalBlocks = totalSizeBlocks(size.sizeBytes);
   if (totalBlocks < least) throw tooSmall(totalBlocks, least);
   const spare = spareInodes((totalBlocks - least) * BLOCK_SIZE_BYTES);
-  const layout = settle(demand, settings, wantedInodes(used, spare, settings)) ??
-    settle(demand, settings, wantedInodes(used, 0, settings));
+  const layout = settle(demand, settings, inodesWith(spare)) ??
+    settle(demand, settings, inodesWith(0));
   if (layout === undefined) throw stubGroup(totalBlocks);
   return layout;
 }
@@ -151,7 +146,7 @@ export function layoutRules(settings: Settings): LayoutRules {
 
 /** Repeats the allocation until its assumptions are right; undefined if it does not fit the given size. */
 function settle(
-  demand: AllocationDemand,
+  demand: AllocationDemand & FileOrder,
   settings: Settings,
   inodeCount: number,
 ): Allocation | undefined {
@@ -178,7 +173,7 @@ function settle(
       return { ...attempt, geometry, totalBlocks };
     }
   }
-  throw new Error("Invariant broken: the layout does not settle");
+  invariant(false, "the layout does not settle");
 }
 
 interface Attempt extends Omit<Allocation, "geometry" | "totalBlocks"> {
@@ -186,7 +181,7 @@ interface Attempt extends Omit<Allocation, "geometry" | "totalBlocks"> {
 }
 
 function allocateOnce(
-  demand: AllocationDemand,
+  demand: AllocationDemand & FileOrder,
   settings: Settings,
   assumed: { readonly geometry: Geometry; readonly payloadTreeBlocks: number },
 ): Attempt {
@@ -203,10 +198,8 @@ function allocateOnce(
     ? undefined
     : takeJournal(metadata, settings.journalBlocks, geometry);
   const inodeBlocks = new InodeBlockTable();
-  for (const draft of demand.inodes.drafts) {
-    if (draft.content === undefined) continue;
-    const blocks = metadata.takeMapped(metadata.take(draft.content.blockCount));
-    inodeBlocks.set(draft.inodeNumber, blocks);
+  for (const { inodeNumber, content } of withContent(demand.inodes)) {
+    inodeBlocks.set(inodeNumber, metadata.takeMapped(metadata.take(content.blockCount)));
   }
   const xattrBlocks = metadata.takeBlocks(demand.inodes.planner.blocks.length);
   const treeBlocks = blockNumbers(metadata.peek(assumed.payloadTreeBlocks));
@@ -288,18 +281,18 @@ function takeJournal(area: MetadataArea, blockCount: number, geometry: Geometry)
 
 /** Assigns tree blocks to files in order, as long as there are any; returns how many are needed. */
 function assignTrees(
-  demand: AllocationDemand,
+  demand: AllocationDemand & FileOrder,
   placement: Placement,
   treeBlocks: readonly number[],
   inodeBlocks: InodeBlockTable,
 ): number {
   let needed = 0;
-  demand.files.forEach(({ draft }, i) => {
+  demand.files.forEach(({ inodeNumber }, i) => {
     const leaves = placement.extents[i]!;
     if (leaves.length === 0 || demand.isCopy[i] === 1) return;
     const count = extentTreeBlockCount(leaves.length);
     const own = count === 0 ? NO_TREE_BLOCKS : treeBlocks.slice(needed, needed + count);
-    inodeBlocks.set(draft.inodeNumber, { leaves, treeBlocks: own });
+    inodeBlocks.set(inodeNumber, { leaves, treeBlocks: own });
     needed += count;
   });
   return needed;
@@ -312,11 +305,6 @@ export function blockNumbers(ranges: readonly BlockRange[]): number[] {
     for (let i = 0; i < blockCount; i++) numbers.push(startBlock + i);
   }
   return numbers;
-}
-
-function wantedInodes(used: number, spare: number, settings: Settings): number {
-  const { inodeCount } = settings;
-  return inodeCount === undefined ? used + spare : Math.max(used, inodeCount);
 }
 
 function spareInodes(freeBytes: number): number {

@@ -6,24 +6,24 @@
  * @module
  */
 import { divCeil, firstIndex } from "../../bytes/arithmetic.ts";
-import type { ByteString } from "../../bytes/byte_string.ts";
-import { displayName } from "../../bytes/byte_string.ts";
+import { type ByteString, displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
 import type { TreeNode } from "../../model/node.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import { DIRENT_TYPE, FILE_MODE, HASH_VERSION } from "../format/constants.ts";
 import {
   DIRECTORY_TAIL_SIZE_BYTES,
+  type DirectoryEntry,
   direntSizeBytes,
   encodeDirectoryEntry,
   sealDirectoryBlock,
 } from "../format/directory.ts";
-import { directoryHash } from "../format/htree.ts";
-import type { DxEntry } from "../format/htree.ts";
 import {
+  directoryHash,
   DX_NODE_COUNT_OFFSET,
   DX_ROOT_COUNT_OFFSET,
   dxEntriesMax,
+  type DxEntry,
   encodeDxNode,
   encodeDxRoot,
   sealDxBlock,
@@ -36,11 +36,7 @@ const HASH_OPTIONS = { version: HASH_VERSION.HALF_MD4, seed: HASH_SEED, signed: 
 const DOTS_SIZE_BYTES = direntSizeBytes(1) + direntSizeBytes(2);
 
 /** A directory entry. */
-export interface DirectoryChild {
-  readonly name: ByteString;
-  readonly inodeNumber: number;
-  readonly fileType: number;
-}
+type DirectoryChild = Omit<DirectoryEntry, "recordLength">;
 
 /** How a directory's entries are spread over its blocks. */
 export interface DirectoryShape {
@@ -93,7 +89,7 @@ export const KIND_CODES: Readonly<
 
 /** Decides the shape of a directory from its names, and from how they were spread before. */
 export function shapeDirectory(
-  path: ByteString,
+  directory: { readonly path: ByteString },
   names: Iterable<ByteString>,
   options: { readonly checksummed: boolean; readonly previous?: DirectoryIndex | undefined },
 ): DirectoryShape {
@@ -107,7 +103,7 @@ export function shapeDirectory(
     all.push(name);
     if (sizeBytes - DOTS_SIZE_BYTES > mostBytes) {
       throw new InputError(
-        displayName(path || "/"),
+        displayName(directory.path || "/"),
         `has at least ${all.length} entries: a directory without large_dir holds at most ` +
           `${leavesMax(checksummed)} blocks of them`,
         { code: "doesNotFit" },
@@ -117,42 +113,46 @@ export function shapeDirectory(
   const kept = previous && keepIndex(previous, all, checksummed);
   if (kept !== undefined) return shapeOf(kept);
   if (sizeBytes <= leafRoomBytes(checksummed)) return { blockCount: 1, index: undefined };
-  return shapeOf(indexNames(path, all, checksummed));
+  return shapeOf(indexNames(directory, all, checksummed));
 }
 
 function shapeOf(index: DirectoryIndex): DirectoryShape {
   return { blockCount: 1 + index.nodes.length + index.leaves.length, index };
 }
 
-/** Encodes all blocks of a directory. `childOf` looks up names in the order in which they are written. */
+/** A directory to be encoded. */
+interface DirectoryInodes {
+  readonly inodeNumber: number;
+  readonly parentInodeNumber: number;
+  /** Checksum seed of the directory's inode; undefined without checksums. */
+  readonly inodeSeed: number | undefined;
+}
+
+/** Encodes all blocks of a directory whose children are given in the order of their names. */
 export function encodeDirectory(
-  shape: DirectoryShape,
-  directory: {
-    readonly inodeNumber: number;
-    readonly parentInodeNumber: number;
-    readonly names: readonly ByteString[];
-    readonly childOf: (name: ByteString) => DirectoryChild;
-    /** Checksum seed of the directory's inode; undefined without checksums. */
-    readonly inodeSeed: number | undefined;
-  },
+  { blockCount, index }: DirectoryShape,
+  directory: DirectoryInodes & { readonly children: readonly DirectoryChild[] },
 ): Uint8Array {
-  const blocks = new Uint8Array(shape.blockCount * BLOCK_SIZE_BYTES);
-  if (shape.index === undefined) {
-    const dots = [
-      { name: ".", inodeNumber: directory.inodeNumber, fileType: DIRENT_TYPE.DIRECTORY },
-      { name: "..", inodeNumber: directory.parentInodeNumber, fileType: DIRENT_TYPE.DIRECTORY },
-    ];
-    const children = directory.names.map((name) => directory.childOf(name));
-    encodeLeaf(blocks, [...dots, ...children], directory.inodeSeed);
+  const { inodeNumber, parentInodeNumber, children, inodeSeed } = directory;
+  const blocks = new Uint8Array(blockCount * BLOCK_SIZE_BYTES);
+  if (index === undefined) {
+    const fileType = DIRENT_TYPE.DIRECTORY;
+    const dot = { name: ".", inodeNumber, fileType };
+    const dotDot = { name: "..", inodeNumber: parentInodeNumber, fileType };
+    encodeLeaf(blocks, [dot, dotDot, ...children], inodeSeed);
     return blocks;
   }
-  encodeIndex(blocks, shape.index, directory);
-  for (const { block, names } of shape.index.leaves) {
-    const at = block * BLOCK_SIZE_BYTES;
-    const children = names.map((name) => directory.childOf(name));
-    encodeLeaf(blocks.subarray(at, at + BLOCK_SIZE_BYTES), children, directory.inodeSeed);
+  encodeIndex(blocks, index, directory);
+  const byName = new Map(children.map((child) => [child.name, child]));
+  for (const { block, names } of index.leaves) {
+    const leaf = names.map((name) => byName.get(name)!);
+    encodeLeaf(blockAt(blocks, block), leaf, inodeSeed);
   }
   return blocks;
+}
+
+function blockAt(blocks: Uint8Array, block: number): Uint8Array {
+  return blocks.subarray(block * BLOCK_SIZE_BYTES, (block + 1) * BLOCK_SIZE_BYTES);
 }
 
 function leafRoomBytes(checksummed: boolean): number {
@@ -160,7 +160,7 @@ function leafRoomBytes(checksummed: boolean): number {
 }
 
 function indexNames(
-  path: ByteString,
+  directory: { readonly path: ByteString },
   names: readonly ByteString[],
   checksummed: boolean,
 ): DirectoryIndex {
@@ -182,7 +182,7 @@ function indexNames(
   const nodeCount = leaves.length <= limits.root ? 0 : divCeil(leaves.length, limits.node);
   if (nodeCount > limits.root) {
     throw new InputError(
-      displayName(path || "/"),
+      displayName(directory.path || "/"),
       `has ${names.length} entries in ${leaves.length} blocks: a directory without large_dir ` +
         `has at most ${leavesMax(checksummed)}`,
     );
@@ -303,15 +303,9 @@ function indexLimits(checksummed: boolean): { root: number; node: number } {
 /** Writes the root into block 0 and the nodes into the blocks behind it. */
 function encodeIndex(
   blocks: Uint8Array,
-  index: DirectoryIndex,
-  directory: {
-    readonly inodeNumber: number;
-    readonly parentInodeNumber: number;
-    readonly inodeSeed: number | undefined;
-  },
+  { nodes, leaves }: DirectoryIndex,
+  { inodeNumber, parentInodeNumber, inodeSeed }: DirectoryInodes,
 ): void {
-  const { nodes, leaves } = index;
-  const { inodeNumber, parentInodeNumber, inodeSeed } = directory;
   const checksummed = inodeSeed !== undefined;
   const leafEntries: DxEntry[] = leaves.map(({ hash, block }) => ({ hash, block }));
   let rootEntries = leafEntries;
@@ -321,14 +315,13 @@ function encodeIndex(
     for (const { block: nodeBlock, leafCount } of nodes) {
       const entries = leafEntries.slice(first, first + leafCount);
       first += leafCount;
-      const at = nodeBlock * BLOCK_SIZE_BYTES;
-      const block = blocks.subarray(at, at + BLOCK_SIZE_BYTES);
+      const block = blockAt(blocks, nodeBlock);
       encodeDxNode(block, { entries, checksummed });
       if (checksummed) sealDxBlock(block, DX_NODE_COUNT_OFFSET, inodeSeed);
       rootEntries.push({ hash: entries[0]!.hash, block: nodeBlock });
     }
   }
-  const root = blocks.subarray(0, BLOCK_SIZE_BYTES);
+  const root = blockAt(blocks, 0);
   encodeDxRoot(root, {
     inodeNumber,
     parentInodeNumber,

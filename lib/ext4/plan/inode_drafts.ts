@@ -6,13 +6,18 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
 import { crc32 } from "node:zlib";
-import { mixedBits } from "../../bytes/arithmetic.ts";
-import { divCeil } from "../../bytes/arithmetic.ts";
+import { divCeil, mixedBits } from "../../bytes/arithmetic.ts";
 import { bytesFromByteString, type ByteString, displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
-import { type DirectoryNode, type FileTree, sortedNames, type TreeNode } from "../../model/node.ts";
+import type { Demand } from "../../layout/packing.ts";
+import {
+  type DirectoryNode,
+  type FileNode,
+  type FileTree,
+  sortedNames,
+  type TreeNode,
+} from "../../model/node.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../../model/payload.ts";
 import type { Warnings } from "../../warnings.ts";
 import { inodeSeed } from "../format/checksum.ts";
@@ -41,12 +46,13 @@ export interface MetadataContent {
   readonly encode: () => Uint8Array;
 }
 
+/** Used again for each file: a new buffer would cost more than the checksum. */
+let nameBytes = new Uint8Array(1024);
+
 const NO_XATTRS: InodeXattrs = { inInode: [], block: undefined, mode: 0 };
 
 /** A node of the tree that will be an inode. There is one for each file, so it is kept small. */
 export class NodeDraft {
-  /** Distinguishes it from the value of an attribute. */
-  readonly kind = "node";
   /** From 1. */
   readonly inodeNumber: number;
   /** The node of the tree. */
@@ -65,7 +71,7 @@ export class NodeDraft {
   #linkCount: number;
 
   /**
-   * A draft that has one name so far.
+   * Has one name so far.
    *
    * @param parent the directory that has its first name; undefined for the root
    * @param name the first of its names in path order; empty for the root
@@ -81,6 +87,11 @@ export class NodeDraft {
     this.#parent = parent;
     this.#name = name;
     this.#linkCount = node.kind === "directory" ? 2 : 1;
+  }
+
+  /** Distinguishes it from the value of an attribute. */
+  get kind(): "node" {
+    return "node";
   }
 
   /** The directory that has its first name; the root's is itself. */
@@ -99,7 +110,9 @@ export class NodeDraft {
   get nameHash(): number {
     const parentName = this.#parent === undefined ? "" : this.#parent.#name;
     const names = `${parentName}/${this.#name}`;
-    return mixedBits(crc32(Buffer.from(names, "latin1")));
+    if (names.length > nameBytes.length) nameBytes = new Uint8Array(2 * names.length);
+    for (let i = 0; i < names.length; i++) nameBytes[i] = names.charCodeAt(i);
+    return mixedBits(crc32(nameBytes.subarray(0, names.length)));
   }
 
   /** i_links_count: 1 for a directory with more links than fit (DIR_NLINK). */
@@ -119,20 +132,23 @@ export class NodeDraft {
   }
 }
 
-/** A tree in inode order. */
-export interface NumberedTree {
-  /** The root first, then the others in path order; without their details. */
-  readonly nodes: readonly NodeDraft[];
-  readonly inodeNumberOf: (node: TreeNode) => number;
+/** A file; it asks for its blocks itself. */
+export class FileDraft extends NodeDraft implements Demand {
+  declare readonly node: FileNode;
+
+  get payload(): Payload {
+    return this.node.payload;
+  }
+
+  get directory(): number {
+    return this.parentInodeNumber;
+  }
 }
 
-/** A directory whose children are being numbered. */
-interface OpenDirectory {
-  readonly draft: NodeDraft;
-  readonly children: ReadonlyMap<ByteString, TreeNode>;
-  /** In byte order. */
-  readonly names: readonly ByteString[];
-  nextName: number;
+/** A directory, and the numbers of its children in the order of their names. */
+class DirectoryDraft extends NodeDraft {
+  declare readonly node: DirectoryNode;
+  readonly childNumbers: number[] = [];
 }
 
 /** Gives out inode numbers from 11 on, each once. */
@@ -149,59 +165,68 @@ export function ascendingNumbers(): InodeNumbers {
   return { ofNode: () => nextNumber++, next: () => nextNumber++ };
 }
 
-/** Numbers every node of a tree once and counts its links. */
-export function numberTree(tree: FileTree, numbers = ascendingNumbers()): NumberedTree {
-  const root = new NodeDraft(INODE_NUMBER.ROOT, tree.root, undefined, "");
-  const nodes = [root];
+/** Numbers every node of a tree once and counts its links: the root comes first, then the others in path order. */
+export function numberTree(tree: FileTree, numbers: InodeNumbers): NodeDraft[] {
+  const root = new DirectoryDraft(INODE_NUMBER.ROOT, tree.root, undefined, "");
+  const drafts: NodeDraft[] = [root];
+  // Several names may lead to one node.
   const byNode = new Map<TreeNode, NodeDraft>([[tree.root, root]]);
-  const trail = [openDirectory(root, tree.root.children)];
-  for (let open = trail.at(-1); open !== undefined; open = trail.at(-1)) {
-    const name = open.names[open.nextName++];
+  const open = (draft: DirectoryDraft) => ({
+    draft,
+    names: sortedNames(draft.node.children.keys()),
+  });
+  const trail = [open(root)];
+  for (let last = trail.at(-1); last !== undefined; last = trail.at(-1)) {
+    const { draft: parent, names } = last;
+    const name = names[parent.childNumbers.length];
     if (name === undefined) {
       trail.pop();
       continue;
     }
-    const node = open.children.get(name)!;
+    const node = parent.node.children.get(name)!;
     const known = byNode.get(node);
     if (known?.node.kind === "directory") {
       throw new InputError(
-        displayName(`${open.draft.path}/${name}`),
+        displayName(`${parent.path}/${name}`),
         "is a second name of a directory, which ext4 cannot have",
       );
     }
+    const draft = known ?? makeDraft(numbers.ofNode(node), node, parent, name);
+    parent.childNumbers.push(draft.inodeNumber);
     if (known !== undefined) {
       known.addLink();
       continue;
     }
-    const draft = new NodeDraft(numbers.ofNode(node), node, open.draft, name);
-    nodes.push(draft);
+    drafts.push(draft);
     byNode.set(node, draft);
-    if (node.kind !== "directory") continue;
-    open.draft.addLink();
-    trail.push(openDirectory(draft, node.children));
+    if (!(draft instanceof DirectoryDraft)) continue;
+    parent.addLink();
+    trail.push(open(draft));
   }
-  const inodeNumberOf = (node: TreeNode) => byNode.get(node)!.inodeNumber;
-  return { nodes, inodeNumberOf };
+  return drafts;
 }
 
-function openDirectory(
-  draft: NodeDraft,
-  children: ReadonlyMap<ByteString, TreeNode>,
-): OpenDirectory {
-  return { draft, children, names: sortedNames(children.keys()), nextName: 0 };
+function makeDraft(inodeNumber: number, node: TreeNode, parent: NodeDraft, name: ByteString) {
+  const Draft = node.kind === "file"
+    ? FileDraft
+    : node.kind === "directory"
+    ? DirectoryDraft
+    : NodeDraft;
+  return new Draft(inodeNumber, node, parent, name);
 }
 
 /** An attribute value that will be an inode. */
 export interface ValueDraft {
-  readonly kind: "value";
   readonly inodeNumber: number;
   readonly value: ValueInode;
   readonly content: MetadataContent;
 }
 
-/** All inodes except the journal: nodes in path order, then attribute values. */
+/** All inodes except the journal. */
 export interface InodeDrafts {
-  readonly drafts: readonly (NodeDraft | ValueDraft)[];
+  /** The root first, then the others in path order. */
+  readonly nodes: readonly NodeDraft[];
+  readonly values: readonly ValueDraft[];
   readonly planner: XattrPlanner;
   /** Highest inode number used. */
   readonly lastInodeNumber: number;
@@ -232,24 +257,31 @@ const SYMLINK_BYTES_MAX = BLOCK_SIZE_BYTES - 1;
 /** Drafts every inode of a tree. */
 export function draftInodes(tree: FileTree, options: DraftOptions): InodeDrafts {
   const { numbers = ascendingNumbers() } = options;
-  const numbered = numberTree(tree, numbers);
+  const nodes = numberTree(tree, numbers);
   const planner = new XattrPlanner({
     seed: options.seed,
     warnings: options.warnings,
     takeInodeNumber: () => numbers.next(),
     valueInodesRefusedBy: options.valueInodesRefusedBy,
   });
-  for (const draft of numbered.nodes) addDetails(draft, numbered, planner, options);
-  const drafts: (NodeDraft | ValueDraft)[] = [...numbered.nodes];
-  for (const value of planner.valueInodes) {
-    drafts.push({
-      kind: "value",
-      inodeNumber: value.inodeNumber,
-      value,
-      content: wholeBlocks(value.value),
-    });
+  for (const draft of nodes) addDetails(draft, planner, options);
+  const values = planner.valueInodes.map((value) => ({
+    inodeNumber: value.inodeNumber,
+    value,
+    content: wholeBlocks(value.value),
+  }));
+  return { nodes, values, planner, ...numbersInUse([...nodes, ...values]) };
+}
+
+/** Inodes whose content is metadata, in the order of their blocks. */
+export function* withContent({ nodes, values }: InodeDrafts): Generator<
+  (NodeDraft | ValueDraft) & { readonly content: MetadataContent }
+> {
+  for (const draft of nodes) {
+    const { content } = draft;
+    if (content !== undefined) yield draft as NodeDraft & { readonly content: MetadataContent };
   }
-  return { drafts, planner, ...numbersInUse(drafts) };
+  yield* values;
 }
 
 function numbersInUse(
@@ -279,24 +311,19 @@ export function inlineDataXattr(
   };
 }
 
-function addDetails(
-  draft: NodeDraft,
-  numbered: NumberedTree,
-  planner: XattrPlanner,
-  options: DraftOptions,
-): void {
+function addDetails(draft: NodeDraft, planner: XattrPlanner, options: DraftOptions): void {
   const { node } = draft;
   const { mode, xattrs } = node.attributes;
-  draft.xattrs = xattrs.length === 0 ? planner.planNone(mode) : planner.plan(draft.path, node);
-  if (node.kind === "directory") {
-    const shape = shapeDirectory(draft.path, node.children.keys(), {
+  draft.xattrs = xattrs.length === 0 ? planner.planNone(mode) : planner.plan(draft);
+  if (draft instanceof DirectoryDraft) {
+    const shape = shapeDirectory(draft, draft.node.children.keys(), {
       checksummed: options.metadataChecksums,
-      previous: options.previousIndexOf?.(node),
+      previous: options.previousIndexOf?.(draft.node),
     });
     draft.isIndexed = shape.index !== undefined;
-    draft.content = directoryContent(draft, node, shape, numbered, options);
+    draft.content = directoryContent(draft, shape, options);
   } else if (node.kind === "symlink") {
-    draft.content = symlinkContent(draft.path, node.target);
+    draft.content = symlinkContent(draft, node.target);
   } else if (node.kind === "file") {
     checkFileSize(draft, node.payload);
     draft.isInline = options.inlineData && fitsInline(node.payload, draft.xattrs);
@@ -304,33 +331,31 @@ function addDetails(
 }
 
 function directoryContent(
-  { inodeNumber, parentInodeNumber }: NodeDraft,
-  node: DirectoryNode,
+  draft: DirectoryDraft,
   shape: DirectoryShape,
-  numbered: NumberedTree,
-  options: DraftOptions,
+  { metadataChecksums, seed }: DraftOptions,
 ): MetadataContent {
-  return {
-    blockCount: shape.blockCount,
-    encode: () =>
-      encodeDirectory(shape, {
-        inodeNumber,
-        parentInodeNumber,
-        names: shape.index === undefined ? [...node.children.keys()].sort() : [],
-        childOf: (name) => {
-          const child = node.children.get(name)!;
-          const fileType = KIND_CODES[child.kind].direntType;
-          return { name, inodeNumber: numbered.inodeNumberOf(child), fileType };
-        },
-        inodeSeed: options.metadataChecksums ? inodeSeed(options.seed, inodeNumber, 0) : undefined,
-      }),
+  const encode = () => {
+    const { inodeNumber, parentInodeNumber, childNumbers, node } = draft;
+    const children = sortedNames(node.children.keys()).map((name, i) => ({
+      name,
+      inodeNumber: childNumbers[i]!,
+      fileType: KIND_CODES[node.children.get(name)!.kind].direntType,
+    }));
+    return encodeDirectory(shape, {
+      inodeNumber,
+      parentInodeNumber,
+      children,
+      inodeSeed: metadataChecksums ? inodeSeed(seed, inodeNumber, 0) : undefined,
+    });
   };
+  return { blockCount: shape.blockCount, encode };
 }
 
-function symlinkContent(path: ByteString, target: ByteString): MetadataContent | undefined {
+function symlinkContent(draft: NodeDraft, target: ByteString): MetadataContent | undefined {
   if (target.length === 0 || target.length > SYMLINK_BYTES_MAX || target.includes("\0")) {
     throw new InputError(
-      displayName(path),
+      displayName(draft.path),
       `its target has ${target.length} bytes: wanted 1 to ${SYMLINK_BYTES_MAX} and no NUL`,
     );
   }

@@ -29,6 +29,7 @@ import { KIND_CODES } from "./directories.ts";
 import { encodeExtentTree } from "../format/extent.ts";
 import { inlineDataXattr, type NodeDraft, type ValueDraft } from "./inode_drafts.ts";
 import type { InodeBlocks } from "./allocation.ts";
+import type { Settings } from "./settings.ts";
 import { INODE_XATTR_CAPACITY_BYTES, type InodeXattrs } from "./xattrs.ts";
 
 const SECTORS_PER_BLOCK = BLOCK_SIZE_BYTES / 512;
@@ -39,7 +40,7 @@ const DEVICE_MAJOR_MAX = 0xfff;
 const DEVICE_MINOR_MAX = 0xfffff;
 
 /** What a record needs besides the draft. */
-export interface RecordContext {
+interface RecordContext {
   /** Checksum seed; undefined without metadata checksums. */
   readonly seed: number | undefined;
   readonly blocks: InodeBlocks | undefined;
@@ -127,7 +128,6 @@ export function valueRecord(draft: ValueDraft, context: RecordContext): InodeRec
     mode: FILE_MODE.REGULAR | 0o600,
     linkCount: 1,
     sizeBytes: value.value.length,
-    extraSizeBytes: INODE_EXTRA_SIZE_BYTES,
     sectorCount: sectorCount(context),
     atime: { seconds: value.hash | 0, nanoseconds: 0 },
     ctime: { seconds: 0, nanoseconds: 0 },
@@ -138,19 +138,18 @@ export function valueRecord(draft: ValueDraft, context: RecordContext): InodeRec
 /** The journal's inode. */
 export function journalRecord(
   inodeNumber: number,
-  journalBlocks: number,
-  options: RecordContext & { readonly timestamp: number },
+  { journalBlocks, timestamp }: Pick<Settings, "journalBlocks" | "timestamp">,
+  context: RecordContext,
 ): InodeRecord {
-  const time: Timestamp = { seconds: options.timestamp, nanoseconds: 0 };
+  const time: Timestamp = { seconds: timestamp, nanoseconds: 0 };
   return {
     ...defaultInode(),
     flags: INODE_FLAG.EXTENTS,
-    blockField: mapField(inodeNumber, options),
+    blockField: mapField(inodeNumber, context),
     mode: FILE_MODE.REGULAR | 0o600,
     linkCount: 1,
     sizeBytes: journalBlocks * BLOCK_SIZE_BYTES,
-    extraSizeBytes: INODE_EXTRA_SIZE_BYTES,
-    sectorCount: sectorCount(options),
+    sectorCount: sectorCount(context),
     atime: time,
     ctime: time,
     mtime: time,
@@ -159,12 +158,8 @@ export function journalRecord(
 }
 
 /** Refuses owners and devices that ext4 cannot store, and warns of times that it changes. */
-export function checkAttributes(
-  drafts: readonly (NodeDraft | ValueDraft)[],
-  warnings: Warnings,
-): void {
+export function checkAttributes(drafts: readonly NodeDraft[], warnings: Warnings): void {
   for (const draft of drafts) {
-    if (draft.kind !== "node") continue;
     const { uid, gid, mtimeSeconds } = draft.node.attributes;
     checkOwner(draft, uid);
     checkOwner(draft, gid);
@@ -233,10 +228,7 @@ function mapField(inodeNumber: number, context: RecordContext): Uint8Array {
   return encodeExtentTree(leaves, treeBlocks, seed).root;
 }
 
-function inlineFields(
-  draft: NodeDraft,
-  payload: Payload,
-): ContentFields {
+function inlineFields(draft: NodeDraft, payload: Payload): ContentFields {
   const content = new Uint8Array(payload.sizeBytes);
   readPayload(payload, content, 0);
   const blockField = new Uint8Array(INODE_BLOCK_FIELD_SIZE_BYTES);

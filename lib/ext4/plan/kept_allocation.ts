@@ -11,7 +11,6 @@ import { alignUp, divCeil } from "../../bytes/arithmetic.ts";
 import {
   AscendingAllocator,
   type BlockRange,
-  countBlocks,
   endOf,
   joinedInOrder,
   mergeRanges,
@@ -29,9 +28,7 @@ import {
   blockNumbers,
   checkImageBlocks,
   checkInodeTotal,
-  type FileDemand,
   imageBlocks,
-  type InodeBlocks,
   InodeBlockTable,
   layoutRules,
   ROUNDS_MAX,
@@ -44,17 +41,18 @@ import {
   INODES_PER_GROUP_MAX,
   makeGeometry,
 } from "./geometry.ts";
+import { type FileDraft, NodeDraft, withContent } from "./inode_drafts.ts";
 import type { PreviousImage, PreviousMatches, PreviousNode } from "./previous.ts";
 import type { Settings } from "./settings.ts";
 
 /** An allocation in the way of a previous image. */
-export interface KeptAllocation extends Allocation {
+interface KeptAllocation extends Allocation {
   /** For each file, in their order on disk: 1 if it keeps its blocks. */
   readonly isKept: Uint8Array;
 }
 
 /** What is planned, and what there was before. */
-export interface KeptAllocationDemand extends Omit<AllocationDemand, "runStarts" | "isCopy"> {
+interface KeptAllocationDemand extends AllocationDemand {
   readonly previous: PreviousImage;
   readonly matches: PreviousMatches;
   /** Data that is given up stays where it is, so that its cells do not change. */
@@ -108,20 +106,20 @@ export function allocateAmongKept(
 }
 
 interface KeptFile extends KeptDemand {
-  readonly file: FileDemand;
+  readonly inodeNumber: number;
   /** The inode whose blocks it can keep. */
   readonly content: PreviousNode | undefined;
 }
 
-function keptDemand(file: FileDemand, matches: PreviousMatches): KeptFile {
-  const { payload, directory, nameHash, draft } = file;
-  const content = draft.node.kind === "file" ? matches.contentOf(draft.node) : undefined;
-  const replaced = matches.inodeOf(draft.node);
+function keptDemand(file: FileDraft, matches: PreviousMatches): KeptFile {
+  const { payload, directory, nameHash, inodeNumber, node } = file;
+  const content = matches.contentOf(node);
+  const replaced = matches.inodeOf(node);
   return {
     payload,
     directory,
     nameHash,
-    file,
+    inodeNumber,
     content,
     sameContent: content?.extents,
     replaced: replaced?.kind === "file" ? replaced.extents : undefined,
@@ -235,27 +233,21 @@ class KeptAttempt {
   /** Directories, long symlinks and attribute values, with the blocks that they keep. */
   #keepContents() {
     const { inodes, matches } = this.#demand;
-    const contents = [];
-    for (const draft of inodes.drafts) {
-      if (draft.content === undefined) continue;
-      const found = draft.kind === "node" ? matches.inodeOf(draft.node) : undefined;
-      const isSame = draft.kind === "node" && found?.kind === draft.node.kind;
-      const { blockCount } = draft.content;
-      const blocks = isSame ? blockNumbers(found!.extents).slice(0, blockCount) : [];
+    return Array.from(withContent(inodes), (draft) => {
+      const { inodeNumber, content: { blockCount } } = draft;
+      const match = draft instanceof NodeDraft ? matches.inodeOf(draft.node) : undefined;
+      const found = draft instanceof NodeDraft && match?.kind === draft.node.kind
+        ? match
+        : undefined;
+      const before = found === undefined ? [] : blockNumbers(found.extents);
+      const blocks = before.slice(0, blockCount);
       const missing = blockCount - blocks.length;
-      const treeBlocks = isSame && blocks.length === countBlocks(found!.extents)
-        ? found!.treeBlocks
-        : [];
+      const isWhole = missing === 0 && blocks.length === before.length;
+      const treeBlocks = isWhole ? found?.treeBlocks ?? [] : [];
       this.#take(blocks);
-      this.#take(missing === 0 ? treeBlocks : []);
-      contents.push({
-        inodeNumber: draft.inodeNumber,
-        blocks,
-        missing,
-        treeBlocks: missing === 0 ? treeBlocks : [],
-      });
-    }
-    return contents;
+      this.#take(treeBlocks);
+      return { inodeNumber, blocks, missing, treeBlocks };
+    });
   }
 
   /** The blocks of shared attributes, 0 for new ones: each is where the first inode with them had its own. */
@@ -264,10 +256,10 @@ class KeptAttempt {
     const order = new Map(inodes.planner.blocks.map((block, i) => [block, i]));
     const blocks = inodes.planner.blocks.map(() => 0);
     const claimed = new Set<number>();
-    for (const draft of inodes.drafts) {
-      if (draft.kind !== "node" || draft.xattrs.block === undefined) continue;
-      const i = order.get(draft.xattrs.block)!;
-      const before = matches.inodeOf(draft.node)?.xattrBlock ?? 0;
+    for (const { node, xattrs } of inodes.nodes) {
+      if (xattrs.block === undefined) continue;
+      const i = order.get(xattrs.block)!;
+      const before = matches.inodeOf(node)?.xattrBlock ?? 0;
       if (blocks[i] !== 0 || before === 0 || claimed.has(before)) continue;
       claimed.add(before);
       blocks[i] = before;
@@ -332,14 +324,13 @@ class KeptAttempt {
   /** Gives each file its extents, and new ones the blocks of the trees over them. */
   #mapFiles(extents: readonly (readonly Extent[])[], isKept: Uint8Array): void {
     let room: MetadataRoom | undefined;
-    this.#files.forEach(({ file, content }, i) => {
+    this.#files.forEach(({ inodeNumber, content }, i) => {
       const leaves = extents[i]!;
       if (leaves.length === 0) return;
       const before = isKept[i] === 1 ? content!.treeBlocks : [];
       if (extentTreeBlockCount(leaves.length) > before.length) room ??= this.#room(extents, false);
       const treeBlocks = room === undefined ? before : this.#treeOver(leaves, before, room);
-      const blocks: InodeBlocks = { leaves, treeBlocks };
-      this.#inodeBlocks.set(file.draft.inodeNumber, blocks);
+      this.#inodeBlocks.set(inodeNumber, { leaves, treeBlocks });
     });
   }
 }

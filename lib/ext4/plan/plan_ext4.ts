@@ -5,7 +5,7 @@
  * @module
  */
 import { formatUuid } from "../../bytes/uuid.ts";
-import { divCeil } from "../../bytes/arithmetic.ts";
+import { divCeil, firstIndex } from "../../bytes/arithmetic.ts";
 import { invariant } from "../../errors.ts";
 import { blocksWithin, countBlocks } from "../../layout/blocks.ts";
 import { hotFirst } from "../../layout/hot_order.ts";
@@ -15,17 +15,11 @@ import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import { Warnings } from "../../warnings.ts";
 import { filesystemSeed, inodeSeed } from "../format/checksum.ts";
 import { INODE_NUMBER, SUPERBLOCK_OFFSET_BYTES } from "../format/constants.ts";
-import { type InodeRecord, InodeSlots } from "../format/inode.ts";
+import { InodeSlots } from "../format/inode.ts";
 import { encodeJournalSuperblock } from "../format/journal.ts";
 import { encodeSuperblock } from "../format/superblock.ts";
 import { encodeXattrBlock, sealXattrBlock } from "../format/xattr.ts";
-import {
-  allocate,
-  type Allocation,
-  type FileDemand,
-  type InodeBlocks,
-  layoutRules,
-} from "./allocation.ts";
+import { allocate, type Allocation, type InodeBlocks, layoutRules } from "./allocation.ts";
 import { encodeExtentTree } from "../format/extent.ts";
 import { BLOCKS_PER_GROUP, INODE_SIZE_BYTES } from "./geometry.ts";
 import {
@@ -45,15 +39,24 @@ import type {
 import {
   draftInodes,
   type DraftOptions,
+  FileDraft,
   type InodeDrafts,
-  type NodeDraft,
+  NodeDraft,
   type ValueDraft,
+  withContent,
 } from "./inode_drafts.ts";
 import { checkAttributes, journalRecord, nodeRecord, valueRecord } from "./inode_records.ts";
 import { allocateAmongKept } from "./kept_allocation.ts";
-import { type PreviousImage, PreviousMatches } from "./previous.ts";
+import {
+  driftOf,
+  type PreviousImage,
+  PreviousMatches,
+  staleExcess,
+  staleRanges,
+  staleWrites,
+} from "./previous.ts";
 import type { Settings } from "./settings.ts";
-import { driftOf, staleExcess, staleRanges, staleWrites } from "./stale.ts";
+import type { SharedXattrBlock } from "./xattrs.ts";
 
 /** Inodes that are encoded at a time. */
 const INODES_PER_WRITE = 1024;
@@ -67,7 +70,7 @@ export interface Continuation {
 }
 
 /** What decides where files are placed; at most one of them. */
-export interface PlacementInput {
+interface PlacementInput {
   /** A previous image, whose blocks are kept where nothing changed. */
   readonly continuation?: Continuation | undefined;
   /** Files that are placed first, in this order. */
@@ -93,14 +96,14 @@ function planAfresh(
   hot: readonly FileNode[] = [],
 ): ImagePlan {
   const inodes = draftInodes(tree, draftOptions(settings, warnings));
-  checkAttributes(inodes.drafts, warnings);
-  const files = fileDemands(inodes, settings);
+  checkAttributes(inodes.nodes, warnings);
+  const files = filesOnDisk(inodes, settings);
   if (hot.length === 0) {
     return buildPlan(allocate({ inodes, files }, settings), inodes, files, settings);
   }
   const ranks = new Map<TreeNode, number>(hot.map((node, rank) => [node, rank]));
-  const hotOrder = hotFirst(files, layoutRules(settings), ({ draft }) => ranks.get(draft.node));
-  const layout = allocate({ inodes, files: hotOrder.files, hotOrder }, settings);
+  const hotOrder = hotFirst(files, layoutRules(settings), ({ node }) => ranks.get(node));
+  const layout = allocate({ inodes, files: hotOrder.files }, settings, hotOrder);
   return buildPlan(layout, inodes, hotOrder.files, settings, hotOrder.isCopy);
 }
 
@@ -119,7 +122,7 @@ function planAfter(
     numbers: matches.numbers(),
     previousIndexOf: (node) => matches.indexOf(node),
   });
-  const files = fileDemands(inodes, settings);
+  const files = filesOnDisk(inodes, settings);
   const demand = { inodes, files, previous, matches };
   let staleCleared: string | undefined;
   for (const keeps of keepsStale ? [true, false] : [false]) {
@@ -145,7 +148,7 @@ function planAfter(
       },
     };
   }
-  throw new Error("Invariant broken: an image without stale bytes has too many");
+  invariant(false, "an image without stale bytes has too many of them");
 }
 
 function afreshBecause(why: string, fresh: ImagePlan): ImagePlan {
@@ -173,34 +176,26 @@ function seedOf(settings: Settings): number {
 }
 
 /** The files with payload, in their order on disk. */
-function fileDemands(inodes: InodeDrafts, settings: Settings): FileDemand[] {
-  const files: FileDemand[] = [];
-  for (const draft of inodes.drafts) {
-    if (draft.kind !== "node" || draft.isInline || draft.node.kind !== "file") continue;
-    const directory = draft.parentInodeNumber;
-    files.push({ draft, payload: draft.node.payload, directory, nameHash: draft.nameHash });
-  }
-  sortPayloads(files, settings.payloadOrder, ({ draft }) => draft.node);
-  return files;
+function filesOnDisk({ nodes }: InodeDrafts, settings: Settings): FileDraft[] {
+  const files = nodes.filter((draft) => draft instanceof FileDraft && !draft.isInline);
+  sortPayloads(files as FileDraft[], settings.payloadOrder, ({ node }) => node);
+  return files as FileDraft[];
 }
 
 function buildPlan(
   layout: Allocation,
   inodes: InodeDrafts,
-  files: readonly FileDemand[],
+  files: readonly FileDraft[],
   settings: Settings,
-  isCopy?: Uint8Array,
+  isCopy: Uint8Array = new Uint8Array(files.length),
 ): ImagePlan {
-  const seed = settings.metadataChecksums ? seedOf(settings) : undefined;
-  const layouts: FileLayout[] = files.map(({ draft, payload }, i) => ({
+  const layouts = files.map((draft, i) => ({
     draft,
-    payload,
-    isAligned: isAligned(payload, settings),
+    payload: draft.payload,
+    isAligned: isAligned(draft.payload, settings),
     extents: layout.placement.extents[i]!,
   }));
-  const builder = new PlanBuilder(layout, inodes, settings, seed);
-  if (isCopy === undefined) return builder.build(layouts, []);
-  return builder.build(
+  return new PlanBuilder(layout, inodes, settings).build(
     layouts.filter((_, i) => isCopy[i] === 0),
     layouts.filter((_, i) => isCopy[i] === 1),
   );
@@ -215,28 +210,24 @@ class PlanBuilder {
   readonly #seed: number | undefined;
   readonly #writes: MetadataWrite[] = [];
 
-  constructor(
-    layout: Allocation,
-    inodes: InodeDrafts,
-    settings: Settings,
-    seed: number | undefined,
-  ) {
+  constructor(layout: Allocation, inodes: InodeDrafts, settings: Settings) {
     this.#layout = layout;
     this.#inodes = inodes;
     this.#settings = settings;
-    this.#seed = seed;
+    this.#seed = settings.metadataChecksums ? seedOf(settings) : undefined;
   }
 
   /** @param copies what is written to free blocks */
   build(files: readonly FileLayout[], copies: readonly FileLayout[]): ImagePlan {
     const { totalBlocks, geometry, usedRanges } = this.#layout;
+    const { nodes, lastInodeNumber, freeInodeNumbers } = this.#inodes;
     const tables = buildGroupTables(this.#layout, {
       seed: this.#seed,
-      lastInodeNumber: this.#inodes.lastInodeNumber,
-      freeInodeNumbers: this.#inodes.freeInodeNumbers,
-      directoryInodes: this.#inodes.drafts
-        .filter((draft) => draft.kind === "node" && draft.node.kind === "directory")
-        .map((draft) => draft.inodeNumber),
+      lastInodeNumber,
+      freeInodeNumbers,
+      directoryInodes: nodes
+        .filter(({ node }) => node.kind === "directory")
+        .map(({ inodeNumber }) => inodeNumber),
     });
     for (const bitmap of tables.bitmaps) this.#writes.push(bitmap);
     this.#addSuperblocks(tables);
@@ -244,23 +235,21 @@ class PlanBuilder {
     this.#addJournal();
     this.#addContent();
     this.#addXattrBlocks();
-    const metadata = this.#writes.sort((a, b) => a.offsetBytes - b.offsetBytes);
-    const payload = payloadWrites([...files, ...copies]);
-    const { gridBlocks } = this.#settings;
-    const inlinePayloads = this.#inodes.drafts.flatMap((draft) =>
-      draft.kind === "node" && draft.isInline && draft.node.kind === "file"
-        ? [draft.node.payload]
-        : []
-    );
-    const placed = { totalBlocks, geometry, usedRanges, gridBlocks, files };
-    const plan = { ...placed, metadata, payload, inlinePayloads };
-    const summary = summarize(plan, {
-      layout: this.#layout,
-      inodes: this.#inodes,
-      freeInodes: tables.freeInodesCount,
-      uuid: this.#settings.uuid,
-    });
-    return { ...plan, summary };
+    const plan = {
+      totalBlocks,
+      geometry,
+      usedRanges,
+      gridBlocks: this.#settings.gridBlocks,
+      files,
+      metadata: this.#writes.sort((a, b) => a.offsetBytes - b.offsetBytes),
+      payload: payloadWrites([...files, ...copies]),
+      inlinePayloads: nodes.flatMap(({ node, isInline }) =>
+        isInline && node.kind === "file" ? [node.payload] : []
+      ),
+    };
+    const { uuid } = this.#settings;
+    const freeInodes = tables.freeInodesCount;
+    return { ...plan, summary: summarize(plan, { layout: this.#layout, nodes, freeInodes, uuid }) };
   }
 
   #add(offsetBytes: number, sizeBytes: number, encode: () => Uint8Array): void {
@@ -294,71 +283,59 @@ class PlanBuilder {
   /** The used parts of the tables; the rest stays a hole. */
   #addInodeTables(): void {
     const { geometry, inodeTableBlocks } = this.#layout;
-    const byNumber = this.#recordsByNumber();
-    const last = this.#inodes.lastInodeNumber;
+    const { nodes, values, lastInodeNumber: last, planner } = this.#inodes;
+    const drafts = inOrder(values.length === 0 ? nodes : [...nodes, ...values]);
+    const xattrBlocks = new Map(
+      planner.blocks.map((block, i) => [block, this.#layout.xattrBlocks[i]!]),
+    );
     for (let first = 1; first <= last;) {
       const group = Math.floor((first - 1) / geometry.inodesPerGroup);
-      const groupEnd = (group + 1) * geometry.inodesPerGroup + 1;
-      const end = Math.min(first + INODES_PER_WRITE, groupEnd, last + 1);
-      const indexInGroup = first - 1 - group * geometry.inodesPerGroup;
+      const groupStart = group * geometry.inodesPerGroup + 1;
+      const end = Math.min(
+        first + INODES_PER_WRITE,
+        groupStart + geometry.inodesPerGroup,
+        last + 1,
+      );
       const firstInode = first;
       this.#add(
-        inodeTableBlocks[group]! * BLOCK_SIZE_BYTES + indexInGroup * INODE_SIZE_BYTES,
+        inodeTableBlocks[group]! * BLOCK_SIZE_BYTES + (first - groupStart) * INODE_SIZE_BYTES,
         (end - first) * INODE_SIZE_BYTES,
-        () => this.#encodeInodes(byNumber, firstInode, end),
+        () => this.#encodeInodes(drafts, xattrBlocks, firstInode, end),
       );
       first = end;
     }
   }
 
+  /** @param drafts in the order of their numbers */
   #encodeInodes(
-    recordOf: (inodeNumber: number) => InodeRecord | undefined,
+    drafts: readonly (NodeDraft | ValueDraft)[],
+    xattrBlocks: ReadonlyMap<SharedXattrBlock, number>,
     first: number,
     end: number,
   ): Uint8Array {
     const slots = new InodeSlots(first, end - first, INODE_SIZE_BYTES, this.#seed);
-    for (let inodeNumber = first; inodeNumber < end; inodeNumber++) {
-      const record = recordOf(inodeNumber);
-      if (record !== undefined) slots.put(inodeNumber, record);
+    const { journal, inodeBlocks } = this.#layout;
+    const journalInode = INODE_NUMBER.JOURNAL;
+    if (journal !== undefined && first <= journalInode && journalInode < end) {
+      slots.put(journalInode, journalRecord(journalInode, this.#settings, this.#context(journal)));
+    }
+    const from = firstIndex(drafts.length, (i) => drafts[i]!.inodeNumber >= first);
+    for (let i = from; i < drafts.length && drafts[i]!.inodeNumber < end; i++) {
+      const draft = drafts[i]!;
+      const context = this.#context(inodeBlocks.get(draft.inodeNumber));
+      if (!(draft instanceof NodeDraft)) {
+        slots.put(draft.inodeNumber, valueRecord(draft, context));
+        continue;
+      }
+      const { block } = draft.xattrs;
+      if (block !== undefined) context.xattrBlock = xattrBlocks.get(block)!;
+      slots.put(draft.inodeNumber, nodeRecord(draft, context));
     }
     return slots.bytes;
   }
 
-  #recordsByNumber(): (inodeNumber: number) => InodeRecord | undefined {
-    const { drafts, planner } = this.#inodes;
-    const xattrBlockOf = new Map(planner.blocks.map((block, i) => [block, i]));
-    const record = (draft: NodeDraft | ValueDraft): InodeRecord => {
-      const blocks = this.#layout.inodeBlocks.get(draft.inodeNumber);
-      const context = { seed: this.#seed, blocks, xattrBlock: 0 };
-      if (draft.kind === "value") return valueRecord(draft, context);
-      const { block } = draft.xattrs;
-      const xattrBlock = block === undefined
-        ? 0
-        : this.#layout.xattrBlocks[xattrBlockOf.get(block)!]!;
-      return nodeRecord(draft, { ...context, xattrBlock });
-    };
-    const draftOf: (NodeDraft | ValueDraft | undefined)[] = [];
-    for (const draft of drafts) {
-      while (draftOf.length < draft.inodeNumber) draftOf.push(undefined);
-      draftOf[draft.inodeNumber] = draft;
-    }
-    return (inodeNumber) => {
-      if (inodeNumber === INODE_NUMBER.JOURNAL) return this.#journalRecord();
-      const draft = draftOf[inodeNumber];
-      return draft && record(draft);
-    };
-  }
-
-  #journalRecord(): InodeRecord | undefined {
-    const { journal } = this.#layout;
-    if (journal === undefined) return undefined;
-    const { journalBlocks, timestamp } = this.#settings;
-    return journalRecord(INODE_NUMBER.JOURNAL, journalBlocks, {
-      seed: this.#seed,
-      blocks: journal,
-      xattrBlock: 0,
-      timestamp,
-    });
+  #context(blocks: InodeBlocks | undefined) {
+    return { seed: this.#seed, blocks, xattrBlock: 0 };
   }
 
   #addJournal(): void {
@@ -379,8 +356,7 @@ class PlanBuilder {
     for (const [inodeNumber, blocks] of this.#layout.inodeBlocks.entries()) {
       this.#addTree(inodeNumber, blocks);
     }
-    for (const { content, inodeNumber } of this.#inodes.drafts) {
-      if (content === undefined) continue;
+    for (const { content, inodeNumber } of withContent(this.#inodes)) {
       for (const leaf of this.#layout.inodeBlocks.get(inodeNumber)?.leaves ?? []) {
         const sizeBytes = leaf.blockCount * BLOCK_SIZE_BYTES;
         const at = leaf.logicalBlock * BLOCK_SIZE_BYTES;
@@ -407,7 +383,6 @@ class PlanBuilder {
   }
 
   #addTree(inodeNumber: number, blocks: InodeBlocks): void {
-    if (blocks.treeBlocks.length === 0) return;
     let encoded: Uint8Array | undefined;
     blocks.treeBlocks.forEach((block, i) => {
       this.#add(block * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES, () => {
@@ -417,10 +392,18 @@ class PlanBuilder {
     });
   }
 
-  #tree(inodeNumber: number, blocks: InodeBlocks): { root: Uint8Array; blocks: Uint8Array } {
+  #tree(inodeNumber: number, { leaves, treeBlocks }: InodeBlocks) {
     const seed = this.#seed === undefined ? undefined : inodeSeed(this.#seed, inodeNumber, 0);
-    return encodeExtentTree(blocks.leaves, blocks.treeBlocks, seed);
+    return encodeExtentTree(leaves, treeBlocks, seed);
   }
+}
+
+/** Drafts in the order of their numbers, in which they are unless numbers were kept. */
+function inOrder<T extends { readonly inodeNumber: number }>(drafts: readonly T[]): readonly T[] {
+  const ascends = drafts.every(({ inodeNumber }, i) =>
+    i === 0 || inodeNumber > drafts[i - 1]!.inodeNumber
+  );
+  return ascends ? drafts : drafts.toSorted((a, b) => a.inodeNumber - b.inodeNumber);
 }
 
 /** Runs of payload; the part of a last block behind a file's end is zeros. */
@@ -440,43 +423,35 @@ function payloadWrites(files: readonly FileLayout[]): PayloadWrite[] {
 }
 
 /** Counts what a plan holds. */
-export function summarize(
-  plan: Omit<ImagePlan, "summary">,
-  facts: {
-    readonly layout: Allocation;
-    readonly inodes: InodeDrafts;
+function summarize(
+  { usedRanges, totalBlocks, geometry }: Pick<
+    ImagePlan,
+    "usedRanges" | "totalBlocks" | "geometry"
+  >,
+  { layout: { placement }, nodes, freeInodes, uuid }: {
+    readonly layout: Pick<Allocation, "placement">;
+    readonly nodes: readonly NodeDraft[];
     readonly freeInodes: number;
     readonly uuid: Uint8Array;
   },
 ): PlanSummary {
-  const kinds = countKinds(facts.inodes);
-  const { placement } = facts.layout;
-  const { startBlock, endBlock } = placement;
-  const paddingBlocks = endBlock - startBlock -
-    blocksWithin(plan.usedRanges, { startBlock, endBlock });
-  return {
-    uuid: formatUuid(facts.uuid),
-    sizeBytes: plan.totalBlocks * BLOCK_SIZE_BYTES,
-    usedBytes: countBlocks(plan.usedRanges) * BLOCK_SIZE_BYTES,
-    ...kinds,
-    inodes: plan.geometry.groupCount * plan.geometry.inodesPerGroup,
-    freeInodes: facts.freeInodes,
-    alignedFiles: placement.alignedCount,
-    paddingBytes: paddingBlocks * BLOCK_SIZE_BYTES,
-  };
-}
-
-function countKinds(
-  inodes: InodeDrafts,
-): Pick<PlanSummary, "files" | "directories" | "symlinks" | "specialFiles"> {
+  const { startBlock, endBlock, alignedCount } = placement;
+  const paddingBlocks = endBlock - startBlock - blocksWithin(usedRanges, { startBlock, endBlock });
   const counts = { files: 0, directories: 0, symlinks: 0, specialFiles: 0 };
-  for (const draft of inodes.drafts) {
-    if (draft.kind !== "node") continue;
-    const { kind } = draft.node;
+  for (const { node: { kind } } of nodes) {
     if (kind === "file") counts.files++;
     else if (kind === "directory") counts.directories++;
     else if (kind === "symlink") counts.symlinks++;
     else counts.specialFiles++;
   }
-  return counts;
+  return {
+    uuid: formatUuid(uuid),
+    sizeBytes: totalBlocks * BLOCK_SIZE_BYTES,
+    usedBytes: countBlocks(usedRanges) * BLOCK_SIZE_BYTES,
+    ...counts,
+    inodes: geometry.groupCount * geometry.inodesPerGroup,
+    freeInodes,
+    alignedFiles: alignedCount,
+    paddingBytes: paddingBlocks * BLOCK_SIZE_BYTES,
+  };
 }

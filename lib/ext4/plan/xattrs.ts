@@ -32,7 +32,7 @@ export const INODE_XATTR_CAPACITY_BYTES = INODE_SIZE_BYTES - INODE_BASE_SIZE_BYT
   INODE_EXTRA_SIZE_BYTES;
 
 /** XATTR_NAME_MAX of Linux: for the whole name with its prefix. */
-export const XATTR_NAME_LENGTH_MAX = 255;
+const XATTR_NAME_LENGTH_MAX = 255;
 
 /** Owner, group and others, which the mode expresses as well. */
 const MINIMAL_ACL_ENTRIES = 3;
@@ -61,6 +61,12 @@ export interface InodeXattrs {
   readonly block: SharedXattrBlock | undefined;
   /** The mode, with the permissions of an access ACL. */
   readonly mode: number;
+}
+
+/** A node, and its path for messages, which is not asked for otherwise. */
+export interface XattrOwner {
+  readonly path: ByteString;
+  readonly node: TreeNode;
 }
 
 /** Divides the attributes of one inode after the other, and shares what is equal. */
@@ -102,10 +108,10 @@ export class XattrPlanner {
   }
 
   /** Divides the attributes of one node. */
-  plan(path: ByteString, node: TreeNode): InodeXattrs {
-    const { mode, xattrs } = node.attributes;
+  plan(owner: XattrOwner): InodeXattrs {
+    const { mode, xattrs } = owner.node.attributes;
     if (xattrs.length === 0) return this.planNone(mode);
-    const converted = convertXattrs(path, node, this.#warnings);
+    const converted = convertXattrs(owner, this.#warnings);
     const disk = converted.xattrs;
     if (disk.length === 0 || inodeXattrsSizeBytes(disk) <= INODE_XATTR_CAPACITY_BYTES) {
       return { inInode: disk, block: undefined, mode: converted.mode };
@@ -116,12 +122,12 @@ export class XattrPlanner {
       const fits = inodeXattrsSizeBytes([...inInode, xattr]) <= INODE_XATTR_CAPACITY_BYTES;
       (fits ? inInode : rest).push(xattr);
     }
-    const block = this.#shareBlock(this.#fitBlock(path, rest));
+    const block = this.#shareBlock(this.#fitBlock(owner, rest));
     return { inInode, block, mode: converted.mode };
   }
 
   /** Moves the largest values into inodes of their own until the rest fits a block. */
-  #fitBlock(path: ByteString, xattrs: readonly DiskXattr[]): DiskXattr[] {
+  #fitBlock(owner: XattrOwner, xattrs: readonly DiskXattr[]): DiskXattr[] {
     const fitted = [...xattrs];
     while (xattrBlockUsedBytes(fitted) > BLOCK_SIZE_BYTES) {
       let largest = -1;
@@ -134,8 +140,8 @@ export class XattrPlanner {
         const why = `its extended attributes need ${xattrBlockUsedBytes(fitted)} bytes: a block ` +
           `holds ${BLOCK_SIZE_BYTES}`;
         throw reader === undefined
-          ? new InputError(displayName(path), why)
-          : new InputError(displayName(path), `${why}, and ${reader} cannot read ea_inode`, {
+          ? new InputError(displayName(owner.path), why)
+          : new InputError(displayName(owner.path), `${why}, and ${reader} cannot read ea_inode`, {
             remedies: [{ option: "compat", change: "omit", when: "if it never reads the image" }],
           });
       }
@@ -190,18 +196,17 @@ export class XattrPlanner {
 
 /** Attributes in the format and order of ext4, with a warning for each that cannot be stored. */
 function convertXattrs(
-  path: ByteString,
-  node: TreeNode,
+  owner: XattrOwner,
   warnings: Warnings,
 ): { xattrs: DiskXattr[]; mode: number } {
   const xattrs: DiskXattr[] = [];
+  const { node } = owner;
   let { mode } = node.attributes;
   for (const xattr of node.attributes.xattrs) {
-    const problem = unsupportedBecause(xattr, node);
     const split = splitXattrName(xattr.name);
-    if (problem !== undefined || split === undefined) {
-      const what = `${displayName(path || "/")}, xattr ${displayName(xattr.name)}`;
-      warnings.add("unsupportedXattr", what, `left out: ${problem ?? "ext4 has no such name"}`);
+    const problem = unsupportedBecause(xattr, node, split);
+    if (split === undefined || problem !== undefined) {
+      warnings.add("unsupportedXattr", nameOf(owner, xattr), `left out: ${problem}`);
       continue;
     }
     const isAccess = split.nameIndex === XATTR_INDEX.POSIX_ACL_ACCESS;
@@ -209,7 +214,7 @@ function convertXattrs(
       xattrs.push({ ...split, value: xattr.value });
       continue;
     }
-    const entries = withAclErrors(path, xattr, () => aclEntries(xattr.value));
+    const entries = withAclErrors(owner, xattr, () => aclEntries(xattr.value));
     // A header alone says that there is no ACL.
     if (entries.length === 0) continue;
     if (isAccess) mode = (mode & ~0o777) | permissionsOfAcl(entries);
@@ -219,8 +224,11 @@ function convertXattrs(
   return { xattrs: xattrs.sort(compareDiskXattrs), mode };
 }
 
-function unsupportedBecause(xattr: Xattr, node: TreeNode): string | undefined {
-  const split = splitXattrName(xattr.name);
+function unsupportedBecause(
+  xattr: Xattr,
+  node: TreeNode,
+  split: ReturnType<typeof splitXattrName>,
+): string | undefined {
   if (split === undefined) return "ext4 has no such name";
   if (xattr.name.length > XATTR_NAME_LENGTH_MAX || xattr.name.includes("\0")) {
     return "its name is too long or contains a NUL";
@@ -241,12 +249,15 @@ function unsupportedBecause(xattr: Xattr, node: TreeNode): string | undefined {
   return undefined;
 }
 
-function withAclErrors<T>(path: ByteString, xattr: Xattr, work: () => T): T {
+function withAclErrors<T>(owner: XattrOwner, xattr: Xattr, work: () => T): T {
   try {
     return work();
   } catch (cause) {
     if (!(cause instanceof InputError)) throw cause;
-    const what = `${displayName(path || "/")}, xattr ${displayName(xattr.name)}`;
-    throw new InputError(what, cause.message, { cause });
+    throw new InputError(nameOf(owner, xattr), cause.message, { cause });
   }
+}
+
+function nameOf({ path }: XattrOwner, xattr: Xattr): string {
+  return `${displayName(path || "/")}, xattr ${displayName(xattr.name)}`;
 }

@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { type LayoutOptions, MERGED_DEFAULTS } from "../../../lib/bless/options.ts";
 import { InputError } from "../../../lib/errors.ts";
 import { allocate, type Allocation, InodeBlockTable } from "../../../lib/ext4/plan/allocation.ts";
-import { draftInodes, type NodeDraft } from "../../../lib/ext4/plan/inode_drafts.ts";
+import { draftInodes, FileDraft } from "../../../lib/ext4/plan/inode_drafts.ts";
 import { resolveSettings } from "../../../lib/ext4/plan/settings.ts";
 import type { FileTree, TreeNode } from "../../../lib/model/node.ts";
 import { Warnings } from "../../../lib/warnings.ts";
@@ -19,16 +19,7 @@ function lay(tree: FileTree, choices: Partial<LayoutOptions> = {}): Allocation {
     valueInodesRefusedBy: undefined,
     warnings: new Warnings(),
   });
-  const files = inodes.drafts.flatMap((draft) =>
-    draft.kind === "node" && draft.node.kind === "file"
-      ? [{
-        draft: draft as NodeDraft,
-        payload: draft.node.payload,
-        directory: draft.parentInodeNumber,
-        nameHash: draft.nameHash,
-      }]
-      : []
-  );
+  const files = inodes.nodes.filter((draft) => draft instanceof FileDraft);
   const identity = { derivedUuid: new Uint8Array(16), timestamp: 0 };
   const settings = resolveSettings({ ...MERGED_DEFAULTS, ...choices }, identity);
   return allocate({ inodes, files }, settings);

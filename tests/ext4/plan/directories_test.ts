@@ -43,13 +43,11 @@ function names(count: number, lengthBytes: number): string[] {
 }
 
 function encode(all: readonly string[], inodeSeed: number | undefined) {
-  const shape = shapeDirectory("/d", all, { checksummed: inodeSeed !== undefined });
-  const numberOf = new Map(all.map((name, i) => [name, 100 + i]));
+  const shape = shapeDirectory({ path: "/d" }, all, { checksummed: inodeSeed !== undefined });
   const blocks = encodeDirectory(shape, {
     inodeNumber: 20,
     parentInodeNumber: 2,
-    names: all,
-    childOf: (name) => ({ name, inodeNumber: numberOf.get(name)!, fileType: 1 }),
+    children: all.map((name, i) => ({ name, inodeNumber: 100 + i, fileType: 1 })),
     inodeSeed,
   });
   assertEquals(blocks.length, shape.blockCount * BLOCK_BYTES);
@@ -81,14 +79,14 @@ Deno.test("an empty directory is one block of dots, with a checksum or without",
 });
 
 Deno.test("shapeDirectory stays linear while every record fits", () => {
-  assertEquals(shapeDirectory("/d", names(253, 8), { checksummed: true }).blockCount, 1);
+  assertEquals(shapeDirectory({ path: "/d" }, names(253, 8), { checksummed: true }).blockCount, 1);
   assertEquals(
-    shapeDirectory("/d", names(254, 8), { checksummed: true }).index === undefined,
+    shapeDirectory({ path: "/d" }, names(254, 8), { checksummed: true }).index === undefined,
     false,
   );
-  assertEquals(shapeDirectory("/d", names(254, 8), { checksummed: false }).blockCount, 1);
+  assertEquals(shapeDirectory({ path: "/d" }, names(254, 8), { checksummed: false }).blockCount, 1);
   assertEquals(
-    shapeDirectory("/d", names(255, 8), { checksummed: false }).index === undefined,
+    shapeDirectory({ path: "/d" }, names(255, 8), { checksummed: false }).index === undefined,
     false,
   );
 });
@@ -126,7 +124,7 @@ Deno.test("shapeDirectory refuses what no directory holds while it counts, befor
     }
   }
   assertThrows(
-    () => shapeDirectory("/d", names(), { checksummed: true }),
+    () => shapeDirectory({ path: "/d" }, names(), { checksummed: true }),
     InputError,
     "/d: has at least 4000000 entries",
   );

@@ -1,6 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../../lib/errors.ts";
 import {
+  ascendingNumbers,
   draftInodes,
   type DraftOptions,
   inlineDataXattr,
@@ -16,9 +17,10 @@ Deno.test("numberTree numbers nodes in path order, whatever the order they came 
   const forwards = treeOf([["a", dir({ "z": shared })], ["b", shared], ["a.b", dir()]]);
   const backwards = treeOf([["a.b", dir()], ["b", shared], ["a", dir({ "z": shared })]]);
   for (const tree of [forwards, backwards]) {
-    const { nodes } = numberTree(tree);
     assertEquals(
-      nodes.map(({ path, inodeNumber, linkCount }) => [path, inodeNumber, linkCount]),
+      numberTree(tree, ascendingNumbers()).map((
+        { path, inodeNumber, linkCount },
+      ) => [path, inodeNumber, linkCount]),
       [["", 2, 4], ["/a", 11, 2], ["/a/z", 12, 2], ["/a.b", 13, 2]],
     );
   }
@@ -26,19 +28,28 @@ Deno.test("numberTree numbers nodes in path order, whatever the order they came 
 
 Deno.test("numberTree knows parents and every node's number", () => {
   const inner = file("x");
-  const tree = treeOf({ "d": dir({ "f": inner }) });
-  const { nodes, inodeNumberOf } = numberTree(tree);
+  const tree = treeOf({ "d": dir({ "f": inner }), "e": inner });
+  const nodes = numberTree(tree, ascendingNumbers());
   assertEquals(nodes.map(({ parentInodeNumber }) => parentInodeNumber), [2, 2, 11]);
-  assertEquals([inodeNumberOf(tree.root), inodeNumberOf(inner)], [2, 12]);
+  assertEquals(nodes.map(({ node, inodeNumber }) => [node, inodeNumber]), [
+    [tree.root, 2],
+    [tree.root.children.get("d"), 11],
+    [inner, 12],
+  ]);
 });
 
 Deno.test("numberTree refuses a directory with two names and a file with too many", () => {
   const twice = dir();
   const tree = treeOf({ "a": twice, "b": twice });
-  assertThrows(() => numberTree(tree), InputError, "/b: is a second name of a directory");
+  assertThrows(
+    () => numberTree(tree, ascendingNumbers()),
+    InputError,
+    "/b: is a second name of a directory",
+  );
   const shared = file("x");
   const names = Array.from({ length: 65_001 }, (_, i): [string, TreeNode] => [`${i}`, shared]);
-  assertThrows(() => numberTree(treeOf(names)), InputError, "more than 65000 hard links");
+  const number = () => numberTree(treeOf(names), ascendingNumbers());
+  assertThrows(number, InputError, "more than 65000 hard links");
 });
 
 Deno.test("linkCount is 1 for a directory past the limit", () => {
@@ -63,21 +74,15 @@ function draft(tree: FileTree, choices: Partial<DraftOptions> = {}) {
 }
 
 function nodeDraft(tree: FileTree, path: string, choices: Partial<DraftOptions> = {}): NodeDraft {
-  const found = draft(tree, choices).drafts.find((d) => d.kind === "node" && d.path === path);
-  return found as NodeDraft;
+  return draft(tree, choices).nodes.find((node) => node.path === path)!;
 }
 
 Deno.test("draftInodes puts nodes first and attribute values behind them", () => {
   const xattrs = { "user.large": new Uint8Array(5000) };
   const tree = treeOf({ "a": file("x", { xattrs }), "d": dir({ "b": file("y", { xattrs }) }) });
-  const { drafts, lastInodeNumber } = draft(tree);
-  assertEquals(drafts.map(({ kind, inodeNumber }) => [kind, inodeNumber]), [
-    ["node", 2],
-    ["node", 11],
-    ["node", 12],
-    ["node", 13],
-    ["value", 14],
-  ]);
+  const { nodes, values, lastInodeNumber } = draft(tree);
+  assertEquals(nodes.map(({ inodeNumber }) => inodeNumber), [2, 11, 12, 13]);
+  assertEquals(values.map(({ inodeNumber }) => inodeNumber), [14]);
   assertEquals(lastInodeNumber, 14);
   assertEquals(draft(treeOf({})).lastInodeNumber, 10);
 });

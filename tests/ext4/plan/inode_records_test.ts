@@ -1,6 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../../lib/errors.ts";
-import type { NodeDraft, ValueDraft } from "../../../lib/ext4/plan/inode_drafts.ts";
 import { draftInodes } from "../../../lib/ext4/plan/inode_drafts.ts";
 import {
   checkAttributes,
@@ -17,19 +16,19 @@ const EXTENTS = 0x80000;
 const EA_INODE = 0x200000;
 const INLINE = 0x10000000;
 
-function drafts(node: TreeNode, inlineData = false): (NodeDraft | ValueDraft)[] {
-  const { drafts } = draftInodes(treeOf({ "x": node }), {
+function drafts(node: TreeNode, inlineData = false) {
+  const { nodes, values } = draftInodes(treeOf({ "x": node }), {
     seed: 5,
     metadataChecksums: true,
     inlineData,
     valueInodesRefusedBy: undefined,
     warnings: new Warnings(),
   });
-  return drafts.slice(1);
+  return { draft: nodes[1]!, value: values[0] };
 }
 
 function record(node: TreeNode, inlineData = false) {
-  return nodeRecord(drafts(node, inlineData)[0] as NodeDraft, NO_BLOCKS);
+  return nodeRecord(drafts(node, inlineData).draft, NO_BLOCKS);
 }
 
 Deno.test("nodeRecord gives every kind of node its type, owner, times and permissions", () => {
@@ -71,29 +70,27 @@ Deno.test("nodeRecord keeps short targets, devices and inline bytes in i_block",
 Deno.test("sizes and sectors count content, tree blocks and attribute blocks", () => {
   const leaves = [{ logicalBlock: 0, blockCount: 3, startBlock: 50 }];
   const blocks = { leaves, treeBlocks: [60] };
-  const [draft] = drafts(file("x".repeat(9000)));
-  const { sizeBytes, sectorCount } = nodeRecord(draft as NodeDraft, {
+  const { draft } = drafts(file("x".repeat(9000)));
+  const { sizeBytes, sectorCount } = nodeRecord(draft, {
     seed: undefined,
     blocks,
     xattrBlock: 99,
   });
   assertEquals([sizeBytes, sectorCount], [9000, (3 + 1 + 1) * 8]);
   // An owner pays for values in inodes of their own.
-  const [owner, value] = drafts(file("", { xattrs: { "user.v": new Uint8Array(9000) } }));
-  const charged = nodeRecord(owner as NodeDraft, { ...NO_BLOCKS, xattrBlock: 99 });
+  const { draft: owner, value } = drafts(file("", { xattrs: { "user.v": new Uint8Array(9000) } }));
+  const charged = nodeRecord(owner, { ...NO_BLOCKS, xattrBlock: 99 });
   assertEquals(charged.sectorCount, (1 + 3) * 8);
-  const stored = valueRecord(value as ValueDraft, { ...NO_BLOCKS, blocks });
+  const stored = valueRecord(value!, { ...NO_BLOCKS, blocks });
   assertEquals(stored.flags, EXTENTS | EA_INODE);
   assertEquals([stored.sizeBytes, stored.versionLow, stored.ctime.seconds], [9000, 1, 0]);
 });
 
 Deno.test("journalRecord is a plain file of root's", () => {
   const leaves = [{ logicalBlock: 0, blockCount: 1024, startBlock: 50 }];
-  const journal = journalRecord(8, 1024, {
-    ...NO_BLOCKS,
-    blocks: { leaves, treeBlocks: [] },
-    timestamp: 77,
-  });
+  const blocks = { leaves, treeBlocks: [] };
+  const settings = { journalBlocks: 1024, timestamp: 77 };
+  const journal = journalRecord(8, settings, { ...NO_BLOCKS, blocks });
   assertEquals([journal.mode, journal.linkCount, journal.uid], [0o100600, 1, 0]);
   assertEquals([journal.sizeBytes, journal.sectorCount], [4 * 2 ** 20, 8192]);
   assertEquals(journal.mtime, { seconds: 77, nanoseconds: 0 });
@@ -102,9 +99,9 @@ Deno.test("journalRecord is a plain file of root's", () => {
 Deno.test("checkAttributes clamps and counts times, and refuses owners and devices", () => {
   const warnings = new Warnings();
   for (const seconds of [-(2 ** 31) - 1, -(2 ** 31), 0, 2 ** 34 - 2 ** 31 - 1, 2 ** 34 - 2 ** 31]) {
-    checkAttributes(drafts(file("", { mtime: seconds })), warnings);
+    checkAttributes([drafts(file("", { mtime: seconds })).draft], warnings);
   }
-  checkAttributes(drafts(file("", { mtime: 0x280000000 })), warnings);
+  checkAttributes([drafts(file("", { mtime: 0x280000000 })).draft], warnings);
   const counts = warnings.list().map(({ kind, count }) => [kind, count]);
   assertEquals(counts.find(([kind]) => kind === "clampedTime"), ["clampedTime", 2]);
   assertEquals(counts.find(([kind]) => kind === "suspectTime")?.[0], "suspectTime");
@@ -119,6 +116,6 @@ Deno.test("checkAttributes clamps and counts times, and refuses owners and devic
     special("characterDevice", [0, 0x100000]),
   ];
   for (const node of refused) {
-    assertThrows(() => checkAttributes(drafts(node), warnings), InputError, "/x: ");
+    assertThrows(() => checkAttributes([drafts(node).draft], warnings), InputError, "/x: ");
   }
 });

@@ -19,40 +19,49 @@ function withXattrs(xattrs: AttributeChoices["xattrs"]): TreeNode {
 Deno.test("attributes stay in the inode up to the last byte that fits", () => {
   // A header of 4, an entry of 16 and its name padded to 4, 4 of end; values are padded to 4.
   const lengthMax = INODE_XATTR_CAPACITY_BYTES - 4 - 16 - 4 - 4;
-  const inside = planner().plan("/f", withXattrs({ "user.v": new Uint8Array(lengthMax) }));
+  const inside = planner().plan({
+    path: "/f",
+    node: withXattrs({ "user.v": new Uint8Array(lengthMax) }),
+  });
   assertEquals([inside.inInode.length, inside.block], [1, undefined]);
-  const outside = planner().plan("/f", withXattrs({ "user.v": new Uint8Array(lengthMax + 1) }));
+  const outside = planner().plan({
+    path: "/f",
+    node: withXattrs({ "user.v": new Uint8Array(lengthMax + 1) }),
+  });
   assertEquals([outside.inInode.length, outside.block?.xattrs.length], [0, 1]);
 });
 
 Deno.test("equal sets share a block, and a block is full at 1,024 inodes", () => {
   const shared = planner();
   const node = withXattrs({ "user.v": new Uint8Array(500) });
-  for (let i = 0; i < 1025; i++) shared.plan(`/f${i}`, node);
-  shared.plan("/other", withXattrs({ "user.v": new Uint8Array(501) }));
+  for (let i = 0; i < 1025; i++) shared.plan({ path: `/f${i}`, node });
+  shared.plan({ path: "/other", node: withXattrs({ "user.v": new Uint8Array(501) }) });
   assertEquals(shared.blocks.map(({ referenceCount }) => referenceCount), [1024, 1, 1]);
 });
 
 Deno.test("values that fit no block go into inodes, which blocks and not inodes refer to", () => {
   const shared = planner();
   const large = { "user.large": new Uint8Array(5000), "user.small": new Uint8Array(200) };
-  const first = shared.plan("/a", withXattrs(large));
-  shared.plan("/b", withXattrs(large));
+  const first = shared.plan({ path: "/a", node: withXattrs(large) });
+  shared.plan({ path: "/b", node: withXattrs(large) });
   const [block] = shared.blocks;
   assertEquals(block?.referenceCount, 2);
   assertEquals(first.block, block);
   const references = () => shared.valueInodes.map((value) => value.referenceCount);
   assertEquals([shared.valueInodes[0]?.inodeNumber, ...references()], [50, 1]);
-  shared.plan("/c", withXattrs({ "user.large": new Uint8Array(5000), "user.c": "c".repeat(200) }));
+  shared.plan({
+    path: "/c",
+    node: withXattrs({ "user.large": new Uint8Array(5000), "user.c": "c".repeat(200) }),
+  });
   assertEquals(references(), [2]);
-  shared.plan("/d", withXattrs({ "user.d": new Uint8Array(6000) }));
+  shared.plan({ path: "/d", node: withXattrs({ "user.d": new Uint8Array(6000) }) });
   assertEquals(references(), [2, 1]);
 });
 
 Deno.test("where there are no value inodes, too much is refused with its size", () => {
   const node = withXattrs({ "user.v": new Uint8Array(5000) });
   assertThrows(
-    () => planner("GRUB").plan("/f", node),
+    () => planner("GRUB").plan({ path: "/f", node }),
     InputError,
     "/f: its extended attributes need",
   );
@@ -69,12 +78,12 @@ Deno.test("names without a place in ext4 are counted and left out", () => {
     "user.kept": "k",
     "user.large": new Uint8Array(65_537),
   });
-  const { inInode, block } = planner(undefined, warnings).plan("/f", node);
+  const { inInode, block } = planner(undefined, warnings).plan({ path: "/f", node });
   assertEquals(inInode.map(({ suffix }) => suffix), ["kept"]);
   assertEquals(block?.xattrs.map(({ suffix }) => suffix.length), [250]);
   assertEquals(warnings.list().map(({ kind, count }) => [kind, count]), [["unsupportedXattr", 5]]);
   const strict = planner(undefined, new Warnings(true));
-  assertThrows(() => strict.plan("/f", node), InputError);
+  assertThrows(() => strict.plan({ path: "/f", node }), InputError);
 });
 
 Deno.test("an access ACL decides the mode, and is dropped where the mode says it all", () => {
@@ -93,7 +102,7 @@ Deno.test("an access ACL decides the mode, and is dropped where the mode says it
   const minimal = acl([1, 7, none], [4, 5, none], [32, 4, none]);
   const named = acl([1, 6, none], [2, 7, 1000], [4, 0, none], [16, 4, none], [32, 0, none]);
   const plan = (node: TreeNode, warnings = new Warnings()) =>
-    planner(undefined, warnings).plan("/f", node);
+    planner(undefined, warnings).plan({ path: "/f", node });
   const access = (value: Uint8Array) => ({ "system.posix_acl_access": value });
   const small = plan(file("", { mode: 0o4600, xattrs: access(minimal) }));
   assertEquals([small.mode, small.inInode.length], [0o4754, 0]);
