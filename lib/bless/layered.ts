@@ -12,7 +12,7 @@ import { resolveSettings } from "../ext4/plan/settings.ts";
 import { outputExistsError, statIfThere } from "../io/paths.ts";
 import type { ImageSink } from "../io/sink.ts";
 import { displayPath } from "../io/system_error.ts";
-import { asString, displayText, field, optional, parseJsonObject } from "../source/json.ts";
+import { displayText, field, parseJsonObject } from "../source/json.ts";
 import { formatPlatform } from "../source/platform.ts";
 import {
   type OpenedImage,
@@ -419,9 +419,7 @@ export function checkDescription(directory: string): void {
   if (!found.isFile() || found.size > DESCRIPTION_BYTES_MAX) throw outputExistsError(shown);
   try {
     const document = parseJsonObject(readFileWhole(path), shown);
-    if (optional(document, "kind", { what: shown, field: "" }, asString) === DESCRIPTION_KIND) {
-      return;
-    }
+    if (field(document, "kind") === DESCRIPTION_KIND) return;
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
   }

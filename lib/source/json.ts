@@ -41,33 +41,25 @@ export function displayText(text: string): string {
   return displayName(byteStringFromText(shown));
 }
 
-/**
- * Parses a document that must be an object.
- *
- * @param what the document's name in errors
- * @throws {InputError} when it is not a JSON object
- */
+/** Parses a document that must be an object. @throws {InputError} when it is not */
 export function parseJsonObject(bytes: Uint8Array, what: string): JsonObject {
-  return asObject(parseJson(bytes, what), { what, field: "" });
+  return readJson(OBJECT, bytes, what);
 }
 
 /**
- * The value that a document stands for. The error shows no part of the document, nor has it a cause that does: what a
- * parser says quotes the text, and that may be a file of secrets which something led to.
+ * Parses a document. The error shows no part of it, nor does its cause: a parser's message quotes the text, which may be that
+ * of a file of secrets.
  *
- * @throws {InputError} when the bytes are no JSON in UTF-8, or nest deeper than {@link JSON_DEPTH_MAX}
+ * @param what the document's name in errors
+ * @throws {InputError} when the bytes are not JSON in UTF-8, or nest deeper than {@link JSON_DEPTH_MAX}
  */
 export function parseJson(bytes: Uint8Array, what: string): unknown {
   checkDepth(bytes, what);
   try {
-    return decodeJson(bytes);
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch {
     throw new InputError(what, "is not valid JSON");
   }
-}
-
-function decodeJson(bytes: Uint8Array): unknown {
-  return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
 }
 
 /** The location of a field inside an object or array. */
@@ -84,7 +76,7 @@ export function jsonFault(location: JsonLocation, found: unknown, wanted: string
 }
 
 /** A value for a message: cut short and safe to print. */
-export function showJson(value: unknown): string {
+function showJson(value: unknown): string {
   if (value === undefined) return "missing";
   if (Array.isArray(value)) return "an array";
   if (typeof value === "object" && value !== null) return "an object";
@@ -93,9 +85,6 @@ export function showJson(value: unknown): string {
     text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}...` : text,
   );
 }
-
-/** What a schema makes of a value. */
-type Read<S extends v.GenericSchema> = v.InferOutput<S>;
 
 /** Any text. */
 export const TEXT = v.string("a string");
@@ -117,13 +106,11 @@ export function fields<const E extends v.ObjectEntries>(
   entries: E,
 ): v.GenericSchema<unknown, v.InferOutput<v.ObjectSchema<E, undefined>>> {
   const wanted = (issue: v.BaseIssue<unknown>) => {
-    const entry = entries[String(issue.path?.at(-1)?.key)] as { message?: unknown } | undefined;
-    return typeof entry?.message === "string" ? entry.message : "a value";
+    const entry = entries[String(issue.path?.at(-1)?.key)];
+    const schema = entry && "wrapped" in entry ? entry.wrapped : entry;
+    return schema && "message" in schema ? String(schema.message) : "a value";
   };
-  return v.pipe(OBJECT, v.object(entries, wanted)) as v.GenericSchema<
-    unknown,
-    v.InferOutput<v.ObjectSchema<E, undefined>>
-  >;
+  return v.pipe(OBJECT, v.object(entries, wanted)) as ReturnType<typeof fields<E>>;
 }
 
 /** A list. */
@@ -134,36 +121,17 @@ export function listOf<S extends v.GenericSchema>(item: S): v.ArraySchema<S, str
 /** A field that may be absent or null, which is the same in image configs; undefined then. */
 export function maybe<S extends v.GenericSchema>(
   schema: S,
-): v.GenericSchema<unknown, Read<S> | undefined> {
-  return v.pipe(v.nullish(schema), v.transform((value) => value ?? undefined)) as v.GenericSchema<
-    unknown,
-    Read<S> | undefined
-  >;
+): v.GenericSchema<unknown, v.InferOutput<S> | undefined> {
+  const absent = v.transform((value: v.InferOutput<S> | null | undefined) => value ?? undefined);
+  return v.pipe(v.nullish(schema), absent) as ReturnType<typeof maybe<S>>;
 }
 
-/**
- * What a schema makes of a value.
- *
- * @throws {InputError} for the first part of the value that is not as it should be
- * @example
- * ```ts
- * import { assertEquals, assertThrows } from "@std/assert";
- * import { checkJson, fields, SIZE_BYTES, TEXT } from "./json.ts";
- * const schema = fields({ digest: TEXT, size: SIZE_BYTES });
- * const location = { what: "index.json", field: "manifests[0]" };
- * assertEquals(checkJson(schema, { digest: "x", size: 1 }, location).size, 1);
- * assertThrows(
- *   () => checkJson(schema, { digest: "x" }, location),
- *   Error,
- *   "index.json: manifests[0].size is missing: wanted a whole number of bytes",
- * );
- * ```
- */
+/** What a schema makes of a value. @throws {InputError} for the first part of the value that is not as it should be */
 export function checkJson<S extends v.GenericSchema>(
   schema: S,
   value: unknown,
   location: JsonLocation,
-): Read<S> {
+): v.InferOutput<S> {
   const result = v.safeParse(schema, value, { abortEarly: true });
   if (result.success) return result.output;
   const [issue] = result.issues;
@@ -179,54 +147,8 @@ export function readJson<S extends v.GenericSchema>(
   schema: S,
   bytes: Uint8Array,
   what: string,
-): Read<S> {
+): v.InferOutput<S> {
   return checkJson(schema, parseJson(bytes, what), { what, field: "" });
-}
-
-/** Reads a value at its location. */
-export type JsonReader<T> = (value: unknown, location: JsonLocation) => T;
-
-function reader<S extends v.GenericSchema>(schema: S): JsonReader<Read<S>> {
-  return (value, location) => checkJson(schema, value, location);
-}
-
-/** @throws {InputError} when the value is not an object */
-export const asObject: JsonReader<JsonObject> = reader(OBJECT);
-
-/** @throws {InputError} when the value is not an array */
-export const asArray: JsonReader<readonly unknown[]> = reader(listOf(v.unknown()));
-
-/** @throws {InputError} when the value is not a string */
-export const asString: JsonReader<string> = reader(TEXT);
-
-/** @throws {InputError} when the value is not a {@link SIZE_BYTES} */
-export const asSizeBytes: JsonReader<number> = reader(SIZE_BYTES);
-
-/** A field that may be absent or null, which is the same in image configs. */
-export function optional<T>(
-  object: JsonObject,
-  key: string,
-  location: JsonLocation,
-  read: JsonReader<T>,
-): T | undefined {
-  const value = field(object, key);
-  return value === undefined || value === null ? undefined : read(value, inside(location, key));
-}
-
-/** A field that must be there. */
-export function required<T>(
-  object: JsonObject,
-  key: string,
-  location: JsonLocation,
-  read: JsonReader<T>,
-): T {
-  return read(field(object, key), inside(location, key));
-}
-
-/** Each element of an array. */
-export function eachOf<T>(read: JsonReader<T>): JsonReader<T[]> {
-  return (value, location) =>
-    asArray(value, location).map((item, i) => read(item, inside(location, i)));
 }
 
 /** A field of the document itself, never of the prototype. */

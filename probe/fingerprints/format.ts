@@ -6,19 +6,20 @@
 import { Buffer } from "node:buffer";
 import { crc32 } from "node:zlib";
 import type { SchemaElement } from "hyparquet";
+import * as v from "valibot";
 import { decodeCheckedJson, encodeCheckedJson } from "../../lib/bless/checked_json.ts";
 import type { Packing } from "../../lib/bless/options.ts";
 import { fastCdcParameters, GEAR_PARAMETERS } from "../../lib/chunk/fastcdc.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";
 import {
-  asObject,
-  asSizeBytes,
-  asString,
-  eachOf,
+  checkJson,
+  fields,
   inside,
   jsonFault,
   type JsonLocation,
-  required,
+  listOf,
+  SIZE_BYTES,
+  TEXT,
 } from "../../lib/source/json.ts";
 import type { ImageFacts } from "../images.ts";
 import type { ProbeReport } from "../report.ts";
@@ -59,21 +60,21 @@ export interface FingerprintRow {
 /** Length of a digest. */
 export const UNIT_DIGEST_BYTES = 32;
 
-const TEXT = { type: "BYTE_ARRAY", converted_type: "UTF8" } as const;
+const UTF8 = { type: "BYTE_ARRAY", converted_type: "UTF8" } as const;
 const NUMBER = { type: "INT32" } as const;
 const SIZE = { type: "INT64" } as const;
 const DIGEST = { type: "FIXED_LEN_BYTE_ARRAY", type_length: UNIT_DIGEST_BYTES } as const;
 
 const COLUMNS: Record<keyof FingerprintRow, [Partial<SchemaElement>, "REQUIRED" | "OPTIONAL"]> = {
-  image: [TEXT, "REQUIRED"],
-  image_digest: [TEXT, "OPTIONAL"],
+  image: [UTF8, "REQUIRED"],
+  image_digest: [UTF8, "OPTIONAL"],
   image_number: [NUMBER, "REQUIRED"],
-  layout: [TEXT, "REQUIRED"],
-  scheme: [TEXT, "REQUIRED"],
+  layout: [UTF8, "REQUIRED"],
+  scheme: [UTF8, "REQUIRED"],
   grid: [SIZE, "OPTIONAL"],
   threshold: [SIZE, "OPTIONAL"],
-  packing: [TEXT, "OPTIONAL"],
-  cdc: [TEXT, "OPTIONAL"],
+  packing: [UTF8, "OPTIONAL"],
+  cdc: [UTF8, "OPTIONAL"],
   unit: [DIGEST, "REQUIRED"],
   unit_bytes: [SIZE, "REQUIRED"],
   raw: [SIZE, "REQUIRED"],
@@ -155,77 +156,84 @@ export function encodeMetadata(metadata: FingerprintMetadata): string {
   return new TextDecoder().decode(bytes);
 }
 
+const PACKING = v.pipe(
+  TEXT,
+  v.regex(/^(?:tight|merge|resync:\d{1,15}:\d{1,15})$/, "merge, tight or resync:MEAN:LO"),
+  v.transform((text): Packing => {
+    if (text === "tight" || text === "merge") return { kind: text };
+    const [, meanBytes, lowBytes] = text.split(":").map(Number) as [number, number, number];
+    return { kind: "resync", meanBytes, lowBytes };
+  }),
+);
+
+const CHUNKER = v.pipe(
+  TEXT,
+  v.regex(/^(?:gear|\d{1,15}:\d{1,15}:\d{1,15})$/, "AVG:MIN:MAX or gear"),
+  v.transform((text) =>
+    text === "gear"
+      ? GEAR_PARAMETERS
+      : fastCdcParameters(...text.split(":").map(Number) as [number, number, number])
+  ),
+);
+
+const KINDS = Object.keys(SCHEME_KINDS) as SchemeKind[];
+const ROW = fields({
+  scheme: v.picklist(KINDS, KINDS.join(", ")),
+  grid: v.nullable(SIZE_BYTES),
+  threshold: v.nullable(SIZE_BYTES),
+  packing: v.nullable(PACKING),
+  cdc: v.nullable(CHUNKER),
+});
+
+const METADATA = fields({
+  rows: listOf(v.unknown()),
+  mode: v.picklist(["merged", "layered", "as-is"], "merged, layered or as-is"),
+  compress: TEXT,
+  images: listOf(fields({
+    source: TEXT,
+    manifestDigest: v.nullable(TEXT),
+    platform: v.nullable(TEXT),
+    counts: listOf(fields({
+      logicalBytes: SIZE_BYTES,
+      nonZeroBytes: SIZE_BYTES,
+      unitCount: SIZE_BYTES,
+      paddingBytes: SIZE_BYTES,
+      unitsCrc32: SIZE_BYTES,
+    })),
+  })),
+});
+
 /** Decodes it. Throws an InputError that names the field. */
 export function decodeMetadata(text: string, what: string): FingerprintMetadata {
   const document = decodeCheckedJson(new TextEncoder().encode(text), VERSION, what);
   const location = { what, field: "" };
-  const schemes = required(document, "rows", location, eachOf(asScheme));
-  return {
-    mode: required(document, "mode", location, asMode),
-    compress: required(document, "compress", location, asString),
-    schemes,
-    images: required(
-      document,
-      "images",
-      location,
-      eachOf((image, at) => asImage(image, at, schemes.length)),
-    ),
-  };
+  const { rows, mode, compress, images } = checkJson(METADATA, document, location);
+  const rowsAt = inside(location, "rows");
+  const schemes = rows.map((row, i) => readScheme(row, inside(rowsAt, i)));
+  images.forEach(({ counts }, i) => {
+    if (counts.length === schemes.length) return;
+    const at = inside(inside(inside(location, "images"), i), "counts.length");
+    throw jsonFault(at, counts.length, `${schemes.length}`);
+  });
+  return { mode, compress, schemes, images };
 }
 
-function asMode(value: unknown, location: JsonLocation): ProbeReport["mode"] {
-  if (value === "merged" || value === "layered" || value === "as-is") return value;
-  throw jsonFault(location, value, "merged, layered or as-is");
-}
-
-function asImage(value: unknown, location: JsonLocation, schemeCount: number): FingerprintedImage {
-  const image = asObject(value, location);
-  const counts = required(image, "counts", location, eachOf(asCounts));
-  if (counts.length !== schemeCount) {
-    throw jsonFault(inside(location, "counts.length"), counts.length, `${schemeCount}`);
+function readScheme(value: unknown, location: JsonLocation): Scheme {
+  try {
+    const { scheme: kind, grid, threshold, packing, cdc } = checkJson(ROW, value, location);
+    const isAligned = threshold !== null && packing !== null;
+    const scheme: Scheme = {
+      kind,
+      gridBytes: grid ?? 0,
+      aligned: isAligned ? { thresholdBytes: threshold, packing } : undefined,
+      chunker: cdc ?? undefined,
+    };
+    checkScheme(scheme, value as SchemeDescription, location);
+    return scheme;
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    throw new InputError(location.what, error.message, { cause: error });
   }
-  return {
-    source: required(image, "source", location, asString),
-    manifestDigest: required(image, "manifestDigest", location, orNull(asString)),
-    platform: required(image, "platform", location, orNull(asString)),
-    counts,
-  };
-}
-
-function asCounts(value: unknown, location: JsonLocation): ImageCounts {
-  const counts = asObject(value, location);
-  const count = (name: keyof ImageCounts) => required(counts, name, location, asSizeBytes);
-  return {
-    logicalBytes: count("logicalBytes"),
-    nonZeroBytes: count("nonZeroBytes"),
-    unitCount: count("unitCount"),
-    paddingBytes: count("paddingBytes"),
-    unitsCrc32: count("unitsCrc32"),
-  };
-}
-
-const KINDS = Object.keys(SCHEME_KINDS) as SchemeKind[];
-
-function asScheme(value: unknown, location: JsonLocation): Scheme {
-  const row = asObject(value, location);
-  const kind = KINDS.find((each) => each === row["scheme"]);
-  if (kind === undefined) {
-    throw jsonFault(inside(location, "scheme"), row["scheme"], KINDS.join(", "));
-  }
-  const grid = required(row, "grid", location, orNull(asSizeBytes));
-  const threshold = required(row, "threshold", location, orNull(asSizeBytes));
-  const packing = required(row, "packing", location, orNull(asPacking));
-  const chunker = required(row, "cdc", location, orNull(asChunker));
-  const scheme: Scheme = {
-    kind,
-    gridBytes: grid ?? 0,
-    aligned: threshold === null || packing === null
-      ? undefined
-      : { thresholdBytes: threshold, packing },
-    chunker: chunker ?? undefined,
-  };
-  checkScheme(scheme, row as unknown as SchemeDescription, location);
-  return scheme;
 }
 
 /** Each kind of row has its own things and no others. */
@@ -238,31 +246,4 @@ function checkScheme(scheme: Scheme, row: SchemeDescription, location: JsonLocat
   const isSame = (Object.keys(again) as (keyof SchemeDescription)[])
     .every((name) => again[name] === row[name]);
   if (!isWhole || !isSame) throw jsonFault(location, row, `a row of the kind ${kind}`);
-}
-
-function asPacking(value: unknown, location: JsonLocation): Packing {
-  const text = asString(value, location);
-  if (text === "tight" || text === "merge") return { kind: text };
-  const [, mean, low] = /^resync:(\d{1,15}):(\d{1,15})$/.exec(text) ?? [];
-  if (mean === undefined) throw jsonFault(location, value, "merge, tight or resync:MEAN:LO");
-  return { kind: "resync", meanBytes: Number(mean), lowBytes: Number(low) };
-}
-
-function asChunker(value: unknown, location: JsonLocation): NonNullable<Scheme["chunker"]> {
-  const text = asString(value, location);
-  if (text === "gear") return GEAR_PARAMETERS;
-  const [, average, min, max] = /^(\d{1,15}):(\d{1,15}):(\d{1,15})$/.exec(text) ?? [];
-  if (average === undefined) throw jsonFault(location, value, "AVG:MIN:MAX or gear");
-  try {
-    return fastCdcParameters(Number(average), Number(min), Number(max));
-  } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    throw new InputError(location.what, error.message, { cause: error });
-  }
-}
-
-function orNull<T>(
-  read: (value: unknown, location: JsonLocation) => T,
-): (value: unknown, location: JsonLocation) => T | null {
-  return (value, location) => value === null ? null : read(value, location);
 }

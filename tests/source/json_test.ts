@@ -1,18 +1,19 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import * as v from "valibot";
 import { InputError } from "../../lib/errors.ts";
 import {
-  asArray,
-  asObject,
-  asSizeBytes,
-  asString,
+  checkJson,
   displayText,
-  eachOf,
+  field,
+  fields,
   JSON_DEPTH_MAX,
-  optional,
+  jsonFault,
+  listOf,
+  maybe,
   parseJson,
   parseJsonObject,
-  required,
-  showJson,
+  SIZE_BYTES,
+  TEXT,
 } from "../../lib/source/json.ts";
 
 const PLACE = { what: "doc", field: "" };
@@ -38,35 +39,52 @@ Deno.test("parseJsonObject wants an object", () => {
   assertEquals(parseJsonObject(bytes('\ufeff{"a":1}'), "doc"), { a: 1 });
 });
 
-Deno.test("required and optional name the field, what was found and what was wanted", () => {
-  const object = { a: { b: [1] }, n: null };
-  const inner = () => required(object.a, "b", { what: "doc", field: "a" }, eachOf(asString));
-  assertThrows(inner, InputError, "doc: a.b[0] is 1: wanted a string");
-  const missing = () => required(object, "x", PLACE, asObject);
-  assertThrows(missing, InputError, "doc: x is missing: wanted an object");
-  assertEquals(optional(object, "n", PLACE, asString), undefined);
-  assertEquals(optional(object, "x", PLACE, asString), undefined);
-  assertThrows(() => optional({ x: "1" }, "x", PLACE, asArray), InputError, 'x is "1"');
+Deno.test("checkJson names the field, what was found and what was wanted", () => {
+  const schema = fields({
+    a: fields({ b: listOf(TEXT) }),
+    n: maybe(TEXT),
+    o: v.nullable(SIZE_BYTES),
+  });
+  const good = { a: { b: ["x"] }, n: null, o: null };
+  const check = (value: unknown) => checkJson(schema, value, PLACE);
+  assertEquals(check({ ...good, more: 1 }), { a: { b: ["x"] }, n: undefined, o: null });
+  assertEquals(check({ a: { b: [] }, o: 7 }), { a: { b: [] }, o: 7 });
+  const wrong: readonly (readonly [unknown, string])[] = [
+    [{ ...good, a: { b: [1] } }, "a.b[0] is 1: wanted a string"],
+    [{ n: null, o: null }, "a is missing: wanted an object"],
+    [{ a: { b: [] } }, "o is missing: wanted a whole number of bytes"],
+    [{ ...good, n: 1 }, "n is 1: wanted a string"],
+    [{ ...good, a: { b: "1" } }, 'a.b is "1": wanted an array'],
+    [[], "the document is an array: wanted an object"],
+  ];
+  for (const [value, why] of wrong) {
+    const error = assertThrows(() => check(value), InputError);
+    assertEquals(error.message, `doc: ${why}`);
+  }
 });
 
-Deno.test("required does not find what the prototype has", () => {
+Deno.test("field does not find what the prototype has", () => {
   for (const key of ["constructor", "toString", "__proto__"]) {
-    assertThrows(() => required({}, key, PLACE, asObject), InputError, "missing");
+    assertEquals(field({}, key), undefined);
   }
+  assertEquals(field({ toString: 1 }, "toString"), 1);
 });
 
-Deno.test("asSizeBytes wants a whole number that is exact", () => {
-  assertEquals(asSizeBytes(0, PLACE), 0);
-  assertEquals(asSizeBytes(2 ** 53 - 1, PLACE), 2 ** 53 - 1);
+Deno.test("SIZE_BYTES wants a whole number that is exact", () => {
+  for (const value of [0, 2 ** 53 - 1]) assertEquals(checkJson(SIZE_BYTES, value, PLACE), value);
   for (const value of [-1, 1.5, 2 ** 53, NaN, Infinity, "1", null, 1e400]) {
-    assertThrows(() => asSizeBytes(value, PLACE), InputError, "whole number");
+    assertThrows(() => checkJson(SIZE_BYTES, value, PLACE), InputError, "whole number");
   }
 });
 
-Deno.test("showJson is short and safe to print", () => {
-  assertEquals(showJson("\x1b[2J\u202e\x9b"), '"\\u001b[2J\\u{202e}\\u{9b}"');
-  assertEquals(showJson("x".repeat(500)).length < 100, true);
-  assertEquals(showJson({ a: 1 }), "an object");
+Deno.test("jsonFault shows a value short and safe to print, or not at all", () => {
+  const shown = (value: unknown) =>
+    jsonFault(PLACE, value, "x").why.slice("the document is ".length);
+  assertEquals(shown("\x1b[2J\u202e\x9b"), '"\\u001b[2J\\u{202e}\\u{9b}": wanted x');
+  assertEquals(shown("x".repeat(500)).length < 100, true);
+  assertEquals(shown({ a: 1 }), "an object: wanted x");
+  const hidden = jsonFault({ ...PLACE, isSecret: true }, "hunter22", "x");
+  assertEquals(hidden.message, "doc: the document is not valid: wanted x");
 });
 
 Deno.test("parseJson takes documents that nest to the limit, and refuses those that nest deeper", () => {
