@@ -1,7 +1,7 @@
 /**
- * The errors that callers are expected to meet. Each class is one category of the exit code table (cli/exit_codes.ts),
- * each code one reason; the message is always `WHAT: WHY`, with the path or offset, the found and the wanted value in it.
- * Anything else that is thrown is a fault of the program itself.
+ * The errors that callers have to expect. Each class is one category of exit codes, each code one reason; the message is always
+ * `WHAT: WHY`, with the path or offset, the found and the wanted value in it. Anything else that is thrown is a fault of the
+ * program itself.
  *
  * @module
  */
@@ -214,8 +214,8 @@ export function differencesText(
     .join(", ");
 }
 
-/** A limit that an input goes beyond. */
-export interface ExceededLimit {
+/** The error for an input that exceeds a limit. Its data names the limit, its remedy is to raise it. */
+export function limitError(what: string, why: string, limit: {
   /** Its key in the limits of the part that sets it, such as `layerEntries`. */
   readonly name: string;
   /** The largest value that is accepted. */
@@ -223,19 +223,14 @@ export interface ExceededLimit {
   readonly actual?: number | undefined;
   /** More facts for the error's data. */
   readonly data?: ErrorDetails["data"] | undefined;
-  /** More could not be stored, so the limit cannot be raised. */
+  /** The limit cannot be raised, because more could not be stored. */
   readonly isFixed?: boolean | undefined;
-}
-
-/** The error for an input that goes beyond a limit. Its data names the limit, its remedy is to raise it. */
-export function limitError(what: string, why: string, limit: ExceededLimit): InputError {
+}): InputError {
   const { name, expected, actual, data, isFixed = false } = limit;
   return new InputError(what, why, {
     code: "limitExceeded",
     data: { ...data, limit: name, ...actual === undefined ? {} : { actual }, expected },
-    ...isFixed
-      ? {}
-      : { remedies: [{ option: name, change: "set", when: "if you trust the source" }] },
+    remedies: isFixed ? [] : [{ option: name, change: "set", when: "if you trust the source" }],
   });
 }
 

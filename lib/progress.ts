@@ -1,10 +1,10 @@
 /**
- * How long work tells where it is. The library only counts; drawing belongs to cli/.
+ * Progress of work. The library only counts; showing it is up to the caller.
  *
  * @module
  */
 
-/** One piece of work with a known or unknown number of bytes. */
+/** One piece of work. */
 export interface ProgressTask {
   /** Counts bytes done. */
   advance(bytes: number): void;
@@ -14,7 +14,6 @@ export interface ProgressTask {
 
 /** Receives the pieces of work as they begin. */
 export interface Progress {
-  /** @param totalBytes undefined when it is not known */
   /** Begins a piece of work; `totalBytes` where it is known. */
   begin(name: string, totalBytes?: number): ProgressTask;
 }

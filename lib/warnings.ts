@@ -1,5 +1,5 @@
 /**
- * Whatever is dropped or changed between the input and the image is counted here, once a kind, with a first example.
+ * Counts of what is dropped or changed between the input and the image, by kind, with a first example.
  *
  * @module
  */
@@ -30,7 +30,7 @@ export class Warnings {
     this.strict = strict;
   }
 
-  /** Counts one case. `what` names the path (already safe to print), `why` says what was done with it. */
+  /** Counts a case. `what` names the path (already safe to print), `why` says what was done with it. */
   add(kind: string, what: string, why: string, count = 1): void {
     if (this.strict) {
       throw new InputError(what, why, {
@@ -39,9 +39,7 @@ export class Warnings {
         data: { kind },
       });
     }
-    const known = this.#byKind.get(kind);
-    if (known) known.count += count;
-    else this.#byKind.set(kind, { message: `${what}: ${why}`, count });
+    this.include([{ kind, message: `${what}: ${why}`, count }]);
   }
 
   /** Counts what another one has counted. Under `strict` this one does not throw: the other one did. */

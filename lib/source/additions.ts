@@ -1,6 +1,6 @@
 /**
  * What is put on top of an image: files and trees of this machine and tars, as one more layer. The layer is a tar like any
- * other, so that whatever reads layers reads it. It is copied to a spool first: what its bytes are is known from then on.
+ * other, written to a temporary file first, so that its digest is known.
  *
  * @module
  */
@@ -62,15 +62,18 @@ import type {
 /** What the layer is called in messages. */
 const LAYER_NAME = "the additions";
 
-/** An addition that was read: its entries, and the rule for each. */
+/** An entry of the layer, and the rule for one that is added by its path: those of tars have none. */
+interface AddedItem extends TarItem {
+  readonly rule?: "describe" | "create";
+}
+
+/** An addition that was read. */
 interface ReadAddition {
   readonly report: AddedReport;
-  readonly items: readonly TarItem[];
-  /** For each item; undefined for those of a tar, which are a layer's. */
-  readonly rules: readonly ("describe" | "create" | undefined)[];
+  readonly items: readonly AddedItem[];
   /** What payload is read from, until `close`. */
   readonly store: RandomReader;
-  /** Throws if what it was read from is not what it was. */
+  /** Throws if the file has changed since it was read. */
   readonly checkUnchanged?: () => void;
   readonly close: () => void;
 }
@@ -91,16 +94,19 @@ export async function withAdditions(
   let below = image;
   try {
     for (const addition of additions) {
-      if (addition.kind !== "exclude") read.push(await readAddition(addition, options));
+      if (addition.kind === "tar") read.push(await readTar(addition, options));
+      if (addition.kind === "path") read.push(await readPath(addition, options));
     }
+    const added = read.map(({ report }) => report);
+    const checkUnchanged = () => read.forEach((addition) => addition.checkUnchanged?.());
     if (!needTurns(additions, read)) {
-      return await onTop(image, combined(read), reportsOf(read), options);
+      const items = read.flatMap(({ items }) => items);
+      return await onTop(image, { items, added, excludedNames: 0, checkUnchanged }, options);
     }
     const loaded = await loadBelow(image, options);
     below = loaded.image;
-    const { items, excludedNames } = await excluded(additions, read, loaded.layers, options);
-    const content = { ...combined(read), items, rules: [] };
-    return await onTop(below, content, { ...reportsOf(read), excludedNames }, options);
+    const content = await excluded(additions, read, loaded.layers, options);
+    return await onTop(below, { ...content, added, checkUnchanged }, options);
   } catch (error) {
     below.close();
     throw error;
@@ -110,37 +116,15 @@ export async function withAdditions(
 }
 
 /**
- * Whether the image is needed to say what the additions do, one after the other. One layer cannot take away what it adds, and
- * which names a pattern matches depends on what is there.
+ * Whether the additions must be applied to the image one after the other: one layer cannot remove what it adds, and which
+ * names a pattern matches depends on the image.
  */
 function needTurns(additions: readonly Addition[], read: readonly ReadAddition[]): boolean {
   return additions.some(({ kind }) => kind === "exclude") ||
     read.slice(1).some(({ items }) => items.some(({ entry }) => isMarkerPath(entry.path)));
 }
 
-/** The entries of a layer, and the rules of those that have one. */
-interface LayerContent {
-  readonly items: readonly TarItem[];
-  readonly rules: ReadAddition["rules"];
-  /** To be called when all payload was read. */
-  readonly checkUnchanged: () => void;
-}
-
-function combined(read: readonly ReadAddition[]): LayerContent {
-  return {
-    items: read.flatMap(({ items }) => items),
-    rules: read.flatMap(({ rules }) => rules),
-    checkUnchanged: () => read.forEach((addition) => addition.checkUnchanged?.()),
-  };
-}
-
-function reportsOf(
-  read: readonly ReadAddition[],
-): Pick<AdditionsReport, "added" | "excludedNames"> {
-  return { added: read.map(({ report }) => report), excludedNames: 0 };
-}
-
-/** The image with its layers loaded. They are handed on when somebody loads them, and otherwise closed with the image. */
+/** The image with its layers loaded. Those that nobody takes are closed with the image. */
 async function loadBelow(
   image: OpenedImage,
   options: ResolvedOptions,
@@ -149,16 +133,16 @@ async function loadBelow(
   const asImage = { ...image, kind: "oci" as const };
   const layers = await loadLayers(asImage, { ...options, uidMap: undefined, gidMap: undefined });
   const untaken = new Set(layers);
-  const take = (layer: LoadedLayer) => {
-    untaken.delete(layer);
-    return layer;
-  };
   const loaded = {
     ...image,
-    layers: image.layers.map((source, i): LayerSource => ({
-      ...source,
-      stored: { kind: "loaded", take: () => take(layers[i]!) },
-    })),
+    layers: image.layers.map((source, i): LayerSource => {
+      const layer = layers[i]!;
+      const take = () => {
+        untaken.delete(layer);
+        return layer;
+      };
+      return { ...source, stored: { kind: "loaded", take } };
+    }),
     close: once(() => {
       closeLayers([...untaken]);
       image.close();
@@ -167,10 +151,7 @@ async function loadBelow(
   return { image: loaded, layers };
 }
 
-/**
- * The layer that does what additions and patterns do in turn: the difference between the image's tree and the tree that they
- * make of it.
- */
+/** The layer that has the effect of all additions and patterns: the difference between the trees before and after them. */
 async function excluded(
   additions: readonly Addition[],
   read: readonly ReadAddition[],
@@ -193,13 +174,8 @@ async function excluded(
     if (patterns.length > 0) {
       const outcome = await excludeFrom(tree, await parsePatterns(patterns), signal);
       excludedNames += outcome.removedNames;
-      for (const pattern of outcome.unmatched) {
-        warnings.add(
-          "unmatchedPattern",
-          pattern,
-          "matches nothing in the image, and excludes nothing",
-        );
-      }
+      const why = "matches nothing in the image, and excludes nothing";
+      for (const pattern of outcome.unmatched) warnings.add("unmatchedPattern", pattern, why);
     } else {
       apply(layerOf(pending.shift()!), warnings);
       at++;
@@ -209,38 +185,39 @@ async function excluded(
   }
   const { items } = await diffTrees(before, tree, { warnings: new Warnings(), signal });
   return {
-    // Where payload lay in the image says nothing about the layer.
-    items: items.map(({ entry: { firstLayer: _, ...entry }, payload }) => ({ entry, payload })),
+    items: items.map(({ entry, payload }) => ({ entry: withoutFirstLayer(entry), payload })),
     excludedNames,
   };
 }
 
-/** An addition as a layer by itself; its payload is told apart by its entries, not by a store of its own. */
-function layerOf({ items, rules, store }: ReadAddition): TreeLayer {
-  return {
-    name: LAYER_NAME,
-    entries: items.map(({ entry }, i) => ({ ...entry, headerOffset: i })),
-    store,
-    whiteouts: true,
-    added: rulesByIndex(rules),
-  };
+/** The layer of a first layer means nothing in another image. */
+function withoutFirstLayer({ firstLayer: _, ...entry }: TarItem["entry"]): TarItem["entry"] {
+  return entry;
 }
 
-function rulesByIndex(rules: ReadAddition["rules"]): AddedEntries {
-  return new Map(rules.flatMap((rule, i) => rule === undefined ? [] : [[i, rule] as const]));
+/** An addition as a layer by itself; its payload is found by the number of its entry. */
+function layerOf({ items, store }: ReadAddition): TreeLayer {
+  const entries = items.map(({ entry }, i) => ({ ...entry, headerOffset: i }));
+  return { name: LAYER_NAME, entries, store, whiteouts: true, added: rulesByIndex(items) };
+}
+
+function rulesByIndex(items: readonly AddedItem[]): AddedEntries {
+  return new Map(items.flatMap(({ rule }, i) => rule === undefined ? [] : [[i, rule] as const]));
 }
 
 /** Writes the layer, and puts it on top. */
 async function onTop(
   image: OpenedImage,
-  { items, rules, checkUnchanged }: LayerContent,
-  parts: Pick<AdditionsReport, "added" | "excludedNames">,
+  { items, checkUnchanged, ...parts }: Pick<AdditionsReport, "added" | "excludedNames"> & {
+    readonly items: readonly AddedItem[];
+    /** To be called when all payload was read. */
+    readonly checkUnchanged: () => void;
+  },
   options: ResolvedOptions,
 ): Promise<OpenedImage> {
   const file = new SharedDescriptor(createUnlinkedFile(options.tmpdir ?? tmpdir()));
   try {
-    const added = rulesByIndex(rules);
-    const { digest, sizeBytes } = await writeLayer(items, rulesComment(rules), file, options);
+    const { digest, sizeBytes } = await writeLayer(items, file, options);
     checkUnchanged();
     const stored = storedPart({ name: LAYER_NAME, file, sizeBytes }, 0, sizeBytes);
     const layer: LayerSource = {
@@ -248,7 +225,7 @@ async function onTop(
       digest,
       diffId: digest,
       whiteouts: true,
-      added,
+      added: rulesByIndex(items),
     };
     return {
       ...image,
@@ -266,12 +243,12 @@ async function onTop(
 }
 
 /**
- * The rules as a comment on the whole tar, so that its digest says what they are: `create 0 describe 1-5`. Undefined where
- * all entries are those of tars.
+ * The rules as a comment on the whole tar, so that its digest depends on them: `create 0 describe 1-5`. Undefined where
+ * there are none.
  */
-function rulesComment(rules: ReadAddition["rules"]): ByteString | undefined {
+function rulesComment(items: readonly AddedItem[]): ByteString | undefined {
   const runs: { readonly rule: string; readonly first: number; last: number }[] = [];
-  rules.forEach((rule, i) => {
+  items.forEach(({ rule }, i) => {
     const run = runs.at(-1);
     if (rule === undefined) return;
     if (run?.rule === rule && run.last === i - 1) run.last = i;
@@ -286,8 +263,7 @@ function rulesComment(rules: ReadAddition["rules"]): ByteString | undefined {
 
 /** Writes a layer to an empty file. */
 async function writeLayer(
-  items: readonly TarItem[],
-  comment: ByteString | undefined,
+  items: readonly AddedItem[],
   file: SharedDescriptor,
   { tmpdir: directory = tmpdir(), signal, progress }: ResolvedOptions,
 ): Promise<{ readonly digest: string; readonly sizeBytes: number }> {
@@ -301,18 +277,13 @@ async function writeLayer(
     finish: () => spool.flush(),
     abort: () => {},
   };
-  const denseHoleBytesMax = LAYER_HOLE_BYTES_MAX;
-  const sizeBytes = await writeTar(items, sink, { comment, denseHoleBytesMax, signal, progress });
+  const sizeBytes = await writeTar(items, sink, {
+    comment: rulesComment(items),
+    denseHoleBytesMax: LAYER_HOLE_BYTES_MAX,
+    signal,
+    progress,
+  });
   return { digest: digester.digest(), sizeBytes };
-}
-
-async function readAddition(
-  addition: AddPath | AddTar,
-  options: ResolvedOptions,
-): Promise<ReadAddition> {
-  return addition.kind === "tar"
-    ? await readTar(addition, options)
-    : await readPath(addition, options);
 }
 
 /** A tar is a layer already. */
@@ -325,22 +296,20 @@ async function readTar({ path }: AddTar, options: ResolvedOptions): Promise<Read
     const head = await inflatedHead(file);
     if (!isTarHeader(head) && !isZeroLed(head)) throw contentFault(file.name, head, "a tar");
     const stored = storedPart(file, 0, file.sizeBytes);
-    const read = await readEntries(file.name, stored, file.sizeBytes, options);
-    const items = read.entries.map((entry) => itemOf(entry, read.store));
-    const report = { what: path, ...sumsOf(items) };
+    const { entries, store } = await readEntries(file.name, stored, file.sizeBytes, options);
+    const items = entries.map((entry) => itemOf(entry, store));
     const close = () => {
-      read.close();
+      store.close();
       file.file.release();
     };
-    const { store } = read;
-    return { report, items, rules: items.map(() => undefined), store, close, checkUnchanged };
+    return { report: reportOf(path, items), items, store, close, checkUnchanged };
   } catch (error) {
     file.file.release();
     throw error;
   }
 }
 
-/** What throws when a file is not what it was. It is read twice: its entries first, then their payload. */
+/** Throws when a file has changed. It is read twice: its entries first, then their payload. */
 function changeCheck({ name, file }: SourceFile): () => void {
   const { descriptor } = file;
   const stampOf = () => {
@@ -357,43 +326,33 @@ function changeCheck({ name, file }: SourceFile): () => void {
   };
 }
 
-/** Entries, and what their payload is read from until `close`. */
-interface ReadEntries {
-  readonly entries: readonly TarEntry[];
-  readonly store: RandomReader;
-  readonly close: () => void;
-}
-
+/** Entries, and what their payload is read from until it is closed. */
 async function readEntries(
   name: string,
   stored: StoredBytes,
   sizeBytes: number | undefined,
   options: ResolvedOptions,
-): Promise<ReadEntries> {
-  const { facts, entries, file, offsetBytes } = await loadAlone(
-    treeLayer({ name, stored, sizeBytes }),
-    options,
-  );
+): Promise<{ readonly entries: readonly TarEntry[]; readonly store: RandomReader }> {
+  const read = await loadAlone(treeLayer({ name, stored, sizeBytes }), options);
+  const { facts, entries, file, offsetBytes } = read;
   const store = file.reader(name, offsetBytes, facts.uncompressedBytes);
   try {
-    reportWarnings({ facts, entries, file, offsetBytes }, options.warnings);
+    reportWarnings(read, options.warnings);
   } catch (error) {
     store.close();
     throw error;
   }
-  return { entries, store, close: store.close };
+  return { entries, store };
 }
 
-function itemOf(entry: Omit<TarEntry, "headerOffset">, store: RandomReader): TarItem {
-  // It says where payload lay in another image.
-  const { firstLayer: _, ...plain } = entry;
-  const { payload } = plain;
-  return { entry: plain, payload: payload && { ...payload, store } };
+function itemOf(entry: TarItem["entry"], store: RandomReader): TarItem {
+  const { payload } = entry;
+  return { entry: withoutFirstLayer(entry), payload: payload && { ...payload, store } };
 }
 
-function sumsOf(items: readonly TarItem[]): Omit<AddedReport, "what"> {
+function reportOf(what: string, items: readonly TarItem[]): AddedReport {
   const sizeBytes = items.reduce((sum, { payload }) => sum + (payload?.sizeBytes ?? 0), 0);
-  return { entries: items.length, sizeBytes };
+  return { what, entries: items.length, sizeBytes };
 }
 
 async function readPath(add: AddPath, options: ResolvedOptions): Promise<ReadAddition> {
@@ -407,45 +366,38 @@ async function readPath(add: AddPath, options: ResolvedOptions): Promise<ReadAdd
         hint: "end the path in the image with a name instead of a slash",
       });
     }
-    const stream = add.host === "-" ? options.stdin ?? process.stdin : createReadStream(add.host);
-    return await readStream(add, { stream, path: guest.path, what }, options);
+    return await readStream(add, guest.path, what, options);
   }
   const name = displayPath(add.host);
   const stored = tarOfHost({ ...host, name }, options.warnings);
-  const read = await readEntries(name, stored, undefined, options);
+  const { entries, store } = await readEntries(name, stored, undefined, options);
   try {
     const isTree = host.member === TREE_MEMBER;
     const base = isTree || !guest.isDirectory
       ? guest.path
       : joined(guest.path, byteStringFromText(basename(add.host)));
-    const items = read.entries.map((entry) => {
-      const inBase = (path: ByteString) => isTree ? joined(base, normalizeMemberPath(path)) : base;
-      return itemOf(placed(entry, inBase, add, options), read.store);
-    });
-    const { store, close } = read;
-    return { report: { what, ...sumsOf(items) }, items, rules: rulesOf(items, add), store, close };
+    const pathOf = (path: ByteString) => isTree ? joined(base, normalizeMemberPath(path)) : base;
+    const isExplicit = [add.mode, add.uid, add.gid].some((value) => value !== undefined);
+    const items = entries.map((entry, i): AddedItem => ({
+      ...itemOf(placed(entry, pathOf, add, options), store),
+      // A directory that is named without owner or mode is made, and left as it is where it exists.
+      rule: i === 0 && !isExplicit ? "create" : "describe",
+    }));
+    return { report: reportOf(what, items), items, store, close: () => store.close() };
   } catch (error) {
-    read.close();
+    store.close();
     throw error;
   }
 }
 
-/** A directory that is named without owner or mode is only made, and left as it is where it is there. */
-function rulesOf(items: readonly TarItem[], { mode, uid, gid }: AddPath): ReadAddition["rules"] {
-  const isExplicit = [mode, uid, gid].some((value) => value !== undefined);
-  return items.map((_, i) => i === 0 && !isExplicit ? "create" : "describe");
-}
-
-/** What is read through a pipe becomes a file of mode 0644, unless another one is given. */
+/** What a pipe gives becomes a file of mode 0644, unless another one is given. */
 async function readStream(
   add: AddPath,
-  { stream, path, what }: {
-    readonly stream: AsyncIterable<Uint8Array>;
-    readonly path: ByteString;
-    readonly what: string;
-  },
+  path: ByteString,
+  what: string,
   options: ResolvedOptions,
 ): Promise<ReadAddition> {
+  const stream = add.host === "-" ? options.stdin ?? process.stdin : createReadStream(add.host);
   const { name, file, sizeBytes } = await spoolStream(displayPath(add.host), stream, options);
   const store = file.reader(name, 0, sizeBytes);
   const blockCount = Math.ceil(sizeBytes / BLOCK_SIZE_BYTES);
@@ -468,28 +420,19 @@ async function readStream(
       contentHash: 0,
     },
   };
-  const items = [itemOf(placed(entry, () => path, add, options), store)];
-  return {
-    report: { what, ...sumsOf(items) },
-    items,
-    rules: ["describe"],
-    store,
-    close: store.close,
-  };
+  const item = itemOf(placed(entry, () => path, add, options), store);
+  const items: readonly AddedItem[] = [{ ...item, rule: "describe" }];
+  return { report: reportOf(what, items), items, store, close: () => store.close() };
 }
 
 const STREAM_MODE = 0o644;
-/** What tar is asked for when all of a directory is meant. */
+/** Stands for a whole directory. */
 const TREE_MEMBER = ".";
 
-interface GuestPath {
-  /** From the root of the image, without slashes around it; empty for the root. */
-  readonly path: ByteString;
-  /** Whether it can only be a directory. */
-  readonly isDirectory: boolean;
-}
-
-function guestPath({ host, guest }: AddPath): GuestPath {
+/** The path from the root of the image, without slashes around it, and whether it can only be a directory. */
+function guestPath(
+  { host, guest }: AddPath,
+): { readonly path: ByteString; readonly isDirectory: boolean } {
   const what = `${displayPath(host)}:${displayPath(guest)}`;
   if (guest === "" || guest.includes("\0")) throw new UsageError(what, "has no path in the image");
   const names = guest.split("/");
@@ -502,13 +445,13 @@ function guestPath({ host, guest }: AddPath): GuestPath {
   return { path, isDirectory: path === "" || [".", ""].includes(names.at(-1)!) };
 }
 
-/** What is read: a part of a directory, or a stream. */
+/** What to read: a part of a directory, or a stream. */
 function hostOf(path: string): Omit<HostMember, "name"> | "stream" {
   if (path === "-") return "stream";
   const stats = statIfThere(path);
   if (stats === undefined) throw missingInput(path, "a file or a directory to add");
   if (stats.isDirectory()) return { directory: path, member: TREE_MEMBER };
-  if (stats.isFIFO() || stats.isFile() && isMadeUp(path, stats)) return "stream";
+  if (stats.isFIFO() || stats.isFile() && isGenerated(path, stats)) return "stream";
   if (stats.isFile()) {
     const real = realPathOf(path);
     return { directory: dirname(real), member: `./${basename(real)}` };
@@ -519,10 +462,10 @@ function hostOf(path: string): Omit<HostMember, "name"> | "stream" {
 }
 
 /**
- * Whether the kernel makes up a file as it is read, as those of /proc and /sys. It says that they are empty or one page long,
- * and takes no blocks for them, so that tar would store nothing or a hole.
+ * Whether the kernel generates a file as it is read, such as those of /proc and /sys. They have no blocks, and seem to be
+ * empty or one page long, so that tar would store nothing or a hole.
  */
-function isMadeUp(path: string, { size, blocks }: Stats): boolean {
+function isGenerated(path: string, { size, blocks }: Stats): boolean {
   if (blocks !== 0) return false;
   const file = SharedDescriptor.openFile(path);
   try {
@@ -538,7 +481,7 @@ function joined(directory: ByteString, path: ByteString): ByteString {
   return [directory, path].filter((part) => part !== "").join("/");
 }
 
-/** An entry of the host as one of the layer: with the owner, the mode and the time that it gets there. */
+/** An entry of the host as one of the layer, with its path, owner, mode and time there. */
 function placed(
   entry: TarItem["entry"],
   pathOf: (path: ByteString) => ByteString,
@@ -566,7 +509,7 @@ function placed(
   };
 }
 
-/** Why an attribute of this machine's file does not belong into an image; undefined if it does. */
+/** Why an attribute of this machine's file does not belong in an image; undefined if it does. */
 function refusalOf(name: ByteString, mode: number | undefined): string | undefined {
   if (name === "security.selinux") return "it is a label of this machine's policy";
   if (name === "system.posix_acl_access" && mode !== undefined) return "the given mode replaces it";

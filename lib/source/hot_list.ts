@@ -4,33 +4,35 @@
  *
  * @module
  */
+import * as v from "valibot";
 import { type ByteString, byteStringFromBytes, byteStringFromText } from "../bytes/byte_string.ts";
 import { InputError, limitError } from "../errors.ts";
+import { readJson } from "./json.ts";
 
-/** How a list is written. */
+/** The format of a list. */
 export type HotListFormat = "paths" | "json" | "strace" | "fatrace";
 
 /** One line of a list. */
 export interface HotListEntry {
   /** As it is written; relative paths begin at the root. */
   readonly path: ByteString;
-  /** A directory stands for all files below it. A trace names directories that were merely listed. */
+  /** Whether a directory stands for all files below it. In a trace it was merely listed. */
   readonly takesTree: boolean;
 }
 
 /** A list that was read. */
 export interface HotList {
-  /** How it is written. */
+  /** Recognised by its lines. */
   readonly format: HotListFormat;
   /** In its order; a path may come more than once. */
   readonly entries: readonly HotListEntry[];
 }
 
-/** More than any boot reads, and no burden. */
+/** More than any boot reads. */
 const LIST_BYTES_MAX = 256 << 20;
 const ENTRIES_MAX = 1 << 20;
-/** Of so much of a list its format is told. */
-const LOOKED_AT_LINES = 50;
+/** How many lines decide the format. */
+const SAMPLED_LINES = 50;
 const SHOWN_CHARACTERS = 60;
 
 /** A call of strace, behind the process and the time: name, and the first argument for those that have a directory. */
@@ -43,43 +45,38 @@ const FATRACE_LINE =
 const FATRACE_READS = /[ROC]/;
 
 /**
- * Reads a list. Its format is told by its lines; empty lines and those that begin with `#` are passed over.
+ * Reads a list. Its lines decide its format; empty lines and those that begin with `#` are ignored.
  *
  * @param name of the list, in errors
- * @throws {InputError} when it is not text, has a line that cannot be understood, or names no file
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { parseHotList } from "./hot_list.ts";
- * const line = '12 openat(AT_FDCWD, "/etc/passwd", O_RDONLY) = 3\n';
- * const { format, entries } = parseHotList(new TextEncoder().encode(line), "trace");
- * assertEquals([format, entries[0]?.path], ["strace", "/etc/passwd"]);
- * ```
+ * @throws {InputError} when it is not text, has a line that cannot be parsed, or names no file
  */
 export function parseHotList(bytes: Uint8Array, name: string): HotList {
-  if (bytes.length > LIST_BYTES_MAX) {
-    throw limitError(name, `is ${bytes.length} bytes long: at most ${LIST_BYTES_MAX} are read`, {
-      name: "hotListBytes",
-      expected: LIST_BYTES_MAX,
-      actual: bytes.length,
-      isFixed: true,
-    });
+  const { length } = bytes;
+  if (length > LIST_BYTES_MAX) {
+    const why = `is ${length} bytes long: at most ${LIST_BYTES_MAX} are read`;
+    throw fixedLimit(name, why, "hotListBytes", LIST_BYTES_MAX, length);
   }
   checkText(bytes, name);
   const text = byteStringFromBytes(bytes).replace(/^\xef\xbb\xbf/, "");
   const list = /^\s*(?:\[\s*["\]{]|\{\s*")/.test(text)
-    ? readJson(bytes, name)
+    ? readPaths(bytes, name)
     : readLines(text, name);
   if (list.entries.length === 0) throw new InputError(name, "names no file");
   if (list.entries.length > ENTRIES_MAX) {
-    throw limitError(name, `names more than ${ENTRIES_MAX} files`, {
-      name: "hotListEntries",
-      expected: ENTRIES_MAX,
-      actual: list.entries.length,
-      isFixed: true,
-    });
+    const why = `names more than ${ENTRIES_MAX} files`;
+    throw fixedLimit(name, why, "hotListEntries", ENTRIES_MAX, list.entries.length);
   }
   return list;
+}
+
+function fixedLimit(
+  what: string,
+  why: string,
+  name: string,
+  expected: number,
+  actual: number,
+): InputError {
+  return limitError(what, why, { name, expected, actual, isFixed: true });
 }
 
 function checkText(bytes: Uint8Array, name: string): void {
@@ -91,20 +88,14 @@ function checkText(bytes: Uint8Array, name: string): void {
 }
 
 /** `["/path", ...]`, what `soci create` takes as its list of files to prefetch. */
-function readJson(bytes: Uint8Array, name: string): HotList {
-  let value: unknown;
-  try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-  } catch {
-    throw new InputError(name, "begins like JSON, and is not JSON");
-  }
-  if (!Array.isArray(value)) throw new InputError(name, "wanted a JSON array of paths");
-  const entries = value.map((path: unknown, i): HotListEntry => {
-    if (typeof path !== "string" || path.trim() === "") {
-      throw new InputError(name, `entry ${i}: wanted a path, found ${JSON.stringify(path)}`);
-    }
-    return { path: byteStringFromText(path.trim()), takesTree: true };
-  });
+const PATHS = v.array(
+  v.pipe(v.string("a path"), v.trim(), v.nonEmpty("a path")),
+  "a JSON array of paths",
+);
+
+function readPaths(bytes: Uint8Array, name: string): HotList {
+  const entries = readJson(PATHS, bytes, name)
+    .map((path) => ({ path: byteStringFromText(path), takesTree: true }));
   return { format: "json", entries };
 }
 
@@ -114,29 +105,26 @@ function readLines(text: string, name: string): HotList {
   const unfinished = new Map<string, ByteString>();
   const entries = lines.flatMap((line, i): readonly HotListEntry[] => {
     if (line.trim() === "" || line.startsWith("#")) return [];
-    if (format === "strace") {
-      return straceEntries(line, unfinished).map((path) => ({ path, takesTree: false }));
-    }
-    if (format === "fatrace") {
-      return fatraceEntries(line, `${name}:${i + 1}`).map((path) => ({ path, takesTree: false }));
-    }
-    return [{ path: line.trim().replace(/\/\*$/, "/"), takesTree: true }];
+    if (format === "paths") return [{ path: line.trim().replace(/\/\*$/, "/"), takesTree: true }];
+    const paths = format === "strace"
+      ? straceEntries(line, unfinished)
+      : fatraceEntries(line, `${name}:${i + 1}`);
+    return paths.map((path) => ({ path, takesTree: false }));
   });
   return { format, entries };
 }
 
 /** A path may look odd, but not like either trace. */
 function formatOf(lines: readonly string[]): HotListFormat {
-  const looked = lines.filter((line) => line.trim() !== "" && !line.startsWith("#"))
-    .slice(0, LOOKED_AT_LINES);
-  if (looked.some((line) => !line.startsWith("/") && STRACE_CALL.test(line))) return "strace";
-  if (looked.some((line) => !line.startsWith("/") && FATRACE_LINE.test(line))) return "fatrace";
-  return "paths";
+  const sample = lines.filter((line) => line.trim() !== "" && !line.startsWith("#"))
+    .slice(0, SAMPLED_LINES).filter((line) => !line.startsWith("/"));
+  if (sample.some((line) => STRACE_CALL.test(line))) return "strace";
+  return sample.some((line) => FATRACE_LINE.test(line)) ? "fatrace" : "paths";
 }
 
 /**
- * The path of a call that succeeded. Lines of other calls, of signals and of ends are passed over. Of a call that another
- * process interrupts, the path comes first, and later whether it succeeded.
+ * The path of a call that succeeded. Lines of other calls, of signals and of exits are ignored. A call that another process
+ * interrupts has two lines: first the path, later whether it succeeded.
  */
 function straceEntries(line: string, unfinished: Map<string, ByteString>): ByteString[] {
   const process = /^\s*(?:\[pid\s+(\d+)\]|(\d+)\s)/.exec(line);
@@ -150,16 +138,13 @@ function straceEntries(line: string, unfinished: Map<string, ByteString>): ByteS
   const call = STRACE_CALL.exec(line);
   if (call === null) return [];
   const [, , descriptor, annotated, , quoted = "", cut, rest = ""] = call;
-  // strace shortens long paths unless it is told -s; what is cut off names nothing.
+  // Without -s, strace cuts long paths, which then name nothing.
   if (cut !== undefined) return [];
   const path = unescaped(quoted);
   const isRelative = !path.startsWith("/");
-  // Below a directory that the trace does not name, the path says nothing.
-  if (
-    isRelative && annotated === undefined && descriptor !== undefined && descriptor !== "AT_FDCWD"
-  ) {
-    return [];
-  }
+  // The path is of no use below a directory that the trace does not name.
+  const isBelow = descriptor !== undefined && descriptor !== "AT_FDCWD";
+  if (isRelative && isBelow && annotated === undefined) return [];
   const whole = isRelative && annotated !== undefined ? `${unescaped(annotated)}/${path}` : path;
   if (/<unfinished \.\.\.>\s*$/.test(rest)) {
     unfinished.set(pid, whole);
@@ -178,7 +163,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
   b: "\b",
 };
 
-/** What strace writes of bytes that cannot be printed: `\n`, `\"`, `\\`, octal digits, `\x` with two hexadecimal ones. */
+/** Decodes what strace writes for bytes that cannot be printed: `\n`, `\"`, `\\`, octal digits, `\x` with two hexadecimal ones. */
 function unescaped(text: string): ByteString {
   return text.replace(
     /\\(?:([0-7]{1,3})|x([0-9a-fA-F]{2})|(.))/g,
@@ -193,7 +178,7 @@ function unescaped(text: string): ByteString {
 function fatraceEntries(line: string, where: string): ByteString[] {
   const match = FATRACE_LINE.exec(line);
   if (match === null) {
-    // A file that is gone has no path, only its device and inode.
+    // A deleted file has no path, only its device and inode.
     if (/\(\d+\)(?:\s*\[[^\]]*\])?: [A-Z+<>]+\s+(?:device|\?)/.test(line)) return [];
     const shown = JSON.stringify(line.slice(0, SHOWN_CHARACTERS));
     throw new InputError(where, `wanted a line of fatrace, found ${shown}`);

@@ -83,11 +83,9 @@ async function plainFile(file: SourceFile, options: ResolvedOptions): Promise<So
   return await inflated(file, options);
 }
 
-/** Whether a file is to be opened here, though no superblock begins it: a sparse image, or a disk. */
+/** Whether an image may be inside: of a sparse image, or of a disk. */
 export function isImageContainer(head: Uint8Array): boolean {
-  if (isAndroidSparse(head)) return true;
-  const known = recogniseContent(head);
-  return known?.isDisk ?? false;
+  return isAndroidSparse(head) || recogniseContent(head)?.isDisk === true;
 }
 
 function headOf(reader: RandomReader): Uint8Array {
@@ -95,7 +93,7 @@ function headOf(reader: RandomReader): Uint8Array {
   return head.subarray(0, reader.readAt(head, 0));
 }
 
-/** What has no name here may still be a damaged image: whoever reads it says what is wrong. */
+/** Unknown content may be a damaged image: whoever reads it says what is wrong. */
 function checkContent(reader: RandomReader): void {
   const head = headOf(reader);
   const known = recogniseContent(head);
@@ -139,25 +137,16 @@ function asMounted(image: RandomReader, options: ResolvedOptions): OpenedImageFi
   if (externalJournal === undefined) return recoverImage(image);
   const journal = openFileReader(externalJournal, { what: "an external journal" });
   try {
-    const recovered = recoverImage(image, { journal });
-    const { reader } = recovered;
+    const { reader, replay } = recoverImage(image, { journal });
+    const { sizeBytes, name } = reader;
+    const readAt: RandomReader["readAt"] = (target, position) => reader.readAt(target, position);
     const close = () => {
       journal.close();
       reader.close();
     };
-    return { ...recovered, reader: { ...withParts(reader), close } };
+    return { reader: { sizeBytes, name, readAt, close }, replay };
   } catch (error) {
     journal.close();
     throw error;
   }
-}
-
-/** A reader as an object of its own. */
-function withParts(reader: RandomReader): RandomReader {
-  return {
-    sizeBytes: reader.sizeBytes,
-    name: reader.name,
-    readAt: (target, position) => reader.readAt(target, position),
-    close: () => reader.close(),
-  };
 }
