@@ -5,12 +5,15 @@
  * @module
  */
 import { spawn } from "node:child_process";
+import { resolve } from "node:path";
 import { env } from "node:process";
 import { type ErrorDetails, InputError, invariant, IoError, throwIfAborted } from "../errors.ts";
 import { missingInput } from "../io/random_reader.ts";
 import type { Warnings } from "../warnings.ts";
 import { displayText } from "./json.ts";
+import { CHANGED_HINT, DirectoryTar } from "./directory_tar.ts";
 import { statIfThere } from "../io/paths.ts";
+import { systemCalls } from "../io/system_calls.ts";
 import { treeImage } from "./tree_image.ts";
 import type { OpenedImage, ResolvedOptions, StoredOutput } from "./types.ts";
 
@@ -46,11 +49,15 @@ export function openRootfsDirectory(
       hint: "a tar is written tar:FILE",
     });
   }
+  const calls = systemCalls();
   return treeImage({
     source,
     kind: "rootfs",
     name,
-    stored: tarOfHost({ directory, member: ".", name }, options.warnings),
+    stored: {
+      ...tarOfHost({ directory, member: ".", name }, options.warnings),
+      inPlace: calls && (() => new DirectoryTar(resolve(directory), name, calls)),
+    },
     sizeBytes: undefined,
     close: () => {},
   });
@@ -139,7 +146,7 @@ function remedyOf(exitCode: number, complaints: string): ErrorDetails {
   }
   return {
     hint: exitCode === 1
-      ? "files changed while they were read: try again when nothing writes to them"
+      ? CHANGED_HINT
       : "everything in the tree must be readable; GNU tar is needed",
   };
 }

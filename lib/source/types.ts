@@ -292,6 +292,20 @@ export interface StoredOutput {
   readonly kind: "output";
   /** Has all of them written to an empty file; resolves when they are there. The caller may read what is there before. */
   writeTo(descriptor: number, signal: AbortSignal | undefined): Promise<void>;
+  /** A way to the same bytes without a copy of them; undefined where there is none. */
+  readonly inPlace?: (() => StoredInPlace) | undefined;
+}
+
+/** Stored bytes that are put together from where they lie, in order first. */
+export interface StoredInPlace {
+  /** Pieces of any size, lent until the next is taken. Throws LeftToTar where only the other program can make them. */
+  pieces(): Iterable<Uint8Array>;
+  /** Takes one more share in what is held open. */
+  share(): StoredInPlace;
+  /** Gives a share back. */
+  release(): void;
+  /** What passed, as a reader, which takes a share over and gives it back when it is closed. */
+  reader(name: string, offsetBytes: number, lengthBytes: number): RandomReader;
 }
 
 /** A layer that had to be read to find out what it is. */

@@ -76,7 +76,7 @@ export function paddedSizeBytes(sizeBytes: number): number {
 }
 
 const SPACE = 0x20;
-const DIGIT_0 = 0x30;
+export const DIGIT_0 = 0x30;
 const DIGIT_7 = 0x37;
 const DIGIT_9 = 0x39;
 const POINT = 0x2e;

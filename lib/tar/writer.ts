@@ -16,6 +16,7 @@ import type { PayloadIndex } from "../model/payload.ts";
 import { aclToText } from "./acl.ts";
 import type { TarEntry, TarEntryKind } from "./entry.ts";
 import {
+  DIGIT_0,
   HEADER_FIELDS,
   type HeaderField,
   paddedSizeBytes,
@@ -98,7 +99,9 @@ export function encodeTarEntry(
     dataSizeBytes,
     comment,
   });
-  const extended = records.length === 0 ? undefined : extendedHeader(entry.path, records);
+  const extended = records.length === 0
+    ? undefined
+    : extendedHeader(`PaxHeaders.0/${asciiOnly(lastName(entry.path))}`, records);
 
   const mapOffset = (extended?.length ?? 0) + TAR_BLOCK_SIZE_BYTES;
   const head = new Uint8Array(mapOffset + (map?.length ?? 0));
@@ -124,6 +127,78 @@ export function encodeTarEntry(
     storedSizeBytes,
     paddingSizeBytes: paddedSizeBytes(storedSizeBytes) - storedSizeBytes,
   };
+}
+
+/**
+ * The headers of an entry as GNU tar writes them with `--format=posix --numeric-owner --xattrs
+ * --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime`: byte for byte, so that a tree has the same digest
+ * whoever reads it. Not for sparse files: there GNU tar puts the number of its process in.
+ *
+ * @param entry its path begins with `./`; its xattrs are written in their order
+ * @param target may be too short: nothing is written then
+ * @returns how long they are; -1 for numbers that GNU tar would write in other ways
+ */
+export function putGnuTarHead(
+  entry: Omit<TarEntry, "headerOffset">,
+  target: Uint8Array,
+  at: number,
+): number {
+  const { path, linkTarget, uid, gid, mtimeSeconds } = entry;
+  const sizeBytes = entry.payload?.sizeBytes ?? 0;
+  const octalSeconds = Math.max(0, mtimeSeconds);
+  if (!fitsOctal(sizeBytes, HEADER_FIELDS.size) || !fitsOctal(octalSeconds, HEADER_FIELDS.mtime)) {
+    return -1;
+  }
+  const records = gnuRecords(entry);
+  const extended = records && extendedHeader(gnuHeaderName(path), records, octalSeconds);
+  const lengthBytes = (extended?.length ?? 0) + TAR_BLOCK_SIZE_BYTES;
+  if (at + lengthBytes > target.length) return lengthBytes;
+  if (extended) target.set(extended, at);
+  const base = at + lengthBytes - TAR_BLOCK_SIZE_BYTES;
+  target.fill(0, base, base + TAR_BLOCK_SIZE_BYTES);
+  putName(target, HEADER_FIELDS.name, path, base);
+  putName(target, HEADER_FIELDS.linkName, linkTarget, base);
+  putNumber(target, HEADER_FIELDS.mode, entry.mode, base);
+  putNumber(target, HEADER_FIELDS.uid, fitsOctal(uid, HEADER_FIELDS.uid) ? uid : 0, base);
+  putNumber(target, HEADER_FIELDS.gid, fitsOctal(gid, HEADER_FIELDS.gid) ? gid : 0, base);
+  putNumber(target, HEADER_FIELDS.size, sizeBytes, base);
+  putNumber(target, HEADER_FIELDS.mtime, octalSeconds, base);
+  putNumber(target, HEADER_FIELDS.deviceMajor, entry.deviceMajor, base);
+  putNumber(target, HEADER_FIELDS.deviceMinor, entry.deviceMinor, base);
+  target[base + HEADER_FIELDS.typeFlag.offset] = FLAG_OF_KIND[entry.kind];
+  sealHeader(target, base);
+  return lengthBytes;
+}
+
+/** The extended records of an entry, in GNU tar's order; undefined for none. */
+function gnuRecords(entry: Omit<TarEntry, "headerOffset">): Uint8Array | undefined {
+  const { path, linkTarget, uid, gid, mtimeSeconds, mtimeNanoseconds, xattrs } = entry;
+  const nameBytes = HEADER_FIELDS.name.lengthBytes;
+  const isPathPlain = path.length <= nameBytes && isAscii(path);
+  const isTimePlain = mtimeNanoseconds === 0 && mtimeSeconds >= 0;
+  const isPlain = isPathPlain && isTimePlain && linkTarget.length <= nameBytes &&
+    xattrs.length === 0 && fitsOctal(uid, HEADER_FIELDS.uid) && fitsOctal(gid, HEADER_FIELDS.gid);
+  if (isPlain) return undefined;
+  const records = new PaxRecordWriter();
+  if (linkTarget.length > nameBytes) records.add("linkpath", linkTarget);
+  if (!isPathPlain) records.add("path", path);
+  if (!fitsOctal(uid, HEADER_FIELDS.uid)) records.add("uid", `${uid}`);
+  if (!fitsOctal(gid, HEADER_FIELDS.gid)) records.add("gid", `${gid}`);
+  if (!isTimePlain) records.add("mtime", paxTime(mtimeSeconds, mtimeNanoseconds));
+  for (const { name, value } of xattrs) {
+    const escaped = name.replaceAll("%", "%25").replaceAll("=", "%3D");
+    records.add(`SCHILY.xattr.${escaped}`, value);
+  }
+  return records.bytes();
+}
+
+/** `%d/PaxHeaders/%f`; the root's own name is `.`. */
+function gnuHeaderName(path: ByteString): ByteString {
+  const bare = path.endsWith("/") ? path.slice(0, -1) : path;
+  const slash = bare.lastIndexOf("/");
+  return slash < 0
+    ? "./PaxHeaders/."
+    : `${bare.slice(0, slash)}/PaxHeaders/${bare.slice(slash + 1)}`;
 }
 
 /** What the records depend on beside the entry. */
@@ -181,18 +256,24 @@ function recordsOf(
   return records.bytes();
 }
 
-/** The `x` header and its records, padded. */
-function extendedHeader(path: ByteString, records: Uint8Array): Uint8Array {
+/** An `x` header and its records, padded. GNU's has the entry's time, and no device. */
+function extendedHeader(
+  name: ByteString,
+  records: Uint8Array,
+  gnuMtimeSeconds?: number,
+): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(TAR_BLOCK_SIZE_BYTES + paddedSizeBytes(records.length));
   const block = bytes.subarray(0, TAR_BLOCK_SIZE_BYTES);
-  putName(block, HEADER_FIELDS.name, `PaxHeaders.0/${asciiOnly(lastName(path))}`);
+  putName(block, HEADER_FIELDS.name, name);
   putNumber(block, HEADER_FIELDS.mode, 0o644);
   putNumber(block, HEADER_FIELDS.uid, 0);
   putNumber(block, HEADER_FIELDS.gid, 0);
   putNumber(block, HEADER_FIELDS.size, records.length);
-  putNumber(block, HEADER_FIELDS.mtime, 0);
-  putNumber(block, HEADER_FIELDS.deviceMajor, 0);
-  putNumber(block, HEADER_FIELDS.deviceMinor, 0);
+  putNumber(block, HEADER_FIELDS.mtime, gnuMtimeSeconds ?? 0);
+  if (gnuMtimeSeconds === undefined) {
+    putNumber(block, HEADER_FIELDS.deviceMajor, 0);
+    putNumber(block, HEADER_FIELDS.deviceMinor, 0);
+  }
   block[HEADER_FIELDS.typeFlag.offset] = TYPE_FLAG.paxEntry;
   sealHeader(block);
   bytes.set(records, TAR_BLOCK_SIZE_BYTES);
@@ -299,13 +380,22 @@ export function fitsOctal(value: number, field: HeaderField): boolean {
  * Writes a number: octal digits and a NUL when it fits, else base-256 (first byte 0x80, or 0xff for a negative number,
  * then two's complement). A number that does not fit gets a PAX record too; base-256 keeps readers without PAX in step.
  */
-export function putNumber(block: Uint8Array, field: HeaderField, value: number): void {
-  const { offset, lengthBytes } = field;
+export function putNumber(
+  block: Uint8Array,
+  field: HeaderField,
+  value: number,
+  base = 0,
+): void {
+  const offset = base + field.offset;
+  const { lengthBytes } = field;
+  let rest = value;
   if (fitsOctal(value, field)) {
-    putBytes(block, offset, value.toString(8).padStart(lengthBytes - 1, "0"));
+    for (let i = lengthBytes - 2; i >= 0; i--) {
+      block[offset + i] = DIGIT_0 + rest % 8;
+      rest = Math.floor(rest / 8);
+    }
     return;
   }
-  let rest = value;
   for (let i = lengthBytes - 1; i > 0; i--) {
     const low = ((rest % 256) + 256) % 256;
     block[offset + i] = low;
@@ -315,22 +405,26 @@ export function putNumber(block: Uint8Array, field: HeaderField, value: number):
 }
 
 /** Writes the bytes of a byte string, cut at the end of the field. */
-export function putName(block: Uint8Array, field: HeaderField, name: ByteString): void {
-  putBytes(block, field.offset, name.slice(0, field.lengthBytes));
+export function putName(
+  block: Uint8Array,
+  field: HeaderField,
+  name: ByteString,
+  base = 0,
+): void {
+  const count = Math.min(name.length, field.lengthBytes);
+  for (let i = 0; i < count; i++) block[base + field.offset + i] = name.charCodeAt(i);
 }
 
 /** Writes the magic, then the checksum: call it last. */
-export function sealHeader(block: Uint8Array): void {
-  putBytes(block, HEADER_FIELDS.magic.offset, "ustar\x0000");
-  const { offset, lengthBytes } = HEADER_FIELDS.checksum;
-  block.fill(0x20, offset, offset + lengthBytes);
+export function sealHeader(block: Uint8Array, base = 0): void {
+  putName(block, HEADER_FIELDS.magic, "ustar\x0000", base);
+  const { offset } = HEADER_FIELDS.checksum;
+  putName(block, HEADER_FIELDS.checksum, "        ", base);
   let sum = 0;
-  for (let i = 0; i < TAR_BLOCK_SIZE_BYTES; i++) sum += block[i]!;
-  putBytes(block, offset, `${sum.toString(8).padStart(6, "0")}\0 `);
-}
-
-function putBytes(block: Uint8Array, offset: number, text: ByteString): void {
-  for (let i = 0; i < text.length; i++) block[offset + i] = text.charCodeAt(i);
+  for (let i = base; i < base + TAR_BLOCK_SIZE_BYTES; i++) sum += block[i]!;
+  // Six digits, and a space behind their NUL.
+  putNumber(block, { offset, lengthBytes: 7 }, sum, base);
+  block[base + offset + 6] = 0;
 }
 
 /** Collects `LENGTH KEY=VALUE\n` records. */

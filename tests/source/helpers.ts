@@ -5,6 +5,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readlinkSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { notRun } from "../oracle/notice.ts";
@@ -24,6 +25,17 @@ export async function withDirectory<T>(test: (directory: string) => T | Promise<
     return await test(directory);
   } finally {
     rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/** Runs a test while there is a socket at a path, which only tar(1) knows what to do with. */
+export async function withSocket<T>(path: string, test: () => Promise<T>): Promise<T> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+  try {
+    return await test();
+  } finally {
+    await new Promise((resolve) => server.close(resolve));
   }
 }
 

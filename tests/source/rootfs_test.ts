@@ -1,7 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { execFileSync } from "node:child_process";
 import { chmodSync, linkSync, mkdirSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { env } from "node:process";
 import { InputError, InterruptedError, IoError } from "../../lib/errors.ts";
@@ -10,7 +9,14 @@ import type { TarEntry } from "../../lib/tar/entry.ts";
 import { closeDescriptor, openDirectory } from "../oracle/libc.ts";
 import { setXattrAt } from "../oracle/libc_changes.ts";
 import { notRun } from "../oracle/notice.ts";
-import { hasGnuTar, openAndLoad, testOptions, withDirectory, withLoaded } from "./helpers.ts";
+import {
+  hasGnuTar,
+  openAndLoad,
+  testOptions,
+  withDirectory,
+  withLoaded,
+  withSocket,
+} from "./helpers.ts";
 
 /** Runs a shell script in a directory; false when it fails, for what not every machine can do. */
 function tryShell(directory: string, script: string): boolean {
@@ -123,14 +129,12 @@ Deno.test("openRootfsDirectory gives the same bytes every time", async () => {
 Deno.test("openRootfsDirectory counts sockets, which a tar cannot hold", async () => {
   if (!hasGnuTar("rootfs: sources")) return;
   await withDirectory(async (directory) => {
-    const server = createServer();
-    await new Promise<void>((resolve) => server.listen(join(directory, "socket"), resolve));
     const options = testOptions();
-    await openAndLoad(`rootfs:${directory}`, options);
+    const load = () => openAndLoad(`rootfs:${directory}`, options);
+    await withSocket(join(directory, "socket"), load);
     const kinds = options.warnings.list().map(({ kind, count }) => [kind, count]);
     // Nothing else was in it.
     assertEquals(kinds, [["emptySource", 1], ["skippedSocket", 1]]);
-    await new Promise((resolve) => server.close(resolve));
   });
 });
 
@@ -144,23 +148,25 @@ Deno.test("openRootfsDirectory refuses what is not a directory", async () => {
   });
 });
 
-/** Loads a tree with a `tar` in the path that is this script, or with none. */
+/** Loads a tree that only tar(1) can read with a `tar` in the path that is this script, or with none. */
 async function withTarScript(script: string | undefined): Promise<IoError> {
-  return await withDirectory(async (directory) => {
-    const bin = join(directory, "bin");
-    mkdirSync(bin);
-    if (script !== undefined) {
-      writeFileSync(join(bin, "tar"), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
-    }
-    const path = env["PATH"]!;
-    env["PATH"] = bin;
-    try {
-      const load = () => openAndLoad(`rootfs:${directory}`, testOptions());
-      return await assertRejects(load, IoError) as IoError;
-    } finally {
-      env["PATH"] = path;
-    }
-  });
+  return await withDirectory((directory) =>
+    withSocket(join(directory, "socket"), async () => {
+      const bin = join(directory, "bin");
+      mkdirSync(bin);
+      if (script !== undefined) {
+        writeFileSync(join(bin, "tar"), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+      }
+      const path = env["PATH"]!;
+      env["PATH"] = bin;
+      try {
+        const load = () => openAndLoad(`rootfs:${directory}`, testOptions());
+        return await assertRejects(load, IoError) as IoError;
+      } finally {
+        env["PATH"] = path;
+      }
+    })
+  );
 }
 
 Deno.test("openRootfsDirectory fails with tar's words when something cannot be read", async () => {

@@ -20,12 +20,14 @@ import {
 import { descriptorReader, SharedDescriptor } from "../../io/random_reader.ts";
 import type { ProgressTask } from "../../progress.ts";
 import type { TarEntry } from "../../tar/entry.ts";
+import { LeftToTar } from "../directory_tar.ts";
 import {
   DEFAULT_SOURCE_LIMITS,
   type ImageBudget,
   type LayerSource,
   type ResolvedOptions,
   type StoredFile,
+  type StoredInPlace,
   type StoredOutput,
   type StoredStream,
 } from "../types.ts";
@@ -57,7 +59,7 @@ const WORKER_FILES = SPOOL_FILES_MAX + 16;
 export interface ReadLayer {
   readonly facts: LayerFacts;
   readonly entries: readonly TarEntry[];
-  readonly file: SharedDescriptor | PartedSpool;
+  readonly file: SharedDescriptor | PartedSpool | StoredInPlace;
   readonly offsetBytes: number;
 }
 
@@ -67,7 +69,7 @@ export interface LoadContext {
   readonly signal: AbortSignal;
   /** A worker for this layer alone, started if there is none. */
   readonly worker: () => LayerWorker;
-  readonly budget: ImageBudget;
+  readonly budget: Pick<ImageBudget, "takeEntries" | "takeUnpacked">;
   /** The most parts that its spool may have; each is an open file. */
   readonly spoolPartsMax: number;
   /** Counts stored bytes. */
@@ -140,6 +142,42 @@ async function loadStream(
   }
 }
 
+/** Reads bytes where they lie; returns undefined, with nothing counted, where only the other program can make them. */
+async function loadInPlace(
+  source: LayerSource,
+  stored: StoredInPlace,
+  context: LoadContext,
+): Promise<ReadLayer | undefined> {
+  let [entryCount, bytes] = [0, 0];
+  const { budget, progress } = context;
+  const counting: LoadContext = {
+    ...context,
+    budget: {
+      takeEntries: (count, name) => {
+        entryCount += count;
+        budget.takeEntries(count, name);
+      },
+      takeUnpacked: (count, name) => {
+        bytes += count;
+        budget.takeUnpacked(count, name);
+      },
+    },
+  };
+  const pieces = () => stored.pieces();
+  const feed = { input: undefined, pieces, sizeBytes: Infinity, spool: undefined };
+  try {
+    return { ...await run(source, feed, counting), file: stored.share(), offsetBytes: 0 };
+  } catch (error) {
+    if (!(error instanceof LeftToTar)) throw error;
+    budget.takeEntries(-entryCount, source.name);
+    budget.takeUnpacked(-bytes, source.name);
+    progress.advance(-bytes);
+    return undefined;
+  } finally {
+    stored.release();
+  }
+}
+
 /**
  * The file that the other program writes is the uncompressed tar, and stays it. It is read here: while another program
  * works, this thread has nothing better to do, and the entries need not cross to it.
@@ -149,6 +187,9 @@ async function loadOutput(
   stored: StoredOutput,
   context: LoadContext,
 ): Promise<ReadLayer> {
+  const inPlace = stored.inPlace?.();
+  const read = inPlace && await loadInPlace(source, inPlace, context);
+  if (read !== undefined) return read;
   const file = new SharedDescriptor(createUnlinkedFile(context.options.tmpdir ?? tmpdir()));
   try {
     const { descriptor } = file;
