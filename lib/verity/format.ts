@@ -168,7 +168,6 @@ function quoted(text: string): string {
   return `"${shown.length > 40 ? `${shown.slice(0, 40)}...` : shown}"`;
 }
 
-/** SHA-256. */
 export const DIGEST_BYTES = 32;
 /** Digests that one hash block holds. */
 export const DIGESTS_PER_BLOCK: number = VERITY_BLOCK_BYTES / DIGEST_BYTES;

@@ -88,7 +88,6 @@ export class LevelBlocks {
     }
   }
 
-  /** Gives the file back. */
   close(): void {
     this.#spool?.reader.close();
     this.#spool = undefined;
@@ -253,7 +252,6 @@ export class HashTreeBuilder {
     this.#addZeros(0, count);
   }
 
-  /** All digests were given. */
   finish(): HashTree {
     const { dataBlocks } = this.#shape;
     invariant(
@@ -271,7 +269,6 @@ export class HashTreeBuilder {
     return new HashTree(this.#shape, this.#salt, this.#root, blocks);
   }
 
-  /** Gives up. */
   close(): void {
     for (const { blocks } of this.#levels) blocks.close();
   }

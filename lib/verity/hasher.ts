@@ -16,7 +16,6 @@ import { VERITY_BLOCK_BYTES } from "./format.ts";
 export class BlockDigests {
   readonly #salt: Uint8Array;
   readonly #zeroHex: string;
-  /** Of a block of zeros. */
   readonly zeroDigest: Uint8Array;
 
   constructor(salt: Uint8Array) {
@@ -52,7 +51,6 @@ function isZero(block: Uint8Array): boolean {
   return true;
 }
 
-/** Hashed blocks. */
 export interface HashedBlocks {
   /** 32 bytes a block. */
   readonly digests: Uint8Array;
@@ -60,7 +58,6 @@ export interface HashedBlocks {
   readonly buffer: ArrayBuffer;
 }
 
-/** Hashes blocks here or elsewhere. */
 export interface BlockHasher {
   /** Takes a buffer over until its blocks are hashed. What was given first is done first. */
   hash(buffer: ArrayBuffer, lengthBytes: number): HashedBlocks | Promise<HashedBlocks>;

@@ -8,7 +8,6 @@
 import { InputError } from "../../errors.ts";
 import { viewOf } from "./fields.ts";
 
-/** e_tag. */
 export const ACL_TAG = {
   USER_OBJ: 0x01,
   USER: 0x02,
@@ -28,11 +27,11 @@ export interface AclEntry {
   readonly id?: number | undefined;
 }
 
-const SYSTEM_CALL_VERSION = 2;
-const DISK_VERSION = 1;
+/** The first word of an ACL says in which format it is. */
+const VERSION = { DISK: 1, SYSTEM_CALL: 2 } as const;
+type Version = (typeof VERSION)[keyof typeof VERSION];
+
 const HEADER_SIZE_BYTES = 4;
-const SHORT_ENTRY_SIZE_BYTES = 4;
-const LONG_ENTRY_SIZE_BYTES = 8;
 /** What the system call format has in place of an id (ACL_UNDEFINED_ID). */
 const NO_ID = 0xffffffff;
 
@@ -42,85 +41,64 @@ const NO_ID = 0xffffffff;
  * Just a header means "no ACL" and gives no entries. Throws InputError otherwise.
  */
 export function aclEntries(systemCallValue: Uint8Array): AclEntry[] {
-  const view = checkedHeader(systemCallValue, SYSTEM_CALL_VERSION);
-  const room = systemCallValue.length - HEADER_SIZE_BYTES;
-  if (room % LONG_ENTRY_SIZE_BYTES !== 0) {
-    throw new InputError("ACL", `${room} bytes of entries are not a multiple of 8`);
-  }
-  const entries: AclEntry[] = [];
-  for (let at = HEADER_SIZE_BYTES; at < systemCallValue.length; at += LONG_ENTRY_SIZE_BYTES) {
-    entries.push(readEntry(view, at));
-  }
-  checkEntries(entries);
-  return entries;
+  return readEntries(systemCallValue, VERSION.SYSTEM_CALL);
 }
 
 /** Turns the system call format into the one ext4 stores. Throws InputError for an ACL that is not valid. */
 export function aclToDisk(systemCallValue: Uint8Array): Uint8Array<ArrayBuffer> {
-  const entries = aclEntries(systemCallValue);
-  const sizes = entries.map(({ tag }) => diskEntrySizeBytes(tag));
-  const disk = new Uint8Array(sizes.reduce((sum, size) => sum + size, HEADER_SIZE_BYTES));
-  const view = viewOf(disk);
-  view.setUint32(0, DISK_VERSION, true);
-  let at = HEADER_SIZE_BYTES;
-  for (const { tag, permissions, id } of entries) {
-    view.setUint16(at, tag, true);
-    view.setUint16(at + 2, permissions, true);
-    if (id !== undefined) view.setUint32(at + 4, id, true);
-    at += diskEntrySizeBytes(tag);
-  }
-  return disk;
+  return writeEntries(aclEntries(systemCallValue), VERSION.DISK);
 }
 
 /** Turns what ext4 stores into the system call format. Throws InputError for an ACL that is not valid. */
 export function aclFromDisk(disk: Uint8Array): Uint8Array<ArrayBuffer> {
-  const view = checkedHeader(disk, DISK_VERSION);
-  const entries: AclEntry[] = [];
-  for (let at = HEADER_SIZE_BYTES; at < disk.length;) {
-    const left = disk.length - at;
-    const size = left < SHORT_ENTRY_SIZE_BYTES
-      ? left + 1
-      : diskEntrySizeBytes(view.getUint16(at, true));
-    if (size > left) throw new InputError("ACL", `its last entry has only ${left} bytes`);
-    entries.push(readEntry(view, at));
-    at += size;
-  }
-  checkEntries(entries);
-  const value = new Uint8Array(HEADER_SIZE_BYTES + entries.length * LONG_ENTRY_SIZE_BYTES);
-  const target = viewOf(value);
-  target.setUint32(0, SYSTEM_CALL_VERSION, true);
-  entries.forEach(({ tag, permissions, id }, index) => {
-    const at = HEADER_SIZE_BYTES + index * LONG_ENTRY_SIZE_BYTES;
-    target.setUint16(at, tag, true);
-    target.setUint16(at + 2, permissions, true);
-    target.setUint32(at + 4, id ?? NO_ID, true);
-  });
-  return value;
-}
-
-function checkedHeader(value: Uint8Array, version: number): DataView<ArrayBufferLike> {
-  if (value.length < HEADER_SIZE_BYTES) {
-    throw new InputError("ACL", `it has ${value.length} bytes, too few for its version`);
-  }
-  const view = viewOf(value);
-  const found = view.getUint32(0, true);
-  if (found !== version) throw new InputError("ACL", `its version is ${found}, not ${version}`);
-  return view;
-}
-
-function readEntry(view: DataView<ArrayBufferLike>, at: number): AclEntry {
-  const tag = view.getUint16(at, true);
-  const permissions = view.getUint16(at + 2, true);
-  if (!hasId(tag)) return { tag, permissions };
-  return { tag, permissions, id: view.getUint32(at + 4, true) };
+  return writeEntries(readEntries(disk, VERSION.DISK), VERSION.SYSTEM_CALL);
 }
 
 function hasId(tag: number): boolean {
   return tag === ACL_TAG.USER || tag === ACL_TAG.GROUP;
 }
 
-function diskEntrySizeBytes(tag: number): number {
-  return hasId(tag) ? LONG_ENTRY_SIZE_BYTES : SHORT_ENTRY_SIZE_BYTES;
+/** Only ext4 leaves out the ids that an entry does not need. */
+function entrySizeBytes(tag: number, version: Version): number {
+  return version === VERSION.SYSTEM_CALL || hasId(tag) ? 8 : 4;
+}
+
+function readEntries(value: Uint8Array, version: Version): AclEntry[] {
+  if (value.length < HEADER_SIZE_BYTES) {
+    throw new InputError("ACL", `it has ${value.length} bytes, too few for its version`);
+  }
+  const view = viewOf(value);
+  const found = view.getUint32(0, true);
+  if (found !== version) throw new InputError("ACL", `its version is ${found}, not ${version}`);
+  const entries: AclEntry[] = [];
+  for (let at = HEADER_SIZE_BYTES; at < value.length;) {
+    const left = value.length - at;
+    const tag = left < 4 ? 0 : view.getUint16(at, true);
+    const sizeBytes = entrySizeBytes(tag, version);
+    if (sizeBytes > left) throw new InputError("ACL", `its last entry has only ${left} bytes`);
+    const permissions = view.getUint16(at + 2, true);
+    entries.push(
+      hasId(tag) ? { tag, permissions, id: view.getUint32(at + 4, true) } : { tag, permissions },
+    );
+    at += sizeBytes;
+  }
+  checkEntries(entries);
+  return entries;
+}
+
+function writeEntries(entries: readonly AclEntry[], version: Version): Uint8Array<ArrayBuffer> {
+  const sizes = entries.map(({ tag }) => entrySizeBytes(tag, version));
+  const value = new Uint8Array(sizes.reduce((sum, size) => sum + size, HEADER_SIZE_BYTES));
+  const view = viewOf(value);
+  view.setUint32(0, version, true);
+  let at = HEADER_SIZE_BYTES;
+  entries.forEach(({ tag, permissions, id = NO_ID }, i) => {
+    view.setUint16(at, tag, true);
+    view.setUint16(at + 2, permissions, true);
+    if (sizes[i] === 8) view.setUint32(at + 4, id, true);
+    at += sizes[i]!;
+  });
+  return value;
 }
 
 /** Owner, group and other are needed once each; users and groups may repeat, with different ids. */

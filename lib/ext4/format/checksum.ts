@@ -10,7 +10,9 @@ import { InputError, invariant } from "../../errors.ts";
 /** The start value where a structure is not seeded. */
 export const CRC32C_START = 0xffffffff;
 
-const inodeKey = new Uint8Array(8);
+/** le32 inode number, le32 i_generation. */
+export const INODE_SEED_KEY_SIZE_BYTES = 8;
+const inodeKey = new Uint8Array(INODE_SEED_KEY_SIZE_BYTES);
 const inodeKeyView = new DataView(inodeKey.buffer);
 
 /**
@@ -29,8 +31,8 @@ export function inodeSeed(seed: number, inodeNumber: number, generation: number)
 }
 
 /**
- * The bytes that turn the file system's seed into an inode's: le32 inode number, le32 i_generation. The array is
- * reused by the next call, so that a hundred thousand inodes cost no allocation.
+ * The bytes that turn the file system's seed into an inode's. The array is reused by the next call, so that a hundred
+ * thousand inodes cost no allocation.
  */
 export function inodeSeedKey(inodeNumber: number, generation: number): Uint8Array {
   inodeKeyView.setUint32(0, inodeNumber, true);

@@ -20,13 +20,11 @@ export interface DirectoryEntry {
   /** Bytes to the next entry. */
   readonly recordLength: number;
   readonly name: ByteString;
-  /** A DIRENT_TYPE. */
   readonly fileType: number;
 }
 
 /** Bytes of the fake entry with the checksum. */
 export const DIRECTORY_TAIL_SIZE_BYTES = 12;
-/** The longest name. */
 export const NAME_LENGTH_MAX = 255;
 
 /** The shortest record, with a name of up to 4 bytes. */
@@ -198,7 +196,6 @@ interface EntryFault {
   readonly data: { readonly offset: number; readonly actual?: number };
 }
 
-/** Four of them. */
 const SLASHES = 0x2f2f2f2f;
 const DOT = 0x2e;
 
@@ -310,7 +307,6 @@ export class DirectoryEntries {
     return this.#inodes[index]!;
   }
 
-  /** Where an entry begins. */
   offsetAt(index: number): number {
     return this.#offsets[index]!;
   }
@@ -320,17 +316,14 @@ export class DirectoryEntries {
     return (index + 1 < this.count ? this.#offsets[index + 1]! : end) - this.#offsets[index]!;
   }
 
-  /** A DIRENT_TYPE. */
   fileTypeAt(index: number): number {
     return this.#fileTypes[index]!;
   }
 
-  /** The bytes of an entry's name. */
   nameLengthAt(index: number): number {
     return this.#nameLengths[index]!;
   }
 
-  /** The name of an entry. */
   nameAt(index: number): ByteString {
     // One call for all names: a call for each would cost more than all the rest.
     this.#text ??= byteStringFromBytes(this.#bytes);

@@ -42,7 +42,6 @@ export const EXTENT_ROOT_ENTRIES_MAX = 4;
 const EXTENT_ROOT_SIZE_BYTES = 60;
 /** The deepest tree the kernel follows (EXT4_MAX_EXTENT_DEPTH). */
 const EXTENT_DEPTH_MAX = 5;
-/** eh_magic. */
 export const EXTENT_MAGIC = 0xf30a;
 /** Bytes of the header and of each entry. */
 export const EXTENT_ENTRY_SIZE_BYTES = 12;
@@ -238,22 +237,15 @@ const EXTENT_ENTRY_WORDS = EXTENT_ENTRY_SIZE_BYTES / 4;
 
 /** Fields of a node that lies in words (littleEndianWords()) from `at` on. Nothing is allocated: every file has one. */
 export const EXTENT_WORDS = {
-  /** eh_entries. */
   entryCount: (words: Int32Array, at: number): number => words[at]! >>> 16,
-  /** eh_max. */
   entriesMax: (words: Int32Array, at: number): number => words[at + 1]! & 0xffff,
-  /** eh_depth. */
   depth: (words: Int32Array, at: number): number => words[at + 1]! >>> 16,
-  /** Where an entry begins. */
   entryAt: (at: number, index: number): number => at + EXTENT_ENTRY_WORDS * (1 + index),
-  /** The first logical block of a leaf or an index. */
   logicalBlock: (words: Int32Array, entry: number): number => words[entry]! >>> 0,
   /** ee_len as it is stored: above 32768 it is that of an unwritten extent. */
   length: (words: Int32Array, entry: number): number => words[entry + 1]! & 0xffff,
-  /** The first physical block of a leaf. */
   startBlock: (words: Int32Array, entry: number): number =>
     (words[entry + 1]! >>> 16) * TWO_32 + (words[entry + 2]! >>> 0),
-  /** The block of the node that an index points to. */
   childBlock: (words: Int32Array, entry: number): number =>
     (words[entry + 2]! & 0xffff) * TWO_32 + (words[entry + 1]! >>> 0),
 } as const;

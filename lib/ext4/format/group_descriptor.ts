@@ -158,7 +158,6 @@ function crc16(start: number, bytes: Uint8Array): number {
   return register;
 }
 
-/** bg_checksum as it is stored. */
 export function storedGroupDescriptorChecksum(encoded: Uint8Array): number {
   checkSize(encoded);
   return viewOf(encoded).getUint16(CHECKSUM_OFFSET, true);
@@ -219,7 +218,6 @@ export function setBits(bitmap: Uint8Array, firstBit: number, count: number): vo
   bitmap[lastByte]! |= lastMask;
 }
 
-/** Whether a bit is set. */
 export function testBit(bitmap: Uint8Array, bit: number): boolean {
   const byte = bitmap[Math.floor(bit / 8)];
   invariant(byte !== undefined, `bit ${bit} of a bitmap of ${bitmap.length} bytes`);

@@ -26,7 +26,6 @@ import { viewOf } from "./fields.ts";
 export interface DxEntry {
   /** The lowest hash in that block; bit 0 says that the block before ends with the same hash. Ignored for entry 0. */
   readonly hash: number;
-  /** Logical block in the directory. */
   readonly block: number;
 }
 
@@ -172,7 +171,6 @@ const FOUR_ZEROS = new Uint8Array(4);
 interface DxDecodeOptions {
   /** Whether the file system has metadata checksums: the limit must leave room for one. */
   readonly checksummed: boolean;
-  /** Names the block in errors. */
   readonly what: string;
 }
 
@@ -254,7 +252,6 @@ function readEntries(
 
 /** What the hash depends on beside the name. */
 export interface DirectoryHashOptions {
-  /** A HASH_VERSION. */
   readonly version: number;
   /** s_hash_seed, 4 words; all zero stands for MD4's start values. The legacy hash ignores it. */
   readonly seed: readonly number[];
@@ -270,7 +267,6 @@ export interface DirectoryHash {
   readonly minor: number;
 }
 
-/** The four words that a hash works on. */
 type Words = [number, number, number, number];
 
 /** Readers of a directory use this hash for its end, so no name may have it. */
@@ -334,7 +330,6 @@ function legacyHash(name: ByteString, signed: boolean): number {
   return (current << 1) >>> 0;
 }
 
-/** Used again for each name. */
 const md4Chunk = new Int32Array(8);
 
 function halfMd4Hash(name: ByteString, options: DirectoryHashOptions): DirectoryHash {

@@ -7,9 +7,9 @@
  *
  * @module
  */
-import { crc32c } from "../../bytes/crc32c.ts";
+import { crc32c, crc32cOfLength } from "../../bytes/crc32c.ts";
 import { InputError, invariant } from "../../errors.ts";
-import { inodeSeedKey } from "./checksum.ts";
+import { INODE_SEED_KEY_SIZE_BYTES, inodeSeedKey } from "./checksum.ts";
 import type { Field, FieldTable, Structure } from "./fields.ts";
 import {
   bytes,
@@ -192,7 +192,9 @@ export class InodeSlots {
   readonly #structure: Structure;
   readonly #firstInode: number;
   readonly #slotSizeBytes: number;
-  readonly #seed: number | undefined;
+  /** What a checksum covers: the key of an inode, then its slot. */
+  readonly #covered: Uint8Array;
+  readonly #checksumOf: ((covered: Uint8Array) => number) | undefined;
 
   /** @param seed the file system's checksum seed; undefined without METADATA_CSUM */
   constructor(
@@ -205,7 +207,8 @@ export class InodeSlots {
     this.#structure = { view: viewOf(this.bytes), at: 0, sizeBytes: 0 };
     this.#firstInode = firstInode;
     this.#slotSizeBytes = slotSizeBytes;
-    this.#seed = seed;
+    this.#covered = new Uint8Array(INODE_SEED_KEY_SIZE_BYTES + slotSizeBytes);
+    this.#checksumOf = seed === undefined ? undefined : crc32cOfLength(seed, this.#covered.length);
   }
 
   /** Writes an inode into its slot, once. Fields that the extra size does not reach must be zero. */
@@ -225,9 +228,10 @@ export class InodeSlots {
     const { view } = structure;
     if (extraSizeBytes > 0) view.setUint16(at + INODE_AT.extraSize, extraSizeBytes, true);
     if (xattrArea.length > 0) this.bytes.set(xattrArea, at + fieldsEnd);
-    if (this.#seed === undefined) return;
-    const key = inodeSeedKey(inodeNumber, inode.generation);
-    const checksum = crc32c(this.#seed, key, this.bytes.subarray(at, at + slotSizeBytes));
+    if (this.#checksumOf === undefined) return;
+    this.#covered.set(inodeSeedKey(inodeNumber, inode.generation));
+    this.#covered.set(this.bytes.subarray(at, at + slotSizeBytes), INODE_SEED_KEY_SIZE_BYTES);
+    const checksum = this.#checksumOf(this.#covered);
     view.setUint16(at + INODE_AT.checksumLow, checksum & 0xffff, true);
     if (extraSizeBytes >= 4) view.setUint16(at + INODE_AT.checksumHigh, checksum >>> 16, true);
   }

@@ -15,15 +15,12 @@ import { checkChecksum } from "./checksum.ts";
 import type { FieldTable } from "./fields.ts";
 import { paddedBytes, readFields, u16, u32, u64, viewOf } from "./fields.ts";
 
-/** The fields of an MMP block. */
 interface MmpBlock {
   /** MMP_SEQUENCE_CLEAN when nobody uses the file system. */
   readonly sequence: number;
   /** Seconds since 1970 of the last change. */
   readonly time: number;
-  /** At most 64 bytes. */
   readonly nodeName: Uint8Array;
-  /** At most 32 bytes. */
   readonly deviceName: Uint8Array;
   readonly checkIntervalSeconds: number;
 }
@@ -74,20 +71,17 @@ function checkSize(encoded: Uint8Array): void {
   invariant(encoded.length === MMP_SIZE_BYTES, `an MMP block of ${encoded.length} bytes`);
 }
 
-/** ob_magic. */
 export const ORPHAN_BLOCK_MAGIC = 0x0b10ca04;
 /** struct ext4_orphan_block_tail: ob_magic and ob_checksum. */
 export const ORPHAN_BLOCK_TAIL_SIZE_BYTES = 8;
 
 /** What goes into an orphan block's checksum beside its bytes. */
 interface OrphanBlockOptions {
-  /** The physical block. */
   readonly blockNumber: number;
   /** That of the orphan file's inode. */
   readonly inodeSeed: number;
 }
 
-/** Writes ob_checksum. */
 export function sealOrphanBlock(block: Uint8Array, options: OrphanBlockOptions): void {
   viewOf(block).setUint32(block.length - 4, orphanBlockChecksum(block, options), true);
 }

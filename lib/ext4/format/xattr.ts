@@ -45,11 +45,9 @@ const PREFIXES: readonly (readonly [prefix: ByteString, nameIndex: number])[] = 
   ["system.", XATTR_INDEX.SYSTEM],
 ];
 
-/** A name in two parts. */
 interface SplitXattrName {
   /** An XATTR_INDEX. */
   readonly nameIndex: number;
-  /** What follows the prefix. */
   readonly suffix: ByteString;
 }
 
@@ -137,7 +135,6 @@ export function xattrValueHash(seed: number, value: Uint8Array): number {
 export const XATTR_VALUE_SIZE_MAX = 65536;
 /** h_magic, and the magic of the area in an inode. */
 const MAGIC = 0xea020000;
-/** The magic alone. */
 const INODE_HEADER_SIZE_BYTES = 4;
 /** struct ext4_xattr_header. */
 const BLOCK_HEADER_SIZE_BYTES = 32;
@@ -326,7 +323,6 @@ const FOUR_ZEROS = new Uint8Array(4);
 export interface DecodedXattr extends DiskXattr {
   /** e_value_size, which is also that of a value in an inode. */
   readonly valueSizeBytes: number;
-  /** e_hash as it is stored. */
   readonly entryHash: number;
   /** The value with the bytes that fill its last word up, which its hash covers as they are. */
   readonly hashedValue: Uint8Array;
@@ -335,7 +331,6 @@ export interface DecodedXattr extends DiskXattr {
 /** Hears of what is wrong with attributes that can be read all the same. */
 export type XattrComplaint = (problem: string, details?: { readonly severity?: "note" }) => void;
 
-/** An xattr block as it was read. */
 export interface DecodedXattrBlock {
   readonly referenceCount: number;
   /** h_hash; 0 where the writer did not mean the block to be shared. */

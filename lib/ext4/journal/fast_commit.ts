@@ -9,7 +9,6 @@ import { InputError, limitError } from "../../errors.ts";
 import { viewOf } from "../format/fields.ts";
 import type { JournalLog } from "./log.ts";
 
-/** One change. */
 export type FastCommitRecord =
   | {
     /** Blocks that a file has from now on, in place of others at the same place. */
@@ -45,7 +44,6 @@ export type FastCommitRecord =
 export interface FastCommits {
   /** In the order in which they happened. */
   readonly records: readonly FastCommitRecord[];
-  /** Blocks that hold them. */
   readonly blocks: number;
 }
 

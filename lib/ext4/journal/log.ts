@@ -20,7 +20,6 @@ import { JOURNAL_COMPAT_CHECKSUM, type LogFormat, logFormat } from "./log_block.
 interface JournalRun {
   /** The first, counted within the journal. */
   readonly logicalBlock: number;
-  /** How many. */
   readonly blockCount: number;
   /** The first, counted within the image or device that holds the journal. */
   readonly startBlock: number;
@@ -30,7 +29,6 @@ interface JournalRun {
 export interface JournalPlace {
   /** What holds it: the image itself, or an external journal. */
   readonly reader: RandomReader;
-  /** That of the file system. */
   readonly blockSizeBytes: number;
   /** All blocks of the journal: the size of its inode, or of its device. */
   readonly blockCount: number;

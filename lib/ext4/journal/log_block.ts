@@ -27,11 +27,9 @@ export const TAG_FLAG = { ESCAPED: 0x1, SAME_UUID: 0x2, DELETED: 0x4, LAST_TAG: 
 /** What the features of a journal say of its blocks. */
 export interface LogFormat {
   readonly blockSizeBytes: number;
-  /** Whether block numbers have 64 bits. */
   readonly is64Bit: boolean;
   /** 1: one CRC-32 a transaction; 2 and 3: CRC-32C of every block; 0: none. */
   readonly checksumVersion: 0 | 1 | 2 | 3;
-  /** The seed of versions 2 and 3. */
   readonly seed: number;
 }
 

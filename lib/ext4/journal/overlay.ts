@@ -59,7 +59,6 @@ export class BlockEditor {
     this.#blockSizeBytes = blockSizeBytes;
   }
 
-  /** How many blocks are changed. */
   get editedCount(): number {
     return this.#edited.size;
   }

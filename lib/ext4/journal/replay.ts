@@ -43,7 +43,6 @@ export interface Replayed {
   /** The image with the blocks of the log in place. Closing it closes the image. */
   readonly reader: RandomReader;
   readonly report: ReplayReport;
-  /** Its log. */
   readonly log: JournalLog;
   /** The number of the first transaction that is not in the log: fast commits belong to it. */
   readonly endSequence: number;
@@ -101,7 +100,6 @@ class LoggedBlocks {
   copies = new Uint32Array(1024);
   /** The transaction that it is part of, counted from the first on. */
   transactions = new Uint32Array(1024);
-  /** The checksum of its tag. */
   checksums = new Uint32Array(1024);
   /** 1 for a copy whose magic number was replaced. */
   escaped = new Uint8Array(1024);
@@ -145,11 +143,9 @@ class LoggedBlocks {
 
 /** The whole transactions of a log. */
 interface ScannedLog {
-  /** How many transactions are to be replayed. */
   readonly transactionCount: number;
   /** The number of the first transaction behind them. */
   readonly endSequence: number;
-  /** Their blocks. */
   readonly blocks: LoggedBlocks;
   /** Their blocks of revocations, with the transaction that each is part of. */
   readonly revocations: readonly { readonly block: number; readonly transaction: number }[];

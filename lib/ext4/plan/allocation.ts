@@ -31,7 +31,6 @@ import {
 import { type FileDraft, type InodeDrafts, withContent } from "./inode_drafts.ts";
 import type { Settings } from "./settings.ts";
 
-/** Everything that needs blocks. */
 export interface AllocationDemand {
   readonly inodes: InodeDrafts;
   /** The files with payload, in their order on disk. */
@@ -75,11 +74,9 @@ export class InodeBlockTable {
 
 const NO_TREE_BLOCKS: readonly number[] = [];
 
-/** The blocks of everything. */
 export interface Allocation {
   readonly geometry: Geometry;
   readonly totalBlocks: number;
-  /** By group. */
   readonly blockBitmapBlocks: readonly number[];
   readonly inodeBitmapBlocks: readonly number[];
   readonly inodeTableBlocks: readonly number[];
@@ -139,7 +136,6 @@ export function allocate(
   return layout;
 }
 
-/** What the layout of payload depends on. */
 export function layoutRules(settings: Settings): LayoutRules {
   return { ...settings, blockSizeBytes: BLOCK_SIZE_BYTES, extentBlocksMax: EXTENT_BLOCKS_MAX };
 }
@@ -230,7 +226,6 @@ function allocateOnce(
   };
 }
 
-/** Allocates blocks for metadata and keeps track of them. */
 class MetadataArea {
   readonly #allocator: AscendingAllocator;
   readonly used: BlockRange[] = [];
@@ -298,7 +293,6 @@ function assignTrees(
   return needed;
 }
 
-/** Every block of the ranges. */
 export function blockNumbers(ranges: readonly BlockRange[]): number[] {
   const numbers: number[] = [];
   for (const { startBlock, blockCount } of ranges) {
@@ -311,7 +305,6 @@ function spareInodes(freeBytes: number): number {
   return divCeil(freeBytes, FREE_BYTES_PER_INODE);
 }
 
-/** Whole blocks of a given size. */
 export function totalSizeBlocks(sizeBytes: number): number {
   return divCeil(sizeBytes, BLOCK_SIZE_BYTES);
 }
@@ -335,7 +328,6 @@ export function imageBlocks(
   return Math.max(wanted, alignUp(needed, gridBlocks));
 }
 
-/** Refuses an image of more blocks than ext4 can count here. */
 export function checkImageBlocks(totalBlocks: number, settings: Settings): void {
   // Without 64bit, s_blocks_count cannot hold 2^32 itself.
   const blocksMax = settings.wide ? IMAGE_BLOCKS_MAX : IMAGE_BLOCKS_MAX - 1;
@@ -348,7 +340,6 @@ export function checkImageBlocks(totalBlocks: number, settings: Settings): void 
   );
 }
 
-/** Refuses more inodes than ext4 can count. */
 export function checkInodeTotal({ groupCount, inodesPerGroup }: Geometry): void {
   if (groupCount * inodesPerGroup <= INODES_MAX) return;
   throw new InputError(

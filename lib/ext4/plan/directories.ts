@@ -35,7 +35,6 @@ const HASH_OPTIONS = { version: HASH_VERSION.HALF_MD4, seed: HASH_SEED, signed: 
 /** The entries for `.` and `..` of a linear directory. */
 const DOTS_SIZE_BYTES = direntSizeBytes(1) + direntSizeBytes(2);
 
-/** A directory entry. */
 type DirectoryChild = Omit<DirectoryEntry, "recordLength">;
 
 /** How a directory's entries are spread over its blocks. */
@@ -120,7 +119,6 @@ function shapeOf(index: DirectoryIndex): DirectoryShape {
   return { blockCount: 1 + index.nodes.length + index.leaves.length, index };
 }
 
-/** A directory to be encoded. */
 interface DirectoryInodes {
   readonly inodeNumber: number;
   readonly parentInodeNumber: number;

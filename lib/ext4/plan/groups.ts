@@ -6,9 +6,10 @@
  * @module
  */
 import { firstIndex } from "../../bytes/arithmetic.ts";
+import { littleEndianWords } from "../../bytes/words.ts";
 import { exactSize } from "../../bytes/size_text.ts";
 import { optionError } from "../../errors.ts";
-import { countBlocks, forEachOverlap } from "../../layout/blocks.ts";
+import { blocksWithin, countBlocks, forEachOverlap } from "../../layout/blocks.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import {
   bitmapChecksum,
@@ -46,10 +47,7 @@ const DEFAULT_MOUNT_OPTIONS = 0xc;
 const LOG_GROUPS_PER_FLEX = 4;
 const LOG_BLOCK_SIZE = Math.log2(BLOCK_SIZE_BYTES) - 10;
 
-/** Features that depend on what the tree holds. */
-export interface UsedFeatures {
-  readonly valueInodes: boolean;
-}
+type UsedFeatures = { readonly valueInodes: boolean };
 
 /** The superblock of group 0; a backup differs in blockGroupNumber alone. */
 export function primarySuperblock(
@@ -131,9 +129,7 @@ function journalFields(
   journalMap: Uint8Array | undefined,
 ): Partial<Superblock> {
   if (journalMap === undefined) return {};
-  const view = new DataView(journalMap.buffer, journalMap.byteOffset, journalMap.byteLength);
-  const words: number[] = [];
-  for (let at = 0; at < journalMap.length; at += 4) words.push(view.getUint32(at, true));
+  const words = Array.from(littleEndianWords(journalMap), (word) => word >>> 0);
   const sizeBytes = settings.journalBlocks * BLOCK_SIZE_BYTES;
   return {
     journalInode: INODE_NUMBER.JOURNAL,
@@ -142,7 +138,6 @@ function journalFields(
   };
 }
 
-/** The features of an image. */
 export function featureWords(
   settings: Settings,
   used: UsedFeatures,
@@ -162,7 +157,6 @@ export function featureWords(
   return { featureCompat, featureIncompat, featureRoCompat };
 }
 
-/** The groups of an image. */
 export interface GroupTables {
   readonly descriptors: readonly GroupDescriptor[];
   readonly freeBlocksCount: number;
@@ -171,43 +165,43 @@ export interface GroupTables {
   readonly bitmaps: readonly MetadataWrite[];
 }
 
-/** What the tables depend on besides the allocation. */
 export interface GroupTableOptions {
   /** Checksum seed; undefined without metadata checksums, when all groups must be initialised. */
   readonly seed: number | undefined;
-  /** The highest inode number in use. */
   readonly lastInodeNumber: number;
   /** Lower numbers that are not in use, ascending. */
   readonly freeInodeNumbers?: readonly number[] | undefined;
-  /** Inode numbers of directories. */
   readonly directoryInodes: readonly number[];
 }
 
-/** Works out all groups. */
 export function buildGroupTables(layout: Allocation, options: GroupTableOptions): GroupTables {
-  const { geometry } = layout;
-  const directories = countByGroup(options.directoryInodes, geometry);
+  const { geometry: { groupCount, inodesPerGroup } } = layout;
+  const { seed } = options;
+  const directories = new Array<number>(groupCount).fill(0);
+  for (const inodeNumber of options.directoryInodes) {
+    directories[Math.floor((inodeNumber - 1) / inodesPerGroup)]!++;
+  }
   const descriptors: GroupDescriptor[] = [];
   const bitmaps: MetadataWrite[] = [];
   let freeBlocksCount = 0;
   let freeInodesCount = 0;
-  for (let group = 0; group < geometry.groupCount; group++) {
+  for (let group = 0; group < groupCount; group++) {
     const usage = groupUsage(layout, options, group);
     freeBlocksCount += usage.freeBlocks;
     freeInodesCount += usage.freeInodes;
     const hasBlockBitmap = (usage.flags & GROUP_FLAG.BLOCK_UNINIT) === 0;
     const hasInodeBitmap = (usage.flags & GROUP_FLAG.INODE_UNINIT) === 0;
-    const { seed } = options;
+    const blockBitmapBlock = layout.blockBitmapBlocks[group]!;
+    const inodeBitmapBlock = layout.inodeBitmapBlocks[group]!;
     if (hasBlockBitmap) {
-      bitmaps.push(blockWrite(layout.blockBitmapBlocks[group]!, () => blockBitmap(layout, group)));
+      bitmaps.push(blockWrite(blockBitmapBlock, () => blockBitmap(layout, group)));
     }
     if (hasInodeBitmap) {
-      const number = layout.inodeBitmapBlocks[group]!;
-      bitmaps.push(blockWrite(number, () => inodeBitmap(geometry.inodesPerGroup, usage)));
+      bitmaps.push(blockWrite(inodeBitmapBlock, () => inodeBitmap(inodesPerGroup, usage)));
     }
     descriptors.push({
-      blockBitmapBlock: layout.blockBitmapBlocks[group]!,
-      inodeBitmapBlock: layout.inodeBitmapBlocks[group]!,
+      blockBitmapBlock,
+      inodeBitmapBlock,
       inodeTableBlock: layout.inodeTableBlocks[group]!,
       freeBlocksCount: usage.freeBlocks,
       freeInodesCount: usage.freeInodes,
@@ -217,14 +211,10 @@ export function buildGroupTables(layout: Allocation, options: GroupTableOptions)
         ? bitmapChecksum(seed, blockBitmap(layout, group), BLOCKS_PER_GROUP / 8)
         : 0,
       inodeBitmapChecksum: hasInodeBitmap && seed !== undefined
-        ? bitmapChecksum(
-          seed,
-          inodeBitmap(geometry.inodesPerGroup, usage),
-          geometry.inodesPerGroup / 8,
-        )
+        ? bitmapChecksum(seed, inodeBitmap(inodesPerGroup, usage), inodesPerGroup / 8)
         : 0,
       // Without checksums the kernel ignores this count and e2fsck wants 0.
-      itableUnusedCount: seed === undefined ? 0 : geometry.inodesPerGroup - usage.usedSlots,
+      itableUnusedCount: seed === undefined ? 0 : inodesPerGroup - usage.usedSlots,
     });
   }
   return { descriptors, freeBlocksCount, freeInodesCount, bitmaps };
@@ -259,10 +249,8 @@ function groupUsage(layout: Allocation, options: GroupTableOptions, group: numbe
   const { geometry, totalBlocks } = layout;
   const startBlock = group * BLOCKS_PER_GROUP;
   const endBlock = Math.min(startBlock + BLOCKS_PER_GROUP, totalBlocks);
-  let usedBlocks = 0;
-  forEachOverlap(layout.usedRanges, { startBlock, endBlock }, (_, blockCount) => {
-    usedBlocks += blockCount;
-  });
+  const blocks = { startBlock, endBlock };
+  const usedBlocks = blocksWithin(layout.usedRanges, blocks);
   const { inodesPerGroup } = geometry;
   const before = group * inodesPerGroup;
   const freeSlots = freeSlotsOf(options.freeInodeNumbers ?? [], before, inodesPerGroup);
@@ -277,7 +265,7 @@ function groupUsage(layout: Allocation, options: GroupTableOptions, group: numbe
     if (usedSlots === 0) flags |= GROUP_FLAG.INODE_UNINIT;
     // The kernel derives such a bitmap from the backups alone; that of the last group has its end marked as well.
     const isLast = group === geometry.groupCount - 1;
-    if (!isLast && usedBlocks === backupBlocks(layout, startBlock)) {
+    if (!isLast && usedBlocks === blocksWithin(geometry.reserved, blocks)) {
       flags |= GROUP_FLAG.BLOCK_UNINIT;
     }
   }
@@ -298,15 +286,6 @@ function freeSlotsOf(free: readonly number[], before: number, inodesPerGroup: nu
     slots.push(free[i]! - before - 1);
   }
   return slots;
-}
-
-function backupBlocks(layout: Allocation, startBlock: number): number {
-  let blocks = 0;
-  const window = { startBlock, endBlock: startBlock + BLOCKS_PER_GROUP };
-  forEachOverlap(layout.geometry.reserved, window, (_, blockCount) => {
-    blocks += blockCount;
-  });
-  return blocks;
 }
 
 function blockBitmap(layout: Allocation, group: number): Uint8Array {
@@ -335,15 +314,4 @@ function inodeBitmap(
 
 function blockWrite(block: number, encode: () => Uint8Array): MetadataWrite {
   return { offsetBytes: block * BLOCK_SIZE_BYTES, sizeBytes: BLOCK_SIZE_BYTES, encode };
-}
-
-function countByGroup(
-  inodeNumbers: readonly number[],
-  geometry: Allocation["geometry"],
-): number[] {
-  const counts = new Array<number>(geometry.groupCount).fill(0);
-  for (const inodeNumber of inodeNumbers) {
-    counts[Math.floor((inodeNumber - INODE_NUMBER.BAD_BLOCKS) / geometry.inodesPerGroup)]!++;
-  }
-  return counts;
 }

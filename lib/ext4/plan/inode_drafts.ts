@@ -159,7 +159,6 @@ export interface InodeNumbers {
   next(): number;
 }
 
-/** One number after the other. */
 export function ascendingNumbers(): InodeNumbers {
   let nextNumber: number = INODE_NUMBER.FIRST_USABLE;
   return { ofNode: () => nextNumber++, next: () => nextNumber++ };
@@ -215,26 +214,22 @@ function makeDraft(inodeNumber: number, node: TreeNode, parent: NodeDraft, name:
   return new Draft(inodeNumber, node, parent, name);
 }
 
-/** An attribute value that will be an inode. */
 export interface ValueDraft {
   readonly inodeNumber: number;
   readonly value: ValueInode;
   readonly content: MetadataContent;
 }
 
-/** All inodes except the journal. */
 export interface InodeDrafts {
   /** The root first, then the others in path order. */
   readonly nodes: readonly NodeDraft[];
   readonly values: readonly ValueDraft[];
   readonly planner: XattrPlanner;
-  /** Highest inode number used. */
   readonly lastInodeNumber: number;
   /** Lower numbers that are not in use, ascending; there are none unless numbers were kept. */
   readonly freeInodeNumbers: readonly number[];
 }
 
-/** Options for drafting. */
 export interface DraftOptions {
   /** Checksum seed of the file system, whether metadata is checksummed or not. */
   readonly seed: number;

@@ -39,7 +39,6 @@ const OWNER_MAX = 2 ** 32 - 2;
 const DEVICE_MAJOR_MAX = 0xfff;
 const DEVICE_MINOR_MAX = 0xfffff;
 
-/** What a record needs besides the draft. */
 interface RecordContext {
   /** Checksum seed; undefined without metadata checksums. */
   readonly seed: number | undefined;
@@ -81,7 +80,6 @@ export function nodeRecord(draft: NodeDraft, context: RecordContext): InodeRecor
   };
 }
 
-/** The fields that describe content. */
 interface ContentFields {
   readonly flags: number;
   readonly blockField: Uint8Array;
@@ -135,7 +133,6 @@ export function valueRecord(draft: ValueDraft, context: RecordContext): InodeRec
   };
 }
 
-/** The journal's inode. */
 export function journalRecord(
   inodeNumber: number,
   { journalBlocks, timestamp }: Pick<Settings, "journalBlocks" | "timestamp">,

@@ -45,13 +45,11 @@ import { type FileDraft, NodeDraft, withContent } from "./inode_drafts.ts";
 import type { PreviousImage, PreviousMatches, PreviousNode } from "./previous.ts";
 import type { Settings } from "./settings.ts";
 
-/** An allocation in the way of a previous image. */
 interface KeptAllocation extends Allocation {
   /** For each file, in their order on disk: 1 if it keeps its blocks. */
   readonly isKept: Uint8Array;
 }
 
-/** What is planned, and what there was before. */
 interface KeptAllocationDemand extends AllocationDemand {
   readonly previous: PreviousImage;
   readonly matches: PreviousMatches;
@@ -93,7 +91,7 @@ export function allocateAmongKept(
     );
     const geometry = makeGeometry({ groupCount, inodeCount: 0, inodesPerGroup, wide, backups });
     checkInodeTotal(geometry);
-    const attempt = new KeptAttempt(demand, files, settings, geometry, keepsTables).run();
+    const attempt = new KeptAttempt({ ...demand, files, settings, geometry, keepsTables }).run();
     if (typeof attempt === "string") return attempt;
     const totalBlocks = imageBlocks(attempt, settings, geometry);
     if (totalBlocks === undefined) return "the content does not fit into the given size with it";
@@ -126,40 +124,33 @@ function keptDemand(file: FileDraft, matches: PreviousMatches): KeptFile {
   };
 }
 
+interface KeptAttemptGiven extends Omit<KeptAllocationDemand, "files"> {
+  readonly files: readonly KeptFile[];
+  readonly settings: Settings;
+  readonly geometry: Geometry;
+  readonly keepsTables: boolean;
+}
+
 class KeptAttempt {
-  readonly #demand: KeptAllocationDemand;
-  readonly #files: readonly KeptFile[];
-  readonly #settings: Settings;
-  readonly #geometry: Geometry;
-  readonly #keepsTables: boolean;
+  readonly #given: KeptAttemptGiven;
   /** Blocks of metadata besides the reserved ranges. */
   readonly #metadata: BlockRange[] = [];
   readonly #inodeBlocks = new InodeBlockTable();
 
-  constructor(
-    demand: KeptAllocationDemand,
-    files: readonly KeptFile[],
-    settings: Settings,
-    geometry: Geometry,
-    keepsTables: boolean,
-  ) {
-    this.#demand = demand;
-    this.#files = files;
-    this.#settings = settings;
-    this.#geometry = geometry;
-    this.#keepsTables = keepsTables;
+  constructor(given: KeptAttemptGiven) {
+    this.#given = given;
   }
 
   run(): Omit<KeptAllocation, "geometry" | "totalBlocks"> | string {
-    const { previous, keepsStale } = this.#demand;
-    const { reserved, groupCount } = this.#geometry;
-    const rules = layoutRules(this.#settings);
+    const { previous, keepsStale, files, settings, geometry, keepsTables } = this.#given;
+    const { reserved, groupCount } = geometry;
+    const rules = layoutRules(settings);
     const { journal } = previous;
     const kept = previous.groups.slice(0, groupCount);
     for (const group of kept) {
       this.#take([group.blockBitmapBlock, group.inodeBitmapBlock]);
-      if (!this.#keepsTables) continue;
-      const blockCount = this.#geometry.inodeTableBlocks;
+      if (!keepsTables) continue;
+      const blockCount = geometry.inodeTableBlocks;
       this.#metadata.push({ startBlock: group.inodeTableBlock, blockCount });
     }
     for (const extent of journal?.extents ?? []) this.#metadata.push(extent);
@@ -169,8 +160,8 @@ class KeptAttempt {
     if (this.#metadata.some((range) => overlapsAny(range, reserved))) {
       return "its group descriptors have no room to grow";
     }
-    const isKept = keepable(this.#files, rules, uniteRanges([...this.#metadata, ...reserved]));
-    const keptFiles = this.#files.filter((_, i) => isKept[i] === 1);
+    const isKept = keepable(files, rules, uniteRanges([...this.#metadata, ...reserved]));
+    const keptFiles = files.filter((_, i) => isKept[i] === 1);
     for (const { content } of keptFiles) this.#take(content!.treeBlocks);
     const room = this.#room(keptFiles.map(({ content }) => content!.extents), true);
     const blockBitmapBlocks = kept.map((group) => group.blockBitmapBlock);
@@ -190,7 +181,7 @@ class KeptAttempt {
     for (let i = 0; i < xattrBlocks.length; i++) xattrBlocks[i] ||= this.#takeNew(room, 1)[0]!;
     const inodeTableBlocks = this.#tables(room);
     const taken = uniteRanges(this.#metadata);
-    const placement = placeAmongKept(this.#files, rules, {
+    const placement = placeAmongKept(files, rules, {
       taken,
       reserved,
       cleared: (payload) =>
@@ -232,7 +223,7 @@ class KeptAttempt {
 
   /** Directories, long symlinks and attribute values, with the blocks that they keep. */
   #keepContents() {
-    const { inodes, matches } = this.#demand;
+    const { inodes, matches } = this.#given;
     return Array.from(withContent(inodes), (draft) => {
       const { inodeNumber, content: { blockCount } } = draft;
       const match = draft instanceof NodeDraft ? matches.inodeOf(draft.node) : undefined;
@@ -252,7 +243,7 @@ class KeptAttempt {
 
   /** The blocks of shared attributes, 0 for new ones: each is where the first inode with them had its own. */
   #keepXattrBlocks(): number[] {
-    const { inodes, matches } = this.#demand;
+    const { inodes, matches } = this.#given;
     const order = new Map(inodes.planner.blocks.map((block, i) => [block, i]));
     const blocks = inodes.planner.blocks.map(() => 0);
     const claimed = new Set<number>();
@@ -270,14 +261,14 @@ class KeptAttempt {
 
   /** Room for new metadata among what is in use. */
   #room(payload: readonly (readonly BlockRange[])[], withWholeCells: boolean): MetadataRoom {
-    const { gridBlocks } = this.#settings;
-    const { reserved } = this.#geometry;
+    const { previous, settings: { gridBlocks }, geometry } = this.#given;
+    const { reserved } = geometry;
     const inUse = uniteRanges([...this.#metadata, ...payload.flat()]);
     const used = uniteRanges([...inUse, ...reserved]);
     const usedCells = uniteRanges(roundedToGrid(used, gridBlocks));
     const end = alignUp(endOf(inUse.at(-1)!), gridBlocks);
     const before = [
-      ...metadataOf(this.#demand.previous, this.#geometry),
+      ...metadataOf(previous, geometry),
       ...this.#metadata,
     ];
     const cells = uniteRanges(roundedToGrid(before, gridBlocks))
@@ -294,13 +285,12 @@ class KeptAttempt {
 
   /** Inode tables that cannot stay are laid one behind the other, as they were: each block has its place in a cell. */
   #tables(room: MetadataRoom): number[] {
-    const { groupCount, inodeTableBlocks } = this.#geometry;
-    const { previous } = this.#demand;
-    const blocks = this.#keepsTables
+    const { previous, settings: { gridBlocks }, keepsTables } = this.#given;
+    const { groupCount, inodeTableBlocks } = this.#given.geometry;
+    const blocks = keepsTables
       ? previous.groups.slice(0, groupCount).map((group) => group.inodeTableBlock)
       : [];
     if (blocks.length === groupCount) return blocks;
-    const { gridBlocks } = this.#settings;
     if (blocks.length === 0) {
       room.behind.advanceToCongruent(previous.groups[0]!.inodeTableBlock % gridBlocks, gridBlocks);
     }
@@ -324,7 +314,7 @@ class KeptAttempt {
   /** Gives each file its extents, and new ones the blocks of the trees over them. */
   #mapFiles(extents: readonly (readonly Extent[])[], isKept: Uint8Array): void {
     let room: MetadataRoom | undefined;
-    this.#files.forEach(({ inodeNumber, content }, i) => {
+    this.#given.files.forEach(({ inodeNumber, content }, i) => {
       const leaves = extents[i]!;
       if (leaves.length === 0) return;
       const before = isKept[i] === 1 ? content!.treeBlocks : [];

@@ -39,7 +39,7 @@ import type {
 import {
   draftInodes,
   type DraftOptions,
-  FileDraft,
+  type FileDraft,
   type InodeDrafts,
   NodeDraft,
   type ValueDraft,
@@ -77,7 +77,6 @@ interface PlacementInput {
   readonly hot?: readonly FileNode[] | undefined;
 }
 
-/** Plans an image. */
 export function planExt4(
   tree: FileTree,
   settings: Settings,
@@ -177,7 +176,7 @@ function seedOf(settings: Settings): number {
 
 /** The files with payload, in their order on disk. */
 function filesOnDisk({ nodes }: InodeDrafts, settings: Settings): FileDraft[] {
-  const files = nodes.filter((draft) => draft instanceof FileDraft && !draft.isInline);
+  const files = nodes.filter(({ node, isInline }) => node.kind === "file" && !isInline);
   sortPayloads(files as FileDraft[], settings.payloadOrder, ({ node }) => node);
   return files as FileDraft[];
 }
@@ -261,7 +260,7 @@ class PlanBuilder {
     const journal = this.#layout.journal;
     const superblock = primarySuperblock(this.#layout, tables, {
       settings: this.#settings,
-      used: { valueInodes: this.#inodes.planner.valueInodes.length > 0 },
+      used: { valueInodes: this.#inodes.values.length > 0 },
       journalMap: journal && this.#tree(INODE_NUMBER.JOURNAL, journal).root,
     });
     const table = encodeDescriptorTable(this.#layout, tables, this.#seed);
@@ -422,7 +421,6 @@ function payloadWrites(files: readonly FileLayout[]): PayloadWrite[] {
   return ascends ? writes : writes.sort((a, b) => a.startBlock - b.startBlock);
 }
 
-/** Counts what a plan holds. */
 function summarize(
   { usedRanges, totalBlocks, geometry }: Pick<
     ImagePlan,

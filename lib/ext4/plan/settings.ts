@@ -57,26 +57,27 @@ export interface LayoutOptions {
   readonly reservedBlocks: ReservedBlocks;
 }
 
+type ResolvedOption =
+  | "gridBytes"
+  | "startOnGrid"
+  | "payloadOrder"
+  | "journalBytes"
+  | "uuid"
+  | "label"
+  | "compat";
+
 /** Checked options, in blocks. */
-export interface Settings {
+export interface Settings extends Omit<LayoutOptions, ResolvedOption> {
   readonly gridBlocks: number;
-  readonly alignThresholdBytes: number;
   readonly startOnGrid: boolean;
-  readonly packing: Packing;
   readonly payloadOrder: PayloadOrder;
-  readonly size: ImageSize;
   readonly journalBlocks: number;
   readonly uuid: Uint8Array;
   readonly label: Uint8Array;
-  readonly backups: "sparse" | "none";
-  readonly inlineData: boolean;
-  readonly metadataChecksums: boolean;
   readonly wide: boolean;
   readonly constantSeed: boolean;
   /** What cannot read attribute values in inodes of their own; undefined: they are made where they are needed. */
   readonly valueInodesRefusedBy: string | undefined;
-  readonly inodeCount: number | undefined;
-  readonly reservedBlocks: ReservedBlocks;
   /** Unix time for everything that the tree gives no time for. */
   readonly timestamp: number;
 }
@@ -95,28 +96,23 @@ export function resolveSettings(
   options: LayoutOptions,
   identity: { readonly derivedUuid: Uint8Array; readonly timestamp: number },
 ): Settings {
+  const { gridBytes, startOnGrid, payloadOrder, journalBytes, uuid, label, compat, ...kept } =
+    options;
   checkNumbers(options, identity.timestamp);
   checkPacking(options.packing);
-  const ruledOut = ruledOutBy(options.compat ?? []);
+  const ruledOut = ruledOutBy(compat ?? []);
   checkRuledOut(options, ruledOut);
   return {
-    gridBlocks: options.gridBytes / BLOCK_SIZE_BYTES,
-    alignThresholdBytes: options.alignThresholdBytes,
-    startOnGrid: options.startOnGrid ?? options.alignThresholdBytes !== Infinity,
-    packing: options.packing,
-    payloadOrder: options.payloadOrder ?? "path",
-    size: options.size,
-    journalBlocks: journalBlocks(options.journalBytes),
-    uuid: options.uuid === undefined ? identity.derivedUuid : parseUuid(options.uuid),
-    label: labelBytes(options.label),
-    backups: options.backups,
-    inlineData: options.inlineData,
-    metadataChecksums: options.metadataChecksums,
+    ...kept,
+    gridBlocks: gridBytes / BLOCK_SIZE_BYTES,
+    startOnGrid: startOnGrid ?? options.alignThresholdBytes !== Infinity,
+    payloadOrder: payloadOrder ?? "path",
+    journalBlocks: journalBlocks(journalBytes),
+    uuid: uuid === undefined ? identity.derivedUuid : parseUuid(uuid),
+    label: labelBytes(label),
     wide: !ruledOut.has("64bit"),
     constantSeed: options.metadataChecksums && !ruledOut.has("metadata_csum_seed"),
     valueInodesRefusedBy: ruledOut.get("ea_inode"),
-    inodeCount: options.inodeCount,
-    reservedBlocks: options.reservedBlocks,
     timestamp: identity.timestamp,
   };
 }
@@ -171,8 +167,8 @@ function checkNumbers(options: LayoutOptions, timestamp: number): void {
   if (inodeCount !== undefined) {
     checkWhole("inodeCount", inodeCount, [1, 0xffffffff], "1 to 4294967295");
   }
-  const wanted = `0 to ${TIMESTAMP_SECONDS_MAX} seconds`;
-  checkWhole("timestamp", timestamp, [0, TIMESTAMP_SECONDS_MAX], wanted);
+  const latest = TIMESTAMP_SECONDS_MAX;
+  checkWhole("timestamp", timestamp, [0, latest], `0 to ${latest} seconds`);
 }
 
 function checkWhole(
@@ -189,16 +185,12 @@ function checkPacking(packing: Packing): void {
   if (packing.kind !== "resync") return;
   const { meanBytes, lowBytes } = packing;
   if (!Number.isSafeInteger(meanBytes) || !Number.isSafeInteger(lowBytes) || lowBytes < 0) {
-    throw optionError(
-      "packing",
-      `wanted resync:MEAN:LO in whole bytes, found ${meanBytes}:${lowBytes}`,
-    );
+    const found = `${meanBytes}:${lowBytes}`;
+    throw optionError("packing", `wanted resync:MEAN:LO in whole bytes, found ${found}`);
   }
   if (meanBytes - lowBytes <= BLOCK_SIZE_BYTES) {
-    throw optionError(
-      "packing",
-      `wanted MEAN at least 4K over LO, found ${meanBytes} and ${lowBytes}`,
-    );
+    const found = `${meanBytes} and ${lowBytes}`;
+    throw optionError("packing", `wanted MEAN at least 4K over LO, found ${found}`);
   }
 }
 
@@ -215,10 +207,7 @@ function journalBlocks(journalBytes: number): number {
 function labelBytes(label: string | undefined): Uint8Array {
   const bytes = new TextEncoder().encode(label ?? "");
   if (bytes.length > LABEL_BYTES_MAX || bytes.includes(0)) {
-    throw optionError(
-      "label",
-      `wanted at most 16 bytes and no NUL, found ${bytes.length} bytes`,
-    );
+    throw optionError("label", `wanted at most 16 bytes and no NUL, found ${bytes.length} bytes`);
   }
   return bytes;
 }

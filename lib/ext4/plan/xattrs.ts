@@ -69,33 +69,27 @@ export interface XattrOwner {
   readonly node: TreeNode;
 }
 
+interface XattrPlannerOptions {
+  readonly seed: number;
+  readonly warnings: Warnings;
+  /** The number of the next inode that holds a value. */
+  readonly takeInodeNumber: () => number;
+  /** What cannot read values in inodes of their own; undefined: there may be some. */
+  readonly valueInodesRefusedBy: string | undefined;
+}
+
 /** Divides the attributes of one inode after the other, and shares what is equal. */
 export class XattrPlanner {
   readonly blocks: SharedXattrBlock[] = [];
   readonly valueInodes: ValueInode[] = [];
-  readonly #seed: number;
-  readonly #warnings: Warnings;
-  readonly #valueInodesRefusedBy: string | undefined;
-  readonly #takeInodeNumber: () => number;
+  readonly #options: XattrPlannerOptions;
   readonly #blockByContent = new Map<ByteString, SharedXattrBlock>();
   readonly #valueByContent = new Map<ByteString, ValueInode>();
   readonly #valueByNumber = new Map<number, ValueInode>();
   readonly #noneByMode = new Map<number, InodeXattrs>();
 
-  constructor(
-    options: {
-      readonly seed: number;
-      readonly warnings: Warnings;
-      /** The number of the next inode that holds a value. */
-      readonly takeInodeNumber: () => number;
-      /** What cannot read values in inodes of their own; undefined: there may be some. */
-      readonly valueInodesRefusedBy: string | undefined;
-    },
-  ) {
-    this.#seed = options.seed;
-    this.#warnings = options.warnings;
-    this.#takeInodeNumber = options.takeInodeNumber;
-    this.#valueInodesRefusedBy = options.valueInodesRefusedBy;
+  constructor(options: XattrPlannerOptions) {
+    this.#options = options;
   }
 
   /** For a node without attributes, as most are: one object for all nodes of a mode. */
@@ -107,11 +101,10 @@ export class XattrPlanner {
     return none;
   }
 
-  /** Divides the attributes of one node. */
   plan(owner: XattrOwner): InodeXattrs {
     const { mode, xattrs } = owner.node.attributes;
     if (xattrs.length === 0) return this.planNone(mode);
-    const converted = convertXattrs(owner, this.#warnings);
+    const converted = convertXattrs(owner, this.#options.warnings);
     const disk = converted.xattrs;
     if (disk.length === 0 || inodeXattrsSizeBytes(disk) <= INODE_XATTR_CAPACITY_BYTES) {
       return { inInode: disk, block: undefined, mode: converted.mode };
@@ -135,7 +128,7 @@ export class XattrPlanner {
         if (xattr.valueInode !== undefined || xattr.value.length === 0) return;
         if (largest < 0 || xattr.value.length > fitted[largest]!.value.length) largest = i;
       });
-      const reader = this.#valueInodesRefusedBy;
+      const reader = this.#options.valueInodesRefusedBy;
       if (largest < 0 || reader !== undefined) {
         const why = `its extended attributes need ${xattrBlockUsedBytes(fitted)} bytes: a block ` +
           `holds ${BLOCK_SIZE_BYTES}`;
@@ -182,9 +175,9 @@ export class XattrPlanner {
     const known = this.#valueByContent.get(key);
     if (known !== undefined) return known;
     const inode: ValueInode = {
-      inodeNumber: this.#takeInodeNumber(),
+      inodeNumber: this.#options.takeInodeNumber(),
       value,
-      hash: xattrValueHash(this.#seed, value),
+      hash: xattrValueHash(this.#options.seed, value),
       referenceCount: 0,
     };
     this.#valueByContent.set(key, inode);
