@@ -21,7 +21,7 @@ import {
   storedPart,
 } from "./source_file.ts";
 import { once, treeLayer } from "./tree_image.ts";
-import type { DocumentLimit, ResolvedOptions, StoredFile } from "./types.ts";
+import type { DocumentLimit, OpenedImage, ResolvedOptions, StoredFile } from "./types.ts";
 
 /** Where a file's bytes lie in the archive. */
 interface MemberFile {
@@ -186,13 +186,21 @@ export class Archive {
   }
 }
 
-/** Opens an archive, compressed or not. Takes over the file, also when that fails. */
-export async function openArchive(file: SourceFile, options: ResolvedOptions): Promise<Archive> {
+/**
+ * Opens the image of an archive, compressed or not. Takes over the file, also when that fails.
+ *
+ * @param open from then on the image closes the archive, unless this throws
+ */
+export async function openArchive(
+  file: SourceFile,
+  options: ResolvedOptions,
+  open: (archive: Archive) => Promise<OpenedImage>,
+): Promise<OpenedImage> {
   const plain = await inflated(file, options);
   try {
     const head = storedHead(plain);
     if (!isTarHeader(head)) throw contentFault(file.name, head, "an image archive");
-    return new Archive(plain, options, (...warning) => options.warnings.add(...warning));
+    return await open(new Archive(plain, options, (...args) => options.warnings.add(...args)));
   } catch (error) {
     plain.file.release();
     throw error;

@@ -20,7 +20,6 @@ import {
   MissingLayersError,
   UnknownReferenceError,
 } from "./manifest.ts";
-import { wantedPlatform } from "./platform.ts";
 import { sameReference } from "./source_name.ts";
 import {
   DEFAULT_SOURCE_LIMITS,
@@ -109,8 +108,7 @@ function openSavedImage(
   checkNamedAfterContent(saved.configPath, configDigest, configName);
   const config = readConfig(configBytes, configName);
   checkLayerCount(saved.layerPaths.length, config.diffIds.length, what, limits.layers);
-  const stated = { found: config.platform, announced: undefined };
-  checkPlatform(stated, wantedPlatform(options), configName, options.warnings);
+  checkPlatform(configName, config.platform, undefined, options);
   return {
     source,
     kind: "docker-archive",

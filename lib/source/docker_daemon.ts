@@ -119,14 +119,11 @@ export async function openDaemonImage(
   const daemon: Daemon = { what, endpoint, timing, signal: options.signal };
   const exported = await exportedName(daemon, image, name);
   const pieces = ask(daemon, `/images/${exported}/get`, EXPORT_STALL_MILLISECONDS);
-  const archive = await openArchive(await spoolStream(what, pieces, options), options);
-  try {
-    const opened = await openDockerArchive(source, archive, undefined, options);
-    return { ...opened, kind: "docker-daemon" };
-  } catch (error) {
-    archive.close();
-    throw error;
-  }
+  const file = await spoolStream(what, pieces, options);
+  const opened = await openArchive(file, options, (archive) => {
+    return openDockerArchive(source, archive, undefined, options);
+  });
+  return { ...opened, kind: "docker-daemon" };
 }
 
 /** A bare name would export every tag of its repository. */
@@ -286,8 +283,9 @@ function daemonFault(
   fault: NetworkFault,
   cause: unknown,
 ): IoError {
-  if (fault.stalledSeconds !== undefined) {
-    return new IoError(what, `${name} sent nothing for ${fault.stalledSeconds} seconds`, {
+  const { stalledSeconds } = fault.details;
+  if (stalledSeconds !== undefined) {
+    return new IoError(what, `${name} sent nothing for ${stalledSeconds} seconds`, {
       hint: "see whether `docker version` answers; restart the daemon if it does not",
     });
   }

@@ -23,12 +23,12 @@ import {
   SIZE_BYTES,
   TEXT,
 } from "./json.ts";
-import { normalizePlatform, type Platform } from "./platform.ts";
+import { normalizePlatform, type Platform, type StatedPlatform } from "./platform.ts";
 import { checkDocumentSize } from "./source_file.ts";
 import type { SourceLimits, StoredBytes } from "./types.ts";
 
-/** What a manifest or index descriptor can point at. */
-export type DocumentKind = "index" | "manifest" | "schema1" | "unknown";
+/** What a descriptor can point at. */
+type DocumentKind = "index" | "manifest" | "schema1" | "unknown";
 
 const OCI = "application/vnd.oci.image.";
 const DOCKER = "application/vnd.docker.";
@@ -71,7 +71,7 @@ const LAYER_COMPRESSIONS: ReadonlyMap<string, Compression> = new Map([
   [`${DOCKER}image.rootfs.foreign.diff.tar.gzip`, "gzip"],
 ]);
 
-export function documentKind(mediaType: string): DocumentKind {
+export function documentKind(mediaType = ""): DocumentKind {
   return DOCUMENT_KINDS.get(mediaType) ?? "unknown";
 }
 
@@ -156,13 +156,11 @@ const BASE64 = v.pipe(
 const VARIANT = { variant: maybe(TEXT), "os.version": maybe(TEXT) };
 
 function platformOf(
-  { os, architecture, variant, "os.version": osVersion }:
-    & {
-      readonly [field in "os" | "architecture"]: string;
-    }
-    & { readonly [field in "variant" | "os.version"]?: string | undefined },
+  { "os.version": osVersion, ...stated }: Omit<StatedPlatform, "osVersion"> & {
+    readonly "os.version": string | undefined;
+  },
 ): Platform {
-  return normalizePlatform({ os, architecture, variant, osVersion });
+  return normalizePlatform({ ...stated, osVersion });
 }
 
 const PLATFORM = v.pipe(
@@ -184,12 +182,14 @@ const DESCRIPTOR = v.pipe(
     platform: maybe(PLATFORM),
     artifactType: maybe(TEXT),
   }),
-  v.transform(({ size, urls, annotations, artifactType, data, platform, ...rest }): Descriptor => ({
+  v.transform((
+    { size, urls = [], annotations = {}, artifactType, data, platform, ...rest },
+  ): Descriptor => ({
     ...rest,
     sizeBytes: size,
     data,
-    urls: urls ?? [],
-    annotations: new Map(Object.entries(annotations ?? {})),
+    urls,
+    annotations: new Map(Object.entries(annotations)),
     platform,
     artifactType: artifactType || undefined,
   })),
@@ -197,8 +197,8 @@ const DESCRIPTOR = v.pipe(
 
 /** Images without layers are written in every way that there is. */
 const MANIFEST = fields({ config: DESCRIPTOR, layers: maybe(listOf(DESCRIPTOR)) });
-const INDEX = fields({ manifests: listOf(fields({ mediaType: TEXT })) });
-const ENTRIES = fields({ manifests: listOf(v.unknown()) });
+const INDEX = fields({ manifests: listOf(v.unknown()) });
+const INDEX_ENTRY = fields({ mediaType: TEXT });
 const CONFIG = fields({
   rootfs: fields({
     type: maybe(v.literal("layers", `"layers"`)),
@@ -248,7 +248,8 @@ export async function readDocument(
   const limitName = kind === "config" ? "configBytes" : "manifestBytes";
   checkDocumentSize(name, descriptor.sizeBytes, limits[limitName], limitName);
   const bytes = descriptor.data ?? await store.read(descriptor);
-  checkBlob(bytes, descriptor, name);
+  checkSize(bytes.length, descriptor.sizeBytes, name);
+  checkDigest(bytes, descriptor.digest, name);
   return { bytes, name };
 }
 
@@ -277,20 +278,18 @@ export function missingBlob({ digest, urls }: Descriptor, where: string): InputE
   });
 }
 
-/** Compares a blob with its descriptor. */
-function checkBlob(bytes: Uint8Array, descriptor: Descriptor, what: string): void {
-  checkSize(bytes.length, descriptor.sizeBytes, what);
-  const { algorithm } = parseDigest(descriptor.digest, what);
-  const found = digestOf(bytes, algorithm);
-  if (found !== descriptor.digest) throw digestFault(what, found, descriptor.digest);
-}
-
 /** @throws {InputError} when the sizes differ */
 export function checkSize(found: number, wanted: number, what: string): void {
   if (found === wanted) return;
   throw new InputError(what, `its size is ${found} bytes: wanted ${wanted}`, {
     data: { expected: wanted, actual: found },
   });
+}
+
+/** @throws {InputError} when the bytes have another digest */
+export function checkDigest(bytes: Uint8Array, wanted: string, what: string): void {
+  const found = digestOf(bytes, parseDigest(wanted, what).algorithm);
+  if (found !== wanted) throw digestFault(what, found, wanted);
 }
 
 /** The error for a blob that is not what its digest says. */
@@ -301,10 +300,8 @@ export function digestFault(what: string, found: string, wanted: string): InputE
   });
 }
 
-const REMAKE_HINT = "make the image again with a current tool, for example skopeo copy";
-
 /**
- * Reads an index. Entries of kinds that are not read here are left out, as the specification wants.
+ * Reads an index. Entries of unknown kinds are left out, as the specification wants.
  *
  * @param mediaType what the descriptor said, if there was one
  */
@@ -313,24 +310,17 @@ export function readIndex(
   what: string,
   mediaType: string | undefined,
 ): readonly Descriptor[] {
-  const object = parseJsonObject(bytes, what);
   const location = { what, field: "" };
-  checkDocumentType(object, location, "index", mediaType);
-  for (const key of ["layers", "config", "fsLayers"]) {
-    if (field(object, key) !== undefined) throw ambiguous(location, "an index", key);
-  }
+  const object = parseDocument(bytes, location, "index", mediaType);
   const { manifests } = checkJson(INDEX, object, location);
-  const entries = checkJson(ENTRIES, object, location).manifests;
-  const at = inside(location, "manifests");
-  return manifests.flatMap(({ mediaType }, i) =>
-    documentKind(mediaType) === "unknown" ? [] : [readDescriptor(entries[i], inside(at, i))]
-  );
-}
-
-function readDescriptor(value: unknown, location: JsonLocation): Descriptor {
-  const descriptor = checkJson(DESCRIPTOR, value, location);
-  parseDigest(descriptor.digest, location.what);
-  return descriptor;
+  return manifests.flatMap((entry, i) => {
+    const at = inside(inside(location, "manifests"), i);
+    const { mediaType } = checkJson(INDEX_ENTRY, entry, at);
+    if (documentKind(mediaType) === "unknown") return [];
+    const descriptor = checkJson(DESCRIPTOR, entry, at);
+    parseDigest(descriptor.digest, what);
+    return [descriptor];
+  });
 }
 
 /** Reads a manifest of schema version 2. */
@@ -339,26 +329,17 @@ export function readManifest(
   what: string,
   mediaType: string | undefined,
 ): ManifestDocument {
-  const object = parseJsonObject(bytes, what);
   const location = { what, field: "" };
-  checkDocumentType(object, location, "manifest", mediaType);
-  for (const key of ["manifests", "fsLayers"]) {
-    if (field(object, key) !== undefined) throw ambiguous(location, "a manifest", key);
-  }
+  const object = parseDocument(bytes, location, "manifest", mediaType);
   const { config, layers = [] } = checkJson(MANIFEST, object, location);
   for (const { digest } of [config, ...layers]) parseDigest(digest, what);
   const isDocker = (mediaType ?? field(object, "mediaType")) === DOCKER_MANIFEST_TYPE;
   const isUnusual = isDocker && STORAGE_TYPES.has(config.mediaType);
+  const its = `its config is of type ${config.mediaType}`;
   if (!isImageConfigType(config.mediaType) && !isUnusual) {
-    throw new InputError(
-      what,
-      `its config is of type ${config.mediaType}: it is not a container image`,
-      { code: "wrongKind" },
-    );
+    throw new InputError(what, `${its}: it is not a container image`, { code: "wrongKind" });
   }
-  const oddity = isUnusual
-    ? `its config is of type ${config.mediaType}: taken for ${DOCKER_CONFIG_TYPE}`
-    : undefined;
+  const oddity = isUnusual ? `${its}: taken for ${DOCKER_CONFIG_TYPE}` : undefined;
   return { json: object, config, layers, oddity };
 }
 
@@ -393,39 +374,40 @@ export function describeDocument(bytes: Uint8Array, what: string): Descriptor {
   };
 }
 
-/** A document must be what its descriptor called it, or two tools will see two images in it (CVE-2021-41190). */
-function checkDocumentType(
-  object: JsonObject,
+/** Fields that another kind of document has. */
+const FOREIGN_FIELDS = {
+  index: ["layers", "config", "fsLayers"],
+  manifest: ["manifests", "fsLayers"],
+} as const;
+
+/** A document must be what its descriptor calls it, or two tools will see two images in it (CVE-2021-41190). */
+function parseDocument(
+  bytes: Uint8Array,
   location: JsonLocation,
-  kind: DocumentKind,
+  kind: "index" | "manifest",
   wanted: string | undefined,
-): void {
+): JsonObject {
+  const { what } = location;
+  const object = parseJsonObject(bytes, what);
   const version = field(object, "schemaVersion");
   if (version === 1) {
-    throw new InputError(
-      location.what,
-      "is a manifest of schema version 1, which is not supported",
-      { code: "unsupported", hint: REMAKE_HINT },
-    );
+    throw new InputError(what, "is a manifest of schema version 1, which is not supported", {
+      code: "unsupported",
+      hint: "make the image again with a current tool, for example skopeo copy",
+    });
   }
   if (version !== 2) throw jsonFault(inside(location, "schemaVersion"), version, "2");
   const { mediaType: stated } = checkJson(STATED_TYPE, object, location);
-  if (!stated) return;
-  if (wanted !== undefined && stated !== wanted) {
+  const article = kind === "index" ? "an index" : "a manifest";
+  if (stated && wanted !== undefined && stated !== wanted) {
     throw jsonFault(inside(location, "mediaType"), stated, `"${wanted}", as it was announced`);
   }
-  if (documentKind(stated) !== kind) {
-    throw jsonFault(
-      inside(location, "mediaType"),
-      stated,
-      `the type of ${kind === "index" ? "an index" : "a manifest"}`,
-    );
+  if (stated && documentKind(stated) !== kind) {
+    throw jsonFault(inside(location, "mediaType"), stated, `the type of ${article}`);
   }
-}
-
-function ambiguous(location: JsonLocation, kind: string, key: string): InputError {
-  return new InputError(
-    location.what,
-    `is ${kind} and yet has "${key}": wanted only one of the two`,
-  );
+  for (const key of FOREIGN_FIELDS[kind]) {
+    if (field(object, key) === undefined) continue;
+    throw new InputError(what, `is ${article} and yet has "${key}": wanted only one of the two`);
+  }
+  return object;
 }

@@ -222,24 +222,19 @@ export async function openOneOf(
   origin: ImageOrigin,
   options: ResolvedOptions,
 ): Promise<OpenedImage> {
-  const request = { platform: wantedPlatform(options), limits: sourceLimits(options) };
-  const manifest = await chooseManifest(store, descriptors, what, request);
-  return await openManifest(store, manifest, request, { ...origin, warnings: options.warnings });
-}
-
-interface Request {
-  /** Undefined: this machine's is wanted. */
-  readonly platform: WantedPlatform | undefined;
-  readonly limits: SourceLimits;
+  const wanted = wantedPlatform(options) ?? hostPlatform();
+  const manifest = await chooseManifest(store, descriptors, what, wanted, sourceLimits(options));
+  return await openManifest(store, manifest, origin, options);
 }
 
 async function chooseManifest(
   store: BlobStore,
   descriptors: readonly Descriptor[],
   what: string,
-  request: Request,
+  wanted: WantedPlatform,
+  limits: SourceLimits,
 ): Promise<Descriptor> {
-  const { manifests, missing } = await expandIndexes(store, descriptors, what, request.limits);
+  const { manifests, missing } = await expandIndexes(store, descriptors, what, limits);
   if (manifests.length === 0) {
     throw missing ? missingBlob(missing, what) : noImage(descriptors, what);
   }
@@ -248,11 +243,10 @@ async function chooseManifest(
   for (const descriptor of manifests) {
     const isThere = store.has(descriptor);
     const platform = descriptor.platform ??
-      (isThere ? await platformByConfig(store, descriptor, request.limits) : undefined);
+      (isThere ? await platformByConfig(store, descriptor, limits) : undefined);
     // Without a platform even in its config, it is an artifact, or cannot be chosen by one.
     if (platform) candidates.push({ descriptor, platform, isThere });
   }
-  const wanted = request.platform ?? hostPlatform();
   const suitable = wanted === "any"
     ? candidates.filter(({ isThere }) => isThere)
     : bestPlatforms(wanted, candidates, ({ platform }) => platform);
@@ -295,10 +289,8 @@ function platformFault(
   there: readonly Candidate[],
   code: ErrorCode = "platformMismatch",
 ): InputError {
-  const [value] = platformsOf(there);
-  const remedies: readonly Remedy[] = value === undefined
-    ? []
-    : [{ option: "platform", change: "set", value }];
+  const remedies = platformsOf(there).slice(0, 1)
+    .map((value): Remedy => ({ option: "platform", change: "set", value }));
   return new InputError(what, why, { code, remedies });
 }
 
@@ -333,10 +325,9 @@ async function expandIndexes(
   for (let item = pending.pop(); item; item = pending.pop()) {
     const { descriptor, depth } = item;
     if (++entryCount > limits.indexEntries) {
-      throw limitError(what, `has more than ${limits.indexEntries} entries in its indexes`, {
-        name: "indexEntries",
-        expected: limits.indexEntries,
-      });
+      const expected = limits.indexEntries;
+      const why = `has more than ${expected} entries in its indexes`;
+      throw limitError(what, why, { name: "indexEntries", expected });
     }
     if (!mayBeImage(descriptor) || seen.has(descriptor.digest)) continue;
     seen.add(descriptor.digest);
@@ -345,11 +336,9 @@ async function expandIndexes(
       continue;
     }
     if (depth >= limits.indexDepth) {
-      const name = `${store.name}: index ${descriptor.digest}`;
-      throw limitError(name, `is nested more than ${limits.indexDepth} indexes deep`, {
-        name: "indexDepth",
-        expected: limits.indexDepth,
-      });
+      const index = `${store.name}: index ${descriptor.digest}`;
+      const why = `is nested more than ${limits.indexDepth} indexes deep`;
+      throw limitError(index, why, { name: "indexDepth", expected: limits.indexDepth });
     }
     if (!store.has(descriptor)) {
       missing ??= descriptor;
@@ -398,17 +387,17 @@ export class MissingLayersError extends InputError {}
 async function openManifest(
   store: BlobStore,
   descriptor: Descriptor,
-  { platform, limits }: Request,
-  { warnings, ...origin }: ImageOrigin & { readonly warnings: Warnings },
+  origin: ImageOrigin,
+  options: ResolvedOptions,
 ): Promise<OpenedImage> {
+  const limits = sourceLimits(options);
   const { bytes, name } = await readDocument(store, descriptor, "manifest", limits);
   const manifest = readManifest(bytes, name, descriptor.mediaType);
   const document = await readDocument(store, manifest.config, "config", limits);
   const config = readConfig(document.bytes, document.name);
   checkLayerCount(manifest.layers.length, config.diffIds.length, name, limits.layers);
-  if (manifest.oddity) warnings.add("mediaTypeMismatch", name, manifest.oddity);
-  const stated = { found: config.platform, announced: descriptor.platform };
-  checkPlatform(stated, platform, document.name, warnings);
+  if (manifest.oddity) options.warnings.add("mediaTypeMismatch", name, manifest.oddity);
+  checkPlatform(document.name, config.platform, descriptor.platform, options);
   return {
     ...origin,
     manifestDigest: descriptor.digest,
@@ -453,33 +442,26 @@ export function checkLayerCount(
 /**
  * Compares the platform that the config states with the wanted one and with the one that the index announced.
  *
- * @param request undefined: this machine's is wanted
  * @throws {InputError} when neither statement suits
  */
 export function checkPlatform(
-  { found, announced }: {
-    readonly found: Platform | undefined;
-    readonly announced: Platform | undefined;
-  },
-  request: WantedPlatform | undefined,
   what: string,
-  warnings: Warnings,
+  found: Platform | undefined,
+  announced: Platform | undefined,
+  options: ResolvedOptions,
 ): void {
-  if (
-    found && announced && formatPlatform(announced) !== formatPlatform(found) &&
-    !sameBut(announced, found)
-  ) {
+  const { warnings } = options;
+  if (found && announced && !isSameButForOmissions(announced, found)) {
     const [actual, expected] = [found, announced].map(formatPlatform);
     warnings.add("platformMismatch", what, `is for ${actual}, though the index says ${expected}`);
   }
+  const request = wantedPlatform(options);
   if (request === "any") return;
   const stated = found ?? announced;
   if (!stated) return request && warnOfUnknownPlatform(what, request, warnings);
   const wanted = request ?? hostPlatform();
-  const isEither = [found, announced].some((platform) =>
-    platform !== undefined && platformRank(wanted, platform) !== undefined
-  );
-  if (isEither) return;
+  const suits = (platform?: Platform) => platform && platformRank(wanted, platform) !== undefined;
+  if (suits(found) || suits(announced)) return;
   const value = formatPlatform({ ...stated, osVersion: undefined });
   throw new InputError(what, `is for ${value}: wanted ${formatPlatform(wanted)}`, {
     code: "platformMismatch",
@@ -495,11 +477,11 @@ export function warnOfUnknownPlatform(what: string, wanted: Platform, warnings: 
 }
 
 /** Configs often leave out the variant that an index states. */
-function sameBut(announced: Platform, found: Platform): boolean {
-  return (found.variant === undefined || found.variant === announced.variant) &&
-    (found.osVersion === undefined || found.osVersion === announced.osVersion ||
-      announced.osVersion === undefined) &&
-    announced.os === found.os && announced.architecture === found.architecture;
+function isSameButForOmissions(announced: Platform, found: Platform): boolean {
+  return announced.os === found.os && announced.architecture === found.architecture &&
+    (found.variant === undefined || found.variant === announced.variant) &&
+    (found.osVersion === undefined || announced.osVersion === undefined ||
+      found.osVersion === announced.osVersion);
 }
 
 function layerSources(

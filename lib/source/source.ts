@@ -180,13 +180,7 @@ async function openArchiveFile(
 ): Promise<OpenedImage> {
   const opener = kind === "docker-archive" ? openDockerArchive : openOciArchive;
   const file = await openSourceFile(path, "an image archive", options);
-  const archive = await openArchive(file, options);
-  try {
-    return await opener(source, archive, reference, options);
-  } catch (error) {
-    archive.close();
-    throw error;
-  }
+  return await openArchive(file, options, (archive) => opener(source, archive, reference, options));
 }
 
 async function openPath(
@@ -195,35 +189,27 @@ async function openPath(
   options: ResolvedOptions,
 ): Promise<OpenedImage> {
   const found = statIfThere(path);
-  if (found?.isDirectory()) return await openAnyDirectory(source, path, options);
+  if (found?.isDirectory()) {
+    const name = { kind: directoryKind(path), path, reference: undefined };
+    return await open(source, name, options);
+  }
   if (found === undefined) {
     const hint = likelySource(path, existsSync);
-    throw missingInput(path, "an image, a tar or a directory", hint === undefined ? {} : { hint });
+    throw missingInput(path, "an image, a tar or a directory", { hint });
   }
   const file = await openSourceFile(path, "an image, a tar or a directory", options);
   return await openAnyFile(source, file, options);
 }
 
-/** Opens a directory by its content: a layout, what skopeo wrote, or else a tree. */
-async function openAnyDirectory(
-  source: string,
-  directory: string,
-  options: ResolvedOptions,
-): Promise<OpenedImage> {
-  if (hasLayoutMarker(directory)) {
-    return await openOciDirectory(source, directory, undefined, options);
-  }
-  if (isDirTransport(directory)) return await openDirTransport(source, directory, options);
-  return openRootfsDirectory(source, directory, options);
+/** What a directory that is named without its kind is taken for: a layout, what skopeo wrote, or else a tree. */
+function directoryKind(directory: string): "oci" | "dir" | "rootfs" {
+  if (statIfThere(join(directory, LAYOUT_MARKER))?.isFile()) return "oci";
+  return isDirTransport(directory) ? "dir" : "rootfs";
 }
 
 /** Whether a directory, named without its kind, is taken for the tree that is in it. */
 export function isTreeDirectory(directory: string): boolean {
-  return !hasLayoutMarker(directory) && !isDirTransport(directory);
-}
-
-function hasLayoutMarker(directory: string): boolean {
-  return statIfThere(join(directory, LAYOUT_MARKER))?.isFile() === true;
+  return directoryKind(directory) === "rootfs";
 }
 
 /** Whether a file holds a tar, compressed or not: an archive of images, or a tree. */

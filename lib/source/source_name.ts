@@ -73,23 +73,16 @@ export function parseSourceName(source: string, exists: (path: string) => boolea
   }
   if (/^[a-z][a-z0-9+-]*$/.test(kind) && !exists(source)) {
     const kinds = `the kinds are ${SOURCE_KINDS.join(", ")}; a path may be written as ./PATH`;
-    throw new UsageError(
-      `source "${displayText(source)}"`,
-      `"${kind}:" is not a kind of source, and there is no such file`,
-      { hint: likelySource(source, exists) ?? kinds },
-    );
+    const why = `"${kind}:" is not a kind of source, and there is no such file`;
+    const hint = likelySource(source, exists) ?? kinds;
+    throw new UsageError(`source "${displayText(source)}"`, why, { hint });
   }
   const image = splitPartition(source, exists);
   if (image.partition !== undefined && exists(image.path)) return { kind: "ext4", ...image };
   return { kind: "path", path: source };
 }
 
-/**
- * An ext4 image as it is written where nothing else is possible: `FILE`, `FILE#PARTITION`, either behind `ext4:`.
- *
- * @param exists whether something is at a path
- * @throws {UsageError} when it is invalid
- */
+/** Parses `FILE` or `FILE#PARTITION`, also behind `ext4:`, where only an ext4 image is possible. @throws {UsageError} */
 export function parseImageName(image: string, exists: (path: string) => boolean): ImageName {
   const isMarked = image.startsWith("ext4:") && !exists(image);
   return splitPartition(nonEmpty(isMarked ? image.slice(5) : image, image), exists);
@@ -123,9 +116,7 @@ function nonEmpty(text: string, source: string): string {
   return text;
 }
 
-/**
- * What was probably meant by a source that is not there: an image in a layout, or one in a registry.
- */
+/** What was probably meant by a source that is not there: an image in a layout, or one in a registry. */
 export function likelySource(
   source: string,
   exists: (path: string) => boolean,
@@ -136,12 +127,8 @@ export function likelySource(
   }
   const named = source.replace(/^(?:https?:\/\/|docker:)/, "");
   const isFile = /^[./]|\.(?:ext[234]|img|raw|tar|t?gz|t?xz|zst|caibx)$/i.test(named);
-  if (isFile || !isReference(named)) return undefined;
+  if (isFile || !isValid(() => parseReference(named))) return undefined;
   return `for an image in a registry, write docker://${displayText(named)}`;
-}
-
-function isReference(text: string): boolean {
-  return isValid(() => parseReference(text));
 }
 
 function isValid(parse: () => unknown): boolean {

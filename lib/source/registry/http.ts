@@ -63,14 +63,8 @@ export interface ConnectionSettings {
   readonly origin: string;
 }
 
-/** Parameters of signed addresses: their hosts need no other proof, and may refuse two. */
-const SIGNATURE_PARAMETERS: ReadonlySet<string> = new Set([
-  "x-amz-signature",
-  "x-goog-signature",
-  "x-oss-signature",
-  "signature",
-  "sig",
-]);
+/** A parameter of signed addresses: their hosts need no other proof, and may refuse two. */
+const SIGNATURE_PARAMETER = /^(?:(?:x-(?:amz|goog|oss)-)?signature|sig)$/i;
 
 /**
  * Sends a request, and follows redirects.
@@ -92,9 +86,8 @@ export async function sendRequest(request: HttpRequest, timing: RegistryTiming):
     }
     const next = redirectTarget(request, url, location);
     if (next.origin !== url.origin) authorization = request.otherAuthorizations?.get(next.origin);
-    const isSigned = [...next.searchParams.keys()]
-      .some((name) => SIGNATURE_PARAMETERS.has(name.toLowerCase()));
-    if (isSigned) authorization = undefined;
+    const parameters = [...next.searchParams.keys()];
+    if (parameters.some((name) => SIGNATURE_PARAMETER.test(name))) authorization = undefined;
     url = next;
   }
 }
@@ -216,6 +209,7 @@ export class Answer {
 
   /** The body, whole; undefined when it is longer than the limit. @throws {NetworkFault} as `pieces` does */
   async bytes(limitBytes: number): Promise<Uint8Array | undefined> {
+    if ((this.lengthBytes ?? 0) > limitBytes) return void this.close();
     const pieces: Uint8Array[] = [];
     let lengthBytes = 0;
     for await (const piece of this.pieces()) {
@@ -311,8 +305,9 @@ export class Connection {
       this.failure = error;
       if (this.#signal?.aborted) throw abortError(this.#signal);
       if (this.#isStalled) {
-        const seconds = this.#stallMilliseconds / 1000;
-        throw new NetworkFault(`nothing came for ${seconds} seconds`, true, {}, seconds);
+        const stalledSeconds = this.#stallMilliseconds / 1000;
+        const why = `nothing came for ${stalledSeconds} seconds`;
+        throw new NetworkFault(why, true, { stalledSeconds });
       }
       if (this.#isSlow) {
         const why = `fewer than ${SLOW_BYTES} bytes came in ${SPELL_MILLISECONDS / 1000} seconds`;
@@ -339,21 +334,14 @@ export class NetworkFault extends Error {
   override readonly name = "NetworkFault";
   /** Whether it may work the next time. */
   readonly isTransient: boolean;
-  readonly details: Pick<ErrorDetails, "remedies">;
-  /** How long nothing came, where that is the fault. */
-  readonly stalledSeconds: number | undefined;
+  /** What can be done; and how long nothing came, where that is the fault. */
+  readonly details: Pick<ErrorDetails, "remedies"> & { readonly stalledSeconds?: number };
 
   /** @param why in words, without secrets, safe to print */
-  constructor(
-    why: string,
-    isTransient: boolean,
-    details: NetworkFault["details"] = {},
-    stalledSeconds?: number,
-  ) {
+  constructor(why: string, isTransient: boolean, details: NetworkFault["details"] = {}) {
     super(why);
     this.isTransient = isTransient;
     this.details = details;
-    this.stalledSeconds = stalledSeconds;
   }
 
   /** The same fault, met on the way through a proxy. */

@@ -18,15 +18,14 @@ import {
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { InputError, IoError } from "../../errors.ts";
-import { digestOf, parseDigest } from "../../io/digest.ts";
 import { SharedDescriptor } from "../../io/random_reader.ts";
 import {
   ACCEPTED_DOCUMENT_TYPES,
   type BlobStore,
+  checkDigest,
   checkSize,
   describeDocument,
   type Descriptor,
-  digestFault,
   documentKind,
   missingBlob,
 } from "../documents.ts";
@@ -36,6 +35,7 @@ import { parseReference } from "../source_name.ts";
 import {
   type OpenedImage,
   type ResolvedOptions,
+  type SourceLimits,
   sourceLimits,
   type StoredBytes,
   type StoredStream,
@@ -68,60 +68,47 @@ export async function openRegistryImage(
 ): Promise<OpenedImage> {
   const client = await connectRegistry(parseReference(reference), options);
   const root = await fetchRoot(client, options);
-  const store = new RegistryBlobs(client, options);
+  const store = registryBlobs(client, options);
   return await openOneOf(store, [root], store.name, { source, kind: "docker" }, options);
 }
 
 /** Manifests and blobs by their digests. */
-class RegistryBlobs implements BlobStore {
-  readonly name: string;
-  readonly #client: RegistryClient;
-  readonly #signal: AbortSignal | undefined;
-  readonly #cache: string | undefined;
-
-  constructor(client: RegistryClient, { signal, registry }: ResolvedOptions) {
-    this.name = client.name;
-    this.#client = client;
-    this.#signal = signal;
-    this.#cache = registry?.blobCache;
-  }
-
-  async read(descriptor: Descriptor): Promise<Uint8Array> {
-    const bytes = new Uint8Array(descriptor.sizeBytes);
-    let at = 0;
-    for await (const piece of blobPieces(this.#client, this.#request(descriptor), this.#signal)) {
-      bytes.set(piece, at);
-      at += piece.length;
-    }
-    return bytes;
-  }
-
-  locate(descriptor: Descriptor): StoredBytes {
-    const request = this.#request(descriptor);
-    const stream: StoredStream = {
-      kind: "stream",
-      open: (signal) => blobPieces(this.#client, request, signal),
-    };
-    return this.#cache === undefined ? stream : throughBlobCache(this.#cache, descriptor, stream);
-  }
-
-  /** Registries are not asked for what may not be needed. */
-  has(): boolean {
-    return true;
-  }
-
-  close(): void {}
-
-  #request(descriptor: Descriptor): BlobRequest {
+function registryBlobs(
+  client: RegistryClient,
+  { signal, registry: { blobCache } = {} }: ResolvedOptions,
+): BlobStore {
+  const { name } = client;
+  const requestOf = (descriptor: Descriptor): BlobRequest => {
     const { digest, mediaType } = descriptor;
-    const isDocument = documentKind(mediaType) !== "unknown";
+    const isDocument = isDocumentType(mediaType);
     return {
-      path: pathIn(this.#client, isDocument ? "manifests" : "blobs", digest),
+      path: pathIn(client, isDocument ? "manifests" : "blobs", digest),
       ...isDocument ? { headers: ACCEPT } : {},
       descriptor,
-      what: `${this.name}: ${isDocument ? "manifest" : "blob"} ${digest}`,
+      what: `${name}: ${isDocument ? "manifest" : "blob"} ${digest}`,
     };
-  }
+  };
+  return {
+    name,
+    async read(descriptor) {
+      const bytes = new Uint8Array(descriptor.sizeBytes);
+      let at = 0;
+      for await (const piece of blobPieces(client, requestOf(descriptor), signal)) {
+        bytes.set(piece, at);
+        at += piece.length;
+      }
+      return bytes;
+    },
+    locate(descriptor) {
+      const request = requestOf(descriptor);
+      const open = (signal: AbortSignal | undefined) => blobPieces(client, request, signal);
+      const stream: StoredStream = { kind: "stream", open };
+      return blobCache === undefined ? stream : throughBlobCache(blobCache, descriptor, stream);
+    },
+    // Registries are not asked for what may not be needed.
+    has: () => true,
+    close: () => {},
+  };
 }
 
 /** A path of the API for the repository. The grammar of references has checked its parts. */
@@ -130,77 +117,56 @@ function pathIn({ reference }: RegistryClient, kind: "manifests" | "blobs", id: 
 }
 
 /** The document that the reference itself names, with a descriptor made for it. */
-async function fetchRoot(
-  client: RegistryClient,
-  options: ResolvedOptions,
-): Promise<Descriptor> {
+async function fetchRoot(client: RegistryClient, options: ResolvedOptions): Promise<Descriptor> {
   const { signal, warnings } = options;
-  const { manifestBytes } = sourceLimits(options);
   const { name, reference } = client;
   const path = pathIn(client, "manifests", reference.digest ?? reference.tag!);
   const retries = client.retries();
-  const place = { what: name, url: client.url(path), signal };
-  const { answer, bytes } = await withRetries(place, retries, async () => {
+  const request = { what: name, url: client.url(path), signal };
+  const { answer, bytes } = await withRetries(request, retries, async () => {
     const answer = await client.get(path, { what: name, headers: ACCEPT, signal, retries });
     if (answer.status !== 200) throw await client.fault(answer, name);
     checkIsDocument(answer, name);
-    return { answer, bytes: await readAll(answer, manifestBytes, name) };
+    return { answer, bytes: await readManifest(answer, sourceLimits(options), name) };
   });
-  const digest = checkDigests(answer, bytes, reference.digest, name);
+  const stated = answer.header("docker-content-digest");
+  const wanted = reference.digest ?? (/^sha(?:256|512):/.test(stated ?? "") ? stated : undefined);
+  if (wanted !== undefined) checkDigest(bytes, wanted, `${name}: its manifest`);
+  const root = describeDocument(bytes, name);
+  const { digest = root.digest } = reference;
   const { mediaType } = answer;
-  if (mediaType !== undefined && documentKind(mediaType) !== "unknown") {
-    // The document is compared with this type when it is read.
-    return { ...describeDocument(bytes, name), digest, mediaType };
-  }
-  const root = { ...describeDocument(bytes, name), digest };
-  const why = mediaType === undefined
-    ? `comes without a type: taken for ${root.mediaType}`
-    : `comes as ${displayText(mediaType)}: taken for ${root.mediaType}`;
-  warnings.add("mediaTypeMismatch", name, why);
-  return root;
+  // The document is compared with this type when it is read.
+  if (mediaType !== undefined && isDocumentType(mediaType)) return { ...root, digest, mediaType };
+  const why = mediaType === undefined ? "without a type" : `as ${displayText(mediaType)}`;
+  warnings.add("mediaTypeMismatch", name, `comes ${why}: taken for ${root.mediaType}`);
+  return { ...root, digest };
+}
+
+function isDocumentType(mediaType: string | undefined): boolean {
+  return documentKind(mediaType) !== "unknown";
 }
 
 function checkIsDocument(answer: Answer, what: string): void {
   const { mediaType } = answer;
-  if (PLAIN_TYPES.has(mediaType)) return;
-  if (mediaType !== undefined && documentKind(mediaType) !== "unknown") return;
+  if (PLAIN_TYPES.has(mediaType) || isDocumentType(mediaType)) return;
   answer.close();
   const host = displayText(answer.url.host);
   const type = displayText((mediaType ?? "").slice(0, 120));
   throw new InputError(what, `${host} answers with ${type}: wanted a manifest or an index`);
 }
 
-async function readAll(answer: Answer, limitBytes: number, what: string): Promise<Uint8Array> {
+async function readManifest(
+  answer: Answer,
+  { manifestBytes }: SourceLimits,
+  what: string,
+): Promise<Uint8Array> {
+  const bytes = await answer.bytes(manifestBytes);
+  if (bytes) return bytes;
   const { lengthBytes } = answer;
-  if (lengthBytes === undefined || lengthBytes <= limitBytes) {
-    const bytes = await answer.bytes(limitBytes);
-    if (bytes) return bytes;
-  }
-  answer.close();
   const found = lengthBytes === undefined ? "is longer" : `is ${lengthBytes} bytes long`;
-  throw new InputError(what, `its manifest ${found}: at most ${limitBytes} bytes are read`, {
+  throw new InputError(what, `its manifest ${found}: at most ${manifestBytes} bytes are read`, {
     code: "limitExceeded",
   });
-}
-
-/** Compares what came with what was asked for, or else with what the registry says of it. Returns its digest. */
-function checkDigests(
-  answer: Answer,
-  bytes: Uint8Array,
-  wanted: string | undefined,
-  what: string,
-): string {
-  if (wanted !== undefined) {
-    const found = digestOf(bytes, parseDigest(wanted, what).algorithm);
-    if (found !== wanted) throw digestFault(`${what}: its manifest`, found, wanted);
-    return wanted;
-  }
-  const stated = answer.header("docker-content-digest");
-  if (stated !== undefined && /^sha(?:256|512):/.test(stated)) {
-    const found = digestOf(bytes, parseDigest(stated, what).algorithm);
-    if (found !== stated) throw digestFault(`${what}: its manifest`, found, stated);
-  }
-  return digestOf(bytes);
 }
 
 /** After this many more bytes of the blob, earlier failures no longer count. */
@@ -230,23 +196,22 @@ export async function* blobPieces(
   const { descriptor, what } = request;
   const wantedBytes = descriptor.sizeBytes;
   const retries = client.retries();
-  const transfer = new Transfer(client, request);
+  const transfer = new Transfer();
   let receivedBytes = 0;
   let countedBytes = 0;
   for (;;) {
     let why = "the connection was closed early";
-    const answer = await client.get(request.path, {
-      what,
-      headers: { ...request.headers, ...transfer.rangeHeaders(receivedBytes) },
-      signal,
-      retries,
-    });
-    const repeatedBytes = await transfer.accept(answer, receivedBytes);
+    const headers = { ...request.headers, ...transfer.rangeHeaders(receivedBytes) };
+    const answer = await client.get(request.path, { what, headers, signal, retries });
+    const repeatedBytes = await transfer.accept(client, request, answer, receivedBytes);
     try {
       const isUseful = repeatedBytes !== undefined;
       for await (const fresh of isUseful ? piecesFrom(answer, repeatedBytes) : []) {
         receivedBytes += fresh.length;
-        if (receivedBytes > wantedBytes) throw tooLong(what, wantedBytes);
+        if (receivedBytes > wantedBytes) {
+          const why = `is longer than the ${wantedBytes} bytes that were announced`;
+          throw new InputError(what, why);
+        }
         if (receivedBytes - countedBytes >= PROGRESS_BYTES) {
           retries.reset();
           countedBytes = receivedBytes;
@@ -272,24 +237,15 @@ export async function* blobPieces(
 
 /** A blob that is fetched in parts where the server can do that. RFC 9110 section 14. */
 class Transfer {
-  readonly #client: RegistryClient;
-  readonly #request: BlobRequest;
   #hasRanges = true;
   /** A strong one, of the answer that the bytes so far came from. */
   #entityTag: string | undefined;
 
-  constructor(client: RegistryClient, request: BlobRequest) {
-    this.#client = client;
-    this.#request = request;
-  }
-
   /** The headers that ask for the rest. */
   rangeHeaders(receivedBytes: number): Record<string, string> {
     if (receivedBytes === 0 || !this.#hasRanges) return {};
-    return {
-      Range: `bytes=${receivedBytes}-`,
-      ...this.#entityTag === undefined ? {} : { "If-Range": this.#entityTag },
-    };
+    const range = { Range: `bytes=${receivedBytes}-` };
+    return this.#entityTag === undefined ? range : { ...range, "If-Range": this.#entityTag };
   }
 
   /**
@@ -297,21 +253,24 @@ class Transfer {
    *
    * @returns how many of its bytes were received before; undefined when it is of no use, but another may be
    */
-  async accept(answer: Answer, receivedBytes: number): Promise<number | undefined> {
-    const { descriptor, what } = this.#request;
+  async accept(
+    client: RegistryClient,
+    { descriptor, what }: BlobRequest,
+    answer: Answer,
+    receivedBytes: number,
+  ): Promise<number | undefined> {
+    const { sizeBytes } = descriptor;
     const asked = receivedBytes > 0 && this.#hasRanges;
     if (answer.status === 200) {
-      const { lengthBytes } = answer;
-      if (lengthBytes !== undefined && lengthBytes !== descriptor.sizeBytes) {
-        answer.close();
-        checkSize(lengthBytes, descriptor.sizeBytes, what);
-      }
+      const { lengthBytes = sizeBytes } = answer;
+      if (lengthBytes !== sizeBytes) answer.close();
+      checkSize(lengthBytes, sizeBytes, what);
       const tag = answer.header("etag");
       this.#entityTag = tag !== undefined && /^"[\x21\x23-\x7e]*"$/.test(tag) ? tag : undefined;
       return receivedBytes;
     }
     if (asked && answer.status === 206) {
-      const range = `bytes ${receivedBytes}-${descriptor.sizeBytes - 1}/${descriptor.sizeBytes}`;
+      const range = `bytes ${receivedBytes}-${sizeBytes - 1}/${sizeBytes}`;
       if (answer.header("content-range")?.trim() === range) return 0;
     }
     if (asked && (answer.status === 206 || answer.status === 416)) {
@@ -323,7 +282,7 @@ class Transfer {
       answer.close();
       throw missingBlob(descriptor, what);
     }
-    throw await this.#client.fault(answer, what);
+    throw await client.fault(answer, what);
   }
 }
 
@@ -335,10 +294,6 @@ async function* piecesFrom(answer: Answer, offsetBytes: number): AsyncGenerator<
     skippedBytes += count;
     if (count < piece.length) yield piece.subarray(count);
   }
-}
-
-function tooLong(what: string, wantedBytes: number): InputError {
-  return new InputError(what, `is longer than the ${wantedBytes} bytes that were announced`);
 }
 
 let partCount = 0;
