@@ -249,7 +249,7 @@ async function chooseManifest(
   }
   const suitable = wanted === "any"
     ? candidates.filter(({ isThere }) => isThere)
-    : bestPlatforms(wanted, candidates, ({ platform }) => platform);
+    : bestPlatforms(wanted, candidates);
   const [chosen, ...others] = withoutTwins(suitable);
   const there = candidates.filter(({ isThere }) => isThere);
   if (!chosen) {

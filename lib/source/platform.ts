@@ -20,39 +20,32 @@ export interface Platform {
   readonly osVersion?: string | undefined;
 }
 
-const ARCHITECTURE_ALIASES: ReadonlyMap<string, readonly [architecture: string, variant?: string]> =
-  new Map([
-    ["x86_64", ["amd64"]],
-    ["x86-64", ["amd64"]],
-    ["x64", ["amd64"]],
-    ["aarch64", ["arm64"]],
-    ["i386", ["386"]],
-    ["i486", ["386"]],
-    ["i586", ["386"]],
-    ["i686", ["386"]],
-    ["ia32", ["386"]],
-    ["armhf", ["arm", "v7"]],
-    ["armel", ["arm", "v6"]],
-    ["mipsel", ["mipsle"]],
-    ["ppc64el", ["ppc64le"]],
-  ]);
+const ALIASES: ReadonlyMap<string, readonly [architecture: string, variant?: string]> = new Map([
+  ["x86_64", ["amd64"]],
+  ["x86-64", ["amd64"]],
+  ["x64", ["amd64"]],
+  ["aarch64", ["arm64"]],
+  ["i386", ["386"]],
+  ["i486", ["386"]],
+  ["i586", ["386"]],
+  ["i686", ["386"]],
+  ["ia32", ["386"]],
+  ["armhf", ["arm", "v7"]],
+  ["armel", ["arm", "v6"]],
+  ["mipsel", ["mipsle"]],
+  ["ppc64el", ["ppc64le"]],
+]);
 
-/** Variants from the least to the most able; a machine runs what is at or below its own. */
+/** Variants from the oldest to the newest; a machine runs what is at or below its own. */
 const VARIANT_ORDER: ReadonlyMap<string, readonly string[]> = new Map([
   ["amd64", ["v1", "v2", "v3", "v4"]],
   ["arm", ["v5", "v6", "v7", "v8"]],
   ["arm64", ["v8", "v9"]],
 ]);
 
-/** What no variant means where it means a certain one. */
+/** What no variant means, where that is certain; and what it is taken for. */
 const BASE_VARIANTS: ReadonlyMap<string, string> = new Map([["amd64", "v1"], ["arm64", "v8"]]);
-
-/** What a machine without a stated variant is taken for. */
-const ASSUMED_VARIANTS: ReadonlyMap<string, string> = new Map([
-  ["amd64", "v1"],
-  ["arm", "v7"],
-  ["arm64", "v8"],
-]);
+const ASSUMED_VARIANTS: ReadonlyMap<string, string> = new Map([...BASE_VARIANTS, ["arm", "v7"]]);
 
 const NAME = /^[A-Za-z0-9_.-]{1,64}$/;
 
@@ -92,11 +85,11 @@ export type StatedPlatform =
     "os" | "architecture"
   >;
 
-/** The same platform under the names that OCI images use, without a variant that goes without saying. */
+/** The same platform under the names that OCI images use, without the base variant. */
 export function normalizePlatform(platform: StatedPlatform): Platform {
   const os = platform.os.toLowerCase();
   const written = platform.architecture.toLowerCase();
-  const [architecture, impliedVariant] = ARCHITECTURE_ALIASES.get(written) ?? [written];
+  const [architecture, impliedVariant] = ALIASES.get(written) ?? [written];
   let variant = platform.variant?.toLowerCase() || impliedVariant;
   if (variant !== undefined && /^[0-9]+$/.test(variant)) variant = `v${variant}`;
   if (variant === BASE_VARIANTS.get(architecture)) variant = undefined;
@@ -121,8 +114,8 @@ export function formatPlatform(platform: StatedPlatform): string {
 }
 
 /**
- * How well a candidate suits a request, both normalised: undefined when not at all, otherwise a rank, 0 being the very
- * same. A lower variant that the wanted one can run comes after; one without a variant comes last.
+ * How well a candidate suits a request, both normalised: undefined when not at all, otherwise a rank, 0 for the same
+ * platform. Lower variants that the wanted one can run come after it; one without a variant comes last.
  */
 export function platformRank(wanted: Platform, candidate: Platform): number | undefined {
   if (wanted.os !== candidate.os || wanted.architecture !== candidate.architecture) {
@@ -133,28 +126,19 @@ export function platformRank(wanted: Platform, candidate: Platform): number | un
   if (!order) {
     return candidate.variant === undefined || wanted.variant === undefined ? 1 : undefined;
   }
-  const assumed = ASSUMED_VARIANTS.get(wanted.architecture)!;
-  const wantedLevel = order.indexOf(wanted.variant ?? assumed);
+  const wantedLevel = order.indexOf(wanted.variant ?? ASSUMED_VARIANTS.get(wanted.architecture)!);
   if (candidate.variant === undefined) return order.length;
   const candidateLevel = order.indexOf(candidate.variant);
   if (wantedLevel < 0 || candidateLevel < 0 || candidateLevel > wantedLevel) return undefined;
   return wantedLevel - candidateLevel;
 }
 
-/**
- * The candidates that suit best: all those of the best rank.
- *
- * @param platformOf a candidate's platform, normalised
- */
-export function bestPlatforms<T>(
+/** The candidates that suit best: all those of the best rank. Their platforms are normalised. */
+export function bestPlatforms<T extends { readonly platform: Platform }>(
   wanted: Platform,
   candidates: readonly T[],
-  platformOf: (candidate: T) => Platform,
 ): T[] {
-  const ranked = candidates.flatMap((candidate) => {
-    const rank = platformRank(wanted, platformOf(candidate));
-    return rank === undefined ? [] : [{ candidate, rank }];
-  });
-  const best = Math.min(...ranked.map(({ rank }) => rank));
-  return ranked.filter(({ rank }) => rank === best).map(({ candidate }) => candidate);
+  const rankOf = ({ platform }: T) => platformRank(wanted, platform) ?? Infinity;
+  const best = Math.min(...candidates.map(rankOf));
+  return candidates.filter((candidate) => rankOf(candidate) === best && best < Infinity);
 }

@@ -66,7 +66,10 @@ export async function spoolStream(
       for await (const piece of stream) {
         throwIfAborted(options.signal);
         writer.append(piece);
-        if (writer.sizeBytes > unpackedBytes) throw streamFault(name, unpackedBytes);
+        if (writer.sizeBytes > unpackedBytes) {
+          const why = `is longer than ${unpackedBytes} bytes, which is what layers may inflate to`;
+          throw limitError(name, why, { name: "unpackedBytes", expected: unpackedBytes });
+        }
         task.advance(piece.length);
       }
     } finally {
@@ -96,11 +99,7 @@ export function storedPart(
   return { kind: "file", offsetBytes, lengthBytes, open: () => file.share() };
 }
 
-/**
- * A regular file of at most `limitBytes`, whole.
- *
- * @throws {InputError} when it is longer, or not a regular file
- */
+/** A regular file, whole. @throws {InputError} when it is longer than the limit, or not a regular file */
 export function readSmallFile(
   path: string,
   limitBytes: number,
@@ -120,8 +119,8 @@ export function readSmallFile(
 }
 
 /**
- * A document of a layout in a directory. A link may lead to another file of the layout, and not out of it: it is not for an
- * image to say which file of this machine is read.
+ * A document of a layout in a directory. A link may lead to another file of the layout, and not out of it, where an image
+ * could have any file of this machine read.
  *
  * @throws {InputError} when it leads out, and as {@link readSmallFile} does
  */
@@ -157,7 +156,7 @@ export function readSmallPart(
   }
 }
 
-/** @throws {InputError} for a document that is too long. Without a limit's name, nothing can raise it. */
+/** @throws {InputError} for a document that is too long. A limit without a name cannot be raised. */
 export function checkDocumentSize(
   what: string,
   lengthBytes: number,
@@ -171,11 +170,6 @@ export function checkDocumentSize(
     actual: lengthBytes,
     isFixed: limitName === undefined,
   });
-}
-
-function streamFault(name: string, limitBytes: number): InputError {
-  const why = `is longer than ${limitBytes} bytes, which is what layers may inflate to`;
-  return limitError(name, why, { name: "unpackedBytes", expected: limitBytes });
 }
 
 /** A known format that is not supported here, and what to do with it. */

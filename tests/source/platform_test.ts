@@ -48,7 +48,8 @@ Deno.test("hostPlatform is linux on a normalised architecture", () => {
 });
 
 function chosen(wanted: string, candidates: readonly string[]): string | undefined {
-  return bestPlatforms(parsePlatform(wanted), candidates, parsePlatform)[0];
+  const described = candidates.map((text) => ({ text, platform: parsePlatform(text) }));
+  return bestPlatforms(parsePlatform(wanted), described)[0]?.text;
 }
 
 Deno.test("bestPlatforms takes the same, else the best that runs, else the one without variant", () => {
@@ -83,8 +84,7 @@ Deno.test("bestPlatforms gives all equals, and never another system", () => {
   const second = named("second", "linux/amd64");
   const windows = named("windows", "windows/amd64");
   const pick = (candidates: readonly typeof first[]) =>
-    bestPlatforms(parsePlatform("linux/amd64"), candidates, (c) => c.platform)
-      .map(({ name }) => name);
+    bestPlatforms(parsePlatform("linux/amd64"), candidates).map(({ name }) => name);
   assertEquals(pick([windows, first, second]), ["first", "second"]);
   assertEquals(pick([windows]), []);
   assertEquals(pick([]), []);

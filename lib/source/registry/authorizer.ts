@@ -13,11 +13,12 @@ import {
   readSecrets,
   SECRET_TEXT,
 } from "./credentials.ts";
-import type { ConnectionSettings, HttpRequest } from "./http.ts";
+import type { HttpRequest } from "./http.ts";
 import {
   loginDetails,
-  type RetryContext,
+  Retries,
   sendWithRetries,
+  type Session,
   statusFault,
   withRetries,
 } from "./retry.ts";
@@ -38,12 +39,7 @@ export interface AuthorizerOptions {
   readonly scope: string;
   /** Looks for credentials; called once at most, and only when the registry asks for some. */
   readonly findCredentials: () => Promise<Credentials | undefined>;
-  /** What goes wrong while credentials are looked for, in words. */
-  readonly credentialFaults?: readonly string[];
-  /** How token servers are reached. */
-  readonly connection?: ConnectionSettings | undefined;
-  /** A new one for each request to a token server. */
-  readonly retryContext: () => RetryContext;
+  readonly session: Session;
 }
 
 /** The authorization for one repository of one registry. */
@@ -72,10 +68,10 @@ export class Authorizer {
     if (credentials?.kind === "registryToken") return `Bearer ${credentials.token}`;
     if (challenge.scheme === "bearer") return `Bearer ${await this.#token(signal)}`;
     if (credentials?.kind === "password") return this.#basic(credentials);
-    const { registry, credentialFaults } = this.#options;
+    const { registry, session } = this.#options;
     const why = "asks for a user name and a password: found none";
     throw new IoError(displayText(registry), why, {
-      ...loginDetails(credentialFaults),
+      ...loginDetails(session),
       code: "refused",
       data: { status: 401 },
     });
@@ -110,7 +106,7 @@ export class Authorizer {
 
   #findCredentials(): Promise<Credentials | undefined> {
     this.#credentials ??= this.#options.findCredentials().then((found) => {
-      const { secrets } = this.#options.retryContext();
+      const { secrets } = this.#options.session;
       if (found) secrets.add(found.kind === "password" ? found.password : found.token);
       return found;
     });
@@ -119,7 +115,7 @@ export class Authorizer {
 
   #basic({ username, password }: Credentials & { readonly kind: "password" }): string {
     const header = basicAuthorization(username, password);
-    this.#options.retryContext().secrets.add(header.slice("Basic ".length));
+    this.#options.session.secrets.add(header.slice("Basic ".length));
     return header;
   }
 
@@ -148,13 +144,12 @@ export class Authorizer {
 
   async #fetchToken(scope: string, signal: AbortSignal | undefined): Promise<string> {
     const credentials = await this.#findCredentials();
-    const retryContext = this.#options.retryContext();
+    const { session } = this.#options;
+    const retries = new Retries(session);
     const request = this.#tokenRequest(scope, credentials, signal);
-    const bytes = await withRetries(request, retryContext.retries, async () => {
-      const answer = await sendWithRetries(request, retryContext);
-      if (answer.status !== 200) {
-        throw await statusFault(answer, request.what, retryContext.secrets);
-      }
+    const bytes = await withRetries(request, retries, async () => {
+      const answer = await sendWithRetries(request, session, retries);
+      if (answer.status !== 200) throw await statusFault(answer, request.what, session);
       const body = await answer.bytes(TOKEN_ANSWER_BYTES);
       if (body) return body;
       throw new InputError(request.what, `answers with more than ${TOKEN_ANSWER_BYTES} bytes`, {
@@ -164,7 +159,7 @@ export class Authorizer {
     const what = `${request.what}: its answer`;
     const { access_token, token = access_token } = readSecrets(TOKEN_ANSWER, bytes, what);
     if (!isToken(token)) throw new InputError(what, "has no token in it");
-    retryContext.secrets.add(token);
+    session.secrets.add(token);
     return token;
   }
 
@@ -173,9 +168,9 @@ export class Authorizer {
     credentials: Credentials | undefined,
     signal: AbortSignal | undefined,
   ): HttpRequest {
-    const { registry, connection } = this.#options;
     const url = this.#realm();
-    const request = { what: `${displayText(registry)}: its token server`, url, signal, connection };
+    const what = `${displayText(this.#options.registry)}: its token server`;
+    const request = { what, url, signal };
     const service = this.#challenge?.parameters.get("service");
     const asked = { ...service ? { service } : {}, scope };
     if (credentials?.kind === "identityToken") {

@@ -28,11 +28,10 @@ import {
   type HttpRequest,
   NetworkFault,
   REAL_TIMING,
-  type RegistryTiming,
   sendRequest,
   UNTRUSTED_CERTIFICATE,
 } from "./http.ts";
-import { Retries, type RetryContext, sendWithRetries, statusFault, unreachable } from "./retry.ts";
+import { Retries, sendWithRetries, type Session, unreachable } from "./retry.ts";
 
 /** A host that was never reached is most likely a wrong one. */
 const FIRST_CONTACT_ATTEMPTS = 3;
@@ -65,16 +64,16 @@ export async function connectRegistry(
   const what = displayText(reference.registry);
   const addresses = registryAddresses(reference.registry, plainHttp);
   const last = addresses.pop()!;
-  const secrets = new Secrets();
   const { progress, signal } = options;
   const connectionTo = connectionSettings(reference, options.registry ?? {});
   const ping = (address: URL) => {
     return { what, url: new URL("/v2/", address), connection: connectionTo(address), signal };
   };
+  const shared = { timing, progress, secrets: new Secrets(), credentialFaults: [] };
   const client = async (address: URL, answer: Answer) => {
     await answer.drain();
-    const connection = connectionTo(address);
-    return new RegistryClient(reference, options, { connection, address, answer, secrets });
+    const session = { ...shared, connection: connectionTo(address) };
+    return new RegistryClient(reference, options, session, { address, answer });
   };
   let certificateFault: NetworkFault | undefined;
   for (const address of addresses) {
@@ -88,8 +87,8 @@ export async function connectRegistry(
   }
   // It speaks https, so http is not an option.
   if (certificateFault) throw unreachable(what, reference.registry, certificateFault);
-  const retries = new Retries(timing, progress, FIRST_CONTACT_ATTEMPTS);
-  return await client(last, await sendWithRetries(ping(last), { timing, retries, secrets }));
+  const retries = new Retries(shared, FIRST_CONTACT_ATTEMPTS);
+  return await client(last, await sendWithRetries(ping(last), shared, retries));
 }
 
 /**
@@ -188,10 +187,8 @@ function namesIn(directory: string): string[] | undefined {
 /** What is known once a registry was reached. */
 interface FirstContact {
   readonly address: URL;
-  readonly connection: ConnectionSettings;
   /** To the first request. */
   readonly answer: Answer;
-  readonly secrets: Secrets;
 }
 
 /** Sends requests to one repository. */
@@ -199,26 +196,27 @@ export class RegistryClient {
   readonly reference: ImageReference;
   /** The reference in full; safe to print. */
   readonly name: string;
+  readonly session: Session;
   readonly #contact: FirstContact;
-  readonly #timing: RegistryTiming;
-  readonly #progress: Progress;
   readonly #authorizer: Authorizer;
   /** For other registries that this one redirects to, by their origins. */
   readonly #others = new Map<string, Authorizer>();
-  readonly #credentialFaults: string[] = [];
 
-  constructor(reference: ImageReference, options: ConnectOptions, contact: FirstContact) {
-    const { registry = {}, signal, progress } = options;
-    const { timing = REAL_TIMING, authFile, environment = process.env } = registry;
+  constructor(
+    reference: ImageReference,
+    { registry = {}, signal }: ConnectOptions,
+    session: Session,
+    contact: FirstContact,
+  ) {
+    const { authFile, environment = process.env } = registry;
     this.reference = reference;
     this.name = formatReference(reference);
+    this.session = session;
     this.#contact = contact;
-    this.#timing = timing;
-    this.#progress = progress;
-    const onFault = (fault: string) => this.#credentialFaults.push(fault);
-    const context = { environment, timing, signal, onFault };
+    const onFault = (fault: string) => session.credentialFaults.push(fault);
+    const context = { environment, timing: session.timing, signal, onFault };
     const files = credentialFiles(authFile, environment);
-    const find = () => findCredentials(reference, files, context, options.registry);
+    const find = () => findCredentials(reference, files, context, registry);
     this.#authorizer = this.#newAuthorizer(reference.registry, contact.address, find);
   }
 
@@ -227,20 +225,8 @@ export class RegistryClient {
     address: URL,
     findCredentials: AuthorizerOptions["findCredentials"],
   ): Authorizer {
-    return new Authorizer({
-      registry,
-      address,
-      scope: `repository:${this.reference.repository}:pull`,
-      findCredentials,
-      credentialFaults: this.#credentialFaults,
-      connection: this.#contact.connection,
-      retryContext: () => this.#retryContext(this.retries()),
-    });
-  }
-
-  /** Attempts at something new. */
-  retries(): Retries {
-    return new Retries(this.#timing, this.#progress);
+    const scope = `repository:${this.reference.repository}:pull`;
+    return new Authorizer({ registry, address, scope, findCredentials, session: this.session });
   }
 
   /**
@@ -252,16 +238,13 @@ export class RegistryClient {
    */
   async get(path: string, { retries, ...request }: RepositoryRequest): Promise<Answer> {
     const { signal } = request;
-    const { connection } = this.#contact;
     const url = this.url(path);
     const asked = new Set<string>();
     for (;;) {
       const authorization = await this.#authorizer.authorization(signal);
       const otherAuthorizations = await this.#otherAuthorizations(signal);
-      const answer = await sendWithRetries(
-        { ...request, url, authorization, otherAuthorizations, connection },
-        this.#retryContext(retries),
-      );
+      const authorized = { ...request, url, authorization, otherAuthorizations };
+      const answer = await sendWithRetries(authorized, this.session, retries);
       // Tokens expire, also in the middle of an image; but a new one must do.
       const { origin } = answer.url;
       const isSecond = asked.has(origin);
@@ -276,11 +259,6 @@ export class RegistryClient {
   /** The address of a path. */
   url(path: string): URL {
     return new URL(path, this.#contact.address);
-  }
-
-  /** The error for an answer whose status is not the wanted one. */
-  fault(answer: Answer, what: string): Promise<InputError | IoError> {
-    return statusFault(answer, what, this.#contact.secrets, this.#credentialFaults);
   }
 
   async #otherAuthorizations(
@@ -337,9 +315,5 @@ export class RegistryClient {
     const { answer, address } = this.#contact;
     if (answer.status !== 401 || answer.url.origin !== address.origin) return undefined;
     return answer.header("www-authenticate");
-  }
-
-  #retryContext(retries: Retries): RetryContext {
-    return { timing: this.#timing, retries, secrets: this.#contact.secrets };
   }
 }

@@ -42,7 +42,7 @@ import {
 } from "../types.ts";
 import { connectRegistry, type RegistryClient } from "./client.ts";
 import { type Answer, NetworkFault } from "./http.ts";
-import { withRetries } from "./retry.ts";
+import { Retries, statusFault, withRetries } from "./retry.ts";
 
 const ACCEPT = { Accept: ACCEPTED_DOCUMENT_TYPES.join(", ") };
 /** Types that say nothing; then the document itself must. */
@@ -121,11 +121,11 @@ async function fetchRoot(client: RegistryClient, options: ResolvedOptions): Prom
   const { signal, warnings } = options;
   const { name, reference } = client;
   const path = pathIn(client, "manifests", reference.digest ?? reference.tag!);
-  const retries = client.retries();
+  const retries = new Retries(client.session);
   const request = { what: name, url: client.url(path), signal };
   const { answer, bytes } = await withRetries(request, retries, async () => {
     const answer = await client.get(path, { what: name, headers: ACCEPT, signal, retries });
-    if (answer.status !== 200) throw await client.fault(answer, name);
+    if (answer.status !== 200) throw await statusFault(answer, name, client.session);
     checkIsDocument(answer, name);
     return { answer, bytes: await readManifest(answer, sourceLimits(options), name) };
   });
@@ -195,7 +195,7 @@ export async function* blobPieces(
 ): AsyncGenerator<Uint8Array> {
   const { descriptor, what } = request;
   const wantedBytes = descriptor.sizeBytes;
-  const retries = client.retries();
+  const retries = new Retries(client.session);
   const transfer = new Transfer();
   let receivedBytes = 0;
   let countedBytes = 0;
@@ -282,7 +282,7 @@ class Transfer {
       answer.close();
       throw missingBlob(descriptor, what);
     }
-    throw await client.fault(answer, what);
+    throw await statusFault(answer, what, client.session);
   }
 }
 

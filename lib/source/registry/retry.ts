@@ -10,6 +10,7 @@ import { checkJson, displayText, fields, parseJson } from "../json.ts";
 import { SECRET_TEXT, type Secrets } from "./credentials.ts";
 import {
   type Answer,
+  type ConnectionSettings,
   type HttpRequest,
   NetworkFault,
   type RegistryTiming,
@@ -50,16 +51,26 @@ function httpDate(text = ""): number | undefined {
   return isDate && !Number.isNaN(Date.parse(text)) ? Date.parse(text) : undefined;
 }
 
+/** What all requests for one image share. */
+export interface Session {
+  readonly timing: RegistryTiming;
+  readonly progress: Progress;
+  /** How servers are reached. */
+  readonly connection?: ConnectionSettings | undefined;
+  /** Removed from what servers say. */
+  readonly secrets: Secrets;
+  /** What went wrong in the search for credentials, in words. */
+  readonly credentialFaults: string[];
+}
+
 /** The attempts at one thing. */
 export class Retries {
-  readonly #timing: RegistryTiming;
-  readonly #progress: Progress;
+  readonly #session: Pick<Session, "timing" | "progress">;
   readonly #maxAttempts: number;
   #failureCount = 0;
 
-  constructor(timing: RegistryTiming, progress: Progress, maxAttempts = MAX_ATTEMPTS) {
-    this.#timing = timing;
-    this.#progress = progress;
+  constructor(session: Pick<Session, "timing" | "progress">, maxAttempts = MAX_ATTEMPTS) {
+    this.#session = session;
     this.#maxAttempts = maxAttempts;
   }
 
@@ -80,9 +91,10 @@ export class Retries {
     const asked = retryAfterMilliseconds(refusal?.header("retry-after"), refusal?.header("date"));
     const usual = FIRST_WAIT_MILLISECONDS * 2 ** (this.#failureCount - 1);
     const milliseconds = Math.min(asked ?? usual, LONGEST_WAIT_MILLISECONDS);
-    const task = this.#progress.begin("waiting for the registry");
+    const { timing, progress } = this.#session;
+    const task = progress.begin("waiting for the registry");
     try {
-      await this.#timing.wait(milliseconds, signal);
+      await timing.wait(milliseconds, signal);
     } catch (error) {
       if (!signal?.aborted) throw error;
     } finally {
@@ -93,23 +105,18 @@ export class Retries {
   }
 }
 
-/** What requests with retries need. */
-export interface RetryContext {
-  readonly timing: RegistryTiming;
-  readonly retries: Retries;
-  readonly secrets: Secrets;
-}
-
 /** Sends a request until the answer is one that a retry will not improve. @throws {IoError} when all attempts fail */
 export async function sendWithRetries(
   request: HttpRequest,
-  retryContext: RetryContext,
+  session: Session,
+  retries: Retries,
 ): Promise<Answer> {
-  const { timing, retries, secrets } = retryContext;
+  const { connection } = session;
+  const send = () => sendRequest({ connection, ...request }, session.timing);
   for (;;) {
-    const answer = await withRetries(request, retries, () => sendRequest(request, timing));
+    const answer = await withRetries(request, retries, send);
     if (!isWorthRetrying(answer.status)) return answer;
-    const fault = await statusFault(answer, request.what, secrets);
+    const fault = await statusFault(answer, request.what, session);
     if (!await retries.again(request.signal, answer)) throw fault;
   }
 }
@@ -141,8 +148,8 @@ export function unreachable(what: string, host: string, fault: NetworkFault): Io
   });
 }
 
-/** What a user can do about a refusal. @param credentialFaults what went wrong in the search for credentials */
-export function loginDetails(credentialFaults: readonly string[] = []): ErrorDetails {
+/** What a user can do about a refusal. */
+export function loginDetails({ credentialFaults }: Session): ErrorDetails {
   const login = "log in with `docker login` or `podman login`";
   return {
     hint: credentialFaults.length === 0
@@ -160,12 +167,11 @@ const SHOWN_CHARACTERS = 200;
 export async function statusFault(
   answer: Answer,
   what: string,
-  secrets: Secrets,
-  credentialFaults: readonly string[] = [],
+  session: Session,
 ): Promise<InputError | IoError> {
   const host = displayText(answer.url.host);
   const { status } = answer;
-  const told = secrets.hide(await errorDetail(answer));
+  const told = session.secrets.hide(await errorDetail(answer));
   const detail = told === "" ? "" : `: ${displayText(told.slice(0, SHOWN_CHARACTERS))}`;
   const data = { status };
   if (status === 404) {
@@ -173,7 +179,7 @@ export async function statusFault(
   }
   if (status === 401 || status === 403) {
     const why = `${host} refuses access (status ${status})${detail}`;
-    return new IoError(what, why, { ...loginDetails(credentialFaults), code: "refused", data });
+    return new IoError(what, why, { ...loginDetails(session), code: "refused", data });
   }
   const why = status === 429
     ? `${host} has had too many requests (status 429)${detail}`

@@ -1,14 +1,12 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { InputError, InterruptedError, IoError } from "../../../lib/errors.ts";
-import { NO_PROGRESS } from "../../../lib/progress.ts";
 import { Authorizer, parseChallenges } from "../../../lib/source/registry/authorizer.ts";
-import { type Credentials, Secrets } from "../../../lib/source/registry/credentials.ts";
-import { Retries } from "../../../lib/source/registry/retry.ts";
+import type { Credentials, Secrets } from "../../../lib/source/registry/credentials.ts";
 import {
   type FakeRegistry,
   type Misbehaviour,
   sendJson,
-  TestTiming,
+  testSession,
   withRegistry,
 } from "./fake_registry.ts";
 
@@ -32,19 +30,18 @@ async function withTokens(
   } = {},
 ): Promise<void> {
   await withRegistry(async (server) => {
-    const timing = new TestTiming();
-    const secrets = new Secrets();
+    const session = testSession();
     const authorizer = new Authorizer({
       registry: "r.example.com",
       address: new URL(more.address ?? "http://r.example.com/"),
       scope: SCOPE,
       findCredentials: () => Promise.resolve(more.credentials),
-      retryContext: () => ({ timing, retries: new Retries(timing, NO_PROGRESS), secrets }),
+      session,
     });
     const usual = (origin: string) => `Bearer realm="${origin}/token?a=b",service="example"`;
     assertEquals(await authorizer.authorization(undefined), undefined);
     assertEquals(authorizer.refused((more.header ?? usual)(server.origin), undefined), true);
-    await test(authorizer, server, secrets);
+    await test(authorizer, server, session.secrets);
   }, more.server ?? COUNTING);
 }
 
@@ -168,9 +165,7 @@ Deno.test("Authorizer knows no answer to refusals that offer nothing", () => {
     address: new URL("https://r.example.com/"),
     scope: SCOPE,
     findCredentials: () => Promise.reject(new Error("nobody asked for them")),
-    retryContext: () => {
-      throw new Error("nobody asked for it");
-    },
+    session: testSession(),
   });
   for (const header of [undefined, "", "Negotiate", "Digest realm=x"]) {
     assertEquals(authorizer.refused(header, undefined), false);

@@ -17,6 +17,7 @@ import {
   registryAddresses,
   type RegistryClient,
 } from "../../../lib/source/registry/client.ts";
+import { Retries, statusFault } from "../../../lib/source/registry/retry.ts";
 import type { RegistryOptions } from "../../../lib/source/types.ts";
 import { environment, MAIN, programWords } from "../../cli/program.ts";
 import { runCommand } from "../../oracle/command.ts";
@@ -45,7 +46,7 @@ async function statusOf(client: RegistryClient): Promise<number> {
   const answer = await client.get(PATH, {
     what: "x",
     signal: undefined,
-    retries: client.retries(),
+    retries: new Retries(client.session),
   });
   await answer.drain();
   return answer.status;
@@ -279,7 +280,7 @@ Deno.test("RegistryClient trusts the authority that it is given, or that lies wh
         const options = { plainHttp: false, environment, ...way };
         const source = registrySource(new TestTiming(), options);
         const client = await connectRegistry(parseReference(`${host}/app:v1`), source);
-        const request = { what: "x", signal: undefined, retries: client.retries() };
+        const request = { what: "x", signal: undefined, retries: new Retries(client.session) };
         const answer = await client.get("/v2/app/manifests/v1", request);
         assertEquals([answer.status, (await answer.bytes(1 << 20))!.length > 10], [200, true]);
       }
@@ -393,9 +394,9 @@ Deno.test("RegistryClient goes on without a helper that is missing, and says so 
       const answer = await client.get(PATH, {
         what: "x",
         signal: undefined,
-        retries: client.retries(),
+        retries: new Retries(client.session),
       });
-      const { hint } = await client.fault(answer, "x");
+      const { hint } = await statusFault(answer, "x", client.session);
       assertStringIncludes(hint ?? "", "docker-credential-gone: is not on the PATH");
     }, tokens(0));
     await withRegistry(async (registry) => {

@@ -6,6 +6,9 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { NO_PROGRESS } from "../../../lib/progress.ts";
+import { Secrets } from "../../../lib/source/registry/credentials.ts";
+import type { Session } from "../../../lib/source/registry/retry.ts";
 import type { RegistryOptions } from "../../../lib/source/types.ts";
 import type { RegistryTiming } from "../../../lib/source/registry/http.ts";
 import type { ResolvedOptions, SourceOptions } from "../../../lib/source/source.ts";
@@ -189,4 +192,11 @@ export function sendCut(
 function typeOf(document: Uint8Array): string {
   const { mediaType } = JSON.parse(new TextDecoder().decode(document)) as { mediaType?: string };
   return mediaType ?? "application/vnd.oci.image.manifest.v1+json";
+}
+
+/** What requests share, with a password among its secrets. */
+export function testSession(timing: RegistryTiming = new TestTiming()): Session {
+  const secrets = new Secrets();
+  secrets.add("hunter22");
+  return { timing, progress: NO_PROGRESS, secrets, credentialFaults: [] };
 }

@@ -1,7 +1,5 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { InputError, InterruptedError, IoError } from "../../../lib/errors.ts";
-import { NO_PROGRESS } from "../../../lib/progress.ts";
-import { Secrets } from "../../../lib/source/registry/credentials.ts";
 import { type Answer, NetworkFault, sendRequest } from "../../../lib/source/registry/http.ts";
 import {
   FIRST_WAIT_MILLISECONDS,
@@ -19,6 +17,7 @@ import {
   errorBody,
   type Misbehaviour,
   sendCut,
+  testSession,
   TestTiming,
   withRegistry,
 } from "./fake_registry.ts";
@@ -53,7 +52,7 @@ function refusal(headers: Record<string, string>): Answer {
 
 Deno.test("Retries waits twice as long each time, and gives up", async () => {
   const timing = new TestTiming();
-  const retries = new Retries(timing, NO_PROGRESS);
+  const retries = new Retries(testSession(timing));
   const outcomes: boolean[] = [];
   for (let i = 0; i < MAX_ATTEMPTS; i++) outcomes.push(await retries.again(undefined));
   assertEquals(outcomes, [true, true, true, true, false]);
@@ -62,7 +61,7 @@ Deno.test("Retries waits twice as long each time, and gives up", async () => {
 
 Deno.test("Retries starts anew after a success", async () => {
   const timing = new TestTiming();
-  const retries = new Retries(timing, NO_PROGRESS, 2);
+  const retries = new Retries(testSession(timing), 2);
   for (let i = 0; i < 10; i++) {
     assertEquals(await retries.again(undefined), true);
     retries.reset();
@@ -72,7 +71,7 @@ Deno.test("Retries starts anew after a success", async () => {
 
 Deno.test("Retries waits as long as it is asked to, within reason", async () => {
   const timing = new TestTiming();
-  const retries = new Retries(timing, NO_PROGRESS);
+  const retries = new Retries(testSession(timing));
   await retries.again(undefined, refusal({ "retry-after": "17" }));
   await retries.again(undefined, refusal({ "retry-after": "86400" }));
   await retries.again(undefined, refusal({ "retry-after": "soon" }));
@@ -89,7 +88,7 @@ Deno.test("Retries ends its wait when it is told to", async () => {
       return Promise.reject(new Error("the wait was cut short"));
     },
   };
-  const retries = new Retries(timing, NO_PROGRESS);
+  const retries = new Retries(testSession(timing));
   await assertRejects(() => retries.again(controller.signal), InterruptedError);
 });
 
@@ -99,15 +98,11 @@ async function patiently(
 ): Promise<{ outcome: number | Error; requestCount: number; waits: number[] }> {
   const timing = new TestTiming();
   return await withRegistry(async (registry) => {
-    const retryContext = {
-      timing,
-      retries: new Retries(timing, NO_PROGRESS),
-      secrets: new Secrets(),
-    };
+    const session = testSession(timing);
     const request = { what: "a thing", url: new URL(registry.origin), signal: undefined };
     let outcome: number | Error;
     try {
-      const answer = await sendWithRetries(request, retryContext);
+      const answer = await sendWithRetries(request, session, new Retries(session));
       await answer.drain();
       outcome = answer.status;
     } catch (error) {
@@ -176,7 +171,7 @@ Deno.test("withRetries tries again for the network alone", async () => {
     let count = 0;
     const error = await assertRejects(
       () =>
-        withRetries(place, new Retries(timing, NO_PROGRESS), () => {
+        withRetries(place, new Retries(testSession(timing)), () => {
           count++;
           return Promise.reject(fault);
         }),
@@ -204,13 +199,8 @@ async function faultOf(status: number, body: string | Uint8Array): Promise<Input
   return await withRegistry(async (registry) => {
     const url = new URL(registry.origin);
     const request = { what: "app:v1", url, signal: undefined };
-    const secrets = new Secrets();
-    secrets.add("hunter22");
-    const fault = await statusFault(
-      await sendRequest(request, new TestTiming()),
-      "app:v1",
-      secrets,
-    );
+    const answer = await sendRequest(request, new TestTiming());
+    const fault = await statusFault(answer, "app:v1", testSession());
     assertStringIncludes(fault.message, `app:v1: ${registry.host} `);
     assertEquals(fault.data["status"], status);
     return fault;
@@ -264,7 +254,7 @@ Deno.test("statusFault stands by the status when the body breaks off", async () 
   await withRegistry(async (registry) => {
     const request = { what: "x", url: new URL(registry.origin), signal: undefined };
     const answer = await sendRequest(request, new TestTiming());
-    const fault = await statusFault(answer, "x", new Secrets());
+    const fault = await statusFault(answer, "x", testSession());
     assert(fault.message.endsWith("does not have it"), fault.message);
   }, (_, response) => {
     sendCut(response, 404, { "content-length": 100 }, new TextEncoder().encode("{"));
