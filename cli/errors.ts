@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { LIMITS } from "../lib/bless/limits.ts";
+import { LIMITS } from "../lib/bless/options.ts";
 import { byteStringFromText, displayName, plainJson } from "../lib/bytes/byte_string.ts";
 import {
   BlessfsError,

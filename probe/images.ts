@@ -6,9 +6,8 @@
 import { existsSync } from "node:fs";
 import { displayPath } from "../lib/io/system_error.ts";
 import { parseSourceName } from "../lib/source/source_name.ts";
-import { treeDigest } from "../lib/bless/layered_identity.ts";
-import { contentIdentity } from "../lib/bless/load_tree.ts";
-import type { ContentIdentity } from "../lib/bless/plan_image.ts";
+import { treeDigest } from "../lib/bless/layered_records.ts";
+import { type ContentIdentity, contentIdentity } from "../lib/bless/plan_image.ts";
 import { throwIfAborted } from "../lib/errors.ts";
 import type { FileTree } from "../lib/model/node.ts";
 import { formatPlatform } from "../lib/source/platform.ts";

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import { type DiffReport, diffSources } from "../../lib/bless/diff.ts";
-import { exportTar, type TarCounts } from "../../lib/bless/export.ts";
+import { type DiffReport, diffSources, exportTar, type TarCounts } from "../../lib/bless/export.ts";
 import { UsageError } from "../../lib/errors.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { EXIT, safeLine } from "../errors.ts";

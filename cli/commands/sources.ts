@@ -4,8 +4,13 @@
  * @module
  */
 import { existsSync } from "node:fs";
-import { type LimitKey, limitOptions, LIMITS } from "../../lib/bless/limits.ts";
-import { type LayoutOptions, NONE } from "../../lib/bless/options.ts";
+import {
+  type LayoutOptions,
+  type LimitKey,
+  limitOptions,
+  LIMITS,
+  NONE,
+} from "../../lib/bless/options.ts";
 import { isS3Address } from "../../lib/chunk/s3_request.ts";
 import { UsageError } from "../../lib/errors.ts";
 import type { CertificateFiles } from "../../lib/io/http_fetch.ts";

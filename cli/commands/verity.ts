@@ -4,13 +4,13 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
-import { formatVerity } from "../../lib/bless/verity_image.ts";
 import {
   checkRootHash,
+  formatVerity,
   openVerity,
   verityData,
   type VerityQuery,
-} from "../../lib/bless/verity_place.ts";
+} from "../../lib/bless/verity_image.ts";
 import { UsageError } from "../../lib/errors.ts";
 import { faultInImage } from "../../lib/ext4/volume/judge.ts";
 import {

@@ -3,10 +3,15 @@
  *
  * @module
  */
-import type { LayoutOptions } from "../../lib/bless/options.ts";
-import { journalText, NONE, packingText, thresholdText } from "../../lib/bless/options.ts";
+import {
+  journalText,
+  type LayoutOptions,
+  LIMITS,
+  NONE,
+  packingText,
+  thresholdText,
+} from "../../lib/bless/options.ts";
 import { COMPAT_NAMES } from "../../lib/ext4/plan/compat.ts";
-import { LIMITS } from "../../lib/bless/limits.ts";
 import { CHUNK_DIGESTS, ZSTD_LEVEL_DEFAULT, ZSTD_LEVEL_MAX } from "../../lib/chunk/chunk.ts";
 import { operand, option, type OptionSpec, type PositionalSpec } from "../command.ts";
 import { kebabCase } from "../errors.ts";

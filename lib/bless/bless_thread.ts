@@ -13,7 +13,7 @@ import { NO_PROGRESS, type Progress } from "../progress.ts";
 import type { OpenedImage } from "../source/source.ts";
 import { Warnings, type WarningSummary } from "../warnings.ts";
 import { blessLayered, type BlessLayeredOptions, type LayeredReport } from "./layered.ts";
-import type { Admission } from "./load_tree.ts";
+import type { Admission } from "./plan_image.ts";
 import { blessMerged, type BlessMergedOptions } from "./merged.ts";
 import type { BlessReport } from "./report.ts";
 

@@ -34,7 +34,7 @@ import { dataBlocksWithin, treeShape, VERITY_BLOCK_BYTES } from "../verity/forma
 import type { HashTree } from "../verity/hash_tree.ts";
 import { TreeSink, type VerityReport, verityReport, VeritySink } from "../verity/verity_sink.ts";
 import type { LayoutOptions } from "./options.ts";
-import { partitionGuidsOf } from "./verity_place.ts";
+import { partitionGuidsOf } from "./verity_image.ts";
 
 /** What is put around an image; nothing by default. */
 export interface EnvelopeOptions {

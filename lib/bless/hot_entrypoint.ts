@@ -2,6 +2,9 @@
  * The files that starting an image's entry point reads, found without running it: the program, the interpreters of scripts,
  * the dynamic linker, its cache, and the shared libraries, searched for as ld.so(8) does.
  *
+ * ELF is read by the System V ABI, chapters 4 and 5 ("Program Header", "Dynamic Section"); /etc/ld.so.cache in glibc's format
+ * ("glibc-ld.so.cache1.1", sysdeps/generic/dl-cache.h), which an older one may stand in front of.
+ *
  * @module
  */
 import { type ByteString, byteStringFromBytes, byteStringFromText } from "../bytes/byte_string.ts";
@@ -11,8 +14,6 @@ import { readPayload } from "../model/payload.ts";
 import { containerConfig } from "../source/inspect.ts";
 import { displayText } from "../source/json.ts";
 import { type ResolvedPath, resolvePath } from "../tree/resolve.ts";
-import { type ElfFile, readElf } from "./elf.ts";
-import { type LinkerCache, readLinkerCache } from "./linker_cache.ts";
 
 /** What starting reads, in order. */
 export interface Closure {
@@ -121,8 +122,8 @@ class ClosureFinder {
   }
 
   /**
-   * Adds what the arguments name: files, such as the script of an interpreter, and the program that a shell is told to
-   * run, where that is one word.
+   * Adds what the arguments name: files, such as the script of an interpreter, and the program that a shell runs (`-c`), where
+   * that is one word.
    */
   addArguments(program: ByteString, words: readonly ByteString[]): void {
     words.forEach((word, i) => {
@@ -259,22 +260,22 @@ class ClosureFinder {
 
 type FoundFile = ResolvedPath & { readonly node: FileNode };
 
-function defaultDirectories({ target, bits }: ElfFile): readonly string[] {
-  const wide = bits === 64 ? ["/lib64", "/usr/lib64"] : [];
+function defaultDirectories({ target, is64 }: ElfFile): readonly string[] {
+  const wide = is64 ? ["/lib64", "/usr/lib64"] : [];
   return [...DEFAULT_DIRECTORIES[target] ?? [], ...wide, "/lib", "/usr/lib"];
 }
 
 /** `$ORIGIN` is where the file lies that says so; `$LIB` is `lib64` or `lib`. ld.so(8), "Dynamic string tokens". */
 function expanded(text: ByteString, { origin, elf }: Loaded): ByteString {
   return text.replace(/\$(?:ORIGIN\b|\{ORIGIN\})/g, () => origin === "" ? "/" : origin)
-    .replace(/\$(?:LIB\b|\{LIB\})/g, elf.bits === 64 ? "lib64" : "lib");
+    .replace(/\$(?:LIB\b|\{LIB\})/g, elf.is64 ? "lib64" : "lib");
 }
 
 function directoryOf(path: ByteString): ByteString {
   return path.slice(0, path.lastIndexOf("/"));
 }
 
-function partsOf({ payload }: FileNode): (offset: number, lengthBytes: number) => Uint8Array {
+function partsOf({ payload }: FileNode): ReadPart {
   return (offset, lengthBytes) => {
     const isInside = Number.isSafeInteger(offset) && offset >= 0 && offset < payload.sizeBytes;
     const bytes = new Uint8Array(isInside ? Math.min(lengthBytes, payload.sizeBytes - offset) : 0);
@@ -293,4 +294,218 @@ function shebang(node: FileNode): [interpreter?: ByteString, argument?: ByteStri
   const match = /^#![ \t]*([^ \t\n]+)(?:[ \t]+([^\n]*?))?[ \t\r]*(?:\n|$)/.exec(head);
   if (match === null) return [];
   return match[2] === undefined ? [match[1]!] : [match[1]!, match[2]];
+}
+
+/** Class and byte order of an ELF file, and of what is made for it. */
+interface ElfFormat {
+  readonly is64: boolean;
+  readonly isLittle: boolean;
+}
+
+/** A program or a library. */
+export interface ElfFile extends ElfFormat {
+  /** Class, byte order and machine: what two files must have in common to be linked. */
+  readonly target: string;
+  /** DT_INTERP; undefined for libraries and static programs. */
+  readonly interpreter: ByteString | undefined;
+  /** DT_NEEDED, in order. */
+  readonly needed: readonly ByteString[];
+  /** Directories of DT_RPATH; empty where there is a DT_RUNPATH, which takes its place. */
+  readonly rpath: readonly ByteString[];
+  /** Directories of DT_RUNPATH. */
+  readonly runpath: readonly ByteString[];
+}
+
+/** Reads a part of a file; fewer bytes than asked for where it ends. */
+type ReadPart = (offset: number, lengthBytes: number) => Uint8Array;
+
+/** Where the fields are by class: of the table of segments in the header, and of each segment. */
+const ELF_LAYOUTS = {
+  64: { table: 32, entrySize: 54, count: 56, least: 56, offset: 8, address: 16, fileBytes: 32 },
+  32: { table: 28, entrySize: 42, count: 44, least: 32, offset: 4, address: 8, fileBytes: 16 },
+} as const;
+const ELF_HEADER_BYTES = { 64: 64, 32: 52 } as const;
+const ELF_MAGIC = "\x7fELF";
+/** No real file has more, and none makes us read more than this. */
+const SEGMENTS_MAX = 512;
+const DYNAMIC_BYTES_MAX = 1 << 20;
+const STRINGS_BYTES_MAX = 16 << 20;
+const INTERPRETER_BYTES_MAX = 4096;
+const PT_LOAD = 1;
+const PT_DYNAMIC = 2;
+const PT_INTERP = 3;
+const DT_NULL = 0;
+const DT_NEEDED = 1;
+const DT_STRTAB = 5;
+const DT_STRSZ = 10;
+const DT_RPATH = 15;
+const DT_RUNPATH = 29;
+
+interface Segment {
+  readonly type: number;
+  readonly offset: number;
+  readonly address: number;
+  readonly fileBytes: number;
+}
+
+/** Numbers of an ELF file, by its class and byte order. */
+function numbersOf(bytes: Uint8Array, { is64, isLittle }: ElfFormat) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const half = (at: number) => view.getUint16(at, isLittle);
+  const word = (at: number) => view.getUint32(at, isLittle);
+  /** An address, offset or size. One that no number holds is beyond every file. */
+  const wide = (at: number) => is64 ? Number(view.getBigUint64(at, isLittle)) : word(at);
+  return { half, word, wide };
+}
+
+/**
+ * Reads the headers of an ELF file.
+ *
+ * @returns undefined for whatever is not one, or is damaged: the dynamic linker would not load it either
+ */
+export function readElf(read: ReadPart): ElfFile | undefined {
+  const header = read(0, ELF_HEADER_BYTES[64]);
+  const [fileClass, order] = [header[4], header[5]];
+  const isKnown = startsWith(header, 0, ELF_MAGIC) && (fileClass === 1 || fileClass === 2) &&
+    (order === 1 || order === 2);
+  if (!isKnown) return undefined;
+  const format = { is64: fileClass === 2, isLittle: order === 1 };
+  if (header.length < ELF_HEADER_BYTES[format.is64 ? 64 : 32]) return undefined;
+  const segments = readSegments(read, header, format);
+  if (segments === undefined) return undefined;
+  const interpreter = segments.find(({ type }) => type === PT_INTERP);
+  const dynamic = segments.find(({ type }) => type === PT_DYNAMIC);
+  return {
+    ...format,
+    target: `${fileClass}.${order}.${numbersOf(header, format).half(18)}`,
+    interpreter: interpreter && textAt(
+      read(interpreter.offset, Math.min(interpreter.fileBytes, INTERPRETER_BYTES_MAX)),
+      0,
+    ),
+    ...dynamic === undefined
+      ? { needed: [], rpath: [], runpath: [] }
+      : readDynamic(read, dynamic, segments, format),
+  };
+}
+
+function readSegments(
+  read: ReadPart,
+  header: Uint8Array,
+  format: ElfFormat,
+): readonly Segment[] | undefined {
+  const layout = ELF_LAYOUTS[format.is64 ? 64 : 32];
+  const { half, wide: wideOfHeader } = numbersOf(header, format);
+  const [at, size, count] = [
+    wideOfHeader(layout.table),
+    half(layout.entrySize),
+    half(layout.count),
+  ];
+  if (count > SEGMENTS_MAX || (count > 0 && size < layout.least)) return undefined;
+  const bytes = read(at, size * count);
+  if (bytes.length < size * count) return undefined;
+  const { word, wide } = numbersOf(bytes, format);
+  return Array.from({ length: count }, (_, i): Segment => ({
+    type: word(i * size),
+    offset: wide(i * size + layout.offset),
+    address: wide(i * size + layout.address),
+    fileBytes: wide(i * size + layout.fileBytes),
+  }));
+}
+
+function readDynamic(
+  read: ReadPart,
+  dynamic: Segment,
+  segments: readonly Segment[],
+  format: ElfFormat,
+): Pick<ElfFile, "needed" | "rpath" | "runpath"> {
+  const bytes = read(dynamic.offset, Math.min(dynamic.fileBytes, DYNAMIC_BYTES_MAX));
+  const { wide } = numbersOf(bytes, format);
+  const entryBytes = format.is64 ? 16 : 8;
+  const found: { readonly tag: number; readonly value: number }[] = [];
+  for (let at = 0; at + entryBytes <= bytes.length; at += entryBytes) {
+    const tag = wide(at);
+    if (tag === DT_NULL) break;
+    found.push({ tag, value: wide(at + entryBytes / 2) });
+  }
+  const valueOf = (wanted: number) => found.find(({ tag }) => tag === wanted)?.value;
+  const strings = stringTable(read, segments, valueOf(DT_STRTAB), valueOf(DT_STRSZ));
+  const textsOf = (wanted: number) =>
+    found.filter(({ tag }) => tag === wanted).map(({ value }) => textAt(strings, value))
+      .filter((text) => text !== "");
+  const directories = (tag: number) => textsOf(tag).flatMap((text) => text.split(":"));
+  return {
+    needed: textsOf(DT_NEEDED),
+    rpath: valueOf(DT_RUNPATH) === undefined ? directories(DT_RPATH) : [],
+    runpath: directories(DT_RUNPATH),
+  };
+}
+
+/** The table is named by its address in memory; the segment that is loaded there says where it is in the file. */
+function stringTable(
+  read: ReadPart,
+  segments: readonly Segment[],
+  address: number | undefined,
+  sizeBytes: number | undefined,
+): Uint8Array {
+  const home = segments.find(({ type, address: start, fileBytes }) =>
+    type === PT_LOAD && address !== undefined && address >= start && address < start + fileBytes
+  );
+  if (home === undefined || sizeBytes === undefined) return new Uint8Array(0);
+  const offset = home.offset + (address! - home.address);
+  return read(offset, Math.min(sizeBytes, STRINGS_BYTES_MAX));
+}
+
+/** The text up to a zero byte; empty outside of the bytes. */
+function textAt(bytes: Uint8Array, at: number): ByteString {
+  if (!(at < bytes.length)) return "";
+  const end = bytes.indexOf(0, at);
+  return byteStringFromBytes(bytes.subarray(at, end < 0 ? bytes.length : end));
+}
+
+function startsWith(bytes: Uint8Array, at: number, text: string): boolean {
+  return byteStringFromBytes(bytes.subarray(at, at + text.length)) === text;
+}
+
+const OLD_CACHE_MAGIC = "ld.so-1.7.0";
+const OLD_CACHE_HEADER_BYTES = 16;
+const OLD_CACHE_ENTRY_BYTES = 12;
+const CACHE_MAGIC = "glibc-ld.so.cache1.1";
+const CACHE_HEADER_BYTES = 48;
+const CACHE_ENTRY_BYTES = 24;
+/** More than any cache has. */
+const CACHE_ENTRIES_MAX = 1 << 20;
+
+/** The files for each name, in the order of the cache, those for any processor first. */
+type LinkerCache = ReadonlyMap<ByteString, readonly ByteString[]>;
+
+/** Reads the cache; empty where it is not one. @param isLittle the byte order of the machine that it was made for */
+export function readLinkerCache(bytes: Uint8Array, isLittle: boolean): LinkerCache {
+  const files = new Map<ByteString, ByteString[]>();
+  const cache = bytes.subarray(cacheStart(bytes, isLittle));
+  if (cache.length < CACHE_HEADER_BYTES || !startsWith(cache, 0, CACHE_MAGIC)) return files;
+  const view = new DataView(cache.buffer, cache.byteOffset, cache.length);
+  const count = view.getUint32(20, isLittle);
+  const isWhole = CACHE_HEADER_BYTES + count * CACHE_ENTRY_BYTES <= cache.length;
+  if (count > CACHE_ENTRIES_MAX || !isWhole) return files;
+  // Which processor the image will run on is not known.
+  for (const isForAny of [true, false]) {
+    for (let i = 0; i < count; i++) {
+      const at = CACHE_HEADER_BYTES + i * CACHE_ENTRY_BYTES;
+      if ((view.getBigUint64(at + 16, isLittle) === 0n) !== isForAny) continue;
+      const name = textAt(cache, view.getUint32(at + 4, isLittle));
+      const path = textAt(cache, view.getUint32(at + 8, isLittle));
+      if (name === "" || !path.startsWith("/")) continue;
+      const known = files.get(name);
+      if (known === undefined) files.set(name, [path]);
+      else known.push(path);
+    }
+  }
+  return files;
+}
+
+/** Where the new format begins; behind an old one, at a multiple of 8. */
+function cacheStart(bytes: Uint8Array, isLittle: boolean): number {
+  if (!startsWith(bytes, 0, OLD_CACHE_MAGIC) || bytes.length < OLD_CACHE_HEADER_BYTES) return 0;
+  const count = new DataView(bytes.buffer, bytes.byteOffset).getUint32(12, isLittle);
+  return Math.ceil((OLD_CACHE_HEADER_BYTES + count * OLD_CACHE_ENTRY_BYTES) / 8) * 8;
 }

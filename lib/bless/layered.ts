@@ -22,15 +22,16 @@ import {
   type SourceOptions,
 } from "../source/source.ts";
 import {
-  type ChunkedImage,
+  diskName,
+  imagesOnDisk,
   LayerChunks,
   type LayerChunksTarget,
+  type LayeredDisk,
   sumOfChunked,
-} from "./layered_chunks.ts";
+  writeLayeredDisk,
+} from "./layered_outputs.ts";
 import { checkEnvelope, type EnvelopeOptions } from "./envelope.ts";
-import { diskName, imagesOnDisk, type LayeredDisk, writeLayeredDisk } from "./layered_disk.ts";
-import { LayerImages, type UsedImage } from "./layered_images.ts";
-import { PreviousLayers } from "./layered_previous.ts";
+import { LayerImages, type PreviousLayers, readPreviousLayers } from "./layered_images.ts";
 import {
   DESCRIPTION_FILE,
   DESCRIPTION_KIND,
@@ -46,24 +47,19 @@ import {
   removeIfEmpty,
   writeFileWhole,
 } from "./layered_store.ts";
-import { type Admission, imageDigest } from "./load_tree.ts";
+import { type Admission, imageDigest } from "./plan_image.ts";
 import { beginConfig } from "./merged.ts";
 import { LAYERED_DEFAULTS, type LayoutOptions } from "./options.ts";
-import { checkLike, type LikeReport } from "./previous_image.ts";
+import { checkLike, type LikeOptions, type LikeReport } from "./previous_image.ts";
 import { type ImageReport, type LayerReport, type SourceReport, sourceReport } from "./report.ts";
 import { verityPath } from "../verity/texts.ts";
 import type { VerityReport } from "../verity/verity_sink.ts";
 import type { WarningSummary } from "../warnings.ts";
 
 /** What to bless, how, and where to. */
-export interface BlessLayeredOptions extends SourceOptions {
+export interface BlessLayeredOptions extends SourceOptions, LikeOptions {
   /** A directory that an earlier build was blessed into: a new layer is laid out like one that is gone since. */
   readonly like?: string | undefined;
-  /**
-   * Blocks that are given up keep the bytes that they have in the previous image: its removed content stays readable on
-   * the raw device. Default false.
-   */
-  readonly keepStale?: boolean | undefined;
   /** As on the command line: `oci:DIR:REF`, `tar:FILE` and so on. */
   readonly source: string;
   /**
@@ -144,30 +140,18 @@ export async function blessLayered(given: BlessLayeredOptions): Promise<LayeredR
     ...resolveOptions(given),
     layout: { ...LAYERED_DEFAULTS, ...given.layout },
   };
-  const { layout, envelope, outputDir, timestamp = 0 } = options;
+  const { layout, envelope, outputDir, like, timestamp = 0 } = options;
   checkLike(options);
   checkLayeredEnvelope(envelope, layout);
   resolveSettings(imageLayout(options), { derivedUuid: new Uint8Array(16), timestamp });
   const isMissing = checkDirectory(outputDir);
   if (!isMissing && !options.force) checkDescription(outputDir);
-  const { like } = options;
-  const previousLayers = like === undefined ? undefined : new PreviousLayers(like);
+  const previousLayers = like === undefined ? undefined : readPreviousLayers(like);
   const image = await openImage(options.source, options);
   let isMade = false;
   try {
     await options.admit?.(image);
-    if (image.layers.length > STACKED_LAYERS_MAX) {
-      throw stackFault(options.source, image.layers.length);
-    }
-    if (layout.uuid !== undefined && image.layers.length > 1) {
-      throw optionError(
-        "uuid",
-        `needs a source with one layer, and this one has ${image.layers.length}`,
-        {
-          hint: "leave it out: each image gets a UUID derived from its layer",
-        },
-      );
-    }
+    checkLayerCount(image, layout);
     const finishConfig = await beginConfig(image, options.configSink);
     isMade = isMissing && !options.dryRun && makeDirectory(outputDir);
     const report = await bless(image, options, previousLayers);
@@ -182,63 +166,67 @@ export async function blessLayered(given: BlessLayeredOptions): Promise<LayeredR
   }
 }
 
+function checkLayerCount(
+  { source, layers: { length: count } }: OpenedImage,
+  layout: LayoutOptions,
+) {
+  if (count > STACKED_LAYERS_MAX) throw stackFault(source, count);
+  if (layout.uuid === undefined || count <= 1) return;
+  throw optionError("uuid", `needs a source with one layer, and this one has ${count}`, {
+    hint: "leave it out: each image gets a UUID derived from its layer",
+  });
+}
+
 async function bless(
   image: OpenedImage,
   options: ResolvedLayeredOptions,
   previousLayers: PreviousLayers | undefined,
 ): Promise<LayeredReport> {
-  const { envelope, outputDir, signal, progress, dryRun = false, timestamp = 0 } = options;
+  const { envelope, outputDir, signal, dryRun = false, timestamp = 0 } = options;
   const layout = imageLayout(options);
-  const chunks = layerChunks(options);
-  const store = new LayerStore(outputDir, {
-    options: optionFacts(layout, timestamp, envelope),
-    force: options.force ?? false,
-    signal,
-    progress,
-    dryRun,
-    alsoTo: chunks && ((name) => chunks.sinkOf(name)),
-  });
+  const chunks = options.chunks &&
+    new LayerChunks({ ...options, ...options.chunks, chunkBytes: layout.gridBytes });
+  const alsoTo = chunks && ((name: string) => chunks.sinkOf(name));
+  const facts = optionFacts(layout, timestamp, envelope);
+  const store = new LayerStore(outputDir, { ...options, options: facts, alsoTo });
   const images = new LayerImages(store, { ...options, layout, timestamp, previousLayers });
   const used = await images.ofAll(image);
   throwIfAborted(signal);
   const contentDigest = imageDigest(image, used.map(({ report }) => report.diffId));
-  const disk = await diskOf(used, contentDigest, options, chunks);
+  const disk = envelope?.disk === undefined || dryRun ? undefined : await writeLayeredDisk(used, {
+    outputDir,
+    contentDigest,
+    vhd: envelope.vhd ?? false,
+    diskBytes: options.layout.size.kind === "total" ? options.layout.size.sizeBytes : undefined,
+    alsoTo,
+    signal,
+  });
   const onDisk = disk === undefined ? [] : [{ name: diskName(contentDigest), isReused: false }];
   const chunked = await chunks?.finish([...used, ...onDisk]);
-  const described = used.map(({ name, report, record }) => ({
+  const numbered = imagesOnDisk(used).map(({ name }) => name);
+  const layers = used.map(({ name, report, record, isReused }): LayeredLayerReport => ({
+    ...report,
     file: `${name}.ext4`,
-    diffId: report.diffId,
-    digest: report.digest,
-    mediaType: report.mediaType,
-    uuid: record.image.uuid,
-    sizeBytes: record.image.sizeBytes,
-    ...aroundOf({ name, record }, disk, used),
-    ...indexOf(chunked, name),
+    isReused,
+    image: record.image,
+    like: record.like,
+    verity: record.verity,
+    hashFile: record.hashFile && verityPath(`${name}.ext4`),
+    partition: disk && numbered.indexOf(name) + 1,
+    index: chunked?.get(name)?.index,
+    chunks: chunked?.get(name)?.counts,
   }));
-  const description = encodeDescription(image, contentDigest, described, disk);
+  const description = encodeDescription(image, contentDigest, layers, disk);
   if (!dryRun) await writeDescription(outputDir, contentDigest, description, signal);
+  const addedCells = image.additions && layers.at(-1)!.image.cellBytes / layout.gridBytes;
   return {
     mode: "layered",
-    ...sourceReport(
-      options.source,
-      image,
-      layout,
-      image.additions && used.at(-1)!.record.image.cellBytes / layout.gridBytes,
-    ),
-    ...sums(used),
+    ...sourceReport(options.source, image, layout, addedCells),
+    ...sums(layers),
     reusedLayers: used.filter(({ isReused }) => isReused).length,
-    layers: used.map(({ name, report, record, isReused }) => ({
-      ...report,
-      file: `${name}.ext4`,
-      isReused,
-      image: record.image,
-      ...record.like === undefined ? {} : { like: record.like },
-      ...aroundOf({ name, record }, disk, used),
-      ...indexOf(chunked, name),
-      ...chunked === undefined ? {} : { chunks: chunked.get(name)!.counts },
-    })),
-    ...disk === undefined ? {} : { disk },
-    ...chunked === undefined ? {} : { chunks: sumOfChunked(chunked) },
+    layers,
+    disk,
+    chunks: chunked && sumOfChunked(chunked),
     warnings: options.warnings.list(),
   };
 }
@@ -267,85 +255,19 @@ function checkLayeredEnvelope(
   }
 }
 
-async function diskOf(
-  used: readonly UsedImage[],
-  contentDigest: string,
-  { envelope, outputDir, layout: { size }, dryRun = false, signal }: ResolvedLayeredOptions,
-  chunks: LayerChunks | undefined,
-): Promise<LayeredDisk | undefined> {
-  if (envelope?.disk === undefined || dryRun) return undefined;
-  return await writeLayeredDisk(used, {
-    outputDir,
-    contentDigest,
-    vhd: envelope.vhd ?? false,
-    diskBytes: size.kind === "total" ? size.sizeBytes : undefined,
-    alsoTo: chunks && ((name) => chunks.sinkOf(name)),
-    signal,
-  });
-}
-
-/** What is around one image. */
-function aroundOf(
-  { name, record }: Pick<UsedImage, "name" | "record">,
-  disk: LayeredDisk | undefined,
-  used: readonly UsedImage[],
-): Pick<LayeredLayerReport, "verity" | "hashFile" | "partition"> {
-  const partition = imagesOnDisk(used).findIndex((image) => image.name === name) + 1;
-  return {
-    ...record.verity === undefined ? {} : { verity: record.verity },
-    ...record.hashFile === undefined ? {} : { hashFile: verityPath(`${name}.ext4`) },
-    ...disk === undefined ? {} : { partition },
-  };
-}
-
-function layerChunks(options: ResolvedLayeredOptions): LayerChunks | undefined {
-  const { chunks, layout, outputDir, dryRun = false, force = false, signal, progress } = options;
-  if (chunks === undefined) return undefined;
-  const chunkBytes = layout.gridBytes;
-  return new LayerChunks({ ...chunks, outputDir, chunkBytes, dryRun, force, signal, progress });
-}
-
-function indexOf(
-  chunked: ReadonlyMap<string, ChunkedImage> | undefined,
-  name: string,
-): { readonly index?: string } {
-  const index = chunked?.get(name)?.index;
-  return index === undefined ? {} : { index };
-}
-
 /** Adds up the figures of all images, each counted once. */
-function sums(used: readonly UsedImage[]): Omit<ImageReport, "uuid"> {
-  const images = [...new Map(used.map(({ name, record }) => [name, record.image])).values()];
-  const sum = (key: keyof typeof IMAGE_COUNTS) =>
-    images.reduce((total, image) => total + image[key], 0);
+function sums(layers: readonly LayeredLayerReport[]): Omit<ImageReport, "uuid"> {
+  const images = [...new Map(layers.map(({ file, image }) => [file, image])).values()];
   const keys = Object.keys(IMAGE_COUNTS) as (keyof typeof IMAGE_COUNTS)[];
-  return Object.fromEntries(keys.map((key) => [key, sum(key)])) as Omit<ImageReport, "uuid">;
+  return Object.fromEntries(
+    keys.map((key) => [key, images.reduce((total, image) => total + image[key], 0)]),
+  ) as Omit<ImageReport, "uuid">;
 }
 
 /** The kernel's limit on lower directories (OVL_MAX_STACK in Linux, fs/overlayfs). */
 export const STACKED_LAYERS_MAX = 500;
 
 const DESCRIPTION_BYTES_MAX = 64 << 20;
-
-/** One layer, bottom to top. */
-export interface DescribedLayer {
-  /** The image, a file in the same directory. */
-  readonly file: string;
-  readonly diffId: string;
-  readonly digest: string;
-  readonly mediaType: string | null;
-  readonly uuid: string;
-  /** Of the image. */
-  readonly sizeBytes: number;
-  /** Of its hash tree; left out when there is none. */
-  readonly verity?: VerityReport | undefined;
-  /** The file of the hash tree in the same directory; left out when the tree is behind the file system. */
-  readonly hashFile?: string | undefined;
-  /** Its number on the disk, from 1 on; left out when there is none. */
-  readonly partition?: number | undefined;
-  /** The index of its chunks, a file in the same directory; left out without a chunk store. */
-  readonly index?: string | undefined;
-}
 
 /** How to stack mounted layers. */
 export interface OverlayMount {
@@ -387,20 +309,36 @@ export function overlayMount(mountPoints: readonly (string | null)[]): OverlayMo
 export function encodeDescription(
   image: OpenedImage,
   contentDigest: string,
-  layers: readonly DescribedLayer[],
+  layers: readonly LayeredLayerReport[],
   disk?: LayeredDisk,
 ): Uint8Array {
   const mountPoints = layerMountPoints(layers.map(({ file }) => file));
+  const { manifestDigest = null, configDigest = null, platform, config } = image;
+  const container = typeof config === "object" && config !== null
+    ? field(config as Readonly<Record<string, unknown>>, "config")
+    : undefined;
   const description = {
     kind: DESCRIPTION_KIND,
     contentDigest,
-    manifestDigest: image.manifestDigest ?? null,
-    configDigest: image.configDigest ?? null,
-    platform: image.platform === undefined ? null : formatPlatform(image.platform),
-    config: containerConfig(image.config),
-    layers: layers.map((layer, i) => ({ mountPoint: mountPoints[i], ...layer })),
+    manifestDigest,
+    configDigest,
+    platform: platform === undefined ? null : formatPlatform(platform),
+    config: container ?? null,
+    layers: layers.map((layer, i) => ({
+      mountPoint: mountPoints[i],
+      file: layer.file,
+      diffId: layer.diffId,
+      digest: layer.digest,
+      mediaType: layer.mediaType,
+      uuid: layer.image.uuid,
+      sizeBytes: layer.image.sizeBytes,
+      verity: layer.verity,
+      hashFile: layer.hashFile,
+      partition: layer.partition,
+      index: layer.index,
+    })),
     overlay: overlayMount(mountPoints),
-    ...disk === undefined ? {} : { disk },
+    disk,
   };
   return Buffer.from(`${plainJson(description, 2)}\n`);
 }
@@ -436,20 +374,9 @@ export async function writeDescription(
   bytes: Uint8Array,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const hex = contentDigest.slice(contentDigest.indexOf(":") + 1);
-  for (const name of [`image-${hex}.json`, DESCRIPTION_FILE]) {
-    const path = pathIn(directory, name);
-    const found = statIfThere(path);
-    const isSame = found?.isFile() && found.size === bytes.length &&
-      Buffer.compare(readFileWhole(path), bytes) === 0;
-    if (!isSame) await writeFileWhole(path, bytes, signal);
+  for (const name of [`${diskName(contentDigest)}.json`, DESCRIPTION_FILE]) {
+    await writeFileWhole(pathIn(directory, name), bytes, signal);
   }
-}
-
-/** `Entrypoint`, `Env` and so on; null where the source has none. */
-function containerConfig(config: unknown): unknown {
-  if (typeof config !== "object" || config === null) return null;
-  return field(config as Readonly<Record<string, unknown>>, "config") ?? null;
 }
 
 /** The error for more layers than overlayfs can stack. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { basename } from "node:path";
-import { throwIfAborted } from "../errors.ts";
+import { InputError, throwIfAborted } from "../errors.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import type { Continuation } from "../ext4/plan/plan_ext4.ts";
 import type { ImageSink } from "../io/sink.ts";
@@ -24,16 +24,13 @@ import { idMapLines } from "../tree/owners.ts";
 import { Warnings } from "../warnings.ts";
 import { type EnvelopeOptions, writeEnveloped } from "./envelope.ts";
 import {
+  addRecorded,
   chainKeys,
   type ChainLink,
-  layerFileName,
-  treeDigest,
-  treeFileName,
-} from "./layered_identity.ts";
-import { ChecksumSink, isTaken, type LayerStore, type RecordBody } from "./layered_store.ts";
-import {
-  addRecorded,
+  DESCRIPTION_FILE,
+  DESCRIPTION_KIND,
   type LayerFacts,
+  layerFileName,
   type LayerPosition,
   type LayerRecord,
   notesAbout,
@@ -41,12 +38,24 @@ import {
   positionKey,
   type PositionRecord,
   recordedWarnings,
+  treeDigest,
+  treeFileName,
 } from "./layered_records.ts";
+import {
+  ChecksumSink,
+  isTaken,
+  type LayerStore,
+  pathIn,
+  readFileWhole,
+  type RecordBody,
+} from "./layered_store.ts";
 import type { LayoutOptions } from "./options.ts";
-import type { PreviousLayers } from "./layered_previous.ts";
 import { planImage } from "./plan_image.ts";
 import { type LikeOptions, type OpenedPrevious, openPrevious } from "./previous_image.ts";
 import { imageReport, type LayerReport, layerReport } from "./report.ts";
+import * as v from "valibot";
+import { displayPath } from "../io/system_error.ts";
+import { checkJson, fields, listOf, parseJsonObject, TEXT } from "../source/json.ts";
 
 /** How images are made. */
 export interface LayerImagesOptions extends ResolvedOptions {
@@ -195,7 +204,7 @@ export class LayerImages {
   /** What each layer is laid out like; those that were not read state their diff ids. */
   #previousOf(image: OpenedImage, read: readonly LoadedLayer[]): (string | undefined)[] {
     const diffIds = image.layers.map(({ diffId }, i) => read[i]?.diffId ?? diffId);
-    return this.#options.previousLayers?.pathsFor(diffIds) ?? [];
+    return this.#options.previousLayers?.(diffIds) ?? [];
   }
 
   /**
@@ -331,5 +340,53 @@ function recordedReport(source: LayerSource, diffId: string, facts: LayerFacts):
     sizeBytes: source.sizeBytes ?? facts.sizeBytes,
     uncompressedBytes: facts.uncompressedBytes,
     entries: facts.entries,
+  };
+}
+
+const DESCRIPTION = fields({
+  kind: v.literal(DESCRIPTION_KIND),
+  layers: listOf(fields({ file: TEXT, diffId: TEXT })),
+});
+
+/**
+ * The previous image of each layer, undefined where there is none: of the layers that only one of the builds has, the lowest
+ * continues the lowest, the next the next, and so on.
+ *
+ * @param diffIds bottom to top; undefined where it is not known
+ */
+export type PreviousLayers = (diffIds: readonly (string | undefined)[]) => (string | undefined)[];
+
+/**
+ * The layers of a directory that a previous build was blessed into.
+ *
+ * @throws {InputError} when it is not such a directory, or its description is damaged
+ */
+export function readPreviousLayers(directory: string): PreviousLayers {
+  const path = pathIn(directory, DESCRIPTION_FILE);
+  const what = displayPath(path);
+  let layers: readonly { readonly file: string; readonly diffId: string }[];
+  try {
+    const document = parseJsonObject(readFileWhole(path), what);
+    layers = checkJson(DESCRIPTION, document, { what, field: "" }).layers;
+  } catch (cause) {
+    const why = "is not a directory of layers that can be continued";
+    const hint = "name a directory that `bless layered` made";
+    throw new InputError(displayPath(directory), why, { code: "wrongKind", hint, cause });
+  }
+  for (const { file } of layers) {
+    if (/^[0-9a-f]+(-[0-9a-f]+)?\.ext4$/.test(file)) continue;
+    throw new InputError(
+      what,
+      `has a layer in "${displayPath(file)}", which is not a file beside it`,
+    );
+  }
+  const before = new Set(layers.map(({ diffId }) => diffId));
+  return (diffIds) => {
+    const now = new Set(diffIds);
+    const gone = layers.filter(({ diffId }) => !now.has(diffId));
+    return diffIds.map((diffId) => {
+      const next = diffId !== undefined && before.has(diffId) ? undefined : gone.shift();
+      return next && pathIn(directory, next.file);
+    });
   };
 }

@@ -1,24 +1,163 @@
 /**
- * The JSON documents beside the images of layers. `NAME.json` beside `NAME.ext4` records the layer, the options and the
- * checksums of an image. `NAME@KEY.json` records which tree a layer gives in a certain position, so that it need not be
- * read again.
+ * What identifies the image of a layer, and the JSON documents beside it. Its identity is that of the layers below, because
+ * its tree may depend on them, and the digest of its tree, which says whether two images of one layer are the same.
+ *
+ * `NAME.json` beside `NAME.ext4` records the layer, the options and the checksums of an image. `NAME@KEY.json` records which
+ * tree a layer gives in a certain position, so that it need not be read again.
  *
  * @module
  */
-import { compatText } from "../ext4/plan/compat.ts";
 import { Buffer } from "node:buffer";
-import { createHash } from "node:crypto";
+import { createHash, type Hash } from "node:crypto";
+import type { ByteString } from "../bytes/byte_string.ts";
+import { invariant, type OptionDifference } from "../errors.ts";
+import { parseDigest } from "../io/digest.ts";
+import { type FileTree, type TreeNode, walkTree } from "../model/node.ts";
+import { compatText } from "../ext4/plan/compat.ts";
 import * as v from "valibot";
-import type { OptionDifference } from "../errors.ts";
-import { checkJson, fields, listOf, SIZE_BYTES, TEXT } from "../source/json.ts";
+import {
+  checkJson,
+  fields,
+  inside,
+  jsonFault,
+  type JsonObject,
+  listOf,
+  parseJsonObject,
+  SIZE_BYTES,
+  TEXT,
+} from "../source/json.ts";
 import { Warnings } from "../warnings.ts";
-import { decodeCheckedJson, encodeCheckedJson } from "./checked_json.ts";
 import type { VerityReport } from "../verity/verity_sink.ts";
 import type { EnvelopeOptions } from "./envelope.ts";
-import { layerFileName } from "./layered_identity.ts";
 import { journalText, type LayoutOptions, packingText, thresholdText } from "./options.ts";
 import type { LikeReport } from "./previous_image.ts";
 import type { ImageReport } from "./report.ts";
+import { crc32 } from "node:zlib";
+
+/** What a chain needs to know of a layer. */
+export interface ChainLink {
+  readonly diffId: string | undefined;
+  /** Whether `.wh.` names are whiteouts. */
+  readonly whiteouts: boolean;
+}
+
+/**
+ * The chain keys of layers, bottom to top: the ChainID (OCI image-spec, config.md, "Layer ChainID") of the layer and all
+ * below. A layer whose `.wh.` names are ordinary files is a different layer even if its diff id is the same. From the
+ * first unknown diff id on, the keys are undefined.
+ *
+ * @param idMaps the maps of owners as lines
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { chainKeys } from "./layered_records.ts";
+ * const diffId = `sha256:${"0".repeat(64)}`;
+ * const [bottom, top] = chainKeys([{ diffId, whiteouts: true }, { diffId, whiteouts: true }]);
+ * assertEquals(bottom, diffId);
+ * assertEquals(top?.length, diffId.length);
+ * ```
+ */
+export function chainKeys(
+  layers: readonly ChainLink[],
+  idMaps: readonly string[] = [],
+): (string | undefined)[] {
+  // What a layer shows depends on the maps, as it does on what is below.
+  let below: string | undefined = idMaps.length === 0 ? "" : sha256(idMaps.join("\n"));
+  return layers.map(({ diffId, whiteouts }) => {
+    if (diffId === undefined || below === undefined) return below = undefined;
+    const own: string = whiteouts ? diffId : sha256(`${diffId} plain`);
+    below = below === "" ? own : sha256(`${below} ${own}`);
+    return below;
+  });
+}
+
+/** The name of a layer's image and its record, without extension. */
+export function layerFileName(diffId: string): string {
+  return parseDigest(diffId, "diff id").hex;
+}
+
+const TREE_HEX_DIGITS = 16;
+
+/** The name of an image whose usual name is taken by another tree of the same layer. */
+export function treeFileName(diffId: string, treeDigest: string): string {
+  const { hex } = parseDigest(treeDigest, "tree digest");
+  return `${layerFileName(diffId)}-${hex.slice(0, TREE_HEX_DIGITS)}`;
+}
+
+function sha256(text: string): string {
+  return `sha256:${createHash("sha256").update(text).digest("hex")}`;
+}
+
+/**
+ * A digest of everything except the options that decides the bytes of a layer's image: the layer's diff id, every name
+ * with its attributes, and which names share an inode. The content of a file is identified by its layer and entry, so no
+ * payload is read. The layer's position has no influence.
+ *
+ * @param diffIdOf the diff id of a layer by its index, from 0 at the bottom
+ */
+export function treeDigest(
+  tree: FileTree,
+  diffId: string,
+  diffIdOf: (layerIndex: number) => string,
+): string {
+  const hash = createHash("sha256");
+  addRecord(hash, ["blessfs layer tree 1", diffId]);
+  const seen = new Map<TreeNode, number>();
+  const ranks = layerRanks(tree);
+  for (const { path, node } of walkTree(tree)) {
+    const known = seen.get(node);
+    if (known !== undefined) {
+      addRecord(hash, [path, `same ${known}`]);
+      continue;
+    }
+    seen.set(node, seen.size);
+    const { mode, uid, gid, mtimeSeconds, mtimeNanoseconds, xattrs } = node.attributes;
+    const numbers = `${mode} ${uid} ${gid} ${mtimeSeconds} ${mtimeNanoseconds} ${xattrs.length}`;
+    const { layerIndex } = node.origin;
+    addRecord(hash, [
+      path,
+      node.kind,
+      numbers,
+      contentOf(node, diffIdOf, ranks.get(layerIndex) ?? 0),
+    ]);
+    for (const { name, value } of xattrs) addRecord(hash, [name], value);
+  }
+  return `sha256:${hash.digest("hex")}`;
+}
+
+/** Numbers the layers that files come from, without gaps. */
+function layerRanks(tree: FileTree): Map<number, number> {
+  const indexes = new Set<number>();
+  for (const { node } of walkTree(tree)) {
+    if (node.kind === "file") indexes.add(node.origin.layerIndex);
+  }
+  return new Map([...indexes].sort((a, b) => a - b).map((layerIndex, rank) => [layerIndex, rank]));
+}
+
+function contentOf(
+  node: TreeNode,
+  diffIdOf: (layerIndex: number) => string,
+  rank: number,
+): ByteString {
+  switch (node.kind) {
+    case "directory":
+      return "";
+    case "symlink":
+      return node.target;
+    case "file":
+      return `${diffIdOf(node.origin.layerIndex)} ${rank} ${node.origin.entryIndex}`;
+    default:
+      return `${node.deviceMajor}:${node.deviceMinor}`;
+  }
+}
+
+/** Adds fields with their lengths, so that different records never hash the same bytes. */
+function addRecord(hash: Hash, fields: readonly ByteString[], bytes?: Uint8Array): void {
+  const lengths = fields.map(({ length }) => length).join(" ");
+  invariant(fields.every((field) => !/[^\0-\xff]/.test(field)), "fields are byte strings");
+  hash.update(Buffer.from(`${lengths} ${bytes?.length ?? "-"}\n${fields.join("")}`, "latin1"));
+  if (bytes) hash.update(bytes);
+}
 
 /** The length of a piece of an image; the last may be shorter. */
 export const CHECKSUM_PIECE_BYTES = 1024 * 1024;
@@ -46,7 +185,7 @@ export interface LayerRecord {
   /** FORMAT_VERSION of the program that made the image. */
   readonly formatVersion: number;
   readonly diffId: string;
-  /** The digest of its tree (layered_identity.ts). */
+  /** The digest of its tree. */
   readonly tree: string;
   readonly options: OptionFacts;
   readonly checksums: FileChecksums;
@@ -208,7 +347,7 @@ const KEY_HEX_DIGITS = 16;
 /** A layer and its position in a source: what decides its tree and its warnings. */
 export interface LayerPosition {
   readonly diffId: string;
-  /** The chain key of the layer and those below (layered_identity.ts). */
+  /** The chain key of the layer and those below. */
   readonly chainKey: string;
   /** Of the stored bytes; undefined if the source states none. */
   readonly digest: string | undefined;
@@ -229,7 +368,7 @@ export interface LayerFacts {
 export interface PositionRecord {
   /** Its {@link positionKey}. */
   readonly position: string;
-  /** The digest of its tree (layered_identity.ts). */
+  /** The digest of its tree. */
   readonly tree: string;
   readonly facts: LayerFacts;
   /** From reading and applying the layer. */
@@ -337,4 +476,36 @@ export function addRecorded(
   for (const { kind, what, why, count } of recorded) {
     warnings.add(kind, what.join(layerName), why, count);
   }
+}
+
+/** The bytes of a document; equal documents give equal bytes. */
+export function encodeCheckedJson(version: number, document: object): Uint8Array {
+  const body = { version, ...document };
+  return Buffer.from(`${JSON.stringify({ ...body, crc32: crc32(JSON.stringify(body)) })}\n`);
+}
+
+/**
+ * Reads a document.
+ *
+ * @param what the document's file, safe to print
+ * @throws {InputError} when it is damaged, or of another version
+ * @example
+ * ```ts
+ * import { assertEquals, assertThrows } from "@std/assert";
+ * import { decodeCheckedJson, encodeCheckedJson } from "./layered_records.ts";
+ * const bytes = encodeCheckedJson(1, { name: "base" });
+ * assertEquals(decodeCheckedJson(bytes, 1, "record"), { version: 1, name: "base" });
+ * assertThrows(() => decodeCheckedJson(bytes, 2, "record"), Error, "version is 1: wanted 2");
+ * ```
+ */
+export function decodeCheckedJson(bytes: Uint8Array, version: number, what: string): JsonObject {
+  const { crc32: checksum, ...body } = parseJsonObject(bytes, what);
+  const place = { what, field: "" };
+  const { version: found } = body;
+  if (found !== version) throw jsonFault(inside(place, "version"), found, String(version));
+  const computed = crc32(JSON.stringify(body));
+  if (computed !== checksum) {
+    throw jsonFault(inside(place, "crc32"), checksum, `${computed}, the checksum of the rest`);
+  }
+  return body;
 }

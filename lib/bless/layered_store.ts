@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { setImmediate, setTimeout } from "node:timers/promises";
 import { mkdirSync, readFileSync, rmdirSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
@@ -106,7 +107,7 @@ export function readFileWhole(path: string): Uint8Array {
 }
 
 /**
- * Writes or replaces a small file atomically.
+ * Writes or replaces a small file atomically; one that has these bytes already is left alone.
  *
  * @throws {IoError} when it cannot be written
  */
@@ -115,8 +116,10 @@ export async function writeFileWhole(
   bytes: Uint8Array,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const options = { force: true, ...signal === undefined ? {} : { signal } };
-  await writeWhole(createFileSink(path, options), bytes);
+  const found = statIfThere(path);
+  const isSame = found?.isFile() && found.size === bytes.length &&
+    Buffer.compare(readFileWhole(path), bytes) === 0;
+  if (!isSame) await writeWhole(createFileSink(path, { force: true, signal }), bytes);
 }
 
 const ZEROS = new Uint8Array(CHECKSUM_PIECE_BYTES);
@@ -222,8 +225,8 @@ export async function findDamage(
 export interface LayerStoreOptions {
   /** The options that every image must have been made with. */
   readonly options: OptionFacts;
-  /** Replace images that are damaged or were made with other options, instead of refusing them. */
-  readonly force: boolean;
+  /** Replace images that are damaged or were made with other options, instead of refusing them. Default false. */
+  readonly force?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly progress: Progress;
   /** Write nothing: images are planned and checksummed only. */
@@ -306,12 +309,10 @@ export class LayerStore {
     name: string,
     write: (sink: ImageSink, hashSink: ImageSink | undefined) => Promise<RecordBody>,
   ): Promise<LayerRecord> {
-    const { signal, force, dryRun = false, alsoTo } = this.#options;
+    const { signal, force = false, dryRun = false, alsoTo } = this.#options;
     const hashTree = this.hashTreeFile(name);
     const imagePath = this.#pathOf(name, "ext4");
-    const file = dryRun
-      ? nullSink
-      : createFileSink(imagePath, { force, ...signal === undefined ? {} : { signal } });
+    const file = dryRun ? nullSink : createFileSink(imagePath, { force, signal });
     const checksums = new ChecksumSink();
     const others = alsoTo === undefined ? [] : [alsoTo(name)];
     let record: LayerRecord;
@@ -338,8 +339,8 @@ export class LayerStore {
     if (options["verity"] !== BESIDE) return undefined;
     if (dryRun) return new HashTreeFile(nullSink);
     // One without an image was left by a writer that was killed.
-    const file = { force: true, ...signal === undefined ? {} : { signal } };
-    return new HashTreeFile(createFileSink(verityPath(this.#pathOf(name, "ext4")), file));
+    const path = verityPath(this.#pathOf(name, "ext4"));
+    return new HashTreeFile(createFileSink(path, { force: true, signal }));
   }
 
   /** Whether there is an image without a record: its writer has not got to it yet, or was killed. */

@@ -36,10 +36,16 @@ import {
   prefetchInOutput,
   prefetchOf,
 } from "./hot.ts";
-import { checkLeastSize } from "./least_size.ts";
-import { type Admission, type LoadedTree, type TreeBelow, withTree } from "./load_tree.ts";
+import {
+  type Admission,
+  checkLeastSize,
+  type LoadedTree,
+  planImage,
+  type PlanImageOptions,
+  type TreeBelow,
+  withTree,
+} from "./plan_image.ts";
 import { type LayoutOptions, MERGED_DEFAULTS } from "./options.ts";
-import { planImage, type PlanImageOptions } from "./plan_image.ts";
 import {
   checkLike,
   type LikeOptions,

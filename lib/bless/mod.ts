@@ -21,7 +21,7 @@ export { createBlesser } from "./blesser.ts";
 export type { Blesser, BlesserOptions } from "./blesser.ts";
 export { blessMerged } from "./merged.ts";
 export type { BlessMergedOptions } from "./merged.ts";
-export { contentIdentity } from "./load_tree.ts";
+export { contentIdentity } from "./plan_image.ts";
 export { blessLayered } from "./layered.ts";
 export type { BlessLayeredOptions, LayeredLayerReport, LayeredReport } from "./layered.ts";
 export { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "./options.ts";
@@ -46,11 +46,11 @@ export type {
 export type { HotFiles, HotOptions, HotReport, PrefetchReport } from "./hot.ts";
 export { parseHotList } from "../source/hot_list.ts";
 export type { HotList, HotListEntry, HotListFormat } from "../source/hot_list.ts";
-export type { LayerChunksTarget } from "./layered_chunks.ts";
+export type { LayerChunksTarget } from "./layered_outputs.ts";
 export { exportTar } from "./export.ts";
 export type { ExportOptions, ExportReport, TarCounts } from "./export.ts";
-export { diffSources } from "./diff.ts";
-export type { DiffReport, DiffSourcesOptions } from "./diff.ts";
+export { diffSources } from "./export.ts";
+export type { DiffReport, DiffSourcesOptions } from "./export.ts";
 export { fillingBytes } from "./envelope.ts";
 export type {
   DiskOptions,
@@ -60,8 +60,8 @@ export type {
   PartitionReport,
   VerityOptions,
 } from "./envelope.ts";
-export type { LayeredDisk } from "./layered_disk.ts";
-export { openVerity } from "./verity_place.ts";
-export type { FoundVerity, VerityQuery } from "./verity_place.ts";
+export type { LayeredDisk } from "./layered_outputs.ts";
+export { openVerity } from "./verity_image.ts";
+export type { FoundVerity, VerityQuery } from "./verity_image.ts";
 export { formatVerity } from "./verity_image.ts";
 export type { FormatVerityOptions } from "./verity_image.ts";

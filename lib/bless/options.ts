@@ -1,10 +1,15 @@
 /**
- * The options of blessing: their defaults, and how they are spelled in reports, records and on the command line.
+ * The options of blessing: their defaults, how they are spelled in reports, records and on the command line, and all limits on
+ * what a source may ask for, which docs/LIMITS.md shows.
  *
  * @module
  */
 import type { LayoutOptions } from "../ext4/plan/settings.ts";
 import type { Packing } from "../layout/packing.ts";
+import type { SourceOptions } from "../source/source.ts";
+import { DEFAULT_SOURCE_LIMITS, type SourceLimits } from "../source/types.ts";
+import { DEFAULT_TAR_LIMITS, FIXED_TAR_LIMITS, type TarLimits } from "../tar/limits.ts";
+import { DEFAULT_TREE_LIMITS, type TreeLimits } from "../tree/limits.ts";
 
 export type { ImageSize, LayoutOptions, ReservedBlocks } from "../ext4/plan/settings.ts";
 export type { Packing } from "../layout/packing.ts";
@@ -66,3 +71,97 @@ export function packingText(packing: Packing, sizeText = String as SizeText): st
 
 /** How a size in bytes is written. */
 export type SizeText = (bytes: number) => string;
+
+/** The unit of a limit. */
+export type LimitUnit = "bytes" | "count";
+
+/** One limit. */
+export interface LimitFact {
+  /** Its key in the limits of the part that sets it, such as `layerEntries`. */
+  readonly name: LimitKey;
+  readonly defaultValue: number;
+  readonly unit: LimitUnit;
+  /** ext4 cannot hold more, so it cannot be raised. */
+  readonly isFixed: boolean;
+  /** A sentence without a final stop. */
+  readonly summary: string;
+}
+
+/** The key of a limit. */
+export type LimitKey = keyof SourceLimits | keyof TarLimits | keyof TreeLimits;
+
+const SUMMARIES: Readonly<Record<LimitKey, string>> = {
+  manifestBytes: "the length of an index or a manifest",
+  configBytes: "the length of an image's config",
+  indexDepth: "indexes inside indexes",
+  indexEntries: "entries in all indexes of a source together",
+  layers: "layers of an image",
+  imageEntries: "entries of all layers together",
+  unpackedBytes: "what all layers inflate to together",
+  unpackedRatio: "how many times longer than stored a layer may be once it is inflated",
+  unpackedRatioFloorBytes: "what a layer may inflate to whatever the ratio",
+  layerEntries: "entries of one layer that become files",
+  layerHeaders: "tar headers of one layer, of any kind",
+  extendedHeaderBytes: "the data of one extended header: a PAX header or a long name",
+  extendedHeaderTotalBytes: "the data of all extended headers of a layer together",
+  attributeBytes: "extended attributes and long paths of all entries of a layer together",
+  pathBytes: "the length of a path, or of a hard link's target",
+  pathDepth: "names in a path, symlinks followed",
+  nameBytes: "the length of one name; 4 more than ext4 has room for, because of whiteouts",
+  symlinkTargetBytes: "the length of a symlink's target",
+  fileSizeBytes: "the length of a file, holes included",
+  sparseSegments: "segments of one sparse file",
+  extraPayloadPieces: "runs of data of all files of a layer together, beyond one for each file",
+  treeNodes: "entries of all layers and the directories that they imply",
+  impliedDirectories: "directories that only the paths of entries below them imply",
+  symlinkHops: "symlinks on the way of one path",
+  symlinkSteps: "names walked because of symlinks, for all paths together",
+  directoryNames: "names in one directory",
+};
+
+/** The limits, those of the source first. */
+export const LIMITS: readonly LimitFact[] = [
+  ...factsOf(DEFAULT_SOURCE_LIMITS),
+  ...factsOf(DEFAULT_TAR_LIMITS),
+  ...factsOf(DEFAULT_TREE_LIMITS).filter(({ name }) => name !== "pathDepth"),
+];
+
+function factsOf(defaults: SourceLimits | TarLimits | TreeLimits): LimitFact[] {
+  return Object.entries(defaults).map(([key, defaultValue]) => ({
+    name: key as LimitKey,
+    defaultValue,
+    unit: key.endsWith("Bytes") ? "bytes" : "count",
+    isFixed: (FIXED_TAR_LIMITS as ReadonlySet<string>).has(key),
+    summary: SUMMARIES[key as LimitKey],
+  }));
+}
+
+/**
+ * Limits as the options of loading a source. A name that two parts share sets both.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { limitOptions } from "./options.ts";
+ * assertEquals(limitOptions(new Map([["layers", 9], ["pathDepth", 7]])), {
+ *   limits: { layers: 9 },
+ *   tarLimits: { pathDepth: 7 },
+ *   treeLimits: { pathDepth: 7 },
+ * });
+ * ```
+ */
+export function limitOptions(
+  values: ReadonlyMap<LimitKey, number>,
+): Required<Pick<SourceOptions, "limits" | "tarLimits" | "treeLimits">> {
+  const pick = <T extends SourceLimits | TarLimits | TreeLimits>(defaults: T) =>
+    Object.fromEntries(
+      Object.keys(defaults)
+        .map((key) => [key, values.get(key as LimitKey)])
+        .filter(([, value]) => value !== undefined),
+    ) as Partial<T>;
+  return {
+    limits: pick(DEFAULT_SOURCE_LIMITS),
+    tarLimits: pick(DEFAULT_TAR_LIMITS),
+    treeLimits: pick(DEFAULT_TREE_LIMITS),
+  };
+}

@@ -7,7 +7,7 @@ import { Buffer } from "node:buffer";
 import { crc32 } from "node:zlib";
 import type { SchemaElement } from "hyparquet";
 import * as v from "valibot";
-import { decodeCheckedJson, encodeCheckedJson } from "../../lib/bless/checked_json.ts";
+import { decodeCheckedJson, encodeCheckedJson } from "../../lib/bless/layered_records.ts";
 import type { Packing } from "../../lib/bless/options.ts";
 import { fastCdcParameters, GEAR_PARAMETERS } from "../../lib/chunk/fastcdc.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";

@@ -1,8 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { diffSources } from "../../lib/bless/diff.ts";
-import { exportTar } from "../../lib/bless/export.ts";
+import { diffSources, exportTar } from "../../lib/bless/export.ts";
 import { blessMerged } from "../../lib/bless/merged.ts";
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { InputError } from "../../lib/errors.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { DiskReport, EnvelopeOptions } from "../../lib/bless/envelope.ts";
 import { blessMerged, type BlessMergedOptions } from "../../lib/bless/merged.ts";
 import { type LayoutOptions, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
-import { openVerity, verityData } from "../../lib/bless/verity_place.ts";
+import { openVerity, verityData } from "../../lib/bless/verity_image.ts";
 import { partitionType, readGpt } from "../../lib/disk/gpt.ts";
 import { parseVeritySignature } from "../../lib/verity/texts.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";

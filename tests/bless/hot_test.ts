@@ -1,15 +1,12 @@
 import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { readElf } from "../../lib/bless/elf.ts";
-import { entrypointClosure } from "../../lib/bless/hot_entrypoint.ts";
-import { readLinkerCache } from "../../lib/bless/linker_cache.ts";
+import { entrypointClosure, readElf, readLinkerCache } from "../../lib/bless/hot_entrypoint.ts";
 import { blessMerged } from "../../lib/bless/merged.ts";
 import { chunkId } from "../../lib/chunk/chunk.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
-import type { FileTree, TreeNode } from "../../lib/model/node.ts";
-import { walkTree } from "../../lib/model/node.ts";
+import { type FileTree, type TreeNode, walkTree } from "../../lib/model/node.ts";
 import { parseHotList } from "../../lib/source/hot_list.ts";
 import { COMMANDS } from "../../cli/commands.ts";
 import { runFake } from "../cli/fake_io.ts";

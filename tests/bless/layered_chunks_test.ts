@@ -1,10 +1,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { LayerChunks, sumOfChunked } from "../../lib/bless/layered_chunks.ts";
-import { ChunkUploader } from "../../lib/chunk/chunk_sink.ts";
+import { LayerChunks, sumOfChunked } from "../../lib/bless/layered_outputs.ts";
+import { ChunkSink, ChunkUploader } from "../../lib/chunk/chunk_sink.ts";
 import { decodeChunkIndex, encodeChunkIndex } from "../../lib/chunk/chunk_index.ts";
-import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
 import { DirectoryStore } from "../../lib/chunk/directory_store.ts";
 import { readFileInto } from "../../lib/io/file_source.ts";
 import { IoError } from "../../lib/errors.ts";

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { memoryReader } from "../../lib/io/random_reader.ts";
 import { IoError, UsageError } from "../../lib/errors.ts";
 import { readGpt } from "../../lib/disk/gpt.ts";
-import { openVerity } from "../../lib/bless/verity_place.ts";
+import { openVerity } from "../../lib/bless/verity_image.ts";
 import { CONSTANT_SALT } from "../../lib/verity/format.ts";
 import { verifyTree } from "../../lib/verity/verify_tree.ts";
 import { hasCommand, mustRun } from "../oracle/command.ts";

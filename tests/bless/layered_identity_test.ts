@@ -4,8 +4,8 @@ import {
   layerFileName,
   treeDigest,
   treeFileName,
-} from "../../lib/bless/layered_identity.ts";
-import { contentDigestOf } from "../../lib/bless/load_tree.ts";
+} from "../../lib/bless/layered_records.ts";
+import { contentDigestOf } from "../../lib/bless/plan_image.ts";
 import { InputError } from "../../lib/errors.ts";
 import { digestOf } from "../../lib/io/digest.ts";
 import { overlayTrees } from "../../lib/tree/overlay.ts";

@@ -1,8 +1,7 @@
 import { assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
-import { layerFileName, treeFileName } from "../../lib/bless/layered_identity.ts";
+import { layerFileName, optionFacts, treeFileName } from "../../lib/bless/layered_records.ts";
 import { LayerImages, type LayerImagesOptions } from "../../lib/bless/layered_images.ts";
-import { optionFacts } from "../../lib/bless/layered_records.ts";
 import { LayerStore } from "../../lib/bless/layered_store.ts";
 import { LAYERED_DEFAULTS } from "../../lib/bless/options.ts";
 import { InputError } from "../../lib/errors.ts";

@@ -8,8 +8,10 @@ import {
 import { crc32 } from "node:zlib";
 import {
   addRecorded,
+  decodeCheckedJson,
   decodePosition,
   decodeRecord,
+  encodeCheckedJson,
   encodePosition,
   encodeRecord,
   type LayerPosition,
@@ -23,7 +25,6 @@ import {
   type PositionRecord,
   recordedWarnings,
 } from "../../lib/bless/layered_records.ts";
-import { decodeCheckedJson, encodeCheckedJson } from "../../lib/bless/checked_json.ts";
 import { LAYERED_DEFAULTS, type LayoutOptions } from "../../lib/bless/options.ts";
 import { InputError } from "../../lib/errors.ts";
 import { Warnings } from "../../lib/warnings.ts";

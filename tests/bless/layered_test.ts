@@ -329,10 +329,10 @@ Deno.test("encodeDescription holds the config, the platform and the layers from 
       diffId: built.diffIds[0]!,
       digest: built.layerDigests[0]!,
       mediaType: "application/vnd.oci.image.layer.v1.tar+gzip",
-      uuid: "u",
-      sizeBytes: 1,
     };
-    const bytes = encodeDescription(image, built.manifest.digest, [layer]);
+    const { layers: [made] } = await blessTo(`${directory}/out`, `oci:${directory}`);
+    const { uuid, sizeBytes } = made!.image;
+    const bytes = encodeDescription(image, built.manifest.digest, [{ ...made!, ...layer }]);
     image.close();
     assertEquals(JSON.parse(new TextDecoder().decode(bytes)), {
       kind: "blessfs layered image",
@@ -341,7 +341,7 @@ Deno.test("encodeDescription holds the config, the platform and the layers from 
       configDigest: built.configDigest,
       platform: "linux/amd64",
       config: CONFIG,
-      layers: [{ mountPoint: "0", ...layer }],
+      layers: [{ mountPoint: "0", ...layer, uuid, sizeBytes }],
       overlay: { options: "ro,lowerdir=0:empty", emptyDirectories: ["empty"] },
     });
   });

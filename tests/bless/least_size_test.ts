@@ -5,7 +5,7 @@ import { blessMerged } from "../../lib/bless/merged.ts";
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { InputError } from "../../lib/errors.ts";
 import { nullSink } from "../../lib/io/sink.ts";
-import { checkLeastSize } from "../../lib/bless/least_size.ts";
+import { checkLeastSize } from "../../lib/bless/plan_image.ts";
 import { withTemporaryDirectory } from "../oracle/command.ts";
 import { writeOciLayout } from "../source/build_layout.ts";
 import { noise, sampleTar, testOptions } from "../source/helpers.ts";

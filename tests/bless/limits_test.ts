@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { readFileSync } from "node:fs";
 import { kebabCase } from "../../cli/errors.ts";
-import { limitOptions, LIMITS } from "../../lib/bless/limits.ts";
+import { limitOptions, LIMITS } from "../../lib/bless/options.ts";
 import { DEFAULT_SOURCE_LIMITS } from "../../lib/source/types.ts";
 import { DEFAULT_TAR_LIMITS } from "../../lib/tar/limits.ts";
 import { DEFAULT_TREE_LIMITS } from "../../lib/tree/limits.ts";

@@ -1,10 +1,9 @@
 import { assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { contentIdentity, withTree } from "../../lib/bless/load_tree.ts";
+import { contentIdentity, deriveUuid, withTree } from "../../lib/bless/plan_image.ts";
 import { blessMerged, type BlessMergedOptions, releaseAsWritten } from "../../lib/bless/merged.ts";
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
-import { deriveUuid } from "../../lib/bless/plan_image.ts";
 import { formatUuid } from "../../lib/bytes/uuid.ts";
 import { BlessfsError, InputError, InterruptedError, UsageError } from "../../lib/errors.ts";
 import type { PayloadWrite } from "../../lib/ext4/plan/image_plan.ts";

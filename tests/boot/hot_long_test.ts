@@ -1,9 +1,8 @@
 /** A boot reads its hot files in few pieces, and other images share as much as before. */
 import { assertEquals, assertLess, assertMatch } from "@std/assert";
 import { join } from "node:path";
-import { withTree } from "../../lib/bless/load_tree.ts";
+import { planImage, withTree } from "../../lib/bless/plan_image.ts";
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
-import { planImage } from "../../lib/bless/plan_image.ts";
 import { BLOCK_SIZE_BYTES } from "../../lib/model/payload.ts";
 import { walkTree } from "../../lib/model/node.ts";
 import { inDirectory } from "../cli/program.ts";

@@ -1,7 +1,7 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { parseLimits } from "../../cli/commands/sources.ts";
 import { kebabCase } from "../../cli/errors.ts";
-import { LIMITS } from "../../lib/bless/limits.ts";
+import { LIMITS } from "../../lib/bless/options.ts";
 import { UsageError } from "../../lib/errors.ts";
 
 Deno.test("parseLimits takes every limit that can be raised, sizes with their units", () => {

@@ -2,7 +2,7 @@ import { assertEquals, assertStringIncludes } from "@std/assert";
 import { optionsOf } from "../../cli/command.ts";
 import { COMMANDS } from "../../cli/commands.ts";
 import { hintOf, kebabCase, messageOf } from "../../cli/errors.ts";
-import { LIMITS } from "../../lib/bless/limits.ts";
+import { LIMITS } from "../../lib/bless/options.ts";
 import { InputError, limitError, optionError } from "../../lib/errors.ts";
 
 const BLESS = optionsOf(COMMANDS.find(({ name }) => name === "bless merged")!);

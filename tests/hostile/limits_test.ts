@@ -5,7 +5,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { limitOptions, LIMITS } from "../../lib/bless/limits.ts";
+import { limitOptions, LIMITS } from "../../lib/bless/options.ts";
 import { kebabCase } from "../../cli/errors.ts";
 import { digestOf } from "../../lib/io/digest.ts";
 import { OCI_INDEX_TYPE } from "../../lib/source/documents.ts";

@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { withTree } from "../../lib/bless/load_tree.ts";
+import { withTree } from "../../lib/bless/plan_image.ts";
 import type { ByteString } from "../../lib/bytes/byte_string.ts";
 import { hasCommand, mustRun, runCommand } from "../oracle/command.ts";
 import { describeDifference, firstDifference } from "../oracle/compare.ts";

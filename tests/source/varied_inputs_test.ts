@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { withTree } from "../../lib/bless/load_tree.ts";
+import { withTree } from "../../lib/bless/plan_image.ts";
 import { InputError } from "../../lib/errors.ts";
 import { walkTree } from "../../lib/model/node.ts";
 import { Warnings } from "../../lib/warnings.ts";

@@ -1,8 +1,10 @@
 /**
- * The images of layers in a chunk store: one index for each, `NAME.caibx` beside `NAME.ext4`.
+ * What else becomes of the images of layers: chunks in a store, with an index `NAME.caibx` beside each `NAME.ext4`, and
+ * partitions of one disk, for virtual machines that have few places for disks.
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import {
   type ChunkCounts,
   ChunkSink,
@@ -15,10 +17,22 @@ import type { ChunkerParameters } from "../chunk/fastcdc.ts";
 import { readFileInto } from "../io/file_source.ts";
 import { InputError, throwIfAborted } from "../errors.ts";
 import { outputExistsError, statIfThere } from "../io/paths.ts";
-import type { ImageSink } from "../io/sink.ts";
+import { type ImageSink, teeSink } from "../io/sink.ts";
 import { displayPath } from "../io/system_error.ts";
 import type { Progress } from "../progress.ts";
 import { pathIn, readFileWhole, writeFileWhole } from "./layered_store.ts";
+import { derivedUuid } from "../bytes/uuid.ts";
+import { createFileSink } from "../io/file_sink.ts";
+import { openFileReader, type RandomReader } from "../io/random_reader.ts";
+import { vhdSink } from "../disk/disk_layout.ts";
+import {
+  copyReader,
+  type DiskReport,
+  type PlannedPartition,
+  writePartitioned,
+} from "./envelope.ts";
+import type { UsedImage } from "./layered_images.ts";
+import { partitionGuidsOf } from "./verity_image.ts";
 
 /** Where chunks go. */
 export interface LayerChunksTarget {
@@ -36,9 +50,9 @@ export interface LayerChunksOptions extends LayerChunksTarget {
   /** The size of a chunk: the grid. */
   readonly chunkBytes: number;
   /** Write no indexes. */
-  readonly dryRun: boolean;
+  readonly dryRun?: boolean | undefined;
   /** Replace files that have the name of an index but are not one. */
-  readonly force: boolean;
+  readonly force?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly progress: Progress;
 }
@@ -117,7 +131,7 @@ export class LayerChunks {
         ...this.#options,
         checkSize: (sizeBytes) => sink.checkSize(sizeBytes),
       });
-      const isOwn = own?.isFinished === true && equal(own.index.ids, sink.index.ids);
+      const isOwn = own?.isFinished === true && Buffer.compare(own.index.ids, sink.index.ids) === 0;
       return isOwn ? own : sink;
     } catch (error) {
       await sink.abort();
@@ -127,17 +141,11 @@ export class LayerChunks {
 
   async #writeIndex(file: string, index: ChunkIndex): Promise<void> {
     const path = pathIn(this.#options.outputDir, file);
-    const bytes = encodeChunkIndex(index);
     const found = statIfThere(path);
-    if (found !== undefined) {
-      const isSmall = found.isFile() && found.size <= INDEX_BYTES_MAX;
-      const there = isSmall ? readFileWhole(path) : undefined;
-      if (there !== undefined && equal(there, bytes)) return;
-      const isReplaceable = found.isFile() && this.#options.force ||
-        there !== undefined && isIndex(there, path);
-      if (!isReplaceable) throw outputExistsError(displayPath(path));
-    }
-    await writeFileWhole(path, bytes, this.#options.signal);
+    const isReplaceable = found === undefined ||
+      found.isFile() && (this.#options.force || isIndex(path, found.size));
+    if (!isReplaceable) throw outputExistsError(displayPath(path));
+    await writeFileWhole(path, encodeChunkIndex(index), this.#options.signal);
   }
 }
 
@@ -146,16 +154,92 @@ export function sumOfChunked(chunked: ReadonlyMap<string, ChunkedImage>): ChunkC
   return sumOfCounts([...chunked.values()].map(({ counts }) => counts));
 }
 
-function equal(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
-}
-
-function isIndex(bytes: Uint8Array, path: string): boolean {
+function isIndex(path: string, sizeBytes: number): boolean {
   try {
-    decodeChunkIndex(bytes, displayPath(path));
-    return true;
+    return sizeBytes <= INDEX_BYTES_MAX &&
+      decodeChunkIndex(readFileWhole(path), path) !== undefined;
   } catch (error) {
     if (error instanceof InputError) return false;
     throw error;
   }
+}
+
+/** A disk in the output directory. */
+export interface LayeredDisk extends DiskReport {
+  /** A name in the output directory. */
+  readonly file: string;
+  /** The index of its chunks, a name in the output directory; left out when it went to no store. */
+  readonly index?: string | undefined;
+}
+
+/** How it is made. */
+export interface LayeredDiskOptions {
+  readonly outputDir: string;
+  /** `sha256:...`, of the image: it names the disk. */
+  readonly contentDigest: string;
+  /** End the disk with the footer of a VHD. */
+  readonly vhd: boolean;
+  /** Just what is needed when left out. */
+  readonly diskBytes?: number | undefined;
+  /** Takes the bytes of the disk, too, under its name without an ending. */
+  readonly alsoTo?: ((name: string) => ImageSink) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The name of a disk without its ending. */
+export function diskName(contentDigest: string): string {
+  return `image-${contentDigest.slice(contentDigest.indexOf(":") + 1)}`;
+}
+
+/** The images of a stack, each once, from the lowest up. Their places are the numbers of their partitions, less one. */
+export function imagesOnDisk(used: readonly UsedImage[]): readonly UsedImage[] {
+  return [...new Map(used.map((image) => [image.name, image])).values()];
+}
+
+/**
+ * Writes the disk. A disk that is there is replaced: it is made of the same images.
+ *
+ * @throws {UsageError} when the layers do not fit the size that is given
+ * @throws {IoError} when reading or writing fails
+ */
+export async function writeLayeredDisk(
+  used: readonly UsedImage[],
+  options: LayeredDiskOptions,
+): Promise<LayeredDisk> {
+  const { outputDir, contentDigest, vhd, diskBytes, alsoTo, signal } = options;
+  const name = diskName(contentDigest);
+  const file = `${name}.${vhd ? "vhd" : "raw"}`;
+  const target = createFileSink(pathIn(outputDir, file), { force: true, signal });
+  const others = alsoTo === undefined ? [] : [alsoTo(name)];
+  const whole = teeSink(...others, target);
+  const opened: RandomReader[] = [];
+  try {
+    const partitions = imagesOnDisk(used).map((image): PlannedPartition => {
+      const reader = openFileReader(pathIn(outputDir, `${image.name}.ext4`));
+      opened.push(reader);
+      return {
+        role: "layer",
+        guid: guidOf(image),
+        sizeBytes: reader.sizeBytes,
+        write: (sink) => copyReader(reader, sink, signal),
+      };
+    });
+    const id = derivedUuid("blessfs vhd", contentDigest);
+    const disk = await writePartitioned(vhd ? vhdSink(whole, () => id) : whole, partitions, {
+      architecture: "",
+      identity: contentDigest,
+      diskBytes,
+    });
+    return { file, ...alsoTo === undefined ? {} : { index: `${name}.caibx` }, ...disk };
+  } catch (error) {
+    await whole.abort();
+    throw error;
+  } finally {
+    for (const reader of opened) reader.close();
+  }
+}
+
+/** The first half of the root hash, or where there is none, the UUID of the file system. */
+function guidOf({ record: { verity, image } }: UsedImage): string {
+  return verity === undefined ? image.uuid : partitionGuidsOf(verity.rootHash)[0];
 }
