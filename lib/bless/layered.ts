@@ -47,11 +47,11 @@ import {
   removeIfEmpty,
   writeFileWhole,
 } from "./layered_store.ts";
-import { type Admission, imageDigest } from "./plan_image.ts";
+import { type Admission, imageDigest, type LayerReport } from "./plan_image.ts";
 import { beginConfig } from "./merged.ts";
 import { LAYERED_DEFAULTS, type LayoutOptions } from "./options.ts";
 import { checkLike, type LikeOptions, type LikeReport } from "./previous_image.ts";
-import { type ImageReport, type LayerReport, type SourceReport, sourceReport } from "./report.ts";
+import { type ImageReport, type SourceReport, sourceReport } from "./report.ts";
 import { verityPath } from "../verity/texts.ts";
 import type { VerityReport } from "../verity/verity_sink.ts";
 import type { WarningSummary } from "../warnings.ts";
@@ -290,14 +290,6 @@ export function layerMountPoints(files: readonly string[]): (string | null)[] {
  * The mount of a stack.
  *
  * @param mountPoints bottom to top
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { layerMountPoints, overlayMount } from "./layered.ts";
- * const options = (...files: string[]) => overlayMount(layerMountPoints(files)).options;
- * assertEquals(options("base.ext4", "app.ext4"), "ro,lowerdir=1:0");
- * assertEquals(options("base.ext4"), "ro,lowerdir=0:empty");
- * ```
  */
 export function overlayMount(mountPoints: readonly (string | null)[]): OverlayMount {
   const lower = mountPoints.filter((mountPoint) => mountPoint !== null).reverse();

@@ -5,8 +5,6 @@
  */
 import { basename } from "node:path";
 import { InputError, throwIfAborted } from "../errors.ts";
-import type { ImagePlan } from "../ext4/plan/image_plan.ts";
-import type { Continuation } from "../ext4/plan/plan_ext4.ts";
 import type { ImageSink } from "../io/sink.ts";
 import type { FileTree } from "../model/node.ts";
 import { NO_PROGRESS, type Progress } from "../progress.ts";
@@ -29,7 +27,6 @@ import {
   type ChainLink,
   DESCRIPTION_FILE,
   DESCRIPTION_KIND,
-  type LayerFacts,
   layerFileName,
   type LayerPosition,
   type LayerRecord,
@@ -50,9 +47,9 @@ import {
   type RecordBody,
 } from "./layered_store.ts";
 import type { LayoutOptions } from "./options.ts";
-import { planImage } from "./plan_image.ts";
-import { type LikeOptions, type OpenedPrevious, openPrevious } from "./previous_image.ts";
-import { imageReport, type LayerReport, layerReport } from "./report.ts";
+import { type LayerReport, layerReport, planImage } from "./plan_image.ts";
+import { type LikeOptions, openPrevious } from "./previous_image.ts";
+import { imageReport } from "./report.ts";
 import * as v from "valibot";
 import { displayPath } from "../io/system_error.ts";
 import { checkJson, fields, listOf, parseJsonObject, TEXT } from "../source/json.ts";
@@ -263,62 +260,44 @@ export class LayerImages {
   }
 
   async #write(
-    read: ReadLayer,
+    { layer, tree, treeDigest, previous: like }: ReadLayer,
     sinks: { readonly image: ImageSink; readonly hash: ImageSink | undefined },
     { warnings, progress }: { readonly warnings: NotingWarnings; readonly progress: Progress },
   ): Promise<RecordBody> {
-    const { layout, timestamp, keepStale } = this.#options;
-    const like = { like: read.previous, keepStale };
-    const previous = await openPrevious(like, { ...this.#options, layout, timestamp });
+    const { layout, timestamp, keepStale, envelope: { verity, vhd, disk } = {} } = this.#options;
+    const previous = await openPrevious({ like, keepStale }, this.#options);
     try {
-      return await this.#writeLike(read, sinks, previous, { warnings, progress });
+      const plan = planImage(tree, {
+        layout,
+        contentDigest: treeDigest,
+        statedUuid: layer.statedUuid,
+        timestamp,
+        warnings,
+        continuation: previous?.continuation,
+      });
+      const written = await writeEnveloped(plan, sinks.image, {
+        ...this.#options,
+        envelope: {
+          verity: verity && { ...verity, hashSink: sinks.hash },
+          vhd: vhd && disk === undefined,
+        },
+        size: layout.size,
+        architecture: "",
+        progress,
+        onBytes: previous?.onBytes,
+      });
+      const kept = previous?.report(plan.kept!);
+      return {
+        diffId: layer.diffId,
+        tree: treeDigest,
+        image: imageReport(plan, written),
+        verity: written.envelope.verity,
+        ...kept === undefined ? {} : { like: { ...kept, previous: basename(kept.previous) } },
+        warnings: recordedWarnings(warnings.take(), layer.name),
+      };
     } finally {
       previous?.close();
     }
-  }
-
-  async #writeLike(
-    read: ReadLayer,
-    sinks: { readonly image: ImageSink; readonly hash: ImageSink | undefined },
-    previous: OpenedPrevious | undefined,
-    { warnings, progress }: { readonly warnings: NotingWarnings; readonly progress: Progress },
-  ): Promise<RecordBody> {
-    const plan = this.#plan(read, warnings, previous?.continuation);
-    const { envelope: { verity, vhd, disk } = {}, layout: { size }, signal, tmpdir, workerUrl } =
-      this.#options;
-    const written = await writeEnveloped(plan, sinks.image, {
-      envelope: {
-        verity: verity && { ...verity, hashSink: sinks.hash },
-        vhd: vhd && disk === undefined,
-      },
-      size,
-      architecture: "",
-      tmpdir,
-      workerUrl,
-      signal,
-      progress,
-      onBytes: previous?.onBytes,
-    });
-    const { layer, treeDigest } = read;
-    const like = previous?.report(plan.kept!);
-    return {
-      diffId: layer.diffId,
-      tree: treeDigest,
-      image: imageReport(plan, written),
-      verity: written.envelope.verity,
-      ...like === undefined ? {} : { like: { ...like, previous: basename(like.previous) } },
-      warnings: recordedWarnings(warnings.take(), layer.name),
-    };
-  }
-
-  #plan(
-    { layer, tree, treeDigest }: ReadLayer,
-    warnings: Warnings,
-    continuation: Continuation | undefined,
-  ): ImagePlan {
-    const { layout, timestamp } = this.#options;
-    const identity = { contentDigest: treeDigest, statedUuid: layer.statedUuid };
-    return planImage(tree, { layout, ...identity, timestamp, warnings, continuation });
   }
 }
 
@@ -327,12 +306,18 @@ function positionOf(source: LayerSource, diffId: string, chainKey: string): Laye
   return { diffId, chainKey, digest, mediaType, sizeBytes };
 }
 
-function factsOf({ digest, sizeBytes, uncompressedBytes, entries }: LoadedLayer): LayerFacts {
+function factsOf(
+  { digest, sizeBytes, uncompressedBytes, entries }: LoadedLayer,
+): PositionRecord["facts"] {
   return { digest, sizeBytes, uncompressedBytes, entries: entries.length };
 }
 
 /** What the source states of a layer that was not read, completed by what was recorded when it was. */
-function recordedReport(source: LayerSource, diffId: string, facts: LayerFacts): LayerReport {
+function recordedReport(
+  source: LayerSource,
+  diffId: string,
+  facts: PositionRecord["facts"],
+): LayerReport {
   return {
     digest: source.digest ?? facts.digest,
     diffId,

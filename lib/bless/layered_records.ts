@@ -26,20 +26,15 @@ import {
   SIZE_BYTES,
   TEXT,
 } from "../source/json.ts";
+import type { LayerSource } from "../source/source.ts";
 import { Warnings } from "../warnings.ts";
-import type { VerityReport } from "../verity/verity_sink.ts";
 import type { EnvelopeOptions } from "./envelope.ts";
 import { journalText, type LayoutOptions, packingText, thresholdText } from "./options.ts";
-import type { LikeReport } from "./previous_image.ts";
 import type { ImageReport } from "./report.ts";
 import { crc32 } from "node:zlib";
 
-/** What a chain needs to know of a layer. */
-export interface ChainLink {
-  readonly diffId: string | undefined;
-  /** Whether `.wh.` names are whiteouts. */
-  readonly whiteouts: boolean;
-}
+/** What a chain needs to know of a layer: its diff id, where that is known, and whether `.wh.` names are whiteouts. */
+export type ChainLink = Pick<LayerSource, "diffId" | "whiteouts">;
 
 /**
  * The chain keys of layers, bottom to top: the ChainID (OCI image-spec, config.md, "Layer ChainID") of the layer and all
@@ -47,15 +42,6 @@ export interface ChainLink {
  * first unknown diff id on, the keys are undefined.
  *
  * @param idMaps the maps of owners as lines
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { chainKeys } from "./layered_records.ts";
- * const diffId = `sha256:${"0".repeat(64)}`;
- * const [bottom, top] = chainKeys([{ diffId, whiteouts: true }, { diffId, whiteouts: true }]);
- * assertEquals(bottom, diffId);
- * assertEquals(top?.length, diffId.length);
- * ```
  */
 export function chainKeys(
   layers: readonly ChainLink[],
@@ -162,13 +148,6 @@ function addRecord(hash: Hash, fields: readonly ByteString[], bytes?: Uint8Array
 /** The length of a piece of an image; the last may be shorter. */
 export const CHECKSUM_PIECE_BYTES = 1024 * 1024;
 
-/** The length and checksums of a complete file. */
-export interface FileChecksums {
-  readonly sizeBytes: number;
-  /** One for each piece; holes count as zeros. */
-  readonly crc32s: readonly number[];
-}
-
 /** What `image.json` says that it is. */
 export const DESCRIPTION_KIND = "blessfs layered image";
 /** The file that describes the layers of an image. */
@@ -179,26 +158,6 @@ const RECORD_VERSION = 4;
 
 /** The options that decide the bytes, by their keys; those left out have their defaults. */
 export type OptionFacts = Readonly<Record<string, string>>;
-
-/** The record of an image. */
-export interface LayerRecord {
-  /** FORMAT_VERSION of the program that made the image. */
-  readonly formatVersion: number;
-  readonly diffId: string;
-  /** The digest of its tree. */
-  readonly tree: string;
-  readonly options: OptionFacts;
-  readonly checksums: FileChecksums;
-  readonly image: ImageReport;
-  /** Of its hash tree; undefined when there is none. */
-  readonly verity?: VerityReport | undefined;
-  /** Of the file of the hash tree; undefined when the tree is behind the image. */
-  readonly hashFile?: FileChecksums | undefined;
-  /** Of the image that it was laid out like, by the name of its file; left out when it was not. */
-  readonly like?: LikeReport | undefined;
-  /** What was warned of when it was made. */
-  readonly warnings: readonly LayerWarning[];
-}
 
 /** The options of an image, for its record. */
 export function optionFacts(
@@ -260,34 +219,6 @@ export function optionDifferences(found: OptionFacts, wanted: OptionFacts): Opti
     }));
 }
 
-/** The bytes of a record; they depend only on the tree, the options and the image that it was laid out like. */
-export function encodeRecord(record: LayerRecord): Uint8Array {
-  return encodeCheckedJson(RECORD_VERSION, record);
-}
-
-/**
- * Reads a record.
- *
- * @param what the record's file, safe to print
- * @throws {InputError} when it is damaged, or of another version
- */
-export function decodeRecord(bytes: Uint8Array, what: string): LayerRecord {
-  return checkJson(RECORD, decodeCheckedJson(bytes, RECORD_VERSION, what), { what, field: "" });
-}
-
-/** A warning that belongs to one layer. */
-export interface LayerWarning {
-  readonly kind: string;
-  /** One text, or two with the name of the layer between them: the name differs from source to source. */
-  readonly what: readonly string[];
-  readonly why: string;
-  readonly count: number;
-}
-
-const WARNINGS = listOf(
-  fields({ kind: TEXT, what: listOf(TEXT), why: TEXT, count: SIZE_BYTES }),
-);
-
 /** The figures of an image. */
 export const IMAGE_COUNTS = {
   sizeBytes: SIZE_BYTES,
@@ -303,6 +234,7 @@ export const IMAGE_COUNTS = {
   cellBytes: SIZE_BYTES,
 } satisfies Record<keyof Omit<ImageReport, "uuid">, v.GenericSchema>;
 
+/** The length and checksums of a complete file: one for each piece; holes count as zeros. */
 const CHECKSUMS = v.pipe(
   fields({ sizeBytes: SIZE_BYTES, crc32s: listOf(SIZE_BYTES) }),
   v.check(
@@ -311,12 +243,25 @@ const CHECKSUMS = v.pipe(
   ),
 );
 
-const RECORD: v.GenericSchema<unknown, LayerRecord> = fields({
+export type FileChecksums = v.InferOutput<typeof CHECKSUMS>;
+
+/**
+ * A warning that belongs to one layer. `what` is one text, or two with the name of the layer between them: the name differs
+ * from source to source.
+ */
+const WARNING = fields({ kind: TEXT, what: listOf(TEXT), why: TEXT, count: SIZE_BYTES });
+
+type LayerWarning = v.InferOutput<typeof WARNING>;
+
+const RECORD = fields({
+  /** FORMAT_VERSION of the program that made the image. */
   formatVersion: SIZE_BYTES,
   diffId: TEXT,
+  /** The digest of its tree. */
   tree: TEXT,
   options: v.record(TEXT, TEXT, "an object"),
   checksums: CHECKSUMS,
+  /** Of the file of the hash tree; left out when the tree is behind the image. */
   hashFile: v.optional(CHECKSUMS),
   image: fields({ uuid: TEXT, ...IMAGE_COUNTS }),
   verity: v.optional(fields({
@@ -327,6 +272,7 @@ const RECORD: v.GenericSchema<unknown, LayerRecord> = fields({
     hashOffset: SIZE_BYTES,
     hashBytes: SIZE_BYTES,
   })),
+  /** Of the image that it was laid out like, by the name of its file. */
   like: v.optional(fields({
     previous: TEXT,
     digest: TEXT,
@@ -337,8 +283,22 @@ const RECORD: v.GenericSchema<unknown, LayerRecord> = fields({
     afresh: v.nullable(TEXT),
     cells: fields({ kept: SIZE_BYTES, changed: SIZE_BYTES, new: SIZE_BYTES }),
   })),
-  warnings: WARNINGS,
+  /** What was warned of when it was made. */
+  warnings: listOf(WARNING),
 });
+
+/** The record of an image. It depends only on the tree, the options and the image that it was laid out like. */
+export type LayerRecord = v.InferOutput<typeof RECORD>;
+
+/** The bytes of a record. */
+export function encodeRecord(record: LayerRecord): Uint8Array {
+  return encodeCheckedJson(RECORD_VERSION, record);
+}
+
+/** Reads a record. @throws {InputError} when it is damaged, or of another version */
+export function decodeRecord(bytes: Uint8Array, what: string): LayerRecord {
+  return checkJson(RECORD, decodeCheckedJson(bytes, RECORD_VERSION, what), { what, field: "" });
+}
 
 /** Raised whenever layers begin to result in other trees or warnings. */
 const POSITION_VERSION = 2;
@@ -355,37 +315,25 @@ export interface LayerPosition {
   readonly sizeBytes: number | undefined;
 }
 
-/** What was found out about a layer while it was read. */
-export interface LayerFacts {
-  /** Of the stored bytes. */
-  readonly digest: string;
-  readonly sizeBytes: number;
-  readonly uncompressedBytes: number;
-  readonly entries: number;
-}
-
-/** What was recorded of a layer in a position. */
-export interface PositionRecord {
+const POSITION = fields({
   /** Its {@link positionKey}. */
-  readonly position: string;
-  /** The digest of its tree. */
-  readonly tree: string;
-  readonly facts: LayerFacts;
-  /** From reading and applying the layer. */
-  readonly warnings: readonly LayerWarning[];
-}
-
-const POSITION: v.GenericSchema<unknown, PositionRecord> = fields({
   position: TEXT,
+  /** The digest of its tree. */
   tree: TEXT,
+  /** What was found out about the layer while it was read. */
   facts: fields({
+    /** Of the stored bytes. */
     digest: TEXT,
     sizeBytes: SIZE_BYTES,
     uncompressedBytes: SIZE_BYTES,
     entries: SIZE_BYTES,
   }),
-  warnings: WARNINGS,
+  /** From reading and applying the layer. */
+  warnings: listOf(WARNING),
 });
+
+/** What was recorded of a layer in a position. It depends only on the source. */
+export type PositionRecord = v.InferOutput<typeof POSITION>;
 
 /** A position as text. */
 export function positionKey(position: LayerPosition): string {
@@ -399,17 +347,12 @@ export function positionFileName(position: LayerPosition): string {
   return `${layerFileName(position.diffId)}@${hex.slice(0, KEY_HEX_DIGITS)}`;
 }
 
-/** The bytes of the record of a position; they depend only on the source. */
+/** The bytes of the record of a position. */
 export function encodePosition(record: PositionRecord): Uint8Array {
   return encodeCheckedJson(POSITION_VERSION, record);
 }
 
-/**
- * Reads the record of a position.
- *
- * @param what the file, safe to print
- * @throws {InputError} when it is damaged, or of another version
- */
+/** Reads the record of a position. @throws {InputError} when it is damaged, or of another version */
 export function decodePosition(bytes: Uint8Array, what: string): PositionRecord {
   return checkJson(POSITION, decodeCheckedJson(bytes, POSITION_VERSION, what), { what, field: "" });
 }
@@ -489,14 +432,6 @@ export function encodeCheckedJson(version: number, document: object): Uint8Array
  *
  * @param what the document's file, safe to print
  * @throws {InputError} when it is damaged, or of another version
- * @example
- * ```ts
- * import { assertEquals, assertThrows } from "@std/assert";
- * import { decodeCheckedJson, encodeCheckedJson } from "./layered_records.ts";
- * const bytes = encodeCheckedJson(1, { name: "base" });
- * assertEquals(decodeCheckedJson(bytes, 1, "record"), { version: 1, name: "base" });
- * assertThrows(() => decodeCheckedJson(bytes, 2, "record"), Error, "version is 1: wanted 2");
- * ```
  */
 export function decodeCheckedJson(bytes: Uint8Array, version: number, what: string): JsonObject {
   const { crc32: checksum, ...body } = parseJsonObject(bytes, what);

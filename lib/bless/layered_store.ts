@@ -238,20 +238,24 @@ export interface LayerStoreOptions {
 /** A record without what the store adds. */
 export type RecordBody = Omit<LayerRecord, "formatVersion" | "options" | "checksums" | "hashFile">;
 
-/** The file of a hash tree: it gets its name after its image, and before the record. */
-export class HashTreeFile {
+/** A file that is checksummed while it is written, and gets its name when it is published. */
+export class CheckedFile {
   readonly #file: ImageSink;
   readonly #checksums = new ChecksumSink();
-  /** Takes the tree. */
+  /** Takes the bytes, and leaves the file unfinished. */
   readonly sink: ImageSink;
 
-  /** @param file takes the tree as well, and is finished by {@link HashTreeFile.publish} */
-  constructor(file: ImageSink) {
+  /** @param others take the same bytes, and are finished with them */
+  constructor(file: ImageSink, others: readonly ImageSink[] = []) {
     this.#file = file;
-    this.sink = teeSink(this.#checksums, heldSink(file));
+    this.sink = teeSink(this.#checksums, ...others, {
+      write: (bytes, offset) => file.write(bytes, offset),
+      finish: () => {},
+      abort: () => file.abort(),
+    });
   }
 
-  /** Once the tree is written. */
+  /** Once all is written. */
   get checksums(): FileChecksums {
     return this.#checksums.checksums;
   }
@@ -310,23 +314,29 @@ export class LayerStore {
     write: (sink: ImageSink, hashSink: ImageSink | undefined) => Promise<RecordBody>,
   ): Promise<LayerRecord> {
     const { signal, force = false, dryRun = false, alsoTo } = this.#options;
+    const path = this.#pathOf(name, "ext4");
     const hashTree = this.hashTreeFile(name);
-    const imagePath = this.#pathOf(name, "ext4");
-    const file = dryRun ? nullSink : createFileSink(imagePath, { force, signal });
-    const checksums = new ChecksumSink();
-    const others = alsoTo === undefined ? [] : [alsoTo(name)];
+    const image = new CheckedFile(
+      dryRun ? nullSink : createFileSink(path, { force, signal }),
+      alsoTo === undefined ? [] : [alsoTo(name)],
+    );
     let record: LayerRecord;
     try {
-      const body = await write(teeSink(checksums, ...others, heldSink(file)), hashTree?.sink);
-      record = this.#record(body, checksums.checksums, hashTree);
+      const body = await write(image.sink, hashTree?.sink);
+      record = this.#record(body, image.checksums, hashTree);
       // An old record belongs to an image that is gone or about to be replaced.
-      if (!dryRun && (force || statIfThere(imagePath) === undefined)) {
-        removeQuietly(this.#pathOf(name, "json"));
+      if (!dryRun && (force || statIfThere(path) === undefined)) {
+        try {
+          unlinkSync(this.#pathOf(name, "json"));
+        } catch {
+          // A record without an image is ignored.
+        }
       }
-      await file.finish(record.checksums.sizeBytes);
+      await image.publish();
+      // Its name follows that of the image, and comes before the record.
       await hashTree?.publish();
     } catch (error) {
-      await file.abort();
+      await image.abort();
       await hashTree?.abort();
       throw error;
     }
@@ -334,13 +344,13 @@ export class LayerStore {
   }
 
   /** The file of the hash tree of an image that is going to be written; undefined when it has none. */
-  hashTreeFile(name: string): HashTreeFile | undefined {
+  hashTreeFile(name: string): CheckedFile | undefined {
     const { options, dryRun = false, signal } = this.#options;
     if (options["verity"] !== BESIDE) return undefined;
-    if (dryRun) return new HashTreeFile(nullSink);
+    if (dryRun) return new CheckedFile(nullSink);
     // One without an image was left by a writer that was killed.
     const path = verityPath(this.#pathOf(name, "ext4"));
-    return new HashTreeFile(createFileSink(path, { force: true, signal }));
+    return new CheckedFile(createFileSink(path, { force: true, signal }));
   }
 
   /** Whether there is an image without a record: its writer has not got to it yet, or was killed. */
@@ -361,7 +371,7 @@ export class LayerStore {
     name: string,
     body: RecordBody,
     checksums: FileChecksums,
-    hashTree?: HashTreeFile,
+    hashTree?: CheckedFile,
   ): Promise<LayerRecord | undefined> {
     const path = this.#pathOf(name, "ext4");
     const damage = await findDamage(path, checksums, this.#options);
@@ -384,15 +394,10 @@ export class LayerStore {
   /** What is known of a layer in a position; undefined where nothing usable is. */
   positionRecord(position: LayerPosition): PositionRecord | undefined {
     const path = this.#pathOf(positionFileName(position), "json");
-    const found = statIfThere(path);
-    if (!found?.isFile() || found.size > RECORD_BYTES_MAX) return undefined;
-    try {
-      const record = decodePosition(readFileWhole(path), displayPath(path));
-      return record.position === positionKey(position) ? record : undefined;
-    } catch (error) {
-      if (error instanceof InputError) return undefined;
-      throw error;
-    }
+    const record = readRecordFile(path, decodePosition);
+    return record === undefined || "why" in record || record.position !== positionKey(position)
+      ? undefined
+      : record;
   }
 
   /** Keeps what is known of a layer in a position. */
@@ -414,7 +419,7 @@ export class LayerStore {
   #record(
     body: RecordBody,
     checksums: FileChecksums,
-    hashTree: HashTreeFile | undefined,
+    hashTree: CheckedFile | undefined,
   ): LayerRecord {
     const { options } = this.#options;
     const hashFile = hashTree?.checksums;
@@ -445,52 +450,58 @@ export class LayerStore {
       }
     }
     if (!found.isFile()) checkOutput(path, { force: true });
-    const record = this.#readRecord(this.#pathOf(name, "json"), diffId);
+    const record = readRecordFile(this.#pathOf(name, "json"), decodeRecord);
     if (record === undefined) return undefined;
-    const fault = "why" in record ? record : await this.#faultOf(path, record);
+    const fault = "why" in record ? record : await this.#faultOf(name, record, diffId);
     if (!("why" in record) && fault === undefined) return record;
     if (this.#options.force) return undefined;
     throw unfitError(path, fault!);
   }
 
-  async #faultOf(path: string, record: LayerRecord): Promise<Unfitness | undefined> {
+  async #faultOf(
+    name: string,
+    record: LayerRecord,
+    diffId: string,
+  ): Promise<Unfitness | undefined> {
+    if (record.diffId !== diffId) {
+      const shown = displayPath(this.#pathOf(name, "json"));
+      return { why: `${shown} is the record of another layer, ${record.diffId}` };
+    }
     if (record.formatVersion !== FORMAT_VERSION) {
       return { why: `its format version is ${record.formatVersion}: wanted ${FORMAT_VERSION}` };
     }
     const differences = optionDifferences(record.options, this.#options.options);
     if (differences.length > 0) return { why: "it was made with other options", differences };
+    const path = this.#pathOf(name, "ext4");
     const damage = await findDamage(path, record.checksums, this.#options);
     if (damage !== undefined) return { why: `it is damaged: it ${damage}` };
-    return record.hashFile === undefined
-      ? undefined
-      : await this.#hashFileFault(verityPath(path), record.hashFile);
-  }
-
-  async #hashFileFault(path: string, wanted: FileChecksums): Promise<Unfitness | undefined> {
-    const shown = displayPath(path);
-    if (statIfThere(path)?.isFile() !== true) return { why: `its hash tree ${shown} is missing` };
-    const damage = await findDamage(path, wanted, this.#options);
-    return damage === undefined
-      ? undefined
-      : { why: `its hash tree ${shown} is damaged: it ${damage}` };
-  }
-
-  /** The record, or why it cannot be used; undefined if there is none. */
-  #readRecord(path: string, diffId: string): LayerRecord | Unfitness | undefined {
-    const shown = displayPath(path);
-    const found = statIfThere(path);
-    if (found === undefined) return undefined;
-    if (!found.isFile() || found.size > RECORD_BYTES_MAX) {
-      return { why: `${shown} is not a record` };
+    if (record.hashFile === undefined) return undefined;
+    const treePath = verityPath(path);
+    const shown = displayPath(treePath);
+    if (statIfThere(treePath)?.isFile() !== true) {
+      return { why: `its hash tree ${shown} is missing` };
     }
-    try {
-      const record = decodeRecord(readFileWhole(path), shown);
-      if (record.diffId === diffId) return record;
-      return { why: `${shown} is the record of another layer, ${record.diffId}` };
-    } catch (error) {
-      if (!(error instanceof InputError)) throw error;
-      return { why: error.message };
-    }
+    const treeDamage = await findDamage(treePath, record.hashFile, this.#options);
+    return treeDamage === undefined
+      ? undefined
+      : { why: `its hash tree ${shown} is damaged: it ${treeDamage}` };
+  }
+}
+
+/** A record, or why it cannot be used; undefined if there is none. */
+function readRecordFile<T extends object>(
+  path: string,
+  decode: (bytes: Uint8Array, what: string) => T,
+): T | Unfitness | undefined {
+  const shown = displayPath(path);
+  const found = statIfThere(path);
+  if (found === undefined) return undefined;
+  if (!found.isFile() || found.size > RECORD_BYTES_MAX) return { why: `${shown} is not a record` };
+  try {
+    return decode(readFileWhole(path), shown);
+  } catch (error) {
+    if (error instanceof InputError) return { why: error.message };
+    throw error;
   }
 }
 
@@ -513,21 +524,4 @@ function unfitError(path: string, { why, differences = [] }: Unfitness): IoError
     remedies: [{ option: "force", change: "set", to: "replace it" }],
     data: { path: shown, code: "EEXIST" },
   });
-}
-
-/** Passes writes on, but leaves finishing to the caller. */
-function heldSink(sink: ImageSink): ImageSink {
-  return {
-    write: (bytes, offset) => sink.write(bytes, offset),
-    finish: () => {},
-    abort: () => sink.abort(),
-  };
-}
-
-function removeQuietly(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch {
-    // A record without an image is ignored.
-  }
 }

@@ -17,51 +17,69 @@
  *
  * @module
  */
-export { createBlesser } from "./blesser.ts";
-export type { Blesser, BlesserOptions } from "./blesser.ts";
-export { blessMerged } from "./merged.ts";
-export type { BlessMergedOptions } from "./merged.ts";
-export { contentIdentity } from "./plan_image.ts";
-export { blessLayered } from "./layered.ts";
-export type { BlessLayeredOptions, LayeredLayerReport, LayeredReport } from "./layered.ts";
-export { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "./options.ts";
-export type { ImageSize, LayoutOptions, Packing, ReservedBlocks } from "./options.ts";
-export { deriveUuid, planImage } from "./plan_image.ts";
-export type { ContentIdentity, PlanImageOptions } from "./plan_image.ts";
-export type {
-  AddedLayerReport,
-  BlessReport,
-  ImageReport,
-  LayerReport,
-  SourceReport,
-} from "./report.ts";
-export { openPrevious } from "./previous_image.ts";
-export type {
-  CellCounts,
-  LikeOptions,
-  LikeReport,
-  OpenedPrevious,
-  PreviousOptions,
+export { type Blesser, type BlesserOptions, createBlesser } from "./blesser.ts";
+export { blessMerged, type BlessMergedOptions } from "./merged.ts";
+export {
+  type ContentIdentity,
+  contentIdentity,
+  deriveUuid,
+  type LayerReport,
+  planImage,
+  type PlanImageOptions,
+} from "./plan_image.ts";
+export {
+  blessLayered,
+  type BlessLayeredOptions,
+  type LayeredLayerReport,
+  type LayeredReport,
+} from "./layered.ts";
+export {
+  type ImageSize,
+  LAYERED_DEFAULTS,
+  type LayoutOptions,
+  MERGED_DEFAULTS,
+  type Packing,
+  type ReservedBlocks,
+} from "./options.ts";
+export type { AddedLayerReport, BlessReport, ImageReport, SourceReport } from "./report.ts";
+export {
+  type CellCounts,
+  type LikeOptions,
+  type LikeReport,
+  type OpenedPrevious,
+  openPrevious,
+  type PreviousOptions,
 } from "./previous_image.ts";
 export type { HotFiles, HotOptions, HotReport, PrefetchReport } from "./hot.ts";
-export { parseHotList } from "../source/hot_list.ts";
-export type { HotList, HotListEntry, HotListFormat } from "../source/hot_list.ts";
-export type { LayerChunksTarget } from "./layered_outputs.ts";
-export { exportTar } from "./export.ts";
-export type { ExportOptions, ExportReport, TarCounts } from "./export.ts";
-export { diffSources } from "./export.ts";
-export type { DiffReport, DiffSourcesOptions } from "./export.ts";
-export { fillingBytes } from "./envelope.ts";
-export type {
-  DiskOptions,
-  DiskReport,
-  EnvelopeOptions,
-  EnvelopeReport,
-  PartitionReport,
-  VerityOptions,
+export {
+  type HotList,
+  type HotListEntry,
+  type HotListFormat,
+  parseHotList,
+} from "../source/hot_list.ts";
+export type { LayerChunksTarget, LayeredDisk } from "./layered_outputs.ts";
+export {
+  type DiffReport,
+  diffSources,
+  type DiffSourcesOptions,
+  type ExportOptions,
+  type ExportReport,
+  exportTar,
+  type TarCounts,
+} from "./export.ts";
+export {
+  type DiskOptions,
+  type DiskReport,
+  type EnvelopeOptions,
+  type EnvelopeReport,
+  fillingBytes,
+  type PartitionReport,
+  type VerityOptions,
 } from "./envelope.ts";
-export type { LayeredDisk } from "./layered_outputs.ts";
-export { openVerity } from "./verity_image.ts";
-export type { FoundVerity, VerityQuery } from "./verity_image.ts";
-export { formatVerity } from "./verity_image.ts";
-export type { FormatVerityOptions } from "./verity_image.ts";
+export {
+  formatVerity,
+  type FormatVerityOptions,
+  type FoundVerity,
+  openVerity,
+  type VerityQuery,
+} from "./verity_image.ts";

@@ -136,20 +136,7 @@ function factsOf(defaults: SourceLimits | TarLimits | TreeLimits): LimitFact[] {
   }));
 }
 
-/**
- * Limits as the options of loading a source. A name that two parts share sets both.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { limitOptions } from "./options.ts";
- * assertEquals(limitOptions(new Map([["layers", 9], ["pathDepth", 7]])), {
- *   limits: { layers: 9 },
- *   tarLimits: { pathDepth: 7 },
- *   treeLimits: { pathDepth: 7 },
- * });
- * ```
- */
+/** Limits as the options of loading a source. A name that two parts share sets both. */
 export function limitOptions(
   values: ReadonlyMap<LimitKey, number>,
 ): Required<Pick<SourceOptions, "limits" | "tarLimits" | "treeLimits">> {

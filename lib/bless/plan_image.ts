@@ -26,7 +26,6 @@ import {
 import { treeOptions } from "../source/tree_options.ts";
 import { buildTree } from "../tree/build.ts";
 import { idMapLines } from "../tree/owners.ts";
-import { type LayerReport, layerReport } from "./report.ts";
 import { exactSize } from "../bytes/size_text.ts";
 
 /**
@@ -74,6 +73,34 @@ export function planImage(tree: FileTree, options: PlanImageOptions): ImagePlan 
 export function deriveUuid({ contentDigest, statedUuid }: ContentIdentity): Uint8Array {
   if (statedUuid !== undefined) return parseUuid(statedUuid);
   return derivedUuid("blessfs ext4 uuid", contentDigest);
+}
+
+/** One layer of the source. */
+export interface LayerReport {
+  /** Of the bytes as stored, `sha256:...`. */
+  readonly digest: string;
+  /** Of the uncompressed tar, `sha256:...`. */
+  readonly diffId: string;
+  /** From the manifest; null if there is none. */
+  readonly mediaType: string | null;
+  /** As stored. */
+  readonly sizeBytes: number;
+  /** Of the uncompressed tar. */
+  readonly uncompressedBytes: number;
+  /** Entries of the tar that reach the tree, whiteouts included. */
+  readonly entries: number;
+}
+
+/** The figures of one layer. */
+export function layerReport(layer: LoadedLayer): LayerReport {
+  return {
+    digest: layer.digest,
+    diffId: layer.diffId,
+    mediaType: layer.mediaType ?? null,
+    sizeBytes: layer.sizeBytes,
+    uncompressedBytes: layer.uncompressedBytes,
+    entries: layer.entries.length,
+  };
 }
 
 /** A source with all layers applied. */

@@ -15,28 +15,12 @@ import type { EnvelopeReport } from "./envelope.ts";
 import type { HotReport, PrefetchReport } from "./hot.ts";
 import { packingText } from "./options.ts";
 import type { LikeReport } from "./previous_image.ts";
-import { FORMAT_VERSION } from "./plan_image.ts";
+import { FORMAT_VERSION, type LayerReport } from "./plan_image.ts";
 import type { WriteResult } from "../ext4/write/write_image.ts";
 import { formatPlatform } from "../source/platform.ts";
-import type { AdditionsReport, LoadedLayer, OpenedImage } from "../source/source.ts";
+import type { AdditionsReport, OpenedImage } from "../source/source.ts";
 import { type IdMaps, rangeText } from "../tree/owners.ts";
 import type { WarningSummary } from "../warnings.ts";
-
-/** One layer of the source. */
-export interface LayerReport {
-  /** Of the bytes as stored, `sha256:...`. */
-  readonly digest: string;
-  /** Of the uncompressed tar, `sha256:...`. */
-  readonly diffId: string;
-  /** From the manifest; null if there is none. */
-  readonly mediaType: string | null;
-  /** As stored. */
-  readonly sizeBytes: number;
-  /** Of the uncompressed tar. */
-  readonly uncompressedBytes: number;
-  /** Entries of the tar that reach the tree, whiteouts included. */
-  readonly entries: number;
-}
 
 /** One ext4 image. */
 export interface ImageReport extends PlanSummary {
@@ -100,18 +84,6 @@ export interface BlessReport extends SourceReport, ImageReport, EnvelopeReport {
 /** The figures of one image. */
 export function imageReport(plan: ImagePlan, written: WriteResult): ImageReport {
   return { ...plan.summary, cellBytes: written.cellBytes };
-}
-
-/** The figures of one layer. */
-export function layerReport(layer: LoadedLayer): LayerReport {
-  return {
-    digest: layer.digest,
-    diffId: layer.diffId,
-    mediaType: layer.mediaType ?? null,
-    sizeBytes: layer.sizeBytes,
-    uncompressedBytes: layer.uncompressedBytes,
-    entries: layer.entries.length,
-  };
 }
 
 /**

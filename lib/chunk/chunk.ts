@@ -27,15 +27,6 @@ const PREFIX_DIGITS = 4;
  * The id of a chunk in lower-case hex.
  *
  * @param bytes uncompressed
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { chunkId } from "./chunk.ts";
- * assertEquals(
- *   chunkId(new Uint8Array(131072), "sha512-256"),
- *   "99ebf423818423d06dbef83065deee646a5c32ddaf444cccd0a520fd92b5cded",
- * );
- * ```
  */
 export function chunkId(bytes: Uint8Array, digest: ChunkDigest): string {
   return createHash(digest).update(bytes as BinaryLike).digest("hex");

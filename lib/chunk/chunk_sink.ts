@@ -358,14 +358,6 @@ export const NO_CHUNKS: Readonly<ChunkCounts> = {
 
 /**
  * The sums of several files. Chunks are distinct within each file, so one that several files have is counted in each.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { NO_CHUNKS, sumOfCounts } from "./chunk_sink.ts";
- * const one = { ...NO_CHUNKS, chunks: 3, newChunks: 1 };
- * assertEquals(sumOfCounts([one, one]).chunks, 6);
- * ```
  */
 export function sumOfCounts(all: readonly Readonly<ChunkCounts>[]): ChunkCounts {
   const sum = { ...NO_CHUNKS };

@@ -21,18 +21,26 @@
  *
  * @module
  */
-export { openChunkStore } from "./store.ts";
-export type { OpenStoreOptions } from "./store.ts";
-export type { ChunkStore, PutOutcome, StoredObject } from "./chunk.ts";
-export { ChunkUploader } from "./chunk_sink.ts";
-export type { ChunkCounts, ChunkUploaderOptions, OfferedChunk } from "./chunk_sink.ts";
-export { ChunkSink, createIndexSink } from "./chunk_sink.ts";
-export type { ChunkSinkOptions } from "./chunk_sink.ts";
-export { decodeChunkIndex, encodeChunkIndex } from "./chunk_index.ts";
-export type { ChunkIndex } from "./chunk_index.ts";
-export type { ChunkDigest } from "./chunk.ts";
-export { restoreFile } from "./restore.ts";
-export type { RestoreCounts, RestoreOptions } from "./restore.ts";
-export { pruneStore, verifyStore } from "./store.ts";
-export type { DamagedChunk, PruneCounts, PruneOptions, StoreFindings } from "./store.ts";
+export {
+  type DamagedChunk,
+  openChunkStore,
+  type OpenStoreOptions,
+  type PruneCounts,
+  type PruneOptions,
+  pruneStore,
+  type StoreFindings,
+  verifyStore,
+} from "./store.ts";
+export type { ChunkDigest, ChunkStore, PutOutcome, StoredObject } from "./chunk.ts";
+export {
+  type ChunkCounts,
+  ChunkSink,
+  type ChunkSinkOptions,
+  ChunkUploader,
+  type ChunkUploaderOptions,
+  createIndexSink,
+  type OfferedChunk,
+} from "./chunk_sink.ts";
+export { type ChunkIndex, decodeChunkIndex, encodeChunkIndex } from "./chunk_index.ts";
+export { type RestoreCounts, restoreFile, type RestoreOptions } from "./restore.ts";
 export type { Environment } from "./aws_settings.ts";

@@ -66,16 +66,6 @@ export function isS3Address(text: string): boolean {
  * Reads an address.
  *
  * @throws {UsageError} when it is not one; what could be a secret in it is not shown
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { parseS3Address } from "./s3_request.ts";
- * const address = parseS3Address("s3+http://localhost:9000/images/chunks");
- * assertEquals(address.origin, "http://localhost:9000");
- * assertEquals([address.bucket, address.prefix], ["images", "chunks/"]);
- * const virtual = parseS3Address("s3+https://host/images?lookup=dns");
- * assertEquals(virtual.origin, "https://images.host");
- * ```
  */
 export function parseS3Address(text: string): S3Address {
   const match = /^s3\+(https?):\/\/(.*)$/i.exec(text);
