@@ -22,7 +22,7 @@ import {
 import { type Gpt, type PartitionRole, partitionType, SECTOR_BYTES } from "../disk/gpt.ts";
 import type { VeritySignature } from "../verity/texts.ts";
 import { InputError, invariant, optionError, throwIfAborted } from "../errors.ts";
-import { withoutStubGroup } from "../ext4/plan/geometry.ts";
+import { withoutStubGroup } from "../ext4/plan/groups.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import { CellCounter, writeImage, type WriteOptions } from "../ext4/write/write_image.ts";
 import { type RandomReader, readExactly } from "../io/random_reader.ts";

@@ -37,29 +37,6 @@ export function isAndroidSparse(head: Uint8Array): boolean {
  * The image that a sparse one stands for. What was left out reads as zeros. Closing it closes the file.
  *
  * @throws {InputError} when it is damaged, or a checksum in it is wrong
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { memoryReader } from "../io/random_reader.ts";
- * import { openAndroidSparse } from "./android_sparse.ts";
- * const file = new Uint8Array(28 + 16);
- * const view = new DataView(file.buffer);
- * view.setUint32(0, 0xed26ff3a, true);
- * view.setUint16(4, 1, true); // version 1.0
- * view.setUint16(8, 28, true);
- * view.setUint16(10, 12, true);
- * view.setUint32(12, 4096, true); // block size
- * view.setUint32(16, 2, true); // blocks
- * view.setUint32(20, 1, true); // chunks
- * view.setUint16(28, 0xcac2, true); // fill
- * view.setUint32(32, 2, true);
- * view.setUint32(36, 16, true);
- * view.setUint32(40, 0x04030201, true);
- * const image = openAndroidSparse(memoryReader(file, "sparse.img"));
- * const bytes = new Uint8Array(4);
- * image.readAt(bytes, 4097);
- * assertEquals([image.sizeBytes, ...bytes], [8192, 2, 3, 4, 1]);
- * ```
  */
 export function openAndroidSparse(file: RandomReader): RandomReader {
   const fault = (why: string) =>

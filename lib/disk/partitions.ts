@@ -38,22 +38,6 @@ type Entry = Readonly<Record<keyof Omit<typeof ENTRY_AT, "status">, number>>;
  * Reads the partition table of a disk; undefined when there is none.
  *
  * @throws {InputError} for a GPT that is damaged
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { memoryReader } from "../io/random_reader.ts";
- * import { readPartitions } from "./partitions.ts";
- * const disk = new Uint8Array(1 << 20);
- * const view = new DataView(disk.buffer);
- * disk[446 + 4] = 0x83; // Linux
- * view.setUint32(446 + 8, 2, true);
- * view.setUint32(446 + 12, 100, true);
- * view.setUint16(510, 0xaa55, true);
- * assertEquals(readPartitions(memoryReader(disk, "disk")), {
- *   kind: "MBR",
- *   partitions: [{ number: 1, startBytes: 1024, sizeBytes: 51200, name: "" }],
- * });
- * ```
  */
 export function readPartitions(disk: RandomReader): PartitionTable | undefined {
   const sectorBytes = [SECTOR_BYTES, SECTOR_BYTES_MAX].find((size) => hasGpt(disk, size));

@@ -36,7 +36,7 @@ export type { Continuation } from "./plan/plan_ext4.ts";
 export type { PreviousGroup, PreviousImage, PreviousNode } from "./plan/previous.ts";
 export type { DirectoryIndex, DirectoryIndexNode, DirectoryLeaf } from "./plan/directories.ts";
 export type { Extent } from "../layout/placement.ts";
-export type { Geometry } from "./plan/geometry.ts";
+export type { Geometry } from "./plan/groups.ts";
 export type { BlockRange } from "../layout/blocks.ts";
 export type { MetadataContent, NodeDraft } from "./plan/inode_drafts.ts";
 export type { InodeXattrs, SharedXattrBlock } from "./plan/xattrs.ts";

@@ -78,15 +78,6 @@ export function hasVerityMagic(bytes: Uint8Array): boolean {
  * @param bytes at least 512
  * @param what names the file in errors
  * @throws {InputError} when it is not one, or has a version, type, algorithm or block size that is not supported
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { decodeVeritySuperblock, encodeVeritySuperblock } from "./format.ts";
- *
- * const superblock = { uuid: new Uint8Array(16), dataBlocks: 3, salt: Uint8Array.of(1, 2) };
- * assertEquals(decodeVeritySuperblock(encodeVeritySuperblock(superblock), "image"), superblock);
- * ```
  */
 export function decodeVeritySuperblock(bytes: Uint8Array, what: string): VeritySuperblock {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -308,31 +308,16 @@ const FIELDS: FieldTable<Superblock> = {
   // 0x288 to 0x3fb is reserved and zero.
 };
 
-/**
- * A superblock in which everything is zero, to be spread and overridden.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { decodeSuperblock, defaultSuperblock, encodeSuperblock } from "./superblock.ts";
- * const superblock = { ...defaultSuperblock(), blocksCount: 2 ** 33, maxMountCount: -1 };
- * assertEquals(decodeSuperblock(encodeSuperblock(superblock)), superblock);
- * ```
- */
+/** A superblock in which everything is zero, to be spread and overridden. */
 export function defaultSuperblock(): Superblock {
   return neutralFields(FIELDS);
 }
 
 /** The 1024 bytes; the checksum is filled in exactly when METADATA_CSUM is set. */
 export function encodeSuperblock(superblock: Superblock): Uint8Array<ArrayBuffer> {
-  const encoded = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
-  const view = viewOf(encoded);
-  writeFields(FIELDS, encoded, superblock);
-  view.setUint16(MAGIC_OFFSET, SUPERBLOCK_MAGIC, true);
-  if ((superblock.featureRoCompat & RO_COMPAT.METADATA_CSUM) !== 0) {
-    view.setUint32(CHECKSUM_OFFSET, superblockChecksum(encoded), true);
-  }
-  return encoded;
+  const empty = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
+  viewOf(empty).setUint16(MAGIC_OFFSET, SUPERBLOCK_MAGIC, true);
+  return editSuperblock(empty, superblock);
 }
 
 /**

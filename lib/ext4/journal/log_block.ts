@@ -10,13 +10,7 @@ import { viewOf } from "../format/fields.ts";
 import { JOURNAL_INCOMPAT, JOURNAL_MAGIC } from "../format/journal.ts";
 
 /** h_blocktype. */
-export const LOG_BLOCK_TYPE = {
-  DESCRIPTOR: 1,
-  COMMIT: 2,
-  SUPERBLOCK_V1: 3,
-  SUPERBLOCK_V2: 4,
-  REVOKE: 5,
-} as const;
+export const LOG_BLOCK_TYPE = { DESCRIPTOR: 1, COMMIT: 2, REVOKE: 5 } as const;
 
 /** s_feature_compat of the journal: a commit block holds a CRC-32 of its transaction (version 1 checksums). */
 export const JOURNAL_COMPAT_CHECKSUM = 0x1;

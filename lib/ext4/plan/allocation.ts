@@ -25,9 +25,10 @@ import {
   BLOCKS_PER_GROUP,
   type Geometry,
   groupHasSuperblock,
+  type GroupLayout,
   INODES_PER_GROUP_MAX,
   makeGeometry,
-} from "./geometry.ts";
+} from "./groups.ts";
 import { type FileDraft, type InodeDrafts, withContent } from "./inode_drafts.ts";
 import type { Settings } from "./settings.ts";
 
@@ -63,31 +64,23 @@ export class InodeBlockTable {
     return leaves && { leaves, treeBlocks: this.#treeBlocks.get(inodeNumber) ?? NO_TREE_BLOCKS };
   }
 
-  /** Inode numbers in ascending order, each with its blocks. */
-  *entries(): Generator<[number, InodeBlocks]> {
-    for (let inodeNumber = 0; inodeNumber < this.#leaves.length; inodeNumber++) {
-      const blocks = this.get(inodeNumber);
-      if (blocks !== undefined) yield [inodeNumber, blocks];
+  /** The inodes with tree blocks. */
+  *withTrees(): Generator<[inodeNumber: number, InodeBlocks]> {
+    for (const [inodeNumber, treeBlocks] of this.#treeBlocks) {
+      yield [inodeNumber, { leaves: this.#leaves[inodeNumber]!, treeBlocks }];
     }
   }
 }
 
 const NO_TREE_BLOCKS: readonly number[] = [];
 
-export interface Allocation {
-  readonly geometry: Geometry;
-  readonly totalBlocks: number;
-  readonly blockBitmapBlocks: readonly number[];
-  readonly inodeBitmapBlocks: readonly number[];
-  readonly inodeTableBlocks: readonly number[];
+export interface Allocation extends GroupLayout {
   readonly journal: InodeBlocks | undefined;
   /** Metadata content and payload, by inode. */
-  readonly inodeBlocks: Pick<InodeBlockTable, "get" | "entries">;
+  readonly inodeBlocks: Pick<InodeBlockTable, "get" | "withTrees">;
   /** In the order of the planner's blocks. */
   readonly xattrBlocks: readonly number[];
   readonly placement: Placement;
-  /** Every block in use, reserved ranges included; ascending, merged. */
-  readonly usedRanges: readonly BlockRange[];
 }
 
 /** Free bytes for each free inode, as in mke2fs. */

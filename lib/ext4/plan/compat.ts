@@ -48,7 +48,7 @@ const SINCE: Readonly<Record<OptionalFeature, Version>> = {
   "ea_inode": [4, 13],
 };
 
-/** Some of the names that `--compat` takes; any version of Linux from 3.10 on is another one. */
+/** Some of the readers that can be named; any version of Linux from 3.10 on is another one. */
 export const COMPAT_NAMES: readonly string[] = [
   ...BOOT_LOADERS.map(({ name }) => name),
   "linux-3.10",
@@ -63,13 +63,6 @@ export type RuledOut = ReadonlyMap<OptionalFeature, string>;
  *
  * @param names such as `grub`, `linux-5.10` or `5.10`
  * @throws {UsageError} for one that is not known
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { ruledOutBy } from "./compat.ts";
- * assertEquals([...ruledOutBy(["u-boot", "linux-5.10"])], [["inline_data", "U-Boot"]]);
- * ```
  */
 export function ruledOutBy(names: readonly string[]): RuledOut {
   const ruledOut = new Map<OptionalFeature, string>();

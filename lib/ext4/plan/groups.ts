@@ -1,20 +1,23 @@
 /**
- * The superblock, its backups, and the block groups: bitmaps, counts and descriptors, worked out from what is in use.
+ * Block groups: their geometry, which of them have backups, and the superblock, bitmaps, counts and descriptors that follow
+ * from what is in use.
  *
- * Kernel: Documentation/filesystems/ext4, "Super Block", "Block Group Descriptors" and "Block and inode Bitmaps".
+ * Kernel: Documentation/filesystems/ext4, "Layout", "Super Block", "Block Group Descriptors" and "Block and inode Bitmaps";
+ * which groups have backups is ext4_bg_has_super().
  *
  * @module
  */
-import { firstIndex } from "../../bytes/arithmetic.ts";
+import { divCeil, firstIndex } from "../../bytes/arithmetic.ts";
 import { littleEndianWords } from "../../bytes/words.ts";
 import { exactSize } from "../../bytes/size_text.ts";
 import { optionError } from "../../errors.ts";
-import { blocksWithin, countBlocks, forEachOverlap } from "../../layout/blocks.ts";
+import { type BlockRange, blocksWithin, countBlocks, forEachOverlap } from "../../layout/blocks.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import {
   bitmapChecksum,
   encodeGroupDescriptor,
   type GroupDescriptor,
+  isSparseBackupGroup,
   setBits,
 } from "../format/group_descriptor.ts";
 import {
@@ -28,11 +31,76 @@ import {
 } from "../format/constants.ts";
 import { INODE_EXTRA_SIZE_BYTES } from "../format/inode.ts";
 import { defaultSuperblock, type Superblock } from "../format/superblock.ts";
-import type { Allocation } from "./allocation.ts";
 import { HASH_SEED } from "./directories.ts";
-import { BLOCKS_PER_GROUP, INODE_SIZE_BYTES } from "./geometry.ts";
-import type { MetadataWrite } from "./image_plan.ts";
 import type { Settings } from "./settings.ts";
+
+/** The number of bits in a bitmap block. */
+export const BLOCKS_PER_GROUP = BLOCK_SIZE_BYTES * 8;
+/** The number of bits in an inode bitmap block. */
+export const INODES_PER_GROUP_MAX = BLOCK_SIZE_BYTES * 8;
+/** The size of an inode in its table. */
+export const INODE_SIZE_BYTES = 256;
+/** Inodes in one block of an inode table. */
+export const INODES_PER_BLOCK = BLOCK_SIZE_BYTES / INODE_SIZE_BYTES;
+
+/** The numbers that follow from how many groups and inodes there are. */
+export interface Geometry {
+  /** Block groups. */
+  readonly groupCount: number;
+  /** Of one group descriptor. */
+  readonly descriptorSizeBytes: 32 | 64;
+  /** Blocks of one copy of the descriptor table. */
+  readonly descriptorBlocks: number;
+  /** The same for every group. */
+  readonly inodesPerGroup: number;
+  /** Blocks of one group's inode table. */
+  readonly inodeTableBlocks: number;
+  /** Superblock and descriptors of group 0 and of every backup, ascending. Nothing else may lie in them. */
+  readonly reserved: readonly BlockRange[];
+}
+
+/** Works out the geometry of `groupCount` groups with room for at least `inodeCount` inodes. */
+export function makeGeometry(
+  options: {
+    readonly groupCount: number;
+    readonly inodeCount: number;
+    readonly wide: boolean;
+    readonly backups: "sparse" | "none";
+    /** As many as this, whatever the count of inodes. */
+    readonly inodesPerGroup?: number | undefined;
+  },
+): Geometry {
+  const { groupCount, inodeCount } = options;
+  const descriptorSizeBytes = options.wide ? 64 : 32;
+  const descriptorBlocks = divCeil(groupCount * descriptorSizeBytes, BLOCK_SIZE_BYTES);
+  const { inodesPerGroup = divCeil(inodeCount, groupCount) } = options;
+  const inodeTableBlocks = divCeil(inodesPerGroup, INODES_PER_BLOCK);
+  const reserved: BlockRange[] = [];
+  for (let group = 0; group < groupCount; group++) {
+    if (!groupHasSuperblock(group, options.backups)) continue;
+    reserved.push({ startBlock: group * BLOCKS_PER_GROUP, blockCount: 1 + descriptorBlocks });
+  }
+  return {
+    groupCount,
+    descriptorSizeBytes,
+    descriptorBlocks,
+    inodesPerGroup: inodeTableBlocks * INODES_PER_BLOCK,
+    inodeTableBlocks,
+    reserved,
+  };
+}
+
+/** Whether a group starts with a superblock and descriptors. */
+export function groupHasSuperblock(group: number, backups: "sparse" | "none"): boolean {
+  return group === 0 || (backups === "sparse" && isSparseBackupGroup(group));
+}
+
+/** The most blocks, up to `totalBlocks`, with which the last group has room for a superblock and descriptors of its own. */
+export function withoutStubGroup(totalBlocks: number): number {
+  const descriptorBlocks = divCeil(divCeil(totalBlocks, BLOCKS_PER_GROUP) * 64, BLOCK_SIZE_BYTES);
+  const inLastGroup = totalBlocks % BLOCKS_PER_GROUP;
+  return inLastGroup < 1 + descriptorBlocks ? totalBlocks - inLastGroup : totalBlocks;
+}
 
 /** s_checksum_seed of every image, so that metadata does not depend on the UUID. The digits of e. */
 export const CHECKSUM_SEED = 0x2b7e1516;
@@ -49,9 +117,21 @@ const LOG_BLOCK_SIZE = Math.log2(BLOCK_SIZE_BYTES) - 10;
 
 type UsedFeatures = { readonly valueInodes: boolean };
 
+/** Where the metadata of groups is, and what is in use. */
+export interface GroupLayout {
+  readonly geometry: Geometry;
+  readonly totalBlocks: number;
+  /** By group, as the next two. */
+  readonly blockBitmapBlocks: readonly number[];
+  readonly inodeBitmapBlocks: readonly number[];
+  readonly inodeTableBlocks: readonly number[];
+  /** Every block in use, reserved ranges included; ascending, merged. */
+  readonly usedRanges: readonly BlockRange[];
+}
+
 /** The superblock of group 0; a backup differs in blockGroupNumber alone. */
 export function primarySuperblock(
-  layout: Allocation,
+  layout: GroupLayout,
   tables: GroupTables,
   options: {
     readonly settings: Settings;
@@ -103,7 +183,7 @@ export function primarySuperblock(
 }
 
 /** What is not counted as space by statfs(2): must equal ext4_calculate_overhead(), or a mount rewrites it. */
-function overheadBlocks(layout: Allocation, settings: Settings): number {
+function overheadBlocks(layout: GroupLayout, settings: Settings): number {
   const { groupCount, inodeTableBlocks, reserved } = layout.geometry;
   return countBlocks(reserved) + groupCount * (2 + inodeTableBlocks) + settings.journalBlocks;
 }
@@ -162,7 +242,7 @@ export interface GroupTables {
   readonly freeBlocksCount: number;
   readonly freeInodesCount: number;
   /** The bitmaps to write; those of unused groups are implied by their flags. */
-  readonly bitmaps: readonly MetadataWrite[];
+  readonly bitmaps: readonly { readonly block: number; readonly encode: () => Uint8Array }[];
 }
 
 export interface GroupTableOptions {
@@ -174,7 +254,7 @@ export interface GroupTableOptions {
   readonly directoryInodes: readonly number[];
 }
 
-export function buildGroupTables(layout: Allocation, options: GroupTableOptions): GroupTables {
+export function buildGroupTables(layout: GroupLayout, options: GroupTableOptions): GroupTables {
   const { geometry: { groupCount, inodesPerGroup } } = layout;
   const { seed } = options;
   const directories = new Array<number>(groupCount).fill(0);
@@ -182,7 +262,7 @@ export function buildGroupTables(layout: Allocation, options: GroupTableOptions)
     directories[Math.floor((inodeNumber - 1) / inodesPerGroup)]!++;
   }
   const descriptors: GroupDescriptor[] = [];
-  const bitmaps: MetadataWrite[] = [];
+  const bitmaps: { block: number; encode: () => Uint8Array }[] = [];
   let freeBlocksCount = 0;
   let freeInodesCount = 0;
   for (let group = 0; group < groupCount; group++) {
@@ -194,10 +274,10 @@ export function buildGroupTables(layout: Allocation, options: GroupTableOptions)
     const blockBitmapBlock = layout.blockBitmapBlocks[group]!;
     const inodeBitmapBlock = layout.inodeBitmapBlocks[group]!;
     if (hasBlockBitmap) {
-      bitmaps.push(blockWrite(blockBitmapBlock, () => blockBitmap(layout, group)));
+      bitmaps.push({ block: blockBitmapBlock, encode: () => blockBitmap(layout, group) });
     }
     if (hasInodeBitmap) {
-      bitmaps.push(blockWrite(inodeBitmapBlock, () => inodeBitmap(inodesPerGroup, usage)));
+      bitmaps.push({ block: inodeBitmapBlock, encode: () => inodeBitmap(inodesPerGroup, usage) });
     }
     descriptors.push({
       blockBitmapBlock,
@@ -222,7 +302,7 @@ export function buildGroupTables(layout: Allocation, options: GroupTableOptions)
 
 /** The descriptor table, padded to whole blocks. */
 export function encodeDescriptorTable(
-  layout: Allocation,
+  layout: GroupLayout,
   tables: GroupTables,
   seed: number | undefined,
 ): Uint8Array {
@@ -245,7 +325,7 @@ interface GroupUsage {
   readonly flags: number;
 }
 
-function groupUsage(layout: Allocation, options: GroupTableOptions, group: number): GroupUsage {
+function groupUsage(layout: GroupLayout, options: GroupTableOptions, group: number): GroupUsage {
   const { geometry, totalBlocks } = layout;
   const startBlock = group * BLOCKS_PER_GROUP;
   const endBlock = Math.min(startBlock + BLOCKS_PER_GROUP, totalBlocks);
@@ -288,7 +368,7 @@ function freeSlotsOf(free: readonly number[], before: number, inodesPerGroup: nu
   return slots;
 }
 
-function blockBitmap(layout: Allocation, group: number): Uint8Array {
+function blockBitmap(layout: GroupLayout, group: number): Uint8Array {
   const bitmap = new Uint8Array(BLOCK_SIZE_BYTES);
   const startBlock = group * BLOCKS_PER_GROUP;
   const endBlock = startBlock + BLOCKS_PER_GROUP;
@@ -310,8 +390,4 @@ function inodeBitmap(
   for (const slot of freeSlots) bitmap[slot >> 3]! &= ~(1 << (slot & 7));
   setBits(bitmap, inodesPerGroup, BLOCK_SIZE_BYTES * 8 - inodesPerGroup);
   return bitmap;
-}
-
-function blockWrite(block: number, encode: () => Uint8Array): MetadataWrite {
-  return { offsetBytes: block * BLOCK_SIZE_BYTES, sizeBytes: BLOCK_SIZE_BYTES, encode };
 }

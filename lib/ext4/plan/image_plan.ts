@@ -5,7 +5,7 @@
  */
 import type { BlockRange } from "../../layout/blocks.ts";
 import type { Payload } from "../../model/payload.ts";
-import type { Geometry } from "./geometry.ts";
+import type { Geometry } from "./groups.ts";
 import type { NodeDraft } from "./inode_drafts.ts";
 
 /** A run of metadata. `encode` is called just before it is written, so that large tables never exist as a whole. */

@@ -40,7 +40,7 @@ import {
   INODES_PER_BLOCK,
   INODES_PER_GROUP_MAX,
   makeGeometry,
-} from "./geometry.ts";
+} from "./groups.ts";
 import { type FileDraft, NodeDraft, withContent } from "./inode_drafts.ts";
 import type { PreviousImage, PreviousMatches, PreviousNode } from "./previous.ts";
 import type { Settings } from "./settings.ts";
@@ -111,8 +111,8 @@ interface KeptFile extends KeptDemand {
 
 function keptDemand(file: FileDraft, matches: PreviousMatches): KeptFile {
   const { payload, directory, nameHash, inodeNumber, node } = file;
-  const content = matches.contentOf(node);
-  const replaced = matches.inodeOf(node);
+  const content = matches.contents.get(node);
+  const replaced = matches.inodes.get(node);
   return {
     payload,
     directory,
@@ -226,7 +226,7 @@ class KeptAttempt {
     const { inodes, matches } = this.#given;
     return Array.from(withContent(inodes), (draft) => {
       const { inodeNumber, content: { blockCount } } = draft;
-      const match = draft instanceof NodeDraft ? matches.inodeOf(draft.node) : undefined;
+      const match = draft instanceof NodeDraft ? matches.inodes.get(draft.node) : undefined;
       const found = draft instanceof NodeDraft && match?.kind === draft.node.kind
         ? match
         : undefined;
@@ -250,7 +250,7 @@ class KeptAttempt {
     for (const { node, xattrs } of inodes.nodes) {
       if (xattrs.block === undefined) continue;
       const i = order.get(xattrs.block)!;
-      const before = matches.inodeOf(node)?.xattrBlock ?? 0;
+      const before = matches.inodes.get(node)?.xattrBlock ?? 0;
       if (blocks[i] !== 0 || before === 0 || claimed.has(before)) continue;
       claimed.add(before);
       blocks[i] = before;

@@ -21,12 +21,13 @@ import { encodeSuperblock } from "../format/superblock.ts";
 import { encodeXattrBlock, sealXattrBlock } from "../format/xattr.ts";
 import { allocate, type Allocation, type InodeBlocks, layoutRules } from "./allocation.ts";
 import { encodeExtentTree } from "../format/extent.ts";
-import { BLOCKS_PER_GROUP, INODE_SIZE_BYTES } from "./geometry.ts";
 import {
+  BLOCKS_PER_GROUP,
   buildGroupTables,
   CHECKSUM_SEED,
   encodeDescriptorTable,
   type GroupTables,
+  INODE_SIZE_BYTES,
   primarySuperblock,
 } from "./groups.ts";
 import type {
@@ -119,7 +120,7 @@ function planAfter(
   const inodes = draftInodes(tree, {
     ...draftOptions(settings, new Warnings()),
     numbers: matches.numbers(),
-    previousIndexOf: (node) => matches.indexOf(node),
+    previousIndexOf: (node) => matches.inodes.get(node)?.index,
   });
   const files = filesOnDisk(inodes, settings);
   const demand = { inodes, files, previous, matches };
@@ -228,7 +229,9 @@ class PlanBuilder {
         .filter(({ node }) => node.kind === "directory")
         .map(({ inodeNumber }) => inodeNumber),
     });
-    for (const bitmap of tables.bitmaps) this.#writes.push(bitmap);
+    for (const { block, encode } of tables.bitmaps) {
+      this.#add(block * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES, encode);
+    }
     this.#addSuperblocks(tables);
     this.#addInodeTables();
     this.#addJournal();
@@ -352,7 +355,7 @@ class PlanBuilder {
 
   /** Directories, long symlinks, attribute values, and all extent tree blocks. */
   #addContent(): void {
-    for (const [inodeNumber, blocks] of this.#layout.inodeBlocks.entries()) {
+    for (const [inodeNumber, blocks] of this.#layout.inodeBlocks.withTrees()) {
       this.#addTree(inodeNumber, blocks);
     }
     for (const { content, inodeNumber } of withContent(this.#inodes)) {

@@ -18,13 +18,7 @@ import {
   uniteRanges,
 } from "../../layout/blocks.ts";
 import { type Extent, roundedToGrid } from "../../layout/placement.ts";
-import {
-  type DirectoryNode,
-  type FileNode,
-  type FileTree,
-  sortedChildren,
-  type TreeNode,
-} from "../../model/node.ts";
+import { type FileNode, type FileTree, sortedChildren, type TreeNode } from "../../model/node.ts";
 import { BLOCK_SIZE_BYTES, type PayloadIndex } from "../../model/payload.ts";
 import { INODE_NUMBER } from "../format/constants.ts";
 import type { Superblock } from "../format/superblock.ts";
@@ -82,8 +76,10 @@ export interface PreviousImage {
 
 /** Which inode of a previous image each node of a tree continues. */
 export class PreviousMatches {
-  readonly #inodes = new Map<TreeNode, PreviousNode>();
-  readonly #contents = new Map<FileNode, PreviousNode>();
+  /** The inode that a node continues. */
+  readonly inodes = new Map<TreeNode, PreviousNode>();
+  /** The inode that has a file's content. */
+  readonly contents = new Map<FileNode, PreviousNode>();
 
   /**
    * A node continues the inode that has its path, whatever became of it. A file of another path continues an inode that
@@ -99,45 +95,30 @@ export class PreviousMatches {
       if (known) known.push(node);
       else byContent.set(key, [node]);
     }
-    const usedContents = new Set(this.#contents.values());
+    const usedContents = new Set(this.contents.values());
     for (const node of newFiles) {
       const candidates = byContent.get(contentKey(node.payload)) ?? [];
       while (candidates.length > 0 && usedContents.has(candidates[0]!)) candidates.shift();
       const found = candidates[0];
       if (found === undefined || !hasSameContent(node, found)) continue;
       usedContents.add(found);
-      this.#contents.set(node, found);
-      if (this.#inodes.has(node) || claimed.has(found)) continue;
+      this.contents.set(node, found);
+      if (this.inodes.has(node) || claimed.has(found)) continue;
       claimed.add(found);
-      this.#inodes.set(node, found);
+      this.inodes.set(node, found);
     }
-  }
-
-  /** The inode that a node continues. */
-  inodeOf(node: TreeNode): PreviousNode | undefined {
-    return this.#inodes.get(node);
-  }
-
-  /** The inode that has a file's content. */
-  contentOf(node: FileNode): PreviousNode | undefined {
-    return this.#contents.get(node);
   }
 
   /** Numbers that are kept, and for all other nodes the lowest that are free. */
   numbers(): InodeNumbers {
     const taken = new Set<number>();
-    for (const { inodeNumber } of this.#inodes.values()) taken.add(inodeNumber);
+    for (const { inodeNumber } of this.inodes.values()) taken.add(inodeNumber);
     let last: number = INODE_NUMBER.FIRST_USABLE - 1;
     const next = () => {
       do last++; while (taken.has(last));
       return last;
     };
-    return { ofNode: (node) => this.#inodes.get(node)?.inodeNumber ?? next(), next };
-  }
-
-  /** How the names of a directory were spread. */
-  indexOf(node: DirectoryNode): DirectoryIndex | undefined {
-    return this.#inodes.get(node)?.index;
+    return { ofNode: (node) => this.inodes.get(node)?.inodeNumber ?? next(), next };
   }
 
   /** Returns the files with data whose content did not stay where it was. */
@@ -146,16 +127,16 @@ export class PreviousMatches {
     const pending: [TreeNode, PreviousNode | undefined][] = [[tree.root, previous.root]];
     for (let item = pending.pop(); item; item = pending.pop()) {
       const [node, found] = item;
-      if (found !== undefined && !this.#inodes.has(node) && !claimed.has(found)) {
+      if (found !== undefined && !this.inodes.has(node) && !claimed.has(found)) {
         claimed.add(found);
-        this.#inodes.set(node, found);
+        this.inodes.set(node, found);
       }
       if (node.kind === "file") {
         if (node.payload.dataRuns.length === 0) continue;
-        const isKept = this.#inodes.get(node) === found && found !== undefined &&
+        const isKept = this.inodes.get(node) === found && found !== undefined &&
           hasSameContent(node, found);
-        if (isKept) this.#contents.set(node, found);
-        if (!this.#contents.has(node)) changed.add(node);
+        if (isKept) this.contents.set(node, found);
+        if (!this.contents.has(node)) changed.add(node);
         else changed.delete(node);
       }
       if (node.kind !== "directory") continue;

@@ -10,6 +10,7 @@ import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import type { Packing } from "../../layout/packing.ts";
 import type { PayloadOrder } from "../../layout/placement.ts";
 import { TIMESTAMP_SECONDS_MAX } from "../format/inode.ts";
+import { JOURNAL_BLOCKS_MIN } from "../format/journal.ts";
 import { type RuledOut, ruledOutBy } from "./compat.ts";
 
 /** How large the file system is, rounded up to whole blocks of 4 KiB. */
@@ -83,8 +84,6 @@ export interface Settings extends Omit<LayoutOptions, ResolvedOption> {
 }
 
 const GRID_BYTES_MAX = 16 * 1024 * 1024;
-/** The kernel refuses smaller journals (JBD2_MIN_JOURNAL_BLOCKS). */
-const JOURNAL_BLOCKS_MIN = 1024;
 /** e2fsprogs' own limit for journals (ext2fs_default_journal_size, mke2fs(8)). */
 const JOURNAL_BLOCKS_MAX = 10_240_000;
 const LABEL_BYTES_MAX = 16;

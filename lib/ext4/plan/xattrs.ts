@@ -25,7 +25,7 @@ import {
   xattrBlockUsedBytes,
   xattrValueHash,
 } from "../format/xattr.ts";
-import { INODE_SIZE_BYTES } from "./geometry.ts";
+import { INODE_SIZE_BYTES } from "./groups.ts";
 
 /** Room for attributes behind an inode's fields. */
 export const INODE_XATTR_CAPACITY_BYTES = INODE_SIZE_BYTES - INODE_BASE_SIZE_BYTES -

@@ -20,8 +20,7 @@ import {
   HASH_SEED,
 } from "../plan/directories.ts";
 import { extentTreeBlockCount } from "../format/extent.ts";
-import { BLOCKS_PER_GROUP, INODE_SIZE_BYTES } from "../plan/geometry.ts";
-import { featureWords } from "../plan/groups.ts";
+import { BLOCKS_PER_GROUP, featureWords, INODE_SIZE_BYTES } from "../plan/groups.ts";
 import type { PreviousImage, PreviousNode } from "../plan/previous.ts";
 import type { Settings } from "../plan/settings.ts";
 import { type MappedRun, physicalBlock } from "../volume/block_map.ts";

@@ -28,6 +28,8 @@ function lay(tree: FileTree, choices: Partial<LayoutOptions> = {}): Allocation {
 /** Every run of blocks that anything has, so that they can be held against each other. */
 function allRuns(layout: Allocation): [number, number][] {
   const { geometry } = layout;
+  const inodeCount = geometry.groupCount * geometry.inodesPerGroup;
+  const inodes = Array.from({ length: inodeCount + 1 }, (_, i) => layout.inodeBlocks.get(i));
   return [
     ...geometry.reserved.map((range) => [range.startBlock, range.blockCount] as [number, number]),
     ...[...layout.blockBitmapBlocks, ...layout.inodeBitmapBlocks, ...layout.xattrBlocks].map(
@@ -36,10 +38,7 @@ function allRuns(layout: Allocation): [number, number][] {
     ...layout.inodeTableBlocks.map(
       (block) => [block, geometry.inodeTableBlocks] as [number, number],
     ),
-    ...[
-      ...[...layout.inodeBlocks.entries()].map(([, blocks]) => blocks),
-      ...(layout.journal ? [layout.journal] : []),
-    ].flatMap(
+    ...[...inodes, layout.journal].filter((blocks) => blocks !== undefined).flatMap(
       ({ leaves, treeBlocks }) => [
         ...leaves.map((leaf) => [leaf.startBlock, leaf.blockCount] as [number, number]),
         ...treeBlocks.map((block) => [block, 1] as [number, number]),
@@ -66,7 +65,7 @@ Deno.test("InodeBlockTable gives back what was set, by number", () => {
   table.set(2, { leaves, treeBlocks: [] });
   assertEquals(table.get(12), { leaves, treeBlocks: [3, 4] });
   assertEquals([table.get(3), table.get(13)], [undefined, undefined]);
-  assertEquals([...table.entries()].map(([inodeNumber]) => inodeNumber), [2, 12]);
+  assertEquals([...table.withTrees()], [[12, { leaves, treeBlocks: [3, 4] }]]);
 });
 
 Deno.test("allocate gives every block to one thing, and usedRanges are just those", () => {

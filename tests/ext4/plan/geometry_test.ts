@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { groupHasSuperblock, makeGeometry } from "../../../lib/ext4/plan/geometry.ts";
+import { groupHasSuperblock, makeGeometry } from "../../../lib/ext4/plan/groups.ts";
 
 Deno.test("groupHasSuperblock is true of 0, 1 and the powers of 3, 5 and 7", () => {
   const groups = Array.from({ length: 400 }, (_, group) => group);

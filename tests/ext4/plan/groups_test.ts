@@ -1,12 +1,12 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import type { LayoutOptions } from "../../../lib/bless/options.ts";
 import { UsageError } from "../../../lib/errors.ts";
-import { type Allocation, InodeBlockTable } from "../../../lib/ext4/plan/allocation.ts";
-import { makeGeometry } from "../../../lib/ext4/plan/geometry.ts";
 import {
   buildGroupTables,
   CHECKSUM_SEED,
   encodeDescriptorTable,
+  type GroupLayout,
+  makeGeometry,
 } from "../../../lib/ext4/plan/groups.ts";
 import { file, treeOf } from "../../oracle/tree_builder.ts";
 import { MIB, planTree } from "../made_image.ts";
@@ -80,7 +80,7 @@ const INODE_UNINIT = 0x1;
 const INODE_ZEROED = 0x4;
 
 /** Four groups, the last a little short; only the first and a few blocks of the third are used. */
-function someLayout(): Allocation {
+function someLayout(): GroupLayout {
   const geometry = makeGeometry({
     groupCount: 4,
     inodeCount: 4 * 32,
@@ -93,10 +93,6 @@ function someLayout(): Allocation {
     blockBitmapBlocks: [2, 3, 4, 5],
     inodeBitmapBlocks: [6, 7, 8, 9],
     inodeTableBlocks: [10, 12, 14, 16],
-    journal: undefined,
-    inodeBlocks: new InodeBlockTable(),
-    xattrBlocks: [],
-    placement: { extents: [], startBlock: 32, endBlock: 32, alignedCount: 0 },
     usedRanges: [
       { startBlock: 0, blockCount: 18 },
       { startBlock: 32_768, blockCount: 2 },
@@ -137,7 +133,7 @@ Deno.test("bitmaps have bits set for used blocks and for what is past the end", 
   const options = { seed: 1, lastInodeNumber: 40, directoryInodes: [2] };
   const { bitmaps } = buildGroupTables(someLayout(), options);
   const bits = (block: number) => {
-    const bitmap = bitmaps.find(({ offsetBytes }) => offsetBytes === block * 4096)!.encode();
+    const bitmap = bitmaps.find((each) => each.block === block)!.encode();
     assertEquals(bitmap.length, 4096);
     const set: number[] = [];
     for (let i = 0; i < 32_768; i++) if ((bitmap[i >> 3]! >> (i & 7)) & 1) set.push(i);
