@@ -343,7 +343,7 @@ Deno.test("a binary runs where there is nothing but the C library", async () => 
       const { status, stdout, stderr } = spawnSync(
         "unshare",
         ["--mount", "sh", "-c", line, "sh", root],
-        { env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" }, maxBuffer: 1 << 28 },
+        { env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", TMPDIR: "/tmp" }, maxBuffer: 1 << 28 },
       );
       if (/unshare failed|permission denied/i.test(String(stderr))) {
         return notRun("a binary in a root of its own", "this machine allows no mount namespace");

@@ -8,7 +8,7 @@ import type { SimpleEntry } from "../tar/build.ts";
 import { blessTo, filesOf, writeLayers } from "./layered_helpers.ts";
 
 /** How often processes are set against each other; more on request. */
-const ROUNDS = Number(process.env["BLESSFS_RACE_ROUNDS"] ?? 2);
+const ROUNDS = Number(process.env["BLESSFS_RACE_ROUNDS"] ?? 1);
 const PROCESSES = 3;
 
 function payload(seed: number): Uint8Array {

@@ -14,10 +14,50 @@ export function chromiumPath(): string | undefined {
 
 type Answer = Record<string, unknown>;
 
-/** A browser with one page. */
+/** The process that all pages of a test file share: to start it takes a second. */
+interface Chromium {
+  readonly child: ChildProcess;
+  readonly directory: string;
+  readonly address: string;
+}
+
+let chromium: Promise<Chromium> | undefined;
+
+function startChromium(): Promise<Chromium> {
+  const directory = mkdtempSync(join(tmpdir(), "blessfs-browser-"));
+  const child = spawn(chromiumPath()!, [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--remote-debugging-port=0",
+    `--user-data-dir=${directory}`,
+    "about:blank",
+  ], { stdio: ["ignore", "ignore", "pipe"] });
+  return new Promise((resolve, reject) => {
+    let text = "";
+    child.stderr!.on("data", (piece: Uint8Array) => {
+      text += new TextDecoder().decode(piece);
+      const address = /DevTools listening on (ws:\S+)/.exec(text)?.[1];
+      if (address !== undefined) resolve({ child, directory, address });
+    });
+    child.on("close", () => reject(new Error(`Chromium ended: ${text.slice(0, 2000)}`)));
+  });
+}
+
+/** Ends the browser that the tests of this file had, if any. */
+export async function endChromium(): Promise<void> {
+  if (chromium === undefined) return;
+  const { child, directory } = await chromium;
+  const ended = new Promise((resolve) => child.on("close", resolve));
+  child.kill("SIGKILL");
+  await ended;
+  rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
+}
+
+/** One page, with cookies of its own. */
 export class Browser {
-  readonly #child: ChildProcess;
-  readonly #directory: string;
   readonly #socket: WebSocket;
   readonly #waiting = new Map<number, (answer: Answer) => void>();
   #session: string | undefined;
@@ -25,41 +65,25 @@ export class Browser {
   /** What the page wrote to its console, and what it failed to load. */
   readonly faults: string[] = [];
 
-  private constructor(child: ChildProcess, directory: string, socket: WebSocket) {
-    this.#child = child;
-    this.#directory = directory;
+  private constructor(socket: WebSocket) {
     this.#socket = socket;
     socket.addEventListener("message", (event) => this.#take(JSON.parse(String(event.data))));
   }
 
   static async start(): Promise<Browser> {
-    const directory = mkdtempSync(join(tmpdir(), "blessfs-browser-"));
-    const child = spawn(chromiumPath()!, [
-      "--headless=new",
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-dev-shm-usage",
-      "--no-first-run",
-      "--remote-debugging-port=0",
-      `--user-data-dir=${directory}`,
-      "about:blank",
-    ], { stdio: ["ignore", "ignore", "pipe"] });
-    const address = await new Promise<string>((resolve, reject) => {
-      let text = "";
-      child.stderr!.on("data", (piece: Uint8Array) => {
-        text += new TextDecoder().decode(piece);
-        const found = /DevTools listening on (ws:\S+)/.exec(text)?.[1];
-        if (found !== undefined) resolve(found);
-      });
-      child.on("close", () => reject(new Error(`Chromium ended: ${text.slice(0, 2000)}`)));
-    });
+    const { address } = await (chromium ??= startChromium());
     const socket = new WebSocket(address);
     await new Promise((resolve, reject) => {
       socket.addEventListener("open", resolve);
       socket.addEventListener("error", reject);
     });
-    const browser = new Browser(child, directory, socket);
-    const { targetId } = await browser.ask("Target.createTarget", { url: "about:blank" });
+    const browser = new Browser(socket);
+    // It goes when the socket is closed.
+    const { browserContextId } = await browser.ask("Target.createBrowserContext", {
+      disposeOnDetach: true,
+    });
+    const page = { url: "about:blank", browserContextId };
+    const { targetId } = await browser.ask("Target.createTarget", page);
     const attached = await browser.ask("Target.attachToTarget", { targetId, flatten: true });
     browser.#session = attached["sessionId"] as string;
     for (const domain of ["Page", "Runtime", "Log", "Network", "Accessibility"]) {
@@ -147,11 +171,9 @@ export class Browser {
   }
 
   async close(): Promise<void> {
-    const ended = new Promise((resolve) => this.#child.on("close", resolve));
+    const closed = new Promise((resolve) => this.#socket.addEventListener("close", resolve));
     this.#socket.close();
-    this.#child.kill("SIGKILL");
-    await ended;
-    rmSync(this.#directory, { recursive: true, force: true, maxRetries: 5 });
+    await closed;
   }
 
   #take(message: Answer): void {

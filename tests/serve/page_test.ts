@@ -9,10 +9,12 @@ import { notRun } from "../oracle/notice.ts";
 import { noise } from "../source/helpers.ts";
 import { writeOciLayout } from "../source/build_layout.ts";
 import { buildTar } from "../tar/build.ts";
-import { Browser, chromiumPath } from "./browser.ts";
+import { Browser, chromiumPath, endChromium } from "./browser.ts";
 import { pause, type Serving, TINY, withServing, writeSmallImage } from "./serving.ts";
 
 const TCP = { kind: "tcp", host: "127.0.0.1", port: 0 } as const;
+
+Deno.test.afterAll(endChromium);
 
 /** Runs a test with a server and a browser; pictures go where SERVE_PICTURES says. */
 async function withBrowser(

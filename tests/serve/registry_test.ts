@@ -137,7 +137,6 @@ Deno.test("whatever a registry does, each job ends as it should and the others g
       if (registry.asked("/recovers/").length >= 7) isWell = true;
       return true;
     }
-    if (path.includes("/hangs/")) return true;
     if (path.includes("/cuts/") && isBlob(path) && !request.headers.range) {
       const bytes = registry.blobs.get(/sha256:[0-9a-f]+/.exec(path)![0])!;
       if (bytes.length < 10_000) return false;
@@ -150,7 +149,7 @@ Deno.test("whatever a registry does, each job ends as it should and the others g
   await withBoth(misbehave, async (registry, { client, log }) => {
     const large = buildTar([{ path: "noise", data: noise(100_000) }]);
     registry.add({ layers: [large] });
-    const names = ["busy", "broken", "recovers", "hangs", "cuts", "fine", "missing:none"];
+    const names = ["busy", "broken", "recovers", "cuts", "fine", "missing:none"];
     const jobs = await Promise.all(
       names.map((name, i) =>
         client.bless({
@@ -168,15 +167,25 @@ Deno.test("whatever a registry does, each job ends as it should and the others g
       busy: ["failed", "too_many_requests"],
       broken: ["failed", "network"],
       recovers: ["complete", null],
-      hangs: ["failed", "deadline"],
       cuts: ["complete", null],
       fine: ["complete", null],
       "missing:none": ["failed", "not_found"],
     });
     const attempts = Object.fromEntries(ended.map((job, i) => [names[i], job.attempts]));
-    assertEquals([attempts["busy"], attempts["broken"], attempts["hangs"]], [2, 2, 2]);
+    assertEquals([attempts["busy"], attempts["broken"]], [2, 2]);
     assertEquals([attempts["recovers"], attempts["missing:none"]], [1, 0]);
     assert(log.some((line) => line.includes("job is tried again")));
     assertEquals((await client.ask("/readyz")).status, 200);
-  }, { workers: 4, resolveMs: 10_000 });
+  }, { workers: 4 });
+});
+
+Deno.test("a registry that never answers fails the job at its deadline, after as many attempts", async () => {
+  const silent: Misbehaviour = ({ path }) => path.includes("/hangs/");
+  await withBoth(silent, async (registry, { client }) => {
+    registry.add({ layers: [sampleTar(1)] });
+    const job = await client.ended(
+      (await client.bless({ source: registry.source("hangs/app:v1") })).id,
+    );
+    assertEquals([job.state, job.error!.code, job.attempts], ["failed", "deadline", 2]);
+  }, { resolveMs: 1000 });
 });

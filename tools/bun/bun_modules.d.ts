@@ -5,6 +5,7 @@ declare module "bun:test" {
     skip(name: string, body: () => unknown): void;
   }
   export const test: TestFunction;
+  export function afterAll(body: () => unknown): void;
 }
 
 declare module "bun:ffi" {

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { loadLibrary, UnsafePointerView } from "./deno_ffi.ts";
 // @ts-types="./bun_modules.d.ts"
-import { test } from "bun:test";
+import { afterAll, test } from "bun:test";
 
 class NotFound extends Error {}
 
@@ -173,7 +173,7 @@ function statusOf(stats: fs.Stats) {
 }
 
 const shim = {
-  test: defineTest,
+  test: Object.assign(defineTest, { afterAll }),
   errors: { NotFound },
   SeekMode: { Start: 0 },
   args: [],
