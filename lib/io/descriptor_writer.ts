@@ -46,7 +46,7 @@ export const NODE_WRITER_OPERATIONS: WriterOperations = {
 /** After so many bytes the sink lets the event loop turn, so that a signal is served while a large image is written. */
 const YIELD_BYTES = 8 << 20;
 /** Handing a smaller write to another thread takes longer than the write. */
-const WRITE_BEHIND_BYTES = 64 << 10;
+const WRITE_BEHIND_BYTES = 512 << 10;
 /** After so many bytes the disk begins its part of the work, so that little is left to wait for in the end. */
 const SYNC_BYTES = 64 << 20;
 

@@ -78,7 +78,13 @@ export function teeSink(...sinks: readonly ImageSink[]): ImageSink {
 /** The size of the pieces that are passed on. */
 export const PIECE_BYTES = 1 << 20;
 
-/** Collects ascending writes and passes them on in pieces of at most `pieceBytes`, with the gaps between them kept. */
+/** To copy more than this costs more than a call of its own. */
+const LARGE_BYTES = 64 << 10;
+
+/**
+ * Collects ascending writes and passes them on in pieces of at most `pieceBytes`, with the gaps between them kept. A large
+ * write with nothing before it to be joined to is passed on as it is.
+ */
 export class WriteGatherer {
   readonly #emit: (bytes: Uint8Array, offset: number) => void | Promise<void>;
   #buffer: Uint8Array;
@@ -110,6 +116,10 @@ export class WriteGatherer {
       invariant(false, `write at ${offset} after the end ${this.#endOffset}`);
     }
     const isAdjacent = offset === this.#endOffset;
+    const isAlone = this.#filledBytes === 0 || !isAdjacent;
+    if (isAlone && bytes.length >= LARGE_BYTES && bytes.length <= this.#buffer.length / 2) {
+      return this.#writeAlone(bytes, offset);
+    }
     if (isAdjacent && bytes.length < this.#buffer.length - this.#filledBytes) {
       return this.#append(bytes);
     }
@@ -120,6 +130,16 @@ export class WriteGatherer {
   async flush(): Promise<void> {
     await this.#passOn();
     await this.#onItsWay;
+    this.#onItsWay = undefined;
+  }
+
+  /** Without a promise where nothing is waited for. */
+  #writeAlone(bytes: Uint8Array, offset: number): void | Promise<void> {
+    if (this.#filledBytes > 0 || this.#onItsWay !== undefined) {
+      return this.flush().then(() => this.#writeAlone(bytes, offset));
+    }
+    this.#startOffset = this.#endOffset = offset + bytes.length;
+    return this.#emit(bytes, offset);
   }
 
   async #writeSlowly(bytes: Uint8Array, offset: number): Promise<void> {

@@ -106,7 +106,10 @@ export class SpoolWriter {
   /** @throws {IoError} when the disk is full or broken */
   append(bytes: Uint8Array): void {
     // Big pieces go out as they come: copying them first would only cost time.
-    if (this.#buffered === 0 && bytes.length >= BUFFER_BYTES / 2) return this.#writeOut(bytes);
+    if (bytes.length >= BUFFER_BYTES / 4) {
+      this.flush();
+      return this.#writeOut(bytes);
+    }
     this.#buffer ??= new Uint8Array(BUFFER_BYTES);
     for (let at = 0; at < bytes.length;) {
       const count = Math.min(bytes.length - at, BUFFER_BYTES - this.#buffered);

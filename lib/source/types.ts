@@ -193,7 +193,10 @@ export interface SourceOptions extends ThreadOptions, IdMaps {
   readonly tarLimits?: Partial<TarLimits> | undefined;
   /** Bounds on the tree that the layers make together. */
   readonly treeLimits?: Partial<TreeLimits> | undefined;
-  /** Layers stored in no more bytes than this are read without a worker; default 256 KiB. */
+  /**
+   * Layers stored in no more bytes than this are read without a worker. Default: 256 KiB, and one layer of a file at a time
+   * whatever its size.
+   */
   readonly inlineLayerBytes?: number | undefined;
   /** The spool of a layer is cut into files of this size; default 64 MiB. */
   readonly spoolPartBytes?: number | undefined;

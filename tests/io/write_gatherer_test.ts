@@ -1,4 +1,10 @@
-import { assertEquals, assertLessOrEqual, assertRejects, assertThrows } from "@std/assert";
+import {
+  assertEquals,
+  assertLessOrEqual,
+  assertRejects,
+  assertStrictEquals,
+  assertThrows,
+} from "@std/assert";
 import { WriteGatherer } from "../../lib/io/sink.ts";
 
 /** A gatherer with small pieces, and copies of what it passed on. */
@@ -54,6 +60,27 @@ Deno.test("WriteGatherer passes large writes on in whole pieces", async () => {
   assertEquals(emitted, [[4, [1, 2, 3, 4]], [8, [5, 6, 7, 8]]]);
   await gatherer.flush();
   assertEquals(emitted[2], [12, [9]]);
+});
+
+Deno.test("WriteGatherer passes a large write on as it is where nothing comes before it", async () => {
+  const emitted: [offset: number, bytes: Uint8Array][] = [];
+  const gatherer = new WriteGatherer(
+    (bytes, offset) => void emitted.push([offset, bytes]),
+    1 << 18,
+  );
+  const [large, small] = [new Uint8Array(64 << 10).fill(7), Uint8Array.of(1, 2)];
+  assertEquals(gatherer.write(large, 0), undefined);
+  assertStrictEquals(emitted[0]![1], large);
+  await gatherer.write(small, large.length);
+  await gatherer.write(large, large.length + 2);
+  assertEquals(emitted.length, 1);
+  await gatherer.write(large, 200_000);
+  assertEquals(emitted.map(([offset, { length }]) => [offset, length]), [
+    [0, 65_536],
+    [65_536, 65_538],
+    [200_000, 65_536],
+  ]);
+  assertEquals(gatherer.endOffset, 265_536);
 });
 
 Deno.test("WriteGatherer goes on while one piece is on its way, and waits with a second", async () => {

@@ -69,6 +69,8 @@ export interface LoadContext {
   readonly signal: AbortSignal;
   /** A worker for this layer alone, started if there is none. */
   readonly worker: () => LayerWorker;
+  /** Whether a layer of a file may be read here, however long it is, because this thread would only wait. */
+  readonly isIdleHere: boolean;
   readonly budget: Pick<ImageBudget, "takeEntries" | "takeUnpacked">;
   /** The most parts that its spool may have; each is an open file. */
   readonly spoolPartsMax: number;
@@ -244,7 +246,10 @@ async function run(
     stopped: () => context.signal.aborted,
   };
   const job = layerJob(source, context.options);
-  const inline = sizeBytes <= (context.options.inlineLayerBytes ?? DEFAULT_INLINE_LAYER_BYTES);
+  const inlineBytes = context.isIdleHere && input?.kind === "file"
+    ? Infinity
+    : DEFAULT_INLINE_LAYER_BYTES;
+  const inline = sizeBytes <= (context.options.inlineLayerBytes ?? inlineBytes);
   if (input === undefined || inline || !canShare(input, spool)) {
     const writer = spool && new SpoolWriter(spool.target);
     const facts = await readLayer(job, unhurried(pieces()), writer, listener);

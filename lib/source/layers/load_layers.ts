@@ -19,7 +19,13 @@ import {
   type SourceOptions,
 } from "../types.ts";
 import { warnOfTree } from "../tree_image.ts";
-import { diffIdConflict, loadLayer, type ReadLayer, SPOOL_FILES_MAX } from "./load_layer.ts";
+import {
+  diffIdConflict,
+  type LoadContext,
+  loadLayer,
+  type ReadLayer,
+  SPOOL_FILES_MAX,
+} from "./load_layer.ts";
 import { SharedLayers } from "./layer_cache.ts";
 import { LayerWorker } from "./worker.ts";
 
@@ -69,6 +75,8 @@ interface Task {
   result: ReadLayer | undefined;
 }
 
+type Lane = Pick<LoadContext, "worker" | "isIdleHere">;
+
 class Loading {
   readonly #sources: readonly LayerSource[];
   readonly #options: ResolvedOptions;
@@ -109,7 +117,7 @@ class Loading {
     try {
       const wanted = Math.max(1, jobs ?? availableParallelism());
       const laneCount = Math.min(wanted, this.#tasks.length);
-      await Promise.all(Array.from({ length: laneCount }, () => this.#lane()));
+      await Promise.all(Array.from({ length: laneCount }, (_, lane) => this.#lane(lane === 0)));
       if (this.#failure) throw this.#failure.reason;
       return this.#finish();
     } finally {
@@ -118,8 +126,12 @@ class Loading {
     }
   }
 
-  /** One layer after another, with one worker at most. */
-  async #lane(): Promise<void> {
+  /**
+   * One layer after another, with one worker at most.
+   *
+   * @param isIdleHere whether this lane may work in this thread, which otherwise only waits for the others
+   */
+  async #lane(isIdleHere: boolean): Promise<void> {
     let worker: LayerWorker | undefined;
     const take = () => {
       if (this.#failure) return undefined;
@@ -130,7 +142,10 @@ class Loading {
         const { signal } = task.abort;
         const onAbort = () => worker?.stop(signal.reason);
         signal.addEventListener("abort", onAbort, { once: true });
-        await this.#load(task, () => worker ??= new LayerWorker(this.#options));
+        await this.#load(task, {
+          isIdleHere,
+          worker: () => worker ??= new LayerWorker(this.#options),
+        });
         signal.removeEventListener("abort", onAbort);
       }
     } finally {
@@ -139,14 +154,14 @@ class Loading {
   }
 
   /** Never rejects. */
-  async #load(task: Task, worker: () => LayerWorker): Promise<void> {
+  async #load(task: Task, lane: Lane): Promise<void> {
     const { source, abort } = task;
     this.#running.add(task);
     try {
       const cache = sharedLayersOf(source, this.#options);
       task.result = cache === undefined
-        ? await this.#read(task, worker)
-        : await this.#loadShared(task, cache, () => this.#read(task, worker, 1));
+        ? await this.#read(task, lane)
+        : await this.#loadShared(task, cache, () => this.#read(task, lane, 1));
     } catch (error) {
       this.#fail(task.index, error);
       // A stream that waits for more shall wait no longer.
@@ -158,7 +173,7 @@ class Loading {
 
   async #read(
     { source, abort }: Task,
-    worker: () => LayerWorker,
+    lane: Lane,
     spoolPartsMax = Math.max(1, Math.floor(SPOOL_FILES_MAX / this.#tasks.length)),
   ): Promise<ReadLayer> {
     const bar = this.#options.progress.begin(source.name, source.sizeBytes);
@@ -166,7 +181,7 @@ class Loading {
       return await loadLayer(source, {
         options: this.#options,
         signal: abort.signal,
-        worker,
+        ...lane,
         budget: this.#budget,
         spoolPartsMax,
         progress: bar,
@@ -271,6 +286,7 @@ export async function loadAlone(
       options,
       signal: abort.signal,
       worker: () => worker ??= new LayerWorker(options),
+      isIdleHere: true,
       budget: new ImageBudget({ ...DEFAULT_SOURCE_LIMITS, ...options.limits }),
       spoolPartsMax: 1,
       progress: bar,
