@@ -5,7 +5,7 @@
  * @module
  */
 import { tmpdir } from "node:os";
-import { InputError, invariant, throwIfAborted } from "../errors.ts";
+import { abortError, InputError, invariant, throwIfAborted } from "../errors.ts";
 import {
   descriptorReader,
   memoryReader,
@@ -204,16 +204,44 @@ async function spooled(
   const descriptor = createUnlinkedFile(temporaryDirectory);
   const writer = new SpoolWriter(singleFile(descriptor, temporaryDirectory));
   try {
-    for await (const piece of stream) {
-      throwIfAborted(signal);
-      writer.append(piece);
-    }
+    for await (const piece of untilAborted(stream, signal)) writer.append(piece);
     writer.flush();
   } catch (error) {
     descriptorReader(descriptor, name, 0).close();
     throw error;
   }
   return descriptorReader(descriptor, name, writer.sizeBytes);
+}
+
+/** The pieces of a stream. Throws when the signal is aborted, also while the stream stalls. */
+export async function* untilAborted(
+  stream: AsyncIterable<Uint8Array>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
+  const pieces = stream[Symbol.asyncIterator]();
+  let state = "given" as "waiting" | "given" | "ended";
+  const next = () =>
+    new Promise<IteratorResult<Uint8Array>>((resolve, reject) => {
+      throwIfAborted(signal);
+      const onAbort = () => reject(abortError(signal!));
+      signal?.addEventListener("abort", onAbort, { once: true });
+      state = "waiting";
+      pieces.next().then((piece) => {
+        state = piece.done ? "ended" : "given";
+        resolve(piece);
+      }, (error) => {
+        state = "ended";
+        reject(error);
+      }).finally(() => signal?.removeEventListener("abort", onAbort));
+    });
+  try {
+    for (let piece = await next(); !piece.done; piece = await next()) yield piece.value;
+  } finally {
+    const end = state === "ended" ? undefined : pieces.return?.();
+    // A stream that stalls may not end before its next piece, so nothing waits for it.
+    if (state === "waiting") end?.catch(() => {});
+    else await end;
+  }
 }
 
 function disposable(reader: RandomReader): RandomReader & Disposable {

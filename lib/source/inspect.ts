@@ -50,19 +50,9 @@ export interface SourceInspection extends StatedPlatform {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
- * import { tmpdir } from "node:os";
- * import { join } from "node:path";
- * import { NO_PROGRESS } from "../progress.ts";
- * import { Warnings } from "../warnings.ts";
- * import { inspectSource } from "./inspect.ts";
- * const directory = mkdtempSync(join(tmpdir(), "inspect-"));
- * const tar = join(directory, "empty.tar");
- * writeFileSync(tar, new Uint8Array(1024));
- * const options = { progress: NO_PROGRESS, warnings: new Warnings() };
- * const { kind, sizeBytes } = await inspectSource(`tar:${tar}`, options);
- * rmSync(directory, { recursive: true });
- * assertEquals([kind, sizeBytes], ["tar", 1024]);
+ * import { inspectSource } from "@blessfs/blessfs";
+ * const { kind, os, layers } = await inspectSource("oci:fixtures/oci-tiny", {});
+ * assertEquals([kind, os, layers.length > 0], ["oci", "linux", true]);
  * ```
  */
 export async function inspectSource(

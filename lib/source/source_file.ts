@@ -7,12 +7,13 @@
 import { createReadStream } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, sep } from "node:path";
-import { BlessfsError, InputError, IoError, limitError, throwIfAborted } from "../errors.ts";
+import { BlessfsError, InputError, IoError, limitError } from "../errors.ts";
 import { SUPERBLOCK_MAGIC, SUPERBLOCK_OFFSET_BYTES } from "../ext4/format/constants.ts";
 import { createInflater, SNIFF_BYTES, sniffCompression } from "../io/inflate.ts";
 import { openInputFile, type RandomReader, SharedDescriptor } from "../io/random_reader.ts";
 import { realPathOf, statIfThere } from "../io/paths.ts";
 import { createUnlinkedFile, singleFile, SpoolWriter } from "../io/spool.ts";
+import { untilAborted } from "../io/streams.ts";
 import { checkHeaderSum, isZeroBlock, TAR_BLOCK_SIZE_BYTES } from "../tar/header.ts";
 import { displayText } from "./json.ts";
 import {
@@ -63,8 +64,7 @@ export async function spoolStream(
     const writer = new SpoolWriter(singleFile(file.descriptor, directory));
     const task = options.progress.begin(name);
     try {
-      for await (const piece of stream) {
-        throwIfAborted(options.signal);
+      for await (const piece of untilAborted(stream, options.signal)) {
         writer.append(piece);
         if (writer.sizeBytes > unpackedBytes) {
           const why = `is longer than ${unpackedBytes} bytes, which is what layers may inflate to`;

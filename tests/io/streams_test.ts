@@ -129,6 +129,14 @@ Deno.test("readerOf tells what went wrong, and closes what it is disposed of", a
     InterruptedError,
   );
   assertEquals(aborted.cause, signal.reason);
+  const stalled = new ReadableStream<Uint8Array>({ pull: () => new Promise<void>(() => {}) });
+  const controller = new AbortController();
+  const waiting = assertRejects(
+    () => readerOf(stalled, { signal: controller.signal }),
+    InterruptedError,
+  );
+  controller.abort();
+  await waiting;
   let closes = 0;
   const inner: RandomReader = { ...memoryReader(new Uint8Array(1)), close: () => void closes++ };
   {

@@ -156,6 +156,21 @@ Deno.test("- stops when it is told to, and leaves nothing in tmpdir", async () =
   });
 });
 
+Deno.test("- stops when it is told to while nothing comes, and leaves nothing in tmpdir", async () => {
+  await withDirectory(async (directory) => {
+    const abort = new AbortController();
+    const reason = new InterruptedError("interrupted", "by the test");
+    const stalled = async function* () {
+      yield new Uint8Array(100_000);
+      abort.abort(reason);
+      await new Promise<never>(() => {});
+    };
+    const options = testOptions({ stdin: stalled(), signal: abort.signal, tmpdir: directory });
+    assertEquals(await assertRejects(() => openImage("-", options)), reason);
+    assertEquals(openFilesBelow(directory), []);
+  });
+});
+
 Deno.test("a named pipe is read to its end", async () => {
   await withDirectory(async (directory) => {
     const fifo = join(directory, "fifo");
