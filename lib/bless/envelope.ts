@@ -7,6 +7,8 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
+import { setImmediate } from "node:timers/promises";
 import { alignDown } from "../bytes/arithmetic.ts";
 import { derivedUuid, formatUuid } from "../bytes/uuid.ts";
 import {
@@ -21,7 +23,7 @@ import {
 } from "../disk/disk_layout.ts";
 import { type Gpt, type PartitionRole, partitionType, SECTOR_BYTES } from "../disk/gpt.ts";
 import type { VeritySignature } from "../verity/texts.ts";
-import { InputError, invariant, optionError, throwIfAborted } from "../errors.ts";
+import { InputError, optionError, throwIfAborted } from "../errors.ts";
 import { withoutStubGroup } from "../ext4/plan/groups.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import { CellCounter, writeImage, type WriteOptions } from "../ext4/write/write_image.ts";
@@ -29,12 +31,11 @@ import { type RandomReader, readExactly } from "../io/random_reader.ts";
 import { type ImageSink, teeSink, writingAgain } from "../io/sink.ts";
 import type { ThreadOptions } from "../io/thread.ts";
 import { BLOCK_SIZE_BYTES } from "../model/payload.ts";
-import { NO_PROGRESS, type Progress } from "../progress.ts";
+import { NO_PROGRESS, type Progress, type ProgressTask } from "../progress.ts";
 import { dataBlocksWithin, treeShape, VERITY_BLOCK_BYTES } from "../verity/format.ts";
 import type { HashTree } from "../verity/hash_tree.ts";
 import { TreeSink, type VerityReport, verityReport, VeritySink } from "../verity/verity_sink.ts";
 import type { LayoutOptions } from "./options.ts";
-import { partitionGuidsOf } from "./verity_image.ts";
 
 /** What is put around an image; nothing by default. */
 export interface EnvelopeOptions {
@@ -184,12 +185,10 @@ export function withinDisk<T>(
 }
 
 function rootBytesOf(envelope: EnvelopeOptions, diskBytes: number): number {
-  const { disk, verity, vhd } = envelope;
+  const { disk, vhd } = envelope;
   const esp = disk!.esp === undefined ? [] : [disk!.esp.sizeBytes];
   return roomOnDisk(diskBytes - (vhd ? VHD_FOOTER_BYTES : 0), esp, (sizeBytes) => [
-    ...verity === undefined || verity.hashSink !== undefined
-      ? []
-      : [treeShape(sizeBytes / VERITY_BLOCK_BYTES).sizeBytes],
+    ...hasInnerTree(envelope) ? [treeShape(sizeBytes / VERITY_BLOCK_BYTES).sizeBytes] : [],
     ...disk!.signature === undefined ? [] : [disk!.signature.bytes.length],
   ]);
 }
@@ -212,57 +211,69 @@ export async function writeEnveloped(
     const { cellBytes } = await writeImage(plan, target, writeOptions);
     return { cellBytes, envelope: {} };
   }
-  const counted = new CountingSink(target, plan.gridBlocks * BLOCK_SIZE_BYTES);
+  // What is written again takes the same cells.
+  const cells = new CellCounter(plan.gridBlocks * BLOCK_SIZE_BYTES);
+  let outputBytes = 0;
+  const counted: ImageSink = {
+    ...unfinished(target),
+    write(bytes, offset) {
+      cells.add(bytes, offset);
+      return target.write(bytes, offset);
+    },
+    finish: (sizeBytes) => target.finish(outputBytes = sizeBytes),
+  };
   const identity = { text: plan.summary.uuid };
   const outer = vhd ? vhdSink(counted, () => derivedUuid("blessfs vhd", identity.text)) : counted;
-  const done = (report: EnvelopeReport): EnvelopedResult => ({
-    cellBytes: counted.cellBytes,
-    envelope: { ...report, outputBytes: counted.sizeBytes },
-  });
+  let report: EnvelopeReport = {};
   try {
     if (vhd) checkVhdSize(plan.totalBlocks * BLOCK_SIZE_BYTES);
     if (disk !== undefined) {
-      const report = await writePartitions(plan, outer, { ...options, envelope }, identity);
-      return done(report);
+      report = await writePartitions(plan, outer, { ...options, envelope }, identity);
+    } else if (verity === undefined) await writeImage(plan, outer, writeOptions);
+    else {
+      const { tmpdir, workerUrl } = options;
+      const dataBlocks = plan.totalBlocks;
+      const sink = new VeritySink(outer, { ...verity, dataBlocks, tmpdir, workerUrl });
+      await writeImage(plan, sink, writeOptions);
+      report = { verity: sink.report };
     }
-    if (verity === undefined) {
-      await writeImage(plan, outer, writeOptions);
-      return done({});
-    }
-    const { salt, hashSink } = verity;
-    const { tmpdir, workerUrl } = options;
-    const sink = new VeritySink(outer, {
-      dataBlocks: plan.totalBlocks,
-      salt,
-      hashSink,
-      tmpdir,
-      workerUrl,
-    });
-    await writeImage(plan, sink, writeOptions);
-    invariant(sink.report !== undefined, "an image that ended has a tree");
-    return done({ verity: sink.report });
   } catch (error) {
     await target.abort();
     await verity?.hashSink?.abort();
     throw error;
   }
+  return { cellBytes: cells.cellBytes, envelope: { ...report, outputBytes } };
+}
+
+/** A sink whose end is left to the caller. */
+export function unfinished(sink: ImageSink): ImageSink {
+  return {
+    write: (bytes, offset) => sink.write(bytes, offset),
+    ...writingAgain(sink),
+    finish: () => {},
+    abort: () => sink.abort(),
+  };
+}
+
+/** Whether a hash tree goes behind the image, or into its own partition. */
+function hasInnerTree({ verity }: EnvelopeOptions): boolean {
+  return verity !== undefined && verity.hashSink === undefined;
 }
 
 /** Of all that will be written. */
 function outputBytesOf(
-  plan: ImagePlan,
-  { verity, disk, vhd }: EnvelopeOptions,
+  { totalBlocks }: ImagePlan,
+  envelope: EnvelopeOptions,
   size: LayoutOptions["size"],
 ): number {
-  const dataBytes = plan.totalBlocks * BLOCK_SIZE_BYTES;
-  const treeBytes = verity === undefined || verity.hashSink !== undefined
-    ? 0
-    : treeShape(plan.totalBlocks).sizeBytes;
+  const { disk, vhd } = envelope;
+  const dataBytes = totalBlocks * BLOCK_SIZE_BYTES;
+  const treeBytes = hasInnerTree(envelope) ? treeShape(totalBlocks).sizeBytes : 0;
   const footerBytes = vhd ? VHD_FOOTER_BYTES : 0;
   if (disk === undefined) return dataBytes + treeBytes + footerBytes;
-  const sizes = [disk.esp?.sizeBytes, dataBytes, treeBytes, disk.signature?.bytes.length];
+  const sizes = [disk.esp?.sizeBytes ?? 0, dataBytes, treeBytes, disk.signature?.bytes.length ?? 0];
   const { diskBytes } = layOutDisk(
-    sizes.filter((sizeBytes) => sizeBytes !== undefined && sizeBytes > 0) as number[],
+    sizes.filter((sizeBytes) => sizeBytes > 0),
     size.kind === "total" ? size.sizeBytes - footerBytes : undefined,
   );
   return diskBytes + footerBytes;
@@ -282,11 +293,10 @@ function outputBytesOf(
  * ```
  */
 export function fillingBytes(deviceBytes: number, envelope: EnvelopeOptions = {}): number {
-  const { verity, disk, vhd } = envelope;
+  const { disk, vhd } = envelope;
   if (disk !== undefined) return alignDown(deviceBytes, SECTOR_BYTES);
   const blocks = Math.floor((deviceBytes - (vhd ? VHD_FOOTER_BYTES : 0)) / BLOCK_SIZE_BYTES);
-  const hasTree = verity !== undefined && verity.hashSink === undefined;
-  const dataBlocks = hasTree ? dataBlocksWithin(blocks) : blocks;
+  const dataBlocks = hasInnerTree(envelope) ? dataBlocksWithin(blocks) : blocks;
   return withoutStubGroup(Math.max(0, dataBlocks)) * BLOCK_SIZE_BYTES;
 }
 
@@ -298,6 +308,13 @@ export interface PlannedPartition {
   readonly write: PartitionWriter;
 }
 
+/** Stands for a root hash until it is known; it has no zeros, so that it takes the same cells. */
+const UNKNOWN_HASH = "f".repeat(64);
+
+/**
+ * Where the sink can write again, the file system is hashed in the pass that writes it, and then the table at the start of
+ * the disk is written once more, with the root hash in it. Else it is hashed before.
+ */
 async function writePartitions(
   plan: ImagePlan,
   target: ImageSink,
@@ -305,86 +322,52 @@ async function writePartitions(
   identity: { text: string },
 ): Promise<EnvelopeReport> {
   const { envelope, ...writeOptions } = options;
-  const { verity } = envelope;
-  const source = verity === undefined
-    ? plainRoot(plan, writeOptions)
-    : target.writeAgain === undefined
-    ? hashedRoot(plan, await hashPlan(plan, verity.salt, options), writeOptions)
-    : rootHashedMeanwhile(plan, verity.salt, options);
+  const { tmpdir, workerUrl, architecture, size, signal, progress = NO_PROGRESS } = options;
+  const { verity, vhd } = envelope;
+  const isHashedMeanwhile = verity !== undefined && target.writeAgain !== undefined;
+  let tree: HashTree | undefined;
+  const hash = async (sinks: readonly ImageSink[], more: WriteOptions) => {
+    const dataBlocks = plan.totalBlocks;
+    const hashing = new TreeSink({ dataBlocks, salt: verity!.salt, tmpdir, workerUrl });
+    await writeImage(plan, teeSink(hashing, ...sinks), more);
+    tree = hashing.tree;
+  };
+  const writeRoot = async (sink: ImageSink) => {
+    if (isHashedMeanwhile) await hash([sink], writeOptions);
+    else await writeImage(plan, sink, writeOptions);
+  };
+  const partitionsOf = (rootHash: string | undefined) =>
+    planPartitions(plan, envelope, { writeRoot, tree: () => tree!, rootHash, signal });
+  const named = (): NamedPartitions => {
+    const rootHash = tree?.parameters.rootHash;
+    identity.text = rootHash ?? identity.text;
+    checkSignature(envelope, rootHash);
+    return { identity: identity.text, partitions: partitionsOf(rootHash) };
+  };
   try {
-    const partitionsOf = (rootHash: string | undefined) =>
-      planPartitions(plan, envelope, { ...source, rootHash }, writeOptions);
-    const named = () => {
-      const rootHash = source.tree()?.parameters.rootHash;
-      if (rootHash !== undefined) identity.text = rootHash;
-      checkSignature(envelope, rootHash);
-      return { identity: identity.text, partitions: partitionsOf(rootHash) };
-    };
-    const isKnown = source.isKnown;
-    const first = isKnown ? named() : { identity: "", partitions: partitionsOf(UNKNOWN_HASH) };
-    const { architecture, size } = options;
-    const footerBytes = envelope.vhd ? VHD_FOOTER_BYTES : 0;
-    const hashSink = verity?.hashSink;
+    if (verity !== undefined && !isHashedMeanwhile) {
+      const begin: Progress["begin"] = (_name, totalBytes) => progress.begin("hash", totalBytes);
+      await hash([], { signal, progress: { begin } });
+    }
+    const first = isHashedMeanwhile
+      ? { identity: "", partitions: partitionsOf(UNKNOWN_HASH) }
+      : named();
+    const footerBytes = vhd ? VHD_FOOTER_BYTES : 0;
     // A tree in a file of its own is finished before the disk gets its name.
-    const unfinished: ImageSink = {
-      write: (bytes, offset) => target.write(bytes, offset),
-      ...writingAgain(target),
-      finish: () => {},
-      abort: () => target.abort(),
-    };
-    const disk = await writePartitioned(unfinished, first.partitions, {
+    const disk = await writePartitioned(unfinished(target), first, {
       architecture,
-      identity: first.identity,
       diskBytes: size.kind === "total" ? size.sizeBytes - footerBytes : undefined,
-      ...isKnown ? {} : { named },
+      named: isHashedMeanwhile ? named : undefined,
     });
-    const tree = source.tree();
-    if (tree !== undefined && hashSink !== undefined) {
-      await tree.writeTo(hashSink, 0);
-      await hashSink.finish(tree.shape.sizeBytes);
+    if (tree !== undefined && verity?.hashSink !== undefined) {
+      await tree.writeTo(verity.hashSink, 0);
+      await verity.hashSink.finish(tree.shape.sizeBytes);
     }
     await target.finish(disk.sizeBytes);
     return tree === undefined ? { disk } : { disk, verity: verityReport(tree, 0) };
   } finally {
-    source.tree()?.close();
+    tree?.close();
   }
-}
-
-/** Stands for a root hash until it is known; it has no zeros, so that it takes the same cells. */
-const UNKNOWN_HASH = "f".repeat(64);
-
-/** The file system of a disk, and its tree. */
-interface RootSource {
-  readonly writeRoot: PartitionWriter;
-  /** Undefined when there is none, or when it is not known yet. */
-  readonly tree: () => HashTree | undefined;
-  /** Whether the tree is known before the file system is written. */
-  readonly isKnown: boolean;
-}
-
-function plainRoot(plan: ImagePlan, options: WriteOptions): RootSource {
-  const writeRoot: PartitionWriter = async (sink) => void await writeImage(plan, sink, options);
-  return { writeRoot, tree: () => undefined, isKnown: true };
-}
-
-function hashedRoot(plan: ImagePlan, tree: HashTree, options: WriteOptions): RootSource {
-  return { ...plainRoot(plan, options), tree: () => tree };
-}
-
-/** Hashes in the pass that writes. The table at the start of the disk, which has the root hash in it, is written again then. */
-function rootHashedMeanwhile(
-  plan: ImagePlan,
-  salt: Uint8Array,
-  options: EnvelopeWriteOptions,
-): RootSource {
-  const { tmpdir, workerUrl, signal, progress } = options;
-  let tree: HashTree | undefined;
-  const writeRoot: PartitionWriter = async (sink) => {
-    const hashing = new TreeSink({ dataBlocks: plan.totalBlocks, salt, tmpdir, workerUrl });
-    await writeImage(plan, teeSink(hashing, sink), { signal, progress });
-    tree = hashing.tree;
-  };
-  return { writeRoot, tree: () => tree, isKnown: false };
 }
 
 function checkSignature({ disk }: EnvelopeOptions, rootHash: string | undefined): void {
@@ -397,22 +380,15 @@ function checkSignature({ disk }: EnvelopeOptions, rootHash: string | undefined)
   );
 }
 
-async function hashPlan(
-  plan: ImagePlan,
-  salt: Uint8Array,
-  { signal, progress = NO_PROGRESS, tmpdir, workerUrl }: EnvelopeWriteOptions,
-): Promise<HashTree> {
-  const sink = new TreeSink({ dataBlocks: plan.totalBlocks, salt, tmpdir, workerUrl });
-  const hashing: Progress = { begin: (_name, totalBytes) => progress.begin("hash", totalBytes) };
-  await writeImage(plan, sink, { signal, progress: hashing });
-  return sink.tree;
-}
-
 function planPartitions(
   plan: ImagePlan,
-  { disk, verity }: EnvelopeOptions,
-  { writeRoot, tree, rootHash }: RootSource & { readonly rootHash: string | undefined },
-  writeOptions: WriteOptions,
+  envelope: EnvelopeOptions,
+  { writeRoot, tree, rootHash, signal }: {
+    readonly writeRoot: PartitionWriter;
+    readonly tree: () => HashTree;
+    readonly rootHash: string | undefined;
+    readonly signal: AbortSignal | undefined;
+  },
 ): PlannedPartition[] {
   const identity = rootHash ?? plan.summary.uuid;
   const guidOf = (role: PartitionRole) =>
@@ -420,54 +396,54 @@ function planPartitions(
   const [dataGuid, hashGuid] = rootHash === undefined
     ? [guidOf("root"), guidOf("root-verity")]
     : partitionGuidsOf(rootHash);
+  const { esp, signature } = envelope.disk!;
   const partitions: PlannedPartition[] = [];
-  const { esp, signature } = disk!;
+  const add = (role: PartitionRole, guid: string, sizeBytes: number, write: PartitionWriter) =>
+    partitions.push({ role, guid, sizeBytes, write });
   if (esp !== undefined) {
-    const write = (sink: ImageSink) => copyReader(esp, sink, writeOptions.signal);
-    partitions.push({ role: "esp", guid: guidOf("esp"), sizeBytes: esp.sizeBytes, write });
+    add("esp", guidOf("esp"), esp.sizeBytes, (sink) => copyReader(esp, sink, { signal }));
   }
-  partitions.push({
-    role: "root",
-    guid: dataGuid,
-    sizeBytes: plan.totalBlocks * BLOCK_SIZE_BYTES,
-    write: writeRoot,
-  });
-  if (verity !== undefined && verity.hashSink === undefined) {
-    const write = (sink: ImageSink) => tree()!.writeTo(sink, 0);
+  add("root", dataGuid, plan.totalBlocks * BLOCK_SIZE_BYTES, writeRoot);
+  if (hasInnerTree(envelope)) {
     const { sizeBytes } = treeShape(plan.totalBlocks);
-    partitions.push({ role: "root-verity", guid: hashGuid, sizeBytes, write });
+    add("root-verity", hashGuid, sizeBytes, (sink) => tree().writeTo(sink, 0));
   }
   if (signature !== undefined) {
     const { bytes } = signature;
     const write: PartitionWriter = async (sink) => await sink.write(bytes, 0);
-    const guid = guidOf("root-verity-sig");
-    partitions.push({ role: "root-verity-sig", guid, sizeBytes: bytes.length, write });
+    add("root-verity-sig", guidOf("root-verity-sig"), bytes.length, write);
   }
   return partitions;
+}
+
+/** The PARTUUIDs of data and tree. @param rootHash in hexadecimal */
+export function partitionGuidsOf(rootHash: string): readonly [data: string, hash: string] {
+  const bytes = Buffer.from(rootHash, "hex");
+  return [formatUuid(bytes.subarray(0, 16)), formatUuid(bytes.subarray(-16))];
+}
+
+interface NamedPartitions {
+  /** What the GUID of the disk is derived from. */
+  readonly identity: string;
+  readonly partitions: readonly PlannedPartition[];
 }
 
 /** How a disk is made. */
 export interface PartitionedOptions {
   readonly architecture: string;
-  /** What the GUID of the disk is derived from. */
-  readonly identity: string;
   /** Just what is needed when left out. */
   readonly diskBytes?: number | undefined;
   /** Gives identity and partitions with their final GUIDs, once all are written; the sink must have `writeAgain` then. */
   readonly named?: (() => NamedPartitions) | undefined;
 }
 
-interface NamedPartitions {
-  readonly identity: string;
-  readonly partitions: readonly PlannedPartition[];
-}
-
 /** Writes a disk of partitions and finishes the sink. */
 export async function writePartitioned(
   target: ImageSink,
-  partitions: readonly PlannedPartition[],
-  { architecture, identity, diskBytes, named }: PartitionedOptions,
+  first: NamedPartitions,
+  { architecture, diskBytes, named }: PartitionedOptions,
 ): Promise<DiskReport> {
+  const { partitions } = first;
   const layout = layOutDisk(partitions.map(({ sizeBytes }) => sizeBytes), diskBytes);
   const hasTree = partitions.some(({ role }) => role === "root-verity");
   const tableOf = (of: NamedPartitions): Gpt => ({
@@ -482,7 +458,7 @@ export async function writePartitioned(
       isReadOnly: role !== "esp" && (hasTree || role === "layer"),
     })),
   });
-  let gpt = tableOf({ identity, partitions });
+  let gpt = tableOf(first);
   const finalTable = named && (() => gpt = tableOf(named()));
   await writeDisk(gpt, target, partitions.map(({ write }) => write), finalTable);
   return {
@@ -504,47 +480,18 @@ const COPY_BYTES = PARTITION_ALIGNMENT_BYTES;
 export async function copyReader(
   reader: RandomReader,
   sink: ImageSink,
-  signal: AbortSignal | undefined,
+  { signal, task }: {
+    readonly signal: AbortSignal | undefined;
+    readonly task?: ProgressTask | undefined;
+  },
 ): Promise<void> {
   const buffer = new Uint8Array(COPY_BYTES);
   for (let at = 0; at < reader.sizeBytes; at += COPY_BYTES) {
+    await setImmediate();
     throwIfAborted(signal);
     const piece = buffer.subarray(0, Math.min(COPY_BYTES, reader.sizeBytes - at));
     readExactly(reader, piece, at);
     if (piece.some((byte) => byte !== 0)) await sink.write(piece, at);
-  }
-}
-
-/** Counts what goes to a sink. */
-class CountingSink implements ImageSink {
-  /** What is written again takes the same cells. */
-  readonly writeAgain?: NonNullable<ImageSink["writeAgain"]>;
-  readonly #target: ImageSink;
-  readonly #cells: CellCounter;
-  sizeBytes = 0;
-
-  constructor(target: ImageSink, gridBytes: number) {
-    this.#target = target;
-    this.#cells = new CellCounter(gridBytes);
-    const { writeAgain } = writingAgain(target);
-    if (writeAgain !== undefined) this.writeAgain = writeAgain;
-  }
-
-  get cellBytes(): number {
-    return this.#cells.cellBytes;
-  }
-
-  write(bytes: Uint8Array, offset: number): void | Promise<void> {
-    this.#cells.add(bytes, offset);
-    return this.#target.write(bytes, offset);
-  }
-
-  finish(sizeBytes: number): void | Promise<void> {
-    this.sizeBytes = sizeBytes;
-    return this.#target.finish(sizeBytes);
-  }
-
-  abort(): void | Promise<void> {
-    return this.#target.abort();
+    task?.advance(piece.length);
   }
 }

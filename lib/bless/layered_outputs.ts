@@ -28,11 +28,11 @@ import { vhdSink } from "../disk/disk_layout.ts";
 import {
   copyReader,
   type DiskReport,
+  partitionGuidsOf,
   type PlannedPartition,
   writePartitioned,
 } from "./envelope.ts";
 import type { UsedImage } from "./layered_images.ts";
-import { partitionGuidsOf } from "./verity_image.ts";
 
 /** Where chunks go. */
 export interface LayerChunksTarget {
@@ -209,9 +209,9 @@ export async function writeLayeredDisk(
   const { outputDir, contentDigest, vhd, diskBytes, alsoTo, signal } = options;
   const name = diskName(contentDigest);
   const file = `${name}.${vhd ? "vhd" : "raw"}`;
-  const target = createFileSink(pathIn(outputDir, file), { force: true, signal });
+  const output = createFileSink(pathIn(outputDir, file), { force: true, signal });
   const others = alsoTo === undefined ? [] : [alsoTo(name)];
-  const whole = teeSink(...others, target);
+  const whole = teeSink(...others, output);
   const opened: RandomReader[] = [];
   try {
     const partitions = imagesOnDisk(used).map((image): PlannedPartition => {
@@ -221,15 +221,13 @@ export async function writeLayeredDisk(
         role: "layer",
         guid: guidOf(image),
         sizeBytes: reader.sizeBytes,
-        write: (sink) => copyReader(reader, sink, signal),
+        write: (sink) => copyReader(reader, sink, { signal }),
       };
     });
     const id = derivedUuid("blessfs vhd", contentDigest);
-    const disk = await writePartitioned(vhd ? vhdSink(whole, () => id) : whole, partitions, {
-      architecture: "",
-      identity: contentDigest,
-      diskBytes,
-    });
+    const target = vhd ? vhdSink(whole, () => id) : whole;
+    const first = { identity: contentDigest, partitions };
+    const disk = await writePartitioned(target, first, { architecture: "", diskBytes });
     return { file, ...alsoTo === undefined ? {} : { index: `${name}.caibx` }, ...disk };
   } catch (error) {
     await whole.abort();

@@ -26,6 +26,7 @@ import { type ImageSink, nullSink, teeSink, writeWhole } from "../io/sink.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "../io/system_error.ts";
 import type { Progress } from "../progress.ts";
 import { verityPath } from "../verity/texts.ts";
+import { unfinished } from "./envelope.ts";
 import {
   BESIDE,
   CHECKSUM_PIECE_BYTES,
@@ -248,11 +249,7 @@ export class CheckedFile {
   /** @param others take the same bytes, and are finished with them */
   constructor(file: ImageSink, others: readonly ImageSink[] = []) {
     this.#file = file;
-    this.sink = teeSink(this.#checksums, ...others, {
-      write: (bytes, offset) => file.write(bytes, offset),
-      finish: () => {},
-      abort: () => file.abort(),
-    });
+    this.sink = teeSink(this.#checksums, ...others, unfinished(file));
   }
 
   /** Once all is written. */

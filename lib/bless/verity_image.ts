@@ -6,14 +6,15 @@
  */
 import { hasGpt, readGpt, rootRoleOf } from "../disk/gpt.ts";
 import { hasVhdFooter, VHD_FOOTER_BYTES } from "../disk/disk_layout.ts";
-import { BlessfsError, InputError, invariant, optionError, throwIfAborted } from "../errors.ts";
+import { BlessfsError, InputError, optionError } from "../errors.ts";
 import {
   SUPERBLOCK_MAGIC,
   SUPERBLOCK_OFFSET_BYTES,
   SUPERBLOCK_SIZE_BYTES,
 } from "../ext4/format/constants.ts";
 import { decodeSuperblock } from "../ext4/format/superblock.ts";
-import { openFileReader, type RandomReader, readExactly } from "../io/random_reader.ts";
+import { PositionedFile } from "../io/device_patch.ts";
+import { openFileReader, type RandomReader } from "../io/random_reader.ts";
 import {
   dataBlocksWithin,
   hasVerityMagic,
@@ -25,23 +26,15 @@ import { dataBlocksOf, TreeSink, type VerityReport, verityReport } from "../veri
 import { readRootHash, readVeritySuperblock, type VerityPlace } from "../verity/verify_tree.ts";
 import { Buffer } from "node:buffer";
 import { formatUuid } from "../bytes/uuid.ts";
-import {
-  closeSync,
-  fstatSync,
-  fsyncSync,
-  ftruncateSync,
-  openSync,
-  type Stats,
-  statSync,
-  writeSync,
-} from "node:fs";
-import { setImmediate } from "node:timers/promises";
+import { closeSync, fstatSync, ftruncateSync, openSync, type Stats, statSync } from "node:fs";
 import { readFileInto } from "../io/file_source.ts";
 import type { ImageSink } from "../io/sink.ts";
 import { displayPath, ioErrorFrom } from "../io/system_error.ts";
 import type { ThreadOptions } from "../io/thread.ts";
 import { NO_PROGRESS, type Progress } from "../progress.ts";
 import type { HashTree } from "../verity/hash_tree.ts";
+
+import { copyReader, partitionGuidsOf } from "./envelope.ts";
 
 /** Where to look. */
 export interface VerityQuery {
@@ -209,12 +202,6 @@ function placeOnDisk(disk: RandomReader, rootHash: string | undefined): VerityPl
   });
 }
 
-/** The PARTUUIDs of data and tree. @param rootHash in hexadecimal */
-export function partitionGuidsOf(rootHash: string): readonly [data: string, hash: string] {
-  const bytes = Buffer.from(rootHash, "hex");
-  return [formatUuid(bytes.subarray(0, 16)), formatUuid(bytes.subarray(-16))];
-}
-
 /** A part of what a reader reads. Closing it closes nothing. */
 function partReader(whole: RandomReader, startBytes: number, sizeBytes: number): RandomReader {
   return {
@@ -245,8 +232,6 @@ export interface FormatVerityOptions extends ThreadOptions {
   /** Progress reporter. */
   readonly progress?: Progress | undefined;
 }
-
-const PIECE_BYTES = 1 << 20;
 
 /**
  * Hashes an image and writes its tree. Behind the data, the superblock is written last, when the rest is on the disk: a
@@ -382,34 +367,23 @@ async function hashImage(
   { salt, signal, progress = NO_PROGRESS, workerUrl }: FormatVerityOptions,
 ): Promise<HashTree> {
   const sink = new TreeSink({ dataBlocks: dataBlocksOf(dataBytes)!, salt, workerUrl });
-  if (dataBytes === reader.sizeBytes) {
-    try {
+  try {
+    if (dataBytes === reader.sizeBytes) {
       // It knows of holes.
       await readFileInto(reader.name, sink, { signal, progress, task: "verity" });
-      return sink.tree;
-    } catch (error) {
-      await sink.abort();
-      throw error;
+    } else {
+      const task = progress.begin("verity", dataBytes);
+      try {
+        await copyReader(partReader(reader, 0, dataBytes), sink, { signal, task });
+      } finally {
+        task.end();
+      }
+      await sink.finish(dataBytes);
     }
-  }
-  const task = progress.begin("verity", dataBytes);
-  const buffer = new Uint8Array(PIECE_BYTES);
-  try {
-    for (let at = 0; at < dataBytes; at += PIECE_BYTES) {
-      const piece = buffer.subarray(0, Math.min(PIECE_BYTES, dataBytes - at));
-      readExactly(reader, piece, at);
-      await sink.write(piece, at);
-      task.advance(piece.length);
-      await setImmediate();
-      throwIfAborted(signal);
-    }
-    await sink.finish(dataBytes);
     return sink.tree;
   } catch (error) {
     await sink.abort();
     throw error;
-  } finally {
-    task.end();
   }
 }
 
@@ -421,41 +395,26 @@ async function appendTree(path: string, tree: HashTree, dataBytes: number): Prom
   } catch (cause) {
     throw ioErrorFrom(path, "cannot be opened for writing", cause);
   }
-  try {
+  const cutBack = () => {
     if (fstatSync(descriptor).isFile()) ftruncateSync(descriptor, dataBytes);
-    await tree.writeLevelsTo(descriptorSink(descriptor), dataBytes);
-    fsyncSync(descriptor);
-    writeAll(descriptor, tree.superblock, dataBytes);
-    fsyncSync(descriptor);
+  };
+  const file = new PositionedFile(path, descriptor);
+  try {
+    cutBack();
+    const write = (bytes: Uint8Array, offset: number) => file.write(bytes, offset);
+    await tree.writeLevelsTo({ write, finish: () => {}, abort: () => {} }, dataBytes);
+    file.finish();
+    file.write(tree.superblock, dataBytes);
+    file.finish();
   } catch (cause) {
-    cutBack(descriptor, dataBytes);
+    try {
+      cutBack();
+    } catch {
+      // Without a superblock, what is left behind the data is not taken for a tree.
+    }
     if (cause instanceof BlessfsError) throw cause;
     throw ioErrorFrom(path, "cannot take the hash tree", cause);
   } finally {
     closeSync(descriptor);
-  }
-}
-
-function descriptorSink(descriptor: number): ImageSink {
-  return {
-    write: (bytes, offset) => writeAll(descriptor, bytes, offset),
-    finish: () => {},
-    abort: () => {},
-  };
-}
-
-function writeAll(descriptor: number, bytes: Uint8Array, offset: number): void {
-  for (let done = 0; done < bytes.length;) {
-    const count = writeSync(descriptor, bytes, done, bytes.length - done, offset + done);
-    invariant(count > 0, "nothing was written");
-    done += count;
-  }
-}
-
-function cutBack(descriptor: number, dataBytes: number): void {
-  try {
-    if (fstatSync(descriptor).isFile()) ftruncateSync(descriptor, dataBytes);
-  } catch {
-    // Without a superblock, what is left behind the data is not taken for a tree.
   }
 }

@@ -108,12 +108,13 @@ Deno.test("--like with --verity beside gives each continued layer a tree of its 
 
 Deno.test("--like with --disk gpt continues a partition in a partition", () =>
   inScratch(async (at, sources) => {
-    const disk = ["--disk", "gpt"];
+    const disk = ["--disk", "gpt", "--journal", "none"];
     await run("bless", sources.old, "-o", at("1"), ...disk);
-    const plain = await run("bless", sources.new, "-o", at("plain"), "--like", `${at("1")}#1`);
-    for (const more of [[], ["--vhd"]]) {
+    const like = ["--like", `${at("1")}#1`];
+    const plain = await run("bless", sources.new, "-o", at("plain"), "--journal", "none", ...like);
+    for (const more of [[], ["--vhd"], ["--verity", "append", "--vhd"]]) {
       const made = await run(
-        ...["bless", sources.new, "-o", at("2"), "--force", "--like", `${at("1")}#1`],
+        ...["bless", sources.new, "-o", at("2"), "--force", ...like],
         ...[...disk, ...more],
       );
       assertEquals(made.like, plain.like);
