@@ -8,7 +8,7 @@
 import { InputError } from "../errors.ts";
 import type { ImagePlan, PayloadWrite } from "../ext4/plan/image_plan.ts";
 import { resolveSettings } from "../ext4/plan/settings.ts";
-import { partAt, type RandomReader, type ReaderParts } from "../io/random_reader.ts";
+import { partAt, type RandomReader } from "../io/random_reader.ts";
 import type { ImageSink } from "../io/sink.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../model/payload.ts";
 import { storedConfig } from "../source/inspect.ts";
@@ -94,74 +94,70 @@ export async function blessMerged(options: BlessMergedOptions): Promise<BlessRep
 }
 
 async function bless(options: ResolvedMergedOptions): Promise<BlessReport> {
-  const { layout, envelope, timestamp = 0 } = options;
+  const { source, layout, envelope, timestamp = 0 } = options;
   checkLike(options);
   checkHot(options);
   checkEnvelope(envelope, layout);
   const inside = layoutInside(layout, envelope);
   resolveSettings(inside, { derivedUuid: new Uint8Array(16), timestamp });
   const previous = await openPrevious(options, { ...options, layout: inside });
+  const check = (image: OpenedImage) =>
+    withinDisk(layout, envelope, () => checkLeastSize(image, inside, timestamp));
   try {
-    return await blessLike(options, inside, previous);
+    const use = (loaded: LoadedTree) => blessTree(loaded, options, inside, previous);
+    return await withTree(source, options, use, check);
   } finally {
     previous?.close();
   }
 }
 
-async function blessLike(
+async function blessTree(
+  loaded: LoadedTree,
   options: ResolvedMergedOptions,
   inside: LayoutOptions,
   previous: OpenedPrevious | undefined,
 ): Promise<BlessReport> {
-  const { source, layout, envelope, sink, warnings, timestamp = 0 } = options;
+  const { source, layout, envelope, warnings, signal, timestamp = 0 } = options;
+  const { tree, image, identity, stores, layers } = loaded;
   const { continuation } = previous ?? {};
-  const use = async (loaded: LoadedTree): Promise<BlessReport> => {
-    const { tree, image, identity, stores, layers } = loaded;
-    const finishConfig = await beginConfig(image, options.configSink);
-    const architecture = architectureOf(image, options);
-    checkEnvelope(envelope, layout, architecture);
-    const hot = options.hot && chooseHot(tree, options.hot, image, warnings);
-    const placement = { continuation, hot: hot?.files };
-    const plan = withinDisk(
-      layout,
-      envelope,
-      () => planImage(tree, { layout: inside, ...identity, timestamp, warnings, ...placement }),
-    );
-    // Before the write lets go of the payload.
-    const { progress, signal, tmpdir, workerUrl } = options;
-    const { hotDigest: digest = "sha512-256" } = options;
-    const prefetch = hot && await prefetchOf(plan, hot, { digest, signal });
-    const differing = await cellsFromBelow(loaded, options, {
-      layout: inside,
-      continuation,
-    });
-    const written = await writeEnveloped(plan, sink, {
-      envelope,
-      size: layout.size,
-      architecture,
-      tmpdir,
-      workerUrl,
-      progress,
-      signal,
-      onWritten: releaseAsWritten(stores, plan),
-      onBytes: previous?.onBytes,
-    });
-    await finishConfig();
-    return {
-      mode: "merged",
-      ...sourceReport(source, image, layout, differing),
-      ...imageReport(plan, written),
-      ...written.envelope,
-      layers,
-      ...previous === undefined ? {} : { like: previous.report(plan.kept!) },
-      ...hot === undefined ? {} : { hot: hot.report },
-      ...prefetch === undefined ? {} : { prefetch: prefetchInOutput(prefetch, written.envelope) },
-      warnings: warnings.list(),
-    };
+  const finishConfig = await beginConfig(image, options.configSink);
+  const architecture = architectureOf(image, options);
+  checkEnvelope(envelope, layout, architecture);
+  const hot = options.hot && chooseHot(tree, options.hot, image, warnings);
+  const placement = { continuation, hot: hot?.files };
+  const plan = withinDisk(
+    layout,
+    envelope,
+    () => planImage(tree, { layout: inside, ...identity, timestamp, warnings, ...placement }),
+  );
+  // Before the write lets go of the payload.
+  const { hotDigest: digest = "sha512-256" } = options;
+  const prefetch = hot && await prefetchOf(plan, hot, { digest, signal });
+  const differing = await cellsFromBelow(loaded, options, { layout: inside, continuation });
+  const { tmpdir, workerUrl, progress } = options;
+  const written = await writeEnveloped(plan, options.sink, {
+    envelope,
+    size: layout.size,
+    architecture,
+    tmpdir,
+    workerUrl,
+    progress,
+    signal,
+    onWritten: releaseAsWritten(stores, plan),
+    onBytes: previous?.onBytes,
+  });
+  await finishConfig();
+  return {
+    mode: "merged",
+    ...sourceReport(source, image, layout, differing),
+    ...imageReport(plan, written),
+    ...written.envelope,
+    layers,
+    ...previous === undefined ? {} : { like: previous.report(plan.kept!) },
+    ...hot === undefined ? {} : { hot: hot.report },
+    ...prefetch === undefined ? {} : { prefetch: prefetchInOutput(prefetch, written.envelope) },
+    warnings: warnings.list(),
   };
-  const check = (image: OpenedImage) =>
-    withinDisk(layout, envelope, () => checkLeastSize(image, inside, timestamp));
-  return await withTree(source, options, use, check);
 }
 
 /**
@@ -221,6 +217,9 @@ export function architectureOf(
 /** What is read last of a part of a store: a write; metadata, which is made until the very end; or nothing. */
 type LastRead = PayloadWrite | "metadata" | undefined;
 
+/** The parts of a store that is only given back whole. */
+const ONE_PART = { count: 1, partBytes: Infinity };
+
 /**
  * Closes the stores that nothing is read from, and says what to do as the others are read. What metadata is made from stays
  * open, for whoever made the stores to close.
@@ -231,23 +230,24 @@ export function releaseAsWritten(
   stores: Iterable<RandomReader>,
   { payload, inlinePayloads }: Pick<ImagePlan, "payload" | "inlinePayloads">,
 ): (write: PayloadWrite) => void {
-  const lastWrites = new Map<RandomReader, LastRead[]>();
-  for (const store of stores) lastWrites.set(store, Array(store.parts?.count ?? 1).fill(undefined));
+  const lastReads = new Map<RandomReader, LastRead[]>();
+  for (const store of stores) lastReads.set(store, Array(store.parts?.count ?? 1).fill(undefined));
+  /** For the parts that a range lies in, and those between them. */
+  const note = (content: Payload, read: LastRead, startBytes = 0, lengthBytes = Infinity) => {
+    const ofParts = lastReads.get(content.store);
+    if (ofParts === undefined) return;
+    const parts = content.store.parts ?? ONE_PART;
+    const { start, end } = storedRange(content, startBytes, lengthBytes);
+    const last = partAt(parts, Math.max(start, end - 1));
+    for (let part = partAt(parts, start); part <= last; part++) ofParts[part] = read;
+  };
   for (const write of payload) {
-    const { store } = write.payload;
-    const ofParts = lastWrites.get(store);
-    if (ofParts === undefined) continue;
-    if (store.parts === undefined) ofParts[0] = write;
-    else markParts(ofParts, write, rangeOf(write), store.parts);
+    const { logicalBlock, blockCount } = write;
+    note(write.payload, write, logicalBlock * BLOCK_SIZE_BYTES, blockCount * BLOCK_SIZE_BYTES);
   }
-  for (const inline of inlinePayloads) {
-    const ofParts = lastWrites.get(inline.store);
-    if (ofParts === undefined) continue;
-    const parts = inline.store.parts ?? { count: 1, partBytes: Infinity };
-    markParts(ofParts, "metadata", wholeRange(inline), parts);
-  }
+  for (const inline of inlinePayloads) note(inline, "metadata");
   const releases = new Map<PayloadWrite, (() => void)[]>();
-  for (const [store, ofParts] of lastWrites) {
+  for (const [store, ofParts] of lastReads) {
     ofParts.forEach((write, part) => {
       const release = () => store.parts ? store.parts.release(part) : store.close();
       if (write === undefined) return release();
@@ -260,33 +260,17 @@ export function releaseAsWritten(
   return (write) => releases.get(write)?.forEach((release) => release());
 }
 
-/** Notes what reads a range of a store for the parts that the range lies in, and those between them. */
-function markParts(
-  ofParts: LastRead[],
-  read: LastRead,
-  { start, end }: { readonly start: number; readonly end: number },
-  parts: Pick<ReaderParts, "count" | "partBytes">,
-): void {
-  const last = partAt(parts, Math.max(start, end - 1));
-  for (let part = partAt(parts, start); part <= last; part++) ofParts[part] = read;
-}
-
-function rangeOf({ payload, logicalBlock, blockCount }: PayloadWrite) {
-  return payload.segments.length === 1
-    ? storedRange(payload, logicalBlock * BLOCK_SIZE_BYTES, blockCount * BLOCK_SIZE_BYTES)
-    : wholeRange(payload);
-}
-
-/** Where a part of a file without holes is stored. */
+/**
+ * Where a part of a file is stored. A sparse file can have very many segments; of one, it is enough to know where the first
+ * begins and the last ends.
+ */
 function storedRange({ segments }: Payload, fileOffset: number, lengthBytes: number) {
-  const segment = segments[0]!;
-  const start = segment.storeOffset + Math.max(0, fileOffset - segment.fileOffset);
-  const end = Math.min(start + lengthBytes, segment.storeOffset + segment.lengthBytes);
-  return { start, end };
-}
-
-/** A sparse file can have very many segments; it is enough to know where the first begins and the last ends. */
-function wholeRange({ segments }: Payload) {
+  if (segments.length === 1) {
+    const segment = segments[0]!;
+    const start = segment.storeOffset + Math.max(0, fileOffset - segment.fileOffset);
+    const end = Math.min(start + lengthBytes, segment.storeOffset + segment.lengthBytes);
+    return { start, end };
+  }
   let [start, end] = [Infinity, 0];
   for (const { storeOffset, lengthBytes } of segments) {
     start = Math.min(start, storeOffset);

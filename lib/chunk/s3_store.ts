@@ -126,7 +126,7 @@ export class S3Client {
         method,
         headers: Object.fromEntries(headers),
         signal: limit.signal,
-        ...body === undefined ? {} : { body: body as Uint8Array<ArrayBuffer> },
+        body: body as Uint8Array<ArrayBuffer> | undefined,
       }, this.#options.connection ?? { environment: {} });
       const isAsked = statuses.includes(response.status);
       const bytes = method === "HEAD" ? EMPTY : await this.#read(response, request, isAsked);
@@ -186,8 +186,9 @@ export class S3Client {
     const longestMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (n - 1));
     const share = createHash("sha256").update(`${n} ${key}`).digest()[0]! / 256;
     const milliseconds = Math.max(leastMs, longestMs * (0.5 + share / 2));
-    const { pause = pauseFor } = this.#options;
-    await pause(Math.min(milliseconds, LONGEST_PAUSE_MS), signal);
+    const pausedMs = Math.min(milliseconds, LONGEST_PAUSE_MS);
+    const { pause = () => sleep(pausedMs, undefined, { signal }).catch(() => {}) } = this.#options;
+    await pause(pausedMs, signal);
   }
 }
 
@@ -213,15 +214,6 @@ function limitTime(
       signal?.removeEventListener("abort", onAbort);
     },
   };
-}
-
-async function pauseFor(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
-  try {
-    await sleep(milliseconds, undefined, signal === undefined ? {} : { signal });
-  } catch (error) {
-    throwIfAborted(signal);
-    throw error;
-  }
 }
 
 /** Whether an answer is one that was asked for, and means what its status says. */

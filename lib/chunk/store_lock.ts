@@ -87,7 +87,7 @@ export async function lockStore(
       if (pruner === undefined) return { nowMs, release };
       onWait?.(pruner.path);
       onWait = undefined;
-      await sleep(pauseMs, undefined, signal === undefined ? {} : { signal }).catch(() => {});
+      await sleep(pauseMs, undefined, { signal }).catch(() => {});
     }
   } catch (error) {
     await release();
