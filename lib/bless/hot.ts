@@ -80,11 +80,7 @@ export function checkHot({ hot, like }: HotOptions & { readonly like?: unknown }
   });
 }
 
-/**
- * Finds the hot files in a tree.
- *
- * @throws {InputError} when none of them is in the image
- */
+/** Finds the hot files in a tree. @throws {InputError} when none of them is in the image */
 export function chooseHot(
   tree: FileTree,
   hot: HotFiles,

@@ -286,11 +286,7 @@ export function layerMountPoints(files: readonly string[]): (string | null)[] {
   return files.map((file, i) => files.lastIndexOf(file) === i ? String(i) : null);
 }
 
-/**
- * The mount of a stack.
- *
- * @param mountPoints bottom to top
- */
+/** The mount of a stack. @param mountPoints bottom to top */
 export function overlayMount(mountPoints: readonly (string | null)[]): OverlayMount {
   const lower = mountPoints.filter((mountPoint) => mountPoint !== null).reverse();
   const emptyDirectories = ["empty", "empty2"].slice(0, Math.max(0, 2 - lower.length));

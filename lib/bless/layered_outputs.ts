@@ -200,7 +200,6 @@ export function imagesOnDisk(used: readonly UsedImage[]): readonly UsedImage[] {
  * Writes the disk. A disk that is there is replaced: it is made of the same images.
  *
  * @throws {UsageError} when the layers do not fit the size that is given
- * @throws {IoError} when reading or writing fails
  */
 export async function writeLayeredDisk(
   used: readonly UsedImage[],

@@ -427,12 +427,7 @@ export function encodeCheckedJson(version: number, document: object): Uint8Array
   return Buffer.from(`${JSON.stringify({ ...body, crc32: crc32(JSON.stringify(body)) })}\n`);
 }
 
-/**
- * Reads a document.
- *
- * @param what the document's file, safe to print
- * @throws {InputError} when it is damaged, or of another version
- */
+/** Reads a document. @throws {InputError} when it is damaged, or of another version */
 export function decodeCheckedJson(bytes: Uint8Array, version: number, what: string): JsonObject {
   const { crc32: checksum, ...body } = parseJsonObject(bytes, what);
   const place = { what, field: "" };

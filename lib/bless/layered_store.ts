@@ -45,13 +45,7 @@ import {
 } from "./layered_records.ts";
 import { FORMAT_VERSION } from "./plan_image.ts";
 
-/**
- * Checks that a directory exists or can be created.
- *
- * @returns whether it has to be created
- * @throws {UsageError} when the path is not a directory
- * @throws {IoError} when its parent is missing
- */
+/** Checks that a directory exists or can be created. @returns whether it has to be created */
 export function checkDirectory(path: string): boolean {
   if (path === "") throw new UsageError("output", "the name is empty");
   const shown = displayPath(path);
@@ -66,12 +60,7 @@ export function checkDirectory(path: string): boolean {
   });
 }
 
-/**
- * Creates a directory, unless another process has just done so.
- *
- * @returns whether it was created here
- * @throws {IoError} when it cannot be created
- */
+/** Creates a directory, unless another process has just done so. @returns whether it was created here */
 export function makeDirectory(path: string): boolean {
   try {
     mkdirSync(path);
@@ -107,11 +96,7 @@ export function readFileWhole(path: string): Uint8Array {
   }
 }
 
-/**
- * Writes or replaces a small file atomically; one that has these bytes already is left alone.
- *
- * @throws {IoError} when it cannot be written
- */
+/** Writes or replaces a small file atomically; one that has these bytes already is left alone. */
 export async function writeFileWhole(
   path: string,
   bytes: Uint8Array,
@@ -179,13 +164,7 @@ export class ChecksumSink implements ImageSink {
   }
 }
 
-/**
- * Compares a file with its checksums and says how it differs; undefined when it does not.
- *
- * @throws {InputError} when it does not exist
- * @throws {IoError} when it cannot be read
- * @throws {InterruptedError} when the signal is aborted
- */
+/** Compares a file with its checksums and says how it differs; undefined when it does not. */
 export async function findDamage(
   path: string,
   wanted: FileChecksums,

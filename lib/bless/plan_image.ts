@@ -191,11 +191,7 @@ export function contentIdentity(
   return { contentDigest, statedUuid: isOwn ? layers[0]!.statedUuid : undefined };
 }
 
-/**
- * The digest that identifies an image, with what is put on top of it.
- *
- * @param diffIds of all layers, bottom to top
- */
+/** The digest that identifies an image, with what is put on top of it. @param diffIds of all layers, bottom to top */
 export function imageDigest(
   { manifestDigest, additions, idMaps = {} }: Pick<
     OpenedImage,

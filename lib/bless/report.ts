@@ -86,11 +86,7 @@ export function imageReport(plan: ImagePlan, written: WriteResult): ImageReport 
   return { ...plan.summary, cellBytes: written.cellBytes };
 }
 
-/**
- * The source and options of a report.
- *
- * @param differingCells what the report says of what was put on top
- */
+/** The source and options of a report. @param differingCells what the report says of what was put on top */
 export function sourceReport(
   source: string,
   image: OpenedImage,

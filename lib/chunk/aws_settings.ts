@@ -39,11 +39,7 @@ interface ProfileFiles {
   readonly configFilepath: string;
 }
 
-/**
- * Finds the keys and the region.
- *
- * @throws {UsageError} when there are no keys, or only one of the two
- */
+/** Finds the keys and the region. @throws {UsageError} when there are no keys, or only one of the two */
 export async function readAwsSettings(env: Environment): Promise<AwsSettings> {
   const keys = environmentKeys(env);
   const region = given(env, "AWS_REGION") ?? given(env, "AWS_DEFAULT_REGION");

@@ -23,11 +23,7 @@ export const CHUNK_ID_BYTES = 32;
 const COMPRESSED_ENDING = ".cacnk";
 const PREFIX_DIGITS = 4;
 
-/**
- * The id of a chunk in lower-case hex.
- *
- * @param bytes uncompressed
- */
+/** The id of a chunk in lower-case hex. @param bytes uncompressed */
 export function chunkId(bytes: Uint8Array, digest: ChunkDigest): string {
   return createHash(digest).update(bytes as BinaryLike).digest("hex");
 }
@@ -216,12 +212,7 @@ export function sizeFault(sizeBytes: number, contentBytes: number): string | und
   return isPossible ? undefined : `has ${sizeBytes} bytes`;
 }
 
-/**
- * Reads a chunk from a store and checks it.
- *
- * @returns its content
- * @throws {InputError} when it is missing or damaged
- */
+/** Reads a chunk from a store and checks it. @returns its content @throws {InputError} when it is missing or damaged */
 export async function fetchChunk(
   store: ChunkStore,
   { id, digest, contentBytes }: {

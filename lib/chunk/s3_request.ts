@@ -62,11 +62,7 @@ export function isS3Address(text: string): boolean {
   return /^s3\+/i.test(text);
 }
 
-/**
- * Reads an address.
- *
- * @throws {UsageError} when it is not one; what could be a secret in it is not shown
- */
+/** Reads an address. @throws {UsageError} when it is not one; what could be a secret in it is not shown */
 export function parseS3Address(text: string): S3Address {
   const match = /^s3\+(https?):\/\/(.*)$/i.exec(text);
   if (match === null) throw addressFault("it does not begin with s3+http:// or s3+https://");
