@@ -116,9 +116,8 @@ class ClosureFinder {
   /** Adds a program, and all that loading it reads. @returns whether it is there */
   addProgram(name: ByteString): boolean {
     const found = this.#program(name);
-    if (found === undefined) return false;
-    this.#execute(found, SCRIPTS_MAX);
-    return true;
+    if (found !== undefined) this.#execute(found, SCRIPTS_MAX);
+    return found !== undefined;
   }
 
   /**
@@ -163,18 +162,16 @@ class ClosureFinder {
     if (elf !== undefined) return this.#link(file, elf);
     const [interpreter, argument] = shebang(file.node);
     if (interpreter === undefined || scriptsLeft === 0) return;
-    this.#executeNamed(interpreter, scriptsLeft - 1);
+    this.#executeNamed(interpreter, [], scriptsLeft - 1);
     // `#!/usr/bin/env -S name` searches for the name.
     const name = argument?.replace(/^-S\s*/, "").split(/\s+/).find((word) => !word.includes("="));
     if (!/(?:^|\/)env$/.test(interpreter) || name === undefined || name === "") return;
-    const searched = this.#program(name);
-    if (searched === undefined) this.#missing.add(name);
-    else this.#execute(searched, scriptsLeft - 1);
+    this.#executeNamed(name, this.#path, scriptsLeft - 1);
   }
 
-  #executeNamed(path: ByteString, scriptsLeft: number): void {
-    const file = this.#file(path.startsWith("/") ? path : `${this.#workingDir}/${path}`);
-    if (file === undefined) this.#missing.add(path);
+  #executeNamed(name: ByteString, searchPath: readonly ByteString[], scriptsLeft: number): void {
+    const file = this.#program(name, searchPath);
+    if (file === undefined) this.#missing.add(name);
     else this.#execute(file, scriptsLeft);
   }
 
@@ -182,14 +179,13 @@ class ClosureFinder {
   #link(file: FoundFile, elf: ElfFile): void {
     const { interpreter } = elf;
     if (interpreter === undefined) return;
-    const linker = this.#file(interpreter);
-    if (linker === undefined) this.#missing.add(interpreter);
-    else this.#files.add(linker.node);
+    if (this.#read(interpreter) === undefined) this.#missing.add(interpreter);
     const isMusl = /\/ld-musl-/.test(interpreter);
-    const preloaded = isMusl ? [] : this.#preloaded();
-    if (!isMusl) this.#loadCache(elf);
+    const preloaded = isMusl ? [] : textOf(this.#read(LINKER_PRELOAD)).split(/[\s:]+/);
+    const cached = isMusl ? undefined : this.#read(LINKER_CACHE);
+    if (cached !== undefined) this.#cache ??= readLinkerCache(contentOf(cached), elf.isLittle);
     const queue: Loaded[] = [{ elf, origin: directoryOf(file.path), loader: undefined }];
-    const seen = new Set<ByteString>();
+    const seen = new Set<ByteString>([""]);
     for (let i = 0; i < queue.length && queue.length < LIBRARIES_MAX; i++) {
       const loader = queue[i]!;
       for (const name of [...i === 0 ? preloaded : [], ...loader.elf.needed]) {
@@ -206,21 +202,11 @@ class ClosureFinder {
     }
   }
 
-  #preloaded(): ByteString[] {
-    const file = this.#file(LINKER_PRELOAD);
-    if (file === undefined) return [];
-    this.#files.add(file.node);
-    return byteStringFromBytes(smallFile(file.node)).split(/[\s:]+/).filter((name) => name !== "");
-  }
-
-  #loadCache({ isLittle }: ElfFile): void {
-    const file = this.#file(LINKER_CACHE);
-    if (file === undefined) {
-      this.#cache ??= new Map();
-      return;
-    }
-    this.#files.add(file.node);
-    this.#cache ??= readLinkerCache(smallFile(file.node), isLittle);
+  /** Adds a file that is read, if it is there. */
+  #read(path: ByteString): FileNode | undefined {
+    const node = this.#file(path)?.node;
+    if (node !== undefined) this.#files.add(node);
+    return node;
   }
 
   /** The first candidate that is a library for the same machine. */
@@ -284,8 +270,12 @@ function partsOf({ payload }: FileNode): ReadPart {
   };
 }
 
-function smallFile(node: FileNode): Uint8Array {
+function contentOf(node: FileNode): Uint8Array {
   return partsOf(node)(0, SMALL_FILE_BYTES_MAX);
+}
+
+function textOf(node: FileNode | undefined): ByteString {
+  return node === undefined ? "" : byteStringFromBytes(contentOf(node));
 }
 
 /** The interpreter of a script and its one argument, execve(2). */
