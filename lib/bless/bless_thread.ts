@@ -100,7 +100,7 @@ export interface HandedOver {
   readonly fault: unknown;
 }
 
-/** Callbacks whose answer nobody waits for. */
+/** Callbacks whose result is not used. */
 const CALLBACKS: readonly string[] = ["onUnreadable"];
 
 /** Makes options fit to be posted: plain data is copied; sinks, readers and callbacks stay, or are made again there. */

@@ -30,8 +30,8 @@ export interface BlesserOptions extends ThreadOptions {
   /** Threads that work at the same time; default: the number of processors. */
   readonly jobs?: number | undefined;
   /**
-   * Memory that images may take together, as far as their manifests tell; one that does not fit waits before its layers are
-   * read, and one that never fits is blessed alone. Default: half of the machine's.
+   * Memory that images may take together, as estimated from their manifests; one that does not fit waits before its layers
+   * are read, and one that never fits is blessed alone. Default: half of the machine's.
    */
   readonly memoryBytes?: number | undefined;
   /** Where inflated layers are kept; default: the system's directory for temporary files. */
@@ -131,7 +131,7 @@ class ThreadedBlesser implements Blesser {
   }
 
   async #run(mode: BlessCall["mode"], given: SourceOptions) {
-    // They stay here; the thread has others.
+    // These stay here; the thread has its own.
     const { warnings: _warnings, progress: _progress, signal: own, workerUrl: _url, ...rest } =
       given;
     const tmpdir = given.tmpdir ?? this.#options.temporaryDirectory;

@@ -51,7 +51,7 @@ export interface EnvelopeOptions {
 export interface VerityOptions {
   /** Goes before every block that is hashed; at most 256 bytes. */
   readonly salt: Uint8Array;
-  /** The salt is another one each time, so what is there with another one is as good. */
+  /** The salt is random each time, so an existing image with another salt is reused as well. */
   readonly randomSalt?: boolean | undefined;
   /** Takes the tree; it goes behind the image, or into its own partition, when left out. */
   readonly hashSink?: ImageSink | undefined;
@@ -122,7 +122,7 @@ export interface EnvelopeWriteOptions extends WriteOptions, ThreadOptions {
 /**
  * Throws a UsageError for choices that do not go together, and for an architecture that has no partition types.
  *
- * @param architecture undefined while it is not known
+ * @param architecture undefined until it is known
  */
 export function checkEnvelope(
   envelope: EnvelopeOptions | undefined,

@@ -113,7 +113,7 @@ export function chooseHot(
   };
 }
 
-/** The hot files that a tree has, of which nothing is said; undefined where there are none. */
+/** The hot files of a tree, without warnings; undefined where there are none. */
 export function hotWithin(
   tree: FileTree,
   hot: HotFiles | undefined,

@@ -25,9 +25,9 @@ export interface Closure {
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const LINKER_CACHE = "/etc/ld.so.cache";
 const LINKER_PRELOAD = "/etc/ld.so.preload";
-/** The kernel follows so many scripts whose interpreters are scripts (BINPRM_MAX_RECURSION). */
+/** How many scripts with scripts as interpreters the kernel follows (BINPRM_MAX_RECURSION). */
 const SCRIPTS_MAX = 5;
-/** The kernel looks at so much of a script's first line (BINPRM_BUF_SIZE). */
+/** How much of a script's first line the kernel reads (BINPRM_BUF_SIZE). */
 const SHEBANG_BYTES = 256;
 const SMALL_FILE_BYTES_MAX = 16 << 20;
 /** More than any program has. */

@@ -196,7 +196,7 @@ export function optionFacts(
 /** Of the fact `verity`: each tree is in a file beside its image. */
 export const BESIDE = "beside";
 
-/** An image without anything around it has no such facts. */
+/** Nothing for an image without an envelope, so that its record stays as it was. */
 function envelopeFacts({ verity, vhd, disk }: EnvelopeOptions): OptionFacts {
   return {
     ...verity === undefined ? {} : {

@@ -130,7 +130,7 @@ async function blessTree(
     envelope,
     () => planImage(tree, { layout: inside, ...identity, timestamp, warnings, ...placement }),
   );
-  // Before the write lets go of the payload.
+  // Before the write frees the payload.
   const { hotDigest: digest = "sha512-256" } = options;
   const prefetch = hot && await prefetchOf(plan, hot, { digest, signal });
   const differing = await cellsFromBelow(loaded, options, { layout: inside, continuation });
@@ -161,7 +161,7 @@ async function blessTree(
 }
 
 /**
- * How many cells what is put on top changes; undefined where nothing is, and null where there is no such image without it. The
+ * How many cells the additions change; undefined without additions, and null where the image cannot be made without them. The
  * plans are made for this alone.
  */
 async function cellsFromBelow(
@@ -221,8 +221,8 @@ type LastRead = PayloadWrite | "metadata" | undefined;
 const ONE_PART = { count: 1, partBytes: Infinity };
 
 /**
- * Closes the stores that nothing is read from, and says what to do as the others are read. What metadata is made from stays
- * open, for whoever made the stores to close.
+ * Closes the stores that nothing is read from, and gives back the others as they are read. What metadata is made from stays
+ * open until the caller closes the stores.
  *
  * @returns to be called after each write of the plan, in their order; frees what has been read for the last time
  */

@@ -17,7 +17,7 @@ export interface AwsKeys {
   readonly sessionToken: string | undefined;
 }
 
-/** Who asks, and of which region. */
+/** The region and the keys. */
 export interface AwsSettings {
   readonly region: string;
   /** Keys that are valid now. Those of a session are renewed before they expire, where they can be. */
@@ -91,7 +91,7 @@ function profileFiles(env: Environment): ProfileFiles {
   };
 }
 
-/** Files that are missing or cannot be read are as good as empty, as for the AWS tools. */
+/** Files that are missing or unreadable count as empty, as for the AWS tools. */
 async function profileRegion(
   { profile = DEFAULT_PROFILE, ...files }: ProfileFiles,
 ): Promise<string | undefined> {

@@ -10,7 +10,7 @@ import * as zlib from "node:zlib";
 import { BlessfsError, InputError, invariant, optionError, UsageError } from "../errors.ts";
 import { firstZstdFrame } from "../io/zstd_frames.ts";
 
-/** The digests that an index can say its ids are; casync and desync both take the first unless told otherwise. */
+/** The digests that an index can name; casync and desync use the first by default. */
 export type ChunkDigest = "sha512-256" | "sha256";
 
 /** All of them, the default first. */
@@ -56,7 +56,7 @@ export function checkChunkSize(chunkBytes: number, what: string): void {
   throw new UsageError(what, `wanted a power of two from 4K to 16M, found ${chunkBytes}`);
 }
 
-/** What zstd(1), casync and desync take by themselves. */
+/** The default of zstd(1), casync and desync. */
 export const ZSTD_LEVEL_DEFAULT = 3;
 /** Levels above this one need much memory. */
 export const ZSTD_LEVEL_MAX = 19;
@@ -120,7 +120,7 @@ export function decompressChunk(stored: Uint8Array, mostBytes: number): Uint8Arr
   }
 }
 
-/** Whether a chunk is new in its store, or somebody else was quicker. */
+/** Whether a chunk is new in its store, or another writer was faster. */
 export type PutOutcome = "added" | "present";
 
 /** An object of a store, as listed. */
@@ -148,8 +148,8 @@ export interface ChunkStore {
   /**
    * Whether a chunk is there. Its content is not looked at.
    *
-   * @param contentBytes of the chunk; what is there must be able to be one of so many bytes
-   * @throws {IoError} when that cannot be told
+   * @param contentBytes of the chunk; the size of what is there must be possible for it
+   * @throws {IoError} when the store does not answer
    * @throws {InputError} when what is there cannot be the chunk
    */
   has(id: string, contentBytes: number, signal?: AbortSignal): boolean | Promise<boolean>;
@@ -197,7 +197,7 @@ export function isMissingChunk(error: unknown): boolean {
   return error instanceof BlessfsError && error.data["code"] === MISSING_CODE;
 }
 
-/** The error for something that has the name of a chunk and is none. */
+/** The error for something that has the name of a chunk but is not one. */
 export function notAChunk(where: string, path: string, why: string): InputError {
   return new InputError(where, `${why}: wanted a chunk`, {
     hint: "remove it, and it will be stored again",

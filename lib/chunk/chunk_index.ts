@@ -31,7 +31,7 @@ const UNKNOWN_SIZE = 0xffffffffffffffffn;
 
 /** Ids are SHA-512/256; without this bit they are SHA-256. */
 const FLAG_SHA512_256 = 0x2000000000000000n;
-/** EXCLUDE_FILE and EXCLUDE_NODUMP: what casync sets by itself for a blob. */
+/** EXCLUDE_FILE and EXCLUDE_NODUMP: casync sets them for a blob. */
 const FLAGS_OF_CASYNC = 0x9000000000000000n;
 
 const HEADER_BYTES = 48;
@@ -121,7 +121,7 @@ function constantFields(count: number): [offset: number, value: bigint, field: s
 }
 
 /**
- * Reads an index, whoever wrote it.
+ * Reads an index of any program.
  *
  * @param what the index, safe to print
  * @throws {InputError} when it is damaged, or its chunks are larger than any that this program makes

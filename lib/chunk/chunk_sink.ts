@@ -273,7 +273,7 @@ export class ChunkSink implements ImageSink {
     this.#counts.zeroChunks += Math.ceil(piece.zeroBytes / chunkBytes);
   }
 
-  /** Adds a chunk to the index so many times, and offers it to the uploader once. */
+  /** Adds a chunk to the index `count` times, and offers it to the uploader once. */
   #add(id: string, bytes: Uint8Array, count: number): void {
     const { chunker, digest } = this.#options;
     this.#checkCount(this.#counts.chunks + count);
@@ -383,7 +383,7 @@ export interface ChunkUploaderOptions {
   readonly concurrency?: number | undefined;
   /** Different chunks that are brought in one run; default DISTINCT_CHUNKS_MAX. */
   readonly distinctChunksMax?: number | undefined;
-  /** Called once when the run waits because the store is being pruned, with the mark of the one who prunes. */
+  /** Called once when the run waits because the store is being pruned, with the path of that mark. */
   readonly onWait?: ((path: string) => void) | undefined;
 }
 
@@ -399,9 +399,9 @@ export interface OfferedChunk {
   readonly counts: ChunkCounts;
 }
 
-/** Enough that a store far away is kept busy, and few enough that one is not flooded. */
+/** Enough to keep a distant store busy, and few enough not to flood it. */
 const DEFAULT_CONCURRENCY = 16;
-/** So many bytes are on their way at most, or one chunk. */
+/** The most bytes on their way, unless it is one chunk. */
 const UNDERWAY_BYTES_MAX = 64 << 20;
 /** No runtime has larger sets: two tebibytes of chunks of 128 KiB, and 64 GiB of chunks of 4 KiB. */
 export const DISTINCT_CHUNKS_MAX = 2 ** 24 - 1;
@@ -461,7 +461,7 @@ export class ChunkUploader {
       this.#underwayBytes >= UNDERWAY_BYTES_MAX;
     if (!isFull) return undefined;
     const room = this.#waitForOne();
-    // Who does not wait gets the failure from a later call.
+    // A caller that does not wait gets the failure from a later call.
     room.catch(() => {});
     return room;
   }
@@ -480,8 +480,7 @@ export class ChunkUploader {
   }
 
   /**
-   * Lets others prune the store again. To be called when the indexes are written that speak of what was brought, and after
-   * failures.
+   * Allows pruning the store again. To be called when the indexes of the uploaded chunks are written, and after failures.
    */
   async close(): Promise<void> {
     const locking = this.#locking;

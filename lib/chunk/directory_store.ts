@@ -130,7 +130,7 @@ export class DirectoryStore implements ChunkStore {
     }
   }
 
-  /** Chunks that were there may be in memory only, when somebody else has just stored them. */
+  /** Chunks that were there may be in memory only, when another process has just stored them. */
   async settle(): Promise<void> {
     let count = 0;
     for (const id of this.#found) {
@@ -182,7 +182,7 @@ export class DirectoryStore implements ChunkStore {
       } catch (cause) {
         const code = systemErrorFacts(cause)?.code;
         if (code === "EEXIST") return false;
-        // Somebody may have removed the folder meanwhile, which was empty.
+        // Another process may have removed the empty folder meanwhile.
         if (code !== "ENOENT" || tries === MAX_NAME_TRIES) {
           throw ioErrorFrom(path, "cannot be created", cause);
         }
@@ -245,7 +245,7 @@ export class DirectoryStore implements ChunkStore {
     return folder;
   }
 
-  /** Removes the parts of processes that were killed. Of other hosts, nobody here can tell whether they go on. */
+  /** Removes the parts of processes of this host that were killed. Those of other hosts may still be written. */
   #removeAbandoned(folder: string): void {
     for (const { name } of entriesOf(folder)) {
       const [, place, pid] = PART_NAME.exec(name) ?? [];
@@ -341,7 +341,7 @@ export class DirectoryStore implements ChunkStore {
     try {
       this.#files.unlink(partPath);
     } catch {
-      // Nobody sees a part; the error that led here is the one to report.
+      // A part is never visible as a chunk; the error that led here is the one to report.
     }
   }
 }

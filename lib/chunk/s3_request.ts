@@ -141,14 +141,14 @@ function addressFault(why: string): UsageError {
   });
 }
 
-/** A failure, and what tells whether to try again. */
+/** A failure, and what decides whether to try again. */
 export interface S3Failure {
   readonly error: IoError;
   /** Of HTTP; 0 where there was no answer. */
   readonly status: number;
   /** As S3 calls it, such as `SlowDown`; empty where it did not say. */
   readonly code: string;
-  /** How long the server wants to be left alone. */
+  /** How long the server asks to wait. */
   readonly pauseMs: number;
 }
 
@@ -297,7 +297,7 @@ export function errorCode(text: string): string {
   return /^[A-Za-z0-9.]{1,64}$/.exec(elementOf(text, "Code"))?.[0] ?? "";
 }
 
-/** Whether a failure may pass by itself. */
+/** Whether a failure may be temporary. */
 export function isPassing({ status, code }: S3Failure): boolean {
   if (code === "QuotaExceeded" || status === 507) return false;
   if (status === 409) return code === "ConditionalRequestConflict" || code === "OperationAborted";

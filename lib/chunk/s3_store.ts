@@ -100,7 +100,7 @@ export class S3Client {
         const error = networkError(this.#address, cause, this.#secrets);
         failure = { error, status: 0, code: "", pauseMs: 0 };
       }
-      // SlowDown means that nothing was done; where there was no answer, or one of a gateway, nobody knows.
+      // SlowDown means that nothing was done; without an answer, or with one of a gateway, it is not known.
       if (UNSURE_STATUSES.includes(failure.status)) mayBeRepeated = true;
       if (n >= Math.min(tries, request.tries ?? tries)) throw failure.error;
       await this.#pause(n, failure.pauseMs, request.key ?? "", signal);
@@ -239,7 +239,7 @@ function isNetworkFault(error: unknown): boolean {
 /** What servers answer that know no conditions on a PUT. */
 const NO_CONDITION_STATUSES: readonly number[] = [400, 405, 501];
 const STORED_STATUSES: readonly number[] = [200, 201, 204];
-/** Somebody was quicker, or the server says so. */
+/** Another writer was faster, or the server says so. */
 const CONFLICT_STATUSES: readonly number[] = [304, 412];
 const OPEN_TRIES = 4;
 const MARK_TIMEOUT_MS = 10_000;
@@ -405,7 +405,7 @@ export class S3Store implements ChunkStore {
     if (why !== undefined) throw notAChunk(`${this.name}/${key}`, key, why);
   }
 
-  /** S3 gives an entity tag for what it has stored. Who gives none is asked whether it is there. */
+  /** S3 gives an entity tag for what it has stored. A server that gives none is asked whether it is there. */
   async #confirm(id: string, stored: Uint8Array, answer: S3Answer): Promise<PutOutcome> {
     if (answer.headers.has("etag")) return "added";
     if (await this.has(id, Infinity)) return "added";

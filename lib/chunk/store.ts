@@ -103,14 +103,14 @@ export interface PruneCounts {
   missingChunks: number;
 }
 
-/** What others leave in a store when they crash: `.tmp-cacnk...` of desync and of this program. */
+/** What a crash leaves in a store: `.tmp-cacnk...` of desync and of this program. */
 const LEFTOVER = /(^|\/)\.tmp-cacnk/;
 
 /**
  * Removes chunks that no index names. Writers of this program wait meanwhile; chunks of other writers are protected by
  * the grace period alone. After an interruption, the next run removes what is left.
  *
- * @throws {IoError} when somebody writes to the store
+ * @throws {IoError} when the store is being written to
  */
 export async function pruneStore(store: ChunkStore, options: PruneOptions): Promise<PruneCounts> {
   const { indexes, graceMs, dryRun = false, signal, progress = NO_PROGRESS } = options;
@@ -148,7 +148,7 @@ export async function pruneStore(store: ChunkStore, options: PruneOptions): Prom
   return counts;
 }
 
-/** A run that is at work holds its mark for longer than this only seldom, so no shorter grace lets it be ignored. */
+/** Runs seldom take longer than this, so no mark is ignored earlier, however short the grace period. */
 function lockGraceMs(graceMs: number): number {
   return Math.max(graceMs, 3600 * 1000);
 }

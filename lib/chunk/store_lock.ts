@@ -1,10 +1,10 @@
 /**
- * Keeps those who write to a store and those who prune it apart. A chunk that a writer finds in the store is in no index
+ * Keeps writing to a store and pruning it apart. A chunk that a writer finds in the store is in no index
  * until its run has ended, so it must not be pruned meanwhile.
  *
- * Everybody leaves a mark in the store first and looks for the marks of others then, so of two who come at once at least
- * one sees the other. Several may write at a time; who prunes does it alone. A mark that a crash left behind is removed by the
- * next one under the same kernel; elsewhere it counts until it is older than the grace period, by the clock of the store.
+ * Each run leaves a mark in the store first and looks for other marks then, so of two that begin at once at least one sees
+ * the other. Several may write at a time; a prune runs alone. A mark that a crash left behind is removed by the
+ * next run under the same kernel; elsewhere it counts until it is older than the grace period, by the clock of the store.
  *
  * @module
  */
@@ -17,7 +17,7 @@ import { IoError, throwIfAborted } from "../errors.ts";
 import { systemErrorFacts } from "../io/system_error.ts";
 import { type ChunkStore, LOCK_FOLDER, type StoredObject } from "./chunk.ts";
 
-/** What somebody does to a store. */
+/** What is done to a store. */
 export type StoreUse = "write" | "prune";
 
 /** A mark that was left. */
@@ -28,12 +28,12 @@ export interface StoreLock {
   release(): Promise<void>;
 }
 
-/** How others are treated. */
+/** How other marks are treated. */
 export interface StoreLockOptions {
   /** Marks older than this count no longer. */
   readonly graceMs: number;
   readonly signal?: AbortSignal | undefined;
-  /** How long a writer waits for one who prunes, between looks; for tests. */
+  /** The pause between looks while a writer waits for a prune; for tests. */
   readonly pauseMs?: number | undefined;
   /** Called once when a writer waits, with the mark that it waits for. */
   readonly onWait?: ((path: string) => void) | undefined;
@@ -42,17 +42,17 @@ export interface StoreLockOptions {
 /** A day: longer than a run takes. */
 export const GRACE_MS_DEFAULT = 24 * 3600 * 1000;
 const PAUSE_MS = 2000;
-/** Nobody waits longer for a mark to be taken away. */
+/** How long the removal of a mark may take. */
 const RELEASE_MS = 10_000;
 const NAME_TRIES = 10_000;
 
 let lockCount = 0;
 
 /**
- * Leaves a mark, and waits or fails while somebody else's forbids the use: a writer waits for one who prunes; who prunes
- * does not wait for writers, which may be many.
+ * Leaves a mark, and waits or fails while another mark forbids the use: a writer waits for a prune; a prune does not wait for
+ * writers, which may be many.
  *
- * @throws {IoError} when somebody writes to a store that is to be pruned, or prunes it too
+ * @throws {IoError} when a store that is to be pruned is being written to or pruned
  */
 export async function lockStore(
   store: ChunkStore,
@@ -143,7 +143,7 @@ export function processPlace(): string {
 
 /**
  * The same for a store that other hosts reach, of which two may have one name: with what names this boot of the kernel
- * (random(4)). It ends with a dot where the system does not say that; nobody can tell then whether a process is still there.
+ * (random(4)). It ends with a dot where the system does not say that; then it cannot be known whether a process still runs.
  */
 export function kernelPlace(): string {
   if (ownKernel !== undefined) return ownKernel;
@@ -165,7 +165,7 @@ export function isRunning(pid: number): boolean {
   try {
     return process.kill(pid, 0);
   } catch (error) {
-    // Somebody else's may not be signalled, but is there.
+    // A process of another user may not be signalled, but is there.
     return systemErrorFacts(error)?.code !== "ESRCH";
   }
 }
