@@ -1,4 +1,5 @@
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { InputError } from "../../lib/errors.ts";
 import {
   ACCEPTED_DOCUMENT_TYPES,
   documentKind,
@@ -6,6 +7,7 @@ import {
   layerCompression,
   whyNoLayer,
 } from "../../lib/source/documents.ts";
+import { DEFAULT_SOURCE_LIMITS, ImageBudget } from "../../lib/source/types.ts";
 import type { Config, LayoutSpec } from "./build_layout.ts";
 import { accepts, config, entry, manifest, refuses } from "./build_wrong.ts";
 
@@ -131,4 +133,20 @@ Deno.test("readConfig takes null for fields that may be absent", async () => {
     Object.assign(c, { config: null, history: null, os: null, architecture: null, variant: null });
   };
   await accepts(config(nothing));
+});
+
+Deno.test("ImageBudget adds up over layers, to the limit and no further", () => {
+  const budget = new ImageBudget({ ...DEFAULT_SOURCE_LIMITS, unpackedBytes: 10, imageEntries: 3 });
+  budget.takeUnpacked(4, "a");
+  budget.takeUnpacked(6, "b");
+  assertThrows(() => budget.takeUnpacked(1, "b"), InputError, "b: with it the image inflates to");
+  budget.takeEntries(3, "a");
+  try {
+    budget.takeEntries(1, "b");
+  } catch (error) {
+    assertEquals((error as InputError).data["limit"], "imageEntries");
+    assertEquals((error as InputError).message, "b: with it the image has more than 3 entries");
+    return;
+  }
+  throw new Error("it was accepted");
 });

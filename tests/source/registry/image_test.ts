@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { COMMANDS } from "../../../cli/commands.ts";
@@ -10,7 +11,7 @@ import {
   OCI_INDEX_TYPE,
   OCI_MANIFEST_TYPE,
 } from "../../../lib/source/documents.ts";
-import { openRegistryImage } from "../../../lib/source/registry/image.ts";
+import { cachedBlobPath, openRegistryImage } from "../../../lib/source/registry/image.ts";
 import { openImage } from "../../../lib/source/source.ts";
 import type { ResolvedOptions, SourceOptions } from "../../../lib/source/types.ts";
 import { runFake } from "../../cli/fake_io.ts";
@@ -366,5 +367,67 @@ Deno.test("bless, bless layered and probe read a registry as they read a layout"
       const [wanted, found] = reports;
       assertEquals(found!["schemes"], wanted!["schemes"]);
     });
+  });
+});
+
+function cached(blobCache: string): ResolvedOptions {
+  return registrySource(new TestTiming(), { blobCache });
+}
+
+Deno.test("layers are asked for once, whoever needs them, and are the same from the cache", async () => {
+  await withDirectory(async (cache) => {
+    await withRegistry(async (registry) => {
+      registry.add(SPEC);
+      const seen: string[][] = [];
+      for (let round = 0; round < 2; round++) {
+        await withLoaded(registry.source(), cached(cache), (layers) => {
+          seen.push(layers.map((layer) => digestOf(storeBytes(layer))));
+        });
+      }
+      assertEquals(seen[0], seen[1]);
+      const layers = [...registry.blobs].filter(([digest]) =>
+        existsSync(cachedBlobPath(cache, digest)!)
+      );
+      assertEquals(layers.length, 2);
+      for (const [digest, bytes] of layers) {
+        assertEquals(registry.asked(digest).length, 1);
+        assertEquals(digestOf(readFileSync(cachedBlobPath(cache, digest)!)), digestOf(bytes));
+      }
+      assertEquals(readdirSync(join(cache, "sha256")).length, 2);
+    });
+  });
+});
+
+Deno.test("a layer that is not what its name says is not kept", async () => {
+  await withDirectory(async (cache) => {
+    await withRegistry(async (registry) => {
+      const { manifest } = registry.add(SPEC);
+      const layers = [...registry.blobs].filter(([digest, bytes]) =>
+        digest !== manifest.digest && bytes[0] !== 0x7b
+      );
+      for (const [digest, bytes] of layers) {
+        const wrong = Uint8Array.from(bytes);
+        wrong[600]! ^= 1;
+        registry.blobs.set(digest, wrong);
+      }
+      await assertRejects(() => openAndLoad(registry.source(), cached(cache)), InputError);
+      assertEquals(readdirSync(join(cache, "sha256")), []);
+    });
+  });
+});
+
+Deno.test("a cache that cannot be written to is gone without", async () => {
+  await withDirectory(async (directory) => {
+    const cache = join(directory, "file");
+    writeFileSync(cache, "in the way");
+    await withRegistry(async (registry) => {
+      registry.add(SPEC);
+      await withLoaded(
+        registry.source(),
+        cached(cache),
+        (layers) => assertEquals(layers.length, 3),
+      );
+    });
+    assertEquals(readFileSync(cache, "utf8"), "in the way");
   });
 });
