@@ -70,11 +70,8 @@ export class Authorizer {
     if (credentials?.kind === "password") return this.#basic(credentials);
     const { registry, session } = this.#options;
     const why = "asks for a user name and a password: found none";
-    throw new IoError(displayText(registry), why, {
-      ...loginDetails(session),
-      code: "refused",
-      data: { status: 401 },
-    });
+    const details = { ...loginDetails(session), code: "refused", data: { status: 401 } } as const;
+    throw new IoError(displayText(registry), why, details);
   }
 
   /**
@@ -86,11 +83,11 @@ export class Authorizer {
    */
   refused(header: string | undefined, used: string | undefined): boolean {
     const offered = header === undefined ? [] : parseChallenges(header);
-    const challenge = offered.find(isBearer) ?? offered.find(({ scheme }) => scheme === "basic") ??
-      this.#challenge;
+    const challenge = offered.find(({ scheme }) => scheme === "bearer") ??
+      offered.find(({ scheme }) => scheme === "basic") ?? this.#challenge;
     if (!challenge) return false;
     this.#challenge = challenge;
-    if (!isBearer(challenge)) return !used?.startsWith("Basic ");
+    if (challenge.scheme === "basic") return !used?.startsWith("Basic ");
     // The scope of a first challenge may be an example, such as ghcr.io's; that of a refused token counts.
     const scope = used === undefined ? undefined : challenge.parameters.get("scope");
     if (scope && scope.length <= MAX_SCOPE_CHARACTERS) this.#scope = scope;
@@ -105,12 +102,11 @@ export class Authorizer {
   }
 
   #findCredentials(): Promise<Credentials | undefined> {
-    this.#credentials ??= this.#options.findCredentials().then((found) => {
-      const { secrets } = this.#options.session;
+    const { findCredentials, session: { secrets } } = this.#options;
+    return this.#credentials ??= findCredentials().then((found) => {
       if (found) secrets.add(found.kind === "password" ? found.password : found.token);
       return found;
     });
-    return this.#credentials;
   }
 
   #basic({ username, password }: Credentials & { readonly kind: "password" }): string {
@@ -206,10 +202,6 @@ export class Authorizer {
     url.password = "";
     return url;
   }
-}
-
-function isBearer({ scheme }: Challenge): boolean {
-  return scheme === "bearer";
 }
 
 /** One way to authenticate that a server offers. */

@@ -21,7 +21,7 @@ import { displayText } from "../json.ts";
 import { formatReference, type ImageReference } from "../source_name.ts";
 import type { RegistryOptions } from "../types.ts";
 import { Authorizer, type AuthorizerOptions, parseChallenges } from "./authorizer.ts";
-import { credentialFiles, DOCKER_HUB_HOSTS, findCredentials, Secrets } from "./credentials.ts";
+import { DOCKER_HUB_HOSTS, findCredentials, Secrets } from "./credentials.ts";
 import {
   type Answer,
   type ConnectionSettings,
@@ -215,8 +215,7 @@ export class RegistryClient {
     this.#contact = contact;
     const onFault = (fault: string) => session.credentialFaults.push(fault);
     const context = { environment, timing: session.timing, signal, onFault };
-    const files = credentialFiles(authFile, environment);
-    const find = () => findCredentials(reference, files, context, registry);
+    const find = () => findCredentials(reference, authFile, context, registry);
     this.#authorizer = this.#newAuthorizer(reference.registry, contact.address, find);
   }
 

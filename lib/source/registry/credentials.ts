@@ -88,36 +88,24 @@ export const CREDENTIAL_FILE_BYTES = 1 << 20;
 /** What was read from pipes, which can be read once only, by the object that stands for a run over several images. */
 const pipeContents = new WeakMap<object, Map<string, Uint8Array>>();
 
-/** A file to look at. */
-export interface CredentialFile {
-  readonly path: string;
-  /** Whether it is an error that it does not exist. */
-  readonly isWanted: boolean;
-}
-
-/** The files to look at, in order. One that is named for this run is the only one. */
-export function credentialFiles(
-  authFile: string | undefined,
-  environment: Readonly<Record<string, string | undefined>>,
-): CredentialFile[] {
-  if (authFile !== undefined) return [{ path: authFile, isWanted: true }];
-  const named = environment["REGISTRY_AUTH_FILE"];
-  if (named) return [{ path: named, isWanted: false }];
-  const home = environment["HOME"] || homedir();
-  const runtime = environment["XDG_RUNTIME_DIR"];
+/** The files of podman and docker, in order. */
+function usualFiles(environment: HelperContext["environment"]): string[] {
+  const { REGISTRY_AUTH_FILE, XDG_RUNTIME_DIR: runtime, HOME = "" } = environment;
+  if (REGISTRY_AUTH_FILE) return [REGISTRY_AUTH_FILE];
+  const home = HOME || homedir();
   const config = environment["XDG_CONFIG_HOME"] || join(home, ".config");
   const docker = environment["DOCKER_CONFIG"] || join(home, ".docker");
-  const paths = [
+  return [
     ...runtime ? [join(runtime, "containers", "auth.json")] : [],
     join(config, "containers", "auth.json"),
     join(docker, "config.json"),
   ];
-  return paths.map((path) => ({ path, isWanted: false }));
 }
 
 /**
  * Finds the credentials for a repository in the first file that has some.
  *
+ * @param authFile the only file to look at; default: those of podman and docker that exist
  * @param run the same object for all calls that share what is in a pipe
  * @returns undefined when there are none
  * @throws {InputError} when a file or a helper's output is malformed; no secret is shown
@@ -125,21 +113,20 @@ export function credentialFiles(
  */
 export async function findCredentials(
   reference: ImageReference,
-  files: readonly CredentialFile[],
+  authFile: string | undefined,
   context: HelperContext,
   run: object = {},
 ): Promise<Credentials | undefined> {
-  for (const { path, isWanted } of files) {
+  const paths = authFile === undefined ? usualFiles(context.environment) : [authFile];
+  for (const path of paths) {
     const bytes = pipeContents.get(run)?.get(path) ?? readIfThere(path, run);
-    // podman creates the file before it has anything to write.
-    if (bytes?.length) {
-      const found = await lookUp(bytes, displayText(path), reference, context);
-      if (found) return found;
-    } else if (isWanted && !bytes) {
-      throw new InputError(displayText(path), "does not exist: wanted a file of credentials", {
-        code: "notFound",
-      });
+    if (bytes === undefined && authFile !== undefined) {
+      const why = "does not exist: wanted a file of credentials";
+      throw new InputError(displayText(path), why, { code: "notFound" });
     }
+    // podman creates the file before it has anything to write.
+    const found = bytes?.length && await lookUp(bytes, displayText(path), reference, context);
+    if (found) return found;
   }
   return undefined;
 }
@@ -164,12 +151,8 @@ async function lookUp(
     if (found) return found;
   }
   if (credsStore === undefined) return undefined;
-  const isHub = reference.registry === DOCKER_HUB;
-  return await tryCredentialHelper(
-    credsStore,
-    isHub ? DOCKER_HUB_KEY : reference.registry,
-    context,
-  );
+  const server = reference.registry === DOCKER_HUB ? DOCKER_HUB_KEY : reference.registry;
+  return await tryCredentialHelper(credsStore, server, context);
 }
 
 /** docker.io is a name; the registry behind it is the last of these. */

@@ -12,7 +12,6 @@ import {
   askCredentialHelper,
   basicAuthorization,
   CREDENTIAL_FILE_BYTES,
-  credentialFiles,
   credentialKeys,
   type Credentials,
   findCredentials,
@@ -101,9 +100,9 @@ async function find(
       PATH: `${directory}:${process.env["PATH"]}`,
       ...Object.fromEntries(Object.entries(environment).map(([k, v]) => [k, at(v)])),
     };
-    const places = credentialFiles(authFile === undefined ? undefined : at(authFile), full);
+    const file = authFile === undefined ? undefined : at(authFile);
     const context = { environment: full, timing: new TestTiming(), signal: undefined };
-    return await findCredentials(parseReference(reference), places, context);
+    return await findCredentials(parseReference(reference), file, context);
   });
 }
 
@@ -253,11 +252,10 @@ Deno.test("findCredentials finds the credentials of a pipe for all images of a r
     const text = JSON.stringify({ auths: { "a.example": auth("me"), "b.example": auth("you") } });
     const writer = spawn("sh", ["-c", 'printf %s "$1" > "$2"', "sh", text, path]);
     const closed = new Promise((resolve) => writer.on("close", resolve));
-    const places = [{ path, isWanted: true }];
     const context = { environment: {}, timing: new TestTiming(), signal: undefined };
     const run = {};
     for (const [host, username] of [["a.example", "me"], ["b.example", "you"]] as const) {
-      const found = await findCredentials(parseReference(`${host}/x`), places, context, run);
+      const found = await findCredentials(parseReference(`${host}/x`), path, context, run);
       assertEquals(found, { kind: "password", username, password: "secret" });
     }
     await closed;
