@@ -12,7 +12,7 @@ const ROLES: Readonly<Record<string, () => Promise<(port: MessagePort, setup: ne
   blessing: async () => (await import("./lib/bless/bless_thread.ts")).serveBlessing,
   layers: async () => (await import("./lib/source/layers/worker.ts")).serveLayers,
   hashes: async () => (await import("./lib/verity/hasher.ts")).serveHashes,
-  compression: async () => (await import("./probe/units/compress_thread.ts")).serveCompression,
+  compression: async () => (await import("./probe/units/stored_sizes.ts")).serveCompression,
 };
 
 const { role, workerUrl, setup } = (workerData ?? {}) as Partial<ThreadData>;

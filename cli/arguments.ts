@@ -248,7 +248,7 @@ function checkArguments(
   const positionals = isBatch
     ? new Map(command.positionals.map(({ name }) => [name, []]))
     : sortOperands(command, operands, commands);
-  return new ParsedArguments(options, flags, values, positionals, order);
+  return new ParsedArguments(options, { flags, values, positionals, order });
 }
 
 /** Refuses what the lines of a batch say. */

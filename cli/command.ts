@@ -97,8 +97,9 @@ export function option(
   summary: string,
   more: Partial<OptionSpec> = {},
 ): OptionSpec {
-  const [, short, name, value, list] = /^(?:-(.), )?--(\S+)(?: (.+?)(,?\.\.\.)?)?$/.exec(shown) ??
-    [];
+  const [, short, name, value, list] =
+    /^(?:-(.), )?--(\S+)(?: (.+?)(,?(?<!\/)\.\.\.)?)?$/.exec(shown) ??
+      [];
   invariant(name !== undefined, `\`${shown}\` is an option`);
   const parts = value?.split("|") ?? [];
   const choices = parts.filter((part) => /^[a-z-]+$/.test(part));
@@ -183,30 +184,26 @@ export function spelling(option: OptionSpec): string {
   return option.on ? `--no-${option.name}` : `--${option.name}`;
 }
 
+/** What was given for the options and operands of a command. */
+export interface GivenArguments {
+  readonly flags: ReadonlyMap<string, boolean>;
+  readonly values: ReadonlyMap<string, readonly string[]>;
+  readonly positionals: ReadonlyMap<string, readonly string[]>;
+  /** The names of the options with values, once for each value, as they were given. */
+  readonly order: readonly string[];
+}
+
 /** The arguments of one command, checked against its table. A name that is not in the table is a fault of the program. */
 export class ParsedArguments {
   /** The options of the command, which say how errors spell them. */
   readonly options: readonly OptionSpec[];
   readonly #options: ReadonlyMap<string, OptionSpec>;
-  readonly #flags: ReadonlyMap<string, boolean>;
-  readonly #values: ReadonlyMap<string, readonly string[]>;
-  readonly #positionals: ReadonlyMap<string, readonly string[]>;
-  readonly #order: readonly string[];
+  readonly #given: GivenArguments;
 
-  /** @param order the names of the options with values, once for each value, as they were given */
-  constructor(
-    options: readonly OptionSpec[],
-    flags: ReadonlyMap<string, boolean>,
-    values: ReadonlyMap<string, readonly string[]>,
-    positionals: ReadonlyMap<string, readonly string[]>,
-    order: readonly string[] = [],
-  ) {
+  constructor(options: readonly OptionSpec[], given: GivenArguments) {
     this.options = options;
     this.#options = new Map(options.map((option) => [option.name, option]));
-    this.#flags = flags;
-    this.#values = values;
-    this.#positionals = positionals;
-    this.#order = order;
+    this.#given = given;
   }
 
   /** Whether the command has an option of that name. */
@@ -218,14 +215,14 @@ export class ParsedArguments {
   flag(name: string): boolean {
     const option = this.#options.get(name);
     invariant(option !== undefined && option.value === undefined, `flag --${name} is in the table`);
-    return this.#flags.get(name) ?? option.on ?? false;
+    return this.#given.flags.get(name) ?? option.on ?? false;
   }
 
   /** The value of an option; undefined when it was not given. */
   value(name: string): string | undefined {
     const option = this.#options.get(name);
     invariant(option?.value !== undefined && !option.list, `option --${name} is in the table`);
-    return this.#values.get(name)?.[0] ?? option.default;
+    return this.#given.values.get(name)?.[0] ?? option.default;
   }
 
   /** The value of an option that is required or has a default. */
@@ -250,7 +247,7 @@ export class ParsedArguments {
   values(name: string): readonly string[] | undefined {
     const option = this.#options.get(name);
     invariant(option?.list === true, `list --${name} is in the table`);
-    return this.#values.get(name) ?? option.default?.split(",");
+    return this.#given.values.get(name) ?? option.default?.split(",");
   }
 
   /** The values of a list, each as `parse` reads it. */
@@ -261,28 +258,27 @@ export class ParsedArguments {
   /** The values of several lists, in the order that they were given in. Values that may hold commas only. */
   inOrder(names: readonly string[]): { readonly name: string; readonly value: string }[] {
     const lists = new Map(names.map((name) => [name, [...this.values(name) ?? []]]));
-    return this.#order.filter((name) => lists.has(name))
+    return this.#given.order.filter((name) => lists.has(name))
       .map((name) => ({ name, value: lists.get(name)!.shift()! }));
   }
 
   /** The same options, unless `call` gives others, with the operands of `call`. */
   withCall(call: ParsedArguments): ParsedArguments {
-    const values = new Map([...this.#values, ...call.#values]);
-    const order = this.#order.filter((name) => !call.#values.has(name));
-    return new ParsedArguments(
-      this.options,
-      new Map([...this.#flags, ...call.#flags]),
-      values,
-      call.#positionals,
-      [...order, ...call.#order],
-    );
+    const { flags, values, order } = this.#given;
+    const other = call.#given;
+    return new ParsedArguments(this.options, {
+      flags: new Map([...flags, ...other.flags]),
+      values: new Map([...values, ...other.values]),
+      positionals: other.positionals,
+      order: [...order.filter((name) => !other.values.has(name)), ...other.order],
+    });
   }
 
   /** The first of some options that was given, be it a flag, a value or a list. */
   firstGiven(names: readonly string[]): string | undefined {
     return names.find((name) => {
       invariant(this.#options.has(name), `option --${name} is in the table`);
-      return this.#values.has(name) || this.#flags.get(name) === true;
+      return this.#given.values.has(name) || this.#given.flags.get(name) === true;
     });
   }
 
@@ -295,7 +291,7 @@ export class ParsedArguments {
 
   /** All operands of a name; none when it may be missing and is. */
   positionals(name: string): readonly string[] {
-    const found = this.#positionals.get(name);
+    const found = this.#given.positionals.get(name);
     invariant(found !== undefined, `operand ${name} is in the table`);
     return found;
   }

@@ -30,7 +30,7 @@ const COMPLETIONS: Command = {
   `),
   positionals: [operand("SHELL", "what the script is for", { choices: ["bash", "zsh", "fish"] })],
   options: [],
-  load: async () => (await import("./commands/documents.ts")).runCompletions,
+  load: async () => (await import("./manual.ts")).runCompletions,
 };
 
 const MAN: Command = {
@@ -49,7 +49,7 @@ const MAN: Command = {
       default: "roff",
     }),
   ],
-  load: async () => (await import("./commands/documents.ts")).runMan(COMMANDS),
+  load: async () => (await import("./manual.ts")).runMan(COMMANDS),
 };
 
 const HELP: Command = {
@@ -67,7 +67,7 @@ const HELP: Command = {
     }),
   ],
   options: [],
-  load: async () => (await import("./commands/documents.ts")).runHelp(COMMANDS),
+  load: async () => (await import("./manual.ts")).runHelp(COMMANDS),
 };
 
 /** All commands, in the order of the help. */

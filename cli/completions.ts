@@ -5,7 +5,7 @@
  * @module
  */
 import { findCommand } from "./arguments.ts";
-import type { Command, OptionSpec, PositionalSpec } from "./command.ts";
+import type { Command, OptionSpec } from "./command.ts";
 import { COMMON_OPTIONS, COMPLETE_WORD, optionsOf, spelling } from "./command.ts";
 import { SOURCE_FORMS, TOPICS } from "./help.ts";
 
@@ -96,7 +96,7 @@ function offerOption(options: readonly OptionSpec[], current: string): Offer {
 
 /** What may be the value of an option, or an operand. */
 function offerOf(
-  { choices, completion }: OptionSpec | PositionalSpec,
+  { choices, open, completion }: Pick<OptionSpec, "choices" | "open" | "completion">,
   current: string,
   prefix: string,
   commandWords: readonly (readonly [string, string])[] = [],
@@ -113,7 +113,7 @@ function offerOf(
   return {
     words: words.filter(([word]) => word.startsWith(current))
       .map(([word, meaning]) => [prefix + word, meaning] as const),
-    paths: choices !== undefined || form === "docker://"
+    paths: choices !== undefined && !open || form === "docker://"
       ? "none"
       : completion === "directory"
       ? "directories"

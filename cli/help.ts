@@ -22,58 +22,27 @@ export interface SourceForm {
 }
 
 /** The ways to write a source, in the order of the help. */
-export const SOURCE_FORMS: readonly SourceForm[] = [
-  { prefix: "oci:", rest: "DIR[:REF]", meaning: "an OCI image layout", completion: "directory" },
-  {
-    prefix: "oci-archive:",
-    rest: "FILE[:REF]",
-    meaning: "an OCI image layout in a tar",
-    completion: "file",
-  },
-  {
-    prefix: "docker-archive:",
-    rest: "FILE[:REF]",
-    meaning: "what `docker save` wrote",
-    completion: "file",
-  },
-  {
-    prefix: "dir:",
-    rest: "DIR",
-    meaning: "what `skopeo copy ... dir:` wrote",
-    completion: "directory",
-  },
-  {
-    prefix: "docker://",
-    rest: "REGISTRY/REPO[:TAG][@DIGEST]",
-    meaning: "an image in a registry",
-    completion: "none",
-  },
-  {
-    prefix: "docker-daemon:",
-    rest: "NAME[:TAG]",
-    meaning: "an image of a running Docker or podman, over its socket",
-    completion: "none",
-  },
-  {
-    prefix: "containers-storage:",
-    rest: "NAME[:TAG]",
-    meaning: "an image of podman's and buildah's storage, through skopeo or podman",
-    completion: "none",
-  },
-  {
-    prefix: "tar:",
-    rest: "FILE",
-    meaning: "one tar of a root file system: plain, gzip, zstd or xz",
-    completion: "file",
-  },
-  { prefix: "rootfs:", rest: "DIR", meaning: "a directory tree", completion: "directory" },
-  {
-    prefix: "ext4:",
-    rest: "FILE",
-    meaning: "an ext4 image, in a file or on a block device",
-    completion: "file",
-  },
-];
+export const SOURCE_FORMS: readonly SourceForm[] = ([
+  ["oci:", "DIR[:REF]", "an OCI image layout"],
+  ["oci-archive:", "FILE[:REF]", "an OCI image layout in a tar"],
+  ["docker-archive:", "FILE[:REF]", "what `docker save` wrote"],
+  ["dir:", "DIR", "what `skopeo copy ... dir:` wrote"],
+  ["docker://", "REGISTRY/REPO[:TAG][@DIGEST]", "an image in a registry"],
+  ["docker-daemon:", "NAME[:TAG]", "an image of a running Docker or podman, over its socket"],
+  [
+    "containers-storage:",
+    "NAME[:TAG]",
+    "an image of podman's and buildah's storage, through skopeo or podman",
+  ],
+  ["tar:", "FILE", "one tar of a root file system: plain, gzip, zstd or xz"],
+  ["rootfs:", "DIR", "a directory tree"],
+  ["ext4:", "FILE", "an ext4 image, in a file or on a block device"],
+] as const).map(([prefix, rest, meaning]) => ({
+  prefix,
+  rest,
+  meaning,
+  completion: rest.startsWith("DIR") ? "directory" : rest.startsWith("FILE") ? "file" : "none",
+}));
 
 /** One sentence on what the program is for. */
 export const PURPOSE =

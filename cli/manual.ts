@@ -1,22 +1,75 @@
 /**
- * The manual page blessfs(1), in the man macros (man-pages(7), groff_man(7)), and docs/CLI.md, both from the table.
+ * What is made from the table of commands: `blessfs help`, `completions` and `man`, which prints the manual page blessfs(1), in
+ * the man macros (man-pages(7), groff_man(7)), or docs/CLI.md.
  *
  * @module
  */
-import type { Command, OptionSpec } from "./command.ts";
-import { COMMON_OPTIONS } from "./command.ts";
-import { EXIT_MEANINGS } from "./errors.ts";
+import { findCommand } from "./arguments.ts";
 import {
+  type Command,
+  type CommandIo,
+  COMMON_OPTIONS,
+  type OptionSpec,
+  type ParsedArguments,
+  type Run,
+} from "./command.ts";
+import { BASH_COMPLETIONS, FISH_COMPLETIONS, ZSH_COMPLETIONS } from "./completions.ts";
+import { EXIT_MEANINGS, safeLine } from "./errors.ts";
+import {
+  commandHelp,
   ENVIRONMENT,
+  mainHelp,
   optionMeaning,
   optionTerm,
   positionalMeaning,
   PURPOSE,
   SOURCE_FORMS,
+  topicHelp,
+  TOPICS,
   usageOf,
 } from "./help.ts";
 import { sentence } from "./text.ts";
+import { suggestionHint } from "./values.ts";
 import { VERSION } from "./version.ts";
+import { UsageError } from "../lib/errors.ts";
+
+const SHELLS = { bash: BASH_COMPLETIONS, zsh: ZSH_COMPLETIONS, fish: FISH_COMPLETIONS } as const;
+
+/** `blessfs help [COMMAND|TOPIC]`. */
+export function runHelp(commands: readonly Command[]): Run {
+  return async (args, io) => {
+    await io.stdout.write(helpOn(args.positionals("COMMAND|TOPIC"), commands));
+  };
+}
+
+/** `blessfs man`. */
+export function runMan(commands: readonly Command[]): Run {
+  return async (args, io) => {
+    const render = args.value("format") === "markdown" ? renderCliMarkdown : renderManPage;
+    await io.stdout.write(render(commands));
+  };
+}
+
+/** `blessfs completions SHELL`. */
+export async function runCompletions(args: ParsedArguments, io: CommandIo): Promise<void> {
+  await io.stdout.write(SHELLS[args.positional("SHELL") as keyof typeof SHELLS]);
+}
+
+function helpOn(words: readonly string[], commands: readonly Command[]): string {
+  const [first] = words;
+  if (first === undefined) return mainHelp(commands);
+  const topic = words.length === 1 ? topicHelp(first) : undefined;
+  if (topic !== undefined) return topic;
+  const { command } = findCommand(words, commands);
+  if (command !== undefined) return commandHelp(command, commands);
+  const known = [...commands.flatMap(({ name, aliases }) => [name, ...aliases ?? []]), ...TOPICS];
+  const typed = words.join(" ");
+  throw new UsageError(
+    "blessfs help",
+    `\`${safeLine(typed)}\` is neither a command nor a topic`,
+    suggestionHint(typed, known),
+  );
+}
 
 /** The page as roff. */
 export function renderManPage(commands: readonly Command[]): string {

@@ -6,10 +6,9 @@
  */
 import { shortSize } from "../lib/bytes/arithmetic.ts";
 import { formatSize } from "../lib/bytes/size_text.ts";
-import { reportChart } from "./chart.ts";
+import { escapeXml, reportChart } from "./chart.ts";
 import type { ProbeReport } from "./report.ts";
 import { SCHEME_KINDS, schemeLabel } from "./schemes.ts";
-import { escapeXml } from "./svg.ts";
 import { mainRow, percentText, type ReportTable, reportTables } from "./tables.ts";
 
 const STYLE = `

@@ -14,7 +14,7 @@ import { type RandomReader, readExactly } from "../lib/io/random_reader.ts";
 import { walkTree } from "../lib/model/node.ts";
 import { BLOCK_SIZE_BYTES } from "../lib/model/payload.ts";
 import { Warnings } from "../lib/warnings.ts";
-import { shortened, svgDocument, svgLine, svgText } from "./svg.ts";
+import { shortened, svgDocument, svgLine, svgText } from "./chart.ts";
 import { isZeroBlock } from "./units/cutters.ts";
 
 /** What a cell holds. */

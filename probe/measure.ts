@@ -3,22 +3,26 @@
  *
  * @module
  */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { planImage } from "../lib/bless/plan_image.ts";
-import { displayPath } from "../lib/io/system_error.ts";
+import type { Continuation } from "../lib/ext4/plan/plan_ext4.ts";
+import { openPrevious } from "../lib/bless/previous_image.ts";
 import { InputError, throwIfAborted } from "../lib/errors.ts";
 import type { ImagePlan } from "../lib/ext4/plan/image_plan.ts";
 import { writeImage } from "../lib/ext4/write/write_image.ts";
+import { createFileSink, NODE_FILE_OPERATIONS } from "../lib/io/file_sink.ts";
 import { openFileReader, type RandomReader, readExactly } from "../lib/io/random_reader.ts";
 import { type ImageSink, teeSink } from "../lib/io/sink.ts";
+import { displayPath, ioErrorFrom } from "../lib/io/system_error.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../lib/model/payload.ts";
 import { treeShape } from "../lib/verity/format.ts";
 import { TreeSink, VeritySink } from "../lib/verity/verity_sink.ts";
 import { Warnings } from "../lib/warnings.ts";
 import type { ImagePart, ProbedImage } from "./images.ts";
-import type { ContinuedImages } from "./continued.ts";
 import { isContinued, layoutOf, type ResolvedProbeOptions, type Scheme } from "./schemes.ts";
-import { CellCutter, ChunkCutter } from "./units/cutters.ts";
-import { addFileUnits } from "./units/file_units.ts";
+import { addFileUnits, CellCutter, ChunkCutter } from "./units/cutters.ts";
 import { CellCompositions, PlanCutter } from "./units/plan_cutter.ts";
 import { ContentTable, type ImageCollector, SchemeStore } from "./units/store.ts";
 import { pause, type StoredSizes } from "./units/stored_sizes.ts";
@@ -144,12 +148,8 @@ async function measureFiles(
   const collector = store.beginImage();
   for (const [part, { tree }] of image.parts.entries()) {
     collector.beginPart(part);
-    const context = {
-      ...stores,
-      progress: options.progress,
-      signal: options.signal,
-    };
-    const contents = await addFileUnits(tree, collector, context);
+    const { progress, signal } = options;
+    const contents = await addFileUnits(tree, collector, { ...stores, progress, signal });
     for (const [payload, content] of contents) contentOf.set(payload, content);
   }
   collector.finish();
@@ -181,59 +181,61 @@ async function measureLayout(
   group: readonly MeasuredScheme[],
   context: LayoutContext,
 ): Promise<void> {
-  const { image, options, stores, contentOf, watch } = context;
-  if (isContinued(group[0]!.scheme)) return await measureContinued(group[0]!, context);
+  const { image, options, stores } = context;
+  const { scheme } = group[0]!;
   const collected = group.map(({ scheme, store }) => ({ scheme, collector: store.beginImage() }));
   for (const [number, part] of image.parts.entries()) {
     for (const { collector } of collected) collector.beginPart(number);
-    const plan = planPart(part, group[0]!.scheme, options);
-    // The bytes of the unaligned image go by for FastCDC; of all others, only cells that no layout before had.
-    if (group.length === 1) {
-      const { scheme, collector } = collected[0]!;
-      collector.addSize(plan.summary.sizeBytes, plan.summary.paddingBytes);
-      const listener = watch?.scheme === scheme ? watch.beginPart(plan, contentOf) : undefined;
-      await cutAligned(plan, collector, context, listener);
-      await cutTree(plan, scheme, collector, context);
+    if (!isContinued(scheme)) {
+      await measurePlan(planPart(part, scheme, options), collected, context);
       continue;
     }
-    const cutters = collected.map(({ scheme, collector }) => {
-      collector.addSize(plan.summary.sizeBytes, plan.summary.paddingBytes);
-      const listener = watch?.scheme === scheme ? watch.beginPart(plan, contentOf) : undefined;
-      return cutterOf(scheme, collector, stores, listener);
+    // Images like those before them are written to files, for the next one to be laid out like.
+    await stores.continued!.plan(part, scheme, async (plan, file) => {
+      await measurePlan(plan, collected, context, file);
     });
-    const together = cutTogether(cutters, { sizes: stores.sizes, ...options });
-    if (options.veritySalt === undefined) {
-      await cutPlan(plan, together, options);
-      continue;
-    }
-    const { dataBlocks, sizeBytes } = treeShape(plan.totalBlocks);
-    for (const { collector } of collected) collector.addSize(sizeBytes, 0);
-    const salt = options.veritySalt();
-    const { workerUrl } = options;
-    await cutPlan(plan, new VeritySink(together, { dataBlocks, salt, workerUrl }), options);
   }
   for (const { collector } of collected) collector.finish();
 }
 
-/** Images like those before them are written to files, for the next one to be laid out like. */
-async function measureContinued(
-  { scheme, store }: MeasuredScheme,
+interface CollectedScheme {
+  readonly scheme: Scheme;
+  readonly collector: ImageCollector;
+}
+
+async function measurePlan(
+  plan: ImagePlan,
+  collected: readonly CollectedScheme[],
   context: LayoutContext,
+  file?: ImageSink,
 ): Promise<void> {
-  const { image, options, stores, contentOf, watch } = context;
-  const collector = store.beginImage();
-  for (const [number, part] of image.parts.entries()) {
-    collector.beginPart(number);
-    await stores.continued!.plan(part, scheme, async (plan, file) => {
-      collector.addSize(plan.summary.sizeBytes, plan.summary.paddingBytes);
-      const listener = watch?.scheme === scheme ? watch.beginPart(plan, contentOf) : undefined;
-      const cutter = cutterOf(scheme, collector, stores, listener);
-      const pauses = { sizes: stores.sizes, signal: options.signal };
-      await cutPlan(plan, teeSink(cutTogether([cutter], pauses), file), options);
-      await cutTree(plan, scheme, collector, context);
-    });
+  const { options, stores, contentOf, watch } = context;
+  const { veritySalt, workerUrl, signal } = options;
+  const listeners = collected.map(({ scheme, collector }) => {
+    collector.addSize(plan.summary.sizeBytes, plan.summary.paddingBytes);
+    return watch?.scheme === scheme ? watch.beginPart(plan, contentOf) : undefined;
+  });
+  const [first] = collected;
+  const isAlone = collected.length === 1;
+  // The bytes of the unaligned image go by for FastCDC; of all others, only cells that no layout before had.
+  if (isAlone && file === undefined) {
+    await cutAligned(plan, first!.collector, context, listeners[0]);
+  } else {
+    const cutters = collected.map(({ scheme, collector }, i) =>
+      cutterOf(scheme, collector, stores, listeners[i])
+    );
+    let sink = cutTogether(cutters, { sizes: stores.sizes, signal });
+    if (file !== undefined) sink = teeSink(sink, file);
+    if (veritySalt !== undefined && !isAlone) {
+      const { dataBlocks, sizeBytes } = treeShape(plan.totalBlocks);
+      for (const { collector } of collected) collector.addSize(sizeBytes, 0);
+      sink = new VeritySink(sink, { dataBlocks, salt: veritySalt(), workerUrl });
+    }
+    await cutPlan(plan, sink, options);
   }
-  collector.finish();
+  if (veritySalt !== undefined && isAlone) {
+    await cutTree(plan, first!, veritySalt(), context);
+  }
 }
 
 async function cutAligned(
@@ -260,13 +262,11 @@ async function cutAligned(
 /** The tree that bless would put behind an image. For it, every block is read. */
 async function cutTree(
   plan: ImagePlan,
-  scheme: Scheme,
-  collector: ImageCollector,
+  { scheme, collector }: CollectedScheme,
+  salt: Uint8Array,
   { options, stores }: LayoutContext,
 ): Promise<void> {
-  if (options.veritySalt === undefined) return;
   const { workerUrl } = options;
-  const salt = options.veritySalt();
   const sink = new TreeSink({ dataBlocks: plan.totalBlocks, salt, workerUrl });
   await cutPlan(plan, sink, options);
   const { tree } = sink;
@@ -286,15 +286,16 @@ async function cutTree(
 export function planPart(
   part: ImagePart,
   scheme: Scheme,
-  options: ResolvedProbeOptions,
+  { mode, veritySalt, timestamp, warnings }: ResolvedProbeOptions,
+  continuation?: Continuation,
 ): ImagePlan {
-  // A plan tells the same in every scheme, and bless tells it better.
-  const warnings = options.warnings.strict ? options.warnings : new Warnings();
   return planImage(part.tree, {
-    layout: layoutOf(scheme, options.mode, options.veritySalt !== undefined),
+    layout: layoutOf(scheme, mode, veritySalt !== undefined),
     ...part.identity,
-    timestamp: options.timestamp,
-    warnings,
+    timestamp,
+    // A plan warns of the same in every scheme, and bless warns better.
+    warnings: warnings.strict ? warnings : new Warnings(),
+    continuation,
   });
 }
 
@@ -375,4 +376,60 @@ async function cutReader(
   }
   await sink.finish(sizeBytes);
   task.end();
+}
+
+/** The last image of each such row, in a directory for temporary files. */
+export class ContinuedImages {
+  readonly #options: ResolvedProbeOptions;
+  readonly #images = new Map<Scheme, string>();
+  #directory: string | undefined;
+  #count = 0;
+
+  constructor(options: ResolvedProbeOptions) {
+    this.#options = options;
+  }
+
+  /** Plans the next image of a row, hands it over with a file for its bytes, and keeps that for the image behind it. */
+  async plan(
+    part: ImagePart,
+    scheme: Scheme,
+    use: (plan: ImagePlan, file: ImageSink) => Promise<void>,
+  ): Promise<void> {
+    const { mode, veritySalt } = this.#options;
+    const layout = layoutOf(scheme, mode, veritySalt !== undefined);
+    const like = this.#images.get(scheme);
+    const previous = await openPrevious({ like, keepStale: scheme.kind === "like-stale" }, {
+      ...this.#options,
+      layout,
+    });
+    const path = join(this.#directoryOf(), `${this.#count++}.ext4`);
+    // Nobody needs the file when the machine stops.
+    const files = { ...NODE_FILE_OPERATIONS, sync: () => Promise.resolve() };
+    const file = createFileSink(path, { files });
+    try {
+      await use(planPart(part, scheme, this.#options, previous?.continuation), file);
+    } catch (error) {
+      await file.abort();
+      throw error;
+    } finally {
+      previous?.close();
+    }
+    if (like !== undefined) rmSync(like, { force: true });
+    this.#images.set(scheme, path);
+  }
+
+  /** Removes what is left. */
+  close(): void {
+    if (this.#directory !== undefined) rmSync(this.#directory, { recursive: true, force: true });
+    this.#directory = undefined;
+  }
+
+  #directoryOf(): string {
+    const parent = this.#options.tmpdir ?? tmpdir();
+    try {
+      return this.#directory ??= mkdtempSync(join(parent, "blessfs-probe-"));
+    } catch (cause) {
+      throw ioErrorFrom(parent, "no directory can be made in it", cause);
+    }
+  }
 }

@@ -42,12 +42,12 @@ export type {
   SchemeKind,
 } from "./schemes.ts";
 export type { CapturedShares, ProbeReport, SchemeReport } from "./report.ts";
-export type { HistogramBin, ImageMetrics, Measures, Overlap, SchemeMetrics } from "./metrics.ts";
+export type { HistogramBin, ImageMetrics, Measures, Overlap, SchemeMetrics } from "./report.ts";
 export type { UnitTotals } from "./units/store.ts";
 export type { ImageFacts } from "./images.ts";
-export type { SelfShift } from "./self_shift.ts";
-export type { LostFile } from "./explain.ts";
-export type { Compression } from "./units/compress_thread.ts";
+export type { SelfShift } from "./details.ts";
+export type { LostFile } from "./details.ts";
+export type { Compression } from "./units/stored_sizes.ts";
 export { Chunker } from "../lib/chunk/fastcdc.ts";
 export type { ChunkReceiver } from "../lib/chunk/fastcdc.ts";
 export { fastCdcParameters, GEAR_PARAMETERS } from "../lib/chunk/fastcdc.ts";

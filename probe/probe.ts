@@ -4,7 +4,17 @@
  * @module
  */
 import { optionError, UsageError } from "../lib/errors.ts";
+import { LostFileWatch, type SelfShift, SelfShiftMeter } from "./details.ts";
+import { FingerprintWriter } from "./fingerprints/writer.ts";
 import {
+  type ImageFacts,
+  optionsOf,
+  type ProbedImage,
+  warnOfDoubtfulSets,
+  withEachImage,
+} from "./images.ts";
+import {
+  ContinuedImages,
   createStores,
   cutPlan,
   cutTogether,
@@ -15,6 +25,7 @@ import {
   planPart,
   type ProbeStores,
 } from "./measure.ts";
+import { type ProbeReport, probeReport, reportFacts } from "./report.ts";
 import {
   chooseRow,
   type ProbeOptions,
@@ -22,20 +33,6 @@ import {
   resolveProbe,
   schemesOf,
 } from "./schemes.ts";
-import { ContinuedImages } from "./continued.ts";
-import { LostFileWatch } from "./explain.ts";
-import {
-  type ImageFacts,
-  optionsOf,
-  type ProbedImage,
-  warnOfDoubtfulSets,
-  withEachImage,
-} from "./images.ts";
-import { FingerprintWriter } from "./fingerprints/writer.ts";
-import type { ProbeReport } from "./report.ts";
-import { probeReport, reportFacts } from "./report.ts";
-import type { SelfShift } from "./self_shift.ts";
-import { SelfShiftMeter } from "./self_shift.ts";
 import { storedSizes } from "./units/stored_sizes.ts";
 
 /**

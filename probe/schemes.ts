@@ -16,7 +16,7 @@ import { optionError, type Remedy } from "../lib/errors.ts";
 import { checkGrid, resolveSettings } from "../lib/ext4/plan/settings.ts";
 import type { ImageSink } from "../lib/io/sink.ts";
 import { type ResolvedOptions, resolveOptions } from "../lib/source/source.ts";
-import type { Compression } from "./units/compress_thread.ts";
+import type { Compression } from "./units/stored_sizes.ts";
 
 /** A probe. Sizes in bytes. What is left out is as `blessfs probe` has it. */
 export type ProbeOptions =

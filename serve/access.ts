@@ -91,7 +91,7 @@ export function checkSource(source: string, policy: SourcePolicy): string {
       hint: "credentials come from the server's auth file or credential helper",
     });
   }
-  const name = parseName(source);
+  const name = understood(() => parseSourceName(source, existsSync));
   if (name.kind === "docker") return checkRegistry(source, name.reference, policy);
   if (name.kind === "stdin") {
     throw new RequestError(400, "invalid_source", "source: standard input is the server's own");
@@ -116,27 +116,17 @@ export function checkSource(source: string, policy: SourcePolicy): string {
   return roots === undefined ? source : insideRoots(name, roots);
 }
 
-function parseName(source: string): SourceName {
+function understood<T>(parse: () => T): T {
   try {
-    return parseSourceName(source, existsSync);
+    return parse();
   } catch (error) {
     if (!(error instanceof BlessfsError)) throw error;
-    throw new RequestError(400, "invalid_source", error.message, {
-      ...error.hint === undefined ? {} : { hint: error.hint },
-    });
+    throw new RequestError(400, "invalid_source", error.message, { hint: error.hint });
   }
 }
 
 function checkRegistry(source: string, reference: string, { registries }: SourcePolicy): string {
-  let registry: string;
-  try {
-    registry = parseReference(reference).registry;
-  } catch (error) {
-    if (!(error instanceof BlessfsError)) throw error;
-    throw new RequestError(400, "invalid_source", error.message, {
-      ...error.hint === undefined ? {} : { hint: error.hint },
-    });
-  }
+  const { registry } = understood(() => parseReference(reference));
   if (registries === undefined || registries.includes(registry)) return source;
   throw new RequestError(403, "source_not_allowed", "source: this registry is not allowed", {
     hint: "the server's operator can allow it with --allow-registry",

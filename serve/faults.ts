@@ -8,7 +8,21 @@ import type { ProgramEnd } from "./program.ts";
 
 /** A request that is answered with an error. */
 export class RequestError extends Error {
-  readonly status: 400 | 401 | 403 | 404 | 408 | 409 | 413 | 415 | 416 | 421 | 429 | 503;
+  readonly status:
+    | 400
+    | 401
+    | 403
+    | 404
+    | 405
+    | 408
+    | 409
+    | 413
+    | 415
+    | 416
+    | 421
+    | 429
+    | 500
+    | 503;
   readonly code: string;
   readonly hint: string | undefined;
   readonly headers: Readonly<Record<string, string>>;
@@ -17,7 +31,7 @@ export class RequestError extends Error {
     status: RequestError["status"],
     code: string,
     message: string,
-    { hint, headers = {} }: { hint?: string; headers?: Record<string, string> } = {},
+    { hint, headers = {} }: { hint?: string | undefined; headers?: Record<string, string> } = {},
   ) {
     super(message);
     this.name = "RequestError";
@@ -27,9 +41,11 @@ export class RequestError extends Error {
     this.headers = headers;
   }
 
-  /** As the API tells it. */
-  get fault(): Fault {
-    return { code: this.code, message: this.message, hint: this.hint ?? null };
+  /** The answer. */
+  get response(): Response {
+    const { code, message, hint = null, status, headers } = this;
+    const error: Fault = { code, message, hint };
+    return Response.json({ error }, { status, headers });
   }
 }
 
@@ -78,13 +94,13 @@ export function verdictOf(end: ProgramEnd, usesNetwork: boolean): Verdict {
   const message = typeof error.message === "string" ? error.message : "failed";
   const hint = typeof error.hint === "string" ? error.hint : undefined;
   const { code: kind, isTransient } = classify(error, usesNetwork);
-  return failed(kind, message, { ...hint === undefined ? {} : { hint }, isTransient });
+  return failed(kind, message, { hint, isTransient });
 }
 
 function failed(
   code: string,
   message: string,
-  { hint, isTransient = false }: { hint?: string; isTransient?: boolean } = {},
+  { hint, isTransient = false }: { hint?: string | undefined; isTransient?: boolean } = {},
 ): Verdict {
   return { kind: "failed", fault: { code, message, hint: hint ?? null }, isTransient };
 }

@@ -8,7 +8,15 @@
  *
  * @module
  */
-import { constants, existsSync, mkdirSync, readdirSync } from "node:fs";
+import {
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import {
   copyFile,
   link,
@@ -25,42 +33,23 @@ import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { setTimeout as delay } from "node:timers/promises";
 import * as v from "valibot";
-import { readIfThere, takeLock } from "./lock.ts";
+import { UsageError } from "../lib/errors.ts";
 import { JOB_MARK } from "./program.ts";
-import type { ImageRecord } from "./state/store.ts";
+import { ImageRecordSchema } from "./schemas.ts";
 
 const PathSchema = v.pipe(v.string(), v.regex(/^(?:layers\/[0-9a-f]+\/)?[0-9a-zA-Z._@-]+$/));
 const SidecarSchema = v.object({
   version: v.literal(1),
   key: v.nullable(v.string()),
+  /** All that belongs to the image, relative to the directory. */
   files: v.array(PathSchema),
+  /** Those of them that are images, by their positions: one, or one a layer. */
   images: v.array(PathSchema),
-  record: v.object({
-    digest: v.pipe(v.string(), v.regex(/^sha256:[0-9a-f]{64}$/)),
-    mode: v.picklist(["merged", "layered"]),
-    jobId: v.string(),
-    source: v.string(),
-    manifestDigest: v.nullable(v.string()),
-    createdMs: v.number(),
-    sizeBytes: v.number(),
-    cellBytes: v.number(),
-    newBytes: v.number(),
-    sharedBytes: v.number(),
-    rootHash: v.nullable(v.string()),
-    document: v.string(),
-  }),
+  record: ImageRecordSchema,
 });
 
 /** What stands beside an image. */
-export interface Sidecar {
-  readonly version: 1;
-  readonly key: string | null;
-  /** All that belongs to it, relative to the directory. */
-  readonly files: readonly string[];
-  /** Those of them that are images, by their positions: one, or one a layer. */
-  readonly images: readonly string[];
-  readonly record: ImageRecord;
-}
+export type Sidecar = v.InferOutput<typeof SidecarSchema>;
 
 /** A file that a job made, and where it goes. */
 export interface MadeFile {
@@ -110,7 +99,7 @@ export class ImageDirectory {
     return join(this.root, ".serve", "blobs");
   }
 
-  /** The figures of serve/tasks/measure.ts. */
+  /** The figures of serve/tasks.ts. */
   get cellsPath(): string {
     return join(this.root, ".serve", "cells.db");
   }
@@ -374,4 +363,57 @@ function leftoversOf(workDir: string): number[] {
   return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number)
     .filter((pid) => pid !== process.pid)
     .filter((pid) => `\0${readIfThere(`/proc/${pid}/environ`)}`.includes(mark));
+}
+
+const TRIES_MAX = 10;
+
+/**
+ * Takes a lock for this process. That of a process that was killed counts no more.
+ *
+ * @param what is locked, for the error
+ * @returns gives it back
+ * @throws {UsageError} when another process has it
+ */
+export function takeLock(path: string, what: string): () => void {
+  const mine = `${process.pid} ${startOf(process.pid) ?? "?"}\n`;
+  for (let tries = 1;; tries++) {
+    try {
+      writeFileSync(path, mine, { flag: "wx" });
+      return () => rmSync(path, { force: true });
+    } catch (error) {
+      if ((error as { code?: string }).code !== "EEXIST" || tries === TRIES_MAX) throw error;
+    }
+    const [pid = "", start = ""] = readIfThere(path).trim().split(" ");
+    if (pid !== "" && isAlive(Number(pid), start)) {
+      throw new UsageError(what, `is in use by another server, process ${pid}`, {
+        hint: "give each server its own",
+      });
+    }
+    rmSync(path, { force: true });
+  }
+}
+
+/** A small file; empty when it cannot be read. */
+export function readIfThere(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+/** When a process began, in ticks: its number may belong to another one by now. proc(5), field 22. */
+function startOf(pid: number): string | undefined {
+  const text = readIfThere(`/proc/${pid}/stat`);
+  return text === "" ? undefined : text.slice(text.lastIndexOf(")") + 2).split(" ")[19];
+}
+
+function isAlive(pid: number, start: string): boolean {
+  if (process.platform === "linux") return startOf(pid) === start;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as { code?: string }).code === "EPERM";
+  }
 }

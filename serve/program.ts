@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import process from "node:process";
@@ -127,7 +128,7 @@ class Run {
       return {
         code,
         stopped: this.#stopped,
-        stdout: new TextDecoder().decode(concatenated(this.#stdout)),
+        stdout: Buffer.concat(this.#stdout).toString(),
         stderr: this.#stderr.join("\n"),
       };
     } finally {
@@ -172,16 +173,6 @@ class Run {
     this.#child.kill("SIGTERM");
     this.#killTimer = setTimeout(() => this.#child.kill("SIGKILL"), GRACE_MS);
   }
-}
-
-function concatenated(pieces: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    all.set(piece, at);
-    at += piece.length;
-  }
-  return all;
 }
 
 /**

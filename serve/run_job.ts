@@ -7,25 +7,16 @@ import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { formatReference, parseReference } from "../lib/source/source_name.ts";
 import { optionWords } from "./access.ts";
-import type { JobEvents } from "./events.ts";
+import type { JobEvents, LayerClaims } from "./events.ts";
 import { verdictOf } from "./faults.ts";
-import type { ImageDirectory, MadeFile, Sidecar } from "./images.ts";
-import type { LayerClaims } from "./layer_claims.ts";
-import { errorFacts, type Log, traceIdOf } from "./log.ts";
-import type { Metrics } from "./metrics.ts";
+import type { ImageDirectory, MadeFile } from "./images.ts";
+import { errorFacts, type Log, type Metrics, traceIdOf } from "./observe.ts";
 import { type ProgramEnd, type ProgramRun, runProgramAgain } from "./program.ts";
-import type { Fault, ImageFile, JobProgress, JobState } from "./schemas.ts";
+import type { Fault, ImageFile, ImageRecord, JobProgress, JobState } from "./schemas.ts";
 import type { ServeSettings } from "./settings.ts";
 import type { JobStore } from "./state/jobs.ts";
-import {
-  type Claim,
-  type ImageRecord,
-  type JobRecord,
-  keyOf,
-  type StoredIndex,
-} from "./state/store.ts";
-import type { MeasuredFile } from "./tasks/measure.ts";
-import type { ResolvedSource } from "./tasks/resolve.ts";
+import { type Claim, type JobRecord, keyOf, type StoredIndex } from "./state/store.ts";
+import type { MeasuredFile, ResolvedSource } from "./tasks.ts";
 
 /** What all jobs of a server share. */
 export interface JobContext {
@@ -428,15 +419,9 @@ export class JobRun {
       const wasThere = await images.has(digest);
       try {
         if (!wasThere) {
-          const key = this.#key ?? null;
-          const sidecar: Sidecar = {
-            version: 1,
-            key,
-            files: files.map(({ to }) => to),
-            images: imagePaths,
-            record: image,
-          };
-          await images.publish(sidecar, files, stage);
+          const names = files.map(({ to }) => to);
+          const whole = { files: names, images: [...imagePaths], record: image };
+          await images.publish({ version: 1, key: this.#key ?? null, ...whole }, files, stage);
         }
         const isOurs = await this.#duringOutages(() => this.#complete(image, indexes));
         if (!isOurs && !wasThere) await this.#unpublish(digest);

@@ -179,6 +179,25 @@ export const ImagePageSchema = v.object({
   next: v.nullable(v.string()),
 });
 
+/** An image as it is stored; `document` is its report, config and files as JSON. */
+export const ImageRecordSchema = v.object({
+  digest: DigestSchema,
+  mode: ModeSchema,
+  jobId: v.string(),
+  source: v.string(),
+  manifestDigest: v.nullable(v.string()),
+  createdMs: v.number(),
+  sizeBytes: v.number(),
+  cellBytes: v.number(),
+  newBytes: v.number(),
+  sharedBytes: v.number(),
+  rootHash: v.nullable(v.string()),
+  document: v.string(),
+});
+
+/** An image as it is stored. */
+export type ImageRecord = v.InferOutput<typeof ImageRecordSchema>;
+
 /** A name, and what it stands for. */
 export const NameDocumentSchema = v.object({
   name: v.string(),

@@ -9,23 +9,19 @@ import { dirname } from "node:path";
 import process from "node:process";
 import { BlessfsError, IoError } from "../lib/errors.ts";
 import { Tokens } from "./access.ts";
-import { JobEvents } from "./events.ts";
+import { JobEvents, LayerClaims } from "./events.ts";
 import { createApp } from "./http/app.ts";
-import { EventStream } from "./http/event_stream.ts";
+import { EventStream } from "./http/responses.ts";
 import { listen, type Listener } from "./http/listen.ts";
-import { ImageDirectory } from "./images.ts";
-import { LayerClaims } from "./layer_claims.ts";
-import { takeLock } from "./lock.ts";
-import { createLog, errorFacts } from "./log.ts";
-import { Metrics } from "./metrics.ts";
+import { ImageDirectory, takeLock } from "./images.ts";
+import { createLog, errorFacts, Metrics } from "./observe.ts";
 import { addPages } from "./page/pages.ts";
-import { reconcile } from "./reconcile.ts";
+import { reconcile, Workers } from "./workers.ts";
 import type { JobContext } from "./run_job.ts";
 import { ServeService } from "./service.ts";
 import type { ServeSettings } from "./settings.ts";
 import type { Database } from "./state/database.ts";
 import { JobStore } from "./state/jobs.ts";
-import { Workers } from "./workers.ts";
 
 /** How long answers that are on their way are waited for. */
 const CLOSE_MS = 2000;

@@ -3,10 +3,14 @@
  *
  * @module
  */
+import { existsSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { canonicalOptions, checkSource } from "./access.ts";
 import { RequestError, verdictOf } from "./faults.ts";
-import { errorFacts } from "./log.ts";
-import { runProgramAgain } from "./program.ts";
+import type { ImageDirectory } from "./images.ts";
+import { errorFacts } from "./observe.ts";
+import { type ProgramEnd, runProgramAgain } from "./program.ts";
 import type { JobContext } from "./run_job.ts";
 import {
   type BlessRequest,
@@ -18,7 +22,9 @@ import {
   type NameDocument,
   type ProbeRequest,
 } from "./schemas.ts";
+import type { ServeSettings } from "./settings.ts";
 import type { JobFilter, JobRecord, NamedImage } from "./state/store.ts";
+import type { MeasuredFile } from "./tasks.ts";
 import type { Workers } from "./workers.ts";
 
 const RETRY_AFTER_SECONDS = 5;
@@ -215,18 +221,12 @@ export class ServeService {
     const { files } = JSON.parse(deletion.record.document) as ImageDocument;
     // Figures only: nobody has to wait for it.
     const stage = await images.stage("forget");
-    void runProgramAgain(settings.program, {
-      words: [
-        "serve-task",
-        "forget",
-        ...files.map((file) => file.digest),
-        `--cells=${images.cellsPath}`,
-        "--json",
-      ],
-      workDir: stage,
-      memoryBytes: settings.jobMemoryBytes,
-      deadlineMs: settings.deadlineMs,
-    }).then(() => images.unstage(stage), (error) => log.warn("figures", errorFacts(error)));
+    const digests = files.map((file) => file.digest);
+    const words = ["serve-task", "forget", ...digests, `--cells=${images.cellsPath}`, "--json"];
+    void runTask(settings, stage, words).then(
+      () => images.unstage(stage),
+      (error) => log.warn("figures", errorFacts(error)),
+    );
     return figuresOf({ ...deletion.record, names: [] });
   }
 
@@ -253,7 +253,6 @@ export class ServeService {
     }
     const chunkStore = settings.store;
     const running = this.#restoring.get(fileDigest) ?? (async () => {
-      const { restoreImage } = await import("./restore.ts");
       return await restoreImage({ images, settings, chunkStore, index, fileDigest });
     })().finally(() => this.#restoring.delete(fileDigest));
     this.#restoring.set(fileDigest, running);
@@ -273,23 +272,15 @@ export class ServeService {
     const stage = await images.stage("probe");
     try {
       const paths = await this.#filesOf(wanted);
-      const end = await runProgramAgain(settings.program, {
-        words: [
-          "probe",
-          "--as-is",
-          ...paths,
-          "--format=json",
-          ...grid === undefined ? [] : [`--grid=${grid}`],
-          ...pairwise ? ["--pairwise"] : [],
-        ],
-        workDir: stage,
-        memoryBytes: settings.jobMemoryBytes,
-        deadlineMs: settings.deadlineMs,
-      });
-      const verdict = verdictOf(end, false);
+      const options = [
+        ...grid === undefined ? [] : [`--grid=${grid}`],
+        ...pairwise ? ["--pairwise"] : [],
+      ];
+      const words = ["probe", "--as-is", ...paths, "--format=json", ...options];
+      const verdict = verdictOf(await runTask(settings, stage, words), false);
       if (verdict.kind === "done") return verdict.document;
       const { code, message, hint } = verdict.fault;
-      throw new RequestError(400, code, message, hint === null ? {} : { hint });
+      throw new RequestError(400, code, message, { hint: hint ?? undefined });
     } finally {
       this.#probeCount--;
       await images.unstage(stage);
@@ -408,4 +399,72 @@ function drainingError(): RequestError {
   return new RequestError(503, "draining", "the server is about to end", {
     headers: { "Retry-After": String(RETRY_AFTER_SECONDS) },
   });
+}
+
+/** What is fetched. */
+export interface Restoration {
+  readonly images: ImageDirectory;
+  readonly settings: ServeSettings;
+  readonly chunkStore: string;
+  readonly index: Uint8Array;
+  /** `sha256:HEX` of the file. */
+  readonly fileDigest: string;
+}
+
+/**
+ * Puts the file into the directory of images, checked against its digest.
+ *
+ * @returns its path
+ */
+export async function restoreImage(restoration: Restoration): Promise<string> {
+  const { images, settings, chunkStore, index, fileDigest } = restoration;
+  const known = images.restoredPath(fileDigest);
+  if (existsSync(known)) return known;
+  const stage = await images.stage("restore");
+  try {
+    const indexPath = join(stage, "image.caibx");
+    const made = join(stage, "image.ext4");
+    await writeFile(indexPath, index);
+    await run(settings, stage, [
+      "restore",
+      indexPath,
+      `--store=${chunkStore}`,
+      `--output=${made}`,
+      "--json",
+    ]);
+    const { files } = await run(settings, stage, [
+      "serve-task",
+      "measure",
+      made,
+      `--grid-bytes=${128 << 10}`,
+      `--cells=${join(stage, "cells.db")}`,
+      "--json",
+    ]) as { files: readonly MeasuredFile[] };
+    if (files[0]!.digest !== fileDigest) {
+      throw new RequestError(503, "damaged_store", `the chunk store gave ${files[0]!.digest}`);
+    }
+    return await images.keepRestored(fileDigest, made);
+  } finally {
+    await images.unstage(stage);
+  }
+}
+
+async function run(
+  settings: ServeSettings,
+  workDir: string,
+  words: readonly string[],
+): Promise<unknown> {
+  const verdict = verdictOf(await runTask(settings, workDir, words), true);
+  if (verdict.kind === "done") return verdict.document;
+  throw new RequestError(503, verdict.fault.code, verdict.fault.message, {
+    headers: { "Retry-After": "5" },
+  });
+}
+
+function runTask(
+  { program, jobMemoryBytes, deadlineMs }: ServeSettings,
+  workDir: string,
+  words: readonly string[],
+): Promise<ProgramEnd> {
+  return runProgramAgain(program, { words, workDir, memoryBytes: jobMemoryBytes, deadlineMs });
 }

@@ -18,8 +18,7 @@ import { join } from "node:path";
 import config from "../deno.json" with { type: "json" };
 import { NOT_RUN_PREFIX } from "../tests/oracle/notice.ts";
 import { findBun, ROOT, runStep } from "./build_steps.ts";
-import { parseReport } from "./test_report.ts";
-import type { TestCounts } from "./test_report.ts";
+import { parseReport, type TestCounts } from "./test_report.ts";
 
 /** What is copied; the sources and what tests read beside them. */
 const COPIED = [

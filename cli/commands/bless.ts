@@ -5,27 +5,18 @@
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { blessLayered, type LayeredReport } from "../../lib/bless/layered.ts";
-import { fillingBytes } from "../../lib/bless/envelope.ts";
-import { blessMerged } from "../../lib/bless/merged.ts";
-import { LAYERED_DEFAULTS, type LayoutOptions, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
-import type { LikeOptions, LikeReport } from "../../lib/bless/previous_image.ts";
-import type { BlessReport, SourceReport } from "../../lib/bless/report.ts";
-import { createIndexSink } from "../../lib/chunk/chunk_sink.ts";
-import { SECTOR_BYTES } from "../../lib/disk/gpt.ts";
-import { UsageError } from "../../lib/errors.ts";
-import { deviceFacts, isBlockDevice } from "../../lib/io/block_device.ts";
-import { createDeviceSink, type DeviceSink, type ZeroedBy } from "../../lib/io/device_sink.ts";
-import { type ImageSink, teeSink } from "../../lib/io/sink.ts";
-import type { SourceOptions } from "../../lib/source/source.ts";
-import { parseImageName } from "../../lib/source/source_name.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
-import { safeLine } from "../errors.ts";
-import type { Rows } from "../text.ts";
-import { formatCount, formatDuration, formatSize } from "../values.ts";
 import { parseAdditions } from "./additions.ts";
+import {
+  indexSink,
+  openChunks,
+  type OpenedChunks,
+  openUploader,
+  type StoreReport,
+  storeReport,
+  storeRows,
+} from "./chunk.ts";
 import { envelopeRows, layeredEnvelope, openEnvelope, writeRootHashBeside } from "./envelope.ts";
-import { hotRows, parseHot, prefetchSink, writePrefetch } from "./hot.ts";
 import {
   countsText,
   exactSize,
@@ -36,15 +27,27 @@ import {
   stdoutSink,
 } from "./outputs.ts";
 import { parseLayout, parseSourceOptions, sourceDateEpoch } from "./sources.ts";
-import {
-  indexSink,
-  openChunks,
-  type OpenedChunks,
-  openUploader,
-  type StoreReport,
-  storeReport,
-  storeRows,
-} from "./chunk.ts";
+import { safeLine } from "../errors.ts";
+import type { Rows } from "../text.ts";
+import { formatCount, formatDuration, formatSize } from "../values.ts";
+import { fillingBytes } from "../../lib/bless/envelope.ts";
+import type { HotFiles, HotOptions } from "../../lib/bless/hot.ts";
+import { blessLayered, type LayeredReport } from "../../lib/bless/layered.ts";
+import { blessMerged } from "../../lib/bless/merged.ts";
+import { LAYERED_DEFAULTS, type LayoutOptions, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
+import type { LikeOptions, LikeReport } from "../../lib/bless/previous_image.ts";
+import type { BlessReport, SourceReport } from "../../lib/bless/report.ts";
+import type { ChunkDigest } from "../../lib/chunk/chunk.ts";
+import { createIndexSink } from "../../lib/chunk/chunk_sink.ts";
+import { SECTOR_BYTES } from "../../lib/disk/gpt.ts";
+import { UsageError } from "../../lib/errors.ts";
+import { deviceFacts, isBlockDevice } from "../../lib/io/block_device.ts";
+import { createDeviceSink, type DeviceSink, type ZeroedBy } from "../../lib/io/device_sink.ts";
+import { openInputFile, SharedDescriptor } from "../../lib/io/random_reader.ts";
+import { type ImageSink, teeSink, writeWhole } from "../../lib/io/sink.ts";
+import { parseHotList } from "../../lib/source/hot_list.ts";
+import type { SourceOptions } from "../../lib/source/source.ts";
+import { parseImageName } from "../../lib/source/source_name.ts";
 
 /** For an image that only goes to a chunk store. */
 export const NO_IMAGE = "none";
@@ -417,4 +420,63 @@ function layerText(
   const hex = diffId.slice(diffId.indexOf(":") + 1).slice(0, SHOWN_HEX_DIGITS);
   const how = isReused ? "used again" : dryRun ? "would be made" : "made";
   return `${hex}, ${formatSize(image.sizeBytes)}, ${formatCount(image.files)} files, ${how}`;
+}
+
+/** In place of a list: what the entry point reads. A list of that name is written ./entrypoint. */
+const ENTRYPOINT = "entrypoint";
+
+/** What is hot, by the arguments. */
+export function parseHot(args: ParsedArguments): HotOptions {
+  const named = args.value("hot");
+  return {
+    hot: named === undefined ? undefined : hotFiles(named),
+    hotDigest: args.text("digest") as ChunkDigest,
+  };
+}
+
+function hotFiles(named: string): HotFiles {
+  if (named === ENTRYPOINT) return { kind: "entrypoint" };
+  const { descriptor, sizeBytes } = openInputFile(named, { what: "a list of files" });
+  const file = new SharedDescriptor(descriptor);
+  const reader = file.reader(safeLine(named), 0, sizeBytes);
+  try {
+    const bytes = new Uint8Array(sizeBytes);
+    const count = reader.readAt(bytes, 0);
+    const name = safeLine(named);
+    return { kind: "list", name, list: parseHotList(bytes.subarray(0, count), name) };
+  } finally {
+    reader.close();
+  }
+}
+
+/** Where `--prefetch` goes; undefined without it. Checked before anything is made. */
+export function prefetchSink(args: ParsedArguments, outputs: Outputs): ImageSink | undefined {
+  const path = args.value("prefetch");
+  if (path === undefined) return undefined;
+  if (args.value("hot") !== undefined) return outputs.file(path, "--prefetch");
+  throw new UsageError("--prefetch", "nothing is hot without --hot", {
+    hint: "name the files that a boot reads with --hot FILE, or --hot entrypoint",
+  });
+}
+
+/** Writes what a store or a server needs to have the cells ready. */
+export async function writePrefetch(sink: ImageSink, report: BlessReport): Promise<void> {
+  const { uuid, grid, prefetch } = report;
+  const none = { offset: 0, length: 0, digest: null, cells: [] };
+  const document = { version: 1, uuid, grid, ...prefetch ?? none };
+  await writeWhole(sink, new TextEncoder().encode(`${JSON.stringify(document, undefined, 2)}\n`));
+}
+
+/** The rows of a report. */
+export function hotRows({ hot, prefetch }: BlessReport): Rows {
+  if (hot === undefined) return [];
+  const missing = hot.missing === 0 ? "" : `, ${formatCount(hot.missing)} paths not found`;
+  const placed = prefetch === undefined
+    ? "nothing: they have no blocks"
+    : `${formatSize(prefetch.length)} at ${formatSize(prefetch.offset)}, ` +
+      `${formatCount(prefetch.cells.length)} cells`;
+  return [
+    ["hot", `${formatCount(hot.files)} files, ${formatSize(hot.bytes)}${missing}`],
+    ["prefetch", placed],
+  ];
 }

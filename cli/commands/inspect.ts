@@ -21,9 +21,10 @@ import {
   type ChecksumPair,
   type GroupInspection,
   type ImageInspection,
+  type InodeInspection,
   inspectImage,
+  inspectInode,
 } from "../../lib/ext4/read/inspect.ts";
-import { type InodeInspection, inspectInode } from "../../lib/ext4/read/inspect.ts";
 import { findInode } from "../../lib/ext4/read/directory.ts";
 import type { StoredXattr } from "../../lib/ext4/read/xattrs.ts";
 import { statIfThere } from "../../lib/io/paths.ts";
@@ -34,7 +35,7 @@ import { Warnings } from "../../lib/warnings.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
 import { INSPECTED_SOURCE_OPTIONS } from "../table/options.ts";
-import { aligned, type Style } from "../text.ts";
+import { aligned, type Rows, type Style } from "../text.ts";
 import { formatSize, parseCount } from "../values.ts";
 import { inodeNumberOf, parseImageAccess, withImageReader } from "./image.ts";
 import { modeText, shownBytes, timeText } from "./ls.ts";
@@ -167,8 +168,6 @@ function bytesJson(name: string, bytes: Uint8Array): string {
   return Buffer.from(bytes).toString("hex");
 }
 
-type Line = readonly [label: string, value: string];
-
 const HASH_NAMES: Readonly<Record<number, string>> = {
   0: "legacy",
   1: "half_md4",
@@ -187,21 +186,19 @@ const FLAG_NAMES: readonly (readonly [number, string])[] = [
 ];
 const OS_NAMES: readonly string[] = ["Linux", "Hurd", "Masix", "FreeBSD", "Lites"];
 
-/** Everything but the groups. */
+/** Everything but the groups. An empty text is shown as `none`. */
 export function imageText(inspection: ImageInspection, style: Style): string {
   const { superblock, faults } = inspection;
-  const lines: Line[] = [
-    ...identity(inspection),
-    ...counts(inspection),
-    ...history(superblock),
-    ...inodeLines(superblock),
-    ...errorLines(superblock),
-    ...rareLines(superblock),
-    ...journalLines(inspection),
+  const rows: Rows = [
+    ...identityRows(inspection),
+    ...countRows(inspection),
+    ...stateRows(superblock),
+    ...rareRows(superblock),
+    ...journalRows(inspection),
     ["checksum", checksumText(inspection.checksum, 8, style)],
-    ...faults.map((fault): Line => ["fault", style.red(safeLine(fault))]),
+    ...faults.map((fault) => ["fault", style.red(safeLine(fault))] as const),
   ];
-  return aligned(lines.map(([label, value]) => [label, value === "" ? "none" : value]));
+  return aligned(rows.map(([label, value]) => [label, value === "" ? "none" : value]));
 }
 
 /** One group in a few lines. */
@@ -249,7 +246,7 @@ export function checksumText(
   return style.red(`${hex(pair.stored)}, should be ${hex(pair.computed)}`);
 }
 
-function identity({ name, superblock, features }: ImageInspection): Line[] {
+function identityRows({ name, superblock, features }: ImageInspection): Rows {
   const { flags, state } = superblock;
   const states = [
     (state & 1) !== 0 ? "clean" : "not clean",
@@ -262,7 +259,7 @@ function identity({ name, superblock, features }: ImageInspection): Line[] {
     ["UUID", formatUuid(superblock.uuid)],
     ["last mounted on", bytesText(superblock.lastMounted)],
     ["revision", `${superblock.revision}.${superblock.minorRevision}`],
-    ["features", features.join(" ") || "none"],
+    ["features", features.join(" ")],
     ["flags", FLAG_NAMES.filter(([bit]) => (flags & bit) !== 0).map(([, n]) => n).join(", ")],
     ["default mount options", hex(superblock.defaultMountOptions)],
     ["mount options", bytesText(superblock.mountOptions)],
@@ -272,20 +269,21 @@ function identity({ name, superblock, features }: ImageInspection): Line[] {
   ];
 }
 
-function counts({ superblock, geometry, fileSizeBytes }: ImageInspection): Line[] {
+function countRows({ superblock, geometry, fileSizeBytes }: ImageInspection): Rows {
   const sizeBytes = geometry.blocksCount * geometry.blockSizeBytes;
+  const { blocksPerGroup, inodesPerGroup, reservedUid, reservedGid } = superblock;
+  const owner = `user ${reservedUid}, group ${reservedGid}`;
   return [
     ["size", `${formatSize(sizeBytes)} (${sizeBytes} bytes, the file has ${fileSizeBytes})`],
     ["block size", `${geometry.blockSizeBytes}`],
     ["blocks", `${superblock.blocksCount}, ${superblock.freeBlocksCount} free`],
-    ["reserved blocks", `${superblock.reservedBlocksCount} for ${owner(superblock)}`],
+    ["reserved blocks", `${superblock.reservedBlocksCount} for ${owner}`],
     ["overhead blocks", `${superblock.overheadBlocks}`],
     ["inodes", `${superblock.inodesCount}, ${superblock.freeInodesCount} free`],
     ["first block", `${superblock.firstDataBlock}`],
     [
       "groups",
-      `${geometry.groupCount} of ${superblock.blocksPerGroup} blocks and ` +
-      `${superblock.inodesPerGroup} inodes`,
+      `${geometry.groupCount} of ${blocksPerGroup} blocks and ${inodesPerGroup} inodes`,
     ],
     ["groups in a flex group", `${2 ** (superblock.logGroupsPerFlex % 32)}`],
     ["descriptor size", `${geometry.descriptorSizeBytes}`],
@@ -296,52 +294,38 @@ function counts({ superblock, geometry, fileSizeBytes }: ImageInspection): Line[
   ];
 }
 
-function history(superblock: Superblock): Line[] {
-  const { mountCount, maxMountCount, checkIntervalSeconds } = superblock;
+function stateRows(superblock: Superblock): Rows {
+  const { mountCount, maxMountCount, minExtraInodeSize, wantExtraInodeSize } = superblock;
+  const { errorCount, checksumType, defaultHashVersion } = superblock;
+  const seedBytes = new Uint8Array(new Uint32Array(superblock.hashSeed).buffer);
+  const error = (which: "first" | "last") =>
+    errorCount === 0 ? undefined : `${moment(superblock[`${which}ErrorTime`])}, ` +
+      `${bytesText(superblock[`${which}ErrorFunction`])}:${superblock[`${which}ErrorLine`]}, ` +
+      `inode ${superblock[`${which}ErrorInode`]}, block ${superblock[`${which}ErrorBlock`]}, ` +
+      `code ${superblock[`${which}ErrorCode`]}`;
   return [
     ["created", moment(superblock.mkfsTime)],
     ["last mounted", moment(superblock.mountTime)],
     ["last written", moment(superblock.writeTime)],
     ["last checked", moment(superblock.lastCheckTime)],
     ["mounts", `${mountCount} since the last check, to be checked after ${maxMountCount}`],
-    ["check interval", `${checkIntervalSeconds} s`],
+    ["check interval", `${superblock.checkIntervalSeconds} s`],
     ["written in its life", `${superblock.kbytesWritten} KiB`],
-  ];
-}
-
-function inodeLines(superblock: Superblock): Line[] {
-  const { minExtraInodeSize, wantExtraInodeSize, hashSeed } = superblock;
-  const seedBytes = new Uint8Array(new Uint32Array(hashSeed).buffer);
-  return [
     ["first inode", `${superblock.firstInode}`],
     ["inode size", `${superblock.inodeSizeBytes}`],
     ["extra inode size", `${minExtraInodeSize} needed, ${wantExtraInodeSize} wanted`],
-    [
-      "directory hash",
-      HASH_NAMES[superblock.defaultHashVersion] ?? `${superblock.defaultHashVersion}`,
-    ],
+    ["directory hash", HASH_NAMES[defaultHashVersion] ?? `${defaultHashVersion}`],
     ["directory hash seed", formatUuid(seedBytes)],
-    ["checksum type", superblock.checksumType === 1 ? "crc32c" : `${superblock.checksumType}`],
+    ["checksum type", checksumType === 1 ? "crc32c" : `${checksumType}`],
     ["checksum seed", hex(superblock.checksumSeed)],
-  ];
-}
-
-function errorLines(superblock: Superblock): Line[] {
-  if (superblock.errorCount === 0) return [["errors", "none"]];
-  const error = (which: "first" | "last"): string =>
-    `${moment(superblock[`${which}ErrorTime`])}, ` +
-    `${bytesText(superblock[`${which}ErrorFunction`])}:${superblock[`${which}ErrorLine`]}, ` +
-    `inode ${superblock[`${which}ErrorInode`]}, block ${superblock[`${which}ErrorBlock`]}, ` +
-    `code ${superblock[`${which}ErrorCode`]}`;
-  return [
-    ["errors", `${superblock.errorCount}`],
+    ["errors", errorCount === 0 ? "" : `${errorCount}`],
     ["first error", error("first")],
     ["last error", error("last")],
   ];
 }
 
 /** Fields that are zero nearly everywhere are shown where they are not. */
-function rareLines(superblock: Superblock): Line[] {
+function rareRows(superblock: Superblock): Rows {
   const rare: readonly (readonly [string, number])[] = [
     ["journal inode", superblock.journalInode],
     ["journal device", superblock.journalDevice],
@@ -366,10 +350,10 @@ function rareLines(superblock: Superblock): Line[] {
     ["name encoding flags", superblock.encodingFlags],
     ["in the group", superblock.blockGroupNumber],
   ];
-  return rare.filter(([, value]) => value !== 0).map(([label, value]) => [label, `${value}`]);
+  return rare.map(([label, value]) => [label, value === 0 ? undefined : `${value}`]);
 }
 
-function journalLines({ journal }: ImageInspection): Line[] {
+function journalRows({ journal }: ImageInspection): Rows {
   if (journal === undefined) return [];
   const { blockCount, blockSizeBytes, startBlock } = journal;
   const bytes = formatSize(blockCount * blockSizeBytes);
@@ -380,10 +364,6 @@ function journalLines({ journal }: ImageInspection): Line[] {
     ["journal features", `${hex(journal.featureIncompat)}, error ${journal.errorNumber}`],
     ["journal UUID", formatUuid(journal.uuid)],
   ];
-}
-
-function owner(superblock: Superblock): string {
-  return `user ${superblock.reservedUid}, group ${superblock.reservedGid}`;
 }
 
 function moment(seconds: number): string {
@@ -439,44 +419,34 @@ export function inodeText(
 ): string {
   const { record, kind, slot, faults } = inspection;
   const shownMode = kind === undefined ? "" : ` (${modeText({ kind, record })})`;
-  const lines: Line[] = [
-    ...(path === undefined ? [] : [["path", displayName(path || "/")] as const]),
+  const { target, device, directory, inlineSizeBytes } = inspection;
+  const unit = inspection.flagNames.includes("Huge_file") ? "the file system" : "512 bytes";
+  const rows: Rows = [
+    ["path", path === undefined ? undefined : displayName(path || "/")],
     ["inode", `${inspection.inodeNumber}, in block ${slot.blockNumber} at ${slot.offsetBytes}`],
     ["kind", kind ?? "none: the inode was never used"],
     ["mode", `0${record.mode.toString(8)}${shownMode}`],
     ["owner", `user ${record.uid}, group ${record.gid}, project ${record.projectId}`],
     ["size", `${record.sizeBytes}`],
     ["links", `${record.linkCount}`],
-    [
-      "blocks",
-      `${record.sectorCount} of ${
-        inspection.flagNames.includes("Huge_file") ? "the file system" : "512 bytes"
-      }`,
-    ],
+    ["blocks", `${record.sectorCount} of ${unit}`],
     ["flags", [`0x${record.flags.toString(16)}`, ...inspection.flagNames].join(" ")],
     ["generation", `${record.generation}`],
     ["version", `${record.versionHigh}:${record.versionLow}`],
-    ...TIMES.map((name): Line => [name, nanosecondTime(record[name])]),
-    ...(record.dtime === 0 ? [] : [["dtime", `${record.dtime}`] as const]),
+    ...TIMES.map((name) => [name, nanosecondTime(record[name])] as const),
+    ["dtime", record.dtime === 0 ? undefined : `${record.dtime}`],
     ["extra size", `${record.extraSizeBytes}`],
     ["attribute block", record.xattrBlock === 0 ? "none" : `${record.xattrBlock}`],
     ["checksum", checksumText(inspection.checksum, 8, style)],
-    ...contentLines(inspection),
-    ...faults.map((fault): Line => ["fault", style.red(safeLine(fault))]),
+    ["content in", inspection.contentPlace],
+    ["room in the inode", inlineSizeBytes === undefined ? undefined : `${inlineSizeBytes} bytes`],
+    ["target", target === undefined ? undefined : displayName(target)],
+    ["device", device && `${device.deviceMajor}, ${device.deviceMinor}`],
+    ["names", directory && `${directory.nameCount}`],
+    ["parent", directory && `${directory.parentInodeNumber}`],
+    ...faults.map((fault) => ["fault", style.red(safeLine(fault))] as const),
   ];
-  return aligned(lines) + mapText(inspection) + xattrText(inspection.xattrs);
-}
-
-function contentLines(inspection: InodeInspection): Line[] {
-  const { target, device, directory, inlineSizeBytes, contentPlace } = inspection;
-  const lines: Line[] = [["content in", contentPlace]];
-  if (inlineSizeBytes !== undefined) lines.push(["room in the inode", `${inlineSizeBytes} bytes`]);
-  if (target !== undefined) lines.push(["target", displayName(target)]);
-  if (device !== undefined) lines.push(["device", `${device.deviceMajor}, ${device.deviceMinor}`]);
-  if (directory !== undefined) {
-    lines.push(["names", `${directory.nameCount}`], ["parent", `${directory.parentInodeNumber}`]);
-  }
-  return lines;
+  return aligned(rows) + mapText(inspection) + xattrText(inspection.xattrs);
 }
 
 function mapText(inspection: InodeInspection): string {

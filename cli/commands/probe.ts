@@ -1,33 +1,36 @@
 /**
- * `blessfs probe`: what fixed-grid dedup saves across images.
+ * `blessfs probe`: what fixed-grid dedup saves across images; and `blessfs map`: how they lie on a grid.
  *
  * @module
  */
+import type { CommandIo, ParsedArguments } from "../command.ts";
+import { parseAdditions } from "./additions.ts";
+import { parseImageAccess, withImageReader } from "./image.ts";
+import { localPaths, OutputNames } from "./outputs.ts";
+import { parsePacking, parseSourceOptions, parseThreshold, sourceDateEpoch } from "./sources.ts";
+import { readSalt } from "./verity.ts";
+import { EXIT, safeLine } from "../errors.ts";
+import { ADDITION_OPTIONS } from "../table/options.ts";
+import { choiceError, parseCount, parsePercent, parseSize } from "../values.ts";
 import { MERGED_DEFAULTS, NONE } from "../../lib/bless/options.ts";
-import { UsageError } from "../../lib/errors.ts";
-import { createFileSink } from "../../lib/io/file_sink.ts";
-import { type ImageSink, writeWhole } from "../../lib/io/sink.ts";
-import type { ResolvedOptions } from "../../lib/source/types.ts";
-import { reportChart } from "../../probe/chart.ts";
-import { reportHtml } from "../../probe/html.ts";
+import { checkChunkSize } from "../../lib/chunk/chunk.ts";
 import {
   type ChunkerParameters,
   fastCdcParameters,
   GEAR_PARAMETERS,
 } from "../../lib/chunk/fastcdc.ts";
+import { UsageError } from "../../lib/errors.ts";
+import { createFileSink } from "../../lib/io/file_sink.ts";
+import { type ImageSink, writeWhole } from "../../lib/io/sink.ts";
+import type { ResolvedOptions } from "../../lib/source/types.ts";
+import { reportChart } from "../../probe/chart.ts";
 import { probeFingerprints } from "../../probe/fingerprints/reader.ts";
-import { type ResolvedProbeOptions, schemeLabel } from "../../probe/schemes.ts";
+import { reportHtml } from "../../probe/html.ts";
+import { type ImageMap, mapImage, mapPicture } from "../../probe/map.ts";
 import { probe } from "../../probe/probe.ts";
 import type { ProbeReport } from "../../probe/report.ts";
+import { type ResolvedProbeOptions, schemeLabel } from "../../probe/schemes.ts";
 import { reportCsv, reportText } from "../../probe/tables.ts";
-import type { CommandIo, ParsedArguments } from "../command.ts";
-import { EXIT, safeLine } from "../errors.ts";
-import { ADDITION_OPTIONS } from "../table/options.ts";
-import { choiceError, parseCount, parsePercent, parseSize } from "../values.ts";
-import { parseAdditions } from "./additions.ts";
-import { localPaths, OutputNames } from "./outputs.ts";
-import { parsePacking, parseSourceOptions, parseThreshold, sourceDateEpoch } from "./sources.ts";
-import { readSalt } from "./verity.ts";
 
 /** `blessfs probe SOURCE...`. */
 export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
@@ -287,4 +290,25 @@ export function refusePixels(path: string | undefined): void {
   throw new UsageError(`--plot ${safeLine(path!)}`, `pictures are SVG, not ${ending.slice(1)}`, {
     hint: `name it .svg, and convert it: rsvg-convert picture.svg -o picture${ending}`,
   });
+}
+
+/** `blessfs map IMAGE... --plot FILE.svg`. */
+export async function runMap(args: ParsedArguments, io: CommandIo): Promise<void> {
+  const images = args.positionals("IMAGE");
+  const plot = args.text("plot");
+  refusePixels(plot);
+  const gridBytes = args.read("grid", parseSize);
+  checkChunkSize(gridBytes, "--grid");
+  const alignThresholdBytes = args.read("align-threshold", parseThreshold);
+  const { signal } = io;
+  const access = parseImageAccess(args, io);
+  const sink = createFileSink(plot, { force: args.flag("force"), signal, sourcePaths: images });
+  const maps: ImageMap[] = [];
+  for (const [i, image] of images.entries()) {
+    const task = io.progress.begin(`image ${i + 1} of ${images.length}`);
+    const look = { gridBytes, alignThresholdBytes, signal };
+    maps.push(await withImageReader(image, access, (reader) => mapImage(reader, image, look)));
+    task.end();
+  }
+  await writeWhole(sink, new TextEncoder().encode(mapPicture(maps)));
 }

@@ -10,9 +10,13 @@ import process from "node:process";
 import { invariant, UsageError } from "../../lib/errors.ts";
 import { ioErrorFrom } from "../../lib/io/system_error.ts";
 import type { OptionRule } from "../../serve/access.ts";
-import { CLIENT_CHOICES, CLIENT_OPTIONS } from "../../serve/client_options.ts";
+import {
+  CLIENT_CHOICES,
+  CLIENT_OPTIONS,
+  type ListenAddress,
+  type ServeSettings,
+} from "../../serve/settings.ts";
 import { programWords } from "../../serve/program.ts";
-import type { ListenAddress, ServeSettings } from "../../serve/settings.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { BLESS_LAYERED, BLESS_MERGED } from "../table/bless.ts";
 import { parseCount, parseSize } from "../values.ts";
@@ -186,12 +190,12 @@ export function optionRules(): OptionRule[] {
 export async function runTask(args: ParsedArguments, io: CommandIo): Promise<void> {
   const what = args.positionals("WHAT");
   if (args.positional("TASK") === "resolve") {
-    const { resolveSource } = await import("../../serve/tasks/resolve.ts");
+    const { resolveSource } = await import("../../serve/tasks.ts");
     const [source] = what;
     await io.writeJson(await resolveSource(source!, parseSourceOptions(args, io, [source!])));
     return;
   }
-  const { forgetImages, measureFiles } = await import("../../serve/tasks/measure.ts");
+  const { forgetImages, measureFiles } = await import("../../serve/tasks.ts");
   const cellsPath = args.text("cells");
   if (args.positional("TASK") === "forget") {
     forgetImages(cellsPath, what);

@@ -153,7 +153,7 @@ export const MAP: Command = {
     forceOption("replace a FILE that exists"),
     ...REPLAY_OPTIONS,
   ],
-  load: async () => (await import("../commands/map.ts")).run,
+  load: async () => (await import("../commands/probe.ts")).runMap,
 };
 
 /** `blessfs verify`. */

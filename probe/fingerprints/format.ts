@@ -100,15 +100,8 @@ export const METADATA_KEY = "blessfs.fingerprints";
 /** Raised when readers of older files would read something wrong. */
 const VERSION = 1;
 
-/** Counts of one image in one row. */
-export interface ImageCounts {
-  readonly logicalBytes: number;
-  readonly nonZeroBytes: number;
-  readonly unitCount: number;
-  readonly paddingBytes: number;
-  /** {@link unitsCrc32} of its units, in the order of the file. */
-  readonly unitsCrc32: number;
-}
+/** Counts of one image in one row; the CRC-32 is that of its units, in the order of the file. */
+export type ImageCounts = v.InferOutput<typeof COUNTS>;
 
 /** Goes on with the CRC-32 of units: what a report takes from each is in it. */
 export function unitsCrc32(
@@ -142,108 +135,87 @@ export interface FingerprintMetadata {
 /** Encodes it. */
 export function encodeMetadata(metadata: FingerprintMetadata): string {
   const { mode, compress, schemes, images } = metadata;
-  const bytes = encodeCheckedJson(VERSION, {
-    mode,
-    compress,
-    rows: schemes.map(describeScheme),
-    images: images.map(({ source, manifestDigest, platform, counts }) => ({
-      source,
-      manifestDigest,
-      platform,
-      counts,
-    })),
-  });
-  return new TextDecoder().decode(bytes);
+  const rows = schemes.map(describeScheme);
+  return new TextDecoder().decode(encodeCheckedJson(VERSION, { mode, compress, rows, images }));
 }
 
-const PACKING = v.pipe(
-  TEXT,
-  v.regex(/^(?:tight|merge|resync:\d{1,15}:\d{1,15})$/, "merge, tight or resync:MEAN:LO"),
-  v.transform((text): Packing => {
-    if (text === "tight" || text === "merge") return { kind: text };
-    const [, meanBytes, lowBytes] = text.split(":").map(Number) as [number, number, number];
-    return { kind: "resync", meanBytes, lowBytes };
-  }),
-);
-
-const CHUNKER = v.pipe(
-  TEXT,
-  v.regex(/^(?:gear|\d{1,15}:\d{1,15}:\d{1,15})$/, "AVG:MIN:MAX or gear"),
-  v.transform((text) =>
-    text === "gear"
-      ? GEAR_PARAMETERS
-      : fastCdcParameters(...text.split(":").map(Number) as [number, number, number])
-  ),
-);
-
-const KINDS = Object.keys(SCHEME_KINDS) as SchemeKind[];
-const ROW = fields({
-  scheme: v.picklist(KINDS, KINDS.join(", ")),
-  grid: v.nullable(SIZE_BYTES),
-  threshold: v.nullable(SIZE_BYTES),
-  packing: v.nullable(PACKING),
-  cdc: v.nullable(CHUNKER),
+const COUNTS = fields({
+  logicalBytes: SIZE_BYTES,
+  nonZeroBytes: SIZE_BYTES,
+  unitCount: SIZE_BYTES,
+  paddingBytes: SIZE_BYTES,
+  unitsCrc32: SIZE_BYTES,
 });
 
+const KINDS = Object.keys(SCHEME_KINDS) as SchemeKind[];
+
 const METADATA = fields({
-  rows: listOf(v.unknown()),
   mode: v.picklist(["merged", "layered", "as-is"], "merged, layered or as-is"),
   compress: TEXT,
+  rows: listOf(fields({
+    scheme: v.picklist(KINDS, KINDS.join(", ")),
+    grid: v.nullable(SIZE_BYTES),
+    threshold: v.nullable(SIZE_BYTES),
+    packing: v.nullable(TEXT),
+    cdc: v.nullable(TEXT),
+  })),
   images: listOf(fields({
     source: TEXT,
     manifestDigest: v.nullable(TEXT),
     platform: v.nullable(TEXT),
-    counts: listOf(fields({
-      logicalBytes: SIZE_BYTES,
-      nonZeroBytes: SIZE_BYTES,
-      unitCount: SIZE_BYTES,
-      paddingBytes: SIZE_BYTES,
-      unitsCrc32: SIZE_BYTES,
-    })),
+    counts: listOf(COUNTS),
   })),
 });
 
 /** Decodes it. Throws an InputError that names the field. */
 export function decodeMetadata(text: string, what: string): FingerprintMetadata {
   const document = decodeCheckedJson(new TextEncoder().encode(text), VERSION, what);
-  const location = { what, field: "" };
-  const { rows, mode, compress, images } = checkJson(METADATA, document, location);
-  const rowsAt = inside(location, "rows");
-  const schemes = rows.map((row, i) => readScheme(row, inside(rowsAt, i)));
-  images.forEach(({ counts }, i) => {
-    if (counts.length === schemes.length) return;
-    const at = inside(inside(inside(location, "images"), i), "counts.length");
-    throw jsonFault(at, counts.length, `${schemes.length}`);
-  });
-  return { mode, compress, schemes, images };
+  const { rows, images, ...rest } = checkJson(METADATA, document, { what, field: "" });
+  for (const [i, { counts }] of images.entries()) {
+    if (counts.length === rows.length) continue;
+    const location = { what, field: `images[${i}].counts.length` };
+    throw jsonFault(location, counts.length, `${rows.length}`);
+  }
+  const schemes = rows.map((row, i) => schemeOf(row, { what, field: `rows[${i}]` }));
+  return { ...rest, schemes, images };
 }
 
-function readScheme(value: unknown, location: JsonLocation): Scheme {
+/** Each kind of row has its own things and no others. */
+function schemeOf(row: SchemeDescription, location: JsonLocation): Scheme {
+  const { scheme: kind, grid, threshold, packing, cdc } = row;
+  const scheme: Scheme = {
+    kind,
+    gridBytes: grid ?? 0,
+    aligned: threshold === null || packing === null
+      ? undefined
+      : { thresholdBytes: threshold, packing: packingOf(packing, inside(location, "packing")) },
+    chunker: cdc === null ? undefined : chunkerOf(cdc, inside(location, "cdc")),
+  };
+  const isWhole = (scheme.gridBytes > 0) === (kind !== "file") &&
+    (scheme.aligned !== undefined) === (kind === "aligned" || isContinued(scheme)) &&
+    (scheme.chunker !== undefined) === (kind === "fastcdc");
+  const again = describeScheme(scheme);
+  const isSame = (Object.keys(again) as (keyof SchemeDescription)[])
+    .every((name) => again[name] === row[name]);
+  if (isWhole && isSame) return scheme;
+  throw jsonFault(location, row, `a row of the kind ${kind}`);
+}
+
+function packingOf(text: string, location: JsonLocation): Packing {
+  if (text === "tight" || text === "merge") return { kind: text };
+  const [, mean, low] = /^resync:(\d{1,15}):(\d{1,15})$/.exec(text) ?? [];
+  if (mean === undefined) throw jsonFault(location, text, "merge, tight or resync:MEAN:LO");
+  return { kind: "resync", meanBytes: Number(mean), lowBytes: Number(low) };
+}
+
+function chunkerOf(text: string, location: JsonLocation): NonNullable<Scheme["chunker"]> {
+  if (text === "gear") return GEAR_PARAMETERS;
+  const [, average, min, max] = /^(\d{1,15}):(\d{1,15}):(\d{1,15})$/.exec(text) ?? [];
+  if (average === undefined) throw jsonFault(location, text, "AVG:MIN:MAX or gear");
   try {
-    const { scheme: kind, grid, threshold, packing, cdc } = checkJson(ROW, value, location);
-    const isAligned = threshold !== null && packing !== null;
-    const scheme: Scheme = {
-      kind,
-      gridBytes: grid ?? 0,
-      aligned: isAligned ? { thresholdBytes: threshold, packing } : undefined,
-      chunker: cdc ?? undefined,
-    };
-    checkScheme(scheme, value as SchemeDescription, location);
-    return scheme;
+    return fastCdcParameters(Number(average), Number(min), Number(max));
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     throw new InputError(location.what, error.message, { cause: error });
   }
-}
-
-/** Each kind of row has its own things and no others. */
-function checkScheme(scheme: Scheme, row: SchemeDescription, location: JsonLocation): void {
-  const { kind, gridBytes, aligned, chunker } = scheme;
-  const isWhole = (gridBytes > 0) === (kind !== "file") &&
-    (aligned !== undefined) === (kind === "aligned" || isContinued(scheme)) &&
-    (chunker !== undefined) === (kind === "fastcdc");
-  const again = describeScheme(scheme);
-  const isSame = (Object.keys(again) as (keyof SchemeDescription)[])
-    .every((name) => again[name] === row[name]);
-  if (!isWhole || !isSame) throw jsonFault(location, row, `a row of the kind ${kind}`);
 }

@@ -7,11 +7,9 @@
 import { createHash } from "node:crypto";
 import { invariant, throwIfAborted } from "../../lib/errors.ts";
 import type { ImagePlan, PayloadWrite } from "../../lib/ext4/plan/image_plan.ts";
-import type { Payload } from "../../lib/model/payload.ts";
-import { BLOCK_SIZE_BYTES, readPayload } from "../../lib/model/payload.ts";
+import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../../lib/model/payload.ts";
 import type { Progress } from "../../lib/progress.ts";
-import type { StoredSizes } from "./stored_sizes.ts";
-import { pause } from "./stored_sizes.ts";
+import { pause, type StoredSizes } from "./stored_sizes.ts";
 import { countNonZeroBytes } from "./cutters.ts";
 
 /** A cell that is not all zeros: its content's number, and its bytes that lie in no zero block. */

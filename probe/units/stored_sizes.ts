@@ -1,19 +1,186 @@
 /**
- * Finding out what units take in the store, on this thread and others.
+ * What units take in a store that compresses each by itself, found out on this thread and others.
  *
  * @module
  */
 import { availableParallelism } from "node:os";
 import { setImmediate } from "node:timers/promises";
-import { abortError, throwIfAborted } from "../../lib/errors.ts";
-import type { ThreadOptions } from "../../lib/io/thread.ts";
-import {
-  BATCH_BYTES,
-  type Compression,
-  CompressThread,
-  storedSizeMeasure,
-  type StoredSizeOf,
-} from "./compress_thread.ts";
+import type { MessagePort } from "node:worker_threads";
+import * as zlib from "node:zlib";
+import { abortError, invariant, optionError, throwIfAborted } from "../../lib/errors.ts";
+import { Thread, type ThreadOptions } from "../../lib/io/thread.ts";
+
+/** How a store compresses. */
+export type Compression =
+  | { readonly kind: "none" }
+  | { readonly kind: "zstd"; readonly level: number };
+
+/** Size of bytes in the store. */
+export type StoredSizeOf = (bytes: Uint8Array) => number;
+
+/** Larger units are compressed in pieces of this size, so that memory is bounded. */
+const UNIT_PIECE_BYTES = 4 * 1024 * 1024;
+const LEVEL_MOST = 19;
+
+/**
+ * Makes the measure. Undefined without compression: a unit's `stored` is its `raw` then.
+ *
+ * @throws UsageError for a level out of range, and where the runtime has no zstd
+ */
+export function storedSizeMeasure(compression: Compression): StoredSizeOf | undefined {
+  if (compression.kind === "none") return undefined;
+  const { level } = compression;
+  if (!Number.isInteger(level) || level < 1 || level > LEVEL_MOST) {
+    throw optionError("compression", `wanted zstd:1 to zstd:${LEVEL_MOST}, found zstd:${level}`);
+  }
+  if (typeof zlib.zstdCompressSync !== "function") {
+    throw optionError("compression", "this runtime cannot compress with zstd", {
+      hint: "use Deno, Bun or Node 22",
+      remedies: [{ option: "compression", change: "set", value: "none" }],
+    });
+  }
+  const params = { [zlib.constants.ZSTD_c_compressionLevel]: level };
+  return (bytes) => {
+    let sizeBytes = 0;
+    for (let at = 0; at < bytes.length; at += UNIT_PIECE_BYTES) {
+      const piece = bytes.subarray(at, at + UNIT_PIECE_BYTES);
+      // zstd chooses smaller tables for a size that it knows, and compresses a little better, as zstd(1) does.
+      const options = { params, pledgedSrcSize: piece.length };
+      sizeBytes += zlib.zstdCompressSync(piece, options).length;
+    }
+    return sizeBytes;
+  };
+}
+
+/** Units are sent in batches of at most so many bytes. */
+export const BATCH_BYTES = 4 * 1024 * 1024;
+
+/** Units one behind the other. */
+interface Batch {
+  readonly buffer: ArrayBuffer;
+  readonly lengths: readonly number[];
+}
+
+/** The buffer comes back, to be filled again. */
+interface Answer {
+  readonly buffer: ArrayBuffer;
+  readonly sizes: readonly number[];
+}
+
+type Take = (sizeBytes: number) => void;
+
+/** The calling thread's end. */
+export class CompressThread {
+  readonly #thread: Thread<Batch, Answer>;
+  /** Of the batches sent, the oldest first. */
+  readonly #sent: { readonly takes: readonly Take[]; readonly bytes: number }[] = [];
+  readonly #spareBuffers: ArrayBuffer[] = [];
+  #batch = new Uint8Array(BATCH_BYTES);
+  #lengths: number[] = [];
+  #takes: Take[] = [];
+  #filled = 0;
+  #sentBytes = 0;
+  /** Resolved with each answer, and when the thread dies. */
+  #answered = Promise.withResolvers<void>();
+  #dead: { readonly why: unknown } | undefined;
+
+  constructor(compression: Compression, options: ThreadOptions = {}) {
+    this.#thread = new Thread({
+      role: "compression",
+      setup: { compression },
+      purpose: "compresses",
+      workerUrl: options.workerUrl,
+      receive: (answer) => this.#receive(answer),
+      die: (reason) => this.#die(reason),
+    });
+  }
+
+  /** Bytes that were added and not answered yet. */
+  get waitingBytes(): number {
+    return this.#sentBytes + this.#filled;
+  }
+
+  /** Adds a unit of at most a batch. The bytes are only lent. */
+  add(bytes: Uint8Array, take: Take): void {
+    invariant(bytes.length <= BATCH_BYTES, "a unit fits into a batch");
+    if (this.#filled + bytes.length > BATCH_BYTES) this.#send();
+    this.#batch.set(bytes, this.#filled);
+    this.#filled += bytes.length;
+    this.#lengths.push(bytes.length);
+    this.#takes.push(take);
+  }
+
+  /** Waits until all units are answered. Throws when the thread died. */
+  async settle(): Promise<void> {
+    if (this.#takes.length > 0) this.#send();
+    await this.untilWaiting(0);
+  }
+
+  /** Waits until at most so many batches are sent and not answered. Throws when the thread died. */
+  async untilWaiting(batchesMost: number): Promise<void> {
+    for (;;) {
+      if (this.#dead) throw this.#dead.why;
+      if (this.#sent.length <= batchesMost) return;
+      await this.#answered.promise;
+    }
+  }
+
+  /** Ends the thread; what was not answered never is. */
+  async close(): Promise<void> {
+    this.#dead ??= { why: new Error("The thread that compresses was closed") };
+    await this.#thread.terminate();
+  }
+
+  #send(): void {
+    const buffer = this.#batch.buffer;
+    const batch: Batch = { buffer, lengths: this.#lengths };
+    this.#sent.push({ takes: this.#takes, bytes: this.#filled });
+    this.#sentBytes += this.#filled;
+    this.#thread.post(batch, [batch.buffer]);
+    this.#batch = new Uint8Array(this.#spareBuffers.pop() ?? new ArrayBuffer(BATCH_BYTES));
+    this.#lengths = [];
+    this.#takes = [];
+    this.#filled = 0;
+  }
+
+  #receive({ buffer, sizes }: Answer): void {
+    const { takes, bytes } = this.#sent.shift()!;
+    this.#sentBytes -= bytes;
+    this.#spareBuffers.push(buffer);
+    takes.forEach((take, i) => take(sizes[i]!));
+    this.#wake();
+  }
+
+  #die(why: unknown): void {
+    this.#dead ??= { why };
+    this.#wake();
+  }
+
+  #wake(): void {
+    const { resolve } = this.#answered;
+    this.#answered = Promise.withResolvers();
+    resolve();
+  }
+}
+
+/** The thread's end: compresses what it is sent. */
+export function serveCompression(
+  port: MessagePort,
+  { compression }: { readonly compression: Compression },
+): void {
+  const storedSizeOf = storedSizeMeasure(compression);
+  invariant(storedSizeOf !== undefined, "only a store that compresses has threads for it");
+  port.on("message", ({ buffer, lengths }: Batch) => {
+    let at = 0;
+    const sizes = lengths.map((length) => {
+      const unit = new Uint8Array(buffer, at, length);
+      at += length;
+      return storedSizeOf(unit);
+    });
+    const answer: Answer = { buffer, sizes };
+    port.postMessage(answer, [buffer]);
+  });
+}
 
 /** Measures units; answers may come later. */
 export interface StoredSizes {
@@ -58,7 +225,6 @@ export function storedSizes(
   if (here === undefined || compression.kind === "none") return undefined;
   const isSlow = compression.level > QUICK_LEVEL_MOST;
   const threadCount = Math.min(THREADS_MOST, Math.max(jobs - 1, isSlow ? 1 : 0));
-  if (threadCount < 1) return sizesHere(here);
   const start = () =>
     Array.from({ length: threadCount }, () => new CompressThread(compression, threadOptions));
   return new ThreadedSizes(isSlow ? undefined : here, start);
@@ -72,16 +238,6 @@ export async function pause(
   await setImmediate();
   throwIfAborted(signal);
   await sizes?.room(signal);
-}
-
-/** Measures on the calling thread. */
-function sizesHere(storedSizeOf: StoredSizeOf): StoredSizes {
-  return {
-    measure: (bytes, take) => take(storedSizeOf(bytes)),
-    room: () => Promise.resolve(),
-    settle: () => Promise.resolve(),
-    close: () => Promise.resolve(),
-  };
 }
 
 class ThreadedSizes implements StoredSizes {
@@ -125,12 +281,19 @@ class ThreadedSizes implements StoredSizes {
   }
 
   async room(signal: AbortSignal | undefined): Promise<void> {
-    const waits = this.#threads.map((thread) => thread.untilWaiting(WAITING_BATCHES_MOST));
-    await unlessAborted(Promise.all(waits), signal);
+    await this.#each((thread) => thread.untilWaiting(WAITING_BATCHES_MOST), signal);
   }
 
   async settle(signal?: AbortSignal): Promise<void> {
-    await unlessAborted(Promise.all(this.#threads.map((thread) => thread.settle())), signal);
+    await this.#each((thread) => thread.settle(), signal);
+  }
+
+  async #each(
+    wait: (thread: CompressThread) => Promise<void>,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    if (this.#threads.length === 0) return;
+    await unlessAborted(Promise.all(this.#threads.map(wait)), signal);
   }
 
   async close(): Promise<void> {

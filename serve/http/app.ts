@@ -7,11 +7,9 @@ import { type Context, Hono } from "hono";
 import * as v from "valibot";
 import { isLoopbackHost, tokenOf, type Tokens } from "../access.ts";
 import { RequestError } from "../faults.ts";
-import { continueTrace, errorFacts, traceIdOf } from "../log.ts";
-import type { Fault } from "../schemas.ts";
+import { continueTrace, errorFacts, traceIdOf } from "../observe.ts";
 import type { ServeService } from "../service.ts";
-import { openApiDocument } from "./openapi.ts";
-import { DOCUMENTS, type Route, type RouteRequest, ROUTES } from "./routes.ts";
+import { DOCUMENTS, openApiDocument, type Route, type RouteRequest, ROUTES } from "./routes.ts";
 
 const BODY_BYTES_MAX = 256 << 10;
 const BODY_MS_MAX = 10_000;
@@ -65,23 +63,14 @@ export function createApp(parts: AppParts): App {
   for (const path of new Set(ROUTES.map((route) => route.path))) {
     const methods = ROUTES.filter((route) => route.path === path)
       .map((route) => route.method.toUpperCase());
-    app.all(path, () => {
-      const message = `wanted ${methods.join(" or ")}`;
-      const fault: Fault = { code: "method_not_allowed", message, hint: null };
-      return Response.json({ error: fault }, {
-        status: 405,
-        headers: { Allow: methods.join(", ") },
-      });
-    });
+    const headers = { Allow: methods.join(", ") };
+    const message = `wanted ${methods.join(" or ")}`;
+    app.all(path, () => new RequestError(405, "method_not_allowed", message, { headers }).response);
   }
-  app.notFound(() => {
-    const fault: Fault = {
-      code: "not_found",
-      message: "there is nothing here",
-      hint: "/openapi.json lists what there is",
-    };
-    return Response.json({ error: fault }, { status: 404 });
-  });
+  const hint = "/openapi.json lists what there is";
+  app.notFound(() =>
+    new RequestError(404, "not_found", "there is nothing here", { hint }).response
+  );
   app.onError((error, context) => answerError(error, context, service));
   return app;
 }
@@ -238,24 +227,16 @@ function check(schema: v.GenericSchema<unknown, unknown>, value: unknown, what: 
 
 function answerError(error: Error, context: AppContext, service: ServeService): Response {
   const { log, store } = service.context;
-  if (error instanceof RequestError) {
-    return Response.json({ error: error.fault }, { status: error.status, headers: error.headers });
-  }
+  if (error instanceof RequestError) return error.response;
   const trace = traceIdOf(context.get("traceparent") ?? continueTrace(undefined));
   if (store.isOutage(error)) {
     log.warn("the state cannot be reached", { trace, ...errorFacts(error) });
-    const fault: Fault = {
-      code: "no_state",
-      message: "the server cannot reach its state now",
+    return new RequestError(503, "no_state", "the server cannot reach its state now", {
       hint: "ask again later",
-    };
-    return Response.json({ error: fault }, { status: 503, headers: { "Retry-After": "5" } });
+      headers: { "Retry-After": "5" },
+    }).response;
   }
   log.error("request failed", { trace, ...errorFacts(error), stack: error.stack });
-  const fault: Fault = {
-    code: "internal",
-    message: `a fault of the server; its log has the trace ${trace}`,
-    hint: null,
-  };
-  return Response.json({ error: fault }, { status: 500 });
+  const message = `a fault of the server; its log has the trace ${trace}`;
+  return new RequestError(500, "internal", message).response;
 }

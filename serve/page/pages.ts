@@ -4,17 +4,15 @@
  * @module
  */
 import type { Context } from "hono";
+import { formatSize } from "../../lib/bytes/size_text.ts";
 import { tokenOf, type Tokens } from "../access.ts";
 import { RequestError } from "../faults.ts";
 import type { App } from "../http/app.ts";
-import { EventStream, streamResponse } from "../http/event_stream.ts";
-import { continueTrace } from "../log.ts";
-import type { Job } from "../schemas.ts";
-import { FINAL_STATES } from "../schemas.ts";
+import { EventStream, streamResponse } from "../http/responses.ts";
+import { continueTrace } from "../observe.ts";
+import { FINAL_STATES, type Job } from "../schemas.ts";
 import type { ServeService } from "../service.ts";
-import type { Html } from "./html.ts";
-import { SCRIPT } from "./script.ts";
-import { STYLE } from "./style.ts";
+import { type Html, SCRIPT, STYLE } from "./html.ts";
 import {
   imageView,
   jobSection,
@@ -24,7 +22,6 @@ import {
   overviewSections,
   overviewView,
   pageView,
-  sizeText,
 } from "./views.ts";
 
 const RUNNING_MAX = 50;
@@ -241,8 +238,8 @@ class Pages {
         ["waiting", count("queued")],
         ["failed", count("failed")],
         ["images", totals.count],
-        ["size of all images", sizeText(totals.sizeBytes)],
-        ["added to the store", sizeText(totals.newBytes)],
+        ["size of all images", formatSize(totals.sizeBytes)],
+        ["added to the store", formatSize(totals.newBytes)],
       ],
       running,
       queued: unfinished.filter(({ state }) => state === "queued").slice(0, QUEUE_MAX),

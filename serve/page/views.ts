@@ -3,24 +3,13 @@
  *
  * @module
  */
+import { formatSize } from "../../lib/bytes/size_text.ts";
 import type { ImageDocument, ImageFigures, Job, JobProgress } from "../schemas.ts";
 import { Html, html, type HtmlPart } from "./html.ts";
 
-const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 const LABEL_CHARACTERS = 14;
 /** Bars that are closer together have no room for labels. */
 const LABEL_STEP_MIN = 90;
-
-/** Bytes for people. */
-export function sizeText(bytes: number): string {
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1023.95 && unit < UNITS.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  return `${unit === 0 ? value : value.toFixed(1)} ${UNITS[unit]}`;
-}
 
 /** What all pages have around them. */
 export function pageView(
@@ -144,7 +133,7 @@ function runningView(jobs: readonly Job[]): Html {
             class="head"><a id="job-${job.id}" href="/jobs/${job.id}">${jobTitle(
               job,
             )}</a> ${stateView(job)} ${job.host !== null &&
-              html`<span class="empty">on ${job.host}</span>`} ${cancelForm(job)}</p>
+              html`<span class="empty">on ${job.host}</span>`} ${cancelForm(job)}</div>
         ${tasksView(job.progress)}</li>
       `
     )
@@ -178,8 +167,8 @@ export function tasksView({ tasks }: JobProgress): Html {
         .replace(/^write$/, "image");
       const isKnown = totalBytes !== null && totalBytes > 0;
       const amount = isKnown
-        ? `${sizeText(doneBytes)} of ${sizeText(totalBytes)}`
-        : sizeText(doneBytes);
+        ? `${formatSize(doneBytes)} of ${formatSize(totalBytes)}`
+        : formatSize(doneBytes);
       const bar = done
         ? html`<progress value="1" max="1" aria-label="${label}"></progress>`
         : isKnown
@@ -196,36 +185,66 @@ export function tasksView({ tasks }: JobProgress): Html {
   }</dl>`;
 }
 
-function queueView(jobs: readonly Job[], count: number): Html {
-  if (count === 0) return html`<p class="empty">Nothing waits.</p>`;
-  const more = count - jobs.length;
+/** A column: its title, and the class of its cells. */
+type Column = readonly [title: HtmlPart, kind?: "wide" | "number" | "mono wide"];
+
+function tableView(
+  columns: readonly Column[],
+  rows: readonly (readonly HtmlPart[])[],
+  moreCount = 0,
+): Html {
+  const classOf = (kind: string | undefined) => kind !== undefined && new Html(` class="${kind}"`);
+  const head = columns.map(([title, kind]) =>
+    html`
+      <th scope="col" ${kind === "number" && classOf(kind)}>${title}</th>
+    `
+  );
+  const body = rows.map((row) =>
+    html`<tr>${row.map((cell, i) => html`<td${classOf(columns[i]![1])}>${cell}</td>`)}</tr>`
+  );
   return html`
     <div class="scroll">
       <table>
         <thead>
-          <tr>
-            <th scope="col">Job</th>
-            <th scope="col" class="number">Priority</th>
-            <th scope="col">Asked for</th>
-            <th scope="col"><span class="unseen">Cancel</span></th>
-          </tr>
+          <tr>${head}</tr>
         </thead>
-        <tbody>${jobs.map((job) =>
-          html`
-            <tr>
-              <td class="wide"><a href="/jobs/${job.id}">${jobTitle(job)}</a>${job.attempts > 0 &&
-                html`
-                  <span class="hint">tried ${job.attempts} times</span>
-                `}</td>
-              <td class="number">${job.priority}</td>
-              <td>${timeView(job.createdAt)}</td>
-              <td>${cancelForm(job)}</td>
-            </tr>
-          `
-        )}</tbody>
+        <tbody>${body}</tbody>
       </table>
-    </div>${more > 0 && html`<p class="empty">and ${more} more</p>`}
+    </div>
+    ${moreCount > 0 && html`<p class="empty">and ${moreCount} more</p>`}
   `;
+}
+
+/** Facts by their names; those that are nothing are left out. */
+function factsView(facts: readonly (readonly [name: string, value: HtmlPart, kind?: "mono"])[]) {
+  const shown = facts.filter(([, value]) => value !== null && value !== "");
+  return html`<dl class="facts">${
+    shown.map(([name, value, kind]) =>
+      html`
+        <dt>${name}</dt>
+        <dd${kind && new Html(' class="mono"')}>${value}</dd>
+      `
+    )
+  }</dl>`;
+}
+
+function queueView(jobs: readonly Job[], count: number): Html {
+  if (count === 0) return html`<p class="empty">Nothing waits.</p>`;
+  return tableView(
+    [["Job", "wide"], ["Priority", "number"], ["Asked for"], [
+      html`<span class="unseen">Cancel</span>`,
+    ]],
+    jobs.map((job) => [
+      [
+        html`<a href="/jobs/${job.id}">${jobTitle(job)}</a>`,
+        job.attempts > 0 && html`<span class="hint">tried ${job.attempts} times</span>`,
+      ],
+      job.priority,
+      timeView(job.createdAt),
+      cancelForm(job),
+    ]),
+    count - jobs.length,
+  );
 }
 
 function timeView(time: string | null): Html {
@@ -235,28 +254,14 @@ function timeView(time: string | null): Html {
 
 function endedView(jobs: readonly Job[]): Html {
   if (jobs.length === 0) return html`<p class="empty">No job has ended yet.</p>`;
-  return html`
-    <div class="scroll">
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Job</th>
-            <th scope="col">State</th>
-            <th scope="col">Ended</th>
-          </tr>
-        </thead>
-        <tbody>${jobs.map((job) =>
-          html`
-            <tr>
-              <td class="wide"><a href="/jobs/${job.id}">${jobTitle(job)}</a>${faultView(job)}</td>
-              <td>${stateView(job)}</td>
-              <td>${timeView(job.finishedAt)}</td>
-            </tr>
-          `
-        )}</tbody>
-      </table>
-    </div>
-  `;
+  return tableView(
+    [["Job", "wide"], ["State"], ["Ended"]],
+    jobs.map((job) => [
+      [html`<a href="/jobs/${job.id}">${jobTitle(job)}</a>`, faultView(job)],
+      stateView(job),
+      timeView(job.finishedAt),
+    ]),
+  );
 }
 
 function faultView({ error }: Job): HtmlPart {
@@ -268,40 +273,20 @@ function faultView({ error }: Job): HtmlPart {
 
 function imagesView(images: readonly ImageFigures[], count: number): Html {
   if (images.length === 0) return html`<p class="empty">No image is here yet.</p>`;
-  const more = count - images.length;
-  return html`
-    ${chartView(images)}
-    <div class="scroll">
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Image</th>
-            <th scope="col" class="number">Size</th>
-            <th scope="col" class="number">Stored</th>
-            <th scope="col" class="number">New</th>
-            <th scope="col" class="number">Shared</th>
-            <th scope="col">Made</th>
-          </tr>
-        </thead>
-        <tbody>${images.map((image) =>
-          html`
-            <tr>
-              <td class="wide"><a href="/images/${image.digest}">${imageTitle(
-                image,
-              )}</a>${image.names.length > 0 && html`
-                <span class="hint">${image.source}</span>
-              `}</td>
-              <td class="number">${sizeText(image.sizeBytes)}</td>
-              <td class="number">${sizeText(image.cellBytes)}</td>
-              <td class="number">${sizeText(image.newBytes)}</td>
-              <td class="number">${sizeText(image.sharedBytes)}</td>
-              <td>${timeView(image.createdAt)}</td>
-            </tr>
-          `
-        )}</tbody>
-      </table>
-    </div>${more > 0 && html`<p class="empty">and ${more} more</p>`}
-  `;
+  const number = (title: string): Column => [title, "number"];
+  const table = tableView(
+    [["Image", "wide"], ...["Size", "Stored", "New", "Shared"].map(number), ["Made"]],
+    images.map((image) => [
+      [
+        html`<a href="/images/${image.digest}">${imageTitle(image)}</a>`,
+        image.names.length > 0 && html`<span class="hint">${image.source}</span>`,
+      ],
+      ...[image.sizeBytes, image.cellBytes, image.newBytes, image.sharedBytes].map(formatSize),
+      timeView(image.createdAt),
+    ]),
+    count - images.length,
+  );
+  return html`${chartView(images)}${table}`;
 }
 
 function imageTitle({ names, source }: ImageFigures): string {
@@ -328,7 +313,7 @@ function chartView(newestFirst: readonly ImageFigures[]): Html {
       <line class="axis" x1="${left}" x2="${width - right}" y1="${y(bytes)}" y2="${y(
         bytes,
       )}"></line>
-      <text x="${left - 8}" y="${y(bytes) + 4}" text-anchor="end">${sizeText(bytes)}</text>
+      <text x="${left - 8}" y="${y(bytes) + 4}" text-anchor="end">${formatSize(bytes)}</text>
     `
   );
   const bars = images.map((image, i) => {
@@ -343,8 +328,8 @@ function chartView(newestFirst: readonly ImageFigures[]): Html {
       `;
     const title = imageTitle(image);
     const label = title.length > LABEL_CHARACTERS ? `…${title.slice(1 - LABEL_CHARACTERS)}` : title;
-    return html`<g><title>${title}: ${sizeText(image.newBytes)} new, ${
-      sizeText(image.sharedBytes)
+    return html`<g><title>${title}: ${formatSize(image.newBytes)} new, ${
+      formatSize(image.sharedBytes)
     } shared</title>${rect("new", 0, image.newBytes)}${
       rect("shared", image.newBytes, image.sharedBytes)
     }${
@@ -386,42 +371,21 @@ export function jobView(job: Job): Html {
 export function jobSection(job: Job): Html {
   const seconds = Object.entries(job.secondsByState)
     .map(([state, value]) => `${state} ${value.toFixed(1)} s`).join(", ");
+  const options = Object.entries(job.options).map(([name, value]) => `--${name} ${value}`);
+  const facts = factsView([
+    ["Job", job.id, "mono"],
+    ["Source", job.source, "mono"],
+    ["Kind", job.mode],
+    ["Options", options.join(" ") || "none", "mono"],
+    ["Asked for", timeView(job.createdAt)],
+    ["Ended", job.finishedAt && timeView(job.finishedAt)],
+    ["Took", seconds],
+    ["Network", job.attempts > 0 ? `failed ${job.attempts} times` : null],
+    ["Image", job.image && html`<a class="mono" href="/images/${job.image}">${job.image}</a>`],
+  ]);
   return html`<div>${stateView(job)} ${cancelForm(job)}</div>${faultView(job)}
 ${job.state === "queued" || job.finishedAt !== null ? null : tasksView(job.progress)}
-<dl class="facts">
-<dt>Job</dt><dd class="mono">${job.id}</dd>
-<dt>Source</dt><dd class="mono">${job.source}</dd>
-<dt>Kind</dt><dd>${job.mode}</dd>
-<dt>Options</dt><dd class="mono">${
-    Object.entries(job.options).map(([name, value]) => `--${name} ${value}`).join(" ") || "none"
-  }</dd>
-<dt>Asked for</dt><dd>${timeView(job.createdAt)}</dd>
-${
-    job.finishedAt !== null && html`
-      <dt>Ended</dt>
-      <dd>${timeView(job.finishedAt)}</dd>
-    `
-  }
-${
-    seconds !== "" && html`
-      <dt>Took</dt>
-      <dd>${seconds}</dd>
-    `
-  }
-${
-    job.attempts > 0 && html`
-      <dt>Network</dt>
-      <dd>failed ${job.attempts} times</dd>
-    `
-  }
-${
-    job.image !== null &&
-    html`
-      <dt>Image</dt>
-      <dd><a class="mono" href="/images/${job.image}">${job.image}</a></dd>
-    `
-  }
-</dl>`;
+${facts}`;
 }
 
 interface ReportLayer {
@@ -434,30 +398,21 @@ interface ReportLayer {
 /** The page of an image. */
 export function imageView(image: ImageDocument): Html {
   const layers = (image.report["layers"] ?? []) as readonly ReportLayer[];
-  const text = (value: unknown) => value === null || value === undefined ? "" : String(value);
-  const facts: [string, string][] = [
-    ["Digest", image.digest],
+  const text = (value: unknown) => value === null || value === undefined ? null : String(value);
+  const { sizeBytes, cellBytes, newBytes, sharedBytes, report } = image;
+  const facts = factsView([
+    ["Digest", image.digest, "mono"],
     ["Source", image.source],
-    ["Manifest", text(image.manifestDigest)],
+    ["Manifest", text(image.manifestDigest), "mono"],
     ["Names", image.names.join(", ")],
-    [
-      "Size",
-      `${sizeText(image.sizeBytes)}, ${sizeText(image.cellBytes)} in cells that hold something`,
-    ],
-    ["Added", `${sizeText(image.newBytes)} new, ${sizeText(image.sharedBytes)} shared`],
-    ["UUID", text(image.report["uuid"])],
+    ["Size", `${formatSize(sizeBytes)}, ${formatSize(cellBytes)} in cells that hold something`],
+    ["Added", `${formatSize(newBytes)} new, ${formatSize(sharedBytes)} shared`],
+    ["UUID", text(report["uuid"]), "mono"],
     ["Root hash", text(image.rootHash)],
-    ["Platform", text(image.report["platform"])],
-  ];
+    ["Platform", text(report["platform"])],
+  ]);
   return html`<h1>${imageTitle(image)}</h1>
-<dl class="facts">${
-    facts.filter(([, value]) => value !== "").map(([name, value]) =>
-      html`
-        <dt>${name}</dt>
-        <dd class="${/^(?:sha256:|[0-9a-f-]{36}$)/.test(value) && "mono"}">${value}</dd>
-      `
-    )
-  }</dl>
+${facts}
 ${
     image.mode === "merged" &&
     html`<p><a href="/v1/images/${image.digest}/bytes" download="${
@@ -475,32 +430,30 @@ ${legendView([["new", "new when it was made"], ["shared", "shared"], ["zeros", "
 }
 
 function layersView(image: ImageDocument, layers: readonly ReportLayer[]): Html {
-  const isLayered = image.mode === "layered";
-  return html`
-    <div class="scroll">
-      <table>
-        <thead>
-          <tr><th scope="col" class="number">No.</th><th scope="col">Diff id</th><th scope="col" class="number">Size in the source</th><th scope="col" class="number">Entries</th>${isLayered &&
-            html`<th scope="col" class="number">Image</th>`}</tr>
-        </thead>
-        <tbody>${layers.map((layer, i) =>
-          html`<tr><td class="number">${
-            i + 1
-          }</td><td class="mono wide">${layer.diffId}</td><td class="number">${
-            layer.sizeBytes !== undefined && sizeText(layer.sizeBytes)
-          }</td><td class="number">${layer.entries}</td>${
-            isLayered &&
-            html`
-              <td
-                class="number"><a href="/v1/images/${image
-                  .digest}/layers/${i}/bytes" aria-label="Download the image of layer ${i +
-                  1}">${sizeText(image.files[i]?.sizeBytes ?? 0)}</a></td>
-            `
-          }</tr>`
-        )}</tbody>
-      </table>
-    </div>
-  `;
+  const columns: Column[] = [
+    ["No.", "number"],
+    ["Diff id", "mono wide"],
+    ["Size in the source", "number"],
+    ["Entries", "number"],
+  ];
+  if (image.mode === "layered") columns.push(["Image", "number"]);
+  const link = (i: number) =>
+    html`
+      <a href="/v1/images/${image.digest}/layers/${i}/bytes"
+        aria-label="Download the image of layer ${i + 1}">${formatSize(
+          image.files[i]?.sizeBytes ?? 0,
+        )}</a>
+    `;
+  return tableView(
+    columns,
+    layers.map(({ diffId, sizeBytes, entries }, i) => [
+      i + 1,
+      diffId,
+      sizeBytes !== undefined && formatSize(sizeBytes),
+      entries,
+      ...image.mode === "layered" ? [link(i)] : [],
+    ]),
+  );
 }
 
 /** A picture of the file, from its beginning to its end. */
@@ -514,7 +467,7 @@ function mapView(file: ImageDocument["files"][number], _index: number): Html {
   const cells = Math.ceil(file.sizeBytes / file.gridBytes);
   const empty = cells - file.newCells - file.sharedCells;
   const words = `${cells} cells of ${
-    sizeText(file.gridBytes)
+    formatSize(file.gridBytes)
   }: ${file.newCells} new, ${file.sharedCells} shared, ${empty} empty or the same as another`;
   const name = file.diffId === null ? "" : `Layer ${file.position + 1}: `;
   return html`
@@ -546,21 +499,15 @@ function configView(config: unknown): Html {
     "Volumes",
     "StopSignal",
   ];
-  const env = Array.isArray(inner["Env"]) ? inner["Env"] : [];
+  const env: readonly unknown[] = Array.isArray(inner["Env"]) ? inner["Env"] : [];
+  const facts = factsView([
+    ...names.filter((name) => inner[name] !== undefined && inner[name] !== null)
+      .map((name) => [name, shown(inner[name]), "mono"] as const),
+    ...env.map((line) => ["Env", String(line), "mono"] as const),
+  ]);
   return html`
-    <dl class="facts">${names.filter((name) => inner[name] !== undefined && inner[name] !== null)
-      .map((name) =>
-        html`
-          <dt>${name}</dt>
-          <dd class="mono">${shown(inner[name])}</dd>
-        `
-      )}${env.map((line) =>
-        html`
-          <dt>Env</dt>
-          <dd class="mono">${String(line)}</dd>
-        `
-      )}</dl>
-    <details>
+    ${facts}
+        <details>
       <summary>The whole config</summary>
       <pre tabindex="0">${JSON.stringify(config, null, 2)}</pre>
     </details>

@@ -3,14 +3,13 @@
  *
  * @module
  */
-import type { BlessRequest, Fault, JobProgress, JobState } from "../schemas.ts";
+import type { BlessRequest, Fault, ImageRecord, JobProgress, JobState } from "../schemas.ts";
 import type { Row, Session, Value } from "./database.ts";
 import {
   type Cancelled,
   type Claim,
   type Deletion,
   imageOf,
-  type ImageRecord,
   type JobRecord,
   keyOf,
   newJobId,
@@ -46,10 +45,12 @@ export class JobStore extends StoreQueries {
     const requestKey = keyOf({ source, mode, options });
     return await this.database.transaction(async (session) => {
       const now = await this.#now(session);
-      const [waiting] = await session.run(
-        "SELECT id FROM jobs WHERE request_key = ? AND finished_ms IS NULL AND same_as IS NULL",
-        [requestKey],
-      );
+      const find = async () =>
+        (await session.run(
+          "SELECT id FROM jobs WHERE request_key = ? AND finished_ms IS NULL AND same_as IS NULL",
+          [requestKey],
+        ))[0];
+      const waiting = await find();
       if (waiting !== undefined) return await this.#join(session, waiting, request);
       const [queued] = await session.run(
         "SELECT count(*) AS n FROM jobs WHERE state = 'queued' AND same_as IS NULL",
@@ -66,10 +67,7 @@ export class JobStore extends StoreQueries {
       );
       if (created === undefined) {
         // Another host was faster.
-        const [other] = await session.run(
-          "SELECT id FROM jobs WHERE request_key = ? AND finished_ms IS NULL AND same_as IS NULL",
-          [requestKey],
-        );
+        const other = await find();
         if (other !== undefined) return await this.#join(session, other, request);
         throw new Error("Invariant broken: a job is neither new nor there");
       }
@@ -223,20 +221,15 @@ export class JobStore extends StoreQueries {
       // The job that made it is forgotten; the image is there.
       const digest = made["digest"] as string;
       await this.#finish(session, claim.id, "complete", { imageDigest: digest });
-      await session.run("UPDATE jobs SET job_key = ?, manifest_digest = ? WHERE id = ?", [
-        key,
-        manifestDigest ?? null,
-        claim.id,
-      ]);
-      await this.#applyNames(session, claim.id, digest);
-      return "joined";
     }
     await session.run("UPDATE jobs SET job_key = ?, manifest_digest = ? WHERE id = ?", [
       key,
       manifestDigest ?? null,
       claim.id,
     ]);
-    return "bless";
+    if (made === undefined) return "bless";
+    await this.#applyNames(session, claim.id, made["digest"] as string);
+    return "joined";
   }
 
   async #becomeSame(session: Session, id: string, target: string): Promise<void> {
@@ -262,11 +255,20 @@ export class JobStore extends StoreQueries {
     seconds: Readonly<Record<string, number>>,
   ): Promise<boolean> {
     const { now } = this.database.dialect;
+    const change = `state = ?, state_ms = ${now}, seconds = ?`;
+    return await this.#update(claim, change, [state, JSON.stringify(seconds)]);
+  }
+
+  /** Changes a job; false when it is not the owner's any more. */
+  async #update(
+    { id, owner }: Claim,
+    change: string,
+    values: readonly Value[],
+  ): Promise<boolean> {
     const rows = await this.database.transaction((session) =>
       session.run(
-        `UPDATE jobs SET state = ?, state_ms = ${now}, seconds = ?
-         WHERE id = ? AND owner = ? AND finished_ms IS NULL RETURNING id`,
-        [state, JSON.stringify(seconds), claim.id, claim.owner],
+        `UPDATE jobs SET ${change} WHERE id = ? AND owner = ? AND finished_ms IS NULL RETURNING id`,
+        [...values, id, owner],
       )
     );
     return rows.length > 0;
@@ -382,16 +384,14 @@ export class JobStore extends StoreQueries {
   /** Puts a job back into the queue, to be tried again later. */
   async putBack(claim: Claim, delayMs: number, isAttempt: boolean): Promise<boolean> {
     const { now } = this.database.dialect;
-    const rows = await this.database.transaction((session) =>
-      session.run(
-        `UPDATE jobs SET state = 'queued', owner = NULL, lease_until_ms = NULL, job_key = NULL,
-           attempts = attempts + ?, not_before_ms = ${now} + ?, state_ms = ${now}, progress = NULL,
-           runs = CASE WHEN ? = 1 THEN runs ELSE runs - 1 END
-         WHERE id = ? AND owner = ? AND finished_ms IS NULL RETURNING id`,
-        [isAttempt ? 1 : 0, delayMs, isAttempt ? 1 : 0, claim.id, claim.owner],
-      )
+    const count = isAttempt ? 1 : 0;
+    return await this.#update(
+      claim,
+      `state = 'queued', owner = NULL, lease_until_ms = NULL, job_key = NULL,
+       attempts = attempts + ?, not_before_ms = ${now} + ?, state_ms = ${now}, progress = NULL,
+       runs = CASE WHEN ? = 1 THEN runs ELSE runs - 1 END`,
+      [count, delayMs, count],
     );
-    return rows.length > 0;
   }
 
   /** Cancels a job that waits, or asks the one that runs it to. */

@@ -7,7 +7,14 @@
  * @module
  */
 import { createHash, randomBytes } from "node:crypto";
-import type { BlessRequest, Fault, JobProgress, JobState, OptionValue } from "../schemas.ts";
+import type {
+  BlessRequest,
+  Fault,
+  ImageRecord,
+  JobProgress,
+  JobState,
+  OptionValue,
+} from "../schemas.ts";
 import type { Database, Row, Session } from "./database.ts";
 
 /** A job as it is stored. */
@@ -38,23 +45,6 @@ export interface JobRecord {
   readonly stateMs: number;
   readonly traceparent: string;
   readonly names: readonly string[];
-}
-
-/** An image as it is stored. */
-export interface ImageRecord {
-  readonly digest: string;
-  readonly mode: BlessRequest["mode"];
-  readonly jobId: string;
-  readonly source: string;
-  readonly manifestDigest: string | null;
-  readonly createdMs: number;
-  readonly sizeBytes: number;
-  readonly cellBytes: number;
-  readonly newBytes: number;
-  readonly sharedBytes: number;
-  readonly rootHash: string | null;
-  /** Report, config and files, as JSON. */
-  readonly document: string;
 }
 
 /** An image with the names that stand for it. */

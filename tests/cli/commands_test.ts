@@ -8,15 +8,12 @@ import {
 } from "@std/assert";
 import { readFileSync } from "node:fs";
 import { spawnSync } from "node:child_process";
-import { COMMON_OPTIONS, optionsOf, spelling } from "../../cli/command.ts";
-import type { Command } from "../../cli/command.ts";
+import { type Command, COMMON_OPTIONS, optionsOf, spelling } from "../../cli/command.ts";
 import { COMMANDS } from "../../cli/commands.ts";
 import { readCommandLine } from "../../cli/arguments.ts";
-import { commandHelp, mainHelp, topicHelp, TOPICS } from "../../cli/help.ts";
-import { renderManPage } from "../../cli/manual.ts";
-import { renderCliMarkdown } from "../../cli/manual.ts";
+import { commandHelp, mainHelp, SOURCE_FORMS, topicHelp, TOPICS } from "../../cli/help.ts";
+import { renderCliMarkdown, renderManPage } from "../../cli/manual.ts";
 import { EXIT_MEANINGS } from "../../cli/errors.ts";
-import { SOURCE_FORMS } from "../../cli/help.ts";
 import { SOURCE_KINDS } from "../../lib/source/source_name.ts";
 import { runFake } from "./fake_io.ts";
 import { SAMPLE_COMMANDS } from "./sample_commands.ts";

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { overlapMatrix, schemeMetrics } from "../../probe/metrics.ts";
+import { overlapMatrix, schemeMetrics } from "../../probe/report.ts";
 import { ContentTable, SchemeStore } from "../../probe/units/store.ts";
 
 /** Units named by letters; a unit's size and raw bytes are 100, its stored bytes the letter's place. */

@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { escapeHtml, html } from "../../serve/page/html.ts";
-import { sizeText } from "../../serve/page/views.ts";
+import { formatSize } from "../../lib/bytes/size_text.ts";
 import { notRun } from "../oracle/notice.ts";
 import { noise } from "../source/helpers.ts";
 import { writeOciLayout } from "../source/build_layout.ts";
@@ -55,7 +55,7 @@ Deno.test("templates take everything for text that was not made as HTML", () => 
     false,
   );
   assertEquals(escapeHtml(evil), "&lt;img src=x onerror=&quot;alert(&#39;1&#39;)&quot;&gt;&amp;");
-  assertEquals([0, 1023, 1024, 1.5 * 2 ** 30].map(sizeText), [
+  assertEquals([0, 1023, 1024, 1.5 * 2 ** 30].map(formatSize), [
     "0 B",
     "1023 B",
     "1.0 KiB",

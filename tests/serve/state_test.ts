@@ -1,10 +1,10 @@
 import { assert, assertEquals } from "@std/assert";
 import { join } from "node:path";
-import type { BlessRequest } from "../../serve/schemas.ts";
+import type { BlessRequest, ImageRecord } from "../../serve/schemas.ts";
 import { JobStore } from "../../serve/state/jobs.ts";
 import { openPostgres } from "../../serve/state/postgres.ts";
 import { openSqlite } from "../../serve/state/sqlite.ts";
-import { type ImageRecord, newJobId } from "../../serve/state/store.ts";
+import { newJobId } from "../../serve/state/store.ts";
 import { notRun } from "../oracle/notice.ts";
 import { postgresMissing, PostgresServer } from "./postgres_server.ts";
 import { inDirectory, pause } from "./serving.ts";

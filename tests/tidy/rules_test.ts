@@ -1,6 +1,5 @@
 import { assertEquals, assertNotEquals } from "@std/assert";
-import { listFiles, readSources } from "./repository.ts";
-import type { Source } from "./repository.ts";
+import { listFiles, readSources, type Source } from "./repository.ts";
 
 const FILE_LINES_MAX = 600;
 const FUNCTION_LINES_MAX = 70;

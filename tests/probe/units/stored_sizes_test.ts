@@ -1,7 +1,11 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { InterruptedError, UsageError } from "../../../lib/errors.ts";
-import { CompressThread, storedSizeMeasure } from "../../../probe/units/compress_thread.ts";
-import { pause, storedSizes } from "../../../probe/units/stored_sizes.ts";
+import {
+  CompressThread,
+  pause,
+  storedSizeMeasure,
+  storedSizes,
+} from "../../../probe/units/stored_sizes.ts";
 import { noise } from "../sources.ts";
 
 const ZSTD = { kind: "zstd", level: 1 } as const;
