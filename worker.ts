@@ -11,7 +11,7 @@ import { announceThread, type ThreadData, useWorkerUrl } from "./lib/io/thread.t
 const ROLES: Readonly<Record<string, () => Promise<(port: MessagePort, setup: never) => void>>> = {
   blessing: async () => (await import("./lib/bless/bless_thread.ts")).serveBlessing,
   layers: async () => (await import("./lib/source/layers/worker.ts")).serveLayers,
-  hashes: async () => (await import("./lib/verity/hasher.ts")).serveHashes,
+  hashes: async () => (await import("./lib/verity/hash_tree.ts")).serveHashes,
   compression: async () => (await import("./probe/units/stored_sizes.ts")).serveCompression,
 };
 

@@ -4,12 +4,16 @@
  * @module
  */
 import type { EnvelopeOptions, EnvelopeReport } from "../../lib/bless/envelope.ts";
-import { parseVeritySignature, rootHashPath, verityPath } from "../../lib/verity/texts.ts";
+import {
+  parseVeritySignature,
+  rootHashPath,
+  verityPath,
+  type VerityReport,
+} from "../../lib/verity/format.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { openFileReader, type RandomReader, readExactly } from "../../lib/io/random_reader.ts";
 import { type ImageSink, nullSink, writeWhole } from "../../lib/io/sink.ts";
-import type { VerityReport } from "../../lib/verity/verity_sink.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
 import type { Rows } from "../text.ts";

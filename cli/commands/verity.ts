@@ -19,10 +19,15 @@ import {
   type VerifyReport,
 } from "../../lib/ext4/verify/verify.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
-import { CONSTANT_SALT, parseSalt, SALT_BYTES } from "../../lib/verity/format.ts";
-import { type VerityFormat, verityText } from "../../lib/verity/texts.ts";
+import {
+  CONSTANT_SALT,
+  parseSalt,
+  SALT_BYTES,
+  type VerityFormat,
+  type VerityReport,
+  verityText,
+} from "../../lib/verity/format.ts";
 import { verifyTree, type VerityCheck, type VerityFinding } from "../../lib/verity/verify_tree.ts";
-import type { VerityReport } from "../../lib/verity/verity_sink.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { EXIT, safeLine } from "../errors.ts";
 import { aligned, type Rows } from "../text.ts";

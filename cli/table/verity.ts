@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { VERITY_FORMATS } from "../../lib/verity/texts.ts";
+import { VERITY_FORMATS } from "../../lib/verity/format.ts";
 import {
   type Command,
   examples,

@@ -22,7 +22,13 @@ import {
   writeDisk,
 } from "../disk/disk_layout.ts";
 import { type Gpt, type PartitionRole, partitionType, SECTOR_BYTES } from "../disk/gpt.ts";
-import type { VeritySignature } from "../verity/texts.ts";
+import {
+  dataBlocksWithin,
+  treeShape,
+  VERITY_BLOCK_BYTES,
+  type VerityReport,
+  type VeritySignature,
+} from "../verity/format.ts";
 import { InputError, optionError, throwIfAborted } from "../errors.ts";
 import { withoutStubGroup } from "../ext4/plan/groups.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
@@ -32,9 +38,8 @@ import { type ImageSink, teeSink, writingAgain } from "../io/sink.ts";
 import type { ThreadOptions } from "../io/thread.ts";
 import { BLOCK_SIZE_BYTES } from "../model/payload.ts";
 import { NO_PROGRESS, type Progress, type ProgressTask } from "../progress.ts";
-import { dataBlocksWithin, treeShape, VERITY_BLOCK_BYTES } from "../verity/format.ts";
 import type { HashTree } from "../verity/hash_tree.ts";
-import { TreeSink, type VerityReport, verityReport, VeritySink } from "../verity/verity_sink.ts";
+import { TreeSink, verityReport, VeritySink } from "../verity/verity_sink.ts";
 import type { LayoutOptions } from "./options.ts";
 
 /** What is put around an image; nothing by default. */

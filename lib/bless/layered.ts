@@ -52,8 +52,7 @@ import { beginConfig } from "./merged.ts";
 import { LAYERED_DEFAULTS, type LayoutOptions } from "./options.ts";
 import { checkLike, type LikeOptions, type LikeReport } from "./previous_image.ts";
 import { type ImageReport, type SourceReport, sourceReport } from "./report.ts";
-import { verityPath } from "../verity/texts.ts";
-import type { VerityReport } from "../verity/verity_sink.ts";
+import { verityPath, type VerityReport } from "../verity/format.ts";
 import type { WarningSummary } from "../warnings.ts";
 
 /** What to bless, how, and where to. */

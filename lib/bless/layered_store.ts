@@ -25,7 +25,7 @@ import { openFileReader } from "../io/random_reader.ts";
 import { type ImageSink, nullSink, teeSink, writeWhole } from "../io/sink.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "../io/system_error.ts";
 import type { Progress } from "../progress.ts";
-import { verityPath } from "../verity/texts.ts";
+import { verityPath } from "../verity/format.ts";
 import { unfinished } from "./envelope.ts";
 import {
   BESIDE,

@@ -20,9 +20,10 @@ import {
   hasVerityMagic,
   treeShape,
   VERITY_BLOCK_BYTES,
+  type VerityReport,
   type VeritySuperblock,
 } from "../verity/format.ts";
-import { dataBlocksOf, TreeSink, type VerityReport, verityReport } from "../verity/verity_sink.ts";
+import { dataBlocksOf, TreeSink, verityReport } from "../verity/verity_sink.ts";
 import { readRootHash, readVeritySuperblock, type VerityPlace } from "../verity/verify_tree.ts";
 import { Buffer } from "node:buffer";
 import { formatUuid } from "../bytes/uuid.ts";

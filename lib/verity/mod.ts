@@ -25,18 +25,28 @@
  *
  * @module
  */
-export { CONSTANT_SALT, parseSalt, treeShape } from "./format.ts";
-export type { TreeLevel, TreeShape, VeritySuperblock } from "./format.ts";
-export type { HashTree, HashTreeOptions, VerityParameters } from "./hash_tree.ts";
-export { TreeSink, VeritySink } from "./verity_sink.ts";
-export type { TreeSinkOptions, VerityReport, VeritySinkOptions } from "./verity_sink.ts";
-export { verifyTree } from "./verify_tree.ts";
-export type { VerifyTreeOptions, VerityCheck, VerityFinding, VerityPlace } from "./verify_tree.ts";
 export {
+  CONSTANT_SALT,
   deviceMapperTable,
   kernelArgument,
+  parseSalt,
   parseVeritySignature,
   rootHashPath,
+  treeShape,
   verityText,
-} from "./texts.ts";
-export type { VerityDevices, VerityFormat, VeritySignature } from "./texts.ts";
+} from "./format.ts";
+export type {
+  TreeLevel,
+  TreeShape,
+  VerityDevices,
+  VerityFormat,
+  VerityParameters,
+  VerityReport,
+  VeritySignature,
+  VeritySuperblock,
+} from "./format.ts";
+export type { HashTree, HashTreeOptions } from "./hash_tree.ts";
+export { TreeSink, VeritySink } from "./verity_sink.ts";
+export type { TreeSinkOptions, VeritySinkOptions } from "./verity_sink.ts";
+export { verifyTree } from "./verify_tree.ts";
+export type { VerifyTreeOptions, VerityCheck, VerityFinding, VerityPlace } from "./verify_tree.ts";

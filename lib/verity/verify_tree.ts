@@ -25,7 +25,7 @@ import {
   type HashedBlocks,
   hashHere,
   HashThread,
-} from "./hasher.ts";
+} from "./hash_tree.ts";
 
 /** Where data and tree lie. */
 export interface VerityPlace {

@@ -7,14 +7,16 @@
 import { invariant } from "../errors.ts";
 import type { ImageSink } from "../io/sink.ts";
 import type { ThreadOptions } from "../io/thread.ts";
-import { DIGEST_BYTES, VERITY_BLOCK_BYTES } from "./format.ts";
+import { DIGEST_BYTES, VERITY_BLOCK_BYTES, type VerityReport } from "./format.ts";
 import {
+  type BlockHasher,
+  type HashedBlocks,
+  hashHere,
+  HashThread,
   type HashTree,
   HashTreeBuilder,
   type HashTreeOptions,
-  type VerityParameters,
 } from "./hash_tree.ts";
-import { type BlockHasher, type HashedBlocks, hashHere, HashThread } from "./hasher.ts";
 
 const PIECE_BYTES = 1 << 20;
 /** Pieces that were given to the thread and are not hashed yet. */
@@ -207,14 +209,6 @@ export class TreeSink implements ImageSink {
   #throwIfFailed(): void {
     if (this.#failure !== undefined) throw this.#failure.error;
   }
-}
-
-/** What a report says of a tree. */
-export interface VerityReport extends VerityParameters {
-  /** Where superblock and tree begin, in the image or in the file of their own. */
-  readonly hashOffset: number;
-  /** How long both are. */
-  readonly hashBytes: number;
 }
 
 /** The report of a tree at an offset. */

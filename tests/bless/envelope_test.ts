@@ -6,13 +6,12 @@ import { blessMerged, type BlessMergedOptions } from "../../lib/bless/merged.ts"
 import { type LayoutOptions, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { openVerity, verityData } from "../../lib/bless/verity_image.ts";
 import { partitionType, readGpt } from "../../lib/disk/gpt.ts";
-import { parseVeritySignature } from "../../lib/verity/texts.ts";
+import { CONSTANT_SALT, parseVeritySignature } from "../../lib/verity/format.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { memoryReader } from "../../lib/io/random_reader.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
 import { hostPlatform } from "../../lib/source/platform.ts";
-import { CONSTANT_SALT } from "../../lib/verity/format.ts";
 import { verifyTree } from "../../lib/verity/verify_tree.ts";
 import { hasCommand, mustRun, withTemporaryDirectory } from "../oracle/command.ts";
 import { assertE2fsckClean } from "../oracle/e2fsck.ts";

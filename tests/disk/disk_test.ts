@@ -18,7 +18,7 @@ import {
   vhdSink,
   writeDisk,
 } from "../../lib/disk/disk_layout.ts";
-import { parseVeritySignature } from "../../lib/verity/texts.ts";
+import { parseVeritySignature } from "../../lib/verity/format.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { memoryReader } from "../../lib/io/random_reader.ts";
 import { hasCommand, mustRun, withTemporaryDirectory } from "../oracle/command.ts";

@@ -3,7 +3,7 @@ import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { UsageError } from "../../lib/errors.ts";
 import { Thread } from "../../lib/io/thread.ts";
-import { HashThread } from "../../lib/verity/hasher.ts";
+import { HashThread } from "../../lib/verity/hash_tree.ts";
 
 const WORKER = new URL("../../worker.ts", import.meta.url);
 

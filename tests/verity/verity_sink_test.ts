@@ -2,8 +2,12 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { memoryReader } from "../../lib/io/random_reader.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
-import { CONSTANT_SALT } from "../../lib/verity/format.ts";
-import { rootHashPath, VERITY_FORMATS, verityText } from "../../lib/verity/texts.ts";
+import {
+  CONSTANT_SALT,
+  rootHashPath,
+  VERITY_FORMATS,
+  verityText,
+} from "../../lib/verity/format.ts";
 import { dataBlocksOf, VeritySink } from "../../lib/verity/verity_sink.ts";
 import { readVeritySuperblock, verifyTree } from "../../lib/verity/verify_tree.ts";
 import { Random } from "../oracle/noise.ts";

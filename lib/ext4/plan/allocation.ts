@@ -18,7 +18,7 @@ import {
 import type { HotOrder } from "../../layout/hot_order.ts";
 import { type LayoutRules, runStarts } from "../../layout/packing.ts";
 import { appendExtents, type Placement, placePayloads } from "../../layout/placement.ts";
-import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+import { BLOCK_SIZE_BYTES, type Payload } from "../../model/payload.ts";
 import { EXTENT_BLOCKS_MAX } from "../format/constants.ts";
 import { type ExtentLeaf, extentTreeBlockCount } from "../format/extent.ts";
 import {
@@ -29,6 +29,7 @@ import {
   INODES_PER_GROUP_MAX,
   makeGeometry,
 } from "./groups.ts";
+import type { PayloadWrite } from "./image_plan.ts";
 import { type FileDraft, type InodeDrafts, withContent } from "./inode_drafts.ts";
 import type { Settings } from "./settings.ts";
 
@@ -80,7 +81,9 @@ export interface Allocation extends GroupLayout {
   readonly inodeBlocks: Pick<InodeBlockTable, "get" | "withTrees">;
   /** In the order of the planner's blocks. */
   readonly xattrBlocks: readonly number[];
-  readonly placement: Placement;
+  readonly placement: Omit<Placement, "extents"> & {
+    readonly extents: readonly (readonly PayloadWrite[])[];
+  };
 }
 
 /** Free bytes for each free inode, as in mke2fs. */
@@ -159,15 +162,23 @@ function settle(
     } else if (attempt.payloadTreeBlocksNeeded > payloadTreeBlocks) {
       payloadTreeBlocks = attempt.payloadTreeBlocksNeeded;
     } else {
-      return { ...attempt, geometry, totalBlocks };
+      return finish(demand, attempt, { geometry, totalBlocks });
     }
   }
   invariant(false, "the layout does not settle");
 }
 
-interface Attempt extends Omit<Allocation, "geometry" | "totalBlocks"> {
-  readonly payloadTreeBlocksNeeded: number;
-}
+/** Blocks for everything but files, and where those would lie. */
+type Attempt =
+  & Omit<Allocation, "geometry" | "totalBlocks" | "usedRanges" | "inodeBlocks" | "placement">
+  & {
+    readonly metadata: MetadataArea;
+    readonly inodeBlocks: InodeBlockTable;
+    readonly placement: Placement;
+    /** Room for extent trees of files, and how much of it they need. */
+    readonly treeBlocks: readonly number[];
+    readonly payloadTreeBlocksNeeded: number;
+  };
 
 function allocateOnce(
   demand: AllocationDemand & FileOrder,
@@ -197,26 +208,64 @@ function allocateOnce(
     reserved: geometry.reserved,
     runStarts: demand.runStarts,
   });
-  const payloadTreeBlocksNeeded = assignTrees(demand, placement, treeBlocks, inodeBlocks);
-  const usedTreeBlocks = treeBlocks.slice(0, payloadTreeBlocksNeeded)
-    .map((startBlock) => ({ startBlock, blockCount: 1 }));
-  const usedRanges = payloadTreeBlocksNeeded > assumed.payloadTreeBlocks ? [] : mergeRanges([
-    ...geometry.reserved,
-    ...metadata.used,
-    ...usedTreeBlocks,
-    ...joinedInOrder(placement.extents.filter((_, i) => demand.isCopy[i] === 0)),
-  ]);
+  const payloadTreeBlocksNeeded = placement.extents.reduce(
+    (sum, { length }, i) => demand.isCopy[i] === 1 ? sum : sum + extentTreeBlockCount(length),
+    0,
+  );
   return {
+    metadata,
     blockBitmapBlocks,
     inodeBitmapBlocks,
     inodeTableBlocks,
     journal,
     inodeBlocks,
     xattrBlocks,
+    treeBlocks,
     placement,
-    usedRanges,
     payloadTreeBlocksNeeded,
   };
+}
+
+/** Gives files their blocks and the trees over them. */
+function finish(
+  { files, isCopy }: AllocationDemand & FileOrder,
+  { metadata, placement, treeBlocks, payloadTreeBlocksNeeded, ...attempt }: Attempt,
+  size: Pick<Allocation, "geometry" | "totalBlocks">,
+): Allocation {
+  const extents = withPayload(placement.extents, files);
+  let assigned = 0;
+  files.forEach(({ inodeNumber }, i) => {
+    const leaves = extents[i]!;
+    if (leaves.length === 0 || isCopy[i] === 1) return;
+    const count = extentTreeBlockCount(leaves.length);
+    const own = count === 0 ? NO_TREE_BLOCKS : treeBlocks.slice(assigned, assigned + count);
+    attempt.inodeBlocks.set(inodeNumber, { leaves, treeBlocks: own });
+    assigned += count;
+  });
+  const usedRanges = mergeRanges([
+    ...size.geometry.reserved,
+    ...metadata.used,
+    ...treeBlocks.slice(0, payloadTreeBlocksNeeded)
+      .map((startBlock) => ({ startBlock, blockCount: 1 })),
+    ...joinedInOrder(extents.filter((_, i) => isCopy[i] === 0)),
+  ]);
+  return { ...attempt, ...size, placement: { ...placement, extents }, usedRanges };
+}
+
+/** Extents that know their payload: one object serves as leaf of a tree, in reports, and as a write. */
+export function withPayload(
+  extents: Placement["extents"],
+  files: readonly { readonly payload: Payload }[],
+): PayloadWrite[][] {
+  return extents.map((own, i) => {
+    const { payload } = files[i]!;
+    return own.map(({ startBlock, blockCount, logicalBlock }) => ({
+      startBlock,
+      blockCount,
+      logicalBlock,
+      payload,
+    }));
+  });
 }
 
 class MetadataArea {
@@ -265,25 +314,6 @@ function takeJournal(area: MetadataArea, blockCount: number, geometry: Geometry)
   const pieceMax = BLOCKS_PER_GROUP - 1 - geometry.descriptorBlocks;
   if (blockCount > pieceMax) return area.takeMapped(area.take(blockCount));
   return area.takeMapped([{ startBlock: area.takeContiguous(blockCount), blockCount }]);
-}
-
-/** Assigns tree blocks to files in order, as long as there are any; returns how many are needed. */
-function assignTrees(
-  demand: AllocationDemand & FileOrder,
-  placement: Placement,
-  treeBlocks: readonly number[],
-  inodeBlocks: InodeBlockTable,
-): number {
-  let needed = 0;
-  demand.files.forEach(({ inodeNumber }, i) => {
-    const leaves = placement.extents[i]!;
-    if (leaves.length === 0 || demand.isCopy[i] === 1) return;
-    const count = extentTreeBlockCount(leaves.length);
-    const own = count === 0 ? NO_TREE_BLOCKS : treeBlocks.slice(needed, needed + count);
-    inodeBlocks.set(inodeNumber, { leaves, treeBlocks: own });
-    needed += count;
-  });
-  return needed;
 }
 
 export function blockNumbers(ranges: readonly BlockRange[]): number[] {

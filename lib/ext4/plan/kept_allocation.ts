@@ -20,6 +20,7 @@ import {
 } from "../../layout/blocks.ts";
 import { keepable, type KeptDemand, placeAmongKept } from "../../layout/kept.ts";
 import { appendExtents, type Extent, roundedToGrid } from "../../layout/placement.ts";
+import type { Payload } from "../../model/payload.ts";
 import { EXTENT_BLOCKS_MAX } from "../format/constants.ts";
 import { type ExtentLeaf, extentTreeBlockCount } from "../format/extent.ts";
 import {
@@ -33,6 +34,7 @@ import {
   layoutRules,
   ROUNDS_MAX,
   totalSizeBlocks,
+  withPayload,
 } from "./allocation.ts";
 import {
   BLOCKS_PER_GROUP,
@@ -104,6 +106,7 @@ export function allocateAmongKept(
 }
 
 interface KeptFile extends KeptDemand {
+  readonly payload: Payload;
   readonly inodeNumber: number;
   /** The inode whose blocks it can keep. */
   readonly content: PreviousNode | undefined;
@@ -142,17 +145,12 @@ class KeptAttempt {
   }
 
   run(): Omit<KeptAllocation, "geometry" | "totalBlocks"> | string {
-    const { previous, keepsStale, files, settings, geometry, keepsTables } = this.#given;
+    const { previous, keepsStale, files, settings, geometry } = this.#given;
     const { reserved, groupCount } = geometry;
     const rules = layoutRules(settings);
     const { journal } = previous;
     const kept = previous.groups.slice(0, groupCount);
-    for (const group of kept) {
-      this.#take([group.blockBitmapBlock, group.inodeBitmapBlock]);
-      if (!keepsTables) continue;
-      const blockCount = geometry.inodeTableBlocks;
-      this.#metadata.push({ startBlock: group.inodeTableBlock, blockCount });
-    }
+    this.#keepGroups(kept);
     for (const extent of journal?.extents ?? []) this.#metadata.push(extent);
     this.#take(journal?.treeBlocks ?? []);
     const contents = this.#keepContents();
@@ -189,8 +187,9 @@ class KeptAttempt {
           ? []
           : subtractRanges(previous.dataRanges, uniteRanges([...taken, ...reserved, ...payload])),
     });
-    this.#mapFiles(placement.extents, placement.isKept);
-    const payload = joinedInOrder(placement.extents);
+    const extents = withPayload(placement.extents, files);
+    this.#mapFiles(extents, placement.isKept);
+    const payload = joinedInOrder(extents);
     const inUse = mergeRanges([...this.#metadata, ...payload]);
     const usedRanges = mergeRanges([...inUse, ...reserved]);
     const endBlock = endOf(inUse.at(-1)!);
@@ -203,6 +202,7 @@ class KeptAttempt {
       xattrBlocks,
       placement: {
         ...placement,
+        extents,
         startBlock: payload.length === 0 ? endBlock : placement.startBlock,
         endBlock,
       },
@@ -219,6 +219,14 @@ class KeptAttempt {
     const blocks = room.take(blockCount);
     this.#take(blocks);
     return blocks;
+  }
+
+  #keepGroups(groups: PreviousImage["groups"]): void {
+    const { keepsTables, geometry: { inodeTableBlocks: blockCount } } = this.#given;
+    for (const { blockBitmapBlock, inodeBitmapBlock, inodeTableBlock: startBlock } of groups) {
+      this.#take([blockBitmapBlock, inodeBitmapBlock]);
+      if (keepsTables) this.#metadata.push({ startBlock, blockCount });
+    }
   }
 
   /** Directories, long symlinks and attribute values, with the blocks that they keep. */

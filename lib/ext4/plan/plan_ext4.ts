@@ -5,7 +5,7 @@
  * @module
  */
 import { formatUuid } from "../../bytes/uuid.ts";
-import { divCeil, firstIndex } from "../../bytes/arithmetic.ts";
+import { firstIndex } from "../../bytes/arithmetic.ts";
 import { invariant } from "../../errors.ts";
 import { blocksWithin, countBlocks } from "../../layout/blocks.ts";
 import { hotFirst } from "../../layout/hot_order.ts";
@@ -30,13 +30,7 @@ import {
   INODE_SIZE_BYTES,
   primarySuperblock,
 } from "./groups.ts";
-import type {
-  FileLayout,
-  ImagePlan,
-  MetadataWrite,
-  PayloadWrite,
-  PlanSummary,
-} from "./image_plan.ts";
+import type { FileLayout, ImagePlan, MetadataWrite, PlanSummary } from "./image_plan.ts";
 import {
   draftInodes,
   type DraftOptions,
@@ -162,13 +156,7 @@ function withBlocks(files: readonly FileLayout[]): readonly FileLayout[] {
 }
 
 function draftOptions(settings: Settings, warnings: Warnings): DraftOptions {
-  return {
-    seed: seedOf(settings),
-    metadataChecksums: settings.metadataChecksums,
-    inlineData: settings.inlineData,
-    valueInodesRefusedBy: settings.valueInodesRefusedBy,
-    warnings,
-  };
+  return { ...settings, seed: seedOf(settings), warnings };
 }
 
 function seedOf(settings: Settings): number {
@@ -182,12 +170,13 @@ function filesOnDisk({ nodes }: InodeDrafts, settings: Settings): FileDraft[] {
   return files as FileDraft[];
 }
 
+/** @param isCopy 1 for a file whose blocks stay free */
 function buildPlan(
   layout: Allocation,
   inodes: InodeDrafts,
   files: readonly FileDraft[],
   settings: Settings,
-  isCopy: Uint8Array = new Uint8Array(files.length),
+  isCopy?: Uint8Array,
 ): ImagePlan {
   const layouts = files.map((draft, i) => ({
     draft,
@@ -195,10 +184,8 @@ function buildPlan(
     isAligned: isAligned(draft.payload, settings),
     extents: layout.placement.extents[i]!,
   }));
-  return new PlanBuilder(layout, inodes, settings).build(
-    layouts.filter((_, i) => isCopy[i] === 0),
-    layouts.filter((_, i) => isCopy[i] === 1),
-  );
+  const own = isCopy === undefined ? layouts : layouts.filter((_, i) => isCopy[i] === 0);
+  return new PlanBuilder(layout, inodes, settings).build(own);
 }
 
 /** Turns an allocation into writes. */
@@ -217,8 +204,7 @@ class PlanBuilder {
     this.#seed = settings.metadataChecksums ? seedOf(settings) : undefined;
   }
 
-  /** @param copies what is written to free blocks */
-  build(files: readonly FileLayout[], copies: readonly FileLayout[]): ImagePlan {
+  build(files: readonly FileLayout[]): ImagePlan {
     const { totalBlocks, geometry, usedRanges } = this.#layout;
     const { nodes, lastInodeNumber, freeInodeNumbers } = this.#inodes;
     const tables = buildGroupTables(this.#layout, {
@@ -230,7 +216,7 @@ class PlanBuilder {
         .map(({ inodeNumber }) => inodeNumber),
     });
     for (const { block, encode } of tables.bitmaps) {
-      this.#add(block * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES, encode);
+      this.#addBlocks(block, 1, encode);
     }
     this.#addSuperblocks(tables);
     this.#addInodeTables();
@@ -244,23 +230,47 @@ class PlanBuilder {
       gridBlocks: this.#settings.gridBlocks,
       files,
       metadata: this.#writes.sort((a, b) => a.offsetBytes - b.offsetBytes),
-      payload: payloadWrites([...files, ...copies]),
+      payload: inOrder(this.#layout.placement.extents.flat(), ({ startBlock }) => startBlock),
       inlinePayloads: nodes.flatMap(({ node, isInline }) =>
         isInline && node.kind === "file" ? [node.payload] : []
       ),
     };
-    const { uuid } = this.#settings;
-    const freeInodes = tables.freeInodesCount;
-    return { ...plan, summary: summarize(plan, { layout: this.#layout, nodes, freeInodes, uuid }) };
+    return { ...plan, summary: this.#summary(tables) };
+  }
+
+  #summary({ freeInodesCount }: GroupTables): PlanSummary {
+    const { totalBlocks, geometry, usedRanges, placement } = this.#layout;
+    const { startBlock, endBlock, alignedCount } = placement;
+    const usedWithin = blocksWithin(usedRanges, { startBlock, endBlock });
+    const counts = { files: 0, directories: 0, symlinks: 0, specialFiles: 0 };
+    for (const { node: { kind } } of this.#inodes.nodes) {
+      if (kind === "file") counts.files++;
+      else if (kind === "directory") counts.directories++;
+      else if (kind === "symlink") counts.symlinks++;
+      else counts.specialFiles++;
+    }
+    return {
+      uuid: formatUuid(this.#settings.uuid),
+      sizeBytes: totalBlocks * BLOCK_SIZE_BYTES,
+      usedBytes: countBlocks(usedRanges) * BLOCK_SIZE_BYTES,
+      ...counts,
+      inodes: geometry.groupCount * geometry.inodesPerGroup,
+      freeInodes: freeInodesCount,
+      alignedFiles: alignedCount,
+      paddingBytes: (endBlock - startBlock - usedWithin) * BLOCK_SIZE_BYTES,
+    };
   }
 
   #add(offsetBytes: number, sizeBytes: number, encode: () => Uint8Array): void {
     this.#writes.push({ offsetBytes, sizeBytes, encode });
   }
 
+  #addBlocks(startBlock: number, blockCount: number, encode: () => Uint8Array): void {
+    this.#add(startBlock * BLOCK_SIZE_BYTES, blockCount * BLOCK_SIZE_BYTES, encode);
+  }
+
   #addSuperblocks(tables: GroupTables): void {
-    const { geometry } = this.#layout;
-    const journal = this.#layout.journal;
+    const { geometry, journal } = this.#layout;
     const superblock = primarySuperblock(this.#layout, tables, {
       settings: this.#settings,
       used: { valueInodes: this.#inodes.values.length > 0 },
@@ -286,7 +296,10 @@ class PlanBuilder {
   #addInodeTables(): void {
     const { geometry, inodeTableBlocks } = this.#layout;
     const { nodes, values, lastInodeNumber: last, planner } = this.#inodes;
-    const drafts = inOrder(values.length === 0 ? nodes : [...nodes, ...values]);
+    const drafts = inOrder<NodeDraft | ValueDraft>(
+      values.length === 0 ? nodes : [...nodes, ...values],
+      ({ inodeNumber }) => inodeNumber,
+    );
     const xattrBlocks = new Map(
       planner.blocks.map((block, i) => [block, this.#layout.xattrBlocks[i]!]),
     );
@@ -359,14 +372,11 @@ class PlanBuilder {
       this.#addTree(inodeNumber, blocks);
     }
     for (const { content, inodeNumber } of withContent(this.#inodes)) {
-      for (const leaf of this.#layout.inodeBlocks.get(inodeNumber)?.leaves ?? []) {
-        const sizeBytes = leaf.blockCount * BLOCK_SIZE_BYTES;
-        const at = leaf.logicalBlock * BLOCK_SIZE_BYTES;
-        this.#add(
-          leaf.startBlock * BLOCK_SIZE_BYTES,
-          sizeBytes,
-          () => content.encode().subarray(at, at + sizeBytes),
-        );
+      const leaves = this.#layout.inodeBlocks.get(inodeNumber)?.leaves ?? [];
+      for (const { startBlock, blockCount, logicalBlock } of leaves) {
+        const at = logicalBlock * BLOCK_SIZE_BYTES;
+        const end = at + blockCount * BLOCK_SIZE_BYTES;
+        this.#addBlocks(startBlock, blockCount, () => content.encode().subarray(at, end));
       }
     }
   }
@@ -374,7 +384,7 @@ class PlanBuilder {
   #addXattrBlocks(): void {
     this.#inodes.planner.blocks.forEach((block, i) => {
       const blockNumber = this.#layout.xattrBlocks[i]!;
-      this.#add(blockNumber * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES, () => {
+      this.#addBlocks(blockNumber, 1, () => {
         const { xattrs, referenceCount } = block;
         const options = { blockSizeBytes: BLOCK_SIZE_BYTES, referenceCount };
         const encoded = encodeXattrBlock(xattrs, options);
@@ -387,7 +397,7 @@ class PlanBuilder {
   #addTree(inodeNumber: number, blocks: InodeBlocks): void {
     let encoded: Uint8Array | undefined;
     blocks.treeBlocks.forEach((block, i) => {
-      this.#add(block * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES, () => {
+      this.#addBlocks(block, 1, () => {
         encoded ??= this.#tree(inodeNumber, blocks).blocks;
         return encoded.subarray(i * BLOCK_SIZE_BYTES, (i + 1) * BLOCK_SIZE_BYTES);
       });
@@ -400,59 +410,8 @@ class PlanBuilder {
   }
 }
 
-/** Drafts in the order of their numbers, in which they are unless numbers were kept. */
-function inOrder<T extends { readonly inodeNumber: number }>(drafts: readonly T[]): readonly T[] {
-  const ascends = drafts.every(({ inodeNumber }, i) =>
-    i === 0 || inodeNumber > drafts[i - 1]!.inodeNumber
-  );
-  return ascends ? drafts : drafts.toSorted((a, b) => a.inodeNumber - b.inodeNumber);
-}
-
-/** Runs of payload; the part of a last block behind a file's end is zeros. */
-function payloadWrites(files: readonly FileLayout[]): PayloadWrite[] {
-  const writes: PayloadWrite[] = [];
-  for (const { payload, extents } of files) {
-    const fileBlocks = divCeil(payload.sizeBytes, BLOCK_SIZE_BYTES);
-    for (const { startBlock, logicalBlock, blockCount } of extents) {
-      const inFile = Math.min(blockCount, fileBlocks - logicalBlock);
-      writes.push({ startBlock, blockCount: inFile, logicalBlock, payload });
-    }
-  }
-  const ascends = writes.every((write, i) =>
-    i === 0 || write.startBlock > writes[i - 1]!.startBlock
-  );
-  return ascends ? writes : writes.sort((a, b) => a.startBlock - b.startBlock);
-}
-
-function summarize(
-  { usedRanges, totalBlocks, geometry }: Pick<
-    ImagePlan,
-    "usedRanges" | "totalBlocks" | "geometry"
-  >,
-  { layout: { placement }, nodes, freeInodes, uuid }: {
-    readonly layout: Pick<Allocation, "placement">;
-    readonly nodes: readonly NodeDraft[];
-    readonly freeInodes: number;
-    readonly uuid: Uint8Array;
-  },
-): PlanSummary {
-  const { startBlock, endBlock, alignedCount } = placement;
-  const paddingBlocks = endBlock - startBlock - blocksWithin(usedRanges, { startBlock, endBlock });
-  const counts = { files: 0, directories: 0, symlinks: 0, specialFiles: 0 };
-  for (const { node: { kind } } of nodes) {
-    if (kind === "file") counts.files++;
-    else if (kind === "directory") counts.directories++;
-    else if (kind === "symlink") counts.symlinks++;
-    else counts.specialFiles++;
-  }
-  return {
-    uuid: formatUuid(uuid),
-    sizeBytes: totalBlocks * BLOCK_SIZE_BYTES,
-    usedBytes: countBlocks(usedRanges) * BLOCK_SIZE_BYTES,
-    ...counts,
-    inodes: geometry.groupCount * geometry.inodesPerGroup,
-    freeInodes,
-    alignedFiles: alignedCount,
-    paddingBytes: paddingBlocks * BLOCK_SIZE_BYTES,
-  };
+/** Sorted by a number that no two have. Nearly always they are in its order already. */
+function inOrder<T>(things: readonly T[], numberOf: (thing: T) => number): readonly T[] {
+  const ascends = things.every((thing, i) => i === 0 || numberOf(thing) > numberOf(things[i - 1]!));
+  return ascends ? things : things.toSorted((a, b) => numberOf(a) - numberOf(b));
 }
