@@ -23,8 +23,6 @@ export interface ExportOptions extends SourceOptions {
   readonly sink: ImageSink;
   /** Treat the tree as a layer for overlayfs: its whiteout devices and opaque attributes become OCI markers. */
   readonly layer?: boolean | undefined;
-  /** Unix time for everything that the source gives no time for; default 0. */
-  readonly timestamp?: number | undefined;
 }
 
 /** Entries of a tar, by kind. */
@@ -139,8 +137,6 @@ export interface DiffSourcesOptions extends SourceOptions {
   readonly after: string;
   /** Receives the layer, uncompressed; without it, the sources are only compared. */
   readonly sink?: ImageSink | undefined;
-  /** Unix time for everything that the sources give no time for; default 0. */
-  readonly timestamp?: number | undefined;
 }
 
 /** The result of a comparison. */

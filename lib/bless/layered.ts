@@ -72,8 +72,6 @@ export interface BlessLayeredOptions extends SourceOptions, LikeOptions {
   readonly outputDir: string;
   /** Replace images that are not whole or were made with other options. */
   readonly force?: boolean | undefined;
-  /** Unix time for everything that the source gives no time for; default 0. */
-  readonly timestamp?: number | undefined;
   /** A chunk store for the images; their indexes are written to the output directory. */
   readonly chunks?: LayerChunksTarget | undefined;
   /** Receives the image's config as it is stored, in the end; it is an error if the source has none. */

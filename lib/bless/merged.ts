@@ -66,8 +66,6 @@ export interface BlessMergedOptions extends SourceOptions, LikeOptions, HotOptio
   readonly sink: ImageSink;
   /** Receives the image's config as it is stored, when the image is whole; it is an error if the source has none. */
   readonly configSink?: ImageSink | undefined;
-  /** Unix time for everything that the source gives no time for; default 0. */
-  readonly timestamp?: number | undefined;
 }
 
 /** Options with their defaults. */

@@ -135,7 +135,7 @@ export interface Admission {
  */
 export async function withTree<T>(
   source: string,
-  options: ResolvedOptions & Admission & { readonly timestamp?: number | undefined },
+  options: ResolvedOptions & Admission,
   use: (loaded: LoadedTree) => Promise<T>,
   check: (image: OpenedImage) => void = () => {},
 ): Promise<T> {

@@ -63,8 +63,6 @@ export interface CellCounts {
 export interface PreviousOptions extends SourceOptions {
   /** The layout of the new image; that of the previous one has to be the same. */
   readonly layout: LayoutOptions;
-  /** Unix time for everything that the source gives no time for; default 0. */
-  readonly timestamp?: number | undefined;
 }
 
 /** A previous image that is open. */
