@@ -28,7 +28,6 @@ import {
   DESCRIPTION_FILE,
   DESCRIPTION_KIND,
   layerFileName,
-  type LayerPosition,
   type LayerRecord,
   notesAbout,
   NotingWarnings,
@@ -76,11 +75,8 @@ export interface UsedImage {
   readonly isReused: boolean;
 }
 
-/** An image in the store, with its name. */
-type FoundImage = Pick<UsedImage, "name" | "record">;
-
 /** The image of a layer that need not be read. */
-type KnownImage = FoundImage & { readonly position: PositionRecord };
+type KnownImage = Pick<UsedImage, "name" | "record"> & { readonly position: PositionRecord };
 
 /** A layer that was read, and the tree of its image. */
 interface ReadLayer {
@@ -108,59 +104,50 @@ export class LayerImages {
    * its tree may depend on any of them.
    */
   async ofAll(image: OpenedImage): Promise<UsedImage[]> {
-    const found = await this.#findAll(image.layers);
-    const readCount = found.lastIndexOf(undefined) + 1;
-    const made = readCount === 0 ? [] : await this.#read(image, readCount);
-    const rest = found.slice(readCount).map((known, i) => {
-      const { position, ...foundImage } = known!;
-      const source = image.layers[readCount + i]!;
-      const { diffId, warnings } = foundImage.record;
-      addRecorded(position.warnings, source.name, this.#options.warnings);
-      addRecorded(warnings, source.name, this.#options.warnings);
-      const report = recordedReport(source, diffId, position.facts);
-      return { ...foundImage, report, isReused: true };
-    });
-    return [...made, ...rest];
-  }
-
-  /** The images that exist already, as far as the source states diff ids. */
-  async #findAll(layers: readonly LayerSource[]): Promise<(KnownImage | undefined)[]> {
+    const { warnings } = this.#options;
     // If wrong diff ids are accepted, a layer has to be read to know what it is.
     const isTrusted = this.#options.verifyDiffIds ?? true;
-    const keys = isTrusted ? this.#chainKeys(layers) : [];
+    const keys = isTrusted ? this.#chainKeys(image.layers) : [];
     const found: (KnownImage | undefined)[] = [];
-    for (const [i, source] of layers.entries()) {
-      const chainKey = keys[i];
-      found.push(
-        chainKey === undefined
-          ? undefined
-          : await this.#findInPosition(positionOf(source, source.diffId!, chainKey)),
-      );
-    }
-    return found;
+    for (const [i, source] of image.layers.entries()) found.push(await this.#find(source, keys[i]));
+    const readCount = found.lastIndexOf(undefined) + 1;
+    const made = readCount === 0 ? [] : await this.#read(image, readCount);
+    const rest = found.slice(readCount).map((known, i): UsedImage => {
+      const { name, record, position: { facts, warnings: readWarnings } } = known!;
+      const source = image.layers[readCount + i]!;
+      addRecorded(readWarnings, source.name, warnings);
+      addRecorded(record.warnings, source.name, warnings);
+      // What the source states, completed by what was recorded when the layer was read.
+      const report = {
+        digest: source.digest ?? facts.digest,
+        diffId: record.diffId,
+        mediaType: source.mediaType ?? null,
+        sizeBytes: source.sizeBytes ?? facts.sizeBytes,
+        uncompressedBytes: facts.uncompressedBytes,
+        entries: facts.entries,
+      };
+      return { name, record, report, isReused: true };
+    });
+    return [...made, ...rest];
   }
 
   #chainKeys(layers: readonly ChainLink[]): (string | undefined)[] {
     return chainKeys(layers, idMapLines(this.#options));
   }
 
-  async #findInPosition(position: LayerPosition): Promise<KnownImage | undefined> {
-    const { diffId } = position;
-    const known = this.#store.positionRecord(position);
-    if (known === undefined) {
+  /** The image that exists already of a layer whose position is known. */
+  async #find(source: LayerSource, chainKey: string | undefined): Promise<KnownImage | undefined> {
+    if (chainKey === undefined) return undefined;
+    const diffId = source.diffId!;
+    const position = this.#store.positionRecord({ ...source, diffId, chainKey });
+    if (position === undefined) {
       // Fails early if the image was made with other options.
       await this.#store.find(layerFileName(diffId), diffId);
       return undefined;
     }
-    const found = await this.#findTree(diffId, known.tree);
-    return found && { ...found, position: known };
-  }
-
-  /** The image of a certain tree of a layer, under either of its names. */
-  async #findTree(diffId: string, tree: string): Promise<FoundImage | undefined> {
-    for (const name of [layerFileName(diffId), treeFileName(diffId, tree)]) {
+    for (const name of [layerFileName(diffId), treeFileName(diffId, position.tree)]) {
       const record = await this.#store.find(name, diffId);
-      if (record?.tree === tree) return { name, record };
+      if (record?.tree === position.tree) return { name, record, position };
     }
     return undefined;
   }
@@ -176,19 +163,26 @@ export class LayerImages {
       const treeWarnings = new NotingWarnings(warnings, "kind");
       const trees = overlayTrees(layers, treeOptions({ ...this.#options, warnings: treeWarnings }));
       const used: UsedImage[] = [];
-      const previous = this.#previousOf(image, layers);
+      const diffIds = image.layers.map(({ diffId }, i) => layers[i]?.diffId ?? diffId);
+      const previous = this.#options.previousLayers?.(diffIds) ?? [];
       for (const { layerIndex, tree } of trees) {
         throwIfAborted(signal);
         const layer = layers[layerIndex]!;
+        const { diffId, digest, sizeBytes, uncompressedBytes, entries } = layer;
         const notes = [...notesAbout(readNotes, layer.name), ...treeWarnings.take()];
-        const digest = treeDigest(tree, layer.diffId, (i) => layers[i]!.diffId);
-        const read = { layer, tree, treeDigest: digest, previous: previous[layerIndex] };
+        const read = {
+          layer,
+          tree,
+          treeDigest: treeDigest(tree, diffId, (i) => layers[i]!.diffId),
+          previous: previous[layerIndex],
+        };
         used.push(await this.#imageOf(read));
-        const position = positionOf(image.layers[layerIndex]!, layer.diffId, keys[layerIndex]!);
+        const chainKey = keys[layerIndex]!;
+        const position = { ...image.layers[layerIndex]!, diffId, chainKey };
         await this.#store.addPosition(position, {
           position: positionKey(position),
-          tree: digest,
-          facts: factsOf(layer),
+          tree: read.treeDigest,
+          facts: { digest, sizeBytes, uncompressedBytes, entries: entries.length },
           warnings: recordedWarnings(notes, layer.name),
         });
       }
@@ -198,25 +192,23 @@ export class LayerImages {
     }
   }
 
-  /** What each layer is laid out like; those that were not read state their diff ids. */
-  #previousOf(image: OpenedImage, read: readonly LoadedLayer[]): (string | undefined)[] {
-    const diffIds = image.layers.map(({ diffId }, i) => read[i]?.diffId ?? diffId);
-    return this.#options.previousLayers?.(diffIds) ?? [];
-  }
-
   /**
    * Reuses the existing image, or makes one. If its usual name is taken by another tree of the same layer, its name gets
    * the digest of its tree.
    */
   async #imageOf(read: ReadLayer): Promise<UsedImage> {
-    const { layer: { diffId }, treeDigest } = read;
+    const { layer, treeDigest } = read;
+    const { diffId } = layer;
     for (const name of [layerFileName(diffId), treeFileName(diffId, treeDigest)]) {
       for (let tries = 1;; tries++) {
         const isUnrecorded = this.#store.isUnrecorded(name);
         const record = isUnrecorded
           ? await this.#adopt(name, read)
           : await this.#store.find(name, diffId);
-        if (record?.tree === treeDigest) return this.#reuse({ name, record }, read);
+        if (record?.tree === treeDigest) {
+          addRecorded(record.warnings, layer.name, this.#options.warnings);
+          return { name, record, report: layerReport(layer), isReused: true };
+        }
         if (record !== undefined) break;
         if (isUnrecorded) continue;
         try {
@@ -228,11 +220,6 @@ export class LayerImages {
       }
     }
     throw new Error(`Invariant broken: two trees of layer ${diffId} have one name`);
-  }
-
-  #reuse(found: FoundImage, { layer }: ReadLayer): UsedImage {
-    addRecorded(found.record.warnings, layer.name, this.#options.warnings);
-    return { ...found, report: layerReport(layer), isReused: true };
   }
 
   /** Adopts an image without a record if it has the bytes that would be written. */
@@ -299,33 +286,6 @@ export class LayerImages {
       previous?.close();
     }
   }
-}
-
-function positionOf(source: LayerSource, diffId: string, chainKey: string): LayerPosition {
-  const { digest, mediaType, sizeBytes } = source;
-  return { diffId, chainKey, digest, mediaType, sizeBytes };
-}
-
-function factsOf(
-  { digest, sizeBytes, uncompressedBytes, entries }: LoadedLayer,
-): PositionRecord["facts"] {
-  return { digest, sizeBytes, uncompressedBytes, entries: entries.length };
-}
-
-/** What the source states of a layer that was not read, completed by what was recorded when it was. */
-function recordedReport(
-  source: LayerSource,
-  diffId: string,
-  facts: PositionRecord["facts"],
-): LayerReport {
-  return {
-    digest: source.digest ?? facts.digest,
-    diffId,
-    mediaType: source.mediaType ?? null,
-    sizeBytes: source.sizeBytes ?? facts.sizeBytes,
-    uncompressedBytes: facts.uncompressedBytes,
-    entries: facts.entries,
-  };
 }
 
 const DESCRIPTION = fields({
