@@ -137,13 +137,9 @@ export function checkEnvelope(
   if (envelope === undefined) return;
   const { verity, disk } = envelope;
   if (verity !== undefined && layout.journalBytes > 0) {
-    throw optionError(
-      "journalBytes",
-      "an image with a hash tree is never written to: wanted none",
-      {
-        remedies: [{ option: "journalBytes", change: "omit" }],
-      },
-    );
+    const why = "an image with a hash tree is never written to: wanted none";
+    const remedies = [{ option: "journalBytes", change: "omit" }] as const;
+    throw optionError("journalBytes", why, { remedies });
   }
   if (disk?.signature !== undefined && (verity === undefined || verity.hashSink !== undefined)) {
     throw optionError("veritySignature", "there is no hash tree on the disk to sign", {

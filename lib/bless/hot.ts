@@ -18,7 +18,7 @@ import { resolvePath } from "../tree/resolve.ts";
 import type { Warnings } from "../warnings.ts";
 import type { EnvelopeReport } from "./envelope.ts";
 import { cellIds } from "./plan_cells.ts";
-import { entrypointClosure } from "./hot_entrypoint.ts";
+import { type Closure, entrypointClosure } from "./hot_entrypoint.ts";
 
 /** Which files are hot: those of a list, or those that starting the entry point reads. */
 export type HotFiles =
@@ -64,6 +64,8 @@ export interface PrefetchReport {
   readonly cells: readonly string[];
 }
 
+type HotImage = Pick<OpenedImage, "source" | "config">;
+
 /** Hot files of a tree. */
 export interface ChosenHot {
   /** In the order in which they are read. */
@@ -84,19 +86,14 @@ export function checkHot({ hot, like }: HotOptions & { readonly like?: unknown }
 export function chooseHot(
   tree: FileTree,
   hot: HotFiles,
-  image: Pick<OpenedImage, "source" | "config">,
+  image: HotImage,
   warnings: Warnings,
 ): ChosenHot {
   const { files, missing } = findHot(tree, hot, image);
   const source = hot.kind === "entrypoint" ? "entrypoint" : hot.name;
   if (files.length === 0) {
-    throw new InputError(
-      source,
-      `names ${missing.length} paths, and none leads to a file of the image`,
-      {
-        hint: "paths begin at the root of the image",
-      },
-    );
+    const why = `names ${missing.length} paths, and none leads to a file of the image`;
+    throw new InputError(source, why, { hint: "paths begin at the root of the image" });
   }
   for (const path of missing) {
     warnings.add("hotFileMissing", displayText(source), `${displayName(path)} is not in the image`);
@@ -117,7 +114,7 @@ export function chooseHot(
 export function hotWithin(
   tree: FileTree,
   hot: HotFiles | undefined,
-  image: Pick<OpenedImage, "source" | "config">,
+  image: HotImage,
 ): readonly FileNode[] | undefined {
   if (hot === undefined) return undefined;
   try {
@@ -131,17 +128,14 @@ export function hotWithin(
 function findHot(
   tree: FileTree,
   hot: HotFiles,
-  image: Pick<OpenedImage, "source" | "config">,
-): ReturnType<typeof filesOfList> {
+  image: HotImage,
+): Closure {
   return hot.kind === "entrypoint"
     ? entrypointClosure(tree, image.config, image.source)
     : filesOfList(tree, hot.list);
 }
 
-function filesOfList(
-  tree: FileTree,
-  { entries }: HotList,
-): { readonly files: readonly FileNode[]; readonly missing: readonly ByteString[] } {
+function filesOfList(tree: FileTree, { entries }: HotList): Closure {
   const files = new Set<FileNode>();
   const missing = new Set<ByteString>();
   for (const { path, takesTree } of entries) {

@@ -64,11 +64,8 @@ export function entrypointClosure(tree: FileTree, config: unknown, source: strin
   const finder = new ClosureFinder(tree, texts(container?.Env), container?.WorkingDir);
   const [program, ...rest] = words.map(byteStringFromText);
   if (!finder.addProgram(program!)) {
-    const shown = displayText(words[0]!);
-    throw new InputError(
-      displayText(source),
-      `the program of its entry point is missing: ${shown}`,
-    );
+    const why = `the program of its entry point is missing: ${displayText(words[0]!)}`;
+    throw new InputError(displayText(source), why);
   }
   finder.addArguments(program!, rest);
   return finder.closure;

@@ -320,10 +320,8 @@ export function readPreviousLayers(directory: string): PreviousLayers {
   }
   for (const { file } of layers) {
     if (/^[0-9a-f]+(-[0-9a-f]+)?\.ext4$/.test(file)) continue;
-    throw new InputError(
-      what,
-      `has a layer in "${displayPath(file)}", which is not a file beside it`,
-    );
+    const why = `has a layer in "${displayPath(file)}", which is not a file beside it`;
+    throw new InputError(what, why);
   }
   const before = new Set(layers.map(({ diffId }) => diffId));
   return (diffIds) => {

@@ -104,10 +104,8 @@ export function layerReport(layer: LoadedLayer): LayerReport {
 }
 
 /** A source with all layers applied. */
-export interface LoadedTree {
-  readonly tree: FileTree;
+export interface LoadedTree extends TreeBelow {
   readonly image: OpenedImage;
-  readonly identity: ContentIdentity;
   /** Where the payload of each layer is stored, bottom to top. */
   readonly stores: readonly RandomReader[];
   /** Bottom to top. */

@@ -315,17 +315,14 @@ function dataBytesOf(
   if (hashSink !== undefined) return dataBytes;
   const neededBytes = dataBytes + treeShape(dataBlocks).sizeBytes;
   if (!isFile && neededBytes > reader.sizeBytes) {
-    throw new InputError(
-      shown,
-      `has ${reader.sizeBytes} bytes: data and tree need ${neededBytes}`,
-      {
-        code: "doesNotFit",
-        remedies: [
-          { option: "dataBytes", change: "set", to: "hash a part of it" },
-          { option: "hashFile", change: "set", to: "put the tree elsewhere" },
-        ],
-      },
-    );
+    const why = `has ${reader.sizeBytes} bytes: data and tree need ${neededBytes}`;
+    throw new InputError(shown, why, {
+      code: "doesNotFit",
+      remedies: [
+        { option: "dataBytes", change: "set", to: "hash a part of it" },
+        { option: "hashFile", change: "set", to: "put the tree elsewhere" },
+      ],
+    });
   }
   if (isFile && !force && dataBytes < reader.sizeBytes) {
     throw new InputError(shown, `has ${reader.sizeBytes - dataBytes} bytes behind its data`, {
@@ -349,17 +346,14 @@ function dataEnd(
   }
   // A device is as long as it is; what is behind its file system is free.
   if (force || !isFile) return fileSystemBytes;
-  throw new InputError(
-    displayPath(reader.name),
-    `has ${behindBytes} bytes behind its file system of ${fileSystemBytes} bytes`,
-    {
-      code: "alreadyExists",
-      remedies: [
-        { option: "force", change: "set", to: "replace them" },
-        { option: "dataBytes", change: "set", to: "hash them too" },
-      ],
-    },
-  );
+  const why = `has ${behindBytes} bytes behind its file system of ${fileSystemBytes} bytes`;
+  throw new InputError(displayPath(reader.name), why, {
+    code: "alreadyExists",
+    remedies: [
+      { option: "force", change: "set", to: "replace them" },
+      { option: "dataBytes", change: "set", to: "hash them too" },
+    ],
+  });
 }
 
 async function hashImage(
