@@ -8,62 +8,61 @@
  */
 import { Buffer } from "node:buffer";
 import { constants } from "node:fs";
-import { alignUp, firstIndex } from "../bytes/arithmetic.ts";
-import { type ByteString, byteStringFromBytes, displayName } from "../bytes/byte_string.ts";
-import { InputError } from "../errors.ts";
-import type { RandomReader } from "../io/random_reader.ts";
+import { tmpdir as systemTmpdir } from "node:os";
+import { alignUp } from "../bytes/arithmetic.ts";
+import { type ByteString, byteStringFromBytes } from "../bytes/byte_string.ts";
 import type { SystemCalls } from "../io/system_calls.ts";
 import type { Xattr } from "../model/node.ts";
-import { type DataSegment, EMPTY_PAYLOAD_INDEX } from "../model/payload.ts";
+import { type DataSegment, EMPTY_PAYLOAD_INDEX, type PayloadIndex } from "../model/payload.ts";
 import type { TarEntry, TarEntryKind } from "../tar/entry.ts";
 import { paddedSizeBytes, TAR_BLOCK_SIZE_BYTES } from "../tar/header.ts";
+import { DEFAULT_TAR_LIMITS, type TarLimits } from "../tar/limits.ts";
+import { PayloadScanner } from "../tar/payload.ts";
 import {
   encodeTarEntry,
   END_OF_ARCHIVE_SIZE_BYTES,
   putGnuTarHead,
   type StoredRange,
 } from "../tar/writer.ts";
-
-/** What to do about files that are not as they were. */
-export const CHANGED_HINT =
-  "files changed while they were read: try again when nothing writes to them";
+import {
+  CURRENT_DIRECTORY,
+  DIRECTORY_FLAGS,
+  DirectoryFiles,
+  FILE_FLAGS,
+  PATH_BYTES_MAX,
+} from "./directory_files.ts";
+import type { SourceOptions } from "./types.ts";
 
 const PIECE_BYTES = 1 << 20;
 /** GNU tar fills up records of 20 blocks. */
 const RECORD_BYTES = 20 * TAR_BLOCK_SIZE_BYTES;
-/** Linux include/uapi/linux/limits.h; a list of attributes and the value of one have the same limit. */
-const PATH_BYTES_MAX = 4096;
+/** Linux include/uapi/linux/limits.h, of the value of an attribute and of a list of names. */
 const XATTR_BYTES_MAX = 65536;
 /** struct linux_dirent64 (getdents(2)). */
 const DIRENT = { lengthOffset: 16, nameOffset: 19 } as const;
 
 // Linux include/uapi/linux/fcntl.h and stat.h: the same for all processors, as the layout of struct statx is.
-const CURRENT_DIRECTORY = -100;
 const NO_FOLLOW = 0x100;
 const EMPTY_PATH = 0x1000;
-const CLOSE_ON_EXEC = 0o2000000;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
-const DIRECTORY_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY | CLOSE_ON_EXEC;
-const FILE_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK |
-  CLOSE_ON_EXEC;
 const STATX_BASIC_STATS = 0x7ff;
 const STATX_BYTES = 256;
+/** In words of 32 bits. Numbers of 64 bits have two. */
 const STATX = {
-  linkCount: 16,
-  uid: 20,
-  gid: 24,
-  mode: 28,
-  inode: 32,
-  sizeBytes: 40,
-  units: 48,
-  mtime: 112,
-  deviceMajor: 128,
-  deviceMinor: 132,
-  fileSystem: 136,
+  linkCount: 4,
+  uid: 5,
+  gid: 6,
+  mode: 7,
+  inode: 8,
+  sizeBytes: 10,
+  units: 12,
+  ctime: 24,
+  mtime: 28,
+  deviceMajor: 32,
+  deviceMinor: 33,
+  fileSystem: 34,
 } as const;
-/** Where owner, mode, inode and size lie, the times of change, and the file system. */
-const STATX_UNCHANGED = [[20, 48], [96, 108], [112, 124], [136, 144]] as const;
 /** What stat(2) counts the space of a file in. */
 const UNIT_BYTES = 512;
 
@@ -78,22 +77,36 @@ const KIND_OF_FORMAT: Readonly<Record<number, TarEntryKind | undefined>> = {
 
 const NOTHING = new Uint8Array(1);
 const NO_XATTRS: readonly Xattr[] = [];
-const NO_RANGES: readonly StoredRange[] = [];
+const NO_SEGMENTS: readonly DataSegment[] = [];
+/** No larger file is copied. */
+const COPIED_BYTES_MAX = 8192;
 /** A file in more parts is not worth the trouble. */
 const SEGMENTS_MAX = 1 << 16;
+
+/** What a PAX record takes beside its name and value, at most, or those for numbers all together. */
+const RECORD_BYTES_MAX = 256;
+/** The number above stands for nobody in the kernel. */
+const ID_MAX = 0xfffffffe;
 
 /** Says that tar(1) has to read the tree. */
 export class LeftToTar extends Error {
   override readonly name: string = "LeftToTar";
 }
 
-type NewEntry = Omit<TarEntry, "headerOffset">;
+/** An entry whose payload and place are filled in when they are known. */
+type NewEntry = Omit<TarEntry, "xattrs" | "payload" | "headerOffset"> & {
+  xattrs: readonly Xattr[];
+  payload: PayloadIndex | undefined;
+  headerOffset: number;
+};
 
 /** A directory that is being read. */
 interface OpenDirectory {
   readonly descriptor: number;
   /** Its path in the tar: `./usr/`. */
   readonly path: ByteString;
+  /** Among all directories. */
+  readonly index: number;
   readonly names: readonly ByteString[];
   next: number;
 }
@@ -110,16 +123,20 @@ interface Member {
 /** A tree as a tar: its pieces are read once and in order, and what has passed can be read again at any position. */
 export class DirectoryTar {
   readonly #calls: SystemCalls;
-  readonly #name: string;
   /** The path of what is looked at, ended by a NUL, and how much of it leads to the tree. */
   readonly #path = Buffer.alloc(PATH_BYTES_MAX) as Buffer<ArrayBuffer>;
   readonly #rootBytes: number;
   /** Its last name, in the same way. */
   readonly #lastName = Buffer.alloc(PATH_BYTES_MAX) as Buffer<ArrayBuffer>;
-  readonly #status = Buffer.alloc(STATX_BYTES) as Buffer<ArrayBuffer>;
-  readonly #statusAfter = Buffer.alloc(STATX_BYTES) as Buffer<ArrayBuffer>;
+  readonly #statusBytes = new Uint8Array(STATX_BYTES);
+  readonly #status = new Uint32Array(this.#statusBytes.buffer);
+  readonly #statusAfterBytes = new Uint8Array(STATX_BYTES);
+  readonly #statusAfter = new Uint32Array(this.#statusAfterBytes.buffer);
   readonly #scratch = Buffer.alloc(XATTR_BYTES_MAX) as Buffer<ArrayBuffer>;
   readonly #value = new Uint8Array(XATTR_BYTES_MAX);
+  readonly #limits: TarLimits;
+  readonly #total = { entries: 0, attributeBytes: 0, recordBytes: 0, extraPieces: 0 };
+  readonly #scanner = new PayloadScanner();
   readonly #piece = new Uint8Array(PIECE_BYTES);
   #filled = 0;
   #sizeBytes = 0;
@@ -127,27 +144,32 @@ export class DirectoryTar {
   readonly #directories: OpenDirectory[] = [];
   /** The first path of each file that has several. */
   readonly #firstPaths = new Map<string, ByteString>();
-  readonly #ranges = new RangeTable();
-  #shares = 1;
-  /** The file that was read again last. */
-  #reopened = { nameOffset: -1, descriptor: -1 };
+  /** What reads files again. */
+  readonly files: DirectoryFiles;
 
   /**
    * @param directory its absolute path
    * @param name what to call it in messages
    */
-  constructor(directory: string, name: string, calls: SystemCalls) {
+  constructor(
+    directory: string,
+    name: string,
+    calls: SystemCalls,
+    { tarLimits, tmpdir = systemTmpdir() }: Pick<SourceOptions, "tarLimits" | "tmpdir">,
+  ) {
     this.#calls = calls;
-    this.#name = name;
+    this.#limits = { ...DEFAULT_TAR_LIMITS, ...tarLimits };
+    this.files = new DirectoryFiles(directory, name, calls, tmpdir);
     this.#rootBytes = this.#path.write(`${directory}/`);
   }
 
   /**
    * The bytes of the tar, all through one buffer.
    *
+   * @param emit gets every entry, as a TarIndexer would find it
    * @throws {LeftToTar}
    */
-  *pieces(): Generator<Uint8Array> {
+  *pieces(emit: (entry: TarEntry) => void): Generator<Uint8Array> {
     try {
       for (let member: Member | undefined = this.#root(); member; member = this.#next()) {
         if (!this.#putHead(member)) {
@@ -155,10 +177,18 @@ export class DirectoryTar {
           if (!this.#putHead(member)) throw new LeftToTar();
         }
         if (member.descriptor >= 0) yield* this.#contents(member);
+        const { entry } = member;
+        this.#checkLimits(entry);
+        // A tar has them in the file system's order.
+        if (entry.xattrs.length > 1) {
+          entry.xattrs = entry.xattrs.toSorted((a, b) => a.name < b.name ? -1 : 1);
+        }
+        emit(entry);
       }
     } finally {
       for (const { descriptor } of this.#directories) this.#calls.close(descriptor);
     }
+    this.files.flush();
     yield this.#cut();
     const endBytes = alignUp(this.#sizeBytes + END_OF_ARCHIVE_SIZE_BYTES, RECORD_BYTES);
     yield new Uint8Array(endBytes - this.#sizeBytes);
@@ -170,8 +200,36 @@ export class DirectoryTar {
     if (lengthBytes < 0) throw new LeftToTar();
     if (this.#filled + lengthBytes > PIECE_BYTES) return false;
     if (head !== undefined) this.#piece.set(head, this.#filled);
+    entry.headerOffset = this.#sizeBytes + this.#filled;
     this.#filled += lengthBytes;
     return true;
+  }
+
+  /** What is beyond a limit is left to tar(1): whoever reads its output says what is wrong. */
+  #checkLimits({ path, linkTarget, uid, gid, xattrs, payload }: NewEntry): void {
+    const { sizeBytes, segments, dataRuns } = payload ?? EMPTY_PAYLOAD_INDEX;
+    let attributeBytes = Math.max(0, path.length - 256) + Math.max(0, linkTarget.length - 256);
+    let recordBytes = RECORD_BYTES_MAX + path.length + linkTarget.length;
+    for (const { name, value } of xattrs) {
+      attributeBytes += 128 + name.length + value.length;
+      recordBytes += RECORD_BYTES_MAX + 3 * name.length + value.length;
+    }
+    const total = this.#total;
+    total.entries++;
+    total.attributeBytes += attributeBytes;
+    total.recordBytes += recordBytes;
+    total.extraPieces += Math.max(0, segments.length - 1) + Math.max(0, dataRuns.length - 1);
+    const limits = this.#limits;
+    const isWithin = total.entries <= limits.layerEntries &&
+      2 * total.entries <= limits.layerHeaders &&
+      total.attributeBytes <= limits.attributeBytes &&
+      recordBytes <= limits.extendedHeaderBytes &&
+      total.recordBytes <= limits.extendedHeaderTotalBytes &&
+      total.extraPieces <= limits.extraPayloadPieces &&
+      segments.length <= limits.sparseSegments && sizeBytes <= limits.fileSizeBytes &&
+      Math.max(path.length, linkTarget.length) <= limits.pathBytes &&
+      this.#directories.length <= limits.pathDepth && Math.max(uid, gid) <= ID_MAX;
+    if (!isWithin) throw new LeftToTar();
   }
 
   #cut(): Uint8Array {
@@ -182,24 +240,34 @@ export class DirectoryTar {
   }
 
   *#contents({ entry, ranges, descriptor }: Member): Generator<Uint8Array> {
+    const segments: DataSegment[] = [];
     try {
-      this.#ranges.setFile(entry.path);
+      const { index, names, next } = this.#directories.at(-1)!;
+      const isSmall = ranges.length === 1 && ranges[0]!.lengthBytes <= COPIED_BYTES_MAX;
+      const copy = this.files.add(isSmall, index, names[next - 1]!);
       for (const { fileOffset, lengthBytes } of ranges) {
-        this.#ranges.add(this.#sizeBytes + this.#filled, fileOffset, lengthBytes);
+        const storeOffset = this.#sizeBytes + this.#filled;
+        segments.push({ fileOffset, storeOffset, lengthBytes });
+        this.files.addRange(storeOffset, lengthBytes, fileOffset);
         for (let done = 0; done < lengthBytes;) {
           if (this.#filled === PIECE_BYTES) yield this.#cut();
           const end = Math.min(PIECE_BYTES, this.#filled + lengthBytes - done);
           const target = this.#piece.subarray(this.#filled, end);
           const count = this.#calls.pread(descriptor, target, target.length, fileOffset + done);
           if (count <= 0) throw new LeftToTar();
-          done += count;
+          const start = this.#filled;
           this.#filled += count;
+          this.#scanner.push(fileOffset + done, this.#piece, start, this.#filled);
+          copy?.append(this.#piece.subarray(start, this.#filled));
+          done += count;
         }
       }
       this.#checkUnchanged(descriptor);
     } finally {
       this.#calls.close(descriptor);
     }
+    const { sizeBytes } = entry.payload!;
+    entry.payload = { sizeBytes, segments, ...this.#scanner.finish() };
     // A piece is a whole number of blocks.
     const end = paddedSizeBytes(this.#filled);
     this.#piece.fill(0, this.#filled, end);
@@ -209,7 +277,7 @@ export class DirectoryTar {
   #root(): Member {
     if (this.#rootBytes > PATH_BYTES_MAX - 2) throw new LeftToTar();
     const descriptor = this.#openDirectory("./", CURRENT_DIRECTORY, this.#path, 0);
-    this.#readStatus(descriptor, NOTHING, EMPTY_PATH, this.#status);
+    this.#readStatus(descriptor, NOTHING, EMPTY_PATH, this.#statusBytes);
     return this.#member("./", "directory", descriptor);
   }
 
@@ -228,8 +296,8 @@ export class DirectoryTar {
       throw new LeftToTar();
     }
     this.#lastName[this.#lastName.write(name, "latin1")] = 0;
-    this.#readStatus(directory.descriptor, this.#lastName, NO_FOLLOW, this.#status);
-    const kind = KIND_OF_FORMAT[this.#status.readUInt16LE(STATX.mode) >> 12];
+    this.#readStatus(directory.descriptor, this.#lastName, NO_FOLLOW, this.#statusBytes);
+    const kind = KIND_OF_FORMAT[(this.#status[STATX.mode]! & 0xf000) >> 12];
     if (kind === undefined) throw new LeftToTar();
     const path = directory.path + name;
     if (kind !== "directory") return this.#member(path, kind, directory.descriptor);
@@ -247,7 +315,8 @@ export class DirectoryTar {
   ): number {
     const descriptor = this.#open(parent, name, flags | DIRECTORY_FLAGS);
     const names: ByteString[] = [];
-    this.#directories.push({ descriptor, path, names, next: 0 });
+    const index = this.files.addDirectory(path);
+    this.#directories.push({ descriptor, path, index, names, next: 0 });
     const scratch = this.#scratch;
     for (;;) {
       const count = this.#calls.getdents64(descriptor, scratch, scratch.length);
@@ -255,7 +324,7 @@ export class DirectoryTar {
       if (count === 0) break;
       for (let at = 0; at < count; at += scratch.readUInt16LE(at + DIRENT.lengthOffset)) {
         const start = at + DIRENT.nameOffset;
-        const entry = byteStringFromBytes(scratch, start, scratch.indexOf(0, start));
+        const entry = scratch.toString("latin1", start, scratch.indexOf(0, start));
         if (entry !== "." && entry !== "..") names.push(entry);
       }
     }
@@ -281,20 +350,18 @@ export class DirectoryTar {
 
   /** Whether it is still the same file, and not changed since: tar(1) also looks at the time of the last change. */
   #checkUnchanged(descriptor: number): void {
-    this.#readStatus(descriptor, NOTHING, EMPTY_PATH, this.#statusAfter);
-    for (const [start, end] of STATX_UNCHANGED) {
-      for (let at = start; at < end; at++) {
-        if (this.#status[at] !== this.#statusAfter[at]) throw new LeftToTar();
-      }
+    this.#readStatus(descriptor, NOTHING, EMPTY_PATH, this.#statusAfterBytes);
+    const { inode, sizeBytes, ctime, mtime, fileSystem } = STATX;
+    // Of a time, the word behind the seconds is the nanoseconds.
+    for (const first of [inode, sizeBytes, ctime, ctime + 1, mtime, mtime + 1, fileSystem]) {
+      const isSame = this.#status[first] === this.#statusAfter[first] &&
+        this.#status[first + 1] === this.#statusAfter[first + 1];
+      if (!isSame) throw new LeftToTar();
     }
   }
 
-  #number(offset: number): number {
-    return this.#status.readUInt32LE(offset);
-  }
-
-  #longNumber(offset: number): number {
-    return this.#number(offset) + this.#number(offset + 4) * 2 ** 32;
+  #longNumber(word: number): number {
+    return this.#status[word]! + this.#status[word + 1]! * 2 ** 32;
   }
 
   /** @param directory its own descriptor, or that of the directory that the last name is in */
@@ -305,25 +372,34 @@ export class DirectoryTar {
     const hasData = sizeBytes > 0 && !isLink;
     const descriptor = hasData ? this.#open(directory, this.#lastName, FILE_FLAGS) : -1;
     try {
+      const status = this.#status;
       const isDevice = kind === "characterDevice" || kind === "blockDevice";
+      const segments = hasData ? this.#segments(sizeBytes, descriptor) : NO_SEGMENTS;
       const entry: NewEntry = {
         kind: isLink ? "hardlink" : kind,
         path,
         linkTarget: firstPath ?? (kind === "symlink" ? this.#target(directory) : ""),
-        mode: this.#status.readUInt16LE(STATX.mode) & 0o7777,
-        uid: this.#number(STATX.uid),
-        gid: this.#number(STATX.gid),
-        mtimeSeconds: Number(this.#status.readBigInt64LE(STATX.mtime)),
-        mtimeNanoseconds: this.#number(STATX.mtime + 8),
-        deviceMajor: isDevice ? this.#number(STATX.deviceMajor) : 0,
-        deviceMinor: isDevice ? this.#number(STATX.deviceMinor) : 0,
+        mode: status[STATX.mode]! & 0o7777,
+        uid: status[STATX.uid]!,
+        gid: status[STATX.gid]!,
+        mtimeSeconds: status[STATX.mtime]! + (status[STATX.mtime + 1]! | 0) * 2 ** 32,
+        mtimeNanoseconds: status[STATX.mtime + 2]!,
+        deviceMajor: isDevice ? status[STATX.deviceMajor]! : 0,
+        deviceMinor: isDevice ? status[STATX.deviceMinor]! : 0,
         xattrs: isLink
           ? NO_XATTRS
           : this.#xattrs(path, kind === "directory" ? directory : descriptor),
-        payload: undefined,
+        payload: kind !== "file" || isLink
+          ? undefined
+          : hasData
+          ? { ...EMPTY_PAYLOAD_INDEX, sizeBytes, segments }
+          : EMPTY_PAYLOAD_INDEX,
+        headerOffset: 0,
       };
-      if (!hasData) return { entry, ranges: NO_RANGES, descriptor };
-      return { ...this.#file(entry, sizeBytes, descriptor), descriptor };
+      const isSparse = hasData && segments[0]?.lengthBytes !== sizeBytes;
+      if (!isSparse) return { entry, ranges: segments, descriptor };
+      const { head, storedRanges } = encodeTarEntry(entry);
+      return { entry, head, ranges: storedRanges, descriptor };
     } catch (error) {
       if (descriptor >= 0) this.#calls.close(descriptor);
       throw error;
@@ -332,10 +408,9 @@ export class DirectoryTar {
 
   /** Undefined for a file that has no other path, or none that was met before. */
   #firstPath(path: ByteString): ByteString | undefined {
-    if (this.#number(STATX.linkCount) === 1) return undefined;
-    const [inode, fileSystem] = [STATX.inode, STATX.fileSystem];
-    const key = this.#status.toString("latin1", inode, inode + 8) +
-      this.#status.toString("latin1", fileSystem, fileSystem + 8);
+    if (this.#status[STATX.linkCount] === 1) return undefined;
+    const { inode, fileSystem } = STATX;
+    const key = [inode, inode + 1, fileSystem, fileSystem + 1].map((i) => this.#status[i]).join();
     const firstPath = this.#firstPaths.get(key);
     if (firstPath === undefined) this.#firstPaths.set(key, path);
     return firstPath;
@@ -375,18 +450,11 @@ export class DirectoryTar {
     this.#path[end] = 0;
   }
 
-  #file(entry: NewEntry, sizeBytes: number, descriptor: number): Omit<Member, "descriptor"> {
-    const segments = this.#longNumber(STATX.units) < Math.ceil(sizeBytes / UNIT_BYTES)
-      ? this.#data(descriptor, sizeBytes)
-      : [{ fileOffset: 0, storeOffset: 0, lengthBytes: sizeBytes }];
-    const filled = { ...entry, payload: { ...EMPTY_PAYLOAD_INDEX, sizeBytes, segments } };
-    if (segments[0]?.lengthBytes === sizeBytes) return { entry: filled, ranges: segments };
-    const { head, storedRanges } = encodeTarEntry(filled);
-    return { entry: filled, head, ranges: storedRanges };
-  }
-
   /** What of a file is not a hole. */
-  #data(descriptor: number, sizeBytes: number): DataSegment[] {
+  #segments(sizeBytes: number, descriptor: number): readonly DataSegment[] {
+    if (this.#longNumber(STATX.units) >= Math.ceil(sizeBytes / UNIT_BYTES)) {
+      return [{ fileOffset: 0, storeOffset: 0, lengthBytes: sizeBytes }];
+    }
     const segments: DataSegment[] = [];
     for (let end = 0; end < sizeBytes;) {
       const fileOffset = Number(this.#calls.lseek(descriptor, end, SEEK_DATA));
@@ -397,128 +465,5 @@ export class DirectoryTar {
       segments.push({ fileOffset, storeOffset: 0, lengthBytes: end - fileOffset });
     }
     return segments;
-  }
-
-  /** Takes one more share in what is held open. */
-  share(): DirectoryTar {
-    this.#shares++;
-    return this;
-  }
-
-  /** Gives a share back. */
-  release(): void {
-    if (--this.#shares === 0) this.#letGo();
-  }
-
-  /** A reader over what passed. It takes over one share, which its `close` gives back. */
-  reader(name: string, _offsetBytes: number, sizeBytes: number): RandomReader {
-    let isOpen = true;
-    return {
-      name,
-      sizeBytes,
-      readAt: (target, position) => {
-        const count = Math.max(0, Math.min(target.length, sizeBytes - position));
-        this.#readAt(target.subarray(0, count) as Uint8Array<ArrayBuffer>, position);
-        return count;
-      },
-      close: () => {
-        if (isOpen) this.release();
-        isOpen = false;
-      },
-    };
-  }
-
-  #readAt(target: Uint8Array<ArrayBuffer>, position: number): void {
-    const { starts, lengths } = this.#ranges;
-    let filled = 0;
-    let range = firstIndex(starts.length, (i) => starts[i]! + lengths[i]! > position);
-    for (; range < starts.length; range++) {
-      const start = starts[range]! - position;
-      if (start >= target.length) break;
-      // Heads and padding, which nobody asks for.
-      if (start > filled) target.fill(0, filled, start);
-      filled = Math.max(0, start);
-      const end = Math.min(start + lengths[range]!, target.length);
-      this.#readRange(range, target.subarray(filled, end), filled - start);
-      filled = end;
-    }
-    target.fill(0, filled);
-  }
-
-  #readRange(range: number, target: Uint8Array<ArrayBuffer>, offset: number): void {
-    const descriptor = this.#reopen(range);
-    const position = (this.#ranges.fileOffsets.get(range) ?? 0) + offset;
-    for (let done = 0; done < target.length;) {
-      const rest = done === 0 ? target : target.subarray(done);
-      const count = this.#calls.pread(descriptor, rest, rest.length, position + done);
-      if (count <= 0) throw this.#changed(range);
-      done += count;
-    }
-  }
-
-  /** The descriptor of a range's file. */
-  #reopen(range: number): number {
-    const nameOffset = this.#ranges.nameOffsets[range]!;
-    if (this.#reopened.nameOffset === nameOffset) return this.#reopened.descriptor;
-    this.#letGo();
-    this.#setPath(this.#ranges.pathOf(range));
-    const descriptor = this.#calls.openat(CURRENT_DIRECTORY, this.#path, FILE_FLAGS);
-    if (descriptor < 0) throw this.#changed(range);
-    this.#reopened = { nameOffset, descriptor };
-    return descriptor;
-  }
-
-  #letGo(): void {
-    const { descriptor } = this.#reopened;
-    if (descriptor >= 0) this.#calls.close(descriptor);
-    this.#reopened = { nameOffset: -1, descriptor: -1 };
-  }
-
-  #changed(range: number): InputError {
-    const why = `${displayName(this.#ranges.pathOf(range))} changed after it was read`;
-    return new InputError(this.#name, why, { code: "changed", hint: CHANGED_HINT });
-  }
-}
-
-/** Where the data of files lies in the tar. There can be a million: a row is some numbers and the bytes of a name. */
-class RangeTable {
-  /** Offsets in the tar, ascending. */
-  readonly starts: number[] = [];
-  readonly lengths: number[] = [];
-  /** Where the file's name begins among the names. */
-  readonly nameOffsets: number[] = [];
-  /** Where in the file the parts of sparse files begin, by row. */
-  readonly fileOffsets = new Map<number, number>();
-  readonly #directories: ByteString[] = [];
-  readonly #directoryIndexes: number[] = [];
-  #names = Buffer.alloc(1 << 16);
-  #namesBytes = 0;
-  #nameOffset = 0;
-
-  /** Says which file the next ranges are of. */
-  setFile(path: ByteString): void {
-    const nameStart = path.lastIndexOf("/") + 1;
-    const directory = path.slice(0, nameStart);
-    if (this.#directories.at(-1) !== directory) this.#directories.push(directory);
-    if (this.#namesBytes + path.length > this.#names.length) {
-      this.#names = Buffer.concat([this.#names], 2 * this.#names.length);
-    }
-    this.#nameOffset = this.#namesBytes;
-    const name = path.slice(nameStart);
-    this.#namesBytes += this.#names.write(name, this.#nameOffset, "latin1") + 1;
-  }
-
-  add(start: number, fileOffset: number, lengthBytes: number): void {
-    if (fileOffset > 0) this.fileOffsets.set(this.starts.length, fileOffset);
-    this.starts.push(start);
-    this.lengths.push(lengthBytes);
-    this.nameOffsets.push(this.#nameOffset);
-    this.#directoryIndexes.push(this.#directories.length - 1);
-  }
-
-  pathOf(range: number): ByteString {
-    const start = this.nameOffsets[range]!;
-    const name = byteStringFromBytes(this.#names, start, this.#names.indexOf(0, start));
-    return this.#directories[this.#directoryIndexes[range]!]! + name;
   }
 }

@@ -11,7 +11,8 @@ import { type ErrorDetails, InputError, invariant, IoError, throwIfAborted } fro
 import { missingInput } from "../io/random_reader.ts";
 import type { Warnings } from "../warnings.ts";
 import { displayText } from "./json.ts";
-import { CHANGED_HINT, DirectoryTar } from "./directory_tar.ts";
+import { CHANGED_HINT } from "./directory_files.ts";
+import { DirectoryTar } from "./directory_tar.ts";
 import { statIfThere } from "../io/paths.ts";
 import { systemCalls } from "../io/system_calls.ts";
 import { treeImage } from "./tree_image.ts";
@@ -56,7 +57,8 @@ export function openRootfsDirectory(
     name,
     stored: {
       ...tarOfHost({ directory, member: ".", name }, options.warnings),
-      inPlace: calls && (() => new DirectoryTar(resolve(directory), name, calls)),
+      inPlace: calls &&
+        (() => new DirectoryTar(resolve(directory), name, calls, options)),
     },
     sizeBytes: undefined,
     close: () => {},

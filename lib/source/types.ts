@@ -301,14 +301,18 @@ export interface StoredOutput {
 
 /** Stored bytes that are put together from where they lie, in order first. */
 export interface StoredInPlace {
-  /** Pieces of any size, lent until the next is taken. Throws LeftToTar where only the other program can make them. */
-  pieces(): Iterable<Uint8Array>;
-  /** Takes one more share in what is held open. */
-  share(): StoredInPlace;
-  /** Gives a share back. */
-  release(): void;
-  /** What passed, as a reader, which takes a share over and gives it back when it is closed. */
-  reader(name: string, offsetBytes: number, lengthBytes: number): RandomReader;
+  /**
+   * The bytes of a tar in pieces, lent until the next is taken, and its entries. Throws LeftToTar where only the other program
+   * can make them.
+   */
+  pieces(emit: (entry: TarEntry) => void): Iterable<Uint8Array>;
+  /** What passed, to be read again: with counted shares in what is held open, the first of which is the caller's. */
+  readonly files: {
+    share(): StoredInPlace["files"];
+    release(): void;
+    /** Takes a share over, and gives it back when it is closed. */
+    reader(name: string, offsetBytes: number, lengthBytes: number): RandomReader;
+  };
 }
 
 /** A layer that had to be read to find out what it is. */

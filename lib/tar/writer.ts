@@ -9,8 +9,9 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { alignDown } from "../bytes/arithmetic.ts";
-import { bytesFromByteString, type ByteString, textFromByteString } from "../bytes/byte_string.ts";
+import { type ByteString, byteStringFromBytes, textFromByteString } from "../bytes/byte_string.ts";
 import { invariant } from "../errors.ts";
 import type { PayloadIndex } from "../model/payload.ts";
 import { aclToText } from "./acl.ts";
@@ -99,28 +100,32 @@ export function encodeTarEntry(
     dataSizeBytes,
     comment,
   });
-  const extended = records.length === 0
-    ? undefined
-    : extendedHeader(`PaxHeaders.0/${asciiOnly(lastName(entry.path))}`, records);
-
-  const mapOffset = (extended?.length ?? 0) + TAR_BLOCK_SIZE_BYTES;
+  const extendedBytes = extendedSizeBytes(records);
+  const mapOffset = extendedBytes + TAR_BLOCK_SIZE_BYTES;
   const head = new Uint8Array(mapOffset + (map?.length ?? 0));
-  if (extended) head.set(extended);
+  if (extendedBytes > 0) {
+    putExtendedHeader(
+      head,
+      0,
+      `PaxHeaders.0/${asciiOnly(lastName(entry.path))}`,
+      records,
+      NO_DEVICE,
+    );
+  }
   if (map) head.set(map, mapOffset);
-  const block = head.subarray(mapOffset - TAR_BLOCK_SIZE_BYTES, mapOffset);
   const name = map ? { prefix: "", name: sparseFileName(entry.path) } : split;
-  putName(block, HEADER_FIELDS.name, name?.name ?? asciiOnly(entry.path));
-  putName(block, USTAR_PREFIX, name?.prefix ?? "");
-  putName(block, HEADER_FIELDS.linkName, asciiOnly(entry.linkTarget));
-  putNumber(block, HEADER_FIELDS.mode, entry.mode & 0o7777);
-  putNumber(block, HEADER_FIELDS.uid, entry.uid);
-  putNumber(block, HEADER_FIELDS.gid, entry.gid);
-  putNumber(block, HEADER_FIELDS.size, dataSizeBytes);
-  putNumber(block, HEADER_FIELDS.mtime, entry.mtimeSeconds);
-  putNumber(block, HEADER_FIELDS.deviceMajor, isDevice(entry.kind) ? entry.deviceMajor : 0);
-  putNumber(block, HEADER_FIELDS.deviceMinor, isDevice(entry.kind) ? entry.deviceMinor : 0);
-  block[HEADER_FIELDS.typeFlag.offset] = FLAG_OF_KIND[entry.kind];
-  sealHeader(block);
+  putHeader(head, extendedBytes, {
+    name: name?.name ?? asciiOnly(entry.path),
+    prefix: name?.prefix ?? "",
+    linkName: asciiOnly(entry.linkTarget),
+    mode: entry.mode & 0o7777,
+    uid: entry.uid,
+    gid: entry.gid,
+    sizeBytes: dataSizeBytes,
+    mtimeSeconds: entry.mtimeSeconds,
+    device: isDevice(entry.kind) ? entry : NO_DEVICE,
+    typeFlag: FLAG_OF_KIND[entry.kind],
+  });
   return {
     head,
     storedRanges: stored,
@@ -150,35 +155,37 @@ export function putGnuTarHead(
     return -1;
   }
   const records = gnuRecords(entry);
-  const extended = records && extendedHeader(gnuHeaderName(path), records, octalSeconds);
-  const lengthBytes = (extended?.length ?? 0) + TAR_BLOCK_SIZE_BYTES;
+  const extendedBytes = extendedSizeBytes(records);
+  const lengthBytes = extendedBytes + TAR_BLOCK_SIZE_BYTES;
   if (at + lengthBytes > target.length) return lengthBytes;
-  if (extended) target.set(extended, at);
-  const base = at + lengthBytes - TAR_BLOCK_SIZE_BYTES;
-  target.fill(0, base, base + TAR_BLOCK_SIZE_BYTES);
-  putName(target, HEADER_FIELDS.name, path, base);
-  putName(target, HEADER_FIELDS.linkName, linkTarget, base);
-  putNumber(target, HEADER_FIELDS.mode, entry.mode, base);
-  putNumber(target, HEADER_FIELDS.uid, fitsOctal(uid, HEADER_FIELDS.uid) ? uid : 0, base);
-  putNumber(target, HEADER_FIELDS.gid, fitsOctal(gid, HEADER_FIELDS.gid) ? gid : 0, base);
-  putNumber(target, HEADER_FIELDS.size, sizeBytes, base);
-  putNumber(target, HEADER_FIELDS.mtime, octalSeconds, base);
-  putNumber(target, HEADER_FIELDS.deviceMajor, entry.deviceMajor, base);
-  putNumber(target, HEADER_FIELDS.deviceMinor, entry.deviceMinor, base);
-  target[base + HEADER_FIELDS.typeFlag.offset] = FLAG_OF_KIND[entry.kind];
-  sealHeader(target, base);
+  target.fill(0, at, at + lengthBytes);
+  if (extendedBytes > 0) {
+    putExtendedHeader(target, at, gnuHeaderName(path), records, undefined, octalSeconds);
+  }
+  putHeader(target, at + extendedBytes, {
+    name: path,
+    prefix: "",
+    linkName: linkTarget,
+    mode: entry.mode,
+    uid: fitsOctal(uid, HEADER_FIELDS.uid) ? uid : 0,
+    gid: fitsOctal(gid, HEADER_FIELDS.gid) ? gid : 0,
+    sizeBytes,
+    mtimeSeconds: octalSeconds,
+    device: entry,
+    typeFlag: FLAG_OF_KIND[entry.kind],
+  });
   return lengthBytes;
 }
 
-/** The extended records of an entry, in GNU tar's order; undefined for none. */
-function gnuRecords(entry: Omit<TarEntry, "headerOffset">): Uint8Array | undefined {
+/** The extended records of an entry, in GNU tar's order. */
+function gnuRecords(entry: Omit<TarEntry, "headerOffset">): Uint8Array {
   const { path, linkTarget, uid, gid, mtimeSeconds, mtimeNanoseconds, xattrs } = entry;
   const nameBytes = HEADER_FIELDS.name.lengthBytes;
   const isPathPlain = path.length <= nameBytes && isAscii(path);
   const isTimePlain = mtimeNanoseconds === 0 && mtimeSeconds >= 0;
   const isPlain = isPathPlain && isTimePlain && linkTarget.length <= nameBytes &&
     xattrs.length === 0 && fitsOctal(uid, HEADER_FIELDS.uid) && fitsOctal(gid, HEADER_FIELDS.gid);
-  if (isPlain) return undefined;
+  if (isPlain) return NO_RECORDS;
   const records = new PaxRecordWriter();
   if (linkTarget.length > nameBytes) records.add("linkpath", linkTarget);
   if (!isPathPlain) records.add("path", path);
@@ -256,28 +263,33 @@ function recordsOf(
   return records.bytes();
 }
 
-/** An `x` header and its records, padded. GNU's has the entry's time, and no device. */
-function extendedHeader(
+/** How many bytes an `x` header takes with its records, padded; none without records. */
+function extendedSizeBytes(records: Uint8Array): number {
+  return records.length === 0 ? 0 : TAR_BLOCK_SIZE_BYTES + paddedSizeBytes(records.length);
+}
+
+/** Writes them where zeros are. */
+function putExtendedHeader(
+  target: Uint8Array,
+  base: number,
   name: ByteString,
   records: Uint8Array,
-  gnuMtimeSeconds?: number,
-): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(TAR_BLOCK_SIZE_BYTES + paddedSizeBytes(records.length));
-  const block = bytes.subarray(0, TAR_BLOCK_SIZE_BYTES);
-  putName(block, HEADER_FIELDS.name, name);
-  putNumber(block, HEADER_FIELDS.mode, 0o644);
-  putNumber(block, HEADER_FIELDS.uid, 0);
-  putNumber(block, HEADER_FIELDS.gid, 0);
-  putNumber(block, HEADER_FIELDS.size, records.length);
-  putNumber(block, HEADER_FIELDS.mtime, gnuMtimeSeconds ?? 0);
-  if (gnuMtimeSeconds === undefined) {
-    putNumber(block, HEADER_FIELDS.deviceMajor, 0);
-    putNumber(block, HEADER_FIELDS.deviceMinor, 0);
-  }
-  block[HEADER_FIELDS.typeFlag.offset] = TYPE_FLAG.paxEntry;
-  sealHeader(block);
-  bytes.set(records, TAR_BLOCK_SIZE_BYTES);
-  return bytes;
+  device: HeaderBlock["device"],
+  mtimeSeconds = 0,
+): void {
+  putHeader(target, base, {
+    name,
+    prefix: "",
+    linkName: "",
+    mode: 0o644,
+    uid: 0,
+    gid: 0,
+    sizeBytes: records.length,
+    mtimeSeconds,
+    device,
+    typeFlag: TYPE_FLAG.paxEntry,
+  });
+  target.set(records, base + TAR_BLOCK_SIZE_BYTES);
 }
 
 /**
@@ -415,47 +427,89 @@ export function putName(
   for (let i = 0; i < count; i++) block[base + field.offset + i] = name.charCodeAt(i);
 }
 
-/** Writes the magic, then the checksum: call it last. */
-export function sealHeader(block: Uint8Array, base = 0): void {
-  putName(block, HEADER_FIELDS.magic, "ustar\x0000", base);
-  const { offset } = HEADER_FIELDS.checksum;
-  putName(block, HEADER_FIELDS.checksum, "        ", base);
-  let sum = 0;
-  for (let i = base; i < base + TAR_BLOCK_SIZE_BYTES; i++) sum += block[i]!;
-  // Six digits, and a space behind their NUL.
-  putNumber(block, { offset, lengthBytes: 7 }, sum, base);
-  block[base + offset + 6] = 0;
+/** What a header block says. */
+interface HeaderBlock {
+  readonly name: ByteString;
+  readonly prefix: ByteString;
+  readonly linkName: ByteString;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly sizeBytes: number;
+  readonly mtimeSeconds: number;
+  /** Undefined leaves its fields empty. */
+  readonly device: { readonly deviceMajor: number; readonly deviceMinor: number } | undefined;
+  readonly typeFlag: number;
 }
+
+const NO_DEVICE = { deviceMajor: 0, deviceMinor: 0 };
+
+/** Writes a header block where zeros are. */
+function putHeader(target: Uint8Array, base: number, header: HeaderBlock): void {
+  const { device } = header;
+  putName(target, HEADER_FIELDS.name, header.name, base);
+  putNumber(target, HEADER_FIELDS.mode, header.mode, base);
+  putNumber(target, HEADER_FIELDS.uid, header.uid, base);
+  putNumber(target, HEADER_FIELDS.gid, header.gid, base);
+  putNumber(target, HEADER_FIELDS.size, header.sizeBytes, base);
+  putNumber(target, HEADER_FIELDS.mtime, header.mtimeSeconds, base);
+  target[base + HEADER_FIELDS.typeFlag.offset] = header.typeFlag;
+  putName(target, HEADER_FIELDS.linkName, header.linkName, base);
+  if (device !== undefined) {
+    putNumber(target, HEADER_FIELDS.deviceMajor, device.deviceMajor, base);
+    putNumber(target, HEADER_FIELDS.deviceMinor, device.deviceMinor, base);
+  }
+  putName(target, USTAR_PREFIX, header.prefix, base);
+  sealHeader(target, base);
+}
+
+/** Writes the magic, then the checksum: call it last. */
+export function sealHeader(target: Uint8Array, base = 0): void {
+  putName(target, HEADER_FIELDS.magic, "ustar\x0000", base);
+  const { offset } = HEADER_FIELDS.checksum;
+  // The field itself counts as spaces.
+  let sum = 8 * 0x20;
+  for (const [start, end, isText] of SUMMED_RANGES) {
+    for (let at = base + start; at < base + end; at++) {
+      const byte = target[at]!;
+      if (byte === 0 && isText) break;
+      sum += byte;
+    }
+  }
+  // Six digits, a NUL and a space.
+  putNumber(target, { offset, lengthBytes: 7 }, sum, base);
+  target[base + offset + 6] = 0;
+  target[base + offset + 7] = 0x20;
+}
+
+/** Where there may be anything but zeros, and whether a zero is the last of it. A million headers have to be quick. */
+const SUMMED_RANGES: readonly (readonly [start: number, end: number, isText: boolean])[] = [
+  [HEADER_FIELDS.name.offset, HEADER_FIELDS.mode.offset, true],
+  [HEADER_FIELDS.mode.offset, HEADER_FIELDS.checksum.offset, false],
+  [HEADER_FIELDS.typeFlag.offset, HEADER_FIELDS.magic.offset, true],
+  [HEADER_FIELDS.magic.offset, HEADER_FIELDS.magic.offset + 8, false],
+  [HEADER_FIELDS.deviceMajor.offset, USTAR_PREFIX.offset, false],
+  [USTAR_PREFIX.offset, TAR_BLOCK_SIZE_BYTES, true],
+];
 
 /** Collects `LENGTH KEY=VALUE\n` records. */
 export class PaxRecordWriter {
-  readonly #parts: Uint8Array[] = [];
-  #sizeBytes = 0;
+  #text: ByteString = "";
 
   /** Adds a record. The key holds no `=` and no NUL; a value may be any bytes. */
   add(key: ByteString, value: ByteString | Uint8Array): void {
-    const valueBytes = typeof value === "string" ? bytesFromByteString(value) : value;
-    const restSizeBytes = key.length + valueBytes.length + 3; // the space, the '=' and the newline
+    const text = typeof value === "string" ? value : byteStringFromBytes(value);
+    const restSizeBytes = key.length + text.length + 3; // the space, the '=' and the newline
     // The length counts its own digits, and they may become one more by that.
     let lengthBytes = restSizeBytes + `${restSizeBytes}`.length;
     lengthBytes = restSizeBytes + `${lengthBytes}`.length;
-    const record = new Uint8Array(lengthBytes);
-    const start = bytesFromByteString(`${lengthBytes} ${key}=`);
-    record.set(start);
-    record.set(valueBytes, start.length);
-    record[lengthBytes - 1] = 0x0a;
-    this.#parts.push(record);
-    this.#sizeBytes += lengthBytes;
+    this.#text += `${lengthBytes} ${key}=${text}\n`;
   }
 
   /** All records so far. */
-  bytes(): Uint8Array<ArrayBuffer> {
-    const bytes = new Uint8Array(this.#sizeBytes);
-    let at = 0;
-    for (const part of this.#parts) {
-      bytes.set(part, at);
-      at += part.length;
-    }
-    return bytes;
+  bytes(): Uint8Array {
+    return this.#text === "" ? NO_RECORDS : Buffer.from(this.#text, "latin1");
   }
 }
+
+const NO_RECORDS = new Uint8Array();

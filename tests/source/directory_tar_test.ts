@@ -16,7 +16,9 @@ import { type SystemCalls, systemCalls } from "../../lib/io/system_calls.ts";
 import { DirectoryTar, LeftToTar } from "../../lib/source/directory_tar.ts";
 import { tarOfHost } from "../../lib/source/rootfs.ts";
 import { Warnings } from "../../lib/warnings.ts";
+import type { TarEntry } from "../../lib/tar/entry.ts";
 import { notRun } from "../oracle/notice.ts";
+import { readTar } from "../tar/read.ts";
 import {
   hasGnuTar,
   noise,
@@ -35,9 +37,10 @@ function canCall(what: string): boolean {
 }
 
 function tarOf(directory: string, calls: SystemCalls = CALLS!) {
-  const tar = new DirectoryTar(directory, "tree", calls);
-  const pieces = Array.from(tar.pieces(), (piece) => piece.slice());
-  return { tar, bytes: new Uint8Array(Buffer.concat(pieces)) };
+  const tar = new DirectoryTar(directory, "tree", calls, {});
+  const entries: TarEntry[] = [];
+  const pieces = Array.from(tar.pieces((entry) => entries.push(entry)), (piece) => piece.slice());
+  return { tar, entries, bytes: new Uint8Array(Buffer.concat(pieces)) };
 }
 
 /** What tar(1) makes of it. */
@@ -83,13 +86,14 @@ Deno.test("DirectoryTar gives the bytes that tar(1) gives, and reads files again
   if (!canCall("trees without tar(1)") || !hasGnuTar("the bytes of tar(1)")) return;
   await withDirectory(async (directory) => {
     makeTree(directory);
-    const { tar, bytes } = tarOf(directory);
+    const { tar, entries, bytes } = tarOf(directory);
     assertEquals(bytes.length % 10240, 0);
     assert(Buffer.compare(bytes, await outputOfTar(directory)) === 0);
+    assertEquals(entries, readTar(bytes).entries);
 
     // Heads are not kept: they are zeros.
     const again = new Uint8Array(bytes.length);
-    const reader = tar.reader("tree", 0, bytes.length);
+    const reader = tar.files.reader("tree", 0, bytes.length);
     assertEquals(reader.readAt(again, 0), bytes.length);
     const big = readFileSync(join(directory, "big"));
     const at = Buffer.from(bytes).indexOf(big);
@@ -161,8 +165,8 @@ Deno.test("DirectoryTar leaves to tar(1) what it cannot read as it is", async ()
         return CALLS!.openat(at, path, flags);
       },
     });
-    const deep = new DirectoryTar(join(directory, "x".repeat(5000)), "tree", CALLS!);
-    assertThrows(() => [...deep.pieces()], LeftToTar);
+    const deep = new DirectoryTar(join(directory, "x".repeat(5000)), "tree", CALLS!, {});
+    assertThrows(() => [...deep.pieces(() => {})], LeftToTar);
   });
 });
 

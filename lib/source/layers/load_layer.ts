@@ -6,7 +6,8 @@
 import { closeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { setImmediate, setTimeout } from "node:timers/promises";
-import { InputError, IoError } from "../../errors.ts";
+import { InputError, IoError, throwIfAborted } from "../../errors.ts";
+import { Digester } from "../../io/digest.ts";
 import { SNIFF_BYTES, sniffCompression } from "../../io/inflate.ts";
 import {
   createUnlinkedFile,
@@ -59,7 +60,7 @@ const WORKER_FILES = SPOOL_FILES_MAX + 16;
 export interface ReadLayer {
   readonly facts: LayerFacts;
   readonly entries: readonly TarEntry[];
-  readonly file: SharedDescriptor | PartedSpool | StoredInPlace;
+  readonly file: SharedDescriptor | PartedSpool | StoredInPlace["files"];
   readonly offsetBytes: number;
 }
 
@@ -71,7 +72,7 @@ export interface LoadContext {
   readonly worker: () => LayerWorker;
   /** Whether a layer of a file may be read here, however long it is, because this thread would only wait. */
   readonly isIdleHere: boolean;
-  readonly budget: Pick<ImageBudget, "takeEntries" | "takeUnpacked">;
+  readonly budget: ImageBudget;
   /** The most parts that its spool may have; each is an open file. */
   readonly spoolPartsMax: number;
   /** Counts stored bytes. */
@@ -146,37 +147,44 @@ async function loadStream(
 
 /** Reads bytes where they lie; returns undefined, with nothing counted, where only the other program can make them. */
 async function loadInPlace(
-  source: LayerSource,
+  { name }: LayerSource,
   stored: StoredInPlace,
-  context: LoadContext,
+  { budget, progress, signal }: LoadContext,
 ): Promise<ReadLayer | undefined> {
-  let [entryCount, bytes] = [0, 0];
-  const { budget, progress } = context;
-  const counting: LoadContext = {
-    ...context,
-    budget: {
-      takeEntries: (count, name) => {
-        entryCount += count;
-        budget.takeEntries(count, name);
-      },
-      takeUnpacked: (count, name) => {
-        bytes += count;
-        budget.takeUnpacked(count, name);
-      },
-    },
-  };
-  const pieces = () => stored.pieces();
-  const feed = { input: undefined, pieces, sizeBytes: Infinity, spool: undefined };
+  const digester = new Digester();
+  const entries: TarEntry[] = [];
+  let [countedEntries, bytes] = [0, 0];
   try {
-    return { ...await run(source, feed, counting), file: stored.share(), offsetBytes: 0 };
+    for (const piece of stored.pieces((entry) => entries.push(entry))) {
+      throwIfAborted(signal);
+      digester.update(piece);
+      bytes += piece.length;
+      progress.advance(piece.length);
+      budget.takeUnpacked(piece.length, name);
+      budget.takeEntries(entries.length - countedEntries, name);
+      countedEntries = entries.length;
+      // For signals and timers.
+      await setImmediate();
+    }
+    const digest = digester.digest();
+    const facts: LayerFacts = {
+      digest,
+      diffId: digest,
+      storedBytes: bytes,
+      uncompressedBytes: bytes,
+      compression: "none",
+      statedUuid: undefined,
+      warnings: [],
+    };
+    return { facts, entries, file: stored.files.share(), offsetBytes: 0 };
   } catch (error) {
     if (!(error instanceof LeftToTar)) throw error;
-    budget.takeEntries(-entryCount, source.name);
-    budget.takeUnpacked(-bytes, source.name);
+    budget.takeEntries(-countedEntries, name);
+    budget.takeUnpacked(-bytes, name);
     progress.advance(-bytes);
     return undefined;
   } finally {
-    stored.release();
+    stored.files.release();
   }
 }
 

@@ -1,0 +1,209 @@
+/**
+ * The files of a directory tree, read again by where they lie in the tar of the tree.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { constants } from "node:fs";
+import { firstIndex } from "../bytes/arithmetic.ts";
+import { type ByteString, byteStringFromBytes, displayName } from "../bytes/byte_string.ts";
+import { InputError } from "../errors.ts";
+import {
+  descriptorReader,
+  type RandomReader,
+  readAhead,
+  readExactly,
+} from "../io/random_reader.ts";
+import { createUnlinkedFile, singleFile, SpoolWriter } from "../io/spool.ts";
+import type { SystemCalls } from "../io/system_calls.ts";
+
+/** What to do about files that are not as they were. */
+export const CHANGED_HINT =
+  "files changed while they were read: try again when nothing writes to them";
+
+/** Linux include/uapi/linux/limits.h. */
+export const PATH_BYTES_MAX = 4096;
+// Linux include/uapi/linux/fcntl.h: these are the same for all processors.
+export const CURRENT_DIRECTORY = -100;
+const CLOSE_ON_EXEC = 0o2000000;
+export const DIRECTORY_FLAGS: number = constants.O_RDONLY | constants.O_DIRECTORY | CLOSE_ON_EXEC;
+export const FILE_FLAGS: number = constants.O_RDONLY | constants.O_NOFOLLOW |
+  constants.O_NONBLOCK | CLOSE_ON_EXEC;
+
+const NOTHING_OPEN = { key: -1, descriptor: -1 };
+
+/** There can be a million files: one takes some numbers here, and the bytes of its name. */
+export class DirectoryFiles {
+  readonly #calls: SystemCalls;
+  readonly #name: string;
+  readonly #tmpdir: string;
+  readonly #root: string;
+  /** Paths in the tar: `./usr/`. */
+  readonly #directories: ByteString[] = [];
+  /** Names, each ended by a NUL. */
+  #names = Buffer.alloc(1 << 16);
+  #namesBytes = 0;
+  /** What is stored together: offsets in the tar, ascending, and lengths. */
+  readonly #starts: number[] = [];
+  readonly #lengths: number[] = [];
+  readonly #directoryIndexes: number[] = [];
+  /** Where the file's name begins; -1 - n for a file that was copied to n. */
+  readonly #sources: number[] = [];
+  /** Where in the file parts of sparse files begin. */
+  readonly #fileOffsets = new Map<number, number>();
+  #last = { directory: 0, source: 0 };
+  /** Small files are copied: to open them again takes longer. */
+  #copies: { readonly writer: SpoolWriter; readonly reader: RandomReader } | undefined;
+  #shares = 1;
+  /** The file that was read last, by its source, and its directory, by its index. */
+  #file = NOTHING_OPEN;
+  #directory = NOTHING_OPEN;
+  readonly #path = Buffer.alloc(2 * PATH_BYTES_MAX) as Buffer<ArrayBuffer>;
+
+  constructor(root: string, name: string, calls: SystemCalls, tmpdir: string) {
+    this.#root = root;
+    this.#name = name;
+    this.#calls = calls;
+    this.#tmpdir = tmpdir;
+  }
+
+  /** @returns the index of the directory */
+  addDirectory(path: ByteString): number {
+    return this.#directories.push(path) - 1;
+  }
+
+  /** Begins with a file. @returns what its bytes are copied to; undefined for one that is opened again */
+  add(isCopied: boolean, directory: number, name: ByteString): SpoolWriter | undefined {
+    if (isCopied) {
+      this.#copies ??= openCopies(this.#tmpdir, this.#name);
+      const { writer } = this.#copies;
+      this.#last = { directory, source: -1 - writer.sizeBytes };
+      return writer;
+    }
+    const start = this.#namesBytes;
+    if (start + name.length >= this.#names.length) {
+      this.#names = Buffer.concat([this.#names], 2 * this.#names.length);
+    }
+    this.#namesBytes += this.#names.write(name, start, "latin1") + 1;
+    this.#last = { directory, source: start };
+    return undefined;
+  }
+
+  /** Adds a part of the file: where it lies in the tar, and in the file. */
+  addRange(start: number, lengthBytes: number, fileOffset: number): void {
+    if (fileOffset > 0) this.#fileOffsets.set(this.#starts.length, fileOffset);
+    this.#starts.push(start);
+    this.#lengths.push(lengthBytes);
+    this.#directoryIndexes.push(this.#last.directory);
+    this.#sources.push(this.#last.source);
+  }
+
+  /** Ends the adding. */
+  flush(): void {
+    this.#copies?.writer.flush();
+  }
+
+  /** Takes one more share in what is held open. */
+  share(): DirectoryFiles {
+    this.#shares++;
+    return this;
+  }
+
+  /** Gives a share back. */
+  release(): void {
+    if (--this.#shares > 0) return;
+    this.#close(this.#file);
+    this.#close(this.#directory);
+    this.#copies?.reader.close();
+  }
+
+  /** A reader over the tar, of which heads are zeros. It takes over one share, which its `close` gives back. */
+  reader(name: string, _offsetBytes: number, sizeBytes: number): RandomReader {
+    let isOpen = true;
+    return {
+      name,
+      sizeBytes,
+      readAt: (target, position) => {
+        const count = Math.max(0, Math.min(target.length, sizeBytes - position));
+        this.#readAt(target.subarray(0, count) as Uint8Array<ArrayBuffer>, position);
+        return count;
+      },
+      close: () => {
+        if (isOpen) this.release();
+        isOpen = false;
+      },
+    };
+  }
+
+  #readAt(target: Uint8Array<ArrayBuffer>, position: number): void {
+    const [starts, lengths] = [this.#starts, this.#lengths];
+    let filled = 0;
+    let range = firstIndex(starts.length, (i) => starts[i]! + lengths[i]! > position);
+    for (; range < starts.length; range++) {
+      const start = starts[range]! - position;
+      if (start >= target.length) break;
+      if (start > filled) target.fill(0, filled, start);
+      filled = Math.max(0, start);
+      const end = Math.min(start + lengths[range]!, target.length);
+      this.#readRange(range, target.subarray(filled, end), filled - start);
+      filled = end;
+    }
+    target.fill(0, filled);
+  }
+
+  #readRange(range: number, target: Uint8Array<ArrayBuffer>, offset: number): void {
+    const source = this.#sources[range]!;
+    if (source < 0) return readExactly(this.#copies!.reader, target, -1 - source + offset);
+    const descriptor = this.#reopen(range, source);
+    const position = (this.#fileOffsets.get(range) ?? 0) + offset;
+    for (let done = 0; done < target.length;) {
+      const rest = done === 0 ? target : target.subarray(done);
+      const count = this.#calls.pread(descriptor, rest, rest.length, position + done);
+      if (count <= 0) throw this.#changed(range);
+      done += count;
+    }
+  }
+
+  /** The last file stays open, and its directory. */
+  #reopen(range: number, source: number): number {
+    if (this.#file.key === source) return this.#file.descriptor;
+    const index = this.#directoryIndexes[range]!;
+    if (this.#directory.key !== index) {
+      this.#close(this.#directory);
+      this.#directory = NOTHING_OPEN;
+      const rootBytes = this.#path.write(this.#root);
+      const path = `${this.#directories[index]!.slice(1)}\0`;
+      this.#path.write(path, rootBytes, "latin1");
+      const descriptor = this.#calls.openat(CURRENT_DIRECTORY, this.#path, DIRECTORY_FLAGS);
+      if (descriptor < 0) throw this.#changed(range);
+      this.#directory = { key: index, descriptor };
+    }
+    this.#close(this.#file);
+    this.#file = NOTHING_OPEN;
+    this.#names.copy(this.#path, 0, source, this.#names.indexOf(0, source) + 1);
+    const descriptor = this.#calls.openat(this.#directory.descriptor, this.#path, FILE_FLAGS);
+    if (descriptor < 0) throw this.#changed(range);
+    this.#file = { key: source, descriptor };
+    return descriptor;
+  }
+
+  #close({ descriptor }: typeof NOTHING_OPEN): void {
+    if (descriptor >= 0) this.#calls.close(descriptor);
+  }
+
+  #changed(range: number): InputError {
+    const source = this.#sources[range]!;
+    const name = byteStringFromBytes(this.#names, source, this.#names.indexOf(0, source));
+    const path = this.#directories[this.#directoryIndexes[range]!]! + name;
+    const why = `${displayName(path)} changed after it was read`;
+    return new InputError(this.#name, why, { code: "changed", hint: CHANGED_HINT });
+  }
+}
+
+function openCopies(directory: string, name: string) {
+  const descriptor = createUnlinkedFile(directory);
+  return {
+    writer: new SpoolWriter(singleFile(descriptor, directory)),
+    reader: readAhead(descriptorReader(descriptor, name, Infinity)),
+  };
+}
