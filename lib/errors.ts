@@ -79,7 +79,7 @@ export interface ErrorDetails {
   readonly cause?: unknown;
 }
 
-/** An option that makes the call succeed when it is set, or left out. Whoever shows it knows how it is spelled. */
+/** An option that makes the call succeed when it is set, or left out. */
 export interface Remedy {
   /** Its key in the options of the call, such as `plainHttp`, or the key of a limit, such as `layerEntries`. */
   readonly option: string;

@@ -129,7 +129,7 @@ async function loadBelow(
   image: OpenedImage,
   options: ResolvedOptions,
 ): Promise<{ readonly image: OpenedImage; readonly layers: readonly LoadedLayer[] }> {
-  // Whoever loads them next warns of a tree that looks like an archive, and maps owners.
+  // A later load warns of a tree that looks like an archive, and maps owners.
   const asImage = { ...image, kind: "oci" as const };
   const layers = await loadLayers(asImage, { ...options, uidMap: undefined, gidMap: undefined });
   const untaken = new Set(layers);
@@ -160,7 +160,7 @@ async function excluded(
 ): Promise<{ readonly items: readonly TarItem[]; readonly excludedNames: number }> {
   const { warnings, signal } = options;
   const unmapped = { ...options, uidMap: undefined, gidMap: undefined };
-  // Whoever applies the image's layers for good warns of what is in them.
+  // The image's layers are applied again later, with warnings.
   const silent = treeOptions({ ...unmapped, warnings: new Warnings() });
   const before = buildTree(layers, silent);
   const { tree, apply } = growingTree(layers, silent);

@@ -4,11 +4,11 @@
  *
  * @module
  */
-import * as v from "valibot";
+import type * as v from "valibot";
 import { InputError } from "../errors.ts";
 import { digestOf } from "../io/digest.ts";
 import type { Archive } from "./archive.ts";
-import { type ConfigDocument, digestFault, readConfig } from "./documents.ts";
+import { digestFault, readConfig } from "./documents.ts";
 import { displayText, fields, listOf, maybe, readJson, TEXT } from "./json.ts";
 import { LAYOUT_MARKER, openOciArchive } from "./layout.ts";
 import {
@@ -32,12 +32,14 @@ import {
 /** The file that marks an archive of docker's own kind. */
 const DOCKER_MARKER = "manifest.json";
 
-/** One image of manifest.json. */
-interface SavedImage {
-  readonly configPath: string;
-  readonly tags: readonly string[];
-  readonly layerPaths: readonly string[];
-}
+/** One image of manifest.json. An image without layers has null there. */
+const SAVED_IMAGE = fields({
+  Config: TEXT,
+  RepoTags: maybe(listOf(TEXT)),
+  Layers: maybe(listOf(TEXT)),
+});
+const SAVED_IMAGES = listOf(SAVED_IMAGE);
+type SavedImage = v.InferOutput<typeof SAVED_IMAGE>;
 
 /** Opens an image of a docker archive. The image closes the archive; when opening fails, the caller does. */
 export async function openDockerArchive(
@@ -76,7 +78,7 @@ function holdsSavedImages(archive: Archive): boolean {
   const member = archive.find(DOCKER_MARKER);
   if (!member || member.lengthBytes > manifestBytes) return false;
   try {
-    return readSavedImages(archive.readSmall(DOCKER_MARKER, manifestBytes)!, "").length > 0;
+    return readJson(SAVED_IMAGES, archive.readSmall(DOCKER_MARKER, manifestBytes)!, "").length > 0;
   } catch (error) {
     if (error instanceof InputError) return false;
     throw error;
@@ -96,18 +98,19 @@ function openSavedImage(
     const why = `is not a docker archive: the file ${DOCKER_MARKER} is missing`;
     throw new InputError(archive.name, why, { code: "wrongKind" });
   }
-  const saved = chooseSaved(readSavedImages(bytes, what), reference, archive.name);
-  const configName = `${archive.name}: ${displayText(saved.configPath)}`;
-  const configBytes = archive.readSmall(saved.configPath, limits.configBytes, "configBytes");
+  const saved = chooseSaved(readJson(SAVED_IMAGES, bytes, what), reference, archive.name);
+  const { Config: configPath, Layers: layerPaths = [] } = saved;
+  const configName = `${archive.name}: ${displayText(configPath)}`;
+  const configBytes = archive.readSmall(configPath, limits.configBytes, "configBytes");
   if (!configBytes) {
     throw new InputError(configName, "is missing: wanted the image's config", {
       code: "missingPart",
     });
   }
   const configDigest = digestOf(configBytes);
-  checkNamedAfterContent(saved.configPath, configDigest, configName);
+  checkNamedAfterContent(configPath, configDigest, configName);
   const config = readConfig(configBytes, configName);
-  checkLayerCount(saved.layerPaths.length, config.diffIds.length, what, limits.layers);
+  checkLayerCount(layerPaths.length, config.diffIds.length, what, limits.layers);
   checkPlatform(configName, config.platform, undefined, options);
   return {
     source,
@@ -117,20 +120,24 @@ function openSavedImage(
     config: config.json,
     configBytes,
     platform: config.platform,
-    layers: savedLayers(archive, saved, config),
+    layers: savedLayers(archive, layerPaths, config.diffIds),
     close: archive.close,
   };
 }
 
-function savedLayers(archive: Archive, saved: SavedImage, config: ConfigDocument): LayerSource[] {
-  return saved.layerPaths.map((path, i) => {
+function savedLayers(
+  archive: Archive,
+  paths: readonly string[],
+  diffIds: readonly string[],
+): LayerSource[] {
+  return paths.map((path, i) => {
     const stored = archive.stored(path);
     const what = `${archive.name}: ${displayText(path)}`;
     if (!stored) throw new InputError(what, "is missing: wanted a layer", { code: "missingPart" });
-    const diffId = config.diffIds[i]!;
+    const diffId = diffIds[i]!;
     const hex = hexOfBlobPath(path);
     return {
-      name: layerName(i, saved.layerPaths.length, diffId),
+      name: layerName(i, paths.length, diffId),
       digest: hex === undefined ? undefined : `sha256:${hex}`,
       diffId,
       mediaType: undefined,
@@ -139,20 +146,6 @@ function savedLayers(archive: Archive, saved: SavedImage, config: ConfigDocument
       stored,
     };
   });
-}
-
-const SAVED_IMAGES = listOf(v.pipe(
-  // An image without layers has null there.
-  fields({ Config: TEXT, RepoTags: maybe(listOf(TEXT)), Layers: maybe(listOf(TEXT)) }),
-  v.transform(({ Config, RepoTags, Layers }): SavedImage => ({
-    configPath: Config,
-    tags: RepoTags ?? [],
-    layerPaths: Layers ?? [],
-  })),
-));
-
-function readSavedImages(bytes: Uint8Array, what: string): readonly SavedImage[] {
-  return readJson(SAVED_IMAGES, bytes, what);
 }
 
 function chooseSaved(
@@ -171,7 +164,9 @@ function chooseSaved(
   if (reference.startsWith("@")) {
     return imageAt(images, reference, { what, hint, otherwise: "is not @N" });
   }
-  const named = images.filter(({ tags }) => tags.some((tag) => sameReference(tag, reference)));
+  const named = images.filter(({ RepoTags = [] }) =>
+    RepoTags.some((tag) => sameReference(tag, reference))
+  );
   const [image] = named;
   if (!image) {
     throw new UnknownReferenceError(what, `has no image named "${displayText(reference)}"`, {
@@ -179,14 +174,16 @@ function chooseSaved(
       hint,
     });
   }
-  if (named.every(({ configPath }) => configPath === image.configPath)) return image;
+  if (named.every(({ Config }) => Config === image.Config)) return image;
   const why = `holds ${named.length} images named "${displayText(reference)}"`;
   const numbers = named.map((image) => `@${images.indexOf(image)}`);
   throw new InputError(what, why, { code: "ambiguous", hint: listImages(numbers) });
 }
 
 function listHint(images: readonly SavedImage[]): string {
-  return listImages(images.flatMap(({ tags }, i) => (tags.length > 0 ? tags : [`@${i}`])));
+  return listImages(
+    images.flatMap(({ RepoTags = [] }, i) => RepoTags.length > 0 ? RepoTags : [`@${i}`]),
+  );
 }
 
 /** A config's file is named after the image's id, which is the digest of its bytes (CVE-2014-9358). */

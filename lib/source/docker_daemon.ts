@@ -270,7 +270,7 @@ function daemonMessage(body: Uint8Array): string {
 const CONNECTION_FAULTS: ReadonlyMap<string, readonly [why: string, hint: string]> = new Map([
   ["ENOENT", ["there is no socket at", START_HINT]],
   ["ENOTSOCK", ["there is no socket at", START_HINT]],
-  ["ECONNREFUSED", ["nobody answers at", START_HINT]],
+  ["ECONNREFUSED", ["nothing answers at", START_HINT]],
   ["EACCES", [
     "permission denied at",
     "run as root, or as a member of the group that owns the socket",

@@ -1,6 +1,6 @@
 /**
- * Reading JSON that somebody else wrote: every field is checked by a schema before it is used, and an error names the
- * document, the field, what was found and what was wanted. In a schema, the message of each part says what is wanted.
+ * Reading foreign JSON: every field is checked by a schema before it is used, and an error names the document, the field, what
+ * was found and what was wanted. In a schema, the message of each part says what is wanted.
  *
  * @module
  */

@@ -144,7 +144,7 @@ function onlyImage(
   entries: readonly Descriptor[],
   what: string,
 ): readonly Descriptor[] {
-  // Nothing that may be an image: whoever chooses the manifest says why.
+  // Without any image, choosing the manifest fails, and says why.
   if (images.length === 0) return entries;
   const digests = new Set(images.map(({ digest }) => digest));
   if (digests.size === 1) return images;

@@ -40,6 +40,12 @@ export { createLayerCache } from "./layers/layer_cache.ts";
 export type { LayerCache } from "./types.ts";
 export type { AddedReport, AddPath, AddTar, Exclude, RegistryOptions } from "./types.ts";
 export type { IdMaps, IdRange } from "../tree/owners.ts";
-export type { StoredFile, StoredLoaded, StoredOutput, StoredStream } from "./types.ts";
+export type {
+  StoredFile,
+  StoredInPlace,
+  StoredLoaded,
+  StoredOutput,
+  StoredStream,
+} from "./types.ts";
 export type { AddedEntries } from "../tree/layer.ts";
 export type { Platform } from "./platform.ts";

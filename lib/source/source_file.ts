@@ -23,7 +23,7 @@ import {
   type StoredFile,
 } from "./types.ts";
 
-/** An open file. Whoever has it releases `file`. */
+/** An open file. Its owner releases `file`. */
 export interface SourceFile {
   /** Safe to print. */
   readonly name: string;

@@ -19,7 +19,7 @@ import { Warnings } from "../warnings.ts";
 import type { Platform } from "./platform.ts";
 import type { RegistryTiming } from "./registry/http.ts";
 
-/** How a source is written, without what comes after the colon; `tar` and `rootfs` are no images but single trees. */
+/** The prefix of a source, without its colon. `tar`, `rootfs` and `ext4` are single trees, not images. */
 export type SourceKind =
   | "oci"
   | "oci-archive"
@@ -34,13 +34,13 @@ export type SourceKind =
 
 /** Adds a file or a directory tree of this machine. */
 export interface AddPath {
-  /** Tells the ways apart. */
+  /** The discriminant. */
   readonly kind: "path";
-  /** What to add: a file, a directory or a pipe; `-` is standard input. A link that it is itself is followed. */
+  /** What to add: a file, a directory or a pipe; `-` is standard input. If it is a link, the link is followed. */
   readonly host: string;
   /**
-   * Where in the image, from its root. A file lands in a directory under its own name where this ends with a slash; a
-   * directory's content lands in the directory of that name.
+   * The path in the image, from its root. Where it ends with a slash, a file keeps its name below it. A directory's content
+   * goes into the directory of this name.
    */
   readonly guest: string;
   /** Permission bits of everything but symlinks, 0 to 0o7777; default: those of the host. */
@@ -53,19 +53,19 @@ export interface AddPath {
 
 /** Adds a tar, compressed or not, by the rules of layers. */
 export interface AddTar {
-  /** Tells the ways apart. */
+  /** The discriminant. */
   readonly kind: "tar";
   /** The tar; `-` is standard input. */
   readonly path: string;
 }
 
-/** Takes away what a pattern matches of the image and of the additions before it. */
+/** Removes what a pattern matches in the image and in the additions before it. */
 export interface Exclude {
-  /** Tells the ways apart. */
+  /** The discriminant. */
   readonly kind: "exclude";
   /**
-   * A pattern as in a .dockerignore file, matched with the paths of the image. Patterns in a row are one list: the last one
-   * that matches decides, and `!` keeps.
+   * A pattern as in a .dockerignore file, matched with the paths of the image. Consecutive patterns are one list: the last
+   * one that matches decides, and `!` keeps.
    */
   readonly pattern: string;
 }
@@ -93,15 +93,15 @@ export interface AdditionsReport {
   readonly entries: number;
   /** One for each path and tar that was added, in the order given. */
   readonly added: readonly AddedReport[];
-  /** Names that patterns took away. */
+  /** Names that patterns removed. */
   readonly excludedNames: number;
 }
 
 /** Layers that several images share, read once. */
 export interface LayerCache {
-  /** Says that an image will be loaded once more, with these options. */
+  /** Announces that an image will be loaded once more, with these options. */
   announce(image: Pick<OpenedImage, "layers">, options: SourceOptions): void;
-  /** Gives back what is kept. */
+  /** Frees what is kept. */
   close(): void;
 }
 
@@ -179,15 +179,15 @@ export interface SourceOptions extends ThreadOptions, IdMaps {
   readonly warnings?: Warnings | undefined;
   /** False: a diff id that does not match is a warning, for images that were made wrong. Default true. */
   readonly verifyDiffIds?: boolean | undefined;
-  /** False: an ext4 image that was not unmounted is read as it lies, its journal is not replayed. Default true. */
+  /** False: the journal of an ext4 image that was not unmounted is ignored, not replayed. Default true. */
   readonly replay?: boolean | undefined;
-  /** Hears of what cannot be read in an ext4 image and is left out; without it, that is an error. */
+  /** Called for what cannot be read in an ext4 image and is left out; without it, that is an error. */
   readonly onUnreadable?: ((path: ByteString, error: InputError) => void) | undefined;
   /** The path of the external journal of an ext4 image that has one. */
   readonly externalJournal?: string | undefined;
   /** Bounds on what a source may ask for; what is not given is `DEFAULT_SOURCE_LIMITS`. */
   readonly limits?: Partial<SourceLimits> | undefined;
-  /** Blocks of zeros do not end a tar, for tars that were written one behind the other. Default false. */
+  /** Blocks of zeros do not end a tar, for concatenated tars. Default false. */
   readonly ignoreZeros?: boolean | undefined;
   /** Bounds on what a tar may ask for. */
   readonly tarLimits?: Partial<TarLimits> | undefined;
@@ -208,7 +208,7 @@ export interface SourceOptions extends ThreadOptions, IdMaps {
   readonly layerCache?: LayerCache | undefined;
   /** What is put on top of the image, in this order. */
   readonly additions?: readonly Addition[] | undefined;
-  /** Unix time of what has no time of its own, such as files that are added; default 0. */
+  /** Unix time for what states none, such as files that are added; default 0. */
   readonly timestamp?: number | undefined;
 }
 
@@ -269,9 +269,9 @@ export function unpackedFault(name: string, limitBytes: number): InputError {
   });
 }
 
-/** Stored bytes that lie in a file, whole. */
+/** Stored bytes in a file. */
 export interface StoredFile {
-  /** Tells the ways apart. */
+  /** The discriminant. */
   readonly kind: "file";
   /** A share in the open file; the caller releases it. */
   open(): SharedDescriptor;
@@ -283,15 +283,15 @@ export interface StoredFile {
 
 /** Stored bytes that come in order, once, such as from a registry. */
 export interface StoredStream {
-  /** Tells the ways apart. */
+  /** The discriminant. */
   readonly kind: "stream";
-  /** Pieces of any size, which are the receiver's to keep. */
+  /** Pieces of any size, which the receiver may keep. */
   open(signal: AbortSignal | undefined): AsyncIterable<Uint8Array>;
 }
 
 /** Stored bytes, not compressed, that another program writes. */
 export interface StoredOutput {
-  /** Tells the ways apart. */
+  /** The discriminant. */
   readonly kind: "output";
   /** Has all of them written to an empty file; resolves when they are there. The caller may read what is there before. */
   writeTo(descriptor: number, signal: AbortSignal | undefined): Promise<void>;
@@ -317,13 +317,13 @@ export interface StoredInPlace {
 
 /** A layer that had to be read to find out what it is. */
 export interface StoredLoaded {
-  /** Tells the ways apart. */
+  /** The discriminant. */
   readonly kind: "loaded";
-  /** Hands the layer over; from then on its taker closes it. */
+  /** Gives the layer to the caller, who closes it. */
   take(): LoadedLayer;
 }
 
-/** How a layer's stored bytes are had. */
+/** Where a layer's stored bytes come from. */
 export type StoredBytes = StoredFile | StoredStream | StoredOutput | StoredLoaded;
 
 /** A layer as the manifest and the config describe it. */
@@ -340,7 +340,7 @@ export interface LayerSource {
   readonly sizeBytes: number | undefined;
   /** Whether `.wh.` names remove things of the layers below. */
   readonly whiteouts: boolean;
-  /** How the bytes are had. */
+  /** Where the bytes come from. */
   readonly stored: StoredBytes;
   /** What they are once they are inflated: a tar, unless it says something else. */
   readonly content?: "tar" | "bytes" | undefined;
@@ -377,27 +377,20 @@ export interface OpenedImage {
 }
 
 /** A layer that was read once and found right. */
-export interface LoadedLayer {
-  /** What to call it in messages. */
-  readonly name: string;
+export interface LoadedLayer
+  extends Pick<LayerSource, "name" | "mediaType" | "whiteouts" | "added"> {
   /** Of the stored bytes, computed; of an ext4 image the same as its diff id. */
   readonly digest: string;
   /** Of the uncompressed tar, computed; of an ext4 image that of its entries and their data. */
   readonly diffId: string;
-  /** From the manifest; undefined where there is none. */
-  readonly mediaType: string | undefined;
   /** Of the stored bytes. */
   readonly sizeBytes: number;
   /** Of the uncompressed tar. */
   readonly uncompressedBytes: number;
-  /** Whether `.wh.` names remove things of the layers below. */
-  readonly whiteouts: boolean;
   /** The UUID of the image that it was exported from; undefined where nothing states one. */
   readonly statedUuid: string | undefined;
   /** In the tar's order. */
   readonly entries: readonly TarEntry[];
   /** The uncompressed tar. */
   readonly store: RandomReader;
-  /** Set for the layer of additions alone: what was added by its path. */
-  readonly added?: AddedEntries | undefined;
 }

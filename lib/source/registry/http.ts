@@ -7,12 +7,12 @@
 import { Buffer } from "node:buffer";
 import { setTimeout as delay } from "node:timers/promises";
 import {
-  abortError,
   BlessfsError,
   type ErrorDetails,
   InputError,
   IoError,
   type Remedy,
+  throwIfAborted,
 } from "../../errors.ts";
 import {
   type Certificates,
@@ -133,11 +133,8 @@ async function exchange(request: HttpRequest, timing: RegistryTiming): Promise<A
     const encoding = answer.header("content-encoding")?.trim().toLowerCase();
     if (response.ok && encoding !== undefined && encoding !== "" && encoding !== "identity") {
       const shown = displayText(encoding.slice(0, 40));
-      throw new IoError(
-        request.what,
-        `${displayText(url.host)} sends it encoded as ${shown}, which was not asked for`,
-        { code: "refused" },
-      );
+      const why = `${displayText(url.host)} sends it encoded as ${shown}, which was not asked for`;
+      throw new IoError(request.what, why, { code: "refused" });
     }
     return answer;
   } catch (error) {
@@ -245,8 +242,8 @@ export class Connection {
   readonly #onAbort = () => this.#controller.abort();
   /** What the last step threw; it may quote an address with a secret in it. */
   failure: unknown;
-  #isStalled = false;
-  #isSlow = false;
+  /** Why the connection was given up. */
+  #fault: NetworkFault | undefined;
   /** Of this spell; and whether the one before was slow, too. */
   #pieceCount = 0;
   #receivedBytes = 0;
@@ -279,9 +276,8 @@ export class Connection {
     return this.#timing.alarm(SPELL_MILLISECONDS, () => {
       const isSlow = this.#pieceCount >= SLOW_PIECES && this.#receivedBytes < SLOW_BYTES;
       if (isSlow && this.#wasSlow) {
-        this.#isSlow = true;
-        this.#controller.abort();
-        return;
+        const seconds = SPELL_MILLISECONDS / 1000;
+        return this.#giveUp(`fewer than ${SLOW_BYTES} bytes came in ${seconds} seconds`);
       }
       this.#endSpell();
       if (this.#controller.signal.aborted) return;
@@ -292,28 +288,24 @@ export class Connection {
     });
   }
 
+  #giveUp(why: string, details?: NetworkFault["details"]): void {
+    this.#fault = new NetworkFault(why, true, details);
+    this.#controller.abort();
+  }
+
   /** Takes a step that waits for the network. @throws {NetworkFault} when it fails or takes too long */
   async watch<T>(step: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    if (this.#signal?.aborted) throw abortError(this.#signal);
+    throwIfAborted(this.#signal);
     const disarm = this.#timing.alarm(this.#stallMilliseconds, () => {
-      this.#isStalled = true;
-      this.#controller.abort();
+      const stalledSeconds = this.#stallMilliseconds / 1000;
+      this.#giveUp(`nothing came for ${stalledSeconds} seconds`, { stalledSeconds });
     });
     try {
       return await step(this.#controller.signal);
     } catch (error) {
+      throwIfAborted(this.#signal);
       this.failure = error;
-      if (this.#signal?.aborted) throw abortError(this.#signal);
-      if (this.#isStalled) {
-        const stalledSeconds = this.#stallMilliseconds / 1000;
-        const why = `nothing came for ${stalledSeconds} seconds`;
-        throw new NetworkFault(why, true, { stalledSeconds });
-      }
-      if (this.#isSlow) {
-        const why = `fewer than ${SLOW_BYTES} bytes came in ${SPELL_MILLISECONDS / 1000} seconds`;
-        throw new NetworkFault(why, true);
-      }
-      throw networkFault(error);
+      throw this.#fault ?? networkFault(error);
     } finally {
       disarm();
     }
