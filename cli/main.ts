@@ -8,9 +8,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { isMainThread } from "node:worker_threads";
 import { useWorkerUrl } from "../lib/io/thread.ts";
-import { COMMANDS } from "./commands.ts";
-import { runProgram } from "./process.ts";
-import { SERVE_TASK } from "./table/serve.ts";
+import { restartWithSettings } from "./restart.ts";
 
 /** Whether this is the module that the process was started with. Node tells only since version 24. */
 function isProgram(): boolean {
@@ -27,5 +25,9 @@ if (!import.meta.url.endsWith("/cli/main.ts")) useWorkerUrl(import.meta.url);
 
 if (!isMainThread) await import("../worker.ts");
 else if (isProgram()) {
+  restartWithSettings();
+  const { runProgram } = await import("./process.ts");
+  const { SERVE_TASK } = await import("./table/serve.ts");
+  const { COMMANDS } = await import("./commands.ts");
   await runProgram(process.argv[2] === SERVE_TASK.name ? [SERVE_TASK] : COMMANDS);
 }
