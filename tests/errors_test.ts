@@ -13,7 +13,7 @@ import {
   UsageError,
 } from "../lib/errors.ts";
 import { FINDING_CODES } from "../lib/ext4/volume/judge.ts";
-import { plainError, rebuiltError } from "../lib/io/plain_error.ts";
+import { plainError, rebuiltError } from "../lib/io/thread.ts";
 import { listFiles, ROOT } from "./tidy/repository.ts";
 
 Deno.test("errors say what and why, and carry hint, data and cause", () => {

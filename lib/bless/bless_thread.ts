@@ -6,7 +6,7 @@
 import type { MessagePort } from "node:worker_threads";
 import { IoError, optionError } from "../errors.ts";
 import { createFileSink, type FileSinkFacts, fileSinkFacts } from "../io/file_sink.ts";
-import { type PlainError, plainError, rebuiltError } from "../io/plain_error.ts";
+import { type PlainError, plainError, rebuiltError } from "../io/thread.ts";
 import { memoryReader, type RandomReader, readExactly } from "../io/random_reader.ts";
 import { type ImageSink, PIECE_BYTES, WriteGatherer } from "../io/sink.ts";
 import { NO_PROGRESS, type Progress } from "../progress.ts";

@@ -7,9 +7,8 @@
 import { availableParallelism, totalmem } from "node:os";
 import { setImmediate } from "node:timers";
 import { abortError, invariant, optionError, throwIfAborted } from "../errors.ts";
-import { plainError, rebuiltError } from "../io/plain_error.ts";
 import type { ImageSink } from "../io/sink.ts";
-import { Thread, type ThreadOptions } from "../io/thread.ts";
+import { plainError, rebuiltError, Thread, type ThreadOptions } from "../io/thread.ts";
 import type { ProgressTask } from "../progress.ts";
 import type { SourceOptions } from "../source/source.ts";
 import {

@@ -13,7 +13,7 @@ import {
   SUPERBLOCK_SIZE_BYTES,
 } from "../ext4/format/constants.ts";
 import { decodeSuperblock } from "../ext4/format/superblock.ts";
-import { PositionedFile } from "../io/device_patch.ts";
+import { PositionedFile } from "../io/device_sink.ts";
 import { openFileReader, type RandomReader } from "../io/random_reader.ts";
 import {
   dataBlocksWithin,

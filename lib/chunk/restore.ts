@@ -17,7 +17,7 @@ import {
   deviceFacts,
   isBlockDevice,
 } from "../io/block_device.ts";
-import { DevicePatch, PositionedFile } from "../io/device_patch.ts";
+import { DevicePatch, PositionedFile } from "../io/device_sink.ts";
 import { checkOutput, statIfThere } from "../io/paths.ts";
 import { displayPath, ioErrorFrom } from "../io/system_error.ts";
 import { NO_PROGRESS, type Progress } from "../progress.ts";
@@ -84,7 +84,7 @@ export async function restoreFile(
   try {
     if (device) {
       checkRoom(path, deviceFacts(path).sizeBytes, index.sizeBytes);
-      claim = await claimDevice(path);
+      claim = claimDevice(path);
     }
     descriptor = claim?.descriptor ?? openOutput(partialPath, isResumed);
     if (!device) ftruncateSync(descriptor, index.sizeBytes);
@@ -97,7 +97,7 @@ export async function restoreFile(
     return counts;
   } finally {
     if (descriptor !== undefined) closeSync(descriptor);
-    await claim?.release();
+    claim?.release();
     seeds.close();
   }
 }

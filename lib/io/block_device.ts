@@ -4,13 +4,27 @@
  * @module
  */
 import { spawn } from "node:child_process";
-import { constants, openSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
-import { constants as osConstants } from "node:os";
+import {
+  closeSync,
+  constants,
+  openSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+} from "node:fs";
 import { join } from "node:path";
+import { platform } from "node:process";
 import { InputError, IoError, throwIfAborted } from "../errors.ts";
 import { statIfThere } from "./paths.ts";
 import { openFileReader } from "./random_reader.ts";
+import { systemCalls } from "./system_calls.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "./system_error.ts";
+
+/** A path is relative to the working directory (openat(2)). */
+const AT_FDCWD = -100;
+/** Programs that are started do not inherit it. */
+const O_CLOEXEC = 0o2000000;
 
 /**
  * Of a device, what is cleared before anything else is changed and written after everything else: superblocks and partition
@@ -58,38 +72,59 @@ export function checkRoom(path: string, deviceBytes: number, neededBytes: number
 export interface ClaimedDevice {
   /** For reading and writing; whoever has it closes it. */
   readonly descriptor: number;
-  /** Gives the claim back: when it resolves, others can mount the device. To be called once the descriptor is closed. */
-  release(): Promise<void>;
+  /** Gives the claim back. To be called once the descriptor is closed. */
+  release(): void;
 }
 
 /**
  * Opens a block device for writing so that nobody else can mount it, swap on it or make a part of another device of it
  * (open(2): O_EXCL without O_CREAT).
  *
- * @throws {IoError} when it is in use, or cannot be opened
+ * @throws {IoError} when it is in use, or cannot be opened or claimed
  */
-export async function claimDevice(path: string): Promise<ClaimedDevice> {
+export function claimDevice(path: string): ClaimedDevice {
   const use = deviceUse(path);
   if (use !== undefined) throw busyError(path, use);
   if (isReadOnly(path)) {
     throw new IoError(displayPath(path), "is read-only", { code: "permissionDenied" });
   }
   try {
-    const descriptor = openSync(path, constants.O_RDWR | constants.O_EXCL);
-    return { descriptor, release: () => Promise.resolve() };
+    // Only Linux claims devices by it.
+    const flags = platform === "linux" ? constants.O_EXCL : 0;
+    return { descriptor: openSync(path, constants.O_RDWR | flags), release: () => {} };
   } catch (cause) {
     const code = systemErrorFacts(cause)?.code;
     if (code === "EBUSY") throw busyError(path, "is in use");
     // Deno makes O_CREAT | O_EXCL of it, which no file that exists can be opened with.
     if (code !== "EEXIST") throw ioErrorFrom(path, "cannot be opened for writing", cause);
   }
-  const release = await claimByHelper(path);
+  return claimBySystemCall(path);
+}
+
+/** Opens a device a second time, for node:fs of Deno takes only descriptors that it opened itself. */
+function claimBySystemCall(path: string): ClaimedDevice {
+  const calls = systemCalls();
+  if (calls === undefined) {
+    throw new IoError(
+      displayPath(path),
+      "cannot be claimed: Deno alone does not open with O_EXCL",
+      {
+        code: "permissionDenied",
+        hint: "allow the interface to foreign functions (--allow-ffi), or use the built program",
+      },
+    );
+  }
+  let descriptor: number;
   try {
-    return { descriptor: openSync(path, "r+"), release };
+    descriptor = openSync(path, "r+");
   } catch (cause) {
-    await release();
     throw ioErrorFrom(path, "cannot be opened for writing", cause);
   }
+  const name = new TextEncoder().encode(`${path}\0`);
+  const claim = calls.openat(AT_FDCWD, name, constants.O_RDWR | constants.O_EXCL | O_CLOEXEC);
+  if (claim >= 0) return { descriptor, release: () => void calls.close(claim) };
+  closeSync(descriptor);
+  throw busyError(path, "is in use");
 }
 
 function isReadOnly(path: string): boolean {
@@ -104,54 +139,6 @@ function busyError(path: string, use: string): IoError {
     hint: "unmount it, or stop what uses it",
     data: { path: shown, code: "EBUSY" },
   });
-}
-
-/** Programs that open a device as Deno cannot, say so, and keep it open until their standard input ends. */
-const CLAIMERS: readonly (readonly [program: string, option: string, script: string])[] = [
-  [
-    "perl",
-    "-e",
-    '$|=1;if(sysopen(D,$ARGV[0],$ARGV[1])){print"0\\n";sysread(STDIN,$_,1)}else{print 0+$!,"\\n"}',
-  ],
-  [
-    "python3",
-    "-c",
-    "import os,sys\n" +
-    "try: os.open(sys.argv[1],int(sys.argv[2])); print(0,flush=True); sys.stdin.read(1)\n" +
-    "except OSError as error: print(error.errno,flush=True)",
-  ],
-];
-
-/** @returns what gives the claim back; where no helper is installed, what /proc and /sys say has to do */
-async function claimByHelper(path: string): Promise<() => Promise<void>> {
-  const flags = String(constants.O_RDWR | constants.O_EXCL);
-  for (const [program, option, script] of CLAIMERS) {
-    const helper = spawn(program, [option, script, path, flags], {
-      stdio: ["pipe", "pipe", "ignore"],
-    });
-    const ended = new Promise<void>((resolve) => {
-      helper.on("exit", () => resolve());
-      helper.on("error", () => resolve());
-    });
-    const release = () => {
-      helper.kill();
-      return ended;
-    };
-    // Its end of the pipe may be gone before ours is.
-    helper.stdin.on("error", () => {});
-    const errno = await new Promise<string | undefined>((resolve) => {
-      helper.on("error", () => resolve(undefined));
-      helper.stdout.once("data", (line: Uint8Array) => resolve(String(line).trim()));
-      helper.stdout.once("end", () => resolve(undefined));
-    });
-    if (errno === "0") return release;
-    if (errno === undefined) continue;
-    await release();
-    if (Number(errno) === osConstants.errno.EBUSY) throw busyError(path, "is in use");
-    // Opening it again gives the error of this runtime.
-    break;
-  }
-  return () => Promise.resolve();
 }
 
 /** What uses a device or a partition of it, such as `is mounted on /srv`; undefined when nothing is known to. */

@@ -8,11 +8,10 @@ export type { RandomReader, ReaderParts, SharedDescriptor } from "./random_reade
 export { MemorySink, readerOf, toWritable } from "./streams.ts";
 export type { AsyncReader, BytesSource, ReaderOptions } from "./streams.ts";
 export { createFileSink } from "./file_sink.ts";
-export type { FileOperations, FileSinkOptions } from "./file_sink.ts";
+export type { FileOperations, FileSinkOptions, WriterOperations } from "./file_sink.ts";
 export type { OutputOptions } from "./paths.ts";
 export { createDeviceSink } from "./device_sink.ts";
 export type { DeviceOperations, DeviceSink, DeviceSinkOptions, ZeroedBy } from "./device_sink.ts";
-export type { WriterOperations } from "./descriptor_writer.ts";
 export { createStdoutSink, nullSink, teeSink } from "./sink.ts";
 export type { ImageSink, StreamWriter } from "./sink.ts";
 export type { ThreadOptions } from "./thread.ts";

@@ -1,5 +1,5 @@
 /** Images straight onto block devices, which are full of noise before. */
-import { assert, assertEquals, assertGreater, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertGreater, assertRejects, assertThrows } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -197,7 +197,7 @@ function writeEmpty(path: string): string {
 }
 
 Deno.test("a device with a partition in use is refused", async () => {
-  await withTemporaryDirectory(async (directory) => {
+  await withTemporaryDirectory((directory) => {
     const what = "devices with mounted partitions";
     if (!kernelOrNotice(what)) return;
     const disk = join(directory, "disk");
@@ -221,17 +221,21 @@ Deno.test("a device with a partition in use is refused", async () => {
       mustRun("mke2fs", ["-q", "-F", "-t", "ext4", node]);
       mustRun("mount", ["-t", "ext4", node, mountPoint]);
       try {
-        await assertRejects(
-          () => claimDevice(device),
+        assertThrows(
+          () => void claimDevice(device),
           IoError,
           `has a partition ${name} that is mounted on ${mountPoint}`,
         );
       } finally {
         mustRun("umount", [mountPoint]);
       }
-      const { descriptor, release } = await claimDevice(device);
+      const { descriptor, release } = claimDevice(device);
+      assertThrows(() => void claimDevice(device), IoError, "is in use");
       NODE_DEVICE_OPERATIONS.close(descriptor);
-      await release();
+      release();
+      const again = claimDevice(device);
+      NODE_DEVICE_OPERATIONS.close(again.descriptor);
+      again.release();
     } finally {
       mustRun("losetup", ["--detach", device]);
     }

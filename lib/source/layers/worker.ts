@@ -6,10 +6,15 @@
 import { closeSync } from "node:fs";
 import type { MessagePort } from "node:worker_threads";
 import { InterruptedError, invariant, IoError } from "../../errors.ts";
-import { type PlainError, plainError, rebuiltError } from "../../io/plain_error.ts";
 import { descriptorReader } from "../../io/random_reader.ts";
 import { reopenDescriptor, type SpoolTarget, SpoolWriter } from "../../io/spool.ts";
-import { Thread, type ThreadOptions } from "../../io/thread.ts";
+import {
+  type PlainError,
+  plainError,
+  rebuiltError,
+  Thread,
+  type ThreadOptions,
+} from "../../io/thread.ts";
 import { packEntries, unpackEntries } from "../../tar/entry.ts";
 import {
   bigPieces,

@@ -9,7 +9,7 @@ import {
 import { digestOf } from "../../../lib/io/digest.ts";
 import type { LayerJob, LayerListener } from "../../../lib/source/layers/read_layer.ts";
 import { LayerWorker, PieceQueue } from "../../../lib/source/layers/worker.ts";
-import { plainError, rebuiltError } from "../../../lib/io/plain_error.ts";
+import { plainError, rebuiltError } from "../../../lib/io/thread.ts";
 import { DEFAULT_SOURCE_LIMITS } from "../../../lib/source/types.ts";
 import { sampleTar } from "../helpers.ts";
 
