@@ -41,6 +41,7 @@ const PROGRESS_MS = 15_000;
 const EXAMPLES_SECONDS = 15;
 /** Where files lie in memory, and how much of it must be free before tests put theirs there. */
 const MEMORY_DIRECTORY = "/dev/shm";
+const MOUNTS = "/proc/mounts";
 const MEMORY_BYTES_MIN = 6 * 2 ** 30;
 /** The exit code of a program that Ctrl-C has ended. */
 const INTERRUPTED = 130;
@@ -136,10 +137,17 @@ class OutputFilter {
 
 /** Where there is room for what tests write. */
 function scratchParent(): string {
-  if (Deno.env.get("TMPDIR") || !exists(MEMORY_DIRECTORY)) return tmpdir();
+  return Deno.env.get("TMPDIR") || !isMemoryFit() ? tmpdir() : MEMORY_DIRECTORY;
+}
+
+/** Whether files in memory are a place for tests: with enough room, and for programs, too. */
+function isMemoryFit(): boolean {
+  if (!exists(MEMORY_DIRECTORY) || !exists(MOUNTS)) return false;
+  const mount = Deno.readTextFileSync(MOUNTS).split("\n").map((line) => line.split(" "))
+    .find(([, directory]) => directory === MEMORY_DIRECTORY);
+  if (mount === undefined || mount[3]!.split(",").includes("noexec")) return false;
   const { bavail, bsize } = statfsSync(MEMORY_DIRECTORY);
-  const freeBytes = Math.min(bavail * bsize, Deno.systemMemoryInfo().available);
-  return freeBytes < MEMORY_BYTES_MIN ? tmpdir() : MEMORY_DIRECTORY;
+  return Math.min(bavail * bsize, Deno.systemMemoryInfo().available) >= MEMORY_BYTES_MIN;
 }
 
 /** The environment of the tests, with a bundle of the program and a directory for what they write. */
@@ -165,7 +173,7 @@ function bundledProgram(directory: string): Record<string, string> {
 
 /** Removes what tests have written, unless one that was stopped has left something mounted there. */
 function removeScratch(directory: string): void {
-  if (exists("/proc/mounts") && Deno.readTextFileSync("/proc/mounts").includes(directory)) {
+  if (exists(MOUNTS) && Deno.readTextFileSync(MOUNTS).includes(directory)) {
     return console.log(`${directory}: something is still mounted there`);
   }
   Deno.removeSync(directory, { recursive: true });

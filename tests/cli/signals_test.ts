@@ -64,8 +64,17 @@ Deno.test("a signal is served while the reader of the stream stalls", async () =
   const [command, ...args] = programWords(WORKING);
   const running = new RunningProgram(command, [...args, "stream"], { readsStdout: false });
   await running.until("streaming");
-  // Long enough for the pipe to be full. Were it shorter, the test would only show less.
-  await new Promise((resolve) => setTimeout(resolve, 300));
+  const stdout = running.child.stdout!;
+  // The reader takes more than a pipe holds, and then no more: the rest has no room.
+  await new Promise<void>((resolve) => {
+    let takenBytes = 0;
+    stdout.on("data", (piece: Uint8Array) => {
+      takenBytes += piece.length;
+      if (takenBytes < 1 << 20) return;
+      stdout.pause();
+      resolve();
+    });
+  });
   running.signal("SIGINT");
   const { code, stderr } = await running.ended;
   assertEquals([code, stderr], [130, "streaming\nblessfs: interrupted, cleaning up\n"]);

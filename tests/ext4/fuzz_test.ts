@@ -17,7 +17,7 @@ import {
 } from "./fuzz_case.ts";
 
 /** How many images one run makes. */
-const IMAGE_COUNT = Number(Deno.env.get("EXT4_FUZZ_SEEDS") ?? "15");
+const IMAGE_COUNT = Number(Deno.env.get("EXT4_FUZZ_SEEDS") ?? "8");
 /** The seed of the first; the others follow. A given one is run alone, unless a count is given too. */
 const GIVEN_SEED = Deno.env.get("EXT4_FUZZ_SEED");
 const FIRST_SEED = Number(GIVEN_SEED ?? "1");

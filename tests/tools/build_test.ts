@@ -23,18 +23,20 @@ function runTool(name: string, ...args: string[]) {
   return { code, output: text.decode(stdout) + text.decode(stderr) };
 }
 
-Deno.test("bundle gives the same bytes each time, without a path of this machine", () => {
+Deno.test("bundle gives the same bytes each time, without a path of this machine, and runs by itself", () => {
   withTemporaryDirectory((scratch) => {
-    const bundles = ["one", "two"].map((name) => {
+    const [bundle, other] = ["one", "two"].map((name) => {
       const path = `${scratch}/${name}.mjs`;
       const { code, output } = runTool("bundle", "--output", path);
       assertEquals(code, 0, output);
-      return Deno.readTextFileSync(path);
-    });
-    assertEquals(bundles[0], bundles[1]);
+      return path;
+    }) as [string, string];
+    const text = Deno.readTextFileSync(bundle);
+    assertEquals(text, Deno.readTextFileSync(other));
     for (const local of [ROOT, ".cache/deno", scratch]) {
-      assertEquals(bundles[0]!.includes(local), false, local);
+      assertEquals(text.includes(local), false, local);
     }
+    assertRuns(bundle, scratch);
   });
 });
 
@@ -48,25 +50,22 @@ Deno.test("withoutCachePaths names packages and leaves the code alone", () => {
   );
 });
 
-Deno.test("bundle runs by itself, under Node and Bun too", () => {
-  withTemporaryDirectory((scratch) => {
-    const path = `${scratch}/blessfs.mjs`;
-    assertEquals(runTool("bundle", "--output", path).code, 0);
-    const commands: [string, ...string[]][] = [[Deno.execPath(), "run", "-A", "--no-config"]];
-    if (nodeCanRunIt()) commands.push(["node"]);
-    else notRun("the bundle under Node", `zstd is in Node ${NODE_VERSION_WITH_ZSTD} and later`);
-    if (hasCommand("bun")) commands.push(["bun"]);
-    else notRun("the bundle under Bun", "bun is not installed");
-    for (const [program, ...args] of commands) {
-      const { stdout, stderr } = new Deno.Command(program, {
-        args: [...args, path, "--version"],
-        cwd: scratch,
-      }).outputSync();
-      const text = new TextDecoder();
-      assertStringIncludes(text.decode(stdout) + text.decode(stderr), config.version, program);
-    }
-  });
-});
+/** Runs a bundle under every runtime that is here. */
+function assertRuns(bundle: string, cwd: string): void {
+  const commands: [string, ...string[]][] = [[Deno.execPath(), "run", "-A", "--no-config"]];
+  if (nodeCanRunIt()) commands.push(["node"]);
+  else notRun("the bundle under Node", `zstd is in Node ${NODE_VERSION_WITH_ZSTD} and later`);
+  if (hasCommand("bun")) commands.push(["bun"]);
+  else notRun("the bundle under Bun", "bun is not installed");
+  for (const [program, ...args] of commands) {
+    const { stdout, stderr } = new Deno.Command(program, {
+      args: [...args, bundle, "--version"],
+      cwd,
+    }).outputSync();
+    const text = new TextDecoder();
+    assertStringIncludes(text.decode(stdout) + text.decode(stderr), config.version, program);
+  }
+}
 
 /** The first version whose node:zlib has zstd; a module that imports it by name does not load in older ones. */
 const NODE_VERSION_WITH_ZSTD = "22.15";

@@ -6,7 +6,7 @@ import { describeCase, makeCase, writeCase } from "../fuzz_case.ts";
 import { assertKernelShows, assertSameTrees, withTree } from "./read_image.ts";
 
 /** How many images one run makes, from which seed on. */
-const IMAGE_COUNT = Number(Deno.env.get("EXT4_FUZZ_SEEDS") ?? "12");
+const IMAGE_COUNT = Number(Deno.env.get("EXT4_FUZZ_SEEDS") ?? "6");
 const GIVEN_SEED = Deno.env.get("EXT4_FUZZ_SEED");
 const FIRST_SEED = Number(GIVEN_SEED ?? "1");
 const RUN_COUNT = GIVEN_SEED !== undefined && Deno.env.get("EXT4_FUZZ_SEEDS") === undefined

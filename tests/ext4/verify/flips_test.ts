@@ -12,7 +12,7 @@ import { blessedImages } from "./blessed_images.ts";
 import type { Region } from "./damage.ts";
 import { e2fsckVerdict, isReported, metadataRegions, sealedParts, verdictOf } from "./damage.ts";
 
-const FLIP_COUNT = Number(Deno.env.get("EXT4_VERIFY_FLIPS") ?? "25");
+const FLIP_COUNT = Number(Deno.env.get("EXT4_VERIFY_FLIPS") ?? "12");
 const SEED = Number(Deno.env.get("EXT4_VERIFY_SEED") ?? "1");
 /** A file system in memory makes e2fsck quick. */
 const SCRATCH_FILE = existsSync("/dev/shm")
