@@ -1,11 +1,12 @@
 /**
- * Running programs to be timed: whole processes, with their wall time and, where time(1) is there, their
- * processor time and peak memory.
+ * Running programs to be timed: whole processes, with their wall time, their processor time and, where time(1) is there,
+ * their peak of memory.
  *
  * @module
  */
 import { spawnSync } from "node:child_process";
 import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
+import process from "node:process";
 
 /** A program to run. A shell line is `sh -c`. */
 export interface Command {
@@ -16,13 +17,15 @@ export interface Command {
 /** What one run took. */
 export interface Run {
   readonly milliseconds: number;
-  /** User and system time of the process and its children, to 10 ms each; undefined without time(1). */
-  readonly processorMs: number | undefined;
+  /** User and system time of the process and its children. */
+  readonly processorMs: number;
   /** The largest resident set of the process; undefined without time(1). */
   readonly peakBytes: number | undefined;
 }
 
 const TIME = "/usr/bin/time";
+/** Bash's own `time` knows milliseconds; that of time(1) knows the peak of memory. */
+const TIMED_LINE = 'TIMEFORMAT="%3R %3U %3S"; time "$@" 2> "$0"';
 const MAIN = new URL("../cli/main.ts", import.meta.url).pathname;
 const CONFIG = new URL("../deno.json", import.meta.url).pathname;
 
@@ -51,26 +54,34 @@ export function isInstalled(program: string): boolean {
 /**
  * Runs a command to its end; what it prints is dropped.
  *
- * @param scratch a directory for the figures of time(1)
+ * @param scratch a directory for the figures
  * @throws {Error} when it fails
  */
 export function run({ program, args }: Command, scratch: string): Run {
-  const figures = `${scratch}/time`;
+  const [times, peak, errors] = ["times", "peak", "stderr"].map((name) => `${scratch}/${name}`) as [
+    string,
+    string,
+    string,
+  ];
   const hasTime = existsSync(TIME);
-  const line = hasTime
-    ? [TIME, "-o", figures, "-f", "%M %U %S", program, ...args]
-    : [program, ...args];
-  const errors = `${scratch}/stderr`;
-  const stderr = openSync(errors, "w");
-  const start = performance.now();
-  const { status } = spawnSync(line[0]!, line.slice(1), { stdio: ["ignore", "ignore", stderr] });
-  const milliseconds = performance.now() - start;
-  closeSync(stderr);
+  const words = [...hasTime ? [TIME, "-o", peak, "-f", "%M"] : [], program, ...args];
+  const descriptor = openSync(times, "w");
+  const { status } = spawnSync("bash", ["-c", TIMED_LINE, errors, ...words], {
+    env: { ...process.env, LC_ALL: "C" },
+    stdio: ["ignore", "ignore", descriptor],
+  });
+  closeSync(descriptor);
   if (status !== 0) {
-    throw new Error(`${line.join(" ")} ended with ${status}:\n${readFileSync(errors, "utf8")}`);
+    throw new Error(`${words.join(" ")} ended with ${status}:\n${readFileSync(errors, "utf8")}`);
   }
-  if (!hasTime) return { milliseconds, processorMs: undefined, peakBytes: undefined };
-  const [kibibytes = NaN, user = NaN, system = NaN] = readFileSync(figures, "utf8").trim()
-    .split(" ").map(Number);
-  return { milliseconds, processorMs: 1000 * (user + system), peakBytes: kibibytes * 1024 };
+  const [wall, user, system] = readFileSync(times, "utf8").trim().split(" ").map(Number) as [
+    number,
+    number,
+    number,
+  ];
+  return {
+    milliseconds: 1000 * wall,
+    processorMs: 1000 * (user + system),
+    peakBytes: hasTime ? Number(readFileSync(peak, "utf8")) * 1024 : undefined,
+  };
 }

@@ -4,8 +4,9 @@
  * @module
  */
 
-/** What is compared; the second is how tables without processor time call the first. */
-const FIGURES = [["wall ratio", "ratio"], ["cpu ratio"], ["peak MiB"]] as const;
+/** What is compared; tables without processor time call the first one `ratio`. Seconds are those of the table of scale. */
+const PAIR_FIGURES = [["wall ratio", "ratio"], ["cpu ratio"], ["peak MiB"]] as const;
+const SCALE_FIGURES = [["wall s"], ["cpu s"], ["peak MiB"]] as const;
 
 /** The cells of each row by the names of the columns, under `work, beside`. */
 function rowsOf(markdown: string): Map<string, Map<string, string>> {
@@ -27,14 +28,6 @@ function rowsOf(markdown: string): Map<string, Map<string, string>> {
 
 /**
  * For each row of the new table that the old one has too: the old figures, the new ones, and new divided by old.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { compareTables } from "./compare.ts";
- * const table = (ratio: string) => `| work | beside | ratio |\n| - | - | - |\n| a | b | ${ratio} |`;
- * assertEquals(compareTables(table("2.00"), table("1.00")).at(-1), "| a, b | wall ratio | 2.00 | 1.00 | 0.50 |");
- * ```
  */
 export function compareTables(older: string, newer: string): string[] {
   const lines = [
@@ -43,7 +36,7 @@ export function compareTables(older: string, newer: string): string[] {
   ];
   const olderRows = rowsOf(older);
   for (const [row, cells] of rowsOf(newer)) {
-    for (const names of FIGURES) {
+    for (const names of cells.has("cores") ? SCALE_FIGURES : PAIR_FIGURES) {
       const valueIn = (found: ReadonlyMap<string, string> | undefined) =>
         names.map((name) => found?.get(name)).find((value) => value !== undefined) ?? "";
       const [before, after] = [valueIn(olderRows.get(row)), valueIn(cells)];

@@ -6,7 +6,7 @@
 import { type Command, type Run, run } from "./command.ts";
 
 /** A pair that takes longer is run once: its first run, with cold caches, counts. */
-const LONG_PAIR_MILLISECONDS = 60_000;
+const LONG_PAIR_MILLISECONDS = 30_000;
 
 /** What a pair of commands took. */
 export interface PairResult {
@@ -14,12 +14,12 @@ export interface PairResult {
   readonly peerMs: number;
   /** The median of the ratios, pair by pair. */
   readonly ratio: number;
-  /** The same of processor time; undefined without time(1). */
-  readonly processor: Pick<PairResult, "oursMs" | "peerMs" | "ratio"> | undefined;
+  /** The same of processor time. */
+  readonly processor: Pick<PairResult, "oursMs" | "peerMs" | "ratio">;
   readonly peakBytes: number | undefined;
 }
 
-/** Runs a pair once uncounted and then `runCount` times, or only once when it takes over a minute. `before` runs ahead of each of ours, outside the clock. */
+/** Runs a pair once uncounted and then `runCount` times, or only once when it takes over half a minute. `before` runs ahead of each of ours, outside the clock. */
 export function runPairs(
   ours: Command,
   peer: Command,
@@ -39,11 +39,11 @@ export function runPairs(
     peerMs: median(runs.map((pair) => of(pair.peer))),
     ratio: median(runs.map((pair) => of(pair.ours) / of(pair.peer))),
   });
-  const isTimed = runs[0]!.ours.processorMs !== undefined;
+  const peaks = runs.flatMap(({ ours }) => ours.peakBytes ?? []);
   return {
     ...medians(({ milliseconds }) => milliseconds),
-    processor: isTimed ? medians(({ processorMs }) => processorMs!) : undefined,
-    peakBytes: isTimed ? Math.max(...runs.map(({ ours }) => ours.peakBytes!)) : undefined,
+    processor: medians(({ processorMs }) => processorMs),
+    peakBytes: peaks.length > 0 ? Math.max(...peaks) : undefined,
   };
 }
 

@@ -1,19 +1,20 @@
-// deno-lint-ignore-file no-console -- what it prints is what it is for
 /**
  * How cost grows: with files, with bytes and with layers, on one core and on two.
  *
  * @module
  */
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync, rmSync, statfsSync } from "node:fs";
 import { blessfs, type Command, isInstalled, run } from "./command.ts";
 import { layoutOf, writeLargeTar, writeManyTar } from "./inputs.ts";
 
 const MIB = 1 << 20;
 
 /** One size of one kind. */
-interface Scale {
+export interface Scale {
   readonly name: string;
   readonly work: string;
+  /** Of the input. */
+  readonly sizeBytes: number;
   /** Makes the input in a directory; returns the source. */
   readonly make: (directory: string) => string;
 }
@@ -21,6 +22,8 @@ interface Scale {
 const ofFiles = (count: number): Scale => ({
   name: `files-${count}`,
   work: `${count.toLocaleString("en")} files, plain tar`,
+  // Of image, which is more: a block and an inode for each file.
+  sizeBytes: 4500 * count,
   make(directory) {
     writeManyTar(`${directory}/tar`, count);
     return `tar:${directory}/tar`;
@@ -30,6 +33,7 @@ const ofFiles = (count: number): Scale => ({
 const ofBytes = (mebibytes: number): Scale => ({
   name: `mib-${mebibytes}`,
   work: `${mebibytes.toLocaleString("en")} MiB in 100 files, plain tar`,
+  sizeBytes: mebibytes * MIB,
   make(directory) {
     writeLargeTar(`${directory}/tar`, mebibytes * MIB, 100);
     return `tar:${directory}/tar`;
@@ -38,7 +42,11 @@ const ofBytes = (mebibytes: number): Scale => ({
 
 const ofLayers = (count: number): Scale => ({
   name: `layers-${count}`,
-  work: `${count} layers, 200 MiB in all, plain tars`,
+  work: count === 1
+    ? "1 layer of 200 MiB, plain tar"
+    : `${count} layers, 200 MiB in all, plain tars`,
+  // Once more in the layout.
+  sizeBytes: 400 * MIB,
   make(directory) {
     const layers = Array.from({ length: count }, (_, i) => {
       const tar = `${directory}/${i}.tar`;
@@ -57,37 +65,41 @@ export const SCALES: readonly Scale[] = [
   ...[1, 10, 100].map(ofLayers),
 ];
 
-/** Prints a line for each size and number of cores: the second of two runs. */
-export function measureScales(names: readonly string[], scratch: string, machine: string): void {
-  console.log(
-    [
-      machine,
-      "",
-      "| work | cores | wall s | cpu s | peak MiB |",
-      "| ---- | ----: | -----: | ----: | -------: |",
-    ].join("\n"),
-  );
-  for (const { name, work, make } of SCALES) {
-    if (names.length > 0 && !names.includes(name)) continue;
-    const directory = `${scratch}/${name}`;
-    mkdirSync(directory);
+/** The lines of one size: for each number of cores the second of two runs. */
+export function* scaleLines(
+  { name, work, sizeBytes, make }: Scale,
+  scratch: string,
+): Generator<string> {
+  const { bavail, bsize } = statfsSync(scratch);
+  // The input, the image, and some room.
+  const neededBytes = Math.ceil(sizeBytes * 2.1);
+  if (bavail * bsize < neededBytes) {
+    return yield `| ${work} | | not run: ${scratch} has no room for ${
+      gibibytes(neededBytes)
+    } | | |`;
+  }
+  if (!isInstalled("taskset")) return yield `| ${work} | | not run: taskset is not installed | | |`;
+  const directory = `${scratch}/${name}`;
+  mkdirSync(directory);
+  try {
     const words = ["bless", make(directory), "-o", `${directory}/image`, "--force", "--quiet"];
     for (const cores of [1, 2]) {
       const command = onCores(cores, blessfs(...words));
-      if (command === undefined) {
-        console.log(`| ${work} | ${cores} | not run: taskset is not installed | | |`);
-        continue;
-      }
       run(command, scratch);
-      const { milliseconds, processorMs = NaN, peakBytes = NaN } = run(command, scratch);
-      const figures = [milliseconds / 1000, processorMs / 1000].map((value) => value.toFixed(2));
-      console.log(`| ${[work, cores, ...figures, (peakBytes / MIB).toFixed(0)].join(" | ")} |`);
+      const { milliseconds, processorMs, peakBytes } = run(command, scratch);
+      const figures = [milliseconds, processorMs].map((value) => (value / 1000).toFixed(2));
+      const peak = peakBytes === undefined ? "" : (peakBytes / MIB).toFixed(0);
+      yield `| ${[work, cores, ...figures, peak].join(" | ")} |`;
     }
+  } finally {
     rmSync(directory, { recursive: true });
   }
 }
 
-function onCores(cores: number, { program, args }: Command): Command | undefined {
-  if (!isInstalled("taskset")) return undefined;
+function gibibytes(bytes: number): string {
+  return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+}
+
+function onCores(cores: number, { program, args }: Command): Command {
   return { program: "taskset", args: ["-c", cores === 1 ? "0" : "0,1", program, ...args] };
 }
