@@ -16,6 +16,7 @@
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, loadavg, release, tmpdir, totalmem } from "node:os";
 import { measureRow, type Row, type RowOutcome, ROWS } from "./rows.ts";
@@ -25,15 +26,21 @@ import { writeSampleImage } from "./sample_image.ts";
 
 const DEFAULT_RUN_COUNT = 5;
 
+/** What the figures are of. */
 function machine(): string {
   const memoryGib = (totalmem() / 2 ** 30).toFixed(0);
   const program = Deno.env.has("BLESSFS_BINARY")
     ? "the built program"
-    : `Deno ${Deno.version.deno}`;
+    : `the sources under Deno ${Deno.version.deno}`;
   const model = cpus()[0]?.model.trim() ?? "processor";
-  return `${availableParallelism()} x ${model}, ${memoryGib} GiB, Linux ${release()}, ${program}, load ${
-    loadavg()[0]!.toFixed(1)
-  } at the start`;
+  const load = loadavg()[0]!.toFixed(1);
+  return `${availableParallelism()} x ${model}, ${memoryGib} GiB, Linux ${release()}; ${program}; ` +
+    `files on ${fileSystem(tmpdir())}; load ${load} at the start`;
+}
+
+function fileSystem(directory: string): string {
+  const { status, stdout } = spawnSync("stat", ["-f", "-c", "%T", directory], { encoding: "utf8" });
+  return status === 0 ? stdout.trim() : "an unknown file system";
 }
 
 function line(row: Row, outcome: RowOutcome): string {
@@ -126,6 +133,7 @@ async function main(): Promise<void> {
     if (rows.length > 0) {
       tables.push(await measureRows(rows, source, scratch, Number(options.runs)));
     }
+    if (tables.length > 0) console.log("");
     if (scales.length > 0) tables.push(measureScales(scales, scratch));
     const text = tables.map((lines) => lines.join("\n")).join("\n\n");
     if (olderTable !== undefined) {

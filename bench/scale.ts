@@ -74,9 +74,9 @@ export function* scaleLines(
   // The input, the image, and some room.
   const neededBytes = Math.ceil(sizeBytes * 2.1);
   if (bavail * bsize < neededBytes) {
-    return yield `| ${work} | | not run: ${scratch} has no room for ${
+    return yield `| ${work} | | not run: there is no room for ${
       gibibytes(neededBytes)
-    } | | |`;
+    } (TMPDIR) | | |`;
   }
   if (!isInstalled("taskset")) return yield `| ${work} | | not run: taskset is not installed | | |`;
   const directory = `${scratch}/${name}`;

@@ -345,8 +345,9 @@ Deno.test("blobPieces takes no more from the network than is read of it", async 
     const pieces = blobPieces(client, request, undefined);
     await pieces.next();
     // Server and client share the event loop: once it turns and nothing moves, the client takes no more.
-    for (let turns = 0, before = -1; turns < 100; turns++) {
-      if (before !== sentBytes) turns = 0;
+    let before = -1;
+    for (let quietTurns = 0; quietTurns < 100; quietTurns++) {
+      if (before !== sentBytes) quietTurns = 0;
       before = sentBytes;
       await setImmediate();
     }
