@@ -12,7 +12,6 @@ import { COMMON_OPTIONS, optionsOf, ParsedArguments } from "./command.ts";
 import type { ColourChoice } from "./text.ts";
 import { choiceError, suggestionHint } from "./values.ts";
 
-/** What a command line asks for. */
 export interface Request {
   /** Undefined when none was named. */
   readonly command: Command | undefined;
@@ -36,9 +35,7 @@ interface GivenOption {
   readonly word: string;
   /** Without dashes, the long one for a letter that is known. */
   readonly name: string;
-  /** What follows `=`. */
   readonly inlineValue: string | undefined;
-  /** The next word. */
   readonly next: string | undefined;
 }
 

@@ -9,16 +9,13 @@ import type { Progress } from "../lib/progress.ts";
 import type { WarningSummary } from "../lib/warnings.ts";
 import type { Rows, Style } from "./text.ts";
 
-/** What a shell offers for a value. */
 export type Completion = "file" | "directory" | "source" | "command" | "none";
 
-/** One option. */
 export interface OptionSpec {
   /** The name without dashes. */
   readonly name: string;
   /** Its key in the options of the library, which errors name; the name in camel case when left out. */
   readonly key?: string;
-  /** One letter. */
   readonly short?: string;
   /** What stands for the value in the help, such as `SIZE`; an option without it is a flag. */
   readonly value?: string;
@@ -42,7 +39,6 @@ export interface OptionSpec {
   readonly completion?: Completion;
 }
 
-/** One operand. */
 export interface PositionalSpec {
   /** In capitals, such as `SOURCE`. */
   readonly name: string;
@@ -52,7 +48,6 @@ export interface PositionalSpec {
   readonly least?: number;
   /** Takes all that follow. Only the last one may. */
   readonly repeated?: boolean;
-  /** The words that are possible. */
   readonly choices?: readonly string[];
 }
 
@@ -63,15 +58,11 @@ export interface PositionalSpec {
  */
 export type Run = (args: ParsedArguments, io: CommandIo) => Promise<0 | 1 | void>;
 
-/** One command. */
 export interface Command {
   /** One word, or two such as `bless merged`. */
   readonly name: string;
-  /** Other names. */
   readonly aliases?: readonly string[];
-  /** What it does, in a few words. */
   readonly summary: string;
-  /** More about it: paragraphs. */
   readonly description?: readonly string[];
   /** Uses, shown first in the help: what the line does, as a sentence without a final stop, and the line. */
   readonly examples: readonly (readonly [purpose: string, line: string])[];
@@ -153,7 +144,6 @@ export const JSON_OPTION: OptionSpec = option(
   "print one JSON document on standard output; a failure is one JSON object on standard error",
 );
 
-/** The options that every command has. */
 export const COMMON_OPTIONS: readonly OptionSpec[] = [
   option("-h, --help", "show help and exit"),
   option("-V, --version", "show the version and exit; with --json, its runtime"),
@@ -184,8 +174,7 @@ export function spelling(option: OptionSpec): string {
   return option.on ? `--no-${option.name}` : `--${option.name}`;
 }
 
-/** What was given for the options and operands of a command. */
-export interface GivenArguments {
+interface GivenArguments {
   readonly flags: ReadonlyMap<string, boolean>;
   readonly values: ReadonlyMap<string, readonly string[]>;
   readonly positionals: ReadonlyMap<string, readonly string[]>;
@@ -206,12 +195,10 @@ export class ParsedArguments {
     this.#given = given;
   }
 
-  /** Whether the command has an option of that name. */
   has(name: string): boolean {
     return this.#options.has(name);
   }
 
-  /** Whether a flag is on. */
   flag(name: string): boolean {
     const option = this.#options.get(name);
     invariant(option !== undefined && option.value === undefined, `flag --${name} is in the table`);
@@ -339,17 +326,13 @@ export interface ProcessIo {
 
 /** What the program gives to a command, with the options that all commands share already applied. */
 export interface CommandIo extends ProcessIo {
-  /** `--quiet`: errors only. */
   readonly quiet: boolean;
-  /** `--json`: one document on standard output. */
   readonly json: boolean;
   /** Draws on a terminal, or nothing. */
   readonly progress: Progress;
-  /** Colours of standard output. */
   readonly style: Style;
   /** Shows warnings on standard error, unless `--quiet` or `--json` (where they belong in the document). */
   warn(warnings: readonly WarningSummary[]): void;
-  /** Prints the one JSON document. */
   writeJson(document: unknown): Promise<void>;
   /** The same for a report of something that was made, with the `version` of what made it. */
   writeReport(report: object): Promise<void>;

@@ -70,7 +70,6 @@ const HELP: Command = {
   load: async () => (await import("./manual.ts")).runHelp(COMMANDS),
 };
 
-/** All commands, in the order of the help. */
 export const COMMANDS: readonly Command[] = [
   BLESS_MERGED,
   BLESS_LAYERED,

@@ -9,8 +9,7 @@ import type { Command, OptionSpec } from "./command.ts";
 import { COMMON_OPTIONS, COMPLETE_WORD, optionsOf, spelling } from "./command.ts";
 import { SOURCE_FORMS, TOPICS } from "./help.ts";
 
-/** What may stand at the cursor. */
-export interface Offer {
+interface Offer {
   /** Whole words, with what they mean; all begin with the current one. */
   readonly words: readonly (readonly [word: string, meaning: string])[];
   /** What a shell offers beside them. */

@@ -18,7 +18,6 @@ import { type OptionSpec, spelling } from "./command.ts";
 import type { Style } from "./text.ts";
 import { VERSION } from "./version.ts";
 
-/** What the program's exit codes mean, by name. */
 export const EXIT = {
   done: 0,
   answerNo: 1,
@@ -31,10 +30,8 @@ export const EXIT = {
   terminated: 143,
 } as const;
 
-/** One of the exit codes. */
 export type ExitCode = typeof EXIT[keyof typeof EXIT];
 
-/** The meaning of each code, for people. */
 export const EXIT_MEANINGS: Readonly<Record<ExitCode, string>> = {
   0: "done",
   1: "the answer is no: verify found damage, diff found a difference, probe found less than --min-dedup, an image of a batch failed",
@@ -47,7 +44,6 @@ export const EXIT_MEANINGS: Readonly<Record<ExitCode, string>> = {
   143: "interrupted by SIGTERM",
 };
 
-/** The signals that end the work cleanly, and their codes. */
 export const SIGNAL_EXITS = {
   SIGHUP: EXIT.hangup,
   SIGINT: EXIT.interrupted,
@@ -55,15 +51,13 @@ export const SIGNAL_EXITS = {
 } as const;
 
 /** What kind of failure an error is; the same words as in the errors of the library. */
-export type FailureCategory = BlessfsError["category"] | "internal";
+type FailureCategory = BlessfsError["category"] | "internal";
 
-/** The category of anything that was thrown. */
 export function categoryOf(error: unknown): FailureCategory {
   if (error instanceof BlessfsError) return error.category;
   return systemErrorFacts(error) === undefined ? "internal" : "io";
 }
 
-/** The exit code of anything that was thrown. */
 export function exitCodeOf(error: unknown): ExitCode {
   if (error instanceof InterruptedError) {
     const signal = error.data["signal"];
@@ -196,8 +190,7 @@ export function errorJson(
   return `${plainJson({ error: { ...failureFacts(error, options), ...stack } })}\n`;
 }
 
-/** What `--json` tells of a failure. */
-export interface FailureFacts {
+interface FailureFacts {
   readonly category: FailureCategory;
   /** Of docs/ERRORS.md; `bug` for what nobody is expected to meet. */
   readonly code: ErrorCode | "bug";
@@ -207,7 +200,6 @@ export interface FailureFacts {
   readonly data: BlessfsError["data"];
 }
 
-/** The facts of anything that was thrown. */
 export function failureFacts(
   error: unknown,
   options: readonly OptionSpec[] = [],

@@ -11,17 +11,14 @@ import { VERSION } from "./version.ts";
 
 const COLUMNS = 80;
 
-/** One way to write a source. */
-export interface SourceForm {
+interface SourceForm {
   /** What it begins with, the colon included. */
   readonly prefix: string;
-  /** What follows. */
   readonly rest: string;
   readonly meaning: string;
   readonly completion: Completion;
 }
 
-/** The ways to write a source, in the order of the help. */
 export const SOURCE_FORMS: readonly SourceForm[] = ([
   ["oci:", "DIR[:REF]", "an OCI image layout"],
   ["oci-archive:", "FILE[:REF]", "an OCI image layout in a tar"],
@@ -44,11 +41,9 @@ export const SOURCE_FORMS: readonly SourceForm[] = ([
   completion: rest.startsWith("DIR") ? "directory" : rest.startsWith("FILE") ? "file" : "none",
 }));
 
-/** One sentence on what the program is for. */
 export const PURPOSE =
   "turns container images into ext4 images that fixed-block stores deduplicate well";
 
-/** The variables of the environment that count. */
 export const ENVIRONMENT: readonly (readonly [name: string, meaning: string])[] = [
   ["BLESSFS_DEBUG", "set to 1 to show the stack and the causes of an error"],
   ["DEDUP_ALIGN_THRESHOLD", "the default of `probe --align-threshold`"],
@@ -88,7 +83,6 @@ export function usageLines(commands: readonly Command[]): string {
   ].join("\n");
 }
 
-/** `blessfs --help`. */
 export function mainHelp(commands: readonly Command[]): string {
   const examples = commands.flatMap((command) => command.examples.slice(0, 1)).slice(0, 4);
   return page([
@@ -107,7 +101,6 @@ export function mainHelp(commands: readonly Command[]): string {
   ]);
 }
 
-/** `blessfs COMMAND --help`. */
 export function commandHelp(command: Command, commands: readonly Command[]): string {
   const takesSource = command.positionals.some((spec) => spec.completion === "source");
   return page([
@@ -174,7 +167,6 @@ export function optionTerm(option: OptionSpec): string {
   return `${short}${spelling(option)}${value}`;
 }
 
-/** What an option means, with its choices and default. */
 export function optionMeaning(option: OptionSpec): string {
   const notes = [];
   const choices = option.choices?.join("|");
@@ -184,7 +176,6 @@ export function optionMeaning(option: OptionSpec): string {
   return notes.length === 0 ? option.summary : `${option.summary} [${notes.join("; ")}]`;
 }
 
-/** What an operand means, with its choices. */
 export function positionalMeaning(spec: PositionalSpec): string {
   return spec.choices === undefined ? spec.summary : `${spec.summary} [${spec.choices.join("|")}]`;
 }

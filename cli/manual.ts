@@ -35,14 +35,12 @@ import { UsageError } from "../lib/errors.ts";
 
 const SHELLS = { bash: BASH_COMPLETIONS, zsh: ZSH_COMPLETIONS, fish: FISH_COMPLETIONS } as const;
 
-/** `blessfs help [COMMAND|TOPIC]`. */
 export function runHelp(commands: readonly Command[]): Run {
   return async (args, io) => {
     await io.stdout.write(helpOn(args.positionals("COMMAND|TOPIC"), commands));
   };
 }
 
-/** `blessfs man`. */
 export function runMan(commands: readonly Command[]): Run {
   return async (args, io) => {
     const render = args.value("format") === "markdown" ? renderCliMarkdown : renderManPage;
@@ -50,7 +48,6 @@ export function runMan(commands: readonly Command[]): Run {
   };
 }
 
-/** `blessfs completions SHELL`. */
 export async function runCompletions(args: ParsedArguments, io: CommandIo): Promise<void> {
   await io.stdout.write(SHELLS[args.positional("SHELL") as keyof typeof SHELLS]);
 }
@@ -71,7 +68,6 @@ function helpOn(words: readonly string[], commands: readonly Command[]): string 
   );
 }
 
-/** The page as roff. */
 export function renderManPage(commands: readonly Command[]): string {
   const lines = [
     `.TH BLESSFS 1 "" "blessfs ${VERSION}" "User Commands"`,
@@ -144,7 +140,6 @@ function escaped(text: string): string {
   return text.replaceAll("\\", "\\e").replaceAll("-", "\\-").replace(/^(['.])/, "\\&$1").trimEnd();
 }
 
-/** The text of docs/CLI.md. */
 export function renderCliMarkdown(commands: readonly Command[]): string {
   const parts = [
     "# The command line",

@@ -27,23 +27,19 @@ export interface ShownProgress extends Progress {
   close(): void;
 }
 
-/** Shows nothing. */
 export const NO_SHOWN_PROGRESS: ShownProgress = {
   begin: () => ({ advance: () => {}, end: () => {} }),
   clear: () => {},
   close: () => {},
 };
 
-/** What a renderer needs. */
-export interface ProgressOptions {
+interface ProgressOptions {
   readonly stderr: NoticeStream;
-  /** Milliseconds. */
   readonly now: () => number;
   /** Whether lines can be redrawn; else they are printed one after the other, and rarely. */
   readonly canRedraw: boolean;
 }
 
-/** Makes the renderer that fits. */
 export function createProgress(options: ProgressOptions): ShownProgress {
   return new Renderer(options);
 }

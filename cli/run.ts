@@ -111,7 +111,6 @@ class Run {
     io.signal.addEventListener("abort", this.#onAbort);
   }
 
-  /** Applies the options that all commands share. */
   apply(args: ParsedArguments): void {
     const { stderr, env } = this.io;
     const when = args.text("progress");
@@ -127,7 +126,6 @@ class Run {
     this.#progress = createProgress({ stderr, now: this.io.now, canRedraw });
   }
 
-  /** What the command gets. */
   commandIo(args: ParsedArguments): CommandIo {
     const quiet = args.flag("quiet");
     const { io } = this;
@@ -154,7 +152,6 @@ class Run {
     };
   }
 
-  /** Clears the progress and stops listening. */
   end(): void {
     this.#progress.close();
     this.io.signal.removeEventListener("abort", this.#onAbort);

@@ -15,7 +15,6 @@ export interface Style {
   cyan(text: string): string;
 }
 
-/** What `--color` says. */
 export type ColourChoice = "auto" | "always" | "never";
 
 /** The styles of a stream that is coloured or not. */
@@ -66,7 +65,6 @@ export function wrap(text: string, columns: number): string[] {
   return lines;
 }
 
-/** A paragraph, indented. */
 export function paragraph(text: string, columns: number, indent = 0): string[] {
   return wrap(text, columns - indent).map((line) => " ".repeat(indent) + line);
 }
@@ -101,7 +99,6 @@ export function aligned(rows: Rows): string {
   return shown.map(([label, value]) => `${label.padEnd(columns)}${value}\n`).join("");
 }
 
-/** A summary as a sentence. */
 export function sentence(summary: string): string {
   return `${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`;
 }

@@ -6,18 +6,16 @@
 import process from "node:process";
 import config from "../deno.json" with { type: "json" };
 
-/** The version of this program, such as `0.1.0`. */
 export const VERSION: string = config.version;
 
 /** What reports say of the program that made them. */
-export interface ProgramVersion {
+interface ProgramVersion {
   readonly blessfs: string;
   /** `deno`, `bun` or `node`; a binary has its runtime in it. */
   readonly runtime: string;
   readonly runtimeVersion: string;
 }
 
-/** The version of this program and of its runtime. */
 export function programVersion(): ProgramVersion {
   // Deno and Bun state a version of node too, the one that they are compatible with.
   const { versions } = process;

@@ -293,7 +293,7 @@ export function svgLine(
 }
 
 /** A marker around a point. */
-export function svgMarker(
+function svgMarker(
   kind: Marker,
   x: number,
   y: number,
@@ -329,7 +329,7 @@ export function escapeXml(content: string): string {
 }
 
 /** An axis over values: from just below the smallest where that shows more, else from zero. */
-export function axisFor(
+function axisFor(
   values: readonly number[],
   left: number,
   right: number,
@@ -352,7 +352,7 @@ export function axisFor(
 }
 
 /** Draws an axis under `[top, bottom]`, with a mark where it is broken. */
-export function svgAxis({ xOf, ticks, unit, isBroken }: Axis, top: number, bottom: number): string {
+function svgAxis({ xOf, ticks, unit, isBroken }: Axis, top: number, bottom: number): string {
   const parts = ticks.map((bytes) => {
     const x = xOf(bytes);
     const label = `${Math.round(bytes / unit.bytes * 1000) / 1000}`;
@@ -372,7 +372,7 @@ export function svgAxis({ xOf, ticks, unit, isBroken }: Axis, top: number, botto
 }
 
 /** A size in a unit, with one digit behind the point. */
-export function sizeIn(bytes: number, unit: SizeUnit): string {
+function sizeIn(bytes: number, unit: SizeUnit): string {
   return (bytes / unit.bytes).toFixed(1);
 }
 

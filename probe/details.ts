@@ -135,7 +135,7 @@ export interface SelfShift {
 const KIB = 1024;
 
 /** Nothing, parts of a cell, one and two cells. */
-export function shiftsOf(gridBytes: number): number[] {
+function shiftsOf(gridBytes: number): number[] {
   const shifts = [0, 4 * KIB, 8 * KIB, 64 * KIB, gridBytes, 2 * gridBytes];
   return [...new Set(shifts)].sort((a, b) => a - b);
 }

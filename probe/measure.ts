@@ -70,7 +70,7 @@ export function createStores(schemes: readonly Scheme[], choices: StoreChoices):
 export type CellListener = (cellIndex: number, content: number) => void;
 
 /** A sink that cuts as a scheme does. */
-export function cutterOf(
+function cutterOf(
   scheme: Scheme,
   collector: ImageCollector,
   stores: ProbeStores,

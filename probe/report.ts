@@ -123,7 +123,7 @@ export function overlapMatrix(store: SchemeStore): Overlap[][] {
 }
 
 /** A part of a whole in both measures; 0 of nothing. */
-export function sharesOf(part: Measures, whole: Measures): Measures {
+function sharesOf(part: Measures, whole: Measures): Measures {
   return {
     raw: whole.raw === 0 ? 0 : part.raw / whole.raw,
     stored: whole.stored === 0 ? 0 : part.stored / whole.stored,

@@ -20,12 +20,10 @@ export class Tokens {
     this.#digests = tokens.map(digest);
   }
 
-  /** Whether nobody needs a token. */
   get isOpen(): boolean {
     return this.#digests.length === 0;
   }
 
-  /** Whether a token is one of them. */
   accepts(token: string | undefined): boolean {
     if (this.isOpen) return true;
     const given = digest(token ?? "");
@@ -63,7 +61,6 @@ export function isLoopbackHost(host: string | undefined): boolean {
   return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i.test(host ?? "");
 }
 
-/** Which sources may be blessed. */
 export interface SourcePolicy {
   /** Files and directories must lie below one of them; undefined where no root was named. */
   readonly roots: readonly string[] | undefined;
@@ -161,7 +158,6 @@ function isBelow(path: string, root: string): boolean {
   return path === plain || path.startsWith(plain.endsWith(sep) ? plain : plain + sep);
 }
 
-/** An option of blessing that clients may set. */
 export interface OptionRule {
   readonly name: string;
   readonly kind: "flag" | "value" | "list";
@@ -229,7 +225,6 @@ function bytesOf(text: string): string | undefined {
   return `${match[1]}${Number(match[2]) * 1024 ** power}`;
 }
 
-/** Options as words of the command line. */
 export function optionWords(
   options: Readonly<Record<string, OptionValue>>,
   rules: readonly OptionRule[],

@@ -5,14 +5,12 @@
  */
 import type { JobProgress } from "./schemas.ts";
 
-/** News of a job. */
-export type JobNews =
+type JobNews =
   | { readonly kind: "state" }
   | { readonly kind: "progress"; readonly progress: JobProgress };
 
 type Listener = (news: JobNews) => void;
 
-/** Brings news to those who listen. */
 export class JobEvents {
   readonly #listeners = new Map<string, Set<Listener>>();
   readonly #anyListeners = new Set<() => void>();
@@ -22,14 +20,12 @@ export class JobEvents {
     return [...this.#listeners.keys()];
   }
 
-  /** How many listen to single jobs. */
   get listenerCount(): number {
     let count = 0;
     for (const listeners of this.#listeners.values()) count += listeners.size;
     return count;
   }
 
-  /** Tells those who listen to a job. */
   tell(id: string, news: JobNews): void {
     for (const listener of [...this.#listeners.get(id) ?? []]) listener(news);
     if (news.kind === "state") { for (const listener of [...this.#anyListeners]) listener(); }
@@ -46,14 +42,12 @@ export class JobEvents {
     };
   }
 
-  /** Listens to the states of all jobs. */
   listenToAll(listener: () => void): () => void {
     this.#anyListeners.add(listener);
     return () => void this.#anyListeners.delete(listener);
   }
 }
 
-/** Who fetches which layer. */
 export class LayerClaims {
   readonly #fetching = new Map<string, string>();
   readonly #needed = new Map<string, readonly string[]>();
@@ -100,7 +94,6 @@ export class LayerClaims {
     for (const wake of waiting) wake();
   }
 
-  /** The job has ended. */
   forget(jobId: string): void {
     this.release(jobId);
     this.#needed.delete(jobId);

@@ -41,7 +41,6 @@ export class RequestError extends Error {
     this.headers = headers;
   }
 
-  /** The answer. */
   get response(): Response {
     const { code, message, hint = null, status, headers } = this;
     const error: Fault = { code, message, hint };
@@ -49,7 +48,6 @@ export class RequestError extends Error {
   }
 }
 
-/** What an ended process comes to. */
 export type Verdict =
   | { readonly kind: "done"; readonly document: Readonly<Record<string, unknown>> }
   | { readonly kind: "failed"; readonly fault: Fault; readonly isTransient: boolean };

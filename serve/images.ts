@@ -48,17 +48,14 @@ const SidecarSchema = v.object({
   record: ImageRecordSchema,
 });
 
-/** What stands beside an image. */
-export type Sidecar = v.InferOutput<typeof SidecarSchema>;
+type Sidecar = v.InferOutput<typeof SidecarSchema>;
 
-/** A file that a job made, and where it goes. */
 export interface MadeFile {
   readonly from: string;
   /** Relative to the directory. */
   readonly to: string;
 }
 
-/** The directory, for one server. */
 export class ImageDirectory {
   readonly root: string;
   #unlock: () => void = () => {};
@@ -116,7 +113,6 @@ export class ImageDirectory {
     return path;
   }
 
-  /** Removes such a directory. */
   async unstage(path: string): Promise<void> {
     await rm(path, { recursive: true, force: true });
   }
@@ -126,7 +122,6 @@ export class ImageDirectory {
     return join(this.root, ".serve", "restored", `${digest.slice("sha256:".length)}.ext4`);
   }
 
-  /** Takes such a file in. */
   async keepRestored(digest: string, from: string): Promise<string> {
     const path = this.restoredPath(digest);
     await mkdir(dirname(path), { recursive: true });

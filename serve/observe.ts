@@ -5,10 +5,8 @@
  */
 import { randomBytes } from "node:crypto";
 
-/** What a line may say beside its message. */
-export type LogFacts = Readonly<Record<string, unknown>>;
+type LogFacts = Readonly<Record<string, unknown>>;
 
-/** Writes lines. */
 export interface Log {
   info(message: string, facts?: LogFacts): void;
   warn(message: string, facts?: LogFacts): void;
@@ -54,7 +52,6 @@ interface Family {
 
 const SECONDS_BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800];
 
-/** What is counted, by name. */
 const FAMILIES: readonly (readonly [string, Family["kind"], string])[] = [
   ["blessfs_http_requests_total", "counter", "Requests by method, route and status."],
   ["blessfs_http_request_seconds", "histogram", "Time to the head of the answer, by route."],
@@ -81,25 +78,21 @@ const FAMILIES: readonly (readonly [string, Family["kind"], string])[] = [
   ["blessfs_event_streams", "gauge", "Streams of events that are open."],
 ];
 
-/** Counters, gauges and histograms. */
 export class Metrics {
   readonly #families = new Map<string, Family>(
     FAMILIES.map(([name, kind, help]) => [name, { kind, help, values: new Map() }]),
   );
 
-  /** Adds to a counter. */
   add(name: string, labels: Labels = {}, amount = 1): void {
     const { values } = this.#family(name);
     const key = labelText(labels);
     values.set(key, (values.get(key) ?? 0) + amount);
   }
 
-  /** Sets a gauge. */
   set(name: string, labels: Labels, value: number): void {
     this.#family(name).values.set(labelText(labels), value);
   }
 
-  /** Puts seconds into a histogram. */
   observe(name: string, labels: Labels, seconds: number): void {
     const { values } = this.#family(name);
     const count = (suffix: string, amount: number, more: Labels = {}) => {
@@ -114,7 +107,6 @@ export class Metrics {
     count("_count", 1);
   }
 
-  /** Everything, as Prometheus reads it. */
   text(): string {
     const lines: string[] = [];
     for (const [name, { kind, help, values }] of this.#families) {

@@ -22,7 +22,6 @@ const GRACE_MS = 5000;
 /** Marks the processes that belong to a directory of images, for whoever cleans up after a crash. */
 export const JOB_MARK = "BLESSFS_SERVE_WORK";
 
-/** The words that start this program. */
 export type ProgramWords = readonly [string, ...string[]];
 
 /**
@@ -42,14 +41,12 @@ export function programWords(argv: readonly string[] = process.argv): ProgramWor
   return [process.execPath, ...isDeno ? ["run", "-A"] : [], main];
 }
 
-/** One run. */
 export interface ProgramRun {
   readonly words: readonly string[];
   /** Where the run may leave files; its processes are known by it. */
   readonly workDir: string;
   /** The trace that the run belongs to, for the process's environment. */
   readonly traceparent?: string;
-  /** Ends the run. */
   readonly signal?: AbortSignal;
   /** After so long the run is ended. */
   readonly deadlineMs?: number;
@@ -59,7 +56,6 @@ export interface ProgramRun {
   readonly onLine?: (document: Readonly<Record<string, unknown>>) => void;
 }
 
-/** How a run ended. */
 export interface ProgramEnd {
   readonly code: number | undefined;
   /** Why it was ended, if it did not end by itself. */

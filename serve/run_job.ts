@@ -18,7 +18,6 @@ import type { JobStore } from "./state/jobs.ts";
 import { type Claim, type JobRecord, keyOf, type StoredIndex } from "./state/store.ts";
 import type { MeasuredFile, ResolvedSource } from "./tasks.ts";
 
-/** What all jobs of a server share. */
 export interface JobContext {
   readonly settings: ServeSettings;
   readonly store: JobStore;
@@ -44,7 +43,6 @@ type Outcome =
   | { readonly kind: "moved" }
   | { readonly kind: "failed"; readonly fault: Fault; readonly isTransient: boolean };
 
-/** What the report of `bless --json` has that is used here. */
 interface BlessReport {
   readonly manifestDigest: string | null;
   readonly sizeBytes: number;
@@ -61,7 +59,6 @@ interface BlessReport {
 const PROGRESS_MS = 200;
 const OUTAGE_WAIT_MS = 1000;
 
-/** A run. */
 export class JobRun {
   readonly record: JobRecord;
   readonly #context: JobContext;
@@ -90,7 +87,6 @@ export class JobRun {
     return this.#claim;
   }
 
-  /** How far it is. */
   get progress(): JobProgress {
     return { tasks: [...this.#tasks.values()] };
   }

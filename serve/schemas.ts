@@ -5,13 +5,11 @@
  */
 import * as v from "valibot";
 
-/** `sha256:HEX`. */
 export const DigestSchema = v.pipe(
   v.string(),
   v.regex(/^sha256:[0-9a-f]{64}$/, "wanted sha256: and 64 hexadecimal digits"),
 );
 
-/** A name for images. */
 export const NameSchema = v.pipe(
   v.string(),
   v.regex(
@@ -34,7 +32,6 @@ export const JOB_STATES = [
   "cancelled",
 ] as const;
 
-/** One of the states. */
 export type JobState = typeof JOB_STATES[number];
 
 /** The states that nothing follows. */
@@ -66,20 +63,16 @@ export const BlessRequestSchema = v.strictObject({
   ),
 });
 
-/** A request to bless, with its defaults filled in. */
 export type BlessRequest = v.InferOutput<typeof BlessRequestSchema>;
 
-/** The value of one option. */
 export type OptionValue = v.InferOutput<typeof OptionValue>;
 
-/** Why a request or a job failed. */
-export const FaultSchema = v.object({
+const FaultSchema = v.object({
   code: v.string(),
   message: v.string(),
   hint: v.nullable(v.string()),
 });
 
-/** Why something failed. */
 export type Fault = v.InferOutput<typeof FaultSchema>;
 
 /** The body of every answer that is not a success. */
@@ -93,12 +86,10 @@ const TaskSchema = v.object({
 });
 
 /** How far a job is: layers that are read, then the image that is written. */
-export const ProgressSchema = v.object({ tasks: v.array(TaskSchema) });
+const ProgressSchema = v.object({ tasks: v.array(TaskSchema) });
 
-/** How far a job is. */
 export type JobProgress = v.InferOutput<typeof ProgressSchema>;
 
-/** A job. */
 export const JobSchema = v.object({
   id: v.string(),
   state: StateSchema,
@@ -121,10 +112,8 @@ export const JobSchema = v.object({
   finishedAt: v.nullable(Time),
 });
 
-/** A job, as the API gives it. */
 export type Job = v.InferOutput<typeof JobSchema>;
 
-/** One page of jobs. */
 export const JobPageSchema = v.object({ jobs: v.array(JobSchema), next: v.nullable(v.string()) });
 
 const FigureFields = {
@@ -145,7 +134,6 @@ const FigureFields = {
 /** An image in a list. `newBytes` is what it added to the images, or to the store, that were there when it was made. */
 export const ImageFiguresSchema = v.object(FigureFields);
 
-/** An image in a list. */
 export type ImageFigures = v.InferOutput<typeof ImageFiguresSchema>;
 
 const FileSchema = v.object({
@@ -162,7 +150,6 @@ const FileSchema = v.object({
 /** A file of an image: the image itself, or that of one layer. */
 export type ImageFile = v.InferOutput<typeof FileSchema>;
 
-/** An image in full. */
 export const ImageSchema = v.object({
   ...FigureFields,
   report: v.record(v.string(), v.unknown()),
@@ -170,10 +157,8 @@ export const ImageSchema = v.object({
   files: v.array(FileSchema),
 });
 
-/** An image in full, as the API gives it. */
 export type ImageDocument = v.InferOutput<typeof ImageSchema>;
 
-/** One page of images. */
 export const ImagePageSchema = v.object({
   images: v.array(ImageFiguresSchema),
   next: v.nullable(v.string()),
@@ -195,10 +180,8 @@ export const ImageRecordSchema = v.object({
   document: v.string(),
 });
 
-/** An image as it is stored. */
 export type ImageRecord = v.InferOutput<typeof ImageRecordSchema>;
 
-/** A name, and what it stands for. */
 export const NameDocumentSchema = v.object({
   name: v.string(),
   image: DigestSchema,
@@ -206,7 +189,6 @@ export const NameDocumentSchema = v.object({
   updatedAt: Time,
 });
 
-/** A name, as the API gives it. */
 export type NameDocument = v.InferOutput<typeof NameDocumentSchema>;
 
 /** The body of `POST /v1/probe`. */
@@ -216,13 +198,11 @@ export const ProbeRequestSchema = v.strictObject({
   pairwise: v.optional(v.boolean(), false),
 });
 
-/** A request to probe. */
 export type ProbeRequest = v.InferOutput<typeof ProbeRequestSchema>;
 
 /** What `blessfs probe --format json` prints. */
 export const ProbeReportSchema = v.looseObject({ grid: v.unknown(), images: v.unknown() });
 
-/** Whether the server works. */
 export const HealthSchema = v.object({ status: v.string(), version: v.string() });
 
 const PageQuery = {

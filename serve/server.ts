@@ -26,7 +26,6 @@ import { JobStore } from "./state/jobs.ts";
 /** How long answers that are on their way are waited for. */
 const CLOSE_MS = 2000;
 
-/** A server that runs. */
 export interface RunningServer {
   /** `unix:PATH` or `http://HOST:PORT`. */
   readonly address: string;

@@ -55,7 +55,6 @@ export class ServeService {
     return this.#isDraining;
   }
 
-  /** Jobs that run on this host. */
   get runningCount(): number {
     return this.#workers.runningCount;
   }
@@ -298,7 +297,6 @@ export class ServeService {
     return paths;
   }
 
-  /** What a name stands for. */
   async name(name: string): Promise<NameDocument> {
     const found = await this.context.store.name(name);
     if (found === undefined) {
@@ -367,7 +365,6 @@ export class ServeService {
   }
 }
 
-/** An image in a list. */
 export function figuresOf(record: NamedImage): ImageFigures {
   const { digest, mode, source, manifestDigest, jobId, names, createdMs } = record;
   const { sizeBytes, cellBytes, newBytes, sharedBytes, rootHash } = record;
@@ -401,8 +398,7 @@ function drainingError(): RequestError {
   });
 }
 
-/** What is fetched. */
-export interface Restoration {
+interface Restoration {
   readonly images: ImageDirectory;
   readonly settings: ServeSettings;
   readonly chunkStore: string;
@@ -416,7 +412,7 @@ export interface Restoration {
  *
  * @returns its path
  */
-export async function restoreImage(restoration: Restoration): Promise<string> {
+async function restoreImage(restoration: Restoration): Promise<string> {
   const { images, settings, chunkStore, index, fileDigest } = restoration;
   const known = images.restoredPath(fileDigest);
   if (existsSync(known)) return known;

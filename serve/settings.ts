@@ -6,15 +6,12 @@
 import type { OptionRule, SourcePolicy } from "./access.ts";
 import type { ProgramWords } from "./program.ts";
 
-/** Where a server listens. */
 export type ListenAddress =
   | { readonly kind: "unix"; readonly path: string }
   | { readonly kind: "tcp"; readonly host: string; readonly port: number };
 
-/** All settings of a server. */
 export interface ServeSettings {
   readonly listen: ListenAddress;
-  /** The directory of images. */
   readonly images: string;
   /** The chunk store that images go to, too. */
   readonly store: string | undefined;

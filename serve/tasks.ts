@@ -15,7 +15,6 @@ import { openImage, type SourceOptions } from "../lib/source/source.ts";
 import { parseSourceName } from "../lib/source/source_name.ts";
 import { openDatabaseFile } from "./state/sqlite.ts";
 
-/** What a source stands for. */
 export interface ResolvedSource {
   /** `sha256:HEX` of the manifest; null where there is none. */
   readonly manifestDigest: string | null;
@@ -69,7 +68,6 @@ async function digestOfFile(source: string): Promise<string | null> {
 const MAP_LENGTH_MAX = 1024;
 const READ_CELLS_BYTES = 1 << 20;
 
-/** One file. */
 export interface MeasuredFile {
   /** `sha256:HEX` of its bytes. */
   readonly digest: string;

@@ -11,18 +11,14 @@ import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";
 import { ADDITION_NAMES } from "../table/options.ts";
 import { choiceError, parseCount } from "../values.ts";
-import { refuseInsideTree } from "./outputs.ts";
 import { sourceDateEpoch } from "./sources.ts";
 
 /** What is put on top, and the files that it is read from. */
-export interface ParsedAdditions {
+interface ParsedAdditions {
   readonly options: Pick<SourceOptions, "additions" | "timestamp" | "uidMap" | "gidMap">;
   /** Files and directories of this machine: outputs must be others. */
   readonly paths: readonly string[];
 }
-
-/** Nothing is put on top. */
-export const NO_ADDITIONS: ParsedAdditions = { options: {}, paths: [] };
 
 /**
  * Reads them in the order that they were given in.
@@ -62,13 +58,8 @@ export function parseAdditions(
   };
 }
 
-/** Refuses an output that lies inside of a directory that is added: it would become a part of itself. */
-export function refuseInsideAdditions(output: string, { paths }: ParsedAdditions): void {
-  for (const path of paths) refuseInsideTree(output, path);
-}
-
 /** Reads `FROM:TO:COUNT`; whether ranges overlap is for the library to say. */
-export function parseIdRange(text: string, what: string): IdRange {
+function parseIdRange(text: string, what: string): IdRange {
   const parts = text.split(":");
   if (parts.length !== 3) {
     throw new UsageError(what, `\`${safeLine(text)}\`: wanted FROM:TO:COUNT`, {

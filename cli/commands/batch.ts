@@ -38,14 +38,12 @@ interface Asked {
   output: string | null;
 }
 
-/** What is said of a line. */
 interface Outcome {
   readonly report: object;
   /** Undefined when the image was made. */
   readonly failure: unknown;
 }
 
-/** `blessfs bless --batch FILE`. */
 export async function runBatch(args: ParsedArguments, io: CommandIo): Promise<0 | 1> {
   const file = args.text("batch");
   if (file === "-") refuseTerminal("--batch", io, "write one JSON object a line into it");
@@ -249,7 +247,6 @@ const NOT_OF_LINES: ReadonlySet<string> = new Set([
   "output",
 ]);
 
-/** An option as it is typed. */
 function optionWords(name: string, value: unknown, what: string): string[] {
   if (NOT_OF_LINES.has(name)) {
     throw new InputError(what, `\`${name}\` is not an option of a line`);

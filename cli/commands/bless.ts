@@ -50,27 +50,23 @@ import type { SourceOptions } from "../../lib/source/source.ts";
 import { parseImageName } from "../../lib/source/source_name.ts";
 
 /** For an image that only goes to a chunk store. */
-export const NO_IMAGE = "none";
+const NO_IMAGE = "none";
 
 /** What an image of a batch has in common with the others. */
-export interface SharedWork extends Pick<SourceOptions, "jobs" | "layerCache"> {
+interface SharedWork extends Pick<SourceOptions, "jobs" | "layerCache"> {
   /** Outputs of all lines. */
   readonly names?: OutputNames;
   readonly line?: number;
 }
 
-/** An image that was made. */
 export interface MadeImage {
   readonly report: BlessReport;
-  /** The same as the JSON document has it. */
   readonly document: Record<string, unknown>;
   readonly rows: Rows;
-  /** Where the index went. */
   readonly index: string | null | undefined;
   readonly elapsedMs: number;
 }
 
-/** `blessfs bless [merged] SOURCE -o IMAGE`. */
 export async function runMerged(args: ParsedArguments, io: CommandIo): Promise<void> {
   const image = args.text("output");
   if (args.positional("SOURCE") === "-") {
@@ -92,7 +88,6 @@ function tellStreamed(report: BlessReport, elapsedMs: number, io: CommandIo): vo
   if (verity !== undefined) io.stderr.write(`blessfs: root hash ${verity.rootHash}\n`);
 }
 
-/** Makes one image as the arguments say. */
 export async function makeMerged(
   args: ParsedArguments,
   io: CommandIo,
@@ -253,7 +248,6 @@ function fillBytesOf(args: ParsedArguments, image: string): (() => number) | und
     });
 }
 
-/** What was made of a plan. */
 interface Made {
   /** Null when none was. */
   readonly image: string | null;
@@ -315,7 +309,6 @@ function cellsText({ cellBytes, grid }: { readonly cellBytes: number; readonly g
   return `${formatSize(cellBytes)} in use, of ${formatSize(grid)} each`;
 }
 
-/** What was put on top. */
 function additionsText({ additions }: SourceReport): string | undefined {
   if (additions === undefined) return undefined;
   const { entries, sizeBytes, digest, excludedNames, differingCells } = additions;
@@ -342,7 +335,6 @@ function likeText({ previous, afresh, staleCleared, cells, staleBytes }: LikeRep
 /** Digits of a diff id that tell layers apart for people. */
 const SHOWN_HEX_DIGITS = 12;
 
-/** `blessfs bless layered SOURCE -o DIR`. */
 export async function runLayered(args: ParsedArguments, io: CommandIo): Promise<void> {
   const started = io.now();
   const outputDir = args.text("output");
@@ -425,8 +417,7 @@ function layerText(
 /** In place of a list: what the entry point reads. A list of that name is written ./entrypoint. */
 const ENTRYPOINT = "entrypoint";
 
-/** What is hot, by the arguments. */
-export function parseHot(args: ParsedArguments): HotOptions {
+function parseHot(args: ParsedArguments): HotOptions {
   const named = args.value("hot");
   return {
     hot: named === undefined ? undefined : hotFiles(named),
@@ -450,7 +441,7 @@ function hotFiles(named: string): HotFiles {
 }
 
 /** Where `--prefetch` goes; undefined without it. Checked before anything is made. */
-export function prefetchSink(args: ParsedArguments, outputs: Outputs): ImageSink | undefined {
+function prefetchSink(args: ParsedArguments, outputs: Outputs): ImageSink | undefined {
   const path = args.value("prefetch");
   if (path === undefined) return undefined;
   if (args.value("hot") !== undefined) return outputs.file(path, "--prefetch");
@@ -460,15 +451,14 @@ export function prefetchSink(args: ParsedArguments, outputs: Outputs): ImageSink
 }
 
 /** Writes what a store or a server needs to have the cells ready. */
-export async function writePrefetch(sink: ImageSink, report: BlessReport): Promise<void> {
+async function writePrefetch(sink: ImageSink, report: BlessReport): Promise<void> {
   const { uuid, grid, prefetch } = report;
   const none = { offset: 0, length: 0, digest: null, cells: [] };
   const document = { version: 1, uuid, grid, ...prefetch ?? none };
   await writeWhole(sink, new TextEncoder().encode(`${JSON.stringify(document, undefined, 2)}\n`));
 }
 
-/** The rows of a report. */
-export function hotRows({ hot, prefetch }: BlessReport): Rows {
+function hotRows({ hot, prefetch }: BlessReport): Rows {
   if (hot === undefined) return [];
   const missing = hot.missing === 0 ? "" : `, ${formatCount(hot.missing)} paths not found`;
   const placed = prefetch === undefined

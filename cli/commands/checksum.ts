@@ -10,7 +10,6 @@ import { safeLine } from "../errors.ts";
 import { formatSize } from "../values.ts";
 import { countsText } from "./outputs.ts";
 
-/** `blessfs checksum --enable|--disable IMAGE`. */
 export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   const image = args.positional("IMAGE");
   const enable = args.flag("enable");

@@ -36,7 +36,7 @@ import { certificateFiles } from "./sources.ts";
 const FASTCDC_AVERAGE_BYTES = 128 * 1024;
 
 /** A store that was opened, and how it is used. */
-export interface OpenedUploader {
+interface OpenedUploader {
   readonly uploader: ChunkUploader;
   /** Safe to print. */
   readonly storeName: string;
@@ -49,10 +49,9 @@ export interface OpenedUploader {
 }
 
 /** What the commands differ in. */
-export interface UploaderContext {
+interface UploaderContext {
   /** Options that mean something only with a store, beside those of every command that has one. */
   readonly others?: readonly string[];
-  /** What is blessed. */
   readonly source?: string;
 }
 
@@ -105,7 +104,6 @@ export async function openUploader(
 /** A store, and the sink that cuts one image for it. */
 export interface OpenedChunks extends Pick<OpenedUploader, "dryRun" | "close"> {
   readonly sink: ChunkSink;
-  /** Once the image is there. */
   report(): StoreReport;
 }
 
@@ -166,7 +164,6 @@ export interface StoreReport extends ChunkCounts {
   readonly chunkBytes: number;
 }
 
-/** Puts a report together. */
 export function storeReport(
   { storeName, dryRun, digest, chunker }: OpenedUploader,
   chunkBytes: number,
@@ -182,7 +179,6 @@ export function storeReport(
   };
 }
 
-/** The same for people. */
 export function storeRows(report: StoreReport): Rows {
   const { chunks, distinctChunks, zeroChunks, newChunks, reusedChunks } = report;
   const sent = `${formatSize(report.sentBytes)} ${report.dryRun ? "to send" : "sent"}`;
@@ -199,7 +195,6 @@ export function storeRows(report: StoreReport): Rows {
 /** The file that standard input comes from, where it comes from one. */
 const STDIN_PATH = "/dev/stdin";
 
-/** `blessfs chunk IMAGE --store STORE -o FILE.caibx`. */
 export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   const started = io.now();
   const image = args.positional("IMAGE");

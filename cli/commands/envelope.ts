@@ -28,12 +28,11 @@ const SIGNATURE_BYTES_MAX = 8 << 20;
 const BESIDE = "beside";
 
 /** An envelope, and the files that it needs. */
-export interface OpenedEnvelope {
+interface OpenedEnvelope {
   /** Undefined when nothing is around the image. */
   readonly envelope: EnvelopeOptions | undefined;
   /** Writes what can only be written when the image is there. */
   finish(report: EnvelopeReport): Promise<void>;
-  /** Closes what was read. */
   close(): void;
 }
 
@@ -100,7 +99,6 @@ export async function writeRootHashBeside(
   await writeRootHash(sink, verity);
 }
 
-/** The rows of a report. */
 export function envelopeRows({ verity, disk, outputBytes }: EnvelopeReport): Rows {
   const partitions = disk?.partitions.map(({ number, role }) => `${number} ${role}`).join(", ");
   return [

@@ -14,7 +14,6 @@ import { LeftOut } from "./image.ts";
 import { countsText, exactSize, Outputs } from "./outputs.ts";
 import { parseSourceOptions, sourceDateEpoch } from "./sources.ts";
 
-/** `blessfs export IMAGE -o TAR`. */
 export async function runExport(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
   const leftOut = new LeftOut(args);
   const image = args.positional("IMAGE");
@@ -43,7 +42,6 @@ export async function runExport(args: ParsedArguments, io: CommandIo): Promise<0
   return leftOut.finish(io);
 }
 
-/** `blessfs diff A B -o TAR`. */
 export async function runDiff(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
   const [before, after] = [args.positional("A"), args.positional("B")];
   if (before === "-" && after === "-") {

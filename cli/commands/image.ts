@@ -76,7 +76,6 @@ export function findOperand(
 
 /** What cannot be read and is left out under --keep-going. */
 export class LeftOut {
-  /** What was left out so far, and why. */
   readonly entries: { readonly path: string; readonly why: string }[] = [];
   /** Called for each; undefined when the first fault is an error. */
   readonly onFault: ((path: ByteString, error: InputError) => void) | undefined;

@@ -44,7 +44,6 @@ import { modeText, shownBytes, timeText } from "./ls.ts";
 const JSON_GROUPS_MAX = 65_536;
 const YIELD_AFTER_GROUPS = 256;
 
-/** `blessfs inspect IMAGE [PATH]`. */
 export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   if (await isSource(args.positional("IMAGE"), io)) {
     const { runSource } = await import("./inspect_source.ts");
@@ -122,7 +121,7 @@ const TEXT_FIELDS: ReadonlySet<string> = new Set([
 ]);
 
 /** The document without the groups. */
-export function imageJson(inspection: ImageInspection): Record<string, unknown> {
+function imageJson(inspection: ImageInspection): Record<string, unknown> {
   const { name, fileSizeBytes, superblock, geometry, features, checksum, journal, faults } =
     inspection;
   return {
@@ -140,7 +139,7 @@ export function imageJson(inspection: ImageInspection): Record<string, unknown> 
 }
 
 /** One group; a checksum that the file system does not have is null. */
-export function groupJson(group: GroupInspection): Record<string, unknown> {
+function groupJson(group: GroupInspection): Record<string, unknown> {
   const { checksum, blockBitmap, inodeBitmap, flagNames, ...rest } = group;
   const { blockBitmapChecksum: _block, inodeBitmapChecksum: _inode, ...numbers } = rest;
   return {
@@ -153,7 +152,7 @@ export function groupJson(group: GroupInspection): Record<string, unknown> {
 }
 
 /** Every field by its name, bytes as a UUID, as text or in hex. */
-export function superblockJson(superblock: Superblock): Record<string, unknown> {
+function superblockJson(superblock: Superblock): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(superblock).map(([name, value]) => [
       name,
@@ -187,7 +186,7 @@ const FLAG_NAMES: readonly (readonly [number, string])[] = [
 const OS_NAMES: readonly string[] = ["Linux", "Hurd", "Masix", "FreeBSD", "Lites"];
 
 /** Everything but the groups. An empty text is shown as `none`. */
-export function imageText(inspection: ImageInspection, style: Style): string {
+function imageText(inspection: ImageInspection, style: Style): string {
   const { superblock, faults } = inspection;
   const rows: Rows = [
     ...identityRows(inspection),
@@ -201,8 +200,7 @@ export function imageText(inspection: ImageInspection, style: Style): string {
   return aligned(rows.map(([label, value]) => [label, value === "" ? "none" : value]));
 }
 
-/** One group in a few lines. */
-export function groupText(
+function groupText(
   group: GroupInspection,
   { superblock }: ImageInspection,
   style: Style,
@@ -235,7 +233,7 @@ export function groupText(
 }
 
 /** A stored checksum, and the one that it should be where that is another. */
-export function checksumText(
+function checksumText(
   pair: ChecksumPair | undefined,
   digits: number,
   style: Style,
@@ -382,8 +380,7 @@ const TIMES = ["atime", "ctime", "mtime", "crtime"] as const;
 /** Longer values are cut in text; JSON has them whole. */
 const SHOWN_VALUE_BYTES = 64;
 
-/** The document. */
-export function inodeJson(
+function inodeJson(
   image: string,
   path: ByteString | undefined,
   inspection: InodeInspection,
@@ -411,8 +408,7 @@ export function inodeJson(
   };
 }
 
-/** The text. */
-export function inodeText(
+function inodeText(
   path: ByteString | undefined,
   inspection: InodeInspection,
   style: Style,

@@ -18,7 +18,6 @@ import { aligned } from "../text.ts";
 import { formatCount, formatSize } from "../values.ts";
 import { parseSourceOptions } from "./sources.ts";
 
-/** `blessfs inspect SOURCE`. */
 export async function runSource(args: ParsedArguments, io: CommandIo): Promise<void> {
   const source = args.positional("IMAGE");
   refuseImageOptions(args);

@@ -20,7 +20,6 @@ import { findOperand, LeftOut, parseImageAccess, withImage } from "./image.ts";
 
 const YIELD_AFTER_NAMES = 256;
 
-/** `blessfs ls IMAGE [PATH]`. */
 export async function runLs(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
   const imagePath = args.positional("IMAGE");
   const leftOut = new LeftOut(args);
@@ -76,7 +75,6 @@ async function forEachName(
 
 const PIECE_BYTES = 1024 * 1024;
 
-/** `blessfs cat IMAGE PATH...`. */
 export async function runCat(args: ParsedArguments, io: CommandIo): Promise<void> {
   const warnings = new Warnings(args.flag("strict"));
   await withImage(args.positional("IMAGE"), parseImageAccess(args, io), warnings, async (image) => {
@@ -103,7 +101,7 @@ async function printFile(image: Ext4Image, inode: ImageInode, io: CommandIo): Pr
 }
 
 /** A name in the JSON document. */
-export interface ListedEntry {
+interface ListedEntry {
   /** From the root on; bytes that are not UTF-8 are shown as in text. */
   readonly path: string;
   /** The bytes of a path that is not UTF-8. */
@@ -134,7 +132,7 @@ const TYPE_LETTERS: Readonly<Record<ImageInode["kind"], string>> = {
 };
 
 /** A name of the listing as JSON has it. */
-export function listedEntry(image: Ext4Image, { path, inode }: FoundInode): ListedEntry {
+function listedEntry(image: Ext4Image, { path, inode }: FoundInode): ListedEntry {
   const { mode, linkCount, uid, gid, sizeBytes, mtime } = inode.record;
   return {
     ...shownBytes("path", path === "" ? "/" : path),
@@ -153,13 +151,12 @@ export function listedEntry(image: Ext4Image, { path, inode }: FoundInode): List
 }
 
 /** A name, or with `isWhole` its path, safe for a terminal. */
-export function shortName({ path }: FoundInode, isWhole: boolean): string {
+function shortName({ path }: FoundInode, isWhole: boolean): string {
   if (path === "") return "/";
   return displayName(isWhole ? path : path.slice(path.lastIndexOf("/") + 1));
 }
 
-/** A line of the long listing. */
-export function longLine(image: Ext4Image, found: FoundInode, isWhole: boolean): string {
+function longLine(image: Ext4Image, found: FoundInode, isWhole: boolean): string {
   const { inode } = found;
   const { linkCount, uid, gid, sizeBytes, mtime } = inode.record;
   const size = isDevice(inode) ? deviceText(inode) : `${sizeBytes}`;
@@ -194,7 +191,6 @@ export function modeText(inode: Pick<ImageInode, "kind" | "record">): string {
     triple(0, 0o1000, "tT");
 }
 
-/** A time in UTC, to the second. */
 export function timeText({ seconds }: Pick<Timestamp, "seconds">): string {
   return new Date(seconds * 1000).toISOString().replace(/\.\d+Z$/, "Z");
 }

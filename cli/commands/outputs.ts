@@ -56,7 +56,7 @@ export class OutputNames {
 }
 
 /** What a call reads, which none of its outputs may be or lie in. */
-export interface CallInputs {
+interface CallInputs {
   readonly sources: readonly string[];
   /** Files and directories that are added. */
   readonly added?: readonly string[];

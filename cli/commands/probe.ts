@@ -32,7 +32,6 @@ import type { ProbeReport } from "../../probe/report.ts";
 import { type ResolvedProbeOptions, schemeLabel } from "../../probe/schemes.ts";
 import { reportCsv, reportText } from "../../probe/tables.ts";
 
-/** `blessfs probe SOURCE...`. */
 export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
   const format = outputFormat(args, io);
   const gates = {
@@ -134,7 +133,7 @@ export type Measure = Omit<
 >;
 
 /** Reads what is measured. Throws a UsageError for a value that cannot be read. */
-export function parseMeasure(
+function parseMeasure(
   args: ParsedArguments,
   env: Readonly<Record<string, string | undefined>>,
 ): Measure {
@@ -203,14 +202,14 @@ const MEASURE_OPTIONS = [
 ];
 
 /** Throws a UsageError for what `--from` cannot choose any more. */
-export function refuseMeasure(args: ParsedArguments): void {
+function refuseMeasure(args: ParsedArguments): void {
   const name = args.firstGiven([...MEASURE_OPTIONS, ...BLESS_OPTIONS]);
   if (name === undefined) return;
   throw new UsageError(`--${name}`, "is chosen when fingerprints are written, not with --from");
 }
 
 /** Throws a UsageError for what files that are cut as they are have no use for. */
-export function refuseLayout(args: ParsedArguments): void {
+function refuseLayout(args: ParsedArguments): void {
   const name = args.firstGiven(BLESS_OPTIONS);
   if (name === undefined) return;
   throw new UsageError(`--${name}`, "has no effect on files that are cut as they are", {
@@ -284,7 +283,7 @@ async function writeText(sink: ImageSink, text: string): Promise<void> {
 }
 
 /** A picture is an SVG; a name that promises something else is refused. */
-export function refusePixels(path: string | undefined): void {
+function refusePixels(path: string | undefined): void {
   const ending = /\.(png|jpe?g|gif|webp|pdf|bmp|tiff?)$/i.exec(path ?? "")?.[0];
   if (ending === undefined) return;
   throw new UsageError(`--plot ${safeLine(path!)}`, `pictures are SVG, not ${ending.slice(1)}`, {
@@ -292,7 +291,6 @@ export function refusePixels(path: string | undefined): void {
   });
 }
 
-/** `blessfs map IMAGE... --plot FILE.svg`. */
 export async function runMap(args: ParsedArguments, io: CommandIo): Promise<void> {
   const images = args.positionals("IMAGE");
   const plot = args.text("plot");

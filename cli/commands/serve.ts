@@ -28,7 +28,6 @@ const RESOLVE_MS = 600 * SECOND_MS;
 const DAY_MS = 24 * 3600 * SECOND_MS;
 const TOKEN_CHARACTERS_MIN = 16;
 
-/** `blessfs serve`. */
 export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   const settings = settingsOf(args, io);
   const { startServer } = await import("../../serve/server.ts");
@@ -186,7 +185,6 @@ export function optionRules(): OptionRule[] {
   });
 }
 
-/** `blessfs serve-task`. */
 export async function runTask(args: ParsedArguments, io: CommandIo): Promise<void> {
   const what = args.positionals("WHAT");
   if (args.positional("TASK") === "resolve") {

@@ -98,7 +98,6 @@ export function parseJobs(text: string, what: string): number {
   return parseCount(text, what, 1, 256);
 }
 
-/** The files of certificates that are named. */
 export function certificateFiles(args: ParsedArguments): CertificateFiles {
   return {
     caFile: args.value("ca-file"),
@@ -113,7 +112,6 @@ export function sourceDateEpoch({ env }: Pick<CommandIo, "env">): number {
   return text === undefined || text === "" ? 0 : parseCount(text, "SOURCE_DATE_EPOCH", 0);
 }
 
-/** Reads `SIZE` or `none`. */
 export function parseThreshold(text: string, what: string): number {
   return text === NONE ? Infinity : parseSize(text, what);
 }

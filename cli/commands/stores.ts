@@ -15,7 +15,6 @@ import type { CommandIo, ParsedArguments } from "../command.ts";
 import { EXIT, safeLine } from "../errors.ts";
 import { formatCount, formatDuration, formatSize } from "../values.ts";
 
-/** `blessfs restore INDEX --store STORE -o OUTPUT`. */
 export async function runRestore(args: ParsedArguments, io: CommandIo): Promise<void> {
   const started = io.now();
   const [indexPath, output] = [args.positional("INDEX"), args.text("output")];
@@ -44,7 +43,6 @@ export async function runRestore(args: ParsedArguments, io: CommandIo): Promise<
   ]);
 }
 
-/** `blessfs prune INDEX... --store STORE`. */
 export async function runPrune(args: ParsedArguments, io: CommandIo): Promise<0 | 1> {
   const indexes: ChunkIndex[] = [];
   for (const path of args.positionals("INDEX")) indexes.push(await readIndex(path, io));
@@ -69,7 +67,6 @@ export async function runPrune(args: ParsedArguments, io: CommandIo): Promise<0 
   return EXIT.answerNo;
 }
 
-/** `blessfs store verify --store STORE`. */
 export async function runVerify(args: ParsedArguments, io: CommandIo): Promise<0 | 1> {
   const { signal, progress } = io;
   const store = await openStore(args, io);

@@ -32,7 +32,6 @@ interface Verified {
   readonly verity?: VerityCheck | undefined;
 }
 
-/** `blessfs verify IMAGE...`. */
 export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
   const gridBytes = args.read("grid", parseSize);
   checkGrid(gridBytes);

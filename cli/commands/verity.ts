@@ -33,7 +33,6 @@ import { EXIT, safeLine } from "../errors.ts";
 import { aligned, type Rows } from "../text.ts";
 import { formatCount, formatSize, parseCount, parseSize } from "../values.ts";
 
-/** `blessfs verity format IMAGE`. */
 export async function runFormat(args: ParsedArguments, io: CommandIo): Promise<void> {
   const image = args.positional("IMAGE");
   const salt = args.value("salt");
@@ -55,7 +54,6 @@ export async function runFormat(args: ParsedArguments, io: CommandIo): Promise<v
   await io.answer(document, reportRows(image, hashFile, report));
 }
 
-/** `blessfs verity verify IMAGE`. */
 export async function runVerify(args: ParsedArguments, io: CommandIo): Promise<0 | 1 | void> {
   const image = args.positional("IMAGE");
   const findingsMax = args.read("max-findings", parseCount);
@@ -71,7 +69,6 @@ export async function runVerify(args: ParsedArguments, io: CommandIo): Promise<0
   return check.clean ? undefined : EXIT.answerNo;
 }
 
-/** `blessfs verity dump IMAGE`. */
 export async function runDump(args: ParsedArguments, io: CommandIo): Promise<void> {
   const image = args.positional("IMAGE");
   const hashFile = args.value("hash-file");
@@ -125,7 +122,6 @@ function reportRows(image: string, hashFile: string | undefined, report: VerityR
   ];
 }
 
-/** The answer for people. */
 export function checkText(image: string, check: VerityCheck, quiet: boolean): string {
   const name = safeLine(image);
   const { findings, damagedDataBlocks, damagedTreeBlocks, dataBlocks } = check;

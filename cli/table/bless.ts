@@ -26,13 +26,11 @@ import {
 } from "./options.ts";
 import { ENVELOPE_OPTIONS, LAYERED_ENVELOPE_OPTIONS } from "./verity.ts";
 
-/** `--config`. */
 const CONFIG_OPTION: OptionSpec = option(
   "--config FILE",
   "write the config of the image (entry point, environment and so on) as it is stored; - writes it to standard output",
 );
 
-/** `blessfs bless merged`. */
 export const BLESS_MERGED: Command = {
   name: "bless merged",
   aliases: ["bless"],
@@ -118,7 +116,6 @@ export const BLESS_MERGED: Command = {
   },
 };
 
-/** `blessfs bless layered`. */
 export const BLESS_LAYERED: Command = {
   name: "bless layered",
   summary: "make one ext4 image per layer, for overlayfs",
@@ -169,7 +166,6 @@ export const BLESS_LAYERED: Command = {
   load: async () => (await import("../commands/bless.ts")).runLayered,
 };
 
-/** `blessfs export`. */
 export const EXPORT: Command = {
   name: "export",
   summary: "write what is in an ext4 image, or any other source, as one tar",
@@ -207,7 +203,6 @@ export const EXPORT: Command = {
   load: async () => (await import("../commands/export.ts")).runExport,
 };
 
-/** `blessfs diff`. */
 export const DIFF: Command = {
   name: "diff",
   summary: "write the OCI layer that turns one image into another",

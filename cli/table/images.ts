@@ -18,7 +18,6 @@ import {
 } from "./options.ts";
 import { HASH_PLACE_OPTIONS, ROOT_HASH_OPTION, VERITY_SALT_OPTION } from "./verity.ts";
 
-/** `blessfs probe`. */
 export const PROBE: Command = {
   name: "probe",
   aliases: ["dedup-probe"],
@@ -124,7 +123,6 @@ export const PROBE: Command = {
   load: async () => (await import("../commands/probe.ts")).run,
 };
 
-/** `blessfs map`. */
 export const MAP: Command = {
   name: "map",
   summary: "draw how ext4 images lie on a grid, and which cells they share",
@@ -156,7 +154,6 @@ export const MAP: Command = {
   load: async () => (await import("../commands/probe.ts")).runMap,
 };
 
-/** `blessfs verify`. */
 export const VERIFY: Command = {
   name: "verify",
   summary: "check ext4 images: every checksum, every structure, every count",
@@ -203,7 +200,6 @@ export const VERIFY: Command = {
   load: async () => (await import("../commands/verify.ts")).run,
 };
 
-/** `blessfs inspect`. */
 export const INSPECT: Command = {
   name: "inspect",
   summary: "show what an ext4 image is made of, or the manifest and config of any other source",
@@ -248,7 +244,6 @@ export const INSPECT: Command = {
   load: async () => (await import("../commands/inspect.ts")).run,
 };
 
-/** `blessfs ls`. */
 export const LS: Command = {
   name: "ls",
   summary: "list files of an ext4 image",
@@ -282,7 +277,6 @@ export const LS: Command = {
   load: async () => (await import("../commands/ls.ts")).runLs,
 };
 
-/** `blessfs cat`. */
 export const CAT: Command = {
   name: "cat",
   summary: "print files of an ext4 image",
@@ -301,7 +295,6 @@ export const CAT: Command = {
   load: async () => (await import("../commands/ls.ts")).runCat,
 };
 
-/** `blessfs checksum`. */
 export const CHECKSUM: Command = {
   name: "checksum",
   summary: "switch the metadata checksums of an ext4 image on or off, in place",

@@ -17,7 +17,6 @@ import { operand, option, type OptionSpec, type PositionalSpec } from "../comman
 import { kebabCase } from "../errors.ts";
 import { sizeOption } from "../values.ts";
 
-/** `-f, --force`. */
 export function forceOption(summary = "replace an output that exists"): OptionSpec {
   return option("-f, --force", summary);
 }
@@ -27,7 +26,6 @@ export function layoutOptions(defaults: LayoutOptions): readonly OptionSpec[] {
   return [...placementOptions(defaults), ...sizeOptions(defaults), ...FEATURE_OPTIONS];
 }
 
-/** Where payload goes. */
 function placementOptions(defaults: LayoutOptions): readonly OptionSpec[] {
   return [
     option(
@@ -57,7 +55,6 @@ function placementOptions(defaults: LayoutOptions): readonly OptionSpec[] {
   ];
 }
 
-/** How large the parts are. */
 function sizeOptions(defaults: LayoutOptions): readonly OptionSpec[] {
   const { reservedBlocks: reserved } = defaults;
   return [
@@ -150,7 +147,6 @@ export const CERTIFICATE_OPTIONS: readonly OptionSpec[] = [
   option("--key FILE", "the key that belongs to --cert", { key: "keyFile" }),
 ];
 
-/** How a source is read. */
 export const SOURCE_OPTIONS: readonly OptionSpec[] = [
   option(
     "--platform OS/ARCH[/VARIANT]",
@@ -196,7 +192,6 @@ export const INSPECTED_SOURCE_OPTIONS: readonly OptionSpec[] = SOURCE_OPTIONS.fi
   ["platform", "tmpdir", "plain-http", "authfile", "ca-file", "cert", "key", "limit"].includes(name)
 );
 
-/** Where chunks go. */
 export const STORE_OPTION: OptionSpec = option(
   "--store STORE",
   "put the chunks into this store: a directory, or s3+https://HOST/BUCKET/PREFIX with the keys of AWS_ACCESS_KEY_ID " +
@@ -204,7 +199,6 @@ export const STORE_OPTION: OptionSpec = option(
   { completion: "directory" },
 );
 
-/** How chunks get into a store. */
 export const CHUNK_OPTIONS: readonly OptionSpec[] = [
   option(
     "--chunker fixed|fastcdc[:AVG:MIN:MAX]",
@@ -227,13 +221,11 @@ export const CHUNK_OPTIONS: readonly OptionSpec[] = [
   option("--dry-run", "write nothing, and report what would be new in the store"),
 ];
 
-/** The image that is looked into. */
 export const IMAGE_OPERAND: PositionalSpec = operand(
   "IMAGE",
   "an ext4, ext3 or ext2 image, or FILE#NUMBER for one in a partition of a disk",
 );
 
-/** The image to bless. */
 export const SOURCE_OPERAND: PositionalSpec = operand(
   "SOURCE",
   "the image to bless, or - for one on standard input",

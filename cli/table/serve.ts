@@ -6,7 +6,6 @@
 import { type Command, examples, JSON_OPTION, operand, option } from "../command.ts";
 import { SOURCE_OPTIONS } from "./options.ts";
 
-/** `blessfs serve`. */
 export const SERVE: Command = {
   name: "serve",
   summary: "bless in the background, over an HTTP API",

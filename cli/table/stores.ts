@@ -21,7 +21,6 @@ const STORE: OptionSpec = {
   summary: "the chunk store: a directory, or s3+https://HOST/BUCKET/PREFIX",
 };
 
-/** `blessfs chunk`. */
 export const CHUNK: Command = {
   name: "chunk",
   summary: "put an existing image into a chunk store of casync and desync",
@@ -59,7 +58,6 @@ export const CHUNK: Command = {
   load: async () => (await import("../commands/chunk.ts")).run,
 };
 
-/** `blessfs restore`. */
 export const RESTORE: Command = {
   name: "restore",
   summary: "get an image back from a chunk store",
@@ -90,7 +88,6 @@ export const RESTORE: Command = {
   load: async () => (await import("../commands/stores.ts")).runRestore,
 };
 
-/** `blessfs prune`. */
 export const PRUNE: Command = {
   name: "prune",
   summary: "remove chunks from a store that no index names",
@@ -117,7 +114,6 @@ export const PRUNE: Command = {
   load: async () => (await import("../commands/stores.ts")).runPrune,
 };
 
-/** `blessfs store verify`. */
 export const STORE_VERIFY: Command = {
   name: "store verify",
   summary: "read every chunk of a store and check its digest",

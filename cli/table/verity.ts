@@ -20,7 +20,6 @@ export const ROOT_HASH_OPTION: OptionSpec = option(
   "the root hash that data and tree must have",
 );
 
-/** Where the tree is. */
 export const HASH_PLACE_OPTIONS: readonly OptionSpec[] = [
   option("--hash-file FILE", "the file of the hash tree, where it is not behind the data"),
   option("--hash-offset SIZE", "where the verity superblock is in its file", {
@@ -35,7 +34,6 @@ export const VERITY_SALT_OPTION: OptionSpec = option(
   { defaultText: "32 zeros" },
 );
 
-/** What is around a merged image. */
 export const ENVELOPE_OPTIONS: readonly OptionSpec[] = [
   option(
     "--verity append|beside|FILE",
@@ -56,7 +54,6 @@ export const ENVELOPE_OPTIONS: readonly OptionSpec[] = [
   option("--vhd", "end the output with the footer of a fixed VHD, for Hyper-V"),
 ];
 
-/** What is around the images of layers. */
 export const LAYERED_ENVELOPE_OPTIONS: readonly OptionSpec[] = [
   option(
     "--verity append|beside",
@@ -77,7 +74,6 @@ const VERITY_IMAGE = operand(
   "an image, a disk with a partition table, or a block device",
 );
 
-/** `verity format`. */
 export const VERITY_FORMAT: Command = {
   name: "verity format",
   summary: "give an image a dm-verity hash tree, as veritysetup format does",
@@ -112,7 +108,6 @@ export const VERITY_FORMAT: Command = {
   load: async () => (await import("../commands/verity.ts")).runFormat,
 };
 
-/** `verity verify`. */
 export const VERITY_VERIFY: Command = {
   name: "verity verify",
   summary: "check an image and its hash tree against a root hash",
@@ -138,7 +133,6 @@ export const VERITY_VERIFY: Command = {
   load: async () => (await import("../commands/verity.ts")).runVerify,
 };
 
-/** `verity dump`. */
 export const VERITY_DUMP: Command = {
   name: "verity dump",
   summary: "show the hash tree of an image, or how to open it",

@@ -42,7 +42,7 @@ const COLUMNS = ["image_number", "layout", "unit", "unit_bytes", "raw", "stored"
 type ReadRow = Readonly<Record<typeof COLUMNS[number], unknown>>;
 
 /** Opens a file. Throws an InputError when it is none of fingerprints, or not there, else an IoError. */
-export async function openFingerprints(path: string): Promise<FingerprintFile> {
+async function openFingerprints(path: string): Promise<FingerprintFile> {
   const name = displayName(byteStringFromText(path));
   const reader = openFileReader(path, { what: "a file of fingerprints" });
   const file = asyncBuffer(reader);

@@ -53,7 +53,7 @@ export function storedSizeMeasure(compression: Compression): StoredSizeOf | unde
 }
 
 /** Units are sent in batches of at most so many bytes. */
-export const BATCH_BYTES = 4 * 1024 * 1024;
+const BATCH_BYTES = 4 * 1024 * 1024;
 
 /** Units one behind the other. */
 interface Batch {

@@ -23,7 +23,7 @@ const SECURITY_HEADERS = {
 } as const;
 
 /** What the app is made of. */
-export interface AppParts {
+interface AppParts {
   readonly service: ServeService;
   readonly tokens: Tokens;
   /** Only requests that name this machine are answered: it listens on loopback, and asks for no token. */
@@ -36,11 +36,9 @@ interface Environment {
   Variables: { traceparent: string; route: string };
 }
 
-/** The app's type. */
 export type App = Hono<Environment>;
 type AppContext = Context<Environment>;
 
-/** Makes the app. */
 export function createApp(parts: AppParts): App {
   const app: App = new Hono<Environment>();
   const { service } = parts;
@@ -76,7 +74,7 @@ export function createApp(parts: AppParts): App {
 }
 
 /** Throws unless the request has a token, where one is needed. */
-export function checkToken(context: Context, tokens: Tokens): void {
+function checkToken(context: Context, tokens: Tokens): void {
   const token = tokenOf(context.req.header("authorization"), context.req.header("cookie"));
   if (tokens.accepts(token)) return;
   throw new RequestError(401, "unauthorized", "a token is needed", {

@@ -19,7 +19,6 @@ const IDLE_MS_MAX = 120_000;
 /** A server that lives answers sooner. */
 const ANSWER_MS_MAX = 3000;
 
-/** A server that listens. */
 export interface Listener {
   /** Where: `unix:PATH` or `http://HOST:PORT`. */
   readonly address: string;
@@ -27,7 +26,6 @@ export interface Listener {
   close(waitMs: number): Promise<void>;
 }
 
-/** Starts to listen. */
 export async function listen(app: App, address: ListenAddress): Promise<Listener> {
   const handler = getRequestListener(app.fetch, { overrideGlobalObjects: false });
   const server = createServer(

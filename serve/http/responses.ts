@@ -10,7 +10,6 @@ import { RequestError } from "../faults.ts";
 import { FINAL_STATES } from "../schemas.ts";
 import type { ServeService } from "../service.ts";
 
-/** Which bytes a Range header asks for. */
 export type ByteRange =
   | { readonly kind: "whole" }
   | { readonly kind: "part"; readonly first: number; readonly last: number }
@@ -21,7 +20,7 @@ export type ByteRange =
  *
  * @param sizeBytes of the file
  */
-export function parseRange(header: string | undefined, sizeBytes: number): ByteRange {
+function parseRange(header: string | undefined, sizeBytes: number): ByteRange {
   const match = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(header?.trim() ?? "");
   if (match === null || match[1] === "" && match[2] === "") return { kind: "whole" };
   if (match[1] === "") {

@@ -29,7 +29,6 @@ import {
 } from "../schemas.ts";
 import type { ServeService } from "../service.ts";
 
-/** The documents of the API by their names in /openapi.json. */
 export const DOCUMENTS = {
   BlessRequest: BlessRequestSchema,
   Error: ErrorSchema,
@@ -44,7 +43,6 @@ export const DOCUMENTS = {
   ProbeRequest: ProbeRequestSchema,
 } as const;
 
-/** The name of one of them. */
 export type DocumentName = keyof typeof DOCUMENTS;
 
 /** A request whose parts are there and right. */
@@ -65,14 +63,12 @@ export interface RouteRequest {
 
 type AnySchema = v.GenericSchema<unknown, unknown>;
 
-/** One answer. */
-export interface RouteAnswer {
+interface RouteAnswer {
   readonly description: string;
   /** JSON of this kind, or another type of content. */
   readonly content?: DocumentName | { readonly type: string };
 }
 
-/** One route. */
 export interface Route {
   readonly id: string;
   readonly method: "get" | "post" | "delete";
@@ -334,11 +330,10 @@ function schemaOf(schema: v.GenericSchema<unknown, unknown>): JsonSchema {
 }
 
 /** A route's path as OpenAPI writes it. */
-export function openApiPath(path: string): string {
+function openApiPath(path: string): string {
   return path.replace(/:([a-z]+)(?:\{[^}]*\})?/g, "{$1}");
 }
 
-/** The description of the API. */
 export function openApiDocument(routes: readonly Route[], version: string): JsonSchema {
   const paths: Record<string, JsonSchema> = {};
   for (const route of routes) {

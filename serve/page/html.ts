@@ -5,7 +5,6 @@
  * @module
  */
 
-/** HTML that is safe to send. */
 export class Html {
   readonly text: string;
 
@@ -14,7 +13,6 @@ export class Html {
   }
 }
 
-/** What a template takes. */
 export type HtmlPart = string | number | Html | null | undefined | false | readonly HtmlPart[];
 
 /** A template: text is escaped, lists are put together, null and false are nothing. */
@@ -43,7 +41,6 @@ export function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => names[character]!);
 }
 
-/** Sent as /assets/page.css. */
 export const STYLE = `
 :root {
   color-scheme: light dark;
@@ -142,7 +139,6 @@ form.login { display: grid; gap: 0.75rem; max-width: 26rem; margin-top: 1rem; }
 @media print { form, .skip { display: none; } }
 `.trimStart();
 
-/** Sent as /assets/page.js. */
 export const SCRIPT = `
 "use strict";
 (() => {

@@ -32,7 +32,6 @@ const IMAGES_MAX = 40;
 const LIVE_MS = 500;
 const FORM_BYTES_MAX = 16 << 10;
 
-/** Adds the pages to the app. */
 export function addPages(app: App, service: ServeService, tokens: Tokens): void {
   const pages = new Pages(service, tokens);
   const asset = (path: string, text: string, type: string) =>

@@ -11,7 +11,6 @@ const LABEL_CHARACTERS = 14;
 /** Bars that are closer together have no room for labels. */
 const LABEL_STEP_MIN = 90;
 
-/** What all pages have around them. */
 export function pageView(
   title: string,
   body: Html,
@@ -53,7 +52,6 @@ export function pageView(
   `.text;
 }
 
-/** Asks for a token. */
 export function loginView(wasWrong: boolean): Html {
   return html`<h1>Log in</h1>
 <form class="login" method="post" action="/login">
@@ -63,7 +61,6 @@ ${wasWrong && html`<p class="fault" role="alert">That token is not one of this s
 </form>`;
 }
 
-/** The parts of the overview that change. */
 export interface OverviewParts {
   readonly figures: readonly (readonly [label: string, value: string | number])[];
   readonly running: readonly Job[];
@@ -85,7 +82,6 @@ export function overviewSections(parts: OverviewParts): Record<string, Html> {
   };
 }
 
-/** The page at `/`. */
 export function overviewView(parts: OverviewParts, fault: string | undefined): Html {
   const sections = overviewSections(parts);
   const section = (id: string, title: string) =>
@@ -159,7 +155,7 @@ function cancelForm(job: Job): Html | false {
 }
 
 /** How far each layer, and the image, is. */
-export function tasksView({ tasks }: JobProgress): Html {
+function tasksView({ tasks }: JobProgress): Html {
   if (tasks.length === 0) return html`<p class="empty">Preparing</p>`;
   return html`<dl class="tasks">${
     tasks.map(({ task, doneBytes, totalBytes, done }) => {
@@ -359,7 +355,6 @@ function legendView(entries: readonly (readonly [kind: string, text: string])[])
   }</ul>`;
 }
 
-/** The page of a job. */
 export function jobView(job: Job): Html {
   return html`
     <h1>${jobTitle(job)}</h1>
@@ -395,7 +390,6 @@ interface ReportLayer {
   readonly entries?: number;
 }
 
-/** The page of an image. */
 export function imageView(image: ImageDocument): Html {
   const layers = (image.report["layers"] ?? []) as readonly ReportLayer[];
   const text = (value: unknown) => value === null || value === undefined ? null : String(value);

@@ -4,19 +4,16 @@
  * @module
  */
 
-/** A value of a column. */
 export type Value = string | number | null | Uint8Array;
 
 /** A row by the names of its columns. */
 export type Row = Readonly<Record<string, Value>>;
 
-/** Runs statements. */
 export interface Session {
   /** Runs one statement; the rows that it returns. */
   run(sql: string, values?: readonly Value[]): Promise<readonly Row[]>;
 }
 
-/** A database. */
 export interface Database extends Session {
   /** How the dialects differ where they must. */
   readonly dialect: Dialect;
@@ -44,7 +41,6 @@ export interface Dialect {
   readonly lockRows: string;
 }
 
-/** Everything that is kept. */
 export function schemaStatements({ serial, bytes }: Dialect): readonly string[] {
   return [
     `CREATE TABLE IF NOT EXISTS jobs (

@@ -19,21 +19,17 @@ import {
   StoreQueries,
 } from "./store.ts";
 
-/** What a request became. */
-export type Posted =
+type Posted =
   | { readonly kind: "created" | "joined"; readonly id: string }
   | { readonly kind: "full"; readonly queued: number };
 
-/** What is known once a source was resolved. */
-export interface ResolvedWork {
+interface ResolvedWork {
   readonly key: string;
   readonly manifestDigest: string | undefined;
 }
 
-/** What to do after that. */
-export type AfterResolving = "bless" | "joined" | "lost";
+type AfterResolving = "bless" | "joined" | "lost";
 
-/** The store, with what changes it. */
 export class JobStore extends StoreQueries {
   /**
    * Writes a job down, or finds the one that does the same already.
@@ -365,7 +361,6 @@ export class JobStore extends StoreQueries {
     }
   }
 
-  /** Ends a job that failed or was cancelled. */
   async end(
     claim: Claim,
     state: "failed" | "cancelled",

@@ -39,7 +39,6 @@ export function openDatabaseFile(path: string): DatabaseSync {
   return new DatabaseSync(path);
 }
 
-/** A connection with its prepared statements. */
 class Connection implements Session {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();

@@ -17,7 +17,6 @@ import type {
 } from "../schemas.ts";
 import type { Database, Row, Session } from "./database.ts";
 
-/** A job as it is stored. */
 export interface JobRecord {
   readonly id: string;
   readonly key: string | undefined;
@@ -47,10 +46,8 @@ export interface JobRecord {
   readonly names: readonly string[];
 }
 
-/** An image with the names that stand for it. */
 export type NamedImage = ImageRecord & { readonly names: readonly string[] };
 
-/** The chunk index of one file of an image. */
 export interface StoredIndex {
   readonly position: number;
   readonly bytes: Uint8Array;
@@ -62,16 +59,13 @@ export interface Claim {
   readonly owner: string;
 }
 
-/** What became of a request to cancel. */
 export type Cancelled = "cancelled" | "requested" | "finished" | "unknown";
 
-/** What became of a request to delete an image. */
 export type Deletion =
   | { readonly kind: "deleted"; readonly record: ImageRecord }
   | { readonly kind: "named"; readonly names: readonly string[] }
   | { readonly kind: "unknown" };
 
-/** Which jobs are listed. */
 export interface JobFilter {
   readonly state?: JobState | undefined;
   readonly name?: string | undefined;
@@ -146,7 +140,6 @@ function jobOf(row: Row, names: readonly string[]): JobRecord {
   };
 }
 
-/** An image from its row. */
 export function imageOf(row: Row): ImageRecord {
   return {
     digest: row["digest"] as string,
@@ -164,7 +157,6 @@ export function imageOf(row: Row): ImageRecord {
   };
 }
 
-/** The queries of the API. */
 export class StoreQueries {
   protected readonly database: Database;
 
@@ -240,7 +232,6 @@ export class StoreQueries {
     return await this.#withNames(rows);
   }
 
-  /** How many jobs are in each state. */
   async counts(): Promise<ReadonlyMap<string, number>> {
     const rows = await this.database.run(
       `SELECT state, count(*) AS n FROM jobs WHERE ${JOB_IS_LISTED} GROUP BY state`,
@@ -248,7 +239,6 @@ export class StoreQueries {
     return new Map(rows.map((row) => [row["state"] as string, Number(row["n"])]));
   }
 
-  /** An image by its digest. */
   async image(digest: string): Promise<NamedImage | undefined> {
     const rows = await this.database.run("SELECT * FROM images WHERE digest = ?", [digest]);
     return (await this.#withImageNames(rows))[0];
@@ -278,7 +268,6 @@ export class StoreQueries {
     return await this.#withImageNames(rows);
   }
 
-  /** What all images come to. */
   async imageTotals(): Promise<
     { readonly count: number; readonly sizeBytes: number; readonly newBytes: number }
   > {
@@ -290,7 +279,6 @@ export class StoreQueries {
     return { count: number("n"), sizeBytes: number("bytes"), newBytes: number("new_bytes") };
   }
 
-  /** What a name stands for. */
   async name(
     name: string,
   ): Promise<
