@@ -81,7 +81,7 @@ export * from "./lib/chunk/mod.ts";
 export * from "./lib/io/mod.ts";
 export * from "./probe/mod.ts";
 
-export { formatUuid } from "./lib/bytes/uuid.ts";
+export { formatUuid } from "./lib/bytes/digest.ts";
 export {
   BlessfsError,
   ERROR_CODES,

@@ -50,7 +50,7 @@ function sizeError(text: string, what: string, why: string): UsageError {
   });
 }
 
-export { formatSize } from "../lib/bytes/size_text.ts";
+export { formatSize } from "../lib/bytes/arithmetic.ts";
 
 /** A size as it is typed, exact: `128K`, `4M`, `131073`. */
 export { shortSize as sizeOption } from "../lib/bytes/arithmetic.ts";

@@ -4,8 +4,7 @@
  *
  * @module
  */
-import { shortSize } from "../lib/bytes/arithmetic.ts";
-import { formatSize } from "../lib/bytes/size_text.ts";
+import { formatSize, shortSize } from "../lib/bytes/arithmetic.ts";
 import { escapeXml, reportChart } from "./chart.ts";
 import type { ProbeReport } from "./report.ts";
 import { SCHEME_KINDS, schemeLabel } from "./schemes.ts";

@@ -4,9 +4,8 @@
  *
  * @module
  */
-import { shortSize } from "../lib/bytes/arithmetic.ts";
+import { formatSize, shortSize } from "../lib/bytes/arithmetic.ts";
 import { byteStringFromText, displayName } from "../lib/bytes/byte_string.ts";
-import { formatSize } from "../lib/bytes/size_text.ts";
 import type { ProbeReport, SchemeReport } from "./report.ts";
 import { schemeLabel } from "./schemes.ts";
 

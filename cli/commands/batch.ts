@@ -8,7 +8,7 @@ import { availableParallelism } from "node:os";
 import { plainJson } from "../../lib/bytes/byte_string.ts";
 import { InputError, InterruptedError, IoError, throwIfAborted } from "../../lib/errors.ts";
 import { openFault } from "../../lib/io/random_reader.ts";
-import { createLayerCache } from "../../lib/source/layers/layer_cache.ts";
+import { createLayerCache } from "../../lib/source/layers/load_layers.ts";
 import { openImage } from "../../lib/source/source.ts";
 import type { LayerCache } from "../../lib/source/types.ts";
 import { Warnings } from "../../lib/warnings.ts";

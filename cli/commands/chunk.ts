@@ -14,7 +14,7 @@ import { type ChunkerParameters, chunkerText, fastCdcParameters } from "../../li
 import { openChunkStore } from "../../lib/chunk/store.ts";
 import { isS3Address } from "../../lib/chunk/s3_request.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";
-import { readFileInto, readStreamInto } from "../../lib/io/file_source.ts";
+import { readFileInto, readStreamInto } from "../../lib/io/streams.ts";
 import { realPathOf } from "../../lib/io/paths.ts";
 import { type ImageSink, teeSink } from "../../lib/io/sink.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";

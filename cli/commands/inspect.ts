@@ -12,7 +12,7 @@ import {
   byteStringFromText,
   displayName,
 } from "../../lib/bytes/byte_string.ts";
-import { formatUuid } from "../../lib/bytes/uuid.ts";
+import { formatUuid } from "../../lib/bytes/digest.ts";
 import { throwIfAborted, UsageError } from "../../lib/errors.ts";
 import type { Superblock } from "../../lib/ext4/format/superblock.ts";
 import { joinXattrName } from "../../lib/ext4/format/xattr.ts";

@@ -10,7 +10,7 @@
 import { Buffer } from "node:buffer";
 import { setImmediate } from "node:timers/promises";
 import { alignDown } from "../bytes/arithmetic.ts";
-import { derivedUuid, formatUuid } from "../bytes/uuid.ts";
+import { derivedUuid, formatUuid } from "../bytes/digest.ts";
 import {
   checkVhdSize,
   layOutDisk,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { formatUuid } from "../bytes/uuid.ts";
+import { formatUuid } from "../bytes/digest.ts";
 import type { ImageSink } from "../io/sink.ts";
 import { resolveOptions, type SourceOptions } from "../source/source.ts";
 import { uuidComment } from "../tar/pax.ts";

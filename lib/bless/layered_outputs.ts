@@ -14,14 +14,14 @@ import {
 import type { ChunkDigest } from "../chunk/chunk.ts";
 import { type ChunkIndex, decodeChunkIndex, encodeChunkIndex } from "../chunk/chunk_index.ts";
 import type { ChunkerParameters } from "../chunk/fastcdc.ts";
-import { readFileInto } from "../io/file_source.ts";
+import { readFileInto } from "../io/streams.ts";
 import { InputError, throwIfAborted } from "../errors.ts";
 import { outputExistsError, statIfThere } from "../io/paths.ts";
 import { type ImageSink, teeSink } from "../io/sink.ts";
 import { displayPath } from "../io/system_error.ts";
 import type { Progress } from "../progress.ts";
 import { pathIn, readFileWhole, writeFileWhole } from "./layered_store.ts";
-import { derivedUuid } from "../bytes/uuid.ts";
+import { derivedUuid } from "../bytes/digest.ts";
 import { createFileSink } from "../io/file_sink.ts";
 import { openFileReader, type RandomReader } from "../io/random_reader.ts";
 import { vhdSink } from "../disk/disk_layout.ts";

@@ -11,7 +11,7 @@ import { Buffer } from "node:buffer";
 import { createHash, type Hash } from "node:crypto";
 import type { ByteString } from "../bytes/byte_string.ts";
 import { invariant, type OptionDifference } from "../errors.ts";
-import { parseDigest } from "../io/digest.ts";
+import { parseDigest } from "../bytes/digest.ts";
 import { type FileTree, type TreeNode, walkTree } from "../model/node.ts";
 import { compatText } from "../ext4/plan/compat.ts";
 import * as v from "valibot";

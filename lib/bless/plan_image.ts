@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { derivedUuid } from "../bytes/uuid.ts";
+import { derivedUuid } from "../bytes/digest.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
 import { type Continuation, planExt4 } from "../ext4/plan/plan_ext4.ts";
 import { type LayoutOptions, parseUuid, resolveSettings } from "../ext4/plan/settings.ts";
@@ -26,7 +26,7 @@ import {
 import { treeOptions } from "../source/tree_options.ts";
 import { buildTree } from "../tree/build.ts";
 import { idMapLines } from "../tree/owners.ts";
-import { exactSize } from "../bytes/size_text.ts";
+import { exactSize } from "../bytes/arithmetic.ts";
 
 /**
  * Version of the image format: raised whenever an equal source and equal options begin to give other bytes. Reports and

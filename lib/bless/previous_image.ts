@@ -14,7 +14,7 @@ import { openExt4Image } from "../ext4/read/image.ts";
 import { readPrevious } from "../ext4/read/previous.ts";
 import { verifyImage } from "../ext4/verify/verify.ts";
 import { describeLocation, describeProblem } from "../ext4/volume/judge.ts";
-import { Digester } from "../io/digest.ts";
+import { Digester } from "../bytes/digest.ts";
 import { type RandomReader, readExactly } from "../io/random_reader.ts";
 import type { BlockRange } from "../layout/blocks.ts";
 import { BLOCK_SIZE_BYTES } from "../model/payload.ts";

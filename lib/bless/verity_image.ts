@@ -26,9 +26,9 @@ import {
 import { dataBlocksOf, TreeSink, verityReport } from "../verity/verity_sink.ts";
 import { readRootHash, readVeritySuperblock, type VerityPlace } from "../verity/verify_tree.ts";
 import { Buffer } from "node:buffer";
-import { formatUuid } from "../bytes/uuid.ts";
+import { formatUuid } from "../bytes/digest.ts";
 import { closeSync, fstatSync, ftruncateSync, openSync, type Stats, statSync } from "node:fs";
-import { readFileInto } from "../io/file_source.ts";
+import { readFileInto } from "../io/streams.ts";
 import type { ImageSink } from "../io/sink.ts";
 import { displayPath, ioErrorFrom } from "../io/system_error.ts";
 import type { ThreadOptions } from "../io/thread.ts";

@@ -9,7 +9,7 @@
 import { closeSync, fstatSync, ftruncateSync, openSync, renameSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { IoError, throwIfAborted } from "../errors.ts";
-import { readFileInto } from "../io/file_source.ts";
+import { readFileInto } from "../io/streams.ts";
 import {
   checkRoom,
   claimDevice,

@@ -6,7 +6,7 @@
  * @module
  */
 import { crc32 } from "node:zlib";
-import { formatUuid, uuidBytes } from "../bytes/uuid.ts";
+import { formatUuid, uuidBytes } from "../bytes/digest.ts";
 import { bytesFromByteString, byteStringFromBytes } from "../bytes/byte_string.ts";
 import { InputError, invariant, optionError } from "../errors.ts";
 import type { RandomReader } from "../io/random_reader.ts";

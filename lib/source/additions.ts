@@ -11,7 +11,7 @@ import { basename, dirname } from "node:path";
 import process from "node:process";
 import { type ByteString, byteStringFromText, displayName } from "../bytes/byte_string.ts";
 import { InputError, throwIfAborted, UsageError } from "../errors.ts";
-import { Digester } from "../io/digest.ts";
+import { Digester } from "../bytes/digest.ts";
 import { realPathOf, statIfThere } from "../io/paths.ts";
 import {
   descriptorReader,

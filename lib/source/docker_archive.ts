@@ -6,7 +6,7 @@
  */
 import type * as v from "valibot";
 import { InputError } from "../errors.ts";
-import { digestOf } from "../io/digest.ts";
+import { digestOf } from "../bytes/digest.ts";
 import type { Archive } from "./archive.ts";
 import { digestFault, readConfig } from "./documents.ts";
 import { displayText, fields, listOf, maybe, readJson, TEXT } from "./json.ts";

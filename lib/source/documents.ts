@@ -7,7 +7,7 @@
 import { Buffer } from "node:buffer";
 import * as v from "valibot";
 import { InputError } from "../errors.ts";
-import { digestOf, parseDigest } from "../io/digest.ts";
+import { digestOf, parseDigest } from "../bytes/digest.ts";
 import type { Compression } from "../io/inflate.ts";
 import {
   checkJson,

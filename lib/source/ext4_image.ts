@@ -7,11 +7,10 @@ import { Buffer } from "node:buffer";
 import { setImmediate } from "node:timers/promises";
 import { throwIfAborted } from "../errors.ts";
 import { HASH_SEED } from "../ext4/plan/directories.ts";
-import { formatUuid } from "../bytes/uuid.ts";
+import { Digester, formatUuid } from "../bytes/digest.ts";
 import { type Ext4Image, openExt4Image } from "../ext4/read/image.ts";
 import { faultInImage } from "../ext4/volume/judge.ts";
 import { readTree } from "../ext4/read/tree.ts";
-import { Digester } from "../io/digest.ts";
 import type { RandomReader } from "../io/random_reader.ts";
 import {
   BLOCK_SIZE_BYTES,

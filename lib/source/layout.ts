@@ -8,7 +8,7 @@
 import { join } from "node:path";
 import * as v from "valibot";
 import { InputError } from "../errors.ts";
-import { parseDigest } from "../io/digest.ts";
+import { parseDigest } from "../bytes/digest.ts";
 import { statIfThere } from "../io/paths.ts";
 import { missingInput, SharedDescriptor } from "../io/random_reader.ts";
 import type { Archive } from "./archive.ts";

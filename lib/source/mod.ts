@@ -36,7 +36,7 @@ export type {
   SourceOptions,
   StoredBytes,
 } from "./source.ts";
-export { createLayerCache } from "./layers/layer_cache.ts";
+export { createLayerCache } from "./layers/load_layers.ts";
 export type { LayerCache } from "./types.ts";
 export type { AddedReport, AddPath, AddTar, Exclude, RegistryOptions } from "./types.ts";
 export type { IdMaps, IdRange } from "../tree/owners.ts";

@@ -6,7 +6,7 @@
  * @module
  */
 import { UsageError } from "../errors.ts";
-import { parseDigest } from "../io/digest.ts";
+import { parseDigest } from "../bytes/digest.ts";
 import { displayText } from "./json.ts";
 import type { SourceKind } from "./types.ts";
 

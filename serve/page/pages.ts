@@ -4,7 +4,7 @@
  * @module
  */
 import type { Context } from "hono";
-import { formatSize } from "../../lib/bytes/size_text.ts";
+import { formatSize } from "../../lib/bytes/arithmetic.ts";
 import { tokenOf, type Tokens } from "../access.ts";
 import { RequestError } from "../faults.ts";
 import type { App } from "../http/app.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { formatSize } from "../../lib/bytes/size_text.ts";
+import { formatSize } from "../../lib/bytes/arithmetic.ts";
 import type { ImageDocument, ImageFigures, Job, JobProgress } from "../schemas.ts";
 import { Html, html, type HtmlPart } from "./html.ts";
 

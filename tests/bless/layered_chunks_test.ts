@@ -5,7 +5,7 @@ import { LayerChunks, sumOfChunked } from "../../lib/bless/layered_outputs.ts";
 import { ChunkSink, ChunkUploader } from "../../lib/chunk/chunk_sink.ts";
 import { decodeChunkIndex, encodeChunkIndex } from "../../lib/chunk/chunk_index.ts";
 import { DirectoryStore } from "../../lib/chunk/directory_store.ts";
-import { readFileInto } from "../../lib/io/file_source.ts";
+import { readFileInto } from "../../lib/io/streams.ts";
 import { IoError } from "../../lib/errors.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
 import { withDirectory } from "../source/helpers.ts";

@@ -10,7 +10,7 @@ import {
   type LayeredReport,
 } from "../../lib/bless/layered.ts";
 import { LAYERED_DEFAULTS, type LayoutOptions } from "../../lib/bless/options.ts";
-import { digestOf } from "../../lib/io/digest.ts";
+import { digestOf } from "../../lib/bytes/digest.ts";
 import { type BuiltImage, type LayoutSpec, writeOciLayout } from "../source/build_layout.ts";
 import { testOptions } from "../source/helpers.ts";
 import { buildTar, type SimpleEntry } from "../tar/build.ts";

@@ -7,7 +7,7 @@ import {
 } from "../../lib/bless/layered_records.ts";
 import { contentDigestOf } from "../../lib/bless/plan_image.ts";
 import { InputError } from "../../lib/errors.ts";
-import { digestOf } from "../../lib/io/digest.ts";
+import { digestOf } from "../../lib/bytes/digest.ts";
 import { overlayTrees } from "../../lib/tree/overlay.ts";
 import type { SimpleEntry } from "../tar/build.ts";
 import { layersOf, treeOptions } from "../tree/layers.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { contentIdentity, deriveUuid, withTree } from "../../lib/bless/plan_image.ts";
 import { blessMerged, type BlessMergedOptions, releaseAsWritten } from "../../lib/bless/merged.ts";
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
-import { formatUuid } from "../../lib/bytes/uuid.ts";
+import { formatUuid } from "../../lib/bytes/digest.ts";
 import { BlessfsError, InputError, InterruptedError, UsageError } from "../../lib/errors.ts";
 import type { PayloadWrite } from "../../lib/ext4/plan/image_plan.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";

@@ -3,7 +3,7 @@ import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import type { OpenedImage } from "../../lib/source/source.ts";
 import { deriveUuid, FORMAT_VERSION, layerReport, planImage } from "../../lib/bless/plan_image.ts";
 import { imageReport, sourceReport } from "../../lib/bless/report.ts";
-import { formatUuid } from "../../lib/bytes/uuid.ts";
+import { formatUuid } from "../../lib/bytes/digest.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";
 import { resolveSettings } from "../../lib/ext4/plan/settings.ts";
 import { memoryReader } from "../../lib/io/random_reader.ts";

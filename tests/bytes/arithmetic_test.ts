@@ -1,13 +1,14 @@
-import { assert, assertEquals } from "@std/assert";
-import fc from "fast-check";
 import {
   alignDown,
   alignUp,
   divCeil,
   firstIndex,
   isPowerOfTwo,
+  littleEndianWords,
   rotateLeft,
 } from "../../lib/bytes/arithmetic.ts";
+import { assert, assertEquals } from "@std/assert";
+import fc from "fast-check";
 
 Deno.test("divCeil, alignUp and alignDown round the way they say", () => {
   assertEquals([divCeil(0, 4), divCeil(1, 4), divCeil(4, 4), divCeil(5, 4)], [0, 1, 1, 2]);
@@ -42,4 +43,22 @@ Deno.test("firstIndex finds where a condition begins to hold, and the count wher
   const first = (value: number) => firstIndex(numbers.length, (i) => numbers[i]! >= value);
   assertEquals([0, 1, 2, 3, 4, 7, 8].map(first), [0, 0, 1, 1, 3, 3, 4]);
   assertEquals(firstIndex(0, () => true), 0);
+});
+
+const BYTES = Uint8Array.of(9, 1, 2, 3, 0x84, 5, 6, 7, 8, 9, 10, 11, 12);
+
+Deno.test("littleEndianWords gives whole words, wherever the bytes begin and on any machine", () => {
+  const wanted = [-0x7bfcfdff, 0x08070605];
+  for (const isLittleEndian of [true, false]) {
+    assertEquals([...littleEndianWords(BYTES.subarray(1, 10), isLittleEndian)], wanted);
+    assertEquals([...littleEndianWords(BYTES.slice(1, 10), isLittleEndian)], wanted);
+    assertEquals([...littleEndianWords(new Uint8Array(3), isLittleEndian)], []);
+  }
+});
+
+Deno.test("littleEndianWords shares aligned memory on a little-endian machine", () => {
+  const bytes = new Uint8Array(8);
+  const words = littleEndianWords(bytes, true);
+  bytes[4] = 7;
+  assertEquals(words[1], 7);
 });

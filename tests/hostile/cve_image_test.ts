@@ -6,7 +6,7 @@ import { assert, assertEquals } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { digestOf } from "../../lib/io/digest.ts";
+import { digestOf } from "../../lib/bytes/digest.ts";
 import { OCI_INDEX_TYPE, OCI_MANIFEST_TYPE } from "../../lib/source/documents.ts";
 import { oldDockerEntries } from "../source/build_archives.ts";
 import {

@@ -7,7 +7,7 @@ import { statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { limitOptions, LIMITS } from "../../lib/bless/options.ts";
 import { kebabCase } from "../../cli/errors.ts";
-import { digestOf } from "../../lib/io/digest.ts";
+import { digestOf } from "../../lib/bytes/digest.ts";
 import { OCI_INDEX_TYPE } from "../../lib/source/documents.ts";
 import {
   type Blobs,

@@ -10,7 +10,7 @@ import { blessLayered } from "../../lib/bless/layered.ts";
 import { blessMerged } from "../../lib/bless/merged.ts";
 import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { InputError } from "../../lib/errors.ts";
-import { digestOf } from "../../lib/io/digest.ts";
+import { digestOf } from "../../lib/bytes/digest.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import type { ResolvedOptions, SourceOptions } from "../../lib/source/source.ts";
 import { buildTree } from "../../lib/tree/build.ts";

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
-import { readFileInto, readStreamInto } from "../../lib/io/file_source.ts";
+import { readFileInto, readStreamInto } from "../../lib/io/streams.ts";
 import { InputError, InterruptedError } from "../../lib/errors.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
 import {

@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { escapeHtml, html } from "../../serve/page/html.ts";
-import { formatSize } from "../../lib/bytes/size_text.ts";
+import { formatSize } from "../../lib/bytes/arithmetic.ts";
 import { notRun } from "../oracle/notice.ts";
 import { noise } from "../source/helpers.ts";
 import { writeOciLayout } from "../source/build_layout.ts";

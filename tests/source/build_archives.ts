@@ -6,7 +6,7 @@
 import { assertEquals } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { digestOf } from "../../lib/io/digest.ts";
+import { digestOf } from "../../lib/bytes/digest.ts";
 import { buildTar, type SimpleEntry } from "../tar/build.ts";
 import {
   type Blobs,

@@ -7,7 +7,7 @@ import type { Buffer } from "node:buffer";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as zlib from "node:zlib";
-import { digestOf } from "../../lib/io/digest.ts";
+import { digestOf } from "../../lib/bytes/digest.ts";
 import {
   OCI_CONFIG_TYPE,
   OCI_INDEX_TYPE,

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { InputError } from "../../lib/errors.ts";
-import { digestOf } from "../../lib/io/digest.ts";
+import { digestOf } from "../../lib/bytes/digest.ts";
 import { openImage, type SourceOptions } from "../../lib/source/source.ts";
 import { notRun } from "../oracle/notice.ts";
 import { buildTar } from "../tar/build.ts";

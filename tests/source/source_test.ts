@@ -7,7 +7,7 @@ import { blessMerged } from "../../lib/bless/merged.ts";
 import { InputError, InterruptedError, UsageError } from "../../lib/errors.ts";
 import { fileStream } from "../../lib/ext4/read/file_stream.ts";
 import { openExt4Image } from "../../lib/ext4/read/image.ts";
-import { digestOf } from "../../lib/io/digest.ts";
+import { digestOf } from "../../lib/bytes/digest.ts";
 import { MemorySink } from "../../lib/io/streams.ts";
 import { loadLayers, openImage, openTar } from "../../lib/source/source.ts";
 import { Warnings } from "../../lib/warnings.ts";

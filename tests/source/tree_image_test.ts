@@ -2,7 +2,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { InputError } from "../../lib/errors.ts";
-import { digestOf } from "../../lib/io/digest.ts";
+import { digestOf } from "../../lib/bytes/digest.ts";
 import { joinBytes } from "../tar/build.ts";
 import { compressLayer } from "./build_layout.ts";
 import {

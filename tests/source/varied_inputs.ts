@@ -14,7 +14,7 @@ import {
 import { join } from "node:path";
 import { Buffer } from "node:buffer";
 import zlib from "node:zlib";
-import { digestOf } from "../../lib/io/digest.ts";
+import { digestOf } from "../../lib/bytes/digest.ts";
 import { buildTar } from "../tar/build.ts";
 import { type ImageSpec, jsonBytes, type LayoutSpec, writeOciLayout } from "./build_layout.ts";
 

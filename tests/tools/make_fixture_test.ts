@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { gunzipSync } from "node:zlib";
-import { digestOf } from "../../lib/io/digest.ts";
+import { digestOf } from "../../lib/bytes/digest.ts";
 import { withTemporaryDirectory } from "../oracle/command.ts";
 
 const TOOL = new URL("../../tools/make_fixture.ts", import.meta.url).pathname;

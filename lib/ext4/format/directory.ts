@@ -4,10 +4,9 @@
  *
  * @module
  */
-import type { ByteString } from "../../bytes/byte_string.ts";
-import { byteStringFromBytes, displayName } from "../../bytes/byte_string.ts";
+import { type ByteString, byteStringFromBytes, displayName } from "../../bytes/byte_string.ts";
 import { crc32c } from "../../bytes/crc32c.ts";
-import { littleEndianWords } from "../../bytes/words.ts";
+import { littleEndianWords } from "../../bytes/arithmetic.ts";
 import { InputError, invariant } from "../../errors.ts";
 import { checkChecksum } from "./checksum.ts";
 import { DIRENT_TYPE } from "./constants.ts";

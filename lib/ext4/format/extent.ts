@@ -4,9 +4,8 @@
  *
  * @module
  */
-import { divCeil } from "../../bytes/arithmetic.ts";
+import { divCeil, littleEndianWords } from "../../bytes/arithmetic.ts";
 import { crc32c } from "../../bytes/crc32c.ts";
-import { littleEndianWords } from "../../bytes/words.ts";
 import { InputError, invariant } from "../../errors.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import { checkChecksum } from "./checksum.ts";

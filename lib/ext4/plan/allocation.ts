@@ -6,8 +6,7 @@
  *
  * @module
  */
-import { alignUp, divCeil } from "../../bytes/arithmetic.ts";
-import { exactSize } from "../../bytes/size_text.ts";
+import { alignUp, divCeil, exactSize } from "../../bytes/arithmetic.ts";
 import { InputError, invariant } from "../../errors.ts";
 import {
   AscendingAllocator,

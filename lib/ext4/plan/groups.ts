@@ -7,9 +7,7 @@
  *
  * @module
  */
-import { divCeil, firstIndex } from "../../bytes/arithmetic.ts";
-import { littleEndianWords } from "../../bytes/words.ts";
-import { exactSize } from "../../bytes/size_text.ts";
+import { divCeil, exactSize, firstIndex, littleEndianWords } from "../../bytes/arithmetic.ts";
 import { optionError } from "../../errors.ts";
 import { type BlockRange, blocksWithin, countBlocks, forEachOverlap } from "../../layout/blocks.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { formatUuid } from "../../bytes/uuid.ts";
+import { formatUuid } from "../../bytes/digest.ts";
 import { firstIndex } from "../../bytes/arithmetic.ts";
 import { invariant } from "../../errors.ts";
 import { blocksWithin, countBlocks } from "../../layout/blocks.ts";

@@ -9,7 +9,7 @@
  */
 import { Buffer } from "node:buffer";
 import type { ByteString } from "../../bytes/byte_string.ts";
-import { exactSize } from "../../bytes/size_text.ts";
+import { exactSize } from "../../bytes/arithmetic.ts";
 import {
   type BlockRange,
   endOf,

@@ -4,7 +4,7 @@
  * @module
  */
 import { divCeil, isPowerOfTwo } from "../../bytes/arithmetic.ts";
-import { uuidBytes } from "../../bytes/uuid.ts";
+import { uuidBytes } from "../../bytes/digest.ts";
 import { optionError } from "../../errors.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import type { Packing } from "../../layout/packing.ts";

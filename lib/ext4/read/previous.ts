@@ -4,7 +4,7 @@
  * @module
  */
 import { setImmediate } from "node:timers/promises";
-import { exactSize } from "../../bytes/size_text.ts";
+import { exactSize } from "../../bytes/arithmetic.ts";
 import { type ByteString, displayName } from "../../bytes/byte_string.ts";
 import { InputError, throwIfAborted } from "../../errors.ts";
 import { appendExtents, type Extent, isAligned } from "../../layout/placement.ts";

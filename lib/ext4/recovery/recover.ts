@@ -6,7 +6,7 @@
  */
 import { InputError } from "../../errors.ts";
 import type { RandomReader } from "../../io/random_reader.ts";
-import { formatUuid } from "../../bytes/uuid.ts";
+import { formatUuid } from "../../bytes/digest.ts";
 import { checkChecksum } from "../format/checksum.ts";
 import { Warnings } from "../../warnings.ts";
 import {

@@ -4,8 +4,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { divCeil } from "../../bytes/arithmetic.ts";
-import { littleEndianWords } from "../../bytes/words.ts";
+import { divCeil, littleEndianWords } from "../../bytes/arithmetic.ts";
 import { bitmapChecksum, countBits, type GroupDescriptor } from "../format/group_descriptor.ts";
 import { GROUP_FLAG, INCOMPAT, SUPERBLOCK_OFFSET_BYTES } from "../format/constants.ts";
 import type { Group } from "../volume/volume.ts";

@@ -15,7 +15,7 @@ import { NO_PROGRESS, type Progress } from "../../progress.ts";
 import { Warnings, type WarningSummary } from "../../warnings.ts";
 import { RO_COMPAT } from "../format/constants.ts";
 import { HASH_SEED } from "../plan/directories.ts";
-import { formatUuid } from "../../bytes/uuid.ts";
+import { formatUuid } from "../../bytes/digest.ts";
 import { blocksBehind, DirectoryWalker } from "../volume/directory.ts";
 import { featureNames, warnOfState } from "../volume/superblock.ts";
 import { type Finding, Findings } from "../volume/judge.ts";

@@ -7,8 +7,7 @@
  *
  * @module
  */
-import { firstIndex } from "../../bytes/arithmetic.ts";
-import { littleEndianWords } from "../../bytes/words.ts";
+import { firstIndex, littleEndianWords } from "../../bytes/arithmetic.ts";
 import { EXTENT_BLOCKS_MAX } from "../format/constants.ts";
 import {
   EXTENT_ROOT_ENTRIES_MAX,

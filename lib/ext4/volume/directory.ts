@@ -6,20 +6,26 @@
  */
 import { type ByteString, displayName } from "../../bytes/byte_string.ts";
 import { crc32c } from "../../bytes/crc32c.ts";
-import { littleEndianWords } from "../../bytes/words.ts";
+import { littleEndianWords } from "../../bytes/arithmetic.ts";
 import type { InputError } from "../../errors.ts";
 import { DIRENT_TYPE, INCOMPAT, INODE_FLAG } from "../format/constants.ts";
-import type { EntryRange } from "../format/directory.ts";
 import {
   DIRECTORY_TAIL_SIZE_BYTES,
   DirectoryEntries,
+  type EntryRange,
   isEmptyBlock,
   verifyDirectoryBlock,
 } from "../format/directory.ts";
 import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
 import type { DirectoryHash } from "../format/htree.ts";
-import type { DirectoryIndex, HashRange, MappedDirectory } from "./htree.ts";
-import { describeRange, NameHasher, readIndex } from "./htree.ts";
+import {
+  describeRange,
+  type DirectoryIndex,
+  type HashRange,
+  type MappedDirectory,
+  NameHasher,
+  readIndex,
+} from "./htree.ts";
 import { isHashed, SECTOR_SIZE_BYTES, seedOf } from "./inode.ts";
 import { type FaultDetails, HERE, hex, inputError, type Location } from "./judge.ts";
 import type { Volume } from "./volume.ts";

@@ -7,7 +7,7 @@
  * @module
  */
 import { crc32cOfLength } from "../../bytes/crc32c.ts";
-import { littleEndianWords } from "../../bytes/words.ts";
+import { littleEndianWords } from "../../bytes/arithmetic.ts";
 import type { TreeNode } from "../../model/node.ts";
 import { inodeSeed, inodeSeedKey } from "../format/checksum.ts";
 import {

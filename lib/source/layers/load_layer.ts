@@ -7,7 +7,7 @@ import { closeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { setImmediate, setTimeout } from "node:timers/promises";
 import { InputError, IoError, throwIfAborted } from "../../errors.ts";
-import { Digester } from "../../io/digest.ts";
+import { Digester } from "../../bytes/digest.ts";
 import { SNIFF_BYTES, sniffCompression } from "../../io/inflate.ts";
 import {
   createUnlinkedFile,

@@ -5,7 +5,7 @@
  * @module
  */
 import { InputError, InterruptedError, invariant, limitError } from "../../errors.ts";
-import { type DigestAlgorithm, Digester, parseDigest } from "../../io/digest.ts";
+import { type DigestAlgorithm, Digester, parseDigest } from "../../bytes/digest.ts";
 import {
   type Compression,
   createInflater,

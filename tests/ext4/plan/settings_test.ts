@@ -1,10 +1,9 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { MERGED_DEFAULTS } from "../../../lib/bless/options.ts";
 import { UsageError } from "../../../lib/errors.ts";
-import type { LayoutOptions } from "../../../lib/ext4/plan/settings.ts";
-import { formatUuid } from "../../../lib/bytes/uuid.ts";
+import { type LayoutOptions, parseUuid, resolveSettings } from "../../../lib/ext4/plan/settings.ts";
+import { formatUuid } from "../../../lib/bytes/digest.ts";
 import { compatText } from "../../../lib/ext4/plan/compat.ts";
-import { parseUuid, resolveSettings } from "../../../lib/ext4/plan/settings.ts";
 
 const IDENTITY = { derivedUuid: new Uint8Array(16).fill(7), timestamp: 123 };
 const MIB = 2 ** 20;

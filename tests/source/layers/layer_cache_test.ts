@@ -1,9 +1,13 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "node:path";
 import { InputError } from "../../../lib/errors.ts";
-import { createLayerCache } from "../../../lib/source/layers/layer_cache.ts";
-import { closeLayers, loadLayers, openImage } from "../../../lib/source/source.ts";
-import type { SourceOptions } from "../../../lib/source/source.ts";
+import { createLayerCache } from "../../../lib/source/layers/load_layers.ts";
+import {
+  closeLayers,
+  loadLayers,
+  openImage,
+  type SourceOptions,
+} from "../../../lib/source/source.ts";
 import type { LayerCache } from "../../../lib/source/types.ts";
 import { writeOciLayout } from "../build_layout.ts";
 import {

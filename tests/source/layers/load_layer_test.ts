@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { InputError, InterruptedError, IoError } from "../../../lib/errors.ts";
-import { digestOf } from "../../../lib/io/digest.ts";
+import { digestOf } from "../../../lib/bytes/digest.ts";
 import { SharedDescriptor } from "../../../lib/io/random_reader.ts";
 import { createUnlinkedFile, singleFile, SpoolWriter } from "../../../lib/io/spool.ts";
 import type { ReadLayer } from "../../../lib/source/layers/load_layer.ts";

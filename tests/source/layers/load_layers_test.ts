@@ -4,7 +4,7 @@ import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { InputError, InterruptedError } from "../../../lib/errors.ts";
-import { digestOf } from "../../../lib/io/digest.ts";
+import { digestOf } from "../../../lib/bytes/digest.ts";
 import { loadLayers, openImage, type SourceOptions } from "../../../lib/source/source.ts";
 import { Warnings } from "../../../lib/warnings.ts";
 import { HAS_ZSTD, skippableFrame, zstdOf } from "../../io/compressed_samples.ts";

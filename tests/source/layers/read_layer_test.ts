@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { InputError, InterruptedError } from "../../../lib/errors.ts";
-import { digestOf } from "../../../lib/io/digest.ts";
+import { digestOf } from "../../../lib/bytes/digest.ts";
 import { growingPieces } from "../../../lib/source/layers/load_layer.ts";
 import {
   bigPieces,

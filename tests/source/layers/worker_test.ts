@@ -6,7 +6,7 @@ import {
   IoError,
   UsageError,
 } from "../../../lib/errors.ts";
-import { digestOf } from "../../../lib/io/digest.ts";
+import { digestOf } from "../../../lib/bytes/digest.ts";
 import type { LayerJob, LayerListener } from "../../../lib/source/layers/read_layer.ts";
 import { LayerWorker, PieceQueue } from "../../../lib/source/layers/worker.ts";
 import { plainError, rebuiltError } from "../../../lib/io/thread.ts";

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import type { ServerResponse } from "node:http";
 import { setImmediate } from "node:timers/promises";
 import { InputError, InterruptedError, IoError } from "../../../lib/errors.ts";
-import { digestOf } from "../../../lib/io/digest.ts";
+import { digestOf } from "../../../lib/bytes/digest.ts";
 import type { Descriptor } from "../../../lib/source/documents.ts";
 import { parseReference } from "../../../lib/source/source_name.ts";
 import { connectRegistry } from "../../../lib/source/registry/client.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { COMMANDS } from "../../../cli/commands.ts";
 import { InputError, InterruptedError, IoError, UsageError } from "../../../lib/errors.ts";
-import { digestOf } from "../../../lib/io/digest.ts";
+import { digestOf } from "../../../lib/bytes/digest.ts";
 import {
   DOCKER_CONFIG_TYPE,
   DOCKER_MANIFEST_TYPE,

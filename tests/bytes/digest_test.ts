@@ -1,6 +1,13 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import {
+  derivedUuid,
+  Digester,
+  digestOf,
+  formatUuid,
+  parseDigest,
+  uuidBytes,
+} from "../../lib/bytes/digest.ts";
 import { InputError } from "../../lib/errors.ts";
-import { Digester, digestOf, parseDigest } from "../../lib/io/digest.ts";
+import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 
 const ABC = new TextEncoder().encode("abc");
 // FIPS 180-2, appendix B.1 and C.1.
@@ -56,4 +63,20 @@ Deno.test("parseDigest shows no control characters", () => {
     return;
   }
   throw new Error("it was accepted");
+});
+
+Deno.test("a UUID as text and as bytes", () => {
+  const text = "00112233-4455-6677-8899-aabbccddeeff";
+  assertEquals(formatUuid(uuidBytes(text)!), text);
+  assertEquals(uuidBytes(text.toUpperCase()), uuidBytes(text));
+  for (const wrong of ["", text.slice(1), `${text}0`, text.replace("-", "")]) {
+    assertEquals(uuidBytes(wrong), undefined);
+  }
+});
+
+Deno.test("a derived UUID is of version 8 and depends on purpose and content", () => {
+  const uuid = formatUuid(derivedUuid("a", "b"));
+  assertEquals(/^.{14}8.{4}[89ab]/.test(uuid), true);
+  assertNotEquals(uuid, formatUuid(derivedUuid("a", "c")));
+  assertNotEquals(uuid, formatUuid(derivedUuid("b", "b")));
 });
