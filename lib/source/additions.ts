@@ -59,7 +59,6 @@ import type {
   StoredBytes,
 } from "./types.ts";
 
-/** What the layer is called in messages. */
 const LAYER_NAME = "the additions";
 
 /** An entry of the layer, and the rule for one that is added by its path: those of tars have none. */
@@ -67,7 +66,6 @@ interface AddedItem extends TarItem {
   readonly rule?: "describe" | "create";
 }
 
-/** An addition that was read. */
 interface ReadAddition {
   readonly report: AddedReport;
   readonly items: readonly AddedItem[];
@@ -78,12 +76,7 @@ interface ReadAddition {
   readonly close: () => void;
 }
 
-/**
- * Puts the additions of the options on top of an image, which is closed when that fails.
- *
- * @throws {InputError} when there is nothing to add, or it cannot be a part of a layer
- * @throws {IoError} when something of it changes while it is read, or cannot be read
- */
+/** Puts the additions of the options on top of an image, which is closed when that fails. */
 export async function withAdditions(
   image: OpenedImage,
   options: ResolvedOptions,
@@ -205,7 +198,6 @@ function rulesByIndex(items: readonly AddedItem[]): AddedEntries {
   return new Map(items.flatMap(({ rule }, i) => rule === undefined ? [] : [[i, rule] as const]));
 }
 
-/** Writes the layer, and puts it on top. */
 async function onTop(
   image: OpenedImage,
   { items, checkUnchanged, ...parts }: Pick<AdditionsReport, "added" | "excludedNames"> & {
@@ -261,7 +253,6 @@ function rulesComment(items: readonly AddedItem[]): ByteString | undefined {
   return `blessfs additions ${texts.join(" ")}`;
 }
 
-/** Writes a layer to an empty file. */
 async function writeLayer(
   items: readonly AddedItem[],
   file: SharedDescriptor,
@@ -286,7 +277,6 @@ async function writeLayer(
   return { digest: digester.digest(), sizeBytes };
 }
 
-/** A tar is a layer already. */
 async function readTar({ path }: AddTar, options: ResolvedOptions): Promise<ReadAddition> {
   const file = path === "-"
     ? await spoolStream("standard input", options.stdin ?? process.stdin, options)
@@ -326,7 +316,6 @@ function changeCheck({ name, file }: SourceFile): () => void {
   };
 }
 
-/** Entries, and what their payload is read from until it is closed. */
 async function readEntries(
   name: string,
   stored: StoredBytes,
@@ -426,7 +415,6 @@ async function readStream(
 }
 
 const STREAM_MODE = 0o644;
-/** Stands for a whole directory. */
 const TREE_MEMBER = ".";
 
 /** The path from the root of the image, without slashes around it, and whether it can only be a directory. */
@@ -445,7 +433,6 @@ function guestPath(
   return { path, isDirectory: path === "" || [".", ""].includes(names.at(-1)!) };
 }
 
-/** What to read: a part of a directory, or a stream. */
 function hostOf(path: string): Omit<HostMember, "name"> | "stream" {
   if (path === "-") return "stream";
   const stats = statIfThere(path);

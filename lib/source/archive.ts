@@ -23,7 +23,6 @@ import {
 import { once, treeLayer } from "./tree_image.ts";
 import type { DocumentLimit, OpenedImage, ResolvedOptions, StoredFile } from "./types.ts";
 
-/** Where a file's bytes lie in the archive. */
 interface MemberFile {
   readonly kind: "file";
   readonly offsetBytes: number;
@@ -107,13 +106,7 @@ export class Archive {
   readonly #members: ReadonlyMap<string, Member>;
   readonly #stored = new Map<number, StoredFile>();
 
-  /**
-   * Scans the headers.
-   *
-   * @param file the archive releases it, unless this throws
-   * @param warn called for bytes behind the end marker
-   * @throws {InputError} when the archive is damaged
-   */
+  /** Scans the headers. Takes over the file, unless this throws. @param warn called for bytes behind the end marker */
   constructor(
     file: SourceFile,
     options: Pick<ResolvedOptions, "tarLimits" | "ignoreZeros">,
@@ -131,11 +124,7 @@ export class Archive {
     return kind !== undefined && kind !== "other";
   }
 
-  /**
-   * The file at a path, links followed; undefined when there is none.
-   *
-   * @throws {InputError} when the links go round, or the file is stored in a way that it cannot be read in place
-   */
+  /** The file at a path, links followed; undefined when there is none. Throws for one that cannot be read in place. */
   find(path: string): MemberFile | undefined {
     let at = normalizeMemberPath(path);
     for (let hops = 0; hops <= MAX_LINK_HOPS; hops++) {
@@ -186,11 +175,7 @@ export class Archive {
   }
 }
 
-/**
- * Opens the image of an archive, compressed or not. Takes over the file, also when that fails.
- *
- * @param open from then on the image closes the archive, unless this throws
- */
+/** Opens the image of an archive, compressed or not, which closes the file. Takes over the file, also when that fails. */
 export async function openArchive(
   file: SourceFile,
   options: ResolvedOptions,

@@ -29,7 +29,6 @@ import {
   sourceLimits,
 } from "./types.ts";
 
-/** The file that marks an archive of docker's own kind. */
 const DOCKER_MARKER = "manifest.json";
 
 /** One image of manifest.json. An image without layers has null there. */

@@ -24,29 +24,21 @@ import type { OpenedImage, ResolvedOptions } from "./types.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** How long a daemon may take to answer a question. */
 const STALL_MILLISECONDS = 60_000;
 /** How long it may take to send the next piece of an image: Docker before 25 copies all layers before it sends the first. */
 const EXPORT_STALL_MILLISECONDS = 600_000;
 const MAX_DOCUMENT_BYTES = 4 << 20;
 const SHOWN_CHARACTERS = 300;
 
-/** Where a daemon is reached. */
 export interface DaemonEndpoint {
   /** What to call it in messages; safe to print. */
   readonly name: string;
-  /** For node:http. */
   readonly route: Pick<RequestOptions, "socketPath" | "host" | "port">;
   /** With TLS: the directory of ca.pem, cert.pem and key.pem. */
   readonly certificates: string | undefined;
 }
 
-/**
- * Finds the daemon: `DOCKER_HOST`, or else the first of Docker's and podman's sockets that is there.
- *
- * @throws {UsageError} when DOCKER_HOST is not `unix://PATH` or `tcp://HOST:PORT`
- * @throws {IoError} when there is no socket
- */
+/** Finds the daemon: `DOCKER_HOST`, or else the first of Docker's and podman's sockets that is there. */
 export function daemonEndpoint(
   environment: Environment,
   isThere: (path: string) => boolean,
@@ -100,13 +92,7 @@ function namedEndpoint(named: string, environment: Environment): DaemonEndpoint 
   };
 }
 
-/**
- * Opens an image of the daemon: it is exported into an unlinked file, as `docker save` would, and read from there.
- *
- * @param image a name, with `:latest` where it has neither tag nor digest, or an id
- * @throws {InputError} when the daemon has no such image
- * @throws {IoError} when no daemon answers, it stops answering, or breaks off
- */
+/** Opens an image by its name or id: it is exported into an unlinked file, as `docker save` would, and read from there. */
 export async function openDaemonImage(
   source: string,
   image: string,
@@ -151,7 +137,6 @@ async function exportedName(daemon: Daemon, image: string, name: string): Promis
   return isId ? `sha256:${id}` : name;
 }
 
-/** A daemon that is asked for one source. */
 interface Daemon {
   /** The source, for errors. */
   readonly what: string;
@@ -160,13 +145,7 @@ interface Daemon {
   readonly signal: AbortSignal | undefined;
 }
 
-/**
- * The body of a good answer; the request is sent when the first piece is wanted.
- *
- * @param path of the API; without a version before it, a daemon speaks its newest
- * @throws {InputError} when it has no such image
- * @throws {IoError} when it does not answer, answers something else than 200, breaks off or stalls
- */
+/** The body of an answer with status 200. Nothing is sent before the first piece is wanted. The newest version is spoken. */
 async function* ask(
   daemon: Daemon,
   path: string,
@@ -243,7 +222,6 @@ async function wholeBody(pieces: AsyncIterable<Uint8Array>, daemon: Daemon): Pro
   return Buffer.concat(kept);
 }
 
-/** An answer that is not the image. */
 function refusal(daemon: Daemon, status: number, body: Uint8Array): InputError | IoError {
   const { what, endpoint: { name } } = daemon;
   const said = daemonMessage(body);
@@ -277,7 +255,6 @@ const CONNECTION_FAULTS: ReadonlyMap<string, readonly [why: string, hint: string
   ]],
 ]);
 
-/** What a connection that failed means. */
 function daemonFault(
   { what, endpoint: { name } }: Daemon,
   fault: NetworkFault,

@@ -27,7 +27,6 @@ import { normalizePlatform, type Platform, type StatedPlatform } from "./platfor
 import { checkDocumentSize } from "./source_file.ts";
 import type { SourceLimits, StoredBytes } from "./types.ts";
 
-/** What a descriptor can point at. */
 type DocumentKind = "index" | "manifest" | "schema1" | "unknown";
 
 const OCI = "application/vnd.oci.image.";
@@ -40,7 +39,6 @@ export const OCI_CONFIG_TYPE = `${OCI}config.v1+json`;
 export const OCI_LAYER_TYPE = `${OCI}layer.v1.tar`;
 /** Docker's index, called a manifest list. */
 const DOCKER_INDEX_TYPE = `${DOCKER}distribution.manifest.list.v2+json`;
-/** Docker's manifest of schema version 2. */
 export const DOCKER_MANIFEST_TYPE = `${DOCKER}distribution.manifest.v2+json`;
 export const DOCKER_CONFIG_TYPE = `${DOCKER}container.image.v1+json`;
 
@@ -75,7 +73,6 @@ export function documentKind(mediaType = ""): DocumentKind {
   return DOCUMENT_KINDS.get(mediaType) ?? "unknown";
 }
 
-/** Whether a config of this media type is that of a container image. */
 export function isImageConfigType(mediaType: string): boolean {
   return mediaType === OCI_CONFIG_TYPE || mediaType === DOCKER_CONFIG_TYPE;
 }
@@ -105,7 +102,6 @@ export function whyNoLayer(mediaType: string): string {
   return "it is not a layer of a container image";
 }
 
-/** A checked descriptor. */
 export interface Descriptor {
   readonly mediaType: string;
   /** Of a known algorithm and well-formed, hence safe in a path. */
@@ -116,15 +112,12 @@ export interface Descriptor {
   /** Other addresses of the blob; they are never followed. */
   readonly urls: readonly string[];
   readonly annotations: ReadonlyMap<string, string>;
-  /** Normalised. */
   readonly platform: Platform | undefined;
   /** What an artifact is; images have none, or that of their config. */
   readonly artifactType: string | undefined;
 }
 
-/** What a manifest says. */
 export interface ManifestDocument {
-  /** The whole document. */
   readonly json: JsonObject;
   readonly config: Descriptor;
   readonly layers: readonly Descriptor[];
@@ -134,11 +127,9 @@ export interface ManifestDocument {
 
 /** What is needed of a config. */
 export interface ConfigDocument {
-  /** The whole document. */
   readonly json: JsonObject;
   /** Digests of the uncompressed layers, bottom to top. */
   readonly diffIds: readonly string[];
-  /** Undefined when the config does not state it. */
   readonly platform: Platform | undefined;
 }
 
@@ -208,36 +199,22 @@ const CONFIG = fields({
   architecture: maybe(TEXT),
   ...VARIANT,
 });
-/** What a document calls itself. */
 const STATED_TYPE = fields({ mediaType: maybe(TEXT) });
 
 /** Where the blobs of an image are: a layout, an archive, a registry. */
 export interface BlobStore {
   /** What to call it in messages; safe to print. */
   readonly name: string;
-  /**
-   * A small blob, whole. The caller compares it with the descriptor.
-   *
-   * @throws {InputError} when it is missing, or bigger than the descriptor says
-   */
+  /** A small blob, whole, to be compared with the descriptor. @throws {InputError} when it is missing or too big */
   read(descriptor: Descriptor): Promise<Uint8Array>;
-  /**
-   * A layer's stored bytes, which are not read yet.
-   *
-   * @throws {InputError} when it is missing, or when its size is known and not what the descriptor says
-   */
+  /** A layer's stored bytes, not read yet. @throws {InputError} when it is missing or known to be of another size */
   locate(descriptor: Descriptor): StoredBytes;
   /** Whether a blob is there, as far as that can be said without reading it. */
   has(descriptor: Descriptor): boolean;
   close(): void;
 }
 
-/**
- * Reads a document through its descriptor.
- *
- * @returns with its name in errors
- * @throws {InputError} when it is missing, too long, or not what the descriptor says
- */
+/** Reads a document, compares it with its descriptor, and returns it with its name for errors. */
 export async function readDocument(
   store: BlobStore,
   descriptor: Descriptor,
@@ -267,7 +244,6 @@ export function locateLayer(store: BlobStore, descriptor: Descriptor, what: stri
   };
 }
 
-/** The error for a blob that is not in its place. */
 export function missingBlob({ digest, urls }: Descriptor, where: string): InputError {
   const elsewhere = urls.length > 0
     ? "; its descriptor names other places for it, which are not asked"
@@ -278,7 +254,6 @@ export function missingBlob({ digest, urls }: Descriptor, where: string): InputE
   });
 }
 
-/** @throws {InputError} when the sizes differ */
 export function checkSize(found: number, wanted: number, what: string): void {
   if (found === wanted) return;
   throw new InputError(what, `its size is ${found} bytes: wanted ${wanted}`, {
@@ -286,13 +261,11 @@ export function checkSize(found: number, wanted: number, what: string): void {
   });
 }
 
-/** @throws {InputError} when the bytes have another digest */
 export function checkDigest(bytes: Uint8Array, wanted: string, what: string): void {
   const found = digestOf(bytes, parseDigest(wanted, what).algorithm);
   if (found !== wanted) throw digestFault(what, found, wanted);
 }
 
-/** The error for a blob that is not what its digest says. */
 export function digestFault(what: string, found: string, wanted: string): InputError {
   return new InputError(what, `its digest is ${found}: wanted ${wanted}`, {
     code: "digestMismatch",
@@ -300,11 +273,7 @@ export function digestFault(what: string, found: string, wanted: string): InputE
   });
 }
 
-/**
- * Reads an index. Entries of unknown kinds are left out, as the specification wants.
- *
- * @param mediaType what the descriptor said, if there was one
- */
+/** Reads an index. Entries of unknown kinds are left out, as the specification wants. */
 export function readIndex(
   bytes: Uint8Array,
   what: string,
@@ -323,7 +292,6 @@ export function readIndex(
   });
 }
 
-/** Reads a manifest of schema version 2. */
 export function readManifest(
   bytes: Uint8Array,
   what: string,
@@ -343,7 +311,6 @@ export function readManifest(
   return { json: object, config, layers, oddity };
 }
 
-/** Reads a config. */
 export function readConfig(bytes: Uint8Array, what: string): ConfigDocument {
   const json = parseJsonObject(bytes, what);
   const config = checkJson(CONFIG, json, { what, field: "" });
@@ -354,10 +321,7 @@ export function readConfig(bytes: Uint8Array, what: string): ConfigDocument {
   return { json, diffIds, platform };
 }
 
-/**
- * Describes an index or manifest that comes without a descriptor, such as the root of `dir:`. The type is what the
- * document says, or what it looks like.
- */
+/** A descriptor for an index or manifest that has none. Its type is what the document says, or what it looks like. */
 export function describeDocument(bytes: Uint8Array, what: string): Descriptor {
   const object = parseJsonObject(bytes, what);
   const { mediaType } = checkJson(STATED_TYPE, object, { what, field: "" });
@@ -374,7 +338,6 @@ export function describeDocument(bytes: Uint8Array, what: string): Descriptor {
   };
 }
 
-/** Fields that another kind of document has. */
 const FOREIGN_FIELDS = {
   index: ["layers", "config", "fsLayers"],
   manifest: ["manifests", "fsLayers"],

@@ -25,7 +25,6 @@ import { displayText } from "./json.ts";
 import { type ImageName, parseImageName } from "./source_name.ts";
 import type { ResolvedOptions } from "./types.ts";
 
-/** An image that can be read. */
 export interface OpenedImageFile {
   /** Its bytes. Closing it closes all that is open for it. */
   readonly reader: RandomReader;

@@ -11,7 +11,6 @@ import { InputError } from "../errors.ts";
 /** A JSON object whose fields were not looked at yet. */
 export type JsonObject = Readonly<Record<string, unknown>>;
 
-/** Where a value stands, for errors. */
 export interface JsonLocation {
   /** The document, safe to print. */
   readonly what: string;
@@ -22,10 +21,7 @@ export interface JsonLocation {
 }
 
 const SHOWN_CHARACTERS = 80;
-/**
- * Objects and arrays inside each other. Reading deeper ones would work, but writing them, or walking them, takes as many
- * calls inside each other.
- */
+/** Nested objects and arrays. Deeper ones can be read, but writing or walking them takes as many nested calls. */
 export const JSON_DEPTH_MAX = 256;
 
 /** Texts that are longer lose their middle in messages. */
@@ -41,7 +37,6 @@ export function displayText(text: string): string {
   return displayName(byteStringFromText(shown));
 }
 
-/** Parses a document that must be an object. @throws {InputError} when it is not */
 export function parseJsonObject(bytes: Uint8Array, what: string): JsonObject {
   return readJson(OBJECT, bytes, what);
 }
@@ -49,9 +44,6 @@ export function parseJsonObject(bytes: Uint8Array, what: string): JsonObject {
 /**
  * Parses a document. The error shows no part of it, nor does its cause: a parser's message quotes the text, which may be that
  * of a file of secrets.
- *
- * @param what the document's name in errors
- * @throws {InputError} when the bytes are not JSON in UTF-8, or nest deeper than {@link JSON_DEPTH_MAX}
  */
 export function parseJson(bytes: Uint8Array, what: string): unknown {
   checkDepth(bytes, what);
@@ -62,13 +54,11 @@ export function parseJson(bytes: Uint8Array, what: string): unknown {
   }
 }
 
-/** The location of a field inside an object or array. */
 export function inside(location: JsonLocation, key: string | number): JsonLocation {
   const step = typeof key === "number" ? `[${key}]` : location.field === "" ? key : `.${key}`;
   return { ...location, field: location.field + step };
 }
 
-/** The error for a value that is not what it should be. */
 export function jsonFault(location: JsonLocation, found: unknown, wanted: string): InputError {
   const field = location.field === "" ? "the document" : displayText(location.field);
   const state = location.isSecret ? "not valid" : showJson(found);
@@ -86,7 +76,6 @@ function showJson(value: unknown): string {
   );
 }
 
-/** Any text. */
 export const TEXT = v.string("a string");
 
 /** A number of bytes: whole, not negative, exact. */
@@ -113,7 +102,6 @@ export function fields<const E extends v.ObjectEntries>(
   return v.pipe(OBJECT, v.object(entries, wanted)) as ReturnType<typeof fields<E>>;
 }
 
-/** A list. */
 export function listOf<S extends v.GenericSchema>(item: S): v.ArraySchema<S, string> {
   return v.array(item, "an array");
 }

@@ -33,7 +33,6 @@ import {
   type StoredFile,
 } from "./types.ts";
 
-/** The file that marks a layout. */
 export const LAYOUT_MARKER = "oci-layout";
 const MARKER_LIMIT_BYTES = 1 << 16;
 const MARKER = fields({ imageLayoutVersion: v.literal("1.0.0", `"1.0.0"`) });
@@ -73,7 +72,6 @@ function checkMarker(store: LayoutStore): void {
   readJson(MARKER, bytes, `${store.name}: ${LAYOUT_MARKER}`);
 }
 
-/** Opens a layout in a directory. */
 export async function openOciDirectory(
   source: string,
   directory: string,
@@ -110,7 +108,6 @@ function blobPath({ digest }: Descriptor): string {
   return `blobs/${algorithm}/${hex}`;
 }
 
-/** A layout that lies in an archive. */
 function archiveStore(archive: Archive): LayoutStore {
   const { name } = archive;
   return {
@@ -132,7 +129,6 @@ function archiveStore(archive: Archive): LayoutStore {
   };
 }
 
-/** Blobs and other files of a directory. */
 class DirectoryStore implements LayoutStore {
   readonly name: string;
   readonly #directory: string;
@@ -189,7 +185,6 @@ const MANIFEST_FILE = "manifest.json";
 /** Its content is a line such as `Directory Transport Version: 1.1`. */
 const VERSION_FILE = "version";
 
-/** Whether a directory looks like one that skopeo wrote. */
 export function isDirTransport(directory: string): boolean {
   if (!statIfThere(join(directory, MANIFEST_FILE))?.isFile()) return false;
   const stats = statIfThere(join(directory, VERSION_FILE));
@@ -198,7 +193,6 @@ export function isDirTransport(directory: string): boolean {
   return text.startsWith("Directory Transport");
 }
 
-/** Opens the image in a directory that skopeo wrote. */
 export async function openDirTransport(
   source: string,
   directory: string,

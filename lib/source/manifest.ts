@@ -48,10 +48,8 @@ const FULL_NAME_ANNOTATION = "io.containerd.image.name";
 const ATTESTATION_ANNOTATION = "vnd.docker.reference.type";
 /** podman marks so the second of two forms of one image, whose layers differ in their compression alone. */
 const ZSTD_ANNOTATION = "io.github.containers.compression.zstd";
-/** How many images an error lists at most. */
 const LISTED_IMAGES = 20;
 
-/** No image has the name that was asked for. */
 export class UnknownReferenceError extends InputError {}
 
 /** Names of images for a hint; safe to print. */
@@ -64,9 +62,6 @@ export function listImages(names: readonly string[]): string {
 /**
  * The entries that a reference names: by its name (in full or as docker would complete it), or by `@N`, counted from 0.
  * Without a reference, all of them when they are one image (for several platforms, perhaps).
- *
- * @param what the layout's name in errors
- * @throws {InputError} when there is no such entry, or when several could be meant
  */
 export function chooseReference(
   entries: readonly Descriptor[],
@@ -99,11 +94,7 @@ export function chooseReference(
   });
 }
 
-/**
- * The image that `@N` names.
- *
- * @param otherwise what is wrong with a reference of another form
- */
+/** The image that `@N` names. @param otherwise what is wrong with a reference of another form */
 export function imageAt<T>(
   images: readonly T[],
   reference: string,
@@ -168,12 +159,7 @@ function listHint(images: readonly Descriptor[]): string {
 /** Where an image comes from, as the opened image will say. */
 export type ImageOrigin = Pick<OpenedImage, "source" | "kind">;
 
-/**
- * Opens the image that a reference names.
- *
- * @param entries of index.json
- * @throws {InputError} when there is none, when several could be meant, or when something is wrong in its documents
- */
+/** Opens the image of a layout that a reference names. */
 export async function openReferenced(
   store: BlobStore,
   entries: readonly Descriptor[],
@@ -201,20 +187,13 @@ async function byDigest(
   throw new InputError(store.name, why, { code: "notFound", hint: listHint(images) });
 }
 
-/** A manifest, and what it is for. */
 interface Candidate {
   readonly descriptor: Descriptor;
   readonly platform: Platform;
   readonly isThere: boolean;
 }
 
-/**
- * Opens the image for the wanted platform.
- *
- * @param descriptors manifests and indexes to choose from
- * @param what names their place in errors
- * @throws {InputError} when there is none, more than one, or when something is wrong in its documents
- */
+/** Opens the image for the wanted platform among manifests and indexes. @param what names their place in errors */
 export async function openOneOf(
   store: BlobStore,
   descriptors: readonly Descriptor[],
@@ -383,7 +362,6 @@ function noImage(descriptors: readonly Descriptor[], what: string): InputError {
 /** The manifest has no layers, but the config counts some: Docker 25.0.0 wrote such layouts. */
 export class MissingLayersError extends InputError {}
 
-/** Reads the manifest and config that `descriptor` leads to. */
 async function openManifest(
   store: BlobStore,
   descriptor: Descriptor,
@@ -411,15 +389,11 @@ async function openManifest(
   };
 }
 
-/** What a layer is called in messages. */
 export function layerName(index: number, count: number, digest: string): string {
   return `layer ${index + 1} of ${count} (${digest})`;
 }
 
-/**
- * @param what the manifest's name in errors
- * @throws {InputError} when manifest and config count differently, or there are too many
- */
+/** @throws {InputError} when manifest and config count differently, or there are too many layers */
 export function checkLayerCount(
   layerCount: number,
   diffIdCount: number,
@@ -439,11 +413,7 @@ export function checkLayerCount(
   throw new ErrorClass(what, why, { data: { expected: diffIdCount, actual: layerCount } });
 }
 
-/**
- * Compares the platform that the config states with the wanted one and with the one that the index announced.
- *
- * @throws {InputError} when neither statement suits
- */
+/** Compares the platform that the config states with the wanted one and with the one that the index announced. */
 export function checkPlatform(
   what: string,
   found: Platform | undefined,

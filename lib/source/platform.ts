@@ -49,11 +49,7 @@ const ASSUMED_VARIANTS: ReadonlyMap<string, string> = new Map([...BASE_VARIANTS,
 
 const NAME = /^[A-Za-z0-9_.-]{1,64}$/;
 
-/**
- * Reads `os/arch[/variant]`.
- *
- * @throws {UsageError} when it is not written so
- */
+/** Parses `os/arch[/variant]`. @throws {UsageError} */
 export function parsePlatform(text: string): Platform {
   const parts = text.split("/");
   if (parts.length < 2 || parts.length > 3 || !parts.every((part) => NAME.test(part))) {
@@ -77,7 +73,6 @@ export function wantedPlatform(
   return platform === undefined || platform === "any" ? platform : parsePlatform(platform);
 }
 
-/** What a document says of a platform. */
 export type StatedPlatform =
   & { readonly [K in keyof Platform]: Platform[K] | undefined }
   & Pick<

@@ -110,7 +110,6 @@ export async function openImage(
   return Object.assign(image, { [Symbol.dispose]: () => image.close() });
 }
 
-/** Opens bytes: they are recognised as those of standard input are. */
 async function openBytes(
   source: Exclude<BytesSource, string>,
   options: ResolvedOptions,
@@ -244,7 +243,6 @@ async function openAnyFile(
   }
 }
 
-/** Throws unless the bytes may be those of a tar. */
 function checkIsTar(name: string, head: Uint8Array): void {
   if (isTarHeader(head) || (isZeroLed(head) && !recogniseContent(head))) return;
   throw contentFault(name, head, "a tar or an image");

@@ -25,18 +25,12 @@ import {
 
 /** An open file. Its owner releases `file`. */
 export interface SourceFile {
-  /** Safe to print. */
   readonly name: string;
   readonly file: SharedDescriptor;
   readonly sizeBytes: number;
 }
 
-/**
- * Opens a file or a block device, or reads a pipe to its end.
- *
- * @param wanted what should be there, for errors, such as `a tar`
- * @throws {InputError} when there is nothing, or a directory or another device
- */
+/** Opens a file or a block device, or reads a pipe to its end. @param wanted what should be there, for errors */
 export async function openSourceFile(
   path: string,
   wanted: string,
@@ -85,12 +79,10 @@ export async function spoolStream(
   }
 }
 
-/** A reader over the whole file, with a share of its own. */
 export function fileReader({ name, file, sizeBytes }: SourceFile): RandomReader {
   return file.share().reader(name, 0, sizeBytes);
 }
 
-/** A part of an open file as a layer's stored bytes. */
 export function storedPart(
   { file }: SourceFile,
   offsetBytes: number,
@@ -121,8 +113,6 @@ export function readSmallFile(
 /**
  * A document of a layout in a directory. A link may lead to another file of the layout, and not out of it, where an image
  * could have any file of this machine read.
- *
- * @throws {InputError} when it leads out, and as {@link readSmallFile} does
  */
 export function readDocumentFile(
   directory: string,
@@ -255,7 +245,6 @@ export function isExt4(head: Uint8Array): boolean {
     (isZeroBlock(head, 0) || !isTarHeader(head));
 }
 
-/** Whether the first block is a tar header. */
 export function isTarHeader(head: Uint8Array): boolean {
   if (head.length < TAR_BLOCK_SIZE_BYTES || isZeroBlock(head, 0)) return false;
   try {

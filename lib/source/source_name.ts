@@ -10,7 +10,6 @@ import { parseDigest } from "../bytes/digest.ts";
 import { displayText } from "./json.ts";
 import type { SourceKind } from "./types.ts";
 
-/** A source, parsed. */
 export type SourceName =
   | ReferencedName
   | { readonly kind: "dir" | "tar" | "rootfs"; readonly path: string }
@@ -46,12 +45,7 @@ export const SOURCE_KINDS: readonly SourceKind[] = [
   "ext4",
 ];
 
-/**
- * Parses a source. Nothing is read; `exists` only decides between the readings of a path with colons in it.
- *
- * @param exists whether something is at a path
- * @throws {UsageError} when it is invalid
- */
+/** Parses a source. Nothing is read: `exists` only decides what a path with colons means. @throws {UsageError} */
 export function parseSourceName(source: string, exists: (path: string) => boolean): SourceName {
   if (source === "-") return { kind: "stdin" };
   if (source === "") throw new UsageError("source", "is empty");
@@ -160,11 +154,7 @@ const REGISTRY = new RegExp(`^(?:${HOST_PART}(?:\\.${HOST_PART})*|${IPV6})(?::[0
 const REPOSITORY_PART = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
 const TAG = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/;
 
-/**
- * Parses a reference.
- *
- * @throws {UsageError} when it is not written as one
- */
+/** Parses a reference. @throws {UsageError} */
 export function parseReference(text: string): ImageReference {
   const hint = "write it as [REGISTRY/]REPOSITORY[:TAG][@DIGEST]";
   const fault = (why: string) =>
@@ -198,7 +188,6 @@ export function parseReference(text: string): ImageReference {
   };
 }
 
-/** The reference in full. */
 export function formatReference({ registry, repository, tag, digest }: ImageReference): string {
   return `${registry}/${repository}` + (tag === undefined ? "" : `:${tag}`) +
     (digest === undefined ? "" : `@${digest}`);

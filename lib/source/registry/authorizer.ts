@@ -29,11 +29,9 @@ const MAX_SCOPE_CHARACTERS = 1024;
 const CLIENT_ID = "blessfs";
 const TOKEN_ANSWER = fields({ token: SECRET_TEXT, access_token: SECRET_TEXT });
 
-/** What an authorizer works with. */
 export interface AuthorizerOptions {
   /** The registry's name, for errors. */
   readonly registry: string;
-  /** Where the registry was reached. */
   readonly address: URL;
   /** What a token must allow. */
   readonly scope: string;
@@ -42,7 +40,6 @@ export interface AuthorizerOptions {
   readonly session: Session;
 }
 
-/** The authorization for one repository of one registry. */
 export class Authorizer {
   readonly #options: AuthorizerOptions;
   readonly #tokens = new Map<string, string>();
@@ -56,11 +53,7 @@ export class Authorizer {
     this.#scope = options.scope;
   }
 
-  /**
-   * The Authorization header for the next request; undefined while the registry never asked for one.
-   *
-   * @throws {IoError} when the registry wants credentials and there are none, or no token can be obtained
-   */
+  /** The Authorization header for the next request; undefined while the registry never asked for one. */
   async authorization(signal: AbortSignal | undefined): Promise<string | undefined> {
     const challenge = this.#challenge;
     if (!challenge) return undefined;
@@ -74,13 +67,7 @@ export class Authorizer {
     throw new IoError(displayText(registry), why, details);
   }
 
-  /**
-   * Learns from a refusal.
-   *
-   * @param header its WWW-Authenticate, if it has one
-   * @param used the Authorization that was refused
-   * @returns whether another attempt makes sense
-   */
+  /** Learns from a refusal. @param used the Authorization that was refused @returns whether another attempt makes sense */
   refused(header: string | undefined, used: string | undefined): boolean {
     const offered = header === undefined ? [] : parseChallenges(header);
     const challenge = offered.find(({ scheme }) => scheme === "bearer") ??

@@ -38,24 +38,16 @@ const FIRST_CONTACT_ATTEMPTS = 3;
 /** How long to wait for https where http is tried next. */
 const GUESS_MILLISECONDS = 5000;
 
-/** What connecting needs. */
 export interface ConnectOptions {
   readonly registry?: RegistryOptions | undefined;
   readonly progress: Progress;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** A request to the repository. */
 export interface RepositoryRequest extends Pick<HttpRequest, "what" | "headers" | "signal"> {
   readonly retries: Retries;
 }
 
-/**
- * Finds out how the registry is reached.
- *
- * @throws {InputError} when a file of certificates is not what it should be
- * @throws {IoError} when one cannot be read, or the registry does not answer
- */
 export async function connectRegistry(
   reference: ImageReference,
   options: ConnectOptions,
@@ -91,12 +83,7 @@ export async function connectRegistry(
   return await client(last, await sendWithRetries(ping(last), shared, retries));
 }
 
-/**
- * The addresses to try, in order. Plain http is tried on loopback alone, behind https, unless it is asked for; then
- * https is not tried.
- *
- * @throws {UsageError} when the host cannot be one
- */
+/** The addresses to try. Plain http only if it is asked for, and then alone, or on loopback, after https. */
 export function registryAddresses(registry: string, plainHttp: boolean): URL[] {
   const [docker, , dockerHost] = DOCKER_HUB_HOSTS;
   const host = registry === docker ? dockerHost : registry;
@@ -134,8 +121,6 @@ function certificateDirectories(
 /**
  * All certificates for a registry: authorities of every directory; the client certificate of the named files, or else of the
  * first directory that has one.
- *
- * @param host of the registry, with its port where that is written
  */
 function registryCertificates(
   host: string,
@@ -187,11 +172,9 @@ function namesIn(directory: string): string[] | undefined {
 /** What is known once a registry was reached. */
 interface FirstContact {
   readonly address: URL;
-  /** To the first request. */
   readonly answer: Answer;
 }
 
-/** Sends requests to one repository. */
 export class RegistryClient {
   readonly reference: ImageReference;
   /** The reference in full; safe to print. */
@@ -230,10 +213,7 @@ export class RegistryClient {
 
   /**
    * Asks for a path: without a login, as long as that works. Some registries want one for `/v2/` and none for a public
-   * repository.
-   *
-   * @returns an answer of any status that is not worth a retry
-   * @throws {IoError} when all attempts fail, or the registry wants credentials and there are none
+   * repository. The answer may have any status that is not worth a retry.
    */
   async get(path: string, { retries, ...request }: RepositoryRequest): Promise<Answer> {
     const { signal } = request;
@@ -255,7 +235,6 @@ export class RegistryClient {
     }
   }
 
-  /** The address of a path. */
   url(path: string): URL {
     return new URL(path, this.#contact.address);
   }

@@ -53,11 +53,7 @@ export class Secrets {
 /** A text in a document of secrets. An empty one, or another value in its place, counts as absent. */
 export const SECRET_TEXT = v.fallback(v.optional(v.pipe(v.string(), v.nonEmpty())), undefined);
 
-/**
- * Reads a document that holds secrets: unlike with other documents, no error shows a value of it.
- *
- * @throws {InputError} when it is not JSON, or not what the schema wants
- */
+/** Reads a document that holds secrets: unlike with other documents, no error shows a value of it. */
 export function readSecrets<S extends v.GenericSchema>(
   schema: S,
   bytes: Uint8Array,
@@ -82,7 +78,6 @@ const ENTRY = v.nullable(fields({
 }));
 const HELPER_OUTPUT = fields({ Username: SECRET_TEXT, Secret: SECRET_TEXT });
 
-/** How big a file of credentials may be. */
 export const CREDENTIAL_FILE_BYTES = 1 << 20;
 
 /** What was read from pipes, which can be read once only, by the object that stands for a run over several images. */
@@ -103,13 +98,10 @@ function usualFiles(environment: HelperContext["environment"]): string[] {
 }
 
 /**
- * Finds the credentials for a repository in the first file that has some.
+ * Finds the credentials for a repository in the named file, or in the first of the usual ones that has some. No error shows a
+ * secret.
  *
- * @param authFile the only file to look at; default: those of podman and docker that exist
  * @param run the same object for all calls that share what is in a pipe
- * @returns undefined when there are none
- * @throws {InputError} when a file or a helper's output is malformed; no secret is shown
- * @throws {IoError} when a file cannot be read or a helper fails
  */
 export async function findCredentials(
   reference: ImageReference,
@@ -263,14 +255,12 @@ function readIfThere(path: string, run: object): Uint8Array | undefined {
 const HELPER_MILLISECONDS = 60_000;
 const OUTPUT_BYTES = 64 << 10;
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
-/** The user name by which a helper says that the secret is a token. */
 const TOKEN_USERNAME = "<token>";
 const REMEDY: ErrorDetails = {
   hint: "a file of credentials that holds only {} names no helper",
   remedies: [{ option: "authFile", change: "set", to: "do without the helper" }],
 };
 
-/** What asking for credentials may use. */
 export interface HelperContext {
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly timing: RegistryTiming;
@@ -295,14 +285,7 @@ async function tryCredentialHelper(
   }
 }
 
-/**
- * Asks a helper.
- *
- * @param name what stands in a file of credentials, without `docker-credential-`
- * @returns undefined when it knows none for the server
- * @throws {InputError} when the name or the output is wrong
- * @throws {IoError} when the helper cannot be run, fails or takes too long
- */
+/** Asks the helper `docker-credential-NAME`; undefined when it has no credentials for the server. */
 export async function askCredentialHelper(
   name: string,
   server: string,

@@ -23,7 +23,6 @@ import {
 } from "../../io/http_fetch.ts";
 import { displayText } from "../json.ts";
 
-/** No registry needs more. */
 export const MAX_REDIRECTS = 10;
 /** A connection on which nothing came for so long is given up. */
 const STALL_MILLISECONDS = 60_000;
@@ -35,7 +34,6 @@ const SLOW_PIECES = 8;
 const DRAINED_BYTES = 64 << 10;
 const REDIRECT_STATUSES: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
-/** A request. */
 export interface HttpRequest {
   /** What is asked for, for errors; safe to print. */
   readonly what: string;
@@ -66,13 +64,7 @@ export interface ConnectionSettings {
 /** A parameter of signed addresses: their hosts need no other proof, and may refuse two. */
 const SIGNATURE_PARAMETER = /^(?:(?:x-(?:amz|goog|oss)-)?signature|sig)$/i;
 
-/**
- * Sends a request, and follows redirects.
- *
- * @returns whatever the last host answered; its body is to be read, or `drain` or `close` to be called
- * @throws {NetworkFault} when no answer came
- * @throws {InputError} when a redirect must not be followed
- */
+/** Sends a request, and follows redirects. The last answer's body is to be read, or `drain` or `close` to be called. */
 export async function sendRequest(request: HttpRequest, timing: RegistryTiming): Promise<Answer> {
   let { url, authorization } = request;
   for (let hopCount = 0;; hopCount++) {
@@ -242,7 +234,6 @@ export class Connection {
   readonly #onAbort = () => this.#controller.abort();
   /** What the last step threw; it may quote an address with a secret in it. */
   failure: unknown;
-  /** Why the connection was given up. */
   #fault: NetworkFault | undefined;
   /** Of this spell; and whether the one before was slow, too. */
   #pieceCount = 0;
@@ -262,7 +253,6 @@ export class Connection {
     this.#endSpell = this.#beginSpell();
   }
 
-  /** Counts a piece of the body. */
   count(lengthBytes: number): void {
     this.#pieceCount++;
     this.#receivedBytes += lengthBytes;
@@ -324,7 +314,6 @@ export const UNTRUSTED_CERTIFICATE = "its certificate is not trusted";
 /** A request that got no answer, or not all of it. */
 export class NetworkFault extends Error {
   override readonly name = "NetworkFault";
-  /** Whether it may work the next time. */
   readonly isTransient: boolean;
   /** What can be done; and how long nothing came, where that is the fault. */
   readonly details: Pick<ErrorDetails, "remedies"> & { readonly stalledSeconds?: number };
@@ -417,7 +406,6 @@ export interface RegistryTiming {
   alarm(milliseconds: number, ring: () => void): () => void;
 }
 
-/** The real clock. */
 export const REAL_TIMING: RegistryTiming = {
   async wait(milliseconds, signal) {
     await delay(milliseconds, undefined, signal === undefined ? {} : { signal });

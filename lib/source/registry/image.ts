@@ -53,14 +53,7 @@ const PLAIN_TYPES: ReadonlySet<string | undefined> = new Set([
   "text/plain",
 ]);
 
-/**
- * Opens the image that a reference names. Where it has a digest, that decides, and its tag is not looked at.
- *
- * @param reference what is written behind `docker://`
- * @throws {UsageError} when the reference is not written as one
- * @throws {InputError} when the registry does not have it, or what it has is wrong or unsupported
- * @throws {IoError} when the registry cannot be reached or refuses
- */
+/** Opens the image that a reference names. If it has a digest, its tag is ignored. */
 export async function openRegistryImage(
   source: string,
   reference: string,
@@ -72,7 +65,6 @@ export async function openRegistryImage(
   return await openOneOf(store, [root], store.name, { source, kind: "docker" }, options);
 }
 
-/** Manifests and blobs by their digests. */
 function registryBlobs(
   client: RegistryClient,
   { signal, registry: { blobCache } = {} }: ResolvedOptions,
@@ -172,22 +164,14 @@ async function readManifest(
 /** After this many more bytes of the blob, earlier failures no longer count. */
 export const PROGRESS_BYTES = 1 << 20;
 
-/** A blob to fetch. */
 interface BlobRequest {
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Its size is compared; its digest is not. */
   readonly descriptor: Descriptor;
-  /** What the blob is called in errors. */
   readonly what: string;
 }
 
-/**
- * The bytes of a blob, in order, in pieces of any size.
- *
- * @throws {InputError} when there is no such blob, or its size is not the descriptor's
- * @throws {IoError} when it cannot be fetched after all attempts
- */
 export async function* blobPieces(
   client: RegistryClient,
   request: BlobRequest,
@@ -241,18 +225,13 @@ class Transfer {
   /** A strong one, of the answer that the bytes so far came from. */
   #entityTag: string | undefined;
 
-  /** The headers that ask for the rest. */
   rangeHeaders(receivedBytes: number): Record<string, string> {
     if (receivedBytes === 0 || !this.#hasRanges) return {};
     const range = { Range: `bytes=${receivedBytes}-` };
     return this.#entityTag === undefined ? range : { ...range, "If-Range": this.#entityTag };
   }
 
-  /**
-   * Looks at the head of an answer.
-   *
-   * @returns how many of its bytes were received before; undefined when it is of no use, but another may be
-   */
+  /** How many bytes of an answer were received before; undefined when it is of no use, but another may be. */
   async accept(
     client: RegistryClient,
     { descriptor, what }: BlobRequest,
@@ -286,7 +265,6 @@ class Transfer {
   }
 }
 
-/** The body without its first bytes. */
 async function* piecesFrom(answer: Answer, offsetBytes: number): AsyncGenerator<Uint8Array> {
   let skippedBytes = 0;
   for await (const piece of answer.pieces()) {

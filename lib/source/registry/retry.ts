@@ -17,7 +17,6 @@ import {
   sendRequest,
 } from "./http.ts";
 
-/** How often a request is made before it is given up. */
 export const MAX_ATTEMPTS = 5;
 /** The wait before the second attempt; each later one is twice as long. */
 export const FIRST_WAIT_MILLISECONDS = 1000;
@@ -63,7 +62,6 @@ export interface Session {
   readonly credentialFaults: string[];
 }
 
-/** The attempts at one thing. */
 export class Retries {
   readonly #session: Pick<Session, "timing" | "progress">;
   readonly #maxAttempts: number;
@@ -79,13 +77,7 @@ export class Retries {
     this.#failureCount = 0;
   }
 
-  /**
-   * Counts a failure and waits.
-   *
-   * @param refusal the answer that asked for it, if one did
-   * @returns false, at once, when it was the last attempt
-   * @throws {InterruptedError} when the signal is aborted
-   */
+  /** Counts a failure, and waits as long as the answer asks for. False, at once, when it was the last attempt. */
   async again(signal: AbortSignal | undefined, refusal?: Answer): Promise<boolean> {
     if (++this.#failureCount >= this.#maxAttempts) return false;
     const asked = retryAfterMilliseconds(refusal?.header("retry-after"), refusal?.header("date"));
@@ -138,7 +130,6 @@ export async function withRetries<T>(
   }
 }
 
-/** The error for a host that does not answer. */
 export function unreachable(what: string, host: string, fault: NetworkFault): IoError {
   const shown = displayText(host);
   const who = what === shown ? "it" : shown;
@@ -148,7 +139,6 @@ export function unreachable(what: string, host: string, fault: NetworkFault): Io
   });
 }
 
-/** What a user can do about a refusal. */
 export function loginDetails({ credentialFaults }: Session): ErrorDetails {
   const login = "log in with `docker login` or `podman login`";
   return {
@@ -159,7 +149,6 @@ export function loginDetails({ credentialFaults }: Session): ErrorDetails {
   };
 }
 
-/** Longer bodies are not read. */
 const ERROR_BODY_BYTES = 64 << 10;
 const SHOWN_CHARACTERS = 200;
 
