@@ -18,7 +18,10 @@ import {
   layerName,
   listImages,
   MissingLayersError,
+  noneNamed,
+  severalNamed,
   UnknownReferenceError,
+  unnamed,
 } from "./manifest.ts";
 import { sameReference } from "./source_name.ts";
 import {
@@ -155,10 +158,7 @@ function chooseSaved(
   const hint = images.length === 0 ? "the archive holds no image" : listHint(images);
   if (reference === undefined) {
     if (images.length === 1) return images[0]!;
-    throw new InputError(what, `holds ${images.length} images: wanted the name of one`, {
-      code: "ambiguous",
-      hint,
-    });
+    throw unnamed(what, images.length, hint);
   }
   if (reference.startsWith("@")) {
     return imageAt(images, reference, { what, hint, otherwise: "is not @N" });
@@ -167,16 +167,10 @@ function chooseSaved(
     RepoTags.some((tag) => sameReference(tag, reference))
   );
   const [image] = named;
-  if (!image) {
-    throw new UnknownReferenceError(what, `has no image named "${displayText(reference)}"`, {
-      code: "notFound",
-      hint,
-    });
-  }
+  if (!image) throw noneNamed(what, reference, hint);
   if (named.every(({ Config }) => Config === image.Config)) return image;
-  const why = `holds ${named.length} images named "${displayText(reference)}"`;
   const numbers = named.map((image) => `@${images.indexOf(image)}`);
-  throw new InputError(what, why, { code: "ambiguous", hint: listImages(numbers) });
+  throw severalNamed(what, reference, named.length, listImages(numbers));
 }
 
 function listHint(images: readonly SavedImage[]): string {

@@ -43,14 +43,13 @@ export function daemonEndpoint(
   environment: Environment,
   isThere: (path: string) => boolean,
 ): DaemonEndpoint {
-  const { DOCKER_HOST: named } = environment;
-  if (named !== undefined && named !== "") return namedEndpoint(named, environment);
-  const runtimeDirectory = environment["XDG_RUNTIME_DIR"];
+  const { DOCKER_HOST: named, XDG_RUNTIME_DIR: runtime } = environment;
+  if (named) return namedEndpoint(named, environment);
   const sockets = [
     "/var/run/docker.sock",
-    ...runtimeDirectory ? [join(runtimeDirectory, "docker.sock")] : [],
+    ...runtime ? [join(runtime, "docker.sock")] : [],
     "/run/podman/podman.sock",
-    ...runtimeDirectory ? [join(runtimeDirectory, "podman/podman.sock")] : [],
+    ...runtime ? [join(runtime, "podman/podman.sock")] : [],
   ];
   const socketPath = sockets.find(isThere);
   if (socketPath !== undefined) return socketEndpoint(socketPath);
@@ -58,8 +57,8 @@ export function daemonEndpoint(
   throw new IoError("docker-daemon:", why, { hint: START_HINT });
 }
 
-const START_HINT =
-  "start Docker or `podman system service --time=0`, or set DOCKER_HOST to unix://PATH or tcp://HOST:PORT";
+const START_HINT = "start Docker or `podman system service --time=0`, or set DOCKER_HOST to " +
+  "unix://PATH or tcp://HOST:PORT";
 
 function socketEndpoint(socketPath: string): DaemonEndpoint {
   return { name: displayText(socketPath), route: { socketPath }, certificates: undefined };
@@ -77,14 +76,13 @@ function namedEndpoint(named: string, environment: Environment): DaemonEndpoint 
     const hint = named.startsWith("ssh:") ? forward : undefined;
     throw new UsageError("DOCKER_HOST", why, { hint });
   }
-  const isSecure = url.protocol === "https:" || (environment["DOCKER_TLS_VERIFY"] ?? "") !== "" ||
-    (environment["DOCKER_TLS"] ?? "") !== "";
+  const { DOCKER_TLS_VERIFY, DOCKER_TLS, DOCKER_CERT_PATH, DOCKER_CONFIG } = environment;
+  const isSecure = url.protocol === "https:" || Boolean(DOCKER_TLS_VERIFY || DOCKER_TLS);
   // The brackets around an IPv6 address belong to the URL.
   const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
   // The ports that Docker registered for plain HTTP and for TLS.
   const port = url.port === "" ? (isSecure ? 2376 : 2375) : Number(url.port);
-  const certificates = environment["DOCKER_CERT_PATH"] ||
-    environment["DOCKER_CONFIG"] || join(homedir(), ".docker");
+  const certificates = DOCKER_CERT_PATH || DOCKER_CONFIG || join(homedir(), ".docker");
   return {
     name: displayText(named),
     route: { host, port },

@@ -29,7 +29,6 @@ import {
   type OpenedImage,
   type ResolvedOptions,
   sourceLimits,
-  type StoredBytes,
   type StoredFile,
 } from "./types.ts";
 
@@ -55,9 +54,8 @@ async function openLayout(
   const { manifestBytes } = sourceLimits(options);
   const bytes = store.readSmall("index.json", manifestBytes, "manifestBytes");
   if (!bytes) {
-    throw new InputError(indexName, "is missing: wanted an OCI image layout", {
-      code: "wrongKind",
-    });
+    const why = "is missing: wanted an OCI image layout";
+    throw new InputError(indexName, why, { code: "wrongKind" });
   }
   const entries = readIndex(bytes, indexName, undefined);
   return await openReferenced(store, entries, reference, origin, options);
@@ -78,16 +76,15 @@ export async function openOciDirectory(
   reference: string | undefined,
   options: ResolvedOptions,
 ): Promise<OpenedImage> {
+  const store = directoryStore(directory, blobPath);
   const stats = statIfThere(directory);
   if (!stats) throw missingInput(directory, "an OCI image layout");
   if (!stats.isDirectory()) {
-    throw new InputError(
-      displayText(directory),
-      "is not a directory: wanted an OCI image layout",
-      { code: "wrongKind", hint: "a layout in a tar is written oci-archive:FILE" },
-    );
+    throw new InputError(store.name, "is not a directory: wanted an OCI image layout", {
+      code: "wrongKind",
+      hint: "a layout in a tar is written oci-archive:FILE",
+    });
   }
-  const store = new DirectoryStore(directory, blobPath);
   return await openLayout(store, reference, { source, kind: "oci" }, options);
 }
 
@@ -129,56 +126,40 @@ function archiveStore(archive: Archive): LayoutStore {
   };
 }
 
-class DirectoryStore implements LayoutStore {
-  readonly name: string;
-  readonly #directory: string;
-  readonly #fileOf: (descriptor: Descriptor) => string;
-
-  /** @param fileOf the path of a blob in the directory */
-  constructor(directory: string, fileOf: (descriptor: Descriptor) => string) {
-    this.#directory = directory;
-    this.#fileOf = fileOf;
-    this.name = displayText(directory);
-  }
-
-  readSmall(file: string, limitBytes: number, limitName?: DocumentLimit): Uint8Array | undefined {
-    if (!statIfThere(join(this.#directory, file))) return undefined;
-    return readDocumentFile(this.#directory, file, limitBytes, limitName);
-  }
-
-  read(descriptor: Descriptor): Promise<Uint8Array> {
-    return Promise.resolve(readSmallFile(this.#find(descriptor), descriptor.sizeBytes));
-  }
-
-  /** The whole file; it is opened when it is read. */
-  locate(descriptor: Descriptor): StoredBytes {
-    const path = this.#find(descriptor);
-    const open = () => SharedDescriptor.openFile(path);
-    return { kind: "file", offsetBytes: 0, lengthBytes: descriptor.sizeBytes, open };
-  }
-
-  has(descriptor: Descriptor): boolean {
-    return descriptor.data !== undefined || statIfThere(this.#pathOf(descriptor)) !== undefined;
-  }
-
-  close(): void {}
-
-  #pathOf(descriptor: Descriptor): string {
-    return join(this.#directory, this.#fileOf(descriptor));
-  }
-
-  /** The blob's path, once it is known to be a file of the right size. */
-  #find(descriptor: Descriptor): string {
-    const path = this.#pathOf(descriptor);
+/** @param fileOf the path of a blob in the directory */
+function directoryStore(
+  directory: string,
+  fileOf: (descriptor: Descriptor) => string,
+): LayoutStore {
+  const name = displayText(directory);
+  const pathOf = (descriptor: Descriptor) => join(directory, fileOf(descriptor));
+  const find = (descriptor: Descriptor) => {
+    const path = pathOf(descriptor);
     const stats = statIfThere(path);
-    if (!stats) throw missingBlob(descriptor, this.name);
-    const name = displayText(path);
+    if (!stats) throw missingBlob(descriptor, name);
+    const shown = displayText(path);
     if (!stats.isFile()) {
-      throw new InputError(name, "is not a regular file: wanted a blob", { code: "wrongKind" });
+      throw new InputError(shown, "is not a regular file: wanted a blob", { code: "wrongKind" });
     }
-    checkSize(stats.size, descriptor.sizeBytes, name);
+    checkSize(stats.size, descriptor.sizeBytes, shown);
     return path;
-  }
+  };
+  return {
+    name,
+    readSmall(file, limitBytes, limitName) {
+      if (!statIfThere(join(directory, file))) return undefined;
+      return readDocumentFile(directory, file, limitBytes, limitName);
+    },
+    read: (descriptor) => Promise.resolve(readSmallFile(find(descriptor), descriptor.sizeBytes)),
+    locate(descriptor) {
+      const path = find(descriptor);
+      const open = () => SharedDescriptor.openFile(path);
+      return { kind: "file", offsetBytes: 0, lengthBytes: descriptor.sizeBytes, open };
+    },
+    has: (descriptor) =>
+      descriptor.data !== undefined || statIfThere(pathOf(descriptor)) !== undefined,
+    close: () => {},
+  };
 }
 
 const MANIFEST_FILE = "manifest.json";
@@ -199,7 +180,7 @@ export async function openDirTransport(
   options: ResolvedOptions,
 ): Promise<OpenedImage> {
   if (!statIfThere(directory)) throw missingInput(directory, "a directory that skopeo wrote");
-  const store = new DirectoryStore(directory, transportFile);
+  const store = directoryStore(directory, transportFile);
   const { manifestBytes } = sourceLimits(options);
   const bytes = store.readSmall(MANIFEST_FILE, manifestBytes, "manifestBytes");
   if (!bytes) {

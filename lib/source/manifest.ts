@@ -83,15 +83,32 @@ export function chooseReference(
   for (const test of tests) {
     const named = images.filter(test);
     if (new Set(named.map(nameOf)).size > 1) {
-      const why = `holds ${named.length} images named "${displayText(reference)}"`;
-      throw new InputError(what, why, { code: "ambiguous", hint: listHint(named) });
+      throw severalNamed(what, reference, named.length, listHint(named));
     }
     if (named.length > 0) return named;
   }
-  throw new UnknownReferenceError(what, `has no image named "${displayText(reference)}"`, {
-    code: "notFound",
-    hint: images.length === 0 ? "the layout holds no image" : hint,
-  });
+  throw noneNamed(what, reference, images.length === 0 ? "the layout holds no image" : hint);
+}
+
+/** The errors for references that name no image or several, and for images of which one should be named. */
+export function noneNamed(what: string, reference: string, hint: string): InputError {
+  const why = `has no image named "${displayText(reference)}"`;
+  return new UnknownReferenceError(what, why, { code: "notFound", hint });
+}
+
+export function severalNamed(
+  what: string,
+  reference: string,
+  count: number,
+  hint: string,
+): InputError {
+  const why = `holds ${count} images named "${displayText(reference)}"`;
+  return new InputError(what, why, { code: "ambiguous", hint });
+}
+
+export function unnamed(what: string, count: number, hint: string): InputError {
+  const why = `holds ${count} images: wanted the name of one`;
+  return new InputError(what, why, { code: "ambiguous", hint });
 }
 
 /** The image that `@N` names. @param otherwise what is wrong with a reference of another form */
@@ -143,10 +160,7 @@ function onlyImage(
   const platforms = new Set(images.map(({ platform }) => platform && formatPlatform(platform)));
   const onePlatformEach = platforms.size === digests.size && !platforms.has(undefined);
   if (names.size === 1 && (onePlatformEach || !names.has(undefined))) return images;
-  throw new InputError(what, `holds ${images.length} images: wanted the name of one`, {
-    code: "ambiguous",
-    hint: listHint(images),
-  });
+  throw unnamed(what, images.length, listHint(images));
 }
 
 function listHint(images: readonly Descriptor[]): string {
