@@ -233,9 +233,9 @@ function geometryOf(sectors: number) {
 }
 
 /**
- * A sink that puts the footer behind the disk that goes by.
+ * A sink that appends the footer to the disk that it passes on.
  *
- * @param uniqueId asked for when the disk has ended
+ * @param uniqueId called when the disk has ended
  */
 export function vhdSink(target: ImageSink, uniqueId: () => Uint8Array): ImageSink {
   return {

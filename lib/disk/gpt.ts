@@ -164,7 +164,7 @@ export function encodeGpt(gpt: Gpt): EncodedGpt {
   return { head, tail };
 }
 
-/** Section 5.2.3: one partition of type 0xee over the whole disk, so that old tools take it for full. */
+/** Section 5.2.3: one partition of type 0xee over the whole disk, so that old tools consider it full. */
 function protectiveMbr(lastSector: number): Uint8Array {
   const mbr = new Uint8Array(SECTOR_BYTES);
   const view = new DataView(mbr.buffer);

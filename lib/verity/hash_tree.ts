@@ -118,7 +118,7 @@ export class HashThread implements BlockHasher {
       workerUrl: options.workerUrl,
       receive: ({ buffer, digests }) => {
         const next = this.#pending.shift();
-        invariant(next !== undefined, "an answer that nobody waits for");
+        invariant(next !== undefined, "an answer without a request");
         next.resolve({ buffer, digests: new Uint8Array(digests) });
       },
       die: (reason) => this.#die(reason),
@@ -203,7 +203,7 @@ export class LevelBlocks {
     else this.#runs.push({ kind: "repeated", block, blockCount });
   }
 
-  /** All blocks in order, in pieces of at most 1 MiB. A piece is valid until the next is asked for. */
+  /** All blocks in order, in pieces of at most 1 MiB. A piece is valid until the next one is read. */
   *read(): Generator<Uint8Array> {
     this.#spool?.writer.flush();
     const buffer = new Uint8Array(PIECE_BYTES);

@@ -1,5 +1,5 @@
 /**
- * Hash trees of dm-verity: made while an image goes by, and checked without the kernel.
+ * Hash trees of dm-verity: made while an image is written, and checked without the kernel.
  *
  * @example Prove an image by its root hash
  * ```ts

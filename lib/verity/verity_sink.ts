@@ -21,7 +21,7 @@ import {
 const PIECE_BYTES = 1 << 20;
 /** Pieces that were given to the thread and are not hashed yet. */
 const UNDERWAY_MAX = 4;
-/** Starting a thread takes as long as hashing a tenth of so much: 256 MiB. */
+/** Starting a thread takes as long as hashing a tenth of this: 256 MiB. */
 const THREAD_BLOCKS_MIN = 65536;
 
 /** Which blocks a piece holds: `blocks` that are in its buffer, then `zeros` that are not. */
@@ -37,8 +37,7 @@ export interface TreeSinkOptions extends HashTreeOptions, ThreadOptions {
 }
 
 /**
- * Hashes an image in blocks of 4096 bytes. It keeps nothing but the tree; who wants the image, too, gives it to another
- * sink as well.
+ * Hashes an image in blocks of 4096 bytes. It keeps nothing but the tree: to write the image as well, use VeritySink.
  *
  * @example
  * ```ts
@@ -114,7 +113,7 @@ export class TreeSink implements ImageSink {
   async abort(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#failure ??= { error: new Error("the tree was given up") };
+    this.#failure ??= { error: new Error("the tree was aborted") };
     await this.#hasher.close();
     this.#builder.close();
   }
@@ -223,8 +222,8 @@ export interface VeritySinkOptions extends TreeSinkOptions {
 }
 
 /**
- * Makes the tree of the image that goes by. A tree in a file of its own is finished first: who sees the image finds its
- * tree, and a tree that has no room leaves no image.
+ * Makes the tree of the image that it passes on. A tree in a file of its own is finished first, so that an image always has
+ * its tree, and a tree that has no room leaves no image.
  *
  * @example
  * ```ts

@@ -191,13 +191,14 @@ export function extentTreeBlockCount(leafCount: number): number {
  * first.
  *
  * @param inodeSeed checksum seed of the inode; undefined without checksums
+ * @param root where i_block goes
  */
 export function encodeExtentTree(
   leaves: readonly ExtentLeaf[],
   treeBlocks: readonly number[],
   inodeSeed: number | undefined,
+  root: Uint8Array = new Uint8Array(EXTENT_ROOT_SIZE_BYTES),
 ): { readonly root: Uint8Array; readonly blocks: Uint8Array } {
-  const root = new Uint8Array(EXTENT_ROOT_SIZE_BYTES);
   const blocks = treeBlocks.length === 0
     ? NO_BYTES
     : new Uint8Array(treeBlocks.length * BLOCK_SIZE_BYTES);

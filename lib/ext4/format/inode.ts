@@ -69,7 +69,7 @@ export function timestampExtra(time: Timestamp): number {
 
 /**
  * The time of a signed low word and its extra word (0 where the inode has none). A stored nanosecond count can be
- * 10^9 or more in a damaged image; it is handed on as it is, for the caller to judge.
+ * 10^9 or more in a damaged image; it is returned as it is, for the caller to judge.
  */
 export function timestampFromWords(low: number, extra: number): Timestamp {
   return { seconds: (low | 0) + (extra & 3) * 2 ** 32, nanoseconds: extra >>> 2 };

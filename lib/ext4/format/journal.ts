@@ -132,8 +132,8 @@ export function encodeJournalSuperblock(journal: NewJournalSuperblock): Uint8Arr
 }
 
 /**
- * Reads the 1024 bytes of a superblock, of version 1 or 2. Throws InputError when they are none, or carry a checksum that
- * is wrong or of an unknown type.
+ * Reads the 1024 bytes of a superblock, of version 1 or 2. Throws InputError for anything else, and for a checksum
+ * that is wrong or of an unknown type.
  */
 export function decodeJournalSuperblock(encoded: Uint8Array): JournalSuperblock {
   checkSize(encoded);

@@ -328,7 +328,7 @@ export interface DecodedXattr extends DiskXattr {
   readonly hashedValue: Uint8Array;
 }
 
-/** Hears of what is wrong with attributes that can be read all the same. */
+/** Called with each fault of attributes that can be read all the same. */
 export type XattrComplaint = (problem: string, details?: { readonly severity?: "note" }) => void;
 
 export interface DecodedXattrBlock {
@@ -358,7 +358,7 @@ interface Area {
  * Reads the area behind an inode's fields. An area too small for the magic number, or with zeros in its place, has no
  * attributes. Throws InputError, with `what` in it, for anything that is not well-formed.
  *
- * @param complain hears of wrong hashes; by default they are thrown, too
+ * @param complain called for wrong hashes; by default they are thrown, too
  */
 export function decodeInodeXattrs(
   area: Uint8Array,
@@ -370,7 +370,7 @@ export function decodeInodeXattrs(
   const magic = view.getUint32(0, true);
   if (magic === 0) return [];
   if (magic !== MAGIC) {
-    // The kernel takes the area for an empty one.
+    // The kernel treats the area as empty.
     complain(magicFault(magic));
     return [];
   }
@@ -386,7 +386,7 @@ export function decodeInodeXattrs(
  * Reads an xattr block. Throws InputError, with `what` in it, for anything that is not well-formed. The checksum is for
  * the caller to check (verifyXattrBlock()), and so are the hashes of values in inodes (verifyXattrValueInode()).
  *
- * @param complain hears of wrong hashes and of entries that are not in order; by default they are thrown, too
+ * @param complain called for wrong hashes and for entries that are not in order; by default they are thrown, too
  */
 export function decodeXattrBlock(
   block: Uint8Array,

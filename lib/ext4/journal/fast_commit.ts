@@ -74,11 +74,6 @@ const NAME_BYTES_MAX = 255;
 /** A hundred times what fits the room that mke2fs makes. */
 const RECORDS_MAX = 1_000_000;
 
-/** Reading stops here, with an error or at the end. */
-interface Stop {
-  readonly error: string | undefined;
-}
-
 /**
  * Reads the fast commits that follow a log. When they fill all their room, a kernel (6.18) reads one block too far and
  * refuses the image; they are read here all the same.
@@ -89,68 +84,63 @@ interface Stop {
 export function readFastCommits(log: JournalLog, sequence: number): FastCommits {
   const scan = new FastCommitScan(sequence);
   const { startBlock, endBlock } = log.fastCommits;
-  if (log.superblock.startBlock === 0) return scan.finish();
+  if (log.superblock.startBlock === 0) return scan.whole;
   for (let block = startBlock; block < endBlock; block++) {
-    const stop = scan.take(log.read(block), block === startBlock);
-    if (stop === undefined) continue;
-    if (stop.error === undefined) break;
-    throw new InputError("journal", `block ${block}, a fast commit: ${stop.error}`, {
-      data: { block },
-    });
+    if (!scan.take(log.read(block), block, block === startBlock)) break;
   }
-  return scan.finish();
+  return scan.whole;
 }
 
 class FastCommitScan {
   readonly #sequence: number;
   readonly #records: FastCommitRecord[] = [];
   /** How many of the records, and of the blocks, belong to commits with a tail. */
-  #whole = { records: 0, blocks: 0 };
-  #hasCommit = false;
+  #wholeRecords = 0;
+  #wholeBlocks = 0;
   #blocks = 0;
+  #block = 0;
   #checksum = 0;
 
   constructor(sequence: number) {
     this.#sequence = sequence;
   }
 
-  finish(): FastCommits {
-    return {
-      records: this.#records.slice(0, this.#whole.records),
-      blocks: this.#whole.blocks,
-    };
+  get whole(): FastCommits {
+    return { records: this.#records.slice(0, this.#wholeRecords), blocks: this.#wholeBlocks };
   }
 
-  /** Takes in a block; says when it is the last. */
-  take(block: Uint8Array, isFirst: boolean): Stop | undefined {
-    const view = viewOf(block);
-    if (isFirst && view.getUint16(TAG_AT.tag, true) !== TAG.HEAD) return { error: undefined };
+  /** Takes in a block; false when reading ends there. */
+  take(bytes: Uint8Array, block: number, isFirst: boolean): boolean {
+    const view = viewOf(bytes);
+    if (isFirst && view.getUint16(TAG_AT.tag, true) !== TAG.HEAD) return false;
+    this.#block = block;
     this.#blocks++;
-    for (let at = 0; at + TAG_HEADER_BYTES <= block.length;) {
+    for (let at = 0; at + TAG_HEADER_BYTES <= bytes.length;) {
       const tag = view.getUint16(at + TAG_AT.tag, true);
       const length = view.getUint16(at + TAG_AT.length, true);
       const next = at + TAG_HEADER_BYTES + length;
-      if (next > block.length || !isLengthPossible(tag, length)) {
-        return this.#stopOr("it has a tag that is unknown or does not fit its block");
+      if (next > bytes.length || !isLengthPossible(tag, length)) {
+        return this.#endOrThrow("it has a tag that is unknown or does not fit its block");
       }
-      const stop = this.#takeTag(tag, block.slice(at, next));
-      if (stop !== undefined) return stop;
+      if (!this.#takeTag(tag, bytes.slice(at, next))) return false;
       at = next;
     }
-    return undefined;
+    return true;
   }
 
-  #takeTag(tag: number, bytes: Uint8Array): Stop | undefined {
+  #takeTag(tag: number, bytes: Uint8Array): boolean {
     const value = bytes.subarray(TAG_HEADER_BYTES);
     const view = viewOf(value);
     if (tag === TAG.TAIL) return this.#takeTail(bytes, view);
     if (tag === TAG.HEAD) {
-      if (view.getUint32(HEAD_AT.features, true) !== 0) return { error: "it has unknown features" };
+      if (view.getUint32(HEAD_AT.features, true) !== 0) {
+        throw this.#fault("it has unknown features");
+      }
       // Left over from an earlier transaction.
-      if (view.getUint32(HEAD_AT.sequence, true) !== this.#sequence) return { error: undefined };
+      if (view.getUint32(HEAD_AT.sequence, true) !== this.#sequence) return false;
     } else if (tag !== TAG.PAD) this.#add(decodeRecord(tag, value, view));
     this.#checksum = crc32c(this.#checksum, bytes);
-    return undefined;
+    return true;
   }
 
   #add(record: FastCommitRecord): void {
@@ -165,21 +155,28 @@ class FastCommitScan {
   }
 
   /** The tail of a commit counts up to its checksum; the rest of its block is empty. */
-  #takeTail(bytes: Uint8Array, view: DataView<ArrayBufferLike>): Stop | undefined {
+  #takeTail(bytes: Uint8Array, view: DataView<ArrayBufferLike>): boolean {
     const covered = bytes.subarray(0, TAG_HEADER_BYTES + TAIL_AT.checksum);
     const checksum = crc32c(this.#checksum, covered);
     this.#checksum = 0;
     const isRight = view.getUint32(TAIL_AT.sequence, true) === this.#sequence &&
       view.getUint32(TAIL_AT.checksum, true) === checksum;
-    if (!isRight) return this.#stopOr("its checksum is wrong");
-    this.#whole = { records: this.#records.length, blocks: this.#blocks };
-    this.#hasCommit = true;
-    return undefined;
+    if (!isRight) return this.#endOrThrow("its checksum is wrong");
+    [this.#wholeRecords, this.#wholeBlocks] = [this.#records.length, this.#blocks];
+    return true;
   }
 
   /** Behind a whole commit, nothing has to make sense. */
-  #stopOr(error: string): Stop {
-    return { error: this.#hasCommit ? undefined : error };
+  #endOrThrow(error: string): false {
+    if (this.#wholeBlocks === 0) throw this.#fault(error);
+    return false;
+  }
+
+  #fault(error: string): InputError {
+    const block = this.#block;
+    return new InputError("journal", `block ${block}, a fast commit: ${error}`, {
+      data: { block },
+    });
   }
 }
 
@@ -233,12 +230,8 @@ function decodeRecord(
       return { kind: "inode", inode: first, slot: value.subarray(4) };
     default: {
       const kind = tag === TAG.CREATE ? "create" : tag === TAG.LINK ? "link" : "unlink";
-      return {
-        kind,
-        parent: first,
-        inode: view.getUint32(4, true),
-        name: value.subarray(NAME_AT),
-      };
+      const inode = view.getUint32(4, true);
+      return { kind, parent: first, inode, name: value.subarray(NAME_AT) };
     }
   }
 }

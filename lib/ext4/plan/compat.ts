@@ -55,7 +55,7 @@ export const COMPAT_NAMES: readonly string[] = [
   "linux-5.10",
 ];
 
-/** Who cannot read each feature; one that all can read is not there. */
+/** A reader that lacks each feature; features that all of them have are left out. */
 export type RuledOut = ReadonlyMap<OptionalFeature, string>;
 
 /**

@@ -80,7 +80,7 @@ export interface KeptFacts {
   readonly placedFiles: number;
   /** Free blocks that hold bytes of the previous image: removed content that stays readable on the raw device. */
   readonly staleBytes: number;
-  /** Why no stale bytes were kept, though that was asked for; undefined when they were. */
+  /** Why no stale bytes were kept although they should be; undefined when they were. */
   readonly staleCleared: string | undefined;
   /** Why the image was laid out afresh after all; undefined when it was not. */
   readonly afresh: string | undefined;

@@ -153,7 +153,7 @@ class DirectoryDraft extends NodeDraft {
 
 /** Gives out inode numbers from 11 on, each once. */
 export interface InodeNumbers {
-  /** The number of a node of the tree, which is asked for once. */
+  /** The number of a node of the tree; call it once for each. */
   ofNode(node: TreeNode): number;
   /** The number of an inode without a name. */
   next(): number;

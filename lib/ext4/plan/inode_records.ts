@@ -24,6 +24,7 @@ import {
   TIMESTAMP_SECONDS_MAX,
   TIMESTAMP_SECONDS_MIN,
 } from "../format/inode.ts";
+import { viewOf } from "../format/fields.ts";
 import { encodeInodeXattrs } from "../format/xattr.ts";
 import { KIND_CODES } from "./directories.ts";
 import { encodeExtentTree } from "../format/extent.ts";
@@ -45,6 +46,8 @@ interface RecordContext {
   readonly blocks: InodeBlocks | undefined;
   /** The block of its attributes; 0 for none. */
   readonly xattrBlock: number;
+  /** Becomes i_block of the record. One array serves all records that are written one after the other. */
+  readonly blockField: Uint8Array;
 }
 
 const NO_BLOCKS: InodeBlocks = { leaves: [], treeBlocks: [] };
@@ -102,17 +105,17 @@ function contentFields(draft: NodeDraft, context: RecordContext): ContentFields 
         const blockField = mapField(inodeNumber, context);
         return { flags: INODE_FLAG.EXTENTS, blockField, sizeBytes };
       }
-      const blockField = new Uint8Array(INODE_BLOCK_FIELD_SIZE_BYTES);
+      const blockField = context.blockField.fill(0);
       blockField.set(bytesFromByteString(node.target));
       return { flags: 0, blockField, sizeBytes };
     }
     case "file": {
-      if (draft.isInline) return inlineFields(draft, node.payload);
+      if (draft.isInline) return inlineFields(draft, node.payload, context);
       const { sizeBytes } = node.payload;
       return { flags: INODE_FLAG.EXTENTS, blockField: mapField(inodeNumber, context), sizeBytes };
     }
     default:
-      return { flags: 0, blockField: deviceField(node), sizeBytes: 0 };
+      return { flags: 0, blockField: deviceField(node, context), sizeBytes: 0 };
   }
 }
 
@@ -222,13 +225,17 @@ function mapField(inodeNumber: number, context: RecordContext): Uint8Array {
   const { leaves, treeBlocks } = context.blocks ?? NO_BLOCKS;
   const isSealed = context.seed !== undefined && treeBlocks.length > 0;
   const seed = isSealed ? inodeSeed(context.seed, inodeNumber, 0) : undefined;
-  return encodeExtentTree(leaves, treeBlocks, seed).root;
+  return encodeExtentTree(leaves, treeBlocks, seed, context.blockField).root;
 }
 
-function inlineFields(draft: NodeDraft, payload: Payload): ContentFields {
+function inlineFields(
+  draft: NodeDraft,
+  payload: Payload,
+  context: RecordContext,
+): ContentFields {
   const content = new Uint8Array(payload.sizeBytes);
   readPayload(payload, content, 0);
-  const blockField = new Uint8Array(INODE_BLOCK_FIELD_SIZE_BYTES);
+  const blockField = context.blockField.fill(0);
   blockField.set(content.subarray(0, INODE_BLOCK_FIELD_SIZE_BYTES));
   const xattrs = [...draft.xattrs.inInode, inlineDataXattr(content)];
   return {
@@ -240,15 +247,16 @@ function inlineFields(draft: NodeDraft, payload: Payload): ContentFields {
 }
 
 /** i_block of a device: small numbers in the first word, large ones in the second (old_ and new_encode_dev()). */
-function deviceField(node: SpecialNode): Uint8Array {
-  const field = new Uint8Array(INODE_BLOCK_FIELD_SIZE_BYTES);
-  const { deviceMajor, deviceMinor } = node;
-  const view = new DataView(field.buffer);
+function deviceField(
+  { deviceMajor, deviceMinor }: SpecialNode,
+  { blockField }: RecordContext,
+): Uint8Array {
+  const view = viewOf(blockField.fill(0));
   if (deviceMajor < 256 && deviceMinor < 256) {
     view.setUint32(0, (deviceMajor << 8) | deviceMinor, true);
   } else {
     const word = (deviceMinor & 0xff) | (deviceMajor << 8) | ((deviceMinor & ~0xff) << 12);
     view.setUint32(4, word >>> 0, true);
   }
-  return field;
+  return blockField;
 }

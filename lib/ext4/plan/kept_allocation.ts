@@ -55,7 +55,7 @@ interface KeptAllocation extends Allocation {
 interface KeptAllocationDemand extends AllocationDemand {
   readonly previous: PreviousImage;
   readonly matches: PreviousMatches;
-  /** Data that is given up stays where it is, so that its cells do not change. */
+  /** Data that is no longer used stays where it is, so that its cells do not change. */
   readonly keepsStale: boolean;
 }
 

@@ -15,7 +15,7 @@ import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import { Warnings } from "../../warnings.ts";
 import { filesystemSeed, inodeSeed } from "../format/checksum.ts";
 import { INODE_NUMBER, SUPERBLOCK_OFFSET_BYTES } from "../format/constants.ts";
-import { InodeSlots } from "../format/inode.ts";
+import { INODE_BLOCK_FIELD_SIZE_BYTES, InodeSlots } from "../format/inode.ts";
 import { encodeJournalSuperblock } from "../format/journal.ts";
 import { encodeSuperblock } from "../format/superblock.ts";
 import { encodeXattrBlock, sealXattrBlock } from "../format/xattr.ts";
@@ -60,7 +60,7 @@ const INODES_PER_WRITE = 1024;
 export interface Continuation {
   /** Where everything was. */
   readonly previous: PreviousImage;
-  /** Blocks that are given up keep their bytes. */
+  /** Blocks that are freed keep their bytes. */
   readonly keepsStale: boolean;
 }
 
@@ -330,27 +330,25 @@ class PlanBuilder {
   ): Uint8Array {
     const slots = new InodeSlots(first, end - first, INODE_SIZE_BYTES, this.#seed);
     const { journal, inodeBlocks } = this.#layout;
+    const blockField = new Uint8Array(INODE_BLOCK_FIELD_SIZE_BYTES);
+    const context = { seed: this.#seed, blocks: journal, xattrBlock: 0, blockField };
     const journalInode = INODE_NUMBER.JOURNAL;
     if (journal !== undefined && first <= journalInode && journalInode < end) {
-      slots.put(journalInode, journalRecord(journalInode, this.#settings, this.#context(journal)));
+      slots.put(journalInode, journalRecord(journalInode, this.#settings, context));
     }
     const from = firstIndex(drafts.length, (i) => drafts[i]!.inodeNumber >= first);
     for (let i = from; i < drafts.length && drafts[i]!.inodeNumber < end; i++) {
       const draft = drafts[i]!;
-      const context = this.#context(inodeBlocks.get(draft.inodeNumber));
+      context.blocks = inodeBlocks.get(draft.inodeNumber);
       if (!(draft instanceof NodeDraft)) {
-        slots.put(draft.inodeNumber, valueRecord(draft, context));
+        slots.put(draft.inodeNumber, valueRecord(draft, { ...context, xattrBlock: 0 }));
         continue;
       }
       const { block } = draft.xattrs;
-      if (block !== undefined) context.xattrBlock = xattrBlocks.get(block)!;
+      context.xattrBlock = block === undefined ? 0 : xattrBlocks.get(block)!;
       slots.put(draft.inodeNumber, nodeRecord(draft, context));
     }
     return slots.bytes;
-  }
-
-  #context(blocks: InodeBlocks | undefined) {
-    return { seed: this.#seed, blocks, xattrBlock: 0 };
   }
 
   #addJournal(): void {

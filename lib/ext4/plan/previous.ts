@@ -83,7 +83,7 @@ export class PreviousMatches {
 
   /**
    * A node continues the inode that has its path, whatever became of it. A file of another path continues an inode that
-   * has its content and that nobody else continues.
+   * has its content and that no other node continues.
    */
   constructor(tree: FileTree, previous: PreviousImage) {
     const claimed = new Set<PreviousNode>();

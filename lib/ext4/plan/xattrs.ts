@@ -63,7 +63,7 @@ export interface InodeXattrs {
   readonly mode: number;
 }
 
-/** A node, and its path for messages, which is not asked for otherwise. */
+/** A node, and its path, which is read for messages only. */
 export interface XattrOwner {
   readonly path: ByteString;
   readonly node: TreeNode;

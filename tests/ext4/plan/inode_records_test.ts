@@ -11,7 +11,12 @@ import type { TreeNode } from "../../../lib/model/node.ts";
 import { Warnings } from "../../../lib/warnings.ts";
 import { dir, file, special, symlink, treeOf } from "../../oracle/tree_builder.ts";
 
-const NO_BLOCKS = { seed: undefined, blocks: undefined, xattrBlock: 0 };
+const NO_BLOCKS = {
+  seed: undefined,
+  blocks: undefined,
+  xattrBlock: 0,
+  blockField: new Uint8Array(60),
+};
 const EXTENTS = 0x80000;
 const EA_INODE = 0x200000;
 const INLINE = 0x10000000;
@@ -71,11 +76,7 @@ Deno.test("sizes and sectors count content, tree blocks and attribute blocks", (
   const leaves = [{ logicalBlock: 0, blockCount: 3, startBlock: 50 }];
   const blocks = { leaves, treeBlocks: [60] };
   const { draft } = drafts(file("x".repeat(9000)));
-  const { sizeBytes, sectorCount } = nodeRecord(draft, {
-    seed: undefined,
-    blocks,
-    xattrBlock: 99,
-  });
+  const { sizeBytes, sectorCount } = nodeRecord(draft, { ...NO_BLOCKS, blocks, xattrBlock: 99 });
   assertEquals([sizeBytes, sectorCount], [9000, (3 + 1 + 1) * 8]);
   // An owner pays for values in inodes of their own.
   const { draft: owner, value } = drafts(file("", { xattrs: { "user.v": new Uint8Array(9000) } }));
