@@ -43,7 +43,6 @@ const STYLES: Readonly<Record<string, Style>> = {
 const FASTCDC_LINE = { colour: "#000000", width: 1.5, dashes: "7 4" };
 const FILE_LINE = { colour: "#000000", width: 1.5, dashes: "1.5 3.5" };
 
-/** An SVG document of both pictures. */
 export function reportChart(report: ProbeReport): string {
   const parts: string[] = [];
   let y = heading(parts, report);
@@ -221,13 +220,11 @@ function labelWidth(rows: readonly SchemeReport[]): number {
   return Math.min(LABEL_WIDTH_MAX, longest * CHARACTER_WIDTH);
 }
 
-/** A size's unit on an axis. */
 export interface SizeUnit {
   readonly bytes: number;
   readonly name: string;
 }
 
-/** A straight axis. */
 export interface Axis {
   /** Where sizes lie. */
   readonly xOf: (bytes: number) => number;
@@ -254,7 +251,6 @@ const TICKS_MAX = 7;
 /** Below it an axis that begins at zero wastes little. */
 const BREAK_SHARE_MIN = 0.4;
 
-/** A document on white. */
 export function svgDocument(width: number, height: number, parts: readonly string[]): string {
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" ` +
     `viewBox="0 0 ${width} ${height}" font-family="Helvetica, Arial, sans-serif" font-size="13">\n` +
@@ -292,7 +288,6 @@ export function svgLine(
     `${dashes === "" ? "" : ` stroke-dasharray="${dashes}"`}/>`;
 }
 
-/** A marker around a point. */
 function svgMarker(
   kind: Marker,
   x: number,

@@ -45,7 +45,6 @@ export class LostFileWatch implements MainSchemeWatch {
     this.scheme = scheme;
   }
 
-  /** What comes now is of the next image. */
   beginImage(): void {
     this.#imageIndex++;
   }

@@ -28,7 +28,6 @@ const INTRODUCTIONS: Partial<Readonly<Record<ReportTable["name"], string>>> = {
   lost: "Files that an earlier image has, too, and that lie in part in cells that it has not.",
 };
 
-/** An HTML document. */
 export function reportHtml(report: ProbeReport): string {
   const title = `Dedup of ${report.images.length} images`;
   const parts = [

@@ -18,7 +18,6 @@ import { overlayTrees } from "../lib/tree/overlay.ts";
 import type { Warnings } from "../lib/warnings.ts";
 import type { ResolvedProbeOptions } from "./schemes.ts";
 
-/** One file system of an image. */
 export interface ImagePart {
   readonly tree: FileTree;
   /** What its UUID is derived from. */
@@ -35,7 +34,6 @@ export interface ImageFacts {
   readonly platform: string | null;
 }
 
-/** An image that can be planned. */
 export interface ProbedImage extends ImageFacts {
   readonly parts: readonly ImagePart[];
 }

@@ -17,10 +17,8 @@ import { Warnings } from "../lib/warnings.ts";
 import { shortened, svgDocument, svgLine, svgText } from "./chart.ts";
 import { isZeroBlock } from "./units/cutters.ts";
 
-/** What a cell holds. */
 export type CellKind = "hole" | "metadata" | "aligned" | "packed";
 
-/** One cell of an image. */
 export interface MappedCell {
   readonly kind: CellKind;
   /** How much of it is not zeros, 0 to 1. */
@@ -31,14 +29,12 @@ export interface MappedCell {
   readonly file: number;
 }
 
-/** An image on a grid. */
 export interface ImageMap {
   readonly name: string;
   readonly gridBytes: number;
   readonly cells: readonly MappedCell[];
 }
 
-/** How an image is looked at. */
 export interface ImageMapOptions {
   readonly gridBytes: number;
   /** Files of at least this size are shown as files on the grid. */

@@ -27,13 +27,11 @@ import { CellCompositions, PlanCutter } from "./units/plan_cutter.ts";
 import { ContentTable, type ImageCollector, SchemeStore } from "./units/store.ts";
 import { pause, type StoredSizes } from "./units/stored_sizes.ts";
 
-/** A scheme and its store. */
 export interface MeasuredScheme {
   readonly scheme: Scheme;
   readonly store: SchemeStore;
 }
 
-/** Everything that a probe fills. */
 export interface ProbeStores {
   readonly table: ContentTable;
   readonly sizes: StoredSizes | undefined;
@@ -43,7 +41,6 @@ export interface ProbeStores {
   readonly continued?: ContinuedImages | undefined;
 }
 
-/** What the stores of a probe are for. */
 export interface StoreChoices {
   /** Undefined where nothing is compressed here. */
   readonly sizes?: StoredSizes | undefined;
@@ -55,7 +52,6 @@ export interface StoreChoices {
   readonly continued?: ContinuedImages | undefined;
 }
 
-/** Empty stores. */
 export function createStores(schemes: readonly Scheme[], choices: StoreChoices): ProbeStores {
   const { sizes, isCompressed = sizes !== undefined, keepsPlaces, continued } = choices;
   const table = new ContentTable();
@@ -69,7 +65,6 @@ export function createStores(schemes: readonly Scheme[], choices: StoreChoices):
 /** Told which content each cell of the grid has. */
 export type CellListener = (cellIndex: number, content: number) => void;
 
-/** A sink that cuts as a scheme does. */
 function cutterOf(
   scheme: Scheme,
   collector: ImageCollector,
@@ -125,7 +120,6 @@ export interface MainSchemeWatch {
   beginPart(plan: ImagePlan, contentOf: ReadonlyMap<Payload, number>): CellListener;
 }
 
-/** Measures one image in every scheme. */
 export async function measureImage(
   image: ProbedImage,
   options: ResolvedProbeOptions,
@@ -282,7 +276,6 @@ async function cutTree(
   }
 }
 
-/** Plans a part in the layout of a scheme. */
 export function planPart(
   part: ImagePart,
   scheme: Scheme,
@@ -299,7 +292,6 @@ export function planPart(
   });
 }
 
-/** Sends the bytes of a plan through cutters. */
 export async function cutPlan(
   plan: ImagePlan,
   cutters: ImageSink,
@@ -418,7 +410,6 @@ export class ContinuedImages {
     this.#images.set(scheme, path);
   }
 
-  /** Removes what is left. */
   close(): void {
     if (this.#directory !== undefined) rmSync(this.#directory, { recursive: true, force: true });
     this.#directory = undefined;

@@ -79,7 +79,6 @@ export interface Overlap {
   readonly containment: Measures;
 }
 
-/** Works out the figures of a store. */
 export function schemeMetrics(store: SchemeStore): SchemeMetrics {
   const { images } = store;
   const holders = countHolders(images);
@@ -227,7 +226,6 @@ export interface ProbeReport {
   readonly warnings: readonly WarningSummary[];
 }
 
-/** What a probe found out beside the stores. */
 export interface ProbeDetails {
   readonly images: readonly ImageFacts[];
   readonly main: MeasuredScheme;
@@ -243,7 +241,6 @@ export interface ReportFacts {
   readonly warnings: Warnings;
 }
 
-/** The facts of a probe with such options. */
 export function reportFacts(options: ResolvedProbeOptions): ReportFacts {
   const { asIs, mode, compression, pairwise, warnings } = options;
   return {
@@ -254,7 +251,6 @@ export function reportFacts(options: ResolvedProbeOptions): ReportFacts {
   };
 }
 
-/** Puts the answer together. */
 export function probeReport(
   measured: readonly MeasuredScheme[],
   details: ProbeDetails,

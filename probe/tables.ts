@@ -12,7 +12,6 @@ import { schemeLabel } from "./schemes.ts";
 /** A cell; of a picture of shares, one of 0 to 1 too. */
 export type TableCell = string | { readonly text: string; readonly share: number };
 
-/** One table. */
 export interface ReportTable {
   readonly name: "images" | "schemes" | "newBytes" | "histogram" | "shifts" | "pairs" | "lost";
   /** What it shows, for a heading. */
@@ -22,7 +21,6 @@ export interface ReportTable {
   /** The last columns of some are text. */
   readonly header: readonly string[];
   readonly rows: readonly (readonly TableCell[])[];
-  /** The row that the details are of. */
   readonly mainRow?: number;
 }
 
@@ -148,12 +146,10 @@ function detailTables(
   return tables;
 }
 
-/** The row that the details are of. */
 export function mainRow({ schemes, mainScheme }: ProbeReport): SchemeReport {
   return schemes[mainScheme]!;
 }
 
-/** The tables as text. */
 export function reportText(report: ProbeReport): string {
   return reportTables(report).map(({ name, line, header, rows }) => {
     const isBare = name === "images" || name === "shifts";

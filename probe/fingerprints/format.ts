@@ -46,7 +46,6 @@ export interface FingerprintRow {
   readonly threshold: bigint | null;
   readonly packing: string | null;
   readonly cdc: string | null;
-  /** SHA-256. */
   readonly unit: Uint8Array;
   readonly unit_bytes: bigint;
   readonly raw: bigint;
@@ -83,7 +82,6 @@ const COLUMNS: Record<keyof FingerprintRow, [Partial<SchemaElement>, "REQUIRED" 
   offset: [SIZE, "OPTIONAL"],
 };
 
-/** The columns in their order. */
 export const COLUMN_NAMES = Object.keys(COLUMNS) as (keyof FingerprintRow)[];
 
 /** The schema as Parquet has it: the root, then the columns. */
@@ -117,13 +115,11 @@ export function unitsCrc32(
   return crc32(Buffer.from(`${id} ${sizeBytes} ${raw} ${stored}\n`, "latin1"), before);
 }
 
-/** One image. */
 export interface FingerprintedImage extends ImageFacts {
   /** In the order of the schemes. */
   readonly counts: readonly ImageCounts[];
 }
 
-/** All of it. */
 export interface FingerprintMetadata {
   readonly mode: ProbeReport["mode"];
   /** As reports have it. */
@@ -132,7 +128,6 @@ export interface FingerprintMetadata {
   readonly images: readonly FingerprintedImage[];
 }
 
-/** Encodes it. */
 export function encodeMetadata(metadata: FingerprintMetadata): string {
   const { mode, compress, schemes, images } = metadata;
   const rows = schemes.map(describeScheme);
@@ -167,7 +162,6 @@ const METADATA = fields({
   })),
 });
 
-/** Decodes it. Throws an InputError that names the field. */
 export function decodeMetadata(text: string, what: string): FingerprintMetadata {
   const document = decodeCheckedJson(new TextEncoder().encode(text), VERSION, what);
   const { rows, images, ...rest } = checkJson(METADATA, document, { what, field: "" });

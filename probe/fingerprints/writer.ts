@@ -25,7 +25,6 @@ import {
 /** What is held in memory at a time. */
 const ROWS_PER_GROUP = 32_768;
 
-/** A file that is being written. */
 export class FingerprintWriter {
   readonly #sink: ImageSink;
   readonly #stores: ProbeStores;
@@ -75,7 +74,6 @@ export class FingerprintWriter {
     this.#images.push({ ...facts, counts });
   }
 
-  /** Ends the file. */
   async finish(): Promise<void> {
     const { mode, compress } = reportFacts(this.#options);
     const value = encodeMetadata({

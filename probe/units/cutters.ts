@@ -37,7 +37,6 @@ export function countNonZeroBytes(bytes: Uint8Array): number {
 /** Takes a cell that is not all zeros, with the bytes in it that lie in no zero block. The bytes are only lent. */
 export type CellReceiver = (cell: Uint8Array, cellIndex: number, rawBytes: number) => void;
 
-/** A sink that keeps one cell. */
 export class CellCutter implements ImageSink {
   readonly #cellBytes: number;
   readonly #receive: CellReceiver;
@@ -114,7 +113,6 @@ const PIECE_BYTES = 1024 * 1024;
 /** More than the longest chunk and a piece have. */
 const REMEMBERED_BLOCKS = 8192;
 
-/** A sink that keeps a chunk or two. */
 export class ChunkCutter implements ImageSink {
   readonly #pieces: CellCutter;
   readonly #chunker: Chunker;
@@ -174,7 +172,6 @@ export class ChunkCutter implements ImageSink {
 const FILE_PIECE_BYTES = 4 * 1024 * 1024;
 const PAUSE_AFTER_BYTES = 16 * 1024 * 1024;
 
-/** What counting files needs. */
 export interface FileUnitsContext {
   readonly table: ContentTable;
   readonly sizes: StoredSizes | undefined;

@@ -44,7 +44,6 @@ function shortKey(composition: string): string {
   return createHash("sha256").update(composition).digest().toString("latin1");
 }
 
-/** What a cutter needs. */
 export interface PlanCutterContext {
   readonly compositions: CellCompositions;
   /** The content of each file, the same for equal files. */
@@ -64,7 +63,6 @@ type Part =
     | { readonly payload: Payload; readonly logicalBlock: number }
   );
 
-/** Cuts one plan. */
 export class PlanCutter {
   readonly #plan: ImagePlan;
   readonly #context: PlanCutterContext;

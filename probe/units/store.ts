@@ -13,7 +13,6 @@ export class ContentTable {
   readonly #sizes: number[] = [];
   readonly #stored: number[] = [];
 
-  /** How many contents there are. */
   get count(): number {
     return this.#sizes.length;
   }
@@ -23,7 +22,6 @@ export class ContentTable {
     return this.#ids[index]!;
   }
 
-  /** Size of a content. */
   sizeBytes(index: number): number {
     return this.#sizes[index]!;
   }
@@ -59,7 +57,6 @@ export class ContentTable {
     return index;
   }
 
-  /** The id of the content of these bytes. */
   idOfBytes(bytes: Uint8Array): string {
     return contentId(createHash("sha256").update(bytes));
   }
@@ -85,11 +82,9 @@ export interface UnitPlace {
   readonly part: number;
 }
 
-/** One image in the store. */
 export interface ImageUnits {
   /** The different contents, by number in the table. */
   readonly contents: ReadonlySet<number>;
-  /** Size of the image. */
   readonly logicalBytes: number;
   /** Bytes of its units that are no zero blocks, repeated units counted each time. */
   readonly nonZeroBytes: number;
@@ -116,13 +111,15 @@ export interface UnitTotals {
 
 /** Units of one scheme. Memory grows with the count of units. */
 export class SchemeStore {
+  /** In the order given. */
+  readonly images: ImageUnits[] = [];
+  /** The units of the last image, and where it has them; kept until the next image is put in. */
+  places: ReadonlyMap<number, UnitPlace> = new Map();
   readonly #table: ContentTable;
   readonly #isCompressed: boolean;
+  readonly #keepsPlaces: boolean;
   /** Bytes outside zero blocks, by content: where a chunk lies decides which of its zeros are whole blocks. */
   readonly #raw = new Map<number, number>();
-  readonly #images: ImageUnits[] = [];
-  readonly #keepsPlaces: boolean;
-  #places: ReadonlyMap<number, UnitPlace> = new Map();
 
   /** @param keepsPlaces whether places of units are wanted */
   constructor(table: ContentTable, isCompressed: boolean, keepsPlaces = false) {
@@ -131,31 +128,19 @@ export class SchemeStore {
     this.#keepsPlaces = keepsPlaces;
   }
 
-  /** The units of the last image, and where it has them; kept until the next image is put in. */
-  get places(): ReadonlyMap<number, UnitPlace> {
-    return this.#places;
-  }
-
   /** What a unit takes in the store, of which the raw bytes are given. */
   storedBytes(content: number, rawBytes: number): number {
     return this.#isCompressed ? this.#table.storedBytes(content) : rawBytes;
   }
 
-  /** The images in the order given. */
-  get images(): readonly ImageUnits[] {
-    return this.#images;
-  }
-
-  /** Begins the next image. */
   beginImage(): ImageCollector {
     const places = this.#keepsPlaces ? new Map<number, UnitPlace>() : undefined;
     return new ImageCollector(this.#raw, places, (image) => {
-      this.#images.push(image);
-      if (places !== undefined) this.#places = places;
+      this.images.push(image);
+      if (places !== undefined) this.places = places;
     });
   }
 
-  /** Adds up units. */
   totals(contents: Iterable<number>): UnitTotals {
     const totals = { raw: 0, stored: 0, units: 0, unitBytes: 0 };
     for (const content of contents) {
@@ -169,16 +154,12 @@ export class SchemeStore {
   }
 }
 
-/** Gathers the units of one image. */
 export class ImageCollector {
   readonly #raw: Map<number, number>;
   readonly #places: Map<number, UnitPlace> | undefined;
   readonly #done: (image: ImageUnits) => void;
   readonly #contents = new Set<number>();
-  #nonZeroBytes = 0;
-  #unitCount = 0;
-  #logicalBytes = 0;
-  #paddingBytes = 0;
+  readonly #counts = { logicalBytes: 0, nonZeroBytes: 0, unitCount: 0, paddingBytes: 0 };
   #part = 0;
 
   constructor(
@@ -201,8 +182,8 @@ export class ImageCollector {
    * @param offsetBytes in the part; undefined for whole files
    */
   add(content: number, rawBytes: number, offsetBytes?: number): void {
-    this.#unitCount++;
-    this.#nonZeroBytes += rawBytes;
+    this.#counts.unitCount++;
+    this.#counts.nonZeroBytes += rawBytes;
     if (this.#places !== undefined && !this.#contents.has(content)) {
       this.#places.set(content, { raw: rawBytes, offsetBytes, part: this.#part });
     }
@@ -212,18 +193,13 @@ export class ImageCollector {
 
   /** Counts the size of an image, or of one part of it, such as a layer. */
   addSize(logicalBytes: number, paddingBytes: number): void {
-    this.#logicalBytes += logicalBytes;
-    this.#paddingBytes += paddingBytes;
+    this.#counts.logicalBytes += logicalBytes;
+    this.#counts.paddingBytes += paddingBytes;
   }
 
   /** Puts the image into the store. `counts` take the place of what was counted. */
   finish(counts?: RepeatedCounts): void {
-    this.#done({
-      contents: this.#contents,
-      logicalBytes: this.#logicalBytes,
-      nonZeroBytes: counts?.nonZeroBytes ?? this.#nonZeroBytes,
-      unitCount: counts?.unitCount ?? this.#unitCount,
-      paddingBytes: this.#paddingBytes,
-    });
+    const { nonZeroBytes, unitCount } = counts ?? this.#counts;
+    this.#done({ contents: this.#contents, ...this.#counts, nonZeroBytes, unitCount });
   }
 }

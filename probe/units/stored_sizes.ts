@@ -15,7 +15,6 @@ export type Compression =
   | { readonly kind: "none" }
   | { readonly kind: "zstd"; readonly level: number };
 
-/** Size of bytes in the store. */
 export type StoredSizeOf = (bytes: Uint8Array) => number;
 
 /** Larger units are compressed in pieces of this size, so that memory is bounded. */
@@ -182,7 +181,6 @@ export function serveCompression(
   });
 }
 
-/** Measures units; answers may come later. */
 export interface StoredSizes {
   /**
    * @param bytes only lent
@@ -193,7 +191,6 @@ export interface StoredSizes {
   room(signal: AbortSignal | undefined): Promise<void>;
   /** Waits for all answers, and throws as `room` does. */
   settle(signal?: AbortSignal): Promise<void>;
-  /** Ends the threads. */
   close(): Promise<void>;
 }
 

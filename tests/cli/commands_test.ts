@@ -8,8 +8,16 @@ import {
 } from "@std/assert";
 import { readFileSync } from "node:fs";
 import { spawnSync } from "node:child_process";
-import { type Command, COMMON_OPTIONS, optionsOf, spelling } from "../../cli/command.ts";
+import {
+  type Command,
+  COMMON_OPTIONS,
+  optionsOf,
+  ParsedArguments,
+  spelling,
+} from "../../cli/command.ts";
 import { COMMANDS } from "../../cli/commands.ts";
+import { layoutOptions } from "../../cli/table/options.ts";
+import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
 import { readCommandLine } from "../../cli/arguments.ts";
 import { commandHelp, mainHelp, SOURCE_FORMS, topicHelp, TOPICS } from "../../cli/help.ts";
 import { renderCliMarkdown, renderManPage } from "../../cli/manual.ts";
@@ -45,6 +53,26 @@ Deno.test("COMMANDS give an option the same kind everywhere, as it may stand bef
         `-${option.short} of ${command.name}`,
       );
       kinds.set(`-${option.short}`, option.name);
+    }
+  }
+});
+
+Deno.test("COMMANDS have the defaults that the documents show: each is a value, or words for what decides", () => {
+  // Of these the library has the defaults; tests/cli/commands/bless_options_test.ts compares them.
+  const layout = new Set(layoutOptions(MERGED_DEFAULTS).map(({ name }) => name));
+  for (const command of COMMANDS) {
+    for (const { name, default: text, defaultText, list, choices, open } of optionsOf(command)) {
+      const what = `--${name} of ${command.name}`;
+      if (defaultText !== undefined) {
+        assertEquals(text, undefined, what);
+        assert(layout.has(name) || / |^all$/.test(defaultText), `${what}: make it the default`);
+      }
+      if (text === undefined) continue;
+      const given = { flags: new Map(), values: new Map(), positionals: new Map(), order: [] };
+      const args = new ParsedArguments(optionsOf(command), given);
+      assertEquals(list ? args.values(name)?.join() : args.text(name), text, what);
+      assert(choices === undefined || open || choices.includes(text), what);
+      assertEquals(args.firstGiven([name]), undefined);
     }
   }
 });
