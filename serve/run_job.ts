@@ -8,10 +8,10 @@ import { join } from "node:path";
 import { formatReference, parseReference } from "../lib/source/source_name.ts";
 import { optionWords } from "./access.ts";
 import type { JobEvents, LayerClaims } from "./events.ts";
-import { verdictOf } from "./faults.ts";
+import { type Verdict, verdictOf } from "./faults.ts";
 import type { ImageDirectory, MadeFile } from "./images.ts";
 import { errorFacts, type Log, type Metrics, traceIdOf } from "./observe.ts";
-import { type ProgramEnd, type ProgramRun, runProgramAgain } from "./program.ts";
+import { runProgramAgain } from "./program.ts";
 import type { Fault, ImageFile, ImageRecord, JobProgress, JobState } from "./schemas.ts";
 import type { ServeSettings } from "./settings.ts";
 import type { JobStore } from "./state/jobs.ts";
@@ -62,7 +62,8 @@ const OUTAGE_WAIT_MS = 1000;
 export class JobRun {
   readonly record: JobRecord;
   readonly #context: JobContext;
-  readonly #claim: Claim;
+  /** What the state knows the run by. */
+  readonly claim: Claim;
   readonly #abort = new AbortController();
   readonly #tasks = new Map<unknown, JobProgress["tasks"][number]>();
   readonly #seconds: Record<string, number>;
@@ -78,13 +79,8 @@ export class JobRun {
   constructor(context: JobContext, record: JobRecord, owner: string) {
     this.#context = context;
     this.record = record;
-    this.#claim = { id: record.id, owner };
+    this.claim = { id: record.id, owner };
     this.#seconds = { ...record.seconds };
-  }
-
-  /** What the state knows the run by. */
-  get claim(): Claim {
-    return this.#claim;
   }
 
   get progress(): JobProgress {
@@ -134,21 +130,19 @@ export class JobRun {
 
   async #work(stage: string): Promise<Outcome> {
     const { store, claims, images, metrics } = this.#context;
-    const resolved = await this.#resolve(stage);
-    if (resolved.kind === "failed") return resolved;
-    const { source } = resolved;
+    const verdict = await this.#resolve(stage);
+    if (verdict.kind === "failed") return verdict;
+    const source = verdict.document as unknown as ResolvedSource;
     const manifestDigest = source.manifestDigest ?? undefined;
     const key = this.#keyOf(source);
     this.#key = key;
     const next = await this.#duringOutages(() =>
-      store.resolved(this.#claim, { key, manifestDigest })
+      store.resolved(this.claim, { key, manifestDigest })
     );
     if (next === "lost") this.stop("lost");
     if (next !== "bless") return { kind: "joined" };
     if (this.#usesNetwork) {
-      const digests = source.layers.map(({ digest }) => digest ?? "").filter((digest) =>
-        digest !== ""
-      );
+      const digests = source.layers.flatMap(({ digest }) => digest ?? []);
       this.#goTo("loading");
       const found = await claims.take(
         this.record.id,
@@ -174,11 +168,7 @@ export class JobRun {
     return keyOf({ content, mode, options, timestamp, version });
   }
 
-  async #resolve(
-    stage: string,
-  ): Promise<
-    { readonly kind: "resolved"; readonly source: ResolvedSource } | (Outcome & { kind: "failed" })
-  > {
+  async #resolve(stage: string): Promise<Verdict> {
     const { source, options } = this.record;
     const platform = options["platform"];
     const words = [
@@ -189,14 +179,12 @@ export class JobRun {
       ...platform === undefined ? [] : [`--platform=${platform}`],
       ...this.#sourceWords(),
     ];
-    const end = await this.#runProgram(stage, words, this.#context.settings.resolveMs);
-    const verdict = verdictOf(end, this.#usesNetwork);
-    if (verdict.kind === "failed") {
-      // A registry that says nothing may say something later.
-      const isSilent = verdict.fault.code === "deadline" && this.#usesNetwork;
-      return { ...verdict, isTransient: verdict.isTransient || isSilent };
-    }
-    return { kind: "resolved", source: verdict.document as unknown as ResolvedSource };
+    const mostMs = this.#context.settings.resolveMs;
+    const verdict = await this.#runProgram(stage, words, this.#usesNetwork, mostMs);
+    if (verdict.kind === "done") return verdict;
+    // A registry that says nothing may say something later.
+    const isSilent = verdict.fault.code === "deadline" && this.#usesNetwork;
+    return { ...verdict, isTransient: verdict.isTransient || isSilent };
   }
 
   /** The server's own options for the source. */
@@ -216,8 +204,8 @@ export class JobRun {
     const out = join(stage, mode === "merged" ? "image.ext4" : "layers");
     if (mode === "layered") {
       await mkdir(out);
-      const diffIds = resolved.layers.map(({ diffId }) => diffId ?? "");
-      await images.offerLayers(this.#poolKey, diffIds.filter((diffId) => diffId !== ""), out);
+      const diffIds = resolved.layers.flatMap(({ diffId }) => diffId ?? []);
+      await images.offerLayers(this.#poolKey, diffIds, out);
     }
     const indexPath = join(stage, "image.caibx");
     const words = [
@@ -233,8 +221,7 @@ export class JobRun {
       ...settings.store === undefined ? [] : [`--store=${settings.store}`],
       ...settings.store === undefined || mode === "layered" ? [] : [`--index=${indexPath}`],
     ];
-    const end = await this.#runProgram(stage, words);
-    const verdict = verdictOf(end, this.#usesNetwork);
+    const verdict = await this.#runProgram(stage, words, this.#usesNetwork);
     if (verdict.kind === "failed") return verdict;
     const report = verdict.document as unknown as BlessReport;
     // The name may have moved between the two processes.
@@ -266,15 +253,10 @@ export class JobRun {
   ): Promise<Outcome> {
     const { settings, images } = this.#context;
     const made = this.#madeFiles(out, report);
-    const end = await this.#runProgram(stage, [
-      "serve-task",
-      "measure",
-      ...made.map(({ path }) => path),
-      `--grid-bytes=${report.grid}`,
-      `--cells=${images.cellsPath}`,
-      "--json",
-    ]);
-    const verdict = verdictOf(end, false);
+    const paths = made.map(({ path }) => path);
+    const options = [`--grid-bytes=${report.grid}`, `--cells=${images.cellsPath}`, "--json"];
+    const words = ["serve-task", "measure", ...paths, ...options];
+    const verdict = await this.#runProgram(stage, words, false);
     if (verdict.kind === "failed") return verdict;
     const { files } = verdict.document as unknown as { files: readonly MeasuredFile[] };
     const digest = this.record.mode === "merged"
@@ -327,16 +309,12 @@ export class JobRun {
     metrics.add("blessfs_cells_total", { kind: "new" }, sum((file) => file.newCells));
     metrics.add("blessfs_cells_total", { kind: "shared" }, sum((file) => file.sharedCells));
     const { chunkStore } = report;
-    const documentFiles: ImageFile[] = files.map((file, position) => ({
-      position,
-      digest: file.digest,
-      diffId: made[position]!.diffId ?? null,
-      sizeBytes: file.sizeBytes,
-      gridBytes: report.grid,
-      newCells: file.newCells,
-      sharedCells: file.sharedCells,
-      map: file.map,
-    }));
+    const documentFiles = files.map((file, position): ImageFile => {
+      const { digest, sizeBytes, newCells, sharedCells, map } = file;
+      const diffId = made[position]!.diffId ?? null;
+      const gridBytes = report.grid;
+      return { position, digest, diffId, sizeBytes, gridBytes, newCells, sharedCells, map };
+    });
     const { source, mode, id } = this.record;
     const document = JSON.stringify({
       report: { ...report, source },
@@ -365,7 +343,7 @@ export class JobRun {
     this.#countSeconds();
     if (this.#reason === "lost") return this.#log("warn", "job was taken by another host");
     if (this.#reason === "drain") {
-      await this.#duringOutages(() => store.putBack(this.#claim, 0, false));
+      await this.#duringOutages(() => store.putBack(this.claim, 0, false));
       return this.#log("info", "job is put back");
     }
     if (this.#reason === "cancel") return await this.#end("cancelled", undefined);
@@ -391,14 +369,14 @@ export class JobRun {
     const { store, settings } = this.#context;
     const wait = settings.retryDelaysMs[this.record.attempts];
     if (wait === undefined) return await this.#end("failed", fault);
-    await this.#duringOutages(() => store.putBack(this.#claim, delayMs ?? wait, true));
+    await this.#duringOutages(() => store.putBack(this.claim, delayMs ?? wait, true));
     this.#log("warn", "job is tried again", { waitMs: delayMs ?? wait, fault });
   }
 
   async #end(state: "failed" | "cancelled", fault: Fault | undefined): Promise<void> {
     const { store, metrics } = this.#context;
     const isOurs = await this.#duringOutages(() =>
-      store.end(this.#claim, state, fault, this.#seconds)
+      store.end(this.claim, state, fault, this.#seconds)
     );
     if (!isOurs) return;
     metrics.add("blessfs_jobs_ended_total", { state, code: fault?.code ?? "" });
@@ -446,7 +424,7 @@ export class JobRun {
 
   async #complete(image: ImageRecord, indexes: readonly StoredIndex[]): Promise<boolean> {
     const { store } = this.#context;
-    if (await store.complete(this.#claim, image, indexes, this.#seconds)) return true;
+    if (await store.complete(this.claim, image, indexes, this.#seconds)) return true;
     // An outage may have hidden that it was written the time before.
     const job = await store.job(this.record.id);
     return job?.state === "complete" && job.imageDigest === image.digest;
@@ -461,11 +439,12 @@ export class JobRun {
   async #runProgram(
     workDir: string,
     words: readonly string[],
+    usesNetwork: boolean,
     mostMs = Infinity,
-  ): Promise<ProgramEnd> {
+  ): Promise<Verdict> {
     const { settings } = this.#context;
     const leftMs = settings.deadlineMs - (performance.now() - this.#begunMs);
-    const run: ProgramRun = {
+    const end = await runProgramAgain(settings.program, {
       words,
       workDir,
       traceparent: this.record.traceparent,
@@ -473,8 +452,8 @@ export class JobRun {
       memoryBytes: settings.jobMemoryBytes,
       signal: this.#abort.signal,
       onLine: (line) => this.#onLine(line),
-    };
-    return await runProgramAgain(settings.program, run);
+    });
+    return verdictOf(end, usesNetwork);
   }
 
   #onLine(line: Readonly<Record<string, unknown>>): void {
@@ -526,7 +505,7 @@ export class JobRun {
       // What was gone on from meanwhile need not be written.
       if (this.#state !== state) return;
       try {
-        if (!await store.advance(this.#claim, state, this.#seconds)) this.stop("lost");
+        if (!await store.advance(this.claim, state, this.#seconds)) this.stop("lost");
         events.tell(this.record.id, { kind: "state" });
       } catch (error) {
         log.warn("state could not be written", { job: this.record.id, ...errorFacts(error) });

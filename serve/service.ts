@@ -360,7 +360,7 @@ export class ServeService {
       }
       for (const id of this.#seen.keys()) if (!ids.includes(id)) this.#seen.delete(id);
     } catch {
-      // The database is away; whoever watches hears of it when it is back.
+      // The database is away; whoever watches sees the change when it is back.
     }
   }
 }

@@ -156,7 +156,7 @@ export const SCRIPT = `
       section.dataset.shown = text;
       if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
     }
-    // A screen reader is told what it comes to, and not more often than can be listened to.
+    // Screen readers announce it, and not more often than can be listened to.
     if (status && status.textContent !== parts.status && Date.now() - announced > 5000) {
       status.textContent = parts.status;
       announced = Date.now();

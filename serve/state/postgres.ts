@@ -66,7 +66,7 @@ export async function openPostgres(address: string): Promise<Database> {
       await makeTables(database);
       return database;
     } catch (error) {
-      // A server that starts, or ends, is waited for; one that is not there is told at once.
+      // A server that starts, or ends, is waited for; one that is not there is an error at once.
       const isPassing = isSqlState(error) && database.isOutage(error) && tries < START_TRIES;
       if (!isPassing) {
         await database.close();

@@ -48,7 +48,7 @@ class Connection implements Session {
     // Another process may look into the file; it is waited for.
     this.exec("PRAGMA busy_timeout = 5000");
     this.exec("PRAGMA journal_mode = WAL");
-    // With FULL a commit in the log is on disk before it is told.
+    // With FULL a commit in the log is on disk before it is reported.
     this.exec("PRAGMA synchronous = FULL");
   }
 
