@@ -211,7 +211,7 @@ async function onTop(
   try {
     const { digest, sizeBytes } = await writeLayer(items, file, options);
     checkUnchanged();
-    const stored = storedPart({ name: LAYER_NAME, file, sizeBytes }, 0, sizeBytes);
+    const stored = storedPart({ name: LAYER_NAME, file, sizeBytes });
     const layer: LayerSource = {
       ...treeLayer({ name: LAYER_NAME, stored, sizeBytes }),
       digest,
@@ -285,7 +285,7 @@ async function readTar({ path }: AddTar, options: ResolvedOptions): Promise<Read
     const checkUnchanged = changeCheck(file);
     const head = await inflatedHead(file);
     if (!isTarHeader(head) && !isZeroLed(head)) throw contentFault(file.name, head, "a tar");
-    const stored = storedPart(file, 0, file.sizeBytes);
+    const stored = storedPart(file);
     const { entries, store } = await readEntries(file.name, stored, file.sizeBytes, options);
     const items = entries.map((entry) => itemOf(entry, store));
     const close = () => {

@@ -147,16 +147,12 @@ export class Archive {
   }
 
   /** A small member, whole; undefined when it is not there. */
-  readSmall(
-    path: string,
-    limitBytes: number,
-    limitName?: DocumentLimit,
-  ): Uint8Array | undefined {
+  readSmall(path: string, limit: DocumentLimit): Uint8Array | undefined {
     const member = this.find(path);
     if (!member) return undefined;
     const part = { ...this.#file, name: `${this.name}: ${displayText(path)}` };
     const { offsetBytes, lengthBytes } = member;
-    return readSmallPart(part, offsetBytes, lengthBytes, limitBytes, limitName);
+    return readSmallPart(part, offsetBytes, lengthBytes, limit);
   }
 
   /** A member as a layer's stored bytes: the same object for the same bytes, by whichever path. */
@@ -195,15 +191,12 @@ export async function openArchive(
 /** The file itself, or what is in it if it is compressed. Takes over the file, also when that fails. */
 export async function inflated(file: SourceFile, options: ResolvedOptions): Promise<SourceFile> {
   const { name, sizeBytes } = file;
+  let isPlain = false;
   try {
-    if (!isCompressed(file)) return file;
-  } catch (error) {
-    file.file.release();
-    throw error;
-  }
-  try {
-    const stored = storedPart(file, 0, sizeBytes);
-    const read = await loadAlone(treeLayer({ name, sizeBytes, stored, content: "bytes" }), options);
+    isPlain = !isCompressed(file);
+    if (isPlain) return file;
+    const layer = treeLayer({ name, sizeBytes, stored: storedPart(file), content: "bytes" });
+    const read = await loadAlone(layer, options);
     try {
       reportWarnings(read, options.warnings);
     } catch (error) {
@@ -212,6 +205,6 @@ export async function inflated(file: SourceFile, options: ResolvedOptions): Prom
     }
     return { name, file: read.file, sizeBytes: read.facts.uncompressedBytes };
   } finally {
-    file.file.release();
+    if (!isPlain) file.file.release();
   }
 }

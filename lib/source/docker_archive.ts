@@ -25,7 +25,7 @@ import {
 } from "./manifest.ts";
 import { sameReference } from "./source_name.ts";
 import {
-  DEFAULT_SOURCE_LIMITS,
+  documentLimit,
   type LayerSource,
   type OpenedImage,
   type ResolvedOptions,
@@ -75,12 +75,12 @@ function holdsLayout(archive: Archive): boolean {
 
 /** Whether there is a `manifest.json` of docker's: other programs call theirs so, too. */
 function holdsSavedImages(archive: Archive): boolean {
-  const { manifestBytes } = DEFAULT_SOURCE_LIMITS;
+  const limit = documentLimit({}, "manifestBytes");
   if (!archive.has(DOCKER_MARKER)) return false;
   const member = archive.find(DOCKER_MARKER);
-  if (!member || member.lengthBytes > manifestBytes) return false;
+  if (!member || member.lengthBytes > limit.bytes) return false;
   try {
-    return readJson(SAVED_IMAGES, archive.readSmall(DOCKER_MARKER, manifestBytes)!, "").length > 0;
+    return readJson(SAVED_IMAGES, archive.readSmall(DOCKER_MARKER, limit)!, "").length > 0;
   } catch (error) {
     if (error instanceof InputError) return false;
     throw error;
@@ -93,9 +93,8 @@ function openSavedImage(
   reference: string | undefined,
   options: ResolvedOptions,
 ): OpenedImage {
-  const limits = sourceLimits(options);
   const what = `${archive.name}: ${DOCKER_MARKER}`;
-  const bytes = archive.readSmall(DOCKER_MARKER, limits.manifestBytes, "manifestBytes");
+  const bytes = archive.readSmall(DOCKER_MARKER, documentLimit(options, "manifestBytes"));
   if (!bytes) {
     const why = `is not a docker archive: the file ${DOCKER_MARKER} is missing`;
     throw new InputError(archive.name, why, { code: "wrongKind" });
@@ -103,7 +102,7 @@ function openSavedImage(
   const saved = chooseSaved(readJson(SAVED_IMAGES, bytes, what), reference, archive.name);
   const { Config: configPath, Layers: layerPaths = [] } = saved;
   const configName = `${archive.name}: ${displayText(configPath)}`;
-  const configBytes = archive.readSmall(configPath, limits.configBytes, "configBytes");
+  const configBytes = archive.readSmall(configPath, documentLimit(options, "configBytes"));
   if (!configBytes) {
     throw new InputError(configName, "is missing: wanted the image's config", {
       code: "missingPart",
@@ -112,7 +111,7 @@ function openSavedImage(
   const configDigest = digestOf(configBytes);
   checkNamedAfterContent(configPath, configDigest, configName);
   const config = readConfig(configBytes, configName);
-  checkLayerCount(layerPaths.length, config.diffIds.length, what, limits.layers);
+  checkLayerCount(layerPaths.length, config.diffIds.length, what, sourceLimits(options).layers);
   checkPlatform(configName, config.platform, undefined, options);
   return {
     source,

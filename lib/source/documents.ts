@@ -222,8 +222,8 @@ export async function readDocument(
   limits: SourceLimits,
 ): Promise<{ readonly bytes: Uint8Array; readonly name: string }> {
   const name = `${store.name}: ${kind} ${descriptor.digest}`;
-  const limitName = kind === "config" ? "configBytes" : "manifestBytes";
-  checkDocumentSize(name, descriptor.sizeBytes, limits[limitName], limitName);
+  const limit = kind === "config" ? "configBytes" : "manifestBytes";
+  checkDocumentSize(name, descriptor.sizeBytes, { bytes: limits[limit], name: limit });
   const bytes = descriptor.data ?? await store.read(descriptor);
   checkSize(bytes.length, descriptor.sizeBytes, name);
   checkDigest(bytes, descriptor.digest, name);

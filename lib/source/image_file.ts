@@ -70,14 +70,12 @@ export async function openImageFile(
 
 /** What is in a file, if it is compressed: then the code that reads layers is loaded. */
 async function plainFile(file: SourceFile, options: ResolvedOptions): Promise<SourceFile> {
-  let needsInflating: boolean;
   try {
-    needsInflating = isCompressed(file);
+    if (!isCompressed(file)) return file;
   } catch (error) {
     file.file.release();
     throw error;
   }
-  if (!needsInflating) return file;
   const { inflated } = await import("./archive.ts");
   return await inflated(file, options);
 }

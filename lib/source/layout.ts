@@ -26,20 +26,20 @@ import { type ImageOrigin, openOneOf, openReferenced } from "./manifest.ts";
 import { readDocumentFile, readSmallFile } from "./source_file.ts";
 import {
   type DocumentLimit,
+  documentLimit,
   type OpenedImage,
   type ResolvedOptions,
-  sourceLimits,
   type StoredFile,
 } from "./types.ts";
 
 export const LAYOUT_MARKER = "oci-layout";
-const MARKER_LIMIT_BYTES = 1 << 16;
+const MARKER_LIMIT = { bytes: 1 << 16 };
 const MARKER = fields({ imageLayoutVersion: v.literal("1.0.0", `"1.0.0"`) });
 
 /** Blobs, and the small files beside them. */
 interface LayoutStore extends BlobStore {
   /** A small file; undefined when it is not there. */
-  readSmall(file: string, limitBytes: number, limitName?: DocumentLimit): Uint8Array | undefined;
+  readSmall(file: string, limit: DocumentLimit): Uint8Array | undefined;
 }
 
 /** Opens the image of a layout. The image closes the store; when opening fails, the caller does. */
@@ -51,8 +51,7 @@ async function openLayout(
 ): Promise<OpenedImage> {
   checkMarker(store);
   const indexName = `${store.name}: index.json`;
-  const { manifestBytes } = sourceLimits(options);
-  const bytes = store.readSmall("index.json", manifestBytes, "manifestBytes");
+  const bytes = store.readSmall("index.json", documentLimit(options, "manifestBytes"));
   if (!bytes) {
     const why = "is missing: wanted an OCI image layout";
     throw new InputError(indexName, why, { code: "wrongKind" });
@@ -62,7 +61,7 @@ async function openLayout(
 }
 
 function checkMarker(store: LayoutStore): void {
-  const bytes = store.readSmall(LAYOUT_MARKER, MARKER_LIMIT_BYTES);
+  const bytes = store.readSmall(LAYOUT_MARKER, MARKER_LIMIT);
   if (!bytes) {
     const why = `is not an OCI image layout: the file ${LAYOUT_MARKER} is missing`;
     throw new InputError(store.name, why, { code: "wrongKind" });
@@ -109,9 +108,9 @@ function archiveStore(archive: Archive): LayoutStore {
   const { name } = archive;
   return {
     name,
-    readSmall: (...args) => archive.readSmall(...args),
+    readSmall: (file, limit) => archive.readSmall(file, limit),
     read(descriptor) {
-      const bytes = archive.readSmall(blobPath(descriptor), descriptor.sizeBytes);
+      const bytes = archive.readSmall(blobPath(descriptor), { bytes: descriptor.sizeBytes });
       return bytes ? Promise.resolve(bytes) : Promise.reject(missingBlob(descriptor, name));
     },
     locate(descriptor): StoredFile {
@@ -146,11 +145,12 @@ function directoryStore(
   };
   return {
     name,
-    readSmall(file, limitBytes, limitName) {
+    readSmall(file, limit) {
       if (!statIfThere(join(directory, file))) return undefined;
-      return readDocumentFile(directory, file, limitBytes, limitName);
+      return readDocumentFile(directory, file, limit);
     },
-    read: (descriptor) => Promise.resolve(readSmallFile(find(descriptor), descriptor.sizeBytes)),
+    read: (descriptor) =>
+      Promise.resolve(readSmallFile(find(descriptor), { bytes: descriptor.sizeBytes })),
     locate(descriptor) {
       const path = find(descriptor);
       const open = () => SharedDescriptor.openFile(path);
@@ -165,12 +165,13 @@ function directoryStore(
 const MANIFEST_FILE = "manifest.json";
 /** Its content is a line such as `Directory Transport Version: 1.1`. */
 const VERSION_FILE = "version";
+const VERSION_LIMIT = { bytes: 1024 };
 
 export function isDirTransport(directory: string): boolean {
   if (!statIfThere(join(directory, MANIFEST_FILE))?.isFile()) return false;
   const stats = statIfThere(join(directory, VERSION_FILE));
-  if (!stats?.isFile() || stats.size > 1024) return false;
-  const text = new TextDecoder().decode(readDocumentFile(directory, VERSION_FILE, 1024));
+  if (!stats?.isFile() || stats.size > VERSION_LIMIT.bytes) return false;
+  const text = new TextDecoder().decode(readDocumentFile(directory, VERSION_FILE, VERSION_LIMIT));
   return text.startsWith("Directory Transport");
 }
 
@@ -181,8 +182,7 @@ export async function openDirTransport(
 ): Promise<OpenedImage> {
   if (!statIfThere(directory)) throw missingInput(directory, "a directory that skopeo wrote");
   const store = directoryStore(directory, transportFile);
-  const { manifestBytes } = sourceLimits(options);
-  const bytes = store.readSmall(MANIFEST_FILE, manifestBytes, "manifestBytes");
+  const bytes = store.readSmall(MANIFEST_FILE, documentLimit(options, "manifestBytes"));
   if (!bytes) {
     const why = `is not a directory that skopeo wrote: ${MANIFEST_FILE} is missing`;
     throw new InputError(store.name, why, { code: "wrongKind" });

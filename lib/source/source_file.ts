@@ -83,20 +83,17 @@ export function fileReader({ name, file, sizeBytes }: SourceFile): RandomReader 
   return file.share().reader(name, 0, sizeBytes);
 }
 
+/** A part of a file as a layer's stored bytes; by default, all of it. */
 export function storedPart(
-  { file }: SourceFile,
-  offsetBytes: number,
-  lengthBytes: number,
+  { file, sizeBytes }: SourceFile,
+  offsetBytes = 0,
+  lengthBytes = sizeBytes,
 ): StoredFile {
   return { kind: "file", offsetBytes, lengthBytes, open: () => file.share() };
 }
 
 /** A regular file, whole. @throws {InputError} when it is longer than the limit, or not a regular file */
-export function readSmallFile(
-  path: string,
-  limitBytes: number,
-  limitName?: DocumentLimit,
-): Uint8Array {
+export function readSmallFile(path: string, limit: DocumentLimit): Uint8Array {
   const name = displayText(path);
   if (!statIfThere(path)?.isFile()) {
     throw new InputError(name, "is not a regular file", { code: "wrongKind" });
@@ -104,7 +101,7 @@ export function readSmallFile(
   const file = SharedDescriptor.openFile(path);
   try {
     const { sizeBytes } = file;
-    return readSmallPart({ name, file, sizeBytes }, 0, sizeBytes, limitBytes, limitName);
+    return readSmallPart({ name, file, sizeBytes }, 0, sizeBytes, limit);
   } finally {
     file.release();
   }
@@ -117,26 +114,24 @@ export function readSmallFile(
 export function readDocumentFile(
   directory: string,
   file: string,
-  limitBytes: number,
-  limitName?: DocumentLimit,
+  limit: DocumentLimit,
 ): Uint8Array {
   const path = join(directory, file);
   const root = realPathOf(directory);
   if (!realPathOf(path).startsWith(root.endsWith(sep) ? root : root + sep)) {
     throw new InputError(displayText(path), "is a link to a file outside of the layout");
   }
-  return readSmallFile(path, limitBytes, limitName);
+  return readSmallFile(path, limit);
 }
 
-/** A part of a file, whole, if it is not longer than `limitBytes`. */
+/** A part of a file, whole, if it is not longer than the limit. */
 export function readSmallPart(
   { name, file }: SourceFile,
   offsetBytes: number,
   lengthBytes: number,
-  limitBytes: number,
-  limitName?: DocumentLimit,
+  limit: DocumentLimit = { bytes: lengthBytes },
 ): Uint8Array {
-  checkDocumentSize(name, lengthBytes, limitBytes, limitName);
+  checkDocumentSize(name, lengthBytes, limit);
   const bytes = new Uint8Array(lengthBytes);
   const reader = file.share().reader(name, offsetBytes, lengthBytes);
   try {
@@ -146,20 +141,16 @@ export function readSmallPart(
   }
 }
 
-/** @throws {InputError} for a document that is too long. A limit without a name cannot be raised. */
+/** @throws {InputError} for a document that is too long */
 export function checkDocumentSize(
   what: string,
-  lengthBytes: number,
-  limitBytes: number,
-  limitName?: DocumentLimit,
+  actual: number,
+  { bytes: expected, name }: DocumentLimit,
 ): void {
-  if (lengthBytes <= limitBytes) return;
-  throw limitError(what, `is ${lengthBytes} bytes long: at most ${limitBytes} are read`, {
-    name: limitName ?? "documentBytes",
-    expected: limitBytes,
-    actual: lengthBytes,
-    isFixed: limitName === undefined,
-  });
+  if (actual <= expected) return;
+  const why = `is ${actual} bytes long: at most ${expected} are read`;
+  const isFixed = name === undefined;
+  throw limitError(what, why, { name: name ?? "documentBytes", expected, actual, isFixed });
 }
 
 /** A known format that is not supported here, and what to do with it. */
@@ -294,12 +285,12 @@ export function contentFault(name: string, head: Uint8Array, wanted: string): In
 
 /** The first bytes of a file, as they are stored. */
 export function storedHead(file: SourceFile): Uint8Array {
-  return readSmallPart(file, 0, Math.min(HEAD_BYTES, file.sizeBytes), HEAD_BYTES);
+  return readSmallPart(file, 0, Math.min(HEAD_BYTES, file.sizeBytes));
 }
 
 /** Whether a file's first bytes are those of a known compression. */
 export function isCompressed(file: SourceFile): boolean {
-  const head = readSmallPart(file, 0, Math.min(SNIFF_BYTES, file.sizeBytes), SNIFF_BYTES);
+  const head = readSmallPart(file, 0, Math.min(SNIFF_BYTES, file.sizeBytes));
   return sniffCompression(head) !== "none";
 }
 

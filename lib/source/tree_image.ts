@@ -15,7 +15,7 @@ export function openTarFile(source: string, file: SourceFile): OpenedImage {
     source,
     kind: "tar",
     name: file.name,
-    stored: storedPart(file, 0, file.sizeBytes),
+    stored: storedPart(file),
     sizeBytes: file.sizeBytes,
     close: () => file.file.release(),
   });

@@ -143,8 +143,11 @@ export interface SourceLimits {
   readonly unpackedRatioFloorBytes: number;
 }
 
-/** The limits of documents. */
-export type DocumentLimit = "manifestBytes" | "configBytes";
+/** How much is read of a document. Without a name, the limit cannot be raised. */
+export interface DocumentLimit {
+  readonly bytes: number;
+  readonly name?: "manifestBytes" | "configBytes";
+}
 
 /** The limits used where none are given. */
 export const DEFAULT_SOURCE_LIMITS: SourceLimits = {
@@ -229,6 +232,13 @@ export function resolveOptions<T extends SourceOptions>(options: T): T & Resolve
 /** The limits of the options. */
 export function sourceLimits({ limits }: SourceOptions): SourceLimits {
   return { ...DEFAULT_SOURCE_LIMITS, ...limits };
+}
+
+export function documentLimit(
+  options: SourceOptions,
+  name: NonNullable<DocumentLimit["name"]>,
+): DocumentLimit {
+  return { bytes: sourceLimits(options)[name], name };
 }
 
 /** Counts what the layers take, and stops at the limits. */

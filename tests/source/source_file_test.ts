@@ -42,8 +42,12 @@ Deno.test("openSourceFile opens files, through links too, and says what else it 
     for (const path of [file, join(directory, "link")]) {
       const opened = await openSourceFile(path, "a tar", testOptions());
       assertEquals(opened.sizeBytes, 5);
-      assertEquals([...readSmallPart(opened, 1, 3, 3)], [0x32, 0x33, 0x34]);
-      assertThrows(() => readSmallPart(opened, 0, 4, 3), InputError, "at most 3 are read");
+      assertEquals([...readSmallPart(opened, 1, 3, { bytes: 3 })], [0x32, 0x33, 0x34]);
+      assertThrows(
+        () => readSmallPart(opened, 0, 4, { bytes: 3 }),
+        InputError,
+        "at most 3 are read",
+      );
       opened.file.release();
     }
     const open = (path: string) => () => openSourceFile(path, "a tar", testOptions());
@@ -61,11 +65,19 @@ Deno.test("readSmallFile reads files up to its limit, and nothing but files", as
   await withDirectory((directory) => {
     const file = join(directory, "file");
     writeFileSync(file, "12345");
-    assertEquals(readSmallFile(file, 5).length, 5);
-    assertThrows(() => readSmallFile(file, 4), InputError, "is 5 bytes long: at most 4");
+    assertEquals(readSmallFile(file, { bytes: 5 }).length, 5);
+    assertThrows(() => readSmallFile(file, { bytes: 4 }), InputError, "is 5 bytes long: at most 4");
     mkdirSync(join(directory, "d"));
-    assertThrows(() => readSmallFile(join(directory, "d"), 4), InputError, "not a regular file");
-    assertThrows(() => readSmallFile(join(directory, "x"), 4), InputError, "not a regular file");
+    assertThrows(
+      () => readSmallFile(join(directory, "d"), { bytes: 4 }),
+      InputError,
+      "not a regular file",
+    );
+    assertThrows(
+      () => readSmallFile(join(directory, "x"), { bytes: 4 }),
+      InputError,
+      "not a regular file",
+    );
   });
 });
 
@@ -76,7 +88,7 @@ Deno.test("spoolStream keeps a stream, and names it when it fails", async () => 
     yield new Uint8Array([3]);
   };
   const spooled = await spoolStream("input", good(), testOptions());
-  assertEquals([...readSmallPart(spooled, 0, spooled.sizeBytes, 10)], [1, 2, 3]);
+  assertEquals([...readSmallPart(spooled, 0, spooled.sizeBytes)], [1, 2, 3]);
   spooled.file.release();
   const bad = async function* () {
     await Promise.resolve();

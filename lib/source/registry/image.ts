@@ -188,9 +188,12 @@ export async function* blobPieces(
     const headers = { ...request.headers, ...transfer.rangeHeaders(receivedBytes) };
     const answer = await client.get(request.path, { what, headers, signal, retries });
     const repeatedBytes = await transfer.accept(client, request, answer, receivedBytes);
+    let skippedBytes = 0;
     try {
-      const isUseful = repeatedBytes !== undefined;
-      for await (const fresh of isUseful ? piecesFrom(answer, repeatedBytes) : []) {
+      for await (const piece of repeatedBytes === undefined ? [] : answer.pieces()) {
+        const fresh = piece.subarray(repeatedBytes! - skippedBytes);
+        skippedBytes += piece.length - fresh.length;
+        if (fresh.length === 0) continue;
         receivedBytes += fresh.length;
         if (receivedBytes > wantedBytes) {
           const why = `is longer than the ${wantedBytes} bytes that were announced`;
@@ -244,8 +247,7 @@ class Transfer {
       const { lengthBytes = sizeBytes } = answer;
       if (lengthBytes !== sizeBytes) answer.close();
       checkSize(lengthBytes, sizeBytes, what);
-      const tag = answer.header("etag");
-      this.#entityTag = tag !== undefined && /^"[\x21\x23-\x7e]*"$/.test(tag) ? tag : undefined;
+      this.#entityTag = /^"[\x21\x23-\x7e]*"$/.exec(answer.header("etag") ?? "")?.[0];
       return receivedBytes;
     }
     if (asked && answer.status === 206) {
@@ -262,15 +264,6 @@ class Transfer {
       throw missingBlob(descriptor, what);
     }
     throw await statusFault(answer, what, client.session);
-  }
-}
-
-async function* piecesFrom(answer: Answer, offsetBytes: number): AsyncGenerator<Uint8Array> {
-  let skippedBytes = 0;
-  for await (const piece of answer.pieces()) {
-    const count = Math.min(offsetBytes - skippedBytes, piece.length);
-    skippedBytes += count;
-    if (count < piece.length) yield piece.subarray(count);
   }
 }
 
