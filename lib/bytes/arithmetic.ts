@@ -84,16 +84,7 @@ export function shortSize(sizeBytes: number): string {
   return `${value}${SIZE_UNITS[unit]}`;
 }
 
-/**
- * A size for people: `512 B`, `128.0 KiB`, `1.5 GiB`.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { formatSize } from "./arithmetic.ts";
- * assertEquals(formatSize(131072), "128.0 KiB");
- * ```
- */
+/** A size for people: `512 B`, `128.0 KiB`, `1.5 GiB`. */
 export function formatSize(sizeBytes: number): string {
   if (sizeBytes < 1024) return `${Math.round(sizeBytes)} B`;
   let value = sizeBytes;

@@ -75,12 +75,6 @@ const COMMANDS = /[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
  * A document with every such character escaped, which means the same: JSON.stringify escapes those below 0x20 only.
  *
  * @param indent spaces for each level; all in one line when left out
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { plainJson } from "./byte_string.ts";
- * assertEquals(plainJson({ name: "a\x9b2J" }), '{"name":"a\\u009b2J"}');
- * ```
  */
 export function plainJson(document: unknown, indent?: number): string {
   return JSON.stringify(document, undefined, indent).replace(

@@ -26,13 +26,6 @@ const state = hasher.init().save();
 /**
  * The raw register after feeding `parts` into a register that starts at `seed`. A call costs about a quarter of a microsecond
  * beside its bytes: give it the parts of a structure in one call.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { crc32c } from "./crc32c.ts";
- * assertEquals(crc32c(0xffffffff, new TextEncoder().encode("123456789")), 0x1cf96d7c);
- * ```
  */
 export function crc32c(seed: number, ...parts: readonly Uint8Array[]): number {
   const start = ~seed;
@@ -50,14 +43,6 @@ export function crc32c(seed: number, ...parts: readonly Uint8Array[]): number {
  *
  * A CRC is linear: another start value changes the sums of all inputs of one length by the same bits. So the hasher
  * starts where it starts by itself, which costs less than to give it a state.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { crc32c, crc32cOfLength } from "./crc32c.ts";
- * const bytes = Uint8Array.of(1, 2, 3);
- * assertEquals(crc32cOfLength(5, 3)(bytes), crc32c(5, bytes));
- * ```
  */
 export function crc32cOfLength(
   seed: number,

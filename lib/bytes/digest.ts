@@ -26,12 +26,6 @@ const DIGEST_GRAMMAR = /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+$/;
  *
  * @param what the document that the digest stands in, for the error
  * @throws {InputError} when it is not a digest, or one of an algorithm that is not supported
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { parseDigest } from "./digest.ts";
- * assertEquals(parseDigest("sha256:" + "0".repeat(64), "manifest").algorithm, "sha256");
- * ```
  */
 export function parseDigest(text: string, what: string): ParsedDigest {
   const shown = JSON.stringify(text.slice(0, 160)).replace(/[^\x20-\x7e]/g, "?");
@@ -103,13 +97,6 @@ export function uuidBytes(text: string): Uint8Array | undefined {
  * A UUID of version 8 (RFC 9562, section 5.8) that equal content always gets.
  *
  * @param purpose keeps the UUIDs apart that different things of one content have
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { derivedUuid, formatUuid } from "./digest.ts";
- * assertEquals(formatUuid(derivedUuid("example", Uint8Array.of(1)))[14], "8");
- * ```
  */
 export function derivedUuid(purpose: string, content: Uint8Array | string): Uint8Array {
   const digest = createHash("sha256").update(`${purpose}\n`).update(content).digest();

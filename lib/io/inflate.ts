@@ -26,12 +26,6 @@ const GZIP_CHUNK_BYTES = 1 << 20;
  * Tells from its first bytes how a stream is compressed.
  *
  * @param head the first {@link SNIFF_BYTES} bytes, fewer if there are no more
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { sniffCompression } from "./inflate.ts";
- * assertEquals(sniffCompression(new Uint8Array([0x1f, 0x8b, 8, 0])), "gzip");
- * ```
  */
 export function sniffCompression(head: Uint8Array): Compression {
   if (startsWith(head, [0x1f, 0x8b, 0x08])) return "gzip";

@@ -145,17 +145,6 @@ export interface WantedInput {
  *
  * @throws {InputError} when nothing is there, or a directory, a pipe or another device
  * @throws {IoError} when it cannot be opened
- * @example
- * ```ts
- * import { assertThrows } from "@std/assert";
- * import { InputError } from "../errors.ts";
- * import { openInputFile } from "./random_reader.ts";
- * assertThrows(
- *   () => openInputFile("/nonexistent", { what: "a tar" }),
- *   InputError,
- *   "/nonexistent: does not exist: wanted a tar",
- * );
- * ```
  */
 export function openInputFile(path: string, wanted: WantedInput): InputFile {
   let descriptor: number;
@@ -242,16 +231,6 @@ const MAX_STEP_BYTES = 16 << 10;
  * `reader`. What it read ahead it does not look at again: use it for one pass over bytes that do not change.
  *
  * @param buffer to keep what is read ahead in, for who makes many of these one after another
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { memoryReader } from "./random_reader.ts";
- * import { readAhead } from "./random_reader.ts";
- * const reader = readAhead(memoryReader(Uint8Array.of(1, 2, 3, 4)));
- * const target = new Uint8Array(2);
- * assertEquals(reader.readAt(target, 1), 2);
- * assertEquals([...target], [2, 3]);
- * ```
  */
 export function readAhead(
   reader: RandomReader,

@@ -72,22 +72,7 @@ export function singleFile(descriptor: number, directory: string): SpoolTarget {
   return { descriptors: [descriptor], partBytes: Number.MAX_SAFE_INTEGER, directory };
 }
 
-/**
- * Appends to a spool in writes of about 1 MiB. It does not own the descriptors.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { closeSync, fstatSync } from "node:fs";
- * import { createUnlinkedFile, singleFile, SpoolWriter } from "./spool.ts";
- * const descriptor = createUnlinkedFile();
- * const writer = new SpoolWriter(singleFile(descriptor, "/tmp"));
- * writer.append(new Uint8Array([1, 2, 3]));
- * writer.flush();
- * assertEquals(fstatSync(descriptor).size, 3);
- * closeSync(descriptor);
- * ```
- */
+/** Appends to a spool in writes of about 1 MiB. It does not own the descriptors. */
 export class SpoolWriter {
   readonly #target: SpoolTarget;
   #buffer: Uint8Array | undefined;

@@ -56,17 +56,7 @@ export interface SystemErrorFacts {
   readonly hint: string | undefined;
 }
 
-/**
- * What an error of the operating system says; undefined for any other error.
- *
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { systemErrorFacts } from "./system_error.ts";
- * assertEquals(systemErrorFacts(new Error("File too large (os error 27)"))?.code, "EFBIG");
- * assertEquals(systemErrorFacts(new TypeError("x is undefined")), undefined);
- * ```
- */
+/** What an error of the operating system says; undefined for any other error. */
 export function systemErrorFacts(error: unknown): SystemErrorFacts | undefined {
   if (!(error instanceof Error) || error instanceof BlessfsError) return undefined;
   const code = errnoName(error);

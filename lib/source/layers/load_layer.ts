@@ -354,16 +354,6 @@ const WAIT_MILLISECONDS = 4;
  *
  * @param readAt fills `target` as far as the file goes now, and returns how far that is
  * @param isComplete whether nothing more will be written; may throw to give up
- * @example
- * ```ts
- * import { assertEquals } from "@std/assert";
- * import { memoryReader } from "../../io/random_reader.ts";
- * import { growingPieces } from "./load_layer.ts";
- * const file = memoryReader(Uint8Array.of(1, 2, 3));
- * for await (const piece of growingPieces(file.readAt, () => true)) {
- *   assertEquals([...piece], [1, 2, 3]);
- * }
- * ```
  */
 export async function* growingPieces(
   readAt: (target: Uint8Array, position: number) => number,
