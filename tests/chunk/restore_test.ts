@@ -298,8 +298,10 @@ Deno.test("a store is not pruned while somebody writes to it, and writers wait f
     const pruner = await lockStore(chunks, "prune", options);
     await assertRejects(() => lockStore(chunks, "prune", options), IoError, "is being pruned");
     let isWaiting = true;
-    const waiting = lockStore(chunks, "write", options).then((lock) => (isWaiting = false, lock));
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    const waits = Promise.withResolvers<string>();
+    const waiting = lockStore(chunks, "write", { ...options, onWait: waits.resolve })
+      .then((lock) => (isWaiting = false, lock));
+    assert((await waits.promise).startsWith(".blessfs/prune-"));
     assertEquals(isWaiting, true);
     await pruner.release();
     await (await waiting).release();
