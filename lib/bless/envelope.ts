@@ -107,14 +107,14 @@ export interface EnvelopeReport {
 }
 
 /** What was written. */
-export interface EnvelopedResult {
+interface EnvelopedResult {
   /** Cells of the grid that hold a byte that is not zero, in bytes: of all that was written. */
   readonly cellBytes: number;
   readonly envelope: EnvelopeReport;
 }
 
 /** How it is written. */
-export interface EnvelopeWriteOptions extends WriteOptions, ThreadOptions {
+interface EnvelopeWriteOptions extends WriteOptions, ThreadOptions {
   readonly envelope: EnvelopeOptions | undefined;
   /** Of the layout that was planned. */
   readonly size: LayoutOptions["size"];
@@ -430,7 +430,7 @@ interface NamedPartitions {
 }
 
 /** How a disk is made. */
-export interface PartitionedOptions {
+interface PartitionedOptions {
   readonly architecture: string;
   /** Just what is needed when left out. */
   readonly diskBytes?: number | undefined;

@@ -67,7 +67,7 @@ export interface PrefetchReport {
 type HotImage = Pick<OpenedImage, "source" | "config">;
 
 /** Hot files of a tree. */
-export interface ChosenHot {
+interface ChosenHot {
   /** In the order in which they are read. */
   readonly files: readonly FileNode[];
   readonly report: HotReport;

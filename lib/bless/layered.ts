@@ -266,14 +266,6 @@ export const STACKED_LAYERS_MAX = 500;
 
 const DESCRIPTION_BYTES_MAX = 64 << 20;
 
-/** How to stack mounted layers. */
-export interface OverlayMount {
-  /** `mount -t overlay overlay -o OPTIONS TARGET`, in the directory of the mount points. */
-  readonly options: string;
-  /** Empty directories to create: overlayfs needs at least two lower directories. */
-  readonly emptyDirectories: readonly string[];
-}
-
 /**
  * The mount points of layers, bottom to top: numbers, because all mount options together must fit into a page. Null for a
  * layer whose image appears again higher up: the kernel refuses to stack a file system twice (ELOOP in ovl_check_layer),
@@ -283,8 +275,13 @@ export function layerMountPoints(files: readonly string[]): (string | null)[] {
   return files.map((file, i) => files.lastIndexOf(file) === i ? String(i) : null);
 }
 
-/** The mount of a stack. @param mountPoints bottom to top */
-export function overlayMount(mountPoints: readonly (string | null)[]): OverlayMount {
+/**
+ * The mount of a stack, bottom to top: `mount -t overlay overlay -o OPTIONS TARGET`, in the directory of the mount points.
+ * Overlayfs needs at least two lower directories, so there are empty ones to create.
+ */
+export function overlayMount(
+  mountPoints: readonly (string | null)[],
+): { readonly options: string; readonly emptyDirectories: readonly string[] } {
   const lower = mountPoints.filter((mountPoint) => mountPoint !== null).reverse();
   const emptyDirectories = ["empty", "empty2"].slice(0, Math.max(0, 2 - lower.length));
   return { options: `ro,lowerdir=${[...lower, ...emptyDirectories].join(":")}`, emptyDirectories };

@@ -45,7 +45,7 @@ export interface LayerChunksTarget {
 }
 
 /** How chunks are made and indexes written. */
-export interface LayerChunksOptions extends LayerChunksTarget {
+interface LayerChunksOptions extends LayerChunksTarget {
   readonly outputDir: string;
   /** The size of a chunk: the grid. */
   readonly chunkBytes: number;
@@ -58,7 +58,7 @@ export interface LayerChunksOptions extends LayerChunksTarget {
 }
 
 /** One image in the store. */
-export interface ChunkedImage {
+interface ChunkedImage {
   /** The index, a file in the output directory; undefined after a dry run. */
   readonly index: string | undefined;
   readonly counts: Readonly<ChunkCounts>;
@@ -173,7 +173,7 @@ export interface LayeredDisk extends DiskReport {
 }
 
 /** How it is made. */
-export interface LayeredDiskOptions {
+interface LayeredDiskOptions {
   readonly outputDir: string;
   /** `sha256:...`, of the image: it names the disk. */
   readonly contentDigest: string;

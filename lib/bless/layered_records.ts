@@ -358,7 +358,7 @@ export function decodePosition(bytes: Uint8Array, what: string): PositionRecord 
 }
 
 /** A warning as it was added. */
-export interface NotedWarning extends Omit<LayerWarning, "what"> {
+interface NotedWarning extends Omit<LayerWarning, "what"> {
   readonly what: string;
 }
 

@@ -219,7 +219,7 @@ export interface LayerStoreOptions {
 export type RecordBody = Omit<LayerRecord, "formatVersion" | "options" | "checksums" | "hashFile">;
 
 /** A file that is checksummed while it is written, and gets its name when it is published. */
-export class CheckedFile {
+class CheckedFile {
   readonly #file: ImageSink;
   readonly #checksums = new ChecksumSink();
   /** Takes the bytes, and leaves the file unfinished. */

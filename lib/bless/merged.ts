@@ -119,7 +119,9 @@ async function blessTree(
   const { tree, image, identity, stores, layers } = loaded;
   const { continuation } = previous ?? {};
   const finishConfig = await beginConfig(image, options.configSink);
-  const architecture = architectureOf(image, options);
+  // What partitions are for: of the image, of the platform that was asked for, or of this machine.
+  const asked = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform);
+  const { architecture } = image.platform ?? asked;
   checkEnvelope(envelope, layout, architecture);
   const hot = options.hot && chooseHot(tree, options.hot, image, warnings);
   const placement = { continuation, hot: hot?.files };
@@ -201,15 +203,6 @@ export async function beginConfig(
   const bytes = storedConfig(image);
   await sink.write(bytes, 0);
   return async () => await sink.finish(bytes.length);
-}
-
-/** What partitions are for: of the image, of the platform that was asked for, or of this machine. */
-export function architectureOf(
-  image: Pick<OpenedImage, "platform">,
-  { platform }: Pick<SourceOptions, "platform">,
-): string {
-  const asked = platform === undefined ? hostPlatform() : parsePlatform(platform);
-  return (image.platform ?? asked).architecture;
 }
 
 /** What is read last of a part of a store: a write; metadata, which is made until the very end; or nothing. */

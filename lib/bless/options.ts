@@ -70,13 +70,13 @@ export function packingText(packing: Packing, sizeText = String as SizeText): st
 }
 
 /** How a size in bytes is written. */
-export type SizeText = (bytes: number) => string;
+type SizeText = (bytes: number) => string;
 
 /** The unit of a limit. */
-export type LimitUnit = "bytes" | "count";
+type LimitUnit = "bytes" | "count";
 
 /** One limit. */
-export interface LimitFact {
+interface LimitFact {
   /** Its key in the limits of the part that sets it, such as `layerEntries`. */
   readonly name: LimitKey;
   readonly defaultValue: number;

@@ -135,7 +135,7 @@ function findPlace(image: RandomReader, rootHash: string | undefined): VerityPla
  * Where the tree behind the data begins; undefined when there is none. The end of an ext4 file system is tried, and the
  * one place that leaves just the room that a tree needs.
  */
-export function appendedTreeOffset(image: RandomReader): number | undefined {
+function appendedTreeOffset(image: RandomReader): number | undefined {
   const wholeBlocks = Math.floor(sizeWithoutFooter(image) / VERITY_BLOCK_BYTES);
   const candidates = [ext4Bytes(image), dataBlocksWithin(wholeBlocks) * VERITY_BLOCK_BYTES];
   const head = new Uint8Array(512);
@@ -154,7 +154,7 @@ function sizeWithoutFooter(image: RandomReader): number {
 }
 
 /** How long the file system at the start of an image is; undefined if it is not ext4. */
-export function ext4Bytes(image: RandomReader): number | undefined {
+function ext4Bytes(image: RandomReader): number | undefined {
   const encoded = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
   if (image.readAt(encoded, SUPERBLOCK_OFFSET_BYTES) !== encoded.length) return undefined;
   if ((encoded[0x38]! | (encoded[0x39]! << 8)) !== SUPERBLOCK_MAGIC) return undefined;

@@ -160,7 +160,7 @@ export function chunkCount({ chunkBytes, sizeBytes, cut }: Omit<ChunkIndex, "ids
 }
 
 /** Where a chunk ends in the file. */
-export function chunkEnd(
+function chunkEnd(
   { chunkBytes, sizeBytes, cut }: Omit<ChunkIndex, "ids">,
   i: number,
 ): number {

@@ -35,7 +35,7 @@ import {
 } from "./chunk.ts";
 
 /** What a store in a directory needs. */
-export interface DirectoryStoreOptions {
+interface DirectoryStoreOptions {
   /** When it is aborted, what is half-written is removed at once. */
   readonly signal?: AbortSignal | undefined;
   /** Whether the directory must be there already. Default false. */

@@ -153,7 +153,7 @@ export interface S3Failure {
 }
 
 /** Where a failure came from. */
-export interface FailureContext {
+interface FailureContext {
   readonly request: S3Request;
   readonly address: S3Address;
   readonly region: string;

@@ -18,7 +18,7 @@ import { systemErrorFacts } from "../io/system_error.ts";
 import { type ChunkStore, LOCK_FOLDER, type StoredObject } from "./chunk.ts";
 
 /** What is done to a store. */
-export type StoreUse = "write" | "prune";
+type StoreUse = "write" | "prune";
 
 /** A mark that was left. */
 export interface StoreLock {
@@ -29,7 +29,7 @@ export interface StoreLock {
 }
 
 /** How other marks are treated. */
-export interface StoreLockOptions {
+interface StoreLockOptions {
   /** Marks older than this count no longer. */
   readonly graceMs: number;
   readonly signal?: AbortSignal | undefined;
