@@ -300,20 +300,7 @@ export class S3Store implements ChunkStore {
 
   async put(id: string, stored: Uint8Array, signal?: AbortSignal): Promise<PutOutcome> {
     const request = { method: "PUT", key: chunkPath(id), body: stored, signal } as const;
-    if (this.#knowsConditions) {
-      const answer = await this.#putNew(request);
-      if (STORED_STATUSES.includes(answer.status)) return await this.#confirm(id, stored, answer);
-      if (CONFLICT_STATUSES.includes(answer.status)) {
-        // Some servers refuse every condition in this way and have stored nothing.
-        if (await this.has(id, Infinity, signal)) {
-          // Where an answer was lost, what is there now is most likely what was sent then.
-          return answer.mayBeRepeated ? "added" : "present";
-        }
-      } else if (isAboutCondition(answer)) this.#knowsConditions = false;
-    }
-    // One that fails now fails for a reason of its own, which is reported.
-    const answer = await this.#client.send({ ...request, headers: HEADERS }, STORED_STATUSES);
-    return await this.#confirm(id, stored, answer);
+    return await this.#add(request, () => this.has(id, Infinity, signal));
   }
 
   /** A server has stored an object for good when it says so. */
@@ -351,21 +338,46 @@ export class S3Store implements ChunkStore {
 
   async mark(path: string): Promise<boolean> {
     const request = { method: "PUT", key: path, body: MARK, timeoutMs: MARK_TIMEOUT_MS } as const;
-    const { status } = await this.#putNew(request);
-    if (STORED_STATUSES.includes(status)) return true;
-    if (CONFLICT_STATUSES.includes(status)) {
-      const head = await this.#client.send({ method: "HEAD", key: path }, [200, 404]);
-      if (head.status === 200) return false;
-    }
-    await this.#client.send({ ...request, headers: HEADERS }, STORED_STATUSES);
-    return true;
+    const isThere = async () => {
+      const { status } = await this.#client.send({ method: "HEAD", key: path }, [200, 404]);
+      return status === 200;
+    };
+    return await this.#add(request, isThere) === "added";
   }
 
   /** Stores an object where nothing is. */
-  #putNew(request: S3Request): Promise<S3Answer> {
-    const headers = { ...HEADERS, "if-none-match": "*" };
-    const statuses = [...STORED_STATUSES, ...CONFLICT_STATUSES, ...NO_CONDITION_STATUSES];
-    return this.#client.send({ ...request, headers }, statuses);
+  async #add(
+    request: S3Request & { readonly key: string },
+    isThere: () => Promise<boolean>,
+  ): Promise<PutOutcome> {
+    if (this.#knowsConditions) {
+      const headers = { ...HEADERS, "if-none-match": "*" };
+      const statuses = [...STORED_STATUSES, ...CONFLICT_STATUSES, ...NO_CONDITION_STATUSES];
+      const answer = await this.#client.send({ ...request, headers }, statuses);
+      const { status } = answer;
+      if (STORED_STATUSES.includes(status)) return await this.#confirm(request, answer, isThere);
+      if (CONFLICT_STATUSES.includes(status)) {
+        // Some servers refuse every condition in this way and have stored nothing. Where an answer was lost, what is there
+        // now is most likely what was sent then.
+        if (await isThere()) return answer.mayBeRepeated ? "added" : "present";
+      } else if (isAboutCondition(answer)) this.#knowsConditions = false;
+    }
+    // One that fails now fails for a reason of its own, which is reported.
+    const answer = await this.#client.send({ ...request, headers: HEADERS }, STORED_STATUSES);
+    return await this.#confirm(request, answer, isThere);
+  }
+
+  /** S3 gives an entity tag for what it has stored. A server that gives none is asked whether it is there. */
+  async #confirm(
+    { key, body }: S3Request,
+    { headers, status }: S3Answer,
+    isThere: () => Promise<boolean>,
+  ): Promise<PutOutcome> {
+    if (headers.has("etag") || await isThere()) return "added";
+    throw new IoError(`${this.name}/${key}`, "was not stored, although the server said so", {
+      hint: "check that the address is that of an S3 server",
+      data: { status, sizeBytes: body!.length },
+    });
   }
 
   /** A server that answers 200 to everything, such as a web console on a wrong port, has no list of objects. */
@@ -403,17 +415,6 @@ export class S3Store implements ChunkStore {
       ? sizeFault(Number(length), contentBytes)
       : "has no stated size";
     if (why !== undefined) throw notAChunk(`${this.name}/${key}`, key, why);
-  }
-
-  /** S3 gives an entity tag for what it has stored. A server that gives none is asked whether it is there. */
-  async #confirm(id: string, stored: Uint8Array, answer: S3Answer): Promise<PutOutcome> {
-    if (answer.headers.has("etag")) return "added";
-    if (await this.has(id, Infinity)) return "added";
-    const what = `${this.name}/${chunkPath(id)}`;
-    throw new IoError(what, "was not stored, although the server said so", {
-      hint: "check that the address is that of an S3 server",
-      data: { status: answer.status, sizeBytes: stored.length },
-    });
   }
 }
 
