@@ -82,3 +82,16 @@ export function plainJson(document: unknown, indent?: number): string {
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 }
+
+/** Texts that are longer lose their middle in messages. */
+const SHOWN_TEXT_CHARACTERS = 1000;
+const SHOWN_END_CHARACTERS = 200;
+
+/** Ordinary text made safe for a terminal, and not longer than anybody reads. */
+export function displayText(text: string): string {
+  const start = SHOWN_TEXT_CHARACTERS - SHOWN_END_CHARACTERS;
+  const shown = text.length <= SHOWN_TEXT_CHARACTERS
+    ? text
+    : `${text.slice(0, start)}...${text.slice(-SHOWN_END_CHARACTERS)}`;
+  return displayName(byteStringFromText(shown));
+}

@@ -6,7 +6,7 @@
 import { Buffer } from "node:buffer";
 import { setImmediate } from "node:timers/promises";
 import { throwIfAborted } from "../errors.ts";
-import { HASH_SEED } from "../ext4/plan/directories.ts";
+import { HASH_SEED } from "../ext4/format/htree.ts";
 import { Digester, formatUuid } from "../bytes/digest.ts";
 import { type Ext4Image, openExt4Image } from "../ext4/read/image.ts";
 import { faultInImage } from "../ext4/volume/judge.ts";

@@ -4,11 +4,13 @@
  *
  * @module
  */
+import { displayText } from "../bytes/byte_string.ts";
 import { existsSync } from "node:fs";
 import { isAndroidSparse, openAndroidSparse } from "../disk/android_sparse.ts";
 import { openPartition, type PartitionTable, readPartitions } from "../disk/partitions.ts";
 import { InputError } from "../errors.ts";
-import { recoverImage, type RecoveryReport } from "../ext4/recovery/recover.ts";
+import type { RecoveryReport } from "../ext4/recovery/recover.ts";
+import { needsRecovery } from "../ext4/volume/superblock.ts";
 import { openFileReader, type RandomReader } from "../io/random_reader.ts";
 import {
   contentFault,
@@ -21,7 +23,6 @@ import {
   recogniseContent,
   type SourceFile,
 } from "./source_file.ts";
-import { displayText } from "./json.ts";
 import { type ImageName, parseImageName } from "./source_name.ts";
 import type { ResolvedOptions } from "./types.ts";
 
@@ -61,7 +62,7 @@ export async function openImageFile(
     if (isAndroidSparse(headOf(reader))) reader = openAndroidSparse(reader);
     if (partition !== undefined) reader = openPartition(reader, partition);
     checkContent(reader);
-    return asMounted(reader, options);
+    return await asMounted(reader, options);
   } catch (error) {
     whole.close();
     throw error;
@@ -128,9 +129,17 @@ function readTable(disk: RandomReader, known: KnownContent): PartitionTable | un
 }
 
 /** The image with its journal replayed, if it has to be. */
-function asMounted(image: RandomReader, options: ResolvedOptions): OpenedImageFile {
+async function asMounted(
+  image: RandomReader,
+  options: ResolvedOptions,
+): Promise<OpenedImageFile> {
   const { replay = true, externalJournal } = options;
   if (!replay) return { reader: image, replay: undefined };
+  // Few images need the code that replays a journal.
+  if (externalJournal === undefined && !needsRecovery(image)) {
+    return { reader: image, replay: undefined };
+  }
+  const { recoverImage } = await import("../ext4/recovery/recover.ts");
   if (externalJournal === undefined) return recoverImage(image);
   const journal = openFileReader(externalJournal, { what: "an external journal" });
   try {

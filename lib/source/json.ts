@@ -5,8 +5,10 @@
  * @module
  */
 import * as v from "valibot";
-import { byteStringFromText, displayName } from "../bytes/byte_string.ts";
+import { displayText } from "../bytes/byte_string.ts";
 import { InputError } from "../errors.ts";
+
+export { displayText } from "../bytes/byte_string.ts";
 
 /** A JSON object whose fields were not looked at yet. */
 export type JsonObject = Readonly<Record<string, unknown>>;
@@ -23,19 +25,6 @@ export interface JsonLocation {
 const SHOWN_CHARACTERS = 80;
 /** Nested objects and arrays. Deeper ones can be read, but writing or walking them takes as many nested calls. */
 export const JSON_DEPTH_MAX = 256;
-
-/** Texts that are longer lose their middle in messages. */
-const SHOWN_TEXT_CHARACTERS = 1000;
-const SHOWN_END_CHARACTERS = 200;
-
-/** Ordinary text made safe for a terminal, and not longer than anybody reads. */
-export function displayText(text: string): string {
-  const start = SHOWN_TEXT_CHARACTERS - SHOWN_END_CHARACTERS;
-  const shown = text.length <= SHOWN_TEXT_CHARACTERS
-    ? text
-    : `${text.slice(0, start)}...${text.slice(-SHOWN_END_CHARACTERS)}`;
-  return displayName(byteStringFromText(shown));
-}
 
 export function parseJsonObject(bytes: Uint8Array, what: string): JsonObject {
   return readJson(OBJECT, bytes, what);

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { displayText } from "../bytes/byte_string.ts";
 import { createReadStream } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, sep } from "node:path";
@@ -15,7 +16,6 @@ import { realPathOf, statIfThere } from "../io/paths.ts";
 import { createUnlinkedFile, singleFile, SpoolWriter } from "../io/spool.ts";
 import { untilAborted } from "../io/streams.ts";
 import { checkHeaderSum, isZeroBlock, TAR_BLOCK_SIZE_BYTES } from "../tar/header.ts";
-import { displayText } from "./json.ts";
 import {
   type DocumentLimit,
   type ResolvedOptions,

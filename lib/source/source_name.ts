@@ -5,9 +5,9 @@
  *
  * @module
  */
+import { displayText } from "../bytes/byte_string.ts";
 import { UsageError } from "../errors.ts";
 import { parseDigest } from "../bytes/digest.ts";
-import { displayText } from "./json.ts";
 import type { SourceKind } from "./types.ts";
 
 export type SourceName =

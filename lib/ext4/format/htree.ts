@@ -250,6 +250,9 @@ function readEntries(
   return entries;
 }
 
+/** s_hash_seed of images made here: any constant that is not zero. These are the first digits of pi. */
+export const HASH_SEED: readonly number[] = [0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344];
+
 /** What the hash depends on beside the name. */
 export interface DirectoryHashOptions {
   readonly version: number;

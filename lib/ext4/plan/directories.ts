@@ -26,11 +26,10 @@ import {
   type DxEntry,
   encodeDxNode,
   encodeDxRoot,
+  HASH_SEED,
   sealDxBlock,
 } from "../format/htree.ts";
 
-/** s_hash_seed: any constant that is not zero. These are the first digits of pi. */
-export const HASH_SEED: readonly number[] = [0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344];
 const HASH_OPTIONS = { version: HASH_VERSION.HALF_MD4, seed: HASH_SEED, signed: false };
 /** The entries for `.` and `..` of a linear directory. */
 const DOTS_SIZE_BYTES = direntSizeBytes(1) + direntSizeBytes(2);

@@ -29,7 +29,7 @@ import {
 } from "../format/constants.ts";
 import { INODE_EXTRA_SIZE_BYTES } from "../format/inode.ts";
 import { defaultSuperblock, type Superblock } from "../format/superblock.ts";
-import { HASH_SEED } from "./directories.ts";
+import { HASH_SEED } from "../format/htree.ts";
 import type { Settings } from "./settings.ts";
 
 /** The number of bits in a bitmap block. */

@@ -12,13 +12,8 @@ import { isCongruent } from "../../layout/kept.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import { EXTENT_BLOCKS_MAX, INCOMPAT, INODE_FLAG, INODE_NUMBER } from "../format/constants.ts";
 import type { DirectoryEntries } from "../format/directory.ts";
-import { decodeDxNode, decodeDxRoot, type DxEntry } from "../format/htree.ts";
-import {
-  type DirectoryIndex,
-  type DirectoryIndexNode,
-  type DirectoryLeaf,
-  HASH_SEED,
-} from "../plan/directories.ts";
+import { decodeDxNode, decodeDxRoot, type DxEntry, HASH_SEED } from "../format/htree.ts";
+import type { DirectoryIndex, DirectoryIndexNode, DirectoryLeaf } from "../plan/directories.ts";
 import { extentTreeBlockCount } from "../format/extent.ts";
 import { BLOCKS_PER_GROUP, featureWords, INODE_SIZE_BYTES } from "../plan/groups.ts";
 import type { PreviousImage, PreviousNode } from "../plan/previous.ts";

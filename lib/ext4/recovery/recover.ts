@@ -9,13 +9,7 @@ import type { RandomReader } from "../../io/random_reader.ts";
 import { formatUuid } from "../../bytes/digest.ts";
 import { checkChecksum } from "../format/checksum.ts";
 import { Warnings } from "../../warnings.ts";
-import {
-  COMPAT,
-  INCOMPAT,
-  RO_COMPAT,
-  SUPERBLOCK_OFFSET_BYTES,
-  SUPERBLOCK_SIZE_BYTES,
-} from "../format/constants.ts";
+import { INCOMPAT, RO_COMPAT, SUPERBLOCK_OFFSET_BYTES } from "../format/constants.ts";
 import { viewOf } from "../format/fields.ts";
 import { type FastCommits, readFastCommits } from "../journal/fast_commit.ts";
 import { patchJournalSuperblock } from "../format/journal.ts";
@@ -26,7 +20,7 @@ import { decodeSuperblock, editSuperblock, type Superblock } from "../format/sup
 import { blockRuns } from "../read/content.ts";
 import { openExt4Image } from "../read/image.ts";
 import { inputError } from "../volume/judge.ts";
-import { readSuperblock } from "../volume/superblock.ts";
+import { needsRecovery, readSuperblock } from "../volume/superblock.ts";
 import { replayFastCommits } from "./fast_commits.ts";
 import { cleanUpOrphans, type OrphanReport } from "./orphans.ts";
 import { editableSuperblock, VolumeEditor } from "./volume_editor.ts";
@@ -80,21 +74,6 @@ export function recoverImage(image: RandomReader, options: RecoverOptions = {}):
       cause: error,
     });
   }
-}
-
-function needsRecovery(image: RandomReader): boolean {
-  if (image.sizeBytes < SUPERBLOCK_OFFSET_BYTES + SUPERBLOCK_SIZE_BYTES) return false;
-  let superblock: Superblock;
-  try {
-    superblock = readSuperblock(image).superblock;
-  } catch (error) {
-    // Whoever opens the image says what is wrong with it.
-    inputError(error);
-    return false;
-  }
-  const { featureCompat, featureIncompat } = superblock;
-  return (featureCompat & COMPAT.HAS_JOURNAL) !== 0 && (featureIncompat & INCOMPAT.RECOVER) !== 0 &&
-    (featureIncompat & INCOMPAT.JOURNAL_DEV) === 0;
 }
 
 function recovered(image: RandomReader, options: RecoverOptions): RecoveredImage {

@@ -17,7 +17,7 @@ import {
   readInodeXattrs,
   readXattrBlock,
 } from "../volume/content.ts";
-import type { Context, ValueReference, XattrBlockState } from "./context.ts";
+import { type Context, INODE_TRAIT, type ValueReference, type XattrBlockState } from "./context.ts";
 
 /** What an inode's attributes mean for the rest of it. */
 export interface InodeXattrs {
@@ -71,11 +71,7 @@ export function checkXattrs(context: Context, view: InodeView): InodeXattrs {
 }
 
 /** The blocks of values in inodes, which each owner is charged with, but for values of the older scheme. */
-function valueBlocks(
-  { volume }: Context,
-  owner: number,
-  values: readonly DecodedXattr[],
-): number {
+function valueBlocks({ volume }: Context, owner: number, values: readonly DecodedXattr[]): number {
   const { clusterBlocks } = volume.geometry;
   const clusterBytes = clusterBlocks * volume.blockSizeBytes;
   let charged = 0;
@@ -109,10 +105,9 @@ function readBlockState(
 ): XattrBlockState | undefined {
   const decoded = readXattrBlock(context.volume, block);
   if (decoded === undefined) return undefined;
-  const values = decoded.xattrs.filter((xattr) => xattr.valueInode !== undefined);
-  const storedReferences = decoded.referenceCount;
+  const { xattrs, referenceCount: storedReferences } = decoded;
+  const values = xattrs.filter((xattr) => xattr.valueInode !== undefined);
   const chargedBlocks = valueBlocks(context, firstOwner, values);
-  const { xattrs } = decoded;
   return { firstOwner, storedReferences, references: 0, chargedBlocks, values, xattrs };
 }
 
@@ -136,10 +131,10 @@ export function checkValueInode(
 export function checkXattrReferences(context: Context): void {
   const { judge, xattrBlocks, valueReferences, valueInodes, volume } = context;
   for (const [block, state] of xattrBlocks) {
-    if (state === undefined) continue;
+    if (state === undefined || state.storedReferences === state.references) continue;
     const location = { block, offset: block * volume.blockSizeBytes };
-    const { storedReferences, references } = state;
-    judge.expect("attribute block", location, "h_refcount", storedReferences, references);
+    const details = { found: state.storedReferences, wanted: state.references };
+    judge.report("attribute block", location, "h_refcount", details);
   }
   const counts = new Map<number, number>();
   for (const reference of valueReferences) checkValueReference(context, reference, counts);
@@ -169,28 +164,18 @@ function checkValueReference(
   const { judge, valueInodes, inodes, volume } = context;
   const inode = xattr.valueInode ?? 0;
   const value = valueInodes.get(inode);
+  const structure = "extended attributes";
   const location = { inode: owner };
   if (value === undefined) {
-    const isThere = inode > 0 && inode <= volume.geometry.inodesCount && inodes.isValue(inode);
+    const isThere = inode > 0 && inode <= volume.geometry.inodesCount &&
+      inodes.is(inode, INODE_TRAIT.VALUE);
     if (isThere) return;
-    judge.report("extended attributes", location, "inode of a value", {
-      found: inode,
-      wanted: "an inode with the flag EA_INODE",
-    });
-    return;
+    const details = { found: inode, wanted: "an inode with the flag EA_INODE" };
+    return judge.report(structure, location, "inode of a value", details);
   }
   counts.set(inode, (counts.get(inode) ?? 0) + 1);
-  judge.expect(
-    "extended attributes",
-    location,
-    `size of the value in inode ${inode}`,
-    xattr.valueSizeBytes,
-    value.sizeBytes,
-  );
+  const problem = `size of the value in inode ${inode}`;
+  judge.expect(structure, location, problem, xattr.valueSizeBytes, value.sizeBytes);
   if (value.isOldStyle) return;
-  judge.attempt(
-    "extended attributes",
-    location,
-    () => verifyXattrValueInode(xattr, value.hash, HERE),
-  );
+  judge.attempt(structure, location, () => verifyXattrValueInode(xattr, value.hash, HERE));
 }

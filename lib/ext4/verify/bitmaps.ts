@@ -8,8 +8,7 @@ import { divCeil, littleEndianWords } from "../../bytes/arithmetic.ts";
 import { bitmapChecksum, countBits, type GroupDescriptor } from "../format/group_descriptor.ts";
 import { GROUP_FLAG, INCOMPAT, SUPERBLOCK_OFFSET_BYTES } from "../format/constants.ts";
 import type { Group } from "../volume/volume.ts";
-import type { Context } from "./context.ts";
-import { groupOwner } from "./usage.ts";
+import { type Context, groupOwner } from "./context.ts";
 import type { FaultDetails, Structure } from "../volume/judge.ts";
 
 const TWO_32 = 2 ** 32;
@@ -18,8 +17,7 @@ const UNINIT_FLAGS = GROUP_FLAG.INODE_UNINIT | GROUP_FLAG.BLOCK_UNINIT;
 /** One bitmap and what it should be. */
 interface Comparison {
   readonly structure: Structure;
-  readonly group: number;
-  readonly block: number;
+  readonly location: { readonly group: number; readonly block: number };
   /** Only these bytes have a meaning; those behind them are 0xff. */
   readonly usedBytes: number;
   readonly wanted: Uint8Array;
@@ -128,8 +126,7 @@ function checkBlocks(
   } else {
     compare(context, {
       structure: "block bitmap",
-      group,
-      block: descriptor.blockBitmapBlock,
+      location: { group, block: descriptor.blockBitmapBlock },
       usedBytes,
       wanted,
       first,
@@ -220,8 +217,7 @@ function checkInodes(
   if ((state.flags & GROUP_FLAG.INODE_UNINIT) === 0) {
     compare(context, {
       structure: "inode bitmap",
-      group,
-      block: descriptor.inodeBitmapBlock,
+      location: { group, block: descriptor.inodeBitmapBlock },
       usedBytes,
       wanted,
       first: group * inodesPerGroup + 1,
@@ -250,48 +246,30 @@ function inodesBehind(bitmap: Uint8Array, start: number): number {
 
 function compare(context: Context, comparison: Comparison): void {
   const { volume, judge } = context;
-  const { structure, group, block, usedBytes, wanted } = comparison;
-  const location = { group, block };
+  const { structure, location, usedBytes, wanted } = comparison;
+  const { block } = location;
   const bytes = volume.contains(block) ? volume.read(block) : undefined;
-  if (bytes === undefined) {
-    judge.report(structure, location, "it cannot be read");
-    return;
-  }
+  if (bytes === undefined) return judge.report(structure, location, "it cannot be read");
   if (volume.seed !== undefined) {
     const mask = volume.bitmapChecksumMask;
     const computed = (bitmapChecksum(volume.seed, bytes, usedBytes) & mask) >>> 0;
     judge.expectChecksum(structure, location, comparison.storedChecksum, computed);
   }
   // Nearly all are as they should be, which is seen at once.
-  if (Buffer.compare(bytes.subarray(0, usedBytes), wanted) === 0) {
-    checkPadding(context, comparison, bytes);
-    return;
+  if (Buffer.compare(bytes.subarray(0, usedBytes), wanted) !== 0) {
+    const { marked, unmarked } = compareBits(bytes, comparison);
+    const report = (problem: string, span: BitSpan) => {
+      if (span.count > 0) judge.report(structure, location, problem, { found: describeBits(span) });
+    };
+    report("marked as used, but not in use", marked);
+    report("in use, but not marked as used", unmarked);
   }
-  const differences = compareBits(bytes, comparison);
-  if (differences.marked.count > 0) {
-    judge.report(structure, location, "marked as used, but not in use", {
-      found: describeBits(differences.marked),
-    });
-  }
-  if (differences.unmarked.count > 0) {
-    judge.report(structure, location, "in use, but not marked as used", {
-      found: describeBits(differences.unmarked),
-    });
-  }
-  checkPadding(context, comparison, bytes);
-}
-
-/** The bytes behind the bits of the group are all ones. */
-function checkPadding({ judge }: Context, comparison: Comparison, bytes: Uint8Array): void {
-  const { structure, group, block, usedBytes } = comparison;
-  for (let i = usedBytes; i < bytes.length; i++) {
-    if (bytes[i] === 0xff) continue;
-    judge.report(structure, { group, block }, `byte ${i}, behind the bits of the group`, {
-      found: bytes[i]!,
-      wanted: 0xff,
-    });
-    break;
-  }
+  // The bytes behind the bits of the group are all ones.
+  let at = usedBytes;
+  while (at < bytes.length && bytes[at] === 0xff) at++;
+  if (at === bytes.length) return;
+  const details = { found: bytes[at]!, wanted: 0xff };
+  judge.report(structure, location, `byte ${at}, behind the bits of the group`, details);
 }
 
 interface BitSpan {

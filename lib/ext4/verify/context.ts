@@ -1,14 +1,14 @@
 /**
- * What the passes over an image share.
+ * What the passes over an image share: what is in use, namely which blocks, with the ones that two owners have, and which
+ * inodes, and how often each is named; which directory names which; and what one pass leaves for the next.
  *
  * @module
  */
-import { RO_COMPAT } from "../format/constants.ts";
+import { FILE_MODE, RO_COMPAT } from "../format/constants.ts";
 import type { DecodedXattr } from "../format/xattr.ts";
 import type { Directory } from "../volume/directory.ts";
 import type { Judge } from "../volume/judge.ts";
 import type { Group, Volume } from "../volume/volume.ts";
-import { BlockUsage, InodeCounts } from "./usage.ts";
 
 /** An inode that is looked at again after all inodes have been seen. */
 export type KeptInode = Directory;
@@ -30,6 +30,7 @@ export interface ValueInode {
 /** An attribute block and what is known of it. */
 export interface XattrBlockState {
   readonly firstOwner: number;
+  /** h_refcount. */
   readonly storedReferences: number;
   references: number;
   /** Blocks that its values in inodes charge to each owner. */
@@ -73,6 +74,10 @@ export interface Context {
   /** Directories in use, by group. */
   readonly usedDirectories: Uint32Array;
   readonly directories: KeptInode[];
+  /** The directory that names another one first. */
+  readonly namedBy: Map<number, number>;
+  /** What ".." of each directory says. */
+  readonly dotDots: Map<number, number>;
   /** How encrypted inodes are encrypted, by number. */
   readonly policies: Map<number, string>;
   /** Journal, resize inode, quota files and the like, by number. */
@@ -102,6 +107,8 @@ export function newContext(
     groups,
     usedDirectories: new Uint32Array(groups.length),
     directories: [],
+    namedBy: new Map(),
+    dotDots: new Map(),
     policies: new Map(),
     special: new Map(),
     xattrBlocks: new Map(),
@@ -113,4 +120,243 @@ export function newContext(
     layoutRule,
     layout: { files: 0, congruentFiles: 0, firstOff: undefined },
   };
+}
+
+/** An inode's number, or a part of a group as groupOwner() makes it. */
+export type Owner = number;
+
+/** What belongs to a group. */
+export const GROUP_PARTS = [
+  "superblock",
+  "group descriptors",
+  "room for group descriptors",
+  "block bitmap",
+  "inode bitmap",
+  "inode table",
+  "MMP block",
+] as const;
+
+/** A part of a group as an owner: negative, so that it is never an inode. */
+export function groupOwner(group: number, part: typeof GROUP_PARTS[number]): Owner {
+  return -(group * GROUP_PARTS.length + GROUP_PARTS.indexOf(part) + 1);
+}
+
+/** An owner in words. */
+export function describeOwner(owner: Owner): string {
+  if (owner > 0) return `inode ${owner}`;
+  const code = -owner - 1;
+  const part = GROUP_PARTS[code % GROUP_PARTS.length] ?? GROUP_PARTS[0];
+  return `${part} of group ${Math.floor(code / GROUP_PARTS.length)}`;
+}
+
+/** A block that a second owner has. */
+export interface SharedBlock {
+  readonly block: number;
+  readonly owner: Owner;
+}
+
+/** Shared blocks that are kept with their owners; the rest are counted. */
+const SHARED_MAX = 1000;
+
+/** The blocks in use, as far as they are in the image: one bit each. */
+export class BlockUsage {
+  /** Bit i is block firstDataBlock + i. */
+  readonly bits: Uint8Array;
+  readonly #firstBlock: number;
+  readonly #endBlock: number;
+  readonly #sharedMax: number;
+  readonly #shared: SharedBlock[] = [];
+  readonly #watched: Map<number, Owner | undefined> | undefined;
+  #sharedCount = 0;
+
+  /** @param watched blocks whose first owners are to be written down */
+  constructor(volume: Volume, watched?: Map<number, Owner | undefined>) {
+    this.#firstBlock = volume.geometry.firstDataBlock;
+    this.#endBlock = Math.max(volume.endBlock, this.#firstBlock);
+    this.bits = new Uint8Array(Math.ceil((this.#endBlock - this.#firstBlock) / 8));
+    this.#watched = watched;
+    this.#sharedMax = SHARED_MAX + 4 * (this.#endBlock - this.#firstBlock);
+  }
+
+  /** The first blocks with two owners, each with the later one. */
+  get shared(): readonly SharedBlock[] {
+    return this.#shared;
+  }
+
+  /** How many times a block that is in use was marked again. */
+  get sharedCount(): number {
+    return this.#sharedCount;
+  }
+
+  /** Whether a block is in use. */
+  has(block: number): boolean {
+    const bit = block - this.#firstBlock;
+    return ((this.bits[bit >>> 3] ?? 0) >> (bit & 7) & 1) === 1;
+  }
+
+  /** Marks blocks as used, whether or not they are in use already. */
+  markAgain(start: number, count: number): void {
+    const end = Math.min(start + count, this.#endBlock);
+    for (let block = Math.max(start, this.#firstBlock); block < end; block++) {
+      const bit = block - this.#firstBlock;
+      this.bits[bit >>> 3]! |= 1 << (bit & 7);
+    }
+  }
+
+  /**
+   * Marks blocks as used by an owner; false when one of them was in use before. Blocks that the image does not hold are
+   * left out: whoever marks them has to look at their range.
+   */
+  mark(start: number, count: number, owner: Owner): boolean {
+    // An image made to waste time could name its blocks again and again.
+    if (this.#sharedCount > this.#sharedMax) return false;
+    const end = Math.min(start + count, this.#endBlock);
+    let isFree = true;
+    for (let block = Math.max(start, this.#firstBlock); block < end;) {
+      const bit = block - this.#firstBlock;
+      if ((bit & 7) === 0 && end - block >= 8 && this.bits[bit >>> 3] === 0 && !this.#watched) {
+        this.bits[bit >>> 3] = 0xff;
+        block += 8;
+        continue;
+      }
+      const mask = 1 << (bit & 7);
+      const byte = this.bits[bit >>> 3]!;
+      if ((byte & mask) !== 0) {
+        isFree = false;
+        this.#sharedCount++;
+        if (this.#shared.length < SHARED_MAX) this.#shared.push({ block, owner });
+      } else {
+        this.bits[bit >>> 3] = byte | mask;
+        if (this.#watched?.has(block)) this.#watched.set(block, owner);
+      }
+      block++;
+    }
+    return isFree;
+  }
+}
+
+/** What is remembered of an inode beside the four bits of its type (i_mode >> 12). */
+export const INODE_TRAIT = {
+  NONE: 0,
+  /** A directory with an index. */
+  INDEXED: 0x10,
+  /** Never to be named by a directory. */
+  HIDDEN: 0x20,
+  /** It holds the value of an extended attribute. */
+  VALUE: 0x40,
+  /** It is in use. */
+  USED: 0x80,
+  /** It is encrypted. */
+  ENCRYPTED: 0x100,
+} as const;
+const { USED } = INODE_TRAIT;
+const TYPE = 0xf;
+const DIRECTORY = FILE_MODE.DIRECTORY >>> 12;
+
+interface GroupCounts {
+  readonly kinds: Uint16Array;
+  readonly links: Uint16Array;
+  readonly references: Uint32Array;
+  /** Behind the last inode that was added. */
+  end: number;
+}
+
+/**
+ * The inodes in use: type, link count as stored, and how often each is named. Room is taken a group at a time, when the
+ * first inode of the group turns out to be in use.
+ */
+export class InodeCounts {
+  readonly #inodesPerGroup: number;
+  readonly #groups: (GroupCounts | undefined)[] = [];
+
+  constructor(volume: Volume) {
+    this.#inodesPerGroup = volume.geometry.inodesPerGroup;
+  }
+
+  /**
+   * Adds an inode in use.
+   *
+   * @param mode i_mode
+   * @param traits INODE_TRAIT bits
+   */
+  add(inode: number, mode: number, linkCount: number, traits: number): void {
+    const group = this.#group(inode);
+    const counts = this.#groups[group] ??= {
+      kinds: new Uint16Array(this.#inodesPerGroup),
+      links: new Uint16Array(this.#inodesPerGroup),
+      references: new Uint32Array(this.#inodesPerGroup),
+      end: 0,
+    };
+    const index = this.#index(inode);
+    counts.kinds[index] = USED | (mode >> 12) | traits;
+    counts.links[index] = linkCount;
+    if (index >= counts.end) counts.end = index + 1;
+  }
+
+  /** Whether an inode has one of some INODE_TRAIT bits. */
+  is(inode: number, traits: number): boolean {
+    return (this.kind(inode) & traits) !== 0;
+  }
+
+  /** The type bits of i_mode; 0 for an inode that is not in use. */
+  type(inode: number): number {
+    return (this.kind(inode) & TYPE) << 12;
+  }
+
+  linkCount(inode: number): number {
+    return this.#groups[this.#group(inode)]?.links[this.#index(inode)] ?? 0;
+  }
+
+  references(inode: number): number {
+    return this.#groups[this.#group(inode)]?.references[this.#index(inode)] ?? 0;
+  }
+
+  /** Counts one name of an inode; one of a group without any inode in use is not counted. */
+  refer(inode: number): void {
+    const counts = this.#groups[this.#group(inode)];
+    if (counts !== undefined) counts.references[this.#index(inode)]!++;
+  }
+
+  /**
+   * The first inode in use behind another that is more than a file with as many links as names: a directory, a hidden
+   * one, one whose numbers differ; 0 when there is none.
+   */
+  nextUnsettled(inode: number): number {
+    const perGroup = this.#inodesPerGroup;
+    for (let group = Math.floor(inode / perGroup); group < this.#groups.length; group++) {
+      const counts = this.#groups[group];
+      if (counts === undefined) continue;
+      const first = group * perGroup;
+      for (let index = Math.max(0, inode - first); index < counts.end; index++) {
+        const kind = counts.kinds[index]!;
+        if ((kind & USED) === 0) continue;
+        const isFile = (kind & TYPE) !== DIRECTORY && (kind & INODE_TRAIT.HIDDEN) === 0;
+        const links = counts.links[index]!;
+        if (!isFile || links === 0 || links !== counts.references[index]) return first + index + 1;
+      }
+    }
+    return 0;
+  }
+
+  /** Sets the bit of every inode of a group that is in use. */
+  markUsed(group: number, bitmap: Uint8Array): void {
+    const counts = this.#groups[group];
+    if (counts === undefined) return;
+    for (let i = 0; i < counts.end; i++) {
+      if ((counts.kinds[i]! & USED) !== 0) bitmap[i >>> 3] = bitmap[i >>> 3]! | (1 << (i & 7));
+    }
+  }
+
+  /** INODE_TRAIT bits, and below them i_mode >> 12. */
+  kind(inode: number): number {
+    return this.#groups[this.#group(inode)]?.kinds[this.#index(inode)] ?? 0;
+  }
+
+  #group(inode: number): number {
+    return Math.floor((inode - 1) / this.#inodesPerGroup);
+  }
+
+  #index(inode: number): number {
+    return (inode - 1) % this.#inodesPerGroup;
+  }
 }

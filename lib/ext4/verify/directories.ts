@@ -13,8 +13,7 @@ import {
 import { CIPHERTEXT_BYTES_MIN } from "../format/htree.ts";
 import type { DirectoryEntries } from "../format/directory.ts";
 import type { DirectoryVisitor, DirectoryWalk } from "../volume/directory.ts";
-import type { Context } from "./context.ts";
-import { INODE_TRAIT, type ParentTable } from "./usage.ts";
+import { type Context, INODE_TRAIT } from "./context.ts";
 
 const ENCRYPTABLE_TYPES: readonly number[] = [
   FILE_MODE.REGULAR,
@@ -40,19 +39,17 @@ const FILE_TYPES: readonly number[] = Array.from(
 /** Holds the entries of every directory against the inodes that they name. */
 export class EntryCheck implements DirectoryVisitor {
   readonly #context: Context;
-  readonly #parents: ParentTable;
   #directory = 0;
   #isEncrypted = false;
 
-  constructor(context: Context, parents: ParentTable) {
+  constructor(context: Context) {
     this.#context = context;
-    this.#parents = parents;
   }
 
   /** Begins a directory. */
   begin(directory: number): void {
     this.#directory = directory;
-    this.#isEncrypted = (this.#context.inodes.kind(directory) & INODE_TRAIT.ENCRYPTED) !== 0;
+    this.#isEncrypted = this.#context.inodes.is(directory, INODE_TRAIT.ENCRYPTED);
   }
 
   self(): void {
@@ -60,43 +57,36 @@ export class EntryCheck implements DirectoryVisitor {
   }
 
   parent(inodeNumber: number): void {
-    this.#parents.setDotDot(this.#directory, inodeNumber);
+    this.#context.dotDots.set(this.#directory, inodeNumber);
   }
 
   entry(entries: DirectoryEntries, index: number, walk: DirectoryWalk): void {
-    const { inodes, volume } = this.#context;
-    const inode = entries.inodeAt(index);
+    const { inodes, namedBy, volume } = this.#context;
+    const found = entries.inodeAt(index);
+    const bad = (problem: string, wanted: string) =>
+      walk.reportEntry(index, problem, { found, wanted });
     const { inodesCount } = volume.geometry;
-    if (inode < volume.firstInode || inode > inodesCount) {
-      const isRoot = inode === INODE_NUMBER.ROOT;
-      walk.reportEntry(index, isRoot ? "names the root" : "names an inode that no entry can name", {
-        found: inode,
-        wanted: `${volume.firstInode} to ${inodesCount}`,
-      });
-      return;
+    if (found < volume.firstInode || found > inodesCount) {
+      const isRoot = found === INODE_NUMBER.ROOT;
+      const problem = isRoot ? "names the root" : "names an inode that no entry can name";
+      return bad(problem, `${volume.firstInode} to ${inodesCount}`);
     }
-    const kind = inodes.kind(inode);
+    const kind = inodes.kind(found);
     if ((kind & INODE_TRAIT.USED) === 0) {
-      const wanted = "an inode in use";
-      walk.reportEntry(index, "names an inode that is not in use", { found: inode, wanted });
-      return;
+      return bad("names an inode that is not in use", "an inode in use");
     }
     if ((kind & INODE_TRAIT.HIDDEN) !== 0) {
-      const wanted = "a file";
-      walk.reportEntry(index, "names an inode of the file system itself", { found: inode, wanted });
+      bad("names an inode of the file system itself", "a file");
     }
     const type = FILE_TYPES[kind & 0xf]!;
     if (this.#isEncrypted) this.#checkEncrypted(entries, index, kind, walk);
     const wanted = walk.typeIn(type);
     if (entries.fileTypeAt(index) !== wanted) walk.reportType(index, wanted);
-    inodes.refer(inode);
+    inodes.refer(found);
     if (type !== DIRENT_TYPE.DIRECTORY) return;
-    const first = this.#parents.addName(inode, this.#directory);
-    if (first === undefined) return;
-    walk.reportEntry(index, "is a second name of a directory", {
-      found: inode,
-      wanted: `only the one in inode ${first}`,
-    });
+    const first = namedBy.get(found);
+    if (first === undefined) namedBy.set(found, this.#directory);
+    else bad("is a second name of a directory", `only the one in inode ${first}`);
   }
 
   /** Names in an encrypted directory are ciphertext, and what they name is encrypted, too. */
@@ -107,12 +97,10 @@ export class EntryCheck implements DirectoryVisitor {
     walk: DirectoryWalk,
   ): void {
     const found = entries.inodeAt(index);
-    if (entries.nameLengthAt(index) < CIPHERTEXT_BYTES_MIN) {
-      const wanted = `at least ${CIPHERTEXT_BYTES_MIN}`;
-      walk.reportEntry(index, "is too short for an encrypted name", {
-        found: entries.nameLengthAt(index),
-        wanted,
-      });
+    const nameLength = entries.nameLengthAt(index);
+    if (nameLength < CIPHERTEXT_BYTES_MIN) {
+      const details = { found: nameLength, wanted: `at least ${CIPHERTEXT_BYTES_MIN}` };
+      walk.reportEntry(index, "is too short for an encrypted name", details);
     }
     if ((kind & INODE_TRAIT.ENCRYPTED) !== 0) {
       const { policies } = this.#context;
@@ -128,34 +116,34 @@ export class EntryCheck implements DirectoryVisitor {
 }
 
 /** After all directories: parents, ways to the root, link counts. */
-export function checkLinks(context: Context, parents: ParentTable): void {
-  const { inodes, judge, directories, volume } = context;
+export function checkLinks(context: Context): void {
+  const { inodes, judge, directories, volume, namedBy, dotDots } = context;
   const root = INODE_NUMBER.ROOT;
-  if (!inodes.isUsed(root) || inodes.type(root) !== FILE_MODE.DIRECTORY) {
+  if (inodes.type(root) !== FILE_MODE.DIRECTORY) {
     judge.report("inode", { inode: root }, "the root is not a directory");
   }
   for (const { view: { number } } of directories) {
-    const dotDot = parents.dotDotOf(number);
+    const dotDot = dotDots.get(number);
     // What ".." names counts a link, as any entry does.
     if (dotDot !== undefined && dotDot >= 1 && dotDot <= volume.geometry.inodesCount) {
       inodes.refer(dotDot);
     }
-    const wanted = number === root ? number : parents.parentOf(number);
+    const wanted = number === root ? number : namedBy.get(number);
     if (dotDot === undefined || wanted === undefined) continue;
     judge.expect("directory", { inode: number }, 'parent in ".."', dotDot, wanted);
   }
-  checkConnected(context, parents);
+  checkConnected(context);
   for (let inode = inodes.nextUnsettled(0); inode !== 0; inode = inodes.nextUnsettled(inode)) {
     checkLinkCount(context, inode);
   }
 }
 
 /** Every directory must have a way to the root; of a loop none has. */
-function checkConnected(context: Context, parents: ParentTable): void {
+function checkConnected({ directories, namedBy, judge }: Context): void {
   const connected = new Set<number>([INODE_NUMBER.ROOT]);
   const lost = new Set<number>();
-  for (const { view: { number } } of context.directories) {
-    const parent = parents.parentOf(number);
+  for (const { view: { number } } of directories) {
+    const parent = namedBy.get(number);
     if (connected.has(number)) continue;
     if (parent !== undefined && connected.has(parent) && !lost.has(number)) {
       connected.add(number);
@@ -165,28 +153,25 @@ function checkConnected(context: Context, parents: ParentTable): void {
     let at: number | undefined = number;
     while (at !== undefined && !connected.has(at) && !lost.has(at) && !trail.has(at)) {
       trail.add(at);
-      at = parents.parentOf(at);
+      at = namedBy.get(at);
     }
     const isConnected = at !== undefined && connected.has(at);
     for (const each of trail) (isConnected ? connected : lost).add(each);
-    if (!isConnected) {
-      context.judge.report("directory", { inode: number }, "no path from the root leads to it");
-    }
+    if (isConnected) continue;
+    judge.report("directory", { inode: number }, "no path from the root leads to it");
   }
 }
 
 function checkLinkCount(context: Context, inode: number): void {
   const { inodes, judge } = context;
   const stored = inodes.linkCount(inode);
-  if (inodes.isHidden(inode)) {
-    if (inodes.isValue(inode)) judge.expect("inode", { inode }, "i_links_count", stored, 1);
+  const { HIDDEN, VALUE } = INODE_TRAIT;
+  if (inodes.is(inode, HIDDEN)) {
+    if (inodes.is(inode, VALUE)) judge.expect("inode", { inode }, "i_links_count", stored, 1);
     return;
   }
   const named = inodes.references(inode);
-  if (named === 0) {
-    judge.report("inode", { inode }, "it is in use, but has no name");
-    return;
-  }
+  if (named === 0) return judge.report("inode", { inode }, "it is in use, but has no name");
   const wanted = isUncounted(context, inode) ? 1 : named;
   judge.expect("inode", { inode }, "i_links_count", stored, wanted);
 }
@@ -200,5 +185,5 @@ function isUncounted({ inodes, volume }: Context, inode: number): boolean {
     return false;
   }
   return inodes.references(inode) > LINK_COUNT_MAX ||
-    (inodes.linkCount(inode) === 1 && inodes.isIndexed(inode));
+    (inodes.linkCount(inode) === 1 && inodes.is(inode, INODE_TRAIT.INDEXED));
 }

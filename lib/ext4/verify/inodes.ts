@@ -12,12 +12,17 @@ import {
   readInlineData,
   readSymlinkBlock,
 } from "../volume/content.ts";
-import { InodeView, judgeBlockCount, judgeFields, judgeSize } from "../volume/inode.ts";
-import type { Location } from "../volume/judge.ts";
+import {
+  InodeView,
+  judgeBlockCount,
+  judgeFields,
+  judgeSize,
+  reportInode,
+} from "../volume/inode.ts";
+import { type Location, modeText } from "../volume/judge.ts";
 import type { Volume } from "../volume/volume.ts";
 import { checkValueInode, checkXattrs, type InodeXattrs } from "./attributes.ts";
-import type { Context } from "./context.ts";
-import { type BlockUsage, INODE_TRAIT } from "./usage.ts";
+import { type BlockUsage, type Context, INODE_TRAIT } from "./context.ts";
 
 /** Blocks of a table that are read at once. */
 const READ_BLOCKS = 64;
@@ -25,12 +30,9 @@ const READ_BLOCKS = 64;
 const BLOCKS_A_TURN = 1024;
 const NO_RUNS: readonly MappedRun[] = [];
 
-/** What inodes that the superblock names are for. */
-export type SpecialUse = "journal" | "resize" | "quota" | "orphan file";
-
 interface Scan {
   readonly context: Context;
-  readonly special: ReadonlyMap<number, SpecialUse>;
+  readonly special: ReadonlySet<number>;
   readonly blocks: InodeBlocks;
   readonly buffer: Uint8Array;
   /** Those that the slots in the buffer should carry. */
@@ -89,20 +91,18 @@ function scanSlots(scan: Scan, group: number, start: number): number {
 }
 
 /** The inodes that the superblock of a volume names. */
-export function specialInodes(volume: Volume): ReadonlyMap<number, SpecialUse> {
-  const special = new Map<number, SpecialUse>();
+export function specialInodes(volume: Volume): ReadonlySet<number> {
   const { superblock } = volume;
-  const note = (inode: number, use: SpecialUse) => {
-    if (inode !== 0 && inode !== INODE_NUMBER.ROOT) special.set(inode, use);
-  };
-  if (volume.hasRoCompat(RO_COMPAT.QUOTA)) {
-    note(superblock.userQuotaInode, "quota");
-    note(superblock.groupQuotaInode, "quota");
-    if (volume.hasRoCompat(RO_COMPAT.PROJECT)) note(superblock.projectQuotaInode, "quota");
-  }
-  if (volume.hasCompat(COMPAT.ORPHAN_FILE)) note(superblock.orphanFileInode, "orphan file");
-  if (volume.hasCompat(COMPAT.RESIZE_INODE)) note(INODE_NUMBER.RESIZE, "resize");
-  if (volume.hasCompat(COMPAT.HAS_JOURNAL)) note(superblock.journalInode, "journal");
+  const hasQuota = volume.hasRoCompat(RO_COMPAT.QUOTA);
+  const special = new Set([
+    ...hasQuota ? [superblock.userQuotaInode, superblock.groupQuotaInode] : [],
+    ...hasQuota && volume.hasRoCompat(RO_COMPAT.PROJECT) ? [superblock.projectQuotaInode] : [],
+    ...volume.hasCompat(COMPAT.ORPHAN_FILE) ? [superblock.orphanFileInode] : [],
+    ...volume.hasCompat(COMPAT.RESIZE_INODE) ? [INODE_NUMBER.RESIZE] : [],
+    ...volume.hasCompat(COMPAT.HAS_JOURNAL) ? [superblock.journalInode] : [],
+  ]);
+  special.delete(0);
+  special.delete(INODE_NUMBER.ROOT);
   return special;
 }
 
@@ -123,10 +123,8 @@ function checkSlot(scan: Scan, view: InodeView, checksum: number): void {
     checkReserved(scan, view);
   } else if (view.linkCount > 0) checkUsed(scan, view);
   else if (view.mode !== 0 && view.dtime === 0) {
-    judge.report("inode", locateSlot(volume, inode), "i_dtime of an inode without links", {
-      found: 0,
-      wanted: "when it was deleted",
-    });
+    const details = { found: 0, wanted: "when it was deleted" };
+    judge.report("inode", locateSlot(volume, inode), "i_dtime of an inode without links", details);
   }
 }
 
@@ -148,20 +146,15 @@ function locateSlot(volume: Volume, inode: number): Location {
 function checkSpecial(scan: Scan, view: InodeView): void {
   const { number: inode } = view;
   const { context, blocks } = scan;
-  const { judge, inodes, volume } = context;
-  const location = { inode };
+  const { inodes, volume } = context;
   if (view.type !== FILE_MODE.REGULAR) {
-    judge.report("inode", location, "type of a file of the file system itself", {
-      found: octal(view.mode),
-      wanted: "a regular file",
-    });
+    const details = { found: modeText(view.mode), wanted: "a regular file" };
+    reportInode(volume, view, "type of a file of the file system itself", details);
   }
   inodes.add(inode, view.mode, view.linkCount, INODE_TRAIT.HIDDEN);
   if (view.linkCount === 0) {
-    judge.report("inode", location, "links of a file of the file system itself", {
-      found: 0,
-      wanted: "at least 1",
-    });
+    const details = { found: 0, wanted: "at least 1" };
+    reportInode(volume, view, "links of a file of the file system itself", details);
   }
   judgeFields(volume, view);
   const { chargedBlocks } = checkXattrs(context, view);
@@ -174,30 +167,32 @@ function checkSpecial(scan: Scan, view: InodeView): void {
   keep(context, view, blocks.runs, undefined);
 }
 
+/** Reserved inodes that the superblock names where they are in use. */
+const NAMED_ELSEWHERE: readonly number[] = [
+  INODE_NUMBER.JOURNAL,
+  INODE_NUMBER.RESIZE,
+  INODE_NUMBER.USER_QUOTA,
+  INODE_NUMBER.GROUP_QUOTA,
+];
+
 /** The other inodes below s_first_ino: mostly not in use at all. */
 function checkReserved(scan: Scan, view: InodeView): void {
   const { number: inode } = view;
   const { context, blocks } = scan;
-  const { judge, volume } = context;
-  const mayHaveBlocks = inode === INODE_NUMBER.BAD_BLOCKS || view.type === FILE_MODE.REGULAR;
-  if (view.mode !== 0 && !mayHaveBlocks) {
-    judge.report("inode", { inode }, "type of a reserved inode", {
-      found: octal(view.mode),
-      wanted: "none, or a regular file",
-    });
-  }
-  const isNamedElsewhere = inode === INODE_NUMBER.JOURNAL || inode === INODE_NUMBER.RESIZE ||
-    inode === INODE_NUMBER.USER_QUOTA || inode === INODE_NUMBER.GROUP_QUOTA;
-  if (isNamedElsewhere && (view.linkCount > 0 || view.sectorCount > 0 || view.blockWord(0) > 0)) {
-    const isJournal = inode === INODE_NUMBER.JOURNAL;
-    judge.report("inode", { inode }, "it is in use, but the superblock says nothing of it", {
-      ...isJournal ? { severity: "note" } : {},
-    });
-  }
-  if (inode === INODE_NUMBER.BAD_BLOCKS && !isBareList(view)) {
-    judge.report("inode", { inode }, "the list of bad blocks has an owner, a type or a link");
-  }
+  const { volume } = context;
   const isBadBlocks = inode === INODE_NUMBER.BAD_BLOCKS;
+  if (view.mode !== 0 && !isBadBlocks && view.type !== FILE_MODE.REGULAR) {
+    const details = { found: modeText(view.mode), wanted: "none, or a regular file" };
+    reportInode(volume, view, "type of a reserved inode", details);
+  }
+  const isUsed = view.linkCount > 0 || view.sectorCount > 0 || view.blockWord(0) > 0;
+  if (NAMED_ELSEWHERE.includes(inode) && isUsed) {
+    const details = inode === INODE_NUMBER.JOURNAL ? { severity: "note" } as const : {};
+    reportInode(volume, view, "it is in use, but the superblock says nothing of it", details);
+  }
+  if (isBadBlocks && !isBareList(view)) {
+    reportInode(volume, view, "the list of bad blocks has an owner, a type or a link");
+  }
   const { chargedBlocks } = checkXattrs(context, view);
   blocks.begin(inode, false, isBadBlocks);
   walkBlockMap(volume, view, blocks);
@@ -215,7 +210,7 @@ function isBareList(view: InodeView): boolean {
 function checkUsed(scan: Scan, view: InodeView): void {
   const { number: inode } = view;
   const { context, blocks } = scan;
-  const { judge, inodes, volume } = context;
+  const { inodes, volume } = context;
   const { flags, type } = view;
   const isValue = (flags & INODE_FLAG.EA_INODE) !== 0;
   const { VALUE, HIDDEN, INDEXED } = INODE_TRAIT;
@@ -224,13 +219,14 @@ function checkUsed(scan: Scan, view: InodeView): void {
     ((flags & INODE_FLAG.ENCRYPT) !== 0 ? INODE_TRAIT.ENCRYPTED : 0);
   inodes.add(inode, view.mode, view.linkCount, traits);
   if (view.dtime !== 0) {
-    judge.expect("inode", { inode }, "i_dtime of an inode with links", view.dtime, 0);
+    const details = { found: view.dtime, wanted: 0 };
+    reportInode(volume, view, "i_dtime of an inode with links", details);
   }
   judgeFields(volume, view);
   const xattrs = checkXattrs(context, view);
   if (xattrs.policy !== undefined) context.policies.set(inode, xattrs.policy);
   else if ((flags & INODE_FLAG.ENCRYPT) !== 0) {
-    judge.report("inode", { inode }, "it is encrypted, but does not say how");
+    reportInode(volume, view, "it is encrypted, but does not say how");
   }
   const isDirectory = type === FILE_MODE.DIRECTORY;
   const isFile = type === FILE_MODE.REGULAR;
@@ -278,7 +274,7 @@ function keep(
 ): void {
   // The slot is a part of a larger read, which must not stay in memory for it.
   const kept = { view: view.copy(), runs, inlineData };
-  if (context.inodes.isHidden(view.number)) context.special.set(view.number, kept);
+  if (context.inodes.is(view.number, INODE_TRAIT.HIDDEN)) context.special.set(view.number, kept);
   else context.directories.push(kept);
 }
 
@@ -397,10 +393,8 @@ class InodeBlocks implements BlockMapVisitor {
     const size = this.#volume.geometry.clusterBlocks;
     if (size === 1 || (startBlock - logicalBlock) % size === 0) return;
     const location = { inode: this.#inode, block: startBlock };
-    this.#volume.judge.report("extent tree", location, "position in the cluster", {
-      found: startBlock % size,
-      wanted: logicalBlock % size,
-    });
+    const details = { found: startBlock % size, wanted: logicalBlock % size };
+    this.#volume.judge.report("extent tree", location, "position in the cluster", details);
   }
 
   run(logicalBlock: number, startBlock: number, blockCount: number, unwritten: boolean): void {
@@ -430,8 +424,4 @@ function isEssential(volume: Volume, block: number): boolean {
     }
   }
   return false;
-}
-
-function octal(mode: number): string {
-  return `mode 0${mode.toString(8)}`;
 }

@@ -14,26 +14,34 @@ import type { RandomReader } from "../../io/random_reader.ts";
 import { NO_PROGRESS, type Progress } from "../../progress.ts";
 import { Warnings, type WarningSummary } from "../../warnings.ts";
 import { RO_COMPAT } from "../format/constants.ts";
-import { HASH_SEED } from "../plan/directories.ts";
+import { HASH_SEED } from "../format/htree.ts";
 import { formatUuid } from "../../bytes/digest.ts";
 import { blocksBehind, DirectoryWalker } from "../volume/directory.ts";
 import { featureNames, warnOfState } from "../volume/superblock.ts";
 import { type Finding, Findings } from "../volume/judge.ts";
 import type { Group, Volume } from "../volume/volume.ts";
 import { checkXattrReferences } from "./attributes.ts";
-import { checkBackups } from "./backups.ts";
 import { checkBitmaps, checkGroupFlags, markGroupBlocks } from "./bitmaps.ts";
-import { type Context, type LayoutRule, newContext } from "./context.ts";
+import {
+  BlockUsage,
+  type Context,
+  describeOwner,
+  type LayoutRule,
+  newContext,
+  type Owner,
+} from "./context.ts";
 import { checkLinks, EntryCheck } from "./directories.ts";
 import { scanInodes } from "./inodes.ts";
-import { checkJournal } from "./journal.ts";
-import { checkQuotas } from "./quota.ts";
-import { checkMmp, checkOrphans, checkResizeInode } from "./special.ts";
-import { checkSuperblock } from "./superblock.ts";
-import { BlockUsage, describeOwner, type Owner, ParentTable } from "./usage.ts";
+import { checkJournal, checkMmp, checkOrphans, checkQuotas, checkResizeInode } from "./special.ts";
+import { checkBackups, checkSuperblock } from "./superblock.ts";
 
-export { FINDING_CODES } from "../volume/judge.ts";
-export type { Finding, FindingCode, Location, Structure } from "../volume/judge.ts";
+export {
+  type Finding,
+  FINDING_CODES,
+  type FindingCode,
+  type Location,
+  type Structure,
+} from "../volume/judge.ts";
 export type { LayoutRule } from "./context.ts";
 
 /** How an image is to be verified. */
@@ -192,8 +200,7 @@ async function markAndScan(context: Context, turn: () => Promise<void>): Promise
 
 async function checkDirectories(context: Context, turn: () => Promise<void>): Promise<void> {
   const { directories, volume } = context;
-  const parents = new ParentTable();
-  const check = new EntryCheck(context, parents);
+  const check = new EntryCheck(context);
   const walker = new DirectoryWalker(volume);
   const behind = blocksBehind(directories);
   for (const [i, directory] of directories.entries()) {
@@ -201,7 +208,7 @@ async function checkDirectories(context: Context, turn: () => Promise<void>): Pr
     check.begin(directory.view.number);
     walker.walk(directory, check, behind[i]!);
   }
-  checkLinks(context, parents);
+  checkLinks(context);
 }
 
 /** Names both owners of blocks that two have: the first ones are found by going through everything again. */

@@ -64,6 +64,21 @@ export function readSuperblock(reader: RandomReader): FoundSuperblock {
   return { superblock, encoded, checksum };
 }
 
+/** Whether an image is an ext file system whose journal has to be replayed. */
+export function needsRecovery(image: RandomReader): boolean {
+  let superblock: Superblock;
+  try {
+    superblock = readSuperblock(image).superblock;
+  } catch (error) {
+    // Whoever opens the image says what is wrong with it.
+    if (error instanceof InputError) return false;
+    throw error;
+  }
+  const { featureCompat, featureIncompat } = superblock;
+  return (featureCompat & COMPAT.HAS_JOURNAL) !== 0 && (featureIncompat & INCOMPAT.RECOVER) !== 0 &&
+    (featureIncompat & INCOMPAT.JOURNAL_DEV) === 0;
+}
+
 /** What follows from a superblock. */
 export interface ImageGeometry {
   /** 1024 to 65536, a power of two. */
@@ -169,9 +184,7 @@ function checkedInodeSize(superblock: Superblock, blockSizeBytes: number): numbe
   if (superblock.revision === 0) return INODE_BASE_SIZE_BYTES;
   const size = superblock.inodeSizeBytes;
   wantRange("s_inode_size", size, INODE_BASE_SIZE_BYTES, blockSizeBytes);
-  if (!isPowerOfTwo(size)) {
-    throw new InputError("superblock", `s_inode_size is ${size}, not a power of two`);
-  }
+  wantPowerOfTwo("s_inode_size", size);
   return size;
 }
 
@@ -204,31 +217,31 @@ function checkedDescriptorSize(superblock: Superblock, has64Bit: boolean): numbe
   if (!has64Bit) return 32;
   const size = superblock.descriptorSizeBytes;
   wantRange("s_desc_size", size, DESCRIPTOR_SIZE_MIN_BYTES, DESCRIPTOR_SIZE_MAX_BYTES);
-  if (!isPowerOfTwo(size)) {
-    throw new InputError("superblock", `s_desc_size is ${size}, not a power of two`);
-  }
+  wantPowerOfTwo("s_desc_size", size);
   return size;
 }
 
-function wantRange(field: string, found: number, least: number, most: number): void {
-  if (found >= least && found <= most) return;
-  throw new InputError("superblock", `${field} is ${found}, not ${least} to ${most}`, {
-    data: { field, actual: found },
+/** The error for a field that cannot be. */
+function fieldFault(field: string, actual: number, wanted: string, expected?: number): InputError {
+  return new InputError("superblock", `${field} is ${actual}, not ${wanted}`, {
+    data: { field, actual, ...expected === undefined ? {} : { expected } },
   });
+}
+
+function wantRange(field: string, found: number, least: number, most: number): void {
+  if (found < least || found > most) throw fieldFault(field, found, `${least} to ${most}`);
 }
 
 function wantEqual(field: string, found: number, wanted: number): void {
-  if (found === wanted) return;
-  throw new InputError("superblock", `${field} is ${found}, not ${wanted}`, {
-    data: { field, actual: found, expected: wanted },
-  });
+  if (found !== wanted) throw fieldFault(field, found, `${wanted}`, wanted);
 }
 
 function wantMultipleOf8(field: string, found: number): void {
-  if (found % 8 === 0) return;
-  throw new InputError("superblock", `${field} is ${found}, not a multiple of 8`, {
-    data: { field, actual: found },
-  });
+  if (found % 8 !== 0) throw fieldFault(field, found, "a multiple of 8");
+}
+
+function wantPowerOfTwo(field: string, found: number): void {
+  if (!isPowerOfTwo(found)) throw fieldFault(field, found, "a power of two");
 }
 
 /** The three words of features. */
@@ -292,15 +305,32 @@ const RO_COMPAT_NAMES: Names = {
   [RO_COMPAT.ORPHAN_PRESENT]: "orphan_present",
 };
 
-/** What the reader knows how to read. ENCRYPT: names and files without their keys are listed, not read. */
-const KNOWN_INCOMPAT = INCOMPAT.FILETYPE | INCOMPAT.RECOVER | INCOMPAT.META_BG | INCOMPAT.EXTENTS |
-  INCOMPAT.BIT64 | INCOMPAT.MMP | INCOMPAT.FLEX_BG | INCOMPAT.EA_INODE | INCOMPAT.CSUM_SEED |
-  INCOMPAT.LARGEDIR | INCOMPAT.INLINE_DATA | INCOMPAT.ENCRYPT | INCOMPAT.CASEFOLD;
+function all(features: Readonly<Record<string, number>>): number {
+  return Object.values(features).reduce((word, bit) => word | bit, 0);
+}
+
+/**
+ * Features whose structures are known; names and files that are encrypted are listed, not read. Beside those of COMPAT,
+ * dir_prealloc, imagic_inodes, fast_commit and stable_inodes mean nothing for what is read.
+ */
+export const KNOWN_FEATURES: FeatureWords = {
+  featureCompat: all(COMPAT) | 0x1 | 0x2 | 0x400 | 0x800,
+  featureIncompat: all(INCOMPAT) & ~(INCOMPAT.JOURNAL_DEV | INCOMPAT.DIRDATA),
+  featureRoCompat: all(RO_COMPAT),
+};
+
+/** Those of some features that are not known. */
+export function unknownFeatures(features: FeatureWords): FeatureWords {
+  const { featureCompat, featureIncompat, featureRoCompat } = KNOWN_FEATURES;
+  return {
+    featureCompat: (features.featureCompat & ~featureCompat) >>> 0,
+    featureIncompat: (features.featureIncompat & ~featureIncompat) >>> 0,
+    featureRoCompat: (features.featureRoCompat & ~featureRoCompat) >>> 0,
+  };
+}
 
 const HALF_SWITCHED_HINT =
   "a switch of its checksums was interrupted: finish it with `blessfs checksum`";
-
-const KNOWN_RO_COMPAT = Object.values(RO_COMPAT).reduce((word, bit) => word | bit, 0);
 
 /**
  * The names of all features that are set, in dumpe2fs's words and order: compat, incompat, ro_compat. A bit without a
@@ -328,7 +358,8 @@ export function featureNames(features: FeatureWords): string[] {
  */
 export function checkFeatures(features: FeatureWords, warnings: Warnings): void {
   const { featureIncompat, featureRoCompat } = features;
-  const refused = namesOf((featureIncompat & ~KNOWN_INCOMPAT) >>> 0, INCOMPAT_NAMES, "I");
+  const unknown = unknownFeatures(features);
+  const refused = namesOf(unknown.featureIncompat, INCOMPAT_NAMES, "I");
   if (refused.length > 0) {
     const isHalfSwitched = (featureIncompat & HALF_SWITCHED_FEATURE) !== 0;
     throw new InputError("superblock", `the feature ${refused.join(", ")} is not supported`, {
@@ -337,13 +368,10 @@ export function checkFeatures(features: FeatureWords, warnings: Warnings): void 
       data: { features: refused.join(",") },
     });
   }
-  const unread = namesOf((featureRoCompat & ~KNOWN_RO_COMPAT) >>> 0, RO_COMPAT_NAMES, "R");
-  if (unread.length > 0) {
-    warnings.add(
-      "unknownFeature",
-      "superblock",
-      `the feature ${unread.join(", ")} is not known, and was left aside as a read-only mount does`,
-    );
+  const unread = namesOf(unknown.featureRoCompat, RO_COMPAT_NAMES, "R").join(", ");
+  if (unread !== "") {
+    const why = `the feature ${unread} is not known, and was left aside as a read-only mount does`;
+    warnings.add("unknownFeature", "superblock", why);
   }
   const both = RO_COMPAT.METADATA_CSUM | RO_COMPAT.GDT_CSUM;
   if ((featureRoCompat & both) === both) {
@@ -371,11 +399,9 @@ export function warnOfState(superblock: Superblock, name: string, warnings: Warn
     if (!hasJournal) {
       throw new InputError(name, "its journal needs recovery, but it has no journal");
     }
-    warnings.add(
-      "dirtyJournal",
-      name,
-      "its journal holds changes that are not in place yet; it is read as it is, without them",
-    );
+    const why =
+      "its journal holds changes that are not in place yet; it is read as it is, without them";
+    warnings.add("dirtyJournal", name, why);
   } else if ((state & STATE.CLEAN) === 0) {
     warnings.add("notUnmounted", name, "it was not unmounted; it is read as it is");
   }
@@ -387,10 +413,7 @@ export function warnOfState(superblock: Superblock, name: string, warnings: Warn
     warnings.add("recordedErrors", name, "the kernel found errors in it that were never repaired");
   }
   if (lastOrphan !== 0 || (featureRoCompat & RO_COMPAT.ORPHAN_PRESENT) !== 0) {
-    warnings.add(
-      "orphanInodes",
-      name,
-      "it has deleted or half-truncated files that the kernel would clean up",
-    );
+    const why = "it has deleted or half-truncated files that the kernel would clean up";
+    warnings.add("orphanInodes", name, why);
   }
 }

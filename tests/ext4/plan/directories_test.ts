@@ -1,12 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../../lib/errors.ts";
-import { directoryHash } from "../../../lib/ext4/format/htree.ts";
-import {
-  encodeDirectory,
-  HASH_SEED,
-  KIND_CODES,
-  shapeDirectory,
-} from "../../../lib/ext4/plan/directories.ts";
+import { directoryHash, HASH_SEED } from "../../../lib/ext4/format/htree.ts";
+import { encodeDirectory, KIND_CODES, shapeDirectory } from "../../../lib/ext4/plan/directories.ts";
 import type { TreeNode } from "../../../lib/model/node.ts";
 
 const BLOCK_BYTES = 4096;

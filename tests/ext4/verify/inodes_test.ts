@@ -4,18 +4,13 @@ import { volumeOf } from "../volume/open_volume.ts";
 import { inodeNamed, problemsOf, viewAt } from "./damage.ts";
 
 Deno.test("specialInodes are those that the features name", () => {
-  const named = (name: string) => {
-    return [...specialInodes(volumeOf(name))].sort(([a], [b]) => a - b);
-  };
+  const named = (name: string) => [...specialInodes(volumeOf(name))].sort((a, b) => a - b);
   assertEquals(named("plain-4k"), []);
-  assertEquals(named("csum-4k"), [[7, "resize"], [8, "journal"]]);
-  assertEquals(named("rare-4k").map(([, use]) => use), [
-    "quota",
-    "quota",
-    "journal",
-    "quota",
-    "orphan file",
-  ]);
+  assertEquals(named("csum-4k"), [7, 8]);
+  const { superblock } = volumeOf("rare-4k");
+  const { projectQuotaInode, orphanFileInode } = superblock;
+  assertEquals(named("rare-4k"), [3, 4, 8, projectQuotaInode, orphanFileInode]);
+  assertEquals(projectQuotaInode > 8 && orphanFileInode > projectQuotaInode, true);
 });
 
 Deno.test("an inode is judged by its type, its links and its time of deletion", async () => {

@@ -5,8 +5,7 @@ import {
   groupOwner,
   INODE_TRAIT,
   InodeCounts,
-  ParentTable,
-} from "../../../lib/ext4/verify/usage.ts";
+} from "../../../lib/ext4/verify/context.ts";
 import { volumeOf } from "../volume/open_volume.ts";
 
 Deno.test("BlockUsage gives each block to one owner and remembers the second", () => {
@@ -63,18 +62,13 @@ Deno.test("InodeCounts knows types, links and names of inodes of all groups", ()
   inodes.refer(settled);
   assertEquals(inodes.nextUnsettled(far), 0);
   assertEquals([inodes.type(2), inodes.linkCount(2), inodes.references(2)], [0x4000, 3, 2]);
-  assertEquals([inodes.isIndexed(2), inodes.isIndexed(far)], [true, false]);
-  assertEquals(inodes.isValue(far) && inodes.isHidden(far), true);
-  assertEquals(inodes.isUsed(far + 2), false);
+  assertEquals([inodes.is(2, INODE_TRAIT.INDEXED), inodes.is(far, INODE_TRAIT.INDEXED)], [
+    true,
+    false,
+  ]);
+  assertEquals(inodes.is(far, INODE_TRAIT.VALUE) && inodes.is(far, INODE_TRAIT.HIDDEN), true);
+  assertEquals(inodes.is(far + 2, INODE_TRAIT.USED), false);
   const bitmap = new Uint8Array(inodesPerGroup / 8);
   inodes.markUsed(1, bitmap);
   assertEquals([bitmap[0], bitmap[1]], [0, 3]);
-});
-
-Deno.test("ParentTable tells the first name of a directory when there is a second", () => {
-  const parents = new ParentTable();
-  const found = [parents.addName(12, 2), parents.addName(12, 13), parents.parentOf(12)];
-  assertEquals(found, [undefined, 2, 2]);
-  parents.setDotDot(12, 2);
-  assertEquals([parents.dotDotOf(12), parents.dotDotOf(13)], [2, undefined]);
 });
