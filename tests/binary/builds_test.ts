@@ -18,6 +18,7 @@ import { fileURLToPath } from "node:url";
 import config from "../../deno.json" with { type: "json" };
 import { isRoot } from "../oracle/libc_user.ts";
 import { hasCommand, mustRun } from "../oracle/command.ts";
+import { noiseBytes } from "../io/noise_bytes.ts";
 import { notRun } from "../oracle/notice.ts";
 import { writeOciLayout } from "../source/build_layout.ts";
 import { buildTar } from "../tar/build.ts";
@@ -68,21 +69,10 @@ function digestsOf(directory: string): Record<string, string> {
   );
 }
 
-/** Bytes that are neither all alike nor compress to nothing. */
-function noise(sizeBytes: number, seed: number): Uint8Array {
-  const bytes = new Uint8Array(sizeBytes);
-  let state = seed;
-  for (let i = 0; i < sizeBytes; i++) {
-    state = Math.imul(state, 1_664_525) + 1_013_904_223 | 0;
-    bytes[i] = state >>> 24;
-  }
-  return bytes;
-}
-
 /** An image whose layers are too large to be read without workers. */
 function writeLargeLayers(directory: string): void {
   const layers = [1, 2, 3].map((seed) =>
-    buildTar([{ path: `file-${seed}`, data: noise(3 * MIB, seed) }])
+    buildTar([{ path: `file-${seed}`, data: noiseBytes(3 * MIB, seed) }])
   );
   writeOciLayout(directory, { layers, compress: ["gzip", "none", "gzip"] });
 }
@@ -120,7 +110,7 @@ Deno.test("every build blesses to the bytes that the sources give, in files and 
 Deno.test("workers work in every build: large layers, and a tar on standard input", async () => {
   await inDirectory((directory) => {
     writeLargeLayers(join(directory, "oci"));
-    const tar = buildTar([{ path: "a", data: noise(2 * MIB, 4) }]);
+    const tar = buildTar([{ path: "a", data: noiseBytes(2 * MIB, 4) }]);
     let expected: string[] | undefined;
     for (const build of [SOURCES, ...builds()]) {
       const image = run(build, ["bless", `oci:${directory}/oci`, "-o", "-", "--jobs", "2"]);
@@ -246,7 +236,7 @@ Deno.test("every build says which runtime it is made of", () => {
 });
 
 Deno.test("Ctrl-C ends every build at once with 130 and leaves nothing", async () => {
-  const start = buildTar([{ path: "a", data: noise(MIB, 5) }]).subarray(0, MIB);
+  const start = buildTar([{ path: "a", data: noiseBytes(MIB, 5) }]).subarray(0, MIB);
   for (const { name, words: [command, ...words] } of builds()) {
     await inDirectory(async (directory) => {
       const scratch = join(directory, "scratch");
@@ -278,7 +268,7 @@ Deno.test("on a terminal every build shows progress, clears it, and colours its 
       assertEquals(wrong.status, 2, name);
       assertStringIncludes(wrong.stdout, "\x1b[31mblessfs:\x1b[39m", name);
       assertStringIncludes(wrong.stdout, "did you mean `bless`?", name);
-      const tar = buildTar([{ path: "a", data: noise(MIB, 6) }]);
+      const tar = buildTar([{ path: "a", data: noiseBytes(MIB, 6) }]);
       const fifo = join(directory, "fifo");
       mustRun("mkfifo", [fifo]);
       const line = `${program} bless - -o ${directory}/image --force < ${fifo}`;

@@ -4,9 +4,6 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { ChunkSink, ChunkUploader, type ChunkUploaderOptions } from "../../lib/chunk/chunk_sink.ts";
 import {
   CHUNK_ID_BYTES,
@@ -44,15 +41,7 @@ export function noise(sizeBytes: number, seed = 1): Uint8Array {
   return bytes;
 }
 
-/** Runs a test with a directory of its own, which is removed afterwards. */
-export async function withDirectory<T>(test: (directory: string) => T | Promise<T>): Promise<T> {
-  const directory = mkdtempSync(join(tmpdir(), "blessfs-chunk-"));
-  try {
-    return await test(directory);
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
-  }
-}
+export { withTemporaryDirectory as withDirectory } from "../oracle/command.ts";
 
 /** A store in memory that can be slow or fail. */
 export class MemoryStore implements ChunkStore {

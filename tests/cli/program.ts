@@ -1,9 +1,6 @@
 /** Runs the real program, and the one that misbehaves, in processes of their own. */
 import type { ChildProcess } from "node:child_process";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { notRun } from "../oracle/notice.ts";
@@ -138,14 +135,4 @@ export function terminalWords(line: string, columns = 80): [command: string, ...
   return ["script", "-qec", `stty cols ${columns} -echoctl; ${line}`, "/dev/null"];
 }
 
-/** Runs work in a directory that is removed afterwards. */
-export async function inDirectory(
-  work: (directory: string) => void | Promise<void>,
-): Promise<void> {
-  const directory = mkdtempSync(join(tmpdir(), "blessfs-cli-"));
-  try {
-    await work(directory);
-  } finally {
-    rmSync(directory, { recursive: true });
-  }
-}
+export { withTemporaryDirectory as inDirectory } from "../oracle/command.ts";

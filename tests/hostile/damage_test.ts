@@ -8,6 +8,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { HAS_ZSTD } from "../io/compressed_samples.ts";
+import { Random } from "../oracle/noise.ts";
 import { notRun } from "../oracle/notice.ts";
 import { compressLayer, jsonBytes, writeOciLayout } from "../source/build_layout.ts";
 import { newDockerEntries, oldDockerEntries } from "../source/build_archives.ts";
@@ -19,14 +20,6 @@ import { type Outcome, type Sandbox, withSandbox } from "./sandbox.ts";
 const ROUNDS = Number(process.env["BLESSFS_HOSTILE_ROUNDS"] ?? 40);
 /** Compressed layers are cut at every so many bytes. */
 const CUT_STEP = ROUNDS >= 1000 ? 1 : 37;
-
-/** A generator of numbers that look random and are the same every time (Numerical Recipes' constants). */
-function* numbers(seed: number): Generator<number, never> {
-  for (let state = seed;;) {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    yield state >>> 4;
-  }
-}
 
 const TAR = sampleTar();
 
@@ -93,11 +86,11 @@ for (const [kind, stored] of storedKinds()) {
       const { layerDigests, manifest } = writeOciLayout(layout, spec);
       const blob = join(layout, "blobs", layerDigests[0]!.replace(":", "/"));
       const whole = digestOf(await sandbox.bless(`oci:${layout}`));
-      const random = numbers(29);
+      const random = new Random(29);
       for (let round = 0; round < ROUNDS; round++) {
         const changed = stored.slice();
-        const at = random.next().value % stored.length;
-        changed[at]! ^= 1 + random.next().value % 255;
+        const at = random.next() % stored.length;
+        changed[at]! ^= 1 + random.next() % 255;
         writeFileSync(blob, changed);
         const outcome = await sandbox.bless(`oci:${layout}`);
         assert("error" in outcome, `byte ${at} of ${manifest.digest}`);
@@ -118,11 +111,11 @@ for (const [kind, stored] of storedKinds()) {
       const path = join(sandbox.directory, "root.tar");
       writeFileSync(path, stored);
       const whole = digestOf(await sandbox.bless(`tar:${path}`));
-      const random = numbers(31);
+      const random = new Random(31);
       for (let round = 0; round < ROUNDS; round++) {
         const changed = stored.slice();
-        const at = random.next().value % stored.length;
-        changed[at]! ^= 1 + random.next().value % 255;
+        const at = random.next() % stored.length;
+        changed[at]! ^= 1 + random.next() % 255;
         writeFileSync(path, changed);
         const outcome = await sandbox.bless(`tar:${path}`);
         sandbox.sweep();
@@ -145,14 +138,14 @@ Deno.test("documents that are cut or changed anywhere are errors, or give the sa
     const { manifest, configDigest } = writeOciLayout(layout, { layers: [TAR] });
     const whole = digestOf(await sandbox.bless(`oci:${layout}`));
     const blob = (digest: string) => `blobs/${digest.replace(":", "/")}`;
-    const random = numbers(37);
+    const random = new Random(37);
     for (const file of ["index.json", "oci-layout", blob(manifest.digest), blob(configDigest)]) {
       const path = join(layout, file);
       const bytes = readFileSync(path);
       for (let round = 0; round < ROUNDS; round++) {
         const changed = bytes.slice();
-        changed[random.next().value % bytes.length]! ^= 1 + random.next().value % 255;
-        const cut = bytes.subarray(0, random.next().value % bytes.length);
+        changed[random.next() % bytes.length]! ^= 1 + random.next() % 255;
+        const cut = bytes.subarray(0, random.next() % bytes.length);
         for (const damaged of [changed, cut]) {
           writeFileSync(path, damaged);
           const outcome = await sandbox.bless(`oci:${layout}`);
@@ -171,7 +164,7 @@ Deno.test("documents that are cut or changed anywhere are errors, or give the sa
 Deno.test("docker archives whose documents are cut or changed anywhere are errors or images", async () => {
   await withSandbox(async (sandbox) => {
     const path = join(sandbox.directory, "saved.tar");
-    const random = numbers(41);
+    const random = new Random(41);
     for (const entries of [oldDockerEntries(), newDockerEntries()]) {
       for (const { path: member, data } of entries) {
         if (!(data instanceof Uint8Array) || !/json$|oci-layout$|repositories$/.test(member)) {
@@ -179,8 +172,8 @@ Deno.test("docker archives whose documents are cut or changed anywhere are error
         }
         for (let round = 0; round < Math.ceil(ROUNDS / 4); round++) {
           const changed = data.slice();
-          changed[random.next().value % data.length]! ^= 1 + random.next().value % 255;
-          for (const damaged of [changed, data.subarray(0, random.next().value % data.length)]) {
+          changed[random.next() % data.length]! ^= 1 + random.next() % 255;
+          for (const damaged of [changed, data.subarray(0, random.next() % data.length)]) {
             writeFileSync(
               path,
               buildTar(

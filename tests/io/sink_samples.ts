@@ -1,22 +1,10 @@
 /** What tests of file sinks share: odd pieces, and file systems that fail. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { type FileOperations, NODE_FILE_OPERATIONS } from "../../lib/io/file_sink.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
 
 export const MIB = 1 << 20;
 
-export async function inDirectory(
-  work: (directory: string) => void | Promise<void>,
-): Promise<void> {
-  const directory = mkdtempSync(join(tmpdir(), "blessfs-sink-"));
-  try {
-    await work(directory);
-  } finally {
-    rmSync(directory, { recursive: true });
-  }
-}
+export { withTemporaryDirectory as inDirectory } from "../oracle/command.ts";
 
 function pattern(length: number, seed: number): Uint8Array {
   const bytes = new Uint8Array(length);

@@ -1,15 +1,5 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import {
-  closeSync,
-  existsSync,
-  fstatSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  rmSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { closeSync, existsSync, fstatSync, openSync, readdirSync } from "node:fs";
 import { IoError } from "../../lib/errors.ts";
 import { descriptorReader } from "../../lib/io/random_reader.ts";
 import {
@@ -18,19 +8,11 @@ import {
   singleFile,
   SpoolWriter,
 } from "../../lib/io/spool.ts";
+import { withTemporaryDirectory } from "../oracle/command.ts";
 import { notRun } from "../oracle/notice.ts";
 
-function withDirectory(test: (directory: string) => void): void {
-  const directory = mkdtempSync(join(tmpdir(), "blessfs-test-"));
-  try {
-    test(directory);
-  } finally {
-    rmSync(directory, { recursive: true });
-  }
-}
-
 Deno.test("createUnlinkedFile leaves no name behind and lets nobody else read", () => {
-  withDirectory((directory) => {
+  withTemporaryDirectory((directory) => {
     const descriptor = createUnlinkedFile(directory);
     assertEquals(readdirSync(directory), []);
     assertEquals(fstatSync(descriptor).mode & 0o777, 0o600);
@@ -52,7 +34,7 @@ Deno.test("createUnlinkedFile names a directory that is not there, and --tmpdir"
 });
 
 Deno.test("SpoolWriter writes pieces of all sizes in order", () => {
-  withDirectory((directory) => {
+  withTemporaryDirectory((directory) => {
     const descriptor = createUnlinkedFile(directory);
     const writer = new SpoolWriter(singleFile(descriptor, directory));
     const sizes = [1, 511, 1 << 20, (1 << 19) - 1, 1 << 19, 3, (1 << 20) + 5, 0, 700_000, 2];
@@ -93,7 +75,7 @@ Deno.test("SpoolWriter calls a full disk one", () => {
 });
 
 Deno.test("reopenDescriptor opens the same unlinked file once more", () => {
-  withDirectory((directory) => {
+  withTemporaryDirectory((directory) => {
     const descriptor = createUnlinkedFile(directory);
     const again = reopenDescriptor(descriptor, "r+");
     if (again === undefined) {

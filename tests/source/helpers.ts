@@ -4,10 +4,8 @@
  * @module
  */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readlinkSync, rmSync } from "node:fs";
+import { readdirSync, readlinkSync } from "node:fs";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { notRun } from "../oracle/notice.ts";
 import { closeLayers, loadLayers, openImage, resolveOptions } from "../../lib/source/source.ts";
 import type {
@@ -18,15 +16,7 @@ import type {
 } from "../../lib/source/source.ts";
 import { buildTar } from "../tar/build.ts";
 
-/** Runs a test with a directory of its own, which is removed afterwards. */
-export async function withDirectory<T>(test: (directory: string) => T | Promise<T>): Promise<T> {
-  const directory = mkdtempSync(join(tmpdir(), "blessfs-test-"));
-  try {
-    return await test(directory);
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
-  }
-}
+export { withTemporaryDirectory as withDirectory } from "../oracle/command.ts";
 
 /** Runs a test while there is a socket at a path, which only tar(1) knows what to do with. */
 export async function withSocket<T>(path: string, test: () => Promise<T>): Promise<T> {

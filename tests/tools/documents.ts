@@ -10,6 +10,7 @@ import { zstdCompressSync } from "node:zlib";
 import { environment, MAIN, programWords } from "../cli/program.ts";
 import { oldDockerEntries } from "../source/build_archives.ts";
 import { writeOciLayout } from "../source/build_layout.ts";
+import { noiseBytes } from "../io/noise_bytes.ts";
 import { buildTar } from "../tar/build.ts";
 
 /** A block that a reader may type. */
@@ -62,23 +63,12 @@ export function printedPattern(printed: string): RegExp {
   return new RegExp(`^${varying}\\s*$`);
 }
 
-/** Bytes that no compressor makes anything of. */
-function noise(sizeBytes: number): Uint8Array {
-  const bytes = new Uint8Array(sizeBytes);
-  let state = 1;
-  for (let i = 0; i < sizeBytes; i++) {
-    state = Math.imul(state, 1_664_525) + 1_013_904_223 | 0;
-    bytes[i] = state >>> 24;
-  }
-  return bytes;
-}
-
 /** Fills a directory with what the documents name: images, tars, and `blessfs` itself. */
 export function furnish(directory: string, root: string): void {
   symlinkSync(join(root, "fixtures"), join(directory, "fixtures"));
   const base = buildTar([
     { path: "usr/", mode: 0o755 },
-    { path: "usr/lib", data: noise(2 << 20) },
+    { path: "usr/lib", data: noiseBytes(2 << 20, 1) },
     { path: "etc/hostname", data: "old\n" },
   ]);
   const layer = (name: string) =>
