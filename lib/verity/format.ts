@@ -42,9 +42,13 @@ export interface VeritySuperblock {
 }
 
 const MAGIC = "verity\0\0";
-const VERSION = 1;
-/** The salt goes before the data. Type 0, Chrome OS's, has it behind. */
-const HASH_TYPE = 1;
+/** Fields that have one value. Hash type 1 puts the salt before the data; Chrome OS's type 0 has it behind. */
+const CONSTANT_FIELDS = [
+  ["version", 8, 1],
+  ["hash type", 12, 1],
+  ["data block size", 64, VERITY_BLOCK_BYTES],
+  ["hash block size", 68, VERITY_BLOCK_BYTES],
+] as const;
 const ALGORITHM = "sha256";
 const ALGORITHM_FIELD_BYTES = 32;
 
@@ -56,12 +60,9 @@ export function encodeVeritySuperblock(superblock: VeritySuperblock): Uint8Array
   const block = new Uint8Array(VERITY_BLOCK_BYTES);
   const view = new DataView(block.buffer);
   block.set(bytesFromByteString(MAGIC), 0);
-  view.setUint32(8, VERSION, true);
-  view.setUint32(12, HASH_TYPE, true);
+  for (const [, at, value] of CONSTANT_FIELDS) view.setUint32(at, value, true);
   block.set(uuid, 16);
   block.set(bytesFromByteString(ALGORITHM), 32);
-  view.setUint32(64, VERITY_BLOCK_BYTES, true);
-  view.setUint32(68, VERITY_BLOCK_BYTES, true);
   view.setBigUint64(72, BigInt(dataBlocks), true);
   view.setUint16(80, salt.length, true);
   block.set(salt, 88);
@@ -89,17 +90,14 @@ export function decodeVeritySuperblock(bytes: Uint8Array, what: string): VerityS
       code: "wrongKind",
     });
   }
-  const check = (field: string, found: number, wanted: number) => {
+  for (const [field, at, wanted] of CONSTANT_FIELDS) {
+    const found = view.getUint32(at, true);
     if (found !== wanted) throw wrong(field, found, wanted);
-  };
-  check("version", view.getUint32(8, true), VERSION);
-  check("hash type", view.getUint32(12, true), HASH_TYPE);
+  }
   const algorithm = byteStringFromBytes(bytes, 32, 32 + ALGORITHM_FIELD_BYTES).replace(/\0+$/, "");
   if (algorithm !== ALGORITHM) {
     throw wrong("algorithm", JSON.stringify(algorithm.replace(/[^\x20-\x7e]/g, "?")), ALGORITHM);
   }
-  check("data block size", view.getUint32(64, true), VERITY_BLOCK_BYTES);
-  check("hash block size", view.getUint32(68, true), VERITY_BLOCK_BYTES);
   const dataBlocks = view.getBigUint64(72, true);
   if (dataBlocks < 1n || dataBlocks > BigInt(DATA_BLOCKS_MAX)) {
     throw wrong("number of data blocks", String(dataBlocks), `1 to ${DATA_BLOCKS_MAX}`);

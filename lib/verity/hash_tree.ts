@@ -274,7 +274,8 @@ export class HashTree {
   readonly shape: TreeShape;
   /** Root hash, salt, UUID, and what they are over. */
   readonly parameters: VerityParameters;
-  readonly #superblock: Uint8Array;
+  /** The block that makes the tree one that is recognised. */
+  readonly superblock: Uint8Array;
   readonly #levels: readonly LevelBlocks[];
 
   /** HashTreeBuilder makes it. */
@@ -288,7 +289,7 @@ export class HashTree {
     this.#levels = levels;
     // From the root hash: equal trees have equal superblocks, whoever made them.
     const uuid = derivedUuid("blessfs verity uuid", rootHash);
-    this.#superblock = encodeVeritySuperblock({ uuid, dataBlocks: shape.dataBlocks, salt });
+    this.superblock = encodeVeritySuperblock({ uuid, dataBlocks: shape.dataBlocks, salt });
     this.parameters = {
       rootHash: hex(rootHash),
       salt: hex(salt),
@@ -299,7 +300,7 @@ export class HashTree {
 
   /** Writes superblock and tree in ascending order; does not finish the sink. */
   async writeTo(sink: ImageSink, offset: number): Promise<void> {
-    await sink.write(this.#superblock, offset);
+    await sink.write(this.superblock, offset);
     await this.writeLevelsTo(sink, offset);
   }
 
@@ -313,11 +314,6 @@ export class HashTree {
       }
     }
     invariant(at === offset + this.shape.sizeBytes, `a tree that ends at ${at}`);
-  }
-
-  /** The block that makes the tree one that is recognised. */
-  get superblock(): Uint8Array {
-    return this.#superblock;
   }
 
   /** Gives back what keeps the tree. */

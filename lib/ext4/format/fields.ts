@@ -9,8 +9,6 @@ import { InputError, invariant } from "../../errors.ts";
 /** How one field is read and written. Offsets are in bytes from the start of the structure. */
 export interface Field<V> {
   readonly offset: number;
-  /** The value of an untouched field: 0, zeros, nothing. */
-  neutral(): V;
   /** Reads the field; throws InputError for a number that a JavaScript number cannot hold exactly. */
   read(structure: Structure): V;
   /** Writes the field; a value that does not fit is a fault of the program. */
@@ -48,7 +46,6 @@ export function u32(offset: number): Field<number> {
 export function u32BigEndian(offset: number): Field<number> {
   return {
     offset,
-    neutral: () => 0,
     read: ({ view, at }) => view.getUint32(at + offset),
     write: ({ view, at }, value, name) =>
       view.setUint32(at + offset, fitting(value, 0xffffffff, name)),
@@ -58,7 +55,6 @@ export function u32BigEndian(offset: number): Field<number> {
 export function i16(offset: number): Field<number> {
   return {
     offset,
-    neutral: () => 0,
     read: ({ view, at }) => view.getInt16(at + offset, true),
     write({ view, at }, value, name) {
       const fits = Number.isInteger(value) && value >= -0x8000 && value <= 0x7fff;
@@ -91,7 +87,6 @@ export function u16WithHigh(lowOffset: number, highOffset: number): Field<number
 export function bytes(offset: number, sizeBytes: number): Field<Uint8Array> {
   return {
     offset,
-    neutral: () => new Uint8Array(sizeBytes),
     read: (structure) => bytesOf(structure, offset, sizeBytes).slice(),
     write({ view, at }, value, name) {
       if (value.length !== sizeBytes) {
@@ -107,7 +102,6 @@ export function bytes(offset: number, sizeBytes: number): Field<Uint8Array> {
 export function paddedBytes(offset: number, sizeBytes: number): Field<Uint8Array> {
   return {
     offset,
-    neutral: () => new Uint8Array(0),
     read(structure) {
       const whole = bytesOf(structure, offset, sizeBytes);
       let length = sizeBytes;
@@ -128,7 +122,6 @@ export function u32Array(offset: number, count: number): Field<readonly number[]
   const words = Array.from({ length: count }, (_, i) => u32(offset + 4 * i));
   return {
     offset,
-    neutral: () => words.map(() => 0),
     read: (structure) => words.map((word) => word.read(structure)),
     write(structure, value, name) {
       invariant(value.length === count, `${name} has ${value.length} numbers, not ${count}`);
@@ -137,28 +130,27 @@ export function u32Array(offset: number, count: number): Field<readonly number[]
   };
 }
 
-/** A field that older and shorter structures do not have. */
-export function optional<V>(field: Field<V>, sizeBytes: number): Field<V> {
-  const isThere = (structure: Structure): boolean =>
-    field.offset + sizeBytes <= structure.sizeBytes;
+/** A number that older and shorter structures do not have: it reads as 0 there, and must be 0. */
+export function optional(field: Field<number>, sizeBytes: number): Field<number> {
+  const { offset } = field;
   return {
-    offset: field.offset,
-    neutral: () => field.neutral(),
-    read: (structure) => isThere(structure) ? field.read(structure) : field.neutral(),
+    offset,
+    read: (structure) => offset + sizeBytes <= structure.sizeBytes ? field.read(structure) : 0,
     write(structure, value, name) {
-      if (isThere(structure)) field.write(structure, value, name);
-      else if (value !== field.neutral()) {
+      if (offset + sizeBytes <= structure.sizeBytes) field.write(structure, value, name);
+      else if (value !== 0) {
         invariant(false, `${name} is past the ${structure.sizeBytes} bytes of its structure`);
       }
     },
   };
 }
 
-/** An object in which every field has its neutral value. */
+/** No structure is longer. */
+const ZEROS = new Uint8Array(1024);
+
+/** An object in which every field has the value of zeros. */
 export function neutralFields<T extends object>(table: FieldTable<T>): T {
-  const record: Partial<T> = {};
-  for (const name in table) record[name] = table[name].neutral();
-  return record as T;
+  return readFields(table, ZEROS);
 }
 
 /** A structure that is all of some bytes. */
@@ -196,7 +188,6 @@ function whole(part: Part): Field<number> {
   const max = 2 ** (8 * part.sizeBytes) - 1;
   return {
     offset: part.offset,
-    neutral: () => 0,
     read: ({ view, at }) => readPart(view, at, part),
     write: ({ view, at }, value, name) => writePart(view, at, part, fitting(value, max, name)),
   };
@@ -208,7 +199,6 @@ function split(low: Part, high: Part): Field<number> {
   const max = Math.min(lowRange * 2 ** (8 * high.sizeBytes) - 1, Number.MAX_SAFE_INTEGER);
   return {
     offset: low.offset,
-    neutral: () => 0,
     read({ view, at, sizeBytes }) {
       const lowValue = readPart(view, at, low);
       if (high.offset >= sizeBytes) return lowValue;

@@ -36,7 +36,6 @@ export interface Timestamp {
 export const TIMESTAMP_SECONDS_MIN = -(2 ** 31);
 /** 2446-05-10, the last second that fits with the epoch bits. */
 export const TIMESTAMP_SECONDS_MAX = 2 ** 34 - 2 ** 31 - 1;
-const TIMESTAMP_ZERO: Timestamp = Object.freeze({ seconds: 0, nanoseconds: 0 });
 
 /** A time as ext4 can hold it: the nearest if it is out of range. */
 export function clampTimestamp(time: Timestamp): Timestamp {
@@ -167,7 +166,6 @@ function time(offset: number, extraOffset: number): Field<Timestamp> {
   const extra = optional(u32(extraOffset), 4);
   return {
     offset,
-    neutral: () => TIMESTAMP_ZERO,
     read: (structure) => timestampFromWords(low.read(structure), extra.read(structure)),
     write(structure, value, name) {
       low.write(structure, value.seconds >>> 0, name);

@@ -288,28 +288,28 @@ function writeXattrs(
   return entryHashes;
 }
 
-/** Writes h_checksum. `seed` is the file system's: a block belongs to no one inode. */
-export function sealXattrBlock(
-  block: Uint8Array,
-  options: { readonly blockNumber: number; readonly seed: number },
-): void {
+/** What a checksum covers beside its block. The seed is the file system's: a block belongs to no one inode. */
+interface XattrBlockSeal {
+  readonly blockNumber: number;
+  readonly seed: number;
+}
+
+/** Writes h_checksum. */
+export function sealXattrBlock(block: Uint8Array, options: XattrBlockSeal): void {
   viewOf(block).setUint32(XATTR_BLOCK_AT.checksum, blockChecksum(block, options), true);
 }
 
 /** Throws InputError, with `what` in it, when the checksum of an xattr block is wrong. */
 export function verifyXattrBlock(
   block: Uint8Array,
-  options: { readonly blockNumber: number; readonly seed: number; readonly what: string },
+  options: XattrBlockSeal & { readonly what: string },
 ): void {
   const stored = viewOf(block).getUint32(XATTR_BLOCK_AT.checksum, true);
   checkChecksum(options.what, stored, blockChecksum(block, options));
 }
 
 /** h_checksum as it should be: over the block's own number (le64), then the block with that field zero. */
-function blockChecksum(
-  block: Uint8Array,
-  { blockNumber, seed }: { readonly blockNumber: number; readonly seed: number },
-): number {
+function blockChecksum(block: Uint8Array, { blockNumber, seed }: XattrBlockSeal): number {
   const number = new Uint8Array(8);
   viewOf(number).setBigUint64(0, BigInt(blockNumber), true);
   const before = block.subarray(0, XATTR_BLOCK_AT.checksum);

@@ -68,8 +68,8 @@ export class JournalLog {
     const encoded = this.read(place.superblockBlock).slice(0, JOURNAL_SUPERBLOCK_SIZE_BYTES);
     this.superblock = decodeJournalSuperblock(encoded);
     checkSuperblock(this.superblock, place);
-    const { featureCompat, featureIncompat, uuid, blockCount } = this.superblock;
-    this.format = logFormat(place.blockSizeBytes, featureCompat, featureIncompat, uuid);
+    this.format = logFormat(this.superblock);
+    const { blockCount } = this.superblock;
     const fastCommitBlocks = fastCommitBlocksOf(this.superblock);
     this.endBlock = blockCount - fastCommitBlocks;
     // The kernel leaves one block unused: j_fc_first is j_last + 1.

@@ -7,7 +7,7 @@
 import { crc32c } from "../../bytes/crc32c.ts";
 import { CRC32C_START } from "../format/checksum.ts";
 import { viewOf } from "../format/fields.ts";
-import { JOURNAL_INCOMPAT, JOURNAL_MAGIC } from "../format/journal.ts";
+import { JOURNAL_INCOMPAT, JOURNAL_MAGIC, type JournalSuperblock } from "../format/journal.ts";
 
 /** h_blocktype. */
 export const LOG_BLOCK_TYPE = { DESCRIPTOR: 1, COMMIT: 2, REVOKE: 5 } as const;
@@ -52,16 +52,12 @@ const COMMIT_AT = { checksumType: 12, checksumSize: 13, checksum: 16, seconds: 4
 
 const FOUR_ZEROS = new Uint8Array(4);
 
-/**
- * The format that the features of a journal's superblock ask for.
- *
- * @param uuid s_uuid of the journal, which seeds the checksums
- */
+/** The format that the features of a journal ask for. Its UUID seeds the checksums. */
 export function logFormat(
-  blockSizeBytes: number,
-  featureCompat: number,
-  featureIncompat: number,
-  uuid: Uint8Array,
+  { blockSizeBytes, featureCompat, featureIncompat, uuid }: Pick<
+    JournalSuperblock,
+    "blockSizeBytes" | "featureCompat" | "featureIncompat" | "uuid"
+  >,
 ): LogFormat {
   const checksumVersion = (featureIncompat & JOURNAL_INCOMPAT.CSUM_V3) !== 0
     ? 3

@@ -31,6 +31,7 @@ import {
   KIND_CODES,
   shapeDirectory,
 } from "./directories.ts";
+import type { Settings } from "./settings.ts";
 import {
   INODE_XATTR_CAPACITY_BYTES,
   type InodeXattrs,
@@ -148,7 +149,7 @@ export class FileDraft extends NodeDraft implements Demand {
 /** A directory, and the numbers of its children in the order of their names. */
 class DirectoryDraft extends NodeDraft {
   declare readonly node: DirectoryNode;
-  readonly childNumbers: number[] = [];
+  childNumbers: number[] = [];
 }
 
 /** Gives out inode numbers from 11 on, each once. */
@@ -179,6 +180,8 @@ export function numberTree(tree: FileTree, numbers: InodeNumbers): NodeDraft[] {
     const { draft: parent, names } = last;
     const name = names[parent.childNumbers.length];
     if (name === undefined) {
+      // A copy is just as long as it needs to be.
+      parent.childNumbers = parent.childNumbers.slice();
       trail.pop();
       continue;
     }
@@ -230,13 +233,10 @@ export interface InodeDrafts {
   readonly freeInodeNumbers: readonly number[];
 }
 
-export interface DraftOptions {
+export interface DraftOptions
+  extends Pick<Settings, "metadataChecksums" | "inlineData" | "valueInodesRefusedBy"> {
   /** Checksum seed of the file system, whether metadata is checksummed or not. */
   readonly seed: number;
-  readonly metadataChecksums: boolean;
-  readonly inlineData: boolean;
-  /** See {@linkcode XattrPlanner}. */
-  readonly valueInodesRefusedBy: string | undefined;
   readonly warnings: Warnings;
   /** From 11 on, one after the other, when left out. */
   readonly numbers?: InodeNumbers | undefined;
@@ -308,8 +308,7 @@ export function inlineDataXattr(
 
 function addDetails(draft: NodeDraft, planner: XattrPlanner, options: DraftOptions): void {
   const { node } = draft;
-  const { mode, xattrs } = node.attributes;
-  draft.xattrs = xattrs.length === 0 ? planner.planNone(mode) : planner.plan(draft);
+  draft.xattrs = planner.plan(draft);
   if (draft instanceof DirectoryDraft) {
     const shape = shapeDirectory(draft, draft.node.children.keys(), {
       checksummed: options.metadataChecksums,

@@ -93,7 +93,7 @@ export class XattrPlanner {
   }
 
   /** For a node without attributes, as most are: one object for all nodes of a mode. */
-  planNone(mode: number): InodeXattrs {
+  #planNone(mode: number): InodeXattrs {
     let none = this.#noneByMode.get(mode);
     if (none === undefined) {
       this.#noneByMode.set(mode, none = { inInode: [], block: undefined, mode });
@@ -103,7 +103,7 @@ export class XattrPlanner {
 
   plan(owner: XattrOwner): InodeXattrs {
     const { mode, xattrs } = owner.node.attributes;
-    if (xattrs.length === 0) return this.planNone(mode);
+    if (xattrs.length === 0) return this.#planNone(mode);
     const converted = convertXattrs(owner, this.#options.warnings);
     const disk = converted.xattrs;
     if (disk.length === 0 || inodeXattrsSizeBytes(disk) <= INODE_XATTR_CAPACITY_BYTES) {

@@ -91,7 +91,12 @@ export class LogImage {
     this.#block = options.startBlock ?? 1;
     this.#sequence = options.sequence ?? 5;
     const features = featuresOf(options);
-    this.format = logFormat(blockSizeBytes, features.compat, features.incompat, this.#uuid());
+    this.format = logFormat({
+      blockSizeBytes,
+      featureCompat: features.compat,
+      featureIncompat: features.incompat,
+      uuid: this.#uuid(),
+    });
     this.patchJournal((view) => {
       view.setUint32(0x10, this.#blockCount);
       view.setUint32(0x18, this.#sequence);
