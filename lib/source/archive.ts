@@ -23,14 +23,8 @@ import {
 import { once, treeLayer } from "./tree_image.ts";
 import type { DocumentLimit, OpenedImage, ResolvedOptions, StoredFile } from "./types.ts";
 
-interface MemberFile {
-  readonly kind: "file";
-  readonly offsetBytes: number;
-  readonly lengthBytes: number;
-}
-
 type Member =
-  | MemberFile
+  | { readonly kind: "file"; readonly offsetBytes: number; readonly lengthBytes: number }
   | { readonly kind: "link"; readonly path: string }
   | { readonly kind: "sparse" }
   | { readonly kind: "other" };
@@ -125,7 +119,7 @@ export class Archive {
   }
 
   /** The file at a path, links followed; undefined when there is none. Throws for one that cannot be read in place. */
-  find(path: string): MemberFile | undefined {
+  find(path: string): Member & { readonly kind: "file" } | undefined {
     let at = normalizeMemberPath(path);
     for (let hops = 0; hops <= MAX_LINK_HOPS; hops++) {
       const member = this.#members.get(at);

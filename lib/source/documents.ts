@@ -117,22 +117,6 @@ export interface Descriptor {
   readonly artifactType: string | undefined;
 }
 
-export interface ManifestDocument {
-  readonly json: JsonObject;
-  readonly config: Descriptor;
-  readonly layers: readonly Descriptor[];
-  /** What is unusual in it, in words. */
-  readonly oddity: string | undefined;
-}
-
-/** What is needed of a config. */
-export interface ConfigDocument {
-  readonly json: JsonObject;
-  /** Digests of the uncompressed layers, bottom to top. */
-  readonly diffIds: readonly string[];
-  readonly platform: Platform | undefined;
-}
-
 const MEDIA_TYPE =
   /^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}\/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$/;
 
@@ -292,11 +276,17 @@ export function readIndex(
   });
 }
 
+/** Reads a manifest of schema version 2. What is unusual in it comes with it, in words. */
 export function readManifest(
   bytes: Uint8Array,
   what: string,
   mediaType: string | undefined,
-): ManifestDocument {
+): {
+  readonly json: JsonObject;
+  readonly config: Descriptor;
+  readonly layers: readonly Descriptor[];
+  readonly oddity: string | undefined;
+} {
   const location = { what, field: "" };
   const object = parseDocument(bytes, location, "manifest", mediaType);
   const { config, layers = [] } = checkJson(MANIFEST, object, location);
@@ -311,7 +301,12 @@ export function readManifest(
   return { json: object, config, layers, oddity };
 }
 
-export function readConfig(bytes: Uint8Array, what: string): ConfigDocument {
+/** Reads a config. Its diff ids are those of the uncompressed layers, bottom to top. */
+export function readConfig(bytes: Uint8Array, what: string): {
+  readonly json: JsonObject;
+  readonly diffIds: readonly string[];
+  readonly platform: Platform | undefined;
+} {
   const json = parseJsonObject(bytes, what);
   const config = checkJson(CONFIG, json, { what, field: "" });
   const diffIds = config.rootfs.diff_ids ?? [];

@@ -9,13 +9,11 @@ import { type ErrorCode, InputError, limitError, type Remedy, UsageError } from 
 import type { Warnings } from "../warnings.ts";
 import {
   type BlobStore,
-  type ConfigDocument,
   type Descriptor,
   documentKind,
   isImageConfigType,
   layerCompression,
   locateLayer,
-  type ManifestDocument,
   missingBlob,
   readConfig,
   readDocument,
@@ -398,7 +396,7 @@ async function openManifest(
     config: config.json,
     configBytes: document.bytes,
     platform: config.platform,
-    layers: layerSources(store, manifest, config, name),
+    layers: layerSources(store, manifest.layers, config.diffIds, name),
     close: () => store.close(),
   };
 }
@@ -470,28 +468,19 @@ function isSameButForOmissions(announced: Platform, found: Platform): boolean {
 
 function layerSources(
   store: BlobStore,
-  manifest: ManifestDocument,
-  config: ConfigDocument,
+  layers: readonly Descriptor[],
+  diffIds: readonly string[],
   manifestName: string,
 ): LayerSource[] {
-  return manifest.layers.map((descriptor, i) => {
+  return layers.map((descriptor, i) => {
     const { mediaType, digest, sizeBytes } = descriptor;
-    const name = layerName(i, manifest.layers.length, digest);
+    const name = layerName(i, layers.length, digest);
     if (layerCompression(mediaType) === undefined) {
-      throw new InputError(
-        `${manifestName}: ${name}`,
-        `is of type ${mediaType}, which cannot be read: ${whyNoLayer(mediaType)}`,
-        { code: "unsupported", data: { digest, mediaType } },
-      );
+      const why = `is of type ${mediaType}, which cannot be read: ${whyNoLayer(mediaType)}`;
+      const details = { code: "unsupported", data: { digest, mediaType } } as const;
+      throw new InputError(`${manifestName}: ${name}`, why, details);
     }
-    return {
-      name,
-      digest,
-      diffId: config.diffIds[i],
-      mediaType,
-      sizeBytes,
-      whiteouts: true,
-      stored: locateLayer(store, descriptor, `${store.name}: ${name}`),
-    };
+    const stored = locateLayer(store, descriptor, `${store.name}: ${name}`);
+    return { name, digest, diffId: diffIds[i], mediaType, sizeBytes, whiteouts: true, stored };
   });
 }

@@ -16,10 +16,9 @@ import {
   readPem,
 } from "../../io/http_fetch.ts";
 import { ioErrorFrom } from "../../io/system_error.ts";
-import type { Progress } from "../../progress.ts";
 import { displayText } from "../json.ts";
 import { formatReference, type ImageReference } from "../source_name.ts";
-import type { RegistryOptions } from "../types.ts";
+import type { RegistryOptions, ResolvedOptions } from "../types.ts";
 import { Authorizer, type AuthorizerOptions, parseChallenges } from "./authorizer.ts";
 import { DOCKER_HUB_HOSTS, findCredentials, Secrets } from "./credentials.ts";
 import {
@@ -38,15 +37,7 @@ const FIRST_CONTACT_ATTEMPTS = 3;
 /** How long to wait for https where http is tried next. */
 const GUESS_MILLISECONDS = 5000;
 
-export interface ConnectOptions {
-  readonly registry?: RegistryOptions | undefined;
-  readonly progress: Progress;
-  readonly signal?: AbortSignal | undefined;
-}
-
-export interface RepositoryRequest extends Pick<HttpRequest, "what" | "headers" | "signal"> {
-  readonly retries: Retries;
-}
+type ConnectOptions = Pick<ResolvedOptions, "registry" | "progress" | "signal">;
 
 export async function connectRegistry(
   reference: ImageReference,
@@ -169,7 +160,7 @@ function namesIn(directory: string): string[] | undefined {
   }
 }
 
-/** What is known once a registry was reached. */
+/** Where a registry was reached, and its answer to the first request. */
 interface FirstContact {
   readonly address: URL;
   readonly answer: Answer;
@@ -215,7 +206,11 @@ export class RegistryClient {
    * Asks for a path: without a login, as long as that works. Some registries want one for `/v2/` and none for a public
    * repository. The answer may have any status that is not worth a retry.
    */
-  async get(path: string, { retries, ...request }: RepositoryRequest): Promise<Answer> {
+  async get(
+    path: string,
+    request: Pick<HttpRequest, "what" | "headers" | "signal">,
+    retries: Retries,
+  ): Promise<Answer> {
     const { signal } = request;
     const url = this.url(path);
     const asked = new Set<string>();

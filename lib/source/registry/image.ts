@@ -116,7 +116,7 @@ async function fetchRoot(client: RegistryClient, options: ResolvedOptions): Prom
   const retries = new Retries(client.session);
   const request = { what: name, url: client.url(path), signal };
   const { answer, bytes } = await withRetries(request, retries, async () => {
-    const answer = await client.get(path, { what: name, headers: ACCEPT, signal, retries });
+    const answer = await client.get(path, { what: name, headers: ACCEPT, signal }, retries);
     if (answer.status !== 200) throw await statusFault(answer, name, client.session);
     checkIsDocument(answer, name);
     return { answer, bytes: await readManifest(answer, sourceLimits(options), name) };
@@ -186,7 +186,7 @@ export async function* blobPieces(
   for (;;) {
     let why = "the connection was closed early";
     const headers = { ...request.headers, ...transfer.rangeHeaders(receivedBytes) };
-    const answer = await client.get(request.path, { what, headers, signal, retries });
+    const answer = await client.get(request.path, { what, headers, signal }, retries);
     const repeatedBytes = await transfer.accept(client, request, answer, receivedBytes);
     let skippedBytes = 0;
     try {

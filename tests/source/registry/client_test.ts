@@ -42,12 +42,10 @@ async function connect(
   return await connectRegistry(reference, registrySource(new TestTiming(), options));
 }
 
+const REQUEST = { what: "x", signal: undefined };
+
 async function statusOf(client: RegistryClient): Promise<number> {
-  const answer = await client.get(PATH, {
-    what: "x",
-    signal: undefined,
-    retries: new Retries(client.session),
-  });
+  const answer = await client.get(PATH, REQUEST, new Retries(client.session));
   await answer.drain();
   return answer.status;
 }
@@ -280,8 +278,11 @@ Deno.test("RegistryClient trusts the authority that it is given, or that lies wh
         const options = { plainHttp: false, environment, ...way };
         const source = registrySource(new TestTiming(), options);
         const client = await connectRegistry(parseReference(`${host}/app:v1`), source);
-        const request = { what: "x", signal: undefined, retries: new Retries(client.session) };
-        const answer = await client.get("/v2/app/manifests/v1", request);
+        const answer = await client.get(
+          "/v2/app/manifests/v1",
+          REQUEST,
+          new Retries(client.session),
+        );
         assertEquals([answer.status, (await answer.bytes(1 << 20))!.length > 10], [200, true]);
       }
       writeFileSync(join(directory, host, "client.cert"), readFileSync(certificate));
@@ -391,11 +392,7 @@ Deno.test("RegistryClient goes on without a helper that is missing, and says so 
     }, tokens(9));
     await withRegistry(async (registry) => {
       const client = await connect(registry, { authFile: file });
-      const answer = await client.get(PATH, {
-        what: "x",
-        signal: undefined,
-        retries: new Retries(client.session),
-      });
+      const answer = await client.get(PATH, REQUEST, new Retries(client.session));
       const { hint } = await statusFault(answer, "x", client.session);
       assertStringIncludes(hint ?? "", "docker-credential-gone: is not on the PATH");
     }, tokens(0));
