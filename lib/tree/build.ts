@@ -258,6 +258,7 @@ class LayerApplier {
     this.#entryContext = {
       warnings: context.warnings,
       describe: (entry) => describeEntry(entry, layer.name),
+      known: [],
     };
     this.#walker = new PathWalker(context.tree.root, context.budget);
     const onSymlink: WalkRules["onSymlink"] = (_parent, _name, symlink) => {

@@ -51,7 +51,7 @@ export function impliedDirectoryAttributes(
 
 /** A directory without children. */
 export function emptyDirectory(attributes: NodeAttributes, origin: NodeOrigin): DirectoryNode {
-  return { kind: "directory", attributes, origin, children: new Map() };
+  return { kind: "directory", attributes, origin, firstLayer: undefined, children: new Map() };
 }
 
 /** Whether a node is a whiteout of overlayfs. */
@@ -59,26 +59,37 @@ export function isWhiteoutDevice(node: TreeNode): node is SpecialNode {
   return node.kind === "characterDevice" && node.deviceMajor === 0 && node.deviceMinor === 0;
 }
 
-/** What warnings about an entry need. */
+/** What making nodes of entries needs. */
 export interface EntryContext {
   readonly warnings: Warnings;
   readonly describe: (entry: TarEntry) => string;
+  /** Attributes that were made before: most files share theirs with others, and there can be a million. */
+  readonly known: NodeAttributes[];
 }
+
+const KNOWN_SLOTS = 256;
 
 /**
  * The attributes of an entry: the mode without bits above 07777; xattrs in byte order, the last of equal names, without
  * those that the kernel does not allow on files of its kind.
  */
-export function attributesOf(entry: TarEntry, context: EntryContext): NodeAttributes {
-  const mode = entry.mode & 0o7777;
-  const xattrs = entry.xattrs.length === 0 ? NO_XATTRS : xattrsOf(entry, context);
-  return {
-    ...withAcl(mode, xattrs),
-    uid: entry.uid,
-    gid: entry.gid,
-    mtimeSeconds: entry.mtimeSeconds,
-    mtimeNanoseconds: entry.mtimeNanoseconds,
-  };
+export function attributesOf(
+  entry: TarEntry,
+  context: EntryContext,
+  mode: number = entry.mode & 0o7777,
+): NodeAttributes {
+  const { uid, gid, mtimeSeconds, mtimeNanoseconds } = entry;
+  if (entry.xattrs.length > 0) {
+    return { ...withAcl(mode, xattrsOf(entry, context)), uid, gid, mtimeSeconds, mtimeNanoseconds };
+  }
+  const slot = (mtimeSeconds ^ mtimeNanoseconds ^ uid ^ gid ^ (mode >> 2)) & (KNOWN_SLOTS - 1);
+  const known = context.known[slot];
+  const isSame = known !== undefined && known.mode === mode && known.uid === uid &&
+    known.gid === gid && known.mtimeSeconds === mtimeSeconds &&
+    known.mtimeNanoseconds === mtimeNanoseconds;
+  if (isSame) return known;
+  const made = { mode, xattrs: NO_XATTRS, uid, gid, mtimeSeconds, mtimeNanoseconds };
+  return context.known[slot] = made;
 }
 
 const ACCESS_ACL = "system.posix_acl_access";
@@ -122,19 +133,28 @@ export function nodeOf(
   context: EntryContext,
 ): TreeNode {
   invariant(entry.kind !== "hardlink", "a hard link does not describe a node");
-  const attributes = attributesOf(entry, context);
+  const mode = entry.kind === "symlink" ? SYMLINK_MODE : undefined;
+  const attributes = attributesOf(entry, context, mode);
   switch (entry.kind) {
     case "directory":
       return emptyDirectory(attributes, origin);
     case "file":
       invariant(entry.payload, "a file entry has a payload");
-      return { kind: "file", attributes, origin, payload: payloadOf(entry.payload, store) };
+      return {
+        kind: "file",
+        attributes,
+        origin,
+        // Set later: an object that grows takes more memory.
+        firstLayer: undefined,
+        payload: payloadOf(entry.payload, store),
+      };
     case "symlink":
       checkSymlinkTarget(entry, context);
       return {
         kind: "symlink",
-        attributes: { ...attributes, mode: SYMLINK_MODE },
+        attributes,
         origin,
+        firstLayer: undefined,
         target: entry.linkTarget,
       };
     case "fifo":

@@ -1,4 +1,4 @@
-import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertNotEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../lib/errors.ts";
 import type { TreeNode, Xattr } from "../../lib/model/node.ts";
 import { impliedDirectoryAttributes, isWhiteoutDevice } from "../../lib/tree/nodes.ts";
@@ -10,7 +10,7 @@ import { layerOf } from "./layers.ts";
 const ORIGIN = { layerIndex: 2, entryIndex: 3 };
 
 function contextOf(warnings = new Warnings()): Parameters<typeof attributesOf>[1] {
-  return { warnings, describe: ({ path }) => path };
+  return { warnings, describe: ({ path }) => path, known: [] };
 }
 
 function node(entry: SimpleEntry): TreeNode {
@@ -25,7 +25,12 @@ function xattr(name: string, byte = 0): Xattr {
 Deno.test("nodeOf makes each kind of node, with its origin", () => {
   const kinds = ["characterDevice", "blockDevice", "fifo"] as const;
   for (const kind of kinds) {
-    const { attributes: _, ...rest } = node({ path: "n", kind, major: 3, minor: 4 });
+    const { attributes: _, firstLayer: __, ...rest } = node({
+      path: "n",
+      kind,
+      major: 3,
+      minor: 4,
+    });
     const isFifo = kind === "fifo";
     assertEquals(rest, {
       kind,
@@ -42,6 +47,29 @@ Deno.test("nodeOf makes each kind of node, with its origin", () => {
   const { entries, store } = layerOf([{ path: "f", data: "abc" }]);
   const file = nodeOf(entries[0]!, ORIGIN, store, contextOf());
   assertEquals(file.kind === "file" && file.payload, { ...entries[0]!.payload!, store });
+});
+
+Deno.test("nodeOf shares equal attributes, and no others", () => {
+  const context = contextOf();
+  const { entries, store } = layerOf([
+    { path: "a", mode: 0o644, mtime: 5 },
+    { path: "b", mode: 0o644, mtime: 5 },
+    { path: "c", mode: 0o600, mtime: 5 },
+    { path: "d", mode: 0o644, mtime: 5, xattrs: { "user.x": "1" } },
+    { path: "e", mode: 0o644, mtime: 5 + 256 },
+    { path: "f", mode: 0o644, mtime: 5, uid: 1 },
+  ]);
+  const [a, ...others] = entries.map((entry) => nodeOf(entry, ORIGIN, store, context).attributes);
+  assertStrictEquals(others[0], a);
+  for (const [i, attributes] of others.slice(1).entries()) {
+    assertNotEquals(attributes, a, `${i}`);
+    const { mode, uid, mtimeSeconds } = entries[i + 2]!;
+    assertEquals([attributes.mode, attributes.uid, attributes.mtimeSeconds], [
+      mode,
+      uid,
+      mtimeSeconds,
+    ]);
+  }
 });
 
 Deno.test("nodeOf takes symlink targets of 1 to 4095 bytes without a NUL", () => {
@@ -106,6 +134,7 @@ Deno.test("emptyDirectory and impliedDirectoryAttributes make what no entry desc
       xattrs: [],
     },
     origin: ORIGIN,
+    firstLayer: undefined,
     children: new Map(),
   });
 });
