@@ -72,7 +72,6 @@
  */
 export * from "./lib/bless/mod.ts";
 export * from "./lib/source/mod.ts";
-export * from "./lib/tree/mod.ts";
 export * from "./lib/ext4/mod.ts";
 export * from "./lib/tar/mod.ts";
 export * from "./lib/verity/mod.ts";
@@ -81,6 +80,31 @@ export * from "./lib/chunk/mod.ts";
 export * from "./lib/io/mod.ts";
 export * from "./probe/mod.ts";
 
+export { buildTree } from "./lib/tree/build.ts";
+export type { BuildTreeOptions, TreeLayer } from "./lib/tree/build.ts";
+export { overlayTrees } from "./lib/tree/overlay.ts";
+export type { OverlayTree } from "./lib/tree/overlay.ts";
+export type { NodeTime } from "./lib/tree/layer.ts";
+export type { AddedEntries } from "./lib/tree/layer.ts";
+export type { IdMaps, IdRange, NodeOwner } from "./lib/tree/owners.ts";
+export { DEFAULT_TREE_LIMITS } from "./lib/tree/paths.ts";
+export type { TreeLimits } from "./lib/tree/paths.ts";
+export { sortedChildren, walkTree } from "./lib/model/node.ts";
+export type {
+  DirectoryNode,
+  FileNode,
+  FileTree,
+  NodeAttributes,
+  NodeBase,
+  NodeOrigin,
+  SpecialNode,
+  SymlinkNode,
+  TreeNode,
+  Xattr,
+} from "./lib/model/node.ts";
+export { BLOCK_SIZE_BYTES, payloadStream, readPayload } from "./lib/model/payload.ts";
+export type { BlockRun, DataSegment, Payload, PayloadIndex } from "./lib/model/payload.ts";
+export type { DiffCounts } from "./lib/tree/diff.ts";
 export { formatUuid } from "./lib/bytes/digest.ts";
 export {
   BlessfsError,

@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { NO_PROGRESS } from "../lib/progress.ts";
 import { openImage } from "../lib/source/source.ts";
+import { bareEntry } from "../lib/tar/entry.ts";
 import { TAR_BLOCK_SIZE_BYTES } from "../lib/tar/header.ts";
 import { encodeTarEntry, END_OF_ARCHIVE_SIZE_BYTES } from "../lib/tar/writer.ts";
 import { Warnings } from "../lib/warnings.ts";
@@ -129,17 +130,8 @@ export function writeLargeTar(
 function fileHead(path: string, sizeBytes: number): Uint8Array {
   const segments = [{ fileOffset: 0, lengthBytes: sizeBytes, storeOffset: 0 }];
   return encodeTarEntry({
-    kind: "file",
-    path,
-    linkTarget: "",
+    ...bareEntry("file", path),
     mode: 0o644,
-    uid: 0,
-    gid: 0,
-    mtimeSeconds: 0,
-    mtimeNanoseconds: 0,
-    deviceMajor: 0,
-    deviceMinor: 0,
-    xattrs: [],
     payload: { sizeBytes, segments, dataRuns: [], contentHash: 0 },
   }).head;
 }

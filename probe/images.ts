@@ -12,7 +12,7 @@ import { throwIfAborted } from "../lib/errors.ts";
 import type { FileTree } from "../lib/model/node.ts";
 import { formatPlatform } from "../lib/source/platform.ts";
 import { closeLayers, type LoadedLayer, loadLayers, openImage } from "../lib/source/source.ts";
-import { treeOptions } from "../lib/source/tree_options.ts";
+import { treeOptions } from "../lib/source/types.ts";
 import { buildTree } from "../lib/tree/build.ts";
 import { overlayTrees } from "../lib/tree/overlay.ts";
 import type { Warnings } from "../lib/warnings.ts";

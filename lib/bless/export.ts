@@ -7,10 +7,15 @@ import { formatUuid } from "../bytes/digest.ts";
 import type { ImageSink } from "../io/sink.ts";
 import { resolveOptions, type SourceOptions } from "../source/source.ts";
 import { uuidComment } from "../tar/pax.ts";
-import { layerItems, type TarItem, treeItems } from "../tree/entries.ts";
-import { rankPayloads } from "../tree/first_layers.ts";
+import {
+  LAYER_HOLE_BYTES_MAX,
+  layerItems,
+  type TarItem,
+  treeItems,
+  writeTar,
+} from "../tree/tar.ts";
+import { rankPayloads } from "../tree/layer.ts";
 import { WHITEOUT_PREFIX } from "../tree/whiteouts.ts";
-import { LAYER_HOLE_BYTES_MAX, writeTar } from "../tree/write_tar.ts";
 import type { WarningSummary } from "../warnings.ts";
 import { deriveUuid, withTree } from "./plan_image.ts";
 import { type DiffCounts, diffTrees } from "../tree/diff.ts";

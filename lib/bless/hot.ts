@@ -14,7 +14,7 @@ import { BLOCK_SIZE_BYTES } from "../model/payload.ts";
 import type { HotList, HotListFormat } from "../source/hot_list.ts";
 import { displayText } from "../source/json.ts";
 import type { OpenedImage } from "../source/types.ts";
-import { resolvePath } from "../tree/resolve.ts";
+import { resolvePath } from "../tree/paths.ts";
 import type { Warnings } from "../warnings.ts";
 import type { EnvelopeReport } from "./envelope.ts";
 import { cellIds } from "./plan_cells.ts";

@@ -13,7 +13,7 @@ import type { FileNode, FileTree } from "../model/node.ts";
 import { readPayload } from "../model/payload.ts";
 import { containerConfig } from "../source/inspect.ts";
 import { displayText } from "../source/json.ts";
-import { type ResolvedPath, resolvePath } from "../tree/resolve.ts";
+import { type ResolvedPath, resolvePath } from "../tree/paths.ts";
 
 /** What starting reads, in order. */
 export interface Closure {

@@ -16,7 +16,7 @@ import {
   type OpenedImage,
   type ResolvedOptions,
 } from "../source/source.ts";
-import { treeOptions } from "../source/tree_options.ts";
+import { treeOptions } from "../source/types.ts";
 import { overlayTrees } from "../tree/overlay.ts";
 import { idMapLines } from "../tree/owners.ts";
 import { Warnings } from "../warnings.ts";

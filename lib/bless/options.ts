@@ -8,8 +8,8 @@ import type { LayoutOptions } from "../ext4/plan/settings.ts";
 import type { Packing } from "../layout/packing.ts";
 import type { SourceOptions } from "../source/source.ts";
 import { DEFAULT_SOURCE_LIMITS, type SourceLimits } from "../source/types.ts";
-import { DEFAULT_TAR_LIMITS, FIXED_TAR_LIMITS, type TarLimits } from "../tar/limits.ts";
-import { DEFAULT_TREE_LIMITS, type TreeLimits } from "../tree/limits.ts";
+import { DEFAULT_TAR_LIMITS, FIXED_TAR_LIMITS, type TarLimits } from "../tar/header.ts";
+import { DEFAULT_TREE_LIMITS, type TreeLimits } from "../tree/paths.ts";
 
 export type { ImageSize, LayoutOptions, ReservedBlocks } from "../ext4/plan/settings.ts";
 export type { Packing } from "../layout/packing.ts";

@@ -23,7 +23,7 @@ import {
   openImage,
   type ResolvedOptions,
 } from "../source/source.ts";
-import { treeOptions } from "../source/tree_options.ts";
+import { treeOptions } from "../source/types.ts";
 import { buildTree } from "../tree/build.ts";
 import { idMapLines } from "../tree/owners.ts";
 import { exactSize } from "../bytes/arithmetic.ts";

@@ -23,14 +23,13 @@ import type { ImageSink } from "../io/sink.ts";
 import { createUnlinkedFile, singleFile, SpoolWriter } from "../io/spool.ts";
 import { displayPath } from "../io/system_error.ts";
 import { BLOCK_SIZE_BYTES, runFromStart, wholeSegment } from "../model/payload.ts";
-import { normalizeMemberPath, type TarEntry } from "../tar/entry.ts";
-import { refuseMarkerName, type TarItem } from "../tree/entries.ts";
+import { bareEntry, normalizeMemberPath, type TarEntry } from "../tar/entry.ts";
+import { LAYER_HOLE_BYTES_MAX, refuseMarkerName, type TarItem, writeTar } from "../tree/tar.ts";
 import { buildTree, growingTree } from "../tree/build.ts";
 import { diffTrees } from "../tree/diff.ts";
 import { excludeFrom, parsePatterns } from "../tree/exclude.ts";
 import { isMarkerPath } from "../tree/whiteouts.ts";
 import type { AddedEntries, TreeLayer } from "../tree/layer.ts";
-import { LAYER_HOLE_BYTES_MAX, writeTar } from "../tree/write_tar.ts";
 import { Warnings } from "../warnings.ts";
 import {
   contentFault,
@@ -44,20 +43,20 @@ import {
 } from "./source_file.ts";
 import { closeLayers, loadAlone, loadLayers, reportWarnings } from "./layers/load_layers.ts";
 import { type HostMember, tarOfHost } from "./rootfs.ts";
-import { treeOptions } from "./tree_options.ts";
-import { once, treeLayer } from "./tree_image.ts";
-import type {
-  AddedReport,
-  Addition,
-  AdditionsReport,
-  AddPath,
-  AddTar,
-  LayerSource,
-  LoadedLayer,
-  OpenedImage,
-  ResolvedOptions,
-  StoredBytes,
+import {
+  type AddedReport,
+  type Addition,
+  type AdditionsReport,
+  type AddPath,
+  type AddTar,
+  type LayerSource,
+  type LoadedLayer,
+  type OpenedImage,
+  type ResolvedOptions,
+  type StoredBytes,
+  treeOptions,
 } from "./types.ts";
+import { once, treeLayer } from "./tree_image.ts";
 
 const LAYER_NAME = "the additions";
 
@@ -390,18 +389,9 @@ async function readStream(
   const { name, file, sizeBytes } = await spoolStream(displayPath(add.host), stream, options);
   const store = file.reader(name, 0, sizeBytes);
   const blockCount = Math.ceil(sizeBytes / BLOCK_SIZE_BYTES);
-  const entry: TarItem["entry"] = {
-    kind: "file",
-    path,
-    linkTarget: "",
+  const entry = {
+    ...bareEntry("file", path),
     mode: STREAM_MODE,
-    uid: 0,
-    gid: 0,
-    mtimeSeconds: 0,
-    mtimeNanoseconds: 0,
-    deviceMajor: 0,
-    deviceMinor: 0,
-    xattrs: [],
     payload: {
       sizeBytes,
       segments: wholeSegment(sizeBytes),

@@ -5,19 +5,17 @@
  *
  * @module
  */
-import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { InputError, invariant, IoError, throwIfAborted } from "../errors.ts";
+import { InputError, IoError } from "../errors.ts";
 import { ioErrorFrom } from "../io/system_error.ts";
 import { openDirTransport } from "./layout.ts";
 import { displayText } from "./json.ts";
+import { type ProgramOutcome, runProgram } from "./rootfs.ts";
 import type { LayerSource, OpenedImage, ResolvedOptions } from "./types.ts";
 
-/** Of what a program says, this much is kept for the message. */
-const KEPT_COMPLAINT_CHARACTERS = 16 << 10;
 const SHOWN_CHARACTERS = 400;
 
 /** A program that copies an image, and the arguments with which it does. */
@@ -58,6 +56,8 @@ export async function openStoredImage(
 ): Promise<OpenedImage> {
   const what = displayText(source);
   const directory = temporaryDirectory(options.tmpdir ?? tmpdir());
+  const remove = () => rmSync(directory, { recursive: true, force: true });
+  let opened: OpenedImage | undefined;
   try {
     const task = options.progress.begin(what);
     try {
@@ -67,9 +67,17 @@ export async function openStoredImage(
     }
     const copied = await openDirTransport(source, directory, options);
     // The manifest was written anew for layers that are not compressed: it is not the one that the image was pulled by.
-    return heldOpen({ ...copied, kind: "containers-storage", manifestDigest: undefined });
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
+    opened = heldOpen({ ...copied, kind: "containers-storage", manifestDigest: undefined });
+    remove();
+    return opened;
+  } catch (error) {
+    opened?.close();
+    try {
+      remove();
+    } catch {
+      // The first error says more.
+    }
+    throw error;
   }
 }
 
@@ -92,58 +100,24 @@ async function copyOut(
   // A name that began with a dash would be an option.
   if (image.startsWith("-")) throw new InputError(what, "is not the name of an image");
   for (const copier of COPIERS) {
-    const outcome = await run(copier.program, copier.arguments(image, directory), {
-      env,
-      signal: options.signal,
-    });
-    if (outcome === "missing") continue;
+    const { program } = copier;
+    const words = copier.arguments(image, directory);
+    const outcome = await runProgram(program, words, { env, signal: options.signal });
+    if (outcome instanceof Error) {
+      if (outcome.code === "ENOENT") continue;
+      throw new IoError(program, `cannot be run: ${outcome.message}`, { cause: outcome });
+    }
     if (outcome.exitCode === 0) return;
-    throw copyFault(what, copier.program, outcome);
+    throw copyFault(what, program, outcome);
   }
   throw new IoError(what, "is read through skopeo or podman, and neither is installed", {
     hint: "install one of them, such as with `apt-get install skopeo`",
   });
 }
 
-interface Outcome {
-  readonly exitCode: number;
-  readonly complaints: string;
-}
-
-async function run(
-  program: string,
-  args: readonly string[],
-  { env, signal }: {
-    readonly env: Readonly<Record<string, string | undefined>>;
-    readonly signal: AbortSignal | undefined;
-  },
-): Promise<Outcome | "missing"> {
-  throwIfAborted(signal);
-  const child = spawn(program, args, { env, stdio: ["ignore", "ignore", "pipe"] });
-  const { stderr } = child;
-  invariant(stderr !== null, "what the program says is piped");
-  let complaints = "";
-  stderr.setEncoding("utf8");
-  stderr.on("data", (text: string) => {
-    complaints = (complaints + text).slice(-KEPT_COMPLAINT_CHARACTERS);
-  });
-  const ended = new Promise<number | NodeJS.ErrnoException>((resolve) => {
-    child.on("error", resolve);
-    child.on("close", (code) => resolve(code ?? -1));
-  });
-  const onAbort = () => child.kill("SIGKILL");
-  signal?.addEventListener("abort", onAbort, { once: true });
-  const outcome = await ended;
-  signal?.removeEventListener("abort", onAbort);
-  throwIfAborted(signal);
-  if (typeof outcome === "number") return { exitCode: outcome, complaints };
-  if (outcome.code === "ENOENT") return "missing";
-  throw new IoError(program, `cannot be run: ${outcome.message}`, { cause: outcome });
-}
-
 const UNKNOWN_IMAGE = /does not resolve to an image ID|image not known|identifier is not an image/i;
 
-function copyFault(what: string, program: string, { exitCode, complaints }: Outcome): Error {
+function copyFault(what: string, program: string, { exitCode, complaints }: ProgramOutcome): Error {
   if (UNKNOWN_IMAGE.test(complaints)) {
     return new InputError(what, "the storage has no such image", {
       hint: "`podman images` lists what is there; each user has a storage of their own",

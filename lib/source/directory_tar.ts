@@ -15,8 +15,12 @@ import type { SystemCalls } from "../io/system_calls.ts";
 import type { Xattr } from "../model/node.ts";
 import { type DataSegment, EMPTY_PAYLOAD_INDEX, type PayloadIndex } from "../model/payload.ts";
 import type { TarEntry, TarEntryKind } from "../tar/entry.ts";
-import { paddedSizeBytes, TAR_BLOCK_SIZE_BYTES } from "../tar/header.ts";
-import { DEFAULT_TAR_LIMITS, type TarLimits } from "../tar/limits.ts";
+import {
+  DEFAULT_TAR_LIMITS,
+  paddedSizeBytes,
+  TAR_BLOCK_SIZE_BYTES,
+  type TarLimits,
+} from "../tar/header.ts";
 import { PayloadScanner } from "../tar/payload.ts";
 import {
   encodeTarEntry,

@@ -21,8 +21,8 @@ import {
 } from "../model/payload.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import { encodeTarEntry } from "../tar/writer.ts";
-import { type TarItem, treeItems } from "../tree/entries.ts";
-import { rankPayloads } from "../tree/first_layers.ts";
+import { type TarItem, treeItems } from "../tree/tar.ts";
+import { rankPayloads } from "../tree/layer.ts";
 import { openImageFile } from "./image_file.ts";
 import type { SourceFile } from "./source_file.ts";
 import { loadedTree } from "./tree_image.ts";

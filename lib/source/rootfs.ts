@@ -32,8 +32,8 @@ const TAR_OPTIONS: readonly string[] = [
   "--numeric-owner",
   "--sort=name",
 ];
-/** Of what tar says, this much is kept for the message. */
-const KEPT_COMPLAINT_CHARACTERS = 16 << 10;
+/** Of what a program says, so much is kept of the beginning and of the end. */
+const KEPT_CHARACTERS = 16 << 10;
 
 /** Opens a directory tree as an image of one layer. */
 export function openRootfsDirectory(
@@ -89,19 +89,56 @@ async function writeTarOf(
   signal: AbortSignal | undefined,
   warnings: Warnings,
 ): Promise<void> {
-  throwIfAborted(signal);
-  const child = spawn("tar", [...TAR_OPTIONS, `--directory=${directory}`, member], {
-    stdio: ["ignore", descriptor, "pipe"],
+  const outcome = await runProgram("tar", [...TAR_OPTIONS, `--directory=${directory}`, member], {
     env: { ...env, LC_ALL: "C", TAR_OPTIONS: "" },
+    stdout: descriptor,
+    signal,
   });
+  if (outcome instanceof Error) {
+    throw new IoError(name, `tar cannot be run: ${outcome.message}`, {
+      code: "missingProgram",
+      hint: "directory trees are read through GNU tar: install it",
+      cause: outcome,
+    });
+  }
+  if (outcome.exitCode !== 0) throw tarFailed(name, outcome);
+  warnOf(outcome.complaints, name, warnings);
+}
+
+/** How a program ended, and what it said on standard error: the beginning and the end of much. */
+export interface ProgramOutcome {
+  readonly exitCode: number;
+  readonly complaints: string;
+}
+
+/**
+ * Runs a program to its end.
+ *
+ * @param stdout a descriptor; undefined drops what it writes
+ * @returns an error when it cannot be started
+ * @throws {InterruptedError} when the signal is aborted, which kills it
+ */
+export async function runProgram(
+  program: string,
+  args: readonly string[],
+  { env, stdout, signal }: {
+    readonly env: Readonly<Record<string, string | undefined>>;
+    readonly stdout?: number;
+    readonly signal: AbortSignal | undefined;
+  },
+): Promise<ProgramOutcome | NodeJS.ErrnoException> {
+  throwIfAborted(signal);
+  const child = spawn(program, args, { env, stdio: ["ignore", stdout ?? "ignore", "pipe"] });
   const { stderr } = child;
-  invariant(stderr !== null, "what tar says is piped");
+  invariant(stderr !== null, "what the program says is piped");
   let complaints = "";
   stderr.setEncoding("utf8");
   stderr.on("data", (text: string) => {
-    complaints = (complaints + text).slice(0, KEPT_COMPLAINT_CHARACTERS);
+    complaints += text;
+    if (complaints.length <= 2 * KEPT_CHARACTERS) return;
+    complaints = complaints.slice(0, KEPT_CHARACTERS) + complaints.slice(-KEPT_CHARACTERS);
   });
-  const ended = new Promise<number | Error>((resolve) => {
+  const ended = new Promise<number | NodeJS.ErrnoException>((resolve) => {
     child.on("error", resolve);
     child.on("close", (code) => resolve(code ?? -1));
   });
@@ -110,8 +147,7 @@ async function writeTarOf(
   const outcome = await ended;
   signal?.removeEventListener("abort", onAbort);
   throwIfAborted(signal);
-  if (outcome !== 0) throw tarFailed(name, outcome, complaints);
-  warnOf(complaints, name, warnings);
+  return typeof outcome === "number" ? { exitCode: outcome, complaints } : outcome;
 }
 
 /** tar says of sockets that it leaves them out; it does not call that a failure. */
@@ -123,18 +159,10 @@ function warnOf(complaints: string, name: string, warnings: Warnings): void {
   }
 }
 
-function tarFailed(name: string, outcome: number | Error, complaints: string): IoError {
-  if (outcome instanceof Error) {
-    return new IoError(name, `tar cannot be run: ${outcome.message}`, {
-      code: "missingProgram",
-      hint: "directory trees are read through GNU tar: install it",
-      cause: outcome,
-    });
-  }
-  const lines = complaints.trim().split("\n").map(displayText);
-  const shown = lines.slice(0, 3).join("; ");
-  return new IoError(name, `tar failed with exit code ${outcome}: ${shown}`, {
-    ...remedyOf(outcome, complaints),
+function tarFailed(name: string, { exitCode, complaints }: ProgramOutcome): IoError {
+  const shown = complaints.trim().split("\n").map(displayText).slice(0, 3).join("; ");
+  return new IoError(name, `tar failed with exit code ${exitCode}: ${shown}`, {
+    ...remedyOf(exitCode, complaints),
   });
 }
 

@@ -10,14 +10,15 @@ import type { CertificateFiles } from "../io/http_fetch.ts";
 import type { RandomReader, SharedDescriptor } from "../io/random_reader.ts";
 import type { ThreadOptions } from "../io/thread.ts";
 import { NO_PROGRESS, type Progress } from "../progress.ts";
-import type { TarEntry } from "../tar/entry.ts";
-import type { TarLimits } from "../tar/limits.ts";
-import type { AddedEntries } from "../tree/layer.ts";
-import type { IdMaps } from "../tree/owners.ts";
-import type { TreeLimits } from "../tree/limits.ts";
-import { Warnings } from "../warnings.ts";
 import type { Platform } from "./platform.ts";
 import type { RegistryTiming } from "./registry/http.ts";
+import type { TarEntry } from "../tar/entry.ts";
+import type { TarLimits } from "../tar/header.ts";
+import type { BuildTreeOptions } from "../tree/build.ts";
+import type { AddedEntries } from "../tree/layer.ts";
+import { type IdMaps, ownerMapper } from "../tree/owners.ts";
+import type { TreeLimits } from "../tree/paths.ts";
+import { Warnings } from "../warnings.ts";
 
 /** The prefix of a source, without its colon. `tar`, `rootfs` and `ext4` are single trees, not images. */
 export type SourceKind =
@@ -403,4 +404,15 @@ export interface LoadedLayer
   readonly entries: readonly TarEntry[];
   /** The uncompressed tar. */
   readonly store: RandomReader;
+}
+
+/** The options of building trees. */
+export function treeOptions(options: SourceOptions): BuildTreeOptions {
+  const { warnings, timestamp = 0, treeLimits } = options;
+  return {
+    warnings,
+    defaultTime: { seconds: timestamp, nanoseconds: 0 },
+    defaultOwner: ownerMapper(options)?.implied,
+    ...treeLimits === undefined ? {} : { limits: treeLimits },
+  };
 }

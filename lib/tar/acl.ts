@@ -8,8 +8,7 @@
  * @module
  */
 import type { ByteString } from "../bytes/byte_string.ts";
-import { parseDecimal } from "./header.ts";
-import { quoted } from "./limits.ts";
+import { parseDecimal, quoted } from "./header.ts";
 
 /** The tags of ACL entries, in the order in which the kernel wants them. */
 export const ACL_TAG = {

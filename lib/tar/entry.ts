@@ -58,6 +58,24 @@ export interface TarEntry {
   readonly headerOffset: number;
 }
 
+/** An entry that says nothing but its kind and its path: of mode 0, and nobody's. */
+export function bareEntry(kind: TarEntryKind, path: ByteString): Omit<TarEntry, "headerOffset"> {
+  return {
+    kind,
+    path,
+    linkTarget: "",
+    mode: 0,
+    uid: 0,
+    gid: 0,
+    mtimeSeconds: 0,
+    mtimeNanoseconds: 0,
+    deviceMajor: 0,
+    deviceMinor: 0,
+    xattrs: NO_XATTRS,
+    payload: undefined,
+  };
+}
+
 /** By number. */
 const KINDS: readonly TarEntryKind[] = [
   "file",

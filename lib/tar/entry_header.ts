@@ -9,25 +9,23 @@ import type { PayloadIndex } from "../model/payload.ts";
 import type { TarEntry, TarEntryKind } from "./entry.ts";
 import {
   cString,
+  describeLocation,
   HEADER_FIELDS,
   type HeaderField,
   type HeaderFormat,
   headerFormat,
   headerPath,
+  limitFault,
   nameField,
   nearestSeconds,
-  readNumberField,
-  type TarTime,
-  TYPE_FLAG,
-} from "./header.ts";
-import {
-  describeLocation,
-  limitFault,
   quoted,
+  readNumberField,
   tarFault,
   type TarLimits,
   type TarLocation,
-} from "./limits.ts";
+  type TarTime,
+  TYPE_FLAG,
+} from "./header.ts";
 import {
   firstLayerOfComment,
   forEachPaxRecord,
@@ -37,7 +35,7 @@ import {
   readPaxRecords,
   type WarnCallback,
 } from "./pax.ts";
-import { type PaxSparseForm, paxSparseForm } from "./sparse.ts";
+import { type PaxSparseForm, paxSparseForm } from "./payload.ts";
 
 /** The first buffer; it doubles from there as data arrives, so a large size alone costs nothing. */
 const FIRST_BUFFER_SIZE_BYTES = 4096;

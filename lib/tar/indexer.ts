@@ -26,24 +26,28 @@ import {
 } from "./entry_header.ts";
 import {
   checkHeaderSum,
+  DEFAULT_TAR_LIMITS,
+  describeLocation,
   HEADER_FIELDS,
   isZeroBlock,
+  limitFault,
   nameField,
   paddedSizeBytes,
   TAR_BLOCK_SIZE_BYTES,
-  TYPE_FLAG,
-} from "./header.ts";
-import {
-  DEFAULT_TAR_LIMITS,
-  describeLocation,
-  limitFault,
   tarFault,
   type TarLimits,
   type TarLocation,
-} from "./limits.ts";
+  TYPE_FLAG,
+} from "./header.ts";
 import type { WarnCallback } from "./pax.ts";
-import { isZero, PayloadCollector } from "./payload.ts";
-import { OldSparseMapReader, placeRanges, SparseMapReader, type SparseRange } from "./sparse.ts";
+import {
+  isZero,
+  OldSparseMapReader,
+  PayloadCollector,
+  placeRanges,
+  SparseMapReader,
+  type SparseRange,
+} from "./payload.ts";
 
 /** What a TarIndexer needs. */
 export interface TarIndexerOptions {

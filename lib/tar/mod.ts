@@ -28,6 +28,6 @@ export type { TarIndexerOptions } from "./indexer.ts";
 export { encodeTarEntry, END_OF_ARCHIVE_SIZE_BYTES } from "./writer.ts";
 export type { EncodedTarEntry, StoredRange } from "./writer.ts";
 export type { TarEntry, TarEntryKind } from "./entry.ts";
-export { DEFAULT_TAR_LIMITS } from "./limits.ts";
-export type { TarLimits } from "./limits.ts";
+export { DEFAULT_TAR_LIMITS } from "./header.ts";
+export type { TarLimits } from "./header.ts";
 export type { WarnCallback } from "./pax.ts";

@@ -8,8 +8,15 @@ import { Buffer } from "node:buffer";
 import { bytesFromByteString, type ByteString, byteStringFromBytes } from "../bytes/byte_string.ts";
 import type { Xattr } from "../model/node.ts";
 import { aclFromText, type AclTextResult } from "./acl.ts";
-import { parseDecimal, readPaxTime, type TarTime } from "./header.ts";
-import { describeLocation, quoted, tarFault, type TarLocation } from "./limits.ts";
+import {
+  describeLocation,
+  parseDecimal,
+  quoted,
+  readPaxTime,
+  tarFault,
+  type TarLocation,
+  type TarTime,
+} from "./header.ts";
 
 const UUID = /^blessfs uuid ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
 const FIRST_LAYER = /^blessfs first-layer ([1-9][0-9]{0,5})$/;

@@ -1,9 +1,11 @@
 /**
- * Follows the stored bytes of one file through the tar: which of its blocks hold anything, and what they add up to.
+ * The stored bytes of files: which blocks of a file hold anything and what they add up to, and the maps of sparse files, in all
+ * of GNU's forms (GNU tar manual, "Storing Sparse Files").
  *
  * @module
  */
 import { crc32 } from "node:zlib";
+import type { ByteString } from "../bytes/byte_string.ts";
 import {
   BLOCK_SIZE_BYTES,
   type BlockRun,
@@ -12,6 +14,18 @@ import {
   type PayloadIndex,
   runFromStart,
 } from "../model/payload.ts";
+import {
+  GNU_FIELDS,
+  limitFault,
+  parseDecimal,
+  quoted,
+  readNumberField,
+  TAR_BLOCK_SIZE_BYTES,
+  tarFault,
+  type TarLimits,
+  type TarLocation,
+} from "./header.ts";
+import type { PaxSparseRecords } from "./pax.ts";
 
 const NO_SEGMENTS: readonly DataSegment[] = [];
 
@@ -198,4 +212,243 @@ function isZeroByBytes(bytes: Uint8Array, start: number, end: number): boolean {
     if (bytes[at] !== 0) return false;
   }
   return true;
+}
+
+/** A range of a file that is stored; empty ranges may occur. */
+export interface SparseRange {
+  readonly fileOffset: number;
+  readonly lengthBytes: number;
+}
+
+/** How an entry's PAX records say that it is sparse. */
+export type PaxSparseForm =
+  & {
+    /** The path, which the records before may not have; empty when it is not said. */
+    readonly path: ByteString;
+    readonly sizeBytes: number;
+  }
+  & (
+    /** 0.0 and 0.1: the map is in the records. */
+    | { readonly kind: "mapped"; readonly ranges: readonly SparseRange[] }
+    /** 1.0: the map comes first in the entry's data. */
+    | { readonly kind: "mapInData" }
+  );
+
+/** Reads the GNU.sparse records; undefined when they do not make the entry sparse. Errors: InputError. */
+export function paxSparseForm(
+  records: PaxSparseRecords,
+  location: TarLocation,
+  limits: TarLimits,
+): PaxSparseForm | undefined {
+  const { major, minor } = records;
+  const map = records.pairs.length > 0 ? records.pairs.join(",") : records.map;
+  const hasVersion = major !== "" || minor !== "";
+  const isMapped = hasVersion
+    ? major === "0" && (minor === "0" || minor === "1")
+    : map !== "" || records.numBlocks !== "";
+  const isMapInData = major === "1" && minor === "0";
+  if (hasVersion && !isMapped && !isMapInData) {
+    throw tarFault(
+      location,
+      `it is sparse in the GNU format ${quoted(`${major}.${minor}`)}; 0.0, 0.1 and 1.0 are known`,
+    );
+  }
+  if (!isMapped && !isMapInData) return undefined;
+  const sizeText = records.size || records.realSize;
+  const sizeBytes = parseDecimal(sizeText);
+  if (!(sizeBytes >= 0)) {
+    throw tarFault(location, `its GNU.sparse size is ${quoted(sizeText)}; wanted a decimal number`);
+  }
+  const path = records.name;
+  if (isMapInData) return { kind: "mapInData", path, sizeBytes };
+  return {
+    kind: "mapped",
+    path,
+    sizeBytes,
+    ranges: parseMapRecord(map, records, location, limits),
+  };
+}
+
+/** The map of 0.1, `OFFSET,LENGTH,...`, and the pairs of 0.0 put into the same form. */
+function parseMapRecord(
+  map: ByteString,
+  records: PaxSparseRecords,
+  location: TarLocation,
+  limits: TarLimits,
+): SparseRange[] {
+  const texts = map === "" ? [] : map.split(",");
+  const count = parseDecimal(records.numBlocks);
+  if (texts.length !== 2 * count) {
+    throw tarFault(
+      location,
+      `its sparse map has ${texts.length} numbers; wanted two for each of ${
+        quoted(records.numBlocks)
+      } blocks`,
+    );
+  }
+  checkRangeCount(count, location, limits);
+  const ranges: SparseRange[] = [];
+  for (let i = 0; i < texts.length; i += 2) {
+    ranges.push({
+      fileOffset: mapNumber(texts[i]!, location),
+      lengthBytes: mapNumber(texts[i + 1]!, location),
+    });
+  }
+  return ranges;
+}
+
+/** Reads the map of GNU.sparse 1.0, one block after the other: decimal numbers, each with a newline. */
+export class SparseMapReader {
+  readonly #location: TarLocation;
+  readonly #limits: TarLimits;
+  readonly #ranges: SparseRange[] = [];
+  #digits = "";
+  /** How many ranges there are to be; undefined until the first number. */
+  #rangeCount: number | undefined;
+  #pendingOffset: number | undefined;
+
+  constructor(location: TarLocation, limits: TarLimits) {
+    this.#location = location;
+    this.#limits = limits;
+  }
+
+  /** Takes the next block of the data; returns the map when it ends in this block. What follows it is padding. */
+  push(bytes: Uint8Array, base: number): readonly SparseRange[] | undefined {
+    for (let at = base; at < base + TAR_BLOCK_SIZE_BYTES; at++) {
+      const code = bytes[at]!;
+      if (code !== 0x0a) {
+        this.#digits += String.fromCharCode(code);
+        if (this.#digits.length > MAP_NUMBER_DIGITS) mapNumber(this.#digits, this.#location, true);
+        continue;
+      }
+      const value = mapNumber(this.#digits, this.#location);
+      this.#digits = "";
+      if (this.#rangeCount === undefined) {
+        checkRangeCount(value, this.#location, this.#limits);
+        this.#rangeCount = value;
+      } else if (this.#pendingOffset === undefined) {
+        this.#pendingOffset = value;
+      } else {
+        this.#ranges.push({ fileOffset: this.#pendingOffset, lengthBytes: value });
+        this.#pendingOffset = undefined;
+      }
+      if (this.#ranges.length === this.#rangeCount) return this.#ranges;
+    }
+    return undefined;
+  }
+}
+
+/** Where the sparse fields of the old GNU header lie, and of the blocks that carry its map on. */
+const OLD_MAP_IN_HEADER = { offset: 386, entryCount: 4, extendedOffset: 482 } as const;
+const OLD_MAP_IN_EXTENSION = { offset: 0, entryCount: 21, extendedOffset: 504 } as const;
+const OLD_MAP_NUMBER_SIZE_BYTES = 12;
+
+/** Reads the map of the old GNU format: a few ranges in the header, the rest in blocks behind it. */
+export class OldSparseMapReader {
+  readonly #location: TarLocation;
+  readonly #limits: TarLimits;
+  readonly ranges: SparseRange[] = [];
+  /** The file's length. */
+  readonly sizeBytes: number;
+  /** Whether another block of the map follows. */
+  expectsMore = false;
+
+  constructor(header: Uint8Array, base: number, location: TarLocation, limits: TarLimits) {
+    this.#location = location;
+    this.#limits = limits;
+    this.sizeBytes = readNumberField(header, base, GNU_FIELDS.realSize);
+    if (!(this.sizeBytes >= 0)) {
+      throw tarFault(location, `its sparse real size is ${this.sizeBytes}; wanted a number from 0`);
+    }
+    this.#take(header, base, OLD_MAP_IN_HEADER);
+  }
+
+  /** Takes a block behind the header. */
+  push(bytes: Uint8Array, base: number): void {
+    this.#take(bytes, base, OLD_MAP_IN_EXTENSION);
+  }
+
+  #take(
+    bytes: Uint8Array,
+    base: number,
+    form: { offset: number; entryCount: number; extendedOffset: number },
+  ): void {
+    this.expectsMore = bytes[base + form.extendedOffset] !== 0;
+    const lengthBytes = OLD_MAP_NUMBER_SIZE_BYTES;
+    for (let i = 0; i < form.entryCount; i++) {
+      const offset = form.offset + i * 2 * lengthBytes;
+      if (bytes[base + offset] === 0) return; // an unused place ends the block
+      const fileOffset = readNumberField(bytes, base, { offset, lengthBytes });
+      const length = readNumberField(bytes, base, { offset: offset + lengthBytes, lengthBytes });
+      if (!(fileOffset >= 0 && length >= 0)) {
+        throw tarFault(
+          this.#location,
+          `its sparse map has the range ${fileOffset}+${length}; wanted numbers from 0`,
+        );
+      }
+      this.ranges.push({ fileOffset, lengthBytes: length });
+      checkRangeCount(this.ranges.length, this.#location, this.#limits);
+    }
+  }
+}
+
+/**
+ * Where each range is stored, given that the ranges lie back to back from `storeOffset`. Empty ranges are left out.
+ * Throws an InputError unless they ascend, do not overlap, stay within the file and add up to what is stored.
+ */
+export function placeRanges(
+  ranges: readonly SparseRange[],
+  sizeBytes: number,
+  storedSizeBytes: number,
+  storeOffset: number,
+  location: TarLocation,
+): DataSegment[] {
+  const segments: DataSegment[] = [];
+  let end = 0;
+  let stored = 0;
+  for (const { fileOffset, lengthBytes } of ranges) {
+    if (fileOffset < end) {
+      throw tarFault(
+        location,
+        `its sparse map has a range at ${fileOffset}, before the end of the one before at ${end}`,
+      );
+    }
+    end = fileOffset + lengthBytes;
+    if (end > sizeBytes) {
+      throw tarFault(location, `its sparse map goes to ${end}, beyond its size of ${sizeBytes}`);
+    }
+    if (lengthBytes > 0) {
+      segments.push({ fileOffset, storeOffset: storeOffset + stored, lengthBytes });
+    }
+    stored += lengthBytes;
+  }
+  if (stored !== storedSizeBytes) {
+    throw tarFault(
+      location,
+      `its sparse map adds up to ${stored} bytes, and ${storedSizeBytes} are stored`,
+      { expected: stored, actual: storedSizeBytes },
+    );
+  }
+  return segments.slice(); // with no more room than it needs
+}
+
+/** No number of a map needs more: 2^53 has 16. */
+const MAP_NUMBER_DIGITS = 20;
+
+function mapNumber(text: ByteString, location: TarLocation, isUnfinished = false): number {
+  const value = isUnfinished ? NaN : parseDecimal(text);
+  if (Number.isSafeInteger(value) && value >= 0) return value;
+  throw tarFault(location, `its sparse map has ${quoted(text)} where a number from 0 is wanted`);
+}
+
+function checkRangeCount(count: number, location: TarLocation, limits: TarLimits): void {
+  if (count > limits.sparseSegments) {
+    throw limitFault(
+      location,
+      "the number of ranges in its sparse map",
+      "sparseSegments",
+      count,
+      limits.sparseSegments,
+    );
+  }
 }

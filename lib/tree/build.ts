@@ -10,20 +10,29 @@ import { InputError, limitError } from "../errors.ts";
 import type { DirectoryNode, FileTree, TreeNode } from "../model/node.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import { Warnings } from "../warnings.ts";
-import { FirstLayers } from "./first_layers.ts";
-import { type ApplyContext, describeEntry, shortenPath, type TreeLayer } from "./layer.ts";
-import { TreeBudget, type TreeLimits } from "./limits.ts";
 import {
+  type ApplyContext,
   attributesOf,
   type Dentry,
+  describeEntry,
   emptyDirectory,
   type EntryContext,
+  FirstLayers,
   impliedDirectoryAttributes,
   nodeOf,
   type NodeTime,
-} from "./nodes.ts";
+  shortenPath,
+  type TreeLayer,
+} from "./layer.ts";
+import {
+  checkName,
+  normalisePath,
+  PathWalker,
+  TreeBudget,
+  type TreeLimits,
+  type WalkRules,
+} from "./paths.ts";
 import type { NodeOwner } from "./owners.ts";
-import { checkName, normalisePath, PathWalker, type WalkRules } from "./paths.ts";
 import {
   applyMarkers,
   findMarkers,

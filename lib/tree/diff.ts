@@ -21,7 +21,7 @@ import {
 } from "../model/node.ts";
 import { BLOCK_SIZE_BYTES, type BlockRun, type Payload, readPayload } from "../model/payload.ts";
 import type { Warnings } from "../warnings.ts";
-import { NodeNamer, opaqueItem, refuseMarkerName, type TarItem, whiteoutItem } from "./entries.ts";
+import { NodeNamer, opaqueItem, refuseMarkerName, type TarItem, whiteoutItem } from "./tar.ts";
 
 /** Numbers of names that differ. */
 export interface DiffCounts {

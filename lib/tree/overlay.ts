@@ -32,14 +32,17 @@ import type {
 } from "../model/node.ts";
 import { Warnings } from "../warnings.ts";
 import { applyLayer, type BuildTreeOptions, emptyTree, EPOCH } from "./build.ts";
-import { describeEntry, LayerChanges, TreeIndex, type TreeLayer } from "./layer.ts";
-import { TreeBudget } from "./limits.ts";
 import {
+  describeEntry,
   emptyDirectory,
   impliedDirectoryAttributes,
   isWhiteoutDevice,
+  LayerChanges,
   sortXattrs,
-} from "./nodes.ts";
+  TreeIndex,
+  type TreeLayer,
+} from "./layer.ts";
+import { TreeBudget } from "./paths.ts";
 
 /** The tree of one overlayfs lower directory. */
 export interface OverlayTree {

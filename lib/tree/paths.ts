@@ -1,13 +1,12 @@
 /**
- * Paths of layer entries: split at slashes, kept inside the root, and resolved as the kernel would resolve them with the
- * tree as its root.
+ * Paths in trees: those of layer entries, split at slashes, kept inside the root and resolved as the kernel would with the tree
+ * as its root; those of files in a finished tree; and limits, so that no input takes unbounded time or memory.
  *
  * @module
  */
 import { type ByteString, displayName } from "../bytes/byte_string.ts";
 import { InputError, limitError } from "../errors.ts";
-import type { DirectoryNode, SymlinkNode, TreeNode } from "../model/node.ts";
-import { MAX_NAME_SIZE_BYTES, type TreeBudget } from "./limits.ts";
+import type { DirectoryNode, FileTree, SymlinkNode, TreeNode } from "../model/node.ts";
 
 /** A normalised path. */
 export interface NormalPath {
@@ -216,4 +215,132 @@ function skipDetour(pending: ByteString[]): boolean {
     return true;
   }
   return false;
+}
+
+/** Limits on one tree; each is the largest value that is accepted. */
+export interface TreeLimits {
+  /** Entries of all layers together, plus the directories that they imply. */
+  readonly treeNodes: number;
+  /** Directories without an entry of their own, which the paths of other entries imply. */
+  readonly impliedDirectories: number;
+  /** Directories on the way from the root to a name, that name included. */
+  readonly pathDepth: number;
+  /** Symlinks followed while one path is resolved. */
+  readonly symlinkHops: number;
+  /** Path components walked because of symlinks, for all layers together. */
+  readonly symlinkSteps: number;
+  /** Names in one directory. */
+  readonly directoryNames: number;
+}
+
+/** The defaults, far above what real images need. */
+export const DEFAULT_TREE_LIMITS: TreeLimits = {
+  treeNodes: 2 ** 20,
+  // A few bytes of a path make one, and each takes two kibibytes of memory.
+  impliedDirectories: 2 ** 18,
+  pathDepth: 1024,
+  symlinkHops: 255,
+  symlinkSteps: 50_000_000,
+  directoryNames: 1_000_000,
+};
+
+/** The longest name that a directory entry of ext4 can hold. */
+export const MAX_NAME_SIZE_BYTES = 255;
+
+/** The longest symlink target: one block without the NUL at its end. */
+export const MAX_SYMLINK_TARGET_SIZE_BYTES = 4095;
+
+/** Counts against the limits of a whole tree. */
+export class TreeBudget {
+  readonly limits: TreeLimits;
+  #nodeCount = 0;
+  #impliedCount = 0;
+  #symlinkStepCount = 0;
+
+  constructor(limits: Partial<TreeLimits> = {}) {
+    this.limits = { ...DEFAULT_TREE_LIMITS, ...limits };
+  }
+
+  /** Counts one entry or one implied directory; `what` is called for the message only. */
+  countNode(what: () => string): void {
+    if (++this.#nodeCount > this.limits.treeNodes) {
+      throw limitError(
+        what(),
+        `the layers have more than ${this.limits.treeNodes} entries and implied directories`,
+        { name: "treeNodes", expected: this.limits.treeNodes },
+      );
+    }
+  }
+
+  /** Counts one implied directory, which is a node as well. */
+  countImplied(what: () => string): void {
+    this.countNode(what);
+    if (++this.#impliedCount > this.limits.impliedDirectories) {
+      throw limitError(
+        what(),
+        `the layers imply more than ${this.limits.impliedDirectories} directories that have no entry`,
+        { name: "impliedDirectories", expected: this.limits.impliedDirectories },
+      );
+    }
+  }
+
+  /** Counts the path components of a symlink that is followed. */
+  countSymlinkSteps(stepCount: number, what: () => string): void {
+    this.#symlinkStepCount += stepCount;
+    if (this.#symlinkStepCount > this.limits.symlinkSteps) {
+      throw limitError(
+        what(),
+        `the layers' paths lead through symlinks for more than ` +
+          `${this.limits.symlinkSteps} components in all`,
+        { name: "symlinkSteps", expected: this.limits.symlinkSteps },
+      );
+    }
+  }
+}
+
+/** What a path leads to. */
+export interface ResolvedPath {
+  readonly node: TreeNode;
+  /** Its real path: no symlink is on the way. The root's is empty. */
+  readonly path: ByteString;
+}
+
+/** As many symlinks as Linux follows in one path (MAXSYMLINKS). */
+const SYMLINK_HOPS_MAX = 40;
+/** PATH_MAX: what is longer is no path. */
+const PATH_BYTES_MAX = 4096;
+
+/**
+ * Follows a path, with all symlinks of it and the last one too.
+ *
+ * @param path relative ones begin at the root
+ * @returns undefined where nothing is there, or links lead nowhere or in circles
+ */
+export function resolvePath({ root }: FileTree, path: ByteString): ResolvedPath | undefined {
+  if (path.length > PATH_BYTES_MAX || path.includes("\0")) return undefined;
+  const trail: { readonly name: ByteString; readonly node: TreeNode }[] = [];
+  const pending = path.split("/").reverse();
+  let hopCount = 0;
+  for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
+    if (name === "" || name === ".") continue;
+    const directory: TreeNode = trail.at(-1)?.node ?? root;
+    if (directory.kind !== "directory") return undefined;
+    if (name === "..") {
+      trail.pop();
+      continue;
+    }
+    const node: TreeNode | undefined = (directory as DirectoryNode).children.get(name);
+    if (node === undefined) return undefined;
+    if (node.kind !== "symlink") {
+      trail.push({ name, node });
+      continue;
+    }
+    if (++hopCount > SYMLINK_HOPS_MAX) return undefined;
+    if (node.target.startsWith("/")) trail.length = 0;
+    for (const step of node.target.split("/").reverse()) pending.push(step);
+  }
+  return {
+    node: trail.at(-1)?.node ?? root,
+    path: trail.map((step) => `/${step.name}`).join(""),
+  };
 }

@@ -8,10 +8,14 @@ import { type ByteString, displayName } from "../bytes/byte_string.ts";
 import { InputError } from "../errors.ts";
 import type { DirectoryNode } from "../model/node.ts";
 import type { TarEntry } from "../tar/entry.ts";
-import type { ApplyContext, LayerChanges, Marker } from "./layer.ts";
-import { MAX_NAME_SIZE_BYTES } from "./limits.ts";
-import { isWhiteoutDevice } from "./nodes.ts";
-import { checkName, normalisePath, PathWalker, type WalkRules } from "./paths.ts";
+import { type ApplyContext, isWhiteoutDevice, type LayerChanges, type Marker } from "./layer.ts";
+import {
+  checkName,
+  MAX_NAME_SIZE_BYTES,
+  normalisePath,
+  PathWalker,
+  type WalkRules,
+} from "./paths.ts";
 
 /** The prefix of whiteouts. */
 export const WHITEOUT_PREFIX = ".wh.";

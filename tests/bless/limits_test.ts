@@ -3,8 +3,8 @@ import { readFileSync } from "node:fs";
 import { kebabCase } from "../../cli/errors.ts";
 import { limitOptions, LIMITS } from "../../lib/bless/options.ts";
 import { DEFAULT_SOURCE_LIMITS } from "../../lib/source/types.ts";
-import { DEFAULT_TAR_LIMITS } from "../../lib/tar/limits.ts";
-import { DEFAULT_TREE_LIMITS } from "../../lib/tree/limits.ts";
+import { DEFAULT_TAR_LIMITS } from "../../lib/tar/header.ts";
+import { DEFAULT_TREE_LIMITS } from "../../lib/tree/paths.ts";
 
 const PAGE = readFileSync(new URL("../../docs/LIMITS.md", import.meta.url), "utf8");
 

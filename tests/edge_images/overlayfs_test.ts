@@ -4,7 +4,7 @@ import fc from "fast-check";
 import type { FileTree } from "../../lib/model/node.ts";
 import { buildTree } from "../../lib/tree/build.ts";
 import type { TreeLayer } from "../../lib/tree/build.ts";
-import { isWhiteoutDevice } from "../../lib/tree/nodes.ts";
+import { isWhiteoutDevice } from "../../lib/tree/layer.ts";
 import { overlayTrees } from "../../lib/tree/overlay.ts";
 import { mustRun, withTemporaryDirectory } from "../oracle/command.ts";
 import { describeDifference, firstDifference } from "../oracle/compare.ts";

@@ -1,7 +1,6 @@
 import { assertEquals } from "@std/assert";
-import { hotFirst } from "../../lib/layout/hot_order.ts";
+import { hotFirst, placePayloads } from "../../lib/layout/placement.ts";
 import { type Demand, type LayoutRules, runStarts } from "../../lib/layout/packing.ts";
-import { placePayloads } from "../../lib/layout/placement.ts";
 
 const RULES: LayoutRules = {
   blockSizeBytes: 4096,

@@ -8,7 +8,7 @@ import { readPayload } from "../../lib/model/payload.ts";
 import { EntryDigester, openExt4Source } from "../../lib/source/ext4_image.ts";
 import { openImage } from "../../lib/source/source.ts";
 import { openSourceFile } from "../../lib/source/source_file.ts";
-import { treeItems } from "../../lib/tree/entries.ts";
+import { treeItems } from "../../lib/tree/tar.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import { makeImage } from "../ext4/made_image.ts";
 import { mustRun } from "../oracle/command.ts";

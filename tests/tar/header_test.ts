@@ -6,15 +6,16 @@ import {
   checkHeaderSum,
   GNU_FIELDS,
   HEADER_FIELDS,
+  limitFault,
   paddedSizeBytes,
   parseDecimal,
   parsePaxTime,
+  quoted,
   readNumberField,
   readPaxTime,
   STAR_PREFIX,
   USTAR_PREFIX,
 } from "../../lib/tar/header.ts";
-import { limitFault, quoted } from "../../lib/tar/limits.ts";
 import { paxHeader, rawEntry, rawHeader, rawTar } from "./raw.ts";
 import { faultOf, readOne, readTar } from "./read.ts";
 

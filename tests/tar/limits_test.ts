@@ -1,7 +1,7 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { InputError } from "../../lib/errors.ts";
 import { TarIndexer } from "../../lib/tar/indexer.ts";
-import { DEFAULT_TAR_LIMITS, type TarLimits } from "../../lib/tar/limits.ts";
+import { DEFAULT_TAR_LIMITS, type TarLimits } from "../../lib/tar/header.ts";
 import { buildTar, buildTarEntry, joinBytes } from "./build.ts";
 import { longName, padded, paxHeader, rawEntry, rawHeader, rawTar } from "./raw.ts";
 import { readTar } from "./read.ts";

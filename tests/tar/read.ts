@@ -8,7 +8,7 @@ import { memoryReader } from "../../lib/io/random_reader.ts";
 import { readPayload } from "../../lib/model/payload.ts";
 import type { TarEntry } from "../../lib/tar/entry.ts";
 import { TarIndexer } from "../../lib/tar/indexer.ts";
-import type { TarLimits } from "../../lib/tar/limits.ts";
+import type { TarLimits } from "../../lib/tar/header.ts";
 
 /** What a test may choose. */
 export interface ReadOptions {

@@ -10,9 +10,13 @@ import {
   emptyTree,
   missingTarget,
 } from "../../lib/tree/build.ts";
-import { type ApplyContext, LayerChanges, TreeIndex } from "../../lib/tree/layer.ts";
-import { DEFAULT_TREE_LIMITS, TreeBudget, type TreeLimits } from "../../lib/tree/limits.ts";
-import { impliedDirectoryAttributes } from "../../lib/tree/nodes.ts";
+import {
+  type ApplyContext,
+  impliedDirectoryAttributes,
+  LayerChanges,
+  TreeIndex,
+} from "../../lib/tree/layer.ts";
+import { DEFAULT_TREE_LIMITS, TreeBudget, type TreeLimits } from "../../lib/tree/paths.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import { EDGE_IMAGES } from "../edge_images/cases.ts";
 import type { EdgeImage } from "../edge_images/edge_image.ts";

@@ -6,7 +6,7 @@
 import { byteStringFromBytes } from "../../lib/bytes/byte_string.ts";
 import { type FileTree, type TreeNode, walkTree } from "../../lib/model/node.ts";
 import { readPayload } from "../../lib/model/payload.ts";
-import { isWhiteoutDevice } from "../../lib/tree/nodes.ts";
+import { isWhiteoutDevice } from "../../lib/tree/layer.ts";
 
 /** All that can be seen of one name. */
 export interface NameDescription {

@@ -5,7 +5,7 @@ import { memoryReader } from "../../lib/io/random_reader.ts";
 import type { FileNode, FileTree } from "../../lib/model/node.ts";
 import { buildTree } from "../../lib/tree/build.ts";
 import { diffTrees, equalAttributes, equalContent } from "../../lib/tree/diff.ts";
-import { treeItems } from "../../lib/tree/entries.ts";
+import { treeItems } from "../../lib/tree/tar.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import { describeDifference, firstDifference } from "../oracle/compare.ts";
 import { Random } from "../oracle/noise.ts";

@@ -11,7 +11,7 @@ import {
   ROOT_ENTRY_PATH,
   treeItems,
   whiteoutItem,
-} from "../../lib/tree/entries.ts";
+} from "../../lib/tree/tar.ts";
 import { overlayTrees } from "../../lib/tree/overlay.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import { describeDifference, firstDifference } from "../oracle/compare.ts";

@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { displayName } from "../../lib/bytes/byte_string.ts";
 import { type FileTree, walkTree } from "../../lib/model/node.ts";
 import { buildTree } from "../../lib/tree/build.ts";
-import { rankPayloads } from "../../lib/tree/first_layers.ts";
+import { rankPayloads } from "../../lib/tree/layer.ts";
 import { Random } from "../oracle/noise.ts";
 import { dir, file, treeOf } from "../oracle/tree_builder.ts";
 import type { SimpleEntry } from "../tar/build.ts";

@@ -1,8 +1,14 @@
 import { assertEquals, assertNotEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../lib/errors.ts";
 import type { TreeNode, Xattr } from "../../lib/model/node.ts";
-import { impliedDirectoryAttributes, isWhiteoutDevice } from "../../lib/tree/nodes.ts";
-import { attributesOf, emptyDirectory, nodeOf, sortXattrs } from "../../lib/tree/nodes.ts";
+import {
+  attributesOf,
+  emptyDirectory,
+  impliedDirectoryAttributes,
+  isWhiteoutDevice,
+  nodeOf,
+  sortXattrs,
+} from "../../lib/tree/layer.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import type { SimpleEntry } from "../tar/build.ts";
 import { layerOf } from "./layers.ts";

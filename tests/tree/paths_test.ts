@@ -2,8 +2,14 @@ import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../lib/errors.ts";
 import type { DirectoryNode } from "../../lib/model/node.ts";
 import { buildTree } from "../../lib/tree/build.ts";
-import { TreeBudget, type TreeLimits } from "../../lib/tree/limits.ts";
-import { checkName, normalisePath, PathWalker, type WalkRules } from "../../lib/tree/paths.ts";
+import {
+  checkName,
+  normalisePath,
+  PathWalker,
+  TreeBudget,
+  type TreeLimits,
+  type WalkRules,
+} from "../../lib/tree/paths.ts";
 import type { SimpleEntry } from "../tar/build.ts";
 import { layersOf, treeOptions } from "./layers.ts";
 

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { resolvePath } from "../../lib/tree/resolve.ts";
+import { resolvePath } from "../../lib/tree/paths.ts";
 import { dir, file, symlink, treeOf } from "../oracle/tree_builder.ts";
 
 const TREE = treeOf({

@@ -5,9 +5,8 @@
  */
 import { memoryReader } from "../../lib/io/random_reader.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
-import { writeTar } from "../../lib/tree/write_tar.ts";
+import { type TarItem, writeTar } from "../../lib/tree/tar.ts";
 import type { TreeLayer } from "../../lib/tree/build.ts";
-import type { TarItem } from "../../lib/tree/entries.ts";
 import { readTar } from "../tar/read.ts";
 
 /** The bytes of a tar of these entries. */

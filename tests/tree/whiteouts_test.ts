@@ -2,10 +2,8 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { InputError } from "../../lib/errors.ts";
 import { walkTree } from "../../lib/model/node.ts";
 import { buildTree } from "../../lib/tree/build.ts";
-import { LayerChanges, TreeIndex } from "../../lib/tree/layer.ts";
-import { TreeBudget } from "../../lib/tree/limits.ts";
-import { impliedDirectoryAttributes } from "../../lib/tree/nodes.ts";
-import { PathWalker } from "../../lib/tree/paths.ts";
+import { impliedDirectoryAttributes, LayerChanges, TreeIndex } from "../../lib/tree/layer.ts";
+import { PathWalker, TreeBudget } from "../../lib/tree/paths.ts";
 import {
   applyMarkers,
   findMarkers,

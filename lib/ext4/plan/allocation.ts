@@ -14,9 +14,13 @@ import {
   joinedInOrder,
   mergeRanges,
 } from "../../layout/blocks.ts";
-import type { HotOrder } from "../../layout/hot_order.ts";
+import {
+  appendExtents,
+  type HotOrder,
+  type Placement,
+  placePayloads,
+} from "../../layout/placement.ts";
 import { type LayoutRules, runStarts } from "../../layout/packing.ts";
-import { appendExtents, type Placement, placePayloads } from "../../layout/placement.ts";
 import { BLOCK_SIZE_BYTES, type Payload } from "../../model/payload.ts";
 import { EXTENT_BLOCKS_MAX } from "../format/constants.ts";
 import { type ExtentLeaf, extentTreeBlockCount } from "../format/extent.ts";

@@ -16,7 +16,7 @@ import {
 import type { SpoolWriter } from "../../io/spool.ts";
 import type { TarEntry } from "../../tar/entry.ts";
 import { TarIndexer } from "../../tar/indexer.ts";
-import type { TarLimits } from "../../tar/limits.ts";
+import type { TarLimits } from "../../tar/header.ts";
 import { uuidOfComment } from "../../tar/pax.ts";
 import {
   contentFault,
