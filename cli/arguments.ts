@@ -54,7 +54,7 @@ interface SplitLine {
 export function readCommandLine(words: readonly string[], commands: readonly Command[]): Request {
   const line = splitLine(words, [
     ...COMMON_OPTIONS,
-    ...commands.flatMap((command) => command.options),
+    ...candidates(words, commands).flatMap((command) => command.options),
   ]);
   const { operands, operandsBefore } = line;
   const named = operandsBefore > 0 ? operands.slice(0, operandsBefore) : operands;
@@ -77,6 +77,16 @@ export function readCommandLine(words: readonly string[], commands: readonly Com
       return checkArguments(command, line, operands.slice(nameWords), commands);
     },
   };
+}
+
+/** The commands that may be meant: all of them where the first word is an option, which may be that of any. */
+function candidates(words: readonly string[], commands: readonly Command[]): readonly Command[] {
+  const [first] = words;
+  if (words.length === 1 && COMMON_OPTIONS.some(({ name }) => `--${name}` === first)) return [];
+  const group = commands.filter(({ name, aliases = [] }) =>
+    [name, ...aliases].some((text) => text.split(" ")[0] === first)
+  );
+  return group.length > 0 ? group : commands;
 }
 
 /** The command whose name or alias the words begin with; the longest wins. */

@@ -76,6 +76,21 @@ export interface Command {
   load(): Promise<Run>;
 }
 
+/** A command whose options are put together when somebody asks for them: at most starts, those of one command. */
+export function command(
+  { options: optionsOnDemand, ...rest }: Omit<Command, "options"> & {
+    readonly options: () => readonly OptionSpec[];
+  },
+): Command {
+  let options: readonly OptionSpec[] | undefined;
+  return {
+    ...rest,
+    get options() {
+      return options ??= optionsOnDemand();
+    },
+  };
+}
+
 /**
  * An option, written as the help shows it: `-o, --output FILE`; with `,...` behind a value that may be a list, and `...`
  * behind one that may be repeated and holds commas.
@@ -88,25 +103,32 @@ export function option(
   summary: string,
   more: Partial<OptionSpec> = {},
 ): OptionSpec {
-  const [, short, name, value, list] =
-    /^(?:-(.), )?--(\S+)(?: (.+?)(,?(?<!\/)\.\.\.)?)?$/.exec(shown) ??
-      [];
-  invariant(name !== undefined, `\`${shown}\` is an option`);
-  const parts = value?.split("|") ?? [];
-  const choices = parts.filter((part) => /^[a-z-]+$/.test(part));
-  const completion = completionOf(value ?? "");
-  return {
-    name,
-    ...short === undefined ? {} : { short },
-    ...value === undefined ? {} : { value },
+  // Options are made at every start, so no pattern takes them apart.
+  const dashes = shown.indexOf("--");
+  const space = shown.indexOf(" ", dashes);
+  const spec: { -readonly [K in keyof OptionSpec]: OptionSpec[K] } = {
+    name: shown.slice(dashes + 2, space < 0 ? undefined : space),
     summary,
-    ...choices.length === 0 ? {} : { choices },
-    ...choices.length > 0 && choices.length < parts.length ? { open: true } : {},
-    ...list === undefined ? {} : { list: true },
-    ...list === "..." ? { whole: true } : {},
-    ...completion === undefined ? {} : { completion },
-    ...more,
   };
+  if (dashes > 0) spec.short = shown[1]!;
+  if (space > 0) {
+    let value = shown.slice(space + 1);
+    if (value.endsWith("...") && !value.endsWith("/...")) {
+      spec.list = true;
+      if (!value.endsWith(",...")) spec.whole = true;
+      value = value.slice(0, spec.whole ? -3 : -4);
+    }
+    spec.value = value;
+    if (value !== value.toUpperCase()) {
+      const parts = value.split("|");
+      const choices = parts.filter((part) => /^[a-z-]+$/.test(part));
+      if (choices.length > 0) spec.choices = choices;
+      if (choices.length > 0 && choices.length < parts.length) spec.open = true;
+    }
+    const completion = completionOf(value);
+    if (completion !== undefined) spec.completion = completion;
+  }
+  return Object.assign(spec, more);
 }
 
 /** An operand, written as the help shows it: `IMAGE`, `IMAGE...`, `[PATH]`, `[TOPIC...]`. */
@@ -127,9 +149,12 @@ export function operand(
   };
 }
 
+const FILES = ["FILE", "IMAGE", "INDEX", "TAR"];
+
 function completionOf(value: string): Completion | undefined {
   if (value === "SOURCE") return "source";
-  return /FILE|IMAGE|INDEX|TAR/.test(value) ? "file" : /DIR/.test(value) ? "directory" : undefined;
+  if (FILES.some((word) => value.includes(word))) return "file";
+  return value.includes("DIR") ? "directory" : undefined;
 }
 
 /** Examples from pairs of lines: `# WHAT THE LINE DOES`, and the line. */

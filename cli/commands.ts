@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { type Command, examples, operand, option } from "./command.ts";
+import { type Command, command, examples, operand, option } from "./command.ts";
 import { TOPICS } from "./help.ts";
 import { BLESS_LAYERED, BLESS_MERGED, DIFF, EXPORT } from "./table/bless.ts";
 import { CAT, CHECKSUM, INSPECT, LS, MAP, PROBE, VERIFY } from "./table/images.ts";
@@ -17,7 +17,7 @@ import { CHUNK, PRUNE, RESTORE, STORE_VERIFY } from "./table/stores.ts";
 import { SERVE } from "./table/serve.ts";
 import { VERITY_DUMP, VERITY_FORMAT, VERITY_VERIFY } from "./table/verity.ts";
 
-const COMPLETIONS: Command = {
+const COMPLETIONS = command({
   name: "completions",
   summary: "print the completion script for a shell",
   examples: examples(`
@@ -29,11 +29,11 @@ const COMPLETIONS: Command = {
     blessfs completions fish > ~/.config/fish/completions/blessfs.fish
   `),
   positionals: [operand("SHELL", "what the script is for", { choices: ["bash", "zsh", "fish"] })],
-  options: [],
+  options: () => [],
   load: async () => (await import("./manual.ts")).runCompletions,
-};
+});
 
-const MAN: Command = {
+const MAN = command({
   name: "man",
   summary: "print the manual page",
   examples: examples(`
@@ -43,16 +43,16 @@ const MAN: Command = {
     blessfs man > /usr/local/share/man/man1/blessfs.1
   `),
   positionals: [],
-  options: [
+  options: () => [
     option("--format FORMAT", "roff is for man(1), markdown is docs/CLI.md", {
       choices: ["roff", "markdown"],
       default: "roff",
     }),
   ],
   load: async () => (await import("./manual.ts")).runMan(COMMANDS),
-};
+});
 
-const HELP: Command = {
+const HELP = command({
   name: "help",
   summary: "show help on a command or a topic",
   examples: examples(`
@@ -66,9 +66,9 @@ const HELP: Command = {
       completion: "command",
     }),
   ],
-  options: [],
+  options: () => [],
   load: async () => (await import("./manual.ts")).runHelp(COMMANDS),
-};
+});
 
 export const COMMANDS: readonly Command[] = [
   BLESS_MERGED,

@@ -4,14 +4,7 @@
  * @module
  */
 import { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "../../lib/bless/options.ts";
-import {
-  type Command,
-  examples,
-  JSON_OPTION,
-  operand,
-  option,
-  type OptionSpec,
-} from "../command.ts";
+import { command, examples, JSON_OPTION, operand, option, type OptionSpec } from "../command.ts";
 import {
   ADDITION_OPTIONS,
   CHUNK_OPTIONS,
@@ -31,7 +24,7 @@ const CONFIG_OPTION: OptionSpec = option(
   "write the config of the image (entry point, environment and so on) as it is stored; - writes it to standard output",
 );
 
-export const BLESS_MERGED: Command = {
+export const BLESS_MERGED = command({
   name: "bless merged",
   aliases: ["bless"],
   summary: "make one ext4 image with all layers applied",
@@ -74,7 +67,7 @@ export const BLESS_MERGED: Command = {
   ],
   batchOption: "batch",
   positionals: [SOURCE_OPERAND],
-  options: [
+  options: () => [
     option(
       "-o, --output IMAGE",
       "the image to make, or the block device to write; - streams it to standard output, none makes only what --store " +
@@ -114,9 +107,9 @@ export const BLESS_MERGED: Command = {
       return await (await import("../commands/batch.ts")).runBatch(args, io);
     };
   },
-};
+});
 
-export const BLESS_LAYERED: Command = {
+export const BLESS_LAYERED = command({
   name: "bless layered",
   summary: "make one ext4 image per layer, for overlayfs",
   examples: examples(`
@@ -144,7 +137,7 @@ export const BLESS_LAYERED: Command = {
     "listed in overlay.emptyDirectories beside them, and run `mount -t overlay overlay -o OPTIONS TARGET` there.",
   ],
   positionals: [SOURCE_OPERAND],
-  options: [
+  options: () => [
     option("-o, --output DIR", "the directory for the images; created if it is missing", {
       required: true,
     }),
@@ -164,9 +157,9 @@ export const BLESS_LAYERED: Command = {
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/bless.ts")).runLayered,
-};
+});
 
-export const EXPORT: Command = {
+export const EXPORT = command({
   name: "export",
   summary: "write what is in an ext4 image, or any other source, as one tar",
   examples: examples(`
@@ -186,7 +179,7 @@ export const EXPORT: Command = {
     "which other tools ignore.",
   ],
   positionals: [operand("IMAGE", "an ext4 image, or any source", { completion: "source" })],
-  options: [
+  options: () => [
     option("-o, --output TAR", "the tar to make; - streams it to standard output", {
       required: true,
     }),
@@ -201,9 +194,9 @@ export const EXPORT: Command = {
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/export.ts")).runExport,
-};
+});
 
-export const DIFF: Command = {
+export const DIFF = command({
   name: "diff",
   summary: "write the OCI layer that turns one image into another",
   examples: examples(`
@@ -224,7 +217,7 @@ export const DIFF: Command = {
     operand("A", "the source that the layer goes on", { completion: "source" }),
     operand("B", "the source that A becomes", { completion: "source" }),
   ],
-  options: [
+  options: () => [
     option(
       "-o, --output TAR",
       "the layer to make, uncompressed; - streams it to standard output",
@@ -238,4 +231,4 @@ export const DIFF: Command = {
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/export.ts")).runDiff,
-};
+});

@@ -4,7 +4,7 @@
  * @module
  */
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
-import { type Command, examples, JSON_OPTION, operand, option } from "../command.ts";
+import { command, examples, JSON_OPTION, operand, option } from "../command.ts";
 import { sizeOption } from "../values.ts";
 import {
   ADDITION_OPTIONS,
@@ -18,7 +18,7 @@ import {
 } from "./options.ts";
 import { HASH_PLACE_OPTIONS, ROOT_HASH_OPTION, VERITY_SALT_OPTION } from "./verity.ts";
 
-export const PROBE: Command = {
+export const PROBE = command({
   name: "probe",
   aliases: ["dedup-probe"],
   summary: "show what fixed-grid dedup saves across images",
@@ -44,7 +44,7 @@ export const PROBE: Command = {
     "pass; aligned, the image as bless would lay it out, for each threshold and packing.",
   ],
   positionals: [operand("SOURCE...", "an image; new bytes are counted in this order")],
-  options: [
+  options: () => [
     option("--align-threshold SIZE|none,...", "a row for each threshold; none is always a row", {
       key: "alignThresholdBytes",
       defaultText: `DEDUP_ALIGN_THRESHOLD, else ${sizeOption(MERGED_DEFAULTS.alignThresholdBytes)}`,
@@ -121,9 +121,9 @@ export const PROBE: Command = {
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/probe.ts")).run,
-};
+});
 
-export const MAP: Command = {
+export const MAP = command({
   name: "map",
   summary: "draw how ext4 images lie on a grid, and which cells they share",
   examples: examples(`
@@ -137,7 +137,7 @@ export const MAP: Command = {
     "use. With several images, a point marks each cell that another one has too.",
   ],
   positionals: [{ ...IMAGE_OPERAND, repeated: true }],
-  options: [
+  options: () => [
     option("--plot FILE", "the SVG file to make", { required: true }),
     option("--grid SIZE", "the size of cells", {
       key: "gridBytes",
@@ -152,9 +152,9 @@ export const MAP: Command = {
     ...REPLAY_OPTIONS,
   ],
   load: async () => (await import("../commands/probe.ts")).runMap,
-};
+});
 
-export const VERIFY: Command = {
+export const VERIFY = command({
   name: "verify",
   summary: "check ext4 images: every checksum, every structure, every count",
   examples: examples(`
@@ -176,7 +176,7 @@ export const VERIFY: Command = {
     "--grid or --align-threshold, files off that grid count as damage.",
   ],
   positionals: [operand("IMAGE...", "an ext4 image")],
-  options: [
+  options: () => [
     option("--grid SIZE", "the grid that large files should lie on", {
       key: "gridBytes",
       default: sizeOption(MERGED_DEFAULTS.gridBytes),
@@ -198,9 +198,9 @@ export const VERIFY: Command = {
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/verify.ts")).run,
-};
+});
 
-export const INSPECT: Command = {
+export const INSPECT = command({
   name: "inspect",
   summary: "show what an ext4 image is made of, or the manifest and config of any other source",
   examples: examples(`
@@ -232,7 +232,7 @@ export const INSPECT: Command = {
     ),
     operand("[PATH]", "a name in the image, or <N> for an inode"),
   ],
-  options: [
+  options: () => [
     option("--max-extents N", "list at most this many extents of an inode", {
       default: "1000",
     }),
@@ -242,9 +242,9 @@ export const INSPECT: Command = {
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/inspect.ts")).run,
-};
+});
 
-export const LS: Command = {
+export const LS = command({
   name: "ls",
   summary: "list files of an ext4 image",
   examples: examples(`
@@ -265,7 +265,7 @@ export const LS: Command = {
     IMAGE_OPERAND,
     operand("[PATH]", "a name in the image, or <N> for an inode; the root when left out"),
   ],
-  options: [
+  options: () => [
     option("-l, --long", "show inode, mode, owner, size and time too"),
     option("-R, --recursive", "list subdirectories too"),
     option("-d, --directory", "list a directory or symlink itself"),
@@ -275,9 +275,9 @@ export const LS: Command = {
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/ls.ts")).runLs,
-};
+});
 
-export const CAT: Command = {
+export const CAT = command({
   name: "cat",
   summary: "print files of an ext4 image",
   examples: examples(`
@@ -291,11 +291,11 @@ export const CAT: Command = {
     "damaged file is not printed.",
   ],
   positionals: [IMAGE_OPERAND, operand("PATH...", "a file in the image, or <N> for an inode")],
-  options: [...REPLAY_OPTIONS, STRICT_IMAGE_OPTION],
+  options: () => [...REPLAY_OPTIONS, STRICT_IMAGE_OPTION],
   load: async () => (await import("../commands/ls.ts")).runCat,
-};
+});
 
-export const CHECKSUM: Command = {
+export const CHECKSUM = command({
   name: "checksum",
   summary: "switch the metadata checksums of an ext4 image on or off, in place",
   examples: examples(`
@@ -313,10 +313,10 @@ export const CHECKSUM: Command = {
     "An image without room for checksums is left unchanged; the error says how many blocks are too full.",
   ],
   positionals: [operand("IMAGE", "the image, a regular file")],
-  options: [
+  options: () => [
     option("--enable", "add checksums to all metadata"),
     option("--disable", "remove them"),
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/checksum.ts")).run,
-};
+});

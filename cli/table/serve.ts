@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { type Command, examples, JSON_OPTION, operand, option } from "../command.ts";
+import { command, examples, JSON_OPTION, operand, option } from "../command.ts";
 import { SOURCE_OPTIONS } from "./options.ts";
 
-export const SERVE: Command = {
+export const SERVE = command({
   name: "serve",
   summary: "bless in the background, over an HTTP API",
   examples: examples(`
@@ -25,7 +25,7 @@ export const SERVE: Command = {
   ],
   positionals: [],
   handlesSignals: true,
-  options: [
+  options: () => [
     option(
       "--listen unix:PATH|HOST:PORT",
       "where to listen; TCP wants --token-file, or --insecure on loopback",
@@ -93,13 +93,13 @@ export const SERVE: Command = {
     ),
   ],
   load: async () => (await import("../commands/serve.ts")).run,
-};
+});
 
 /**
  * `blessfs serve-task TASK`: what a server runs in a process of its own, beside `bless`. It is in no help, and not in the
  * table of commands: nobody else needs it.
  */
-export const SERVE_TASK: Command = {
+export const SERVE_TASK = command({
   name: "serve-task",
   summary: "do one part of a server's job",
   examples: [],
@@ -107,11 +107,11 @@ export const SERVE_TASK: Command = {
     operand("TASK", "what to do", { choices: ["resolve", "measure", "forget"] }),
     operand("WHAT...", "a source, or files"),
   ],
-  options: [
+  options: () => [
     ...SOURCE_OPTIONS,
     option("--grid-bytes BYTES", "the cells of the files"),
     option("--cells FILE", "the database of the cells that are known"),
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/serve.ts")).runTask,
-};
+});

@@ -4,14 +4,7 @@
  * @module
  */
 import { MERGED_DEFAULTS } from "../../lib/bless/options.ts";
-import {
-  type Command,
-  examples,
-  JSON_OPTION,
-  operand,
-  option,
-  type OptionSpec,
-} from "../command.ts";
+import { command, examples, JSON_OPTION, operand, option, type OptionSpec } from "../command.ts";
 import { sizeOption } from "../values.ts";
 import { CERTIFICATE_OPTIONS, CHUNK_OPTIONS, forceOption, STORE_OPTION } from "./options.ts";
 
@@ -21,7 +14,7 @@ const STORE: OptionSpec = {
   summary: "the chunk store: a directory, or s3+https://HOST/BUCKET/PREFIX",
 };
 
-export const CHUNK: Command = {
+export const CHUNK = command({
   name: "chunk",
   summary: "put an existing image into a chunk store of casync and desync",
   examples: examples(`
@@ -40,7 +33,7 @@ export const CHUNK: Command = {
     "Several hosts can write to one store at the same time.",
   ],
   positionals: [operand("IMAGE", "a file or a block device, or - for standard input")],
-  options: [
+  options: () => [
     { ...STORE_OPTION, required: true },
     option(
       "-o, --output FILE.caibx",
@@ -56,9 +49,9 @@ export const CHUNK: Command = {
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/chunk.ts")).run,
-};
+});
 
-export const RESTORE: Command = {
+export const RESTORE = command({
   name: "restore",
   summary: "get an image back from a chunk store",
   examples: examples(`
@@ -75,7 +68,7 @@ export const RESTORE: Command = {
     "first, and only what differs is written.",
   ],
   positionals: [operand("INDEX", "a .caibx file, or - for standard input")],
-  options: [
+  options: () => [
     STORE,
     option("-o, --output IMAGE|DEVICE", "the file or block device to write", { required: true }),
     option(
@@ -86,9 +79,9 @@ export const RESTORE: Command = {
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/stores.ts")).runRestore,
-};
+});
 
-export const PRUNE: Command = {
+export const PRUNE = command({
   name: "prune",
   summary: "remove chunks from a store that no index names",
   examples: examples(`
@@ -103,7 +96,7 @@ export const PRUNE: Command = {
     "mark below .blessfs in the store: the next run on the same host removes it, for others it counts for a day.",
   ],
   positionals: [operand("INDEX...", "the .caibx files of all images to keep")],
-  options: [
+  options: () => [
     STORE,
     option("--grace TIME", "keep chunks that were stored less than this ago: 30m, 24h, 7d", {
       default: "24h",
@@ -112,9 +105,9 @@ export const PRUNE: Command = {
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/stores.ts")).runPrune,
-};
+});
 
-export const STORE_VERIFY: Command = {
+export const STORE_VERIFY = command({
   name: "store verify",
   summary: "read every chunk of a store and check its digest",
   examples: examples(`
@@ -123,6 +116,6 @@ export const STORE_VERIFY: Command = {
   `),
   description: ["Exits with 1 if a chunk is damaged. Nothing is changed."],
   positionals: [],
-  options: [STORE, JSON_OPTION],
+  options: () => [STORE, JSON_OPTION],
   load: async () => (await import("../commands/stores.ts")).runVerify,
-};
+});

@@ -4,14 +4,7 @@
  * @module
  */
 import { VERITY_FORMATS } from "../../lib/verity/format.ts";
-import {
-  type Command,
-  examples,
-  JSON_OPTION,
-  operand,
-  option,
-  type OptionSpec,
-} from "../command.ts";
+import { command, examples, JSON_OPTION, operand, option, type OptionSpec } from "../command.ts";
 import { forceOption } from "./options.ts";
 
 /** Proves data and tree. `verify` has it, too. */
@@ -74,7 +67,7 @@ const VERITY_IMAGE = operand(
   "an image, a disk with a partition table, or a block device",
 );
 
-export const VERITY_FORMAT: Command = {
+export const VERITY_FORMAT = command({
   name: "verity format",
   summary: "give an image a dm-verity hash tree, as veritysetup format does",
   examples: examples(`
@@ -92,7 +85,7 @@ export const VERITY_FORMAT: Command = {
     "mount it through dm-verity only.",
   ],
   positionals: [VERITY_IMAGE],
-  options: [
+  options: () => [
     { ...HASH_PLACE_OPTIONS[0]!, summary: "write the tree here, not behind the image" },
     option("--salt HEX|random", "the salt of every hash, at most 256 bytes; - for none", {
       key: "veritySalt",
@@ -106,9 +99,9 @@ export const VERITY_FORMAT: Command = {
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/verity.ts")).runFormat,
-};
+});
 
-export const VERITY_VERIFY: Command = {
+export const VERITY_VERIFY = command({
   name: "verity verify",
   summary: "check an image and its hash tree against a root hash",
   examples: examples(`
@@ -122,7 +115,7 @@ export const VERITY_VERIFY: Command = {
     "when there is one. On a disk, the partitions are found by the root hash.",
   ],
   positionals: [VERITY_IMAGE],
-  options: [
+  options: () => [
     { ...ROOT_HASH_OPTION, required: true },
     ...HASH_PLACE_OPTIONS,
     option("--max-findings COUNT", "how many damaged blocks are shown; all are counted", {
@@ -131,9 +124,9 @@ export const VERITY_VERIFY: Command = {
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/verity.ts")).runVerify,
-};
+});
 
-export const VERITY_DUMP: Command = {
+export const VERITY_DUMP = command({
   name: "verity dump",
   summary: "show the hash tree of an image, or how to open it",
   examples: examples(`
@@ -150,7 +143,7 @@ export const VERITY_DUMP: Command = {
     "line of veritytab(5), containerd the JSON of its snapshotter.",
   ],
   positionals: [VERITY_IMAGE],
-  options: [
+  options: () => [
     ROOT_HASH_OPTION,
     ...HASH_PLACE_OPTIONS,
     option("--format WHAT", "for whom it is written", {
@@ -167,4 +160,4 @@ export const VERITY_DUMP: Command = {
     JSON_OPTION,
   ],
   load: async () => (await import("../commands/verity.ts")).runDump,
-};
+});
