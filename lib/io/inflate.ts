@@ -253,8 +253,10 @@ function joined(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
+/** Deno's decoders run in the calling thread: nothing else runs while they inflate a piece. */
+export const INFLATES_IN_PLACE: boolean = "deno" in versions;
 /** Deno's decoder must not meet damage behind its first output of a write: see zstd_frames.ts. */
-const WRITES_ONE_BLOCK = "deno" in versions;
+const WRITES_ONE_BLOCK = INFLATES_IN_PLACE;
 /** A block inflates to 128 KiB at most. */
 const ZSTD_CHUNK_BYTES = WRITES_ONE_BLOCK ? 256 << 10 : 1 << 20;
 

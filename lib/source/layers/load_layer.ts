@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { setImmediate, setTimeout } from "node:timers/promises";
 import { InputError, IoError, throwIfAborted } from "../../errors.ts";
 import { Digester } from "../../bytes/digest.ts";
-import { SNIFF_BYTES, sniffCompression } from "../../io/inflate.ts";
+import { INFLATES_IN_PLACE, SNIFF_BYTES, sniffCompression } from "../../io/inflate.ts";
 import {
   createUnlinkedFile,
   PartedSpool,
@@ -70,7 +70,7 @@ export interface LoadContext {
   readonly signal: AbortSignal;
   /** A worker for this layer alone, started if there is none. */
   readonly worker: () => LayerWorker;
-  /** Whether a layer of a file may be read here, however long it is, because this thread would only wait. */
+  /** Whether a layer of a file may be read here, however long it is, because this thread has nothing else to do. */
   readonly isIdleHere: boolean;
   readonly budget: ImageBudget;
   /** The most parts that its spool may have; each is an open file. */
@@ -254,9 +254,8 @@ async function run(
     stopped: () => context.signal.aborted,
   };
   const job = layerJob(source, context.options);
-  const inlineBytes = context.isIdleHere && input?.kind === "file"
-    ? Infinity
-    : DEFAULT_INLINE_LAYER_BYTES;
+  const isQuick = input?.kind === "file" && (spool === undefined || !INFLATES_IN_PLACE);
+  const inlineBytes = context.isIdleHere && isQuick ? Infinity : DEFAULT_INLINE_LAYER_BYTES;
   const inline = sizeBytes <= (context.options.inlineLayerBytes ?? inlineBytes);
   if (input === undefined || inline || !canShare(input, spool)) {
     const writer = spool && new SpoolWriter(spool.target);

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { InputError, InterruptedError } from "../../../lib/errors.ts";
 import { digestOf } from "../../../lib/bytes/digest.ts";
+import { INFLATES_IN_PLACE } from "../../../lib/io/inflate.ts";
 import { loadLayers, openImage, type SourceOptions } from "../../../lib/source/source.ts";
 import { Warnings } from "../../../lib/warnings.ts";
 import { HAS_ZSTD, skippableFrame, zstdOf } from "../../io/compressed_samples.ts";
@@ -27,6 +28,22 @@ import {
   withDirectory,
   withLoaded,
 } from "../helpers.ts";
+
+Deno.test("loadLayers starts no thread for one layer, unless inflating it here would hold up all else", async () => {
+  await withDirectory(async (directory) => {
+    const tar = buildTar([{ path: "big", data: noise(600_000) }]);
+    const gzip = gzipSync(tar);
+    // A thread cannot start.
+    const options = testOptions({ workerUrl: "data:text/javascript,throw new Error('no thread')" });
+    for (const [name, bytes] of [["plain", tar], ["gzip", gzip]] as const) {
+      const path = join(directory, name);
+      writeFileSync(path, bytes);
+      const load = () => withLoaded(`tar:${path}`, options, ([layer]) => void storeBytes(layer!));
+      if (name === "gzip" && INFLATES_IN_PLACE) await assertRejects(load, Error, "no thread");
+      else await load();
+    }
+  });
+});
 
 const EMPTY_SHA256 = digestOf(new Uint8Array(0));
 
