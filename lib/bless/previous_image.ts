@@ -182,7 +182,7 @@ async function scanBlocks(
       readExactly(reader, piece, at);
       digester.update(piece);
       for (let inset = 0; inset < piece.length; inset += BLOCK_SIZE_BYTES) {
-        if (isZero(piece.subarray(inset, inset + BLOCK_SIZE_BYTES))) continue;
+        if (isZero(piece, inset, inset + BLOCK_SIZE_BYTES)) continue;
         const startBlock = (at + inset) / BLOCK_SIZE_BYTES;
         const last = ranges.at(-1);
         if (last?.startBlock === startBlock - (last?.blockCount ?? 0)) last!.blockCount++;
@@ -250,10 +250,10 @@ class CellComparison {
   }
 }
 
-function isZero(bytes: Uint8Array): boolean {
-  for (let at = 0; at < bytes.length; at += BLOCK_SIZE_BYTES) {
-    const block = bytes.subarray(at, at + BLOCK_SIZE_BYTES);
-    if (ZEROS.compare(block, 0, block.length, 0, block.length) !== 0) return false;
+/** Whether whole blocks are all zeros. */
+function isZero(bytes: Uint8Array, start = 0, end = bytes.length): boolean {
+  for (let at = start; at < end; at += BLOCK_SIZE_BYTES) {
+    if (ZEROS.compare(bytes, at, at + BLOCK_SIZE_BYTES) !== 0) return false;
   }
   return true;
 }
