@@ -8,7 +8,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { createHash, type Hash } from "node:crypto";
+import { createHash } from "node:crypto";
 import type { ByteString } from "../bytes/byte_string.ts";
 import { invariant, type OptionDifference } from "../errors.ts";
 import { parseDigest } from "../bytes/digest.ts";
@@ -86,36 +86,35 @@ export function treeDigest(
   diffId: string,
   diffIdOf: (layerIndex: number) => string,
 ): string {
-  const hash = createHash("sha256");
-  addRecord(hash, ["blessfs layer tree 1", diffId]);
+  const hash = new RecordHash();
+  hash.add(["blessfs layer tree 1", diffId]);
   const seen = new Map<TreeNode, number>();
   const ranks = layerRanks(tree);
   for (const { path, node } of walkTree(tree)) {
     const known = seen.get(node);
     if (known !== undefined) {
-      addRecord(hash, [path, `same ${known}`]);
+      hash.add([path, `same ${known}`]);
       continue;
     }
     seen.set(node, seen.size);
     const { mode, uid, gid, mtimeSeconds, mtimeNanoseconds, xattrs } = node.attributes;
     const numbers = `${mode} ${uid} ${gid} ${mtimeSeconds} ${mtimeNanoseconds} ${xattrs.length}`;
-    const { layerIndex } = node.origin;
-    addRecord(hash, [
-      path,
-      node.kind,
-      numbers,
-      contentOf(node, diffIdOf, ranks.get(layerIndex) ?? 0),
-    ]);
-    for (const { name, value } of xattrs) addRecord(hash, [name], value);
+    const rank = ranks.get(node.origin.layerIndex) ?? 0;
+    hash.add([path, node.kind, numbers, contentOf(node, diffIdOf, rank)]);
+    for (const { name, value } of xattrs) hash.add([name], value);
   }
-  return `sha256:${hash.digest("hex")}`;
+  return hash.digest();
 }
 
 /** Numbers the layers that files come from, without gaps. */
 function layerRanks(tree: FileTree): Map<number, number> {
   const indexes = new Set<number>();
-  for (const { node } of walkTree(tree)) {
-    if (node.kind === "file") indexes.add(node.origin.layerIndex);
+  const directories = [tree.root];
+  for (let directory = directories.pop(); directory; directory = directories.pop()) {
+    for (const node of directory.children.values()) {
+      if (node.kind === "file") indexes.add(node.origin.layerIndex);
+      else if (node.kind === "directory") directories.push(node);
+    }
   }
   return new Map([...indexes].sort((a, b) => a - b).map((layerIndex, rank) => [layerIndex, rank]));
 }
@@ -137,12 +136,32 @@ function contentOf(
   }
 }
 
-/** Adds fields with their lengths, so that different records never hash the same bytes. */
-function addRecord(hash: Hash, fields: readonly ByteString[], bytes?: Uint8Array): void {
-  const lengths = fields.map(({ length }) => length).join(" ");
-  invariant(fields.every((field) => !/[^\0-\xff]/.test(field)), "fields are byte strings");
-  hash.update(Buffer.from(`${lengths} ${bytes?.length ?? "-"}\n${fields.join("")}`, "latin1"));
-  if (bytes) hash.update(bytes);
+/** Hashing many bytes at once is cheaper. */
+const HASHED_BYTES = 64 << 10;
+
+/** Hashes fields with their lengths, so that different records never hash the same bytes. */
+class RecordHash {
+  readonly #hash = createHash("sha256");
+  #text: ByteString = "";
+
+  add(fields: readonly ByteString[], bytes?: Uint8Array): void {
+    let lengths = "";
+    for (const { length } of fields) lengths += `${length} `;
+    this.#text += `${lengths}${bytes?.length ?? "-"}\n${fields.join("")}`;
+    if (bytes !== undefined || this.#text.length >= HASHED_BYTES) this.#flush();
+    if (bytes !== undefined) this.#hash.update(bytes);
+  }
+
+  digest(): string {
+    this.#flush();
+    return `sha256:${this.#hash.digest("hex")}`;
+  }
+
+  #flush(): void {
+    invariant(!/[^\0-\xff]/.test(this.#text), "fields are byte strings");
+    this.#hash.update(Buffer.from(this.#text, "latin1"));
+    this.#text = "";
+  }
 }
 
 /** The length of a piece of an image; the last may be shorter. */
