@@ -93,8 +93,6 @@ export interface Allocation extends GroupLayout {
 const FREE_BYTES_PER_INODE = 16384;
 /** What a file system without 64bit can address; larger ones with it are refused as well. */
 const IMAGE_BLOCKS_MAX = 2 ** 32;
-/** s_inodes_count is 32-bit. */
-const INODES_MAX = 2 ** 32 - 1;
 /** An allocation that still grows after this many rounds is a fault of the program. */
 export const ROUNDS_MAX = 64;
 
@@ -152,13 +150,10 @@ function settle(
   );
   let payloadTreeBlocks = 0;
   for (let round = 0; round < ROUNDS_MAX; round++) {
-    const { wide, backups } = settings;
-    const geometry = makeGeometry({ groupCount, inodeCount, wide, backups });
-    checkInodeTotal(geometry);
+    const geometry = makeGeometry(settings, groupCount, divCeil(inodeCount, groupCount));
     const attempt = allocateOnce(demand, settings, { geometry, payloadTreeBlocks });
     const totalBlocks = imageBlocks(attempt, settings, geometry);
     if (totalBlocks === undefined) return undefined;
-    checkImageBlocks(totalBlocks, settings);
     const groupsNeeded = divCeil(totalBlocks, BLOCKS_PER_GROUP);
     if (groupsNeeded > groupCount) {
       groupCount = groupsNeeded;
@@ -205,9 +200,10 @@ function allocateOnce(
     inodeBlocks.set(inodeNumber, metadata.takeMapped(metadata.take(content.blockCount)));
   }
   const xattrBlocks = metadata.takeBlocks(demand.inodes.planner.blocks.length);
-  const treeBlocks = blockNumbers(metadata.peek(assumed.payloadTreeBlocks));
+  const trees = new AscendingAllocator(geometry.reserved, metadata.cursor);
+  const treeBlocks = blockNumbers(trees.take(assumed.payloadTreeBlocks));
   const placement = placePayloads(demand.files, layoutRules(settings), {
-    fromBlock: metadata.cursor,
+    fromBlock: trees.cursor,
     reserved: geometry.reserved,
     runStarts: demand.runStarts,
   });
@@ -271,37 +267,18 @@ export function withPayload(
   });
 }
 
-class MetadataArea {
-  readonly #allocator: AscendingAllocator;
+/** Keeps what it hands out. */
+class MetadataArea extends AscendingAllocator {
   readonly used: BlockRange[] = [];
 
-  constructor(reserved: readonly BlockRange[]) {
-    this.#allocator = new AscendingAllocator(reserved);
-  }
-
-  get cursor(): number {
-    return this.#allocator.cursor;
-  }
-
-  take(blockCount: number): BlockRange[] {
-    const ranges = this.#allocator.take(blockCount);
-    for (const range of ranges) this.used.push(range);
-    return ranges;
-  }
-
-  /** Moves past blocks without marking them as used. */
-  peek(blockCount: number): BlockRange[] {
-    return this.#allocator.take(blockCount);
+  override takeUpTo(blockCount: number): BlockRange {
+    const range = super.takeUpTo(blockCount);
+    this.used.push(range);
+    return range;
   }
 
   takeBlocks(blockCount: number): number[] {
     return blockNumbers(this.take(blockCount));
-  }
-
-  takeContiguous(blockCount: number): number {
-    const startBlock = this.#allocator.takeContiguous(blockCount);
-    this.used.push({ startBlock, blockCount });
-    return startBlock;
   }
 
   /** Extents over `ranges`, and the blocks of the tree over them. */
@@ -337,41 +314,29 @@ export function totalSizeBlocks(sizeBytes: number): number {
 
 /** The size of the file system in blocks; undefined if the content does not fit the given size. */
 export function imageBlocks(
-  attempt: { readonly placement: Pick<Placement, "endBlock"> },
+  { placement }: { readonly placement: Pick<Placement, "endBlock"> },
   settings: Settings,
   geometry: Geometry,
 ): number | undefined {
-  const { size, gridBlocks } = settings;
+  const { size, gridBlocks, wide } = settings;
   // The payload area is behind all metadata, so its end is the end of everything; that of a kept layout counts metadata.
-  const contentEnd = attempt.placement.endBlock;
-  const needed = Math.max(contentEnd, groupsEnd(geometry));
+  const needed = Math.max(placement.endBlock, groupsEnd(geometry));
+  let totalBlocks: number;
   if (size.kind === "total") {
-    const totalBlocks = totalSizeBlocks(size.sizeBytes);
-    return totalBlocks < needed ? undefined : totalBlocks;
+    totalBlocks = totalSizeBlocks(size.sizeBytes);
+    if (totalBlocks < needed) return undefined;
+  } else {
+    const free = size.kind === "free" ? divCeil(size.freeBytes, BLOCK_SIZE_BYTES) : 0;
+    const wanted = alignUp(placement.endBlock + free, gridBlocks);
+    totalBlocks = Math.max(withoutStub(wanted, geometry, settings), alignUp(needed, gridBlocks));
   }
-  const free = size.kind === "free" ? divCeil(size.freeBytes, BLOCK_SIZE_BYTES) : 0;
-  const wanted = withoutStub(alignUp(contentEnd + free, gridBlocks), geometry, settings);
-  return Math.max(wanted, alignUp(needed, gridBlocks));
-}
-
-export function checkImageBlocks(totalBlocks: number, settings: Settings): void {
   // Without 64bit, s_blocks_count cannot hold 2^32 itself.
-  const blocksMax = settings.wide ? IMAGE_BLOCKS_MAX : IMAGE_BLOCKS_MAX - 1;
-  if (totalBlocks <= blocksMax) return;
+  const blocksMax = wide ? IMAGE_BLOCKS_MAX : IMAGE_BLOCKS_MAX - 1;
+  if (totalBlocks <= blocksMax) return totalBlocks;
   throw new InputError(
     "the image",
     `needs ${totalBlocks * BLOCK_SIZE_BYTES} bytes: blessfs makes at most ` +
       `${blocksMax * BLOCK_SIZE_BYTES}`,
-    { code: "doesNotFit" },
-  );
-}
-
-export function checkInodeTotal({ groupCount, inodesPerGroup }: Geometry): void {
-  if (groupCount * inodesPerGroup <= INODES_MAX) return;
-  throw new InputError(
-    "the image",
-    `needs ${groupCount * inodesPerGroup} inodes in ${groupCount} groups: ext4 counts at most ` +
-      `${INODES_MAX}`,
     { code: "doesNotFit" },
   );
 }

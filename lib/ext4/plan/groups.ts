@@ -8,7 +8,7 @@
  * @module
  */
 import { divCeil, exactSize, firstIndex, littleEndianWords } from "../../bytes/arithmetic.ts";
-import { optionError } from "../../errors.ts";
+import { InputError, optionError } from "../../errors.ts";
 import { type BlockRange, blocksWithin, countBlocks, forEachOverlap } from "../../layout/blocks.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import {
@@ -57,39 +57,44 @@ export interface Geometry {
   readonly reserved: readonly BlockRange[];
 }
 
-/** Works out the geometry of `groupCount` groups with room for at least `inodeCount` inodes. */
+/** s_inodes_count is 32-bit. */
+const INODES_MAX = 2 ** 32 - 1;
+
+/** Works out the geometry of `groupCount` groups with room for `inodesWanted` inodes in each. */
 export function makeGeometry(
-  options: {
-    readonly groupCount: number;
-    readonly inodeCount: number;
-    readonly wide: boolean;
-    readonly backups: "sparse" | "none";
-    /** As many as this, whatever the count of inodes. */
-    readonly inodesPerGroup?: number | undefined;
-  },
+  { wide, backups }: Pick<Settings, "wide" | "backups">,
+  groupCount: number,
+  inodesWanted: number,
 ): Geometry {
-  const { groupCount, inodeCount } = options;
-  const descriptorSizeBytes = options.wide ? 64 : 32;
+  const descriptorSizeBytes = wide ? 64 : 32;
   const descriptorBlocks = divCeil(groupCount * descriptorSizeBytes, BLOCK_SIZE_BYTES);
-  const { inodesPerGroup = divCeil(inodeCount, groupCount) } = options;
-  const inodeTableBlocks = divCeil(inodesPerGroup, INODES_PER_BLOCK);
+  const inodeTableBlocks = divCeil(inodesWanted, INODES_PER_BLOCK);
+  const inodesPerGroup = inodeTableBlocks * INODES_PER_BLOCK;
+  if (groupCount * inodesPerGroup > INODES_MAX) {
+    throw new InputError(
+      "the image",
+      `needs ${groupCount * inodesPerGroup} inodes in ${groupCount} groups: ext4 counts at most ` +
+        `${INODES_MAX}`,
+      { code: "doesNotFit" },
+    );
+  }
   const reserved: BlockRange[] = [];
   for (let group = 0; group < groupCount; group++) {
-    if (!groupHasSuperblock(group, options.backups)) continue;
+    if (!groupHasSuperblock(group, backups)) continue;
     reserved.push({ startBlock: group * BLOCKS_PER_GROUP, blockCount: 1 + descriptorBlocks });
   }
   return {
     groupCount,
     descriptorSizeBytes,
     descriptorBlocks,
-    inodesPerGroup: inodeTableBlocks * INODES_PER_BLOCK,
+    inodesPerGroup,
     inodeTableBlocks,
     reserved,
   };
 }
 
 /** Whether a group starts with a superblock and descriptors. */
-export function groupHasSuperblock(group: number, backups: "sparse" | "none"): boolean {
+export function groupHasSuperblock(group: number, backups: Settings["backups"]): boolean {
   return group === 0 || (backups === "sparse" && isSparseBackupGroup(group));
 }
 

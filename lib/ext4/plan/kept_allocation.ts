@@ -27,8 +27,6 @@ import {
   type Allocation,
   type AllocationDemand,
   blockNumbers,
-  checkImageBlocks,
-  checkInodeTotal,
   imageBlocks,
   InodeBlockTable,
   layoutRules,
@@ -75,7 +73,7 @@ export function allocateAmongKept(
     (end, { sameContent }, i) => isKept[i] === 1 ? Math.max(end, endOf(sameContent!.at(-1)!)) : end,
     1,
   );
-  const { size, wide, backups } = settings;
+  const { size } = settings;
   const inodesNeeded = Math.max(inodes.lastInodeNumber, settings.inodeCount ?? 0);
   let groupCount = Math.max(
     divCeil(size.kind === "total" ? totalSizeBlocks(size.sizeBytes) : keptEnd, BLOCKS_PER_GROUP),
@@ -84,20 +82,13 @@ export function allocateAmongKept(
   for (let round = 0; round < ROUNDS_MAX; round++) {
     const { inodesPerGroup: previousInodes } = previous.superblock;
     const keepsTables = previousInodes * groupCount >= inodesNeeded;
-    const inodesPerGroup = keepsTables ? previousInodes : Math.min(
-      INODES_PER_GROUP_MAX,
-      alignUp(
-        divCeil(Math.ceil(inodesNeeded * (1 + SPARE_INODES_SHARE)), groupCount),
-        INODES_PER_BLOCK,
-      ),
-    );
-    const geometry = makeGeometry({ groupCount, inodeCount: 0, inodesPerGroup, wide, backups });
-    checkInodeTotal(geometry);
+    const spacious = divCeil(Math.ceil(inodesNeeded * (1 + SPARE_INODES_SHARE)), groupCount);
+    const inodesPerGroup = keepsTables ? previousInodes : Math.min(INODES_PER_GROUP_MAX, spacious);
+    const geometry = makeGeometry(settings, groupCount, inodesPerGroup);
     const attempt = new KeptAttempt({ ...demand, files, settings, geometry, keepsTables }).run();
     if (typeof attempt === "string") return attempt;
     const totalBlocks = imageBlocks(attempt, settings, geometry);
     if (totalBlocks === undefined) return "the content does not fit into the given size with it";
-    checkImageBlocks(totalBlocks, settings);
     const groupsNeeded = divCeil(totalBlocks, BLOCKS_PER_GROUP);
     if (groupsNeeded <= groupCount) return { ...attempt, geometry, totalBlocks };
     groupCount = groupsNeeded;

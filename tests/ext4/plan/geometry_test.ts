@@ -12,12 +12,12 @@ Deno.test("groupHasSuperblock is true of 0, 1 and the powers of 3, 5 and 7", () 
 
 Deno.test("makeGeometry spreads inodes over groups in whole blocks of their table", () => {
   const options = { wide: true, backups: "sparse" } as const;
-  const one = makeGeometry({ ...options, groupCount: 1, inodeCount: 12 });
+  const one = makeGeometry(options, 1, 12);
   assertEquals(one.inodesPerGroup, 16);
   assertEquals(one.inodeTableBlocks, 1);
   assertEquals(one.descriptorBlocks, 1);
   assertEquals(one.reserved, [{ startBlock: 0, blockCount: 2 }]);
-  const many = makeGeometry({ ...options, groupCount: 65, inodeCount: 65 * 16 + 1 });
+  const many = makeGeometry(options, 65, 17);
   assertEquals(many.inodesPerGroup, 32);
   assertEquals(many.descriptorBlocks, 2);
   assertEquals(
@@ -28,9 +28,9 @@ Deno.test("makeGeometry spreads inodes over groups in whole blocks of their tabl
 });
 
 Deno.test("makeGeometry halves descriptors without 64bit", () => {
-  const options = { groupCount: 128, inodeCount: 1000, backups: "none" } as const;
-  assertEquals(makeGeometry({ ...options, wide: true }).descriptorBlocks, 2);
-  const narrow = makeGeometry({ ...options, wide: false });
+  const backups = "none";
+  assertEquals(makeGeometry({ backups, wide: true }, 128, 8).descriptorBlocks, 2);
+  const narrow = makeGeometry({ backups, wide: false }, 128, 8);
   assertEquals([narrow.descriptorSizeBytes, narrow.descriptorBlocks], [32, 1]);
   assertEquals(narrow.reserved, [{ startBlock: 0, blockCount: 2 }]);
 });

@@ -81,12 +81,7 @@ const INODE_ZEROED = 0x4;
 
 /** Four groups, the last a little short; only the first and a few blocks of the third are used. */
 function someLayout(): GroupLayout {
-  const geometry = makeGeometry({
-    groupCount: 4,
-    inodeCount: 4 * 32,
-    wide: true,
-    backups: "sparse",
-  });
+  const geometry = makeGeometry({ wide: true, backups: "sparse" }, 4, 32);
   return {
     geometry,
     totalBlocks: 3 * 32_768 + 1000,
