@@ -154,7 +154,10 @@ function chooseSaved(
   reference: string | undefined,
   what: string,
 ): SavedImage {
-  const hint = images.length === 0 ? "the archive holds no image" : listHint(images);
+  const names = images.flatMap(({ RepoTags = [] }, i) =>
+    RepoTags.length > 0 ? RepoTags : [`@${i}`]
+  );
+  const hint = images.length === 0 ? "the archive holds no image" : listImages(names);
   if (reference === undefined) {
     if (images.length === 1) return images[0]!;
     throw unnamed(what, images.length, hint);
@@ -170,12 +173,6 @@ function chooseSaved(
   if (named.every(({ Config }) => Config === image.Config)) return image;
   const numbers = named.map((image) => `@${images.indexOf(image)}`);
   throw severalNamed(what, reference, named.length, listImages(numbers));
-}
-
-function listHint(images: readonly SavedImage[]): string {
-  return listImages(
-    images.flatMap(({ RepoTags = [] }, i) => RepoTags.length > 0 ? RepoTags : [`@${i}`]),
-  );
 }
 
 /** A config's file is named after the image's id, which is the digest of its bytes (CVE-2014-9358). */

@@ -23,7 +23,7 @@ import {
   SIZE_BYTES,
   TEXT,
 } from "./json.ts";
-import { normalizePlatform, type Platform, type StatedPlatform } from "./platform.ts";
+import { normalizePlatform, type Platform } from "./platform.ts";
 import { checkDocumentSize } from "./source_file.ts";
 import type { SourceLimits, StoredBytes } from "./types.ts";
 
@@ -131,7 +131,7 @@ const BASE64 = v.pipe(
 const VARIANT = { variant: maybe(TEXT), "os.version": maybe(TEXT) };
 
 function platformOf(
-  { "os.version": osVersion, ...stated }: Omit<StatedPlatform, "osVersion"> & {
+  { "os.version": osVersion, ...stated }: Omit<Platform, "osVersion"> & {
     readonly "os.version": string | undefined;
   },
 ): Platform {
@@ -333,6 +333,7 @@ export function describeDocument(bytes: Uint8Array, what: string): Descriptor {
   };
 }
 
+export const OLD_MANIFEST = "a manifest of schema version 1, which is not supported";
 const FOREIGN_FIELDS = {
   index: ["layers", "config", "fsLayers"],
   manifest: ["manifests", "fsLayers"],
@@ -349,7 +350,7 @@ function parseDocument(
   const object = parseJsonObject(bytes, what);
   const version = field(object, "schemaVersion");
   if (version === 1) {
-    throw new InputError(what, "is a manifest of schema version 1, which is not supported", {
+    throw new InputError(what, `is ${OLD_MANIFEST}`, {
       code: "unsupported",
       hint: "make the image again with a current tool, for example skopeo copy",
     });

@@ -56,7 +56,12 @@ export function parseHotList(bytes: Uint8Array, name: string): HotList {
     const why = `is ${length} bytes long: at most ${LIST_BYTES_MAX} are read`;
     throw fixedLimit(name, why, "hotListBytes", LIST_BYTES_MAX, length);
   }
-  checkText(bytes, name);
+  const zero = bytes.indexOf(0);
+  if (zero >= 0) {
+    throw new InputError(name, `is binary, with a zero byte at ${zero}: wanted a list of paths`, {
+      hint: "write it as text: paths, or what `strace -f -e trace=openat` and `fatrace` print",
+    });
+  }
   const text = byteStringFromBytes(bytes).replace(/^\xef\xbb\xbf/, "");
   const list = /^\s*(?:\[\s*["\]{]|\{\s*")/.test(text)
     ? readPaths(bytes, name)
@@ -77,14 +82,6 @@ function fixedLimit(
   actual: number,
 ): InputError {
   return limitError(what, why, { name, expected, actual, isFixed: true });
-}
-
-function checkText(bytes: Uint8Array, name: string): void {
-  const zero = bytes.indexOf(0);
-  if (zero < 0) return;
-  throw new InputError(name, `is binary, with a zero byte at ${zero}: wanted a list of paths`, {
-    hint: "write it as text: paths, or what `strace -f -e trace=openat` and `fatrace` print",
-  });
 }
 
 /** `["/path", ...]`, what `soci create` takes as its list of files to prefetch. */

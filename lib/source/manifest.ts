@@ -15,6 +15,7 @@ import {
   layerCompression,
   locateLayer,
   missingBlob,
+  OLD_MANIFEST,
   readConfig,
   readDocument,
   readIndex,
@@ -227,7 +228,11 @@ async function chooseManifest(
 ): Promise<Descriptor> {
   const { manifests, missing } = await expandIndexes(store, descriptors, what, limits);
   if (manifests.length === 0) {
-    throw missing ? missingBlob(missing, what) : noImage(descriptors, what);
+    if (missing) throw missingBlob(missing, what);
+    const isOld = descriptors.some(({ mediaType }) => documentKind(mediaType) === "schema1");
+    throw isOld
+      ? new InputError(what, `holds ${OLD_MANIFEST}`, { code: "unsupported" })
+      : new InputError(what, "holds no container image", { code: "wrongKind" });
   }
   if (manifests.length === 1 && !missing) return manifests[0]!;
   const candidates: Candidate[] = [];
@@ -360,15 +365,6 @@ async function platformByConfig(
   }
   const document = await readDocument(store, config, "config", limits);
   return readConfig(document.bytes, document.name).platform;
-}
-
-function noImage(descriptors: readonly Descriptor[], what: string): InputError {
-  if (descriptors.some(({ mediaType }) => documentKind(mediaType) === "schema1")) {
-    return new InputError(what, "holds a manifest of schema version 1, which is not supported", {
-      code: "unsupported",
-    });
-  }
-  return new InputError(what, "holds no container image", { code: "wrongKind" });
 }
 
 /** The manifest has no layers, but the config counts some: Docker 25.0.0 wrote such layouts. */

@@ -73,15 +73,8 @@ export function wantedPlatform(
   return platform === undefined || platform === "any" ? platform : parsePlatform(platform);
 }
 
-export type StatedPlatform =
-  & { readonly [K in keyof Platform]: Platform[K] | undefined }
-  & Pick<
-    Platform,
-    "os" | "architecture"
-  >;
-
 /** The same platform under the names that OCI images use, without the base variant. */
-export function normalizePlatform(platform: StatedPlatform): Platform {
+export function normalizePlatform(platform: Platform): Platform {
   const os = platform.os.toLowerCase();
   const written = platform.architecture.toLowerCase();
   const [architecture, impliedVariant] = ALIASES.get(written) ?? [written];
@@ -102,7 +95,7 @@ export function hostPlatform(): Platform {
 }
 
 /** A platform in words, `os/arch[/variant]`; safe to print. */
-export function formatPlatform(platform: StatedPlatform): string {
+export function formatPlatform(platform: Platform): string {
   const { os, architecture, variant, osVersion } = platform;
   const version = osVersion ? ` version ${osVersion}` : "";
   return displayText(`${os}/${architecture}${variant ? `/${variant}` : ""}${version}`);

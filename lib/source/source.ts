@@ -104,18 +104,15 @@ export async function openImage(
   checkIdMaps(options);
   const bare = typeof source === "string"
     ? await openBare(source, options)
-    : await openBytes(source, options);
+    // Recognised as what comes from standard input is.
+    : await openAnyFile(
+      "-",
+      await spoolStream("the given bytes", byteStream(source), options),
+      options,
+    );
   const opened = await withAdditions(bare, options);
   const image = hasIdMaps(options) ? { ...opened, idMaps: options } : opened;
   return Object.assign(image, { [Symbol.dispose]: () => image.close() });
-}
-
-async function openBytes(
-  source: Exclude<BytesSource, string>,
-  options: ResolvedOptions,
-): Promise<OpenedImage> {
-  const file = await spoolStream("the given bytes", byteStream(source), options);
-  return await openAnyFile("-", file, options);
 }
 
 /** Opens an image without what is put on top of it. */

@@ -23,7 +23,6 @@ import { Authorizer, type AuthorizerOptions, parseChallenges } from "./authorize
 import { DOCKER_HUB_HOSTS, findCredentials, Secrets } from "./credentials.ts";
 import {
   type Answer,
-  type ConnectionSettings,
   type HttpRequest,
   NetworkFault,
   REAL_TIMING,
@@ -43,12 +42,14 @@ export async function connectRegistry(
   reference: ImageReference,
   options: ConnectOptions,
 ): Promise<RegistryClient> {
-  const { plainHttp = false, timing = REAL_TIMING } = options.registry ?? {};
+  const { registry: settings = {}, progress, signal } = options;
+  const { plainHttp = false, timing = REAL_TIMING, environment = process.env } = settings;
   const what = displayText(reference.registry);
   const addresses = registryAddresses(reference.registry, plainHttp);
   const last = addresses.pop()!;
-  const { progress, signal } = options;
-  const connectionTo = connectionSettings(reference, options.registry ?? {});
+  const directories = settings.certificateDirectories ?? certificateDirectories(environment);
+  const certificates = registryCertificates(reference.registry, settings, directories);
+  const connectionTo = ({ origin }: URL) => ({ environment, certificates, origin });
   const ping = (address: URL) => {
     return { what, url: new URL("/v2/", address), connection: connectionTo(address), signal };
   };
@@ -84,17 +85,6 @@ export function registryAddresses(registry: string, plainHttp: boolean): URL[] {
     if (URL.canParse(address)) return new URL(address);
     throw new UsageError(`registry "${displayText(registry)}"`, "is not a host");
   });
-}
-
-/** How a registry, at whichever address, is reached: its certificates are read once. */
-function connectionSettings(
-  { registry }: ImageReference,
-  options: RegistryOptions,
-): (address: URL) => ConnectionSettings {
-  const { environment = process.env } = options;
-  const directories = options.certificateDirectories ?? certificateDirectories(environment);
-  const certificates = registryCertificates(registry, options, directories);
-  return ({ origin }) => ({ environment, certificates, origin });
 }
 
 /** Where docker, podman and skopeo look for certificates, in directories named after registries (containers-certs.d(5)). */
