@@ -19,28 +19,12 @@
  */
 export { type Blesser, type BlesserOptions, createBlesser } from "./blesser.ts";
 export { blessMerged, type BlessMergedOptions } from "./merged.ts";
-export {
-  type ContentIdentity,
-  contentIdentity,
-  deriveUuid,
-  type LayerReport,
-  planImage,
-  type PlanImageOptions,
-} from "./plan_image.ts";
-export {
-  blessLayered,
-  type BlessLayeredOptions,
-  type LayeredLayerReport,
-  type LayeredReport,
-} from "./layered.ts";
-export {
-  type ImageSize,
-  LAYERED_DEFAULTS,
-  type LayoutOptions,
-  MERGED_DEFAULTS,
-  type Packing,
-  type ReservedBlocks,
-} from "./options.ts";
+export { contentIdentity, deriveUuid, planImage } from "./plan_image.ts";
+export type { ContentIdentity, LayerReport, PlanImageOptions } from "./plan_image.ts";
+export { blessLayered } from "./layered.ts";
+export type { BlessLayeredOptions, LayeredLayerReport, LayeredReport } from "./layered.ts";
+export { LAYERED_DEFAULTS, MERGED_DEFAULTS } from "./options.ts";
+export type { ImageSize, LayoutOptions, Packing, ReservedBlocks } from "./options.ts";
 export type { AddedLayerReport, BlessReport, ImageReport, SourceReport } from "./report.ts";
 export {
   type CellCounts,
@@ -51,21 +35,16 @@ export {
   type PreviousOptions,
 } from "./previous_image.ts";
 export type { HotFiles, HotOptions, HotReport, PrefetchReport } from "./hot.ts";
-export {
-  type HotList,
-  type HotListEntry,
-  type HotListFormat,
-  parseHotList,
-} from "../source/hot_list.ts";
+export { parseHotList } from "../source/hot_list.ts";
+export type { HotList, HotListEntry, HotListFormat } from "../source/hot_list.ts";
 export type { LayerChunksTarget, LayeredDisk } from "./layered_outputs.ts";
-export {
-  type DiffReport,
-  diffSources,
-  type DiffSourcesOptions,
-  type ExportOptions,
-  type ExportReport,
-  exportTar,
-  type TarCounts,
+export { diffSources, exportTar } from "./export.ts";
+export type {
+  DiffReport,
+  DiffSourcesOptions,
+  ExportOptions,
+  ExportReport,
+  TarCounts,
 } from "./export.ts";
 export {
   type DiskOptions,
@@ -76,10 +55,5 @@ export {
   type PartitionReport,
   type VerityOptions,
 } from "./envelope.ts";
-export {
-  formatVerity,
-  type FormatVerityOptions,
-  type FoundVerity,
-  openVerity,
-  type VerityQuery,
-} from "./verity_image.ts";
+export { formatVerity, openVerity } from "./verity_image.ts";
+export type { FormatVerityOptions, FoundVerity, VerityQuery } from "./verity_image.ts";

@@ -21,25 +21,21 @@
  *
  * @module
  */
-export {
-  type DamagedChunk,
-  openChunkStore,
-  type OpenStoreOptions,
-  type PruneCounts,
-  type PruneOptions,
-  pruneStore,
-  type StoreFindings,
-  verifyStore,
+export { openChunkStore, pruneStore, verifyStore } from "./store.ts";
+export type {
+  DamagedChunk,
+  OpenStoreOptions,
+  PruneCounts,
+  PruneOptions,
+  StoreFindings,
 } from "./store.ts";
 export type { ChunkDigest, ChunkStore, PutOutcome, StoredObject } from "./chunk.ts";
-export {
-  type ChunkCounts,
-  ChunkSink,
-  type ChunkSinkOptions,
-  ChunkUploader,
-  type ChunkUploaderOptions,
-  createIndexSink,
-  type OfferedChunk,
+export { ChunkSink, ChunkUploader, createIndexSink } from "./chunk_sink.ts";
+export type {
+  ChunkCounts,
+  ChunkSinkOptions,
+  ChunkUploaderOptions,
+  OfferedChunk,
 } from "./chunk_sink.ts";
 export { type ChunkIndex, decodeChunkIndex, encodeChunkIndex } from "./chunk_index.ts";
 export { type RestoreCounts, restoreFile, type RestoreOptions } from "./restore.ts";
