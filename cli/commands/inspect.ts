@@ -26,7 +26,7 @@ import {
   inspectInode,
 } from "../../lib/ext4/read/inspect.ts";
 import { findInode } from "../../lib/ext4/read/directory.ts";
-import type { StoredXattr } from "../../lib/ext4/read/xattrs.ts";
+import type { StoredXattr } from "../../lib/ext4/read/content.ts";
 import { statIfThere } from "../../lib/io/paths.ts";
 import type { RandomReader } from "../../lib/io/random_reader.ts";
 import { holdsTar } from "../../lib/source/source.ts";

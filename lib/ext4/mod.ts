@@ -74,7 +74,7 @@ export type { ChecksumPair, ImageGeometry } from "./volume/superblock.ts";
 export type { Superblock } from "./format/superblock.ts";
 export type { GroupDescriptor } from "./format/group_descriptor.ts";
 export type { InodeRecord, Timestamp } from "./format/inode.ts";
-export { fileStream } from "./read/file_stream.ts";
+export { fileStream } from "./read/directory.ts";
 export { readTree } from "./read/tree.ts";
 export type { ReadTreeOptions } from "./read/tree.ts";
 export { findInode, listNames, readDirectory } from "./read/directory.ts";
@@ -87,8 +87,8 @@ export type {
 } from "./read/directory.ts";
 export { blockRuns, filePayload, ImagePayload, readSymlink } from "./read/content.ts";
 export type { BlockMapOptions, MapBlock, MappedRun, PayloadBounds } from "./read/content.ts";
-export { XattrReader } from "./read/xattrs.ts";
-export type { StoredXattr } from "./read/xattrs.ts";
+export { XattrReader } from "./read/content.ts";
+export type { StoredXattr } from "./read/content.ts";
 export { inspectImage, inspectInode } from "./read/inspect.ts";
 export type {
   ContentPlace,

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { blessMerged } from "../../lib/bless/merged.ts";
 import { InputError, InterruptedError, UsageError } from "../../lib/errors.ts";
-import { fileStream } from "../../lib/ext4/read/file_stream.ts";
+import { fileStream } from "../../lib/ext4/read/directory.ts";
 import { openExt4Image } from "../../lib/ext4/read/image.ts";
 import { digestOf } from "../../lib/bytes/digest.ts";
 import { MemorySink } from "../../lib/io/streams.ts";

@@ -14,6 +14,7 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { openSync } from "node:fs";
 import { dirname } from "node:path";
 import { crc32c } from "../../bytes/crc32c.ts";
@@ -123,12 +124,11 @@ function encodeRecordHead(offset: number, bytes: Uint8Array): Uint8Array {
 }
 
 function setUint64(view: DataView, at: number, value: number): void {
-  view.setUint32(at, value % 2 ** 32, true);
-  view.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
+  view.setBigUint64(at, BigInt(value), true);
 }
 
 function getUint64(view: DataView, at: number): number {
-  return view.getUint32(at + 4, true) * 2 ** 32 + view.getUint32(at, true);
+  return Number(view.getBigUint64(at, true));
 }
 
 /**
@@ -221,15 +221,13 @@ export type JournalState =
 export function journalState(image: RandomReader, header: ChangeJournalHeader): JournalState {
   if (image.sizeBytes !== header.imageSizeBytes) return "stale";
   const found = readPrimarySuperblock(image);
-  if (equalBytes(found, header.oldSuperblock)) return "unapplied";
-  if (equalBytes(found, header.newSuperblock)) return "applied";
+  const isEqual = (known: Uint8Array, at = 0, end = SUPERBLOCK_SIZE_BYTES) =>
+    Buffer.compare(found.subarray(at, end), known.subarray(at, end)) === 0;
+  if (isEqual(header.oldSuperblock)) return "unapplied";
+  if (isEqual(header.newSuperblock)) return "applied";
   const known = [header.oldSuperblock, header.halfSuperblock, header.newSuperblock];
   for (let at = 0; at < SUPERBLOCK_SIZE_BYTES; at += SECTOR_SIZE_BYTES) {
-    const sector = found.subarray(at, at + SECTOR_SIZE_BYTES);
-    const isOurs = known.some((superblock) =>
-      equalBytes(superblock.subarray(at, at + SECTOR_SIZE_BYTES), sector)
-    );
-    if (!isOurs) return "stale";
+    if (!known.some((each) => isEqual(each, at, at + SECTOR_SIZE_BYTES))) return "stale";
   }
   return "half";
 }
@@ -249,17 +247,35 @@ export async function applyJournal(
   const header = readChangeJournalHeader(journal);
   // All of it is read before any of it is written.
   for (const _ of readChanges(journal, header.imageSizeBytes));
-  const descriptor = open(imagePath, files);
-  try {
-    const writer = new ImageWriter(imagePath, descriptor, files);
-    writer.write(header.halfSuperblock, SUPERBLOCK_OFFSET_BYTES);
-    await writer.sync();
-    for (const { offsetBytes, bytes } of readChanges(journal, header.imageSizeBytes)) {
-      writer.write(bytes, offsetBytes);
+  const descriptor = openForWriting(imagePath, files);
+  const halfDone = (doing: string, cause: unknown) =>
+    ioErrorFrom(imagePath, `${doing} (run the command again to go on)`, cause);
+  const write = (bytes: Uint8Array, offsetBytes: number): void => {
+    for (let done = 0; done < bytes.length;) {
+      const at = offsetBytes + done;
+      try {
+        done += files.write(descriptor, bytes.subarray(done), at);
+      } catch (cause) {
+        throw halfDone(`cannot be written at offset ${at}`, cause);
+      }
     }
-    await writer.sync();
-    writer.write(header.newSuperblock, SUPERBLOCK_OFFSET_BYTES);
-    await writer.sync();
+  };
+  const sync = async (): Promise<void> => {
+    try {
+      await files.sync(descriptor);
+    } catch (cause) {
+      throw halfDone("cannot be flushed to the disk", cause);
+    }
+  };
+  try {
+    write(header.halfSuperblock, SUPERBLOCK_OFFSET_BYTES);
+    await sync();
+    for (const { offsetBytes, bytes } of readChanges(journal, header.imageSizeBytes)) {
+      write(bytes, offsetBytes);
+    }
+    await sync();
+    write(header.newSuperblock, SUPERBLOCK_OFFSET_BYTES);
+    await sync();
   } finally {
     files.close(descriptor);
   }
@@ -305,49 +321,10 @@ export function lostJournal(imagePath: string, journalPath: string): InputError 
   );
 }
 
-class ImageWriter {
-  readonly #path: string;
-  readonly #descriptor: number;
-  readonly #files: ImageFiles;
-
-  constructor(path: string, descriptor: number, files: ImageFiles) {
-    this.#path = path;
-    this.#descriptor = descriptor;
-    this.#files = files;
-  }
-
-  write(bytes: Uint8Array, offsetBytes: number): void {
-    for (let done = 0; done < bytes.length;) {
-      const at = offsetBytes + done;
-      try {
-        done += this.#files.write(this.#descriptor, bytes.subarray(done), at);
-      } catch (cause) {
-        throw this.#halfDone(`cannot be written at offset ${at}`, cause);
-      }
-    }
-  }
-
-  async sync(): Promise<void> {
-    try {
-      await this.#files.sync(this.#descriptor);
-    } catch (cause) {
-      throw this.#halfDone("cannot be flushed to the disk", cause);
-    }
-  }
-
-  #halfDone(doing: string, cause: unknown): Error {
-    return ioErrorFrom(this.#path, `${doing} (run the command again to go on)`, cause);
-  }
-}
-
-function open(path: string, files: ImageFiles): number {
+function openForWriting(path: string, files: ImageFiles): number {
   try {
     return files.openForUpdate(path);
   } catch (cause) {
     throw ioErrorFrom(path, "cannot be opened for writing", cause);
   }
-}
-
-function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }

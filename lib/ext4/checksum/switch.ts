@@ -29,8 +29,8 @@ import {
   superblockChecksum,
   superblockSeed,
 } from "../format/superblock.ts";
-import { imageGeometry, readSuperblock } from "../volume/superblock.ts";
-import { faultInImage, StrictJudge } from "../volume/judge.ts";
+import { imageGeometry, readSuperblock, unknownFeatures } from "../volume/superblock.ts";
+import { faultInImage, hex, StrictJudge } from "../volume/judge.ts";
 import { Volume } from "../volume/volume.ts";
 import type { ImageFiles } from "./change_journal.ts";
 import {
@@ -45,7 +45,7 @@ import {
   removeJournal,
 } from "./change_journal.ts";
 import type { LackingRoom, SwitchContext, SwitchCounts } from "./switch_structures.ts";
-import { readBlock, switchGroups } from "./switch_structures.ts";
+import { fullJournal, readBlock, switchGroups } from "./switch_structures.ts";
 
 /** How to switch. */
 export interface SwitchOptions {
@@ -72,6 +72,14 @@ export interface SwitchReport extends Readonly<SwitchCounts> {
 }
 
 const CHECKSUM_CRC32C = 1;
+
+interface OpenedVolume {
+  /** What to call the image in messages. */
+  readonly name: string;
+  readonly volume: Volume;
+  /** The superblock as it is. */
+  readonly encoded: Uint8Array;
+}
 
 /** The file beside an image that holds the changes while they are made. */
 export function changeJournalPath(imagePath: string): string {
@@ -162,29 +170,26 @@ async function switchImage(
 ): Promise<Omit<SwitchReport, "resumed">> {
   const { enable } = options;
   const name = displayPath(imagePath);
-  const { volume, encoded: encodedSuperblock } = openVolume(reader, name);
+  const opened = openVolume(reader, name);
+  const { volume, encoded } = opened;
   const { superblock } = volume;
   const hasChecksums = (superblock.featureRoCompat & RO_COMPAT.METADATA_CSUM) !== 0;
   if (hasChecksums === enable) {
     return { ...noCounts(), metadataChecksums: enable, changed: false, writtenBytes: 0 };
   }
   if (hasChecksums) {
-    checkChecksum(
-      `${name}: superblock`,
-      storedSuperblockChecksum(encodedSuperblock),
-      superblockChecksum(encodedSuperblock),
-    );
+    const [stored, computed] = [storedSuperblockChecksum(encoded), superblockChecksum(encoded)];
+    checkChecksum(`${name}: superblock`, stored, computed);
   }
   refuseUnfit(volume);
   const isSeeded = (superblock.featureIncompat & INCOMPAT.CSUM_SEED) !== 0;
   if (!enable && isSeeded && !mayChangeSeed(superblock)) {
-    throw new InputError(
-      name,
-      "it has attributes in inodes of their own (ea_inode), whose hashes need the seed of the checksums",
-      { code: "unsupported", hint: "make the image again without checksums" },
-    );
+    const why =
+      "it has attributes in inodes of their own (ea_inode), whose hashes need the seed of the checksums";
+    const hint = "make the image again without checksums";
+    throw new InputError(name, why, { code: "unsupported", hint });
   }
-  const decided = await decideChanges({ volume, encodedSuperblock, name }, options, files);
+  const decided = await decideChanges(opened, options, files);
   const journalPath = changeJournalPath(imagePath);
   const journal = openJournal(journalPath, files);
   if (!journal) throw lostJournal(name, displayPath(journalPath));
@@ -202,11 +207,8 @@ async function switchImage(
   return { ...decided, metadataChecksums: enable, changed: true };
 }
 
-/** The image, whose sizes must be those of a whole file system. Its structures are read as the kernel would. */
-function openVolume(
-  reader: RandomReader,
-  name: string,
-): { readonly volume: Volume; readonly encoded: Uint8Array } {
+/** The image and its superblock. Its sizes must be those of a whole file system. */
+function openVolume(reader: RandomReader, name: string): OpenedVolume {
   try {
     const { superblock, encoded } = readSuperblock(reader);
     if (superblock.revision === 0) {
@@ -219,7 +221,7 @@ function openVolume(
       throw new InputError(name, why);
     }
     const judge = new StrictJudge(`${name}: `);
-    return { volume: new Volume(reader, { superblock, geometry, judge }), encoded };
+    return { name, encoded, volume: new Volume(reader, { superblock, geometry, judge }) };
   } catch (error) {
     throw faultInImage(name, error);
   }
@@ -227,29 +229,25 @@ function openVolume(
 
 /** Brings all new bytes into the file beside the image. The image is not touched. */
 async function decideChanges(
-  { volume, encodedSuperblock, name }: {
-    readonly volume: Volume;
-    readonly encodedSuperblock: Uint8Array;
-    readonly name: string;
-  },
+  { volume, encoded, name }: OpenedVolume,
   { enable, signal, progress = NO_PROGRESS }: SwitchOptions,
   files: ImageFiles,
 ): Promise<SwitchCounts & { writtenBytes: number }> {
   const { superblock, reader } = volume;
-  const newSuperblock = switchedSuperblock(encodedSuperblock, enable);
+  const newSuperblock = switchedSuperblock(encoded, enable);
   const sink = createFileSink(changeJournalPath(reader.name), {
     files,
     // It holds what the image holds, and is for the same eyes.
     mode: statSync(reader.name).mode,
     ...signal === undefined ? {} : { signal },
   });
-  const bar = progress.begin("inodes", tableBytes(superblock));
+  const bar = progress.begin("inodes", superblock.inodesCount * superblock.inodeSizeBytes);
   try {
     const journal = await ChangeJournalWriter.begin(sink, {
       imageSizeBytes: reader.sizeBytes,
       enable,
-      oldSuperblock: encodedSuperblock,
-      halfSuperblock: editSuperblock(encodedSuperblock, {
+      oldSuperblock: encoded,
+      halfSuperblock: editSuperblock(encoded, {
         featureIncompat: (superblock.featureIncompat | HALF_SWITCHED_FEATURE) >>> 0,
       }),
       newSuperblock,
@@ -289,10 +287,6 @@ function noCounts(): SwitchCounts {
   return { groups: 0, inodes: 0, directoryBlocks: 0, extentBlocks: 0, xattrBlocks: 0 };
 }
 
-function tableBytes({ inodesCount, inodeSizeBytes }: Superblock): number {
-  return inodesCount * inodeSizeBytes;
-}
-
 /**
  * metadata_csum_seed goes with the checksums, as e2fsck wants it. The seed itself stays in its field, which nobody reads
  * without the feature, and so comes back with them.
@@ -304,13 +298,12 @@ function switchedSuperblock(encoded: Uint8Array, enable: boolean): Uint8Array<Ar
     : [RO_COMPAT.GDT_CSUM, RO_COMPAT.METADATA_CSUM];
   const hasSeed = enable && (superblock.featureIncompat & INCOMPAT.CSUM_SEED) === 0 &&
     superblock.checksumSeed !== 0 && mayChangeSeed(superblock);
-  const seedBit = enable ? (hasSeed ? INCOMPAT.CSUM_SEED : 0) : 0;
   const kept = enable
     ? superblock.featureIncompat
     : superblock.featureIncompat & ~INCOMPAT.CSUM_SEED;
   return editSuperblock(encoded, {
     featureRoCompat: ((superblock.featureRoCompat | comes) & ~goes) >>> 0,
-    featureIncompat: (kept | seedBit) >>> 0,
+    featureIncompat: (kept | (hasSeed ? INCOMPAT.CSUM_SEED : 0)) >>> 0,
     checksumType: enable ? CHECKSUM_CRC32C : 0,
   });
 }
@@ -331,11 +324,9 @@ async function switchBackups(context: SwitchContext): Promise<void> {
     try {
       decodeSuperblock(encoded);
     } catch (cause) {
-      throw new InputError(
-        `${context.name}: backup superblock of group ${group}`,
-        "it is none",
-        { hint: "check the image first: e2fsck -f", cause },
-      );
+      const what = `${context.name}: backup superblock of group ${group}`;
+      const hint = "check the image first: e2fsck -f";
+      throw new InputError(what, "it is not a superblock", { hint, cause });
     }
     await context.change(offsetBytes, switchedSuperblock(encoded, enable));
   }
@@ -359,13 +350,6 @@ function refuseLacking(name: string, lacking: LackingRoom): void {
 const STATE_CLEAN = 1;
 const STATE_ERRORS = 2;
 
-/** All COMPAT bits of Linux up to ORPHAN_FILE, without those of snapshots. */
-const KNOWN_COMPAT = 0x1e3f;
-const FAST_COMMIT = 0x400;
-const KNOWN_INCOMPAT = Object.values(INCOMPAT).reduce((all, bit) => all | bit, 0) &
-  ~(INCOMPAT.JOURNAL_DEV | INCOMPAT.DIRDATA);
-const KNOWN_RO_COMPAT = Object.values(RO_COMPAT).reduce((all, bit) => all | bit, 0);
-
 /** @throws InputError that says why the image cannot be switched, and what helps */
 export function refuseUnfit(volume: Volume): void {
   const { superblock, reader } = volume;
@@ -375,28 +359,20 @@ export function refuseUnfit(volume: Volume): void {
 }
 
 function refuseUnknown(superblock: Superblock, name: string): void {
-  const { featureCompat, featureIncompat, featureRoCompat } = superblock;
-  const unknown: [string, number][] = [
-    ["compat", featureCompat & ~(KNOWN_COMPAT | FAST_COMMIT)],
-    ["incompat", featureIncompat & ~KNOWN_INCOMPAT],
-    ["ro_compat", featureRoCompat & ~KNOWN_RO_COMPAT],
-  ];
-  for (const [word, bits] of unknown) {
+  const { featureCompat, featureIncompat, featureRoCompat } = unknownFeatures(superblock);
+  const unknown = { compat: featureCompat, incompat: featureIncompat, ro_compat: featureRoCompat };
+  for (const [word, bits] of Object.entries(unknown)) {
     if (bits === 0) continue;
-    throw new InputError(
-      name,
-      `it has the ${word} feature 0x${(bits >>> 0).toString(16)}, whose structures are not known`,
-      { code: "unsupported" },
-    );
+    const why = `it has the ${word} feature ${hex(bits)}, whose structures are not known`;
+    throw new InputError(name, why, { code: "unsupported" });
   }
   const hashed = INCOMPAT.ENCRYPT | INCOMPAT.CASEFOLD;
-  if ((featureIncompat & hashed) === hashed) {
-    throw new InputError(name, "its directories may be both encrypted and casefolded", {
-      code: "unsupported",
-    });
+  if ((superblock.featureIncompat & hashed) === hashed) {
+    const why = "its directories may be both encrypted and casefolded";
+    throw new InputError(name, why, { code: "unsupported" });
   }
   const both = RO_COMPAT.GDT_CSUM | RO_COMPAT.METADATA_CSUM;
-  if ((featureRoCompat & both) === both) {
+  if ((superblock.featureRoCompat & both) === both) {
     throw new InputError(name, "it has both uninit_bg and metadata_csum, which is damage");
   }
 }
@@ -404,12 +380,7 @@ function refuseUnknown(superblock: Superblock, name: string): void {
 function refuseUnclean(superblock: Superblock, name: string): void {
   const fsck: ErrorDetails = { code: "inUse", hint: "check it first: e2fsck -f" };
   const { state } = superblock;
-  if ((superblock.featureIncompat & INCOMPAT.RECOVER) !== 0) {
-    throw new InputError(name, "its journal holds changes that were not written back", {
-      code: "inUse",
-      hint: "let e2fsck -f or a mount replay the journal first",
-    });
-  }
+  if ((superblock.featureIncompat & INCOMPAT.RECOVER) !== 0) throw fullJournal(name);
   if ((state & STATE_CLEAN) === 0 || (state & STATE_ERRORS) !== 0) {
     throw new InputError(name, `its state is ${state}: it is mounted, or was not unmounted`, fsck);
   }
@@ -430,7 +401,7 @@ function refuseMounted(volume: Volume): void {
   if (sequence === MMP_SEQUENCE_CLEAN) return;
   throw new InputError(
     what,
-    `its sequence is 0x${sequence.toString(16)}, not 0x${MMP_SEQUENCE_CLEAN.toString(16)}: ` +
+    `its sequence is ${hex(sequence)}, not ${hex(MMP_SEQUENCE_CLEAN)}: ` +
       "a machine uses the file system",
     { code: "inUse", hint: "unmount it everywhere, or clear the mark with tune2fs -E clear_mmp" },
   );

@@ -107,6 +107,14 @@ export function readBlock(volume: Volume, block: number, what: string): Uint8Arr
   });
 }
 
+/** The error for an image whose journal would be replayed. */
+export function fullJournal(name: string): InputError {
+  return new InputError(name, "its journal holds changes that were not written back", {
+    code: "inUse",
+    hint: "let e2fsck -f or a mount replay the journal first",
+  });
+}
+
 /** Switches everything but the superblocks. */
 export async function switchGroups(
   context: SwitchContext,
@@ -129,29 +137,23 @@ function switchDescriptor(context: SwitchContext, group: number): Uint8Array {
   const { flags } = volume.group(group);
   const { encoded, descriptor } = volume.findDescriptor(group)!;
   const { clustersPerGroup, inodesPerGroup } = volume.geometry;
-  const block = descriptor.blockBitmapBlock;
-  const bitmaps: Partial<GroupDescriptor> = {
-    ...(flags & GROUP_FLAG.BLOCK_UNINIT) !== 0 ? {} : {
-      blockBitmapChecksum: switchBitmap(context, `block bitmap of group ${group}`, {
-        block,
-        usedBytes: clustersPerGroup / 8,
-        stored: descriptor.blockBitmapChecksum,
-      }),
-    },
-    ...(flags & GROUP_FLAG.INODE_UNINIT) !== 0 ? {} : {
-      inodeBitmapChecksum: switchBitmap(context, `inode bitmap of group ${group}`, {
-        block: descriptor.inodeBitmapBlock,
-        usedBytes: inodesPerGroup / 8,
-        stored: descriptor.inodeBitmapChecksum,
-      }),
-    },
-  };
+  const changes: { -readonly [K in keyof GroupDescriptor]?: GroupDescriptor[K] } = {};
+  if ((flags & GROUP_FLAG.BLOCK_UNINIT) === 0) {
+    const { blockBitmapBlock: block, blockBitmapChecksum: stored } = descriptor;
+    const bitmap = { block, usedBytes: clustersPerGroup / 8, stored };
+    changes.blockBitmapChecksum = switchBitmap(context, `block bitmap of group ${group}`, bitmap);
+  }
+  if ((flags & GROUP_FLAG.INODE_UNINIT) === 0) {
+    const { inodeBitmapBlock: block, inodeBitmapChecksum: stored } = descriptor;
+    const bitmap = { block, usedBytes: inodesPerGroup / 8, stored };
+    changes.inodeBitmapChecksum = switchBitmap(context, `inode bitmap of group ${group}`, bitmap);
+  }
   // Without checksums nothing in a descriptor says that a part is not in use: all of it was read and is right.
-  const marks: Partial<GroupDescriptor> = volume.hasGroupChecksums ? {} : {
-    flags: (descriptor.flags & ~UNINIT) | GROUP_FLAG.INODE_ZEROED,
-    itableUnusedCount: 0,
-  };
-  return editGroupDescriptor(encoded, { ...bitmaps, ...marks }, {
+  if (!volume.hasGroupChecksums) {
+    changes.flags = (descriptor.flags & ~UNINIT) | GROUP_FLAG.INODE_ZEROED;
+    changes.itableUnusedCount = 0;
+  }
+  return editGroupDescriptor(encoded, changes, {
     groupIndex: group,
     seal: enable ? { kind: "crc32c", seed } : { kind: "crc16", uuid: volume.superblock.uuid },
   });
@@ -260,19 +262,19 @@ class InodeSwitch {
     if (!isUsed || inodeNumber === INODE_NUMBER.BAD_BLOCKS) return;
     // A view of what was stored: the slot without its checksum is the same but for that.
     const view = new InodeView(stored, inodeNumber);
-    if (view.mode !== 0 || view.usesExtents) await this.#switchBlocks(view, inodeNumber);
+    if (view.mode !== 0 || view.usesExtents) await this.#switchBlocks(view);
   }
 
-  async #switchBlocks(view: InodeView, inode: number): Promise<void> {
+  async #switchBlocks(view: InodeView): Promise<void> {
     const { volume, seed } = this.#context;
+    const { number: inode } = view;
     if (view.xattrBlock !== 0) await this.#switchXattrBlock(view.xattrBlock, inode);
     if (view.hasInlineData) return;
     if (view.type === FILE_MODE.SYMLINK && isFastSymlink(view)) return;
-    const { superblock } = volume;
+    const { orphanFileInode, journalInode } = volume.superblock;
     const isDirectory = view.type === FILE_MODE.DIRECTORY;
-    const isOrphanFile = volume.hasCompat(COMPAT.ORPHAN_FILE) &&
-      inode === superblock.orphanFileInode;
-    const isJournal = volume.hasCompat(COMPAT.HAS_JOURNAL) && inode === superblock.journalInode;
+    const isOrphanFile = volume.hasCompat(COMPAT.ORPHAN_FILE) && inode === orphanFileInode;
+    const isJournal = volume.hasCompat(COMPAT.HAS_JOURNAL) && inode === journalInode;
     const hasOwnBlocks = isDirectory || isOrphanFile || isJournal;
     if (!view.usesExtents && !hasOwnBlocks) return;
     const extentBlocks: number[] = [];
@@ -286,7 +288,7 @@ class InodeSwitch {
     if (!hasOwnBlocks) return;
     if (isDirectory) judgeSize(volume, view, map);
     const blocks = wholeBlocks(map.runs, `${this.#context.name}: inode ${inode}`);
-    if (isDirectory) await this.#switchDirectory(view, map.runs, ownSeed, inode);
+    if (isDirectory) await this.#switchDirectory(view, map.runs, ownSeed);
     if (isOrphanFile) await this.#switchOrphanFile(blocks, ownSeed, inode);
     if (isJournal) this.#refuseFullJournal(blocks[0]!);
   }
@@ -322,9 +324,9 @@ class InodeSwitch {
     view: InodeView,
     runs: readonly MappedRun[],
     inodeSeed: number,
-    inode: number,
   ): Promise<void> {
     const { enable, volume, lacking, counts, name } = this.#context;
+    const { number: inode } = view;
     const isIndexed = volume.hasCompat(COMPAT.DIR_INDEX) && (view.flags & INODE_FLAG.INDEX) !== 0;
     const index = isIndexed ? readIndex(volume, { view, runs }) : undefined;
     const isEncrypted = (view.flags & INODE_FLAG.ENCRYPT) !== 0;
@@ -359,10 +361,8 @@ class InodeSwitch {
       const bytes = this.#read(block, inode);
       const [orphan] = decodeOrphanBlock(bytes, what);
       if (orphan !== undefined) {
-        throw new InputError(what, `inode ${orphan} waits to be deleted`, {
-          code: "inUse",
-          hint: "check it first: e2fsck -f",
-        });
+        const hint = "check it first: e2fsck -f";
+        throw new InputError(what, `inode ${orphan} waits to be deleted`, { code: "inUse", hint });
       }
       const options = { blockNumber: block, inodeSeed };
       if (enable) sealOrphanBlock(bytes, options);
@@ -379,20 +379,15 @@ class InodeSwitch {
     const { volume, name } = this.#context;
     const bytes = readBlock(volume, block, `${name}: journal superblock`);
     const journal = decodeJournalSuperblock(bytes.subarray(0, JOURNAL_SUPERBLOCK_SIZE_BYTES));
-    if (journal.startBlock === 0) return;
-    throw new InputError(name, "its journal holds changes that were not written back", {
-      code: "inUse",
-      hint: "let e2fsck -f or a mount replay the journal first",
-    });
+    if (journal.startBlock !== 0) throw fullJournal(name);
   }
 
   /** A block that two structures own cannot have the checksums of both. */
   #own(block: number, inode: number): void {
     if (this.#ownedBlocks.has(block)) {
       const what = `${this.#context.name}: inode ${inode}`;
-      throw new InputError(what, `block ${block} of it is in use elsewhere`, {
-        hint: "check it first: e2fsck -f",
-      });
+      const hint = "check it first: e2fsck -f";
+      throw new InputError(what, `block ${block} of it is in use elsewhere`, { hint });
     }
     this.#ownedBlocks.add(block);
   }

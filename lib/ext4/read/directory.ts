@@ -1,9 +1,10 @@
 /**
- * Names: of one directory, of all below one, and the inode that a path leads to.
+ * Names: of one directory, of all below one, and the inode that a path leads to, also as a stream of its bytes.
  *
  * @module
  */
-import { type ByteString, displayName } from "../../bytes/byte_string.ts";
+import { type ByteString, byteStringFromText, displayName } from "../../bytes/byte_string.ts";
+import { payloadStream } from "../../model/payload.ts";
 import { InputError } from "../../errors.ts";
 import { DIRENT_TYPE, INCOMPAT, INODE_FLAG, INODE_NUMBER } from "../format/constants.ts";
 import type { DirectoryEntries } from "../format/directory.ts";
@@ -11,8 +12,8 @@ import { CIPHERTEXT_BYTES_MIN, noKeyName } from "../format/htree.ts";
 import { readBlockMap } from "../volume/block_map.ts";
 import { type DirectoryVisitor, type DirectoryWalk, DirectoryWalker } from "../volume/directory.ts";
 import { isReservedInode, judgeSize, type NodeKind } from "../volume/inode.ts";
-import { faultInImage } from "../volume/judge.ts";
-import { inlineData, readSymlink } from "./content.ts";
+import { faultInImage, inputError } from "../volume/judge.ts";
+import { filePayload, inlineData, readSymlink } from "./content.ts";
 import {
   DEFAULT_READ_LIMITS,
   type Ext4Image,
@@ -81,8 +82,8 @@ export function readDirectory(
   try {
     blockCount = walkDirectory(image, inode, names);
   } catch (error) {
-    if (names.fault === undefined || !(error instanceof InputError)) throw error;
-    names.fault(error);
+    if (names.fault === undefined) throw error;
+    names.fault(inputError(error));
   }
   const { parentInodeNumber, firstFault } = names;
   const fault = firstFault === undefined ? {} : { fault: partFault("names in it", firstFault) };
@@ -155,14 +156,14 @@ class NameCollector implements DirectoryVisitor {
   ): void {
     if (isRepeated) return;
     const inodeNumber = entries.inodeAt(index);
-    if (inodeNumber > this.#image.geometry.inodesCount) {
-      walk.reportEntry(index, "names an inode that is not there", {
+    const { inodesCount } = this.#image.geometry;
+    if (inodeNumber > inodesCount) {
+      return walk.reportEntry(index, "names an inode that is not there", {
         found: inodeNumber,
-        wanted: `at most ${this.#image.geometry.inodesCount}`,
+        wanted: `at most ${inodesCount}`,
         isReadable: true,
         outcome: "it is left out",
       });
-      return;
     }
     if (this.names.length >= this.#maxCount) {
       throw new InputError(this.#inode.what, `it has more than ${this.#maxCount} names`);
@@ -176,10 +177,8 @@ class NameCollector implements DirectoryVisitor {
     const name = entries.nameAt(index);
     if (!this.#isEncrypted) return name;
     if (name.length < CIPHERTEXT_BYTES_MIN) {
-      walk.reportEntry(index, "is too short for an encrypted name", {
-        found: name.length,
-        wanted: `at least ${CIPHERTEXT_BYTES_MIN}`,
-      });
+      const details = { found: name.length, wanted: `at least ${CIPHERTEXT_BYTES_MIN}` };
+      walk.reportEntry(index, "is too short for an encrypted name", details);
     }
     return noKeyName(name, walk.hashOf(index));
   }
@@ -213,10 +212,10 @@ export function findInode(
   let hopCount = 0;
   for (let name = wanted.pop(); name !== undefined; name = wanted.pop()) {
     const here = trail.at(-1)!;
+    const asked = displayName(path);
     if (here.inode.kind !== "directory") {
-      throw new InputError(displayName(path), `${displayName(here.path)} is not a directory`, {
-        code: "wrongKind",
-      });
+      const why = `${displayName(here.path)} is not a directory`;
+      throw new InputError(asked, why, { code: "wrongKind" });
     }
     if (name === ".") continue;
     if (name === "..") {
@@ -226,29 +225,48 @@ export function findInode(
     const found = child(image, here, name, directories);
     if (found === undefined) {
       const missing = displayName(`${here.path}/${name}`);
-      const asked = displayName(path);
-      throw new InputError(
-        asked,
-        missing === asked ? "does not exist" : `${missing} does not exist`,
-        { code: "notFound" },
-      );
+      const why = missing === asked ? "does not exist" : `${missing} does not exist`;
+      throw new InputError(asked, why, { code: "notFound" });
     }
     if (found.inode.kind !== "symlink" || (wanted.length === 0 && !options.followsLast)) {
       trail.push(found);
       continue;
     }
     if (++hopCount > SYMLINK_HOPS_MAX) {
-      throw new InputError(
-        displayName(path),
-        `it leads over more than ${SYMLINK_HOPS_MAX} symlinks`,
-        { code: "limitExceeded" },
-      );
+      const why = `it leads over more than ${SYMLINK_HOPS_MAX} symlinks`;
+      throw new InputError(asked, why, { code: "limitExceeded" });
     }
     const target = readSymlink(image, found.inode);
     if (target.startsWith("/")) trail.length = 1;
     wanted.push(...splitPath(target));
   }
   return trail.at(-1)!;
+}
+
+/**
+ * The bytes of a regular file, zeros for holes. Symlinks are followed inside the image, which must stay open until the stream
+ * has ended or was cancelled.
+ *
+ * @param path text; a name that is not UTF-8 is found by findInode() and read by payloadStream()
+ * @throws {InputError} when nothing is there (code `notFound`), for what is not a regular file, and for damage
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { blessMerged, fileStream, MemorySink, openExt4Image } from "@blessfs/blessfs";
+ *
+ * const sink = new MemorySink();
+ * await blessMerged({ source: "oci:fixtures/oci-tiny", sink });
+ * using image = openExt4Image(sink.bytes);
+ * const text = await new Response(fileStream(image, "/etc/motd")).text();
+ * assertEquals(text, "Welcome again.\n");
+ * ```
+ */
+export function fileStream(
+  image: Ext4Image,
+  path: string,
+): ReadableStream<Uint8Array<ArrayBuffer>> {
+  const { inode } = findInode(image, byteStringFromText(path), { followsLast: true });
+  return payloadStream(filePayload(image, inode));
 }
 
 /** Directories on the way, each read once however often symlinks lead through it. */
@@ -306,13 +324,14 @@ export function* listNames(
   options: ListOptions,
 ): Generator<FoundInode> {
   const { maxPathDepth } = DEFAULT_READ_LIMITS;
-  const pending = [{ directory: start, depth: 0 }];
   const waiting: { path: ByteString; inodeNumber: number; depth: number }[] = [];
   const seen = new Set<number>([start.inode.number]);
   const look = <T>(path: ByteString, work: () => T): T | undefined =>
     goOn(path, options.onFault, work);
-  for (let item = pending.pop(); item; item = pending.pop()) {
-    const { directory, depth } = item;
+  let item: { directory: FoundInode; depth: number } | undefined = { directory: start, depth: 0 };
+  while (item !== undefined) {
+    const { directory, depth }: { directory: FoundInode; depth: number } = item;
+    item = undefined;
     const content = readDirectory(image, directory.inode, {
       keepsGoing: options.onFault !== undefined,
     });
@@ -321,7 +340,7 @@ export function* listNames(
       waiting.push({ path: `${directory.path}/${name}`, inodeNumber, depth: depth + 1 });
     }
     for (let next = waiting.pop(); next; next = waiting.pop()) {
-      const { path, inodeNumber } = next;
+      const { path, inodeNumber, depth } = next;
       const inode = look(path, () => {
         if (isReservedInode(image, inodeNumber)) {
           throw new InputError(displayName(path), `it is the reserved inode ${inodeNumber}`);
@@ -331,19 +350,18 @@ export function* listNames(
       if (inode === undefined) continue;
       yield { path, inode };
       if (!options.recursive || inode.kind !== "directory") continue;
-      const { depth: nextDepth } = next;
       const isFollowed = look(path, () => {
         if (seen.has(inodeNumber)) {
           throw new InputError(displayName(path), `it is a second name of ${inode.what}`);
         }
-        if (nextDepth > maxPathDepth) {
+        if (depth > maxPathDepth) {
           throw new InputError(displayName(path), `it is over ${maxPathDepth} directories deep`);
         }
         return true;
       });
       if (!isFollowed) continue;
       seen.add(inodeNumber);
-      pending.push({ directory: { path, inode }, depth: next.depth });
+      item = { directory: { path, inode }, depth };
       break;
     }
   }
@@ -358,8 +376,8 @@ export function goOn<T>(
   try {
     return work();
   } catch (error) {
-    if (onFault === undefined || !(error instanceof InputError)) throw error;
-    onFault(path === "" ? "/" : path, error);
+    if (onFault === undefined) throw error;
+    onFault(path === "" ? "/" : path, inputError(error));
     return undefined;
   }
 }

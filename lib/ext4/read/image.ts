@@ -12,16 +12,17 @@
  *
  * @module
  */
+import { firstIndex } from "../../bytes/arithmetic.ts";
 import { InputError } from "../../errors.ts";
 import { memoryReader, openFileReader, type RandomReader } from "../../io/random_reader.ts";
 import { Warnings } from "../../warnings.ts";
-import { FILE_MODE, INCOMPAT } from "../format/constants.ts";
+import { COMPAT, FILE_MODE, INCOMPAT } from "../format/constants.ts";
 import type { GroupDescriptor } from "../format/group_descriptor.ts";
-import type { InodeRecord } from "../format/inode.ts";
 import {
   decodeInode,
   INODE_BASE_SIZE_BYTES,
   inodeChecksum,
+  type InodeRecord,
   storedInodeChecksum,
 } from "../format/inode.ts";
 import {
@@ -31,15 +32,27 @@ import {
   verifyMmpBlock,
 } from "../format/special_blocks.ts";
 import type { Superblock } from "../format/superblock.ts";
-import { checkFeatures, warnOfState } from "../volume/superblock.ts";
-import type { ImageGeometry } from "../volume/superblock.ts";
-import { imageGeometry, readSuperblock } from "../volume/superblock.ts";
-import type { NodeKind } from "../volume/inode.ts";
-import { InodeView, isReservedInode, judgeFields, kindOfMode, seedOf } from "../volume/inode.ts";
-import { faultInImage, HERE, type Judge, ReadingJudge } from "../volume/judge.ts";
+import {
+  checkFeatures,
+  type ImageGeometry,
+  imageGeometry,
+  readSuperblock,
+  warnOfState,
+} from "../volume/superblock.ts";
+import {
+  InodeView,
+  isReservedInode,
+  judgeFields,
+  kindOfMode,
+  type NodeKind,
+  reportInode,
+  seedOf,
+  viewOfInode,
+} from "../volume/inode.ts";
+import { faultInImage, HERE, inputError, type Judge, ReadingJudge } from "../volume/judge.ts";
+import { readBlockMap } from "../volume/block_map.ts";
 import { Volume } from "../volume/volume.ts";
 import { isInlineData, readInodeXattrs } from "../volume/content.ts";
-import { SystemZones } from "./system_zones.ts";
 
 export type { NodeKind } from "../volume/inode.ts";
 
@@ -183,46 +196,41 @@ export class Ext4Image extends Volume {
     const slot = this.inodeSlot(inodeNumber);
     this.#checkInitialized(inodeNumber);
     const { judge } = this;
-    const location = { inode: inodeNumber };
     if (this.seed !== undefined) {
       const computed = inodeChecksum(slot, { inodeNumber, seed: this.seed });
+      const location = { inode: inodeNumber };
       judge.expectChecksum("inode", location, storedInodeChecksum(slot), computed);
     }
     const inode = uncheckedInode(this, inodeNumber, slot);
     const { view } = inode;
     judgeFields(this, view);
-    if (view.linkCount === 0) judge.report("inode", location, "it has a name, but no links");
+    if (view.linkCount === 0) reportInode(this, view, "it has a name, but no links");
     // A file that is being cut short at the moment is in the list of orphans, which lives in i_dtime.
     if (view.dtime !== 0 && this.superblock.lastOrphan === 0) {
-      judge.expect("inode", location, "i_dtime of an inode with links", view.dtime, 0, {
-        isReadable: true,
-      });
+      const details = { found: view.dtime, wanted: 0, isReadable: true };
+      reportInode(this, view, "i_dtime of an inode with links", details);
     }
     return this.#withClampedTimes(this.#asTheKernelTakesIt(inode));
   }
 
   /** Fields that the kernel leaves aside where they make no sense. */
   #asTheKernelTakesIt(inode: ImageInode): ImageInode {
-    const { number, view } = inode;
-    const location = { inode: number };
+    const { view } = inode;
     let { record } = inode;
+    const isLong = view.type !== FILE_MODE.REGULAR && view.sizeBytes >= TWO_32;
     // ext4_isize(): only files are that long, unless directories may be, too.
-    if (view.type !== FILE_MODE.REGULAR && view.sizeBytes >= TWO_32) {
-      if (!this.hasIncompat(INCOMPAT.LARGEDIR)) {
-        const details = { found: view.sizeBytes, wanted: view.sizeBytes % TWO_32 };
-        this.judge.report("inode", location, "i_size", {
-          ...details,
-          isReadable: true,
-          outcome: "its high half is left aside",
-        });
-        view.sizeBytes = details.wanted;
-        record = { ...record, sizeBytes: details.wanted };
-      }
+    if (isLong && !this.hasIncompat(INCOMPAT.LARGEDIR)) {
+      const { sizeBytes: found } = view;
+      const wanted = found % TWO_32;
+      const outcome = "its high half is left aside";
+      reportInode(this, view, "i_size", { found, wanted, isReadable: true, outcome });
+      view.sizeBytes = wanted;
+      record = { ...record, sizeBytes: wanted };
     }
     // ext4_has_inline_data(): without the attribute i_block is taken for what it is elsewhere.
     if (view.hasInlineData && !this.#hasInlineAttribute(view)) {
       const problem = "inline data without the attribute system.data";
-      this.judge.report("inode", location, problem, { isReadable: true });
+      reportInode(this, view, problem, { isReadable: true });
       view.hasInlineData = false;
     }
     return record === inode.record ? inode : { ...inode, record };
@@ -238,12 +246,9 @@ export class Ext4Image extends Volume {
     const { group, index } = this.locateInode(inodeNumber);
     const { initializedInodes } = this.group(group);
     if (index < initializedInodes) return;
-    this.judge.report(
-      "inode",
-      { inode: inodeNumber },
-      `it is in use, but only the first ${initializedInodes} inodes of group ${group} ever were`,
-      { isReadable: true },
-    );
+    const problem =
+      `it is in use, but only the first ${initializedInodes} inodes of group ${group} ever were`;
+    this.judge.report("inode", { inode: inodeNumber }, problem, { isReadable: true });
   }
 
   /** Nanoseconds of a second or more, which the kernel shows as they are. */
@@ -372,10 +377,94 @@ function warnOfUse(image: Ext4Image, warnings: Warnings): void {
     if (seed !== undefined) verifyMmpBlock(encoded, seed, HERE);
     ({ sequence } = decodeMmpBlock(encoded, HERE));
   } catch (error) {
-    if (!(error instanceof InputError)) throw error;
-    judge.reportError("mmp block", { block: mmpBlock }, error, { isReadable });
+    judge.reportError("mmp block", { block: mmpBlock }, inputError(error), { isReadable });
   }
   if (sequence !== MMP_SEQUENCE_CLEAN) {
     warnings.add("inUse", image.name, "a machine has it mounted, or did not unmount it");
   }
+}
+
+interface Zone {
+  readonly start: number;
+  end: number;
+}
+
+/** File systems of more groups, of 16 TiB and more at 4 KiB, are not held against it: every descriptor has to be read. */
+const GROUPS_MAX = 131_072;
+
+/**
+ * Blocks that no file may have: superblocks, descriptors and the room kept for them, bitmaps, inode tables and the
+ * journal. The kernel refuses an inode that maps one of them (ext4_setup_system_zone(), fs/ext4/block_validity.c).
+ */
+class SystemZones {
+  readonly #zones: readonly Zone[];
+
+  constructor(volume: Volume) {
+    this.#zones = volume.groupCount > GROUPS_MAX
+      ? []
+      : joined([...groupZones(volume), ...journalZones(volume)]);
+  }
+
+  /** Whether one of some blocks is among them. */
+  overlap(startBlock: number, blockCount: number): boolean {
+    const at = firstIndex(this.#zones.length, (i) => this.#zones[i]!.end > startBlock);
+    return at < this.#zones.length && this.#zones[at]!.start < startBlock + blockCount;
+  }
+}
+
+function zone(start: number, count: number): Zone {
+  return { start, end: start + count };
+}
+
+function* groupZones(volume: Volume): Generator<Zone> {
+  for (let group = 0; group < volume.groupCount; group++) {
+    const { used, reserved } = volume.descriptorRoom(group);
+    const start = volume.groupStart(group);
+    yield zone(start, (volume.hasSuperblock(group) ? 1 : 0) + used + reserved);
+    const descriptor = descriptorOf(volume, group);
+    if (descriptor === undefined) continue;
+    yield zone(descriptor.blockBitmapBlock, 1);
+    yield zone(descriptor.inodeBitmapBlock, 1);
+    yield zone(descriptor.inodeTableBlock, volume.inodeTableBlocks);
+  }
+}
+
+/** A group without one costs what is in it, and not all that is elsewhere. */
+function descriptorOf(volume: Volume, group: number): GroupDescriptor | undefined {
+  try {
+    return volume.group(group).descriptor;
+  } catch (error) {
+    volume.judge.reportError("group descriptor", { group }, inputError(error), {
+      isReadable: true,
+      outcome: "what is in the group cannot be read",
+    });
+    return undefined;
+  }
+}
+
+/** Those of a journal that can be read. */
+function journalZones(volume: Volume): Zone[] {
+  const { journalInode } = volume.superblock;
+  if (!volume.hasCompat(COMPAT.HAS_JOURNAL) || journalInode === 0) return [];
+  const view = viewOfInode(volume, journalInode);
+  if (view === undefined) return [];
+  try {
+    const { runs } = readBlockMap(volume, view);
+    return runs.map(({ startBlock, blockCount }) => zone(startBlock, blockCount));
+  } catch (error) {
+    inputError(error);
+    return [];
+  }
+}
+
+/** Zones in order, those that touch as one. */
+function joined(zones: readonly Zone[]): Zone[] {
+  const result: Zone[] = [];
+  const wanted = zones.filter(({ start, end }) => end > start);
+  for (const { start, end } of wanted.sort((a, b) => a.start - b.start)) {
+    const last = result.at(-1);
+    if (last !== undefined && start <= last.end) last.end = Math.max(last.end, end);
+    else result.push({ start, end });
+  }
+  return result;
 }

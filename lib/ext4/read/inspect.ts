@@ -19,18 +19,35 @@ import {
 import type { Superblock } from "../format/superblock.ts";
 import { physicalBlock } from "../volume/block_map.ts";
 import { isFastSymlink } from "../volume/content.ts";
-import { checkFeatures, featureNames } from "../volume/superblock.ts";
-import type { ChecksumPair, ImageGeometry } from "../volume/superblock.ts";
-import { imageGeometry, readSuperblock } from "../volume/superblock.ts";
+import {
+  checkFeatures,
+  type ChecksumPair,
+  featureNames,
+  type ImageGeometry,
+  imageGeometry,
+  readSuperblock,
+} from "../volume/superblock.ts";
 import { kindOfMode, type NodeKind } from "../volume/inode.ts";
 import { MessageJudge } from "../volume/judge.ts";
 import { type BlockOffset, Volume } from "../volume/volume.ts";
-import { blockRuns, inlineData, type MapBlock, type MappedRun, readSymlink } from "./content.ts";
+import {
+  blockRuns,
+  inlineData,
+  type MapBlock,
+  type MappedRun,
+  readSymlink,
+  type StoredXattr,
+  XattrReader,
+} from "./content.ts";
 import { readDirectory } from "./directory.ts";
-import type { Ext4Image, ImageInode } from "./image.ts";
-import { hasFlag, openExt4Image, uncheckedInode } from "./image.ts";
-import { deviceNumbers } from "./tree.ts";
-import { type StoredXattr, XattrReader } from "./xattrs.ts";
+import {
+  type Ext4Image,
+  hasFlag,
+  type ImageInode,
+  openExt4Image,
+  uncheckedInode,
+} from "./image.ts";
+import { deviceNumbers, FLAG_NAMES } from "./tree.ts";
 
 export type { ChecksumPair } from "../volume/superblock.ts";
 
@@ -125,25 +142,18 @@ function inspectGroup(volume: Volume, group: number): GroupInspection {
   const found = volume.findDescriptor(group);
   const descriptorBlock = volume.descriptorBlock(Math.floor(group / volume.descriptorsPerBlock));
   if (found === undefined) {
-    throw new InputError(
-      `descriptor of group ${group}`,
-      `its block ${descriptorBlock} is past the end of the image`,
-    );
+    const why = `its block ${descriptorBlock} is past the end of the image`;
+    throw new InputError(`descriptor of group ${group}`, why);
   }
   const { descriptor, checksum } = found;
-  const bitmap = (
-    blockNumber: number,
-    isUninitialised: boolean,
-    stored: number,
-    coveredBytes: number,
-  ): ChecksumPair | undefined => {
-    if (seed === undefined || isUninitialised) return undefined;
-    const bytes = volume.block(blockNumber);
+  const hasGroupFlag = (flag: number): boolean => (descriptor.flags & flag) !== 0;
+  const bitmap = (block: number, uninitialised: number, stored: number, bits: number) => {
+    if (seed === undefined || hasGroupFlag(uninitialised)) return undefined;
+    const bytes = volume.block(block);
     if (bytes === undefined) return undefined;
-    const computed = bitmapChecksum(seed, bytes, coveredBytes);
+    const computed = bitmapChecksum(seed, bytes, bits / 8);
     return { stored, computed: (computed & volume.bitmapChecksumMask) >>> 0 };
   };
-  const hasGroupFlag = (flag: number): boolean => (descriptor.flags & flag) !== 0;
   return {
     ...descriptor,
     group,
@@ -158,15 +168,15 @@ function inspectGroup(volume: Volume, group: number): GroupInspection {
     checksum,
     blockBitmap: bitmap(
       descriptor.blockBitmapBlock,
-      hasGroupFlag(GROUP_FLAG.BLOCK_UNINIT),
+      GROUP_FLAG.BLOCK_UNINIT,
       descriptor.blockBitmapChecksum,
-      geometry.clustersPerGroup / 8,
+      geometry.clustersPerGroup,
     ),
     inodeBitmap: bitmap(
       descriptor.inodeBitmapBlock,
-      hasGroupFlag(GROUP_FLAG.INODE_UNINIT),
+      GROUP_FLAG.INODE_UNINIT,
       descriptor.inodeBitmapChecksum,
-      geometry.inodesPerGroup / 8,
+      geometry.inodesPerGroup,
     ),
   };
 }
@@ -214,31 +224,7 @@ export interface InodeInspection {
   readonly faults: readonly string[];
 }
 
-/** i_flags by the names of lsattr -l. */
-const FLAG_NAMES: readonly (readonly [number, string])[] = [
-  [0x1, "Secure_Deletion"],
-  [0x2, "Undelete"],
-  [0x4, "Compression_Requested"],
-  [0x8, "Synchronous_Updates"],
-  [INODE_FLAG.IMMUTABLE, "Immutable"],
-  [INODE_FLAG.APPEND, "Append_Only"],
-  [0x40, "No_Dump"],
-  [0x80, "No_Atime"],
-  [INODE_FLAG.ENCRYPT, "Encrypted"],
-  [INODE_FLAG.INDEX, "Indexed_directory"],
-  [0x4000, "Journaled_Data"],
-  [0x8000, "No_Tailmerging"],
-  [0x10000, "Synchronous_Directory_Updates"],
-  [0x20000, "Top_of_Directory_Hierarchies"],
-  [INODE_FLAG.HUGE_FILE, "Huge_file"],
-  [INODE_FLAG.EXTENTS, "Extents"],
-  [INODE_FLAG.VERITY, "Verity"],
-  [INODE_FLAG.EA_INODE, "EA_inode"],
-  [0x2000000, "DAX"],
-  [INODE_FLAG.INLINE_DATA, "Inline_Data"],
-  [INODE_FLAG.PROJINHERIT, "Project_Hierarchy"],
-  [INODE_FLAG.CASEFOLD, "Casefold"],
-];
+const NOT_MAPPED = { runs: [], mapBlocks: [], runCount: 0, mapBlockCount: 0 } as const;
 
 /**
  * Looks at an inode, in use or not.
@@ -259,9 +245,15 @@ export function inspectInode(
   };
   const faults = new MessageJudge();
   const inode = uncheckedInode(image, inodeNumber, slot, faults);
-  const { record } = inode;
+  const { record, kind } = inode;
   const isUsed = record.linkCount > 0;
   if (isUsed) faults.look(() => image.inode(inodeNumber));
+  const contentPlace = isUsed ? placeOfContent(inode) : "none";
+  const isMapped = contentPlace === "extents" || contentPlace === "block pointers";
+  const isInline = contentPlace === "inode" && hasFlag(inode, INODE_FLAG.INLINE_DATA);
+  const isDevice = kind === "characterDevice" || kind === "blockDevice";
+  const look = <T>(isWanted: boolean, work: () => T): T | undefined =>
+    isWanted ? faults.look(work) : undefined;
   return {
     inodeNumber,
     slot: image.locateInode(inodeNumber),
@@ -269,43 +261,31 @@ export function inspectInode(
     record,
     flagNames: FLAG_NAMES.filter(([flag]) => hasFlag(inode, flag)).map(([, name]) => name),
     checksum,
-    ...content(image, inode, isUsed, options.maxRunCount, faults),
-    xattrs: isUsed ? faults.look(() => new XattrReader(image).stored(inode)) ?? [] : [],
-    ...details(image, inode, isUsed, faults),
+    contentPlace,
+    ...isMapped ? inspectMap(image, inode, options.maxRunCount, faults) : NOT_MAPPED,
+    inlineSizeBytes: look(isInline, () => inlineData(image, inode).bytes.length),
+    xattrs: look(isUsed, () => new XattrReader(image).stored(inode)) ?? [],
+    target: look(isUsed && kind === "symlink", () => readSymlink(image, inode)),
+    device: isUsed && isDevice ? deviceNumbers(inode) : undefined,
+    directory: look(isUsed && kind === "directory", () => inspectDirectory(image, inode)),
     faults: faults.messages,
   };
 }
 
-type ContentInspection = Pick<
-  InodeInspection,
-  "contentPlace" | "runs" | "mapBlocks" | "runCount" | "mapBlockCount" | "inlineSizeBytes"
->;
-
-function content(
+/** What an inode maps: the first of its runs and of the blocks of its map, and how many there are. */
+function inspectMap(
   image: Ext4Image,
   inode: ImageInode,
-  isUsed: boolean,
   maxCount: number,
   faults: MessageJudge,
-): ContentInspection {
-  const contentPlace = isUsed ? placeOfContent(inode) : "none";
-  const runs: MappedRun[] = [];
+): Pick<InodeInspection, "runs" | "mapBlocks" | "runCount" | "mapBlockCount"> {
   const mapBlocks: MapBlock[] = [];
-  let [runCount, mapBlockCount] = [0, 0];
+  let mapBlockCount = 0;
   const onMapBlock = (block: MapBlock): void => {
     if (++mapBlockCount <= maxCount) mapBlocks.push(block);
   };
-  if (contentPlace === "extents" || contentPlace === "block pointers") {
-    faults.look(() => {
-      const all = blockRuns(image, inode, { onMapBlock });
-      runCount = all.length;
-      runs.push(...all.slice(0, maxCount));
-    });
-  }
-  const inlineSizeBytes = contentPlace === "inode" && hasFlag(inode, INODE_FLAG.INLINE_DATA)
-    ? faults.look(() => inlineData(image, inode).bytes.length)
-    : undefined;
-  return { contentPlace, runs, mapBlocks, runCount, mapBlockCount, inlineSizeBytes };
+  const all = faults.look(() => blockRuns(image, inode, { onMapBlock })) ?? [];
+  return { runs: all.slice(0, maxCount), mapBlocks, runCount: all.length, mapBlockCount };
 }
 
 function placeOfContent(inode: ImageInode): ContentPlace {
@@ -316,22 +296,7 @@ function placeOfContent(inode: ImageInode): ContentPlace {
   return hasFlag(inode, INODE_FLAG.EXTENTS) ? "extents" : "block pointers";
 }
 
-function details(
-  image: Ext4Image,
-  inode: ImageInode,
-  isUsed: boolean,
-  faults: MessageJudge,
-): Pick<InodeInspection, "target" | "device" | "directory"> {
-  const { kind } = inode;
-  const isDevice = kind === "characterDevice" || kind === "blockDevice";
-  return {
-    target: isUsed && kind === "symlink" ? faults.look(() => readSymlink(image, inode)) : undefined,
-    device: isUsed && isDevice ? deviceNumbers(inode) : undefined,
-    directory: isUsed && kind === "directory"
-      ? faults.look(() => {
-        const { parentInodeNumber, names } = readDirectory(image, inode);
-        return { parentInodeNumber, nameCount: names.length };
-      })
-      : undefined,
-  };
+function inspectDirectory(image: Ext4Image, inode: ImageInode): InodeInspection["directory"] {
+  const { parentInodeNumber, names } = readDirectory(image, inode);
+  return { parentInodeNumber, nameCount: names.length };
 }

@@ -91,12 +91,10 @@ function checkOptions(image: Ext4Image, settings: Settings): void {
       ...extra.length > 0 ? [`it has ${extra.join(", ")}`] : [],
       ...missing.length > 0 ? [`it lacks ${missing.join(", ")}`] : [],
     ];
-    refuse(
-      `its features differ from those of the options: ${parts.join("; ")}`,
-      [...extra, ...missing].includes("has_journal")
-        ? "make both with a journal or both without; an image with a hash tree has none"
-        : undefined,
-    );
+    const hint = [...extra, ...missing].includes("has_journal")
+      ? "make both with a journal or both without; an image with a hash tree has none"
+      : undefined;
+    refuse(`its features differ from those of the options: ${parts.join("; ")}`, hint);
   }
   expect("a first data block", geometry.firstDataBlock, 0);
   expect("blocks per group", geometry.blocksPerGroup, BLOCKS_PER_GROUP);
@@ -112,15 +110,13 @@ function readJournal(image: Ext4Image, settings: Settings): PreviousImage["journ
   const { extents, treeBlocks } = readMap(image, image.inode(INODE_NUMBER.JOURNAL));
   const blocks = extents.reduce((sum, { blockCount }) => sum + blockCount, 0);
   if (blocks === settings.journalBlocks) return { extents, treeBlocks };
-  throw new InputError(
-    image.name,
-    `cannot be continued: its journal has ${exactSize(blocks * BLOCK_SIZE_BYTES)}, wanted ` +
-      exactSize(settings.journalBlocks * BLOCK_SIZE_BYTES),
-    {
-      code: "unsupported",
-      remedies: [{ option: "journalBytes", change: "set", to: "keep its size" }],
-    },
-  );
+  const [found, wanted] = [blocks, settings.journalBlocks]
+    .map((count) => exactSize(count * BLOCK_SIZE_BYTES));
+  const why = `cannot be continued: its journal has ${found}, wanted ${wanted}`;
+  throw new InputError(image.name, why, {
+    code: "unsupported",
+    remedies: [{ option: "journalBytes", change: "set", to: "keep its size" }],
+  });
 }
 
 type BlockMap = Pick<PreviousNode, "extents" | "treeBlocks"> & {
@@ -188,10 +184,9 @@ class NodeReader {
     }
     const { maxPathDepth, maxNameCount } = DEFAULT_READ_LIMITS;
     if (depth > maxPathDepth || ++this.#nameCount > maxNameCount) {
-      throw new InputError(
-        this.#image.name,
-        `has more than ${maxNameCount} names, or names more than ${maxPathDepth} directories deep`,
-      );
+      const why =
+        `has more than ${maxNameCount} names, or names more than ${maxPathDepth} directories deep`;
+      throw new InputError(this.#image.name, why);
     }
     const inode = this.#image.inode(inodeNumber);
     const node = await this.#nodeOf(inode, path, depth);
@@ -267,21 +262,13 @@ class NodeReader {
     const { gridBlocks } = this.#settings;
     if (!isAligned(payload, this.#settings)) return;
     if (extents.every((extent) => isCongruent(extent, gridBlocks))) return;
-    throw new InputError(
-      this.#image.name,
-      `cannot be continued: ${
-        displayName(path)
-      } of ${payload.sizeBytes} bytes is not on a grid of ` +
-        `${gridBlocks * BLOCK_SIZE_BYTES}: it was laid out for another grid or threshold, or ` +
-        "written to since",
-      {
-        remedies: [{
-          option: "gridBytes",
-          change: "set",
-          to: "name the grid that it was made for",
-        }],
-      },
-    );
+    const file = `${displayName(path)} of ${payload.sizeBytes} bytes`;
+    const why = `cannot be continued: ${file} is not on a grid of ` +
+      `${gridBlocks * BLOCK_SIZE_BYTES}: it was laid out for another grid or threshold, or ` +
+      "written to since";
+    const to = "name the grid that it was made for";
+    const remedies = [{ option: "gridBytes", change: "set", to }] as const;
+    throw new InputError(this.#image.name, why, { remedies });
   }
 }
 

@@ -11,11 +11,22 @@ import { Warnings } from "../../warnings.ts";
 import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import { INODE_FLAG, INODE_NUMBER, LINK_COUNT_MAX, RO_COMPAT } from "../format/constants.ts";
 import { isReservedInode, type NodeKind } from "../volume/inode.ts";
-import { filePayload, ImagePayload, type PayloadBounds, readSymlink } from "./content.ts";
+import {
+  filePayload,
+  ImagePayload,
+  type PayloadBounds,
+  readSymlink,
+  XattrReader,
+} from "./content.ts";
 import { type DirectoryName, goOn, namesBackwards, partFault, readDirectory } from "./directory.ts";
-import type { Ext4Image, ImageInode, ReadLimits } from "./image.ts";
-import { BlockBudget, DEFAULT_READ_LIMITS, hasFlag } from "./image.ts";
-import { XattrReader } from "./xattrs.ts";
+import {
+  BlockBudget,
+  DEFAULT_READ_LIMITS,
+  type Ext4Image,
+  hasFlag,
+  type ImageInode,
+  type ReadLimits,
+} from "./image.ts";
 
 /** How a tree is read. */
 export interface ReadTreeOptions {
@@ -130,9 +141,8 @@ class TreeReader {
   async read(): Promise<FileTree> {
     const inode = this.#image.inode(INODE_NUMBER.ROOT);
     if (inode.kind !== "directory") {
-      throw new InputError(inode.what, `the root is a ${inode.kind}, not a directory`, {
-        code: "wrongKind",
-      });
+      const why = `the root is a ${inode.kind}, not a directory`;
+      throw new InputError(inode.what, why, { code: "wrongKind" });
     }
     const root = this.#nodes.read(inode, "", 0) as DirectoryNode;
     const { linkCount } = inode.record;
@@ -167,8 +177,7 @@ class TreeReader {
     this.#checkKind(inode.kind, name, parent);
     if (isUnreadable(inode)) {
       if (inode.kind === "directory") parent.subdirectoryCount++;
-      const what = displayName(path);
-      this.#warnings.add("encrypted", what, "it is encrypted, and was left out");
+      this.#warnings.add("encrypted", displayName(path), "it is encrypted, and was left out");
       return undefined;
     }
     const node = this.#nodes.read(inode, path, this.#known.size);
@@ -177,9 +186,8 @@ class TreeReader {
     if (node.kind === "directory") {
       parent.subdirectoryCount++;
       const isEmpty = this.#openDirectory(inode, node, path, parent);
-      const isOmitted = this.#options.lostAndFound !== "keep" && isEmpty &&
-        isPristine(inode, node, path);
-      if (isOmitted) return undefined;
+      const isKept = this.#options.lostAndFound === "keep";
+      if (!isKept && isEmpty && isPristine(inode, node, path)) return undefined;
     }
     parent.node.children.set(name.name, node);
     return node;
@@ -217,13 +225,13 @@ class TreeReader {
     });
     if (content.fault !== undefined) onFault?.(path || "/", content.fault);
     this.#budget.add(content.blockCount, inode.what);
-    const parentNumber = parent?.inodeNumber ?? inode.number;
-    const { judge } = this.#image;
+    const wanted = parent?.inodeNumber ?? inode.number;
     const location = { inode: inode.number };
     // One that is not there was reported.
-    const found = content.parentInodeNumber || parentNumber;
-    judge.expect("directory", location, 'parent in ".."', found, parentNumber, {
-      isReadable: true,
+    const found = content.parentInodeNumber || wanted;
+    const isReadable = true;
+    this.#image.judge.expect("directory", location, 'parent in ".."', found, wanted, {
+      isReadable,
     });
     const depth = (parent?.depth ?? -1) + 1;
     this.#nameCount += content.names.length;
@@ -233,15 +241,8 @@ class TreeReader {
     if (depth > maxPathDepth) {
       throw new InputError(displayName(path), `it is more than ${maxPathDepth} directories deep`);
     }
-    const { linkCount } = inode.record;
-    const directory: OpenDirectory = {
-      inodeNumber: inode.number,
-      linkCount,
-      node,
-      path,
-      depth,
-      subdirectoryCount: 0,
-    };
+    const { number: inodeNumber, record: { linkCount } } = inode;
+    const directory = { inodeNumber, linkCount, node, path, depth, subdirectoryCount: 0 };
     this.#directories.push(directory);
     for (const name of namesBackwards(content.names)) {
       this.#pending.push({ path: `${path}/${name.name}`, name, parent: directory });
@@ -264,19 +265,15 @@ class TreeReader {
   }
 
   #checkLinks(inode: number, found: number, wanted: number): void {
-    this.#image.judge.expect("inode", { inode }, "i_links_count", found, wanted, {
-      isReadable: true,
-    });
+    const isReadable = true;
+    this.#image.judge.expect("inode", { inode }, "i_links_count", found, wanted, { isReadable });
   }
 
   #checkKind(kind: NodeKind, name: DirectoryName, parent: OpenDirectory): void {
     if (name.kind === undefined || name.kind === kind) return;
-    const location = { inode: parent.inodeNumber };
-    this.#image.judge.report("directory", location, `type of "${displayName(name.name)}"`, {
-      found: name.kind,
-      wanted: kind,
-      isReadable: true,
-    });
+    const problem = `type of "${displayName(name.name)}"`;
+    const details = { found: name.kind, wanted: kind, isReadable: true };
+    this.#image.judge.report("directory", { inode: parent.inodeNumber }, problem, details);
   }
 }
 
@@ -288,11 +285,7 @@ function isUnreadable(inode: ImageInode): boolean {
 }
 
 /** As mke2fs makes it. The writer here makes none, and gives one that its source has 4096 bytes. */
-function isPristine(
-  inode: ImageInode,
-  node: DirectoryNode,
-  path: ByteString,
-): boolean {
+function isPristine(inode: ImageInode, node: DirectoryNode, path: ByteString): boolean {
   const { mode, uid, gid, xattrs } = node.attributes;
   return path === `/${LOST_AND_FOUND}` && mode === 0o700 && uid === 0 && gid === 0 &&
     xattrs.length === 0 && inode.record.sizeBytes > BLOCK_SIZE_BYTES;
@@ -304,23 +297,30 @@ interface NodeReaderOptions extends PayloadBounds {
   readonly onFault: ReadTreeOptions["onFault"];
 }
 
-/** Flags that a user can set and the model cannot hold, by the letters of lsattr. */
-const USER_FLAGS: readonly (readonly [number, string])[] = [
-  [0x1, "s"],
-  [0x2, "u"],
-  [0x4, "c"],
-  [0x8, "S"],
-  [INODE_FLAG.IMMUTABLE, "i"],
-  [INODE_FLAG.APPEND, "a"],
-  [0x40, "d"],
-  [0x80, "A"],
-  [0x4000, "j"],
-  [0x8000, "t"],
-  [0x10000, "D"],
-  [0x20000, "T"],
-  [0x2000000, "x"],
-  [INODE_FLAG.PROJINHERIT, "P"],
-  [INODE_FLAG.CASEFOLD, "F"],
+/** i_flags by the names of lsattr -l; those that a user can set and the model cannot hold with the letters of lsattr. */
+export const FLAG_NAMES: readonly (readonly [flag: number, name: string, letter?: string])[] = [
+  [0x1, "Secure_Deletion", "s"],
+  [0x2, "Undelete", "u"],
+  [0x4, "Compression_Requested", "c"],
+  [0x8, "Synchronous_Updates", "S"],
+  [INODE_FLAG.IMMUTABLE, "Immutable", "i"],
+  [INODE_FLAG.APPEND, "Append_Only", "a"],
+  [0x40, "No_Dump", "d"],
+  [0x80, "No_Atime", "A"],
+  [INODE_FLAG.ENCRYPT, "Encrypted"],
+  [INODE_FLAG.INDEX, "Indexed_directory"],
+  [0x4000, "Journaled_Data", "j"],
+  [0x8000, "No_Tailmerging", "t"],
+  [0x10000, "Synchronous_Directory_Updates", "D"],
+  [0x20000, "Top_of_Directory_Hierarchies", "T"],
+  [INODE_FLAG.HUGE_FILE, "Huge_file"],
+  [INODE_FLAG.EXTENTS, "Extents"],
+  [INODE_FLAG.VERITY, "Verity"],
+  [INODE_FLAG.EA_INODE, "EA_inode"],
+  [0x2000000, "DAX", "x"],
+  [INODE_FLAG.INLINE_DATA, "Inline_Data"],
+  [INODE_FLAG.PROJINHERIT, "Project_Hierarchy", "P"],
+  [INODE_FLAG.CASEFOLD, "Casefold", "F"],
 ];
 
 /** Makes nodes of inodes, and counts what gets lost. */
@@ -390,21 +390,20 @@ class NodeReader {
       gid,
       mtimeSeconds: mtime.seconds,
       mtimeNanoseconds: mtime.nanoseconds,
-      xattrs: goOn(path, onFault && onPart, () => {
-        return this.#xattrs.read(inode, this.#options.warnings, describe);
-      }) ?? [],
+      xattrs: goOn(
+        path,
+        onFault && onPart,
+        () => this.#xattrs.read(inode, this.#options.warnings, describe),
+      ) ?? [],
     };
   }
 
   #warnOfLosses(inode: ImageInode, describe: () => string): void {
     const { warnings } = this.#options;
-    const letters = USER_FLAGS.filter(([flag]) => hasFlag(inode, flag)).map(([, letter]) => letter);
-    if (letters.length > 0) {
-      warnings.add(
-        "droppedFlags",
-        describe(),
-        `its flags ${letters.join("")} (lsattr) are left out`,
-      );
+    const letters = FLAG_NAMES.filter(([flag]) => hasFlag(inode, flag))
+      .map(([, , letter = ""]) => letter).join("");
+    if (letters !== "") {
+      warnings.add("droppedFlags", describe(), `its flags ${letters} (lsattr) are left out`);
     }
     if (hasFlag(inode, INODE_FLAG.VERITY)) {
       warnings.add("droppedVerity", describe(), "its fs-verity hashes are left out");

@@ -1,7 +1,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { byteStringFromBytes } from "../../../lib/bytes/byte_string.ts";
 import { BlockBudget, type Ext4Image } from "../../../lib/ext4/read/image.ts";
-import { XattrReader } from "../../../lib/ext4/read/xattrs.ts";
+import { XattrReader } from "../../../lib/ext4/read/content.ts";
 import { Warnings } from "../../../lib/warnings.ts";
 import { victimOf } from "./read_image.ts";
 
