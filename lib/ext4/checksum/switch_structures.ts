@@ -78,14 +78,12 @@ export interface LackingRoom {
   first: string | undefined;
 }
 
-/** One switch. */
 export interface SwitchContext {
   readonly volume: Volume;
   /** What to call the image in messages. */
   readonly name: string;
   /** True: checksums come. False: they go, and are checked first. */
   readonly enable: boolean;
-  /** The file system's. */
   readonly seed: number;
   readonly counts: SwitchCounts;
   readonly lacking: LackingRoom;
@@ -107,7 +105,6 @@ export function readBlock(volume: Volume, block: number, what: string): Uint8Arr
   });
 }
 
-/** The error for an image whose journal would be replayed. */
 export function fullJournal(name: string): InputError {
   return new InputError(name, "its journal holds changes that were not written back", {
     code: "inUse",
@@ -115,7 +112,6 @@ export function fullJournal(name: string): InputError {
   });
 }
 
-/** Switches everything but the superblocks. */
 export async function switchGroups(
   context: SwitchContext,
   progress: (bytes: number) => void,
@@ -205,7 +201,6 @@ async function switchInodeTable(
   }
 }
 
-/** Writes the descriptors and all their copies. */
 async function writeDescriptors(
   context: SwitchContext,
   descriptors: readonly Uint8Array[],
@@ -417,10 +412,8 @@ function wholeBlocks(runs: readonly MappedRun[], what: string): number[] {
 
 const RECORD_LENGTH_AT = 4;
 
-/** What both kinds of blocks need. */
 export interface DirectoryBlockOptions {
   readonly enable: boolean;
-  /** That of the directory. */
   readonly inodeSeed: number;
   /** Whether its names may have any bytes. */
   readonly isEncrypted?: boolean | undefined;

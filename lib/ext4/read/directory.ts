@@ -95,7 +95,6 @@ export function partFault(part: string, fault: InputError): InputError {
   return faultInImage(part, fault) as InputError;
 }
 
-/** @returns how many blocks it maps */
 function walkDirectory(image: Ext4Image, inode: ImageInode, names: NameCollector): number {
   const { view } = inode;
   const isInline = hasInlineData(inode);
@@ -120,7 +119,6 @@ export function namesBackwards(names: readonly DirectoryName[]): DirectoryName[]
     .filter(({ name }, i, sorted) => i === 0 || sorted[i - 1]!.name !== name);
 }
 
-/** Gathers the entries in use. */
 class NameCollector implements DirectoryVisitor {
   readonly names: DirectoryName[] = [];
   parentInodeNumber = 0;

@@ -278,12 +278,10 @@ export class Ext4Image extends Volume {
   }
 }
 
-/** Whether an inode has an INODE_FLAG bit. */
 export function hasFlag(inode: ImageInode, flag: number): boolean {
   return (inode.view.flags & flag) !== 0;
 }
 
-/** Whether an inode keeps its bytes in itself. */
 export function hasInlineData(inode: ImageInode): boolean {
   return inode.view.hasInlineData;
 }
@@ -405,7 +403,6 @@ class SystemZones {
       : joined([...groupZones(volume), ...journalZones(volume)]);
   }
 
-  /** Whether one of some blocks is among them. */
   overlap(startBlock: number, blockCount: number): boolean {
     const at = firstIndex(this.#zones.length, (i) => this.#zones[i]!.end > startBlock);
     return at < this.#zones.length && this.#zones[at]!.start < startBlock + blockCount;
@@ -442,7 +439,6 @@ function descriptorOf(volume: Volume, group: number): GroupDescriptor | undefine
   }
 }
 
-/** Those of a journal that can be read. */
 function journalZones(volume: Volume): Zone[] {
   const { journalInode } = volume.superblock;
   if (!volume.hasCompat(COMPAT.HAS_JOURNAL) || journalInode === 0) return [];
@@ -457,7 +453,6 @@ function journalZones(volume: Volume): Zone[] {
   }
 }
 
-/** Zones in order, those that touch as one. */
 function joined(zones: readonly Zone[]): Zone[] {
   const result: Zone[] = [];
   const wanted = zones.filter(({ start, end }) => end > start);

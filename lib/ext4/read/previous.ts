@@ -31,7 +31,6 @@ import {
   type ImageInode,
 } from "./image.ts";
 
-/** What was read of the structures of a previous image. */
 export type PreviousStructures = Pick<
   PreviousImage,
   "name" | "superblock" | "groups" | "journal" | "root"

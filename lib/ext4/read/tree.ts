@@ -291,7 +291,6 @@ function isPristine(inode: ImageInode, node: DirectoryNode, path: ByteString): b
     xattrs.length === 0 && inode.record.sizeBytes > BLOCK_SIZE_BYTES;
 }
 
-/** What node readers need. */
 interface NodeReaderOptions extends PayloadBounds {
   readonly warnings: Warnings;
   readonly onFault: ReadTreeOptions["onFault"];
@@ -323,7 +322,6 @@ export const FLAG_NAMES: readonly (readonly [flag: number, name: string, letter?
   [INODE_FLAG.CASEFOLD, "Casefold", "F"],
 ];
 
-/** Makes nodes of inodes, and counts what gets lost. */
 class NodeReader {
   readonly #image: Ext4Image;
   readonly #options: NodeReaderOptions;

@@ -33,7 +33,6 @@ const TYPE_OF_MODE: Readonly<Record<number, number>> = {
   [FILE_MODE.SYMLINK]: DIRENT_TYPE.SYMLINK,
 };
 
-/** A place of an entry in a directory. */
 interface Place {
   readonly block: number;
   readonly at: number;
@@ -41,7 +40,6 @@ interface Place {
   readonly before: number | undefined;
 }
 
-/** One directory that is changed. */
 export class DirectoryEditor {
   readonly #editor: VolumeEditor;
   readonly #maps: InodeMaps;
@@ -81,7 +79,6 @@ export class DirectoryEditor {
     return viewOf(this.#editor.blocks.read(place.block)).getUint32(place.at, true);
   }
 
-  /** Takes a name away, if it is there. */
   remove(name: Uint8Array): void {
     const place = this.#find(name);
     if (place === undefined) return;
@@ -154,7 +151,6 @@ export class DirectoryEditor {
     return undefined;
   }
 
-  /** The blocks of the directory, in order. */
   *#blocks(): Generator<number> {
     const count = this.#editor.inode(this.#inode).sizeBytes / this.#editor.image.blockSizeBytes;
     for (const { logicalBlock, blockCount, startBlock } of this.#maps.extents(this.#inode)) {
@@ -189,7 +185,6 @@ export class DirectoryEditor {
     view.setUint16(at + ENTRY_AT.recordLength, encodeRecordLength(length), true);
   }
 
-  /** Where the entries of a block end. */
   #end(block: Uint8Array): number {
     return block.length - (this.#seed === undefined ? 0 : DIRECTORY_TAIL_SIZE_BYTES);
   }
@@ -237,7 +232,6 @@ export class DirectoryEditor {
     return view.getUint32(0, true) === 0 && this.#length(view, 0) === view.byteLength;
   }
 
-  /** A new block at the end of the directory. */
   #append(): number {
     const { blockSizeBytes } = this.#editor.image;
     const { sizeBytes } = this.#editor.inode(this.#inode);

@@ -58,20 +58,17 @@ export class InodeMaps {
     return extents;
   }
 
-  /** Forgets what an inode maps. */
   clear(inode: number): void {
     this.extents(inode);
     this.#maps.set(inode, []);
   }
 
-  /** Puts an extent in place of whatever is mapped there. */
   put(inode: number, extent: ExtentLeaf): void {
     this.remove(inode, extent.logicalBlock, extent.blockCount);
     const extents = this.extents(inode);
     extents.splice(firstEndingAfter(extents, extent.logicalBlock), 0, extent);
   }
 
-  /** Takes away what is mapped there. */
   remove(inode: number, logicalBlock: number, blockCount: number): void {
     const end = logicalBlock + blockCount;
     const extents = this.extents(inode);
@@ -139,7 +136,6 @@ function firstEndingAfter(extents: readonly ExtentLeaf[], logicalBlock: number):
   });
 }
 
-/** What of an extent lies between two logical blocks. */
 function part(extent: ExtentLeaf, start: number, end: number): ExtentLeaf {
   return {
     ...extent,
@@ -165,13 +161,11 @@ function merged(extents: readonly ExtentLeaf[]): ExtentLeaf[] {
   return result;
 }
 
-/** One cut. */
 interface Cut {
   readonly editor: VolumeEditor;
   readonly what: string;
   /** The first logical block that goes. */
   readonly endBlock: number;
-  /** The seed of extent blocks; undefined without checksums. */
   readonly seed: number | undefined;
   /** The last physical block that stays. Its cluster stays whole. */
   keptBlock: number | undefined;
@@ -246,7 +240,6 @@ function cutExtentNode(cut: Cut, node: Uint8Array, depth: number): boolean {
   return left === 0;
 }
 
-/** Whether nothing is left in the block. */
 function cutExtentChild(cut: Cut, blockNumber: number, depth: number): boolean {
   cut.editor.image.checkRange(blockNumber, 1, cut.what);
   const block = cut.editor.blocks.edit(blockNumber);

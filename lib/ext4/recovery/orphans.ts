@@ -44,7 +44,6 @@ export interface OrphanReport {
 
 /** s_state: errors were seen, so lists of orphans are not to be trusted. */
 const STATE_ERRORS = 2;
-/** Types that can be cut. */
 const HAS_CONTENT: readonly number[] = [
   FILE_MODE.REGULAR,
   FILE_MODE.DIRECTORY,
@@ -137,7 +136,6 @@ class OrphanCleanup {
   }
 }
 
-/** Takes inodes and what they map out of use. */
 export class InodeRemover {
   readonly #editor: VolumeEditor;
   readonly #quotas: QuotaEditor;
@@ -147,12 +145,10 @@ export class InodeRemover {
     this.#quotas = new QuotaEditor(editor);
   }
 
-  /** Writes what quotas count less. */
   finish(): void {
     this.#quotas.finish();
   }
 
-  /** Cuts what an inode maps to its size. */
   truncate(number: number): void {
     const editor = this.#editor;
     const record = this.#record(number);
@@ -164,7 +160,6 @@ export class InodeRemover {
     this.#quotas.subtract(record, freedBytes, 0);
   }
 
-  /** Deletes an inode with its blocks and attributes. */
   remove(number: number): void {
     const record = this.#record(number);
     const unitBytes = this.#editor.countUnitBytes(this.#editor.inode(number));
@@ -255,7 +250,6 @@ const LEAF_HEADER_BYTES = 16;
 const ENTRY_BYTES = 72;
 const ENTRY_AT = { id: 0, inodes: 24, bytes: 48 } as const;
 
-/** What quotas count less of. */
 interface Use {
   bytes: number;
   inodes: number;
@@ -274,7 +268,6 @@ class QuotaEditor {
     this.#editor = editor;
   }
 
-  /** Takes use away from the owners of an inode. */
   subtract(owner: InodeRecord, bytes: number, inodes: number): void {
     if (!this.#editor.image.hasRoCompat(RO_COMPAT.QUOTA)) return;
     for (const [type, id] of [owner.uid, owner.gid, owner.projectId].entries()) {
@@ -286,7 +279,6 @@ class QuotaEditor {
     }
   }
 
-  /** Writes what was subtracted. */
   finish(): void {
     const { image } = this.#editor;
     const { userQuotaInode, groupQuotaInode, projectQuotaInode } = image.superblock;
@@ -313,7 +305,6 @@ class QuotaEditor {
     }
   }
 
-  /** A block of the tree, to change. */
   #block(runs: readonly MappedRun[], number: number): DataView<ArrayBufferLike> {
     const { blockSizeBytes } = this.#editor.image;
     const offset = number * QUOTA_BLOCK_BYTES;
@@ -324,7 +315,6 @@ class QuotaEditor {
   }
 }
 
-/** Subtracts from a number of 64 bits. */
 function subtract(view: DataView<ArrayBufferLike>, at: number, amount: number): void {
   const value = view.getUint32(at + 4, true) * TWO_32 + view.getUint32(at, true);
   const left = Math.max(0, value - amount);

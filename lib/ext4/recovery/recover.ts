@@ -45,7 +45,6 @@ export interface RecoveredImage {
   readonly replay: RecoveryReport | undefined;
 }
 
-/** s_state: errors were seen. */
 const STATE_ERRORS = 2;
 /** The fields from s_error_count up to s_mount_opts, which a mount keeps as they were before the replay. */
 const ERROR_FIELDS = { start: 0x194, end: 0x200 } as const;

@@ -28,7 +28,6 @@ import { BlockEditor } from "../journal/overlay.ts";
 import type { Ext4Image } from "../read/image.ts";
 import { InodeView, SECTOR_SIZE_BYTES } from "../volume/inode.ts";
 
-/** What changed in a group. */
 interface GroupChange {
   freeBlocks: number;
   freeInodes: number;
@@ -41,18 +40,14 @@ interface GroupChange {
   unusedInodes: number | undefined;
 }
 
-/** Fields that changes to an image touch. */
 type InodeChanges = Partial<
   Pick<InodeRecord, "flags" | "sizeBytes" | "sectorCount" | "linkCount" | "dtime" | "xattrBlock">
 >;
 
 const DESCRIPTOR_CHECKSUM_AT = 0x1e;
 
-/** An image that is changed in memory. */
 export class VolumeEditor {
-  /** The image as it was before the changes. */
   readonly image: Ext4Image;
-  /** Its blocks as they are now. */
   readonly blocks: BlockEditor;
   /** Whether a free block is to be left alone, for as long as there are changes. */
   isKept: (block: number) => boolean = () => false;
@@ -65,7 +60,6 @@ export class VolumeEditor {
     this.blocks = new BlockEditor(image.reader, image.blockSizeBytes);
   }
 
-  /** Bytes of a cluster. */
   get clusterSizeBytes(): number {
     return this.image.geometry.clusterBlocks * this.image.blockSizeBytes;
   }
@@ -77,12 +71,10 @@ export class VolumeEditor {
     return block.subarray(offsetBytes, offsetBytes + this.image.inodeSizeBytes);
   }
 
-  /** An inode as it is now. */
   inode(inodeNumber: number): InodeView {
     return new InodeView(this.inodeSlot(inodeNumber), inodeNumber);
   }
 
-  /** Writes fields of an inode, and its checksum. */
   editInode(inodeNumber: number, changes: InodeChanges): void {
     const slot = this.inodeSlot(inodeNumber);
     const structure = { view: viewOf(slot), at: 0, sizeBytes: slot.length };
@@ -92,7 +84,6 @@ export class VolumeEditor {
     this.sealInode(inodeNumber);
   }
 
-  /** Writes the checksum of a changed inode. */
   sealInode(inodeNumber: number): void {
     const { seed } = this.image;
     if (seed !== undefined) sealInode(this.inodeSlot(inodeNumber), { inodeNumber, seed });
@@ -105,7 +96,6 @@ export class VolumeEditor {
       : SECTOR_SIZE_BYTES;
   }
 
-  /** Whether an inode is marked as used. */
   isInodeUsed(inodeNumber: number): boolean {
     const { group, index } = this.image.locateInode(inodeNumber);
     const { flags, inodeBitmapBlock } = this.image.groupDescriptor(group);
@@ -114,7 +104,6 @@ export class VolumeEditor {
     return testBit(this.blocks.read(inodeBitmapBlock), index);
   }
 
-  /** Marks an inode as free. */
   freeInode(inodeNumber: number, isDirectory: boolean): void {
     const { group, index } = this.image.locateInode(inodeNumber);
     const bitmap = this.blocks.edit(this.image.groupDescriptor(group).inodeBitmapBlock);
@@ -178,7 +167,6 @@ export class VolumeEditor {
     if (isDirectory) change.usedDirectories++;
   }
 
-  /** Marks a run of blocks as used. Not for bigalloc. */
   useBlocks(startBlock: number, blockCount: number): void {
     this.image.checkRange(startBlock, blockCount, "blocks in use");
     const { firstDataBlock, blocksPerGroup } = this.image.geometry;
@@ -333,14 +321,12 @@ export class VolumeEditor {
   }
 }
 
-/** The primary superblock, to change. */
 export function editableSuperblock(blocks: BlockEditor, blockSizeBytes: number): Uint8Array {
   const block = blocks.edit(Math.floor(SUPERBLOCK_OFFSET_BYTES / blockSizeBytes));
   const at = SUPERBLOCK_OFFSET_BYTES % blockSizeBytes;
   return block.subarray(at, at + SUPERBLOCK_SIZE_BYTES);
 }
 
-/** Clears a bit; false when it was clear. */
 function clearBit(bitmap: Uint8Array, bit: number): boolean {
   if (!testBit(bitmap, bit)) return false;
   bitmap[bit >>> 3]! &= ~(1 << (bit & 7));

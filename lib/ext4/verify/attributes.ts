@@ -19,13 +19,10 @@ import {
 } from "../volume/content.ts";
 import { type Context, INODE_TRAIT, type ValueReference, type XattrBlockState } from "./context.ts";
 
-/** What an inode's attributes mean for the rest of it. */
 export interface InodeXattrs {
   /** Blocks that count as the inode's beside those it maps. */
   readonly chargedBlocks: number;
-  /** How many of its values are in inodes. */
   readonly valueCount: number;
-  /** Those in the inode. */
   readonly inInode: readonly DecodedXattr[];
   /** Set when it says how it is encrypted: equal for inodes that are encrypted alike. */
   readonly policy?: string | undefined;
@@ -53,7 +50,6 @@ function policyIn(xattrs: readonly DecodedXattr[]): string | undefined {
   return value.length === sizeBytes ? value.subarray(0, -NONCE_SIZE_BYTES).join() : undefined;
 }
 
-/** Judges all attributes of an inode. */
 export function checkXattrs(context: Context, view: InodeView): InodeXattrs {
   if (!view.hasOwnXattrs && view.xattrBlock === 0) return NO_XATTRS;
   const inInode = readInodeXattrs(context.volume, view);
@@ -111,7 +107,6 @@ function readBlockState(
   return { firstOwner, storedReferences, references: 0, chargedBlocks, values, xattrs };
 }
 
-/** An inode that holds a value. */
 export function checkValueInode(
   context: Context,
   view: InodeView,

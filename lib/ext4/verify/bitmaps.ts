@@ -14,7 +14,6 @@ import type { FaultDetails, Structure } from "../volume/judge.ts";
 const TWO_32 = 2 ** 32;
 const UNINIT_FLAGS = GROUP_FLAG.INODE_UNINIT | GROUP_FLAG.BLOCK_UNINIT;
 
-/** One bitmap and what it should be. */
 interface Comparison {
   readonly structure: Structure;
   readonly location: { readonly group: number; readonly block: number };
@@ -235,7 +234,6 @@ function checkInodes(
   return free;
 }
 
-/** How many bits are set from an index on. */
 function inodesBehind(bitmap: Uint8Array, start: number): number {
   let count = 0;
   for (let i = Math.max(0, start); i < 8 * bitmap.length; i++) {

@@ -19,7 +19,6 @@ export interface ValueReference {
   readonly xattr: DecodedXattr;
 }
 
-/** What is known of an inode that holds a value. */
 export interface ValueInode {
   readonly hash: number;
   readonly sizeBytes: number;
@@ -27,7 +26,6 @@ export interface ValueInode {
   readonly isOldStyle: boolean;
 }
 
-/** An attribute block and what is known of it. */
 export interface XattrBlockState {
   readonly firstOwner: number;
   /** h_refcount. */
@@ -40,13 +38,11 @@ export interface XattrBlockState {
   readonly values: readonly DecodedXattr[];
 }
 
-/** What a user, a group or a project has. */
 export interface QuotaUsage {
   bytes: number;
   inodes: number;
 }
 
-/** How large files lie on a grid. */
 export interface LayoutCount {
   files: number;
   congruentFiles: number;
@@ -65,7 +61,6 @@ export interface LayoutRule {
 /** Everything that one pass leaves for the next. */
 export interface Context {
   readonly volume: Volume;
-  /** The volume's. */
   readonly judge: Judge;
   readonly usage: BlockUsage;
   readonly inodes: InodeCounts;
@@ -91,7 +86,6 @@ export interface Context {
   readonly layout: LayoutCount;
 }
 
-/** A context in which nothing was looked at yet. */
 export function newContext(
   volume: Volume,
   groups: readonly Group[],
@@ -125,7 +119,6 @@ export function newContext(
 /** An inode's number, or a part of a group as groupOwner() makes it. */
 export type Owner = number;
 
-/** What belongs to a group. */
 export const GROUP_PARTS = [
   "superblock",
   "group descriptors",
@@ -141,7 +134,6 @@ export function groupOwner(group: number, part: typeof GROUP_PARTS[number]): Own
   return -(group * GROUP_PARTS.length + GROUP_PARTS.indexOf(part) + 1);
 }
 
-/** An owner in words. */
 export function describeOwner(owner: Owner): string {
   if (owner > 0) return `inode ${owner}`;
   const code = -owner - 1;
@@ -149,7 +141,6 @@ export function describeOwner(owner: Owner): string {
   return `${part} of group ${Math.floor(code / GROUP_PARTS.length)}`;
 }
 
-/** A block that a second owner has. */
 export interface SharedBlock {
   readonly block: number;
   readonly owner: Owner;
@@ -188,7 +179,6 @@ export class BlockUsage {
     return this.#sharedCount;
   }
 
-  /** Whether a block is in use. */
   has(block: number): boolean {
     const bit = block - this.#firstBlock;
     return ((this.bits[bit >>> 3] ?? 0) >> (bit & 7) & 1) === 1;
@@ -238,15 +228,12 @@ export class BlockUsage {
 /** What is remembered of an inode beside the four bits of its type (i_mode >> 12). */
 export const INODE_TRAIT = {
   NONE: 0,
-  /** A directory with an index. */
   INDEXED: 0x10,
   /** Never to be named by a directory. */
   HIDDEN: 0x20,
   /** It holds the value of an extended attribute. */
   VALUE: 0x40,
-  /** It is in use. */
   USED: 0x80,
-  /** It is encrypted. */
   ENCRYPTED: 0x100,
 } as const;
 const { USED } = INODE_TRAIT;
@@ -338,7 +325,6 @@ export class InodeCounts {
     return 0;
   }
 
-  /** Sets the bit of every inode of a group that is in use. */
   markUsed(group: number, bitmap: Uint8Array): void {
     const counts = this.#groups[group];
     if (counts === undefined) return;

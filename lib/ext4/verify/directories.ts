@@ -46,7 +46,6 @@ export class EntryCheck implements DirectoryVisitor {
     this.#context = context;
   }
 
-  /** Begins a directory. */
   begin(directory: number): void {
     this.#directory = directory;
     this.#isEncrypted = this.#context.inodes.is(directory, INODE_TRAIT.ENCRYPTED);

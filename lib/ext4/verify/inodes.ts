@@ -24,7 +24,6 @@ import type { Volume } from "../volume/volume.ts";
 import { checkValueInode, checkXattrs, type InodeXattrs } from "./attributes.ts";
 import { type BlockUsage, type Context, INODE_TRAIT } from "./context.ts";
 
-/** Blocks of a table that are read at once. */
 const READ_BLOCKS = 64;
 /** Blocks of tables between two looks at the signal. */
 const BLOCKS_A_TURN = 1024;
@@ -90,7 +89,6 @@ function scanSlots(scan: Scan, group: number, start: number): number {
   return count;
 }
 
-/** The inodes that the superblock of a volume names. */
 export function specialInodes(volume: Volume): ReadonlySet<number> {
   const { superblock } = volume;
   const hasQuota = volume.hasRoCompat(RO_COMPAT.QUOTA);

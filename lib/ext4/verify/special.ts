@@ -85,7 +85,6 @@ export function checkJournal(context: Context): void {
   }
 }
 
-/** Every block of the journal is there. */
 function checkJournalMap({ judge, volume }: Context, { view, runs }: KeptInode): void {
   const location = { inode: view.number };
   let expected = 0;
@@ -369,9 +368,7 @@ function checkQuotaFile(context: Context, file: KeptInode, type: number, bad: Re
   }
 }
 
-/** Reads the tree of a quota file. */
 class QuotaTree {
-  /** What the file says, by id. */
   readonly stored = new Map<number, QuotaUsage>();
   readonly #view: DataView<ArrayBufferLike>;
   readonly #bad: Report;

@@ -44,7 +44,6 @@ export interface MapBlock {
   readonly logicalBlock: number;
 }
 
-/** Who hears of what an inode maps. Blocks are in the file system. */
 export interface BlockMapVisitor {
   /** Whether nothing from a logical block on is wanted: no block of the map that begins there is looked at. */
   endsBefore?(logicalBlock: number): boolean;
@@ -279,9 +278,7 @@ class PointerWalk {
   }
 }
 
-/** Keeps what a map has. */
 export class BlockMap implements BlockMapVisitor {
-  /** In the order of the map. */
   readonly runs: MappedRun[] = [];
   /** Blocks of data and of the map together. */
   blockCount = 0;
@@ -335,7 +332,6 @@ export class BlockMap implements BlockMapVisitor {
   }
 }
 
-/** How a map is read. */
 export interface ReadBlockMapOptions {
   /** Called for each block of the map, before what it maps. */
   readonly onMapBlock?: ((block: MapBlock) => void) | undefined;

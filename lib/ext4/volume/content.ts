@@ -22,7 +22,6 @@ import { type InodeView, judgeLargeFile, reportInode, viewOfInode } from "./inod
 import { type FaultDetails, HERE, hex, type Location, type Structure } from "./judge.ts";
 import type { Volume } from "./volume.ts";
 
-/** A value that an inode holds. */
 export interface AttributeValue {
   readonly value: Uint8Array<ArrayBuffer>;
   /** Of the value, as it should be. */
@@ -170,7 +169,6 @@ export function isFastSymlink(view: InodeView): boolean {
   return !view.hasInlineData && !view.usesExtents && view.sizeBytes < INODE_BLOCK_FIELD_SIZE_BYTES;
 }
 
-/** The size of a symlink's target. */
 export function judgeSymlinkSize(
   volume: Volume,
   view: InodeView,

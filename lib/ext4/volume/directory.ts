@@ -30,7 +30,6 @@ import { isHashed, SECTOR_SIZE_BYTES, seedOf } from "./inode.ts";
 import { type FaultDetails, HERE, hex, inputError, type Location } from "./judge.ts";
 import type { Volume } from "./volume.ts";
 
-/** A directory that is to be walked. */
 export interface Directory extends MappedDirectory {
   /** i_block and the attribute behind it; undefined when its entries are in blocks. */
   readonly inlineData: Uint8Array | undefined;
@@ -38,7 +37,6 @@ export interface Directory extends MappedDirectory {
   readonly endBlock?: number;
 }
 
-/** Who hears of what a directory holds. */
 export interface DirectoryVisitor {
   /** That the directory has an entry for itself, or counts as if it had. */
   self(): void;
@@ -83,10 +81,8 @@ export class DirectoryWalker {
    * @param blocksBehind how many blocks behind its own the next directories have
    */
   walk(directory: Directory, visitor: DirectoryVisitor, blocksBehind = 0): void {
-    const walk = new DirectoryWalk(this.#volume, directory, visitor, {
-      window: this.#window,
-      entries: this.#entries,
-    });
+    const room = { window: this.#window, entries: this.#entries };
+    const walk = new DirectoryWalk(this.#volume, directory, visitor, room);
     if (directory.inlineData !== undefined) walk.walkInline(directory.inlineData);
     else walk.walkBlocks(blocksBehind);
   }
@@ -97,7 +93,6 @@ interface Room {
   readonly entries: DirectoryEntries;
 }
 
-/** The walk through one directory. */
 export class DirectoryWalk {
   readonly directory: Directory;
   readonly #volume: Volume;
@@ -150,9 +145,8 @@ export class DirectoryWalk {
 
   /** Reports something of an entry: `entry "NAME" PROBLEM`. */
   reportEntry(index: number, problem: string, details: FaultDetails): void {
-    const name = displayName(this.#entries.nameAt(index));
-    const judge = this.#volume.judge;
-    judge.report("directory", this.locate(index), `entry "${name}" ${problem}`, details);
+    const what = `entry "${displayName(this.#entries.nameAt(index))}" ${problem}`;
+    this.#volume.judge.report("directory", this.locate(index), what, details);
   }
 
   /** A directory inside its inode: the parent, then entries up to the end of i_block and of the attribute. */
@@ -192,9 +186,8 @@ export class DirectoryWalk {
       }
       if (logicalBlock >= endBlock) break;
       if (unwritten) {
-        judge.report("directory", { inode, block: startBlock }, "block is unwritten", {
-          isReadable: true,
-        });
+        const location = { inode, block: startBlock };
+        judge.report("directory", location, "block is unwritten", { isReadable: true });
       }
       const walkedCount = Math.min(blockCount, endBlock - logicalBlock);
       expected = logicalBlock + walkedCount;
@@ -215,9 +208,8 @@ export class DirectoryWalk {
       }
     }
     if (expected === 0) {
-      judge.report("directory", { inode }, "it has no block", {
-        isReadable: isReadable || endBlock === 0,
-      });
+      const details = { isReadable: isReadable || endBlock === 0 };
+      judge.report("directory", { inode }, "it has no block", details);
     }
   }
 
@@ -251,8 +243,7 @@ export class DirectoryWalk {
     if (logical === 0) this.#visitDots();
     const range = index?.leaves.get(logical);
     if (range !== undefined && index?.hasher !== undefined) {
-      this.#visitLeaf(range, index.hasher);
-      return;
+      return this.#visitLeaf(range, index.hasher);
     }
     this.#names = this.#isAlone() && index === undefined ? undefined : this.#sharedNames();
     const entries = this.#entries;
@@ -270,7 +261,6 @@ export class DirectoryWalk {
     return runs.length === 1 && runs[0]!.blockCount === 1;
   }
 
-  /** Names of a directory of several blocks. */
   #sharedNames(): Set<ByteString> {
     return this.#allNames ??= new Set([".", ".."]);
   }
@@ -321,19 +311,19 @@ export class DirectoryWalk {
       this.#isEncrypted ? { ...range, isEncrypted: true } : range,
     );
     if (fault === undefined) return;
+    const { problem, kind, data: { actual: found } } = fault;
     const inode = this.directory.view.number;
     const location = this.#block === undefined
       ? { inode, offset: this.#offset }
       : { inode, block: this.#block };
-    const { actual } = fault.data;
     const details = {
-      ...actual === undefined ? {} : { found: actual },
-      isReadable: fault.kind !== "name",
-      ...fault.kind === "length" ? { outcome: "what follows it in the block is left out" } : {},
+      ...found === undefined ? {} : { found },
+      isReadable: kind !== "name",
+      ...kind === "length" ? { outcome: "what follows it in the block is left out" } : {},
     };
-    const report = () => this.#volume.judge.report("directory", location, fault.problem, details);
+    const report = () => this.#volume.judge.report("directory", location, problem, details);
     // What is before an impossible name is listed.
-    if (fault.kind === "name") this.#attempt(report);
+    if (kind === "name") this.#attempt(report);
     else report();
   }
 
@@ -361,39 +351,34 @@ export class DirectoryWalk {
     }
   }
 
-  /** The first two entries of a directory: itself and its parent. */
   #visitDots(): void {
     const entries = this.#entries;
     const inode = this.directory.view.number;
     const location = { inode, block: this.#block!, offset: this.#offset };
-    const { judge } = this.#volume;
+    const bad = (problem: string, found: string | number, wanted?: string | number) =>
+      this.#volume.judge.report("directory", location, problem, {
+        found,
+        ...wanted === undefined ? {} : { wanted },
+        isReadable: true,
+      });
     const shown = (index: number) =>
       index < entries.count
         ? `"${displayName(entries.nameAt(index))}" ${entries.inodeAt(index)}`
         : "none";
     if (entries.count < 1 || !entries.isDots(0, 1) || entries.inodeAt(0) !== inode) {
-      judge.report("directory", location, 'first entry, not "." of the directory', {
-        found: shown(0),
-        wanted: `"." ${inode}`,
-        isReadable: true,
-      });
+      bad('first entry, not "." of the directory', shown(0), `"." ${inode}`);
     }
     this.#visitor.self();
     if (entries.count < 2 || !entries.isDots(1, 2) || entries.inodeAt(1) === 0) {
-      const problem = 'second entry, not ".." of a parent';
-      judge.report("directory", location, problem, { found: shown(1), isReadable: true });
+      bad('second entry, not ".." of a parent', shown(1));
     } else this.#visitor.parent(entries.inodeAt(1));
     for (let i = 0; i < Math.min(DOT_COUNT, entries.count); i++) {
       if (!entries.isDots(i, 1) && !entries.isDots(i, 2)) continue;
       const wanted = this.typeIn(DIRENT_TYPE.DIRECTORY);
       if (entries.fileTypeAt(i) !== wanted) this.reportType(i, wanted, location);
-      if (!entries.isDots(i, i + 1) || entries.byteBehindName(i) === 0) continue;
-      const problem = `byte behind the name "${".".repeat(i + 1)}"`;
-      judge.report("directory", location, problem, {
-        found: entries.byteBehindName(i),
-        wanted: 0,
-        isReadable: true,
-      });
+      const behind = entries.byteBehindName(i);
+      if (!entries.isDots(i, i + 1) || behind === 0) continue;
+      bad(`byte behind the name "${".".repeat(i + 1)}"`, behind, 0);
     }
   }
 
@@ -446,7 +431,6 @@ export class DirectoryWalk {
   }
 }
 
-/** The blocks that were read last. */
 class BlockWindow {
   readonly #volume: Volume;
   readonly #buffer: Uint8Array;
@@ -460,7 +444,6 @@ class BlockWindow {
     this.#words = littleEndianWords(this.#buffer);
   }
 
-  /** All that was read, as words. */
   get words(): Int32Array {
     return this.#words;
   }
@@ -484,7 +467,6 @@ class BlockWindow {
     return this.#buffer.subarray(at, at + count * blockSizeBytes);
   }
 
-  /** Where a block that was read begins in the words. */
   firstWord(block: number): number {
     return (block - this.#start) * (this.#volume.blockSizeBytes >>> 2);
   }

@@ -21,7 +21,6 @@ import { type InodeView, seedOf } from "./inode.ts";
 import { HERE, hex, inputError, type Location } from "./judge.ts";
 import type { Volume } from "./volume.ts";
 
-/** The hashes that a leaf may hold. */
 export interface HashRange {
   readonly low: number;
   /** The first hash of the next leaf; Infinity for the last leaf. */
@@ -48,7 +47,6 @@ export class NameHasher {
     return directoryHash(name, this.#ways[0]!).hash;
   }
 
-  /** Both words of that. */
   wholeHash(name: ByteString): DirectoryHash {
     return directoryHash(name, this.#ways[0]!);
   }
@@ -63,7 +61,6 @@ export class NameHasher {
       this.#ways.length > 1 && this.hashes(name).some((each) => isInRange(each, range));
   }
 
-  /** The hashes of a name. */
   hashes(name: ByteString): number[] {
     return this.#ways.map((way) => directoryHash(name, way).hash);
   }
@@ -73,7 +70,6 @@ function isInRange(hash: number, { low, high, isHighShared }: HashRange): boolea
   return hash >= low && (hash < high || (hash === high && isHighShared));
 }
 
-/** A directory whose blocks are mapped. */
 export interface MappedDirectory {
   readonly view: InodeView;
   readonly runs: readonly MappedRun[];
@@ -118,36 +114,25 @@ export function readIndex(volume: Volume, directory: MappedDirectory): Directory
   const found = readIndexBlock(walk, 0, DX_ROOT_COUNT_OFFSET);
   if (found === undefined) return undefined;
   const location = { inode, block: found.block };
-  const root = attemptReadable(
-    walk,
-    location,
-    () => decodeDxRoot(found.bytes, { checksummed: volume.seed !== undefined, what: HERE }),
-  );
+  const options = { checksummed: volume.seed !== undefined, what: HERE };
+  const root = attemptReadable(walk, location, () => decodeDxRoot(found.bytes, options));
   if (root === undefined) return undefined;
   const levelsMax = DX_INDIRECT_LEVELS_MAX + (volume.hasIncompat(INCOMPAT.LARGEDIR) ? 1 : 0);
   if (root.indirectLevels > levelsMax) {
-    judge.report("directory index", location, "indirect_levels", {
-      found: root.indirectLevels,
-      wanted: `at most ${levelsMax}`,
-      isReadable: true,
-    });
+    const wanted = `at most ${levelsMax}`;
+    const details = { found: root.indirectLevels, wanted, isReadable: true };
+    judge.report("directory index", location, "indirect_levels", details);
     return undefined;
   }
-  walkEntries(walk, root.entries, root.indirectLevels, {
-    low: 0,
-    high: Infinity,
-    isLowShared: false,
-    isHighShared: false,
-  });
+  const all = { low: 0, high: Infinity, isLowShared: false, isHighShared: false };
+  walkEntries(walk, root.entries, root.indirectLevels, all);
   for (const run of runs) {
     const end = run.logicalBlock + run.blockCount;
     for (let logical = run.logicalBlock; logical < end; logical++) {
       if (logical >= blockCount || leaves.has(logical) || indexBlocks.has(logical)) continue;
       walk.isSound = false;
-      judge.report("directory index", { inode }, "it does not lead to logical block", {
-        found: logical,
-        isReadable: true,
-      });
+      const details = { found: logical, isReadable: true };
+      judge.report("directory index", { inode }, "it does not lead to logical block", details);
     }
   }
   if (!walk.isSound) return undefined;
@@ -168,11 +153,8 @@ function walkEntries(
     if (low < range.low || low > range.high) {
       const location = { inode: walk.directory.view.number };
       walk.isSound = false;
-      walk.volume.judge.report("directory index", location, "hash of an entry", {
-        found: hex(low),
-        wanted: describeRange(range),
-        isReadable: true,
-      });
+      const details = { found: hex(low), wanted: describeRange(range), isReadable: true };
+      walk.volume.judge.report("directory index", location, "hash of an entry", details);
     }
     const isLowShared = i === 0 ? range.isLowShared : (hash & 1) === 1;
     const child = next === undefined
@@ -188,19 +170,13 @@ function walkChild(walk: Walk, logical: number, levels: number, range: HashRange
   const location = { inode: directory.view.number };
   if (logical < 1 || logical >= walk.blockCount) {
     walk.isSound = false;
-    judge.report("directory index", location, "pointer to logical block", {
-      found: logical,
-      wanted: `1 to ${walk.blockCount - 1}`,
-    });
-    return;
+    const details = { found: logical, wanted: `1 to ${walk.blockCount - 1}` };
+    return judge.report("directory index", location, "pointer to logical block", details);
   }
   if (indexBlocks.has(logical) || leaves.has(logical)) {
     walk.isSound = false;
-    judge.report("directory index", location, "second pointer to logical block", {
-      found: logical,
-      isReadable: true,
-    });
-    return;
+    const details = { found: logical, isReadable: true };
+    return judge.report("directory index", location, "second pointer to logical block", details);
   }
   if (levels === 0) {
     leaves.set(logical, range);
@@ -212,11 +188,9 @@ function walkChild(walk: Walk, logical: number, levels: number, range: HashRange
     walk.isSound = false;
     return;
   }
-  const node = attemptReadable(
-    walk,
-    { ...location, block: found.block },
-    () => decodeDxNode(found.bytes, { checksummed: volume.seed !== undefined, what: HERE }),
-  );
+  const options = { checksummed: volume.seed !== undefined, what: HERE };
+  const decode = () => decodeDxNode(found.bytes, options);
+  const node = attemptReadable(walk, { ...location, block: found.block }, decode);
   if (node !== undefined) walkEntries(walk, node.entries, levels - 1, range);
 }
 
@@ -232,7 +206,6 @@ function attemptReadable<T>(walk: Walk, location: Location, decode: () => T): T 
   }
 }
 
-/** Reads an index block and judges its checksum. */
 function readIndexBlock(
   { volume, directory }: Walk,
   logical: number,
@@ -251,7 +224,6 @@ function readIndexBlock(
   return { bytes, block };
 }
 
-/** A range of hashes in words. */
 export function describeRange({ low, high }: HashRange): string {
   return `${hex(low)} to ${high === Infinity ? "the end" : hex(high)}`;
 }

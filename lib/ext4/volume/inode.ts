@@ -344,7 +344,6 @@ function isIn(types: number, type: number): boolean {
   return (types >>> (type >>> 12) & 1) === 1;
 }
 
-/** Reports something of an inode. */
 export function reportInode(
   { judge }: Volume,
   { number: inode }: InodeView,

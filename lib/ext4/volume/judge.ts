@@ -163,12 +163,8 @@ export abstract class Judge {
     details: Pick<FaultDetails, "isReadable"> = {},
   ): boolean {
     if (found === wanted) return true;
-    this.report(structure, location, "checksum", {
-      ...details,
-      code: "badChecksum",
-      found: hex(found),
-      wanted: hex(wanted),
-    });
+    const values = { found: hex(found), wanted: hex(wanted) };
+    this.report(structure, location, "checksum", { ...details, code: "badChecksum", ...values });
     return false;
   }
 
@@ -245,12 +241,10 @@ export class StrictJudge extends Judge {
 export class MessageJudge extends Judge {
   readonly #messages = new Set<string>();
 
-  /** What was wrong so far, in the order in which it was found. */
   get messages(): readonly string[] {
     return [...this.#messages];
   }
 
-  /** Adds what somebody else threw. */
   add(error: InputError): void {
     this.#messages.add(error.message);
   }
@@ -283,12 +277,10 @@ export class Findings extends Judge {
     this.#limit = limit;
   }
 
-  /** How many there are, notes included. */
   get total(): number {
     return this.#total;
   }
 
-  /** How many of them are notes. */
   get notes(): number {
     return this.#notes;
   }

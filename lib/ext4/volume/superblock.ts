@@ -221,7 +221,6 @@ function checkedDescriptorSize(superblock: Superblock, has64Bit: boolean): numbe
   return size;
 }
 
-/** The error for a field that cannot be. */
 function fieldFault(field: string, actual: number, wanted: string, expected?: number): InputError {
   return new InputError("superblock", `${field} is ${actual}, not ${wanted}`, {
     data: { field, actual, ...expected === undefined ? {} : { expected } },

@@ -106,7 +106,9 @@ export class Volume {
   readonly valueSeed: number;
   /** Whether group descriptors have checksums, and with them flags for groups never used. */
   readonly hasGroupChecksums: boolean;
-  readonly #cache: BlockCache;
+  readonly #keptBlocksMax: number;
+  /** The blocks that were read last; what is used least lately goes first. */
+  readonly #blocks = new Map<number, Uint8Array>();
   readonly #groups = new Map<number, Group>();
 
   /** A volume over the bytes of an image. Nothing of it is read before it is asked for. */
@@ -130,16 +132,13 @@ export class Volume {
     this.valueSeed = superblockSeed(superblock);
     this.hasGroupChecksums =
       (superblock.featureRoCompat & (RO_COMPAT.METADATA_CSUM | RO_COMPAT.GDT_CSUM)) !== 0;
-    this.#cache = new BlockCache(reader, this.blockSizeBytes, cacheBytes);
+    this.#keptBlocksMax = Math.max(1, Math.floor(cacheBytes / this.blockSizeBytes));
   }
 
   /** The same volume with another judge. */
   withJudge(judge: Judge): Volume {
-    return new Volume(this.reader, {
-      superblock: this.superblock,
-      geometry: this.geometry,
-      judge,
-    });
+    const { superblock, geometry } = this;
+    return new Volume(this.reader, { superblock, geometry, judge });
   }
 
   /** What to call the image in messages. */
@@ -290,8 +289,21 @@ export class Volume {
 
   /** One block, which is kept for the next one who wants it: it must not be changed. Undefined past the end. */
   block(blockNumber: number): Uint8Array | undefined {
-    if (blockNumber < 0 || blockNumber >= this.endBlock) return undefined;
-    return this.#cache.read(blockNumber);
+    const known = this.#blocks.get(blockNumber);
+    if (known !== undefined) {
+      // The order of a Map is that of insertion: the last one used goes to the end.
+      this.#blocks.delete(blockNumber);
+      this.#blocks.set(blockNumber, known);
+      return known;
+    }
+    // A new buffer, since one that goes may still be in a caller's hands.
+    const block = this.read(blockNumber);
+    if (block === undefined) return undefined;
+    if (this.#blocks.size >= this.#keptBlocksMax) {
+      this.#blocks.delete(this.#blocks.keys().next().value!);
+    }
+    this.#blocks.set(blockNumber, block);
+    return block;
   }
 
   /** A descriptor, unjudged; undefined past the end of the image. Throws InputError for numbers that are too large. */
@@ -301,20 +313,18 @@ export class Volume {
     if (block === undefined) return undefined;
     const at = (group % this.descriptorsPerBlock) * descriptorSizeBytes;
     const encoded = block.subarray(at, at + descriptorSizeBytes);
-    const computed = this.#descriptorChecksum(encoded, group);
-    const checksum = computed === undefined
-      ? undefined
-      : { stored: storedGroupDescriptorChecksum(encoded), computed };
+    const checksum = this.#descriptorChecksum(encoded, group);
     return { descriptor: decodeGroupDescriptor(encoded), encoded, checksum };
   }
 
-  /** What the checksum of a descriptor should be; undefined when descriptors have none. */
-  #descriptorChecksum(encoded: Uint8Array, group: number): number | undefined {
-    if (this.seed !== undefined) {
-      return groupDescriptorChecksum(encoded, { groupIndex: group, seed: this.seed });
-    }
+  /** The checksum of a descriptor, as it is and as it should be; undefined when descriptors have none. */
+  #descriptorChecksum(encoded: Uint8Array, groupIndex: number): ChecksumPair | undefined {
     if (!this.hasGroupChecksums) return undefined;
-    return groupDescriptorCrc16(encoded, { groupIndex: group, uuid: this.superblock.uuid });
+    const { seed, superblock: { uuid } } = this;
+    const computed = seed === undefined
+      ? groupDescriptorCrc16(encoded, { groupIndex, uuid })
+      : groupDescriptorChecksum(encoded, { groupIndex, seed });
+    return { stored: storedGroupDescriptorChecksum(encoded), computed };
   }
 
   /** Compares the checksum of a descriptor, or of a copy of one. */
@@ -324,11 +334,11 @@ export class Volume {
     encoded: Uint8Array,
     group: number,
   ): boolean {
-    const wanted = this.#descriptorChecksum(encoded, group);
-    if (wanted === undefined) return true;
-    const found = storedGroupDescriptorChecksum(encoded);
+    const checksum = this.#descriptorChecksum(encoded, group);
+    if (checksum === undefined) return true;
+    const { stored, computed } = checksum;
     // A read-only mount says so and goes on (ext4_check_descriptors()).
-    return this.judge.expectChecksum(structure, location, found, wanted, { isReadable: true });
+    return this.judge.expectChecksum(structure, location, stored, computed, { isReadable: true });
   }
 
   /** A group. It is judged when it is first asked for. */
@@ -348,11 +358,8 @@ export class Volume {
   ): BlockOffset & { readonly group: number; readonly index: number } {
     const { inodesPerGroup, inodesCount } = this.geometry;
     if (inodeNumber < 1 || inodeNumber > inodesCount) {
-      throw new InputError(
-        `inode ${inodeNumber}`,
-        `it does not exist: the last is ${inodesCount}`,
-        { code: "notFound" },
-      );
+      const why = `it does not exist: the last is ${inodesCount}`;
+      throw new InputError(`inode ${inodeNumber}`, why, { code: "notFound" });
     }
     const group = Math.floor((inodeNumber - 1) / inodesPerGroup);
     const index = (inodeNumber - 1) % inodesPerGroup;
@@ -369,7 +376,6 @@ export class Volume {
   }
 }
 
-/** Reads and judges a descriptor. */
 function readGroup(volume: Volume, index: number): Group {
   const { judge, geometry } = volume;
   const block = volume.descriptorBlock(Math.floor(index / volume.descriptorsPerBlock));
@@ -413,57 +419,18 @@ function judgeLocations(
   location: Location & { readonly group: number },
 ): boolean {
   const { group } = location;
-  const isFree = volume.hasIncompat(INCOMPAT.FLEX_BG);
-  const first = isFree ? volume.geometry.firstDataBlock : volume.groupStart(group);
-  const end = isFree
-    ? volume.geometry.blocksCount
-    : volume.groupStart(group) + volume.groupBlocks(group);
-  const judgeRange = (problem: string, start: number, count: number): boolean => {
-    if (start > 0 && start >= first && start + count <= end) return true;
-    volume.judge.report("group descriptor", location, problem, {
-      found: start,
-      wanted: `${Math.max(1, first)} to ${end - count}`,
-    });
+  const { firstDataBlock, blocksCount } = volume.geometry;
+  const start = volume.groupStart(group);
+  const [first, end] = volume.hasIncompat(INCOMPAT.FLEX_BG)
+    ? [firstDataBlock, blocksCount]
+    : [start, start + volume.groupBlocks(group)];
+  const judgeRange = (problem: string, found: number, count: number): boolean => {
+    if (found > 0 && found >= first && found + count <= end) return true;
+    const wanted = `${Math.max(1, first)} to ${end - count}`;
+    volume.judge.report("group descriptor", location, problem, { found, wanted });
     return false;
   };
   judgeRange("bg_block_bitmap", descriptor.blockBitmapBlock, 1);
   judgeRange("bg_inode_bitmap", descriptor.inodeBitmapBlock, 1);
   return judgeRange("bg_inode_table", descriptor.inodeTableBlock, volume.inodeTableBlocks);
-}
-
-/** Reads blocks and keeps the last ones, up to a number of bytes; what is used least lately goes first. */
-class BlockCache {
-  readonly #reader: RandomReader;
-  readonly #blockSizeBytes: number;
-  readonly #capacityBlocks: number;
-  readonly #blocks = new Map<number, Uint8Array>();
-
-  constructor(reader: RandomReader, blockSizeBytes: number, capacityBytes: number) {
-    this.#reader = reader;
-    this.#blockSizeBytes = blockSizeBytes;
-    this.#capacityBlocks = Math.max(1, Math.floor(capacityBytes / blockSizeBytes));
-  }
-
-  /** One block; undefined when the image ends before it. */
-  read(blockNumber: number): Uint8Array | undefined {
-    const known = this.#blocks.get(blockNumber);
-    if (known !== undefined) {
-      // The order of a Map is that of insertion: the last one used goes to the end.
-      this.#blocks.delete(blockNumber);
-      this.#blocks.set(blockNumber, known);
-      return known;
-    }
-    // A new buffer, since one that goes may still be in a caller's hands.
-    const block = new Uint8Array(this.#blockSizeBytes);
-    const length = this.#reader.readAt(block, blockNumber * this.#blockSizeBytes);
-    if (length !== block.length) return undefined;
-    if (this.#blocks.size >= this.#capacityBlocks) {
-      for (const oldest of this.#blocks.keys()) {
-        this.#blocks.delete(oldest);
-        break;
-      }
-    }
-    this.#blocks.set(blockNumber, block);
-    return block;
-  }
 }
