@@ -29,7 +29,7 @@ import {
   superblockChecksum,
   superblockSeed,
 } from "../format/superblock.ts";
-import { imageGeometry, readSuperblock, unknownFeatures } from "../volume/superblock.ts";
+import { imageGeometry, readSuperblock, STATE, unknownFeatures } from "../volume/superblock.ts";
 import { faultInImage, hex, StrictJudge } from "../volume/judge.ts";
 import { Volume } from "../volume/volume.ts";
 import type { ImageFiles } from "./change_journal.ts";
@@ -347,9 +347,6 @@ function refuseLacking(name: string, lacking: LackingRoom): void {
   );
 }
 
-const STATE_CLEAN = 1;
-const STATE_ERRORS = 2;
-
 /** @throws InputError that says why the image cannot be switched, and what helps */
 export function refuseUnfit(volume: Volume): void {
   const { superblock, reader } = volume;
@@ -381,7 +378,7 @@ function refuseUnclean(superblock: Superblock, name: string): void {
   const fsck: ErrorDetails = { code: "inUse", hint: "check it first: e2fsck -f" };
   const { state } = superblock;
   if ((superblock.featureIncompat & INCOMPAT.RECOVER) !== 0) throw fullJournal(name);
-  if ((state & STATE_CLEAN) === 0 || (state & STATE_ERRORS) !== 0) {
+  if ((state & STATE.CLEAN) === 0 || (state & STATE.ERRORS) !== 0) {
     throw new InputError(name, `its state is ${state}: it is mounted, or was not unmounted`, fsck);
   }
   if (superblock.lastOrphan !== 0) {

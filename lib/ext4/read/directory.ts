@@ -6,12 +6,12 @@
 import { type ByteString, byteStringFromText, displayName } from "../../bytes/byte_string.ts";
 import { payloadStream } from "../../model/payload.ts";
 import { InputError } from "../../errors.ts";
-import { DIRENT_TYPE, INCOMPAT, INODE_FLAG, INODE_NUMBER } from "../format/constants.ts";
+import { INCOMPAT, INODE_FLAG, INODE_NUMBER } from "../format/constants.ts";
 import type { DirectoryEntries } from "../format/directory.ts";
 import { CIPHERTEXT_BYTES_MIN, noKeyName } from "../format/htree.ts";
 import { readBlockMap } from "../volume/block_map.ts";
 import { type DirectoryVisitor, type DirectoryWalk, DirectoryWalker } from "../volume/directory.ts";
-import { isReservedInode, judgeSize, type NodeKind } from "../volume/inode.ts";
+import { isReservedInode, judgeSize, kindOfDirent, type NodeKind } from "../volume/inode.ts";
 import { faultInImage, inputError } from "../volume/judge.ts";
 import { filePayload, inlineData, readSymlink } from "./content.ts";
 import {
@@ -43,16 +43,6 @@ export interface DirectoryContent {
   /** Why some of its names may be missing; only with `keepsGoing`. */
   readonly fault?: InputError;
 }
-
-const KIND_OF_DIRENT: Readonly<Record<number, NodeKind>> = {
-  [DIRENT_TYPE.REGULAR]: "file",
-  [DIRENT_TYPE.DIRECTORY]: "directory",
-  [DIRENT_TYPE.CHARACTER_DEVICE]: "characterDevice",
-  [DIRENT_TYPE.BLOCK_DEVICE]: "blockDevice",
-  [DIRENT_TYPE.FIFO]: "fifo",
-  [DIRENT_TYPE.SOCKET]: "socket",
-  [DIRENT_TYPE.SYMLINK]: "symlink",
-};
 
 /** One for each image, for its room serves all directories. */
 const WALKERS = new WeakMap<Ext4Image, DirectoryWalker>();
@@ -167,7 +157,7 @@ class NameCollector implements DirectoryVisitor {
       throw new InputError(this.#inode.what, `it has more than ${this.#maxCount} names`);
     }
     // Without the feature the byte is the high half of the length of the name.
-    const kind = this.#hasTypes ? KIND_OF_DIRENT[entries.fileTypeAt(index)] : undefined;
+    const kind = this.#hasTypes ? kindOfDirent(entries.fileTypeAt(index)) : undefined;
     this.names.push({ name: this.#nameOf(entries, index, walk), inodeNumber, kind });
   }
 

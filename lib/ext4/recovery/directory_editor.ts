@@ -6,7 +6,7 @@
 import { Buffer } from "node:buffer";
 import { type ByteString, byteStringFromBytes } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
-import { DIRENT_TYPE, FILE_MODE, INCOMPAT, INODE_FLAG } from "../format/constants.ts";
+import { DIRENT_TYPE, INCOMPAT, INODE_FLAG } from "../format/constants.ts";
 import {
   decodeRecordLength,
   DIRECTORY_TAIL_SIZE_BYTES,
@@ -16,22 +16,12 @@ import {
   sealDirectoryBlock,
 } from "../format/directory.ts";
 import { viewOf } from "../format/fields.ts";
-import { seedOf } from "../volume/inode.ts";
+import { DIRENT_TYPES, seedOf } from "../volume/inode.ts";
 import type { InodeMaps } from "./inode_maps.ts";
 import type { VolumeEditor } from "./volume_editor.ts";
 
 /** Offsets in struct ext4_dir_entry_2. */
 const ENTRY_AT = { inode: 0, recordLength: 4, nameLength: 6, fileType: 7, name: 8 } as const;
-
-const TYPE_OF_MODE: Readonly<Record<number, number>> = {
-  [FILE_MODE.REGULAR]: DIRENT_TYPE.REGULAR,
-  [FILE_MODE.DIRECTORY]: DIRENT_TYPE.DIRECTORY,
-  [FILE_MODE.CHARACTER_DEVICE]: DIRENT_TYPE.CHARACTER_DEVICE,
-  [FILE_MODE.BLOCK_DEVICE]: DIRENT_TYPE.BLOCK_DEVICE,
-  [FILE_MODE.FIFO]: DIRENT_TYPE.FIFO,
-  [FILE_MODE.SOCKET]: DIRENT_TYPE.SOCKET,
-  [FILE_MODE.SYMLINK]: DIRENT_TYPE.SYMLINK,
-};
 
 interface Place {
   readonly block: number;
@@ -97,7 +87,7 @@ export class DirectoryEditor {
   add(name: Uint8Array, inode: number, mode: number): void {
     this.#dropIndex();
     const hasType = this.#editor.image.hasIncompat(INCOMPAT.FILETYPE);
-    const fileType = hasType ? TYPE_OF_MODE[mode & FILE_MODE.TYPE_MASK] ?? 0 : 0;
+    const fileType = hasType ? DIRENT_TYPES[mode >>> 12]! : 0;
     const wanted = direntSizeBytes(name.length);
     const put = (number: number, at: number) => {
       const block = this.#editor.blocks.edit(number);

@@ -31,6 +31,7 @@ import { blockRuns } from "../read/content.ts";
 import { uncheckedInode } from "../read/image.ts";
 import { type MappedRun, physicalBlock } from "../volume/block_map.ts";
 import { inputError } from "../volume/judge.ts";
+import { STATE } from "../volume/superblock.ts";
 import { truncateMap } from "./inode_maps.ts";
 import type { VolumeEditor } from "./volume_editor.ts";
 
@@ -42,8 +43,6 @@ export interface OrphanReport {
   readonly truncated: number;
 }
 
-/** s_state: errors were seen, so lists of orphans are not to be trusted. */
-const STATE_ERRORS = 2;
 const HAS_CONTENT: readonly number[] = [
   FILE_MODE.REGULAR,
   FILE_MODE.DIRECTORY,
@@ -55,7 +54,8 @@ const TWO_32 = 2 ** 32;
 export function cleanUpOrphans(editor: VolumeEditor): OrphanReport {
   const { superblock } = editor.image;
   const cleanup = new OrphanCleanup(editor);
-  if ((superblock.state & STATE_ERRORS) === 0) {
+  // After errors, lists of orphans are not to be trusted.
+  if ((superblock.state & STATE.ERRORS) === 0) {
     cleanup.followList(superblock.lastOrphan);
     if (editor.image.hasCompat(COMPAT.ORPHAN_FILE)) cleanup.readFile(superblock.orphanFileInode);
     cleanup.remover.finish();

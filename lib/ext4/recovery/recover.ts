@@ -20,7 +20,7 @@ import { decodeSuperblock, editSuperblock, type Superblock } from "../format/sup
 import { blockRuns } from "../read/content.ts";
 import { openExt4Image } from "../read/image.ts";
 import { inputError } from "../volume/judge.ts";
-import { needsRecovery, readSuperblock } from "../volume/superblock.ts";
+import { needsRecovery, readSuperblock, STATE } from "../volume/superblock.ts";
 import { replayFastCommits } from "./fast_commits.ts";
 import { cleanUpOrphans, type OrphanReport } from "./orphans.ts";
 import { editableSuperblock, VolumeEditor } from "./volume_editor.ts";
@@ -45,7 +45,6 @@ export interface RecoveredImage {
   readonly replay: RecoveryReport | undefined;
 }
 
-const STATE_ERRORS = 2;
 /** The fields from s_error_count up to s_mount_opts, which a mount keeps as they were before the replay. */
 const ERROR_FIELDS = { start: 0x194, end: 0x200 } as const;
 const S_STATE_AT = 0x3a;
@@ -194,10 +193,10 @@ function finishSuperblock(
   encoded.set(before.subarray(start, end), start);
   const superblock = decodeSuperblock(encoded);
   const hadErrors = log.superblock.errorNumber !== 0 ||
-    (viewOf(before).getUint16(S_STATE_AT, true) & STATE_ERRORS) !== 0;
+    (viewOf(before).getUint16(S_STATE_AT, true) & STATE.ERRORS) !== 0;
   encoded.set(editSuperblock(encoded, {
     featureIncompat: (superblock.featureIncompat & ~INCOMPAT.RECOVER) >>> 0,
-    state: superblock.state | (hadErrors ? STATE_ERRORS : 0),
+    state: superblock.state | (hadErrors ? STATE.ERRORS : 0),
   }));
 }
 

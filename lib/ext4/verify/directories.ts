@@ -13,6 +13,7 @@ import {
 import { CIPHERTEXT_BYTES_MIN } from "../format/htree.ts";
 import type { DirectoryEntries } from "../format/directory.ts";
 import type { DirectoryVisitor, DirectoryWalk } from "../volume/directory.ts";
+import { DIRENT_TYPES } from "../volume/inode.ts";
 import { type Context, INODE_TRAIT } from "./context.ts";
 
 const ENCRYPTABLE_TYPES: readonly number[] = [
@@ -20,21 +21,6 @@ const ENCRYPTABLE_TYPES: readonly number[] = [
   FILE_MODE.DIRECTORY,
   FILE_MODE.SYMLINK,
 ];
-
-/** What entries say of a type, by i_mode >> 12. */
-const FILE_TYPES: readonly number[] = Array.from(
-  { length: 16 },
-  (_, type) =>
-    new Map<number, number>([
-      [FILE_MODE.REGULAR, DIRENT_TYPE.REGULAR],
-      [FILE_MODE.DIRECTORY, DIRENT_TYPE.DIRECTORY],
-      [FILE_MODE.CHARACTER_DEVICE, DIRENT_TYPE.CHARACTER_DEVICE],
-      [FILE_MODE.BLOCK_DEVICE, DIRENT_TYPE.BLOCK_DEVICE],
-      [FILE_MODE.FIFO, DIRENT_TYPE.FIFO],
-      [FILE_MODE.SOCKET, DIRENT_TYPE.SOCKET],
-      [FILE_MODE.SYMLINK, DIRENT_TYPE.SYMLINK],
-    ]).get(type << 12) ?? DIRENT_TYPE.UNKNOWN,
-);
 
 /** Holds the entries of every directory against the inodes that they name. */
 export class EntryCheck implements DirectoryVisitor {
@@ -77,7 +63,7 @@ export class EntryCheck implements DirectoryVisitor {
     if ((kind & INODE_TRAIT.HIDDEN) !== 0) {
       bad("names an inode of the file system itself", "a file");
     }
-    const type = FILE_TYPES[kind & 0xf]!;
+    const type = DIRENT_TYPES[kind & 0xf]!;
     if (this.#isEncrypted) this.#checkEncrypted(entries, index, kind, walk);
     const wanted = walk.typeIn(type);
     if (entries.fileTypeAt(index) !== wanted) walk.reportType(index, wanted);

@@ -12,6 +12,7 @@ import type { TreeNode } from "../../model/node.ts";
 import { inodeSeed, inodeSeedKey } from "../format/checksum.ts";
 import {
   COMPAT,
+  DIRENT_TYPE,
   FILE_MODE,
   INCOMPAT,
   INODE_FLAG,
@@ -278,19 +279,33 @@ export class InodeView {
 /** What an inode is as a node of a tree. */
 export type NodeKind = TreeNode["kind"];
 
-const KIND_OF_TYPE: Readonly<Record<number, NodeKind>> = {
-  [FILE_MODE.FIFO]: "fifo",
-  [FILE_MODE.CHARACTER_DEVICE]: "characterDevice",
-  [FILE_MODE.DIRECTORY]: "directory",
-  [FILE_MODE.BLOCK_DEVICE]: "blockDevice",
-  [FILE_MODE.REGULAR]: "file",
-  [FILE_MODE.SYMLINK]: "symlink",
-  [FILE_MODE.SOCKET]: "socket",
-};
+/** The seven types of files as i_mode, directories and trees have them. */
+const FILE_TYPES: readonly (readonly [mode: number, direntType: number, kind: NodeKind])[] = [
+  [FILE_MODE.FIFO, DIRENT_TYPE.FIFO, "fifo"],
+  [FILE_MODE.CHARACTER_DEVICE, DIRENT_TYPE.CHARACTER_DEVICE, "characterDevice"],
+  [FILE_MODE.DIRECTORY, DIRENT_TYPE.DIRECTORY, "directory"],
+  [FILE_MODE.BLOCK_DEVICE, DIRENT_TYPE.BLOCK_DEVICE, "blockDevice"],
+  [FILE_MODE.REGULAR, DIRENT_TYPE.REGULAR, "file"],
+  [FILE_MODE.SYMLINK, DIRENT_TYPE.SYMLINK, "symlink"],
+  [FILE_MODE.SOCKET, DIRENT_TYPE.SOCKET, "socket"],
+];
+const KINDS = new Map(FILE_TYPES.map(([mode, , kind]) => [mode, kind]));
+const KINDS_BY_DIRENT = new Map(FILE_TYPES.map(([, direntType, kind]) => [direntType, kind]));
 
-/** The kind of file that i_mode stands for; undefined when it is none. */
+/** The type that an entry of a directory has for an inode, by i_mode >> 12. */
+export const DIRENT_TYPES: readonly number[] = Array.from(
+  { length: 16 },
+  (_, type) => FILE_TYPES.find(([mode]) => mode >>> 12 === type)?.[1] ?? DIRENT_TYPE.UNKNOWN,
+);
+
+/** The kind of file that i_mode stands for; undefined for an invalid one. */
 export function kindOfMode(mode: number): NodeKind | undefined {
-  return KIND_OF_TYPE[mode & FILE_MODE.TYPE_MASK];
+  return KINDS.get(mode & FILE_MODE.TYPE_MASK);
+}
+
+/** The kind of file that a DIRENT_TYPE stands for; undefined when it does not say. */
+export function kindOfDirent(direntType: number): NodeKind | undefined {
+  return KINDS_BY_DIRENT.get(direntType);
 }
 
 /** The seed of the blocks that belong to an inode; undefined without metadata checksums. */

@@ -388,7 +388,7 @@ function namesOf(word: number, names: Names, prefix: string): string[] {
 }
 
 /** s_state. */
-const STATE = { CLEAN: 1, ERRORS: 2 } as const;
+export const STATE = { CLEAN: 1, ERRORS: 2 } as const;
 
 /** Counts what says that the image was not left as an unmounted file system is. */
 export function warnOfState(superblock: Superblock, name: string, warnings: Warnings): void {
