@@ -16,7 +16,7 @@ const COMPILER_SETTINGS: Readonly<Record<string, string>> = {
   BUN_JSC_thresholdForOptimizeAfterLongWarmUp: "10000",
   BUN_JSC_thresholdForOptimizeSoon: "10000",
 };
-const COMPILED_LESS: ReadonlySet<string | undefined> = new Set(["bless", "probe"]);
+const COMPILED_LESS: ReadonlySet<string | undefined> = new Set(["bless", "probe", "verify"]);
 
 /**
  * Starts a binary that Bun made once more in the same process, with settings that Bun reads from its environment alone and
