@@ -109,7 +109,7 @@ function storePanel(
   });
   rows.forEach((row, i) => {
     const middle = plotTop + (i + 0.5) * ROW_HEIGHT;
-    parts.push(rowOf(row, axis, left, middle));
+    parts.push(...rowParts(row, axis.xOf(row.union.stored), left, middle));
     const cells = [
       sizeIn(row.union.stored, axis.unit),
       row.union.units.toLocaleString("en"),
@@ -122,13 +122,22 @@ function storePanel(
   return plotBottom + AXIS_HEIGHT;
 }
 
-function rowOf(row: SchemeReport, axis: Axis, left: number, middle: number): string {
+/** The label of a row, and its marker at `x`, with a line to it where that begins somewhere. */
+function rowParts(
+  row: SchemeReport,
+  x: number,
+  left: number,
+  middle: number,
+  lineStart?: number,
+): string[] {
   const label = shortened(schemeLabel(row, false), Math.floor(LABEL_WIDTH_MAX / CHARACTER_WIDTH));
-  const style = styleOf(row);
+  const style = STYLES[row.packing?.split(":")[0] ?? row.scheme]!;
+  const line = { colour: style.colour, width: 2 };
   return [
     svgText(left - 10, middle + 4, label, { anchor: "end" }),
-    svgMarker(style.marker, axis.xOf(row.union.stored), middle, style),
-  ].join("\n");
+    ...lineStart === undefined ? [] : [svgLine([lineStart, middle], [x, middle], line)],
+    svgMarker(style.marker, x, middle, style),
+  ];
 }
 
 /** What the lines are, each with a piece of its line. */
@@ -157,17 +166,10 @@ function newBytesPanel(parts: string[], report: ProbeReport, top: number): numbe
   const left = MARGIN + labelWidth(rows) + 10;
   const right = WIDTH - MARGIN - VALUE_WIDTH;
   let y = top + 26;
+  const what = `what each image adds to those before it, cells of ${shortSize(grid!)}`;
   parts.push(
     svgText(MARGIN, y, "New stored bytes, image by image", { size: 17, isBold: true }),
-    svgText(
-      MARGIN,
-      y + 18,
-      `what each image adds to those before it, cells of ${shortSize(grid!)}`,
-      {
-        colour: "#444",
-        size: 12,
-      },
-    ),
+    svgText(MARGIN, y + 18, what, { colour: "#444", size: 12 }),
   );
   y += 26;
   // The first image has nothing before it, and would leave no room for the others.
@@ -199,20 +201,12 @@ function newBytesRows(
   rows.forEach((row, i) => {
     const middle = plotTop + (i + 0.5) * ROW_HEIGHT;
     const bytes = row.newBytes[image]!.stored;
-    const style = styleOf(row);
-    const label = shortened(schemeLabel(row, false), Math.floor(LABEL_WIDTH_MAX / CHARACTER_WIDTH));
     parts.push(
-      svgText(left - 10, middle + 4, label, { anchor: "end" }),
-      svgLine([axis.xOf(0), middle], [axis.xOf(bytes), middle], { colour: style.colour, width: 2 }),
-      svgMarker(style.marker, axis.xOf(bytes), middle, style),
+      ...rowParts(row, axis.xOf(bytes), left, middle, axis.xOf(0)),
       svgText(WIDTH - MARGIN, middle + 4, sizeIn(bytes, axis.unit), { anchor: "end" }),
     );
   });
   return plotBottom + AXIS_HEIGHT - 8;
-}
-
-function styleOf({ packing, scheme }: SchemeReport): Style {
-  return STYLES[packing?.split(":")[0] ?? scheme]!;
 }
 
 function labelWidth(rows: readonly SchemeReport[]): number {

@@ -128,7 +128,10 @@ export function schemesOf(options: ResolvedProbeOptions): Scheme[] {
     if (asIs) continue;
     for (const aligned of alignedChoices(options)) {
       const scheme: Scheme = { kind: "aligned", gridBytes, aligned, chunker: undefined };
-      checkLayout(layoutOf(scheme, options.mode));
+      resolveSettings(layoutOf(scheme, options.mode), {
+        derivedUuid: new Uint8Array(16),
+        timestamp: 0,
+      });
       add(scheme);
       if (options.like === undefined) continue;
       add({ ...scheme, kind: "like" });
@@ -177,12 +180,6 @@ export function layoutOf(
   return { ...defaults, gridBytes, alignThresholdBytes: thresholdBytes, packing };
 }
 
-/** The scheme whose details are shown: the first aligned one, else the fixed grid as it is. */
-export function mainScheme(schemes: readonly Scheme[]): Scheme | undefined {
-  return schemes.find(({ kind }) => kind === "aligned") ??
-    schemes.find(({ kind }) => kind === "as-is" || kind === "unaligned");
-}
-
 function alignedChoices(options: ResolvedProbeOptions): NonNullable<Scheme["aligned"]>[] {
   const choices = new Map<string, NonNullable<Scheme["aligned"]>>();
   for (const packing of options.packings) {
@@ -192,10 +189,6 @@ function alignedChoices(options: ResolvedProbeOptions): NonNullable<Scheme["alig
     }
   }
   return [...choices.values()];
-}
-
-function checkLayout(layout: LayoutOptions): void {
-  resolveSettings(layout, { derivedUuid: new Uint8Array(16), timestamp: 0 });
 }
 
 /** What a row says of its scheme. */
@@ -247,7 +240,10 @@ export function chooseRow(
   options: Pick<ResolvedProbeOptions, "row" | "explain" | "selfShift">,
 ): Scheme {
   const { row } = options;
-  if (row === undefined) return mainScheme(schemes)!;
+  if (row === undefined) {
+    return schemes.find(({ kind }) => kind === "aligned") ??
+      schemes.find(({ kind }) => kind === "as-is" || kind === "unaligned")!;
+  }
   const words = row.split(/\s+/).filter((word) => word !== "");
   const found = words.length === 0 ? [] : schemes.filter((scheme) => hasWords(scheme, words));
   const [scheme] = found;

@@ -8,7 +8,6 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { canonicalOptions, checkSource } from "./access.ts";
 import { RequestError, verdictOf } from "./faults.ts";
-import type { ImageDirectory } from "./images.ts";
 import { errorFacts } from "./observe.ts";
 import { type ProgramEnd, runProgramAgain } from "./program.ts";
 import type { JobContext } from "./run_job.ts";
@@ -243,19 +242,50 @@ export class ServeService {
 
   /** Fetches a file from the store, once for all who want it. */
   async #restored(record: NamedImage, fileDigest: string, position: number): Promise<string> {
-    const { store, settings, images } = this.context;
+    const { store, settings } = this.context;
     const index = await store.chunkIndex(record.digest, position);
     if (index === undefined || settings.store === undefined) {
       throw new RequestError(404, "not_here", "the image's file is on another host", {
         hint: "with --store every host can serve every image",
       });
     }
-    const chunkStore = settings.store;
-    const running = this.#restoring.get(fileDigest) ?? (async () => {
-      return await restoreImage({ images, settings, chunkStore, index, fileDigest });
-    })().finally(() => this.#restoring.delete(fileDigest));
+    const words = [`--store=${settings.store}`, "--json"];
+    const running = this.#restoring.get(fileDigest) ??
+      this.#restore(index, fileDigest, words).finally(() => this.#restoring.delete(fileDigest));
     this.#restoring.set(fileDigest, running);
     return await running;
+  }
+
+  /** Puts the file into the directory of images, checked against its digest. */
+  async #restore(
+    index: Uint8Array,
+    fileDigest: string,
+    options: readonly string[],
+  ): Promise<string> {
+    const { images, settings } = this.context;
+    const known = images.restoredPath(fileDigest);
+    if (existsSync(known)) return known;
+    const stage = await images.stage("restore");
+    const run = async (words: readonly string[]) => {
+      const verdict = verdictOf(await runTask(settings, stage, words), true);
+      if (verdict.kind === "done") return verdict.document;
+      const headers = { "Retry-After": String(RETRY_AFTER_SECONDS) };
+      throw new RequestError(503, verdict.fault.code, verdict.fault.message, { headers });
+    };
+    try {
+      const [indexPath, made] = [join(stage, "image.caibx"), join(stage, "image.ext4")];
+      await writeFile(indexPath, index);
+      await run(["restore", indexPath, `--output=${made}`, ...options]);
+      const measure = [`--grid-bytes=${128 << 10}`, `--cells=${join(stage, "cells.db")}`, "--json"];
+      const document = await run(["serve-task", "measure", made, ...measure]);
+      const { files } = document as unknown as { files: readonly MeasuredFile[] };
+      if (files[0]!.digest !== fileDigest) {
+        throw new RequestError(503, "damaged_store", `the chunk store gave ${files[0]!.digest}`);
+      }
+      return await images.keepRestored(fileDigest, made);
+    } finally {
+      await images.unstage(stage);
+    }
   }
 
   /** What a store would save over images that are here. */
@@ -368,20 +398,9 @@ export class ServeService {
 export function figuresOf(record: NamedImage): ImageFigures {
   const { digest, mode, source, manifestDigest, jobId, names, createdMs } = record;
   const { sizeBytes, cellBytes, newBytes, sharedBytes, rootHash } = record;
-  return {
-    digest,
-    mode,
-    source,
-    manifestDigest,
-    job: jobId,
-    names: [...names],
-    sizeBytes,
-    cellBytes,
-    newBytes,
-    sharedBytes,
-    rootHash,
-    createdAt: new Date(createdMs).toISOString(),
-  };
+  const what = { digest, mode, source, manifestDigest, job: jobId, names: [...names] };
+  const createdAt = new Date(createdMs).toISOString();
+  return { ...what, sizeBytes, cellBytes, newBytes, sharedBytes, rootHash, createdAt };
 }
 
 function unknownJob(id: string): RequestError {
@@ -395,65 +414,6 @@ function unknownImage(digest: string): RequestError {
 function drainingError(): RequestError {
   return new RequestError(503, "draining", "the server is about to end", {
     headers: { "Retry-After": String(RETRY_AFTER_SECONDS) },
-  });
-}
-
-interface Restoration {
-  readonly images: ImageDirectory;
-  readonly settings: ServeSettings;
-  readonly chunkStore: string;
-  readonly index: Uint8Array;
-  /** `sha256:HEX` of the file. */
-  readonly fileDigest: string;
-}
-
-/**
- * Puts the file into the directory of images, checked against its digest.
- *
- * @returns its path
- */
-async function restoreImage(restoration: Restoration): Promise<string> {
-  const { images, settings, chunkStore, index, fileDigest } = restoration;
-  const known = images.restoredPath(fileDigest);
-  if (existsSync(known)) return known;
-  const stage = await images.stage("restore");
-  try {
-    const indexPath = join(stage, "image.caibx");
-    const made = join(stage, "image.ext4");
-    await writeFile(indexPath, index);
-    await run(settings, stage, [
-      "restore",
-      indexPath,
-      `--store=${chunkStore}`,
-      `--output=${made}`,
-      "--json",
-    ]);
-    const { files } = await run(settings, stage, [
-      "serve-task",
-      "measure",
-      made,
-      `--grid-bytes=${128 << 10}`,
-      `--cells=${join(stage, "cells.db")}`,
-      "--json",
-    ]) as { files: readonly MeasuredFile[] };
-    if (files[0]!.digest !== fileDigest) {
-      throw new RequestError(503, "damaged_store", `the chunk store gave ${files[0]!.digest}`);
-    }
-    return await images.keepRestored(fileDigest, made);
-  } finally {
-    await images.unstage(stage);
-  }
-}
-
-async function run(
-  settings: ServeSettings,
-  workDir: string,
-  words: readonly string[],
-): Promise<unknown> {
-  const verdict = verdictOf(await runTask(settings, workDir, words), true);
-  if (verdict.kind === "done") return verdict.document;
-  throw new RequestError(503, verdict.fault.code, verdict.fault.message, {
-    headers: { "Retry-After": "5" },
   });
 }
 

@@ -131,11 +131,8 @@ class Loader {
       stored: this.#size(row.stored, "stored"),
     };
     this.#checksums[scheme] = unitsCrc32(this.#checksums[scheme]!, unit);
-    const content = this.#stores.table.indexOf(
-      unit.id,
-      unit.sizeBytes,
-      (take) => take(unit.stored),
-    );
+    const { table } = this.#stores;
+    const content = table.indexOf(unit.id, unit.sizeBytes, (take) => take(unit.stored));
     this.#collectors[scheme]!.add(content, unit.raw);
     this.#rowNumber++;
   }
@@ -246,11 +243,7 @@ export async function probeFingerprints(options: FromFingerprintsOptions): Promi
     const stores = createStores(schemes, { isCompressed: compress !== "none" });
     for (const file of files) await file.load(stores, signal);
     const images = files.flatMap(({ metadata }) =>
-      metadata.images.map(({ source, manifestDigest, platform }) => ({
-        source,
-        manifestDigest,
-        platform,
-      }))
+      metadata.images.map(({ counts: _counts, ...facts }) => facts)
     );
     warnOfDoubtfulSets(images, warnings);
     const details = {
@@ -274,10 +267,7 @@ function checkSame({ name, metadata }: FingerprintFile, first: FingerprintFile):
   const [own, wanted] = [facts(metadata), facts(first.metadata)];
   for (const key of ["mode", "compression", "rows"] as const) {
     if (own[key] === wanted[key]) continue;
-    throw new InputError(
-      name,
-      `${key}: ${own[key]}; wanted those of ${first.name}: ${wanted[key]}`,
-      { hint: "fingerprint all images with the same options" },
-    );
+    const why = `${key}: ${own[key]}; wanted those of ${first.name}: ${wanted[key]}`;
+    throw new InputError(name, why, { hint: "fingerprint all images with the same options" });
   }
 }

@@ -104,56 +104,54 @@ function sorted(value: unknown): unknown {
   return Object.fromEntries(entries.map(([key, item]) => [key, sorted(item)]));
 }
 
-function optional<T>(value: T | null | undefined): T | undefined {
-  return value ?? undefined;
-}
-
 function jobOf(row: Row, names: readonly string[]): JobRecord {
+  const get = <T>(column: string): T => (row[column] ?? undefined) as T;
   const json = <T>(column: string, fallback: T): T => {
     const text = row[column];
     return typeof text === "string" ? JSON.parse(text) as T : fallback;
   };
   return {
-    id: row["id"] as string,
-    key: optional(row["job_key"] as string | null),
-    source: row["source"] as string,
-    mode: row["mode"] as BlessRequest["mode"],
+    id: get("id"),
+    key: get("job_key"),
+    source: get("source"),
+    mode: get("mode"),
     options: json("options", {}),
-    priority: row["priority"] as number,
-    state: row["state"] as JobState,
-    sameAs: optional(row["same_as"] as string | null),
-    createdMs: row["created_ms"] as number,
-    startedMs: optional(row["started_ms"] as number | null),
-    finishedMs: optional(row["finished_ms"] as number | null),
-    attempts: row["attempts"] as number,
-    runs: row["runs"] as number,
-    owner: optional(row["owner"] as string | null),
+    priority: get("priority"),
+    state: get("state"),
+    sameAs: get("same_as"),
+    createdMs: get("created_ms"),
+    startedMs: get("started_ms"),
+    finishedMs: get("finished_ms"),
+    attempts: get("attempts"),
+    runs: get("runs"),
+    owner: get("owner"),
     cancelRequested: row["cancel_requested"] === 1,
-    manifestDigest: optional(row["manifest_digest"] as string | null),
-    imageDigest: optional(row["image_digest"] as string | null),
+    manifestDigest: get("manifest_digest"),
+    imageDigest: get("image_digest"),
     error: json<Fault | undefined>("error", undefined),
     progress: json("progress", EMPTY_PROGRESS),
     seconds: json("seconds", {}),
-    stateMs: row["state_ms"] as number,
-    traceparent: row["traceparent"] as string,
+    stateMs: get("state_ms"),
+    traceparent: get("traceparent"),
     names,
   };
 }
 
 export function imageOf(row: Row): ImageRecord {
+  const get = <T>(column: string): T => row[column] as T;
   return {
-    digest: row["digest"] as string,
-    mode: row["mode"] as BlessRequest["mode"],
-    jobId: row["job_id"] as string,
-    source: row["source"] as string,
-    manifestDigest: row["manifest_digest"] as string | null,
-    createdMs: row["created_ms"] as number,
-    sizeBytes: row["size_bytes"] as number,
-    cellBytes: row["stored_bytes"] as number,
-    newBytes: row["new_bytes"] as number,
-    sharedBytes: row["shared_bytes"] as number,
-    rootHash: row["root_hash"] as string | null,
-    document: row["document"] as string,
+    digest: get("digest"),
+    mode: get("mode"),
+    jobId: get("job_id"),
+    source: get("source"),
+    manifestDigest: get("manifest_digest"),
+    createdMs: get("created_ms"),
+    sizeBytes: get("size_bytes"),
+    cellBytes: get("stored_bytes"),
+    newBytes: get("new_bytes"),
+    sharedBytes: get("shared_bytes"),
+    rootHash: get("root_hash"),
+    document: get("document"),
   };
 }
 
@@ -268,9 +266,7 @@ export class StoreQueries {
     return await this.#withImageNames(rows);
   }
 
-  async imageTotals(): Promise<
-    { readonly count: number; readonly sizeBytes: number; readonly newBytes: number }
-  > {
+  async imageTotals(): Promise<Record<"count" | "sizeBytes" | "newBytes", number>> {
     const [row] = await this.database.run(
       `SELECT count(*) AS n, coalesce(sum(size_bytes), 0) AS bytes,
          coalesce(sum(new_bytes), 0) AS new_bytes FROM images`,
