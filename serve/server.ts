@@ -77,7 +77,7 @@ export async function startServer(
     const listener = await listen(app, settings.listen);
     workers.start();
     log.info("listening", { address: listener.address, version: settings.version });
-    return new Server(context, service, workers, listener);
+    return runningServer(context, service, workers, listener);
   } catch (error) {
     await store?.close();
     images.close();
@@ -115,43 +115,22 @@ async function openFile(path: string): Promise<Database> {
   }
 }
 
-class Server implements RunningServer {
-  readonly #context: JobContext;
-  readonly #service: ServeService;
-  readonly #workers: Workers;
-  readonly #listener: Listener;
-  #ending: Promise<void> | undefined;
-
-  constructor(context: JobContext, service: ServeService, workers: Workers, listener: Listener) {
-    this.#context = context;
-    this.#service = service;
-    this.#workers = workers;
-    this.#listener = listener;
-  }
-
-  get address(): string {
-    return this.#listener.address;
-  }
-
-  drain(): Promise<void> {
-    return this.#ending ??= this.#end(this.#context.settings.drainMs);
-  }
-
-  async stop(): Promise<void> {
-    await this.#workers.stop();
-    await (this.#ending ??= this.#end(0));
-  }
-
-  async #end(drainMs: number): Promise<void> {
-    const { log, store, images } = this.#context;
-    log.info("draining", { running: this.#workers.runningCount });
-    this.#service.beginDraining();
+function runningServer(
+  { log, store, images, settings }: JobContext,
+  service: ServeService,
+  workers: Workers,
+  listener: Listener,
+): RunningServer {
+  let ending: Promise<void> | undefined;
+  const end = async (drainMs: number) => {
+    log.info("draining", { running: workers.runningCount });
+    service.beginDraining();
     // Those who wait for jobs that end meanwhile still hear of it.
-    await this.#workers.drain(drainMs);
-    await this.#workers.stop();
+    await workers.drain(drainMs);
+    await workers.stop();
     EventStream.closeAll();
-    await this.#listener.close(CLOSE_MS);
-    this.#service.close();
+    await listener.close(CLOSE_MS);
+    service.close();
     try {
       await store.close();
     } catch (error) {
@@ -159,5 +138,13 @@ class Server implements RunningServer {
     }
     images.close();
     log.info("ended");
-  }
+  };
+  return {
+    address: listener.address,
+    drain: () => ending ??= end(settings.drainMs),
+    stop: async () => {
+      await workers.stop();
+      await (ending ??= end(0));
+    },
+  };
 }

@@ -100,27 +100,6 @@ async function printFile(image: Ext4Image, inode: ImageInode, io: CommandIo): Pr
   }
 }
 
-/** A name in the JSON document. */
-interface ListedEntry {
-  /** From the root on; bytes that are not UTF-8 are shown as in text. */
-  readonly path: string;
-  /** The bytes of a path that is not UTF-8. */
-  readonly pathBase64?: string;
-  readonly inode: number;
-  readonly kind: ImageInode["kind"];
-  readonly mode: number;
-  readonly links: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly sizeBytes: number;
-  readonly mtimeSeconds: number;
-  readonly mtimeNanoseconds: number;
-  readonly target?: string;
-  readonly targetBase64?: string;
-  readonly deviceMajor?: number;
-  readonly deviceMinor?: number;
-}
-
 const TYPE_LETTERS: Readonly<Record<ImageInode["kind"], string>> = {
   file: "-",
   directory: "d",
@@ -132,7 +111,7 @@ const TYPE_LETTERS: Readonly<Record<ImageInode["kind"], string>> = {
 };
 
 /** A name of the listing as JSON has it. */
-function listedEntry(image: Ext4Image, { path, inode }: FoundInode): ListedEntry {
+function listedEntry(image: Ext4Image, { path, inode }: FoundInode) {
   const { mode, linkCount, uid, gid, sizeBytes, mtime } = inode.record;
   return {
     ...shownBytes("path", path === "" ? "/" : path),
