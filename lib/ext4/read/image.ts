@@ -3,9 +3,11 @@
  * InputError `WHERE: WHAT` with the found and the wanted value, what it reads past is a warning.
  *
  * - {@linkcode openExt4Image} gives an {@linkcode Ext4Image}; its `inode()` gives inodes in use, checked.
- * - directory.ts: `readDirectory()`, `listNames()`, `findInode()`: the names of a directory, all names, one path.
- * - content.ts: `blockRuns()`, `readSymlink()`, `filePayload()`: a file as the model's Payload, whose store is the image.
- * - xattrs.ts: `XattrReader`. tree.ts: `readTree()`, the whole as the model's FileTree.
+ * - directory.ts: `readDirectory()`, `listNames()`, `findInode()`, `fileStream()`: the names of a directory, all names, one
+ *   path, and a file as a stream.
+ * - content.ts: `blockRuns()`, `readSymlink()`, `filePayload()`: a file as the model's Payload, whose store is the image;
+ *   `XattrReader`.
+ * - tree.ts: `readTree()`, the whole as the model's FileTree.
  * - inspect.ts: what an image and an inode say, damaged or not.
  *
  * Memory: blocks are kept up to a bound; a tree grows with its names, never with the bytes of files.
@@ -93,10 +95,9 @@ export class BlockBudget {
   add(blockCount: number, what: string): void {
     this.#usedCount += blockCount;
     if (this.#usedCount <= this.#blocksCount) return;
-    throw new InputError(
-      what,
-      `with it, ${this.#usedCount} blocks have owners: the file system has ${this.#blocksCount}`,
-    );
+    const why =
+      `with it, ${this.#usedCount} blocks have owners: the file system has ${this.#blocksCount}`;
+    throw new InputError(what, why);
   }
 }
 
@@ -169,12 +170,9 @@ export class Ext4Image extends Volume {
   checkRange(startBlock: number, blockCount: number, what: string): void {
     if (this.contains(startBlock, blockCount)) return;
     const { firstDataBlock, blocksCount } = this.geometry;
-    throw new InputError(
-      what,
-      `it points to ${blockCount} blocks at ${startBlock}, ` +
-        `not within blocks ${firstDataBlock} to ${blocksCount - 1}`,
-      { data: { actual: startBlock } },
-    );
+    const why = `it points to ${blockCount} blocks at ${startBlock}, ` +
+      `not within blocks ${firstDataBlock} to ${blocksCount - 1}`;
+    throw new InputError(what, why, { data: { actual: startBlock } });
   }
 
   /** The bytes of an inode's slot, unjudged, in a buffer of their own. Throws InputError for one that does not exist. */
@@ -347,11 +345,9 @@ function openReader(reader: RandomReader, options: OpenExt4Options): Ext4Image {
   const geometry = imageGeometry(superblock);
   const wantedBytes = geometry.blocksCount * geometry.blockSizeBytes;
   if (reader.sizeBytes < wantedBytes) {
-    throw new InputError(
-      reader.name,
-      `it has ${reader.sizeBytes} bytes, but its file system has ${wantedBytes}`,
-      { data: { actual: reader.sizeBytes, expected: wantedBytes } },
-    );
+    const why = `it has ${reader.sizeBytes} bytes, but its file system has ${wantedBytes}`;
+    const data = { actual: reader.sizeBytes, expected: wantedBytes };
+    throw new InputError(reader.name, why, { data });
   }
   const image = new Ext4Image(reader, { ...options, warnings, superblock, geometry, judge });
   warnOfState(superblock, reader.name, warnings);

@@ -196,11 +196,10 @@ export class DirectoryEditor {
     const { flags } = this.#editor.inode(this.#inode);
     if ((flags & INODE_FLAG.INDEX) === 0) return;
     for (const number of this.#blocks()) {
-      const entries = [...this.#entries(viewOf(this.#editor.blocks.read(number)))];
-      const last = entries.at(-1)!;
+      const found = viewOf(this.#editor.blocks.read(number));
+      const last = [...this.#entries(found)].at(-1)!;
       // In a block of names with a checksum, the last entry ends before it.
-      const isIndex =
-        last.at + last.length === viewOf(this.#editor.blocks.read(number)).byteLength &&
+      const isIndex = last.at + last.length === found.byteLength &&
         (this.#seed !== undefined || this.#isIndexBlock(number));
       if (!isIndex) continue;
       const block = this.#editor.blocks.edit(number);

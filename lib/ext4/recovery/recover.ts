@@ -155,21 +155,13 @@ function externalJournal(
     checkChecksum("superblock", found.checksum.stored, found.checksum.computed);
   }
   const { featureIncompat, uuid, blocksCount, logBlockSize } = found.superblock;
-  if ((featureIncompat & INCOMPAT.JOURNAL_DEV) === 0) {
-    throw new InputError(journal.name, "it is not an external journal");
-  }
-  if (uuid.some((byte, i) => byte !== superblock.journalUuid[i])) {
-    throw new InputError(
-      journal.name,
-      `its UUID is ${formatUuid(uuid)}, but the image wants ${formatUuid(superblock.journalUuid)}`,
-    );
-  }
-  const journalBlockSizeBytes = 2 ** (10 + logBlockSize);
-  if (journalBlockSizeBytes !== blockSizeBytes) {
-    throw new InputError(
-      journal.name,
-      `its blocks have ${journalBlockSizeBytes} bytes, those of the file system ${blockSizeBytes}`,
-    );
+  const fault = (why: string) => new InputError(journal.name, why);
+  if ((featureIncompat & INCOMPAT.JOURNAL_DEV) === 0) throw fault("it is not an external journal");
+  const [has, wants] = [formatUuid(uuid), formatUuid(superblock.journalUuid)];
+  if (has !== wants) throw fault(`its UUID is ${has}, but the image wants ${wants}`);
+  const foundBytes = 2 ** (10 + logBlockSize);
+  if (foundBytes !== blockSizeBytes) {
+    throw fault(`its blocks have ${foundBytes} bytes, those of the file system ${blockSizeBytes}`);
   }
   return {
     reader: journal,

@@ -271,19 +271,16 @@ export class VolumeEditor {
   }
 
   #change(group: number): GroupChange {
-    let change = this.#changes.get(group);
-    if (change === undefined) {
-      change = {
-        freeBlocks: 0,
-        freeInodes: 0,
-        usedDirectories: 0,
-        hasBlockBitmap: false,
-        hasInodeBitmap: false,
-        clearedFlags: 0,
-        unusedInodes: undefined,
-      };
-      this.#changes.set(group, change);
-    }
+    const change = this.#changes.get(group) ?? {
+      freeBlocks: 0,
+      freeInodes: 0,
+      usedDirectories: 0,
+      hasBlockBitmap: false,
+      hasInodeBitmap: false,
+      clearedFlags: 0,
+      unusedInodes: undefined,
+    };
+    this.#changes.set(group, change);
     return change;
   }
 

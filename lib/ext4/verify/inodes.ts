@@ -51,8 +51,8 @@ export function* scanInodes(context: Context): Generator<void> {
   let blocksOfTurn = 0;
   yield;
   for (let group = 0; group < groups.length; group++) {
-    const { descriptor, initializedInodes, isTableSound } = groups[group]!;
-    if (descriptor === undefined || !isTableSound) continue;
+    const { initializedInodes, isTableSound } = groups[group]!;
+    if (!isTableSound) continue;
     for (let index = 0; index < initializedInodes;) {
       const count = scanSlots(scan, group, index);
       if (count === 0) break;

@@ -255,7 +255,7 @@ function reportOf(
   };
   if (context === undefined) return common;
   const { superblock } = context.volume;
-  const { layout, layoutRule } = context;
+  const { layout: { files, congruentFiles }, layoutRule } = context;
   return {
     ...common,
     uuid: formatUuid(superblock.uuid),
@@ -263,10 +263,6 @@ function reportOf(
     blessed: isBlessed(context.volume),
     usedInodes: superblock.inodesCount - superblock.freeInodesCount,
     usedBlocks: superblock.blocksCount - superblock.freeBlocksCount,
-    layout: {
-      ...layoutRule,
-      files: layout.files,
-      congruentFiles: layout.congruentFiles,
-    },
+    layout: { ...layoutRule, files, congruentFiles },
   };
 }
