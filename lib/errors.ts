@@ -143,14 +143,11 @@ export abstract class BlessfsError extends Error {
 
   /** Why, for programs: the meaning of each is in `ERROR_CODES`. */
   get code(): ErrorCode {
-    if (this.#code !== undefined) return this.#code;
-    return (this.category === "io" && codeOfSystem(this)) || CODES_BY_CATEGORY[this.category];
+    const { category, data, cause } = this;
+    const system = data["code"] ?? (cause as { readonly code?: unknown } | undefined)?.code;
+    const known = category === "io" && CODES_BY_SYSTEM[String(system)];
+    return this.#code ?? (known || CODES_BY_CATEGORY[category]);
   }
-}
-
-function codeOfSystem({ data, cause }: BlessfsError): ErrorCode | undefined {
-  const code = data["code"] ?? (cause as { readonly code?: unknown } | undefined)?.code;
-  return typeof code === "string" ? CODES_BY_SYSTEM[code] : undefined;
 }
 
 /** The command line is wrong, or an option has an invalid value. */

@@ -153,10 +153,10 @@ async function* ask(
   const connection = new Connection(signal, timing, stallMilliseconds);
   try {
     const message = await connection.watch((inner) => send(endpoint, path, inner));
-    const pieces = bodyOf(message, connection);
+    const body = bodyOf(message, connection);
     const { statusCode = 0 } = message;
-    if (statusCode !== 200) throw refusal(daemon, statusCode, await wholeBody(pieces, daemon));
-    yield* pieces;
+    if (statusCode !== 200) throw refusal(daemon, statusCode, await wholeBody(body, daemon));
+    yield* body;
   } catch (error) {
     throw error instanceof NetworkFault ? daemonFault(daemon, error, connection.failure) : error;
   } finally {

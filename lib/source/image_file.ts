@@ -109,12 +109,10 @@ function checkContent(reader: RandomReader): void {
     const facts = [...name === "" ? [] : [displayText(name)], `${sizeBytes} bytes`, what ?? []];
     return `#${number} (${facts.flat().join(", ")})`;
   });
-  throw new InputError(
-    reader.name,
-    `is a disk with ${count} ${count === 1 ? "partition" : "partitions"} (${table.kind}): ` +
-      `wanted ${WANTED}`,
-    { code: "wrongKind", hint: `add the number of a partition: ${list.join(", ")}` },
-  );
+  const partitions = `${count} ${count === 1 ? "partition" : "partitions"}`;
+  const why = `is a disk with ${partitions} (${table.kind}): wanted ${WANTED}`;
+  const hint = `add the number of a partition: ${list.join(", ")}`;
+  throw new InputError(reader.name, why, { code: "wrongKind", hint });
 }
 
 function readTable(disk: RandomReader, known: KnownContent): PartitionTable | undefined {

@@ -49,7 +49,12 @@ async function openLayout(
   origin: ImageOrigin,
   options: ResolvedOptions,
 ): Promise<OpenedImage> {
-  checkMarker(store);
+  const marker = store.readSmall(LAYOUT_MARKER, MARKER_LIMIT);
+  if (!marker) {
+    const why = `is not an OCI image layout: the file ${LAYOUT_MARKER} is missing`;
+    throw new InputError(store.name, why, { code: "wrongKind" });
+  }
+  readJson(MARKER, marker, `${store.name}: ${LAYOUT_MARKER}`);
   const indexName = `${store.name}: index.json`;
   const bytes = store.readSmall("index.json", documentLimit(options, "manifestBytes"));
   if (!bytes) {
@@ -58,15 +63,6 @@ async function openLayout(
   }
   const entries = readIndex(bytes, indexName, undefined);
   return await openReferenced(store, entries, reference, origin, options);
-}
-
-function checkMarker(store: LayoutStore): void {
-  const bytes = store.readSmall(LAYOUT_MARKER, MARKER_LIMIT);
-  if (!bytes) {
-    const why = `is not an OCI image layout: the file ${LAYOUT_MARKER} is missing`;
-    throw new InputError(store.name, why, { code: "wrongKind" });
-  }
-  readJson(MARKER, bytes, `${store.name}: ${LAYOUT_MARKER}`);
 }
 
 export async function openOciDirectory(

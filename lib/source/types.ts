@@ -262,22 +262,17 @@ export class ImageBudget {
   /** @param name the layer that they are in, for the error */
   takeEntries(count: number, name: string): void {
     this.#entryCount += count;
-    const limit = this.#limits.imageEntries;
-    if (this.#entryCount > limit) {
-      throw limitError(name, `with it the image has more than ${limit} entries`, {
-        name: "imageEntries",
-        expected: limit,
-      });
-    }
+    const expected = this.#limits.imageEntries;
+    if (this.#entryCount <= expected) return;
+    const why = `with it the image has more than ${expected} entries`;
+    throw limitError(name, why, { name: "imageEntries", expected });
   }
 }
 
 /** The error for layers that inflate to too much. */
-export function unpackedFault(name: string, limitBytes: number): InputError {
-  return limitError(name, `with it the image inflates to more than ${limitBytes} bytes`, {
-    name: "unpackedBytes",
-    expected: limitBytes,
-  });
+export function unpackedFault(name: string, expected: number): InputError {
+  const why = `with it the image inflates to more than ${expected} bytes`;
+  return limitError(name, why, { name: "unpackedBytes", expected });
 }
 
 /** Stored bytes in a file. */
