@@ -249,7 +249,7 @@ export function chooseRow(
   const [scheme] = found;
   if (scheme === undefined || found.length > 1) {
     const rows = (scheme === undefined ? schemes : found).map(labelOf).join(", ");
-    const why = scheme === undefined ? "no row is called so" : "several rows are called so";
+    const why = scheme === undefined ? "no row has that name" : "several rows have that name";
     throw optionError("row", why, { hint: `the rows are: ${rows}` });
   }
   const isFixedGrid = scheme.gridBytes > 0 && scheme.chunker === undefined;

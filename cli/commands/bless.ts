@@ -181,9 +181,13 @@ function openDevice(
   const assumeZeroed = args.flag("assume-zeroed");
   if (image === "-" || image === NO_IMAGE || !isBlockDevice(image)) {
     if (!assumeZeroed) return undefined;
-    throw new UsageError("--assume-zeroed", "has no effect on an output that is no block device", {
-      hint: "leave it out",
-    });
+    throw new UsageError(
+      "--assume-zeroed",
+      "has no effect on an output that is not a block device",
+      {
+        hint: "leave it out",
+      },
+    );
   }
   outputs.take(image, "the image");
   // What is written over the image that it is laid out like could not be compared with it.

@@ -139,7 +139,7 @@ function parseImageSize(
   if (text === "exact") return { kind: "exact" };
   if (text === "fill") {
     if (fillBytes !== undefined) return { kind: "total", sizeBytes: fillBytes() };
-    throw new UsageError(what, "fill takes the size of a block device, and the output is none", {
+    throw new UsageError(what, "fill takes the size of a block device, and the output is not one", {
       remedies: [{ option: "output", change: "set", value: "/dev/vdb", to: "name one" }],
     });
   }

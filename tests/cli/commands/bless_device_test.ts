@@ -170,11 +170,11 @@ Deno.test("options of devices are refused for files", async () => {
     for (const output of [image, "-", "none"]) {
       assertStringIncludes(
         await fault(2, "bless", SOURCE, "-o", output, "--size", "fill"),
-        "--size: fill takes the size of a block device, and the output is none",
+        "--size: fill takes the size of a block device, and the output is not one",
       );
       assertStringIncludes(
         await fault(2, "bless", SOURCE, "-o", output, "--assume-zeroed"),
-        "--assume-zeroed: has no effect on an output that is no block device",
+        "--assume-zeroed: has no effect on an output that is not a block device",
       );
     }
     const layered = ["bless", "layered", SOURCE, "-o", image, "--size", "fill"];
