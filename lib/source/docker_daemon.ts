@@ -54,7 +54,7 @@ export function daemonEndpoint(
   const socketPath = sockets.find(isThere);
   if (socketPath !== undefined) return socketEndpoint(socketPath);
   const why = `found no socket of Docker or podman: ${sockets.join(", ")}`;
-  throw new IoError("docker-daemon:", why, { hint: START_HINT });
+  throw new IoError("docker-daemon", why, { hint: START_HINT });
 }
 
 const START_HINT = "start Docker or `podman system service --time=0`, or set DOCKER_HOST to " +
