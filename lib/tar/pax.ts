@@ -61,29 +61,29 @@ export interface PaxSparseRecords {
 }
 
 /** What an extended header says of its entry. Undefined: nothing, or an empty value, which POSIX takes for nothing. */
-export interface PaxRecords {
-  path: ByteString | undefined;
-  linkPath: ByteString | undefined;
-  sizeBytes: number | undefined;
-  uid: number | undefined;
-  gid: number | undefined;
-  mtime: TarTime | undefined;
-  deviceMajor: number | undefined;
-  deviceMinor: number | undefined;
-  sparse: PaxSparseRecords | undefined;
+export class PaxRecords {
+  path: ByteString | undefined = undefined;
+  linkPath: ByteString | undefined = undefined;
+  sizeBytes: number | undefined = undefined;
+  uid: number | undefined = undefined;
+  gid: number | undefined = undefined;
+  mtime: TarTime | undefined = undefined;
+  deviceMajor: number | undefined = undefined;
+  deviceMinor: number | undefined = undefined;
+  sparse: PaxSparseRecords | undefined = undefined;
   /** `SCHILY.xattr.*`: names to bytes. An empty value is an xattr with an empty value. */
-  schilyXattrs: Map<ByteString, Uint8Array> | undefined;
+  schilyXattrs: Map<ByteString, Uint8Array> | undefined = undefined;
   /** `LIBARCHIVE.xattr.*`: names as written (percent-encoded) to values as written (base64). */
-  libarchiveXattrs: Map<ByteString, ByteString> | undefined;
+  libarchiveXattrs: Map<ByteString, ByteString> | undefined = undefined;
   /** `RHT.security.selinux`: a label without its closing NUL. */
-  selinuxLabel: ByteString | undefined;
-  aclAccess: ByteString | undefined;
-  aclDefault: ByteString | undefined;
-  comment: ByteString | undefined;
+  selinuxLabel: ByteString | undefined = undefined;
+  aclAccess: ByteString | undefined = undefined;
+  aclDefault: ByteString | undefined = undefined;
+  comment: ByteString | undefined = undefined;
   /** Keys that were read and not used though they say something of the file. */
-  dropped: ByteString[] | undefined;
+  dropped: ByteString[] | undefined = undefined;
   /** A key that says the entry's data is not a plain file's. */
-  unsupported: ByteString | undefined;
+  unsupported: ByteString | undefined = undefined;
 }
 
 const SCHILY_XATTR = "SCHILY.xattr.";
@@ -93,29 +93,6 @@ const SPACE = 0x20;
 const EQUALS = 0x3d;
 /** Longer length fields are refused; leading zeros are allowed. */
 const LENGTH_DIGITS = 20;
-
-/** No records at all. */
-export function emptyPaxRecords(): PaxRecords {
-  return {
-    path: undefined,
-    linkPath: undefined,
-    sizeBytes: undefined,
-    uid: undefined,
-    gid: undefined,
-    mtime: undefined,
-    deviceMajor: undefined,
-    deviceMinor: undefined,
-    sparse: undefined,
-    schilyXattrs: undefined,
-    libarchiveXattrs: undefined,
-    selinuxLabel: undefined,
-    aclAccess: undefined,
-    aclDefault: undefined,
-    comment: undefined,
-    dropped: undefined,
-    unsupported: undefined,
-  };
-}
 
 /**
  * Reads the records of an `x` header, which are `bytes[start, end)`. A key that comes again replaces what came before.
@@ -127,16 +104,10 @@ export function readPaxRecords(
   start = 0,
   end = bytes.length,
 ): PaxRecords {
-  const records = emptyPaxRecords();
-  forEachPaxRecord(
-    bytes,
-    location,
-    (key, valueStart, valueEnd) => {
-      takeRecord(records, key, bytes, valueStart, valueEnd, location);
-    },
-    start,
-    end,
-  );
+  const records = new PaxRecords();
+  const take = (key: ByteString, valueStart: number, valueEnd: number) =>
+    takeRecord(records, { key, bytes, start: valueStart, end: valueEnd, location });
+  forEachPaxRecord(bytes, location, take, start, end);
   return records;
 }
 
@@ -197,86 +168,73 @@ function keyAt(bytes: Uint8Array, start: number, end: number): ByteString {
   return isUsual ? USUAL_KEY : byteStringFromBytes(bytes, start, end);
 }
 
-function takeRecord(
-  records: PaxRecords,
-  key: ByteString,
-  bytes: Uint8Array,
-  start: number,
-  end: number,
-  location: TarLocation,
-): void {
+/** A record that is being read: its key, and where its value lies. */
+interface RawRecord {
+  readonly key: ByteString;
+  readonly bytes: Uint8Array;
+  readonly start: number;
+  readonly end: number;
+  readonly location: TarLocation;
+}
+
+function takeRecord(records: PaxRecords, record: RawRecord): void {
+  const { key, bytes, start, end } = record;
   switch (key) {
+    case "mtime":
+      records.mtime = timeValue(record);
+      return;
     case "atime":
     case "ctime":
       return; // the commonest keys that are not needed
     case "comment":
-      if (end - start > COMMENT_BYTES_MAX) return;
-      records.comment = byteStringFromBytes(bytes, start, end);
+      if (end - start <= COMMENT_BYTES_MAX) records.comment = valueOf(record);
       return;
     case "path":
-      records.path = textValue(key, bytes, start, end, location);
+      records.path = textValue(record);
       return;
     case "linkpath":
-      records.linkPath = textValue(key, bytes, start, end, location);
+      records.linkPath = textValue(record);
       return;
     case "uname":
     case "gname":
-      textValue(key, bytes, start, end, location);
+      textValue(record);
       return;
-    case "size":
-      records.sizeBytes = numberValue(key, bytes, start, end, location);
-      return;
-    case "uid":
-      records.uid = numberValue(key, bytes, start, end, location);
-      return;
-    case "gid":
-      records.gid = numberValue(key, bytes, start, end, location);
-      return;
-    case "mtime":
-      records.mtime = timeValue(key, bytes, start, end, location);
-      return;
-    case "SCHILY.devmajor":
-      records.deviceMajor = numberValue(key, bytes, start, end, location);
-      return;
-    case "SCHILY.devminor":
-      records.deviceMinor = numberValue(key, bytes, start, end, location);
-      return;
-    default:
-      takeExtension(records, key, bytes, start, end, location);
   }
-}
-
-/** The keys that are not POSIX's own. Unknown ones are passed over, as POSIX wants it. */
-function takeExtension(
-  records: PaxRecords,
-  key: ByteString,
-  bytes: Uint8Array,
-  start: number,
-  end: number,
-  location: TarLocation,
-): void {
-  if (key.startsWith(SCHILY_XATTR)) {
+  const number = NUMBERS.get(key);
+  const text = TEXTS.get(key);
+  if (number !== undefined) records[number] = numberValue(record);
+  else if (text !== undefined) records[text] = valueOf(record);
+  else if (key.startsWith(SCHILY_XATTR)) {
     const name = unescapeXattrName(key.slice(SCHILY_XATTR.length));
     // A copy in any case: slice of a Buffer would be a view of a chunk that is soon something else.
     const value = new Uint8Array(bytes.subarray(start, end));
     (records.schilyXattrs ??= new Map()).set(name, value);
   } else if (key.startsWith(LIBARCHIVE_XATTR)) {
     const name = key.slice(LIBARCHIVE_XATTR.length);
-    (records.libarchiveXattrs ??= new Map()).set(name, byteStringFromBytes(bytes, start, end));
-  } else if (key.startsWith("GNU.sparse.")) {
-    takeSparse(records, key, byteStringFromBytes(bytes, start, end), location);
-  } else if (key === "SCHILY.acl.access") {
-    records.aclAccess = byteStringFromBytes(bytes, start, end);
-  } else if (key === "SCHILY.acl.default") {
-    records.aclDefault = byteStringFromBytes(bytes, start, end);
-  } else if (key === "RHT.security.selinux") {
-    records.selinuxLabel = byteStringFromBytes(bytes, start, end);
-  } else if (key === "SCHILY.acl.ace" || key === "SCHILY.fflags") {
-    if (start < end) (records.dropped ??= []).push(key);
-  } else if (isUnsupportedKey(key)) {
-    if (start < end) records.unsupported = key;
-  }
+    (records.libarchiveXattrs ??= new Map()).set(name, valueOf(record));
+  } else if (key.startsWith("GNU.sparse.")) takeSparse(records, record);
+  else if (start === end) return;
+  else if (key === "SCHILY.acl.ace" || key === "SCHILY.fflags") (records.dropped ??= []).push(key);
+  else if (isUnsupportedKey(key)) records.unsupported = key;
+  // Unknown ones are passed over, as POSIX wants it.
 }
+
+const NUMBERS: ReadonlyMap<
+  ByteString,
+  "sizeBytes" | "uid" | "gid" | "deviceMajor" | "deviceMinor"
+> = new Map([
+  ["size", "sizeBytes"],
+  ["uid", "uid"],
+  ["gid", "gid"],
+  ["SCHILY.devmajor", "deviceMajor"],
+  ["SCHILY.devminor", "deviceMinor"],
+]);
+
+const TEXTS: ReadonlyMap<ByteString, "aclAccess" | "aclDefault" | "selinuxLabel"> = new Map([
+  ["SCHILY.acl.access", "aclAccess"],
+  ["SCHILY.acl.default", "aclDefault"],
+  ["RHT.security.selinux", "selinuxLabel"],
+]);
 
 /** Keys under which the data is not what it seems: a file over several volumes, star's sparse files. */
 export function isUnsupportedKey(key: ByteString): boolean {
@@ -284,12 +242,20 @@ export function isUnsupportedKey(key: ByteString): boolean {
     key === "SCHILY.realsize" || key === "SCHILY.offset";
 }
 
-function takeSparse(
-  records: PaxRecords,
-  key: ByteString,
-  value: ByteString,
-  location: TarLocation,
-): void {
+const SPARSE_TEXTS: ReadonlyMap<ByteString, Exclude<keyof PaxSparseRecords, "pairs">> = new Map([
+  ["GNU.sparse.major", "major"],
+  ["GNU.sparse.minor", "minor"],
+  ["GNU.sparse.name", "name"],
+  ["GNU.sparse.size", "size"],
+  ["GNU.sparse.realsize", "realSize"],
+  ["GNU.sparse.numblocks", "numBlocks"],
+  ["GNU.sparse.map", "map"],
+]);
+const SPARSE_PAIR = ["GNU.sparse.offset", "GNU.sparse.numbytes"] as const;
+
+function takeSparse(records: PaxRecords, record: RawRecord): void {
+  const { key, location } = record;
+  const value = valueOf(record);
   const sparse = records.sparse ??= {
     major: "",
     minor: "",
@@ -300,78 +266,42 @@ function takeSparse(
     map: "",
     pairs: [],
   };
-  switch (key) {
-    case "GNU.sparse.major":
-      sparse.major = value;
-      return;
-    case "GNU.sparse.minor":
-      sparse.minor = value;
-      return;
-    case "GNU.sparse.name":
-      if (value.includes("\0")) throw valueFault(location, key, value, "text without a NUL");
-      sparse.name = value;
-      return;
-    case "GNU.sparse.size":
-      sparse.size = value;
-      return;
-    case "GNU.sparse.realsize":
-      sparse.realSize = value;
-      return;
-    case "GNU.sparse.numblocks":
-      sparse.numBlocks = value;
-      return;
-    case "GNU.sparse.map":
-      sparse.map = value;
-      return;
-    case "GNU.sparse.offset":
-    case "GNU.sparse.numbytes": {
-      const wanted = sparse.pairs.length % 2 === 0 ? "GNU.sparse.offset" : "GNU.sparse.numbytes";
-      if (key !== wanted) {
-        throw tarFault(location, `a ${key} record stands where ${wanted} is wanted`);
-      }
-      sparse.pairs.push(value);
+  const text = SPARSE_TEXTS.get(key);
+  if (text !== undefined) {
+    if (text === "name" && value.includes("\0")) throw valueFault(record, "text without a NUL");
+    sparse[text] = value;
+  } else if (key === SPARSE_PAIR[0] || key === SPARSE_PAIR[1]) {
+    const wanted = SPARSE_PAIR[sparse.pairs.length % 2];
+    if (key !== wanted) {
+      throw tarFault(location, `a ${key} record stands where ${wanted} is wanted`);
     }
+    sparse.pairs.push(value);
   }
 }
 
-function textValue(
-  key: ByteString,
-  bytes: Uint8Array,
-  start: number,
-  end: number,
-  location: TarLocation,
-): ByteString | undefined {
-  const value = byteStringFromBytes(bytes, start, end);
-  if (value.includes("\0")) throw valueFault(location, key, value, "text without a NUL");
+function valueOf({ bytes, start, end }: RawRecord): ByteString {
+  return byteStringFromBytes(bytes, start, end);
+}
+
+function textValue(record: RawRecord): ByteString | undefined {
+  const value = valueOf(record);
+  if (value.includes("\0")) throw valueFault(record, "text without a NUL");
   return value === "" ? undefined : value;
 }
 
-function numberValue(
-  key: ByteString,
-  bytes: Uint8Array,
-  start: number,
-  end: number,
-  location: TarLocation,
-): number | undefined {
-  if (start === end) return undefined;
-  const text = byteStringFromBytes(bytes, start, end);
-  const value = parseDecimal(text);
+function numberValue(record: RawRecord): number | undefined {
+  if (record.start === record.end) return undefined;
+  const value = parseDecimal(valueOf(record));
   if (Number.isSafeInteger(value)) return value;
-  throw valueFault(location, key, text, "a decimal number below 2^53");
+  throw valueFault(record, "a decimal number below 2^53");
 }
 
-function timeValue(
-  key: ByteString,
-  bytes: Uint8Array,
-  start: number,
-  end: number,
-  location: TarLocation,
-): TarTime | undefined {
+function timeValue(record: RawRecord): TarTime | undefined {
+  const { bytes, start, end } = record;
   if (start === end) return undefined;
   const time = readPaxTime(bytes, start, end);
   if (time) return time;
-  const text = byteStringFromBytes(bytes, start, end);
-  throw valueFault(location, key, text, "decimal seconds below 2^53");
+  throw valueFault(record, "decimal seconds below 2^53");
 }
 
 /** GNU tar's escapes in the keys of xattrs: `%3D` for an equals sign and `%25` for a percent sign, nothing else. */
@@ -387,13 +317,9 @@ function recordFault(location: TarLocation, at: number, why: string): Error {
   });
 }
 
-function valueFault(
-  location: TarLocation,
-  key: ByteString,
-  value: ByteString,
-  wanted: string,
-): Error {
-  return tarFault(location, `the PAX record ${quoted(key)} is ${quoted(value)}; wanted ${wanted}`);
+function valueFault(record: RawRecord, wanted: string): Error {
+  const [key, value] = [quoted(record.key), quoted(valueOf(record))];
+  return tarFault(record.location, `the PAX record ${key} is ${value}; wanted ${wanted}`);
 }
 
 /** How the reader tells of what it dropped or changed: `Warnings.add` fits. */
