@@ -115,13 +115,12 @@ interface OpenDirectory {
   next: number;
 }
 
-/** What goes into the tar next: a head, and ranges of an open file. */
+/** What goes into the tar next: a head, and ranges of the open file. */
 interface Member {
   readonly entry: NewEntry;
   /** Of a sparse file; that of any other follows from the entry. */
   readonly head?: Uint8Array;
   readonly ranges: readonly StoredRange[];
-  readonly descriptor: number;
 }
 
 /** A tree as a tar: its pieces are read once and in order, and what has passed can be read again at any position. */
@@ -144,6 +143,8 @@ export class DirectoryTar {
   readonly #piece = new Uint8Array(PIECE_BYTES);
   #filled = 0;
   #sizeBytes = 0;
+  /** The file that is being read; -1 for none. */
+  #file = -1;
   /** Opened and not done with; the last one is being read. */
   readonly #directories: OpenDirectory[] = [];
   /** The first path of each file that has several. */
@@ -180,7 +181,7 @@ export class DirectoryTar {
           yield this.#cut();
           if (!this.#putHead(member)) throw new LeftToTar();
         }
-        if (member.descriptor >= 0) yield* this.#contents(member);
+        if (this.#file >= 0) yield* this.#contents(member);
         const { entry } = member;
         this.#checkLimits(entry);
         // A tar has them in the file system's order.
@@ -191,6 +192,7 @@ export class DirectoryTar {
       }
     } finally {
       for (const { descriptor } of this.#directories) this.#calls.close(descriptor);
+      this.#closeFile();
     }
     this.files.flush();
     yield this.#cut();
@@ -243,39 +245,43 @@ export class DirectoryTar {
     return piece;
   }
 
-  *#contents({ entry, ranges, descriptor }: Member): Generator<Uint8Array> {
+  *#contents({ entry, ranges }: Member): Generator<Uint8Array> {
     const segments: DataSegment[] = [];
-    try {
-      const { index, names, next } = this.#directories.at(-1)!;
-      const isSmall = ranges.length === 1 && ranges[0]!.lengthBytes <= COPIED_BYTES_MAX;
-      const copy = this.files.add(isSmall, index, names[next - 1]!);
-      for (const { fileOffset, lengthBytes } of ranges) {
-        const storeOffset = this.#sizeBytes + this.#filled;
-        segments.push({ fileOffset, storeOffset, lengthBytes });
-        this.files.addRange(storeOffset, lengthBytes, fileOffset);
-        for (let done = 0; done < lengthBytes;) {
-          if (this.#filled === PIECE_BYTES) yield this.#cut();
-          const end = Math.min(PIECE_BYTES, this.#filled + lengthBytes - done);
-          const target = this.#piece.subarray(this.#filled, end);
-          const count = this.#calls.pread(descriptor, target, target.length, fileOffset + done);
-          if (count <= 0) throw new LeftToTar();
-          const start = this.#filled;
-          this.#filled += count;
-          this.#scanner.push(fileOffset + done, this.#piece, start, this.#filled);
-          copy?.append(this.#piece.subarray(start, this.#filled));
-          done += count;
-        }
+    const { index, names, next } = this.#directories.at(-1)!;
+    const isSmall = ranges.length === 1 && ranges[0]!.lengthBytes <= COPIED_BYTES_MAX;
+    const copy = this.files.add(isSmall, index, names[next - 1]!);
+    for (const { fileOffset, lengthBytes } of ranges) {
+      const storeOffset = this.#sizeBytes + this.#filled;
+      segments.push({ fileOffset, storeOffset, lengthBytes });
+      this.files.addRange(storeOffset, lengthBytes, fileOffset);
+      for (let done = 0; done < lengthBytes;) {
+        if (this.#filled === PIECE_BYTES) yield this.#cut();
+        const start = this.#filled;
+        const target = this.#piece.subarray(
+          start,
+          Math.min(PIECE_BYTES, start + lengthBytes - done),
+        );
+        const count = this.#calls.pread(this.#file, target, target.length, fileOffset + done);
+        if (count <= 0) throw new LeftToTar();
+        this.#filled += count;
+        this.#scanner.push(fileOffset + done, this.#piece, start, this.#filled);
+        copy?.append(this.#piece.subarray(start, this.#filled));
+        done += count;
       }
-      this.#checkUnchanged(descriptor);
-    } finally {
-      this.#calls.close(descriptor);
     }
+    this.#checkUnchanged(this.#file);
+    this.#closeFile();
     const { sizeBytes } = entry.payload!;
     entry.payload = { sizeBytes, segments, ...this.#scanner.finish() };
     // A piece is a whole number of blocks.
     const end = paddedSizeBytes(this.#filled);
     this.#piece.fill(0, this.#filled, end);
     this.#filled = end;
+  }
+
+  #closeFile(): void {
+    if (this.#file >= 0) this.#calls.close(this.#file);
+    this.#file = -1;
   }
 
   #root(): Member {
@@ -374,40 +380,35 @@ export class DirectoryTar {
     const firstPath = kind === "directory" ? undefined : this.#firstPath(path);
     const isLink = firstPath !== undefined;
     const hasData = sizeBytes > 0 && !isLink;
-    const descriptor = hasData ? this.#open(directory, this.#lastName, FILE_FLAGS) : -1;
-    try {
-      const status = this.#status;
-      const isDevice = kind === "characterDevice" || kind === "blockDevice";
-      const segments = hasData ? this.#segments(sizeBytes, descriptor) : NO_SEGMENTS;
-      const entry: NewEntry = {
-        kind: isLink ? "hardlink" : kind,
-        path,
-        linkTarget: firstPath ?? (kind === "symlink" ? this.#target(directory) : ""),
-        mode: status[STATX.mode]! & 0o7777,
-        uid: status[STATX.uid]!,
-        gid: status[STATX.gid]!,
-        mtimeSeconds: status[STATX.mtime]! + (status[STATX.mtime + 1]! | 0) * 2 ** 32,
-        mtimeNanoseconds: status[STATX.mtime + 2]!,
-        deviceMajor: isDevice ? status[STATX.deviceMajor]! : 0,
-        deviceMinor: isDevice ? status[STATX.deviceMinor]! : 0,
-        xattrs: isLink
-          ? NO_XATTRS
-          : this.#xattrs(path, kind === "directory" ? directory : descriptor),
-        payload: kind !== "file" || isLink
-          ? undefined
-          : hasData
-          ? { ...EMPTY_PAYLOAD_INDEX, sizeBytes, segments }
-          : EMPTY_PAYLOAD_INDEX,
-        headerOffset: 0,
-      };
-      const isSparse = hasData && segments[0]?.lengthBytes !== sizeBytes;
-      if (!isSparse) return { entry, ranges: segments, descriptor };
-      const { head, storedRanges } = encodeTarEntry(entry);
-      return { entry, head, ranges: storedRanges, descriptor };
-    } catch (error) {
-      if (descriptor >= 0) this.#calls.close(descriptor);
-      throw error;
-    }
+    if (hasData) this.#file = this.#open(directory, this.#lastName, FILE_FLAGS);
+    const status = this.#status;
+    const isDevice = kind === "characterDevice" || kind === "blockDevice";
+    const segments = hasData ? this.#segments(sizeBytes, this.#file) : NO_SEGMENTS;
+    const entry: NewEntry = {
+      kind: isLink ? "hardlink" : kind,
+      path,
+      linkTarget: firstPath ?? (kind === "symlink" ? this.#target(directory) : ""),
+      mode: status[STATX.mode]! & 0o7777,
+      uid: status[STATX.uid]!,
+      gid: status[STATX.gid]!,
+      mtimeSeconds: status[STATX.mtime]! + (status[STATX.mtime + 1]! | 0) * 2 ** 32,
+      mtimeNanoseconds: status[STATX.mtime + 2]!,
+      deviceMajor: isDevice ? status[STATX.deviceMajor]! : 0,
+      deviceMinor: isDevice ? status[STATX.deviceMinor]! : 0,
+      xattrs: isLink
+        ? NO_XATTRS
+        : this.#xattrs(path, kind === "directory" ? directory : this.#file),
+      payload: kind !== "file" || isLink
+        ? undefined
+        : hasData
+        ? { ...EMPTY_PAYLOAD_INDEX, sizeBytes, segments }
+        : EMPTY_PAYLOAD_INDEX,
+      headerOffset: 0,
+    };
+    const isSparse = hasData && segments[0]?.lengthBytes !== sizeBytes;
+    if (!isSparse) return { entry, ranges: segments };
+    const { head, storedRanges } = encodeTarEntry(entry);
+    return { entry, head, ranges: storedRanges };
   }
 
   /** Undefined for a file that has no other path, or none that was met before. */

@@ -133,6 +133,8 @@ Deno.test("a tree is the same image whoever reads it, and holes are the same eve
 Deno.test("DirectoryTar leaves to tar(1) what it cannot read as it is", async () => {
   if (!canCall("trees without tar(1)")) return;
   await withDirectory((directory) => {
+    // A head is cut off from its file where a piece ends.
+    for (const name of ["b", "c"]) writeFileSync(join(directory, name), noise((1 << 20) - 2048));
     writeFileSync(join(directory, "a"), noise(3_000_000));
     const fails = (calls: Partial<SystemCalls>) => {
       assertThrows(() => tarOf(directory, { ...CALLS!, ...calls }), LeftToTar);
@@ -165,6 +167,13 @@ Deno.test("DirectoryTar leaves to tar(1) what it cannot read as it is", async ()
         return CALLS!.openat(at, path, flags);
       },
     });
+    for (let count = 0; count < 4; count++) {
+      const tar = new DirectoryTar(directory, "tree", CALLS!, {});
+      let left = count;
+      for (const _ of tar.pieces(() => {})) if (left-- === 0) break;
+      tar.files.release();
+      assertEquals(openFilesBelow(directory), []);
+    }
     const deep = new DirectoryTar(join(directory, "x".repeat(5000)), "tree", CALLS!, {});
     assertThrows(() => [...deep.pieces(() => {})], LeftToTar);
   });
