@@ -101,9 +101,11 @@ const CASES: Readonly<Record<string, Maker>> = {
     return [`rootfs:${directory}`];
   },
   suspectTime: layers([{ path: "a", mtime: 0x280000000 }]),
-  tarWarning: (directory) => {
+  // What is added is read through tar everywhere; a root is so only where the C library cannot be called.
+  tarWarning: async (directory) => {
+    const [source] = await tar(OK)(directory);
     writeFileSync(join(directory, "a"), "1");
-    return Promise.resolve([`rootfs:${directory}`]);
+    return [source, { additions: [{ kind: "path", host: join(directory, "a"), guest: "/a" }] }];
   },
   trailingBytes: tar(OK, new Uint8Array(1024), OK),
   unmatchedPattern: image({ layers: [buildTar([{ path: "a" }])] }, {
