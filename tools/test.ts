@@ -20,15 +20,19 @@
 import { TextLineStream } from "@std/streams";
 import { statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { resolve } from "node:path";
+import { pathToFileURL } from "node:url";
 import { PROGRAM_VARIABLE } from "../tests/cli/program.ts";
 import { NOT_RUN_PREFIX } from "../tests/oracle/notice.ts";
 import {
   aboutMinutes,
   type FileTimes,
+  groupFiles,
   LONG_SWEEPS,
   recordedTimes,
   RunProgress,
   testFiles,
+  timesWithGroups,
 } from "./test_plan.ts";
 import { bundleParts } from "./build_steps.ts";
 import { addCounts, parseReport, type TestReport } from "./test_report.ts";
@@ -54,15 +58,26 @@ interface Run {
   readonly progress: RunProgress | undefined;
 }
 
-function planRuns(args: readonly string[], times: FileTimes): Run[] {
+function planRuns(args: readonly string[], times: FileTimes, scratch: string): Run[] {
   const tier = args.includes("--long") ? "long" : "default";
   const others = args.filter((arg) => !OWN_OPTIONS.includes(arg));
   const paths = others.filter((arg) => !arg.startsWith("-") && exists(arg));
   const options = others.filter((arg) => !paths.includes(arg));
   const files = testFiles(paths.length > 0 ? paths : ["tests"], tier, times);
   if (files.length === 0) return [];
-  const progress = new RunProgress(files, times);
-  const runs: Run[] = [{ title: "tests", args: [...options, ...files], progress }];
+  // What is recorded is known by its file.
+  const { single, groups } = args.includes("--record")
+    ? { single: files, groups: [] }
+    : groupFiles(files, times);
+  for (const group of groups) {
+    const lines = group.files.map((file) => `import "${pathToFileURL(resolve(file))}";\n`);
+    Deno.writeTextFileSync(`${scratch}/${group.name}`, lines.join(""));
+  }
+  const units = [...single, ...groups.map(({ name }) => name)];
+  const progress = new RunProgress(units, timesWithGroups(times, groups));
+  const modules = [...single, ...groups.map(({ name }) => `${scratch}/${name}`)];
+  const title = `${files.length} test files`;
+  const runs: Run[] = [{ title, args: [...options, ...modules], progress }];
   const documented = DOCUMENTED.filter(exists);
   if (others.length === 0 && tier === "default" && documented.length > 0) {
     runs.push({ title: "examples", args: ["--doc", ...documented], progress: undefined });
@@ -81,16 +96,11 @@ function exists(path: string): boolean {
 }
 
 function sayPlan(runs: readonly Run[]): void {
-  for (const { progress, args } of runs) {
+  for (const { title, progress } of runs) {
     if (progress === undefined) continue;
     const processors = navigator.hardwareConcurrency;
     const seconds = progress.totalSeconds / processors + (runs.length > 1 ? EXAMPLES_SECONDS : 0);
-    const fileCount = args.filter((arg) => arg.endsWith(".ts")).length;
-    console.log(
-      `${fileCount} test files: ${
-        aboutMinutes(seconds)
-      } where all ${processors} processors are idle`,
-    );
+    console.log(`${title}: ${aboutMinutes(seconds)} where all ${processors} processors are idle`);
   }
 }
 
@@ -98,7 +108,7 @@ function sayProgress({ title, progress }: Run, startMs: number): void {
   if (progress === undefined) return console.log(`... ${title}: running`);
   const left = progress.secondsLeft((Date.now() - startMs) / 1000);
   console.log(
-    `... ${title}: ${Math.floor(progress.fraction * 100)} %, ${progress.tests} tests` +
+    `... tests: ${Math.floor(progress.fraction * 100)} %, ${progress.tests} tests` +
       (left === undefined ? "" : `, ${aboutMinutes(left)} left`),
   );
 }
@@ -126,7 +136,10 @@ class OutputFilter {
     const plain = line.replace(/\x1b\[[0-9;]*m/g, "");
     const notice = plain.indexOf(NOT_RUN_PREFIX);
     if (notice >= 0) this.notices.add(plain.slice(notice));
-    const ended = /^(?:\.\/)?(\S+\.ts) => .* \.\.\. (?:ok|FAILED|ignored)\b/.exec(plain);
+    // Groups are known by their names alone.
+    const ended = /^(?:\.\/|\S*\/(?=quick-))?(\S+\.ts) => .* \.\.\. (?:ok|FAILED|ignored)\b/.exec(
+      plain,
+    );
     if (ended !== null) this.#progress?.endTest(ended[1]!);
     if (plain.startsWith("Uncaught error from ")) this.uncaughtCount++;
     if (plain.trim() === "ERRORS" || plain.startsWith("error: ")) this.#showsAll = true;
@@ -186,7 +199,8 @@ async function execute(
   verbose: boolean,
 ): Promise<TestReport> {
   const report = Deno.makeTempFileSync({ prefix: "blessfs-report-", suffix: ".xml" });
-  const args = ["test", "-A", "--no-check", "--parallel", `--junit-path=${report}`, ...run.args];
+  const options = ["-A", "--no-check", "--parallel", "--config=deno.json"];
+  const args = ["test", ...options, `--junit-path=${report}`, ...run.args];
   const child = new Deno.Command(Deno.execPath(), {
     args,
     env,
@@ -233,14 +247,14 @@ async function main(): Promise<number> {
   const times = JSON.parse(Deno.readTextFileSync(TIMES)) as FileTimes;
   const notices = new Set<string>();
   const verbose = Deno.args.includes("--verbose");
-  const runs = planRuns(Deno.args, times);
-  sayPlan(runs);
   let total: TestReport = { passed: 0, failed: 0, skipped: 0, tests: [] };
   // Ctrl-C ends the tests, which have it too, and then this.
   let isInterrupted = false;
   Deno.addSignalListener("SIGINT", () => isInterrupted = true);
   const scratch = Deno.makeTempDirSync({ dir: scratchParent(), prefix: "blessfs-tests-" });
   try {
+    const runs = planRuns(Deno.args, times, scratch);
+    sayPlan(runs);
     const env = testEnvironment(scratch);
     for (const run of runs) {
       if (isInterrupted) return INTERRUPTED;

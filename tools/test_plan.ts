@@ -39,7 +39,10 @@ export const LONG_SWEEPS: Readonly<Record<string, string>> = {
 const SWEEP_PATTERN = new RegExp(`${Object.keys(LONG_SWEEPS).join("|")}|/sweeps\\.ts"`);
 const TEST_ENDING = "_test.ts";
 /** What a file that takes no time to speak of is counted with. */
-const QUICK: FileTime = { tests: 5, seconds: 0.3 };
+const QUICK: FileTime = { tests: 5, seconds: 0.15 };
+/** How many quick files there must be before they run together, and how many do. */
+const GROUPED_FILES_MIN = 20;
+const FILES_PER_GROUP = 30;
 /** Files below this are not recorded. */
 const RECORDED_SECONDS_MIN = 1;
 
@@ -71,6 +74,39 @@ function isInTier(path: string, tier: Tier): boolean {
   const isLongOnly = path.endsWith(LONG_ENDING);
   if (tier === "default") return !isLongOnly;
   return isLongOnly || SWEEP_PATTERN.test(Deno.readTextFileSync(path));
+}
+
+/** Files that one module imports, so that they run one after the other in one thread. */
+export interface FileGroup {
+  readonly name: string;
+  readonly files: readonly string[];
+}
+
+/**
+ * Parts files into those that run by themselves and groups of quick ones, for which to start a thread and load the same
+ * modules again takes longer than their tests.
+ */
+export function groupFiles(
+  files: readonly string[],
+  times: FileTimes,
+): { readonly single: readonly string[]; readonly groups: readonly FileGroup[] } {
+  const quick = files.filter((file) => times[file] === undefined);
+  if (quick.length < GROUPED_FILES_MIN) return { single: files, groups: [] };
+  const groupCount = Math.ceil(quick.length / FILES_PER_GROUP);
+  const groups = Array.from({ length: groupCount }, (_, group) => ({
+    name: `quick-${group}_test.ts`,
+    files: quick.filter((_, i) => i % groupCount === group),
+  }));
+  return { single: files.filter((file) => times[file] !== undefined), groups };
+}
+
+/** The times with those of groups, which are known by their names. */
+export function timesWithGroups(times: FileTimes, groups: readonly FileGroup[]): FileTimes {
+  const entries = groups.map(({ name, files }) => [name, {
+    tests: QUICK.tests * files.length,
+    seconds: QUICK.seconds * files.length,
+  }]);
+  return { ...times, ...Object.fromEntries(entries) };
 }
 
 /** Follows a run, and tells from the times of earlier ones how far it is. */

@@ -1,6 +1,13 @@
 import { assertEquals } from "@std/assert";
 import { withTemporaryDirectory } from "../oracle/command.ts";
-import { aboutMinutes, recordedTimes, RunProgress, testFiles } from "../../tools/test_plan.ts";
+import {
+  aboutMinutes,
+  groupFiles,
+  recordedTimes,
+  RunProgress,
+  testFiles,
+  timesWithGroups,
+} from "../../tools/test_plan.ts";
 
 Deno.test("testFiles gives the files of a tier, the slowest first", () => {
   withTemporaryDirectory((root) => {
@@ -29,8 +36,23 @@ Deno.test("testFiles gives the files of a tier, the slowest first", () => {
   });
 });
 
+Deno.test("groupFiles puts many quick files together, and leaves slow ones and few alone", () => {
+  const times = { "slow_test.ts": { tests: 1, seconds: 9 } };
+  const quick = Array.from({ length: 40 }, (_, i) => `${i}_test.ts`);
+  const { single, groups } = groupFiles(["slow_test.ts", ...quick], times);
+  assertEquals(single, ["slow_test.ts"]);
+  assertEquals(groups.map(({ name, files }) => [name, files.length]), [
+    ["quick-0_test.ts", 20],
+    ["quick-1_test.ts", 20],
+  ]);
+  assertEquals(groups.flatMap(({ files }) => files).sort(), [...quick].sort());
+  assertEquals(timesWithGroups(times, groups)["quick-1_test.ts"], { tests: 100, seconds: 3 });
+  const few = ["slow_test.ts", ...quick.slice(0, 19)];
+  assertEquals(groupFiles(few, times), { single: few, groups: [] });
+});
+
 Deno.test("RunProgress knows from earlier times how far a run is", () => {
-  const times = { "slow_test.ts": { tests: 4, seconds: 39.7 } };
+  const times = { "slow_test.ts": { tests: 4, seconds: 39.85 } };
   const progress = new RunProgress(["slow_test.ts", "quick_test.ts"], times);
   assertEquals(progress.totalSeconds, 40);
   assertEquals([progress.fraction, progress.secondsLeft(10)], [0, undefined]);
