@@ -128,7 +128,7 @@ const ENDING_SIGNALS = Object.keys(SIGNAL_EXITS) as EndingSignal[];
  *
  * @returns a signal that the first of them aborts, with an InterruptedError whose data names it
  */
-export function watchSignals(): AbortSignal {
+function watchSignals(): AbortSignal {
   const controller = new AbortController();
   const handlers = new Map<EndingSignal, () => void>();
   for (const name of ENDING_SIGNALS) {
@@ -183,7 +183,7 @@ const BUFFER_BYTES = 64 << 10;
 const MAX_STDERR_TRIES = 200;
 
 /** Writes some of the bytes and tells how many. */
-export type RawWrite = (bytes: Uint8Array) => Promise<number>;
+type RawWrite = (bytes: Uint8Array) => Promise<number>;
 
 /**
  * A result stream over a raw write. Text is held back up to 64 KiB; call `flush` at the end. A write that waits for
@@ -262,7 +262,7 @@ function untilAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Pro
 }
 
 /** Standard output of this process; its writes end when the signal is aborted. */
-export function standardOutput(signal: AbortSignal): ResultStream {
+function standardOutput(signal: AbortSignal): ResultStream {
   return resultStream(rawStandardOutput(), isatty(STDOUT), signal);
 }
 
@@ -283,7 +283,7 @@ function rawStandardOutput(): RawWrite {
 }
 
 /** Standard error of this process. Written in the calling turn, so that nothing is lost when the process ends. */
-export function standardError(): NoticeStream {
+function standardError(): NoticeStream {
   return {
     isTerminal: isatty(STDERR),
     columns: () => process.stderr.columns || undefined,
@@ -306,7 +306,7 @@ export function standardError(): NoticeStream {
  * Standard input of this process; not touched before its bytes are asked for. Waiting for them ends when the signal is
  * aborted.
  */
-export function standardInput(signal: AbortSignal): InputStream {
+function standardInput(signal: AbortSignal): InputStream {
   return {
     isTerminal: isatty(STDIN),
     async *chunks() {

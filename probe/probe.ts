@@ -25,7 +25,7 @@ import {
   planPart,
   type ProbeStores,
 } from "./measure.ts";
-import { type ProbeReport, probeReport, reportFacts } from "./report.ts";
+import { type ProbeDetails, type ProbeReport, probeReport, reportFacts } from "./report.ts";
 import {
   chooseRow,
   type ProbeOptions,
@@ -67,11 +67,7 @@ export async function probe(given: ProbeOptions): Promise<ProbeReport> {
   }
 }
 
-interface Findings {
-  readonly images: readonly ImageFacts[];
-  readonly selfShift: readonly SelfShift[] | undefined;
-  readonly lostFiles: ReturnType<LostFileWatch["worst"]> | undefined;
-}
+type Findings = Omit<ProbeDetails, "main">;
 
 interface Run {
   readonly stores: ProbeStores;

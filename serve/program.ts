@@ -41,7 +41,7 @@ export function programWords(argv: readonly string[] = process.argv): ProgramWor
   return [process.execPath, ...isDeno ? ["run", "-A"] : [], main];
 }
 
-export interface ProgramRun {
+interface ProgramRun {
   readonly words: readonly string[];
   /** Where the run may leave files; its processes are known by it. */
   readonly workDir: string;

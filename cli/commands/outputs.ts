@@ -172,7 +172,7 @@ export function refuseInsideSource(output: string, source: string): void {
 }
 
 /** Refuses an output inside a directory that is read. */
-export function refuseInsideTree(output: string, tree: string): void {
+function refuseInsideTree(output: string, tree: string): void {
   if (!existsSync(tree) || !statSync(tree).isDirectory()) return;
   const root = realpathSync.native(tree);
   const path = realPathOf(output);
