@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { createHash } from "node:crypto";
 import { closeSync, fstatSync, ftruncateSync, openSync, renameSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { IoError, throwIfAborted } from "../errors.ts";
@@ -21,7 +22,7 @@ import { DevicePatch, PositionedFile } from "../io/device_sink.ts";
 import { checkOutput, statIfThere } from "../io/paths.ts";
 import { displayPath, ioErrorFrom } from "../io/system_error.ts";
 import { NO_PROGRESS, type Progress } from "../progress.ts";
-import { type ChunkDigest, chunkId, type ChunkStore, fetchChunk } from "./chunk.ts";
+import { chunkId, type ChunkStore, fetchChunk } from "./chunk.ts";
 import { type ChunkIndex, chunksOf, type IndexedChunk } from "./chunk_index.ts";
 import { createCutter } from "./chunk_sink.ts";
 import { fastCdcParameters } from "./fastcdc.ts";
@@ -125,9 +126,9 @@ async function restoreChunks(
   const { digest, sizeBytes: totalBytes } = index;
   const counts = { chunks: 0, zeroBytes: 0, keptBytes: 0, seedBytes: 0, fetchedBytes: 0 };
   const stop = new AbortController();
-  const isZero = zeroTest(digest);
+  const idsOfZeros = zeroIds(index);
   const restore = async ({ id, offset, sizeBytes }: IndexedChunk) => {
-    const isHole = isZero(id, sizeBytes);
+    const isHole = idsOfZeros.get(sizeBytes) === id;
     if (isHole) counts.zeroBytes += sizeBytes;
     if (isResumed) {
       // Signals are served, and other lanes get on.
@@ -174,14 +175,19 @@ async function restoreChunks(
   return { sizeBytes: totalBytes, ...counts };
 }
 
-/** Tells the ids of zeros; chunks have few sizes. */
-function zeroTest(digest: ChunkDigest): (id: string, sizeBytes: number) => boolean {
+/** The ids of zeros for every size that a chunk of the index has. The zeros are hashed once, up to the largest. */
+function zeroIds(index: ChunkIndex): ReadonlyMap<number, string> {
+  const sizes = new Set<number>();
+  for (const { sizeBytes } of chunksOf(index)) sizes.add(sizeBytes);
   const ids = new Map<number, string>();
-  return (id, sizeBytes) => {
-    const known = ids.get(sizeBytes) ?? chunkId(new Uint8Array(sizeBytes), digest);
-    ids.set(sizeBytes, known);
-    return known === id;
-  };
+  const hash = createHash(index.digest);
+  let hashedBytes = 0;
+  for (const sizeBytes of [...sizes].sort((a, b) => a - b)) {
+    hash.update(new Uint8Array(sizeBytes - hashedBytes));
+    hashedBytes = sizeBytes;
+    ids.set(sizeBytes, hash.copy().digest("hex"));
+  }
+  return ids;
 }
 
 function openOutput(path: string, isThere: boolean): number {
