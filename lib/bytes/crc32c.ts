@@ -53,6 +53,25 @@ export function crc32cOfLength(
   return (bytes) => (registerFromStart(bytes) ^ difference) >>> 0;
 }
 
+/**
+ * What a register becomes by so many bytes of zeros. Sums of parts are joined by it: that of two parts is the sum of the
+ * second one, begun with 0, changed (xor) by that of the first one behind as many zeros as the second has bytes.
+ */
+export function crc32cBehindZeros(lengthBytes: number): (register: number) => number {
+  const zeros = new Uint8Array(lengthBytes);
+  // Each bit of a register changes the result by itself: a table for each of its bytes.
+  const bits = Array.from({ length: 32 }, (_, bit) => crc32c(2 ** bit, zeros));
+  const tables = new Uint32Array(4 * 256);
+  for (let i = 0; i < tables.length; i++) {
+    const lowest = i & -i & 0xff;
+    if (lowest === 0) continue;
+    tables[i] = tables[i ^ lowest]! ^ bits[8 * (i >>> 8) + 31 - Math.clz32(lowest)]!;
+  }
+  return (register) =>
+    (tables[register & 0xff]! ^ tables[0x100 | register >>> 8 & 0xff]! ^
+      tables[0x200 | register >>> 16 & 0xff]! ^ tables[0x300 | register >>> 24]!) >>> 0;
+}
+
 function registerFromStart(bytes: Uint8Array): number {
   hasher.init();
   hasher.update(bytes);

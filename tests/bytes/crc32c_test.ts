@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { crc32c, crc32cOfLength } from "../../lib/bytes/crc32c.ts";
+import { crc32c, crc32cBehindZeros, crc32cOfLength } from "../../lib/bytes/crc32c.ts";
 
 /** One bit at a time, straight from the definition. */
 function crc32cByBits(seed: number, bytes: Uint8Array): number {
@@ -63,4 +63,17 @@ Deno.test("crc32c gives the vectors of ext4: a UUID's seed, an inode's, and bitm
   assertEquals(crc32c(seed, Uint8Array.of(12, 0, 0, 0), new Uint8Array(4)), 0x16fbffac);
   assertEquals(crc32c(seed, new Uint8Array(4096).fill(0xff)), 0xe8c090ee);
   assertEquals(crc32c(seed, new Uint8Array(4096)), 0x55f82f74);
+});
+
+Deno.test("crc32cBehindZeros joins the sums of two parts", () => {
+  for (const [first, second] of [[0, 1], [5, 3], [300, 264], [1, 4096]] as const) {
+    const bytes = new Uint8Array(first + second).map((_, i) => (i * 7919) >>> 3);
+    const behindZeros = crc32cBehindZeros(second);
+    for (const seed of [0, 1, 0x80000000, 0x94361cb2, 0xffffffff]) {
+      assertEquals(behindZeros(seed), crc32c(seed, new Uint8Array(second)));
+      const joined = behindZeros(crc32c(seed, bytes.subarray(0, first))) ^
+        crc32c(0, bytes.subarray(first));
+      assertEquals(joined >>> 0, crc32c(seed, bytes));
+    }
+  }
 });

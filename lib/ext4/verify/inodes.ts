@@ -79,12 +79,17 @@ function scanSlots(scan: Scan, group: number, start: number): number {
   }
   const firstInode = group * volume.geometry.inodesPerGroup + start + 1;
   const view = new InodeView(bytes, firstInode, volume.inodeSizeBytes);
-  if (volume.seed !== undefined) view.computeChecksums(volume.seed, checksums.subarray(0, count));
+  const { seed } = volume;
+  const isRight = seed === undefined || view.areChecksumsRight(seed, count);
+  if (!isRight) view.computeChecksums(seed, checksums.subarray(0, count));
   for (let index = 0; index < count; index++) {
-    const inode = firstInode + index;
-    if (view.isBlankAt(index) && !scan.special.has(inode)) continue;
+    const isBlank = view.isBlankAt(index);
+    if (isBlank && !scan.special.has(firstInode + index)) continue;
     view.moveTo(index);
-    checkSlot(scan, view, checksums[index]!);
+    if (isBlank && isRight && seed !== undefined) {
+      view.computeChecksums(seed, checksums.subarray(0, index + 1));
+      checkSlot(scan, view, checksums[index]!);
+    } else checkSlot(scan, view, isRight ? view.storedChecksum : checksums[index]!);
   }
   return count;
 }

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { crc32cOfLength } from "../../bytes/crc32c.ts";
+import { crc32c, crc32cBehindZeros, crc32cOfLength } from "../../bytes/crc32c.ts";
 import { littleEndianWords } from "../../bytes/arithmetic.ts";
 import type { TreeNode } from "../../model/node.ts";
 import { inodeSeed, inodeSeedKey } from "../format/checksum.ts";
@@ -59,6 +59,8 @@ const TWO_32 = 2 ** 32;
 const LOW_HALF = 0xffff;
 /** i_extra_isize from which on there is i_checksum_hi. */
 const CHECKSUM_EXTRA_SIZE_BYTES = 4;
+/** Number and generation of an inode, with which its checksum begins. */
+const KEY_SIZE_BYTES = 8;
 const UID_HIGH_AT = 0x78; // l_i_uid_high
 const GID_HIGH_AT = 0x7a; // l_i_gid_high
 
@@ -241,23 +243,56 @@ export class InodeView {
    */
   computeChecksums(seed: number, checksums: Uint32Array): void {
     // One update of the hasher instead of five: what a checksum covers is put together first.
-    const keyBytes = 8;
-    const covered = new Uint8Array(keyBytes + this.slotSizeBytes);
-    const lowAt = keyBytes + INODE_AT.checksumLow;
-    const highAt = keyBytes + INODE_AT.checksumHigh;
+    const covered = new Uint8Array(KEY_SIZE_BYTES + this.slotSizeBytes);
     const sum = crc32cOfLength(seed, covered.length);
     for (let index = 0; index < checksums.length; index++) {
-      const at = index * this.slotWords;
-      const isWide = this.slotSizeBytes > INODE_BASE_SIZE_BYTES &&
-        (this.words[at + INODE_WORD.extraSize]! & LOW_HALF) >= CHECKSUM_EXTRA_SIZE_BYTES;
-      covered.set(inodeSeedKey(this.#firstNumber + index, this.words[at + INODE_WORD.generation]!));
-      covered.set(this.#bytes.subarray(4 * at, 4 * at + this.slotSizeBytes), keyBytes);
-      // Both halves of the field count as zero.
-      covered[lowAt] = covered[lowAt + 1] = 0;
-      if (isWide) covered[highAt] = covered[highAt + 1] = 0;
+      const isWide = this.#cover(index, covered, 0);
       const register = sum(covered);
       checksums[index] = isWide ? register : register & LOW_HALF;
     }
+  }
+
+  /**
+   * Whether the first slots that are not blank carry the right checksums, each of 32 bits. One sum over all of them tells,
+   * for the sums of parts give that of the whole: it costs half of what a sum for each slot does. Where only one is wrong
+   * it never misses that; where several are, as seldom as their own sums do.
+   *
+   * @param seed the file system's
+   */
+  areChecksumsRight(seed: number, count: number): boolean {
+    const sizeBytes = KEY_SIZE_BYTES + this.slotSizeBytes;
+    const covered = new Uint8Array(count * sizeBytes);
+    const behindZeros = crc32cBehindZeros(sizeBytes);
+    const behindSeed = behindZeros(seed);
+    let [end, wanted] = [0, 0];
+    for (let index = 0; index < count; index++) {
+      if (this.isBlankAt(index)) continue;
+      if (!this.#cover(index, covered, end)) return false;
+      end += sizeBytes;
+      const at = index * this.slotWords;
+      const stored = this.words[at + INODE_WORD.checksumLow]! & LOW_HALF |
+        this.words[at + INODE_WORD.checksumHigh]! & ~LOW_HALF;
+      wanted = behindZeros(wanted) ^ behindSeed ^ stored;
+    }
+    return crc32c(0, covered.subarray(0, end)) === wanted >>> 0;
+  }
+
+  /** Copies what the checksum of a slot covers, and says whether it has 32 bits. */
+  #cover(index: number, covered: Uint8Array, start: number): boolean {
+    const at = index * this.slotWords;
+    const isWide = this.slotSizeBytes > INODE_BASE_SIZE_BYTES &&
+      (this.words[at + INODE_WORD.extraSize]! & LOW_HALF) >= CHECKSUM_EXTRA_SIZE_BYTES;
+    const generation = this.words[at + INODE_WORD.generation]!;
+    covered.set(inodeSeedKey(this.#firstNumber + index, generation), start);
+    const slotAt = start + KEY_SIZE_BYTES;
+    covered.set(this.#bytes.subarray(4 * at, 4 * at + this.slotSizeBytes), slotAt);
+    // Both halves of the field count as zero.
+    const lowAt = slotAt + INODE_AT.checksumLow;
+    covered[lowAt] = covered[lowAt + 1] = 0;
+    if (!isWide) return false;
+    const highAt = slotAt + INODE_AT.checksumHigh;
+    covered[highAt] = covered[highAt + 1] = 0;
+    return true;
   }
 
   /** Whether one of some bytes of the slot is not zero: i_extra_isize of a damaged inode may be any number. */

@@ -1,5 +1,6 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { inodeChecksum, storedInodeChecksum } from "../../../lib/ext4/format/inode.ts";
+import { viewOf } from "../../../lib/ext4/format/fields.ts";
+import { inodeChecksum, sealInode, storedInodeChecksum } from "../../../lib/ext4/format/inode.ts";
 import { InodeView, isReservedInode, kindOfMode } from "../../../lib/ext4/volume/inode.ts";
 import { fixtures } from "../format/fixture_image.ts";
 import { victimOf } from "../read/read_image.ts";
@@ -62,6 +63,35 @@ Deno.test("InodeView moves from slot to slot, and a copy stays where it is", () 
   table.fill(0, 256);
   assertEquals([0, 1, 2].map((index) => view.isBlankAt(index)), [false, true, true]);
   assertEquals([copy.isBlankAt(0), copy.mode], [false, 0x202]);
+});
+
+Deno.test("areChecksumsRight is true for right ones alone, and passes over blank slots", () => {
+  const [seed, slotSizeBytes, count] = [0x94361cb2, 256, 9];
+  const table = new Uint8Array(count * slotSizeBytes).map((_, i) => (i * 7919) >>> 5);
+  const slotAt = (index: number) => table.subarray(256 * index, 256 * (index + 1));
+  for (let index = 0; index < count; index++) {
+    viewOf(slotAt(index)).setUint16(0x80, 32, true);
+    sealInode(slotAt(index), { inodeNumber: 12 + index, seed });
+  }
+  slotAt(4).fill(0);
+  const areRight = (some = count) =>
+    new InodeView(table, 12, slotSizeBytes).areChecksumsRight(seed, some);
+  assertEquals([areRight(), areRight(1), areRight(0)], [true, true, true]);
+  for (const at of [0x00, 0x64, 0x7c, 0x82, 0xff]) {
+    for (const index of [0, 3, 8]) {
+      table[256 * index + at]! ^= 0x10;
+      assertEquals(areRight(), false);
+      table[256 * 5 + at]! ^= 0x10;
+      assertEquals(areRight(), false);
+      table[256 * 5 + at]! ^= 0x10;
+      table[256 * index + at]! ^= 0x10;
+    }
+  }
+  assertEquals(areRight(), true);
+  // Without i_checksum_hi a slot has half a checksum, which tells too little.
+  viewOf(slotAt(2)).setUint16(0x80, 0, true);
+  sealInode(slotAt(2), { inodeNumber: 14, seed });
+  assertEquals(areRight(), false);
 });
 
 Deno.test("kindOfMode knows the seven types and no other", () => {
