@@ -76,7 +76,7 @@ function planRuns(args: readonly string[], times: FileTimes, scratch: string): R
   const units = [...single, ...groups.map(({ name }) => name)];
   const progress = new RunProgress(units, timesWithGroups(times, groups));
   const modules = [...single, ...groups.map(({ name }) => `${scratch}/${name}`)];
-  const title = `${files.length} test files`;
+  const title = files.length === 1 ? "1 test file" : `${files.length} test files`;
   const runs: Run[] = [{ title, args: [...options, ...modules], progress }];
   const documented = DOCUMENTED.filter(exists);
   if (others.length === 0 && tier === "default" && documented.length > 0) {
@@ -120,6 +120,8 @@ class OutputFilter {
   uncaughtCount = 0;
   readonly #progress: RunProgress | undefined;
   #showsAll: boolean;
+  /** Between Deno's marks around what a test prints itself. */
+  #isTestOutput = false;
 
   constructor(verbose: boolean, progress: RunProgress | undefined) {
     this.#showsAll = verbose;
@@ -142,7 +144,10 @@ class OutputFilter {
     );
     if (ended !== null) this.#progress?.endTest(ended[1]!);
     if (plain.startsWith("Uncaught error from ")) this.uncaughtCount++;
-    if (plain.trim() === "ERRORS" || plain.startsWith("error: ")) this.#showsAll = true;
+    if (/^-+ (?:post-test )?output -+$/.test(plain)) this.#isTestOutput = true;
+    if (plain.endsWith("output end -----")) this.#isTestOutput = false;
+    const isFailure = plain.trim() === "ERRORS" || plain.startsWith("error: ");
+    if (isFailure && !this.#isTestOutput) this.#showsAll = true;
     const isShown = this.#showsAll || / \.\.\. FAILED\b/.test(plain);
     if (isShown) console.log(Deno.stdout.isTerminal() ? line : plain);
   }
