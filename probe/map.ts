@@ -6,7 +6,7 @@
  */
 import { createHash } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
-import { shortSize } from "../lib/bytes/arithmetic.ts";
+import { isZero, shortSize } from "../lib/bytes/arithmetic.ts";
 import { throwIfAborted } from "../lib/errors.ts";
 import { openExt4Image } from "../lib/ext4/read/image.ts";
 import { readTree } from "../lib/ext4/read/tree.ts";
@@ -15,7 +15,6 @@ import { walkTree } from "../lib/model/node.ts";
 import { BLOCK_SIZE_BYTES } from "../lib/model/payload.ts";
 import { Warnings } from "../lib/warnings.ts";
 import { shortened, svgDocument, svgLine, svgText } from "./chart.ts";
-import { isZeroBlock } from "./units/cutters.ts";
 
 export type CellKind = "hole" | "metadata" | "aligned" | "packed";
 
@@ -113,7 +112,7 @@ async function ownersOf(
 function filledShare(cell: Uint8Array): number {
   let blocks = 0;
   for (let at = 0; at < cell.length; at += BLOCK_SIZE_BYTES) {
-    if (!isZeroBlock(cell, at, Math.min(at + BLOCK_SIZE_BYTES, cell.length))) blocks++;
+    if (!isZero(cell, at, Math.min(at + BLOCK_SIZE_BYTES, cell.length))) blocks++;
   }
   return blocks / Math.ceil(cell.length / BLOCK_SIZE_BYTES);
 }

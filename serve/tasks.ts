@@ -7,10 +7,10 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { closeSync, createReadStream, existsSync, fstatSync, openSync, readSync } from "node:fs";
 import type { DatabaseSync } from "node:sqlite";
+import { isZero } from "../lib/bytes/arithmetic.ts";
 import { openImage, type SourceOptions } from "../lib/source/source.ts";
 import { parseSourceName } from "../lib/source/source_name.ts";
 import { openDatabaseFile } from "./state/sqlite.ts";
@@ -123,13 +123,12 @@ function hashCells(path: string, gridBytes: number): HashedFile {
     const hashes = new BigInt64Array(Math.ceil(sizeBytes / gridBytes));
     const cellsAtOnce = Math.max(1, Math.floor(READ_CELLS_BYTES / gridBytes));
     const buffer = new Uint8Array(cellsAtOnce * gridBytes);
-    const zeros = new Uint8Array(gridBytes);
     for (let cell = 0; cell < hashes.length;) {
       const piece = readWhole(descriptor, buffer, cell * gridBytes);
       whole.update(piece);
       for (let at = 0; at < piece.length; at += gridBytes, cell++) {
         const bytes = piece.subarray(at, at + gridBytes);
-        hashes[cell] = isZero(bytes, zeros) ? 0n : hashOf(bytes);
+        hashes[cell] = isZero(bytes) ? 0n : hashOf(bytes);
       }
     }
     return { digest: `sha256:${whole.digest("hex")}`, sizeBytes, hashes };
@@ -148,11 +147,6 @@ function readWhole(descriptor: number, buffer: Uint8Array, position: number): Ui
   }
   if (length === 0) throw new Error("Invariant broken: the image became shorter");
   return buffer.subarray(0, length);
-}
-
-function isZero(bytes: Uint8Array, zeros: Uint8Array): boolean {
-  if (bytes[0] !== 0 || bytes[bytes.length - 1] !== 0) return false;
-  return Buffer.compare(bytes, zeros.subarray(0, bytes.length)) === 0;
 }
 
 function hashOf(bytes: Uint8Array): bigint {

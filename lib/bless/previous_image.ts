@@ -17,6 +17,7 @@ import { describeLocation, describeProblem } from "../ext4/volume/judge.ts";
 import { Digester } from "../bytes/digest.ts";
 import { type RandomReader, readExactly } from "../io/random_reader.ts";
 import type { BlockRange } from "../layout/blocks.ts";
+import { isZero } from "../bytes/arithmetic.ts";
 import { BLOCK_SIZE_BYTES } from "../model/payload.ts";
 import { NO_PROGRESS, type Progress } from "../progress.ts";
 import { openNamedImage } from "../source/image_file.ts";
@@ -79,7 +80,6 @@ export interface OpenedPrevious {
 
 const PIECE_BYTES = 1 << 20;
 const YIELD_AFTER_BYTES = 16 * PIECE_BYTES;
-const ZEROS = Buffer.alloc(BLOCK_SIZE_BYTES);
 
 /** Refuses options that mean nothing without a previous image. */
 export function checkLike({ like, keepStale = false }: LikeOptions): void {
@@ -248,12 +248,4 @@ class CellComparison {
     }
     this.#index = nextIndex;
   }
-}
-
-/** Whether whole blocks are all zeros. */
-function isZero(bytes: Uint8Array, start = 0, end = bytes.length): boolean {
-  for (let at = start; at < end; at += BLOCK_SIZE_BYTES) {
-    if (ZEROS.compare(bytes, at, at + BLOCK_SIZE_BYTES) !== 0) return false;
-  }
-  return true;
 }

@@ -1,8 +1,11 @@
 /**
- * Whole numbers: rounding, bits, words in bytes, and sizes as text.
+ * Whole numbers: rounding, bits, words in bytes, zeros, and sizes as text.
  *
  * @module
  */
+import { Buffer } from "node:buffer";
+
+const ZEROS = Buffer.alloc(64 << 10);
 
 /** a / b rounded up. Both non-negative, b positive. */
 export function divCeil(a: number, b: number): number {
@@ -22,6 +25,17 @@ export function alignDown(value: number, alignment: number): number {
 /** Whether `value` is a power of two, 1 included. */
 export function isPowerOfTwo(value: number): boolean {
   return Number.isSafeInteger(value) && value > 0 && 2 ** Math.round(Math.log2(value)) === value;
+}
+
+/** Whether `bytes[start, end)` are all zeros. */
+export function isZero(bytes: Uint8Array, start = 0, end = bytes.length): boolean {
+  // The first and the last byte of most data say that it is not.
+  if (start < end && (bytes[start] !== 0 || bytes[end - 1] !== 0)) return false;
+  for (let at = start; at < end; at += ZEROS.length) {
+    const piece = bytes.subarray(at, Math.min(at + ZEROS.length, end));
+    if (Buffer.compare(piece, ZEROS.subarray(0, piece.length)) !== 0) return false;
+  }
+  return true;
 }
 
 /** The 32 bits of `value`, each of which then depends on all of them: the last step of MurmurHash3. */

@@ -5,6 +5,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
+import { isZero } from "../bytes/arithmetic.ts";
 import { InputError, invariant, throwIfAborted } from "../errors.ts";
 import type { ImageSink } from "../io/sink.ts";
 import {
@@ -78,7 +79,7 @@ export function createCutter(
   };
   const blocks = new BlockGatherer(HOLE_BLOCK_BYTES, (bytes) => {
     // The end of a file can be less than a block.
-    if (bytes.length < HOLE_BLOCK_BYTES && isZeros(bytes)) return onZeros(bytes.length);
+    if (bytes.length < HOLE_BLOCK_BYTES && isZero(bytes)) return onZeros(bytes.length);
     endHole();
     byContent.push(bytes);
   }, onZeros);
@@ -125,7 +126,7 @@ class BlockGatherer implements Cutter {
     // Whole blocks are not copied.
     let dataStart = at;
     for (; at < end; at += blockBytes) {
-      if (!isZeros(bytes.subarray(at, at + blockBytes))) continue;
+      if (!isZero(bytes.subarray(at, at + blockBytes))) continue;
       if (dataStart < at) this.#onData(bytes.subarray(dataStart, at));
       this.#onZeros(blockBytes);
       dataStart = at + blockBytes;
@@ -160,14 +161,9 @@ class BlockGatherer implements Cutter {
     this.#filledBytes += part.length;
     if (this.#filledBytes < this.#blockBytes) return;
     this.#filledBytes = 0;
-    if (isZeros(this.#block)) this.#onZeros(this.#blockBytes);
+    if (isZero(this.#block)) this.#onZeros(this.#blockBytes);
     else this.#onData(this.#block);
   }
-}
-
-function isZeros(bytes: Uint8Array): boolean {
-  if (bytes[0] !== 0 || bytes[bytes.length - 1] !== 0) return false;
-  return Buffer.compare(bytes, ZEROS.subarray(0, bytes.length)) === 0;
 }
 
 const FIRST_ROOM_CHUNKS = 1024;

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { alignUp } from "../bytes/arithmetic.ts";
+import { alignUp, isZero } from "../bytes/arithmetic.ts";
 import { type ByteString, byteStringFromBytes, displayName } from "../bytes/byte_string.ts";
 import { InputError, limitError } from "../errors.ts";
 
@@ -187,10 +187,7 @@ const STAR_TRAILER_OFFSET = 508;
 
 /** Whether the block at `base` holds nothing but zeros. */
 export function isZeroBlock(bytes: Uint8Array, base: number): boolean {
-  for (let at = base; at < base + TAR_BLOCK_SIZE_BYTES; at++) {
-    if (bytes[at] !== 0) return false;
-  }
-  return true;
+  return isZero(bytes, base, base + TAR_BLOCK_SIZE_BYTES);
 }
 
 /** Throws when the checksum is neither the unsigned nor the signed sum (old tars) of the block's bytes. */

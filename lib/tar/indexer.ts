@@ -12,6 +12,7 @@
  *
  * @module
  */
+import { isZero } from "../bytes/arithmetic.ts";
 import type { ByteString } from "../bytes/byte_string.ts";
 import { InputError } from "../errors.ts";
 import type { DataSegment, PayloadIndex } from "../model/payload.ts";
@@ -41,7 +42,6 @@ import {
 } from "./header.ts";
 import type { WarnCallback } from "./pax.ts";
 import {
-  isZero,
   OldSparseMapReader,
   PayloadCollector,
   placeRanges,

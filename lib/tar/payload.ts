@@ -5,6 +5,7 @@
  * @module
  */
 import { crc32 } from "node:zlib";
+import { isZero } from "../bytes/arithmetic.ts";
 import type { ByteString } from "../bytes/byte_string.ts";
 import {
   BLOCK_SIZE_BYTES,
@@ -193,25 +194,6 @@ export class PayloadScanner {
       this.#addData(this.#partialBlock, this.#partial, 0, BLOCK_SIZE_BYTES);
     }
   }
-}
-
-/** Whether `bytes[start, end)` are all zeros. Most data shows that it is not within its first bytes. */
-export function isZero(bytes: Uint8Array, start: number, end: number): boolean {
-  const address = bytes.byteOffset + start;
-  if (address % 4 !== 0 || (end - start) % 4 !== 0) return isZeroByBytes(bytes, start, end);
-  if (bytes[start] !== 0 || bytes[start + 1] !== 0) return false;
-  const words = new Int32Array(bytes.buffer, address, (end - start) / 4);
-  for (let i = 0; i < words.length; i++) {
-    if (words[i] !== 0) return false;
-  }
-  return true;
-}
-
-function isZeroByBytes(bytes: Uint8Array, start: number, end: number): boolean {
-  for (let at = start; at < end; at++) {
-    if (bytes[at] !== 0) return false;
-  }
-  return true;
 }
 
 /** A range of a file that is stored; empty ranges may occur. */

@@ -9,7 +9,7 @@ import { createHash } from "node:crypto";
 import { tmpdir } from "node:os";
 import type { MessagePort } from "node:worker_threads";
 import { derivedUuid, formatUuid } from "../bytes/digest.ts";
-import { littleEndianWords } from "../bytes/arithmetic.ts";
+import { isZero } from "../bytes/arithmetic.ts";
 import { invariant } from "../errors.ts";
 import { descriptorReader, type RandomReader, readExactly } from "../io/random_reader.ts";
 import type { ImageSink } from "../io/sink.ts";
@@ -54,14 +54,6 @@ export class BlockDigests {
     }
     return new Uint8Array(Buffer.from(hex, "hex"));
   }
-}
-
-/** Most blocks end at the first word. */
-function isZero(block: Uint8Array): boolean {
-  if (block[0] !== 0 || block[1] !== 0) return false;
-  const words = littleEndianWords(block);
-  for (let i = 0; i < words.length; i++) if (words[i] !== 0) return false;
-  return true;
 }
 
 export interface HashedBlocks {

@@ -3,9 +3,8 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
-import { alignDown } from "../../lib/bytes/arithmetic.ts";
+import { alignDown, isZero } from "../../lib/bytes/arithmetic.ts";
 import { Chunker, type ChunkerParameters } from "../../lib/chunk/fastcdc.ts";
 import { invariant } from "../../lib/errors.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
@@ -15,21 +14,12 @@ import type { Progress } from "../../lib/progress.ts";
 import { contentId, type ContentTable, type ImageCollector } from "./store.ts";
 import { pause, type StoredSizes } from "./stored_sizes.ts";
 
-const ZEROS = Buffer.alloc(BLOCK_SIZE_BYTES);
-
-/** Whether a part of at most a block is all zeros. */
-export function isZeroBlock(bytes: Uint8Array, start: number, end: number): boolean {
-  // A first look spares the call for most blocks that hold something.
-  if (bytes[start] !== 0) return false;
-  return Buffer.compare(ZEROS.subarray(0, end - start), bytes.subarray(start, end)) === 0;
-}
-
 /** Bytes in blocks that are not all zeros; the first block begins where the bytes begin. */
 export function countNonZeroBytes(bytes: Uint8Array): number {
   let count = 0;
   for (let at = 0; at < bytes.length; at += BLOCK_SIZE_BYTES) {
     const end = Math.min(at + BLOCK_SIZE_BYTES, bytes.length);
-    if (!isZeroBlock(bytes, at, end)) count += end - at;
+    if (!isZero(bytes, at, end)) count += end - at;
   }
   return count;
 }
@@ -144,7 +134,7 @@ export class ChunkCutter implements ImageSink {
     const offset = index * PIECE_BYTES;
     this.#chunker.pushZeros(offset - this.#chunker.offset);
     for (let at = 0; at < piece.length; at += BLOCK_SIZE_BYTES) {
-      if (isZeroBlock(piece, at, Math.min(at + BLOCK_SIZE_BYTES, piece.length))) continue;
+      if (isZero(piece, at, Math.min(at + BLOCK_SIZE_BYTES, piece.length))) continue;
       const block = (offset + at) / BLOCK_SIZE_BYTES;
       this.#nonZeroBlocks[block % REMEMBERED_BLOCKS] = block;
     }

@@ -8,8 +8,9 @@ import { crc32 } from "node:zlib";
 import { InputError, invariant, throwIfAborted } from "../../errors.ts";
 import { type RandomReader, readAhead, readAheadBuffer } from "../../io/random_reader.ts";
 import type { ImageSink } from "../../io/sink.ts";
+import { isZero } from "../../bytes/arithmetic.ts";
 import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../../model/payload.ts";
-import { NO_PROGRESS, type Progress } from "../../progress.ts";
+import { NO_PROGRESS, type Progress, type ProgressTask } from "../../progress.ts";
 import type { ImagePlan, MetadataWrite, PayloadWrite } from "../plan/image_plan.ts";
 
 /** The most payload that is read at a time. */
@@ -84,8 +85,17 @@ class PlanWriter {
 
   async run(): Promise<WriteResult> {
     throwIfAborted(this.#signal);
-    const { metadata, payload, totalBlocks } = this.#plan;
     const task = this.#progress.begin("write", plannedBytes(this.#plan));
+    try {
+      await this.#writeAll(task);
+    } finally {
+      task.end();
+    }
+    return { cellBytes: this.#cells.cellBytes };
+  }
+
+  async #writeAll(task: ProgressTask): Promise<void> {
+    const { metadata, payload, totalBlocks } = this.#plan;
     let nextMetadata = 0;
     for (const write of payload) {
       const startBytes = write.startBlock * BLOCK_SIZE_BYTES;
@@ -100,8 +110,6 @@ class PlanWriter {
       task.advance(await this.#writeMetadata(metadata[nextMetadata++]!));
     }
     await this.#sink.finish(totalBlocks * BLOCK_SIZE_BYTES);
-    task.end();
-    return { cellBytes: this.#cells.cellBytes };
   }
 
   async #writeMetadata(write: MetadataWrite): Promise<number> {
@@ -211,16 +219,11 @@ export class CellCounter {
     for (let at = offset; at < end;) {
       const cell = Math.floor(at / cellBytes);
       const cellEnd = Math.min((cell + 1) * cellBytes, end);
-      if (cell !== this.#lastCell && hasNonZero(bytes, at - offset, cellEnd - offset)) {
+      if (cell !== this.#lastCell && !isZero(bytes, at - offset, cellEnd - offset)) {
         this.#lastCell = cell;
         this.#count++;
       }
       at = cellEnd;
     }
   }
-}
-
-function hasNonZero(bytes: Uint8Array, start: number, end: number): boolean {
-  for (let i = start; i < end; i++) if (bytes[i] !== 0) return true;
-  return false;
 }
