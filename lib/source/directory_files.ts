@@ -30,6 +30,18 @@ export const DIRECTORY_FLAGS: number = constants.O_RDONLY | constants.O_DIRECTOR
 export const FILE_FLAGS: number = constants.O_RDONLY | constants.O_NOFOLLOW |
   constants.O_NONBLOCK | CLOSE_ON_EXEC;
 
+/** struct statx (statx(2)): the same for all processors, as its flags are. */
+export const STATX_BYTES = 256;
+export const STATX_BASIC_STATS = 0x7ff;
+export const EMPTY_PATH = 0x1000;
+export const NOTHING: Uint8Array<ArrayBuffer> = new Uint8Array(1);
+/**
+ * Of struct statx, what changes whenever the bytes of a file do: its size, and its times of change. Other files differ in
+ * them, too; the number of a file is left out, for some file systems number a file anew when it is opened again.
+ */
+const STATE_RANGES = [[40, 48], [96, 128]] as const;
+const STATE_BYTES = 40;
+
 const NOTHING_OPEN = { key: -1, descriptor: -1 };
 
 /** There can be a million files: one takes some numbers here, and the bytes of its name. */
@@ -40,7 +52,7 @@ export class DirectoryFiles {
   readonly #root: string;
   /** Paths in the tar: `./usr/`. */
   readonly #directories: ByteString[] = [];
-  /** Names, each ended by a NUL. */
+  /** Names, each ended by a NUL, and then the state that the file was read in. */
   #names = Buffer.alloc(1 << 16);
   #namesBytes = 0;
   /** What is stored together: offsets in the tar, ascending, and lengths. */
@@ -55,6 +67,7 @@ export class DirectoryFiles {
   /** Small files are copied: to open them again takes longer. */
   #copies: { readonly writer: SpoolWriter; readonly reader: RandomReader } | undefined;
   #shares = 1;
+  readonly #status = Buffer.alloc(STATX_BYTES) as Buffer<ArrayBuffer>;
   /** The file that was read last, by its source, and its directory, by its index. */
   #file = NOTHING_OPEN;
   #directory = NOTHING_OPEN;
@@ -72,8 +85,18 @@ export class DirectoryFiles {
     return this.#directories.push(path) - 1;
   }
 
-  /** Begins with a file. @returns what its bytes are copied to; undefined for one that is opened again */
-  add(isCopied: boolean, directory: number, name: ByteString): SpoolWriter | undefined {
+  /**
+   * Begins with a file.
+   *
+   * @param status what statx(2) says of it
+   * @returns what its bytes are copied to; undefined for one that is opened again
+   */
+  add(
+    isCopied: boolean,
+    directory: number,
+    name: ByteString,
+    status: Uint8Array,
+  ): SpoolWriter | undefined {
     if (isCopied) {
       this.#copies ??= openCopies(this.#tmpdir, this.#name);
       const { writer } = this.#copies;
@@ -81,10 +104,13 @@ export class DirectoryFiles {
       return writer;
     }
     const start = this.#namesBytes;
-    if (start + name.length >= this.#names.length) {
+    const end = start + name.length + 1;
+    if (end + STATE_BYTES > this.#names.length) {
       this.#names = Buffer.concat([this.#names], 2 * this.#names.length);
     }
-    this.#namesBytes += this.#names.write(name, start, "latin1") + 1;
+    this.#names.write(`${name}\0`, start, "latin1");
+    this.#names.set(stateOf(status), end);
+    this.#namesBytes = end + STATE_BYTES;
     this.#last = { directory, source: start };
     return undefined;
   }
@@ -162,6 +188,16 @@ export class DirectoryFiles {
       if (count <= 0) throw this.#changed(range);
       done += count;
     }
+    this.#checkUnchanged(range, source, descriptor);
+  }
+
+  /** What lies at the path now may be another file, or have other bytes; and somebody may write to it meanwhile. */
+  #checkUnchanged(range: number, source: number, descriptor: number): void {
+    const status = this.#status;
+    const failed = this.#calls.statx(descriptor, NOTHING, EMPTY_PATH, STATX_BASIC_STATS, status);
+    const start = this.#names.indexOf(0, source) + 1;
+    const before = this.#names.subarray(start, start + STATE_BYTES);
+    if (failed !== 0 || !stateOf(status).equals(before)) throw this.#changed(range);
   }
 
   /** The last file stays open, and its directory. */
@@ -198,6 +234,10 @@ export class DirectoryFiles {
     const why = `${displayName(path)} changed after it was read`;
     return new InputError(this.#name, why, { code: "changed", hint: CHANGED_HINT });
   }
+}
+
+function stateOf(status: Uint8Array): Buffer {
+  return Buffer.concat(STATE_RANGES.map(([start, end]) => status.subarray(start, end)));
 }
 
 function openCopies(directory: string, name: string) {

@@ -32,8 +32,12 @@ import {
   CURRENT_DIRECTORY,
   DIRECTORY_FLAGS,
   DirectoryFiles,
+  EMPTY_PATH,
   FILE_FLAGS,
+  NOTHING,
   PATH_BYTES_MAX,
+  STATX_BASIC_STATS,
+  STATX_BYTES,
 } from "./directory_files.ts";
 import type { SourceOptions } from "./types.ts";
 
@@ -47,11 +51,8 @@ const DIRENT = { lengthOffset: 16, nameOffset: 19 } as const;
 
 // Linux include/uapi/linux/fcntl.h and stat.h: the same for all processors, as the layout of struct statx is.
 const NO_FOLLOW = 0x100;
-const EMPTY_PATH = 0x1000;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
-const STATX_BASIC_STATS = 0x7ff;
-const STATX_BYTES = 256;
 /** In words of 32 bits. Numbers of 64 bits have two. */
 const STATX = {
   linkCount: 4,
@@ -79,7 +80,6 @@ const KIND_OF_FORMAT: Readonly<Record<number, TarEntryKind | undefined>> = {
   0o12: "symlink",
 };
 
-const NOTHING = new Uint8Array(1);
 const NO_XATTRS: readonly Xattr[] = [];
 const NO_SEGMENTS: readonly DataSegment[] = [];
 /** No larger file is copied. */
@@ -249,7 +249,7 @@ export class DirectoryTar {
     const segments: DataSegment[] = [];
     const { index, names, next } = this.#directories.at(-1)!;
     const isSmall = ranges.length === 1 && ranges[0]!.lengthBytes <= COPIED_BYTES_MAX;
-    const copy = this.files.add(isSmall, index, names[next - 1]!);
+    const copy = this.files.add(isSmall, index, names[next - 1]!, this.#statusBytes);
     for (const { fileOffset, lengthBytes } of ranges) {
       const storeOffset = this.#sizeBytes + this.#filled;
       segments.push({ fileOffset, storeOffset, lengthBytes });

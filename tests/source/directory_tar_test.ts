@@ -6,9 +6,11 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import { InputError } from "../../lib/errors.ts";
@@ -184,10 +186,20 @@ Deno.test("a file that changes after it was read is named", async () => {
   await withDirectory(async (directory) => {
     const file = join(directory, "d/file");
     mkdirSync(join(directory, "d"));
+    const elsewhere = join(directory, "d/elsewhere");
+    // What has the wanted length is only known by its times.
     const changes = [
       () => writeFileSync(file, "short"),
       () => symlinkSync("/etc/passwd", file),
       () => {},
+      () => writeFileSync(file, noise(100_000)),
+      () => writeFileSync(file, noise(200_000)),
+      () => {
+        mkdirSync(elsewhere);
+        writeFileSync(join(elsewhere, "file"), noise(100_000));
+        renameSync(join(directory, "d"), join(directory, "old"));
+        symlinkSync(join(directory, "old/elsewhere"), join(directory, "d"));
+      },
     ];
     for (const change of changes) {
       writeFileSync(file, noise(100_000));
@@ -201,6 +213,24 @@ Deno.test("a file that changes after it was read is named", async () => {
       assertEquals(openFilesBelow(directory), []);
       rmSync(file, { force: true });
     }
+  });
+});
+
+Deno.test("a file that is written to in place while it is read again is named", async () => {
+  if (!canCall("trees without tar(1)")) return;
+  await withDirectory(async (directory) => {
+    const file = join(directory, "file");
+    writeFileSync(file, noise(100_000));
+    await withLoaded(`rootfs:${directory}`, testOptions(), ([layer]) => {
+      const { storeOffset } = layer!.entries.at(-1)!.payload!.segments[0]!;
+      const target = new Uint8Array(50_000);
+      assertEquals(layer!.store.readAt(target, storeOffset), target.length);
+      const descriptor = openSync(file, "r+");
+      writeSync(descriptor, noise(10), 0, 10, 99_000);
+      closeSync(descriptor);
+      const read = () => layer!.store.readAt(target, storeOffset + 50_000);
+      assertThrows(read, InputError, "./file changed");
+    });
   });
 });
 
