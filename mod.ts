@@ -102,8 +102,8 @@ export type {
   TreeNode,
   Xattr,
 } from "./lib/model/node.ts";
-export { BLOCK_SIZE_BYTES, payloadStream, readPayload } from "./lib/model/payload.ts";
-export type { BlockRun, DataSegment, Payload, PayloadIndex } from "./lib/model/payload.ts";
+export { BLOCK_SIZE_BYTES, payloadStream, readPayload } from "./lib/model/node.ts";
+export type { BlockRun, DataSegment, Payload, PayloadIndex } from "./lib/model/node.ts";
 export type { DiffCounts } from "./lib/tree/diff.ts";
 export { formatUuid } from "./lib/bytes/digest.ts";
 export {

@@ -7,7 +7,7 @@
 import type { ByteString } from "../lib/bytes/byte_string.ts";
 import type { FileLayout, ImagePlan } from "../lib/ext4/plan/image_plan.ts";
 import type { ImageSink } from "../lib/io/sink.ts";
-import { BLOCK_SIZE_BYTES, type Payload } from "../lib/model/payload.ts";
+import { BLOCK_SIZE_BYTES, type Payload } from "../lib/model/node.ts";
 import type { CellListener, MainSchemeWatch } from "./measure.ts";
 import type { Scheme } from "./schemes.ts";
 import { CellCutter } from "./units/cutters.ts";

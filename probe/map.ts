@@ -11,8 +11,7 @@ import { throwIfAborted } from "../lib/errors.ts";
 import { openExt4Image } from "../lib/ext4/read/image.ts";
 import { readTree } from "../lib/ext4/read/tree.ts";
 import { type RandomReader, readExactly } from "../lib/io/random_reader.ts";
-import { walkTree } from "../lib/model/node.ts";
-import { BLOCK_SIZE_BYTES } from "../lib/model/payload.ts";
+import { BLOCK_SIZE_BYTES, walkTree } from "../lib/model/node.ts";
 import { Warnings } from "../lib/warnings.ts";
 import { shortened, svgDocument, svgLine, svgText } from "./chart.ts";
 

@@ -16,7 +16,7 @@ import { createFileSink, NODE_FILE_OPERATIONS } from "../lib/io/file_sink.ts";
 import { openFileReader, type RandomReader, readExactly } from "../lib/io/random_reader.ts";
 import { type ImageSink, teeSink } from "../lib/io/sink.ts";
 import { displayPath, ioErrorFrom } from "../lib/io/system_error.ts";
-import { BLOCK_SIZE_BYTES, type Payload } from "../lib/model/payload.ts";
+import { BLOCK_SIZE_BYTES, type Payload } from "../lib/model/node.ts";
 import { treeShape } from "../lib/verity/format.ts";
 import { TreeSink, VeritySink } from "../lib/verity/verity_sink.ts";
 import { Warnings } from "../lib/warnings.ts";

@@ -12,7 +12,7 @@ import type { Ext4Image, ImageInode } from "../../lib/ext4/read/image.ts";
 import { type FoundInode, goOn, listNames } from "../../lib/ext4/read/directory.ts";
 import { deviceNumbers } from "../../lib/ext4/read/tree.ts";
 import { filePayload, readSymlink } from "../../lib/ext4/read/content.ts";
-import { readPayload } from "../../lib/model/payload.ts";
+import { readPayload } from "../../lib/model/node.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { safeLine } from "../errors.ts";

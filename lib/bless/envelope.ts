@@ -36,7 +36,7 @@ import { CellCounter, writeImage, type WriteOptions } from "../ext4/write/write_
 import { type RandomReader, readExactly } from "../io/random_reader.ts";
 import { type ImageSink, teeSink, writingAgain } from "../io/sink.ts";
 import type { ThreadOptions } from "../io/thread.ts";
-import { BLOCK_SIZE_BYTES } from "../model/payload.ts";
+import { BLOCK_SIZE_BYTES } from "../model/node.ts";
 import { NO_PROGRESS, type Progress, type ProgressTask } from "../progress.ts";
 import type { HashTree } from "../verity/hash_tree.ts";
 import { TreeSink, verityReport, VeritySink } from "../verity/verity_sink.ts";

@@ -9,8 +9,13 @@ import { type ByteString, displayName } from "../bytes/byte_string.ts";
 import type { ChunkDigest } from "../chunk/chunk.ts";
 import { InputError, optionError } from "../errors.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
-import { type FileNode, type FileTree, sortedChildren, type TreeNode } from "../model/node.ts";
-import { BLOCK_SIZE_BYTES } from "../model/payload.ts";
+import {
+  BLOCK_SIZE_BYTES,
+  type FileNode,
+  type FileTree,
+  sortedChildren,
+  type TreeNode,
+} from "../model/node.ts";
 import type { HotList, HotListFormat } from "../source/hot_list.ts";
 import { displayText } from "../source/json.ts";
 import type { OpenedImage } from "../source/types.ts";

@@ -9,8 +9,7 @@
  */
 import { type ByteString, byteStringFromBytes, byteStringFromText } from "../bytes/byte_string.ts";
 import { InputError } from "../errors.ts";
-import type { FileNode, FileTree } from "../model/node.ts";
-import { readPayload } from "../model/payload.ts";
+import { type FileNode, type FileTree, readPayload } from "../model/node.ts";
 import { containerConfig } from "../source/inspect.ts";
 import { displayText } from "../source/json.ts";
 import { type ResolvedPath, resolvePath } from "../tree/paths.ts";

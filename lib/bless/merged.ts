@@ -10,7 +10,7 @@ import type { ImagePlan, PayloadWrite } from "../ext4/plan/image_plan.ts";
 import { resolveSettings } from "../ext4/plan/settings.ts";
 import { partAt, type RandomReader } from "../io/random_reader.ts";
 import type { ImageSink } from "../io/sink.ts";
-import { BLOCK_SIZE_BYTES, type Payload } from "../model/payload.ts";
+import { BLOCK_SIZE_BYTES, type Payload } from "../model/node.ts";
 import { storedConfig } from "../source/inspect.ts";
 import { Warnings } from "../warnings.ts";
 import { hostPlatform, parsePlatform } from "../source/platform.ts";

@@ -5,14 +5,14 @@
  * @module
  */
 import type { LayoutOptions } from "../ext4/plan/settings.ts";
-import type { Packing } from "../layout/packing.ts";
+import type { Packing } from "../layout/placement.ts";
 import type { SourceOptions } from "../source/source.ts";
 import { DEFAULT_SOURCE_LIMITS, type SourceLimits } from "../source/types.ts";
 import { DEFAULT_TAR_LIMITS, FIXED_TAR_LIMITS, type TarLimits } from "../tar/header.ts";
 import { DEFAULT_TREE_LIMITS, type TreeLimits } from "../tree/paths.ts";
 
 export type { ImageSize, LayoutOptions, ReservedBlocks } from "../ext4/plan/settings.ts";
-export type { Packing } from "../layout/packing.ts";
+export type { Packing } from "../layout/placement.ts";
 
 const KIB = 1024;
 const MIB = 1024 * KIB;

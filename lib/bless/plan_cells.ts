@@ -9,7 +9,7 @@ import { setImmediate } from "node:timers/promises";
 import { type ChunkDigest, chunkId } from "../chunk/chunk.ts";
 import { throwIfAborted } from "../errors.ts";
 import type { ImagePlan } from "../ext4/plan/image_plan.ts";
-import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../model/payload.ts";
+import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../model/node.ts";
 
 /** A run of bytes of an image. */
 interface Run {

@@ -18,7 +18,7 @@ import { Digester } from "../bytes/digest.ts";
 import { type RandomReader, readExactly } from "../io/random_reader.ts";
 import type { BlockRange } from "../layout/blocks.ts";
 import { isZero } from "../bytes/arithmetic.ts";
-import { BLOCK_SIZE_BYTES } from "../model/payload.ts";
+import { BLOCK_SIZE_BYTES } from "../model/node.ts";
 import { NO_PROGRESS, type Progress } from "../progress.ts";
 import { openNamedImage } from "../source/image_file.ts";
 import type { SourceOptions } from "../source/types.ts";

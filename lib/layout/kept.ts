@@ -17,8 +17,16 @@ import {
   subtractRanges,
   uniteRanges,
 } from "./blocks.ts";
-import { type Demand, type LayoutRules, runStarts } from "./packing.ts";
-import { type Extent, isAligned, type Placement, roundedToGrid, takeExtents } from "./placement.ts";
+import {
+  type Demand,
+  type Extent,
+  isAligned,
+  type LayoutRules,
+  type Placement,
+  roundedToGrid,
+  runStarts,
+  takeExtents,
+} from "./placement.ts";
 
 /** A file and the blocks that it, or what had its place before it, had in the previous layout. */
 export interface KeptDemand extends Demand {

@@ -22,7 +22,7 @@ import {
 import type { ImageSink } from "../io/sink.ts";
 import { createUnlinkedFile, singleFile, SpoolWriter } from "../io/spool.ts";
 import { displayPath } from "../io/system_error.ts";
-import { BLOCK_SIZE_BYTES, runFromStart, wholeSegment } from "../model/payload.ts";
+import { BLOCK_SIZE_BYTES, runFromStart, wholeSegment } from "../model/node.ts";
 import { bareEntry, normalizeMemberPath, type TarEntry } from "../tar/entry.ts";
 import { LAYER_HOLE_BYTES_MAX, refuseMarkerName, type TarItem, writeTar } from "../tree/tar.ts";
 import { buildTree, growingTree } from "../tree/build.ts";

@@ -12,8 +12,12 @@ import { tmpdir as systemTmpdir } from "node:os";
 import { alignUp } from "../bytes/arithmetic.ts";
 import { type ByteString, byteStringFromBytes } from "../bytes/byte_string.ts";
 import type { SystemCalls } from "../io/system_calls.ts";
-import type { Xattr } from "../model/node.ts";
-import { type DataSegment, EMPTY_PAYLOAD_INDEX, type PayloadIndex } from "../model/payload.ts";
+import {
+  type DataSegment,
+  EMPTY_PAYLOAD_INDEX,
+  type PayloadIndex,
+  type Xattr,
+} from "../model/node.ts";
 import type { TarEntry, TarEntryKind } from "../tar/entry.ts";
 import {
   DEFAULT_TAR_LIMITS,

@@ -18,7 +18,7 @@ import {
   type PayloadIndex,
   readPayload,
   wholeSegment,
-} from "../model/payload.ts";
+} from "../model/node.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import { encodeTarEntry } from "../tar/writer.ts";
 import { type TarItem, treeItems } from "../tree/tar.ts";

@@ -11,7 +11,7 @@ import { InputError, throwIfAborted } from "../errors.ts";
 import { statIfThere } from "../io/paths.ts";
 import { missingInput } from "../io/random_reader.ts";
 import { type BytesSource, byteStream } from "../io/streams.ts";
-import { payloadStream, readPayload } from "../model/payload.ts";
+import { payloadStream, readPayload } from "../model/node.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import type { WarnCallback } from "../tar/pax.ts";
 import { checkIdMaps, hasIdMaps } from "../tree/owners.ts";

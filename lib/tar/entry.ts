@@ -7,14 +7,14 @@
 import { Buffer } from "node:buffer";
 import { type ByteString, byteStringFromBytes } from "../bytes/byte_string.ts";
 import { invariant } from "../errors.ts";
-import type { Xattr } from "../model/node.ts";
 import {
   type BlockRun,
   type DataSegment,
   EMPTY_PAYLOAD_INDEX,
   type PayloadIndex,
   runFromStart,
-} from "../model/payload.ts";
+  type Xattr,
+} from "../model/node.ts";
 
 /** Kinds of entries that reach the tree. Everything else was skipped by rule or refused. */
 export type TarEntryKind =

@@ -5,7 +5,7 @@
  * @module
  */
 import type { ByteString } from "../bytes/byte_string.ts";
-import type { PayloadIndex } from "../model/payload.ts";
+import type { PayloadIndex } from "../model/node.ts";
 import type { TarEntry, TarEntryKind } from "./entry.ts";
 import {
   cString,

@@ -15,7 +15,7 @@
 import { isZero } from "../bytes/arithmetic.ts";
 import type { ByteString } from "../bytes/byte_string.ts";
 import { InputError } from "../errors.ts";
-import type { DataSegment, PayloadIndex } from "../model/payload.ts";
+import type { DataSegment, PayloadIndex } from "../model/node.ts";
 import type { TarEntry } from "./entry.ts";
 import {
   blockSize,

@@ -14,7 +14,7 @@ import {
   EMPTY_PAYLOAD_INDEX,
   type PayloadIndex,
   runFromStart,
-} from "../model/payload.ts";
+} from "../model/node.ts";
 import {
   GNU_FIELDS,
   limitFault,

@@ -13,7 +13,7 @@ import { Buffer } from "node:buffer";
 import { alignDown } from "../bytes/arithmetic.ts";
 import { type ByteString, byteStringFromBytes, textFromByteString } from "../bytes/byte_string.ts";
 import { invariant } from "../errors.ts";
-import type { PayloadIndex } from "../model/payload.ts";
+import type { PayloadIndex } from "../model/node.ts";
 import { aclToText } from "./acl.ts";
 import type { TarEntry, TarEntryKind } from "./entry.ts";
 import {

@@ -72,7 +72,7 @@ export interface BuildTreeOptions {
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import { memoryReader } from "../io/random_reader.ts";
- * import { EMPTY_PAYLOAD_INDEX } from "../model/payload.ts";
+ * import { EMPTY_PAYLOAD_INDEX } from "../model/node.ts";
  * import { buildTree, type TreeLayer } from "./build.ts";
  *
  * const file = {

@@ -13,13 +13,16 @@ import type { ByteString } from "../bytes/byte_string.ts";
 import { throwIfAborted } from "../errors.ts";
 import { clampTimestamp, type Timestamp } from "../ext4/format/inode.ts";
 import {
+  BLOCK_SIZE_BYTES,
+  type BlockRun,
   type DirectoryNode,
   type FileTree,
   type NodeAttributes,
+  type Payload,
+  readPayload,
   type TreeNode,
   walkTree,
 } from "../model/node.ts";
-import { BLOCK_SIZE_BYTES, type BlockRun, type Payload, readPayload } from "../model/payload.ts";
 import type { Warnings } from "../warnings.ts";
 import { NodeNamer, opaqueItem, refuseMarkerName, type TarItem, whiteoutItem } from "./tar.ts";
 

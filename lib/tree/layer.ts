@@ -14,12 +14,13 @@ import {
   type FileTree,
   type NodeAttributes,
   type NodeOrigin,
+  type Payload,
+  type PayloadIndex,
   type SpecialNode,
   type TreeNode,
   walkTree,
   type Xattr,
 } from "../model/node.ts";
-import type { Payload, PayloadIndex } from "../model/payload.ts";
 import type { TarEntry } from "../tar/entry.ts";
 import { MAX_SYMLINK_TARGET_SIZE_BYTES, type TreeBudget } from "./paths.ts";
 import type { Warnings } from "../warnings.ts";

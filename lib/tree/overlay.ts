@@ -68,7 +68,7 @@ export interface OverlayTree {
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import { memoryReader } from "../io/random_reader.ts";
- * import { EMPTY_PAYLOAD_INDEX } from "../model/payload.ts";
+ * import { EMPTY_PAYLOAD_INDEX } from "../model/node.ts";
  * import type { TreeLayer } from "./build.ts";
  * import { overlayTrees } from "./overlay.ts";
  *

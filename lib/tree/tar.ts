@@ -8,19 +8,17 @@ import { type ByteString, displayName } from "../bytes/byte_string.ts";
 import { InputError, throwIfAborted } from "../errors.ts";
 import type { ImageSink } from "../io/sink.ts";
 import {
+  BLOCK_SIZE_BYTES,
   type FileTree,
   type NodeAttributes,
-  type TreeNode,
-  walkTree,
-  type Xattr,
-} from "../model/node.ts";
-import {
-  BLOCK_SIZE_BYTES,
   type Payload,
   type PayloadIndex,
   readPayload,
+  type TreeNode,
+  walkTree,
   wholeSegment,
-} from "../model/payload.ts";
+  type Xattr,
+} from "../model/node.ts";
 import type { Progress } from "../progress.ts";
 import { bareEntry, type TarEntry } from "../tar/entry.ts";
 import { type EncodedTarEntry, encodeTarEntry, END_OF_ARCHIVE_SIZE_BYTES } from "../tar/writer.ts";

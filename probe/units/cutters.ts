@@ -8,8 +8,13 @@ import { alignDown, isZero } from "../../lib/bytes/arithmetic.ts";
 import { Chunker, type ChunkerParameters } from "../../lib/chunk/fastcdc.ts";
 import { invariant } from "../../lib/errors.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
-import { type FileTree, walkTree } from "../../lib/model/node.ts";
-import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../../lib/model/payload.ts";
+import {
+  BLOCK_SIZE_BYTES,
+  type FileTree,
+  type Payload,
+  readPayload,
+  walkTree,
+} from "../../lib/model/node.ts";
 import type { Progress } from "../../lib/progress.ts";
 import { contentId, type ContentTable, type ImageCollector } from "./store.ts";
 import { pause, type StoredSizes } from "./stored_sizes.ts";

@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import { invariant, throwIfAborted } from "../../lib/errors.ts";
 import type { ImagePlan, PayloadWrite } from "../../lib/ext4/plan/image_plan.ts";
-import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../../lib/model/payload.ts";
+import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../../lib/model/node.ts";
 import type { Progress } from "../../lib/progress.ts";
 import { pause, type StoredSizes } from "./stored_sizes.ts";
 import { countNonZeroBytes } from "./cutters.ts";

@@ -9,7 +9,7 @@ import { planImage } from "../../lib/bless/plan_image.ts";
 import { InputError, InterruptedError } from "../../lib/errors.ts";
 import { writeImage } from "../../lib/ext4/write/write_image.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
-import { BLOCK_SIZE_BYTES } from "../../lib/model/payload.ts";
+import { BLOCK_SIZE_BYTES } from "../../lib/model/node.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
 import { aclFromText } from "../../lib/tar/acl.ts";
 import { Warnings } from "../../lib/warnings.ts";

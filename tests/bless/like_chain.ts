@@ -13,10 +13,14 @@ import { writeImage } from "../../lib/ext4/write/write_image.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import { openFileReader } from "../../lib/io/random_reader.ts";
 import { subtractRanges } from "../../lib/layout/blocks.ts";
-import { BLOCK_SIZE_BYTES } from "../../lib/model/payload.ts";
+import {
+  BLOCK_SIZE_BYTES,
+  type DirectoryNode,
+  type FileTree,
+  type TreeNode,
+  walkTree,
+} from "../../lib/model/node.ts";
 import { assertE2fsckClean } from "../oracle/e2fsck.ts";
-import type { DirectoryNode, FileTree, TreeNode } from "../../lib/model/node.ts";
-import { walkTree } from "../../lib/model/node.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import { assertMounts, assertSound, type MadeImage } from "../ext4/made_image.ts";

@@ -10,7 +10,7 @@ import type { PayloadWrite } from "../../lib/ext4/plan/image_plan.ts";
 import { createFileSink } from "../../lib/io/file_sink.ts";
 import type { RandomReader } from "../../lib/io/random_reader.ts";
 import type { ImageSink } from "../../lib/io/sink.ts";
-import type { DataSegment, Payload } from "../../lib/model/payload.ts";
+import type { DataSegment, Payload } from "../../lib/model/node.ts";
 import { mustRun } from "../oracle/command.ts";
 import { describeDifference, firstDifference } from "../oracle/compare.ts";
 import { assertE2fsckClean } from "../oracle/e2fsck.ts";

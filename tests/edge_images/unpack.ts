@@ -4,9 +4,7 @@
  * @module
  */
 import { byteStringFromBytes } from "../../lib/bytes/byte_string.ts";
-import type { FileTree, TreeNode } from "../../lib/model/node.ts";
-import { walkTree } from "../../lib/model/node.ts";
-import { readPayload } from "../../lib/model/payload.ts";
+import { type FileTree, readPayload, type TreeNode, walkTree } from "../../lib/model/node.ts";
 import { mustRun } from "../oracle/command.ts";
 import type { SimpleEntry } from "../tar/build.ts";
 import { buildTar } from "../tar/build.ts";

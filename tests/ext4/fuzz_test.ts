@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { BLOCK_SIZE_BYTES } from "../../lib/model/payload.ts";
+import { BLOCK_SIZE_BYTES } from "../../lib/model/node.ts";
 import { withTemporaryDirectory } from "../oracle/command.ts";
 import { kernelOrNotice, mountReadOnly } from "../oracle/kernel.ts";
 import { firstDifference } from "../oracle/compare.ts";

@@ -6,7 +6,7 @@
  */
 import { byteStringFromText } from "../../lib/bytes/byte_string.ts";
 import type { ImagePlan } from "../../lib/ext4/plan/image_plan.ts";
-import { BLOCK_SIZE_BYTES } from "../../lib/model/payload.ts";
+import { BLOCK_SIZE_BYTES } from "../../lib/model/node.ts";
 import { closeDescriptor, dataRanges, openDirectory, openNameAt } from "../oracle/libc.ts";
 
 const BLOCKS_PER_GROUP = 32768;

@@ -1,7 +1,11 @@
 import { assertEquals, assertGreater, assertMatch, assertRejects } from "@std/assert";
 import { InputError } from "../../lib/errors.ts";
-import type { FileNode, FileTree, TreeNode } from "../../lib/model/node.ts";
-import { BLOCK_SIZE_BYTES } from "../../lib/model/payload.ts";
+import {
+  BLOCK_SIZE_BYTES,
+  type FileNode,
+  type FileTree,
+  type TreeNode,
+} from "../../lib/model/node.ts";
 import { mustRun, withTemporaryDirectory } from "../oracle/command.ts";
 import { assertE2fsckClean } from "../oracle/e2fsck.ts";
 import { kernelOrNotice } from "../oracle/kernel.ts";

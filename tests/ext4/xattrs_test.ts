@@ -1,6 +1,5 @@
 import { assertEquals, assertGreater, assertMatch } from "@std/assert";
-import type { TreeNode } from "../../lib/model/node.ts";
-import { BLOCK_SIZE_BYTES } from "../../lib/model/payload.ts";
+import { BLOCK_SIZE_BYTES, type TreeNode } from "../../lib/model/node.ts";
 import { mustRun, withTemporaryDirectory } from "../oracle/command.ts";
 import { kernelOrNotice, mountReadOnly } from "../oracle/kernel.ts";
 import { viewImage } from "../oracle/kernel_tree.ts";

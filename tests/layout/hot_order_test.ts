@@ -1,6 +1,11 @@
 import { assertEquals } from "@std/assert";
-import { hotFirst, placePayloads } from "../../lib/layout/placement.ts";
-import { type Demand, type LayoutRules, runStarts } from "../../lib/layout/packing.ts";
+import {
+  type Demand,
+  hotFirst,
+  type LayoutRules,
+  placePayloads,
+  runStarts,
+} from "../../lib/layout/placement.ts";
 
 const RULES: LayoutRules = {
   blockSizeBytes: 4096,

@@ -7,8 +7,7 @@ import {
   uniteRanges,
 } from "../../lib/layout/blocks.ts";
 import { type KeptDemand, type KeptSurroundings, placeAmongKept } from "../../lib/layout/kept.ts";
-import type { LayoutRules } from "../../lib/layout/packing.ts";
-import type { Extent } from "../../lib/layout/placement.ts";
+import type { Extent, LayoutRules } from "../../lib/layout/placement.ts";
 import { Random } from "../oracle/noise.ts";
 
 const RULES: LayoutRules = {

@@ -3,17 +3,15 @@ import { describe, it } from "@std/testing/bdd";
 import fc from "fast-check";
 import type { BlockRange } from "../../lib/layout/blocks.ts";
 import {
+  appendExtents,
   type Demand,
   type DemandedPayload,
-  type LayoutRules,
-  runStarts,
-} from "../../lib/layout/packing.ts";
-import {
-  appendExtents,
   type Extent,
   isAligned,
+  type LayoutRules,
   type PayloadOrder,
   placePayloads,
+  runStarts,
   sortPayloads,
 } from "../../lib/layout/placement.ts";
 

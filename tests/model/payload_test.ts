@@ -2,13 +2,14 @@ import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { InputError } from "../../lib/errors.ts";
 import { memoryReader } from "../../lib/io/random_reader.ts";
-import type { DataSegment, Payload } from "../../lib/model/payload.ts";
 import {
+  type DataSegment,
   EMPTY_PAYLOAD_INDEX,
+  type Payload,
   readPayload,
   runFromStart,
   wholeSegment,
-} from "../../lib/model/payload.ts";
+} from "../../lib/model/node.ts";
 
 function payloadOf(
   segments: readonly DataSegment[],

@@ -6,9 +6,15 @@
  */
 import type { ByteString } from "../../lib/bytes/byte_string.ts";
 import { byteStringFromText } from "../../lib/bytes/byte_string.ts";
-import type { DirectoryNode, FileNode, FileTree, TreeNode } from "../../lib/model/node.ts";
-import { sortedChildren } from "../../lib/model/node.ts";
-import { BLOCK_SIZE_BYTES, readPayload } from "../../lib/model/payload.ts";
+import {
+  BLOCK_SIZE_BYTES,
+  type DirectoryNode,
+  type FileNode,
+  type FileTree,
+  readPayload,
+  sortedChildren,
+  type TreeNode,
+} from "../../lib/model/node.ts";
 import { closeDescriptor, openDirectory, openNameAt } from "./libc.ts";
 import {
   changeModeAt,

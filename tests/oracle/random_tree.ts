@@ -6,8 +6,13 @@
  */
 import type { ByteString } from "../../lib/bytes/byte_string.ts";
 import { byteStringFromBytes } from "../../lib/bytes/byte_string.ts";
-import type { DirectoryNode, FileTree, NodeAttributes, TreeNode } from "../../lib/model/node.ts";
-import { BLOCK_SIZE_BYTES } from "../../lib/model/payload.ts";
+import {
+  BLOCK_SIZE_BYTES,
+  type DirectoryNode,
+  type FileTree,
+  type NodeAttributes,
+  type TreeNode,
+} from "../../lib/model/node.ts";
 import type { Random } from "./noise.ts";
 import type { XattrLimits } from "./random_attributes.ts";
 import { randomAttributes, randomName } from "./random_attributes.ts";

@@ -12,18 +12,20 @@ import { crc32 } from "node:zlib";
 import type { ByteString } from "../../lib/bytes/byte_string.ts";
 import { bytesFromByteString } from "../../lib/bytes/byte_string.ts";
 import { memoryReader } from "../../lib/io/random_reader.ts";
-import type {
-  DirectoryNode,
-  FileNode,
-  FileTree,
-  NodeAttributes,
-  SpecialNode,
-  SymlinkNode,
-  TreeNode,
+import {
+  BLOCK_SIZE_BYTES,
+  type BlockRun,
+  type DataSegment,
+  type DirectoryNode,
+  type FileNode,
+  type FileTree,
+  type NodeAttributes,
+  type Payload,
+  type SpecialNode,
+  type SymlinkNode,
+  type TreeNode,
+  walkTree,
 } from "../../lib/model/node.ts";
-import { walkTree } from "../../lib/model/node.ts";
-import type { BlockRun, DataSegment, Payload } from "../../lib/model/payload.ts";
-import { BLOCK_SIZE_BYTES } from "../../lib/model/payload.ts";
 import { noiseReader } from "./noise.ts";
 
 /** Attributes as a test writes them. Values given as strings are byte strings. */

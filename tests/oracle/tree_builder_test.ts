@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { crc32 } from "node:zlib";
-import { readPayload } from "../../lib/model/payload.ts";
+import { readPayload } from "../../lib/model/node.ts";
 import { firstDifference } from "./compare.ts";
 import { noiseReader, Random } from "./noise.ts";
 import { dir, file, payloadOf, special, symlink, treeOf } from "./tree_builder.ts";

@@ -3,10 +3,16 @@
  *
  * @module
  */
-import type { DirectoryNode, FileTree, TreeNode } from "../../lib/model/node.ts";
-import { sortedChildren, walkTree } from "../../lib/model/node.ts";
-import type { Payload } from "../../lib/model/payload.ts";
-import { BLOCK_SIZE_BYTES, readPayload } from "../../lib/model/payload.ts";
+import {
+  BLOCK_SIZE_BYTES,
+  type DirectoryNode,
+  type FileTree,
+  type Payload,
+  readPayload,
+  sortedChildren,
+  type TreeNode,
+  walkTree,
+} from "../../lib/model/node.ts";
 import type { ObservedContent, ObservedName } from "./observed.ts";
 import { directoryLinkCount } from "./observed.ts";
 

@@ -16,11 +16,9 @@ import { join } from "node:path";
 import { env } from "node:process";
 import { gzipSync } from "node:zlib";
 import { type BlessfsError, InputError, IoError, UsageError } from "../../lib/errors.ts";
-import type { FileTree, TreeNode } from "../../lib/model/node.ts";
-import { readPayload } from "../../lib/model/payload.ts";
+import { type FileTree, readPayload, type TreeNode, walkTree } from "../../lib/model/node.ts";
 import type { Addition, SourceOptions } from "../../lib/source/types.ts";
 import { buildTree } from "../../lib/tree/build.ts";
-import { walkTree } from "../../lib/model/node.ts";
 import { Warnings } from "../../lib/warnings.ts";
 import { buildTar } from "../tar/build.ts";
 import {

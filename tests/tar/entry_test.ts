@@ -1,6 +1,6 @@
 import { assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { EMPTY_PAYLOAD_INDEX } from "../../lib/model/payload.ts";
+import { EMPTY_PAYLOAD_INDEX } from "../../lib/model/node.ts";
 import {
   packEntries,
   type TarEntry,

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { crc32 } from "node:zlib";
-import { EMPTY_PAYLOAD_INDEX } from "../../lib/model/payload.ts";
+import { EMPTY_PAYLOAD_INDEX } from "../../lib/model/node.ts";
 import { PayloadCollector, type PayloadScan, PayloadScanner } from "../../lib/tar/payload.ts";
 
 Deno.test("PayloadCollector takes what belongs to the payload and leaves the rest of the chunk", () => {

@@ -5,7 +5,7 @@
  */
 import { InputError } from "../../lib/errors.ts";
 import { memoryReader } from "../../lib/io/random_reader.ts";
-import { readPayload } from "../../lib/model/payload.ts";
+import { readPayload } from "../../lib/model/node.ts";
 import type { TarEntry } from "../../lib/tar/entry.ts";
 import { TarIndexer } from "../../lib/tar/indexer.ts";
 import type { TarLimits } from "../../lib/tar/header.ts";

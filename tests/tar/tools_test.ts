@@ -5,7 +5,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { memoryReader } from "../../lib/io/random_reader.ts";
-import { readPayload } from "../../lib/model/payload.ts";
+import { readPayload } from "../../lib/model/node.ts";
 import { encodeTarEntry, END_OF_ARCHIVE_SIZE_BYTES } from "../../lib/tar/writer.ts";
 import { hasCommand, mustRun, runCommand, withTemporaryDirectory } from "../oracle/command.ts";
 import { notRun } from "../oracle/notice.ts";

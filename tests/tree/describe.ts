@@ -4,8 +4,7 @@
  * @module
  */
 import { byteStringFromBytes } from "../../lib/bytes/byte_string.ts";
-import { type FileTree, type TreeNode, walkTree } from "../../lib/model/node.ts";
-import { readPayload } from "../../lib/model/payload.ts";
+import { type FileTree, readPayload, type TreeNode, walkTree } from "../../lib/model/node.ts";
 import { isWhiteoutDevice } from "../../lib/tree/layer.ts";
 
 /** All that can be seen of one name. */

@@ -5,7 +5,7 @@
  */
 import { bytesFromByteString } from "../../lib/bytes/byte_string.ts";
 import { memoryReader } from "../../lib/io/random_reader.ts";
-import { BLOCK_SIZE_BYTES, type DataSegment, type PayloadIndex } from "../../lib/model/payload.ts";
+import { BLOCK_SIZE_BYTES, type DataSegment, type PayloadIndex } from "../../lib/model/node.ts";
 import type { TarEntry } from "../../lib/tar/entry.ts";
 import type { BuildTreeOptions, TreeLayer } from "../../lib/tree/build.ts";
 import { Warnings } from "../../lib/warnings.ts";

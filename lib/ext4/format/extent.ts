@@ -7,7 +7,7 @@
 import { divCeil, littleEndianWords } from "../../bytes/arithmetic.ts";
 import { crc32c } from "../../bytes/crc32c.ts";
 import { InputError, invariant } from "../../errors.ts";
-import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+import { BLOCK_SIZE_BYTES } from "../../model/node.ts";
 import { checkChecksum } from "./checksum.ts";
 import { EXTENT_BLOCKS_MAX } from "./constants.ts";
 import { viewOf } from "./fields.ts";

@@ -1,6 +1,7 @@
 /**
- * The log of a journal: its superblock, judged as the kernel judges it before a mount (fs/jbd2/journal.c), and its
- * blocks by number.
+ * The log of a journal: its superblock, judged as the kernel judges it before a mount (fs/jbd2/journal.c), its
+ * blocks by number, and what is in them (kernel documentation, "Journal (jbd2)"; include/linux/jbd2.h): descriptors with
+ * their tags, revocations and commits, and the checksums of all three versions. Big-endian, unlike the rest of ext4.
  *
  * @module
  */
@@ -11,10 +12,13 @@ import {
   decodeJournalSuperblock,
   JOURNAL_BLOCKS_MIN,
   JOURNAL_INCOMPAT,
+  JOURNAL_MAGIC,
   JOURNAL_SUPERBLOCK_SIZE_BYTES,
   type JournalSuperblock,
 } from "../format/journal.ts";
-import { JOURNAL_COMPAT_CHECKSUM, type LogFormat, logFormat } from "./log_block.ts";
+import { crc32c } from "../../bytes/crc32c.ts";
+import { CRC32C_START } from "../format/checksum.ts";
+import { viewOf } from "../format/fields.ts";
 
 /** Blocks of the journal that lie in one run of blocks of what holds it. */
 interface JournalRun {
@@ -164,3 +168,205 @@ function fastCommitBlocksOf(superblock: JournalSuperblock): number {
   if ((superblock.featureIncompat & JOURNAL_INCOMPAT.FAST_COMMIT) === 0) return 0;
   return superblock.fastCommitBlocks || FAST_COMMIT_BLOCKS_DEFAULT;
 }
+
+/** h_blocktype. */
+export const LOG_BLOCK_TYPE = { DESCRIPTOR: 1, COMMIT: 2, REVOKE: 5 } as const;
+
+/** s_feature_compat of the journal: a commit block holds a CRC-32 of its transaction (version 1 checksums). */
+export const JOURNAL_COMPAT_CHECKSUM = 0x1;
+
+/** t_flags of a tag. */
+export const TAG_FLAG = { ESCAPED: 0x1, SAME_UUID: 0x2, DELETED: 0x4, LAST_TAG: 0x8 } as const;
+
+/** What the features of a journal say of its blocks. */
+export interface LogFormat {
+  readonly blockSizeBytes: number;
+  readonly is64Bit: boolean;
+  /** 1: one CRC-32 a transaction; 2 and 3: CRC-32C of every block; 0: none. */
+  readonly checksumVersion: 0 | 1 | 2 | 3;
+  readonly seed: number;
+}
+
+/** One block that a descriptor announces. Its copy is the next block of the log. */
+export interface BlockTag {
+  /** Where it belongs in the file system. At 2^53 and above it is rounded, far beyond every file system. */
+  readonly blockNumber: number;
+  /** The copy begins with zeros in place of JOURNAL_MAGIC. */
+  readonly isEscaped: boolean;
+  /** Stored checksum: 16 bits in version 2, 32 bits in version 3, else 0. */
+  readonly checksum: number;
+}
+
+const HEADER_SIZE_BYTES = 12;
+const UUID_SIZE_BYTES = 16;
+const REVOKE_HEADER_SIZE_BYTES = 16;
+/** struct commit_header. */
+const COMMIT_HEADER_SIZE_BYTES = 64;
+const TAIL_SIZE_BYTES = 4;
+
+const HEADER_AT = { magic: 0, blockType: 4, sequence: 8 } as const;
+/** journal_block_tag3_t has t_flags as 32 bits from byte 4 on: the low half, which is used, is where the others have it. */
+const TAG_AT = { blockLow: 0, checksum16: 4, flags: 6, blockHigh: 8, checksum32: 12 } as const;
+const REVOKE_AT = { usedBytes: 12 } as const;
+const COMMIT_AT = { checksumType: 12, checksumSize: 13, checksum: 16, seconds: 48 } as const;
+
+const FOUR_ZEROS = new Uint8Array(4);
+
+/** The format that the features of a journal ask for. Its UUID seeds the checksums. */
+export function logFormat(
+  { blockSizeBytes, featureCompat, featureIncompat, uuid }: Pick<
+    JournalSuperblock,
+    "blockSizeBytes" | "featureCompat" | "featureIncompat" | "uuid"
+  >,
+): LogFormat {
+  const checksumVersion = (featureIncompat & JOURNAL_INCOMPAT.CSUM_V3) !== 0
+    ? 3
+    : (featureIncompat & JOURNAL_INCOMPAT.CSUM_V2) !== 0
+    ? 2
+    : (featureCompat & JOURNAL_COMPAT_CHECKSUM) !== 0
+    ? 1
+    : 0;
+  return {
+    blockSizeBytes,
+    is64Bit: (featureIncompat & JOURNAL_INCOMPAT.BIT64) !== 0,
+    checksumVersion,
+    seed: checksumVersion >= 2 ? crc32c(CRC32C_START, uuid) : 0,
+  };
+}
+
+/** h_blocktype and h_sequence of a block of the log's own; undefined for a copy of another block. */
+export function decodeLogHeader(
+  block: Uint8Array,
+): { readonly blockType: number; readonly sequence: number } | undefined {
+  const view = viewOf(block);
+  if (view.getUint32(HEADER_AT.magic) !== JOURNAL_MAGIC) return undefined;
+  return {
+    blockType: view.getUint32(HEADER_AT.blockType),
+    sequence: view.getUint32(HEADER_AT.sequence),
+  };
+}
+
+/**
+ * Bytes of a tag (jbd2's journal_tag_bytes()). Version 2 adds two bytes to a structure that had room for its checksum
+ * already; every kernel reads and writes them so.
+ */
+export function tagSizeBytes({ checksumVersion, is64Bit }: LogFormat): number {
+  if (checksumVersion === 3) return 16;
+  return 8 + (checksumVersion === 2 ? 2 : 0) + (is64Bit ? 4 : 0);
+}
+
+/** The tags of a descriptor, up to the one that says that it is the last, or as many as fit. */
+export function decodeTags(block: Uint8Array, format: LogFormat): BlockTag[] {
+  const { checksumVersion, is64Bit } = format;
+  const view = viewOf(block);
+  const sizeBytes = tagSizeBytes(format);
+  const end = format.blockSizeBytes - (checksumVersion >= 2 ? TAIL_SIZE_BYTES : 0);
+  const tags: BlockTag[] = [];
+  let at = HEADER_SIZE_BYTES;
+  while (at + sizeBytes <= end) {
+    const flags = view.getUint16(at + TAG_AT.flags);
+    const high = is64Bit ? view.getUint32(at + TAG_AT.blockHigh) : 0;
+    tags.push({
+      blockNumber: high * 2 ** 32 + view.getUint32(at + TAG_AT.blockLow),
+      isEscaped: (flags & TAG_FLAG.ESCAPED) !== 0,
+      checksum: checksumVersion === 3
+        ? view.getUint32(at + TAG_AT.checksum32)
+        : checksumVersion === 2
+        ? view.getUint16(at + TAG_AT.checksum16)
+        : 0,
+    });
+    at += sizeBytes + ((flags & TAG_FLAG.SAME_UUID) === 0 ? UUID_SIZE_BYTES : 0);
+    if ((flags & TAG_FLAG.LAST_TAG) !== 0) break;
+  }
+  return tags;
+}
+
+/** The block numbers of a revocation; undefined when it claims more bytes than its block has. */
+export function decodeRevokedBlocks(block: Uint8Array, format: LogFormat): number[] | undefined {
+  const view = viewOf(block);
+  const usedBytes = view.getUint32(REVOKE_AT.usedBytes);
+  const tailBytes = format.checksumVersion >= 2 ? TAIL_SIZE_BYTES : 0;
+  if (usedBytes > format.blockSizeBytes - tailBytes) return undefined;
+  const sizeBytes = format.is64Bit ? 8 : 4;
+  const blocks: number[] = [];
+  for (let at = REVOKE_HEADER_SIZE_BYTES; at + sizeBytes <= usedBytes; at += sizeBytes) {
+    const high = format.is64Bit ? view.getUint32(at) : 0;
+    blocks.push(high * 2 ** 32 + view.getUint32(at + sizeBytes - 4));
+  }
+  return blocks;
+}
+
+/** What a commit block says beside its transaction: h_chksum_type, h_chksum_size, h_chksum[0], seconds since 1970. */
+export function decodeCommit(block: Uint8Array): {
+  readonly checksumType: number;
+  readonly checksumSizeBytes: number;
+  readonly checksum: number;
+  readonly seconds: bigint;
+} {
+  const view = viewOf(block);
+  return {
+    checksumType: view.getUint8(COMMIT_AT.checksumType),
+    checksumSizeBytes: view.getUint8(COMMIT_AT.checksumSize),
+    checksum: view.getUint32(COMMIT_AT.checksum),
+    seconds: view.getBigUint64(COMMIT_AT.seconds),
+  };
+}
+
+/** Whether the checksum at the end of a descriptor or revocation is right; true when the journal has none. */
+export function hasRightTail(block: Uint8Array, format: LogFormat): boolean {
+  if (format.checksumVersion < 2) return true;
+  const tail = format.blockSizeBytes - TAIL_SIZE_BYTES;
+  return viewOf(block).getUint32(tail) === logTailChecksum(block, format);
+}
+
+/** The checksum that belongs at the end of a descriptor or revocation. */
+export function logTailChecksum(block: Uint8Array, format: LogFormat): number {
+  const body = block.subarray(0, format.blockSizeBytes - TAIL_SIZE_BYTES);
+  return crc32c(format.seed, body, FOUR_ZEROS);
+}
+
+/**
+ * Whether the checksum of a commit block itself is right; true when the journal has none. Only its header has to be what
+ * was written: a disk may not have got to the zeros behind it (jbd2_commit_block_csum_verify_partial()).
+ */
+export function hasRightCommitChecksum(block: Uint8Array, format: LogFormat): boolean {
+  if (format.checksumVersion < 2) return true;
+  const { checksum } = decodeCommit(block);
+  if (checksum === commitBlockChecksum(block, format)) return true;
+  const header = new Uint8Array(block.length);
+  header.set(block.subarray(0, COMMIT_HEADER_SIZE_BYTES));
+  return checksum === commitBlockChecksum(header, format);
+}
+
+/** The checksum of a commit block in versions 2 and 3. */
+export function commitBlockChecksum(block: Uint8Array, format: LogFormat): number {
+  const { checksum: at } = COMMIT_AT;
+  return crc32c(format.seed, block.subarray(0, at), FOUR_ZEROS, block.subarray(at + 4));
+}
+
+/** The checksum that a tag has for the copy of a block: all 32 bits in version 3, the low 16 in version 2. */
+export function tagChecksum(copy: Uint8Array, sequence: number, format: LogFormat): number {
+  const key = new Uint8Array(4);
+  viewOf(key).setUint32(0, sequence);
+  const checksum = crc32c(format.seed, key, copy);
+  return format.checksumVersion === 3 ? checksum : checksum & 0xffff;
+}
+
+/** CRC-32 with the high bit first and no inversion, as version 1 checksums use it (the kernel's crc32_be()). */
+export function crc32BigEndian(seed: number, bytes: Uint8Array): number {
+  const table = crc32Table ??= Uint32Array.from({ length: 256 }, (_, byte) => {
+    let register = byte << 24;
+    for (let bit = 0; bit < 8; bit++) {
+      register = (register << 1) ^ (register < 0 ? CRC32_POLYNOMIAL : 0);
+    }
+    return register;
+  });
+  let register = seed | 0;
+  for (let at = 0; at < bytes.length; at++) {
+    register = (register << 8) ^ table[(register >>> 24) ^ bytes[at]!]!;
+  }
+  return register >>> 0;
+}
+
+const CRC32_POLYNOMIAL = 0x04c11db7;
+let crc32Table: Uint32Array | undefined;

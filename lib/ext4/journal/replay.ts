@@ -9,7 +9,6 @@ import { InputError, limitError } from "../../errors.ts";
 import { type RandomReader, readExactly } from "../../io/random_reader.ts";
 import { viewOf } from "../format/fields.ts";
 import { JOURNAL_INCOMPAT, JOURNAL_MAGIC } from "../format/journal.ts";
-import { JournalLog, type JournalPlace } from "./log.ts";
 import {
   type BlockTag,
   crc32BigEndian,
@@ -19,9 +18,11 @@ import {
   decodeTags,
   hasRightCommitChecksum,
   hasRightTail,
+  JournalLog,
+  type JournalPlace,
   LOG_BLOCK_TYPE,
   tagChecksum,
-} from "./log_block.ts";
+} from "./log.ts";
 import { firstAtOrAfter, overlayReader } from "./overlay.ts";
 
 /** What a replay did. */

@@ -17,11 +17,12 @@ import {
 import {
   appendExtents,
   type HotOrder,
+  type LayoutRules,
   type Placement,
   placePayloads,
+  runStarts,
 } from "../../layout/placement.ts";
-import { type LayoutRules, runStarts } from "../../layout/packing.ts";
-import { BLOCK_SIZE_BYTES, type Payload } from "../../model/payload.ts";
+import { BLOCK_SIZE_BYTES, type Payload } from "../../model/node.ts";
 import { EXTENT_BLOCKS_MAX } from "../format/constants.ts";
 import { type ExtentLeaf, extentTreeBlockCount } from "../format/extent.ts";
 import {

@@ -8,8 +8,7 @@
 import { divCeil, firstIndex } from "../../bytes/arithmetic.ts";
 import { type ByteString, displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
-import type { TreeNode } from "../../model/node.ts";
-import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+import { BLOCK_SIZE_BYTES, type TreeNode } from "../../model/node.ts";
 import { DIRENT_TYPE, FILE_MODE, HASH_VERSION } from "../format/constants.ts";
 import {
   DIRECTORY_TAIL_SIZE_BYTES,

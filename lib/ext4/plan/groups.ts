@@ -10,7 +10,7 @@
 import { divCeil, exactSize, firstIndex, littleEndianWords } from "../../bytes/arithmetic.ts";
 import { InputError, optionError } from "../../errors.ts";
 import { type BlockRange, blocksWithin, countBlocks, forEachOverlap } from "../../layout/blocks.ts";
-import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+import { BLOCK_SIZE_BYTES } from "../../model/node.ts";
 import {
   bitmapChecksum,
   encodeGroupDescriptor,

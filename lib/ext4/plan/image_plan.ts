@@ -4,7 +4,7 @@
  * @module
  */
 import type { BlockRange } from "../../layout/blocks.ts";
-import type { Payload } from "../../model/payload.ts";
+import type { Payload } from "../../model/node.ts";
 import type { Geometry } from "./groups.ts";
 import type { NodeDraft } from "./inode_drafts.ts";
 

@@ -10,15 +10,16 @@ import { crc32 } from "node:zlib";
 import { divCeil, mixedBits } from "../../bytes/arithmetic.ts";
 import { bytesFromByteString, type ByteString, displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
-import type { Demand } from "../../layout/packing.ts";
+import type { Demand } from "../../layout/placement.ts";
 import {
+  BLOCK_SIZE_BYTES,
   type DirectoryNode,
   type FileNode,
   type FileTree,
+  type Payload,
   sortedNames,
   type TreeNode,
 } from "../../model/node.ts";
-import { BLOCK_SIZE_BYTES, type Payload } from "../../model/payload.ts";
 import type { Warnings } from "../../warnings.ts";
 import { inodeSeed } from "../format/checksum.ts";
 import { INODE_NUMBER, LINK_COUNT_MAX } from "../format/constants.ts";

@@ -8,8 +8,13 @@
 import { divCeil } from "../../bytes/arithmetic.ts";
 import { bytesFromByteString, displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
-import type { NodeAttributes, SpecialNode } from "../../model/node.ts";
-import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../../model/payload.ts";
+import {
+  BLOCK_SIZE_BYTES,
+  type NodeAttributes,
+  type Payload,
+  readPayload,
+  type SpecialNode,
+} from "../../model/node.ts";
 import type { Warnings } from "../../warnings.ts";
 import { inodeSeed } from "../format/checksum.ts";
 import { FILE_MODE, INODE_FLAG } from "../format/constants.ts";

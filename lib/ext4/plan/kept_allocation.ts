@@ -20,7 +20,7 @@ import {
 } from "../../layout/blocks.ts";
 import { keepable, type KeptDemand, placeAmongKept } from "../../layout/kept.ts";
 import { appendExtents, type Extent, roundedToGrid } from "../../layout/placement.ts";
-import type { Payload } from "../../model/payload.ts";
+import type { Payload } from "../../model/node.ts";
 import { EXTENT_BLOCKS_MAX } from "../format/constants.ts";
 import { type ExtentLeaf, extentTreeBlockCount } from "../format/extent.ts";
 import {

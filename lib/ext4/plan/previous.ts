@@ -18,8 +18,14 @@ import {
   uniteRanges,
 } from "../../layout/blocks.ts";
 import { type Extent, roundedToGrid } from "../../layout/placement.ts";
-import { type FileNode, type FileTree, sortedChildren, type TreeNode } from "../../model/node.ts";
-import { BLOCK_SIZE_BYTES, type PayloadIndex } from "../../model/payload.ts";
+import {
+  BLOCK_SIZE_BYTES,
+  type FileNode,
+  type FileTree,
+  type PayloadIndex,
+  sortedChildren,
+  type TreeNode,
+} from "../../model/node.ts";
 import { INODE_NUMBER } from "../format/constants.ts";
 import type { Superblock } from "../format/superblock.ts";
 import type { DirectoryIndex } from "./directories.ts";

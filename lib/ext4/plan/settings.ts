@@ -6,9 +6,8 @@
 import { divCeil, isPowerOfTwo } from "../../bytes/arithmetic.ts";
 import { uuidBytes } from "../../bytes/digest.ts";
 import { optionError } from "../../errors.ts";
-import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
-import type { Packing } from "../../layout/packing.ts";
-import type { PayloadOrder } from "../../layout/placement.ts";
+import { BLOCK_SIZE_BYTES } from "../../model/node.ts";
+import type { Packing, PayloadOrder } from "../../layout/placement.ts";
 import { TIMESTAMP_SECONDS_MAX } from "../format/inode.ts";
 import { JOURNAL_BLOCKS_MIN } from "../format/journal.ts";
 import { type RuledOut, ruledOutBy } from "./compat.ts";

@@ -8,8 +8,7 @@
  */
 import { type ByteString, byteStringFromBytes, displayName } from "../../bytes/byte_string.ts";
 import { InputError } from "../../errors.ts";
-import type { TreeNode, Xattr } from "../../model/node.ts";
-import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+import { BLOCK_SIZE_BYTES, type TreeNode, type Xattr } from "../../model/node.ts";
 import type { Warnings } from "../../warnings.ts";
 import { aclEntries, aclToDisk, permissionsOfAcl } from "../format/acl.ts";
 import { XATTR_REFCOUNT_MAX } from "../format/constants.ts";

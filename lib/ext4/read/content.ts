@@ -14,7 +14,8 @@ import {
   type Payload,
   readPayload,
   wholeSegment,
-} from "../../model/payload.ts";
+  type Xattr,
+} from "../../model/node.ts";
 import { type PayloadScan, PayloadScanner } from "../../tar/payload.ts";
 import { INODE_BLOCK_FIELD_SIZE_BYTES } from "../format/inode.ts";
 import { noKeyName } from "../format/htree.ts";
@@ -49,7 +50,6 @@ import {
   type ImageInode,
 } from "./image.ts";
 
-import type { Xattr } from "../../model/node.ts";
 import type { Warnings } from "../../warnings.ts";
 import { aclFromDisk } from "../format/acl.ts";
 import { INCOMPAT, INODE_FLAG } from "../format/constants.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { type ByteString, byteStringFromText, displayName } from "../../bytes/byte_string.ts";
-import { payloadStream } from "../../model/payload.ts";
+import { payloadStream } from "../../model/node.ts";
 import { InputError } from "../../errors.ts";
 import { INCOMPAT, INODE_FLAG, INODE_NUMBER } from "../format/constants.ts";
 import type { DirectoryEntries } from "../format/directory.ts";

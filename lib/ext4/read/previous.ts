@@ -9,7 +9,7 @@ import { type ByteString, displayName } from "../../bytes/byte_string.ts";
 import { InputError, throwIfAborted } from "../../errors.ts";
 import { appendExtents, type Extent, isAligned } from "../../layout/placement.ts";
 import { isCongruent } from "../../layout/kept.ts";
-import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
+import { BLOCK_SIZE_BYTES } from "../../model/node.ts";
 import { EXTENT_BLOCKS_MAX, INCOMPAT, INODE_FLAG, INODE_NUMBER } from "../format/constants.ts";
 import type { DirectoryEntries } from "../format/directory.ts";
 import { decodeDxNode, decodeDxRoot, type DxEntry, HASH_SEED } from "../format/htree.ts";

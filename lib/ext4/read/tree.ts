@@ -6,9 +6,14 @@
 import { setImmediate } from "node:timers/promises";
 import { type ByteString, displayName } from "../../bytes/byte_string.ts";
 import { InputError, throwIfAborted } from "../../errors.ts";
-import type { DirectoryNode, FileTree, NodeAttributes, TreeNode } from "../../model/node.ts";
+import {
+  BLOCK_SIZE_BYTES,
+  type DirectoryNode,
+  type FileTree,
+  type NodeAttributes,
+  type TreeNode,
+} from "../../model/node.ts";
 import { Warnings } from "../../warnings.ts";
-import { BLOCK_SIZE_BYTES } from "../../model/payload.ts";
 import { INODE_FLAG, INODE_NUMBER, LINK_COUNT_MAX, RO_COMPAT } from "../format/constants.ts";
 import { isReservedInode, type NodeKind } from "../volume/inode.ts";
 import {

@@ -9,7 +9,7 @@ import { InputError, invariant, throwIfAborted } from "../../errors.ts";
 import { type RandomReader, readAhead, readAheadBuffer } from "../../io/random_reader.ts";
 import type { ImageSink } from "../../io/sink.ts";
 import { isZero } from "../../bytes/arithmetic.ts";
-import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../../model/payload.ts";
+import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../../model/node.ts";
 import { NO_PROGRESS, type Progress, type ProgressTask } from "../../progress.ts";
 import type { ImagePlan, MetadataWrite, PayloadWrite } from "../plan/image_plan.ts";
 

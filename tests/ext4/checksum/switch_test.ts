@@ -24,7 +24,7 @@ import { MMP_SEQUENCE_CLEAN } from "../../../lib/ext4/format/special_blocks.ts";
 import { editSuperblock, type Superblock } from "../../../lib/ext4/format/superblock.ts";
 import { ReadingJudge } from "../../../lib/ext4/volume/judge.ts";
 import type { Volume } from "../../../lib/ext4/volume/volume.ts";
-import { BLOCK_SIZE_BYTES } from "../../../lib/model/payload.ts";
+import { BLOCK_SIZE_BYTES } from "../../../lib/model/node.ts";
 import { NO_PROGRESS } from "../../../lib/progress.ts";
 import { Warnings } from "../../../lib/warnings.ts";
 import { mustRun, withTemporaryDirectory } from "../../oracle/command.ts";

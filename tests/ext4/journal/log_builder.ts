@@ -21,7 +21,7 @@ import {
   TAG_FLAG,
   tagChecksum,
   tagSizeBytes,
-} from "../../../lib/ext4/journal/log_block.ts";
+} from "../../../lib/ext4/journal/log.ts";
 import { editSuperblock } from "../../../lib/ext4/format/superblock.ts";
 import { mustRun } from "../../oracle/command.ts";
 

@@ -9,7 +9,7 @@ import { openExt4Image } from "../../../lib/ext4/read/image.ts";
 import { readTree } from "../../../lib/ext4/read/tree.ts";
 import { recoverImage } from "../../../lib/ext4/recovery/recover.ts";
 import { memoryReader } from "../../../lib/io/random_reader.ts";
-import { readPayload } from "../../../lib/model/payload.ts";
+import { readPayload } from "../../../lib/model/node.ts";
 import { Warnings } from "../../../lib/warnings.ts";
 import { mountReadWrite } from "../../oracle/kernel.ts";
 

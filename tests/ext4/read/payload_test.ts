@@ -4,7 +4,7 @@ import { filePayload, ImagePayload } from "../../../lib/ext4/read/content.ts";
 import { BlockBudget } from "../../../lib/ext4/read/image.ts";
 import { findInode } from "../../../lib/ext4/read/directory.ts";
 import { memoryReader, openFileReader } from "../../../lib/io/random_reader.ts";
-import { readPayload } from "../../../lib/model/payload.ts";
+import { readPayload } from "../../../lib/model/node.ts";
 import { mustRun, withTemporaryDirectory } from "../../oracle/command.ts";
 import { assertE2fsckClean } from "../../oracle/e2fsck.ts";
 import { Random } from "../../oracle/noise.ts";

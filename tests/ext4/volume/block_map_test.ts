@@ -5,7 +5,7 @@ import { blockRuns, filePayload } from "../../../lib/ext4/read/content.ts";
 import type { Ext4Image } from "../../../lib/ext4/read/image.ts";
 import { type MapBlock, physicalBlock, readRuns } from "../../../lib/ext4/volume/block_map.ts";
 import type { Volume } from "../../../lib/ext4/volume/volume.ts";
-import { readPayload } from "../../../lib/model/payload.ts";
+import { readPayload } from "../../../lib/model/node.ts";
 import { Random } from "../../oracle/noise.ts";
 import { openFixture, type Victim, victimOf, victimOfMke2fs } from "../read/read_image.ts";
 

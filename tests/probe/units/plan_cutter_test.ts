@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { InterruptedError } from "../../../lib/errors.ts";
 import { writeImage } from "../../../lib/ext4/write/write_image.ts";
-import type { Payload } from "../../../lib/model/payload.ts";
+import type { Payload } from "../../../lib/model/node.ts";
 import { NO_PROGRESS } from "../../../lib/progress.ts";
 import { CellCutter } from "../../../probe/units/cutters.ts";
 import { ContentTable } from "../../../probe/units/store.ts";
