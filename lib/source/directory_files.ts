@@ -7,7 +7,7 @@ import { Buffer } from "node:buffer";
 import { constants } from "node:fs";
 import { firstIndex } from "../bytes/arithmetic.ts";
 import { type ByteString, byteStringFromBytes, displayName } from "../bytes/byte_string.ts";
-import { InputError } from "../errors.ts";
+import { InputError, IoError } from "../errors.ts";
 import {
   descriptorReader,
   type RandomReader,
@@ -33,6 +33,7 @@ export const FILE_FLAGS: number = constants.O_RDONLY | constants.O_NOFOLLOW |
 /** struct statx (statx(2)): the same for all processors, as its flags are. */
 export const STATX_BYTES = 256;
 export const STATX_BASIC_STATS = 0x7ff;
+export const NO_FOLLOW = 0x100;
 export const EMPTY_PATH = 0x1000;
 export const NOTHING: Uint8Array<ArrayBuffer> = new Uint8Array(1);
 /**
@@ -185,7 +186,8 @@ export class DirectoryFiles {
     for (let done = 0; done < target.length;) {
       const rest = done === 0 ? target : target.subarray(done);
       const count = this.#calls.pread(descriptor, rest, rest.length, position + done);
-      if (count <= 0) throw this.#changed(range);
+      if (count === 0) throw this.#changed(range);
+      if (count < 0) throw this.#unreadable(range);
       done += count;
     }
     this.#checkUnchanged(range, source, descriptor);
@@ -195,9 +197,13 @@ export class DirectoryFiles {
   #checkUnchanged(range: number, source: number, descriptor: number): void {
     const status = this.#status;
     const failed = this.#calls.statx(descriptor, NOTHING, EMPTY_PATH, STATX_BASIC_STATS, status);
+    if (failed !== 0 || !this.#isAsBefore(source)) throw this.#changed(range);
+  }
+
+  /** Whether the status is that of the file when it was read. */
+  #isAsBefore(source: number): boolean {
     const start = this.#names.indexOf(0, source) + 1;
-    const before = this.#names.subarray(start, start + STATE_BYTES);
-    if (failed !== 0 || !stateOf(status).equals(before)) throw this.#changed(range);
+    return stateOf(this.#status).equals(this.#names.subarray(start, start + STATE_BYTES));
   }
 
   /** The last file stays open, and its directory. */
@@ -207,18 +213,16 @@ export class DirectoryFiles {
     if (this.#directory.key !== index) {
       this.#close(this.#directory);
       this.#directory = NOTHING_OPEN;
-      const rootBytes = this.#path.write(this.#root);
-      const path = `${this.#directories[index]!.slice(1)}\0`;
-      this.#path.write(path, rootBytes, "latin1");
+      this.#setPath(this.#directories[index]!);
       const descriptor = this.#calls.openat(CURRENT_DIRECTORY, this.#path, DIRECTORY_FLAGS);
-      if (descriptor < 0) throw this.#changed(range);
+      if (descriptor < 0) throw this.#unreadable(range);
       this.#directory = { key: index, descriptor };
     }
     this.#close(this.#file);
     this.#file = NOTHING_OPEN;
     this.#names.copy(this.#path, 0, source, this.#names.indexOf(0, source) + 1);
     const descriptor = this.#calls.openat(this.#directory.descriptor, this.#path, FILE_FLAGS);
-    if (descriptor < 0) throw this.#changed(range);
+    if (descriptor < 0) throw this.#unreadable(range);
     this.#file = { key: source, descriptor };
     return descriptor;
   }
@@ -227,11 +231,33 @@ export class DirectoryFiles {
     if (descriptor >= 0) this.#calls.close(descriptor);
   }
 
-  #changed(range: number): InputError {
+  /** Puts the path for the system together from one in the tar. */
+  #setPath(path: ByteString): void {
+    const rootBytes = this.#path.write(this.#root);
+    this.#path.write(`${path.slice(1)}\0`, rootBytes, "latin1");
+  }
+
+  #pathOf(range: number): ByteString {
     const source = this.#sources[range]!;
     const name = byteStringFromBytes(this.#names, source, this.#names.indexOf(0, source));
-    const path = this.#directories[this.#directoryIndexes[range]!]! + name;
-    const why = `${displayName(path)} changed after it was read`;
+    return this.#directories[this.#directoryIndexes[range]!]! + name;
+  }
+
+  /** The error for a call that failed: the file changed, or is as it was and yet cannot be read. */
+  #unreadable(range: number): InputError | IoError {
+    const path = this.#pathOf(range);
+    this.#setPath(path);
+    const status = this.#status;
+    const { statx } = this.#calls;
+    const failed = statx(CURRENT_DIRECTORY, this.#path, NO_FOLLOW, STATX_BASIC_STATS, status);
+    if (failed !== 0 || !this.#isAsBefore(this.#sources[range]!)) return this.#changed(range);
+    return new IoError(this.#name, `${displayName(path)} cannot be read a second time`, {
+      hint: "the disk may be damaged, or this process may have too many files open (`ulimit -n`)",
+    });
+  }
+
+  #changed(range: number): InputError {
+    const why = `${displayName(this.#pathOf(range))} changed after it was read`;
     return new InputError(this.#name, why, { code: "changed", hint: CHANGED_HINT });
   }
 }

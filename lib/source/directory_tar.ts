@@ -38,6 +38,7 @@ import {
   DirectoryFiles,
   EMPTY_PATH,
   FILE_FLAGS,
+  NO_FOLLOW,
   NOTHING,
   PATH_BYTES_MAX,
   STATX_BASIC_STATS,
@@ -54,7 +55,6 @@ const XATTR_BYTES_MAX = 65536;
 const DIRENT = { lengthOffset: 16, nameOffset: 19 } as const;
 
 // Linux include/uapi/linux/fcntl.h and stat.h: the same for all processors, as the layout of struct statx is.
-const NO_FOLLOW = 0x100;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 /** In words of 32 bits. Numbers of 64 bits have two. */

@@ -13,7 +13,7 @@ import {
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
-import { InputError } from "../../lib/errors.ts";
+import { InputError, IoError } from "../../lib/errors.ts";
 import { type SystemCalls, systemCalls } from "../../lib/io/system_calls.ts";
 import { DirectoryTar, LeftToTar } from "../../lib/source/directory_tar.ts";
 import { tarOfHost } from "../../lib/source/rootfs.ts";
@@ -231,6 +231,24 @@ Deno.test("a file that is written to in place while it is read again is named", 
       const read = () => layer!.store.readAt(target, storeOffset + 50_000);
       assertThrows(read, InputError, "./file changed");
     });
+  });
+});
+
+Deno.test("a file that is as it was and yet cannot be read again is not said to have changed", async () => {
+  if (!canCall("trees without tar(1)")) return;
+  await withDirectory((directory) => {
+    mkdirSync(join(directory, "d"));
+    writeFileSync(join(directory, "d/file"), noise(100_000));
+    for (const name of ["openat", "pread"] as const) {
+      const calls: SystemCalls = { ...CALLS! };
+      const { tar, bytes } = tarOf(directory, calls);
+      const reader = tar.files.reader("tree", 0, bytes.length);
+      calls[name] = () => -1;
+      const read = () => reader.readAt(new Uint8Array(bytes.length), 0);
+      assertThrows(read, IoError, "./d/file cannot be read a second time");
+      reader.close();
+      assertEquals(openFilesBelow(directory), []);
+    }
   });
 });
 
