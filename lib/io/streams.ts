@@ -7,7 +7,7 @@
 import { spawn } from "node:child_process";
 import { fstatSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, dirname, resolve } from "node:path";
+import { basename, dirname } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { abortError, InputError, invariant, throwIfAborted } from "../errors.ts";
 import type { Progress } from "../progress.ts";
@@ -387,7 +387,7 @@ async function dataRanges(
   if (sizeBytes < SPARSE_BYTES_MIN) return all;
   const { blocks } = fstatSync(descriptor);
   if (blocks * TAR_BLOCK_BYTES > sizeBytes / 2) return all;
-  const found = await sparseMapOf(resolve(path));
+  const found = await sparseMapOf(path);
   const isSound = found?.every(({ offsetBytes, lengthBytes }, i) =>
     lengthBytes >= 0 && offsetBytes + lengthBytes <= sizeBytes &&
     (i === 0 || offsetBytes >= found[i - 1]!.offsetBytes + found[i - 1]!.lengthBytes)

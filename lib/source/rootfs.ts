@@ -5,8 +5,8 @@
  * @module
  */
 import { spawn } from "node:child_process";
-import { resolve } from "node:path";
-import { env } from "node:process";
+import { isAbsolute } from "node:path";
+import { cwd, env } from "node:process";
 import { type ErrorDetails, InputError, invariant, IoError, throwIfAborted } from "../errors.ts";
 import { missingInput } from "../io/random_reader.ts";
 import type { Warnings } from "../warnings.ts";
@@ -51,6 +51,8 @@ export function openRootfsDirectory(
     });
   }
   const calls = systemCalls();
+  // Not by resolve(), which takes the `..` behind a symbolic link for the directory that the link is in.
+  const absolute = isAbsolute(directory) ? directory : `${cwd()}/${directory}`;
   return treeImage({
     source,
     kind: "rootfs",
@@ -58,7 +60,7 @@ export function openRootfsDirectory(
     stored: {
       ...tarOfHost({ directory, member: ".", name }, options.warnings),
       inPlace: calls &&
-        (() => new DirectoryTar(resolve(directory), name, calls, options)),
+        (() => new DirectoryTar(absolute, name, calls, options)),
     },
     sizeBytes: undefined,
     close: () => {},

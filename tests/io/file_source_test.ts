@@ -1,8 +1,18 @@
 import { assertEquals, assertRejects } from "@std/assert";
+import { Buffer } from "node:buffer";
 import { spawnSync } from "node:child_process";
-import { truncateSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { ChunkSink } from "../../lib/chunk/chunk_sink.ts";
+import type { ImageSink } from "../../lib/io/sink.ts";
 import { readFileInto, readStreamInto } from "../../lib/io/streams.ts";
 import { InputError, InterruptedError } from "../../lib/errors.ts";
 import { NO_PROGRESS } from "../../lib/progress.ts";
@@ -49,6 +59,34 @@ Deno.test("readFileInto reads holes as zeros", async () => {
     await readFileInto(path, sink, OPTIONS);
     assertEquals([sink.counts.chunks, sink.counts.zeroChunks], [201, 199]);
     assertEquals(idAt(sink.index, 1), idAt(sink.index, 199));
+  });
+});
+
+Deno.test("readFileInto asks for the holes of the file that the system finds", async () => {
+  await withDirectory(async (directory) => {
+    const sizeBytes = 300 << 20;
+    const put = (path: string, position: number) => {
+      writeFileSync(join(directory, path), "");
+      truncateSync(join(directory, path), sizeBytes);
+      const descriptor = openSync(join(directory, path), "r+");
+      writeSync(descriptor, noise(10), 0, 10, position);
+      closeSync(descriptor);
+    };
+    mkdirSync(join(directory, "a/b"), { recursive: true });
+    symlinkSync("a/b", join(directory, "link"));
+    put("a/image", 200 << 20);
+    put("image", 100 << 20);
+    let found = -1;
+    const sink: ImageSink = {
+      write(bytes, offset) {
+        const at = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).indexOf(noise(10));
+        if (at >= 0) found = offset + at;
+      },
+      finish: () => {},
+      abort: () => {},
+    };
+    assertEquals(await readFileInto(`${directory}/link/../image`, sink, OPTIONS), sizeBytes);
+    assertEquals(found, 200 << 20);
   });
 });
 

@@ -181,6 +181,21 @@ Deno.test("DirectoryTar leaves to tar(1) what it cannot read as it is", async ()
   });
 });
 
+Deno.test("a directory behind a symbolic link and `..` is the one that the system finds there", async () => {
+  if (CALLS === undefined && !hasGnuTar("rootfs: sources")) return;
+  await withDirectory(async (directory) => {
+    for (const path of ["a/b", "a/tree", "tree"]) {
+      mkdirSync(join(directory, path), { recursive: true });
+      writeFileSync(join(directory, path, path.replace("/", "-")), "");
+    }
+    symlinkSync("a/b", join(directory, "link"));
+    const names = await withLoaded(`rootfs:${directory}/link/../tree`, testOptions(), ([layer]) => {
+      return layer!.entries.map(({ path }) => path);
+    });
+    assertEquals(names, ["./", "./a-tree"]);
+  });
+});
+
 Deno.test("a file that changes after it was read is named", async () => {
   if (!canCall("trees without tar(1)")) return;
   await withDirectory(async (directory) => {
