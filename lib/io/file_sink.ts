@@ -287,7 +287,10 @@ let temporaryCount = 0;
 
 /** How a file is made. */
 export interface FileSinkOptions extends OutputOptions {
-  /** When it is aborted, the part is removed at once, before anything else runs. */
+  /**
+   * When it is aborted, the part is removed at once, before anything else runs; by a thread of a blesser, before the call
+   * fails.
+   */
   readonly signal?: AbortSignal | undefined;
   /** Of the new file, less what the umask takes away; 666 when left out. One that is replaced gives its own. */
   readonly mode?: number | undefined;

@@ -1,6 +1,7 @@
 /**
- * `rootfs:DIR`: a directory tree. tar(1) reads it: no runtime can read extended attributes, and some mangle names that are
- * not UTF-8. Its output is a pure function of the tree: sorted, without times of access and change.
+ * `rootfs:DIR`: a directory tree. It is read by calls of the C library where they can be had, and else by tar(1): no runtime
+ * itself can read extended attributes, and some mangle names that are not UTF-8. What tar(1) writes is a pure function of a
+ * tree without sparse files: sorted, without times of access and change.
  *
  * @module
  */
