@@ -1,12 +1,12 @@
 /**
- * The errors that callers have to expect. Each class is one category of exit codes, each code one reason; the message is always
- * `WHAT: WHY`, with the path or offset, the found and the wanted value in it. Anything else that is thrown is a fault of the
+ * Errors that callers should expect. Each class is one category of exit codes, each code one reason. The message is always
+ * `WHAT: WHY` and includes the path or offset, the value found and the value expected. Any other exception is a bug in the
  * program itself.
  *
  * @module
  */
 
-/** Every code of an error, with its meaning. docs/ERRORS.md is held to it. */
+/** Every error code and its meaning. Tests keep docs/ERRORS.md in step with it. */
 export const ERROR_CODES = {
   invalidOption: "An option, or an argument, has an invalid value, or does not go with another.",
   alreadyExists: "Something is there already, and replacing it was not asked for.",
@@ -38,7 +38,7 @@ export const ERROR_CODES = {
 /** Why something failed. */
 export type ErrorCode = keyof typeof ERROR_CODES;
 
-/** Errors of the operating system that have codes of their own. */
+/** Operating system errors that have codes of their own. */
 const CODES_BY_SYSTEM: Readonly<Record<string, ErrorCode>> = {
   EACCES: "permissionDenied",
   EDQUOT: "noSpace",
@@ -61,17 +61,17 @@ const CODES_BY_CATEGORY = {
   interrupted: "interrupted",
 } as const;
 
-/** What an error may carry beside its message. */
+/** Optional details of an error. */
 export interface ErrorDetails {
-  /** Why; by default `invalidOption`, `damaged`, `interrupted`, or what the system's code means. */
+  /** The reason; defaults to `invalidOption`, `damaged`, `interrupted`, or the meaning of the system's code. */
   readonly code?: ErrorCode | undefined;
-  /** One sentence that says what the user can do. It names no option: that is what `remedies` are for. */
+  /** One sentence on what the user can do. It names no options; `remedies` do that. */
   readonly hint?: string | undefined;
-  /** The key of the option at fault in the options of the call, such as `gridBytes`. */
+  /** The key of the offending option in the options of the call, such as `gridBytes`. */
   readonly option?: string | undefined;
   /** Options that help. */
   readonly remedies?: readonly Remedy[] | undefined;
-  /** Options whose values differ from the wanted ones; the message ends with them. */
+  /** Options whose values differ from the expected ones; they are listed at the end of the message. */
   readonly differences?: readonly OptionDifference[] | undefined;
   /** Machine-readable facts for `--json`: path, offset, expected, actual. */
   readonly data?: Readonly<Record<string, string | number | boolean | null>> | undefined;
@@ -79,13 +79,13 @@ export interface ErrorDetails {
   readonly cause?: unknown;
 }
 
-/** An option that makes the call succeed when it is set, or left out. */
+/** An option that makes the call succeed when it is set or omitted. */
 export interface Remedy {
   /** Its key in the options of the call, such as `plainHttp`, or the key of a limit, such as `layerEntries`. */
   readonly option: string;
   /** What to do with it. */
   readonly change: "set" | "omit";
-  /** A value to set it to, where there is one to suggest. */
+  /** A suggested value, if there is one. */
   readonly value?: string | undefined;
   /** The condition, such as `if the registry has no TLS`. */
   readonly when?: string | undefined;
@@ -93,13 +93,13 @@ export interface Remedy {
   readonly to?: string | undefined;
 }
 
-/** An option that was found with one value and wanted with another. */
+/** An option that was found with one value where another was expected. */
 export interface OptionDifference {
   /** Its key in the options of the call, such as `gridBytes`. */
   readonly option: string;
   /** Its value, as text. */
   readonly found: string;
-  /** The value that was wanted, as text. */
+  /** The expected value, as text. */
   readonly wanted: string;
 }
 
@@ -112,18 +112,18 @@ export abstract class BlessfsError extends Error {
   readonly what: string;
   /** What is wrong with it. */
   readonly why: string;
-  /** What the user can do, where there is something. */
+  /** What the user can do, if anything. */
   readonly hint: string | undefined;
-  /** The key of the option at fault. */
+  /** The key of the offending option. */
   readonly option: string | undefined;
   /** Options that help. */
   readonly remedies: readonly Remedy[];
-  /** Options whose values differ from the wanted ones. */
+  /** Options whose values differ from the expected ones. */
   readonly differences: readonly OptionDifference[];
   /** Facts about the failure, for programs. */
   readonly data: Readonly<Record<string, string | number | boolean | null>>;
 
-  /** The message becomes `WHAT: WHY`. */
+  /** Sets the message to `WHAT: WHY`. */
   constructor(what: string, why: string, details: ErrorDetails = {}) {
     const differences = details.differences ?? [];
     const shown = differences.length === 0 ? "" : `: ${differencesText(differences, (key) => key)}`;
@@ -141,7 +141,7 @@ export abstract class BlessfsError extends Error {
     this.data = details.data ?? {};
   }
 
-  /** Why, for programs: the meaning of each is in `ERROR_CODES`. */
+  /** The reason, for programs; `ERROR_CODES` gives the meaning of each. */
   get code(): ErrorCode {
     const { category, data, cause } = this;
     const system = data["code"] ?? (cause as { readonly code?: unknown } | undefined)?.code;
@@ -152,15 +152,15 @@ export abstract class BlessfsError extends Error {
 
 /** The command line is wrong, or an option has an invalid value. */
 export class UsageError extends BlessfsError {
-  /** Always `UsageError`, however a bundler calls the class. */
+  /** Always `UsageError`, even if a bundler renames the class. */
   override readonly name: string = "UsageError";
   /** Always `usage`. */
   readonly category = "usage";
 }
 
-/** The input is damaged, unsupported or not what it says it is. */
+/** The input is damaged, unsupported or not what it claims to be. */
 export class InputError extends BlessfsError {
-  /** Always `InputError`, however a bundler calls the class. */
+  /** Always `InputError`, even if a bundler renames the class. */
   override readonly name: string = "InputError";
   /** Always `input`. */
   readonly category = "input";
@@ -168,7 +168,7 @@ export class InputError extends BlessfsError {
 
 /** Reading or writing failed: a full disk, a missing permission, a network fault. */
 export class IoError extends BlessfsError {
-  /** Always `IoError`, however a bundler calls the class. */
+  /** Always `IoError`, even if a bundler renames the class. */
   override readonly name: string = "IoError";
   /** Always `io`. */
   readonly category = "io";
@@ -176,7 +176,7 @@ export class IoError extends BlessfsError {
 
 /** The work was interrupted (SIGINT, SIGTERM, an aborted signal). */
 export class InterruptedError extends BlessfsError {
-  /** Always `InterruptedError`, however a bundler calls the class. */
+  /** Always `InterruptedError`, even if a bundler renames the class. */
   override readonly name: string = "InterruptedError";
   /** Always `interrupted`. */
   readonly category = "interrupted";
@@ -201,7 +201,7 @@ export function optionError(option: string, why: string, details: ErrorDetails =
   return new UsageError(option, why, { ...details, option });
 }
 
-/** Differences as the end of a message: `gridBytes 65536 (wanted 131072), label "x" (wanted "")`. */
+/** Formats differences for the end of a message: `gridBytes 65536 (wanted 131072), label "x" (wanted "")`. */
 export function differencesText(
   differences: readonly OptionDifference[],
   nameOf: (option: string) => string,
@@ -211,16 +211,16 @@ export function differencesText(
     .join(", ");
 }
 
-/** The error for an input that exceeds a limit. Its data names the limit, its remedy is to raise it. */
+/** The error for an input that exceeds a limit. Its data names the limit; its remedy is to raise it. */
 export function limitError(what: string, why: string, limit: {
-  /** Its key in the limits of the part that sets it, such as `layerEntries`. */
+  /** Its key in the limits of the part that enforces it, such as `layerEntries`. */
   readonly name: string;
-  /** The largest value that is accepted. */
+  /** The largest accepted value. */
   readonly expected: number;
   readonly actual?: number | undefined;
   /** More facts for the error's data. */
   readonly data?: ErrorDetails["data"] | undefined;
-  /** The limit cannot be raised, because more could not be stored. */
+  /** Whether the limit cannot be raised because larger values cannot be stored. */
   readonly isFixed?: boolean | undefined;
 }): InputError {
   const { name, expected, actual, data, isFixed = false } = limit;
@@ -231,17 +231,20 @@ export function limitError(what: string, why: string, limit: {
   });
 }
 
-/** Throws when a condition that this program guarantees itself does not hold. */
+/** Throws if a condition that the program itself guarantees does not hold. */
 export function invariant(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`Invariant broken: ${message}`);
 }
 
-/** Throws {@linkcode abortError} when the signal has been aborted. */
+/** Throws {@linkcode abortError} if the signal has been aborted. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw abortError(signal);
 }
 
-/** The error of work that a signal ended: its reason, if that is a BlessfsError; else one with the reason as cause. */
+/**
+ * The error for work that a signal stopped: the signal's reason if it is a BlessfsError, otherwise an error with the reason
+ * as its cause.
+ */
 export function abortError({ reason }: AbortSignal): BlessfsError {
   if (reason instanceof BlessfsError) return reason;
   return new InterruptedError("interrupted", "the work was stopped", { cause: reason });

@@ -1,5 +1,5 @@
 /**
- * Progress of work. The library only counts; showing it is up to the caller.
+ * Progress reporting. The library only counts; displaying it is up to the caller.
  *
  * @module
  */
@@ -8,17 +8,17 @@
 export interface ProgressTask {
   /** Counts bytes done. */
   advance(bytes: number): void;
-  /** The work is done, or was given up. */
+  /** The work is finished or was abandoned. */
   end(): void;
 }
 
 /** Receives the pieces of work as they begin. */
 export interface Progress {
-  /** Begins a piece of work; `totalBytes` where it is known. */
+  /** Begins a piece of work; `totalBytes` is given if it is known. */
   begin(name: string, totalBytes?: number): ProgressTask;
 }
 
-/** Shows nothing. */
+/** Reports nothing. */
 export const NO_PROGRESS: Progress = {
   begin: () => ({ advance: () => {}, end: () => {} }),
 };

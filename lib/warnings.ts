@@ -1,28 +1,28 @@
 /**
- * Counts of what is dropped or changed between the input and the image, by kind, with a first example.
+ * Counts whatever is dropped or changed between the input and the image, by kind, with the first example of each.
  *
  * @module
  */
 import { InputError } from "./errors.ts";
 
-/** One kind of warning: how often it came up and where first. */
+/** One kind of warning: how often it occurred, and where it first did. */
 export interface WarningSummary {
   /** A stable camelCase name for scripts, such as `clampedTime`. */
   readonly kind: string;
   /** A sentence for people, about the first case. */
   readonly message: string;
-  /** How many times it came up. */
+  /** How many times it occurred. */
   readonly count: number;
 }
 
-/** Collects warnings by kind; under `strict` the first one is an error instead. */
+/** Collects warnings by kind; with `strict`, the first warning is thrown as an error instead. */
 export class Warnings {
   /** Whether a warning is an error. */
   readonly strict: boolean;
   readonly #byKind = new Map<string, { message: string; count: number }>();
 
   /**
-   * Begins with nothing counted.
+   * Starts with no warnings.
    *
    * @param strict whether `add` throws instead of counting
    */
@@ -30,7 +30,7 @@ export class Warnings {
     this.strict = strict;
   }
 
-  /** Counts a case. `what` names the path (already safe to print), `why` says what was done with it. */
+  /** Counts one case. `what` names the path (already safe to print); `why` says what was done with it. */
   add(kind: string, what: string, why: string, count = 1): void {
     if (this.strict) {
       throw new InputError(what, why, {
@@ -42,7 +42,7 @@ export class Warnings {
     this.include([{ kind, message: `${what}: ${why}`, count }]);
   }
 
-  /** Counts what another one has counted. Under `strict` this one does not throw: the other one did. */
+  /** Adds counts from another collector. This never throws, even with `strict`: the other collector already did. */
   include(list: readonly WarningSummary[]): void {
     for (const { kind, message, count } of list) {
       const known = this.#byKind.get(kind);

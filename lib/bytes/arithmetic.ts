@@ -1,5 +1,5 @@
 /**
- * Whole numbers: rounding, bits, words in bytes, zeros, and sizes as text.
+ * Whole numbers: rounding, bits, words, zeros, and sizes as text.
  *
  * @module
  */
@@ -7,7 +7,7 @@ import { Buffer } from "node:buffer";
 
 const ZEROS = Buffer.alloc(64 << 10);
 
-/** a / b rounded up. Both non-negative, b positive. */
+/** a / b rounded up. Both must be non-negative, and b positive. */
 export function divCeil(a: number, b: number): number {
   return Math.ceil(a / b);
 }
@@ -22,14 +22,14 @@ export function alignDown(value: number, alignment: number): number {
   return Math.floor(value / alignment) * alignment;
 }
 
-/** Whether `value` is a power of two, 1 included. */
+/** Whether `value` is a power of two; 1 counts. */
 export function isPowerOfTwo(value: number): boolean {
   return Number.isSafeInteger(value) && value > 0 && 2 ** Math.round(Math.log2(value)) === value;
 }
 
 /** Whether `bytes[start, end)` are all zeros. */
 export function isZero(bytes: Uint8Array, start = 0, end = bytes.length): boolean {
-  // The first and the last byte of most data say that it is not.
+  // For most data that is not zero, the first or last byte already shows it.
   if (start < end && (bytes[start] !== 0 || bytes[end - 1] !== 0)) return false;
   for (let at = start; at < end; at += ZEROS.length) {
     const piece = bytes.subarray(at, Math.min(at + ZEROS.length, end));
@@ -38,7 +38,7 @@ export function isZero(bytes: Uint8Array, start = 0, end = bytes.length): boolea
   return true;
 }
 
-/** The 32 bits of `value`, each of which then depends on all of them: the last step of MurmurHash3. */
+/** Mixes the 32 bits of `value` so that each result bit depends on all of them: the finaliser of MurmurHash3. */
 export function mixedBits(value: number): number {
   let bits = value;
   bits = Math.imul(bits ^ (bits >>> 16), 0x85ebca6b);
@@ -46,12 +46,15 @@ export function mixedBits(value: number): number {
   return (bits ^ (bits >>> 16)) >>> 0;
 }
 
-/** The 32 bits of `value` moved left by 1 to 31 places, those that fall out coming in at the right; a signed number. */
+/** Rotates the 32 bits of `value` left by 1 to 31 places; the result is signed. */
 export function rotateLeft(value: number, bits: number): number {
   return (value << bits) | (value >>> (32 - bits));
 }
 
-/** The first index below `count` for which `holds`, which must hold for all behind it as well; `count` for none. */
+/**
+ * The first index below `count` for which `holds` is true, or `count` if there is none. `holds` must stay true after it
+ * first is.
+ */
 export function firstIndex(count: number, holds: (index: number) => boolean): number {
   let [low, high] = [0, count];
   while (low < high) {
@@ -62,15 +65,15 @@ export function firstIndex(count: number, holds: (index: number) => boolean): nu
   return low;
 }
 
-/** Whether this machine keeps the low byte of a word first, as ext4 does. Few do not. */
+/** Whether this machine is little-endian, as ext4 is. */
 const IS_LITTLE_ENDIAN = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;
 
 /**
- * The little-endian words of some bytes, a number of whole words. They are the same memory where the machine and the
- * place of the bytes allow it, and a copy elsewhere. An index into an array of words costs a fraction of what four bytes or a
- * DataView cost before a runtime has compiled the loop around it, and much of a short run is over by then.
+ * The little-endian words of `bytes`, whose length must be a multiple of four. The result shares memory if byte order and
+ * alignment allow it, and is a copy otherwise. Until a runtime has compiled the loop around it, indexing an array of words
+ * costs a fraction of reading four bytes or using a DataView, and much of a short run is over by then.
  *
- * @param isLittleEndian what the machine is
+ * @param isLittleEndian the machine's byte order
  */
 export function littleEndianWords(
   bytes: Uint8Array,
@@ -87,7 +90,7 @@ export function littleEndianWords(
 
 const SIZE_UNITS = ["", "K", "M", "G", "T", "P", "E"];
 
-/** A size in the largest unit that it is whole in, and options take: `128K`. */
+/** A size in the largest unit that divides it, in the form that options accept: `128K`. */
 export function shortSize(sizeBytes: number): string {
   let value = sizeBytes;
   let unit = 0;
@@ -98,12 +101,12 @@ export function shortSize(sizeBytes: number): string {
   return `${value}${SIZE_UNITS[unit]}`;
 }
 
-/** A size for people: `512 B`, `128.0 KiB`, `1.5 GiB`. */
+/** A human-readable size: `512 B`, `128.0 KiB`, `1.5 GiB`. */
 export function formatSize(sizeBytes: number): string {
   if (sizeBytes < 1024) return `${Math.round(sizeBytes)} B`;
   let value = sizeBytes;
   let unit = 0;
-  // 1023.95 would be shown as 1024.0, which is 1.0 of the next unit.
+  // 1023.95 would round to 1024.0, which is 1.0 of the next unit.
   while (value >= 1023.95 && unit < SIZE_UNITS.length - 1) {
     value /= 1024;
     unit++;
@@ -112,7 +115,7 @@ export function formatSize(sizeBytes: number): string {
 }
 
 /**
- * A size that has to be exact, such as one that is typed again: `5275648 bytes (5.0 MiB)`.
+ * A size that has to be exact, such as one the user may copy: `5275648 bytes (5.0 MiB)`.
  *
  * @example
  * ```ts

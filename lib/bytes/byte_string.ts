@@ -1,6 +1,6 @@
 /**
- * Names in images are bytes, not text. They are kept as byte strings: strings in which every character is one byte
- * (0x00 to 0xff). Such strings are compact, work as map keys, and compare in byte order with `<`.
+ * Names in images are bytes, not text. They are kept as byte strings, in which every character is one byte (0x00 to 0xff).
+ * Such strings are compact, work as map keys, and compare in byte order with `<`.
  *
  * @module
  */
@@ -12,7 +12,7 @@ export type ByteString = string;
 const utf8 = new TextEncoder();
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true });
 
-/** The bytes `[start, end)` as a byte string. */
+/** Converts the bytes `[start, end)` to a byte string. */
 export function byteStringFromBytes(bytes: Uint8Array, start = 0, end = bytes.length): ByteString {
   const view = Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start);
   return view.toString("latin1");
@@ -30,7 +30,7 @@ export function byteStringFromText(text: string): ByteString {
   return byteStringFromBytes(utf8.encode(text));
 }
 
-/** Ordinary text when the bytes are UTF-8; undefined otherwise. */
+/** The text, if the bytes are valid UTF-8; undefined otherwise. */
 export function textFromByteString(text: ByteString): string | undefined {
   try {
     return strictUtf8.decode(bytesFromByteString(text));
@@ -40,8 +40,8 @@ export function textFromByteString(text: ByteString): string | undefined {
 }
 
 /**
- * A byte string made safe for a terminal or a log: UTF-8 is shown as it is, every other byte and every control
- * character as `\xNN` (C0, DEL) or `\u{N}` (C1 and the characters that turn text around).
+ * Makes a byte string safe for a terminal or a log. UTF-8 is shown as is; other bytes and control characters become `\xNN`
+ * (C0, DEL) or `\u{N}` (C1 and bidirectional controls).
  *
  * @example
  * ```ts
@@ -68,13 +68,14 @@ function hexByte(value: number): string {
   return value.toString(16).padStart(2, "0");
 }
 
-/** What JSON allows as it is, and a terminal takes for a command or turns the text around with. */
+/** Characters that JSON allows unescaped but that control a terminal or change text direction. */
 const COMMANDS = /[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
 /**
- * A document with every such character escaped, which means the same: JSON.stringify escapes those below 0x20 only.
+ * Serialises a document with those characters escaped too; JSON.stringify escapes only the ones below 0x20. The meaning is
+ * unchanged.
  *
- * @param indent spaces for each level; all in one line when left out
+ * @param indent spaces for each level; everything is on one line if omitted
  */
 export function plainJson(document: unknown, indent?: number): string {
   return JSON.stringify(document, undefined, indent).replace(
@@ -83,11 +84,11 @@ export function plainJson(document: unknown, indent?: number): string {
   );
 }
 
-/** Texts that are longer lose their middle in messages. */
+/** Longer texts are cut in the middle in messages. */
 const SHOWN_TEXT_CHARACTERS = 1000;
 const SHOWN_END_CHARACTERS = 200;
 
-/** Ordinary text made safe for a terminal, and not longer than anybody reads. */
+/** Makes ordinary text safe for a terminal and cuts it to a readable length. */
 export function displayText(text: string): string {
   const start = SHOWN_TEXT_CHARACTERS - SHOWN_END_CHARACTERS;
   const shown = text.length <= SHOWN_TEXT_CHARACTERS

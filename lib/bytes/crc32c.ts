@@ -1,8 +1,8 @@
 /**
- * CRC-32C (Castagnoli) on the raw register, as ext4 uses it: any start value, no final inversion. The sums are those of
- * hash-wasm; this module gives its hasher the start value that it has no argument for.
+ * CRC-32C (Castagnoli) on the raw register, as ext4 uses it: any start value, no final inversion. hash-wasm computes the
+ * sums; this module sets the start value, which its interface does not offer.
  *
- * The hasher is made when the module is loaded, so that everybody else can call {@linkcode crc32c} without waiting.
+ * The hasher is created when the module loads, so that {@linkcode crc32c} is synchronous.
  *
  * @module
  */
@@ -10,12 +10,12 @@ import process from "node:process";
 import { createCRC32 } from "hash-wasm";
 
 const CASTAGNOLI_REFLECTED = 0x82f63b78;
-/** A saved state is the id of the hash function, then the complement of the register, low byte first. */
+/** A saved state is the id of the hash function followed by the complement of the register, low byte first. */
 const REGISTER_OFFSET = 4;
 const DIGIT_0 = 0x30;
 const LETTER_A = 0x61;
 /**
- * A binary digest is an array with a buffer of its own. In V8 that takes five times as long as the text, and has to be
+ * A binary digest is an array with its own buffer. In V8 that takes five times as long as text and has to be garbage
  * collected; in Bun's engine it takes half as long.
  */
 const TAKES_TEXT = process.versions["bun"] === undefined;
@@ -24,8 +24,8 @@ const hasher = await createCRC32(CASTAGNOLI_REFLECTED);
 const state = hasher.init().save();
 
 /**
- * The raw register after feeding `parts` into a register that starts at `seed`. A call costs about a quarter of a microsecond
- * beside its bytes: give it the parts of a structure in one call.
+ * The raw register after feeding `parts` into a register that starts at `seed`. Each call has an overhead of about a
+ * quarter of a microsecond: pass the parts of a structure in one call.
  */
 export function crc32c(seed: number, ...parts: readonly Uint8Array[]): number {
   const start = ~seed;
@@ -39,10 +39,10 @@ export function crc32c(seed: number, ...parts: readonly Uint8Array[]): number {
 }
 
 /**
- * {@linkcode crc32c} for many structures of one length with one start value, in half of the time a call.
+ * {@linkcode crc32c} for many structures of one length and one start value, in half the time per call.
  *
- * A CRC is linear: another start value changes the sums of all inputs of one length by the same bits. So the hasher
- * starts where it starts by itself, which costs less than to give it a state.
+ * A CRC is linear: a different start value changes the sums of all inputs of one length by the same bits. So the hasher
+ * uses its default start value, which is cheaper than loading a state.
  */
 export function crc32cOfLength(
   seed: number,
@@ -54,12 +54,12 @@ export function crc32cOfLength(
 }
 
 /**
- * What a register becomes by so many bytes of zeros. Sums of parts are joined by it: that of two parts is the sum of the
- * second one, begun with 0, changed (xor) by that of the first one behind as many zeros as the second has bytes.
+ * How a register changes when `lengthBytes` zero bytes follow. It combines sums: the sum of two parts is the second part's
+ * sum (started at 0) xor the first part's sum followed by as many zeros as the second part has bytes.
  */
 export function crc32cBehindZeros(lengthBytes: number): (register: number) => number {
   const zeros = new Uint8Array(lengthBytes);
-  // Each bit of a register changes the result by itself: a table for each of its bytes.
+  // Each bit of a register affects the result independently: one table for each byte.
   const bits = Array.from({ length: 32 }, (_, bit) => crc32c(2 ** bit, zeros));
   const tables = new Uint32Array(4 * 256);
   for (let i = 0; i < tables.length; i++) {

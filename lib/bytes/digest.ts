@@ -11,10 +11,10 @@ import { InputError } from "../errors.ts";
 /** The algorithms that the specification registers. */
 export type DigestAlgorithm = "sha256" | "sha512";
 
-/** A digest that was checked, so that both parts are safe in a path. */
+/** A validated digest; both parts are safe to use in a path. */
 export interface ParsedDigest {
   readonly algorithm: DigestAlgorithm;
-  /** Lower-case hex of exactly the algorithm's length. */
+  /** Lower-case hex of the algorithm's exact length. */
   readonly hex: string;
 }
 
@@ -22,10 +22,10 @@ const HEX_LENGTHS: ReadonlyMap<string, number> = new Map([["sha256", 64], ["sha5
 const DIGEST_GRAMMAR = /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+$/;
 
 /**
- * Checks a digest before it is used in a path or compared.
+ * Validates a digest before it is used in a path or compared.
  *
- * @param what the document that the digest stands in, for the error
- * @throws {InputError} when it is not a digest, or one of an algorithm that is not supported
+ * @param what the document that contains the digest, for the error
+ * @throws {InputError} if it is not a digest, or its algorithm is not supported
  */
 export function parseDigest(text: string, what: string): ParsedDigest {
   const shown = JSON.stringify(text.slice(0, 160)).replace(/[^\x20-\x7e]/g, "?");
@@ -52,7 +52,7 @@ export function parseDigest(text: string, what: string): ParsedDigest {
   return { algorithm: algorithm as DigestAlgorithm, hex };
 }
 
-/** Computes the digest of bytes that come in pieces. */
+/** Computes the digest of bytes that arrive in pieces. */
 export class Digester {
   readonly algorithm: DigestAlgorithm;
   readonly #hash: Hash;
@@ -66,13 +66,13 @@ export class Digester {
     this.#hash.update(bytes);
   }
 
-  /** Ends the computation. */
+  /** Finishes the computation. */
   digest(): string {
     return `${this.algorithm}:${this.#hash.digest("hex")}`;
   }
 }
 
-/** The digest of bytes at hand. */
+/** The digest of a byte array. */
 export function digestOf(bytes: Uint8Array, algorithm: DigestAlgorithm = "sha256"): string {
   const digester = new Digester(algorithm);
   digester.update(bytes);
@@ -81,22 +81,22 @@ export function digestOf(bytes: Uint8Array, algorithm: DigestAlgorithm = "sha256
 
 const UUID_PATTERN = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
-/** 16 bytes in the usual form. */
+/** Formats 16 bytes in the usual UUID form. */
 export function formatUuid(uuid: Uint8Array): string {
   const hex = Buffer.from(uuid).toString("hex");
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
-/** The 16 bytes of a UUID in its usual form; undefined for anything else. */
+/** The 16 bytes of a UUID in the usual form; undefined for anything else. */
 export function uuidBytes(text: string): Uint8Array | undefined {
   if (!UUID_PATTERN.test(text)) return undefined;
   return new Uint8Array(Buffer.from(text.replaceAll("-", ""), "hex"));
 }
 
 /**
- * A UUID of version 8 (RFC 9562, section 5.8) that equal content always gets.
+ * A version 8 UUID (RFC 9562, section 5.8) that depends only on the purpose and the content.
  *
- * @param purpose keeps the UUIDs apart that different things of one content have
+ * @param purpose distinguishes the UUIDs of different things with the same content
  */
 export function derivedUuid(purpose: string, content: Uint8Array | string): Uint8Array {
   const digest = createHash("sha256").update(`${purpose}\n`).update(content).digest();

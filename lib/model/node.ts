@@ -1,6 +1,6 @@
 /**
- * A file tree in memory. Hard links are one node object under several names. The content of a regular file is where its
- * bytes are stored, and which of its blocks are not zero.
+ * A file tree in memory. Hard links are one node object under several names. A regular file's content is recorded as where
+ * its bytes are stored and which of its blocks are not zero.
  *
  * @module
  */
@@ -8,9 +8,9 @@ import type { ByteString } from "../bytes/byte_string.ts";
 import { firstIndex } from "../bytes/arithmetic.ts";
 import { type RandomReader, readExactly } from "../io/random_reader.ts";
 
-/** An extended attribute. ACLs are in the format of the system calls. */
+/** An extended attribute. ACLs are in the system call format. */
 export interface Xattr {
-  /** With its prefix: `user.x`, `security.capability`. */
+  /** Including its prefix: `user.x`, `security.capability`. */
   readonly name: ByteString;
   /** Binary; may be empty. */
   readonly value: Uint8Array;
@@ -28,13 +28,13 @@ export interface NodeAttributes {
   readonly mtimeSeconds: number;
   /** 0 to 999,999,999, added to mtimeSeconds. */
   readonly mtimeNanoseconds: number;
-  /** In byte order of the names, each name once. */
+  /** Sorted by name in byte order; names are unique. */
   readonly xattrs: readonly Xattr[];
 }
 
-/** The origin of a node, for orders that follow the layers. */
+/** The origin of a node, used to order payload by layer. */
 export interface NodeOrigin {
-  /** From 0 at the bottom. */
+  /** Counted from 0 at the bottom. */
   readonly layerIndex: number;
   /** Index in the layer's tar, from 0. */
   readonly entryIndex: number;
@@ -44,11 +44,10 @@ export interface NodeOrigin {
 export interface NodeBase {
   /** Mode, owner, time and extended attributes. */
   attributes: NodeAttributes;
-  /** The entry that it was made from. */
+  /** The entry the node was made from. */
   origin: NodeOrigin;
   /**
-   * The lowest layer that had anything at its path, even another node; 0 if not set. Only the order of payload depends
-   * on it.
+   * The lowest layer that had anything at this path, even another node; 0 if not set. It affects only the order of payload.
    */
   firstLayer?: number | undefined;
 }
@@ -73,13 +72,13 @@ export interface FileNode extends NodeBase {
 export interface SymlinkNode extends NodeBase {
   /** Always `symlink`. */
   readonly kind: "symlink";
-  /** Exactly as it was given. */
+  /** Exactly as given. */
   readonly target: ByteString;
 }
 
 /** A device, fifo or socket. */
 export interface SpecialNode extends NodeBase {
-  /** Which of them. */
+  /** Which one. */
   readonly kind: "characterDevice" | "blockDevice" | "fifo" | "socket";
   /** 0 unless it is a device. */
   readonly deviceMajor: number;
@@ -96,24 +95,24 @@ export interface FileTree {
   readonly root: DirectoryNode;
 }
 
-/** Names of a directory in byte order. */
+/** A directory's entries, sorted by name in byte order. */
 export function sortedChildren({ children }: DirectoryNode): [ByteString, TreeNode][] {
   return sortedNames(children.keys()).map((name) => [name, children.get(name)!]);
 }
 
-/** Names in byte order; fast if they are in order already, as from a sorted tar. */
+/** Names in byte order; fast if they are already sorted, as in a sorted tar. */
 export function sortedNames(given: Iterable<ByteString>): ByteString[] {
   const names = [...given];
   for (let i = 1; i < names.length; i++) {
-    // Strings compare by their characters, which are bytes here.
+    // Each character is one byte, so comparing strings compares bytes.
     if (names[i]! < names[i - 1]!) return names.sort();
   }
   return names;
 }
 
 /**
- * Visits every name of a tree once, a directory before its children, in byte order of the names. A node with several hard
- * links is visited once for each. Not recursive, so that depth is only bounded by memory.
+ * Visits every name in a tree once, directories before their children, names in byte order. A node with several hard links
+ * is visited once for each. It is not recursive, so only memory limits the depth.
  */
 export function* walkTree(tree: FileTree): Generator<{ path: ByteString; node: TreeNode }> {
   const pending: { path: ByteString; node: TreeNode }[] = [{ path: "", node: tree.root }];
@@ -128,14 +127,14 @@ export function* walkTree(tree: FileTree): Generator<{ path: ByteString; node: T
   }
 }
 
-/** The block size of every image that is written, and of the runs of payload. */
+/** The block size of every image written and of the runs of payload. */
 export const BLOCK_SIZE_BYTES = 4096;
 
-/** A range of a file that is stored. Between segments there are zeros. */
+/** A stored range of a file. The gaps between segments are zeros. */
 export interface DataSegment {
-  /** Where in the file. */
+  /** Offset in the file. */
   readonly fileOffset: number;
-  /** Where in the store. */
+  /** Offset in the store. */
   readonly storeOffset: number;
   /** How many bytes. */
   readonly lengthBytes: number;
@@ -155,7 +154,7 @@ export interface PayloadIndex {
   readonly sizeBytes: number;
   /** Ascending, disjoint. */
   readonly segments: readonly DataSegment[];
-  /** The blocks with a byte that is not zero: ascending, disjoint, never touching. All other blocks are holes. */
+  /** The blocks that contain a nonzero byte: ascending, disjoint, never adjacent. All other blocks are holes. */
   readonly dataRuns: readonly BlockRun[];
   /** CRC-32 (as in zip) of the bytes of the data runs, padded to whole blocks. */
   readonly contentHash: number;
@@ -163,7 +162,7 @@ export interface PayloadIndex {
 
 /** A payload index and the store that its segments point into. */
 export interface Payload extends PayloadIndex {
-  /** What the segments' store offsets point into. */
+  /** The store that the segments' offsets refer to. */
   readonly store: RandomReader;
 }
 
@@ -175,23 +174,23 @@ export const EMPTY_PAYLOAD_INDEX: PayloadIndex = {
   contentHash: 0,
 };
 
-/** The one segment of a file that is stored whole, from the start of a store; none for an empty file. */
+/** The single segment of a file stored contiguously at the start of a store; none for an empty file. */
 export function wholeSegment(sizeBytes: number): readonly DataSegment[] {
   return sizeBytes === 0 ? [] : [{ fileOffset: 0, storeOffset: 0, lengthBytes: sizeBytes }];
 }
 
-/** Most files are small and without holes: those of up to this many blocks share their runs. */
+/** Most files are small and have no holes: files of up to this many blocks share their run objects. */
 const SHARED_RUNS_MAX = 64;
 const sharedRuns: (readonly BlockRun[])[] = [];
 
-/** The data runs of a file with data in its first `blockCount` blocks and nowhere else. */
+/** The data runs of a file whose data fills its first `blockCount` blocks and nothing else. */
 export function runFromStart(blockCount: number): readonly BlockRun[] {
   if (blockCount > SHARED_RUNS_MAX) return [{ startBlock: 0, blockCount }];
   return sharedRuns[blockCount] ??= Object.freeze([Object.freeze({ startBlock: 0, blockCount })]);
 }
 
 /**
- * Fills `target` with the file's bytes from `fileOffset`; zeros in holes and past the end.
+ * Fills `target` with the file's bytes from `fileOffset` on; holes and anything past the end read as zeros.
  *
  * @param store another way to read the payload's store
  */
@@ -224,12 +223,11 @@ export function readPayload(
   if (filled < end) target.fill(0, filled - fileOffset);
 }
 
-/** The size of the pieces of a stream. */
 const STREAM_PIECE_BYTES = 256 << 10;
 
 /**
- * The bytes of a file from its first to its last, as a stream; zeros for holes. Its store must stay open until the stream has
- * ended or was cancelled.
+ * The bytes of a file as a stream, from first to last, with zeros for holes. The store must stay open until the stream
+ * ends or is cancelled.
  *
  * @example
  * ```ts

@@ -1,7 +1,7 @@
 /**
- * Builds one tree from all layers of an image, each applied by the rules of the OCI image-spec (layer.md, "Applying
- * Changesets"). Whiteouts come first, wherever they are in the tar, and so hide names of lower layers only; then the
- * entries, in order; last the hard links that precede their targets.
+ * Builds one tree from all layers of an image, applying each by the rules of the OCI image-spec (layer.md, "Applying
+ * Changesets"). Whiteouts are applied first, wherever they are in the tar, so that they hide only names from lower layers;
+ * then the entries, in order; last the hard links that precede their targets.
  *
  * @module
  */
@@ -44,18 +44,18 @@ import {
 
 export type { TreeLayer } from "./layer.ts";
 
-/** The time of what states none. */
+/** The default time. */
 export const EPOCH: NodeTime = { seconds: 0, nanoseconds: 0 };
 
 /** Options of {@link buildTree}. */
 export interface BuildTreeOptions {
-  /** Counts what is changed or left out; default: one of its own. */
+  /** Counts what is changed or left out; a new collector by default. */
   readonly warnings?: Warnings | undefined;
-  /** Modification time of directories that no entry describes, the root among them; default: 1970-01-01. */
+  /** Modification time of directories that no entry describes, including the root; default: 1970-01-01. */
   readonly defaultTime?: NodeTime | undefined;
   /** Owner of those directories; default 0:0. */
   readonly defaultOwner?: NodeOwner | undefined;
-  /** Bounds on the tree; what is not given is the default. */
+  /** Limits on the tree; missing ones use the defaults. */
   readonly limits?: Partial<TreeLimits> | undefined;
 }
 
@@ -63,11 +63,11 @@ export interface BuildTreeOptions {
  * Applies the layers, the lowest first, to an empty root (0755 0:0).
  *
  * Hard links keep their identity across layers; the attributes in their own headers are ignored, since some writers leave
- * them empty. Warnings of what is dropped or changed: `clampedPath`, `duplicatePath`, `replacedParent`,
+ * them empty. Warnings about dropped or changed entries: `clampedPath`, `duplicatePath`, `replacedParent`,
  * `unsupportedXattr`, `skippedAufsMetadata`.
  *
- * @throws InputError for entries that no tree can have, and for what the limits forbid; the message names the
- * entry, the layer, and the entry's offset
+ * @throws InputError for entries that cannot exist in a tree or that exceed a limit; the message names the entry, the
+ * layer, and the entry's offset
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -96,13 +96,16 @@ export function buildTree(
   return growingTree(layers, options).tree;
 }
 
-/** A tree of some layers, and what applies one more to it: the tree is changed in place, and unusable after an error. */
+/**
+ * A tree of the layers so far and a function that applies another. The tree is changed in place and is unusable after an
+ * error.
+ */
 export interface GrowingTree {
   readonly tree: FileTree;
   readonly apply: (layer: TreeLayer, warnings: Warnings) => void;
 }
 
-/** Builds a tree as {@link buildTree} does, with more layers to come. */
+/** Builds a tree as {@link buildTree} does, but accepts further layers. */
 export function growingTree(
   layers: readonly TreeLayer[],
   options: BuildTreeOptions = {},
@@ -121,7 +124,7 @@ export function growingTree(
   return { tree, apply };
 }
 
-/** A root without children, as it is before the first layer. */
+/** A root without children, the state before the first layer. */
 export function emptyTree(defaultTime: NodeTime, defaultOwner?: NodeOwner): FileTree {
   const attributes = impliedDirectoryAttributes(defaultTime, defaultOwner);
   return { root: emptyDirectory(attributes, { layerIndex: 0, entryIndex: 0 }) };
@@ -129,7 +132,7 @@ export function emptyTree(defaultTime: NodeTime, defaultOwner?: NodeOwner): File
 
 /** A hard link that precedes its target. */
 export interface DeferredLink extends Dentry {
-  /** Normalised names of the target. */
+  /** The target's normalised path. */
   readonly target: readonly ByteString[];
   /** Names the entry in messages. */
   readonly what: () => string;
@@ -140,41 +143,41 @@ export interface LinkTarget extends Dentry {
   readonly node: TreeNode | undefined;
 }
 
-/** What {@link DeferredLinks.settle} asks of the layer. */
+/** The lookup that {@link DeferredLinks.settle} uses. */
 export interface LinkResolver {
   /** Undefined when the target's directory does not exist. */
   readonly find: (link: DeferredLink) => LinkTarget | undefined;
   readonly add: (link: DeferredLink, target: LinkTarget, node: TreeNode) => void;
 }
 
-/** The hard links of one layer that precede their targets. Their names are free meanwhile. */
+/** The hard links of one layer that precede their targets. Until they are settled, their names are unused. */
 export class DeferredLinks {
   readonly #links = new DentryMap<DeferredLink>();
 
-  /** Defers a link, in place of an earlier one with the same name. */
+  /** Defers a link, replacing an earlier one with the same name. */
   add(link: DeferredLink): void {
     this.#links.set(link, link);
   }
 
-  /** Whether a link of that name is deferred. */
+  /** Whether a link with that name is deferred. */
   has(dentry: Dentry): boolean {
     return this.#links.get(dentry) !== undefined;
   }
 
-  /** Drops the link, because a later entry has the same name. */
+  /** Drops the link because a later entry has the same name. */
   cancel(dentry: Dentry): void {
     this.#links.delete(dentry);
   }
 
   /**
-   * Adds all links, each after the link that it points to. Linear in their number.
+   * Adds all links, each after the link it points to, in linear time.
    *
-   * @throws InputError when a target does not exist, or links form a cycle
+   * @throws InputError if a target does not exist or links form a cycle
    */
   settle(resolver: LinkResolver): void {
     const queue = this.#links.values();
     const waiting = new DentryMap<DeferredLink[]>();
-    // The queue grows while it is processed: each link is followed by those that wait for it.
+    // The queue grows as it is processed: each link is followed by the links waiting for it.
     for (const link of queue) {
       const target = resolver.find(link);
       if (!target) continue;
@@ -194,7 +197,7 @@ export class DeferredLinks {
   }
 }
 
-/** The error for a hard link to a name that does not exist. */
+/** The error for a hard link whose target does not exist. */
 export function missingTarget(link: DeferredLink): InputError {
   return new InputError(
     link.what(),
@@ -203,7 +206,7 @@ export function missingTarget(link: DeferredLink): InputError {
   );
 }
 
-/** A map from names in directories. */
+/** Maps directory entries (a directory and a name) to values. */
 class DentryMap<V> {
   readonly #byDirectory = new Map<DirectoryNode, Map<ByteString, V>>();
 
@@ -227,9 +230,9 @@ class DentryMap<V> {
 }
 
 /**
- * Applies a layer to `context.tree`, which is changed in place and unusable after an error.
+ * Applies a layer to `context.tree`, which is changed in place and is unusable after an error.
  *
- * @throws InputError for entries that no tree can have, and for what the limits forbid
+ * @throws InputError for entries that cannot exist in a tree or that exceed a limit
  */
 export function applyLayer(layer: TreeLayer, context: ApplyContext): void {
   new LayerApplier(layer, context).run();
@@ -252,9 +255,9 @@ class LayerApplier {
   readonly #deferred = new DeferredLinks();
   /** Directories of this layer that no entry has described yet. */
   readonly #implied = new Set<TreeNode>();
-  /** Names given by hard links: their nodes may be of lower layers. */
+  /** Names created by hard links: their nodes may be from lower layers. */
   readonly #linkNames = new Map<DirectoryNode, Set<ByteString>>();
-  /** The names that the files kept by AUFS got so far. */
+  /** The names given so far to the files that AUFS kept. */
   readonly #aufsDentries = new Map<ByteString, Dentry & { readonly node: TreeNode }>();
   #markers: LayerMarkers = NO_MARKERS;
   #rootDescribed = false;
@@ -329,7 +332,7 @@ class LayerApplier {
     }
     this.#noteReplacement(dentry, existing);
     const node = nodeOf(entry, this.#origin(), this.#layer.store, this.#entryContext);
-    // Only in a complete tree: for a layer, the layers below decide.
+    // Only in a complete tree: within a layer, the layers below decide.
     if (entry.firstLayer !== undefined && !this.#layer.whiteouts) {
       node.firstLayer = entry.firstLayer;
     }
@@ -340,14 +343,14 @@ class LayerApplier {
     }
   }
 
-  /** Whether the entry was added by a path that leads to a directory, which it stands for then. */
+  /** Whether the entry was added by path, and that path leads to a directory, which the entry then describes. */
   #isPlaced(entry: TarEntry, names: readonly ByteString[]): boolean {
     const rule = this.#layer.added?.get(this.#entryIndex);
     if (rule === undefined) return false;
     const found = this.#walker.walk(names, names.length, this.#findRules, this.#what);
     if (found === undefined) return false;
     if (entry.kind !== "directory") {
-      // A link may take the place of a link.
+      // A link may replace a link.
       if (entry.kind === "symlink" && this.#findTarget(names, this.#what)?.node !== found) {
         return false;
       }
@@ -393,7 +396,7 @@ class LayerApplier {
     }
     const target = this.#findTarget(names, this.#what);
     if (target?.node) return this.#addLink(dentry, target, target.node);
-    // The name is taken from now on: no path or link may lead to its former node any more.
+    // From here on the name is taken: no path or link may lead to its former node.
     this.#noteReplacement(dentry, dentry.directory.children.get(dentry.name));
     this.#context.firstLayers?.noteRemoval(dentry);
     this.#context.changes?.noteName(dentry.directory, dentry.name);
@@ -401,7 +404,7 @@ class LayerApplier {
     this.#deferred.add({ ...dentry, target: names, what: this.#what });
   }
 
-  /** Looks up a path without following its last name. */
+  /** Looks up a path without following its last component. */
   #findTarget(names: readonly ByteString[], what: () => string): LinkTarget | undefined {
     const { tree } = this.#context;
     if (names.length === 0) return { directory: tree.root, name: "", node: tree.root };
@@ -430,7 +433,8 @@ class LayerApplier {
   }
 
   /**
-   * A link to a file that AUFS kept for its hard links. Docker makes a copy for each; here they are hard links again.
+   * Adds a link to a file that AUFS kept for its hard links. Docker copies the file for each; here they become hard links
+   * again.
    */
   #addAufsLink(dentry: Dentry, fileName: ByteString): void {
     const known = this.#aufsDentries.get(fileName);
@@ -445,7 +449,7 @@ class LayerApplier {
     this.#aufsDentries.set(fileName, { ...dentry, node });
   }
 
-  /** Assigns the name to a node; its former node keeps its other names. */
+  /** Assigns the name to a node; the former node keeps its other names. */
   #setName(dentry: Dentry, node: TreeNode): void {
     const { directory, name } = dentry;
     const { directoryNames } = this.#context.budget.limits;
@@ -461,7 +465,7 @@ class LayerApplier {
     directory.children.set(name, node);
   }
 
-  /** Creates a directory that the path of the current entry needs. */
+  /** Creates a directory needed by the current entry's path. */
   #implyDirectory(
     parent: DirectoryNode,
     name: ByteString,
@@ -486,7 +490,7 @@ class LayerApplier {
     return directory;
   }
 
-  /** Warns if assigning the name drops something of this same layer. */
+  /** Warns if assigning the name drops something from this same layer. */
   #noteReplacement(dentry: Dentry, existing: TreeNode | undefined): void {
     if (this.#noteDuplicate(dentry, existing)) return;
     if (existing?.kind === "directory" && holdsLayer(existing, this.#context.layerIndex)) {
@@ -531,7 +535,7 @@ class LayerApplier {
   }
 }
 
-/** Whether anything below the directory is of that layer. */
+/** Whether anything below the directory comes from that layer. */
 function holdsLayer(directory: DirectoryNode, layerIndex: number): boolean {
   const pending = [directory];
   for (let next = pending.pop(); next; next = pending.pop()) {

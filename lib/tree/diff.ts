@@ -1,9 +1,9 @@
 /**
  * The OCI layer that turns one tree into another (OCI image-spec, layer.md, "Change Types").
  *
- * It contains only what differs. A file with several names is included with all of them or not at all, so that no hard link
- * points into a lower layer, where not every tool can follow it. A directory of which nothing is kept becomes opaque, instead
- * of having a whiteout for each name.
+ * It contains only the differences. A file with several names is included under all of them or none, so that no hard link
+ * points into a lower layer, where not every tool can follow it. A directory of which nothing is kept becomes opaque
+ * rather than having a whiteout for each name.
  *
  * @module
  */
@@ -28,11 +28,11 @@ import { NodeNamer, opaqueItem, refuseMarkerName, type TarItem, whiteoutItem } f
 
 /** Numbers of names that differ. */
 export interface DiffCounts {
-  /** Names that only the second tree has. */
+  /** Names that are only in the second tree. */
   added: number;
-  /** Names that only the first tree has; a removed directory counts once. */
+  /** Names that are only in the first tree; a removed directory counts once. */
   removed: number;
-  /** Names that both have, with another kind, attributes, content or links. */
+  /** Names in both trees whose kind, attributes, content or links differ. */
   changed: number;
 }
 
@@ -52,9 +52,9 @@ export interface DiffOptions {
 const YIELD_AFTER_NODES = 256;
 
 /**
- * Compares two trees. Files whose sizes and checksums agree are read and compared byte for byte.
+ * Compares two trees. Files with equal sizes and checksums are read and compared byte by byte.
  *
- * @throws InputError when a name of the difference begins with `.wh.`
+ * @throws InputError if a name in the difference begins with `.wh.`
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -83,7 +83,7 @@ export async function diffTrees(
   return new TreeDiffer(kept, options.warnings).run(before, after);
 }
 
-/** The nodes of the second tree, except directories, that are the same in the first under all their names. */
+/** The nodes of the second tree, except directories, that are identical in the first under all their names. */
 async function keptNodes(
   before: FileTree,
   after: FileTree,
@@ -91,7 +91,7 @@ async function keptNodes(
 ): Promise<ReadonlySet<TreeNode>> {
   const former = new Map<ByteString, TreeNode>();
   for (const { path, node } of walkTree(before)) former.set(path, node);
-  /** For each node, the one that the first tree has under all of its names so far. */
+  /** For each node, its counterpart in the first tree under all names seen so far. */
   const candidates = new Map<TreeNode, TreeNode | undefined>();
   for (const { path, node } of walkTree(after)) {
     if (node.kind === "directory") continue;
@@ -103,7 +103,7 @@ async function keptNodes(
   const taken = new Set<TreeNode>();
   let count = 0;
   for (const [node, found] of candidates) {
-    // Two nodes that were one are not both kept.
+    // At most one of two nodes that were a single one is kept.
     if (found === undefined || taken.has(found) || !equalAttributes(found, node)) continue;
     if (!await equalContent(found, node, signal)) continue;
     kept.add(node);
@@ -115,7 +115,7 @@ async function keptNodes(
   return kept;
 }
 
-/** A directory that both trees have, or one that only the second has. */
+/** A directory in both trees, or only in the second. */
 interface Pair {
   readonly path: ByteString;
   readonly before: TreeNode | undefined;
@@ -142,7 +142,7 @@ class TreeDiffer {
     return { items: this.#items, counts: this.#counts };
   }
 
-  /** Adds the entries for one name, and returns its children. */
+  /** Adds the entries for one name and returns its children. */
   #compare({ path, before, after }: Pair): Pair[] {
     if (after.kind !== "directory") {
       if (!this.#kept.has(after)) this.#mention(path, before, after);
@@ -177,7 +177,7 @@ class TreeDiffer {
     if (item !== undefined) this.#items.push(item);
   }
 
-  /** Whether nothing of a directory is kept and more than one name would need a whiteout. */
+  /** Whether nothing in a directory is kept and it would take more than one whiteout. */
   #isReplaced(before: DirectoryNode, after: DirectoryNode): boolean {
     let goneCount = 0;
     for (const [name, old] of before.children) {
@@ -213,7 +213,7 @@ export function equalAttributes(a: TreeNode, b: TreeNode): boolean {
     equalTimes(first, second) && equalXattrs(first, second);
 }
 
-/** Whether two times are the same, or one is what ext4 makes of the other, which it cannot hold. */
+/** Whether two times are equal, or one is the other clamped to the range of ext4. */
 function equalTimes(a: NodeAttributes, b: NodeAttributes): boolean {
   const [first, second] = [timeOf(a), timeOf(b)];
   return isSame(first, second) || isSame(clampTimestamp(first), second) ||
@@ -237,7 +237,7 @@ function equalXattrs(a: NodeAttributes, b: NodeAttributes): boolean {
 
 /**
  * Whether two nodes have the same content: the bytes of files, the targets of symlinks, the numbers of devices; for
- * directories only the kind. Bytes are read only if everything else is equal.
+ * directories only the kind. Bytes are read only if everything else matches.
  */
 export async function equalContent(
   a: TreeNode,

@@ -1,6 +1,6 @@
 /**
- * Takes names out of a tree by patterns in the syntax of .dockerignore files. The last pattern that a name matches decides,
- * and one that begins with `!` keeps the name. A directory goes if nothing that is kept lies in it.
+ * Removes names from a tree by patterns in .dockerignore syntax. The last matching pattern decides; one that begins with
+ * `!` keeps the name. A directory is removed if nothing inside it is kept.
  *
  * @module
  */
@@ -9,34 +9,34 @@ import { type ByteString, textFromByteString } from "../bytes/byte_string.ts";
 import { optionError, throwIfAborted } from "../errors.ts";
 import { type DirectoryNode, type FileTree, type TreeNode, walkTree } from "../model/node.ts";
 
-/** A pattern, and which paths it matches. */
+/** A pattern and the test for paths it matches. */
 export interface ExcludePattern {
-  /** As it was given. */
+  /** As given. */
   readonly text: string;
-  /** Whether it keeps what it matches. */
+  /** Whether matching names are kept. */
   readonly keeps: boolean;
-  /** Whether it matches a path, or a directory that the path lies in. Paths have no slash in front. */
+  /** Whether the pattern matches the path or one of its parent directories. Paths have no leading slash. */
   readonly matches: (path: string) => boolean;
 }
 
-/** What came of it. */
+/** The result of an exclusion. */
 export interface Exclusion {
-  /** Names that were taken out; one for each, also below a directory that went. */
+  /** The number of names removed, including every name inside a removed directory. */
   readonly removedNames: number;
   /** Patterns that matched no name. */
   readonly unmatched: readonly string[];
 }
 
-/** What of the library is used; its own types say less. */
+/** The part of the library's interface that is used; its own types omit some of it. */
 interface Matcher {
   add(pattern: string): Matcher;
   ignores(path: string): boolean;
 }
 
 /**
- * Reads patterns.
+ * Parses patterns.
  *
- * @throws {UsageError} for one that is empty or not a pattern
+ * @throws {UsageError} if one is empty or invalid
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -55,7 +55,7 @@ export async function parsePatterns(texts: readonly string[]): Promise<ExcludePa
     const pattern = (keeps ? trimmed.slice(1) : trimmed).trim();
     if (pattern === "" || pattern.startsWith("#")) throw patternFault(text);
     const matcher = create({ ignorecase: false }).add(literal(pattern));
-    // It remembers answers in an object, where names such as `constructor` are known before they are asked for.
+    // The library caches answers in a plain object, which would already contain names such as `constructor`.
     Object.assign(matcher, { _cache: Object.create(null) });
     try {
       matcher.ignores("x");
@@ -72,7 +72,7 @@ function patternFault(text: string): Error {
   });
 }
 
-/** Escapes what regular expressions, but not patterns, give a meaning to. Within brackets nothing has one. */
+/** Escapes characters that are special in regular expressions but not in patterns. None are special within brackets. */
 function literal(pattern: string): string {
   return pattern.replace(
     /\\.|\[[^\]]*\]|[+(){}|^]/gs,
@@ -82,7 +82,7 @@ function literal(pattern: string): string {
 
 const YIELD_AFTER_NAMES = 512;
 
-/** Takes out of a tree, which is changed in place, what the patterns say. */
+/** Removes whatever the patterns exclude; the tree is changed in place. */
 export async function excludeFrom(
   tree: FileTree,
   patterns: readonly ExcludePattern[],
@@ -97,7 +97,7 @@ export async function excludeFrom(
   const matched = new Set<ExcludePattern>();
   let removedNames = 0;
   let count = 0;
-  // Children before their directories.
+  // Children come before their directories.
   for (const { path, node } of names.reverse()) {
     if (++count % YIELD_AFTER_NAMES === 0) {
       await setImmediate();

@@ -1,6 +1,6 @@
 /**
- * A layer: the nodes that its entries describe, what it is applied to, and what it changes, which layered mode needs to know
- * besides the tree itself.
+ * A layer: the nodes its entries describe, what it is applied to, and the changes it makes, which layered mode needs in
+ * addition to the tree itself.
  *
  * @module
  */
@@ -25,24 +25,24 @@ import type { TarEntry } from "../tar/entry.ts";
 import { MAX_SYMLINK_TARGET_SIZE_BYTES, type TreeBudget } from "./paths.ts";
 import type { Warnings } from "../warnings.ts";
 
-/** One layer, decoded. */
+/** One decoded layer. */
 export interface TreeLayer {
-  /** In the tar's order. */
+  /** In tar order. */
   readonly entries: readonly TarEntry[];
-  /** What the store offsets of the entries' payloads point into. */
+  /** The store that the payloads' offsets refer to. */
   readonly store: RandomReader;
-  /** False for plain root file system tars: there, `.wh.` names are ordinary files. */
+  /** False for plain root file system tars, in which `.wh.` names are ordinary files. */
   readonly whiteouts: boolean;
-  /** Its name in messages: a digest or a file name. */
+  /** The layer's name in messages: a digest or a file name. */
   readonly name: string;
-  /** The entries that follow links to directories; undefined when there are none. */
+  /** The entries that follow links to directories; undefined if there are none. */
   readonly added?: AddedEntries | undefined;
 }
 
 /**
- * Entries that were added by their paths, as cp(1) would, by their indexes. Where the path of one leads to a directory, that
- * directory is meant, be it through a link: `describe` gives it the entry's attributes, `create` leaves it as it is, and
- * anything but a directory is an error.
+ * Entries that were added by path, as with cp(1), by index. If the path leads to a directory, even through a link, the
+ * entry refers to that directory: `describe` gives it the entry's attributes, `create` leaves it unchanged, and any entry
+ * that is not a directory is an error.
  */
 export type AddedEntries = ReadonlyMap<number, "describe" | "create">;
 
@@ -54,13 +54,13 @@ export interface ApplyContext {
   readonly warnings: Warnings;
   /** The attributes of directories without an entry. */
   readonly impliedAttributes: NodeAttributes;
-  /** Tracks the first layers of nodes; not needed in layered mode. */
+  /** Tracks the first layer of each node; not needed in layered mode. */
   readonly firstLayers?: FirstLayers | undefined;
-  /** Records the changes of the layer, in layered mode. */
+  /** In layered mode, records the layer's changes. */
   readonly changes?: LayerChanges | undefined;
 }
 
-/** An entry in messages: its path, its layer, and its offset there. */
+/** Describes an entry for messages: its path, its layer, and its offset there. */
 export function describeEntry(entry: TarEntry, layerName: string): string {
   return `${displayName(shortenPath(entry.path))} in ${layerName} at offset ${entry.headerOffset}`;
 }
@@ -72,24 +72,24 @@ export function shortenPath(path: ByteString): ByteString {
 
 /** One whiteout or opaque marker. */
 export interface Marker {
-  /** The path of the directory that the marker is about. */
+  /** The path of the directory the marker applies to. */
   readonly directory: readonly ByteString[];
   /** The name that is removed; undefined for an opaque marker. */
   readonly name: ByteString | undefined;
   readonly entry: TarEntry;
 }
 
-/** What is tracked across layers: the dentries of directories, and the names of nodes with hard links. */
+/** Tracks directory entries across layers: those of directories and the names of hard-linked nodes. */
 export class TreeIndex {
-  /** A directory is never moved, so the first dentry of one is its only one. */
+  /** A directory is never moved, so its first dentry is its only one. */
   readonly dentries = new WeakMap<DirectoryNode, Dentry>();
-  /** All names that a node with hard links ever had; some may be gone again. */
+  /** All names that a hard-linked node ever had; some may have been removed. */
   readonly linkedNames = new Map<TreeNode, Dentry[]>();
 
   /**
-   * Drops names that are gone, and nodes with fewer than two left.
+   * Drops removed names, and nodes with fewer than two names left.
    *
-   * @returns for each node its current names, and whether it has lost any
+   * @returns each node's current names, and whether it has lost any
    */
   refreshLinkedNames(root: DirectoryNode): { names: readonly Dentry[]; lostName: boolean }[] {
     const attached = new Map<DirectoryNode, boolean>([[root, true]]);
@@ -144,11 +144,11 @@ export class LayerChanges {
   readonly changedNames = new Map<DirectoryNode, Map<ByteString, TreeNode | undefined>>();
   /** Directories that this layer created: nothing in them is from lower layers. */
   readonly newDirectories = new Set<DirectoryNode>();
-  /** Directories with an entry of their own. */
+  /** Directories that have an entry of their own. */
   readonly describedDirectories = new Set<DirectoryNode>();
-  /** Directories whose lower content the layer hides, by an opaque marker or a whiteout of their names. */
+  /** Directories whose lower content the layer hides, with an opaque marker or a whiteout for the directory's name. */
   readonly opaqueDirectories = new Set<DirectoryNode>();
-  /** The layer's markers, and whether each hid something of a lower layer. */
+  /** The layer's markers, and whether each hides something from a lower layer. */
   readonly markers: { readonly marker: Marker; readonly isHiding: boolean }[] = [];
   /** Whether anything depends on the lower layers. */
   usesLowerLayers = false;
@@ -158,7 +158,7 @@ export class LayerChanges {
     this.layerIndex = layerIndex;
   }
 
-  /** Called before a name is assigned or removed; only the first call for a name has an effect. */
+  /** Called before a name is assigned or removed; only the first call for each name has an effect. */
   noteName(directory: DirectoryNode, name: ByteString): void {
     let names = this.changedNames.get(directory);
     if (!names) this.changedNames.set(directory, names = new Map());
@@ -176,12 +176,12 @@ export class LayerChanges {
     this.index.dentries.set(directory, dentry);
   }
 
-  /** Called when a symlink is followed, or a node is linked to. */
+  /** Called when a symlink is followed or a node is linked to. */
   noteUse(node: TreeNode): void {
     if (node.origin.layerIndex !== this.layerIndex) this.usesLowerLayers = true;
   }
 
-  /** Called when a node with the first name gets the second one. */
+  /** Called when a node with the name `first` also gets the name `second`. */
   noteLink(node: TreeNode, first: Dentry, second: Dentry): void {
     this.noteUse(node);
     const dentries = this.index.linkedNames.get(node);
@@ -190,7 +190,7 @@ export class LayerChanges {
   }
 }
 
-/** A name in a directory, which may have a node or not. */
+/** A name in a directory, with or without a node. */
 export interface Dentry {
   readonly directory: DirectoryNode;
   readonly name: ByteString;
@@ -204,7 +204,7 @@ export interface NodeTime {
   readonly nanoseconds: number;
 }
 
-/** Attributes of directories that no entry describes: 0755, the given time, and 0:0 unless there is another owner. */
+/** Attributes of directories that no entry describes: 0755, the given time, and 0:0 unless another owner is given. */
 export function impliedDirectoryAttributes(
   time: NodeTime,
   { uid, gid }: Pick<NodeAttributes, "uid" | "gid"> = { uid: 0, gid: 0 },
@@ -224,24 +224,24 @@ export function emptyDirectory(attributes: NodeAttributes, origin: NodeOrigin): 
   return { kind: "directory", attributes, origin, firstLayer: undefined, children: new Map() };
 }
 
-/** Whether a node is a whiteout of overlayfs. */
+/** Whether a node is an overlayfs whiteout. */
 export function isWhiteoutDevice(node: TreeNode): node is SpecialNode {
   return node.kind === "characterDevice" && node.deviceMajor === 0 && node.deviceMinor === 0;
 }
 
-/** What making nodes of entries needs. */
+/** The state needed to make nodes from entries. */
 export interface EntryContext {
   readonly warnings: Warnings;
   readonly describe: (entry: TarEntry) => string;
-  /** Attributes that were made before: most files share theirs with others, and there can be a million. */
+  /** Attributes created earlier: most files share theirs with others, and there can be a million files. */
   readonly known: NodeAttributes[];
 }
 
 const KNOWN_SLOTS = 256;
 
 /**
- * The attributes of an entry: the mode without bits above 07777; xattrs in byte order, the last of equal names, without
- * those that the kernel does not allow on files of its kind.
+ * The attributes of an entry: the mode limited to 07777; xattrs in byte order, the last of any duplicates, without those
+ * the kernel does not allow on that kind of file.
  */
 export function attributesOf(
   entry: TarEntry,
@@ -263,12 +263,12 @@ export function attributesOf(
 }
 
 const ACCESS_ACL = "system.posix_acl_access";
-/** Owner, group and others, which the mode expresses as well. */
+/** Owner, group and others, which the mode also expresses. */
 const BASE_ENTRIES = 3;
 
 /**
- * Mode and xattrs as they are once the kernel has set an access ACL (posix_acl_update_mode in fs/posix_acl.c): the ACL
- * decides about the permissions, and one that says no more than they do is not kept.
+ * Mode and xattrs as they are after the kernel sets an access ACL (posix_acl_update_mode in fs/posix_acl.c): the ACL
+ * determines the permissions, and an ACL equivalent to the mode is dropped.
  */
 function withAcl(
   mode: number,
@@ -280,7 +280,7 @@ function withAcl(
   try {
     entries = aclEntries(access.value);
   } catch (error) {
-    // Whoever writes it says what is wrong with it.
+    // The image writer reports invalid ACLs.
     if (error instanceof InputError) return { mode, xattrs };
     throw error;
   }
@@ -292,7 +292,7 @@ function withAcl(
 }
 
 /**
- * The node that an entry describes; hard links describe none.
+ * The node that an entry describes; hard links do not describe one.
  *
  * @throws InputError for a symlink whose target is empty or longer than 4095 bytes
  */
@@ -314,7 +314,7 @@ export function nodeOf(
         kind: "file",
         attributes,
         origin,
-        // Set later: an object that grows takes more memory.
+        // Declared here but set later: an object that grows takes more memory.
         firstLayer: undefined,
         payload: payloadOf(entry.payload, store),
       };
@@ -336,7 +336,7 @@ export function nodeOf(
   }
 }
 
-/** On Linux all symlinks have this mode, whatever a tar says. */
+/** On Linux all symlinks have this mode, regardless of the tar. */
 const SYMLINK_MODE = 0o777;
 
 const NO_XATTRS: readonly Xattr[] = [];
@@ -380,7 +380,7 @@ function xattrsOf(entry: TarEntry, context: EntryContext): readonly Xattr[] {
   return sortXattrs(kept);
 }
 
-/** In byte order of the names; of equal names the last one stays. Sorted input is returned as it is. */
+/** Sorts xattrs by name in byte order; the last of any duplicates is kept. Sorted input is returned unchanged. */
 export function sortXattrs(xattrs: readonly Xattr[]): readonly Xattr[] {
   let sorted = true;
   for (let i = 1; i < xattrs.length; i++) {
@@ -391,7 +391,7 @@ export function sortXattrs(xattrs: readonly Xattr[]): readonly Xattr[] {
   return [...byName.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** Why the kernel would not let such a file have the xattr; undefined when it does (xattr(7), acl(5)). */
+/** Why the kernel would reject the xattr on such a file; undefined if it is allowed (xattr(7), acl(5)). */
 function refusalOf(name: string, kind: TarEntry["kind"]): string | undefined {
   if (kind === "directory") return undefined;
   if (name === "system.posix_acl_default") return "only directories have a default ACL";
@@ -402,9 +402,9 @@ function refusalOf(name: string, kind: TarEntry["kind"]): string | undefined {
   return undefined;
 }
 
-/** Sets `firstLayer` of nodes, and remembers nodes that whiteouts removed. */
+/** Sets nodes' `firstLayer` and remembers nodes removed by whiteouts. */
 export class FirstLayers {
-  /** Former nodes of names that are free now. */
+  /** Former nodes of names that are now unused. */
   readonly #gone = new WeakMap<DirectoryNode, Map<ByteString, TreeNode>>();
 
   /** Called before a name is removed. */
@@ -424,7 +424,7 @@ export class FirstLayers {
     if (node.kind === "directory" && former.kind === "directory") this.#inherit(node, former);
   }
 
-  /** A directory that is created again remembers the names of the removed one. */
+  /** When a directory is recreated, it inherits the remembered names of the removed one. */
   #inherit(directory: DirectoryNode, former: DirectoryNode): void {
     const gone = this.#goneFrom(former);
     for (const [name, child] of former.children) gone.set(name, child);
@@ -440,9 +440,9 @@ export class FirstLayers {
 }
 
 /**
- * Sets `firstLayer` of all files to the smallest numbers that express an order: sorted by (first layer, path), files are in
- * the order of their positions. A number ends wherever a file comes before one with an earlier path. Files without data,
- * and those without a position, get 0.
+ * Sets `firstLayer` of all files to the smallest numbers that express an order: sorting by (first layer, path) puts the
+ * files in order of their positions. The number rises whenever a file follows one with a later path. Files without data or
+ * without a position get 0.
  */
 export function rankPayloads(
   tree: FileTree,

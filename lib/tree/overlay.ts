@@ -1,23 +1,23 @@
 /**
- * One tree a layer, for overlayfs: stacked, they show what all layers applied to one tree show.
+ * Builds one tree per layer for overlayfs: stacked, they show the same files as all layers applied to one tree.
  *
- * Each layer is applied to the merged tree of those below while what it touches is recorded; its own tree is then
- * the touched part of the result. So paths through symlinks, directories without an entry, type changes and
- * repeated paths come out as in the merged tree by construction. What is hidden is said in overlayfs' terms
- * (Linux, Documentation/filesystems/overlayfs.rst): a 0:0 character device hides a name, `trusted.overlay.opaque=y`
- * hides a directory's lower content.
+ * Each layer is applied to the merged tree of the layers below while everything it touches is recorded; its own tree is
+ * then the touched part of the result. So paths through symlinks, directories without an entry, type changes and repeated
+ * paths match the merged tree by construction. Hidden names use overlayfs' conventions (Linux,
+ * Documentation/filesystems/overlayfs.rst): a 0:0 character device hides a name, `trusted.overlay.opaque=y` hides a
+ * directory's lower content.
  *
- * - overlayfs does not look at the opaque mark of a root: there, every hidden name gets its whiteout.
- * - A whiteout shows as a ghost in a directory that is not merged with a lower one; there is none where the lower
- *   layers have nothing to hide, nor in opaque or new directories.
- * - Files that share an inode must lie in one layer to share it in the stack, and a lower layer's link count stays
- *   what it was. So when a layer adds, replaces or takes away one name of such a file, all its names that
- *   are left come into that layer's tree, with the content that they have (which a block store keeps once).
- * - Directories that an entry only leads through are there with the attributes and xattrs that they have below, since
- *   overlayfs shows those of the topmost layer.
+ * - overlayfs ignores the opaque mark of a root: there, every hidden name gets its own whiteout.
+ * - A whiteout is visible in a directory that is not merged with a lower one. So none is written where the lower layers
+ *   have nothing to hide, nor in opaque or new directories.
+ * - Files that share an inode must be in one layer to share it in the stack, and link counts in lower layers never change.
+ *   So when a layer adds, replaces or removes one name of such a file, its tree gets all remaining names of the file, with
+ *   the current content (which a block store keeps only once).
+ * - Directories that are only part of an entry's path keep the attributes and xattrs they have below, since overlayfs shows
+ *   those of the topmost layer.
  *
- * What stays different in the stack: the link counts of directories (overlayfs shows 1 for merged ones), and 0:0
- * character devices in the input, which are whiteouts to overlayfs whatever their image meant by them.
+ * The stack still differs in the link counts of directories (overlayfs shows 1 for merged ones), and in 0:0 character
+ * devices from the input, which overlayfs always treats as whiteouts.
  *
  * @module
  */
@@ -48,22 +48,21 @@ import { TreeBudget } from "./paths.ts";
 export interface OverlayTree {
   /** From 0 at the bottom. */
   readonly layerIndex: number;
-  /** With whiteouts and opaque directories as overlayfs has them. */
+  /** With whiteouts and opaque directories in overlayfs form. */
   readonly tree: FileTree;
   /**
-   * True when the tree is what the layer alone would give; wherever that is so, the trees of equal layers are equal.
-   * False as soon as anything was taken from the layers below (attributes of a directory without an entry, a symlink
-   * on a path, a file for a hard link or for its other names) or left out because of them (a whiteout with nothing
-   * to hide).
+   * True if the tree depends on the layer alone; equal layers then have equal trees. False if anything was taken from the
+   * layers below (attributes of a directory without an entry, a symlink in a path, a file for a hard link or for its other
+   * names) or left out because of them (a whiteout with nothing to hide).
    */
   readonly isSelfContained: boolean;
 }
 
 /**
- * Makes the trees for overlayfs, the lowest layer's first. Trees share nodes of files, which must not be changed.
+ * Builds the trees for overlayfs, lowest layer first. Trees share file nodes, which must not be modified.
  *
- * @returns the merged tree, as buildTree makes it, when the generator is done
- * @throws InputError as buildTree does, with the same warnings, and `whiteoutDevice` for 0:0 character devices
+ * @returns the merged tree, as buildTree builds it, when the generator is done
+ * @throws InputError as buildTree does, with the same warnings, plus `whiteoutDevice` for 0:0 character devices
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -134,7 +133,7 @@ function warnOfWhiteoutDevices(
   }
 }
 
-/** If the layer changed any name of a node with hard links, its tree gets all of them. */
+/** If the layer changed any name of a hard-linked node, its tree gets all of its names. */
 function takeUpLinkedNames(changes: LayerChanges, root: DirectoryNode): void {
   for (const { names, lostName } of changes.index.refreshLinkedNames(root)) {
     if (!lostName && !names.some((dentry) => changes.hasName(dentry))) continue;
@@ -146,7 +145,7 @@ function takeUpLinkedNames(changes: LayerChanges, root: DirectoryNode): void {
   }
 }
 
-/** Marks the parents of everything that was changed. */
+/** Marks the parents of everything that changed. */
 function noteParents(changes: LayerChanges): void {
   const { dentries } = changes.index;
   const done = new Set<DirectoryNode>();
@@ -161,22 +160,22 @@ function noteParents(changes: LayerChanges): void {
   }
 }
 
-/** A directory that is to be filled. */
+/** A directory still to be filled. */
 interface PendingDirectory {
   readonly source: DirectoryNode;
   readonly target: DirectoryNode;
   readonly path: ByteString;
-  /** All of its names are of this layer, so nothing below needs a whiteout. */
+  /** All of its names come from this layer, so nothing below needs a whiteout. */
   readonly isWhole: boolean;
 }
 
-/** The changed part of a merged tree, as a tree of its own. */
+/** Extracts the changed part of a merged tree as a separate tree. */
 class LayerProjection {
   readonly #merged: FileTree;
   readonly #changes: LayerChanges;
   readonly #warnings: Warnings;
   readonly #impliedAttributes: NodeAttributes;
-  /** Files with changed attributes: one copy of each, so that hard links stay hard links. */
+  /** Copies of files with changed attributes: one for each file, so that hard links stay hard links. */
   readonly #copies = new Map<TreeNode, TreeNode>();
   readonly #pending: PendingDirectory[] = [];
 
@@ -213,7 +212,7 @@ class LayerProjection {
     }
   }
 
-  /** @param before the node of lower layers, if it has to be hidden */
+  /** @param before the node in the lower layers, if it has to be hidden */
   #take(
     { target, path: parentPath }: PendingDirectory,
     name: ByteString,
@@ -280,17 +279,17 @@ class LayerProjection {
   }
 }
 
-/** No implied directory has xattrs, so any xattr is a difference. */
+/** Implied directories have no xattrs, so any xattr is a difference. */
 function equalAttributes(a: NodeAttributes, implied: NodeAttributes): boolean {
   return a.mode === implied.mode && a.uid === implied.uid && a.gid === implied.gid &&
     a.mtimeSeconds === implied.mtimeSeconds && a.mtimeNanoseconds === implied.mtimeNanoseconds &&
     a.xattrs.length === 0;
 }
 
-/** Private to overlayfs, which hides it when it is mounted without `userxattr`. */
+/** Private to overlayfs, which hides these attributes if mounted without `userxattr`. */
 export const PRIVATE_PREFIX = "trusted.overlay.";
 
-/** From Linux 6.7 on shown as `trusted.overlay.`; hidden before. */
+/** Shown as `trusted.overlay.` from Linux 6.7 on; hidden before. */
 export const ESCAPED_PREFIX = "trusted.overlay.overlay.";
 
 /** XATTR_NAME_MAX of the kernel. */
@@ -302,12 +301,12 @@ export const OPAQUE_NAME = "trusted.overlay.opaque";
 const OPAQUE: Xattr = { name: OPAQUE_NAME, value: new Uint8Array([0x79]) };
 
 /**
- * Attributes of the same file in a layer image: `trusted.overlay.X` becomes `trusted.overlay.overlay.X`, so that an
- * image cannot redirect, hide or graft anything with it. `user.overlay.X` stays: without `userxattr` it is an ordinary
- * attribute, and overlayfs would show an escaped one escaped.
+ * A file's attributes in a layer image: `trusted.overlay.X` becomes `trusted.overlay.overlay.X`, so that an image cannot
+ * use it to redirect, hide or graft anything. `user.overlay.X` is unchanged: without `userxattr` it is an ordinary
+ * attribute, and overlayfs would show the escaped name.
  *
- * @param isOpaque adds the mark that hides the directories of that name in lower layers
- * @returns the given object when nothing changes
+ * @param isOpaque adds the mark that hides the directories with the same path in lower layers
+ * @returns the given object if nothing changes
  */
 export function overlayAttributes(
   attributes: NodeAttributes,
@@ -332,7 +331,7 @@ export function overlayAttributes(
   return { ...attributes, xattrs: sortXattrs(xattrs) };
 }
 
-/** Whether a layer image needs other attributes. */
+/** Whether the attributes need changes for a layer image. */
 export function hasPrivateXattrs(attributes: NodeAttributes): boolean {
   return attributes.xattrs.some(({ name }) => name.startsWith(PRIVATE_PREFIX));
 }

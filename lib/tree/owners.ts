@@ -1,5 +1,5 @@
 /**
- * Owners and groups shifted by maps, as a user namespace wants them (user_namespaces(7), "User and group ID mappings").
+ * Maps owners and groups to other ids, as user namespaces need (user_namespaces(7), "User and group ID mappings").
  *
  * @module
  */
@@ -10,17 +10,17 @@ import type { TarEntry } from "../tar/entry.ts";
 import { describeEntry } from "./layer.ts";
 import { isMarkerPath } from "./whiteouts.ts";
 
-/** A run of ids, and where it goes. */
+/** A range of ids and where it maps to. */
 export interface IdRange {
   /** The first id in the image. */
   readonly from: number;
-  /** What it becomes. */
+  /** The first id it maps to. */
   readonly to: number;
-  /** How many ids in a row. */
+  /** The number of consecutive ids. */
   readonly count: number;
 }
 
-/** Maps of owners and groups; without one, ids stay what they are. */
+/** Maps for owners and groups; ids without a map are unchanged. */
 export interface IdMaps {
   /** For owners. */
   readonly uidMap?: readonly IdRange[] | undefined;
@@ -30,19 +30,19 @@ export interface IdMaps {
 
 /** An owner and a group. */
 export interface NodeOwner {
-  /** Of the owner. */
+  /** The owner's id. */
   readonly uid: number;
-  /** Of the group. */
+  /** The group's id. */
   readonly gid: number;
 }
 
-/** The id above all others stands for none (chown(2)). */
+/** The highest id means "no id" (chown(2)). */
 const ID_COUNT = 2 ** 32 - 1;
 
 /**
- * Checks maps: ranges of ids that exist, and that do not overlap on either side.
+ * Checks that the ids in the maps are valid and that ranges do not overlap on either side.
  *
- * @throws {UsageError} for a map that is not one
+ * @throws {UsageError} if a map is invalid
  */
 export function checkIdMaps(maps: IdMaps): void {
   for (const option of ["uidMap", "gidMap"] as const) {
@@ -69,7 +69,7 @@ export function checkIdMaps(maps: IdMaps): void {
   }
 }
 
-/** A range as it is written: `FROM:TO:COUNT`. */
+/** Formats a range as `FROM:TO:COUNT`. */
 export function rangeText({ from, to, count }: IdRange): string {
   return `${from}:${to}:${count}`;
 }
@@ -79,12 +79,12 @@ export function hasIdMaps({ uidMap = [], gidMap = [] }: IdMaps): boolean {
   return uidMap.length + gidMap.length > 0;
 }
 
-/** What maps ids; undefined when none is mapped. */
+/** The mapper for the maps; undefined if they map nothing. */
 export function ownerMapper(maps: IdMaps): OwnerMapper | undefined {
   return hasIdMaps(maps) ? new OwnerMapper(maps) : undefined;
 }
 
-/** Maps as lines, for digests: equal maps are equal lines. */
+/** Formats maps as lines for digests: equal maps produce equal lines. */
 export function idMapLines({ uidMap = [], gidMap = [] }: IdMaps): string[] {
   const linesOf = (name: string, ranges: readonly IdRange[]) =>
     [...ranges].sort((a, b) => a.from - b.from).map((range) => `${name} ${rangeText(range)}`);
@@ -93,7 +93,7 @@ export function idMapLines({ uidMap = [], gidMap = [] }: IdMaps): string[] {
 
 const CAPABILITY = "security.capability";
 const ACLS: ReadonlySet<string> = new Set(["system.posix_acl_access", "system.posix_acl_default"]);
-/** The formats of file capabilities with and without the id of a root (include/uapi/linux/capability.h). */
+/** The formats of file capabilities without and with a root id (include/uapi/linux/capability.h). */
 const CAP_REVISION_2 = 0x02000000;
 const CAP_REVISION_3 = 0x03000000;
 const CAP_REVISION_MASK = 0xff000000;
@@ -101,7 +101,7 @@ const CAP_SIZE_2_BYTES = 20;
 const CAP_SIZE_3_BYTES = 24;
 
 /**
- * Maps the ids of entries: owners, groups, those that ACLs name, and the root that file capabilities are for.
+ * Maps the ids in entries: owners, groups, ids in ACLs, and the root id of file capabilities.
  *
  * @example
  * ```ts
@@ -123,16 +123,16 @@ export class OwnerMapper {
     return this.owner({ uid: 0, gid: 0 }, "/");
   }
 
-  /** @throws {InputError} that names `what` for an id that is in no range */
+  /** @throws {InputError} naming `what`, if an id is not in any range */
   owner({ uid, gid }: NodeOwner, what: string): NodeOwner {
     return { uid: this.#map("uid", uid, () => what), gid: this.#map("gid", gid, () => what) };
   }
 
   /**
-   * All entries of a layer. Those that make no file, such as whiteouts, are left as they are.
+   * Maps all entries of a layer. Entries that do not create files, such as whiteouts, are unchanged.
    *
    * @param layerName for errors
-   * @throws {InputError} for an id that is in no range; it names the file and the id
+   * @throws {InputError} if an id is not in any range; the message names the file and the id
    */
   entries(
     entries: readonly TarEntry[],
@@ -172,7 +172,7 @@ export class OwnerMapper {
     return xattr;
   }
 
-  /** An ACL in the system call format; whoever writes it says what is wrong with one. */
+  /** Maps an ACL in the system call format; the image writer reports invalid ones. */
   #acl(value: Uint8Array, what: () => string): Uint8Array {
     const mapped = value.slice();
     const view = new DataView(mapped.buffer);
@@ -186,8 +186,8 @@ export class OwnerMapper {
   }
 
   /**
-   * Capabilities for the root that they are for now, as the kernel stores them when that root sets them
-   * (cap_convert_nscap in security/commoncap.c).
+   * Maps the root id of capabilities, in the form the kernel stores when that root sets them (cap_convert_nscap in
+   * security/commoncap.c).
    */
   #capability(value: Uint8Array, what: () => string): Uint8Array {
     if (value.length < 4) return value;

@@ -1,6 +1,6 @@
 /**
- * Paths in trees: those of layer entries, split at slashes, kept inside the root and resolved as the kernel would with the tree
- * as its root; those of files in a finished tree; and limits, so that no input takes unbounded time or memory.
+ * Paths in trees. Entry paths are split at slashes, kept inside the root and resolved as the kernel would with the tree as
+ * its root; other functions resolve paths in a finished tree. Limits ensure that no input takes unbounded time or memory.
  *
  * @module
  */
@@ -10,19 +10,19 @@ import type { DirectoryNode, FileTree, SymlinkNode, TreeNode } from "../model/no
 
 /** A normalised path. */
 export interface NormalPath {
-  /** From the root on, none of them empty, `.` or `..`; empty for the root. */
+  /** The components from the root on, none of them empty, `.` or `..`; empty for the root. */
   readonly names: readonly ByteString[];
-  /** Whether the path had a `..`, or was absolute and not just `/`. */
+  /** Whether the path contained `..`, or was absolute and not just `/`. */
   readonly clamped: boolean;
 }
 
 /**
- * Normalises the path of an entry, or of a hard link's target: drops empty and `.` components, resolves `..` up to the root,
- * and takes absolute paths from the root of the tree.
+ * Normalises the path of an entry or of a hard link's target: drops empty and `.` components, resolves `..` but never
+ * above the root, and takes absolute paths from the root of the tree.
  *
  * @param what names the entry in messages; called only for those
- * @param maxNameBytes the longest component; more than 255 only for those that do not become files
- * @throws InputError when a component is longer than that or holds a NUL
+ * @param maxNameBytes the longest component allowed; more than 255 only for entries that do not become files
+ * @throws InputError if a component is longer or contains a NUL
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -73,24 +73,24 @@ export function checkName(
   }
 }
 
-/** What a walk does where it cannot simply go on. */
+/** What a walk does when it cannot simply continue. */
 export interface WalkRules {
   /**
-   * Called where `parent` has no directory or symlink of that name, but `found`. Returns the directory to continue in, or
-   * undefined to stop.
+   * Called if `parent` has no directory or symlink with that name; `found` is what it has instead. Returns the directory to
+   * continue in, or undefined to stop.
    */
   readonly onGap: (
     parent: DirectoryNode,
     name: ByteString,
     found: TreeNode | undefined,
   ) => DirectoryNode | undefined;
-  /** Called before a symlink is followed; false stops the walk. */
+  /** Called before a symlink is followed; returning false stops the walk. */
   readonly onSymlink: (parent: DirectoryNode, name: ByteString, symlink: SymlinkNode) => boolean;
-  /** Stop instead of throwing at a limit. */
+  /** Stop at a limit instead of throwing. */
   readonly lenient?: boolean | undefined;
 }
 
-/** Resolves paths in one tree. Symlinks are followed inside of it: `/`, and `..` of the root, are its root. */
+/** Resolves paths in one tree. Symlinks are followed within it: `/` and `..` at the root lead to its root. */
 export class PathWalker {
   readonly #root: DirectoryNode;
   readonly #budget: TreeBudget;
@@ -101,11 +101,11 @@ export class PathWalker {
   }
 
   /**
-   * The directory that the first `count` names lead to, with all symlinks followed.
+   * The directory that the first `count` names lead to, following all symlinks.
    *
    * @param what names the entry in messages; called only for those
    * @returns undefined if one of the rules stopped the walk
-   * @throws InputError for more symlinks, steps or depth than the limits allow
+   * @throws InputError if the limits on symlinks, steps or depth are exceeded
    */
   walk(
     names: readonly ByteString[],
@@ -124,7 +124,7 @@ export class PathWalker {
     return trail[count];
   }
 
-  /** Continues from the end of the trail (the directories from the root on) through symlinks and gaps. */
+  /** Continues through symlinks and gaps from the end of the trail (the directories from the root on). */
   #walkSlowly(
     trail: DirectoryNode[],
     names: readonly ByteString[],
@@ -147,7 +147,7 @@ export class PathWalker {
         this.#follow(child, trail, pending, what);
         continue;
       }
-      // The target of a symlink may go through a name that is not there, and come back: no other tool makes it for that.
+      // A symlink's target may pass through a missing name and back out; no other tool creates a directory for that.
       if (child?.kind !== "directory" && skipDetour(pending)) continue;
       const next = child?.kind === "directory" ? child : rules.onGap(directory, name, child);
       if (!next || !this.#enter(trail, next, rules, what)) return undefined;
@@ -155,7 +155,7 @@ export class PathWalker {
     return trail.at(-1);
   }
 
-  /** Puts the target of a symlink in front of the remaining names. */
+  /** Prepends the target of a symlink to the remaining names. */
   #follow(
     symlink: SymlinkNode,
     trail: DirectoryNode[],
@@ -168,7 +168,7 @@ export class PathWalker {
     for (let i = steps.length - 1; i >= 0; i--) pending.push(steps[i]!);
   }
 
-  /** The length of the trail is the depth of a name in its last directory. */
+  /** The length of the trail is the depth of names in its last directory. */
   #enter(
     trail: DirectoryNode[],
     directory: DirectoryNode,
@@ -199,10 +199,10 @@ export class PathWalker {
 }
 
 /**
- * Takes the rest of a way that leads through a name and back out of it, as in `missing/a/../..`, off the names that are
- * still to come, the next one last.
+ * Removes from the pending names (next one last) the rest of a detour, as in `missing/a/../..`, that leads through a name
+ * and back out of it.
  *
- * @returns whether there is such a way
+ * @returns whether there was such a detour
  */
 function skipDetour(pending: ByteString[]): boolean {
   let depth = 1;
@@ -217,17 +217,17 @@ function skipDetour(pending: ByteString[]): boolean {
   return false;
 }
 
-/** Limits on one tree; each is the largest value that is accepted. */
+/** Limits on one tree; each is the largest accepted value. */
 export interface TreeLimits {
-  /** Entries of all layers together, plus the directories that they imply. */
+  /** Entries in all layers together, plus the directories they imply. */
   readonly treeNodes: number;
-  /** Directories without an entry of their own, which the paths of other entries imply. */
+  /** Directories without an entry of their own, implied by the paths of other entries. */
   readonly impliedDirectories: number;
-  /** Directories on the way from the root to a name, that name included. */
+  /** Components of a path from the root. */
   readonly pathDepth: number;
-  /** Symlinks followed while one path is resolved. */
+  /** Symlinks followed while resolving one path. */
   readonly symlinkHops: number;
-  /** Path components walked because of symlinks, for all layers together. */
+  /** Path components walked because of symlinks, in all layers together. */
   readonly symlinkSteps: number;
   /** Names in one directory. */
   readonly directoryNames: number;
@@ -236,7 +236,7 @@ export interface TreeLimits {
 /** The defaults, far above what real images need. */
 export const DEFAULT_TREE_LIMITS: TreeLimits = {
   treeNodes: 2 ** 20,
-  // A few bytes of a path make one, and each takes two kibibytes of memory.
+  // A few bytes of a path create one, and each takes two kibibytes of memory.
   impliedDirectories: 2 ** 18,
   pathDepth: 1024,
   symlinkHops: 255,
@@ -247,10 +247,10 @@ export const DEFAULT_TREE_LIMITS: TreeLimits = {
 /** The longest name that a directory entry of ext4 can hold. */
 export const MAX_NAME_SIZE_BYTES = 255;
 
-/** The longest symlink target: one block without the NUL at its end. */
+/** The longest symlink target: one block, less the terminating NUL. */
 export const MAX_SYMLINK_TARGET_SIZE_BYTES = 4095;
 
-/** Counts against the limits of a whole tree. */
+/** Counts towards the limits of a whole tree. */
 export class TreeBudget {
   readonly limits: TreeLimits;
   #nodeCount = 0;
@@ -261,7 +261,7 @@ export class TreeBudget {
     this.limits = { ...DEFAULT_TREE_LIMITS, ...limits };
   }
 
-  /** Counts one entry or one implied directory; `what` is called for the message only. */
+  /** Counts one entry or implied directory; `what` is called only for the message. */
   countNode(what: () => string): void {
     if (++this.#nodeCount > this.limits.treeNodes) {
       throw limitError(
@@ -272,7 +272,7 @@ export class TreeBudget {
     }
   }
 
-  /** Counts one implied directory, which is a node as well. */
+  /** Counts one implied directory, which also counts as a node. */
   countImplied(what: () => string): void {
     this.countNode(what);
     if (++this.#impliedCount > this.limits.impliedDirectories) {
@@ -284,7 +284,7 @@ export class TreeBudget {
     }
   }
 
-  /** Counts the path components of a symlink that is followed. */
+  /** Counts the path components of a symlink being followed. */
   countSymlinkSteps(stepCount: number, what: () => string): void {
     this.#symlinkStepCount += stepCount;
     if (this.#symlinkStepCount > this.limits.symlinkSteps) {
@@ -298,23 +298,23 @@ export class TreeBudget {
   }
 }
 
-/** What a path leads to. */
+/** The result of resolving a path. */
 export interface ResolvedPath {
   readonly node: TreeNode;
-  /** Its real path: no symlink is on the way. The root's is empty. */
+  /** The real path, with no symlinks in it; empty for the root. */
   readonly path: ByteString;
 }
 
-/** As many symlinks as Linux follows in one path (MAXSYMLINKS). */
+/** The number of symlinks that Linux follows in one path (MAXSYMLINKS). */
 const SYMLINK_HOPS_MAX = 40;
-/** PATH_MAX: what is longer is no path. */
+/** PATH_MAX; longer strings are not valid paths. */
 const PATH_BYTES_MAX = 4096;
 
 /**
- * Follows a path, with all symlinks of it and the last one too.
+ * Follows a path with all its symlinks, including the last component.
  *
- * @param path relative ones begin at the root
- * @returns undefined where nothing is there, or links lead nowhere or in circles
+ * @param path relative paths start at the root
+ * @returns undefined if nothing is there, or links are dangling or circular
  */
 export function resolvePath({ root }: FileTree, path: ByteString): ResolvedPath | undefined {
   if (path.length > PATH_BYTES_MAX || path.includes("\0")) return undefined;

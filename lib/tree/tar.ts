@@ -1,5 +1,5 @@
 /**
- * From a tree back to a tar or to an OCI layer, which reverses what overlay.ts does: its entries, and writing them.
+ * Converts a tree back to a tar or an OCI layer, reversing overlay.ts: produces the entries and writes them.
  *
  * @module
  */
@@ -30,16 +30,16 @@ import type { Warnings } from "../warnings.ts";
 /** An entry to write to a tar. */
 export interface TarItem {
   readonly entry: Omit<TarEntry, "headerOffset">;
-  /** The content of a file; undefined for other entries. */
+  /** A file's content; undefined for other entries. */
   readonly payload: Payload | undefined;
 }
 
-/** The root's own entry. */
+/** The path of the root's own entry. */
 export const ROOT_ENTRY_PATH = "./";
 
 /**
- * All entries of a tree: directories before their children, names in byte order, a node under its first name and as hard
- * links under the others. Sockets, which tar cannot hold, are left out with a warning (`skippedSocket`).
+ * All entries of a tree: directories before their children, names in byte order. A node's first name is its entry; the
+ * others are hard links. Sockets, which tar cannot represent, are left out with a warning (`skippedSocket`).
  */
 export function* treeItems(tree: FileTree, warnings: Warnings): Generator<TarItem> {
   const namer = new NodeNamer(warnings);
@@ -49,7 +49,7 @@ export function* treeItems(tree: FileTree, warnings: Warnings): Generator<TarIte
   }
 }
 
-/** Turns nodes into entries, and keeps track of the first name of each. */
+/** Turns nodes into entries and keeps track of each node's first name. */
 export class NodeNamer {
   readonly #warnings: Warnings;
   readonly #firstPaths = new Map<TreeNode, ByteString>();
@@ -58,7 +58,7 @@ export class NodeNamer {
     this.#warnings = warnings;
   }
 
-  /** @param path with a slash before each name; empty for the root */
+  /** @param path each component preceded by a slash; empty for the root */
   itemOf(path: ByteString, node: TreeNode): TarItem | undefined {
     if (node.kind === "socket") {
       this.#warnings.add("skippedSocket", displayName(path), "a tar cannot hold sockets: left out");
@@ -104,13 +104,13 @@ export function whiteoutItem(path: ByteString): TarItem {
   return markerItem(`${path.slice(0, split)}${WHITEOUT_PREFIX}${path.slice(split)}`);
 }
 
-/** The opaque marker of a directory. `path` begins with a slash; that of the root is empty. */
+/** The opaque marker of a directory. `path` begins with a slash; the root's path is empty. */
 export function opaqueItem(path: ByteString): TarItem {
   refuseMarkerName(path);
   return markerItem(`${path}/${OPAQUE_MARKER}`);
 }
 
-/** Throws an InputError for a path that a layer cannot contain, because one of its names would be a whiteout. */
+/** Throws an InputError if a layer cannot contain the path because one of its names would be a whiteout. */
 export function refuseMarkerName(path: ByteString): void {
   if (!path.includes(`/${WHITEOUT_PREFIX}`)) return;
   throw new InputError(
@@ -125,8 +125,8 @@ function markerItem(path: ByteString): TarItem {
 }
 
 /**
- * All entries of a layer: character devices 0:0 become whiteouts, directories with `trusted.overlay.opaque` get an opaque
- * marker, and escaped attributes their original names.
+ * All entries of a layer. Character devices 0:0 become whiteouts, directories with `trusted.overlay.opaque` get an opaque
+ * marker, and escaped attributes get their original names back.
  *
  * @throws InputError for names that begin with `.wh.`, and for other private attributes of overlayfs
  */
@@ -172,15 +172,15 @@ function plainXattrs(
   return { xattrs: sortXattrs(plain), isOpaque };
 }
 
-/** In a layer, up to this many bytes of holes a file are written as zeros. */
+/** In a layer, files with up to this many bytes of holes are written with zeros. */
 export const LAYER_HOLE_BYTES_MAX = 64 << 20;
 
-/** How a tar is written. */
+/** Options for writing a tar. */
 export interface WriteTarOptions {
-  /** A comment on the whole tar, stored with its first entry. */
+  /** A comment on the whole tar, stored in its first entry. */
   readonly comment?: ByteString | undefined;
   /**
-   * Files with more bytes of holes than this are written sparse, others with zeros. Layers should not have sparse files
+   * Files with more bytes of holes than this are written sparse, others with zeros. Layers should not contain sparse files
    * (OCI image-spec, layer.md), but a hole of a terabyte must not be written out.
    */
   readonly denseHoleBytesMax: number;
@@ -195,7 +195,7 @@ const YIELD_AFTER_BYTES = 8 << 20;
  * Writes a whole tar and finishes the sink.
  *
  * @returns the length of the tar in bytes
- * @throws InputError when a payload cannot be read
+ * @throws InputError if a payload cannot be read
  */
 export async function writeTar(
   items: Iterable<TarItem>,
@@ -259,7 +259,7 @@ class TarWriter {
 
   #indexOf(payload: Payload): PayloadIndex {
     const { sizeBytes, dataRuns } = payload;
-    // Blocks of zeros are holes whatever the source had there, so that equal content gives equal tars.
+    // Blocks of zeros become holes regardless of the source, so that equal content gives equal tars.
     const data = dataRuns.map(({ startBlock, blockCount }) => {
       const fileOffset = startBlock * BLOCK_SIZE_BYTES;
       const end = Math.min(fileOffset + blockCount * BLOCK_SIZE_BYTES, sizeBytes);

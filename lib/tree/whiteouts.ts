@@ -1,6 +1,6 @@
 /**
- * Whiteouts: the names by which a layer says that something of the layers below is gone (OCI image-spec, layer.md,
- * "Whiteouts"), what they hide, and the leftovers of AUFS that look like them.
+ * Whiteouts, the names with which a layer removes something in the layers below (OCI image-spec, layer.md, "Whiteouts");
+ * what they hide; and leftovers of AUFS that look like them.
  *
  * @module
  */
@@ -28,20 +28,20 @@ const MAX_MARKER_SIZE_BYTES = MAX_NAME_SIZE_BYTES + WHITEOUT_PREFIX.length;
 const AUFS_PREFIX = ".wh..wh.";
 const AUFS_LINK_DIRECTORY = ".wh..wh.plnk";
 
-/** The entries of a layer that do not describe files. */
+/** A layer's entries that do not describe files. */
 export interface LayerMarkers {
-  /** By depth, then in byte order: their order in the tar is ignored. */
+  /** Sorted by depth, then in byte order: their order in the tar is ignored. */
   readonly markers: readonly Marker[];
-  /** Indexes of the entries of markers and AUFS metadata, which do not become files. */
+  /** Indexes of entries for markers and AUFS metadata, which do not become files. */
   readonly entryIndexes: ReadonlySet<number>;
   /** The number of AUFS metadata entries, and the first one. */
   readonly aufs: { readonly count: number; readonly first: TarEntry } | undefined;
-  /** Entry indexes of the files that AUFS kept for hard links, by their last name. */
+  /** Entry indexes of the files that AUFS kept for hard links, by last path component. */
   readonly aufsLinkFiles: ReadonlyMap<ByteString, number>;
 }
 
 /**
- * Finds the markers among the entries of a layer, whatever their kind.
+ * Finds the markers among a layer's entries, whatever their kind.
  *
  * @param describe names an entry in messages
  * @throws InputError for `.wh.`, `.wh..` and `.wh...`, and for an entry below a whiteout's name
@@ -73,7 +73,7 @@ export function findMarkers(
   return { markers: sortMarkers(markers), entryIndexes, aufs, aufsLinkFiles };
 }
 
-/** Whether a path is inside the directory in which AUFS kept files with hard links. */
+/** Whether a path is inside the directory where AUFS kept hard-linked files. */
 export function isAufsLinkFile(names: readonly ByteString[]): boolean {
   return names.length > 1 && names[0] === AUFS_LINK_DIRECTORY;
 }
@@ -83,7 +83,7 @@ export function isMarkerPath(path: ByteString): boolean {
   return path.slice(path.replace(/\/+$/, "").lastIndexOf("/") + 1).startsWith(WHITEOUT_PREFIX);
 }
 
-/** Throws an InputError for a name that would be a whiteout if the tree were made into a layer again. */
+/** Throws an InputError for a name that would become a whiteout if the tree were turned back into a layer. */
 export function refuseWhiteoutName(name: ByteString, what: () => string): void {
   if (!name.startsWith(WHITEOUT_PREFIX)) return;
   throw new InputError(
@@ -120,7 +120,7 @@ function markerOf(
   return { directory, name, entry };
 }
 
-/** Opaque markers before whiteouts of the same directory. */
+/** Sorts opaque markers before whiteouts in the same directory. */
 function sortMarkers(markers: readonly Marker[]): Marker[] {
   return markers
     .map((marker) => ({
@@ -133,8 +133,8 @@ function sortMarkers(markers: readonly Marker[]): Marker[] {
 }
 
 /**
- * Removes what the markers hide. Their directories are looked up in the tree of the lower layers, through its symlinks,
- * except symlinks that the layer itself replaces: the marker is about what replaces them. Markers that hide nothing are
+ * Removes what the markers hide. Their directories are looked up in the tree of the lower layers, following its symlinks,
+ * except those that the layer itself replaces: the marker then applies to the replacement. Markers that hide nothing are
  * ignored.
  */
 export function applyMarkers(
@@ -191,8 +191,8 @@ function hide(
 }
 
 /**
- * For layered mode, after the layer is applied: marks new directories that the layer calls opaque or whites out. Even if
- * nothing below is hidden, the layer's tree is then the same whatever is below.
+ * For layered mode, after the layer is applied: marks new directories that the layer makes opaque or whites out. Even if
+ * nothing below is hidden, the layer's tree then does not depend on what is below.
  */
 export function noteOpaqueDirectories(walker: PathWalker, changes: LayerChanges): void {
   const { newDirectories, opaqueDirectories } = changes;
@@ -211,7 +211,7 @@ export function noteOpaqueDirectories(walker: PathWalker, changes: LayerChanges)
 
 const LENIENT_RULES = { onGap: () => undefined, lenient: true };
 
-/** The symlinks of lower layers that this layer replaces by something else. */
+/** The lower layers' symlinks that this layer replaces with something else. */
 function replacedSymlinks(
   entries: readonly TarEntry[],
   markerIndexes: ReadonlySet<number>,
