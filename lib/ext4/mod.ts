@@ -1,5 +1,6 @@
 /**
- * ext4: plans of images and how they are written, images read and verified whoever made them, and their checksums switched.
+ * ext4: planning and writing images, reading and verifying images from any source, and switching their metadata
+ * checksums.
  *
  * @example Read an image back, whoever made it
  * ```ts

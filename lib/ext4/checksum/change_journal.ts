@@ -1,16 +1,16 @@
 /**
- * The file beside an image that holds all new bytes before the first of them is written. With it, a switch that was
- * interrupted is carried through by the next run.
+ * The file beside an image that holds all new bytes before any of them is written to the image. If a switch is
+ * interrupted, the next run uses it to finish.
  *
  * Layout, little-endian: a header block with magic, the image's size and the direction; three superblocks: the image's
- * old one, the one it has while it is half switched, and the new one; then records of a 16-byte head (offset, length,
- * CRC-32C of offset, length and bytes) and bytes; at the end a record without bytes whose offset is the number of
- * records.
+ * old one, the one it has while half switched, and the new one; then records, each a 16-byte head (offset, length,
+ * CRC-32C of offset, length and bytes) followed by the bytes; last, a record without bytes whose offset is the number
+ * of records.
  *
- * The order of writing makes every state recognizable. First the superblock gets a feature that nobody knows; when that
- * is on the disk, all else is written; when that is on the disk, the new superblock; and when that is, the journal goes. So
- * an image whose superblock is the old or the new one is whole, and one with the unknown feature is finished from the
- * journal. To write the same bytes again does no harm.
+ * The order of writes makes every state recognizable. First the superblock gets an unknown feature; once that is on
+ * disk, everything else is written; then the new superblock; then the journal is removed. So an image with the old or
+ * the new superblock is whole, and one with the unknown feature is finished from the journal. Writing the same bytes
+ * twice does no harm.
  *
  * @module
  */
@@ -27,9 +27,9 @@ import { CRC32C_START } from "../format/checksum.ts";
 import { SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_SIZE_BYTES } from "../format/constants.ts";
 import { viewOf } from "../format/fields.ts";
 
-/** Calls on the image and on the journal beside it. Every call throws the runtime's own error. */
+/** Operations on the image and the journal beside it. Every call throws the runtime's own error. */
 export interface ImageFiles extends FileOperations {
-  /** Opens a file that is there for reading and writing. */
+  /** Opens an existing file for reading and writing. */
   openForUpdate(path: string): number;
 }
 
@@ -39,7 +39,6 @@ export const NODE_IMAGE_FILES: ImageFiles = {
   openForUpdate: (path) => openSync(path, "r+"),
 };
 
-/** What is known before the first record. */
 export interface ChangeJournalHeader {
   readonly imageSizeBytes: number;
   readonly enable: boolean;
@@ -52,12 +51,15 @@ const MAGIC = "blessfs checksum changes 1\n";
 const HEADER_SIZE_BYTES = 1024;
 const FIRST_RECORD_OFFSET = HEADER_SIZE_BYTES + 3 * SUPERBLOCK_SIZE_BYTES;
 const RECORD_HEAD_SIZE_BYTES = 16;
-/** The longest record: larger changes are written as several. */
+/** The longest record; larger changes are split. */
 export const RECORD_SIZE_BYTES_MAX = 1 << 20;
 
 const AT = { magic: 0, imageSize: 32, enable: 40, checksum: 44 } as const;
 
-/** Writes a journal in one ascending pass. The sink gives it its name when it is whole: from then on it counts. */
+/**
+ * Writes a journal in one ascending pass. The sink gives the file its name once it is complete; only then does it
+ * count.
+ */
 export class ChangeJournalWriter {
   readonly #sink: ImageSink;
   #offset = FIRST_RECORD_OFFSET;
@@ -68,18 +70,16 @@ export class ChangeJournalWriter {
     this.#sink = sink;
   }
 
-  /** Begins a journal. */
   static async begin(sink: ImageSink, header: ChangeJournalHeader): Promise<ChangeJournalWriter> {
     await sink.write(encodeHeader(header), 0);
     return new ChangeJournalWriter(sink);
   }
 
-  /** Bytes of the image that change. */
   get changedBytes(): number {
     return this.#changedBytes;
   }
 
-  /** Adds new bytes for a place of the image. */
+  /** Adds new bytes for a position in the image. */
   async add(offsetBytes: number, bytes: Uint8Array): Promise<void> {
     for (let at = 0; at < bytes.length; at += RECORD_SIZE_BYTES_MAX) {
       const part = bytes.subarray(at, at + RECORD_SIZE_BYTES_MAX);
@@ -92,7 +92,7 @@ export class ChangeJournalWriter {
     }
   }
 
-  /** Ends the journal. Once this is fulfilled, the change will happen. */
+  /** Ends the journal. Once the promise resolves, the change will happen. */
   async commit(): Promise<void> {
     const end = encodeRecordHead(this.#recordCount, new Uint8Array(0));
     await this.#sink.write(end, this.#offset);
@@ -134,7 +134,7 @@ function getUint64(view: DataView, at: number): number {
 /**
  * Reads the header of a journal.
  *
- * @throws InputError when it is not a journal, or damaged
+ * @throws InputError if it is not a journal, or is damaged
  */
 export function readChangeJournalHeader(reader: RandomReader): ChangeJournalHeader {
   const encoded = new Uint8Array(FIRST_RECORD_OFFSET);
@@ -164,9 +164,9 @@ export function readChangeJournalHeader(reader: RandomReader): ChangeJournalHead
 }
 
 /**
- * All records of a journal in order; the bytes are good until the next one is asked for.
+ * Yields all records of a journal in order; the bytes are valid until the next one is requested.
  *
- * @throws InputError when one is damaged, lies outside of the image, or the end is missing
+ * @throws InputError if a record is damaged or lies outside the image, or the end is missing
  */
 export function* readChanges(
   reader: RandomReader,
@@ -196,28 +196,26 @@ export function* readChanges(
   }
 }
 
-/** The bytes of the primary superblock. */
 export function readPrimarySuperblock(reader: RandomReader): Uint8Array {
   const encoded = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
   readExactly(reader, encoded, SUPERBLOCK_OFFSET_BYTES);
   return encoded;
 }
 
-/** Storage may write a part of a superblock, but never a part of a sector. */
+/** Storage may write part of a superblock, but never part of a sector. */
 const SECTOR_SIZE_BYTES = 512;
 
-/** What a journal that is found means for its image. */
+/** What a journal means for its image. */
 export type JournalState =
-  /** Nothing was written yet. */
+  /** Nothing has been written yet. */
   | "unapplied"
-  /** Some of it was written. */
+  /** Some of it has been written. */
   | "half"
-  /** All of it was written. */
+  /** All of it has been written. */
   | "applied"
-  /** The image was changed since by somebody else: the journal is of no more use, nor was it missed. */
+  /** Something else changed the image since: the journal is useless, and was not needed. */
   | "stale";
 
-/** Compares the image's superblock with those of a journal. */
 export function journalState(image: RandomReader, header: ChangeJournalHeader): JournalState {
   if (image.sizeBytes !== header.imageSizeBytes) return "stale";
   const found = readPrimarySuperblock(image);
@@ -233,10 +231,10 @@ export function journalState(image: RandomReader, header: ChangeJournalHeader): 
 }
 
 /**
- * Writes everything that a journal holds into the image, and removes the journal.
+ * Writes everything in a journal to the image, then removes the journal.
  *
- * @throws InputError when the journal is damaged; then nothing was written
- * @throws IoError when writing fails; the next run goes on
+ * @throws InputError if the journal is damaged; nothing has been written then
+ * @throws IoError if writing fails; the next run continues
  */
 export async function applyJournal(
   imagePath: string,
@@ -245,7 +243,7 @@ export async function applyJournal(
   files: ImageFiles,
 ): Promise<void> {
   const header = readChangeJournalHeader(journal);
-  // All of it is read before any of it is written.
+  // Read the whole journal before writing anything.
   for (const _ of readChanges(journal, header.imageSizeBytes));
   const descriptor = openForWriting(imagePath, files);
   const halfDone = (doing: string, cause: unknown) =>
@@ -282,7 +280,7 @@ export async function applyJournal(
   removeJournal(journalPath, files);
 }
 
-/** Removes a journal for good. */
+/** Removes a journal permanently. */
 export function removeJournal(journalPath: string, files: ImageFiles): void {
   try {
     files.unlink(journalPath);
@@ -292,11 +290,11 @@ export function removeJournal(journalPath: string, files: ImageFiles): void {
   try {
     files.syncDirectory(dirname(journalPath));
   } catch {
-    // Some file systems cannot sync a directory. A journal that comes back is found to be applied.
+    // Some file systems cannot sync a directory. If the journal reappears, it is recognised as applied.
   }
 }
 
-/** Reads the journal at a path; undefined when there is none. */
+/** Opens the journal at a path; undefined if there is none. */
 export function openJournal(journalPath: string, files: ImageFiles): RandomReader | undefined {
   let descriptor: number;
   try {
@@ -309,7 +307,7 @@ export function openJournal(journalPath: string, files: ImageFiles): RandomReade
   return { ...reader, close: () => files.close(descriptor) };
 }
 
-/** The error for a journal that cannot be used with an image that is half switched. */
+/** The error when an image is half switched and its journal cannot be used. */
 export function lostJournal(imagePath: string, journalPath: string): InputError {
   return new InputError(
     imagePath,

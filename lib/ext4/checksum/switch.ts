@@ -1,6 +1,6 @@
 /**
- * Metadata checksums on or off, in place, for images that exist. Some are refused: images in use, with changes that were
- * not written back, or with structures that are not known here.
+ * Turns metadata checksums on or off, in place, in existing images. Refuses images that are in use, have changes that
+ * were not written back, or have unknown structures.
  *
  * @module
  */
@@ -47,54 +47,55 @@ import {
 import type { LackingRoom, SwitchContext, SwitchCounts } from "./switch_structures.ts";
 import { fullJournal, readBlock, switchGroups } from "./switch_structures.ts";
 
-/** How to switch. */
+/** Options of a switch. */
 export interface SwitchOptions {
-  /** True: checksums come. False: they go. */
+  /** True adds checksums, false removes them. */
   readonly enable: boolean;
   /** Progress reporter; default: none. */
   readonly progress?: Progress | undefined;
-  /** Is heard until the changes are decided on; then they are carried through. */
+  /** Can cancel until the changes are decided; after that they are carried out. */
   readonly signal?: AbortSignal | undefined;
-  /** Another file system, for tests. */
+  /** Replaces the file system, for tests. */
   readonly files?: ImageFiles | undefined;
 }
 
-/** What was done. */
+/** What a switch did. */
 export interface SwitchReport extends Readonly<SwitchCounts> {
   /** Whether the image has metadata checksums now. */
   readonly metadataChecksums: boolean;
-  /** False when it was so already. */
+  /** False if the image was already in the requested state. */
   readonly changed: boolean;
-  /** Whether a switch that had been interrupted was finished first. */
+  /** Whether an interrupted switch was finished first. */
   readonly resumed: boolean;
-  /** Bytes of the image that were written anew, superblocks included. */
+  /** Bytes rewritten in the image, including superblocks. */
   readonly writtenBytes: number;
 }
 
 const CHECKSUM_CRC32C = 1;
 
 interface OpenedVolume {
-  /** What to call the image in messages. */
+  /** The image's name in messages. */
   readonly name: string;
   readonly volume: Volume;
-  /** The superblock as it is. */
+  /** The current superblock. */
   readonly encoded: Uint8Array;
 }
 
-/** The file beside an image that holds the changes while they are made. */
+/** The file beside an image that holds the changes while they are applied. */
 export function changeJournalPath(imagePath: string): string {
   return `${imagePath}.checksum-changes`;
 }
 
 /**
- * Gives an image metadata checksums or takes them away, as `tune2fs -O metadata_csum` does. All new bytes are on the
- * disk in a file beside the image before the first of them is written, so that a run that was interrupted is finished
- * by the next. Before checksums go, every one of them is checked. `uninit_bg` goes and comes with them: it has the
- * checksums of group descriptors when metadata_csum has not. To take them away and give them back gives the same image.
+ * Adds metadata checksums to an image or removes them, as `tune2fs -O metadata_csum` does. All new bytes are on disk,
+ * in a file beside the image, before the first of them is written, so the next run finishes an interrupted one. Before
+ * checksums are removed, each of them is checked. `uninit_bg` replaces metadata_csum when checksums are removed, and
+ * goes when they are added: it gives group descriptors their checksums in the absence of metadata_csum. Removing
+ * checksums and adding them again gives the same image.
  *
- * @throws InputError when the image is in use, changed meanwhile, not clean, damaged, has features that are not known, or has directory
- * or extent blocks without room for a checksum
- * @throws IoError when reading or writing fails; run it again to go on
+ * @throws InputError if the image is in use, was changed meanwhile, is not clean, is damaged, has unknown features, or
+ * has directory or extent blocks without room for a checksum
+ * @throws IoError if reading or writing fails; run it again to continue
  */
 export async function switchMetadataChecksums(
   path: string,
@@ -136,7 +137,7 @@ function checkedImage(path: string): string {
   return imagePath;
 }
 
-/** Returns whether there was something to finish. */
+/** Returns whether there was a switch to finish. */
 async function finishInterrupted(imagePath: string, files: ImageFiles): Promise<boolean> {
   const journalPath = changeJournalPath(imagePath);
   const image = openFileReader(imagePath);
@@ -194,8 +195,8 @@ async function switchImage(
   const journal = openJournal(journalPath, files);
   if (!journal) throw lostJournal(name, displayPath(journalPath));
   try {
-    // No runtime can lock a file. Only one run at a time can create the journal's name, and from here on the superblock tells
-    // whether another run, or a mount, came between.
+    // No runtime can lock a file. Only one run at a time can create the journal's name, and from here on the superblock
+    // shows whether another run, or a mount, intervened.
     if (journalState(reader, readChangeJournalHeader(journal)) !== "unapplied") {
       removeJournal(journalPath, files);
       throw changedMeanwhile(name);
@@ -207,7 +208,7 @@ async function switchImage(
   return { ...decided, metadataChecksums: enable, changed: true };
 }
 
-/** The image and its superblock. Its sizes must be those of a whole file system. */
+/** Opens the image and its superblock. Its size must be that of a whole file system. */
 function openVolume(reader: RandomReader, name: string): OpenedVolume {
   try {
     const { superblock, encoded } = readSuperblock(reader);
@@ -227,7 +228,7 @@ function openVolume(reader: RandomReader, name: string): OpenedVolume {
   }
 }
 
-/** Brings all new bytes into the file beside the image. The image is not touched. */
+/** Writes all new bytes to the file beside the image, which stays untouched. */
 async function decideChanges(
   { volume, encoded, name }: OpenedVolume,
   { enable, signal, progress = NO_PROGRESS }: SwitchOptions,
@@ -237,7 +238,7 @@ async function decideChanges(
   const newSuperblock = switchedSuperblock(encoded, enable);
   const sink = createFileSink(changeJournalPath(reader.name), {
     files,
-    // It holds what the image holds, and is for the same eyes.
+    // The file holds parts of the image, so it gets the same permissions.
     mode: statSync(reader.name).mode,
     ...signal === undefined ? {} : { signal },
   });
@@ -288,8 +289,8 @@ function noCounts(): SwitchCounts {
 }
 
 /**
- * metadata_csum_seed goes with the checksums, as e2fsck wants it. The seed itself stays in its field, which nobody reads
- * without the feature, and so comes back with them.
+ * metadata_csum_seed comes and goes with the checksums, as e2fsck requires. The seed stays in its field, which is
+ * ignored without the feature, and is valid again when the checksums return.
  */
 function switchedSuperblock(encoded: Uint8Array, enable: boolean): Uint8Array<ArrayBuffer> {
   const superblock = decodeSuperblock(encoded);
@@ -308,13 +309,13 @@ function switchedSuperblock(encoded: Uint8Array, enable: boolean): Uint8Array<Ar
   });
 }
 
-/** Values of attributes that lie in inodes have hashes that begin with the seed, checksums or not. */
+/** Hashes of attribute values in inodes start with the seed, with or without checksums. */
 function mayChangeSeed(superblock: Superblock): boolean {
   return (superblock.featureIncompat & INCOMPAT.EA_INODE) === 0 ||
     superblock.checksumSeed === filesystemSeed(superblock.uuid);
 }
 
-/** Each backup keeps what it says, but for the features. */
+/** Each backup keeps its own fields, except for the features. */
 async function switchBackups(context: SwitchContext): Promise<void> {
   const { volume, enable } = context;
   for (const group of volume.backupGroups()) {
@@ -347,7 +348,7 @@ function refuseLacking(name: string, lacking: LackingRoom): void {
   );
 }
 
-/** @throws InputError that says why the image cannot be switched, and what helps */
+/** @throws InputError that says why the image cannot be switched, and what to do about it */
 export function refuseUnfit(volume: Volume): void {
   const { superblock, reader } = volume;
   refuseUnknown(superblock, reader.name);

@@ -1,9 +1,9 @@
 /**
- * The checksums of everything but superblocks: groups with their bitmaps and descriptors, inodes, and the blocks that
- * belong to them.
+ * Checksums of everything but superblocks: groups with their bitmaps and descriptors, inodes, and the blocks that
+ * belong to inodes.
  *
- * A leaf of a directory has a fake entry of 12 bytes for its checksum, which comes off the last entry's record; an index
- * block has one place for an entry less.
+ * A directory leaf holds its checksum in a fake entry of 12 bytes, taken from the last entry's record; an index block
+ * gives up room for one entry.
  *
  * @module
  */
@@ -57,17 +57,17 @@ import { readIndex } from "../volume/htree.ts";
 import { InodeView, judgeSize } from "../volume/inode.ts";
 import type { Volume } from "../volume/volume.ts";
 
-/** How many structures got or lost a checksum. */
+/** How many structures gained or lost a checksum. */
 export interface SwitchCounts {
   /** Block groups. */
   groups: number;
-  /** Inodes, unused ones included. */
+  /** Inodes, including unused ones. */
   inodes: number;
-  /** Blocks of directories. */
+  /** Directory blocks. */
   directoryBlocks: number;
-  /** Blocks of extent trees. */
+  /** Extent tree blocks. */
   extentBlocks: number;
-  /** Blocks of extended attributes. */
+  /** Extended attribute blocks. */
   xattrBlocks: number;
 }
 
@@ -80,22 +80,22 @@ export interface LackingRoom {
 
 export interface SwitchContext {
   readonly volume: Volume;
-  /** What to call the image in messages. */
+  /** The image's name in messages. */
   readonly name: string;
-  /** True: checksums come. False: they go, and are checked first. */
+  /** True adds checksums; false removes them after checking them. */
   readonly enable: boolean;
   readonly seed: number;
   readonly counts: SwitchCounts;
   readonly lacking: LackingRoom;
-  /** Takes new bytes for a position of the image. */
+  /** Receives the new bytes for a position in the image. */
   readonly change: (offsetBytes: number, bytes: Uint8Array) => Promise<void>;
 }
 
 const UNINIT = GROUP_FLAG.INODE_UNINIT | GROUP_FLAG.BLOCK_UNINIT;
-/** An inode table is read and written in pieces of about this size. */
+/** Inode tables are read and written in pieces of about this size. */
 const TABLE_PIECE_BYTES = 256 << 10;
 
-/** A whole block, in a buffer of its own. Throws InputError for one that the file system does not have. */
+/** Reads a whole block into a buffer of its own. Throws InputError for a block outside the file system. */
 export function readBlock(volume: Volume, block: number, what: string): Uint8Array {
   const bytes = volume.contains(block) ? volume.read(block) : undefined;
   if (bytes !== undefined) return bytes;
@@ -144,7 +144,7 @@ function switchDescriptor(context: SwitchContext, group: number): Uint8Array {
     const bitmap = { block, usedBytes: inodesPerGroup / 8, stored };
     changes.inodeBitmapChecksum = switchBitmap(context, `inode bitmap of group ${group}`, bitmap);
   }
-  // Without checksums nothing in a descriptor says that a part is not in use: all of it was read and is right.
+  // Without checksums, a descriptor cannot mark parts as unused. By now everything has been read and is correct.
   if (!volume.hasGroupChecksums) {
     changes.flags = (descriptor.flags & ~UNINIT) | GROUP_FLAG.INODE_ZEROED;
     changes.itableUnusedCount = 0;
@@ -155,7 +155,7 @@ function switchDescriptor(context: SwitchContext, group: number): Uint8Array {
   });
 }
 
-/** The checksum of a bitmap, which the descriptor has. One that was never written has none. */
+/** Switches a bitmap's checksum, which the descriptor stores. A bitmap that was never written has none. */
 function switchBitmap(
   { volume, enable, seed, name }: SwitchContext,
   what: string,
@@ -228,7 +228,7 @@ async function switchMmpBlock(context: SwitchContext): Promise<void> {
   await context.change(mmpBlock * volume.blockSizeBytes, bytes);
 }
 
-/** Switches inodes one after another. What the walkers of the volume read is checked before it is changed. */
+/** Switches inodes one after another. The volume's walkers check what they read before it is changed. */
 class InodeSwitch {
   readonly #context: SwitchContext;
   readonly #seenXattrBlocks = new Set<number>();
@@ -239,9 +239,9 @@ class InodeSwitch {
   }
 
   /**
-   * Switches one inode, in place, and the blocks that it owns.
+   * Switches one inode and the blocks that it owns, in place.
    *
-   * @param isUsed by the inode bitmap; only then its blocks are its own
+   * @param isUsed according to the inode bitmap; only then are its blocks its own
    */
   async switch(slot: Uint8Array, inodeNumber: number, isUsed: boolean): Promise<void> {
     const { enable, seed, name, counts } = this.#context;
@@ -251,11 +251,11 @@ class InodeSwitch {
     }
     const stored = slot.slice();
     sealInode(slot, { inodeNumber, seed: enable ? seed : undefined });
-    // mke2fs seals reserved inodes that are empty. The checksum is all there is to say that it did: nobody else reads it.
+    // mke2fs seals empty reserved inodes. Only the checksum records that it did, and nothing else reads it.
     if (!enable && slot.every((byte) => byte === 0)) slot.set(stored);
     counts.inodes++;
     if (!isUsed || inodeNumber === INODE_NUMBER.BAD_BLOCKS) return;
-    // A view of what was stored: the slot without its checksum is the same but for that.
+    // A view of the stored slot, which differs from the slot only by its checksum.
     const view = new InodeView(stored, inodeNumber);
     if (view.mode !== 0 || view.usesExtents) await this.#switchBlocks(view);
   }
@@ -369,7 +369,7 @@ class InodeSwitch {
     }
   }
 
-  /** RECOVER is not set, but a journal whose log begins somewhere would be replayed all the same. */
+  /** Even without RECOVER, a journal whose log has a start would be replayed. */
   #refuseFullJournal(block: number): void {
     const { volume, name } = this.#context;
     const bytes = readBlock(volume, block, `${name}: journal superblock`);
@@ -377,7 +377,7 @@ class InodeSwitch {
     if (journal.startBlock !== 0) throw fullJournal(name);
   }
 
-  /** A block that two structures own cannot have the checksums of both. */
+  /** A block with two owners cannot have the checksums of both. */
   #own(block: number, inode: number): void {
     if (this.#ownedBlocks.has(block)) {
       const what = `${this.#context.name}: inode ${inode}`;
@@ -415,16 +415,16 @@ const RECORD_LENGTH_AT = 4;
 export interface DirectoryBlockOptions {
   readonly enable: boolean;
   readonly inodeSeed: number;
-  /** Whether its names may have any bytes. */
+  /** Whether names may contain any bytes. */
   readonly isEncrypted?: boolean | undefined;
   readonly what: string;
 }
 
 /**
- * Gives a leaf its checksum, or takes it away, in place.
+ * Adds a leaf's checksum or removes it, in place.
  *
- * @returns false when there is no room: the block is as it was
- * @throws InputError when the block is damaged, or the checksum to be taken away is wrong
+ * @returns false if there is no room; the block is unchanged then
+ * @throws InputError if the block is damaged, or the checksum to remove is wrong
  */
 export function switchLeaf(block: Uint8Array, options: DirectoryBlockOptions): boolean {
   const { enable, inodeSeed, isEncrypted = false, what } = options;
@@ -452,10 +452,10 @@ export function switchLeaf(block: Uint8Array, options: DirectoryBlockOptions): b
 }
 
 /**
- * Gives an index block its checksum, or takes it away, in place.
+ * Adds an index block's checksum or removes it, in place.
  *
  * @param countOffset DX_ROOT_COUNT_OFFSET or DX_NODE_COUNT_OFFSET
- * @returns false when there is no room, and then it is as it was
+ * @returns false if there is no room; the block is unchanged then
  * @throws InputError as {@linkcode switchLeaf}
  */
 export function switchIndexBlock(
@@ -471,7 +471,7 @@ export function switchIndexBlock(
   if (entries.length > limit) return false;
   viewOf(block).setUint16(countOffset, limit, true);
   const tail = countOffset + DX_ENTRY_SIZE_BYTES * (enable ? limit : limit - 1);
-  // dt_reserved may hold anything, and the checksum covers it: it stays as it is.
+  // dt_reserved may hold anything. The checksum covers it, so it stays unchanged.
   block.fill(0, tail + 4, tail + DX_ENTRY_SIZE_BYTES);
   if (enable) sealDxBlock(block, countOffset, inodeSeed);
   return true;

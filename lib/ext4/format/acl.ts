@@ -1,6 +1,6 @@
 /**
- * POSIX ACLs in their two formats: the one of the system calls and of tar archives (version 2, eight bytes an entry;
- * include/uapi/linux/posix_acl_xattr.h), and the one ext4 stores (version 1, four bytes, or eight with an id;
+ * POSIX ACLs in their two formats: that of system calls and tar archives (version 2, eight bytes per entry;
+ * include/uapi/linux/posix_acl_xattr.h), and ext4's own (version 1, four bytes per entry, or eight with an id;
  * fs/ext4/acl.h). Everything is little-endian.
  *
  * @module
@@ -17,39 +17,39 @@ export const ACL_TAG = {
   OTHER: 0x20,
 } as const;
 
-/** One line of an ACL. */
+/** One entry of an ACL. */
 export interface AclEntry {
   /** An ACL_TAG. */
   readonly tag: number;
-  /** Bits rwx, 0 to 7. */
+  /** The rwx bits, 0 to 7. */
   readonly permissions: number;
-  /** The user's or group's id where the tag has one. */
+  /** The user or group id, if the tag has one. */
   readonly id?: number | undefined;
 }
 
-/** The first word of an ACL says in which format it is. */
+/** The first word of an ACL identifies its format. */
 const VERSION = { DISK: 1, SYSTEM_CALL: 2 } as const;
 type Version = (typeof VERSION)[keyof typeof VERSION];
 
 const HEADER_SIZE_BYTES = 4;
-/** What the system call format has in place of an id (ACL_UNDEFINED_ID). */
+/** The system call format's placeholder for an id (ACL_UNDEFINED_ID). */
 const NO_ID = 0xffffffff;
 
 /**
- * The entries of an ACL in the system call format, checked as the kernel does (posix_acl_valid): in the order owner,
- * users, group, groups, mask, other; one owner, group and other; a mask where there are users or groups; no id twice.
- * Just a header means "no ACL" and gives no entries. Throws InputError otherwise.
+ * Reads the entries of an ACL in the system call format, checked as the kernel does (posix_acl_valid): in the order
+ * owner, users, group, groups, mask, other; exactly one owner, group and other; a mask if there are users or groups; no
+ * duplicate ids. A bare header means "no ACL" and yields no entries. Throws InputError otherwise.
  */
 export function aclEntries(systemCallValue: Uint8Array): AclEntry[] {
   return readEntries(systemCallValue, VERSION.SYSTEM_CALL);
 }
 
-/** Turns the system call format into the one ext4 stores. Throws InputError for an ACL that is not valid. */
+/** Converts the system call format to ext4's. Throws InputError for an invalid ACL. */
 export function aclToDisk(systemCallValue: Uint8Array): Uint8Array<ArrayBuffer> {
   return writeEntries(aclEntries(systemCallValue), VERSION.DISK);
 }
 
-/** Turns what ext4 stores into the system call format. Throws InputError for an ACL that is not valid. */
+/** Converts ext4's format to that of system calls. Throws InputError for an invalid ACL. */
 export function aclFromDisk(disk: Uint8Array): Uint8Array<ArrayBuffer> {
   return writeEntries(readEntries(disk, VERSION.DISK), VERSION.SYSTEM_CALL);
 }
@@ -58,7 +58,7 @@ function hasId(tag: number): boolean {
   return tag === ACL_TAG.USER || tag === ACL_TAG.GROUP;
 }
 
-/** Only ext4 leaves out the ids that an entry does not need. */
+/** Only ext4's format omits unneeded ids. */
 function entrySizeBytes(tag: number, version: Version): number {
   return version === VERSION.SYSTEM_CALL || hasId(tag) ? 8 : 4;
 }
@@ -101,7 +101,7 @@ function writeEntries(entries: readonly AclEntry[], version: Version): Uint8Arra
   return value;
 }
 
-/** Owner, group and other are needed once each; users and groups may repeat, with different ids. */
+/** Owner, group and other must each occur once; users and groups may repeat with different ids. */
 function checkEntries(entries: readonly AclEntry[]): void {
   if (entries.length === 0) return;
   const seen = new Set<string>();
@@ -138,7 +138,7 @@ function checkEntries(entries: readonly AclEntry[]): void {
   }
 }
 
-/** The permissions, 0 to 0o777, that an access ACL stands for (acl(5), "Correspondence"). */
+/** The permissions, 0 to 0o777, that an access ACL corresponds to (acl(5), "Correspondence"). */
 export function permissionsOfAcl(entries: readonly AclEntry[]): number {
   const bits = (tag: number) => entries.find((entry) => entry.tag === tag)?.permissions;
   const group = bits(ACL_TAG.MASK) ?? bits(ACL_TAG.GROUP_OBJ) ?? 0;

@@ -1,5 +1,5 @@
 /**
- * Numbers of the ext4 disk format. Names follow the kernel's fs/ext4/ext4.h and Documentation/filesystems/ext4.
+ * Constants of the ext4 disk format. Names follow the kernel's fs/ext4/ext4.h and Documentation/filesystems/ext4.
  *
  * @module
  */
@@ -8,7 +8,7 @@ export const SUPERBLOCK_OFFSET_BYTES = 1024;
 export const SUPERBLOCK_SIZE_BYTES = 1024;
 export const SUPERBLOCK_MAGIC = 0xef53;
 
-/** s_feature_compat: a kernel that does not know a bit may still mount read-write. */
+/** s_feature_compat: a kernel may mount read-write despite unknown bits. */
 export const COMPAT = {
   HAS_JOURNAL: 0x4,
   EXT_ATTR: 0x8,
@@ -18,7 +18,7 @@ export const COMPAT = {
   ORPHAN_FILE: 0x1000,
 } as const;
 
-/** s_feature_incompat: a kernel that does not know a bit must refuse. */
+/** s_feature_incompat: a kernel must refuse unknown bits. */
 export const INCOMPAT = {
   FILETYPE: 0x2,
   RECOVER: 0x4,
@@ -38,12 +38,12 @@ export const INCOMPAT = {
 } as const;
 
 /**
- * In s_feature_incompat while an image is half switched between metadata checksums and none: a feature that nobody knows,
- * so that no kernel mounts it and no tool repairs it.
+ * Set in s_feature_incompat while an image is half switched to or from metadata checksums: an unknown feature, so that
+ * no kernel mounts the image and no tool repairs it.
  */
 export const HALF_SWITCHED_FEATURE = 0x80000000;
 
-/** s_feature_ro_compat: a kernel that does not know a bit may mount read-only. */
+/** s_feature_ro_compat: a kernel may mount read-only despite unknown bits. */
 export const RO_COMPAT = {
   SPARSE_SUPER: 0x1,
   LARGE_FILE: 0x2,
@@ -125,9 +125,9 @@ export const SUPERBLOCK_FLAG = { SIGNED_HASH: 0x1, UNSIGNED_HASH: 0x2 } as const
 /** s_def_hash_version and dx_root.hash_version. */
 export const HASH_VERSION = { LEGACY: 0, HALF_MD4: 1, TEA: 2, SIPHASH: 6 } as const;
 
-/** Most blocks one written extent maps (unwritten ones: one less). */
+/** Most blocks in one written extent (one less in an unwritten one). */
 export const EXTENT_BLOCKS_MAX = 32768;
 /** Most inodes that may share one xattr block (EXT4_XATTR_REFCOUNT_MAX). */
 export const XATTR_REFCOUNT_MAX = 1024;
-/** Most links to an inode; a directory past it says 1 (DIR_NLINK). */
+/** Most links to an inode; a directory with more stores 1 (DIR_NLINK). */
 export const LINK_COUNT_MAX = 65000;

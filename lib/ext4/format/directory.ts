@@ -1,6 +1,6 @@
 /**
  * Linear directory blocks (kernel documentation, "Linear (Classic) Directories"): entries that fill the block from end
- * to end, and with metadata checksums a last one that names nothing and holds the checksum.
+ * to end. With metadata checksums, a fake last entry without a name holds the checksum.
  *
  * @module
  */
@@ -22,11 +22,11 @@ export interface DirectoryEntry {
   readonly fileType: number;
 }
 
-/** Bytes of the fake entry with the checksum. */
+/** Bytes of the fake entry that holds the checksum. */
 export const DIRECTORY_TAIL_SIZE_BYTES = 12;
 export const NAME_LENGTH_MAX = 255;
 
-/** The shortest record, with a name of up to 4 bytes. */
+/** The shortest record, for a name of up to 4 bytes. */
 export const RECORD_LENGTH_MIN = 12;
 
 /** Offsets in struct ext4_dir_entry_2. */
@@ -41,12 +41,12 @@ const DIRENT_AT = {
 /** Offset of det_checksum in struct ext4_dir_entry_tail. */
 const TAIL_CHECKSUM_AT = 8;
 
-/** The least record length for a name: header and name, rounded up to 4. */
+/** The shortest record for a name: header and name, rounded up to 4. */
 export function direntSizeBytes(nameLength: number): number {
   return (DIRENT_AT.name + nameLength + 3) & ~3;
 }
 
-/** Writes one entry; bytes of the record behind the name are left as they are. */
+/** Writes one entry; record bytes after the name are left unchanged. */
 export function encodeDirectoryEntry(
   block: Uint8Array,
   offset: number,
@@ -69,20 +69,20 @@ export function encodeDirectoryEntry(
   for (let i = 0; i < name.length; i++) block[nameStart + i] = name.charCodeAt(i);
 }
 
-/** rec_len on disk: 65536, which only a 64 KiB block can have, does not fit 16 bits and is written as 65535. */
+/** rec_len on disk: 65536, possible only in a 64 KiB block, does not fit 16 bits and is written as 65535. */
 export function encodeRecordLength(recordLength: number): number {
   invariant(recordLength > 0 && recordLength <= 0x10000, `a record of ${recordLength} bytes`);
   return recordLength === 0x10000 ? 0xffff : recordLength;
 }
 
-/** The record length of a stored rec_len: 0 and 65535 mean the whole block, and the low two bits are bits 16 and 17. */
+/** Decodes a stored rec_len: 0 and 65535 mean the whole block, and the low two bits are bits 16 and 17. */
 export function decodeRecordLength(stored: number, blockSizeBytes: number): number {
   if (blockSizeBytes < 0x10000) return stored;
   if (stored === 0 || stored === 0xffff) return blockSizeBytes;
   return (stored & 0xfffc) | ((stored & 3) << 16);
 }
 
-/** Writes the fake entry with the checksum at the end of a block. `inodeSeed` is that of the directory. */
+/** Writes the fake entry with the checksum at the end of a block. `inodeSeed` is the directory's. */
 export function sealDirectoryBlock(block: Uint8Array, inodeSeed: number): void {
   const tail = block.length - DIRECTORY_TAIL_SIZE_BYTES;
   encodeDirectoryEntry(block, tail, {
@@ -95,14 +95,14 @@ export function sealDirectoryBlock(block: Uint8Array, inodeSeed: number): void {
   viewOf(block).setUint32(tail + TAIL_CHECKSUM_AT, checksum, true);
 }
 
-/** Throws InputError, with `what` in it, when a block has no checksum or a wrong one. */
+/** Throws InputError, with `what` in it, if a block has a wrong checksum or none. */
 export function verifyDirectoryBlock(block: Uint8Array, inodeSeed: number, what: string): void {
   const tail = checkedTailOffset(block, what);
   const stored = viewOf(block).getUint32(tail + TAIL_CHECKSUM_AT, true);
   checkChecksum(what, stored, crc32c(inodeSeed, block.subarray(0, tail)));
 }
 
-/** Whether a block ends with the fake entry that holds a checksum. */
+/** Whether a block ends with the fake entry for a checksum. */
 export function hasDirectoryTail(block: Uint8Array): boolean {
   const tail = block.length - DIRECTORY_TAIL_SIZE_BYTES;
   if (tail < 0) return false;
@@ -113,7 +113,7 @@ export function hasDirectoryTail(block: Uint8Array): boolean {
     view.getUint8(tail + DIRENT_AT.fileType) === DIRENT_TYPE.CHECKSUM_TAIL;
 }
 
-/** Whether a block is one unused record, as a node of an index is to code that does not know it. */
+/** Whether a block is one unused record. Index nodes look like that to code that does not know them. */
 export function isEmptyBlock(block: Uint8Array): boolean {
   const view = viewOf(block);
   const recordLength = view.getUint16(DIRENT_AT.recordLength, true);
@@ -127,9 +127,9 @@ function checkedTailOffset(block: Uint8Array, what: string): number {
 }
 
 /**
- * Reads all entries of a linear directory block, unused ones (inode 0) too, but not the fake one. Records must fill the
- * block exactly and names must be possible. Throws InputError, with `what` in it, for anything else. The checksum is
- * for the caller to check (verifyDirectoryBlock()).
+ * Reads all entries of a linear directory block, including unused ones (inode 0) but not the fake one. Records must
+ * fill the block exactly and names must be possible; throws InputError, with `what` in it, otherwise. The caller checks
+ * the checksum (verifyDirectoryBlock()).
  */
 export function decodeDirectoryBlock(
   block: Uint8Array,
@@ -144,7 +144,7 @@ export function decodeDirectoryBlock(
   return decodeDirectoryEntries(block, { start: 0, end, isEncrypted, what });
 }
 
-/** Reads the entries that fill `[start, end)` of some bytes: a part of a block, or of an inline directory. */
+/** Reads the entries that fill `[start, end)` of some bytes: part of a block or of an inline directory. */
 export function decodeDirectoryEntries(
   bytes: Uint8Array,
   range: {
@@ -167,20 +167,20 @@ export function decodeDirectoryEntries(
   }));
 }
 
-/** What to read entries from. */
+/** The bytes to read entries from. */
 export interface EntryRange {
-  /** A block or the data of an inline directory; it must stay as it is while the entries are in use. */
+  /** A block or the data of an inline directory; it must not change while the entries are in use. */
   readonly bytes: Uint8Array;
-  /** Words, among them those of the bytes. */
+  /** Words that include the bytes. */
   readonly words: Int32Array;
-  /** Where the bytes begin in the words. */
+  /** Index of the word at which the bytes begin. */
   readonly firstWord: number;
-  /** From the start of the bytes, a multiple of 4. */
+  /** Offset from the start of the bytes, a multiple of 4. */
   readonly start: number;
   readonly end: number;
-  /** How many entries at the front are "." and "..". */
+  /** How many leading entries are "." and "..". */
   readonly dotCount: number;
-  /** Whether names may have any bytes, as encrypted ones do. */
+  /** Whether names may contain any bytes, as encrypted ones do. */
   readonly isEncrypted?: boolean | undefined;
 }
 
@@ -188,8 +188,8 @@ export interface EntryRange {
 interface EntryFault {
   readonly problem: string;
   /**
-   * What the kernel makes of it: it leaves out what follows a record of an impossible length, lists an entry of an unknown
-   * type, and fails at an impossible name.
+   * How the kernel reacts: it ignores everything after a record of impossible length, lists an entry of unknown type,
+   * and fails at an impossible name.
    */
   readonly kind: "length" | "type" | "name";
   readonly data: { readonly offset: number; readonly actual?: number };
@@ -199,17 +199,14 @@ const SLASHES = 0x2f2f2f2f;
 const DOT = 0x2e;
 
 /**
- * The entries of one block of a directory, in arrays that the next block uses again: a record and a string for each entry
- * would cost more than all that is asked of it.
+ * The entries of one directory block, in arrays that the next block reuses: a record and a string per entry would cost
+ * more than all the checks.
  */
 export class DirectoryEntries {
   count = 0;
-  /** How many of them, at the front, are "." and "..". */
+  /** How many leading entries are "." and "..". */
   dotCount = 0;
-  /**
-   * The first entry that is not known to differ from all before it: those before it, but for dots, each come after the
-   * one before in the order of names.
-   */
+  /** The first entry that may repeat an earlier name. Before it, apart from the dots, names are in ascending order. */
   firstUnordered = 0;
   readonly #inodes: Uint32Array;
   readonly #offsets: Uint32Array;
@@ -220,7 +217,7 @@ export class DirectoryEntries {
   #firstWord = 0;
   #text: ByteString | undefined;
 
-  /** @param sizeBytesMax how long what is read can be */
+  /** @param sizeBytesMax the longest range that will be read */
   constructor(sizeBytesMax: number) {
     const room = Math.ceil(sizeBytesMax / RECORD_LENGTH_MIN);
     this.#inodes = new Uint32Array(room);
@@ -230,8 +227,9 @@ export class DirectoryEntries {
   }
 
   /**
-   * Reads entries, unused ones (inode 0) too: records must fill the range exactly, and names must be possible. The answer
-   * is what is wrong first; undefined when nothing is. Entries before it can be used then, and those behind an unknown type.
+   * Reads entries, including unused ones (inode 0): records must fill the range exactly, and names must be possible.
+   * Returns the first fault, or undefined. After a fault, the entries before it are usable; after an unknown type, so
+   * are those that follow.
    */
   read(range: EntryRange): EntryFault | undefined {
     const { bytes, words, firstWord, start, end, dotCount, isEncrypted = false } = range;
@@ -255,7 +253,7 @@ export class DirectoryEntries {
       const head = words[firstWord + (at >>> 2) + 1]!;
       const recordLength = decodeRecordLength(head & 0xffff, bytes.length);
       const nameLength = (head >>> 16) & 0xff;
-      // An unused entry may be cut down to less than its old name needs: what then counts is the header.
+      // The record of an unused entry may be too short for its old name; then only the header counts.
       const least = inode === 0
         ? RECORD_LENGTH_MIN
         : Math.max(RECORD_LENGTH_MIN, direntSizeBytes(nameLength));
@@ -301,7 +299,7 @@ export class DirectoryEntries {
     return fault;
   }
 
-  /** The number of the inode that an entry names; 0 for an unused one. */
+  /** The inode number of an entry; 0 for an unused one. */
   inodeAt(index: number): number {
     return this.#inodes[index]!;
   }
@@ -310,7 +308,7 @@ export class DirectoryEntries {
     return this.#offsets[index]!;
   }
 
-  /** The bytes of an entry's record; the last one reaches to the end of the range. */
+  /** The record length of an entry; the last record extends to the end of the range. */
   recordLengthAt(index: number, end: number): number {
     return (index + 1 < this.count ? this.#offsets[index + 1]! : end) - this.#offsets[index]!;
   }
@@ -324,13 +322,13 @@ export class DirectoryEntries {
   }
 
   nameAt(index: number): ByteString {
-    // One call for all names: a call for each would cost more than all the rest.
+    // One call decodes all names: a call for each would cost more than everything else.
     this.#text ??= byteStringFromBytes(this.#bytes);
     const start = this.#offsets[index]! + DIRENT_AT.name;
     return this.#text.slice(start, start + this.#nameLengths[index]!);
   }
 
-  /** struct ext4_dir_entry_hash, behind names that are folded and encrypted; zeros where it is not. */
+  /** struct ext4_dir_entry_hash, stored after names that are both folded and encrypted; zeros if absent. */
   storedHashAt(index: number): { readonly hash: number; readonly minor: number } {
     const at = this.#offsets[index]! + direntSizeBytes(this.#nameLengths[index]!);
     if (at + 8 > this.#bytes.length) return { hash: 0, minor: 0 };
@@ -338,7 +336,7 @@ export class DirectoryEntries {
     return { hash: view.getUint32(at, true), minor: view.getUint32(at + 4, true) };
   }
 
-  /** Whether the name of an entry is so many dots. */
+  /** Whether an entry's name consists of that many dots. */
   isDots(index: number, dotCount: number): boolean {
     if (this.#nameLengths[index] !== dotCount) return false;
     const start = this.#offsets[index]! + DIRENT_AT.name;
@@ -346,12 +344,12 @@ export class DirectoryEntries {
     return true;
   }
 
-  /** The byte behind the name of an entry, which for "." and ".." is always there. */
+  /** The byte after an entry's name. "." and ".." always have one. */
   byteBehindName(index: number): number {
     return this.#bytes[this.#offsets[index]! + DIRENT_AT.name + this.#nameLengths[index]!]!;
   }
 
-  /** Whether the name of an entry comes after that of another; without another, after "." and "..". */
+  /** Whether an entry's name sorts after the previous one's or, if `previous` is negative, after "." and "..". */
   #isAfter(previous: number, index: number): boolean {
     const words = this.#words;
     const name = this.#firstWord + ((this.#offsets[index]! + DIRENT_AT.name) >>> 2);
@@ -374,19 +372,19 @@ function byteAt(words: Int32Array, start: number, index: number): number {
   return (words[start + (index >>> 2)]! >>> ((index & 3) << 3)) & 0xff;
 }
 
-/** Whether some bytes can be a name: there is neither zero nor a slash among them. */
+/** Whether bytes are a valid name: they contain neither zero nor a slash. */
 function isName(words: Int32Array, start: number, length: number): boolean {
   const last = start + ((length - 1) >>> 2);
   for (let at = start; at < last; at++) {
     if (hasZeroByte(words[at]!) || hasZeroByte(words[at]! ^ SLASHES)) return false;
   }
-  // Behind the name, the last word has what was there before: ones are neither.
+  // In the last word, bytes after the name are leftovers; set them to ones, which are neither.
   const rest = length & 3;
   const word = words[last]! | (rest === 0 ? 0 : -1 << (rest << 3));
   return !hasZeroByte(word) && !hasZeroByte(word ^ SLASHES);
 }
 
-/** Whether one of the four bytes of a word is zero: only such a byte borrows without having its high bit set before. */
+/** Whether one of a word's four bytes is zero: only a zero byte borrows without having its high bit set before. */
 function hasZeroByte(word: number): boolean {
   return ((word - 0x01010101) & ~word & 0x80808080) !== 0;
 }

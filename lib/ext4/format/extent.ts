@@ -1,6 +1,6 @@
 /**
  * Extent tree nodes (kernel documentation, "Extent Tree"; fs/ext4/ext4_extents.h): a header and 12-byte entries, in the
- * inode's i_block or in a block of their own, which then ends with a checksum.
+ * inode's i_block or in a block of their own that ends with a checksum.
  *
  * @module
  */
@@ -12,16 +12,16 @@ import { checkChecksum } from "./checksum.ts";
 import { EXTENT_BLOCKS_MAX } from "./constants.ts";
 import { viewOf } from "./fields.ts";
 
-/** A run of logical blocks that lies in one run of physical blocks. */
+/** Consecutive logical blocks in consecutive physical blocks. */
 export interface ExtentLeaf {
   readonly logicalBlock: number;
   readonly blockCount: number;
   readonly startBlock: number;
-  /** Allocated but reads as zeros. */
+  /** Allocated, but reads as zeros. */
   readonly unwritten?: boolean | undefined;
 }
 
-/** A pointer to the node that maps everything from a logical block on. */
+/** A pointer to the node that maps the blocks from a logical block on. */
 export interface ExtentIndex {
   readonly logicalBlock: number;
   readonly childBlock: number;
@@ -35,7 +35,7 @@ interface ExtentNode {
   readonly indexes?: readonly ExtentIndex[] | undefined;
 }
 
-/** Entries that fit i_block. */
+/** How many entries fit in i_block. */
 export const EXTENT_ROOT_ENTRIES_MAX = 4;
 /** i_block (INODE_BLOCK_FIELD_SIZE_BYTES). */
 const EXTENT_ROOT_SIZE_BYTES = 60;
@@ -70,14 +70,14 @@ const INDEX_AT = {
 
 const TWO_32 = 2 ** 32;
 
-/** How many entries fit a block of their own: 340 at 4 KiB. The 4-byte tail fits in what is left over. */
+/** How many entries fit in a block: 340 at 4 KiB. The 4-byte tail fits in the remainder. */
 export function extentEntriesMax(blockSizeBytes: number): number {
   return Math.floor((blockSizeBytes - EXTENT_ENTRY_SIZE_BYTES - 4) / EXTENT_ENTRY_SIZE_BYTES);
 }
 
 /**
- * Writes a node's header and entries; the rest of `target` (i_block, or a whole block) becomes zero. A block still
- * needs sealExtentBlock() when the file system has metadata checksums.
+ * Writes a node's header and entries and zeros the rest of `target` (i_block or a whole block). A block still needs
+ * sealExtentBlock() if the file system has metadata checksums.
  */
 export function encodeExtentNode(target: Uint8Array, node: ExtentNode): void {
   const { depth, entriesMax, leaves = NO_ENTRIES, indexes = NO_ENTRIES } = node;
@@ -85,7 +85,7 @@ export function encodeExtentNode(target: Uint8Array, node: ExtentNode): void {
   const fits = (depth === 0 ? indexes.length : leaves.length) === 0 && depth >= 0 &&
     depth <= EXTENT_DEPTH_MAX && entryCount <= entriesMax &&
     EXTENT_ENTRY_SIZE_BYTES * (1 + entriesMax) <= target.length;
-  // Messages are made only when they are needed: every file has a node.
+  // Build messages only when needed: every file has a node.
   if (!fits) {
     const found = `an extent node of depth ${depth} with ${entryCount} of ${entriesMax} entries`;
     invariant(false, `${found} in ${target.length} bytes`);
@@ -137,13 +137,12 @@ function writeIndex(target: Uint8Array, at: number, index: ExtentIndex): void {
   putUint16(target, at + INDEX_AT.childHigh, Math.floor(childBlock / TWO_32));
 }
 
-/** By bytes: a view of i_block would take longer to make than all its words to write. */
+/** Byte by byte: creating a view of i_block takes longer than writing all its words. */
 function putUint16(target: Uint8Array, at: number, value: number): void {
   target[at] = value;
   target[at + 1] = value >>> 8;
 }
 
-/** The low 32 bits of a whole number. */
 function putUint32(target: Uint8Array, at: number, value: number): void {
   const low = value | 0;
   target[at] = low;
@@ -152,20 +151,20 @@ function putUint32(target: Uint8Array, at: number, value: number): void {
   target[at + 3] = low >>> 24;
 }
 
-/** Writes the checksum (et_checksum) behind the room for entries. `inodeSeed` is that of the inode that owns it. */
+/** Writes the checksum (et_checksum) after the room for entries. `inodeSeed` is the owning inode's. */
 export function sealExtentBlock(block: Uint8Array, inodeSeed: number): void {
   const tail = extentTailOffset(block, "extent block");
   viewOf(block).setUint32(tail, crc32c(inodeSeed, block.subarray(0, tail)), true);
 }
 
-/** Throws InputError, with `what` in it, when the checksum of an extent block is wrong. */
+/** Throws InputError, with `what` in it, if an extent block's checksum is wrong. */
 export function verifyExtentBlock(block: Uint8Array, inodeSeed: number, what: string): void {
   const tail = extentTailOffset(block, what);
   const stored = viewOf(block).getUint32(tail, true);
   checkChecksum(what, stored, crc32c(inodeSeed, block.subarray(0, tail)));
 }
 
-/** Where a block's checksum is: eh_max says how much room the entries have. */
+/** The checksum's offset, which follows from eh_max. */
 function extentTailOffset(block: Uint8Array, what: string): number {
   const entriesMax = viewOf(block).getUint16(HEADER_AT.entriesMax, true);
   const tail = EXTENT_ENTRY_SIZE_BYTES * (1 + entriesMax);
@@ -176,7 +175,7 @@ function extentTailOffset(block: Uint8Array, what: string): number {
 const NODE_ENTRIES_MAX = extentEntriesMax(BLOCK_SIZE_BYTES);
 const NO_BYTES = new Uint8Array(0);
 
-/** Blocks that the tree over `leafCount` extents needs besides its root. */
+/** How many blocks the tree over `leafCount` extents needs besides its root. */
 export function extentTreeBlockCount(leafCount: number): number {
   let blockCount = 0;
   for (let entries = leafCount; entries > EXTENT_ROOT_ENTRIES_MAX;) {
@@ -187,11 +186,11 @@ export function extentTreeBlockCount(leafCount: number): number {
 }
 
 /**
- * Encodes the tree over `leaves`: its root (i_block), and the blocks below in the order of `treeBlocks`, the lowest level
- * first.
+ * Encodes the tree over `leaves`: its root (i_block), and the blocks below it in the order of `treeBlocks`, lowest
+ * level first.
  *
  * @param inodeSeed checksum seed of the inode; undefined without checksums
- * @param root where i_block goes
+ * @param root receives i_block
  */
 export function encodeExtentTree(
   leaves: readonly ExtentLeaf[],
@@ -235,14 +234,14 @@ export function encodeExtentTree(
 /** Words of a header and of each entry. */
 const EXTENT_ENTRY_WORDS = EXTENT_ENTRY_SIZE_BYTES / 4;
 
-/** Fields of a node that lies in words (littleEndianWords()) from `at` on. Nothing is allocated: every file has one. */
+/** Fields of a node in words (littleEndianWords()) from `at` on. Every file has a node, so nothing is allocated. */
 export const EXTENT_WORDS = {
   entryCount: (words: Int32Array, at: number): number => words[at]! >>> 16,
   entriesMax: (words: Int32Array, at: number): number => words[at + 1]! & 0xffff,
   depth: (words: Int32Array, at: number): number => words[at + 1]! >>> 16,
   entryAt: (at: number, index: number): number => at + EXTENT_ENTRY_WORDS * (1 + index),
   logicalBlock: (words: Int32Array, entry: number): number => words[entry]! >>> 0,
-  /** ee_len as it is stored: above 32768 it is that of an unwritten extent. */
+  /** ee_len as stored: above 32768 the extent is unwritten. */
   length: (words: Int32Array, entry: number): number => words[entry + 1]! & 0xffff,
   startBlock: (words: Int32Array, entry: number): number =>
     (words[entry + 1]! >>> 16) * TWO_32 + (words[entry + 2]! >>> 0),
@@ -250,17 +249,17 @@ export const EXTENT_WORDS = {
     (words[entry + 2]! & 0xffff) * TWO_32 + (words[entry + 1]! >>> 0),
 } as const;
 
-/** The blocks of an extent from its stored length. */
+/** The number of blocks that an extent's stored length stands for. */
 export function extentBlockCount(length: number): number {
   return length > EXTENT_BLOCKS_MAX ? length - EXTENT_BLOCKS_MAX : length;
 }
 
 /**
- * What is wrong with a node by itself, in words; undefined when nothing is. Entries must be in order and apart, counts
- * within their limits. Whether the node fits its parent is for the caller to check, and so is the checksum.
+ * Returns what is wrong with a node on its own, or undefined. Entries must be in order without overlap, and counts
+ * within their limits. The caller checks that the node fits its parent, and its checksum.
  *
- * @param words with the node from `at` on
- * @param sizeBytes of i_block (60 bytes), or of a whole block
+ * @param words contain the node from `at` on
+ * @param sizeBytes size of i_block (60 bytes) or of a whole block
  */
 export function extentNodeFault(
   words: Int32Array,
@@ -301,7 +300,7 @@ export function extentNodeFault(
   return undefined;
 }
 
-/** Reads a node as an object. Throws InputError, with `what` in it, for one that extentNodeFault() objects to. */
+/** Reads a node as an object. Throws InputError, with `what` in it, if extentNodeFault() finds a fault. */
 export function decodeExtentNode(node: Uint8Array, what: string): {
   readonly depth: number;
   readonly entriesMax: number;

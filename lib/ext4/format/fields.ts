@@ -1,5 +1,5 @@
 /**
- * Field tables: an on-disk structure as an object with one codec a field, in the order of the specification.
+ * Field tables: an on-disk structure as an object with one codec per field, in the order of the specification.
  * Everything is little-endian. The compiler checks that a table has a codec for every field of its interface.
  *
  * @module
@@ -11,19 +11,19 @@ export interface Field<V> {
   readonly offset: number;
   /** Reads the field; throws InputError for a number that a JavaScript number cannot hold exactly. */
   read(structure: Structure): V;
-  /** Writes the field; a value that does not fit is a fault of the program. */
+  /** Writes the field; a value that does not fit is a bug in the program. */
   write(structure: Structure, value: V, name: string): void;
 }
 
-/** Where a structure is: many of a kind share one view, which costs more to make than a structure to read. */
+/** The location of a structure. Structures share a view, since creating a view costs more than reading a structure. */
 export interface Structure {
   readonly view: DataView<ArrayBufferLike>;
   at: number;
-  /** How many bytes of fields it has: what is behind them reads as neutral and cannot be written. */
+  /** How many bytes of fields it has: fields beyond them read as neutral and cannot be written. */
   sizeBytes: number;
 }
 
-/** One codec for each field of `T`, in spec order. */
+/** One codec for each field of `T`, in specification order. */
 export type FieldTable<T> = { readonly [K in keyof T]: Field<T[K]> };
 
 export function viewOf(bytes: Uint8Array): DataView<ArrayBufferLike> {
@@ -42,7 +42,7 @@ export function u32(offset: number): Field<number> {
   return whole({ offset, sizeBytes: 4 });
 }
 
-/** An unsigned 32-bit number whose high byte comes first, as in a journal. */
+/** An unsigned 32-bit big-endian number, as in a journal. */
 export function u32BigEndian(offset: number): Field<number> {
   return {
     offset,
@@ -64,12 +64,12 @@ export function i16(offset: number): Field<number> {
   };
 }
 
-/** An unsigned 64-bit number that is small enough to be a JavaScript number. */
+/** An unsigned 64-bit number that fits a JavaScript number. */
 export function u64(offset: number): Field<number> {
   return u32WithHigh(offset, offset + 4, 4);
 }
 
-/** A 32-bit low half and a high part of 1, 2 or 4 bytes somewhere else. */
+/** A 32-bit low half, and a high part of 1, 2 or 4 bytes elsewhere. */
 export function u32WithHigh(
   lowOffset: number,
   highOffset: number,
@@ -92,13 +92,13 @@ export function bytes(offset: number, sizeBytes: number): Field<Uint8Array> {
       if (value.length !== sizeBytes) {
         invariant(false, `${name} has ${value.length} bytes, not ${sizeBytes}`);
       }
-      // One by one: an array over so few bytes takes longer to make, and every inode has them.
+      // Byte by byte: for so few bytes, creating an array takes longer, and every inode has them.
       for (let i = 0; i < sizeBytes; i++) view.setUint8(at + offset + i, value[i]!);
     },
   };
 }
 
-/** Up to `sizeBytes` bytes, padded with zeros on disk; zeros at the end are not part of the value. */
+/** Up to `sizeBytes` bytes, padded with zeros on disk; trailing zeros are not part of the value. */
 export function paddedBytes(offset: number, sizeBytes: number): Field<Uint8Array> {
   return {
     offset,
@@ -117,7 +117,7 @@ export function paddedBytes(offset: number, sizeBytes: number): Field<Uint8Array
   };
 }
 
-/** `count` unsigned 32-bit numbers in a row. */
+/** `count` consecutive unsigned 32-bit numbers. */
 export function u32Array(offset: number, count: number): Field<readonly number[]> {
   const words = Array.from({ length: count }, (_, i) => u32(offset + 4 * i));
   return {
@@ -130,7 +130,7 @@ export function u32Array(offset: number, count: number): Field<readonly number[]
   };
 }
 
-/** A number that older and shorter structures do not have: it reads as 0 there, and must be 0. */
+/** A number missing from older and shorter structures: it reads as 0 there, and must be 0. */
 export function optional(field: Field<number>, sizeBytes: number): Field<number> {
   const { offset } = field;
   return {
@@ -145,20 +145,19 @@ export function optional(field: Field<number>, sizeBytes: number): Field<number>
   };
 }
 
-/** No structure is longer. */
+/** No structure is longer than this. */
 const ZEROS = new Uint8Array(1024);
 
-/** An object in which every field has the value of zeros. */
+/** An object whose fields all have the value that zeros give. */
 export function neutralFields<T extends object>(table: FieldTable<T>): T {
   return readFields(table, ZEROS);
 }
 
-/** A structure that is all of some bytes. */
+/** A structure that spans all of the bytes. */
 function structureOf(bytes: Uint8Array): Structure {
   return { view: viewOf(bytes), at: 0, sizeBytes: bytes.length };
 }
 
-/** Reads every field of a structure. */
 export function readFields<T extends object>(
   table: FieldTable<T>,
   bytes: Uint8Array,
@@ -169,7 +168,7 @@ export function readFields<T extends object>(
   return record as T;
 }
 
-/** Writes every field of a structure; bytes that no field names are left as they are. */
+/** Writes every field of a structure; bytes that belong to no field are unchanged. */
 export function writeFields<T extends object>(
   table: FieldTable<T>,
   bytes: Uint8Array,
@@ -239,7 +238,7 @@ function writePart(
   else view.setUint8(at, value);
 }
 
-/** The message is made only when it is needed: this runs for every field of every inode. */
+/** Build the message only when needed: this runs for every field of every inode. */
 function fitting(value: number, max: number, name: string): number {
   if (!(Number.isInteger(value) && value >= 0 && value <= max)) {
     invariant(false, `${name} = ${value} is not a whole number between 0 and ${max}`);

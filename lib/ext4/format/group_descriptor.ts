@@ -1,8 +1,9 @@
 /**
  * The block group descriptor (kernel documentation, "Block Group Descriptors"): where a group's bitmaps and inode table
- * are and how much of it is free. 32 bytes, or with INCOMPAT_64BIT as many as s_desc_size says, of which 64 are in use.
+ * are, and how much of the group is free. 32 bytes, or with INCOMPAT_64BIT the size in s_desc_size, of which 64 bytes
+ * are used.
  *
- * And the bitmaps themselves ("Block and Inode Bitmaps"): bit i is bit i % 8 of byte i / 8.
+ * Also the bitmaps themselves ("Block and Inode Bitmaps"): bit i is bit i % 8 of byte i / 8.
  *
  * @module
  */
@@ -19,7 +20,7 @@ export interface GroupDescriptor {
   readonly blockBitmapBlock: number;
   /** bg_inode_bitmap. */
   readonly inodeBitmapBlock: number;
-  /** bg_inode_table: the first of its blocks. */
+  /** bg_inode_table: the first block of the table. */
   readonly inodeTableBlock: number;
   /** Free clusters, which are blocks without bigalloc. */
   readonly freeBlocksCount: number;
@@ -31,13 +32,13 @@ export interface GroupDescriptor {
   readonly flags: number;
   /** bg_block_bitmap_csum; 16 bits in a descriptor of 32 bytes. */
   readonly blockBitmapChecksum: number;
-  /** bg_inode_bitmap_csum; the same. */
+  /** bg_inode_bitmap_csum; 16 bits in a descriptor of 32 bytes. */
   readonly inodeBitmapChecksum: number;
   /** Inodes at the end of the table that have never been used. */
   readonly itableUnusedCount: number;
 }
 
-/** bg_checksum; the same place in both sizes. */
+/** bg_checksum, at the same offset in both sizes. */
 const CHECKSUM_OFFSET = 0x1e;
 
 const CRC16_POLYNOMIAL_REFLECTED = 0xa001;
@@ -57,7 +58,7 @@ const FIELDS: FieldTable<GroupDescriptor> = {
 };
 
 /**
- * The bytes of a descriptor. Without a seed its checksum is 0; with one, bitmap checksums are cut to the 16 bits that
+ * Encodes a descriptor. Without a seed its checksum is 0; with one, bitmap checksums are truncated to the 16 bits that
  * a 32-byte descriptor has for them.
  */
 export function encodeGroupDescriptor(
@@ -88,13 +89,16 @@ function writeDescriptor(descriptor: GroupDescriptor, target: Uint8Array): void 
   });
 }
 
-/** What the checksum of a changed descriptor is made with. */
+/** How the checksum of a changed descriptor is computed. */
 export type GroupDescriptorSeal =
   | { readonly kind: "crc32c"; readonly seed: number }
   /** RO_COMPAT.GDT_CSUM. */
   | { readonly kind: "crc16"; readonly uuid: Uint8Array };
 
-/** The same descriptor with some fields changed and its checksum made again. What no field names stays as it is. */
+/**
+ * Returns the descriptor with some fields changed and its checksum recomputed. Bytes that belong to no field are
+ * unchanged.
+ */
 export function editGroupDescriptor(
   encoded: Uint8Array,
   changes: Partial<GroupDescriptor>,
@@ -111,13 +115,13 @@ export function editGroupDescriptor(
   return edited;
 }
 
-/** Reads a descriptor of 32 or 64 bytes. Its checksum is not compared: see storedGroupDescriptorChecksum(). */
+/** Reads a descriptor of 32 or 64 bytes. Does not check its checksum: see storedGroupDescriptorChecksum(). */
 export function decodeGroupDescriptor(encoded: Uint8Array): GroupDescriptor {
   checkSize(encoded);
   return readFields(FIELDS, encoded);
 }
 
-/** bg_checksum as it should be: 16 bits over the group's number and the descriptor with that field zero. */
+/** The correct bg_checksum: 16 bits over the group number and the descriptor with that field zeroed. */
 export function groupDescriptorChecksum(
   encoded: Uint8Array,
   options: { readonly groupIndex: number; readonly seed: number },
@@ -131,8 +135,8 @@ export function groupDescriptorChecksum(
 }
 
 /**
- * bg_checksum as RO_COMPAT.GDT_CSUM wants it, which older file systems have in place of METADATA_CSUM: CRC-16 over the
- * UUID, the group's number and the descriptor without that field.
+ * bg_checksum under RO_COMPAT.GDT_CSUM, which older file systems have instead of METADATA_CSUM: CRC-16 over the UUID,
+ * the group number and the descriptor without that field.
  */
 export function groupDescriptorCrc16(
   encoded: Uint8Array,
@@ -146,7 +150,7 @@ export function groupDescriptorCrc16(
   return [options.uuid, group, before, after].reduce(crc16, 0xffff);
 }
 
-/** CRC-16 of the polynomial 0x8005, reflected; bit by bit, since descriptors are short. */
+/** CRC-16 with the reflected polynomial 0x8005; bit by bit, since descriptors are short. */
 function crc16(start: number, bytes: Uint8Array): number {
   let register = start;
   for (const byte of bytes) {
@@ -171,8 +175,8 @@ function checkSize(encoded: Uint8Array): void {
 }
 
 /**
- * Whether a group begins with a superblock: the primary one, or a backup. sparse_super2 names the groups with a backup,
- * sparse_super has the rule of isSparseBackupGroup(), and without either every group has one.
+ * Whether a group begins with a superblock, primary or backup. sparse_super2 lists the groups with a backup,
+ * sparse_super follows isSparseBackupGroup(), and without either every group has one.
  */
 export function groupHasSuperblock(
   superblock: Pick<Superblock, "featureCompat" | "featureRoCompat" | "backupGroups">,
@@ -186,7 +190,7 @@ export function groupHasSuperblock(
   return isSparseBackupGroup(groupIndex);
 }
 
-/** Whether sparse_super keeps a backup in a group: 1, and the powers of 3, 5 and 7. */
+/** Whether sparse_super keeps a backup in a group: group 1 and powers of 3, 5 and 7. */
 export function isSparseBackupGroup(groupIndex: number): boolean {
   return groupIndex === 1 || [3, 5, 7].some((base) => isPowerOf(base, groupIndex));
 }
@@ -197,7 +201,7 @@ function isPowerOf(base: number, value: number): boolean {
   return power === value;
 }
 
-/** Sets `count` bits from `firstBit` on; whole bytes at once where it can. */
+/** Sets `count` bits from `firstBit` on, whole bytes at once where possible. */
 export function setBits(bitmap: Uint8Array, firstBit: number, count: number): void {
   const end = firstBit + count;
   invariant(
@@ -235,8 +239,8 @@ export function countBits(bitmap: Uint8Array, bitCount: number): number {
 }
 
 /**
- * The checksum that the group descriptor stores for a bitmap. Only the bits of the group are covered: clusters_per_group
- * / 8 bytes of a block bitmap, inodes_per_group / 8 of an inode bitmap.
+ * The checksum of a bitmap, stored in the group descriptor. It covers only the group's bits: clusters_per_group / 8
+ * bytes of a block bitmap, inodes_per_group / 8 of an inode bitmap.
  */
 export function bitmapChecksum(seed: number, bitmap: Uint8Array, usedBytes: number): number {
   invariant(usedBytes <= bitmap.length, `${usedBytes} bytes of a bitmap of ${bitmap.length}`);

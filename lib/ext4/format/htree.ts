@@ -1,8 +1,8 @@
 /**
- * Hashed directory index blocks (kernel documentation, "Hash Tree Directories"): dx_root in the directory's first block,
- * dx_node below it. To code that does not know them both look like directory blocks without entries. The hashes are of
- * fs/ext4/hash.c: the legacy hash, half MD4 and TEA, each over signed or unsigned characters, which matters for bytes of
- * 0x80 and more only.
+ * Hashed directory index blocks (kernel documentation, "Hash Tree Directories"): dx_root in the directory's first
+ * block, dx_node below it. Code that does not know them sees directory blocks without entries. The hashes are those of
+ * fs/ext4/hash.c: legacy, half MD4 and TEA, each over signed or unsigned characters, which differ only for bytes of
+ * 0x80 and above.
  *
  * @module
  */
@@ -22,9 +22,11 @@ import {
 } from "./directory.ts";
 import { viewOf } from "./fields.ts";
 
-/** A pointer to a block of the directory. */
+/** A pointer to a directory block. */
 export interface DxEntry {
-  /** The lowest hash in that block; bit 0 says that the block before ends with the same hash. Ignored for entry 0. */
+  /**
+   * The lowest hash in that block; bit 0 means that the previous block ends with the same hash. Ignored for entry 0.
+   */
   readonly hash: number;
   readonly block: number;
 }
@@ -36,7 +38,6 @@ interface DxNode {
   readonly checksummed: boolean;
 }
 
-/** The root of a directory's index. */
 interface DxRoot extends DxNode {
   readonly inodeNumber: number;
   readonly parentInodeNumber: number;
@@ -46,13 +47,13 @@ interface DxRoot extends DxNode {
   readonly indirectLevels: number;
 }
 
-/** Where limit, count and the entries begin in the root. */
+/** Where the limit, the count and the entries begin in the root. */
 export const DX_ROOT_COUNT_OFFSET = 0x20;
-/** Where limit, count and the entries begin in a node. */
+/** Where the limit, the count and the entries begin in a node. */
 export const DX_NODE_COUNT_OFFSET = 0x08;
-/** Bytes of struct dx_entry, struct dx_countlimit and struct dx_tail. */
+/** Size of struct dx_entry, struct dx_countlimit and struct dx_tail. */
 export const DX_ENTRY_SIZE_BYTES = 8;
-/** Most levels below the root without LARGEDIR; with it, one more. */
+/** Most levels below the root without LARGEDIR; one more with it. */
 export const DX_INDIRECT_LEVELS_MAX = 1;
 
 /** Offsets of the root's struct dx_root_info. */
@@ -67,7 +68,7 @@ const DX_ROOT_INFO_AT = {
 const DX_ROOT_INFO_LENGTH = 8;
 const DOT_RECORD_LENGTH = 12;
 
-/** How many entries a root or a node has room for: 507 and 510 at 4 KiB with checksums, one more without. */
+/** How many entries fit in a root or node: 507 and 510 at 4 KiB with checksums, one more without. */
 export function dxEntriesMax(
   blockSizeBytes: number,
   options: { readonly countOffset: number; readonly checksummed: boolean },
@@ -118,12 +119,12 @@ function writeEntries(block: Uint8Array, countOffset: number, node: DxNode): voi
     view.setUint32(at + 4, entry.block, true);
     at += DX_ENTRY_SIZE_BYTES;
   }
-  // The first entry needs no hash; limit and count live in its place.
+  // The first entry needs no hash; limit and count take its place.
   view.setUint16(countOffset, limit, true);
   view.setUint16(countOffset + 2, entries.length, true);
 }
 
-/** Writes the checksum (dt_checksum) of an index block. `inodeSeed` is that of the directory. */
+/** Writes the checksum (dt_checksum) of an index block. `inodeSeed` is the directory's. */
 export function sealDxBlock(block: Uint8Array, countOffset: number, inodeSeed: number): void {
   const { at, checksum } = dxChecksum(block, {
     countOffset,
@@ -139,15 +140,15 @@ interface DxChecksumOptions {
   readonly what: string;
 }
 
-/** Throws InputError, with `what` in it, when the checksum of an index block is wrong. */
+/** Throws InputError, with `what` in it, if an index block's checksum is wrong. */
 export function verifyDxBlock(block: Uint8Array, options: DxChecksumOptions): void {
   const { at, checksum } = dxChecksum(block, options);
   checkChecksum(options.what, viewOf(block).getUint32(at, true), checksum);
 }
 
 /**
- * dt_checksum as it should be, and where it is: behind the room for entries, in struct dx_tail. It covers the entries in
- * use, dt_reserved, and zeros in its own place.
+ * The correct dt_checksum and its offset: after the room for entries, in struct dx_tail. It covers the entries in use,
+ * dt_reserved, and zeros in its own place.
  */
 function dxChecksum(block: Uint8Array, { countOffset, inodeSeed, what }: DxChecksumOptions) {
   const view = viewOf(block);
@@ -169,14 +170,14 @@ function dxChecksum(block: Uint8Array, { countOffset, inodeSeed, what }: DxCheck
 const FOUR_ZEROS = new Uint8Array(4);
 
 interface DxDecodeOptions {
-  /** Whether the file system has metadata checksums: the limit must leave room for one. */
+  /** Whether the file system has metadata checksums; the limit must leave room for one. */
   readonly checksummed: boolean;
   readonly what: string;
 }
 
 /**
- * Reads a root. Throws InputError, with `what` in it, when it is not just as the format wants it: entries "." and "..",
- * a known hash, the exact limit, hashes in order. The checksum is for the caller to check (verifyDxBlock()).
+ * Reads a root. Throws InputError, with `what` in it, unless it has the entries "." and "..", a known hash, the exact
+ * limit, and hashes in order. The caller checks the checksum (verifyDxBlock()).
  */
 export function decodeDxRoot(block: Uint8Array, options: DxDecodeOptions): DxRoot {
   const { what } = options;
@@ -250,13 +251,13 @@ function readEntries(
   return entries;
 }
 
-/** s_hash_seed of images made here: any constant that is not zero. These are the first digits of pi. */
+/** s_hash_seed of images made by this program: any constant but zero. These are the first digits of pi. */
 export const HASH_SEED: readonly number[] = [0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344];
 
-/** What the hash depends on beside the name. */
+/** What the hash depends on besides the name. */
 export interface DirectoryHashOptions {
   readonly version: number;
-  /** s_hash_seed, 4 words; all zero stands for MD4's start values. The legacy hash ignores it. */
+  /** s_hash_seed, 4 words; all zeros select MD4's start values. The legacy hash ignores it. */
   readonly seed: readonly number[];
   /** Whether bytes are signed (SUPERBLOCK_FLAG.SIGNED_HASH). */
   readonly signed: boolean;
@@ -264,15 +265,15 @@ export interface DirectoryHashOptions {
 
 /** A name's place in an index. */
 export interface DirectoryHash {
-  /** The hash with bit 0 clear: that bit of an index entry marks a collision. */
+  /** The hash with bit 0 clear; in index entries that bit marks a collision. */
   readonly hash: number;
-  /** The second half, which orders names of equal hash; 0 with the legacy hash. */
+  /** The second half, which orders names with equal hashes; 0 for the legacy hash. */
   readonly minor: number;
 }
 
 type Words = [number, number, number, number];
 
-/** Readers of a directory use this hash for its end, so no name may have it. */
+/** Readers of a directory use this hash as its end, so no name may have it. */
 const END_OF_DIRECTORY_HASH = 0xfffffffe;
 const LAST_NAME_HASH = 0xfffffffc;
 
@@ -284,7 +285,7 @@ const MD4_ROUND_3 = 0x6ed9eba1;
 const TEA_DELTA = 0x9e3779b9;
 const TEA_ROUNDS = 16;
 
-/** The hash of a name. Throws InputError for a version that is not one of the three. */
+/** The hash of a name. Throws InputError for an unsupported version. */
 export function directoryHash(name: ByteString, options: DirectoryHashOptions): DirectoryHash {
   if (name.length > NAME_LENGTH_MAX) invariant(false, `a name of ${name.length} bytes`);
   const raw = rawHash(name, options);
@@ -319,7 +320,7 @@ function characterAt(name: ByteString, index: number, signed: boolean): number {
   return signed && byte >= 0x80 ? byte - 0x100 : byte;
 }
 
-/** Linux 2.4's hash, of the first patches for directory indexes. */
+/** The hash of the first directory index patches, for Linux 2.4. */
 function legacyHash(name: ByteString, signed: boolean): number {
   let previous = 0x37abe8f9;
   let current = 0x12a3fe2d;
@@ -356,8 +357,8 @@ function teaHash(name: ByteString, options: DirectoryHashOptions): DirectoryHash
 }
 
 /**
- * Turns the name from `at` on into words, four characters a word and the first one highest. Where the name ends, the
- * missing characters are the length of what was left of it, repeated; a signed character borrows from those before it.
+ * Packs the name from `at` on into words, four characters per word, the first one highest. Past the end of the name,
+ * each missing character is the length of the rest of the name; a signed character borrows from those before it.
  */
 function fillWords(chunk: Int32Array, name: ByteString, at: number, signed: boolean): void {
   const remaining = name.length - at;
@@ -373,7 +374,7 @@ function fillWords(chunk: Int32Array, name: ByteString, at: number, signed: bool
   }
 }
 
-/** How far each step of a round rotates, and, of the second and third, which of the eight words it takes. */
+/** Rotation of each step of a round and, for the second and third rounds, the indexes of the words that it takes. */
 const MD4_SHIFTS_1 = Int32Array.of(3, 7, 11, 19);
 const MD4_SHIFTS_2 = Int32Array.of(3, 5, 9, 13);
 const MD4_SHIFTS_3 = Int32Array.of(3, 9, 11, 15);
@@ -381,8 +382,9 @@ const MD4_ORDER_2 = Int32Array.of(1, 3, 5, 7, 0, 2, 4, 6);
 const MD4_ORDER_3 = Int32Array.of(3, 7, 2, 6, 1, 5, 0, 4);
 
 /**
- * MD4 (RFC 1320) cut down to eight steps a round. Every name of every directory goes through it: each round is a loop of
- * its own, with its function in place. A step works on the word before: the names rotate instead of the words.
+ * MD4 (RFC 1320) reduced to eight steps per round. Every name of every directory goes through it, so each round is a
+ * loop of its own with its function inlined. A step works on the previous word: the variables' roles rotate instead of
+ * their values.
  */
 function halfMd4(words: Words, chunk: Int32Array): void {
   let a = words[0];
@@ -416,7 +418,7 @@ function halfMd4(words: Words, chunk: Int32Array): void {
   words[3] = (words[3] + d) | 0;
 }
 
-/** The Tiny Encryption Algorithm with the name as its key, sixteen rounds. */
+/** The Tiny Encryption Algorithm with the name as its key, in sixteen rounds. */
 function tea(words: Words, key: Int32Array): void {
   const [k0 = 0, k1 = 0, k2 = 0, k3 = 0] = key;
   let [left, right] = words;
@@ -432,15 +434,15 @@ function tea(words: Words, key: Int32Array): void {
 
 /** The shortest encrypted name (FSCRYPT_FNAME_MIN_MSG_LEN). */
 export const CIPHERTEXT_BYTES_MIN = 16;
-/** Of a longer name the rest is hashed. */
+/** The rest of a longer name is hashed. */
 const KEPT_BYTES = 149;
 
 /**
- * What the kernel shows in place of an encrypted name, so that it can be listed, looked up and removed without the key
- * (struct fscrypt_nokey_name, fs/crypto/fname.c; kernel documentation, "Filesystem-level encryption"): the hashes of the
- * directory's index, then the encrypted name, in base64url.
+ * The kernel's stand-in for an encrypted name, which lets it be listed, looked up and removed without the key (struct
+ * fscrypt_nokey_name, fs/crypto/fname.c; kernel documentation, "Filesystem-level encryption"): the directory index's
+ * hashes, then the encrypted name, in base64url.
  *
- * @param hash of the name; zeros where a directory is not read by hashes, and for targets of symlinks
+ * @param hash of the name; zeros if the directory is not read by hashes, and for symlink targets
  */
 export function noKeyName(ciphertext: ByteString, hash: DirectoryHash): ByteString {
   const bytes = bytesFromByteString(ciphertext);

@@ -1,8 +1,8 @@
 /**
- * The inode (kernel documentation, "Index Nodes"; fs/ext4/ext4.h, struct ext4_inode): 128 bytes, then, in larger slots,
- * i_extra_isize more bytes of fields and after them the in-inode extended attributes.
+ * The inode (kernel documentation, "Index Nodes"; fs/ext4/ext4.h, struct ext4_inode): 128 bytes; in larger slots
+ * followed by i_extra_isize more bytes of fields and the in-inode extended attributes.
  *
- * Times ("Inode Timestamps"): a signed 32-bit number of seconds, and in the extra word two more bits of seconds (the
+ * Times ("Inode Timestamps"): a signed 32-bit number of seconds; the extra word adds two more bits of seconds (the
  * epoch) below 30 bits of nanoseconds.
  *
  * @module
@@ -24,7 +24,7 @@ import {
   writeFields,
 } from "./fields.ts";
 
-/** A point in time: seconds since 1970, which may be negative, and nanoseconds that count forward from there. */
+/** A point in time: seconds since 1970, possibly negative, plus nanoseconds. */
 export interface Timestamp {
   /** Whole seconds since 1970, rounded down. */
   readonly seconds: number;
@@ -37,7 +37,7 @@ export const TIMESTAMP_SECONDS_MIN = -(2 ** 31);
 /** 2446-05-10, the last second that fits with the epoch bits. */
 export const TIMESTAMP_SECONDS_MAX = 2 ** 34 - 2 ** 31 - 1;
 
-/** A time as ext4 can hold it: the nearest if it is out of range. */
+/** The nearest time that ext4 can store. */
 export function clampTimestamp(time: Timestamp): Timestamp {
   const { seconds } = time;
   if (seconds < TIMESTAMP_SECONDS_MIN) return { seconds: TIMESTAMP_SECONDS_MIN, nanoseconds: 0 };
@@ -46,9 +46,9 @@ export function clampTimestamp(time: Timestamp): Timestamp {
 }
 
 /**
- * Whether e2fsck takes this time for an old mistake: kernels before 3.14 wrote epoch bits 3 with times before 1970. Until
- * the year 2242 e2fsck reports the last 2^31 seconds of that epoch (2310-04-04 to 2378-04-22), exits 0 under -n
- * all the same, and moves them before 1970 under -p and -y.
+ * Whether e2fsck mistakes this time for an old kernel bug: kernels before 3.14 wrote epoch bits 3 with times before
+ * 1970. Until the year 2242, e2fsck reports the last 2^31 seconds of that epoch (2310-04-04 to 2378-04-22), still exits
+ * 0 under -n, and moves them before 1970 under -p and -y.
  */
 export function isMendedByFsck(seconds: number): boolean {
   return seconds >= 0x280000000 && seconds < 0x300000000;
@@ -60,15 +60,15 @@ export function timestampExtra(time: Timestamp): number {
   const isWhole = Number.isInteger(seconds) && Number.isInteger(nanoseconds);
   const fits = isWhole && seconds >= TIMESTAMP_SECONDS_MIN && seconds <= TIMESTAMP_SECONDS_MAX &&
     nanoseconds >= 0 && nanoseconds < 1e9;
-  // The message is made only when it is needed: this runs four times for every inode.
+  // Build the message only when needed: this runs four times per inode.
   if (!fits) invariant(false, `a time of ${seconds} seconds and ${nanoseconds} nanoseconds`);
   const epoch = (seconds - (seconds | 0)) / 2 ** 32;
   return nanoseconds * 4 + epoch;
 }
 
 /**
- * The time of a signed low word and its extra word (0 where the inode has none). A stored nanosecond count can be
- * 10^9 or more in a damaged image; it is returned as it is, for the caller to judge.
+ * The time in a signed low word and its extra word (0 if the inode has none). In a damaged image, nanoseconds can be
+ * 10^9 or more; the caller must check.
  */
 export function timestampFromWords(low: number, extra: number): Timestamp {
   return { seconds: (low | 0) + (extra & 3) * 2 ** 32, nanoseconds: extra >>> 2 };
@@ -82,33 +82,33 @@ export interface InodeRecord {
   readonly uid: number;
   /** Group. */
   readonly gid: number;
-  /** Length of the content, holes included. */
+  /** Length of the content, including holes. */
   readonly sizeBytes: number;
-  /** Names; of a directory 2 and its subdirectories. */
+  /** Number of names; for a directory, 2 plus its subdirectories. */
   readonly linkCount: number;
   /** Units of 512 bytes, or file system blocks when the flags have HUGE_FILE. */
   readonly sectorCount: number;
   /** INODE_FLAG bits. */
   readonly flags: number;
-  /** When it was read last. */
+  /** Last access. */
   readonly atime: Timestamp;
-  /** When the inode changed last. */
+  /** Last change of the inode. */
   readonly ctime: Timestamp;
-  /** When the content changed last. */
+  /** Last change of the content. */
   readonly mtime: Timestamp;
-  /** When it was made. */
+  /** Creation. */
   readonly crtime: Timestamp;
-  /** Seconds when it was deleted, or the next orphan. */
+  /** Deletion time in seconds, or the next orphan. */
   readonly dtime: number;
-  /** i_generation, which the checksums of its blocks cover. */
+  /** i_generation, which enters the checksums of its blocks. */
   readonly generation: number;
   /** The block of its extended attributes, or 0. */
   readonly xattrBlock: number;
   /** i_block, 60 bytes: the extent root, a device number, or a short symlink's target. */
   readonly blockField: Uint8Array;
-  /** How many bytes of fields follow the first 128. */
+  /** Bytes of fields after the first 128. */
   readonly extraSizeBytes: number;
-  /** The bytes after those fields; may be shorter than the room there. */
+  /** The bytes after those fields; may be shorter than the room for them. */
   readonly xattrArea: Uint8Array;
   /** l_i_version. */
   readonly versionLow: number;
@@ -120,12 +120,12 @@ export interface InodeRecord {
 
 /** The part of an inode that every slot has. */
 export const INODE_BASE_SIZE_BYTES = 128;
-/** i_extra_isize with all fields of today. */
+/** i_extra_isize with all current fields. */
 export const INODE_EXTRA_SIZE_BYTES = 32;
 /** The bytes of i_block. */
 export const INODE_BLOCK_FIELD_SIZE_BYTES = 60;
 
-/** Every field of an inode, once: where it is and how it is read and written. */
+/** Every field of an inode: where it is, and how to read and write it. */
 export const INODE_FIELDS: FieldTable<Omit<InodeRecord, "extraSizeBytes" | "xattrArea">> = {
   mode: u16(0x00), // i_mode
   uid: u16WithHigh(0x02, 0x78), // i_uid, l_i_uid_high
@@ -142,14 +142,14 @@ export const INODE_FIELDS: FieldTable<Omit<InodeRecord, "extraSizeBytes" | "xatt
   blockField: bytes(0x28, INODE_BLOCK_FIELD_SIZE_BYTES), // i_block
   generation: u32(0x64), // i_generation
   xattrBlock: u32WithHigh(0x68, 0x76, 2), // i_file_acl_lo, l_i_file_acl_high
-  // i_obso_faddr (0x70) is the address of a fragment, which nothing ever used.
-  // l_i_checksum_lo (0x7c) and i_checksum_hi (0x82) are sealed and compared, not fields.
+  // i_obso_faddr (0x70) is the address of a fragment and was never used. l_i_checksum_lo (0x7c) and i_checksum_hi
+  // (0x82) are sealed and verified, so they are not fields.
   crtime: time(0x90, 0x94), // i_crtime, i_crtime_extra
   versionHigh: optional(u32(0x98), 4), // i_version_hi
   projectId: optional(u32(0x9c), 4), // i_projid
 };
 
-/** Fields beside those of the table. */
+/** Offsets of fields outside the table. */
 export const INODE_AT = {
   sizeHigh: 0x6c, // i_size_high
   fragmentAddress: 0x70, // i_obso_faddr
@@ -160,7 +160,7 @@ export const INODE_AT = {
   checksumHigh: 0x82, // i_checksum_hi
 } as const;
 
-/** A time: seconds in one word, epoch and nanoseconds in another one, each of which may be missing. */
+/** A time: seconds in one word, epoch and nanoseconds in another; either may be missing. */
 function time(offset: number, extraOffset: number): Field<Timestamp> {
   const low = optional(u32(offset), 4);
   const extra = optional(u32(extraOffset), 4);
@@ -174,7 +174,7 @@ function time(offset: number, extraOffset: number): Field<Timestamp> {
   };
 }
 
-/** An inode in which everything is zero, but for the extra size that every field of today needs. */
+/** An all-zero inode with the extra size for all current fields. */
 export function defaultInode(): InodeRecord {
   return {
     ...neutralFields(INODE_FIELDS),
@@ -183,14 +183,14 @@ export function defaultInode(): InodeRecord {
   };
 }
 
-/** A part of an inode table. One view serves all its slots: making one for each takes longer than filling it. */
+/** Part of an inode table. One view serves all slots: creating one per slot takes longer than filling it. */
 export class InodeSlots {
-  /** All the slots; zeros where nothing was put. */
+  /** All slots; zeros where nothing was put. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly #structure: Structure;
   readonly #firstInode: number;
   readonly #slotSizeBytes: number;
-  /** What a checksum covers: the key of an inode, then its slot. */
+  /** What a checksum covers: the inode's key, then its slot. */
   readonly #covered: Uint8Array;
   readonly #checksumOf: ((covered: Uint8Array) => number) | undefined;
 
@@ -209,7 +209,7 @@ export class InodeSlots {
     this.#checksumOf = seed === undefined ? undefined : crc32cOfLength(seed, this.#covered.length);
   }
 
-  /** Writes an inode into its slot, once. Fields that the extra size does not reach must be zero. */
+  /** Writes an inode into its slot, once. Fields beyond the extra size must be zero. */
   put(inodeNumber: number, inode: InodeRecord): void {
     const slotSizeBytes = this.#slotSizeBytes;
     const at = (inodeNumber - this.#firstInode) * slotSizeBytes;
@@ -236,8 +236,8 @@ export class InodeSlots {
 }
 
 /**
- * Reads an inode's slot. Throws InputError when i_extra_isize reaches past it or the size is over 2^53 bytes. The
- * checksum is for the caller to compare (inodeChecksum(), storedInodeChecksum()).
+ * Reads an inode's slot. Throws InputError if i_extra_isize exceeds it or the size is over 2^53 bytes. The caller
+ * compares the checksum (inodeChecksum(), storedInodeChecksum()).
  *
  * @param what names the inode in errors
  */
@@ -267,9 +267,9 @@ export function decodeInode(slot: Uint8Array, what = "inode"): InodeRecord {
 }
 
 /**
- * The checksum that a slot should carry: 32 bits, of which a slot without i_checksum_hi stores the low 16.
+ * The correct checksum of a slot: 32 bits, of which a slot without i_checksum_hi stores the low 16.
  *
- * @param view of the slot, where there is one already
+ * @param view of the slot, if the caller has one
  */
 export function inodeChecksum(
   slot: Uint8Array,
@@ -286,7 +286,7 @@ export function inodeChecksum(
     TWO_ZEROS,
     slot.subarray(INODE_AT.checksumLow + 2, highAt),
   ];
-  // Both halves of the field count as zero.
+  // Both halves of the field are covered as zeros.
   if (isWide) parts.push(TWO_ZEROS, slot.subarray(highAt + 2));
   const checksum = crc32c(options.seed, ...parts);
   return isWide ? checksum : checksum & 0xffff;
@@ -294,7 +294,7 @@ export function inodeChecksum(
 
 const TWO_ZEROS = new Uint8Array(2);
 
-/** Writes a slot's checksum; without a seed, zeros in its place. */
+/** Writes a slot's checksum, or zeros without a seed. */
 export function sealInode(
   slot: Uint8Array,
   options: { readonly inodeNumber: number; readonly seed: number | undefined },
@@ -307,9 +307,9 @@ export function sealInode(
 }
 
 /**
- * The checksum that a slot carries: 32 bits, or 16 in a slot without i_checksum_hi.
+ * The checksum stored in a slot: 32 bits, or 16 in a slot without i_checksum_hi.
  *
- * @param view of the slot, where there is one already
+ * @param view of the slot, if the caller has one
  */
 export function storedInodeChecksum(slot: Uint8Array, view = viewOf(slot)): number {
   const low = view.getUint16(INODE_AT.checksumLow, true);

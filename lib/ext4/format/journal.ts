@@ -1,6 +1,6 @@
 /**
  * The journal's superblock (kernel documentation, "Journal (jbd2)"; include/linux/jbd2.h, struct journal_superblock_s):
- * 1024 bytes at the start of the journal's first block. Unlike all else in ext4 it is big-endian.
+ * 1024 bytes at the start of the journal's first block. Unlike the rest of ext4, it is big-endian.
  *
  * @module
  */
@@ -18,19 +18,19 @@ import {
   writeFields,
 } from "./fields.ts";
 
-/** The journal's superblock. Numbers of blocks count within the journal. */
+/** The journal's superblock. Block numbers count within the journal. */
 export interface JournalSuperblock {
-  /** That of the file system. */
+  /** The file system's block size. */
   readonly blockSizeBytes: number;
-  /** All blocks of the journal, this one included. */
+  /** All blocks of the journal, including this one. */
   readonly blockCount: number;
   /** The first block of the log. */
   readonly firstBlock: number;
   /** The first transaction expected in the log. */
   readonly sequence: number;
-  /** Where the log starts; 0 when it is empty. */
+  /** Where the log starts; 0 if it is empty. */
   readonly startBlock: number;
-  /** What went wrong in it, or 0. */
+  /** The recorded error number, or 0. */
   readonly errorNumber: number;
   /** s_feature_compat of the journal. */
   readonly featureCompat: number;
@@ -40,23 +40,23 @@ export interface JournalSuperblock {
   readonly featureRoCompat: number;
   /** 16 bytes: the file system's UUID for an internal journal. */
   readonly uuid: Uint8Array;
-  /** File systems that share it. */
+  /** Number of file systems that share it. */
   readonly userCount: number;
-  /** s_dynsuper, which nothing uses. */
+  /** s_dynsuper, unused. */
   readonly dynamicSuperblock: number;
-  /** s_max_transaction, which nothing uses. */
+  /** s_max_transaction, unused. */
   readonly transactionBlocksMax: number;
-  /** s_max_trans_data, which nothing uses. */
+  /** s_max_trans_data, unused. */
   readonly transactionDataBlocksMax: number;
   /** 4 is CRC-32C; 0 without checksums. */
   readonly checksumType: number;
-  /** Blocks at its end for fast commits. */
+  /** Blocks for fast commits at the end. */
   readonly fastCommitBlocks: number;
   /** Where the log ends. */
   readonly headBlock: number;
 }
 
-/** What must be known to make one; the rest is as mke2fs leaves it. */
+/** The fields needed to create one; the rest is as mke2fs leaves it. */
 export type NewJournalSuperblock =
   & Pick<JournalSuperblock, "blockSizeBytes" | "blockCount" | "uuid">
   & Partial<JournalSuperblock>;
@@ -73,12 +73,12 @@ export const JOURNAL_INCOMPAT = {
 
 /** h_magic of every journal block. */
 export const JOURNAL_MAGIC = 0xc03b3998;
-/** The bytes of the superblock; the rest of its block is zero. */
+/** Size of the superblock; the rest of its block is zero. */
 export const JOURNAL_SUPERBLOCK_SIZE_BYTES = 1024;
-/** The smallest journal that the kernel takes (JBD2_MIN_JOURNAL_BLOCKS). */
+/** The smallest journal that the kernel accepts (JBD2_MIN_JOURNAL_BLOCKS). */
 export const JOURNAL_BLOCKS_MIN = 1024;
 
-/** h_blocktype of a superblock. Version 1 ends before the features: what is in their place has no meaning. */
+/** h_blocktype of a superblock. Version 1 ends before the features, so the bytes in their place mean nothing. */
 const BLOCK_TYPE = { VERSION_1: 3, VERSION_2: 4 } as const;
 const VERSION_1_SIZE_BYTES = 0x24;
 const CHECKSUM_TYPE_CRC32C = 4;
@@ -105,13 +105,13 @@ const FIELDS: FieldTable<JournalSuperblock> = {
   checksumType: u8(0x50), // s_checksum_type
   fastCommitBlocks: u32BigEndian(0x54), // s_num_fc_blks
   headBlock: u32BigEndian(0x58), // s_head
-  // s_users (0x100) lists file systems that share an external journal; an internal one leaves it zero.
+  // s_users (0x100) lists the file systems that share an external journal; an internal one leaves it zero.
 };
 
 /**
- * The 1024 bytes of a superblock. By default the log is empty and there are no features, and so no checksum, just as
- * mke2fs makes it: the kernel turns checksums on at the first mount that writes. With CSUM_V2 or CSUM_V3 set, the
- * checksum and its type are filled in.
+ * Encodes the 1024 bytes of a superblock. By default the log is empty and there are no features, hence no checksum,
+ * exactly as mke2fs makes it: the kernel turns checksums on at the first mount that writes. With CSUM_V2 or CSUM_V3
+ * set, the checksum and its type are filled in.
  */
 export function encodeJournalSuperblock(journal: NewJournalSuperblock): Uint8Array<ArrayBuffer> {
   const encoded = new Uint8Array(JOURNAL_SUPERBLOCK_SIZE_BYTES);
@@ -132,8 +132,8 @@ export function encodeJournalSuperblock(journal: NewJournalSuperblock): Uint8Arr
 }
 
 /**
- * Reads the 1024 bytes of a superblock, of version 1 or 2. Throws InputError for anything else, and for a checksum
- * that is wrong or of an unknown type.
+ * Reads the 1024 bytes of a superblock, version 1 or 2. Throws InputError for anything else, and for a checksum that is
+ * wrong or of unknown type.
  */
 export function decodeJournalSuperblock(encoded: Uint8Array): JournalSuperblock {
   checkSize(encoded);
@@ -174,7 +174,7 @@ function checkJournalChecksum(encoded: Uint8Array, { checksumType }: JournalSupe
   );
 }
 
-/** Writes where the log is, and the checksum where there is one. Works for both versions of the superblock. */
+/** Writes the log's position and, if there is one, the checksum. Works for both versions of the superblock. */
 export function patchJournalSuperblock(
   block: Uint8Array,
   state: Pick<JournalSuperblock, "sequence" | "startBlock" | "errorNumber">,
@@ -188,7 +188,7 @@ export function patchJournalSuperblock(
   view.setUint32(CHECKSUM_OFFSET, journalSuperblockChecksum(encoded));
 }
 
-/** s_checksum as it should be: over the 1024 bytes with that field zero. */
+/** The correct s_checksum: over the 1024 bytes with that field zeroed. */
 export function journalSuperblockChecksum(encoded: Uint8Array): number {
   checkSize(encoded);
   const before = encoded.subarray(0, CHECKSUM_OFFSET);

@@ -1,11 +1,10 @@
 /**
  * Blocks that few file systems have.
  *
- * That of multiple mount protection (kernel documentation, "Multiple Mount Protection"; INCOMPAT.MMP): 1024 bytes that a
- * machine which has the file system mounted keeps changing. It is never made here.
+ * The multiple mount protection block (kernel documentation, "Multiple Mount Protection"; INCOMPAT.MMP): 1024 bytes
+ * that a machine keeps changing while it has the file system mounted. This program never creates one.
  *
- * Those of the orphan file ("Orphan file"; COMPAT.ORPHAN_FILE): inode numbers, and at the end a magic number and the
- * checksum.
+ * Orphan file blocks ("Orphan file"; COMPAT.ORPHAN_FILE): inode numbers, then a magic number and the checksum.
  *
  * @module
  */
@@ -16,9 +15,9 @@ import type { FieldTable } from "./fields.ts";
 import { paddedBytes, readFields, u16, u32, u64, viewOf } from "./fields.ts";
 
 interface MmpBlock {
-  /** MMP_SEQUENCE_CLEAN when nobody uses the file system. */
+  /** MMP_SEQUENCE_CLEAN when the file system is not in use. */
   readonly sequence: number;
-  /** Seconds since 1970 of the last change. */
+  /** Time of the last change, in seconds since 1970. */
   readonly time: number;
   readonly nodeName: Uint8Array;
   readonly deviceName: Uint8Array;
@@ -29,7 +28,7 @@ interface MmpBlock {
 const MMP_MAGIC = 0x004d4d50;
 /** mmp_seq of a file system that is not in use (EXT4_MMP_SEQ_CLEAN). */
 export const MMP_SEQUENCE_CLEAN = 0xff4d4d50;
-/** The bytes of the structure; the rest of its block is zero. */
+/** Size of the structure; the rest of its block is zero. */
 export const MMP_SIZE_BYTES = 1024;
 
 const MAGIC_OFFSET = 0x00; // mmp_magic
@@ -43,7 +42,7 @@ const FIELDS: FieldTable<MmpBlock> = {
   checkIntervalSeconds: u16(0x70), // mmp_check_interval
 };
 
-/** Reads the 1024 bytes. Throws InputError, with `what` in it, when the magic number is missing. */
+/** Reads the 1024 bytes. Throws InputError, with `what` in it, if the magic number is missing. */
 export function decodeMmpBlock(encoded: Uint8Array, what: string): MmpBlock {
   checkSize(encoded);
   const magic = viewOf(encoded).getUint32(MAGIC_OFFSET, true);
@@ -53,14 +52,14 @@ export function decodeMmpBlock(encoded: Uint8Array, what: string): MmpBlock {
   return readFields(FIELDS, encoded);
 }
 
-/** Writes the checksum; without a seed, a zero in its place. `seed` is the file system's. */
+/** Writes the checksum, or zero without a seed. `seed` is the file system's. */
 export function sealMmpBlock(encoded: Uint8Array, seed: number | undefined): void {
   checkSize(encoded);
   const checksum = seed === undefined ? 0 : crc32c(seed, encoded.subarray(0, CHECKSUM_OFFSET));
   viewOf(encoded).setUint32(CHECKSUM_OFFSET, checksum, true);
 }
 
-/** Throws InputError, with `what` in it, when the checksum is wrong. `seed` is the file system's. */
+/** Throws InputError, with `what` in it, if the checksum is wrong. `seed` is the file system's. */
 export function verifyMmpBlock(encoded: Uint8Array, seed: number, what: string): void {
   checkSize(encoded);
   const stored = viewOf(encoded).getUint32(CHECKSUM_OFFSET, true);
@@ -75,10 +74,10 @@ export const ORPHAN_BLOCK_MAGIC = 0x0b10ca04;
 /** struct ext4_orphan_block_tail: ob_magic and ob_checksum. */
 export const ORPHAN_BLOCK_TAIL_SIZE_BYTES = 8;
 
-/** What goes into an orphan block's checksum beside its bytes. */
+/** What an orphan block's checksum covers besides its bytes. */
 interface OrphanBlockOptions {
   readonly blockNumber: number;
-  /** That of the orphan file's inode. */
+  /** Seed of the orphan file's inode. */
   readonly inodeSeed: number;
 }
 
@@ -86,7 +85,7 @@ export function sealOrphanBlock(block: Uint8Array, options: OrphanBlockOptions):
   viewOf(block).setUint32(block.length - 4, orphanBlockChecksum(block, options), true);
 }
 
-/** Reads the inode numbers that are not 0. Throws InputError, with `what` in it, when the magic number is missing. */
+/** Reads the non-zero inode numbers. Throws InputError, with `what` in it, if the magic number is missing. */
 export function decodeOrphanBlock(block: Uint8Array, what: string): number[] {
   const view = viewOf(block);
   const tail = block.length - ORPHAN_BLOCK_TAIL_SIZE_BYTES;
@@ -102,12 +101,12 @@ export function decodeOrphanBlock(block: Uint8Array, what: string): number[] {
   return orphans;
 }
 
-/** ob_checksum as it is stored; 0 without metadata checksums. */
+/** The stored ob_checksum; 0 without metadata checksums. */
 export function storedOrphanBlockChecksum(block: Uint8Array): number {
   return viewOf(block).getUint32(block.length - 4, true);
 }
 
-/** Throws InputError, with `what` in it, when the checksum of an orphan block is wrong. */
+/** Throws InputError, with `what` in it, if an orphan block's checksum is wrong. */
 export function verifyOrphanBlock(
   block: Uint8Array,
   options: OrphanBlockOptions & { readonly what: string },

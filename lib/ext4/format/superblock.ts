@@ -26,13 +26,16 @@ import {
   writeFields,
 } from "./fields.ts";
 
-/** The fields of a superblock. Times are seconds since 1970, counts are of file system blocks unless they say more. */
+/**
+ * The fields of a superblock. Times are seconds since 1970, and counts are of file system blocks unless stated
+ * otherwise.
+ */
 export interface Superblock {
   /** s_inodes_count. */
   readonly inodesCount: number;
   /** s_blocks_count. */
   readonly blocksCount: number;
-  /** Blocks that only reservedUid and reservedGid may fill. */
+  /** Blocks reserved for reservedUid and reservedGid. */
   readonly reservedBlocksCount: number;
   /** s_free_blocks_count. */
   readonly freeBlocksCount: number;
@@ -50,9 +53,9 @@ export interface Superblock {
   readonly clustersPerGroup: number;
   /** s_inodes_per_group. */
   readonly inodesPerGroup: number;
-  /** When it was mounted last. */
+  /** Time of the last mount. */
   readonly mountTime: number;
-  /** When it was written last. */
+  /** Time of the last write. */
   readonly writeTime: number;
   /** Mounts since the last check. */
   readonly mountCount: number;
@@ -64,23 +67,23 @@ export interface Superblock {
   readonly errorsBehaviour: number;
   /** s_minor_rev_level. */
   readonly minorRevision: number;
-  /** When it was checked last. */
+  /** Time of the last check. */
   readonly lastCheckTime: number;
-  /** Time until a check is due; 0 for never. */
+  /** Seconds until a check is due; 0 for never. */
   readonly checkIntervalSeconds: number;
   /** 0 is Linux. */
   readonly creatorOs: number;
   /** 1: inode sizes and features are stored. */
   readonly revision: number;
-  /** Who may fill the reserved blocks. */
+  /** User who may fill the reserved blocks. */
   readonly reservedUid: number;
-  /** Whose group may fill the reserved blocks. */
+  /** Group that may fill the reserved blocks. */
   readonly reservedGid: number;
-  /** The first inode that files get. */
+  /** The first inode available for files. */
   readonly firstInode: number;
-  /** Length of an inode's slot. */
+  /** Size of an inode's slot. */
   readonly inodeSizeBytes: number;
-  /** The group that this copy is in. */
+  /** The group of this copy. */
   readonly blockGroupNumber: number;
   /** COMPAT bits. */
   readonly featureCompat: number;
@@ -88,65 +91,65 @@ export interface Superblock {
   readonly featureIncompat: number;
   /** RO_COMPAT bits. */
   readonly featureRoCompat: number;
-  /** 16 bytes. */
+  /** UUID, 16 bytes. */
   readonly uuid: Uint8Array;
   /** The label, at most 16 bytes. */
   readonly volumeName: Uint8Array;
-  /** Where it was mounted last, at most 64 bytes. */
+  /** Where it was last mounted, at most 64 bytes. */
   readonly lastMounted: Uint8Array;
-  /** s_algorithm_usage_bitmap, of compression that never came. */
+  /** s_algorithm_usage_bitmap, for compression, which was never implemented. */
   readonly algorithmUsageBitmap: number;
   /** s_prealloc_blocks. */
   readonly preallocBlocks: number;
   /** s_prealloc_dir_blocks. */
   readonly preallocDirectoryBlocks: number;
-  /** Blocks behind the descriptors for more of them. */
+  /** Blocks reserved after the descriptors, for more of them. */
   readonly reservedGdtBlocks: number;
-  /** 16 bytes, of an external journal; zeros with an internal one. */
+  /** UUID of an external journal, 16 bytes; zeros for an internal one. */
   readonly journalUuid: Uint8Array;
   /** The inode of the journal. */
   readonly journalInode: number;
   /** The device of an external journal. */
   readonly journalDevice: number;
-  /** The first inode of the list of orphans. */
+  /** The first inode in the list of orphans. */
   readonly lastOrphan: number;
   /** 4 words. */
   readonly hashSeed: readonly number[];
-  /** HASH_VERSION of new directories. */
+  /** HASH_VERSION for new directories. */
   readonly defaultHashVersion: number;
   /** 1: journalBlocks holds a copy of the journal inode's map. */
   readonly journalBackupType: number;
-  /** Length of a group descriptor; only under 64BIT. */
+  /** Size of a group descriptor; only with 64BIT. */
   readonly descriptorSizeBytes: number;
   /** s_default_mount_opts. */
   readonly defaultMountOptions: number;
-  /** The first block of descriptors that META_BG puts into its groups. */
+  /** The first block of descriptors that META_BG places in its groups. */
   readonly firstMetaBlockGroup: number;
-  /** When it was made. */
+  /** Time of creation. */
   readonly mkfsTime: number;
   /** 17 words: the journal's i_block[15], then its size's high and low half. */
   readonly journalBlocks: readonly number[];
-  /** What all inodes have beyond 128 bytes. */
+  /** Bytes beyond 128 in all inodes. */
   readonly minExtraInodeSize: number;
-  /** What new inodes should have beyond 128 bytes. */
+  /** Bytes beyond 128 wanted in new inodes. */
   readonly wantExtraInodeSize: number;
   /** SUPERBLOCK_FLAG bits. */
   readonly flags: number;
-  /** Blocks on one disk before the next; 0 for unknown. */
+  /** Blocks on one disk before moving to the next; 0 if unknown. */
   readonly raidStride: number;
   /** Seconds between two writes of the MMP block. */
   readonly mmpInterval: number;
   /** The MMP block. */
   readonly mmpBlock: number;
-  /** Blocks on all disks together; 0 for unknown. */
+  /** Blocks on all disks together; 0 if unknown. */
   readonly raidStripeWidth: number;
-  /** The groups of a flex group are 2 ** this. */
+  /** A flex group has 2 ** this groups. */
   readonly logGroupsPerFlex: number;
   /** 1 is CRC-32C. */
   readonly checksumType: number;
   /** s_encryption_level. */
   readonly encryptionLevel: number;
-  /** KiB written in its whole life. */
+  /** KiB written in its lifetime. */
   readonly kbytesWritten: number;
   /** s_snapshot_inum. */
   readonly snapshotInode: number;
@@ -156,53 +159,53 @@ export interface Superblock {
   readonly snapshotReservedBlocksCount: number;
   /** s_snapshot_list. */
   readonly snapshotList: number;
-  /** Errors that the kernel has seen. */
+  /** Number of errors that the kernel has seen. */
   readonly errorCount: number;
-  /** When it saw the first. */
+  /** Time of the first error. */
   readonly firstErrorTime: number;
-  /** The inode of the first. */
+  /** The inode of the first error. */
   readonly firstErrorInode: number;
-  /** The block of the first. */
+  /** The block of the first error. */
   readonly firstErrorBlock: number;
-  /** At most 32 bytes. */
+  /** Kernel function that saw the first error, at most 32 bytes. */
   readonly firstErrorFunction: Uint8Array;
-  /** The line of the kernel's source that saw the first. */
+  /** Kernel source line that saw the first error. */
   readonly firstErrorLine: number;
-  /** When it saw the last. */
+  /** Time of the last error. */
   readonly lastErrorTime: number;
-  /** The inode of the last. */
+  /** The inode of the last error. */
   readonly lastErrorInode: number;
-  /** The line of the kernel's source that saw the last. */
+  /** Kernel source line that saw the last error. */
   readonly lastErrorLine: number;
-  /** The block of the last. */
+  /** The block of the last error. */
   readonly lastErrorBlock: number;
-  /** At most 32 bytes. */
+  /** Kernel function that saw the last error, at most 32 bytes. */
   readonly lastErrorFunction: Uint8Array;
-  /** At most 64 bytes. */
+  /** Default mount options as text, at most 64 bytes. */
   readonly mountOptions: Uint8Array;
   /** s_usr_quota_inum. */
   readonly userQuotaInode: number;
   /** s_grp_quota_inum. */
   readonly groupQuotaInode: number;
-  /** Clusters of static metadata, or 0 for "count them yourself". */
+  /** Clusters of static metadata; 0 leaves counting to the reader. */
   readonly overheadBlocks: number;
-  /** 2 groups: those with backups under SPARSE_SUPER2. */
+  /** The 2 groups with backups under SPARSE_SUPER2. */
   readonly backupGroups: readonly number[];
-  /** 4 bytes. */
+  /** Encryption algorithms, 4 bytes. */
   readonly encryptAlgos: Uint8Array;
-  /** 16 bytes. */
+  /** Salt of the encryption password, 16 bytes. */
   readonly encryptPasswordSalt: Uint8Array;
   /** s_lpf_ino. */
   readonly lostFoundInode: number;
   /** s_prj_quota_inum. */
   readonly projectQuotaInode: number;
-  /** The seed of all metadata checksums under INCOMPAT_CSUM_SEED. */
+  /** The seed of all metadata checksums with INCOMPAT_CSUM_SEED. */
   readonly checksumSeed: number;
   /** The kind of the first error. */
   readonly firstErrorCode: number;
   /** The kind of the last error. */
   readonly lastErrorCode: number;
-  /** How names are encoded, under CASEFOLD. */
+  /** How names are encoded with CASEFOLD. */
   readonly encoding: number;
   /** s_encoding_flags. */
   readonly encodingFlags: number;
@@ -308,12 +311,12 @@ const FIELDS: FieldTable<Superblock> = {
   // 0x288 to 0x3fb is reserved and zero.
 };
 
-/** A superblock in which everything is zero, to be spread and overridden. */
+/** An all-zero superblock, to be spread and overridden. */
 export function defaultSuperblock(): Superblock {
   return neutralFields(FIELDS);
 }
 
-/** The 1024 bytes; the checksum is filled in exactly when METADATA_CSUM is set. */
+/** Encodes the 1024 bytes; the checksum is filled in exactly if METADATA_CSUM is set. */
 export function encodeSuperblock(superblock: Superblock): Uint8Array<ArrayBuffer> {
   const empty = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
   viewOf(empty).setUint16(MAGIC_OFFSET, SUPERBLOCK_MAGIC, true);
@@ -321,8 +324,8 @@ export function encodeSuperblock(superblock: Superblock): Uint8Array<ArrayBuffer
 }
 
 /**
- * The same superblock with some fields changed. What no field names stays as it is, but for the checksum, which is
- * filled in exactly when METADATA_CSUM is set.
+ * Returns the superblock with some fields changed. Bytes that belong to no field are unchanged, except for the
+ * checksum, which is filled in exactly if METADATA_CSUM is set.
  */
 export function editSuperblock(
   encoded: Uint8Array,
@@ -339,8 +342,8 @@ export function editSuperblock(
 }
 
 /**
- * Reads the 1024 bytes of a superblock. Throws InputError when the magic number is not there. Nothing else is judged:
- * the checksum is for the caller to compare (superblockChecksum(), storedSuperblockChecksum()).
+ * Reads the 1024 bytes of a superblock. Throws InputError if the magic number is missing. It checks nothing else: the
+ * caller compares the checksum (superblockChecksum(), storedSuperblockChecksum()).
  */
 export function decodeSuperblock(encoded: Uint8Array): Superblock {
   checkSize(encoded);
@@ -355,25 +358,25 @@ export function decodeSuperblock(encoded: Uint8Array): Superblock {
   return readFields(FIELDS, encoded);
 }
 
-/** s_checksum as it should be; not seeded by the UUID, so that tools can check it before they trust anything. */
+/** The correct s_checksum; not seeded by the UUID, so that tools can check it before they trust anything. */
 export function superblockChecksum(encoded: Uint8Array): number {
   checkSize(encoded);
   return crc32c(CRC32C_START, encoded.subarray(0, CHECKSUM_OFFSET));
 }
 
-/** s_checksum as it is stored. */
+/** The stored s_checksum. */
 export function storedSuperblockChecksum(encoded: Uint8Array): number {
   checkSize(encoded);
   return viewOf(encoded).getUint32(CHECKSUM_OFFSET, true);
 }
 
-/** The file system's seed: stored under INCOMPAT_CSUM_SEED, else derived from the UUID. */
+/** The file system's seed: stored with INCOMPAT_CSUM_SEED, otherwise derived from the UUID. */
 export function superblockSeed(superblock: Superblock): number {
   const isStored = (superblock.featureIncompat & INCOMPAT.CSUM_SEED) !== 0;
   return isStored ? superblock.checksumSeed : filesystemSeed(superblock.uuid);
 }
 
-/** The seed of the file system's metadata checksums; undefined when it has none. */
+/** The seed of the file system's metadata checksums; undefined if it has none. */
 export function metadataSeed(superblock: Superblock): number | undefined {
   const isChecksummed = (superblock.featureRoCompat & RO_COMPAT.METADATA_CSUM) !== 0;
   return isChecksummed ? superblockSeed(superblock) : undefined;

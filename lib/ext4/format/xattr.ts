@@ -1,8 +1,8 @@
 /**
- * Extended attributes (kernel documentation, "Extended Attributes"; fs/ext4/xattr.h): entries from the front and values
- * from the back of the room behind an inode's fields, or of a block of their own that several inodes can share. Reading
- * is strict: entries and values must lie apart within their room, names must be possible, in order where the kernel wants
- * them in order, and hashes right.
+ * Extended attributes (kernel documentation, "Extended Attributes"; fs/ext4/xattr.h). Entries fill the room from the
+ * front and values from the back, either after an inode's fields or in a block of their own that several inodes can
+ * share. Reading is strict: entries and values must not overlap or leave their room, names must be possible, in order
+ * where the kernel requires it, and hashes must be right.
  *
  * @module
  */
@@ -32,8 +32,8 @@ export const XATTR_INDEX = {
 } as const;
 
 /**
- * Names by their start. One that ends with a dot needs a suffix; any other is a whole name, and comes before the prefix
- * that it begins with.
+ * Names by their start. A prefix that ends with a dot needs a suffix; any other is a whole name, and is listed before a
+ * prefix that it begins with.
  */
 const PREFIXES: readonly (readonly [prefix: ByteString, nameIndex: number])[] = [
   ["system.posix_acl_access", XATTR_INDEX.POSIX_ACL_ACCESS],
@@ -51,7 +51,7 @@ interface SplitXattrName {
   readonly suffix: ByteString;
 }
 
-/** Splits a name; undefined when ext4 has no number for its prefix, or nothing follows a prefix that needs more. */
+/** Splits a name; undefined if ext4 has no number for its prefix, or a required suffix is missing. */
 export function splitXattrName(name: ByteString): SplitXattrName | undefined {
   for (const [prefix, nameIndex] of PREFIXES) {
     const suffix = name.slice(prefix.length);
@@ -62,24 +62,24 @@ export function splitXattrName(name: ByteString): SplitXattrName | undefined {
   return undefined;
 }
 
-/** The whole name; undefined for a number or a suffix that no name has. */
+/** The whole name; undefined for an unknown number or an invalid suffix. */
 export function joinXattrName(nameIndex: number, suffix: ByteString): ByteString | undefined {
   const prefix = PREFIXES.find(([, index]) => index === nameIndex)?.[0];
   if (prefix === undefined || prefix.endsWith(".") === (suffix === "")) return undefined;
   return prefix + suffix;
 }
 
-/** One attribute as ext4 stores it. ACL values are in the disk format (acl.ts). */
+/** One attribute as stored by ext4. ACL values are in the disk format (acl.ts). */
 export interface DiskXattr {
   /** An XATTR_INDEX. */
   readonly nameIndex: number;
-  /** The name behind its prefix. */
+  /** The name after its prefix. */
   readonly suffix: ByteString;
-  /** The value as it is on disk. */
+  /** The value as stored on disk. */
   readonly value: Uint8Array;
-  /** The inode that holds the value (INCOMPAT.EA_INODE); then valueHash is needed. */
+  /** The inode that holds the value (INCOMPAT.EA_INODE); requires valueHash. */
   readonly valueInode?: number | undefined;
-  /** xattrValueHash() of a value that an inode holds. */
+  /** xattrValueHash() of a value stored in an inode. */
   readonly valueHash?: number | undefined;
 }
 
@@ -88,8 +88,8 @@ const VALUE_SHIFT = 16;
 
 /**
  * e_hash: the suffix byte by byte, then the value word by word (little-endian, padded with zeros). For a value in an
- * inode the one word is that inode's hash. Old kernels on x86 took the suffix as signed characters; `signedName` gives
- * what they wrote.
+ * inode, that inode's hash is the only word. Old kernels on x86 treated the suffix as signed characters; `signedName`
+ * computes their hash.
  */
 export function xattrEntryHash(
   xattr: Omit<DiskXattr, "nameIndex">,
@@ -113,7 +113,7 @@ export function xattrEntryHash(
   return hash >>> 0;
 }
 
-/** h_hash: the entry hashes folded; 0, which means "never share", when one of them is 0. */
+/** h_hash: the entry hashes folded; 0, meaning "never share", if one of them is 0. */
 export function xattrBlockHash(entryHashes: readonly number[]): number {
   let hash = 0;
   for (const entryHash of entryHashes) {
@@ -124,8 +124,8 @@ export function xattrBlockHash(entryHashes: readonly number[]): number {
 }
 
 /**
- * The hash of a value that an inode holds, which that inode keeps in i_atime. `seed` is superblockSeed(), also where
- * the file system has no metadata checksums.
+ * The hash of a value stored in an inode, which keeps it in i_atime. `seed` is superblockSeed(), even without metadata
+ * checksums.
  */
 export function xattrValueHash(seed: number, value: Uint8Array): number {
   return crc32c(seed, value);
@@ -133,16 +133,16 @@ export function xattrValueHash(seed: number, value: Uint8Array): number {
 
 /** The largest value that the kernel reads. */
 export const XATTR_VALUE_SIZE_MAX = 65536;
-/** h_magic, and the magic of the area in an inode. */
+/** h_magic, also the magic of the area in an inode. */
 const MAGIC = 0xea020000;
 const INODE_HEADER_SIZE_BYTES = 4;
 /** struct ext4_xattr_header. */
 const BLOCK_HEADER_SIZE_BYTES = 32;
-/** The zero word behind the last entry. */
+/** The zero word after the last entry. */
 const END_SIZE_BYTES = 4;
 /** struct ext4_xattr_entry before the name. */
 const ENTRY_HEADER_SIZE_BYTES = 16;
-/** The longest suffix that fits e_name_len. */
+/** The longest suffix that e_name_len can describe. */
 const SUFFIX_LENGTH_MAX = 255;
 
 /** Offsets in struct ext4_xattr_header. */
@@ -166,7 +166,7 @@ const ENTRY_AT = {
   name: 16, // e_name
 } as const;
 
-/** The kernel's order in xattr blocks: name index, then length of the suffix, then its bytes. */
+/** The kernel's order in xattr blocks: by name index, then by length of the suffix, then by its bytes. */
 export function compareDiskXattrs(a: DiskXattr, b: DiskXattr): number {
   if (a.nameIndex !== b.nameIndex) return a.nameIndex - b.nameIndex;
   if (a.suffix.length !== b.suffix.length) return a.suffix.length - b.suffix.length;
@@ -178,17 +178,17 @@ function entrySizeBytes(suffixLength: number): number {
   return (ENTRY_HEADER_SIZE_BYTES + suffixLength + 3) & ~3;
 }
 
-/** What the value takes beside the entries: nothing when an inode holds it. */
+/** The bytes of a value besides its entry: none if an inode holds it. */
 function valueSizeBytes({ value, valueInode }: DiskXattr): number {
   return valueInode === undefined ? (value.length + 3) & ~3 : 0;
 }
 
-/** The room in an inode that these attributes need, the magic and the end mark included. */
+/** The room that these attributes need in an inode, including the magic and the end mark. */
 export function inodeXattrsSizeBytes(xattrs: readonly DiskXattr[]): number {
   return INODE_HEADER_SIZE_BYTES + contentSizeBytes(xattrs);
 }
 
-/** The part of a block that these attributes need, the header and the end mark included. */
+/** The bytes that these attributes need in a block, including the header and the end mark. */
 export function xattrBlockUsedBytes(xattrs: readonly DiskXattr[]): number {
   return BLOCK_HEADER_SIZE_BYTES + contentSizeBytes(xattrs);
 }
@@ -200,9 +200,9 @@ function contentSizeBytes(xattrs: readonly DiskXattr[]): number {
 }
 
 /**
- * The area behind an inode's fields: empty when there are no attributes, else `capacityBytes` long. Entries are in the
- * order given, and so are the values, the first one at the very end: just as the kernel leaves them when it sets the
- * attributes one after another. Entry hashes are 0, as the kernel wants them here, but for values in inodes.
+ * Encodes the area after an inode's fields: empty without attributes, else `capacityBytes` long. Entries are in the
+ * given order; so are the values, the first at the very end. That is how the kernel leaves them when it sets the
+ * attributes one after another. Entry hashes are 0, as the kernel wants here, except for values in inodes.
  */
 export function encodeInodeXattrs(
   xattrs: readonly DiskXattr[],
@@ -216,15 +216,15 @@ export function encodeInodeXattrs(
   );
   const area = new Uint8Array(capacityBytes);
   viewOf(area).setUint32(0, MAGIC, true);
-  // Offsets of values count from the first entry.
+  // Value offsets count from the first entry.
   const start = INODE_HEADER_SIZE_BYTES;
   writeXattrs(area, xattrs, { start, valueBase: start, hashesValues: false });
   return area;
 }
 
 /**
- * A whole xattr block with entry hashes and block hash, sorted as the kernel wants it. Its checksum field is 0 until
- * sealXattrBlock().
+ * Encodes a whole xattr block with entry hashes and block hash, sorted as the kernel requires. Its checksum stays 0
+ * until sealXattrBlock().
  */
 export function encodeXattrBlock(
   xattrs: readonly DiskXattr[],
@@ -252,7 +252,7 @@ export function encodeXattrBlock(
   return block;
 }
 
-/** Writes entries and values; the room is known to be enough and zero. Returns the entry hashes. */
+/** Writes entries and values into an area that is zeroed and large enough. Returns the entry hashes. */
 function writeXattrs(
   area: Uint8Array,
   xattrs: readonly DiskXattr[],
@@ -288,18 +288,20 @@ function writeXattrs(
   return entryHashes;
 }
 
-/** What a checksum covers beside its block. The seed is the file system's: a block belongs to no one inode. */
+/**
+ * What the checksum covers besides the block. The seed is the file system's, since a block may belong to several
+ * inodes.
+ */
 interface XattrBlockSeal {
   readonly blockNumber: number;
   readonly seed: number;
 }
 
-/** Writes h_checksum. */
 export function sealXattrBlock(block: Uint8Array, options: XattrBlockSeal): void {
   viewOf(block).setUint32(XATTR_BLOCK_AT.checksum, blockChecksum(block, options), true);
 }
 
-/** Throws InputError, with `what` in it, when the checksum of an xattr block is wrong. */
+/** Throws InputError, with `what` in it, if an xattr block's checksum is wrong. */
 export function verifyXattrBlock(
   block: Uint8Array,
   options: XattrBlockSeal & { readonly what: string },
@@ -308,7 +310,7 @@ export function verifyXattrBlock(
   checkChecksum(options.what, stored, blockChecksum(block, options));
 }
 
-/** h_checksum as it should be: over the block's own number (le64), then the block with that field zero. */
+/** The correct h_checksum: over the block's own number (le64), then the block with that field zeroed. */
 function blockChecksum(block: Uint8Array, { blockNumber, seed }: XattrBlockSeal): number {
   const number = new Uint8Array(8);
   viewOf(number).setBigUint64(0, BigInt(blockNumber), true);
@@ -319,21 +321,21 @@ function blockChecksum(block: Uint8Array, { blockNumber, seed }: XattrBlockSeal)
 const NO_BYTES = new Uint8Array(0);
 const FOUR_ZEROS = new Uint8Array(4);
 
-/** An attribute as it was read. Where an inode holds the value, `value` is empty. */
+/** An attribute as read. If an inode holds the value, `value` is empty. */
 export interface DecodedXattr extends DiskXattr {
-  /** e_value_size, which is also that of a value in an inode. */
+  /** e_value_size, which is also the size of a value in an inode. */
   readonly valueSizeBytes: number;
   readonly entryHash: number;
-  /** The value with the bytes that fill its last word up, which its hash covers as they are. */
+  /** The value including the padding of its last word, which the hash covers. */
   readonly hashedValue: Uint8Array;
 }
 
-/** Called with each fault of attributes that can be read all the same. */
+/** Called for each fault that does not prevent reading the attributes. */
 export type XattrComplaint = (problem: string, details?: { readonly severity?: "note" }) => void;
 
 export interface DecodedXattrBlock {
   readonly referenceCount: number;
-  /** h_hash; 0 where the writer did not mean the block to be shared. */
+  /** h_hash; 0 if the writer did not intend the block to be shared. */
   readonly hash: number;
   readonly xattrs: readonly DecodedXattr[];
 }
@@ -343,22 +345,22 @@ interface Range {
   readonly end: number;
 }
 
-/** Entries first, values behind them. */
+/** An area with entries first and values after them. */
 interface Area {
   readonly bytes: Uint8Array;
   readonly view: DataView<ArrayBufferLike>;
   readonly start: number;
-  /** What e_value_offs counts from. */
+  /** The offset that e_value_offs counts from. */
   readonly valueBase: number;
   readonly what: string;
   readonly complain: XattrComplaint;
 }
 
 /**
- * Reads the area behind an inode's fields. An area too small for the magic number, or with zeros in its place, has no
- * attributes. Throws InputError, with `what` in it, for anything that is not well-formed.
+ * Reads the area after an inode's fields. An area without room for the magic number, or with zeros in its place, has no
+ * attributes. Throws InputError, with `what` in it, for anything malformed.
  *
- * @param complain called for wrong hashes; by default they are thrown, too
+ * @param complain called for wrong hashes; by default they throw, too
  */
 export function decodeInodeXattrs(
   area: Uint8Array,
@@ -383,10 +385,10 @@ export function decodeInodeXattrs(
 }
 
 /**
- * Reads an xattr block. Throws InputError, with `what` in it, for anything that is not well-formed. The checksum is for
- * the caller to check (verifyXattrBlock()), and so are the hashes of values in inodes (verifyXattrValueInode()).
+ * Reads an xattr block. Throws InputError, with `what` in it, for anything malformed. The caller checks the checksum
+ * (verifyXattrBlock()) and the hashes of values in inodes (verifyXattrValueInode()).
  *
- * @param complain called for wrong hashes and for entries that are not in order; by default they are thrown, too
+ * @param complain called for wrong hashes and for entries out of order; by default they throw, too
  */
 export function decodeXattrBlock(
   block: Uint8Array,
@@ -411,8 +413,8 @@ export function decodeXattrBlock(
 }
 
 /**
- * Throws InputError, with `what` in it, when an entry's hash does not fit the hash of the value in its inode
- * (xattrValueHash() of the value that was read there).
+ * Throws InputError, with `what` in it, if an entry's hash does not match the hash of its value's inode
+ * (xattrValueHash() of the value read there).
  */
 export function verifyXattrValueInode(xattr: DecodedXattr, valueHash: number, what: string): void {
   invariant(xattr.valueInode !== undefined, "an attribute whose value is not in an inode");
@@ -448,7 +450,7 @@ function checkBlockContent(
   }
 }
 
-/** Both spellings of the hash are good: kernels before 6.2 on x86 took the name as signed characters. */
+/** Both hashes are valid: kernels before 6.2 on x86 treated the name as signed characters. */
 function checkEntryHash(xattr: DecodedXattr, complain: XattrComplaint): void {
   const hashed = { ...xattr, value: xattr.hashedValue };
   const expected = xattrEntryHash(hashed);
@@ -480,7 +482,7 @@ function readXattrs(area: Area): DecodedXattr[] {
   return xattrs;
 }
 
-/** Where the zero word is that ends the entries. */
+/** The offset of the zero word that ends the entries. */
 function findEntriesEnd(area: Area): number {
   const { bytes, view, what } = area;
   let at = area.start;
@@ -528,7 +530,7 @@ function readXattr(
   if (hasValueHere && (valueStart < valuesStart || paddedEnd > bytes.length)) {
     throw new InputError(what, outside());
   }
-  // An empty value is nowhere, and only e2fsck looks at its offset.
+  // An empty value has no place, and only e2fsck looks at its offset.
   if (!hasValueHere && valueInode === 0 && valueStart > bytes.length) area.complain(outside());
   const value = hasValueHere ? bytes.slice(valueStart, valueEnd) : NO_BYTES;
   const isPadded = hasValueHere && valueEnd !== paddedEnd;

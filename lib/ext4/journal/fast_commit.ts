@@ -1,6 +1,6 @@
 /**
- * Fast commits (fs/ext4/fast_commit.h, fast_commit.c): what changed since the last transaction as tags, in blocks of their
- * own at the end of the journal. Little-endian, unlike the rest of it.
+ * Fast commits (fs/ext4/fast_commit.h, fast_commit.c): the changes since the last transaction as tags, in blocks of
+ * their own at the end of the journal. Little-endian, unlike the rest of it.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import type { JournalLog } from "./log.ts";
 
 export type FastCommitRecord =
   | {
-    /** Blocks that a file has from now on, in place of others at the same place. */
+    /** Blocks that a file gets, replacing others at the same logical place. */
     readonly kind: "addRange";
     readonly inode: number;
     readonly logicalBlock: number;
@@ -20,21 +20,21 @@ export type FastCommitRecord =
     readonly unwritten: boolean;
   }
   | {
-    /** Blocks that a file no longer has. */
+    /** Blocks that a file loses. */
     readonly kind: "deleteRange";
     readonly inode: number;
     readonly logicalBlock: number;
     readonly blockCount: number;
   }
   | {
-    /** A name that a directory has from now on, or no longer has. */
+    /** A name that a directory gains or loses. */
     readonly kind: "create" | "link" | "unlink";
     readonly parent: number;
     readonly inode: number;
     readonly name: Uint8Array;
   }
   | {
-    /** An inode up to i_extra_isize, without what it maps. */
+    /** An inode up to i_extra_isize, without its block map. */
     readonly kind: "inode";
     readonly inode: number;
     readonly slot: Uint8Array;
@@ -71,15 +71,15 @@ const DELETED_RANGE_BYTES = 12;
 const UNWRITTEN = 0x8000;
 const SEQUENCE_BYTES = 8;
 const NAME_BYTES_MAX = 255;
-/** A hundred times what fits the room that mke2fs makes. */
+/** A hundred times what fits in the room that mke2fs makes. */
 const RECORDS_MAX = 1_000_000;
 
 /**
- * Reads the fast commits that follow a log. When they fill all their room, a kernel (6.18) reads one block too far and
- * refuses the image; they are read here all the same.
+ * Reads the fast commits that follow a log. If they fill all their room, a kernel (6.18) reads one block too far and
+ * refuses the image; this function still reads them.
  *
- * @param sequence the transaction that they belong to: the first one that is not in the log
- * @throws {InputError} when the first of them is damaged: the kernel does not mount such an image
+ * @param sequence the transaction that they belong to: the first one not in the log
+ * @throws {InputError} if the first of them is damaged: the kernel does not mount such an image
  */
 export function readFastCommits(log: JournalLog, sequence: number): FastCommits {
   const scan = new FastCommitScan(sequence);
@@ -94,7 +94,7 @@ export function readFastCommits(log: JournalLog, sequence: number): FastCommits 
 class FastCommitScan {
   readonly #sequence: number;
   readonly #records: FastCommitRecord[] = [];
-  /** How many of the records, and of the blocks, belong to commits with a tail. */
+  /** How many of the records and blocks belong to commits with a tail. */
   #wholeRecords = 0;
   #wholeBlocks = 0;
   #blocks = 0;
@@ -109,7 +109,7 @@ class FastCommitScan {
     return { records: this.#records.slice(0, this.#wholeRecords), blocks: this.#wholeBlocks };
   }
 
-  /** Takes in a block; false when reading ends there. */
+  /** Processes a block; returns false if reading ends there. */
   take(bytes: Uint8Array, block: number, isFirst: boolean): boolean {
     const view = viewOf(bytes);
     if (isFirst && view.getUint16(TAG_AT.tag, true) !== TAG.HEAD) return false;
@@ -166,7 +166,7 @@ class FastCommitScan {
     return true;
   }
 
-  /** Behind a whole commit, nothing has to make sense. */
+  /** After a complete commit, anything may follow. */
   #endOrThrow(error: string): false {
     if (this.#wholeBlocks === 0) throw this.#fault(error);
     return false;

@@ -1,7 +1,7 @@
 /**
- * The log of a journal: its superblock, judged as the kernel judges it before a mount (fs/jbd2/journal.c), its
- * blocks by number, and what is in them (kernel documentation, "Journal (jbd2)"; include/linux/jbd2.h): descriptors with
- * their tags, revocations and commits, and the checksums of all three versions. Big-endian, unlike the rest of ext4.
+ * The log of a journal: its superblock, checked as the kernel checks it before a mount (fs/jbd2/journal.c), its blocks
+ * by number, and their contents (kernel documentation, "Journal (jbd2)"; include/linux/jbd2.h): descriptors with their
+ * tags, revocations and commits, and the checksums of all three versions. Big-endian, unlike the rest of ext4.
  *
  * @module
  */
@@ -20,39 +20,41 @@ import { crc32c } from "../../bytes/crc32c.ts";
 import { CRC32C_START } from "../format/checksum.ts";
 import { viewOf } from "../format/fields.ts";
 
-/** Blocks of the journal that lie in one run of blocks of what holds it. */
+/** Consecutive journal blocks that are also consecutive in the image or device. */
 interface JournalRun {
-  /** The first, counted within the journal. */
+  /** The first block, counted within the journal. */
   readonly logicalBlock: number;
   readonly blockCount: number;
-  /** The first, counted within the image or device that holds the journal. */
+  /** The first block, counted within the image or device that holds the journal. */
   readonly startBlock: number;
 }
 
-/** Where a journal is. */
 export interface JournalPlace {
-  /** What holds it: the image itself, or an external journal. */
+  /** The image itself, or an external journal. */
   readonly reader: RandomReader;
   readonly blockSizeBytes: number;
-  /** All blocks of the journal: the size of its inode, or of its device. */
+  /** All blocks of the journal: the size of its inode or device. */
   readonly blockCount: number;
-  /** What the inode of the journal maps, in order. An external journal is one run from block 0 on. */
+  /** The block map of the journal's inode, in order. An external journal is one run from block 0 on. */
   readonly runs: readonly JournalRun[];
-  /** The block that holds its superblock, counted within the journal: 0, or 1 or 2 of an external one. */
+  /** The block of the journal's superblock, counted within the journal: 0, or 1 or 2 in an external one. */
   readonly superblockBlock: number;
 }
 
-/** Blocks at the end of a journal for fast commits, when its superblock does not say (JBD2_DEFAULT_FAST_COMMIT_BLOCKS). */
+/**
+ * Blocks for fast commits at the end of a journal whose superblock does not give a number
+ * (JBD2_DEFAULT_FAST_COMMIT_BLOCKS).
+ */
 const FAST_COMMIT_BLOCKS_DEFAULT = 256;
 const READ_AHEAD_BYTES = 256 * 1024;
 
 const KNOWN_INCOMPAT = Object.values(JOURNAL_INCOMPAT).reduce((all, bit) => all | bit, 0);
 
-/** The log of a journal whose superblock makes sense. */
+/** The log of a journal with a valid superblock. */
 export class JournalLog {
   readonly superblock: JournalSuperblock;
   readonly format: LogFormat;
-  /** The block behind the last of the log; it goes on at `superblock.firstBlock`. */
+  /** The block after the last one of the log, which wraps around to `superblock.firstBlock`. */
   readonly endBlock: number;
   /** The blocks for fast commits, counted within the journal; empty without the feature. */
   readonly fastCommits: { readonly startBlock: number; readonly endBlock: number };
@@ -81,25 +83,25 @@ export class JournalLog {
     this.fastCommits = { startBlock, endBlock: blockCount };
   }
 
-  /** The block that follows another one in the log. */
+  /** The block that follows another in the log. */
   next(block: number, count = 1): number {
     const { firstBlock } = this.superblock;
     const next = block + count;
     return next >= this.endBlock ? next - (this.endBlock - firstBlock) : next;
   }
 
-  /** How many blocks the log has before it begins again. */
+  /** The length of the log before it wraps around. */
   get lengthBlocks(): number {
     return this.endBlock - this.superblock.firstBlock;
   }
 
-  /** Where a block of the journal is in what holds it, in bytes. Throws InputError for a hole. */
+  /** The byte offset of a journal block in the image or device. Throws InputError for a hole. */
   positionOf(block: number): number {
     const run = this.#runOf(block);
     return (run.startBlock + block - run.logicalBlock) * this.#place.blockSizeBytes;
   }
 
-  /** A block of the journal. It is good until the next one is read. */
+  /** Reads a block of the journal, valid until the next read. */
   read(block: number): Uint8Array {
     const { blockSizeBytes, reader } = this.#place;
     const offset = (block - this.#bufferedStart) * blockSizeBytes;
@@ -127,7 +129,7 @@ export class JournalLog {
   }
 }
 
-/** The order and the limits of the kernel's journal_load_superblock() and of what it checks then. */
+/** Follows the order and limits of the kernel's journal_load_superblock() and the checks after it. */
 function checkSuperblock(superblock: JournalSuperblock, place: JournalPlace): void {
   const { featureCompat, featureIncompat, featureRoCompat, userCount } = superblock;
   const { blockSizeBytes, blockCount, firstBlock, startBlock } = superblock;
@@ -172,24 +174,24 @@ function fastCommitBlocksOf(superblock: JournalSuperblock): number {
 /** h_blocktype. */
 export const LOG_BLOCK_TYPE = { DESCRIPTOR: 1, COMMIT: 2, REVOKE: 5 } as const;
 
-/** s_feature_compat of the journal: a commit block holds a CRC-32 of its transaction (version 1 checksums). */
+/** s_feature_compat of the journal: commit blocks hold a CRC-32 of their transaction (version 1 checksums). */
 export const JOURNAL_COMPAT_CHECKSUM = 0x1;
 
 /** t_flags of a tag. */
 export const TAG_FLAG = { ESCAPED: 0x1, SAME_UUID: 0x2, DELETED: 0x4, LAST_TAG: 0x8 } as const;
 
-/** What the features of a journal say of its blocks. */
+/** How a journal's features shape its blocks. */
 export interface LogFormat {
   readonly blockSizeBytes: number;
   readonly is64Bit: boolean;
-  /** 1: one CRC-32 a transaction; 2 and 3: CRC-32C of every block; 0: none. */
+  /** 1: one CRC-32 per transaction; 2 and 3: CRC-32C of every block; 0: none. */
   readonly checksumVersion: 0 | 1 | 2 | 3;
   readonly seed: number;
 }
 
 /** One block that a descriptor announces. Its copy is the next block of the log. */
 export interface BlockTag {
-  /** Where it belongs in the file system. At 2^53 and above it is rounded, far beyond every file system. */
+  /** Where it belongs in the file system. Numbers of 2^53 and above are rounded; no file system is that large. */
   readonly blockNumber: number;
   /** The copy begins with zeros in place of JOURNAL_MAGIC. */
   readonly isEscaped: boolean;
@@ -205,14 +207,14 @@ const COMMIT_HEADER_SIZE_BYTES = 64;
 const TAIL_SIZE_BYTES = 4;
 
 const HEADER_AT = { magic: 0, blockType: 4, sequence: 8 } as const;
-/** journal_block_tag3_t has t_flags as 32 bits from byte 4 on: the low half, which is used, is where the others have it. */
+/** In journal_block_tag3_t, t_flags has 32 bits from byte 4 on; the used low half is where the other tags have it. */
 const TAG_AT = { blockLow: 0, checksum16: 4, flags: 6, blockHigh: 8, checksum32: 12 } as const;
 const REVOKE_AT = { usedBytes: 12 } as const;
 const COMMIT_AT = { checksumType: 12, checksumSize: 13, checksum: 16, seconds: 48 } as const;
 
 const FOUR_ZEROS = new Uint8Array(4);
 
-/** The format that the features of a journal ask for. Its UUID seeds the checksums. */
+/** The block format that follows from a journal's features. Its UUID seeds the checksums. */
 export function logFormat(
   { blockSizeBytes, featureCompat, featureIncompat, uuid }: Pick<
     JournalSuperblock,
@@ -234,7 +236,7 @@ export function logFormat(
   };
 }
 
-/** h_blocktype and h_sequence of a block of the log's own; undefined for a copy of another block. */
+/** h_blocktype and h_sequence of one of the log's own blocks; undefined for a copy of another block. */
 export function decodeLogHeader(
   block: Uint8Array,
 ): { readonly blockType: number; readonly sequence: number } | undefined {
@@ -247,15 +249,15 @@ export function decodeLogHeader(
 }
 
 /**
- * Bytes of a tag (jbd2's journal_tag_bytes()). Version 2 adds two bytes to a structure that had room for its checksum
- * already; every kernel reads and writes them so.
+ * The size of a tag (jbd2's journal_tag_bytes()). Version 2 adds two bytes although the structure already had room for
+ * its checksum; every kernel does so.
  */
 export function tagSizeBytes({ checksumVersion, is64Bit }: LogFormat): number {
   if (checksumVersion === 3) return 16;
   return 8 + (checksumVersion === 2 ? 2 : 0) + (is64Bit ? 4 : 0);
 }
 
-/** The tags of a descriptor, up to the one that says that it is the last, or as many as fit. */
+/** The tags of a descriptor, up to the one marked as last, or as many as fit. */
 export function decodeTags(block: Uint8Array, format: LogFormat): BlockTag[] {
   const { checksumVersion, is64Bit } = format;
   const view = viewOf(block);
@@ -281,7 +283,7 @@ export function decodeTags(block: Uint8Array, format: LogFormat): BlockTag[] {
   return tags;
 }
 
-/** The block numbers of a revocation; undefined when it claims more bytes than its block has. */
+/** The block numbers in a revocation; undefined if it claims more bytes than its block has. */
 export function decodeRevokedBlocks(block: Uint8Array, format: LogFormat): number[] | undefined {
   const view = viewOf(block);
   const usedBytes = view.getUint32(REVOKE_AT.usedBytes);
@@ -296,7 +298,7 @@ export function decodeRevokedBlocks(block: Uint8Array, format: LogFormat): numbe
   return blocks;
 }
 
-/** What a commit block says beside its transaction: h_chksum_type, h_chksum_size, h_chksum[0], seconds since 1970. */
+/** The fields of a commit block: h_chksum_type, h_chksum_size, h_chksum[0], seconds since 1970. */
 export function decodeCommit(block: Uint8Array): {
   readonly checksumType: number;
   readonly checksumSizeBytes: number;
@@ -312,22 +314,22 @@ export function decodeCommit(block: Uint8Array): {
   };
 }
 
-/** Whether the checksum at the end of a descriptor or revocation is right; true when the journal has none. */
+/** Whether the checksum at the end of a descriptor or revocation is right; true if the journal has none. */
 export function hasRightTail(block: Uint8Array, format: LogFormat): boolean {
   if (format.checksumVersion < 2) return true;
   const tail = format.blockSizeBytes - TAIL_SIZE_BYTES;
   return viewOf(block).getUint32(tail) === logTailChecksum(block, format);
 }
 
-/** The checksum that belongs at the end of a descriptor or revocation. */
+/** The correct checksum for the end of a descriptor or revocation. */
 export function logTailChecksum(block: Uint8Array, format: LogFormat): number {
   const body = block.subarray(0, format.blockSizeBytes - TAIL_SIZE_BYTES);
   return crc32c(format.seed, body, FOUR_ZEROS);
 }
 
 /**
- * Whether the checksum of a commit block itself is right; true when the journal has none. Only its header has to be what
- * was written: a disk may not have got to the zeros behind it (jbd2_commit_block_csum_verify_partial()).
+ * Whether a commit block's own checksum is right; true if the journal has none. It is enough if the header matches: a
+ * disk may not have written the zeros after it (jbd2_commit_block_csum_verify_partial()).
  */
 export function hasRightCommitChecksum(block: Uint8Array, format: LogFormat): boolean {
   if (format.checksumVersion < 2) return true;
@@ -344,7 +346,7 @@ export function commitBlockChecksum(block: Uint8Array, format: LogFormat): numbe
   return crc32c(format.seed, block.subarray(0, at), FOUR_ZEROS, block.subarray(at + 4));
 }
 
-/** The checksum that a tag has for the copy of a block: all 32 bits in version 3, the low 16 in version 2. */
+/** The checksum that a tag stores for the copy of a block: all 32 bits in version 3, the low 16 in version 2. */
 export function tagChecksum(copy: Uint8Array, sequence: number, format: LogFormat): number {
   const key = new Uint8Array(4);
   viewOf(key).setUint32(0, sequence);
@@ -352,7 +354,7 @@ export function tagChecksum(copy: Uint8Array, sequence: number, format: LogForma
   return format.checksumVersion === 3 ? checksum : checksum & 0xffff;
 }
 
-/** CRC-32 with the high bit first and no inversion, as version 1 checksums use it (the kernel's crc32_be()). */
+/** CRC-32, high bit first and without inversion, as in version 1 checksums (the kernel's crc32_be()). */
 export function crc32BigEndian(seed: number, bytes: Uint8Array): number {
   const table = crc32Table ??= Uint32Array.from({ length: 256 }, (_, byte) => {
     let register = byte << 24;

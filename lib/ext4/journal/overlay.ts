@@ -1,5 +1,5 @@
 /**
- * An image with some of its blocks replaced, without writing to it.
+ * Replaces blocks of an image without writing to it.
  *
  * @module
  */
@@ -7,15 +7,15 @@ import { firstIndex } from "../../bytes/arithmetic.ts";
 import { InputError } from "../../errors.ts";
 import { type RandomReader, readExactly } from "../../io/random_reader.ts";
 
-/** Blocks that stand in for those of an image. */
+/** Blocks that replace those of an image. */
 interface BlockLayer {
   /** The numbers of the replaced blocks in ascending order. */
   readonly blocks: ArrayLike<number>;
-  /** Copies bytes of the replacement of `blocks[index]`, from `offset` in the block on, over all of `target`. */
+  /** Fills `target` with bytes of the replacement of `blocks[index]`, from `offset` in the block on. */
   fill(index: number, target: Uint8Array, offset: number): void;
 }
 
-/** The image as it reads with blocks replaced. Its size stays the same. */
+/** A reader of the image with blocks replaced. The size stays the same. */
 export function overlayReader(
   image: RandomReader,
   blockSizeBytes: number,
@@ -42,7 +42,7 @@ export function overlayReader(
   };
 }
 
-/** The first index whose number is at least `value`; the length when there is none. */
+/** The first index whose number is at least `value`; the length if none is. */
 export function firstAtOrAfter(sorted: ArrayLike<number>, value: number): number {
   return firstIndex(sorted.length, (i) => sorted[i]! >= value);
 }
@@ -53,7 +53,7 @@ export class BlockEditor {
   readonly #blockSizeBytes: number;
   readonly #edited = new Map<number, Uint8Array>();
 
-  /** @param image what is changed; nothing is written to it */
+  /** @param image the image to change; nothing is written to it */
   constructor(image: RandomReader, blockSizeBytes: number) {
     this.#image = image;
     this.#blockSizeBytes = blockSizeBytes;
@@ -63,14 +63,14 @@ export class BlockEditor {
     return this.#edited.size;
   }
 
-  /** A block as it is now, to look at. Throws InputError past the end of the image. */
+  /** The current bytes of a block, for reading only. Throws InputError past the end of the image. */
   read(block: number): Uint8Array {
     return this.#edited.get(block) ?? this.#readImage(block);
   }
 
   /**
-   * A block to change: what is written to the array is what the image reads as from then on. Throws InputError past the
-   * end of the image.
+   * The bytes of a block for changing: the image reads as whatever the array then holds. Throws InputError past the end
+   * of the image.
    */
   edit(block: number): Uint8Array {
     const known = this.#edited.get(block);
@@ -80,7 +80,7 @@ export class BlockEditor {
     return bytes;
   }
 
-  /** The image with the changes that were made so far. */
+  /** The image with the changes made so far. */
   reader(): RandomReader {
     if (this.#edited.size === 0) return this.#image;
     const blocks = [...this.#edited.keys()].sort((a, b) => a - b);

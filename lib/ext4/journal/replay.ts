@@ -1,7 +1,7 @@
 /**
- * Replaying a journal in memory (fs/jbd2/recovery.c): the image as the kernel sees it after mounting, while nothing is
- * written to it. Replaced blocks are read from the log when they are wanted, so memory grows with the number of blocks
- * in the log, some 30 bytes each, and not with what is in them.
+ * Replays a journal in memory (fs/jbd2/recovery.c): the image as the kernel sees it after mounting, without writing to
+ * it. Replaced blocks are read from the log on demand, so memory grows with the number of blocks in the log, some 30
+ * bytes each, not with their contents.
  *
  * @module
  */
@@ -25,17 +25,16 @@ import {
 } from "./log.ts";
 import { firstAtOrAfter, overlayReader } from "./overlay.ts";
 
-/** What a replay did. */
 export interface ReplayReport {
-  /** Transactions replayed. */
+  /** Number of transactions replayed. */
   readonly transactions: number;
-  /** The number of the first one. */
+  /** The sequence number of the first one. */
   readonly firstSequence: number;
-  /** Different blocks of the image that were replaced. */
+  /** Number of distinct blocks replaced in the image. */
   readonly blocks: number;
-  /** Copies that were not replayed because a later transaction revoked them. */
+  /** Copies not replayed because a later transaction revoked them. */
   readonly revokedBlocks: number;
-  /** Blocks of fast commits that were replayed. */
+  /** Blocks of fast commits replayed. */
   readonly fastCommitBlocks: number;
 }
 
@@ -45,14 +44,14 @@ export interface Replayed {
   readonly reader: RandomReader;
   readonly report: ReplayReport;
   readonly log: JournalLog;
-  /** The number of the first transaction that is not in the log: fast commits belong to it. */
+  /** The number of the first transaction not in the log, to which fast commits belong. */
   readonly endSequence: number;
 }
 
 /**
  * Replays the log of a journal over an image.
  *
- * @param image the image as it lies; it is not changed
+ * @param image the image as stored; it is not changed
  * @param place where its journal is
  * @throws {InputError} for a journal that the kernel refuses to replay
  */
@@ -89,17 +88,17 @@ export function replayJournal(image: RandomReader, place: JournalPlace): Replaye
   };
 }
 
-/** Most copies of blocks that are kept: a log of 64 GiB with blocks of 4 KiB. */
+/** Most copies of blocks that are kept: those of a 64 GiB log with 4 KiB blocks. */
 const JOURNAL_BLOCKS_LIMIT = 2 ** 24;
 
-/** The copies of blocks that a log holds, in the order of the log. Grows as the log is walked. */
+/** The copies of blocks in a log, in log order. Grows as the log is walked. */
 class LoggedBlocks {
   count = 0;
-  /** Where each belongs in the file system. */
+  /** Where each block belongs in the file system. */
   targets = new Float64Array(1024);
   /** Where its copy is, counted within the journal. */
   copies = new Uint32Array(1024);
-  /** The transaction that it is part of, counted from the first on. */
+  /** Its transaction, counted from the first. */
   transactions = new Uint32Array(1024);
   checksums = new Uint32Array(1024);
   /** 1 for a copy whose magic number was replaced. */
@@ -116,7 +115,7 @@ class LoggedBlocks {
     this.count++;
   }
 
-  /** Leaves out those of a transaction and of all behind it. */
+  /** Drops the blocks of a transaction and of all later ones. */
   dropFrom(transaction: number): void {
     while (this.count > 0 && this.transactions[this.count - 1]! >= transaction) this.count--;
   }
@@ -142,13 +141,13 @@ class LoggedBlocks {
   }
 }
 
-/** The whole transactions of a log. */
+/** The complete transactions of a log. */
 interface ScannedLog {
   readonly transactionCount: number;
-  /** The number of the first transaction behind them. */
+  /** The number of the first transaction after them. */
   readonly endSequence: number;
   readonly blocks: LoggedBlocks;
-  /** Their blocks of revocations, with the transaction that each is part of. */
+  /** Their revocation blocks, with the transaction of each. */
   readonly revocations: readonly { readonly block: number; readonly transaction: number }[];
 }
 
@@ -157,9 +156,9 @@ const CRC32_START = 0xffffffff;
 const COMMIT_CHECKSUM = { CRC32: 1, SIZE_BYTES: 4 } as const;
 
 /**
- * Finds out which transactions of a log are whole (fs/jbd2/recovery.c, the scan pass): from `s_start` on, as long as their
- * blocks follow one another with the numbers that are due. Throws an InputError for a transaction that was committed but
- * is damaged: the kernel does not mount such an image.
+ * Finds the complete transactions of a log (fs/jbd2/recovery.c, the scan pass): from `s_start` on, as long as blocks
+ * follow one another with the expected numbers. Throws an InputError for a transaction that was committed but is
+ * damaged: the kernel does not mount such an image.
  */
 class LogScan {
   readonly #log: JournalLog;
@@ -194,7 +193,7 @@ class LogScan {
       this.#block = this.#log.next(at);
       const { count } = this.#blocks;
       if (!this.#isPassed(header.blockType, block, at)) break;
-      // A log that never ends would lead round and round.
+      // Without this check, a log that never ends would be followed in circles.
       passedBlocks += 1 + this.#blocks.count - count;
       if (passedBlocks > this.#log.lengthBlocks) {
         if (this.#hasSuspect) break;
@@ -214,7 +213,7 @@ class LogScan {
     };
   }
 
-  /** Takes in one block; false when the log ends with it. */
+  /** Processes one block; returns false if the log ends with it. */
   #isPassed(blockType: number, block: Uint8Array, at: number): boolean {
     switch (blockType) {
       case LOG_BLOCK_TYPE.DESCRIPTOR:
@@ -222,7 +221,7 @@ class LogScan {
         return true;
       case LOG_BLOCK_TYPE.REVOKE:
         if (!hasRightTail(block, this.#log.format)) this.#hasSuspect = true;
-        // The kernel counts them while it scans, and gives up here even if the transaction was never committed.
+        // The kernel counts revocations while it scans, and gives up here even if the transaction was never committed.
         if (decodeRevokedBlocks(block, this.#log.format) === undefined) {
           throw new InputError("journal", `block ${at}: its revocations do not fit it`, {
             data: { block: at },
@@ -250,11 +249,11 @@ class LogScan {
     }
   }
 
-  /** A commit block ends a transaction. What follows says how damage and an unfinished commit are told apart. */
+  /** Ends a transaction at its commit block. Commit times distinguish damage from leftovers of an older log. */
   #passCommit(block: Uint8Array): boolean {
     const { seconds } = decodeCommit(block);
     if (this.#hasSuspect) {
-      // Time never runs backwards in one log, so this is what an older one left behind.
+      // Time never runs backwards within a log, so this is left over from an older one.
       if (seconds < this.#lastCommitSeconds) return false;
       throw this.#damaged("one of its blocks has a wrong checksum");
     }
@@ -265,9 +264,9 @@ class LogScan {
     if (this.#isCommitRight(block)) this.#crc32 = CRC32_START;
     else {
       if (seconds < this.#lastCommitSeconds) return false;
-      // The kernel takes a number of 0 for no transaction at all: it neither refuses that one, nor ends there for good.
+      // The kernel takes sequence 0 to mean "no transaction": it neither refuses that one nor ends there for good.
       const isUnnamed = this.#sequence === 0;
-      // With asynchronous commits, this block may be on the disk before the rest of its transaction.
+      // With asynchronous commits, this block may reach the disk before the rest of its transaction.
       if (!this.#isAsynchronous) {
         if (isUnnamed) return false;
         throw this.#damaged("its commit block has a wrong checksum");
@@ -299,9 +298,8 @@ class LogScan {
 
 /** The blocks that a log replaces, each once, with the transaction that revokes it. */
 class TargetTable {
-  /** In ascending order. */
   readonly #numbers: Float64Array;
-  /** The transaction behind the last one that revoked it; 0 when none did. */
+  /** One more than the last transaction that revoked it; 0 if none did. */
   readonly #revokedBefore: Uint32Array;
 
   constructor({ targets, count: copyCount }: LoggedBlocks) {
@@ -314,7 +312,7 @@ class TargetTable {
     this.#revokedBefore = new Uint32Array(count);
   }
 
-  /** Copies in the log of a block up to a transaction, that one included, do not count. */
+  /** Discards the copies of a block in transactions up to and including this one. */
   revoke(block: number, transaction: number): void {
     const index = firstAtOrAfter(this.#numbers, block);
     if (this.#numbers[index] !== block) return;
@@ -325,7 +323,7 @@ class TargetTable {
     return transaction < this.#revokedBefore[firstAtOrAfter(this.#numbers, block)]!;
   }
 
-  /** For each block that is replaced, in ascending order, the last copy of it. */
+  /** The last copy of each replaced block, in ascending order of blocks. */
   replaced(blocks: LoggedBlocks): Uint32Array {
     const last = new Uint32Array(this.#numbers.length); // 0 for none, else one more than its index
     for (let i = 0; i < blocks.count; i++) {
@@ -336,7 +334,7 @@ class TargetTable {
   }
 }
 
-/** Checks all copies that count, as the kernel does before it lets an image be mounted; gives the number of the others. */
+/** Checks all copies that count, as the kernel does before it allows a mount; returns the number of the others. */
 function checkCopies(
   log: JournalLog,
   blocks: LoggedBlocks,
@@ -371,7 +369,6 @@ function checkCopies(
   return revoked;
 }
 
-/** The image with the chosen copies in their places. */
 function logOverlay(
   image: RandomReader,
   place: JournalPlace,

@@ -1,8 +1,8 @@
 /**
- * Allocates blocks to every structure: metadata first and together, payload behind it on the grid.
+ * Allocates blocks to every structure: all metadata first, then payload on the grid.
  *
- * The number of groups depends on where payload ends, and the number of extent tree blocks on where it is cut. Both only
- * grow, so the allocation is repeated until they are right.
+ * The number of groups depends on where payload ends, and the number of extent tree blocks on where it is split. Both
+ * only grow, so the allocation is repeated until they are right.
  *
  * @module
  */
@@ -39,14 +39,14 @@ import type { Settings } from "./settings.ts";
 
 export interface AllocationDemand {
   readonly inodes: InodeDrafts;
-  /** The files with payload, in their order on disk. */
+  /** The files with payload, in disk order. */
   readonly files: readonly FileDraft[];
 }
 
 /** Which files start a run on the grid, and which are copies, whose blocks stay free. */
 type FileOrder = Pick<HotOrder<FileDraft>, "runStarts" | "isCopy">;
 
-/** Extents of an inode and the blocks of the tree over them. */
+/** An inode's extents and the blocks of the tree over them. */
 export interface InodeBlocks {
   readonly leaves: readonly ExtentLeaf[];
   readonly treeBlocks: readonly number[];
@@ -55,7 +55,7 @@ export interface InodeBlocks {
 /** The blocks of all inodes that have any. */
 export class InodeBlockTable {
   readonly #leaves: (readonly ExtentLeaf[] | undefined)[] = [];
-  /** Few inodes need tree blocks outside of them. */
+  /** Few inodes need tree blocks outside the inode. */
   readonly #treeBlocks = new Map<number, readonly number[]>();
 
   set(inodeNumber: number, { leaves, treeBlocks }: InodeBlocks): void {
@@ -69,7 +69,7 @@ export class InodeBlockTable {
     return leaves && { leaves, treeBlocks: this.#treeBlocks.get(inodeNumber) ?? NO_TREE_BLOCKS };
   }
 
-  /** The inodes with tree blocks. */
+  /** Yields the inodes with tree blocks. */
   *withTrees(): Generator<[inodeNumber: number, InodeBlocks]> {
     for (const [inodeNumber, treeBlocks] of this.#treeBlocks) {
       yield [inodeNumber, { leaves: this.#leaves[inodeNumber]!, treeBlocks }];
@@ -90,17 +90,17 @@ export interface Allocation extends GroupLayout {
   };
 }
 
-/** Free bytes for each free inode, as in mke2fs. */
+/** Free bytes per free inode, as in mke2fs. */
 const FREE_BYTES_PER_INODE = 16384;
-/** What a file system without 64bit can address; larger ones with it are refused as well. */
+/** The most blocks that a file system without 64bit can address; larger ones are refused even with it. */
 const IMAGE_BLOCKS_MAX = 2 ** 32;
-/** An allocation that still grows after this many rounds is a fault of the program. */
+/** Needing more rounds than this is a bug in the program. */
 export const ROUNDS_MAX = 64;
 
 /**
  * Allocates the blocks of an image.
  *
- * @param hotOrder of the files, where some are hot
+ * @param hotOrder order of the files, if some are hot
  */
 export function allocate(
   { inodes, files }: AllocationDemand,
@@ -138,7 +138,7 @@ export function layoutRules(settings: Settings): LayoutRules {
   return { ...settings, blockSizeBytes: BLOCK_SIZE_BYTES, extentBlocksMax: EXTENT_BLOCKS_MAX };
 }
 
-/** Repeats the allocation until its assumptions are right; undefined if it does not fit the given size. */
+/** Repeats the allocation until its assumptions hold; undefined if it does not fit the given size. */
 function settle(
   demand: AllocationDemand & FileOrder,
   settings: Settings,
@@ -167,14 +167,14 @@ function settle(
   invariant(false, "the layout does not settle");
 }
 
-/** Blocks for everything but files, and where those would lie. */
+/** Blocks for everything but files, and where files would lie. */
 type Attempt =
   & Omit<Allocation, "geometry" | "totalBlocks" | "usedRanges" | "inodeBlocks" | "placement">
   & {
     readonly metadata: MetadataArea;
     readonly inodeBlocks: InodeBlockTable;
     readonly placement: Placement;
-    /** Room for extent trees of files, and how much of it they need. */
+    /** Room for the extent trees of files, and how much of it they need. */
     readonly treeBlocks: readonly number[];
     readonly payloadTreeBlocksNeeded: number;
   };
@@ -226,7 +226,7 @@ function allocateOnce(
   };
 }
 
-/** Gives files their blocks and the trees over them. */
+/** Gives files their blocks and extent trees. */
 function finish(
   { files, isCopy }: AllocationDemand & FileOrder,
   { metadata, placement, treeBlocks, payloadTreeBlocksNeeded, ...attempt }: Attempt,
@@ -252,7 +252,7 @@ function finish(
   return { ...attempt, ...size, placement: { ...placement, extents }, usedRanges };
 }
 
-/** Extents that know their payload: one object serves as leaf of a tree, in reports, and as a write. */
+/** Adds the payload to extents: one object serves as tree leaf, report entry and write. */
 export function withPayload(
   extents: Placement["extents"],
   files: readonly { readonly payload: Payload }[],
@@ -268,7 +268,7 @@ export function withPayload(
   });
 }
 
-/** Keeps what it hands out. */
+/** An allocator that records the blocks it hands out. */
 class MetadataArea extends AscendingAllocator {
   readonly used: BlockRange[] = [];
 
@@ -282,7 +282,7 @@ class MetadataArea extends AscendingAllocator {
     return blockNumbers(this.take(blockCount));
   }
 
-  /** Extents over `ranges`, and the blocks of the tree over them. */
+  /** Allocates extents over `ranges` and the blocks of the tree over them. */
   takeMapped(ranges: readonly BlockRange[]): InodeBlocks {
     const leaves: ExtentLeaf[] = [];
     appendExtents(leaves, 0, ranges, EXTENT_BLOCKS_MAX);
@@ -290,7 +290,7 @@ class MetadataArea extends AscendingAllocator {
   }
 }
 
-/** A journal is contiguous if it fits between two reserved ranges. */
+/** Allocates the journal, contiguously if it fits between two reserved ranges. */
 function takeJournal(area: MetadataArea, blockCount: number, geometry: Geometry): InodeBlocks {
   const pieceMax = BLOCKS_PER_GROUP - 1 - geometry.descriptorBlocks;
   if (blockCount > pieceMax) return area.takeMapped(area.take(blockCount));
@@ -320,7 +320,8 @@ export function imageBlocks(
   geometry: Geometry,
 ): number | undefined {
   const { size, gridBlocks, wide } = settings;
-  // The payload area is behind all metadata, so its end is the end of everything; that of a kept layout counts metadata.
+  // The payload area follows all metadata, so its end is the end of everything; in a kept layout that end includes
+  // metadata.
   const needed = Math.max(placement.endBlock, groupsEnd(geometry));
   let totalBlocks: number;
   if (size.kind === "total") {
@@ -342,7 +343,7 @@ export function imageBlocks(
   );
 }
 
-/** All groups must exist, including those that only inodes need, and the last one must hold its backup. */
+/** All groups must exist, including those needed only for inodes, and the last one must hold its backup. */
 function groupsEnd(geometry: Geometry): number {
   const lastBackup = geometry.reserved.at(-1)!;
   return Math.max(

@@ -1,18 +1,18 @@
 /**
- * What reads images, and which features of ext4 it cannot read.
+ * Readers of images, and the ext4 features that they lack.
  *
- * - GRUB: fs/ext2.c, EXT2_DRIVER_SUPPORTED_INCOMPAT and EXT2_DRIVER_IGNORED_INCOMPAT. It refuses a file system with any other
- *   incompatible feature, and does not look at the other two words. It ignores metadata_csum_seed since 2.12; some
- *   distributions have that change in their 2.06.
- * - U-Boot: fs/ext4/ext4_common.c looks at no incompatible feature but 64bit (since 2016.09), so it reads wrong bytes where it
- *   does not know one: data that is in inodes. It does not read extended attributes.
+ * - GRUB: fs/ext2.c, EXT2_DRIVER_SUPPORTED_INCOMPAT and EXT2_DRIVER_IGNORED_INCOMPAT. It refuses a file system with any
+ *   other incompatible feature, and ignores the other two feature words. It accepts metadata_csum_seed since 2.12; some
+ *   distributions have backported that to 2.06.
+ * - U-Boot: fs/ext4/ext4_common.c checks no incompatible feature but 64bit (since 2016.09), so it reads wrong bytes for
+ *   one it does not know, namely data in inodes. It does not read extended attributes.
  * - Linux: EXT4_FEATURE_INCOMPAT_SUPP in fs/ext4/ext4.h of each version.
  *
  * @module
  */
 import { optionError } from "../../errors.ts";
 
-/** Features that not everything can read, by the names that dumpe2fs prints. */
+/** Features that some readers lack, by their dumpe2fs names. */
 export type OptionalFeature =
   | "64bit"
   | "ea_inode"
@@ -21,9 +21,9 @@ export type OptionalFeature =
   | "sparse_super2";
 
 interface Reader {
-  /** As it is chosen. */
+  /** The name that selects it. */
   readonly name: string;
-  /** For errors. */
+  /** The name in errors. */
   readonly shown: string;
   readonly lacks: readonly OptionalFeature[];
 }
@@ -36,10 +36,10 @@ const BOOT_LOADERS: readonly Reader[] = [
 
 type Version = readonly [major: number, minor: number];
 
-/** The oldest kernel that images are made for. It has checksums of metadata, but not yet their later repairs. */
+/** The oldest kernel that images are made for. It has metadata checksums, but not yet their later fixes. */
 const OLDEST: Version = [3, 10];
 
-/** The first kernel that is trusted with a feature; RHEL 7's is 3.10 and has none of them. */
+/** The first kernel trusted with each feature; RHEL 7's kernel is a 3.10 and has none of them. */
 const SINCE: Readonly<Record<OptionalFeature, Version>> = {
   "64bit": [3, 16],
   "inline_data": [3, 16],
@@ -48,21 +48,21 @@ const SINCE: Readonly<Record<OptionalFeature, Version>> = {
   "ea_inode": [4, 13],
 };
 
-/** Some of the readers that can be named; any version of Linux from 3.10 on is another one. */
+/** Names of readers that can be selected; any Linux version from 3.10 on is valid, too. */
 export const COMPAT_NAMES: readonly string[] = [
   ...BOOT_LOADERS.map(({ name }) => name),
   "linux-3.10",
   "linux-5.10",
 ];
 
-/** A reader that lacks each feature; features that all of them have are left out. */
+/** For each feature, a reader that lacks it; features that all of them have are omitted. */
 export type RuledOut = ReadonlyMap<OptionalFeature, string>;
 
 /**
- * The features that some of the readers cannot read.
+ * The features that some of the readers lack.
  *
  * @param names such as `grub`, `linux-5.10` or `5.10`
- * @throws {UsageError} for one that is not known
+ * @throws {UsageError} for an unknown name
  */
 export function ruledOutBy(names: readonly string[]): RuledOut {
   const ruledOut = new Map<OptionalFeature, string>();
@@ -99,8 +99,8 @@ function isBefore(one: Version, other: Version): boolean {
 }
 
 /**
- * What a list of readers changes about the bytes of an image, as text: `none`, `3.10` for all of it, or the features that are
- * left out.
+ * How a list of readers changes the bytes of an image, as text: `none`, `3.10` for all features, or the features left
+ * out.
  */
 export function compatText(names: readonly string[]): string {
   const ruledOut = ruledOutBy(names);
@@ -109,5 +109,5 @@ export function compatText(names: readonly string[]): string {
   return left.length === DROPPED.length ? OLDEST.join(".") : `without ${left.join(", ")}`;
 }
 
-/** Left out in silence; the others are options, which are refused. */
+/** Left out silently; the others are options, which are refused. */
 const DROPPED: readonly OptionalFeature[] = ["64bit", "metadata_csum_seed", "ea_inode"];

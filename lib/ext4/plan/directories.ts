@@ -1,5 +1,5 @@
 /**
- * Directories: one linear block while everything fits, a hash tree beyond.
+ * Directories: one linear block if everything fits, otherwise a hash tree.
  *
  * Kernel: Documentation/filesystems/ext4, "Directory Entries" and "Hash Tree Directories".
  *
@@ -35,18 +35,18 @@ const DOTS_SIZE_BYTES = direntSizeBytes(1) + direntSizeBytes(2);
 
 type DirectoryChild = Omit<DirectoryEntry, "recordLength">;
 
-/** How a directory's entries are spread over its blocks. */
+/** How a directory's entries are distributed over its blocks. */
 export interface DirectoryShape {
   readonly blockCount: number;
   /** Undefined for a linear directory. */
   readonly index: DirectoryIndex | undefined;
 }
 
-/** How the names of a hashed directory are spread. Blocks are counted from its start. */
+/** How the names of a hashed directory are distributed. Blocks are counted from its start. */
 export interface DirectoryIndex {
   /** In hash order. */
   readonly leaves: readonly DirectoryLeaf[];
-  /** Nodes between the root and the leaves, in hash order; empty when the root leads to the leaves. */
+  /** Nodes between the root and the leaves, in hash order; empty if the root points to the leaves. */
   readonly nodes: readonly DirectoryIndexNode[];
 }
 
@@ -54,9 +54,9 @@ export interface DirectoryIndex {
 export interface DirectoryLeaf {
   /** Counted from the start of the directory. */
   readonly block: number;
-  /** The lowest hash that it may hold; bit 0 is set if the leaf before ends with the same hash. */
+  /** The lowest hash that it may hold; bit 0 is set if the previous leaf ends with the same hash. */
   readonly hash: number;
-  /** In the order in which they are stored. */
+  /** In the order of storage. */
   readonly names: readonly ByteString[];
 }
 
@@ -64,11 +64,11 @@ export interface DirectoryLeaf {
 export interface DirectoryIndexNode {
   /** Counted from the start of the directory. */
   readonly block: number;
-  /** How many leaves it leads to. */
+  /** How many leaves it points to. */
   readonly leafCount: number;
 }
 
-/** How kinds of nodes are stored: in i_mode, and as file_type of directory entries. */
+/** How each kind of node is stored: in i_mode, and as file_type in directory entries. */
 export const KIND_CODES: Readonly<
   Record<TreeNode["kind"], { readonly mode: number; readonly direntType: number }>
 > = {
@@ -84,7 +84,7 @@ export const KIND_CODES: Readonly<
   socket: { mode: FILE_MODE.SOCKET, direntType: DIRENT_TYPE.SOCKET },
 };
 
-/** Decides the shape of a directory from its names, and from how they were spread before. */
+/** Decides the shape of a directory from its names and their previous distribution. */
 export function shapeDirectory(
   directory: { readonly path: ByteString },
   names: Iterable<ByteString>,
@@ -124,7 +124,7 @@ interface DirectoryInodes {
   readonly inodeSeed: number | undefined;
 }
 
-/** Encodes all blocks of a directory whose children are given in the order of their names. */
+/** Encodes all blocks of a directory whose children are given in name order. */
 export function encodeDirectory(
   { blockCount, index }: DirectoryShape,
   directory: DirectoryInodes & { readonly children: readonly DirectoryChild[] },
@@ -213,9 +213,9 @@ function sortByHash(names: readonly ByteString[]): HashedName[] {
 }
 
 /**
- * The index that a directory had, with names taken out of their leaves and new ones put in: every other block stays as it
- * was. A leaf that is too full is split in two, as the kernel does it (do_split()). Undefined when that has no room in the
- * index, or too little is left of it.
+ * The previous index with old names removed from their leaves and new ones inserted; all other blocks stay unchanged. A
+ * leaf that is too full is split in two, as in the kernel's do_split(). Undefined if the index has no room for that, or
+ * too little of it is left.
  */
 function keepIndex(
   previous: DirectoryIndex,
@@ -262,17 +262,17 @@ interface KeptLeaf {
   readonly block: number;
   readonly hash: number;
   names: ByteString[];
-  /** Which node leads to it. */
+  /** Index of the node that points to it. */
   readonly node: number;
 }
 
-/** Moves the upper half of a leaf's names into a new one; undefined when all have one hash. */
+/** Moves the upper half of a leaf's names into a new leaf; undefined if all have the same hash. */
 function splitLeaf(leaf: KeptLeaf, block: number): KeptLeaf | undefined {
   const hashed = sortByHash(leaf.names);
   const halfBytes = leafSizeBytes(leaf.names) / 2;
   let at = 0;
   for (let bytes = 0; bytes < halfBytes; at++) bytes += direntSizeBytes(hashed[at]!.name.length);
-  // Names of one hash stay together.
+  // Names with equal hashes stay together.
   while (at < hashed.length && hashed[at]!.hash === hashed[at - 1]!.hash) at++;
   if (at === hashed.length) return undefined;
   leaf.names = hashed.slice(0, at).map(({ name }) => name);
@@ -296,7 +296,7 @@ function indexLimits(checksummed: boolean): { root: number; node: number } {
   };
 }
 
-/** Writes the root into block 0 and the nodes into the blocks behind it. */
+/** Writes the root into block 0 and the nodes into the blocks after it. */
 function encodeIndex(
   blocks: Uint8Array,
   { nodes, leaves }: DirectoryIndex,
@@ -329,14 +329,14 @@ function encodeIndex(
   if (checksummed) sealDxBlock(root, DX_ROOT_COUNT_OFFSET, inodeSeed);
 }
 
-/** Packs entries into a block; the record of the last one extends to the end. */
+/** Packs entries into a block; the last record extends to the end. */
 function encodeLeaf(
   block: Uint8Array,
   children: readonly DirectoryChild[],
   inodeSeed: number | undefined,
 ): void {
   const room = leafRoomBytes(inodeSeed !== undefined);
-  // A leaf whose names are all gone: one record that is not in use.
+  // A leaf without names has one unused record.
   if (children.length === 0) {
     encodeDirectoryEntry(block, 0, { name: "", inodeNumber: 0, fileType: 0, recordLength: room });
   }

@@ -1,9 +1,9 @@
 /**
- * Block groups: their geometry, which of them have backups, and the superblock, bitmaps, counts and descriptors that follow
- * from what is in use.
+ * Block groups: their geometry, which of them have backups, and the superblock, bitmaps, counts and descriptors that
+ * follow from what is in use.
  *
- * Kernel: Documentation/filesystems/ext4, "Layout", "Super Block", "Block Group Descriptors" and "Block and inode Bitmaps";
- * which groups have backups is ext4_bg_has_super().
+ * Kernel: Documentation/filesystems/ext4, "Layout", "Super Block", "Block Group Descriptors" and "Block and inode
+ * Bitmaps"; ext4_bg_has_super() decides which groups have backups.
  *
  * @module
  */
@@ -41,26 +41,26 @@ export const INODE_SIZE_BYTES = 256;
 /** Inodes in one block of an inode table. */
 export const INODES_PER_BLOCK = BLOCK_SIZE_BYTES / INODE_SIZE_BYTES;
 
-/** The numbers that follow from how many groups and inodes there are. */
+/** Numbers that follow from the number of groups and inodes. */
 export interface Geometry {
   /** Block groups. */
   readonly groupCount: number;
-  /** Of one group descriptor. */
+  /** Size of one group descriptor. */
   readonly descriptorSizeBytes: 32 | 64;
-  /** Blocks of one copy of the descriptor table. */
+  /** Blocks in one copy of the descriptor table. */
   readonly descriptorBlocks: number;
-  /** The same for every group. */
+  /** Inodes in each group. */
   readonly inodesPerGroup: number;
-  /** Blocks of one group's inode table. */
+  /** Blocks of each group's inode table. */
   readonly inodeTableBlocks: number;
-  /** Superblock and descriptors of group 0 and of every backup, ascending. Nothing else may lie in them. */
+  /** Superblock and descriptors of group 0 and of every backup, ascending. Nothing else may use them. */
   readonly reserved: readonly BlockRange[];
 }
 
 /** s_inodes_count is 32-bit. */
 const INODES_MAX = 2 ** 32 - 1;
 
-/** Works out the geometry of `groupCount` groups with room for `inodesWanted` inodes in each. */
+/** Computes the geometry of `groupCount` groups with room for `inodesWanted` inodes in each. */
 export function makeGeometry(
   { wide, backups }: Pick<Settings, "wide" | "backups">,
   groupCount: number,
@@ -98,14 +98,14 @@ export function groupHasSuperblock(group: number, backups: Settings["backups"]):
   return group === 0 || (backups === "sparse" && isSparseBackupGroup(group));
 }
 
-/** The most blocks, up to `totalBlocks`, with which the last group has room for a superblock and descriptors of its own. */
+/** The largest size, up to `totalBlocks`, whose last group has room for its own superblock and descriptors. */
 export function withoutStubGroup(totalBlocks: number): number {
   const descriptorBlocks = divCeil(divCeil(totalBlocks, BLOCKS_PER_GROUP) * 64, BLOCK_SIZE_BYTES);
   const inLastGroup = totalBlocks % BLOCKS_PER_GROUP;
   return inLastGroup < 1 + descriptorBlocks ? totalBlocks - inLastGroup : totalBlocks;
 }
 
-/** s_checksum_seed of every image, so that metadata does not depend on the UUID. The digits of e. */
+/** s_checksum_seed of every image, so that metadata does not depend on the UUID. These are the digits of e. */
 export const CHECKSUM_SEED = 0x2b7e1516;
 
 const STATE_CLEAN = 1;
@@ -114,32 +114,32 @@ const CHECKSUM_CRC32C = 1;
 const JOURNAL_BACKUP_BLOCKS = 1;
 /** EXT4_DEFM_XATTR_USER and EXT4_DEFM_ACL, as mke2fs sets them. */
 const DEFAULT_MOUNT_OPTIONS = 0xc;
-/** 16 groups, as mke2fs sets it; it influences where a mounted file system allocates. */
+/** 16 groups, as in mke2fs; it influences where a mounted file system allocates. */
 const LOG_GROUPS_PER_FLEX = 4;
 const LOG_BLOCK_SIZE = Math.log2(BLOCK_SIZE_BYTES) - 10;
 
 type UsedFeatures = { readonly valueInodes: boolean };
 
-/** Where the metadata of groups is, and what is in use. */
+/** Where the metadata of groups is, and which blocks are in use. */
 export interface GroupLayout {
   readonly geometry: Geometry;
   readonly totalBlocks: number;
-  /** By group, as the next two. */
+  /** By group, like the next two. */
   readonly blockBitmapBlocks: readonly number[];
   readonly inodeBitmapBlocks: readonly number[];
   readonly inodeTableBlocks: readonly number[];
-  /** Every block in use, reserved ranges included; ascending, merged. */
+  /** Every block in use, including reserved ranges; ascending and merged. */
   readonly usedRanges: readonly BlockRange[];
 }
 
-/** The superblock of group 0; a backup differs in blockGroupNumber alone. */
+/** The superblock of group 0; backups differ only in blockGroupNumber. */
 export function primarySuperblock(
   layout: GroupLayout,
   tables: GroupTables,
   options: {
     readonly settings: Settings;
     readonly used: UsedFeatures;
-    /** i_block of the journal's inode. */
+    /** i_block of the journal inode. */
     readonly journalMap: Uint8Array | undefined;
   },
 ): Superblock {
@@ -185,7 +185,9 @@ export function primarySuperblock(
   };
 }
 
-/** What is not counted as space by statfs(2): must equal ext4_calculate_overhead(), or a mount rewrites it. */
+/**
+ * Blocks that statfs(2) does not count as space: must equal ext4_calculate_overhead(), or a mount rewrites the field.
+ */
 function overheadBlocks(layout: GroupLayout, settings: Settings): number {
   const { groupCount, inodeTableBlocks, reserved } = layout.geometry;
   return countBlocks(reserved) + groupCount * (2 + inodeTableBlocks) + settings.journalBlocks;
@@ -244,15 +246,15 @@ export interface GroupTables {
   readonly descriptors: readonly GroupDescriptor[];
   readonly freeBlocksCount: number;
   readonly freeInodesCount: number;
-  /** The bitmaps to write; those of unused groups are implied by their flags. */
+  /** The bitmaps to write; the flags of unused groups imply theirs. */
   readonly bitmaps: readonly { readonly block: number; readonly encode: () => Uint8Array }[];
 }
 
 export interface GroupTableOptions {
-  /** Checksum seed; undefined without metadata checksums, when all groups must be initialised. */
+  /** Checksum seed; undefined without metadata checksums, in which case all groups must be initialised. */
   readonly seed: number | undefined;
   readonly lastInodeNumber: number;
-  /** Lower numbers that are not in use, ascending. */
+  /** Unused lower numbers, ascending. */
   readonly freeInodeNumbers?: readonly number[] | undefined;
   readonly directoryInodes: readonly number[];
 }
@@ -296,14 +298,14 @@ export function buildGroupTables(layout: GroupLayout, options: GroupTableOptions
       inodeBitmapChecksum: hasInodeBitmap && seed !== undefined
         ? bitmapChecksum(seed, inodeBitmap(inodesPerGroup, usage), inodesPerGroup / 8)
         : 0,
-      // Without checksums the kernel ignores this count and e2fsck wants 0.
+      // Without checksums, the kernel ignores this count and e2fsck requires 0.
       itableUnusedCount: seed === undefined ? 0 : inodesPerGroup - usage.usedSlots,
     });
   }
   return { descriptors, freeBlocksCount, freeInodesCount, bitmaps };
 }
 
-/** The descriptor table, padded to whole blocks. */
+/** Encodes the descriptor table, padded to whole blocks. */
 export function encodeDescriptorTable(
   layout: GroupLayout,
   tables: GroupTables,
@@ -320,9 +322,9 @@ export function encodeDescriptorTable(
 
 interface GroupUsage {
   readonly freeBlocks: number;
-  /** Slots of the inode table up to the last one in use. */
+  /** Slots of the inode table up to the last used one. */
   readonly usedSlots: number;
-  /** Slots before that one that are not in use. */
+  /** Unused slots before that one. */
   readonly freeSlots: readonly number[];
   readonly freeInodes: number;
   readonly flags: number;
@@ -346,7 +348,7 @@ function groupUsage(layout: GroupLayout, options: GroupTableOptions, group: numb
   if (options.seed !== undefined) {
     flags |= GROUP_FLAG.INODE_ZEROED;
     if (usedSlots === 0) flags |= GROUP_FLAG.INODE_UNINIT;
-    // The kernel derives such a bitmap from the backups alone; that of the last group has its end marked as well.
+    // The kernel derives such a bitmap from the backups alone; the last group's also has its end marked.
     const isLast = group === geometry.groupCount - 1;
     if (!isLast && usedBlocks === blocksWithin(geometry.reserved, blocks)) {
       flags |= GROUP_FLAG.BLOCK_UNINIT;

@@ -8,37 +8,37 @@ import type { Payload } from "../../model/node.ts";
 import type { Geometry } from "./groups.ts";
 import type { NodeDraft } from "./inode_drafts.ts";
 
-/** A run of metadata. `encode` is called just before it is written, so that large tables never exist as a whole. */
+/** A run of metadata. `encode` is called just before it is written, so large tables never exist as a whole. */
 export interface MetadataWrite {
-  /** Where in the image. */
+  /** Offset in the image. */
   readonly offsetBytes: number;
   /** A multiple of the block size, or less than one block. */
   readonly sizeBytes: number;
-  /** Returns the bytes, the same on every call. */
+  /** Returns the bytes; every call returns the same. */
   readonly encode: () => Uint8Array;
 }
 
-/** A run of blocks of a file. */
+/** A run of a file's blocks. */
 export interface PayloadWrite {
-  /** The first block of the image. */
+  /** The first block in the image. */
   readonly startBlock: number;
-  /** How many blocks. */
+  /** Number of blocks. */
   readonly blockCount: number;
-  /** Where in the file. */
+  /** The first block in the file. */
   readonly logicalBlock: number;
-  /** The bytes of the whole file. */
+  /** The payload of the whole file. */
   readonly payload: Payload;
 }
 
 /** How a file was laid out. */
 export interface FileLayout {
-  /** The inode that it is. */
+  /** Its inode. */
   readonly draft: NodeDraft;
-  /** Its bytes. */
+  /** Its content. */
   readonly payload: Payload;
-  /** Physical = logical (mod grid) for all its extents. */
+  /** Whether physical = logical (mod grid) for all its extents. */
   readonly isAligned: boolean;
-  /** Where it lies, in the order of its own blocks. */
+  /** Its extents, in logical order. */
   readonly extents: readonly {
     readonly logicalBlock: number;
     readonly blockCount: number;
@@ -48,11 +48,11 @@ export interface FileLayout {
 
 /** Counts for reports. */
 export interface PlanSummary {
-  /** Of the file system, in its usual form. */
+  /** UUID of the file system, as text. */
   readonly uuid: string;
-  /** Of the whole image. */
+  /** Size of the whole image. */
   readonly sizeBytes: number;
-  /** Blocks marked as used, in bytes: metadata, journal and payload. */
+  /** Bytes in blocks marked as used: metadata, journal and payload. */
   readonly usedBytes: number;
   /** Regular files. */
   readonly files: number;
@@ -62,9 +62,9 @@ export interface PlanSummary {
   readonly symlinks: number;
   /** Devices, FIFOs and sockets. */
   readonly specialFiles: number;
-  /** All inodes, free ones included. */
+  /** All inodes, including free ones. */
   readonly inodes: number;
-  /** Inodes that are not in use. */
+  /** Unused inodes. */
   readonly freeInodes: number;
   /** Files that start on the grid. */
   readonly alignedFiles: number;
@@ -72,35 +72,35 @@ export interface PlanSummary {
   readonly paddingBytes: number;
 }
 
-/** What a plan took over from a previous image. */
+/** What a plan kept from a previous image. */
 export interface KeptFacts {
-  /** Files with blocks whose blocks are those of the previous image. */
+  /** Files with blocks that are the same as in the previous image. */
   readonly keptFiles: number;
-  /** Files with blocks that were placed anew. */
+  /** Files with blocks that were newly placed. */
   readonly placedFiles: number;
   /** Free blocks that hold bytes of the previous image: removed content that stays readable on the raw device. */
   readonly staleBytes: number;
-  /** Why no stale bytes were kept although they should be; undefined when they were. */
+  /** Why requested stale bytes were not kept; undefined if they were. */
   readonly staleCleared: string | undefined;
-  /** Why the image was laid out afresh after all; undefined when it was not. */
+  /** Why the image was laid out afresh; undefined if it was not. */
   readonly afresh: string | undefined;
 }
 
 /** Every byte of an image except payload, and the location of payload. */
 export interface ImagePlan {
-  /** Files that are kept in their inodes: metadata is made from them, the last of it when all payload is written. */
+  /** Files stored in their inodes: metadata is made from them, the last of it after all payload is written. */
   readonly inlinePayloads: readonly Payload[];
   /** Blocks of the whole image. */
   readonly totalBlocks: number;
-  /** Groups and tables. */
+  /** Block groups and tables. */
   readonly geometry: Geometry;
   /** Ascending. */
   readonly metadata: readonly MetadataWrite[];
   /** Ascending. */
   readonly payload: readonly PayloadWrite[];
-  /** Every file that has blocks of its own, in the order of payload. */
+  /** Every file with blocks of its own, in payload order. */
   readonly files: readonly FileLayout[];
-  /** Every block in use; ascending, merged. */
+  /** Every block in use; ascending and merged. */
   readonly usedRanges: readonly BlockRange[];
   /** The grid, in blocks. */
   readonly gridBlocks: number;

@@ -1,8 +1,8 @@
 /**
- * Every inode that an image will have, before blocks are given out: nodes of the tree, the journal, attribute values.
+ * All inodes of an image before blocks are allocated: nodes of the tree, the journal, attribute values.
  *
- * The root has its fixed number and all others are numbered in path order, so that equal trees get equal numbers whatever
- * their layers.
+ * The root has its fixed number and all others are numbered in path order, so that equal trees get equal numbers
+ * whatever their layers.
  *
  * @module
  */
@@ -42,18 +42,18 @@ import {
 
 /** Metadata content of an inode: directory blocks, a long symlink, an attribute value. */
 export interface MetadataContent {
-  /** Its length in blocks. */
+  /** Length in blocks. */
   readonly blockCount: number;
-  /** All the blocks, encoded. */
+  /** Encodes all the blocks. */
   readonly encode: () => Uint8Array;
 }
 
-/** Used again for each file: a new buffer would cost more than the checksum. */
+/** Reused for each file: a new buffer would cost more than the checksum. */
 let nameBytes = new Uint8Array(1024);
 
 const NO_XATTRS: InodeXattrs = { inInode: [], block: undefined, mode: 0 };
 
-/** A node of the tree that will be an inode. There is one for each file, so it is kept small. */
+/** A tree node that will become an inode. There is one per file, so it is kept small. */
 export class NodeDraft {
   /** From 1. */
   readonly inodeNumber: number;
@@ -63,19 +63,19 @@ export class NodeDraft {
   xattrs: InodeXattrs = NO_XATTRS;
   /** Its metadata blocks. */
   content: MetadataContent | undefined = undefined;
-  /** A hashed directory. */
+  /** Whether it is a hashed directory. */
   isIndexed = false;
-  /** A file whose bytes live in the inode. */
+  /** Whether it is a file stored in its inode. */
   isInline = false;
   readonly #parent: NodeDraft | undefined;
   readonly #name: ByteString;
-  /** The number of its names; for a directory 2 and its subdirectories, even if that is too many to store. */
+  /** Number of its names; for a directory 2 plus its subdirectories, even if that is too many to store. */
   #linkCount: number;
 
   /**
-   * Has one name so far.
+   * Starts with one name.
    *
-   * @param parent the directory that has its first name; undefined for the root
+   * @param parent the directory that holds its first name; undefined for the root
    * @param name the first of its names in path order; empty for the root
    */
   constructor(
@@ -91,12 +91,12 @@ export class NodeDraft {
     this.#linkCount = node.kind === "directory" ? 2 : 1;
   }
 
-  /** Distinguishes it from the value of an attribute. */
+  /** Distinguishes nodes from attribute values. */
   get kind(): "node" {
     return "node";
   }
 
-  /** The directory that has its first name; the root's is itself. */
+  /** The directory that holds its first name; the root is its own parent. */
   get parentInodeNumber(): number {
     return this.#parent?.inodeNumber ?? this.inodeNumber;
   }
@@ -108,7 +108,7 @@ export class NodeDraft {
     return names.reverse().join("/");
   }
 
-  /** 32 bits of the last two names of that path: those of the directory, empty for the root, and of the node. */
+  /** A 32-bit hash of the last two names of that path: the directory's (empty for the root) and the node's. */
   get nameHash(): number {
     const parentName = this.#parent === undefined ? "" : this.#parent.#name;
     const names = `${parentName}/${this.#name}`;
@@ -117,12 +117,12 @@ export class NodeDraft {
     return mixedBits(crc32(nameBytes.subarray(0, names.length)));
   }
 
-  /** i_links_count: 1 for a directory with more links than fit (DIR_NLINK). */
+  /** i_links_count: 1 for a directory with too many links (DIR_NLINK). */
   get linkCount(): number {
     return this.node.kind === "directory" && this.#linkCount > LINK_COUNT_MAX ? 1 : this.#linkCount;
   }
 
-  /** Counts one more link. Throws an InputError for a file that has too many. */
+  /** Counts one more link. Throws an InputError if a file has too many. */
   addLink(): void {
     this.#linkCount++;
     if (this.node.kind === "directory" || this.#linkCount <= LINK_COUNT_MAX) return;
@@ -134,7 +134,7 @@ export class NodeDraft {
   }
 }
 
-/** A file; it asks for its blocks itself. */
+/** A file, which demands its own blocks. */
 export class FileDraft extends NodeDraft implements Demand {
   declare readonly node: FileNode;
 
@@ -147,15 +147,15 @@ export class FileDraft extends NodeDraft implements Demand {
   }
 }
 
-/** A directory, and the numbers of its children in the order of their names. */
+/** A directory and its children's numbers in name order. */
 class DirectoryDraft extends NodeDraft {
   declare readonly node: DirectoryNode;
   childNumbers: number[] = [];
 }
 
-/** Gives out inode numbers from 11 on, each once. */
+/** Assigns inode numbers from 11 on, each once. */
 export interface InodeNumbers {
-  /** The number of a node of the tree; call it once for each. */
+  /** The number of a tree node; call it once per node. */
   ofNode(node: TreeNode): number;
   /** The number of an inode without a name. */
   next(): number;
@@ -166,7 +166,7 @@ export function ascendingNumbers(): InodeNumbers {
   return { ofNode: () => nextNumber++, next: () => nextNumber++ };
 }
 
-/** Numbers every node of a tree once and counts its links: the root comes first, then the others in path order. */
+/** Numbers every node of a tree once and counts its links: the root first, then the others in path order. */
 export function numberTree(tree: FileTree, numbers: InodeNumbers): NodeDraft[] {
   const root = new DirectoryDraft(INODE_NUMBER.ROOT, tree.root, undefined, "");
   const drafts: NodeDraft[] = [root];
@@ -181,7 +181,7 @@ export function numberTree(tree: FileTree, numbers: InodeNumbers): NodeDraft[] {
     const { draft: parent, names } = last;
     const name = names[parent.childNumbers.length];
     if (name === undefined) {
-      // A copy is just as long as it needs to be.
+      // A copy is exactly as long as needed.
       parent.childNumbers = parent.childNumbers.slice();
       trail.pop();
       continue;
@@ -230,27 +230,26 @@ export interface InodeDrafts {
   readonly values: readonly ValueDraft[];
   readonly planner: XattrPlanner;
   readonly lastInodeNumber: number;
-  /** Lower numbers that are not in use, ascending; there are none unless numbers were kept. */
+  /** Unused lower numbers, ascending; only kept numbers leave any. */
   readonly freeInodeNumbers: readonly number[];
 }
 
 export interface DraftOptions
   extends Pick<Settings, "metadataChecksums" | "inlineData" | "valueInodesRefusedBy"> {
-  /** Checksum seed of the file system, whether metadata is checksummed or not. */
+  /** Checksum seed of the file system, even without metadata checksums. */
   readonly seed: number;
   readonly warnings: Warnings;
-  /** From 11 on, one after the other, when left out. */
+  /** Default: 11, 12 and so on. */
   readonly numbers?: InodeNumbers | undefined;
-  /** How the names of a directory were spread over its blocks before; undefined for a new one. */
+  /** The previous distribution of a directory's names over its blocks; undefined for a new directory. */
   readonly previousIndexOf?: ((node: DirectoryNode) => DirectoryIndex | undefined) | undefined;
 }
 
-/** Logical blocks are 32-bit, and the kernel keeps the last one for itself (ext4_max_size()). */
+/** Logical blocks are 32-bit, and the kernel reserves the last one (ext4_max_size()). */
 const FILE_BLOCKS_MAX = 2 ** 32 - 1;
 /** The kernel follows targets of up to one block, including the NUL. */
 const SYMLINK_BYTES_MAX = BLOCK_SIZE_BYTES - 1;
 
-/** Drafts every inode of a tree. */
 export function draftInodes(tree: FileTree, options: DraftOptions): InodeDrafts {
   const { numbers = ascendingNumbers() } = options;
   const nodes = numberTree(tree, numbers);
@@ -269,7 +268,7 @@ export function draftInodes(tree: FileTree, options: DraftOptions): InodeDrafts 
   return { nodes, values, planner, ...numbersInUse([...nodes, ...values]) };
 }
 
-/** Inodes whose content is metadata, in the order of their blocks. */
+/** Yields the inodes whose content is metadata, in the order of their blocks. */
 export function* withContent({ nodes, values }: InodeDrafts): Generator<
   (NodeDraft | ValueDraft) & { readonly content: MetadataContent }
 > {
@@ -283,7 +282,7 @@ export function* withContent({ nodes, values }: InodeDrafts): Generator<
 function numbersInUse(
   drafts: readonly { readonly inodeNumber: number }[],
 ): Pick<InodeDrafts, "lastInodeNumber" | "freeInodeNumbers"> {
-  // The reserved inodes, including that of the journal, are always in use.
+  // The reserved inodes, including the journal's, are always in use.
   const lastReserved = INODE_NUMBER.FIRST_USABLE - 1;
   const used = Uint32Array.from(drafts, ({ inodeNumber }) => inodeNumber).sort();
   const freeInodeNumbers: number[] = [];
@@ -296,7 +295,7 @@ function numbersInUse(
   return { lastInodeNumber: last, freeInodeNumbers };
 }
 
-/** The attribute for the bytes of a small file that do not fit into i_block (kernel documentation, "Inline Data"). */
+/** The attribute that holds the bytes of a small file beyond i_block (kernel documentation, "Inline Data"). */
 export function inlineDataXattr(
   content: Uint8Array,
 ): { nameIndex: number; suffix: ByteString; value: Uint8Array } {
@@ -354,7 +353,7 @@ function symlinkContent(draft: NodeDraft, target: ByteString): MetadataContent |
       `its target has ${target.length} bytes: wanted 1 to ${SYMLINK_BYTES_MAX} and no NUL`,
     );
   }
-  // A target that fits into i_block with its NUL is kept there.
+  // A target that fits in i_block with its NUL is stored there.
   if (target.length < INODE_BLOCK_FIELD_SIZE_BYTES) return undefined;
   return wholeBlocks(bytesFromByteString(target));
 }

@@ -1,5 +1,5 @@
 /**
- * Inodes as they are stored: attributes limited to what ext4 can represent, block maps, sizes and block counts.
+ * Inodes as stored: attributes limited to what ext4 can represent, block maps, sizes and block counts.
  *
  * Kernel: Documentation/filesystems/ext4, "Index Nodes".
  *
@@ -39,9 +39,9 @@ import type { Settings } from "./settings.ts";
 import { INODE_XATTR_CAPACITY_BYTES, type InodeXattrs } from "./xattrs.ts";
 
 const SECTORS_PER_BLOCK = BLOCK_SIZE_BYTES / 512;
-/** The kernel reads -1 as "no change" in chown(2); no file may be owned by it. */
+/** -1 means "no change" in chown(2), so it cannot own a file. */
 const OWNER_MAX = 2 ** 32 - 2;
-/** What the kernel's encoding of a device number holds (new_encode_dev()). */
+/** Limits of the kernel's encoding of device numbers (new_encode_dev()). */
 const DEVICE_MAJOR_MAX = 0xfff;
 const DEVICE_MINOR_MAX = 0xfffff;
 
@@ -51,19 +51,19 @@ interface RecordContext {
   readonly blocks: InodeBlocks | undefined;
   /** The block of its attributes; 0 for none. */
   readonly xattrBlock: number;
-  /** Becomes i_block of the record. One array serves all records that are written one after the other. */
+  /** Becomes i_block of the record. Records written one after another share one array. */
   readonly blockField: Uint8Array;
 }
 
 const NO_BLOCKS: InodeBlocks = { leaves: [], treeBlocks: [] };
 
-/** The inode of a node. Reads the payload only when it lives in the inode. */
+/** The inode of a node. Reads the payload only if it is stored in the inode. */
 export function nodeRecord(draft: NodeDraft, context: RecordContext): InodeRecord {
   const { node, xattrs } = draft;
   const { attributes } = node;
   const time = clampTime(attributes);
   const { flags, blockField, sizeBytes, xattrArea } = contentFields(draft, context);
-  // One literal in the order of the type, so that all records have the same hidden class: there is one for each file.
+  // One literal in the order of the type, so that all records share one hidden class: there is one per file.
   return {
     mode: KIND_CODES[node.kind].mode | (xattrs.mode & 0o7777),
     uid: attributes.uid,
@@ -124,7 +124,9 @@ function contentFields(draft: NodeDraft, context: RecordContext): ContentFields 
   }
 }
 
-/** The inode of an attribute value (fs/ext4/xattr.c: its hash is in i_atime, its references in i_ctime and version). */
+/**
+ * The inode of an attribute value (fs/ext4/xattr.c: i_atime holds its hash, i_ctime and the version its references).
+ */
 export function valueRecord(draft: ValueDraft, context: RecordContext): InodeRecord {
   const { value } = draft;
   return {
@@ -225,7 +227,7 @@ function valueBlocks(xattrs: InodeXattrs): number {
   return blocks;
 }
 
-/** i_block of an inode that is mapped by extents. */
+/** i_block of an inode mapped by extents. */
 function mapField(inodeNumber: number, context: RecordContext): Uint8Array {
   const { leaves, treeBlocks } = context.blocks ?? NO_BLOCKS;
   const isSealed = context.seed !== undefined && treeBlocks.length > 0;

@@ -1,9 +1,10 @@
 /**
- * Allocates blocks in the way of a previous image: what did not change keeps its blocks, metadata and payload alike.
+ * Allocates blocks along the lines of a previous image: whatever did not change, metadata and payload alike, keeps its
+ * blocks.
  *
- * Bitmaps, inode tables, the journal, directories and attribute blocks stay where they are. What is new of them goes into
- * cells that hold metadata already, then into cells that are free as a whole, then behind everything. Inode tables move
- * only when they are too small; they keep their places in the cells then, so that a store still finds them.
+ * Bitmaps, inode tables, the journal, directories and attribute blocks stay where they are. New ones go into cells that
+ * already hold metadata, then into cells that are entirely free, then after everything else. Inode tables move only if
+ * they are too small; their blocks then keep their positions within cells, so that a store still finds them.
  *
  * @module
  */
@@ -46,21 +47,21 @@ import type { PreviousImage, PreviousMatches, PreviousNode } from "./previous.ts
 import type { Settings } from "./settings.ts";
 
 interface KeptAllocation extends Allocation {
-  /** For each file, in their order on disk: 1 if it keeps its blocks. */
+  /** For each file, in disk order: 1 if it keeps its blocks. */
   readonly isKept: Uint8Array;
 }
 
 interface KeptAllocationDemand extends AllocationDemand {
   readonly previous: PreviousImage;
   readonly matches: PreviousMatches;
-  /** Data that is no longer used stays where it is, so that its cells do not change. */
+  /** Unused data stays where it is, so that its cells do not change. */
   readonly keepsStale: boolean;
 }
 
-/** Inode tables that have to move get this share more inodes than are in use. */
+/** Inode tables that must move get this share of spare inodes. */
 const SPARE_INODES_SHARE = 1 / 16;
 
-/** Allocates the blocks of an image; a text says why a previous image cannot be continued. */
+/** Allocates the blocks of an image; returns a text if a previous image cannot be continued, saying why. */
 export function allocateAmongKept(
   demand: KeptAllocationDemand,
   settings: Settings,
@@ -127,7 +128,7 @@ interface KeptAttemptGiven extends Omit<KeptAllocationDemand, "files"> {
 
 class KeptAttempt {
   readonly #given: KeptAttemptGiven;
-  /** Blocks of metadata besides the reserved ranges. */
+  /** Metadata blocks outside the reserved ranges. */
   readonly #metadata: BlockRange[] = [];
   readonly #inodeBlocks = new InodeBlockTable();
 
@@ -220,7 +221,7 @@ class KeptAttempt {
     }
   }
 
-  /** Directories, long symlinks and attribute values, with the blocks that they keep. */
+  /** Keeps the blocks of directories, long symlinks and attribute values. */
   #keepContents() {
     const { inodes, matches } = this.#given;
     return Array.from(withContent(inodes), (draft) => {
@@ -240,7 +241,7 @@ class KeptAttempt {
     });
   }
 
-  /** The blocks of shared attributes, 0 for new ones: each is where the first inode with them had its own. */
+  /** The blocks of shared attributes, 0 for new ones: each stays where the first inode with them had its own. */
   #keepXattrBlocks(): number[] {
     const { inodes, matches } = this.#given;
     const order = new Map(inodes.planner.blocks.map((block, i) => [block, i]));
@@ -258,7 +259,7 @@ class KeptAttempt {
     return blocks;
   }
 
-  /** Room for new metadata among what is in use. */
+  /** Room for new metadata among the blocks in use. */
   #room(payload: readonly (readonly BlockRange[])[], withWholeCells: boolean): MetadataRoom {
     const { previous, settings: { gridBlocks }, geometry } = this.#given;
     const { reserved } = geometry;
@@ -282,7 +283,10 @@ class KeptAttempt {
     return new MetadataRoom(pieces, new AscendingAllocator(reserved, end));
   }
 
-  /** Inode tables that cannot stay are laid one behind the other, as they were: each block has its place in a cell. */
+  /**
+   * Inode tables that cannot stay are laid out one after another, as before: each block keeps its position within a
+   * cell.
+   */
   #tables(room: MetadataRoom): number[] {
     const { previous, settings: { gridBlocks }, keepsTables } = this.#given;
     const { groupCount, inodeTableBlocks } = this.#given.geometry;
@@ -310,7 +314,7 @@ class KeptAttempt {
     return [...before.slice(0, count), ...this.#takeNew(room, Math.max(0, count - before.length))];
   }
 
-  /** Gives each file its extents, and new ones the blocks of the trees over them. */
+  /** Gives each file its extents, and new files the blocks of their extent trees. */
   #mapFiles(extents: readonly (readonly Extent[])[], isKept: Uint8Array): void {
     let room: MetadataRoom | undefined;
     this.#given.files.forEach(({ inodeNumber, content }, i) => {
@@ -324,7 +328,7 @@ class KeptAttempt {
   }
 }
 
-/** Gives out blocks for metadata: the pieces given first, then what is behind everything. */
+/** Allocates metadata blocks: first from the given pieces, then after everything else. */
 class MetadataRoom {
   readonly behind: AscendingAllocator;
   readonly #pieces: { startBlock: number; blockCount: number }[];
@@ -352,7 +356,7 @@ class MetadataRoom {
   }
 }
 
-/** Every block of metadata that a previous image has, and the reserved ranges. */
+/** All metadata blocks of a previous image, and the reserved ranges. */
 function metadataOf(previous: PreviousImage, { reserved }: Geometry): BlockRange[] {
   const ranges: BlockRange[] = [...reserved, ...previous.journal?.extents ?? []];
   const tableBlocks = divCeil(previous.superblock.inodesPerGroup, INODES_PER_BLOCK);

@@ -1,6 +1,6 @@
 /**
- * From a tree and settings to the plan of an image. Pure: reads no payload, except that of inline files when their inodes
- * are written.
+ * Plans an image from a tree and settings. Pure: reads no payload, except that of inline files when their inodes are
+ * written.
  *
  * @module
  */
@@ -51,22 +51,22 @@ import {
 import type { Settings } from "./settings.ts";
 import type { SharedXattrBlock } from "./xattrs.ts";
 
-/** Inodes that are encoded at a time. */
+/** Inodes encoded at a time. */
 const INODES_PER_WRITE = 1024;
 
-/** A previous image that a plan is to continue. */
+/** A previous image that a plan continues. */
 export interface Continuation {
-  /** Where everything was. */
+  /** The layout of the previous image. */
   readonly previous: PreviousImage;
-  /** Blocks that are freed keep their bytes. */
+  /** Whether freed blocks keep their bytes. */
   readonly keepsStale: boolean;
 }
 
-/** What decides where files are placed; at most one of them. */
+/** Inputs that decide where files are placed; at most one of them. */
 interface PlacementInput {
   /** A previous image, whose blocks are kept where nothing changed. */
   readonly continuation?: Continuation | undefined;
-  /** Files that are placed first, in this order. */
+  /** Files to place first, in this order. */
   readonly hot?: readonly FileNode[] | undefined;
 }
 
@@ -99,7 +99,7 @@ function planAfresh(
   return buildPlan(layout, inodes, hotOrder.files, settings, hotOrder.isCopy);
 }
 
-/** Continues a previous image, unless it drifted too far from what a fresh layout would be. */
+/** Continues a previous image, unless it has drifted too far from a fresh layout. */
 function planAfter(
   tree: FileTree,
   settings: Settings,
@@ -107,7 +107,7 @@ function planAfter(
   { previous, keepsStale }: Continuation,
 ): ImagePlan {
   const matches = new PreviousMatches(tree, previous);
-  // What is counted as a warning is counted once, by the fresh plan.
+  // Only the fresh plan counts warnings, so each is counted once.
   const fresh = planAfresh(tree, settings, warnings);
   const inodes = draftInodes(tree, {
     ...draftOptions(settings, new Warnings()),
@@ -161,7 +161,7 @@ function seedOf(settings: Settings): number {
   return settings.constantSeed ? CHECKSUM_SEED : filesystemSeed(settings.uuid);
 }
 
-/** The files with payload, in their order on disk. */
+/** The files with payload, in disk order. */
 function filesOnDisk({ nodes }: InodeDrafts, settings: Settings): FileDraft[] {
   const files = nodes.filter(({ node, isInline }) => node.kind === "file" && !isInline);
   sortPayloads(files as FileDraft[], settings.payloadOrder, ({ node }) => node);
@@ -277,7 +277,7 @@ class PlanBuilder {
     const table = encodeDescriptorTable(this.#layout, tables, this.#seed);
     for (const { startBlock } of geometry.reserved) {
       const blockGroupNumber = startBlock / BLOCKS_PER_GROUP;
-      // s_block_group_nr has 16 bits; the kernel does not read it, and e2fsck is satisfied with them.
+      // s_block_group_nr has 16 bits; the kernel ignores it, and e2fsck accepts the low 16 bits.
       const encoded = encodeSuperblock({
         ...superblock,
         blockGroupNumber: blockGroupNumber % 2 ** 16,
@@ -290,7 +290,7 @@ class PlanBuilder {
     }
   }
 
-  /** The used parts of the tables; the rest stays a hole. */
+  /** Writes the used parts of the tables; the rest stays a hole. */
   #addInodeTables(): void {
     const { geometry, inodeTableBlocks } = this.#layout;
     const { nodes, values, lastInodeNumber: last, planner } = this.#inodes;
@@ -362,7 +362,7 @@ class PlanBuilder {
     this.#add(startBytes, superblock.length, () => superblock);
   }
 
-  /** Directories, long symlinks, attribute values, and all extent tree blocks. */
+  /** Adds directories, long symlinks, attribute values, and all extent tree blocks. */
   #addContent(): void {
     for (const [inodeNumber, blocks] of this.#layout.inodeBlocks.withTrees()) {
       this.#addTree(inodeNumber, blocks);
@@ -406,7 +406,7 @@ class PlanBuilder {
   }
 }
 
-/** Sorted by a number that no two have. Nearly always they are in its order already. */
+/** Sorts by a unique number. Nearly always the order is right already. */
 function inOrder<T>(things: readonly T[], numberOf: (thing: T) => number): readonly T[] {
   const ascends = things.every((thing, i) => i === 0 || numberOf(thing) > numberOf(things[i - 1]!));
   return ascends ? things : things.toSorted((a, b) => numberOf(a) - numberOf(b));

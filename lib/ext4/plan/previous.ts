@@ -1,9 +1,9 @@
 /**
  * What a plan takes over from a previous image: which inode and which blocks a node of the tree had there.
  *
- * The bytes of files are always those of the new source. What is found equal here only decides where they lie, so that a
- * wrong guess costs a cell and never makes a wrong image. And which of its bytes stay in blocks that are free now, and how
- * far such an image drifts from a fresh layout.
+ * The bytes of files always come from the new source. A match only decides where they lie, so a wrong guess costs a
+ * cell but never makes a wrong image. This module also decides which of the old bytes stay in blocks that are now free,
+ * and how far such an image may drift from a fresh layout.
  *
  * @module
  */
@@ -32,55 +32,54 @@ import type { DirectoryIndex } from "./directories.ts";
 import type { ImagePlan, MetadataWrite } from "./image_plan.ts";
 import type { InodeNumbers } from "./inode_drafts.ts";
 
-/** An inode of a previous image. */
 export interface PreviousNode {
   /** From 1. */
   readonly inodeNumber: number;
-  /** What its mode says. */
+  /** The kind given by its mode. */
   readonly kind: TreeNode["kind"];
-  /** Its blocks, as a plan would map them; empty when it has none, or maps them in another way. */
+  /** Its blocks, as a plan would map them; empty if it has none or maps them differently. */
   readonly extents: readonly Extent[];
-  /** The blocks of the tree over them, the lowest level first. */
+  /** The extent tree's blocks, lowest level first. */
   readonly treeBlocks: readonly number[];
   /** The block of its attributes; 0 for none. */
   readonly xattrBlock: number;
-  /** Of a directory. */
+  /** Children of a directory. */
   readonly children?: ReadonlyMap<ByteString, PreviousNode> | undefined;
-  /** Of a hashed directory. */
+  /** Index of a hashed directory. */
   readonly index?: DirectoryIndex | undefined;
-  /** Of a file. */
+  /** Content of a file. */
   readonly payload?: Pick<PayloadIndex, "sizeBytes" | "dataRuns" | "contentHash"> | undefined;
 }
 
 /** Where the metadata of a group is. */
 export interface PreviousGroup {
-  /** One block. */
+  /** The block of its block bitmap. */
   readonly blockBitmapBlock: number;
-  /** One block. */
+  /** The block of its inode bitmap. */
   readonly inodeBitmapBlock: number;
-  /** The first of its blocks. */
+  /** The first block of its inode table. */
   readonly inodeTableBlock: number;
 }
 
-/** A previous image, as far as a plan needs it. */
+/** The parts of a previous image that a plan needs. */
 export interface PreviousImage {
-  /** For messages. */
+  /** Its name in messages. */
   readonly name: string;
   /** Its primary superblock. */
   readonly superblock: Superblock;
-  /** By number. */
+  /** Groups by number. */
   readonly groups: readonly PreviousGroup[];
-  /** Undefined for an image without a journal. */
+  /** Undefined without a journal. */
   readonly journal: Pick<PreviousNode, "extents" | "treeBlocks"> | undefined;
   /** Its root directory. */
   readonly root: PreviousNode;
-  /** Every block that is not all zeros, in use or not; ascending, merged. */
+  /** Every block that is not all zeros, in use or not; ascending and merged. */
   readonly dataRanges: readonly BlockRange[];
-  /** Its bytes. */
+  /** Reads its blocks. */
   readonly read: (startBlock: number, blockCount: number) => Uint8Array;
 }
 
-/** Which inode of a previous image each node of a tree continues. */
+/** Which inode of a previous image each tree node continues. */
 export class PreviousMatches {
   /** The inode that a node continues. */
   readonly inodes = new Map<TreeNode, PreviousNode>();
@@ -88,7 +87,7 @@ export class PreviousMatches {
   readonly contents = new Map<FileNode, PreviousNode>();
 
   /**
-   * A node continues the inode that has its path, whatever became of it. A file of another path continues an inode that
+   * A node continues the inode at its path, whatever has become of it. A file at another path continues an inode that
    * has its content and that no other node continues.
    */
   constructor(tree: FileTree, previous: PreviousImage) {
@@ -115,7 +114,7 @@ export class PreviousMatches {
     }
   }
 
-  /** Numbers that are kept, and for all other nodes the lowest that are free. */
+  /** Kept numbers, and the lowest free ones for all other nodes. */
   numbers(): InodeNumbers {
     const taken = new Set<number>();
     for (const { inodeNumber } of this.inodes.values()) taken.add(inodeNumber);
@@ -127,7 +126,7 @@ export class PreviousMatches {
     return { ofNode: (node) => this.inodes.get(node)?.inodeNumber ?? next(), next };
   }
 
-  /** Returns the files with data whose content did not stay where it was. */
+  /** Returns the files with data whose content is not where it was. */
   #matchPaths(tree: FileTree, previous: PreviousImage, claimed: Set<PreviousNode>): FileNode[] {
     const changed = new Set<FileNode>();
     const pending: [TreeNode, PreviousNode | undefined][] = [[tree.root, previous.root]];
@@ -156,7 +155,7 @@ export class PreviousMatches {
   }
 }
 
-/** Every file with data, in path order, each once. */
+/** Yields every file with data, in path order, each once. */
 function* filesOf(root: PreviousNode): Generator<PreviousNode> {
   const seen = new Set<PreviousNode>();
   const pending = [root];
@@ -182,16 +181,16 @@ function hasSameContent({ payload }: FileNode, { payload: found }: PreviousNode)
     );
 }
 
-/** Stale bytes over this share of the bytes in use are all cleared. */
+/** If stale bytes exceed this share of the bytes in use, all are cleared. */
 const STALE_SHARE_MAX = 1 / 20;
-/** An image this much larger than a fresh one, and by more than some cells: the image is laid out afresh. */
+/** An image that exceeds a fresh one by this share, and by some cells, is laid out afresh. */
 const SIZE_SHARE_MAX = 1 / 4;
 const SIZE_CELLS_MIN = 64;
 const PIECE_BLOCKS = 256;
 
 /**
- * Blocks that are free and keep the bytes that they have in the previous image: those of cells in which nothing else
- * changes. In any other cell, and in one that holds nothing any more, they would cost more than they save.
+ * Free blocks that keep their bytes of the previous image: those in cells where nothing else changes. In any other
+ * cell, and in one that holds nothing any more, they would cost more than they save.
  */
 export function staleRanges(
   plan: ImagePlan,
@@ -226,7 +225,7 @@ export function staleRanges(
   return subtractRanges(free, changedCells);
 }
 
-/** Writes that put back what the previous image has in free blocks. */
+/** Writes that restore the previous image's bytes in free blocks. */
 export function staleWrites(range: BlockRange, previous: PreviousImage): MetadataWrite[] {
   const writes: MetadataWrite[] = [];
   for (let at = range.startBlock; at < endOf(range); at += PIECE_BLOCKS) {
@@ -240,14 +239,14 @@ export function staleWrites(range: BlockRange, previous: PreviousImage): Metadat
   return writes;
 }
 
-/** Why stale bytes are too many to be kept; undefined when they are not. */
+/** Why there are too many stale bytes to keep; undefined if there are not. */
 export function staleExcess(staleBytes: number, fresh: ImagePlan): string | undefined {
   const staleMax = Math.floor(fresh.summary.usedBytes * STALE_SHARE_MAX);
   if (staleBytes <= staleMax) return undefined;
   return `it would have ${exactSize(staleBytes)} of stale bytes, over ${exactSize(staleMax)}`;
 }
 
-/** Why an image is too far from a fresh layout to be continued; undefined when it is not. */
+/** Why an image is too far from a fresh layout to be continued; undefined if it is not. */
 export function driftOf(plan: ImagePlan, fresh: ImagePlan): string | undefined {
   const excess = plan.totalBlocks - fresh.totalBlocks;
   const isLarge = excess > fresh.totalBlocks * SIZE_SHARE_MAX &&

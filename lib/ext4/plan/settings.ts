@@ -1,5 +1,5 @@
 /**
- * The options of an image, and the settings that follow from them once they are checked.
+ * The options of an image, and the settings that result from checking them.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import { TIMESTAMP_SECONDS_MAX } from "../format/inode.ts";
 import { JOURNAL_BLOCKS_MIN } from "../format/journal.ts";
 import { type RuledOut, ruledOutBy } from "./compat.ts";
 
-/** How large the file system is, rounded up to whole blocks of 4 KiB. */
+/** The size of the file system, rounded up to whole blocks of 4 KiB. */
 export type ImageSize =
   | { readonly kind: "exact" }
   | { readonly kind: "total"; readonly sizeBytes: number }
@@ -33,25 +33,27 @@ export interface LayoutOptions {
   readonly startOnGrid?: boolean | undefined;
   /** How files below the threshold are packed. */
   readonly packing: Packing;
-  /** In which order files are laid out: `first-layer` in MERGED_DEFAULTS; `path` where it is left out. */
+  /** The order in which files are laid out: `first-layer` in MERGED_DEFAULTS; default: `path`. */
   readonly payloadOrder?: PayloadOrder | undefined;
-  /** How large the file system is. */
+  /** The size of the file system. */
   readonly size: ImageSize;
   /** Size of the internal journal, rounded up to whole blocks of 4 KiB; 0 for none. */
   readonly journalBytes: number;
-  /** In its usual form; undefined derives it from the content. */
+  /** UUID as text; undefined derives it from the content. */
   readonly uuid: string | undefined;
-  /** At most 16 bytes of UTF-8. */
+  /** Volume label, at most 16 bytes of UTF-8. */
   readonly label: string | undefined;
   /** `sparse`: backups in groups 1 and powers of 3, 5, 7 (sparse_super); `none`: no gaps at all (sparse_super2). */
   readonly backups: "sparse" | "none";
-  /** Keep small files inside their inodes (inline_data). */
+  /** Whether small files are stored in their inodes (inline_data). */
   readonly inlineData: boolean;
   /** CRC-32C on every structure (metadata_csum). */
   readonly metadataChecksums: boolean;
-  /** What must be able to read the image, such as `grub`, `u-boot` or `linux-5.10`; undefined: current kernels. */
+  /**
+   * Readers that must be able to read the image, such as `grub`, `u-boot` or `linux-5.10`; undefined: current kernels.
+   */
   readonly compat: readonly string[] | undefined;
-  /** At least this many inodes in total; undefined: those of the content, and one for each 16 KiB of free space. */
+  /** At least this many inodes in total; undefined: those of the content, plus one per 16 KiB of free space. */
   readonly inodeCount: number | undefined;
   /** Blocks that only root may use. */
   readonly reservedBlocks: ReservedBlocks;
@@ -76,9 +78,9 @@ export interface Settings extends Omit<LayoutOptions, ResolvedOption> {
   readonly label: Uint8Array;
   readonly wide: boolean;
   readonly constantSeed: boolean;
-  /** What cannot read attribute values in inodes of their own; undefined: they are made where they are needed. */
+  /** A reader that lacks attribute values in inodes of their own; undefined: they are created where needed. */
   readonly valueInodesRefusedBy: string | undefined;
-  /** Unix time for everything that the tree gives no time for. */
+  /** Unix time for everything without a time in the tree. */
   readonly timestamp: number;
 }
 
@@ -86,10 +88,10 @@ const GRID_BYTES_MAX = 16 * 1024 * 1024;
 /** e2fsprogs' own limit for journals (ext2fs_default_journal_size, mke2fs(8)). */
 const JOURNAL_BLOCKS_MAX = 10_240_000;
 const LABEL_BYTES_MAX = 16;
-/** 2^32 blocks of 4 KiB: what a file system without 64bit can address; larger ones are always refused. */
+/** 2^32 blocks of 4 KiB: the limit of a file system without 64bit; larger ones are always refused. */
 const IMAGE_BYTES_MAX = 2 ** 44;
 
-/** Checks the options and turns them into blocks. Throws a UsageError that names the option. */
+/** Checks the options and converts them to blocks. Throws a UsageError that names the option. */
 export function resolveSettings(
   options: LayoutOptions,
   identity: { readonly derivedUuid: Uint8Array; readonly timestamp: number },
@@ -131,7 +133,7 @@ function checkRuledOut({ inlineData, backups }: LayoutOptions, ruledOut: RuledOu
   }
 }
 
-/** The 16 bytes of a UUID in its usual form. */
+/** The 16 bytes of a UUID given as text. */
 export function parseUuid(text: string): Uint8Array {
   const bytes = uuidBytes(text);
   if (bytes !== undefined) return bytes;

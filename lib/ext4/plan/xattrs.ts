@@ -1,6 +1,6 @@
 /**
- * Where extended attributes are stored: in the inode while they fit, then in a block that inodes with equal attributes
- * share, and values that fit neither in inodes of their own.
+ * Where extended attributes are stored: in the inode while they fit, then in a block shared by inodes with equal
+ * attributes; values that fit neither go into inodes of their own.
  *
  * Kernel: Documentation/filesystems/ext4, "Extended Attributes".
  *
@@ -26,11 +26,11 @@ import {
 } from "../format/xattr.ts";
 import { INODE_SIZE_BYTES } from "./groups.ts";
 
-/** Room for attributes behind an inode's fields. */
+/** Room for attributes after an inode's fields. */
 export const INODE_XATTR_CAPACITY_BYTES = INODE_SIZE_BYTES - INODE_BASE_SIZE_BYTES -
   INODE_EXTRA_SIZE_BYTES;
 
-/** XATTR_NAME_MAX of Linux: for the whole name with its prefix. */
+/** Linux's XATTR_NAME_MAX, for the whole name including its prefix. */
 const XATTR_NAME_LENGTH_MAX = 255;
 
 /** Owner, group and others, which the mode expresses as well. */
@@ -38,13 +38,13 @@ const MINIMAL_ACL_ENTRIES = 3;
 
 /** A block of attributes and how many inodes point to it. */
 export interface SharedXattrBlock {
-  /** In the order on disk. */
+  /** In disk order. */
   readonly xattrs: readonly DiskXattr[];
-  /** How many inodes point to it. */
+  /** Number of inodes that point to it. */
   referenceCount: number;
 }
 
-/** A value in an inode of its own and how many attributes in blocks point to it. */
+/** A value in an inode of its own, and how many attributes in blocks point to it. */
 export interface ValueInode {
   readonly inodeNumber: number;
   readonly value: Uint8Array;
@@ -52,17 +52,17 @@ export interface ValueInode {
   referenceCount: number;
 }
 
-/** The attributes of one inode, divided. */
+/** The attributes of one inode, divided by where they are stored. */
 export interface InodeXattrs {
-  /** Those behind the inode's fields. */
+  /** Those in the inode, after its fields. */
   readonly inInode: readonly DiskXattr[];
-  /** Those in a block, which other inodes may share. */
+  /** Those in a block that other inodes may share. */
   readonly block: SharedXattrBlock | undefined;
   /** The mode, with the permissions of an access ACL. */
   readonly mode: number;
 }
 
-/** A node, and its path, which is read for messages only. */
+/** A node and its path, which is read only for messages. */
 export interface XattrOwner {
   readonly path: ByteString;
   readonly node: TreeNode;
@@ -71,13 +71,13 @@ export interface XattrOwner {
 interface XattrPlannerOptions {
   readonly seed: number;
   readonly warnings: Warnings;
-  /** The number of the next inode that holds a value. */
+  /** Returns the number of the next inode that holds a value. */
   readonly takeInodeNumber: () => number;
-  /** What cannot read values in inodes of their own; undefined: there may be some. */
+  /** A reader that lacks values in inodes of their own; undefined: they are allowed. */
   readonly valueInodesRefusedBy: string | undefined;
 }
 
-/** Divides the attributes of one inode after the other, and shares what is equal. */
+/** Divides the attributes of one inode after another, and shares equal ones. */
 export class XattrPlanner {
   readonly blocks: SharedXattrBlock[] = [];
   readonly valueInodes: ValueInode[] = [];
@@ -91,7 +91,7 @@ export class XattrPlanner {
     this.#options = options;
   }
 
-  /** For a node without attributes, as most are: one object for all nodes of a mode. */
+  /** For nodes without attributes, as most are: one object per mode. */
   #planNone(mode: number): InodeXattrs {
     let none = this.#noneByMode.get(mode);
     if (none === undefined) {
@@ -118,7 +118,7 @@ export class XattrPlanner {
     return { inInode, block, mode: converted.mode };
   }
 
-  /** Moves the largest values into inodes of their own until the rest fits a block. */
+  /** Moves the largest values into inodes of their own until the rest fits in a block. */
   #fitBlock(owner: XattrOwner, xattrs: readonly DiskXattr[]): DiskXattr[] {
     const fitted = [...xattrs];
     while (xattrBlockUsedBytes(fitted) > BLOCK_SIZE_BYTES) {
@@ -159,7 +159,7 @@ export class XattrPlanner {
       known.referenceCount++;
       return known;
     }
-    // The references to a value are those of blocks, not of the inodes that share them.
+    // References to a value are counted by blocks, not by the inodes that share them.
     for (const { valueInode } of xattrs) {
       if (valueInode !== undefined) this.#valueByNumber.get(valueInode)!.referenceCount++;
     }
@@ -186,7 +186,7 @@ export class XattrPlanner {
   }
 }
 
-/** Attributes in the format and order of ext4, with a warning for each that cannot be stored. */
+/** Converts attributes to ext4's format and order, with a warning for each that cannot be stored. */
 function convertXattrs(
   owner: XattrOwner,
   warnings: Warnings,
@@ -207,7 +207,7 @@ function convertXattrs(
       continue;
     }
     const entries = withAclErrors(owner, xattr, () => aclEntries(xattr.value));
-    // A header alone says that there is no ACL.
+    // A bare header means that there is no ACL.
     if (entries.length === 0) continue;
     if (isAccess) mode = (mode & ~0o777) | permissionsOfAcl(entries);
     if (isAccess && entries.length === MINIMAL_ACL_ENTRIES) continue;
