@@ -1,13 +1,13 @@
 /**
- * The module that threads of this library load; it does nothing in a main thread. An application needs it only to ship the
- * code of the threads by itself: bundle it as a file of its own and pass its URL as `workerUrl`.
+ * The module that this library's threads load; it does nothing in a main thread. An application needs it only to ship
+ * the threads' code separately: bundle it as its own file and pass its URL as `workerUrl`.
  *
  * @module
  */
 import { type MessagePort, parentPort, workerData } from "node:worker_threads";
 import { announceThread, type ThreadData, useWorkerUrl } from "./lib/io/thread.ts";
 
-/** What threads do. Each loads what its own job needs. */
+/** What a thread can do. Each role loads only what it needs. */
 const ROLES: Readonly<Record<string, () => Promise<(port: MessagePort, setup: never) => void>>> = {
   blessing: async () => (await import("./lib/bless/bless_thread.ts")).serveBlessing,
   layers: async () => (await import("./lib/source/layers/worker.ts")).serveLayers,

@@ -1,6 +1,6 @@
 /**
- * From the words of the command line to a command and its checked arguments. `@std/cli/parse-args` splits them into
- * options and operands; what is known, needed, repeated or near to something known is decided here from the table.
+ * Turns the words of the command line into a command and its checked arguments. `@std/cli/parse-args` splits them into
+ * options and operands; this module uses the table to find unknown, missing, repeated and misspelled options.
  *
  * @module
  */
@@ -13,17 +13,17 @@ import type { ColourChoice } from "./text.ts";
 import { choiceError, suggestionHint } from "./values.ts";
 
 export interface Request {
-  /** Undefined when none was named. */
+  /** Undefined when the line names no command. */
   readonly command: Command | undefined;
-  /** The words that stand where a command's name belongs, for the error. */
+  /** The words found where a command's name belongs, for the error. */
   readonly operands: readonly string[];
   readonly wantsHelp: boolean;
   readonly wantsVersion: boolean;
-  /** Whether `--json` was given, which also decides the form of errors about the rest. */
+  /** Whether `--json` was given; it also decides how errors in the remaining arguments are printed. */
   readonly wantsJson: boolean;
-  /** What `--color` and `--no-color` say, also for errors about the rest. */
+  /** The choice made by `--color` and `--no-color`; it also applies to errors in the remaining arguments. */
   readonly colour: ColourChoice;
-  /** Checks the rest. @throws UsageError */
+  /** Checks the remaining arguments. @throws UsageError */
   arguments(): ParsedArguments;
 }
 
@@ -31,26 +31,26 @@ export interface Request {
 interface GivenOption {
   /** With its dashes: `--size`, `-o`. */
   readonly spelling: string;
-  /** The whole word that it came from. */
+  /** The whole word that contained it. */
   readonly word: string;
-  /** Without dashes, the long one for a letter that is known. */
+  /** The name without dashes; a known short letter is replaced by its long name. */
   readonly name: string;
   readonly inlineValue: string | undefined;
   readonly next: string | undefined;
 }
 
-/** A command line, split with the options of all commands: they may stand before the command. */
+/** A command line split with the options of all commands, because options may come before the command. */
 interface SplitLine {
   readonly given: readonly GivenOption[];
-  /** Of the options that take values; an empty text where there was none. */
+  /** Values by option; an empty string where the value is missing. */
   readonly values: ReadonlyMap<string, readonly string[]>;
   readonly flags: ReadonlyMap<string, boolean>;
   readonly operands: readonly string[];
-  /** How many of the operands stand before `--`. */
+  /** How many operands come before `--`. */
   readonly operandsBefore: number;
 }
 
-/** Splits a command line and finds its command; what is wrong with the rest comes up in `arguments()`. */
+/** Splits a command line and finds its command; errors in the remaining arguments are thrown by `arguments()`. */
 export function readCommandLine(words: readonly string[], commands: readonly Command[]): Request {
   const line = splitLine(words, [
     ...COMMON_OPTIONS,
@@ -79,7 +79,7 @@ export function readCommandLine(words: readonly string[], commands: readonly Com
   };
 }
 
-/** The commands that may be meant: all of them where the first word is an option, which may be that of any. */
+/** The commands the line may name: all of them when the first word is an option, which may belong to any command. */
 function candidates(words: readonly string[], commands: readonly Command[]): readonly Command[] {
   const [first] = words;
   if (words.length === 1 && COMMON_OPTIONS.some(({ name }) => `--${name}` === first)) return [];
@@ -89,7 +89,7 @@ function candidates(words: readonly string[], commands: readonly Command[]): rea
   return group.length > 0 ? group : commands;
 }
 
-/** The command whose name or alias the words begin with; the longest wins. */
+/** The command whose name or alias matches the first words; the longest match wins. */
 export function findCommand(
   words: readonly string[],
   commands: readonly Command[],
@@ -104,9 +104,9 @@ export function findCommand(
 }
 
 /**
- * parseArgs takes `-oFILE` for five flags, `--output -` for an output without a value, a word `true` behind a flag for
- * its value, and `--no-size=4K` for `--size=4K`. So it is given long options only, flags as `--force=true`, and no
- * option that is not known.
+ * parseArgs takes `-oFILE` for five flags, `--output -` for an output without a value, the word `true` after a flag for
+ * its value, and `--no-size=4K` for `--size=4K`. It therefore gets only known long options, with flags as
+ * `--force=true`.
  */
 function splitLine(words: readonly string[], options: readonly OptionSpec[]): SplitLine {
   const end = words.includes("--") ? words.indexOf("--") : words.length;
@@ -116,7 +116,7 @@ function splitLine(words: readonly string[], options: readonly OptionSpec[]): Sp
   const normal: string[] = [];
   for (let at = 0; at < end; at++) {
     const word = words[at]!;
-    // A value never begins with a dash, unless it is one, so every such word is an option.
+    // A value never begins with a dash, except for a single dash, so every such word is an option.
     if (!/^-./.test(word)) {
       normal.push(word);
       continue;
@@ -154,7 +154,7 @@ function splitLine(words: readonly string[], options: readonly OptionSpec[]): Sp
   };
 }
 
-/** The options of one word: one for `--size=4K`, several for `-fo` and what is glued to the last of them. */
+/** The options in one word: one for `--size=4K`, several for `-fo`, plus any value attached to the last one. */
 function optionsInWord(
   word: string,
   next: string | undefined,
@@ -230,7 +230,7 @@ function checkArguments(
     const texts = line.values.get(option.name)!;
     if (texts.includes("")) throw missingValue(given, option);
     if (!option.list && values.has(option.name)) {
-      // What looks like a second value may be a slip, such as `-force`.
+      // What looks like a second value may be a typo, such as `-force`.
       for (const other of line.given) recognise(other, options);
       const [one, other] = texts.map(displayPath);
       throw new UsageError(shownName(given), `was given twice: \`${one}\` and \`${other}\``);
@@ -258,7 +258,6 @@ function checkArguments(
   return new ParsedArguments(options, { flags, values, positionals, order });
 }
 
-/** Refuses what the lines of a batch say. */
 function refuseCall(
   command: Command,
   batchOption: string,
@@ -274,10 +273,10 @@ function refuseCall(
   });
 }
 
-/** The option of the command that was meant. @throws UsageError when it has none of that name */
+/** Finds the option in the command's table. @throws UsageError when the command has no such option */
 function recognise(given: GivenOption, options: readonly OptionSpec[]): OptionSpec {
   const find = (name: string) => options.find((known) => known.name === name);
-  // `-force` would else be read as `-f -o rce`.
+  // `-force` would otherwise be read as `-f -o rce`.
   if (/^-[^-]./.test(given.word) && find(given.word.slice(1)) !== undefined) {
     throw new UsageError("command line", `unknown option \`${given.word}\``, {
       hint: `did you mean \`-${given.word}\`?`,
@@ -369,7 +368,7 @@ function sortOperands(
   }
   const [extra] = rest;
   if (extra === undefined) return sorted;
-  // `blessfs bless layred SOURCE` reads `layred` as the source of the command that `bless` alone stands for.
+  // In `blessfs bless layred SOURCE`, `layred` is parsed as the source of plain `bless`.
   const group = command.name.split(" ")[0]!;
   const siblings = commands.map(({ name }) => name)
     .filter((name) => name !== command.name && name.startsWith(`${group} `));

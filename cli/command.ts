@@ -1,6 +1,6 @@
 /**
- * What a command says about itself, and what it gets when it runs. cli/commands.ts is the table of all commands; parsing,
- * help, completions, the manual and docs/CLI.md are made from it.
+ * How a command describes itself, and what it receives when it runs. cli/commands.ts is the table of all commands;
+ * parsing, help, completions, the manual and docs/CLI.md are generated from it.
  *
  * @module
  */
@@ -14,24 +14,24 @@ export type Completion = "file" | "directory" | "source" | "command" | "none";
 export interface OptionSpec {
   /** The name without dashes. */
   readonly name: string;
-  /** Its key in the options of the library, which errors name; the name in camel case when left out. */
+  /** Its key in the library's options, which errors refer to; defaults to the name in camel case. */
   readonly key?: string;
   readonly short?: string;
-  /** What stands for the value in the help, such as `SIZE`; an option without it is a flag. */
+  /** The placeholder for the value in the help, such as `SIZE`; an option without one is a flag. */
   readonly value?: string;
   /** One or two sentences, without a final stop. */
   readonly summary: string;
-  /** The words that are possible. Others are refused, unless `open` is set. */
+  /** The allowed words. Other values are rejected unless `open` is set. */
   readonly choices?: readonly string[];
-  /** `choices` are only some of the possible values. */
+  /** `choices` lists only some of the possible values. */
   readonly open?: boolean;
-  /** The value that holds when it is not given, as it would be typed. */
+  /** The default value, as the user would type it. */
   readonly default?: string;
-  /** What holds when it is not given, in words for the help; the command decides it. */
+  /** The default in words, for the help, when the command computes it. */
   readonly defaultText?: string;
-  /** Several values: repeated, or with commas between unless they are `whole`. */
+  /** Takes several values: the option is repeated, or values are separated by commas unless `whole` is set. */
   readonly list?: boolean;
-  /** Commas are a part of the value. */
+  /** Commas are part of the value. */
   readonly whole?: boolean;
   /** A flag that is on unless `--no-NAME` is given. */
   readonly on?: boolean;
@@ -44,9 +44,9 @@ export interface PositionalSpec {
   readonly name: string;
   readonly summary: string;
   readonly completion?: Completion;
-  /** How many are needed; 1 when left out, 0 for one that may be missing. */
+  /** How many are required; defaults to 1, and 0 makes the operand optional. */
   readonly least?: number;
-  /** Takes all that follow. Only the last one may. */
+  /** Takes all remaining operands. Only the last operand may be repeated. */
   readonly repeated?: boolean;
   readonly choices?: readonly string[];
 }
@@ -54,29 +54,29 @@ export interface PositionalSpec {
 /**
  * Does the work of a command. Results go to `io.stdout`; failures are thrown.
  *
- * @returns the exit code when it is not 0, which is only ever 1: the answer is no
+ * @returns the exit code when it is not 0; it can only be 1, meaning that the answer is no
  */
 export type Run = (args: ParsedArguments, io: CommandIo) => Promise<0 | 1 | void>;
 
 export interface Command {
-  /** One word, or two such as `bless merged`. */
+  /** One word, or two, such as `bless merged`. */
   readonly name: string;
   readonly aliases?: readonly string[];
   readonly summary: string;
   readonly description?: readonly string[];
-  /** Uses, shown first in the help: what the line does, as a sentence without a final stop, and the line. */
+  /** Examples, shown first in the help: a sentence without a final stop that says what the line does, and the line. */
   readonly examples: readonly (readonly [purpose: string, line: string])[];
   readonly positionals: readonly PositionalSpec[];
   readonly options: readonly OptionSpec[];
-  /** The option that stands for the operands and the required options: a list of calls to make. */
+  /** The option that replaces the operands and the required options with a list of calls. */
   readonly batchOption?: string;
-  /** Handles signals itself: it runs until it is asked to stop, and ends in its own time. */
+  /** Handles signals itself: it runs until asked to stop, then shuts down at its own pace. */
   readonly handlesSignals?: boolean;
-  /** Loads its code, which the other commands do not need. */
+  /** Loads the command's code, which other commands do not need. */
   load(): Promise<Run>;
 }
 
-/** A command whose options are put together when somebody asks for them: at most starts, those of one command. */
+/** A command that builds its options on demand, so that most runs build only those of one command. */
 export function command(
   { options: optionsOnDemand, ...rest }: Omit<Command, "options"> & {
     readonly options: () => readonly OptionSpec[];
@@ -92,18 +92,18 @@ export function command(
 }
 
 /**
- * An option, written as the help shows it: `-o, --output FILE`; with `,...` behind a value that may be a list, and `...`
- * behind one that may be repeated and holds commas.
+ * An option, written as the help shows it: `-o, --output FILE`. A value followed by `,...` may be a list; one followed
+ * by `...` may be repeated and contain commas.
  *
- * Words in lower case between bars are choices, beside which other values are possible where one part is no such word.
- * Shells offer files or directories for values that are called so.
+ * Lower-case words between bars are choices; if any part is not such a word, other values are allowed too. Shells
+ * complete files or directories when the placeholder says so.
  */
 export function option(
   shown: string,
   summary: string,
   more: Partial<OptionSpec> = {},
 ): OptionSpec {
-  // Options are made at every start, so no pattern takes them apart.
+  // Options are built on every start, so this avoids regular expressions.
   const dashes = shown.indexOf("--");
   const space = shown.indexOf(" ", dashes);
   const spec: { -readonly [K in keyof OptionSpec]: OptionSpec[K] } = {
@@ -157,13 +157,13 @@ function completionOf(value: string): Completion | undefined {
   return value.includes("DIR") ? "directory" : undefined;
 }
 
-/** Examples from pairs of lines: `# WHAT THE LINE DOES`, and the line. */
+/** Examples from pairs of lines: `# WHAT THE LINE DOES`, then the line itself. */
 export function examples(text: string): [purpose: string, line: string][] {
   const lines = text.trim().split("\n").map((line) => line.trim());
   return lines.flatMap((line, i) => i % 2 === 1 ? [] : [[line.slice("# ".length), lines[i + 1]!]]);
 }
 
-/** One document on standard output in place of text. For every command that has an answer. */
+/** Prints one document on standard output instead of text. For every command that prints results. */
 export const JSON_OPTION: OptionSpec = option(
   "--json",
   "print one JSON document on standard output; a failure is one JSON object on standard error",
@@ -194,7 +194,7 @@ export function optionsOf(command: Command): readonly OptionSpec[] {
   return [...command.options, ...COMMON_OPTIONS];
 }
 
-/** How an option is written: `--size`, and `--no-metadata-csum` for a flag that is on by itself. */
+/** How an option is typed: `--size`, or `--no-metadata-csum` for a flag that is on by default. */
 export function spelling(option: OptionSpec): string {
   return option.on ? `--no-${option.name}` : `--${option.name}`;
 }
@@ -203,13 +203,13 @@ interface GivenArguments {
   readonly flags: ReadonlyMap<string, boolean>;
   readonly values: ReadonlyMap<string, readonly string[]>;
   readonly positionals: ReadonlyMap<string, readonly string[]>;
-  /** The names of the options with values, once for each value, as they were given. */
+  /** The names of the options that take values, once per value, in the order given. */
   readonly order: readonly string[];
 }
 
-/** The arguments of one command, checked against its table. A name that is not in the table is a fault of the program. */
+/** The arguments of one command, checked against its table. Asking for a name that is not in the table is a bug. */
 export class ParsedArguments {
-  /** The options of the command, which say how errors spell them. */
+  /** The command's options, which determine how errors spell them. */
   readonly options: readonly OptionSpec[];
   readonly #options: ReadonlyMap<string, OptionSpec>;
   readonly #given: GivenArguments;
@@ -244,37 +244,37 @@ export class ParsedArguments {
     return text;
   }
 
-  /** The value of an option as `parse` reads it, which gets the option's name for its errors. */
+  /** The value of an option as read by `parse`, which receives the option's name for its errors. */
   parsed<T>(name: string, parse: (text: string, what: string) => T): T | undefined {
     const text = this.value(name);
     return text === undefined ? undefined : parse(text, `--${name}`);
   }
 
-  /** The same for an option that is required or has a default. */
+  /** Like `parsed`, for an option that is required or has a default. */
   read<T>(name: string, parse: (text: string, what: string) => T): T {
     return parse(this.text(name), `--${name}`);
   }
 
-  /** The values of an option that takes a list; undefined when it was not given and has no default. */
+  /** The values of a list option; undefined when it was not given and has no default. */
   values(name: string): readonly string[] | undefined {
     const option = this.#options.get(name);
     invariant(option?.list === true, `list --${name} is in the table`);
     return this.#given.values.get(name) ?? option.default?.split(",");
   }
 
-  /** The values of a list, each as `parse` reads it. */
+  /** The values of a list option, each read by `parse`. */
   parsedValues<T>(name: string, parse: (text: string, what: string) => T): T[] | undefined {
     return this.values(name)?.map((text) => parse(text, `--${name}`));
   }
 
-  /** The values of several lists, in the order that they were given in. Values that may hold commas only. */
+  /** The values of several list options, in the order given. Only for options that do not split at commas. */
   inOrder(names: readonly string[]): { readonly name: string; readonly value: string }[] {
     const lists = new Map(names.map((name) => [name, [...this.values(name) ?? []]]));
     return this.#given.order.filter((name) => lists.has(name))
       .map((name) => ({ name, value: lists.get(name)!.shift()! }));
   }
 
-  /** The same options, unless `call` gives others, with the operands of `call`. */
+  /** These options, overridden by those of `call`, with the operands of `call`. */
   withCall(call: ParsedArguments): ParsedArguments {
     const { flags, values, order } = this.#given;
     const other = call.#given;
@@ -286,7 +286,7 @@ export class ParsedArguments {
     });
   }
 
-  /** The first of some options that was given, be it a flag, a value or a list. */
+  /** The first of the named options that was given. */
   firstGiven(names: readonly string[]): string | undefined {
     return names.find((name) => {
       invariant(this.#options.has(name), `option --${name} is in the table`);
@@ -294,14 +294,14 @@ export class ParsedArguments {
     });
   }
 
-  /** An operand that is there once. */
+  /** An operand that occurs exactly once. */
   positional(name: string): string {
     const [value] = this.positionals(name);
     invariant(value !== undefined, `operand ${name} was checked`);
     return value;
   }
 
-  /** All operands of a name; none when it may be missing and is. */
+  /** All operands with that name; empty when an optional operand is missing. */
   positionals(name: string): readonly string[] {
     const found = this.#given.positionals.get(name);
     invariant(found !== undefined, `operand ${name} is in the table`);
@@ -309,32 +309,32 @@ export class ParsedArguments {
   }
 }
 
-/** Standard output: results and nothing else. */
+/** Standard output, for results only. */
 export interface ResultStream {
   readonly isTerminal: boolean;
   /** Takes text or bytes; await it, so that a slow reader slows the writer. */
   write(data: string | Uint8Array): void | Promise<void>;
-  /** Brings what is held back to the reader. */
+  /** Writes out everything buffered. */
   flush(): Promise<void>;
-  /** Writes past the buffer, for image bytes; `bytes` may be used again afterwards. */
+  /** Bypasses the buffer, for image bytes; the caller may reuse `bytes` afterwards. */
   writeThrough(bytes: Uint8Array): Promise<void>;
 }
 
-/** Standard error: progress, warnings and errors. Written at once; failing to write it is not an error. */
+/** Standard error: progress, warnings and errors. Writes are immediate, and write failures are ignored. */
 export interface NoticeStream {
   readonly isTerminal: boolean;
-  /** The width of the terminal now; undefined when it is not known. */
+  /** The current width of the terminal; undefined when unknown. */
   columns(): number | undefined;
   write(text: string): void;
 }
 
-/** Standard input, for the arguments that may be `-`. */
+/** Standard input, for arguments that accept `-`. */
 export interface InputStream {
   readonly isTerminal: boolean;
   chunks(): AsyncIterable<Uint8Array>;
 }
 
-/** What the process gives to the program, so that it runs in a test as it runs in a shell. */
+/** What the process provides to the program, so that tests can run it as a shell would. */
 export interface ProcessIo {
   readonly stdin: InputStream;
   readonly stdout: ResultStream;
@@ -343,27 +343,29 @@ export interface ProcessIo {
   readonly cwd: string;
   /** Aborted by the first SIGINT, SIGTERM or SIGHUP, with an InterruptedError as its reason. */
   readonly signal: AbortSignal;
-  /** Milliseconds of a clock that never goes back; only for reports and progress. */
+  /** Milliseconds from a monotonic clock; only for reports and progress. */
   now(): number;
-  /** Throws when this process cannot do what a command line asks for. */
+  /** Throws when this process cannot handle the command line. */
   checkEnvironment?(words: readonly string[]): void;
 }
 
-/** What the program gives to a command, with the options that all commands share already applied. */
+/** What the program provides to a command, with the common options already applied. */
 export interface CommandIo extends ProcessIo {
   readonly quiet: boolean;
   readonly json: boolean;
-  /** Draws on a terminal, or nothing. */
+  /** Draws on a terminal, or does nothing. */
   readonly progress: Progress;
   readonly style: Style;
-  /** Shows warnings on standard error, unless `--quiet` or `--json` (where they belong in the document). */
+  /**
+   * Shows warnings on standard error, unless `--quiet` or `--json` is set (with `--json` they go into the document).
+   */
   warn(warnings: readonly WarningSummary[]): void;
   writeJson(document: unknown): Promise<void>;
-  /** The same for a report of something that was made, with the `version` of what made it. */
+  /** Like `writeJson`, for a report about something that was made; adds the `version` of the program that made it. */
   writeReport(report: object): Promise<void>;
   /**
-   * Reports what was made: as `writeReport` does with `--json`, else as rows, unless `--quiet`. The rows go to standard
-   * error where something that was made takes standard output.
+   * Reports what was made: through `writeReport` with `--json`, otherwise as rows, unless `--quiet` is set. The rows go
+   * to standard error when standard output carries one of the outputs.
    */
   answer(
     report: object,

@@ -1,11 +1,11 @@
 /**
- * The one table of commands. Parsing, help, completions, the manual and docs/CLI.md are made from it; the code of a
- * command is loaded when it runs.
+ * The table of all commands. Parsing, help, completions, the manual and docs/CLI.md are generated from it; a command's
+ * code is loaded when it runs.
  *
  * To add a command: write cli/commands/NAME.ts with an exported `run`, describe it in cli/table/, and add it here. An
- * option that several commands have must be of the same kind in all of them, because options may stand before the name
- * of the command; the tests check it. Then bring docs/CLI.md up to date:
- * `deno run -A cli/main.ts man --format markdown > docs/CLI.md`.
+ * option shared by several commands must be of the same kind in all of them, because options may come before the
+ * command's name; the tests check this. Then update docs/CLI.md: `deno run -A cli/main.ts man --format markdown >
+ * docs/CLI.md`.
  *
  * @module
  */

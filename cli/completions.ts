@@ -1,6 +1,6 @@
 /**
- * Completions. The scripts for the shells are short: they ask the program itself what may stand at the cursor, with the
- * hidden command `blessfs __complete WORD... CURRENT`.
+ * Shell completions. The shell scripts are short: they ask the program what fits at the cursor, through the hidden
+ * command `blessfs __complete WORD... CURRENT`.
  *
  * @module
  */
@@ -10,20 +10,20 @@ import { COMMON_OPTIONS, COMPLETE_WORD, optionsOf, spelling } from "./command.ts
 import { SOURCE_FORMS, TOPICS } from "./help.ts";
 
 interface Offer {
-  /** Whole words, with what they mean; all begin with the current one. */
+  /** Whole words with their meanings; all begin with the current word. */
   readonly words: readonly (readonly [word: string, meaning: string])[];
-  /** What a shell offers beside them. */
+  /** The kind of paths that the shell should offer as well. */
   readonly paths: "none" | "files" | "directories";
-  /** The part of the current word that stands before a path, such as `oci:` or `--output=`. */
+  /** The part of the current word before a path, such as `oci:` or `--output=`. */
   readonly prefix: string;
 }
 
 const NOTHING: Offer = { words: [], paths: "none", prefix: "" };
 
 /**
- * What may stand in the place of `current`.
+ * The possible completions of `current`.
  *
- * @param before the words of the command line before it, without the program's name
+ * @param before the words before it on the command line, without the program's name
  */
 export function completeLine(
   before: readonly string[],
@@ -57,7 +57,7 @@ export function completeLine(
   return at === 0 ? { ...offer, words: [...next, ...offer.words] } : offer;
 }
 
-/** An offer as the scripts read it: what paths are wanted and behind which prefix, and then a word a line. */
+/** An offer in the form the scripts read: the kind of paths and their prefix, then one word per line. */
 export function offerText({ words, paths, prefix }: Offer): string {
   return [[paths, prefix], ...words].map((parts) => `${parts.join("\t")}\n`).join("");
 }
@@ -93,7 +93,7 @@ function offerOption(options: readonly OptionSpec[], current: string): Offer {
   return { ...NOTHING, words: words.filter(([word]) => word.startsWith(current)) };
 }
 
-/** What may be the value of an option, or an operand. */
+/** The possible values of an option or operand. */
 function offerOf(
   { choices, open, completion }: Pick<OptionSpec, "choices" | "open" | "completion">,
   current: string,

@@ -1,6 +1,6 @@
 /**
- * Failures: the one table of exit codes, how the options that an error names are spelled, and how it is shown, as lines
- * for people or as one JSON object.
+ * Failures: the table of exit codes, how errors spell option names, and how errors are shown, as lines for people or as
+ * one JSON object.
  *
  * @module
  */
@@ -50,7 +50,7 @@ export const SIGNAL_EXITS = {
   SIGTERM: EXIT.terminated,
 } as const;
 
-/** What kind of failure an error is; the same words as in the errors of the library. */
+/** What kind of failure an error is, in the words of the library's errors. */
 type FailureCategory = BlessfsError["category"] | "internal";
 
 export function categoryOf(error: unknown): FailureCategory {
@@ -66,15 +66,15 @@ export function exitCodeOf(error: unknown): ExitCode {
   return EXIT[categoryOf(error)];
 }
 
-/** Options of the library that only the environment sets. */
+/** Library options that can only be set through the environment. */
 const VARIABLES: Readonly<Record<string, string>> = { timestamp: "SOURCE_DATE_EPOCH" };
 
-/** A key as it is typed: `layerEntries` is `layer-entries`. */
+/** A key as typed on the command line: `layerEntries` becomes `layer-entries`. */
 export function kebabCase(key: string): string {
   return key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
-/** What an error is about and what is wrong, with the option spelled as the command has it. */
+/** The error's subject and problem, with the option spelled as the command spells it. */
 export function messageOf(error: BlessfsError, options: readonly OptionSpec[]): string {
   const { option, what, why, differences } = error;
   const name = option === undefined ? undefined : nameOf(option, options);
@@ -85,7 +85,7 @@ export function messageOf(error: BlessfsError, options: readonly OptionSpec[]): 
   return `${name ?? what}: ${why}${list === "" ? "" : `: ${list}`}`;
 }
 
-/** The hint of an error and the options that help, if the command has them; undefined when nothing is known to help. */
+/** The error's hint and the options that would help, if the command has them; undefined when there are none. */
 export function hintOf(error: BlessfsError, options: readonly OptionSpec[]): string | undefined {
   const parts = [
     error.hint,
@@ -122,7 +122,7 @@ function isLimit(key: string): boolean {
   return LIMITS.some(({ name, isFixed }) => name === key && !isFixed);
 }
 
-/** The reader of standard output has gone away: the work may end, which is not a failure. */
+/** The reader of standard output has closed it: the program may stop, and this is not a failure. */
 export class ClosedPipeError extends Error {
   override readonly name = "ClosedPipeError";
   constructor() {
@@ -134,7 +134,7 @@ const REPORT_HINT =
   `this is a bug in blessfs ${VERSION}: please report it with the command line and the output of ` +
   "BLESSFS_DEBUG=1";
 
-/** A text that may hold anything, on one line and without control characters. */
+/** Any text on one line, without control characters. */
 export function safeLine(text: string): string {
   return displayName(byteStringFromText(text.replace(/\s*\n\s*/g, " ")));
 }
@@ -159,10 +159,10 @@ function describe(error: unknown, options: readonly OptionSpec[]): Failure {
 }
 
 /**
- * `blessfs: WHAT: WHY`, then `hint: REMEDY` where there is one, and the stacks of the error and its causes when
- * `withStack` is set.
+ * `blessfs: WHAT: WHY`, then `hint: REMEDY` if there is one, then, when `withStack` is set, the stacks of the error and
+ * its causes.
  *
- * @param options those of the command, which say how the option at fault is spelled
+ * @param options the command's options, which determine how the option at fault is spelled
  */
 export function errorLines(
   error: unknown,
@@ -178,8 +178,8 @@ export function errorLines(
 }
 
 /**
- * The same as one JSON object on one line:
- * `{"error":{"category","exitCode","message","hint","data"}}`, with `stack` when `withStack` is set.
+ * The same error as one JSON object on one line: `{"error":{"category","exitCode","message","hint","data"}}`, with
+ * `stack` when `withStack` is set.
  */
 export function errorJson(
   error: unknown,
@@ -192,7 +192,7 @@ export function errorJson(
 
 interface FailureFacts {
   readonly category: FailureCategory;
-  /** Of docs/ERRORS.md; `bug` for what nobody is expected to meet. */
+  /** A code from docs/ERRORS.md; `bug` for unexpected errors. */
   readonly code: ErrorCode | "bug";
   readonly exitCode: ExitCode;
   readonly message: string;
@@ -215,7 +215,7 @@ export function failureFacts(
   };
 }
 
-/** Whether BLESSFS_DEBUG asks for stacks: neither empty nor `0`. */
+/** Whether BLESSFS_DEBUG asks for stacks: it is neither empty nor `0`. */
 export function isDebug(env: Readonly<Record<string, string | undefined>>): boolean {
   return !["", "0"].includes(env["BLESSFS_DEBUG"] ?? "");
 }

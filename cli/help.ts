@@ -1,5 +1,5 @@
 /**
- * `--help`: 80 columns, examples first, all from the tables.
+ * `--help`: 80 columns, examples first, generated from the tables.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import { VERSION } from "./version.ts";
 const COLUMNS = 80;
 
 interface SourceForm {
-  /** What it begins with, the colon included. */
+  /** The leading text, including the colon. */
   readonly prefix: string;
   readonly rest: string;
   readonly meaning: string;
@@ -66,14 +66,14 @@ export const ENVIRONMENT: readonly (readonly [name: string, meaning: string])[] 
   ["TERM", "`dumb`: no colours and no progress"],
 ];
 
-/** Subjects of `blessfs help`, beside the commands. */
+/** Topics of `blessfs help`, in addition to the commands. */
 export const TOPICS: readonly string[] = ["environment", "exit-codes", "sizes", "sources"];
 
 const SIZES_TEXT =
   "Sizes are bytes, or a number with K, M, G, T or P (also KiB, MiB, ...), in powers of 1024: " +
   "131072, 128K, 128KiB, 4M, 1.5G. A bare number is bytes, where mke2fs takes KiB.";
 
-/** What `blessfs` alone prints. */
+/** What `blessfs` prints without arguments. */
 export function usageLines(commands: readonly Command[]): string {
   return [
     "usage: blessfs COMMAND [OPTION]... [OPERAND]...",
@@ -119,7 +119,7 @@ export function commandHelp(command: Command, commands: readonly Command[]): str
   ]);
 }
 
-/** `blessfs help TOPIC`; undefined for an unknown word. */
+/** `blessfs help TOPIC`; undefined for an unknown topic. */
 export function topicHelp(topic: string): string | undefined {
   switch (topic) {
     case "environment":
@@ -143,7 +143,7 @@ export function topicHelp(topic: string): string | undefined {
   }
 }
 
-/** The usage lines of a command, one for its name and one for each other way to call it. */
+/** A command's usage lines: one for its name and one for each other way to call it. */
 export function usageOf(command: Command): string[] {
   const required = command.options.filter((option) => option.required);
   const tail = [
@@ -158,7 +158,7 @@ export function usageOf(command: Command): string[] {
   );
 }
 
-/** How an option stands in a list: `-o, --output IMAGE`. */
+/** How an option appears in a list: `-o, --output IMAGE`. */
 export function optionTerm(option: OptionSpec): string {
   const short = option.short === undefined ? "    " : `-${option.short}, `;
   const value = option.value === undefined

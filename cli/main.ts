@@ -1,5 +1,6 @@
 /**
- * The program `blessfs`. Its bundle is the code of its threads, too. Imported by another program, it does nothing.
+ * The program `blessfs`. Its bundle also contains the code of its threads. Importing it from another program does
+ * nothing.
  *
  * @module
  */
@@ -10,7 +11,7 @@ import { isMainThread } from "node:worker_threads";
 import { useWorkerUrl } from "../lib/io/thread.ts";
 import { restartWithSettings } from "./restart.ts";
 
-/** Whether this is the module that the process was started with. Node tells only since version 24. */
+/** Whether this is the module that the process was started with. Node reports this only since version 24. */
 function isProgram(): boolean {
   if (typeof import.meta.main === "boolean") return import.meta.main;
   try {

@@ -1,6 +1,6 @@
 /**
- * What is made from the table of commands: `blessfs help`, `completions` and `man`, which prints the manual page blessfs(1), in
- * the man macros (man-pages(7), groff_man(7)), or docs/CLI.md.
+ * Output generated from the table of commands: `blessfs help`, `completions` and `man`, which prints docs/CLI.md or the
+ * manual page blessfs(1), written in the man macros (man-pages(7), groff_man(7)).
  *
  * @module
  */
@@ -135,7 +135,7 @@ function tagged(term: string, meaning: string): string[] {
   return [".TP", `.B ${escaped(term)}`, escaped(meaning)];
 }
 
-/** Text that roff prints as it stands: backslashes and dashes as such, and no line that begins a request. */
+/** Escapes text so that roff prints it unchanged: literal backslashes and dashes, and no line that begins a request. */
 function escaped(text: string): string {
   return text.replaceAll("\\", "\\e").replaceAll("-", "\\-").replace(/^(['.])/, "\\&$1").trimEnd();
 }
@@ -196,7 +196,7 @@ function optionTable(options: Command["options"]): string {
   );
 }
 
-/** A table whose columns are as wide as their widest cell, as `deno fmt` wants it. */
+/** A table with columns as wide as their widest cell, as `deno fmt` formats it. */
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const cells = [head, ...rows].map((row) => row.map((cell) => cell.replaceAll("|", "\\|")));
   const widths = head.map((_, at) => Math.max(...cells.map((row) => row[at]!.length)));

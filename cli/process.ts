@@ -1,8 +1,8 @@
 /**
- * The process around a run: its streams, its signals and its end.
+ * The process around a run: its streams, its signals and how it exits.
  *
- * Standard output has one owner. A pipe that its reader has closed is reported as a ClosedPipeError, whatever the runtime
- * makes of it, and a slow reader never blocks the thread, so that signals are served meanwhile.
+ * Standard output has one owner. When the reader closes the pipe, a ClosedPipeError is thrown on every runtime, and a
+ * slow reader never blocks the thread, so signals are still handled.
  *
  * @module
  */
@@ -18,11 +18,11 @@ import { ClosedPipeError, errorLines, EXIT, exitCodeOf, isDebug, SIGNAL_EXITS } 
 import { runCommandLine } from "./run.ts";
 import { styleOf } from "./text.ts";
 
-/** After an interruption the parts of files are gone at once; the work itself gets so long to notice. */
+/** After an interruption, partial files are removed at once; the work itself gets this long to notice. */
 const GRACE_MS = 2000;
 
 /**
- * Runs the command line of this process and ends the process. The only place where an exit code is set.
+ * Runs this process's command line and exits. The only place that sets an exit code.
  *
  * @param commands the table of commands
  */
@@ -58,18 +58,21 @@ function graceAfter(signal: AbortSignal): Promise<ExitCode> {
   });
 }
 
-/** Fewer descriptors are not enough for a runtime and its threads: it ends by itself, in words and with a code of its own. */
+/**
+ * A runtime and its threads need at least this many descriptors; with fewer it exits with its own message and exit
+ * code.
+ */
 const OPEN_FILES_MIN = 32;
 
 /**
- * Refuses to work where the runtime, not this program, would decide what comes of it.
+ * Refuses to run where the runtime, not this program, would determine the outcome.
  *
- * @throws UsageError for a variable that changes what the runtime does, and words that it could not decode
+ * @throws UsageError for a variable that changes the runtime's behaviour, and for words that it could not decode
  * @throws IoError where too few files may be open
  */
 function checkEnvironment(words: readonly string[]): void {
   const isBun = process.versions["bun"] !== undefined;
-  // Bun puts the options of this variable in front of the program's own words.
+  // Bun inserts this variable's options before the program's own words.
   if (isBun && import.meta.url.startsWith("file:///$bunfs/") && process.execArgv.length > 0) {
     throw new UsageError("BUN_OPTIONS", "changes what this program does: unset it");
   }
@@ -85,7 +88,7 @@ function checkEnvironment(words: readonly string[]): void {
       hint: "raise the limit on open files (`ulimit -n`)",
     });
   }
-  // Runtimes put U+FFFD for bytes that are not UTF-8, and then look for a file of that name.
+  // Runtimes replace bytes that are not UTF-8 with U+FFFD, and would then look for a file of that name.
   const undecoded = words.find((word) => word.includes("\ufffd"));
   if (undecoded !== undefined && !isUtf8(procFile("cmdline"))) {
     throw new UsageError(
@@ -98,13 +101,13 @@ function checkEnvironment(words: readonly string[]): void {
   }
 }
 
-/** The soft limit of this process; Infinity where it is not known. */
+/** The soft limit of this process; Infinity where it is unknown. */
 function openFilesLimit(): number {
   const match = /^Max open files\s+(\d+)/m.exec(procFile("limits").toString("latin1"));
   return match === null ? Infinity : Number(match[1]);
 }
 
-/** A file of proc(5) about this process; empty where there is none. */
+/** A file of proc(5) about this process; empty if it does not exist. */
 function procFile(name: string): Buffer {
   try {
     return readFileSync(`/proc/self/${name}`);
@@ -113,7 +116,7 @@ function procFile(name: string): Buffer {
   }
 }
 
-/** All output has been flushed by now, so nothing that is still open may hold the process back. */
+/** All output has been flushed by now, so nothing still open may delay the exit. */
 function end(code: ExitCode): void {
   process.exitCode = code;
   process.exit();
@@ -124,9 +127,9 @@ type EndingSignal = keyof typeof SIGNAL_EXITS;
 const ENDING_SIGNALS = Object.keys(SIGNAL_EXITS) as EndingSignal[];
 
 /**
- * Starts to watch for signals.
+ * Starts watching for signals.
  *
- * @returns a signal that the first of them aborts, with an InterruptedError whose data names it
+ * @returns an AbortSignal, aborted by the first signal with an InterruptedError whose data names it
  */
 function watchSignals(): AbortSignal {
   const controller = new AbortController();
@@ -152,27 +155,27 @@ function watchSignals(): AbortSignal {
 }
 
 /**
- * Whether this process was started with SIGHUP ignored, as nohup(1) does it; undefined where it cannot be told, and
- * then the signal is left alone. The other signals are always handled, because shells that are not interactive have
- * SIGINT ignored in what they start in the background.
+ * Whether this process was started with SIGHUP ignored, as nohup(1) does; undefined where this cannot be determined, in
+ * which case the signal is left alone. The other signals are always handled, because non-interactive shells ignore
+ * SIGINT in background jobs.
  */
 function hangupIsIgnored(): boolean | undefined {
-  // proc(5): SigIgn is a mask in hexadecimal, signal 1 in its lowest bit.
+  // proc(5): SigIgn is a hexadecimal mask with signal 1 in its lowest bit.
   const status = procFile("status").toString("latin1");
   const mask = /^SigIgn:\s*[0-9a-f]*([0-9a-f])$/m.exec(status);
   return mask === null ? undefined : (parseInt(mask[1]!, 16) & 1) === 1;
 }
 
 /**
- * Handles a signal by doing nothing. SIGHUP under nohup needs it in Deno, which takes that signal over as soon as any
- * other has a handler. SIGXFSZ needs it there too: a file that grows beyond `ulimit -f` would kill the process, and
- * with a handler the write fails with EFBIG.
+ * Installs an empty handler. Under nohup, SIGHUP needs one in Deno, which takes over that signal as soon as any other
+ * has a handler. SIGXFSZ needs one there too: without a handler, a file that grows beyond `ulimit -f` kills the
+ * process; with one, the write fails with EFBIG.
  */
 function ignore(name: "SIGHUP" | "SIGXFSZ"): void {
   try {
     process.on(name, () => {});
   } catch {
-    // Windows has no such signals.
+    // Windows does not have these signals.
   }
 }
 
@@ -182,12 +185,12 @@ const STDERR = 2;
 const BUFFER_BYTES = 64 << 10;
 const MAX_STDERR_TRIES = 200;
 
-/** Writes some of the bytes and tells how many. */
+/** Writes some of the bytes and returns how many. */
 type RawWrite = (bytes: Uint8Array) => Promise<number>;
 
 /**
- * A result stream over a raw write. Text is held back up to 64 KiB; call `flush` at the end. A write that waits for
- * its reader is given up, with the signal's reason, when the signal is aborted.
+ * A result stream over a raw write. Text is buffered up to 64 KiB; call `flush` at the end. Aborting the signal
+ * abandons a write that is waiting for its reader, with the signal's reason.
  */
 export function resultStream(
   rawWrite: RawWrite,
@@ -250,7 +253,7 @@ export function resultStream(
   };
 }
 
-/** The outcome of the work, or a rejection as soon as the signal is aborted. */
+/** The result of the work, or a rejection as soon as the signal is aborted. */
 function untilAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return work;
   return new Promise((resolve, reject) => {
@@ -261,20 +264,20 @@ function untilAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Pro
   });
 }
 
-/** Standard output of this process; its writes end when the signal is aborted. */
+/** Standard output of this process; its writes stop when the signal is aborted. */
 function standardOutput(signal: AbortSignal): ResultStream {
   return resultStream(rawStandardOutput(), isatty(STDOUT), signal);
 }
 
 /**
- * Deno's own call is the only one there that does not block the event loop while a pipe is full; in Bun and Node the
- * stream's is.
+ * In Deno, only its own call does not block the event loop while a pipe is full; in Bun and Node the stream's write
+ * does not block either.
  */
 function rawStandardOutput(): RawWrite {
   const runtime = (globalThis as { Deno?: { stdout: { write: RawWrite } } }).Deno;
   if (runtime !== undefined) return (bytes) => runtime.stdout.write(bytes);
   const stream = process.stdout;
-  // The callback has the error; without a listener the event would be thrown too.
+  // The callback receives the error; without a listener the event would be thrown as well.
   stream.on("error", () => {});
   return (bytes) =>
     new Promise((resolve, reject) => {
@@ -282,7 +285,7 @@ function rawStandardOutput(): RawWrite {
     });
 }
 
-/** Standard error of this process. Written in the calling turn, so that nothing is lost when the process ends. */
+/** Standard error of this process. Writes are synchronous, so that nothing is lost when the process exits. */
 function standardError(): NoticeStream {
   return {
     isTerminal: isatty(STDERR),
@@ -303,7 +306,7 @@ function standardError(): NoticeStream {
 }
 
 /**
- * Standard input of this process; not touched before its bytes are asked for. Waiting for them ends when the signal is
+ * Standard input of this process; untouched until its bytes are requested. Waiting for them stops when the signal is
  * aborted.
  */
 function standardInput(signal: AbortSignal): InputStream {

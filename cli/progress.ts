@@ -1,8 +1,8 @@
 /**
- * Progress on standard error: a line a task that is redrawn in place on a terminal, or now and then a plain line where
- * lines cannot be redrawn. Work that takes less than a second shows nothing. Programs get one JSON object a line.
+ * Progress on standard error: on a terminal, one line per task, redrawn in place; elsewhere, an occasional plain line.
+ * Work that takes less than a second shows nothing. Programs get one JSON object per line.
  *
- * It draws from `advance` as well as from a timer, because the timer is silent while the work loops without yielding.
+ * It draws from `advance` as well as from a timer, because the timer cannot fire while the work loops without yielding.
  *
  * @module
  */
@@ -19,11 +19,11 @@ const MAX_LINES = 8;
 const DEFAULT_COLUMNS = 80;
 const NAME_COLUMNS = 24;
 
-/** Progress that can be taken off the screen. */
+/** Progress that can be removed from the screen. */
 export interface ShownProgress extends Progress {
-  /** Removes the lines, for something else to be printed; the next frame brings them back. */
+  /** Removes the lines so that something else can be printed; the next frame restores them. */
   clear(): void;
-  /** Removes the lines for good and stops the timer. */
+  /** Removes the lines permanently and stops the timer. */
   close(): void;
 }
 
@@ -36,7 +36,7 @@ export const NO_SHOWN_PROGRESS: ShownProgress = {
 interface ProgressOptions {
   readonly stderr: NoticeStream;
   readonly now: () => number;
-  /** Whether lines can be redrawn; else they are printed one after the other, and rarely. */
+  /** Whether lines can be redrawn; otherwise they are printed one after another, and rarely. */
   readonly canRedraw: boolean;
 }
 
@@ -54,7 +54,7 @@ interface Task {
 class Renderer implements ShownProgress {
   readonly #options: ProgressOptions;
   readonly #tasks = new Set<Task>();
-  /** The tasks that overlap, taken together: all since there was last no task at all. */
+  /** The overlapping tasks taken together: all those begun since no task was last running. */
   #overall = { startMs: 0, doneBytes: 0, totalBytes: 0, begun: 0 };
   #timer: ReturnType<typeof setInterval> | undefined;
   #nextFrameMs = 0;
@@ -78,7 +78,7 @@ class Renderer implements ShownProgress {
     }
     this.#tasks.add(task);
     this.#overall.begun++;
-    // Once one total is not known, the overall one is not either.
+    // Once one total is unknown, so is the overall total.
     this.#overall.totalBytes += totalBytes ?? NaN;
     this.#startTimer();
     return {
@@ -106,7 +106,7 @@ class Renderer implements ShownProgress {
     this.#rest();
   }
 
-  /** Nothing is going on: no lines, no timer. */
+  /** No task is running: removes the lines and stops the timer. */
   #rest(): void {
     this.clear();
     clearInterval(this.#timer);
@@ -130,7 +130,7 @@ class Renderer implements ShownProgress {
   #redraw(now: number): void {
     const columns = this.#options.stderr.columns() ?? DEFAULT_COLUMNS;
     const lines = this.#lines(now, Math.max(columns - 1, 1));
-    // Each line is cleared behind its end, and what is left of a longer frame below the last.
+    // Clear the rest of each line, and whatever a longer previous frame left below.
     const frame = lines.map((line) => `${line}\x1b[K`).join("\n");
     this.#options.stderr.write(`${cursorToFirst(this.#drawnLines)}${frame}\x1b[J`);
     this.#drawnLines = lines.length;
@@ -162,8 +162,8 @@ function cursorToFirst(drawnLines: number): string {
 }
 
 /**
- * One line: `name   42%  210.0 MiB / 500.0 MiB  95.1 MiB/s  0:03 left`. Fields that do not fit are left out from the
- * right, and what remains is cut.
+ * One line: `name   42%  210.0 MiB / 500.0 MiB  95.1 MiB/s  0:03 left`. Fields that do not fit are dropped from the
+ * right, and the rest is cut.
  */
 export function taskLine(task: Task, nowMs: number, columns: number): string {
   const { doneBytes, totalBytes } = task;
@@ -186,7 +186,7 @@ export function taskLine(task: Task, nowMs: number, columns: number): string {
   return fit(fields.join("  "), columns);
 }
 
-/** Cuts a text to a width. Characters beyond ASCII are taken for two columns, which is never too few. */
+/** Cuts text to a width. Characters beyond ASCII count as two columns, which is never too few. */
 function fit(text: string, columns: number): string {
   let used = 0;
   let kept = "";
@@ -198,7 +198,7 @@ function fit(text: string, columns: number): string {
   return kept;
 }
 
-/** A task says how far it is no more often than this. */
+/** The shortest interval between two reports of one task. */
 const ADVANCE_MS = 200;
 
 /**

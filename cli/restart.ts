@@ -1,14 +1,14 @@
 /**
- * The settings of the runtime that the built program starts itself again with. Imports nothing else of the program, so that
- * nothing is loaded twice.
+ * Runtime settings with which the built program restarts itself. Imports nothing else of the program, so that nothing
+ * is loaded twice.
  *
  * @module
  */
 import process from "node:process";
 
 /**
- * How Bun compiles commands that run for a second or so: its third compiler costs more than it saves, and its second waits
- * until a function is really hot. Measured in docs/PERFORMANCE.md.
+ * How Bun should compile commands that run for about a second: its third compiler costs more than it saves, and its
+ * second should wait until a function is really hot. Measured in docs/PERFORMANCE.md.
  */
 const COMPILER_SETTINGS: Readonly<Record<string, string>> = {
   BUN_JSC_useFTLJIT: "0",
@@ -19,9 +19,9 @@ const COMPILER_SETTINGS: Readonly<Record<string, string>> = {
 const COMPILED_LESS: ReadonlySet<string | undefined> = new Set(["bless", "probe", "verify"]);
 
 /**
- * Starts a binary that Bun made once more in the same process, with settings that Bun reads from its environment alone and
- * only when it starts. That takes 10 ms. Programs that it starts itself do not inherit them, and whoever sets one of them
- * decides for all. Where it cannot be done, the command runs as it is.
+ * Restarts a binary built by Bun in the same process, with settings that Bun reads only at startup and only from its
+ * environment. This takes 10 ms. Programs started by it do not inherit the settings, and if the user sets any of them,
+ * none are added. If the restart fails, the command runs without it.
  */
 export function restartWithSettings(): void {
   const { env, argv, argv0, execPath } = process;
@@ -32,12 +32,12 @@ export function restartWithSettings(): void {
     return;
   }
   const words = [argv0, ...argv.slice(2)];
-  // What the runtime could not decode would not arrive as it was given.
+  // Text that the runtime could not decode would not be passed on unchanged.
   const isExact = ![...words, ...Object.values(env)].some((word) => word?.includes("\ufffd"));
   if (!isExact || !import.meta.url.startsWith("file:///$bunfs/")) return;
   try {
     process.execve?.(execPath, words, { ...env, ...COMPILER_SETTINGS });
   } catch {
-    // This process goes on.
+    // Continue without restarting.
   }
 }

@@ -30,7 +30,7 @@ import { aligned, type ColourChoice, isColoured, styleOf } from "./text.ts";
 import { formatCount } from "./values.ts";
 import { programVersion, VERSION } from "./version.ts";
 
-/** Runs a command line. Every failure is shown on `io.stderr` and becomes the exit code; nothing is thrown. */
+/** Runs a command line. Every failure is shown on `io.stderr` and turned into the exit code; nothing is thrown. */
 export async function runCommandLine(
   words: readonly string[],
   io: ProcessIo,
@@ -49,7 +49,7 @@ export async function runCommandLine(
   }
 }
 
-/** Answers the script of a shell; whatever goes wrong, nothing is offered. */
+/** Answers a shell's completion script; on any error it offers nothing. */
 async function complete(
   words: readonly string[],
   io: ProcessIo,
@@ -93,7 +93,7 @@ async function answer(
   return await runCommand(args, run.commandIo(args)) ?? EXIT.done;
 }
 
-/** What one run keeps while it goes on: the options that all commands share, and the progress on the screen. */
+/** The state of one run: the common options, and the progress on the screen. */
 class Run {
   readonly io: ProcessIo;
   readonly #json: boolean;
@@ -107,7 +107,7 @@ class Run {
     this.#json = request.wantsJson;
     this.#options = request.command === undefined ? [] : optionsOf(request.command);
     this.#colour = request.colour;
-    // First in line, so that it is said before the sinks clean up.
+    // Registered first, so that the message appears before the sinks clean up.
     io.signal.addEventListener("abort", this.#onAbort);
   }
 
@@ -157,7 +157,7 @@ class Run {
     this.io.signal.removeEventListener("abort", this.#onAbort);
   }
 
-  /** Tells a failure; the exit code that it has. */
+  /** Reports a failure and returns its exit code. */
   async fail(thrown: unknown): Promise<ExitCode> {
     this.end();
     const { io } = this;
@@ -167,7 +167,7 @@ class Run {
     try {
       await io.stdout.flush();
     } catch (flushError) {
-      // A reader that has gone hides no failure of the work itself.
+      // A closed pipe must not hide a failure of the work itself.
       if (!isClosedPipe(flushError) && !(thrown instanceof BlessfsError)) error = flushError;
     }
     this.#tell(error);
@@ -175,7 +175,7 @@ class Run {
   }
 
   #failInterrupted(reason: unknown): ExitCode {
-    // For people it has been said already, at the moment of the signal.
+    // Without --json, this was already reported when the signal arrived.
     if (this.#json) this.#tell(reason);
     return exitCodeOf(reason);
   }
@@ -214,7 +214,7 @@ class Run {
 
 const MAX_CAUSES = 8;
 
-/** Whether an error is, or was made by, the reader of standard output going away. */
+/** Whether an error is, or was caused by, the reader of standard output closing it. */
 function isClosedPipe(error: unknown): boolean {
   let current = error;
   for (let depth = 0; depth < MAX_CAUSES && current instanceof Error; depth++) {

@@ -1,10 +1,10 @@
 /**
- * Text for people: colours, decided for each stream by itself, and columns.
+ * Text for people: columns, and colours, which are decided for each stream separately.
  *
  * @module
  */
 
-/** Marks parts of a text. Without colour every function gives back what it got. */
+/** Marks parts of a text. Without colour, every function returns its argument unchanged. */
 export interface Style {
   readonly isColoured: boolean;
   bold(text: string): string;
@@ -17,9 +17,8 @@ export interface Style {
 
 export type ColourChoice = "auto" | "always" | "never";
 
-/** The styles of a stream that is coloured or not. */
 export function styleOf(isColoured: boolean): Style {
-  // ECMA-48, 8.3.117 (SGR): a code to begin and one to end each rendition.
+  // ECMA-48, 8.3.117 (SGR): one code begins each rendition and another ends it.
   const mark = (begin: number, end: number) => (text: string) =>
     isColoured ? `\x1b[${begin}m${text}\x1b[${end}m` : text;
   return {
@@ -34,8 +33,8 @@ export function styleOf(isColoured: boolean): Style {
 }
 
 /**
- * Whether a stream is coloured. The option counts first, then NO_COLOR (any value but an empty one), FORCE_COLOR
- * (anything but `0` and `false`), TERM=dumb, and at last whether it is a terminal.
+ * Whether a stream is coloured. The option takes precedence, then NO_COLOR (any non-empty value), FORCE_COLOR (anything
+ * but `0` and `false`), TERM=dumb, and finally whether it is a terminal.
  */
 export function isColoured(
   choice: ColourChoice,
@@ -49,7 +48,7 @@ export function isColoured(
   return isTerminal && env["TERM"] !== "dumb";
 }
 
-/** Breaks text into lines of at most `columns`; a word that is longer stands alone. */
+/** Breaks text into lines of at most `columns`; a longer word gets a line of its own. */
 export function wrap(text: string, columns: number): string[] {
   const lines: string[] = [];
   let line = "";
@@ -70,7 +69,7 @@ export function paragraph(text: string, columns: number, indent = 0): string[] {
 }
 
 /**
- * Two columns: terms, and what they mean, wrapped. A term that is too wide stands on a line of its own.
+ * Two columns: terms and their wrapped meanings. A term that is too wide gets a line of its own.
  *
  * @param termColumns where the second column begins, counted from the indent
  */
@@ -89,10 +88,10 @@ export function definitions(
   });
 }
 
-/** Labels and values; a row without a value is not shown. */
+/** Labels and values; rows without a value are not shown. */
 export type Rows = readonly (readonly [label: string, value: string | undefined])[];
 
-/** Label and value lines with the values in one column. */
+/** Lines of labels and values, with the values aligned in one column. */
 export function aligned(rows: Rows): string {
   const shown = rows.filter(([, value]) => value !== undefined);
   const columns = Math.max(...shown.map(([label]) => label.length)) + 2;

@@ -1,6 +1,6 @@
 /**
- * How values are read from the command line and shown: sizes, counts, shares, times, and words that are near to others.
- * Units are powers of 1024 throughout.
+ * How values are read from the command line and displayed: sizes, counts, shares, times, and suggestions for misspelled
+ * words. Units are powers of 1024 throughout.
  *
  * @module
  */
@@ -12,8 +12,8 @@ const SIZE_PATTERN = /^(\d+)(?:\.(\d+))? ?(?:([KMGTPE])(?:i?B)?|B)?$/i;
 /**
  * Reads `131072`, `128K`, `128KiB`, `4M` or `1.5G` as bytes. Case does not matter; a fraction of a byte is dropped.
  *
- * @param what what the size is for, such as `--grid`; begins the error
- * @throws UsageError for junk, decimal units (`KB`), signs, fractions of bytes and sizes beyond 2^53 - 1
+ * @param what what the size is for, such as `--grid`, which begins the error message
+ * @throws UsageError for malformed input, decimal units (`KB`), signs, fractions of bytes and sizes beyond 2^53 - 1
  *
  * @example
  * ```ts
@@ -52,10 +52,10 @@ function sizeError(text: string, what: string, why: string): UsageError {
 
 export { formatSize } from "../lib/bytes/arithmetic.ts";
 
-/** A size as it is typed, exact: `128K`, `4M`, `131073`. */
+/** An exact size in the form the user may type: `128K`, `4M`, `131073`. */
 export { shortSize as sizeOption } from "../lib/bytes/arithmetic.ts";
 
-/** A time for people: `0.42 s`, `12.3 s`, `1:23`, `1:02:03`. */
+/** A duration for people: `0.42 s`, `12.3 s`, `1:23`, `1:02:03`. */
 export function formatDuration(milliseconds: number): string {
   const seconds = milliseconds / 1000;
   if (seconds < 9.995) return `${seconds.toFixed(2)} s`;
@@ -72,7 +72,7 @@ export function formatClock(seconds: number): string {
   return hours === 0 ? `${minutes}:${tail}` : `${hours}:${`${minutes}`.padStart(2, "0")}:${tail}`;
 }
 
-/** A count with its thousands set apart: `12,345`. */
+/** A count with separated thousands: `12,345`. */
 export function formatCount(count: number): string {
   return `${count}`.replace(/\B(?=(\d{3})+$)/g, ",");
 }
@@ -80,7 +80,7 @@ export function formatCount(count: number): string {
 /**
  * Reads a whole number.
  *
- * @throws UsageError when it is none or lies outside `least` to `most`
+ * @throws UsageError when it is not a whole number or lies outside `least` to `most`
  */
 export function parseCount(
   text: string,
@@ -99,7 +99,7 @@ export function parseCount(
 /**
  * Reads a share such as `5%` or `0.5%` as the number before the sign.
  *
- * @throws UsageError when it is none or lies outside 0 to 100
+ * @throws UsageError when it is not a percentage or lies outside 0 to 100
  */
 export function parsePercent(text: string, what: string): number {
   const percent = /^\d+(\.\d+)?%$/.test(text) ? Number(text.slice(0, -1)) : NaN;
@@ -108,9 +108,9 @@ export function parsePercent(text: string, what: string): number {
 }
 
 /**
- * The error of a value that is not one of the possible words.
+ * The error for a value that is not one of the allowed words.
  *
- * @param wanted the forms that are possible, as shown in the help
+ * @param wanted the allowed forms, as shown in the help
  */
 export function choiceError(
   text: string,
@@ -124,8 +124,8 @@ export function choiceError(
 const MAX_DISTANCE = 2;
 
 /**
- * The words nearest to what was typed, nearest first: those it begins, and those within two slips of the fingers (and
- * no more slips than half the word).
+ * The words nearest to what was typed, nearest first: those it is a prefix of, and those within two typing errors (and
+ * at most one error per two letters).
  *
  * @example
  * ```ts
@@ -150,7 +150,7 @@ export function nearest(typed: string, words: readonly string[]): string[] {
     .slice(0, 3);
 }
 
-/** The hint of an error about a word that does not exist; empty when nothing is near. */
+/** The hint for an unknown word; empty when no known word is close. */
 export function suggestionHint(
   typed: string,
   words: readonly string[],
@@ -167,8 +167,8 @@ export function suggestionHint(
 }
 
 /**
- * Insertions, deletions, substitutions and swaps of neighbours that lead from one word to the other (Damerau's
- * distance, no part edited twice).
+ * The number of insertions, deletions, substitutions and swaps of neighbours between two words (Damerau's distance,
+ * with no part edited twice).
  */
 export function editDistance(from: string, to: string): number {
   let beforeLast: number[] = [];

@@ -1,5 +1,5 @@
 /**
- * The version, which is kept in deno.json alone, and the runtime that this program runs on.
+ * The version, which is defined only in deno.json, and the runtime that this program runs on.
  *
  * @module
  */
@@ -8,16 +8,16 @@ import config from "../deno.json" with { type: "json" };
 
 export const VERSION: string = config.version;
 
-/** What reports say of the program that made them. */
+/** What reports say about the program that made them. */
 interface ProgramVersion {
   readonly blessfs: string;
-  /** `deno`, `bun` or `node`; a binary has its runtime in it. */
+  /** `deno`, `bun` or `node`; a binary includes its runtime. */
   readonly runtime: string;
   readonly runtimeVersion: string;
 }
 
 export function programVersion(): ProgramVersion {
-  // Deno and Bun state a version of node too, the one that they are compatible with.
+  // Deno and Bun also report the version of Node that they are compatible with.
   const { versions } = process;
   const runtime = ["deno", "bun", "node"].find((name) => versions[name] !== undefined) ?? "unknown";
   return { blessfs: VERSION, runtime, runtimeVersion: versions[runtime] ?? "unknown" };

@@ -1,5 +1,5 @@
 /**
- * Reads the options that put something on top of a source.
+ * Reads the options that add something on top of a source.
  *
  * @module
  */
@@ -13,18 +13,18 @@ import { ADDITION_NAMES } from "../table/options.ts";
 import { choiceError, parseCount } from "../values.ts";
 import { sourceDateEpoch } from "./sources.ts";
 
-/** What is put on top, and the files that it is read from. */
+/** The additions, and the files they are read from. */
 interface ParsedAdditions {
   readonly options: Pick<SourceOptions, "additions" | "timestamp" | "uidMap" | "gidMap">;
-  /** Files and directories of this machine: outputs must be others. */
+  /** Local files and directories, which must not be outputs. */
   readonly paths: readonly string[];
 }
 
 /**
- * Reads them in the order that they were given in.
+ * Reads the additions in the order given.
  *
- * @param sources what the additions are put on
- * @throws {UsageError} for one that cannot be read, and where two things would be standard input
+ * @param sources the sources the additions go on top of
+ * @throws {UsageError} for one that cannot be read, and when standard input would be used twice
  */
 export function parseAdditions(
   args: ParsedArguments,
@@ -58,7 +58,7 @@ export function parseAdditions(
   };
 }
 
-/** Reads `FROM:TO:COUNT`; whether ranges overlap is for the library to say. */
+/** Reads `FROM:TO:COUNT`; the library checks whether ranges overlap. */
 function parseIdRange(text: string, what: string): IdRange {
   const parts = text.split(":");
   if (parts.length !== 3) {
@@ -73,12 +73,13 @@ function parseIdRange(text: string, what: string): IdRange {
 }
 
 const ATTRIBUTES = ["mode", "uid", "gid"];
-/** The largest id; the one above stands for none (chown(2)). */
+/** The largest id; the next one means "no id" (chown(2)). */
 const ID_MAX = 2 ** 32 - 2;
 const FORM = "HOST:GUEST[:mode=MODE,uid=UID,gid=GID]";
 
 /**
- * Reads `HOST:GUEST[:mode=MODE,uid=UID,gid=GID]`. HOST may hold colons: GUEST begins at the last one that a slash follows.
+ * Reads `HOST:GUEST[:mode=MODE,uid=UID,gid=GID]`. HOST may contain colons: GUEST begins after the last one that is
+ * followed by a slash.
  *
  * @example
  * ```ts

@@ -1,5 +1,5 @@
 /**
- * `blessfs bless --batch FILE`: many images, each on a line of its own, with the layers that they share read once.
+ * `blessfs bless --batch FILE`: makes many images, one per line, and reads layers that they share only once.
  *
  * @module
  */
@@ -25,14 +25,14 @@ import { parseJobs, parseSourceOptions } from "./sources.ts";
 
 const LINE_BYTES_MAX = 1 << 20;
 
-/** One line that is not empty. */
+/** A line that is not empty. */
 interface Line {
-  /** From 1 on. */
+  /** Counted from 1. */
   readonly number: number;
   readonly text: string;
 }
 
-/** What a line asks for; null as far as it cannot be read. */
+/** What a line asks for; null for parts that could not be read. */
 interface Asked {
   source: string | null;
   output: string | null;
@@ -66,10 +66,10 @@ class Batch {
   readonly #args: ParsedArguments;
   readonly #io: CommandIo;
   readonly #layerCache: LayerCache;
-  /** What every line is a call of. */
+  /** The command that every line is parsed as a call of. */
   readonly #call: Command;
   readonly #names = new OutputNames();
-  /** Those that come after a line that is not done. */
+  /** Finished lines that wait for an earlier line. */
   readonly #waiting = new Map<number, { readonly line: Line; readonly outcome: Outcome }>();
   #nextIndex = 0;
   #madeCount = 0;
@@ -90,7 +90,7 @@ class Batch {
     };
   }
 
-  /** Finds out which layers are needed again. A line that cannot be read fails when its turn comes. */
+  /** Finds out which layers are needed more than once. A line that cannot be read fails when its turn comes. */
   async announce(lines: readonly Line[]): Promise<void> {
     for (const line of lines) {
       throwIfAborted(this.#io.signal);
@@ -105,7 +105,7 @@ class Batch {
         this.#layerCache.announce(image, options);
         image.close();
       } catch {
-        // Once more, and then it counts.
+        // The line is read again later, and the error is reported then.
       }
     }
   }
@@ -118,7 +118,7 @@ class Batch {
     const stop = Promise.withResolvers<{ readonly done: true; readonly value: undefined }>();
     const lane = async () => {
       for (;;) {
-        // Calls of a generator wait for each other, so lines come in their order; after a failure none is waited for.
+        // Calls of a generator queue up, so lines arrive in order; after a failure, no lane waits for more lines.
         const { value: line, done } = await Promise.race([stop.promise, lines.next()]);
         if (done) return;
         const at = index++;
@@ -159,7 +159,7 @@ class Batch {
     }
   }
 
-  /** @param asked is filled in as far as the line can be read */
+  /** @param asked is filled in as far as the line could be read */
   #argumentsOf(
     { text, number }: Line,
     asked: Asked = { source: null, output: null },
@@ -227,7 +227,7 @@ class Batch {
   }
 }
 
-/** Standard output takes the reports, and standard input may be the batch itself. */
+/** Standard output carries the reports, and standard input may carry the batch itself. */
 function checkStreams(args: ParsedArguments, what: string): void {
   const added = args.values("add")?.map((text) => text.split(":")[0]) ?? [];
   const inputs = [args.positional("SOURCE"), ...added, ...args.values("add-tar") ?? []];
@@ -238,7 +238,7 @@ function checkStreams(args: ParsedArguments, what: string): void {
   }
 }
 
-/** What is given for all lines, or has no meaning for one. */
+/** Options that apply to all lines, or that make no sense for a single one. */
 const NOT_OF_LINES: ReadonlySet<string> = new Set([
   ...COMMON_OPTIONS.map(({ name }) => name),
   "batch",

@@ -1,5 +1,5 @@
 /**
- * `blessfs bless`: one image of a source, or one a layer, in files, on standard output and in chunk stores.
+ * `blessfs bless`: one image per source or one per layer, written to files, standard output and chunk stores.
  *
  * @module
  */
@@ -49,12 +49,12 @@ import { parseHotList } from "../../lib/source/hot_list.ts";
 import type { SourceOptions } from "../../lib/source/source.ts";
 import { parseImageName } from "../../lib/source/source_name.ts";
 
-/** For an image that only goes to a chunk store. */
+/** For an image that goes only to a chunk store. */
 const NO_IMAGE = "none";
 
-/** What an image of a batch has in common with the others. */
+/** What the images of a batch share. */
 interface SharedWork extends Pick<SourceOptions, "jobs" | "layerCache"> {
-  /** Outputs of all lines. */
+  /** The outputs of all lines. */
   readonly names?: OutputNames;
   readonly line?: number;
 }
@@ -154,7 +154,9 @@ export async function makeMerged(
   };
 }
 
-/** The chunks first, then the image, and the index last: who sees it finds everything in the store. */
+/**
+ * Writes the chunks first, then the image, and the index last: whoever sees the index finds everything in the store.
+ */
 function sinkOf(
   file: ImageSink | undefined,
   chunks: OpenedChunks | undefined,
@@ -171,7 +173,7 @@ function sinkOf(
   return teeSink(chunks.sink, ...rest.filter((sink) => sink !== undefined));
 }
 
-/** The device that an image goes to; undefined for whatever else it is. */
+/** The device that an image goes to; undefined if the output is not a device. */
 function openDevice(
   image: string,
   outputs: Outputs,
@@ -190,7 +192,7 @@ function openDevice(
     );
   }
   outputs.take(image, "the image");
-  // What is written over the image that it is laid out like could not be compared with it.
+  // Overwriting the previous image would leave nothing to compare the new one with.
   const read = [...outputs.sourcePaths, ...previousPaths(args), args.value("esp") ?? ""];
   refuseSameDevice(image, read);
   const device = createDeviceSink(image, { assumeZeroed, signal: io.signal });
@@ -218,30 +220,35 @@ function openIndex(
   });
 }
 
-/** The previous image, and what becomes of its bytes. */
+/** The previous image, and whether its stale bytes are kept. */
 function parseLike(args: ParsedArguments): LikeOptions {
   return { like: args.value("like"), keepStale: args.flag("keep-stale") };
 }
 
-/** The previous image as a path of this machine; the image itself may replace it, for it is whole first. */
+/**
+ * The local path of the previous image; the new image may replace it, because it is only renamed into place when
+ * complete.
+ */
 function previousPaths(args: ParsedArguments): string[] {
   const like = args.value("like") ?? "";
   return like === "" ? [] : [parseImageName(like, existsSync).path];
 }
 
-/** An image with a hash tree has no journal unless one is asked for. */
+/** An image with a hash tree has no journal unless the user asks for one. */
 function withoutJournal(args: ParsedArguments, defaults: LayoutOptions): LayoutOptions {
   return args.value("verity") === undefined ? defaults : { ...defaults, journalBytes: 0 };
 }
 
-/** `storedBytes` is the former name of `cellBytes`; stored is now only what compression leaves, as in a probe. */
+/**
+ * `storedBytes` is the former name of `cellBytes`; "stored" now only means the size after compression, as in a probe.
+ */
 function withFormerName<T extends { readonly cellBytes: number }>(
   report: T,
 ): T & { readonly storedBytes: number } {
   return { ...report, storedBytes: report.cellBytes };
 }
 
-/** What `--size fill` stands for; undefined when the output is no device. */
+/** The size that `--size fill` stands for; undefined when the output is not a device. */
 function fillBytesOf(args: ParsedArguments, image: string): (() => number) | undefined {
   if (!isBlockDevice(image)) return undefined;
   return () =>
@@ -253,9 +260,9 @@ function fillBytesOf(args: ParsedArguments, image: string): (() => number) | und
 }
 
 interface Made {
-  /** Null when none was. */
+  /** Null when no image was made. */
   readonly image: string | null;
-  /** How the holes of the image became zeros on a device. */
+  /** How the image's holes were zeroed on a device. */
   readonly device: { readonly sizeBytes: number; readonly zeroedBy: ZeroedBy } | undefined;
   readonly chunkStore: (StoreReport & { readonly index: string | null }) | undefined;
   readonly elapsedMs: number;
@@ -321,7 +328,7 @@ function additionsText({ additions }: SourceReport): string | undefined {
   return `${formatCount(entries)} entries, ${formatSize(sizeBytes)}${left}${cells}, ${digest}`;
 }
 
-/** What was kept of the previous image, in one line. */
+/** What was kept of the previous image, as one line. */
 function likeText({ previous, afresh, staleCleared, cells, staleBytes }: LikeReport): string {
   const counts = countsText([
     [cells.kept, "cells kept"],
@@ -336,7 +343,7 @@ function likeText({ previous, afresh, staleCleared, cells, staleBytes }: LikeRep
   return `${safeLine(previous)}: ${counts}${stale}${how}`;
 }
 
-/** Digits of a diff id that tell layers apart for people. */
+/** How many hexadecimal digits of a diff id are shown. */
 const SHOWN_HEX_DIGITS = 12;
 
 export async function runLayered(args: ParsedArguments, io: CommandIo): Promise<void> {
@@ -418,7 +425,7 @@ function layerText(
   return `${hex}, ${formatSize(image.sizeBytes)}, ${formatCount(image.files)} files, ${how}`;
 }
 
-/** In place of a list: what the entry point reads. A list of that name is written ./entrypoint. */
+/** Names the files the entry point reads, instead of a list. To use a list with this name, write ./entrypoint. */
 const ENTRYPOINT = "entrypoint";
 
 function parseHot(args: ParsedArguments): HotOptions {
@@ -444,7 +451,7 @@ function hotFiles(named: string): HotFiles {
   }
 }
 
-/** Where `--prefetch` goes; undefined without it. Checked before anything is made. */
+/** The sink of `--prefetch`; undefined without it. Checked before any image is made. */
 function prefetchSink(args: ParsedArguments, outputs: Outputs): ImageSink | undefined {
   const path = args.value("prefetch");
   if (path === undefined) return undefined;
@@ -454,7 +461,7 @@ function prefetchSink(args: ParsedArguments, outputs: Outputs): ImageSink | unde
   });
 }
 
-/** Writes what a store or a server needs to have the cells ready. */
+/** Writes what a store or a server needs to prefetch the cells. */
 async function writePrefetch(sink: ImageSink, report: BlessReport): Promise<void> {
   const { uuid, grid, prefetch } = report;
   const none = { offset: 0, length: 0, digest: null, cells: [] };

@@ -1,5 +1,5 @@
 /**
- * `blessfs checksum`: metadata checksums switched in place.
+ * `blessfs checksum`: switches metadata checksums on or off in place.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * `blessfs chunk`, and what `bless` has in common with it: stores that chunks go to, and what is reported of them.
+ * `blessfs chunk`, and what `bless` shares with it: opening stores for chunks, and reporting on them.
  *
  * @module
  */
@@ -32,10 +32,10 @@ import {
 import { exactSize, Outputs, refuseInsideSource, refuseTerminal, stdoutSink } from "./outputs.ts";
 import { certificateFiles } from "./sources.ts";
 
-/** Of the sizes that docs/DEDUP.md compares, the one that stores least. */
+/** Of the sizes compared in docs/DEDUP.md, the one that needs the least storage. */
 const FASTCDC_AVERAGE_BYTES = 128 * 1024;
 
-/** A store that was opened, and how it is used. */
+/** An open store and how it is used. */
 interface OpenedUploader {
   readonly uploader: ChunkUploader;
   /** Safe to print. */
@@ -44,21 +44,21 @@ interface OpenedUploader {
   readonly dryRun: boolean;
   /** Undefined for chunks of one size. */
   readonly chunker: ChunkerParameters | undefined;
-  /** Lets others prune the store again. To be called when all indexes have been written, and after failures. */
+  /** Allows others to prune the store again. Call it when all indexes have been written, and after failures. */
   close(): Promise<void>;
 }
 
-/** What the commands differ in. */
+/** What differs between the commands. */
 interface UploaderContext {
-  /** Options that mean something only with a store, beside those of every command that has one. */
+  /** Options that need a store, in addition to those of every command with a store. */
   readonly others?: readonly string[];
   readonly source?: string;
 }
 
 /**
- * Opens the store that the arguments name; undefined when they name none.
+ * Opens the store that the arguments name; undefined if they do not name one.
  *
- * @throws {UsageError} for an option that wants a store and has none, and for a store inside of the source
+ * @throws {UsageError} for an option that needs a store when none is given, and for a store inside the source
  */
 export async function openUploader(
   args: ParsedArguments,
@@ -101,13 +101,13 @@ export async function openUploader(
   };
 }
 
-/** A store, and the sink that cuts one image for it. */
+/** A store, and the sink that cuts one image into chunks for it. */
 export interface OpenedChunks extends Pick<OpenedUploader, "dryRun" | "close"> {
   readonly sink: ChunkSink;
   report(): StoreReport;
 }
 
-/** Opens the store that the arguments name, for one image that is cut at the grid or as they say. */
+/** Opens the store that the arguments name, for one image that is cut at the grid or by the chosen chunker. */
 export async function openChunks(
   args: ParsedArguments,
   io: CommandIo,
@@ -153,14 +153,14 @@ export function indexSink(
   return outputs.file(path, "its index", otherPaths);
 }
 
-/** What is said of a store as JSON, beside the counts. */
+/** The JSON description of a store, in addition to the counts. */
 export interface StoreReport extends ChunkCounts {
   readonly store: string;
   readonly dryRun: boolean;
   readonly digest: ChunkDigest;
   /** `fixed`, or `fastcdc:AVG:MIN:MAX` in bytes. */
   readonly chunker: string;
-  /** Of each chunk, or of the largest that there may be. */
+  /** The size of each chunk, or the maximum for variable ones. */
   readonly chunkBytes: number;
 }
 
@@ -192,7 +192,7 @@ export function storeRows(report: StoreReport): Rows {
   ];
 }
 
-/** The file that standard input comes from, where it comes from one. */
+/** Where standard input can be opened as a file. */
 const STDIN_PATH = "/dev/stdin";
 
 export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
@@ -227,7 +227,7 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   ], [index]);
 }
 
-/** Reads the image; whatever goes wrong, the sink is aborted. */
+/** Reads the image; on any failure, the sink is aborted. */
 async function readInto(
   image: string,
   sink: ImageSink,
@@ -245,7 +245,7 @@ async function readInto(
   }
 }
 
-/** Runtimes open something empty where standard input is closed. */
+/** Runtimes present a closed standard input as an empty stream. */
 async function* notEmpty(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   let sizeBytes = 0;
   for await (const piece of stream) {

@@ -1,5 +1,5 @@
 /**
- * What bless puts around an image, as the command line says it: a hash tree, a disk, the footer of a VHD.
+ * What bless puts around an image, as chosen on the command line: a hash tree, a disk, a VHD footer.
  *
  * @module
  */
@@ -21,26 +21,26 @@ import { formatCount, formatSize } from "../values.ts";
 import type { Outputs } from "./outputs.ts";
 import { readSalt } from "./verity.ts";
 
-/** The largest signature is read whole; what is larger is none. */
+/** A signature is read whole, up to this size; anything larger is not a valid signature. */
 const SIGNATURE_BYTES_MAX = 8 << 20;
 
-/** The place of a hash tree that is in a file named after its image. */
+/** Puts the hash tree in a file named after its image. */
 const BESIDE = "beside";
 
-/** An envelope, and the files that it needs. */
+/** An envelope, and the files it needs. */
 interface OpenedEnvelope {
-  /** Undefined when nothing is around the image. */
+  /** Undefined when nothing surrounds the image. */
   readonly envelope: EnvelopeOptions | undefined;
-  /** Writes what can only be written when the image is there. */
+  /** Writes what can only be written once the image exists. */
   finish(report: EnvelopeReport): Promise<void>;
   close(): void;
 }
 
 /**
- * Opens what the arguments name.
+ * Opens the envelope that the arguments describe.
  *
- * @param image undefined for one that has no file of its own
- * @throws {UsageError} for options that mean nothing without others
+ * @param image undefined for an image without a file of its own
+ * @throws {UsageError} for options that need another option
  */
 export function openEnvelope(
   args: ParsedArguments,
@@ -71,7 +71,7 @@ export function openEnvelope(
   }
 }
 
-/** The envelope of layers; the library names their files. */
+/** The envelope of layered images; the library names their files. */
 export function layeredEnvelope(args: ParsedArguments): EnvelopeOptions | undefined {
   refuseWithout(args, "verity", ["verity-salt", "roothash"]);
   const place = args.value("verity");
@@ -89,7 +89,7 @@ function envelopeOf(
   return verity === undefined && disk === undefined && !vhd ? undefined : { verity, disk, vhd };
 }
 
-/** Writes `FILE.roothash` beside an image that is there, in place of one that may be. */
+/** Writes `FILE.roothash` beside an existing image, replacing any earlier one. */
 export async function writeRootHashBeside(
   path: string,
   verity: VerityReport,
@@ -128,7 +128,7 @@ function verityOf(
   return { ...salt, hashSink: fileUnlessDry(file, "its hash tree", args, outputs) };
 }
 
-/** Checks a name, but makes no file with `--dry-run`. */
+/** Checks a name, but creates no file with `--dry-run`. */
 function fileUnlessDry(
   path: string,
   what: string,
@@ -168,12 +168,12 @@ function rootHashFile(
   });
 }
 
-/** No line end, as veritysetup writes it. */
+/** Written without a newline, as veritysetup does. */
 async function writeRootHash(sink: ImageSink, { rootHash }: VerityReport): Promise<void> {
   await writeWhole(sink, new TextEncoder().encode(rootHash));
 }
 
-/** Every FAT file system ends its first sector so. */
+/** The first sector of every FAT file system ends with these two bytes. */
 function openEsp(path: string): RandomReader {
   const reader = openFileReader(path, { what: "an EFI system partition" });
   const sector = new Uint8Array(512);

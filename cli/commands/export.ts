@@ -1,5 +1,5 @@
 /**
- * `blessfs export` and `blessfs diff`: tars of what sources show, and of what they differ in.
+ * `blessfs export` and `blessfs diff`: tars of what sources contain, and of how they differ.
  *
  * @module
  */
@@ -83,7 +83,7 @@ function diffRows(report: DiffReport, layer: string | undefined): Rows {
   ];
 }
 
-/** What a tar has in it, in one line. */
+/** The contents of a tar, as one line. */
 export function contentText(counts: TarCounts): string {
   const text = countsText([
     [counts.files, "files"],

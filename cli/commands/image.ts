@@ -1,5 +1,5 @@
 /**
- * The operands `IMAGE` and `PATH` of the commands that look into an image.
+ * The operands `IMAGE` and `PATH` of the commands that read an image.
  *
  * @module
  */
@@ -17,7 +17,7 @@ import { Warnings } from "../../lib/warnings.ts";
 import type { CommandIo, ParsedArguments } from "../command.ts";
 import { EXIT, safeLine } from "../errors.ts";
 
-/** Reads REPLAY_OPTIONS, and adds what the run gives. */
+/** Reads REPLAY_OPTIONS, and adds the run's signal and progress. */
 export function parseImageAccess(args: ParsedArguments, io: CommandIo): ResolvedOptions {
   return {
     replay: args.flag("replay"),
@@ -28,7 +28,7 @@ export function parseImageAccess(args: ParsedArguments, io: CommandIo): Resolved
   };
 }
 
-/** Opens an image, works on it, and closes it whatever happens. Faults in it are thrown with its name. */
+/** Opens an image, works on it, and always closes it. Errors about the image carry its name. */
 export async function withImage<T>(
   path: string,
   access: ResolvedOptions,
@@ -40,7 +40,7 @@ export async function withImage<T>(
   });
 }
 
-/** The same for work that opens the image itself. It gets a report where the journal had to be replayed. */
+/** Like `withImage`, for work that opens the image itself. It receives a report if the journal had to be replayed. */
 export async function withImageReader<T>(
   path: string,
   access: ResolvedOptions,
@@ -56,13 +56,13 @@ export async function withImageReader<T>(
   }
 }
 
-/** The number in `<N>`, which names an inode as debugfs does; undefined for a path. */
+/** The number in `<N>`, which is how debugfs names an inode; undefined for a path. */
 export function inodeNumberOf(operand: string): number | undefined {
   const match = /^<(\d{1,10})>$/.exec(operand);
   return match === null ? undefined : Number(match[1]);
 }
 
-/** What an operand `PATH` names: an inode in angle brackets, or a path in the image. */
+/** Finds the inode that the operand `PATH` names: a number in angle brackets, or a path in the image. */
 export function findOperand(
   image: Ext4Image,
   operand: string,
@@ -74,10 +74,10 @@ export function findOperand(
   return { inode: image.inode(inodeNumber), path };
 }
 
-/** What cannot be read and is left out under --keep-going. */
+/** What could not be read and was left out under --keep-going. */
 export class LeftOut {
   readonly entries: { readonly path: string; readonly why: string }[] = [];
-  /** Called for each; undefined when the first fault is an error. */
+  /** Called for each fault; undefined when the first fault is an error. */
   readonly onFault: ((path: ByteString, error: InputError) => void) | undefined;
 
   constructor(args: ParsedArguments) {
@@ -87,12 +87,12 @@ export class LeftOut {
     };
   }
 
-  /** What the JSON document says of it: nothing without --keep-going. */
+  /** What the JSON document says about it: nothing without --keep-going. */
   get document(): { readonly leftOut?: LeftOut["entries"] } {
     return this.onFault === undefined ? {} : { leftOut: this.entries };
   }
 
-  /** Lists what was left out; the answer is the exit code. */
+  /** Lists what was left out and returns the exit code. */
   finish(io: CommandIo): 1 | void {
     if (this.entries.length === 0) return;
     for (const { path, why } of this.entries) {

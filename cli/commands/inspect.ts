@@ -40,7 +40,7 @@ import { formatSize, parseCount } from "../values.ts";
 import { inodeNumberOf, parseImageAccess, withImageReader } from "./image.ts";
 import { modeText, shownBytes, timeText } from "./ls.ts";
 
-/** More groups than these (8 TiB) are not put into one JSON document. */
+/** More groups than this (8 TiB) are not put into one JSON document. */
 const JSON_GROUPS_MAX = 65_536;
 const YIELD_AFTER_GROUPS = 256;
 
@@ -64,7 +64,7 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   });
 }
 
-/** Whether the operand names any source but an ext4 image. */
+/** Whether the operand names a source other than an ext4 image. */
 async function isSource(operand: string, io: CommandIo): Promise<boolean> {
   if (operand === "-") return false;
   const name = parseSourceName(operand, existsSync);
@@ -138,7 +138,7 @@ function imageJson(inspection: ImageInspection): Record<string, unknown> {
   };
 }
 
-/** One group; a checksum that the file system does not have is null. */
+/** One group; checksums that the file system does not have are null. */
 function groupJson(group: GroupInspection): Record<string, unknown> {
   const { checksum, blockBitmap, inodeBitmap, flagNames, ...rest } = group;
   const { blockBitmapChecksum: _block, inodeBitmapChecksum: _inode, ...numbers } = rest;
@@ -151,7 +151,7 @@ function groupJson(group: GroupInspection): Record<string, unknown> {
   };
 }
 
-/** Every field by its name, bytes as a UUID, as text or in hex. */
+/** Every field by name; bytes as a UUID, text or hex. */
 function superblockJson(superblock: Superblock): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(superblock).map(([name, value]) => [
@@ -185,7 +185,7 @@ const FLAG_NAMES: readonly (readonly [number, string])[] = [
 ];
 const OS_NAMES: readonly string[] = ["Linux", "Hurd", "Masix", "FreeBSD", "Lites"];
 
-/** Everything but the groups. An empty text is shown as `none`. */
+/** Everything but the groups. Empty text is shown as `none`. */
 function imageText(inspection: ImageInspection, style: Style): string {
   const { superblock, faults } = inspection;
   const rows: Rows = [
@@ -232,7 +232,7 @@ function groupText(
   ].join("\n");
 }
 
-/** A stored checksum, and the one that it should be where that is another. */
+/** A stored checksum, and the expected one if it differs. */
 function checksumText(
   pair: ChecksumPair | undefined,
   digits: number,
@@ -322,7 +322,7 @@ function stateRows(superblock: Superblock): Rows {
   ];
 }
 
-/** Fields that are zero nearly everywhere are shown where they are not. */
+/** Fields that are nearly always zero are shown only when they are not. */
 function rareRows(superblock: Superblock): Rows {
   const rare: readonly (readonly [string, number])[] = [
     ["journal inode", superblock.journalInode],
@@ -377,7 +377,7 @@ function hex(value: number): string {
 }
 
 const TIMES = ["atime", "ctime", "mtime", "crtime"] as const;
-/** Longer values are cut in text; JSON has them whole. */
+/** Longer values are cut in text; JSON contains them whole. */
 const SHOWN_VALUE_BYTES = 64;
 
 function inodeJson(
@@ -478,7 +478,7 @@ function xattrText(xattrs: readonly StoredXattr[]): string {
   return `attributes:\n${lines.join("\n")}\n`;
 }
 
-/** The whole name, or its two parts where no prefix has that number. */
+/** The whole name, or its two parts if the prefix number is unknown. */
 function nameOf(xattr: Pick<StoredXattr, "nameIndex" | "suffix">): ByteString {
   return joinXattrName(xattr.nameIndex, xattr.suffix) ?? `${xattr.nameIndex}:${xattr.suffix}`;
 }

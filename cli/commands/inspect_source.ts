@@ -1,5 +1,5 @@
 /**
- * `blessfs inspect SOURCE`: what an image in a layout, an archive or a registry is, without reading its layers.
+ * `blessfs inspect SOURCE`: describes an image in a layout, an archive or a registry without reading its layers.
  *
  * @module
  */
@@ -29,7 +29,7 @@ export async function runSource(args: ParsedArguments, io: CommandIo): Promise<v
   else await io.stdout.write(inspectionText(inspection));
 }
 
-/** What only an ext4 image has a use for. */
+/** Refuses options that only apply to an ext4 image. */
 function refuseImageOptions(args: ParsedArguments): void {
   const details = { hint: "name an ext4 image as ext4:FILE" };
   if (args.positionals("PATH").length > 0) {
@@ -64,7 +64,7 @@ function inspectionText(inspection: SourceInspection): string {
   return aligned(rows);
 }
 
-/** `WorkingDir` as `working dir`. */
+/** Turns `WorkingDir` into `working dir`. */
 function rowName(name: string): string {
   return name.replace(/(?<=[a-z])[A-Z]/g, (letter) => ` ${letter}`).toLowerCase();
 }

@@ -1,5 +1,5 @@
 /**
- * `blessfs ls` and `blessfs cat`: names and files of an image.
+ * `blessfs ls` and `blessfs cat`: list and print the files of an image.
  *
  * @module
  */
@@ -110,7 +110,7 @@ const TYPE_LETTERS: Readonly<Record<ImageInode["kind"], string>> = {
   socket: "s",
 };
 
-/** A name of the listing as JSON has it. */
+/** A listed entry as JSON. */
 function listedEntry(image: Ext4Image, { path, inode }: FoundInode) {
   const { mode, linkCount, uid, gid, sizeBytes, mtime } = inode.record;
   return {
@@ -129,7 +129,7 @@ function listedEntry(image: Ext4Image, { path, inode }: FoundInode) {
   };
 }
 
-/** A name, or with `isWhole` its path, safe for a terminal. */
+/** A name, or its path when `isWhole` is set, made safe for a terminal. */
 function shortName({ path }: FoundInode, isWhole: boolean): string {
   if (path === "") return "/";
   return displayName(isWhole ? path : path.slice(path.lastIndexOf("/") + 1));
@@ -153,7 +153,7 @@ function longLine(image: Ext4Image, found: FoundInode, isWhole: boolean): string
   return `${columns.join(" ")}\n`;
 }
 
-/** Type and permissions as ls(1) shows them. */
+/** Type and permissions in the format of ls(1). */
 export function modeText(inode: Pick<ImageInode, "kind" | "record">): string {
   const { mode } = inode.record;
   const triple = (shift: number, special: number, letters: string): string => {
@@ -183,7 +183,7 @@ function deviceText(inode: ImageInode): string {
   return `${deviceMajor}, ${deviceMinor}`;
 }
 
-/** Bytes as text under a name, and in Base64 too when they are not UTF-8. */
+/** Bytes as text under a name, and also as Base64 when they are not UTF-8. */
 export function shownBytes<N extends string>(
   name: N,
   bytes: ByteString,

@@ -1,5 +1,5 @@
 /**
- * Where commands write to, and how they show what they wrote.
+ * Where commands write their output, and how they describe it.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import type { CommandIo, ParsedArguments } from "../command.ts";
 import { ClosedPipeError, safeLine } from "../errors.ts";
 import { formatCount, formatSize } from "../values.ts";
 
-/** Standard output for what is made, which `what` names. A reader that leaves before it is whole is a failure. */
+/** A sink that writes to standard output; `what` names the output. It is an error if the reader closes it early. */
 export function stdoutSink(what: string, io: CommandIo): ImageSink {
   if (!io.json) {
     return createStdoutSink(async (bytes) => {
@@ -33,11 +33,11 @@ export function stdoutSink(what: string, io: CommandIo): ImageSink {
   });
 }
 
-/** Outputs by their real paths: no two may be one file, neither in one call nor in two lines of a batch. */
+/** Outputs by their real paths: no file may be written twice, neither by one call nor by two lines of a batch. */
 export class OutputNames {
   readonly #named = new Map<string, { readonly what: string; readonly line: number | undefined }>();
 
-  /** @throws {UsageError} for a path that is taken */
+  /** @throws {UsageError} for a path that is already taken */
   take(path: string, what: string, line?: number): void {
     const real = realPathOf(path);
     const other = this.#named.get(real);
@@ -55,14 +55,14 @@ export class OutputNames {
   }
 }
 
-/** What a call reads, which none of its outputs may be or lie in. */
+/** A call's inputs; no output may be one of them or lie inside one. */
 interface CallInputs {
   readonly sources: readonly string[];
   /** Files and directories that are added. */
   readonly added?: readonly string[];
 }
 
-/** The outputs of one call. They are checked before the work begins, and get their names when they are whole. */
+/** The outputs of one call. They are checked before the work begins, and get their names when they are complete. */
 export class Outputs {
   readonly sourcePaths: readonly string[];
   readonly #args: ParsedArguments;
@@ -71,7 +71,7 @@ export class Outputs {
   readonly #names: OutputNames;
   readonly #line: number | undefined;
 
-  /** @param names those of all lines of a batch, of which this is one */
+  /** @param names those of all lines, for a line of a batch */
   constructor(
     args: ParsedArguments,
     io: CommandIo,
@@ -89,8 +89,8 @@ export class Outputs {
   /**
    * Takes a name.
    *
-   * @param what it is for, for the error
-   * @throws {UsageError} when another output has it, or it lies inside of what is read
+   * @param what what the output is, for the error
+   * @throws {UsageError} when another output has this name, or it lies inside an input
    */
   take(path: string, what: string): void {
     this.#names.take(path, what, this.#line);
@@ -100,7 +100,7 @@ export class Outputs {
   /**
    * The sink of a file.
    *
-   * @param otherPaths what it must not be, either
+   * @param otherPaths more paths it must not be
    */
   file(path: string, what: string, otherPaths: readonly string[] = []): ImageSink {
     this.#names.take(path, what, this.#line);
@@ -126,7 +126,7 @@ export class Outputs {
     });
   }
 
-  /** The sink of `--config`; undefined where none is asked for, or nothing is to be written. */
+  /** The sink of `--config`; undefined if not requested, or with `--dry-run`. */
   config(otherPaths: readonly string[] = []): ImageSink | undefined {
     const config = this.#args.value("config");
     if (config === undefined || this.#args.flag("dry-run")) return undefined;
@@ -136,13 +136,13 @@ export class Outputs {
   }
 }
 
-/** Refuses to wait for a person who types an image. */
+/** Refuses to read an image from a terminal. */
 export function refuseTerminal(operand: string, io: CommandIo, hint?: string): void {
   if (!io.stdin.isTerminal) return;
   throw new UsageError(operand, "`-` is standard input, and that is a terminal", { hint });
 }
 
-/** The paths of this machine that sources name. */
+/** The local paths that sources name. */
 export function localPaths(sources: readonly string[]): string[] {
   return sources.flatMap((source) => {
     const name = parseSourceName(source, existsSync);
@@ -150,7 +150,7 @@ export function localPaths(sources: readonly string[]): string[] {
   });
 }
 
-/** Refuses a device that is written and read: a source under another name is still itself. */
+/** Refuses a device that is both read and written, even if a source names it differently. */
 export function refuseSameDevice(device: string, sourcePaths: readonly string[]): void {
   const { rdev } = statSync(device);
   for (const path of sourcePaths) {
@@ -161,17 +161,18 @@ export function refuseSameDevice(device: string, sourcePaths: readonly string[])
 }
 
 /**
- * Refuses an output inside the directory tree that is its source: it would be a part of itself, now or the next time.
+ * Refuses an output inside the directory tree that is its source: it would become part of its own input, now or next
+ * time.
  *
- * @param output a file or a directory, there or not
- * @throws {UsageError} when it lies there
+ * @param output a file or a directory, which may not exist yet
+ * @throws {UsageError} when it lies inside
  */
 export function refuseInsideSource(output: string, source: string): void {
   const tree = treeOf(source);
   if (tree !== undefined) refuseInsideTree(output, tree);
 }
 
-/** Refuses an output inside a directory that is read. */
+/** Refuses an output inside an input directory. */
 function refuseInsideTree(output: string, tree: string): void {
   if (!existsSync(tree) || !statSync(tree).isDirectory()) return;
   const root = realpathSync.native(tree);
@@ -182,7 +183,7 @@ function refuseInsideTree(output: string, tree: string): void {
   });
 }
 
-/** The directory that a source is the tree of; undefined for every other source. */
+/** The directory that a source reads as a tree; undefined for every other source. */
 function treeOf(source: string): string | undefined {
   const name = parseSourceName(source, existsSync);
   if (name.kind !== "rootfs" && name.kind !== "path") return undefined;
@@ -191,13 +192,13 @@ function treeOf(source: string): string | undefined {
   return name.kind === "rootfs" || isTreeDirectory(path) ? path : undefined;
 }
 
-/** Counts in words, those of nothing left out: `12 files, 3 directories`. */
+/** Counts in words, without the zero ones: `12 files, 3 directories`. */
 export function countsText(counts: readonly (readonly [count: number, name: string])[]): string {
   return counts.filter(([count]) => count > 0)
     .map(([count, name]) => `${formatCount(count)} ${name}`).join(", ");
 }
 
-/** A size rounded, and exact: `1.5 MiB (1,572,864 bytes)`. */
+/** A size, rounded and exact: `1.5 MiB (1,572,864 bytes)`. */
 export function exactSize(sizeBytes: number): string {
   return `${formatSize(sizeBytes)} (${formatCount(sizeBytes)} bytes)`;
 }

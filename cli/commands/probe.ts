@@ -1,5 +1,5 @@
 /**
- * `blessfs probe`: what fixed-grid dedup saves across images; and `blessfs map`: how they lie on a grid.
+ * `blessfs probe` measures what fixed-grid dedup saves across images; `blessfs map` shows how they lie on a grid.
  *
  * @module
  */
@@ -55,14 +55,14 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 |
   return failedGates(report, gates, io);
 }
 
-/** What fails the run: less shared, or more added by the last image, than this. */
+/** Thresholds that fail the run: less sharing, or more new bytes in the last image. */
 interface Gates {
   readonly minDedup: number | undefined;
   readonly maxNewBytes: number | undefined;
   readonly maxNewShare: number | undefined;
 }
 
-/** Undefined without gates. */
+/** The exit code of the gates; undefined without gates. */
 function failedGates(report: ProbeReport, gates: Gates, io: CommandIo): 0 | 1 | undefined {
   const { minDedup, maxNewBytes, maxNewShare } = gates;
   if (minDedup === undefined && maxNewBytes === undefined && maxNewShare === undefined) return;
@@ -126,13 +126,13 @@ function outputFormat(args: ParsedArguments, io: CommandIo): string {
 
 const THRESHOLD_VARIABLE = "DEDUP_ALIGN_THRESHOLD";
 
-/** What is measured and how, but for the sources. */
+/** What to measure and how, without the sources. */
 export type Measure = Omit<
   ResolvedProbeOptions,
   keyof ResolvedOptions | "sources" | "fingerprints" | "timestamp"
 >;
 
-/** Reads what is measured. Throws a UsageError for a value that cannot be read. */
+/** Reads what to measure. Throws a UsageError for an invalid value. */
 function parseMeasure(
   args: ParsedArguments,
   env: Readonly<Record<string, string | undefined>>,
@@ -150,14 +150,14 @@ function parseMeasure(
     veritySalt: parseTree(args),
     selfShift: args.flag("self-shift"),
     pairwise: args.flag("pairwise") || hasPage,
-    // A page for others says where the layout loses, where that can be known.
+    // A page for others shows where the layout loses bytes, if that can be determined.
     explain: args.flag("explain") || hasPage && !args.flag("as-is"),
     like: args.value("like") === undefined ? undefined : "previous",
     row: args.value("row"),
   };
 }
 
-/** A random salt is another one for each tree, as for each run of bless. */
+/** A random salt differs for each tree, as it does for each run of bless. */
 function parseTree(args: ParsedArguments): (() => Uint8Array) | undefined {
   const salt = args.value("verity-salt");
   if (args.value("verity") !== undefined) {
@@ -170,7 +170,7 @@ function parseTree(args: ParsedArguments): (() => Uint8Array) | undefined {
   });
 }
 
-/** What files that are cut as they are have no use for. */
+/** Options that have no effect on files cut as they are. */
 const BLESS_OPTIONS = [
   "verity",
   "verity-salt",
@@ -188,7 +188,7 @@ const BLESS_OPTIONS = [
   "ignore-diffid",
   ...ADDITION_OPTIONS.map(({ name }) => name),
 ];
-/** What is chosen when fingerprints are written. */
+/** Options that are fixed once fingerprints are written. */
 const MEASURE_OPTIONS = [
   "grid",
   "cdc",
@@ -201,14 +201,14 @@ const MEASURE_OPTIONS = [
   "like",
 ];
 
-/** Throws a UsageError for what `--from` cannot choose any more. */
+/** Throws a UsageError for options that have no effect with `--from`. */
 function refuseMeasure(args: ParsedArguments): void {
   const name = args.firstGiven([...MEASURE_OPTIONS, ...BLESS_OPTIONS]);
   if (name === undefined) return;
   throw new UsageError(`--${name}`, "is chosen when fingerprints are written, not with --from");
 }
 
-/** Throws a UsageError for what files that are cut as they are have no use for. */
+/** Throws a UsageError for options that have no effect on files cut as they are. */
 function refuseLayout(args: ParsedArguments): void {
   const name = args.firstGiven(BLESS_OPTIONS);
   if (name === undefined) return;
@@ -217,7 +217,7 @@ function refuseLayout(args: ParsedArguments): void {
   });
 }
 
-/** Reads a share such as 40% or 0.4 as a part of 1. */
+/** Reads a share such as 40% or 0.4 as a fraction. */
 function parseShare(text: string, what: string): number {
   if (text.endsWith("%")) return parsePercent(text, what) / 100;
   const share = /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN;
@@ -257,7 +257,10 @@ function parseCompression(text: string, what: string): ResolvedProbeOptions["com
 
 const FILES = ["plot", "report", "fingerprints"] as const;
 
-/** Files that get their names when they are whole. Opened first, so that one in the way is reported before the work. */
+/**
+ * Files that get their names when they are complete. They are opened first, so that an existing file is reported before
+ * the work.
+ */
 function openFiles(
   args: ParsedArguments,
   io: CommandIo,
@@ -282,7 +285,7 @@ async function writeText(sink: ImageSink, text: string): Promise<void> {
   await writeWhole(sink, new TextEncoder().encode(text));
 }
 
-/** A picture is an SVG; a name that promises something else is refused. */
+/** Charts are SVG; a name that ends like another image format is refused. */
 function refusePixels(path: string | undefined): void {
   const ending = /\.(png|jpe?g|gif|webp|pdf|bmp|tiff?)$/i.exec(path ?? "")?.[0];
   if (ending === undefined) return;

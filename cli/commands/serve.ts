@@ -35,7 +35,7 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     let signals = 0;
     const onSignal = () => {
-      // The first one drains, the second one does not wait.
+      // The first signal drains the server; the second stops it at once.
       const ending = signals++ === 0 ? server.drain() : server.stop();
       ending.then(resolve, reject);
     };
@@ -92,7 +92,7 @@ function absolute(path: string | undefined, cwd: string): string | undefined {
   return path === undefined ? undefined : resolve(cwd, path);
 }
 
-/** Jobs run in processes with the same working directory, but a path is easier to find when it is whole. */
+/** Jobs run in processes with the same working directory, but an absolute path is easier to find. */
 function storeOf(args: ParsedArguments, io: CommandIo, isShared: boolean): string | undefined {
   const store = args.value("store");
   if (store === undefined) {
@@ -103,7 +103,7 @@ function storeOf(args: ParsedArguments, io: CommandIo, isShared: boolean): strin
   }
   if (/^[a-z0-9+]+:\/\//.test(store)) return store;
   const path = resolve(io.cwd, store);
-  // A job would say so much later.
+  // Otherwise only a job would report this, much later.
   if (existsSync(path)) return path;
   throw new UsageError("--store", `${path}: there is no such directory`, {
     hint: "make it first: `mkdir`",
@@ -163,8 +163,7 @@ function readTokens(path: string | undefined): readonly string[] {
 }
 
 /**
- * The options of `bless` that clients may set, as its own table has them. Where the two modes differ, the row of
- * `bless layered` holds.
+ * The options of `bless` that clients may set, taken from its table. Where the two modes differ, `bless layered` wins.
  */
 export function optionRules(): OptionRule[] {
   const specs = new Map(

@@ -1,5 +1,5 @@
 /**
- * Reads the options that say how sources are read and how images are laid out.
+ * Reads the options that control how sources are read and images are laid out.
  *
  * @module
  */
@@ -27,8 +27,8 @@ type Packing = LayoutOptions["packing"];
 /**
  * Reads the layout options.
  *
- * @param fillBytes what `--size fill` stands for; without it, that is refused
- * @throws UsageError for a value that cannot be read; whether it makes sense is for the library to say
+ * @param fillBytes the size that `--size fill` stands for; without it, `fill` is refused
+ * @throws UsageError for a malformed value; the library checks whether it makes sense
  */
 export function parseLayout(
   args: ParsedArguments,
@@ -56,10 +56,10 @@ export function parseLayout(
 }
 
 /**
- * Reads the options of reading sources, as far as the command has them, and adds what the run gives.
+ * Reads the source options that the command has, and adds the run's signal and progress.
  *
- * @param store where chunks go, if they go anywhere
- * @throws UsageError for an option that none of the sources has a use for, too
+ * @param store where chunks go, if anywhere
+ * @throws UsageError for an invalid value, and for an option that applies to none of the sources
  */
 export function parseSourceOptions(
   args: ParsedArguments,
@@ -93,7 +93,7 @@ export function parseSourceOptions(
   };
 }
 
-/** Reads how many layers are read, or images of a batch made, at the same time. */
+/** Reads how many layers to read, or images of a batch to make, at the same time. */
 export function parseJobs(text: string, what: string): number {
   return parseCount(text, what, 1, 256);
 }
@@ -106,7 +106,7 @@ export function certificateFiles(args: ParsedArguments): CertificateFiles {
   };
 }
 
-/** SOURCE_DATE_EPOCH in seconds: the time of what has none of its own. 0 when it is not set, or empty. */
+/** SOURCE_DATE_EPOCH in seconds: the time for everything that has none of its own. 0 when it is unset or empty. */
 export function sourceDateEpoch({ env }: Pick<CommandIo, "env">): number {
   const text = env["SOURCE_DATE_EPOCH"];
   return text === undefined || text === "" ? 0 : parseCount(text, "SOURCE_DATE_EPOCH", 0);
@@ -159,7 +159,7 @@ function parseReserved(text: string, what: string): LayoutOptions["reservedBlock
 /**
  * Reads the values of `--limit`.
  *
- * @throws UsageError for an unknown name, one that is given twice, and a value that cannot be read
+ * @throws UsageError for an unknown or repeated name, and for an invalid value
  */
 export function parseLimits(
   texts: readonly string[],
@@ -187,14 +187,14 @@ export function parseLimits(
   return values.size === 0 ? {} : limitOptions(values);
 }
 
-/** Trees: what is written otherwise may turn out to be an image that states its platform. */
+/** Sources known to be plain trees; any other may turn out to be an image with a platform. */
 const KINDS_WITHOUT_PLATFORM: ReadonlySet<SourceName["kind"]> = new Set(["tar", "rootfs", "ext4"]);
 
 /**
- * Refuses `--platform` for trees that were named as such, and the options of registries without a registry: whoever gives
- * them believes that they do something.
+ * Refuses `--platform` for sources named as trees, and registry options without a registry, because users who give them
+ * expect an effect.
  *
- * @throws {UsageError} for an invalid source, too
+ * @throws {UsageError} for these, and for an invalid source
  */
 export function refuseUnusedOptions(
   args: ParsedArguments,

@@ -17,7 +17,7 @@ import { parseImageAccess, withImageReader } from "./image.ts";
 
 const NO_STYLE = styleOf(false);
 
-/** An image of which nothing can be said. */
+/** An image that could not be checked. */
 interface Failure {
   readonly image: string;
   readonly error: unknown;
@@ -26,9 +26,9 @@ interface Failure {
 interface Verified {
   readonly image: string;
   readonly report: VerifyReport;
-  /** What was done before, when its journal had to be replayed. */
+  /** The replay that preceded the check, if the journal had to be replayed. */
   readonly replay: RecoveryReport | undefined;
-  /** Of the hash tree; undefined when no root hash was given. */
+  /** The check of the hash tree; undefined when no root hash was given. */
   readonly verity?: VerityCheck | undefined;
 }
 
@@ -48,7 +48,7 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 |
     !(isStrict && (found.report.noteCount > 0 || found.report.warnings.length > 0));
   const access = parseImageAccess(args, io);
   const isProved = args.value("root-hash") !== undefined;
-  // Most images have no hash tree, and need none of this code.
+  // Most images have no hash tree and do not need this code.
   const verityCommand = isProved ? await import("./verity.ts") : undefined;
   const images = args.positionals("IMAGE");
   checkVerityArguments(args, images);
@@ -66,7 +66,7 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 |
         : { image, replay: undefined, ...await verityCommand.verifyProved(image, args, options) };
     } catch (error) {
       io.signal.throwIfAborted();
-      // What was found in the other images is worth knowing all the same.
+      // The findings in the other images are still worth reporting.
       failures.push({ image, error });
       continue;
     }
@@ -94,7 +94,7 @@ export async function run(args: ParsedArguments, io: CommandIo): Promise<0 | 1 |
   return verified.every(isClean) ? undefined : EXIT.answerNo;
 }
 
-/** A root hash is that of one image. */
+/** A root hash belongs to a single image. */
 function checkVerityArguments(args: ParsedArguments, images: readonly string[]): void {
   const rootHash = args.value("root-hash");
   if (rootHash !== undefined && images.length > 1) {
@@ -108,7 +108,7 @@ function checkVerityArguments(args: ParsedArguments, images: readonly string[]):
   }
 }
 
-/** `clean` speaks for all images that were named. */
+/** `clean` covers all images on the command line. */
 function documentOf(
   { verified, isClean }: {
     readonly verified: readonly Verified[];
@@ -146,7 +146,7 @@ function reportText({ image, report, replay }: Verified, quiet: boolean): string
   return lines.map((line) => `${line}\n`).join("");
 }
 
-/** What was done before an image was checked. */
+/** What the replay did before the image was checked. */
 function replayText(report: RecoveryReport): string {
   const { transactions, blocks, fastCommitBlocks, orphans } = report;
   const counts = [
@@ -177,7 +177,7 @@ function summaryOf(report: VerifyReport): string {
   return parts.join(", ");
 }
 
-/** One finding on one line: where, what, found and wanted. */
+/** One finding per line: where, what, found and wanted. */
 export function findingText(finding: Finding): string {
   const { structure, severity } = finding;
   const text = `${describeLocation(structure, finding)}: ${describeProblem(finding)}`;

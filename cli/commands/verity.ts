@@ -90,7 +90,7 @@ export async function runDump(args: ParsedArguments, io: CommandIo): Promise<voi
   else await io.stdout.write(verityText(format as VerityFormat, report, devices));
 }
 
-/** A salt that is named, `random`, or the one that all images have. */
+/** The given salt, a `random` one, or the constant default. */
 export function readSalt(
   text: string | undefined,
 ): { readonly salt: Uint8Array; readonly randomSalt: boolean } {
@@ -99,7 +99,7 @@ export function readSalt(
   return { salt: text === undefined ? CONSTANT_SALT : parseSalt(text), randomSalt };
 }
 
-/** What the arguments say of the place of a tree. */
+/** Where the arguments say that the hash tree is. */
 function verityQuery(image: string, args: ParsedArguments): VerityQuery {
   return {
     image,
@@ -143,7 +143,7 @@ function findingText({ kind, offset, found, wanted }: VerityFinding): string {
   return `${what} (byte ${offset}): wrong hash: found ${found}, wanted ${wanted}`;
 }
 
-/** Checks the file system that a hash tree covers, and all of it against the tree: `verify --root-hash`. */
+/** Checks the file system that a hash tree covers, and every block against the tree: `verify --root-hash`. */
 export async function verifyProved(
   image: string,
   args: ParsedArguments,

@@ -1,5 +1,5 @@
 /**
- * The commands that make something of a source.
+ * The commands that make something from a source.
  *
  * @module
  */

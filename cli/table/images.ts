@@ -1,5 +1,5 @@
 /**
- * The commands that look into images, or change one in place.
+ * The commands that read images, or change one in place.
  *
  * @module
  */

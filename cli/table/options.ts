@@ -21,7 +21,7 @@ export function forceOption(summary = "replace an output that exists"): OptionSp
   return option("-f, --force", summary);
 }
 
-/** The options that decide the bytes of an image; `defaults` only fills in the help. */
+/** The options that determine an image's bytes; `defaults` only appear in the help. */
 export function layoutOptions(defaults: LayoutOptions): readonly OptionSpec[] {
   return [...placementOptions(defaults), ...sizeOptions(defaults), ...FEATURE_OPTIONS];
 }
@@ -100,7 +100,7 @@ const FEATURE_OPTIONS: readonly OptionSpec[] = [
   ),
 ];
 
-/** What an image takes over from the last build; `what` says which. */
+/** What an image takes over from the last build; `what` names that build in the help. */
 export function likeOptions(what: string): readonly OptionSpec[] {
   return [
     option(
@@ -117,7 +117,7 @@ export function likeOptions(what: string): readonly OptionSpec[] {
   ];
 }
 
-/** What a boot reads first. */
+/** The files that a boot reads first. */
 export const HOT_OPTIONS: readonly OptionSpec[] = [
   option(
     "--hot FILE|entrypoint",
@@ -127,7 +127,7 @@ export const HOT_OPTIONS: readonly OptionSpec[] = [
   option("--prefetch FILE", "write where the hot files lie, and the ids of those cells, as JSON"),
 ];
 
-/** How an image that was not unmounted is read. */
+/** How to read an image that was not unmounted cleanly. */
 export const REPLAY_OPTIONS: readonly OptionSpec[] = [
   option("--replay", "read an image that was not unmounted as it is, and ignore its journal", {
     on: true,
@@ -135,7 +135,7 @@ export const REPLAY_OPTIONS: readonly OptionSpec[] = [
   option("--external-journal FILE", "the journal of an image that keeps it on another device"),
 ];
 
-/** How servers prove themselves, and this program to them. */
+/** How servers authenticate to this program, and this program to them. */
 export const CERTIFICATE_OPTIONS: readonly OptionSpec[] = [
   option(
     "--ca-file FILE",
@@ -187,7 +187,7 @@ export const SOURCE_OPTIONS: readonly OptionSpec[] = [
   ),
 ];
 
-/** The options of sources that matter before layers are read. */
+/** The source options that matter without reading layers. */
 export const INSPECTED_SOURCE_OPTIONS: readonly OptionSpec[] = SOURCE_OPTIONS.filter(({ name }) =>
   ["platform", "tmpdir", "plain-http", "authfile", "ca-file", "cert", "key", "limit"].includes(name)
 );
@@ -231,19 +231,19 @@ export const SOURCE_OPERAND: PositionalSpec = operand(
   "the image to bless, or - for one on standard input",
 );
 
-/** What lets a command go on past what cannot be read. */
+/** Lets a command continue past what cannot be read. */
 export const KEEP_GOING_OPTION: OptionSpec = option(
   "--keep-going",
   "leave out what cannot be read in an ext4 image, list it, and exit with 1",
 );
 
-/** What makes warnings about an image errors. */
+/** Turns warnings about an image into errors. */
 export const STRICT_IMAGE_OPTION: OptionSpec = option(
   "--strict",
   "fail for an image that was not left clean (errors on record, a journal not replayed)",
 );
 
-/** What becomes one more layer. */
+/** Options whose contents become an additional layer. */
 export const ADDITION_OPTIONS: readonly OptionSpec[] = [
   option(
     "--add HOST:GUEST[:mode=MODE,uid=UID,gid=GID]...",
@@ -268,5 +268,5 @@ export const ADDITION_OPTIONS: readonly OptionSpec[] = [
   ))),
 ];
 
-/** Those that are done in the order that they are given in. */
+/** The additions that are applied in the order given. */
 export const ADDITION_NAMES: readonly string[] = ["add", "add-tar", "exclude"];

@@ -1,5 +1,5 @@
 /**
- * The server, and what it starts.
+ * The server, and the command it starts.
  *
  * @module
  */
@@ -96,8 +96,8 @@ export const SERVE = command({
 });
 
 /**
- * `blessfs serve-task TASK`: what a server runs in a process of its own, beside `bless`. It is in no help, and not in the
- * table of commands: nobody else needs it.
+ * `blessfs serve-task TASK`: what a server runs in a separate process, in addition to `bless`. It is missing from the
+ * help and the table of commands because users do not need it.
  */
 export const SERVE_TASK = command({
   name: "serve-task",

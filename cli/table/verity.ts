@@ -7,7 +7,7 @@ import { VERITY_FORMATS } from "../../lib/verity/format.ts";
 import { command, examples, JSON_OPTION, operand, option, type OptionSpec } from "../command.ts";
 import { forceOption } from "./options.ts";
 
-/** Proves data and tree. `verify` has it, too. */
+/** Proves data and tree. `verify` has this option too. */
 export const ROOT_HASH_OPTION: OptionSpec = option(
   "--root-hash HEX",
   "the root hash that data and tree must have",
@@ -20,7 +20,7 @@ export const HASH_PLACE_OPTIONS: readonly OptionSpec[] = [
   }),
 ];
 
-/** Where the salt comes from, in bless. */
+/** The source of the salt, in bless. */
 export const VERITY_SALT_OPTION: OptionSpec = option(
   "--verity-salt HEX|random",
   "the salt of every hash of the tree, at most 256 bytes; - for none",
