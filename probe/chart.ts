@@ -1,9 +1,8 @@
 /**
- * The answer of a probe as pictures, and the shapes that they are drawn with. Documents have neither scripts nor fonts of
- * their own.
+ * A probe's report as charts, and the shapes they are drawn with. The documents contain no scripts and no fonts.
  *
- * Rows are told apart by shape and filling, references by the dashes of their lines, so that the pictures can be read in
- * black and white. Nothing is written over a line; values stand in columns of their own.
+ * Rows are distinguished by the shape and fill of their markers, and references by the dashes of their lines, so the
+ * charts can be read in black and white. Nothing is written over a line; values have columns of their own.
  *
  * @module
  */
@@ -14,7 +13,7 @@ import { schemeLabel } from "./schemes.ts";
 const WIDTH = 800;
 const MARGIN = 16;
 const ROW_HEIGHT = 24;
-/** More than a character is wide on average. */
+/** Wider than an average character. */
 const CHARACTER_WIDTH = 7.4;
 const LABEL_WIDTH_MAX = 250;
 const VALUE_WIDTH = 66;
@@ -29,7 +28,7 @@ interface Style {
   readonly isHollow: boolean;
 }
 
-/** Colours of Okabe and Ito, which people with any colour vision tell apart. */
+/** The Okabe and Ito colours, which people with any colour vision can distinguish. */
 const STYLES: Readonly<Record<string, Style>> = {
   unaligned: { marker: "circle", colour: "#666666", isHollow: true },
   "start-aligned": { marker: "square", colour: "#666666", isHollow: true },
@@ -67,7 +66,7 @@ function heading(parts: string[], report: ProbeReport): number {
   return y;
 }
 
-/** The names of the images on lines of their own, a few of them. */
+/** The names of the first few images, each on its own line. */
 function namesOf({ images }: ProbeReport): string[] {
   const names = images.slice(0, 4).map(({ source }, i) =>
     shortened(`${i + 1}  ${source}`, NAMES_LENGTH_MAX)
@@ -76,7 +75,7 @@ function namesOf({ images }: ProbeReport): string[] {
   return more > 0 ? [...names, `and ${more} more`] : names;
 }
 
-/** What the images take together, by layout, between the references of that grid. */
+/** The size of all images together, by layout, with the references of that grid. */
 function storePanel(
   parts: string[],
   report: ProbeReport,
@@ -122,7 +121,7 @@ function storePanel(
   return plotBottom + AXIS_HEIGHT;
 }
 
-/** The label of a row, and its marker at `x`, with a line to it where that begins somewhere. */
+/** A row's label, and its marker at `x`, with a line leading to it if it has a start. */
 function rowParts(
   row: SchemeReport,
   x: number,
@@ -140,7 +139,7 @@ function rowParts(
   ];
 }
 
-/** What the lines are, each with a piece of its line. */
+/** Explains the lines, with a sample of each. */
 function legend(
   parts: string[],
   references: readonly SchemeReport[],
@@ -159,7 +158,7 @@ function legend(
   return y + 18;
 }
 
-/** What each image adds to those before it, at the first grid. */
+/** What each image adds to the previous ones, at the first grid. */
 function newBytesPanel(parts: string[], report: ProbeReport, top: number): number {
   const [grid] = gridsOf(report);
   const rows = report.schemes.filter((row) => row.grid === grid || row.grid === null);
@@ -172,7 +171,7 @@ function newBytesPanel(parts: string[], report: ProbeReport, top: number): numbe
     svgText(MARGIN, y + 18, what, { colour: "#444", size: 12 }),
   );
   y += 26;
-  // The first image has nothing before it, and would leave no room for the others.
+  // Skip the first image: everything in it is new, and its bar would dwarf the others.
   for (let image = 1; image < report.images.length; image++) {
     y = newBytesRows(parts, rows, image, { left, right, top: y, report });
   }
@@ -220,15 +219,15 @@ export interface SizeUnit {
 }
 
 export interface Axis {
-  /** Where sizes lie. */
+  /** Converts a size to a horizontal position. */
   readonly xOf: (bytes: number) => number;
   readonly ticks: readonly number[];
   readonly unit: SizeUnit;
-  /** Whether it begins above zero. */
+  /** Whether the axis begins above zero. */
   readonly isBroken: boolean;
 }
 
-/** How a marker looks: told apart by shape and filling, so that colour is not needed. */
+/** A marker's shape, which distinguishes rows without relying on colour. */
 export type Marker = "circle" | "square" | "diamond" | "triangle" | "cross";
 
 const KIB = 1024;
@@ -239,10 +238,10 @@ const UNITS: readonly SizeUnit[] = [
   { bytes: KIB ** 3, name: "GiB" },
   { bytes: KIB ** 4, name: "TiB" },
 ];
-/** So many of a unit at least. */
+/** A unit is used only if the value is at least this many of it. */
 const UNIT_COUNT_MIN = 4;
 const TICKS_MAX = 7;
-/** Below it an axis that begins at zero wastes little. */
+/** Below this share, an axis that begins at zero wastes little space. */
 const BREAK_SHARE_MIN = 0.4;
 
 export function svgDocument(width: number, height: number, parts: readonly string[]): string {
@@ -251,7 +250,7 @@ export function svgDocument(width: number, height: number, parts: readonly strin
     `<rect width="${width}" height="${height}" fill="white"/>\n${parts.join("\n")}\n</svg>\n`;
 }
 
-/** Text; `anchor` is the end that lies at `x`. */
+/** Text; `anchor` is the end that is placed at `x`. */
 export function svgText(
   x: number,
   y: number,
@@ -267,7 +266,7 @@ export function svgText(
     `font-size="${size}"${isBold ? ' font-weight="bold"' : ""}>${escapeXml(content)}</text>`;
 }
 
-/** A line; `dashes` as SVG has them. */
+/** A line; `dashes` is an SVG dash pattern. */
 export function svgLine(
   [x1, y1]: readonly [number, number],
   [x2, y2]: readonly [number, number],
@@ -306,7 +305,7 @@ function svgMarker(
   }
 }
 
-/** Markup and the characters that XML 1.0 does not have are replaced. */
+/** Escapes markup, and replaces characters that XML 1.0 does not allow. */
 export function escapeXml(content: string): string {
   return content
     .replaceAll("&", "&amp;")
@@ -317,7 +316,7 @@ export function escapeXml(content: string): string {
     .replace(/[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]/g, "?");
 }
 
-/** An axis over values: from just below the smallest where that shows more, else from zero. */
+/** An axis for the values, starting just below the smallest if that shows more detail, otherwise at zero. */
 function axisFor(
   values: readonly number[],
   left: number,
@@ -340,7 +339,7 @@ function axisFor(
   };
 }
 
-/** Draws an axis under `[top, bottom]`, with a mark where it is broken. */
+/** Draws an axis below `[top, bottom]`, with a mark where it is broken. */
 function svgAxis({ xOf, ticks, unit, isBroken }: Axis, top: number, bottom: number): string {
   const parts = ticks.map((bytes) => {
     const x = xOf(bytes);
@@ -360,12 +359,12 @@ function svgAxis({ xOf, ticks, unit, isBroken }: Axis, top: number, bottom: numb
   return parts.join("\n");
 }
 
-/** A size in a unit, with one digit behind the point. */
+/** A size in the given unit, with one decimal. */
 function sizeIn(bytes: number, unit: SizeUnit): string {
   return (bytes / unit.bytes).toFixed(1);
 }
 
-/** Text cut to a number of characters. */
+/** Text cut to `length` characters. */
 export function shortened(text: string, length: number): string {
   return text.length <= length ? text : `${text.slice(0, length - 1)}…`;
 }

@@ -1,6 +1,6 @@
 /**
- * What a probe shows of one row beside its figures: which files its layout loses, and how much of an image is found again
- * when it lies a little further on.
+ * Details that a probe shows for one row: which files the layout stores again, and how much of an image is still shared
+ * with itself after a shift.
  *
  * @module
  */
@@ -13,19 +13,19 @@ import type { Scheme } from "./schemes.ts";
 import { CellCutter } from "./units/cutters.ts";
 import type { ContentTable, ImageUnits } from "./units/store.ts";
 
-/** A file that an earlier image has as well. */
+/** A file that an earlier image contains as well. */
 export interface LostFile {
-  /** In the later image. */
+  /** Path in the later image. */
   readonly path: ByteString;
-  /** Of the whole file. */
+  /** Size of the whole file. */
   readonly sizeBytes: number;
-  /** From 0: the first image that has the same file, and the one that stores part of it again. */
+  /** Counted from 0: the first image with the same file, and the one that stores part of it again. */
   readonly images: readonly [earlier: number, later: number];
-  /** Bytes of its blocks in cells that no earlier image has. */
+  /** Bytes of its blocks in cells that are in no earlier image. */
   readonly lostBytes: number;
 }
 
-/** The files that are listed. */
+/** How many files are listed. */
 const FILES_MOST = 20;
 
 interface WatchedPart {
@@ -35,7 +35,7 @@ interface WatchedPart {
   readonly contentOfCell: Map<number, number>;
 }
 
-/** Remembers which file lies in which cells. Memory grows with files and cells. */
+/** Records which file lies in which cells. Memory grows with the number of files and cells. */
 export class LostFileWatch implements MainSchemeWatch {
   readonly scheme: Scheme;
   readonly #parts: WatchedPart[] = [];
@@ -60,7 +60,7 @@ export class LostFileWatch implements MainSchemeWatch {
     return (cellIndex, content) => contentOfCell.set(cellIndex, content);
   }
 
-  /** The files that lose most, worst first. */
+  /** The files with the largest losses, worst first. */
   worst(images: readonly ImageUnits[]): LostFile[] {
     const firstHolder = new Map<number, number>();
     const firstOfCell = firstImages(images);
@@ -110,7 +110,7 @@ export class LostFileWatch implements MainSchemeWatch {
   }
 }
 
-/** By content, the first image that has it. */
+/** The first image that contains each content. */
 function firstImages(images: readonly ImageUnits[]): Map<number, number> {
   const first = new Map<number, number>();
   for (const [index, { contents }] of images.entries()) {
@@ -119,27 +119,27 @@ function firstImages(images: readonly ImageUnits[]): Map<number, number> {
   return first;
 }
 
-/** One shift. */
+/** The result for one shift. */
 export interface SelfShift {
   /** How far the image was shifted. */
   readonly shiftBytes: number;
   /** Raw bytes of the shifted image's units. */
   readonly raw: number;
-  /** Those of them in units that the image itself has. */
+  /** The part of `raw` in units that the original image also has. */
   readonly sharedRaw: number;
-  /** The second over the first. */
+  /** `sharedRaw` divided by `raw`. */
   readonly shared: number;
 }
 
 const KIB = 1024;
 
-/** Nothing, parts of a cell, one and two cells. */
+/** The shifts tried: none, fractions of a cell, one cell and two cells. */
 function shiftsOf(gridBytes: number): number[] {
   const shifts = [0, 4 * KIB, 8 * KIB, 64 * KIB, gridBytes, 2 * gridBytes];
   return [...new Set(shifts)].sort((a, b) => a - b);
 }
 
-/** Cuts shifted copies of an image whose own units are known. */
+/** Cuts shifted copies of an image and compares them with the image's own units. */
 export class SelfShiftMeter {
   readonly #table: ContentTable;
   readonly #own: ReadonlySet<number>;
@@ -152,7 +152,7 @@ export class SelfShiftMeter {
     this.#gridBytes = gridBytes;
   }
 
-  /** The sinks that the image's bytes go to, one a shift. */
+  /** The sinks for the image's bytes, one per shift. */
   cutters(): ImageSink[] {
     return shiftsOf(this.#gridBytes).map((shiftBytes) => {
       const result = { shiftBytes, raw: 0, sharedRaw: 0 };
@@ -169,7 +169,7 @@ export class SelfShiftMeter {
     });
   }
 
-  /** What the sinks found, by shift. */
+  /** The results, by shift. */
   results(): SelfShift[] {
     return this.#results.map((result) => ({
       ...result,

@@ -1,6 +1,5 @@
 /**
- * The answer of a probe as one page that stands alone: pictures, tables, what the words mean. It has no scripts and loads
- * nothing.
+ * A probe's report as one self-contained page: charts, tables and explanations. It has no scripts and loads nothing.
  *
  * @module
  */
@@ -20,7 +19,7 @@ th:first-child, td:first-child, td.text { text-align: left } tr.main td { font-w
 .wide { overflow-x: auto; font-size: .9em } .heat td { border: 1px solid #fff } svg { max-width: 100%; height: auto }
 @media print { body { margin: 0 } h2 { break-after: avoid } }`;
 
-/** What is said above a table. */
+/** The text above a table. */
 const INTRODUCTIONS: Partial<Readonly<Record<ReportTable["name"], string>>> = {
   pairs:
     "Stored bytes that both have, their Jaccard index, and the share of the row's image that the column's " +
@@ -54,7 +53,7 @@ function section(title: string, ...content: readonly string[]): string {
   return `<section>\n<h2>${escapeXml(title)}</h2>\n${content.join("\n")}\n</section>`;
 }
 
-/** The answer in one paragraph. */
+/** The result in one paragraph. */
 function lead(report: ProbeReport): string {
   const main = mainRow(report);
   const { each, union, crossImageDedup } = main;
@@ -91,7 +90,7 @@ function glossary(report: ProbeReport): string {
   return `<ul>\n${items.join("\n")}\n</ul>`;
 }
 
-/** Cells with a share are darker where it is larger. */
+/** Cells with a share are darker the larger the share. */
 function tableHtml({ name, header, rows, mainRow }: ReportTable): string {
   const isText = (column: number) => name === "images" || header[column] === "file";
   const head = header.map((cell) => `<th>${escapeXml(cell)}</th>`).join("");

@@ -1,5 +1,5 @@
 /**
- * From a source to the trees that a probe plans: one for a merged image, one a layer for a layered one.
+ * Turns a source into the trees that a probe plans: one for a merged image, one per layer for a layered one.
  *
  * @module
  */
@@ -20,13 +20,13 @@ import type { ResolvedProbeOptions } from "./schemes.ts";
 
 export interface ImagePart {
   readonly tree: FileTree;
-  /** What its UUID is derived from. */
+  /** The input for its UUID. */
   readonly identity: ContentIdentity;
 }
 
-/** What a report says of an image itself. */
+/** The part of a report that describes an image itself. */
 export interface ImageFacts {
-  /** As it was given. */
+  /** The source as the caller gave it. */
   readonly source: string;
   /** `sha256:...`; null for a source without a manifest. */
   readonly manifestDigest: string | null;
@@ -38,14 +38,14 @@ export interface ProbedImage extends ImageFacts {
   readonly parts: readonly ImagePart[];
 }
 
-/** Loads images in turn, the next one while one is used, and frees each after its use. */
+/** Loads images in turn, the next one while the current one is used, and frees each after use. */
 export async function withEachImage(
   options: ResolvedProbeOptions,
   use: (image: ProbedImage, options: ResolvedProbeOptions) => Promise<void>,
 ): Promise<void> {
   const { sources, signal } = options;
   for (const source of sources) {
-    // Opening it says best what is missing, and nothing has been read yet.
+    // Opening the source gives the best error for a missing one, and nothing has been read yet.
     if (isMissing(source)) (await openImage(source, options)).close();
   }
   const failure = new AbortController();
@@ -63,7 +63,7 @@ export async function withEachImage(
         const next = sources[i + 1];
         if (next !== undefined) {
           loading = load(next, loadOptions);
-          // Told when its turn comes, or never, when another error comes first.
+          // The error is reported when this image's turn comes, or never if another error comes first.
           loading.catch(() => {});
         }
         await use(held.image, optionsOf(options, i));
@@ -77,7 +77,7 @@ export async function withEachImage(
   }
 }
 
-/** The options for one of the images: its tasks are called by its number and name. */
+/** The options for one of the images: its tasks are labelled with its number and name. */
 export function optionsOf(options: ResolvedProbeOptions, index: number): ResolvedProbeOptions {
   const { sources, progress } = options;
   const source = displayPath(sources[index]!);
@@ -88,7 +88,7 @@ export function optionsOf(options: ResolvedProbeOptions, index: number): Resolve
   };
 }
 
-/** Whether a source is a path of this machine with nothing at it. */
+/** Whether a source is a local path that does not exist. */
 function isMissing(source: string): boolean {
   const name = parseSourceName(source, existsSync);
   return "path" in name && !existsSync(name.path);
@@ -138,7 +138,7 @@ function partsOf(
   }));
 }
 
-/** Warns of an image that is alone or given twice, and of several platforms. */
+/** Warns about a single image, repeated images, and mixed platforms. */
 export function warnOfDoubtfulSets(images: readonly ImageFacts[], warnings: Warnings): void {
   const names = new Set<string>();
   for (const { source } of images) {

@@ -1,6 +1,6 @@
 /**
- * A picture of how an image lies on a grid: metadata, large files on the grid, runs of small files, and what is left free.
- * Of several images, it shows which cells they share.
+ * A picture of how an image lies on a grid: metadata, large files on the grid, runs of small files, and free space. For
+ * several images, it shows which cells they share.
  *
  * @module
  */
@@ -19,11 +19,11 @@ export type CellKind = "hole" | "metadata" | "aligned" | "packed";
 
 export interface MappedCell {
   readonly kind: CellKind;
-  /** How much of it is not zeros, 0 to 1. */
+  /** The share of its bytes that are not zero, 0 to 1. */
   readonly filled: number;
-  /** Of its bytes; undefined for a hole. */
+  /** SHA-256 of its bytes; undefined for a hole. */
   readonly digest: string | undefined;
-  /** Which of the files on the grid it is of: neighbours differ. */
+  /** The number of the grid-aligned file it belongs to; neighbours differ. */
   readonly file: number;
 }
 
@@ -35,7 +35,7 @@ export interface ImageMap {
 
 export interface ImageMapOptions {
   readonly gridBytes: number;
-  /** Files of at least this size are shown as files on the grid. */
+  /** Files of at least this size are shown as grid-aligned. */
   readonly alignThresholdBytes: number;
   readonly signal?: AbortSignal | undefined;
 }
@@ -45,7 +45,7 @@ const WIDTH = 800;
 const MARGIN = 16;
 const COLUMNS = 96;
 const CELL = 8;
-/** Four shades that differ in grey, too. */
+/** Four colours that also differ in grey. */
 const COLOURS = { metadata: "#222222", aligned: ["#0067a5", "#4d9fd6"], packed: "#ffcb66" };
 
 /** Finds out what each cell of an ext4 image holds. */
@@ -81,7 +81,7 @@ export async function mapImage(
   return { name, gridBytes, cells };
 }
 
-/** By cell: the number of the file on the grid that has a part of it, or -1 for small files. */
+/** For each cell, the number of the grid-aligned file in it, or -1 for small files. */
 async function ownersOf(
   reader: RandomReader,
   gridBytes: number,
@@ -116,7 +116,7 @@ function filledShare(cell: Uint8Array): number {
   return blocks / Math.ceil(cell.length / BLOCK_SIZE_BYTES);
 }
 
-/** An SVG document with one row of cells under the other. With several images, cells that another one has are framed. */
+/** An SVG document with rows of cells. With several images, cells that another image also has are framed. */
 export function mapPicture(maps: readonly ImageMap[]): string {
   const parts: string[] = [];
   const grid = maps[0]!.gridBytes;
@@ -176,7 +176,7 @@ function imageCells(
     if (cell.kind === "hole") return;
     const [cx, cy] = [MARGIN + index % COLUMNS * CELL, y + Math.floor(index / COLUMNS) * CELL];
     const colour = cell.kind === "aligned" ? COLOURS.aligned[cell.file % 2]! : COLOURS[cell.kind];
-    // What of a cell is free shows as white above what is used.
+    // The free part of a cell is left white, above the used part.
     const height = Math.max(1, (CELL - 1) * cell.filled);
     parts.push(
       `<rect x="${cx}" y="${(cy + CELL - 1 - height).toFixed(1)}" width="${CELL - 1}" ` +
@@ -193,7 +193,7 @@ function box(x: number, y: number, fill: string, stroke: string): string {
   return `<rect x="${x}" y="${y}" width="${CELL}" height="${CELL}" fill="${fill}" stroke="${stroke}"/>`;
 }
 
-/** A point, light on dark. */
+/** A light dot on dark. */
 function sharedMark(x: number, y: number): string {
   const middle = (CELL - 1) / 2;
   return `<circle cx="${x + middle}" cy="${

@@ -37,18 +37,18 @@ export interface ProbeStores {
   readonly sizes: StoredSizes | undefined;
   readonly measured: readonly MeasuredScheme[];
   readonly compositions: CellCompositions;
-  /** For rows of images that are laid out like those before them. */
+  /** For rows whose images are laid out like the previous ones. */
   readonly continued?: ContinuedImages | undefined;
 }
 
 export interface StoreChoices {
-  /** Undefined where nothing is compressed here. */
+  /** Undefined when nothing is compressed here. */
   readonly sizes?: StoredSizes | undefined;
-  /** Whether stored sizes are others than raw ones; by default, whether something is compressed. */
+  /** Whether stored sizes differ from raw ones; by default, whether units are compressed here. */
   readonly isCompressed?: boolean | undefined;
-  /** Whether places of units are wanted. */
+  /** Whether to keep the places of units. */
   readonly keepsPlaces?: boolean | undefined;
-  /** Needed for rows of images that are laid out like those before them. */
+  /** Required for rows whose images are laid out like the previous ones. */
   readonly continued?: ContinuedImages | undefined;
 }
 
@@ -62,7 +62,7 @@ export function createStores(schemes: readonly Scheme[], choices: StoreChoices):
   return { table, sizes, measured, compositions: new CellCompositions(), continued };
 }
 
-/** Told which content each cell of the grid has. */
+/** Called with the content of each cell of the grid. */
 export type CellListener = (cellIndex: number, content: number) => void;
 
 function cutterOf(
@@ -84,16 +84,18 @@ function cutterOf(
   });
 }
 
-/** What cutters stop for. */
+/** What a pause between pieces of work checks. */
 export interface CutPauses {
-  /** Undefined where nothing is compressed. */
+  /** Undefined when nothing is compressed. */
   readonly sizes?: StoredSizes | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 const PAUSE_AFTER_BYTES = 16 * 1024 * 1024;
 
-/** Gives the same bytes to sinks that never wait, with a pause now and then, and without a promise for every write. */
+/**
+ * Passes the same bytes to several synchronous sinks. It pauses from time to time, but creates no promise per write.
+ */
 export function cutTogether(sinks: readonly ImageSink[], pauses: CutPauses): ImageSink {
   let sincePause = 0;
   return {
@@ -113,10 +115,10 @@ export function cutTogether(sinks: readonly ImageSink[], pauses: CutPauses): Ima
   };
 }
 
-/** What the details of a probe want to know of the main scheme's images. */
+/** Collects details about the main scheme's images. */
 export interface MainSchemeWatch {
   readonly scheme: Scheme;
-  /** Begins a part of an image; the listener gets its cells. */
+  /** Begins a part of an image; the listener is called for its cells. */
   beginPart(plan: ImagePlan, contentOf: ReadonlyMap<Payload, number>): CellListener;
 }
 
@@ -150,7 +152,7 @@ async function measureFiles(
   return contentOf;
 }
 
-/** Schemes that cut the same bytes stand together: FastCDC and the fixed grid on the unaligned image. */
+/** Groups schemes that cut the same bytes: FastCDC and the fixed grid on the unaligned image. */
 function layoutGroups(measured: readonly MeasuredScheme[]): MeasuredScheme[][] {
   const groups = new Map<string, MeasuredScheme[]>();
   measured.forEach((item, i) => {
@@ -184,7 +186,7 @@ async function measureLayout(
       await measurePlan(planPart(part, scheme, options), collected, context);
       continue;
     }
-    // Images like those before them are written to files, for the next one to be laid out like.
+    // Images laid out like the previous one are written to files, so that the next one can be laid out like them.
     await stores.continued!.plan(part, scheme, async (plan, file) => {
       await measurePlan(plan, collected, context, file);
     });
@@ -211,7 +213,7 @@ async function measurePlan(
   });
   const [first] = collected;
   const isAlone = collected.length === 1;
-  // The bytes of the unaligned image go by for FastCDC; of all others, only cells that no layout before had.
+  // FastCDC needs every byte of the unaligned image; other layouts only read cells that no earlier layout had.
   if (isAlone && file === undefined) {
     await cutAligned(plan, first!.collector, context, listeners[0]);
   } else {
@@ -253,7 +255,7 @@ async function cutAligned(
   await cutter.run();
 }
 
-/** The tree that bless would put behind an image. For it, every block is read. */
+/** Cuts the hash tree that bless would append to an image. This reads every block. */
 async function cutTree(
   plan: ImagePlan,
   { scheme, collector }: CollectedScheme,
@@ -286,7 +288,7 @@ export function planPart(
     layout: layoutOf(scheme, mode, veritySalt !== undefined),
     ...part.identity,
     timestamp,
-    // A plan warns of the same in every scheme, and bless warns better.
+    // Planning gives the same warnings for every scheme, and bless gives better ones.
     warnings: warnings.strict ? warnings : new Warnings(),
     continuation,
   });
@@ -304,7 +306,7 @@ export async function cutPlan(
 /** A multiple of every grid. */
 const FILE_PIECE_BYTES = 16 * 1024 * 1024;
 
-/** Opens a file that is to be cut as it is. Throws when it is missing, empty or not a file. */
+/** Opens a file to be cut as it is. Throws when it is missing, empty or not a file. */
 export function openSource(source: string): RandomReader {
   const path = source.startsWith("ext4:") ? source.slice("ext4:".length) : source;
   const reader = openFileReader(path, {
@@ -319,9 +321,9 @@ export function openSource(source: string): RandomReader {
 }
 
 /**
- * Cuts one file: into the stores, or with cutters of the caller's.
+ * Cuts one file, into the stores or with the caller's cutters.
  *
- * @param source a path, or `ext4:` and a path
+ * @param source a path, or `ext4:` followed by a path
  */
 export async function measureFile(
   source: string,
@@ -370,7 +372,7 @@ async function cutReader(
   task.end();
 }
 
-/** The last image of each such row, in a directory for temporary files. */
+/** The last image of each such row, in a temporary directory. */
 export class ContinuedImages {
   readonly #options: ResolvedProbeOptions;
   readonly #images = new Map<Scheme, string>();
@@ -381,7 +383,9 @@ export class ContinuedImages {
     this.#options = options;
   }
 
-  /** Plans the next image of a row, hands it over with a file for its bytes, and keeps that for the image behind it. */
+  /**
+   * Plans the next image of a row, passes it on with a file for its bytes, and keeps that file for the image after it.
+   */
   async plan(
     part: ImagePart,
     scheme: Scheme,
@@ -395,7 +399,7 @@ export class ContinuedImages {
       layout,
     });
     const path = join(this.#directoryOf(), `${this.#count++}.ext4`);
-    // Nobody needs the file when the machine stops.
+    // The file need not survive a crash.
     const files = { ...NODE_FILE_OPERATIONS, sync: () => Promise.resolve() };
     const file = createFileSink(path, { files });
     try {

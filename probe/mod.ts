@@ -1,6 +1,6 @@
 /**
- * Measuring what a store of fixed blocks saves, on the bytes that would be written, beside content-defined chunks and whole
- * files.
+ * Measures what a store of fixed blocks saves, on the bytes that would be written, compared with content-defined chunks
+ * and whole files.
  *
  * @example Measure what a store of blocks of 64 KiB saves across two images
  * ```ts

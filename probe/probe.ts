@@ -1,5 +1,5 @@
 /**
- * What a fixed grid saves across images, measured on the bytes that bless would write.
+ * Measures what a fixed grid saves across images, on the bytes that bless would write.
  *
  * @module
  */
@@ -36,10 +36,10 @@ import {
 import { storedSizes } from "./units/stored_sizes.ts";
 
 /**
- * Measures images, one after the other; options are checked before anything is read.
+ * Measures images one after another. Options are checked before anything is read.
  *
- * Throws a UsageError for an option out of range, an InputError for a source that is damaged or not supported, an
- * IoError when reading fails, an InterruptedError when the signal fires.
+ * Throws a UsageError for an option out of range, an InputError for a damaged or unsupported source, an IoError when
+ * reading fails, and an InterruptedError when the signal is aborted.
  */
 export async function probe(given: ProbeOptions): Promise<ProbeReport> {
   const options = resolveProbe(given);
@@ -93,7 +93,7 @@ async function probeImages(
   return { images, selfShift, lostFiles: watch?.worst(main.store.images) };
 }
 
-/** Shifts the first image; of a layered one, its lowest layer. */
+/** Measures shifted copies of the first image, or of its lowest layer in layered mode. */
 async function measureShifts(
   image: ProbedImage,
   options: ResolvedProbeOptions,

@@ -1,10 +1,10 @@
 /**
- * The answer of a probe, the keys of which are the contract of `--json`, and its figures, each of which is defined here:
+ * The report of a probe, whose keys are the contract of `--json`, and its figures:
  *
- * - `each`: every image in a store of its own, added up. Units that an image repeats count once.
- * - `union`: all images in one store.
+ * - `each`: the images in separate stores, added up. Units repeated within an image count once.
+ * - `union`: all images in one shared store.
  * - `crossImageDedup`: (each - union) / each.
- * - `newBytes`: what each image adds to those before it.
+ * - `newBytes`: what each image adds to the previous ones.
  *
  * @module
  */
@@ -29,9 +29,9 @@ export interface Measures {
   readonly stored: number;
 }
 
-/** Units that a number of images have. */
+/** Units that occur in exactly this many images. */
 export interface HistogramBin extends UnitTotals {
-  /** How many images have them. */
+  /** How many images contain them. */
   readonly images: number;
 }
 
@@ -41,41 +41,41 @@ export interface ImageMetrics extends UnitTotals {
   readonly logicalBytes: number;
   /** Bytes in zero blocks. */
   readonly zeroBytes: number;
-  /** Units, repeated ones each time. */
+  /** Number of units, counting repeated ones every time. */
   readonly unitOccurrences: number;
-  /** In units that no other image has. */
+  /** Size of the units that no other image has. */
   readonly only: Measures;
 }
 
-/** Everything about one scheme but how it compares with others. */
+/** The measurements of one scheme, without its comparison with others. */
 export interface SchemeMetrics {
-  /** Every image in a store of its own, added up. */
+  /** The images in separate stores, added up. */
   readonly each: UnitTotals;
-  /** All images in one store. */
+  /** All images in one shared store. */
   readonly union: UnitTotals;
-  /** What one store saves: (each - union) / each. */
+  /** What a shared store saves: (each - union) / each. */
   readonly crossImageDedup: Measures;
-  /** What each image adds to those before it. */
+  /** What each image adds to the previous ones. */
   readonly newBytes: readonly UnitTotals[];
   /** Mean size of the unique units. */
   readonly meanUnitBytes: number;
-  /** What alignment left free, in all images. */
+  /** Space left free by alignment, in all images. */
   readonly paddingBytes: number;
-  /** Bytes in blocks of zeros, which count nowhere else. */
+  /** Bytes in zero blocks, which are counted nowhere else. */
   readonly zeroBytes: number;
   /** In the order of the sources. */
   readonly perImage: readonly ImageMetrics[];
-  /** Units by how many images have them. */
+  /** Units grouped by how many images contain them. */
   readonly histogram: readonly HistogramBin[];
 }
 
-/** How two images overlap, in raw and stored bytes. */
+/** How much two images overlap, in raw and stored bytes. */
 export interface Overlap {
-  /** What both have. */
+  /** Units that both images have. */
   readonly shared: Measures;
-  /** Shared over the union of the two. */
+  /** Shared size divided by the union of the two. */
   readonly jaccard: Measures;
-  /** Shared over the first one: how much of it the second one has. */
+  /** Shared size divided by the first image: how much of it the second one contains. */
   readonly containment: Measures;
 }
 
@@ -101,7 +101,7 @@ export function schemeMetrics(store: SchemeStore): SchemeMetrics {
   };
 }
 
-/** The matrix of overlaps: row by column. */
+/** The matrix of overlaps, indexed by row, then column. */
 export function overlapMatrix(store: SchemeStore): Overlap[][] {
   const totals = store.images.map(({ contents }) => store.totals(contents));
   return store.images.map((first, row) =>
@@ -121,7 +121,7 @@ export function overlapMatrix(store: SchemeStore): Overlap[][] {
   );
 }
 
-/** A part of a whole in both measures; 0 of nothing. */
+/** A part divided by a whole, in both measures; 0 if the whole is 0. */
 function sharesOf(part: Measures, whole: Measures): Measures {
   return {
     raw: whole.raw === 0 ? 0 : part.raw / whole.raw,
@@ -184,8 +184,8 @@ function* intersection(a: ReadonlySet<number>, b: ReadonlySet<number>): Generato
 }
 
 /**
- * What a row saves over `unaligned` as a share of what FastCDC saves over it, at the grid of the row. Null where FastCDC
- * saves less than 2 % of `unaligned`: a share of next to nothing says nothing.
+ * What a row saves over `unaligned`, as a share of what FastCDC saves over it, at the row's grid. Null where FastCDC
+ * saves less than 2 % of `unaligned`, because a share of almost nothing is meaningless.
  */
 export interface CapturedShares {
   /** Of raw bytes. */
@@ -194,35 +194,35 @@ export interface CapturedShares {
   readonly stored: number | null;
 }
 
-/** One row. */
+/** One row of the report. */
 export interface SchemeReport extends SchemeMetrics, SchemeDescription {
-  /** How it compares with FastCDC; null with one image, and where both shares are. */
+  /** The comparison with FastCDC; null with one image, and where both shares are null. */
   readonly captured: CapturedShares | null;
-  /** The former name of `captured`, with two nulls in place of null. */
+  /** The former name of `captured`, with two null shares instead of null. */
   readonly ceilingCaptured: CapturedShares;
 }
 
-/** The whole answer. */
+/** The complete report. */
 export interface ProbeReport {
-  /** What was measured. */
+  /** How the images were made or cut. */
   readonly mode: "merged" | "layered" | "as-is";
-  /** The first grid. */
+  /** The first grid, in bytes. */
   readonly grid: number;
-  /** As the option is written. */
+  /** The compression, written like the option. */
   readonly compress: string;
   /** In the order of the sources. */
   readonly images: readonly ImageFacts[];
-  /** The rows. */
+  /** One row per scheme. */
   readonly schemes: readonly SchemeReport[];
-  /** Of the scheme that `mainScheme` is the index of, as are the others below. */
+  /** The shifts of the first image, for the row `mainScheme`, like the details below. */
   readonly selfShift?: readonly SelfShift[] | undefined;
-  /** How images overlap: `pairwise[i][j]`. */
+  /** How the images overlap: `pairwise[i][j]`. */
   readonly pairwise?: readonly (readonly Overlap[])[] | undefined;
-  /** Files whose bytes are stored again, largest loss first. */
+  /** Files that are partly stored again, largest loss first. */
   readonly explain?: readonly LostFile[] | undefined;
-  /** Index in `schemes`. */
+  /** Index of the main row in `schemes`. */
   readonly mainScheme: number;
-  /** What was changed or left out, one for each kind. */
+  /** What was changed or left out, one entry per kind. */
   readonly warnings: readonly WarningSummary[];
 }
 
@@ -233,7 +233,7 @@ export interface ProbeDetails {
   readonly lostFiles: readonly LostFile[] | undefined;
 }
 
-/** What a report says of the probe itself, and whether it has the matrix. */
+/** Facts about the probe itself, and whether the report includes the matrix. */
 export interface ReportFacts {
   readonly mode: ProbeReport["mode"];
   readonly compress: string;
@@ -283,11 +283,11 @@ interface Row {
   readonly metrics: SchemeMetrics;
 }
 
-/** A smaller share is too small to compare with. */
+/** Smaller savings are too small to compare with. */
 const SAVED_SHARE_MIN = 0.02;
 const NO_SHARES: CapturedShares = { raw: null, stored: null };
 
-/** Compared at the scheme's own grid; whole files have none, so at the first. */
+/** Compares at the scheme's own grid, or at the first grid for whole files, which have none. */
 function captured(
   row: Row,
   rows: readonly Row[],

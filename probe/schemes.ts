@@ -1,5 +1,5 @@
 /**
- * What a probe measures: its options, the rows that follow from them, and what the rows are called.
+ * What a probe measures: its options, the rows they produce, and the rows' labels.
  *
  * @module
  */
@@ -18,50 +18,50 @@ import type { ImageSink } from "../lib/io/sink.ts";
 import { type ResolvedOptions, resolveOptions } from "../lib/source/source.ts";
 import type { Compression } from "./units/stored_sizes.ts";
 
-/** A probe. Sizes in bytes. What is left out is as `blessfs probe` has it. */
+/** The options of a probe, with sizes in bytes. Defaults are those of `blessfs probe`. */
 export type ProbeOptions =
   & Pick<ResolvedProbeOptions, "sources">
   & {
     readonly [K in keyof ResolvedProbeOptions]?: ResolvedProbeOptions[K] | undefined;
   };
 
-/** A probe of which everything is given. */
+/** The options of a probe with all defaults filled in. */
 export interface ResolvedProbeOptions extends ResolvedOptions {
-  /** As on the command line, in the order that new bytes are counted in. */
+  /** As on the command line, in the order in which new bytes are counted. */
   readonly sources: readonly string[];
-  /** Whether merged images are measured or those of the layers. */
+  /** Whether to measure merged images or the layers' images. */
   readonly mode: "merged" | "layered";
-  /** Cut the sources as they are: any files. */
+  /** Cut the sources as they are; they may be any files. */
   readonly asIs: boolean;
-  /** `Infinity`s are dropped: the image without alignment is always measured. */
+  /** Alignment thresholds. `Infinity` is ignored: the image without alignment is always measured. */
   readonly thresholds: readonly number[];
-  /** Each is a row. */
+  /** Packings of small files; each adds rows. */
   readonly packings: readonly Packing[];
-  /** Block sizes of the store; each has its rows. */
+  /** Block sizes of the store; each has its own rows. */
   readonly grids: readonly number[];
-  /** Undefined: FastCDC around each grid's size. */
+  /** Undefined: FastCDC with an average of each grid's size. */
   readonly chunker: ChunkerParameters | undefined;
-  /** What stored means beside raw. */
+  /** How stored sizes are compressed. */
   readonly compression: Compression;
-  /** Measure each image with its dm-verity tree behind it; undefined: without. Asked for a salt for each tree. */
+  /** Measures each image with a dm-verity tree appended; undefined: without. Called once per tree for its salt. */
   readonly veritySalt?: (() => Uint8Array) | undefined;
-  /** Whether the first image is compared with itself, shifted. */
+  /** Whether to compare the first image with shifted copies of itself. */
   readonly selfShift: boolean;
-  /** Whether each image is compared with each other one. */
+  /** Whether to compare every pair of images. */
   readonly pairwise: boolean;
-  /** `previous`: each aligned row has two more, in which each image is laid out like the one before it. */
+  /** `previous`: each aligned row gets two more rows, in which each image is laid out like the one before it. */
   readonly like?: "previous" | undefined;
-  /** Whether the files are named whose bytes are stored again. */
+  /** Whether to list files that are partly stored again. */
   readonly explain: boolean;
-  /** Words of the label of the row whose details are shown; undefined: the first aligned one. */
+  /** Words from the label of the row to show details for; undefined: the first aligned row. */
   readonly row?: string | undefined;
   /** Where to write every unit of every row as a Parquet file; left open on errors. */
   readonly fingerprints?: ImageSink | undefined;
-  /** Seconds that stand for every time that a source does not give. */
+  /** Time in seconds for everything without a time of its own. */
   readonly timestamp: number;
 }
 
-/** Fills in what `blessfs probe` does without options. */
+/** Fills in the defaults of `blessfs probe`. */
 export function resolveProbe(given: ProbeOptions): ResolvedProbeOptions {
   const { alignThresholdBytes, packing, gridBytes } = MERGED_DEFAULTS;
   return {
@@ -80,7 +80,7 @@ export function resolveProbe(given: ProbeOptions): ResolvedProbeOptions {
   };
 }
 
-/** Kinds of rows, each with what it is in one line, in the order of a report. */
+/** The kinds of rows with a one-line description, in the order of a report. */
 export const SCHEME_KINDS = {
   file: "whole files: what a store of files would keep, without any metadata",
   unaligned: "no alignment at all: files in the order of the layers, directly behind the metadata",
@@ -93,25 +93,27 @@ export const SCHEME_KINDS = {
   "like-stale": "the same, and freed blocks keep their bytes",
 } as const;
 
-/** A kind of row. */
 export type SchemeKind = keyof typeof SCHEME_KINDS;
 
 /** One way to lay out and cut the images. */
 export interface Scheme {
   /** What is cut, and how. */
   readonly kind: SchemeKind;
-  /** 0 where there is no grid. */
+  /** 0 if there is no grid. */
   readonly gridBytes: number;
-  /** Of those with the layout of bless only. */
+  /** Only for schemes with the layout of bless. */
   readonly aligned: { readonly thresholdBytes: number; readonly packing: Packing } | undefined;
-  /** Of content-defined ones only. */
+  /** Only for content-defined chunks. */
   readonly chunker: ChunkerParameters | undefined;
 }
 
-/** FastCDC has no masks for larger chunks. */
+/** FastCDC has no masks for larger averages. */
 const CDC_AVERAGE_MAX = 4 * 1024 * 1024;
 
-/** The schemes of a probe in the order of the report, each once. Throws a UsageError for an option out of range. */
+/**
+ * The schemes of a probe in the order of the report, without duplicates. Throws a UsageError for an option out of
+ * range.
+ */
 export function schemesOf(options: ResolvedProbeOptions): Scheme[] {
   const { asIs } = options;
   checkLikeRows(options);
@@ -141,7 +143,7 @@ export function schemesOf(options: ResolvedProbeOptions): Scheme[] {
   return schemes;
 }
 
-/** Throws a UsageError where images have none before them that they could be laid out like. */
+/** Throws a UsageError if `like` is used in a mode whose images cannot follow a previous one. */
 function checkLikeRows({ like, asIs, mode }: ResolvedProbeOptions): void {
   if (like === undefined || (!asIs && mode === "merged")) return;
   throw optionError("like", "only merged images are laid out like the one before", {
@@ -157,7 +159,7 @@ export function isContinued({ kind }: Scheme): boolean {
   return kind === "like" || kind === "like-stale";
 }
 
-/** The layout of a scheme's images: what bless would make, or what a writer without alignment gives. */
+/** The layout of a scheme's images: that of bless, or that of a writer without alignment. */
 export function layoutOf(
   scheme: Scheme,
   mode: "merged" | "layered",
@@ -191,21 +193,20 @@ function alignedChoices(options: ResolvedProbeOptions): NonNullable<Scheme["alig
   return [...choices.values()];
 }
 
-/** What a row says of its scheme. */
+/** How a report describes a row's scheme. */
 export interface SchemeDescription {
   /** What was cut, and how. */
   readonly scheme: Scheme["kind"];
-  /** Null for whole files. */
+  /** Block size in bytes; null for whole files. */
   readonly grid: number | null;
-  /** Null where nothing is aligned. */
+  /** In bytes; null if nothing is aligned. */
   readonly threshold: number | null;
-  /** As the option is written; null where nothing is aligned. */
+  /** Written like the option; null if nothing is aligned. */
   readonly packing: string | null;
-  /** `AVG:MIN:MAX` in bytes, or `gear`; null where nothing is chunked. */
+  /** `AVG:MIN:MAX` in bytes, or `gear`; null if nothing is chunked. */
   readonly cdc: string | null;
 }
 
-/** Describes a scheme as reports do. */
 export function describeScheme(scheme: Scheme): SchemeDescription {
   const { kind, gridBytes, aligned, chunker } = scheme;
   return {
@@ -230,10 +231,10 @@ export function schemeLabel(row: SchemeDescription, showsGrid: boolean): string 
 }
 
 /**
- * The row that was asked for, by words of its label: `64K tight`, `fastcdc`, `128K resync @64K`. Without any, the first
- * aligned row, else the fixed grid as it is.
+ * Finds the row whose label contains the requested words: `64K tight`, `fastcdc`, `128K resync @64K`. Without any, it
+ * is the first aligned row, or else the fixed grid on the unaligned image or the files as they are.
  *
- * @throws UsageError when no row has the words, when several have, and when the row cannot have the details
+ * @throws UsageError when no row or several rows match, and when the row cannot have the requested details
  */
 export function chooseRow(
   schemes: readonly Scheme[],
@@ -268,7 +269,7 @@ function labelOf(scheme: Scheme): string {
   return schemeLabel(describeScheme(scheme), true);
 }
 
-/** Whether each word is one of the label, or one of its words up to a colon. */
+/** Whether each word equals a word of the label, or the part of one before a colon. */
 function hasWords(scheme: Scheme, words: readonly string[]): boolean {
   const own = [...labelOf(scheme).toLowerCase().split(" "), scheme.kind];
   return words.every((word) => {

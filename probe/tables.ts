@@ -1,6 +1,6 @@
 /**
- * The answer of a probe as tables, for people and for programs: text, and comma-separated values. html.ts shows the same
- * tables in a page.
+ * A probe's report as tables, for people and programs: text, and comma-separated values. html.ts shows the same tables
+ * in a page.
  *
  * @module
  */
@@ -9,22 +9,22 @@ import { byteStringFromText, displayName } from "../lib/bytes/byte_string.ts";
 import type { ProbeReport, SchemeReport } from "./report.ts";
 import { schemeLabel } from "./schemes.ts";
 
-/** A cell; of a picture of shares, one of 0 to 1 too. */
+/** A cell; in a matrix of shares, it also has its share, 0 to 1. */
 export type TableCell = string | { readonly text: string; readonly share: number };
 
 export interface ReportTable {
   readonly name: "images" | "schemes" | "newBytes" | "histogram" | "shifts" | "pairs" | "lost";
-  /** What it shows, for a heading. */
+  /** What the table shows, as a heading. */
   readonly title: string;
-  /** The same in a line above the text; the first table needs none. */
+  /** The same as a line above the text; the first table needs none. */
   readonly line?: string;
-  /** The last columns of some are text. */
+  /** In some tables, the last columns are text. */
   readonly header: readonly string[];
   readonly rows: readonly (readonly TableCell[])[];
   readonly mainRow?: number;
 }
 
-/** The tables that were asked for, in the order of the report. */
+/** The requested tables, in the order of the report. */
 export function reportTables(report: ProbeReport): ReportTable[] {
   const { images, schemes, mainScheme } = report;
   const main = mainRow(report);
@@ -162,7 +162,7 @@ export function reportText(report: ProbeReport): string {
   }).join("");
 }
 
-/** The first column to the left, the others to the right but for the last of texts. */
+/** Aligns the first column and trailing text columns to the left, and the others to the right. */
 function columnsText(cells: readonly (readonly TableCell[])[]): string {
   const rows = cells.map((row) => row.map((cell) => typeof cell === "string" ? cell : cell.text));
   const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
@@ -177,7 +177,7 @@ function columnsText(cells: readonly (readonly TableCell[])[]): string {
   }).join("");
 }
 
-/** A share of 0 to 1; `-` for none. */
+/** A share of 0 to 1 as a percentage; `-` for null. */
 export function percentText(share: number | null): string {
   return share === null ? "-" : `${(share * 100).toFixed(1)}%`;
 }
@@ -190,8 +190,8 @@ const CSV_COLUMNS = "layout,scheme,grid,threshold,packing,cdc,image_number,image
   .split(",");
 
 /**
- * A line a figure, and an image where the figure is of one, below a line of names. Figures of all images together have
- * neither number nor image; images count from 1.
+ * A header, then one line per figure, and per image for figures about an image. Figures about all images have neither
+ * number nor image; images are counted from 1.
  */
 export function reportCsv(report: ProbeReport): string {
   const lines: (string | number | null)[][] = [CSV_COLUMNS];
@@ -250,7 +250,7 @@ function imageFiguresOf(row: SchemeReport, i: number): Figures {
   ];
 }
 
-/** As RFC 4180 has it; null is empty. */
+/** A field as in RFC 4180; null becomes empty. */
 function csvCell(cell: string | number | null): string {
   const text = cell === null ? "" : `${cell}`;
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;

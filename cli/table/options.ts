@@ -100,7 +100,7 @@ const FEATURE_OPTIONS: readonly OptionSpec[] = [
   ),
 ];
 
-/** What an image takes over from the last build; `what` names that build in the help. */
+/** What an image takes over from the last build; `what` is the clause in the help that names its images. */
 export function likeOptions(what: string): readonly OptionSpec[] {
   return [
     option(

@@ -1,5 +1,5 @@
 /**
- * The columns of a file of fingerprints. docs/FLEET.md says what they mean.
+ * The columns of a fingerprint file. docs/FLEET.md explains them.
  *
  * @module
  */
@@ -34,12 +34,12 @@ import {
 
 /** One unit of one image in one row of the report. */
 export interface FingerprintRow {
-  /** The source, as it was given. */
+  /** The source as the caller gave it. */
   readonly image: string;
   readonly image_digest: string | null;
   /** Counted from 0 in the file. */
   readonly image_number: number;
-  /** The label of the row of the report. */
+  /** The label of the report's row. */
   readonly layout: string;
   readonly scheme: string;
   readonly grid: bigint | null;
@@ -52,7 +52,7 @@ export interface FingerprintRow {
   readonly stored: bigint;
   /** Which file system of the image: 0, or the number of the layer. */
   readonly part: number;
-  /** Where the image has the unit first; null for whole files. */
+  /** Offset of the unit's first occurrence in the image; null for whole files. */
   readonly offset: bigint | null;
 }
 
@@ -84,7 +84,7 @@ const COLUMNS: Record<keyof FingerprintRow, [Partial<SchemaElement>, "REQUIRED" 
 
 export const COLUMN_NAMES = Object.keys(COLUMNS) as (keyof FingerprintRow)[];
 
-/** The schema as Parquet has it: the root, then the columns. */
+/** The Parquet schema: the root, then the columns. */
 export const PARQUET_SCHEMA: SchemaElement[] = [
   { name: "units", num_children: COLUMN_NAMES.length },
   ...COLUMN_NAMES.map((name): SchemaElement => {
@@ -93,15 +93,15 @@ export const PARQUET_SCHEMA: SchemaElement[] = [
   }),
 ];
 
-/** The key of the JSON in the file. */
+/** The key of the JSON metadata in the file. */
 export const METADATA_KEY = "blessfs.fingerprints";
-/** Raised when readers of older files would read something wrong. */
+/** To be raised when older readers would misread the file. */
 const VERSION = 1;
 
-/** Counts of one image in one row; the CRC-32 is that of its units, in the order of the file. */
+/** The counts of one image in one row; the CRC-32 covers its units, in file order. */
 export type ImageCounts = v.InferOutput<typeof COUNTS>;
 
-/** Goes on with the CRC-32 of units: what a report takes from each is in it. */
+/** Continues the CRC-32 of units; it covers everything that a report uses of each unit. */
 export function unitsCrc32(
   before: number,
   unit: {
@@ -122,7 +122,7 @@ export interface FingerprintedImage extends ImageFacts {
 
 export interface FingerprintMetadata {
   readonly mode: ProbeReport["mode"];
-  /** As reports have it. */
+  /** Written as in reports. */
   readonly compress: string;
   readonly schemes: readonly Scheme[];
   readonly images: readonly FingerprintedImage[];
@@ -174,7 +174,7 @@ export function decodeMetadata(text: string, what: string): FingerprintMetadata 
   return { ...rest, schemes, images };
 }
 
-/** Each kind of row has its own things and no others. */
+/** Each kind of row requires its own fields and allows no others. */
 function schemeOf(row: SchemeDescription, location: JsonLocation): Scheme {
   const { scheme: kind, grid, threshold, packing, cdc } = row;
   const scheme: Scheme = {

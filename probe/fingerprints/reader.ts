@@ -1,5 +1,5 @@
 /**
- * Reads files of fingerprints back into stores.
+ * Reads fingerprint files back into stores.
  *
  * @module
  */
@@ -27,21 +27,21 @@ import {
   unitsCrc32,
 } from "./format.ts";
 
-/** A file whose metadata was read. */
+/** A file whose metadata has been read. */
 export interface FingerprintFile {
   readonly name: string;
   readonly metadata: FingerprintMetadata;
-  /** Puts the images of the file into stores of the same schemes. */
+  /** Adds the file's images to stores of the same schemes. */
   readonly load: (stores: ProbeStores, signal: AbortSignal | undefined) => Promise<void>;
   readonly close: () => void;
 }
 
-/** A larger one was not written here: a row takes about a hundred bytes. */
+/** Larger groups cannot come from this program's writer; a row takes about a hundred bytes. */
 const ROWS_PER_GROUP_MOST = 1_000_000;
 const COLUMNS = ["image_number", "layout", "unit", "unit_bytes", "raw", "stored"] as const;
 type ReadRow = Readonly<Record<typeof COLUMNS[number], unknown>>;
 
-/** Opens a file. Throws an InputError when it is none of fingerprints, or not there, else an IoError. */
+/** Opens a file. Throws an InputError when it is missing or not a fingerprint file, otherwise an IoError. */
 async function openFingerprints(path: string): Promise<FingerprintFile> {
   const name = displayName(byteStringFromText(path));
   const reader = openFileReader(path, { what: "a file of fingerprints" });
@@ -79,7 +79,7 @@ class Loader {
   readonly #source: LoadedFile;
   readonly #stores: ProbeStores;
   readonly #schemeOf: ReadonlyMap<string, number>;
-  /** Of the image that is being read, by scheme. */
+  /** The collectors of the current image, by scheme. */
   #collectors: readonly ImageCollector[] = [];
   #checksums: number[] = [];
   #imageNumber = -1;
@@ -179,7 +179,7 @@ function asyncBuffer(reader: RandomReader): AsyncBuffer {
   return {
     byteLength: reader.sizeBytes,
     slice: (start, end = reader.sizeBytes) => {
-      // Lengths in a damaged footer are followed by the library as they stand.
+      // The library follows lengths in a damaged footer without checking them.
       if (start < 0 || start > reader.sizeBytes) {
         throw new InputError(
           reader.name,
@@ -195,7 +195,7 @@ function asyncBuffer(reader: RandomReader): AsyncBuffer {
   };
 }
 
-/** The library's errors are about the file. */
+/** Turns the library's errors into errors about the file. */
 async function understood<T>(name: string, read: () => Promise<T>): Promise<T> {
   try {
     return await read();
@@ -209,24 +209,24 @@ async function understood<T>(name: string, read: () => Promise<T>): Promise<T> {
   }
 }
 
-/** What can be chosen when nothing is measured. */
+/** The options that still apply when nothing is measured. */
 export interface FromFingerprintsOptions {
-  /** In the order that new bytes are counted in. */
+  /** Fingerprint files, in the order in which new bytes are counted. */
   readonly paths: readonly string[];
-  /** Whether the report has the matrix of overlaps. */
+  /** Whether the report includes the matrix of overlaps. */
   readonly pairwise: boolean;
   /** As in ResolvedProbeOptions. */
   readonly row?: string | undefined;
-  /** Where doubtful sets are reported. */
+  /** Where to report doubtful sets of images. */
   readonly warnings: Warnings;
-  /** Ends the reading with an InterruptedError. */
+  /** Aborting it stops reading with an InterruptedError. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * Puts files of fingerprints together. All must have the same rows, mode and compression.
+ * Combines fingerprint files into one report. All must have the same rows, mode and compression.
  *
- * @throws InputError for a file that is damaged or differs from the first; IoError when reading fails
+ * @throws InputError for a file that is damaged or differs from the first, IoError when reading fails
  */
 export async function probeFingerprints(options: FromFingerprintsOptions): Promise<ProbeReport> {
   const { paths, pairwise, row, warnings, signal } = options;

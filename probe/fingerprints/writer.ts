@@ -1,5 +1,5 @@
 /**
- * Writes the units of all rows as a Parquet file, one image after the other. Equal probes give equal bytes.
+ * Writes the units of all rows to a Parquet file, one image after another. Equal probes give equal bytes.
  *
  * @module
  */
@@ -22,7 +22,7 @@ import {
   unitsCrc32,
 } from "./format.ts";
 
-/** What is held in memory at a time. */
+/** How many rows are held in memory at a time. */
 const ROWS_PER_GROUP = 32_768;
 
 export class FingerprintWriter {
@@ -48,7 +48,7 @@ export class FingerprintWriter {
     });
   }
 
-  /** Writes the image that all stores have last. */
+  /** Writes the most recent image of every store. */
   async addImage(facts: ImageFacts): Promise<void> {
     await this.#stores.sizes?.settle(this.#options.signal);
     const counts: FingerprintedImage["counts"][number][] = [];

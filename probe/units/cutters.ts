@@ -1,5 +1,5 @@
 /**
- * What an image is cut into as its bytes go by: cells of a grid, chunks, and whole files.
+ * Cuts an image into units while its bytes pass through: cells of a grid, chunks, and whole files.
  *
  * @module
  */
@@ -19,7 +19,7 @@ import type { Progress } from "../../lib/progress.ts";
 import { contentId, type ContentTable, type ImageCollector } from "./store.ts";
 import { pause, type StoredSizes } from "./stored_sizes.ts";
 
-/** Bytes in blocks that are not all zeros; the first block begins where the bytes begin. */
+/** Number of bytes in blocks that are not all zeros, counting blocks from the start of `bytes`. */
 export function countNonZeroBytes(bytes: Uint8Array): number {
   let count = 0;
   for (let at = 0; at < bytes.length; at += BLOCK_SIZE_BYTES) {
@@ -29,7 +29,10 @@ export function countNonZeroBytes(bytes: Uint8Array): number {
   return count;
 }
 
-/** Takes a cell that is not all zeros, with the bytes in it that lie in no zero block. The bytes are only lent. */
+/**
+ * Receives a cell that is not all zeros, with its number of bytes outside zero blocks. The bytes are only valid during
+ * the call.
+ */
 export type CellReceiver = (cell: Uint8Array, cellIndex: number, rawBytes: number) => void;
 
 export class CellCutter implements ImageSink {
@@ -37,11 +40,11 @@ export class CellCutter implements ImageSink {
   readonly #receive: CellReceiver;
   readonly #shiftBytes: number;
   readonly #cell: Uint8Array;
-  /** The cell that is being filled; its bytes up to `filled` are set. */
+  /** The cell being filled; its bytes up to `filled` are set. */
   #cellIndex = 0;
   #filled = 0;
 
-  /** @param shiftBytes zeros in front of the image, which move it on the grid */
+  /** @param shiftBytes zeros inserted before the image, which move it on the grid */
   constructor(cellBytes: number, receive: CellReceiver, shiftBytes = 0) {
     this.#cellBytes = cellBytes;
     this.#receive = receive;
@@ -100,19 +103,19 @@ export class CellCutter implements ImageSink {
   }
 }
 
-/** Takes a chunk that is not all zeros, with the bytes in it that lie in no zero block of the image, and its offset. */
+/** Receives a chunk that is not all zeros, with its number of bytes outside the image's zero blocks, and its offset. */
 export type MeasuredChunkReceiver = (chunk: Uint8Array, rawBytes: number, offset: number) => void;
 
-/** The image is handed on in pieces of this size; whole holes between them are not read. */
+/** The image is passed on in pieces of this size; holes that cover a whole piece are not read. */
 const PIECE_BYTES = 1024 * 1024;
-/** More than the longest chunk and a piece have. */
+/** More blocks than the longest chunk and a piece span. */
 const REMEMBERED_BLOCKS = 8192;
 
 export class ChunkCutter implements ImageSink {
   readonly #pieces: CellCutter;
   readonly #chunker: Chunker;
   readonly #receive: MeasuredChunkReceiver;
-  /** The blocks that are not all zeros, each at its number modulo the length. */
+  /** The numbers of blocks that are not all zeros, each stored at its number modulo the length. */
   readonly #nonZeroBlocks = new Float64Array(REMEMBERED_BLOCKS).fill(-1);
 
   constructor(parameters: ChunkerParameters, receive: MeasuredChunkReceiver) {
@@ -147,7 +150,7 @@ export class ChunkCutter implements ImageSink {
   }
 
   #measure(chunk: Uint8Array, offset: number): void {
-    // The parts of two blocks at its ends may be zeros while the blocks are not.
+    // The chunk may hold only the zero parts of blocks that are not all zeros.
     if (countNonZeroBytes(chunk) === 0) return;
     const end = offset + chunk.length;
     let rawBytes = 0;
@@ -174,7 +177,7 @@ export interface FileUnitsContext {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Adds the files of a tree; returns the content of each payload that holds anything but zeros. */
+/** Adds the files of a tree; returns the content number of each payload that is not all zeros. */
 export async function addFileUnits(
   tree: FileTree,
   collector: ImageCollector,
@@ -207,7 +210,7 @@ class PayloadReader {
     this.#context = context;
   }
 
-  /** The identity of a file is its size, where its data lies, and the data: holes are not read. */
+  /** A file's identity is its size, the position of its data and the data itself; holes are not read. */
   async contentOf(payload: Payload): Promise<number> {
     const { table, sizes } = this.#context;
     this.#sincePause += BLOCK_SIZE_BYTES;
@@ -250,7 +253,7 @@ class PayloadReader {
   }
 }
 
-/** Bytes of a file in blocks that are not all zeros. */
+/** Number of a file's bytes in blocks that are not all zeros. */
 function dataBytes(payload: Payload): number {
   let count = 0;
   for (const { startBlock, blockCount } of payload.dataRuns) {

@@ -1,6 +1,6 @@
 /**
- * Cuts a planned image into the cells of a fixed grid, from the plan: a cell that is made of the same blocks of the same
- * files as one before, in whichever image and layout, is known without reading it.
+ * Cuts a planned image into the cells of a fixed grid. A cell made of the same blocks of the same files as an earlier
+ * one, in any image and layout, is recognised from the plan without reading it.
  *
  * @module
  */
@@ -12,20 +12,20 @@ import type { Progress } from "../../lib/progress.ts";
 import { pause, type StoredSizes } from "./stored_sizes.ts";
 import { countNonZeroBytes } from "./cutters.ts";
 
-/** A cell that is not all zeros: its content's number, and its bytes that lie in no zero block. */
+/** A cell that is not all zeros: the number of its content, and its bytes outside zero blocks. */
 export interface KnownCell {
   readonly content: number;
   readonly rawBytes: number;
 }
 
-/** Told of each cell that is not all zeros, in ascending order. */
+/** Called for each cell that is not all zeros, in ascending order. */
 export type KnownCellReceiver = (cell: KnownCell, cellIndex: number) => void;
 
-/** Cells by what they are made of. Memory grows with the count of different cells. */
+/** Cells by their composition. Memory grows with the number of different cells. */
 export class CellCompositions {
   readonly #cells = new Map<string, KnownCell | undefined>();
 
-  /** The cell of that composition: `make` says once what it is, undefined for all zeros. */
+  /** The cell with that composition. `make` is called once to compute it, and returns undefined for all zeros. */
   cellOf(composition: string, make: () => KnownCell | undefined): KnownCell | undefined {
     const key = composition.length <= KEY_LENGTH_MOST ? composition : shortKey(composition);
     if (this.#cells.has(key)) return this.#cells.get(key);
@@ -36,7 +36,7 @@ export class CellCompositions {
 }
 
 const KEY_LENGTH_MOST = 64;
-/** Signals are seen between pieces of work of this many bytes read, or cells. */
+/** Signals are checked after this many bytes read, or this many cells. */
 const YIELD_AFTER_BYTES = 16 * 1024 * 1024;
 const YIELD_AFTER_CELLS = 4096;
 
@@ -46,12 +46,12 @@ function shortKey(composition: string): string {
 
 export interface PlanCutterContext {
   readonly compositions: CellCompositions;
-  /** The content of each file, the same for equal files. */
+  /** The content number of each file, the same for equal files. */
   readonly contentOf: ReadonlyMap<Payload, number>;
-  /** The number of the content of a cell's bytes, which are only lent. */
+  /** The content number of a cell's bytes, which are only valid during the call. */
   readonly numberOf: (cell: Uint8Array) => number;
   readonly progress: Progress;
-  /** Undefined where nothing is compressed. */
+  /** Undefined when nothing is compressed. */
   readonly sizes?: StoredSizes | undefined;
   readonly signal: AbortSignal | undefined;
 }
@@ -74,7 +74,7 @@ export class PlanCutter {
   #bytesSinceYield = 0;
   #cellsSinceYield = 0;
 
-  /** Cells have the size of the plan's grid. */
+  /** The cell size is the plan's grid. */
   constructor(plan: ImagePlan, context: PlanCutterContext, receive: KnownCellReceiver) {
     this.#plan = plan;
     this.#context = context;
@@ -139,7 +139,7 @@ export class PlanCutter {
     }
   }
 
-  /** Makes the cell of that offset the current one; returns where in it the offset is. */
+  /** Makes the cell at that offset the current one; returns the offset within it. */
   #enter(offsetBytes: number): number {
     const cellIndex = Math.floor(offsetBytes / this.#cellBytes);
     invariant(cellIndex >= this.#cellIndex, "writes ascend");
@@ -161,7 +161,7 @@ export class PlanCutter {
     if (cell !== undefined) this.#receive(cell, this.#cellIndex);
   }
 
-  /** The current cell's files and blocks; undefined where metadata is in it. */
+  /** The files and blocks in the current cell; undefined if it contains metadata. */
   #composition(): string | undefined {
     let composition = `${this.#sizeBytes()}`;
     for (const part of this.#parts) {

@@ -1,12 +1,12 @@
 /**
- * Every different unit that any scheme met, so that each is compressed once however many schemes and images have it.
+ * All different units found by any scheme, so that each is compressed once, however many schemes and images contain it.
  *
  * @module
  */
 import { createHash, type Hash } from "node:crypto";
 import type { StoredSizes } from "./stored_sizes.ts";
 
-/** Contents by number, in the order met. Memory grows with their count. */
+/** Contents, numbered in order of discovery. Memory grows with their number. */
 export class ContentTable {
   readonly #indexOf = new Map<string, number>();
   readonly #ids: string[] = [];
@@ -17,7 +17,7 @@ export class ContentTable {
     return this.#sizes.length;
   }
 
-  /** The id of a content by its number: the 32 bytes of its SHA-256, as a byte string. */
+  /** The id of a content: the 32 bytes of its SHA-256, as a byte string. */
   id(index: number): string {
     return this.#ids[index]!;
   }
@@ -26,20 +26,20 @@ export class ContentTable {
     return this.#sizes[index]!;
   }
 
-  /** Compressed size of a content, once it is known; 0 where nothing compresses. */
+  /** Compressed size of a content, once known; 0 when nothing is compressed. */
   storedBytes(index: number): number {
     return this.#stored[index]!;
   }
 
-  /** The number of the content of these bytes, which are only lent. */
+  /** The number of the content of these bytes, which are only valid during the call. */
   indexOfBytes(bytes: Uint8Array, sizes: StoredSizes | undefined): number {
     const id = this.idOfBytes(bytes);
     return this.indexOf(id, bytes.length, (take) => sizes?.measure(bytes, take));
   }
 
   /**
-   * The number of a content by its id. When it is new, `measure` finds its stored size: all that it gives to `take`, now
-   * or later, added up.
+   * The number of a content by its id. For a new content, `measure` determines its stored size: the sum of everything
+   * it passes to `take`, now or later.
    */
   indexOf(
     id: string,
@@ -61,20 +61,20 @@ export class ContentTable {
     return contentId(createHash("sha256").update(bytes));
   }
 
-  /** The number of a content by its id; undefined when it was not met. */
+  /** The number of a content by its id; undefined if unknown. */
   find(id: string): number | undefined {
     return this.#indexOf.get(id);
   }
 }
 
-/** The whole SHA-256 as a byte string, which is compact as a key. */
+/** The whole SHA-256 as a byte string, which makes a compact key. */
 export function contentId(hash: Hash): string {
   return hash.digest().toString("latin1");
 }
 
-/** Where an image has a content first. */
+/** Where a content first occurs in an image. */
 export interface UnitPlace {
-  /** Bytes outside zero blocks of the unit that lies there. */
+  /** Bytes outside zero blocks in the unit at that place. */
   readonly raw: number;
   /** Undefined for whole files. */
   readonly offsetBytes: number | undefined;
@@ -83,52 +83,55 @@ export interface UnitPlace {
 }
 
 export interface ImageUnits {
-  /** The different contents, by number in the table. */
+  /** The different contents, by their numbers in the table. */
   readonly contents: ReadonlySet<number>;
   readonly logicalBytes: number;
-  /** Bytes of its units that are no zero blocks, repeated units counted each time. */
+  /** Bytes of its units outside zero blocks, counting repeated units every time. */
   readonly nonZeroBytes: number;
-  /** Units, repeated ones counted each time. */
+  /** Number of units, counting repeated ones every time. */
   readonly unitCount: number;
-  /** Free space that the layout left for the grid's sake. */
+  /** Free space that the layout left to align files to the grid. */
   readonly paddingBytes: number;
 }
 
-/** Counts of an image whose units are added once each. */
+/** The counts of an image whose repeated units were each added only once. */
 export type RepeatedCounts = Pick<ImageUnits, "nonZeroBytes" | "unitCount">;
 
-/** Sizes that a set of units adds up to. */
+/** The total size of a set of units. */
 export interface UnitTotals {
-  /** Without zero blocks. */
+  /** Bytes outside zero blocks. */
   readonly raw: number;
-  /** Compressed. */
+  /** Compressed bytes. */
   readonly stored: number;
-  /** How many there are. */
+  /** Number of units. */
   readonly units: number;
-  /** The units whole. */
+  /** Bytes of the whole units. */
   readonly unitBytes: number;
 }
 
-/** Units of one scheme. Memory grows with the count of units. */
+/** The units of one scheme. Memory grows with their number. */
 export class SchemeStore {
   /** In the order given. */
   readonly images: ImageUnits[] = [];
-  /** The units of the last image, and where it has them; kept until the next image is put in. */
+  /** The units of the last image and their places; kept until the next image is added. */
   places: ReadonlyMap<number, UnitPlace> = new Map();
   readonly #table: ContentTable;
   readonly #isCompressed: boolean;
   readonly #keepsPlaces: boolean;
-  /** Bytes outside zero blocks, by content: where a chunk lies decides which of its zeros are whole blocks. */
+  /**
+   * Bytes outside zero blocks, by content. The same chunk may contain different whole zero blocks depending on where it
+   * lies.
+   */
   readonly #raw = new Map<number, number>();
 
-  /** @param keepsPlaces whether places of units are wanted */
+  /** @param keepsPlaces whether to keep the places of units */
   constructor(table: ContentTable, isCompressed: boolean, keepsPlaces = false) {
     this.#table = table;
     this.#isCompressed = isCompressed;
     this.#keepsPlaces = keepsPlaces;
   }
 
-  /** What a unit takes in the store, of which the raw bytes are given. */
+  /** The size of a unit in the store, given its raw bytes. */
   storedBytes(content: number, rawBytes: number): number {
     return this.#isCompressed ? this.#table.storedBytes(content) : rawBytes;
   }
@@ -172,14 +175,14 @@ export class ImageCollector {
     this.#done = done;
   }
 
-  /** What comes now is of that file system of the image. */
+  /** Units added from now on belong to this file system of the image. */
   beginPart(part: number): void {
     this.#part = part;
   }
 
   /**
-   * @param rawBytes those outside zero blocks
-   * @param offsetBytes in the part; undefined for whole files
+   * @param rawBytes bytes outside zero blocks
+   * @param offsetBytes offset in the part; undefined for whole files
    */
   add(content: number, rawBytes: number, offsetBytes?: number): void {
     this.#counts.unitCount++;
@@ -197,7 +200,7 @@ export class ImageCollector {
     this.#counts.paddingBytes += paddingBytes;
   }
 
-  /** Puts the image into the store. `counts` take the place of what was counted. */
+  /** Adds the image to the store. `counts` replace the counts collected so far. */
   finish(counts?: RepeatedCounts): void {
     const { nonZeroBytes, unitCount } = counts ?? this.#counts;
     this.#done({ contents: this.#contents, ...this.#counts, nonZeroBytes, unitCount });

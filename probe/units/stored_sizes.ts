@@ -1,5 +1,5 @@
 /**
- * What units take in a store that compresses each by itself, found out on this thread and others.
+ * The sizes of units in a store that compresses each one separately, measured on this thread and others.
  *
  * @module
  */
@@ -17,14 +17,14 @@ export type Compression =
 
 export type StoredSizeOf = (bytes: Uint8Array) => number;
 
-/** Larger units are compressed in pieces of this size, so that memory is bounded. */
+/** Larger units are compressed in pieces of this size to bound memory. */
 const UNIT_PIECE_BYTES = 4 * 1024 * 1024;
 const LEVEL_MOST = 19;
 
 /**
- * Makes the measure. Undefined without compression: a unit's `stored` is its `raw` then.
+ * Creates the measuring function. Undefined without compression, when `stored` equals `raw`.
  *
- * @throws UsageError for a level out of range, and where the runtime has no zstd
+ * @throws UsageError for a level out of range, and if the runtime has no zstd
  */
 export function storedSizeMeasure(compression: Compression): StoredSizeOf | undefined {
   if (compression.kind === "none") return undefined;
@@ -43,7 +43,7 @@ export function storedSizeMeasure(compression: Compression): StoredSizeOf | unde
     let sizeBytes = 0;
     for (let at = 0; at < bytes.length; at += UNIT_PIECE_BYTES) {
       const piece = bytes.subarray(at, at + UNIT_PIECE_BYTES);
-      // zstd chooses smaller tables for a size that it knows, and compresses a little better, as zstd(1) does.
+      // zstd chooses smaller tables when it knows the size, and compresses slightly better, as zstd(1) does.
       const options = { params, pledgedSrcSize: piece.length };
       sizeBytes += zlib.zstdCompressSync(piece, options).length;
     }
@@ -51,16 +51,16 @@ export function storedSizeMeasure(compression: Compression): StoredSizeOf | unde
   };
 }
 
-/** Units are sent in batches of at most so many bytes. */
+/** The maximum size of a batch of units. */
 const BATCH_BYTES = 4 * 1024 * 1024;
 
-/** Units one behind the other. */
+/** The units of a batch, one after another. */
 interface Batch {
   readonly buffer: ArrayBuffer;
   readonly lengths: readonly number[];
 }
 
-/** The buffer comes back, to be filled again. */
+/** The buffer is sent back to be filled again. */
 interface Answer {
   readonly buffer: ArrayBuffer;
   readonly sizes: readonly number[];
@@ -68,10 +68,10 @@ interface Answer {
 
 type Take = (sizeBytes: number) => void;
 
-/** The calling thread's end. */
+/** The calling thread's side. */
 export class CompressThread {
   readonly #thread: Thread<Batch, Answer>;
-  /** Of the batches sent, the oldest first. */
+  /** The callbacks and size of each batch sent, oldest first. */
   readonly #sent: { readonly takes: readonly Take[]; readonly bytes: number }[] = [];
   readonly #spareBuffers: ArrayBuffer[] = [];
   #batch = new Uint8Array(BATCH_BYTES);
@@ -94,12 +94,12 @@ export class CompressThread {
     });
   }
 
-  /** Bytes that were added and not answered yet. */
+  /** Bytes added but not answered yet. */
   get waitingBytes(): number {
     return this.#sentBytes + this.#filled;
   }
 
-  /** Adds a unit of at most a batch. The bytes are only lent. */
+  /** Adds a unit no larger than a batch. The bytes are only valid during the call. */
   add(bytes: Uint8Array, take: Take): void {
     invariant(bytes.length <= BATCH_BYTES, "a unit fits into a batch");
     if (this.#filled + bytes.length > BATCH_BYTES) this.#send();
@@ -109,13 +109,13 @@ export class CompressThread {
     this.#takes.push(take);
   }
 
-  /** Waits until all units are answered. Throws when the thread died. */
+  /** Waits until all units are answered. Throws if the thread has died. */
   async settle(): Promise<void> {
     if (this.#takes.length > 0) this.#send();
     await this.untilWaiting(0);
   }
 
-  /** Waits until at most so many batches are sent and not answered. Throws when the thread died. */
+  /** Waits until at most `batchesMost` batches are unanswered. Throws if the thread has died. */
   async untilWaiting(batchesMost: number): Promise<void> {
     for (;;) {
       if (this.#dead) throw this.#dead.why;
@@ -124,7 +124,7 @@ export class CompressThread {
     }
   }
 
-  /** Ends the thread; what was not answered never is. */
+  /** Ends the thread; pending units are never answered. */
   async close(): Promise<void> {
     this.#dead ??= { why: new Error("The thread that compresses was closed") };
     await this.#thread.terminate();
@@ -162,7 +162,7 @@ export class CompressThread {
   }
 }
 
-/** The thread's end: compresses what it is sent. */
+/** The compressing thread's side. */
 export function serveCompression(
   port: MessagePort,
   { compression }: { readonly compression: Compression },
@@ -183,35 +183,38 @@ export function serveCompression(
 
 export interface StoredSizes {
   /**
-   * @param bytes only lent
-   * @param take the size is all that it is given, added up, at the latest before `settle` is done
+   * @param bytes only valid during the call
+   * @param take never called after `settle` resolves; the unit's size is the sum of all calls
    */
   measure(bytes: Uint8Array, take: (sizeBytes: number) => void): void;
-  /** Waits while too much waits for threads. Throws when one died, and an InterruptedError when the signal fires. */
+  /**
+   * Waits while too many bytes are queued for threads. Throws if a thread has died, or an InterruptedError if the
+   * signal is aborted.
+   */
   room(signal: AbortSignal | undefined): Promise<void>;
-  /** Waits for all answers, and throws as `room` does. */
+  /** Waits for all answers; throws like `room`. */
   settle(signal?: AbortSignal): Promise<void>;
   close(): Promise<void>;
 }
 
 const THREADS_MOST = 3;
 /**
- * Higher levels take so long that the calling thread leaves all units to others: it has signals to see. Up to this
- * one, 16 MiB take a fraction of a second.
+ * Higher levels are so slow that the calling thread compresses nothing, because it must respond to signals. Up to this
+ * level, 16 MiB take a fraction of a second.
  */
 const QUICK_LEVEL_MOST = 3;
 const WAITING_BATCHES_MOST = 8;
-/** So much waits for a thread at most; at quick levels what comes on top is compressed at once. */
+/** The maximum queued for a thread; at quick levels, the calling thread compresses anything beyond it. */
 const WAITING_BYTES_MOST = WAITING_BATCHES_MOST * BATCH_BYTES;
-/** Threads are started for more than so much. */
+/** Threads are started once more than this has been compressed. */
 const ALONE_BYTES = 4 * BATCH_BYTES;
 
 /**
- * Measures as a store compresses; undefined when it does not.
+ * Measures sizes as the store compresses; undefined without compression.
  *
- * @param jobs how many threads may work, the calling one among them (a slow level takes one more than 1); undefined: as
- * many as the machine has
- * @throws UsageError for a level out of range, and where the runtime has no zstd
+ * @param jobs how many threads may work, including the calling one (a slow level uses one more if this is 1);
+ * undefined: one per processor
+ * @throws UsageError for a level out of range, and if the runtime has no zstd
  */
 export function storedSizes(
   compression: Compression,
@@ -227,7 +230,7 @@ export function storedSizes(
   return new ThreadedSizes(isSlow ? undefined : here, start);
 }
 
-/** Lets the event loop turn, so that signals are seen, and threads get on. Throws when the signal fired. */
+/** Yields to the event loop, so that signals are handled and threads progress. Throws if the signal is aborted. */
 export async function pause(
   sizes: StoredSizes | undefined,
   signal: AbortSignal | undefined,
@@ -238,7 +241,7 @@ export async function pause(
 }
 
 class ThreadedSizes implements StoredSizes {
-  /** Undefined when the calling thread compresses nothing. */
+  /** Undefined if the calling thread compresses nothing. */
   readonly #here: StoredSizeOf | undefined;
   readonly #start: () => readonly CompressThread[];
   #threads: readonly CompressThread[] = [];
@@ -261,7 +264,7 @@ class ThreadedSizes implements StoredSizes {
     if (this.#aloneBytes > ALONE_BYTES) this.#threads = this.#start();
   }
 
-  /** In pieces as {@link storedSizeMeasure} makes them, so that the sums are the same. */
+  /** Splits units like {@link storedSizeMeasure} does, so that the sums are the same. */
   #measureElsewhere(bytes: Uint8Array, take: (sizeBytes: number) => void): void {
     if (this.#threads.length === 0) this.#threads = this.#start();
     for (let at = 0; at < bytes.length; at += BATCH_BYTES) {
@@ -298,7 +301,7 @@ class ThreadedSizes implements StoredSizes {
   }
 }
 
-/** Waits for work, but no longer than until the signal fires. */
+/** Waits for work, or until the signal is aborted. */
 async function unlessAborted(
   work: Promise<unknown>,
   signal: AbortSignal | undefined,
