@@ -1,21 +1,20 @@
 /**
  * blessfs as a library: from a container image to an ext4 image that fixed-block stores deduplicate well.
  *
- * The whole way in one call is {@linkcode blessMerged}, or {@linkcode blessLayered} for one image a layer;
- * {@linkcode createBlesser} does it for many images at once, in threads. The parts can be used one by one:
+ * {@linkcode blessMerged} does everything in one call, and {@linkcode blessLayered} makes one image per layer;
+ * {@linkcode createBlesser} does so for many images at once, in threads. The steps can also be used separately:
  * {@linkcode openImage} and {@linkcode loadLayers} read a source, {@linkcode buildTree} applies its layers,
- * {@linkcode planImage} works out every byte of the image but its payload, {@linkcode writeImage} writes it to a sink.
+ * {@linkcode planImage} works out every byte of the image except file data, {@linkcode writeImage} writes it to a sink.
  *
  * - Sinks: {@linkcode createFileSink}, {@linkcode MemorySink}, {@linkcode toWritable} for any stream.
- * - {@linkcode verifyImage} checks an image, whoever made it: every checksum, every structure, every count.
- * - {@linkcode openExt4Image}, {@linkcode readTree} and {@linkcode fileStream} give back what is in an image;
- *   {@linkcode openTar} what is in a tar.
+ * - {@linkcode verifyImage} checks an image made by any tool: every checksum, every structure, every count.
+ * - {@linkcode openExt4Image}, {@linkcode readTree} and {@linkcode fileStream} read the contents of an image, and
+ *   {@linkcode openTar} those of a tar.
  * - {@linkcode probe} measures what a store of fixed blocks saves across images, on the bytes that would be written.
  *
- * Everything here runs on node: modules alone, in Deno, Bun and Node. Nothing prints, reads the clock or asks for
- * randomness. Names of files are byte strings ({@linkcode ByteString}), sizes are bytes. What a caller is expected to
- * meet is thrown as a {@linkcode BlessfsError} with a stable `code` (docs/ERRORS.md); any other error is a fault of the
- * library.
+ * Everything here only needs node: modules and runs in Deno, Bun and Node. Nothing prints, reads the clock or uses
+ * randomness. File names are byte strings ({@linkcode ByteString}), and sizes are in bytes. Expected failures are
+ * thrown as a {@linkcode BlessfsError} with a stable `code` (docs/ERRORS.md); any other error is a bug in the library.
  *
  * @example Bless an OCI image layout
  * ```ts
@@ -33,13 +32,13 @@
  * rmSync(image);
  * ```
  *
- * @example Bless what comes in a stream, into a stream
+ * @example Bless a stream into a stream
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import { blessMerged, toWritable } from "@blessfs/blessfs";
  * import { createReadStream } from "node:fs";
  *
- * // Of a response, for example: `(await fetch(url)).body`.
+ * // It could also be a response body: `(await fetch(url)).body`.
  * const stdin = createReadStream("fixtures/tar/gnu-v7.tar");
  * const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
  * const blessed = blessMerged({ source: "-", stdin, sink: toWritable(writable) });

@@ -217,21 +217,21 @@ export function createJsonProgress(
     const id = ++taskCount;
     let doneBytes = 0;
     let nextMs = now() + ADVANCE_MS;
-    const tell = (event: string) =>
+    const print = (event: string) =>
       stderr.write(
         `${
           plainJson({ progress: { id, task, event, doneBytes, totalBytes: totalBytes ?? null } })
         }\n`,
       );
-    tell("begin");
+    print("begin");
     return {
       advance: (bytes) => {
         doneBytes += bytes;
         if (now() < nextMs) return;
         nextMs = now() + ADVANCE_MS;
-        tell("advance");
+        print("advance");
       },
-      end: () => tell("end"),
+      end: () => print("end"),
     };
   };
   return { begin, clear: () => {}, close: () => {} };

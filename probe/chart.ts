@@ -326,9 +326,10 @@ function axisFor(
   const [least, most] = [Math.min(...values), Math.max(1, ...values)];
   const unit = [...UNITS].reverse().find(({ bytes }) => most >= UNIT_COUNT_MIN * bytes) ??
     UNITS[0]!;
-  const wants = mayBreak && least > BREAK_SHARE_MIN * most;
-  const step = niceStep(((wants ? most - least : most) / unit.bytes || 1) / TICKS_MAX) * unit.bytes;
-  const start = wants ? Math.max(0, (Math.ceil(least / step) - 1) * step) : 0;
+  const skipsZero = mayBreak && least > BREAK_SHARE_MIN * most;
+  const step = niceStep(((skipsZero ? most - least : most) / unit.bytes || 1) / TICKS_MAX) *
+    unit.bytes;
+  const start = skipsZero ? Math.max(0, (Math.ceil(least / step) - 1) * step) : 0;
   const end = Math.max(Math.ceil(most / step) * step, start + step);
   const count = Math.round((end - start) / step);
   return {

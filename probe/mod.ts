@@ -2,7 +2,7 @@
  * Measures what a store of fixed blocks saves, on the bytes that would be written, compared with content-defined chunks
  * and whole files.
  *
- * @example Measure what a store of blocks of 64 KiB saves across two images
+ * @example Measure what a store of 64 KiB blocks saves across two images
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import { probe } from "@blessfs/blessfs/probe";
@@ -12,11 +12,11 @@
  *   grids: [64 * 1024],
  *   compression: { kind: "none" },
  * });
- * // Two equal images: one store keeps everything once.
+ * // The images are equal, so a shared store keeps everything once.
  * assertEquals(report.schemes[report.mainScheme]?.crossImageDedup.raw, 0.5);
  * ```
  *
- * @example Cut bytes into chunks that depend on the content alone
+ * @example Cut bytes into content-defined chunks
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import { Chunker, fastCdcParameters } from "@blessfs/blessfs/probe";

@@ -1,5 +1,5 @@
 /**
- * Who may ask, and for what: tokens, hosts, sources, options.
+ * Access control: tokens, hosts, sources and options.
  *
  * @module
  */
@@ -11,11 +11,11 @@ import { parseReference, parseSourceName, type SourceName } from "../lib/source/
 import { RequestError } from "./faults.ts";
 import type { OptionValue } from "./schemas.ts";
 
-/** Compares a token with those that are right, in a time that says nothing about them. */
+/** Compares a token with the valid ones in a time that reveals nothing about them. */
 export class Tokens {
   readonly #digests: readonly Uint8Array[];
 
-  /** @param tokens the right ones; none lets everybody in */
+  /** @param tokens the valid tokens; if there are none, everybody is let in */
   constructor(tokens: readonly string[]) {
     this.#digests = tokens.map(digest);
   }
@@ -28,7 +28,7 @@ export class Tokens {
     if (this.isOpen) return true;
     const given = digest(token ?? "");
     let found = false;
-    // All of them, whichever it is.
+    // Compare with all of them, even after a match.
     for (const known of this.#digests) found = timingSafeEqual(known, given) || found;
     return found;
   }
@@ -38,7 +38,7 @@ function digest(text: string): Uint8Array {
   return createHash("sha256").update(text).digest();
 }
 
-/** The token of an Authorization header, or of the page's cookie. */
+/** The token from an Authorization header, or from the page's cookie. */
 export function tokenOf(
   authorization: string | undefined,
   cookie: string | undefined,
@@ -54,19 +54,19 @@ export function tokenOf(
 }
 
 /**
- * Whether a Host header names this machine. A page of another site can make its name lead here (DNS rebinding), but cannot
- * change what the browser says that it asked for.
+ * Whether a Host header names this machine. A page of another site can point its name here (DNS rebinding), but it
+ * cannot change the host that the browser sends.
  */
 export function isLoopbackHost(host: string | undefined): boolean {
   return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i.test(host ?? "");
 }
 
 export interface SourcePolicy {
-  /** Files and directories must lie below one of them; undefined where no root was named. */
+  /** Files and directories must lie below one of these; undefined if the operator named none. */
   readonly roots: readonly string[] | undefined;
-  /** Whether files may be asked for where no root was named: to those who could read them anyway. */
+  /** Whether clients may name any file if there are no roots, because they could read the files anyway. */
   readonly trustsClients: boolean;
-  /** The registries that may be asked; undefined for all. */
+  /** The allowed registries; undefined for all. */
   readonly registries: readonly string[] | undefined;
 }
 
@@ -75,8 +75,8 @@ const ALLOW_HINT = "the server's operator can allow a directory with --allow-sou
 /**
  * Checks a source.
  *
- * @returns the source to bless: for one below a root, with every link in its path followed
- * @throws {RequestError} that says nothing about files outside of the roots, and nothing of credentials
+ * @returns the source to bless; for one below a root, with all symbolic links in its path resolved
+ * @throws {RequestError} with a message that reveals nothing about files outside the roots, and no credentials
  */
 export function checkSource(source: string, policy: SourcePolicy): string {
   // deno-lint-ignore no-control-regex
@@ -140,7 +140,7 @@ function insideRoots(
     "source: is not below an allowed directory",
     { hint: ALLOW_HINT },
   );
-  // Whether something outside exists is nobody's business, so that the path as written is looked at first.
+  // Check the path as written first, so that the answer does not reveal whether a file outside the roots exists.
   if (!roots.some((root) => isBelow(normalize(name.path), root))) throw refusal;
   let path: string;
   try {
@@ -161,16 +161,16 @@ function isBelow(path: string, root: string): boolean {
 export interface OptionRule {
   readonly name: string;
   readonly kind: "flag" | "value" | "list";
-  /** A flag that is on by itself: false turns it off. */
+  /** A flag that is on by default and can be turned off with false. */
   readonly isOn: boolean;
-  /** The words that are possible; undefined for any. */
+  /** The allowed words; undefined for any. */
   readonly choices: readonly string[] | undefined;
 }
 
 /**
- * Checks options against the rules, and brings those that mean the same into one form: sizes in bytes, in the order of names.
+ * Checks options against the rules and normalises them: sizes in bytes, sorted by name.
  *
- * @throws {RequestError} for an option that there is not, or a value of the wrong kind
+ * @throws {RequestError} for an unknown option, or a value of the wrong kind
  */
 export function canonicalOptions(
   options: Readonly<Record<string, OptionValue>>,
@@ -217,7 +217,7 @@ function checkText(text: string, wrong: (wanted: string) => RequestError): strin
   return text;
 }
 
-/** `64K` and `65536` are the same size. */
+/** Normalises sizes: `64K` and `65536` are the same. */
 function bytesOf(text: string): string | undefined {
   const match = /^(\+?)(\d{1,6})([KMGT])(?:i?B)?$/i.exec(text);
   if (match === null) return undefined;

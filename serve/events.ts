@@ -1,5 +1,5 @@
 /**
- * Who waits for what: news of jobs, and layers of registries that another job fetches.
+ * Waiting: for news about jobs, and for registry layers that another job is fetching.
  *
  * @module
  */
@@ -15,7 +15,7 @@ export class JobEvents {
   readonly #listeners = new Map<string, Set<Listener>>();
   readonly #anyListeners = new Set<() => void>();
 
-  /** The jobs that somebody listens to. */
+  /** The jobs with at least one listener. */
   get watchedIds(): readonly string[] {
     return [...this.#listeners.keys()];
   }
@@ -31,7 +31,7 @@ export class JobEvents {
     if (news.kind === "state") { for (const listener of [...this.#anyListeners]) listener(); }
   }
 
-  /** Listens to a job until the function that is returned is called. */
+  /** Listens to a job until the returned function is called. */
   listen(id: string, listener: Listener): () => void {
     const listeners = this.#listeners.get(id) ?? new Set();
     this.#listeners.set(id, listeners);
@@ -59,10 +59,10 @@ export class LayerClaims {
   }
 
   /**
-   * Waits until nobody else fetches what a job needs, and takes what is missing for that job.
+   * Waits until no other job is fetching a layer that this job needs, then claims the missing layers for it.
    *
-   * @param presentOf which of some layers are there
-   * @returns how many the job has to fetch, and how many are there
+   * @param presentOf returns which of the given layers are already here
+   * @returns how many layers the job has to fetch, and how many are here
    */
   async take(
     jobId: string,
@@ -84,7 +84,7 @@ export class LayerClaims {
     }
   }
 
-  /** The job has fetched its layers, or has given up. */
+  /** Releases a job's claims, once it has fetched its layers or given up. */
   release(jobId: string): void {
     for (const [digest, owner] of this.#fetching) {
       if (owner === jobId) this.#fetching.delete(digest);

@@ -1,5 +1,5 @@
 /**
- * Requests that are refused, and jobs that failed, in words.
+ * Refused requests and failed jobs, as errors for clients.
  *
  * @module
  */
@@ -60,7 +60,8 @@ interface ToldError {
 }
 
 /**
- * Reads how a process of this program ended. Only network failures can pass by themselves, and are worth another attempt.
+ * Interprets how a process of this program ended. Only network failures can be temporary, and are worth another
+ * attempt.
  *
  * @param usesNetwork whether the source is in a registry
  */
@@ -109,7 +110,7 @@ function lastError(stderr: string): ToldError | undefined {
     try {
       return JSON.parse(line).error;
     } catch {
-      // The end of the line is missing.
+      // The line was cut off.
     }
   }
   return undefined;

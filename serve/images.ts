@@ -1,10 +1,10 @@
 /**
- * The directory of images. An image is in it whole or not at all:
+ * The directory of images. Each image in it is complete or absent:
  *
- *     HEX.ext4          an image, by the SHA-256 of its bytes
- *     layers/KEY/       images of layers that were made with the same options, as `bless layered` makes them
- *     HEX.json          what belongs to an image, written before it; without it there is no image
- *     .serve/           work of jobs, layers of registries, figures; nothing in it has to be kept
+ *     HEX.ext4          an image, named by the SHA-256 of its bytes
+ *     layers/KEY/       layer images made with the same options by `bless layered`
+ *     HEX.json          the sidecar of an image, written before it; without a sidecar there is no image
+ *     .serve/           job directories, registry layers, figures; nothing in it needs to be kept
  *
  * @module
  */
@@ -41,9 +41,9 @@ const PathSchema = v.pipe(v.string(), v.regex(/^(?:layers\/[0-9a-f]+\/)?[0-9a-zA
 const SidecarSchema = v.object({
   version: v.literal(1),
   key: v.nullable(v.string()),
-  /** All that belongs to the image, relative to the directory. */
+  /** All files of the image, relative to the directory. */
   files: v.array(PathSchema),
-  /** Those of them that are images, by their positions: one, or one a layer. */
+  /** The image files among them, by position: one, or one per layer. */
   images: v.array(PathSchema),
   record: ImageRecordSchema,
 });
@@ -52,14 +52,14 @@ type Sidecar = v.InferOutput<typeof SidecarSchema>;
 
 export interface MadeFile {
   readonly from: string;
-  /** Relative to the directory. */
+  /** Path relative to the directory. */
   readonly to: string;
 }
 
 export class ImageDirectory {
   readonly root: string;
   #unlock: () => void = () => {};
-  /** Which images use a file. */
+  /** The images that use each file. */
   readonly #users = new Map<string, Set<string>>();
   #queue: Promise<unknown> = Promise.resolve();
   #stageCount = 0;
@@ -69,9 +69,9 @@ export class ImageDirectory {
   }
 
   /**
-   * Opens the directory, makes it when it is missing, and removes what a server that was killed has left.
+   * Opens the directory, creates it if it is missing, and removes anything left by a server that was killed.
    *
-   * @throws {UsageError} when another server has it
+   * @throws {UsageError} when another server is using it
    */
   static async open(root: string): Promise<ImageDirectory> {
     const directory = new ImageDirectory(root);
@@ -91,22 +91,22 @@ export class ImageDirectory {
     return join(this.root, ".serve", "work");
   }
 
-  /** Layers that came from registries. */
+  /** Layers fetched from registries. */
   get blobDir(): string {
     return join(this.root, ".serve", "blobs");
   }
 
-  /** The figures of serve/tasks.ts. */
+  /** The database of serve/tasks.ts. */
   get cellsPath(): string {
     return join(this.root, ".serve", "cells.db");
   }
 
-  /** Lets another server have the directory. */
+  /** Unlocks the directory, so that another server can use it. */
   close(): void {
     this.#unlock();
   }
 
-  /** A new directory for one run of a job. */
+  /** Creates a new directory for one run of a job. */
   async stage(jobId: string): Promise<string> {
     const path = join(this.workDir, `${jobId}-${process.pid}-${++this.#stageCount}`);
     await mkdir(path, { recursive: true });
@@ -117,7 +117,7 @@ export class ImageDirectory {
     await rm(path, { recursive: true, force: true });
   }
 
-  /** A file that was fetched from a chunk store; kept as long as the server runs. */
+  /** A file fetched from a chunk store; kept while the server runs. */
   restoredPath(digest: string): string {
     return join(this.root, ".serve", "restored", `${digest.slice("sha256:".length)}.ext4`);
   }
@@ -129,20 +129,20 @@ export class ImageDirectory {
     return path;
   }
 
-  /** Runs one change of the directory after the other. */
+  /** Runs changes of the directory one at a time. */
   exclusive<T>(change: () => Promise<T>): Promise<T> {
     const next = this.#queue.then(change, change);
     this.#queue = next.catch(() => {});
     return next;
   }
 
-  /** Whether an image is here, whole. */
+  /** Whether an image is here with all its files. */
   async has(digest: string): Promise<boolean> {
     const sidecar = await this.sidecar(digest);
     return sidecar?.files.every((file) => existsSync(join(this.root, file))) ?? false;
   }
 
-  /** Gives files and their sidecar their names; to be called in `exclusive`. */
+  /** Gives the files and their sidecar their final names; must be called in `exclusive`. */
   async publish(sidecar: Sidecar, files: readonly MadeFile[], stage: string): Promise<void> {
     const path = this.#sidecarPath(sidecar.record.digest);
     const partPath = join(stage, "sidecar.json");
@@ -161,7 +161,7 @@ export class ImageDirectory {
     this.#use(sidecar);
   }
 
-  /** Takes an image away: what nobody else uses first, its sidecar last; to be called in `exclusive`. */
+  /** Removes an image: first the files that no other image uses, then its sidecar; must be called in `exclusive`. */
   async remove(digest: string): Promise<void> {
     const sidecar = await this.sidecar(digest);
     if (sidecar === undefined) return;
@@ -175,12 +175,12 @@ export class ImageDirectory {
     await rm(this.#sidecarPath(digest), { force: true });
   }
 
-  /** What stands beside an image; undefined when it is not here. */
+  /** The sidecar of an image; undefined if the image is not here. */
   async sidecar(digest: string): Promise<Sidecar | undefined> {
     return await readSidecar(this.#sidecarPath(digest));
   }
 
-  /** The digests of the images that are here. */
+  /** The digests of all images here. */
   async digests(): Promise<string[]> {
     return (await readdir(this.root)).flatMap((name) => {
       const hex = /^([0-9a-f]{64})\.json$/.exec(name)?.[1];
@@ -188,7 +188,7 @@ export class ImageDirectory {
     });
   }
 
-  /** The file of an image at a position; undefined when it is not here. */
+  /** The file of an image at a position; undefined if it is not here. */
   async filePath(digest: string, position: number): Promise<string | undefined> {
     const sidecar = await this.sidecar(digest);
     const name = sidecar?.images[position];
@@ -196,7 +196,7 @@ export class ImageDirectory {
     return path !== undefined && existsSync(path) ? path : undefined;
   }
 
-  /** Brings images of layers that are here into a job's own directory, where they are used again. */
+  /** Puts existing layer images into a job's own directory, so that they are reused. */
   async offerLayers(key: string, diffIds: readonly string[], target: string): Promise<void> {
     const pool = join(this.root, "layers", key);
     const names = await readdir(pool).catch(() => [] as string[]);
@@ -207,7 +207,7 @@ export class ImageDirectory {
     }
   }
 
-  /** Removes layers that were not used for the longest time, until the rest is small enough. */
+  /** Removes the least recently used layers until at most `bytesMax` remain. */
   async trimBlobs(bytesMax: number, inUse: ReadonlySet<string>): Promise<void> {
     const directory = join(this.blobDir, "sha256");
     const names = await readdir(directory).catch(() => [] as string[]);
@@ -227,7 +227,7 @@ export class ImageDirectory {
     }
   }
 
-  /** Which of some layers of registries are here; they count as used now. */
+  /** Returns which of these registry layers are here, and marks them as used. */
   async presentBlobs(digests: readonly string[]): Promise<Set<string>> {
     const present = new Set<string>();
     const now = new Date();
@@ -262,7 +262,7 @@ export class ImageDirectory {
     await this.#sweepLayers();
   }
 
-  /** Removes images whose sidecar is missing, and sidecars one of whose files is. */
+  /** Removes images without a sidecar, and sidecars with a missing file. */
   async #sweepImages(): Promise<void> {
     for (const name of await readdir(this.root)) {
       const path = join(this.root, name);
@@ -277,7 +277,7 @@ export class ImageDirectory {
     }
   }
 
-  /** Removes images of layers that belong to no image. */
+  /** Removes layer images that belong to no image. */
   async #sweepLayers(): Promise<void> {
     for (const key of await readdir(join(this.root, "layers"))) {
       for (const name of await readdir(join(this.root, "layers", key))) {
@@ -323,19 +323,19 @@ async function syncFile(path: string): Promise<void> {
   }
 }
 
-/** A name is on disk when its directory is. */
+/** A new name is only durable once its directory has been synced. */
 async function syncDirectory(path: string): Promise<void> {
   try {
     await syncFile(path);
   } catch (error) {
-    // Windows opens no directories.
+    // Windows cannot open directories.
     if (process.platform !== "win32") throw error;
   }
 }
 
 const LEFTOVER_WAIT_MS = 5000;
 
-/** Ends the processes of jobs whose server was killed. They could do no harm, but what they still write would stay. */
+/** Kills the job processes of a server that was killed. They do no harm, but nobody would remove what they write. */
 async function killLeftovers(workDir: string): Promise<void> {
   if (process.platform !== "linux") return;
   const untilMs = Date.now() + LEFTOVER_WAIT_MS;
@@ -345,7 +345,7 @@ async function killLeftovers(workDir: string): Promise<void> {
       try {
         process.kill(pid, "SIGKILL");
       } catch {
-        // It has ended by itself.
+        // It has already exited.
       }
     }
     if (pids.length === 0 || Date.now() > untilMs) return;
@@ -363,11 +363,11 @@ function leftoversOf(workDir: string): number[] {
 const TRIES_MAX = 10;
 
 /**
- * Takes a lock for this process. That of a process that was killed counts no more.
+ * Takes a lock for this process. The lock of a process that was killed is ignored.
  *
- * @param what is locked, for the error
- * @returns gives it back
- * @throws {UsageError} when another process has it
+ * @param what what is locked, for the error
+ * @returns a function that releases the lock
+ * @throws {UsageError} when another process holds it
  */
 export function takeLock(path: string, what: string): () => void {
   const mine = `${process.pid} ${startOf(process.pid) ?? "?"}\n`;
@@ -388,7 +388,7 @@ export function takeLock(path: string, what: string): () => void {
   }
 }
 
-/** A small file; empty when it cannot be read. */
+/** The content of a small file; empty if it cannot be read. */
 export function readIfThere(path: string): string {
   try {
     return readFileSync(path, "utf8");
@@ -397,7 +397,7 @@ export function readIfThere(path: string): string {
   }
 }
 
-/** When a process began, in ticks: its number may belong to another one by now. proc(5), field 22. */
+/** When a process started, in clock ticks, because its number may have been reused. proc(5), field 22. */
 function startOf(pid: number): string | undefined {
   const text = readIfThere(`/proc/${pid}/stat`);
   return text === "" ? undefined : text.slice(text.lastIndexOf(")") + 2).split(" ")[19];

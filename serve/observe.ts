@@ -1,5 +1,5 @@
 /**
- * Logs as JSON lines, the trace that a request belongs to, and figures for Prometheus in its text format.
+ * Logs as JSON lines, trace propagation for requests, and metrics in the Prometheus text format.
  *
  * @module
  */
@@ -13,22 +13,22 @@ export interface Log {
   error(message: string, facts?: LogFacts): void;
 }
 
-/** A log that writes `{"time","level","message",...facts}`, one object a line. */
+/** A log that writes `{"time","level","message",...facts}`, one object per line. */
 export function createLog(write: (line: string) => void): Log {
   const line = (level: string) => (message: string, facts: LogFacts = {}) =>
     write(`${JSON.stringify({ time: new Date().toISOString(), level, message, ...facts })}\n`);
   return { info: line("info"), warn: line("warn"), error: line("error") };
 }
 
-/** What is known of an error, for a line. Its stack stays out unless it is a fault of the program. */
+/** An error's facts for a log line. Its stack is left out. */
 export function errorFacts(error: unknown): LogFacts {
   return { error: error instanceof Error ? error.message : String(error) };
 }
 
 /**
- * The trace that a request belongs to, with a span of our own. W3C Trace Context, section 3.2.
+ * Continues the request's trace with a span of our own. W3C Trace Context, section 3.2.
  *
- * @param header the request's `traceparent`; one that is not valid is ignored, as section 4.3 wants it
+ * @param header the request's `traceparent`; an invalid one is ignored, as section 4.3 requires
  */
 export function continueTrace(header: string | undefined): string {
   const match = /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/.exec(header ?? "");
@@ -37,7 +37,7 @@ export function continueTrace(header: string | undefined): string {
   return `00-${traceId}-${randomBytes(8).toString("hex")}-${isValid ? match[3]! : "00"}`;
 }
 
-/** The trace's id, for logs. */
+/** The trace id, for logs. */
 export function traceIdOf(traceparent: string): string {
   return traceparent.slice(3, 35);
 }

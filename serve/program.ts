@@ -1,5 +1,5 @@
 /**
- * Running this program again, in a process of its own: a job that crashes or eats all memory takes nobody with it.
+ * Runs this program again in a separate process, so that a job that crashes or uses up all memory harms nothing else.
  *
  * @module
  */
@@ -9,23 +9,23 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
 
-/** A process looks at the memory of those that it started so often. */
+/** The interval between checks of a process's memory. */
 const MEMORY_LOOK_MS = 50;
 /**
- * Beyond the limit on resident memory: what a runtime reserves and does not use. Bun 1.4 needs 0.5 GiB, Deno 2.9 1 GiB; and at
- * 1.0 to 1.15 GiB Bun does not start, though it does below.
+ * Allowed beyond the limit on resident memory, for memory that a runtime reserves but does not use. Bun 1.4 needs 0.5
+ * GiB, Deno 2.9 1 GiB; and at 1.0 to 1.15 GiB Bun does not start, although it does below.
  */
 const RESERVED_BYTES = 2 * 1024 ** 3;
 const STDERR_LINES_MAX = 200;
 const STDOUT_BYTES_MAX = 64 << 20;
 const GRACE_MS = 5000;
-/** Marks the processes that belong to a directory of images, for whoever cleans up after a crash. */
+/** Marks the processes that belong to a directory of images, so that they can be found after a crash. */
 export const JOB_MARK = "BLESSFS_SERVE_WORK";
 
 export type ProgramWords = readonly [string, ...string[]];
 
 /**
- * How this very program is started: the binary alone, or a runtime with the module that it was started with.
+ * The command line that starts this program: the binary alone, or a runtime and the main module.
  *
  * @param argv `process.argv`
  */
@@ -43,29 +43,29 @@ export function programWords(argv: readonly string[] = process.argv): ProgramWor
 
 interface ProgramRun {
   readonly words: readonly string[];
-  /** Where the run may leave files; its processes are known by it. */
+  /** Where the run may leave files; its processes are identified by this path. */
   readonly workDir: string;
-  /** The trace that the run belongs to, for the process's environment. */
+  /** The trace that the run belongs to, passed in the process's environment. */
   readonly traceparent?: string;
   readonly signal?: AbortSignal;
-  /** After so long the run is ended. */
+  /** The run is ended after this time. */
   readonly deadlineMs?: number;
-  /** With more resident memory than this the run is ended. */
+  /** The run is ended when its resident memory exceeds this. */
   readonly memoryBytes: number;
-  /** Gets each line of standard error that is one JSON object. */
+  /** Receives each line of standard error that is a JSON object. */
   readonly onLine?: (document: Readonly<Record<string, unknown>>) => void;
 }
 
 export interface ProgramEnd {
   readonly code: number | undefined;
-  /** Why it was ended, if it did not end by itself. */
+  /** Why the run was ended, if it did not end by itself. */
   readonly stopped: "aborted" | "deadline" | "memory" | undefined;
   readonly stdout: string;
   /** The last lines of standard error. */
   readonly stderr: string;
 }
 
-/** Runs the program; resolves when the process is gone, however it ended. */
+/** Runs the program; resolves once the process has exited, however it ended. */
 export function runProgramAgain(program: ProgramWords, run: ProgramRun): Promise<ProgramEnd> {
   return new Run(program, run).ended;
 }
@@ -145,7 +145,7 @@ class Run {
       try {
         this.#run.onLine(JSON.parse(line));
       } catch {
-        // A line that was cut by the end of the process.
+        // The line was cut off when the process ended.
       }
     }
     if (line.startsWith('{"progress"')) return;
@@ -158,7 +158,10 @@ class Run {
     if (bytes !== undefined && bytes > this.#run.memoryBytes) this.#stop("memory");
   }
 
-  /** SIGTERM lets it clean up; after a while it is killed. Out of memory, it is killed at once. */
+  /**
+   * SIGTERM lets the process clean up, and SIGKILL follows after a grace period. A process over its memory limit is
+   * killed at once.
+   */
   #stop(why: NonNullable<ProgramEnd["stopped"]>): void {
     if (this.#stopped !== undefined) return;
     this.#stopped = why;
@@ -172,8 +175,8 @@ class Run {
 }
 
 /**
- * The same words with a limit on data that the kernel holds, where there is a shell to set one. It is a second line: what is
- * resident is looked at all the time, but a process may be faster than that.
+ * Adds a data limit enforced by the kernel, if there is a shell to set one. It is a second line of defence: resident
+ * memory is polled, but a process may grow faster than that.
  */
 function limited(words: readonly string[], memoryBytes: number): readonly string[] {
   if (process.platform !== "linux" || !existsSync("/bin/sh")) return words;
@@ -181,17 +184,17 @@ function limited(words: readonly string[], memoryBytes: number): readonly string
   return ["/bin/sh", "-c", `ulimit -d ${kibibytes}; exec "$0" "$@"`, ...words];
 }
 
-/** When the machine runs out of memory, the kernel shall take a job, not the server. proc(5), oom_score_adj. */
+/** Makes the kernel kill a job rather than the server when the machine runs out of memory. proc(5), oom_score_adj. */
 function preferAsVictim(pid: number | undefined): void {
   if (pid === undefined || process.platform !== "linux") return;
   try {
     writeFileSync(`/proc/${pid}/oom_score_adj`, "1000");
   } catch {
-    // It has ended already, or the system does not let us.
+    // The process has already exited, or the system does not allow it.
   }
 }
 
-/** The most that was resident, so that no peak is missed. proc(5), VmHWM; undefined where it is not known. */
+/** Peak resident memory, so that no spike is missed. proc(5), VmHWM; undefined if unknown. */
 function peakBytes(pid: number | undefined): number | undefined {
   if (pid === undefined || process.platform !== "linux") return undefined;
   try {

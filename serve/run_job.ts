@@ -1,5 +1,6 @@
 /**
- * One run of one job: which image its source stands for now, blessing it in a process of its own, measuring and publishing it.
+ * One run of one job: resolves its source to an image, blesses it in a separate process, then measures and publishes
+ * the result.
  *
  * @module
  */
@@ -28,7 +29,9 @@ export interface JobContext {
   readonly log: Log;
 }
 
-/** Why a run is ended from outside: it was cancelled, another host has it, or this one goes down. */
+/**
+ * Why a run is stopped from outside: it was cancelled, another host has taken it over, or this server is shutting down.
+ */
 export type StopReason = "cancel" | "lost" | "drain";
 
 type Outcome =
@@ -62,7 +65,7 @@ const OUTAGE_WAIT_MS = 1000;
 export class JobRun {
   readonly record: JobRecord;
   readonly #context: JobContext;
-  /** What the state knows the run by. */
+  /** Identifies the run in the database. */
   readonly claim: Claim;
   readonly #abort = new AbortController();
   readonly #tasks = new Map<unknown, JobProgress["tasks"][number]>();
@@ -87,13 +90,16 @@ export class JobRun {
     return { tasks: [...this.#tasks.values()] };
   }
 
-  /** Ends the run. The first reason counts, but a host that lost a job must not end it. */
+  /**
+   * Stops the run. The first reason counts, except that `lost` always wins: a host that lost a job must not record its
+   * end.
+   */
   stop(reason: StopReason): void {
     if (this.#reason === undefined || reason === "lost") this.#reason = reason;
     this.#abort.abort(new Error(`stopped: ${reason}`));
   }
 
-  /** Runs the job to an end of some kind. Never rejects. */
+  /** Runs the job until it ends in some way. Never rejects. */
   async run(): Promise<void> {
     const { images, claims, log } = this.#context;
     let stage: string | undefined;
@@ -163,7 +169,7 @@ export class JobRun {
   #keyOf({ manifestDigest, contentDigest }: ResolvedSource): string {
     const { mode, options, id } = this.record;
     const { timestamp, version } = this.#context.settings;
-    // A directory tree has nothing that tells whether it is the same; it is blessed again.
+    // A directory tree has no digest to compare, so it is blessed again every time.
     const content = manifestDigest ?? contentDigest ?? `job:${id}`;
     return keyOf({ content, mode, options, timestamp, version });
   }
@@ -182,12 +188,12 @@ export class JobRun {
     const mostMs = this.#context.settings.resolveMs;
     const verdict = await this.#runProgram(stage, words, this.#usesNetwork, mostMs);
     if (verdict.kind === "done") return verdict;
-    // A registry that says nothing may say something later.
+    // A registry that did not respond may do so later.
     const isSilent = verdict.fault.code === "deadline" && this.#usesNetwork;
     return { ...verdict, isTransient: verdict.isTransient || isSilent };
   }
 
-  /** The server's own options for the source. */
+  /** The options that the server itself sets for the source. */
   #sourceWords(): string[] {
     const { authFile, plainHttp, tmpdir } = this.#context.settings;
     return [
@@ -224,7 +230,7 @@ export class JobRun {
     const verdict = await this.#runProgram(stage, words, this.#usesNetwork);
     if (verdict.kind === "failed") return verdict;
     const report = verdict.document as unknown as BlessReport;
-    // The name may have moved between the two processes.
+    // The tag may have moved between the two processes.
     if (report.manifestDigest !== resolved.manifestDigest) return { kind: "moved" };
     this.#goTo("storing");
     return await this.#measure(stage, out, report, resolved);
@@ -237,7 +243,7 @@ export class JobRun {
     return keyOf({ options: rest, timestamp, version }).slice(0, 32);
   }
 
-  /** The very image that was resolved: a tag may stand for another one by now. */
+  /** Names the resolved image by digest, because its tag may have moved. */
   #pinnedSource({ manifestDigest }: ResolvedSource): string {
     const { source } = this.record;
     if (!this.#usesNetwork || manifestDigest === null) return source;
@@ -278,7 +284,7 @@ export class JobRun {
     return { kind: "complete", image, files: moves, imagePaths, indexes };
   }
 
-  /** Images of layers and the records that prove them; what belongs to this one image stays behind. */
+  /** The layer images and the records that prove them; files that belong only to this image stay behind. */
   async #layerMoves(out: string): Promise<MadeFile[]> {
     const names = await readdir(out);
     return names.filter((name) => !name.startsWith("image") && !name.endsWith(".caibx"))
@@ -320,7 +326,7 @@ export class JobRun {
       report: { ...report, source },
       config,
       files: documentFiles,
-      // Where the job worked is nobody's business, and gone.
+      // Clients need not know the working directory, which no longer exists.
     }).replaceAll(`${stage}/`, "");
     return {
       digest,
@@ -405,7 +411,7 @@ export class JobRun {
         throw error;
       }
     }).catch(async (error: unknown) => {
-      // A host that gave up its claim during an outage does not say how the job ended: it runs again.
+      // A host that lost its claim during an outage must not record how the job ended: the job runs again.
       if (this.#reason === "lost") return undefined;
       const isFull = (error as { code?: unknown }).code === "ENOSPC";
       await this.#end("failed", {
@@ -425,7 +431,7 @@ export class JobRun {
   async #complete(image: ImageRecord, indexes: readonly StoredIndex[]): Promise<boolean> {
     const { store } = this.#context;
     if (await store.complete(this.claim, image, indexes, this.#seconds)) return true;
-    // An outage may have hidden that it was written the time before.
+    // It may have been recorded earlier, with the confirmation lost in an outage.
     const job = await store.job(this.record.id);
     return job?.state === "complete" && job.imageDigest === image.digest;
   }
@@ -485,7 +491,7 @@ export class JobRun {
     if (this.#progressTimer === undefined) this.#tellProgress();
   }
 
-  /** Tells how far it is, and then not again for a while. */
+  /** Reports progress, then nothing more for a while. */
   #tellProgress(): void {
     this.#progressTimer = undefined;
     if (!this.#hasNews) return;
@@ -494,7 +500,7 @@ export class JobRun {
     this.#progressTimer = setTimeout(() => this.#tellProgress(), PROGRESS_MS);
   }
 
-  /** Goes on to a state, and never back, except to write the next layer's image. */
+  /** Moves to another state, never back, except to write the next layer's image. */
   #goTo(state: JobState): void {
     if (state === this.#state || this.#abort.signal.aborted) return;
     this.#countSeconds();
@@ -502,7 +508,7 @@ export class JobRun {
     this.#state = state;
     const { store, events, log } = this.#context;
     this.#written = this.#written.then(async () => {
-      // What was gone on from meanwhile need not be written.
+      // If the job has moved on meanwhile, this state need not be written.
       if (this.#state !== state) return;
       try {
         if (!await store.advance(this.claim, state, this.#seconds)) this.stop("lost");
@@ -523,7 +529,7 @@ export class JobRun {
     this.#context.metrics.observe("blessfs_stage_seconds", { stage: this.#state }, seconds);
   }
 
-  /** Tries again while the database is away: what a job came to shall not be forgotten. */
+  /** Retries while the database is unavailable, so that a job's outcome is not lost. */
   async #duringOutages<T>(step: () => Promise<T>): Promise<T> {
     for (;;) {
       try {

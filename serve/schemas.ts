@@ -1,5 +1,5 @@
 /**
- * What the API takes and gives: one schema each, from which requests are checked, types are made and /openapi.json is written.
+ * The API's requests and responses: one schema each, used to check requests, derive types and generate /openapi.json.
  *
  * @module
  */
@@ -19,7 +19,7 @@ export const NameSchema = v.pipe(
   v.check((name) => !name.split("/").includes(".."), "wanted a name without .. in it"),
 );
 
-/** The states of a job, in the order that it goes through them. */
+/** The states of a job, in order. */
 export const JOB_STATES = [
   "queued",
   "resolving",
@@ -34,7 +34,7 @@ export const JOB_STATES = [
 
 export type JobState = typeof JOB_STATES[number];
 
-/** The states that nothing follows. */
+/** The states in which a job has ended. */
 export const FINAL_STATES: readonly JobState[] = ["complete", "failed", "cancelled"];
 
 const StateSchema = v.picklist(JOB_STATES);
@@ -75,7 +75,7 @@ const FaultSchema = v.object({
 
 export type Fault = v.InferOutput<typeof FaultSchema>;
 
-/** The body of every answer that is not a success. */
+/** The body of every error response. */
 export const ErrorSchema = v.object({ error: FaultSchema });
 
 const TaskSchema = v.object({
@@ -85,7 +85,7 @@ const TaskSchema = v.object({
   done: v.boolean(),
 });
 
-/** How far a job is: layers that are read, then the image that is written. */
+/** A job's progress: layers being read, then the image being written. */
 const ProgressSchema = v.object({ tasks: v.array(TaskSchema) });
 
 export type JobProgress = v.InferOutput<typeof ProgressSchema>;
@@ -131,7 +131,7 @@ const FigureFields = {
   createdAt: Time,
 };
 
-/** An image in a list. `newBytes` is what it added to the images, or to the store, that were there when it was made. */
+/** An image in a list. `newBytes` is what it added to the images, or to the store, that existed when it was made. */
 export const ImageFiguresSchema = v.object(FigureFields);
 
 export type ImageFigures = v.InferOutput<typeof ImageFiguresSchema>;
@@ -147,7 +147,7 @@ const FileSchema = v.object({
   map: v.string(),
 });
 
-/** A file of an image: the image itself, or that of one layer. */
+/** A file of an image: the image itself, or one layer's. */
 export type ImageFile = v.InferOutput<typeof FileSchema>;
 
 export const ImageSchema = v.object({
@@ -164,7 +164,7 @@ export const ImagePageSchema = v.object({
   next: v.nullable(v.string()),
 });
 
-/** An image as it is stored; `document` is its report, config and files as JSON. */
+/** An image as stored in the database; `document` is its report, config and files as JSON. */
 export const ImageRecordSchema = v.object({
   digest: DigestSchema,
   mode: ModeSchema,
@@ -232,7 +232,7 @@ export const ImagesQuerySchema = v.object({
   manifest: v.optional(DigestSchema),
 });
 
-/** The query of `GET /v1/jobs/ID`: `wait=30s` answers when the job has ended, or after so long. */
+/** The query of `GET /v1/jobs/ID`: `wait=30s` delays the response until the job has ended, or for at most that long. */
 export const JobQuerySchema = v.object({
   wait: v.optional(
     v.pipe(

@@ -1,5 +1,5 @@
 /**
- * A server from its parts: state, images, workers, HTTP.
+ * Assembles a server from its parts: state, images, workers, HTTP.
  *
  * @module
  */
@@ -23,23 +23,24 @@ import type { ServeSettings } from "./settings.ts";
 import type { Database } from "./state/database.ts";
 import { JobStore } from "./state/jobs.ts";
 
-/** How long answers that are on their way are waited for. */
+/** How long to wait for responses in progress. */
 const CLOSE_MS = 2000;
 
 export interface RunningServer {
   /** `unix:PATH` or `http://HOST:PORT`. */
   readonly address: string;
-  /** Takes no more work, waits for jobs, and ends. */
+  /** Accepts no more work, waits for jobs, and shuts down. */
   drain(): Promise<void>;
-  /** Ends now; jobs that run are put back. */
+  /** Shuts down now; running jobs go back into the queue. */
   stop(): Promise<void>;
 }
 
 /**
  * Starts a server.
  *
- * @param writeLog takes lines of JSON
- * @throws {BlessfsError} when it cannot start: the directory is another's, the state cannot be opened, the socket is taken
+ * @param writeLog receives JSON lines
+ * @throws {BlessfsError} when it cannot start: the directory is in use, the state cannot be opened, or the socket is
+ * taken
  */
 export async function startServer(
   settings: ServeSettings,
@@ -59,7 +60,7 @@ export async function startServer(
       metrics: new Metrics(),
       log,
     };
-    // With SQLite nobody but the server before this one can have had them.
+    // With SQLite, they can only belong to the previous server.
     if (store.dialectName === "sqlite") await store.recover({ kind: "all" });
     await reconcile(context);
     const workers = new Workers(
@@ -85,7 +86,7 @@ export async function startServer(
   }
 }
 
-/** Opens what `--state` names. Its address is not repeated: there may be a password in it. */
+/** Opens the database that `--state` names. Errors do not repeat its address, which may contain a password. */
 async function openState(state: string): Promise<Database> {
   try {
     if (/^postgres(?:ql)?:\/\//.test(state)) {
@@ -125,7 +126,7 @@ function runningServer(
   const end = async (drainMs: number) => {
     log.info("draining", { running: workers.runningCount });
     service.beginDraining();
-    // Those who wait for jobs that end meanwhile still hear of it.
+    // Clients waiting for jobs that end meanwhile are still notified.
     await workers.drain(drainMs);
     await workers.stop();
     EventStream.closeAll();

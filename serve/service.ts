@@ -1,5 +1,5 @@
 /**
- * What the API does, without HTTP.
+ * The operations of the API, without HTTP.
  *
  * @module
  */
@@ -28,10 +28,9 @@ import type { Workers } from "./workers.ts";
 
 const RETRY_AFTER_SECONDS = 5;
 const PROBES_MAX = 2;
-/** How often jobs of other hosts are looked at for those who watch them. */
+/** How often to check jobs of other hosts that clients are watching. */
 const WATCH_MS = 1000;
 
-/** What requests are answered with. */
 export class ServeService {
   readonly context: JobContext;
   readonly #workers: Workers;
@@ -44,7 +43,7 @@ export class ServeService {
   constructor(context: JobContext, workers: Workers) {
     this.context = context;
     this.#workers = workers;
-    // With SQLite every change is made here, and told at once.
+    // With SQLite, every change is made here and announced at once.
     if (context.store.dialectName === "postgres") {
       this.#watchTimer = setInterval(() => void this.#lookAtOthers(), WATCH_MS);
     }
@@ -58,7 +57,7 @@ export class ServeService {
     return this.#workers.runningCount;
   }
 
-  /** Takes no more requests for work. */
+  /** Refuses new work from now on. */
   beginDraining(): void {
     this.#isDraining = true;
   }
@@ -67,7 +66,7 @@ export class ServeService {
     clearInterval(this.#watchTimer);
   }
 
-  /** Writes a job down. It is on disk when the promise resolves. */
+  /** Stores a job. It is on disk when the promise resolves. */
   async post(request: BlessRequest, traceparent: string): Promise<Job> {
     const { store, settings, log } = this.context;
     if (this.#isDraining) throw drainingError();
@@ -90,12 +89,12 @@ export class ServeService {
     return await this.job(posted.id);
   }
 
-  /** A job, or the one that does its work. */
+  /** A job, or the job it was merged into. */
   async job(id: string): Promise<Job> {
     return this.viewOf(await this.#record(id));
   }
 
-  /** The same, when it has ended or after a while. */
+  /** Like `job`, once the job has ended or after `seconds`. */
   async jobAfter(id: string, seconds: number, signal: AbortSignal): Promise<Job> {
     const untilMs = performance.now() + seconds * 1000;
     for (;;) {
@@ -111,7 +110,7 @@ export class ServeService {
     }
   }
 
-  /** Waits for news of a state. `isOver` is asked once when listening has begun, so that nothing is missed. */
+  /** Waits for a change of state. `isOver` is checked once after listening has begun, so that no change is missed. */
   #news(
     ids: readonly string[],
     milliseconds: number,
@@ -141,10 +140,10 @@ export class ServeService {
     return { jobs: page.map((record) => this.viewOf(record)), next };
   }
 
-  /** Cancels a job; resolves at once, and the job ends when its process is gone. */
+  /** Cancels a job; resolves at once, and the job ends when its process has exited. */
   async cancel(asked: string): Promise<Job> {
     const { store, events } = this.context;
-    // It may have turned out to be another name for a job.
+    // The job may have been merged into another one.
     const { id } = await this.#record(asked);
     const done = await store.cancel(id);
     if (done === "unknown") throw unknownJob(id);
@@ -217,7 +216,7 @@ export class ServeService {
     }
     log.info("image deleted", { image: digest });
     const { files } = JSON.parse(deletion.record.document) as ImageDocument;
-    // Figures only: nobody has to wait for it.
+    // This only affects figures, so nothing waits for it.
     const stage = await images.stage("forget");
     const digests = files.map((file) => file.digest);
     const words = ["serve-task", "forget", ...digests, `--cells=${images.cellsPath}`, "--json"];
@@ -228,7 +227,7 @@ export class ServeService {
     return figuresOf({ ...deletion.record, names: [] });
   }
 
-  /** The file of an image; from the chunk store where this host has not made it. */
+  /** The file of an image; fetched from the chunk store if this host did not make it. */
   async filePath(digest: string, position: number): Promise<string> {
     const { images } = this.context;
     const record = await this.imageRecord(digest);
@@ -240,7 +239,7 @@ export class ServeService {
       await this.#restored(record, files[position].digest, position);
   }
 
-  /** Fetches a file from the store, once for all who want it. */
+  /** Fetches a file from the store, once for all who ask for it. */
   async #restored(record: NamedImage, fileDigest: string, position: number): Promise<string> {
     const { store, settings } = this.context;
     const index = await store.chunkIndex(record.digest, position);
@@ -256,7 +255,7 @@ export class ServeService {
     return await running;
   }
 
-  /** Puts the file into the directory of images, checked against its digest. */
+  /** Puts the file into the directory of images after checking its digest. */
   async #restore(
     index: Uint8Array,
     fileDigest: string,
@@ -288,7 +287,7 @@ export class ServeService {
     }
   }
 
-  /** What a store would save over images that are here. */
+  /** Measures what a store would save over images that are here. */
   async probe({ images: wanted, grid, pairwise }: ProbeRequest): Promise<unknown> {
     const { images, settings } = this.context;
     if (this.#isDraining) throw drainingError();
@@ -340,7 +339,7 @@ export class ServeService {
     };
   }
 
-  /** Whether work is taken: the state can be reached, and the server is not about to end. */
+  /** Whether the server accepts work: the database can be reached, and the server is not draining. */
   async readiness(): Promise<"ready" | "draining" | "no state"> {
     if (this.#isDraining) return "draining";
     try {
@@ -351,7 +350,7 @@ export class ServeService {
     }
   }
 
-  /** The metrics, with the gauges as they are now. */
+  /** The metrics, with the current values of the gauges. */
   async metricsText(): Promise<string> {
     const { metrics, store, settings, events } = this.context;
     const counts = await store.counts();
@@ -374,7 +373,7 @@ export class ServeService {
     return record;
   }
 
-  /** Tells those who watch jobs of other hosts what has changed there. */
+  /** Notifies watchers of changes to jobs on other hosts. */
   async #lookAtOthers(): Promise<void> {
     const { events, store } = this.context;
     const ids = events.watchedIds.filter((id) => this.#workers.runOf(id) === undefined);
@@ -383,14 +382,14 @@ export class ServeService {
       for (const { id, state, sameAs, progress } of records) {
         const news = JSON.stringify([state, sameAs]);
         const before = this.#seen.get(id);
-        // The first look tells, too: the state may have changed since the one who watches read it.
+        // The first check also notifies: the state may have changed since the watcher read it.
         if (before !== news) events.tell(id, { kind: "state" });
         else if (!FINAL_STATES.includes(state)) events.tell(id, { kind: "progress", progress });
         this.#seen.set(id, news);
       }
       for (const id of this.#seen.keys()) if (!ids.includes(id)) this.#seen.delete(id);
     } catch {
-      // The database is away; whoever watches sees the change when it is back.
+      // The database is unavailable; watchers see the change when it is back.
     }
   }
 }

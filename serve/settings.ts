@@ -1,5 +1,5 @@
 /**
- * The settings of a server, and which options of `bless` its clients may set.
+ * A server's settings, and which options of `bless` its clients may set.
  *
  * @module
  */
@@ -13,50 +13,50 @@ export type ListenAddress =
 export interface ServeSettings {
   readonly listen: ListenAddress;
   readonly images: string;
-  /** The chunk store that images go to, too. */
+  /** The chunk store that also receives images. */
   readonly store: string | undefined;
-  /** The file of the state, or the address of a PostgreSQL database. */
+  /** The SQLite file, or the address of a PostgreSQL database. */
   readonly state: string;
-  /** The name that this host has in the state. */
+  /** This host's name in the database. */
   readonly host: string;
-  /** Jobs that run at the same time. */
+  /** How many jobs run at the same time. */
   readonly workers: number;
-  /** Jobs that may wait. */
+  /** How many jobs may wait. */
   readonly queueMax: number;
-  /** Resident memory of one job. */
+  /** Limit on the resident memory of one job. */
   readonly jobMemoryBytes: number;
   /** How long one run of a job may take. */
   readonly deadlineMs: number;
-  /** How much of that resolving a source may take: a registry that is silent so long is asked again later. */
+  /** How much of that may be spent resolving a source; a registry that stays silent this long is asked again later. */
   readonly resolveMs: number;
-  /** What the layers of registries may take up while no job needs them. */
+  /** How much space registry layers may use while no job needs them. */
   readonly blobBytesMax: number;
-  /** How long to wait after each failure of the network; after the last one the job fails. */
+  /** How long to wait after each network failure; after the last one the job fails. */
   readonly retryDelaysMs: readonly number[];
   /** How long a host may be silent before its jobs are given to another. */
   readonly leaseMs: number;
-  /** How long running jobs are waited for when the server is asked to stop. */
+  /** How long to wait for running jobs when the server is asked to stop. */
   readonly drainMs: number;
-  /** How long jobs that have ended are remembered. */
+  /** How long to remember jobs that have ended. */
   readonly keepJobsMs: number;
   readonly tokens: readonly string[];
   readonly policy: SourcePolicy;
   /** The options that clients may set. */
   readonly optionRules: readonly OptionRule[];
-  /** The registry's credentials; undefined for the files that logging in makes. */
+  /** The registry credentials; undefined for the default files written by login tools. */
   readonly authFile: string | undefined;
   readonly plainHttp: boolean;
   readonly tmpdir: string | undefined;
-  /** SOURCE_DATE_EPOCH, which is part of what an image is. */
+  /** SOURCE_DATE_EPOCH, which affects the bytes of an image. */
   readonly timestamp: number;
-  /** How this program is started. */
+  /** The command line that starts this program. */
   readonly program: ProgramWords;
   readonly version: string;
 }
 
 /**
- * Options that only decide what the image is. Those that name files of this machine, lift limits or say where things go are
- * the server's own.
+ * Options that only determine the image itself. Those that name local files, lift limits or choose destinations are
+ * reserved for the server.
  */
 export const CLIENT_OPTIONS: readonly string[] = [
   "align-threshold",
@@ -80,5 +80,8 @@ export const CLIENT_OPTIONS: readonly string[] = [
   "verity",
 ];
 
-/** Where clients have fewer choices than the command line: a client names no file here, and the server keeps one an image. */
+/**
+ * Options for which clients have fewer choices than the command line: a client cannot name a file here, and the server
+ * keeps one file per image.
+ */
 export const CLIENT_CHOICES: Readonly<Record<string, readonly string[]>> = { verity: ["append"] };

@@ -1,9 +1,9 @@
 /**
- * What a server runs in processes of its own: which image a source stands for now, and the digest of an image with which of
- * its cells no image before it had. Every byte of the image is read for the latter.
+ * Tasks that a server runs in separate processes: resolving a source to an image, and computing the digest of an image
+ * and which of its cells are new. The latter reads every byte of the image.
  *
- * The cells that are known are kept in a database by the first eight bytes of their digests, with a count of the images that
- * have them. It holds figures only: when it is lost, all cells are new again.
+ * Known cells are kept in a database by the first eight bytes of their digests, with the number of images that contain
+ * them. It only serves figures: if it is lost, all cells count as new again.
  *
  * @module
  */
@@ -16,13 +16,15 @@ import { parseSourceName } from "../lib/source/source_name.ts";
 import { openDatabaseFile } from "./state/sqlite.ts";
 
 export interface ResolvedSource {
-  /** `sha256:HEX` of the manifest; null where there is none. */
+  /** `sha256:HEX` of the manifest; null if there is none. */
   readonly manifestDigest: string | null;
-  /** What stands for the content in place of a manifest: the digest of a file. Null for a directory tree, which has none. */
+  /**
+   * Identifies the content if there is no manifest: the digest of a file. Null for a directory tree, which has none.
+   */
   readonly contentDigest: string | null;
   readonly kind: string;
   readonly config: unknown;
-  /** From the bottom up. */
+  /** From the bottom layer up. */
   readonly layers: readonly {
     readonly digest: string | null;
     readonly diffId: string | null;
@@ -50,7 +52,7 @@ export async function resolveSource(
   }
 }
 
-/** The digest of the file that a source is; null when it is a directory. */
+/** The digest of a source that is a file; null for a directory. */
 async function digestOfFile(source: string): Promise<string | null> {
   const name = parseSourceName(source, existsSync);
   if (name.kind !== "tar" && name.kind !== "ext4" && name.kind !== "path") return null;
@@ -64,7 +66,7 @@ async function digestOfFile(source: string): Promise<string | null> {
   return `sha256:${hash.digest("hex")}`;
 }
 
-/** Cells of a picture that shows a whole image. */
+/** The maximum length of a map of a whole image. */
 const MAP_LENGTH_MAX = 1024;
 const READ_CELLS_BYTES = 1 << 20;
 
@@ -76,11 +78,14 @@ export interface MeasuredFile {
   readonly sharedCells: number;
   readonly newBytes: number;
   readonly sharedBytes: number;
-  /** The file from its beginning to its end: `n` new, `s` shared, `.` zeros; of several cells the first of these letters. */
+  /**
+   * A map of the file from beginning to end: `n` new, `s` shared, `.` zeros. A letter for several cells is the first of
+   * these that occurs among them.
+   */
   readonly map: string;
 }
 
-/** Measures files, and takes their cells in. */
+/** Measures files and adds their cells to the database. */
 export function measureFiles(
   paths: readonly string[],
   gridBytes: number,
@@ -98,7 +103,7 @@ export function measureFiles(
   }
 }
 
-/** Takes the cells of images out again. */
+/** Removes the cells of images from the database. */
 export function forgetImages(cellsPath: string, digests: readonly string[]): void {
   const cells = new CellDatabase(cellsPath);
   try {
@@ -111,7 +116,7 @@ export function forgetImages(cellsPath: string, digests: readonly string[]): voi
 interface HashedFile {
   readonly digest: string;
   readonly sizeBytes: number;
-  /** One for each cell; 0 stands for zeros. */
+  /** One per cell; 0 stands for zeros. */
   readonly hashes: BigInt64Array;
 }
 
@@ -137,7 +142,7 @@ function hashCells(path: string, gridBytes: number): HashedFile {
   }
 }
 
-/** Fills the buffer from a place on, or up to the end of the file. */
+/** Fills the buffer from `position` on, or up to the end of the file. */
 function readWhole(descriptor: number, buffer: Uint8Array, position: number): Uint8Array {
   let length = 0;
   while (length < buffer.length) {
@@ -167,7 +172,7 @@ class CellDatabase {
         `CREATE TABLE IF NOT EXISTS cells (
           grid INTEGER NOT NULL, hash INTEGER NOT NULL, images INTEGER NOT NULL,
           PRIMARY KEY (grid, hash)) WITHOUT ROWID`,
-        // The answer of the first time, so that a job that is run again says the same.
+        // Keep the first result, so that a job that runs again reports the same.
         `CREATE TABLE IF NOT EXISTS files (
           digest TEXT NOT NULL, grid INTEGER NOT NULL, hashes BLOB NOT NULL, answer TEXT NOT NULL,
           PRIMARY KEY (digest, grid))`,
@@ -253,7 +258,7 @@ class CellDatabase {
   }
 }
 
-/** A picture of no more than `MAP_LENGTH_MAX` letters; of several cells the most telling one is kept. */
+/** A map of at most `MAP_LENGTH_MAX` letters; of several cells, the most significant letter is kept. */
 function shortened(letters: readonly string[]): string {
   const length = Math.min(letters.length, MAP_LENGTH_MAX);
   let map = "";

@@ -1,5 +1,5 @@
 /**
- * The workers of one host: they take jobs, say that they live, and give back what another host has lost.
+ * The workers of one host: they claim jobs, renew their leases, and put back jobs that other hosts have lost.
  *
  * @module
  */
@@ -24,18 +24,18 @@ export class Workers {
   #renewedMs = performance.now();
   #onAllEnded: (() => void)[] = [];
 
-  /** @param owner a name that no other process has, ever */
+  /** @param owner a name that no other process ever uses */
   constructor(context: JobContext, owner: string) {
     this.#context = context;
     this.#owner = owner;
   }
 
-  /** How many jobs run here. */
+  /** How many jobs are running here. */
   get runningCount(): number {
     return this.#running.size;
   }
 
-  /** The run of a job that runs here. */
+  /** The run of a job that is running here. */
   runOf(id: string): JobRun | undefined {
     return this.#running.get(id);
   }
@@ -49,12 +49,12 @@ export class Workers {
     this.kick();
   }
 
-  /** There may be something to do. */
+  /** Looks for work, because there may be some. */
   kick(): void {
     void this.#fill();
   }
 
-  /** Takes no more jobs, and waits for those that run; after a while they are put back. */
+  /** Claims no more jobs and waits for the running ones; after `waitMs` they are put back. */
   async drain(waitMs: number): Promise<void> {
     this.#isOpen = false;
     const timer = setTimeout(() => this.#stopAll("drain"), waitMs);
@@ -62,7 +62,7 @@ export class Workers {
     clearTimeout(timer);
   }
 
-  /** Ends everything now; what ran is put back. */
+  /** Stops everything now; running jobs are put back. */
   async stop(): Promise<void> {
     this.#isOpen = false;
     this.#stopAll("drain");
@@ -71,7 +71,7 @@ export class Workers {
     this.#timers.clear();
   }
 
-  /** No other host has this state. */
+  /** Whether no other host shares the state. */
   get #isAlone(): boolean {
     return this.#context.store.dialectName === "sqlite";
   }
@@ -93,12 +93,12 @@ export class Workers {
     for (const wake of waiting) wake();
   }
 
-  /** Runs a step again and again, each time so long after the last one has ended. */
+  /** Repeats a step, each time the given interval after the last one has ended. */
   #every(milliseconds: number, step: () => Promise<void>): void {
     const timer = setTimeout(async () => {
       this.#timers.delete(timer);
       await step();
-      // Leases are renewed while jobs are waited for.
+      // Leases must be renewed while the server waits for its jobs.
       if (this.#isOpen || this.#running.size > 0) this.#every(milliseconds, step);
     }, milliseconds);
     this.#timers.add(timer);
@@ -112,7 +112,8 @@ export class Workers {
     try {
       while (this.#wantsMore && this.#isOpen && this.#running.size < settings.workers) {
         this.#wantsMore = false;
-        // Each claim has a name of its own: a job that comes back to this host is not that of before.
+        // Each claim has its own name, so that a job that comes back to this host is not mistaken for the earlier
+        // claim.
         const owner = `${this.#owner}-${++this.#claimCount}`;
         const record = await store.claim(owner, settings.leaseMs);
         if (record === undefined) continue;
@@ -130,11 +131,11 @@ export class Workers {
 
   #begin(run: JobRun): void {
     const { id } = run.record;
-    // What was lost here and comes back ends first, and then no more counts.
+    // If this host lost the job and gets it back, the old run is stopped and its outcome is ignored.
     this.#running.get(id)?.stop("lost");
     this.#running.set(id, run);
     this.#context.events.tell(id, { kind: "state" });
-    // Taken between the drain's look at the list and now.
+    // The job was claimed after the drain looked at the list.
     if (!this.#isOpen) run.stop("drain");
     const ended = run.run().then(() => {
       if (this.#running.get(id) === run) this.#running.delete(id);
@@ -145,14 +146,14 @@ export class Workers {
     this.#ends.add(ended);
   }
 
-  /** Says that this host lives, and hears which jobs shall end. */
+  /** Renews the leases of this host's jobs, and learns which jobs should end. */
   async #renew(): Promise<void> {
     if (this.#running.size === 0) {
       this.#renewedMs = performance.now();
       return;
     }
     const { store, settings, log } = this.#context;
-    // What was taken after this is not missed in the answer.
+    // Jobs claimed after this point are not expected in the answer.
     const asked = [...this.#running.values()];
     try {
       const claims = asked.map((run) => ({ ...run.claim, progress: run.progress }));
@@ -171,7 +172,7 @@ export class Workers {
     }
   }
 
-  /** A job that is not in the answer may have come to its end in the meantime. */
+  /** A job missing from the answer may have ended in the meantime. */
   async #hasEnded(run: JobRun): Promise<boolean> {
     if (!this.#running.has(run.record.id)) return true;
     const job = await this.#context.store.job(run.record.id);
@@ -180,7 +181,7 @@ export class Workers {
 
   async #recover(): Promise<void> {
     const { store, events, log } = this.#context;
-    // After a sleep of this machine its own jobs come first.
+    // After the machine has slept, renew this host's own jobs first.
     await this.#renew();
     try {
       for (const { id, state } of await store.recover({ kind: "expired" })) {
@@ -197,7 +198,7 @@ export class Workers {
     const { store, images, claims, settings, log } = this.#context;
     try {
       await images.trimBlobs(settings.blobBytesMax, claims.neededDigests);
-      // What another host has deleted goes here, too.
+      // Also removes images that another host has deleted.
       await images.exclusive(() => reconcile(this.#context));
       await store.forgetJobs(settings.keepJobsMs);
     } catch (error) {
@@ -206,7 +207,7 @@ export class Workers {
   }
 }
 
-/** Looks through both; to be called when nothing is being published. */
+/** Reconciles the directory with the database; call it only when nothing is being published. */
 export async function reconcile({ images, store, settings, log }: JobContext): Promise<void> {
   const isAlone = store.dialectName === "sqlite";
   for (const digest of await images.digests()) {
@@ -214,7 +215,7 @@ export async function reconcile({ images, store, settings, log }: JobContext): P
     const sidecar = await images.sidecar(digest);
     if (sidecar === undefined) continue;
     if (await store.job(sidecar.record.jobId) !== undefined) {
-      // Its job was about to end; it will make the image again, if it was not cancelled.
+      // Its job was about to end, and will make the image again unless it was cancelled.
       await images.remove(digest);
     } else if (isAlone) {
       await store.adopt(sidecar.record, sidecar.key ?? undefined);

@@ -88,7 +88,7 @@ export class PlanCutter {
     const task = this.#context.progress.begin("cut", totalBlocks * BLOCK_SIZE_BYTES);
     throwIfAborted(this.#context.signal);
     let next = 0;
-    let told = 0;
+    let reportedBytes = 0;
     const addMetadataBefore = (offsetBytes: number) => {
       while (next < metadata.length && metadata[next]!.offsetBytes < offsetBytes) {
         const write = metadata[next++]!;
@@ -100,13 +100,13 @@ export class PlanCutter {
       this.#addPayload(write);
       if (!this.#isYieldDue()) continue;
       const doneBytes = this.#cellIndex * this.#cellBytes;
-      task.advance(doneBytes - told);
-      told = doneBytes;
+      task.advance(doneBytes - reportedBytes);
+      reportedBytes = doneBytes;
       await pause(this.#context.sizes, this.#context.signal);
     }
     addMetadataBefore(Infinity);
     this.#flush();
-    task.advance(totalBlocks * BLOCK_SIZE_BYTES - told);
+    task.advance(totalBlocks * BLOCK_SIZE_BYTES - reportedBytes);
     task.end();
   }
 

@@ -1,5 +1,5 @@
 /**
- * The HTTP side: who may ask, how much may be sent, what is answered when something goes wrong.
+ * The HTTP side: access, size limits and error responses.
  *
  * @module
  */
@@ -17,18 +17,17 @@ const SECURITY_HEADERS = {
   "Content-Security-Policy":
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; " +
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-  // With no-referrer a browser would not say where a form comes from.
+  // With no-referrer, a browser would not send the origin of a form.
   "Referrer-Policy": "same-origin",
   "X-Content-Type-Options": "nosniff",
 } as const;
 
-/** What the app is made of. */
 interface AppParts {
   readonly service: ServeService;
   readonly tokens: Tokens;
-  /** Only requests that name this machine are answered: it listens on loopback, and asks for no token. */
+  /** Only answers requests whose Host is this machine, because the server listens on loopback and requires no token. */
   readonly onlyLoopbackHosts: boolean;
-  /** Adds what is not of the API. */
+  /** Adds the routes outside the API. */
   readonly pages?: (app: App) => void;
 }
 
@@ -73,7 +72,7 @@ export function createApp(parts: AppParts): App {
   return app;
 }
 
-/** Throws unless the request has a token, where one is needed. */
+/** Throws unless the request has a valid token, if one is required. */
 function checkToken(context: Context, tokens: Tokens): void {
   const token = tokenOf(context.req.header("authorization"), context.req.header("cookie"));
   if (tokens.accepts(token)) return;
@@ -153,7 +152,7 @@ function checkParams(route: Route, context: AppContext): Record<string, string> 
 
 async function readBody(context: AppContext, name: "BlessRequest" | "ProbeRequest") {
   const type = context.req.header("content-type")?.split(";")[0]?.trim().toLowerCase();
-  // What another site's page can send without being asked for is never of this type.
+  // A cross-site page cannot send this type without a preflight request.
   if (type !== "application/json") {
     throw new RequestError(415, "wrong_type", "wanted a body of type application/json");
   }
@@ -167,11 +166,11 @@ async function readBody(context: AppContext, name: "BlessRequest" | "ProbeReques
   return check(DOCUMENTS[name], document, "body");
 }
 
-/** The whole body, if it is short and comes in time: neither a large one nor a slow client is waited for. */
+/** The whole body, if it is short and arrives in time; large bodies and slow clients are refused. */
 async function readText(request: Request): Promise<string> {
   const tooLarge = () =>
     new RequestError(413, "too_large", `the body has more than ${BODY_BYTES_MAX} bytes`, {
-      // What is still to come is not read.
+      // The rest of the body is not read.
       headers: { Connection: "close" },
     });
   if (Number(request.headers.get("content-length") ?? 0) > BODY_BYTES_MAX) throw tooLarge();
@@ -204,7 +203,7 @@ async function readText(request: Request): Promise<string> {
   }
 }
 
-/** Checks a value. The message names the field and what is wanted, and repeats nothing that was sent. */
+/** Checks a value. The message names the field and what is wanted, and never repeats the client's input. */
 function check(schema: v.GenericSchema<unknown, unknown>, value: unknown, what: string): unknown {
   const result = v.safeParse(schema, value, { abortEarly: true });
   if (result.success) return result.output;
@@ -212,7 +211,7 @@ function check(schema: v.GenericSchema<unknown, unknown>, value: unknown, what: 
   const path = (issue.path ?? []).map((item) => String(item.key).slice(0, 40)).join(".");
   const where = path === "" ? what : what === "body" ? path : `${what}.${path}`;
   const isUnknown = issue.type === "strict_object" && issue.expected === "never";
-  // A custom message begins with `wanted`; valibot's own would show what was received.
+  // Custom messages begin with `wanted`; valibot's own would show what was received.
   const wanted = issue.message.startsWith("wanted")
     ? issue.message
     : `wanted ${issue.expected ?? "another value"}`;

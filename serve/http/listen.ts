@@ -1,5 +1,5 @@
 /**
- * Listening on a socket, by node:http under every runtime.
+ * Listens on a socket, using node:http on every runtime.
  *
  * @module
  */
@@ -14,15 +14,15 @@ import type { App } from "./app.ts";
 
 const HEADERS_MS_MAX = 10_000;
 const REQUEST_MS_MAX = 30_000;
-/** A connection on which nothing moves for so long is closed; streams of events move every 15 seconds. */
+/** Idle connections are closed after this time; event streams send something every 15 seconds. */
 const IDLE_MS_MAX = 120_000;
-/** A server that lives answers sooner. */
+/** A live server answers sooner. */
 const ANSWER_MS_MAX = 3000;
 
 export interface Listener {
-  /** Where: `unix:PATH` or `http://HOST:PORT`. */
+  /** The address: `unix:PATH` or `http://HOST:PORT`. */
   readonly address: string;
-  /** Takes no more connections; resolves when those that are open have been closed, or after a while. */
+  /** Stops accepting connections; resolves when the open ones are closed, or after `waitMs`. */
   close(waitMs: number): Promise<void>;
 }
 
@@ -33,7 +33,7 @@ export async function listen(app: App, address: ListenAddress): Promise<Listener
     (request, response) => void handler(request, response),
   );
   server.setTimeout(IDLE_MS_MAX);
-  // A client that speaks something else, or disconnects, does not count as a failure of the server.
+  // A client that does not speak HTTP, or disconnects, is not a server failure.
   server.on("clientError", (_error, socket) => {
     if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
     else socket.destroy();
@@ -57,7 +57,7 @@ function start(server: Server, address: ListenAddress): Promise<void> {
     const onListening = () => {
       server.off("error", onError);
       server.on("error", () => {});
-      // The owner and his group may ask.
+      // The socket's owner and group may connect.
       if (address.kind === "unix") chmodSync(address.path, 0o660);
       resolve();
     };
@@ -66,7 +66,7 @@ function start(server: Server, address: ListenAddress): Promise<void> {
   });
 }
 
-/** Removes the socket of a server that was killed; one that answers is left alone. */
+/** Removes the socket of a server that was killed, but not one that still answers. */
 async function removeStaleSocket(path: string): Promise<void> {
   const facts = lstatSync(path, { throwIfNoEntry: false });
   if (facts === undefined) return;
@@ -80,8 +80,8 @@ async function removeStaleSocket(path: string): Promise<void> {
 }
 
 /**
- * Whether somebody answers. That a connection is made says nothing: a process that its server was just about to start when it
- * was killed can have the socket for a moment, and never answers.
+ * Whether a server answers. Accepting a connection proves nothing: a process that the killed server was about to start
+ * can hold the socket for a moment, and never answers.
  */
 function answersHttp(path: string): Promise<boolean> {
   return new Promise<boolean>((resolve) => {

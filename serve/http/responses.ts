@@ -1,5 +1,5 @@
 /**
- * Answers that are more than JSON: the bytes of a file, whole or in part (RFC 9110, sections 13 and 14), and server-sent
+ * Responses other than JSON: the bytes of a file, whole or in part (RFC 9110, sections 13 and 14), and server-sent
  * events (HTML Living Standard, section 9.2).
  *
  * @module
@@ -16,9 +16,9 @@ export type ByteRange =
   | { readonly kind: "outside" };
 
 /**
- * Reads a Range header. What is not understood, or asks for several parts, is answered with the whole, as section 14.2 allows.
+ * Reads a Range header. Invalid ranges and multiple ranges are answered with the whole file, as section 14.2 allows.
  *
- * @param sizeBytes of the file
+ * @param sizeBytes size of the file
  */
 function parseRange(header: string | undefined, sizeBytes: number): ByteRange {
   const match = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(header?.trim() ?? "");
@@ -34,7 +34,7 @@ function parseRange(header: string | undefined, sizeBytes: number): ByteRange {
   return first >= sizeBytes ? { kind: "outside" } : { kind: "part", first, last };
 }
 
-/** Answers a request for a file whose content never changes. */
+/** Responds with a file whose content never changes. */
 export async function fileResponse(
   path: string,
   digest: string,
@@ -69,7 +69,7 @@ export async function fileResponse(
   return new Response(body, { status, headers });
 }
 
-/** A stream that reads no faster than it is read, and closes the file when its reader goes away. */
+/** A stream that respects backpressure, and closes the file when its reader goes away. */
 function bodyOf(path: string, start: number, end: number): ReadableStream<Uint8Array> {
   const pieces = createReadStream(path, { start, end, highWaterMark: 256 << 10 });
   const iterator = pieces[Symbol.asyncIterator]();
@@ -87,10 +87,10 @@ function bodyOf(path: string, start: number, end: number): ReadableStream<Uint8A
 }
 
 const HEARTBEAT_MS = 15_000;
-/** A reader that is so many events behind is let go; it can ask again. */
+/** A reader that falls this many events behind is disconnected; it can reconnect. */
 const BEHIND_MAX = 256;
 
-/** The open streams: one timer for all of them. */
+/** The open streams, which share one timer. */
 const open = new Set<EventStream>();
 let heartbeat: ReturnType<typeof setInterval> | undefined;
 
@@ -101,7 +101,7 @@ export class EventStream {
   #controller: ReadableStreamDefaultController<Uint8Array> | undefined;
   readonly #onClose: () => void;
 
-  /** @param onClose when the reader or the server has closed it, once */
+  /** @param onClose called once, when the reader or the server has closed the stream */
   constructor(signal: AbortSignal, onClose: () => void) {
     this.#onClose = onClose;
     this.body = new ReadableStream({
@@ -112,7 +112,7 @@ export class EventStream {
     });
     open.add(this);
     heartbeat ??= setInterval(() => {
-      // A comment: nothing between here and the reader takes the stream for dead.
+      // A comment line, so that proxies do not consider the stream dead.
       for (const stream of open) stream.#write(": alive\n\n");
     }, HEARTBEAT_MS);
     if (signal.aborted) this.close();
@@ -133,7 +133,7 @@ export class EventStream {
     this.#closed();
   }
 
-  /** Closes all streams, before the server ends. */
+  /** Closes all streams, before the server exits. */
   static closeAll(): void {
     for (const stream of [...open]) stream.close();
   }
@@ -156,7 +156,6 @@ export class EventStream {
   }
 }
 
-/** The answer that carries a stream. */
 export function streamResponse(stream: EventStream): Response {
   return new Response(stream.body, {
     headers: {
@@ -167,7 +166,7 @@ export function streamResponse(stream: EventStream): Response {
   });
 }
 
-/** Follows a job, or the one that does its work, until it ends. */
+/** Follows a job, or the job it was merged into, until it ends. */
 export async function eventStream(
   service: ServeService,
   id: string,
@@ -198,7 +197,7 @@ export async function eventStream(
         if (FINAL_STATES.includes(job.state)) stream.close();
       }
     } catch {
-      // The state is away, or the job is forgotten: the reader can ask again.
+      // The database is unavailable, or the job was forgotten: the reader can reconnect.
       stream.close();
     } finally {
       isAsking = false;

@@ -1,6 +1,6 @@
 /**
- * The routes of the API: what each takes and gives, and what it does. Hono and /openapi.json (OpenAPI 3.1) are made from this
- * table.
+ * The routes of the API: their parameters, responses and actions. Both the Hono routes and /openapi.json (OpenAPI 3.1)
+ * are generated from this table.
  *
  * @module
  */
@@ -45,7 +45,7 @@ export const DOCUMENTS = {
 
 export type DocumentName = keyof typeof DOCUMENTS;
 
-/** A request whose parts are there and right. */
+/** A request whose parts have been checked. */
 export interface RouteRequest {
   readonly service: ServeService;
   readonly params: Readonly<Record<string, string>>;
@@ -57,7 +57,7 @@ export interface RouteRequest {
   readonly method: string;
   readonly traceparent: string;
   readonly signal: AbortSignal;
-  /** What the server's own documents need. */
+  /** Needed by the routes that serve the server's own documents. */
   readonly documents: { readonly version: string; openapi(): unknown };
 }
 
@@ -65,21 +65,21 @@ type AnySchema = v.GenericSchema<unknown, unknown>;
 
 interface RouteAnswer {
   readonly description: string;
-  /** JSON of this kind, or another type of content. */
+  /** A JSON document, or another content type. */
   readonly content?: DocumentName | { readonly type: string };
 }
 
 export interface Route {
   readonly id: string;
   readonly method: "get" | "post" | "delete";
-  /** With `:NAME` for a part, and `:NAME{.+}` for one that may have slashes in it. */
+  /** `:NAME` stands for one segment, and `:NAME{.+}` for a part that may contain slashes. */
   readonly path: string;
   readonly summary: string;
   readonly params?: Readonly<Record<string, AnySchema>>;
   readonly query?: v.ObjectSchema<v.ObjectEntries, undefined>;
   readonly body?: "BlessRequest" | "ProbeRequest";
   readonly answers: Readonly<Record<number, RouteAnswer>>;
-  /** Needs no token. */
+  /** Requires no token. */
   readonly isOpen?: boolean;
   run(request: RouteRequest): Promise<Response> | Response;
 }
@@ -102,7 +102,7 @@ function json(document: unknown, status = 200, headers: Record<string, string> =
   return Response.json(document, { status, headers });
 }
 
-/** All routes below /v1, and those that are about the server itself. */
+/** All routes below /v1, and those about the server itself. */
 export const ROUTES: readonly Route[] = [
   {
     id: "bless",
@@ -321,7 +321,7 @@ async function bytes(
 
 type JsonSchema = Record<string, unknown>;
 
-/** What a client sends is described as it is before it is transformed. */
+/** Request schemas describe what the client sends, before it is transformed. */
 const CONFIG: ConversionConfig = { errorMode: "ignore", typeMode: "input" };
 
 function schemaOf(schema: v.GenericSchema<unknown, unknown>): JsonSchema {
@@ -329,7 +329,7 @@ function schemaOf(schema: v.GenericSchema<unknown, unknown>): JsonSchema {
   return rest;
 }
 
-/** A route's path as OpenAPI writes it. */
+/** A route's path in OpenAPI notation. */
 function openApiPath(path: string): string {
   return path.replace(/:([a-z]+)(?:\{[^}]*\})?/g, "{$1}");
 }

@@ -1,6 +1,6 @@
 /**
- * What pages are made of: templates, in which whatever is put in is text unless it is HTML that was made here; the style
- * sheet; and a script, without which everything but live changes works.
+ * Building blocks of pages: templates, in which everything inserted is text unless it is HTML made here; the style
+ * sheet; and a script, without which everything but live updates works.
  *
  * @module
  */
@@ -15,7 +15,7 @@ export class Html {
 
 export type HtmlPart = string | number | Html | null | undefined | false | readonly HtmlPart[];
 
-/** A template: text is escaped, lists are put together, null and false are nothing. */
+/** A template: text is escaped, lists are joined, and null and false are omitted. */
 export function html(strings: TemplateStringsArray, ...parts: readonly HtmlPart[]): Html {
   let text = strings[0]!;
   for (const [i, part] of parts.entries()) text += textOf(part) + strings[i + 1]!;
@@ -29,7 +29,7 @@ function textOf(part: HtmlPart): string {
   return escapeHtml(String(part));
 }
 
-/** Text that means itself in HTML, in attributes too. */
+/** Escapes text for HTML, including attributes. */
 export function escapeHtml(text: string): string {
   const names: Readonly<Record<string, string>> = {
     "&": "&amp;",
@@ -150,13 +150,13 @@ export const SCRIPT = `
     for (const [id, text] of Object.entries(parts.sections)) {
       const section = document.getElementById(id);
       if (!section || section.dataset.shown === text) continue;
-      // Whoever is in the middle of pressing a button there shall not lose it.
+      // Keep the focus on a button that the user is about to press.
       const focused = section.contains(document.activeElement) ? document.activeElement.id : "";
       section.innerHTML = text;
       section.dataset.shown = text;
       if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
     }
-    // Screen readers announce it, and not more often than can be listened to.
+    // Screen readers announce the status, so it must not change too often.
     if (status && status.textContent !== parts.status && Date.now() - announced > 5000) {
       status.textContent = parts.status;
       announced = Date.now();

@@ -1,5 +1,5 @@
 /**
- * The page at `/`, and those that it leads to.
+ * The page at `/` and those it links to.
  *
  * @module
  */
@@ -28,7 +28,7 @@ const RUNNING_MAX = 50;
 const QUEUE_MAX = 20;
 const ENDED_MAX = 10;
 const IMAGES_MAX = 40;
-/** Changes are shown no more often than this. */
+/** The shortest interval between live updates. */
 const LIVE_MS = 500;
 const FORM_BYTES_MAX = 16 << 10;
 
@@ -62,7 +62,7 @@ class Pages {
     this.#tokens = tokens;
   }
 
-  /** Shows a page to those who have a token, and the way to get in to the others. */
+  /** Shows a page to clients with a token, and redirects the others to the login form. */
   async guarded(context: Context, show: () => Promise<Response>): Promise<Response> {
     const { req } = context;
     if (!this.#tokens.accepts(tokenOf(req.header("authorization"), req.header("cookie")))) {
@@ -82,7 +82,7 @@ class Pages {
     checkOrigin(context);
     const token = (await formOf(context)).get("token") ?? "";
     if (!this.#tokens.accepts(token)) return this.login(context, true);
-    // The proxy in front knows whether the way to it is TLS.
+    // The proxy in front knows whether the client connected over TLS.
     const isSecure = context.req.header("x-forwarded-proto") === "https";
     context.header(
       "Set-Cookie",
@@ -117,7 +117,7 @@ class Pages {
     return context.html(pageView(title, imageView(image), this.#frame(true)));
   }
 
-  /** The form of the overview. A refusal is shown above it. */
+  /** Handles the form of the overview. If the request is refused, the error is shown above the form. */
   async ask(context: Context): Promise<Response> {
     const form = await formOf(context);
     const source = form.get("source") ?? "";
@@ -149,13 +149,13 @@ class Pages {
     try {
       await this.#service.cancel(id);
     } catch (error) {
-      // It has ended in the meantime; the page says how.
+      // The job has ended in the meantime; the page shows how.
       if (!(error instanceof RequestError) || error.code !== "job_ended") throw error;
     }
     return context.redirect(`/jobs/${id}`, 303);
   }
 
-  /** What changes, as HTML, whenever it does. */
+  /** Streams the changing sections as HTML. */
   live(context: Context): Promise<Response> {
     const jobId = context.req.query("job");
     const { events } = this.#service.context;
@@ -166,7 +166,7 @@ class Pages {
     });
     let isChanged = true;
     let isBusy = false;
-    const tell = async () => {
+    const sendChanges = async () => {
       if (!isChanged || isBusy) return;
       isChanged = false;
       isBusy = true;
@@ -186,7 +186,7 @@ class Pages {
       }
     };
     const mark = () => void (isChanged = true);
-    // Running jobs move all the time; what has not changed is not sent again by the script's own look.
+    // Running jobs change all the time; the script skips sections that have not changed.
     const isLocal = this.#service.context.store.dialectName === "sqlite";
     if (jobId === undefined) stops.push(events.listenToAll(mark));
     else stops.push(events.listen(jobId, mark));
@@ -194,9 +194,9 @@ class Pages {
     const timer = setInterval(() => {
       const hasWork = this.#service.runningCount > 0;
       if (hasWork || !isLocal && ++ticks % 4 === 0) isChanged = true;
-      void tell();
+      void sendChanges();
     }, LIVE_MS);
-    void tell();
+    void sendChanges();
     return Promise.resolve(streamResponse(stream));
   }
 
@@ -262,7 +262,7 @@ interface LivePage {
   readonly isOver: boolean;
 }
 
-/** Only a page of this server may send forms: a browser says where a form comes from. */
+/** Accepts forms only from pages of this server, judging by the origin that browsers send. */
 function checkOrigin(context: Context): void {
   const origin = context.req.header("origin");
   const site = context.req.header("sec-fetch-site");

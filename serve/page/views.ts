@@ -1,5 +1,5 @@
 /**
- * What the page shows, as HTML.
+ * The pages' content as HTML.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import type { ImageDocument, ImageFigures, Job, JobProgress } from "../schemas.t
 import { Html, html, type HtmlPart } from "./html.ts";
 
 const LABEL_CHARACTERS = 14;
-/** Bars that are closer together have no room for labels. */
+/** Bars closer together than this have no room for labels. */
 const LABEL_STEP_MIN = 90;
 
 export function pageView(
@@ -17,9 +17,9 @@ export function pageView(
   { version, host, hasToken, live }: {
     readonly version: string;
     readonly host: string;
-    /** Whether there is something to log out of. */
+    /** Whether the visitor is logged in and can log out. */
     readonly hasToken: boolean;
-    /** Where the script listens for changes. */
+    /** The address of the script's live updates. */
     readonly live?: string;
   },
 ): string {
@@ -71,7 +71,7 @@ export interface OverviewParts {
   readonly imageCount: number;
 }
 
-/** The sections of the overview by their ids, as the script replaces them. */
+/** The overview's sections by id, as replaced by the script. */
 export function overviewSections(parts: OverviewParts): Record<string, Html> {
   return {
     figures: figuresView(parts.figures),
@@ -144,7 +144,7 @@ function jobTitle({ names, source }: Job): string {
   return names.length > 0 ? `${names.join(", ")} (${source})` : source;
 }
 
-/** Pressing it asks once more for nothing: a job can be asked for again. */
+/** Cancels without confirmation, because a job can easily be requested again. */
 function cancelForm(job: Job): Html | false {
   if (job.finishedAt !== null) return false;
   return html`
@@ -154,7 +154,7 @@ function cancelForm(job: Job): Html | false {
   `;
 }
 
-/** How far each layer, and the image, is. */
+/** The progress of each layer and of the image. */
 function tasksView({ tasks }: JobProgress): Html {
   if (tasks.length === 0) return html`<p class="empty">Preparing</p>`;
   return html`<dl class="tasks">${
@@ -211,7 +211,7 @@ function tableView(
   `;
 }
 
-/** Facts by their names; those that are nothing are left out. */
+/** Facts by name; empty ones are left out. */
 function factsView(facts: readonly (readonly [name: string, value: HtmlPart, kind?: "mono"])[]) {
   const shown = facts.filter(([, value]) => value !== null && value !== "");
   return html`<dl class="facts">${
@@ -291,7 +291,7 @@ function imageTitle({ names, source }: ImageFigures): string {
 
 const CHART = { width: 900, height: 220, left: 76, right: 8, top: 12, bottom: 30 };
 
-/** What each image added to those before it, from the oldest to the newest. The table below has the same figures. */
+/** What each image added to the previous ones, oldest first. The table below shows the same figures. */
 function chartView(newestFirst: readonly ImageFigures[]): Html {
   const images = [...newestFirst].reverse();
   const most = Math.max(1, ...images.map((image) => image.newBytes + image.sharedBytes));
@@ -340,7 +340,7 @@ function chartView(newestFirst: readonly ImageFigures[]): Html {
 ${legendView([["new", "new cells"], ["shared", "shared with images before"]])}</figure>`;
 }
 
-/** The next of 1, 2, 4, 6, 8, 10, 20, ... in the unit that the value is shown in. */
+/** The next of 1, 2, 4, 6, 8, 10, 20, ... in the unit in which the value is shown. */
 function niceCeiling(bytes: number): number {
   const unit = 1024 ** Math.floor(Math.log(Math.max(bytes, 1)) / Math.log(1024));
   const steps = [1, 2, 4, 6, 8, 10, 20, 40, 60, 80, 100, 200, 400, 600, 800, 1024];
@@ -362,7 +362,7 @@ export function jobView(job: Job): Html {
   `;
 }
 
-/** The part of it that changes. */
+/** The part of a job's page that changes. */
 export function jobSection(job: Job): Html {
   const seconds = Object.entries(job.secondsByState)
     .map(([state, value]) => `${state} ${value.toFixed(1)} s`).join(", ");
@@ -450,7 +450,7 @@ function layersView(image: ImageDocument, layers: readonly ReportLayer[]): Html 
   );
 }
 
-/** A picture of the file, from its beginning to its end. */
+/** A map of the file, from beginning to end. */
 function mapView(file: ImageDocument["files"][number], _index: number): Html {
   const kinds: Readonly<Record<string, string>> = { n: "new", s: "shared", ".": "zeros" };
   const runs = [...file.map.matchAll(/n+|s+|\.+/g)].map((run) =>

@@ -1,43 +1,44 @@
 /**
- * The seam to a database: statements with `?` for values, and transactions. SQLite for one host, PostgreSQL for many.
+ * The interface to a database: statements with `?` placeholders, and transactions. SQLite serves one host, PostgreSQL
+ * many.
  *
  * @module
  */
 
 export type Value = string | number | null | Uint8Array;
 
-/** A row by the names of its columns. */
+/** A row, keyed by column name. */
 export type Row = Readonly<Record<string, Value>>;
 
 export interface Session {
-  /** Runs one statement; the rows that it returns. */
+  /** Runs one statement and returns its rows. */
   run(sql: string, values?: readonly Value[]): Promise<readonly Row[]>;
 }
 
 export interface Database extends Session {
-  /** How the dialects differ where they must. */
+  /** The necessary differences between the SQL dialects. */
   readonly dialect: Dialect;
   /**
-   * Runs the work as one transaction. What it did is on disk when the promise resolves; when the work throws, nothing was
-   * done.
+   * Runs the work as one transaction. Its changes are on disk when the promise resolves; if the work throws, nothing is
+   * changed.
    */
   transaction<T>(work: (session: Session) => Promise<T>): Promise<T>;
-  /** Whether an error means that the database cannot be reached now, and may be later. */
+  /** Whether an error means that the database is temporarily unavailable. */
   isOutage(error: unknown): boolean;
   close(): Promise<void>;
 }
 
-/** What SQLite and PostgreSQL write differently. */
+/** The parts that SQLite and PostgreSQL write differently. */
 export interface Dialect {
   readonly name: "sqlite" | "postgres";
   /** Milliseconds since 1970 by the database's clock, which all hosts share. */
   readonly now: string;
-  /** A column that counts up. */
+  /** The type of an auto-incrementing column. */
   readonly serial: string;
   readonly bytes: string;
-  /** Ends a SELECT of rows that this transaction takes, and that no other shall wait for. */
+  /** Ends a SELECT that locks its rows and skips rows locked by other transactions. */
   readonly skipLocked: string;
-  /** Ends a SELECT of rows that nobody else may change until this transaction ends. */
+  /** Ends a SELECT that locks its rows until this transaction ends. */
   readonly lockRows: string;
 }
 
@@ -70,7 +71,7 @@ export function schemaStatements({ serial, bytes }: Dialect): readonly string[] 
       state_ms BIGINT NOT NULL,
       traceparent TEXT NOT NULL
     )`,
-    // One job for equal requests, and one for equal work, while it goes on.
+    // At most one active job for equal requests, and one for equal work.
     `CREATE UNIQUE INDEX IF NOT EXISTS jobs_request ON jobs (request_key)
       WHERE finished_ms IS NULL AND same_as IS NULL`,
     `CREATE UNIQUE INDEX IF NOT EXISTS jobs_key ON jobs (job_key)

@@ -1,5 +1,5 @@
 /**
- * What changes jobs: requests, workers, cancelling, and the clock.
+ * Changes to jobs, made by requests, workers, cancellation and timeouts.
  *
  * @module
  */
@@ -32,9 +32,9 @@ type AfterResolving = "bless" | "joined" | "lost";
 
 export class JobStore extends StoreQueries {
   /**
-   * Writes a job down, or finds the one that does the same already.
+   * Stores a job, or finds an active one for the same request.
    *
-   * @param queueMax jobs that may wait; one more is not taken
+   * @param queueMax how many jobs may wait; further ones are refused
    */
   async post(request: BlessRequest, traceparent: string, queueMax: number): Promise<Posted> {
     const { source, mode, options, name, priority } = request;
@@ -88,10 +88,10 @@ export class JobStore extends StoreQueries {
   }
 
   /**
-   * Takes the next job, if there is one.
-   * One that has run before goes behind the others: it may be what kills servers.
+   * Claims the next job, if there is one. Jobs that have run before go behind the others of their priority, because
+   * they may be what kills servers.
    *
-   * @param owner a name that no other claim has, ever
+   * @param owner a name that is never used for another claim
    */
   async claim(owner: string, leaseMs: number): Promise<JobRecord | undefined> {
     const { now, skipLocked } = this.database.dialect;
@@ -112,16 +112,17 @@ export class JobStore extends StoreQueries {
   }
 
   /**
-   * Says that jobs are still being run, and how far they are. A job that is not named loses its lease in time.
+   * Renews the leases of running jobs, and records their progress. The lease of a job that is not listed eventually
+   * expires.
    *
-   * @returns the jobs that are still their owners'; those with `cancelRequested` shall end
+   * @returns the jobs that still belong to their owners; those with `cancelRequested` should end
    */
   async renew(
     running: readonly (Claim & { readonly progress: JobProgress })[],
     leaseMs: number,
   ): Promise<ReadonlyMap<string, { readonly cancelRequested: boolean }>> {
     const { now } = this.database.dialect;
-    // In one order, so that hosts do not wait for each other in a circle.
+    // Update in a fixed order, so that hosts cannot deadlock.
     const sorted = [...running].sort((a, b) => a.id < b.id ? -1 : 1);
     const rows = await this.database.transaction(async (session) => {
       const renewed: Row[] = [];
@@ -142,7 +143,7 @@ export class JobStore extends StoreQueries {
   }
 
   /**
-   * Puts jobs back whose host has not been heard of, or all that have one.
+   * Puts jobs back into the queue: those whose host has fallen silent, or all running ones.
    *
    * @returns the jobs that were put back, or were given up because their host died too often
    */
@@ -172,7 +173,7 @@ export class JobStore extends StoreQueries {
   }
 
   /**
-   * Says what a job's source is. When the same work is done already, or is being done, the job becomes another name for
+   * Records what a job's source resolved to. If the same work is already done or in progress, the job is merged into
    * that one.
    */
   async resolved(claim: Claim, { key, manifestDigest }: ResolvedWork): Promise<AfterResolving> {
@@ -182,7 +183,7 @@ export class JobStore extends StoreQueries {
           this.#resolveIn(session, claim, key, manifestDigest)
         );
       } catch (error) {
-        // Two hosts resolved the same work in the same moment: the other one has it now.
+        // Two hosts resolved the same work at the same moment; the other one now has it.
         const isConflict = error instanceof Error && /unique|duplicate/i.test(error.message);
         if (!isConflict || tries === 3) throw error;
       }
@@ -214,7 +215,7 @@ export class JobStore extends StoreQueries {
       return "joined";
     }
     if (made !== undefined) {
-      // The job that made it is forgotten; the image is there.
+      // The image exists, but the job that made it has been forgotten.
       const digest = made["digest"] as string;
       await this.#finish(session, claim.id, "complete", { imageDigest: digest });
     }
@@ -244,7 +245,7 @@ export class JobStore extends StoreQueries {
     );
   }
 
-  /** Goes on to the next state; false when the job is not the owner's any more. */
+  /** Moves to the next state; false if the owner has lost the job. */
   async advance(
     claim: Claim,
     state: JobState,
@@ -255,7 +256,7 @@ export class JobStore extends StoreQueries {
     return await this.#update(claim, change, [state, JSON.stringify(seconds)]);
   }
 
-  /** Changes a job; false when it is not the owner's any more. */
+  /** Changes a job; false if the owner has lost it. */
   async #update(
     { id, owner }: Claim,
     change: string,
@@ -271,9 +272,9 @@ export class JobStore extends StoreQueries {
   }
 
   /**
-   * Ends a job well: the image, its key and its names are there with it, or none of them.
+   * Completes a job: the image, its key and its names are stored together, or not at all.
    *
-   * @returns false when it was cancelled or lost meanwhile, and nothing was written
+   * @returns false if the job was cancelled or lost meanwhile, and nothing was written
    */
   async complete(
     claim: Claim,
@@ -298,7 +299,7 @@ export class JobStore extends StoreQueries {
     });
   }
 
-  /** Takes in an image that is there and is not known, such as after the state was lost. */
+  /** Adds an image that exists but is not in the database, for example after the database was lost. */
   async adopt(image: ImageRecord, jobKey: string | undefined): Promise<void> {
     await this.database.transaction(async (session) => {
       await this.#insertImage(session, image, []);
@@ -343,7 +344,7 @@ export class JobStore extends StoreQueries {
     }
   }
 
-  /** A name stands for the image of the request that came last, in whatever order they end. */
+  /** A name refers to the image of the latest request, in whatever order the jobs end. */
   async #applyNames(session: Session, jobId: string, digest: string): Promise<void> {
     const { now } = this.database.dialect;
     const rows = await session.run(
@@ -376,7 +377,7 @@ export class JobStore extends StoreQueries {
     });
   }
 
-  /** Puts a job back into the queue, to be tried again later. */
+  /** Puts a job back into the queue, to be retried later. */
   async putBack(claim: Claim, delayMs: number, isAttempt: boolean): Promise<boolean> {
     const { now } = this.database.dialect;
     const count = isAttempt ? 1 : 0;
@@ -389,14 +390,14 @@ export class JobStore extends StoreQueries {
     );
   }
 
-  /** Cancels a job that waits, or asks the one that runs it to. */
+  /** Cancels a waiting job, or asks the owner of a running one to stop it. */
   async cancel(id: string): Promise<Cancelled> {
     return await this.database.transaction(async (session) => {
       const [row] = await session.run("SELECT * FROM jobs WHERE id = ?", [id]);
       if (row === undefined) return "unknown";
       if (row["finished_ms"] !== null) return "finished";
       if (row["owner"] === null) {
-        // Between the two statements another host may have taken it.
+        // Another host may have claimed it between the two statements.
         const ended = await session.run(
           `UPDATE jobs SET cancel_requested = 1, state = 'cancelled', finished_ms = ${this.database.dialect.now}
            WHERE id = ? AND owner IS NULL RETURNING id`,
@@ -412,7 +413,7 @@ export class JobStore extends StoreQueries {
     });
   }
 
-  /** Forgets an image. One that has a name is kept unless `force` is set, which takes the names with it. */
+  /** Deletes an image. One with names is kept unless `force` is set, which deletes the names too. */
   async deleteImage(digest: string, force: boolean): Promise<Deletion> {
     return await this.database.transaction(async (session): Promise<Deletion> => {
       const [row] = await session.run("SELECT * FROM images WHERE digest = ?", [digest]);
@@ -429,7 +430,7 @@ export class JobStore extends StoreQueries {
     });
   }
 
-  /** Forgets jobs that ended long ago; their images stay. */
+  /** Deletes jobs that ended long ago; their images stay. */
   async forgetJobs(olderThanMs: number): Promise<number> {
     const { now } = this.database.dialect;
     return await this.database.transaction(async (session) => {

@@ -1,5 +1,6 @@
 /**
- * State in PostgreSQL, for many hosts. The connection is the library's; the statements are those of SQLite but for the dialect.
+ * State in PostgreSQL, for many hosts. The library manages the connections; apart from the dialect, the statements are
+ * those of SQLite.
  *
  * @module
  */
@@ -24,11 +25,11 @@ const DIALECT: Dialect = {
 };
 const CONNECTIONS_MAX = 8;
 const CONNECT_SECONDS = 5;
-/** Hosts that start together make the tables one after the other. Any number that nobody else takes. */
+/** Makes hosts that start together create the tables one after another. An arbitrary number that nothing else uses. */
 const SCHEMA_LOCK = 0x626c6573;
 /** PostgreSQL, appendix A: connections, resources, an operator's intervention, a system error. */
 const OUTAGE_CLASSES = ["08", "53", "57", "58"];
-/** A deadlock, and a serialization that failed. */
+/** Deadlock detected, and serialization failure. */
 const CLASHES = ["40P01", "40001"];
 const CLASH_TRIES = 5;
 const START_TRIES = 30;
@@ -36,7 +37,7 @@ const START_WAIT_MS = 500;
 const OID_BIGINT = 20;
 
 /**
- * Connects, and makes the tables when they are missing.
+ * Connects, and creates the tables if they are missing.
  *
  * @param address `postgres://USER:PASSWORD@HOST/DATABASE`; `?host=/DIR` names the directory of a socket
  */
@@ -46,12 +47,12 @@ export async function openPostgres(address: string): Promise<Database> {
     ...path === undefined ? {} : { path },
     max: CONNECTIONS_MAX,
     connect_timeout: CONNECT_SECONDS,
-    // A lost connection is made again at once, and then less and less often.
+    // A lost connection is reopened at once, then with increasing delays.
     backoff: (retries: number) => Math.min(0.05 * 2 ** retries, 2),
     onnotice: () => {},
     connection: { application_name: "blessfs" },
     types: {
-      // Milliseconds and sizes; all of them fit.
+      // Milliseconds and sizes, which all fit into a number.
       number: {
         to: OID_BIGINT,
         from: [OID_BIGINT],
@@ -66,7 +67,7 @@ export async function openPostgres(address: string): Promise<Database> {
       await makeTables(database);
       return database;
     } catch (error) {
-      // A server that starts, or ends, is waited for; one that is not there is an error at once.
+      // Wait for a server that is starting or stopping; if there is none, fail at once.
       const isPassing = isSqlState(error) && database.isOutage(error) && tries < START_TRIES;
       if (!isPassing) {
         await database.close();
@@ -77,7 +78,7 @@ export async function openPostgres(address: string): Promise<Database> {
   }
 }
 
-/** Makes the tables where they are missing. Where they are not, nothing is locked that other hosts use. */
+/** Creates the tables if they are missing. If they exist, this locks nothing that other hosts use. */
 async function makeTables(database: Database): Promise<void> {
   await database.transaction(async (session) => {
     await session.run(`SELECT pg_advisory_xact_lock(${SCHEMA_LOCK})`);
@@ -87,13 +88,13 @@ async function makeTables(database: Database): Promise<void> {
   });
 }
 
-/** Five characters are an SQLSTATE; the library and the system have words. */
+/** An SQLSTATE has five characters; other codes of the library and the system are words. */
 function isSqlState(error: unknown): error is { readonly code: string } {
   const code = (error as { code?: unknown } | null)?.code;
   return typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) && !code.startsWith("E");
 }
 
-/** libpq lets `host` in the query name the directory of a socket; the library wants the socket as an option. */
+/** libpq allows `host` in the query to name the directory of a socket; the library wants the socket as an option. */
 function socketOf(address: string): { readonly url: string; readonly path: string | undefined } {
   const url = new URL(address);
   const host = url.searchParams.get("host");
@@ -104,7 +105,7 @@ function socketOf(address: string): { readonly url: string; readonly path: strin
   return { url: url.href, path: `${host}/.s.PGSQL.${port}` };
 }
 
-/** `?` for values, as PostgreSQL numbers them. No statement has the character in a text. */
+/** Replaces `?` placeholders with PostgreSQL's numbered ones. No statement has the character in a string. */
 function numbered(sql: string): string {
   let count = 0;
   return sql.replace(/\?/g, () => `$${++count}`);
@@ -139,7 +140,7 @@ class PostgresDatabase implements Database {
           work({ run: (sql, values) => runOn(transaction, sql, values) })
         ) as T;
       } catch (error) {
-        // Two hosts stood in each other's way; nothing was done, and the second time is another time.
+        // Two transactions conflicted and this one was rolled back, so retry it.
         const isClash = isSqlState(error) && CLASHES.includes(error.code);
         if (!isClash || tries === CLASH_TRIES) throw error;
       }

@@ -1,8 +1,8 @@
 /**
- * State in a file: SQLite by node:sqlite, which Deno, Bun and Node have.
+ * State in a file: SQLite through node:sqlite, which Deno, Bun and Node provide.
  *
- * Transactions that wait at the same time are committed together, with one write to disk for all of them. Reads have a
- * connection of their own, and so see only what is committed.
+ * Waiting transactions are committed together, with one write to disk for all of them. Reads use a separate connection,
+ * so they only see committed data.
  *
  * @module
  */
@@ -22,17 +22,17 @@ const DIALECT: Dialect = {
   now: "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
   serial: "INTEGER PRIMARY KEY AUTOINCREMENT",
   bytes: "BLOB",
-  // There is one writer at a time.
+  // There is only one writer at a time.
   skipLocked: "",
   lockRows: "",
 };
-/** Transactions that are committed together. */
+/** The maximum number of transactions committed together. */
 const BATCH_MAX = 64;
 const STATEMENTS_MAX = 256;
 
 /**
- * Opens a database. The module is loaded only now: in a bundle an import would load it with every command, and Node says that
- * it is experimental.
+ * Opens a database. The module is loaded lazily: in a bundle, an import would load it for every command, and Node would
+ * warn that it is experimental.
  */
 export function openDatabaseFile(path: string): DatabaseSync {
   const { DatabaseSync } = process.getBuiltinModule("node:sqlite");
@@ -45,10 +45,10 @@ class Connection implements Session {
 
   constructor(path: string) {
     this.#database = openDatabaseFile(path);
-    // Another process may look into the file; it is waited for.
+    // Wait if another process is using the file.
     this.exec("PRAGMA busy_timeout = 5000");
     this.exec("PRAGMA journal_mode = WAL");
-    // With FULL a commit in the log is on disk before it is reported.
+    // With FULL, a commit is on disk in the log before it is reported.
     this.exec("PRAGMA synchronous = FULL");
   }
 
@@ -87,9 +87,9 @@ interface Waiting {
 }
 
 /**
- * Opens the file, and makes it when it is missing.
+ * Opens the file, and creates it if it is missing.
  *
- * @param onClose when it was closed
+ * @param onClose called when the database has been closed
  */
 export function openSqlite(path: string, onClose: () => void = () => {}): Database {
   return new SqliteDatabase(path, onClose);
@@ -136,27 +136,27 @@ class SqliteDatabase implements Database {
   }
 
   async #commitAll(): Promise<void> {
-    // Whoever else asks in this turn of the event loop is in the first batch.
+    // Callers in the same turn of the event loop join the first batch.
     await Promise.resolve();
     while (this.#waiting.length > 0) await this.#commitBatch(this.#waiting.splice(0, BATCH_MAX));
     this.#committing = undefined;
   }
 
   async #commitBatch(batch: readonly Waiting[]): Promise<void> {
-    const told: (() => void)[] = [];
+    const settled: (() => void)[] = [];
     try {
       this.#writer.exec("BEGIN IMMEDIATE");
-      for (const waiting of batch) told.push(await this.#runOne(waiting));
+      for (const waiting of batch) settled.push(await this.#runOne(waiting));
       this.#writer.exec("COMMIT");
     } catch (error) {
       this.#rollBack("ROLLBACK");
       for (const { reject } of batch) reject(error);
       return;
     }
-    for (const tell of told) tell();
+    for (const settle of settled) settle();
   }
 
-  /** Runs one of a batch; when it throws, what the others did stays. */
+  /** Runs one transaction of a batch; if it throws, the others keep their changes. */
   async #runOne({ work, resolve, reject }: Waiting): Promise<() => void> {
     this.#writer.exec("SAVEPOINT one");
     try {
@@ -164,7 +164,7 @@ class SqliteDatabase implements Database {
       this.#writer.exec("RELEASE one");
       return () => resolve(result);
     } catch (error) {
-      // A full disk undoes the whole transaction by itself; then this throws, and the batch fails.
+      // A full disk rolls back the whole transaction; then this throws, and the batch fails.
       this.#writer.exec("ROLLBACK TO one");
       this.#writer.exec("RELEASE one");
       return () => reject(error);
@@ -175,7 +175,7 @@ class SqliteDatabase implements Database {
     try {
       this.#writer.exec(statement);
     } catch {
-      // There is no transaction any more.
+      // The transaction is already gone.
     }
   }
 }

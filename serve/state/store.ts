@@ -1,8 +1,8 @@
 /**
  * Jobs, names and images in a database: every change of a job's state is one transaction here.
  *
- * A job that runs has an owner and a lease. Whoever changes it says whose it is, so that a host that was taken for dead can
- * finish nothing that another host has begun.
+ * A running job has an owner and a lease. Every change names the owner, so that a host presumed dead cannot finish a
+ * job that another host has started.
  *
  * @module
  */
@@ -25,14 +25,14 @@ export interface JobRecord {
   readonly options: Readonly<Record<string, OptionValue>>;
   readonly priority: number;
   readonly state: JobState;
-  /** The job that does the same work. */
+  /** The job that this one was merged into. */
   readonly sameAs: string | undefined;
   readonly createdMs: number;
   readonly startedMs: number | undefined;
   readonly finishedMs: number | undefined;
-  /** Times that it was put back because of the network. */
+  /** How often it was put back because of network failures. */
   readonly attempts: number;
-  /** Times that it was begun. */
+  /** How often it was started. */
   readonly runs: number;
   readonly owner: string | undefined;
   readonly cancelRequested: boolean;
@@ -53,7 +53,7 @@ export interface StoredIndex {
   readonly bytes: Uint8Array;
 }
 
-/** Who runs a job: what it changes must still be its own. */
+/** Identifies who runs a job; changes succeed only while the job still belongs to that owner. */
 export interface Claim {
   readonly id: string;
   readonly owner: string;
@@ -75,15 +75,15 @@ export interface JobFilter {
 
 const JOB_IS_LISTED = "same_as IS NULL";
 const EMPTY_PROGRESS: JobProgress = { tasks: [] };
-/** A job whose host died this often counts as failed: it may be what kills them. */
+/** After this many runs, a job whose host died counts as failed: it may be what kills the hosts. */
 export const RUNS_MAX = 25;
 
 let lastJobMs = 0;
 let jobsOfLastMs = 0;
 
 /**
- * A name for a job that sorts by time; 32 hexadecimal digits. Jobs of one process and one millisecond sort in the order of
- * the calls, so that the queue is first in, first out.
+ * A job id that sorts by time; 32 hexadecimal digits. Jobs of one process and one millisecond sort in call order, so
+ * that the queue is first in, first out.
  */
 export function newJobId(nowMs: number): string {
   jobsOfLastMs = nowMs === lastJobMs ? jobsOfLastMs + 1 : 0;
@@ -92,7 +92,7 @@ export function newJobId(nowMs: number): string {
   return `${hex(nowMs, 12)}${hex(jobsOfLastMs, 6)}${randomBytes(7).toString("hex")}`;
 }
 
-/** SHA-256 of a JSON document whose keys are in order. */
+/** SHA-256 of a JSON document with sorted keys. */
 export function keyOf(document: unknown): string {
   return createHash("sha256").update(JSON.stringify(sorted(document))).digest("hex");
 }
@@ -162,12 +162,12 @@ export class StoreQueries {
     this.database = database;
   }
 
-  /** Which kind of database it is; with SQLite, no other host has the state. */
+  /** The kind of database; with SQLite, no other host shares the state. */
   get dialectName(): "sqlite" | "postgres" {
     return this.database.dialect.name;
   }
 
-  /** Whether an error will pass by itself. */
+  /** Whether an error is temporary. */
   isOutage(error: unknown): boolean {
     return this.database.isOutage(error);
   }
@@ -181,7 +181,7 @@ export class StoreQueries {
     await this.database.close();
   }
 
-  /** A job, or the one that does its work; undefined when there is none. */
+  /** A job, or the job it was merged into; undefined if it does not exist. */
   async job(id: string): Promise<JobRecord | undefined> {
     let wanted = id;
     for (let depth = 0; depth < 8; depth++) {
@@ -193,7 +193,7 @@ export class StoreQueries {
     return undefined;
   }
 
-  /** Jobs, the newest first. */
+  /** Jobs, newest first. */
   async jobs({ state, name, after, limit }: JobFilter): Promise<readonly JobRecord[]> {
     const conditions = [JOB_IS_LISTED];
     const values: (string | number)[] = [];
@@ -210,7 +210,7 @@ export class StoreQueries {
     return await this.#withNames(rows);
   }
 
-  /** Jobs that have not ended, those that run first. */
+  /** Jobs that have not ended, in the order in which they run. */
   async unfinished(limit: number): Promise<readonly JobRecord[]> {
     const rows = await this.database.run(
       `SELECT * FROM jobs WHERE finished_ms IS NULL AND ${JOB_IS_LISTED}
@@ -220,7 +220,7 @@ export class StoreQueries {
     return await this.#withNames(rows);
   }
 
-  /** Several jobs at once, for those who watch them. */
+  /** Several jobs at once, for watchers. */
   async jobsById(ids: readonly string[]): Promise<readonly JobRecord[]> {
     if (ids.length === 0) return [];
     const rows = await this.database.run(
@@ -242,7 +242,7 @@ export class StoreQueries {
     return (await this.#withImageNames(rows))[0];
   }
 
-  /** Images, the newest first. `after` is `MILLISECONDS-DIGEST` of the last one seen. */
+  /** Images, newest first. `after` is `MILLISECONDS-DIGEST` of the last one seen. */
   async images(
     { after, limit, manifest }: {
       readonly after?: string | undefined;
@@ -288,7 +288,7 @@ export class StoreQueries {
     };
   }
 
-  /** The chunk index of one file of an image; undefined where none is kept. */
+  /** The chunk index of one file of an image; undefined if none is kept. */
   async chunkIndex(digest: string, position: number): Promise<Uint8Array | undefined> {
     const [row] = await this.database.run(
       "SELECT chunk_index FROM image_indexes WHERE image_digest = ? AND position = ?",
@@ -333,7 +333,7 @@ export class StoreQueries {
   }
 }
 
-/** The row of a job that the claim's owner still runs. */
+/** The row of a job if the claim's owner still has it. */
 export async function ownedRow(
   session: Session,
   claim: Claim,
