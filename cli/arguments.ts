@@ -27,7 +27,6 @@ export interface Request {
   arguments(): ParsedArguments;
 }
 
-/** An option as it was typed. */
 interface GivenOption {
   /** With its dashes: `--size`, `-o`. */
   readonly spelling: string;

@@ -360,7 +360,6 @@ function svgAxis({ xOf, ticks, unit, isBroken }: Axis, top: number, bottom: numb
   return parts.join("\n");
 }
 
-/** A size in the given unit, with one decimal. */
 function sizeIn(bytes: number, unit: SizeUnit): string {
   return (bytes / unit.bytes).toFixed(1);
 }

@@ -19,7 +19,6 @@ th:first-child, td:first-child, td.text { text-align: left } tr.main td { font-w
 .wide { overflow-x: auto; font-size: .9em } .heat td { border: 1px solid #fff } svg { max-width: 100%; height: auto }
 @media print { body { margin: 0 } h2 { break-after: avoid } }`;
 
-/** The text above a table. */
 const INTRODUCTIONS: Partial<Readonly<Record<ReportTable["name"], string>>> = {
   pairs:
     "Stored bytes that both have, their Jaccard index, and the share of the row's image that the column's " +
@@ -53,7 +52,6 @@ function section(title: string, ...content: readonly string[]): string {
   return `<section>\n<h2>${escapeXml(title)}</h2>\n${content.join("\n")}\n</section>`;
 }
 
-/** The result in one paragraph. */
 function lead(report: ProbeReport): string {
   const main = mainRow(report);
   const { each, union, crossImageDedup } = main;

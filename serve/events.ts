@@ -15,7 +15,6 @@ export class JobEvents {
   readonly #listeners = new Map<string, Set<Listener>>();
   readonly #anyListeners = new Set<() => void>();
 
-  /** The jobs with at least one listener. */
   get watchedIds(): readonly string[] {
     return [...this.#listeners.keys()];
   }
@@ -53,7 +52,6 @@ export class LayerClaims {
   readonly #needed = new Map<string, readonly string[]>();
   #waiting: (() => void)[] = [];
 
-  /** The layers that running jobs need. */
   get neededDigests(): ReadonlySet<string> {
     return new Set([...this.#needed.values()].flat());
   }

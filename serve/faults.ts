@@ -6,7 +6,6 @@
 import type { Fault } from "./schemas.ts";
 import type { ProgramEnd } from "./program.ts";
 
-/** A request that is answered with an error. */
 export class RequestError extends Error {
   readonly status:
     | 400

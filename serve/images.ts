@@ -180,7 +180,6 @@ export class ImageDirectory {
     return await readSidecar(this.#sidecarPath(digest));
   }
 
-  /** The digests of all images here. */
   async digests(): Promise<string[]> {
     return (await readdir(this.root)).flatMap((name) => {
       const hex = /^([0-9a-f]{64})\.json$/.exec(name)?.[1];
@@ -335,7 +334,7 @@ async function syncDirectory(path: string): Promise<void> {
 
 const LEFTOVER_WAIT_MS = 5000;
 
-/** Kills the job processes of a server that was killed. They do no harm, but nobody would remove what they write. */
+/** Kills the job processes of a server that was killed. They do no harm, but their output would never be removed. */
 async function killLeftovers(workDir: string): Promise<void> {
   if (process.platform !== "linux") return;
   const untilMs = Date.now() + LEFTOVER_WAIT_MS;

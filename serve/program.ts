@@ -9,7 +9,6 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
 
-/** The interval between checks of a process's memory. */
 const MEMORY_LOOK_MS = 50;
 /**
  * Allowed beyond the limit on resident memory, for memory that a runtime reserves but does not use. Bun 1.4 needs 0.5

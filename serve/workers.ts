@@ -30,12 +30,10 @@ export class Workers {
     this.#owner = owner;
   }
 
-  /** How many jobs are running here. */
   get runningCount(): number {
     return this.#running.size;
   }
 
-  /** The run of a job that is running here. */
   runOf(id: string): JobRun | undefined {
     return this.#running.get(id);
   }

@@ -13,7 +13,6 @@ import { ADDITION_NAMES } from "../table/options.ts";
 import { choiceError, parseCount } from "../values.ts";
 import { sourceDateEpoch } from "./sources.ts";
 
-/** The additions, and the files they are read from. */
 interface ParsedAdditions {
   readonly options: Pick<SourceOptions, "additions" | "timestamp" | "uidMap" | "gidMap">;
   /** Local files and directories, which must not be outputs. */

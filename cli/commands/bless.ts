@@ -52,7 +52,6 @@ import { parseImageName } from "../../lib/source/source_name.ts";
 /** For an image that goes only to a chunk store. */
 const NO_IMAGE = "none";
 
-/** What the images of a batch share. */
 interface SharedWork extends Pick<SourceOptions, "jobs" | "layerCache"> {
   /** The outputs of all lines. */
   readonly names?: OutputNames;
@@ -220,7 +219,6 @@ function openIndex(
   });
 }
 
-/** The previous image, and whether its stale bytes are kept. */
 function parseLike(args: ParsedArguments): LikeOptions {
   return { like: args.value("like"), keepStale: args.flag("keep-stale") };
 }
@@ -328,7 +326,6 @@ function additionsText({ additions }: SourceReport): string | undefined {
   return `${formatCount(entries)} entries, ${formatSize(sizeBytes)}${left}${cells}, ${digest}`;
 }
 
-/** What was kept of the previous image, as one line. */
 function likeText({ previous, afresh, staleCleared, cells, staleBytes }: LikeReport): string {
   const counts = countsText([
     [cells.kept, "cells kept"],
@@ -343,7 +340,6 @@ function likeText({ previous, afresh, staleCleared, cells, staleBytes }: LikeRep
   return `${safeLine(previous)}: ${counts}${stale}${how}`;
 }
 
-/** How many hexadecimal digits of a diff id are shown. */
 const SHOWN_HEX_DIGITS = 12;
 
 export async function runLayered(args: ParsedArguments, io: CommandIo): Promise<void> {

@@ -35,7 +35,6 @@ import { certificateFiles } from "./sources.ts";
 /** Of the sizes compared in docs/DEDUP.md, the one that needs the least storage. */
 const FASTCDC_AVERAGE_BYTES = 128 * 1024;
 
-/** An open store and how it is used. */
 interface OpenedUploader {
   readonly uploader: ChunkUploader;
   /** Safe to print. */
@@ -48,7 +47,6 @@ interface OpenedUploader {
   close(): Promise<void>;
 }
 
-/** What differs between the commands. */
 interface UploaderContext {
   /** Options that need a store, in addition to those of every command with a store. */
   readonly others?: readonly string[];

@@ -27,7 +27,6 @@ const SIGNATURE_BYTES_MAX = 8 << 20;
 /** Puts the hash tree in a file named after its image. */
 const BESIDE = "beside";
 
-/** An envelope, and the files it needs. */
 interface OpenedEnvelope {
   /** Undefined when nothing surrounds the image. */
   readonly envelope: EnvelopeOptions | undefined;

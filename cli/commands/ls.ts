@@ -110,7 +110,6 @@ const TYPE_LETTERS: Readonly<Record<ImageInode["kind"], string>> = {
   socket: "s",
 };
 
-/** A listed entry as JSON. */
 function listedEntry(image: Ext4Image, { path, inode }: FoundInode) {
   const { mode, linkCount, uid, gid, sizeBytes, mtime } = inode.record;
   return {

@@ -172,7 +172,6 @@ export function refuseInsideSource(output: string, source: string): void {
   if (tree !== undefined) refuseInsideTree(output, tree);
 }
 
-/** Refuses an output inside an input directory. */
 function refuseInsideTree(output: string, tree: string): void {
   if (!existsSync(tree) || !statSync(tree).isDirectory()) return;
   const root = realpathSync.native(tree);

@@ -132,7 +132,6 @@ export type Measure = Omit<
   keyof ResolvedOptions | "sources" | "fingerprints" | "timestamp"
 >;
 
-/** Reads what to measure. Throws a UsageError for an invalid value. */
 function parseMeasure(
   args: ParsedArguments,
   env: Readonly<Record<string, string | undefined>>,
@@ -201,14 +200,12 @@ const MEASURE_OPTIONS = [
   "like",
 ];
 
-/** Throws a UsageError for options that have no effect with `--from`. */
 function refuseMeasure(args: ParsedArguments): void {
   const name = args.firstGiven([...MEASURE_OPTIONS, ...BLESS_OPTIONS]);
   if (name === undefined) return;
   throw new UsageError(`--${name}`, "is chosen when fingerprints are written, not with --from");
 }
 
-/** Throws a UsageError for options that have no effect on files cut as they are. */
 function refuseLayout(args: ParsedArguments): void {
   const name = args.firstGiven(BLESS_OPTIONS);
   if (name === undefined) return;

@@ -17,7 +17,6 @@ import { parseImageAccess, withImageReader } from "./image.ts";
 
 const NO_STYLE = styleOf(false);
 
-/** An image that could not be checked. */
 interface Failure {
   readonly image: string;
   readonly error: unknown;

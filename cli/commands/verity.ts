@@ -99,7 +99,6 @@ export function readSalt(
   return { salt: text === undefined ? CONSTANT_SALT : parseSalt(text), randomSalt };
 }
 
-/** Where the arguments say that the hash tree is. */
 function verityQuery(image: string, args: ParsedArguments): VerityQuery {
   return {
     image,

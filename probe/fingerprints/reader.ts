@@ -27,7 +27,6 @@ import {
   unitsCrc32,
 } from "./format.ts";
 
-/** A file whose metadata has been read. */
 export interface FingerprintFile {
   readonly name: string;
   readonly metadata: FingerprintMetadata;

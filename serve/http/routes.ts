@@ -45,7 +45,6 @@ export const DOCUMENTS = {
 
 export type DocumentName = keyof typeof DOCUMENTS;
 
-/** A request whose parts have been checked. */
 export interface RouteRequest {
   readonly service: ServeService;
   readonly params: Readonly<Record<string, string>>;

@@ -154,7 +154,6 @@ function cancelForm(job: Job): Html | false {
   `;
 }
 
-/** The progress of each layer and of the image. */
 function tasksView({ tasks }: JobProgress): Html {
   if (tasks.length === 0) return html`<p class="empty">Preparing</p>`;
   return html`<dl class="tasks">${
