@@ -1,5 +1,6 @@
 /**
- * The thread that blesses whole images: what both ends say, how options get there, and the thread's own end.
+ * The thread that blesses whole images: the messages of both ends, how options are transferred, and the thread's own
+ * end.
  *
  * @module
  */
@@ -17,19 +18,19 @@ import type { Admission } from "./plan_image.ts";
 import { blessMerged, type BlessMergedOptions } from "./merged.ts";
 import type { BlessReport } from "./report.ts";
 
-/** A call for the thread. */
+/** A request to bless one image. */
 export interface BlessCall {
   readonly type: "call";
   readonly mode: "merged" | "layered";
-  /** As {@linkcode handOver} makes them. */
+  /** The plain options from {@linkcode handOver}. */
   readonly options: unknown;
   readonly strict: boolean;
   readonly showsProgress: boolean;
-  /** How many layers may be read at the same time; 1: in this thread. */
+  /** The number of layers to read concurrently; 1 reads them in this thread. */
   readonly jobs: number;
 }
 
-/** To the thread. */
+/** Messages to the thread. */
 export type ToBlessThread =
   | BlessCall
   | { readonly type: "abort"; readonly reason: PlainError }
@@ -41,7 +42,7 @@ export type ToBlessThread =
     readonly buffer: ArrayBuffer | undefined;
   };
 
-/** A call of a sink. */
+/** A call to a sink in the calling thread. */
 export type SinkOperation =
   | {
     readonly kind: "write";
@@ -52,7 +53,7 @@ export type SinkOperation =
   | { readonly kind: "finish"; readonly sizeBytes: number }
   | { readonly kind: "abort" };
 
-/** From the thread. */
+/** Messages from the thread. */
 export type FromBlessThread =
   | { readonly type: "admission"; readonly bytes: number }
   | {
@@ -72,7 +73,7 @@ export type FromBlessThread =
   | { readonly type: "end"; readonly task: number }
   | EndOfCall;
 
-/** How a call ended: with a report or with an error. */
+/** The end of a call, with a report or an error. */
 export interface EndOfCall {
   readonly type: "over";
   readonly report: BlessReport | LayeredReport | undefined;
@@ -80,30 +81,30 @@ export interface EndOfCall {
   readonly warnings: readonly WarningSummary[];
 }
 
-/** What stands in for something that cannot be copied. */
+/** A placeholder for a value that cannot be copied. */
 type StandIn =
   | { readonly standIn: "sink"; readonly index: number }
   | { readonly standIn: "fileSink"; readonly facts: Omit<FileSinkFacts, "signal"> }
   | { readonly standIn: "reader"; readonly name: string; readonly bytes: Uint8Array }
   | { readonly standIn: "callback"; readonly index: number };
 
-/** Options as plain data, and what stayed in the calling thread. */
+/** Options as plain data, and the values that stay in the calling thread. */
 export interface HandedOver {
   readonly plain: unknown;
-  /** The sinks that the thread writes through. */
+  /** Sinks that the thread calls remotely. */
   readonly sinks: readonly ImageSink[];
-  /** The signals of sinks that the thread makes itself. */
+  /** The signals of file sinks that the thread recreates. */
   readonly signals: readonly AbortSignal[];
-  /** The functions that the thread calls without an answer. */
+  /** Functions that the thread calls without waiting for a result. */
   readonly callbacks: readonly ((...args: unknown[]) => unknown)[];
-  /** Why the call must fail: an option that no other thread can have, or a reader that fails. */
+  /** The error to fail the call with: an option that cannot be transferred, or a reader that fails. */
   readonly fault: unknown;
 }
 
-/** Callbacks whose result is not used. */
+/** Callbacks whose result is ignored. */
 const CALLBACKS: readonly string[] = ["onUnreadable"];
 
-/** Makes options fit to be posted: plain data is copied; sinks, readers and callbacks stay, or are made again there. */
+/** Converts options for posting: plain data is copied; sinks, readers and callbacks are replaced with placeholders. */
 export function handOver(options: object): HandedOver {
   const sinks: ImageSink[] = [];
   const signals: AbortSignal[] = [];
@@ -126,12 +127,12 @@ export function handOver(options: object): HandedOver {
       if (found === undefined) return { standIn: "sink", index: sinks.push(value) - 1 };
       const { signal, ...facts } = found;
       if (signal !== undefined) signals.push(signal);
-      // The thread makes another one. This one, which has written nothing, listens to its signal no more.
+      // The thread creates its own. Aborting this one, which has written nothing, detaches it from its signal.
       void value.abort();
       return { standIn: "fileSink", facts };
     }
     if (isReader(value)) {
-      // Readers are of what is small beside an image: an EFI system partition, a signature.
+      // Readers hold small files, such as an EFI system partition or a signature.
       const bytes = new Uint8Array(value.sizeBytes);
       try {
         readExactly(value, bytes, 0);
@@ -150,14 +151,14 @@ export function handOver(options: object): HandedOver {
   return { plain: convert(options, ""), sinks, signals, callbacks, fault };
 }
 
-/** What the thread uses in place of what stayed behind. */
+/** Replacements for what stayed in the calling thread. */
 interface Surrogates {
   sink(index: number): ImageSink;
   callback(index: number): (...args: unknown[]) => void;
   readonly signal: AbortSignal;
 }
 
-/** Builds options again from what {@linkcode handOver} made of them. */
+/** Rebuilds options from the result of {@linkcode handOver}. */
 function takeOver(plain: unknown, surrogates: Surrogates): unknown {
   if (typeof plain !== "object" || plain === null || ArrayBuffer.isView(plain)) return plain;
   if (Array.isArray(plain)) return plain.map((item) => takeOver(item, surrogates));
@@ -188,20 +189,20 @@ function isReader(value: object): value is RandomReader {
   return typeof (value as Partial<RandomReader>).readAt === "function";
 }
 
-/** What a thread takes, with buffers and garbage, before there are many entries: measured, 80 to 100 MiB. */
+/** The memory of a thread with few entries, including buffers and garbage: measured, 80 to 100 MiB. */
 const THREAD_BYTES = 96 << 20;
-/** What trees and plans take for each entry (docs/PERFORMANCE.md). */
+/** The memory of trees and plans per entry (docs/PERFORMANCE.md). */
 const ENTRY_BYTES = 2.7 * 1024;
-/** A manifest says nothing of numbers of entries. Layers of Debian have one for each 9 to 28 KiB that are stored. */
+/** A manifest does not state the number of entries. Debian layers have one entry per 9 to 28 KiB stored. */
 const STORED_BYTES_EACH_ENTRY = 8 * 1024;
 
-/** The memory that an image will take at most, as far as its manifest says. */
+/** An upper estimate of the memory that an image needs, based on its manifest. */
 export function estimatedBytes({ layers }: Pick<OpenedImage, "layers">): number {
   const storedBytes = layers.reduce((sum, { sizeBytes = 0 }) => sum + sizeBytes, 0);
   return Math.ceil(THREAD_BYTES + storedBytes / STORED_BYTES_EACH_ENTRY * ENTRY_BYTES);
 }
 
-/** The thread's end: blesses what it is sent, one image after the other. */
+/** The thread's end: blesses the images that it receives, one after the other. */
 export function serveBlessing(port: MessagePort): void {
   const post = (message: FromBlessThread, transfer: ArrayBuffer[] = []) =>
     port.postMessage(message, transfer);
@@ -269,7 +270,7 @@ class BlessRun {
     }) as BlessMergedOptions & BlessLayeredOptions;
     const all: typeof given & Admission = {
       ...given,
-      // A thread for a layer only where it works beside this one.
+      // Layers get their own threads only if several may run at once.
       inlineLayerBytes: jobs === 1 ? Infinity : given.inlineLayerBytes,
       jobs,
       signal,
@@ -301,10 +302,10 @@ class BlessRun {
   }
 }
 
-/** Pieces that were sent and not written yet. */
+/** Pieces sent but not written yet. */
 const UNDERWAY_MAX = 4;
 
-/** A sink whose writes happen in the calling thread, in pieces of 1 MiB. */
+/** A sink that forwards its writes to the calling thread, in pieces of 1 MiB. */
 export class RemoteSink implements ImageSink {
   readonly #operate: (operation: SinkOperation) => Promise<void>;
   readonly #newBuffer: () => ArrayBuffer;
@@ -312,7 +313,7 @@ export class RemoteSink implements ImageSink {
   readonly #underway: Promise<void>[] = [];
   #failure: { readonly error: unknown } | undefined;
 
-  /** @param newBuffer gives buffers of PIECE_BYTES, which `operate` may take away */
+  /** @param newBuffer returns buffers of PIECE_BYTES; `operate` may transfer them away */
   constructor(
     operate: (operation: SinkOperation) => Promise<void>,
     newBuffer: () => ArrayBuffer,
@@ -349,7 +350,7 @@ export class RemoteSink implements ImageSink {
   }
 }
 
-/** Progress is posted in steps of this size. */
+/** The step in which progress is posted. */
 const STEP_BYTES = 4 << 20;
 
 function remoteProgress(post: Post): Progress {

@@ -1,6 +1,6 @@
 /**
- * One pool of threads and one budget of memory for many calls, for programs that have other things to do meanwhile: reading,
- * planning and writing all happen in the threads.
+ * A shared pool of threads and a shared memory budget for many calls, for programs that stay responsive meanwhile:
+ * reading, planning and writing all happen in the threads.
  *
  * @module
  */
@@ -24,34 +24,35 @@ import type { BlessLayeredOptions, LayeredReport } from "./layered.ts";
 import type { BlessMergedOptions } from "./merged.ts";
 import type { BlessReport } from "./report.ts";
 
-/** What all calls of a blesser share. */
+/** Options shared by all calls of a blesser. */
 export interface BlesserOptions extends ThreadOptions {
-  /** Threads that work at the same time; default: the number of processors. */
+  /** The number of threads that work concurrently; default: the number of processors. */
   readonly jobs?: number | undefined;
   /**
-   * Memory that images may take together, as estimated from their manifests; one that does not fit waits before its layers
-   * are read, and one that never fits is blessed alone. Default: half of the machine's.
+   * The memory that all images may take together, as estimated from their manifests. An image that does not fit waits
+   * before its layers are read; one that could never fit is blessed alone. Default: half of the machine's memory.
    */
   readonly memoryBytes?: number | undefined;
-  /** Where inflated layers are kept; default: the system's directory for temporary files. */
+  /** The directory for inflated layers; default: the system's directory for temporary files. */
   readonly temporaryDirectory?: string | undefined;
 }
 
-/** Blesses images in threads, as many at a time as it has. */
+/** Blesses images in threads, several at a time. */
 export interface Blesser extends AsyncDisposable {
   /**
-   * As {@linkcode blessMerged}. A sink of `createFileSink` writes in the thread; any other is called in this one, with pieces
-   * of 1 MiB. Standard input, stores for the chunks of layers and clocks for tests cannot be handed over.
+   * Like {@linkcode blessMerged}. A sink from `createFileSink` writes in the thread; any other sink is called in the
+   * calling thread, with pieces of 1 MiB. Standard input, chunk stores for layers and test clocks cannot be
+   * transferred.
    */
   blessMerged(options: BlessMergedOptions): Promise<BlessReport>;
-  /** As {@linkcode blessLayered}, with the same bounds. */
+  /** Like {@linkcode blessLayered}, with the same restrictions. */
   blessLayered(options: BlessLayeredOptions): Promise<LayeredReport>;
-  /** Aborts what runs and waits, and ends the threads. */
+  /** Aborts all running and waiting calls and ends the threads. */
   close(): Promise<void>;
 }
 
 /**
- * Makes a blesser. Threads are started when they are first needed; idle ones keep no process alive.
+ * Creates a blesser. Threads start when they are first needed; idle threads do not keep the process alive.
  *
  * @throws {UsageError} for an option out of range
  * @example
@@ -85,7 +86,7 @@ export function createBlesser(options: BlesserOptions = {}): Blesser {
   return new ThreadedBlesser({ ...options, jobs, memoryBytes });
 }
 
-/** A call that waits for its thread, or has it. */
+/** A call that is waiting for a thread or running in one. */
 interface Job {
   readonly mode: BlessCall["mode"];
   readonly options: SourceOptions;
@@ -100,7 +101,7 @@ class ThreadedBlesser implements Blesser {
   readonly #idle: BlessThread[] = [];
   readonly #busy = new Set<BlessThread>();
   readonly #waiting: Job[] = [];
-  /** Threads in use, those that read layers for a call included. */
+  /** Threads in use, including those that read layers for a call. */
   #usedJobs = 0;
   #isClosed = false;
 
@@ -130,7 +131,7 @@ class ThreadedBlesser implements Blesser {
   }
 
   async #run(mode: BlessCall["mode"], given: SourceOptions) {
-    // These stay here; the thread has its own.
+    // These are not transferred; the thread has its own.
     const { warnings: _warnings, progress: _progress, signal: own, workerUrl: _url, ...rest } =
       given;
     const tmpdir = given.tmpdir ?? this.#options.temporaryDirectory;
@@ -151,13 +152,13 @@ class ThreadedBlesser implements Blesser {
     else {
       this.#waiting.push(job);
       signal?.addEventListener("abort", onAbort, { once: true });
-      // Calls that are made together share the threads from the start.
+      // Deferred, so that calls made together share the threads from the start.
       setImmediate(() => this.#startWaiting());
     }
     try {
       return await promise;
     } finally {
-      // A signal can outlive many calls, and would keep their options alive.
+      // A signal can outlive many calls and would keep their options in memory.
       signal?.removeEventListener("abort", onAbort);
     }
   }
@@ -169,11 +170,11 @@ class ThreadedBlesser implements Blesser {
     const job = this.#waiting.shift()!;
     this.#usedJobs += share;
     void this.#start(job, Math.min(share, job.options.jobs ?? share), share);
-    // To start a thread holds this one up, under Deno most: other work comes in between.
+    // Starting a thread blocks this one, under Deno in particular, so other work may run in between.
     if (this.#waiting.length > 0) setImmediate(() => this.#startWaiting());
   }
 
-  /** An idle thread. One that died meanwhile would fail the call with the error of another. */
+  /** An idle thread; dead ones are dropped, since they would fail the call with another call's error. */
   #livingIdle(): BlessThread | undefined {
     let thread: BlessThread | undefined;
     do thread = this.#idle.pop(); while (thread?.isDead);
@@ -204,13 +205,13 @@ function closedError(cause: unknown): Error {
   return abortError(AbortSignal.abort(cause ?? new Error("the blesser was closed")));
 }
 
-/** Ends a call that fails. Aborting a sink twice does nothing more. */
+/** Fails a call. Aborting a sink twice is harmless. */
 async function giveUp({ handed, reject }: Job, reason: unknown): Promise<void> {
   await Promise.allSettled(handed.sinks.map(async (sink) => await sink.abort()));
   reject(reason);
 }
 
-/** Memory that calls take in the order in which they ask. */
+/** A memory budget that admits calls in the order in which they ask. */
 export class MemoryBudget {
   readonly #totalBytes: number;
   readonly #waiting: { readonly bytes: number; readonly admit: () => void }[] = [];
@@ -220,9 +221,9 @@ export class MemoryBudget {
     this.#totalBytes = totalBytes;
   }
 
-  /** Calls `admit` once there is room. @returns gives the bytes back, or leaves the queue */
+  /** Calls `admit` once there is room. @returns a function that releases the bytes, or leaves the queue */
   take(bytes: number, admit: () => void): () => void {
-    // What never fits goes alone.
+    // A call that could never fit runs alone.
     const entry = { bytes: Math.min(bytes, this.#totalBytes), admit };
     this.#waiting.push(entry);
     this.#admitWaiting();
@@ -247,10 +248,10 @@ export class MemoryBudget {
   }
 }
 
-/** How long a thread may take to end its call before it is cut off. */
+/** How long a thread may take to end its call before it is terminated. */
 const GRACE_MILLISECONDS = 5000;
 
-/** The calling thread's end of a thread that blesses. */
+/** The calling thread's end of a blessing thread. */
 class BlessThread {
   readonly #thread: Thread<ToBlessThread, FromBlessThread>;
   readonly #budget: MemoryBudget;
@@ -258,9 +259,9 @@ class BlessThread {
   #job: Job | undefined;
   #ended: PromiseWithResolvers<EndOfCall> | undefined;
   #release: (() => void) | undefined;
-  /** One after the other, as sinks want it. */
+  /** Serialises the calls to sinks. */
   #sinkWork: Promise<void> = Promise.resolve();
-  /** Why nothing can be blessed here any more. */
+  /** Why this thread can no longer bless. */
   #deathReason: Error | undefined;
   #stopReason: Error | undefined;
 
@@ -283,7 +284,6 @@ class BlessThread {
     return this.#deathReason !== undefined;
   }
 
-  /** Blesses one image. */
   async run(job: Job, jobs: number): Promise<BlessReport | LayeredReport> {
     invariant(this.#job === undefined, "a thread blesses one image at a time");
     if (this.#deathReason) throw this.#deathReason;
@@ -312,7 +312,7 @@ class BlessThread {
     }
   }
 
-  /** Aborts the call that runs, waits for its end, and ends the thread. */
+  /** Aborts the running call, waits for it to end, and ends the thread. */
   async stop(reason: Error): Promise<void> {
     this.#stopReason = closedError(reason);
     this.#abort(reason);
@@ -376,7 +376,7 @@ class BlessThread {
     let error: unknown;
     try {
       if (operation.kind !== "abort") {
-        // What the thread sent before it heard of the end comes too late.
+        // The thread sent this before it learned of the abort.
         throwIfAborted(job?.options.signal);
         if (this.#stopReason) throw this.#stopReason;
       }

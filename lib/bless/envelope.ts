@@ -1,9 +1,9 @@
 /**
- * What is around a file system: its dm-verity tree, a disk with partitions, the footer of a VHD. All of it is written in
- * one ascending pass, and every size is known before the first byte.
+ * What surrounds a file system: its dm-verity tree, a disk with partitions, the footer of a VHD. Everything is written
+ * in one ascending pass, and every size is known before the first byte.
  *
- * PARTUUIDs are made of the root hash and stand at the start of a disk. So the image of a disk with a hash tree is made
- * twice: hashed first, then written.
+ * PARTUUIDs are derived from the root hash and are stored at the start of a disk. Unless the sink can rewrite the
+ * start, a disk with a hash tree is therefore made in two passes: one to hash, one to write.
  *
  * @module
  */
@@ -42,90 +42,88 @@ import type { HashTree } from "../verity/hash_tree.ts";
 import { TreeSink, verityReport, VeritySink } from "../verity/verity_sink.ts";
 import type { LayoutOptions } from "./options.ts";
 
-/** What is put around an image; nothing by default. */
+/** What surrounds an image; nothing by default. */
 export interface EnvelopeOptions {
   /** A dm-verity hash tree. */
   readonly verity?: VerityOptions | undefined;
-  /** A disk with a GUID partition table; the file system is a partition of it. */
+  /** A disk with a GUID partition table that contains the file system as a partition. */
   readonly disk?: DiskOptions | undefined;
-  /** Put the footer of a fixed VHD behind everything. */
+  /** Append the footer of a fixed VHD. */
   readonly vhd?: boolean | undefined;
 }
 
-/** A hash tree. */
+/** Options of a hash tree. */
 export interface VerityOptions {
-  /** Goes before every block that is hashed; at most 256 bytes. */
+  /** The salt, which is hashed before every block; at most 256 bytes. */
   readonly salt: Uint8Array;
-  /** The salt is random each time, so an existing image with another salt is reused as well. */
+  /** The salt is random, so existing images with other salts are reused, too. */
   readonly randomSalt?: boolean | undefined;
-  /** Takes the tree; it goes behind the image, or into its own partition, when left out. */
+  /** Receives the tree; when left out, it goes behind the image or into its own partition. */
   readonly hashSink?: ImageSink | undefined;
-  /** Of images of layers: each tree goes into a file beside its image, not behind it. */
+  /** In layered mode, put each tree into a file beside its image instead of behind it. */
   readonly beside?: boolean | undefined;
 }
 
-/** A disk with a GUID partition table. */
+/** Options of a disk with a GUID partition table. */
 export interface DiskOptions {
-  /** An EFI system partition, as it is. */
+  /** The content of an EFI system partition. */
   readonly esp?: RandomReader | undefined;
-  /** The partition of a signature of the root hash. */
+  /** The signature of the root hash, which gets a partition. */
   readonly signature?: (VeritySignature & { readonly name: string }) | undefined;
 }
 
-/** A partition of a disk that was made. */
+/** A partition of the written disk. */
 export interface PartitionReport {
-  /** From 1 on. */
+  /** The partition number, starting at 1. */
   readonly number: number;
-  /** What it is for. */
+  /** The partition's role. */
   readonly role: PartitionRole;
   /** The PARTUUID. */
   readonly guid: string;
-  /** A multiple of 1 MiB. */
+  /** The start of the partition; a multiple of 1 MiB. */
   readonly startBytes: number;
-  /** Whole blocks. */
+  /** The size of the partition, in whole blocks. */
   readonly sizeBytes: number;
 }
 
-/** A disk that was made. */
+/** A written disk. */
 export interface DiskReport {
-  /** Of the disk, in its usual form. */
+  /** The GUID of the disk, as text. */
   readonly guid: string;
-  /** Of the whole disk. */
+  /** The size of the whole disk. */
   readonly sizeBytes: number;
-  /** In the order of their numbers. */
+  /** The partitions in the order of their numbers. */
   readonly partitions: readonly PartitionReport[];
 }
 
-/** What a report says of the envelope; what is not there is left out. */
+/** The envelope in a report; absent parts are left out. */
 export interface EnvelopeReport {
   /** The hash tree. */
   readonly verity?: VerityReport | undefined;
   /** The disk. */
   readonly disk?: DiskReport | undefined;
-  /** Of the whole file, when it is more than the file system. */
+  /** The size of the whole output, if it is more than the file system. */
   readonly outputBytes?: number | undefined;
 }
 
-/** What was written. */
 interface EnvelopedResult {
-  /** Cells of the grid that hold a byte that is not zero, in bytes: of all that was written. */
+  /** The size of all written grid cells that are not all zeros. */
   readonly cellBytes: number;
   readonly envelope: EnvelopeReport;
 }
 
-/** How it is written. */
 interface EnvelopeWriteOptions extends WriteOptions, ThreadOptions {
   readonly envelope: EnvelopeOptions | undefined;
-  /** Of the layout that was planned. */
+  /** The size in the planned layout. */
   readonly size: LayoutOptions["size"];
-  /** In OCI's terms: it decides the types of partitions. */
+  /** The architecture in OCI's terms, which determines the partition types. */
   readonly architecture: string;
-  /** For a hash tree too large for memory. */
+  /** The directory for a hash tree that does not fit in memory. */
   readonly tmpdir?: string | undefined;
 }
 
 /**
- * Throws a UsageError for choices that do not go together, and for an architecture that has no partition types.
+ * Throws a UsageError for options that conflict, and for an architecture without partition types.
  *
  * @param architecture undefined until it is known
  */
@@ -155,7 +153,7 @@ export function checkEnvelope(
   if (disk !== undefined && size.kind === "total") rootBytesOf(envelope, size.sizeBytes);
 }
 
-/** The layout of the file system itself: on a disk, the given size is that of the disk. */
+/** The layout of the file system itself. On a disk, the requested size is the size of the disk. */
 export function layoutInside(
   layout: LayoutOptions,
   envelope: EnvelopeOptions | undefined,
@@ -166,7 +164,7 @@ export function layoutInside(
   return { ...layout, size: { kind: "total", sizeBytes } };
 }
 
-/** Plans a file system; when it is too large for a disk of a given size, the error says so. */
+/** Plans a file system. If it does not fit on a disk of the requested size, the error says so. */
 export function withinDisk<T>(
   { size }: LayoutOptions,
   envelope: EnvelopeOptions | undefined,
@@ -195,10 +193,10 @@ function rootBytesOf(envelope: EnvelopeOptions, diskBytes: number): number {
 }
 
 /**
- * Writes an image and what is around it, and finishes the sink. On any error the sinks are aborted before the error goes
- * on.
+ * Writes an image with its envelope and finishes the sink. On an error, the sinks are aborted before the error is
+ * rethrown.
  *
- * @throws {InputError} when a signature is one of another root hash, or the disk is too large for a VHD
+ * @throws {InputError} when a signature is for another root hash, or the disk is too large for a VHD
  */
 export async function writeEnveloped(
   plan: ImagePlan,
@@ -212,7 +210,7 @@ export async function writeEnveloped(
     const { cellBytes } = await writeImage(plan, target, writeOptions);
     return { cellBytes, envelope: {} };
   }
-  // What is written again takes the same cells.
+  // Rewritten bytes occupy the same cells.
   const cells = new CellCounter(plan.gridBlocks * BLOCK_SIZE_BYTES);
   let outputBytes = 0;
   const counted: ImageSink = {
@@ -246,7 +244,7 @@ export async function writeEnveloped(
   return { cellBytes: cells.cellBytes, envelope: { ...report, outputBytes } };
 }
 
-/** A sink whose end is left to the caller. */
+/** A sink whose `finish` is left to the caller. */
 export function unfinished(sink: ImageSink): ImageSink {
   return {
     write: (bytes, offset) => sink.write(bytes, offset),
@@ -256,12 +254,12 @@ export function unfinished(sink: ImageSink): ImageSink {
   };
 }
 
-/** Whether a hash tree goes behind the image, or into its own partition. */
+/** Whether a hash tree goes behind the image or into its own partition. */
 function hasInnerTree({ verity }: EnvelopeOptions): boolean {
   return verity !== undefined && verity.hashSink === undefined;
 }
 
-/** Of all that will be written. */
+/** The size of the complete output. */
 function outputBytesOf(
   { totalBlocks }: ImagePlan,
   envelope: EnvelopeOptions,
@@ -281,10 +279,10 @@ function outputBytesOf(
 }
 
 /**
- * The size to give for an image that fills a device: of the file system, or of the disk.
+ * The `size` option for an image that fills a device: the size of the file system, or of the disk if there is one.
  *
- * @param envelope what is put around the file system
- * @returns in bytes; of a disk, what `withinDisk` takes
+ * @param envelope what surrounds the file system
+ * @returns the size in bytes, as `layout.size` takes it
  *
  * @example
  * ```ts
@@ -301,7 +299,7 @@ export function fillingBytes(deviceBytes: number, envelope: EnvelopeOptions = {}
   return withoutStubGroup(Math.max(0, dataBlocks)) * BLOCK_SIZE_BYTES;
 }
 
-/** A partition that is going to be written. */
+/** A partition to write. */
 export interface PlannedPartition {
   readonly role: PartitionRole;
   readonly guid: string;
@@ -309,12 +307,12 @@ export interface PlannedPartition {
   readonly write: PartitionWriter;
 }
 
-/** Stands for a root hash until it is known; it has no zeros, so that it takes the same cells. */
+/** A placeholder for the root hash. It has no zeros, so it occupies the same cells. */
 const UNKNOWN_HASH = "f".repeat(64);
 
 /**
- * Where the sink can write again, the file system is hashed in the pass that writes it, and then the table at the start of
- * the disk is written once more, with the root hash in it. Else it is hashed before.
+ * If the sink can rewrite, the file system is hashed while it is written, and the table at the start of the disk is
+ * rewritten with the root hash in it. Otherwise the file system is hashed first.
  */
 async function writePartitions(
   plan: ImagePlan,
@@ -354,7 +352,7 @@ async function writePartitions(
       ? { identity: "", partitions: partitionsOf(UNKNOWN_HASH) }
       : named();
     const footerBytes = vhd ? VHD_FOOTER_BYTES : 0;
-    // A tree in a file of its own is finished before the disk gets its name.
+    // A separate tree file is finished before the disk is published under its name.
     const disk = await writePartitioned(unfinished(target), first, {
       architecture,
       diskBytes: size.kind === "total" ? size.sizeBytes - footerBytes : undefined,
@@ -417,24 +415,26 @@ function planPartitions(
   return partitions;
 }
 
-/** The PARTUUIDs of data and tree. @param rootHash in hexadecimal */
+/** The PARTUUIDs of the data and the tree. @param rootHash in hexadecimal */
 export function partitionGuidsOf(rootHash: string): readonly [data: string, hash: string] {
   const bytes = Buffer.from(rootHash, "hex");
   return [formatUuid(bytes.subarray(0, 16)), formatUuid(bytes.subarray(-16))];
 }
 
 interface NamedPartitions {
-  /** What the GUID of the disk is derived from. */
+  /** The text that the disk's GUID is derived from. */
   readonly identity: string;
   readonly partitions: readonly PlannedPartition[];
 }
 
-/** How a disk is made. */
 interface PartitionedOptions {
   readonly architecture: string;
-  /** Just what is needed when left out. */
+  /** As small as possible when left out. */
   readonly diskBytes?: number | undefined;
-  /** Gives identity and partitions with their final GUIDs, once all are written; the sink must have `writeAgain` then. */
+  /**
+   * Returns identity and partitions with their final GUIDs once all partitions are written. Requires a sink with
+   * `writeAgain`.
+   */
   readonly named?: (() => NamedPartitions) | undefined;
 }
 
@@ -477,7 +477,7 @@ export async function writePartitioned(
 
 const COPY_BYTES = PARTITION_ALIGNMENT_BYTES;
 
-/** Copies a file; pieces of zeros become holes. */
+/** Copies a file; all-zero pieces become holes. */
 export async function copyReader(
   reader: RandomReader,
   sink: ImageSink,

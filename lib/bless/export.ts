@@ -1,5 +1,5 @@
 /**
- * Tars of sources: one of a whole source, and the OCI layer that turns one source into another.
+ * Exports sources as tars: a whole source, or the OCI layer that turns one source into another.
  *
  * @module
  */
@@ -20,25 +20,25 @@ import type { WarningSummary } from "../warnings.ts";
 import { deriveUuid, withTree } from "./plan_image.ts";
 import { type DiffCounts, diffTrees } from "../tree/diff.ts";
 
-/** What to export, and where to. */
+/** What to export, and where. */
 export interface ExportOptions extends SourceOptions {
-  /** As on the command line: an ext4 image, or any other source. */
+  /** The source as on the command line: an ext4 image, or any other source. */
   readonly source: string;
-  /** Receives the tar; it is finished on success and aborted otherwise. */
+  /** Receives the tar; finished on success and aborted otherwise. */
   readonly sink: ImageSink;
-  /** Treat the tree as a layer for overlayfs: its whiteout devices and opaque attributes become OCI markers. */
+  /** Treat the tree as an overlayfs layer: its whiteout devices and opaque attributes become OCI markers. */
   readonly layer?: boolean | undefined;
 }
 
-/** Entries of a tar, by kind. */
+/** The number of entries in a tar, by kind. */
 export interface TarCounts {
-  /** Regular files, each under its first name. */
+  /** Regular files; further names count as hard links. */
   files: number;
-  /** Directories, the root included. */
+  /** Directories, including the root. */
   directories: number;
   /** Symbolic links. */
   symlinks: number;
-  /** Devices and fifos. */
+  /** Devices and FIFOs. */
   specialFiles: number;
   /** Hard links to earlier entries. */
   hardLinks: number;
@@ -46,23 +46,24 @@ export interface TarCounts {
   whiteouts: number;
 }
 
-/** What was written. */
+/** The result of an export. */
 export interface ExportReport extends Readonly<TarCounts> {
-  /** As it was given. */
+  /** The source as given. */
   readonly source: string;
-  /** The UUID of an image that is blessed from the tar. */
+  /** The UUID that an image blessed from the tar will have. */
   readonly uuid: string;
-  /** Of the tar. */
+  /** The size of the tar. */
   readonly sizeBytes: number;
-  /** What was left out or changed. */
+  /** What was changed or left out. */
   readonly warnings: readonly WarningSummary[];
 }
 
 /**
- * Exports a source. The tar depends on the source alone, and blessing it with the same options gives the same bytes as
- * blessing the source. To that end it states the UUID, and the payload order of files that are not in path order.
+ * Exports a source. The tar depends only on the source, and blessing it gives the same bytes as blessing the source
+ * with the same options. To make this possible, the tar states the UUID, and the payload order of files that are not in
+ * path order.
  *
- * Throws what blessMerged() throws, after aborting the sink.
+ * Throws the errors of blessMerged(), after aborting the sink.
  *
  * @example
  * ```ts
@@ -110,12 +111,11 @@ export async function exportTar(given: ExportOptions): Promise<ExportReport> {
   }
 }
 
-/** Counts that start at zero. */
 export function noCounts(): TarCounts {
   return { files: 0, directories: 0, symlinks: 0, specialFiles: 0, hardLinks: 0, whiteouts: 0 };
 }
 
-/** Counts entries while passing them on. In a layer, `.wh.` names are whiteouts. */
+/** Counts entries while passing them on. In a layer, `.wh.` names count as whiteouts. */
 export function* counted(
   items: Iterable<TarItem>,
   counts: TarCounts,
@@ -138,31 +138,31 @@ export function* counted(
 export interface DiffSourcesOptions extends SourceOptions {
   /** The source that the layer is applied to, as on the command line. */
   readonly before: string;
-  /** The source that it results in; additions are put on this one. */
+  /** The source that results from applying it; additions are added to this one. */
   readonly after: string;
-  /** Receives the layer, uncompressed; without it, the sources are only compared. */
+  /** Receives the layer, uncompressed; when left out, the sources are only compared. */
   readonly sink?: ImageSink | undefined;
 }
 
 /** The result of a comparison. */
 export interface DiffReport extends Readonly<DiffCounts> {
-  /** As it was given. */
+  /** The source as given. */
   readonly before: string;
-  /** As it was given. */
+  /** The source as given. */
   readonly after: string;
   /** Whether the sources are the same. */
   readonly isEqual: boolean;
   /** The entries of the layer. */
   readonly entries: Readonly<TarCounts>;
-  /** Of the layer; null when none was written. */
+  /** The size of the layer; null when none was written. */
   readonly sizeBytes: number | null;
-  /** What was left out or changed. */
+  /** What was changed or left out. */
   readonly warnings: readonly WarningSummary[];
 }
 
 /**
- * Compares two sources and writes the layer. Attributes, times and bytes are compared; applying the layer to the first
- * source gives the tree of the second. Throws what blessMerged() throws, after aborting the sink.
+ * Compares two sources and writes the layer that turns the first into the second. Attributes, times and contents are
+ * compared. Throws the errors of blessMerged(), after aborting the sink.
  *
  * @example
  * ```ts

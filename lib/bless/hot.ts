@@ -1,6 +1,6 @@
 /**
- * Hot files: those that a boot reads, from a list or found from the entry point, which are placed first and in order; and
- * where they came to lie, so that a store or a server can have them ready.
+ * Hot files: the files that a boot reads, given as a list or found from the entry point. They are placed first and in
+ * order, and their location is reported so that a store or a server can prefetch them.
  *
  * @module
  */
@@ -25,60 +25,59 @@ import type { EnvelopeReport } from "./envelope.ts";
 import { cellIds } from "./plan_cells.ts";
 import { type Closure, entrypointClosure } from "./hot_entrypoint.ts";
 
-/** Which files are hot: those of a list, or those that starting the entry point reads. */
+/** Which files are hot: those in a list, or those that starting the entry point reads. */
 export type HotFiles =
   | { readonly kind: "entrypoint" }
   | {
     readonly kind: "list";
-    /** In errors and in the report. */
+    /** The name of the list in errors and in the report. */
     readonly name: string;
     readonly list: HotList;
   };
 
-/** Options of what is hot. */
+/** Options for hot files. */
 export interface HotOptions {
-  /** What a boot reads first; those files are placed in front of all others, in that order. */
+  /** The files that a boot reads first; they are placed before all others, in that order. */
   readonly hot?: HotFiles | undefined;
-  /** The digest by which the report names cells; default `sha512-256`, as in chunk stores. */
+  /** The digest that identifies cells in the report; default `sha512-256`, as in chunk stores. */
   readonly hotDigest?: ChunkDigest | undefined;
 }
 
-/** What was hot. */
+/** The hot files of an image. */
 export interface HotReport {
   /** `entrypoint`, or the name of the list. */
   readonly source: string;
-  /** How the list is written; null for `entrypoint`. */
+  /** The format of the list; null for `entrypoint`. */
   readonly format: HotListFormat | null;
-  /** Files that were placed first, each once. */
+  /** The number of distinct files placed first. */
   readonly files: number;
-  /** Their sizes together. */
+  /** Their total size. */
   readonly bytes: number;
-  /** Paths that are not in the image, or lead to no file. */
+  /** The number of paths that are not in the image or do not lead to a file. */
   readonly missing: number;
 }
 
-/** Where hot files lie: whole cells of the grid. */
+/** The location of hot files, in whole grid cells. */
 export interface PrefetchReport {
-  /** Where the first cell begins in the output, in bytes. */
+  /** The offset of the first cell in the output, in bytes. */
   readonly offset: number;
-  /** Up to the end of the last cell, or of the image. */
+  /** The length in bytes, up to the end of the last cell or of the image. */
   readonly length: number;
-  /** Of the ids. */
+  /** The digest that the ids are. */
   readonly digest: ChunkDigest;
-  /** Of each cell, in order; those of a chunk store that is cut by the same grid. */
+  /** The ids of the cells in order, the same as in a chunk store with the same grid. */
   readonly cells: readonly string[];
 }
 
 type HotImage = Pick<OpenedImage, "source" | "config">;
 
-/** Hot files of a tree. */
 interface ChosenHot {
-  /** In the order in which they are read. */
+  /** In reading order. */
   readonly files: readonly FileNode[];
   readonly report: HotReport;
 }
 
-/** Throws a UsageError where options exclude each other. */
+/** Throws a UsageError for options that exclude each other. */
 export function checkHot({ hot, like }: HotOptions & { readonly like?: unknown }): void {
   if (hot === undefined || like === undefined) return;
   throw optionError("hot", "has no effect on an image whose blocks stay where they are", {
@@ -87,7 +86,7 @@ export function checkHot({ hot, like }: HotOptions & { readonly like?: unknown }
   });
 }
 
-/** Finds the hot files in a tree. @throws {InputError} when none of them is in the image */
+/** Finds the hot files in a tree. @throws {InputError} when none is in the image */
 export function chooseHot(
   tree: FileTree,
   hot: HotFiles,
@@ -115,7 +114,7 @@ export function chooseHot(
   };
 }
 
-/** The hot files of a tree, without warnings; undefined where there are none. */
+/** The hot files of a tree, without warnings; undefined if there are none. */
 export function hotWithin(
   tree: FileTree,
   hot: HotFiles | undefined,
@@ -153,7 +152,7 @@ function filesOfList(tree: FileTree, { entries }: HotList): Closure {
   return { files: [...files], missing: [...missing] };
 }
 
-/** All files below a directory, in the order of their paths. */
+/** Adds all files below a directory, in path order. */
 function addTree(directory: TreeNode, files: Set<FileNode>): void {
   const pending: TreeNode[] = [directory];
   for (let node = pending.pop(); node !== undefined; node = pending.pop()) {
@@ -163,7 +162,7 @@ function addTree(directory: TreeNode, files: Set<FileNode>): void {
   }
 }
 
-/** The same in the file or device that was made, where the file system may be a partition of a disk. */
+/** Translates offsets to the output, in which the file system may be a partition of a disk. */
 export function prefetchInOutput(
   prefetch: PrefetchReport,
   { disk }: Pick<EnvelopeReport, "disk">,
@@ -173,9 +172,9 @@ export function prefetchInOutput(
 }
 
 /**
- * Where the hot files of a plan lie, and the ids of those cells. Reads their payload.
+ * The location of a plan's hot files, and the ids of their cells. Reads the payload of those cells.
  *
- * @returns undefined when none of them has blocks
+ * @returns undefined when no hot file has blocks
  */
 export async function prefetchOf(
   plan: ImagePlan,

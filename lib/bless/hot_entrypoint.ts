@@ -1,9 +1,9 @@
 /**
- * The files that starting an image's entry point reads, found without running it: the program, the interpreters of scripts,
- * the dynamic linker, its cache, and the shared libraries, searched for as ld.so(8) does.
+ * The files that starting an image's entry point reads, found without running it: the program, script interpreters, the
+ * dynamic linker and its cache, and the shared libraries, searched for as in ld.so(8).
  *
- * ELF is read by the System V ABI, chapters 4 and 5 ("Program Header", "Dynamic Section"); /etc/ld.so.cache in glibc's format
- * ("glibc-ld.so.cache1.1", sysdeps/generic/dl-cache.h), which an older one may stand in front of.
+ * ELF follows the System V ABI, chapters 4 and 5 ("Program Header", "Dynamic Section"). /etc/ld.so.cache follows
+ * glibc's format ("glibc-ld.so.cache1.1", sysdeps/generic/dl-cache.h), which an older format may precede.
  *
  * @module
  */
@@ -14,17 +14,17 @@ import { containerConfig } from "../source/inspect.ts";
 import { displayText } from "../source/json.ts";
 import { type ResolvedPath, resolvePath } from "../tree/paths.ts";
 
-/** What starting reads, in order. */
+/** The files that starting reads, in order. */
 export interface Closure {
   readonly files: readonly FileNode[];
-  /** What is asked for by name and not there. */
+  /** Names that were looked for and not found. */
   readonly missing: readonly ByteString[];
 }
 
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const LINKER_CACHE = "/etc/ld.so.cache";
 const LINKER_PRELOAD = "/etc/ld.so.preload";
-/** How many scripts with scripts as interpreters the kernel follows (BINPRM_MAX_RECURSION). */
+/** The depth of nested script interpreters that the kernel allows (BINPRM_MAX_RECURSION). */
 const SCRIPTS_MAX = 5;
 /** How much of a script's first line the kernel reads (BINPRM_BUF_SIZE). */
 const SHEBANG_BYTES = 256;
@@ -33,9 +33,9 @@ const SMALL_FILE_BYTES_MAX = 16 << 20;
 const LIBRARIES_MAX = 10_000;
 const SHELLS = /(?:^|\/)(?:ba|da|a|k|z)?sh$/;
 
-/** Behind the directories that a file names and the cache. Debian's have the name of the architecture in them. */
+/** The default directories, searched after the file's own and the cache. Debian's contain the architecture. */
 const DEFAULT_DIRECTORIES: Readonly<Record<string, readonly string[]>> = {
-  // By ELF's class, byte order and machine.
+  // Keyed by ELF class, byte order and machine.
   "2.1.62": ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"],
   "2.1.183": ["/lib/aarch64-linux-gnu", "/usr/lib/aarch64-linux-gnu"],
   "1.1.3": ["/lib/i386-linux-gnu", "/usr/lib/i386-linux-gnu"],
@@ -47,7 +47,7 @@ const DEFAULT_DIRECTORIES: Readonly<Record<string, readonly string[]>> = {
 const MUSL_DIRECTORIES = ["/lib", "/usr/local/lib", "/usr/lib"];
 
 /**
- * Finds what the entry point of a config reads when it starts.
+ * Finds the files that a config's entry point reads when it starts.
  *
  * @param source the image's name in errors
  * @throws {InputError} when the config has no entry point, or its program is not in the image
@@ -74,12 +74,12 @@ function texts(value: unknown): string[] {
   return Array.isArray(value) ? value.filter((one) => typeof one === "string") : [];
 }
 
-/** A library or a program that asks for libraries. */
+/** A program or library that has been loaded. */
 interface Loaded {
   readonly elf: ElfFile;
   /** The directory that `$ORIGIN` stands for. */
   readonly origin: ByteString;
-  /** What asked for it. */
+  /** The file that needs this one; undefined for the program. */
   readonly loader: Loaded | undefined;
 }
 
@@ -109,7 +109,7 @@ class ClosureFinder {
     return { files: [...this.#files], missing: [...this.#missing] };
   }
 
-  /** Adds a program, and all that loading it reads. @returns whether it is there */
+  /** Adds a program and everything that loading it reads. @returns whether the program exists */
   addProgram(name: ByteString): boolean {
     const found = this.#program(name);
     if (found !== undefined) this.#execute(found, SCRIPTS_MAX);
@@ -117,8 +117,8 @@ class ClosureFinder {
   }
 
   /**
-   * Adds what the arguments name: files, such as the script of an interpreter, and the program that a shell runs (`-c`), where
-   * that is one word.
+   * Adds the files that arguments name, such as an interpreter's script, and the program that a shell runs with `-c`,
+   * if it is a plain word.
    */
   addArguments(program: ByteString, words: readonly ByteString[]): void {
     words.forEach((word, i) => {
@@ -132,7 +132,7 @@ class ClosureFinder {
     });
   }
 
-  /** A file by its path, or by its name in the search path. */
+  /** Finds a file by its path, or by its name in the search path. */
   #program(name: ByteString, searchPath = this.#path): FoundFile | undefined {
     const places = name.includes("/") || searchPath.length === 0
       ? [name.startsWith("/") ? name : `${this.#workingDir}/${name}`]
@@ -144,13 +144,13 @@ class ClosureFinder {
     return undefined;
   }
 
-  /** The regular file that a path leads to. */
+  /** The regular file at a path. */
   #file(path: ByteString): FoundFile | undefined {
     const found = resolvePath(this.#tree, path);
     return found?.node.kind === "file" ? found as FoundFile : undefined;
   }
 
-  /** Reads a file as the kernel does when it executes it. */
+  /** Adds a file as the kernel reads it to execute it. */
   #execute(file: FoundFile, scriptsLeft: number): void {
     if (this.#files.has(file.node)) return;
     this.#files.add(file.node);
@@ -171,7 +171,7 @@ class ClosureFinder {
     else this.#execute(file, scriptsLeft);
   }
 
-  /** Loads the interpreter and then, level by level, all libraries. */
+  /** Adds the dynamic linker and then all libraries, breadth first. */
   #link(file: FoundFile, elf: ElfFile): void {
     const { interpreter } = elf;
     if (interpreter === undefined) return;
@@ -198,14 +198,14 @@ class ClosureFinder {
     }
   }
 
-  /** Adds a file that is read, if it is there. */
+  /** Adds a file if it exists. */
   #read(path: ByteString): FileNode | undefined {
     const node = this.#file(path)?.node;
     if (node !== undefined) this.#files.add(node);
     return node;
   }
 
-  /** The first candidate that is a library for the same machine. */
+  /** The first candidate library for the same machine. */
   #library(
     name: ByteString,
     loader: Loaded,
@@ -247,7 +247,10 @@ function defaultDirectories({ target, is64 }: ElfFile): readonly string[] {
   return [...DEFAULT_DIRECTORIES[target] ?? [], ...wide, "/lib", "/usr/lib"];
 }
 
-/** `$ORIGIN` is where the file lies that says so; `$LIB` is `lib64` or `lib`. ld.so(8), "Dynamic string tokens". */
+/**
+ * `$ORIGIN` is the directory of the file that contains the token; `$LIB` is `lib64` or `lib`. ld.so(8), "Dynamic string
+ * tokens".
+ */
 function expanded(text: ByteString, { origin, elf }: Loaded): ByteString {
   return text.replace(/\$(?:ORIGIN\b|\{ORIGIN\})/g, () => origin === "" ? "/" : origin)
     .replace(/\$(?:LIB\b|\{LIB\})/g, elf.is64 ? "lib64" : "lib");
@@ -282,37 +285,37 @@ function shebang(node: FileNode): [interpreter?: ByteString, argument?: ByteStri
   return match[2] === undefined ? [match[1]!] : [match[1]!, match[2]];
 }
 
-/** Class and byte order of an ELF file, and of what is made for it. */
+/** The class and byte order of an ELF file. */
 interface ElfFormat {
   readonly is64: boolean;
   readonly isLittle: boolean;
 }
 
-/** A program or a library. */
+/** A parsed ELF program or library. */
 export interface ElfFile extends ElfFormat {
-  /** Class, byte order and machine: what two files must have in common to be linked. */
+  /** Class, byte order and machine: files can be linked only if they have the same target. */
   readonly target: string;
   /** DT_INTERP; undefined for libraries and static programs. */
   readonly interpreter: ByteString | undefined;
   /** DT_NEEDED, in order. */
   readonly needed: readonly ByteString[];
-  /** Directories of DT_RPATH; empty where there is a DT_RUNPATH, which takes its place. */
+  /** The directories in DT_RPATH; empty if there is a DT_RUNPATH, which overrides it. */
   readonly rpath: readonly ByteString[];
-  /** Directories of DT_RUNPATH. */
+  /** The directories in DT_RUNPATH. */
   readonly runpath: readonly ByteString[];
 }
 
-/** Reads a part of a file; fewer bytes than asked for where it ends. */
+/** Reads a part of a file; returns fewer bytes at the end of the file. */
 type ReadPart = (offset: number, lengthBytes: number) => Uint8Array;
 
-/** Where the fields are by class: of the table of segments in the header, and of each segment. */
+/** Field offsets by class: in the file header, and in each segment header. */
 const ELF_LAYOUTS = {
   64: { table: 32, entrySize: 54, count: 56, least: 56, offset: 8, address: 16, fileBytes: 32 },
   32: { table: 28, entrySize: 42, count: 44, least: 32, offset: 4, address: 8, fileBytes: 16 },
 } as const;
 const ELF_HEADER_BYTES = { 64: 64, 32: 52 } as const;
 const ELF_MAGIC = "\x7fELF";
-/** No real file has more, and none makes us read more than this. */
+/** Upper bounds on what is read; no real file exceeds them. */
 const SEGMENTS_MAX = 512;
 const DYNAMIC_BYTES_MAX = 1 << 20;
 const STRINGS_BYTES_MAX = 16 << 20;
@@ -334,12 +337,12 @@ interface Segment {
   readonly fileBytes: number;
 }
 
-/** Numbers of an ELF file, by its class and byte order. */
+/** Readers for the numbers of an ELF file, by its class and byte order. */
 function numbersOf(bytes: Uint8Array, { is64, isLittle }: ElfFormat) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const half = (at: number) => view.getUint16(at, isLittle);
   const word = (at: number) => view.getUint32(at, isLittle);
-  /** An address, offset or size. One that no number holds is beyond every file. */
+  /** An address, offset or size. Values too large for an exact number lie beyond the end of any file. */
   const wide = (at: number) => is64 ? Number(view.getBigUint64(at, isLittle)) : word(at);
   return { half, word, wide };
 }
@@ -347,7 +350,7 @@ function numbersOf(bytes: Uint8Array, { is64, isLittle }: ElfFormat) {
 /**
  * Reads the headers of an ELF file.
  *
- * @returns undefined for whatever is not one, or is damaged: the dynamic linker would not load it either
+ * @returns undefined if the file is not ELF or is damaged: the dynamic linker would not load it either
  */
 export function readElf(read: ReadPart): ElfFile | undefined {
   const header = read(0, ELF_HEADER_BYTES[64]);
@@ -426,7 +429,7 @@ function readDynamic(
   };
 }
 
-/** The table is named by its address in memory; the segment that is loaded there says where it is in the file. */
+/** The table is given by its memory address; the segment loaded there determines its offset in the file. */
 function stringTable(
   read: ReadPart,
   segments: readonly Segment[],
@@ -441,7 +444,7 @@ function stringTable(
   return read(offset, Math.min(sizeBytes, STRINGS_BYTES_MAX));
 }
 
-/** The text up to a zero byte; empty outside of the bytes. */
+/** The text up to a zero byte; empty if `at` is out of range. */
 function textAt(bytes: Uint8Array, at: number): ByteString {
   if (!(at < bytes.length)) return "";
   const end = bytes.indexOf(0, at);
@@ -458,13 +461,13 @@ const OLD_CACHE_ENTRY_BYTES = 12;
 const CACHE_MAGIC = "glibc-ld.so.cache1.1";
 const CACHE_HEADER_BYTES = 48;
 const CACHE_ENTRY_BYTES = 24;
-/** More than any cache has. */
+/** More entries than any cache has. */
 const CACHE_ENTRIES_MAX = 1 << 20;
 
-/** The files for each name, in the order of the cache, those for any processor first. */
+/** The files for each name, in cache order; those for any processor come first. */
 type LinkerCache = ReadonlyMap<ByteString, readonly ByteString[]>;
 
-/** Reads the cache; empty where it is not one. @param isLittle the byte order of the machine that it was made for */
+/** Reads the linker cache; empty if it is invalid. @param isLittle the byte order of the image's machine */
 export function readLinkerCache(bytes: Uint8Array, isLittle: boolean): LinkerCache {
   const files = new Map<ByteString, ByteString[]>();
   const cache = bytes.subarray(cacheStart(bytes, isLittle));
@@ -473,7 +476,7 @@ export function readLinkerCache(bytes: Uint8Array, isLittle: boolean): LinkerCac
   const count = view.getUint32(20, isLittle);
   const isWhole = CACHE_HEADER_BYTES + count * CACHE_ENTRY_BYTES <= cache.length;
   if (count > CACHE_ENTRIES_MAX || !isWhole) return files;
-  // Which processor the image will run on is not known.
+  // The processor that will run the image is unknown.
   for (const isForAny of [true, false]) {
     for (let i = 0; i < count; i++) {
       const at = CACHE_HEADER_BYTES + i * CACHE_ENTRY_BYTES;
@@ -489,7 +492,7 @@ export function readLinkerCache(bytes: Uint8Array, isLittle: boolean): LinkerCac
   return files;
 }
 
-/** Where the new format begins; behind an old one, at a multiple of 8. */
+/** Where the new format begins: after an old cache, aligned to 8 bytes. */
 function cacheStart(bytes: Uint8Array, isLittle: boolean): number {
   if (!startsWith(bytes, 0, OLD_CACHE_MAGIC) || bytes.length < OLD_CACHE_HEADER_BYTES) return 0;
   const count = new DataView(bytes.buffer, bytes.byteOffset).getUint32(12, isLittle);

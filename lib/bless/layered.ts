@@ -1,6 +1,6 @@
 /**
- * Layered mode: one ext4 image for each layer, stacked by overlayfs and shared by all images that have the layer, and
- * `image.json`, which tells a container runtime how to stack them.
+ * Layered mode: one ext4 image per layer, stacked by overlayfs and shared by all images that contain the layer, and
+ * `image.json`, which describes to a container runtime how to stack them.
  *
  * @module
  */
@@ -55,28 +55,28 @@ import { type ImageReport, type SourceReport, sourceReport } from "./report.ts";
 import { verityPath, type VerityReport } from "../verity/format.ts";
 import type { WarningSummary } from "../warnings.ts";
 
-/** What to bless, how, and where to. */
+/** What to bless, how, and where. */
 export interface BlessLayeredOptions extends SourceOptions, LikeOptions {
-  /** A directory that an earlier build was blessed into: a new layer is laid out like one that is gone since. */
+  /** The output directory of an earlier build: a new layer is laid out like the one that it replaces. */
   readonly like?: string | undefined;
   /** As on the command line: `oci:DIR:REF`, `tar:FILE` and so on. */
   readonly source: string;
   /**
-   * The layout; what is not given is that of `LAYERED_DEFAULTS`. A UUID is only allowed for a source with one layer;
-   * otherwise each is derived from its layer.
+   * The layout; missing options are taken from `LAYERED_DEFAULTS`. A UUID is only allowed for a source with one layer;
+   * otherwise each UUID is derived from its layer.
    */
   readonly layout?: Partial<LayoutOptions> | undefined;
-  /** A hash tree behind each image, one disk for all, the footers of VHDs. */
+  /** A hash tree for each image, one disk for all, VHD footers. */
   readonly envelope?: EnvelopeOptions | undefined;
   /** The output directory; created if missing. */
   readonly outputDir: string;
-  /** Replace images that are not whole or were made with other options. */
+  /** Replace images that are damaged or were made with other options. */
   readonly force?: boolean | undefined;
-  /** A chunk store for the images; their indexes are written to the output directory. */
+  /** A chunk store for the images; their indexes go to the output directory. */
   readonly chunks?: LayerChunksTarget | undefined;
-  /** Receives the image's config as it is stored, in the end; it is an error if the source has none. */
+  /** Receives the image's config as stored, at the end; it is an error if the source has none. */
   readonly configSink?: ImageSink | undefined;
-  /** Write nothing; report what would be written. */
+  /** Write nothing; only report what would be written. */
   readonly dryRun?: boolean | undefined;
 }
 
@@ -87,23 +87,26 @@ type ResolvedLayeredOptions = BlessLayeredOptions & ResolvedOptions & Admission 
 
 /** One layer and its image. */
 export interface LayeredLayerReport extends LayerReport {
-  /** The image, a file in the output directory. */
+  /** The file name of the image in the output directory. */
   readonly file: string;
-  /** The image existed already. */
+  /** Whether the image existed already. */
   readonly isReused: boolean;
   /** The figures of the image. */
   readonly image: ImageReport;
-  /** Of its hash tree; left out when there is none. */
+  /** Its hash tree; left out when there is none. */
   readonly verity?: VerityReport | undefined;
-  /** The file of the hash tree in the output directory; left out when the tree is behind the image. */
+  /** The file name of the hash tree in the output directory; left out when the tree is behind the image. */
   readonly hashFile?: string | undefined;
-  /** Its number on the disk, from 1 on; left out when there is none. */
+  /** Its partition number, starting at 1; left out when there is no disk. */
   readonly partition?: number | undefined;
-  /** What was kept of an image of the build before, which is named by its file; left out when it was laid out afresh. */
+  /**
+   * What was kept of a previous image, which is identified by its file name; left out when the image was laid out
+   * afresh.
+   */
   readonly like?: LikeReport | undefined;
-  /** The index of its chunks, a file in the output directory; left out without a chunk store. */
+  /** The file name of its chunk index in the output directory; left out without a chunk store. */
   readonly index?: string | undefined;
-  /** Its chunks in the store, old and new. */
+  /** Its chunks in the store, new and reused. */
   readonly chunks?: Readonly<ChunkCounts> | undefined;
 }
 
@@ -111,22 +114,22 @@ export interface LayeredLayerReport extends LayerReport {
 export interface LayeredReport extends SourceReport, Omit<ImageReport, "uuid"> {
   /** Distinguishes this report from that of a merged image. */
   readonly mode: "layered";
-  /** Layers whose images existed already. */
+  /** The number of layers whose images existed already. */
   readonly reusedLayers: number;
-  /** Bottom to top. */
+  /** The layers, bottom to top. */
   readonly layers: readonly LayeredLayerReport[];
-  /** All layers in one; left out when none was asked for. */
+  /** The disk with all layers; left out when none was requested. */
   readonly disk?: LayeredDisk | undefined;
-  /** What was changed or left out, one for each kind. */
+  /** What was changed or left out, one entry per kind. */
   readonly warnings: readonly WarningSummary[];
   /** Sums over the images; left out without a chunk store. */
   readonly chunks?: Readonly<ChunkCounts> | undefined;
 }
 
 /**
- * Blesses every layer of a source into `outputDir`, `<diff id in hex>.ext4`, with a record beside it, and writes
+ * Blesses every layer of a source into `outputDir`, as `<diff id in hex>.ext4` with a record beside it, and writes
  * `image.json` at the end. An existing image that is intact and was made with the same options is reused; if all are,
- * no layer is read. A failure leaves complete images and nothing half-written.
+ * no layer is read. After a failure, complete images stay and nothing half-written is left.
  *
  * Throws a UsageError for an invalid option, an InputError for a source that is damaged, unsupported or impossible to
  * store, an IoError when reading or writing fails or an existing image does not match, an InterruptedError when the
@@ -228,7 +231,7 @@ async function bless(
   };
 }
 
-/** On a disk, the given size is that of the disk. */
+/** On a disk, the requested size is the size of the disk. */
 function imageLayout({ layout, envelope }: ResolvedLayeredOptions): LayoutOptions {
   const isOfDisk = envelope?.disk !== undefined && layout.size.kind === "total";
   return isOfDisk ? { ...layout, size: { kind: "exact" } } : layout;
@@ -267,17 +270,18 @@ export const STACKED_LAYERS_MAX = 500;
 const DESCRIPTION_BYTES_MAX = 64 << 20;
 
 /**
- * The mount points of layers, bottom to top: numbers, because all mount options together must fit into a page. Null for a
- * layer whose image appears again higher up: the kernel refuses to stack a file system twice (ELOOP in ovl_check_layer),
- * and the lower one has no effect, since the higher one has all of its names, whiteouts and opaque directories.
+ * The mount points of layers, bottom to top. They are numbers, because all mount options together must fit into a page.
+ * Null for a layer whose image appears again higher up: the kernel refuses to stack a file system twice (ELOOP in
+ * ovl_check_layer), and the lower one has no effect, since the higher one has all of its names, whiteouts and opaque
+ * directories.
  */
 export function layerMountPoints(files: readonly string[]): (string | null)[] {
   return files.map((file, i) => files.lastIndexOf(file) === i ? String(i) : null);
 }
 
 /**
- * The mount of a stack, bottom to top: `mount -t overlay overlay -o OPTIONS TARGET`, in the directory of the mount points.
- * Overlayfs needs at least two lower directories, so there are empty ones to create.
+ * The overlay mount of a stack, bottom to top: `mount -t overlay overlay -o OPTIONS TARGET`, run in the directory of
+ * the mount points. Overlayfs needs at least two lower directories, so empty ones may have to be created.
  */
 export function overlayMount(
   mountPoints: readonly (string | null)[],
@@ -287,7 +291,7 @@ export function overlayMount(
   return { options: `ro,lowerdir=${[...lower, ...emptyDirectories].join(":")}`, emptyDirectories };
 }
 
-/** The bytes of image.json; equal images give equal bytes. */
+/** Encodes image.json; equal images give equal bytes. */
 export function encodeDescription(
   image: OpenedImage,
   contentDigest: string,
@@ -326,10 +330,10 @@ export function encodeDescription(
 }
 
 /**
- * Refuses a directory whose image.json is not such a description. That of another image may be replaced, because images
- * of layers are shared.
+ * Refuses a directory with an image.json from elsewhere. The description of another image may be replaced, because
+ * images share layers.
  *
- * @throws {IoError} when it may not be replaced
+ * @throws {IoError} when image.json must not be replaced
  */
 export function checkDescription(directory: string): void {
   const path = pathIn(directory, DESCRIPTION_FILE);
@@ -347,7 +351,7 @@ export function checkDescription(directory: string): void {
 }
 
 /**
- * Writes image.json, and a copy named by the image's digest, which stays when another image is blessed into the
+ * Writes image.json, and a copy named after the image's digest, which stays when another image is blessed into the
  * directory.
  */
 export async function writeDescription(

@@ -56,13 +56,13 @@ import { checkJson, fields, listOf, parseJsonObject, TEXT } from "../source/json
 /** How images are made. */
 export interface LayerImagesOptions extends ResolvedOptions {
   readonly layout: LayoutOptions;
-  /** What is put around each file system; of a disk around all, the file systems know nothing. */
+  /** The envelope of each file system; a disk around all of them does not affect the file systems. */
   readonly envelope?: EnvelopeOptions | undefined;
   /** Unix time for everything that the source gives no time for. */
   readonly timestamp: number;
   /** The layers of a previous build. */
   readonly previousLayers?: PreviousLayers | undefined;
-  /** What becomes of their bytes. */
+  /** Whether stale bytes of previous images are kept. */
   readonly keepStale?: LikeOptions["keepStale"];
 }
 
@@ -75,7 +75,7 @@ export interface UsedImage {
   readonly isReused: boolean;
 }
 
-/** The image of a layer that need not be read. */
+/** The existing image of a layer that does not have to be read. */
 type KnownImage = Pick<UsedImage, "name" | "record"> & { readonly position: PositionRecord };
 
 /** A layer that was read, and the tree of its image. */
@@ -83,7 +83,7 @@ interface ReadLayer {
   readonly layer: LoadedLayer;
   readonly tree: FileTree;
   readonly treeDigest: string;
-  /** The image to lay its own out like. */
+  /** The previous image to lay this one out like. */
   readonly previous: string | undefined;
 }
 
@@ -100,8 +100,8 @@ export class LayerImages {
   }
 
   /**
-   * The images of all layers, bottom to top. Layers are read from the bottom up to the highest without an image, because
-   * its tree may depend on any of them.
+   * The images of all layers, bottom to top. Layers are read from the bottom up to the highest one without an image,
+   * because its tree may depend on any layer below.
    */
   async ofAll(image: OpenedImage): Promise<UsedImage[]> {
     const { warnings } = this.#options;
@@ -117,7 +117,7 @@ export class LayerImages {
       const source = image.layers[readCount + i]!;
       addRecorded(readWarnings, source.name, warnings);
       addRecorded(record.warnings, source.name, warnings);
-      // What the source states, completed by what was recorded when the layer was read.
+      // The source's own facts, completed by those recorded when the layer was read.
       const report = {
         digest: source.digest ?? facts.digest,
         diffId: record.diffId,
@@ -135,7 +135,7 @@ export class LayerImages {
     return chainKeys(layers, idMapLines(this.#options));
   }
 
-  /** The image that exists already of a layer whose position is known. */
+  /** The existing image of a layer at a known position. */
   async #find(source: LayerSource, chainKey: string | undefined): Promise<KnownImage | undefined> {
     if (chainKey === undefined) return undefined;
     const diffId = source.diffId!;
@@ -193,8 +193,8 @@ export class LayerImages {
   }
 
   /**
-   * Reuses the existing image, or makes one. If its usual name is taken by another tree of the same layer, its name gets
-   * the digest of its tree.
+   * Reuses the existing image, or makes one. If another tree of the same layer has taken the usual name, the digest of
+   * the tree is added to the name.
    */
   async #imageOf(read: ReadLayer): Promise<UsedImage> {
     const { layer, treeDigest } = read;
@@ -222,7 +222,7 @@ export class LayerImages {
     throw new Error(`Invariant broken: two trees of layer ${diffId} have one name`);
   }
 
-  /** Adopts an image without a record if it has the bytes that would be written. */
+  /** Adopts an image without a record if its bytes are exactly those that would be written. */
   async #adopt(name: string, read: ReadLayer): Promise<LayerRecord | undefined> {
     const warnings = new NotingWarnings(new Warnings(), "kind");
     const image = new ChecksumSink();
@@ -294,17 +294,17 @@ const DESCRIPTION = fields({
 });
 
 /**
- * The previous image of each layer, undefined where there is none: of the layers that only one of the builds has, the lowest
- * continues the lowest, the next the next, and so on.
+ * The previous image of each layer, if any. Layers that only one of the two builds has are paired from the bottom up:
+ * the lowest new one continues the lowest old one, and so on.
  *
- * @param diffIds bottom to top; undefined where it is not known
+ * @param diffIds bottom to top; undefined for unknown ones
  */
 export type PreviousLayers = (diffIds: readonly (string | undefined)[]) => (string | undefined)[];
 
 /**
- * The layers of a directory that a previous build was blessed into.
+ * Reads the layers of a previous build from its output directory.
  *
- * @throws {InputError} when it is not such a directory, or its description is damaged
+ * @throws {InputError} when the directory is not such an output, or its description is damaged
  */
 export function readPreviousLayers(directory: string): PreviousLayers {
   const path = pathIn(directory, DESCRIPTION_FILE);

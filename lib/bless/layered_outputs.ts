@@ -1,6 +1,6 @@
 /**
- * What else becomes of the images of layers: chunks in a store, with an index `NAME.caibx` beside each `NAME.ext4`, and
- * partitions of one disk, for virtual machines that have few places for disks.
+ * Further outputs in layered mode: chunks in a store, with an index `NAME.caibx` beside each `NAME.ext4`, and one disk
+ * with the layers as partitions, for virtual machines that can attach few disks.
  *
  * @module
  */
@@ -34,24 +34,23 @@ import {
 } from "./envelope.ts";
 import type { UsedImage } from "./layered_images.ts";
 
-/** Where chunks go. */
+/** The chunk store for layered images. */
 export interface LayerChunksTarget {
   /** Uploads the chunks. */
   readonly uploader: ChunkUploader;
-  /** The digest that names chunks. */
+  /** The digest that chunk ids are. */
   readonly digest: ChunkDigest;
-  /** Cuts by content; default: at the grid. */
+  /** A content-defined chunker; by default, chunks are grid cells. */
   readonly chunker?: ChunkerParameters | undefined;
 }
 
-/** How chunks are made and indexes written. */
 interface LayerChunksOptions extends LayerChunksTarget {
   readonly outputDir: string;
-  /** The size of a chunk: the grid. */
+  /** The chunk size, equal to the grid. */
   readonly chunkBytes: number;
-  /** Write no indexes. */
+  /** Do not write indexes. */
   readonly dryRun?: boolean | undefined;
-  /** Replace files that have the name of an index but are not one. */
+  /** Replace files that have an index's name but are not indexes. */
   readonly force?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly progress: Progress;
@@ -59,25 +58,25 @@ interface LayerChunksOptions extends LayerChunksTarget {
 
 /** One image in the store. */
 interface ChunkedImage {
-  /** The index, a file in the output directory; undefined after a dry run. */
+  /** The file name of the index in the output directory; undefined after a dry run. */
   readonly index: string | undefined;
   readonly counts: Readonly<ChunkCounts>;
 }
 
-/** An index of this size belongs to an image of more than a tebibyte. */
+/** An index this large belongs to an image of more than a tebibyte. */
 const INDEX_BYTES_MAX = 1 << 30;
 
 /** Uploads the images of layers: new ones while they are written, existing ones from their files. */
 export class LayerChunks {
   readonly #options: LayerChunksOptions;
-  /** Images written here, by name; of several attempts the last. */
+  /** Sinks of images written in this run, by name; the last attempt wins. */
   readonly #made = new Map<string, ChunkSink>();
 
   constructor(options: LayerChunksOptions) {
     this.#options = options;
   }
 
-  /** A sink for an image that is about to be written. */
+  /** Creates a sink for an image that is about to be written. */
   sinkOf(name: string): ImageSink {
     const sink = this.#newSink();
     this.#made.set(name, sink);
@@ -85,9 +84,9 @@ export class LayerChunks {
   }
 
   /**
-   * Uploads the images that existed already, and then writes all indexes. A name may appear more than once.
+   * Uploads the images that existed already and then writes all indexes. A name may appear more than once.
    *
-   * @throws {IoError} when something else has the name of an index
+   * @throws {IoError} when the name of an index is taken by another kind of file
    */
   async finish(
     images: readonly { readonly name: string; readonly isReused: boolean }[],
@@ -121,8 +120,8 @@ export class LayerChunks {
   /**
    * Uploads an existing image.
    *
-   * @param own the same image if it was written here as well, but another process was faster to name it: then its
-   * counts say what was new
+   * @param own the sink of the same image if it was also written here, but another process published it first; its
+   * counts then show what was new
    */
   async #chunkFile(name: string, own: ChunkSink | undefined): Promise<ChunkSink> {
     const sink = this.#newSink();
@@ -164,42 +163,41 @@ function isIndex(path: string, sizeBytes: number): boolean {
   }
 }
 
-/** A disk in the output directory. */
+/** The disk in the output directory. */
 export interface LayeredDisk extends DiskReport {
-  /** A name in the output directory. */
+  /** The file name in the output directory. */
   readonly file: string;
-  /** The index of its chunks, a name in the output directory; left out when it went to no store. */
+  /** The file name of its chunk index in the output directory; left out without a chunk store. */
   readonly index?: string | undefined;
 }
 
-/** How it is made. */
 interface LayeredDiskOptions {
   readonly outputDir: string;
-  /** `sha256:...`, of the image: it names the disk. */
+  /** The digest of the image, `sha256:...`, which names the disk. */
   readonly contentDigest: string;
   /** End the disk with the footer of a VHD. */
   readonly vhd: boolean;
-  /** Just what is needed when left out. */
+  /** As small as possible when left out. */
   readonly diskBytes?: number | undefined;
-  /** Takes the bytes of the disk, too, under its name without an ending. */
+  /** Also receives the bytes of the disk, under its name without extension. */
   readonly alsoTo?: ((name: string) => ImageSink) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The name of a disk without its ending. */
+/** The name of a disk without its extension. */
 export function diskName(contentDigest: string): string {
   return `image-${contentDigest.slice(contentDigest.indexOf(":") + 1)}`;
 }
 
-/** The images of a stack, each once, from the lowest up. Their places are the numbers of their partitions, less one. */
+/** The distinct images of a stack, bottom to top. The index of an image plus one is its partition number. */
 export function imagesOnDisk(used: readonly UsedImage[]): readonly UsedImage[] {
   return [...new Map(used.map((image) => [image.name, image])).values()];
 }
 
 /**
- * Writes the disk. A disk that is there is replaced: it is made of the same images.
+ * Writes the disk. An existing disk is replaced, since it consists of the same images.
  *
- * @throws {UsageError} when the layers do not fit the size that is given
+ * @throws {UsageError} when the layers do not fit into the requested size
  */
 export async function writeLayeredDisk(
   used: readonly UsedImage[],
@@ -236,7 +234,7 @@ export async function writeLayeredDisk(
   }
 }
 
-/** The first half of the root hash, or where there is none, the UUID of the file system. */
+/** The first half of the root hash, or without one, the UUID of the file system. */
 function guidOf({ record: { verity, image } }: UsedImage): string {
   return verity === undefined ? image.uuid : partitionGuidsOf(verity.rootHash)[0];
 }

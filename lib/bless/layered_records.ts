@@ -1,9 +1,10 @@
 /**
- * What identifies the image of a layer, and the JSON documents beside it. Its identity is that of the layers below, because
- * its tree may depend on them, and the digest of its tree, which says whether two images of one layer are the same.
+ * What identifies a layer's image, and the JSON documents beside it. An image is identified by its layer and the layers
+ * below, because its tree may depend on them. The digest of the tree shows whether two images of one layer are the
+ * same.
  *
- * `NAME.json` beside `NAME.ext4` records the layer, the options and the checksums of an image. `NAME@KEY.json` records which
- * tree a layer gives in a certain position, so that it need not be read again.
+ * `NAME.json` beside `NAME.ext4` records the layer, the options and the checksums of an image. `NAME@KEY.json` records
+ * the tree that a layer results in at a certain position, so that the layer does not have to be read again.
  *
  * @module
  */
@@ -33,21 +34,21 @@ import { journalText, type LayoutOptions, packingText, thresholdText } from "./o
 import type { ImageReport } from "./report.ts";
 import { crc32 } from "node:zlib";
 
-/** What a chain needs to know of a layer: its diff id, where that is known, and whether `.wh.` names are whiteouts. */
+/** The facts of a layer that a chain key depends on: its diff id, if known, and whether `.wh.` names are whiteouts. */
 export type ChainLink = Pick<LayerSource, "diffId" | "whiteouts">;
 
 /**
- * The chain keys of layers, bottom to top: the ChainID (OCI image-spec, config.md, "Layer ChainID") of the layer and all
- * below. A layer whose `.wh.` names are ordinary files is a different layer even if its diff id is the same. From the
- * first unknown diff id on, the keys are undefined.
+ * The chain keys of layers, bottom to top: the ChainID (OCI image-spec, config.md, "Layer ChainID") of each layer and
+ * those below. A layer whose `.wh.` names are ordinary files counts as a different layer even if its diff id is the
+ * same. Keys are undefined from the first unknown diff id upwards.
  *
- * @param idMaps the maps of owners as lines
+ * @param idMaps the owner maps as lines of text
  */
 export function chainKeys(
   layers: readonly ChainLink[],
   idMaps: readonly string[] = [],
 ): (string | undefined)[] {
-  // What a layer shows depends on the maps, as it does on what is below.
+  // The result of a layer depends on the maps, just as it depends on the layers below.
   let below: string | undefined = idMaps.length === 0 ? "" : sha256(idMaps.join("\n"));
   return layers.map(({ diffId, whiteouts }) => {
     if (diffId === undefined || below === undefined) return below = undefined;
@@ -64,7 +65,7 @@ export function layerFileName(diffId: string): string {
 
 const TREE_HEX_DIGITS = 16;
 
-/** The name of an image whose usual name is taken by another tree of the same layer. */
+/** The name of an image if its usual name is taken by another tree of the same layer. */
 export function treeFileName(diffId: string, treeDigest: string): string {
   const { hex } = parseDigest(treeDigest, "tree digest");
   return `${layerFileName(diffId)}-${hex.slice(0, TREE_HEX_DIGITS)}`;
@@ -75,9 +76,9 @@ function sha256(text: string): string {
 }
 
 /**
- * A digest of everything except the options that decides the bytes of a layer's image: the layer's diff id, every name
- * with its attributes, and which names share an inode. The content of a file is identified by its layer and entry, so no
- * payload is read. The layer's position has no influence.
+ * A digest of everything but the options that determines the bytes of a layer's image: the layer's diff id, every name
+ * with its attributes, and which names share an inode. A file's content is identified by its layer and entry, so no
+ * payload is read. The position of the layer has no influence.
  *
  * @param diffIdOf the diff id of a layer by its index, from 0 at the bottom
  */
@@ -136,10 +137,10 @@ function contentOf(
   }
 }
 
-/** Hashing many bytes at once is cheaper. */
+/** Fields are hashed in batches of this size, which is cheaper. */
 const HASHED_BYTES = 64 << 10;
 
-/** Hashes fields with their lengths, so that different records never hash the same bytes. */
+/** Hashes fields with their lengths, so that different records never hash to the same bytes. */
 class RecordHash {
   readonly #hash = createHash("sha256");
   #text: ByteString = "";
@@ -164,18 +165,18 @@ class RecordHash {
   }
 }
 
-/** The length of a piece of an image; the last may be shorter. */
+/** The length of the pieces with a checksum each; the last one may be shorter. */
 export const CHECKSUM_PIECE_BYTES = 1024 * 1024;
 
-/** What `image.json` says that it is. */
+/** The `kind` of `image.json`. */
 export const DESCRIPTION_KIND = "blessfs layered image";
 /** The file that describes the layers of an image. */
 export const DESCRIPTION_FILE = "image.json";
 
-/** Version of the record's fields; `formatVersion` is that of the image's bytes. */
+/** The version of the record's fields; `formatVersion` is the version of the image's bytes. */
 const RECORD_VERSION = 4;
 
-/** The options that decide the bytes, by their keys; those left out have their defaults. */
+/** The options that determine the bytes, by key; options that are left out have their defaults. */
 export type OptionFacts = Readonly<Record<string, string>>;
 
 /** The options of an image, for its record. */
@@ -205,29 +206,28 @@ export function optionFacts(
     reservedBlocks: reservedBlocks.kind === "percent"
       ? `${reservedBlocks.percent}%`
       : String(reservedBlocks.bytes),
-    // Only programs can ask for another one.
+    // Only programs can set another order.
     ...payloadOrder === "path" ? {} : { payloadOrder },
     timestamp: String(timestampSeconds),
     ...envelopeFacts(envelope),
   };
 }
 
-/** Of the fact `verity`: each tree is in a file beside its image. */
+/** The value of the fact `verity` when each tree is in a file beside its image. */
 export const BESIDE = "beside";
 
-/** Nothing for an image without an envelope, so that its record stays as it was. */
+/** Empty for an image without an envelope, so that its record stays unchanged. */
 function envelopeFacts({ verity, vhd, disk }: EnvelopeOptions): OptionFacts {
   return {
     ...verity === undefined ? {} : {
       verity: verity.beside ? BESIDE : "append",
       veritySalt: verity.randomSalt ? "random" : Buffer.from(verity.salt).toString("hex"),
     },
-    // The partitions leave out the footer of the disk.
+    // Partitions have no footer; only the disk does.
     ...vhd && disk === undefined ? { vhd: "yes" } : {},
   };
 }
 
-/** Which options differ. */
 export function optionDifferences(found: OptionFacts, wanted: OptionFacts): OptionDifference[] {
   return [...new Set([...Object.keys(wanted), ...Object.keys(found)])]
     .filter((option) => found[option] !== wanted[option])
@@ -238,7 +238,7 @@ export function optionDifferences(found: OptionFacts, wanted: OptionFacts): Opti
     }));
 }
 
-/** The figures of an image. */
+/** The fields of an image's figures. */
 export const IMAGE_COUNTS = {
   sizeBytes: SIZE_BYTES,
   usedBytes: SIZE_BYTES,
@@ -253,7 +253,7 @@ export const IMAGE_COUNTS = {
   cellBytes: SIZE_BYTES,
 } satisfies Record<keyof Omit<ImageReport, "uuid">, v.GenericSchema>;
 
-/** The length and checksums of a complete file: one for each piece; holes count as zeros. */
+/** The length and checksums of a complete file, one checksum per piece; holes count as zeros. */
 const CHECKSUMS = v.pipe(
   fields({ sizeBytes: SIZE_BYTES, crc32s: listOf(SIZE_BYTES) }),
   v.check(
@@ -265,7 +265,7 @@ const CHECKSUMS = v.pipe(
 export type FileChecksums = v.InferOutput<typeof CHECKSUMS>;
 
 /**
- * A warning that belongs to one layer. `what` is one text, or two with the name of the layer between them: the name differs
+ * A warning about one layer. `what` is either one text, or two texts that surround the name of the layer, which differs
  * from source to source.
  */
 const WARNING = fields({ kind: TEXT, what: listOf(TEXT), why: TEXT, count: SIZE_BYTES });
@@ -273,14 +273,14 @@ const WARNING = fields({ kind: TEXT, what: listOf(TEXT), why: TEXT, count: SIZE_
 type LayerWarning = v.InferOutput<typeof WARNING>;
 
 const RECORD = fields({
-  /** FORMAT_VERSION of the program that made the image. */
+  /** The FORMAT_VERSION of the program that made the image. */
   formatVersion: SIZE_BYTES,
   diffId: TEXT,
-  /** The digest of its tree. */
+  /** The digest of the layer's tree. */
   tree: TEXT,
   options: v.record(TEXT, TEXT, "an object"),
   checksums: CHECKSUMS,
-  /** Of the file of the hash tree; left out when the tree is behind the image. */
+  /** The checksums of the hash tree's file; left out when the tree is behind the image. */
   hashFile: v.optional(CHECKSUMS),
   image: fields({ uuid: TEXT, ...IMAGE_COUNTS }),
   verity: v.optional(fields({
@@ -291,7 +291,7 @@ const RECORD = fields({
     hashOffset: SIZE_BYTES,
     hashBytes: SIZE_BYTES,
   })),
-  /** Of the image that it was laid out like, by the name of its file. */
+  /** The previous image, identified by its file name. */
   like: v.optional(fields({
     previous: TEXT,
     digest: TEXT,
@@ -302,33 +302,32 @@ const RECORD = fields({
     afresh: v.nullable(TEXT),
     cells: fields({ kept: SIZE_BYTES, changed: SIZE_BYTES, new: SIZE_BYTES }),
   })),
-  /** What was warned of when it was made. */
+  /** The warnings from making the image. */
   warnings: listOf(WARNING),
 });
 
-/** The record of an image. It depends only on the tree, the options and the image that it was laid out like. */
+/** The record of an image. It depends only on the tree, the options and the previous image. */
 export type LayerRecord = v.InferOutput<typeof RECORD>;
 
-/** The bytes of a record. */
 export function encodeRecord(record: LayerRecord): Uint8Array {
   return encodeCheckedJson(RECORD_VERSION, record);
 }
 
-/** Reads a record. @throws {InputError} when it is damaged, or of another version */
+/** Decodes a record. @throws {InputError} when it is damaged or has another version */
 export function decodeRecord(bytes: Uint8Array, what: string): LayerRecord {
   return checkJson(RECORD, decodeCheckedJson(bytes, RECORD_VERSION, what), { what, field: "" });
 }
 
-/** Raised whenever layers begin to result in other trees or warnings. */
+/** Raised whenever the same layers result in other trees or warnings. */
 const POSITION_VERSION = 2;
 const KEY_HEX_DIGITS = 16;
 
-/** A layer and its position in a source: what decides its tree and its warnings. */
+/** A layer and its position in a source, which determine its tree and its warnings. */
 export interface LayerPosition {
   readonly diffId: string;
   /** The chain key of the layer and those below. */
   readonly chainKey: string;
-  /** Of the stored bytes; undefined if the source states none. */
+  /** The digest of the stored bytes; undefined if the source does not state it. */
   readonly digest: string | undefined;
   readonly mediaType: string | undefined;
   readonly sizeBytes: number | undefined;
@@ -337,60 +336,57 @@ export interface LayerPosition {
 const POSITION = fields({
   /** Its {@link positionKey}. */
   position: TEXT,
-  /** The digest of its tree. */
+  /** The digest of the layer's tree. */
   tree: TEXT,
-  /** What was found out about the layer while it was read. */
+  /** Facts found when the layer was read. */
   facts: fields({
-    /** Of the stored bytes. */
+    /** The digest of the stored bytes. */
     digest: TEXT,
     sizeBytes: SIZE_BYTES,
     uncompressedBytes: SIZE_BYTES,
     entries: SIZE_BYTES,
   }),
-  /** From reading and applying the layer. */
+  /** The warnings from reading and applying the layer. */
   warnings: listOf(WARNING),
 });
 
-/** What was recorded of a layer in a position. It depends only on the source. */
+/** The record of a layer at a position. It depends only on the source. */
 export type PositionRecord = v.InferOutput<typeof POSITION>;
 
-/** A position as text. */
 export function positionKey(position: LayerPosition): string {
   const { diffId, chainKey, digest, mediaType, sizeBytes } = position;
   return JSON.stringify([diffId, chainKey, digest ?? null, mediaType ?? null, sizeBytes ?? null]);
 }
 
-/** The name of the record of a position, without extension. */
+/** The name of a position's record, without extension. */
 export function positionFileName(position: LayerPosition): string {
   const hex = createHash("sha256").update(positionKey(position)).digest("hex");
   return `${layerFileName(position.diffId)}@${hex.slice(0, KEY_HEX_DIGITS)}`;
 }
 
-/** The bytes of the record of a position. */
 export function encodePosition(record: PositionRecord): Uint8Array {
   return encodeCheckedJson(POSITION_VERSION, record);
 }
 
-/** Reads the record of a position. @throws {InputError} when it is damaged, or of another version */
+/** Decodes the record of a position. @throws {InputError} when it is damaged or has another version */
 export function decodePosition(bytes: Uint8Array, what: string): PositionRecord {
   return checkJson(POSITION, decodeCheckedJson(bytes, POSITION_VERSION, what), { what, field: "" });
 }
 
-/** A warning as it was added. */
 interface NotedWarning extends Omit<LayerWarning, "what"> {
   readonly what: string;
 }
 
-/** Warnings about the source rather than about the content of the layer. */
+/** Kinds of warnings that concern the source, not the content of the layer. */
 const SOURCE_KINDS: ReadonlySet<string> = new Set(["diffIdMismatch"]);
 
-/** Passes warnings on, and keeps notes of them for the records. */
+/** Passes warnings on and notes them for the records. */
 export class NotingWarnings extends Warnings {
   readonly #target: Warnings;
   readonly #isByKind: boolean;
   #notes = new Map<string, NotedWarning>();
 
-  /** @param grouping `kind`: one note for each kind, with its first case, as in reports; `case`: one for each case */
+  /** @param grouping `kind`: one note per kind, with its first case, as in reports; `case`: one note per case */
   constructor(target: Warnings, grouping: "kind" | "case") {
     super(target.strict);
     this.#target = target;
@@ -412,12 +408,12 @@ export class NotingWarnings extends Warnings {
   }
 }
 
-/** The notes that name a layer, without those about the source itself. */
+/** The notes that name a layer, except those about the source itself. */
 export function notesAbout(notes: readonly NotedWarning[], layerName: string): NotedWarning[] {
   return notes.filter(({ kind, what }) => what.includes(layerName) && !SOURCE_KINDS.has(kind));
 }
 
-/** Notes as they are recorded, without the name that the layer has in this source. */
+/** Notes in recorded form, without the name that the layer has in this source. */
 export function recordedWarnings(
   notes: readonly NotedWarning[],
   layerName: string,
@@ -429,7 +425,10 @@ export function recordedWarnings(
   });
 }
 
-/** Adds the warnings of a record, with the name that the layer has in this source. Under `strict` the first throws. */
+/**
+ * Adds the warnings of a record, inserting the name that the layer has in this source. Under `strict`, the first one
+ * throws.
+ */
 export function addRecorded(
   recorded: readonly LayerWarning[],
   layerName: string,
@@ -440,13 +439,13 @@ export function addRecorded(
   }
 }
 
-/** The bytes of a document; equal documents give equal bytes. */
+/** Encodes a document; equal documents give equal bytes. */
 export function encodeCheckedJson(version: number, document: object): Uint8Array {
   const body = { version, ...document };
   return Buffer.from(`${JSON.stringify({ ...body, crc32: crc32(JSON.stringify(body)) })}\n`);
 }
 
-/** Reads a document. @throws {InputError} when it is damaged, or of another version */
+/** Decodes a document. @throws {InputError} when it is damaged or has another version */
 export function decodeCheckedJson(bytes: Uint8Array, version: number, what: string): JsonObject {
   const { crc32: checksum, ...body } = parseJsonObject(bytes, what);
   const place = { what, field: "" };

@@ -1,8 +1,9 @@
 /**
- * The directory of layers' images: finds images that can be reused, and adds new ones completely or not at all.
+ * The directory of layer images: finds images that can be reused, and adds new ones completely or not at all.
  *
- * The CRC-32 of each piece, computed while the image is written, shows whether an image is intact. It finds accidents, not
- * forgery: whoever can change an image can change its record as well. It is as fast as reading, unlike SHA-256.
+ * A CRC-32 of each piece, computed while the image is written, shows whether an image is intact. It detects accidents,
+ * not forgery, since anyone who can change an image can change its record as well. Unlike SHA-256, it is as fast as
+ * reading.
  *
  * @module
  */
@@ -60,7 +61,7 @@ export function checkDirectory(path: string): boolean {
   });
 }
 
-/** Creates a directory, unless another process has just done so. @returns whether it was created here */
+/** Creates a directory, unless another process has just done so. @returns whether this call created it */
 export function makeDirectory(path: string): boolean {
   try {
     mkdirSync(path);
@@ -73,7 +74,10 @@ export function makeDirectory(path: string): boolean {
   }
 }
 
-/** The path of a file in a directory. Not normalised as by join(): only the kernel knows where `..` behind a symlink leads. */
+/**
+ * The path of a file in a directory. Not normalised like join(): only the kernel knows where `..` after a symlink
+ * leads.
+ */
 export function pathIn(directory: string, name: string): string {
   return directory.endsWith("/") ? `${directory}${name}` : `${directory}/${name}`;
 }
@@ -83,7 +87,7 @@ export function removeIfEmpty(path: string): void {
   try {
     rmdirSync(path);
   } catch {
-    // Complete images stay, and the error that led here is the one to report.
+    // A directory with complete images stays. The original error is the one to report.
   }
 }
 
@@ -96,7 +100,7 @@ export function readFileWhole(path: string): Uint8Array {
   }
 }
 
-/** Writes or replaces a small file atomically; one that has these bytes already is left alone. */
+/** Writes or replaces a small file atomically; a file with the same content is left alone. */
 export async function writeFileWhole(
   path: string,
   bytes: Uint8Array,
@@ -109,7 +113,7 @@ export async function writeFileWhole(
 }
 
 const ZEROS = new Uint8Array(CHECKSUM_PIECE_BYTES);
-/** Signals are handled after this many pieces. */
+/** The number of pieces between checks for signals. */
 const YIELD_AFTER_PIECES = 64;
 
 /** A sink that only computes checksums. */
@@ -154,7 +158,7 @@ export class ChecksumSink implements ImageSink {
     }
   }
 
-  /** @param part at most what is left of the piece */
+  /** @param part at most the rest of the piece */
   #add(part: Uint8Array): void {
     this.#crc32 = crc32(part, this.#crc32);
     this.#endOffset += part.length;
@@ -164,7 +168,7 @@ export class ChecksumSink implements ImageSink {
   }
 }
 
-/** Compares a file with its checksums and says how it differs; undefined when it does not. */
+/** Compares a file with its checksums. @returns how it differs, or undefined */
 export async function findDamage(
   path: string,
   wanted: FileChecksums,
@@ -201,37 +205,37 @@ export async function findDamage(
   }
 }
 
-/** How the store works. */
+/** Options of the store. */
 export interface LayerStoreOptions {
-  /** The options that every image must have been made with. */
+  /** The options that reusable images must have been made with. */
   readonly options: OptionFacts;
-  /** Replace images that are damaged or were made with other options, instead of refusing them. Default false. */
+  /** Replace images that are damaged or were made with other options, instead of failing. Default false. */
   readonly force?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly progress: Progress;
-  /** Write nothing: images are planned and checksummed only. */
+  /** Write nothing: images are only planned and checksummed. */
   readonly dryRun?: boolean | undefined;
-  /** Another sink for each new image, which receives it before it is named. */
+  /** An additional sink for each new image; it is finished before the image gets its name. */
   readonly alsoTo?: ((name: string) => ImageSink) | undefined;
 }
 
-/** A record without what the store adds. */
+/** A record without the fields that the store adds. */
 export type RecordBody = Omit<LayerRecord, "formatVersion" | "options" | "checksums" | "hashFile">;
 
-/** A file that is checksummed while it is written, and gets its name when it is published. */
+/** A file that is checksummed while it is written, and gets its name when published. */
 class CheckedFile {
   readonly #file: ImageSink;
   readonly #checksums = new ChecksumSink();
-  /** Takes the bytes, and leaves the file unfinished. */
+  /** Receives the bytes, but does not finish the file. */
   readonly sink: ImageSink;
 
-  /** @param others take the same bytes, and are finished with them */
+  /** @param others sinks that receive the same bytes and are finished with them */
   constructor(file: ImageSink, others: readonly ImageSink[] = []) {
     this.#file = file;
     this.sink = teeSink(this.#checksums, ...others, unfinished(file));
   }
 
-  /** Once all is written. */
+  /** Available once everything is written. */
   get checksums(): FileChecksums {
     return this.#checksums.checksums;
   }
@@ -247,7 +251,7 @@ class CheckedFile {
 }
 
 const RECORD_BYTES_MAX = 1 << 28;
-/** The record follows its image at once. After this time it will not come any more. */
+/** The record follows its image immediately. After these tries, it will not appear any more. */
 const RECORD_WAIT_TRIES = 5;
 const RECORD_WAIT_MILLISECONDS = 200;
 
@@ -255,7 +259,7 @@ const RECORD_WAIT_MILLISECONDS = 200;
 export class LayerStore {
   readonly #directory: string;
   readonly #options: LayerStoreOptions;
-  /** Images that were checked. Other processes may add more at any time. */
+  /** Records of images that were checked. Other processes may add more at any time. */
   readonly #known = new Map<string, LayerRecord>();
 
   constructor(directory: string, options: LayerStoreOptions) {
@@ -264,11 +268,11 @@ export class LayerStore {
   }
 
   /**
-   * The record of an image that exists, is intact and was made with the same options. Undefined if there is none, if it
-   * may be replaced, or if it has no record ({@link LayerStore.isUnrecorded}).
+   * The record of an image that exists, is intact and was made with the same options. Undefined if there is no image,
+   * if it may be replaced, or if it has no record ({@link LayerStore.isUnrecorded}).
    *
-   * @param name of the file, without extension
-   * @throws {IoError} when there is one that can neither be reused nor replaced
+   * @param name the name of the file, without extension
+   * @throws {IoError} when the image can neither be reused nor replaced
    */
   async find(name: string, diffId: string): Promise<LayerRecord | undefined> {
     const known = this.#known.get(name);
@@ -279,11 +283,11 @@ export class LayerStore {
   }
 
   /**
-   * Writes an image and its record. The image gets its name first. Should the record not follow, for the process may be
-   * killed in between, the image is whole all the same, and {@link LayerStore.adopt} takes it over.
+   * Writes an image and its record. The image gets its name first. If the process is killed before the record is
+   * written, the image is still complete, and {@link LayerStore.adopt} takes it over.
    *
-   * @param write writes the image, and its hash tree where that has a file of its own, and says what its record is to say
-   * @throws {IoError} with the code EEXIST when another process was faster
+   * @param write writes the image, and its hash tree if that has a separate file, and returns the content of the record
+   * @throws {IoError} with code EEXIST when another process published the image first
    */
   async add(
     name: string,
@@ -300,7 +304,7 @@ export class LayerStore {
     try {
       const body = await write(image.sink, hashTree?.sink);
       record = this.#record(body, image.checksums, hashTree);
-      // An old record belongs to an image that is gone or about to be replaced.
+      // An existing record belongs to an image that is gone or about to be replaced.
       if (!dryRun && (force || statIfThere(path) === undefined)) {
         try {
           unlinkSync(this.#pathOf(name, "json"));
@@ -309,7 +313,7 @@ export class LayerStore {
         }
       }
       await image.publish();
-      // Its name follows that of the image, and comes before the record.
+      // The tree is published after the image and before the record.
       await hashTree?.publish();
     } catch (error) {
       await image.abort();
@@ -319,28 +323,28 @@ export class LayerStore {
     return await this.#keepRecord(name, record);
   }
 
-  /** The file of the hash tree of an image that is going to be written; undefined when it has none. */
+  /** Creates the file for an image's hash tree; undefined when the tree has no separate file. */
   hashTreeFile(name: string): CheckedFile | undefined {
     const { options, dryRun = false, signal } = this.#options;
     if (options["verity"] !== BESIDE) return undefined;
     if (dryRun) return new CheckedFile(nullSink);
-    // One without an image was left by a writer that was killed.
+    // A tree without an image is a leftover of a killed writer.
     const path = verityPath(this.#pathOf(name, "ext4"));
     return new CheckedFile(createFileSink(path, { force: true, signal }));
   }
 
-  /** Whether there is an image without a record: its writer has not got to it yet, or was killed. */
+  /** Whether an image has no record: its writer has not written it yet, or was killed. */
   isUnrecorded(name: string): boolean {
     return !this.#options.force && statIfThere(this.#pathOf(name, "json")) === undefined &&
       statIfThere(this.#pathOf(name, "ext4"))?.isFile() === true;
   }
 
   /**
-   * Adds the record of an image that has none, if it is exactly what would be written. Undefined if its writer has added
-   * the record meanwhile.
+   * Adds the missing record of an image if the image is exactly what would be written. Undefined if its writer has
+   * added the record meanwhile.
    *
-   * @param checksums of what would be written
-   * @param hashTree its hash tree, which is written in any case; undefined when it has no file of its own
+   * @param checksums the checksums of what would be written
+   * @param hashTree the hash tree, already written; undefined when it has no separate file
    * @throws {IoError} when the image differs
    */
   async adopt(
@@ -367,7 +371,7 @@ export class LayerStore {
     });
   }
 
-  /** What is known of a layer in a position; undefined where nothing usable is. */
+  /** The usable record of a layer at a position, if any. */
   positionRecord(position: LayerPosition): PositionRecord | undefined {
     const path = this.#pathOf(positionFileName(position), "json");
     const record = readRecordFile(path, decodePosition);
@@ -376,14 +380,14 @@ export class LayerStore {
       : record;
   }
 
-  /** Keeps what is known of a layer in a position. */
+  /** Records a layer at a position. */
   async addPosition(position: LayerPosition, record: PositionRecord): Promise<void> {
     if (this.#options.dryRun) return;
     const path = this.#pathOf(positionFileName(position), "json");
     await writeFileWhole(path, encodePosition(record), this.#options.signal);
   }
 
-  /** Not interrupted by signals, so that the record follows the image. */
+  /** Ignores signals, so that the record always follows the image. */
   async #keepRecord(name: string, record: LayerRecord): Promise<LayerRecord> {
     if (!this.#options.dryRun) {
       await writeFileWhole(this.#pathOf(name, "json"), encodeRecord(record), undefined);
@@ -464,7 +468,7 @@ export class LayerStore {
   }
 }
 
-/** A record, or why it cannot be used; undefined if there is none. */
+/** A record, or why it is unusable; undefined if there is none. */
 function readRecordFile<T extends object>(
   path: string,
   decode: (bytes: Uint8Array, what: string) => T,
@@ -487,7 +491,7 @@ interface Unfitness {
   readonly differences?: readonly OptionDifference[] | undefined;
 }
 
-/** Whether an error says that a file exists that did not exist before: another process has created it. */
+/** Whether an error means that another process has created the file meanwhile. */
 export function isTaken(error: unknown): boolean {
   return error instanceof IoError && error.data["code"] === "EEXIST";
 }

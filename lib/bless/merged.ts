@@ -1,7 +1,7 @@
 /**
  * Merged mode: all layers of a source in one ext4 image.
  *
- * Spools are freed while the image is written, so both together take little more space than the larger of them.
+ * Spools are freed while the image is written, so together they take little more space than the larger of the two.
  *
  * @module
  */
@@ -54,17 +54,17 @@ import {
 } from "./previous_image.ts";
 import { type BlessReport, imageReport, sourceReport } from "./report.ts";
 
-/** What to bless, how, and where to. */
+/** What to bless, how, and where. */
 export interface BlessMergedOptions extends SourceOptions, LikeOptions, HotOptions {
   /** As on the command line: `oci:DIR:REF`, `tar:FILE` and so on. */
   readonly source: string;
-  /** The layout; what is not given is that of `MERGED_DEFAULTS`. */
+  /** The layout; missing options are taken from `MERGED_DEFAULTS`. */
   readonly layout?: Partial<LayoutOptions> | undefined;
-  /** What is put around the file system: a hash tree, a disk, the footer of a VHD. */
+  /** What surrounds the file system: a hash tree, a disk, the footer of a VHD. */
   readonly envelope?: EnvelopeOptions | undefined;
-  /** Receives the image; it is finished on success and aborted otherwise. */
+  /** Receives the image; finished on success and aborted otherwise. */
   readonly sink: ImageSink;
-  /** Receives the image's config as it is stored, when the image is whole; it is an error if the source has none. */
+  /** Receives the image's config as stored, once the image is complete; it is an error if the source has none. */
   readonly configSink?: ImageSink | undefined;
 }
 
@@ -119,7 +119,7 @@ async function blessTree(
   const { tree, image, identity, stores, layers } = loaded;
   const { continuation } = previous ?? {};
   const finishConfig = await beginConfig(image, options.configSink);
-  // What partitions are for: of the image, of the platform that was asked for, or of this machine.
+  // The architecture for partition types: from the image, else the requested platform, else this machine.
   const asked = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform);
   const { architecture } = image.platform ?? asked;
   checkEnvelope(envelope, layout, architecture);
@@ -130,7 +130,7 @@ async function blessTree(
     envelope,
     () => planImage(tree, { layout: inside, ...identity, timestamp, warnings, ...placement }),
   );
-  // Before the write frees the payload.
+  // This has to run before the write frees the payload.
   const { hotDigest: digest = "sha512-256" } = options;
   const prefetch = hot && await prefetchOf(plan, hot, { digest, signal });
   const differing = await cellsFromBelow(loaded, options, { layout: inside, continuation });
@@ -161,8 +161,8 @@ async function blessTree(
 }
 
 /**
- * How many cells the additions change; undefined without additions, and null where the image cannot be made without them. The
- * plans are made for this alone.
+ * The number of cells that the additions change; undefined without additions, and null if the image cannot be made
+ * without them. The plans are made only for this.
  */
 async function cellsFromBelow(
   { tree, image, identity, below }: LoadedTree,
@@ -183,7 +183,7 @@ async function cellsFromBelow(
   try {
     without = planOf(below);
   } catch (error) {
-    // Only what patterns leave may fit into the size that is given.
+    // The size may only be large enough for the files that patterns leave.
     if (error instanceof InputError) return null;
     throw error;
   }
@@ -191,9 +191,9 @@ async function cellsFromBelow(
 }
 
 /**
- * Writes the config of an image to a sink, which fails early on a full disk.
+ * Writes the config of an image to a sink, so that a full disk is noticed early.
  *
- * @returns to be called when the image is whole: it makes the config visible
+ * @returns a function that makes the config visible, to be called when the image is complete
  */
 export async function beginConfig(
   image: OpenedImage,
@@ -205,17 +205,17 @@ export async function beginConfig(
   return async () => await sink.finish(bytes.length);
 }
 
-/** What is read last of a part of a store: a write; metadata, which is made until the very end; or nothing. */
+/** The last read of a part of a store: a write; metadata, which is encoded until the very end; or none. */
 type LastRead = PayloadWrite | "metadata" | undefined;
 
-/** The parts of a store that is only given back whole. */
+/** The parts of a store that can only be released as a whole. */
 const ONE_PART = { count: 1, partBytes: Infinity };
 
 /**
- * Closes the stores that nothing is read from, and gives back the others as they are read. What metadata is made from stays
- * open until the caller closes the stores.
+ * Closes the stores that are not needed, and releases the others as they are read. Stores that metadata is made from
+ * stay open until the caller closes them.
  *
- * @returns to be called after each write of the plan, in their order; frees what has been read for the last time
+ * @returns a function to call after each write of the plan, in order; it frees what will not be read again
  */
 export function releaseAsWritten(
   stores: Iterable<RandomReader>,
@@ -223,7 +223,7 @@ export function releaseAsWritten(
 ): (write: PayloadWrite) => void {
   const lastReads = new Map<RandomReader, LastRead[]>();
   for (const store of stores) lastReads.set(store, Array(store.parts?.count ?? 1).fill(undefined));
-  /** For the parts that a range lies in, and those between them. */
+  /** Notes a read for the parts that a range touches, and those in between. */
   const note = (content: Payload, read: LastRead, startBytes = 0, lengthBytes = Infinity) => {
     const ofParts = lastReads.get(content.store);
     if (ofParts === undefined) return;
@@ -252,8 +252,8 @@ export function releaseAsWritten(
 }
 
 /**
- * Where a part of a file is stored. A sparse file can have very many segments; of one, it is enough to know where the first
- * begins and the last ends.
+ * The stored range of a part of a file. A sparse file can have very many segments, so its range simply extends from the
+ * first to the last of them.
  */
 function storedRange({ segments }: Payload, fileOffset: number, lengthBytes: number) {
   if (segments.length === 1) {

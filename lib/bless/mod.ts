@@ -1,5 +1,6 @@
 /**
- * Blessing: from a source to one ext4 image, or one a layer; back to a tar; and the layer between two sources.
+ * Blessing: turns a source into one ext4 image, or one per layer; exports it as a tar; and computes the layer between
+ * two sources.
  *
  * @example Bless layers for overlayfs
  * ```ts

@@ -1,6 +1,6 @@
 /**
- * The options of blessing: their defaults, how they are spelled in reports, records and on the command line, and all limits on
- * what a source may ask for, which docs/LIMITS.md shows.
+ * The options of blessing: their defaults, their spelling in reports, records and on the command line, and all limits
+ * on sources, which docs/LIMITS.md lists.
  *
  * @module
  */
@@ -34,25 +34,25 @@ const SHARED_DEFAULTS: LayoutOptions = {
 };
 
 /**
- * For writable VM images: with a journal, and with backups so that they can be grown. Images that share a base begin with the
- * files of the base.
+ * Defaults for writable VM images: with a journal, and with backups so that they can be grown. The files of the lowest
+ * layers come first, so that images with a common base begin alike.
  */
 export const MERGED_DEFAULTS: LayoutOptions = { ...SHARED_DEFAULTS, payloadOrder: "first-layer" };
 
-/** For layers of overlayfs, which are never written to: neither journal nor backups. */
+/** Defaults for overlayfs layers, which are never written to: neither journal nor backups. */
 export const LAYERED_DEFAULTS: LayoutOptions = {
   ...SHARED_DEFAULTS,
   journalBytes: 0,
   backups: "none",
 };
 
-/** How an option that is turned off is spelled. */
+/** The spelling of an option that is turned off. */
 export const NONE = "none";
 
 /**
  * A threshold as text; `Infinity` turns alignment off.
  *
- * @param sizeText how a size is written; in bytes when left out
+ * @param sizeText formats a size; default: in bytes
  */
 export function thresholdText(thresholdBytes: number, sizeText = String as SizeText): string {
   return thresholdBytes === Infinity ? NONE : sizeText(thresholdBytes);
@@ -69,21 +69,19 @@ export function packingText(packing: Packing, sizeText = String as SizeText): st
   return [packing.kind, sizeText(packing.meanBytes), sizeText(packing.lowBytes)].join(":");
 }
 
-/** How a size in bytes is written. */
+/** Formats a size in bytes. */
 type SizeText = (bytes: number) => string;
 
-/** The unit of a limit. */
 type LimitUnit = "bytes" | "count";
 
-/** One limit. */
 interface LimitFact {
-  /** Its key in the limits of the part that sets it, such as `layerEntries`. */
+  /** Its key in the limits object that defines it, such as `layerEntries`. */
   readonly name: LimitKey;
   readonly defaultValue: number;
   readonly unit: LimitUnit;
-  /** ext4 cannot hold more, so it cannot be raised. */
+  /** Whether the limit cannot be raised, because ext4 cannot hold more. */
   readonly isFixed: boolean;
-  /** A sentence without a final stop. */
+  /** A phrase without a full stop. */
   readonly summary: string;
 }
 
@@ -119,7 +117,7 @@ const SUMMARIES: Readonly<Record<LimitKey, string>> = {
   directoryNames: "names in one directory",
 };
 
-/** The limits, those of the source first. */
+/** All limits, those of the source first. */
 export const LIMITS: readonly LimitFact[] = [
   ...factsOf(DEFAULT_SOURCE_LIMITS),
   ...factsOf(DEFAULT_TAR_LIMITS),
@@ -136,7 +134,7 @@ function factsOf(defaults: SourceLimits | TarLimits | TreeLimits): LimitFact[] {
   }));
 }
 
-/** Limits as the options of loading a source. A name that two parts share sets both. */
+/** Converts limits to source options. A name that two parts share sets both. */
 export function limitOptions(
   values: ReadonlyMap<LimitKey, number>,
 ): Required<Pick<SourceOptions, "limits" | "tarLimits" | "treeLimits">> {

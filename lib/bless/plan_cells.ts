@@ -1,6 +1,6 @@
 /**
- * The cells of the grid that a plan will write, without writing it: how many differ from those of another plan, and the ids
- * by which a chunk store knows them.
+ * The grid cells that a plan will write, without writing them: how many differ from another plan's, and their ids in a
+ * chunk store.
  *
  * @module
  */
@@ -19,7 +19,7 @@ interface Run {
   readonly content: Uint8Array | { readonly payload: Payload; readonly fileOffset: number };
 }
 
-/** What is written into one cell; the rest of it is zeros. */
+/** The data written into one cell; the rest of the cell is zeros. */
 interface Cell {
   readonly index: number;
   readonly runs: readonly Run[];
@@ -29,11 +29,11 @@ const YIELD_AFTER_CELLS = 1024;
 const YIELD_AFTER_HASHES = 256;
 
 /**
- * Counts the cells of `other` and `plan` together whose bytes are not the same: what a store would hold anew of one beside
- * the other. A cell that one of them lacks is all zeros; payload that both take from the same place is not read. Metadata is
- * made, so the plans cannot be written any more.
+ * Counts the cells that differ between `plan` and `other`: what a store needs for one image in addition to the other. A
+ * cell missing from one plan counts as all zeros; payload that both take from the same place is not read. This encodes
+ * the metadata, so the plans cannot be written afterwards.
  *
- * @param plan of the same grid as `other`
+ * @param plan a plan with the same grid as `other`
  */
 export async function differingCells(
   plan: ImagePlan,
@@ -60,9 +60,9 @@ export async function differingCells(
 }
 
 /**
- * The ids of cells in order, those of zeros included. Reads their payload.
+ * The ids of cells in order, including all-zero cells. Reads their payload.
  *
- * @param range where the first begins, and the length of all; the last may be short
+ * @param range the offset of the first cell and the total length; the last cell may be short
  */
 export async function cellIds(
   plan: ImagePlan,
@@ -132,7 +132,7 @@ function fill(cell: Uint8Array, runs: readonly Run[], start: number): void {
   }
 }
 
-/** The cells that anything is written into, ascending; those of a range of whole cells, or all. */
+/** The cells with data in ascending order, either all or those in a range of whole cells. */
 function* cellsOf(plan: ImagePlan, cellBytes: number, start = 0, end = Infinity): Generator<Cell> {
   let index = 0;
   let runs: Run[] = [];
@@ -158,7 +158,7 @@ function* cellsOf(plan: ImagePlan, cellBytes: number, start = 0, end = Infinity)
   if (runs.length > 0) yield { index, runs };
 }
 
-/** Metadata and payload that reach into a range, in the order in which they are written. */
+/** The metadata and payload that overlap a range, in writing order. */
 function* runsOf({ metadata, payload }: ImagePlan, start: number, end: number): Generator<Run> {
   let at = 0;
   const metadataUpTo = function* (limit: number): Generator<Run> {

@@ -1,6 +1,6 @@
 /**
- * From a source to its one tree, with all layers applied, and from a tree to the plan of an image: the one function that
- * whatever makes images or measures them calls.
+ * Turns a source into one tree, with all layers applied, and a tree into the plan of an image. All code that makes or
+ * measures images goes through here.
  *
  * @module
  */
@@ -29,36 +29,34 @@ import { idMapLines } from "../tree/owners.ts";
 import { exactSize } from "../bytes/arithmetic.ts";
 
 /**
- * Version of the image format: raised whenever an equal source and equal options begin to give other bytes. Reports and
- * records of layers state it; tests/pins holds the digests of this version.
+ * The version of the image format: raised whenever the same source and options begin to give other bytes. Reports and
+ * layer records state it; tests/pins holds the digests of this version.
  */
 export const FORMAT_VERSION = 2;
 
 /** What the UUID of an image is derived from. */
 export interface ContentIdentity {
-  /** A digest that names the content. */
+  /** A digest that identifies the content. */
   readonly contentDigest: string;
-  /** A UUID that the content itself states; it is taken as it is. */
+  /** A UUID stated by the content itself, which is used unchanged. */
   readonly statedUuid?: string | undefined;
 }
 
 /** The options of a plan. */
 export interface PlanImageOptions extends ContentIdentity {
-  /** The layout; what is not given is that of `MERGED_DEFAULTS`. */
+  /** The layout; missing options are taken from `MERGED_DEFAULTS`. */
   readonly layout?: Partial<LayoutOptions> | undefined;
-  /** Unix time for everything that the tree gives no time for; default 0. */
+  /** Unix time for everything without a time in the tree; default 0. */
   readonly timestamp?: number | undefined;
-  /** Counts what ext4 cannot store unchanged; default: one of its own. */
+  /** Counts what ext4 cannot store unchanged; by default, warnings are discarded. */
   readonly warnings?: Warnings | undefined;
-  /** A previous image whose blocks are kept where nothing changed. */
+  /** A previous image; unchanged content keeps its blocks. */
   readonly continuation?: Continuation | undefined;
-  /** Files of the tree that are placed first, in this order; not together with a previous image. */
+  /** Files to place first, in this order; excludes `continuation`. */
   readonly hot?: readonly FileNode[] | undefined;
 }
 
-/**
- * Plans an image. Throws a UsageError for an invalid option and an InputError for a tree that ext4 cannot hold.
- */
+/** Plans an image. Throws a UsageError for an invalid option and an InputError for a tree that ext4 cannot hold. */
 export function planImage(tree: FileTree, options: PlanImageOptions): ImagePlan {
   const { layout, timestamp = 0, warnings = new Warnings() } = options;
   const settings = resolveSettings({ ...MERGED_DEFAULTS, ...layout }, {
@@ -69,7 +67,10 @@ export function planImage(tree: FileTree, options: PlanImageOptions): ImagePlan 
   return planExt4(tree, settings, warnings, { continuation, hot });
 }
 
-/** The UUID of an image: the one that its content states, or one of version 8 (RFC 9562, section 5.8) derived from it. */
+/**
+ * The UUID of an image: the one that its content states, or a UUID of version 8 (RFC 9562, section 5.8) derived from
+ * the content.
+ */
 export function deriveUuid({ contentDigest, statedUuid }: ContentIdentity): Uint8Array {
   if (statedUuid !== undefined) return parseUuid(statedUuid);
   return derivedUuid("blessfs ext4 uuid", contentDigest);
@@ -77,17 +78,17 @@ export function deriveUuid({ contentDigest, statedUuid }: ContentIdentity): Uint
 
 /** One layer of the source. */
 export interface LayerReport {
-  /** Of the bytes as stored, `sha256:...`. */
+  /** The digest of the stored bytes, `sha256:...`. */
   readonly digest: string;
-  /** Of the uncompressed tar, `sha256:...`. */
+  /** The digest of the uncompressed tar, `sha256:...`. */
   readonly diffId: string;
-  /** From the manifest; null if there is none. */
+  /** The media type in the manifest; null if there is none. */
   readonly mediaType: string | null;
-  /** As stored. */
+  /** The stored size. */
   readonly sizeBytes: number;
-  /** Of the uncompressed tar. */
+  /** The size of the uncompressed tar. */
   readonly uncompressedBytes: number;
-  /** Entries of the tar that reach the tree, whiteouts included. */
+  /** The number of tar entries that reach the tree, including whiteouts. */
   readonly entries: number;
 }
 
@@ -106,30 +107,30 @@ export function layerReport(layer: LoadedLayer): LayerReport {
 /** A source with all layers applied. */
 export interface LoadedTree extends TreeBelow {
   readonly image: OpenedImage;
-  /** Where the payload of each layer is stored, bottom to top. */
+  /** The stores with the payload of each layer, bottom to top. */
   readonly stores: readonly RandomReader[];
   /** Bottom to top. */
   readonly layers: readonly LayerReport[];
-  /** The same without what is put on top; undefined where nothing is. */
+  /** The source without additions; undefined if there are none. */
   readonly below: TreeBelow | undefined;
 }
 
-/** A source without what is put on top of it. */
+/** A source without additions. */
 export interface TreeBelow {
   readonly tree: FileTree;
   readonly identity: ContentIdentity;
 }
 
-/** What may hold an image back. */
+/** A hook that can delay an image. */
 export interface Admission {
-  /** Is waited for when the manifest is known, before layers are read. */
+  /** Awaited once the manifest is known, before layers are read. */
   readonly admit?: ((image: OpenedImage) => Promise<void>) | undefined;
 }
 
 /**
- * Loads a source, passes its tree to `use`, and frees what holds the payload.
+ * Loads a source, passes its tree to `use`, and frees the payload afterwards.
  *
- * @param check looks at the image before its layers are read; may throw
+ * @param check inspects the image before its layers are read; may throw
  */
 export async function withTree<T>(
   source: string,
@@ -148,9 +149,9 @@ export async function withTree<T>(
     const tree = buildTree(layers, treeOptions(options));
     const below = treeBelow(image, layers, options);
     const reports = layers.map(layerReport);
-    // The tree has all that matters of the entries, which take as much memory as what comes next.
+    // The tree contains everything needed of the entries, which take as much memory as the next steps.
     layers = layers.map((layer) => ({ ...layer, entries: [] }));
-    // Lets them be collected, and handles signals.
+    // Lets the entries be garbage-collected and signals be handled.
     await setImmediate();
     throwIfAborted(signal);
     const identity = contentIdentity(image, layers);
@@ -176,8 +177,8 @@ function treeBelow(
 }
 
 /**
- * What identifies a source: the digest of its manifest, or else of its diff ids, and of what is put on top. A source of one
- * layer may state the UUID of the image that it was exported from.
+ * The identity of a source: the digest of its manifest, or else of its diff ids, combined with its additions. A source
+ * of one layer may state the UUID of the image that it was exported from.
  */
 export function contentIdentity(
   image: OpenedImage,
@@ -189,7 +190,11 @@ export function contentIdentity(
   return { contentDigest, statedUuid: isOwn ? layers[0]!.statedUuid : undefined };
 }
 
-/** The digest that identifies an image, with what is put on top of it. @param diffIds of all layers, bottom to top */
+/**
+ * The digest that identifies an image including its additions.
+ *
+ * @param diffIds the diff ids of all layers, bottom to top
+ */
 export function imageDigest(
   { manifestDigest, additions, idMaps = {} }: Pick<
     OpenedImage,
@@ -214,16 +219,17 @@ export function contentDigestOf(diffIds: readonly string[]): string {
 }
 
 /**
- * Nothing removes what the topmost layer has, and ext4 compresses nothing. Its files take less room than the layer only
- * where it is not compressed and has very many that are empty: a tar has up to 2 KiB for each, ext4 an inode and a name.
+ * No other layer removes files of the topmost one, and ext4 does not compress. Its files need less space than the
+ * stored layer only if the layer is uncompressed and has very many empty files: a tar takes up to 2 KiB for each, ext4
+ * an inode and a name.
  */
 const LAYER_SHARE = 1 / 8;
 
 /**
- * Checks a size that is given against what an image needs at the very least.
+ * Checks a requested size against the least that an image needs.
  *
- * @param layout of the file system itself
- * @throws {InputError} when it is less
+ * @param layout the layout of the file system itself
+ * @throws {InputError} when the size is too small
  */
 export function checkLeastSize(
   image: Pick<OpenedImage, "layers" | "manifestDigest" | "additions">,
@@ -233,7 +239,7 @@ export function checkLeastSize(
   const { size } = layout;
   if (size.kind !== "total") return;
   checkEmpty(layout, timestamp);
-  // Additions may take away what the image has.
+  // Additions may remove files of the image.
   const isKnown = image.manifestDigest !== undefined && image.additions === undefined;
   const storedBytes = isKnown ? image.layers.at(-1)?.sizeBytes ?? 0 : 0;
   if (size.sizeBytes >= storedBytes * LAYER_SHARE) return;
@@ -245,7 +251,7 @@ export function checkLeastSize(
   );
 }
 
-/** Journal, inode tables and bitmaps take room, too. */
+/** Checks that the size has room for journal, inode tables and bitmaps. */
 function checkEmpty(layout: LayoutOptions, timestamp: number): void {
   const warnings = new Warnings();
   const tree = buildTree([], { warnings, defaultTime: { seconds: timestamp, nanoseconds: 0 } });

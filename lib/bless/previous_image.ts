@@ -1,5 +1,5 @@
 /**
- * The previous image that a new one is laid out like: opened, verified, and read into what a plan needs of it.
+ * The previous image that a new one is laid out like: opens it, verifies it, and reads what a plan needs.
  *
  * @module
  */
@@ -25,63 +25,63 @@ import type { SourceOptions } from "../source/types.ts";
 import { Warnings } from "../warnings.ts";
 import type { LayoutOptions } from "./options.ts";
 
-/** Laying an image out like a previous one. */
+/** Options to lay an image out like a previous one. */
 export interface LikeOptions {
   /** The previous image: `FILE`, `ext4:FILE` or `FILE#PARTITION`. */
   readonly like?: string | undefined;
   /**
-   * Blocks that are given up keep the bytes that they have in the previous image: its removed content stays readable on
-   * the raw device. Default false.
+   * Keep the old bytes of blocks that are no longer used: removed content stays readable on the raw device. Default
+   * false.
    */
   readonly keepStale?: boolean | undefined;
 }
 
-/** What became of a previous image. */
+/** How a previous image was used. */
 export interface LikeReport extends Omit<KeptFacts, "afresh" | "staleCleared"> {
-  /** As it was given. */
+  /** The previous image as given. */
   readonly previous: string;
-  /** SHA-256 of the bytes of its file system, `sha256:...`. */
+  /** The SHA-256 of its file system's bytes, `sha256:...`. */
   readonly digest: string;
-  /** Why all stale bytes were cleared although they should be kept; null when they were not. */
+  /** Why stale bytes were cleared although `keepStale` was set; null if they were not. */
   readonly staleCleared: string | null;
-  /** Why the image was laid out afresh; null when it was not. */
+  /** Why the image was laid out afresh; null if it was not. */
   readonly afresh: string | null;
-  /** Cells of the new image with data: as they were, changed, and where there was no data before. */
+  /** The new image's cells with data: unchanged, changed, and new. */
   readonly cells: CellCounts;
 }
 
-/** Cells of the grid that hold data. */
+/** Counts of grid cells that hold data. */
 export interface CellCounts {
-  /** Equal to those of the previous image. */
+  /** Cells equal to those of the previous image. */
   readonly kept: number;
-  /** Other data than in the previous image. */
+  /** Cells with other data than in the previous image. */
   readonly changed: number;
-  /** No data in the previous image. */
+  /** Cells that had no data in the previous image. */
   readonly new: number;
 }
 
-/** How a previous image is opened, and what the new one will be. */
+/** How a previous image is opened, and the layout of the new one. */
 export interface PreviousOptions extends SourceOptions {
-  /** The layout of the new image; that of the previous one has to be the same. */
+  /** The layout of the new image; the previous image must have the same. */
   readonly layout: LayoutOptions;
 }
 
-/** A previous image that is open. */
+/** An open previous image. */
 export interface OpenedPrevious {
-  /** For the plan of the new image. */
+  /** The input for the plan of the new image. */
   readonly continuation: Continuation;
-  /** Takes the bytes of the new file system in ascending order, to compare them. */
+  /** Receives the bytes of the new file system in ascending order, for comparison. */
   onBytes(bytes: Uint8Array, offset: number): void;
-  /** To be called when all bytes are written, with what the plan says. */
+  /** Makes the report from the plan's facts. Call it when all bytes are written. */
   report(kept: KeptFacts): LikeReport;
-  /** Closes the image; the plan must not be used any more. */
+  /** Closes the image; the plan must not be used afterwards. */
   close(): void;
 }
 
 const PIECE_BYTES = 1 << 20;
 const YIELD_AFTER_BYTES = 16 * PIECE_BYTES;
 
-/** Refuses options that mean nothing without a previous image. */
+/** Refuses options that have no effect without a previous image. */
 export function checkLike({ like, keepStale = false }: LikeOptions): void {
   if (!keepStale || like !== undefined) return;
   throw optionError("keepStale", "there is no previous image whose bytes could stay", {
@@ -90,10 +90,10 @@ export function checkLike({ like, keepStale = false }: LikeOptions): void {
 }
 
 /**
- * Opens a previous image, verifies it and reads it once; gives undefined if none is named. `blessMerged` does it by itself
- * when it has the option `like`.
+ * Opens a previous image, verifies it and reads it once; returns undefined if none is given. `blessMerged` does this
+ * itself when it has the option `like`.
  *
- * @throws {InputError} for one that is damaged, not ext4, or was made with other options
+ * @throws {InputError} when the image is damaged, not ext4, or was made with other options
  * @example
  * ```ts
  * import { assertEquals, assertRejects } from "@std/assert";
@@ -152,7 +152,7 @@ export async function openPrevious(
   }
 }
 
-/** Blocks that two files claim, or that a bitmap has as free, would make a wrong image of a new one. */
+/** Blocks that two files claim, or that a bitmap marks as free, would corrupt the new image. */
 async function checkWhole(reader: RandomReader, signal: AbortSignal | undefined): Promise<void> {
   const report = await verifyImage(reader, { signal });
   if (report.clean) return;
@@ -165,7 +165,7 @@ async function checkWhole(reader: RandomReader, signal: AbortSignal | undefined)
   );
 }
 
-/** Reads a whole image: its digest, and which of its blocks are not all zeros. */
+/** Reads a whole image to find its digest and the blocks that are not all zeros. */
 async function scanBlocks(
   reader: RandomReader,
   sizeBytes: number,
@@ -199,7 +199,7 @@ async function scanBlocks(
   return { digest: digester.digest(), dataRanges: ranges };
 }
 
-/** Compares the cells of a new image with those of the previous one, from its bytes in ascending order. */
+/** Compares the cells of a new image, whose bytes come in ascending order, with those of the previous one. */
 class CellComparison {
   readonly #previous: PreviousImage;
   readonly #cellBytes: number;
@@ -214,7 +214,7 @@ class CellComparison {
     this.#cell = Buffer.alloc(cellBytes);
   }
 
-  /** Takes the next bytes; what lies between them is zeros. */
+  /** Adds the next bytes; gaps are zeros. */
   add(bytes: Uint8Array, offset: number): void {
     for (let done = 0; done < bytes.length;) {
       const index = Math.floor((offset + done) / this.#cellBytes);
@@ -228,7 +228,7 @@ class CellComparison {
     }
   }
 
-  /** The counts, when all bytes were there. */
+  /** The counts, once all bytes have been added. */
   finish(): CellCounts {
     this.#flush(this.#index);
     return { ...this.#counts };

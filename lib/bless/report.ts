@@ -1,5 +1,6 @@
 /**
- * Reports of bless, with the figures of images and layers. Their keys are a contract: scripts read them as JSON.
+ * Reports of bless, with the figures of images and layers. Their keys are a contract, because scripts read them as
+ * JSON.
  *
  * @module
  */
@@ -24,44 +25,45 @@ import type { WarningSummary } from "../warnings.ts";
 
 /** One ext4 image. */
 export interface ImageReport extends PlanSummary {
-  /** Grid cells that are not all zero, as written: whole cells, in bytes. */
+  /** The total size in bytes of the grid cells that are not all zeros, as whole cells. */
   readonly cellBytes: number;
 }
 
-/** What was put on top of a source. */
+/** The additions to a source. */
 export interface AddedLayerReport extends AdditionsReport {
   /**
-   * Cells of the grid that are not those of the image that the same options make without it; in layered mode those of the
-   * layer's image. Null where there is no image without it, as with a size that is too small for it.
+   * The number of grid cells that differ from the image made with the same options but without the additions; in
+   * layered mode, the number of cells of the added layer's image. Null if there is no image without them, for example
+   * if the size is too small for it.
    */
   readonly differingCells: number | null;
 }
 
 /** The source and options, in reports of either mode. */
 export interface SourceReport extends StatedPlatform {
-  /** Equal sources and options give equal bytes while this is the same. */
+  /** Equal sources and options give equal bytes as long as this is the same. */
   readonly formatVersion: number;
-  /** As it was given. */
+  /** The source as given. */
   readonly source: string;
-  /** `sha256:...`; null for a source without a manifest. */
+  /** The manifest's digest, `sha256:...`; null for a source without a manifest. */
   readonly manifestDigest: string | null;
-  /** `sha256:...`; null for a source without a config. */
+  /** The config's digest, `sha256:...`; null for a source without a config. */
   readonly configDigest: string | null;
   /** `os/arch[/variant]`; null if the source does not say. */
   readonly platform: string | null;
   /** What the image runs, and how; null for a source without a config. */
   readonly config: ContainerConfig | null;
-  /** What was put on top; left out where nothing was. */
+  /** The additions; left out when there are none. */
   readonly additions?: AddedLayerReport | undefined;
-  /** How owners were mapped, `FROM:TO:COUNT` each; left out where they were not. */
+  /** How owners were mapped, each as `FROM:TO:COUNT`; left out if they were not. */
   readonly uidMap?: readonly string[] | undefined;
-  /** How groups were mapped, `FROM:TO:COUNT` each; left out where they were not. */
+  /** How groups were mapped, each as `FROM:TO:COUNT`; left out if they were not. */
   readonly gidMap?: readonly string[] | undefined;
-  /** The grid, in bytes. */
+  /** The grid size in bytes. */
   readonly grid: number;
-  /** In bytes; null when alignment is off. */
+  /** The alignment threshold in bytes; null when alignment is off. */
   readonly alignThreshold: number | null;
-  /** As the option is written: `resync:MEAN:LO` in bytes, or `tight`. */
+  /** The packing as the option is written: `merge`, `resync:MEAN:LO` in bytes, or `tight`. */
   readonly packing: string;
 }
 
@@ -69,15 +71,15 @@ export interface SourceReport extends StatedPlatform {
 export interface BlessReport extends SourceReport, ImageReport, EnvelopeReport {
   /** Distinguishes this report from that of layered images. */
   readonly mode: "merged";
-  /** Bottom to top. */
+  /** The layers, bottom to top. */
   readonly layers: readonly LayerReport[];
   /** What was kept of a previous image; left out without one. */
   readonly like?: LikeReport | undefined;
-  /** What was placed first; left out where nothing was. */
+  /** The files that were placed first; left out if there were none. */
   readonly hot?: HotReport | undefined;
-  /** Where that is, so that it can be fetched before it is asked for; left out where it has no blocks. */
+  /** Where those files are, so that they can be prefetched; left out if they have no blocks. */
   readonly prefetch?: PrefetchReport | undefined;
-  /** What was changed or left out, one for each kind. */
+  /** What was changed or left out, one entry per kind. */
   readonly warnings: readonly WarningSummary[];
 }
 
@@ -86,7 +88,7 @@ export function imageReport(plan: ImagePlan, written: WriteResult): ImageReport 
   return { ...plan.summary, cellBytes: written.cellBytes };
 }
 
-/** The source and options of a report. @param differingCells what the report says of what was put on top */
+/** The source and options of a report. @param differingCells the number of cells that the additions change */
 export function sourceReport(
   source: string,
   image: OpenedImage,

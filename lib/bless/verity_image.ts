@@ -1,6 +1,6 @@
 /**
- * Hash trees of images that are there: finding one and the data that it is for, behind an ext4 file system or any other
- * data, in partitions of a disk, or where the caller says; and making one, behind the data or in a file of its own.
+ * Hash trees of existing images: finds a tree and its data (behind an ext4 file system or other data, in the partitions
+ * of a disk, or where the caller says), and makes a tree, behind the data or in a separate file.
  *
  * @module
  */
@@ -37,25 +37,28 @@ import type { HashTree } from "../verity/hash_tree.ts";
 
 import { copyReader, partitionGuidsOf } from "./envelope.ts";
 
-/** Where to look. */
+/** Where to look for a hash tree. */
 export interface VerityQuery {
-  /** The image, a disk or a device. */
+  /** The image, disk or device. */
   readonly image: string;
-  /** The file of the tree, where it is not behind the data. */
+  /** The file of the tree, if it is not behind the data. */
   readonly hashFile?: string | undefined;
-  /** Of the superblock in the file that it is in; found when left out. */
+  /** The offset of the superblock in its file; searched for when left out. */
   readonly hashOffset?: number | undefined;
-  /** In hexadecimal; picks the partitions of a disk that has several roots. */
+  /** The root hash in hexadecimal; selects the partitions of a disk with several roots. */
   readonly rootHash?: string | undefined;
 }
 
-/** A tree that was found. */
+/** A hash tree that was found. */
 export interface FoundVerity {
-  /** What verifyTree() needs. */
+  /** The input for verifyTree(). */
   readonly place: VerityPlace;
-  /** As it was found. */
+  /** The superblock as read. */
   readonly superblock: VeritySuperblock;
-  /** As a report of the one who made it says. Offsets count from the start of the file or partition. */
+  /**
+   * The facts as in the report of the program that made the tree. Offsets count from the start of the file or
+   * partition.
+   */
   readonly report: VerityReport;
   /** Closes the files. */
   close(): void;
@@ -64,8 +67,8 @@ export interface FoundVerity {
 /**
  * Opens an image and finds its tree.
  *
- * @throws {InputError} when there is none, or it is not whole
- * @throws {UsageError} for an offset that is not whole blocks, or a root hash that is not one
+ * @throws {InputError} when there is no tree, or it is cut off
+ * @throws {UsageError} when the offset is not a multiple of 4096, or the root hash is invalid
  */
 export function openVerity(query: VerityQuery): FoundVerity {
   const { image, hashFile, hashOffset, rootHash } = query;
@@ -94,12 +97,12 @@ export function openVerity(query: VerityQuery): FoundVerity {
   }
 }
 
-/** The data alone, as far as the tree covers it. Closing it closes nothing. */
+/** A reader for the data that the tree covers. Closing it has no effect. */
 export function verityData({ place, superblock }: FoundVerity): RandomReader {
   return partReader(place.data, place.dataOffset ?? 0, superblock.dataBlocks * VERITY_BLOCK_BYTES);
 }
 
-/** Throws a UsageError for what is not a SHA-256 in hexadecimal. */
+/** Throws a UsageError for anything but a SHA-256 in hexadecimal. */
 export function checkRootHash(rootHash: string | undefined): void {
   if (rootHash === undefined || /^[0-9a-f]{64}$/i.test(rootHash)) return;
   throw optionError("rootHash", `wanted 64 hex digits, found ${rootHash.length} characters`, {
@@ -132,8 +135,8 @@ function findPlace(image: RandomReader, rootHash: string | undefined): VerityPla
 }
 
 /**
- * Where the tree behind the data begins; undefined when there is none. The end of an ext4 file system is tried, and the
- * one place that leaves just the room that a tree needs.
+ * The offset of the tree behind the data; undefined when there is none. Two places are tried: the end of an ext4 file
+ * system, and the one offset that leaves exactly enough room for a tree.
  */
 function appendedTreeOffset(image: RandomReader): number | undefined {
   const wholeBlocks = Math.floor(sizeWithoutFooter(image) / VERITY_BLOCK_BYTES);
@@ -153,7 +156,7 @@ function sizeWithoutFooter(image: RandomReader): number {
   return hasVhdFooter(footer) ? start : image.sizeBytes;
 }
 
-/** How long the file system at the start of an image is; undefined if it is not ext4. */
+/** The size of the file system at the start of an image; undefined if it is not ext4. */
 function ext4Bytes(image: RandomReader): number | undefined {
   const encoded = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
   if (image.readAt(encoded, SUPERBLOCK_OFFSET_BYTES) !== encoded.length) return undefined;
@@ -168,8 +171,8 @@ function ext4Bytes(image: RandomReader): number | undefined {
 }
 
 /**
- * The root of a disk and its tree. Their PARTUUIDs are the first and the last half of the root hash (Discoverable
- * Partitions Specification); layers have their tree behind them in the same partition.
+ * Finds the root partition of a disk and its tree. Their PARTUUIDs are the first and the last half of the root hash
+ * (Discoverable Partitions Specification); layers have their tree behind the data in the same partition.
  */
 function placeOnDisk(disk: RandomReader, rootHash: string | undefined): VerityPlace {
   const { partitions } = readGpt(disk);
@@ -203,7 +206,7 @@ function placeOnDisk(disk: RandomReader, rootHash: string | undefined): VerityPl
   });
 }
 
-/** A part of what a reader reads. Closing it closes nothing. */
+/** A reader for a part of another reader. Closing it has no effect. */
 function partReader(whole: RandomReader, startBytes: number, sizeBytes: number): RandomReader {
   return {
     sizeBytes,
@@ -216,27 +219,27 @@ function partReader(whole: RandomReader, startBytes: number, sizeBytes: number):
   };
 }
 
-/** What to do. */
+/** How to make a hash tree. */
 export interface FormatVerityOptions extends ThreadOptions {
-  /** A regular file or a block device. */
+  /** The image, a regular file or a block device. */
   readonly image: string;
-  /** Goes before every block that is hashed; at most 256 bytes. */
+  /** The salt, which is hashed before every block; at most 256 bytes. */
   readonly salt: Uint8Array;
-  /** How much of the image is hashed; all of it when left out. */
+  /** How much of the image to hash; all of it when left out. */
   readonly dataBytes?: number | undefined;
-  /** Takes the tree; it goes behind the data when left out. */
+  /** Receives the tree; when left out, it goes behind the data. */
   readonly hashSink?: ImageSink | undefined;
-  /** Replace a tree, or whatever else is behind the data. */
+  /** Replace an existing tree, or anything else behind the data. */
   readonly force?: boolean | undefined;
-  /** Ends the work when it is aborted. */
+  /** Stops the work when aborted. */
   readonly signal?: AbortSignal | undefined;
   /** Progress reporter. */
   readonly progress?: Progress | undefined;
 }
 
 /**
- * Hashes an image and writes its tree. Behind the data, the superblock is written last, when the rest is on the disk: a
- * tree that is not whole is never taken for one. Whatever fails, the image ends with its data.
+ * Hashes an image and writes its tree. Behind the data, the superblock is written last, when the rest is on the disk,
+ * so that an incomplete tree is never mistaken for a tree. On failure, the image is cut back to its data.
  *
  * @throws {InputError} when the image is not whole blocks, or has something behind its data
  * @throws {IoError} when reading or writing fails
@@ -333,7 +336,7 @@ function dataBytesOf(
   return dataBytes;
 }
 
-/** What is behind a file system may be a tree that was never finished, so it is not taken for data. */
+/** The bytes behind a file system may be an unfinished tree, so they are not treated as data. */
 function dataEnd(
   reader: RandomReader,
   isFile: boolean,
@@ -344,7 +347,7 @@ function dataEnd(
   if (fileSystemBytes === undefined || behindBytes <= 0 || hashSink !== undefined) {
     return reader.sizeBytes;
   }
-  // A device is as long as it is; what is behind its file system is free.
+  // A device has a fixed size; the space behind its file system is free.
   if (force || !isFile) return fileSystemBytes;
   const why = `has ${behindBytes} bytes behind its file system of ${fileSystemBytes} bytes`;
   throw new InputError(displayPath(reader.name), why, {
@@ -364,7 +367,7 @@ async function hashImage(
   const sink = new TreeSink({ dataBlocks: dataBlocksOf(dataBytes)!, salt, workerUrl });
   try {
     if (dataBytes === reader.sizeBytes) {
-      // It knows of holes.
+      // This skips holes.
       await readFileInto(reader.name, sink, { signal, progress, task: "verity" });
     } else {
       const task = progress.begin("verity", dataBytes);
@@ -382,7 +385,7 @@ async function hashImage(
   }
 }
 
-/** Signals wait until the tree is whole: writing it takes a hundredth of the time that hashing took. */
+/** Signals wait until the tree is complete: writing it takes a hundredth of the time of hashing. */
 async function appendTree(path: string, tree: HashTree, dataBytes: number): Promise<void> {
   let descriptor: number;
   try {
@@ -405,7 +408,7 @@ async function appendTree(path: string, tree: HashTree, dataBytes: number): Prom
     try {
       cutBack();
     } catch {
-      // Without a superblock, what is left behind the data is not taken for a tree.
+      // Without a superblock, leftovers behind the data are not taken for a tree.
     }
     if (cause instanceof BlessfsError) throw cause;
     throw ioErrorFrom(path, "cannot take the hash tree", cause);

@@ -1,7 +1,7 @@
 /**
- * Keys and region for S3, from where the AWS tools take them: the environment first, then whatever the provider chain of
- * the AWS SDK finds (profiles with keys, roles, single sign-on or a program; web identities; containers; instances). The
- * SDK is loaded only when the environment has no keys.
+ * Keys and region for S3, found like the AWS tools do: in the environment first, then through the provider chain of the
+ * AWS SDK (profiles with keys, roles, single sign-on or a program; web identities; containers; instances). The SDK is
+ * loaded only if the environment has no keys.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { UsageError } from "../errors.ts";
 import { displayPath } from "../io/system_error.ts";
 
-/** What a request is signed with. */
+/** The keys that sign a request. */
 export interface AwsKeys {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
@@ -20,20 +20,20 @@ export interface AwsKeys {
 /** The region and the keys. */
 export interface AwsSettings {
   readonly region: string;
-  /** Keys that are valid now. Those of a session are renewed before they expire, where they can be. */
+  /** Returns keys that are currently valid. Session keys are renewed before they expire, where possible. */
   keys(): Promise<AwsKeys>;
 }
 
-/** Variables of a process. */
+/** The environment variables of a process. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** What S3 servers without regions call themselves, and where buckets without a region are. */
+/** The region name of S3 servers without regions, and of buckets without one. */
 const DEFAULT_REGION = "us-east-1";
 const DEFAULT_PROFILE = "default";
 const WHAT = "AWS credentials";
 
 interface ProfileFiles {
-  /** Undefined for the default one. */
+  /** Undefined for the default profile. */
   readonly profile: string | undefined;
   readonly filepath: string;
   readonly configFilepath: string;
@@ -67,7 +67,7 @@ function environmentKeys(env: Environment): AwsKeys | undefined {
   });
 }
 
-/** A character that cannot stand in a header would come back in the runtime's error message, with the key around it. */
+/** An invalid header character would make the runtime throw an error message that contains the key. */
 function checkKeys(keys: AwsKeys): AwsKeys {
   const names = {
     accessKeyId: "access key id",
@@ -91,7 +91,7 @@ function profileFiles(env: Environment): ProfileFiles {
   };
 }
 
-/** Files that are missing or unreadable count as empty, as for the AWS tools. */
+/** Missing and unreadable files count as empty, as in the AWS tools. */
 async function profileRegion(
   { profile = DEFAULT_PROFILE, ...files }: ProfileFiles,
 ): Promise<string | undefined> {
@@ -124,7 +124,7 @@ async function chainKeys(
   };
 }
 
-/** The packages are CommonJS, of which some bundlers give the exports as the default one only. */
+/** The packages are CommonJS; some bundlers expose their exports only as the default export. */
 function named<T extends object>(module: T & { readonly default?: T }): T {
   return module.default ?? module;
 }

@@ -1,7 +1,7 @@
 /**
- * A chunk: its id, how it is stored, and the stores of casync and desync that keep it under its id. It is stored as one zstd
- * frame that states its content's size. The same bytes always give the same frame in the same runtime; another runtime has
- * another zstd and may give another frame of the same content.
+ * Chunks: their ids, their stored form, and the interface of casync and desync stores, which keep chunks by id. A chunk
+ * is stored as one zstd frame that states the size of its content. Equal bytes always give equal frames within one
+ * runtime; another runtime has another zstd and may give a different frame for the same content.
  *
  * @module
  */
@@ -10,20 +10,20 @@ import * as zlib from "node:zlib";
 import { BlessfsError, InputError, invariant, optionError, UsageError } from "../errors.ts";
 import { firstZstdFrame } from "../io/zstd_frames.ts";
 
-/** The digests that an index can name; casync and desync use the first by default. */
+/** The digests that an index can use; casync and desync use the first by default. */
 export type ChunkDigest = "sha512-256" | "sha256";
 
-/** All of them, the default first. */
+/** All digests, the default first. */
 export const CHUNK_DIGESTS: readonly ChunkDigest[] = ["sha512-256", "sha256"];
 
-/** Of every id. */
+/** The size of a chunk id. */
 export const CHUNK_ID_BYTES = 32;
 
-/** The ending of a chunk's object: zstd-compressed by casync's default, and the only kind that desync writes. */
+/** The extension of a chunk's object: zstd-compressed, which is casync's default and all that desync writes. */
 const COMPRESSED_ENDING = ".cacnk";
 const PREFIX_DIGITS = 4;
 
-/** The id of a chunk in lower-case hex. @param bytes uncompressed */
+/** The id of a chunk in lower-case hex. @param bytes the uncompressed content */
 export function chunkId(bytes: Uint8Array, digest: ChunkDigest): string {
   return createHash(digest).update(bytes as BinaryLike).digest("hex");
 }
@@ -33,23 +33,26 @@ export function chunkFolder(id: string): string {
   return id.slice(0, PREFIX_DIGITS);
 }
 
-/** Where a chunk lies in its store: four digits of its id, then all of it (casync, src/castore.c). */
+/**
+ * The path of a chunk in its store: a folder of the first four digits of its id, then the whole id (casync,
+ * src/castore.c).
+ */
 export function chunkPath(id: string): string {
   return `${chunkFolder(id)}/${id}${COMPRESSED_ENDING}`;
 }
 
-/** The id of the chunk at a path in a store; undefined for what is not the path of one. */
+/** The id of the chunk at a path in a store; undefined if the path is not that of a chunk. */
 export function chunkIdOf(path: string): string | undefined {
   const [, folder, id] = /^([0-9a-f]{4})\/([0-9a-f]{64})\.cacnk$/.exec(path) ?? [];
   return id !== undefined && chunkFolder(id) === folder ? id : undefined;
 }
 
-/** A block of ext4. */
+/** An ext4 block. */
 const CHUNK_BYTES_MIN = 4096;
 /** The largest grid. */
 export const CHUNK_BYTES_MAX = 1 << 24;
 
-/** Checks the size of chunks, such as the grid of an image. @throws {UsageError} when it is not a valid one */
+/** Checks a chunk size, such as the grid of an image. @throws {UsageError} when it is invalid */
 export function checkChunkSize(chunkBytes: number, what: string): void {
   const isPower = Number.isInteger(Math.log2(chunkBytes));
   if (isPower && chunkBytes >= CHUNK_BYTES_MIN && chunkBytes <= CHUNK_BYTES_MAX) return;
@@ -58,23 +61,23 @@ export function checkChunkSize(chunkBytes: number, what: string): void {
 
 /** The default of zstd(1), casync and desync. */
 export const ZSTD_LEVEL_DEFAULT = 3;
-/** Levels above this one need much memory. */
+/** Higher levels need a lot of memory. */
 export const ZSTD_LEVEL_MAX = 19;
 
-/** Of a frame: magic, descriptor, one byte of content size, the header of one block (RFC 8878, section 3.1.1). */
+/** The smallest frame: magic, descriptor, one byte of content size, one block header (RFC 8878, section 3.1.1). */
 const STORED_BYTES_MIN = 9;
-/** Of any chunk. */
+/** The largest stored size of any chunk. */
 export const STORED_BYTES_MAX = storedBytesMax(CHUNK_BYTES_MAX);
 
-/** The most that a chunk takes: zstd grows what it cannot compress by less than 1 in 128 and a little. */
+/** The largest stored size of a chunk: zstd expands incompressible data by less than 1/128 and a small constant. */
 function storedBytesMax(contentBytes: number): number {
   return contentBytes + contentBytes / 128 + 1024;
 }
 
 /**
- * Checks that chunks can be compressed here.
+ * Checks that this runtime can compress chunks at a level.
  *
- * @throws {UsageError} for a level out of range, and where the runtime has no zstd
+ * @throws {UsageError} when the level is out of range, or the runtime has no zstd
  */
 export function checkZstdLevel(level: number): void {
   if (!Number.isInteger(level) || level < 1 || level > ZSTD_LEVEL_MAX) {
@@ -89,10 +92,10 @@ export function checkZstdLevel(level: number): void {
 /** Compresses a chunk into one frame. */
 export function compressChunk(bytes: Uint8Array, level: number): Uint8Array {
   const params = { [zlib.constants.ZSTD_c_compressionLevel]: level };
-  // A frame that knows its content's size gets tables to match, and lets a reader allocate once.
+  // With the size known in advance, the frame uses matching tables, and readers can allocate once.
   const options = { params, pledgedSrcSize: bytes.length };
   const stored = zlib.zstdCompressSync(bytes, options);
-  // Deno puts an empty frame behind; casync takes a chunk with anything behind its frame for a damaged one.
+  // Deno appends an empty frame; casync treats a chunk with data after its frame as damaged.
   const { frameBytes, contentBytes: statedBytes } = firstZstdFrame(stored) ?? {};
   const frame = stored.subarray(0, frameBytes);
   const isWhole = statedBytes === undefined
@@ -103,10 +106,10 @@ export function compressChunk(bytes: Uint8Array, level: number): Uint8Array {
 }
 
 /**
- * The content of a stored chunk; undefined when it is not exactly one frame that can be read. Whether it is the right one is for the
- * caller to say, by its digest: decoders of some runtimes take a truncated frame for a whole one.
+ * The content of a stored chunk; undefined when it is not exactly one readable frame. The caller must compare the
+ * digest: in some runtimes, decoders accept a truncated frame.
  *
- * @param mostBytes of content; one that is longer is not read on
+ * @param mostBytes the largest content to accept
  */
 export function decompressChunk(stored: Uint8Array, mostBytes: number): Uint8Array | undefined {
   const found = firstZstdFrame(stored);
@@ -120,69 +123,69 @@ export function decompressChunk(stored: Uint8Array, mostBytes: number): Uint8Arr
   }
 }
 
-/** Whether a chunk is new in its store, or another writer was faster. */
+/** Whether a chunk was added, or was present because another writer was faster. */
 export type PutOutcome = "added" | "present";
 
-/** An object of a store, as listed. */
+/** An object listed in a store. */
 export interface StoredObject {
-  /** Where it lies in the store: the path of a chunk, or of something else. */
+  /** Its path in the store, whether it is a chunk or not. */
   readonly path: string;
-  /** The chunk's id; undefined for what is not a chunk. */
+  /** The chunk's id; undefined for other objects. */
   readonly id: string | undefined;
-  /** As it is stored. */
+  /** The stored size. */
   readonly sizeBytes: number;
-  /** When it was stored; milliseconds since 1970 by the store's own clock. */
+  /** When it was stored, in milliseconds since 1970 by the store's own clock. */
   readonly storedMs: number;
 }
 
-/** Chunks by their ids. A chunk is there whole or not at all, and is never replaced by another. */
+/** A store of chunks by id. A chunk is either complete or absent, and is never replaced by another. */
 export interface ChunkStore {
-  /** Safe to print, without secrets. */
+  /** The name of the store, safe to print, without secrets. */
   readonly name: string;
   /**
    * Checks that the store can be used, before any work is done.
    *
-   * @throws {IoError} when it cannot
+   * @throws {IoError} when the store cannot be used
    */
   open(): Promise<void>;
   /**
-   * Whether a chunk is there. Its content is not looked at.
+   * Whether the store has a chunk. The content is not checked.
    *
-   * @param contentBytes of the chunk; the size of what is there must be possible for it
+   * @param contentBytes the content size of the chunk; the stored size must be possible for it
    * @throws {IoError} when the store does not answer
-   * @throws {InputError} when what is there cannot be the chunk
+   * @throws {InputError} when the stored object cannot be the chunk
    */
   has(id: string, contentBytes: number, signal?: AbortSignal): boolean | Promise<boolean>;
   /**
-   * The stored bytes of a chunk; no more of them than any chunk can have.
+   * The stored bytes of a chunk; reads no more than the largest possible chunk.
    *
-   * @throws {InputError} when it is missing
+   * @throws {InputError} when the chunk is missing
    */
   get(id: string, signal?: AbortSignal): Promise<Uint8Array>;
   /**
    * Adds a chunk.
    *
-   * @throws {IoError} when it cannot be stored; nothing of it is visible then
+   * @throws {IoError} when the chunk cannot be stored; nothing of it is visible then
    */
   put(id: string, stored: Uint8Array, signal?: AbortSignal): Promise<PutOutcome>;
-  /** Makes what was added and what was found safe from a loss of power, so that an index may speak of it. */
+  /** Makes all added and found chunks durable, so that an index may refer to them. */
   settle(): Promise<void>;
-  /** Everything in the store, or in one folder of it, in the store's order. */
+  /** Lists everything in the store or in one folder, in the store's order. */
   list(folder?: string, signal?: AbortSignal): AsyncIterable<StoredObject>;
   /**
    * Stores a small object that is not a chunk, such as a lock.
    *
-   * @returns false when its name is taken
+   * @returns false when the name is taken
    */
   mark(path: string): Promise<boolean>;
-  /** Removes an object, if it is there. @param path as listed */
+  /** Removes an object if it exists. @param path as listed */
   remove(path: string, signal?: AbortSignal): Promise<void>;
 }
 
-/** Where marks lie in a store. */
+/** The folder of marks in a store. */
 export const LOCK_FOLDER = ".blessfs";
 
-/** The error for a chunk that is not in its store. */
+/** The error for a chunk that is missing from its store. */
 export function missingChunk(where: string, path: string): InputError {
   return new InputError(where, "is missing: wanted a chunk", {
     code: "missingPart",
@@ -192,12 +195,12 @@ export function missingChunk(where: string, path: string): InputError {
 
 const MISSING_CODE = "chunkMissing";
 
-/** Whether an error says that a chunk is missing, and nothing worse. */
+/** Whether an error only means that a chunk is missing. */
 export function isMissingChunk(error: unknown): boolean {
   return error instanceof BlessfsError && error.data["code"] === MISSING_CODE;
 }
 
-/** The error for something that has the name of a chunk but is not one. */
+/** The error for an object that has a chunk's name but is not a chunk. */
 export function notAChunk(where: string, path: string, why: string): InputError {
   return new InputError(where, `${why}: wanted a chunk`, {
     hint: "remove it, and it will be stored again",
@@ -205,14 +208,19 @@ export function notAChunk(where: string, path: string, why: string): InputError 
   });
 }
 
-/** Why an object of that size cannot be a chunk of so much content; undefined when it can. */
+/** Why an object of that size cannot be a chunk with `contentBytes` of content; undefined if it can. */
 export function sizeFault(sizeBytes: number, contentBytes: number): string | undefined {
   if (sizeBytes === 0) return "is empty";
   const isPossible = sizeBytes >= STORED_BYTES_MIN && sizeBytes <= storedBytesMax(contentBytes);
   return isPossible ? undefined : `has ${sizeBytes} bytes`;
 }
 
-/** Reads a chunk from a store and checks it. @returns its content @throws {InputError} when it is missing or damaged */
+/**
+ * Reads a chunk from a store and verifies it.
+ *
+ * @returns its content
+ * @throws {InputError} when it is missing or damaged
+ */
 export async function fetchChunk(
   store: ChunkStore,
   { id, digest, contentBytes }: {

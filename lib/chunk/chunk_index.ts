@@ -1,6 +1,6 @@
 /**
- * Chunk indexes, `FILE.caibx`: which chunks a file is made of, in order. The format of casync, here with chunks of one
- * size. All numbers are 64 bits, little-endian (casync, src/caformat.h):
+ * Chunk indexes, `FILE.caibx`: the chunks of a file, in order, in casync's format. All numbers are 64 bits,
+ * little-endian (casync, src/caformat.h):
  *
  * | offset    | bytes | is                                                             |
  * | --------- | ----- | -------------------------------------------------------------- |
@@ -29,9 +29,9 @@ const TABLE_MAGIC = 0xe75b9e112f17417dn;
 const TAIL_MAGIC = 0x4b4f050e5549ecd1n;
 const UNKNOWN_SIZE = 0xffffffffffffffffn;
 
-/** Ids are SHA-512/256; without this bit they are SHA-256. */
+/** Ids are SHA-512/256; without this bit, they are SHA-256. */
 const FLAG_SHA512_256 = 0x2000000000000000n;
-/** EXCLUDE_FILE and EXCLUDE_NODUMP: casync sets them for a blob. */
+/** EXCLUDE_FILE and EXCLUDE_NODUMP, which casync sets for blobs. */
 const FLAGS_OF_CASYNC = 0x9000000000000000n;
 
 const HEADER_BYTES = 48;
@@ -41,26 +41,26 @@ const ITEM_BYTES = 8 + CHUNK_ID_BYTES;
 const TAIL_BYTES = 40;
 const TWO_32 = 2 ** 32;
 
-/** What a file is made of. */
+/** The chunks of a file. */
 export interface ChunkIndex {
-  /** What chunks are named with. */
+  /** The digest that chunk ids are. */
   readonly digest: ChunkDigest;
-  /** Of each chunk but the last, which may be shorter; where `cut` is set, of the largest that there may be. */
+  /** The size of each chunk, of which the last may be shorter; with `cut`, the size of the largest possible chunk. */
   readonly chunkBytes: number;
-  /** Of a file that was cut by its content: the sizes that were aimed at, and where each chunk ends. */
+  /** For content-defined chunks: the parameters of the chunker, and where each chunk ends. */
   readonly cut?: {
     readonly minBytes: number;
     readonly averageBytes: number;
     readonly ends: readonly number[];
   };
-  /** Of the file. */
+  /** The size of the file. */
   readonly sizeBytes: number;
-  /** The ids one behind the other, 32 bytes each. */
+  /** The concatenated ids, 32 bytes each. */
   readonly ids: Uint8Array;
 }
 
 /**
- * The bytes of an index: the same that `casync make --chunk-size=N:N:N` writes for the file.
+ * Encodes an index, with the same bytes that `casync make --chunk-size=N:N:N` writes for the file.
  *
  * @example
  * ```ts
@@ -104,7 +104,7 @@ export function encodeChunkIndex(index: ChunkIndex): Uint8Array {
   return bytes;
 }
 
-/** The fields that follow from the number of chunks. */
+/** The fields that depend only on the number of chunks. */
 function constantFields(count: number): [offset: number, value: bigint, field: string][] {
   const tail = TABLE_OFFSET + count * ITEM_BYTES;
   return [
@@ -121,10 +121,10 @@ function constantFields(count: number): [offset: number, value: bigint, field: s
 }
 
 /**
- * Reads an index of any program.
+ * Decodes an index written by any program.
  *
- * @param what the index, safe to print
- * @throws {InputError} when it is damaged, or its chunks are larger than any that this program makes
+ * @param what the name of the index, safe to print
+ * @throws {InputError} when the index is damaged, or its chunks exceed the limit of 16 MiB
  */
 export function decodeChunkIndex(bytes: Uint8Array, what: string): ChunkIndex {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -154,12 +154,12 @@ export function decodeChunkIndex(bytes: Uint8Array, what: string): ChunkIndex {
   return index;
 }
 
-/** How many chunks a file has. */
+/** The number of chunks in a file. */
 export function chunkCount({ chunkBytes, sizeBytes, cut }: Omit<ChunkIndex, "ids">): number {
   return cut?.ends.length ?? Math.ceil(sizeBytes / chunkBytes);
 }
 
-/** Where a chunk ends in the file. */
+/** The offset in the file where a chunk ends. */
 function chunkEnd(
   { chunkBytes, sizeBytes, cut }: Omit<ChunkIndex, "ids">,
   i: number,
@@ -170,12 +170,12 @@ function chunkEnd(
 /** A chunk of an index. */
 export interface IndexedChunk {
   readonly id: string;
-  /** In the file. */
+  /** The offset in the file. */
   readonly offset: number;
   readonly sizeBytes: number;
 }
 
-/** The chunks of an index in order. */
+/** Iterates over the chunks of an index in order. */
 export function* chunksOf(index: ChunkIndex): Generator<IndexedChunk> {
   const ids = Buffer.from(index.ids.buffer, index.ids.byteOffset, index.ids.length);
   const count = chunkCount(index);
@@ -211,7 +211,7 @@ function readChunkSizes(view: DataView, what: string): ChunkSizes {
   return { minBytes: Number(min), averageBytes: Number(average), maxBytes: Number(max) };
 }
 
-/** Checks where the chunks end; the size of the file, and the ends where they do not follow from it. */
+/** Checks the ends of chunks. Returns the size of the file and, for chunks of varying size, their ends. */
 function readEnds(
   view: DataView,
   count: number,

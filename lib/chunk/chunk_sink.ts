@@ -1,6 +1,6 @@
 /**
- * From the bytes of an image to chunks in a store: cut while the image is made, each looked for, and stored where it is
- * missing, several at a time and with bounded memory. At the end there is an index.
+ * Turns the bytes of an image into chunks in a store. The image is cut while it is made; chunks that the store lacks
+ * are uploaded, several at a time and with bounded memory. The result is an index.
  *
  * @module
  */
@@ -22,38 +22,40 @@ import { type ChunkIndex, encodeChunkIndex } from "./chunk_index.ts";
 import { Chunker, type ChunkerParameters } from "./fastcdc.ts";
 import { GRACE_MS_DEFAULT, lockStore, type StoreLock } from "./store_lock.ts";
 
-/** A chunk, or zeros: of chunks of one size any number, else a hole. The bytes are valid during the call. */
+/** A chunk, or a run of zeros: any number of fixed-size chunks, or a hole. The bytes are valid only during the call. */
 export type CutPiece = Uint8Array | { readonly zeroBytes: number };
 
-/** Cuts a file that comes in ascending writes. What is skipped is zeros. */
+/** Cuts a file that is written in ascending order. Skipped ranges are zeros. */
 export interface Cutter {
   write(bytes: Uint8Array, offset: number): void;
-  /** Cuts what is left. */
+  /** Cuts the remaining data. */
   finish(sizeBytes: number): void;
 }
 
 const ZEROS = new Uint8Array(CHUNK_BYTES_MAX);
-/** What holes are made of: a block of ext4. */
+/** The granularity of holes: an ext4 block. */
 const HOLE_BLOCK_BYTES = 4096;
 
-/** How a file is cut, and its chunks are named. */
+/** How a file is cut and how its chunks are named. */
 export interface ChunkSinkOptions {
-  /** A power of two; of a blessed image, its grid. For FastCDC, the largest chunk. */
+  /**
+   * The chunk size, a power of two; for a blessed image, its grid. With a content-defined chunker, the largest chunk.
+   */
   readonly chunkBytes: number;
-  /** Cuts by content; default: into chunks of one size. */
+  /** A content-defined chunker; by default, all chunks have the same size. */
   readonly chunker?: ChunkerParameters | undefined;
-  /** What chunks are named with. */
+  /** The digest that chunk ids are. */
   readonly digest: ChunkDigest;
 }
 
 /**
- * A cutter for one file.
+ * Creates a cutter for one file.
  *
- * Into chunks of one size: the last one may be short, and comes as bytes also where it is zeros. By content: no chunk reaches
- * over the edge of a hole. A run of blocks of zeros, whether it was skipped or written, ends the chunk before it, and the
- * data behind it begins a new one, so what lies between two holes is cut alike wherever it is.
+ * Fixed-size chunks: the last one may be short, and is passed as bytes even if it is all zeros. Content-defined chunks:
+ * no chunk extends across the edge of a hole. A run of zero blocks, whether skipped or written, ends the chunk before
+ * it, and the data after it starts a new one, so data between two holes is always cut in the same way.
  *
- * @param receive gets every piece in order
+ * @param receive called with every piece in order
  */
 export function createCutter(
   { chunkBytes, chunker }: Omit<ChunkSinkOptions, "digest">,
@@ -78,7 +80,7 @@ export function createCutter(
     holeBytes += zeroBytes;
   };
   const blocks = new BlockGatherer(HOLE_BLOCK_BYTES, (bytes) => {
-    // The end of a file can be less than a block.
+    // The end of a file can be a partial block.
     if (bytes.length < HOLE_BLOCK_BYTES && isZero(bytes)) return onZeros(bytes.length);
     endHole();
     byContent.push(bytes);
@@ -93,12 +95,12 @@ export function createCutter(
   };
 }
 
-/** Passes a file on in runs of whole blocks, of data and of zeros; only at the end is there a part of a block, as data. */
+/** Passes a file on in runs of whole blocks, either data or zeros; a partial block at the end counts as data. */
 class BlockGatherer implements Cutter {
   readonly #blockBytes: number;
   readonly #onData: (bytes: Uint8Array) => void;
   readonly #onZeros: (count: number) => void;
-  /** A block that comes in parts. */
+  /** A block that arrives in parts. */
   readonly #block: Uint8Array;
   #filledBytes = 0;
   #endOffset = 0;
@@ -155,7 +157,7 @@ class BlockGatherer implements Cutter {
     this.#fill(ZEROS.subarray(0, restBytes));
   }
 
-  /** @param part no more than the block lacks */
+  /** @param part at most the rest of the block */
   #fill(part: Uint8Array): void {
     this.#block.set(part, this.#filledBytes);
     this.#filledBytes += part.length;
@@ -167,36 +169,36 @@ class BlockGatherer implements Cutter {
 }
 
 const FIRST_ROOM_CHUNKS = 1024;
-/** Four tebibytes at 128 KiB; the index then has 1.3 GiB, and no runtime has much longer buffers. */
+/** 4 TiB at 128 KiB; the index then takes 1.3 GiB, and no runtime has much longer buffers. */
 const CHUNKS_MAX = 1 << 25;
 
 /**
- * Cuts what it is given into chunks and gives them to an uploader. `finish` ends when all of them are safe in the store, so a
- * sink that makes something visible belongs behind this one.
+ * Cuts a file into chunks and passes them to an uploader. `finish` returns when all chunks are safe in the store, so a
+ * sink that makes something visible belongs after this one.
  */
 export class ChunkSink implements ImageSink {
   readonly #uploader: ChunkUploader;
   readonly #options: ChunkSinkOptions;
   readonly #cutter: Cutter;
-  /** Of chunks that are cut by content: where each ends. */
+  /** The ends of content-defined chunks. */
   readonly #ends: number[] = [];
-  /** What to wait for when the uploader has enough to do. */
+  /** Set while the uploader has no room. */
   #full: Promise<void> | undefined;
   readonly #counts: ChunkCounts = { ...NO_CHUNKS };
   readonly #seen = new Set<string>();
   #ids = new Uint8Array(FIRST_ROOM_CHUNKS * CHUNK_ID_BYTES);
-  /** Of a chunk of zeros. */
+  /** The id of an all-zero chunk. */
   #zeroId: string | undefined;
   #sizeBytes: number | undefined;
 
-  /** Begins at offset 0 of the file. */
+  /** The file starts at offset 0. */
   constructor(uploader: ChunkUploader, options: ChunkSinkOptions) {
     this.#uploader = uploader;
     this.#options = options;
     this.#cutter = createCutter(options, (piece) => this.#take(piece));
   }
 
-  /** What the file is made of, once it is finished. */
+  /** The index, available once the file is finished. */
   get index(): ChunkIndex {
     invariant(this.#sizeBytes !== undefined, "the index of a file that has not ended");
     const ids = this.#ids.subarray(0, this.#counts.chunks * CHUNK_ID_BYTES);
@@ -207,12 +209,12 @@ export class ChunkSink implements ImageSink {
     return { ...index, cut: { minBytes: chunker.minBytes, averageBytes, ends: this.#ends } };
   }
 
-  /** Whether there is an index. */
+  /** Whether the index is available. */
   get isFinished(): boolean {
     return this.#sizeBytes !== undefined;
   }
 
-  /** What was in the store and what is new, once the file is finished. */
+  /** The numbers of new and reused chunks, complete once the file is finished. */
   get counts(): Readonly<ChunkCounts> {
     return this.#counts;
   }
@@ -229,7 +231,7 @@ export class ChunkSink implements ImageSink {
   write(bytes: Uint8Array, offset: number): void | Promise<void> {
     const { chunkBytes } = this.#options;
     for (let at = 0; at < bytes.length;) {
-      // No more than a chunk at a time, so that no more is on its way than the uploader allows.
+      // At most one chunk at a time, so that the uploader's limit is respected.
       const end = at + chunkBytes - (offset + at) % chunkBytes;
       this.#cutter.write(bytes.subarray(at, end), offset + at);
       at = end;
@@ -245,7 +247,10 @@ export class ChunkSink implements ImageSink {
     this.#sizeBytes = sizeBytes;
   }
 
-  /** Waits for what is on its way. Chunks that are in the store stay: they are whole, and the next try finds them. */
+  /**
+   * Ends pending uploads and waits for them. Chunks already in the store stay: they are complete, and the next attempt
+   * reuses them.
+   */
   abort(): Promise<void> {
     return this.#uploader.abort();
   }
@@ -303,10 +308,10 @@ export class ChunkSink implements ImageSink {
 }
 
 /**
- * A sink that takes nothing of the image, and at its end writes what the chunk sink has found out. It belongs behind the
- * chunk sink, so that an index is seen only when all its chunks are in the store.
+ * A sink that ignores the image, and at the end writes the index of the chunk sink. It belongs after the chunk sink, so
+ * that an index becomes visible only when all its chunks are in the store.
  *
- * @param target takes the index as a file
+ * @param target receives the index file
  */
 export function createIndexSink(chunks: ChunkSink, target: ImageSink): ImageSink {
   return {
@@ -320,27 +325,27 @@ export function createIndexSink(chunks: ChunkSink, target: ImageSink): ImageSink
   };
 }
 
-/** The keys are the contract of `--json`. Bytes are those of the content unless they say otherwise. */
+/** Counts of chunks. The keys are part of the JSON contract. Byte counts refer to content unless stated otherwise. */
 export interface ChunkCounts {
-  /** Of the index. */
+  /** Chunks in the index. */
   chunks: number;
-  /** Of these, the ones of nothing but zeros. A short last one is not among them. */
+  /** Of these, all-zero chunks. For fixed-size chunks, a short last one is not counted. */
   zeroChunks: number;
-  /** Chunks of the index, each counted once. */
+  /** Distinct chunks in the index. */
   distinctChunks: number;
-  /** Of these, the ones that the store did not have. */
+  /** Of these, chunks that the store did not have. */
   newChunks: number;
-  /** Of the new chunks. */
+  /** Bytes of the new chunks. */
   newBytes: number;
-  /** Of the distinct chunks, the ones that it had. */
+  /** Of the distinct chunks, those that the store already had. */
   reusedChunks: number;
-  /** Of the reused chunks. */
+  /** Bytes of the reused chunks. */
   reusedBytes: number;
-  /** Of the new chunks as they are stored. */
+  /** Stored (compressed) bytes of the new chunks. */
   sentBytes: number;
 }
 
-/** Nothing at all. */
+/** Counts of zero. */
 export const NO_CHUNKS: Readonly<ChunkCounts> = {
   chunks: 0,
   zeroChunks: 0,
@@ -353,7 +358,8 @@ export const NO_CHUNKS: Readonly<ChunkCounts> = {
 };
 
 /**
- * The sums of several files. Chunks are distinct within each file, so one that several files have is counted in each.
+ * Adds up the counts of several files. Chunks are distinct only within each file, so a chunk in several files is
+ * counted in each.
  */
 export function sumOfCounts(all: readonly Readonly<ChunkCounts>[]): ChunkCounts {
   const sum = { ...NO_CHUNKS };
@@ -363,64 +369,64 @@ export function sumOfCounts(all: readonly Readonly<ChunkCounts>[]): ChunkCounts 
   return sum;
 }
 
-/** How chunks are brought to a store. */
+/** How chunks are uploaded. */
 export interface ChunkUploaderOptions {
-  /** Where chunks go. */
+  /** The store to upload to. */
   readonly store: ChunkStore;
-  /** How hard they are compressed, 1 to 19. */
+  /** The compression level, 1 to 19. */
   readonly zstdLevel: number;
-  /** Store nothing; only count what would be. */
+  /** Store nothing; only count what would be stored. */
   readonly dryRun?: boolean | undefined;
-  /** Read the chunks that are there, and compare their digests. */
+  /** Read chunks that exist already, and compare their digests. */
   readonly verifyStore?: boolean | undefined;
-  /** Ends the work with its reason. */
+  /** Stops the work when aborted. */
   readonly signal?: AbortSignal | undefined;
-  /** Chunks on their way at the same time; default 16. */
+  /** The most chunks in flight at once; default 16. */
   readonly concurrency?: number | undefined;
-  /** Different chunks that are brought in one run; default DISTINCT_CHUNKS_MAX. */
+  /** The most distinct chunks in one run; default DISTINCT_CHUNKS_MAX. */
   readonly distinctChunksMax?: number | undefined;
-  /** Called once when the run waits because the store is being pruned, with the path of that mark. */
+  /** Called once when the run waits for a prune to end, with the path of the prune's mark. */
   readonly onWait?: ((path: string) => void) | undefined;
 }
 
-/** A chunk for the store. */
+/** A chunk to upload. */
 export interface OfferedChunk {
-  /** The digest in hexadecimal, which names it. */
+  /** The digest in hexadecimal, which is the chunk's id. */
   readonly id: string;
-  /** What the id is a digest with. */
+  /** The digest that the id is. */
   readonly digest: ChunkDigest;
   /** Valid only during the call. */
   readonly bytes: Uint8Array;
-  /** Counts it as new or reused, some time before `settle` ends. */
+  /** Receives the chunk as new or reused, at the latest when `settle` returns. */
   readonly counts: ChunkCounts;
 }
 
-/** Enough to keep a distant store busy, and few enough not to flood it. */
+/** Enough to keep a distant store busy without flooding it. */
 const DEFAULT_CONCURRENCY = 16;
-/** The most bytes on their way, unless it is one chunk. */
+/** The most bytes in flight, unless a single chunk is larger. */
 const UNDERWAY_BYTES_MAX = 64 << 20;
-/** No runtime has larger sets: two tebibytes of chunks of 128 KiB, and 64 GiB of chunks of 4 KiB. */
+/** The largest size of a set in any runtime: 2 TiB of chunks of 128 KiB, or 64 GiB of chunks of 4 KiB. */
 export const DISTINCT_CHUNKS_MAX = 2 ** 24 - 1;
 
-/** Brings chunks of one or several files to a store, each once. */
+/** Uploads the chunks of one or several files to a store, each once. */
 export class ChunkUploader {
   readonly #options: ChunkUploaderOptions;
   readonly #store: ChunkStore;
   readonly #concurrency: number;
-  /** In the store, or on the way there. */
+  /** Chunks in the store or being uploaded. */
   readonly #known = new Set<string>();
   readonly #underway = new Set<Promise<void>>();
   #underwayBytes = 0;
   #locking: Promise<StoreLock> | undefined;
   #isLocked = false;
   #failure: { readonly error: unknown } | undefined;
-  /** Ends what is on its way when one chunk has failed for good. */
+  /** Stops all uploads when one chunk has failed for good. */
   readonly #stop = new AbortController();
 
   /**
-   * Begins with nothing on its way.
+   * Creates an idle uploader.
    *
-   * @throws {UsageError} when chunks cannot be compressed so
+   * @throws {UsageError} when chunks cannot be compressed at this level
    */
   constructor(options: ChunkUploaderOptions) {
     checkZstdLevel(options.zstdLevel);
@@ -430,10 +436,10 @@ export class ChunkUploader {
   }
 
   /**
-   * Brings a chunk to the store. Faults of the store come out of a later call, of `settle` at the latest.
+   * Uploads a chunk. A later call, `settle` at the latest, throws the errors of the store.
    *
-   * @throws {InputError} when there are too many to remember
-   * @returns what to wait for when enough chunks are on their way
+   * @throws {InputError} when there are too many distinct chunks
+   * @returns a promise to await when enough chunks are in flight
    */
   offer(chunk: OfferedChunk): Promise<void> | undefined {
     this.#throwIfFailed();
@@ -447,7 +453,7 @@ export class ChunkUploader {
     const isThere = this.#isLocked
       ? this.#store.has(id, bytes.length, this.#stop.signal)
       : this.#lockAndLook(id, bytes.length);
-    // Most chunks of most images are there: nothing waits for those that are.
+    // Most chunks of most images exist already; these need no waiting.
     if (isThere === true && !verifyStore) {
       countReused(counts, bytes.length);
       return undefined;
@@ -469,14 +475,15 @@ export class ChunkUploader {
     if (!this.#options.dryRun) await this.#store.settle();
   }
 
-  /** Ends what is on its way, and waits until it has ended. */
+  /** Cancels pending uploads and waits for them to end. */
   async abort(): Promise<void> {
     this.#fail(new Error("the upload was closed"));
     await Promise.all(this.#underway);
   }
 
   /**
-   * Allows pruning the store again. To be called when the indexes of the uploaded chunks are written, and after failures.
+   * Releases the lock, so that the store can be pruned again. Call this when the indexes of the uploaded chunks are
+   * written, and after failures.
    */
   async close(): Promise<void> {
     const locking = this.#locking;
@@ -486,7 +493,7 @@ export class ChunkUploader {
     await lock?.release();
   }
 
-  /** The store is locked with the first chunk, so that a run that fails before leaves nothing in it. */
+  /** Locks the store with the first chunk, so that a run that fails earlier leaves nothing behind. */
   async #lockAndLook(id: string, contentBytes: number): Promise<boolean> {
     const { signal } = this.#stop;
     if (!this.#options.dryRun) {
@@ -539,7 +546,7 @@ export class ChunkUploader {
     const { id, bytes, counts } = chunk;
     const { signal } = this.#stop;
     if (await isThere) return await this.#reuse(chunk);
-    // One that failed meanwhile has ended the work for all.
+    // Another chunk may have failed meanwhile, which ends all work.
     if (this.#failure !== undefined) return;
     const stored = compressChunk(bytes, zstdLevel);
     const outcome = dryRun ? "added" : await store.put(id, stored, signal);

@@ -1,5 +1,5 @@
 /**
- * A chunk store in a directory, `DIR/1234/1234....cacnk`, as `casync --store=DIR` and `desync --store DIR` read it.
+ * A chunk store in a directory, `DIR/1234/1234....cacnk`, readable with `casync --store=DIR` and `desync --store DIR`.
  *
  * @module
  */
@@ -34,29 +34,30 @@ import {
   type StoredObject,
 } from "./chunk.ts";
 
-/** What a store in a directory needs. */
+/** Options of a directory store. */
 interface DirectoryStoreOptions {
-  /** When it is aborted, what is half-written is removed at once. */
+  /** When aborted, half-written files are removed at once. */
   readonly signal?: AbortSignal | undefined;
-  /** Whether the directory must be there already. Default false. */
+  /** Whether the directory must exist already. Default false. */
   readonly mustExist?: boolean | undefined;
-  /** Another file system, for tests. */
+  /** Replaces the file system in tests. */
   readonly files?: FileOperations | undefined;
 }
 
 const MAX_NAME_TRIES = 1000;
-/** Signals are handled after this many. */
+/** The number of syncs between checks for signals. */
 const YIELD_AFTER_SYNCS = 64;
-/** `desync prune` removes what a crash left under such a name; casync passes over it. */
+/** `desync prune` removes files with such names, which crashes leave behind; casync ignores them. */
 const PART_PREFIX = ".tmp-cacnk";
-/** Whose part it is: the host and the process identifiers that its writer sees, and the writer among them. */
+/** The owner of a part: its host and PID namespace, and its PID. */
 const PART_NAME = /^\.tmp-cacnk-(.+)-(\d+)-\d+$/;
 
 let partCount = 0;
 
 /**
- * A store in a directory. A chunk is written beside its name, brought to the disk, and then linked to its name, which
- * fails when it is taken: so it is never seen half, and never replaced, however many write at once.
+ * A store in a directory. A chunk is written to a temporary file, flushed, and then linked to its name, which fails if
+ * the name is taken. A chunk is therefore never visible in part and never replaced, however many processes write at
+ * once.
  */
 export class DirectoryStore implements ChunkStore {
   readonly name: string;
@@ -64,9 +65,9 @@ export class DirectoryStore implements ChunkStore {
   readonly #signal: AbortSignal | undefined;
   readonly #mustExist: boolean;
   readonly #files: FileOperations;
-  /** Folders with names that are not on the disk yet. */
+  /** Folders with entries that are not flushed yet. */
   readonly #unsynced = new Set<string>();
-  /** Chunks that were there before. */
+  /** Chunks that existed before. */
   readonly #found: string[] = [];
   readonly #parts = new Set<string>();
   readonly #folders = new Set<string>();
@@ -83,7 +84,7 @@ export class DirectoryStore implements ChunkStore {
     });
   }
 
-  /** The directory must be there, or the one that it is to be made in. */
+  /** Checks that the directory or its parent exists. */
   open(): Promise<void> {
     return new Promise((resolve) => resolve(this.#check()));
   }
@@ -99,11 +100,11 @@ export class DirectoryStore implements ChunkStore {
     if (found === undefined) {
       const link = statIfThere(path, lstatSync);
       if (link === undefined) return false;
-      // A link to nothing has a chunk's name, and neither casync nor a later put would get past it.
+      // A dangling link occupies a chunk's name, and would stop casync and every later put.
       if (link.isSymbolicLink()) {
         throw notAChunk(displayPath(path), displayPath(path), "is a link to nothing");
       }
-      // Another process has stored the chunk since the first look.
+      // Another process has stored the chunk since the first check.
       return this.has(id, contentBytes);
     }
     const why = found.isFile() ? sizeFault(found.size, contentBytes) : "is not a file";
@@ -130,7 +131,7 @@ export class DirectoryStore implements ChunkStore {
     }
   }
 
-  /** Chunks that were there may be in memory only, when another process has just stored them. */
+  /** Also flushes existing chunks: they may be in memory only if another process has just stored them. */
   async settle(): Promise<void> {
     let count = 0;
     for (const id of this.#found) {
@@ -205,7 +206,7 @@ export class DirectoryStore implements ChunkStore {
     try {
       this.#files.syncDirectory(path);
     } catch (cause) {
-      // Some file systems cannot sync a directory, and say so; the chunks have their names all the same.
+      // Some file systems cannot sync a directory and report that; the chunks still have their names.
       if (["EINVAL", "ENOTSUP", "EOPNOTSUPP"].includes(systemErrorFacts(cause)?.code ?? "")) return;
       throw ioErrorFrom(path, "cannot be flushed to the disk", cause);
     }
@@ -245,7 +246,7 @@ export class DirectoryStore implements ChunkStore {
     return folder;
   }
 
-  /** Removes the parts of processes of this host that were killed. Those of other hosts may still be written. */
+  /** Removes parts left by killed processes of this host. Those of other hosts may still be in progress. */
   #removeAbandoned(folder: string): void {
     for (const { name } of entriesOf(folder)) {
       const [, place, pid] = PART_NAME.exec(name) ?? [];
@@ -287,7 +288,7 @@ export class DirectoryStore implements ChunkStore {
       try {
         if (isOpen) this.#files.close(descriptor);
       } catch {
-        // What is written is thrown away.
+        // The written data is discarded anyway.
       }
       throwIfAborted(this.#signal);
       throw ioErrorFrom(partPath, `cannot write ${stored.length} bytes`, cause);
@@ -306,8 +307,8 @@ export class DirectoryStore implements ChunkStore {
   }
 
   /**
-   * For file systems without links. Two that are here at the same time both rename, each a whole chunk with the same
-   * content.
+   * For file systems without hard links. Two concurrent writers may both rename; each chunk is complete and has the
+   * same content.
    */
   #publishByRename(partPath: string, path: string): PutOutcome {
     if (statIfThere(path) !== undefined) return "present";
@@ -341,12 +342,12 @@ export class DirectoryStore implements ChunkStore {
     try {
       this.#files.unlink(partPath);
     } catch {
-      // A part is never visible as a chunk; the error that led here is the one to report.
+      // A part is never visible as a chunk, and the original error is the one to report.
     }
   }
 }
 
-/** What a folder has, in order. */
+/** The sorted entries of a folder; empty if it does not exist. */
 function entriesOf(path: string): Dirent[] {
   try {
     const entries = readdirSync(path, { withFileTypes: true });

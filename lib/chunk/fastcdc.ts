@@ -1,6 +1,6 @@
 /**
- * Content-defined chunkers: their parameters, and the chunkers. Their inner loops are WebAssembly, because 64-bit sums are
- * slow in script; fastcdc_kernel.wat beside this file is the source.
+ * Content-defined chunkers and their parameters. The inner loops are WebAssembly, because 64-bit arithmetic is slow in
+ * JavaScript; the source is fastcdc_kernel.wat beside this file.
  *
  * @module
  */
@@ -9,14 +9,14 @@ import { createHash } from "node:crypto";
 import { alignUp } from "../bytes/arithmetic.ts";
 import { optionError } from "../errors.ts";
 
-/** FastCDC with normalised chunking (v2020), or the plain gear chunker. Sizes in bytes. */
+/** FastCDC with normalised chunking (v2020), or a plain gear chunker. Sizes are in bytes. */
 export type ChunkerParameters =
   | {
     readonly kind: "fastcdc";
     readonly minBytes: number;
     readonly averageBytes: number;
     readonly maxBytes: number;
-    /** How many bits the masks lie apart from the average's; 0 to 3. */
+    /** The number of bits by which the masks differ from the average's; 0 to 3. */
     readonly normalization: number;
     readonly seed: bigint;
   }
@@ -41,9 +41,10 @@ const MIN_BYTES_LEAST = 64;
 const MAX_BYTES_MOST = 16 * 1024 * 1024;
 
 /**
- * FastCDC around an average. Without bounds, a quarter of it and four times it.
+ * FastCDC parameters for an average chunk size. The default bounds are a quarter of the average and four times the
+ * average.
  *
- * @throws UsageError for sizes out of range or order
+ * @throws {UsageError} when sizes are out of range or out of order
  */
 export function fastCdcParameters(
   averageBytes: number,
@@ -66,13 +67,16 @@ export function fastCdcParameters(
   return { kind: "fastcdc", minBytes, averageBytes, maxBytes, normalization: 1, seed: 0n };
 }
 
-/** The parameters as they are typed after `--cdc`, in bytes. */
+/** The parameters as spelled on the command line, in bytes. */
 export function chunkerText(parameters: ChunkerParameters): string {
   if (parameters.kind === "gear") return "gear";
   return `${parameters.averageBytes}:${parameters.minBytes}:${parameters.maxBytes}`;
 }
 
-/** By the binary logarithm of the chunk size that a mask alone gives, from 2^5. Facts of the published algorithm. */
+/**
+ * Masks for chunk sizes from 2^5 bytes on, indexed by the binary logarithm of the size. They are part of the published
+ * algorithm.
+ */
 const MASKS: readonly bigint[] = [
   0x1804110n,
   0x1803110n,
@@ -98,7 +102,7 @@ const MASKS: readonly bigint[] = [
 ];
 const FIRST_BITS = 5;
 
-/** The masks up to the average and behind it: harder to meet, then easier. */
+/** The masks before the average size, which is harder to match, and after it, which is easier. */
 export function normalizedMasks(
   averageBytes: number,
   normalization: number,
@@ -113,7 +117,7 @@ export function normalizedMasks(
 const MASK_64 = 2n ** 64n - 1n;
 const BYTE_VALUES = 256;
 
-/** The canonical table of FastCDC: for a byte, the first 8 bytes, big-endian, of the MD5 of 64 times that byte. */
+/** The canonical gear table of FastCDC: for each byte, the first 8 bytes, big-endian, of the MD5 of 64 copies of it. */
 export function fastCdcGearTable(seed = 0n): BigUint64Array {
   return BigUint64Array.from({ length: BYTE_VALUES }, (_, byte) => {
     const digest = createHash("md5").update(new Uint8Array(64).fill(byte)).digest();
@@ -121,7 +125,7 @@ export function fastCdcGearTable(seed = 0n): BigUint64Array {
   });
 }
 
-/** A table of splitmix64 (Steele, Lea and Flood, OOPSLA 2014), whose state begins at the golden ratio. */
+/** A gear table from splitmix64 (Steele, Lea and Flood, OOPSLA 2014), whose state starts at the golden ratio. */
 export function splitMixGearTable(): BigUint64Array {
   const step = 0x9e3779b97f4a7c15n;
   let state = step;
@@ -142,16 +146,18 @@ export const KERNEL_BASE64 =
   "CyABIAcLdQIBfgN/IAEgA0sEQCADIQELIAAgAWohCCAAIAJqIQcgB0HAAGsgACACQcAATxshBgJAA0AgBiAITw0BIAVC" +
   "AYYgBi0AAEEDdCkDAHwhBSAGQQFqIQYgBiAHSQ0AIAUgBINCAFINACAGIABrIAUPCwsgASAFCw==";
 
-/** Where the data begins in the kernel's memory; before it are the tables. */
+/** Where the data begins in the kernel's memory, after the tables. */
 const DATA_OFFSET = 4096;
 
 const PAGE_BYTES = 65536;
 const TABLE_BYTES = 2048;
 
-/** Where a chunk ends, counted from its start, and the hash there. */
+/** The length of a chunk, and the hash at its end. */
 type Cut = readonly [lengthBytes: number, hash: bigint];
 
-/** The functions of the kernel. Offsets are those of its memory; a length is what there is behind the offset. */
+/**
+ * The functions of the kernel. Offsets are in its memory; `length` is the number of bytes available from the offset.
+ */
 interface ChunkKernel {
   /** The whole memory. */
   readonly bytes: Uint8Array;
@@ -167,7 +173,7 @@ interface ChunkKernel {
   gear(offset: number, length: number, min: number, max: number, mask: bigint): Cut;
 }
 
-/** Makes a kernel with its own memory for `dataBytes` and its own table. */
+/** Creates a kernel with its own table and its own memory for `dataBytes`. */
 function createKernel(table: BigUint64Array, dataBytes: number): ChunkKernel {
   const module = new WebAssembly.Module(Buffer.from(KERNEL_BASE64, "base64"));
   const { exports } = new WebAssembly.Instance(module);
@@ -185,14 +191,14 @@ function createKernel(table: BigUint64Array, dataBytes: number): ChunkKernel {
   };
 }
 
-/** Takes a chunk. The bytes are only lent. */
+/** Receives a chunk. The bytes are valid only during the call. */
 export type ChunkReceiver = (chunk: Uint8Array, offset: number, hash: bigint) => void;
 
-/** Room beyond one chunk, so that what is left over is seldom moved. */
+/** Extra room beyond one chunk, so that leftovers are rarely moved. */
 const WINDOW_SPARE_BYTES = 2 * 1024 * 1024;
 
 /**
- * A chunker that is fed bytes in any pieces.
+ * A chunker that accepts bytes in pieces of any size.
  *
  * @example
  * ```ts
@@ -215,16 +221,16 @@ export class Chunker {
   readonly #maxBytes: number;
   readonly #receive: ChunkReceiver;
   readonly #windowEnd: number;
-  /** What is not cut yet lies between the two, in the kernel's memory. */
+  /** Bytes that are not cut yet are between `#start` and `#end` in the kernel's memory. */
   #start = DATA_OFFSET;
   #end = DATA_OFFSET;
   #offset = 0;
   #zeroChunkBytes = 0;
 
   /**
-   * Begins at offset 0.
+   * Starts at offset 0.
    *
-   * @param receive gets each chunk, which is only valid during the call, with its offset and its hash
+   * @param receive called with each chunk, valid only during the call, its offset and its hash
    */
   constructor(parameters: ChunkerParameters, receive: ChunkReceiver) {
     const windowBytes = alignUp(parameters.maxBytes + WINDOW_SPARE_BYTES, 65536);
@@ -239,12 +245,12 @@ export class Chunker {
     this.#zeroChunkBytes = this.#cut(DATA_OFFSET, this.#maxBytes)[0];
   }
 
-  /** The offset behind everything that was fed. */
+  /** The offset after all bytes so far. */
   get offset(): number {
     return this.#offset + this.#end - this.#start;
   }
 
-  /** Feeds bytes. */
+  /** Adds bytes. */
   push(bytes: Uint8Array): void {
     for (let done = 0; done < bytes.length;) {
       const part = bytes.subarray(done, done + this.#room());
@@ -255,7 +261,7 @@ export class Chunker {
     }
   }
 
-  /** Feeds zeros. Chunks that would be all zeros are passed over in one step and not given to the receiver. */
+  /** Adds zeros. All-zero chunks are skipped in one step and not passed to the receiver. */
   pushZeros(sizeBytes: number): void {
     let left = sizeBytes;
     while (left > 0) {
@@ -265,7 +271,7 @@ export class Chunker {
         left -= passed;
         continue;
       }
-      // Up to where the chunk that is under way must end, so that the next one may begin among the zeros.
+      // Stops where the current chunk must end, so that the next one may start within the zeros.
       const count = Math.min(left, this.#room(), this.#maxBytes - (this.#end - this.#start));
       this.#kernel.bytes.fill(0, this.#end, this.#end + count);
       this.#end += count;
@@ -274,7 +280,7 @@ export class Chunker {
     }
   }
 
-  /** Cuts what is left. */
+  /** Cuts the remaining bytes. */
   finish(): void {
     while (this.#end > this.#start) this.#cutOne();
   }

@@ -1,8 +1,9 @@
 /**
- * Puts a file together from a chunk store. Every chunk is checked, wherever it comes from; chunks of zeros are holes.
+ * Restores a file from a chunk store. Every chunk is verified, whatever its origin; all-zero chunks become holes.
  *
- * A file grows beside its final name, under one name for all tries: what an interrupted try has written is looked at
- * first, and only what is missing is fetched. A block device is looked at in the same way, and written in place.
+ * A file is assembled beside its final name, under the same temporary name for every attempt: chunks from an
+ * interrupted attempt are checked first, and only missing ones are fetched. A block device is handled in the same way,
+ * but written in place.
  *
  * @module
  */
@@ -29,37 +30,37 @@ import { fastCdcParameters } from "./fastcdc.ts";
 
 /** How a file is restored. */
 export interface RestoreOptions {
-  /** Where the chunks are. */
+  /** The store to fetch chunks from. */
   readonly store: ChunkStore;
-  /** Files that may have some of the chunks, such as an older image. */
+  /** Files that may contain some of the chunks, such as an older image. */
   readonly seeds?: readonly string[] | undefined;
-  /** Replace a file that is there. */
+  /** Replace an existing file. */
   readonly force?: boolean | undefined;
-  /** Ends the work with its reason. */
+  /** Stops the work when aborted. */
   readonly signal?: AbortSignal | undefined;
   /** Progress reporter. */
   readonly progress?: Progress | undefined;
-  /** Chunks that are fetched at the same time; default 16. */
+  /** The number of chunks to fetch concurrently; default 16. */
   readonly concurrency?: number | undefined;
 }
 
 /** Where the bytes came from. */
 export interface RestoreCounts {
-  /** Of the file. */
+  /** The size of the file. */
   readonly sizeBytes: number;
-  /** How many there are. */
+  /** The number of chunks. */
   readonly chunks: number;
-  /** Nothing but zeros. */
+  /** Bytes of all-zero chunks. */
   readonly zeroBytes: number;
-  /** There already, from an earlier try or on the device. */
+  /** Bytes that existed already, from an earlier attempt or on the device. */
   readonly keptBytes: number;
-  /** Out of seeds. */
+  /** Bytes copied from seeds. */
   readonly seedBytes: number;
-  /** Out of the store, as content. */
+  /** Bytes of content fetched from the store. */
   readonly fetchedBytes: number;
 }
 
-/** What the file of an unfinished restore is called, behind the name of the output. */
+/** The suffix of an unfinished output file. */
 export const PARTIAL_ENDING = ".restoring";
 
 const DEFAULT_CONCURRENCY = 16;
@@ -68,7 +69,7 @@ const DEFAULT_CONCURRENCY = 16;
  * Restores the file that an index describes to a new file or a block device.
  *
  * @throws {InputError} when a chunk is missing or damaged
- * @throws {IoError} when the output exists, or cannot be written; what was written so far stays for the next try
+ * @throws {IoError} when the output exists or cannot be written; what was written so far stays for the next attempt
  */
 export async function restoreFile(
   index: ChunkIndex,
@@ -109,13 +110,13 @@ interface SeedChunk {
   readonly offset: number;
 }
 
-/** What seeds have of the chunks that are wanted. */
+/** The wanted chunks found in seeds. */
 interface Seeds {
   readonly chunks: ReadonlyMap<string, SeedChunk>;
   close(): void;
 }
 
-/** All lanes take from one iterator, so each chunk comes once. */
+/** All lanes share one iterator, so each chunk is handled once. */
 async function restoreChunks(
   index: ChunkIndex,
   output: PositionedFile,
@@ -131,7 +132,7 @@ async function restoreChunks(
     const isHole = idsOfZeros.get(sizeBytes) === id;
     if (isHole) counts.zeroBytes += sizeBytes;
     if (isResumed) {
-      // Signals are served, and other lanes get on.
+      // Lets signals be handled and other lanes run.
       await setImmediate();
       const there = output.read(sizeBytes, offset);
       if (there.length === sizeBytes && chunkId(there, digest) === id) {
@@ -142,7 +143,7 @@ async function restoreChunks(
     if (isHole) return output.write(new Uint8Array(sizeBytes), offset);
     const seed = seeds.chunks.get(id);
     const seeded = seed?.file.read(sizeBytes, seed.offset);
-    // The seed may have changed since it was looked through.
+    // The seed may have changed since it was scanned.
     if (seeded !== undefined && chunkId(seeded, digest) === id) {
       counts.seedBytes += sizeBytes;
       await setImmediate();
@@ -175,7 +176,7 @@ async function restoreChunks(
   return { sizeBytes: totalBytes, ...counts };
 }
 
-/** The ids of zeros for every size that a chunk of the index has. The zeros are hashed once, up to the largest. */
+/** The ids of all-zero chunks for every chunk size in the index. The zeros are hashed once, up to the largest size. */
 function zeroIds(index: ChunkIndex): ReadonlyMap<number, string> {
   const sizes = new Set<number>();
   for (const { sizeBytes } of chunksOf(index)) sizes.add(sizeBytes);
@@ -202,7 +203,7 @@ function openOutput(path: string, isThere: boolean): number {
   throw new IoError(displayPath(path), "is neither a file nor a block device");
 }
 
-/** Where seeds have chunks that the index names: they are cut as the index says that its file was. */
+/** Finds chunks of the index in seeds, which are cut with the parameters of the index. */
 async function findInSeeds(
   index: ChunkIndex,
   { seeds = [], signal, progress = NO_PROGRESS }: RestoreOptions,

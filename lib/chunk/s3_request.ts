@@ -1,9 +1,9 @@
 /**
- * What is asked of S3 and where, and what its answers mean when it does not do what it was asked.
+ * Requests to S3, their addresses, and the meaning of failures.
  *
- * An address is `s3+https://HOST[:PORT]/BUCKET[/PREFIX]`, as desync writes it. The bucket is in the path, which most servers
- * understand; `?lookup=dns` moves it into the host name, `BUCKET.HOST`. In messages, keys, tokens and signatures are masked,
- * wherever a server repeats them.
+ * An address is `s3+https://HOST[:PORT]/BUCKET[/PREFIX]`, as in desync. The bucket is part of the path, which most
+ * servers support; `?lookup=dns` moves it into the host name, `BUCKET.HOST`. In messages, keys, tokens and signatures
+ * are masked, even where a server repeats them.
  *
  * @module
  */
@@ -17,16 +17,16 @@ import {
 } from "../errors.ts";
 import { displayPath } from "../io/system_error.ts";
 
-/** Where a store is. */
+/** The address of a store. */
 export interface S3Address {
-  /** `https://HOST[:PORT]`, without a slash at the end; with the bucket in it for virtual hosts. */
+  /** `https://HOST[:PORT]`, without a trailing slash; includes the bucket for virtual hosts. */
   readonly origin: string;
   readonly bucket: string;
-  /** Whether the bucket is in the host name and not in the path. */
+  /** Whether the bucket is in the host name instead of the path. */
   readonly isVirtualHost: boolean;
-  /** What the key of each object begins with; empty, or with a slash at its end. */
+  /** The prefix of every key; empty, or with a trailing slash. */
   readonly prefix: string;
-  /** Safe to print. */
+  /** The address, safe to print. */
   readonly shown: string;
 }
 
@@ -38,31 +38,31 @@ export interface S3Request {
   readonly query?: Readonly<Record<string, string>> | undefined;
   readonly headers?: Readonly<Record<string, string>> | undefined;
   readonly body?: Uint8Array | undefined;
-  /** The longest answer to expect; a longer one is a failure. */
+  /** The longest acceptable answer; a longer one is a failure. */
   readonly mostBytes?: number | undefined;
-  /** How often it is tried at most; default: as the client has it. */
+  /** The largest number of attempts; default: the client's. */
   readonly tries?: number | undefined;
-  /** How long one try may take; default: as the client has it. */
+  /** The time limit of one attempt; default: the client's. */
   readonly timeoutMs?: number | undefined;
-  /** Ends the request with its reason. */
+  /** Cancels the request when aborted. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What came back. Statuses other than those asked for are failures and never come here. */
+/** An answer with one of the expected statuses. Other statuses are failures. */
 export interface S3Answer {
   readonly status: number;
   readonly headers: Headers;
   readonly body: Uint8Array;
-  /** Whether a request before this one may have been carried out, although its answer was lost. */
+  /** Whether an earlier attempt may have succeeded although its answer was lost. */
   readonly mayBeRepeated: boolean;
 }
 
-/** Whether a store is written as one on S3. */
+/** Whether the text is the address of a store on S3. */
 export function isS3Address(text: string): boolean {
   return /^s3\+/i.test(text);
 }
 
-/** Reads an address. @throws {UsageError} when it is not one; what could be a secret in it is not shown */
+/** Parses an address. @throws {UsageError} when it is invalid; possible secrets in it are not shown */
 export function parseS3Address(text: string): S3Address {
   const match = /^s3\+(https?):\/\/(.*)$/i.exec(text);
   if (match === null) throw addressFault("it does not begin with s3+http:// or s3+https://");
@@ -82,7 +82,7 @@ export function parseS3Address(text: string): S3Address {
   if (!["", "?lookup=dns", "?lookup=path"].includes(url.search) || url.hash !== "") {
     throw addressFault("nothing but ?lookup=dns or ?lookup=path may follow the path");
   }
-  // URL resolves `..`, also when its dots are encoded, so the path is looked at as it is written.
+  // URL resolves `..` even if its dots are encoded, so the path is checked as written.
   const path = /^[^/?#]*([^?#]*)/.exec(rest!)![1]!;
   const [bucket = "", ...prefixParts] = pathParts(path);
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$/.test(bucket)) {
@@ -100,9 +100,9 @@ export function parseS3Address(text: string): S3Address {
 }
 
 /**
- * The path of an object, or of the bucket, in a URL, with everything encoded that a server could read in another way.
+ * The URL path of an object or of the bucket. Everything that a server could interpret differently is encoded.
  *
- * @param key without the prefix; undefined for the bucket
+ * @param key the key without the prefix; undefined for the bucket
  */
 export function objectPath(address: S3Address, key?: string): string {
   const { bucket, prefix, isVirtualHost } = address;
@@ -117,7 +117,7 @@ function encodePart(part: string): string {
   );
 }
 
-/** The parts of a path, decoded. One that leads elsewhere is refused: it could write into another bucket. */
+/** The decoded parts of a path. Parts that lead elsewhere are refused: they could write into another bucket. */
 function pathParts(path: string): string[] {
   const encoded = path.replace(/^\//, "").replace(/\/$/, "").split("/");
   let parts: string[];
@@ -127,7 +127,7 @@ function pathParts(path: string): string[] {
     throw addressFault("its path has a % that begins nothing");
   }
   if (parts.slice(1).some((part) => part === "")) throw addressFault("a part of its path is empty");
-  // What `..%2F` or `..\\` means to a server, or to what stands before it, is not known.
+  // How a server or a proxy interprets `..%2F` or `..\\` is unknown.
   const leadsElsewhere = parts.some((part) =>
     part.split(/[/\\]/).some((name) => /^\.\.?$/.test(name))
   );
@@ -141,23 +141,23 @@ function addressFault(why: string): UsageError {
   });
 }
 
-/** A failure, and what decides whether to try again. */
+/** A failure, with the facts that decide whether to retry. */
 export interface S3Failure {
   readonly error: IoError;
-  /** Of HTTP; 0 where there was no answer. */
+  /** The HTTP status; 0 if there was no answer. */
   readonly status: number;
-  /** As S3 calls it, such as `SlowDown`; empty where it did not say. */
+  /** The S3 error code, such as `SlowDown`; empty if there is none. */
   readonly code: string;
-  /** How long the server asks to wait. */
+  /** The delay that the server asks for. */
   readonly pauseMs: number;
 }
 
-/** Where a failure came from. */
+/** The context of a failure. */
 interface FailureContext {
   readonly request: S3Request;
   readonly address: S3Address;
   readonly region: string;
-  /** What must not be shown: keys and tokens. */
+  /** Keys and tokens, which must not be shown. */
   readonly secrets: readonly string[];
 }
 
@@ -171,7 +171,7 @@ const PASSING_CODES: readonly string[] = [
   "ThrottlingException",
 ];
 const MESSAGE_LENGTH_MAX = 300;
-/** What is shorter is a test's, and would blank out half of a message. */
+/** Shorter secrets occur only in tests, and masking them would blank out half of a message. */
 const SECRET_LENGTH_MIN = 4;
 const LONGEST_RETRY_AFTER_SECONDS = 20;
 
@@ -189,7 +189,7 @@ const EXPIRED: Meaning = {
   hint: "get new keys and try again: what was stored is not sent twice",
 };
 
-/** Codes with a meaning of their own, of Amazon and of servers that are compatible with it. */
+/** Error codes of Amazon and compatible servers that deserve their own message. */
 const MEANINGS: Readonly<Record<string, Meaning>> = {
   AccountProblem: { why: "there is a problem with the account", hint: "ask its owner" },
   ExpiredToken: EXPIRED,
@@ -236,7 +236,7 @@ function failureCode(status: number, why: string): ErrorCode {
   return PASSING_STATUSES.includes(status) ? "unreachable" : "refused";
 }
 
-/** What an answer with an unwanted status means. */
+/** Interprets an answer with an unexpected status. */
 export function s3Failure(
   answer: Omit<S3Answer, "mayBeRepeated">,
   context: FailureContext,
@@ -292,7 +292,7 @@ function meaningOf(
   return { why: "the server refused the request" };
 }
 
-/** The code of an error document; empty where it has none. */
+/** The code of an error document; empty if it has none. */
 export function errorCode(text: string): string {
   return /^[A-Za-z0-9.]{1,64}$/.exec(elementOf(text, "Code"))?.[0] ?? "";
 }
@@ -314,7 +314,7 @@ export function networkError(
   let current = cause;
   for (let depth = 0; depth < 4 && current instanceof Error; depth++) {
     const code = (current as { code?: unknown }).code;
-    // Deno's words have the whole URL in them.
+    // Deno's messages contain the whole URL.
     const said = current.message.replace(/ for url \(\S*\)/, "");
     const reason = said || (typeof code === "string" ? code : current.name);
     if (!reasons.includes(reason)) reasons.push(reason);
@@ -328,14 +328,14 @@ export function networkError(
   });
 }
 
-/** What a request was about, safe to print. */
+/** The subject of a request, safe to print. */
 export function shownRequest(
   { request, address }: Pick<FailureContext, "request" | "address">,
 ): string {
   return request.key === undefined ? address.shown : `${address.shown}/${request.key}`;
 }
 
-/** An element of an error document. It is a few lines of flat XML, of which only plain text is wanted. */
+/** The text of an element in an error document, which is a few lines of flat XML. */
 export function elementOf(text: string, name: string): string {
   const found = new RegExp(`<${name}>([^<]{0,2000})</${name}>`).exec(text)?.[1] ?? "";
   return found
@@ -343,7 +343,7 @@ export function elementOf(text: string, name: string): string {
     .replaceAll("&apos;", "'").replaceAll("&amp;", "&").trim();
 }
 
-/** A server's own words on one line, without keys, tokens, signatures and digests. */
+/** A server's message on one line, without keys, tokens, signatures and digests. */
 function masked(text: string, secrets: readonly string[]): string {
   let shown = text;
   for (const secret of secrets) {
@@ -355,7 +355,7 @@ function masked(text: string, secrets: readonly string[]): string {
   return displayPath(shown.slice(0, MESSAGE_LENGTH_MAX));
 }
 
-/** `Retry-After` in seconds; a date is ignored, as nothing here reads a clock. */
+/** `Retry-After` in milliseconds. Dates are ignored, because the library reads no clock. */
 function retryAfterMs(headers: Headers): number {
   const seconds = /^\d{1,6}$/.exec(headers.get("retry-after") ?? "")?.[0];
   return seconds === undefined ? 0 : Math.min(Number(seconds), LONGEST_RETRY_AFTER_SECONDS) * 1000;

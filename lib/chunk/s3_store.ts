@@ -1,7 +1,7 @@
 /**
- * A chunk store in a bucket of S3, as `desync --store s3+https://HOST/BUCKET/PREFIX` reads it. Requests are signed, tried again
- * where that may help, and bounded in time and in what they read. Signature version 4 is aws4fetch's; the rest follows the
- * API reference of Amazon S3, "Error responses".
+ * A chunk store in an S3 bucket, readable with `desync --store s3+https://HOST/BUCKET/PREFIX`. Requests are signed,
+ * retried where that may help, and limited in time and response size. aws4fetch implements signature version 4; the
+ * rest follows the API reference of Amazon S3, "Error responses".
  *
  * @module
  */
@@ -38,16 +38,16 @@ import {
   shownRequest,
 } from "./s3_request.ts";
 
-/** What a client needs beside the address. */
+/** Options of a client. */
 export interface S3ClientOptions {
   readonly settings: AwsSettings;
-  /** Certificates and proxies; default: those of the runtime. */
+  /** Certificates and proxies; default: the runtime's. */
   readonly connection?: FetchSettings | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Waits between tries; for tests. */
+  /** Replaces the pause between attempts in tests. */
   readonly pause?: (milliseconds: number, signal: AbortSignal | undefined) => Promise<void>;
   readonly tries?: number | undefined;
-  /** For one try. */
+  /** The time limit of one attempt. */
   readonly timeoutMs?: number | undefined;
 }
 
@@ -56,17 +56,17 @@ const DEFAULT_TIMEOUT_MS = 60_000;
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 20_000;
 const ERROR_BYTES_MAX = 64 * 1024;
-/** 0: no answer at all. */
+/** Statuses after which the request may have been carried out; 0 means no answer. */
 const UNSURE_STATUSES: readonly number[] = [0, 408, 500, 502, 504];
 const EMPTY = new Uint8Array(0);
 
-/** Talks to one bucket. */
+/** A client for one bucket. */
 export class S3Client {
   readonly #address: S3Address;
   readonly #options: S3ClientOptions;
-  /** Keys derived for the day, by aws4fetch. */
+  /** Signing keys for the day, cached by aws4fetch. */
   readonly #signingKeys = new Map<string, ArrayBuffer>();
-  /** What messages must not show. */
+  /** Values that messages must not show. */
   #secrets: readonly string[] = [];
 
   constructor(address: S3Address, options: S3ClientOptions) {
@@ -75,9 +75,9 @@ export class S3Client {
   }
 
   /**
-   * Sends a request until it is answered with one of the statuses, or with a failure that will not pass.
+   * Sends a request until it is answered with one of `statuses`, or fails permanently.
    *
-   * @throws {IoError} that failure, or the last one
+   * @throws {IoError} the permanent failure, or the last temporary one
    */
   async send(request: S3Request, statuses: readonly number[]): Promise<S3Answer> {
     const { tries = DEFAULT_TRIES } = this.#options;
@@ -100,7 +100,7 @@ export class S3Client {
         const error = networkError(this.#address, cause, this.#secrets);
         failure = { error, status: 0, code: "", pauseMs: 0 };
       }
-      // SlowDown means that nothing was done; without an answer, or with one of a gateway, it is not known.
+      // SlowDown means that nothing was done; without an answer, or with one from a gateway, that is unknown.
       if (UNSURE_STATUSES.includes(failure.status)) mayBeRepeated = true;
       if (n >= Math.min(tries, request.tries ?? tries)) throw failure.error;
       await this.#pause(n, failure.pauseMs, request.key ?? "", signal);
@@ -136,7 +136,7 @@ export class S3Client {
     }
   }
 
-  /** Of what is not the answer to the question, the beginning will do. */
+  /** Reads the body; unexpected answers are truncated. */
   async #read(response: Response, request: S3Request, isAsked: boolean): Promise<Uint8Array> {
     const mostBytes = isAsked ? request.mostBytes ?? ERROR_BYTES_MAX : ERROR_BYTES_MAX;
     if (response.body === null) return EMPTY;
@@ -163,7 +163,7 @@ export class S3Client {
       url: url.href,
       headers: {
         ...headers,
-        // The server compares it with what arrives, so an object is never stored other than it was meant.
+        // The server compares this with the received body, so an object is never stored corrupted.
         "x-amz-content-sha256": createHash("sha256").update(body ?? EMPTY).digest("hex"),
       },
       accessKeyId,
@@ -176,7 +176,7 @@ export class S3Client {
     return await signer.sign();
   }
 
-  /** Twice as long each time. Requests that fail together come again apart: the key decides by how much. */
+  /** Doubles the pause each time. A share derived from the key spreads out requests that failed together. */
   async #pause(
     n: number,
     leastMs: number,
@@ -193,8 +193,8 @@ export class S3Client {
 }
 
 /**
- * A signal for one request, and its end. `AbortSignal.timeout` would do, but keeps each timer for its whole time, and with
- * a million requests that is memory.
+ * A signal with a timeout for one request. `AbortSignal.timeout` would keep every timer until it fires, which costs
+ * memory with a million requests.
  */
 function limitTime(
   milliseconds: number,
@@ -216,7 +216,7 @@ function limitTime(
   };
 }
 
-/** Whether an answer is one that was asked for, and means what its status says. */
+/** Whether an answer has an expected status and means what the status says. */
 function isAnswer(
   { status, body }: Omit<S3Answer, "mayBeRepeated">,
   { method }: S3Request,
@@ -224,36 +224,36 @@ function isAnswer(
   isPassing: boolean,
 ): boolean {
   if (!statuses.includes(status)) return false;
-  // A server may find out that it failed when it has already sent the status (Amazon S3, "CopyObject").
+  // A server may fail after it has sent the status (Amazon S3, "CopyObject").
   if (status < 300) return method !== "PUT" || !new TextDecoder().decode(body).includes("<Error>");
   return !isPassing;
 }
 
-/** What fetch throws when there is no answer, or half of one: a TypeError, or something of the runtime's own. */
+/** Whether fetch threw because there was no answer or only part of one: a TypeError, or a runtime-specific error. */
 function isNetworkFault(error: unknown): boolean {
   if (!(error instanceof Error) || error instanceof BlessfsError) return false;
   return error.name === "TypeError" || error.name === "TimeoutError" || error.name === "Error" ||
     typeof (error as { code?: unknown }).code === "string";
 }
 
-/** What servers answer that know no conditions on a PUT. */
+/** The answers of servers that do not support conditions on a PUT. */
 const NO_CONDITION_STATUSES: readonly number[] = [400, 405, 501];
 const STORED_STATUSES: readonly number[] = [200, 201, 204];
-/** Another writer was faster, or the server says so. */
+/** Another writer was faster, or at least the server says so. */
 const CONFLICT_STATUSES: readonly number[] = [304, 412];
 const OPEN_TRIES = 4;
 const MARK_TIMEOUT_MS = 10_000;
 const LIST_BYTES_MAX = 8 << 20;
-/** An object that is not empty, for servers that do not keep empty ones. */
+/** The content of marks; not empty, because some servers do not keep empty objects. */
 const MARK = new TextEncoder().encode("blessfs\n");
 const HEADERS = { "content-type": "application/octet-stream" } as const;
-/** What an object of a chunk is never labelled with, and answers of consoles and portals are. */
+/** Content types that chunks never have, but answers of consoles and portals do. */
 const DOCUMENT_TYPES = /^(text\/|image\/|application\/(xhtml|xml|json|javascript))/i;
 
 /**
- * A store in a bucket. An object is there whole or not at all, because the server takes it only when all of it has
- * arrived and has the digest that was signed. It is asked to store only where nothing is (`If-None-Match: *`), so that
- * when two come at once, one learns that the other was quicker.
+ * A store in a bucket. An object is either complete or absent, because the server accepts it only once all of it has
+ * arrived with the signed digest. Objects are stored only if none exists (`If-None-Match: *`), so of two concurrent
+ * writers, one learns that the other was faster.
  */
 export class S3Store implements ChunkStore {
   readonly name: string;
@@ -269,8 +269,8 @@ export class S3Store implements ChunkStore {
   }
 
   /**
-   * Lists a name that no chunk has: the answer to that says what is wrong, which no answer to a HEAD does. A server that
-   * cannot be reached at all is not waited for as long as one that fails in the middle of the work.
+   * Lists a prefix that no chunk has: unlike the answer to a HEAD, the answer to a list explains failures. An
+   * unreachable server is retried less often here than one that fails during the work.
    */
   async open(): Promise<void> {
     await this.#list({ "max-keys": "1", prefix: `${this.#address.prefix}.` }, OPEN_TRIES);
@@ -280,7 +280,7 @@ export class S3Store implements ChunkStore {
     const key = chunkPath(id);
     const request = { method: "HEAD", key, signal } as const;
     let answer = await this.#client.send(request, [200, 400, 401, 403, 404]);
-    // A HEAD has no body that could say why it failed; a list has one.
+    // The answer to a HEAD has no body to explain the failure; that to a list has one.
     if (answer.status !== 200 && answer.status !== 404) {
       await this.open();
       answer = await this.#client.send(request, [200, 404]);
@@ -303,7 +303,7 @@ export class S3Store implements ChunkStore {
     return await this.#add(request, () => this.has(id, Infinity, signal));
   }
 
-  /** A server has stored an object for good when it says so. */
+  /** Nothing to do: a server acknowledges an object only when it is durable. */
   settle(): Promise<void> {
     return Promise.resolve();
   }
@@ -345,7 +345,7 @@ export class S3Store implements ChunkStore {
     return await this.#add(request, isThere) === "added";
   }
 
-  /** Stores an object where nothing is. */
+  /** Stores an object if none exists. */
   async #add(
     request: S3Request & { readonly key: string },
     isThere: () => Promise<boolean>,
@@ -357,17 +357,19 @@ export class S3Store implements ChunkStore {
       const { status } = answer;
       if (STORED_STATUSES.includes(status)) return await this.#confirm(request, answer, isThere);
       if (CONFLICT_STATUSES.includes(status)) {
-        // Some servers refuse every condition in this way and have stored nothing. Where an answer was lost, what is there
-        // now is most likely what was sent then.
+        // Some servers refuse every condition like this and have stored nothing. If an earlier answer was lost, the
+        // object that exists now is most likely the one sent then.
         if (await isThere()) return answer.mayBeRepeated ? "added" : "present";
       } else if (isAboutCondition(answer)) this.#knowsConditions = false;
     }
-    // One that fails now fails for a reason of its own, which is reported.
+    // A failure now has another reason, which is reported.
     const answer = await this.#client.send({ ...request, headers: HEADERS }, STORED_STATUSES);
     return await this.#confirm(request, answer, isThere);
   }
 
-  /** S3 gives an entity tag for what it has stored. A server that gives none is asked whether it is there. */
+  /**
+   * S3 returns an entity tag for a stored object. If the tag is missing, the server is asked whether the object exists.
+   */
   async #confirm(
     { key, body }: S3Request,
     { headers, status }: S3Answer,
@@ -380,7 +382,7 @@ export class S3Store implements ChunkStore {
     });
   }
 
-  /** A server that answers 200 to everything, such as a web console on a wrong port, has no list of objects. */
+  /** Lists objects. A server that answers 200 to everything, such as a web console on a wrong port, returns no list. */
   async #list(
     query: Readonly<Record<string, string>>,
     tries?: number,
@@ -405,7 +407,7 @@ export class S3Store implements ChunkStore {
     });
   }
 
-  /** What is under a chunk's name must be able to be the chunk. */
+  /** Checks that the object with a chunk's name can be a chunk. */
   #checkObject(key: string, headers: Headers, contentBytes: number): void {
     const type = headers.get("content-type") ?? "";
     const length = headers.get("content-length") ?? "";
@@ -418,7 +420,7 @@ export class S3Store implements ChunkStore {
   }
 }
 
-/** Whether a refusal may be about the condition, so that it is worth trying without. */
+/** Whether a refusal may concern the condition, so that a retry without it makes sense. */
 function isAboutCondition({ status, body }: S3Answer): boolean {
   const said = new TextDecoder().decode(body);
   return status !== 400 || /none-match|InvalidArgument|InvalidRequest|NotImplemented/i.test(said);

@@ -1,5 +1,5 @@
 /**
- * Chunk stores as a whole: opening one by its name, removing what no index names, and checking every chunk.
+ * Operations on whole chunk stores: opening a store by name, removing unreferenced chunks, and verifying all chunks.
  *
  * @module
  */
@@ -24,23 +24,23 @@ import { isS3Address, parseS3Address } from "./s3_request.ts";
 import { S3Store } from "./s3_store.ts";
 import { lockStore } from "./store_lock.ts";
 
-/** What opening a store needs. */
+/** Options for opening a store. */
 export interface OpenStoreOptions {
-  /** Where the keys for S3 are looked for first. */
+  /** The environment, which is searched first for S3 keys. */
   readonly env: Environment;
-  /** Ends requests that are under way. */
+  /** Aborts pending requests. */
   readonly signal?: AbortSignal | undefined;
-  /** Make a directory that does not exist: without it, a name that is typed wrong is an error. Default false. */
+  /** Create the directory if it does not exist; otherwise, a misspelled name is an error. Default false. */
   readonly createStore?: boolean | undefined;
-  /** Certificates for S3, beside those that everybody trusts. */
+  /** Certificates for S3, in addition to the publicly trusted ones. */
   readonly certificates?: CertificateFiles | undefined;
 }
 
 /**
- * Opens a directory or `s3+https://HOST/BUCKET/PREFIX`, and looks whether it can be used.
+ * Opens a directory or `s3+https://HOST/BUCKET/PREFIX`, and checks that it can be used.
  *
- * @throws {UsageError} when it is written wrong, or there are no keys for it
- * @throws {IoError} when it cannot be used
+ * @throws {UsageError} when the name is invalid, or there are no keys for it
+ * @throws {IoError} when the store cannot be used
  */
 export async function openChunkStore(
   text: string,
@@ -57,7 +57,7 @@ async function newStore(text: string, options: OpenStoreOptions): Promise<ChunkS
     throw optionError("store", `${displayPath(text)} is not UTF-8: such names are not supported`);
   }
   if (isS3Address(text)) {
-    // A wrong address is reported before keys are looked for.
+    // Reports an invalid address before looking for keys.
     parseS3Address(text);
     const connection = { environment: env, certificates: readCertificates(certificates) };
     return new S3Store(text, { settings: await readAwsSettings(env), signal, connection });
@@ -69,46 +69,46 @@ async function newStore(text: string, options: OpenStoreOptions): Promise<ChunkS
   });
 }
 
-/** What is removed. */
+/** What to remove. */
 export interface PruneOptions {
-  /** All indexes whose files shall be kept; at least one. */
+  /** The indexes of all files to keep; at least one. */
   readonly indexes: readonly ChunkIndex[];
-  /** Chunks that were stored later than this before now are kept: they may be of a run that has not ended. */
+  /** Chunks younger than this are kept: they may belong to a run that has not ended. */
   readonly graceMs: number;
-  /** Count, and remove nothing. */
+  /** Only count; remove nothing. */
   readonly dryRun?: boolean | undefined;
-  /** Ends the work with its reason. */
+  /** Stops the work when aborted. */
   readonly signal?: AbortSignal | undefined;
   /** Progress reporter. */
   readonly progress?: Progress | undefined;
 }
 
-/** What was found, and what became of it. Bytes are those of stored objects. */
+/** The result of a prune. Byte counts are stored sizes. */
 export interface PruneCounts {
-  /** Named by an index. */
+  /** Chunks in an index. */
   keptChunks: number;
-  /** Stored bytes of those. */
+  /** Their stored bytes. */
   keptBytes: number;
-  /** Named by none, but too young. */
+  /** Chunks in no index that are within the grace period. */
   youngChunks: number;
-  /** Stored bytes of those. */
+  /** Their stored bytes. */
   youngBytes: number;
-  /** Named by none, and old. */
+  /** Chunks in no index that were removed. */
   removedChunks: number;
-  /** Stored bytes of those. */
+  /** Their stored bytes. */
   removedBytes: number;
-  /** What crashes left behind; removed too. */
+  /** Leftovers of crashes, also removed. */
   leftovers: number;
-  /** Named by an index, but not in the store. */
+  /** Chunks in an index that are missing from the store. */
   missingChunks: number;
 }
 
-/** What a crash leaves in a store: `.tmp-cacnk...` of desync and of this program. */
+/** Leftovers of crashes: `.tmp-cacnk...` of desync and of this program. */
 const LEFTOVER = /(^|\/)\.tmp-cacnk/;
 
 /**
- * Removes chunks that no index names. Writers of this program wait meanwhile; chunks of other writers are protected by
- * the grace period alone. After an interruption, the next run removes what is left.
+ * Removes chunks that are in no index. Other writers of this program wait meanwhile; chunks of other programs are
+ * protected only by the grace period. After an interruption, the next run removes the rest.
  *
  * @throws {IoError} when the store is being written to
  */
@@ -148,12 +148,12 @@ export async function pruneStore(store: ChunkStore, options: PruneOptions): Prom
   return counts;
 }
 
-/** Runs seldom take longer than this, so no mark is ignored earlier, however short the grace period. */
+/** Runs rarely take longer than this. Marks are respected at least this long, however short the grace period. */
 function lockGraceMs(graceMs: number): number {
   return Math.max(graceMs, 3600 * 1000);
 }
 
-/** Counts an object; whether it is to be removed. What was found is no longer wanted. */
+/** Counts an object, and deletes its id from `wanted`. @returns whether to remove the object */
 function countObject(
   { id, path, sizeBytes }: StoredObject,
   isOld: boolean,
@@ -180,23 +180,23 @@ function countObject(
   return true;
 }
 
-/** A chunk that is not what its name says. */
+/** A chunk whose content does not match its name. */
 export interface DamagedChunk {
-  /** In the store. */
+  /** The path in the store. */
   readonly path: string;
   /** What is wrong with it. */
   readonly why: string;
 }
 
-/** What a look at every chunk found. */
+/** The result of verifying a store. */
 export interface StoreFindings {
-  /** How many there are. */
+  /** The number of chunks. */
   readonly chunks: number;
-  /** As they are stored. */
+  /** Their total stored size. */
   readonly storedBytes: number;
-  /** As content. */
+  /** The total size of intact content. */
   readonly contentBytes: number;
-  /** In the order of their paths. */
+  /** Damaged chunks, in the order of their paths. */
   readonly damaged: readonly DamagedChunk[];
 }
 
@@ -236,7 +236,7 @@ export async function verifyStore(
   return { ...sums, damaged };
 }
 
-/** The size of a chunk's content, or what is wrong with it. */
+/** The size of a chunk's content, or what is wrong with the chunk. */
 async function contentOf(
   store: ChunkStore,
   id: string,
@@ -253,7 +253,7 @@ async function contentOf(
   }
   const content = decompressChunk(stored, CHUNK_BYTES_MAX);
   if (content === undefined) return `its ${stored.length} bytes are not a whole zstd frame`;
-  // A store does not say which digest its names are.
+  // A store does not state which digest its names are.
   const isRight = CHUNK_DIGESTS.some((digest) => chunkId(content, digest) === id);
   return isRight ? content.length : `its ${content.length} bytes of content have another digest`;
 }

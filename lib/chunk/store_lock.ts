@@ -1,10 +1,11 @@
 /**
- * Keeps writing to a store and pruning it apart. A chunk that a writer finds in the store is in no index
- * until its run has ended, so it must not be pruned meanwhile.
+ * Prevents writing to a store and pruning it at the same time. A chunk that a writer finds in the store is in no index
+ * until the run has ended, so it must not be pruned meanwhile.
  *
- * Each run leaves a mark in the store first and looks for other marks then, so of two that begin at once at least one sees
- * the other. Several may write at a time; a prune runs alone. A mark that a crash left behind is removed by the
- * next run under the same kernel; elsewhere it counts until it is older than the grace period, by the clock of the store.
+ * Each run first leaves a mark in the store and then looks for other marks, so of two runs that start together, at
+ * least one sees the other. Several runs may write at a time; a prune runs alone. A mark left by a crash is removed by
+ * the next run under the same kernel; elsewhere it counts until it is older than the grace period, by the store's
+ * clock.
  *
  * @module
  */
@@ -17,42 +18,41 @@ import { IoError, throwIfAborted } from "../errors.ts";
 import { systemErrorFacts } from "../io/system_error.ts";
 import { type ChunkStore, LOCK_FOLDER, type StoredObject } from "./chunk.ts";
 
-/** What is done to a store. */
+/** The use of a store. */
 type StoreUse = "write" | "prune";
 
-/** A mark that was left. */
+/** A mark in a store. */
 export interface StoreLock {
-  /** The store's time when the mark was left, milliseconds since 1970. */
+  /** The store's time when the mark was made, in milliseconds since 1970. */
   readonly nowMs: number;
-  /** Takes the mark away. Never fails: a mark that stays ages. */
+  /** Removes the mark. Never fails: a mark that stays expires. */
   release(): Promise<void>;
 }
 
-/** How other marks are treated. */
 interface StoreLockOptions {
-  /** Marks older than this count no longer. */
+  /** Marks older than this are ignored. */
   readonly graceMs: number;
   readonly signal?: AbortSignal | undefined;
-  /** The pause between looks while a writer waits for a prune; for tests. */
+  /** The pause between checks while a writer waits for a prune; for tests. */
   readonly pauseMs?: number | undefined;
-  /** Called once when a writer waits, with the mark that it waits for. */
+  /** Called once when a writer waits, with the path of the mark that it waits for. */
   readonly onWait?: ((path: string) => void) | undefined;
 }
 
 /** A day: longer than a run takes. */
 export const GRACE_MS_DEFAULT = 24 * 3600 * 1000;
 const PAUSE_MS = 2000;
-/** How long the removal of a mark may take. */
+/** The time limit for removing a mark. */
 const RELEASE_MS = 10_000;
 const NAME_TRIES = 10_000;
 
 let lockCount = 0;
 
 /**
- * Leaves a mark, and waits or fails while another mark forbids the use: a writer waits for a prune; a prune does not wait for
- * writers, which may be many.
+ * Leaves a mark, then waits or fails while another mark forbids the use: a writer waits for a prune, but a prune does
+ * not wait for writers, since there may be many.
  *
- * @throws {IoError} when a store that is to be pruned is being written to or pruned
+ * @throws {IoError} when the store is to be pruned, but is being written to or pruned
  */
 export async function lockStore(
   store: ChunkStore,
@@ -68,7 +68,7 @@ export async function lockStore(
       throwIfAborted(signal);
       const marks = await marksIn(store, signal);
       const ownMs = marks.find(({ path }) => path === own)?.storedMs;
-      // To a server that does not list at once what was stored, nothing is old.
+      // If a server does not list the new mark at once, the newest listed mark gives the time.
       const nowMs = ownMs ?? Math.max(0, ...marks.map(({ storedMs }) => storedMs));
       if (ownMs === undefined && use === "prune") {
         throw lockFault(store, "does not list what was just stored in it", own);
@@ -95,7 +95,7 @@ export async function lockStore(
   }
 }
 
-/** The name is of this machine and process, and numbered, so that it needs no chance. */
+/** The name identifies this machine and process and is numbered, so it needs no randomness. */
 async function leaveMark(store: ChunkStore, use: StoreUse): Promise<string> {
   for (let tries = 0; tries < NAME_TRIES; tries++) {
     const path = `${LOCK_FOLDER}/${use}-${kernelPlace()}-${process.pid}-${++lockCount}`;
@@ -104,7 +104,7 @@ async function leaveMark(store: ChunkStore, use: StoreUse): Promise<string> {
   throw lockFault(store, "there is no free name for a mark", LOCK_FOLDER);
 }
 
-/** Whether a mark is one of a process under this kernel that is gone. */
+/** Whether a mark belongs to a process of this kernel that no longer runs. */
 function isLeftOver({ path }: StoredObject): boolean {
   const [, place, pid] = basename(path).split("-");
   return place === kernelPlace() && !place.endsWith(".") && pid !== undefined &&
@@ -131,7 +131,7 @@ let ownPlace: string | undefined;
 let ownKernel: string | undefined;
 
 /**
- * Where the number of a process means that process: a host and, as containers have their own numbers, a namespace
+ * Identifies where a PID is valid: a host and, since containers have their own PIDs, a PID namespace
  * (pid_namespaces(7)).
  */
 export function processPlace(): string {
@@ -142,8 +142,8 @@ export function processPlace(): string {
 }
 
 /**
- * The same for a store that other hosts reach, of which two may have one name: with what names this boot of the kernel
- * (random(4)). It ends with a dot where the system does not say that; then it cannot be known whether a process still runs.
+ * Like `processPlace`, for stores shared between hosts, which may have equal names: adds the boot ID of the kernel
+ * (random(4)). Ends with a dot if the system has no boot ID; whether a process still runs is then unknown.
  */
 export function kernelPlace(): string {
   if (ownKernel !== undefined) return ownKernel;
@@ -160,12 +160,12 @@ function textIfThere(read: () => string): string {
   }
 }
 
-/** Whether there is a process of that number. */
+/** Whether a process with that PID exists. */
 export function isRunning(pid: number): boolean {
   try {
     return process.kill(pid, 0);
   } catch (error) {
-    // A process of another user may not be signalled, but is there.
+    // A process of another user exists even if it may not be signalled.
     return systemErrorFacts(error)?.code !== "ESRCH";
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Android sparse images, as fastboot flashes them (system/core/libsparse/sparse_format.h): a header, and chunks that are
- * stored, filled with one word, or left out. Little-endian.
+ * Android sparse images, as flashed by fastboot (system/core/libsparse/sparse_format.h): a header, followed by chunks
+ * that are stored, filled with one word, or left out. Little-endian.
  *
  * @module
  */
@@ -14,29 +14,30 @@ const HEADER_BYTES = 28;
 const CHUNK_HEADER_BYTES = 12;
 const CHUNK = { RAW: 0xcac1, FILL: 0xcac2, DONT_CARE: 0xcac3, CRC32: 0xcac4 } as const;
 const BLOCK_BYTES_MAX = 1 << 26;
-/** Most chunks that are kept: 24 bytes each. */
+/** The most chunks to keep in memory. */
 const CHUNKS_MAX = 1 << 22;
 const READ_BYTES = 1 << 20;
 
-/** Where the blocks of an image are in a sparse one. */
+/** Where the blocks of an image are in its sparse form. */
 interface Chunks {
   count: number;
-  /** Where each begins in the image. */
+  /** The offset of each chunk in the image. */
   starts: Float64Array;
-  /** Where its bytes are in the file; of a filled one, -1 - its word. */
+  /** The offset of each chunk's bytes in the file; for a filled chunk, -1 minus its word. */
   places: Float64Array;
 }
 
-/** Whether bytes begin as a sparse image does. */
+/** Whether the bytes start like a sparse image. */
 export function isAndroidSparse(head: Uint8Array): boolean {
   return head.length >= 4 &&
     new DataView(head.buffer, head.byteOffset, head.byteLength).getUint32(0, true) === MAGIC;
 }
 
 /**
- * The image that a sparse one stands for. What was left out reads as zeros. Closing it closes the file.
+ * Reads a sparse image as the image that it represents. Parts that were left out read as zeros. Closing the reader
+ * closes the file.
  *
- * @throws {InputError} when it is damaged, or a checksum in it is wrong
+ * @throws {InputError} when the image is damaged, or one of its checksums is wrong
  */
 export function openAndroidSparse(file: RandomReader): RandomReader {
   const fault = (why: string) =>
@@ -73,7 +74,7 @@ export function openAndroidSparse(file: RandomReader): RandomReader {
   return image;
 }
 
-/** A checksum of all that comes before a place in the image. */
+/** A checksum of the image up to an offset. */
 interface Check {
   readonly end: number;
   readonly wanted: number;

@@ -1,8 +1,8 @@
 /**
- * A disk around partitions: where they lie, how it is written, and the footer that makes it a VHD.
+ * A disk around partitions: their layout, how the disk is written, and the footer that makes it a VHD.
  *
- * Partitions begin at multiples of 1 MiB: that is on every grid, so equal file systems have equal
- * cells on disks, too, and it is where partitioning tools put them.
+ * Partitions begin at multiples of 1 MiB. This is a multiple of every grid, so equal file systems have equal cells on
+ * disks as well, and it is where partitioning tools put them.
  *
  * @module
  */
@@ -19,16 +19,16 @@ import {
   SECTOR_BYTES,
 } from "./gpt.ts";
 
-/** Partitions begin at multiples of it, and a disk without a given size ends at one. */
+/** Partitions begin at multiples of this, and a disk without a requested size ends at one. */
 export const PARTITION_ALIGNMENT_BYTES: number = 1 << 20;
 
-/** Where things are. */
+/** The layout of a disk. */
 export interface DiskLayout {
-  /** Of each partition in turn. */
+  /** The start of each partition, in bytes. */
   readonly starts: readonly number[];
-  /** As they were given. */
+  /** The size of each partition, in bytes. */
   readonly sizes: readonly number[];
-  /** Of the whole disk. */
+  /** The size of the whole disk, in bytes. */
   readonly diskBytes: number;
 }
 
@@ -36,8 +36,8 @@ export interface DiskLayout {
  * Lays out partitions of the given sizes one after the other.
  *
  * @param sizes in bytes, whole sectors
- * @param diskBytes of the disk; just what is needed when left out
- * @throws {UsageError} when they do not fit
+ * @param diskBytes the size of the disk; as small as possible when left out
+ * @throws {UsageError} when the partitions do not fit
  *
  * @example
  * ```ts
@@ -65,11 +65,11 @@ export function layOutDisk(sizes: readonly number[], diskBytes?: number): DiskLa
 }
 
 /**
- * How much room a disk of a given size has for one partition, behind others whose sizes are known and before those that
- * depend on it.
+ * The room that a disk of a given size has for one partition, between partitions of known sizes and partitions whose
+ * sizes depend on it.
  *
- * @param before sizes of the partitions before it
- * @param after gives the sizes of those behind it for a size that it may have
+ * @param before the sizes of the partitions before it
+ * @param after returns the sizes of the partitions after it, given its own size
  * @returns a multiple of 4096
  * @throws {UsageError} when there is no room at all
  */
@@ -103,14 +103,15 @@ function tooSmall(diskBytes: number, needed: number): UsageError {
   );
 }
 
-/** Gives the bytes of a partition to the disk's sink. */
+/** Writes the content of a partition to a sink. */
 export type PartitionWriter = (sink: ImageSink) => Promise<void>;
 
 /**
  * Writes a disk in one ascending pass and finishes the sink.
  *
- * @param writers of each partition in turn; what they leave out are holes
- * @param named gives the table with its final names when the partitions are written; the sink must have `writeAgain` then
+ * @param writers one writer per partition; bytes that they leave out become holes
+ * @param named returns the table with its final names once the partitions are written; requires a sink with
+ * `writeAgain`
  */
 export async function writeDisk(
   gpt: Gpt,
@@ -131,7 +132,7 @@ export async function writeDisk(
   await sink.finish(gpt.diskBytes);
 }
 
-/** A partition as a sink of its own. Its end is not the end of the disk. */
+/** A sink for one partition. Finishing it does not finish the disk. */
 function partitionSink(disk: ImageSink, partition: GptPartition): ImageSink {
   const { startBytes, sizeBytes, name } = partition;
   const check = (end: number) => {
@@ -150,19 +151,19 @@ function partitionSink(disk: ImageSink, partition: GptPartition): ImageSink {
 }
 
 /**
- * How long the footer of a fixed VHD is ("Virtual Hard Disk Image Format Specification", Microsoft, "Hard Disk Footer
- * Format"): it lies behind the disk and is big-endian.
+ * The size of the footer of a fixed VHD ("Virtual Hard Disk Image Format Specification", Microsoft, "Hard Disk Footer
+ * Format"). It follows the disk and is big-endian.
  */
 export const VHD_FOOTER_BYTES = 512;
 const VHD_COOKIE = "conectix";
 
-/** 2040 GiB: the most that Hyper-V attaches. */
+/** 2040 GiB, the largest VHD that Hyper-V attaches. */
 const VHD_BYTES_MAX = 2040 * 2 ** 30;
 
 /**
- * The footer. Its time is 0, the start of 2000, so that equal disks have equal footers.
+ * Encodes the footer of a VHD. Its timestamp is 0, the start of 2000, so that equal disks have equal footers.
  *
- * @param diskBytes what comes before it, whole sectors
+ * @param diskBytes the size of the disk before the footer, whole sectors
  * @param uniqueId 16 bytes
  * @throws {InputError} when the disk is too large for a VHD, or not whole sectors
  *
@@ -184,7 +185,7 @@ export function encodeVhdFooter(diskBytes: number, uniqueId: Uint8Array): Uint8A
   view.setUint32(12, 0x00010000); // File format version.
   view.setBigUint64(16, 0xffffffffffffffffn); // No dynamic header.
   view.setUint32(24, 0); // Time stamp.
-  // Readers take the size for what it is when Windows made the file; else they work it out of the geometry, which is less.
+  // Readers trust the stated size if Windows made the file; otherwise they compute a smaller one from the geometry.
   footer.set(bytesFromByteString("win "), 28);
   view.setUint32(32, 0x000a0000); // Creator version.
   footer.set(bytesFromByteString("Wi2k"), 36);
@@ -196,7 +197,7 @@ export function encodeVhdFooter(diskBytes: number, uniqueId: Uint8Array): Uint8A
   view.setUint8(59, sectorsPerTrack);
   view.setUint32(60, 2); // Disk type: fixed.
   footer.set(uniqueId, 68);
-  // The complement of the sum of all bytes, its own four taken as zeros.
+  // The complement of the sum of all bytes, with these four as zeros.
   view.setUint32(64, ~footer.reduce((sum, byte) => sum + byte, 0) >>> 0);
   return footer;
 }
@@ -233,9 +234,9 @@ function geometryOf(sectors: number) {
 }
 
 /**
- * A sink that appends the footer to the disk that it passes on.
+ * A sink that passes a disk on and appends the footer.
  *
- * @param uniqueId called when the disk has ended
+ * @param uniqueId called once the disk has ended; returns 16 bytes
  */
 export function vhdSink(target: ImageSink, uniqueId: () => Uint8Array): ImageSink {
   return {

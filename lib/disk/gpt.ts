@@ -11,48 +11,50 @@ import { bytesFromByteString, byteStringFromBytes } from "../bytes/byte_string.t
 import { InputError, invariant, optionError } from "../errors.ts";
 import type { RandomReader } from "../io/random_reader.ts";
 
-/** The only sector size that is written: what every virtual disk has. */
+/** The only sector size that is written; every virtual disk has it. */
 export const SECTOR_BYTES = 512;
-/** A sector size that is read as well. */
+/** Another sector size that can be read. */
 export const SECTOR_BYTES_MAX = 4096;
 
 /** One partition. */
 export interface GptPartition {
-  /** In its usual form. */
+  /** A GUID as text. */
   readonly typeGuid: string;
-  /** The PARTUUID, in its usual form. */
+  /** The PARTUUID as text. */
   readonly guid: string;
-  /** A multiple of 512. */
+  /** The start in bytes, a multiple of 512. */
   readonly startBytes: number;
-  /** A multiple of 512. */
+  /** The size in bytes, a multiple of 512. */
   readonly sizeBytes: number;
-  /** At most 36 UTF-16 units. */
+  /** The name, at most 36 UTF-16 units. */
   readonly name: string;
-  /** Sets bit 60: what mounts it by its type does so read-only (Discoverable Partitions Specification). */
+  /**
+   * Sets bit 60: tools that mount the partition by its type do so read-only (Discoverable Partitions Specification).
+   */
   readonly isReadOnly: boolean;
 }
 
-/** A table and the disk that it is for. */
+/** A partition table and its disk. */
 export interface Gpt {
-  /** In its usual form. */
+  /** A GUID as text. */
   readonly diskGuid: string;
-  /** Of the whole disk, whole sectors. */
+  /** The size of the whole disk, in whole sectors. */
   readonly diskBytes: number;
-  /** In the order of their numbers, from 1 on. */
+  /** The partitions in the order of their numbers, starting at 1. */
   readonly partitions: readonly GptPartition[];
 }
 
-/** A partition of a disk that was read. */
+/** A partition that was read from a disk. */
 export interface FoundPartition extends GptPartition {
-  /** From 1 on, as in `/dev/sda1`. */
+  /** The partition number, starting at 1, as in `/dev/sda1`. */
   readonly number: number;
 }
 
-/** The bytes at the start of the disk and those at its end. */
+/** The encoded tables at the start and the end of a disk. */
 export interface EncodedGpt {
-  /** At offset 0. */
+  /** The bytes at offset 0. */
   readonly head: Uint8Array;
-  /** Ends with the disk. */
+  /** The last bytes of the disk. */
   readonly tail: Uint8Array;
 }
 
@@ -60,9 +62,9 @@ const SIGNATURE = "EFI PART";
 const REVISION = 0x00010000;
 const HEADER_BYTES = 92;
 const ENTRY_BYTES = 128;
-/** Fewer are not allowed: 16 KiB of entries (section 5.3.1). */
+/** The minimum is 16 KiB of entries (section 5.3.1). */
 const ENTRY_COUNT_MIN = 128;
-/** What a reader accepts; libblkid takes no more. */
+/** The most entries that are read, as in libblkid. */
 const ENTRY_COUNT_MAX = 1024;
 const NAME_UNITS_MAX = 36;
 const READ_ONLY_BIT = 1n << 60n;
@@ -97,12 +99,12 @@ function entriesBytes(partitionCount: number): number {
   return Math.max(ENTRY_COUNT_MIN, Math.ceil(partitionCount / 4) * 4) * ENTRY_BYTES;
 }
 
-/** Bytes at the start of a disk with so many partitions: MBR, header, entries. */
+/** The size of the table at the start of a disk: MBR, header, entries. */
 export function gptHeadBytes(partitionCount: number): number {
   return 2 * SECTOR_BYTES + entriesBytes(partitionCount);
 }
 
-/** Bytes at its end: entries, header. */
+/** The size of the table at the end of a disk: entries, header. */
 export function gptTailBytes(partitionCount: number): number {
   return SECTOR_BYTES + entriesBytes(partitionCount);
 }
@@ -168,7 +170,7 @@ export function encodeGpt(gpt: Gpt): EncodedGpt {
 function protectiveMbr(lastSector: number): Uint8Array {
   const mbr = new Uint8Array(SECTOR_BYTES);
   const view = new DataView(mbr.buffer);
-  // Starts at cylinder 0, head 0, sector 2; ends where no such address reaches.
+  // Starts at cylinder 0, head 0, sector 2; the end is beyond the largest such address.
   mbr.set([0x00, 0x00, 0x02, 0x00, 0xee, 0xff, 0xff, 0xff], 446);
   view.setUint32(454, 1, true);
   view.setUint32(458, Math.min(lastSector, 0xffffffff), true);
@@ -213,7 +215,7 @@ function swapped(bytes: Uint8Array): Uint8Array {
   return Uint8Array.from(order, (from) => bytes[from]!);
 }
 
-/** Whether a disk has a GPT. @param sectorBytes 512, or 4096 for a disk that has no smaller ones */
+/** Whether a disk has a GPT. @param sectorBytes 512, or 4096 for a disk with 4 KiB sectors */
 export function hasGpt(reader: RandomReader, sectorBytes = SECTOR_BYTES): boolean {
   const sector = new Uint8Array(SECTOR_BYTES);
   return reader.readAt(sector, sectorBytes) === SECTOR_BYTES &&
@@ -223,8 +225,8 @@ export function hasGpt(reader: RandomReader, sectorBytes = SECTOR_BYTES): boolea
 /**
  * Reads the table at the start of a disk. Empty entries are left out.
  *
- * @param sectorBytes 512, or 4096 for a disk that has no smaller ones
- * @throws {InputError} when it is damaged, or does not fit the disk
+ * @param sectorBytes 512, or 4096 for a disk with 4 KiB sectors
+ * @throws {InputError} when the table is damaged or does not fit the disk
  */
 export function readGpt(
   reader: RandomReader,
@@ -295,19 +297,19 @@ function guidAt(bytes: Uint8Array, at: number): string {
   return formatUuid(swapped(bytes.subarray(at, at + 16)));
 }
 
-/** Sectors further than any file has them stand for the last that a number can name. */
+/** Reads a sector number, capped so that its byte offset is a safe integer. */
 function sectorAt(view: DataView, at: number): number {
   const sector = view.getBigUint64(at, true);
   const most = BigInt(Number.MAX_SAFE_INTEGER) / BigInt(2 * SECTOR_BYTES_MAX);
   return Number(sector < most ? sector : most);
 }
 
-/** What a partition is for. */
+/** The role of a partition. */
 export type PartitionRole = "esp" | "root" | "root-verity" | "root-verity-sig" | "layer";
 
 type RootRole = "root" | "root-verity" | "root-verity-sig";
 
-/** By the name of the architecture in OCI platforms. */
+/** Keyed by the architecture's name in OCI platforms. */
 const ROOT_TYPES: Readonly<Record<string, Readonly<Record<RootRole, string>>>> = {
   amd64: {
     "root": "4f68bce3-e8cd-4db1-96e7-fbcaf984b709",
@@ -322,14 +324,14 @@ const ROOT_TYPES: Readonly<Record<string, Readonly<Record<RootRole, string>>>> =
 };
 
 const EFI_SYSTEM = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
-/** Linux file system data, which no tool mounts by itself. */
+/** Linux file system data, which tools do not mount automatically. */
 const LINUX_DATA = "0fc63daf-8483-4772-8e79-3d69d8477de4";
 
 /**
  * The type of a partition.
  *
  * @param architecture as OCI names it, such as `amd64`
- * @throws {UsageError} for a root of an architecture that is not supported
+ * @throws {UsageError} for a root partition of an unsupported architecture
  *
  * @example
  * ```ts
@@ -349,7 +351,7 @@ export function partitionType(role: PartitionRole, architecture: string): string
   );
 }
 
-/** Which role a root type has, whatever its architecture; undefined for other types. */
+/** The role of a root type, for any architecture; undefined for other types. */
 export function rootRoleOf(typeGuid: string): RootRole | undefined {
   const types = Object.values(ROOT_TYPES).flatMap((roles) => Object.entries(roles));
   return types.find(([, guid]) => guid === typeGuid)?.[0] as RootRole | undefined;

@@ -1,6 +1,6 @@
 /**
- * The partitions of a disk, whatever table it has: a GPT, or the one in the first sector (MBR) with its chain of logical
- * partitions. Numbers are those of the kernel (block/partitions/msdos.c): 1 to 4 in the first sector, logical ones from 5.
+ * The partitions of a disk with either kind of table: a GPT, or an MBR in the first sector with its chain of logical
+ * partitions. Numbers match the kernel's (block/partitions/msdos.c): 1 to 4 in the first sector, logical ones from 5.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { type FoundPartition, hasGpt, readGpt, SECTOR_BYTES, SECTOR_BYTES_MAX } 
 /** A partition table. */
 export interface PartitionTable {
   readonly kind: "GPT" | "MBR";
-  /** In the order of their numbers; those of an MBR have an empty name. */
+  /** The partitions in the order of their numbers; those of an MBR have an empty name. */
   readonly partitions: readonly Pick<
     FoundPartition,
     "number" | "startBytes" | "sizeBytes" | "name"
@@ -23,13 +23,13 @@ const ENTRIES_AT = 446;
 const ENTRY_BYTES = 16;
 const ENTRY_COUNT = 4;
 const ENTRY_AT = { status: 0, type: 4, startSector: 8, sectorCount: 12 } as const;
-/** An entry that is in use has one of these; a boot sector has code or names there. */
+/** The statuses of valid entries; a boot sector has code or names there. */
 const STATUSES: readonly number[] = [0x00, 0x80];
 const EXTENDED_TYPES: readonly number[] = [0x05, 0x0f, 0x85];
-/** In front of a GPT stands a table with one such partition over the whole disk. */
+/** A GPT is preceded by an MBR with one partition of this type over the whole disk. */
 const PROTECTIVE_TYPE = 0xee;
 const FIRST_LOGICAL = 5;
-/** More logical partitions than the kernel gives numbers to are the work of a loop. */
+/** More logical partitions than the kernel numbers; a longer chain is a loop. */
 const LOGICAL_COUNT_MAX = 256;
 
 type Entry = Readonly<Record<keyof Omit<typeof ENTRY_AT, "status">, number>>;
@@ -37,7 +37,7 @@ type Entry = Readonly<Record<keyof Omit<typeof ENTRY_AT, "status">, number>>;
 /**
  * Reads the partition table of a disk; undefined when there is none.
  *
- * @throws {InputError} for a GPT that is damaged
+ * @throws {InputError} when a GPT is damaged
  */
 export function readPartitions(disk: RandomReader): PartitionTable | undefined {
   const sectorBytes = [SECTOR_BYTES, SECTOR_BYTES_MAX].find((size) => hasGpt(disk, size));
@@ -67,9 +67,9 @@ export function readPartitions(disk: RandomReader): PartitionTable | undefined {
 }
 
 /**
- * A partition as if it were a disk of its own. Closing it closes the disk.
+ * Opens a partition like a disk of its own. Closing it closes the disk.
  *
- * @throws {InputError} for a number that the disk does not have, and for a partition that reaches past its end
+ * @throws {InputError} when the disk has no partition with that number, or the partition extends past its end
  */
 export function openPartition(disk: RandomReader, number: number): RandomReader {
   const table = readPartitions(disk);
@@ -105,8 +105,8 @@ export function openPartition(disk: RandomReader, number: number): RandomReader 
 }
 
 /**
- * Each logical partition has a sector in front of it, with itself, counted from there, and the next such sector, counted
- * from the first of them.
+ * Each logical partition is preceded by a sector with two entries: the partition itself, relative to that sector, and
+ * the next such sector, relative to the first of them.
  */
 function readLogical(disk: RandomReader, firstSector: number): (Entry & { number: number })[] {
   const found: (Entry & { number: number })[] = [];
@@ -126,7 +126,7 @@ function readLogical(disk: RandomReader, firstSector: number): (Entry & { number
   return found;
 }
 
-/** The four entries of a sector; undefined if it is not a table. */
+/** The four entries of a sector; undefined if the sector has no table. */
 function readEntries(disk: RandomReader, sector: number): Entry[] | undefined {
   const bytes = new Uint8Array(SECTOR_BYTES);
   if (disk.readAt(bytes, sector * SECTOR_BYTES) !== SECTOR_BYTES) return undefined;

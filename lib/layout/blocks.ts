@@ -1,5 +1,5 @@
 /**
- * Blocks: ranges of them, and the allocator that hands them out in ascending order.
+ * Block ranges, and the allocator that hands out blocks in ascending order.
  *
  * @module
  */
@@ -10,17 +10,17 @@ import { invariant } from "../errors.ts";
 export interface BlockRange {
   /** The first block. */
   readonly startBlock: number;
-  /** How many blocks. */
+  /** The number of blocks. */
   readonly blockCount: number;
 }
 
-/** Hands out blocks in ascending order around reserved ranges. What it steps over stays free. */
+/** Hands out blocks in ascending order around reserved ranges. Skipped blocks stay free. */
 export class AscendingAllocator {
   readonly #reserved: readonly BlockRange[];
   #nextReserved = 0;
   #cursor: number;
 
-  /** @param reserved in ascending order of their first blocks; they may overlap */
+  /** @param reserved ranges in ascending order of their first blocks; they may overlap */
   constructor(reserved: readonly BlockRange[], startBlock = 0) {
     this.#reserved = reserved;
     this.#cursor = startBlock;
@@ -53,7 +53,7 @@ export class AscendingAllocator {
     }
   }
 
-  /** Takes up to `blockCount` blocks that lie together. */
+  /** Takes up to `blockCount` contiguous blocks. */
   takeUpTo(blockCount: number): BlockRange {
     const range = {
       startBlock: this.#cursor,
@@ -94,7 +94,7 @@ export class AscendingAllocator {
   }
 }
 
-/** Merges ranges that may come in any order; they must not overlap. */
+/** Merges ranges, given in any order; they must not overlap. */
 export function mergeRanges(ranges: readonly BlockRange[]): BlockRange[] {
   const sorted = [...ranges].sort((a, b) => a.startBlock - b.startBlock);
   const merged: { startBlock: number; blockCount: number }[] = [];
@@ -111,7 +111,7 @@ export function mergeRanges(ranges: readonly BlockRange[]): BlockRange[] {
   return merged;
 }
 
-/** The ranges of many lists in the order given, each joined to the one before if they touch. */
+/** Concatenates lists of ranges, joining each range to the previous one if they touch. */
 export function joinedInOrder(lists: readonly (readonly BlockRange[])[]): BlockRange[] {
   const joined: { startBlock: number; blockCount: number }[] = [];
   let last: { startBlock: number; blockCount: number } | undefined;
@@ -127,12 +127,12 @@ export function joinedInOrder(lists: readonly (readonly BlockRange[])[]): BlockR
   return joined;
 }
 
-/** Blocks in all the ranges. */
+/** The total number of blocks in ranges. */
 export function countBlocks(ranges: readonly BlockRange[]): number {
   return ranges.reduce((sum, range) => sum + range.blockCount, 0);
 }
 
-/** Calls back with each part of the ranges that lies in `[startBlock, endBlock)`. */
+/** Calls `visit` with each part of the ranges that lies in `[startBlock, endBlock)`. */
 export function forEachOverlap(
   ranges: readonly BlockRange[],
   window: { readonly startBlock: number; readonly endBlock: number },
@@ -150,7 +150,7 @@ export function forEachOverlap(
   }
 }
 
-/** Every block that is in any of the ranges, which may overlap and come in any order; ascending, merged. */
+/** The union of ranges, which may overlap and come in any order; the result is ascending and merged. */
 export function uniteRanges(ranges: Iterable<BlockRange>): BlockRange[] {
   const sorted = [...ranges].sort((a, b) => a.startBlock - b.startBlock);
   const united: { startBlock: number; blockCount: number }[] = [];
@@ -167,7 +167,7 @@ export function uniteRanges(ranges: Iterable<BlockRange>): BlockRange[] {
   return united;
 }
 
-/** The blocks of `ranges` that are in none of `taken`; both ascending and merged. */
+/** The blocks of `ranges` that are not in `taken`; both must be ascending and merged. */
 export function subtractRanges(
   ranges: readonly BlockRange[],
   taken: readonly BlockRange[],
@@ -188,18 +188,18 @@ export function subtractRanges(
   return left;
 }
 
-/** The block behind a range. */
+/** The block after a range. */
 export function endOf({ startBlock, blockCount }: BlockRange): number {
   return startBlock + blockCount;
 }
 
-/** Whether a block range has a block in common with any of the others, which are ascending and merged. */
+/** Whether a range overlaps any of the others, which are ascending and merged. */
 export function overlapsAny(range: BlockRange, others: readonly BlockRange[]): boolean {
   const first = firstIndex(others.length, (i) => endOf(others[i]!) > range.startBlock);
   return first < others.length && others[first]!.startBlock < endOf(range);
 }
 
-/** How many blocks of ranges, ascending and merged, lie in `[startBlock, endBlock)`. */
+/** The number of blocks of ascending, merged ranges that lie in `[startBlock, endBlock)`. */
 export function blocksWithin(
   ranges: readonly BlockRange[],
   window: { readonly startBlock: number; readonly endBlock: number },

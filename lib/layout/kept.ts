@@ -1,9 +1,9 @@
 /**
- * Placing files among those that keep the blocks of a previous layout.
+ * Places files among those that keep the blocks of a previous layout.
  *
- * What a change costs a store is the cells that it touches. So what is unchanged stays, and what is new goes, in this order,
- * into the place of what it replaces, into free room of cells that change anyway, into cells that are free as a whole, and
- * behind everything. Free room of a cell that would otherwise stay as it was is not used.
+ * The cost of a change to a store is the number of cells that it touches. Unchanged files therefore stay, and new files
+ * go, in this order, into the place of the file that they replace, into free space in cells that change anyway, into
+ * entirely free cells, and behind everything. Free space in a cell that would otherwise stay unchanged is not used.
  *
  * @module
  */
@@ -28,21 +28,21 @@ import {
   takeExtents,
 } from "./placement.ts";
 
-/** A file and the blocks that it, or what had its place before it, had in the previous layout. */
+/** A file and the blocks that it, or the file that it replaces, had in the previous layout. */
 export interface KeptDemand extends Demand {
-  /** Blocks that hold its content; undefined for content that is new. */
+  /** The blocks that hold its content; undefined for new content. */
   readonly sameContent: readonly Extent[] | undefined;
-  /** Blocks of the file that it replaces. */
+  /** The blocks of the file that it replaces. */
   readonly replaced: readonly Extent[] | undefined;
 }
 
-/** What is there besides payload. */
+/** The blocks around the payload. */
 export interface KeptSurroundings {
-  /** Blocks that are in use; ascending, merged. */
+  /** Blocks in use; ascending, merged. */
   readonly taken: readonly BlockRange[];
-  /** Reserved ranges, those behind everything included; ascending. */
+  /** Reserved ranges, including those behind everything; ascending. */
   readonly reserved: readonly BlockRange[];
-  /** Blocks with data that is given up: their cells change anyway. None where such data stays. */
+  /** Blocks whose data is discarded, given the kept ones: their cells change anyway. Empty if such data stays. */
   readonly cleared: (kept: readonly BlockRange[]) => readonly BlockRange[];
 }
 
@@ -52,10 +52,10 @@ export interface KeptPlacement extends Placement {
   readonly isKept: Uint8Array;
 }
 
-/** How many cells that are not full yet are looked through for room. */
+/** The number of partly filled cells to search for space. */
 const OPEN_CELLS_MAX = 8;
 
-/** For each file, 1 if it can keep the blocks of its content under these rules. */
+/** For each file, 1 if it can keep its blocks under these rules. */
 export function keepable(
   demands: readonly KeptDemand[],
   rules: LayoutRules,
@@ -82,7 +82,7 @@ export function keepable(
   for (const i of order) {
     const { payload, sameContent } = demands[i]!;
     const span = spanOf(sameContent!);
-    // Nobody lies between the blocks of another, or shares the last cell of an aligned file.
+    // Files must not interleave, and the last cell of an aligned file is not shared.
     const isSmall = !isAligned(payload, rules);
     if (span.startBlock < end || (isSmall && overlapsAny(span, cells))) isKept[i] = 0;
     else end = endOf(span);
@@ -95,7 +95,7 @@ export function isCongruent({ startBlock, logicalBlock }: Extent, gridBlocks: nu
   return startBlock % gridBlocks === logicalBlock % gridBlocks;
 }
 
-/** Places files: those that can keep their blocks do. */
+/** Places files; those that can keep their blocks do. */
 export function placeAmongKept(
   demands: readonly KeptDemand[],
   rules: LayoutRules,
@@ -141,7 +141,7 @@ function summaryOf(
   return { startBlock: Math.min(startBlock, endBlock), endBlock, alignedCount };
 }
 
-/** What is placed together: an aligned file, or a run of small ones that starts on the grid. */
+/** Groups files that are placed together: an aligned file, or a run of small ones that starts on the grid. */
 function unitsOf(
   indexes: readonly number[],
   demands: readonly KeptDemand[],
@@ -159,14 +159,14 @@ function unitsOf(
   return units;
 }
 
-/** The room between kept files. */
+/** The free space between kept files. */
 class FreeRoom {
   readonly #rules: LayoutRules;
   /** Free pieces of cells that change anyway, none larger than a cell. */
   readonly #shared: { startBlock: number; blockCount: number }[];
-  /** Runs of cells that are free as a whole. */
+  /** Runs of entirely free cells. */
   readonly #whole: { startBlock: number; blockCount: number }[];
-  /** Cells begun by units, with room left at their ends. */
+  /** Cells started by units, with space left at their ends. */
   readonly #open: { startBlock: number; blockCount: number }[] = [];
   readonly #behind: AscendingAllocator;
 
@@ -202,7 +202,7 @@ class FreeRoom {
     this.#behind = new AscendingAllocator(rounded(reserved), end);
   }
 
-  /** Puts a file where the one began that it replaces, if there is room. */
+  /** Puts a file at the start of the file that it replaces, if there is room. */
   takeReplaced(demand: Demand, replaced: readonly Extent[] | undefined): Extent[] | undefined {
     const first = replaced?.[0];
     if (first === undefined) return undefined;
@@ -221,7 +221,7 @@ class FreeRoom {
     return this.#extents(demand, first.startBlock);
   }
 
-  /** Puts a small file into the smallest piece that it fits into, of a cell that changes anyway. */
+  /** Puts a small file into the smallest piece that fits, in a cell that changes anyway. */
   takeShared(demand: Demand): Extent[] | undefined {
     const count = blocksOf(demand);
     let best: { startBlock: number; blockCount: number } | undefined;
@@ -233,7 +233,7 @@ class FreeRoom {
     return best && this.#takeFront(best, demand, count);
   }
 
-  /** Puts a unit into an open cell, cells that are free as a whole, or behind everything. */
+  /** Puts a unit into an open cell, into entirely free cells, or behind everything. */
   placeUnit(
     unit: readonly number[],
     demands: readonly KeptDemand[],
@@ -260,11 +260,11 @@ class FreeRoom {
       const { dataRuns } = demands[i]!.payload;
       extents[i] = takeExtents(dataRuns, this.#behind, aligned ? gridBlocks : 1, this.#rules);
     }
-    // Nobody shares the last cell of an aligned file.
+    // The last cell of an aligned file is not shared.
     this.#behind.alignTo(gridBlocks);
   }
 
-  /** A place for a unit that is not aligned; undefined when it has to be cut in pieces. */
+  /** A place for a unit that is not aligned; undefined if the unit has to be split. */
   #takeOpen(count: number): { startBlock: number; blockCount: number } | undefined {
     const { gridBlocks } = this.#rules;
     const open = this.#open.find(({ blockCount }) => blockCount >= count);
@@ -312,7 +312,7 @@ class FreeRoom {
   }
 }
 
-/** Cuts ranges where cells begin. */
+/** Splits ranges at cell boundaries. */
 function cutAtCells(
   ranges: readonly BlockRange[],
   gridBlocks: number,
@@ -336,7 +336,7 @@ function startOf({ sameContent }: KeptDemand): number {
   return sameContent![0]!.startBlock;
 }
 
-/** From the first block of a file to its last. */
+/** The range from a file's first block to its last. */
 function spanOf(extents: readonly Extent[]): BlockRange {
   const { startBlock } = extents[0]!;
   return { startBlock, blockCount: endOf(extents.at(-1)!) - startBlock };
@@ -346,7 +346,7 @@ function ascends(extents: readonly Extent[]): boolean {
   return extents.every((extent, i) => i === 0 || extent.startBlock >= endOf(extents[i - 1]!));
 }
 
-/** Whether extents map these blocks of a file and no others. */
+/** Whether extents map exactly these blocks of a file. */
 function mapsExactly(extents: readonly Extent[], runs: readonly BlockRange[]): boolean {
   let next = 0;
   for (const { startBlock, blockCount } of runs) {

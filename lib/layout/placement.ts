@@ -1,32 +1,32 @@
 /**
- * The layout of payload in which stores of fixed-size blocks find equal content again. It is independent of the file
+ * A payload layout in which stores of fixed-size blocks find equal content again. It does not depend on the file
  * system: its input is files that need blocks, and reserved ranges.
  *
- * A file of at least the threshold is grid-congruent: every extent of it has physical block = logical block modulo the
- * grid. Smaller files are packed one after the other, in runs; a rule says which runs
- * start on the grid. It sees the files in their order on disk but not their blocks, so equal runs of files are packed alike
- * in every image. Another rule is one more kind of `Packing` and one more function here.
+ * A file of at least the threshold is grid-congruent: each of its extents has physical block = logical block modulo the
+ * grid. Smaller files are packed in runs, and a packing rule decides which of them start on the grid. The rule sees the
+ * order of the files on disk but not their blocks, so equal runs of files are packed alike in every image. To add a
+ * rule, add a kind of `Packing` and a function here.
  *
  * @module
  */
 import { alignUp } from "../bytes/arithmetic.ts";
 import { AscendingAllocator, type BlockRange } from "./blocks.ts";
 
-/** Blocks of a file that lie together. */
+/** A contiguous run of a file's blocks. */
 export interface Extent extends BlockRange {
-  /** Where in the file. */
+  /** The position in the file. */
   readonly logicalBlock: number;
 }
 
-/** Where the payloads lie. */
+/** The positions of all payloads. */
 export interface Placement {
   /** The extents of each payload, in the order given. */
   readonly extents: readonly (readonly Extent[])[];
   /** The first block of the payload area. */
   readonly startBlock: number;
-  /** Behind the last block used. */
+  /** The block after the last one used. */
   readonly endBlock: number;
-  /** How many payloads are grid-congruent by rule. */
+  /** The number of payloads that are grid-congruent by rule. */
   readonly alignedCount: number;
 }
 
@@ -40,19 +40,19 @@ export function isAligned(
   return payload.sizeBytes >= rules.alignThresholdBytes;
 }
 
-/** Places files in the order given, from `fromBlock` or the first grid cell behind it. */
+/** Places files in the order given, starting at `fromBlock` or the next grid cell. */
 export function placePayloads(
   demands: readonly Demand[],
   rules: LayoutRules,
   area: {
     readonly fromBlock: number;
     readonly reserved: readonly BlockRange[];
-    /** What {@linkcode runStarts} gives, for who places the same files several times. */
+    /** The result of {@linkcode runStarts}, for callers that place the same files several times. */
     readonly runStarts?: Uint8Array | undefined;
   },
 ): Placement {
   const { gridBlocks } = rules;
-  // With alignment, payload resumes on the grid behind a reserved range.
+  // With alignment, payload resumes on the grid after a reserved range.
   const reserved = rules.alignThresholdBytes === Infinity
     ? area.reserved
     : roundedToGrid(area.reserved, gridBlocks);
@@ -75,7 +75,7 @@ export function placePayloads(
   return { extents, startBlock, endBlock, alignedCount };
 }
 
-/** Extents for all runs, physical = logical modulo the grid. */
+/** Takes extents for all runs, with physical = logical block modulo the grid. */
 export function takeExtents(
   runs: readonly BlockRange[],
   allocator: AscendingAllocator,
@@ -116,7 +116,7 @@ export function appendExtents(
   }
 }
 
-/** Every cell of the grid that a reserved range reaches into. */
+/** Extends reserved ranges to whole grid cells. */
 export function roundedToGrid(reserved: readonly BlockRange[], gridBlocks: number): BlockRange[] {
   return reserved.map(({ startBlock, blockCount }) => {
     const start = startBlock - startBlock % gridBlocks;
@@ -125,20 +125,20 @@ export function roundedToGrid(reserved: readonly BlockRange[], gridBlocks: numbe
 }
 
 /**
- * The order of payload: by path; by the lowest layer that has anything at the path, then by path; or by layer and entry, as
- * a writer without a plan has it.
+ * The order of payload: by path; by the lowest layer with an entry at the path, then by path; or by layer and entry,
+ * like a writer without a plan.
  */
 export type PayloadOrder = "path" | "first-layer" | "layer";
 
-/** What the order depends on. */
+/** The facts that the order depends on. */
 export interface PayloadOrigin {
-  /** The lowest layer that has anything at the path; 0 when not set. */
+  /** The lowest layer with an entry at the path; 0 when not set. */
   readonly firstLayer?: number | undefined;
-  /** Where the file itself comes from. */
+  /** The layer and the entry of the file itself. */
   readonly origin: { readonly layerIndex: number; readonly entryIndex: number };
 }
 
-/** Sorts files that are in path order, which is kept among equal ones. */
+/** Sorts files that are in path order; files that compare equal stay in path order. */
 export function sortPayloads<T>(
   files: T[],
   order: PayloadOrder,
@@ -157,20 +157,20 @@ function compareOrigins({ origin: a }: PayloadOrigin, { origin: b }: PayloadOrig
   return a.layerIndex - b.layerIndex || a.entryIndex - b.entryIndex;
 }
 
-/** Files and copies in the order in which they are placed. */
+/** Files and copies in placement order. */
 export interface HotOrder<T> {
   readonly files: readonly T[];
-  /** For each, 1 if it is a copy of a hot file, in blocks that stay free. */
+  /** For each file, 1 if it is a copy of a hot file; the blocks of copies stay free. */
   readonly isCopy: Uint8Array;
-  /** For each, 1 if it starts on the grid although it is small. */
+  /** For each file, 1 if it starts on the grid although it is small. */
   readonly runStarts: Uint8Array;
 }
 
 /**
  * Puts hot files first.
  *
- * @param files in the order that they would have otherwise, which the others keep
- * @param rankOf when a file is read, ascending; undefined for one that is not hot
+ * @param files in their usual order, which the other files keep
+ * @param rankOf the position of a file in the reading order; undefined if the file is not hot
  */
 export function hotFirst<T extends Demand>(
   files: readonly T[],
@@ -201,7 +201,7 @@ export function hotFirst<T extends Demand>(
   return { files: placed, isCopy, runStarts: placedStarts };
 }
 
-/** Has the first file with blocks, from an index on, start on the grid. */
+/** Makes the first file with blocks, from an index on, start on the grid. */
 function startCell(files: readonly Demand[], starts: Uint8Array, from: number): void {
   const first = files.findIndex(({ payload }, i) => i >= from && payload.dataRuns.length > 0);
   if (first >= 0) starts[first] = 1;
@@ -213,29 +213,29 @@ export type Packing =
   | { readonly kind: "resync"; readonly meanBytes: number; readonly lowBytes: number }
   | { readonly kind: "tight" };
 
-/** What a layout needs to know of a file's content. */
+/** The facts of a file's content that a layout needs. */
 export interface DemandedPayload {
-  /** The file's length, holes included. */
+  /** The file's length, including holes. */
   readonly sizeBytes: number;
   /** The blocks of the file that need space on disk: ascending, disjoint, counted from the start of the file. */
   readonly dataRuns: readonly BlockRange[];
-  /** 32 bits that depend on the content alone. */
+  /** A 32-bit hash of the content alone. */
   readonly contentHash: number;
 }
 
-/** A file that asks for blocks. */
+/** A file that needs blocks. */
 export interface Demand {
   readonly payload: DemandedPayload;
   /** Identifies its directory; only compared for equality. */
   readonly directory: number;
-  /** 32 bits that depend on the last two names of its path alone: its directory's and its own. */
+  /** A 32-bit hash of the last two names of its path: its directory's and its own. */
   readonly nameHash: number;
 }
 
 /** The options of a layout. */
 export interface LayoutRules {
   readonly blockSizeBytes: number;
-  /** The most blocks that one extent can have. */
+  /** The largest number of blocks in one extent. */
   readonly extentBlocksMax: number;
   readonly gridBlocks: number;
   /** Files of at least this size are aligned; `Infinity` turns alignment off. */
@@ -245,7 +245,7 @@ export interface LayoutRules {
   readonly packing: Packing;
 }
 
-/** For each file, 1 if it starts on the grid although it is small; for other files without meaning. */
+/** For each small file, 1 if it starts on the grid; the values of other files have no meaning. */
 export function runStarts(demands: readonly Demand[], rules: LayoutRules): Uint8Array {
   const { packing } = rules;
   if (packing.kind === "tight" || rules.alignThresholdBytes === Infinity) {
@@ -257,10 +257,11 @@ export function runStarts(demands: readonly Demand[], rules: LayoutRules): Uint8
 }
 
 /**
- * "Merge up to one cell". A stretch of small files, between two aligned ones, begins as one group a file. The boundaries
- * between neighbours are then visited from the weakest on, and two groups become one where that still fits into a cell. What
- * is weak does not depend on where files lie: boundaries within a directory go first, and among those the names decide,
- * which survive edits of the files. So a change stays in its cell unless it makes a group fit, or no longer fit.
+ * "Merge up to one cell". In a stretch of small files between two aligned ones, each file begins as its own group. The
+ * boundaries between neighbours are then visited from the weakest to the strongest, and two groups are merged if the
+ * result still fits into a cell. The strength of a boundary does not depend on where files lie: boundaries within a
+ * directory are weakest, and among those the names decide, which edits do not change. A change therefore stays in its
+ * cell unless it makes a group fit, or no longer fit.
  */
 function mergeStarts(demands: readonly Demand[], rules: LayoutRules): Uint8Array {
   const starts = new Uint8Array(demands.length);
@@ -300,11 +301,11 @@ function startGroups(
   for (let i = 0; i < stretch.length; i++) if (groups.isFirst(i)) starts[stretch[i]!] = 1;
 }
 
-/** Neighbours in groups: a union-find over intervals. */
+/** A union-find over intervals of neighbours. */
 class NeighbourGroups {
-  /** The first of the group, or one nearer to it. */
+  /** The first member of the group, or a member closer to it. */
   readonly #before: Uint32Array;
-  /** Of the group, at its first. */
+  /** The number of blocks of each group, stored at its first member. */
   readonly #blocks: number[];
 
   constructor(blocks: number[]) {
@@ -312,7 +313,7 @@ class NeighbourGroups {
     this.#before = Uint32Array.from(blocks, (_, i) => i);
   }
 
-  /** Joins the groups on both sides of a boundary, unless they have more than `blocksMax` together. */
+  /** Joins the groups on both sides of a boundary, unless together they exceed `blocksMax`. */
   join(boundary: number, blocksMax: number): void {
     const [first, second] = [this.#firstOf(boundary), this.#firstOf(boundary + 1)];
     const blocks = this.#blocks[first]! + this.#blocks[second]!;
@@ -338,9 +339,9 @@ function dataBlocks({ payload }: Demand): number {
 }
 
 /**
- * A run ends behind every aligned file that has data. It also ends, once it has `lowBytes`, behind a small file whose
- * content says so, and in front of another directory. There is one number of state and no look-ahead, so images in which
- * some files differ are in step again at the next boundary.
+ * A run ends after every aligned file with data. Once it has `lowBytes`, it also ends after a small file whose content
+ * hash says so, and before another directory. The only state is one number and there is no look-ahead, so images in
+ * which some files differ are in step again at the next boundary.
  */
 function resyncStarts(
   demands: readonly Demand[],

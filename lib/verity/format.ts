@@ -1,9 +1,9 @@
 /**
- * The format of a hash tree: superblock, shape, salt; and the texts around it: what opens it (the kernel, veritysetup,
- * systemd, containerd), and the signature of its root.
+ * The format of a hash tree (superblock, shape, salt), the text that each tool needs to open one (the kernel,
+ * veritysetup, systemd, containerd), and the signature of a root hash.
  *
- * The superblock is what veritysetup writes (cryptsetup wiki, "DMVerity", "Verity superblock format"): 512 bytes,
- * little-endian, in a hash block of its own.
+ * The superblock is the one that veritysetup writes (cryptsetup wiki, "DMVerity", "Verity superblock format"): 512
+ * bytes, little-endian, in a hash block of its own.
  *
  * | offset | bytes | is                                           |
  * | ------ | ----- | -------------------------------------------- |
@@ -18,8 +18,8 @@
  * | 80     | 2     | length of the salt                           |
  * | 88     | 256   | salt, padded with zeros                      |
  *
- * Behind it are the levels of the tree from the root down (kernel documentation, admin-guide/device-mapper/verity.rst,
- * "Hash Tree"). Each hash block holds the digests of 128 blocks below it.
+ * The levels of the tree follow it, from the root down (kernel documentation, admin-guide/device-mapper/verity.rst,
+ * "Hash Tree"). Each hash block holds the digests of 128 blocks of the level below.
  *
  * @module
  */
@@ -28,21 +28,21 @@ import { alignUp, divCeil } from "../bytes/arithmetic.ts";
 import { bytesFromByteString, byteStringFromBytes } from "../bytes/byte_string.ts";
 import { InputError, invariant, optionError } from "../errors.ts";
 
-/** Data blocks and hash blocks are both this long. */
+/** The size of data blocks and of hash blocks. */
 export const VERITY_BLOCK_BYTES = 4096;
 
-/** What a superblock says, as far as it can differ. */
+/** The variable fields of a superblock. */
 export interface VeritySuperblock {
   /** 16 bytes. */
   readonly uuid: Uint8Array;
-  /** How many blocks of 4096 bytes the tree covers. */
+  /** The number of 4096-byte blocks that the tree covers. */
   readonly dataBlocks: number;
   /** At most 256 bytes. */
   readonly salt: Uint8Array;
 }
 
 const MAGIC = "verity\0\0";
-/** Fields that have one value. Hash type 1 puts the salt before the data; Chrome OS's type 0 has it behind. */
+/** Fields with a fixed value. Hash type 1 puts the salt before the data; Chrome OS's type 0 puts it after. */
 const CONSTANT_FIELDS = [
   ["version", 8, 1],
   ["hash type", 12, 1],
@@ -52,7 +52,7 @@ const CONSTANT_FIELDS = [
 const ALGORITHM = "sha256";
 const ALGORITHM_FIELD_BYTES = 32;
 
-/** The hash block that holds the superblock. */
+/** Encodes a superblock as a whole hash block. */
 export function encodeVeritySuperblock(superblock: VeritySuperblock): Uint8Array {
   const { uuid, dataBlocks, salt } = superblock;
   invariant(uuid.length === 16, `a UUID of ${uuid.length} bytes`);
@@ -69,7 +69,7 @@ export function encodeVeritySuperblock(superblock: VeritySuperblock): Uint8Array
   return block;
 }
 
-/** Whether a superblock begins here. */
+/** Whether the bytes start with the magic number of a superblock. */
 export function hasVerityMagic(bytes: Uint8Array): boolean {
   return byteStringFromBytes(bytes, 0, MAGIC.length) === MAGIC;
 }
@@ -77,9 +77,10 @@ export function hasVerityMagic(bytes: Uint8Array): boolean {
 /**
  * Reads a superblock.
  *
- * @param bytes at least 512
- * @param what names the file in errors
- * @throws {InputError} when it is not one, or has a version, type, algorithm or block size that is not supported
+ * @param bytes at least 512 bytes
+ * @param what the file's name in errors
+ * @throws {InputError} when the bytes are not a superblock, or one with an unsupported version, type, algorithm or
+ * block size
  */
 export function decodeVeritySuperblock(bytes: Uint8Array, what: string): VeritySuperblock {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -111,25 +112,24 @@ export function decodeVeritySuperblock(bytes: Uint8Array, what: string): VerityS
   };
 }
 
-/** 8 EiB of data less one block: every offset in tree and data is a safe number. */
+/** Keeps every offset in the data and the tree within the safe integers. */
 const DATA_BLOCKS_MAX = Math.floor(Number.MAX_SAFE_INTEGER / (2 * VERITY_BLOCK_BYTES));
 
-/** A superblock has room for no more. */
+/** The size of the salt field in a superblock. */
 export const SALT_BYTES_MAX = 256;
 
-/** How long a salt of veritysetup is. */
+/** The length of the salts that veritysetup generates. */
 export const SALT_BYTES = 32;
 
 /**
- * The salt that is used where none is named: 32 zeros, as hcsshim and containerd have it, so that equal images have the
- * same root hash whichever of the three made the tree.
+ * The default salt: 32 zeros, as in hcsshim and containerd, so that all three give the same root hash for equal images.
  */
 export const CONSTANT_SALT: Uint8Array = new Uint8Array(SALT_BYTES);
 
 /**
- * Reads a salt: hex digits, or `-` for none, as veritysetup writes it.
+ * Parses a salt in veritysetup's notation: hex digits, or `-` for an empty salt.
  *
- * @throws {UsageError} when it is not hex, or longer than 256 bytes
+ * @throws {UsageError} when the text is not hex, or the salt is longer than 256 bytes
  *
  * @example
  * ```ts
@@ -159,29 +159,32 @@ function quoted(text: string): string {
 }
 
 export const DIGEST_BYTES = 32;
-/** Digests that one hash block holds. */
+/** The number of digests in one hash block. */
 export const DIGESTS_PER_BLOCK: number = VERITY_BLOCK_BYTES / DIGEST_BYTES;
 
-/** Hash blocks that lie at the same distance from the data. */
+/** One level of the tree. */
 export interface TreeLevel {
-  /** Counted from the superblock, which is block 0. */
+  /** The first block of the level, counted from the superblock, which is block 0. */
   readonly startBlock: number;
-  /** How many there are. */
+  /** The number of hash blocks. */
   readonly blockCount: number;
 }
 
-/** Sizes and places of a hash tree. */
+/** The sizes and positions of the parts of a hash tree. */
 export interface TreeShape {
-  /** How many blocks of data the tree is over. */
+  /** The number of data blocks that the tree covers. */
   readonly dataBlocks: number;
-  /** The first has the digests of the data, the last is one block. None for one data block: its digest is the root. */
+  /**
+   * From the digests of the data up to the level of a single block. Empty for one data block, whose digest is the root
+   * hash.
+   */
   readonly levels: readonly TreeLevel[];
-  /** Of superblock and tree together. */
+  /** The size of superblock and tree together. */
   readonly sizeBytes: number;
 }
 
 /**
- * The shape of the tree over so many data blocks.
+ * The shape of the tree over the given number of data blocks.
  *
  * @example
  * ```ts
@@ -209,8 +212,8 @@ export function treeShape(dataBlocks: number): TreeShape {
 }
 
 /**
- * How many data blocks can have their tree, and its superblock, behind them within so many blocks in all.
- * 0 when there is no room for both.
+ * The largest number of data blocks that fits into `totalBlocks` together with its superblock and tree; 0 if nothing
+ * fits.
  */
 export function dataBlocksWithin(totalBlocks: number): number {
   let low = 0;
@@ -224,30 +227,30 @@ export function dataBlocksWithin(totalBlocks: number): number {
   return low;
 }
 
-/** What is known of a finished tree. */
+/** The parameters of a finished tree. */
 export interface VerityParameters {
-  /** In hexadecimal: what proves the whole image. */
+  /** The root hash in hexadecimal, which authenticates the whole image. */
   readonly rootHash: string;
-  /** In hexadecimal; empty for none. */
+  /** The salt in hexadecimal; may be empty. */
   readonly salt: string;
-  /** Of the superblock, in its usual form. */
+  /** The UUID in the superblock, as text. */
   readonly uuid: string;
-  /** How many blocks of 4096 bytes are covered. */
+  /** The number of 4096-byte blocks that the tree covers. */
   readonly dataBlocks: number;
 }
 
-/** What a report says of a tree. */
+/** A tree in a report. */
 export interface VerityReport extends VerityParameters {
-  /** Where superblock and tree begin, in the image or in the file of their own. */
+  /** Where superblock and tree begin, in the image or in a separate file. */
   readonly hashOffset: number;
-  /** How long both are. */
+  /** The size of superblock and tree together. */
   readonly hashBytes: number;
 }
 
-/** What opens a tree. */
+/** The tools that can open a tree. */
 export type VerityFormat = "kernel" | "veritysetup" | "systemd" | "containerd";
 
-/** Each of them. */
+/** All formats. */
 export const VERITY_FORMATS: readonly VerityFormat[] = [
   "kernel",
   "veritysetup",
@@ -255,20 +258,20 @@ export const VERITY_FORMATS: readonly VerityFormat[] = [
   "containerd",
 ];
 
-/** Where data and tree will be found. */
+/** The devices that hold the data and the tree. */
 export interface VerityDevices {
-  /** Of the device that is made. */
+  /** The name of the device-mapper device to create. */
   readonly name: string;
-  /** Holds the data. */
+  /** The device that holds the data. */
   readonly dataDevice: string;
-  /** Holds the tree; the same when it is behind the data. */
+  /** The device that holds the tree; the data device if the tree follows the data. */
   readonly hashDevice: string;
 }
 
-/** The kernel counts devices in sectors. */
+/** The kernel's unit for device sizes. */
 const SECTOR_BYTES = 512;
 
-/** The text for one of them, with a line end. */
+/** The text for one of the formats, ending with a newline. */
 export function verityText(
   format: VerityFormat,
   report: VerityReport,
@@ -287,7 +290,7 @@ export function verityText(
 }
 
 /**
- * The target line of device-mapper (kernel documentation, admin-guide/device-mapper/verity.rst, "Construction
+ * The device-mapper target line (kernel documentation, admin-guide/device-mapper/verity.rst, "Construction
  * Parameters").
  *
  * @example
@@ -312,7 +315,7 @@ export function verityText(
 export function deviceMapperTable(report: VerityReport, devices: VerityDevices): string {
   const { dataBlocks, hashOffset, rootHash, salt } = report;
   const sectors = dataBlocks * (VERITY_BLOCK_BYTES / SECTOR_BYTES);
-  // The kernel wants the tree's first block: it does not read the superblock.
+  // The kernel does not read the superblock, so it needs the first block of the tree itself.
   const treeBlock = hashOffset / VERITY_BLOCK_BYTES + 1;
   const { dataDevice, hashDevice } = devices;
   return [
@@ -322,7 +325,7 @@ export function deviceMapperTable(report: VerityReport, devices: VerityDevices):
   ].join(" ");
 }
 
-/** The kernel's own way, without an initial ramdisk (admin-guide/device-mapper/dm-init.rst). */
+/** The kernel parameter that opens the device without an initial ramdisk (admin-guide/device-mapper/dm-init.rst). */
 export function kernelArgument(report: VerityReport, devices: VerityDevices): string {
   return `dm-mod.create="${devices.name},,,ro,${deviceMapperTable(report, devices)}"`;
 }
@@ -333,21 +336,21 @@ function veritysetupLine(report: VerityReport, devices: VerityDevices): string {
   return `veritysetup open ${dataDevice} ${name} ${hashDevice} ${report.rootHash}${offset}`;
 }
 
-/** veritytab(5); hash-offset is known from systemd 254 on. */
+/** A line of veritytab(5); systemd supports hash-offset since version 254. */
 function veritytabLine(report: VerityReport, devices: VerityDevices): string {
   const { name, dataDevice, hashDevice } = devices;
   const offset = report.hashOffset === 0 ? "" : ` hash-offset=${report.hashOffset}`;
   return `${name} ${dataDevice} ${hashDevice} ${report.rootHash}${offset}`;
 }
 
-/** What containerd's EROFS snapshotter keeps beside a layer, as `LAYER.dmverity`. */
+/** The file that containerd's EROFS snapshotter keeps beside a layer, `LAYER.dmverity`. */
 function containerdMetadata({ rootHash, hashOffset }: VerityReport): string {
   return `${JSON.stringify({ roothash: rootHash, hashoffset: hashOffset }, undefined, 2)}\n`;
 }
 
 /**
- * Where systemd looks for the root hash of an image: beside it, `.roothash` in place of `.raw` or behind the name
- * (systemd-dissect(1)).
+ * Where systemd looks for the root hash of an image: in a file beside it, with `.roothash` in place of `.raw` or
+ * appended to the name (systemd-dissect(1)).
  *
  * @example
  * ```ts
@@ -362,8 +365,8 @@ export function rootHashPath(imagePath: string): string {
 }
 
 /**
- * Where systemd looks for the hash tree of an image that is not behind it: named as the file of the root hash, with
- * `.verity` (systemd-dissect(1)).
+ * Where systemd looks for a hash tree outside the image: the path of the root hash file, but ending in `.verity`
+ * (systemd-dissect(1)).
  */
 export function verityPath(imagePath: string): string {
   return besidePath(imagePath, "verity");
@@ -374,26 +377,26 @@ function besidePath(imagePath: string, ending: string): string {
 }
 
 /**
- * What a verity signature partition holds (Discoverable Partitions Specification, "Verity"): a JSON object with the root
- * hash, its PKCS#7 signature and the fingerprint of the certificate, and zeros behind it.
+ * The content of a verity signature partition (Discoverable Partitions Specification, "Verity"): a JSON object with the
+ * root hash, its PKCS#7 signature and the fingerprint of the certificate, padded with zeros.
  */
 export interface VeritySignature {
-  /** That was signed, in lower-case hexadecimal. */
+  /** The signed root hash, in lower-case hexadecimal. */
   readonly rootHash: string;
-  /** The partition, padded with zeros to whole blocks. */
+  /** The partition's content, padded with zeros to whole blocks. */
   readonly bytes: Uint8Array;
 }
 
-/** systemd reads no larger ones. */
+/** The largest signature that systemd reads. */
 const SIGNATURE_BYTES_MAX = 4 << 20;
 
 const WANTED = "wanted JSON with rootHash, signature and certificateFingerprint";
 
 /**
- * Reads the JSON of a signature.
+ * Parses the JSON of a signature.
  *
- * @param name of the file, for errors
- * @throws {InputError} when it is not such JSON
+ * @param name the file's name in errors
+ * @throws {InputError} when the content is not such JSON
  *
  * @example
  * ```ts
@@ -430,7 +433,7 @@ function parseObject(content: Uint8Array, name: string): Readonly<Record<string,
   let document: unknown;
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(content);
-    // A partition that was read back has zeros behind it.
+    // Content read back from a partition ends with zeros.
     document = JSON.parse(text.replace(/\0+$/, ""));
   } catch (cause) {
     throw new InputError(name, `is not JSON: ${WANTED}`, {

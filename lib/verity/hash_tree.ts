@@ -1,6 +1,7 @@
 /**
- * Digests of blocks, and the hash tree that is built of them as they come. A digest is the SHA-256 of the salt and then the
- * block, made here or in a thread that hashes while others read and write; this module is both ends of that thread.
+ * Digests of blocks, and the hash tree that is built from them incrementally. A digest is the SHA-256 of the salt
+ * followed by the block. It is computed here or in a separate thread, so that hashing overlaps with reading and
+ * writing; this module contains both ends of that thread.
  *
  * @module
  */
@@ -25,7 +26,7 @@ import {
   type VerityParameters,
 } from "./format.ts";
 
-/** Computes digests with one salt. That of a block of zeros is computed once. */
+/** Computes digests with one salt. The digest of an all-zero block is computed only once. */
 export class BlockDigests {
   readonly #salt: Uint8Array;
   readonly #zeroHex: string;
@@ -37,14 +38,15 @@ export class BlockDigests {
     this.#zeroHex = Buffer.from(this.zeroDigest).toString("hex");
   }
 
-  /** Of one block, whatever is in it. */
+  /** The digest of one block. */
   digest(block: Uint8Array): Uint8Array {
     return createHash("sha256").update(this.#salt).update(block).digest();
   }
 
-  /** Of several blocks, one behind the other. */
+  /** The digests of consecutive blocks. */
   digests(blocks: Uint8Array): Uint8Array<ArrayBuffer> {
-    // Digests as text, and all of them to bytes at once: a buffer for each costs a third of what hashing does.
+    // Collects digests as hex and decodes them once: a buffer for each digest would take a third of the time of
+    // hashing.
     let hex = "";
     for (let at = 0; at < blocks.length; at += VERITY_BLOCK_BYTES) {
       const block = blocks.subarray(at, at + VERITY_BLOCK_BYTES);
@@ -57,20 +59,20 @@ export class BlockDigests {
 }
 
 export interface HashedBlocks {
-  /** 32 bytes a block. */
+  /** 32 bytes per block. */
   readonly digests: Uint8Array;
-  /** The buffer that the blocks came in, to be filled again. */
+  /** The buffer that held the blocks, for reuse. */
   readonly buffer: ArrayBuffer;
 }
 
 export interface BlockHasher {
-  /** Takes a buffer over until its blocks are hashed. What was given first is done first. */
+  /** Takes ownership of a buffer until its blocks are hashed. Results come in the order of the calls. */
   hash(buffer: ArrayBuffer, lengthBytes: number): HashedBlocks | Promise<HashedBlocks>;
-  /** Lets go of the thread; what it was hashing fails. */
+  /** Ends the thread; pending calls fail. */
   close(): Promise<void>;
 }
 
-// Buffers and not views: Deno looks at every element of a view that is posted.
+// Buffers rather than views: Deno visits every element of a posted view.
 interface Job {
   readonly buffer: ArrayBuffer;
   readonly lengthBytes: number;
@@ -81,7 +83,7 @@ interface Outcome {
   readonly digests: ArrayBuffer;
 }
 
-/** Hashes where it is called: for so little that a thread would cost more than it saves. */
+/** Hashes in the calling thread, for data too small to be worth a separate thread. */
 export function hashHere(salt: Uint8Array): BlockHasher {
   const digests = new BlockDigests(salt);
   return {
@@ -93,7 +95,7 @@ export function hashHere(salt: Uint8Array): BlockHasher {
   };
 }
 
-/** Hashes in a thread of its own. */
+/** Hashes in a separate thread. */
 export class HashThread implements BlockHasher {
   readonly #thread: Thread<Job, Outcome>;
   readonly #pending: {
@@ -138,7 +140,7 @@ export class HashThread implements BlockHasher {
   }
 }
 
-/** The thread's end: hashes what it is sent. */
+/** The thread's end: hashes the blocks that it receives. */
 export function serveHashes(port: MessagePort, { salt }: { readonly salt: Uint8Array }): void {
   const hasher = new BlockDigests(new Uint8Array(salt));
   port.on("message", ({ buffer, lengthBytes }: Job) => {
@@ -149,15 +151,15 @@ export function serveHashes(port: MessagePort, { salt }: { readonly salt: Uint8A
 }
 
 const PIECE_BYTES = 1 << 20;
-/** The tree of 8 GiB of data. */
+/** Enough for the tree of 8 GiB of data. */
 const MEMORY_BYTES_MAX = 64 << 20;
 
-/** A part of a level: blocks that were kept, or one block several times. */
+/** A part of a level: stored blocks, or one block repeated. */
 type Run =
   | { readonly kind: "kept"; blockCount: number }
   | { readonly kind: "repeated"; readonly block: Uint8Array; blockCount: number };
 
-/** Keeps the blocks of a level. */
+/** The blocks of one level. */
 export class LevelBlocks {
   readonly #tmpdir: string;
   readonly #memoryBytesMax: number;
@@ -168,15 +170,15 @@ export class LevelBlocks {
   #spool: { readonly reader: RandomReader; readonly writer: SpoolWriter } | undefined;
 
   /**
-   * @param directory for what memory cannot hold; the system's when left out
-   * @param memoryBytesMax how much is kept in memory
+   * @param directory for blocks that do not fit in memory; the system's temporary directory when left out
+   * @param memoryBytesMax how many bytes are kept in memory
    */
   constructor(directory?: string, memoryBytesMax = MEMORY_BYTES_MAX) {
     this.#tmpdir = directory ?? tmpdir();
     this.#memoryBytesMax = memoryBytesMax;
   }
 
-  /** Adds a block, which may be used again afterwards. */
+  /** Adds a copy of a block. */
   append(block: Uint8Array): void {
     const last = this.#runs.at(-1);
     if (last?.kind === "kept") last.blockCount++;
@@ -188,7 +190,7 @@ export class LevelBlocks {
     this.#memoryBytes += VERITY_BLOCK_BYTES;
   }
 
-  /** Adds a block several times. It is kept as it is, and must not change. */
+  /** Adds a block several times. The block is not copied and must not change. */
   appendRepeated(block: Uint8Array, blockCount: number): void {
     const last = this.#runs.at(-1);
     if (last?.kind === "repeated" && last.block === block) last.blockCount += blockCount;
@@ -250,27 +252,27 @@ function fillWith(block: Uint8Array, target: Uint8Array): void {
   for (let at = 0; at < target.length; at += block.length) target.set(block, at);
 }
 
-/** What a tree is made with. */
+/** How a tree is built. */
 export interface HashTreeOptions {
-  /** How many blocks of data there will be; at least 1. */
+  /** The number of data blocks; at least 1. */
   readonly dataBlocks: number;
-  /** Goes before every block that is hashed; at most 256 bytes. */
+  /** The salt, which is hashed before every block; at most 256 bytes. */
   readonly salt: Uint8Array;
-  /** For a tree too large for memory; the system's when left out. */
+  /** The directory for a tree that does not fit in memory; the system's temporary directory when left out. */
   readonly tmpdir?: string | undefined;
 }
 
-/** A tree whose data was hashed to the end. */
+/** A finished hash tree. */
 export class HashTree {
-  /** Sizes and places. */
+  /** The sizes and positions of the tree's parts. */
   readonly shape: TreeShape;
-  /** Root hash, salt, UUID, and what they are over. */
+  /** The root hash, the salt, the UUID and the number of data blocks. */
   readonly parameters: VerityParameters;
-  /** The block that makes the tree one that is recognised. */
+  /** The superblock, which identifies the tree. */
   readonly superblock: Uint8Array;
   readonly #levels: readonly LevelBlocks[];
 
-  /** HashTreeBuilder makes it. */
+  /** Called by HashTreeBuilder. */
   constructor(
     shape: TreeShape,
     salt: Uint8Array,
@@ -279,7 +281,7 @@ export class HashTree {
   ) {
     this.shape = shape;
     this.#levels = levels;
-    // From the root hash: equal trees have equal superblocks, whoever made them.
+    // Derived from the root hash, so that equal trees have equal superblocks.
     const uuid = derivedUuid("blessfs verity uuid", rootHash);
     this.superblock = encodeVeritySuperblock({ uuid, dataBlocks: shape.dataBlocks, salt });
     this.parameters = {
@@ -296,7 +298,7 @@ export class HashTree {
     await this.writeLevelsTo(sink, offset);
   }
 
-  /** Writes the tree without the superblock, for which room is left at `offset`. */
+  /** Writes the tree without the superblock, leaving room for it at `offset`. */
   async writeLevelsTo(sink: ImageSink, offset: number): Promise<void> {
     let at = offset + VERITY_BLOCK_BYTES;
     for (const level of this.#levels.toReversed()) {
@@ -308,7 +310,7 @@ export class HashTree {
     invariant(at === offset + this.shape.sizeBytes, `a tree that ends at ${at}`);
   }
 
-  /** Gives back what keeps the tree. */
+  /** Releases the memory and temporary files of the tree. */
   close(): void {
     for (const level of this.#levels) level.close();
   }
@@ -317,21 +319,21 @@ export class HashTree {
 /** A level that is being built. */
 interface OpenLevel {
   readonly blocks: LevelBlocks;
-  /** The block that is filled with digests. */
+  /** The block being filled with digests. */
   readonly block: Uint8Array;
   filledBytes: number;
-  /** A block of this level that is over nothing but zeros. */
+  /** A block of this level that covers only zeros. */
   readonly zeroBlock: Uint8Array;
 }
 
-/** Takes the digests of all data blocks in order. */
+/** Builds a tree from the digests of all data blocks, given in order. */
 export class HashTreeBuilder {
   readonly #salt: Uint8Array;
   readonly #digests: BlockDigests;
   readonly #shape: TreeShape;
-  /** The lowest first. */
+  /** From the lowest level up. */
   readonly #levels: readonly OpenLevel[];
-  /** The root of a tree over zeros. */
+  /** The root hash of a tree over zeros only. */
   readonly #zeroRoot: Uint8Array;
   #root: Uint8Array | undefined;
   #takenBlocks = 0;
@@ -352,13 +354,13 @@ export class HashTreeBuilder {
     this.#zeroRoot = zeroDigest;
   }
 
-  /** Of the data blocks that come next, 32 bytes each. */
+  /** Adds the digests of the next data blocks, 32 bytes each. */
   addDigests(digests: Uint8Array): void {
     this.#takenBlocks += digests.length / DIGEST_BYTES;
     this.#add(0, digests);
   }
 
-  /** The next data blocks are zeros. */
+  /** Adds data blocks that are all zeros. */
   addZeroBlocks(count: number): void {
     this.#takenBlocks += count;
     this.#addZeros(0, count);
@@ -372,7 +374,7 @@ export class HashTreeBuilder {
     );
     this.#levels.forEach(({ block, filledBytes }, index) => {
       if (filledBytes === 0) return;
-      // The room that is left in the last block is zeros.
+      // The rest of the last block is zeros.
       block.fill(0, filledBytes);
       this.#endBlock(index);
     });

@@ -1,5 +1,5 @@
 /**
- * Hash trees of dm-verity: made while an image is written, and checked without the kernel.
+ * dm-verity hash trees: built while an image is written, and verified without the kernel.
  *
  * @example Prove an image by its root hash
  * ```ts

@@ -1,6 +1,6 @@
 /**
- * Checking data against its hash tree and the tree against its root hash, in one pass and without any right: what the
- * kernel does with each block that is read, done for all of them.
+ * Verifies data against its hash tree, and the tree against its root hash, in one pass and without privileges. The
+ * kernel does the same for each block that is read; this checks all blocks.
  *
  * @module
  */
@@ -27,64 +27,64 @@ import {
   HashThread,
 } from "./hash_tree.ts";
 
-/** Where data and tree lie. */
+/** Where the data and the tree are. */
 export interface VerityPlace {
-  /** Holds the blocks that were hashed. */
+  /** The file or device that holds the data. */
   readonly data: RandomReader;
-  /** Where in `data` the blocks begin that were hashed; default 0. */
+  /** The offset of the hashed blocks in `data`; default 0. */
   readonly dataOffset?: number | undefined;
-  /** May be the same as `data`. */
+  /** The file or device that holds the tree; may be the same as `data`. */
   readonly hash: RandomReader;
-  /** Of the superblock, in `hash`. */
+  /** The offset of the superblock in `hash`. */
   readonly hashOffset: number;
-  /** Where the partition begins that holds the tree; default 0. */
+  /** The offset of the partition that holds the tree; default 0. */
   readonly hashStart?: number | undefined;
 }
 
-/** What is wrong with one block. */
+/** A damaged block. */
 export interface VerityFinding {
-  /** `root`: the highest block of the tree is not the one that the root hash is of. */
+  /** `root`: the top block of the tree does not match the root hash. */
   readonly kind: "data" | "tree" | "root";
-  /** The block's first byte, in the file that it is in. */
+  /** The offset of the block in its file. */
   readonly offset: number;
-  /** Of the block, in hexadecimal. */
+  /** The digest of the block, in hexadecimal. */
   readonly found: string;
-  /** What the block above it, or the root hash, says. */
+  /** The expected digest, from the block above or the root hash. */
   readonly wanted: string;
 }
 
-/** The answer. */
+/** The result of a verification. */
 export interface VerityCheck {
   /** Whether everything matches. */
   readonly clean: boolean;
-  /** What the tree has for a root, in hexadecimal. */
+  /** The root hash computed from the tree, in hexadecimal. */
   readonly rootHash: string;
-  /** How many there are. */
+  /** The number of data blocks. */
   readonly dataBlocks: number;
-  /** How many do not match their digest. */
+  /** The number of data blocks that do not match their digest. */
   readonly damagedDataBlocks: number;
-  /** The root included. */
+  /** The number of damaged tree blocks, including the root. */
   readonly damagedTreeBlocks: number;
-  /** The first ones. */
+  /** The first findings. */
   readonly findings: readonly VerityFinding[];
 }
 
-/** How it is checked. */
+/** How a tree is verified. */
 export interface VerifyTreeOptions extends ThreadOptions {
-  /** In hexadecimal; without it the tree is only compared with itself. */
+  /** The expected root hash in hexadecimal; without it, the tree is only checked for consistency. */
   readonly rootHash?: string | undefined;
-  /** Findings that are listed; all are counted. Default 100. */
+  /** The most findings to list; all are counted. Default 100. */
   readonly findingsMax?: number | undefined;
-  /** Ends the work when it is aborted. */
+  /** Stops the work when aborted. */
   readonly signal?: AbortSignal | undefined;
   /** Progress reporter. */
   readonly progress?: Progress | undefined;
-  /** Hash in a thread of its own; default: where it pays. */
+  /** Hash in a separate thread; by default, only where the data is large enough. */
   readonly threaded?: boolean | undefined;
 }
 
 const PIECE_BLOCKS = 256;
-/** The thread hashes a piece while the next ones are read. */
+/** Pieces that are read ahead while the thread hashes. */
 const UNDERWAY_MAX = 3;
 const THREAD_BLOCKS_MIN = 8192;
 const FINDINGS_DEFAULT = 100;
@@ -106,16 +106,16 @@ export function readVeritySuperblock(
 }
 
 /**
- * The root hash that a tree has, from its highest block alone: what a good root hash is compared with first.
+ * The root hash of a tree, computed from its top block alone, for a first comparison with the expected one.
  *
- * @throws {InputError} when the tree is not whole
+ * @throws {InputError} when the tree is cut off
  */
 export function readRootHash(place: VerityPlace, superblock: VeritySuperblock): string {
   const shape = checkedShape(place, superblock);
   return readRoot(place, shape, new BlockDigests(superblock.salt)).digest;
 }
 
-/** The digest of the highest block of a tree, or of the only block of data, and where that block is. */
+/** The digest and position of the top block of the tree, or of the data block if there is only one. */
 function readRoot(
   { data, dataOffset = 0, hash, hashOffset }: VerityPlace,
   { levels }: TreeShape,
@@ -129,9 +129,9 @@ function readRoot(
 }
 
 /**
- * Checks every block of tree and data. Damage is reported, not thrown.
+ * Verifies every block of the tree and the data. Damage is reported, not thrown.
  *
- * @throws {InputError} when the tree is cut off, covers more data than there is, or is not supported
+ * @throws {InputError} when the tree is cut off, unsupported, or covers more data than there is
  * @throws {InterruptedError} when the signal is aborted
  */
 export async function verifyTree(
@@ -279,7 +279,7 @@ class TreeVerifier {
     }
   }
 
-  /** The digests that a level has of the blocks `[first, first + count)` below it. */
+  /** The digests that a level stores for the blocks `[first, first + count)` below it. */
   #readDigests(level: number, first: number, count: number): Uint8Array {
     const digests = new Uint8Array(count * DIGEST_BYTES);
     const start = this.#treeOffset(this.#shape.levels[level]!.startBlock) + first * DIGEST_BYTES;

@@ -1,6 +1,6 @@
 /**
- * A sink that passes an image on and puts its hash tree behind it, or into a file of its own: hashed in the pass that
- * writes.
+ * A sink that passes an image on and hashes it in the same pass. The tree goes behind the image or into a separate
+ * file.
  *
  * @module
  */
@@ -19,25 +19,25 @@ import {
 } from "./hash_tree.ts";
 
 const PIECE_BYTES = 1 << 20;
-/** Pieces that were given to the thread and are not hashed yet. */
+/** Pieces that the thread has received and not hashed yet. */
 const UNDERWAY_MAX = 4;
-/** Starting a thread takes as long as hashing a tenth of this: 256 MiB. */
+/** 256 MiB: starting a thread takes as long as hashing a tenth of this. */
 const THREAD_BLOCKS_MIN = 65536;
 
-/** Which blocks a piece holds: `blocks` that are in its buffer, then `zeros` that are not. */
+/** The blocks of a piece: `blocks` that are in its buffer, followed by `zeros` that are not. */
 interface Part {
   blocks: number;
   zeros: number;
 }
 
-/** How a tree is made. */
+/** How a tree is built. */
 export interface TreeSinkOptions extends HashTreeOptions, ThreadOptions {
-  /** Hash in a thread of its own, side by side with what the caller does; default: where it pays. */
+  /** Hash in a separate thread; by default, only where the data is large enough. */
   readonly threaded?: boolean | undefined;
 }
 
 /**
- * Hashes an image in blocks of 4096 bytes. It keeps nothing but the tree: to write the image as well, use VeritySink.
+ * Hashes an image in blocks of 4096 bytes and keeps only the tree. Use VeritySink to write the image as well.
  *
  * @example
  * ```ts
@@ -67,7 +67,7 @@ export class TreeSink implements ImageSink {
   #tree: HashTree | undefined;
   #isClosed = false;
 
-  /** Begins at offset 0 of the image. */
+  /** The image starts at offset 0. */
   constructor(options: TreeSinkOptions) {
     const { dataBlocks, salt, threaded = dataBlocks >= THREAD_BLOCKS_MIN } = options;
     this.#builder = new HashTreeBuilder(options);
@@ -75,13 +75,13 @@ export class TreeSink implements ImageSink {
     this.#dataBytes = dataBlocks * VERITY_BLOCK_BYTES;
   }
 
-  /** Once it is finished; the caller closes it. */
+  /** The finished tree, which the caller must close. Available after `finish`. */
   get tree(): HashTree {
     invariant(this.#tree !== undefined, "the tree of an image that has not ended");
     return this.#tree;
   }
 
-  /** The bytes may be used again at once. @returns what to wait for when enough is on its way */
+  /** Copies the bytes. @returns a promise to await when enough pieces are in flight */
   write(bytes: Uint8Array, offset: number): void | Promise<void> {
     this.#throwIfFailed();
     this.#skipTo(offset);
@@ -118,7 +118,7 @@ export class TreeSink implements ImageSink {
     this.#builder.close();
   }
 
-  /** Zeros up to an offset: those that complete a block go into the buffer, whole blocks of them are counted. */
+  /** Skips zeros up to an offset: a partial block is filled in the buffer, whole blocks are only counted. */
   #skipTo(offset: number): void {
     invariant(offset >= this.#endOffset, `a write at ${offset} behind ${this.#endOffset}`);
     const open = this.#endOffset % VERITY_BLOCK_BYTES;
@@ -134,7 +134,7 @@ export class TreeSink implements ImageSink {
     if (offset > this.#endOffset) this.#addZeroBytes(offset - this.#endOffset);
   }
 
-  /** @param count no further than the end of the block */
+  /** @param count at most the rest of the block */
   #addZeroBytes(count: number): void {
     if (count === 0) return;
     this.#room().fill(0, 0, count);
@@ -159,7 +159,7 @@ export class TreeSink implements ImageSink {
     if (this.#filledBytes === PIECE_BYTES) this.#send();
   }
 
-  /** Gives what was collected to the hasher. It ends with a block. */
+  /** Passes the collected blocks to the hasher. The last one must be complete. */
   #send(): void {
     const parts = this.#parts;
     const bytes = this.#bytes;
@@ -173,7 +173,7 @@ export class TreeSink implements ImageSink {
     else this.#underway.push(this.#addLater(parts, hashed, before));
   }
 
-  /** Digests are added in the order of their blocks. A failure comes out of the next call. */
+  /** Adds digests in block order. The next call reports a failure. */
   async #addLater(
     parts: readonly Part[],
     hashed: HashedBlocks | Promise<HashedBlocks> | undefined,
@@ -210,20 +210,20 @@ export class TreeSink implements ImageSink {
   }
 }
 
-/** The report of a tree at an offset. */
+/** The report of a tree written at `hashOffset`. */
 export function verityReport(tree: HashTree, hashOffset: number): VerityReport {
   return { ...tree.parameters, hashOffset, hashBytes: tree.shape.sizeBytes };
 }
 
-/** Where the tree goes. */
+/** How the tree is built and where it goes. */
 export interface VeritySinkOptions extends TreeSinkOptions {
-  /** Takes superblock and tree, from offset 0; behind the image when left out. */
+  /** Receives superblock and tree from offset 0; when left out, they are written behind the image. */
   readonly hashSink?: ImageSink | undefined;
 }
 
 /**
- * Makes the tree of the image that it passes on. A tree in a file of its own is finished first, so that an image always has
- * its tree, and a tree that has no room leaves no image.
+ * Builds the tree of the image that it passes on. A separate tree file is finished before the image, so an image never
+ * exists without its tree, and none is left if the tree does not fit.
  *
  * @example
  * ```ts
@@ -245,9 +245,9 @@ export class VeritySink implements ImageSink {
   #report: VerityReport | undefined;
 
   /**
-   * Begins at offset 0 of the image.
+   * The image starts at offset 0.
    *
-   * @param image takes the image, and what is behind it
+   * @param image receives the image, followed by the tree unless that goes elsewhere
    */
   constructor(image: ImageSink, options: VeritySinkOptions) {
     this.#image = image;
@@ -255,7 +255,7 @@ export class VeritySink implements ImageSink {
     this.#tree = new TreeSink(options);
   }
 
-  /** Once the image is finished. */
+  /** The report of the tree, once the image is finished. */
   get report(): VerityReport | undefined {
     return this.#report;
   }
@@ -296,7 +296,7 @@ export class VeritySink implements ImageSink {
   }
 }
 
-/** How many blocks of data an image of so many bytes has; undefined when it is not whole blocks, or nothing. */
+/** The number of data blocks in an image of `sizeBytes`; undefined when the size is 0 or not a multiple of a block. */
 export function dataBlocksOf(sizeBytes: number): number | undefined {
   const blocks = sizeBytes / VERITY_BLOCK_BYTES;
   return Number.isInteger(blocks) && blocks > 0 ? blocks : undefined;
