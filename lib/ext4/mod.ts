@@ -2,7 +2,7 @@
  * ext4: planning and writing images, reading and verifying images from any source, and switching their metadata
  * checksums.
  *
- * @example Read an image back, whoever made it
+ * @example Read an image back
  * ```ts
  * import { assertEquals } from "@std/assert";
  * import { memoryReader, walkTree } from "@blessfs/blessfs";

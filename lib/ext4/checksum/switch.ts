@@ -90,7 +90,7 @@ export function changeJournalPath(imagePath: string): string {
  * Adds metadata checksums to an image or removes them, as `tune2fs -O metadata_csum` does. All new bytes are on disk,
  * in a file beside the image, before the first of them is written, so the next run finishes an interrupted one. Before
  * checksums are removed, each of them is checked. `uninit_bg` replaces metadata_csum when checksums are removed, and
- * goes when they are added: it gives group descriptors their checksums in the absence of metadata_csum. Removing
+ * is removed when they are added: it gives group descriptors their checksums in the absence of metadata_csum. Removing
  * checksums and adding them again gives the same image.
  *
  * @throws InputError if the image is in use, was changed meanwhile, is not clean, is damaged, has unknown features, or

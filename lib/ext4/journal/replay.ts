@@ -88,7 +88,7 @@ export function replayJournal(image: RandomReader, place: JournalPlace): Replaye
   };
 }
 
-/** Most copies of blocks that are kept: those of a 64 GiB log with 4 KiB blocks. */
+/** The most block copies to keep: those of a 64 GiB log with 4 KiB blocks. */
 const JOURNAL_BLOCKS_LIMIT = 2 ** 24;
 
 /** The copies of blocks in a log, in log order. Grows as the log is walked. */

@@ -170,7 +170,7 @@ export function ascendingNumbers(): InodeNumbers {
 export function numberTree(tree: FileTree, numbers: InodeNumbers): NodeDraft[] {
   const root = new DirectoryDraft(INODE_NUMBER.ROOT, tree.root, undefined, "");
   const drafts: NodeDraft[] = [root];
-  // Several names may lead to one node.
+  // Several names may refer to one node.
   const byNode = new Map<TreeNode, NodeDraft>([[tree.root, root]]);
   const open = (draft: DirectoryDraft) => ({
     draft,

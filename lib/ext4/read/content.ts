@@ -1,6 +1,6 @@
 /**
- * What inodes contain: their map of blocks, the targets of symlinks, files as payloads of the model, whose bytes stay in
- * the image, which is the store; and their extended attributes, wherever they are.
+ * The content of inodes: block maps, symlink targets, files as model payloads whose bytes stay in the image (it is
+ * their store), and extended attributes, wherever they are.
  *
  * @module
  */
@@ -65,18 +65,18 @@ export type { MapBlock, MappedRun } from "../volume/block_map.ts";
 /** The longest path that the kernel follows, without its NUL. */
 const TARGET_BYTES_MAX = 4095;
 
-/** How a map is followed. */
+/** How to follow a map. */
 export interface BlockMapOptions {
-  /** Called for each block of the map, before what it maps. */
+  /** Called for each block of the map, before the blocks that it maps. */
   readonly onMapBlock?: ((block: MapBlock) => void) | undefined;
 }
 
 /**
- * What an inode maps, in the order of its logical blocks. Each block of the map is checked before it is believed; runs
- * are within the file system and never more, with the blocks of the map, than it has. An inode with inline data maps
- * nothing, and so do devices, fifos, sockets and short symlinks: do not ask for them.
+ * The runs of blocks that an inode maps, in logical order. Each block of the map is checked before it is used; runs lie
+ * within the file system and, together with the blocks of the map, never exceed its size. Inodes with inline data map
+ * nothing, nor do devices, fifos, sockets and short symlinks: do not call this for them.
  *
- * @throws {InputError} for a map that is damaged
+ * @throws {InputError} for a damaged map
  */
 export function blockRuns(
   image: Ext4Image,
@@ -87,16 +87,16 @@ export function blockRuns(
   return readBlockMap(image, inode.view, options).runs;
 }
 
-/** What an inode keeps in itself. Throws InputError when the attribute with the rest is not there. */
+/** The bytes stored in an inode itself. Throws InputError if the attribute with the rest is missing. */
 export function inlineData(image: Ext4Image, inode: ImageInode): InlineData {
   return readInlineData(image, inode.view, readInodeXattrs(image, inode.view));
 }
 
 /**
- * A symlink's target. One in i_block is as long as its size says; of any other the kernel takes what is before the first
- * NUL, as far as size and block go. Of an encrypted one it shows a name without the key.
+ * A symlink's target. One in i_block is as long as the size says; for any other, the kernel takes the bytes before the
+ * first NUL, within the size and the block. For an encrypted target it shows a name without the key.
  *
- * @throws {InputError} for what the kernel refuses, and a target without a byte, or with over 4095
+ * @throws {InputError} for what the kernel refuses, and for an empty target or one over 4095 bytes
  */
 export function readSymlink(image: Ext4Image, inode: ImageInode): ByteString {
   const { view } = inode;
@@ -123,7 +123,7 @@ export function readSymlink(image: Ext4Image, inode: ImageInode): ByteString {
   return byteStringFromBytes(bytes, 0, sizeBytes);
 }
 
-/** ext4_inode_is_fast_symlink(): before ea_inode there were attributes that count no blocks, so blocks decide. */
+/** ext4_inode_is_fast_symlink(): before ea_inode the block count decides, with attribute blocks taken into account. */
 function isShortForKernel(image: Ext4Image, view: InodeView): boolean {
   if (image.hasIncompat(INCOMPAT.EA_INODE)) {
     return view.sizeBytes > 0 && view.sizeBytes < INODE_BLOCK_FIELD_SIZE_BYTES;
@@ -141,7 +141,7 @@ function judgeFastSymlink(image: Ext4Image, view: InodeView): void {
   reportInode(image, view, "i_size of a symlink", { found, wanted });
 }
 
-/** The first block of a symlink; more of them are not looked at. */
+/** The first block of a symlink; any others are ignored. */
 function slowTarget(image: Ext4Image, inode: ImageInode): Uint8Array {
   const { view } = inode;
   judgeSymlinkSize(image, view, { isReadable: true });
@@ -151,7 +151,7 @@ function slowTarget(image: Ext4Image, inode: ImageInode): Uint8Array {
   throw new InputError(inode.what, "the target of the symlink is a hole");
 }
 
-/** struct fscrypt_symlink_data: a length of 16 bits, and the ciphertext. */
+/** struct fscrypt_symlink_data: a 16-bit length, then the ciphertext. */
 function encryptedTarget(inode: ImageInode, bytes: Uint8Array): ByteString {
   const length = bytes[0]! + 256 * bytes[1]!;
   if (length === 0 || 2 + length > bytes.length) {
@@ -160,7 +160,7 @@ function encryptedTarget(inode: ImageInode, bytes: Uint8Array): ByteString {
   return noKeyName(byteStringFromBytes(bytes, 2, 2 + length), { hash: 0, minor: 0 });
 }
 
-/** Bounds that several files share. */
+/** Limits shared by several files. */
 export interface PayloadBounds {
   /** Counts the blocks of all files. */
   readonly budget?: BlockBudget | undefined;
@@ -169,12 +169,12 @@ export interface PayloadBounds {
 }
 
 const PIECE_BYTES = 1024 * 1024;
-/** Signals are seen between pieces of about this many bytes. */
+/** Signals are checked between pieces of about this many bytes. */
 const YIELD_AFTER_BYTES = 16 * PIECE_BYTES;
 
 /**
- * A file's payload. What is written of it are its segments; what was allocated only is a hole. `dataRuns` and
- * `contentHash` need the bytes: they are read when first asked for, or by `scan()`, a piece at a time.
+ * A file's payload. Written extents are its segments; allocated but unwritten ones are holes. `dataRuns` and
+ * `contentHash` depend on the bytes, which are read on first use, or by `scan()` a piece at a time.
  */
 export class ImagePayload implements Payload {
   readonly sizeBytes: number;
@@ -182,7 +182,7 @@ export class ImagePayload implements Payload {
   readonly store: RandomReader;
   #scan: PayloadScan | undefined;
 
-  /** The segments point into the store. */
+  /** Segments point into the store. */
   constructor(sizeBytes: number, segments: readonly DataSegment[], store: RandomReader) {
     this.sizeBytes = sizeBytes;
     this.segments = segments;
@@ -197,7 +197,7 @@ export class ImagePayload implements Payload {
     return this.#scanned().contentHash;
   }
 
-  /** Reads the bytes now, and can be stopped in the middle of a large file. Does nothing the second time. */
+  /** Reads the bytes now; can be aborted in the middle of a large file. Does nothing the second time. */
   async scan(signal?: AbortSignal): Promise<void> {
     if (this.#scan !== undefined) return;
     const scanner = new PayloadScanner();
@@ -247,7 +247,7 @@ export function filePayload(
   }
   const { bytes, isHole } = inlineData(image, inode);
   if (isHole) return new ImagePayload(sizeBytes, [], image.reader);
-  // What the size says is behind the bytes reads as zeros.
+  // Bytes within the size but beyond the stored ones read as zeros.
   const storedBytes = Math.min(sizeBytes, bytes.length);
   const store = memoryReader(bytes.slice(0, storedBytes), image.name);
   return new ImagePayload(sizeBytes, wholeSegment(storedBytes), store);
@@ -283,7 +283,7 @@ function fileSegments(
   return segments.slice(); // with no more room than it needs
 }
 
-/** Feeds the bytes of all segments to a scanner; gives the length of each piece. */
+/** Feeds the bytes of all segments to a scanner; yields the length of each piece. */
 function* scanPieces(payload: Payload, scanner: PayloadScanner): Generator<number> {
   const longest = payload.segments.reduce((most, part) => Math.max(most, part.lengthBytes), 0);
   const buffer = new Uint8Array(Math.min(PIECE_BYTES, longest));
@@ -297,15 +297,15 @@ function* scanPieces(payload: Payload, scanner: PayloadScanner): Generator<numbe
   }
 }
 
-/** An attribute as it is stored, with its value read from wherever it is. ACLs are in ext4's own format. */
+/** An attribute as stored, with its value read from wherever it is. ACLs are in ext4's own format. */
 export interface StoredXattr {
   /** The number of the prefix of its name (XATTR_INDEX). */
   readonly nameIndex: number;
   /** The rest of its name. */
   readonly suffix: ByteString;
-  /** The value; shared, and not to be changed. */
+  /** The value; shared, so it must not be changed. */
   readonly value: Uint8Array;
-  /** Where its entry is. */
+  /** Where the entry is. */
   readonly location: "inode" | "block";
   /** The inode that holds the value. */
   readonly valueInode: number | undefined;
@@ -313,14 +313,14 @@ export interface StoredXattr {
   readonly entryHash: number;
 }
 
-/** Most attributes in the lists of inodes that have some in themselves and some in a block. */
+/** Most attributes in the combined lists of inodes that have both their own and shared ones. */
 const JOINED_COUNT_MAX = 16_777_216;
-/** The header of an ACL without entries, which says that there is none. */
+/** The header of an ACL without entries, which means that there is none. */
 const EMPTY_ACL_SIZE_BYTES = 4;
 
 /**
- * Reads the attributes of inodes. Blocks and values that inodes share are read and kept once, so that what is kept is
- * never more than the image has.
+ * Reads the attributes of inodes. Blocks and values shared by inodes are read and kept once, so memory never exceeds
+ * what the image holds.
  */
 export class XattrReader {
   readonly #image: Ext4Image;
@@ -330,18 +330,18 @@ export class XattrReader {
   readonly #values = new Map<number, AttributeValue>();
   #joinedCount = 0;
 
-  /** Reads of one image; a budget counts the blocks of attributes, each once. */
+  /** Reads from one image; the budget counts each attribute block once. */
   constructor(image: Ext4Image, budget?: BlockBudget) {
     this.#image = image;
     this.#budget = budget;
   }
 
   /**
-   * The attributes as system calls show them, in byte order of their names: ACLs in the format of system calls, without
-   * what the kernel hides. Names that no system call has are counted as `unsupportedXattr`.
+   * The attributes as system calls show them, in byte order of their names: ACLs in the system call format, without
+   * attributes that the kernel hides. Names that system calls cannot express are counted as `unsupportedXattr`.
    *
    * @param describe names the inode in warnings
-   * @throws {InputError} for attributes that are damaged, or there twice
+   * @throws {InputError} for attributes that are damaged or occur twice
    */
   read(inode: ImageInode, warnings: Warnings, describe: () => string): readonly Xattr[] {
     const all = this.stored(inode);
@@ -350,7 +350,7 @@ export class XattrReader {
       warnings.add("unsupportedXattr", describe(), `xattr ${shown} dropped: it has no known name`);
     }
     const visible = this.#visibleOf(inode, all);
-    // Only files and directories have a user's attributes (xattr(7)): the kernel lists others, and gives no value.
+    // Only files and directories have user attributes (xattr(7)): on others the kernel lists them but returns no value.
     if (inode.kind === "file" || inode.kind === "directory" || !visible.some(isUsers)) {
       return visible;
     }
@@ -370,7 +370,7 @@ export class XattrReader {
     const shared = inBlock.some(({ name }) => known.has(name))
       ? inBlock.filter(({ name }) => !known.has(name))
       : inBlock;
-    // A million inodes may share few blocks: as long as it can be, it is one list for all of them.
+    // A million inodes may share few blocks, so where possible they all share one list.
     if (own.length === 0) return shared;
     this.#joinedCount += own.length + shared.length;
     if (this.#joinedCount > JOINED_COUNT_MAX) {
@@ -381,7 +381,7 @@ export class XattrReader {
     return [...own, ...shared].sort(byName);
   }
 
-  /** The attributes as they are stored, those in the inode first. */
+  /** The attributes as stored, those in the inode first. */
   stored(inode: ImageInode): readonly StoredXattr[] {
     const { number, view } = inode;
     const what = `attributes in ${inode.what}`;
@@ -472,14 +472,14 @@ function keyOf(xattr: StoredXattr): ByteString {
   return `${xattr.nameIndex}:${xattr.suffix}`;
 }
 
-/** Names of system calls have a known prefix; under `system.` there are only ACLs. */
+/** Whether system calls cannot express the name: they need a known prefix, and under `system.` there are only ACLs. */
 function isNameless(xattr: StoredXattr): boolean {
   if (isInlineData(xattr)) return false;
   const name = joinXattrName(xattr.nameIndex, xattr.suffix);
   return name === undefined || xattr.nameIndex === XATTR_INDEX.SYSTEM;
 }
 
-/** What system calls show of some attributes, in byte order of the names. */
+/** The attributes that system calls show, in byte order of their names. */
 function visibleXattrs(xattrs: readonly StoredXattr[], what: string): readonly Xattr[] {
   const visible: Xattr[] = [];
   for (const xattr of xattrs) {
@@ -499,7 +499,7 @@ function byName(a: Xattr, b: Xattr): number {
   return a.name < b.name ? -1 : 1;
 }
 
-/** Undefined for an ACL without entries: the kernel takes it for none. */
+/** Undefined for an ACL without entries, which the kernel treats as none. */
 function systemCallValue(xattr: StoredXattr, what: string): Uint8Array | undefined {
   const isAcl = xattr.nameIndex === XATTR_INDEX.POSIX_ACL_ACCESS ||
     xattr.nameIndex === XATTR_INDEX.POSIX_ACL_DEFAULT;

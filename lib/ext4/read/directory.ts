@@ -1,5 +1,6 @@
 /**
- * Names: of one directory, of all below one, and the inode that a path leads to, also as a stream of its bytes.
+ * Names in the image: those of one directory, all names below one, and the inode at a path, also as a stream of its
+ * bytes.
  *
  * @module
  */
@@ -28,36 +29,36 @@ export interface DirectoryName {
   readonly name: ByteString;
   /** The inode that has this name. */
   readonly inodeNumber: number;
-  /** What the entry says that the inode is; undefined when it does not say. */
+  /** The kind of inode given by the entry; undefined if the entry does not give one. */
   readonly kind: NodeKind | undefined;
 }
 
-/** What a directory holds. */
+/** The contents of a directory. */
 export interface DirectoryContent {
-  /** What ".." says. */
+  /** The inode number in "..". */
   readonly parentInodeNumber: number;
   /** In the order of the directory's blocks; each name once. */
   readonly names: readonly DirectoryName[];
-  /** Blocks that the directory maps, its map included. */
+  /** Blocks of the directory, including those of its map. */
   readonly blockCount: number;
-  /** Why some of its names may be missing; only with `keepsGoing`. */
+  /** Why some names may be missing; only with `keepsGoing`. */
   readonly fault?: InputError;
 }
 
-/** One for each image, for its room serves all directories. */
+/** One walker per image, whose buffers serve all directories. */
 const WALKERS = new WeakMap<Ext4Image, DirectoryWalker>();
 
-/** How a directory is read. */
+/** Options for reading a directory. */
 export interface ReadDirectoryOptions {
-  /** Most names; 1,000,000 by default. */
+  /** The most names allowed; 1,000,000 by default. */
   readonly maxChildCount?: number;
-  /** Reads what can be read, and gives the first fault beside it. */
+  /** Reads whatever is readable and returns the first fault with it. */
   readonly keepsGoing?: boolean;
 }
 
 /**
- * Reads a whole directory. Every block's checksum, every record, and in a hashed one the index and the hash of every name
- * are checked. The names of an encrypted directory are those that the kernel shows without the key.
+ * Reads a whole directory. Checks every block's checksum, every record and, in a hashed directory, the index and the
+ * hash of every name. For an encrypted directory, the names are those that the kernel shows without the key.
  *
  * @throws {InputError} for a directory that the kernel does not list, or with more names than `maxChildCount`
  */
@@ -80,7 +81,7 @@ export function readDirectory(
   return { parentInodeNumber, names: names.names, blockCount, ...fault };
 }
 
-/** A fault that costs a part of something: the message says which. */
+/** Adds to a fault which part of something it makes unreadable. */
 export function partFault(part: string, fault: InputError): InputError {
   return faultInImage(part, fault) as InputError;
 }
@@ -102,7 +103,7 @@ function walkDirectory(image: Ext4Image, inode: ImageInode, names: NameCollector
   return map?.blockCount ?? 0;
 }
 
-/** Names in byte order, the last one first. Of two that are equal, which only damage makes, the first in the directory. */
+/** Names in reverse byte order. Of two equal names, which only damage causes, keeps the first in the directory. */
 export function namesBackwards(names: readonly DirectoryName[]): DirectoryName[] {
   return [...names]
     .sort((a, b) => a.name < b.name ? 1 : a.name > b.name ? -1 : 0)
@@ -113,7 +114,7 @@ class NameCollector implements DirectoryVisitor {
   readonly names: DirectoryName[] = [];
   parentInodeNumber = 0;
   firstFault: InputError | undefined;
-  /** Undefined where the first fault ends the walk. */
+  /** Undefined if the first fault ends the walk. */
   readonly fault: ((error: InputError) => void) | undefined;
   readonly #hasTypes: boolean;
   readonly #isEncrypted: boolean;
@@ -156,7 +157,7 @@ class NameCollector implements DirectoryVisitor {
     if (this.names.length >= this.#maxCount) {
       throw new InputError(this.#inode.what, `it has more than ${this.#maxCount} names`);
     }
-    // Without the feature the byte is the high half of the length of the name.
+    // Without the feature, the byte is the high half of the name's length.
     const kind = this.#hasTypes ? kindOfDirent(entries.fileTypeAt(index)) : undefined;
     this.names.push({ name: this.#nameOf(entries, index, walk), inodeNumber, kind });
   }
@@ -172,22 +173,22 @@ class NameCollector implements DirectoryVisitor {
   }
 }
 
-/** What a path led to. */
+/** The inode that a path led to. */
 export interface FoundInode {
   /** The inode. */
   readonly inode: ImageInode;
-  /** Where it is, with all symlinks followed; empty for the root, else it starts with a slash. */
+  /** Its path with all symlinks resolved; empty for the root, otherwise starting with a slash. */
   readonly path: ByteString;
 }
 
-/** As the kernel: more symlinks than these are taken for a circle. */
+/** Like the kernel, treats more symlinks than this as a loop. */
 const SYMLINK_HOPS_MAX = 40;
 
 /**
- * The inode at a path. Symlinks on the way are followed inside the image, where `..` of the root is the root; the last
- * name is followed when `followsLast` says so.
+ * The inode at a path. Symlinks on the way are followed inside the image, where the root's `..` is the root;
+ * `followsLast` says whether to follow the last name, too.
  *
- * @throws {InputError} when nothing is there, and for a damaged directory on the way
+ * @throws {InputError} if nothing is there, or a directory on the way is damaged
  */
 export function findInode(
   image: Ext4Image,
@@ -232,11 +233,11 @@ export function findInode(
 }
 
 /**
- * The bytes of a regular file, zeros for holes. Symlinks are followed inside the image, which must stay open until the stream
- * has ended or was cancelled.
+ * Streams the bytes of a regular file, zeros for holes. Symlinks are followed inside the image, which must stay open
+ * until the stream has ended or was cancelled.
  *
- * @param path text; a name that is not UTF-8 is found by findInode() and read by payloadStream()
- * @throws {InputError} when nothing is there (code `notFound`), for what is not a regular file, and for damage
+ * @param path text; for names that are not UTF-8, use findInode() and payloadStream()
+ * @throws {InputError} if nothing is there (code `notFound`), it is not a regular file, or it is damaged
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -282,7 +283,7 @@ function child(
   return { inode: image.inode(inodeNumber), path: `${parent.path}/${name}` };
 }
 
-/** The names of a path, the last one first. A slash at the end asks for a directory, as "." does. */
+/** The names of a path, last one first. A trailing slash asks for a directory, like ".". */
 function splitPath(path: ByteString): ByteString[] {
   const all = path.split("/");
   const names = all.filter((name) => name !== "" && name !== ".");
@@ -291,20 +292,20 @@ function splitPath(path: ByteString): ByteString[] {
   return names.reverse();
 }
 
-/** What is listed. */
+/** Options for listing names. */
 export interface ListOptions {
-  /** Whether names below names are listed, too. */
+  /** Whether to list subdirectories, too. */
   readonly recursive: boolean;
-  /** Hears of what cannot be read and is left out; without it, that is an error. */
+  /** Called for anything unreadable, which is then left out; by default it is an error. */
   readonly onFault?: ((path: ByteString, error: InputError) => void) | undefined;
 }
 
 /**
- * The names in a directory in byte order, and with `recursive` those below each of them, a directory before what is in
- * it. A lost+found is a name like any other. Memory holds the names of the directories that are open, and a number for
- * each directory.
+ * Lists the names in a directory in byte order and, with `recursive`, those below each of them, a directory before its
+ * contents. lost+found is treated like any other name. Memory holds the names of the open directories and a number per
+ * directory.
  *
- * @throws {InputError} for a damaged directory, and one that has two names
+ * @throws {InputError} for a damaged directory, or one that has two names
  */
 export function* listNames(
   image: Ext4Image,
@@ -355,7 +356,7 @@ export function* listNames(
   }
 }
 
-/** What some work gives; undefined when it throws an InputError and somebody hears of it. */
+/** The result of `work`; undefined if it throws an InputError and a fault handler takes it. */
 export function goOn<T>(
   path: ByteString,
   onFault: ListOptions["onFault"],

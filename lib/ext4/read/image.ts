@@ -1,16 +1,17 @@
 /**
- * An ext4 image (ext2 and ext3 too) opened for reading. Structures are walked by ../volume/; what the kernel refuses is an
- * InputError `WHERE: WHAT` with the found and the wanted value, what it reads past is a warning.
+ * An ext4 image (or ext2 or ext3) opened for reading. The walkers in ../volume/ read its structures; whatever the
+ * kernel refuses is an InputError `WHERE: WHAT` with the found and the wanted value, and whatever it tolerates is a
+ * warning.
  *
- * - {@linkcode openExt4Image} gives an {@linkcode Ext4Image}; its `inode()` gives inodes in use, checked.
- * - directory.ts: `readDirectory()`, `listNames()`, `findInode()`, `fileStream()`: the names of a directory, all names, one
- *   path, and a file as a stream.
- * - content.ts: `blockRuns()`, `readSymlink()`, `filePayload()`: a file as the model's Payload, whose store is the image;
- *   `XattrReader`.
- * - tree.ts: `readTree()`, the whole as the model's FileTree.
- * - inspect.ts: what an image and an inode say, damaged or not.
+ * - {@linkcode openExt4Image} returns an {@linkcode Ext4Image}; its `inode()` returns checked inodes in use.
+ * - directory.ts: `readDirectory()`, `listNames()`, `findInode()`, `fileStream()`: the names of a directory, all names,
+ *   one path, and a file as a stream.
+ * - content.ts: `blockRuns()`, `readSymlink()`, `filePayload()`: a file as the model's Payload, with the image as its
+ *   store; `XattrReader`.
+ * - tree.ts: `readTree()`, the whole image as the model's FileTree.
+ * - inspect.ts: the fields of an image and its inodes, damaged or not.
  *
- * Memory: blocks are kept up to a bound; a tree grows with its names, never with the bytes of files.
+ * Memory: blocks are cached up to a limit; a tree grows with its names, never with the bytes of files.
  *
  * @module
  */
@@ -58,11 +59,11 @@ import { isInlineData, readInodeXattrs } from "../volume/content.ts";
 
 export type { NodeKind } from "../volume/inode.ts";
 
-/** Each is the largest value that is still accepted, so that no image takes unbounded time or memory. */
+/** Limits that keep any image from taking unbounded time or memory. Each is the largest accepted value. */
 export interface ReadLimits {
   /** Names in all directories together. */
   readonly maxNameCount: number;
-  /** Directories on the way from the root to a name, that name included. */
+  /** Depth of a path: directories from the root to a name, including that name. */
   readonly maxPathDepth: number;
   /** Names in one directory. */
   readonly maxChildCount: number;
@@ -70,7 +71,7 @@ export interface ReadLimits {
   readonly maxSegmentCount: number;
 }
 
-/** The defaults, those of trees that are built of layers (docs/LIMITS.md). */
+/** The defaults, the same as for trees built from layers (docs/LIMITS.md). */
 export const DEFAULT_READ_LIMITS: ReadLimits = {
   maxNameCount: 1_048_576,
   maxPathDepth: 1024,
@@ -79,19 +80,19 @@ export const DEFAULT_READ_LIMITS: ReadLimits = {
 };
 
 /**
- * Counts the blocks that inodes say are theirs. Together they cannot be more than the file system has; where they are,
- * some block has two owners, and following them all could take forever.
+ * Counts the blocks that inodes claim. If they exceed the file system, some block has two owners, and following them
+ * all could take forever.
  */
 export class BlockBudget {
   readonly #blocksCount: number;
   #usedCount = 0;
 
-  /** A budget for a file system of so many blocks. */
+  /** Limits the total to `blocksCount`, the blocks of the file system. */
   constructor(blocksCount: number) {
     this.#blocksCount = blocksCount;
   }
 
-  /** Counts some blocks of what `what` names. */
+  /** Counts blocks; `what` names their owner in errors. */
   add(blockCount: number, what: string): void {
     this.#usedCount += blockCount;
     if (this.#usedCount <= this.#blocksCount) return;
@@ -103,13 +104,13 @@ export class BlockBudget {
 
 /** One inode of an image. */
 export interface ImageInode {
-  /** Its number, from 1 on. */
+  /** Its number, from 1. */
   readonly number: number;
-  /** What its mode says it is. */
+  /** The kind given by its mode. */
   readonly kind: NodeKind;
   /** Its fields. */
   readonly record: InodeRecord;
-  /** The same as the walkers want them. */
+  /** The same fields in the form that the walkers use. */
   readonly view: InodeView;
   /** The seed of its extent and directory blocks; undefined without metadata checksums. */
   readonly seed: number | undefined;
@@ -117,26 +118,26 @@ export interface ImageInode {
   readonly what: string;
 }
 
-/** What opening needs beside the bytes. */
+/** Options for opening an image. */
 export interface OpenExt4Options {
   /**
    * Counts `dirtyJournal`, `notUnmounted`, `recordedErrors`, `orphanInodes`, `inUse`, `unknownFeature`, `clampedTime` and
-   * `damagedMetadata`; a strict one makes errors of them. Default: one of its own.
+   * `damagedMetadata`; strict warnings become errors. Default: a collection of its own.
    */
   readonly warnings?: Warnings | undefined;
-  /** How many bytes of blocks are kept; 16 MiB by default. */
+  /** Bytes of blocks to cache; 16 MiB by default. */
   readonly cacheBytes?: number | undefined;
 }
 
 const NANOSECONDS_MAX = 999_999_999;
 const TWO_32 = 2 ** 32;
 
-/** An open image. Nothing in it is read before it is asked for. */
+/** An open image. Everything is read on demand. */
 export class Ext4Image extends Volume {
   readonly #warnings: Warnings;
   #zones: SystemZones | undefined;
 
-  /** Made by openExt4Image(). */
+  /** Called by openExt4Image(). */
   constructor(
     reader: RandomReader,
     options: {
@@ -151,14 +152,14 @@ export class Ext4Image extends Volume {
     this.#warnings = options.warnings;
   }
 
-  /** A group's descriptor, checked. Throws InputError when it is past the end of the image. */
+  /** A group's descriptor, checked. Throws InputError if it is past the end of the image. */
   groupDescriptor(group: number): GroupDescriptor {
     const { descriptor } = this.group(group);
     if (descriptor !== undefined) return descriptor;
     throw new InputError(`group descriptor (group ${group})`, "it is past the end of the image");
   }
 
-  /** The file system's own blocks count as those of no other inode; its own inodes may have them. */
+  /** The file system's own blocks belong to no other inode; its own inodes may have them. */
   override mayOwn(inode: number, start: number, count = 1): boolean {
     if (!this.contains(start, count)) return false;
     if (isReservedInode(this, inode)) return true;
@@ -166,7 +167,7 @@ export class Ext4Image extends Volume {
     return !this.#zones.overlap(start, count);
   }
 
-  /** Throws InputError unless blocks that something points to are in the file system. */
+  /** Throws InputError unless the blocks are in the file system. */
   checkRange(startBlock: number, blockCount: number, what: string): void {
     if (this.contains(startBlock, blockCount)) return;
     const { firstDataBlock, blocksCount } = this.geometry;
@@ -175,7 +176,10 @@ export class Ext4Image extends Volume {
     throw new InputError(what, why, { data: { actual: startBlock } });
   }
 
-  /** The bytes of an inode's slot, unjudged, in a buffer of their own. Throws InputError for one that does not exist. */
+  /**
+   * The unchecked bytes of an inode's slot, in a buffer of their own. Throws InputError for an inode that does not
+   * exist.
+   */
   inodeSlot(inodeNumber: number): Uint8Array {
     const { blockNumber, offsetBytes } = this.locateInode(inodeNumber);
     const block = this.block(blockNumber);
@@ -188,7 +192,7 @@ export class Ext4Image extends Volume {
   /**
    * An inode in use, checked.
    *
-   * @throws {InputError} for one that does not exist, is not in use or has a wrong checksum, type or flag
+   * @throws {InputError} for an inode that does not exist, is not in use or has a wrong checksum, type or flag
    */
   inode(inodeNumber: number): ImageInode {
     const slot = this.inodeSlot(inodeNumber);
@@ -203,7 +207,7 @@ export class Ext4Image extends Volume {
     const { view } = inode;
     judgeFields(this, view);
     if (view.linkCount === 0) reportInode(this, view, "it has a name, but no links");
-    // A file that is being cut short at the moment is in the list of orphans, which lives in i_dtime.
+    // A file that is being truncated is in the list of orphans, which uses i_dtime.
     if (view.dtime !== 0 && this.superblock.lastOrphan === 0) {
       const details = { found: view.dtime, wanted: 0, isReadable: true };
       reportInode(this, view, "i_dtime of an inode with links", details);
@@ -211,12 +215,12 @@ export class Ext4Image extends Volume {
     return this.#withClampedTimes(this.#asTheKernelTakesIt(inode));
   }
 
-  /** Fields that the kernel leaves aside where they make no sense. */
+  /** Adjusts fields that the kernel ignores if they make no sense. */
   #asTheKernelTakesIt(inode: ImageInode): ImageInode {
     const { view } = inode;
     let { record } = inode;
     const isLong = view.type !== FILE_MODE.REGULAR && view.sizeBytes >= TWO_32;
-    // ext4_isize(): only files are that long, unless directories may be, too.
+    // ext4_isize(): only files can be that long, and directories with the feature.
     if (isLong && !this.hasIncompat(INCOMPAT.LARGEDIR)) {
       const { sizeBytes: found } = view;
       const wanted = found % TWO_32;
@@ -225,7 +229,7 @@ export class Ext4Image extends Volume {
       view.sizeBytes = wanted;
       record = { ...record, sizeBytes: wanted };
     }
-    // ext4_has_inline_data(): without the attribute i_block is taken for what it is elsewhere.
+    // ext4_has_inline_data(): without the attribute, i_block is interpreted as usual.
     if (view.hasInlineData && !this.#hasInlineAttribute(view)) {
       const problem = "inline data without the attribute system.data";
       reportInode(this, view, problem, { isReadable: true });
@@ -249,7 +253,7 @@ export class Ext4Image extends Volume {
     this.judge.report("inode", { inode: inodeNumber }, problem, { isReadable: true });
   }
 
-  /** Nanoseconds of a second or more, which the kernel shows as they are. */
+  /** Clamps nanoseconds of a second or more, which the kernel shows as they are. */
   #withClampedTimes(inode: ImageInode): ImageInode {
     const { record } = inode;
     const names = (["atime", "ctime", "mtime", "crtime"] as const)
@@ -270,7 +274,7 @@ export class Ext4Image extends Volume {
     this.reader.close();
   }
 
-  /** The same, for `using`. */
+  /** Same as close(), for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }
@@ -284,7 +288,7 @@ export function hasInlineData(inode: ImageInode): boolean {
   return inode.view.hasInlineData;
 }
 
-/** An inode as it is; one without a known type passes for a socket, which has no content. */
+/** An inode as stored; one without a known type is treated as a socket, which has no content. */
 export function uncheckedInode(
   volume: Volume,
   number: number,
@@ -300,11 +304,11 @@ export function uncheckedInode(
 }
 
 /**
- * Opens an image: of the file at a path, in memory, or through a reader, which the image closes when it is closed. What comes
- * in a stream is made a reader by {@linkcode readerOf}.
+ * Opens an image: a file at a path, bytes in memory, or a reader, which is closed with the image. For a stream, create
+ * a reader with {@linkcode readerOf}.
  *
- * @throws {InputError} for what is not an ext2, ext3 or ext4 image, is cut short, damaged, or has a feature that the
- * reader does not know
+ * @throws {InputError} for anything that is not an ext2, ext3 or ext4 image, is truncated or damaged, or has a feature
+ * that the reader does not know
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -359,7 +363,7 @@ function warnOfUse(image: Ext4Image, warnings: Warnings): void {
   const { mmpBlock } = image.superblock;
   const { judge, seed } = image;
   const block = image.contains(mmpBlock) ? image.block(mmpBlock) : undefined;
-  // A mount for reading does not look at it (ext4_multi_mount_protect()), but whoever has it mounted does.
+  // A read-only mount ignores it (ext4_multi_mount_protect()), but another machine may have the image mounted.
   const isReadable = true;
   if (block === undefined) {
     judge.report("mmp block", { block: mmpBlock }, "it is not in the file system", { isReadable });
@@ -383,11 +387,11 @@ interface Zone {
   end: number;
 }
 
-/** File systems of more groups, of 16 TiB and more at 4 KiB, are not held against it: every descriptor has to be read. */
+/** Skips this check in file systems with more groups (16 TiB and up at 4 KiB), as it reads every descriptor. */
 const GROUPS_MAX = 131_072;
 
 /**
- * Blocks that no file may have: superblocks, descriptors and the room kept for them, bitmaps, inode tables and the
+ * Blocks that no file may have: superblocks, descriptors and the room reserved for them, bitmaps, inode tables and the
  * journal. The kernel refuses an inode that maps one of them (ext4_setup_system_zone(), fs/ext4/block_validity.c).
  */
 class SystemZones {
@@ -422,7 +426,7 @@ function* groupZones(volume: Volume): Generator<Zone> {
   }
 }
 
-/** A group without one costs what is in it, and not all that is elsewhere. */
+/** Undefined if it cannot be read: that affects only the blocks of its own group. */
 function descriptorOf(volume: Volume, group: number): GroupDescriptor | undefined {
   try {
     return volume.group(group).descriptor;

@@ -1,6 +1,6 @@
 /**
- * What an image and its inodes say about themselves, damaged or not: checksums are shown, not enforced, and what cannot be
- * read is listed.
+ * Shows the fields of an image and its inodes, damaged or not: checksums are shown but not enforced, and unreadable
+ * parts are listed.
  *
  * @module
  */
@@ -53,11 +53,11 @@ export type { ChecksumPair } from "../volume/superblock.ts";
 
 /** One group. */
 export interface GroupInspection extends GroupDescriptor {
-  /** Its number, from 0 on. */
+  /** Its number, from 0. */
   readonly group: number;
   /** Its first block. */
   readonly startBlock: number;
-  /** Its blocks; the last group may have fewer than the others. */
+  /** Number of blocks; the last group may have fewer than the others. */
   readonly blockCount: number;
   /** Whether it begins with the superblock or a copy of it. */
   readonly hasSuperblock: boolean;
@@ -67,39 +67,39 @@ export interface GroupInspection extends GroupDescriptor {
   readonly inodeTableBlockCount: number;
   /** Names of the bits of `flags`. */
   readonly flagNames: readonly string[];
-  /** Of the descriptor; undefined for a file system without checksums. */
+  /** Checksum of the descriptor; undefined for a file system without checksums. */
   readonly checksum: ChecksumPair | undefined;
-  /** Of the bitmaps; undefined without metadata_csum, and where a bitmap was never written. */
+  /** Checksum of the block bitmap; undefined without metadata_csum, and if the bitmap was never written. */
   readonly blockBitmap: ChecksumPair | undefined;
-  /** Of the inode bitmap; the same. */
+  /** Checksum of the inode bitmap; undefined in the same cases. */
   readonly inodeBitmap: ChecksumPair | undefined;
 }
 
-/** What a look at an image shows. */
+/** The result of inspecting an image. */
 export interface ImageInspection {
-  /** What the image is called. */
+  /** The image's name. */
   readonly name: string;
-  /** Length of the file or device. */
+  /** Size of the file or device. */
   readonly fileSizeBytes: number;
   /** All fields of the primary superblock. */
   readonly superblock: Superblock;
-  /** The measures that follow from it. */
+  /** The geometry that follows from it. */
   readonly geometry: ImageGeometry;
-  /** By dumpe2fs's names. */
+  /** Names as in dumpe2fs. */
   readonly features: readonly string[];
-  /** Of the superblock; undefined without metadata_csum. */
+  /** Checksum of the superblock; undefined without metadata_csum. */
   readonly checksum: ChecksumPair | undefined;
-  /** The journal's superblock; undefined where there is no journal, or none that can be read. */
+  /** The journal's superblock; undefined without a readable journal. */
   readonly journal: JournalSuperblock | undefined;
-  /** What could not be looked at, and why. */
+  /** What could not be read, and why. */
   readonly faults: readonly string[];
-  /** The groups, read one by one. */
+  /** Yields the groups, reading them one by one. */
   groups(): Generator<GroupInspection>;
 }
 
 /**
- * Looks at an image. The superblock has to have numbers that make sense; nothing else is demanded, and checksums are
- * shown, not enforced.
+ * Inspects an image. The superblock must have plausible numbers; nothing else is required, and checksums are shown but
+ * not enforced.
  *
  * @throws {InputError} for anything but an ext2, ext3 or ext4 file system
  */
@@ -181,42 +181,42 @@ function inspectGroup(volume: Volume, group: number): GroupInspection {
   };
 }
 
-/** How an inode keeps its content. */
+/** Where an inode keeps its content. */
 export type ContentPlace = "extents" | "block pointers" | "inode" | "none";
 
-/** What a look at an inode shows. */
+/** The result of inspecting an inode. */
 export interface InodeInspection {
   /** Its number. */
   readonly inodeNumber: number;
   /** Where its slot is. */
   readonly slot: BlockOffset;
-  /** Undefined for a mode that no file has, and an inode that was never used. */
+  /** Undefined for an invalid mode, and an inode that was never used. */
   readonly kind: NodeKind | undefined;
   /** Its fields. */
   readonly record: InodeRecord;
-  /** Names of the bits of its flags, as lsattr -l has them. */
+  /** Names of the flag bits, as in lsattr -l. */
   readonly flagNames: readonly string[];
   /** Undefined without metadata_csum. */
   readonly checksum: ChecksumPair | undefined;
-  /** How it keeps its content. */
+  /** Where its content is. */
   readonly contentPlace: ContentPlace;
-  /** The first of them, up to the number asked for. */
+  /** The first runs, up to the requested number. */
   readonly runs: readonly MappedRun[];
   /** The first blocks of the map, up to the same number. */
   readonly mapBlocks: readonly MapBlock[];
-  /** How many runs and blocks of the map there are in all. */
+  /** Total number of runs. */
   readonly runCount: number;
-  /** Blocks of the map in all. */
+  /** Total number of map blocks. */
   readonly mapBlockCount: number;
-  /** Bytes kept in the inode. */
+  /** Bytes stored in the inode. */
   readonly inlineSizeBytes: number | undefined;
-  /** Attributes as they are stored. */
+  /** Attributes as stored. */
   readonly xattrs: readonly StoredXattr[];
-  /** Of a symlink. */
+  /** Target of a symlink. */
   readonly target: ByteString | undefined;
-  /** Of a device. */
+  /** Numbers of a device. */
   readonly device: { readonly deviceMajor: number; readonly deviceMinor: number } | undefined;
-  /** Of a directory. */
+  /** Parent and number of names of a directory. */
   readonly directory:
     | { readonly parentInodeNumber: number; readonly nameCount: number }
     | undefined;
@@ -227,10 +227,10 @@ export interface InodeInspection {
 const NOT_MAPPED = { runs: [], mapBlocks: [], runCount: 0, mapBlockCount: 0 } as const;
 
 /**
- * Looks at an inode, in use or not.
+ * Inspects an inode, in use or not.
  *
  * @param options.maxRunCount how many runs and map blocks are listed; all are counted
- * @throws {InputError} for a number that the file system does not have
+ * @throws {InputError} for a number outside the file system
  */
 export function inspectInode(
   image: Ext4Image,
@@ -272,7 +272,7 @@ export function inspectInode(
   };
 }
 
-/** What an inode maps: the first of its runs and of the blocks of its map, and how many there are. */
+/** The first runs and map blocks of an inode, and the totals. */
 function inspectMap(
   image: Ext4Image,
   inode: ImageInode,

@@ -1,5 +1,6 @@
 /**
- * What a plan needs of a previous image: its inodes by path, the blocks of each, and how hashed directories are spread.
+ * Reads what a plan needs from a previous image: its inodes by path, the blocks of each, and the layout of hashed
+ * directories.
  *
  * @module
  */
@@ -39,7 +40,7 @@ export type PreviousStructures = Pick<
 const YIELD_AFTER_NAMES = 256;
 
 /**
- * Reads the structures of an image that a plan with these settings is to continue, and the bytes of its files once.
+ * Reads the structures of an image that a plan with these settings will continue, and the bytes of its files once.
  *
  * @throws {InputError} for an image that is damaged, or was made with other options
  */
@@ -65,7 +66,7 @@ export async function readPrevious(
   };
 }
 
-/** Only an image that the same options make can be continued. */
+/** Only an image made with the same options can be continued. */
 function checkOptions(image: Ext4Image, settings: Settings): void {
   const { superblock, geometry } = image;
   const refuse = (
@@ -79,7 +80,7 @@ function checkOptions(image: Ext4Image, settings: Settings): void {
   };
   expect("blocks of", geometry.blockSizeBytes, BLOCK_SIZE_BYTES);
   expect("inodes of", geometry.inodeSizeBytes, INODE_SIZE_BYTES);
-  // Which value inodes there are is up to the content.
+  // Whether there are value inodes depends on the content.
   const wanted = featureWords(settings, { valueInodes: false });
   const found = { ...superblock, featureIncompat: superblock.featureIncompat & ~INCOMPAT.EA_INODE };
   const [has, wants] = [featureNames(found), featureNames(wanted)];
@@ -103,7 +104,7 @@ function checkOptions(image: Ext4Image, settings: Settings): void {
   }
 }
 
-/** The journal stays where it is, so it has to have the size that is asked for. */
+/** The journal stays where it is, so it must have the requested size. */
 function readJournal(image: Ext4Image, settings: Settings): PreviousImage["journal"] {
   if (settings.journalBlocks === 0) return undefined;
   const { extents, treeBlocks } = readMap(image, image.inode(INODE_NUMBER.JOURNAL));
@@ -122,7 +123,7 @@ type BlockMap = Pick<PreviousNode, "extents" | "treeBlocks"> & {
   readonly runs: readonly MappedRun[];
 };
 
-/** The map of an inode as a plan makes them; without extents when it has blocks that are not written. */
+/** The map of an inode in the form that a plan makes; no extents if some of its blocks are unwritten. */
 function readMap(image: Ext4Image, inode: ImageInode): BlockMap {
   const mapBlocks: { blockNumber: number; depth: number; logicalBlock: number }[] = [];
   const runs = blockRuns(image, inode, { onMapBlock: (block) => mapBlocks.push({ ...block }) });
@@ -252,7 +253,7 @@ class NodeReader {
     return { extents: isDense(extents) ? extents : [], treeBlocks, children, index };
   }
 
-  /** A file that is large enough has to be on the grid: otherwise the image was laid out in another way. */
+  /** A large enough file must be on the grid; otherwise the image was laid out differently. */
   #checkGrid(
     payload: Parameters<typeof isAligned>[0],
     extents: readonly Extent[],
@@ -285,7 +286,7 @@ function isDense(extents: readonly Extent[]): boolean {
   return true;
 }
 
-/** How the names of a hashed directory are spread; undefined for one with more levels than a plan makes. */
+/** The distribution of a hashed directory's names; undefined if it has more levels than a plan makes. */
 function readIndex(
   image: Ext4Image,
   runs: readonly MappedRun[],

@@ -1,5 +1,5 @@
 /**
- * A whole image as a file tree of the model.
+ * Reads a whole image as the model's file tree.
  *
  * @module
  */
@@ -33,39 +33,39 @@ import {
   type ReadLimits,
 } from "./image.ts";
 
-/** How a tree is read. */
+/** Options for reading a tree. */
 export interface ReadTreeOptions {
   /**
-   * Counts what the model cannot hold: `droppedFlags`, `droppedProject`, `droppedVerity`, `unsupportedXattr`, and
-   * `encrypted` for what was left out because it means nothing without its key. Default: one of its own.
+   * Counts what the model cannot represent: `droppedFlags`, `droppedProject`, `droppedVerity`, `unsupportedXattr`, and
+   * `encrypted` for content left out because it is meaningless without its key. Default: a collection of its own.
    */
   readonly warnings?: Warnings | undefined;
   /**
-   * What becomes of a lost+found as mke2fs makes it: an empty directory of root's, 0700, of more than 4096 bytes. By
-   * default it is left out, since it belongs to the file system and not to its content. Any other is kept.
+   * What to do with a lost+found as mke2fs makes it: an empty directory owned by root, mode 0700, of more than 4096
+   * bytes. By default it is left out, since it belongs to the file system, not to its content. Any other is kept.
    */
   readonly lostAndFound?: "omitWhenPristine" | "keep" | undefined;
-  /** Reads the bytes of all files, so that their `dataRuns` and `contentHash` are known; by default when asked for. */
+  /** Reads the bytes of all files at once, so that `dataRuns` and `contentHash` are known; default: on demand. */
   readonly scanContent?: boolean | undefined;
-  /** Bounds in place of the defaults. */
+  /** Limits to override. */
   readonly limits?: Partial<ReadLimits> | undefined;
   /**
-   * Hears of what cannot be read and is left out of the tree: a name, some names of a directory, or the attributes of a
-   * file. Without it, that is an error.
+   * Called for anything unreadable, which is then left out of the tree: a name, some names of a directory, or the
+   * attributes of a file. By default it is an error.
    */
   readonly onFault?: ((path: ByteString, error: InputError) => void) | undefined;
-  /** Stops the work. */
+  /** Aborts the work. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** A name whose inode was not looked at yet. */
+/** A name whose inode has not been read yet. */
 interface PendingName {
   readonly path: ByteString;
   readonly name: DirectoryName;
   readonly parent: OpenDirectory;
 }
 
-/** A directory and how many links it should have. Inodes are not kept: there may be a million. */
+/** A directory and its expected link count. Inodes are not kept: there may be a million. */
 interface OpenDirectory {
   readonly inodeNumber: number;
   readonly linkCount: number;
@@ -75,7 +75,7 @@ interface OpenDirectory {
   subdirectoryCount: number;
 }
 
-/** An inode that may have further names. */
+/** An inode that may have more names. */
 interface KnownNode {
   readonly linkCount: number;
   readonly node: TreeNode;
@@ -87,12 +87,12 @@ const LOST_AND_FOUND = "lost+found";
 const YIELD_AFTER_NAMES = 1024;
 
 /**
- * Reads the whole tree. A directory is visited before what is in it, names in byte order; `origin.entryIndex` counts
- * inodes in that order. Several names of one inode give one node.
+ * Reads the whole tree. A directory is visited before its contents, and names in byte order; `origin.entryIndex` counts
+ * inodes in that order. Several names of one inode yield one node.
  *
- * @throws {InputError} for what the kernel refuses on the way, two names of a directory, more blocks in files than the
- * file system has, limits passed. A ".." that is not the parent, link counts that are not the number of names and the
- * like are counted as `damagedMetadata`
+ * @throws {InputError} for anything that the kernel refuses on the way, a directory with two names, more blocks in
+ * files than the file system has, and exceeded limits. A ".." that is not the parent, link counts that differ from the
+ * number of names and the like are counted as `damagedMetadata`
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -132,7 +132,7 @@ class TreeReader {
     this.#warnings = options.warnings ?? new Warnings();
     this.#options = options;
     this.#limits = { ...DEFAULT_READ_LIMITS, ...options.limits };
-    // Files share blocks on purpose where this is set: each maps no more than there are.
+    // With this feature, files share blocks on purpose: each maps no more than there are.
     const isShared = image.hasRoCompat(RO_COMPAT.SHARED_BLOCKS);
     this.#budget = new BlockBudget(isShared ? Infinity : image.geometry.blocksCount);
     this.#nodes = new NodeReader(image, {
@@ -168,7 +168,7 @@ class TreeReader {
     return { root };
   }
 
-  /** Returns the node when it is new and in the tree. */
+  /** Returns the node if it is new and in the tree. */
   #readName({ path, name, parent }: PendingName): TreeNode | undefined {
     const known = this.#known.get(name.inodeNumber);
     if (known !== undefined) {
@@ -215,7 +215,7 @@ class TreeReader {
     parent.node.children.set(name.name, known.node);
   }
 
-  /** Puts the names of a directory on the list, the first on top. Returns whether it has none. */
+  /** Pushes the names of a directory onto the list, the first on top. Returns whether it has none. */
   #openDirectory(
     inode: ImageInode,
     node: DirectoryNode,
@@ -232,7 +232,7 @@ class TreeReader {
     this.#budget.add(content.blockCount, inode.what);
     const wanted = parent?.inodeNumber ?? inode.number;
     const location = { inode: inode.number };
-    // One that is not there was reported.
+    // A missing one was already reported.
     const found = content.parentInodeNumber || wanted;
     const isReadable = true;
     this.#image.judge.expect("directory", location, 'parent in ".."', found, wanted, {
@@ -262,7 +262,7 @@ class TreeReader {
     const mayLoseCount = this.#image.hasRoCompat(RO_COMPAT.DIR_NLINK);
     for (const { inodeNumber, linkCount, subdirectoryCount } of this.#directories) {
       const wanted = 2 + subdirectoryCount;
-      // A directory that once had too many says 1 for ever.
+      // A directory that once had too many links stores 1 forever.
       if (linkCount === 1 && mayLoseCount) continue;
       const wantedOrLost = wanted <= LINK_COUNT_MAX || !mayLoseCount ? wanted : 1;
       this.#checkLinks(inodeNumber, linkCount, wantedOrLost);
@@ -282,14 +282,14 @@ class TreeReader {
   }
 }
 
-/** Whether only a key would give what an inode has a meaning. */
+/** Whether the content of an inode is meaningless without a key. */
 function isUnreadable(inode: ImageInode): boolean {
   const { kind } = inode;
   return (kind === "file" || kind === "directory" || kind === "symlink") &&
     hasFlag(inode, INODE_FLAG.ENCRYPT);
 }
 
-/** As mke2fs makes it. The writer here makes none, and gives one that its source has 4096 bytes. */
+/** Whether it is as mke2fs makes it. This program makes none, and writes one from its source with 4096 bytes. */
 function isPristine(inode: ImageInode, node: DirectoryNode, path: ByteString): boolean {
   const { mode, uid, gid, xattrs } = node.attributes;
   return path === `/${LOST_AND_FOUND}` && mode === 0o700 && uid === 0 && gid === 0 &&
@@ -301,7 +301,10 @@ interface NodeReaderOptions extends PayloadBounds {
   readonly onFault: ReadTreeOptions["onFault"];
 }
 
-/** i_flags by the names of lsattr -l; those that a user can set and the model cannot hold with the letters of lsattr. */
+/**
+ * i_flags by their lsattr -l names; those that a user can set but the model cannot represent also have their lsattr
+ * letter.
+ */
 export const FLAG_NAMES: readonly (readonly [flag: number, name: string, letter?: string])[] = [
   [0x1, "Secure_Deletion", "s"],
   [0x2, "Undelete", "u"],
@@ -340,7 +343,7 @@ class NodeReader {
   }
 
   /**
-   * The node of an inode; a directory comes without its children.
+   * The node of an inode; a directory has no children yet.
    *
    * @param path for messages
    * @param entryIndex becomes part of its origin
@@ -381,7 +384,7 @@ class NodeReader {
     return payload;
   }
 
-  /** Attributes that cannot be read are left out of what goes on past faults; the rest of the inode is not. */
+  /** When continuing past faults, only the unreadable attributes are dropped; the rest of the inode is kept. */
   #attributes(inode: ImageInode, path: ByteString, describe: () => string): NodeAttributes {
     const { mode, uid, gid, mtime } = inode.record;
     const { onFault } = this.#options;

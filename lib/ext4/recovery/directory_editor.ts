@@ -1,5 +1,5 @@
 /**
- * Adding and removing names of directories.
+ * Adds and removes names of directories.
  *
  * @module
  */
@@ -26,7 +26,7 @@ const ENTRY_AT = { inode: 0, recordLength: 4, nameLength: 6, fileType: 7, name: 
 interface Place {
   readonly block: number;
   readonly at: number;
-  /** The entry before it in the block; undefined for the first one. */
+  /** The previous entry in the block; undefined for the first one. */
   readonly before: number | undefined;
 }
 
@@ -37,10 +37,10 @@ export class DirectoryEditor {
   readonly #seed: number | undefined;
   /** The block that each name is in. */
   readonly #names = new Map<ByteString, number>();
-  /** How many blocks at its beginning are not looked at for room any more. */
+  /** How many leading blocks are known to be full. */
   #fullBlocks = 0;
 
-  /** @throws {InputError} for a directory that is kept in its inode, or is damaged */
+  /** @throws {InputError} for a directory that is stored in its inode, or is damaged */
   constructor(editor: VolumeEditor, maps: InodeMaps, inode: number) {
     this.#editor = editor;
     this.#maps = maps;
@@ -62,7 +62,7 @@ export class DirectoryEditor {
     }
   }
 
-  /** The inode that a name leads to; undefined when it is not there. */
+  /** The inode that a name refers to; undefined if there is no such name. */
   find(name: Uint8Array): number | undefined {
     const place = this.#find(name);
     if (place === undefined) return undefined;
@@ -83,7 +83,7 @@ export class DirectoryEditor {
     this.#names.delete(byteStringFromBytes(name, 0, name.length));
   }
 
-  /** Adds a name that is not there. An indexed directory becomes one without: its index would need the name, too. */
+  /** Adds a new name. An indexed directory loses its index, which would otherwise need the name, too. */
   add(name: Uint8Array, inode: number, mode: number): void {
     this.#dropIndex();
     const hasType = this.#editor.image.hasIncompat(INCOMPAT.FILETYPE);
@@ -149,7 +149,7 @@ export class DirectoryEditor {
     }
   }
 
-  /** The entries of a block, unused ones too, but not the one that holds its checksum. */
+  /** Yields the entries of a block, including unused ones but not the one that holds its checksum. */
   *#entries(view: DataView<ArrayBufferLike>): Generator<{ readonly at: number; length: number }> {
     const end = view.byteLength;
     for (let at = 0; at + RECORD_LENGTH_MIN <= end;) {
@@ -179,7 +179,7 @@ export class DirectoryEditor {
     return block.length - (this.#seed === undefined ? 0 : DIRECTORY_TAIL_SIZE_BYTES);
   }
 
-  /** A block of an index has its checksum elsewhere, and says so with an entry that reaches to its end. */
+  /** An index block has its checksum elsewhere; its last entry extends to the end of the block. */
   #seal(block: Uint8Array): void {
     if (this.#seed === undefined) return;
     const tail = viewOf(block);
@@ -191,7 +191,7 @@ export class DirectoryEditor {
     sealDirectoryBlock(block, this.#seed);
   }
 
-  /** The blocks of the index become blocks of entries without any. */
+  /** Turns the index blocks into blocks without entries. */
   #dropIndex(): void {
     const { flags } = this.#editor.inode(this.#inode);
     if ((flags & INODE_FLAG.INDEX) === 0) return;
@@ -213,7 +213,7 @@ export class DirectoryEditor {
     this.#editor.editInode(this.#inode, { flags: (flags & ~INODE_FLAG.INDEX) >>> 0 });
   }
 
-  /** Without checksums, a node of an index looks like a block with one unused entry; only the first block is the root. */
+  /** Without checksums, an index node looks like a block with one unused entry; only the first block is the root. */
   #isIndexBlock(number: number): boolean {
     const first = this.#maps.extents(this.#inode)[0]!;
     if (number === first.startBlock) return true;

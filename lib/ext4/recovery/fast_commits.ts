@@ -1,9 +1,9 @@
 /**
- * Replaying fast commits in memory (fs/ext4/fast_commit.c, ext4_fc_replay()): inodes, what they map, and names, on top of
- * what the log made of the image.
+ * Replays fast commits in memory (fs/ext4/fast_commit.c, ext4_fc_replay()): inodes, block maps and names, on top of the
+ * replayed log.
  *
- * The names, bytes and attributes of files come out as with the kernel. It gives directories the time of the mount, which
- * here stays what it was, and puts new blocks of directories and maps elsewhere.
+ * The names, bytes and attributes of files come out as with the kernel. The kernel sets directory times to the time of
+ * the mount, which are left unchanged here, and allocates new directory and map blocks elsewhere.
  *
  * @module
  */
@@ -25,10 +25,10 @@ const { offset: GENERATION_AT } = INODE_FIELDS.generation;
 type NameRecord = Extract<FastCommitRecord, { kind: "create" | "link" | "unlink" }>;
 
 /**
- * Makes the changes of fast commits.
+ * Applies fast commits.
  *
- * @throws {InputError} for changes that the kernel refuses, and for those that are not supported: in a file system with
- * bigalloc or quotas, to a directory that is kept in its inode, to files without extents, and new directories
+ * @throws {InputError} for changes that the kernel refuses, and for unsupported ones: in a file system with bigalloc or
+ * quotas, to a directory stored in its inode, to files without extents, and new directories
  */
 export function replayFastCommits(
   editor: VolumeEditor,
@@ -89,7 +89,7 @@ class FastCommitReplay {
     for (const inode of this.#touched) this.#editor.sealInode(inode);
   }
 
-  /** All but what it maps: that comes as ranges. */
+  /** Replaces everything but the map, which comes as ranges. */
   #replaceInode(inode: number, from: Uint8Array): void {
     this.#checkNumber(inode);
     const mode = viewOf(from).getUint16(INODE_FIELDS.mode.offset, true);
@@ -133,14 +133,14 @@ class FastCommitReplay {
     const directory = this.#directory(parent);
     const found = directory?.find(name);
     if (directory === undefined || found === undefined) return;
-    // Another inode may have got the name by now; this one has one name less all the same.
+    // Another inode may have taken the name by now; this one loses a name all the same.
     if (found === inode) directory.remove(name);
     const linkCount = Math.max(0, this.#editor.inode(inode).linkCount - 1);
     this.#setLinkCount(inode, linkCount);
     if (linkCount === 0) this.#remove(inode);
   }
 
-  /** A directory to change; undefined when there is none of that number. */
+  /** A directory to change; undefined if the inode is not one. */
   #directory(inode: number): DirectoryEditor | undefined {
     const known = this.#directories.get(inode);
     if (known !== undefined || !this.#exists(inode)) return known;
@@ -176,7 +176,7 @@ class FastCommitReplay {
   }
 }
 
-/** Makes i_block the root of an extent tree without extents. */
+/** Makes i_block the root of an empty extent tree. */
 function clearMap(blockField: Uint8Array): void {
   encodeExtentNode(blockField, { depth: 0, entriesMax: EXTENT_ROOT_ENTRIES_MAX, leaves: [] });
 }
@@ -186,7 +186,7 @@ function blocksOfRanges(records: readonly FastCommitRecord[]): (block: number) =
   const ranges = records.flatMap((record) => record.kind === "addRange" ? [record] : [])
     .sort((a, b) => a.startBlock - b.startBlock);
   const starts = ranges.map(({ startBlock }) => startBlock);
-  // Ranges may overlap: how far those reach that begin no later.
+  // Ranges may overlap: the furthest end of all ranges that begin no later.
   let end = 0;
   const ends = ranges.map(({ startBlock, blockCount }) =>
     end = Math.max(end, startBlock + blockCount)

@@ -1,6 +1,6 @@
 /**
- * Maps of inodes that are changed: cut in place, as the kernel's ext4_truncate() does (fs/ext4/extents.c,
- * fs/ext4/indirect.c), or kept as lists of extents, which are written as trees again when all changes are made.
+ * Changes the maps of inodes: truncates them in place, as the kernel's ext4_truncate() does (fs/ext4/extents.c,
+ * fs/ext4/indirect.c), or keeps them as lists of extents, which are written as trees after all changes.
  *
  * @module
  */
@@ -23,7 +23,7 @@ import { readBlockMap } from "../volume/block_map.ts";
 import { seedOf } from "../volume/inode.ts";
 import type { VolumeEditor } from "./volume_editor.ts";
 
-/** The maps of inodes that are changed. Their blocks count as free until the end. */
+/** The maps of changed inodes. Their blocks count as free until the end. */
 export class InodeMaps {
   readonly #editor: VolumeEditor;
   readonly #maps = new Map<number, ExtentLeaf[]>();
@@ -33,10 +33,10 @@ export class InodeMaps {
   }
 
   /**
-   * The extents of an inode, in order. The first look at an inode frees its blocks; those that it keeps are marked again
-   * at the end.
+   * The extents of an inode, in order. The first access frees its blocks; those that it keeps are marked again at the
+   * end.
    *
-   * @throws {InputError} for one that has no extents, or damaged ones
+   * @throws {InputError} for an inode with no extents, or damaged ones
    */
   extents(number: number): ExtentLeaf[] {
     const known = this.#maps.get(number);
@@ -84,7 +84,7 @@ export class InodeMaps {
     extents.splice(first, behind - first, ...left);
   }
 
-  /** Writes all trees, and marks their blocks as used. */
+  /** Writes all trees and marks their blocks as used. */
   finish(): void {
     for (const extents of this.#maps.values()) {
       for (const { startBlock, blockCount } of extents) {
@@ -120,7 +120,7 @@ export class InodeMaps {
     }
     const entries = depth === 0 ? { leaves } : { indexes };
     encodeExtentNode(view.blockField, { depth, entriesMax: EXTENT_ROOT_ENTRIES_MAX, ...entries });
-    // i_blocks counts the block of attributes, too.
+    // i_blocks includes the attribute block.
     const blocks = leaves.reduce((sum, { blockCount }) => sum + blockCount, nodeCount) +
       (view.xattrBlock !== 0 ? 1 : 0);
     const sectorCount = blocks * (image.blockSizeBytes / this.#editor.countUnitBytes(view));
@@ -128,7 +128,7 @@ export class InodeMaps {
   }
 }
 
-/** The first extent that reaches beyond a logical block; their number when none does. */
+/** Index of the first extent that reaches beyond a logical block; their number if none does. */
 function firstEndingAfter(extents: readonly ExtentLeaf[], logicalBlock: number): number {
   return firstIndex(extents.length, (i) => {
     const extent = extents[i]!;
@@ -145,7 +145,7 @@ function part(extent: ExtentLeaf, start: number, end: number): ExtentLeaf {
   };
 }
 
-/** The same extents, neighbours as one where an extent can be so long. */
+/** The same extents with neighbours merged, up to the maximum length. */
 function merged(extents: readonly ExtentLeaf[]): ExtentLeaf[] {
   const result: ExtentLeaf[] = [];
   for (const extent of extents) {
@@ -164,10 +164,10 @@ function merged(extents: readonly ExtentLeaf[]): ExtentLeaf[] {
 interface Cut {
   readonly editor: VolumeEditor;
   readonly what: string;
-  /** The first logical block that goes. */
+  /** The first logical block to remove. */
   readonly endBlock: number;
   readonly seed: number | undefined;
-  /** The last physical block that stays. Its cluster stays whole. */
+  /** The last physical block that stays. Its whole cluster stays. */
   keptBlock: number | undefined;
   freedClusters: number;
 }
@@ -179,10 +179,10 @@ const DIRECT_COUNT = 12;
 const LEVELS = 3;
 
 /**
- * Takes away all blocks that an inode maps from a logical one on. The inode's checksum is left to the caller.
+ * Removes all blocks that an inode maps from a logical block on. The caller updates the inode's checksum.
  *
  * @returns how many clusters became free
- * @throws {InputError} for a map that is damaged
+ * @throws {InputError} for a damaged map
  */
 export function truncateMap(editor: VolumeEditor, number: number, endBlock: number): number {
   const view = editor.inode(number);
@@ -212,7 +212,7 @@ function cutExtentRoot(cut: Cut, root: Uint8Array): void {
   view.setUint16(HEADER_AT.entriesMax, EXTENT_ROOT_ENTRIES_MAX, true);
 }
 
-/** Whether nothing is left in the node. */
+/** Returns whether the node is now empty. */
 function cutExtentNode(cut: Cut, node: Uint8Array, depth: number): boolean {
   const decoded = decodeExtentNode(node, cut.what);
   if (decoded.depth !== depth) throw new InputError(cut.what, "its extent tree is damaged");
@@ -260,7 +260,7 @@ function cutPointers(cut: Cut, root: Uint8Array): void {
   }
 }
 
-/** A block number and what is below it. */
+/** Cuts a block number and everything below it. */
 function cutPointer(
   cut: Cut,
   view: DataView<ArrayBufferLike>,

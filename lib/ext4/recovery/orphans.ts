@@ -1,5 +1,5 @@
 /**
- * Inodes that were deleted while they were open, or were being cut short, when the machine stopped. The kernel finishes
+ * Orphans: inodes that were deleted while open, or were being truncated, when the machine stopped. The kernel finishes
  * that work when it mounts (fs/ext4/orphan.c, ext4_orphan_cleanup()); this does the same in memory.
  *
  * @module
@@ -39,7 +39,7 @@ import type { VolumeEditor } from "./volume_editor.ts";
 export interface OrphanReport {
   /** Inodes without names that were deleted. */
   readonly deleted: number;
-  /** Files that were cut to their size. */
+  /** Files that were truncated to their size. */
   readonly truncated: number;
 }
 
@@ -50,11 +50,11 @@ const HAS_CONTENT: readonly number[] = [
 ];
 const TWO_32 = 2 ** 32;
 
-/** Deletes and cuts what the lists of orphans name, and empties them as far as the superblock is not concerned. */
+/** Deletes or truncates the listed orphans, and empties their lists except for the superblock's field. */
 export function cleanUpOrphans(editor: VolumeEditor): OrphanReport {
   const { superblock } = editor.image;
   const cleanup = new OrphanCleanup(editor);
-  // After errors, lists of orphans are not to be trusted.
+  // After errors, the lists of orphans cannot be trusted.
   if ((superblock.state & STATE.ERRORS) === 0) {
     cleanup.followList(superblock.lastOrphan);
     if (editor.image.hasCompat(COMPAT.ORPHAN_FILE)) cleanup.readFile(superblock.orphanFileInode);
@@ -75,12 +75,12 @@ class OrphanCleanup {
     this.remover = new InodeRemover(editor);
   }
 
-  /** The list that starts in the superblock and goes on in i_dtime. It ends at the first inode that cannot be on it. */
+  /** Follows the list from the superblock through i_dtime, up to the first inode that cannot be on it. */
   followList(first: number): void {
     for (let next: number | undefined = first; next;) next = this.#process(next);
   }
 
-  /** The orphan file: inodes that cannot be in it are passed over. */
+  /** Reads the orphan file; inodes that cannot be in it are skipped. */
   readFile(fileInode: number): void {
     const { image, blocks } = this.#editor;
     if (!image.hasRoCompat(RO_COMPAT.ORPHAN_PRESENT)) return;
@@ -100,7 +100,7 @@ class OrphanCleanup {
     }
   }
 
-  /** Deletes or cuts one inode; gives the next one of the list, or undefined if the inode is not an orphan. */
+  /** Deletes or truncates one inode; returns the next one in the list, or undefined if the inode is not an orphan. */
   #process(number: number): number | undefined {
     const { firstInode, inodesCount } = this.#editor.image.geometry;
     if (number < firstInode || number > inodesCount || this.#seen.has(number)) return undefined;
@@ -177,7 +177,7 @@ export class InodeRemover {
     return hasMap(record) ? truncateMap(this.#editor, number, endBlock) : 0;
   }
 
-  /** Marks an inode as deleted, whose blocks and attributes were given back. */
+  /** Marks an inode as deleted after its blocks and attributes were freed. */
   #delete(number: number, isDirectory: boolean): void {
     const { superblock, geometry } = this.#editor.image;
     this.#editor.editInode(number, {
@@ -185,13 +185,13 @@ export class InodeRemover {
       sizeBytes: 0,
       linkCount: 0,
       xattrBlock: 0,
-      // The kernel takes the time of the mount. Anything as low as an inode's number would look like a place in the list.
+      // The kernel uses the time of the mount. A value as low as an inode number would look like a link of the list.
       dtime: Math.max(superblock.writeTime, geometry.inodesCount + 1),
     });
     this.#editor.freeInode(number, isDirectory);
   }
 
-  /** Gives back the block of attributes and values in inodes; says what quotas count for the values. */
+  /** Frees the attribute block and values in inodes; returns what quotas count for the values. */
   #releaseXattrs(number: number, record: InodeRecord): { bytes: number; inodes: number } {
     const what = `attributes of inode ${number}`;
     const values = record.xattrArea.length > 0 ? decodeInodeXattrs(record.xattrArea, what) : [];
@@ -207,7 +207,7 @@ export class InodeRemover {
     return counted;
   }
 
-  /** The attributes of a block whose last owner goes; others only lose one. */
+  /** Returns the attributes of a block that loses its last owner; otherwise only its reference count drops. */
   #releaseXattrBlock(blockNumber: number, what: string): readonly DecodedXattr[] {
     const { image, blocks } = this.#editor;
     image.checkRange(blockNumber, 1, what);
@@ -235,7 +235,7 @@ export class InodeRemover {
   }
 }
 
-/** Whether i_block leads to blocks: devices, fifos, sockets and short symlinks have something else there. */
+/** Whether i_block maps blocks: devices, fifos, sockets and short symlinks store something else there. */
 function hasMap({ mode, sizeBytes }: InodeRecord): boolean {
   const type = mode & FILE_MODE.TYPE_MASK;
   if (type !== FILE_MODE.SYMLINK) return HAS_CONTENT.includes(type);
@@ -256,12 +256,13 @@ interface Use {
 }
 
 /**
- * Takes use out of the quota files of an image (fs/quota/quota_v2.c, quota_tree.c): a tree of 1 KiB blocks in a hidden
- * inode, four levels of pointers by the bytes of an id, and entries at its end. Does nothing for an image without them.
+ * Subtracts usage from the quota files of an image (fs/quota/quota_v2.c, quota_tree.c): a tree of 1 KiB blocks in a
+ * hidden inode, with four levels of pointers by the bytes of an id, and entries in its leaves. Does nothing for an
+ * image without them.
  */
 class QuotaEditor {
   readonly #editor: VolumeEditor;
-  /** Users, groups and projects, by id. */
+  /** Usage by id, for users, groups and projects. */
   readonly #uses: readonly Map<number, Use>[] = [new Map(), new Map(), new Map()];
 
   constructor(editor: VolumeEditor) {

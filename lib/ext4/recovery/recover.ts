@@ -1,6 +1,7 @@
 /**
- * The image as the kernel sees it after mounting, when it was not unmounted: its journal is replayed, and its superblock
- * and that of its journal say so (fs/ext4/super.c, ext4_load_journal()). All of it is in memory; nothing is written.
+ * Recovers an image that was not unmounted, as the kernel sees it after mounting: the journal is replayed, and the
+ * superblock and the journal's superblock are updated (fs/ext4/super.c, ext4_load_journal()). Everything happens in
+ * memory; nothing is written.
  *
  * @module
  */
@@ -25,23 +26,23 @@ import { replayFastCommits } from "./fast_commits.ts";
 import { cleanUpOrphans, type OrphanReport } from "./orphans.ts";
 import { editableSuperblock, VolumeEditor } from "./volume_editor.ts";
 
-/** What a recovery needs beside the image. */
+/** Options for recovery. */
 export interface RecoverOptions {
-  /** The external journal of an image that has one. It is left open. */
+  /** The external journal, if the image has one. It stays open. */
   readonly journal?: RandomReader | undefined;
 }
 
-/** What was done to an image. */
+/** What recovery did. */
 export interface RecoveryReport extends ReplayReport {
-  /** Inodes that were deleted or cut. */
+  /** Inodes that were deleted or truncated. */
   readonly orphans: OrphanReport;
 }
 
 /** An image that can be read. */
 export interface RecoveredImage {
-  /** What to read. Closing it closes the image. */
+  /** Reads the recovered image. Closing it closes the image. */
   readonly reader: RandomReader;
-  /** What was done; undefined when the image needs no recovery, and `reader` is the image itself then. */
+  /** What was done; undefined if the image needed no recovery, in which case `reader` is the image itself. */
   readonly replay: RecoveryReport | undefined;
 }
 
@@ -52,8 +53,8 @@ const S_STATE_AT = 0x3a;
 /**
  * Replays the journal of an image that needs it.
  *
- * @param image an image; one that needs no recovery, or is not ext4, is returned as it is
- * @throws {InputError} when its journal cannot be replayed: the kernel would not mount it either
+ * @param image an image; returned unchanged if it needs no recovery or is not ext4
+ * @throws {InputError} if its journal cannot be replayed: the kernel would not mount it either
  */
 export function recoverImage(image: RandomReader, options: RecoverOptions = {}): RecoveredImage {
   if (!needsRecovery(image)) return { reader: image, replay: undefined };
@@ -93,7 +94,7 @@ function withFastCommits(reader: RandomReader, { records }: FastCommits): Random
   return editor.finish({});
 }
 
-/** Finishes what was under way when the machine stopped, and counts what is free, as a mount does. */
+/** Finishes interrupted work and counts free blocks and inodes, as a mount does. */
 function mended(reader: RandomReader, replay: ReplayReport): RecoveredImage {
   try {
     const editor = new VolumeEditor(openExt4Image(reader, { warnings: new Warnings() }));
@@ -107,13 +108,15 @@ function mended(reader: RandomReader, replay: ReplayReport): RecoveredImage {
       replay: { ...replay, orphans },
     };
   } catch (error) {
-    // The image is damaged beyond its journal: whoever opens it says where.
+    // The damage goes beyond the journal: opening the image reports where.
     inputError(error);
     return { reader, replay: { ...replay, orphans: { deleted: 0, truncated: 0 } } };
   }
 }
 
-/** Where the journal of an image is. The inode of an internal one is read as it was before the replay, as the kernel does. */
+/**
+ * Locates the journal of an image. As in the kernel, an internal journal's inode is read as it was before the replay.
+ */
 function journalPlace(image: RandomReader, { journal }: RecoverOptions): JournalPlace {
   const opened = openExt4Image(image, { warnings: new Warnings() });
   const { superblock, geometry: { blockSizeBytes } } = opened;
@@ -134,10 +137,10 @@ function journalPlace(image: RandomReader, { journal }: RecoverOptions): Journal
 }
 
 /**
- * Where the log of an external journal is.
+ * Locates the log of an external journal.
  *
  * @param superblock of the file system
- * @throws {InputError} when there is none, or it is the journal of another file system
+ * @throws {InputError} if there is no journal, or it belongs to another file system
  */
 function externalJournal(
   superblock: Superblock,
@@ -168,12 +171,12 @@ function externalJournal(
     blockSizeBytes,
     blockCount: Math.min(blocksCount, 2 ** 32 - 1),
     runs: [{ logicalBlock: 0, blockCount: blocksCount, startBlock: 0 }],
-    // Behind the block that holds the ext4 superblock.
+    // The block after the one that holds the ext4 superblock.
     superblockBlock: Math.floor(SUPERBLOCK_OFFSET_BYTES / blockSizeBytes) + 1,
   };
 }
 
-/** What a mount changes in the superblock: nothing needs recovery any more, and errors on record stay on record. */
+/** Updates the superblock as a mount does: recovery is no longer needed, and recorded errors are kept. */
 function finishSuperblock(
   editor: BlockEditor,
   blockSizeBytes: number,
@@ -192,7 +195,7 @@ function finishSuperblock(
   }));
 }
 
-/** The log is empty, and goes on behind its last transaction. */
+/** Marks the log as empty, to continue after its last transaction. */
 function finishJournal(editor: BlockEditor, { log, endSequence, report }: Replayed): void {
   const block = editor.edit(log.positionOf(0) / log.format.blockSizeBytes);
   patchJournalSuperblock(block, {

@@ -1,6 +1,6 @@
 /**
- * Changing what an image says is in use: bitmaps, inodes, and all counts and checksums that go with them. In memory
- * only: the changes are an overlay over the image.
+ * Changes which parts of an image are in use: bitmaps, inodes, and the counts and checksums that depend on them. In
+ * memory only: the changes overlay the image.
  *
  * @module
  */
@@ -34,9 +34,9 @@ interface GroupChange {
   usedDirectories: number;
   hasBlockBitmap: boolean;
   hasInodeBitmap: boolean;
-  /** GROUP_FLAG bits that no longer hold. */
+  /** GROUP_FLAG bits that no longer apply. */
   clearedFlags: number;
-  /** Inodes at the end of the table that were never used; undefined when that did not change. */
+  /** Never-used inodes at the end of the table; undefined if that did not change. */
   unusedInodes: number | undefined;
 }
 
@@ -49,10 +49,10 @@ const DESCRIPTOR_CHECKSUM_AT = 0x1e;
 export class VolumeEditor {
   readonly image: Ext4Image;
   readonly blocks: BlockEditor;
-  /** Whether a free block is to be left alone, for as long as there are changes. */
+  /** Whether a free block must not be allocated while changes are being made. */
   isKept: (block: number) => boolean = () => false;
   readonly #changes = new Map<number, GroupChange>();
-  /** Where to look for a free block: none before it is one. */
+  /** Where to look for a free block: there is none before it. */
   #allocateFrom = 0;
 
   constructor(image: Ext4Image) {
@@ -64,7 +64,7 @@ export class VolumeEditor {
     return this.image.geometry.clusterBlocks * this.image.blockSizeBytes;
   }
 
-  /** The slot of an inode, to change. It needs sealInode() then. */
+  /** The slot of an inode, for changing. Call sealInode() afterwards. */
   inodeSlot(inodeNumber: number): Uint8Array {
     const { blockNumber, offsetBytes } = this.image.locateInode(inodeNumber);
     const block = this.blocks.edit(blockNumber);
@@ -89,7 +89,7 @@ export class VolumeEditor {
     if (seed !== undefined) sealInode(this.inodeSlot(inodeNumber), { inodeNumber, seed });
   }
 
-  /** What i_blocks of an inode counts. */
+  /** The unit of an inode's i_blocks, in bytes. */
   countUnitBytes(view: InodeView): number {
     return (view.flags & INODE_FLAG.HUGE_FILE) !== 0
       ? this.image.blockSizeBytes
@@ -142,7 +142,7 @@ export class VolumeEditor {
     return freed;
   }
 
-  /** Marks an inode as used. What is in its slot, if it never was, becomes zeros. */
+  /** Marks an inode as used. A slot that was never used is zeroed. */
   useInode(inodeNumber: number, isDirectory: boolean): void {
     const { group, index } = this.image.locateInode(inodeNumber);
     const { inodesPerGroup } = this.image.geometry;
@@ -181,9 +181,9 @@ export class VolumeEditor {
   }
 
   /**
-   * Marks a block as used that was free before, is free now and is not kept free. Not for bigalloc.
+   * Allocates a block that was free before, is free now and is not kept free. Not for bigalloc.
    *
-   * @throws {InputError} when there is none
+   * @throws {InputError} if there is none
    */
   allocateBlock(): number {
     const { firstDataBlock, blocksPerGroup, groupCount } = this.image.geometry;
@@ -206,13 +206,13 @@ export class VolumeEditor {
     throw new InputError(this.image.name, "has no free block for what its fast commits add");
   }
 
-  /** Whether a flag of a group still holds. Without group checksums flags do not count. */
+  /** Whether a group's flag still applies. Without group checksums, flags are ignored. */
   #isUninitialised(group: number, change: GroupChange, flag: number): boolean {
     const { flags } = this.image.groupDescriptor(group);
     return this.image.hasGroupChecksums && (flags & ~change.clearedFlags & flag) !== 0;
   }
 
-  /** The bitmap of a group, to change. A group that was never used has none yet. */
+  /** The block bitmap of a group, for changing. A group that was never used does not have one yet. */
   #blockBitmap(group: number): Uint8Array {
     const change = this.#change(group);
     const bitmap = this.blocks.edit(this.image.groupDescriptor(group).blockBitmapBlock);
@@ -224,7 +224,10 @@ export class VolumeEditor {
     return bitmap;
   }
 
-  /** What is in use in a group without files: superblock, descriptors, and bitmaps and tables of its flex group. */
+  /**
+   * Marks the blocks in use in a group without files: superblock, descriptors, and bitmaps and tables of its flex
+   * group.
+   */
   #fillBlockBitmap(group: number, bitmap: Uint8Array): void {
     const { image } = this;
     const start = image.groupStart(group);
@@ -252,8 +255,8 @@ export class VolumeEditor {
   }
 
   /**
-   * The changed image: descriptors and checksums of changed groups are written, and the superblock with its counts, which
-   * the kernel keeps up to date only when it unmounts.
+   * The changed image. Writes the descriptors and checksums of changed groups, and the superblock with its counts,
+   * which the kernel updates only when it unmounts.
    */
   finish(changes: Partial<Superblock>): RandomReader {
     for (const [group, change] of this.#changes) this.#writeDescriptor(group, change);

@@ -1,6 +1,6 @@
 /**
- * Extended attributes of all inodes: who owns which block of them, which inodes hold values, and whether the counts of
- * references are right.
+ * Checks the extended attributes of all inodes: who owns which attribute block, which inodes hold values, and whether
+ * the reference counts are right.
  *
  * @module
  */
@@ -20,11 +20,11 @@ import {
 import { type Context, INODE_TRAIT, type ValueReference, type XattrBlockState } from "./context.ts";
 
 export interface InodeXattrs {
-  /** Blocks that count as the inode's beside those it maps. */
+  /** Blocks charged to the inode besides those it maps. */
   readonly chargedBlocks: number;
   readonly valueCount: number;
   readonly inInode: readonly DecodedXattr[];
-  /** Set when it says how it is encrypted: equal for inodes that are encrypted alike. */
+  /** How the inode is encrypted, if it is: equal for inodes encrypted alike. */
   readonly policy?: string | undefined;
 }
 
@@ -33,12 +33,12 @@ const CONTEXT_SIZES_BYTES: Readonly<Record<number, number>> = { 1: 28, 2: 40 };
 const NONCE_SIZE_BYTES = 16;
 const TWO_32 = 2n ** 32n;
 
-/** Most inodes. */
+/** Shared by most inodes. */
 const NO_XATTRS: InodeXattrs = { chargedBlocks: 0, valueCount: 0, inInode: [] };
 
 /**
- * What a context of fscrypt says (fs/ext4/xattr.h, EXT4_XATTR_INDEX_ENCRYPTION), but for the nonce that it ends with.
- * Contexts of unknown versions are all alike; undefined is one that cannot be right.
+ * The policy in an fscrypt context (fs/ext4/xattr.h, EXT4_XATTR_INDEX_ENCRYPTION), without the nonce at its end.
+ * Contexts of unknown versions are considered equal; undefined for an invalid one.
  */
 function policyIn(xattrs: readonly DecodedXattr[]): string | undefined {
   const isContext = (xattr: DecodedXattr) =>
@@ -66,7 +66,7 @@ export function checkXattrs(context: Context, view: InodeView): InodeXattrs {
   return { chargedBlocks, valueCount, inInode, ...policy === undefined ? {} : { policy } };
 }
 
-/** The blocks of values in inodes, which each owner is charged with, but for values of the older scheme. */
+/** The blocks of values in inodes charged to each owner, except for values of the older scheme. */
 function valueBlocks({ volume }: Context, owner: number, values: readonly DecodedXattr[]): number {
   const { clusterBlocks } = volume.geometry;
   const clusterBytes = clusterBlocks * volume.blockSizeBytes;
@@ -79,7 +79,7 @@ function valueBlocks({ volume }: Context, owner: number, values: readonly Decode
   return charged;
 }
 
-/** An inode's attribute block; it is read for the first of its owners. */
+/** Checks an inode's attribute block, which is read for its first owner only. */
 function checkBlockOf(context: Context, inode: number, block: number): number {
   const { volume, usage, xattrBlocks } = context;
   const { clusterBlocks } = volume.geometry;
@@ -122,7 +122,10 @@ export function checkValueInode(
   });
 }
 
-/** After all inodes: references to attribute blocks and to values, and the hashes that name them. */
+/**
+ * Runs after all inodes: checks references to attribute blocks and values, and the hashes of the entries that name
+ * them.
+ */
 export function checkXattrReferences(context: Context): void {
   const { judge, xattrBlocks, valueReferences, valueInodes, volume } = context;
   for (const [block, state] of xattrBlocks) {
@@ -150,7 +153,7 @@ export function checkXattrReferences(context: Context): void {
   }
 }
 
-/** An attribute, and the inode that it says its value is in. */
+/** Checks an attribute against the inode that should hold its value. */
 function checkValueReference(
   context: Context,
   { owner, xattr }: ValueReference,

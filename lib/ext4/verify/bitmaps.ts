@@ -1,5 +1,5 @@
 /**
- * The bitmaps and the counts of free things, against what was found in use.
+ * Compares the bitmaps and free counts with what was found in use.
  *
  * @module
  */
@@ -17,23 +17,23 @@ const UNINIT_FLAGS = GROUP_FLAG.INODE_UNINIT | GROUP_FLAG.BLOCK_UNINIT;
 interface Comparison {
   readonly structure: Structure;
   readonly location: { readonly group: number; readonly block: number };
-  /** Only these bytes have a meaning; those behind them are 0xff. */
+  /** Only these bytes are meaningful; those after them are 0xff. */
   readonly usedBytes: number;
   readonly wanted: Uint8Array;
-  /** What bit 0 stands for, and how much more each bit behind it. */
+  /** The number that bit 0 stands for, and the step to each following bit. */
   readonly first: number;
   readonly step: number;
   readonly storedChecksum: number;
 }
 
-/** Compares the bitmaps and the counts of every group, and the sums in the superblock. */
+/** Compares the bitmaps and counts of every group, and the totals in the superblock. */
 export function checkBitmaps(context: Context): void {
   const { volume, groups, judge } = context;
   let freeBlocks = 0;
   let freeInodes = 0;
   for (const [group, state] of groups.entries()) {
     if (state.descriptor === undefined) continue;
-    // A group that the image does not hold in full was reported already.
+    // A group that the image does not fully hold was reported already.
     if (volume.groupStart(group) + volume.groupBlocks(group) > volume.endBlock) return;
     freeBlocks += checkBlocks(context, group, state, state.descriptor);
     freeInodes += checkInodes(context, group, state, state.descriptor);
@@ -41,14 +41,14 @@ export function checkBitmaps(context: Context): void {
   const { superblock } = volume;
   const expect = (problem: string, found: number, wanted: number) =>
     judge.expect("superblock", { offset: SUPERBLOCK_OFFSET_BYTES }, problem, found, wanted);
-  // Without 64bit the high half is not a part of it.
+  // Without 64bit, the high half is not part of the count.
   const stored = superblock.freeBlocksCount;
   const found = volume.hasIncompat(INCOMPAT.BIT64) ? stored : stored % TWO_32;
   expect("s_free_blocks_count", found, freeBlocks);
   expect("s_free_inodes_count", superblock.freeInodesCount, freeInodes);
 }
 
-/** The flags of the descriptors, and what they say that was never used. */
+/** Checks the descriptors' flags and what they mark as never used. */
 export function checkGroupFlags({ volume, groups, judge }: Context): void {
   const { inodesPerGroup, descriptorSizeBytes } = volume.geometry;
   for (const { index: group, descriptor } of groups) {
@@ -77,7 +77,7 @@ export function checkGroupFlags({ volume, groups, judge }: Context): void {
   }
 }
 
-/** Gives every group its own blocks: superblocks, descriptors, bitmaps, tables. */
+/** Assigns every group its own blocks: superblocks, descriptors, bitmaps, tables. */
 export function markGroupBlocks({ volume, groups, usage }: Context): void {
   for (const { index: group, descriptor, isTableSound } of groups) {
     let next = volume.superblockBlock(group);
@@ -115,7 +115,7 @@ function checkBlocks(
   if (clusterBlocks === 1) wanted.set(blocks);
   else setClusters(wanted, blocks, clusterBlocks);
   const used = countUsed(wanted, clusterCount);
-  // Clusters behind the end of the file system count as used.
+  // Clusters beyond the end of the file system count as used.
   for (let bit = clusterCount; bit < clustersPerGroup; bit++) {
     wanted[bit >> 3]! |= 1 << (bit & 7);
   }
@@ -139,7 +139,7 @@ function checkBlocks(
   return free * clusterBlocks;
 }
 
-/** A cluster is in use when one of its blocks is. */
+/** A cluster is in use if one of its blocks is. */
 function setClusters(clusters: Uint8Array, blocks: Uint8Array, clusterBlocks: number): void {
   for (let at = 0; at < blocks.length; at++) {
     const byte = blocks[at]!;
@@ -151,7 +151,7 @@ function setClusters(clusters: Uint8Array, blocks: Uint8Array, clusterBlocks: nu
   }
 }
 
-/** The bits that are set, a word at a time where the words are whole: most are all zeros or all ones. */
+/** Counts set bits, a word at a time where possible: most words are all zeros or all ones. */
 function countUsed(bitmap: Uint8Array, bitCount: number): number {
   const words = littleEndianWords(bitmap);
   const wholeWords = bitCount >>> 5;
@@ -171,7 +171,7 @@ function countUsed(bitmap: Uint8Array, bitCount: number): number {
   return count + countBits(bitmap.subarray(4 * wholeWords), bitCount - 32 * wholeWords);
 }
 
-/** What a group has of its own, all that a bitmap made up under BLOCK_UNINIT shows. */
+/** The group's own clusters, which are all that a bitmap derived under BLOCK_UNINIT marks. */
 function ownClusters({ volume }: Context, group: number, descriptor: GroupDescriptor): number {
   const { clusterBlocks } = volume.geometry;
   const start = volume.groupStart(group);
@@ -204,13 +204,13 @@ function checkInodes(
   const wanted = new Uint8Array(usedBytes);
   inodes.markUsed(group, wanted);
   if (!volume.hasGroupChecksums) {
-    // The kernel ignores the marks then, but e2fsck does not when it meets inodes behind them.
+    // The kernel then ignores the marks, but e2fsck does not if it finds inodes beyond them.
     const { flags, itableUnusedCount } = descriptor;
     const isUnused = (flags & GROUP_FLAG.INODE_UNINIT) !== 0;
     const hidden = inodesBehind(wanted, isUnused ? 0 : inodesPerGroup - itableUnusedCount);
     judge.expect("group descriptor", { group }, "inodes marked as never used", hidden, 0);
   }
-  // Reserved inodes count as used; small groups have only some of them each.
+  // Reserved inodes count as used; they may span several small groups.
   const reserved = Math.min(volume.firstInode - 1 - group * inodesPerGroup, inodesPerGroup);
   for (let i = 0; i < reserved; i++) wanted[i >> 3]! |= 1 << (i & 7);
   if ((state.flags & GROUP_FLAG.INODE_UNINIT) === 0) {
@@ -253,7 +253,7 @@ function compare(context: Context, comparison: Comparison): void {
     const computed = (bitmapChecksum(volume.seed, bytes, usedBytes) & mask) >>> 0;
     judge.expectChecksum(structure, location, comparison.storedChecksum, computed);
   }
-  // Nearly all are as they should be, which is seen at once.
+  // Nearly all are correct, which one comparison shows.
   if (Buffer.compare(bytes.subarray(0, usedBytes), wanted) !== 0) {
     const { marked, unmarked } = compareBits(bytes, comparison);
     const report = (problem: string, span: BitSpan) => {
@@ -262,7 +262,7 @@ function compare(context: Context, comparison: Comparison): void {
     report("marked as used, but not in use", marked);
     report("in use, but not marked as used", unmarked);
   }
-  // The bytes behind the bits of the group are all ones.
+  // The bytes after the group's bits are all ones.
   let at = usedBytes;
   while (at < bytes.length && bytes[at] === 0xff) at++;
   if (at === bytes.length) return;

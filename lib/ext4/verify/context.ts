@@ -1,6 +1,6 @@
 /**
- * What the passes over an image share: what is in use, namely which blocks, with the ones that two owners have, and which
- * inodes, and how often each is named; which directory names which; and what one pass leaves for the next.
+ * State shared by the verification passes: which blocks are in use, and which of them have two owners; which inodes are
+ * in use and how often each is named; which directory names which; and what one pass leaves for the next.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import type { Directory } from "../volume/directory.ts";
 import type { Judge } from "../volume/judge.ts";
 import type { Group, Volume } from "../volume/volume.ts";
 
-/** An inode that is looked at again after all inodes have been seen. */
+/** An inode to be checked again after all inodes have been read. */
 export type KeptInode = Directory;
 
 /** An attribute in an inode whose value is in another inode. */
@@ -34,7 +34,7 @@ export interface XattrBlockState {
   /** Blocks that its values in inodes charge to each owner. */
   readonly chargedBlocks: number;
   readonly xattrs: readonly DecodedXattr[];
-  /** Those whose values are in inodes. */
+  /** Attributes whose values are in inodes. */
   readonly values: readonly DecodedXattr[];
 }
 
@@ -46,11 +46,11 @@ export interface QuotaUsage {
 export interface LayoutCount {
   files: number;
   congruentFiles: number;
-  /** The first file that is not congruent, as inode number. */
+  /** Inode number of the first file that is not congruent. */
   firstOff: number | undefined;
 }
 
-/** What is held against a grid. */
+/** The grid that large files are checked against. */
 export interface LayoutRule {
   /** A power of two. */
   readonly gridBytes: number;
@@ -64,14 +64,14 @@ export interface Context {
   readonly judge: Judge;
   readonly usage: BlockUsage;
   readonly inodes: InodeCounts;
-  /** As many as the image holds descriptors of. */
+  /** As many groups as the image holds descriptors for. */
   readonly groups: readonly Group[];
-  /** Directories in use, by group. */
+  /** Number of directories in use, by group. */
   readonly usedDirectories: Uint32Array;
   readonly directories: KeptInode[];
-  /** The directory that names another one first. */
+  /** The first directory that names each directory. */
   readonly namedBy: Map<number, number>;
-  /** What ".." of each directory says. */
+  /** The inode number in each directory's "..". */
   readonly dotDots: Map<number, number>;
   /** How encrypted inodes are encrypted, by number. */
   readonly policies: Map<number, string>;
@@ -116,7 +116,7 @@ export function newContext(
   };
 }
 
-/** An inode's number, or a part of a group as groupOwner() makes it. */
+/** An inode number, or a part of a group as returned by groupOwner(). */
 export type Owner = number;
 
 export const GROUP_PARTS = [
@@ -129,7 +129,7 @@ export const GROUP_PARTS = [
   "MMP block",
 ] as const;
 
-/** A part of a group as an owner: negative, so that it is never an inode. */
+/** A part of a group as an owner: negative, so it is never an inode. */
 export function groupOwner(group: number, part: typeof GROUP_PARTS[number]): Owner {
   return -(group * GROUP_PARTS.length + GROUP_PARTS.indexOf(part) + 1);
 }
@@ -146,10 +146,10 @@ export interface SharedBlock {
   readonly owner: Owner;
 }
 
-/** Shared blocks that are kept with their owners; the rest are counted. */
+/** How many shared blocks are kept with their owners; the rest are only counted. */
 const SHARED_MAX = 1000;
 
-/** The blocks in use, as far as they are in the image: one bit each. */
+/** The blocks in use that the image holds, one bit each. */
 export class BlockUsage {
   /** Bit i is block firstDataBlock + i. */
   readonly bits: Uint8Array;
@@ -160,7 +160,7 @@ export class BlockUsage {
   readonly #watched: Map<number, Owner | undefined> | undefined;
   #sharedCount = 0;
 
-  /** @param watched blocks whose first owners are to be written down */
+  /** @param watched blocks whose first owners are recorded */
   constructor(volume: Volume, watched?: Map<number, Owner | undefined>) {
     this.#firstBlock = volume.geometry.firstDataBlock;
     this.#endBlock = Math.max(volume.endBlock, this.#firstBlock);
@@ -174,7 +174,7 @@ export class BlockUsage {
     return this.#shared;
   }
 
-  /** How many times a block that is in use was marked again. */
+  /** How often a used block was marked again. */
   get sharedCount(): number {
     return this.#sharedCount;
   }
@@ -184,7 +184,7 @@ export class BlockUsage {
     return ((this.bits[bit >>> 3] ?? 0) >> (bit & 7) & 1) === 1;
   }
 
-  /** Marks blocks as used, whether or not they are in use already. */
+  /** Marks blocks as used, whether or not they already are. */
   markAgain(start: number, count: number): void {
     const end = Math.min(start + count, this.#endBlock);
     for (let block = Math.max(start, this.#firstBlock); block < end; block++) {
@@ -194,11 +194,11 @@ export class BlockUsage {
   }
 
   /**
-   * Marks blocks as used by an owner; false when one of them was in use before. Blocks that the image does not hold are
-   * left out: whoever marks them has to look at their range.
+   * Marks blocks as used by an owner; returns false if one of them was in use before. Blocks outside the image are
+   * ignored: the caller must check the range.
    */
   mark(start: number, count: number, owner: Owner): boolean {
-    // An image made to waste time could name its blocks again and again.
+    // A malicious image could name its blocks again and again.
     if (this.#sharedCount > this.#sharedMax) return false;
     const end = Math.min(start + count, this.#endBlock);
     let isFree = true;
@@ -225,13 +225,13 @@ export class BlockUsage {
   }
 }
 
-/** What is remembered of an inode beside the four bits of its type (i_mode >> 12). */
+/** What is remembered of an inode besides the four bits of its type (i_mode >> 12). */
 export const INODE_TRAIT = {
   NONE: 0,
   INDEXED: 0x10,
-  /** Never to be named by a directory. */
+  /** Must not be named by a directory. */
   HIDDEN: 0x20,
-  /** It holds the value of an extended attribute. */
+  /** Holds the value of an extended attribute. */
   VALUE: 0x40,
   USED: 0x80,
   ENCRYPTED: 0x100,
@@ -244,13 +244,13 @@ interface GroupCounts {
   readonly kinds: Uint16Array;
   readonly links: Uint16Array;
   readonly references: Uint32Array;
-  /** Behind the last inode that was added. */
+  /** One past the last inode that was added. */
   end: number;
 }
 
 /**
- * The inodes in use: type, link count as stored, and how often each is named. Room is taken a group at a time, when the
- * first inode of the group turns out to be in use.
+ * The inodes in use: type, stored link count, and how often each is named. Memory is allocated per group, when its
+ * first inode in use is found.
  */
 export class InodeCounts {
   readonly #inodesPerGroup: number;
@@ -280,12 +280,12 @@ export class InodeCounts {
     if (index >= counts.end) counts.end = index + 1;
   }
 
-  /** Whether an inode has one of some INODE_TRAIT bits. */
+  /** Whether an inode has any of the given INODE_TRAIT bits. */
   is(inode: number, traits: number): boolean {
     return (this.kind(inode) & traits) !== 0;
   }
 
-  /** The type bits of i_mode; 0 for an inode that is not in use. */
+  /** The type bits of i_mode; 0 for an unused inode. */
   type(inode: number): number {
     return (this.kind(inode) & TYPE) << 12;
   }
@@ -298,15 +298,15 @@ export class InodeCounts {
     return this.#groups[this.#group(inode)]?.references[this.#index(inode)] ?? 0;
   }
 
-  /** Counts one name of an inode; one of a group without any inode in use is not counted. */
+  /** Counts one name of an inode, unless its group has no inode in use. */
   refer(inode: number): void {
     const counts = this.#groups[this.#group(inode)];
     if (counts !== undefined) counts.references[this.#index(inode)]!++;
   }
 
   /**
-   * The first inode in use behind another that is more than a file with as many links as names: a directory, a hidden
-   * one, one whose numbers differ; 0 when there is none.
+   * The next inode in use after another that is not simply a file with as many links as names: a directory, a hidden
+   * inode, or one whose counts differ; 0 if there is none.
    */
   nextUnsettled(inode: number): number {
     const perGroup = this.#inodesPerGroup;
@@ -333,7 +333,7 @@ export class InodeCounts {
     }
   }
 
-  /** INODE_TRAIT bits, and below them i_mode >> 12. */
+  /** The INODE_TRAIT bits, and below them i_mode >> 12. */
   kind(inode: number): number {
     return this.#groups[this.#group(inode)]?.kinds[this.#index(inode)] ?? 0;
   }

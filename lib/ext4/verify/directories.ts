@@ -1,5 +1,5 @@
 /**
- * What directories name, how they hang together, and how often every inode is named.
+ * Checks the names in directories, how directories are connected, and how often every inode is named.
  *
  * @module
  */
@@ -22,7 +22,7 @@ const ENCRYPTABLE_TYPES: readonly number[] = [
   FILE_MODE.SYMLINK,
 ];
 
-/** Holds the entries of every directory against the inodes that they name. */
+/** Checks the entries of every directory against the inodes that they name. */
 export class EntryCheck implements DirectoryVisitor {
   readonly #context: Context;
   #directory = 0;
@@ -74,7 +74,7 @@ export class EntryCheck implements DirectoryVisitor {
     else bad("is a second name of a directory", `only the one in inode ${first}`);
   }
 
-  /** Names in an encrypted directory are ciphertext, and what they name is encrypted, too. */
+  /** Names in an encrypted directory are ciphertext, and the inodes that they name are encrypted, too. */
   #checkEncrypted(
     entries: DirectoryEntries,
     index: number,
@@ -100,7 +100,7 @@ export class EntryCheck implements DirectoryVisitor {
   }
 }
 
-/** After all directories: parents, ways to the root, link counts. */
+/** Runs after all directories: checks parents, paths to the root, and link counts. */
 export function checkLinks(context: Context): void {
   const { inodes, judge, directories, volume, namedBy, dotDots } = context;
   const root = INODE_NUMBER.ROOT;
@@ -109,7 +109,7 @@ export function checkLinks(context: Context): void {
   }
   for (const { view: { number } } of directories) {
     const dotDot = dotDots.get(number);
-    // What ".." names counts a link, as any entry does.
+    // ".." counts as a link to the inode that it names, like any entry.
     if (dotDot !== undefined && dotDot >= 1 && dotDot <= volume.geometry.inodesCount) {
       inodes.refer(dotDot);
     }
@@ -123,7 +123,7 @@ export function checkLinks(context: Context): void {
   }
 }
 
-/** Every directory must have a way to the root; of a loop none has. */
+/** Every directory must have a path to the root; directories in a loop have none. */
 function checkConnected({ directories, namedBy, judge }: Context): void {
   const connected = new Set<number>([INODE_NUMBER.ROOT]);
   const lost = new Set<number>();
@@ -162,8 +162,8 @@ function checkLinkCount(context: Context, inode: number): void {
 }
 
 /**
- * Under DIR_NLINK, a directory that had too many subdirectories to count has one link, and keeps it when they become
- * fewer. It must have had an index, then.
+ * With DIR_NLINK, a directory that once had too many subdirectories to count stores a link count of 1, and keeps it
+ * when they become fewer. It must have had an index.
  */
 function isUncounted({ inodes, volume }: Context, inode: number): boolean {
   if (inodes.type(inode) !== FILE_MODE.DIRECTORY || !volume.hasRoCompat(RO_COMPAT.DIR_NLINK)) {

@@ -1,5 +1,5 @@
 /**
- * The inode tables: every slot that may be in use, its checksum, its fields, its blocks and its attributes.
+ * Checks the inode tables: every slot that may be in use, its checksum, its fields, its blocks and its attributes.
  *
  * @module
  */
@@ -25,7 +25,7 @@ import { checkValueInode, checkXattrs, type InodeXattrs } from "./attributes.ts"
 import { type BlockUsage, type Context, INODE_TRAIT } from "./context.ts";
 
 const READ_BLOCKS = 64;
-/** Blocks of tables between two looks at the signal. */
+/** Table blocks read between two checks of the signal. */
 const BLOCKS_A_TURN = 1024;
 const NO_RUNS: readonly MappedRun[] = [];
 
@@ -34,11 +34,11 @@ interface Scan {
   readonly special: ReadonlySet<number>;
   readonly blocks: InodeBlocks;
   readonly buffer: Uint8Array;
-  /** Those that the slots in the buffer should carry. */
+  /** The correct checksums of the slots in the buffer. */
   readonly checksums: Uint32Array;
 }
 
-/** Looks at all inodes, in order. Yields where the caller may let others work. */
+/** Checks all inodes, in order. Yields where the caller may let other work run. */
 export function* scanInodes(context: Context): Generator<void> {
   const { volume, groups } = context;
   const scan: Scan = {
@@ -65,7 +65,7 @@ export function* scanInodes(context: Context): Generator<void> {
   }
 }
 
-/** Looks at the inodes of a group from one on, as many as are read at once; the answer is how many, 0 past the end. */
+/** Checks the inodes of a group from `start` on, as many as are read at once; returns how many, 0 past the end. */
 function scanSlots(scan: Scan, group: number, start: number): number {
   const { context, buffer, checksums } = scan;
   const { volume, groups, judge } = context;
@@ -113,7 +113,7 @@ function checkSlot(scan: Scan, view: InodeView, checksum: number): void {
   const { number: inode } = view;
   const { context, special } = scan;
   const { volume, judge } = context;
-  // Most inodes are right, and need no location for findings.
+  // Most inodes are correct and need no location for findings.
   if (volume.seed !== undefined && view.storedChecksum !== checksum) {
     judge.expectChecksum("inode", locateSlot(volume, inode), view.storedChecksum, checksum);
   }
@@ -132,8 +132,8 @@ function checkSlot(scan: Scan, view: InodeView, checksum: number): void {
 }
 
 /**
- * Orphans keep the number of the next one where others keep the time of their deletion. In a file system that was made
- * or mounted in the first days of 1970 the two cannot be told apart.
+ * Orphans store the next orphan's number where others store the time of deletion. In a file system made or mounted in
+ * the first days of 1970, the two cannot be told apart.
  */
 function isOnOrphanList({ volume }: Context, view: InodeView): boolean {
   const { inodesCount, writeTime, mountTime, mkfsTime } = volume.superblock;
@@ -145,7 +145,7 @@ function locateSlot(volume: Volume, inode: number): Location {
   return { inode, offset: volume.inodeOffset(inode) };
 }
 
-/** A file of the file system itself: it has blocks, but no name. */
+/** Checks a file of the file system itself: it has blocks, but no name. */
 function checkSpecial(scan: Scan, view: InodeView): void {
   const { number: inode } = view;
   const { context, blocks } = scan;
@@ -161,7 +161,7 @@ function checkSpecial(scan: Scan, view: InodeView): void {
   }
   judgeFields(volume, view);
   const { chargedBlocks } = checkXattrs(context, view);
-  // The blocks of the resize inode are those that its group keeps free: they are not its own.
+  // The resize inode's blocks are those that its group reserves, not its own.
   const isResize = inode === INODE_NUMBER.RESIZE;
   blocks.begin(inode, true);
   if (!isResize) walkBlockMap(volume, view, blocks);
@@ -170,7 +170,7 @@ function checkSpecial(scan: Scan, view: InodeView): void {
   keep(context, view, blocks.runs, undefined);
 }
 
-/** Reserved inodes that the superblock names where they are in use. */
+/** Reserved inodes whose use the superblock declares. */
 const NAMED_ELSEWHERE: readonly number[] = [
   INODE_NUMBER.JOURNAL,
   INODE_NUMBER.RESIZE,
@@ -178,7 +178,7 @@ const NAMED_ELSEWHERE: readonly number[] = [
   INODE_NUMBER.GROUP_QUOTA,
 ];
 
-/** The other inodes below s_first_ino: mostly not in use at all. */
+/** Checks the other inodes below s_first_ino, most of them unused. */
 function checkReserved(scan: Scan, view: InodeView): void {
   const { number: inode } = view;
   const { context, blocks } = scan;
@@ -275,15 +275,15 @@ function keep(
   runs: readonly MappedRun[],
   inlineData: Uint8Array | undefined,
 ): void {
-  // The slot is a part of a larger read, which must not stay in memory for it.
+  // Copies the slot, so that it does not keep the larger buffer in memory.
   const kept = { view: view.copy(), runs, inlineData };
   if (context.inodes.is(view.number, INODE_TRAIT.HIDDEN)) context.special.set(view.number, kept);
   else context.directories.push(kept);
 }
 
 /**
- * What quotas count: everything that somebody has, but not what the file system has for itself. A value in an inode
- * counts as an inode of whoever names it. e2fsck leaves out symlinks with inline data, and so has to be whoever compares.
+ * Counts what quotas count: everything that belongs to a user, but not what the file system has for itself. A value in
+ * an inode counts as an inode of each owner. Symlinks with inline data are left out, as in e2fsck.
  */
 function countQuota(
   context: Context,
@@ -309,15 +309,15 @@ function countLayout({ layout }: Context, inode: number, blocks: InodeBlocks): v
   else layout.firstOff ??= inode;
 }
 
-/** Marks the blocks of one inode after another as used, and sums up what they are. */
+/** Marks the blocks of one inode after another as used, and accumulates totals. */
 class InodeBlocks implements BlockMapVisitor {
   /** Blocks of data and of the map together. */
   blockCount = 0;
-  /** The last logical block that is written; -1 without any. */
+  /** The last written logical block; -1 if none. */
   lastWritten = -1;
-  /** The last logical block that is mapped; -1 without any. */
+  /** The last mapped logical block; -1 if none. */
   last = -1;
-  /** Runs without those that have blocks of another owner, where they are kept. */
+  /** Runs, except those with blocks of another owner, if runs are kept. */
   runs: MappedRun[] = [];
   runCount = 0;
   /** Whether physical = logical, modulo the grid, for every run. */
@@ -327,7 +327,7 @@ class InodeBlocks implements BlockMapVisitor {
   readonly #gridBlocks: number;
   #inode = 0;
   #keepsRuns = false;
-  /** A bad block may be in metadata; a block of the map that lists it may not. */
+  /** A bad block may lie in metadata; a block of the map that lists it may not. */
   #mayShareBlocks = false;
   #lastCluster = -1;
 
@@ -338,7 +338,7 @@ class InodeBlocks implements BlockMapVisitor {
   }
 
   /**
-   * Begins an inode.
+   * Starts an inode.
    *
    * @param mayShareBlocks whether its blocks may be in use already
    */
@@ -355,7 +355,7 @@ class InodeBlocks implements BlockMapVisitor {
     this.runs = keepsRuns ? [] : NO_RUNS as MappedRun[];
   }
 
-  /** A block of the map that has another owner already is not followed: it could lead in circles. */
+  /** A map block that already has another owner is not followed: it could lead in circles. */
   mapBlock(blockNumber: number): boolean {
     this.#countClusters(blockNumber, 1);
     return this.#usage.mark(blockNumber, 1, this.#inode);
@@ -370,7 +370,7 @@ class InodeBlocks implements BlockMapVisitor {
     return this.#usage.mark(startBlock, blockCount, this.#inode);
   }
 
-  /** A bad block may be in a backup or an inode table, but neither in what is read first nor in a bitmap. */
+  /** A bad block may lie in a backup or an inode table, but not in what is read first nor in a bitmap. */
   #judgeBadBlocks(startBlock: number, blockCount: number): void {
     for (let block = startBlock; block < startBlock + blockCount; block++) {
       if (!this.#usage.has(block) || !isEssential(this.#volume, block)) continue;
@@ -379,7 +379,7 @@ class InodeBlocks implements BlockMapVisitor {
     }
   }
 
-  /** Clusters count as a whole, and once when runs share one. */
+  /** Counts whole clusters, and only once if runs share one. */
   #countClusters(startBlock: number, blockCount: number): void {
     const size = this.#volume.geometry.clusterBlocks;
     if (size === 1) {
@@ -407,7 +407,7 @@ class InodeBlocks implements BlockMapVisitor {
     const last = logicalBlock + blockCount - 1;
     if (last > this.last) this.last = last;
     if (!unwritten && last > this.lastWritten) this.lastWritten = last;
-    // What is left of the work on an inode is bounded by the image, because no block is in two runs.
+    // From here, no block is in two runs, so the image bounds the remaining work on an inode.
     if (!isOwn) return;
     this.runCount++;
     if ((startBlock - logicalBlock) % this.#gridBlocks !== 0) this.isCongruent = false;

@@ -1,6 +1,6 @@
 /**
- * What not every file system has: the journal, lists of orphans, the MMP block, the inode that reserves room to grow, and
- * quota files.
+ * Checks what only some file systems have: the journal, lists of orphans, the MMP block, the inode that reserves room
+ * to grow, and quota files.
  *
  * @module
  */
@@ -35,13 +35,13 @@ const SUPERBLOCK_LOCATION = { offset: SUPERBLOCK_OFFSET_BYTES };
 /** s_jnl_backup_type: the superblock has a copy of the journal's i_block and size. */
 const BACKUP_BLOCKS = 1;
 const KNOWN_INCOMPAT = Object.values(JOURNAL_INCOMPAT).reduce((word, bit) => word | bit, 0);
-/** JBD2_FEATURE_COMPAT_CHECKSUM, of the first scheme of checksums. */
+/** JBD2_FEATURE_COMPAT_CHECKSUM, from the first checksum scheme. */
 const KNOWN_COMPAT = 0x1;
-/** A journal with fast commits and no number of blocks for them has this many. */
+/** The number of fast commit blocks in a journal that has the feature but does not give a number. */
 const FAST_COMMIT_BLOCKS_DEFAULT = 256;
 const TWO_32 = 2 ** 32;
 
-/** Judges the journal, or that there is none. */
+/** Checks the journal, or its absence. */
 export function checkJournal(context: Context): void {
   const { volume, judge, special } = context;
   const { journalInode, journalDevice, journalUuid } = volume.superblock;
@@ -64,13 +64,13 @@ export function checkJournal(context: Context): void {
   }
   if (journalInode === 0) {
     if (journalDevice === 0) bad("has_journal, but no journal is named");
-    // The journal is on another device, which nobody looked at.
+    // The journal is on another device, which is not checked.
     const problem = isDirty
       ? "it is on another device and holds changes that were not replayed"
       : "it is on another device: it was not looked at";
     return judge.report("journal", {}, problem, isDirty ? {} : { severity: "note" });
   }
-  // A UUID names an external journal, and then fsck looks no further.
+  // A UUID names an external journal, and fsck then checks nothing else.
   if (hasUuid) bad("s_journal_uuid of an internal journal");
   if (journalDevice !== 0) bad("s_journal_dev", { found: journalDevice, wanted: 0 });
   const inode = special.get(journalInode);
@@ -94,7 +94,7 @@ function checkJournalMap({ judge, volume }: Context, { view, runs }: KeptInode):
     }
     expected = run.logicalBlock + run.blockCount;
   }
-  // Journals of mke2fs before 2008 have one block more than their size says.
+  // Journals made by mke2fs before 2008 have one block more than their size says.
   const wantedBlocks = Math.floor(view.sizeBytes / volume.blockSizeBytes);
   if (expected < wantedBlocks || wantedBlocks < JOURNAL_BLOCKS_MIN) {
     const wanted = `at least ${Math.max(wantedBlocks, JOURNAL_BLOCKS_MIN)}`;
@@ -157,7 +157,10 @@ function checkJournalBlock(context: Context, { view }: KeptInode, block: number)
   }
 }
 
-/** The list that begins in the superblock, and the file that replaces it. Unmounted, both are empty. */
+/**
+ * Checks the list that begins in the superblock, and the file that replaces it. Both are empty in an unmounted file
+ * system.
+ */
 export function checkOrphans(context: Context): void {
   const { volume, judge } = context;
   const { lastOrphan, inodesCount, orphanFileInode } = volume.superblock;
@@ -210,7 +213,7 @@ function checkOrphanBlock(
   judge.report("orphan file", location, "inodes in it", details);
 }
 
-/** The block that keeps two machines from mounting the file system at once. */
+/** Checks the block that keeps two machines from mounting the file system at once. */
 export function checkMmp({ volume, judge }: Context): void {
   if (!volume.hasIncompat(INCOMPAT.MMP)) return;
   const block = volume.superblock.mmpBlock;
@@ -228,12 +231,12 @@ export function checkMmp({ volume, judge }: Context): void {
   judge.attempt("mmp block", location, () => decodeMmpBlock(encoded, HERE));
 }
 
-/** The word of i_block that leads to a tree of two levels. */
+/** The word of i_block that points to a tree of two levels. */
 const DOUBLE_INDIRECT = 13;
 
 /**
- * The inode that owns the room behind the descriptors: its double indirect block leads to the blocks of group 0's room,
- * and each of these lists the blocks at the same location of the backups (resize2fs, lib/ext2fs/res_gdt.c).
+ * Checks the inode that owns the room after the descriptors: its double indirect block points to the blocks of group
+ * 0's room, and each of these lists the blocks at the same position in the backups (resize2fs, lib/ext2fs/res_gdt.c).
  */
 export function checkResizeInode(context: Context): void {
   const { volume, judge, special, usage } = context;
@@ -309,14 +312,13 @@ const LEAF_HEADER_BYTES = 16;
 /** struct v2r1_disk_dqblk. */
 const ENTRY_BYTES = 72;
 const ENTRY_AT = { id: 0, inodes: 24, bytes: 48 } as const;
-/** Quota files beyond this are not the work of any tool. */
+/** No tool makes larger quota files. */
 const QUOTA_FILE_BYTES_MAX = 256 * 1024 * 1024;
 const NO_USAGE: QuotaUsage = { bytes: 0, inodes: 0 };
 
 /**
- * Judges the quota files that the superblock names: what they say that users, groups and projects have, against what was
- * counted. The format is the second one of the quota tools (vfsv1), a tree of blocks of 1 KiB
- * (linux/fs/quota/quota_v2.c, quota_tree.c).
+ * Checks the quota files named by the superblock: their usage of users, groups and projects against the counts. The
+ * format is the quota tools' second one (vfsv1), a tree of 1 KiB blocks (linux/fs/quota/quota_v2.c, quota_tree.c).
  */
 export function checkQuotas(context: Context): void {
   const { volume, special } = context;
@@ -372,7 +374,7 @@ class QuotaTree {
   readonly stored = new Map<number, QuotaUsage>();
   readonly #view: DataView<ArrayBufferLike>;
   readonly #bad: Report;
-  /** Blocks of the tree that were walked; leaves are reached once for each of their entries. */
+  /** Tree blocks already walked; leaves are reached once for each of their entries. */
   readonly #seen = new Set<number>();
   /** Entries that no pointer has led to yet, by block. */
   readonly #leaves = new Map<number, Map<number, QuotaUsage>>();
@@ -408,7 +410,7 @@ class QuotaTree {
     }
   }
 
-  /** A pointer leads to a block of entries, and one of them must be of its id. */
+  /** A pointer refers to a block of entries, one of which must have its id. */
   #readEntry(block: number, id: number): void {
     let entries = this.#leaves.get(block);
     if (entries === undefined) this.#leaves.set(block, entries = this.#readLeaf(block));
@@ -433,7 +435,7 @@ class QuotaTree {
     return entries;
   }
 
-  /** An entry of id 0 without use or limit has a grace time, unlike an empty slot. */
+  /** Unlike an empty slot, an entry of id 0 without use or limit has a grace time. */
   #isBlank(at: number): boolean {
     for (let i = 0; i < ENTRY_BYTES; i += 4) {
       if (this.#view.getUint32(at + i, true) !== 0) return false;

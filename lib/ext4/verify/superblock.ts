@@ -1,7 +1,7 @@
 /**
- * The primary superblock: whether it is one, whether its fields can be true, and whether the rest can be read by it. Its
- * copies and those of the descriptors: a mounted file system lets them fall behind in what changes all the time, such as
- * counts; what describes its shape must be equal.
+ * Checks the primary superblock: whether it is one, whether its fields are possible, and whether the rest can be read
+ * with it. Also checks the copies of superblock and descriptors: a mounted file system lets them fall behind in what
+ * changes all the time, such as counts, but what describes the file system's shape must be equal.
  *
  * @module
  */
@@ -48,15 +48,15 @@ import type { Context } from "./context.ts";
 const MAGIC_AT = 0x38;
 const CHECKSUM_TYPE_CRC32C = 1;
 const LOCATION: Location = { offset: SUPERBLOCK_OFFSET_BYTES };
-/** Blocks that one bit each is kept for. */
+/** The most blocks for which a bit each is kept. */
 const BLOCKS_MAX = 2 ** 32;
 /** Where mke2fs puts the first backup: group 1 of file systems with blocks of 1, 2 and 4 KiB. */
 const BACKUP_OFFSETS_BYTES = [8193 * 1024, 16384 * 2048, 32768 * 4096];
 
 /**
- * Reads and judges the superblock. Returns undefined when nothing else can be read by it.
+ * Reads and checks the superblock. Returns undefined if nothing else can be read with it.
  *
- * @throws {InputError} when the image is not an ext2, ext3 or ext4 file system, or has features that are not supported
+ * @throws {InputError} if the image is not an ext2, ext3 or ext4 file system, or has unsupported features
  */
 export function checkSuperblock(reader: RandomReader, judge: Judge): Volume | undefined {
   const encoded = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
@@ -82,7 +82,7 @@ export function checkSuperblock(reader: RandomReader, judge: Judge): Volume | un
   return volume;
 }
 
-/** Whether this is a superblock. One that only lost its magic number, or has backups, is damaged. */
+/** Whether this is a superblock. One that only lost its magic number, or has backups, counts as damaged. */
 function checkMagic(reader: RandomReader, encoded: Uint8Array, judge: Judge): boolean {
   const view = viewOf(encoded);
   const magic = view.getUint16(MAGIC_AT, true);
@@ -115,7 +115,7 @@ function checkOwnChecksum(
   const stored = storedSuperblockChecksum(encoded);
   const computed = superblockChecksum(encoded);
   const isChecksummed = (superblock.featureRoCompat & RO_COMPAT.METADATA_CSUM) !== 0;
-  // A right checksum cannot be chance: the feature was there when it was written.
+  // A correct checksum is no coincidence: the feature was set when it was written.
   if (!isChecksummed && stored === computed) return true;
   if (!isChecksummed) return false;
   const { checksumType } = superblock;
@@ -123,7 +123,7 @@ function checkOwnChecksum(
   return judge.expectChecksum("superblock", LOCATION, stored, computed);
 }
 
-/** Features that are not known may mean that nothing is where it is looked for. */
+/** With unknown features, nothing may be where it is expected. */
 function areFeaturesKnown(
   reader: RandomReader,
   superblock: Superblock,
@@ -155,7 +155,7 @@ function areFeaturesKnown(
   }
 }
 
-/** Counts that must agree with the shape. */
+/** Checks counts that must agree with the shape. */
 function checkCounts(volume: Volume): void {
   const { superblock, reader, groupCount, blockSizeBytes, judge } = volume;
   const bad = (problem: string, found: number, wanted: string | number) =>
@@ -187,7 +187,7 @@ function checkCounts(volume: Volume): void {
   }
 }
 
-/** What is left: fields that only have to be possible. */
+/** Checks the remaining fields, which only have to be possible. */
 function checkRest(superblock: Superblock, judge: Judge): void {
   const bad = (problem: string, found: number, wanted: string, details: FaultDetails = {}) =>
     judge.report("superblock", LOCATION, problem, { found, wanted, ...details });
@@ -205,7 +205,7 @@ function checkRest(superblock: Superblock, judge: Judge): void {
   }
 }
 
-/** Inodes that the superblock names need the feature that they are for; otherwise they belong to somebody else. */
+/** Inodes named by the superblock need the corresponding feature; otherwise they belong to something else. */
 function checkNamedInodes(volume: Volume): void {
   const { superblock, judge } = volume;
   const hasQuota = volume.hasRoCompat(RO_COMPAT.QUOTA);
@@ -222,7 +222,7 @@ function checkNamedInodes(volume: Volume): void {
   }
 }
 
-/** Fields of the shape. */
+/** Fields that describe the shape. */
 const SHAPE = [
   "inodesCount",
   "blocksCount",
@@ -243,7 +243,7 @@ const SHAPE = [
   "defaultHashVersion",
 ] as const satisfies readonly (keyof Superblock)[];
 
-/** Features that the kernel turns on or off in the primary alone, as they come into use. */
+/** Features that the kernel turns on or off only in the primary superblock, as they come into use. */
 const CHANGING_FEATURES = {
   featureCompat: COMPAT.EXT_ATTR | COMPAT.HAS_JOURNAL | COMPAT.DIR_INDEX,
   featureIncompat: INCOMPAT.RECOVER | INCOMPAT.EXTENTS | INCOMPAT.ENCRYPT | INCOMPAT.CSUM_SEED,
@@ -252,15 +252,15 @@ const CHANGING_FEATURES = {
 } as const;
 
 /**
- * Compares every backup with the primary. Those of other writers than this program may be stale: nobody reads them as long
- * as the primary is whole, and their faults are notes.
+ * Compares every backup with the primary. Backups from other writers may be stale: nothing reads them while the primary
+ * is intact, so their faults are notes.
  */
 export function checkBackups(whole: Context, isBlessed: boolean): void {
   const context = isBlessed ? whole : withNotes(whole);
   const { volume } = context;
   const backups = volume.backupGroups();
   for (const group of backups) checkBackupSuperblock(context, group);
-  // Descriptors that could not be read have nothing to be compared with.
+  // Unreadable descriptors cannot be compared.
   const tableBlocks = Math.ceil(context.groups.length / volume.descriptorsPerBlock);
   for (let index = 0; index < tableBlocks; index++) {
     const intact = readIntact(context, index);
@@ -270,13 +270,13 @@ export function checkBackups(whole: Context, isBlessed: boolean): void {
   }
 }
 
-/** The same context, in which every fault is a note. */
+/** The same context, with every fault as a note. */
 function withNotes(context: Context): Context {
   const volume = context.volume.withJudge(new NoteJudge(context.judge));
   return { ...context, volume, judge: volume.judge };
 }
 
-/** Hands faults on as notes. */
+/** Passes faults on as notes. */
 class NoteJudge extends Judge {
   readonly #judge: Judge;
 
@@ -323,7 +323,7 @@ function checkBackupSuperblock(context: Context, group: number): void {
   }
 }
 
-/** A block of the descriptor table when every checksum in it is right: an equal copy is right, too. */
+/** A block of the descriptor table if every checksum in it is right: an equal copy is then right, too. */
 function readIntact({ volume, groups }: Context, index: number): Uint8Array | undefined {
   const first = index * volume.descriptorsPerBlock;
   const end = Math.min(first + volume.descriptorsPerBlock, groups.length);

@@ -1,10 +1,10 @@
 /**
- * Verifying an image: every checksum, every pointer, every count, without stopping at the first fault.
+ * Verifies an image: every checksum, every pointer, every count, without stopping at the first fault.
  *
- * The passes follow those of e2fsck: the superblock and descriptors, all inodes with their blocks and attributes, all
- * directories, the links between them, the bitmaps and counts; then journal, backups and what few images have.
+ * The passes follow those of e2fsck: the superblock and descriptors; all inodes with their blocks and attributes; all
+ * directories; the links between them; the bitmaps and counts; then the journal, backups and rarer structures.
  *
- * Memory: two bits a block, some bytes an inode in use, and a record for each directory.
+ * Memory: two bits per block, some bytes per inode in use, and a record for each directory.
  *
  * @module
  */
@@ -44,73 +44,73 @@ export {
 } from "../volume/judge.ts";
 export type { LayoutRule } from "./context.ts";
 
-/** How an image is to be verified. */
+/** Options for verification. */
 export interface VerifyOptions {
-  /** How many findings are kept; the rest are counted. 1000 by default. */
+  /** How many findings are kept; the rest are only counted. 1000 by default. */
   readonly findingsMax?: number | undefined;
-  /** What large files are held against; 128 KiB and 64 KiB by default. */
+  /** The grid that large files are checked against; 128 KiB and 64 KiB by default. */
   readonly layout?: Partial<LayoutRule> | undefined;
-  /** Whether a large file that is not congruent is a finding. Otherwise it is only counted. */
+  /** Whether a large file that is not congruent is a finding. By default it is only counted. */
   readonly requireLayout?: boolean | undefined;
   /** Progress reporter. */
   readonly progress?: Progress | undefined;
-  /** Ends the work with its reason. */
+  /** Aborts the work with its reason. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** How the large files of an image lie. */
+/** How the large files of an image are aligned. */
 export interface LayoutReport {
-  /** What they are held against. */
+  /** The grid that they are checked against. */
   readonly gridBytes: number;
   /** Files of at least this size are large. */
   readonly thresholdBytes: number;
-  /** Regular files of at least the threshold that have blocks. */
+  /** Regular files with blocks whose size reaches the threshold. */
   readonly files: number;
-  /** Those of which every extent has physical = logical block, modulo the grid. */
+  /** Those whose extents all have physical = logical block, modulo the grid. */
   readonly congruentFiles: number;
 }
 
-/** What was found. */
+/** The result of verification. */
 export interface VerifyReport {
-  /** Whether there is no finding but notes. */
+  /** Whether there are no findings except notes. */
   readonly clean: boolean;
-  /** How many there are, those that were not kept included. */
+  /** Number of findings, including those not kept. */
   readonly findingCount: number;
   /** How many of them are notes: worth knowing, but neither the kernel nor e2fsck objects. */
   readonly noteCount: number;
   /** The first findings, in the order of the passes. */
   readonly findings: readonly Finding[];
-  /** False when the superblock is so damaged that nothing else could be looked at. */
+  /** False if the superblock is so damaged that nothing else could be checked. */
   readonly complete: boolean;
-  /** Of what was read. */
+  /** Size of the image. */
   readonly sizeBytes: number;
-  /** Undefined when the superblock could not be read. */
+  /** Undefined if the superblock could not be read. */
   readonly uuid?: string | undefined;
-  /** By the names that e2fsprogs gives them. */
+  /** Names as in e2fsprogs. */
   readonly features?: readonly string[] | undefined;
-  /** Whether it has the constant hash seed that bless gives to all its images. */
+  /** Whether it has the constant hash seed that bless gives all its images. */
   readonly blessed?: boolean | undefined;
   /** Inodes in use. */
   readonly usedInodes?: number | undefined;
   /** Blocks in use. */
   readonly usedBlocks?: number | undefined;
-  /** How the large files lie. */
+  /** How the large files are aligned. */
   readonly layout?: LayoutReport | undefined;
-  /** What is unusual and no fault. */
+  /** What is unusual but not a fault. */
   readonly warnings: readonly WarningSummary[];
 }
 
 const FINDINGS_MAX_DEFAULT = 1000;
 const GRID_BYTES_DEFAULT = 128 * 1024;
 const THRESHOLD_BYTES_DEFAULT = 64 * 1024;
-/** Directories between two looks at the signal. */
+/** Directories read between two checks of the signal. */
 const DIRECTORIES_A_TURN = 256;
 
 /**
  * Verifies an image.
  *
- * @param reader the image; it is left open
- * @throws {InputError} when it is not an ext4 image at all, or has features that are not supported
+ * @param reader the image; it stays open
+ * @throws {InputError} if it is not an ext4 image at all, or has unsupported features
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -146,7 +146,7 @@ export async function verifyImage(
   return reportOf(reader, findings, warnings, context);
 }
 
-/** Every group whose descriptor the image holds. The rest of a table that ends early cannot be there either. */
+/** Every group whose descriptor the image holds. If a table ends early, its remaining groups are missing, too. */
 function readGroups(volume: Volume): Group[] {
   const groups: Group[] = [];
   for (let index = 0; index < volume.groupCount; index++) {
@@ -211,10 +211,10 @@ async function checkDirectories(context: Context, turn: () => Promise<void>): Pr
   checkLinks(context);
 }
 
-/** Names both owners of blocks that two have: the first ones are found by going through everything again. */
+/** Names both owners of shared blocks; finding the first owners takes a second pass over everything. */
 async function reportSharedBlocks(context: Context, turn: () => Promise<void>): Promise<void> {
   const { usage, volume, judge, layoutRule } = context;
-  // With shared_blocks, as Android's images have, files of equal content share blocks on purpose.
+  // With shared_blocks, as in Android's images, files of equal content share blocks on purpose.
   if (usage.sharedCount === 0 || volume.hasRoCompat(RO_COMPAT.SHARED_BLOCKS)) return;
   const watched = new Map<number, Owner | undefined>();
   for (const { block } of usage.shared) watched.set(block, undefined);
@@ -233,7 +233,7 @@ async function reportSharedBlocks(context: Context, turn: () => Promise<void>): 
   if (rest > 0) judge.report("image", {}, "more blocks with two owners", { found: rest });
 }
 
-/** Whether it has the constant hash seed that bless gives to all its images. */
+/** Whether it has the constant hash seed that bless gives all its images. */
 function isBlessed({ superblock }: Volume): boolean {
   return superblock.hashSeed.every((word, i) => word === HASH_SEED[i]);
 }

@@ -1,9 +1,9 @@
 /**
- * What an inode maps: its logical blocks as runs of physical ones, from an extent tree or from the block pointers of ext2
- * and ext3 (kernel documentation, "Extent Tree" and "Direct/Indirect Block Addressing").
+ * The block map of an inode: its logical blocks as runs of physical ones, from an extent tree or from the block
+ * pointers of ext2 and ext3 (kernel documentation, "Extent Tree" and "Direct/Indirect Block Addressing").
  *
- * One walker serves all: it judges every node and pointer on the way and hands what it finds to a visitor, which says
- * whether a block of the map is to be followed. Each step goes exactly one level down, so no walk is endless.
+ * One walker serves everyone: it checks every node and pointer on the way and passes its findings to a visitor, which
+ * decides whether to follow a block of the map. Each step goes exactly one level down, so every walk ends.
  *
  * @module
  */
@@ -22,15 +22,15 @@ import { type InodeView, reportInode, seedOf } from "./inode.ts";
 import { HERE } from "./judge.ts";
 import type { Volume } from "./volume.ts";
 
-/** Logical blocks of an inode that lie in one run of physical blocks. */
+/** Consecutive logical blocks of an inode in consecutive physical blocks. */
 export interface MappedRun {
   /** Its first block, counted from the start of the inode's content. */
   readonly logicalBlock: number;
-  /** How many blocks. */
+  /** Number of blocks. */
   readonly blockCount: number;
   /** Its first block in the image. */
   readonly startBlock: number;
-  /** Allocated, but reads as zeros whatever is there. */
+  /** Allocated, but reads as zeros whatever is stored there. */
   readonly unwritten: boolean;
 }
 
@@ -45,15 +45,15 @@ export interface MapBlock {
 }
 
 export interface BlockMapVisitor {
-  /** Whether nothing from a logical block on is wanted: no block of the map that begins there is looked at. */
+  /** Whether nothing from a logical block on is needed: map blocks that begin there are skipped. */
   endsBefore?(logicalBlock: number): boolean;
-  /** A block of the map, before it is read; false keeps it from being followed. */
+  /** Called for a block of the map before it is read; return false to skip it. */
   mapBlock(blockNumber: number, depth: number, logicalBlock: number): boolean;
-  /** A run of blocks, in the order of the map. */
+  /** Called for each run of blocks, in map order. */
   run(logicalBlock: number, startBlock: number, blockCount: number, unwritten: boolean): void;
 }
 
-/** Direct pointers in i_block; three words for the trees follow. */
+/** Direct pointers in i_block, followed by three words for the trees. */
 const DIRECT_COUNT = 12;
 const LEVELS = 3;
 
@@ -61,11 +61,11 @@ interface Walk {
   readonly volume: Volume;
   readonly view: InodeView;
   readonly visitor: BlockMapVisitor;
-  /** The lowest logical block that the next extent may begin with. */
+  /** The lowest logical block at which the next extent may begin. */
   next: number;
 }
 
-/** Walks everything that i_block leads to. The inode must be one that maps blocks. */
+/** Walks everything that i_block points to. The inode must be one that maps blocks. */
 export function walkBlockMap(volume: Volume, view: InodeView, visitor: BlockMapVisitor): void {
   if (view.usesExtents) walkExtents({ volume, view, visitor, next: 0 });
   else new PointerWalk(volume, view, visitor).walk();
@@ -89,7 +89,7 @@ function walkExtents(walk: Walk): void {
   else walkIndexes(walk, words, at, Infinity);
 }
 
-/** @param end logical block that belongs to the next node */
+/** @param end the logical block at which the next node begins */
 function walkLeaves(walk: Walk, words: Int32Array, at: number, end: number): void {
   const { volume, view: { number: inode }, visitor } = walk;
   const count = EXTENT_WORDS.entryCount(words, at);
@@ -133,7 +133,7 @@ function walkIndexes(walk: Walk, words: Int32Array, at: number, end: number): vo
   }
 }
 
-/** The words of a node below the root, judged; undefined when it is not to be followed. */
+/** The checked words of a node below the root; undefined if it should not be followed. */
 function readNode(
   walk: Walk,
   block: number,
@@ -170,7 +170,7 @@ function readNode(
   return words;
 }
 
-/** A block of the map that is in the file system, and that the visitor wants followed. */
+/** Reads a map block, if it is in the file system and the visitor wants it followed. */
 function readMapBlock(
   { volume, view: { number: inode }, visitor }: Pick<Walk, "volume" | "view" | "visitor">,
   structure: "extent tree" | "block map",
@@ -216,7 +216,7 @@ class PointerWalk {
   readonly view: InodeView;
   readonly visitor: BlockMapVisitor;
   readonly #fanOut: number;
-  /** Consecutive blocks that were not handed out yet. */
+  /** Consecutive blocks not yet passed to the visitor. */
   #logicalBlock = 0;
   #startBlock = 0;
   #blockCount = 0;
@@ -333,9 +333,9 @@ export class BlockMap implements BlockMapVisitor {
 }
 
 export interface ReadBlockMapOptions {
-  /** Called for each block of the map, before what it maps. */
+  /** Called for each block of the map, before the blocks that it maps. */
   readonly onMapBlock?: ((block: MapBlock) => void) | undefined;
-  /** Blocks of the map that lead to nothing before this logical block are left out: the kernel never gets there. */
+  /** Map blocks that point to nothing before this logical block are skipped: the kernel never reads them. */
   readonly endBlock?: number;
 }
 
@@ -350,7 +350,7 @@ export function readBlockMap(
   return map;
 }
 
-/** Where a logical block is; undefined in a hole. */
+/** The physical block of a logical one; undefined in a hole. */
 export function physicalBlock(
   runs: readonly MappedRun[],
   logicalBlock: number,
@@ -365,7 +365,7 @@ export function physicalBlock(
   return run.startBlock + (logicalBlock - run.logicalBlock);
 }
 
-/** A file's bytes `[0, sizeBytes)` from its runs; holes are zeros. Undefined when a block is past the end. */
+/** Reads a file's bytes `[0, sizeBytes)` from its runs, zeros for holes. Undefined if a block is past the end. */
 export function readRuns(
   volume: Volume,
   runs: readonly MappedRun[],

@@ -1,6 +1,6 @@
 /**
- * What inodes have beside maps: extended attributes, which are in the inode, in a block that several inodes may share, and
- * in inodes of their own; data in the inode itself; and the targets of symbolic links wherever they are.
+ * The content of inodes besides block maps: extended attributes (in the inode, in a block that several inodes may
+ * share, and in inodes of their own), data in the inode itself, and symlink targets wherever they are.
  *
  * @module
  */
@@ -24,22 +24,22 @@ import type { Volume } from "./volume.ts";
 
 export interface AttributeValue {
   readonly value: Uint8Array<ArrayBuffer>;
-  /** Of the value, as it should be. */
+  /** The correct hash of the value. */
   readonly hash: number;
-  /** An older scheme, in which the inode points back to its one owner and has no hash. */
+  /** Whether it follows an older scheme, in which the inode points back to its only owner and has no hash. */
   readonly isOldStyle: boolean;
 }
 
 const NO_XATTRS: readonly DecodedXattr[] = [];
 
-/** Whether an attribute is the one that holds inline data, which nobody sees as an attribute. */
+/** Whether an attribute is the one that holds inline data, which is not visible as an attribute. */
 export function isInlineData(
   xattr: { readonly nameIndex: number; readonly suffix: string },
 ): boolean {
   return xattr.nameIndex === XATTR_INDEX.SYSTEM && xattr.suffix === "data";
 }
 
-/** The attributes that an inode keeps in itself; none when they cannot be read. */
+/** The attributes stored in an inode itself; none if they cannot be read. */
 export function readInodeXattrs(volume: Volume, view: InodeView): readonly DecodedXattr[] {
   if (!view.hasOwnXattrs) return NO_XATTRS;
   const area = view.slot.subarray(INODE_BASE_SIZE_BYTES + view.extraSizeBytes);
@@ -50,7 +50,7 @@ export function readInodeXattrs(volume: Volume, view: InodeView): readonly Decod
   return volume.judge.attempt(structure, location, decode) ?? NO_XATTRS;
 }
 
-/** Whether an inode may have an attribute block, and has it in the file system. */
+/** Whether an inode may have an attribute block there, and it is in the file system. */
 export function judgeXattrBlockPointer(volume: Volume, inode: number, block: number): boolean {
   const isInVolume = volume.mayOwn(inode, block);
   if (isInVolume && volume.hasCompat(COMPAT.EXT_ATTR)) return true;
@@ -62,7 +62,7 @@ export function judgeXattrBlockPointer(volume: Volume, inode: number, block: num
   return isInVolume;
 }
 
-/** An attribute block, which is in the file system; undefined when it cannot be read. */
+/** An attribute block inside the file system; undefined if it cannot be read. */
 export function readXattrBlock(volume: Volume, block: number): DecodedXattrBlock | undefined {
   const { judge, seed } = volume;
   const structure = "attribute block";
@@ -80,19 +80,19 @@ export function readXattrBlock(volume: Volume, block: number): DecodedXattrBlock
   return judge.attempt(structure, location, () => decodeXattrBlock(bytes, HERE, complain));
 }
 
-/** Whether a value is of the older scheme: its inode has the number of its one owner in i_mtime, and its generation. */
+/** Whether a value follows the older scheme: its inode has its only owner's number in i_mtime, and its generation. */
 export function isOldStyleValue(volume: Volume, view: InodeView): boolean {
   const owner = viewOfInode(volume, view.mtimeWord);
   return owner !== undefined && owner.generation === view.generation;
 }
 
-/** Complaints are of hashes and of order, for which the kernel does not look. */
+/** Complaints concern hashes and order, which the kernel does not check. */
 function complaintTo(volume: Volume, structure: Structure, location: Location): XattrComplaint {
   return (problem, details) =>
     volume.judge.report(structure, location, problem, { ...details, isReadable: true });
 }
 
-/** The value that an inode holds, which must have the hash that the inode says; undefined when it cannot be read. */
+/** The value stored in an inode, checked against the inode's hash; undefined if it cannot be read. */
 export function readAttributeValue(
   volume: Volume,
   view: InodeView,
@@ -121,19 +121,19 @@ export function readAttributeValue(
   return { value, hash, isOldStyle };
 }
 
-/** Bytes that an inode keeps in itself. */
+/** Bytes stored in an inode itself. */
 export interface InlineData {
-  /** i_block, and the value of the attribute system.data. */
+  /** i_block, then the value of the attribute system.data. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   /**
-   * Whether it is a file of one hole, larger than what its inode could keep. mke2fs -d makes such inodes of files without
-   * any data; the kernel reads zeros from them, and e2fsck says nothing.
+   * Whether it is a file of one hole, larger than its inode could store. mke2fs -d makes such inodes for files without
+   * any data; the kernel reads zeros from them, and e2fsck accepts them.
    */
   readonly isHole: boolean;
 }
 
 /**
- * What i_block and the attribute behind it hold: a small file, directory or symlink.
+ * The data in i_block and the attribute: a small file, directory or symlink.
  *
  * @param xattrs of the inode
  */
@@ -164,7 +164,7 @@ export function readInlineData(
   return { bytes, isHole };
 }
 
-/** Whether a symlink keeps its target in i_block, and so maps no blocks. */
+/** Whether a symlink's target is in i_block, so that it maps no blocks. */
 export function isFastSymlink(view: InodeView): boolean {
   return !view.hasInlineData && !view.usesExtents && view.sizeBytes < INODE_BLOCK_FIELD_SIZE_BYTES;
 }
@@ -181,9 +181,9 @@ export function judgeSymlinkSize(
 }
 
 /**
- * The one block of a symlink that is not in its inode; undefined when it is not as it has to be.
+ * The only block of a symlink that is not in its inode; undefined if it is not as required.
  *
- * @param details of the fault that it has more than one block, if a reader goes on with the first
+ * @param details for the fault of having more than one block, if a reader continues with the first
  */
 export function readSymlinkBlock(
   volume: Volume,
@@ -216,8 +216,8 @@ export function readSymlinkBlock(
 }
 
 /**
- * The target ends with the first zero byte, and that is where i_size says. For one in inline data nobody but the kernel
- * looks, which takes what is before the zero.
+ * The target must end with the first zero byte, where i_size says. For inline data only the kernel looks, and it takes
+ * the bytes before the zero.
  */
 export function judgeTarget(
   volume: Volume,
@@ -225,7 +225,7 @@ export function judgeTarget(
   bytes: Uint8Array,
   details: FaultDetails = {},
 ): void {
-  // An encrypted target has any bytes.
+  // An encrypted target may contain any bytes.
   if ((view.flags & INODE_FLAG.ENCRYPT) !== 0) return;
   const end = bytes.indexOf(0);
   const wanted = end < 0 ? bytes.length : end;

@@ -1,6 +1,6 @@
 /**
- * Directories: every block, every entry, and in a hashed one the index and the hash of every name. One walker serves all;
- * a visitor hears of the entries.
+ * Walks directories: every block, every entry, and in a hashed one the index and the hash of every name. One walker
+ * serves everyone and passes entries to a visitor.
  *
  * @module
  */
@@ -31,38 +31,38 @@ import { type FaultDetails, HERE, hex, inputError, type Location } from "./judge
 import type { Volume } from "./volume.ts";
 
 export interface Directory extends MappedDirectory {
-  /** i_block and the attribute behind it; undefined when its entries are in blocks. */
+  /** i_block and the attribute after it; undefined if its entries are in blocks. */
   readonly inlineData: Uint8Array | undefined;
-  /** For readers: the kernel lists nothing from this logical block on. Without it, all blocks are walked. */
+  /** For readers: the kernel lists nothing from this logical block on. By default, all blocks are walked. */
   readonly endBlock?: number;
 }
 
 export interface DirectoryVisitor {
-  /** That the directory has an entry for itself, or counts as if it had. */
+  /** Called if the directory has an entry for itself, or counts as if it had. */
   self(): void;
-  /** What ".." says. */
+  /** Called with the inode number in "..". */
   parent(inodeNumber: number): void;
   /**
-   * An entry in use that is neither "." nor "..".
+   * Called for each entry in use other than "." and "..".
    *
-   * @param isRepeated whether its name was there before
+   * @param isRepeated whether its name occurred before
    */
   entry(entries: DirectoryEntries, index: number, walk: DirectoryWalk, isRepeated: boolean): void;
-  /** Hears that a block cannot be read; the others are walked then. Without it, that ends the walk. */
+  /** Called if a block cannot be read; the walk then continues. By default, that ends the walk. */
   readonly fault?: ((error: InputError) => void) | undefined;
 }
 
-/** Blocks that are read at once: small directories lie side by side, and a read for each costs more than the look. */
+/** Blocks read at once: small directories lie side by side, and reading each separately costs more than checking it. */
 const WINDOW_BLOCKS = 32;
-/** Where the entries of an inline directory begin in i_block: behind the parent's number. */
+/** Where the entries of an inline directory begin in i_block: after the parent's number. */
 const INLINE_ENTRIES_AT = 4;
-/** "." and ".." of the first block. */
+/** "." and ".." in the first block. */
 const DOT_COUNT = 2;
 const TAIL_WORDS = DIRECTORY_TAIL_SIZE_BYTES / 4;
 /** rec_len, name_len and file_type of the fake entry with the checksum. */
 const TAIL_HEAD = DIRECTORY_TAIL_SIZE_BYTES | (DIRENT_TYPE.CHECKSUM_TAIL << 24);
 
-/** Walks one directory after the other, in memory that the next one uses again. */
+/** Walks one directory after another, reusing its memory. */
 export class DirectoryWalker {
   readonly #volume: Volume;
   readonly #window: BlockWindow;
@@ -71,14 +71,14 @@ export class DirectoryWalker {
   constructor(volume: Volume) {
     this.#volume = volume;
     this.#window = new BlockWindow(volume);
-    // The data of an inline directory is i_block and a part of a slot, and no slot is larger than a block.
+    // The data of an inline directory is i_block and part of a slot, and no slot is larger than a block.
     this.#entries = new DirectoryEntries(volume.blockSizeBytes + INODE_BLOCK_FIELD_SIZE_BYTES);
   }
 
   /**
    * Walks a directory.
    *
-   * @param blocksBehind how many blocks behind its own the next directories have
+   * @param blocksBehind how many blocks of the next directories directly follow its own
    */
   walk(directory: Directory, visitor: DirectoryVisitor, blocksBehind = 0): void {
     const room = { window: this.#window, entries: this.#entries };
@@ -104,9 +104,9 @@ export class DirectoryWalk {
   #index: DirectoryIndex | undefined;
   /** Whether there should be an index, but its structure cannot be followed. */
   #isIndexLost = false;
-  /** Names that may be in several blocks, "." and ".." among them; undefined until there is one. */
+  /** Names that may be in several blocks, including "." and ".."; undefined until there is one. */
   #allNames: Set<ByteString> | undefined;
-  /** Where the names of the block are to be looked up; undefined as long as their order shows that they differ. */
+  /** The set for looking up the block's names; undefined as long as their order shows that they differ. */
   #names: Set<ByteString> | undefined;
   /** The block; undefined in an inode. */
   #block: number | undefined;
@@ -123,7 +123,7 @@ export class DirectoryWalk {
     this.#isEncrypted = (directory.view.flags & INODE_FLAG.ENCRYPT) !== 0;
   }
 
-  /** Where an entry is; inline entries are in no block. */
+  /** The location of an entry; inline entries are in no block. */
   locate(index: number): Location {
     const inode = this.directory.view.number;
     if (this.#block === undefined) return { inode, offset: this.#offset };
@@ -131,8 +131,8 @@ export class DirectoryWalk {
   }
 
   /**
-   * The hash under which the kernel lists an entry of an encrypted directory; zeros where it does not list by hashes.
-   * Where names are folded, too, it is stored behind the name.
+   * The hash under which the kernel lists an entry of an encrypted directory; zeros if it does not list by hashes. If
+   * names are folded, too, the hash is stored after the name.
    */
   hashOf(index: number): DirectoryHash {
     const { view } = this.directory;
@@ -143,13 +143,13 @@ export class DirectoryWalk {
     return new NameHasher(superblock, version).wholeHash(this.#entries.nameAt(index));
   }
 
-  /** Reports something of an entry: `entry "NAME" PROBLEM`. */
+  /** Reports a fault of an entry: `entry "NAME" PROBLEM`. */
   reportEntry(index: number, problem: string, details: FaultDetails): void {
     const what = `entry "${displayName(this.#entries.nameAt(index))}" ${problem}`;
     this.#volume.judge.report("directory", this.locate(index), what, details);
   }
 
-  /** A directory inside its inode: the parent, then entries up to the end of i_block and of the attribute. */
+  /** Walks a directory inside its inode: the parent, then entries up to the end of i_block and of the attribute. */
   walkInline(data: Uint8Array): void {
     const words = littleEndianWords(data);
     this.#offset = this.#volume.inodeOffset(this.directory.view.number);
@@ -171,7 +171,7 @@ export class DirectoryWalk {
     const { judge, blockSizeBytes } = this.#volume;
     const { window } = this.#room;
     this.#readIndex();
-    // By hashes the kernel wants every block, one after another it passes over holes.
+    // When listing by hashes, the kernel needs every block; when reading sequentially, it skips holes.
     const isReadable = !isHashed(this.#volume, view);
     let expected = 0;
     for (const { logicalBlock, startBlock, blockCount, unwritten } of runs) {
@@ -180,7 +180,7 @@ export class DirectoryWalk {
           found: expected,
           isReadable: isReadable || expected >= endBlock,
         });
-        // It gives up at a hole that more is before than the inode has blocks.
+        // The kernel gives up at a hole preceded by more than the inode's block count.
         const isEnd = (logicalBlock - 1) * blockSizeBytes > view.sectorCount * SECTOR_SIZE_BYTES;
         if (isEnd && endBlock < Infinity) break;
       }
@@ -213,7 +213,7 @@ export class DirectoryWalk {
     }
   }
 
-  /** Without the feature the kernel reads all blocks one after another, and so it does when the index is damaged. */
+  /** Without the feature, or with a damaged index, the kernel reads all blocks sequentially. */
   #readIndex(): void {
     const { view } = this.directory;
     if ((view.flags & INODE_FLAG.INDEX) === 0 || !isHashed(this.#volume, view)) return;
@@ -223,7 +223,7 @@ export class DirectoryWalk {
     this.#isIndexLost = this.#index === undefined;
   }
 
-  /** Does some work; where the visitor hears of faults, the walk goes on behind one. */
+  /** Runs `work`; if the visitor handles faults, the walk continues after one. */
   #attempt(work: () => void): void {
     try {
       work();
@@ -237,7 +237,7 @@ export class DirectoryWalk {
     const index = this.#index;
     const isIndex = index?.indexBlocks.has(logical) ?? (this.#isIndexLost && logical === 0);
     if (isIndex && logical > 0) return;
-    // What is a node of a lost index looks like a block without entries.
+    // A node of a lost index looks like a block without entries.
     if (this.#isIndexLost && logical > 0 && isEmptyBlock(bytes)) return;
     if (!this.#readBlock(bytes, isIndex, logical)) return;
     if (logical === 0) this.#visitDots();
@@ -255,7 +255,7 @@ export class DirectoryWalk {
     }
   }
 
-  /** Whether a directory has one block, so that no name can be in another. */
+  /** Whether a directory has only one block, so that no name can be in another. */
   #isAlone(): boolean {
     const { runs } = this.directory;
     return runs.length === 1 && runs[0]!.blockCount === 1;
@@ -265,7 +265,7 @@ export class DirectoryWalk {
     return this.#allNames ??= new Set([".", ".."]);
   }
 
-  /** Judges the checksum of a block and reads its entries, as far as they can be; false when none can. */
+  /** Checks a block's checksum and reads its entries as far as possible; false if none can be read. */
   #readBlock(bytes: Uint8Array, isIndex: boolean, logical: number): boolean {
     const { window } = this.#room;
     const { words } = window;
@@ -284,14 +284,14 @@ export class DirectoryWalk {
     const isRight = isTailSound && crc32c(seed, bytes.subarray(0, end)) === words[tail + 2]! >>> 0;
     if (!isRight) {
       this.#reportChecksum(bytes, seed);
-      // Whoever reads as the kernel does leaves the block out.
+      // A reader skips the block, as the kernel does.
       if (this.directory.endBlock !== undefined) return false;
     }
     if (isTailSound) this.#readEntries(range);
     return isTailSound;
   }
 
-  /** The kernel passes over such a block where it reads one after another; by hashes it fails. */
+  /** The kernel skips such a block when reading sequentially, but fails when listing by hashes. */
   #reportChecksum(bytes: Uint8Array, seed: number): void {
     const { view } = this.directory;
     try {
@@ -305,7 +305,7 @@ export class DirectoryWalk {
     }
   }
 
-  /** Reads entries, and reports what is not well-formed. */
+  /** Reads entries and reports malformed ones. */
   #readEntries(range: EntryRange): void {
     const fault = this.#entries.read(
       this.#isEncrypted ? { ...range, isEncrypted: true } : range,
@@ -322,12 +322,12 @@ export class DirectoryWalk {
       ...kind === "length" ? { outcome: "what follows it in the block is left out" } : {},
     };
     const report = () => this.#volume.judge.report("directory", location, problem, details);
-    // What is before an impossible name is listed.
+    // Entries before an impossible name are listed.
     if (kind === "name") this.#attempt(report);
     else report();
   }
 
-  /** The leaves come in the order of the directory's blocks, which need not be that of their hashes. */
+  /** Leaves come in the order of the directory's blocks, which need not be hash order. */
   #visitLeaf(range: HashRange, hasher: NameHasher): void {
     const entries = this.#entries;
     // Equal names have equal hashes: they are in one leaf, or in leaves that share a hash.
@@ -382,12 +382,15 @@ export class DirectoryWalk {
     }
   }
 
-  /** The type that an entry of a DIRENT_TYPE has. Without filetype the byte is the high half of the name's length. */
+  /**
+   * The type byte that an entry of a DIRENT_TYPE has. Without filetype, that byte is the high half of the name's
+   * length.
+   */
   typeIn(type: number): number {
     return this.#volume.hasIncompat(INCOMPAT.FILETYPE) ? type : DIRENT_TYPE.UNKNOWN;
   }
 
-  /** Reports the type that an entry has. The kernel takes an unknown one for no answer. */
+  /** Reports the type of an entry. The kernel treats an unknown type as none. */
   reportType(index: number, wanted: number, location = this.locate(index)): void {
     const found = this.#entries.fileTypeAt(index);
     const problem = `file type of "${displayName(this.#entries.nameAt(index))}"`;
@@ -400,7 +403,7 @@ export class DirectoryWalk {
   }
 
   /**
-   * An entry that names something else.
+   * Visits an entry other than "." and "..".
    *
    * @param isNew whether its name is known to differ from all before it
    */
@@ -410,7 +413,7 @@ export class DirectoryWalk {
     this.#visitor.entry(this.#entries, index, this, isRepeated);
   }
 
-  /** Looks a name up among those before it, and says whether it is one of them. */
+  /** Returns whether a name is one of those before it, and adds it to them. */
   #lookUpName(index: number): boolean {
     const entries = this.#entries;
     if (this.#names === undefined) {
@@ -449,9 +452,9 @@ class BlockWindow {
   }
 
   /**
-   * Up to WINDOW_BLOCKS blocks, until the next call; undefined when the image ends before.
+   * Reads up to WINDOW_BLOCKS blocks, valid until the next call; undefined if the image ends before them.
    *
-   * @param behind how many blocks behind them will be asked for next
+   * @param behind how many of the following blocks will be requested next
    */
   read(start: number, count: number, behind: number): Uint8Array | undefined {
     const { blockSizeBytes } = this.#volume;
@@ -460,7 +463,7 @@ class BlockWindow {
       this.#count = this.#fill(start, Math.min(WINDOW_BLOCKS, count + behind)) ||
         this.#fill(start, count);
       if (this.#count === 0) return undefined;
-      // On a machine that keeps the high byte of a word first, they are a copy.
+      // On a big-endian machine, the words are a copy.
       this.#words = littleEndianWords(this.#buffer);
     }
     const at = (start - this.#start) * blockSizeBytes;
@@ -476,7 +479,7 @@ class BlockWindow {
   }
 }
 
-/** For each of some directories in order, how many blocks behind its own belong to those that come next. */
+/** For each of some directories in order, how many blocks right after its own belong to the next ones. */
 export function blocksBehind(directories: readonly MappedDirectory[]): Uint8Array {
   const behind = new Uint8Array(directories.length);
   for (let i = directories.length - 2; i >= 0; i--) {

@@ -25,13 +25,13 @@ export interface HashRange {
   readonly low: number;
   /** The first hash of the next leaf; Infinity for the last leaf. */
   readonly high: number;
-  /** Whether this leaf goes on with the last hash of the one before. */
+  /** Whether this leaf continues with the last hash of the previous one. */
   readonly isLowShared: boolean;
-  /** Whether the next leaf goes on with the last hash of this one. */
+  /** Whether the next leaf continues with the last hash of this one. */
   readonly isHighShared: boolean;
 }
 
-/** Hashes names as the superblock says: in two ways where it says neither signed nor unsigned. */
+/** Hashes names as the superblock specifies: in two ways if it specifies neither signed nor unsigned. */
 export class NameHasher {
   readonly #ways: readonly DirectoryHashOptions[];
 
@@ -54,7 +54,7 @@ export class NameHasher {
   /**
    * Whether a name may be in a leaf.
    *
-   * @param hash as hash() gives it
+   * @param hash result of hash()
    */
   isWithin(name: ByteString, hash: number, range: HashRange): boolean {
     return isInRange(hash, range) ||
@@ -73,17 +73,17 @@ function isInRange(hash: number, { low, high, isHighShared }: HashRange): boolea
 export interface MappedDirectory {
   readonly view: InodeView;
   readonly runs: readonly MappedRun[];
-  /** For readers: the kernel refuses an index that leads to this logical block or one behind it. */
+  /** For readers: the kernel refuses an index that points to this logical block or a later one. */
   readonly endBlock?: number;
 }
 
-/** What the index says of the directory's blocks, by their logical numbers. */
+/** The directory's blocks according to the index, by logical number. */
 export interface DirectoryIndex {
-  /** The root, 0, and the nodes below it, each with where its count and its entries begin. */
+  /** The root, 0, and the nodes below it, each with the offset of its count and entries. */
   readonly indexBlocks: ReadonlyMap<number, number>;
   readonly leaves: ReadonlyMap<number, HashRange>;
   readonly hashVersion: number;
-  /** Undefined where names are folded or encrypted before they are hashed. */
+  /** Undefined if names are folded or encrypted before they are hashed. */
   readonly hasher: NameHasher | undefined;
 }
 
@@ -97,9 +97,9 @@ interface Walk {
 }
 
 /**
- * Reads and judges the index; undefined when it cannot be followed. Every block of the directory must be in it exactly
- * once, so no index is endless. Of what is wrong with one, the kernel refuses wrong checksums and blocks that are not there;
- * for the rest it reads all blocks one after another.
+ * Reads and checks the index; undefined if it cannot be followed. Every block of the directory must be in it exactly
+ * once, so every walk ends. The kernel refuses wrong checksums and missing blocks; for any other fault, it reads all
+ * blocks sequentially.
  */
 export function readIndex(volume: Volume, directory: MappedDirectory): DirectoryIndex | undefined {
   const { judge } = volume;
@@ -194,7 +194,7 @@ function walkChild(walk: Walk, logical: number, levels: number, range: HashRange
   if (node !== undefined) walkEntries(walk, node.entries, levels - 1, range);
 }
 
-/** Runs a decoder of a part of the index; what it throws is read past by those who do without the index. */
+/** Runs a decoder of part of the index; readers tolerate its errors by doing without the index. */
 function attemptReadable<T>(walk: Walk, location: Location, decode: () => T): T | undefined {
   try {
     return decode();
@@ -228,7 +228,7 @@ export function describeRange({ low, high }: HashRange): string {
   return `${hex(low)} to ${high === Infinity ? "the end" : hex(high)}`;
 }
 
-/** Bit 0 of a hash in an index marks a collision. */
+/** Clears bit 0, which marks a collision in an index. */
 function evenHash(hash: number): number {
   return (hash & ~1) >>> 0;
 }

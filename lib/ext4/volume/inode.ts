@@ -1,8 +1,8 @@
 /**
- * Inodes as the walkers see them: a slot as plain numbers, and what its fields have to be by themselves.
+ * Inodes as the walkers see them: a slot as plain numbers, and checks of its individual fields.
  *
- * Most inodes are looked at once, by one view that goes from slot to slot: a record of its own for each, or a call for
- * each field, would cost more than the look.
+ * Most inodes are read once, by one view that moves from slot to slot: a record for each, or a call for each field,
+ * would cost more than the check.
  *
  * @module
  */
@@ -30,12 +30,12 @@ import { CREATOR_HURD } from "./superblock.ts";
 import { type FaultDetails, hex, modeText } from "./judge.ts";
 import type { Volume } from "./volume.ts";
 
-/** The word that begins at an offset, or that the 16 bits at it are a part of. */
+/** The word that begins at an offset, or contains the 16 bits there. */
 function wordAt(offset: number): number {
   return offset >>> 2;
 }
 
-/** Words of a slot, and which of its fields have 16 bits of them: `low` and `high`. */
+/** Words of a slot; 16-bit fields are marked `low` or `high`. */
 const INODE_WORD = {
   mode: wordAt(INODE_FIELDS.mode.offset), // low
   sizeLow: wordAt(INODE_FIELDS.sizeBytes.offset),
@@ -57,7 +57,7 @@ const INODE_WORD = {
 
 const TWO_32 = 2 ** 32;
 const LOW_HALF = 0xffff;
-/** i_extra_isize from which on there is i_checksum_hi. */
+/** From this i_extra_isize on, there is i_checksum_hi. */
 const CHECKSUM_EXTRA_SIZE_BYTES = 4;
 /** Number and generation of an inode, with which its checksum begins. */
 const KEY_SIZE_BYTES = 8;
@@ -72,7 +72,7 @@ export class InodeView {
   mode = 0;
   /** The type bits of the mode. */
   type = 0;
-  /** Sizes over 2^53 lose their last bits; none of them is possible. */
+  /** Sizes over 2^53 lose their last bits, but are invalid anyway. */
   sizeBytes = 0;
   /** i_links_count. */
   linkCount = 0;
@@ -82,7 +82,7 @@ export class InodeView {
   flags = 0;
   /** Whether it has an extent tree. */
   usesExtents = false;
-  /** Whether it keeps its data in itself. */
+  /** Whether its data is stored in the inode. */
   hasInlineData = false;
   /** i_dtime. */
   dtime = 0;
@@ -90,17 +90,17 @@ export class InodeView {
   generation = 0;
   /** The block of its attributes, or 0. */
   xattrBlock = 0;
-  /** The high half of that. */
+  /** The high half of xattrBlock. */
   xattrBlockHigh = 0;
   /** i_obso_faddr. */
   fragmentAddress = 0;
   /** i_extra_isize; 0 in a slot without room for it. */
   extraSizeBytes = 0;
-  /** Whether anything is behind the fields, where attributes would begin. */
+  /** Whether anything follows the fields, where attributes would begin. */
   hasOwnXattrs = false;
   /** s_inode_size. */
   readonly slotSizeBytes: number;
-  /** All slots as words, each with so many. */
+  /** All slots as words, `slotWords` each. */
   readonly words: Int32Array;
   /** Words of a slot. */
   readonly slotWords: number;
@@ -110,10 +110,10 @@ export class InodeView {
   #at = 0;
 
   /**
-   * Looks at the first slot.
+   * Starts at the first slot.
    *
    * @param bytes whole slots; they must not change
-   * @param firstNumber the inode that has the first of them
+   * @param firstNumber inode number of the first slot
    * @param slotSizeBytes s_inode_size
    */
   constructor(bytes: Uint8Array, firstNumber: number, slotSizeBytes = bytes.length) {
@@ -133,7 +133,7 @@ export class InodeView {
     return true;
   }
 
-  /** Looks at another slot. */
+  /** Moves to another slot. */
   moveTo(index: number): void {
     const at = index * this.slotWords;
     this.#at = at;
@@ -181,17 +181,17 @@ export class InodeView {
     return isThere ? this.#word(offset) : 0;
   }
 
-  /** i_atime as stored: the hash of an attribute's value, in an inode that holds one. */
+  /** i_atime as stored: the value's hash, in an inode that holds an attribute value. */
   get atimeWord(): number {
     return this.#word(INODE_FIELDS.atime.offset);
   }
 
-  /** i_ctime as stored: the high word of the references to a value. */
+  /** i_ctime as stored: the high word of the reference count, in an inode that holds an attribute value. */
   get ctimeWord(): number {
     return this.#word(INODE_FIELDS.ctime.offset);
   }
 
-  /** i_mtime as stored: the owner of a value, in the older scheme. */
+  /** i_mtime as stored: the owner of an attribute value, in the older scheme. */
   get mtimeWord(): number {
     return this.#word(INODE_FIELDS.mtime.offset);
   }
@@ -212,7 +212,7 @@ export class InodeView {
     return this.#bytes.subarray(at, at + INODE_BLOCK_FIELD_SIZE_BYTES);
   }
 
-  /** Where i_block begins in the words. */
+  /** Index of the word at which i_block begins. */
   get blockFieldWord(): number {
     return this.#at + INODE_WORD.blockField;
   }
@@ -222,12 +222,12 @@ export class InodeView {
     return this.words[this.#at + INODE_WORD.blockField + index]! >>> 0;
   }
 
-  /** A view of a copy of this slot alone, for those who must not keep the table. */
+  /** A view of a copy of this slot alone, so that the table need not be kept. */
   copy(): InodeView {
     return new InodeView(this.slot.slice(), this.number);
   }
 
-  /** The checksum that the slot carries: 32 bits, or 16 without i_checksum_hi. */
+  /** The stored checksum: 32 bits, or 16 without i_checksum_hi. */
   get storedChecksum(): number {
     const low = this.words[this.#at + INODE_WORD.checksumLow]! & LOW_HALF;
     if (this.extraSizeBytes < CHECKSUM_EXTRA_SIZE_BYTES) return low;
@@ -235,14 +235,14 @@ export class InodeView {
   }
 
   /**
-   * The checksums that slots should carry, as inodeChecksum() of inode.ts computes them: 32 bits, or 16 without
-   * i_checksum_hi. All of them at once, because a runtime is quick to compile a loop that does one thing.
+   * Computes the correct checksums of slots, like inodeChecksum() in inode.ts: 32 bits, or 16 without i_checksum_hi.
+   * All at once, because runtimes quickly compile a loop that does one thing.
    *
    * @param seed the file system's
-   * @param checksums for one number a slot
+   * @param checksums receives one number per slot
    */
   computeChecksums(seed: number, checksums: Uint32Array): void {
-    // One update of the hasher instead of five: what a checksum covers is put together first.
+    // One update of the hasher instead of five: first assemble the covered bytes.
     const covered = new Uint8Array(KEY_SIZE_BYTES + this.slotSizeBytes);
     const sum = crc32cOfLength(seed, covered.length);
     for (let index = 0; index < checksums.length; index++) {
@@ -253,9 +253,9 @@ export class InodeView {
   }
 
   /**
-   * Whether the first slots that are not blank carry the right checksums, each of 32 bits. One sum over all of them tells,
-   * for the sums of parts give that of the whole: it costs half of what a sum for each slot does. Where only one is wrong
-   * it never misses that; where several are, as seldom as their own sums do.
+   * Whether the first slots that are not blank have the right 32-bit checksums. One sum over all of them decides, since
+   * the sum of the whole follows from those of its parts: it costs half as much as a sum per slot. It never misses a
+   * single wrong checksum, and misses several as rarely as separate sums would.
    *
    * @param seed the file system's
    */
@@ -277,7 +277,7 @@ export class InodeView {
     return crc32c(0, covered.subarray(0, end)) === wanted >>> 0;
   }
 
-  /** Copies what the checksum of a slot covers, and says whether it has 32 bits. */
+  /** Copies the bytes that the checksum of a slot covers, and returns whether it has 32 bits. */
   #cover(index: number, covered: Uint8Array, start: number): boolean {
     const at = index * this.slotWords;
     const isWide = this.slotSizeBytes > INODE_BASE_SIZE_BYTES &&
@@ -286,7 +286,7 @@ export class InodeView {
     covered.set(inodeSeedKey(this.#firstNumber + index, generation), start);
     const slotAt = start + KEY_SIZE_BYTES;
     covered.set(this.#bytes.subarray(4 * at, 4 * at + this.slotSizeBytes), slotAt);
-    // Both halves of the field count as zero.
+    // Both halves of the field are covered as zeros.
     const lowAt = slotAt + INODE_AT.checksumLow;
     covered[lowAt] = covered[lowAt + 1] = 0;
     if (!isWide) return false;
@@ -295,7 +295,7 @@ export class InodeView {
     return true;
   }
 
-  /** Whether one of some bytes of the slot is not zero: i_extra_isize of a damaged inode may be any number. */
+  /** Whether any of some bytes of the slot is not zero: in a damaged inode, i_extra_isize may be any number. */
   #hasBytes(offset: number, count: number): boolean {
     const start = 4 * this.#at + offset;
     for (let at = start; at < start + count; at++) if (this.#bytes[at] !== 0) return true;
@@ -311,10 +311,10 @@ export class InodeView {
   }
 }
 
-/** What an inode is as a node of a tree. */
+/** The kind of tree node that an inode is. */
 export type NodeKind = TreeNode["kind"];
 
-/** The seven types of files as i_mode, directories and trees have them. */
+/** The seven types of files as in i_mode, directories and trees. */
 const FILE_TYPES: readonly (readonly [mode: number, direntType: number, kind: NodeKind])[] = [
   [FILE_MODE.FIFO, DIRENT_TYPE.FIFO, "fifo"],
   [FILE_MODE.CHARACTER_DEVICE, DIRENT_TYPE.CHARACTER_DEVICE, "characterDevice"],
@@ -327,28 +327,28 @@ const FILE_TYPES: readonly (readonly [mode: number, direntType: number, kind: No
 const KINDS = new Map(FILE_TYPES.map(([mode, , kind]) => [mode, kind]));
 const KINDS_BY_DIRENT = new Map(FILE_TYPES.map(([, direntType, kind]) => [direntType, kind]));
 
-/** The type that an entry of a directory has for an inode, by i_mode >> 12. */
+/** The type in a directory entry for an inode, by i_mode >> 12. */
 export const DIRENT_TYPES: readonly number[] = Array.from(
   { length: 16 },
   (_, type) => FILE_TYPES.find(([mode]) => mode >>> 12 === type)?.[1] ?? DIRENT_TYPE.UNKNOWN,
 );
 
-/** The kind of file that i_mode stands for; undefined for an invalid one. */
+/** The kind of file for an i_mode; undefined for an invalid one. */
 export function kindOfMode(mode: number): NodeKind | undefined {
   return KINDS.get(mode & FILE_MODE.TYPE_MASK);
 }
 
-/** The kind of file that a DIRENT_TYPE stands for; undefined when it does not say. */
+/** The kind of file for a DIRENT_TYPE; undefined if it gives none. */
 export function kindOfDirent(direntType: number): NodeKind | undefined {
   return KINDS_BY_DIRENT.get(direntType);
 }
 
-/** The seed of the blocks that belong to an inode; undefined without metadata checksums. */
+/** The seed of an inode's blocks; undefined without metadata checksums. */
 export function seedOf({ seed }: Volume, { number, generation }: InodeView): number | undefined {
   return seed === undefined ? undefined : inodeSeed(seed, number, generation);
 }
 
-/** An inode as it is in its table, unjudged; undefined when it is not there. */
+/** An inode as stored in its table, unchecked; undefined if it is missing. */
 export function viewOfInode(volume: Volume, inode: number): InodeView | undefined {
   if (inode < 1 || inode > volume.geometry.inodesCount) return undefined;
   const { blockNumber, offsetBytes } = volume.locateInode(inode);
@@ -357,19 +357,19 @@ export function viewOfInode(volume: Volume, inode: number): InodeView | undefine
   return new InodeView(block.subarray(offsetBytes, offsetBytes + volume.inodeSizeBytes), inode);
 }
 
-/** The block of an inode's attributes, or 0. Without 64bit, and for the Hurd, the kernel does not look at the high half. */
+/** The block of an inode's attributes, or 0. Without 64bit, and on the Hurd, the kernel ignores the high half. */
 export function xattrBlockOf(volume: Volume, view: InodeView): number {
   const isWide = volume.hasIncompat(INCOMPAT.BIT64) &&
     volume.superblock.creatorOs !== CREATOR_HURD;
   return isWide ? view.xattrBlock : view.xattrBlock % TWO_32;
 }
 
-/** Whether a number is one of the inodes that the file system keeps for itself; the root is not. */
+/** Whether an inode number is reserved for the file system; the root's is not. */
 export function isReservedInode(volume: Volume, inode: number): boolean {
   return inode !== INODE_NUMBER.ROOT && inode < volume.firstInode;
 }
 
-/** EXT2_COMPRBLK_FL and EXT2_IMAGIC_FL: nothing has used them for decades. */
+/** EXT2_COMPRBLK_FL and EXT2_IMAGIC_FL: unused for decades. */
 const COMPRESSED_BLOCKS = 0x200;
 const IMAGIC = 0x2000;
 const COMPAT_IMAGIC = 0x2;
@@ -385,7 +385,7 @@ const SPECIAL_TYPES = typeSet([
 ]);
 const DATA_TYPES = typeSet([FILE_MODE.REGULAR, FILE_MODE.DIRECTORY, FILE_MODE.SYMLINK]);
 
-/** Types of inodes as a set of bits: bit n is that of i_mode >> 12. */
+/** A set of inode types as bits: bit n stands for i_mode >> 12. */
 function typeSet(types: readonly number[]): number {
   return types.reduce((set, type) => set | 1 << (type >>> 12), 0);
 }
@@ -403,7 +403,7 @@ export function reportInode(
   judge.report("inode", { inode }, problem, details);
 }
 
-/** Fields of an inode in use that mean something by themselves. Most are right, and need no location for findings. */
+/** Checks the individual fields of an inode in use. Most are right and need no location for findings. */
 export function judgeFields(volume: Volume, view: InodeView): void {
   const { extraSizeBytes, type } = view;
   const isSpecial = isIn(SPECIAL_TYPES, type);
@@ -418,7 +418,7 @@ export function judgeFields(volume: Volume, view: InodeView): void {
   if (view.fragmentAddress !== 0) {
     bad("i_faddr", { found: view.fragmentAddress, wanted: 0, isReadable: true });
   }
-  // The Hurd has something else in that half.
+  // The Hurd uses that half for something else.
   if (
     view.xattrBlockHigh !== 0 && !volume.hasIncompat(INCOMPAT.BIT64) &&
     volume.superblock.creatorOs !== CREATOR_HURD
@@ -439,14 +439,14 @@ export function judgeFields(volume: Volume, view: InodeView): void {
   }
 }
 
-/** Whether an inode has the flag EXTENTS where it may, as most have, or none at all. */
+/** Whether an inode has no flags, or only EXTENTS where that is allowed, as most do. */
 function areFlagsPlain(volume: Volume, { flags, type }: InodeView): boolean {
   if (flags === 0) return true;
   return flags === INODE_FLAG.EXTENTS && isIn(DATA_TYPES, type) &&
     volume.hasIncompat(INCOMPAT.EXTENTS);
 }
 
-/** Flags that the features or the type of the inode do not allow; the kernel reads an inode in spite of some. */
+/** Reports flags that the features or the inode's type do not allow; the kernel tolerates some of them. */
 function judgeFlags(volume: Volume, view: InodeView): void {
   const { flags, type } = view;
   const isSpecial = isIn(SPECIAL_TYPES, type);
@@ -485,7 +485,10 @@ function judgeFlags(volume: Volume, view: InodeView): void {
   }
 }
 
-/** No map of blocks begins like this: its second pointer would be to a block of the first descriptors. */
+/**
+ * Whether i_block looks like an extent tree. No block map begins like this: its second pointer would be to a block of
+ * the first descriptors.
+ */
 function looksLikeExtents(view: InodeView): boolean {
   if ((view.blockWord(0) & 0xffff) !== EXTENT_MAGIC || !isIn(DATA_TYPES, view.type)) return false;
   const isSymlinkText = view.type === FILE_MODE.SYMLINK && view.sectorCount === 0;
@@ -493,24 +496,24 @@ function looksLikeExtents(view: InodeView): boolean {
   return !isSymlinkText && (second & 0xffff) === 4 && second >>> 16 <= 5;
 }
 
-/** What must be known of a map of blocks to judge the size of its inode. */
+/** The parts of a block map needed to check its inode's size. */
 export interface MappedExtent {
-  /** The last logical block that is mapped; -1 without any. */
+  /** The last mapped logical block; -1 if none. */
   readonly last: number;
-  /** The last logical block that is written; -1 without any. */
+  /** The last written logical block; -1 if none. */
   readonly lastWritten: number;
 }
 
 /**
- * Whether the kernel lists a directory by the hashes of its names: those with an index, and those of one block
- * (is_dx_dir()). It reads all others one block after another.
+ * Whether the kernel lists a directory by the hashes of its names: it does for those with an index or a single block
+ * (is_dx_dir()), and reads all others sequentially.
  */
 export function isHashed(volume: Volume, view: InodeView): boolean {
   return volume.hasCompat(COMPAT.DIR_INDEX) && ((view.flags & INODE_FLAG.INDEX) !== 0 ||
     Math.floor(view.sizeBytes / volume.blockSizeBytes) === 1);
 }
 
-/** i_size against the blocks of a file or a directory. */
+/** Checks i_size against the blocks of a file or directory. */
 export function judgeSize(volume: Volume, view: InodeView, map: MappedExtent): void {
   const { blockSizeBytes } = volume;
   const { sizeBytes } = view;
@@ -521,8 +524,8 @@ export function judgeSize(volume: Volume, view: InodeView, map: MappedExtent): v
     if (sizeBytes !== mapped || sizeBytes === 0) bad(mapped, true);
     return;
   }
-  // Blocks past the end of a file may only be unwritten ones; e2fsck, too, lets one begin right at the end. What
-  // fs-verity needs lies past the end of its file.
+  // Blocks past the end of a file must be unwritten; like e2fsck, this lets a written one begin exactly at the end.
+  // fs-verity stores its data past the end of the file.
   const isVerity = (view.flags & INODE_FLAG.VERITY) !== 0;
   if (map.lastWritten >= 0 && sizeBytes < map.lastWritten * blockSizeBytes && !isVerity) {
     bad(`at least ${map.lastWritten * blockSizeBytes}`, true);
@@ -547,7 +550,7 @@ function largestSize(volume: Volume, usesExtents: boolean): number {
   return (12 + fanOut + fanOut ** 2 + fanOut ** 3) * blockSizeBytes;
 }
 
-/** i_blocks against the blocks that were counted. */
+/** Checks i_blocks against the counted blocks. */
 export function judgeBlockCount(volume: Volume, view: InodeView, blockCount: number): void {
   const { sectorCount: found } = view;
   const countsBlocks = (view.flags & INODE_FLAG.HUGE_FILE) !== 0 &&

@@ -1,13 +1,13 @@
 /**
- * What a fault means. The walkers of this folder find faults and hand each to a judge: one that reads throws for what
- * the kernel refuses and counts the rest as warnings, and ones that collect keep everything and go on.
+ * Decides what a fault means. The walkers of this folder find faults and pass each to a judge: the one for reading
+ * throws for what the kernel refuses and counts the rest as warnings; others collect all faults and continue.
  *
  * @module
  */
 import { InputError } from "../../errors.ts";
 import type { Warnings } from "../../warnings.ts";
 
-/** The kind of structure that a fault is in. */
+/** The kind of structure that has a fault. */
 export type Structure =
   | "image"
   | "superblock"
@@ -33,7 +33,7 @@ export type Structure =
   | "quota file"
   | "layout";
 
-/** Where in the image. Blocks are physical, offsets are bytes from the start of the image. */
+/** A location in the image. Blocks are physical, offsets are bytes from the start of the image. */
 export interface Location {
   /** The block group. */
   readonly group?: number | undefined;
@@ -45,7 +45,7 @@ export interface Location {
   readonly offset?: number | undefined;
 }
 
-/** Every code of a finding, with its meaning. docs/ERRORS.md is held to it. */
+/** Every code of a finding, with its meaning. A test compares docs/ERRORS.md with it. */
 export const FINDING_CODES = {
   badChecksum: "A checksum does not match what it is of.",
   badFormat: "A structure cannot be decoded.",
@@ -63,29 +63,29 @@ export type FindingCode = keyof typeof FINDING_CODES;
 export interface Finding extends Location {
   /** The kind of fault. */
   readonly code: FindingCode;
-  /** What is faulty. */
+  /** The faulty structure. */
   readonly structure: Structure;
   /** What is wrong, in a few words. */
   readonly problem: string;
-  /** What is there. */
+  /** The value found. */
   readonly found?: string | number | undefined;
-  /** What should be. */
+  /** The value wanted. */
   readonly wanted?: string | number | undefined;
-  /** `note`: worth knowing, but neither e2fsck nor the kernel objects. Damage otherwise. */
+  /** `note`: worth knowing, but neither e2fsck nor the kernel objects. Undefined for damage. */
   readonly severity?: "note" | undefined;
 }
 
-/** What is known of a fault beside its problem. */
+/** Details of a fault besides its problem. */
 export interface FaultDetails extends Pick<Finding, "found" | "wanted" | "severity"> {
-  /** The kind of fault; without it, the one that its values and its problem tell. */
+  /** The kind of fault; by default derived from the values and the problem. */
   readonly code?: FindingCode | undefined;
-  /** Whether the kernel reads past it. */
+  /** Whether the kernel tolerates it. */
   readonly isReadable?: boolean | undefined;
-  /** What becomes of it when it is read past, in a warning; by default "it was read anyway". */
+  /** In a warning, what happened to the tolerated fault; by default "it was read anyway". */
   readonly outcome?: string | undefined;
 }
 
-/** The name of a structure and where it is, for messages: `extent tree (inode 12, block 99)`. */
+/** A structure's name and location, for messages: `extent tree (inode 12, block 99)`. */
 export function describeLocation(structure: Structure, location: Location): string {
   const { group, inode, block, offset } = location;
   const isInode = structure === "inode" && inode !== undefined;
@@ -99,9 +99,9 @@ export function describeLocation(structure: Structure, location: Location): stri
   return parts.length === 0 ? name : `${name} (${parts.join(", ")})`;
 }
 
-/** What is wrong in a line: `eh_depth: found 3, wanted 1`. */
+/** The problem in one line: `eh_depth: found 3, wanted 1`. */
 export function describeProblem({ problem, found, wanted }: Finding): string {
-  // What a decoder says has its numbers in it.
+  // Messages of decoders already contain their numbers.
   const isNew = (value: string | number | undefined) =>
     value !== undefined && !problem.includes(`${value}`);
   const values = [
@@ -111,7 +111,7 @@ export function describeProblem({ problem, found, wanted }: Finding): string {
   return values.length === 0 ? problem : `${problem}: ${values.join(", ")}`;
 }
 
-/** The codes of problems that are found in many places, by their words; others are told by their values. */
+/** Codes of common problems, by their wording; the values decide the others. */
 const CODES_BY_WORDS: readonly (readonly [RegExp, FindingCode])[] = [
   [/past the end|behind the bits/, "outOfBounds"],
   [/two owners|^second /, "usedTwice"],
@@ -123,9 +123,9 @@ function codeOf(problem: string, { wanted }: Pick<Finding, "wanted">): FindingCo
   return wanted === undefined ? "unexpected" : "badValue";
 }
 
-/** Hears of faults. */
+/** Receives faults. */
 export abstract class Judge {
-  /** Decides on one fault; whoever reported it goes on if this returns. */
+  /** Decides on one fault; the walker continues if this returns. */
   protected abstract judge(finding: Finding, isReadable: boolean, outcome: string): void;
 
   /** Reports a fault. */
@@ -140,7 +140,7 @@ export abstract class Judge {
     this.judge({ code: kind, structure, ...location, problem, ...values }, isReadable, outcome);
   }
 
-  /** Reports a number that is not what it must be; says whether it was. */
+  /** Reports a number unless it has the wanted value; returns whether it has. */
   expect(
     structure: Structure,
     location: Location,
@@ -154,7 +154,7 @@ export abstract class Judge {
     return false;
   }
 
-  /** The same for a checksum, which is shown in hexadecimal. */
+  /** Same as expect() for a checksum, which is shown in hexadecimal. */
   expectChecksum(
     structure: Structure,
     location: Location,
@@ -168,7 +168,7 @@ export abstract class Judge {
     return false;
   }
 
-  /** Runs a decoder; what it throws about its input is reported, and the answer undefined. */
+  /** Runs a decoder; reports its errors about the input and then returns undefined. */
   attempt<T>(structure: Structure, location: Location, decode: () => T): T | undefined {
     let fault: InputError;
     try {
@@ -176,12 +176,12 @@ export abstract class Judge {
     } catch (error) {
       fault = inputError(error);
     }
-    // Outside of the try, for a judge may throw, too.
+    // Outside the try, since a judge may throw, too.
     this.reportError(structure, location, fault);
     return undefined;
   }
 
-  /** Reports what a decoder threw about its input. */
+  /** Reports a decoder's error about the input. */
   reportError(
     structure: Structure,
     location: Location,
@@ -205,7 +205,7 @@ export abstract class Judge {
   }
 }
 
-/** Goes on past what the kernel reads past and counts it as `damagedMetadata`; throws an InputError for the rest. */
+/** Counts what the kernel tolerates as `damagedMetadata`; throws an InputError for the rest. */
 export class ReadingJudge extends Judge {
   readonly #warnings: Warnings;
 
@@ -222,11 +222,11 @@ export class ReadingJudge extends Judge {
   }
 }
 
-/** Throws an InputError for every fault, notes apart: for whoever changes an image in place. */
+/** Throws an InputError for every fault except notes: for changing an image in place. */
 export class StrictJudge extends Judge {
   readonly #prefix: string;
 
-  /** @param prefix what comes before the structure in errors, such as the name of the image */
+  /** @param prefix what precedes the structure in errors, such as the name of the image */
   constructor(prefix: string) {
     super();
     this.#prefix = prefix;
@@ -237,7 +237,7 @@ export class StrictJudge extends Judge {
   }
 }
 
-/** Keeps what was found, each message once, and goes on: for a look at something damaged. */
+/** Collects each distinct message and continues: for inspecting something damaged. */
 export class MessageJudge extends Judge {
   readonly #messages = new Set<string>();
 
@@ -249,7 +249,7 @@ export class MessageJudge extends Judge {
     this.#messages.add(error.message);
   }
 
-  /** What a look gives; undefined when it throws an InputError, which is kept. Other errors are thrown on. */
+  /** The result of `work`; undefined if it throws an InputError, which is kept. Rethrows other errors. */
   look<T>(work: () => T): T | undefined {
     try {
       return work();
@@ -264,7 +264,7 @@ export class MessageJudge extends Judge {
   }
 }
 
-/** Keeps findings; past a bound they are only counted. */
+/** Collects findings; beyond a limit they are only counted. */
 export class Findings extends Judge {
   readonly #limit: number;
   readonly #kept: Finding[] = [];
@@ -296,7 +296,7 @@ export class Findings extends Judge {
   }
 }
 
-/** What decoders are given as the name of a structure: the location of a finding says it better. */
+/** The structure name passed to decoders: a finding's location is more precise. */
 export const HERE = "here";
 
 /** A number as findings show flags and checksums. */
@@ -309,7 +309,7 @@ export function modeText(mode: number): string {
   return `mode 0${mode.toString(8)}`;
 }
 
-/** A number as findings show it: one that a JavaScript number cannot hold exactly is text. */
+/** A number as findings show it: text if a JavaScript number cannot hold it exactly. */
 export function exactNumber(value: bigint): number | string {
   return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : `${value}`;
 }
@@ -329,15 +329,15 @@ function errorOf(finding: Finding, prefix: string): InputError {
   );
 }
 
-/** What was thrown, if it is about the input; throws anything else. */
+/** Returns an error if it is about the input; rethrows any other. */
 export function inputError(error: unknown): InputError {
   if (error instanceof InputError) return error;
   throw error;
 }
 
 /**
- * What was thrown while an image was read, as it is to be thrown on: an InputError that does not begin with the name of
- * the image gets it in front. Everything else is given back as it is.
+ * Prepares an error from reading an image for rethrowing: an InputError that does not begin with the name of the image
+ * gets it in front. Any other error is returned unchanged.
  *
  * @example
  * ```ts

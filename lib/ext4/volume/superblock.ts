@@ -1,7 +1,7 @@
 /**
- * The superblock as it is found: the measures of a file system that follow from it, checked so far that everything
- * computed from them is a sane number; its features, by the names that dumpe2fs prints, and which of them the reader
- * knows; and the state that it was left in.
+ * The superblock as found: the geometry that follows from it, checked so that everything computed from it is sane; its
+ * features by their dumpe2fs names, and which of them the reader knows; and the state in which the file system was
+ * left.
  *
  * @module
  */
@@ -26,11 +26,11 @@ import {
   superblockChecksum,
 } from "../format/superblock.ts";
 
-/** A checksum as it is, and as it should be. */
+/** A stored checksum and the correct one. */
 export interface ChecksumPair {
-  /** As it is. */
+  /** The checksum in the image. */
   readonly stored: number;
-  /** As it should be. */
+  /** The correct checksum. */
   readonly computed: number;
 }
 
@@ -44,9 +44,9 @@ export interface FoundSuperblock {
 }
 
 /**
- * Reads the primary superblock; only its magic number is demanded.
+ * Reads the primary superblock; requires only its magic number.
  *
- * @throws {InputError} when the image is too short, or something else is there
+ * @throws {InputError} if the image is too short, or the magic number is missing
  */
 export function readSuperblock(reader: RandomReader): FoundSuperblock {
   const encoded = new Uint8Array(SUPERBLOCK_SIZE_BYTES);
@@ -70,7 +70,7 @@ export function needsRecovery(image: RandomReader): boolean {
   try {
     superblock = readSuperblock(image).superblock;
   } catch (error) {
-    // Whoever opens the image says what is wrong with it.
+    // Opening the image reports what is wrong with it.
     if (error instanceof InputError) return false;
     throw error;
   }
@@ -79,7 +79,7 @@ export function needsRecovery(image: RandomReader): boolean {
     (featureIncompat & INCOMPAT.JOURNAL_DEV) === 0;
 }
 
-/** What follows from a superblock. */
+/** Numbers that follow from a superblock. */
 export interface ImageGeometry {
   /** 1024 to 65536, a power of two. */
   readonly blockSizeBytes: number;
@@ -87,25 +87,25 @@ export interface ImageGeometry {
   readonly blocksCount: number;
   /** The first block of group 0: 1 with 1 KiB blocks, else 0. */
   readonly firstDataBlock: number;
-  /** Blocks of a group; the last one may have fewer. */
+  /** Blocks per group; the last group may have fewer. */
   readonly blocksPerGroup: number;
-  /** Blocks of a cluster, for which a bit of a block bitmap stands: 1 without bigalloc, else a power of two. */
+  /** Blocks per cluster, the unit of a bit in a block bitmap: 1 without bigalloc, else a power of two. */
   readonly clusterBlocks: number;
-  /** Bits of a block bitmap that have a meaning. */
+  /** Meaningful bits in a block bitmap. */
   readonly clustersPerGroup: number;
   /** Block groups. */
   readonly groupCount: number;
   /** All inodes of the file system. */
   readonly inodesCount: number;
-  /** Inodes of each group. */
+  /** Inodes per group. */
   readonly inodesPerGroup: number;
-  /** Length of an inode's slot: 128 bytes to a block. */
+  /** Size of an inode's slot: 128 bytes up to a block. */
   readonly inodeSizeBytes: number;
   /** The first inode that can have a name; the root is below it. */
   readonly firstInode: number;
-  /** Length of a group descriptor. */
+  /** Size of a group descriptor. */
   readonly descriptorSizeBytes: number;
-  /** How many of them fit a block. */
+  /** Group descriptors per block. */
   readonly descriptorsPerBlock: number;
 }
 
@@ -121,7 +121,7 @@ export const CREATOR_HURD = 1;
 const CHECKSUM_TYPE_CRC32C = 1;
 
 /**
- * The measures of a file system. Throws InputError, naming the field, for numbers that no file system has.
+ * The geometry of a file system. Throws InputError, naming the field, for impossible numbers.
  *
  * @example
  * ```ts
@@ -196,9 +196,9 @@ function checkedFirstInode(superblock: Superblock): number {
 }
 
 /**
- * Groups are whole numbers of clusters. Without bigalloc clusters are blocks, and s_blocks_per_group alone counts.
+ * Groups are whole numbers of clusters. Without bigalloc, clusters are blocks, and only s_blocks_per_group counts.
  *
- * @returns blocks of a cluster
+ * @returns blocks per cluster
  */
 function checkedClusters(superblock: Superblock, blockSizeBytes: number): number {
   const { logBlockSize, logClusterSize, blocksPerGroup, clustersPerGroup } = superblock;
@@ -212,7 +212,7 @@ function checkedClusters(superblock: Superblock, blockSizeBytes: number): number
   return clusterBlocks;
 }
 
-/** Without 64BIT the field is not looked at, by the kernel as by e2fsck. */
+/** Without 64BIT, both the kernel and e2fsck ignore the field. */
 function checkedDescriptorSize(superblock: Superblock, has64Bit: boolean): number {
   if (!has64Bit) return 32;
   const size = superblock.descriptorSizeBytes;
@@ -309,8 +309,8 @@ function all(features: Readonly<Record<string, number>>): number {
 }
 
 /**
- * Features whose structures are known; names and files that are encrypted are listed, not read. Beside those of COMPAT,
- * dir_prealloc, imagic_inodes, fast_commit and stable_inodes mean nothing for what is read.
+ * Features whose structures are known; encrypted names and files are listed, not read. Besides those of COMPAT,
+ * dir_prealloc, imagic_inodes, fast_commit and stable_inodes do not affect reading.
  */
 export const KNOWN_FEATURES: FeatureWords = {
   featureCompat: all(COMPAT) | 0x1 | 0x2 | 0x400 | 0x800,
@@ -318,7 +318,7 @@ export const KNOWN_FEATURES: FeatureWords = {
   featureRoCompat: all(RO_COMPAT),
 };
 
-/** Those of some features that are not known. */
+/** The unknown ones among the given features. */
 export function unknownFeatures(features: FeatureWords): FeatureWords {
   const { featureCompat, featureIncompat, featureRoCompat } = KNOWN_FEATURES;
   return {
@@ -353,7 +353,7 @@ export function featureNames(features: FeatureWords): string[] {
 
 /**
  * Throws InputError for a file system that the reader would misread, and counts `unknownFeature` for one that the
- * kernel would mount read-only without knowing all of it.
+ * kernel would mount read-only without knowing every feature.
  */
 export function checkFeatures(features: FeatureWords, warnings: Warnings): void {
   const { featureIncompat, featureRoCompat } = features;
@@ -390,7 +390,7 @@ function namesOf(word: number, names: Names, prefix: string): string[] {
 /** s_state. */
 export const STATE = { CLEAN: 1, ERRORS: 2 } as const;
 
-/** Counts what says that the image was not left as an unmounted file system is. */
+/** Warns if the image was not left as an unmounted file system is. */
 export function warnOfState(superblock: Superblock, name: string, warnings: Warnings): void {
   const { state, featureCompat, featureIncompat, featureRoCompat, lastOrphan } = superblock;
   const hasJournal = (featureCompat & COMPAT.HAS_JOURNAL) !== 0;

@@ -1,9 +1,10 @@
 /**
- * A file system as its superblock gives it: where superblocks, descriptors, bitmaps and inode tables are, and reading
- * blocks and descriptors. Everything else of this folder walks structures of a volume; faults go to its judge.
+ * A file system as described by its superblock: where superblocks, descriptors, bitmaps and inode tables are, and
+ * reading blocks and descriptors. Everything else in this folder walks the structures of a volume; faults go to its
+ * judge.
  *
- * Bytes come through a RandomReader, so one that shows a journal's changes can be put below. A block that is not there is
- * undefined, never an error: whoever wants it reports that.
+ * Bytes come through a RandomReader, so a reader that overlays a journal's changes fits below. A missing block is
+ * undefined, never an error: the caller reports it.
  *
  * @module
  */
@@ -27,13 +28,13 @@ import type { Judge, Location } from "./judge.ts";
 export interface BlockOffset {
   /** The block. */
   readonly blockNumber: number;
-  /** From the start of the block. */
+  /** Offset from the start of the block. */
   readonly offsetBytes: number;
 }
 
-/** A descriptor as it was found; nothing in it was judged. */
+/** An unchecked descriptor. */
 export interface FoundDescriptor {
-  /** What it says. */
+  /** Its fields. */
   readonly descriptor: GroupDescriptor;
   /** Its bytes; they must not be changed. */
   readonly encoded: Uint8Array;
@@ -41,77 +42,77 @@ export interface FoundDescriptor {
   readonly checksum: ChecksumPair | undefined;
 }
 
-/** One group, judged. */
+/** One group, checked. */
 export interface Group {
-  /** Its number, from 0 on. */
+  /** Its number, from 0. */
   readonly index: number;
-  /** Undefined when its descriptor cannot be read. */
+  /** Undefined if its descriptor cannot be read. */
   readonly descriptor: GroupDescriptor | undefined;
-  /** Whether its descriptor can be read and has the right checksum, if it has any. */
+  /** Whether its descriptor can be read and, if it has a checksum, that is right. */
   readonly isIntact: boolean;
-  /** bg_flags as far as they count: without group checksums nobody looks at them. */
+  /** bg_flags if they count: without group checksums they are ignored. */
   readonly flags: number;
-  /** Inodes of its table that may be in use; the others have never been. */
+  /** Inodes in its table that may be in use; the others never were. */
   readonly initializedInodes: number;
-  /** Whether the table is where it can be. */
+  /** Whether the table is in a valid place. */
   readonly isTableSound: boolean;
 }
 
-/** What a volume needs beside its bytes. */
+/** What a volume needs besides its bytes. */
 export interface VolumeOptions {
   /** The primary superblock. */
   readonly superblock: Superblock;
-  /** The measures that follow from it. */
+  /** The geometry that follows from it. */
   readonly geometry: ImageGeometry;
-  /** Hears of faults. */
+  /** Receives faults. */
   readonly judge: Judge;
-  /** How many bytes of blocks are kept; 16 MiB by default. */
+  /** Bytes of blocks to cache; 16 MiB by default. */
   readonly cacheBytes?: number | undefined;
 }
 
 const CACHE_BYTES_DEFAULT = 16 * 1024 * 1024;
 const KEPT_GROUPS_MAX = 16384;
 
-/** An image whose superblock can be worked with. */
+/** An image with a usable superblock. */
 export class Volume {
   /** The image's bytes. */
   readonly reader: RandomReader;
   /** The primary superblock. */
   readonly superblock: Superblock;
-  /** The measures that follow from it. */
+  /** The geometry that follows from it. */
   readonly geometry: ImageGeometry;
-  /** Hears of faults. */
+  /** Receives faults. */
   readonly judge: Judge;
   /** 1024 to 65536, a power of two. */
   readonly blockSizeBytes: number;
-  /** Length of an inode's slot. */
+  /** Size of an inode's slot. */
   readonly inodeSizeBytes: number;
   /** The first inode that can have a name; the root is below it. */
   readonly firstInode: number;
   /** Block groups. */
   readonly groupCount: number;
-  /** Group descriptors in a block. */
+  /** Group descriptors per block. */
   readonly descriptorsPerBlock: number;
   /** Blocks of the whole descriptor table. */
   readonly descriptorBlocks: number;
-  /** Inodes' slots in a block. */
+  /** Inode slots per block. */
   readonly inodesPerBlock: number;
-  /** Blocks of a group's inode table. */
+  /** Blocks of each group's inode table. */
   readonly inodeTableBlocks: number;
   /** Blocks from here on are not in the image, whatever the superblock says. */
   readonly endBlock: number;
   /** The seed of metadata checksums; undefined without them. */
   readonly seed: number | undefined;
-  /** The seed of hashes of attribute values in inodes, which are there without METADATA_CSUM too. */
+  /** The seed for hashes of attribute values in inodes, which exist without METADATA_CSUM, too. */
   readonly valueSeed: number;
-  /** Whether group descriptors have checksums, and with them flags for groups never used. */
+  /** Whether group descriptors have checksums, and hence flags for groups never used. */
   readonly hasGroupChecksums: boolean;
   readonly #keptBlocksMax: number;
-  /** The blocks that were read last; what is used least lately goes first. */
+  /** Cached blocks; the least recently used one is evicted first. */
   readonly #blocks = new Map<number, Uint8Array>();
   readonly #groups = new Map<number, Group>();
 
-  /** A volume over the bytes of an image. Nothing of it is read before it is asked for. */
+  /** A volume over the bytes of an image. Everything is read on demand. */
   constructor(reader: RandomReader, options: VolumeOptions) {
     const { superblock, geometry, judge, cacheBytes = CACHE_BYTES_DEFAULT } = options;
     this.reader = reader;
@@ -141,7 +142,7 @@ export class Volume {
     return new Volume(this.reader, { superblock, geometry, judge });
   }
 
-  /** What to call the image in messages. */
+  /** The image's name in messages. */
   get name(): string {
     return this.reader.name;
   }
@@ -161,7 +162,7 @@ export class Volume {
     return (this.superblock.featureRoCompat & feature) !== 0;
   }
 
-  /** The bits that a descriptor keeps of the checksum of a bitmap. */
+  /** The bits of a bitmap's checksum that a descriptor stores. */
   get bitmapChecksumMask(): number {
     return this.geometry.descriptorSizeBytes >= 64 ? 0xffffffff : 0xffff;
   }
@@ -178,8 +179,8 @@ export class Volume {
   }
 
   /**
-   * The block of a group that its superblock, if it has one, is in. With 1 KiB blocks and clusters the primary one is in
-   * block 1 though counting begins at block 0.
+   * The block of a group's superblock, if it has one. With 1 KiB blocks and clusters, the primary one is in block 1
+   * although counting begins at block 0.
    */
   superblockBlock(group: number): number {
     const isShifted = group === 0 && this.blockSizeBytes === 1024 &&
@@ -187,12 +188,15 @@ export class Volume {
     return this.groupStart(group) + (isShifted ? 1 : 0);
   }
 
-  /** Whether a group has a copy of the superblock. */
+  /** Whether a group has a superblock. */
   hasSuperblock(group: number): boolean {
     return groupHasSuperblock(this.superblock, group);
   }
 
-  /** The groups of the image that have a backup of the superblock. However many groups there should be, these are few. */
+  /**
+   * The groups in the image with a backup of the superblock. The image bounds them, however many groups the superblock
+   * claims.
+   */
   backupGroups(): number[] {
     const { backupGroups } = this.superblock;
     const { blocksPerGroup, firstDataBlock } = this.geometry;
@@ -210,7 +214,7 @@ export class Volume {
     return groups.filter(isInImage).sort((a, b) => a - b);
   }
 
-  /** How many blocks of a group's head hold descriptors, and how many more are kept free for them. */
+  /** How many blocks at a group's head hold descriptors, and how many more are reserved for them. */
   descriptorRoom(group: number): { readonly used: number; readonly reserved: number } {
     const { firstMetaBlockGroup, reservedGdtBlocks } = this.superblock;
     const isMeta = this.hasIncompat(INCOMPAT.META_BG);
@@ -231,7 +235,7 @@ export class Volume {
     return this.hasIncompat(INCOMPAT.META_BG) && index >= this.superblock.firstMetaBlockGroup;
   }
 
-  /** The block of a part of the descriptor table that is in use. */
+  /** The primary copy of a block of the descriptor table. */
   descriptorBlock(index: number): number {
     if (!this.#isMetaBlock(index)) return this.superblockBlock(0) + 1 + index;
     return this.#headOf(index * this.descriptorsPerBlock);
@@ -240,7 +244,7 @@ export class Volume {
   /**
    * The groups of the image, and the blocks in them, that hold backups of a block of the descriptor table.
    *
-   * @param backups as backupGroups() gives them
+   * @param backups result of backupGroups()
    */
   descriptorBackups(
     index: number,
@@ -258,26 +262,26 @@ export class Volume {
       .map((group) => ({ group, block: this.groupStart(group) + 1 + index }));
   }
 
-  /** The block behind a group's superblock, or its first one. */
+  /** The block after a group's superblock, or its first one. */
   #headOf(group: number): number {
     return this.superblockBlock(group) + (this.hasSuperblock(group) ? 1 : 0);
   }
 
-  /** Whether a run of blocks can hold anything but the superblock of group 0 and what is before it. */
+  /** Whether a run of blocks can hold anything but the superblock of group 0 and the bytes before it. */
   contains(start: number, count = 1): boolean {
     return start > 0 && start >= this.geometry.firstDataBlock &&
       start + count <= this.geometry.blocksCount;
   }
 
-  /** Whether an inode may have a run of blocks. Readers refuse what is the file system's own, as the kernel does. */
+  /** Whether an inode may have a run of blocks. Like the kernel, readers refuse the file system's own blocks. */
   mayOwn(_inode: number, start: number, count = 1): boolean {
     return this.contains(start, count);
   }
 
   /**
-   * `count` blocks; undefined when the image ends before.
+   * Reads `count` blocks; undefined if the image ends before them.
    *
-   * @param buffer what to read into, when the blocks are not needed any more at the next read into it
+   * @param buffer to read into, if the blocks are not needed after the next read into it
    */
   read(start: number, count = 1, buffer?: Uint8Array): Uint8Array | undefined {
     if (start < 0 || start + count > this.endBlock) return undefined;
@@ -287,16 +291,16 @@ export class Volume {
     return length === sizeBytes ? bytes : undefined;
   }
 
-  /** One block, which is kept for the next one who wants it: it must not be changed. Undefined past the end. */
+  /** One block. It is cached and shared, so it must not be changed. Undefined past the end. */
   block(blockNumber: number): Uint8Array | undefined {
     const known = this.#blocks.get(blockNumber);
     if (known !== undefined) {
-      // The order of a Map is that of insertion: the last one used goes to the end.
+      // A Map keeps insertion order: move the block just used to the end.
       this.#blocks.delete(blockNumber);
       this.#blocks.set(blockNumber, known);
       return known;
     }
-    // A new buffer, since one that goes may still be in a caller's hands.
+    // A new buffer, since callers may still hold an evicted one.
     const block = this.read(blockNumber);
     if (block === undefined) return undefined;
     if (this.#blocks.size >= this.#keptBlocksMax) {
@@ -306,7 +310,7 @@ export class Volume {
     return block;
   }
 
-  /** A descriptor, unjudged; undefined past the end of the image. Throws InputError for numbers that are too large. */
+  /** A descriptor, unchecked; undefined past the end of the image. Throws InputError for numbers that are too large. */
   findDescriptor(group: number): FoundDescriptor | undefined {
     const { descriptorSizeBytes } = this.geometry;
     const block = this.block(this.descriptorBlock(Math.floor(group / this.descriptorsPerBlock)));
@@ -317,7 +321,7 @@ export class Volume {
     return { descriptor: decodeGroupDescriptor(encoded), encoded, checksum };
   }
 
-  /** The checksum of a descriptor, as it is and as it should be; undefined when descriptors have none. */
+  /** The stored and the correct checksum of a descriptor; undefined if descriptors have none. */
   #descriptorChecksum(encoded: Uint8Array, groupIndex: number): ChecksumPair | undefined {
     if (!this.hasGroupChecksums) return undefined;
     const { seed, superblock: { uuid } } = this;
@@ -337,11 +341,11 @@ export class Volume {
     const checksum = this.#descriptorChecksum(encoded, group);
     if (checksum === undefined) return true;
     const { stored, computed } = checksum;
-    // A read-only mount says so and goes on (ext4_check_descriptors()).
+    // A read-only mount reports this and continues (ext4_check_descriptors()).
     return this.judge.expectChecksum(structure, location, stored, computed, { isReadable: true });
   }
 
-  /** A group. It is judged when it is first asked for. */
+  /** A group, which is checked on first use. */
   group(index: number): Group {
     if (index >= this.groupCount) invariant(false, `a group ${index}`);
     const known = this.#groups.get(index);
@@ -352,7 +356,7 @@ export class Volume {
     return group;
   }
 
-  /** Where an inode is in the tables. */
+  /** The position of an inode in the tables. */
   locateInode(
     inodeNumber: number,
   ): BlockOffset & { readonly group: number; readonly index: number } {
@@ -369,7 +373,7 @@ export class Volume {
     return { group, index, blockNumber, offsetBytes };
   }
 
-  /** Where an inode's slot begins, from the start of the image. */
+  /** The offset of an inode's slot from the start of the image. */
   inodeOffset(inodeNumber: number): number {
     const { blockNumber, offsetBytes } = this.locateInode(inodeNumber);
     return blockNumber * this.blockSizeBytes + offsetBytes;
@@ -398,7 +402,7 @@ function readGroup(volume: Volume, index: number): Group {
   const { descriptor, encoded } = found;
   const isIntact = volume.judgeDescriptorChecksum("group descriptor", location, encoded, index);
   const isTableSound = judgeLocations(volume, descriptor, location);
-  // Counts that a wrong checksum puts in doubt must not hide inodes.
+  // Counts that a wrong checksum makes doubtful must not hide inodes.
   const counts = volume.hasGroupChecksums && isIntact;
   const isUnused = counts && (descriptor.flags & GROUP_FLAG.INODE_UNINIT) !== 0;
   const unused = counts ? descriptor.itableUnusedCount : 0;
@@ -412,7 +416,7 @@ function readGroup(volume: Volume, index: number): Group {
   };
 }
 
-/** Bitmaps and table must lie in the file system, and without flex_bg in their group. */
+/** Bitmaps and tables must lie in the file system and, without flex_bg, in their group. */
 function judgeLocations(
   volume: Volume,
   descriptor: GroupDescriptor,

@@ -13,19 +13,19 @@ import { BLOCK_SIZE_BYTES, type Payload, readPayload } from "../../model/node.ts
 import { NO_PROGRESS, type Progress, type ProgressTask } from "../../progress.ts";
 import type { ImagePlan, MetadataWrite, PayloadWrite } from "../plan/image_plan.ts";
 
-/** The most payload that is read at a time. */
+/** The most payload read at a time. */
 const PIECE_BYTES = 1024 * 1024;
 /** Signals are handled after about this many bytes or writes. */
 const YIELD_AFTER_BYTES = 16 * 1024 * 1024;
 const YIELD_AFTER_WRITES = 2048;
 
-/** What is known once the bytes are written. */
+/** The result of writing. */
 export interface WriteResult {
-  /** Cells of the grid that hold a byte that is not zero, in bytes. */
+  /** Cells of the grid that hold a non-zero byte, in bytes. */
   readonly cellBytes: number;
 }
 
-/** How an image is written. */
+/** Options for writing an image. */
 export interface WriteOptions {
   /** Stops the writing when it is aborted. */
   readonly signal?: AbortSignal | undefined;
@@ -33,7 +33,7 @@ export interface WriteOptions {
   readonly progress?: Progress | undefined;
   /** Called after each write of payload. */
   readonly onWritten?: ((write: PayloadWrite) => void) | undefined;
-  /** Called with all bytes in ascending order; they are only lent. */
+  /** Called with all bytes in ascending order; the buffers are reused. */
   readonly onBytes?: ((bytes: Uint8Array, offset: number) => void) | undefined;
 }
 
@@ -62,12 +62,12 @@ class PlanWriter {
   readonly #cells: CellCounter;
   readonly #buffer = new Uint8Array(PIECE_BYTES);
   readonly #aheadBuffer = readAheadBuffer();
-  /** The store of the previous payload and its reader: small files are mostly stored one after the other. */
+  /** The store of the previous payload and its reader: small files are mostly stored one after another. */
   #store: RandomReader | undefined;
   #ahead: RandomReader | undefined;
   #payload: Payload | undefined;
   #payloadHash = 0;
-  /** The first block that the next run may start at; consecutive files can have the same payload. */
+  /** The first block at which the next run may start; consecutive files can have the same payload. */
   #payloadBlock = 0;
   #bytesSinceYield = 0;
   #writesSinceYield = 0;
@@ -148,7 +148,7 @@ class PlanWriter {
     return this.#ahead;
   }
 
-  /** Payload must be what was planned from: a source that changed in between would make a wrong image. */
+  /** Payload must match what was planned: a source that changed in between would make a wrong image. */
   #endPayload(): void {
     const payload = this.#payload;
     if (payload !== undefined && payload.contentHash !== this.#payloadHash) {
@@ -164,7 +164,7 @@ class PlanWriter {
   }
 
   #put(bytes: Uint8Array, offset: number): Promise<void> | undefined {
-    // Builds the message only if it is needed: this is called for every file.
+    // Builds the message only if needed: this is called for every file.
     if (offset < this.#endOffset) {
       invariant(false, `a write at ${offset} behind ${this.#endOffset}`);
     }
@@ -197,7 +197,7 @@ function plannedBytes(plan: ImagePlan): number {
   return bytes;
 }
 
-/** Counts cells of bytes in ascending order. */
+/** Counts grid cells of bytes in ascending order. */
 export class CellCounter {
   readonly #cellBytes: number;
   #count = 0;
@@ -207,12 +207,12 @@ export class CellCounter {
     this.#cellBytes = cellBytes;
   }
 
-  /** Cells counted so far, in bytes. */
+  /** The size of all counted cells. */
   get cellBytes(): number {
     return this.#count * this.#cellBytes;
   }
 
-  /** Counts the cells in which `bytes` at `offset` has a byte that is not zero. */
+  /** Counts the cells in which `bytes` at `offset` has a non-zero byte. */
   add(bytes: Uint8Array, offset: number): void {
     const cellBytes = this.#cellBytes;
     const end = offset + bytes.length;
