@@ -1,5 +1,5 @@
 /**
- * Block devices as outputs: how large they are, whether something uses them, how they are claimed and zeroed.
+ * Block devices as outputs: their size, whether they are in use, and how they are claimed and zeroed.
  *
  * @module
  */
@@ -21,17 +21,17 @@ import { openFileReader } from "./random_reader.ts";
 import { systemCalls } from "./system_calls.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "./system_error.ts";
 
-/** A path is relative to the working directory (openat(2)). */
+/** Makes a path relative to the working directory (openat(2)). */
 const AT_FDCWD = -100;
-/** Programs that are started do not inherit it. */
+/** Child processes do not inherit the descriptor. */
 const O_CLOEXEC = 0o2000000;
 
 /**
- * Of a device, what is cleared before anything else is changed and written after everything else: superblocks and partition
- * tables lie there, so nothing mounts meanwhile. A first partition begins at 1 MiB; its superblock is in it as well.
+ * The start of a device, which is cleared before any other change and written last: superblocks and partition tables are
+ * there, so nothing mounts meanwhile. A first partition begins at 1 MiB; its superblock is included.
  */
 export const DEVICE_HEAD_BYTES: number = 2 << 20;
-/** Of the head, what comes last: a superblock, or an MBR and the header of a GPT. */
+/** The part of the head written last: a superblock, or an MBR and the GPT header. */
 export const DEVICE_FIRST_BYTES = 4096;
 
 /** Whether a path leads to a block device. */
@@ -39,17 +39,17 @@ export function isBlockDevice(path: string): boolean {
   return path !== "" && statIfThere(path)?.isBlockDevice() === true;
 }
 
-/** What is known of a block device before it is written to. */
+/** The facts about a block device before it is written. */
 export interface DeviceFacts {
   readonly sizeBytes: number;
-  /** Of a logical sector: what the sectors of a partition table count. */
+  /** The size of a logical sector, the unit of partition tables. */
   readonly sectorBytes: number;
 }
 
 /**
- * Looks at a block device.
+ * Reads the facts of a block device.
  *
- * @throws {IoError} when it cannot be opened
+ * @throws {IoError} if it cannot be opened
  */
 export function deviceFacts(path: string): DeviceFacts {
   const reader = openFileReader(path);
@@ -58,7 +58,7 @@ export function deviceFacts(path: string): DeviceFacts {
   return { sizeBytes, sectorBytes: queueNumber(path, "logical_block_size") ?? 512 };
 }
 
-/** Throws an InputError for a device that has not so many bytes. */
+/** Throws an InputError if the device is smaller than `neededBytes`. */
 export function checkRoom(path: string, deviceBytes: number, neededBytes: number): void {
   if (neededBytes <= deviceBytes) return;
   const shown = displayPath(path);
@@ -68,19 +68,19 @@ export function checkRoom(path: string, deviceBytes: number, neededBytes: number
   });
 }
 
-/** A device that nobody else can mount or claim. */
+/** A device that nothing else can mount or claim. */
 export interface ClaimedDevice {
-  /** For reading and writing; whoever has it closes it. */
+  /** Open for reading and writing; the owner must close it. */
   readonly descriptor: number;
-  /** Gives the claim back. To be called once the descriptor is closed. */
+  /** Releases the claim. Call it after closing the descriptor. */
   release(): void;
 }
 
 /**
- * Opens a block device for writing so that nobody else can mount it, swap on it or make a part of another device of it
+ * Opens a block device for writing so that nothing else can mount it, swap on it or make it part of another device
  * (open(2): O_EXCL without O_CREAT).
  *
- * @throws {IoError} when it is in use, or cannot be opened or claimed
+ * @throws {IoError} if it is in use, or cannot be opened or claimed
  */
 export function claimDevice(path: string): ClaimedDevice {
   const use = deviceUse(path);
@@ -89,19 +89,19 @@ export function claimDevice(path: string): ClaimedDevice {
     throw new IoError(displayPath(path), "is read-only", { code: "permissionDenied" });
   }
   try {
-    // Only Linux claims devices by it.
+    // Only Linux uses it to claim devices.
     const flags = platform === "linux" ? constants.O_EXCL : 0;
     return { descriptor: openSync(path, constants.O_RDWR | flags), release: () => {} };
   } catch (cause) {
     const code = systemErrorFacts(cause)?.code;
     if (code === "EBUSY") throw busyError(path, "is in use");
-    // Deno makes O_CREAT | O_EXCL of it, which no file that exists can be opened with.
+    // Deno turns this into O_CREAT | O_EXCL, which fails for any existing file.
     if (code !== "EEXIST") throw ioErrorFrom(path, "cannot be opened for writing", cause);
   }
   return claimBySystemCall(path);
 }
 
-/** Opens a device a second time, for node:fs of Deno takes only descriptors that it opened itself. */
+/** Opens a device a second time, because Deno's node:fs accepts only descriptors it opened itself. */
 function claimBySystemCall(path: string): ClaimedDevice {
   const calls = systemCalls();
   if (calls === undefined) {
@@ -141,7 +141,7 @@ function busyError(path: string, use: string): IoError {
   });
 }
 
-/** What uses a device or a partition of it, such as `is mounted on /srv`; undefined when nothing is known to. */
+/** How a device or one of its partitions is used, such as `is mounted on /srv`; undefined if no use is known. */
 function deviceUse(path: string): string | undefined {
   const { rdev } = statSync(path);
   const own = deviceNumber(rdev);
@@ -164,7 +164,7 @@ function deviceUse(path: string): string | undefined {
 }
 
 interface Partition {
-  /** As `8:1`. */
+  /** Such as `8:1`. */
   readonly number: string;
   readonly sysPath: string;
   readonly name: string;
@@ -179,7 +179,7 @@ function partitionsIn(directory: string): Partition[] {
   });
 }
 
-/** As the kernel writes it, `8:1`. The number of stat(2) has the parts interleaved (makedev(3)). */
+/** The number in the kernel's notation, `8:1`. In stat(2), the parts are interleaved (makedev(3)). */
 function deviceNumber(rdev: number): string {
   const bits = BigInt(rdev);
   const major = ((bits >> 8n) & 0xfffn) | ((bits >> 32n) & ~0xfffn);
@@ -195,7 +195,7 @@ function sysDirectory(number: string): string | undefined {
   }
 }
 
-/** A number that the queue of a device tells (kernel documentation, ABI/stable/sysfs-block); undefined without it. */
+/** A number from a device's queue (kernel documentation, ABI/stable/sysfs-block); undefined if it is missing. */
 function queueNumber(path: string, name: string): number | undefined {
   const directory = sysDirectory(deviceNumber(statSync(path).rdev));
   if (directory === undefined) return undefined;
@@ -204,7 +204,7 @@ function queueNumber(path: string, name: string): number | undefined {
   return text === undefined || !/^\d+$/.test(text) ? undefined : Number(text);
 }
 
-/** proc(5), /proc/pid/mountinfo: the third field is the number of the device, the fifth the mount point. */
+/** proc(5), /proc/pid/mountinfo: the third field is the device number, the fifth the mount point. */
 function mountPointOf(number: string): string | undefined {
   for (const line of (textOf("/proc/self/mountinfo") ?? "").split("\n")) {
     const fields = line.split(" ");
@@ -246,17 +246,17 @@ function textOf(path: string): string | undefined {
   }
 }
 
-/** A process that outlives this one zeroes no more than this, which takes no time that anybody could use the device in. */
+/** A child process that outlives this one zeroes at most this much, too quickly for the device to be reused meanwhile. */
 const ZEROED_AT_ONCE_BYTES = 2 ** 30;
 
 /**
- * Lets a device make the bytes from its start to `endBytes` zeros without writing them, where it can. The kernel punches
- * holes only into devices that read zeros then, and refuses all others (fallocate(2), FALLOC_FL_PUNCH_HOLE); the program
- * fallocate of util-linux asks it to.
+ * Makes a device zero its bytes from the start to `endBytes` without writing them, if it can. The kernel punches holes only
+ * in devices that then read as zeros, and refuses on all others (fallocate(2), FALLOC_FL_PUNCH_HOLE); this uses the
+ * fallocate program of util-linux.
  *
  * @param endBytes a multiple of 4096
- * @param signal ends the work
- * @returns whether they are zeros now
+ * @param signal aborting it stops the work
+ * @returns whether the bytes are now zeros
  */
 export async function zeroByDevice(
   path: string,
@@ -273,7 +273,7 @@ export async function zeroByDevice(
   return true;
 }
 
-/** Asks the kernel to read the partition table of a device again. That it cannot is no failure: many have none. */
+/** Asks the kernel to reread a device's partition table. Failure is ignored: many devices have none. */
 export async function rereadPartitions(path: string): Promise<void> {
   await runQuietly("blockdev", ["--rereadpt", path]);
 }

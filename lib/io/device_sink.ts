@@ -1,8 +1,8 @@
 /**
- * An image straight onto a block device. What is a hole in a file is made zeros, so the bytes are those of the file.
+ * Writes an image straight to a block device. Holes are filled with zeros, so the bytes equal those of the file.
  *
- * The first bytes are cleared before anything else and written after everything else: superblocks and partition tables
- * lie there, so a run that was interrupted leaves nothing that mounts, neither of the new nor of what was there before.
+ * The first bytes are cleared before anything else and written last: superblocks and partition tables are there, so an
+ * interrupted run leaves nothing that mounts, neither the new image nor the old contents.
  *
  * @module
  */
@@ -29,27 +29,27 @@ import {
 import { type ImageSink, PIECE_BYTES } from "./sink.ts";
 import { ioErrorFrom, systemErrorFacts } from "./system_error.ts";
 
-/** At offset 512 of a disk with a GUID partition table. */
+/** The signature at offset 512 of a disk with a GUID partition table. */
 const GPT_SIGNATURE = "EFI PART";
-/** A device zeroes whole sectors; none has larger ones. */
+/** A device zeroes whole sectors; no device has larger ones. */
 const ZEROED_UNIT_BYTES = 4096;
 const ZEROS = new Uint8Array(PIECE_BYTES);
 
-/** What is done with a device. */
+/** The calls made on a device. */
 export interface DeviceOperations extends WriterOperations {
-  /** Lets the device make zeros, see {@linkcode zeroByDevice}. */
+  /** Makes the device zero itself; see {@linkcode zeroByDevice}. */
   zero(path: string, endBytes: number, signal?: AbortSignal): Promise<boolean>;
 }
 
-/** Those of this machine. */
+/** The real system calls. */
 export const NODE_DEVICE_OPERATIONS: DeviceOperations = {
   ...NODE_WRITER_OPERATIONS,
   zero: zeroByDevice,
 };
 
-/** How a device is written. */
+/** Options for writing a device. */
 export interface DeviceSinkOptions {
-  /** It reads zeros everywhere already, so holes need no writing. */
+  /** The device already reads as zeros everywhere, so holes need not be written. */
   readonly assumeZeroed?: boolean | undefined;
   /** When it is aborted, nothing more is written. */
   readonly signal?: AbortSignal | undefined;
@@ -57,28 +57,28 @@ export interface DeviceSinkOptions {
   readonly files?: DeviceOperations | undefined;
 }
 
-/** How holes became zeros: the device was asked to, they were written, or nothing was done. */
+/** How holes were zeroed: by the device, by writing zeros, or not at all. */
 export type ZeroedBy = "device" | "writing" | "nothing";
 
 /** A sink that writes to a block device. */
 export interface DeviceSink extends ImageSink {
-  /** Of the device. */
+  /** The device's size. */
   readonly sizeBytes: number;
-  /** Of a logical sector. */
+  /** The size of a logical sector. */
   readonly sectorBytes: number;
-  /** Once it is finished. */
+  /** How holes were zeroed; valid once it is finished. */
   readonly zeroedBy: ZeroedBy;
-  /** Throws an InputError for an image that is larger than the device. */
+  /** Throws an InputError if the image is larger than the device. */
   checkSize(sizeBytes: number): void;
 }
 
 /**
- * A sink for a block device, which is claimed with the first write: nobody else can mount it meanwhile.
+ * A sink for a block device. The first write claims the device, so that it cannot be mounted meanwhile.
  *
- * @param path of the device
- * @throws {IoError} when it cannot be opened; with the first write, when it is mounted or in use; later with the offset of
- * what failed
- * @throws {InputError} when it is no device; from `checkSize`, or at the latest when it ends, for an image that is larger than
+ * @param path the device
+ * @throws {IoError} if it cannot be opened; at the first write, if it is mounted or in use; later, with the offset of the
+ * failure
+ * @throws {InputError} if it is not a device; from `checkSize`, or at the end at the latest, if the image is larger than
  * the device
  *
  * @example
@@ -100,17 +100,17 @@ class BlockDeviceSink implements DeviceSink {
   readonly #options: DeviceSinkOptions;
   readonly #files: DeviceOperations;
   readonly #onAbort = () => this.abort();
-  /** What the image begins with, up to DEVICE_HEAD_BYTES. */
+  /** The start of the image, up to DEVICE_HEAD_BYTES. */
   readonly #head = new Uint8Array(DEVICE_HEAD_BYTES);
   #claim: ClaimedDevice | undefined;
   #writer: DescriptorWriter | undefined;
-  /** Of the image, once it is known. */
+  /** The image's size, once it is known. */
   #imageBytes: number | undefined;
-  /** Up to here, the device has zeros wherever nothing is written. */
+  /** Up to here, the device reads as zeros wherever nothing is written. */
   #zeroedEnd = 0;
   #endOffset = 0;
   #isEnded = false;
-  /** When it resolves, the device is free again. */
+  /** When it resolves, the device has been released. */
   #aborted: Promise<void> = Promise.resolve();
 
   constructor(path: string, options: DeviceSinkOptions) {
@@ -141,7 +141,7 @@ class BlockDeviceSink implements DeviceSink {
   }
 
   async finish(sizeBytes: number): Promise<void> {
-    // Whoever sees the failure may use the device at once.
+    // When the failure is reported, the device is free to use.
     if (this.#options.signal?.aborted) await this.#aborted;
     throwIfAborted(this.#options.signal);
     invariant(
@@ -181,7 +181,7 @@ class BlockDeviceSink implements DeviceSink {
     return writer;
   }
 
-  /** From here on, nothing of what was there mounts. */
+  /** From here on, none of the old contents mount. */
   async #clear(writer: DescriptorWriter): Promise<void> {
     writer.checkLive();
     const imageBytes = this.#imageBytes ?? this.sizeBytes;
@@ -279,7 +279,7 @@ export class PositionedFile {
     this.#descriptor = descriptor;
   }
 
-  /** Fewer bytes only at the end. */
+  /** Returns fewer bytes only at the end. */
   read(sizeBytes: number, offset: number): Uint8Array {
     const bytes = new Uint8Array(sizeBytes);
     let done = 0;
@@ -295,7 +295,7 @@ export class PositionedFile {
     return bytes.subarray(0, done);
   }
 
-  /** Writes all of the bytes. */
+  /** Writes all the bytes. */
   write(bytes: Uint8Array, offset: number): void {
     try {
       for (let done = 0; done < bytes.length;) {
@@ -308,7 +308,7 @@ export class PositionedFile {
     }
   }
 
-  /** Brings everything to the disk; after it, the bytes are those that were written. */
+  /** Syncs everything to the disk. */
   finish(): void {
     try {
       fsyncSync(this.#descriptor);
@@ -319,15 +319,15 @@ export class PositionedFile {
 }
 
 /**
- * The same for a device that holds an image of a known size. As with a whole image, the first bytes are cleared before
- * anything is changed and come last, so that nothing mounts what is half changed.
+ * The same for a device that holds an image of a known size. As with a whole image, the first bytes are cleared before any
+ * change and written last, so that a half-changed image never mounts.
  */
 export class DevicePatch extends PositionedFile {
-  /** What the image will begin with. */
+  /** The start of the final image. */
   readonly #head: Uint8Array;
   #isCleared = false;
 
-  /** @param imageBytes no more than the device has */
+  /** @param imageBytes at most the device's size */
   constructor(path: string, descriptor: number, imageBytes: number) {
     super(path, descriptor);
     this.#head = super.read(Math.min(DEVICE_HEAD_BYTES, imageBytes), 0);

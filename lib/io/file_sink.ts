@@ -1,9 +1,9 @@
 /**
- * An image as a sparse file. It grows beside its final name and gets that name only when it is whole, so that nobody
- * ever sees half of it; on any failure the part is removed.
+ * Writes an image as a sparse file. It is written under a temporary name in the same directory and renamed when complete,
+ * so that a partial image is never visible under the final name; on any failure the partial file is removed.
  *
- * Files and block devices share the writer of ascending bytes to a descriptor: gathered to large pieces, side by side with
- * what makes the next ones, and brought to the disk as it goes.
+ * Files and block devices share the writer of ascending bytes to a descriptor: it gathers large pieces, writes them while
+ * the next ones are produced, and syncs as it goes.
  *
  * @module
  */
@@ -31,19 +31,19 @@ import { checkOutput, outputExistsError, type OutputOptions, statIfThere } from 
 import { type ImageSink, WriteGatherer } from "./sink.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "./system_error.ts";
 
-/** What a writer does with its descriptor. Every call throws the runtime's own error. */
+/** The calls a writer makes on its descriptor. Each throws the runtime's own error. */
 export interface WriterOperations {
-  /** Writes at a position; returns the bytes written, which may be fewer than given. */
+  /** Writes at a position; returns the number of bytes written, which may be fewer than given. */
   write(descriptor: number, bytes: Uint8Array, position: number): number;
-  /** The same without blocking the thread. The bytes stay as they are until it is done. */
+  /** The same without blocking the thread. The bytes must not change until it is done. */
   writeBehind(descriptor: number, bytes: Uint8Array, position: number): Promise<number>;
-  /** Does not block the thread, so that signals are served meanwhile. */
+  /** Does not block the thread, so that signals can be handled meanwhile. */
   sync(descriptor: number): Promise<void>;
-  /** Some file systems tell of failed writes only here. */
+  /** Some file systems report failed writes only here. */
   close(descriptor: number): void;
 }
 
-/** Those of this machine. */
+/** The real system calls. */
 export const NODE_WRITER_OPERATIONS: WriterOperations = {
   write: (descriptor, bytes, position) => writeSync(descriptor, bytes, 0, bytes.length, position),
   writeBehind: (descriptor, bytes, position) =>
@@ -64,14 +64,14 @@ export const NODE_WRITER_OPERATIONS: WriterOperations = {
   close: closeSync,
 };
 
-/** After so many bytes the sink lets the event loop turn, so that a signal is served while a large image is written. */
+/** After this many bytes the sink yields to the event loop, so that signals are handled while a large image is written. */
 const YIELD_BYTES = 8 << 20;
-/** Handing a smaller write to another thread takes longer than the write. */
+/** Passing a smaller write to another thread takes longer than the write. */
 const WRITE_BEHIND_BYTES = 512 << 10;
-/** After so many bytes the disk begins its part of the work, so that little is left to wait for in the end. */
+/** After this many bytes a sync is started, so that little is left to wait for at the end. */
 const SYNC_BYTES = 64 << 20;
 
-/** Writes to one descriptor, which it owns. A call that fails throws an IoError with path and offset. */
+/** Writes to a descriptor that it owns. A failed call throws an IoError with path and offset. */
 export class DescriptorWriter {
   readonly #path: string;
   readonly #descriptor: number;
@@ -83,9 +83,9 @@ export class DescriptorWriter {
   readonly #closed = new Promise<void>((resolve) => this.#tellClosed = resolve);
   #sinceYieldBytes = 0;
   #sinceSyncBytes = 0;
-  /** Calls that are under way and need the descriptor open. */
+  /** Calls in progress that need the descriptor open. */
   #pendingCalls = 0;
-  /** A sync of what was written so far; its failure is reported at the end, because the system reports it only once. */
+  /** A sync of everything written so far; its failure is reported at the end, because the system reports it only once. */
   #earlySync: Promise<void> | undefined;
 
   /** @param path for errors */
@@ -95,39 +95,39 @@ export class DescriptorWriter {
     this.#files = files;
   }
 
-  /** The offset after the last byte that was written. */
+  /** The offset after the last byte written. */
   get endOffset(): number {
     return this.#gatherer.endOffset;
   }
 
-  /** Writes bytes, which may be used again once it is done. */
+  /** Writes bytes, which may be reused once it is done. */
   write(bytes: Uint8Array, offset: number): void | Promise<void> {
     const written = this.#gatherer.write(bytes, offset);
     if (written !== undefined) return this.#settle(written);
     if (this.#sinceYieldBytes >= YIELD_BYTES) return this.#yield();
   }
 
-  /** Writes what is held back. */
+  /** Writes everything buffered. */
   async flush(): Promise<void> {
     await this.#gatherer.flush();
     this.checkLive();
   }
 
-  /** Brings all that was flushed to the disk. Failures are those of the operating system. */
+  /** Syncs everything flushed to the disk. Throws the operating system's errors. */
   async sync(): Promise<void> {
     await this.#earlySync;
     this.checkLive();
     await this.#calling(() => this.#files.sync(this.#descriptor));
-    // drop() may have come meanwhile, and the descriptor may be closed.
+    // drop() may have been called meanwhile, and the descriptor may be closed.
     this.checkLive();
   }
 
-  /** Writes out of order, what lies before or behind everything else. */
+  /** Writes out of order, before or after everything else. */
   async writeApart(bytes: Uint8Array, offset: number): Promise<void> {
     await this.#writeBehind(bytes, offset);
   }
 
-  /** Throws what the system says. */
+  /** Throws the operating system's error. */
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -138,14 +138,14 @@ export class DescriptorWriter {
     }
   }
 
-  /** Gives up; when it resolves, no call needs the descriptor any more and it is closed. */
+  /** Abandons the output. When it resolves, no call needs the descriptor and it is closed. */
   drop(): Promise<void> {
     this.#isDropped = true;
     if (this.#pendingCalls === 0) this.#closeQuietly();
     return this.#isClosed ? Promise.resolve() : this.#closed;
   }
 
-  /** @throws {InterruptedError} once it was dropped */
+  /** @throws {InterruptedError} once it has been dropped */
   checkLive(): void {
     if (this.#isDropped) throw new InterruptedError("interrupted", "the work was stopped");
   }
@@ -170,7 +170,7 @@ export class DescriptorWriter {
     return this.#writeBehind(bytes.subarray(doneBytes), offset + doneBytes);
   }
 
-  /** One call, which nearly always writes everything. */
+  /** A single call, which nearly always writes everything. */
   #writeNow(bytes: Uint8Array, offset: number): number {
     try {
       return checkProgress(this.#files.write(this.#descriptor, bytes, offset));
@@ -203,7 +203,7 @@ export class DescriptorWriter {
   #syncEarly(): void {
     const sync = this.#calling(() => this.#files.sync(this.#descriptor));
     this.#earlySync = sync;
-    // Kept when it fails.
+    // Kept if it fails.
     sync.then(() => this.#earlySync = undefined, () => {});
   }
 
@@ -222,36 +222,36 @@ export class DescriptorWriter {
     try {
       this.close();
     } catch {
-      // What was written is thrown away: what close has to say about it does not matter.
+      // The data is discarded, so errors from close do not matter.
     }
   }
 }
 
-/** A write that takes nothing would be tried for ever. */
+/** A write that accepts no bytes would be retried forever. */
 export function checkProgress(count: number): number {
   if (count <= 0) throw new Error("nothing was written");
   return count;
 }
 
-/** What an output does to the file system. Every call throws the runtime's own error. */
+/** The calls an output makes on the file system. Each throws the runtime's own error. */
 export interface FileOperations extends WriterOperations {
-  /** Creates a file for writing, with mode 666 unless one is given; fails when the name is taken (O_EXCL). */
+  /** Creates a file for writing, with mode 666 unless given; fails if the name exists (O_EXCL). */
   openExclusive(path: string, mode?: number): number;
-  /** Gives the file the mode and the owner of another one, as far as this process may. */
+  /** Copies mode and owner from another file, as far as this process is allowed to. */
   takeAttributes(descriptor: number, from: Stats): void;
-  /** Gives the file its size; what lies beyond the last write is a hole. */
+  /** Sets the file's size; anything beyond the last write is a hole. */
   truncate(descriptor: number, sizeBytes: number): void;
-  /** Fails when `to` exists, which `rename` does not. */
+  /** Fails if `to` exists, unlike `rename`. */
   link(from: string, to: string): void;
-  /** Replaces `to` when it exists. */
+  /** Replaces `to` if it exists. */
   rename(from: string, to: string): void;
   /** Removes a name. */
   unlink(path: string): void;
-  /** Brings the names in a directory to the disk. */
+  /** Syncs a directory's entries to the disk. */
   syncDirectory(path: string): void;
 }
 
-/** The file system of this machine. */
+/** The real file system. */
 export const NODE_FILE_OPERATIONS: FileOperations = {
   ...NODE_WRITER_OPERATIONS,
   openExclusive: (path, mode) => openSync(path, "wx", mode),
@@ -260,7 +260,7 @@ export const NODE_FILE_OPERATIONS: FileOperations = {
     try {
       fchownSync(descriptor, uid, gid);
     } catch (error) {
-      // Only root gives files away. What others put there stays theirs, and runs with nobody else's rights.
+      // Only root can give files away. Otherwise the new file stays this user's, without setuid or setgid.
       if (systemErrorFacts(error)?.code !== "EPERM") throw error;
       isOwned = false;
     }
@@ -285,26 +285,26 @@ const MAX_NAME_TRIES = 100;
 
 let temporaryCount = 0;
 
-/** How a file is made. */
+/** Options for creating a file. */
 export interface FileSinkOptions extends OutputOptions {
   /**
-   * When it is aborted, the part is removed at once, before anything else runs; by a thread of a blesser, before the call
-   * fails.
+   * When it is aborted, the partial file is removed at once, before anything else runs; if a blesser's thread writes it,
+   * before the call fails.
    */
   readonly signal?: AbortSignal | undefined;
-  /** Of the new file, less what the umask takes away; 666 when left out. One that is replaced gives its own. */
+  /** The new file's mode, less the umask; default 666. A replaced file's mode is kept instead. */
   readonly mode?: number | undefined;
-  /** Another file system, for tests. */
+  /** A different file system, for tests. */
   readonly files?: FileOperations | undefined;
 }
 
 /**
- * A sink that makes the regular file `path`. The name is checked now, nothing is created before the first write.
- * The part is called `<path>.part-<pid>-<n>`. Without `force` the name is taken with link(2), which never replaces a
- * file that came in between; where the file system has no links, it is looked at once more and then renamed. With
- * `force`, the new file has the mode and the owner of the one that it replaces.
+ * A sink that creates the regular file `path`. The name is checked now; nothing is created before the first write. The
+ * partial file is called `<path>.part-<pid>-<n>`. Without `force` the final name is created with link(2), which never
+ * replaces a file that appeared meanwhile; on file systems without links, the name is checked again and the file renamed.
+ * With `force`, the new file gets the mode and owner of the one it replaces.
  *
- * @throws UsageError, IoError as {@linkcode checkOutput}; later, IoError with the path and offset of what failed
+ * @throws UsageError, IoError as {@linkcode checkOutput}; later, IoError with the path and offset of the failure
  *
  * @example
  * ```ts
@@ -332,16 +332,16 @@ export function createFileSink(path: string, options: FileSinkOptions = {}): Ima
   return sink;
 }
 
-/** Sinks that another thread can make as well, while nothing was written. */
+/** Sinks that another thread could create instead, as long as nothing has been written. */
 const plainFileSinks = new WeakMap<ImageSink, FileSinkFacts>();
 
-/** What a sink of a file is made from. */
+/** The parameters of a file sink. */
 export interface FileSinkFacts extends Pick<FileSinkOptions, "force" | "mode" | "signal"> {
   /** The file. */
   readonly path: string;
 }
 
-/** What a sink was made from, if it is that of a file. */
+/** A sink's parameters, if it is a file sink. */
 export function fileSinkFacts(sink: ImageSink): FileSinkFacts | undefined {
   return plainFileSinks.get(sink);
 }
@@ -416,7 +416,7 @@ class FileSink implements ImageSink {
     this.#removePart();
   }
 
-  /** The file that is there now. */
+  /** The file to be replaced, if it exists. */
   #replaced(): Stats | undefined {
     return this.#force ? statIfThere(this.#finalPath) : undefined;
   }
@@ -438,7 +438,7 @@ class FileSink implements ImageSink {
     for (let tries = 1;; tries++) {
       const partPath = partPathOf(this.#finalPath);
       try {
-        // From the beginning, nobody can read it who could not read the file that it replaces.
+        // From the start, nobody can read it who could not read the file it replaces.
         const mode = this.#replaced()?.mode ?? this.#mode;
         this.#descriptor = this.#files.openExclusive(
           partPath,
@@ -465,7 +465,7 @@ class FileSink implements ImageSink {
     } catch (cause) {
       failure = cause;
     }
-    // abort() may have come meanwhile.
+    // abort() may have been called meanwhile.
     writer.checkLive();
     try {
       writer.close();
@@ -490,11 +490,11 @@ class FileSink implements ImageSink {
     try {
       this.#files.syncDirectory(dirname(this.#finalPath));
     } catch {
-      // Some file systems cannot sync a directory; the file itself is safe and has its name.
+      // Some file systems cannot sync a directory; the file itself is synced and has its name.
     }
   }
 
-  /** Takes the final name without replacing anything; false where rename has to do it. */
+  /** Creates the final name without replacing anything; false if rename has to do it. */
   #publishByLink(partPath: string): boolean {
     try {
       this.#files.link(partPath, this.#finalPath);
@@ -509,7 +509,7 @@ class FileSink implements ImageSink {
     return true;
   }
 
-  /** Runs one step; when it fails, the part is removed before the error goes on. */
+  /** Runs one step; if it fails, the partial file is removed before the error is thrown. */
   #guard<T>(doing: string | undefined, step: () => T): T {
     try {
       return step();
@@ -518,7 +518,7 @@ class FileSink implements ImageSink {
     }
   }
 
-  /** Removes the part; returns the error to throw. */
+  /** Removes the partial file; returns the error to throw. */
   #failed(doing: string | undefined, cause: unknown): unknown {
     this.abort();
     return systemErrorFacts(cause) === undefined ? cause : ioErrorFrom(this.#path, doing, cause);
@@ -534,7 +534,7 @@ class FileSink implements ImageSink {
     try {
       this.#files.unlink(this.#partPath);
     } catch {
-      // Somebody else removed it, or the directory has become read-only: the first error is the one to tell.
+      // It is already gone, or the directory has become read-only: report the first error.
     }
   }
 }

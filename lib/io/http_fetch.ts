@@ -1,7 +1,7 @@
 /**
- * `fetch` with certificates of its own, which is the same under every runtime. The runtime's own `fetch` is used where nothing
- * but its defaults is wanted; node:http and node:https where certificates are given, or where a proxy must be left aside:
- * no runtime's `fetch` lets both be said in the same way.
+ * `fetch` with custom certificates, the same under every runtime. It uses the runtime's own `fetch` if its defaults are
+ * enough, and node:http or node:https if certificates are given or a proxy must be bypassed: the runtimes' `fetch`
+ * functions have no common way to specify either.
  *
  * @module
  */
@@ -13,32 +13,32 @@ import tls from "node:tls";
 import { InputError } from "../errors.ts";
 import { ioErrorFrom } from "./system_error.ts";
 
-/** Certificates in PEM. */
+/** Certificates in PEM format. */
 export interface Certificates {
-  /** Authorities that are trusted beside those that everybody trusts. */
+  /** Certificate authorities trusted in addition to the usual ones. */
   readonly authorities: readonly string[];
-  /** What this program shows of itself, and the key to it. */
+  /** This client's certificate and its private key. */
   readonly client: { readonly certificate: string; readonly key: string } | undefined;
 }
 
-/** Files of certificates, in PEM. */
+/** Certificate files in PEM format. */
 export interface CertificateFiles {
-  /** Authorities to trust beside the usual ones. */
+  /** Authorities to trust in addition to the usual ones. */
   readonly caFile?: string | undefined;
-  /** The certificate of this client; goes with `keyFile`. */
+  /** The client certificate; requires `keyFile`. */
   readonly certFile?: string | undefined;
-  /** Its key. */
+  /** The client certificate's private key. */
   readonly keyFile?: string | undefined;
 }
 
-/** How a server is reached. */
+/** How to reach a server. */
 export interface FetchSettings {
   readonly certificates?: Certificates | undefined;
-  /** Where the proxies are said. */
+  /** Contains the proxy variables. */
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
 
-/** What is asked. */
+/** A request. */
 export interface FetchInit {
   readonly method: string;
   readonly headers: Readonly<Record<string, string>>;
@@ -49,16 +49,16 @@ export interface FetchInit {
 const MAX_CERTIFICATE_BYTES = 1 << 20;
 const DEFAULT_PORTS: ReadonlyMap<string, string> = new Map([["http:", "80"], ["https:", "443"]]);
 
-/** A proxy that does not do what it is asked. The message names it. */
+/** A proxy refused or failed. The message names it. */
 export class ProxyError extends Error {
   override name = "ProxyError";
 }
 
 /**
- * Reads files of certificates.
+ * Reads certificate files.
  *
- * @throws {InputError} for a file without a certificate or a key, or a certificate without a key
- * @throws {IoError} when one cannot be read
+ * @throws {InputError} if a file has no certificate or key, or a certificate is given without a key
+ * @throws {IoError} if one cannot be read
  */
 export function readCertificates(files: CertificateFiles): Certificates | undefined {
   const { caFile, certFile, keyFile } = files;
@@ -75,7 +75,7 @@ export function readCertificates(files: CertificateFiles): Certificates | undefi
   return { authorities, client: { certificate, key: readPem(keyFile, "PRIVATE KEY") } };
 }
 
-/** The text of a PEM file. @param label what must be in it */
+/** The text of a PEM file. @param label the block it must contain */
 export function readPem(path: string, label: "CERTIFICATE" | "PRIVATE KEY"): string {
   let text: string;
   try {
@@ -91,7 +91,7 @@ export function readPem(path: string, label: "CERTIFICATE" | "PRIVATE KEY"): str
   return text;
 }
 
-/** Whether a host, perhaps with a port, is this machine by its very name. No resolver is asked. */
+/** Whether a host, with or without a port, is clearly this machine by name. Nothing is resolved. */
 export function isLoopback(host: string): boolean {
   const name = host.replace(/:\d+$/, "").toLowerCase();
   if (name === "localhost" || name.endsWith(".localhost") || name === "[::1]") return true;
@@ -99,8 +99,7 @@ export function isLoopback(host: string): boolean {
 }
 
 /**
- * The proxy that the environment names for an address, by the rules that curl has; undefined for none, and always for
- * loopback.
+ * The proxy for an address according to the environment, by curl's rules; undefined for none, and always for loopback.
  *
  * @example
  * ```ts
@@ -139,9 +138,9 @@ function isExcepted(url: URL, list: string): boolean {
 }
 
 /**
- * Asks, without following redirects. As with `fetch`, the answer is there before its body.
+ * Sends a request without following redirects. As with `fetch`, the response is available before its body.
  *
- * @throws whatever the runtime does when no answer comes
+ * @throws the runtime's error if there is no response
  */
 export async function fetchWith(
   url: URL,
@@ -166,7 +165,7 @@ interface Route {
   readonly proxy: URL | undefined;
 }
 
-/** One exchange over node:http or node:https. */
+/** One exchange with node:http or node:https. */
 async function exchange(url: URL, init: FetchInit, route: Route): Promise<Response> {
   const { method, headers, body, signal } = init;
   signal.throwIfAborted();
@@ -210,7 +209,7 @@ function requestTo(proxy: URL, options: http.RequestOptions): ClientRequest {
   return (proxy.protocol === "https:" ? https : http).request({ ...options, ...where });
 }
 
-/** A connection to the host of an address, through a proxy. RFC 9110 section 9.3.6. */
+/** A connection to an address's host through a proxy (RFC 9110, section 9.3.6). */
 function tunnel(url: URL, proxy: URL, signal: AbortSignal): Promise<Socket> {
   const path = `${url.hostname}:${url.port || 443}`;
   const headers = { Host: path, ...proxyAuthorization(proxy) };
@@ -232,7 +231,7 @@ function proxyAuthorization({ username, password }: URL): Record<string, string>
   return { "Proxy-Authorization": `Basic ${btoa(text)}` };
 }
 
-/** Statuses whose answers have no body. */
+/** Statuses of responses that have no body. */
 const BODILESS: ReadonlySet<number> = new Set([101, 204, 205, 304]);
 
 function asResponse(message: IncomingMessage): Response {

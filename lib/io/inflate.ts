@@ -1,6 +1,6 @@
 /**
- * Inflating gzip, zstd and xz streams piece by piece. The format is recognised by the first bytes, never by a name or a
- * media type: those are often wrong.
+ * Inflates gzip, zstd and xz streams piece by piece. The first bytes determine the format, not a name or a media type,
+ * which are often wrong.
  *
  * @module
  */
@@ -13,19 +13,19 @@ import { MAX_ZSTD_WINDOW_LOG, ZstdFrameWalker } from "./zstd_frames.ts";
 
 export { type Inflater, type InflaterOptions, TransformInflater } from "./inflater.ts";
 
-/** How bytes are stored. */
+/** A compression format. */
 export type Compression = "none" | "gzip" | "zstd" | "xz" | "bzip2";
 
-/** How many bytes `sniffCompression` wants to see. */
+/** How many bytes `sniffCompression` needs. */
 export const SNIFF_BYTES = 10;
 
-/** A piece of this size goes through zlib at once; smaller ones cost a third of the speed. */
+/** Pieces of this size go through zlib at once; smaller ones cost a third of the speed. */
 const GZIP_CHUNK_BYTES = 1 << 20;
 
 /**
- * Tells from its first bytes how a stream is compressed.
+ * Recognises a stream's compression from its first bytes.
  *
- * @param head the first {@link SNIFF_BYTES} bytes, fewer if there are no more
+ * @param head the first {@link SNIFF_BYTES} bytes, or fewer if the stream is shorter
  */
 export function sniffCompression(head: Uint8Array): Compression {
   if (startsWith(head, [0x1f, 0x8b, 0x08])) return "gzip";
@@ -48,9 +48,9 @@ export function sniffCompression(head: Uint8Array): Compression {
 }
 
 /**
- * An inflater for a stream that is compressed as `compression` says.
+ * Creates an inflater for a compression format.
  *
- * @throws {InputError} for bzip2, which no runtime brings along
+ * @throws {InputError} for bzip2, which no runtime includes
  */
 export function createInflater(
   compression: Exclude<Compression, "none">,
@@ -75,11 +75,11 @@ function startsWith(bytes: Uint8Array, magic: readonly number[]): boolean {
   return magic.every((value, i) => bytes[i] === value);
 }
 
-/** What comes next in a gzip file. RFC 1952, section 2. */
+/** The next part of a gzip file (RFC 1952, section 2). */
 type GzipState = "header" | "data" | "trailer" | "rest";
 
 const GZIP_TRAILER_BYTES = 8;
-/** Longer headers are refused; names and comments have no limit of their own. */
+/** Longer headers are rejected; the format itself does not limit names and comments. */
 const GZIP_HEADER_BYTES_MAX = 1 << 18;
 const GZIP_FLAG = { headerCrc: 0x02, extra: 0x04, name: 0x08, comment: 0x10 } as const;
 /** A member that inflates to no more than this is one of many, as in eStargz. */
@@ -87,8 +87,8 @@ const SMALL_MEMBER_BYTES = 1 << 18;
 const EMPTY = new Uint8Array(0);
 
 /**
- * Inflates gzip files member by member. The runtimes' own gunzip does so too, but loses what it has inflated last when
- * something else follows the last member, which gzip(1) leaves out with a warning.
+ * Inflates gzip files member by member. The runtimes' gunzip does so too, but loses its last output if something else
+ * follows the last member, which gzip(1) ignores with a warning.
  */
 class GzipInflater implements Inflater {
   readonly #options: InflaterOptions;
@@ -97,9 +97,9 @@ class GzipInflater implements Inflater {
   #member: TransformInflater | undefined;
   #memberBytes = Infinity;
   #crc = 0;
-  /** The beginning of a header or a trailer. */
+  /** An incomplete header or trailer. */
   #pending = EMPTY;
-  /** Whether zeros came behind the last member. */
+  /** Whether zeros follow the last member. */
   #isPadded = false;
   #restBytes = 0;
 
@@ -147,7 +147,7 @@ class GzipInflater implements Inflater {
     return bytes.length - unusedBytes;
   }
 
-  /** Takes a part of the file that is not data; returns its length, or 0 when not all of it is there. */
+  /** Consumes a part of the file that is not data; returns its length, or 0 if it is incomplete. */
   #take(bytes: Uint8Array): number {
     switch (this.#state) {
       case "trailer":
@@ -160,7 +160,7 @@ class GzipInflater implements Inflater {
     }
   }
 
-  /** What follows a member: another one, zeros to fill up a block, or something else. */
+  /** Handles what follows a member: another member, zeros that pad a block, or something else. */
   #takeNext(bytes: Uint8Array): number {
     const zeros = bytes.findIndex((byte) => byte !== 0);
     if (zeros !== 0) {
@@ -227,7 +227,7 @@ class GzipInflater implements Inflater {
   }
 }
 
-/** The length of the header of a member; undefined when not all of it is there. */
+/** The length of a member's header; undefined if it is incomplete. */
 function gzipHeaderLength(bytes: Uint8Array): number | undefined {
   if (bytes.length < 10) return undefined;
   const flags = bytes[3]!;
@@ -255,12 +255,12 @@ function joined(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
 
 /** Deno's decoders run in the calling thread: nothing else runs while they inflate a piece. */
 export const INFLATES_IN_PLACE: boolean = "deno" in versions;
-/** Deno's decoder must not meet damage behind its first output of a write: see zstd_frames.ts. */
+/** Deno's decoder must not meet damage after a write's first output: see zstd_frames.ts. */
 const WRITES_ONE_BLOCK = INFLATES_IN_PLACE;
-/** A block inflates to 128 KiB at most. */
+/** A block inflates to at most 128 KiB. */
 const ZSTD_CHUNK_BYTES = WRITES_ONE_BLOCK ? 256 << 10 : 1 << 20;
 
-/** @throws {InputError} on a runtime whose node:zlib has no zstd */
+/** @throws {InputError} if the runtime's node:zlib has no zstd */
 export function createZstdInflater(options: InflaterOptions): Inflater {
   if (typeof zlib.createZstdDecompress !== "function") {
     throw new InputError(options.name, "is compressed with zstd, which this runtime cannot read", {
@@ -297,7 +297,7 @@ class ZstdInflater implements Inflater {
   async end(): Promise<void> {
     await this.#inOrder(async () => {
       this.#walker.end();
-      // A decoder that was fed nothing may call that an error; skippable frames alone are none.
+      // A decoder that received nothing may report an error, but a stream of only skippable frames is valid.
       if (this.#wrote) await this.#decoder.end();
     });
   }
@@ -306,7 +306,7 @@ class ZstdInflater implements Inflater {
     this.#decoder.close();
   }
 
-  /** The walker is ahead of the decoder: what is wrong with bytes that came out comes before what it finds. */
+  /** The walker is ahead of the decoder: errors in bytes already emitted come before the walker's. */
   async #inOrder(step: () => Promise<void>): Promise<void> {
     try {
       await step();
@@ -319,12 +319,12 @@ class ZstdInflater implements Inflater {
 
 type XzStreamClass = typeof xzModule.XzReadableStream;
 
-// The package is CommonJS in a wrapper that not every loader finds the names in.
+// The package is wrapped CommonJS, and not every loader finds its named exports.
 const XzReadableStream: XzStreamClass = xzModule.XzReadableStream ??
   (xzModule as unknown as { default: { XzReadableStream: XzStreamClass } }).default
     .XzReadableStream;
 
-/** What xz-embedded's return codes mean (enum xz_ret in its xz.h). */
+/** The meaning of xz-embedded's return codes (enum xz_ret in its xz.h). */
 const DECODER_CODES: ReadonlyMap<string, string> = new Map([
   ["3", "the xz data wants more memory than there is"],
   ["4", "the xz data wants more memory than is allowed"],
@@ -335,7 +335,7 @@ const DECODER_CODES: ReadonlyMap<string, string> = new Map([
 ]);
 
 const XZ_HINT = "unpack it first: xz -dc FILE.tar.xz > FILE.tar";
-/** The start of a file holds the stream's flags and the header of its first block (xz file format, sections 2.1 and 3.1). */
+/** The start of a file: the stream flags and the first block header (xz file format, sections 2.1 and 3.1). */
 const XZ_HEAD_BYTES = 64;
 const XZ_CHECKS: ReadonlyMap<number, string> = new Map([
   [0, "no check"],
@@ -355,7 +355,7 @@ const XZ_FILTERS: ReadonlyMap<number, string> = new Map([
   [0x0b, "RISC-V (BCJ)"],
 ]);
 
-/** What of the options in the head of an xz file the decoder may not know, in words. */
+/** Describes options in the head of an xz file that the decoder may not support. */
 function xzOptions(head: Uint8Array): string {
   const check = (head[7] ?? 0) & 0x0f;
   const parts = [`the check ${XZ_CHECKS.get(check) ?? `of type ${check}`}`];
@@ -383,12 +383,12 @@ function dictionaryText(bits: number): string {
   return `${bytes / 2 ** 20} MiB`;
 }
 
-/** The decoder allows one stream at a time in a thread; a second one waits for the first. */
+/** The decoder allows one stream at a time per thread; a second one waits for the first. */
 export function createXzInflater(options: InflaterOptions): Inflater {
   return new XzInflater(options);
 }
 
-/** Turns a pull stream into a push one: a piece is done with when the decoder asks for the next. */
+/** Turns a pull stream into a push stream: a piece is done when the decoder asks for the next. */
 class XzInflater implements Inflater {
   readonly #name: string;
   readonly #emit: (bytes: Uint8Array) => void;
@@ -398,7 +398,7 @@ class XzInflater implements Inflater {
   #ended = false;
   #decoderWaits: (() => void) | undefined;
   #pusher: { resolve: () => void; reject: (reason: unknown) => void } | undefined;
-  /** Whether the decoder has the pusher's piece. */
+  /** Whether the decoder has received the current piece. */
   #supplied = false;
   #reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
   #running: Promise<void> | undefined;
@@ -411,7 +411,7 @@ class XzInflater implements Inflater {
 
   push(piece: Uint8Array): Promise<void> {
     if (this.#failure) return Promise.reject(this.#failure.reason);
-    // The decoder takes an empty piece for the end.
+    // The decoder treats an empty piece as the end.
     if (piece.length === 0) return Promise.resolve();
     if (this.#running === undefined) this.#head = piece.slice(0, XZ_HEAD_BYTES);
     this.#running ??= this.#run();
@@ -432,7 +432,7 @@ class XzInflater implements Inflater {
   close(): void {
     this.#ended = true;
     this.#failure ??= { reason: new InputError(this.#name, "is no longer read") };
-    // The decoder's memory is freed only when its stream is cancelled.
+    // The decoder's memory is freed only if its stream is cancelled.
     this.#reader?.cancel().catch(() => {});
     this.#decoderWaits?.();
   }
@@ -450,7 +450,7 @@ class XzInflater implements Inflater {
         if (done) break;
         if (value.length > 0 && !this.#failure) this.#emit(value);
       }
-      // The decoder leaves what comes behind its last stream unread.
+      // The decoder does not read past its last stream.
       if (!this.#ended || this.#piece) {
         throw new InputError(this.#name, "something other than xz data follows the xz data");
       }

@@ -1,40 +1,40 @@
 /**
- * What an inflater is, and the one over a transform of node:zlib.
+ * The inflater interface and its implementation with a node:zlib transform.
  *
  * @module
  */
 import type { Transform } from "node:stream";
 import { BlessfsError, InputError } from "../errors.ts";
 
-/** Takes compressed pieces and hands out what they inflate to. */
+/** Takes compressed pieces and emits the inflated bytes. */
 export interface Inflater {
-  /** Resolves when the piece may be reused. The last of what it inflates to may be emitted only at the next call. */
+  /** Resolves when the piece may be reused. The last of its inflated bytes may be emitted only at the next call. */
   push(piece: Uint8Array): Promise<void>;
-  /** Resolves when everything has been emitted. @throws {InputError} when the stream is not complete */
+  /** Resolves when everything has been emitted. @throws {InputError} if the stream is incomplete */
   end(): Promise<void>;
-  /** Frees the decoder. Safe at any time, more than once. */
+  /** Frees the decoder. Safe at any time and more than once. */
   close(): void;
 }
 
-/** What an inflater is made from. */
+/** Options for an inflater. */
 export interface InflaterOptions {
-  /** What the stream is called in errors. */
+  /** The stream's name in errors. */
   readonly name: string;
-  /** Receives inflated bytes in order, which are valid until it returns. What it throws comes out of `push` or `end`. */
+  /** Receives inflated bytes in order; they are valid until it returns. Its errors are thrown by `push` or `end`. */
   readonly emit: (bytes: Uint8Array) => void;
-  /** Called with everything that is left out; `Warnings.add` fits. */
+  /** Called for everything left out; `Warnings.add` fits. */
   readonly warn?: ((kind: string, what: string, why: string) => void) | undefined;
 }
 
-/** A transform of node:zlib. `bytesWritten` counts the input that was used. */
+/** A transform of node:zlib. `bytesWritten` counts the input consumed. */
 export interface ZlibTransform extends Transform {
   readonly bytesWritten: number;
 }
 
 /**
- * Drives a transform. Runtimes that inflate in a thread of their own do so while the receiver looks at the chunk before:
- * a chunk is held back until the decoder has the next one to fill. Memory is bounded by one piece and two chunks, and
- * what the receiver throws stops the stream.
+ * Drives a transform. Some runtimes inflate in a separate thread; to let them work while the receiver handles the previous
+ * chunk, each chunk is held back until the decoder has the next one to fill. Memory is bounded by one piece and two chunks,
+ * and an error from the receiver stops the stream.
  */
 export class TransformInflater implements Inflater {
   readonly #stream: ZlibTransform;
@@ -43,9 +43,9 @@ export class TransformInflater implements Inflater {
   readonly #ended: Promise<void>;
   readonly #emit: (bytes: Uint8Array) => void;
   readonly #leavesRest: boolean;
-  /** What the decoder has put out last, while nobody has seen it. */
+  /** The decoder's last output, not yet emitted. */
   #heldBack: Uint8Array<ArrayBuffer> | undefined;
-  /** Whether the decoder has no more to do. */
+  /** Whether the decoder has nothing left to do. */
   #isIdle = true;
   #hasEnded = false;
   #pushedBytes = 0;
@@ -53,8 +53,8 @@ export class TransformInflater implements Inflater {
   #reject: ((reason: unknown) => void) | undefined;
 
   /**
-   * @param kind what the stream is compressed with, for errors
-   * @param leavesRest whether what comes behind the data is for somebody else
+   * @param kind the compression format, for errors
+   * @param leavesRest whether bytes after the data belong to the caller
    */
   constructor(
     stream: ZlibTransform,
@@ -68,7 +68,7 @@ export class TransformInflater implements Inflater {
     this.#name = options.name;
     this.#emit = options.emit;
     stream.on("error", (error) => {
-      // What came out before the damage may be wrong in itself, and comes first.
+      // Output from before the damage may itself be invalid, and has to be reported first.
       this.#release();
       this.#failure ??= { reason: this.#damage(error) };
       this.#giveUp();
@@ -80,12 +80,12 @@ export class TransformInflater implements Inflater {
       })
     );
     stream.on("data", ({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>) => {
-      // A runtime that inflates in this thread puts out all of a piece without a microtask in between.
+      // A runtime that inflates in this thread emits all output of a piece without a microtask in between.
       this.#release();
       if (this.#failure) return this.#giveUp();
-      // Not a Buffer: what slices it must get a copy.
+      // Not a Buffer: slicing it must make a copy.
       this.#heldBack = new Uint8Array(buffer, byteOffset, byteLength);
-      // By then the decoder has been given the next chunk, or is idle.
+      // By then the decoder has the next chunk, or is idle.
       queueMicrotask(() => {
         if (!this.#isIdle) this.#release();
       });
@@ -102,7 +102,7 @@ export class TransformInflater implements Inflater {
           resolve();
         };
         this.#stream.write(piece, onDone);
-        // Of a write that goes on behind the end, a decoder may never say that it is done.
+        // If a write continues past the end of the data, a decoder may never report that it is done.
         this.#ended.then(onDone);
         this.#release();
       });
@@ -117,15 +117,15 @@ export class TransformInflater implements Inflater {
     return this.#hasEnded;
   }
 
-  /** How many of the pushed bytes come behind the data. */
+  /** How many of the pushed bytes lie after the data. */
   get unusedBytes(): number {
     return this.#pushedBytes - this.#stream.bytesWritten;
   }
 
   /**
-   * Emits what was held back, so that a fault in it comes before those of what follows. To be called between pushes.
+   * Emits the chunk held back, so that an error in it comes before errors in what follows. Call it only between pushes.
    *
-   * @throws what the receiver throws
+   * @throws the receiver's errors
    */
   emitHeldBack(): void {
     this.#release();
@@ -145,7 +145,7 @@ export class TransformInflater implements Inflater {
     this.#stream.destroy();
   }
 
-  /** Emits what was held back. */
+  /** Emits the chunk held back. */
   #release(): void {
     const chunk = this.#heldBack;
     this.#heldBack = undefined;
@@ -154,13 +154,13 @@ export class TransformInflater implements Inflater {
       this.#emit(chunk);
     } catch (error) {
       this.#failure = { reason: error };
-      // While the decoder is at work in its thread, it reads the piece: what it has to say next ends the wait.
+      // A decoder working in its own thread is still reading the piece: its next event ends the wait.
       if (this.#isIdle) this.#giveUp();
     }
     freeIfLast(chunk);
   }
 
-  /** A decoder that is done ignores the rest. Zeros there are padding; anything else is data that would be lost. */
+  /** A finished decoder ignores the rest. Zeros there are padding; anything else is data that would be lost. */
   #checkPadding(piece: Uint8Array): void {
     const unusedBytes = Math.min(piece.length, this.#pushedBytes - this.#stream.bytesWritten);
     if (piece.subarray(piece.length - unusedBytes).every((byte) => byte === 0)) return;
@@ -180,7 +180,7 @@ export class TransformInflater implements Inflater {
     this.#stream.destroy();
   }
 
-  /** What the decoder complains of; runtimes name only some of it the same way. */
+  /** Describes the decoder's error; runtimes agree only on some names. */
   #damage(error: unknown): unknown {
     if (error instanceof BlessfsError) return error;
     const { code, message } = error as NodeJS.ErrnoException;
@@ -190,8 +190,8 @@ export class TransformInflater implements Inflater {
 }
 
 /**
- * Frees a buffer whose last part this is: the decoder makes a new one for what follows. To leave it to the garbage
- * collector costs the kernel more time than the decoder takes: each new buffer is memory that was never touched before.
+ * Frees a buffer if this is its last part: the decoder allocates a new one anyway. Leaving it to the garbage collector
+ * costs the kernel more time than the decoder takes, because each new buffer is untouched memory.
  */
 function freeIfLast({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>): void {
   if (byteOffset + byteLength === buffer.byteLength) buffer.transfer(0);

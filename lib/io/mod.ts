@@ -1,5 +1,5 @@
 /**
- * Where an image goes to, and where payload comes from.
+ * Where images are written to and payload is read from.
  *
  * @module
  */

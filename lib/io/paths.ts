@@ -1,5 +1,5 @@
 /**
- * What lies at a path: whether it can be an output, what its real name is, and whether a loop device uses it.
+ * Checks on paths: whether one can be an output, its real name, and whether a loop device uses it.
  *
  * @module
  */
@@ -17,10 +17,10 @@ import { IoError, optionError, UsageError } from "../errors.ts";
 import { displayPath, ioErrorFrom, systemErrorFacts } from "./system_error.ts";
 
 /**
- * What lies at a path; undefined for nothing.
+ * The status of a path; undefined if nothing exists there.
  *
  * @param stat follows a link at the path, unless it is lstatSync
- * @throws {IoError} when the path cannot be looked at
+ * @throws {IoError} if the status cannot be read
  */
 export function statIfThere(
   path: string,
@@ -30,15 +30,15 @@ export function statIfThere(
     return stat(path);
   } catch (cause) {
     const code = systemErrorFacts(cause)?.code;
-    // Below a file there is nothing either.
+    // A path below a file does not exist either.
     if (code === "ENOENT" || code === "ENOTDIR") return undefined;
     throw ioErrorFrom(path, "cannot be accessed", cause);
   }
 }
 
 /**
- * The real path of what is there, or would be. Two names of one file are the same then. Of a link's `..` the kernel takes
- * the parent of what it leads to, which only the native form knows under every runtime.
+ * The real path of an existing or future file, so that two names of one file compare equal. The kernel resolves `..` after
+ * a link to the parent of the link's target; only the native function does so under every runtime.
  */
 export function realPathOf(path: string): string {
   if (existsSync(path)) return realpathSync.native(path);
@@ -46,20 +46,20 @@ export function realPathOf(path: string): string {
   return parent === path ? resolve(path) : join(realPathOf(parent), basename(path));
 }
 
-/** What is allowed for an output. */
+/** Options for checking an output. */
 export interface OutputOptions {
-  /** Replace a file that is there. */
+  /** Replace an existing file. */
   readonly force?: boolean | undefined;
-  /** Files that are read and so must not be the output. Those that do not exist are passed over. */
+  /** Input files, which must not be the output. Files that do not exist are ignored. */
   readonly sourcePaths?: readonly string[] | undefined;
 }
 
 /**
- * Checks that `path` can be written as a new regular file and returns the real path to write to.
- * A symbolic link to a file stands for that file: the link stays and the file it names is replaced.
+ * Checks that `path` can be written as a new regular file and returns the real path to write to. For a symbolic link to a
+ * file, that is the file: the link stays and its target is replaced.
  *
- * @throws UsageError when it can never be an output: a directory, a device or pipe, or one of the sources
- * @throws IoError when it exists and `force` is not set, or when its directory is missing
+ * @throws UsageError if it can never be an output: a directory, a device or pipe, or one of the sources
+ * @throws IoError if it exists and `force` is not set, or if its directory is missing
  */
 export function checkOutput(path: string, options: OutputOptions = {}): string {
   const shown = displayPath(path);
@@ -82,7 +82,7 @@ export function checkOutput(path: string, options: OutputOptions = {}): string {
   return realpathSync.native(path);
 }
 
-/** The error of an output that is already there and may not be replaced. */
+/** The error for an output that already exists and may not be replaced. */
 export function outputExistsError(shownPath: string): IoError {
   return new IoError(shownPath, "already exists", {
     remedies: [{ option: "force", change: "set", to: "replace it" }],
@@ -136,15 +136,15 @@ function checkedParent(path: string): string {
   if (!found.isDirectory()) {
     throw new IoError(displayPath(path), `${displayPath(parent)} is not a directory`);
   }
-  // The native form takes `..` behind a link as the kernel does, under every runtime.
+  // The native function resolves `..` after a link as the kernel does, under every runtime.
   return realpathSync.native(parent);
 }
 
 /**
- * The loop device that a file is attached to, such as `/dev/loop0`; undefined when it is not, or the system does not
- * tell. A file that another name space attached under another name is not found.
+ * The loop device that a file is attached to, such as `/dev/loop0`; undefined if there is none or the system does not say.
+ * Files attached under another name in another namespace are not found.
  *
- * @param realPath of the file, without symbolic links
+ * @param realPath the file's path, without symbolic links
  * @param sysBlock where the kernel lists block devices
  */
 export function loopDeviceOf(realPath: string, sysBlock = "/sys/block"): string | undefined {

@@ -1,7 +1,6 @@
 /**
- * Reading at a position: what payloads, archives and images are read through, and how a file that a user names is
- * opened. What is missing, or of a kind that cannot be read at any position, is an InputError; what the operating system
- * refuses is an IoError.
+ * Random-access reading of payloads, archives and images, and opening of files that the user names. Missing files, and
+ * files without random access, cause an InputError; refusals by the operating system cause an IoError.
  *
  * @module
  */
@@ -11,29 +10,29 @@ import { displayPath, ioErrorFrom, systemErrorFacts } from "./system_error.ts";
 
 /** Bytes that can be read at any position. */
 export interface RandomReader {
-  /** How many bytes there are. */
+  /** The total number of bytes. */
   readonly sizeBytes: number;
-  /** What to call it in messages. */
+  /** The name to use in messages. */
   readonly name: string;
-  /** Fills `target` from `position`; returns the bytes read, fewer only at the end. */
+  /** Fills `target` from `position`; returns the number of bytes read, which is smaller only at the end. */
   readAt(target: Uint8Array, position: number): number;
-  /** Gives the resource back; not to be read afterwards. */
+  /** Releases the resource; the reader must not be used afterwards. */
   close(): void;
-  /** The parts that it lies in, where they can be given back one by one. */
+  /** The parts of the storage, if they can be released one by one. */
   readonly parts?: ReaderParts | undefined;
 }
 
-/** Parts of what a reader reads. */
+/** The parts of a reader's storage. */
 export interface ReaderParts {
-  /** How many there are. */
+  /** The number of parts. */
   readonly count: number;
-  /** How long each is but the last, which is as long as the rest. */
+  /** The length of each part except the last, which contains the rest. */
   readonly partBytes: number;
-  /** Gives a part back, which is not to be read afterwards. */
+  /** Releases a part, which must not be read afterwards. */
   release(index: number): void;
 }
 
-/** The part that holds the byte at an offset. */
+/** The index of the part that contains the byte at an offset. */
 export function partAt(
   { count, partBytes }: Pick<ReaderParts, "count" | "partBytes">,
   offset: number,
@@ -41,7 +40,7 @@ export function partAt(
   return Math.min(Math.floor(offset / partBytes), count - 1);
 }
 
-/** Fills the whole of `target` or throws an InputError that names the position. */
+/** Fills all of `target`, or throws an InputError that names the position. */
 export function readExactly(reader: RandomReader, target: Uint8Array, position: number): void {
   const count = reader.readAt(target, position);
   if (count !== target.length) {
@@ -54,7 +53,7 @@ export function readExactly(reader: RandomReader, target: Uint8Array, position: 
   }
 }
 
-/** A reader over bytes in memory. */
+/** A reader for bytes in memory. */
 export function memoryReader(bytes: Uint8Array, name = "memory"): RandomReader {
   return {
     sizeBytes: bytes.length,
@@ -68,7 +67,7 @@ export function memoryReader(bytes: Uint8Array, name = "memory"): RandomReader {
   };
 }
 
-/** A reader over an open file descriptor. Closing the reader closes the descriptor. */
+/** A reader for an open file descriptor. Closing the reader closes the descriptor. */
 export function descriptorReader(
   descriptor: number,
   name: string,
@@ -79,7 +78,7 @@ export function descriptorReader(
     sizeBytes,
     name,
     readAt(target, position) {
-      // Its number may be another file's by now.
+      // The number may already belong to another file.
       invariant(isOpen, "a descriptor is not read from once it is closed");
       let done = 0;
       while (done < target.length) {
@@ -108,9 +107,9 @@ export function descriptorReader(
 /**
  * Opens a regular file or a block device for reading.
  *
- * @param wanted what should be there, for errors
- * @throws {InputError} when nothing is there, or a directory, a pipe or whatever else cannot be read at any position
- * @throws {IoError} when it cannot be opened
+ * @param wanted the expected kind of input, for errors
+ * @throws {InputError} if nothing exists there, or it has no random access, such as a directory or a pipe
+ * @throws {IoError} if it cannot be opened
  */
 export function openFileReader(
   path: string,
@@ -120,36 +119,36 @@ export function openFileReader(
   return descriptorReader(descriptor, path, sizeBytes);
 }
 
-/** Further than any device goes. */
+/** Larger than any device. */
 const DEVICE_BYTES_MAX = 2 ** 60;
 
 /** An open regular file or block device. */
 export interface InputFile {
-  /** Whoever has it closes it. */
+  /** The owner must close it. */
   readonly descriptor: number;
   readonly sizeBytes: number;
 }
 
-/** What should be there, for errors. */
+/** The expected input, for errors. */
 export interface WantedInput {
-  /** Such as `an ext4 image`. */
+  /** A description, such as `an ext4 image`. */
   readonly what: string;
-  /** A remedy where there is a directory. */
+  /** The hint if it is a directory. */
   readonly directoryHint?: string | undefined;
-  /** A remedy where there is a pipe. */
+  /** The hint if it is a pipe. */
   readonly pipeHint?: string | undefined;
 }
 
 /**
  * Opens a regular file or a block device for reading.
  *
- * @throws {InputError} when nothing is there, or a directory, a pipe or another device
- * @throws {IoError} when it cannot be opened
+ * @throws {InputError} if nothing exists there, or it is a directory, a pipe or another kind of device
+ * @throws {IoError} if it cannot be opened
  */
 export function openInputFile(path: string, wanted: WantedInput): InputFile {
   let descriptor: number;
   try {
-    // Without O_NONBLOCK, a fifo would wait for somebody to write to it.
+    // Without O_NONBLOCK, opening a fifo would wait for a writer.
     descriptor = openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
   } catch (cause) {
     throw openFault(path, wanted.what, cause);
@@ -165,7 +164,7 @@ export function openInputFile(path: string, wanted: WantedInput): InputFile {
   }
 }
 
-/** The error of a call that was to open or find an input: an InputError when nothing is there, else an IoError. */
+/** The error for a failed attempt to open or find an input: an InputError if it does not exist, otherwise an IoError. */
 export function openFault(path: string, wanted: string, cause: unknown): Error {
   const code = systemErrorFacts(cause)?.code;
   return code === "ENOENT" || code === "ENOTDIR"
@@ -173,7 +172,7 @@ export function openFault(path: string, wanted: string, cause: unknown): Error {
     : ioErrorFrom(path, "cannot be opened", cause);
 }
 
-/** The error for an input that is not there. @param wanted what should be, such as `a tar` */
+/** The error for a missing input. @param wanted what was expected, such as `a tar` */
 export function missingInput(
   path: string,
   wanted: string,
@@ -196,7 +195,7 @@ function wrongKind(path: string, stats: Stats, wanted: WantedInput): InputError 
   });
 }
 
-/** A block device has no size in its inode. It is found by reading single bytes: twice as far each time, then halving. */
+/** A block device has no size in its inode. Find it by reading single bytes: double the offset, then bisect. */
 function deviceSizeBytes(descriptor: number): number {
   const byte = new Uint8Array(1);
   const isThere = (position: number) => {
@@ -209,7 +208,7 @@ function deviceSizeBytes(descriptor: number): number {
   if (!isThere(0)) return 0;
   let last = 1;
   while (last < DEVICE_BYTES_MAX && isThere(last)) last *= 2;
-  // The byte at `first` is there, the one at `last` is not.
+  // The byte at `first` exists, the one at `last` does not.
   let first = Math.floor(last / 2);
   while (last - first > 1) {
     const middle = Math.floor((first + last) / 2);
@@ -219,18 +218,17 @@ function deviceSizeBytes(descriptor: number): number {
   return last;
 }
 
-/** How far is read ahead. */
 const WINDOW_BYTES = 256 << 10;
-/** Reads of this size gain nothing. */
+/** Reads of this size gain nothing from reading ahead. */
 const LARGE_READ_BYTES = WINDOW_BYTES / 4;
-/** A read that starts at most this far behind the one before is taken for the next of a row: tars have headers in between. */
+/** A read that starts at most this far after the previous one counts as sequential: in tars, headers lie in between. */
 const MAX_STEP_BYTES = 16 << 10;
 
 /**
- * A reader of the same bytes that reads ahead while small reads follow each other closely. Others go straight to
- * `reader`. What it read ahead it does not look at again: use it for one pass over bytes that do not change.
+ * A reader of the same bytes that reads ahead while small reads follow each other closely. Other reads go straight to
+ * `reader`. The data read ahead is not refreshed: use it for one pass over bytes that do not change.
  *
- * @param buffer to keep what is read ahead in, for who makes many of these one after another
+ * @param buffer holds the data read ahead; pass one to reuse it for many readers in turn
  */
 export function readAhead(
   reader: RandomReader,
@@ -238,7 +236,6 @@ export function readAhead(
 ): RandomReader {
   let startOffset = 0;
   let endOffset = 0;
-  /** Where the read before ended. */
   let lastOffset = -1;
 
   function fill(position: number): void {
@@ -273,15 +270,15 @@ export function readAheadBuffer(): Uint8Array {
   return new Uint8Array(WINDOW_BYTES);
 }
 
-/** A descriptor with a count of those who use it. Whoever makes it holds the first share. */
+/** A reference-counted descriptor. The creator holds the first reference. */
 export class SharedDescriptor {
   readonly #descriptor: number;
   #shares = 1;
 
   /**
-   * Takes a descriptor over.
+   * Takes ownership of a descriptor.
    *
-   * @param descriptor open; it belongs to this object from now on
+   * @param descriptor an open descriptor; it belongs to this object from now on
    */
   constructor(descriptor: number) {
     this.#descriptor = descriptor;
@@ -290,7 +287,7 @@ export class SharedDescriptor {
   /**
    * Opens a file for reading.
    *
-   * @throws {IoError} when the file cannot be opened
+   * @throws {IoError} if the file cannot be opened
    */
   static openFile(path: string): SharedDescriptor {
     try {
@@ -300,25 +297,25 @@ export class SharedDescriptor {
     }
   }
 
-  /** The descriptor, to read from while a share is held. */
+  /** The descriptor; read from it only while holding a reference. */
   get descriptor(): number {
     invariant(this.#shares > 0, "a descriptor is used after its last release");
     return this.#descriptor;
   }
 
-  /** The file's size now. */
+  /** The file's current size. */
   get sizeBytes(): number {
     return fstatSync(this.descriptor).size;
   }
 
-  /** Takes one more share. */
+  /** Adds a reference. */
   share(): SharedDescriptor {
     invariant(this.#shares > 0, "a descriptor is shared after its last release");
     this.#shares++;
     return this;
   }
 
-  /** Gives a share back. */
+  /** Releases a reference. */
   release(): void {
     invariant(this.#shares > 0, "a descriptor is released more often than it is shared");
     this.#shares--;
@@ -326,8 +323,7 @@ export class SharedDescriptor {
   }
 
   /**
-   * A reader over a part of the file. It takes over one share, which its `close` gives back; closing it twice is
-   * harmless.
+   * A reader for part of the file. It takes over one reference and releases it on `close`; closing it twice is harmless.
    */
   reader(name: string, offsetBytes: number, lengthBytes: number): RandomReader {
     const whole = descriptorReader(this.descriptor, name, offsetBytes + lengthBytes);
@@ -336,7 +332,7 @@ export class SharedDescriptor {
       name,
       sizeBytes: lengthBytes,
       readAt: (target, position) => {
-        // The number may be another file's by now.
+        // The number may already belong to another file.
         invariant(open, "a reader is not read from once it is closed");
         const available = Math.max(0, Math.min(target.length, lengthBytes - position));
         return whole.readAt(target.subarray(0, available), offsetBytes + position);

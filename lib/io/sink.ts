@@ -1,6 +1,6 @@
 /**
- * Where an image goes. The writer calls `write` in ascending order, never twice for the same byte; what is skipped is
- * a hole and reads as zeros. Files are in file_sink.ts; here are the interface, combinations of sinks, and streams.
+ * Where images are written. The writer calls `write` in ascending order, never twice for the same byte; skipped ranges are
+ * holes and read as zeros. This file has the interface, combinations of sinks, and streams; file_sink.ts has files.
  *
  * @module
  */
@@ -11,38 +11,38 @@ import { ioErrorFrom } from "./system_error.ts";
 /** Takes an image in one ascending pass. */
 export interface ImageSink {
   /**
-   * Says before the first write how long the image will be, where that is known.
+   * Announces the image's size before the first write, if it is known.
    *
-   * @throws when there is no room for it
+   * @throws if there is no room for it
    */
   checkSize?(sizeBytes: number): void;
   /**
-   * Writes bytes, which may be used again once it is done.
+   * Writes bytes, which may be reused once it is done.
    *
-   * @param offset at or after the end of the write before
+   * @param offset at or after the end of the previous write
    */
   write(bytes: Uint8Array, offset: number): void | Promise<void>;
   /**
-   * Replaces bytes that were written, before the end. Only sinks have it that keep what they were given, such as files; a
-   * stream and a chunk store do not.
+   * Replaces bytes already written, before the end. Only sinks that keep their data, such as files, have it; streams and
+   * chunk stores do not.
    */
   writeAgain?(bytes: Uint8Array, offset: number): Promise<void>;
   /** Ends the image at `sizeBytes` and makes it visible under its name. */
   finish(sizeBytes: number): void | Promise<void>;
-  /** Drops everything written so far. Safe to call at any time, also after `finish` failed. */
+  /** Discards everything written so far. Safe to call at any time, even after `finish` failed. */
   abort(): void | Promise<void>;
 }
 
-/** Takes an image and keeps nothing: for measuring what the rest costs. */
+/** Discards an image: for measuring the cost of everything else. */
 export const nullSink: ImageSink = { write: () => {}, finish: () => {}, abort: () => {} };
 
-/** The `writeAgain` of a sink for another one that passes on what it is given. */
+/** The `writeAgain` for a sink that wraps `target`. */
 export function writingAgain(target: ImageSink): Pick<ImageSink, "writeAgain"> {
   if (target.writeAgain === undefined) return {};
   return { writeAgain: (bytes, offset) => target.writeAgain!(bytes, offset) };
 }
 
-/** Gives a sink all its bytes at once. A sink that fails is aborted. */
+/** Writes a whole image to a sink at once. The sink is aborted on failure. */
 export async function writeWhole(sink: ImageSink, bytes: Uint8Array): Promise<void> {
   try {
     await sink.write(bytes, 0);
@@ -54,8 +54,8 @@ export async function writeWhole(sink: ImageSink, bytes: Uint8Array): Promise<vo
 }
 
 /**
- * Gives the same image to several sinks, one after the other. A failure of one is a failure of the whole; the caller
- * then aborts it. They finish in the order given, so a sink whose end cannot be undone, such as a file, belongs last.
+ * Writes the same image to several sinks in turn. If one fails, the whole fails, and the caller then aborts it. They finish
+ * in the order given, so a sink whose end cannot be undone, such as a file, belongs last.
  */
 export function teeSink(...sinks: readonly ImageSink[]): ImageSink {
   return {
@@ -75,27 +75,27 @@ export function teeSink(...sinks: readonly ImageSink[]): ImageSink {
   };
 }
 
-/** The size of the pieces that are passed on. */
+/** The size of the pieces passed on. */
 export const PIECE_BYTES = 1 << 20;
 
-/** To copy more than this costs more than a call of its own. */
+/** Copying more than this costs more than a separate call. */
 const LARGE_BYTES = 64 << 10;
 
 /**
- * Collects ascending writes and passes them on in pieces of at most `pieceBytes`, with the gaps between them kept. A large
- * write with nothing before it to be joined to is passed on as it is.
+ * Collects ascending writes and passes them on in pieces of at most `pieceBytes`, preserving gaps. A large write with
+ * nothing pending is passed on directly.
  */
 export class WriteGatherer {
   readonly #emit: (bytes: Uint8Array, offset: number) => void | Promise<void>;
   #buffer: Uint8Array;
-  /** Of the same size. It is filled again once `#onItsWay` is done. */
+  /** The same size as `#buffer`; reused once `#onItsWay` is done. */
   #otherBuffer: Uint8Array;
   #onItsWay: Promise<void> | undefined;
   #startOffset = 0;
   #filledBytes = 0;
   #endOffset = 0;
 
-  /** @param emit gets bytes that are only valid until it is done; it is called when the call before is done */
+  /** @param emit receives bytes that are valid only until it is done; it is not called again before that */
   constructor(
     emit: (bytes: Uint8Array, offset: number) => void | Promise<void>,
     pieceBytes = PIECE_BYTES,
@@ -105,12 +105,12 @@ export class WriteGatherer {
     this.#otherBuffer = new Uint8Array(pieceBytes);
   }
 
-  /** The offset after the last byte that was written. */
+  /** The offset after the last byte written. */
   get endOffset(): number {
     return this.#endOffset;
   }
 
-  /** What `emit` throws comes out of this or a later call, or out of `flush`. The bytes may be used again once it is done. */
+  /** An error from `emit` is thrown by this or a later call, or by `flush`. The bytes may be reused once it is done. */
   write(bytes: Uint8Array, offset: number): void | Promise<void> {
     if (offset < this.#endOffset) {
       invariant(false, `write at ${offset} after the end ${this.#endOffset}`);
@@ -126,14 +126,14 @@ export class WriteGatherer {
     return this.#writeSlowly(bytes, offset);
   }
 
-  /** Passes on what is held back, and waits for it. */
+  /** Passes on everything pending and waits for it. */
   async flush(): Promise<void> {
     await this.#passOn();
     await this.#onItsWay;
     this.#onItsWay = undefined;
   }
 
-  /** Without a promise where nothing is waited for. */
+  /** Returns no promise if there is nothing to wait for. */
   #writeAlone(bytes: Uint8Array, offset: number): void | Promise<void> {
     if (this.#filledBytes > 0 || this.#onItsWay !== undefined) {
       return this.flush().then(() => this.#writeAlone(bytes, offset));
@@ -170,22 +170,22 @@ export class WriteGatherer {
     if (piece.length === 0) return;
     this.#onItsWay = this.#emit(piece, offset) ?? undefined;
     if (this.#onItsWay === undefined) return;
-    // The next one who waits for it gets its failure.
+    // The next call that waits for it gets the failure.
     this.#onItsWay.catch(() => {});
     [this.#buffer, this.#otherBuffer] = [this.#otherBuffer, this.#buffer];
   }
 }
 
-/** Writes all of `bytes`, which may be used again once the promise is fulfilled. */
+/** Writes all of `bytes`, which may be reused once the promise is fulfilled. */
 export type StreamWriter = (bytes: Uint8Array) => Promise<void>;
 
 const ZEROS = new Uint8Array(PIECE_BYTES);
 
 /**
- * A sink that streams the image in pieces of at most 1 MiB, each when the reader has taken the one before.
- * `abort` drops what is held back; what has gone out cannot be taken back.
+ * A sink that streams the image in pieces of at most 1 MiB, each after the reader has taken the one before. `abort`
+ * discards pending data; data already sent cannot be taken back.
  *
- * @param writer where the pieces go; standard output when left out
+ * @param writer where the pieces go; defaults to standard output
  */
 export function createStdoutSink(writer: StreamWriter = writeToStandardOutput): ImageSink {
   let isDropped = false;

@@ -1,6 +1,6 @@
 /**
- * Temporary files for inflated layers. A spool loses its name the moment it is made, so that no failure and no signal
- * can leave it behind; it lives as long as a descriptor of it is open. Other threads open it through `/dev/fd`.
+ * Temporary files for inflated layers. A spool's name is removed as soon as it is created, so that no failure or signal can
+ * leave it behind; it exists as long as a descriptor is open. Other threads open it through `/dev/fd`.
  *
  * @module
  */
@@ -16,17 +16,17 @@ const SPOOL_NAME_TRIES = 10_000;
 let nameCounter = 0;
 
 /**
- * Creates an empty file in `directory` with mode 0600, removes its name and returns its descriptor, open for reading
- * and writing.
+ * Creates an empty file in `directory` with mode 0600, removes its name and returns its descriptor, open for reading and
+ * writing.
  *
- * @throws {IoError} when the directory is missing, full or not writable
+ * @throws {IoError} if the directory is missing, full or not writable
  */
 export function createUnlinkedFile(directory: string = tmpdir()): number {
   for (let tries = 0; tries < SPOOL_NAME_TRIES; tries++) {
     const path = join(directory, `blessfs-${pid}-${nameCounter++}.spool`);
     let descriptor: number;
     try {
-      // O_CREAT | O_EXCL never follows a link and never opens what somebody else put there.
+      // O_CREAT | O_EXCL never follows a link and never opens an existing file.
       descriptor = openSync(path, "wx+", 0o600);
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code === "EEXIST") continue;
@@ -44,10 +44,10 @@ export function createUnlinkedFile(directory: string = tmpdir()): number {
 }
 
 /**
- * Opens a descriptor of this process once more, so that a thread has its own.
- * Deno keeps descriptors by thread, and everywhere a thread that is stopped may lose those that it opened.
+ * Reopens a descriptor of this process, so that a thread has its own. Deno keeps descriptors per thread, and in every
+ * runtime a stopped thread may lose the ones it opened.
  *
- * @returns undefined where the system has no `/dev/fd` or does not allow it
+ * @returns undefined if the system has no `/dev/fd` or does not allow it
  */
 export function reopenDescriptor(descriptor: number, flags: "r" | "r+"): number | undefined {
   try {
@@ -57,17 +57,17 @@ export function reopenDescriptor(descriptor: number, flags: "r" | "r+"): number 
   }
 }
 
-/** Where a spool is written to: plain data, which another thread can be sent. */
+/** Where to write a spool: plain data that can be posted to another thread. */
 export interface SpoolTarget {
-  /** Of its parts in order, open for writing. */
+  /** One for each part in order, open for writing. */
   readonly descriptors: readonly number[];
-  /** How long each part is but the last, which takes all the rest. */
+  /** The length of each part except the last, which takes the rest. */
   readonly partBytes: number;
-  /** Where the parts lie, for errors. */
+  /** The directory of the parts, for errors. */
   readonly directory: string;
 }
 
-/** The target that is one file. */
+/** The target for a single file. */
 export function singleFile(descriptor: number, directory: string): SpoolTarget {
   return { descriptors: [descriptor], partBytes: Number.MAX_SAFE_INTEGER, directory };
 }
@@ -88,9 +88,9 @@ export class SpoolWriter {
     return this.#position + this.#buffered;
   }
 
-  /** @throws {IoError} when the disk is full or broken */
+  /** @throws {IoError} if the disk is full or fails */
   append(bytes: Uint8Array): void {
-    // Big pieces go out as they come: copying them first would only cost time.
+    // Large pieces are written directly: copying them first would only cost time.
     if (bytes.length >= BUFFER_BYTES / 4) {
       this.flush();
       return this.#writeOut(bytes);
@@ -105,7 +105,7 @@ export class SpoolWriter {
     }
   }
 
-  /** Writes out what is still buffered. */
+  /** Writes out everything buffered. */
   flush(): void {
     if (this.#buffer === undefined || this.#buffered === 0) return;
     const pending = this.#buffer.subarray(0, this.#buffered);
@@ -145,24 +145,24 @@ function spoolError(directory: string, why: string, cause: unknown): IoError {
   });
 }
 
-/** How a spool is cut. */
+/** How a spool is divided. */
 export interface SpoolParts {
   readonly partCount: number;
-  /** The length of each but the last, which takes all the rest. */
+  /** The length of each part except the last, which takes the rest. */
   readonly partBytes: number;
 }
 
-/** A spool with a count of those who use it. Whoever makes it holds the first share. */
+/** A reference-counted spool. The creator holds the first reference. */
 export class PartedSpool {
   readonly #parts: readonly SharedDescriptor[];
   readonly #partBytes: number;
   readonly #directory: string;
 
   /**
-   * Makes the parts, which are empty.
+   * Creates the parts, initially empty.
    *
-   * @param directory where the parts lie without a name
-   * @throws {IoError} when the directory is missing, full or not writable
+   * @param directory where the unnamed parts are stored
+   * @throws {IoError} if the directory is missing, full or not writable
    */
   constructor(directory: string, { partCount, partBytes }: SpoolParts) {
     invariant(partCount > 0 && partBytes > 0, "a spool has a part, and the part some room");
@@ -180,7 +180,7 @@ export class PartedSpool {
     }
   }
 
-  /** For who writes it. */
+  /** The target to write to. */
   get target(): SpoolTarget {
     return {
       descriptors: this.#parts.map(({ descriptor }) => descriptor),
@@ -189,20 +189,20 @@ export class PartedSpool {
     };
   }
 
-  /** Takes one more share. */
+  /** Adds a reference. */
   share(): PartedSpool {
     for (const part of this.#parts) part.share();
     return this;
   }
 
-  /** Gives a share back. */
+  /** Releases a reference. */
   release(): void {
     for (const part of this.#parts) part.release();
   }
 
   /**
-   * A reader over the first `lengthBytes`, with the signature of a file's. It takes over one share, which its `close`
-   * gives back; closing it twice is harmless. Its parts can be given back before.
+   * A reader for the first `lengthBytes`, with the signature of a file's reader. It takes over one reference and releases
+   * it on `close`; closing it twice is harmless. Its parts can be released earlier.
    */
   reader(name: string, offsetBytes: number, lengthBytes: number): RandomReader {
     invariant(offsetBytes === 0, "a spool is read from its start");
@@ -233,7 +233,7 @@ export class PartedSpool {
           const end = part === lastPart
             ? wanted.length
             : Math.min(wanted.length, done + partBytes - inPart);
-          // Who reads ahead may come to what was given back.
+          // Reading ahead may reach a part that has been released.
           if (isReleased[part]) return done;
           const count = readers[part]!.readAt(wanted.subarray(done, end), inPart);
           if (count === 0) return done;

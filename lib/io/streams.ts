@@ -1,6 +1,6 @@
 /**
- * Between streams, readers and sinks: images into memory and into a WritableStream, bytes from anywhere as a reader, and files
- * and streams into a sink. Holes of a sparse file are skipped.
+ * Conversions between streams, readers and sinks: images to memory or a WritableStream, bytes from any source to a reader,
+ * and files and streams to a sink. Holes in sparse files are skipped.
  *
  * @module
  */
@@ -42,13 +42,13 @@ export class MemorySink implements ImageSink {
   #endOffset = 0;
   #bytes: Uint8Array<ArrayBuffer> | undefined;
 
-  /** The image, once it is finished. @throws {TypeError} before */
+  /** The image, available once it is finished. @throws {TypeError} before that */
   get bytes(): Uint8Array<ArrayBuffer> {
     if (this.#bytes === undefined) throw new TypeError("the image is not finished");
     return this.#bytes;
   }
 
-  /** Keeps a copy. */
+  /** Stores a copy of the bytes. */
   write(bytes: Uint8Array, offset: number): void {
     invariant(offset >= this.#endOffset, `write at ${offset} after the end ${this.#endOffset}`);
     this.#endOffset = offset + bytes.length;
@@ -56,13 +56,13 @@ export class MemorySink implements ImageSink {
     this.#buffer.set(bytes, offset);
   }
 
-  /** Ends the image. */
+  /** Finishes the image. */
   finish(sizeBytes: number): void {
     this.#reserve(sizeBytes);
     this.#bytes = this.#buffer.subarray(0, sizeBytes);
   }
 
-  /** Forgets the image. */
+  /** Discards the image. */
   abort(): void {
     this.#buffer = new Uint8Array();
     this.#bytes = undefined;
@@ -77,8 +77,8 @@ export class MemorySink implements ImageSink {
 }
 
 /**
- * A sink that writes an image into a stream from its first byte to its last, with holes as zeros, in pieces of 1 MiB. It waits
- * for the stream's reader, closes the stream at the end, and aborts it when the work fails.
+ * A sink that writes an image to a stream from first byte to last, with holes as zeros, in pieces of 1 MiB. It waits for
+ * the stream's reader, closes the stream at the end, and aborts it if the work fails.
  *
  * @example
  * ```ts
@@ -95,12 +95,12 @@ export class MemorySink implements ImageSink {
  */
 export function toWritable(stream: WritableStream<Uint8Array>): ImageSink {
   const writer = stream.getWriter();
-  // What fails is told by the write that waits.
+  // The pending write reports the failure.
   writer.closed.catch(() => {});
   let isOver = false;
   const sink = createStdoutSink(async (bytes) => {
     await writer.ready;
-    // The sink fills its buffer again, and a stream may pass it on.
+    // The sink reuses its buffer, but a stream may pass the piece on.
     await writer.write(bytes.slice());
   });
   return {
@@ -119,15 +119,15 @@ export function toWritable(stream: WritableStream<Uint8Array>): ImageSink {
   };
 }
 
-/** Bytes that can be read at any position, after a while: of an object in a store, of a file of another host. */
+/** Bytes that can be read asynchronously at any position, such as an object in a store or a file on another host. */
 export interface AsyncReader {
-  /** How many bytes there are. */
+  /** The total number of bytes. */
   readonly sizeBytes: number;
-  /** Fills `target` from `position`; gives the bytes read, fewer only at the end. */
+  /** Fills `target` from `position`; resolves to the number of bytes read, which is smaller only at the end. */
   read(target: Uint8Array, position: number): Promise<number>;
 }
 
-/** Bytes from anywhere. A string is the path of a file. */
+/** Bytes from any source. A string is the path of a file. */
 export type BytesSource =
   | string
   | Uint8Array
@@ -136,22 +136,22 @@ export type BytesSource =
   | AsyncIterable<Uint8Array>
   | ReadableStream<Uint8Array>;
 
-/** How bytes are brought here. */
+/** Options for making a reader from a source. */
 export interface ReaderOptions {
-  /** Where what comes in a stream is kept, without a name; default: the system's directory for temporary files. */
+  /** Where streamed data is stored, in an unnamed file; default: the system's directory for temporary files. */
   readonly temporaryDirectory?: string | undefined;
-  /** What to call the bytes in messages. */
+  /** The name of the bytes in messages. */
   readonly name?: string | undefined;
-  /** Ends the work with its reason. */
+  /** Aborting it stops the work with its reason. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * A reader over bytes from anywhere. Memory, files and readers are read where they are; streams and readers that have to be
- * waited for are first copied into a temporary file, as an image is read here and there.
+ * A reader for bytes from any source. Memory, files and readers are read in place; streams and asynchronous readers are
+ * first copied to a temporary file, because images need random access.
  *
- * @throws {InputError} when there is no such file
- * @throws {IoError} when it cannot be read, or the temporary file not be written
+ * @throws {InputError} if the file does not exist
+ * @throws {IoError} if the source cannot be read or the temporary file cannot be written
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
@@ -172,14 +172,14 @@ export async function readerOf(
   return disposable(await spooled(isAsyncReader(source) ? piecesOf(source) : source, options));
 }
 
-/** Bytes from anywhere, from the first to the last. */
+/** The bytes of a source, from first to last. */
 export function byteStream(source: Exclude<BytesSource, string>): AsyncIterable<Uint8Array> {
   if (source instanceof Uint8Array) return iterableOf(source);
   if ("readAt" in source) return piecesOf({ sizeBytes: source.sizeBytes, read: readLater(source) });
   return isAsyncReader(source) ? piecesOf(source) : source;
 }
 
-/** Streams of Node have a method `read`, too, and no size. */
+/** Node's streams also have a `read` method, but no size. */
 function isAsyncReader(source: AsyncReader | AsyncIterable<Uint8Array>): source is AsyncReader {
   return !(Symbol.asyncIterator in source);
 }
@@ -220,7 +220,7 @@ async function spooled(
   return descriptorReader(descriptor, name, writer.sizeBytes);
 }
 
-/** The pieces of a stream. Throws when the signal is aborted, also while the stream stalls. */
+/** The pieces of a stream. Throws when the signal is aborted, even if the stream has stalled. */
 export async function* untilAborted(
   stream: AsyncIterable<Uint8Array>,
   signal: AbortSignal | undefined,
@@ -245,7 +245,7 @@ export async function* untilAborted(
     for (let piece = await next(); !piece.done; piece = await next()) yield piece.value;
   } finally {
     const end = state === "ended" ? undefined : pieces.return?.();
-    // A stream that stalls may not end before its next piece, so nothing waits for it.
+    // A stalled stream may not end before its next piece, so do not wait for it.
     if (state === "waiting") end?.catch(() => {});
     else await end;
   }
@@ -257,36 +257,35 @@ function disposable(reader: RandomReader): RandomReader & Disposable {
   });
 }
 
-/** A part of a file. */
 export interface ByteRange {
   readonly offsetBytes: number;
   readonly lengthBytes: number;
 }
 
-/** How a file is read. */
+/** Options for reading a file. */
 export interface ReadIntoOptions {
   readonly signal?: AbortSignal | undefined;
   readonly progress: Progress;
-  /** What the progress is called; default: `chunk`. */
+  /** The name of the progress task; default: `chunk`. */
   readonly task?: string | undefined;
-  /** Called with the size of a file before it is read; may throw. */
+  /** Called with the file's size before it is read; may throw. */
   readonly checkSize?: ((sizeBytes: number) => void) | undefined;
 }
 
-/** Signals are served after so many pieces. */
+/** After this many pieces, the event loop may handle signals. */
 const YIELD_AFTER_PIECES = 16;
-/** Holes of smaller files are read faster than they are asked for. */
+/** Reading smaller files is faster than looking for their holes. */
 const SPARSE_BYTES_MIN = 256 << 20;
 const TAR_BLOCK_BYTES = 512;
-/** A map that takes more is of a file in pieces so small that reading it all costs little more. */
+/** A larger map means pieces so small that reading everything costs little more. */
 const MAP_BYTES_MAX = 16 << 20;
 
 /**
- * Reads a regular file or a block device into a sink, and finishes it.
+ * Reads a regular file or a block device into a sink and finishes the sink.
  *
  * @returns the size of the file
- * @throws {InputError} when nothing is there, or neither, or when it changes its size while it is read
- * @throws {IoError} when it cannot be read
+ * @throws {InputError} if nothing exists there, it is another kind of file, or its size changes while it is read
+ * @throws {IoError} if it cannot be read
  */
 export async function readFileInto(
   path: string,
@@ -322,9 +321,9 @@ export async function readFileInto(
 }
 
 /**
- * Reads a stream into a sink, and finishes it.
+ * Reads a stream into a sink and finishes the sink.
  *
- * @returns the size of what was read
+ * @returns the number of bytes read
  */
 export async function readStreamInto(
   stream: AsyncIterable<Uint8Array>,
@@ -349,7 +348,7 @@ export async function readStreamInto(
   }
 }
 
-/** Returns where the file ends now. */
+/** Returns the current end of the file. */
 async function readRanges(
   reader: RandomReader,
   ranges: readonly ByteRange[],
@@ -377,7 +376,9 @@ async function readRanges(
   return reader.readAt(buffer.subarray(0, 1), reader.sizeBytes) + reader.sizeBytes;
 }
 
-/** Where a file has data. No runtime can ask (SEEK_DATA), but GNU tar can, and says it at the start of an archive. */
+/**
+ * Finds a file's data. No runtime offers SEEK_DATA, but GNU tar uses it and writes the ranges at the start of an archive.
+ */
 async function dataRanges(
   path: string,
   descriptor: number,
@@ -395,7 +396,7 @@ async function dataRanges(
   return found !== undefined && isSound === true ? found : all;
 }
 
-/** The sparse map that GNU tar writes for a file; undefined where there is no such tar, or no map. */
+/** The sparse map that GNU tar writes for a file; undefined without GNU tar or a map. */
 async function sparseMapOf(path: string): Promise<ByteRange[] | undefined> {
   const tar = spawn("tar", [
     "--create",
@@ -434,11 +435,11 @@ async function sparseMapOf(path: string): Promise<ByteRange[] | undefined> {
 }
 
 /**
- * The map at the start of an archive of one sparse file: a header with extended attributes, the attributes, the header
- * of the file, and as text the count of ranges and each one's offset and length (GNU tar manual, "Storing Sparse Files",
- * PAX format 1.0).
+ * Parses the map at the start of an archive of one sparse file: a header with extended attributes, the attributes, the
+ * file's header, then as text the number of ranges and the offset and length of each (GNU tar manual, "Storing Sparse
+ * Files", PAX format 1.0).
  *
- * @returns `more` when the archive goes on and the map is not whole yet
+ * @returns `more` if the map is incomplete and the archive continues
  */
 function readSparseMap(head: Uint8Array): ByteRange[] | "more" | undefined {
   if (head.length < TAR_BLOCK_BYTES) return "more";

@@ -1,15 +1,15 @@
 /**
- * Calls of the C library that node:fs lacks, or does not take every name for: through the runtime's interface to foreign
- * functions, where it has one and may use it. Linux with glibc only; elsewhere callers do without.
+ * C library calls that node:fs lacks, or for which it does not accept every name. They use the runtime's foreign function
+ * interface where it exists and is permitted. Linux with glibc only; elsewhere callers do without.
  *
  * @module
  */
 import process from "node:process";
 
-/** A path, or a name, with a NUL at its end; or a buffer to fill. */
+/** A path or name with a terminating NUL, or a buffer to fill. */
 type Bytes = Uint8Array<ArrayBuffer>;
 
-/** Every call returns -1 when it fails, and does not say why. */
+/** Every call returns -1 on failure, without an error code. */
 export interface SystemCalls {
   openat(directory: number, path: Bytes, flags: number): number;
   close(descriptor: number): number;
@@ -26,7 +26,7 @@ export interface SystemCalls {
 
 type ForeignType = "i32" | "u32" | "i64" | "usize" | "buffer";
 
-/** As Bun describes a function, and as Deno does. */
+/** A function's signature in the forms that Bun and Deno use. */
 interface Signature {
   readonly args: readonly ForeignType[];
   readonly returns: ForeignType;
@@ -52,7 +52,7 @@ const CALLS: Readonly<Record<keyof SystemCalls, readonly ForeignType[]>> = {
 
 let known: { readonly calls: SystemCalls | undefined } | undefined;
 
-/** The calls; undefined where they cannot be had. */
+/** The calls; undefined if they are not available. */
 export function systemCalls(): SystemCalls | undefined {
   known ??= { calls: openLibrary() };
   return known.calls;
@@ -68,7 +68,7 @@ function openLibrary(): SystemCalls | undefined {
   try {
     return foreignInterface()?.("libc.so.6", signatures).symbols as SystemCalls | undefined;
   } catch {
-    // Another C library, or an older one.
+    // A different or older C library.
     return undefined;
   }
 }
@@ -81,7 +81,7 @@ function foreignInterface(): Open | undefined {
     };
   };
   if (runtime.Deno !== undefined) {
-    // Opening the library without it would ask the user.
+    // Opening the library without permission would prompt the user.
     const { state } = runtime.Deno.permissions.querySync({ name: "ffi" });
     return state === "granted" ? runtime.Deno.dlopen : undefined;
   }

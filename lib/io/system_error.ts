@@ -1,6 +1,6 @@
 /**
- * What the operating system said, in the same words under Deno, Bun and Node. Deno leaves out the code of some errors
- * (EFBIG) and words the others its own way.
+ * Operating system errors, with the same wording under Deno, Bun and Node. Deno omits the code of some errors (EFBIG) and
+ * words others differently.
  *
  * @module
  */
@@ -50,13 +50,13 @@ const HINTS: Readonly<Record<string, string>> = {
 export interface SystemErrorFacts {
   /** The errno name, such as `ENOSPC`. */
   readonly code: string;
-  /** The same in plain words. */
+  /** The error in plain words. */
   readonly text: string;
-  /** What the user can do, where something general can be said. */
+  /** What the user can do, if there is general advice. */
   readonly hint: string | undefined;
 }
 
-/** What an error of the operating system says; undefined for any other error. */
+/** The facts of an operating system error; undefined for any other error. */
 export function systemErrorFacts(error: unknown): SystemErrorFacts | undefined {
   if (!(error instanceof Error) || error instanceof BlessfsError) return undefined;
   const code = errnoName(error);
@@ -64,15 +64,15 @@ export function systemErrorFacts(error: unknown): SystemErrorFacts | undefined {
   return { code, text: TEXTS[code] ?? error.message, hint: HINTS[code] };
 }
 
-/** A path of this machine, made safe for a terminal or a log. */
+/** A local path, made safe for a terminal or a log. */
 export function displayPath(path: string): string {
   return displayName(byteStringFromText(path));
 }
 
 /**
- * The IoError of a call on `path` that failed.
+ * The IoError for a failed call on `path`.
  *
- * @param doing what could not be done, such as `cannot write at offset 4096`; undefined when the cause says it all
+ * @param doing what failed, such as `cannot write at offset 4096`; undefined if the cause is enough
  */
 export function ioErrorFrom(path: string, doing: string | undefined, cause: unknown): IoError {
   const facts = systemErrorFacts(cause);

@@ -1,9 +1,9 @@
 /**
- * Threads of this library: where their code is, how they are started, what both ends say first, and errors as plain data, to
- * cross from one thread to another.
+ * The library's threads: where their code is, how they start and report ready, and errors as plain data that can be posted
+ * between threads.
  *
- * Their code is a module of its own, so that an application never runs twice. Beside the sources and in the npm package it
- * is the file worker.ts or worker.js; the packages have it as text, too, for bundles, which leave that file behind.
+ * Their code is a separate module, so that an application never runs twice. It is the file worker.ts or worker.js beside
+ * the sources and in the npm package; the packages also contain it as text, for bundles, which leave that file out.
  *
  * @module
  */
@@ -22,41 +22,41 @@ import {
 } from "../errors.ts";
 import { WORKER_CODE } from "./worker_code.ts";
 
-/** Where the code of the worker is. */
+/** Where the worker's code is. */
 export interface ThreadOptions {
   /**
-   * The module that threads load, for applications that ship it by themselves: a bundle of `@blessfs/blessfs/worker`. A
-   * `file:`, `data:`, `http:` or `https:` URL. Found without it unless a package is taken apart.
+   * The module that threads load, for applications that ship it separately: a bundle of `@blessfs/blessfs/worker`. A
+   * `file:`, `data:`, `http:` or `https:` URL. It is needed only if the package's files have been separated.
    */
   readonly workerUrl?: string | URL | undefined;
 }
 
-/** What a thread is given when it starts. */
+/** The data a thread starts with. */
 export interface ThreadData {
-  /** Which of the jobs of worker.ts it does. */
+  /** Which of the jobs in worker.ts to do. */
   readonly role: string;
-  /** Where its code is from, so that it can start threads itself. */
+  /** The URL of its code, so that it can start threads itself. */
   readonly workerUrl: string;
-  /** What the role needs. */
+  /** The data the role needs. */
   readonly setup: unknown;
 }
 
-/** The first message of a thread. What is posted while its modules load would be dropped by Deno. */
+/** The first message from a thread. Deno would drop messages posted while the thread's modules load. */
 const READY = "blessfs-ready";
-/** The end of this module's URL unless it was bundled. */
+/** How this module's URL ends unless it was bundled. */
 const MODULE_PATH = /\/lib\/io\/thread(\.[jt]s)$/;
 
 let programUrl: string | undefined;
 let embeddedUrl: string | undefined;
 
 /**
- * Names the module that threads load when a call names none. For programs that are their own worker, and for workers.
+ * Sets the module that threads load if a call does not name one. For programs that are their own worker, and for workers.
  */
 export function useWorkerUrl(url: string | URL): void {
   programUrl = String(url);
 }
 
-/** The module that threads load. @throws {UsageError} when there is none, or its URL is invalid */
+/** The module that threads load. @throws {UsageError} if there is none or its URL is invalid */
 function findWorker({ workerUrl }: ThreadOptions): string {
   if (workerUrl !== undefined) return String(workerUrl);
   if (programUrl !== undefined) return programUrl;
@@ -65,7 +65,7 @@ function findWorker({ workerUrl }: ThreadOptions): string {
   if (beside && beside.protocol === "file:" && existsSync(fileURLToPath(beside))) {
     return beside.href;
   }
-  // Before a file that would have to be downloaded: programs that were compiled may not.
+  // Preferred to a file that would have to be downloaded, which compiled programs may not do.
   if (WORKER_CODE !== undefined) return embeddedUrl ??= codeUrl(WORKER_CODE);
   if (beside) return beside.href;
   throw new UsageError("workerUrl", "is needed: this bundle was made from sources without it", {
@@ -79,7 +79,7 @@ function codeUrl(code: string): string {
   return `data:text/javascript;base64,${source.toString("base64")}`;
 }
 
-/** Threads start from `file:` and `data:` URLs alone; a module that is text may import from anywhere. */
+/** Threads start only from `file:` and `data:` URLs, but a module given as text may import from anywhere. */
 function startableUrl(workerUrl: string): URL {
   let url: URL;
   try {
@@ -95,23 +95,23 @@ function startableUrl(workerUrl: string): URL {
   return new URL(`data:text/javascript,${encodeURIComponent(code)}`);
 }
 
-/** What a thread is started with. */
+/** What is needed to start a thread. */
 export interface ThreadSetup<Received> extends ThreadOptions {
-  /** Which of the jobs of worker.ts it does. */
+  /** Which of the jobs in worker.ts to do. */
   readonly role: string;
   /** Plain data that the role needs. */
   readonly setup: unknown;
   /** What the thread does, for errors: `reads layers`. */
   readonly purpose: string;
   readonly receive: (message: Received) => void;
-  /** The thread is gone, by `terminate` too; it may be called more than once. */
+  /** Called when the thread has ended, even by `terminate`; may be called more than once. */
   readonly die: (reason: unknown) => void;
 }
 
-/** The calling thread's end. */
+/** The caller's end of a thread. */
 export class Thread<Sent, Received> {
   readonly #worker: Worker;
-  /** What was posted before the thread listens. */
+  /** Messages posted before the thread listens. */
   #unsent: { readonly message: Sent; readonly transfer: readonly Transferable[] }[] | undefined =
     [];
 
@@ -131,13 +131,13 @@ export class Thread<Sent, Received> {
     });
   }
 
-  /** Posts a message. What is transferred must not be used any more. */
+  /** Posts a message. Transferred objects must not be used afterwards. */
   post(message: Sent, transfer: readonly Transferable[] = []): void {
     if (this.#unsent === undefined) this.#worker.postMessage(message, transfer);
     else this.#unsent.push({ message, transfer });
   }
 
-  /** Lets the process end while the thread has nothing to do. */
+  /** Allows the process to exit while the thread is idle. */
   unref(): void {
     this.#worker.unref();
   }
@@ -147,7 +147,7 @@ export class Thread<Sent, Received> {
     this.#worker.ref();
   }
 
-  /** Cuts the thread off. */
+  /** Stops the thread immediately. */
   async terminate(): Promise<void> {
     await this.#worker.terminate();
   }
@@ -159,20 +159,20 @@ export class Thread<Sent, Received> {
   }
 }
 
-/** Tells the calling thread that this one listens. */
+/** Reports to the parent thread that this one is listening. */
 export function announceThread(port: MessagePort): void {
   port.postMessage(READY);
 }
 
 /** An error as plain data. */
 export interface PlainError {
-  /** `bug`: an error that nobody is expected to meet. */
+  /** `bug` means an unexpected error. */
   readonly category: BlessfsError["category"] | "bug";
   readonly name: string;
   readonly message: string;
   /** The system's code, such as `ENOSPC`. */
   readonly systemCode: string | undefined;
-  /** Of an expected error. */
+  /** Set for expected errors only. */
   readonly facts: (Pick<BlessfsError, "what" | "why"> & Omit<ErrorDetails, "cause">) | undefined;
   readonly stack: string | undefined;
   readonly cause: PlainError | undefined;
@@ -185,10 +185,10 @@ const CLASSES = {
   interrupted: InterruptedError,
 } as const;
 
-/** Causes of causes that are kept. */
+/** The maximum depth of nested causes to keep. */
 const CAUSES_MAX = 8;
 
-/** Makes an error fit to be posted. */
+/** Converts an error to plain data that can be posted. */
 export function plainError(error: unknown, causesLeft = CAUSES_MAX): PlainError {
   const { name, message, stack, cause } = error instanceof Error ? error : new Error(String(error));
   const { code } = Object(error) as { readonly code?: unknown };
@@ -205,7 +205,7 @@ export function plainError(error: unknown, causesLeft = CAUSES_MAX): PlainError 
   return { category, facts, ...plain };
 }
 
-/** Builds the error again: its class, its words, its facts and its causes. */
+/** Recreates the error: its class, message, details and causes. */
 export function rebuiltError({ category, facts, ...plain }: PlainError): Error {
   const cause = plain.cause === undefined ? undefined : rebuiltError(plain.cause);
   if (category === "bug" || facts === undefined) {

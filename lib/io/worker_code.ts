@@ -1,6 +1,6 @@
 /**
- * The code of the worker as one module, gzip in base64. Packages have it; in the sources there is none, because worker.ts
- * lies beside them.
+ * The worker's code as one module, gzipped and base64-encoded. Published packages contain it; the sources do not, because
+ * worker.ts is next to them.
  *
  * @module
  */

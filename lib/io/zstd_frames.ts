@@ -1,8 +1,8 @@
 /**
- * Finds the blocks and ends of zstd frames without decoding them (RFC 8878, section 3.1). Decoders of some runtimes stop
- * after the first frame of a write, choke on skippable frames, or take a truncated stream for a whole one; and Deno's
- * throws where nobody can catch it when it meets damage after the first buffer of a write's output. Writes of one frame
- * at most, for Deno of one block, and knowing where the last frame ends cure all four.
+ * Finds the blocks and ends of zstd frames without decoding them (RFC 8878, section 3.1). Some runtimes' decoders stop
+ * after the first frame in a write, fail on skippable frames, or accept a truncated stream; and Deno's throws an
+ * uncatchable error if it meets damage after the first output buffer of a write. Writing at most one frame at a time (in
+ * Deno, one block) and knowing where the last frame ends avoids all four.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { InputError } from "../errors.ts";
 
 const FRAME_MAGIC = 0xfd2fb528;
 const SKIPPABLE_MAGIC = 0x184d2a50;
-/** A window of 128 MiB is what zstd(1) accepts without --long; a bigger one is a way to exhaust memory. */
+/** zstd(1) accepts a window of 128 MiB without --long; a larger one is a way to exhaust memory. */
 export const MAX_ZSTD_WINDOW_LOG = 27;
 
 const CONTENT_SIZE_FIELD_BYTES = [0, 2, 4, 8] as const;
@@ -28,7 +28,7 @@ type State =
   | "skipSize"
   | "skip";
 
-/** Walks a zstd stream that comes in pieces of any size. */
+/** Walks a zstd stream that arrives in pieces of any size. */
 export class ZstdFrameWalker {
   readonly #name: string;
   readonly #cutsBlocks: boolean;
@@ -37,7 +37,7 @@ export class ZstdFrameWalker {
   #fieldLength = 0;
   #fieldWanted = 4;
   #fieldOffset = 0;
-  /** Bytes of a block or of a skippable frame that are still to come. */
+  /** Bytes left in a block or skippable frame. */
   #remaining = 0;
   #lastBlock = false;
   #hasChecksum = false;
@@ -45,8 +45,8 @@ export class ZstdFrameWalker {
   #contentBytes: number | undefined;
 
   /**
-   * @param name what the stream is called in errors
-   * @param cutsBlocks whether every block shall be a part of its own
+   * @param name the stream's name in errors
+   * @param cutsBlocks whether each block is to be a separate part
    */
   constructor(name: string, cutsBlocks: boolean) {
     this.#name = name;
@@ -54,9 +54,9 @@ export class ZstdFrameWalker {
   }
 
   /**
-   * Cuts a piece into parts, in order and without skippable frames. No part reaches over the end of a frame.
+   * Cuts a piece into parts, in order and without skippable frames. No part crosses the end of a frame.
    *
-   * @throws {InputError} at anything but a frame, or one that wants too much memory or a dictionary
+   * @throws {InputError} at anything but a frame, or at one that needs too much memory or a dictionary
    */
   *walk(piece: Uint8Array): Generator<Uint8Array> {
     let start = this.#insideDataFrame ? 0 : -1;
@@ -68,7 +68,7 @@ export class ZstdFrameWalker {
       const now = this.#state;
       if (now === before) continue;
       if (before === "magic" && now === "descriptor") {
-        // The magic may have come in two pieces; then it goes out from where it was gathered.
+        // The magic may have been split between two pieces; if so, it is emitted from the field buffer.
         if (at >= 4) start = at - 4;
         else {
           yield this.#field.slice(0, 4);
@@ -82,7 +82,7 @@ export class ZstdFrameWalker {
     if (start >= 0 && start < piece.length) yield piece.subarray(start);
   }
 
-  /** @throws {InputError} when the stream ends inside a frame */
+  /** @throws {InputError} if the stream ends inside a frame */
   end(): void {
     if (this.isBetweenFrames) return;
     throw new InputError(
@@ -91,7 +91,7 @@ export class ZstdFrameWalker {
     );
   }
 
-  /** The size of the content of the frame whose header was read last; undefined where it does not state one. */
+  /** The content size in the last frame header; undefined if it does not state one. */
   get contentBytes(): number | undefined {
     return this.#contentBytes;
   }
@@ -105,7 +105,7 @@ export class ZstdFrameWalker {
     return this.#state !== "magic" && this.#state !== "skipSize" && this.#state !== "skip";
   }
 
-  /** Takes bytes from `at` for the present state; returns how many. */
+  /** Consumes bytes from `at` for the current state; returns how many. */
   #take(piece: Uint8Array, at: number): number {
     const available = piece.length - at;
     if (this.#state === "content" || this.#state === "checksum" || this.#state === "skip") {
@@ -166,7 +166,7 @@ export class ZstdFrameWalker {
       );
     }
     const headerBytes = headerFieldBytes(descriptor);
-    // The descriptor stays in front of the fields that it describes.
+    // The descriptor is kept in front of the fields it describes.
     this.#state = "header";
     this.#fieldWanted = 1 + headerBytes;
     this.#hasChecksum = (descriptor & 4) !== 0;
@@ -184,7 +184,7 @@ export class ZstdFrameWalker {
     }
     const contentAt = dictionaryAt + dictionaryBytes;
     const contentFieldBytes = this.#fieldWanted - contentAt;
-    // A field of two bytes begins at 256 (RFC 8878, section 3.1.1.1.4).
+    // A two-byte field starts counting at 256 (RFC 8878, section 3.1.1.1.4).
     const contentBytes = this.#number(contentAt, contentFieldBytes) +
       (contentFieldBytes === 2 ? 256 : 0);
     this.#contentBytes = contentFieldBytes === 0 ? undefined : contentBytes;
@@ -214,11 +214,11 @@ export class ZstdFrameWalker {
       );
     }
     this.#lastBlock = (header & 1) !== 0;
-    // A block of kind 1 repeats one stored byte.
+    // A block of type 1 (RLE) stores one byte and repeats it.
     this.#run("content", kind === 1 ? 1 : sizeBytes);
   }
 
-  /** Whether a frame has just ended, or a block, if an empty one. */
+  /** Whether a frame, or a block if blocks are cut, has just ended, even an empty one. */
   #isPartEnd(before: State, now: State): boolean {
     if (now === "magic") return true;
     if (!this.#cutsBlocks) return false;
@@ -237,7 +237,7 @@ export class ZstdFrameWalker {
     if (lengthBytes === 0) this.#endRun();
   }
 
-  /** A little-endian number in the field. */
+  /** Reads a little-endian number from the field. */
   #number(offset: number, lengthBytes: number): number {
     let value = 0;
     for (let i = lengthBytes - 1; i >= 0; i--) value = value * 256 + this.#field[offset + i]!;
@@ -246,8 +246,8 @@ export class ZstdFrameWalker {
 }
 
 /**
- * The frame that some bytes begin with, and the size of its content where it states one; undefined when they do not begin
- * with a whole frame that can be read.
+ * The frame at the start of some bytes, and its content size if stated; undefined if they do not begin with a whole
+ * readable frame.
  */
 export function firstZstdFrame(
   bytes: Uint8Array,
@@ -268,7 +268,7 @@ export function firstZstdFrame(
 function headerFieldBytes(descriptor: number): number {
   const singleSegment = (descriptor & 0x20) !== 0;
   const contentFlag = (descriptor >>> 6) as 0 | 1 | 2 | 3;
-  // Without a flag, a single segment still states its size in one byte.
+  // Even with a zero flag, a single segment states its size in one byte.
   const contentBytes = contentFlag === 0 && singleSegment
     ? 1
     : CONTENT_SIZE_FIELD_BYTES[contentFlag];
@@ -276,7 +276,7 @@ function headerFieldBytes(descriptor: number): number {
   return (singleSegment ? 0 : 1) + dictionaryBytes + contentBytes;
 }
 
-/** The window that a window descriptor states (RFC 8878, section 3.1.1.1.2). */
+/** The window size in a window descriptor (RFC 8878, section 3.1.1.1.2). */
 function windowSize(descriptor: number): number {
   const base = 2 ** (10 + (descriptor >>> 3));
   return base + (base / 8) * (descriptor & 7);
